@@ -1,0 +1,1 @@
+//! Everything that awaits: sockets, login, routing, relay, cancel, HTTP.
