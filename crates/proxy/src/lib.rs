@@ -1,1 +1,25 @@
-//! Everything that awaits: sockets, login, routing, relay, cancel, HTTP.
+//! Everything of Trunkline that awaits: sockets, login, routing, relay, cancel, HTTP.
+//!
+//! [`serve`] starts it from [`settings::Settings`] and returns a [`Running`], by which the caller drains,
+//! reloads and stops it. A connection's way through the folders: `worker` (accept, placement) -> `login`
+//! (first packets, authentication, taking a server by `route` and `server`) -> `relay` (two pumps around the
+//! pure machine of `trunkline-session`).
+
+mod admission;
+pub mod auth;
+mod cancel;
+mod client;
+mod errors;
+pub mod http;
+pub mod limits;
+mod login;
+pub mod metrics;
+mod relay;
+mod route;
+mod server;
+mod serve;
+pub mod settings;
+mod statement_log;
+mod worker;
+
+pub use serve::{Running, StartError, serve};

@@ -1,0 +1,3 @@
+//! What is known about users without asking the client: their stored secrets.
+
+pub mod secrets;

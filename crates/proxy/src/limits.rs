@@ -1,0 +1,52 @@
+//! Every bound of the proxy that is not a setting, by name.
+
+use std::time::Duration;
+
+/// Bytes read from a socket at once; one buffer per worker thread, shared by its sessions.
+///
+/// 64 KiB is the knee of the measured cost per gigabyte (4 KiB costs four times as much, 128 KiB no less).
+pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Bytes one direction of one session may move before the other sessions of its thread get their turn.
+pub const RELAY_BUDGET_BYTES: usize = 256 * 1024;
+
+/// Bytes a server may send between its AuthenticationOk and its first ReadyForQuery.
+///
+/// A dozen ParameterStatus, a BackendKeyData and notices: well under 4 KiB from PostgreSQL.
+pub const LOGIN_REPLY_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes a client may send ahead while its login is going on (pipelined first queries).
+pub const LOGIN_AHEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Connections that may be in their first packets beyond `connections_max`: cancel requests and refusals need room.
+pub const BEFORE_LOGIN_EXTRA: usize = 128;
+
+/// CancelRequests being delivered at one time; one more is dropped, as a lost packet would be.
+pub const CANCELS_MAX: usize = 128;
+
+/// How long the delivery of one CancelRequest may take, connect included.
+pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sockets waiting to be taken over by another worker thread.
+pub const HANDOFF_QUEUE: usize = 1024;
+
+/// Statement records waiting to be written; one more is dropped and counted.
+pub const STATEMENT_LOG_QUEUE: usize = 8192;
+
+/// How long a closing session waits for its client to read the last error and close.
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// Bytes a closing session reads and throws away while it lingers.
+pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// How often a worker looks at idle limits and deadlines of its sessions.
+pub const TICK: Duration = Duration::from_millis(250);
+
+/// Pause after `accept` failed for want of file descriptors or memory.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Pause before servers that have all just refused are tried again within `acquire`.
+pub const RETAKE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections waiting in the kernel for `accept`.
+pub const LISTEN_BACKLOG: i32 = 4096;

@@ -1,0 +1,196 @@
+//! The settings as meant: checked, in units of the language, with their defaults.
+//!
+//! The binary makes them from its file, environment and flags; a test may make them by hand.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use trunkline_health::{Fallback, MonitorSettings, TargetSessionAttrs};
+
+/// Everything [`crate::serve`] needs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The targets, how they are probed and judged.
+    pub health: MonitorSettings,
+    /// What to do when no replica is eligible.
+    pub fallback: Fallback,
+    /// Addresses clients connect to; at least one.
+    pub listeners: Vec<ListenerSettings>,
+    /// Who authenticates clients, and against what.
+    pub auth: AuthSettings,
+    /// Bounds on clients.
+    pub limits: LimitSettings,
+    /// How long things may take.
+    pub timeouts: TimeoutSettings,
+    /// Which statements are logged.
+    pub statement_log: StatementLogSettings,
+    /// Where HTTP is served: health contract, metrics, page.
+    pub http: Option<SocketAddr>,
+    /// Where HAProxy's agent-check is answered.
+    pub agent: Option<SocketAddr>,
+    /// Worker threads; 0 means one per core the process may use.
+    pub threads: usize,
+}
+
+/// One address clients connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// Name in logs and metrics, such as `reads`.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Which servers its sessions may have, in libpq's words.
+    pub target_session_attrs: TargetSessionAttrs,
+    /// How one of several is chosen.
+    pub balance: Balance,
+}
+
+/// How a server is chosen among the eligible ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// In turn, by weight.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest sessions for its weight.
+    LeastOutstanding,
+    /// The better of two drawn at random: no herd when many proxies share the servers.
+    RandomTwo,
+}
+
+/// Who authenticates clients.
+#[derive(Clone, Debug)]
+pub struct AuthSettings {
+    /// By whom.
+    pub mode: AuthMode,
+    /// Where secrets come from in [`AuthMode::Verify`].
+    pub source: SecretSource,
+    /// How the client must prove itself in [`AuthMode::Verify`].
+    pub client_method: ClientMethod,
+    /// How long a secret looked up is believed.
+    pub cache_ttl: Duration,
+    /// User name of HAProxy's `option pgsql-check`: answered by the proxy itself, never passed to a server.
+    pub check_user: Option<String>,
+}
+
+/// By whom clients are authenticated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuthMode {
+    /// The chosen server's own exchange is passed through; nothing to configure.
+    #[default]
+    Relay,
+    /// The proxy verifies the client, and can then log the session in on any server.
+    Verify,
+}
+
+/// How the proxy asks the client for its proof.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientMethod {
+    /// By the kind of the stored secret: SCRAM-SHA-256 unless it is an md5 hash.
+    #[default]
+    Auto,
+    /// AuthenticationCleartextPassword. The password crosses the network in the clear.
+    Password,
+    /// No proof at all.
+    Trust,
+}
+
+/// Where the secrets of [`AuthMode::Verify`] come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A query over the monitoring connection; `None` reads `pg_authid`.
+    Query(Option<String>),
+    /// A file in PgBouncer's userlist.txt format.
+    File(PathBuf),
+}
+
+/// Bounds on clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitSettings {
+    /// Sessions in all.
+    pub connections_max: usize,
+    /// Sessions from one client address; 0 = no bound of its own.
+    pub connections_per_address_max: usize,
+    /// Sessions of one user; 0 = no bound of its own.
+    pub connections_per_user_max: usize,
+    /// Bytes of a startup packet, its length word included.
+    pub startup_packet_bytes_max: usize,
+}
+
+/// How long things may take. Zero switches a limit off where that is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeoutSettings {
+    /// From accept to the end of the login.
+    pub login: Duration,
+    /// To connect to one server.
+    pub connect: Duration,
+    /// To find and take any server.
+    pub acquire: Duration,
+    /// A session idle outside a transaction; zero = no limit.
+    pub idle_session: Duration,
+    /// A session idle inside a transaction; zero = no limit.
+    pub idle_in_transaction: Duration,
+    /// To end sessions at their idle points after SIGTERM.
+    pub drain: Duration,
+}
+
+/// Which statements are logged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatementLogSettings {
+    /// Statements that take at least this long; `None` = none for their time.
+    pub threshold: Option<Duration>,
+    /// Share of all others, 0 to 1.
+    pub sample_rate: f64,
+    /// Bytes of SQL kept with a record.
+    pub sql_bytes_max: usize,
+}
+
+impl StatementLogSettings {
+    /// Whether any statement can be logged at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.threshold.is_some() || self.sample_rate > 0.0
+    }
+}
+
+impl Default for AuthSettings {
+    fn default() -> Self {
+        AuthSettings {
+            mode: AuthMode::Relay,
+            source: SecretSource::Query(None),
+            client_method: ClientMethod::Auto,
+            cache_ttl: Duration::from_secs(10),
+            check_user: Some("hacheck".to_owned()),
+        }
+    }
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        LimitSettings {
+            connections_max: 10_000,
+            connections_per_address_max: 0,
+            connections_per_user_max: 0,
+            startup_packet_bytes_max: trunkline_codec::limits::STARTUP_PACKET_MAX,
+        }
+    }
+}
+
+impl Default for TimeoutSettings {
+    fn default() -> Self {
+        TimeoutSettings {
+            login: Duration::from_secs(15),
+            connect: Duration::from_secs(2),
+            acquire: Duration::from_secs(10),
+            idle_session: Duration::ZERO,
+            idle_in_transaction: Duration::ZERO,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for StatementLogSettings {
+    fn default() -> Self {
+        StatementLogSettings { threshold: None, sample_rate: 0.0, sql_bytes_max: 4096 }
+    }
+}
