@@ -1,0 +1,20 @@
+//! Waiting for something that must happen, without sleeping longer than it takes.
+
+use std::time::{Duration, Instant};
+
+/// How often the condition is looked at.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Returns as soon as `condition` holds, and how long that took.
+///
+/// # Panics
+/// When it does not hold within `limit`, naming `what` was awaited.
+#[track_caller]
+pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < limit, "waited {limit:?} in vain until {what}");
+        std::thread::sleep(POLL);
+    }
+    start.elapsed()
+}
