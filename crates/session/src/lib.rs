@@ -1,1 +1,26 @@
-//! One client's life, without I/O: what to forward, hold, answer; timing.
+//! One client's life after its login, without I/O: what to forward, hold and answer; timing.
+//!
+//! [`Session`] is a value. Facts go in with the time they became known ([`Session::handle_client`],
+//! [`Session::handle_server`], [`Session::handle_server_lost`]); what to do comes back. It owns no
+//! socket, buffer, clock or log, and allocates nothing for a query it has seen the like of.
+//!
+//! - [`settings`]: what a session is told at its start.
+//! - [`session`]: the machine; its two halves are `client` and `server`.
+//! - `outstanding`: the requests whose answers are owed, in order.
+//! - `statements`: which SQL a prepared statement or portal stands for.
+//! - `timing`, [`record`]: what is known of each statement once it is complete.
+//! - [`step`], [`loss`]: what the caller is asked to do.
+
+pub mod limits;
+pub mod loss;
+pub mod record;
+pub mod session;
+pub mod settings;
+pub mod step;
+
+pub use loss::{LossPlan, Retake, ServerLoss};
+pub use record::{Completion, Sink, StatementKind, StatementRecord, Timing};
+pub use session::{PinReason, Session};
+pub use settings::{ReportTiming, ServerName, SessionSettings, Tracking};
+pub use step::{ClientStep, ClientThen, Peer, ServerStep, ServerThen, Violation};
+pub use trunkline_codec::backend::TransactionStatus;

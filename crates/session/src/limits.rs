@@ -1,0 +1,27 @@
+//! Bounds on what one session may hold.
+
+/// Requests sent to the server and not yet answered; beyond it the client is not read until half
+/// of them are.
+///
+/// A server may keep 8 KiB of answers to itself until a Sync or Flush asks for them
+/// (PostgreSQL 18, src/backend/libpq/pqcomm.c, `PQ_SEND_BUFFER_SIZE`), which is 1638 of the
+/// shortest. Half of this bound is more than that: otherwise the session could wait for answers
+/// that the server will not send before it got the Sync that is waiting behind them.
+pub const OUTSTANDING_MAX: usize = 4096;
+
+/// Names and SQL kept of a session's prepared statements, in bytes. A statement beyond it still
+/// works; only its SQL is not known when it is executed.
+pub const STATEMENT_BYTES_MAX: usize = 1 << 20;
+
+/// Named portals whose statement is remembered. They end with their transaction.
+pub const PORTALS_MAX: usize = 256;
+
+/// Longest name of a portal or statement that is remembered, in bytes.
+/// Source: PostgreSQL 18, src/include/pg_config_manual.h, `NAMEDATALEN`, times two: protocol-level
+/// names are not cut to it, but drivers' names fit.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// Bytes kept of a command tag.
+/// Source: PostgreSQL 18, src/include/tcop/cmdtag.h: the longest tag has 32 characters
+/// (`ALTER TEXT SEARCH CONFIGURATION` and its like); `INSERT 0` with 20 digits has 29.
+pub const TAG_BYTES_MAX: usize = 32;

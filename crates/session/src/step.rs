@@ -1,0 +1,75 @@
+//! What the caller is asked to do with a chunk it presented.
+
+use bytes::Bytes;
+use trunkline_codec::scan::FrameError;
+
+/// What to do with a chunk from the client.
+#[derive(Debug)]
+pub struct ClientStep {
+    /// So many bytes from the front go to the server now. The rest is kept and presented again,
+    /// with what the client sent since behind it.
+    pub forward: usize,
+    /// What to do after that.
+    pub then: ClientThen,
+}
+
+/// What to do after forwarding client bytes.
+#[derive(Debug)]
+pub enum ClientThen {
+    /// Read more from the client.
+    ReadOn,
+    /// Read no more from the client until [`crate::Session::is_paused`] is false; then present the
+    /// rest again, even if nothing was added to it.
+    Pause,
+    /// The client said goodbye (its Terminate is forwarded): nothing more of it goes to the server.
+    Terminate,
+    /// The client broke the framing: the session ends.
+    Violation(Box<Violation>),
+}
+
+/// What to do with a chunk from the server.
+#[derive(Debug)]
+pub struct ServerStep {
+    /// So many bytes from the front go to the client now. The rest is kept and presented again,
+    /// with what the server sent since behind it.
+    pub forward: usize,
+    /// Bytes of the proxy's own that go to the client next. Then the rest of the chunk is presented
+    /// again at once, without waiting for the server.
+    pub inject: Option<Bytes>,
+    /// What to do after that.
+    pub then: ServerThen,
+}
+
+/// What to do after forwarding server bytes.
+#[derive(Debug)]
+pub enum ServerThen {
+    /// Read more from the server.
+    ReadOn,
+    /// The server said goodbye to an idle session, and the rest of the chunk is its farewell, held
+    /// back. Read more from the server; a client message meanwhile is not forwarded. When the
+    /// server closes, or has not closed soon, [`crate::Session::handle_server_lost`] decides.
+    Farewell,
+    /// The server broke the framing: the session ends.
+    Violation(Box<Violation>),
+}
+
+/// A peer broke the framing, so its messages can no longer be told apart.
+#[derive(Debug)]
+pub struct Violation {
+    /// Who.
+    pub by: Peer,
+    /// How; for the log.
+    pub error: FrameError,
+    /// An ErrorResponse to write to the client after the bytes already forwarded to it. `None`
+    /// while the client is inside a message: then only closing is honest.
+    pub report: Option<Bytes>,
+}
+
+/// A side of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// The application.
+    Client,
+    /// PostgreSQL.
+    Server,
+}
