@@ -1,0 +1,37 @@
+# The few commands a newcomer needs. `make` alone lists them.
+
+FUZZ_SECONDS ?= 60
+
+.PHONY: help
+help: ## List these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: demo
+demo: ## A primary, two streaming replicas and Trunkline in front of them, to play with (DEMO_ARGS="--help" lists more)
+	@scripts/ci/tools.sh server
+	@cargo build --quiet --profile quick -p trunkline
+	@exec "$${CARGO_TARGET_DIR:-target}/quick/trunkline" demo $(DEMO_ARGS)
+
+.PHONY: test
+test: ## All checks and suites, as CI runs them; installs PostgreSQL from Debian where it is missing
+	@scripts/ci/run.sh
+
+.PHONY: quick-test
+quick-test: ## Unit and simulation tests only: no PostgreSQL, seconds
+	cargo test --workspace --exclude trunkline-tests --lib --bins
+
+.PHONY: fuzz
+fuzz: ## Every fuzz target for FUZZ_SECONDS (60) each; needs a nightly toolchain
+	@scripts/ci/fuzz.sh $(FUZZ_SECONDS)
+
+.PHONY: fmt
+fmt: ## Format all code
+	cargo fmt --all
+
+.PHONY: lint
+lint: ## Clippy, warnings are errors
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+.PHONY: doc
+doc: ## Build the API documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# All checks and suites: `make test`, and so CI. Works on a bare Debian bookworm or trixie that has git, make, a C
+# compiler and a Rust toolchain; installs the rest when root, and otherwise says what to install.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+source scripts/ci/steps.sh
+
+mkdir -p "$logs"
+rm -f "$logs"/*.log
+export CARGO_TERM_COLOR=never
+# A fresh clone compiles everything once: incremental data would be written and never read.
+[ "${CI:-}" != true ] || export CARGO_INCREMENTAL=0
+# Clusters and sockets by the dozen.
+ulimit -n "$(ulimit -Hn)" 2>/dev/null
+
+slow_suite() {
+    cargo test --quiet -p trunkline-tests --test 'slow_*' -- --test-threads 4
+}
+
+fast_suites() {
+    # Every binary in turn, those that need minutes beside them.
+    slow_suite >"$logs/slow.txt" 2>&1 &
+    local slow=$! status=0
+    cargo test --no-fail-fast -p trunkline-tests --lib || status=1
+    for suite in $(suites | grep -v '^slow_'); do
+        cargo test -p trunkline-tests --test "$suite" -- --test-threads 4 || status=1
+    done
+    wait "$slow" || status=1
+    cat "$logs/slow.txt"
+    return "$status"
+}
+
+suites() {
+    find tests/tests -maxdepth 1 -name '*.rs' -printf '%f\n' | sed 's/\.rs$//' | sort
+}
+
+build() {
+    cargo build --quiet --profile quick -p trunkline &&
+        cargo test --quiet --workspace --no-run
+}
+
+step "tools" scripts/ci/tools.sh all
+step "format" cargo fmt --all --check
+step "clippy" cargo clippy --workspace --all-targets --quiet -- -D warnings
+step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+step "build" build
+step "unit and simulation tests" cargo test --workspace --exclude trunkline-tests --no-fail-fast
+step "suites on real clusters" fast_suites
+step "fuzz smoke" scripts/ci/fuzz.sh 20
+finish
