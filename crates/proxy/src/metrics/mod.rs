@@ -1,1 +1,134 @@
-//! (to come)
+//! What happened, counted where it happens and added up only when somebody looks.
+//!
+//! Each worker thread owns one [`ThreadMetrics`] and is its only writer, so that counting is a plain load
+//! and store in its own cache lines; `/metrics` reads all of them and adds. [`render_prometheus`] writes
+//! the sum, and the health snapshot beside it, in Prometheus' text format.
+
+mod counter;
+mod exposition;
+mod health;
+mod histogram;
+mod label;
+#[cfg(test)]
+pub(crate) mod lint;
+mod render;
+mod thread;
+
+use std::sync::Arc;
+
+use trunkline_health::NodeId;
+
+pub use counter::{Counter, CounterSet, Gauge};
+pub use health::render_health;
+pub use histogram::{BUCKETS, Histogram, HistogramSum, MAX_RECORDED};
+pub use label::{
+    CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, Phase, RefusalReason,
+    StatementKind,
+};
+pub use render::{LATENCY_BOUNDS, render_prometheus};
+pub use thread::{NodeMetrics, ThreadMetrics};
+
+/// All counters of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    threads: Box<[Arc<ThreadMetrics>]>,
+    control: Arc<ThreadMetrics>,
+    nodes: usize,
+}
+
+impl Metrics {
+    /// Counters for so many worker threads and nodes, and one more set for the control thread.
+    #[must_use]
+    pub fn new(threads: usize, nodes: usize) -> Self {
+        Metrics {
+            threads: (0..threads).map(|_| Arc::new(ThreadMetrics::new(nodes))).collect(),
+            control: Arc::new(ThreadMetrics::new(nodes)),
+            nodes,
+        }
+    }
+
+    /// The counters of worker thread `index`; only that thread may write them.
+    ///
+    /// # Panics
+    /// When `index` is not below the number of threads given to [`Metrics::new`].
+    #[must_use]
+    pub fn thread(&self, index: usize) -> Arc<ThreadMetrics> {
+        Arc::clone(&self.threads[index])
+    }
+
+    /// The counters of the control thread; only that thread may write them.
+    #[must_use]
+    pub fn control(&self) -> Arc<ThreadMetrics> {
+        Arc::clone(&self.control)
+    }
+
+    /// How many nodes are counted for.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    /// Sessions that have a server connection to `node` now; 0 for a node not counted for.
+    #[must_use]
+    pub fn sessions_on(&self, node: NodeId) -> u64 {
+        if usize::from(node.0) >= self.nodes {
+            return 0;
+        }
+        let net = self.all().fold(0_u64, |sum, t| sum.wrapping_add(t.node(node).sessions_active.raw()));
+        // A reader may see a session leave one thread before it sees it arrive at another.
+        if net > i64::MAX.unsigned_abs() { 0 } else { net }
+    }
+
+    /// Sum over all threads of what `read` takes from each.
+    pub(crate) fn sum(&self, read: impl Fn(&ThreadMetrics) -> u64) -> u64 {
+        self.all().fold(0_u64, |sum, thread| sum.wrapping_add(read(thread)))
+    }
+
+    /// The latencies of one phase on one node, over all threads.
+    #[must_use]
+    pub fn latency(&self, node: NodeId, phase: Phase) -> HistogramSum {
+        let mut sum = HistogramSum::default();
+        if usize::from(node.0) < self.nodes {
+            self.all().for_each(|thread| sum.add(thread.node(node).latency(phase)));
+        }
+        sum
+    }
+
+    fn all(&self) -> impl Iterator<Item = &ThreadMetrics> {
+        self.threads.iter().chain([&self.control]).map(AsRef::as_ref)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_threads_count_is_added_when_read() {
+        let metrics = Metrics::new(2, 3);
+        metrics.thread(0).node(NodeId(1)).rows.add(5);
+        metrics.thread(1).node(NodeId(1)).rows.add(7);
+        metrics.control().node(NodeId(1)).rows.add(1);
+        assert_eq!(metrics.sum(|t| t.node(NodeId(1)).rows.value()), 13);
+        assert_eq!(metrics.sum(|t| t.node(NodeId(0)).rows.value()), 0);
+    }
+
+    #[test]
+    fn a_session_may_leave_on_another_thread_than_it_came() {
+        let metrics = Metrics::new(2, 1);
+        metrics.thread(0).node(NodeId(0)).sessions_active.up();
+        metrics.thread(0).node(NodeId(0)).sessions_active.up();
+        metrics.thread(1).node(NodeId(0)).sessions_active.down();
+        assert_eq!(metrics.sessions_on(NodeId(0)), 1);
+        metrics.thread(1).node(NodeId(0)).sessions_active.down();
+        metrics.thread(1).node(NodeId(0)).sessions_active.down();
+        assert_eq!(metrics.sessions_on(NodeId(0)), 0, "never below zero for a reader");
+        assert_eq!(metrics.sessions_on(NodeId(9)), 0, "a node nobody counts for");
+    }
+
+    #[test]
+    fn threads_do_not_share_cache_lines() {
+        assert!(std::mem::align_of::<ThreadMetrics>() >= 128);
+        assert!(std::mem::align_of::<NodeMetrics>() >= 128);
+    }
+}

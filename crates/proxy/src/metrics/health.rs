@@ -1,0 +1,138 @@
+//! The health snapshot, as `/metrics` shows it.
+
+use std::time::{Duration, Instant};
+
+use trunkline_health::{NodeStatus, Role, Snapshot, State};
+
+use super::exposition::{Exposition, Type};
+
+/// The states a node can be in, with their words in the metrics.
+const STATES: [(State, &str); 7] = [
+    (State::Unknown, "unknown"),
+    (State::Up, "up"),
+    (State::Lagging, "lagging"),
+    (State::Down, "down"),
+    (State::Fenced, "fenced"),
+    (State::Drain, "drain"),
+    (State::Maint, "maint"),
+];
+
+/// The health snapshot alone, in Prometheus' text format 0.0.4: for a process that relays nothing.
+#[must_use]
+pub fn render_health(snapshot: &Snapshot) -> String {
+    let mut out = Exposition::default();
+    write(&mut out, snapshot);
+    out.finish()
+}
+
+pub(super) fn write(out: &mut Exposition, snapshot: &Snapshot) {
+    // Not the time the snapshot was taken: ages go on growing when the monitor has stopped.
+    let now = Instant::now();
+    whole(out, snapshot, now);
+    verdicts(out, snapshot, now);
+    lag(out, snapshot);
+    facts(out, snapshot);
+}
+
+fn whole(out: &mut Exposition, snapshot: &Snapshot, now: Instant) {
+    out.family("trunkline_build_info", Type::Gauge, "Always 1; the version is a label.")
+        .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    out.family("trunkline_primary_known", Type::Gauge, "1 when a primary is known and unique.")
+        .sample(&[], u8::from(snapshot.primary.is_some()));
+    out.family("trunkline_split_brain", Type::Gauge, "1 when more than one node claims to be the primary.")
+        .sample(&[], u8::from(snapshot.split_brain));
+    out.family("trunkline_health_age_seconds", Type::Gauge, "Time since the monitor's last verdicts.")
+        .sample(&[], seconds(now.saturating_duration_since(snapshot.taken_at)));
+    out.family("trunkline_replicas_up", Type::Gauge, "Standbys that are up.");
+    let up = snapshot.nodes.iter().filter(|n| n.state == State::Up && n.role == Role::Standby).count();
+    out.sample(&[], up);
+}
+
+fn verdicts(out: &mut Exposition, snapshot: &Snapshot, now: Instant) {
+    out.family("trunkline_node_state", Type::Gauge, "1 for the state a node is in, 0 for the others.");
+    for node in &snapshot.nodes {
+        for (state, word) in STATES {
+            out.sample(&[("node", &node.name), ("state", word)], u8::from(node.state == state));
+        }
+    }
+    out.family("trunkline_node_role", Type::Gauge, "1 for the role a node reports.");
+    for node in &snapshot.nodes {
+        let word = match node.role {
+            Role::Unknown => "unknown",
+            Role::Primary => "primary",
+            Role::Standby => "standby",
+        };
+        out.sample(&[("node", &node.name), ("role", word)], 1);
+    }
+    each(out, "trunkline_node_state_age_seconds", "Time in the present state.", snapshot, |node| {
+        Some(seconds(now.saturating_duration_since(node.since)))
+    });
+    each(out, "trunkline_node_probe_age_seconds", "Time since the last probe ended.", snapshot, |node| {
+        probe_age(node, now).map(seconds)
+    });
+    each(out, "trunkline_node_weight", "Configured weight, scaled down in slow start.", snapshot, |node| {
+        Some(f64::from(node.weight) * f64::from(node.slow_start))
+    });
+    each(out, "trunkline_node_saturated", "1 when the server has no connection left.", snapshot, |node| {
+        Some(flag(node.saturated))
+    });
+}
+
+fn lag(out: &mut Exposition, snapshot: &Snapshot) {
+    out.family(
+        "trunkline_node_lag_seconds",
+        Type::Gauge,
+        "Replication lag: proven lower bound, estimate, proven upper bound. Absent when unknown.",
+    );
+    for node in &snapshot.nodes {
+        let Some(lag) = &node.lag else { continue };
+        let bounds = [("lo", Some(lag.lo)), ("est", Some(lag.est)), ("hi", lag.hi)];
+        for (bound, value) in bounds.into_iter().filter_map(|(bound, value)| Some((bound, value?))) {
+            out.sample(&[("node", &node.name), ("bound", bound)], seconds(value));
+        }
+    }
+    each(out, "trunkline_node_lag_bytes", "WAL not yet replayed, in bytes.", snapshot, |node| node.lag_bytes);
+    each(out, "trunkline_node_in_sync", "1 when nothing committed is missing.", snapshot, |node| {
+        node.in_sync.map(flag)
+    });
+}
+
+fn facts(out: &mut Exposition, snapshot: &Snapshot) {
+    each(out, "trunkline_node_timeline", "Timeline the node is on.", snapshot, |node| {
+        node.timeline.map(|timeline| timeline.0)
+    });
+    each(out, "trunkline_node_receiver", "1 when a WAL receiver is streaming.", snapshot, |node| {
+        node.receiver.map(flag)
+    });
+    each(out, "trunkline_node_replay_paused", "1 when replay is paused.", snapshot, |node| {
+        node.paused.map(flag)
+    });
+}
+
+/// A family with one sample for each node that `read` knows a value of.
+fn each<V: std::fmt::Display>(
+    out: &mut Exposition,
+    name: &'static str,
+    help: &str,
+    snapshot: &Snapshot,
+    read: impl Fn(&NodeStatus) -> Option<V>,
+) {
+    out.family(name, Type::Gauge, help);
+    for node in &snapshot.nodes {
+        if let Some(value) = read(node) {
+            out.sample(&[("node", &node.name)], value);
+        }
+    }
+}
+
+fn probe_age(node: &NodeStatus, now: Instant) -> Option<Duration> {
+    Some(now.saturating_duration_since(node.last_probe))
+}
+
+fn seconds(time: Duration) -> f64 {
+    time.as_secs_f64()
+}
+
+fn flag(is_set: bool) -> u8 {
+    u8::from(is_set)
+}

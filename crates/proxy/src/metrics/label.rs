@@ -1,0 +1,202 @@
+//! The closed sets that label values come from: never a user's text.
+
+/// A closed set of label values.
+pub trait Label: Copy + 'static {
+    /// How many values there are.
+    const COUNT: usize;
+    /// All of them, in the order of [`Label::index`].
+    const ALL: &'static [Self];
+    /// The word in the metrics.
+    fn word(self) -> &'static str;
+    /// Its place in [`Label::ALL`].
+    fn index(self) -> usize;
+}
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl Label for $name {
+            const ALL: &'static [Self] = &[$($name::$variant,)+];
+            const COUNT: usize = Self::ALL.len();
+
+            fn word(self) -> &'static str {
+                match self { $($name::$variant => $word,)+ }
+            }
+
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+labels! {
+    /// Parts of a statement's time.
+    Phase {
+        /// Until a server was ready for it.
+        Wait = "wait",
+        /// From the server's receipt to the first byte of its answer.
+        ServerFirst = "server_first",
+        /// From the server's receipt to the end of its answer.
+        ServerTotal = "server_total",
+    }
+}
+
+labels! {
+    /// How a statement was sent.
+    StatementKind {
+        /// In a Query message.
+        Simple = "simple",
+        /// By Parse, Bind and Execute.
+        Extended = "extended",
+        /// By a FunctionCall message.
+        FunctionCall = "function_call",
+        /// Any way, and it turned out to be COPY.
+        Copy = "copy",
+    }
+}
+
+labels! {
+    /// Why a connection did not become a session, or was ended by the proxy.
+    RefusalReason {
+        /// No eligible server within the time allowed.
+        NoServer = "no_server",
+        /// A limit on the number of sessions.
+        TooMany = "too_many",
+        /// Wrong proof, unknown user, or one that may not log in.
+        Authentication = "authentication",
+        /// The store of secrets could not answer.
+        SecretsUnavailable = "secrets_unavailable",
+        /// The client broke the protocol.
+        Protocol = "protocol",
+        /// Something the proxy does not speak.
+        Unsupported = "unsupported",
+        /// The server was lost when another could no longer be taken.
+        ServerLost = "server_lost",
+        /// The server's own refusal, passed on.
+        Server = "server",
+        /// The login took too long.
+        LoginTimeout = "login_timeout",
+        /// The client left before it was logged in.
+        ClientGone = "client_gone",
+        /// The proxy is being shut down.
+        ShuttingDown = "shutting_down",
+        /// Idle for too long.
+        Idle = "idle",
+    }
+}
+
+labels! {
+    /// Why another server was taken while the client had not yet sent a query.
+    FailoverCause {
+        /// The server refused the connection or could not be reached.
+        ConnectFailed = "connect_failed",
+        /// The connection did not come about in time.
+        ConnectTimeout = "connect_timeout",
+        /// The server said it cannot accept connections now (57P03).
+        NotAccepting = "not_accepting",
+        /// The server has no connection left (53300).
+        TooManyConnections = "too_many_connections",
+        /// The server was lost during its login.
+        LostInLogin = "lost_in_login",
+        /// The server was lost after its login, before the first query.
+        LostBeforeQuery = "lost_before_query",
+    }
+}
+
+labels! {
+    /// How a session lost its server when it could not be given another.
+    LossCause {
+        /// The server closed the connection without a word.
+        Closed = "closed",
+        /// The connection was reset or timed out.
+        Reset = "reset",
+        /// The server was told to stop, or the backend to end (57P01).
+        AdminShutdown = "admin_shutdown",
+        /// Another process of the server crashed (57P02).
+        CrashShutdown = "crash_shutdown",
+        /// Another FATAL error of the server's.
+        Fatal = "fatal",
+        /// The server broke the protocol.
+        Protocol = "protocol",
+    }
+}
+
+labels! {
+    /// The state that made a live session's node ineligible.
+    IneligibleState {
+        /// Proven to be behind by more than the limit.
+        Lagging = "lagging",
+        /// Drained by an operator.
+        Drain = "drain",
+        /// In maintenance.
+        Maint = "maint",
+        /// Not answering.
+        Down = "down",
+        /// Not safe to read from.
+        Fenced = "fenced",
+        /// Of the wrong role for the listener.
+        Role = "role",
+    }
+}
+
+labels! {
+    /// What became of a CancelRequest.
+    CancelResult {
+        /// The server has read it.
+        Delivered = "delivered",
+        /// No session has this key, or it has no server now.
+        Unknown = "unknown",
+        /// One was already on its way, or too many in all.
+        Coalesced = "coalesced",
+        /// The server could not be reached in time.
+        Failed = "failed",
+    }
+}
+
+labels! {
+    /// How a login ended.
+    LoginResult {
+        /// With a session, the user verified by the proxy.
+        Verified = "verified",
+        /// With a session, the user verified by the server.
+        Relayed = "relayed",
+        /// With a wrong proof, or for a user that does not exist or may not log in.
+        Rejected = "rejected",
+        /// Without an answer about the user's secret.
+        Unavailable = "unavailable",
+        /// With another refusal by the server.
+        ServerRefused = "server_refused",
+        /// Not within the time allowed, or by the client's leaving.
+        Abandoned = "abandoned",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<L: Label + std::fmt::Debug>() {
+        for (index, label) in L::ALL.iter().enumerate() {
+            assert_eq!(label.index(), index);
+            assert!(label.word().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{label:?}");
+        }
+        let words: std::collections::HashSet<_> = L::ALL.iter().map(|l| l.word()).collect();
+        assert_eq!(words.len(), L::COUNT);
+    }
+
+    #[test]
+    fn words_are_distinct_and_plain() {
+        check::<Phase>();
+        check::<StatementKind>();
+        check::<RefusalReason>();
+        check::<FailoverCause>();
+        check::<LossCause>();
+        check::<IneligibleState>();
+        check::<CancelResult>();
+        check::<LoginResult>();
+    }
+}

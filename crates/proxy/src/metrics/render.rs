@@ -1,0 +1,168 @@
+//! The counters, as `/metrics` shows them.
+
+use std::time::Duration;
+
+use trunkline_health::{NodeId, Snapshot};
+
+use super::exposition::{Exposition, Type};
+use super::label::Label;
+use super::{Metrics, NodeMetrics, Phase, ThreadMetrics, health};
+use super::{CancelResult, FailoverCause, IneligibleState, LoginResult, LossCause, RefusalReason, StatementKind};
+
+/// Upper bounds of the exported latency buckets: 100 us to 1 min. The histograms kept are finer.
+pub const LATENCY_BOUNDS: [Duration; 16] = [
+    Duration::from_micros(100),
+    Duration::from_micros(250),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2500),
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+];
+
+/// Everything counted, and the health snapshot, in Prometheus' text format 0.0.4.
+#[must_use]
+pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot) -> String {
+    let mut out = Exposition::default();
+    health::write(&mut out, snapshot);
+    clients(&mut out, metrics);
+    let nodes = Nodes { metrics, names: names(metrics, snapshot) };
+    nodes.sessions(&mut out);
+    nodes.statements(&mut out);
+    nodes.latencies(&mut out);
+    out.finish()
+}
+
+/// The nodes counted for, with their configured names.
+fn names<'s>(metrics: &Metrics, snapshot: &'s Snapshot) -> Vec<(NodeId, &'s str)> {
+    let counted = snapshot.nodes.iter().filter(|node| usize::from(node.id.0) < metrics.nodes());
+    counted.map(|node| (node.id, &*node.name)).collect()
+}
+
+fn clients(out: &mut Exposition, metrics: &Metrics) {
+    out.family("trunkline_sessions_accepted_total", Type::Counter, "Client connections admitted.")
+        .sample(&[], metrics.sum(|t| t.sessions_accepted.value()));
+    out.family(
+        "trunkline_sessions_refused_total",
+        Type::Counter,
+        "Client connections refused, or ended by the proxy, by reason.",
+    );
+    for reason in RefusalReason::ALL {
+        let n = metrics.sum(|t| t.sessions_refused.of(*reason).value());
+        out.sample(&[("reason", reason.word())], n);
+    }
+    out.family("trunkline_logins_total", Type::Counter, "Logins ended, by outcome.");
+    for outcome in LoginResult::ALL {
+        out.sample(&[("outcome", outcome.word())], metrics.sum(|t| t.logins.of(*outcome).value()));
+    }
+    out.family("trunkline_cancels_total", Type::Counter, "Cancel requests received, by outcome.");
+    for outcome in CancelResult::ALL {
+        out.sample(&[("outcome", outcome.word())], metrics.sum(|t| t.cancels.of(*outcome).value()));
+    }
+    out.family(
+        "trunkline_statement_log_dropped_total",
+        Type::Counter,
+        "Statement records dropped because the log could not keep up.",
+    )
+    .sample(&[], metrics.sum(|t| t.statement_log_dropped.value()));
+}
+
+/// What is counted per node.
+struct Nodes<'a> {
+    metrics: &'a Metrics,
+    names: Vec<(NodeId, &'a str)>,
+}
+
+impl Nodes<'_> {
+    fn sessions(&self, out: &mut Exposition) {
+        out.family("trunkline_sessions_active", Type::Gauge, "Sessions with a server connection, by node.");
+        for (node, name) in &self.names {
+            out.sample(&[("node", name)], self.metrics.sessions_on(*node));
+        }
+        out.family(
+            "trunkline_failovers_before_query_total",
+            Type::Counter,
+            "Sessions that went on to another server before their first query, by what happened on this node.",
+        );
+        self.by_label::<FailoverCause>(out, "cause", |node, cause| node.failovers.of(cause).value());
+        out.family(
+            "trunkline_sessions_lost_total",
+            Type::Counter,
+            "Sessions ended because their server was lost, by cause.",
+        );
+        self.by_label::<LossCause>(out, "cause", |node, cause| node.sessions_lost.of(cause).value());
+        out.family(
+            "trunkline_sessions_ineligible_total",
+            Type::Counter,
+            "Live sessions found on a node that had become ineligible, by its state.",
+        );
+        self.by_label::<IneligibleState>(out, "state", |node, state| {
+            node.sessions_ineligible.of(state).value()
+        });
+    }
+
+    fn statements(&self, out: &mut Exposition) {
+        out.family("trunkline_statements_total", Type::Counter, "Statements completed, by how they were sent.");
+        self.by_label::<StatementKind>(out, "kind", |node, kind| node.statements.of(kind).value());
+        out.family("trunkline_statement_errors_total", Type::Counter, "Statements that ended in an error.");
+        self.each(out, |node| node.statement_errors.value());
+        out.family("trunkline_rows_total", Type::Counter, "Rows returned or changed, by command tags.");
+        self.each(out, |node| node.rows.value());
+        out.family("trunkline_relayed_bytes_total", Type::Counter, "Bytes relayed, by direction.");
+        for (node, name) in &self.names {
+            let to_client = self.sum(*node, |n| n.bytes_to_client.value());
+            let to_server = self.sum(*node, |n| n.bytes_to_server.value());
+            out.sample(&[("node", name), ("direction", "to_client")], to_client);
+            out.sample(&[("node", name), ("direction", "to_server")], to_server);
+        }
+    }
+
+    fn latencies(&self, out: &mut Exposition) {
+        out.family(
+            "trunkline_statement_seconds",
+            Type::Histogram,
+            "Time of statements, by phase: waiting for a server, to the server's first byte, to its last.",
+        );
+        for (node, name) in &self.names {
+            for phase in Phase::ALL {
+                let sum = self.metrics.latency(*node, *phase);
+                let (node, phase) = (("node", *name), ("phase", phase.word()));
+                for bound in LATENCY_BOUNDS {
+                    let le = bound.as_secs_f64().to_string();
+                    out.suffixed("_bucket", &[node, phase, ("le", &le)], sum.count_up_to(bound));
+                }
+                out.suffixed("_bucket", &[node, phase, ("le", "+Inf")], sum.count());
+                out.suffixed("_sum", &[node, phase], sum.total().as_secs_f64());
+                out.suffixed("_count", &[node, phase], sum.count());
+            }
+        }
+    }
+
+    fn each(&self, out: &mut Exposition, read: impl Fn(&NodeMetrics) -> u64) {
+        for (node, name) in &self.names {
+            out.sample(&[("node", name)], self.sum(*node, &read));
+        }
+    }
+
+    fn by_label<L: Label>(&self, out: &mut Exposition, label: &str, read: impl Fn(&NodeMetrics, L) -> u64) {
+        for (node, name) in &self.names {
+            for value in L::ALL {
+                let n = self.sum(*node, |n| read(n, *value));
+                out.sample(&[("node", name), (label, value.word())], n);
+            }
+        }
+    }
+
+    fn sum(&self, node: NodeId, read: impl Fn(&NodeMetrics) -> u64) -> u64 {
+        self.metrics.sum(|thread: &ThreadMetrics| read(thread.node(node)))
+    }
+}

@@ -1,0 +1,107 @@
+//! The counters of one thread.
+
+use std::time::Duration;
+
+use trunkline_health::NodeId;
+
+use super::counter::{Counter, CounterSet, Gauge};
+use super::histogram::Histogram;
+use super::label::{
+    CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, Phase, RefusalReason,
+    StatementKind,
+};
+
+/// What one thread has counted; that thread is the only writer.
+///
+/// Aligned to two cache lines (the adjacent-line prefetcher pairs them), so that no thread's counting slows
+/// another's.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct ThreadMetrics {
+    /// Connections whose startup packet was admitted.
+    pub sessions_accepted: Counter,
+    /// Connections refused, and sessions ended by the proxy.
+    pub sessions_refused: CounterSet<RefusalReason, { RefusalReason::COUNT }>,
+    /// Logins ended.
+    pub logins: CounterSet<LoginResult, { LoginResult::COUNT }>,
+    /// CancelRequests received.
+    pub cancels: CounterSet<CancelResult, { CancelResult::COUNT }>,
+    /// Statement records dropped because the log could not keep up.
+    pub statement_log_dropped: Counter,
+    nodes: Box<[NodeMetrics]>,
+}
+
+/// What one thread has counted for one node.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct NodeMetrics {
+    /// Sessions that have a server connection to it now.
+    pub sessions_active: Gauge,
+    /// Statements it completed, errors included.
+    pub statements: CounterSet<StatementKind, { StatementKind::COUNT }>,
+    /// Statements that ended in an ERROR or FATAL.
+    pub statement_errors: Counter,
+    /// Rows it returned or took, as its CommandComplete tags say.
+    pub rows: Counter,
+    /// Bytes relayed from it to clients.
+    pub bytes_to_client: Counter,
+    /// Bytes relayed from clients to it.
+    pub bytes_to_server: Counter,
+    /// Sessions that went on to another server before their first query, by what happened here.
+    pub failovers: CounterSet<FailoverCause, { FailoverCause::COUNT }>,
+    /// Sessions that ended because it was lost.
+    pub sessions_lost: CounterSet<LossCause, { LossCause::COUNT }>,
+    /// Sessions found on it, at an idle point, after it had become ineligible.
+    pub sessions_ineligible: CounterSet<IneligibleState, { IneligibleState::COUNT }>,
+    latency: [Histogram; Phase::COUNT],
+}
+
+impl ThreadMetrics {
+    pub(super) fn new(nodes: usize) -> Self {
+        ThreadMetrics {
+            sessions_accepted: Counter::new(),
+            sessions_refused: CounterSet::new(),
+            logins: CounterSet::new(),
+            cancels: CounterSet::new(),
+            statement_log_dropped: Counter::new(),
+            nodes: (0..nodes).map(|_| NodeMetrics::new()).collect(),
+        }
+    }
+
+    /// The counters for `node`.
+    ///
+    /// # Panics
+    /// When the node is not one of those the metrics were made for: node ids come from the configuration.
+    #[must_use]
+    pub fn node(&self, node: NodeId) -> &NodeMetrics {
+        &self.nodes[usize::from(node.0)]
+    }
+}
+
+impl NodeMetrics {
+    fn new() -> Self {
+        NodeMetrics {
+            sessions_active: Gauge::new(),
+            statements: CounterSet::new(),
+            statement_errors: Counter::new(),
+            rows: Counter::new(),
+            bytes_to_client: Counter::new(),
+            bytes_to_server: Counter::new(),
+            failovers: CounterSet::new(),
+            sessions_lost: CounterSet::new(),
+            sessions_ineligible: CounterSet::new(),
+            latency: [const { Histogram::new() }; Phase::COUNT],
+        }
+    }
+
+    /// Notes how long one phase of a statement took.
+    pub fn record(&self, phase: Phase, took: Duration) {
+        self.latency[phase.index()].record(took);
+    }
+
+    /// The times noted for one phase.
+    #[must_use]
+    pub fn latency(&self, phase: Phase) -> &Histogram {
+        &self.latency[phase.index()]
+    }
+}
