@@ -112,6 +112,7 @@ pub struct Parse<'a> {
 impl<'a> Parse<'a> {
     /// # Errors
     /// When the body is not two strings, a count and as many OIDs.
+    #[expect(clippy::self_named_constructors, reason = "every reader has a parse, also that of Parse")]
     pub fn parse(body: &'a [u8]) -> Result<Self, BodyError> {
         let mut body = Body::new(body);
         let name = body.take_cstr()?;

@@ -20,7 +20,7 @@ pub mod ids;
 pub mod limits;
 pub mod refusal;
 pub mod scan;
-//pub mod scram;
+pub mod scram;
 pub mod sqlstate;
 pub mod startup;
 pub mod write;

@@ -1,0 +1,158 @@
+//! The side that has a password, or a key recovered from someone who has.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::keys::{ClientKey, ServerKey, derive, xor};
+use super::message::{BindingFlag, ServerFinal, ServerFirst};
+use super::{ChannelBinding, ScramError};
+
+/// What a client logs in with.
+#[derive(Clone)]
+pub enum Credentials {
+    /// The password. To derive the keys takes milliseconds.
+    Password(Zeroizing<Vec<u8>>),
+    /// The keys themselves, for a server that keeps the very verifier they belong to.
+    ClientKey {
+        /// To prove ourselves with.
+        client_key: ClientKey,
+        /// To check the server with.
+        server_key: ServerKey,
+    },
+}
+
+/// A client's side of one exchange.
+///
+/// ```text
+/// Start --client-first--> AwaitingFirst --server-first--> AwaitingFinal --server-final--> Over
+///   any failure --------------------------------------------------------------------------^
+/// ```
+pub struct ClientExchange {
+    credentials: Credentials,
+    nonce: String,
+    /// Empty, as libpq has it: the server takes the name from the startup packet.
+    user: &'static str,
+    channel_binding: ChannelBinding,
+    state: State,
+}
+
+enum State {
+    Start,
+    AwaitingFirst,
+    AwaitingFinal { server_key: ServerKey, auth_message: String },
+    Over,
+}
+
+impl ClientExchange {
+    /// An exchange with a server.
+    ///
+    /// `nonce` must be new and random for each exchange: at least 18 bytes, in base64 as libpq has
+    /// it, or other printable characters without a comma.
+    #[must_use]
+    pub fn new(credentials: Credentials, nonce: &str, channel_binding: ChannelBinding) -> Self {
+        Self { credentials, nonce: nonce.to_owned(), user: "", channel_binding, state: State::Start }
+    }
+
+    /// The client's first message.
+    ///
+    /// # Errors
+    /// When it was asked for before.
+    pub fn client_first(&mut self) -> Result<Vec<u8>, ScramError> {
+        let State::Start = std::mem::replace(&mut self.state, State::Over) else {
+            return Err(ScramError::OutOfTurn);
+        };
+        self.state = State::AwaitingFirst;
+        Ok(format!("{}{}", self.flag().gs2_header(), self.client_first_bare()).into_bytes())
+    }
+
+    /// Takes the server's first message and returns the client's last. With a password this takes
+    /// milliseconds.
+    ///
+    /// # Errors
+    /// When the server's message is malformed, does not extend our nonce, or wants too many
+    /// iterations.
+    pub fn handle_server_first(&mut self, message: &[u8]) -> Result<Vec<u8>, ScramError> {
+        let State::AwaitingFirst = std::mem::replace(&mut self.state, State::Over) else {
+            return Err(ScramError::OutOfTurn);
+        };
+        let first = ServerFirst::parse(message)?;
+        let extension = first.nonce.strip_prefix(self.nonce.as_str()).unwrap_or_default();
+        if extension.is_empty() {
+            return Err(ScramError::NonceMismatch);
+        }
+        let (client_key, server_key) = self.keys(&first)?;
+        let without_proof = format!("c={},r={}", BASE64.encode(self.binding_data()), first.nonce);
+        let server_first = std::str::from_utf8(message).expect("checked by ServerFirst::parse: UTF-8");
+        let auth_message = format!("{},{server_first},{without_proof}", self.client_first_bare());
+        let signature = client_key.stored_key().client_signature(auth_message.as_bytes());
+        let proof = BASE64.encode(xor(client_key.as_bytes(), &signature));
+        self.state = State::AwaitingFinal { server_key, auth_message };
+        Ok(format!("{without_proof},p={proof}").into_bytes())
+    }
+
+    /// Takes the server's last message and checks that the server knows the verifier.
+    ///
+    /// # Errors
+    /// `RefusedByServer` when our proof was wrong; `ServerSignature` when its own is.
+    pub fn handle_server_final(&mut self, message: &[u8]) -> Result<(), ScramError> {
+        let State::AwaitingFinal { server_key, auth_message } =
+            std::mem::replace(&mut self.state, State::Over)
+        else {
+            return Err(ScramError::OutOfTurn);
+        };
+        let last = ServerFinal::parse(message)?;
+        let expected = server_key.signature(auth_message.as_bytes());
+        if expected.ct_eq(&last.signature).into() { Ok(()) } else { Err(ScramError::ServerSignature) }
+    }
+
+    fn keys(&self, first: &ServerFirst<'_>) -> Result<(ClientKey, ServerKey), ScramError> {
+        match &self.credentials {
+            Credentials::Password(password) => derive(password, &first.salt, first.iterations),
+            Credentials::ClientKey { client_key, server_key } => Ok((client_key.clone(), server_key.clone())),
+        }
+    }
+
+    fn client_first_bare(&self) -> String {
+        format!("n={},r={}", self.user, self.nonce)
+    }
+
+    fn flag(&self) -> BindingFlag {
+        match self.channel_binding {
+            ChannelBinding::Unsupported => BindingFlag::Unsupported,
+            ChannelBinding::Unused => BindingFlag::Unused,
+            ChannelBinding::TlsServerEndPoint(_) => BindingFlag::TlsServerEndPoint,
+        }
+    }
+
+    /// What the last message binds to: the header of the first, and the certificate's hash.
+    fn binding_data(&self) -> Vec<u8> {
+        let mut data = self.flag().gs2_header().as_bytes().to_vec();
+        if let ChannelBinding::TlsServerEndPoint(hash) = &self.channel_binding {
+            data.extend_from_slice(hash);
+        }
+        data
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Password(_) => "Password(..)",
+            Self::ClientKey { .. } => "ClientKey(..)",
+        })
+    }
+}
+
+impl std::fmt::Debug for ClientExchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = match &self.state {
+            State::Start => "start",
+            State::AwaitingFirst => "awaiting server-first",
+            State::AwaitingFinal { .. } => "awaiting server-final",
+            State::Over => "over",
+        };
+        write!(f, "ClientExchange({state})")
+    }
+}
