@@ -1,1 +1,23 @@
 //! Is this PostgreSQL server fit to serve? Probes and the judgement over them.
+//!
+//! - [`judge`]: pure; observations in, verdicts out. The LSN clock lives here.
+//! - [`probe`]: the question, over tokio-postgres.
+//! - [`monitor`]: asks every server every tick, feeds the judge, publishes the verdicts.
+//! - [`snapshot`]: what everyone reads. Unknown is never healthy, and lag unknown is never zero.
+//! - [`pool`]: pure; which servers a listener's sessions may have.
+//! - [`contract`]: pure; HTTP answers and agent-check lines from the verdicts.
+
+pub mod contract;
+pub mod judge;
+pub mod monitor;
+pub mod pool;
+pub mod probe;
+pub mod snapshot;
+
+pub use judge::{JudgeSettings, PrimaryUnknown};
+pub use monitor::{Health, Monitor, MonitorSettings, PassiveFailure};
+pub use pool::{Candidate, Candidates, Fallback, TargetSessionAttrs, Tier, candidates, may_stay};
+pub use snapshot::{AdminState, ExpectedRole, Lag, NodeId, NodeSpec, NodeStatus, Role, Snapshot, State};
+
+/// Most servers one monitor watches: a bound for everything kept per server.
+pub const NODES_MAX: usize = 1024;

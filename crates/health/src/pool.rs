@@ -1,0 +1,228 @@
+//! Which servers a listener's sessions may have.
+//!
+//! A stale snapshot is used as it is: the last verdicts beat none, and a connect that fails is tried elsewhere.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::snapshot::{NodeId, NodeStatus, Role, Snapshot, State};
+
+/// Which servers a session wants, in libpq's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TargetSessionAttrs {
+    /// Any server that is up.
+    #[default]
+    Any,
+    /// One that accepts writes: the primary.
+    ReadWrite,
+    /// One that is up; a standby or the primary, as a read-only session may run on both.
+    ReadOnly,
+    /// The primary.
+    Primary,
+    /// A standby, never the primary.
+    Standby,
+    /// A standby, else what the fallback allows.
+    PreferStandby,
+}
+
+impl TargetSessionAttrs {
+    /// libpq's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TargetSessionAttrs::Any => "any",
+            TargetSessionAttrs::ReadWrite => "read-write",
+            TargetSessionAttrs::ReadOnly => "read-only",
+            TargetSessionAttrs::Primary => "primary",
+            TargetSessionAttrs::Standby => "standby",
+            TargetSessionAttrs::PreferStandby => "prefer-standby",
+        }
+    }
+}
+
+impl fmt::Display for TargetSessionAttrs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A word that libpq does not know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "invalid target_session_attrs \"{0}\": expected any, read-write, read-only, primary, standby or prefer-standby"
+)]
+pub struct InvalidTargetSessionAttrs(pub String);
+
+impl FromStr for TargetSessionAttrs {
+    type Err = InvalidTargetSessionAttrs;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word {
+            "any" => Ok(TargetSessionAttrs::Any),
+            "read-write" => Ok(TargetSessionAttrs::ReadWrite),
+            "read-only" => Ok(TargetSessionAttrs::ReadOnly),
+            "primary" => Ok(TargetSessionAttrs::Primary),
+            "standby" => Ok(TargetSessionAttrs::Standby),
+            "prefer-standby" => Ok(TargetSessionAttrs::PreferStandby),
+            other => Err(InvalidTargetSessionAttrs(other.to_owned())),
+        }
+    }
+}
+
+/// Where reads go when no standby is up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Fallback {
+    /// Nowhere: the client is told that no server is available.
+    None,
+    /// To the primary.
+    #[default]
+    Primary,
+    /// To lagging standbys within `hard_max_lag`.
+    Lagging,
+    /// To lagging standbys within `hard_max_lag`, else to the primary.
+    LaggingThenPrimary,
+}
+
+impl Fallback {
+    /// The configuration's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fallback::None => "none",
+            Fallback::Primary => "primary",
+            Fallback::Lagging => "lagging",
+            Fallback::LaggingThenPrimary => "lagging_then_primary",
+        }
+    }
+
+    fn tiers(self) -> &'static [Tier] {
+        match self {
+            Fallback::None => &[],
+            Fallback::Primary => &[Tier::Primary],
+            Fallback::Lagging => &[Tier::Lagging],
+            Fallback::LaggingThenPrimary => &[Tier::Lagging, Tier::Primary],
+        }
+    }
+}
+
+impl fmt::Display for Fallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A word that names no fallback.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid fallback \"{0}\": expected none, primary, lagging or lagging_then_primary")]
+pub struct InvalidFallback(pub String);
+
+impl FromStr for Fallback {
+    type Err = InvalidFallback;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word {
+            "none" => Ok(Fallback::None),
+            "primary" => Ok(Fallback::Primary),
+            "lagging" => Ok(Fallback::Lagging),
+            "lagging_then_primary" => Ok(Fallback::LaggingThenPrimary),
+            other => Err(InvalidFallback(other.to_owned())),
+        }
+    }
+}
+
+/// What kind of servers [`Candidates`] are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// Standbys that are up.
+    Up,
+    /// Standbys that lag, within `hard_max_lag`.
+    Lagging,
+    /// The primary.
+    Primary,
+    /// Standbys and the primary alike: the listener accepts any.
+    Any,
+    /// No server may be used.
+    Empty,
+}
+
+/// A server a session may have.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// Which one.
+    pub id: NodeId,
+    /// Its share: configured weight times slow start.
+    pub weight: f32,
+}
+
+/// The servers a session may have now; choose among them by balance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidates {
+    /// In configuration order.
+    pub nodes: Vec<Candidate>,
+    /// What kind they are: anything but the wanted kind is a fallback worth a count.
+    pub tier: Tier,
+}
+
+/// The servers a new session may have.
+#[must_use]
+pub fn candidates(snapshot: &Snapshot, attrs: TargetSessionAttrs, fallback: &Fallback) -> Candidates {
+    let tiers: &[Tier] = match attrs {
+        TargetSessionAttrs::Any | TargetSessionAttrs::ReadOnly => &[Tier::Any],
+        TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => &[Tier::Primary],
+        TargetSessionAttrs::Standby | TargetSessionAttrs::PreferStandby => &[Tier::Up],
+    };
+    let fallbacks: &[Tier] = match attrs {
+        TargetSessionAttrs::Any
+        | TargetSessionAttrs::ReadOnly
+        | TargetSessionAttrs::ReadWrite
+        | TargetSessionAttrs::Primary => &[],
+        TargetSessionAttrs::Standby | TargetSessionAttrs::PreferStandby => fallback.tiers(),
+    };
+    tiers
+        .iter()
+        .chain(fallbacks)
+        .copied()
+        .filter(|tier| attrs != TargetSessionAttrs::Standby || *tier != Tier::Primary)
+        .map(|tier| Candidates { nodes: members(snapshot, tier), tier })
+        .find(|candidates| !candidates.nodes.is_empty())
+        .unwrap_or(Candidates { nodes: Vec::new(), tier: Tier::Empty })
+}
+
+/// Whether a session that is on `id` may stay there: as for a new one, but a saturated server keeps what it has.
+#[must_use]
+pub fn may_stay(snapshot: &Snapshot, attrs: TargetSessionAttrs, fallback: &Fallback, id: NodeId) -> bool {
+    let Some(node) = snapshot.node(id) else { return false };
+    let is_kind = match attrs {
+        TargetSessionAttrs::Any | TargetSessionAttrs::ReadOnly => true,
+        TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => is_the_primary(snapshot, node),
+        TargetSessionAttrs::Standby | TargetSessionAttrs::PreferStandby => node.role == Role::Standby,
+    };
+    (is_kind && node.state == State::Up)
+        || candidates(snapshot, attrs, fallback).nodes.iter().any(|candidate| candidate.id == id)
+}
+
+fn members(snapshot: &Snapshot, tier: Tier) -> Vec<Candidate> {
+    snapshot
+        .nodes
+        .iter()
+        .filter(|node| !node.saturated && node.weight > 0 && is_member(snapshot, node, tier))
+        .map(|node| Candidate { id: node.id, weight: node.effective_weight() })
+        .collect()
+}
+
+fn is_member(snapshot: &Snapshot, node: &NodeStatus, tier: Tier) -> bool {
+    match tier {
+        Tier::Up => node.state == State::Up && node.role == Role::Standby,
+        Tier::Lagging => {
+            let is_within = node.lag.is_some_and(|lag| lag.lo <= snapshot.hard_max_lag);
+            node.state == State::Lagging && node.role == Role::Standby && is_within
+        }
+        Tier::Primary => node.state == State::Up && is_the_primary(snapshot, node),
+        Tier::Any => is_member(snapshot, node, Tier::Up) || is_member(snapshot, node, Tier::Primary),
+        Tier::Empty => false,
+    }
+}
+
+fn is_the_primary(snapshot: &Snapshot, node: &NodeStatus) -> bool {
+    node.role == Role::Primary && snapshot.primary == Some(node.id)
+}

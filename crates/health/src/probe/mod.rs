@@ -1,0 +1,1 @@
+//! The question a server is asked, and its answer as facts.

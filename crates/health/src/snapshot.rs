@@ -1,0 +1,287 @@
+//! What everyone reads: the verdict on every server at one moment.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
+
+/// Verdicts older than this many ticks (plus the probe timeout) are stale.
+const STALE_AFTER_TICKS: u32 = 3;
+
+/// A server's place in the configuration, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u16);
+
+impl NodeId {
+    /// The place as an index into [`Snapshot::nodes`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A server as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSpec {
+    /// Name in logs, paths and metrics, such as `replica1`.
+    pub name: String,
+    /// Host name or address; resolved again at every connect.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// What the operator expects it to be. The role itself is always measured.
+    pub expected_role: ExpectedRole,
+    /// Share of sessions relative to the other servers.
+    pub weight: u16,
+    /// What the operator wants of it.
+    pub admin: AdminState,
+}
+
+/// The role the operator expects a server to have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExpectedRole {
+    /// Whatever it reports: for clusters with automatic failover.
+    #[default]
+    Any,
+    /// The primary.
+    Primary,
+    /// A standby. Its promotion takes it out of reads at once.
+    Replica,
+}
+
+/// What the operator wants of a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdminState {
+    /// Serve when fit.
+    #[default]
+    Ready,
+    /// Take no new sessions; those it has may finish.
+    Drain,
+    /// Out of service.
+    Maint,
+}
+
+/// The verdict on a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Not judged: nothing known yet, or the facts do not suffice. Never eligible.
+    Unknown,
+    /// Fit to serve.
+    Up,
+    /// Alive, and proven to be further behind than `max_lag`.
+    Lagging,
+    /// Does not serve.
+    Down,
+    /// Serves data that is not this cluster's: split brain, diverged, another system.
+    Fenced,
+    /// Fit, but takes no new sessions by the operator's wish.
+    Drain,
+    /// Out of service by the operator's wish.
+    Maint,
+}
+
+impl State {
+    /// Every state, in the order of their declaration.
+    pub const ALL: [State; 7] =
+        [State::Unknown, State::Up, State::Lagging, State::Down, State::Fenced, State::Drain, State::Maint];
+
+    /// The word operators see: `UP`, `LAGGING` ...
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Unknown => "UNKNOWN",
+            State::Up => "UP",
+            State::Lagging => "LAGGING",
+            State::Down => "DOWN",
+            State::Fenced => "FENCED",
+            State::Drain => "DRAIN",
+            State::Maint => "MAINT",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The role a server reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It has not answered yet.
+    Unknown,
+    /// Not in recovery.
+    Primary,
+    /// In recovery.
+    Standby,
+}
+
+impl Role {
+    /// `unknown`, `primary` or `standby`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Unknown => "unknown",
+            Role::Primary => "primary",
+            Role::Standby => "standby",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How far a standby is behind the primary, in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// Proven: it is at least this far behind.
+    pub lo: Duration,
+    /// Best estimate, for display and weights; `lo` where nothing better is known.
+    pub est: Duration,
+    /// Proven when the snapshot was taken: it is at most this far behind. `None`: no bound is known.
+    pub hi: Option<Duration>,
+}
+
+/// Everything known about one server.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// Its place in the configuration.
+    pub id: NodeId,
+    /// Its configured name.
+    pub name: Arc<str>,
+    /// Its configured host.
+    pub host: Arc<str>,
+    /// Its configured port.
+    pub port: u16,
+    /// The address its host name gave last.
+    pub address: Option<SocketAddr>,
+    /// The role the operator expects.
+    pub expected_role: ExpectedRole,
+    /// The role it reported last.
+    pub role: Role,
+    /// The verdict.
+    pub state: State,
+    /// Why, in words.
+    pub reason: Arc<str>,
+    /// When it entered `state`.
+    pub since: Instant,
+    /// What the operator wants of it.
+    pub admin: AdminState,
+    /// How far behind; `None` on a primary and where nothing is known, which is never the same as zero.
+    pub lag: Option<Lag>,
+    /// WAL bytes it has yet to replay.
+    pub lag_bytes: Option<u64>,
+    /// Whether it had replayed all that the primary's newest sample had.
+    pub in_sync: Option<bool>,
+    /// Its timeline, where it says.
+    pub timeline: Option<TimelineId>,
+    /// Its cluster's number.
+    pub system_identifier: Option<SystemIdentifier>,
+    /// Whether a WAL receiver runs.
+    pub receiver: Option<bool>,
+    /// Whether replay is paused.
+    pub paused: Option<bool>,
+    /// Configured weight.
+    pub weight: u16,
+    /// Share of the weight in force now, 0 to 1: ramps up after a recovery, because caches are cold.
+    pub slow_start: f32,
+    /// It answers, but accepts no further connections (53300): no new sessions.
+    pub saturated: bool,
+    /// Standby: last WAL position replayed.
+    pub replay_lsn: Option<Lsn>,
+    /// Primary: last WAL position flushed.
+    pub flush_lsn: Option<Lsn>,
+    /// When the last probe or connection check ended.
+    pub last_probe: Option<Instant>,
+    /// `server_version_num`, such as 150018.
+    pub version: Option<u32>,
+}
+
+impl NodeStatus {
+    /// Whether new sessions may be given to it as far as its own verdict goes.
+    #[must_use]
+    pub fn is_eligible(&self) -> bool {
+        self.state == State::Up && !self.saturated
+    }
+
+    /// The weight in force now.
+    #[must_use]
+    pub fn effective_weight(&self) -> f32 {
+        f32::from(self.weight) * self.slow_start
+    }
+}
+
+/// The verdict on every server at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The servers in configuration order: `nodes[id.index()]`.
+    pub nodes: Vec<NodeStatus>,
+    /// When it was taken.
+    pub taken_at: Instant,
+    /// Time between probes of one server.
+    pub tick: Duration,
+    /// Longest a probe may take.
+    pub probe_timeout: Duration,
+    /// The lag limit in force.
+    pub max_lag: Duration,
+    /// Lag beyond which a server serves nobody, not even as a fallback.
+    pub hard_max_lag: Duration,
+    /// The one primary of this cluster, also while it is down.
+    pub primary: Option<NodeId>,
+    /// Since when the primary does not answer; `None` while it does.
+    pub primary_lost_at: Option<Instant>,
+    /// Whether a second server claims to be a primary.
+    pub split_brain: bool,
+    /// Whether every server has been looked at once.
+    pub is_ready: bool,
+    /// The monitor slept (a suspended machine, a starved process): wait for a whole tick.
+    pub is_overrun: bool,
+}
+
+impl Snapshot {
+    /// A server's status.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&NodeStatus> {
+        self.nodes.get(id.index())
+    }
+
+    /// A server's status, by its configured name.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<&NodeStatus> {
+        self.nodes.iter().find(|node| &*node.name == name)
+    }
+
+    /// How long a snapshot is believed.
+    #[must_use]
+    pub fn stale_after(&self) -> Duration {
+        self.tick * STALE_AFTER_TICKS + self.probe_timeout
+    }
+
+    /// Whether the verdicts are too old to be told to anyone as current.
+    #[must_use]
+    pub fn is_stale(&self, now: Instant) -> bool {
+        self.is_overrun || now.saturating_duration_since(self.taken_at) > self.stale_after()
+    }
+
+    /// The primary's status while it is known, answers and is not fenced.
+    #[must_use]
+    pub fn serving_primary(&self) -> Option<&NodeStatus> {
+        self.primary
+            .and_then(|id| self.node(id))
+            .filter(|node| node.role == Role::Primary)
+            .filter(|node| matches!(node.state, State::Up | State::Drain))
+    }
+
+    /// How far behind a standby can be at most at `now`; grows until it is probed again.
+    #[must_use]
+    pub fn lag_at_most(&self, id: NodeId, now: Instant) -> Option<Duration> {
+        let hi = self.node(id)?.lag?.hi?;
+        Some(hi + now.saturating_duration_since(self.taken_at))
+    }
+}
