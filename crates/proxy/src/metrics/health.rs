@@ -6,17 +6,6 @@ use trunkline_health::{NodeStatus, Role, Snapshot, State};
 
 use super::exposition::{Exposition, Type};
 
-/// The states a node can be in, with their words in the metrics.
-const STATES: [(State, &str); 7] = [
-    (State::Unknown, "unknown"),
-    (State::Up, "up"),
-    (State::Lagging, "lagging"),
-    (State::Down, "down"),
-    (State::Fenced, "fenced"),
-    (State::Drain, "drain"),
-    (State::Maint, "maint"),
-];
-
 /// The health snapshot alone, in Prometheus' text format 0.0.4: for a process that relays nothing.
 #[must_use]
 pub fn render_health(snapshot: &Snapshot) -> String {
@@ -37,10 +26,22 @@ pub(super) fn write(out: &mut Exposition, snapshot: &Snapshot) {
 fn whole(out: &mut Exposition, snapshot: &Snapshot, now: Instant) {
     out.family("trunkline_build_info", Type::Gauge, "Always 1; the version is a label.")
         .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
-    out.family("trunkline_primary_known", Type::Gauge, "1 when a primary is known and unique.")
-        .sample(&[], u8::from(snapshot.primary.is_some()));
+    out.family(
+        "trunkline_primary_known",
+        Type::Gauge,
+        "1 when the cluster's one primary is known, also while it is down.",
+    )
+    .sample(&[], flag(snapshot.primary.is_some()));
     out.family("trunkline_split_brain", Type::Gauge, "1 when more than one node claims to be the primary.")
-        .sample(&[], u8::from(snapshot.split_brain));
+        .sample(&[], flag(snapshot.split_brain));
+    out.family(
+        "trunkline_primary_lost_seconds",
+        Type::Gauge,
+        "Time since the primary last answered; 0 while it does.",
+    )
+    .sample(&[], snapshot.primary_lost_at.map_or(0.0, |at| seconds(now.saturating_duration_since(at))));
+    out.family("trunkline_health_stale", Type::Gauge, "1 when the verdicts are too old to be believed.")
+        .sample(&[], flag(snapshot.is_stale(now)));
     out.family("trunkline_health_age_seconds", Type::Gauge, "Time since the monitor's last verdicts.")
         .sample(&[], seconds(now.saturating_duration_since(snapshot.taken_at)));
     out.family("trunkline_replicas_up", Type::Gauge, "Standbys that are up.");
@@ -51,27 +52,22 @@ fn whole(out: &mut Exposition, snapshot: &Snapshot, now: Instant) {
 fn verdicts(out: &mut Exposition, snapshot: &Snapshot, now: Instant) {
     out.family("trunkline_node_state", Type::Gauge, "1 for the state a node is in, 0 for the others.");
     for node in &snapshot.nodes {
-        for (state, word) in STATES {
-            out.sample(&[("node", &node.name), ("state", word)], u8::from(node.state == state));
+        for state in State::ALL {
+            out.sample(&[("node", &node.name), ("state", state_word(state))], flag(node.state == state));
         }
     }
-    out.family("trunkline_node_role", Type::Gauge, "1 for the role a node reports.");
+    out.family("trunkline_node_role", Type::Gauge, "Always 1; the role a node reports is a label.");
     for node in &snapshot.nodes {
-        let word = match node.role {
-            Role::Unknown => "unknown",
-            Role::Primary => "primary",
-            Role::Standby => "standby",
-        };
-        out.sample(&[("node", &node.name), ("role", word)], 1);
+        out.sample(&[("node", &node.name), ("role", node.role.as_str())], 1);
     }
     each(out, "trunkline_node_state_age_seconds", "Time in the present state.", snapshot, |node| {
         Some(seconds(now.saturating_duration_since(node.since)))
     });
     each(out, "trunkline_node_probe_age_seconds", "Time since the last probe ended.", snapshot, |node| {
-        probe_age(node, now).map(seconds)
+        node.last_probe.map(|at| seconds(now.saturating_duration_since(at)))
     });
     each(out, "trunkline_node_weight", "Configured weight, scaled down in slow start.", snapshot, |node| {
-        Some(f64::from(node.weight) * f64::from(node.slow_start))
+        Some(node.effective_weight())
     });
     each(out, "trunkline_node_saturated", "1 when the server has no connection left.", snapshot, |node| {
         Some(flag(node.saturated))
@@ -125,8 +121,16 @@ fn each<V: std::fmt::Display>(
     }
 }
 
-fn probe_age(node: &NodeStatus, now: Instant) -> Option<Duration> {
-    Some(now.saturating_duration_since(node.last_probe))
+fn state_word(state: State) -> &'static str {
+    match state {
+        State::Unknown => "unknown",
+        State::Up => "up",
+        State::Lagging => "lagging",
+        State::Down => "down",
+        State::Fenced => "fenced",
+        State::Drain => "drain",
+        State::Maint => "maint",
+    }
 }
 
 fn seconds(time: Duration) -> f64 {

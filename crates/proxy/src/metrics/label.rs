@@ -46,16 +46,37 @@ labels! {
 }
 
 labels! {
-    /// How a statement was sent.
+    /// What was sent.
     StatementKind {
-        /// In a Query message.
-        Simple = "simple",
-        /// By Parse, Bind and Execute.
-        Extended = "extended",
-        /// By a FunctionCall message.
+        /// A simple query.
+        Query = "query",
+        /// An Execute of an extended query.
+        Execute = "execute",
+        /// A FunctionCall.
         FunctionCall = "function_call",
-        /// Any way, and it turned out to be COPY.
-        Copy = "copy",
+        /// A Parse that failed.
+        Parse = "parse",
+        /// A Bind that failed.
+        Bind = "bind",
+        /// A Describe that failed.
+        Describe = "describe",
+        /// A Close that failed.
+        Close = "close",
+    }
+}
+
+impl From<trunkline_session::StatementKind> for StatementKind {
+    fn from(kind: trunkline_session::StatementKind) -> Self {
+        use trunkline_session::StatementKind as Sent;
+        match kind {
+            Sent::Query => StatementKind::Query,
+            Sent::Execute => StatementKind::Execute,
+            Sent::FunctionCall => StatementKind::FunctionCall,
+            Sent::Parse => StatementKind::Parse,
+            Sent::Bind => StatementKind::Bind,
+            Sent::Describe => StatementKind::Describe,
+            Sent::Close => StatementKind::Close,
+        }
     }
 }
 
@@ -112,8 +133,12 @@ labels! {
     LossCause {
         /// The server closed the connection without a word.
         Closed = "closed",
-        /// The connection was reset or timed out.
+        /// The connection was reset.
         Reset = "reset",
+        /// The server stopped answering.
+        TimedOut = "timed_out",
+        /// The proxy gave it up: hung, fenced or drained.
+        GivenUp = "given_up",
         /// The server was told to stop, or the backend to end (57P01).
         AdminShutdown = "admin_shutdown",
         /// Another process of the server crashed (57P02).

@@ -22,9 +22,16 @@ pub(crate) fn check(text: &str) {
             let (name, kind) = rest.split_once(' ').expect("a type");
             assert_eq!(name, current, "TYPE follows HELP");
             assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
-            assert_eq!(kind == "counter", name.ends_with("_total"), "counters, and only they, end in _total: {name}");
+            assert_eq!(
+                kind == "counter",
+                name.ends_with("_total"),
+                "counters, and only they, end in _total: {name}"
+            );
             assert!(name.starts_with("trunkline_"), "{name}");
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit()), "{name}");
+            assert!(
+                name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit()),
+                "{name}"
+            );
             assert!(!name.contains("_ms") && !name.contains("_micro"), "base units only: {name}");
             types.insert(name, kind);
             continue;
@@ -36,7 +43,10 @@ pub(crate) fn check(text: &str) {
         let (name, labels) = split_labels(id);
         let is_histogram = types.get(current) == Some(&"histogram");
         let family = if is_histogram {
-            ["_bucket", "_sum", "_count"].iter().find_map(|s| name.strip_suffix(s)).expect("a histogram's suffix")
+            ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|s| name.strip_suffix(s))
+                .expect("a histogram's suffix")
         } else {
             name
         };

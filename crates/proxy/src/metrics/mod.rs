@@ -12,6 +12,8 @@ mod label;
 #[cfg(test)]
 pub(crate) mod lint;
 mod render;
+#[cfg(test)]
+pub(crate) mod testing;
 mod thread;
 
 use std::sync::Arc;

@@ -6,8 +6,10 @@ use trunkline_health::{NodeId, Snapshot};
 
 use super::exposition::{Exposition, Type};
 use super::label::Label;
+use super::{
+    CancelResult, FailoverCause, IneligibleState, LoginResult, LossCause, RefusalReason, StatementKind,
+};
 use super::{Metrics, NodeMetrics, Phase, ThreadMetrics, health};
-use super::{CancelResult, FailoverCause, IneligibleState, LoginResult, LossCause, RefusalReason, StatementKind};
 
 /// Upper bounds of the exported latency buckets: 100 us to 1 min. The histograms kept are finer.
 pub const LATENCY_BOUNDS: [Duration; 16] = [
@@ -111,7 +113,7 @@ impl Nodes<'_> {
     }
 
     fn statements(&self, out: &mut Exposition) {
-        out.family("trunkline_statements_total", Type::Counter, "Statements completed, by how they were sent.");
+        out.family("trunkline_statements_total", Type::Counter, "Statements completed, by what was sent.");
         self.by_label::<StatementKind>(out, "kind", |node, kind| node.statements.of(kind).value());
         out.family("trunkline_statement_errors_total", Type::Counter, "Statements that ended in an error.");
         self.each(out, |node| node.statement_errors.value());
@@ -164,5 +166,54 @@ impl Nodes<'_> {
 
     fn sum(&self, node: NodeId, read: impl Fn(&NodeMetrics) -> u64) -> u64 {
         self.metrics.sum(|thread: &ThreadMetrics| read(thread.node(node)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{lint, testing};
+    use super::*;
+
+    #[test]
+    fn prometheus_accepts_all_we_write() {
+        let metrics = Metrics::new(2, 3);
+        let thread = metrics.thread(0);
+        for millis in [1, 5, 90, 100_000] {
+            thread.node(NodeId(1)).record(Phase::ServerTotal, Duration::from_millis(millis));
+        }
+        let mut snapshot = testing::snapshot();
+        snapshot.nodes[1].name = "a \"quoted\\ name\nof two lines".into();
+        let text = render_prometheus(&metrics, &snapshot);
+        lint::check(&text);
+        lint::check(&health::render_health(&snapshot));
+        let series = text.lines().filter(|line| !line.starts_with('#')).count();
+        assert!((200..600).contains(&series), "{series} series for three nodes");
+    }
+
+    #[test]
+    fn what_was_counted_is_what_is_shown() {
+        let metrics = Metrics::new(2, 3);
+        metrics.thread(0).sessions_refused.one(RefusalReason::NoServer);
+        metrics.thread(1).sessions_refused.one(RefusalReason::NoServer);
+        metrics.thread(1).node(NodeId(2)).sessions_active.up();
+        metrics.thread(1).node(NodeId(2)).bytes_to_client.add(1 << 40);
+        for millis in [1, 5, 90] {
+            metrics.thread(0).node(NodeId(1)).record(Phase::Wait, Duration::from_millis(millis));
+        }
+        let text = render_prometheus(&metrics, &testing::snapshot());
+        for line in [
+            "trunkline_sessions_refused_total{reason=\"no_server\"} 2",
+            "trunkline_sessions_active{node=\"replica2\"} 1",
+            "trunkline_relayed_bytes_total{node=\"replica2\",direction=\"to_client\"} 1099511627776",
+            "trunkline_statement_seconds_bucket{node=\"replica1\",phase=\"wait\",le=\"0.01\"} 2",
+            "trunkline_statement_seconds_sum{node=\"replica1\",phase=\"wait\"} 0.096",
+            "trunkline_statement_seconds_count{node=\"replica1\",phase=\"wait\"} 3",
+            "trunkline_node_lag_seconds{node=\"replica2\",bound=\"lo\"} 5.2",
+            "trunkline_node_state{node=\"replica2\",state=\"lagging\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+        let unknown = "trunkline_node_lag_seconds{node=\"replica2\",bound=\"hi\"}";
+        assert!(!text.contains(unknown), "unknown is absent, not zero");
     }
 }
