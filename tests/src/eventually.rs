@@ -18,3 +18,17 @@ pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bo
     }
     start.elapsed()
 }
+
+/// The first `Some` that `look` gives, and how long that took.
+///
+/// # Panics
+/// As [`eventually`].
+#[track_caller]
+pub fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> (T, Duration) {
+    let mut found = None;
+    let took = eventually(limit, what, || {
+        found = look();
+        found.is_some()
+    });
+    (found.expect("eventually returns when it is some"), took)
+}

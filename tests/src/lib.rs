@@ -1,5 +1,25 @@
 //! Real clusters, the real binary, and ways to break them: what the suites stand on.
+//!
+//! A suite is a file of `tests/tests`, its tests are named as promises. Most start from
+//! [`shared_cluster`], which lives as long as the test binary and must be left as it was found; those that
+//! break a server start [`own_cluster`]. Nothing here sleeps where an event can be waited for.
 
+mod cluster;
+mod drivers;
+mod endpoint;
 mod eventually;
+mod forwarder;
+mod http;
+mod impostor;
+mod login;
+mod wire;
 
-pub use eventually::eventually;
+pub use cluster::{Traffic, cluster_of, own_cluster, pg18, root, shared_cluster, traffic};
+pub use drivers::{Pgbench, pgbench, psql, psql_output, python};
+pub use endpoint::{Auth, Endpoint, EndpointBuilder, binary};
+pub use eventually::{eventually, within};
+pub use forwarder::{Forwarder, Weather};
+pub use http::{HttpAnswer, http_get};
+pub use impostor::Impostor;
+pub use login::Login;
+pub use wire::{Answer, Message, ServerError, Wire};

@@ -1,0 +1,323 @@
+//! The real binary in front of a cluster.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE, PortLease, resident_bytes, send_signal};
+
+use crate::{eventually, http_get, root};
+
+/// How long the binary may take until all its targets are judged.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long it may take to end after SIGINT before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who authenticates clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// The servers.
+    Relay,
+    /// The proxy.
+    Verify,
+}
+
+impl Auth {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Relay => "relay",
+            Self::Verify => "verify",
+        }
+    }
+}
+
+/// What an [`Endpoint`] is started with. The defaults are the tests', not the product's: a small `max_lag`
+/// and no slow start, so that the suites need not wait.
+#[derive(Debug, Clone)]
+pub struct EndpointBuilder {
+    targets: Vec<(String, &'static str, u16)>,
+    awaited: Vec<String>,
+    flags: Vec<String>,
+    sections: BTreeMap<String, BTreeMap<String, String>>,
+    tables: String,
+}
+
+/// The ports of an endpoint.
+#[derive(Debug)]
+struct Ports {
+    reads: PortLease,
+    writes: PortLease,
+    http: PortLease,
+}
+
+/// A running `trunkline serve`, ended when dropped. A failing test shows the end of its log.
+#[derive(Debug)]
+pub struct Endpoint {
+    child: Child,
+    ports: Ports,
+    directory: TempDir,
+    builder: EndpointBuilder,
+}
+
+impl Endpoint {
+    /// An endpoint for all servers of `cluster`, authentication by the servers.
+    #[must_use]
+    pub fn over(cluster: &Cluster) -> EndpointBuilder {
+        let mut builder = EndpointBuilder {
+            targets: Vec::new(),
+            awaited: Vec::new(),
+            flags: Vec::new(),
+            sections: BTreeMap::new(),
+            tables: String::new(),
+        };
+        for (index, server) in cluster.servers().enumerate() {
+            let role = if index == 0 { "--primary" } else { "--replica" };
+            builder.targets.push((server.name().to_owned(), role, server.port()));
+            builder.awaited.push(server.name().to_owned());
+        }
+        builder.key("health.max_lag", "\"2s\"").key("health.slow_start", "\"0\"")
+    }
+
+    /// Port for reads.
+    #[must_use]
+    pub fn reads(&self) -> u16 {
+        self.ports.reads.port()
+    }
+
+    /// Port for writes.
+    #[must_use]
+    pub fn writes(&self) -> u16 {
+        self.ports.writes.port()
+    }
+
+    /// Port for HTTP.
+    #[must_use]
+    pub fn http(&self) -> u16 {
+        self.ports.http.port()
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("process ids fit in i32")
+    }
+
+    /// Its memory in RAM, in bytes.
+    ///
+    /// # Panics
+    /// When it is gone.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        resident_bytes(self.pid()).expect("the endpoint runs")
+    }
+
+    /// All that it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.directory.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The HTTP status of a path; 0 when there is no answer.
+    #[must_use]
+    pub fn status_of(&self, path: &str) -> u16 {
+        http_get(self.http(), path).map_or(0, |answer| answer.status)
+    }
+
+    /// Waits until the check of target `name` answers 200 or not, and says how long that took.
+    #[track_caller]
+    pub fn await_health(&self, name: &str, is_healthy: bool, limit: Duration) -> Duration {
+        let path = format!("/{name}");
+        let what = format!("{path} is healthy: {is_healthy}");
+        eventually(limit, &what, || (self.status_of(&path) == 200) == is_healthy)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        send_signal(self.pid(), signal);
+    }
+
+    /// Changes its configuration file, as for a reload.
+    pub fn rewrite(&mut self, key: &str, value: &str) {
+        self.builder = self.builder.clone().key(key, value);
+        self.builder.write_file(self.directory.path());
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Panics
+    /// When it still runs after `limit`.
+    #[track_caller]
+    pub fn await_end(&mut self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the endpoint still runs after {limit:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let from = lines.len().saturating_sub(60);
+            eprintln!("the end of the endpoint's log:\n{}", lines[from..].join("\n"));
+        }
+        self.signal(Signal::SIGCONT);
+        self.signal(Signal::SIGINT);
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+impl EndpointBuilder {
+    /// Who authenticates clients.
+    #[must_use]
+    pub fn auth(self, auth: Auth) -> Self {
+        self.key("auth.mode", &format!("\"{}\"", auth.word()))
+    }
+
+    /// One more flag of `trunkline serve`.
+    #[must_use]
+    pub fn flag(mut self, flag: &str, value: &str) -> Self {
+        self.flags.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// A key of the configuration file, `section.key`, with its value as TOML.
+    #[must_use]
+    pub fn key(mut self, key: &str, value: &str) -> Self {
+        let (section, key) = key.rsplit_once('.').expect("keys are written section.key");
+        self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Tables of the configuration file as they are, such as a `[[target]]`, which flags of the same name complete.
+    #[must_use]
+    pub fn toml(mut self, tables: &str) -> Self {
+        self.tables.push_str(tables);
+        self
+    }
+
+    /// Reaches the target `name` at another port, such as a forwarder's.
+    #[must_use]
+    pub fn through(mut self, name: &str, port: u16) -> Self {
+        for target in self.targets.iter_mut().filter(|target| target.0 == name) {
+            target.2 = port;
+        }
+        self
+    }
+
+    /// Leaves the target `name` out.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.targets.retain(|target| target.0 != name);
+        self.not_awaiting(name)
+    }
+
+    /// Starts also while the target `name` is not healthy.
+    #[must_use]
+    pub fn not_awaiting(mut self, name: &str) -> Self {
+        self.awaited.retain(|awaited| awaited != name);
+        self
+    }
+
+    /// Starts it and waits until its targets are healthy.
+    ///
+    /// # Panics
+    /// When it ends, or is not ready in time, with its log.
+    #[track_caller]
+    #[must_use]
+    pub fn start(self) -> Endpoint {
+        let directory =
+            tempfile::Builder::new().prefix("trunkline-endpoint-").tempdir().expect("a directory");
+        let take = || PortLease::take().expect("a port is free");
+        let ports = Ports { reads: take(), writes: take(), http: take() };
+        self.write_file(directory.path());
+        let log = File::create(directory.path().join("log")).expect("the directory takes a file");
+        let mut command = Command::new(binary());
+        command.arg("serve").arg("--config").arg(directory.path().join("trunkline.toml"));
+        for (name, role, port) in &self.targets {
+            command.arg(role).arg(format!("{name}=127.0.0.1:{port}"));
+        }
+        for (flag, lease) in [("--reads", &ports.reads), ("--writes", &ports.writes), ("--http", &ports.http)]
+        {
+            command.arg(flag).arg(format!("127.0.0.1:{}", lease.port()));
+        }
+        command.args(["--monitor", &format!("user={MONITOR_ROLE} password={MONITOR_PASSWORD} dbname=appdb")]);
+        command.args(&self.flags).env("NO_COLOR", "1").stdin(Stdio::null());
+        command.stdout(log.try_clone().expect("a file can be opened twice")).stderr(log);
+        let child = command.spawn().expect("the binary runs");
+        let mut endpoint = Endpoint { child, ports, directory, builder: self };
+        endpoint.await_ready();
+        endpoint
+    }
+
+    fn write_file(&self, directory: &std::path::Path) {
+        let mut text = String::new();
+        for (section, keys) in &self.sections {
+            let _infallible = writeln!(text, "[{section}]");
+            for (key, value) in keys {
+                let _infallible = writeln!(text, "{key} = {value}");
+            }
+        }
+        text.push_str(&self.tables);
+        std::fs::write(directory.join("trunkline.toml"), text).expect("the directory takes a file");
+    }
+}
+
+impl Endpoint {
+    #[track_caller]
+    fn await_ready(&mut self) {
+        let deadline = Instant::now() + READY_TIMEOUT;
+        let mut missing = self.builder.awaited.clone();
+        loop {
+            missing.retain(|name| self.status_of(&format!("/{name}")) != 200);
+            if missing.is_empty() && self.status_of("/livez") == 200 {
+                return;
+            }
+            let ended = self.child.try_wait().expect("it is our child");
+            let is_late = Instant::now() >= deadline;
+            assert!(
+                ended.is_none() && !is_late,
+                "the endpoint is not ready ({ended:?}), missing {missing:?}; its log:\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// The binary under test: `$TRUNKLINE_BIN`, or the one that cargo builds with the profile `quick`.
+#[must_use]
+pub fn binary() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| std::env::var_os("TRUNKLINE_BIN").map_or_else(build, PathBuf::from)).clone()
+}
+
+fn build() -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--profile", "quick", "-p", "trunkline"])
+        .current_dir(root())
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "the binary does not build");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    root().join(target).join("quick/trunkline")
+}

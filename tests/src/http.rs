@@ -1,0 +1,33 @@
+//! The least HTTP client, as HAProxy's checks are: one request, one connection.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// Longest wait for an answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a server answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpAnswer {
+    /// The status code.
+    pub status: u16,
+    /// All header lines.
+    pub head: String,
+    /// The body.
+    pub body: String,
+}
+
+/// `GET path` on 127.0.0.1, in the words of HAProxy's default check. `None` when nobody answers properly.
+#[must_use]
+pub fn http_get(port: u16, path: &str) -> Option<HttpAnswer> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(TIMEOUT)).ok()?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split_whitespace().nth(1)?.parse().ok()?;
+    Some(HttpAnswer { status, head: head.to_owned(), body: body.to_owned() })
+}

@@ -1,0 +1,86 @@
+//! Reads are spread over the replicas, writes go to the primary.
+
+use std::collections::BTreeMap;
+
+use trunkline_tests::{Auth, Endpoint, Wire, psql, psql_output, shared_cluster};
+
+fn servers_of(port: u16, sessions: usize) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..sessions {
+        *counts.entry(psql(port, "SHOW cluster_name")).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn a_hundred_fresh_psql_are_spread_evenly_over_two_replicas() {
+    for auth in [Auth::Relay, Auth::Verify] {
+        let endpoint = Endpoint::over(shared_cluster()).auth(auth).start();
+        let counts = servers_of(endpoint.reads(), 100);
+        assert_eq!(counts.values().sum::<usize>(), 100);
+        for replica in ["replica1", "replica2"] {
+            let count = counts.get(replica).copied().unwrap_or_default();
+            assert!((48..=52).contains(&count), "{auth:?}: {counts:?}");
+        }
+    }
+}
+
+#[test]
+fn writes_go_to_the_primary_and_reads_never_do_while_a_replica_is_fit() {
+    let endpoint = Endpoint::over(shared_cluster()).start();
+    assert_eq!(servers_of(endpoint.writes(), 10), BTreeMap::from([("primary".to_owned(), 10)]));
+    assert!(!servers_of(endpoint.reads(), 10).contains_key("primary"));
+}
+
+#[test]
+fn weights_set_the_shares() {
+    let weights = "[[target]]\nname = \"replica1\"\naddress = \"127.0.0.1:1\"\nweight = 30\n\
+                   [[target]]\nname = \"replica2\"\naddress = \"127.0.0.1:1\"\nweight = 10\n";
+    let endpoint = Endpoint::over(shared_cluster()).toml(weights).start();
+    let counts = servers_of(endpoint.reads(), 40);
+    let count = counts.get("replica1").copied().unwrap_or_default();
+    assert!((28..=32).contains(&count), "{counts:?}");
+}
+
+#[test]
+fn least_outstanding_gives_the_next_session_to_the_server_with_fewest() {
+    let listener =
+        "[[listener]]\nname = \"reads\"\naddress = \"127.0.0.1:1\"\nbalance = \"least-outstanding\"\n";
+    let endpoint = Endpoint::over(shared_cluster()).toml(listener).key("runtime.threads", "1").start();
+    let mut held: Vec<Wire> = (0..10).map(|_| Wire::login(endpoint.reads())).collect();
+    let names: Vec<String> = held.iter_mut().map(|wire| wire.value("SHOW cluster_name")).collect();
+    let of = |name: &str| names.iter().filter(|other| *other == name).count();
+    assert_eq!((of("replica1"), of("replica2")), (5, 5), "{names:?}");
+    // All sessions of replica1 leave: the next five belong there.
+    let mut index = 0;
+    held.retain(|_| {
+        index += 1;
+        names[index - 1] != "replica1"
+    });
+    let leave = std::time::Duration::from_secs(5);
+    let of_replica1 = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'wire'";
+    trunkline_tests::eventually(leave, "the sessions are gone", || {
+        shared_cluster().replicas[0].psql(of_replica1).is_ok_and(|answer| answer == "t")
+    });
+    let mut next: Vec<Wire> = (0..5).map(|_| Wire::login(endpoint.reads())).collect();
+    for wire in &mut next {
+        assert_eq!(wire.value("SHOW cluster_name"), "replica1");
+    }
+}
+
+#[test]
+fn libpq_finds_the_role_it_asks_for() {
+    let endpoint = Endpoint::over(shared_cluster()).start();
+    let ask =
+        |port, attrs| psql_output(port, &[("PGTARGETSESSIONATTRS", attrs)], "SELECT pg_is_in_recovery()");
+    for (port, attrs, recovery) in [
+        (endpoint.reads(), "standby", "t\n"),
+        (endpoint.reads(), "read-only", "t\n"),
+        (endpoint.writes(), "read-write", "f\n"),
+        (endpoint.writes(), "primary", "f\n"),
+    ] {
+        let output = ask(port, attrs);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), recovery, "{attrs}: {output:?}");
+    }
+    assert!(!ask(endpoint.reads(), "primary").status.success());
+}
