@@ -5,22 +5,33 @@
 //! socket, buffer, clock or log, and allocates nothing for a query it has seen the like of.
 //!
 //! - [`settings`]: what a session is told at its start.
-//! - [`session`]: the machine; its two halves are `client` and `server`.
+//! - [`session`]: the machine; `client` and `server` are its two halves, `answer` its model of
+//!   which answer belongs to which request, `state` its states.
 //! - `outstanding`: the requests whose answers are owed, in order.
 //! - `statements`: which SQL a prepared statement or portal stands for.
 //! - `timing`, [`record`]: what is known of each statement once it is complete.
 //! - [`step`], [`loss`]: what the caller is asked to do.
 
+mod announce;
+mod answer;
+mod client;
 pub mod limits;
 pub mod loss;
+mod outstanding;
 pub mod record;
+mod server;
 pub mod session;
 pub mod settings;
+mod state;
+mod statements;
 pub mod step;
+mod texts;
+mod timing;
 
 pub use loss::{LossPlan, Retake, ServerLoss};
 pub use record::{Completion, Sink, StatementKind, StatementRecord, Timing};
-pub use session::{PinReason, Session};
+pub use session::Session;
 pub use settings::{ReportTiming, ServerName, SessionSettings, Tracking};
+pub use state::PinReason;
 pub use step::{ClientStep, ClientThen, Peer, ServerStep, ServerThen, Violation};
 pub use trunkline_codec::backend::TransactionStatus;

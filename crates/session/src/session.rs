@@ -1,146 +1,330 @@
-//! The session machine. This slice relays whole messages; the model of the conversation follows.
+//! The session: its state, and what can be asked of it.
 
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use trunkline_codec::backend::TransactionStatus;
-use trunkline_codec::scan::{Phase, Scanner};
+use trunkline_codec::backend::{BackendTag, ErrorFields, TransactionStatus};
+use trunkline_codec::scan::{Phase, Piece, Scanner};
 
+use crate::announce::Announce;
+use crate::limits::OUTSTANDING_MAX;
 use crate::loss::{LossPhase, LossPlan, Retake, ServerLoss, write_report};
+use crate::outstanding::{Outstanding, Request};
 use crate::record::Sink;
-use crate::settings::{ServerName, SessionSettings};
-use crate::step::{ClientStep, ClientThen, Peer, ServerStep, ServerThen, Violation};
-
-/// Why a session cannot leave its server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PinReason {
-    /// A replication session.
-    Replication,
-    /// The server sent what the model of the conversation does not explain.
-    Untracked,
-}
+use crate::settings::{ReportTiming, ServerName, SessionSettings, Tracking};
+use crate::state::{ClientEnd, Copy, Farewell, Flow, Mode, PinReason, Pipeline, Progress, Tail};
+use crate::statements::Statements;
+use crate::timing::{Meter, Outcome};
 
 /// One client's life after its login.
 #[derive(Debug)]
 pub struct Session {
-    client: Scanner,
-    server: Scanner,
-    settings: SessionSettings,
-    is_pristine: bool,
+    pub(crate) client: Scanner,
+    pub(crate) server: Scanner,
+    pub(crate) outstanding: Outstanding,
+    pub(crate) meter: Meter,
+    /// `None` when no SQL is kept.
+    pub(crate) statements: Option<Box<Statements>>,
+    pub(crate) announce: Option<Box<Announce>>,
+    pub(crate) server_name: ServerName,
+    pub(crate) report_timing: ReportTiming,
+    pub(crate) mode: Mode,
+    pub(crate) status: TransactionStatus,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) progress: Progress,
+    pub(crate) copy: Copy,
+    pub(crate) farewell: Farewell,
+    pub(crate) client_end: ClientEnd,
+    pub(crate) flow: Flow,
+    pub(crate) client_tail: Tail,
+    pub(crate) server_tail: Tail,
+    pub(crate) is_pristine: bool,
 }
 
 impl Session {
-    /// A session whose login is complete: the client has its first ReadyForQuery.
+    /// A session whose login is complete: the client has its first ReadyForQuery, and the next
+    /// bytes of either side begin a message.
     #[must_use]
-    pub fn new(settings: SessionSettings, _now: Instant) -> Self {
+    pub fn new(settings: SessionSettings, now: Instant) -> Self {
+        let SessionSettings { sql_bytes_max, report_timing, server, tracking } = settings;
+        let mode = match tracking {
+            Tracking::Full => Mode::Tracked,
+            Tracking::Opaque => Mode::Opaque,
+        };
         let mut client = Scanner::frontend();
         client.set_phase(Phase::Normal);
-        let mut server = Scanner::backend();
-        server.set_phase(Phase::Normal);
-        Self { client, server, settings, is_pristine: true }
-    }
-
-    /// Takes what the client sent: the unforwarded rest of the last chunk, and what came since.
-    pub fn handle_client(&mut self, chunk: &[u8], _now: Instant, _out: &mut impl Sink) -> ClientStep {
-        let mut at = 0;
-        loop {
-            match self.client.next(chunk, &mut at) {
-                Ok(Some(_)) => self.is_pristine = false,
-                Ok(None) => return ClientStep { forward: at, then: ClientThen::ReadOn },
-                Err(error) => {
-                    let violation = Violation { by: Peer::Client, error, report: None };
-                    return ClientStep { forward: at, then: ClientThen::Violation(Box::new(violation)) };
-                }
-            }
+        let is_kept = sql_bytes_max > 0 && mode == Mode::Tracked;
+        Self {
+            client,
+            server: scanner_of_a_server(),
+            outstanding: Outstanding::new(),
+            meter: Meter::new(now),
+            statements: is_kept.then(|| Box::new(Statements::new(sql_bytes_max))),
+            announce: match report_timing {
+                ReportTiming::Off => None,
+                ReportTiming::Notice => Some(Box::new(Announce::new(report_timing))),
+            },
+            server_name: server,
+            report_timing,
+            mode,
+            status: TransactionStatus::Idle,
+            pipeline: Pipeline::Synced,
+            progress: Progress::Untouched,
+            copy: Copy::None,
+            farewell: Farewell::Staying,
+            client_end: ClientEnd::Open,
+            flow: Flow::Open,
+            client_tail: Tail::Empty,
+            server_tail: Tail::Empty,
+            is_pristine: true,
         }
     }
 
-    /// Takes what the server sent: the unforwarded rest of the last chunk, and what came since.
-    pub fn handle_server(&mut self, chunk: &[u8], _now: Instant, _out: &mut impl Sink) -> ServerStep {
-        let mut at = 0;
-        loop {
-            match self.server.next(chunk, &mut at) {
-                Ok(Some(_)) => {}
-                Ok(None) => return ServerStep { forward: at, inject: None, then: ServerThen::ReadOn },
-                Err(error) => {
-                    let violation = Violation { by: Peer::Server, error, report: None };
-                    let then = ServerThen::Violation(Box::new(violation));
-                    return ServerStep { forward: at, inject: None, then };
-                }
-            }
-        }
-    }
-
-    /// The server connection ended. `tail` is what of the server's bytes was not forwarded.
-    pub fn handle_server_lost(
-        &mut self,
-        loss: ServerLoss,
-        _tail: &[u8],
-        retake: Retake,
-        _now: Instant,
-        _out: &mut impl Sink,
-    ) -> LossPlan {
-        if !self.server.is_at_boundary() {
-            return LossPlan::Cut;
-        }
-        if self.is_pristine && retake == Retake::Possible {
-            return LossPlan::Retake;
-        }
-        let mut report = BytesMut::new();
-        write_report(&mut report, loss, None, &self.settings.server, LossPhase::Unknown);
-        LossPlan::Report(report.freeze())
-    }
-
-    /// Another server was taken after [`LossPlan::Retake`]. `announce` (ParameterStatus messages
-    /// for what differs from what the client was told) goes to the client before its next
-    /// ReadyForQuery; empty when nothing differs.
-    pub fn server_taken(&mut self, server: ServerName, _announce: Bytes, _now: Instant) {
-        self.settings.server = server;
-        self.server = Scanner::backend();
-        self.server.set_phase(Phase::Normal);
-    }
-
-    /// The client closed its sending side (half-close): the server's EOF, once it has answered
-    /// everything, is the regular end.
-    pub fn handle_client_eof(&mut self) {}
-
-    /// The session ends, for whatever reason: records the statements that are still in flight as
-    /// lost.
-    pub fn finish(&mut self, _now: Instant, _out: &mut impl Sink) {}
-
-    /// How long the next statement waited for a server.
-    pub fn note_wait(&mut self, _waited: Duration) {}
-
-    /// How long the client did not take the bytes of the answer in progress.
-    pub fn note_client_blocked(&mut self, _blocked: Duration) {}
-
-    /// Whether nothing is in progress: the server connection could be exchanged for another.
+    /// Whether nothing is in progress, so that the server connection could be exchanged: all
+    /// requests are answered, no transaction is open (not even the implicit one of extended
+    /// messages without a Sync), no COPY, and neither side is inside a message.
+    ///
+    /// Whether the bytes to be forwarded have all been written only the caller knows.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        false
+        let is_held = self.farewell == Farewell::Held;
+        self.is_quiet() && self.client_tail == Tail::Empty && (is_held || self.server_tail == Tail::Empty)
     }
 
-    /// Whether the client has sent nothing yet.
+    /// The same, without regard to bytes that were not forwarded.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.outstanding.is_empty()
+            && self.mode == Mode::Tracked
+            && self.status == TransactionStatus::Idle
+            && self.pipeline == Pipeline::Synced
+            && self.copy == Copy::None
+            && self.client_end == ClientEnd::Open
+            && self.farewell != Farewell::Said
+            && self.client.is_at_boundary()
+            && self.server.is_at_boundary()
+    }
+
+    /// Whether no byte of the client was forwarded yet.
     #[must_use]
     pub fn is_pristine(&self) -> bool {
         self.is_pristine
     }
 
-    /// Whether the client must not be read.
+    /// Whether the client must not be read: too many of its requests are outstanding, or a
+    /// farewell is held back.
     #[must_use]
+    #[inline]
     pub fn is_paused(&self) -> bool {
-        false
+        let is_full = self.flow == Flow::Full && self.outstanding.len() > OUTSTANDING_MAX / 2;
+        is_full || self.farewell == Farewell::Held
     }
 
-    /// The transaction status of the last ReadyForQuery.
+    /// The transaction status of the last ReadyForQuery. An untracked session keeps the one it had.
     #[must_use]
     pub fn transaction_status(&self) -> TransactionStatus {
-        TransactionStatus::Idle
+        self.status
     }
 
-    /// Why the session cannot leave its server even while it is idle, if so.
+    /// Requests sent to the server whose answers are owed. Meaningless for an untracked session.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// Why the session cannot leave its server, if there is a reason other than a request in
+    /// progress.
     #[must_use]
     pub fn pinned(&self) -> Option<PinReason> {
-        None
+        match self.mode {
+            Mode::Opaque => Some(PinReason::Replication),
+            Mode::Untracked(reason) => Some(reason),
+            Mode::Tracked if self.copy != Copy::None => Some(PinReason::Copy),
+            Mode::Tracked if self.is_in_transaction() => Some(PinReason::Transaction),
+            Mode::Tracked => None,
+        }
+    }
+
+    /// Statements whose SQL was not kept because the session keeps too much already.
+    #[must_use]
+    pub fn statements_not_kept(&self) -> u64 {
+        self.statements.as_ref().map_or(0, |statements| statements.not_kept())
+    }
+
+    /// How long the next statement waited for a server. Added up until that statement completes.
+    pub fn note_wait(&mut self, waited: Duration) {
+        self.meter.note_wait(waited);
+    }
+
+    /// How long the client did not take bytes of the answer in progress. Time outside an answer
+    /// is not counted.
+    pub fn note_client_blocked(&mut self, blocked: Duration) {
+        if !self.outstanding.is_empty() {
+            self.meter.note_client_blocked(blocked);
+        }
+    }
+
+    /// The client closed its sending side. The server's end is then the regular end of the
+    /// session, once it has answered everything.
+    pub fn handle_client_eof(&mut self) {
+        match self.client_end {
+            ClientEnd::Open => self.client_end = ClientEnd::HalfClosed,
+            ClientEnd::HalfClosed | ClientEnd::Terminated => {}
+        }
+    }
+
+    /// The server connection ended, or is given up. `tail` is what of the server's bytes was
+    /// presented and not forwarded.
+    pub fn handle_server_lost(
+        &mut self,
+        loss: ServerLoss,
+        tail: &[u8],
+        retake: Retake,
+        now: Instant,
+        out: &mut impl Sink,
+    ) -> LossPlan {
+        let phase = self.loss_phase();
+        let plan = self.plan_loss(loss, tail, retake, phase);
+        self.finish(now, out);
+        if plan == LossPlan::Retake {
+            self.farewell = Farewell::Staying;
+            self.server_tail = Tail::Empty;
+        }
+        plan
+    }
+
+    fn plan_loss(&self, loss: ServerLoss, tail: &[u8], retake: Retake, phase: LossPhase) -> LossPlan {
+        if self.farewell == Farewell::Said {
+            return LossPlan::Close;
+        }
+        if !self.server.is_at_boundary() {
+            return LossPlan::Cut;
+        }
+        match self.client_end {
+            ClientEnd::Terminated => return LossPlan::Close,
+            ClientEnd::HalfClosed if self.owes_nothing() => return LossPlan::Close,
+            ClientEnd::HalfClosed | ClientEnd::Open => {}
+        }
+        let is_movable = self.is_pristine && self.mode == Mode::Tracked;
+        if is_movable && retake == Retake::Possible && self.client_end == ClientEnd::Open {
+            return LossPlan::Retake;
+        }
+        let mut report = BytesMut::new();
+        let announced = match self.farewell {
+            Farewell::Held => match deliver_farewell(tail, &mut report) {
+                Delivered::Fatal => return LossPlan::Report(report.freeze()),
+                Delivered::Notice(fields) => fields,
+            },
+            Farewell::Announced(code) => Some(code),
+            Farewell::Staying | Farewell::Said => None,
+        };
+        write_report(&mut report, loss, announced, &self.server_name, phase);
+        LossPlan::Report(report.freeze())
+    }
+
+    fn owes_nothing(&self) -> bool {
+        self.mode != Mode::Tracked || (self.outstanding.is_empty() && self.copy == Copy::None)
+    }
+
+    fn is_in_transaction(&self) -> bool {
+        self.status != TransactionStatus::Idle || self.pipeline != Pipeline::Synced
+    }
+
+    fn loss_phase(&self) -> LossPhase {
+        match self.mode {
+            Mode::Untracked(_) | Mode::Opaque => LossPhase::Unknown,
+            Mode::Tracked if self.is_in_transaction() => LossPhase::InTransaction,
+            Mode::Tracked if self.outstanding.is_empty() => LossPhase::Idle,
+            Mode::Tracked if self.progress == Progress::Untouched => LossPhase::WaitingForFirstByte,
+            Mode::Tracked => LossPhase::InsideTheAnswer,
+        }
+    }
+
+    /// Another server was taken after [`LossPlan::Retake`]. `announce` (ParameterStatus messages
+    /// for what differs from what the client was told) goes to the client before its next
+    /// ReadyForQuery; empty when nothing differs. Then present the client's unforwarded bytes again.
+    pub fn server_taken(&mut self, server: ServerName, announce: Bytes, _now: Instant) {
+        self.server_name = server;
+        self.server = scanner_of_a_server();
+        if !announce.is_empty() {
+            let report_timing = self.report_timing;
+            let ours = self.announce.get_or_insert_with(|| Box::new(Announce::new(report_timing)));
+            ours.set_parameters(announce);
+        }
+    }
+
+    /// The session ends, for whatever reason: records the statements still in flight as lost. The
+    /// other ways to end a session do this by themselves.
+    pub fn finish(&mut self, now: Instant, out: &mut impl Sink) {
+        let now = self.meter.at(now);
+        while let Some(entry) = self.outstanding.pop() {
+            match entry.request {
+                Request::Query | Request::Execute | Request::FunctionCall => {
+                    if self.progress != Progress::Settled {
+                        self.meter.outcome = Outcome::Lost;
+                    }
+                    self.record(entry, now, out);
+                    self.progress = Progress::Untouched;
+                }
+                Request::Parse
+                | Request::Bind
+                | Request::DescribeStatement
+                | Request::DescribePortal
+                | Request::Close
+                | Request::BrokenFlush
+                | Request::Sync
+                | Request::CopyEnd => self.discard(entry),
+            }
+        }
+    }
+
+    /// Nothing the server sends is explained any more: relays on without a guess.
+    #[cold]
+    pub(crate) fn untrack(&mut self, reason: PinReason) {
+        self.mode = Mode::Untracked(reason);
+        self.statements = None;
+        self.announce = None;
+        self.outstanding = Outstanding::new();
+        self.copy = Copy::None;
+        self.flow = Flow::Open;
+    }
+}
+
+fn scanner_of_a_server() -> Scanner {
+    let mut scanner = Scanner::backend();
+    scanner.set_phase(Phase::Normal);
+    scanner
+}
+
+/// What a held farewell ended with.
+enum Delivered {
+    Fatal,
+    Notice(Option<trunkline_codec::sqlstate::SqlState>),
+}
+
+/// Copies the whole messages of a held farewell.
+fn deliver_farewell(tail: &[u8], report: &mut BytesMut) -> Delivered {
+    let mut scanner = scanner_of_a_server();
+    let mut at = 0;
+    let mut code = None;
+    while let Ok(Some(Piece::Message { tag, body })) = scanner.next(tail, &mut at) {
+        let fields = ErrorFields::new(body);
+        report.extend_from_slice(&tail[report.len()..at]);
+        if BackendTag::from_byte(tag) == BackendTag::ErrorResponse && fields.is_fatal() {
+            return Delivered::Fatal;
+        }
+        code = fields.sqlstate();
+    }
+    Delivered::Notice(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_is_small() {
+        let size = size_of::<Session>();
+        assert!(size <= 400, "{size} bytes");
     }
 }

@@ -1,0 +1,405 @@
+//! The model of the conversation: which answer belongs to which request.
+//!
+//! A message it does not explain is an error; the session is then relayed without being followed.
+
+use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, TransactionStatus};
+
+use crate::announce::Figures;
+use crate::outstanding::{Entry, Request};
+use crate::record::{Sink, StatementKind, StatementRecord};
+use crate::server::shutdown_notice;
+use crate::session::Session;
+use crate::state::{Copy, Farewell, PinReason, Pipeline, Progress, Syncs};
+use crate::timing::Outcome;
+
+impl Session {
+    /// One message arrived from the server. Of a large one `body` is the first part and `length`
+    /// the whole.
+    #[inline]
+    pub(crate) fn answered(
+        &mut self,
+        tag: BackendTag,
+        body: &[u8],
+        length: u64,
+        now: u64,
+        out: &mut impl Sink,
+    ) -> Result<(), PinReason> {
+        let is_explained = match tag {
+            BackendTag::DataRow => self.data_row(length, now),
+            BackendTag::ReadyForQuery => self.ready(body, length, now, out),
+            BackendTag::CommandComplete => self.command_complete(body, length, now, out),
+            BackendTag::BindComplete => self.settle(Request::Bind),
+            BackendTag::ParseComplete => self.settle(Request::Parse),
+            BackendTag::CloseComplete => self.settle(Request::Close),
+            BackendTag::RowDescription | BackendTag::NoData => self.described(tag, length, now),
+            BackendTag::ParameterDescription => self.parameters_described(),
+            BackendTag::EmptyQueryResponse => self.executed(Outcome::Empty, length, now, out),
+            BackendTag::PortalSuspended => self.suspended(length, now, out),
+            BackendTag::CopyInResponse => self.copy_in(length, now),
+            BackendTag::CopyOutResponse => self.copy_out(Copy::Out, length, now),
+            BackendTag::CopyBothResponse => self.copy_out(Copy::Both, length, now),
+            BackendTag::CopyData => self.copy_data(length, now),
+            BackendTag::CopyDone => self.copy_done(length, now),
+            BackendTag::FunctionCallResponse => self.function_returned(length, now),
+            BackendTag::ErrorResponse => return self.failed(body, length, now, out),
+            BackendTag::NoticeResponse => self.noticed(body),
+            // Asynchronous: may come between any two messages.
+            BackendTag::ParameterStatus | BackendTag::NotificationResponse => true,
+            BackendTag::Authentication
+            | BackendTag::BackendKeyData
+            | BackendTag::NegotiateProtocolVersion
+            | BackendTag::Unknown(_) => false,
+        };
+        if is_explained { Ok(()) } else { Err(PinReason::UnexpectedMessage(tag.byte())) }
+    }
+
+    #[inline]
+    fn front(&self) -> Option<Request> {
+        self.outstanding.front().map(|entry| entry.request)
+    }
+
+    /// Whether the oldest request is a statement whose answer may go on outside COPY.
+    #[inline]
+    fn is_running(&self) -> bool {
+        let is_statement = matches!(self.front(), Some(Request::Query | Request::Execute));
+        is_statement && self.progress != Progress::Settled && self.copy == Copy::None
+    }
+
+    /// Part of a statement's answer.
+    #[inline]
+    fn underway(&mut self, length: u64, now: u64) {
+        self.progress = Progress::Underway;
+        self.meter.answered(length, now);
+    }
+
+    #[inline]
+    fn data_row(&mut self, length: u64, now: u64) -> bool {
+        if !self.is_running() {
+            return false;
+        }
+        self.underway(length, now);
+        self.meter.rows += 1;
+        true
+    }
+
+    /// The only answer to a Parse, Bind or Close.
+    #[inline]
+    fn settle(&mut self, request: Request) -> bool {
+        if self.front() != Some(request) {
+            return false;
+        }
+        let Some(entry) = self.outstanding.settle() else { return false };
+        if let Some(statements) = &mut self.statements {
+            match request {
+                Request::Parse => statements.parse_answered(),
+                Request::Close => statements.close_answered(),
+                Request::Bind
+                | Request::Query
+                | Request::DescribeStatement
+                | Request::DescribePortal
+                | Request::Execute
+                | Request::BrokenFlush
+                | Request::Sync
+                | Request::FunctionCall
+                | Request::CopyEnd => {}
+            }
+            statements.texts.release(entry.text);
+        }
+        self.next_of_pipeline();
+        true
+    }
+
+    /// An extended message is answered.
+    #[inline]
+    fn next_of_pipeline(&mut self) {
+        self.progress = Progress::Untouched;
+        self.pipeline = Pipeline::Unsynced;
+    }
+
+    fn parameters_described(&mut self) -> bool {
+        let is_due = self.front() == Some(Request::DescribeStatement) && self.progress == Progress::Untouched;
+        if is_due {
+            self.progress = Progress::Underway;
+        }
+        is_due
+    }
+
+    #[inline]
+    fn described(&mut self, tag: BackendTag, length: u64, now: u64) -> bool {
+        match (self.front(), self.progress) {
+            (Some(Request::Query), _) if tag == BackendTag::RowDescription && self.is_running() => {
+                self.underway(length, now);
+                return true;
+            }
+            (Some(Request::DescribePortal), Progress::Untouched)
+            | (Some(Request::DescribeStatement), Progress::Underway) => {}
+            _unexplained => return false,
+        }
+        if let Some(entry) = self.outstanding.settle() {
+            self.release(entry);
+        }
+        self.next_of_pipeline();
+        true
+    }
+
+    #[inline]
+    fn command_complete(&mut self, body: &[u8], length: u64, now: u64, out: &mut impl Sink) -> bool {
+        match self.copy {
+            Copy::None => {}
+            Copy::InEnded(_) => self.copy = Copy::None,
+            Copy::In(_) | Copy::Out | Copy::Both => return false,
+        }
+        if !self.is_running() {
+            return false;
+        }
+        self.meter.set_tag(body);
+        if let (Some(statements), b"DISCARD ALL\0" | b"DEALLOCATE ALL\0") = (&mut self.statements, body) {
+            statements.deallocate_all();
+        }
+        self.executed(Outcome::Tag, length, now, out)
+    }
+
+    fn suspended(&mut self, length: u64, now: u64, out: &mut impl Sink) -> bool {
+        self.front() == Some(Request::Execute) && self.executed(Outcome::Suspended, length, now, out)
+    }
+
+    /// A statement of a Query, or all of an Execute, is complete.
+    #[inline]
+    fn executed(&mut self, outcome: Outcome, length: u64, now: u64, out: &mut impl Sink) -> bool {
+        if !self.is_running() {
+            return false;
+        }
+        self.underway(length, now);
+        self.meter.outcome = outcome;
+        if self.front() == Some(Request::Execute) {
+            if let Some(entry) = self.outstanding.settle() {
+                self.record(entry, now, out);
+            }
+            self.next_of_pipeline();
+        }
+        true
+    }
+
+    fn copy_in(&mut self, length: u64, now: u64) -> bool {
+        if !self.is_running() {
+            return false;
+        }
+        self.underway(length, now);
+        let seen = self.outstanding.copy_in();
+        let syncs = if seen.has_lost_sync { Syncs::Lost } else { Syncs::NoneLost };
+        self.copy = if seen.has_ended { Copy::InEnded(syncs) } else { Copy::In(syncs) };
+        true
+    }
+
+    fn copy_out(&mut self, copy: Copy, length: u64, now: u64) -> bool {
+        if !self.is_running() {
+            return false;
+        }
+        self.underway(length, now);
+        self.copy = copy;
+        true
+    }
+
+    #[inline]
+    fn copy_data(&mut self, length: u64, now: u64) -> bool {
+        let is_due = matches!(self.copy, Copy::Out | Copy::Both);
+        if is_due {
+            self.meter.answered(length, now);
+        }
+        is_due
+    }
+
+    fn copy_done(&mut self, length: u64, now: u64) -> bool {
+        let is_due = self.copy_data(length, now);
+        if is_due {
+            self.copy = Copy::None;
+        }
+        is_due
+    }
+
+    fn function_returned(&mut self, length: u64, now: u64) -> bool {
+        let is_due = self.front() == Some(Request::FunctionCall) && self.progress == Progress::Untouched;
+        if is_due {
+            self.meter.answered(length, now);
+            self.progress = Progress::Settled;
+        }
+        is_due
+    }
+
+    #[inline]
+    fn ready(&mut self, body: &[u8], length: u64, now: u64, out: &mut impl Sink) -> bool {
+        let is_due = match self.front() {
+            Some(Request::Query) => self.progress != Progress::Untouched && self.copy == Copy::None,
+            Some(Request::FunctionCall) => self.progress == Progress::Settled,
+            Some(Request::Sync) => true,
+            _unexplained => false,
+        };
+        let (true, Ok(ReadyForQuery { status })) = (is_due, ReadyForQuery::parse(body)) else {
+            return false;
+        };
+        let Some(entry) = self.outstanding.settle() else { return false };
+        self.status = status;
+        if entry.request != Request::Sync {
+            self.meter.bytes += length;
+            self.record(entry, now, out);
+        }
+        if entry.request == Request::Query
+            && let Some(statements) = &mut self.statements
+        {
+            statements.query_answered();
+        }
+        self.progress = Progress::Untouched;
+        self.pipeline = Pipeline::Synced;
+        if self.farewell != Farewell::Said {
+            self.farewell = Farewell::Staying;
+        }
+        if let Some(announce) = &mut self.announce {
+            announce.ready();
+        }
+        if let (TransactionStatus::Idle, Some(statements)) = (status, &mut self.statements)
+            && self.outstanding.is_empty()
+        {
+            statements.transaction_ended();
+        }
+        true
+    }
+
+    pub(crate) fn noticed(&mut self, body: &[u8]) -> bool {
+        if let Some(code) = shutdown_notice(body)
+            && self.farewell != Farewell::Said
+        {
+            self.farewell = Farewell::Announced(code);
+        }
+        true
+    }
+
+    fn failed(&mut self, body: &[u8], length: u64, now: u64, out: &mut impl Sink) -> Result<(), PinReason> {
+        let fields = ErrorFields::new(body);
+        let code = fields.sqlstate();
+        if fields.is_fatal() {
+            self.ended(Outcome::Failed(code), length, now, out);
+            return Ok(());
+        }
+        let unexplained = Err(PinReason::UnexpectedMessage(BackendTag::ErrorResponse.byte()));
+        let Some(entry) = self.outstanding.front() else { return unexplained };
+        match self.copy {
+            Copy::In(Syncs::Lost) | Copy::InEnded(Syncs::Lost) => return Err(PinReason::SyncInFailedCopy),
+            Copy::In(Syncs::NoneLost) | Copy::InEnded(Syncs::NoneLost) | Copy::None => {}
+            Copy::Out | Copy::Both => {}
+        }
+        match entry.request {
+            Request::Query | Request::FunctionCall | Request::Sync => {
+                if self.progress == Progress::Settled {
+                    return unexplained;
+                }
+                if entry.request != Request::Sync {
+                    self.meter.answered(length, now);
+                    self.meter.outcome = Outcome::Failed(code);
+                }
+                self.progress = Progress::Settled;
+                self.copy = Copy::None;
+            }
+            Request::Parse
+            | Request::Bind
+            | Request::DescribeStatement
+            | Request::DescribePortal
+            | Request::Execute
+            | Request::Close
+            | Request::BrokenFlush => {
+                self.meter.answered(length, now);
+                self.meter.outcome = Outcome::Failed(code);
+                self.skip_to_sync(now, out);
+            }
+            Request::CopyEnd => return unexplained,
+        }
+        Ok(())
+    }
+
+    /// An extended message failed: the server discards what follows it, up to the next Sync.
+    fn skip_to_sync(&mut self, now: u64, out: &mut impl Sink) {
+        self.copy = Copy::None;
+        self.progress = Progress::Untouched;
+        self.pipeline = Pipeline::Skipping;
+        if let Some(entry) = self.outstanding.pop() {
+            self.record(entry, now, out);
+        }
+        while let Some(entry) = self.outstanding.front() {
+            if entry.request == Request::Sync {
+                self.pipeline = Pipeline::Unsynced;
+                return;
+            }
+            self.outstanding.pop();
+            self.discard(entry);
+        }
+    }
+
+    /// A FATAL error: nothing follows. The statement in progress failed with it; those behind it
+    /// were never begun.
+    fn ended(&mut self, outcome: Outcome, length: u64, now: u64, out: &mut impl Sink) {
+        self.farewell = Farewell::Said;
+        let Some(entry) = self.outstanding.pop() else { return };
+        if entry.request == Request::Sync {
+            return;
+        }
+        self.meter.answered(length, now);
+        if self.progress != Progress::Settled {
+            self.meter.outcome = outcome;
+        }
+        self.record(entry, now, out);
+        self.progress = Progress::Untouched;
+    }
+
+    /// Releases what an answered entry holds.
+    #[inline]
+    pub(crate) fn release(&mut self, entry: Entry) {
+        if let Some(statements) = &mut self.statements {
+            statements.texts.release(entry.text);
+        }
+    }
+
+    /// An entry will have no answer.
+    pub(crate) fn discard(&mut self, entry: Entry) {
+        if let (Some(statements), Request::Parse | Request::Close) = (&mut self.statements, entry.request) {
+            statements.dropped();
+        }
+        self.release(entry);
+    }
+
+    /// Tells of a statement that is complete, and begins the next.
+    #[inline]
+    pub(crate) fn record(&mut self, entry: Entry, now: u64, out: &mut impl Sink) {
+        let timing = self.meter.timing(entry.sent, now);
+        let (rows, bytes) = (self.meter.rows, self.meter.bytes);
+        if let Some(kind) = kind_of(entry.request) {
+            out.statement(&StatementRecord {
+                kind,
+                sql: self.statements.as_ref().and_then(|statements| statements.texts.sql(entry.text)),
+                completion: self.meter.completion(),
+                transaction: self.status,
+                timing,
+                rows,
+                bytes,
+                retries: 0,
+                server: &self.server_name,
+            });
+        }
+        if let Some(announce) = &mut self.announce {
+            announce.last = Some(Figures { timing, rows, bytes });
+        }
+        self.meter.reset(now);
+        self.discard(entry);
+    }
+}
+
+fn kind_of(request: Request) -> Option<StatementKind> {
+    match request {
+        Request::Query => Some(StatementKind::Query),
+        Request::Execute => Some(StatementKind::Execute),
+        Request::FunctionCall => Some(StatementKind::FunctionCall),
+        Request::Parse => Some(StatementKind::Parse),
+        Request::Bind => Some(StatementKind::Bind),
+        Request::DescribeStatement | Request::DescribePortal => Some(StatementKind::Describe),
+        Request::Close => Some(StatementKind::Close),
+        Request::BrokenFlush | Request::Sync | Request::CopyEnd => None,
+    }
+}

@@ -1,0 +1,169 @@
+//! What the client sends: [`Session::handle_client`].
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+use trunkline_codec::frontend::{Describe, FrontendTag, Target};
+use trunkline_codec::scan::{FrameError, Piece};
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_codec::write::{ErrorReport, error_response};
+
+use crate::limits::OUTSTANDING_MAX;
+use crate::outstanding::{Entry, Request};
+use crate::record::Sink;
+use crate::session::Session;
+use crate::state::{ClientEnd, Copy, Flow, Mode, Pipeline, Syncs, Tail};
+use crate::step::{ClientStep, ClientThen, Peer, Violation};
+
+impl Session {
+    /// Takes what the client sent: the unforwarded rest of the last chunk, and what came since.
+    pub fn handle_client(&mut self, chunk: &[u8], now: Instant, out: &mut impl Sink) -> ClientStep {
+        let sent = self.meter.at(now);
+        let mut at = 0;
+        let then = self.scan_client(chunk, &mut at, sent).unwrap_or_else(|error| {
+            self.finish(now, out);
+            ClientThen::Violation(Box::new(self.client_violation(error)))
+        });
+        self.client_tail = Tail::of(chunk, at);
+        if at > 0 {
+            self.is_pristine = false;
+        }
+        ClientStep { forward: at, then }
+    }
+
+    fn scan_client(&mut self, chunk: &[u8], at: &mut usize, sent: u64) -> Result<ClientThen, FrameError> {
+        if self.is_paused() {
+            return Ok(ClientThen::Pause);
+        }
+        self.flow = Flow::Open;
+        loop {
+            if self.outstanding.len() >= OUTSTANDING_MAX && self.client.is_at_boundary() {
+                self.flow = Flow::Full;
+                return Ok(ClientThen::Pause);
+            }
+            let (tag, body, length) = match self.client.next(chunk, at)? {
+                None => return Ok(ClientThen::ReadOn),
+                Some(Piece::Message { tag, body }) => (tag, body, body.len()),
+                Some(Piece::Start { tag, body_len, body }) => (tag, body, body_len as usize),
+                Some(Piece::More { .. }) => continue,
+            };
+            let tag = FrontendTag::from_byte(tag);
+            if tag == FrontendTag::Terminate {
+                self.client_end = ClientEnd::Terminated;
+                return Ok(ClientThen::Terminate);
+            }
+            if self.mode == Mode::Tracked {
+                self.sent(tag, body, length, sent);
+            }
+        }
+    }
+
+    /// One message goes to the server. Of a large one `body` is the first part.
+    #[inline]
+    fn sent(&mut self, tag: FrontendTag, body: &[u8], length: usize, sent: u64) {
+        if self.pipeline == Pipeline::Skipping {
+            return self.sent_while_skipping(tag, sent);
+        }
+        match self.copy {
+            Copy::None | Copy::InEnded(_) | Copy::Out => {}
+            Copy::In(syncs) => {
+                if self.sent_as_copy_data(tag, syncs) {
+                    return;
+                }
+            }
+            Copy::Both => match tag {
+                FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => return,
+                _other => {}
+            },
+        }
+        let request = match tag {
+            FrontendTag::Query => Request::Query,
+            FrontendTag::Parse => Request::Parse,
+            FrontendTag::Bind => Request::Bind,
+            FrontendTag::Describe => match Describe::parse(body).map(|describe| describe.kind) {
+                Ok(Target::Statement) => Request::DescribeStatement,
+                Ok(Target::Portal) | Err(_) => Request::DescribePortal,
+            },
+            FrontendTag::Execute => Request::Execute,
+            FrontendTag::Close => Request::Close,
+            FrontendTag::Sync => Request::Sync,
+            FrontendTag::FunctionCall => Request::FunctionCall,
+            FrontendTag::Flush if length > 0 => Request::BrokenFlush,
+            // Outside COPY the server ignores these, and whether it is outside is known only once
+            // the request before them is answered.
+            FrontendTag::CopyDone | FrontendTag::CopyFail if !self.outstanding.is_empty() => Request::CopyEnd,
+            FrontendTag::CopyDone | FrontendTag::CopyFail => return,
+            FrontendTag::Flush | FrontendTag::CopyData => return,
+            // Refused by the scanner, or handled before.
+            FrontendTag::Password | FrontendTag::Terminate | FrontendTag::Unknown(_) => return,
+        };
+        let text = self.text_of(request, body);
+        self.outstanding.push(Entry { sent, text, request });
+    }
+
+    fn sent_while_skipping(&mut self, tag: FrontendTag, sent: u64) {
+        if tag == FrontendTag::Sync {
+            self.pipeline = Pipeline::Unsynced;
+            self.outstanding.push(Entry { sent, text: None, request: Request::Sync });
+        }
+    }
+
+    /// Whether a server that reads COPY data takes the message without answering it. Anything else
+    /// it answers with an error.
+    fn sent_as_copy_data(&mut self, tag: FrontendTag, syncs: Syncs) -> bool {
+        match tag {
+            FrontendTag::CopyData | FrontendTag::Flush => {}
+            FrontendTag::Sync => self.copy = Copy::In(Syncs::Lost),
+            FrontendTag::CopyDone | FrontendTag::CopyFail => self.copy = Copy::InEnded(syncs),
+            FrontendTag::Query
+            | FrontendTag::Parse
+            | FrontendTag::Bind
+            | FrontendTag::Describe
+            | FrontendTag::Execute
+            | FrontendTag::Close
+            | FrontendTag::FunctionCall
+            | FrontendTag::Password
+            | FrontendTag::Terminate
+            | FrontendTag::Unknown(_) => return false,
+        }
+        true
+    }
+
+    /// The SQL a request stands for, as far as it is kept.
+    #[inline]
+    fn text_of(&mut self, request: Request, body: &[u8]) -> Option<crate::texts::TextId> {
+        let statements = self.statements.as_mut()?;
+        match request {
+            Request::Query => statements.query_sent(body),
+            Request::Parse => statements.parse_sent(body),
+            Request::Bind => statements.bind_sent(body),
+            Request::DescribeStatement => {
+                statements.describe_sent(Describe::parse(body).map_or(&[], |describe| describe.name))
+            }
+            Request::Execute => statements.execute_sent(body),
+            Request::Close => {
+                statements.close_sent(body);
+                None
+            }
+            Request::DescribePortal
+            | Request::BrokenFlush
+            | Request::Sync
+            | Request::FunctionCall
+            | Request::CopyEnd => None,
+        }
+    }
+
+    fn client_violation(&self, error: FrameError) -> Violation {
+        let report = self.server.is_at_boundary().then(|| {
+            let mut out = BytesMut::new();
+            let message = "could not follow the messages of the client";
+            let detail = format!("The client sent a {error}.");
+            let report = ErrorReport::fatal(SqlState::PROTOCOL_VIOLATION, message)
+                .with_detail(&detail)
+                .with_hint("Check the driver: a message was malformed or its length is over the limit.");
+            error_response(&mut out, &report);
+            out.freeze()
+        });
+        Violation { by: Peer::Client, error, report }
+    }
+}

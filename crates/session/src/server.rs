@@ -1,0 +1,162 @@
+//! What the server sends: [`Session::handle_server`].
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use trunkline_codec::backend::{BackendTag, ErrorFields};
+use trunkline_codec::scan::{FrameError, Piece};
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_codec::write::{ErrorReport, error_response};
+
+use crate::announce::Figures;
+use crate::outstanding::Request;
+use crate::record::Sink;
+use crate::session::Session;
+use crate::state::{ClientEnd, Farewell, Mode, Tail};
+use crate::step::{Peer, ServerStep, ServerThen, Violation};
+
+/// Type byte and length word.
+const HEADER: u64 = 5;
+
+impl Session {
+    /// Takes what the server sent: the unforwarded rest of the last chunk, and what came since.
+    pub fn handle_server(&mut self, chunk: &[u8], now: Instant, out: &mut impl Sink) -> ServerStep {
+        let at_now = self.meter.at(now);
+        let mut at = 0;
+        let (inject, then) = match self.scan_server(chunk, &mut at, at_now, out) {
+            Ok(Stop::ReadOn) => (None, ServerThen::ReadOn),
+            Ok(Stop::Inject(bytes)) => (Some(bytes), ServerThen::ReadOn),
+            Ok(Stop::Farewell) => (None, ServerThen::Farewell),
+            Err(error) => {
+                self.finish(now, out);
+                (None, ServerThen::Violation(Box::new(self.server_violation(error))))
+            }
+        };
+        self.server_tail = Tail::of(chunk, at);
+        ServerStep { forward: at, inject, then }
+    }
+
+    fn scan_server(
+        &mut self,
+        chunk: &[u8],
+        at: &mut usize,
+        now: u64,
+        out: &mut impl Sink,
+    ) -> Result<Stop, FrameError> {
+        loop {
+            let before = *at;
+            let (tag, body, length) = match self.server.next(chunk, at)? {
+                None => return Ok(Stop::ReadOn),
+                Some(Piece::Message { tag, body }) => (tag, body, HEADER + body.len() as u64),
+                Some(Piece::Start { tag, body_len, body }) => (tag, body, HEADER + u64::from(body_len)),
+                Some(Piece::More { .. }) => continue,
+            };
+            let tag = BackendTag::from_byte(tag);
+            if tag == BackendTag::ReadyForQuery
+                && let Some(bytes) = self.tell_before_ready(now)
+            {
+                *at = before;
+                return Ok(Stop::Inject(bytes));
+            }
+            if is_farewell(tag, body) && self.is_to_be_held(&chunk[before..]) {
+                *at = before;
+                self.farewell = Farewell::Held;
+                return Ok(Stop::Farewell);
+            }
+            match self.mode {
+                Mode::Tracked => {
+                    if let Err(reason) = self.answered(tag, body, length, now, out) {
+                        self.untrack(reason);
+                    }
+                }
+                Mode::Untracked(_) | Mode::Opaque => self.relayed(tag, body),
+            }
+        }
+    }
+
+    /// What goes to the client before the ReadyForQuery at hand.
+    #[inline]
+    fn tell_before_ready(&mut self, now: u64) -> Option<Bytes> {
+        let announce = self.announce.as_mut()?;
+        let front = self.outstanding.front()?;
+        let current = match front.request {
+            Request::Query | Request::FunctionCall => Some(Figures {
+                timing: self.meter.timing(front.sent, now),
+                rows: self.meter.rows,
+                bytes: self.meter.bytes,
+            }),
+            Request::Parse
+            | Request::Bind
+            | Request::DescribeStatement
+            | Request::DescribePortal
+            | Request::Execute
+            | Request::Close
+            | Request::BrokenFlush
+            | Request::Sync
+            | Request::CopyEnd => None,
+        };
+        announce.before_ready(current, &self.server_name)
+    }
+
+    /// Whether `rest`, which begins with an error or notice, is a farewell to an idle session and
+    /// nothing else. A client that closed its side gets everything as it comes.
+    fn is_to_be_held(&self, rest: &[u8]) -> bool {
+        if self.client_end != ClientEnd::Open || !self.is_quiet() {
+            return false;
+        }
+        let mut scanner = self.server.clone();
+        let mut at = 0;
+        while at < rest.len() {
+            match scanner.next(rest, &mut at) {
+                Ok(Some(Piece::Message { tag, body })) if is_farewell(BackendTag::from_byte(tag), body) => {}
+                Ok(_) | Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// A message of a session that is not followed: only what ends it matters.
+    fn relayed(&mut self, tag: BackendTag, body: &[u8]) {
+        if tag == BackendTag::NoticeResponse {
+            self.noticed(body);
+        } else if is_farewell(tag, body) {
+            self.farewell = Farewell::Said;
+        }
+    }
+
+    fn server_violation(&self, error: FrameError) -> Violation {
+        let report = self.server.is_at_boundary().then(|| {
+            let mut out = BytesMut::new();
+            let detail = format!("Server \"{}\" sent a {error}.", self.server_name);
+            let message = "could not follow the messages of the server";
+            let report = ErrorReport::fatal(SqlState::CONNECTION_FAILURE, message)
+                .with_detail(&detail)
+                .with_hint("Connect again. A statement that writes may or may not have taken effect.");
+            error_response(&mut out, &report);
+            out.freeze()
+        });
+        Violation { by: Peer::Server, error, report }
+    }
+}
+
+/// Why a scan stopped.
+enum Stop {
+    ReadOn,
+    Inject(Bytes),
+    Farewell,
+}
+
+/// The code of a notice that announces the end of the connection.
+pub(crate) fn shutdown_notice(body: &[u8]) -> Option<SqlState> {
+    let code = ErrorFields::new(body).sqlstate()?;
+    (code == SqlState::ADMIN_SHUTDOWN || code == SqlState::CRASH_SHUTDOWN).then_some(code)
+}
+
+/// Whether a message is a farewell: a FATAL error, or the notice of an immediate shutdown.
+#[inline]
+fn is_farewell(tag: BackendTag, body: &[u8]) -> bool {
+    if tag == BackendTag::ErrorResponse {
+        return ErrorFields::new(body).is_fatal();
+    }
+    tag == BackendTag::NoticeResponse && shutdown_notice(body).is_some()
+}

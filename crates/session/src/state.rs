@@ -1,0 +1,140 @@
+//! The states of a session, each independent of the others.
+
+use trunkline_codec::sqlstate::SqlState;
+
+/// Whether the conversation is followed.
+///
+/// ```text
+///  Tracked ──(a server message the model does not explain)──> Untracked
+///  Opaque (replication sessions, from the start)
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Tracked,
+    Untracked(PinReason),
+    Opaque,
+}
+
+/// Why a session cannot leave its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PinReason {
+    /// It is a replication session.
+    Replication,
+    /// It is in a transaction.
+    Transaction,
+    /// A COPY is in progress.
+    Copy,
+    /// The server sent a message of this type where the model of the conversation has none. The
+    /// session is relayed, but it is not known any more when it is idle.
+    UnexpectedMessage(u8),
+    /// A COPY that failed may or may not have swallowed a Sync, so it is not known how many
+    /// ReadyForQuery messages are owed.
+    SyncInFailedCopy,
+}
+
+/// Where the extended query protocol is between two Syncs.
+///
+/// ```text
+///            reply to an extended message          ErrorResponse to one, and
+///  Synced ─────────────────────────────> Unsynced ──── its Sync not sent yet ────> Skipping
+///    ^                                     ^  │                                       │
+///    └───────────── ReadyForQuery ─────────┼──┘        the client sends Sync          │
+///                                          └──────────────────────────────────────────┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pipeline {
+    Synced,
+    Unsynced,
+    /// The server discards what the client sends until its next Sync.
+    Skipping,
+}
+
+/// What has come of the answer to the oldest outstanding request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing.
+    Untouched,
+    /// Some of it.
+    Underway,
+    /// All but the ReadyForQuery.
+    Settled,
+}
+
+/// The COPY in progress, if any.
+///
+/// ```text
+///         CopyInResponse            CopyDone, CopyFail of the client
+///  None ───────────────────> In ─────────────────────> InEnded
+///    ^  CopyOutResponse         CommandComplete or ErrorResponse │
+///    ├───────────────────> Out ── CopyDone or ErrorResponse ──> None
+///    └──(CopyBothResponse)─> Both ── CopyDone of the server ──> None
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copy {
+    None,
+    /// The server reads COPY data; Sync and Flush are ignored by it.
+    In(Syncs),
+    /// The client has sent all of its COPY data.
+    InEnded(Syncs),
+    Out,
+    Both,
+}
+
+/// Whether the COPY in progress has swallowed a Sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Syncs {
+    NoneLost,
+    Lost,
+}
+
+/// How the server is taking its leave.
+///
+/// ```text
+///         farewell while idle         more than the farewell follows
+///  Staying ────────────────> Held ─────────────────────────────────┐
+///    ^  │                      │ end of the connection              │
+///    │  │ shutdown notice      └──> handle_server_lost decides      │
+///    │  └──────────────> Announced <───── (it was a notice) ────────┤
+///    └──── ReadyForQuery ────┘                                      │
+///       FATAL ─────────────────────────────> Said <── (a FATAL) ────┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    Staying,
+    /// A shutdown notice with this code was forwarded.
+    Announced(SqlState),
+    /// The bytes not forwarded are the farewell.
+    Held,
+    /// A FATAL error was forwarded: nothing may follow it.
+    Said,
+}
+
+/// What the client can still send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClientEnd {
+    Open,
+    HalfClosed,
+    Terminated,
+}
+
+/// Whether the client may send more requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Open,
+    /// Until half of the outstanding requests are answered.
+    Full,
+}
+
+/// Whether a direction has bytes that were presented and not forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tail {
+    Empty,
+    Held,
+}
+
+impl Tail {
+    #[inline]
+    pub(crate) fn of(chunk: &[u8], forward: usize) -> Self {
+        if forward < chunk.len() { Self::Held } else { Self::Empty }
+    }
+}
