@@ -1,0 +1,83 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{check, completions, config, demo, health, profile, serve, status};
+use crate::{Exit, Failure};
+
+const AFTER: &str = "\
+Examples:
+  trunkline demo                       a primary, two replicas and Trunkline in front of them, right here
+  trunkline serve --config trunkline.toml
+  trunkline status --watch             which server serves, which does not, and why
+  trunkline profile -n 20 \"SELECT 1\"   where a query's time goes
+
+Exit status: 0 done, 1 failed while running, 2 wrong command line or configuration.";
+
+/// One PostgreSQL endpoint in front of a primary and its streaming replicas.
+///
+/// Reads go to replicas that are alive and fresh, every statement can be timed, and the death of a replica is
+/// hidden from new sessions.
+#[derive(Debug, Parser)]
+#[command(name = "trunkline", version, after_long_help = AFTER, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy, with its health checks
+    Serve(serve::Serve),
+    /// Run only the health checks: HTTP and agent-check for HAProxy
+    Health(health::Health),
+    /// Check the configuration and report every problem at once
+    Check(check::Check),
+    /// Print a configuration file
+    Config(config::Config),
+    /// Run a query through the endpoint and print where its time goes
+    Profile(profile::Profile),
+    /// Print the servers: role, state, lag, sessions, and why
+    Status(status::Status),
+    /// Start a throw-away cluster with Trunkline in front of it
+    Demo(demo::Demo),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// What happened and what to do about it, for the terminal.
+    pub fn run(self) -> Result<Exit, Failure> {
+        match self.command {
+            Command::Serve(serve) => serve.run(),
+            Command::Health(health) => health.run(),
+            Command::Check(check) => check.run(),
+            Command::Config(config) => Ok(config.run()),
+            Command::Profile(profile) => profile.run(),
+            Command::Status(status) => status.run(),
+            Command::Demo(demo) => demo.run(),
+            Command::Completions(completions) => Ok(completions.run()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        for command in super::Cli::command().get_subcommands() {
+            let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Examples:"), "{} has no examples", command.get_name());
+        }
+    }
+}

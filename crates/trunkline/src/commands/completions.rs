@@ -1,0 +1,42 @@
+//! `trunkline completions`.
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+
+use crate::{Exit, cli::Cli};
+
+const AFTER: &str = "\
+Examples:
+  trunkline completions bash > /etc/bash_completion.d/trunkline
+  trunkline completions zsh > \"${fpath[1]}/_trunkline\"
+  trunkline completions fish > ~/.config/fish/completions/trunkline.fish";
+
+/// Flags of `trunkline completions`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = AFTER)]
+pub(crate) struct Completions {
+    /// The shell
+    shell: Known,
+}
+
+/// The shells whose completions are tried.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Known {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+impl Completions {
+    pub(crate) fn run(self) -> Exit {
+        let shell = match self.shell {
+            Known::Bash => Shell::Bash,
+            Known::Zsh => Shell::Zsh,
+            Known::Fish => Shell::Fish,
+        };
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "trunkline", &mut script);
+        crate::terminal::print(&String::from_utf8_lossy(&script));
+        Exit::Success
+    }
+}

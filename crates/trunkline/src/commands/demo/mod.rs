@@ -1,0 +1,11 @@
+//! `trunkline demo`.
+use crate::{Exit, Failure};
+/// Flags.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:")]
+pub(crate) struct Demo {}
+impl Demo {
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        Ok(Exit::Success)
+    }
+}

@@ -1,0 +1,11 @@
+//! `trunkline health`.
+use crate::{Exit, Failure};
+/// Flags.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:")]
+pub(crate) struct Health {}
+impl Health {
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        Ok(Exit::Success)
+    }
+}

@@ -1,0 +1,10 @@
+//! One file or folder per command: its flags and what it does.
+
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod demo;
+pub(crate) mod health;
+pub(crate) mod profile;
+pub(crate) mod serve;
+pub(crate) mod status;

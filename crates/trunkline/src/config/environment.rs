@@ -1,0 +1,105 @@
+//! The environment layer: `TRUNKLINE__SECTION__KEY`.
+//!
+//! `TRUNKLINE__HEALTH__MAX_LAG=2s` is `[health] max_lag`. A target or listener is named in the variable:
+//! `TRUNKLINE__TARGET__REPLICA1__ADDRESS=10.0.0.12:5432` changes the target `replica1`, or adds it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use config::{Environment, Source as _};
+
+use super::file::unknown_key;
+use super::keys::{self, Key, LISTENER_KEYS, TARGET_KEYS};
+use super::typed::AsTyped;
+use super::{Problem, Problems, Source, Value};
+
+/// What every variable begins with.
+pub const PREFIX: &str = "TRUNKLINE__";
+
+/// Puts what `variables` say over `typed`, and adds what is wrong with them to `problems`.
+pub fn apply(variables: HashMap<String, String>, typed: &mut AsTyped, problems: &mut Problems) {
+    let environment = Environment::with_prefix(PREFIX.trim_end_matches('_'))
+        .prefix_separator("__")
+        .separator("__")
+        .source(Some(variables));
+    let collected = match environment.collect() {
+        Ok(collected) => collected,
+        Err(error) => {
+            return problems.push(Problem::new(&Source::Default, "", format!("environment: {error}")));
+        }
+    };
+    // The map has no order; sorted, problems and new targets always come in the same one.
+    let mut collected: Vec<_> = collected.into_iter().collect();
+    collected.sort_by(|(left, _), (right, _)| left.cmp(right));
+    for (full, value) in collected {
+        let variable = format!("{PREFIX}{}", full.to_ascii_uppercase().replace('.', "__"));
+        let source = Source::Environment(Arc::from(variable));
+        let value = Value::Bare(value.into_string().unwrap_or_default());
+        apply_one(&full, &value, &source, typed, problems);
+    }
+}
+
+fn apply_one(full: &str, value: &Value, source: &Source, typed: &mut AsTyped, problems: &mut Problems) {
+    let parts: Vec<&str> = full.split('.').collect();
+    match parts.as_slice() {
+        ["target", name, key] => {
+            let at = typed.targets.iter().position(|target| is_named(target.name.value.as_deref(), name));
+            let at = at.unwrap_or_else(|| {
+                let mut target = keys::new_target(source.clone());
+                target.name.put(Some((*name).to_owned()), source);
+                typed.targets.push(target);
+                typed.targets.len() - 1
+            });
+            put_named(full, key, TARGET_KEYS, value, source, &mut typed.targets[at], problems);
+        }
+        ["listener", name, key] => {
+            let at =
+                typed.listeners.iter().position(|listener| is_named(listener.name.value.as_deref(), name));
+            let at = at.unwrap_or_else(|| {
+                let mut listener = keys::new_listener(source.clone());
+                listener.name.put(Some((*name).to_owned()), source);
+                typed.listeners.push(listener);
+                typed.listeners.len() - 1
+            });
+            put_named(full, key, LISTENER_KEYS, value, source, &mut typed.listeners[at], problems);
+        }
+        _ => match keys::find(full) {
+            Some(key) => report(full, key, key.put(typed, value, source), source, problems),
+            None => {
+                let (section, key) = full.rsplit_once('.').unwrap_or(("", full));
+                problems.push(unknown_key(section, key, source));
+            }
+        },
+    }
+}
+
+/// Variables have no hyphens and no case: `REPLICA_1` names `replica-1` too.
+fn is_named(name: Option<&str>, variable: &str) -> bool {
+    name.is_some_and(|name| name.to_ascii_lowercase().replace(['-', '.'], "_") == variable)
+}
+
+fn put_named<T>(
+    full: &str,
+    name: &str,
+    keys: &[Key<T>],
+    value: &Value,
+    source: &Source,
+    into: &mut T,
+    problems: &mut Problems,
+) {
+    match keys.iter().find(|key| key.name == name) {
+        Some(key) => report(full, key, key.put(into, value, source), source, problems),
+        None => {
+            let names: Vec<_> = keys.iter().map(|key| key.name).collect();
+            problems.push(
+                Problem::new(source, full, "unknown key").hint(format!("Known are: {}.", names.join(", "))),
+            );
+        }
+    }
+}
+
+fn report<T>(full: &str, key: &Key<T>, result: Result<(), String>, source: &Source, problems: &mut Problems) {
+    if let Err(message) = result {
+        problems.push(Problem::new(source, full, message).hint(key.hint()));
+    }
+}

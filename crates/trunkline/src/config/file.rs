@@ -1,0 +1,204 @@
+//! The file layer: TOML, with the line of every value.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{self, Key, LISTENER_KEYS, SECTIONS, TARGET_KEYS};
+use super::suggest::nearest;
+use super::typed::AsTyped;
+use super::{Problem, Problems, Source, Value};
+
+/// Puts what `text` says over `typed`, and adds what is wrong with it to `problems`.
+///
+/// `path` is only for messages. Never fails: what can be read is read.
+pub fn apply(path: &str, text: &str, typed: &mut AsTyped, problems: &mut Problems) {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let mut reader = Reader { path: Arc::from(path), line_starts: line_starts(text), problems };
+    for error in errors {
+        let source = reader.source(&error.span().unwrap_or(0..0));
+        if !reader.problems.has_line(&source) {
+            reader.problems.push(Problem::new(
+                &source,
+                "",
+                format!("not valid TOML: {}", one_line(error.message())),
+            ));
+        }
+    }
+    reader.root(document.get_ref(), typed);
+    problems.0.sort_by_key(|problem| match problem.source {
+        Source::File { line, .. } => line,
+        Source::Default | Source::Environment(_) | Source::Flag(_) => 0,
+    });
+}
+
+fn one_line(message: &str) -> String {
+    message.lines().collect::<Vec<_>>().join(", ")
+}
+
+fn line_starts(text: &str) -> Vec<usize> {
+    std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect()
+}
+
+struct Reader<'p> {
+    path: Arc<str>,
+    line_starts: Vec<usize>,
+    problems: &'p mut Problems,
+}
+
+impl Reader<'_> {
+    fn source(&self, span: &Range<usize>) -> Source {
+        let line = self.line_starts.partition_point(|start| *start <= span.start).max(1);
+        Source::File { path: Arc::clone(&self.path), line }
+    }
+
+    /// Adds a problem, unless its line is already known to be wrong.
+    fn report(&mut self, problem: Problem) {
+        if !self.problems.has_line(&problem.source) {
+            self.problems.push(problem);
+        }
+    }
+
+    fn root(&mut self, table: &DeTable<'_>, typed: &mut AsTyped) {
+        for (key, value) in table {
+            let (name, source) = (key.get_ref().as_ref(), self.source(&key.span()));
+            match (name, value.get_ref()) {
+                ("target", DeValue::Array(entries)) => {
+                    for entry in entries {
+                        let mut target = keys::new_target(self.source(&entry.span()));
+                        if self.entry("target", entry, TARGET_KEYS, &mut target) {
+                            typed.targets.push(target);
+                        }
+                    }
+                }
+                ("listener", DeValue::Array(entries)) => {
+                    for entry in entries {
+                        let mut listener = keys::new_listener(self.source(&entry.span()));
+                        if self.entry("listener", entry, LISTENER_KEYS, &mut listener) {
+                            typed.listeners.push(listener);
+                        }
+                    }
+                }
+                ("target" | "listener", _) => self.report(
+                    Problem::new(&source, name, "is a list of tables")
+                        .hint(format!("Write [[{name}]], with two brackets, once for each of them.")),
+                ),
+                (_, DeValue::Table(table)) => self.section(name, &source, table, typed),
+                _ => self.report(unknown_key("", name, &source)),
+            }
+        }
+    }
+
+    fn section(&mut self, name: &str, source: &Source, table: &DeTable<'_>, typed: &mut AsTyped) {
+        let is_section = |full: &str| SECTIONS.iter().any(|section| section.name == full);
+        if !is_section(name) {
+            return self.report(unknown_section(name, source));
+        }
+        for (key, value) in table {
+            let (key, source) = (key.get_ref().as_ref(), self.source(&key.span()));
+            let full = format!("{name}.{key}");
+            match (keys::find(&full), value.get_ref()) {
+                (Some(known), _) => self.put(&full, known, value, &source, typed),
+                (None, DeValue::Table(inner)) if is_section(&full) || value.get_ref().is_table() => {
+                    self.section(&full, &source, inner, typed);
+                }
+                (None, _) => self.report(unknown_key(name, key, &source)),
+            }
+        }
+    }
+
+    /// Reads one `[[target]]` or `[[listener]]`; false when it is no table at all.
+    fn entry<T>(&mut self, name: &str, entry: &Spanned<DeValue<'_>>, keys: &[Key<T>], into: &mut T) -> bool {
+        let DeValue::Table(table) = entry.get_ref() else {
+            let source = self.source(&entry.span());
+            self.report(
+                Problem::new(&source, name, "is a list of tables")
+                    .hint(format!("Write [[{name}]], with two brackets.")),
+            );
+            return false;
+        };
+        for (key, value) in table {
+            let (key, source) = (key.get_ref().as_ref(), self.source(&key.span()));
+            let full = format!("{name}.{key}");
+            match keys.iter().find(|known| known.name == key) {
+                Some(known) => self.put(&full, known, value, &source, into),
+                None => {
+                    let mut problem = Problem::new(&source, full, "unknown key");
+                    let names = keys.iter().map(|known| known.name);
+                    problem = match nearest(key, names.clone()) {
+                        Some(near) => problem.hint(format!("Did you mean {near:?}?")),
+                        None => problem
+                            .hint(format!("Keys of [[{name}]]: {}.", names.collect::<Vec<_>>().join(", "))),
+                    };
+                    self.report(problem);
+                }
+            }
+        }
+        true
+    }
+
+    fn put<T>(
+        &mut self,
+        full: &str,
+        key: &Key<T>,
+        value: &Spanned<DeValue<'_>>,
+        source: &Source,
+        into: &mut T,
+    ) {
+        let result = match plain(value.get_ref()) {
+            Some(plain) => key.put(into, &plain, source),
+            None => Err(format!("is {} here", value.get_ref().type_str())),
+        };
+        if let Err(message) = result {
+            self.report(Problem::new(source, full, message).hint(key.hint()));
+        }
+    }
+}
+
+/// A value of the file as one of ours; `None` for lists, tables and dates, which no key has.
+fn plain(value: &DeValue<'_>) -> Option<Value> {
+    match value {
+        DeValue::String(text) => Some(Value::Text(text.to_string())),
+        DeValue::Integer(number) => {
+            i64::from_str_radix(number.as_str(), number.radix()).ok().map(Value::Integer)
+        }
+        DeValue::Float(number) => number.as_str().parse().ok().map(Value::Float),
+        DeValue::Boolean(value) => Some(Value::Boolean(*value)),
+        DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+    }
+}
+
+/// An unknown key of a section (empty = the top of the file), with the best guess at what was meant.
+pub(super) fn unknown_key(section: &str, key: &str, source: &Source) -> Problem {
+    let full = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
+    let problem = Problem::new(source, full, "unknown key");
+    let own = SECTIONS.iter().find(|known| known.name == section);
+    if let Some(near) = own.and_then(|own| nearest(key, own.keys.iter().map(|known| known.name))) {
+        return problem.hint(format!("Did you mean {near:?}?"));
+    }
+    match SECTIONS.iter().find(|known| known.keys.iter().any(|other| other.name == key)) {
+        Some(home) => problem.hint(format!("{key:?} belongs in [{}].", home.name)),
+        None => match own {
+            Some(own) => {
+                let names: Vec<_> = own.keys.iter().map(|known| known.name).collect();
+                problem.hint(format!("Keys of [{section}]: {}.", names.join(", ")))
+            }
+            None => problem.hint("`trunkline config default` prints every key."),
+        },
+    }
+}
+
+fn unknown_section(name: &str, source: &Source) -> Problem {
+    let problem = Problem::new(source, format!("[{name}]"), "unknown section");
+    let names = || SECTIONS.iter().map(|section| section.name);
+    match nearest(name, names().chain(["target", "listener"])) {
+        Some(near @ ("target" | "listener")) => problem.hint(format!("Did you mean [[{near}]]?")),
+        Some(near) => problem.hint(format!("Did you mean [{near}]?")),
+        None => problem.hint(format!(
+            "Sections: {}, and [[target]], [[listener]].",
+            names().collect::<Vec<_>>().join(", ")
+        )),
+    }
+}

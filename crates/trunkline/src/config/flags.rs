@@ -1,0 +1,205 @@
+//! The flags layer, and the flags themselves.
+
+use std::path::PathBuf;
+
+use super::keys::{self, LISTENER_KEYS, TARGET_KEYS};
+use super::typed::{AsTyped, Role, SessionAttrs};
+use super::{Problem, Problems, Source, Value};
+
+/// What flags say, in the words of the key table.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--config`.
+    pub file: Option<PathBuf>,
+    /// Targets given by `--primary` and `--replica`.
+    pub targets: Vec<TargetFlag>,
+    /// Listeners given by `--reads` and `--writes`.
+    pub listeners: Vec<ListenerFlag>,
+    /// Keys with the flag that sets them: (key, flag, value).
+    pub values: Vec<(&'static str, &'static str, String)>,
+}
+
+/// One target given by a flag.
+#[derive(Clone, Debug)]
+pub struct TargetFlag {
+    /// The flag.
+    pub flag: &'static str,
+    /// The role it stands for.
+    pub role: Role,
+    /// `[name=]host:port`.
+    pub text: String,
+}
+
+/// One listener given by a flag.
+#[derive(Clone, Debug)]
+pub struct ListenerFlag {
+    /// The flag.
+    pub flag: &'static str,
+    /// The name it stands for.
+    pub name: &'static str,
+    /// What its sessions may have.
+    pub attrs: SessionAttrs,
+    /// `address:port`.
+    pub text: String,
+}
+
+/// Flags that say which servers there are and how they are judged.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct TargetFlags {
+    /// Configuration file [default: ./trunkline.toml if there is one]
+    #[arg(long, value_name = "FILE", help_heading = "Configuration")]
+    config: Option<PathBuf>,
+    /// The primary; may be given more than once
+    #[arg(long, value_name = "[NAME=]HOST:PORT", help_heading = "Servers")]
+    primary: Vec<String>,
+    /// A replica; may be given more than once
+    #[arg(long, value_name = "[NAME=]HOST:PORT", help_heading = "Servers")]
+    replica: Vec<String>,
+    /// How health probes log in, such as "user=monitor password=secret dbname=postgres"
+    #[arg(long, value_name = "CONNINFO", help_heading = "Servers")]
+    monitor: Option<String>,
+    /// A replica with more proven lag than this gets no reads [default: 10s]
+    #[arg(long, value_name = "DURATION", help_heading = "Servers")]
+    max_lag: Option<String>,
+    /// HTTP: health checks, metrics, status; "off" for none [default: 127.0.0.1:8008]
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Endpoints")]
+    http: Option<String>,
+    /// HAProxy's agent-check
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Endpoints")]
+    agent: Option<String>,
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT", help_heading = "Log")]
+    log_format: Option<String>,
+    /// error, warn, info, debug, trace, or a filter [default: info]
+    #[arg(long, value_name = "LEVEL", help_heading = "Log")]
+    log_level: Option<String>,
+}
+
+/// Flags that only the proxy has.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ProxyFlags {
+    /// Where clients read: replicas, or what the fallback says [default: 127.0.0.1:5434]
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Endpoints")]
+    reads: Option<String>,
+    /// Where clients write: the primary
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Endpoints")]
+    writes: Option<String>,
+    /// Who authenticates clients: relay or verify [default: relay]
+    #[arg(long, value_name = "MODE", help_heading = "Configuration")]
+    auth: Option<String>,
+    /// Log statements that take at least this long; 0 = all [default: off]
+    #[arg(long, value_name = "THRESHOLD", help_heading = "Log")]
+    log_statements: Option<String>,
+    /// Worker threads; 0 = one per core [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Configuration")]
+    threads: Option<String>,
+}
+
+impl From<&TargetFlags> for Flags {
+    fn from(given: &TargetFlags) -> Self {
+        let target = |flag, role, texts: &[String]| {
+            texts.iter().map(move |text| TargetFlag { flag, role, text: text.clone() }).collect::<Vec<_>>()
+        };
+        let mut targets = target("--primary", Role::Primary, &given.primary);
+        targets.extend(target("--replica", Role::Replica, &given.replica));
+        let values = [
+            ("monitor.conninfo", "--monitor", &given.monitor),
+            ("health.max_lag", "--max-lag", &given.max_lag),
+            ("http.listen", "--http", &given.http),
+            ("agent.listen", "--agent", &given.agent),
+            ("log.format", "--log-format", &given.log_format),
+            ("log.level", "--log-level", &given.log_level),
+        ];
+        Flags { file: given.config.clone(), targets, listeners: Vec::new(), values: written(&values) }
+    }
+}
+
+impl Flags {
+    /// Adds what the proxy's own flags say.
+    #[must_use]
+    pub fn with_proxy(mut self, given: &ProxyFlags) -> Self {
+        let listener = |flag, name, attrs, text: &Option<String>| {
+            text.clone().map(|text| ListenerFlag { flag, name, attrs, text })
+        };
+        self.listeners.extend(listener("--reads", "reads", SessionAttrs::PreferStandby, &given.reads));
+        self.listeners.extend(listener("--writes", "writes", SessionAttrs::ReadWrite, &given.writes));
+        self.values.extend(written(&[
+            ("auth.mode", "--auth", &given.auth),
+            ("log.statements.threshold", "--log-statements", &given.log_statements),
+            ("runtime.threads", "--threads", &given.threads),
+        ]));
+        self
+    }
+}
+
+type Written<'v> = (&'static str, &'static str, &'v Option<String>);
+
+fn written(values: &[Written<'_>]) -> Vec<(&'static str, &'static str, String)> {
+    values.iter().filter_map(|(key, flag, value)| Some((*key, *flag, (*value).clone()?))).collect()
+}
+
+/// Puts what the flags say over `typed`, and adds what is wrong with them to `problems`.
+pub fn apply(flags: &Flags, typed: &mut AsTyped, problems: &mut Problems) {
+    for target in &flags.targets {
+        put_target(target, typed, problems);
+    }
+    for listener in &flags.listeners {
+        put_listener(listener, typed, problems);
+    }
+    for (full, flag, value) in &flags.values {
+        let (source, value) = (Source::Flag(flag), Value::Bare(value.clone()));
+        let Some(key) = keys::find(full) else {
+            problems.push(Problem::new(&source, *full, "unknown key"));
+            continue;
+        };
+        if *flag == "--monitor" {
+            // A conninfo on the command line stands for the whole login, not for the parts the file left open.
+            typed.monitor = super::typed::Monitor::default();
+        }
+        if let Err(message) = key.put(typed, &value, &source) {
+            problems.push(Problem::new(&source, "", message).hint(key.hint()));
+        }
+    }
+}
+
+fn put_target(given: &TargetFlag, typed: &mut AsTyped, problems: &mut Problems) {
+    let source = Source::Flag(given.flag);
+    let (name, address) = match given.text.split_once('=') {
+        Some((name, address)) => (Some(name), address),
+        None => (None, given.text.as_str()),
+    };
+    let known = name
+        .and_then(|name| typed.targets.iter().position(|target| target.name.value.as_deref() == Some(name)));
+    let at = known.unwrap_or_else(|| {
+        typed.targets.push(keys::new_target(source.clone()));
+        typed.targets.len() - 1
+    });
+    let target = &mut typed.targets[at];
+    for (key, value) in [("name", name), ("address", Some(address))] {
+        let key = TARGET_KEYS.iter().find(|known| known.name == key).expect("both are keys of a target");
+        if let Some(value) = value
+            && let Err(message) = key.put(target, &Value::Bare(value.to_owned()), &source)
+        {
+            problems.push(Problem::new(&source, "", message).hint(key.hint()));
+        }
+    }
+    target.role.put(given.role, &source);
+}
+
+fn put_listener(given: &ListenerFlag, typed: &mut AsTyped, problems: &mut Problems) {
+    let source = Source::Flag(given.flag);
+    let known =
+        typed.listeners.iter().position(|listener| listener.name.value.as_deref() == Some(given.name));
+    let at = known.unwrap_or_else(|| {
+        let mut listener = keys::new_listener(source.clone());
+        listener.name.put(Some(given.name.to_owned()), &source);
+        listener.target_session_attrs.put(given.attrs, &source);
+        typed.listeners.push(listener);
+        typed.listeners.len() - 1
+    });
+    let key = LISTENER_KEYS.iter().find(|key| key.name == "address").expect("address is a key of a listener");
+    let value = Value::Bare(given.text.clone());
+    if let Err(message) = key.put(&mut typed.listeners[at], &value, &source) {
+        problems.push(Problem::new(&source, "", message).hint(key.hint()));
+    }
+}

@@ -1,0 +1,296 @@
+//! The table of every key.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::typed::{AsTyped, Listener, Sourced, Target, Word};
+use super::{Source, Value, units};
+
+mod table;
+
+pub use table::{LISTENER_KEYS, SECTIONS, TARGET_KEYS};
+
+/// One section of the file.
+pub struct Section {
+    /// Name, such as `health` or `log.statements`.
+    pub name: &'static str,
+    /// What it is about.
+    pub doc: &'static str,
+    /// Its keys.
+    pub keys: &'static [Key<AsTyped>],
+}
+
+/// One key of `T`: a section's, a target's or a listener's.
+pub struct Key<T: 'static> {
+    /// Name within its section.
+    pub name: &'static str,
+    /// Default as TOML; `None` when the key is unset unless written.
+    pub default: Option<&'static str>,
+    /// An example as TOML, for a key without a default.
+    pub example: &'static str,
+    /// Meaning, in one or more sentences.
+    pub doc: &'static str,
+    /// Its kind and the place its value goes to.
+    pub slot: Slot<T>,
+}
+
+/// The kind of a key, with the place in `T` its value goes to.
+pub enum Slot<T: 'static> {
+    /// A length of time greater than zero.
+    Duration(fn(&mut T) -> &mut Sourced<Duration>),
+    /// A length of time, `0` = off or what the key says.
+    DurationOrZero(fn(&mut T) -> &mut Sourced<Duration>),
+    /// A length of time or `off`.
+    DurationOrOff(fn(&mut T) -> &mut Sourced<Option<Duration>>),
+    /// A number of bytes.
+    Bytes(fn(&mut T) -> &mut Sourced<u64>),
+    /// A whole number within bounds.
+    Count {
+        /// Least value.
+        min: u64,
+        /// Greatest value.
+        max: u64,
+        /// Where it goes.
+        slot: fn(&mut T) -> &mut Sourced<u64>,
+    },
+    /// A number from 0 to 1.
+    Share(fn(&mut T) -> &mut Sourced<f64>),
+    /// Any text.
+    Text(fn(&mut T) -> &mut Sourced<Option<String>>),
+    /// Text never shown.
+    Secret(fn(&mut T) -> &mut Sourced<Option<String>>),
+    /// `address:port` to listen on, or `off`.
+    Listen(fn(&mut T) -> &mut Sourced<Option<SocketAddr>>),
+    /// One of a closed set of words.
+    Word {
+        /// The words.
+        words: fn() -> Vec<&'static str>,
+        /// Puts the word in its place; false when it is none of them.
+        put: fn(&mut T, &str, &Source) -> bool,
+    },
+}
+
+/// The words of `W`, for [`Slot::Word`].
+pub(super) fn words<W: Word>() -> Vec<&'static str> {
+    W::WORDS.iter().map(|(word, _)| *word).collect()
+}
+
+/// Puts a word in its place, for [`Slot::Word`].
+pub(super) fn put_word<W: Word>(slot: &mut Sourced<W>, word: &str, source: &Source) -> bool {
+    W::parse(word).map(|value| slot.put(value, source)).is_some()
+}
+
+impl<T> Key<T> {
+    /// Puts a value in its place.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words; the place keeps what it had.
+    pub fn put(&self, into: &mut T, value: &Value, source: &Source) -> Result<(), String> {
+        let text = || value.as_text().ok_or_else(|| self.expected(value));
+        match &self.slot {
+            Slot::Duration(slot) => match self.duration(value)? {
+                Duration::ZERO => return Err("must be longer than zero".to_owned()),
+                duration => slot(into).put(duration, source),
+            },
+            Slot::DurationOrZero(slot) => slot(into).put(self.duration(value)?, source),
+            Slot::DurationOrOff(slot) => {
+                let is_off = value.as_text().is_some_and(is_off);
+                slot(into).put(if is_off { None } else { Some(self.duration(value)?) }, source);
+            }
+            Slot::Bytes(slot) => slot(into).put(self.bytes(value)?, source),
+            Slot::Count { min, max, slot } => {
+                let number = value.as_integer().ok_or_else(|| self.expected(value))?;
+                let number = u64::try_from(number).ok().filter(|number| (*min..=*max).contains(number));
+                slot(into).put(number.ok_or_else(|| self.expected(value))?, source);
+            }
+            Slot::Share(slot) => {
+                let share = value.as_float().filter(|share| (0.0..=1.0).contains(share));
+                slot(into).put(share.ok_or_else(|| self.expected(value))?, source);
+            }
+            Slot::Text(slot) | Slot::Secret(slot) => {
+                let text = text()?;
+                slot(into).put((!text.is_empty()).then(|| text.to_owned()), source);
+            }
+            Slot::Listen(slot) => slot(into).put(self.listen(text()?)?, source),
+            Slot::Word { put, .. } => {
+                if !put(into, text()?, source) {
+                    return Err(self.expected(value));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a value of this key looks like, as a sentence for a hint.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match &self.slot {
+            Slot::Duration(_) | Slot::DurationOrZero(_) => {
+                r#"Write a number with its unit, such as "500ms", "2s" or "5m"."#.to_owned()
+            }
+            Slot::DurationOrOff(_) => {
+                r#"Write a number with its unit, such as "200ms", or "off"."#.to_owned()
+            }
+            Slot::Bytes(_) => {
+                r#"Write a number of bytes, with a unit if you like: "4KiB", "16MiB"."#.to_owned()
+            }
+            Slot::Count { min, max: u64::MAX, .. } => format!("Write a whole number, at least {min}."),
+            Slot::Count { min, max, .. } => format!("Write a whole number from {min} to {max}."),
+            Slot::Share(_) => "Write a number from 0 to 1.".to_owned(),
+            Slot::Text(_) | Slot::Secret(_) => "Write a text in quotes.".to_owned(),
+            Slot::Listen(_) => {
+                r#"Write an address and a port, such as "127.0.0.1:5434" or "[::]:5434"."#.to_owned()
+            }
+            Slot::Word { words, .. } => format!("Write one of: {}.", words().join(", ")),
+        }
+    }
+
+    /// The kind in a word, for the reference.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        match &self.slot {
+            Slot::Duration(_) | Slot::DurationOrZero(_) => "duration".to_owned(),
+            Slot::DurationOrOff(_) => "duration or `off`".to_owned(),
+            Slot::Bytes(_) => "bytes".to_owned(),
+            Slot::Count { .. } => "whole number".to_owned(),
+            Slot::Share(_) => "number 0 to 1".to_owned(),
+            Slot::Text(_) => "text".to_owned(),
+            Slot::Secret(_) => "secret".to_owned(),
+            Slot::Listen(_) => "address:port".to_owned(),
+            Slot::Word { words, .. } => {
+                words().iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+
+    fn expected(&self, value: &Value) -> String {
+        if matches!(self.slot, Slot::Secret(_)) {
+            "not a text".to_owned()
+        } else {
+            format!("{} is not valid here", value.shown())
+        }
+    }
+
+    fn duration(&self, value: &Value) -> Result<Duration, String> {
+        match value {
+            Value::Integer(0) => Ok(Duration::ZERO),
+            Value::Integer(number) => Err(format!("the unit is missing in {number}")),
+            Value::Text(text) | Value::Bare(text) => units::duration(text),
+            Value::Float(_) | Value::Boolean(_) => Err(self.expected(value)),
+        }
+    }
+
+    fn bytes(&self, value: &Value) -> Result<u64, String> {
+        match value {
+            Value::Integer(number) => u64::try_from(*number).map_err(|_| self.expected(value)),
+            Value::Text(text) | Value::Bare(text) => units::bytes(text),
+            Value::Float(_) | Value::Boolean(_) => Err(self.expected(value)),
+        }
+    }
+
+    fn listen(&self, text: &str) -> Result<Option<SocketAddr>, String> {
+        if is_off(text) {
+            return Ok(None);
+        }
+        let address = match text.trim().split_once(':') {
+            Some(("localhost", port)) => format!("127.0.0.1:{port}"),
+            Some(("*" | "", port)) => format!("0.0.0.0:{port}"),
+            _ => text.trim().to_owned(),
+        };
+        address.parse().map(Some).map_err(|_| format!("{text:?} is not an address and a port"))
+    }
+}
+
+fn is_off(text: &str) -> bool {
+    text.is_empty() || text.eq_ignore_ascii_case("off")
+}
+
+/// The key of this full name, such as `health.fallback.mode`.
+#[must_use]
+pub fn find(full_name: &str) -> Option<&'static Key<AsTyped>> {
+    let (section, name) = full_name.rsplit_once('.')?;
+    SECTIONS.iter().find(|known| known.name == section)?.keys.iter().find(|key| key.name == name)
+}
+
+/// Everything at its default; no targets, no listeners.
+#[must_use]
+pub fn defaults() -> AsTyped {
+    let mut typed = AsTyped::default();
+    for section in SECTIONS {
+        put_defaults(section.keys, &mut typed);
+    }
+    typed
+}
+
+/// A target with nothing written.
+#[must_use]
+pub fn new_target(source: Source) -> Target {
+    let mut target = Target { source, ..Target::default() };
+    put_defaults(TARGET_KEYS, &mut target);
+    target
+}
+
+/// A listener with nothing written.
+#[must_use]
+pub fn new_listener(source: Source) -> Listener {
+    let mut listener = Listener { source, ..Listener::default() };
+    put_defaults(LISTENER_KEYS, &mut listener);
+    listener
+}
+
+fn put_defaults<T>(keys: &[Key<T>], into: &mut T) {
+    for key in keys {
+        if let Some(default) = key.default {
+            let value = Value::Bare(default.trim_matches('"').to_owned());
+            let put = key.put(into, &value, &Source::Default);
+            debug_assert!(put.is_ok(), "default of {}: {put:?}", key.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_and_example_is_valid() {
+        fn all_valid<T>(keys: &[Key<T>], mut into: T) {
+            for key in keys {
+                for text in
+                    key.default.into_iter().chain([key.example].into_iter().filter(|text| !text.is_empty()))
+                {
+                    let value = Value::Bare(text.trim_matches('"').to_owned());
+                    assert_eq!(key.put(&mut into, &value, &Source::Default), Ok(()), "{}", key.name);
+                }
+                assert!(
+                    key.default.is_some() || !key.example.is_empty(),
+                    "{} has neither default nor example",
+                    key.name
+                );
+                assert!(key.doc.ends_with('.'), "{}: {}", key.name, key.doc);
+            }
+        }
+        for section in SECTIONS {
+            assert!(section.doc.ends_with('.'), "{}", section.name);
+            all_valid(section.keys, AsTyped::default());
+        }
+        all_valid(TARGET_KEYS, Target::default());
+        all_valid(LISTENER_KEYS, Listener::default());
+    }
+
+    #[test]
+    fn a_wrong_value_leaves_what_was_there() {
+        let mut typed = defaults();
+        let key = find("health.max_lag").expect("the key exists");
+        assert!(key.put(&mut typed, &Value::Text("soon".to_owned()), &Source::Default).is_err());
+        assert_eq!(typed.health.max_lag.value, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_secret_is_not_repeated_in_an_error() {
+        let key = find("monitor.password").expect("the key exists");
+        let error =
+            key.put(&mut defaults(), &Value::Integer(1234), &Source::Default).expect_err("not a text");
+        assert!(!error.contains("1234"));
+    }
+}

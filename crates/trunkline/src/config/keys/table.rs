@@ -1,0 +1,391 @@
+//! The keys themselves. Defaults and docs here are what the sample and the reference print.
+
+use super::{Key, Section, Slot, put_word, words};
+use crate::config::typed::{
+    AsTyped, AuthModeWord, BalanceWord, ClientMethodWord, FallbackMode, Listener, LogFormat, Role,
+    SessionAttrs, Target, TargetState,
+};
+
+/// Most worker threads that can be asked for.
+const THREADS_MAX: u64 = 1024;
+
+/// A key whose default is written in the table.
+const fn key<T>(name: &'static str, default: &'static str, slot: Slot<T>, doc: &'static str) -> Key<T> {
+    Key { name, default: Some(default), example: "", doc, slot }
+}
+
+/// A key that is unset unless written.
+const fn unset<T>(name: &'static str, example: &'static str, slot: Slot<T>, doc: &'static str) -> Key<T> {
+    Key { name, default: None, example, doc, slot }
+}
+
+/// A whole number within bounds.
+const fn count<T>(
+    min: u64,
+    max: u64,
+    slot: fn(&mut T) -> &mut crate::config::typed::Sourced<u64>,
+) -> Slot<T> {
+    Slot::Count { min, max, slot }
+}
+
+/// Keys of a `[[target]]`.
+pub const TARGET_KEYS: &[Key<Target>] = &[
+    unset(
+        "name",
+        "\"replica1\"",
+        Slot::Text(|t| &mut t.name),
+        "Name in logs, metrics and health checks. Default: the host, with its port when two targets share it.",
+    ),
+    unset(
+        "address",
+        "\"10.0.0.12:5432\"",
+        Slot::Text(|t| &mut t.address),
+        "Host and port of the PostgreSQL server. Required.",
+    ),
+    key(
+        "role",
+        "\"any\"",
+        Slot::Word { words: words::<Role>, put: |t, w, s| put_word(&mut t.role, w, s) },
+        "Role the server is expected to have; it is always measured, and a server with another role is not used.",
+    ),
+    key(
+        "weight",
+        "100",
+        count(0, 1000, |t| &mut t.weight),
+        "Share of the sessions, compared with the other targets'. 0 = none.",
+    ),
+    key(
+        "state",
+        "\"ready\"",
+        Slot::Word { words: words::<TargetState>, put: |t, w, s| put_word(&mut t.state, w, s) },
+        "`drain` finishes its sessions and gets no new ones; `maint` is neither used nor probed.",
+    ),
+];
+
+/// Keys of a `[[listener]]`.
+pub const LISTENER_KEYS: &[Key<Listener>] = &[
+    unset(
+        "name",
+        "\"reads\"",
+        Slot::Text(|l| &mut l.name),
+        "Name in logs and metrics. Default: the address.",
+    ),
+    unset(
+        "address",
+        "\"127.0.0.1:5434\"",
+        Slot::Listen(|l| &mut l.address),
+        "Where clients connect. Required.",
+    ),
+    key(
+        "target_session_attrs",
+        "\"prefer-standby\"",
+        Slot::Word {
+            words: words::<SessionAttrs>,
+            put: |l, w, s| put_word(&mut l.target_session_attrs, w, s),
+        },
+        "Which servers its sessions may have, in libpq's words. `prefer-standby` falls back as [health.fallback] says.",
+    ),
+    key(
+        "balance",
+        "\"round-robin\"",
+        Slot::Word { words: words::<BalanceWord>, put: |l, w, s| put_word(&mut l.balance, w, s) },
+        "How one of several eligible servers is chosen; weights are honoured by each.",
+    ),
+];
+
+/// Every section with its keys, in the order they are printed.
+pub const SECTIONS: &[Section] = &[
+    Section {
+        name: "monitor",
+        doc: "How the health probes log in on every target. The role needs pg_monitor (or pg_read_all_stats).",
+        keys: MONITOR,
+    },
+    Section { name: "auth", doc: "Who authenticates clients.", keys: AUTH },
+    Section { name: "health", doc: "When a target may serve.", keys: HEALTH },
+    Section { name: "health.fallback", doc: "When no replica is eligible.", keys: FALLBACK },
+    Section {
+        name: "http",
+        doc: "HTTP: checks for HAProxy, Kubernetes and Prometheus, /cluster for `trunkline status`.",
+        keys: HTTP,
+    },
+    Section { name: "agent", doc: "HAProxy's agent-check: a weight by lag, a word by state.", keys: AGENT },
+    Section { name: "limits", doc: "Bounds on clients.", keys: LIMITS },
+    Section { name: "timeouts", doc: "How long things may take.", keys: TIMEOUTS },
+    Section { name: "log", doc: "The log, on standard error.", keys: LOG },
+    Section {
+        name: "log.statements",
+        doc: "Which statements are logged, with their timing.",
+        keys: LOG_STATEMENTS,
+    },
+    Section { name: "runtime", doc: "The process itself.", keys: RUNTIME },
+];
+
+const MONITOR: &[Key<AsTyped>] = &[
+    unset(
+        "conninfo",
+        "\"user=trunkline_monitor password=secret dbname=postgres\"",
+        Slot::Secret(|t| &mut t.monitor.conninfo),
+        "User, password and database in libpq's form. Hosts and ports come from the targets. Instead of the three keys below.",
+    ),
+    unset(
+        "user",
+        "\"trunkline_monitor\"",
+        Slot::Text(|t| &mut t.monitor.user),
+        "Role of the probes. Default: postgres.",
+    ),
+    unset(
+        "password",
+        "\"secret\"",
+        Slot::Secret(|t| &mut t.monitor.password),
+        "Its password. Better in the environment: TRUNKLINE__MONITOR__PASSWORD.",
+    ),
+    unset(
+        "dbname",
+        "\"postgres\"",
+        Slot::Text(|t| &mut t.monitor.dbname),
+        "Database of the probes. Default: postgres.",
+    ),
+];
+
+const AUTH: &[Key<AsTyped>] = &[
+    key(
+        "mode",
+        "\"relay\"",
+        Slot::Word { words: words::<AuthModeWord>, put: |t, w, s| put_word(&mut t.auth.mode, w, s) },
+        "`relay` passes the server's own exchange through and needs nothing; `verify` authenticates in the proxy, so that a session can log in on any server.",
+    ),
+    unset(
+        "query",
+        "\"SELECT usename, passwd FROM trunkline.user_lookup($1)\"",
+        Slot::Text(|t| &mut t.auth.query),
+        "Verify: query over the monitoring connection that returns name and secret of user $1. Default: reads pg_authid, for which the monitoring role must be a superuser.",
+    ),
+    unset(
+        "users_file",
+        "\"/etc/trunkline/userlist.txt\"",
+        Slot::Text(|t| &mut t.auth.users_file),
+        "Verify: file of users and secrets in PgBouncer's userlist.txt format, instead of a query.",
+    ),
+    key(
+        "cache_ttl",
+        "\"10s\"",
+        Slot::DurationOrZero(|t| &mut t.auth.cache_ttl),
+        "Verify: how long a secret looked up is believed.",
+    ),
+    key(
+        "client_method",
+        "\"auto\"",
+        Slot::Word {
+            words: words::<ClientMethodWord>,
+            put: |t, w, s| put_word(&mut t.auth.client_method, w, s),
+        },
+        "Verify: how clients prove themselves. `auto` follows the stored secret (SCRAM-SHA-256 or md5); `password` is in the clear; `trust` asks for nothing.",
+    ),
+    key(
+        "check_user",
+        "\"hacheck\"",
+        Slot::Text(|t| &mut t.auth.check_user),
+        "User of HAProxy's `option pgsql-check`, answered by the proxy itself. Empty = none.",
+    ),
+];
+
+const HEALTH: &[Key<AsTyped>] = &[
+    key("tick", "\"500ms\"", Slot::Duration(|t| &mut t.health.tick), "Time between two probes of a target."),
+    key(
+        "probe_timeout",
+        "\"400ms\"",
+        Slot::Duration(|t| &mut t.health.probe_timeout),
+        "For a probe's answer; then its connection is dropped and the failure counted.",
+    ),
+    key(
+        "connect_timeout",
+        "\"1s\"",
+        Slot::Duration(|t| &mut t.health.connect_timeout),
+        "To open a probe's connection.",
+    ),
+    key(
+        "connect_check_interval",
+        "\"5s\"",
+        Slot::Duration(|t| &mut t.health.connect_check_interval),
+        "Between fresh connections: a server may answer old ones and accept no new ones.",
+    ),
+    key(
+        "fall",
+        "2",
+        count(1, 100, |t| &mut t.health.fall),
+        "Soft failures (timeouts, lost connections) in a row until DOWN. Hard ones, such as connection refused, act at once.",
+    ),
+    key("rise", "2", count(1, 100, |t| &mut t.health.rise), "Good probes in a row until UP again."),
+    key(
+        "fast_interval",
+        "\"125ms\"",
+        Slot::Duration(|t| &mut t.health.fast_interval),
+        "Time between probes after a soft failure, until it is settled.",
+    ),
+    key(
+        "max_lag",
+        "\"10s\"",
+        Slot::Duration(|t| &mut t.health.max_lag),
+        "A replica whose proven lag is above this gets no reads.",
+    ),
+    key(
+        "readmit_lag",
+        "\"0\"",
+        Slot::DurationOrZero(|t| &mut t.health.readmit_lag),
+        "It comes back when its estimated lag is below this. 0 = half of max_lag.",
+    ),
+    key(
+        "hard_max_lag",
+        "\"0\"",
+        Slot::DurationOrZero(|t| &mut t.health.hard_max_lag),
+        "A replica with more lag is no fallback either. 0 = 30s, and at least max_lag.",
+    ),
+    key(
+        "primary_unknown",
+        "\"serve\"",
+        Slot::Text(|t| &mut t.health.primary_unknown),
+        "What replicas do while the primary does not answer: `serve`, `serve_for:60s` or `drain`.",
+    ),
+    key(
+        "failover_grace",
+        "\"10s\"",
+        Slot::DurationOrZero(|t| &mut t.health.failover_grace),
+        "After a failover, how long replicas may still be on the old timeline. 0 = not at all.",
+    ),
+    key(
+        "slow_start",
+        "\"10s\"",
+        Slot::DurationOrZero(|t| &mut t.health.slow_start),
+        "A target that was DOWN grows to its full weight over this time, because its caches are cold. 0 = at once.",
+    ),
+];
+
+const FALLBACK: &[Key<AsTyped>] = &[key(
+    "mode",
+    "\"primary\"",
+    Slot::Word { words: words::<FallbackMode>, put: |t, w, s| put_word(&mut t.health.fallback_mode, w, s) },
+    "Where reads go when no replica is eligible. `none` refuses them: the primary never serves reads.",
+)];
+
+const HTTP: &[Key<AsTyped>] = &[key(
+    "listen",
+    "\"127.0.0.1:8008\"",
+    Slot::Listen(|t| &mut t.http_listen),
+    "Where HTTP is served; `off` switches it off. Set 0.0.0.0:8008 when HAProxy or Prometheus is on another host.",
+)];
+
+const AGENT: &[Key<AsTyped>] = &[key(
+    "listen",
+    "\"off\"",
+    Slot::Listen(|t| &mut t.agent_listen),
+    "Where agent-check is answered, such as 127.0.0.1:8009. `trunkline health` serves it there unless told otherwise.",
+)];
+
+const LIMITS: &[Key<AsTyped>] = &[
+    key(
+        "connections_max",
+        "10000",
+        count(1, 1_000_000, |t| &mut t.limits.connections_max),
+        "Sessions in all.",
+    ),
+    key(
+        "connections_per_address_max",
+        "0",
+        count(0, 1_000_000, |t| &mut t.limits.connections_per_address_max),
+        "Sessions from one client address. 0 = no bound of its own.",
+    ),
+    key(
+        "connections_per_user_max",
+        "0",
+        count(0, 1_000_000, |t| &mut t.limits.connections_per_user_max),
+        "Sessions of one user. 0 = no bound of its own.",
+    ),
+    key(
+        "startup_packet_bytes_max",
+        "10004",
+        Slot::Bytes(|t| &mut t.limits.startup_packet_bytes_max),
+        "Longest startup packet accepted. In bytes, its length word included. PostgreSQL's own bound is the default and the most.",
+    ),
+];
+
+const TIMEOUTS: &[Key<AsTyped>] = &[
+    key(
+        "login",
+        "\"15s\"",
+        Slot::Duration(|t| &mut t.timeouts.login),
+        "From a client's connect to the end of its login.",
+    ),
+    key(
+        "connect",
+        "\"2s\"",
+        Slot::Duration(|t| &mut t.timeouts.connect),
+        "To connect to one server; then another is tried.",
+    ),
+    key(
+        "acquire",
+        "\"10s\"",
+        Slot::Duration(|t| &mut t.timeouts.acquire),
+        "To find and take any server; then the client gets SQLSTATE 57P03.",
+    ),
+    key(
+        "idle_session",
+        "\"0\"",
+        Slot::DurationOrZero(|t| &mut t.timeouts.idle_session),
+        "A session idle outside a transaction is ended after this. 0 = never.",
+    ),
+    key(
+        "idle_in_transaction",
+        "\"0\"",
+        Slot::DurationOrZero(|t| &mut t.timeouts.idle_in_transaction),
+        "A session idle inside a transaction is ended after this. 0 = never.",
+    ),
+    key(
+        "drain",
+        "\"30s\"",
+        Slot::DurationOrZero(|t| &mut t.timeouts.drain),
+        "After SIGTERM, how long sessions have to reach an idle point before they are cut.",
+    ),
+];
+
+const LOG: &[Key<AsTyped>] = &[
+    key(
+        "format",
+        "\"text\"",
+        Slot::Word { words: words::<LogFormat>, put: |t, w, s| put_word(&mut t.log.format, w, s) },
+        "`text` for people, `json` for machines.",
+    ),
+    key(
+        "level",
+        "\"info\"",
+        Slot::Text(|t| &mut t.log.level),
+        "error, warn, info, debug or trace; or a filter such as \"info,trunkline_proxy=debug\".",
+    ),
+];
+
+const LOG_STATEMENTS: &[Key<AsTyped>] = &[
+    key(
+        "threshold",
+        "\"off\"",
+        Slot::DurationOrOff(|t| &mut t.log.statements_threshold),
+        "Statements that take at least this long are logged. \"0\" = every statement.",
+    ),
+    key(
+        "sample_rate",
+        "0.0",
+        Slot::Share(|t| &mut t.log.statements_sample_rate),
+        "Share of all other statements that is logged.",
+    ),
+    key(
+        "sql_bytes_max",
+        "\"4KiB\"",
+        Slot::Bytes(|t| &mut t.log.statements_sql_bytes_max),
+        "Bytes of SQL kept with a statement.",
+    ),
+];
+
+const RUNTIME: &[Key<AsTyped>] = &[key(
+    "threads",
+    "0",
+    count(0, THREADS_MAX, |t| &mut t.threads),
+    "Worker threads. 0 = one per core the process may use.",
+)];

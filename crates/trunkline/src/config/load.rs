@@ -1,0 +1,90 @@
+//! Reads all sources in their order.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::typed::AsTyped;
+use super::{Problem, Problems, Source, environment, file, flags, keys};
+
+/// File read when none is named and it exists.
+pub const DEFAULT_FILE: &str = "trunkline.toml";
+
+/// Longest configuration file read, in bytes. Thousands of targets fit; a mistaken path does not fill memory.
+pub const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Where to look. Kept by the caller, so that a reload looks in the same places.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// What the command line says.
+    pub flags: flags::Flags,
+    /// The process's environment, or a test's.
+    pub environment: HashMap<String, String>,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Loaded {
+    /// All sources, one over the other.
+    pub typed: AsTyped,
+    /// The file read, if any.
+    pub file: Option<PathBuf>,
+    /// What is wrong with any of them.
+    pub problems: Problems,
+}
+
+/// Reads defaults, file, environment and flags. What can be read is, even when something is wrong.
+#[must_use]
+pub fn load(request: &Request) -> Loaded {
+    let (mut typed, mut problems) = (keys::defaults(), Problems::default());
+    let named = request.flags.file.clone();
+    let path =
+        named.clone().or_else(|| Path::new(DEFAULT_FILE).exists().then(|| PathBuf::from(DEFAULT_FILE)));
+    if let Some(path) = &path {
+        match read(path) {
+            Ok(text) => file::apply(&path.display().to_string(), &text, &mut typed, &mut problems),
+            Err(error) => {
+                let source = named.map_or(Source::Default, |_| Source::Flag("--config"));
+                let message = format!("could not read {}: {error}", path.display());
+                problems.push(
+                    Problem::new(&source, "", message)
+                        .hint("`trunkline config default` prints a file to begin with."),
+                );
+            }
+        }
+    }
+    let variables = request.environment.iter().filter(|(name, _)| name.starts_with(environment::PREFIX));
+    environment::apply(
+        variables.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        &mut typed,
+        &mut problems,
+    );
+    flags::apply(&request.flags, &mut typed, &mut problems);
+    Loaded { typed, file: path, problems }
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(std::io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+/// The process's environment, without what is not text.
+#[must_use]
+pub fn process_environment() -> HashMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+impl Loaded {
+    /// The path of the file read, for messages.
+    #[must_use]
+    pub fn file_shown(&self) -> Arc<str> {
+        self.file.as_ref().map_or_else(|| Arc::from("no file"), |path| Arc::from(path.display().to_string()))
+    }
+}

@@ -1,0 +1,50 @@
+//! `[auth]` as meant.
+
+use std::path::PathBuf;
+
+use trunkline_proxy::settings::{AuthMode, AuthSettings, ClientMethod, SecretSource};
+
+use crate::config::typed::{Auth, AuthModeWord, ClientMethodWord};
+use crate::config::{Problem, Problems};
+
+/// Who authenticates clients.
+pub(super) fn auth(auth: &Auth, problems: &mut Problems) -> AuthSettings {
+    let mode = match auth.mode.value {
+        AuthModeWord::Relay => AuthMode::Relay,
+        AuthModeWord::Verify => AuthMode::Verify,
+    };
+    let client_method = match auth.client_method.value {
+        ClientMethodWord::Auto => ClientMethod::Auto,
+        ClientMethodWord::Password => ClientMethod::Password,
+        ClientMethodWord::Trust => ClientMethod::Trust,
+    };
+    AuthSettings {
+        mode,
+        source: source(auth, mode, problems),
+        client_method,
+        cache_ttl: auth.cache_ttl.value,
+        check_user: auth.check_user.value.clone(),
+    }
+}
+
+fn source(auth: &Auth, mode: AuthMode, problems: &mut Problems) -> SecretSource {
+    let Some(file) = &auth.users_file.value else {
+        return SecretSource::Query(auth.query.value.clone());
+    };
+    let source = &auth.users_file.source;
+    if auth.query.value.is_some() {
+        problems.push(
+            Problem::new(source, "auth.users_file", "is set together with auth.query")
+                .hint("Secrets come from one of them: delete the other."),
+        );
+    }
+    if mode == AuthMode::Verify
+        && let Err(error) = std::fs::File::open(file)
+    {
+        problems.push(
+            Problem::new(source, "auth.users_file", format!("could not open {file}: {error}"))
+                .hint("Lines are \"user\" \"secret\", as in PgBouncer's userlist.txt."),
+        );
+    }
+    SecretSource::File(PathBuf::from(file))
+}

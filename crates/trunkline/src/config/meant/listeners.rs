@@ -1,0 +1,83 @@
+//! `[[listener]]` as meant.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use trunkline_health::TargetSessionAttrs;
+use trunkline_proxy::settings::{Balance, ListenerSettings};
+
+use crate::config::typed::{AsTyped, BalanceWord, Listener, SessionAttrs};
+use crate::config::{Problem, Problems};
+
+/// Port of reads when no listener is configured; that of the setup Trunkline replaces.
+const READS_PORT: u16 = 5434;
+
+/// The listeners, in order; one for reads when none is written.
+pub(super) fn listeners(typed: &AsTyped, problems: &mut Problems) -> Vec<ListenerSettings> {
+    let listeners: Vec<_> = typed.listeners.iter().filter_map(|listener| one(listener, problems)).collect();
+    for (at, listener) in listeners.iter().enumerate() {
+        if listeners[..at].iter().any(|before| before.name == listener.name) {
+            let source = &typed.listeners[at].name.source;
+            problems.push(Problem::new(
+                source,
+                "listener.name",
+                format!("{:?} is the name of another listener", listener.name),
+            ));
+        }
+    }
+    let addresses = super::addresses(typed);
+    for (at, (address, key, source)) in addresses.iter().enumerate() {
+        let taken = |(other, ..): &&(SocketAddr, _, _)| other == address && address.port() != 0;
+        if let Some((_, twin, _)) = addresses[..at].iter().find(taken) {
+            problems.push(
+                Problem::new(source, key.as_str(), format!("{address} is the address of {twin} already"))
+                    .hint("Give each its own port."),
+            );
+        }
+    }
+    if typed.listeners.is_empty() { vec![reads()] } else { listeners }
+}
+
+fn reads() -> ListenerSettings {
+    ListenerSettings {
+        name: "reads".to_owned(),
+        address: (Ipv4Addr::LOCALHOST, READS_PORT).into(),
+        target_session_attrs: TargetSessionAttrs::PreferStandby,
+        balance: Balance::RoundRobin,
+    }
+}
+
+fn one(listener: &Listener, problems: &mut Problems) -> Option<ListenerSettings> {
+    let Some(address) = listener.address.value else {
+        let source = &listener.source;
+        problems.push(
+            Problem::new(source, "listener.address", "is missing or not valid")
+                .hint("Write where clients connect, such as address = \"127.0.0.1:5434\"."),
+        );
+        return None;
+    };
+    Some(ListenerSettings {
+        name: listener.name.value.clone().unwrap_or_else(|| address.to_string()),
+        address,
+        target_session_attrs: attrs(listener.target_session_attrs.value),
+        balance: balance(listener.balance.value),
+    })
+}
+
+fn attrs(attrs: SessionAttrs) -> TargetSessionAttrs {
+    match attrs {
+        SessionAttrs::Any => TargetSessionAttrs::Any,
+        SessionAttrs::ReadWrite => TargetSessionAttrs::ReadWrite,
+        SessionAttrs::ReadOnly => TargetSessionAttrs::ReadOnly,
+        SessionAttrs::Primary => TargetSessionAttrs::Primary,
+        SessionAttrs::Standby => TargetSessionAttrs::Standby,
+        SessionAttrs::PreferStandby => TargetSessionAttrs::PreferStandby,
+    }
+}
+
+fn balance(balance: BalanceWord) -> Balance {
+    match balance {
+        BalanceWord::RoundRobin => Balance::RoundRobin,
+        BalanceWord::LeastOutstanding => Balance::LeastOutstanding,
+        BalanceWord::RandomTwo => Balance::RandomTwo,
+    }
+}

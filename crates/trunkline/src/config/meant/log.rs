@@ -1,0 +1,25 @@
+//! `[log]` as meant.
+
+use tracing_subscriber::EnvFilter;
+
+use super::LogSettings;
+use crate::config::typed::Log;
+use crate::config::{Problem, Problems};
+
+/// How the log is written.
+pub(super) fn log(log: &Log, problems: &mut Problems) -> LogSettings {
+    let level = log.level.value.clone().unwrap_or_else(|| "info".to_owned());
+    // A bare word that is no level would be taken for the name of a module, and nothing would be logged.
+    let is_word = level.chars().all(|c| c.is_ascii_alphanumeric());
+    let is_valid = if is_word {
+        level.parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
+    } else {
+        EnvFilter::builder().parse(&level).is_ok()
+    };
+    if !is_valid {
+        problems.push(Problem::new(&log.level.source, "log.level", format!("{level:?} is no level")).hint(
+            "Write error, warn, info, debug or trace, or a filter such as \"info,trunkline_proxy=debug\".",
+        ));
+    }
+    LogSettings { format: log.format.value, level }
+}

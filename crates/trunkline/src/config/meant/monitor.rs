@@ -1,0 +1,45 @@
+//! `[monitor]` as meant.
+
+use crate::config::typed::Monitor;
+use crate::config::{Problem, Problems};
+
+/// Role of the probes, and database, when none is written.
+const DEFAULT_LOGIN: &str = "postgres";
+
+/// How probes log in; hosts and ports come from the targets.
+pub(super) fn monitor(monitor: &Monitor, problems: &mut Problems) -> Option<tokio_postgres::Config> {
+    let conninfo = monitor.conninfo.value.as_deref().unwrap_or_default();
+    let mut config: tokio_postgres::Config = match conninfo.parse() {
+        Ok(config) => config,
+        Err(_) => {
+            // The error may repeat a part of the text, and the text holds a password.
+            problems.push(
+                Problem::new(&monitor.conninfo.source, "monitor.conninfo", "is not a valid connection string")
+                    .hint("Write \"user=monitor password=secret dbname=postgres\", values with spaces in single quotes."),
+            );
+            return None;
+        }
+    };
+    if !config.get_hosts().is_empty() || !config.get_ports().is_empty() {
+        problems.push(
+            Problem::new(&monitor.conninfo.source, "monitor.conninfo", "has a host or a port")
+                .hint("Leave them out: every target is probed at its own address."),
+        );
+    }
+    if let Some(user) = &monitor.user.value {
+        config.user(user);
+    }
+    if let Some(password) = &monitor.password.value {
+        config.password(password);
+    }
+    if let Some(dbname) = &monitor.dbname.value {
+        config.dbname(dbname);
+    }
+    if config.get_user().is_none() {
+        config.user(DEFAULT_LOGIN);
+    }
+    if config.get_dbname().is_none() {
+        config.dbname(DEFAULT_LOGIN);
+    }
+    Some(config)
+}

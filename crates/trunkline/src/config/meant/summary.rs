@@ -1,0 +1,64 @@
+//! What a valid configuration says, in a few lines.
+
+use std::fmt::Write as _;
+
+use trunkline_health::{AdminState, ExpectedRole};
+use trunkline_proxy::settings::{AuthMode, Balance};
+
+use super::Meant;
+use crate::config::units::show_duration;
+
+impl Meant {
+    /// A few lines for `trunkline check`. No secrets.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let (proxy, mut out) = (&self.proxy, String::new());
+        for node in &proxy.health.nodes {
+            let role = match node.expected_role {
+                ExpectedRole::Any => "any role",
+                ExpectedRole::Primary => "primary",
+                ExpectedRole::Replica => "replica",
+            };
+            let admin = match node.admin {
+                AdminState::Ready => "",
+                AdminState::Drain => ", drain",
+                AdminState::Maint => ", maint",
+            };
+            let _ = writeln!(
+                out,
+                "  target    {} {}:{} ({role}, weight {}{admin})",
+                node.name, node.host, node.port, node.weight
+            );
+        }
+        for listener in &proxy.listeners {
+            let balance = match listener.balance {
+                Balance::RoundRobin => "round-robin",
+                Balance::LeastOutstanding => "least-outstanding",
+                Balance::RandomTwo => "random-two",
+            };
+            let _ = writeln!(
+                out,
+                "  listener  {} {} ({}, {balance})",
+                listener.name, listener.address, listener.target_session_attrs
+            );
+        }
+        for (name, address) in [("http", proxy.http), ("agent", proxy.agent)] {
+            let address = address.map_or_else(|| "off".to_owned(), |address| address.to_string());
+            let _ = writeln!(out, "  {name:<9} {address}");
+        }
+        let mode = match proxy.auth.mode {
+            AuthMode::Relay => "relay",
+            AuthMode::Verify => "verify",
+        };
+        let judge = &proxy.health.judge;
+        let _ = writeln!(out, "  auth      {mode}");
+        let _ = writeln!(
+            out,
+            "  health    max_lag {}, tick {}, fallback {}",
+            show_duration(judge.max_lag),
+            show_duration(judge.tick),
+            proxy.fallback
+        );
+        out
+    }
+}

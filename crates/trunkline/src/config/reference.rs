@@ -1,0 +1,57 @@
+//! `docs/configuration.md`, from the key table.
+
+use std::fmt::Write as _;
+
+use super::keys::{Key, LISTENER_KEYS, SECTIONS, TARGET_KEYS};
+
+const HEADER: &str = "\
+# Configuration
+
+<!-- Made from the key table, crates/trunkline/src/config/keys/table.rs:
+     TRUNKLINE_UPDATE_DOCS=1 cargo test -p trunkline --test reference -->
+
+Sources, each over the one before: defaults, the file (`--config`, or `./trunkline.toml` if there is one), the
+environment, flags. `trunkline check` reports every problem at once, with file and line; `trunkline config default`
+prints a file with every key at its default.
+
+Durations carry their unit (`500ms`, `2s`, `5m`), sizes may (`4KiB`, `16MiB`; kB and MB are powers of 1024, as in
+PostgreSQL). `0` needs no unit.
+
+Environment: `TRUNKLINE__SECTION__KEY`, such as `TRUNKLINE__HEALTH__MAX_LAG=2s` or
+`TRUNKLINE__LOG__STATEMENTS__THRESHOLD=200ms`. A target or listener is named in the variable:
+`TRUNKLINE__TARGET__REPLICA1__ADDRESS=10.0.0.12:5432` changes the target `replica1`, or adds it.
+
+SIGHUP reads everything again. What cannot change while running (listeners, threads, the set of targets) is named in
+the log and stays as it was.
+";
+
+/// The page.
+#[must_use]
+pub fn reference() -> String {
+    let mut out = HEADER.to_owned();
+    table(&mut out, "[[target]]", "A PostgreSQL server. At least one is needed.", TARGET_KEYS);
+    table(
+        &mut out,
+        "[[listener]]",
+        "An address clients connect to. Without any there is one: `reads` on 127.0.0.1:5434, `prefer-standby`.",
+        LISTENER_KEYS,
+    );
+    for section in SECTIONS {
+        table(&mut out, &format!("[{}]", section.name), section.doc, section.keys);
+    }
+    out
+}
+
+fn table<T>(out: &mut String, title: &str, doc: &str, keys: &[Key<T>]) {
+    let _ = write!(out, "\n## `{title}`\n\n{doc}\n\n| key | kind | default | meaning |\n|---|---|---|---|\n");
+    for key in keys {
+        let default = key.default.map_or_else(|| "unset".to_owned(), |default| format!("`{default}`"));
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {default} | {} |",
+            key.name,
+            key.kind(),
+            key.doc.replace('|', "\\|")
+        );
+    }
+}

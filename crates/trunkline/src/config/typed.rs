@@ -1,0 +1,306 @@
+//! The configuration as typed: every value with the place it was written.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Source;
+
+/// A value and where it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sourced<T> {
+    /// The value.
+    pub value: T,
+    /// Where it was written.
+    pub source: Source,
+}
+
+impl<T> Sourced<T> {
+    /// Replaces the value: a later source wins.
+    pub fn put(&mut self, value: T, source: &Source) {
+        *self = Sourced { value, source: source.clone() };
+    }
+}
+
+/// A closed set of words a key may have.
+pub trait Word: Copy + Default + PartialEq + 'static {
+    /// The words and what they stand for.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The value a word stands for.
+    #[must_use]
+    fn parse(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word.trim())).map(|(_, value)| *value)
+    }
+}
+
+/// Declares an enum whose variants have a word in the configuration.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+        impl Word for $name {
+            const WORDS: &'static [(&'static str, Self)] = &[$(($word, $name::$variant)),+];
+        }
+    };
+}
+
+words!(
+    /// Which role a target is expected to have.
+    Role {
+        /// Whatever it reports.
+        #[default] Any = "any",
+        /// Not in recovery.
+        Primary = "primary",
+        /// In recovery.
+        Replica = "replica",
+    }
+);
+words!(
+    /// What the operator wants of a target.
+    TargetState {
+        /// It may serve.
+        #[default] Ready = "ready",
+        /// It finishes what it has and gets nothing new.
+        Drain = "drain",
+        /// It is not used and not probed.
+        Maint = "maint",
+    }
+);
+words!(
+    /// libpq's target_session_attrs.
+    SessionAttrs {
+        /// Any server.
+        Any = "any",
+        /// One that accepts writes.
+        ReadWrite = "read-write",
+        /// One that does not.
+        ReadOnly = "read-only",
+        /// The primary.
+        Primary = "primary",
+        /// A standby.
+        Standby = "standby",
+        /// A standby, or what the fallback says.
+        #[default] PreferStandby = "prefer-standby",
+    }
+);
+words!(
+    /// How one of several eligible servers is chosen.
+    BalanceWord {
+        /// In turn.
+        #[default] RoundRobin = "round-robin",
+        /// The fewest sessions for its weight.
+        LeastOutstanding = "least-outstanding",
+        /// The better of two drawn at random.
+        RandomTwo = "random-two",
+    }
+);
+words!(
+    /// By whom clients are authenticated.
+    AuthModeWord {
+        /// By the server.
+        #[default] Relay = "relay",
+        /// By the proxy.
+        Verify = "verify",
+    }
+);
+words!(
+    /// How a client proves itself in verify mode.
+    ClientMethodWord {
+        /// By the kind of the stored secret.
+        #[default] Auto = "auto",
+        /// Cleartext password.
+        Password = "password",
+        /// No proof.
+        Trust = "trust",
+    }
+);
+words!(
+    /// What to do when no replica is eligible.
+    FallbackMode {
+        /// Refuse.
+        None = "none",
+        /// Use the primary.
+        #[default] Primary = "primary",
+        /// Use lagging replicas.
+        Lagging = "lagging",
+        /// Lagging replicas, then the primary.
+        LaggingThenPrimary = "lagging_then_primary",
+    }
+);
+words!(
+    /// How log lines are written.
+    LogFormat {
+        /// For people.
+        #[default] Text = "text",
+        /// For machines: one JSON object a line.
+        Json = "json",
+    }
+);
+
+/// One `[[target]]`.
+#[derive(Clone, Debug, Default)]
+pub struct Target {
+    /// Where the entry begins.
+    pub source: Source,
+    /// Its name in logs, metrics and checks.
+    pub name: Sourced<Option<String>>,
+    /// `host:port`.
+    pub address: Sourced<Option<String>>,
+    /// Expected role.
+    pub role: Sourced<Role>,
+    /// Share of the sessions, compared with the others'.
+    pub weight: Sourced<u64>,
+    /// What the operator wants of it.
+    pub state: Sourced<TargetState>,
+}
+
+/// One `[[listener]]`.
+#[derive(Clone, Debug, Default)]
+pub struct Listener {
+    /// Where the entry begins.
+    pub source: Source,
+    /// Its name in logs and metrics.
+    pub name: Sourced<Option<String>>,
+    /// Where it listens.
+    pub address: Sourced<Option<SocketAddr>>,
+    /// Which servers its sessions may have.
+    pub target_session_attrs: Sourced<SessionAttrs>,
+    /// How one of several is chosen.
+    pub balance: Sourced<BalanceWord>,
+}
+
+/// Everything, as typed.
+#[derive(Clone, Debug, Default)]
+pub struct AsTyped {
+    /// `[[target]]`, in order.
+    pub targets: Vec<Target>,
+    /// `[[listener]]`, in order.
+    pub listeners: Vec<Listener>,
+    /// `[monitor]`.
+    pub monitor: Monitor,
+    /// `[auth]`.
+    pub auth: Auth,
+    /// `[health]` and `[health.fallback]`.
+    pub health: Health,
+    /// `[http] listen`.
+    pub http_listen: Sourced<Option<SocketAddr>>,
+    /// `[agent] listen`.
+    pub agent_listen: Sourced<Option<SocketAddr>>,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[timeouts]`.
+    pub timeouts: Timeouts,
+    /// `[log]` and `[log.statements]`.
+    pub log: Log,
+    /// `[runtime] threads`.
+    pub threads: Sourced<u64>,
+}
+
+/// `[monitor]`: how the probes log in.
+#[derive(Clone, Debug, Default)]
+pub struct Monitor {
+    /// libpq key/value string or URI.
+    pub conninfo: Sourced<Option<String>>,
+    /// Role name.
+    pub user: Sourced<Option<String>>,
+    /// Its password.
+    pub password: Sourced<Option<String>>,
+    /// Database connected to.
+    pub dbname: Sourced<Option<String>>,
+}
+
+/// `[auth]`.
+#[derive(Clone, Debug, Default)]
+pub struct Auth {
+    /// By whom clients are authenticated.
+    pub mode: Sourced<AuthModeWord>,
+    /// Query for a user's secret.
+    pub query: Sourced<Option<String>>,
+    /// File of users and secrets.
+    pub users_file: Sourced<Option<String>>,
+    /// How long a looked-up secret is believed.
+    pub cache_ttl: Sourced<Duration>,
+    /// How a client proves itself.
+    pub client_method: Sourced<ClientMethodWord>,
+    /// User of HAProxy's pgsql-check.
+    pub check_user: Sourced<Option<String>>,
+}
+
+/// `[health]`.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// Time between probes of one node.
+    pub tick: Sourced<Duration>,
+    /// For one probe.
+    pub probe_timeout: Sourced<Duration>,
+    /// To open a probe's connection.
+    pub connect_timeout: Sourced<Duration>,
+    /// Between fresh connections.
+    pub connect_check_interval: Sourced<Duration>,
+    /// Soft failures until DOWN.
+    pub fall: Sourced<u64>,
+    /// Good probes until UP.
+    pub rise: Sourced<u64>,
+    /// Between probes after a soft failure.
+    pub fast_interval: Sourced<Duration>,
+    /// Proven lag above which a replica leaves.
+    pub max_lag: Sourced<Duration>,
+    /// Estimated lag below which it comes back; zero = half of max_lag.
+    pub readmit_lag: Sourced<Duration>,
+    /// Lag beyond which a replica is no fallback either; zero = 30 s, at least max_lag.
+    pub hard_max_lag: Sourced<Duration>,
+    /// What replicas do while the primary does not answer: `serve`, `drain`, `serve_for:60s`.
+    pub primary_unknown: Sourced<Option<String>>,
+    /// Share of the weight grows over this time after DOWN.
+    pub slow_start: Sourced<Duration>,
+    /// Old timeline tolerated after a failover.
+    pub failover_grace: Sourced<Duration>,
+    /// When no replica is eligible.
+    pub fallback_mode: Sourced<FallbackMode>,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// Sessions in all.
+    pub connections_max: Sourced<u64>,
+    /// Sessions of one client address.
+    pub connections_per_address_max: Sourced<u64>,
+    /// Sessions of one user.
+    pub connections_per_user_max: Sourced<u64>,
+    /// Bytes of a startup packet.
+    pub startup_packet_bytes_max: Sourced<u64>,
+}
+
+/// `[timeouts]`.
+#[derive(Clone, Debug, Default)]
+pub struct Timeouts {
+    /// From accept to the end of the login.
+    pub login: Sourced<Duration>,
+    /// To connect to one server.
+    pub connect: Sourced<Duration>,
+    /// To find and take any server.
+    pub acquire: Sourced<Duration>,
+    /// Idle outside a transaction.
+    pub idle_session: Sourced<Duration>,
+    /// Idle inside a transaction.
+    pub idle_in_transaction: Sourced<Duration>,
+    /// After SIGTERM.
+    pub drain: Sourced<Duration>,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    /// Text or JSON.
+    pub format: Sourced<LogFormat>,
+    /// tracing-subscriber's filter.
+    pub level: Sourced<Option<String>>,
+    /// Statements at least this long are logged; `None` = off.
+    pub statements_threshold: Sourced<Option<Duration>>,
+    /// Share of the others.
+    pub statements_sample_rate: Sourced<f64>,
+    /// Bytes of SQL kept.
+    pub statements_sql_bytes_max: Sourced<u64>,
+}

@@ -1,0 +1,62 @@
+//! A value as written, before its key says what it should be.
+
+use std::borrow::Cow;
+
+/// A value as written in the file, the environment or a flag.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A quoted text of the file.
+    Text(String),
+    /// Text of the environment or a flag, where nothing is quoted: a number may be meant.
+    Bare(String),
+    /// A whole number.
+    Integer(i64),
+    /// A number with a fraction.
+    Float(f64),
+    /// `true` or `false`.
+    Boolean(bool),
+}
+
+impl Value {
+    /// The value as text; `None` for what was not written as text.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Value::Text(text) | Value::Bare(text) => Some(text),
+            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => None,
+        }
+    }
+
+    /// The value as a whole number, when it is one.
+    #[must_use]
+    pub fn as_integer(&self) -> Option<i64> {
+        match self {
+            Value::Integer(number) => Some(*number),
+            Value::Bare(text) => text.trim().parse().ok(),
+            Value::Text(_) | Value::Float(_) | Value::Boolean(_) => None,
+        }
+    }
+
+    /// The value as a number, when it is one.
+    #[must_use]
+    pub fn as_float(&self) -> Option<f64> {
+        match self {
+            Value::Float(number) => Some(*number),
+            #[expect(clippy::cast_precision_loss, reason = "keys of this kind lie between 0 and 1")]
+            Value::Integer(number) => Some(*number as f64),
+            Value::Bare(text) => text.trim().parse().ok(),
+            Value::Text(_) | Value::Boolean(_) => None,
+        }
+    }
+
+    /// How the value is shown in a message.
+    #[must_use]
+    pub fn shown(&self) -> Cow<'_, str> {
+        match self {
+            Value::Text(text) | Value::Bare(text) => Cow::Owned(format!("{text:?}")),
+            Value::Integer(number) => Cow::Owned(number.to_string()),
+            Value::Float(number) => Cow::Owned(number.to_string()),
+            Value::Boolean(value) => Cow::Borrowed(if *value { "true" } else { "false" }),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The log: written by a thread of its own, so that a slow disk or terminal never slows a session.
+
+use std::fs::File;
+use std::io::{IsTerminal as _, stderr};
+use std::path::Path;
+use std::time::Duration;
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+
+use crate::Failure;
+use crate::config::meant::LogSettings;
+use crate::config::typed::LogFormat;
+
+/// Lines waiting to be written; one more is dropped and counted.
+const QUEUE_LINES: usize = 16 * 1024;
+
+/// How often dropped lines are looked for.
+const DROPPED_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Where the log goes.
+pub(crate) enum Sink<'p> {
+    /// Standard error.
+    Stderr,
+    /// A file, appended to.
+    File(&'p Path),
+}
+
+/// The running log. Dropping it writes what is waiting.
+pub(crate) struct Logging {
+    level: reload::Handle<EnvFilter, Registry>,
+    dropped: ErrorCounter,
+    _guard: WorkerGuard,
+}
+
+/// Starts the process's log. Once per process.
+pub(crate) fn start(settings: &LogSettings, sink: &Sink<'_>) -> Result<Logging, Failure> {
+    let builder =
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE_LINES).thread_name("log");
+    let (writer, guard) = match sink {
+        Sink::Stderr => builder.finish(stderr()),
+        Sink::File(path) => {
+            let file = File::options().create(true).append(true).open(path);
+            builder
+                .finish(file.map_err(Failure::because(format!("could not open the log {}", path.display())))?)
+        }
+    };
+    let dropped = writer.error_counter();
+    let is_coloured = matches!(sink, Sink::Stderr) && stderr().is_terminal();
+    let (filter, level) = reload::Layer::new(filter(&settings.level)?);
+    let registry = tracing_subscriber::registry().with(filter);
+    let result = match settings.format {
+        LogFormat::Text => registry.with(text(writer, is_coloured)).try_init(),
+        LogFormat::Json => {
+            let layer = fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(writer);
+            registry.with(layer).try_init()
+        }
+    };
+    result.map_err(|error| Failure::new(format!("could not start the log: {error}")))?;
+    Ok(Logging { level, dropped, _guard: guard })
+}
+
+fn text<S>(writer: NonBlocking, is_coloured: bool) -> impl tracing_subscriber::Layer<S>
+where
+    S: tracing::Subscriber + for<'s> tracing_subscriber::registry::LookupSpan<'s>,
+{
+    fmt::layer().with_target(false).with_ansi(is_coloured).with_writer(writer)
+}
+
+fn filter(level: &str) -> Result<EnvFilter, Failure> {
+    EnvFilter::builder().parse(level).map_err(Failure::because(format!("log level {level:?}")))
+}
+
+impl Logging {
+    /// Changes the level while running.
+    pub(crate) fn set_level(&self, level: &str) -> Result<(), Failure> {
+        self.level.reload(filter(level)?).map_err(Failure::because("could not change the log's level"))
+    }
+
+    /// Says how many lines were dropped, whenever some were. Never ends.
+    pub(crate) async fn report_dropped(&self) {
+        let mut reported = 0;
+        loop {
+            tokio::time::sleep(DROPPED_INTERVAL).await;
+            let dropped = self.dropped.dropped_lines();
+            if dropped > reported {
+                tracing::warn!(
+                    lines = dropped - reported,
+                    lines_total = dropped,
+                    "log lines were dropped: the log is written too slowly"
+                );
+                reported = dropped;
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The two stages of the configuration: what was typed, and what it means.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use trunkline::config::flags::{Flags, ListenerFlag, TargetFlag};
+use trunkline::config::meant::{Meant, settings};
+use trunkline::config::typed::{Role, SessionAttrs};
+use trunkline::config::{Problems, Request, load, sample};
+use trunkline_health::{ExpectedRole, Fallback, JudgeSettings, TargetSessionAttrs};
+use trunkline_proxy::settings::{
+    AuthMode, AuthSettings, LimitSettings, StatementLogSettings, TimeoutSettings,
+};
+
+struct Given {
+    directory: tempfile::TempDir,
+    request: Request,
+}
+
+impl Given {
+    fn file(text: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("trunkline.toml");
+        std::fs::write(&path, text).unwrap();
+        let flags = Flags { file: Some(path), ..Flags::default() };
+        Given { directory, request: Request { flags, environment: HashMap::new() } }
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.request.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn flag(mut self, key: &'static str, flag: &'static str, value: &str) -> Self {
+        self.request.flags.values.push((key, flag, value.to_owned()));
+        self
+    }
+
+    fn replica(mut self, text: &str) -> Self {
+        self.request.flags.targets.push(TargetFlag {
+            flag: "--replica",
+            role: Role::Replica,
+            text: text.to_owned(),
+        });
+        self
+    }
+
+    fn meant(self) -> Meant {
+        settings(load(&self.request)).map_err(|problems| problems.to_string()).unwrap()
+    }
+
+    /// The problems, with the file's directory cut off.
+    fn problems(self) -> String {
+        let problems: Problems = settings(load(&self.request)).err().unwrap();
+        problems.to_string().replace(&format!("{}/", self.directory.path().display()), "")
+    }
+}
+
+const TARGET: &str = "[[target]]\naddress = \"db1:5432\"\n";
+
+#[test]
+fn every_problem_is_reported_at_once_with_its_line() {
+    let problems = Given::file(
+        r#"
+[[target]]
+name = "replica1"
+adress = "127.0.0.1:5433"
+
+[[target]]
+name = "replica1"
+address = "127.0.0.1:5433"
+weight = -1
+
+[health]
+max_lagg = "2s"
+tick = 500
+rise = "two"
+
+[healt]
+fall = 2
+
+[timeouts]
+connections_max = 5
+
+[auth]
+mode = "verfy"
+"#,
+    )
+    .problems();
+    for expected in [
+        "trunkline.toml:4: target.adress: unknown key\n  HINT: Did you mean \"address\"?",
+        "trunkline.toml:9: target.weight: -1 is not valid here\n  HINT: Write a whole number from 0 to 1000.",
+        "trunkline.toml:12: health.max_lagg: unknown key\n  HINT: Did you mean \"max_lag\"?",
+        "trunkline.toml:13: health.tick: the unit is missing in 500\n",
+        "trunkline.toml:14: health.rise: \"two\" is not valid here\n",
+        "trunkline.toml:16: [healt]: unknown section\n  HINT: Did you mean [health]?",
+        "trunkline.toml:20: timeouts.connections_max: unknown key\n  HINT: \"connections_max\" belongs in [limits].",
+        "trunkline.toml:23: auth.mode: \"verfy\" is not valid here\n  HINT: Write one of: relay, verify.",
+        "trunkline.toml:2: target.address: is missing",
+        "9 problems in the configuration",
+    ] {
+        assert!(problems.contains(expected), "missing:\n{expected}\nin:\n{problems}");
+    }
+}
+
+#[test]
+fn a_syntax_error_does_not_hide_the_others() {
+    let problems = Given::file("[health]\nmax_lag = = 2s\ntikc = \"1s\"\n").problems();
+    assert!(problems.contains("trunkline.toml:2: not valid TOML"), "{problems}");
+    assert!(problems.contains("trunkline.toml:3: health.tikc: unknown key"), "{problems}");
+}
+
+#[test]
+fn what_only_the_whole_shows_points_at_its_line() {
+    let problems = Given::file(&format!(
+        "{TARGET}[[listener]]\nname = \"a\"\naddress = \"127.0.0.1:8008\"\n[health]\nmax_lag = \"1s\"\nreadmit_lag = \"2s\"\n"
+    ))
+    .problems();
+    assert!(problems.contains("trunkline.toml:8: health.readmit_lag: 2s is above max_lag, 1s"), "{problems}");
+    assert!(problems.contains("127.0.0.1:8008 is the address of listener \"a\" already"), "{problems}");
+}
+
+#[test]
+fn no_target_at_all_says_how_to_name_one() {
+    let problems = Given::file("").problems();
+    assert!(problems.contains("target: there is none"), "{problems}");
+    assert!(problems.contains("--primary HOST:PORT"), "{problems}");
+}
+
+#[test]
+fn a_file_that_is_named_must_exist() {
+    let mut given = Given::file("");
+    given.request.flags.file = Some(PathBuf::from("/nowhere/trunkline.toml"));
+    assert!(given.problems().contains("flag --config: could not read /nowhere/trunkline.toml"));
+}
+
+#[test]
+fn the_sample_parses_to_the_defaults() {
+    let text = format!("{}\n{TARGET}", sample::sample());
+    let meant = Given::file(&text).meant();
+    let bare = Given::file(TARGET).meant();
+    assert_eq!(format!("{:?}", meant.proxy), format!("{:?}", bare.proxy));
+    assert_eq!(meant.log, bare.log);
+}
+
+#[test]
+fn the_defaults_of_the_table_are_those_of_the_crates() {
+    let proxy = Given::file(TARGET).meant().proxy;
+    assert_eq!(proxy.health.judge, JudgeSettings::default());
+    assert_eq!(proxy.fallback, Fallback::default());
+    assert_eq!(format!("{:?}", proxy.auth), format!("{:?}", AuthSettings::default()));
+    assert_eq!(proxy.limits, LimitSettings::default());
+    assert_eq!(proxy.timeouts, TimeoutSettings::default());
+    assert_eq!(proxy.statement_log, StatementLogSettings::default());
+    assert_eq!(proxy.http, Some("127.0.0.1:8008".parse().unwrap()));
+    assert_eq!((proxy.agent, proxy.threads), (None, 0));
+    let listener = &proxy.listeners[0];
+    assert_eq!((listener.name.as_str(), listener.address.port()), ("reads", 5434));
+    assert_eq!(listener.target_session_attrs, TargetSessionAttrs::PreferStandby);
+}
+
+#[test]
+fn the_lag_limits_follow_max_lag() {
+    let judge = Given::file(&format!("{TARGET}[health]\nmax_lag = \"2s\"\n")).meant().proxy.health.judge;
+    assert_eq!((judge.max_lag, judge.readmit_lag), (Duration::from_secs(2), Duration::from_secs(1)));
+}
+
+#[test]
+fn environment_overrides_the_file_and_flags_override_both() {
+    let text = format!("{TARGET}[health]\nmax_lag = \"1s\"\ntick = \"200ms\"\nrise = 3\n");
+    let meant = Given::file(&text)
+        .env("TRUNKLINE__HEALTH__MAX_LAG", "2s")
+        .env("TRUNKLINE__HEALTH__TICK", "300ms")
+        .env("TRUNKLINE__LOG__STATEMENTS__THRESHOLD", "0")
+        .env("TRUNKLINE__LIMITS__CONNECTIONS_MAX", "77")
+        .flag("health.max_lag", "--max-lag", "3s")
+        .meant();
+    let judge = &meant.proxy.health.judge;
+    assert_eq!(
+        (judge.max_lag, judge.tick, judge.rise),
+        (Duration::from_secs(3), Duration::from_millis(300), 3)
+    );
+    assert_eq!(meant.proxy.statement_log.threshold, Some(Duration::ZERO));
+    assert_eq!(meant.proxy.limits.connections_max, 77);
+}
+
+#[test]
+fn environment_names_a_target_in_the_variable() {
+    let text = "[[target]]\nname = \"replica-1\"\naddress = \"db1:5432\"\n";
+    let meant = Given::file(text)
+        .env("TRUNKLINE__TARGET__REPLICA_1__WEIGHT", "7")
+        .env("TRUNKLINE__TARGET__PRIMARY__ADDRESS", "db0:5432")
+        .env("TRUNKLINE__TARGET__PRIMARY__ROLE", "primary")
+        .meant();
+    let nodes = &meant.proxy.health.nodes;
+    assert_eq!((nodes[0].name.as_str(), nodes[0].weight), ("replica-1", 7));
+    assert_eq!((nodes[1].name.as_str(), nodes[1].expected_role), ("primary", ExpectedRole::Primary));
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let problems = Given::file(TARGET)
+        .env("TRUNKLINE__HEALTH__MAXLAG", "2s")
+        .env("TRUNKLINE__LIMITS__CONNECTIONS_MAX", "many")
+        .env("TRUNKLINE_HTTP", "not ours")
+        .problems();
+    assert!(
+        problems.contains("environment variable TRUNKLINE__HEALTH__MAXLAG: health.maxlag: unknown key"),
+        "{problems}"
+    );
+    assert!(problems.contains("environment variable TRUNKLINE__LIMITS__CONNECTIONS_MAX"), "{problems}");
+    assert!(problems.ends_with("2 problems in the configuration"), "{problems}");
+}
+
+#[test]
+fn flags_suffice_without_a_file() {
+    let target = |flag, role, text: &str| TargetFlag { flag, role, text: text.to_owned() };
+    let listener = |flag, name, attrs, text: &str| ListenerFlag { flag, name, attrs, text: text.to_owned() };
+    let flags = Flags {
+        file: None,
+        targets: vec![
+            target("--primary", Role::Primary, "primary=127.0.0.1:5431"),
+            target("--replica", Role::Replica, "replica1=127.0.0.1:5433"),
+            target("--replica", Role::Replica, "db3:5433"),
+        ],
+        listeners: vec![
+            listener("--reads", "reads", SessionAttrs::PreferStandby, "127.0.0.1:5434"),
+            listener("--writes", "writes", SessionAttrs::ReadWrite, "localhost:5435"),
+        ],
+        values: vec![
+            ("monitor.conninfo", "--monitor", "user=u password='a b' dbname=d".to_owned()),
+            ("auth.mode", "--auth", "verify".to_owned()),
+        ],
+    };
+    let proxy = settings(load(&Request { flags, environment: HashMap::new() })).unwrap().proxy;
+    let names: Vec<_> = proxy.health.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["primary", "replica1", "db3"]);
+    assert_eq!(proxy.listeners[1].target_session_attrs, TargetSessionAttrs::ReadWrite);
+    assert_eq!(proxy.listeners[1].address, "127.0.0.1:5435".parse().unwrap());
+    assert_eq!(proxy.health.login.get_password(), Some(&b"a b"[..]));
+    assert_eq!(proxy.auth.mode, AuthMode::Verify);
+}
+
+#[test]
+fn bare_addresses_are_named_after_their_host_and_port_when_they_share_it() {
+    let proxy = Given::file("").replica("db1:5432").replica("db1:5433").replica("db2").meant().proxy;
+    let names: Vec<_> = proxy.health.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["db1:5432", "db1:5433", "db2"]);
+}
+
+#[test]
+fn a_password_is_never_repeated() {
+    let problems =
+        Given::file(TARGET).flag("monitor.conninfo", "--monitor", "user=u password='s3cret").problems();
+    assert!(problems.contains("flag --monitor"), "{problems}");
+    assert!(!problems.contains("s3cret"), "{problems}");
+}
