@@ -15,6 +15,8 @@ pub struct Settings {
     pub health: MonitorSettings,
     /// What to do when no replica is eligible.
     pub fallback: Fallback,
+    /// Sessions the primary takes as a fallback for standbys; 0 = as many as come.
+    pub fallback_connections_max: u64,
     /// Addresses clients connect to; at least one.
     pub listeners: Vec<ListenerSettings>,
     /// Who authenticates clients, and against what.
@@ -171,7 +173,7 @@ impl Default for LimitSettings {
             connections_max: 10_000,
             connections_per_address_max: 0,
             connections_per_user_max: 0,
-            startup_packet_bytes_max: trunkline_codec::limits::STARTUP_PACKET_MAX,
+            startup_packet_bytes_max: trunkline_codec::limits::STARTUP_PACKET_MAX as usize,
         }
     }
 }
