@@ -1,0 +1,194 @@
+//! The task that owns the cache and the source.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::sync::{mpsc, oneshot};
+use trunkline_health::Health;
+
+use super::cache::{Cache, Entry};
+use super::query::QuerySource;
+use super::secret::{Secret, Stored, Unusable};
+use super::userlist::{self, Users, UsersFileError};
+use super::{LookupError, REFETCH_INTERVAL, SecretSettings};
+use crate::settings::SecretSource;
+
+/// Requests taken at once: what they need is fetched together.
+const BATCH_MAX: usize = 64;
+
+/// After a failure, requests are answered with it for so long before the servers are tried again.
+const FAILURE_HOLD: Duration = Duration::from_millis(500);
+
+/// What the store is asked.
+pub(super) enum Request {
+    Lookup { user: Box<str>, freshness: Freshness, asked_at: Instant, reply: Reply },
+    Forget { user: Box<str> },
+    Reload { reply: oneshot::Sender<Result<usize, UsersFileError>> },
+}
+
+type Answer = Result<Secret, LookupError>;
+type Reply = oneshot::Sender<Answer>;
+
+/// How old the secret may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// Within the time to live.
+    Cached,
+    /// Read after the request, but for [`REFETCH_INTERVAL`].
+    Refetched,
+}
+
+/// Where secrets come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Query(Box<QuerySource>),
+    File(FileSource),
+}
+
+/// A users file and what was read of it.
+pub(super) struct FileSource {
+    path: PathBuf,
+    users: Users,
+}
+
+impl std::fmt::Debug for FileSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FileSource({}, {} users)", self.path.display(), self.users.len())
+    }
+}
+
+impl Source {
+    pub(super) fn open(settings: &SecretSettings, health: Health) -> Result<Source, UsersFileError> {
+        match &settings.source {
+            SecretSource::Query(custom) => {
+                Ok(Source::Query(Box::new(QuerySource::new(health, &settings.login, custom.clone()))))
+            }
+            SecretSource::File(path) => {
+                Ok(Source::File(FileSource { path: path.clone(), users: userlist::read(path)? }))
+            }
+        }
+    }
+
+    async fn fetch(&mut self, users: &[Box<str>]) -> Result<Vec<Result<Stored, LookupError>>, LookupError> {
+        match self {
+            Source::Query(query) => query.fetch(users).await,
+            Source::File(file) => {
+                let unknown = || Stored::Unusable(Unusable::Unknown);
+                let stored = |user| Ok(file.users.get(user).cloned().unwrap_or_else(unknown));
+                Ok(users.iter().map(stored).collect())
+            }
+        }
+    }
+
+    async fn reload(&mut self) -> Result<usize, UsersFileError> {
+        let Source::File(file) = self else { return Ok(0) };
+        let path = file.path.clone();
+        let read = tokio::task::spawn_blocking(move || userlist::read(&path)).await;
+        file.users = read.map_err(|error| UsersFileError::Unreadable {
+            path: file.path.clone(),
+            error: std::io::Error::other(error),
+        })??;
+        Ok(file.users.len())
+    }
+}
+
+/// Serves requests until the last handle is gone.
+pub(super) async fn run(source: Source, ttl: Duration, mut received: mpsc::Receiver<Request>) {
+    let mut store = Store { source, cache: Cache::new(ttl), failure: None };
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    while received.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        store.serve(batch.drain(..)).await;
+    }
+}
+
+struct Store {
+    source: Source,
+    cache: Cache,
+    failure: Option<(Instant, LookupError)>,
+}
+
+impl Store {
+    async fn serve(&mut self, batch: impl Iterator<Item = Request>) {
+        let mut missing: HashMap<Box<str>, Vec<Reply>> = HashMap::new();
+        for request in batch {
+            match request {
+                Request::Lookup { reply, .. } if reply.is_closed() => {}
+                Request::Lookup { user, freshness, asked_at, reply } => {
+                    match self.at_hand(&user, freshness, asked_at, Instant::now()) {
+                        // Nobody waits for an answer any more: that is no failure.
+                        Some(answer) => drop(reply.send(answer)),
+                        None => missing.entry(user).or_default().push(reply),
+                    }
+                }
+                Request::Forget { user } => self.cache.doubt(&user),
+                Request::Reload { reply } => {
+                    let reloaded = self.source.reload().await;
+                    if reloaded.is_ok() {
+                        self.cache.clear();
+                    }
+                    drop(reply.send(reloaded));
+                }
+            }
+        }
+        if !missing.is_empty() {
+            self.fetch(missing).await;
+        }
+    }
+
+    /// The answer that needs no fetching.
+    fn at_hand(&self, user: &str, freshness: Freshness, asked_at: Instant, now: Instant) -> Option<Answer> {
+        if let Some(entry) = self.cache.newest(user) {
+            let is_new = match (freshness, entry.is_doubted) {
+                (Freshness::Cached, false) => self.cache.get(user, now).is_some(),
+                (Freshness::Refetched, _) | (Freshness::Cached, true) => {
+                    now.saturating_duration_since(entry.read_at) < REFETCH_INTERVAL
+                }
+            };
+            // Read since it was asked for: as fresh as it can be, also when nothing is to be kept.
+            if is_new || entry.read_at >= asked_at {
+                return Some(Ok(entry.secret.clone()));
+            }
+        }
+        let (failed_at, error) = self.failure.as_ref()?;
+        let is_held = now.saturating_duration_since(*failed_at) < FAILURE_HOLD || *failed_at >= asked_at;
+        is_held.then(|| Err(error.clone()))
+    }
+
+    async fn fetch(&mut self, missing: HashMap<Box<str>, Vec<Reply>>) {
+        let (users, replies): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
+        match self.source.fetch(&users).await {
+            Ok(stored) => {
+                self.failure = None;
+                let known = &self.cache;
+                let answers = join_all(users.iter().zip(stored).map(async |(user, stored)| {
+                    Ok(stored?.derive(known.newest(user).map(|entry: &Entry| &entry.secret)).await)
+                }));
+                let answers = answers.await;
+                for ((user, replies), answer) in users.into_iter().zip(replies).zip(answers) {
+                    self.settle(user, replies, answer);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, users = users.len(), "stored secrets could not be read");
+                self.failure = Some((Instant::now(), error.clone()));
+                replies.into_iter().flatten().for_each(|reply| drop(reply.send(Err(error.clone()))));
+            }
+        }
+    }
+
+    fn settle(&mut self, user: Box<str>, replies: Vec<Reply>, answer: Answer) {
+        for reply in replies {
+            drop(reply.send(answer.clone()));
+        }
+        match answer {
+            Ok(secret) => self.cache.insert(user, secret, Instant::now()),
+            Err(error) => tracing::warn!(%error, "the stored secret of a user could not be read"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "task_tests.rs"]
+mod tests;

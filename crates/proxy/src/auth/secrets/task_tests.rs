@@ -1,0 +1,129 @@
+//! The store without servers: a users file, and nobody up.
+
+use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::super::{SecretStore, USER_NAME_BYTES_MAX};
+use super::*;
+
+/// A users file of its own, removed when dropped.
+struct UsersFile(PathBuf);
+
+impl UsersFile {
+    fn new(text: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("trunkline-store-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, text).expect("a temporary file");
+        UsersFile(path)
+    }
+
+    fn store(&self) -> SecretStore {
+        let file = FileSource { path: self.0.clone(), users: userlist::read(&self.0).expect("a good file") };
+        start(Source::File(file))
+    }
+}
+
+impl Drop for UsersFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn start(source: Source) -> SecretStore {
+    let (requests, received) = mpsc::channel(super::super::LOOKUPS_WAITING_MAX);
+    tokio::spawn(run(source, Duration::from_secs(10), received));
+    SecretStore { requests }
+}
+
+fn password(secret: &Secret) -> (&str, String) {
+    match secret {
+        Secret::Password { password, verifier } => (password, verifier.to_string()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_users_password_is_derived_once() {
+    let file = UsersFile::new("\"app\" \"hunter2\"\n");
+    let store = file.store();
+    let (first, again) = tokio::join!(store.lookup("app"), store.lookup("app"));
+    let (first, again) = (first.expect("known"), again.expect("known"));
+    assert_eq!(password(&first).0, "hunter2");
+    assert_eq!(password(&first), password(&again));
+    store.forget("app");
+    assert_eq!(password(&store.lookup_fresh("app").await.expect("known")), password(&first));
+}
+
+#[tokio::test]
+async fn unknown_and_impossible_users_are_unknown() {
+    let file = UsersFile::new("\"app\" \"hunter2\"\n");
+    let store = file.store();
+    for user in ["nobody", "", "a\0b", &"n".repeat(USER_NAME_BYTES_MAX), &"n".repeat(USER_NAME_BYTES_MAX + 1)]
+    {
+        let secret = store.lookup(user).await.expect("an answer");
+        assert!(matches!(secret, Secret::Unusable(Unusable::Unknown)), "{user}");
+    }
+}
+
+#[tokio::test]
+async fn reload_takes_a_good_file_and_keeps_the_old_users_for_a_bad_one() {
+    let file = UsersFile::new("\"app\" \"one\"\n");
+    let store = file.store();
+    store.lookup("app").await.expect("known");
+    fs::write(&file.0, "\"app\" \"two\n").expect("writable");
+    store.reload().await.expect_err("a bad file");
+    assert_eq!(password(&store.lookup("app").await.expect("known")).0, "one");
+    fs::write(&file.0, "\"app\" \"two\"\n\"b\" \"x\"\n").expect("writable");
+    assert_eq!(store.reload().await.expect("a good file"), 2);
+    assert_eq!(password(&store.lookup("app").await.expect("known")).0, "two");
+}
+
+#[tokio::test]
+async fn a_store_that_has_stopped_says_so() {
+    let (requests, received) = mpsc::channel(1);
+    drop(received);
+    let store = SecretStore { requests };
+    assert_eq!(store.lookup("app").await.expect_err("stopped"), LookupError::Stopped);
+    store.forget("app");
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once() {
+    let (requests, _received) = mpsc::channel(1);
+    let store = SecretStore { requests };
+    store.forget("app");
+    assert_eq!(store.lookup("app").await.expect_err("full"), LookupError::Busy);
+}
+
+fn store_with(read: Duration, now: Instant) -> Store {
+    let users = Users::new();
+    let source = Source::File(FileSource { path: PathBuf::new(), users });
+    let mut store = Store { source, cache: Cache::new(Duration::from_secs(10)), failure: None };
+    store.cache.insert("app".into(), Secret::Unusable(Unusable::Expired), now - read);
+    store
+}
+
+#[test]
+fn a_wrong_proof_leads_to_one_fetch_a_second_at_most() {
+    let now = Instant::now() + Duration::from_secs(60);
+    let young = store_with(REFETCH_INTERVAL - Duration::from_millis(1), now);
+    assert!(young.at_hand("app", Freshness::Refetched, now, now).is_some());
+    let mut old = store_with(REFETCH_INTERVAL, now);
+    assert!(old.at_hand("app", Freshness::Refetched, now, now).is_none());
+    assert!(old.at_hand("app", Freshness::Cached, now, now).is_some());
+    old.cache.doubt("app");
+    assert!(old.at_hand("app", Freshness::Cached, now, now).is_none(), "forgotten, so read anew");
+}
+
+#[test]
+fn a_failure_answers_all_who_waited_and_soon_after() {
+    let now = Instant::now() + Duration::from_secs(60);
+    let mut store = store_with(Duration::from_secs(60), now);
+    store.failure = Some((now, LookupError::NoServer));
+    let ask = |asked_at, at| store.at_hand("app", Freshness::Cached, asked_at, at);
+    let waited = ask(now - Duration::from_secs(1), now + Duration::from_secs(2));
+    assert_eq!(waited.expect("held").expect_err("failed"), LookupError::NoServer);
+    assert!(ask(now + Duration::from_millis(499), now + Duration::from_millis(499)).is_some());
+    assert!(ask(now + FAILURE_HOLD, now + FAILURE_HOLD).is_none(), "tried again");
+}
