@@ -1,5 +1,6 @@
 //! The log: written by a thread of its own, so that a slow disk or terminal never slows a session.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{IsTerminal as _, stderr};
 use std::path::Path;
@@ -80,7 +81,7 @@ impl Logging {
     }
 
     /// Says how many lines were dropped, whenever some were. Never ends.
-    pub(crate) async fn report_dropped(&self) {
+    pub(crate) async fn report_dropped(&self) -> Infallible {
         let mut reported = 0;
         loop {
             tokio::time::sleep(DROPPED_INTERVAL).await;

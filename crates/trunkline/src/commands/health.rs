@@ -1,11 +1,101 @@
 //! `trunkline health`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use trunkline_health::Monitor;
+use trunkline_proxy::{StartError, http};
+
+use super::serve::{Order, Signals, configure, runtime, start_failure};
+use crate::config::flags::{Flags, TargetFlags};
+use crate::config::meant::{self, Meant};
+use crate::config::{Request, load, process_environment};
+use crate::logging::{self, Logging, Sink};
 use crate::{Exit, Failure};
-/// Flags.
+
+const AFTER: &str = "\
+Examples:
+  trunkline health --config /etc/trunkline.toml
+  trunkline health --primary primary=db1:5432 --replica replica1=db2:5432 --replica replica2=db3:5432 \\
+      --monitor \"user=monitor password=secret\" --http 0.0.0.0:8008 --agent 0.0.0.0:8009 --max-lag 2s
+  curl -i http://127.0.0.1:8008/replica1          what HAProxy asks
+  printf 'replica1\\n' | nc 127.0.0.1 8009         what its agent-check asks
+
+Nothing is proxied: HAProxy connects to the servers itself and asks here which ones may serve.
+Signals: SIGTERM and SIGINT end it, SIGHUP reads the configuration again.
+Exit status: 0 ended by a signal, 1 failed while running, 2 wrong command line or configuration.";
+
+/// Where agent-check is answered when nothing else is said.
+const AGENT_PORT: u16 = 8009;
+
+/// Flags of `trunkline health`.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "Examples:")]
-pub(crate) struct Health {}
+#[command(after_long_help = AFTER)]
+pub(crate) struct Health {
+    #[command(flatten)]
+    targets: TargetFlags,
+}
+
 impl Health {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        Ok(Exit::Success)
+        let request = Request { flags: Flags::from(&self.targets), environment: process_environment() };
+        let meant = configure(&request)?;
+        let logging = logging::start(&meant.log, &Sink::Stderr)?;
+        let runtime = runtime()?;
+        let result = runtime.block_on(run(&request, meant, &logging));
+        runtime.shutdown_background();
+        result
+    }
+}
+
+async fn run(request: &Request, meant: Meant, logging: &Logging) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen()?;
+    let settings = meant.proxy;
+    let health = Monitor::start(settings.health, &Handle::current());
+    let mut ready = String::new();
+    if let Some(address) = settings.http {
+        let (listener, at) = listen("http", address).await?;
+        tokio::spawn(http::serve(listener, health.clone(), None));
+        ready.push_str(&format!("ready: http on {at}\n"));
+    }
+    let agent = settings.agent.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, AGENT_PORT)));
+    let (listener, at) = listen("agent", agent).await?;
+    tokio::spawn(http::serve_agent(listener, health.clone()));
+    ready.push_str(&format!("ready: agent on {at}\n"));
+    crate::terminal::print(&ready);
+    loop {
+        let order = tokio::select! {
+            order = signals.next() => order,
+            never = logging.report_dropped() => match never {},
+        };
+        match order {
+            Order::Drain | Order::Stop => return Ok(Exit::Success),
+            Order::Reload => reload(request, &health, logging),
+        }
+    }
+}
+
+async fn listen(name: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let failed = |source| start_failure(StartError::Listen { name: name.to_owned(), address, source });
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let at = listener.local_addr().map_err(failed)?;
+    Ok((listener, at))
+}
+
+fn reload(request: &Request, health: &trunkline_health::Health, logging: &Logging) {
+    match meant::settings(load(request)) {
+        Ok(meant) => {
+            if let Err(failure) = logging.set_level(&meant.log.level) {
+                tracing::error!(%failure, "the log level stays as it was");
+            }
+            health.reload(meant.proxy.health.judge, meant.proxy.health.nodes);
+            tracing::info!("configuration reloaded: limits, weights and states of targets; the rest needs a restart");
+        }
+        Err(problems) => {
+            for problem in &problems.0 {
+                tracing::error!(problem = %problem, "the configuration was not reloaded");
+            }
+        }
     }
 }

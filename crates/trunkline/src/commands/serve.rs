@@ -1,6 +1,12 @@
 //! `trunkline serve`.
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use trunkline_proxy::Running;
+
 use crate::config::flags::{Flags, ProxyFlags, TargetFlags};
+use crate::config::meant::{self, Meant};
+use crate::config::{Request, load, process_environment};
+use crate::logging::{self, Logging, Sink};
 use crate::{Exit, Failure};
 
 const AFTER: &str = "\
@@ -31,7 +37,150 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let flags = Flags::from(&self.targets).with_proxy(&self.proxy);
-        let _ = flags;
-        Ok(Exit::Success)
+        let request = Request { flags, environment: process_environment() };
+        let meant = configure(&request)?;
+        let logging = logging::start(&meant.log, &Sink::Stderr)?;
+        let runtime = runtime()?;
+        let result = runtime.block_on(serve(&request, meant, &logging));
+        // Ended at once by a second signal, worker threads may still run: the process's end takes them along.
+        runtime.shutdown_background();
+        result
     }
+}
+
+/// The configuration as meant, or all its problems as one failure.
+pub(super) fn configure(request: &Request) -> Result<Meant, Failure> {
+    meant::settings(load(request)).map_err(|problems| Failure::usage(format!("the configuration is not valid\n{problems}")))
+}
+
+/// The runtime of everything that is not a worker thread: signals, probes, HTTP.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(Failure::because("could not start the runtime"))
+}
+
+/// The signals a server obeys.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Drain,
+    Stop,
+    Reload,
+}
+
+impl Signals {
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(Failure::because("could not listen for signals"));
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    pub(super) async fn next(&mut self) -> Order {
+        tokio::select! {
+            _ = self.terminate.recv() => Order::Drain,
+            _ = self.interrupt.recv() => Order::Stop,
+            _ = self.hangup.recv() => Order::Reload,
+        }
+    }
+}
+
+async fn serve(request: &Request, meant: Meant, logging: &Logging) -> Result<Exit, Failure> {
+    // Before anything listens: a signal that comes during the start must not end the process halfway.
+    let mut signals = Signals::listen()?;
+    let mut drain = meant.proxy.timeouts.drain;
+    let mut running = start(&meant).await?;
+    tracing::info!(config = meant.file.as_ref().map(|path| path.display().to_string()), version = env!("CARGO_PKG_VERSION"), "started");
+    announce(&running, &meant);
+    loop {
+        let order = tokio::select! {
+            order = signals.next() => order,
+            never = logging.report_dropped() => match never {},
+        };
+        match order {
+            Order::Reload => drain = reload(request, &mut running, logging).unwrap_or(drain),
+            Order::Drain => {
+                tracing::info!(sessions = running.sessions(), timeout = ?drain, "draining: sessions end at their idle points");
+                return Ok(finish(running, drain, &mut signals).await);
+            }
+            Order::Stop => {
+                tracing::info!(sessions = running.sessions(), "ending at once");
+                running.stop().await;
+                return Ok(Exit::Success);
+            }
+        }
+    }
+}
+
+/// Starts the proxy, and says what to do when it cannot.
+pub(super) async fn start(meant: &Meant) -> Result<Running, Failure> {
+    trunkline_proxy::serve(meant.proxy.clone()).await.map_err(start_failure)
+}
+
+/// What to do when something cannot be started.
+pub(super) fn start_failure(error: trunkline_proxy::StartError) -> Failure {
+    use trunkline_proxy::StartError;
+    let hint = match &error {
+        StartError::Listen { .. } => "Is another Trunkline or PostgreSQL running there? Choose another address, or end it.",
+        StartError::Thread { .. } => "Check the limits of processes and memory (ulimit -u, cgroup).",
+        StartError::Secrets(_) => "Check [auth]; `trunkline check` reads it too.",
+        StartError::Random(_) => "Keys for cancel requests need it: check that getrandom(2) is permitted.",
+    };
+    Failure::new(error.to_string()).hint(hint)
+}
+
+fn announce(running: &Running, meant: &Meant) {
+    let bound = running.bound();
+    let mut out = String::new();
+    for (listener, address) in meant.proxy.listeners.iter().zip(&bound.listeners) {
+        out.push_str(&format!("ready: {} on {address} ({})\n", listener.name, listener.target_session_attrs));
+    }
+    for (name, address) in [("http", bound.http), ("agent", bound.agent)] {
+        if let Some(address) = address {
+            out.push_str(&format!("ready: {name} on {address}\n"));
+        }
+    }
+    crate::terminal::print(&out);
+}
+
+/// Drains; a further signal ends it at once.
+async fn finish(running: Running, drain: std::time::Duration, signals: &mut Signals) -> Exit {
+    let further = async {
+        while signals.next().await == Order::Reload {}
+    };
+    tokio::select! {
+        () = running.drain(drain) => tracing::info!("drained"),
+        () = further => tracing::warn!("ending at once: a second signal came while draining"),
+    }
+    Exit::Success
+}
+
+/// Puts a changed configuration in force; the new drain timeout, or `None` when it is not valid.
+fn reload(request: &Request, running: &mut Running, logging: &Logging) -> Option<std::time::Duration> {
+    let meant = match meant::settings(load(request)) {
+        Ok(meant) => meant,
+        Err(problems) => {
+            for problem in &problems.0 {
+                tracing::error!(problem = %problem, "the configuration was not reloaded");
+            }
+            return None;
+        }
+    };
+    if let Err(failure) = logging.set_level(&meant.log.level) {
+        tracing::error!(%failure, "the log level stays as it was");
+    }
+    let drain = meant.proxy.timeouts.drain;
+    for what in running.reload(meant.proxy) {
+        tracing::warn!(what, "this changes only with a restart");
+    }
+    tracing::info!("configuration reloaded");
+    Some(drain)
 }

@@ -60,6 +60,7 @@ pub fn settings(loaded: Loaded) -> Result<Meant, Problems> {
     let proxy = Settings {
         health: health::monitor_settings(targets, monitor, judge),
         fallback: health::fallback(typed.health.fallback_mode.value),
+        fallback_connections_max: typed.health.fallback_connections_max.value,
         listeners,
         auth,
         limits,

@@ -258,6 +258,8 @@ pub struct Health {
     pub failover_grace: Sourced<Duration>,
     /// When no replica is eligible.
     pub fallback_mode: Sourced<FallbackMode>,
+    /// Sessions the primary takes in their place; zero = as many as come.
+    pub fallback_connections_max: Sourced<u64>,
 }
 
 /// `[limits]`.

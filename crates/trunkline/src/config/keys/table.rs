@@ -158,7 +158,7 @@ const AUTH: &[Key<AsTyped>] = &[
         "query",
         "\"SELECT usename, passwd FROM trunkline.user_lookup($1)\"",
         Slot::Text(|t| &mut t.auth.query),
-        "Verify: query over the monitoring connection that returns name and secret of user $1. Default: reads pg_authid, for which the monitoring role must be a superuser.",
+        "Verify: query over the monitoring connection that returns name and secret of user $1. Default: reads pg_authid, which needs GRANT SELECT ON pg_authid to the monitoring role.",
     ),
     unset(
         "users_file",
@@ -265,7 +265,13 @@ const FALLBACK: &[Key<AsTyped>] = &[key(
     "\"primary\"",
     Slot::Word { words: words::<FallbackMode>, put: |t, w, s| put_word(&mut t.health.fallback_mode, w, s) },
     "Where reads go when no replica is eligible. `none` refuses them: the primary never serves reads.",
-)];
+)    key(
+        "connections_max",
+        "0",
+        count(0, 1_000_000, |t| &mut t.health.fallback_connections_max),
+        "Sessions the primary takes in the replicas' place, so that a stampede cannot stop the writes. 0 = as many as come.",
+    ),
+];
 
 const HTTP: &[Key<AsTyped>] = &[key(
     "listen",
