@@ -260,12 +260,17 @@ const HEALTH: &[Key<AsTyped>] = &[
     ),
 ];
 
-const FALLBACK: &[Key<AsTyped>] = &[key(
-    "mode",
-    "\"primary\"",
-    Slot::Word { words: words::<FallbackMode>, put: |t, w, s| put_word(&mut t.health.fallback_mode, w, s) },
-    "Where reads go when no replica is eligible. `none` refuses them: the primary never serves reads.",
-)    key(
+const FALLBACK: &[Key<AsTyped>] = &[
+    key(
+        "mode",
+        "\"primary\"",
+        Slot::Word {
+            words: words::<FallbackMode>,
+            put: |t, w, s| put_word(&mut t.health.fallback_mode, w, s),
+        },
+        "Where reads go when no replica is eligible. `none` refuses them: the primary never serves reads.",
+    ),
+    key(
         "connections_max",
         "0",
         count(0, 1_000_000, |t| &mut t.health.fallback_connections_max),
