@@ -16,10 +16,10 @@ mod login;
 pub mod metrics;
 mod relay;
 mod route;
-mod server;
 mod serve;
+mod server;
 pub mod settings;
 mod statement_log;
 mod worker;
 
-pub use serve::{Running, StartError, serve};
+pub use serve::{Bound, Running, StartError, listen, serve};

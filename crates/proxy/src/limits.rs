@@ -39,6 +39,12 @@ pub const LINGER: Duration = Duration::from_secs(2);
 /// Bytes a closing session reads and throws away while it lingers.
 pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
+/// How long a server that said goodbye to an idle session may take to close the connection.
+pub const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a busy session waits for a silent server that health has found down.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How often a worker looks at idle limits and deadlines of its sessions.
 pub const TICK: Duration = Duration::from_millis(250);
 

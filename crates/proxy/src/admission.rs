@@ -1,0 +1,164 @@
+//! Counting who is connected, so that limits hold: in all, per client address, per user.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::errors::Refusal;
+use crate::limits::BEFORE_LOGIN_EXTRA;
+use crate::settings::LimitSettings;
+
+/// The counts; one for the process.
+#[derive(Debug, Default)]
+pub(crate) struct Admission {
+    sockets: AtomicUsize,
+    sessions: AtomicUsize,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+    by_user: Mutex<HashMap<Box<[u8]>, usize>>,
+}
+
+/// An accepted socket, counted until dropped.
+#[derive(Debug)]
+pub(crate) struct SocketPermit(Arc<Admission>);
+
+/// A session past its startup packet, counted until dropped.
+#[derive(Debug)]
+pub(crate) struct SessionPermit {
+    admission: Arc<Admission>,
+    address: IpAddr,
+    user: Box<[u8]>,
+}
+
+impl Admission {
+    /// Counts a socket just accepted, or `None` when even cancel requests would find no room.
+    pub(crate) fn admit_socket(self: &Arc<Self>, limits: &LimitSettings) -> Option<SocketPermit> {
+        let room = limits.connections_max.saturating_add(BEFORE_LOGIN_EXTRA);
+        take_one(&self.sockets, room).then(|| SocketPermit(Arc::clone(self)))
+    }
+
+    /// Counts a session whose startup packet has been read.
+    pub(crate) fn admit_session(
+        self: &Arc<Self>,
+        limits: &LimitSettings,
+        address: IpAddr,
+        user: &[u8],
+    ) -> Result<SessionPermit, Refusal> {
+        if !take_one(&self.sessions, limits.connections_max) {
+            return Err(Refusal::TooMany { what: "to the proxy", limit: limits.connections_max });
+        }
+        if !take_one_of(&self.by_address, &address, limits.connections_per_address_max) {
+            self.sessions.fetch_sub(1, Relaxed);
+            return Err(Refusal::TooMany {
+                what: "from this client address",
+                limit: limits.connections_per_address_max,
+            });
+        }
+        let user: Box<[u8]> = user.into();
+        if !take_one_of(&self.by_user, &user, limits.connections_per_user_max) {
+            give_back_one_of(&self.by_address, &address);
+            self.sessions.fetch_sub(1, Relaxed);
+            return Err(Refusal::TooMany { what: "of this user", limit: limits.connections_per_user_max });
+        }
+        Ok(SessionPermit { admission: Arc::clone(self), address, user })
+    }
+
+    /// Sessions past their startup packet.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.load(Relaxed)
+    }
+}
+
+impl Drop for SocketPermit {
+    fn drop(&mut self) {
+        self.0.sockets.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for SessionPermit {
+    fn drop(&mut self) {
+        self.admission.sessions.fetch_sub(1, Relaxed);
+        give_back_one_of(&self.admission.by_address, &self.address);
+        give_back_one_of(&self.admission.by_user, &self.user);
+    }
+}
+
+fn take_one(count: &AtomicUsize, max: usize) -> bool {
+    count.fetch_update(Relaxed, Relaxed, |n| (n < max).then_some(n + 1)).is_ok()
+}
+
+/// `max` 0 means no bound, but still counted: the limit may be set while sessions live.
+fn take_one_of<K: Eq + Hash + Clone>(counts: &Mutex<HashMap<K, usize>>, key: &K, max: usize) -> bool {
+    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    match counts.get_mut(key) {
+        Some(n) if max != 0 && *n >= max => false,
+        Some(n) => {
+            *n += 1;
+            true
+        }
+        None => {
+            counts.insert(key.clone(), 1);
+            true
+        }
+    }
+}
+
+fn give_back_one_of<K: Eq + Hash>(counts: &Mutex<HashMap<K, usize>>, key: &K) {
+    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(n) = counts.get_mut(key) {
+        *n -= 1;
+        if *n == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn limits(all: usize, address: usize, user: usize) -> LimitSettings {
+        LimitSettings {
+            connections_max: all,
+            connections_per_address_max: address,
+            connections_per_user_max: user,
+            ..LimitSettings::default()
+        }
+    }
+
+    #[test]
+    fn each_limit_admits_its_number_and_not_one_more() {
+        for limits in [limits(2, 0, 0), limits(9, 2, 0), limits(9, 0, 2)] {
+            let admission = Arc::new(Admission::default());
+            let first = admission.admit_session(&limits, HOME, b"a").expect("below the limit");
+            let _second = admission.admit_session(&limits, HOME, b"a").expect("at the limit");
+            let refused = admission.admit_session(&limits, HOME, b"a").expect_err("past the limit");
+            assert!(matches!(refused, Refusal::TooMany { limit: 2, .. }));
+            drop(first);
+            admission.admit_session(&limits, HOME, b"a").expect("room again");
+        }
+    }
+
+    #[test]
+    fn a_refused_session_leaves_no_count_behind() {
+        let admission = Arc::new(Admission::default());
+        let held = admission.admit_session(&limits(9, 0, 1), HOME, b"a").expect("room");
+        admission.admit_session(&limits(9, 0, 1), HOME, b"a").expect_err("one too many");
+        drop(held);
+        assert_eq!(admission.sessions(), 0);
+        assert!(admission.by_address.lock().expect("not poisoned").is_empty());
+        assert!(admission.by_user.lock().expect("not poisoned").is_empty());
+    }
+
+    #[test]
+    fn sockets_have_room_beyond_the_sessions() {
+        let admission = Arc::new(Admission::default());
+        let limits = limits(1, 0, 0);
+        let held: Vec<_> = (0..=BEFORE_LOGIN_EXTRA).map(|_| admission.admit_socket(&limits)).collect();
+        assert!(held.iter().all(Option::is_some));
+        assert!(admission.admit_socket(&limits).is_none());
+    }
+}

@@ -1,0 +1,242 @@
+//! Cancel keys made by the proxy, and the delivery of CancelRequests.
+//!
+//! A client's key names a session, not a server process: the request goes to the server that runs the
+//! session's query now, whichever that is by then.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::BytesMut;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use trunkline_codec::ids::{ProcessId, SecretKey};
+use trunkline_codec::startup::{CancelRequest, ProtocolVersion};
+
+use crate::limits::{CANCEL_TIMEOUT, CANCELS_MAX};
+use crate::metrics::CancelResult;
+
+/// Bytes of the keys given to clients of protocol 3.2; 3.0 has room for four only.
+const KEY_BYTES: usize = 32;
+const KEY_BYTES_3_0: usize = 4;
+
+/// Which session a cancel key belongs to; one for the process.
+#[derive(Debug, Default)]
+pub(crate) struct CancelRegistry {
+    sessions: DashMap<i32, Arc<Target>>,
+    under_way: AtomicUsize,
+}
+
+/// One session as a target of cancel requests.
+#[derive(Debug)]
+struct Target {
+    key: SecretKey,
+    state: Mutex<TargetState>,
+}
+
+#[derive(Debug, Default)]
+struct TargetState {
+    server: Option<ServerKey>,
+    /// A second request while one is being delivered adds nothing.
+    is_delivering: bool,
+}
+
+/// What a server wants to see in a CancelRequest for one of its processes.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerKey {
+    pub(crate) address: SocketAddr,
+    pub(crate) process_id: ProcessId,
+    pub(crate) key: SecretKey,
+}
+
+/// A session's entry in the registry, gone when dropped.
+#[derive(Debug)]
+pub(crate) struct CancelHandle {
+    registry: Arc<CancelRegistry>,
+    process_id: ProcessId,
+    target: Arc<Target>,
+}
+
+impl CancelRegistry {
+    /// Makes a key for a session of a client that speaks `version`.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        version: ProtocolVersion,
+    ) -> Result<CancelHandle, getrandom::Error> {
+        let mut random = [0_u8; KEY_BYTES];
+        getrandom::fill(&mut random)?;
+        let length = if version >= ProtocolVersion::V3_2 { KEY_BYTES } else { KEY_BYTES_3_0 };
+        let key = SecretKey::new(&random[..length]).expect("4 and 32 bytes are both legal key lengths");
+        let target = Arc::new(Target { key, state: Mutex::default() });
+        loop {
+            // Positive like a real process id: some clients print it, some parse it.
+            let process_id = (getrandom::u32()? & 0x7FFF_FFFF).max(1).cast_signed();
+            if let Entry::Vacant(vacant) = self.sessions.entry(process_id) {
+                vacant.insert(Arc::clone(&target));
+                let registry = Arc::clone(self);
+                return Ok(CancelHandle { registry, process_id: ProcessId(process_id), target });
+            }
+        }
+    }
+
+    /// Delivers a client's CancelRequest and waits until the server has taken it.
+    pub(crate) async fn deliver(&self, request: &CancelRequest) -> CancelResult {
+        let Some(target) = self.sessions.get(&request.process_id.0).map(|t| Arc::clone(&t)) else {
+            return CancelResult::Unknown;
+        };
+        if target.key != request.secret_key {
+            return CancelResult::Unknown;
+        }
+        if self.under_way.fetch_add(1, Relaxed) >= CANCELS_MAX {
+            self.under_way.fetch_sub(1, Relaxed);
+            return CancelResult::Coalesced;
+        }
+        let outcome = match target.begin() {
+            Begin::Deliver(server) => {
+                let outcome = send(&server).await;
+                target.lock().is_delivering = false;
+                outcome
+            }
+            Begin::NoServer => CancelResult::Unknown,
+            Begin::UnderWay => CancelResult::Coalesced,
+        };
+        self.under_way.fetch_sub(1, Relaxed);
+        outcome
+    }
+}
+
+enum Begin {
+    Deliver(ServerKey),
+    NoServer,
+    UnderWay,
+}
+
+impl Target {
+    fn begin(&self) -> Begin {
+        let mut state = self.lock();
+        if state.is_delivering {
+            return Begin::UnderWay;
+        }
+        let Some(server) = state.server.clone() else { return Begin::NoServer };
+        state.is_delivering = true;
+        Begin::Deliver(server)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, TargetState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CancelHandle {
+    /// The process id the client is told.
+    pub(crate) fn process_id(&self) -> ProcessId {
+        self.process_id
+    }
+
+    /// The key the client is told.
+    pub(crate) fn key(&self) -> &SecretKey {
+        &self.target.key
+    }
+
+    /// From now on cancel requests go there; `None` while the session has no server.
+    pub(crate) fn set_server(&self, server: Option<ServerKey>) {
+        self.target.lock().server = server;
+    }
+
+    /// Whether a request is on its way to the session's server: it must not be given to anyone else now.
+    #[cfg(test)]
+    fn is_delivering(&self) -> bool {
+        self.target.lock().is_delivering
+    }
+}
+
+impl Drop for CancelHandle {
+    fn drop(&mut self) {
+        self.registry.sessions.remove(&self.process_id.0);
+    }
+}
+
+async fn send(server: &ServerKey) -> CancelResult {
+    let delivery = async {
+        let mut stream = TcpStream::connect(server.address).await?;
+        let request = CancelRequest { process_id: server.process_id, secret_key: server.key.clone() };
+        let mut packet = BytesMut::new();
+        request.encode(&mut packet);
+        stream.write_all(&packet).await?;
+        // The server says nothing and closes when it has sent the signal: that is the receipt.
+        let mut nothing = [0_u8; 1];
+        stream.read(&mut nothing).await.map(|_| ())
+    };
+    match tokio::time::timeout(CANCEL_TIMEOUT, delivery).await {
+        Ok(Ok(())) => CancelResult::Delivered,
+        Ok(Err(error)) => {
+            tracing::debug!(server.address = %server.address, %error, "cancel request was not delivered");
+            CancelResult::Failed
+        }
+        Err(_elapsed) => CancelResult::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_that_differs_in_one_bit_reaches_nobody() {
+        let registry = Arc::new(CancelRegistry::default());
+        let handle = registry.register(ProtocolVersion::V3_0).expect("random bytes");
+        handle.set_server(Some(ServerKey {
+            address: ([127, 0, 0, 1], 1).into(),
+            process_id: ProcessId(1),
+            key: SecretKey::new(&[0; 4]).expect("four bytes"),
+        }));
+        let mut forged = handle.key().as_bytes().to_vec();
+        forged[3] ^= 1;
+        let request = CancelRequest {
+            process_id: handle.process_id(),
+            secret_key: SecretKey::new(&forged).expect("four bytes"),
+        };
+        assert_eq!(registry.deliver(&request).await, CancelResult::Unknown);
+    }
+
+    #[tokio::test]
+    async fn the_server_meant_gets_its_own_key_and_the_session_is_free_after() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = server.local_addr().expect("bound");
+        let registry = Arc::new(CancelRegistry::default());
+        let handle = registry.register(ProtocolVersion::V3_2).expect("random bytes");
+        assert_eq!(handle.key().as_bytes().len(), KEY_BYTES);
+        let key = SecretKey::new(&[7; 4]).expect("four bytes");
+        handle.set_server(Some(ServerKey { address, process_id: ProcessId(42), key }));
+        let request = CancelRequest { process_id: handle.process_id(), secret_key: handle.key().clone() };
+        let accept = async {
+            let (mut peer, _) = server.accept().await.expect("a connection");
+            let mut packet = Vec::new();
+            let mut chunk = [0_u8; 64];
+            while packet.len() < 16 {
+                let n = peer.read(&mut chunk).await.expect("a packet");
+                packet.extend_from_slice(&chunk[..n]);
+            }
+            assert!(handle.is_delivering());
+            packet
+        };
+        let (outcome, packet) = tokio::join!(registry.deliver(&request), accept);
+        assert_eq!(outcome, CancelResult::Delivered);
+        assert_eq!(packet[8..], [0, 0, 0, 42, 7, 7, 7, 7]);
+        assert!(!handle.is_delivering());
+    }
+
+    #[tokio::test]
+    async fn a_closed_session_can_no_longer_be_cancelled() {
+        let registry = Arc::new(CancelRegistry::default());
+        let handle = registry.register(ProtocolVersion::V3_0).expect("random bytes");
+        let request = CancelRequest { process_id: handle.process_id(), secret_key: handle.key().clone() };
+        drop(handle);
+        assert_eq!(registry.deliver(&request).await, CancelResult::Unknown);
+    }
+}

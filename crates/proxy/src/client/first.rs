@@ -1,0 +1,91 @@
+//! The first packets of a connection: encryption requests, a cancel request, or the startup packet.
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use trunkline_codec::startup::{CancelRequest, FirstPacket, StartupError, StartupMessage, decode_first};
+
+use crate::errors::Refusal;
+
+/// Bytes asked of the socket at once: a startup packet is seldom longer.
+const READ_BYTES: usize = 1024;
+
+/// The answer to SSLRequest and GSSENCRequest while the proxy offers neither.
+const NO_ENCRYPTION: &[u8] = b"N";
+
+/// What the client came for.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    /// A session. Bytes the client sent ahead go with it.
+    Startup { startup: StartupMessage, ahead: BytesMut },
+    /// To cancel another session's query.
+    Cancel(CancelRequest),
+    /// Nothing, or something PostgreSQL closes without a word.
+    Gone,
+    /// Something that deserves an answer.
+    Refused(Refusal),
+}
+
+/// Each encryption request is honoured once; a repeat is taken as a protocol version, as PostgreSQL does.
+#[derive(Debug, Default)]
+struct Asked {
+    ssl: bool,
+    gssenc: bool,
+}
+
+/// Reads up to the startup packet of at most `packet_bytes_max` bytes and answers what comes before it.
+pub(crate) async fn read_opening(stream: &mut TcpStream, packet_bytes_max: usize) -> Opening {
+    let mut buffer = BytesMut::new();
+    let mut asked = Asked::default();
+    loop {
+        let (packet, consumed) = match decode_first(&buffer) {
+            Ok(Some(decoded)) => decoded,
+            Ok(None) if announced_length(&buffer) > packet_bytes_max => return Opening::Gone,
+            Ok(None) => match read_more(stream, &mut buffer).await {
+                0 => return Opening::Gone,
+                _ => continue,
+            },
+            Err(error) => return refuse(&error),
+        };
+        let _ = buffer.split_to(consumed);
+        let (was_asked, name, code) = match packet {
+            FirstPacket::Startup(startup) => return Opening::Startup { startup, ahead: buffer },
+            FirstPacket::Cancel(request) => return Opening::Cancel(request),
+            FirstPacket::SslRequest => (&mut asked.ssl, "SSL", 5679),
+            FirstPacket::GssEncRequest => (&mut asked.gssenc, "GSSAPI encryption", 5680),
+        };
+        if std::mem::replace(was_asked, true) {
+            let message = format!("unsupported frontend protocol 1234.{code}: server supports 3.0 to 3.2");
+            return Opening::Refused(Refusal::Unsupported { message });
+        }
+        // Plain bytes behind the request could be an injected startup packet (CVE-2021-23214 and kin).
+        if !buffer.is_empty() {
+            let message = format!("received unencrypted data after {name} request");
+            return Opening::Refused(Refusal::Protocol { message });
+        }
+        if stream.write_all(NO_ENCRYPTION).await.is_err() {
+            return Opening::Gone;
+        }
+    }
+}
+
+/// The length word, once it is there.
+fn announced_length(buffer: &[u8]) -> usize {
+    buffer.first_chunk::<4>().map_or(0, |word| u32::from_be_bytes(*word) as usize)
+}
+
+/// Bytes read; 0 at the end of the stream and for an error, which mean the same here.
+async fn read_more(stream: &mut TcpStream, buffer: &mut BytesMut) -> usize {
+    buffer.reserve(READ_BYTES);
+    stream.read_buf(buffer).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "connection broke before its startup packet");
+        0
+    })
+}
+
+fn refuse(error: &StartupError) -> Opening {
+    match error.refusal() {
+        trunkline_codec::refusal::Refusal::Silent => Opening::Gone,
+        said => Opening::Refused(Refusal::Startup(said)),
+    }
+}

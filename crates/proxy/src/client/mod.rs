@@ -1,0 +1,4 @@
+//! The client's side of a login: its first packets, and reading message by message.
+
+pub(crate) mod first;
+pub(crate) mod messages;

@@ -1,0 +1,181 @@
+//! What clients are told when the proxy itself has to say no.
+//!
+//! Texts name neither hosts nor secrets: those stay in the log.
+
+use crate::metrics::RefusalReason;
+use bytes::BytesMut;
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_codec::write::{self, ErrorReport, Severity};
+
+/// A refusal that ends the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// No server may take this session now.
+    NoServer { detail: String },
+    /// A limit of the proxy on the number of sessions.
+    TooMany { what: &'static str, limit: usize },
+    /// The proof was wrong, or the user does not exist: the two look the same.
+    AuthenticationFailed { user: String },
+    /// The secret store cannot answer.
+    SecretsUnavailable,
+    /// The first packets were not PostgreSQL's, and this is what PostgreSQL would say.
+    Startup(trunkline_codec::refusal::Refusal),
+    /// The client broke the protocol.
+    Protocol { message: String },
+    /// A protocol or request the proxy does not speak.
+    Unsupported { message: String },
+    /// The server was lost after its challenge had reached the client.
+    ServerLost { server: String, phase: &'static str },
+    /// The proxy is being shut down.
+    ShuttingDown,
+    /// The session was idle for too long.
+    Idle(IdleLimit),
+    /// The login took too long.
+    LoginTimeout,
+    /// The startup packet names no user.
+    NoUser,
+    /// A startup parameter has a value it cannot have.
+    BadOption { name: &'static str, must_be: &'static str },
+    /// A server asks for a proof of the user that the proxy does not have.
+    NoMeans { wanted: &'static str },
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.parts() {
+            Some((code, message, Some(detail), _)) => write!(f, "{message} ({}): {detail}", code.as_str()),
+            Some((code, message, None, _)) => write!(f, "{message} ({})", code.as_str()),
+            None => write!(f, "not a startup packet of PostgreSQL"),
+        }
+    }
+}
+
+/// Which idle limit ended a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IdleLimit {
+    /// Outside a transaction.
+    Session,
+    /// Inside one.
+    InTransaction,
+}
+
+/// SQLSTATE, message, detail, hint.
+type Parts = (SqlState, String, Option<String>, Option<&'static str>);
+
+impl Refusal {
+    /// The ErrorResponse, severity FATAL.
+    pub(crate) fn write(&self, out: &mut BytesMut) {
+        let Some((code, message, detail, hint)) = self.parts() else {
+            if let Refusal::Startup(said) = self {
+                said.encode(out);
+            }
+            return;
+        };
+        let report = ErrorReport {
+            severity: Severity::Fatal,
+            code,
+            message: &message,
+            detail: detail.as_deref(),
+            hint,
+        };
+        write::error_response(out, &report);
+    }
+
+    /// Its label in the metrics.
+    pub(crate) fn reason(&self) -> RefusalReason {
+        match self {
+            Refusal::NoServer { .. } => RefusalReason::NoServer,
+            Refusal::TooMany { .. } => RefusalReason::TooMany,
+            Refusal::AuthenticationFailed { .. } => RefusalReason::Authentication,
+            Refusal::SecretsUnavailable => RefusalReason::SecretsUnavailable,
+            Refusal::Startup(_) | Refusal::Protocol { .. } => RefusalReason::Protocol,
+            Refusal::NoUser | Refusal::BadOption { .. } => RefusalReason::Protocol,
+            Refusal::Unsupported { .. } => RefusalReason::Unsupported,
+            Refusal::ServerLost { .. } => RefusalReason::ServerLost,
+            Refusal::ShuttingDown => RefusalReason::ShuttingDown,
+            Refusal::Idle(_) => RefusalReason::Idle,
+            Refusal::LoginTimeout => RefusalReason::LoginTimeout,
+            Refusal::NoMeans { .. } => RefusalReason::Server,
+        }
+    }
+
+    fn parts(&self) -> Option<Parts> {
+        let parts = match self {
+            Refusal::Startup(_) => return None,
+            Refusal::NoServer { detail } => (
+                SqlState::CANNOT_CONNECT_NOW,
+                "no server is available for this session".to_owned(),
+                Some(detail.clone()),
+                Some("Try again later, or ask for the state of the servers with \"trunkline status\"."),
+            ),
+            Refusal::TooMany { what, limit } => (
+                SqlState::TOO_MANY_CONNECTIONS,
+                format!("too many connections {what}"),
+                Some(format!("The proxy admits {limit}.")),
+                Some("Close connections that are not used, or raise the limit in the proxy's configuration."),
+            ),
+            Refusal::AuthenticationFailed { user } => (
+                SqlState::INVALID_PASSWORD,
+                format!("password authentication failed for user \"{user}\""),
+                None,
+                None,
+            ),
+            Refusal::SecretsUnavailable => (
+                SqlState::CANNOT_CONNECT_NOW,
+                "the proxy cannot verify passwords now".to_owned(),
+                Some("No server answers the query for stored secrets.".to_owned()),
+                Some("Try again later."),
+            ),
+            Refusal::Protocol { message } => (SqlState::PROTOCOL_VIOLATION, message.clone(), None, None),
+            Refusal::Unsupported { message } => {
+                (SqlState::FEATURE_NOT_SUPPORTED, message.clone(), None, None)
+            }
+            Refusal::ServerLost { server, phase } => (
+                SqlState::CONNECTION_FAILURE,
+                "the server closed the connection unexpectedly".to_owned(),
+                Some(format!("Server \"{server}\" was lost {phase}.")),
+                Some("Connect again: another server will be chosen."),
+            ),
+            Refusal::ShuttingDown => (
+                SqlState::ADMIN_SHUTDOWN,
+                "terminating connection due to administrator command".to_owned(),
+                Some("The proxy is shutting down.".to_owned()),
+                Some("Connect again."),
+            ),
+            Refusal::Idle(IdleLimit::Session) => (
+                SqlState::IDLE_SESSION_TIMEOUT,
+                "terminating connection due to idle-session timeout".to_owned(),
+                Some("The limit is the proxy's.".to_owned()),
+                None,
+            ),
+            Refusal::Idle(IdleLimit::InTransaction) => (
+                SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                "terminating connection due to idle-in-transaction timeout".to_owned(),
+                Some("The limit is the proxy's.".to_owned()),
+                None,
+            ),
+            Refusal::LoginTimeout => {
+                (SqlState::QUERY_CANCELED, "canceling authentication due to timeout".to_owned(), None, None)
+            }
+            Refusal::NoUser => (
+                SqlState::INVALID_AUTHORIZATION,
+                "no PostgreSQL user name specified in startup packet".to_owned(),
+                None,
+                None,
+            ),
+            Refusal::BadOption { name, must_be } => (
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("invalid value for parameter \"{name}\""),
+                Some(format!("It must be {must_be}.")),
+                None,
+            ),
+            Refusal::NoMeans { wanted } => (
+                SqlState::INVALID_AUTHORIZATION,
+                "the proxy cannot log in to the server as this user".to_owned(),
+                Some(format!("The server asks for {wanted}, which the proxy does not have.")),
+                Some("Let the server's pg_hba.conf ask the proxy's address for scram-sha-256."),
+            ),
+        };
+        Some(parts)
+    }
+}

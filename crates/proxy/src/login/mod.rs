@@ -1,0 +1,247 @@
+//! From an accepted socket to a session on a server.
+//!
+//! First packets, admission, authentication by `relay` (the server's own exchange passed through) or `verify`
+//! (the proxy's), a server taken during the login so that its refusals are the client's answer, and last the
+//! greeting with a cancel key of the proxy's own.
+
+mod relay;
+mod request;
+mod verify;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use trunkline_codec::backend::TransactionStatus;
+use trunkline_codec::ids::ProcessId;
+use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
+use trunkline_codec::write;
+
+use self::request::Request;
+use crate::admission::SessionPermit;
+use crate::auth::credentials::Credentials;
+use crate::cancel::{CancelHandle, ServerKey};
+use crate::client::first::{Opening, read_opening};
+use crate::errors::Refusal;
+use crate::metrics::{LoginResult, RefusalReason};
+use crate::server::take::{Connected, TakeError, Taken, Want};
+use crate::settings::AuthMode;
+use crate::worker::Worker;
+
+/// Who a session is, for logs.
+#[derive(Debug)]
+pub(crate) struct SessionInfo {
+    /// The process id the client was told.
+    pub(crate) id: ProcessId,
+    pub(crate) user: Box<str>,
+    pub(crate) database: Box<str>,
+    pub(crate) client: SocketAddr,
+    pub(crate) listener: Box<str>,
+}
+
+/// What logs the session in on another server.
+#[derive(Debug)]
+pub(crate) struct Relogin {
+    /// The startup packet servers get.
+    pub(crate) startup: StartupMessage,
+    pub(crate) credentials: Credentials,
+}
+
+/// A session that has been greeted and may begin.
+#[derive(Debug)]
+pub(crate) struct Welcome {
+    pub(crate) permit: SessionPermit,
+    pub(crate) info: Arc<SessionInfo>,
+    pub(crate) cancel: CancelHandle,
+    pub(crate) want: Want,
+    pub(crate) server: Connected,
+    /// Bytes the server sent behind its greeting.
+    pub(crate) server_ahead: BytesMut,
+    /// Bytes the client sent ahead.
+    pub(crate) client_ahead: BytesMut,
+    /// `None` for a session that only its own client could log in again.
+    pub(crate) relogin: Option<Relogin>,
+    /// The ParameterStatus messages the client was told.
+    pub(crate) parameters: Bytes,
+    /// The proxy itself has verified the user.
+    pub(crate) is_verified: bool,
+    /// A replication connection: relayed, never moved.
+    pub(crate) is_replication: bool,
+    /// The client wants the timing of each request as a notice.
+    pub(crate) reports_timing: bool,
+}
+
+/// Why a login came to nothing.
+#[derive(Debug)]
+enum LoginEnd {
+    /// The client is told so.
+    Refused(Refusal),
+    /// The client is told a server's own words.
+    ServerSaid(Bytes),
+    /// There is nobody to tell, or nothing to say.
+    Gone,
+}
+
+/// A client that has proved itself, on a server that waits for its first query.
+#[derive(Debug)]
+struct Authenticated {
+    taken: Taken,
+    client_ahead: BytesMut,
+    relogin: Option<Relogin>,
+    /// What both sides speak.
+    version: ProtocolVersion,
+    /// What the client is still owed before its AuthenticationOk.
+    preface: BytesMut,
+}
+
+impl From<Refusal> for LoginEnd {
+    fn from(refusal: Refusal) -> Self {
+        LoginEnd::Refused(refusal)
+    }
+}
+
+impl From<TakeError> for LoginEnd {
+    fn from(error: TakeError) -> Self {
+        match error {
+            TakeError::NoServer(refusal) => LoginEnd::Refused(refusal),
+            TakeError::Refused(message) => LoginEnd::ServerSaid(message),
+        }
+    }
+}
+
+/// Goes through the whole login within its time limit. On `None` the client has been told why.
+pub(crate) async fn welcome(
+    worker: &Rc<Worker>,
+    client: &mut TcpStream,
+    peer: SocketAddr,
+    listener: usize,
+) -> Option<Box<Welcome>> {
+    let limit = worker.shared.live().timeouts.login;
+    let outcome = match tokio::time::timeout(limit, log_in(worker, client, peer, listener)).await {
+        Ok(outcome) => outcome,
+        Err(_elapsed) => Err(LoginEnd::Refused(Refusal::LoginTimeout)),
+    };
+    let mut out = BytesMut::new();
+    match outcome {
+        Ok(welcome) => {
+            let result = if welcome.is_verified { LoginResult::Verified } else { LoginResult::Relayed };
+            worker.metrics.logins.one(result);
+            worker.metrics.sessions_accepted.one();
+            return Some(welcome);
+        }
+        Err(LoginEnd::Gone) => return None,
+        Err(LoginEnd::ServerSaid(message)) => {
+            worker.metrics.logins.one(LoginResult::ServerRefused);
+            worker.metrics.sessions_refused.one(RefusalReason::Server);
+            out.extend_from_slice(&message);
+        }
+        Err(LoginEnd::Refused(refusal)) => {
+            tracing::info!(client.addr = %peer, "connection was refused: {refusal}");
+            worker.metrics.sessions_refused.one(refusal.reason());
+            worker.metrics.logins.one(login_result(&refusal));
+            refusal.write(&mut out);
+        }
+    }
+    if let Err(error) = client.write_all(&out).await {
+        tracing::debug!(client.addr = %peer, %error, "could not tell the client why it was refused");
+    }
+    None
+}
+
+fn login_result(refusal: &Refusal) -> LoginResult {
+    match refusal {
+        Refusal::AuthenticationFailed { .. } => LoginResult::Rejected,
+        Refusal::SecretsUnavailable => LoginResult::Unavailable,
+        Refusal::LoginTimeout => LoginResult::Abandoned,
+        _ => LoginResult::ServerRefused,
+    }
+}
+
+async fn log_in(
+    worker: &Rc<Worker>,
+    client: &mut TcpStream,
+    peer: SocketAddr,
+    listener: usize,
+) -> Result<Box<Welcome>, LoginEnd> {
+    client.set_nodelay(true).map_err(|_| LoginEnd::Gone)?;
+    let live = worker.shared.live();
+    let (startup, ahead) = match read_opening(client, live.limits.startup_packet_bytes_max).await {
+        Opening::Startup { startup, ahead } => (startup, ahead),
+        Opening::Cancel(request) => {
+            let outcome = worker.shared.cancels.deliver(&request).await;
+            tracing::debug!(client.addr = %peer, ?outcome, "cancel request");
+            worker.metrics.cancels.one(outcome);
+            return Err(LoginEnd::Gone);
+        }
+        Opening::Refused(refusal) => return Err(refusal.into()),
+        Opening::Gone => return Err(LoginEnd::Gone),
+    };
+    if worker.shared.is_draining() {
+        return Err(Refusal::ShuttingDown.into());
+    }
+    let request = Request::read(worker, listener, &startup)?;
+    let permit = worker.shared.admission.admit_session(&live.limits, peer.ip(), &request.user)?;
+    if live.auth.check_user.as_deref().is_some_and(|check| *request.user == *check.as_bytes()) {
+        return Err(verify::answer_check(worker, client, &request).await);
+    }
+    let authenticated = match live.auth.mode {
+        AuthMode::Relay => relay::log_in(worker, client, startup, ahead, &request).await?,
+        AuthMode::Verify => verify::log_in(worker, client, startup, ahead, &request).await?,
+    };
+    greet(worker, client, peer, permit, request, authenticated).await
+}
+
+/// Tells the client that it is in: AuthenticationOk, the server's parameters, its cancel key, ReadyForQuery.
+async fn greet(
+    worker: &Rc<Worker>,
+    client: &mut TcpStream,
+    peer: SocketAddr,
+    permit: SessionPermit,
+    request: Request,
+    authenticated: Authenticated,
+) -> Result<Box<Welcome>, LoginEnd> {
+    let Authenticated { taken, client_ahead, relogin, version, preface } = authenticated;
+    let cancel = worker.shared.cancels.register(version).map_err(|error| {
+        tracing::error!(%error, "no random bytes for a cancel key");
+        LoginEnd::Gone
+    })?;
+    let Taken { server, greeting } = taken;
+    let mut out = preface;
+    write::authentication_ok(&mut out);
+    out.extend_from_slice(&greeting.messages);
+    // A server that gives no key cannot be cancelled, and its clients are told so by silence.
+    if let Some((process_id, key)) = greeting.key {
+        cancel.set_server(Some(ServerKey { address: server.address, process_id, key }));
+        write::backend_key_data(&mut out, cancel.process_id(), cancel.key());
+    }
+    write::ready_for_query(&mut out, TransactionStatus::Idle);
+    client.write_all(&out).await.map_err(|_| LoginEnd::Gone)?;
+    let info = SessionInfo {
+        id: cancel.process_id(),
+        user: String::from_utf8_lossy(&request.user).into(),
+        database: String::from_utf8_lossy(&request.database).into(),
+        client: peer,
+        listener: worker.shared.listeners[request.want.listener].settings.name.as_str().into(),
+    };
+    tracing::debug!(
+        session.id = info.id.0, client.addr = %peer, db.user = %info.user, db.name = %info.database,
+        node = %server.name, "session begins"
+    );
+    Ok(Box::new(Welcome {
+        permit,
+        info: Arc::new(info),
+        cancel,
+        want: request.want,
+        server,
+        server_ahead: greeting.ahead,
+        client_ahead,
+        relogin,
+        parameters: greeting.messages.freeze(),
+        is_verified: worker.shared.secrets.is_some(),
+        is_replication: request.is_replication,
+        reports_timing: request.reports_timing,
+    }))
+}

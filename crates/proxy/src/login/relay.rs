@@ -1,0 +1,177 @@
+//! Authentication by `relay`: the chosen server's own exchange is passed through.
+//!
+//! Until the server's challenge has been forwarded another server may take its place unnoticed. A server that
+//! lets the user in without one (trust) leaves the session free to move later, too.
+
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use trunkline_codec::auth::Authentication;
+use trunkline_codec::backend::{BackendTag, NegotiateProtocolVersion};
+use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
+
+use super::request::Request;
+use super::{Authenticated, LoginEnd, Relogin};
+use crate::auth::credentials::Credentials;
+use crate::client::messages::{MessageReader, RawMessage, ReadError};
+use crate::errors::Refusal;
+use crate::server::login::{Greeting, LoginError, parse_authentication, read_greeting, refused};
+use crate::server::take::{Connected, Search, Taken};
+use crate::worker::Worker;
+
+/// What a server said first, apart from notices.
+enum FirstWord {
+    /// The user is in already.
+    Ok,
+    /// It wants proof; the message is for the client.
+    Challenge(RawMessage),
+}
+
+/// One server's exchange up to its first word.
+struct Exchange {
+    reader: MessageReader,
+    first: FirstWord,
+    /// NegotiateProtocolVersion and notices, for the client.
+    preface: BytesMut,
+    version: ProtocolVersion,
+}
+
+pub(super) async fn log_in(
+    worker: &Rc<Worker>,
+    client: &mut TcpStream,
+    startup: StartupMessage,
+    ahead: BytesMut,
+    request: &Request,
+) -> Result<Authenticated, LoginEnd> {
+    let mut search = Search::new(worker, request.want);
+    let timeout = worker.shared.live().timeouts.connect;
+    loop {
+        let mut server = search.connect().await?;
+        let begun = tokio::time::timeout(timeout, begin(&mut server.stream, &startup)).await;
+        let exchange = match begun.unwrap_or_else(|_elapsed| Err(LoginError::timed_out(timeout))) {
+            Ok(exchange) => exchange,
+            Err(error) => {
+                search.login_failed(&server, error)?;
+                continue;
+            }
+        };
+        let Exchange { reader, first, preface, version } = exchange;
+        if let FirstWord::Challenge(challenge) = first {
+            let mut out = preface;
+            out.extend_from_slice(&challenge.bytes);
+            client.write_all(&out).await.map_err(|_| LoginEnd::Gone)?;
+            return pass_through(client, server, reader, ahead, version).await;
+        }
+        match read_greeting(&mut server.stream, reader).await {
+            Ok(greeting) => {
+                let relogin = Some(Relogin { startup, credentials: Credentials::default() });
+                let taken = Taken { server, greeting };
+                return Ok(Authenticated { taken, client_ahead: ahead, relogin, version, preface });
+            }
+            Err(error) => search.login_failed(&server, error)?,
+        }
+    }
+}
+
+async fn begin(stream: &mut TcpStream, startup: &StartupMessage) -> Result<Exchange, LoginError> {
+    let mut packet = BytesMut::new();
+    startup.encode(&mut packet);
+    stream.write_all(&packet).await?;
+    let mut reader = MessageReader::backend();
+    let mut preface = BytesMut::new();
+    let mut version = startup.version();
+    loop {
+        let message = reader.next(stream).await?;
+        match BackendTag::from_byte(message.tag()) {
+            BackendTag::Authentication => {
+                let is_ok = matches!(parse_authentication(&message)?, Authentication::Ok);
+                let first = if is_ok { FirstWord::Ok } else { FirstWord::Challenge(message) };
+                return Ok(Exchange { reader, first, preface, version });
+            }
+            BackendTag::ErrorResponse => return Err(refused(&message)),
+            BackendTag::NegotiateProtocolVersion => {
+                let negotiated = NegotiateProtocolVersion::parse(message.body())
+                    .map_err(|error| LoginError::Exchange(error.to_string()))?;
+                version = negotiated.version;
+                preface.extend_from_slice(&message.bytes);
+            }
+            BackendTag::NoticeResponse => preface.extend_from_slice(&message.bytes),
+            _ => return Err(LoginError::Exchange(format!("unexpected message {:?}", message.tag() as char))),
+        }
+    }
+}
+
+/// What either side said next.
+enum Next {
+    Client(Result<RawMessage, ReadError>),
+    Server(Result<RawMessage, ReadError>),
+}
+
+/// The exchange from the challenge on. From here the session is this server's.
+async fn pass_through(
+    client: &mut TcpStream,
+    mut server: Connected,
+    mut server_reader: MessageReader,
+    ahead: BytesMut,
+    version: ProtocolVersion,
+) -> Result<Authenticated, LoginEnd> {
+    let mut client_reader = MessageReader::frontend(ahead);
+    loop {
+        // Either side may speak: the last message of an exchange can come from either.
+        let next = tokio::select! {
+            message = server_reader.next(&mut server.stream) => Next::Server(message),
+            message = client_reader.next(client) => Next::Client(message),
+        };
+        match next {
+            Next::Client(Ok(message)) => {
+                server
+                    .stream
+                    .write_all(&message.bytes)
+                    .await
+                    .map_err(|error| lost(&server, &error.into()))?;
+            }
+            Next::Client(Err(ReadError::Frame(error))) => {
+                return Err(Refusal::Protocol { message: error.to_string() }.into());
+            }
+            Next::Client(Err(ReadError::TooLong { length })) => {
+                let message = format!("authentication message of {length} bytes is too long");
+                return Err(Refusal::Protocol { message }.into());
+            }
+            Next::Client(Err(ReadError::Closed | ReadError::Io(_))) => return Err(LoginEnd::Gone),
+            Next::Server(Err(error)) => return Err(lost(&server, &error.into())),
+            Next::Server(Ok(message)) => {
+                if is_ok(&message) {
+                    break;
+                }
+                client.write_all(&message.bytes).await.map_err(|_| LoginEnd::Gone)?;
+                if BackendTag::from_byte(message.tag()) == BackendTag::ErrorResponse {
+                    return Err(LoginEnd::ServerSaid(Bytes::new()));
+                }
+            }
+        }
+    }
+    let greeting: Greeting = match read_greeting(&mut server.stream, server_reader).await {
+        Ok(greeting) => greeting,
+        Err(LoginError::Refused { message, .. }) => return Err(LoginEnd::ServerSaid(message)),
+        Err(error) => return Err(lost(&server, &error)),
+    };
+    let taken = Taken { server, greeting };
+    let client_ahead = client_reader.into_ahead();
+    Ok(Authenticated { taken, client_ahead, relogin: None, version, preface: BytesMut::new() })
+}
+
+fn is_ok(message: &RawMessage) -> bool {
+    BackendTag::from_byte(message.tag()) == BackendTag::Authentication
+        && matches!(parse_authentication(message), Ok(Authentication::Ok))
+}
+
+fn lost(server: &Connected, error: &LoginError) -> LoginEnd {
+    tracing::warn!(
+        node = %server.name, server.address = %server.address, %error,
+        "server was lost in the middle of an authentication that only its client can repeat"
+    );
+    let server = server.name.to_string();
+    LoginEnd::Refused(Refusal::ServerLost { server, phase: "during authentication" })
+}

@@ -1,0 +1,85 @@
+//! What a startup packet asks of the proxy.
+
+use trunkline_codec::startup::{Replication, StartupMessage};
+use trunkline_health::{NodeId, TargetSessionAttrs};
+
+use crate::errors::Refusal;
+use crate::server::take::Want;
+use crate::worker::Worker;
+
+/// Startup option: only the server of this name will do.
+const TARGET_OPTION: &str = "trunkline.target";
+
+/// Startup option: report each request's timing in a notice.
+const TIMING_OPTION: &str = "trunkline.timing";
+
+/// A startup packet, understood.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) user: Box<[u8]>,
+    pub(crate) database: Box<[u8]>,
+    pub(crate) want: Want,
+    pub(crate) is_replication: bool,
+    pub(crate) reports_timing: bool,
+}
+
+impl Request {
+    /// # Errors
+    /// For a packet that PostgreSQL, too, would refuse before authentication.
+    pub(crate) fn read(worker: &Worker, listener: usize, startup: &StartupMessage) -> Result<Self, Refusal> {
+        let user = startup.user();
+        if user.is_empty() {
+            return Err(Refusal::NoUser);
+        }
+        let replication = startup.replication().map_err(|_| Refusal::BadOption {
+            name: "replication",
+            must_be: "a Boolean value or \"database\"",
+        })?;
+        let is_replication = replication != Replication::No;
+        let only = match option(startup, TARGET_OPTION) {
+            None => None,
+            Some(name) => Some(node_named(worker, &name)?),
+        };
+        let attrs = worker.shared.listeners[listener].settings.target_session_attrs;
+        // WAL is never balanced: it comes from the primary unless the client has named a server.
+        let attrs = match (is_replication, only) {
+            (true, None) => TargetSessionAttrs::Primary,
+            (true, Some(_)) => TargetSessionAttrs::Any,
+            (false, _) => attrs,
+        };
+        let reports_timing = match option(startup, TIMING_OPTION) {
+            None => false,
+            Some(value) => is_true(&value)?,
+        };
+        Ok(Request {
+            user: user.into(),
+            database: startup.database().into(),
+            want: Want { listener, attrs, only },
+            is_replication,
+            reports_timing,
+        })
+    }
+}
+
+/// The value of a setting of the proxy's own, as a startup parameter or within `options`.
+fn option(startup: &StartupMessage, name: &str) -> Option<Vec<u8>> {
+    if let Some(value) = startup.get(name) {
+        return Some(value.to_vec());
+    }
+    startup.options().filter(|setting| setting.name == name.as_bytes()).last().map(|setting| setting.value)
+}
+
+fn node_named(worker: &Worker, name: &[u8]) -> Result<NodeId, Refusal> {
+    let snapshot = worker.shared.health.load();
+    let node = snapshot.nodes.iter().find(|node| node.name.as_bytes() == name);
+    node.map(|node| node.id)
+        .ok_or(Refusal::BadOption { name: TARGET_OPTION, must_be: "the name of a target" })
+}
+
+fn is_true(value: &[u8]) -> Result<bool, Refusal> {
+    match value.to_ascii_lowercase().as_slice() {
+        b"on" | b"true" | b"yes" | b"1" => Ok(true),
+        b"off" | b"false" | b"no" | b"0" => Ok(false),
+        _ => Err(Refusal::BadOption { name: TIMING_OPTION, must_be: "a Boolean value" }),
+    }
+}

@@ -1,0 +1,100 @@
+//! The last words to a client, and closing so that it hears them.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use trunkline_session::{LossPlan, Retake, ServerLoss};
+
+use super::Relay;
+use super::attach::Server;
+use crate::errors::Refusal;
+use crate::limits::{LINGER, LINGER_BYTES_MAX};
+use crate::metrics::LossCause;
+
+/// How a session ends.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// Both sides know, or there is nobody left to tell.
+    Silent,
+    /// These bytes, ending with an ErrorResponse, then the end.
+    Say(Vec<u8>),
+    /// These bytes, which end inside a message.
+    Cut(Vec<u8>),
+}
+
+impl Relay {
+    /// Ends the session with an ErrorResponse, behind what the client has yet to take.
+    pub(super) fn say(&mut self, last_words: &[u8]) -> Ending {
+        let mut bytes = self.to_client.take_pending();
+        bytes.extend_from_slice(last_words);
+        if bytes.is_empty() { Ending::Silent } else { Ending::Say(bytes) }
+    }
+
+    /// Ends an idle session for the proxy's own reason.
+    pub(super) fn refuse(&mut self, refusal: &Refusal) -> Ending {
+        let info = &self.about.info;
+        tracing::info!(session.id = info.id.0, client.addr = %info.client, "session is ended: {refusal}");
+        self.worker.metrics.sessions_refused.one(refusal.reason());
+        let mut out = BytesMut::new();
+        refusal.write(&mut out);
+        self.say(&out)
+    }
+
+    /// Ends the session wherever it stands.
+    pub(super) fn kill(&mut self) -> Ending {
+        if !matches!(self.server, Server::Attached { .. }) {
+            return self.refuse(&Refusal::ShuttingDown);
+        }
+        let tail = self.to_client.take_tail();
+        let plan = self.record(|session, recorder| {
+            session.handle_server_lost(
+                ServerLoss::GivenUp,
+                &tail,
+                Retake::Impossible,
+                Instant::now(),
+                recorder,
+            )
+        });
+        match plan {
+            LossPlan::Retake | LossPlan::Report(_) => self.refuse(&Refusal::ShuttingDown),
+            LossPlan::Close => Ending::Silent,
+            LossPlan::Cut => {
+                self.count_loss(LossCause::GivenUp);
+                Ending::Cut(self.to_client.take_pending())
+            }
+        }
+    }
+}
+
+/// Writes the last words and closes.
+pub(crate) async fn close(client: TcpStream, ending: Ending) {
+    let (mut client, bytes) = match ending {
+        Ending::Silent => return,
+        Ending::Say(bytes) | Ending::Cut(bytes) => (client, bytes),
+    };
+    let said = tokio::time::timeout(LINGER, client.write_all(&bytes)).await;
+    if let Ok(Ok(())) = said {
+        linger(client).await;
+    }
+}
+
+/// Closes so that the client can read what it was told: with unread bytes of its own in the socket, a plain close
+/// would be a reset, which throws away what it has not read yet.
+pub(crate) async fn linger(mut client: TcpStream) {
+    if client.shutdown().await.is_err() {
+        return;
+    }
+    let drain = async {
+        let mut sink = [0_u8; 4096];
+        let mut thrown_away = 0;
+        while thrown_away < LINGER_BYTES_MAX {
+            match client.read(&mut sink).await {
+                Ok(0) | Err(_) => return,
+                Ok(n) => thrown_away += n,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, drain).await;
+}

@@ -1,0 +1,163 @@
+//! One direction's leftovers: bytes not yet judged, and bytes not yet taken.
+//!
+//! Both are empty while peers keep up, and then own no memory.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// What a read brought.
+#[derive(Debug)]
+pub(super) enum Chunk {
+    /// So many bytes stand in the buffer, the tail first.
+    Bytes(usize),
+    /// The peer closed its sending side.
+    Eof,
+    /// The peer is gone.
+    Broken,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// What the session did not let go on: the start of a message, presented again with what follows it.
+    tail: Vec<u8>,
+    /// Read already, and to be presented before anything more is read.
+    ahead: Vec<u8>,
+    /// What the peer has not taken; the first `sent` bytes of it are gone.
+    pending: Vec<u8>,
+    sent: usize,
+    blocked_since: Option<Instant>,
+}
+
+impl Flow {
+    /// A direction that begins with bytes already read.
+    pub(super) fn with_ahead(bytes: &[u8]) -> Self {
+        Flow { ahead: bytes.to_vec(), ..Flow::default() }
+    }
+
+    /// Keeps what the session did not let go on.
+    pub(super) fn keep(&mut self, rest: &[u8]) {
+        if !rest.is_empty() || !self.tail.is_empty() {
+            self.tail = rest.to_vec();
+        }
+    }
+
+    /// Has `bytes`, and then what was kept, presented before anything more is read.
+    pub(super) fn present_again(&mut self, mut bytes: Vec<u8>) {
+        bytes.append(&mut self.tail);
+        bytes.append(&mut self.ahead);
+        self.ahead = bytes;
+    }
+
+    /// Begins anew with another peer's bytes; what is on its way to the other side stays.
+    pub(super) fn restart(&mut self, ahead: &[u8]) {
+        self.tail = Vec::new();
+        self.ahead = ahead.to_vec();
+    }
+
+    /// What was kept.
+    pub(super) fn take_tail(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.tail)
+    }
+
+    pub(super) fn tail(&self) -> &[u8] {
+        &self.tail
+    }
+
+    /// Whether there is something to present without reading.
+    pub(super) fn has_ahead(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// Fills `buffer` with the tail and what lies ahead or is read behind it.
+    pub(super) fn poll_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        peer: &mut TcpStream,
+        buffer: &mut [u8],
+    ) -> Poll<Chunk> {
+        // At most an incomplete message of WHOLE_MAX: half the buffer is always free.
+        let kept = self.tail.len();
+        let space = &mut buffer[kept..];
+        let read = if self.ahead.is_empty() {
+            let mut space = ReadBuf::new(space);
+            match Pin::new(peer).poll_read(cx, &mut space) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_broken)) => return Poll::Ready(Chunk::Broken),
+                Poll::Ready(Ok(())) if space.filled().is_empty() => return Poll::Ready(Chunk::Eof),
+                Poll::Ready(Ok(())) => space.filled().len(),
+            }
+        } else {
+            let n = space.len().min(self.ahead.len());
+            space[..n].copy_from_slice(&self.ahead[..n]);
+            self.ahead.drain(..n);
+            if self.ahead.is_empty() {
+                self.ahead = Vec::new();
+            }
+            n
+        };
+        buffer[..kept].copy_from_slice(&self.tail);
+        Poll::Ready(Chunk::Bytes(kept + read))
+    }
+
+    /// Forgets what was meant for a peer that is gone.
+    pub(super) fn drop_pending(&mut self) {
+        self.pending = Vec::new();
+        self.sent = 0;
+        self.blocked_since = None;
+    }
+
+    /// What the peer has not taken.
+    pub(super) fn take_pending(&mut self) -> Vec<u8> {
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.drain(..self.sent);
+        self.sent = 0;
+        pending
+    }
+
+    /// Adds to what the peer has not taken.
+    pub(super) fn push_pending(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+    }
+
+    /// Writes what is pending; ready when nothing is, with how long the peer had not taken it.
+    pub(super) fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        peer: &mut TcpStream,
+    ) -> Poll<io::Result<Duration>> {
+        while self.sent < self.pending.len() {
+            self.sent += ready!(Pin::new(&mut *peer).poll_write(cx, &self.pending[self.sent..]))?;
+        }
+        self.pending = Vec::new();
+        self.sent = 0;
+        Poll::Ready(Ok(self.blocked_since.take().map_or(Duration::ZERO, |since| since.elapsed())))
+    }
+
+    /// Writes at once what the peer takes, and keeps the rest.
+    pub(super) fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        peer: &mut TcpStream,
+        bytes: &[u8],
+        now: Instant,
+    ) -> io::Result<()> {
+        let mut written = 0;
+        while self.pending.is_empty() && written < bytes.len() {
+            match Pin::new(&mut *peer).poll_write(cx, &bytes[written..]) {
+                Poll::Ready(Ok(n)) => written += n,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        if written < bytes.len() {
+            self.pending.extend_from_slice(&bytes[written..]);
+            self.blocked_since.get_or_insert(now);
+        }
+        Ok(())
+    }
+}

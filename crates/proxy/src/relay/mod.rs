@@ -1,0 +1,215 @@
+//! The relay: one future per session, two pumps around the machine of `trunkline-session`.
+//!
+//! Each pump reads into the worker's shared buffer, lets the session say how much goes on, and writes that at
+//! once. What the peer does not take is kept (`flow`) and the source not read until it has: that is the whole of
+//! back-pressure. Nothing here allocates while peers keep up.
+//!
+//! ```text
+//!            client speaks                  server lost, nothing owed
+//! Detached ----------------> Taking     .------------------------------.
+//!    ^                         | taken  |                              |
+//!    |                         v        |   server lost, client owed   v
+//!    '------------------- Attached -----+-----------------------> end: error
+//! ```
+
+mod attach;
+mod end;
+mod flow;
+mod journal;
+mod pump;
+mod record;
+mod watch;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use trunkline_session::{Session, SessionSettings};
+
+use self::attach::Server;
+pub(crate) use self::end::{Ending, close, linger};
+use self::flow::Flow;
+use self::journal::Journal;
+use crate::admission::SessionPermit;
+use crate::cancel::CancelHandle;
+use crate::login::{Relogin, SessionInfo, Welcome};
+use crate::serve::Live;
+use crate::server::take::Want;
+use crate::worker::{SlotGuard, Slots, Worker};
+
+/// A session between its login and its end.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    worker: Rc<Worker>,
+    slot: SlotGuard,
+    /// The settings in force; looked up again when there is news.
+    live: Arc<Live>,
+    client: TcpStream,
+    server: Server,
+    session: Session,
+    to_server: Flow,
+    to_client: Flow,
+    /// The first request, until something of its answer has gone to the client.
+    journal: Journal,
+    client_is: ClientIs,
+    /// Since when the client has owed a request, for the idle limits.
+    idle_since: Option<Instant>,
+    watch: watch::Watch,
+    about: Box<About>,
+}
+
+/// Whether the client may still say something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClientIs {
+    Speaking,
+    /// It closed its sending side or said goodbye; answers may still be owed.
+    Done {
+        told_server: bool,
+    },
+}
+
+/// What a session is looked up by, and needs when it moves: seldom touched.
+#[derive(Debug)]
+struct About {
+    info: Arc<SessionInfo>,
+    cancel: CancelHandle,
+    want: Want,
+    relogin: Option<Rc<Relogin>>,
+    /// The ParameterStatus messages the client was told.
+    parameters: Bytes,
+    settings: SessionSettings,
+    _permit: SessionPermit,
+}
+
+/// What a pump asks for next.
+#[derive(Debug)]
+enum Next {
+    /// Look again at once.
+    Again,
+    /// Nothing more can be done until a peer moves.
+    Wait,
+    /// The server is gone, and this is how the session found out.
+    Lost(trunkline_session::ServerLoss),
+    /// The session is over.
+    End(Ending),
+}
+
+impl Relay {
+    pub(crate) fn new(worker: Rc<Worker>, client: TcpStream, welcome: Welcome) -> Self {
+        let now = Instant::now();
+        let slot = Slots::enter(&worker);
+        let live = worker.shared.live();
+        let settings = record::session_settings(&live, &welcome);
+        let session = Session::new(settings.clone(), now);
+        let is_replication = welcome.is_replication;
+        let Welcome {
+            permit,
+            info,
+            cancel,
+            want,
+            server,
+            server_ahead,
+            client_ahead,
+            relogin,
+            parameters,
+            ..
+        } = welcome;
+        // A replication connection is its server's: its position in the WAL cannot be taken elsewhere.
+        let relogin = relogin.filter(|_| !is_replication);
+        let journal = if relogin.is_some() { Journal::open() } else { Journal::closed() };
+        worker.metrics.node(server.lease.node()).sessions_active.up();
+        let relogin = relogin.map(Rc::new);
+        let parameters = if relogin.is_some() { parameters } else { Bytes::new() };
+        let about = About { info, cancel, want, relogin, parameters, settings, _permit: permit };
+        Relay {
+            worker,
+            slot,
+            live,
+            client,
+            server: Server::attached(server),
+            session,
+            to_server: Flow::with_ahead(&client_ahead),
+            to_client: Flow::with_ahead(&server_ahead),
+            journal,
+            client_is: ClientIs::Speaking,
+            idle_since: Some(now),
+            watch: watch::Watch::default(),
+            about: Box::new(about),
+        }
+    }
+
+    /// The client's socket, for the last words.
+    pub(crate) fn into_client(self) -> TcpStream {
+        let Relay { client, .. } = self;
+        client
+    }
+
+    /// Goes on until nothing more can be done.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Next {
+        loop {
+            let next = match &self.server {
+                Server::Attached { .. } => self.relay(cx),
+                Server::Detached => self.wait_for_client(cx),
+                Server::Taking(_) => self.poll_taking(cx),
+            };
+            match next {
+                Next::Again => {}
+                Next::Wait | Next::End(_) => return next,
+                Next::Lost(loss) => {
+                    if let Some(ending) = self.server_lost(loss) {
+                        return Next::End(ending);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Both pumps, and what their progress makes possible.
+    fn relay(&mut self, cx: &mut Context<'_>) -> Next {
+        match self.pump_client(cx) {
+            Next::Wait => {}
+            done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
+        }
+        let was_paused = self.session.is_paused();
+        match self.pump_server(cx) {
+            Next::Wait => {}
+            done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
+        }
+        // Answers may have made room for requests that are waiting.
+        if was_paused && !self.session.is_paused() { Next::Again } else { Next::Wait }
+    }
+
+    /// Closes the books of the session.
+    fn finish(&mut self) {
+        self.record(|session, recorder| session.finish(Instant::now(), recorder));
+        self.detach();
+        let info = &self.about.info;
+        tracing::debug!(session.id = info.id.0, client.addr = %info.client, "session ends");
+    }
+}
+
+impl Future for Relay {
+    type Output = Ending;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
+        let this = self.get_mut();
+        this.slot.set_waker(cx.waker());
+        let ending = match this.heed_orders() {
+            Some(ending) => ending,
+            None => match this.advance(cx) {
+                Next::End(ending) => ending,
+                Next::Again | Next::Wait | Next::Lost(_) => match this.at_rest(cx) {
+                    Some(ending) => ending,
+                    None => return Poll::Pending,
+                },
+            },
+        };
+        this.finish();
+        Poll::Ready(ending)
+    }
+}

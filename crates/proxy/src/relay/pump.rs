@@ -1,0 +1,198 @@
+//! The two pumps.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::io::AsyncWrite;
+use trunkline_session::{ClientThen, Peer, ServerLoss, ServerThen, Violation};
+
+use super::attach::Server;
+use super::flow::Chunk;
+use super::{ClientIs, Ending, Next, Relay, journal, record};
+use crate::limits::RELAY_BUDGET_BYTES;
+use crate::metrics::LossCause;
+
+impl Relay {
+    /// Client to server, until the client has nothing more or the server takes nothing more.
+    pub(super) fn pump_client(&mut self, cx: &mut Context<'_>) -> Next {
+        let worker = Rc::clone(&self.worker);
+        let mut budget = RELAY_BUDGET_BYTES;
+        loop {
+            if let Some(next) = self.flush_to_server(cx) {
+                return next;
+            }
+            if self.client_is != ClientIs::Speaking || self.is_client_held() {
+                return Next::Wait;
+            }
+            let mut buffer = worker.buffer.borrow_mut();
+            let Poll::Ready(chunk) = self.to_server.poll_chunk(cx, &mut self.client, &mut buffer) else {
+                return Next::Wait;
+            };
+            let length = match chunk {
+                Chunk::Bytes(length) => length,
+                Chunk::Eof => {
+                    self.client_left();
+                    continue;
+                }
+                Chunk::Broken => return Next::End(Ending::Silent),
+            };
+            let now = Instant::now();
+            self.idle_since = None;
+            let step =
+                self.record(|session, recorder| session.handle_client(&buffer[..length], now, recorder));
+            self.forward_to_server(cx, &buffer[..step.forward], now);
+            self.to_server.keep(&buffer[step.forward..length]);
+            match step.then {
+                ClientThen::ReadOn => {}
+                // Presented again when there is room, even if the client adds nothing.
+                ClientThen::Pause => self.to_server.present_again(Vec::new()),
+                ClientThen::Terminate => self.client_is = ClientIs::Done { told_server: true },
+                ClientThen::Violation(violation) => return Next::End(self.violation(*violation)),
+            }
+            budget = budget.saturating_sub(length);
+            if budget == 0 {
+                cx.waker().wake_by_ref();
+                return Next::Wait;
+            }
+        }
+    }
+
+    /// Server to client, until the server has nothing more or the client takes nothing more.
+    pub(super) fn pump_server(&mut self, cx: &mut Context<'_>) -> Next {
+        let worker = Rc::clone(&self.worker);
+        let mut budget = RELAY_BUDGET_BYTES;
+        loop {
+            match self.to_client.poll_flush(cx, &mut self.client) {
+                Poll::Pending => return Next::Wait,
+                Poll::Ready(Err(_broken)) => return Next::End(Ending::Silent),
+                Poll::Ready(Ok(blocked)) if blocked.is_zero() => {}
+                Poll::Ready(Ok(blocked)) => self.session.note_client_blocked(blocked),
+            }
+            let Server::Attached { stream, .. } = &mut self.server else { return Next::Again };
+            let mut buffer = worker.buffer.borrow_mut();
+            let Poll::Ready(chunk) = self.to_client.poll_chunk(cx, stream, &mut buffer) else {
+                return Next::Wait;
+            };
+            let length = match chunk {
+                Chunk::Bytes(length) => length,
+                Chunk::Eof => return Next::Lost(ServerLoss::Eof),
+                Chunk::Broken => return Next::Lost(ServerLoss::Reset),
+            };
+            self.watch.heard();
+            let may_retry = self.journal.is_open() && !self.session.is_pristine();
+            if may_retry && journal::is_farewell(&buffer[..length]) {
+                return Next::Lost(ServerLoss::Eof);
+            }
+            if let Some(ending) = self.take_from_server(cx, &buffer[..length]) {
+                return Next::End(ending);
+            }
+            budget = budget.saturating_sub(length);
+            if budget == 0 {
+                cx.waker().wake_by_ref();
+                return Next::Wait;
+            }
+        }
+    }
+
+    /// Presents a chunk of the server's to the session, again after each injection, and sends on what may go.
+    fn take_from_server(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Option<Ending> {
+        let now = Instant::now();
+        let mut rest = chunk;
+        loop {
+            let step = self.record(|session, recorder| session.handle_server(rest, now, recorder));
+            let (forward, held) = rest.split_at(step.forward);
+            if self.forward_to_client(cx, forward, now).is_err() {
+                return Some(Ending::Silent);
+            }
+            let is_injected = step.inject.is_some();
+            if let Some(own) = step.inject
+                && self.to_client.write(cx, &mut self.client, &own, now).is_err()
+            {
+                return Some(Ending::Silent);
+            }
+            match step.then {
+                ServerThen::ReadOn => {}
+                ServerThen::Farewell => self.watch.farewell(now, &self.slot),
+                ServerThen::Violation(violation) => return Some(self.violation(*violation)),
+            }
+            rest = held;
+            if !is_injected {
+                self.to_client.keep(rest);
+                return None;
+            }
+        }
+    }
+
+    fn forward_to_client(&mut self, cx: &mut Context<'_>, bytes: &[u8], now: Instant) -> std::io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if !self.session.is_pristine() {
+            self.journal.close();
+        }
+        if let Server::Attached { lease, .. } = &self.server {
+            self.worker.metrics.node(lease.node()).bytes_to_client.add(bytes.len() as u64);
+        }
+        self.to_client.write(cx, &mut self.client, bytes, now)
+    }
+
+    fn forward_to_server(&mut self, cx: &mut Context<'_>, bytes: &[u8], now: Instant) {
+        let Server::Attached { stream, lease, .. } = &mut self.server else { return };
+        if bytes.is_empty() {
+            return;
+        }
+        self.journal.note(bytes);
+        self.worker.metrics.node(lease.node()).bytes_to_server.add(bytes.len() as u64);
+        if self.to_server.write(cx, stream, bytes, now).is_err() {
+            // What the server said before it closed is still to be read: its end is noticed there.
+            self.to_server.drop_pending();
+        }
+    }
+
+    /// `Some` while the server does not take what it is owed.
+    fn flush_to_server(&mut self, cx: &mut Context<'_>) -> Option<Next> {
+        let Server::Attached { stream, .. } = &mut self.server else { return Some(Next::Again) };
+        match self.to_server.poll_flush(cx, stream) {
+            Poll::Pending => return Some(Next::Wait),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(_broken)) => self.to_server.drop_pending(),
+        }
+        if self.client_is == (ClientIs::Done { told_server: false }) {
+            let shutdown = Pin::new(stream).poll_shutdown(cx);
+            if shutdown.is_ready() {
+                self.client_is = ClientIs::Done { told_server: true };
+            }
+        }
+        None
+    }
+
+    /// The client closed its sending side: the server is told so, behind the last byte.
+    fn client_left(&mut self) {
+        let cut_message = self.to_server.take_tail();
+        self.to_server.push_pending(&cut_message);
+        self.session.handle_client_eof();
+        self.client_is = ClientIs::Done { told_server: false };
+        // An answer to a client that may be gone is not worth another server.
+        self.journal.close();
+    }
+
+    /// Whether what the client says must wait in its socket.
+    fn is_client_held(&self) -> bool {
+        self.session.is_paused() || self.watch.is_leaving()
+    }
+
+    fn violation(&mut self, violation: Violation) -> Ending {
+        let info = &self.about.info;
+        tracing::warn!(
+            session.id = info.id.0, client.addr = %info.client, by = ?violation.by, error = %violation.error,
+            "protocol violation ends the session"
+        );
+        match violation.by {
+            Peer::Client => record::count_refusal(&self.worker, crate::metrics::RefusalReason::Protocol),
+            Peer::Server => self.count_loss(LossCause::Protocol),
+        }
+        self.say(violation.report.as_deref().unwrap_or_default())
+    }
+}

@@ -1,0 +1,81 @@
+//! Statements of a session on their way to metrics and log.
+
+use std::sync::Arc;
+
+use trunkline_health::NodeId;
+use trunkline_session::{
+    Completion, ReportTiming, Session, SessionSettings, Sink, StatementRecord, Tracking,
+};
+
+use super::Relay;
+use super::attach::Server;
+use crate::login::{SessionInfo, Welcome};
+use crate::metrics::{Phase, RefusalReason, ThreadMetrics};
+use crate::serve::Live;
+use crate::statement_log::{self, StatementLog};
+use crate::worker::Worker;
+
+/// Takes a session's statements as they complete.
+pub(super) struct Recorder<'a> {
+    metrics: &'a ThreadMetrics,
+    node: Option<NodeId>,
+    live: &'a Live,
+    log: &'a StatementLog,
+    info: &'a Arc<SessionInfo>,
+}
+
+impl Sink for Recorder<'_> {
+    fn statement(&mut self, record: &StatementRecord<'_>) {
+        if let Some(node) = self.node {
+            let node = self.metrics.node(node);
+            node.statements.one(record.kind.into());
+            node.rows.add(record.rows);
+            if matches!(record.completion, Completion::Failed(_)) {
+                node.statement_errors.one();
+            }
+            node.record(Phase::Wait, record.timing.wait);
+            node.record(Phase::ServerFirst, record.timing.server_first);
+            node.record(Phase::ServerTotal, record.timing.server_total);
+        }
+        let settings = &self.live.statement_log;
+        if settings.is_on()
+            && statement_log::is_chosen(settings, &record.timing)
+            && !self.log.offer(self.info, record)
+        {
+            self.metrics.statement_log_dropped.one();
+        }
+    }
+}
+
+impl Relay {
+    /// Lets the session work with a sink for its statements.
+    pub(super) fn record<T>(&mut self, work: impl FnOnce(&mut Session, &mut Recorder<'_>) -> T) -> T {
+        let node = match &self.server {
+            Server::Attached { lease, .. } => Some(lease.node()),
+            Server::Detached | Server::Taking(_) => None,
+        };
+        let mut recorder = Recorder {
+            metrics: &self.worker.metrics,
+            node,
+            live: &self.live,
+            log: &self.worker.shared.statement_log,
+            info: &self.about.info,
+        };
+        work(&mut self.session, &mut recorder)
+    }
+}
+
+/// What the session machine is told at the start.
+pub(super) fn session_settings(live: &Live, welcome: &Welcome) -> SessionSettings {
+    let log = &live.statement_log;
+    SessionSettings {
+        sql_bytes_max: if log.is_on() { log.sql_bytes_max } else { 0 },
+        report_timing: if welcome.reports_timing { ReportTiming::Notice } else { ReportTiming::Off },
+        server: Arc::clone(&welcome.server.name),
+        tracking: if welcome.is_replication { Tracking::Opaque } else { Tracking::Full },
+    }
+}
+
+pub(super) fn count_refusal(worker: &Worker, reason: RefusalReason) {
+    worker.metrics.sessions_refused.one(reason);
+}

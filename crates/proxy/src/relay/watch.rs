@@ -1,0 +1,178 @@
+//! What a session heeds besides bytes: orders, health, and its own deadlines.
+
+use std::sync::Arc;
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use trunkline_health::{Role, State, pool};
+use trunkline_session::{ServerLoss, TransactionStatus};
+
+use super::attach::Server;
+use super::{Ending, Relay};
+use crate::errors::{IdleLimit, Refusal};
+use crate::limits::{FAREWELL_PATIENCE, STALL_TIMEOUT};
+use crate::metrics::IneligibleState;
+use crate::worker::{Order, Slot};
+
+/// What is being watched for.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// The server said goodbye and has until then to close.
+    leaving: Option<Instant>,
+    /// Health says the server is down; if it stays silent until then, it is given up.
+    stalled: Option<Instant>,
+    /// Health has news that could not be acted on because the session was busy.
+    must_look: bool,
+    /// Health says the server is down.
+    is_down: bool,
+    /// The session's server has been found ineligible, and that was counted.
+    is_marked: bool,
+}
+
+impl Watch {
+    /// The server said something.
+    pub(super) fn heard(&mut self) {
+        self.stalled = None;
+    }
+
+    /// A new server, or none: nothing of the old one matters.
+    pub(super) fn attached(&mut self) {
+        *self = Watch::default();
+    }
+
+    pub(super) fn farewell(&mut self, now: Instant, slot: &Slot) {
+        let until = *self.leaving.get_or_insert(now + FAREWELL_PATIENCE);
+        slot.set_due(Some(until));
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+}
+
+impl Relay {
+    /// Obeys what the worker has ordered; `Some` when it ends the session.
+    pub(super) fn heed_orders(&mut self) -> Option<Ending> {
+        match self.slot.take_order() {
+            Order::None => None,
+            Order::Kill => Some(self.kill()),
+            Order::Drain => None,
+            Order::Recheck => {
+                self.live = self.worker.shared.live();
+                self.watch.must_look = true;
+                self.check_deadlines()
+            }
+        }
+    }
+
+    /// What is due when neither pump can go on; `Some` when it ends the session.
+    pub(super) fn at_rest(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+        if std::mem::take(&mut self.watch.must_look)
+            && let Some(ending) = self.look_at_health(cx)
+        {
+            return Some(ending);
+        }
+        if self.watch.is_down && !self.is_idle() && matches!(self.server, Server::Attached { .. }) {
+            let until = *self.watch.stalled.get_or_insert_with(|| Instant::now() + STALL_TIMEOUT);
+            self.slot.set_due(Some(until));
+        }
+        if self.slot.is_draining() && self.is_idle() {
+            return Some(self.refuse(&Refusal::ShuttingDown));
+        }
+        self.plan_idle_limit();
+        None
+    }
+
+    /// No request is owed an answer, and none has been begun.
+    fn is_idle(&self) -> bool {
+        let is_searching = matches!(self.server, Server::Taking(_));
+        !is_searching && self.session.is_idle() && self.to_server.tail().is_empty()
+    }
+
+    fn check_deadlines(&mut self) -> Option<Ending> {
+        let now = Instant::now();
+        let is_over = |until: Option<Instant>| until.is_some_and(|until| until <= now);
+        if is_over(self.watch.leaving) {
+            self.watch.leaving = None;
+            return self.server_lost(ServerLoss::Eof);
+        }
+        if is_over(self.watch.stalled) {
+            self.watch.stalled = None;
+            return self.server_lost(ServerLoss::TimedOut);
+        }
+        let (limit, kind) = self.idle_limit();
+        if !limit.is_zero() && self.idle_since.is_some_and(|since| since + limit <= now) {
+            return Some(self.refuse(&Refusal::Idle(kind)));
+        }
+        None
+    }
+
+    /// Is the session's server still one it may have?
+    fn look_at_health(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+        let Server::Attached { lease, name, .. } = &self.server else { return None };
+        let (node, name) = (lease.node(), Arc::clone(name));
+        let snapshot = self.worker.shared.health.load();
+        let status = snapshot.node(node)?;
+        self.watch.is_down = status.state == State::Down;
+        let want = self.about.want;
+        let is_named = want.only.is_some();
+        if is_named || pool::may_stay(&snapshot, want.attrs, &self.live.fallback, node) {
+            self.watch.is_marked = false;
+            return None;
+        }
+        let why = reason(status.state, status.role);
+        if self.is_idle() && self.session.is_pristine() && self.about.relogin.is_some() {
+            tracing::info!(
+                session.id = self.about.info.id.0, node = %name, state = %status.state,
+                "session leaves its server before its first query"
+            );
+            self.leave(cx);
+            self.watch.attached();
+            // Without a server the client's first word is what to wait for.
+            cx.waker().wake_by_ref();
+            return None;
+        }
+        if !std::mem::replace(&mut self.watch.is_marked, true) {
+            tracing::info!(
+                session.id = self.about.info.id.0, node = %name, state = %status.state,
+                "session stays on a server that is no longer eligible"
+            );
+            self.worker.metrics.node(node).sessions_ineligible.one(why);
+        }
+        None
+    }
+
+    fn idle_limit(&self) -> (Duration, IdleLimit) {
+        match self.session.transaction_status() {
+            TransactionStatus::Idle => (self.live.timeouts.idle_session, IdleLimit::Session),
+            TransactionStatus::InTransaction | TransactionStatus::Failed => {
+                (self.live.timeouts.idle_in_transaction, IdleLimit::InTransaction)
+            }
+        }
+    }
+
+    /// Has the worker wake the session when its idle limit ends.
+    fn plan_idle_limit(&mut self) {
+        let (limit, _) = self.idle_limit();
+        if limit.is_zero() || self.watch.is_leaving() || self.watch.stalled.is_some() {
+            return;
+        }
+        if self.is_idle() {
+            let since = *self.idle_since.get_or_insert_with(Instant::now);
+            self.slot.set_due(Some(since + limit));
+        } else {
+            self.idle_since = None;
+        }
+    }
+}
+
+fn reason(state: State, role: Role) -> IneligibleState {
+    match (state, role) {
+        (State::Lagging, _) => IneligibleState::Lagging,
+        (State::Drain, _) => IneligibleState::Drain,
+        (State::Maint, _) => IneligibleState::Maint,
+        (State::Down | State::Unknown, _) => IneligibleState::Down,
+        (State::Fenced, _) => IneligibleState::Fenced,
+        (State::Up, _) => IneligibleState::Role,
+    }
+}

@@ -1,0 +1,170 @@
+//! Which server a session gets.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use trunkline_health::{Candidate, NodeId};
+
+use crate::settings::Balance;
+
+/// Sessions per node, over all threads; read by the balancers, one for the process.
+#[derive(Debug)]
+pub(crate) struct Attached(Box<[AtomicU64]>);
+
+/// A session's place on a node: counted from the choice on, so that choices made at one time spread.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    attached: Arc<Attached>,
+    node: NodeId,
+}
+
+impl Attached {
+    pub(crate) fn new(nodes: usize) -> Arc<Self> {
+        Arc::new(Attached((0..nodes).map(|_| AtomicU64::new(0)).collect()))
+    }
+
+    pub(crate) fn sessions_on(&self, node: NodeId) -> u64 {
+        self.0[usize::from(node.0)].load(Relaxed)
+    }
+
+    fn lease(self: &Arc<Self>, node: NodeId) -> Lease {
+        self.0[usize::from(node.0)].fetch_add(1, Relaxed);
+        Lease { attached: Arc::clone(self), node }
+    }
+}
+
+impl Lease {
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.attached.0[usize::from(self.node.0)].fetch_sub(1, Relaxed);
+    }
+}
+
+/// Chooses for one listener; shared by all threads so that turns are exact.
+#[derive(Debug)]
+pub(crate) struct Balancer {
+    balance: Balance,
+    attached: Arc<Attached>,
+    /// Smooth weighted round-robin: what each node is owed, by node.
+    owed: Mutex<Box<[f32]>>,
+}
+
+impl Balancer {
+    pub(crate) fn new(balance: Balance, attached: Arc<Attached>) -> Self {
+        let owed = vec![0.0; attached.0.len()].into();
+        Balancer { balance, attached, owed: Mutex::new(owed) }
+    }
+
+    /// Takes a place on one of `candidates` not in `excluded`; `None` when there is none.
+    pub(crate) fn choose(&self, candidates: &[Candidate], excluded: &[NodeId]) -> Option<Lease> {
+        let open: Vec<&Candidate> = candidates.iter().filter(|c| !excluded.contains(&c.id)).collect();
+        let node = match (self.balance, open.as_slice()) {
+            (_, []) => return None,
+            (_, [only]) => only.id,
+            (Balance::RoundRobin, open) => self.in_turn(open),
+            (Balance::LeastOutstanding, open) => self.least(open),
+            (Balance::RandomTwo, open) => self.better_of_two(open),
+        };
+        Some(self.attached.lease(node))
+    }
+
+    fn in_turn(&self, open: &[&Candidate]) -> NodeId {
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut total = 0.0;
+        for candidate in open {
+            owed[usize::from(candidate.id.0)] += candidate.weight;
+            total += candidate.weight;
+        }
+        let most = |a: &&&Candidate, b: &&&Candidate| {
+            owed[usize::from(a.id.0)].total_cmp(&owed[usize::from(b.id.0)]).then(b.id.0.cmp(&a.id.0))
+        };
+        let chosen = open.iter().max_by(most).map_or(open[0].id, |c| c.id);
+        owed[usize::from(chosen.0)] -= total;
+        chosen
+    }
+
+    fn least(&self, open: &[&Candidate]) -> NodeId {
+        let least = open.iter().map(|c| self.load(c)).fold(f32::INFINITY, f32::min);
+        let ties: Vec<&Candidate> = open.iter().copied().filter(|c| self.load(c) <= least).collect();
+        if let [only] = ties.as_slice() { only.id } else { self.in_turn(&ties) }
+    }
+
+    fn better_of_two(&self, open: &[&Candidate]) -> NodeId {
+        let first = open[draw(open.len())];
+        let second = open[draw(open.len())];
+        if self.load(second) < self.load(first) { second.id } else { first.id }
+    }
+
+    /// Sessions for its weight, the one about to come included: a heavy node fills first.
+    fn load(&self, candidate: &Candidate) -> f32 {
+        let sessions = self.attached.sessions_on(candidate.id) + 1;
+        #[expect(clippy::cast_precision_loss, reason = "a ratio of session counts needs no exact bits")]
+        let sessions = sessions as f32;
+        sessions / candidate.weight.max(f32::MIN_POSITIVE)
+    }
+}
+
+/// An index below `n`; the first one if the system has no randomness left.
+fn draw(n: usize) -> usize {
+    getrandom::u32().map_or(0, |r| r as usize % n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(weights: &[f32]) -> Vec<Candidate> {
+        let ids = (0..).map(NodeId);
+        ids.zip(weights).map(|(id, &weight)| Candidate { id, weight }).collect()
+    }
+
+    fn shares(balance: Balance, weights: &[f32], rounds: usize) -> Vec<u64> {
+        let attached = Attached::new(weights.len());
+        let balancer = Balancer::new(balance, Arc::clone(&attached));
+        let candidates = candidates(weights);
+        let held: Vec<_> = (0..rounds).map(|_| balancer.choose(&candidates, &[])).collect();
+        assert!(held.iter().all(Option::is_some));
+        (0..).map(NodeId).take(weights.len()).map(|id| attached.sessions_on(id)).collect()
+    }
+
+    #[test]
+    fn equal_weights_share_to_the_session() {
+        assert_eq!(shares(Balance::RoundRobin, &[100.0, 100.0], 100), [50, 50]);
+        assert_eq!(shares(Balance::LeastOutstanding, &[100.0, 100.0], 100), [50, 50]);
+    }
+
+    #[test]
+    fn weights_are_shares() {
+        assert_eq!(shares(Balance::RoundRobin, &[100.0, 50.0, 50.0], 100), [50, 25, 25]);
+        assert_eq!(shares(Balance::LeastOutstanding, &[100.0, 50.0, 50.0], 100), [50, 25, 25]);
+    }
+
+    #[test]
+    fn the_better_of_two_keeps_nodes_close() {
+        let shares = shares(Balance::RandomTwo, &[100.0, 100.0], 400);
+        assert!(shares.iter().all(|n| (180..=220).contains(n)), "{shares:?}");
+    }
+
+    #[test]
+    fn an_excluded_node_is_not_chosen_and_a_lease_ends_with_its_holder() {
+        let attached = Attached::new(2);
+        let balancer = Balancer::new(Balance::RoundRobin, Arc::clone(&attached));
+        let candidates = candidates(&[100.0, 100.0]);
+        let lease = balancer.choose(&candidates, &[NodeId(0)]).expect("one is left");
+        assert_eq!(lease.node(), NodeId(1));
+        drop(lease);
+        assert_eq!(attached.sessions_on(NodeId(1)), 0);
+        assert!(balancer.choose(&candidates, &[NodeId(0), NodeId(1)]).is_none());
+    }
+
+    #[test]
+    fn a_node_without_weight_gets_nothing_while_others_have_some() {
+        assert_eq!(shares(Balance::RoundRobin, &[100.0, 0.0], 50), [50, 0]);
+        assert_eq!(shares(Balance::LeastOutstanding, &[100.0, 0.0], 50), [50, 0]);
+    }
+}

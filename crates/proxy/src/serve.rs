@@ -1,0 +1,397 @@
+//! Starting everything, and what the caller may ask of it while it runs.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use trunkline_health::{Fallback, Health, Monitor};
+
+use crate::admission::Admission;
+use crate::auth::secrets::{SecretSettings, SecretStore};
+use crate::cancel::CancelRegistry;
+use crate::http;
+use crate::metrics::Metrics;
+use crate::route::{Attached, Balancer};
+use crate::settings::{
+    AuthMode, AuthSettings, LimitSettings, ListenerSettings, Settings, StatementLogSettings, TimeoutSettings,
+};
+use crate::statement_log::StatementLog;
+use crate::worker::{self, WorkerHandle};
+
+/// What all threads share. Nothing in it is touched while a query is relayed, but for counters.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) health: Health,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) cancels: Arc<CancelRegistry>,
+    pub(crate) attached: Arc<Attached>,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) secrets: Option<SecretStore>,
+    pub(crate) statement_log: StatementLog,
+    pub(crate) workers: Vec<WorkerHandle>,
+    /// Makes the mock verifiers of unknown users: the same for a user as long as the process lives.
+    pub(crate) mock_secret: [u8; 32],
+    live: ArcSwap<Live>,
+    is_draining: AtomicBool,
+}
+
+/// The settings that can change while sessions live.
+#[derive(Clone, Debug)]
+pub(crate) struct Live {
+    pub(crate) limits: LimitSettings,
+    pub(crate) timeouts: TimeoutSettings,
+    pub(crate) statement_log: StatementLogSettings,
+    pub(crate) auth: AuthSettings,
+    pub(crate) fallback: Fallback,
+    pub(crate) fallback_connections_max: u64,
+}
+
+/// A listener and its balancer.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) settings: ListenerSettings,
+    pub(crate) balancer: Balancer,
+}
+
+/// Whether workers go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Running,
+    /// Sessions end at their idle points, and at the deadline wherever they are.
+    Draining {
+        deadline: Instant,
+    },
+    Stopped,
+}
+
+/// Why the proxy did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("could not listen on {address} ({name}): {source}")]
+    Listen {
+        /// What it is for.
+        name: String,
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A worker thread or the like could not be started.
+    #[error("could not start {what}: {source}")]
+    Thread {
+        /// What was to run there.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The secrets for `verify` authentication cannot be read.
+    #[error("could not set up authentication: {0}")]
+    Secrets(String),
+    /// The operating system has no randomness.
+    #[error("the operating system gives no random bytes: {0}")]
+    Random(getrandom::Error),
+}
+
+/// A proxy that runs. Dropping it stops it at once.
+#[derive(Debug)]
+pub struct Running {
+    shared: Arc<Shared>,
+    settings: Settings,
+    phase: watch::Sender<Phase>,
+    threads: Vec<JoinHandle<()>>,
+    bound: Bound,
+    aside: tokio::task::JoinSet<()>,
+}
+
+/// Where a proxy listens: the ports asked for, or those the kernel chose for port 0.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// In the listeners' order.
+    pub listeners: Vec<SocketAddr>,
+    /// The HTTP server.
+    pub http: Option<SocketAddr>,
+    /// The agent-check server.
+    pub agent: Option<SocketAddr>,
+}
+
+impl Shared {
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Relaxed)
+    }
+}
+
+impl Live {
+    fn of(settings: &Settings) -> Self {
+        Live {
+            limits: settings.limits.clone(),
+            timeouts: settings.timeouts.clone(),
+            statement_log: settings.statement_log.clone(),
+            auth: settings.auth.clone(),
+            fallback: settings.fallback,
+            fallback_connections_max: settings.fallback_connections_max,
+        }
+    }
+}
+
+/// Starts health, workers, HTTP and agent on the calling runtime and threads of their own.
+///
+/// # Errors
+/// When an address is taken, a thread cannot be started or the users file cannot be read.
+pub async fn serve(settings: Settings) -> Result<Running, StartError> {
+    let threads = threads(&settings);
+    let (sockets, addresses) = bind_all(&settings.listeners, threads)?;
+    let shared_and_inboxes = share(&settings, threads)?;
+    let (shared, inboxes) = shared_and_inboxes;
+    let mut aside = tokio::task::JoinSet::new();
+    let (http, agent) = serve_aside(&settings, &shared, &mut aside).await?;
+    let (phase, _) = watch::channel(Phase::Running);
+    let mut handles = Vec::with_capacity(threads);
+    let per_worker = transpose(sockets, threads);
+    for ((index, inbox), sockets) in inboxes.into_iter().enumerate().zip(per_worker) {
+        let thread = worker::spawn(index, Arc::clone(&shared), sockets, inbox, phase.subscribe())
+            .map_err(|source| StartError::Thread { what: "a worker", source })?;
+        handles.push(thread);
+    }
+    let bound = Bound { listeners: addresses, http, agent };
+    Ok(Running { shared, settings, phase, threads: handles, bound, aside })
+}
+
+/// As many as asked for, or one per core that the process may use.
+fn threads(settings: &Settings) -> usize {
+    if settings.threads > 0 {
+        return settings.threads;
+    }
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+type Sockets = Vec<Vec<std::net::TcpListener>>;
+
+fn bind_all(
+    listeners: &[ListenerSettings],
+    threads: usize,
+) -> Result<(Sockets, Vec<SocketAddr>), StartError> {
+    let mut sockets = Vec::with_capacity(listeners.len());
+    let mut addresses = Vec::with_capacity(listeners.len());
+    for listener in listeners {
+        let failed =
+            |source| StartError::Listen { name: listener.name.clone(), address: listener.address, source };
+        let bound = worker::bind(listener.address, threads).map_err(failed)?;
+        addresses.push(bound.first().map_or(Ok(listener.address), |s| s.local_addr()).map_err(failed)?);
+        sockets.push(bound);
+    }
+    Ok((sockets, addresses))
+}
+
+/// From one row per listener to one row per worker.
+fn transpose(sockets: Sockets, threads: usize) -> Sockets {
+    let mut per_worker: Sockets = (0..threads).map(|_| Vec::new()).collect();
+    for row in sockets {
+        for (worker, socket) in per_worker.iter_mut().zip(row) {
+            worker.push(socket);
+        }
+    }
+    per_worker
+}
+
+fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<worker::Inbox>), StartError> {
+    let nodes = settings.health.nodes.len();
+    let attached = Attached::new(nodes);
+    let listeners = settings.listeners.iter().cloned().map(|settings| {
+        let balancer = Balancer::new(settings.balance, Arc::clone(&attached));
+        Listener { settings, balancer }
+    });
+    let listeners = listeners.collect();
+    let (workers, inboxes) = (0..threads).map(|_| WorkerHandle::new()).unzip();
+    let health = Monitor::start(settings.health.clone(), &Handle::current());
+    let mut mock_secret = [0; 32];
+    getrandom::fill(&mut mock_secret).map_err(StartError::Random)?;
+    let secrets = match settings.auth.mode {
+        AuthMode::Relay => None,
+        AuthMode::Verify => Some(start_secrets(settings, &health)?),
+    };
+    let statement_log =
+        StatementLog::start().map_err(|source| StartError::Thread { what: "the statement log", source })?;
+    let shared = Shared {
+        health,
+        metrics: Arc::new(Metrics::new(threads, nodes)),
+        admission: Arc::default(),
+        cancels: Arc::default(),
+        attached,
+        listeners,
+        secrets,
+        statement_log,
+        workers,
+        mock_secret,
+        live: ArcSwap::from_pointee(Live::of(settings)),
+        is_draining: AtomicBool::new(false),
+    };
+    Ok((Arc::new(shared), inboxes))
+}
+
+fn start_secrets(settings: &Settings, health: &Health) -> Result<SecretStore, StartError> {
+    let login = settings.health.login.clone();
+    let secrets =
+        SecretSettings { source: settings.auth.source.clone(), login, cache_ttl: settings.auth.cache_ttl };
+    SecretStore::start(secrets, health.clone(), &Handle::current())
+        .map_err(|error| StartError::Secrets(error.to_string()))
+}
+
+async fn serve_aside(
+    settings: &Settings,
+    shared: &Arc<Shared>,
+    aside: &mut tokio::task::JoinSet<()>,
+) -> Result<(Option<SocketAddr>, Option<SocketAddr>), StartError> {
+    let mut bound = (None, None);
+    if let Some(address) = settings.http {
+        let (listener, at) = listen("http", address).await?;
+        aside.spawn(http::serve(
+            listener,
+            shared.health.clone(),
+            Some(Arc::clone(&shared.metrics)),
+            std::future::pending(),
+        ));
+        bound.0 = Some(at);
+    }
+    if let Some(address) = settings.agent {
+        let (listener, at) = listen("agent", address).await?;
+        aside.spawn(http::serve_agent(listener, shared.health.clone(), std::future::pending()));
+        bound.1 = Some(at);
+    }
+    Ok(bound)
+}
+
+/// Listens for one of the servers beside the proxy; `name` is for the error.
+///
+/// # Errors
+/// When the address is taken.
+pub async fn listen(
+    name: &str,
+    address: SocketAddr,
+) -> Result<(tokio::net::TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { name: name.to_owned(), address, source };
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+    let at = listener.local_addr().map_err(failed)?;
+    Ok((listener, at))
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    /// The verdicts on the servers, as sessions see them.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.shared.health
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
+    /// Sessions past their startup packet.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.shared.admission.sessions()
+    }
+
+    /// Takes no new connections, ends sessions at their idle points and the rest after `within`; returns when
+    /// the last has gone.
+    pub async fn drain(self, within: Duration) {
+        self.shared.is_draining.store(true, Relaxed);
+        let deadline = Instant::now() + within;
+        self.phase.send_replace(Phase::Draining { deadline });
+        self.join().await;
+    }
+
+    /// Ends everything at once.
+    pub async fn stop(self) {
+        self.shared.is_draining.store(true, Relaxed);
+        self.phase.send_replace(Phase::Stopped);
+        self.join().await;
+    }
+
+    async fn join(mut self) {
+        let threads = std::mem::take(&mut self.threads);
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().filter_map(|thread| thread.join().err()).count()
+        });
+        match joined.await {
+            Ok(0) => {}
+            Ok(panicked) => tracing::error!(panicked, "worker threads ended in a panic"),
+            Err(error) => tracing::error!(%error, "could not wait for the worker threads"),
+        }
+        self.aside.shutdown().await;
+    }
+
+    /// Puts in force what of `settings` can change live; returns what cannot, in words.
+    pub async fn reload(&mut self, settings: Settings) -> Vec<String> {
+        let fixed = self.fixed(&settings);
+        self.shared.live.store(Arc::new(Live::of(&Settings {
+            auth: AuthSettings {
+                mode: self.settings.auth.mode,
+                source: self.settings.auth.source.clone(),
+                ..settings.auth.clone()
+            },
+            ..settings.clone()
+        })));
+        self.shared.health.reload(settings.health.judge.clone(), settings.health.nodes.clone());
+        if let Some(secrets) = &self.shared.secrets
+            && let Err(error) = secrets.reload().await
+        {
+            tracing::error!(%error, "the users file was not read again, the users known before stay");
+        }
+        self.phase.send_replace(Phase::Running);
+        // What stays as it was must be what the next reload is compared with.
+        self.settings = Settings {
+            listeners: self.settings.listeners.clone(),
+            auth: AuthSettings {
+                mode: self.settings.auth.mode,
+                source: self.settings.auth.source.clone(),
+                ..settings.auth.clone()
+            },
+            http: self.settings.http,
+            agent: self.settings.agent,
+            threads: self.settings.threads,
+            ..settings
+        };
+        fixed
+    }
+
+    fn fixed(&self, new: &Settings) -> Vec<String> {
+        let old = &self.settings;
+        let places = |settings: &Settings| {
+            let place = |node: &trunkline_health::NodeSpec| (node.name.clone(), node.host.clone(), node.port);
+            settings.health.nodes.iter().map(place).collect::<Vec<_>>()
+        };
+        let changes = [
+            (places(old) != places(new), "targets, their names, addresses or order"),
+            (old.health.login != new.health.login, "the monitoring login"),
+            (old.listeners != new.listeners, "listeners"),
+            (
+                old.auth.mode != new.auth.mode || old.auth.source != new.auth.source,
+                "the authentication mode or source",
+            ),
+            (old.http != new.http, "the HTTP address"),
+            (old.agent != new.agent, "the agent address"),
+            (old.threads != new.threads, "the number of threads"),
+        ];
+        changes.into_iter().filter(|(changed, _)| *changed).map(|(_, what)| what.to_owned()).collect()
+    }
+}

@@ -1,0 +1,32 @@
+//! A connected socket to a server, set up so that a dead peer is noticed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+/// Idle time before the kernel asks whether the server still lives, and between its questions.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// How long sent bytes may stay unacknowledged: keepalives do not run while any are.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15);
+
+/// Connects within `timeout`.
+///
+/// # Errors
+/// What the kernel says, or `TimedOut`.
+pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let stream = tokio::time::timeout(timeout, TcpStream::connect(address)).await.map_err(|_elapsed| {
+        io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {timeout:?}"))
+    })??;
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE).with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    Ok(stream)
+}

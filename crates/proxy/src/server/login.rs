@@ -1,0 +1,213 @@
+//! Logging in to a server as the session's user.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use trunkline_codec::auth::{self, Authentication, SCRAM_SHA_256};
+use trunkline_codec::backend::{self, BackendTag, ErrorFields};
+use trunkline_codec::ids::{ProcessId, SecretKey};
+use trunkline_codec::scram::{ChannelBinding, ClientExchange};
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_codec::startup::StartupMessage;
+use trunkline_codec::write;
+use zeroize::Zeroizing;
+
+use crate::auth::credentials::Credentials;
+use crate::client::messages::{MessageReader, RawMessage, ReadError};
+use crate::limits::LOGIN_REPLY_BYTES_MAX;
+
+/// What a server says between AuthenticationOk and its first ReadyForQuery.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Greeting {
+    /// The ParameterStatus and NoticeResponse messages as they came.
+    pub(crate) messages: BytesMut,
+    /// Its BackendKeyData.
+    pub(crate) key: Option<(ProcessId, SecretKey)>,
+    /// What lies behind the ReadyForQuery.
+    pub(crate) ahead: BytesMut,
+}
+
+/// Why a login did not come about.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoginError {
+    /// The server's own words, whole, for the client.
+    #[error("the server refused the login{}", code.map(|c| format!(" ({})", c.as_str())).unwrap_or_default())]
+    Refused { code: Option<SqlState>, message: Bytes },
+    /// The connection broke or said nonsense.
+    #[error(transparent)]
+    Lost(#[from] ReadError),
+    /// The server wants a proof that the proxy has no means to give.
+    #[error("the server asks for {wanted}, for which the proxy has no secret of this user")]
+    NoMeans { wanted: &'static str },
+    /// The server could not prove that it knows the user's secret, or broke the exchange.
+    #[error("the server's authentication exchange is wrong: {0}")]
+    Exchange(String),
+}
+
+impl LoginError {
+    pub(crate) fn timed_out(limit: Duration) -> Self {
+        io::Error::new(io::ErrorKind::TimedOut, format!("no answer to the login within {limit:?}")).into()
+    }
+}
+
+impl From<io::Error> for LoginError {
+    fn from(error: io::Error) -> Self {
+        LoginError::Lost(error.into())
+    }
+}
+
+/// Sends the startup packet and goes through the login up to the first ReadyForQuery.
+pub(crate) async fn log_in(
+    stream: &mut TcpStream,
+    startup: &StartupMessage,
+    credentials: &Credentials,
+) -> Result<Greeting, LoginError> {
+    let mut packet = BytesMut::new();
+    startup.encode(&mut packet);
+    stream.write_all(&packet).await?;
+    let mut reader = MessageReader::backend();
+    loop {
+        let message = reader.next(stream).await?;
+        match BackendTag::from_byte(message.tag()) {
+            BackendTag::Authentication => {}
+            BackendTag::ErrorResponse => return Err(refused(&message)),
+            // Notices may come anywhere; a version note answers a version we did not ask for.
+            BackendTag::NoticeResponse | BackendTag::NegotiateProtocolVersion => continue,
+            _ => return Err(LoginError::Exchange(format!("unexpected message {:?}", message.tag() as char))),
+        }
+        match parse_authentication(&message)? {
+            Authentication::Ok => return read_greeting(stream, reader).await,
+            Authentication::CleartextPassword => {
+                let password = credentials.password().ok_or(NO_PASSWORD)?;
+                send_password(stream, password.as_bytes()).await?;
+            }
+            Authentication::Md5Password { salt } => {
+                let user = String::from_utf8_lossy(startup.user()).into_owned();
+                let answer = credentials.md5_answer(&user, salt).ok_or(NO_MD5)?;
+                send_password(stream, answer.as_bytes()).await?;
+            }
+            Authentication::Sasl(mechanisms) => {
+                if !mechanisms.iter().any(|m| m == SCRAM_SHA_256.as_bytes()) {
+                    return Err(LoginError::NoMeans { wanted: "a SASL mechanism other than SCRAM-SHA-256" });
+                }
+                scram_exchange(stream, &mut reader, credentials).await?;
+            }
+            Authentication::Gss | Authentication::GssContinue(_) | Authentication::Sspi => {
+                return Err(LoginError::NoMeans { wanted: "GSSAPI or SSPI" });
+            }
+            Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => {
+                return Err(LoginError::Exchange("a SASL message before SASL began".to_owned()));
+            }
+            Authentication::Other(_) => {
+                return Err(LoginError::NoMeans { wanted: "an unknown authentication method" });
+            }
+        }
+    }
+}
+
+const NO_PASSWORD: LoginError = LoginError::NoMeans { wanted: "the password itself" };
+const NO_MD5: LoginError = LoginError::NoMeans { wanted: "an md5 hash" };
+const NO_SCRAM: LoginError = LoginError::NoMeans { wanted: "SCRAM-SHA-256" };
+
+/// Reads what follows AuthenticationOk, ReadyForQuery included.
+pub(crate) async fn read_greeting(
+    stream: &mut TcpStream,
+    mut reader: MessageReader,
+) -> Result<Greeting, LoginError> {
+    let mut greeting = Greeting::default();
+    loop {
+        let message = reader.next(stream).await?;
+        match BackendTag::from_byte(message.tag()) {
+            BackendTag::ReadyForQuery => {
+                greeting.ahead = reader.into_ahead();
+                return Ok(greeting);
+            }
+            BackendTag::ErrorResponse => return Err(refused(&message)),
+            BackendTag::BackendKeyData => {
+                let key = backend::BackendKeyData::parse(message.body())
+                    .map_err(|error| LoginError::Exchange(error.to_string()))?;
+                greeting.key = Some((key.process_id, key.secret_key));
+            }
+            BackendTag::ParameterStatus | BackendTag::NoticeResponse => {
+                let length = greeting.messages.len() + message.bytes.len();
+                if length > LOGIN_REPLY_BYTES_MAX {
+                    return Err(ReadError::TooLong { length }.into());
+                }
+                greeting.messages.extend_from_slice(&message.bytes);
+            }
+            _ => return Err(LoginError::Exchange(format!("unexpected message {:?}", message.tag() as char))),
+        }
+    }
+}
+
+/// An ErrorResponse as the reason why a login failed.
+pub(crate) fn refused(message: &RawMessage) -> LoginError {
+    let code = ErrorFields::new(message.body()).sqlstate();
+    LoginError::Refused { code, message: message.bytes.clone() }
+}
+
+/// The body of an `R` message.
+pub(crate) fn parse_authentication(message: &RawMessage) -> Result<Authentication<'_>, LoginError> {
+    auth::Authentication::parse(message.body()).map_err(|error| LoginError::Exchange(error.to_string()))
+}
+
+async fn send_password(stream: &mut TcpStream, password: &[u8]) -> Result<(), LoginError> {
+    let mut out = Zeroizing::new(Vec::with_capacity(password.len() + 6));
+    let mut packet = BytesMut::new();
+    write::password(&mut packet, password).map_err(|error| LoginError::Exchange(error.to_string()))?;
+    out.extend_from_slice(&packet);
+    stream.write_all(&out).await?;
+    Ok(())
+}
+
+async fn scram_exchange(
+    stream: &mut TcpStream,
+    reader: &mut MessageReader,
+    credentials: &Credentials,
+) -> Result<(), LoginError> {
+    let secret = credentials.scram().ok_or(NO_SCRAM)?;
+    let nonce = crate::auth::nonce().map_err(|error| LoginError::Exchange(error.to_string()))?;
+    let mut exchange = ClientExchange::new(secret, &nonce, ChannelBinding::Unsupported);
+    let mut out = BytesMut::new();
+    let wrong = |error: &dyn std::fmt::Display| LoginError::Exchange(error.to_string());
+    let first = exchange.client_first().map_err(|error| wrong(&error))?;
+    write::sasl_initial_response(&mut out, SCRAM_SHA_256.as_bytes(), Some(&first))
+        .map_err(|error| wrong(&error))?;
+    stream.write_all(&out).await?;
+
+    let message = next_sasl(stream, reader).await?;
+    let Authentication::SaslContinue(server_first) = parse_authentication(&message)? else {
+        return Err(LoginError::Exchange("expected AuthenticationSASLContinue".to_owned()));
+    };
+    let server_first = server_first.to_vec();
+    let derives_keys = credentials.must_derive();
+    let step = move || exchange.handle_server_first(&server_first).map(|answer| (answer, exchange));
+    // With a password this is thousands of HMACs: not on the thread that relays.
+    let stepped = if derives_keys {
+        let joined = tokio::task::spawn_blocking(step).await;
+        joined.map_err(|error| LoginError::Exchange(error.to_string()))?
+    } else {
+        step()
+    };
+    let (answer, mut exchange) = stepped.map_err(|error| LoginError::Exchange(error.to_string()))?;
+    out.clear();
+    write::sasl_response(&mut out, &answer).map_err(|error| wrong(&error))?;
+    stream.write_all(&out).await?;
+
+    let message = next_sasl(stream, reader).await?;
+    let Authentication::SaslFinal(server_final) = parse_authentication(&message)? else {
+        return Err(LoginError::Exchange("expected AuthenticationSASLFinal".to_owned()));
+    };
+    exchange.handle_server_final(server_final).map_err(|error| LoginError::Exchange(error.to_string()))
+}
+
+async fn next_sasl(stream: &mut TcpStream, reader: &mut MessageReader) -> Result<RawMessage, LoginError> {
+    let message = reader.next(stream).await?;
+    match BackendTag::from_byte(message.tag()) {
+        BackendTag::ErrorResponse => Err(refused(&message)),
+        _ => Ok(message),
+    }
+}

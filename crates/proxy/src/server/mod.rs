@@ -1,0 +1,7 @@
+//! The server's side of a session: connecting, logging in as its user, and taking one of several.
+
+mod connect;
+pub(crate) mod login;
+pub(crate) mod take;
+
+pub(crate) use connect::connect;

@@ -1,0 +1,225 @@
+//! Taking one of several servers: try, learn from failure, wait for health, give up at a deadline.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_codec::startup::StartupMessage;
+use trunkline_health::{NodeId, PassiveFailure, TargetSessionAttrs, Tier, pool};
+
+use super::login::{self, Greeting, LoginError};
+use crate::auth::credentials::Credentials;
+use crate::errors::Refusal;
+use crate::limits::RETAKE_PAUSE;
+use crate::route::Lease;
+use crate::worker::Worker;
+
+/// A server just connected to, its startup packet still to be sent.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    pub(crate) lease: Lease,
+    pub(crate) name: Arc<str>,
+    pub(crate) address: SocketAddr,
+    pub(crate) stream: TcpStream,
+}
+
+/// A server logged in to and ready for the session.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) server: Connected,
+    pub(crate) greeting: Greeting,
+}
+
+/// Why no server was taken.
+#[derive(Debug)]
+pub(crate) enum TakeError {
+    /// None is eligible, or none could be reached in time.
+    NoServer(Refusal),
+    /// A server's own ErrorResponse is the client's answer.
+    Refused(Bytes),
+}
+
+/// What a session asks of its server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Want {
+    /// Index of its listener.
+    pub(crate) listener: usize,
+    /// The listener's attributes, or stricter ones.
+    pub(crate) attrs: TargetSessionAttrs,
+    /// Only this one will do.
+    pub(crate) only: Option<NodeId>,
+}
+
+/// One session's search.
+#[derive(Debug)]
+pub(crate) struct Search<'a> {
+    worker: &'a Worker,
+    want: Want,
+    deadline: Instant,
+    /// Servers that failed since health last had news.
+    excluded: Vec<NodeId>,
+    /// The last server's own words, for the case that none does better.
+    last_words: Option<Bytes>,
+    attempts: u32,
+}
+
+impl<'a> Search<'a> {
+    pub(crate) fn new(worker: &'a Worker, want: Want) -> Self {
+        let deadline = Instant::now() + worker.shared.live().timeouts.acquire;
+        Search { worker, want, deadline, excluded: Vec::new(), last_words: None, attempts: 0 }
+    }
+
+    /// The next server that accepts a connection.
+    pub(crate) async fn connect(&mut self) -> Result<Connected, TakeError> {
+        loop {
+            let Some((lease, name, address)) = self.choose() else {
+                self.wait_for_news().await?;
+                continue;
+            };
+            self.attempts += 1;
+            let timeout = self.worker.shared.live().timeouts.connect;
+            match super::connect(address, timeout).await {
+                Ok(stream) => return Ok(Connected { lease, name, address, stream }),
+                Err(error) => {
+                    tracing::info!(
+                        node = %name, server.address = %address, %error,
+                        "could not connect to the server, trying another"
+                    );
+                    self.failed(lease.node(), PassiveFailure::ConnectFailed);
+                }
+            }
+        }
+    }
+
+    fn choose(&self) -> Option<(Lease, Arc<str>, SocketAddr)> {
+        let shared = &self.worker.shared;
+        let snapshot = shared.health.load();
+        let live = shared.live();
+        let candidates = pool::candidates(&snapshot, self.want.attrs, &live.fallback);
+        let mut nodes = candidates.nodes;
+        if let Some(only) = self.want.only {
+            nodes.retain(|candidate| candidate.id == only);
+        }
+        let is_full = |node| shared.attached.sessions_on(node) >= live.fallback_connections_max;
+        if candidates.tier == Tier::Primary && live.fallback_connections_max > 0 {
+            nodes.retain(|candidate| !is_full(candidate.id));
+        }
+        nodes.retain(|candidate| snapshot.nodes[usize::from(candidate.id.0)].address.is_some());
+        let lease = shared.listeners[self.want.listener].balancer.choose(&nodes, &self.excluded)?;
+        let node = &snapshot.nodes[usize::from(lease.node().0)];
+        let address = node.address?;
+        Some((lease, Arc::clone(&node.name), address))
+    }
+
+    /// Returns when it is worth looking again.
+    async fn wait_for_news(&mut self) -> Result<(), TakeError> {
+        let now = Instant::now();
+        if now >= self.deadline {
+            return Err(self.give_up());
+        }
+        let left = self.deadline - now;
+        // With servers left that refused a moment ago, ask them again soon; without any, only news helps.
+        let pause =
+            if self.excluded.is_empty() { left } else { left.min(RETAKE_PAUSE * self.attempts.min(10)) };
+        let mut news = self.worker.shared.health.changed();
+        // Marked as seen first, then looked at: a change in between ends the wait at once.
+        news.mark_unchanged();
+        if self.excluded.is_empty() && self.choose().is_some() {
+            return Ok(());
+        }
+        match tokio::time::timeout(pause, news.changed()).await {
+            Ok(Ok(())) | Err(_) => {}
+            // Health is gone, so the process is stopping.
+            Ok(Err(_closed)) => return Err(TakeError::NoServer(Refusal::ShuttingDown)),
+        }
+        self.excluded.clear();
+        Ok(())
+    }
+
+    /// Notes that `node` failed: not chosen again before there is news of it.
+    pub(crate) fn failed(&mut self, node: NodeId, failure: PassiveFailure) {
+        self.excluded.push(node);
+        self.worker.shared.health.suspect(node, failure);
+    }
+
+    /// Judges a failed login: `Ok` when another server should be tried.
+    pub(crate) fn login_failed(&mut self, server: &Connected, error: LoginError) -> Result<(), TakeError> {
+        let node = server.lease.node();
+        tracing::info!(node = %server.name, server.address = %server.address, %error, "login to the server failed");
+        match error {
+            LoginError::Refused { code: Some(code), message } if is_servers_own_trouble(code) => {
+                self.last_words = Some(message);
+                self.failed(node, PassiveFailure::SqlState(code));
+                Ok(())
+            }
+            LoginError::Refused { message, .. } => Err(TakeError::Refused(message)),
+            LoginError::Lost(_) | LoginError::Exchange(_) => {
+                self.failed(node, PassiveFailure::ServerLost);
+                Ok(())
+            }
+            LoginError::NoMeans { wanted } => {
+                tracing::warn!(node = %server.name, wanted, "the server's pg_hba.conf asks the proxy for a proof it cannot give");
+                Err(TakeError::NoServer(Refusal::NoMeans { wanted }))
+            }
+        }
+    }
+
+    fn give_up(&mut self) -> TakeError {
+        if let Some(message) = self.last_words.take() {
+            return TakeError::Refused(message);
+        }
+        TakeError::NoServer(Refusal::NoServer { detail: self.describe() })
+    }
+
+    /// The state of the servers in a sentence without hosts.
+    fn describe(&self) -> String {
+        let snapshot = self.worker.shared.health.load();
+        let waited = self.worker.shared.live().timeouts.acquire;
+        let states: Vec<String> =
+            snapshot.nodes.iter().map(|n| format!("{} is {}", n.name, n.state)).collect();
+        format!("None became eligible within {}: {}.", in_words(waited), states.join(", "))
+    }
+}
+
+/// Takes a server and logs in to it as the session's user.
+pub(crate) async fn take(
+    worker: &Worker,
+    want: Want,
+    startup: &StartupMessage,
+    credentials: &Credentials,
+) -> Result<Taken, TakeError> {
+    let mut search = Search::new(worker, want);
+    loop {
+        let mut server = search.connect().await?;
+        let timeout = worker.shared.live().timeouts.connect;
+        let login = login::log_in(&mut server.stream, startup, credentials);
+        let error = match tokio::time::timeout(timeout, login).await {
+            Ok(Ok(greeting)) => return Ok(Taken { server, greeting }),
+            Ok(Err(error)) => error,
+            Err(_elapsed) => LoginError::timed_out(timeout),
+        };
+        search.login_failed(&server, error)?;
+    }
+}
+
+/// Whether the refusal is about this server now, and not about the user, the database or the request.
+pub(crate) fn is_servers_own_trouble(code: SqlState) -> bool {
+    [
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::TOO_MANY_CONNECTIONS,
+    ]
+    .contains(&code)
+}
+
+fn in_words(duration: Duration) -> String {
+    if duration.subsec_millis() == 0 {
+        format!("{} s", duration.as_secs())
+    } else {
+        format!("{} ms", duration.as_millis())
+    }
+}

@@ -1,0 +1,156 @@
+//! The log of statements: chosen by threshold and sampling on the session's thread, written on its own.
+//!
+//! A relay never waits for it: what does not fit the queue is dropped and counted.
+
+use std::cell::Cell;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use trunkline_session::{Completion, StatementRecord, Timing};
+
+use crate::limits::STATEMENT_LOG_QUEUE;
+use crate::login::SessionInfo;
+use crate::settings::StatementLogSettings;
+
+/// Target of the log events, for filters.
+const TARGET: &str = "trunkline::statement";
+
+/// A record on its way to the log.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    session: Arc<SessionInfo>,
+    server: Arc<str>,
+    kind: &'static str,
+    sql: Option<Box<[u8]>>,
+    outcome: Outcome,
+    timing: Timing,
+    rows: u64,
+    bytes: u64,
+    retries: u32,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    /// With its command tag.
+    Complete(Box<[u8]>),
+    Failed(String),
+    Other(&'static str),
+}
+
+/// The sessions' end of the queue.
+#[derive(Clone, Debug)]
+pub(crate) struct StatementLog(SyncSender<Entry>);
+
+thread_local! {
+    /// State of a xorshift generator: sampling needs speed and no secrecy.
+    static RANDOM: Cell<u64> = const { Cell::new(0x9E37_79B9_7F4A_7C15) };
+}
+
+/// Whether `record` is to be logged.
+pub(crate) fn is_chosen(settings: &StatementLogSettings, timing: &Timing) -> bool {
+    let took = timing.wait + timing.server_total;
+    settings.threshold.is_some_and(|threshold| took >= threshold)
+        || (settings.sample_rate > 0.0 && draw() < settings.sample_rate)
+}
+
+/// A number in 0..1.
+fn draw() -> f64 {
+    RANDOM.with(|state| {
+        let mut x = state.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        state.set(x);
+        #[expect(clippy::cast_precision_loss, reason = "53 bits are what a f64 holds")]
+        let (part, whole) = ((x >> 11) as f64, (1_u64 << 53) as f64);
+        part / whole
+    })
+}
+
+impl StatementLog {
+    /// Starts the thread that writes.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(crate) fn start() -> io::Result<Self> {
+        let (sender, receiver) = sync_channel(STATEMENT_LOG_QUEUE);
+        std::thread::Builder::new().name("statement-log".to_owned()).spawn(move || write_all(receiver))?;
+        Ok(StatementLog(sender))
+    }
+
+    /// Queues a record; `false` when it had to be dropped.
+    pub(crate) fn offer(&self, session: &Arc<SessionInfo>, record: &StatementRecord<'_>) -> bool {
+        let outcome = match record.completion {
+            Completion::Complete(tag) => Outcome::Complete(tag.into()),
+            Completion::Failed(code) => {
+                Outcome::Failed(code.map_or_else(String::new, |code| code.as_str().to_owned()))
+            }
+            Completion::Empty => Outcome::Other("empty"),
+            Completion::Suspended => Outcome::Other("suspended"),
+            Completion::Lost => Outcome::Other("lost"),
+        };
+        let entry = Entry {
+            session: Arc::clone(session),
+            server: Arc::clone(record.server),
+            kind: kind_word(record),
+            sql: record.sql.map(Into::into),
+            outcome,
+            timing: record.timing,
+            rows: record.rows,
+            bytes: record.bytes,
+            retries: record.retries,
+        };
+        self.0.try_send(entry).is_ok()
+    }
+}
+
+fn kind_word(record: &StatementRecord<'_>) -> &'static str {
+    use trunkline_session::StatementKind as Kind;
+    match record.kind {
+        Kind::Query => "query",
+        Kind::Execute => "execute",
+        Kind::FunctionCall => "function_call",
+        Kind::Parse => "parse",
+        Kind::Bind => "bind",
+        Kind::Describe => "describe",
+        Kind::Close => "close",
+    }
+}
+
+fn write_all(entries: Receiver<Entry>) {
+    for entry in entries {
+        let Entry { session, server, kind, sql, outcome, timing, rows, bytes, retries } = entry;
+        let sql = sql.as_deref().map(String::from_utf8_lossy);
+        let (tag, sqlstate) = match &outcome {
+            Outcome::Complete(tag) => (String::from_utf8_lossy(tag).into_owned(), None),
+            Outcome::Failed(code) => ("error".to_owned(), Some(code.as_str())),
+            Outcome::Other(word) => ((*word).to_owned(), None),
+        };
+        tracing::info!(
+            target: TARGET,
+            node = %server,
+            session.id = session.id.0,
+            client.addr = %session.client,
+            db.user = %session.user,
+            db.name = %session.database,
+            listener = %session.listener,
+            statement.kind = kind,
+            statement.tag = tag,
+            sqlstate = sqlstate,
+            wait_us = micros(timing.wait),
+            first_us = micros(timing.server_first),
+            total_us = micros(timing.server_total),
+            client_us = micros(timing.client),
+            rows = rows,
+            bytes = bytes,
+            retries = retries,
+            sql = sql.as_deref(),
+            "statement"
+        );
+    }
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,173 @@
+//! Accepting connections, and placing each on the worker with the fewest.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::BytesMut;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+
+use super::{Handoff, Worker};
+use crate::admission::SocketPermit;
+use crate::errors::Refusal;
+use crate::limits::{ACCEPT_BACKOFF, LISTEN_BACKLOG};
+use crate::{login, relay};
+
+/// Accept loops that end when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Accepting(Vec<AbortHandle>);
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Listening sockets for `address`, one per worker, between which the kernel spreads connections.
+///
+/// # Errors
+/// When the address is taken, also by another process that would share it.
+pub(crate) fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    // SO_REUSEPORT would silently share the port with a second proxy, so ask without it first.
+    let alone = socket(address)?;
+    alone.bind(&address.into())?;
+    let address = alone.local_addr()?.as_socket().unwrap_or(address);
+    drop(alone);
+    (0..workers)
+        .map(|_| {
+            let socket = socket(address)?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(LISTEN_BACKLOG)?;
+            Ok(socket.into())
+        })
+        .collect()
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Starts one accept loop per listening socket; they are in the listeners' order.
+pub(crate) fn start(worker: &Rc<Worker>, sockets: Vec<TcpListener>) -> Accepting {
+    let loops = sockets.into_iter().enumerate().map(|(listener, socket)| {
+        let worker = Rc::clone(worker);
+        tokio::task::spawn_local(async move {
+            match tokio::net::TcpListener::from_std(socket) {
+                Ok(socket) => accept_all(worker, socket, listener).await,
+                Err(error) => tracing::error!(%error, "could not watch a listening socket"),
+            }
+        })
+    });
+    Accepting(loops.map(|task| task.abort_handle()).collect())
+}
+
+async fn accept_all(worker: Rc<Worker>, socket: tokio::net::TcpListener, listener: usize) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, peer)) => place(&worker, stream, peer, listener),
+            Err(error) if is_peers_own(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, "could not accept a connection; raise the limit on open files if that is it");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+}
+
+/// Whether the connection was gone before it was accepted: no trouble of ours.
+fn is_peers_own(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+fn place(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: usize) {
+    let handles = &worker.shared.workers;
+    let own = &handles[worker.index];
+    let idlest = handles.iter().min_by_key(|handle| handle.connections.load(Relaxed)).unwrap_or(own);
+    if own.connections.load(Relaxed) <= idlest.connections.load(Relaxed) {
+        begin(worker, stream, peer, listener);
+        return;
+    }
+    // Without room in its queue, or if the socket cannot change hands, it simply stays here.
+    let Ok(permit) = idlest.handoff.try_reserve() else {
+        begin(worker, stream, peer, listener);
+        return;
+    };
+    match stream.into_std() {
+        Ok(socket) => {
+            idlest.connections.fetch_add(1, Relaxed);
+            permit.send(Handoff { socket, peer, listener });
+        }
+        Err(error) => tracing::warn!(%error, "could not hand a connection to another worker"),
+    }
+}
+
+/// Begins a connection that another worker accepted.
+pub(super) fn take_over(worker: &Rc<Worker>, handoff: Handoff) {
+    let Handoff { socket, peer, listener } = handoff;
+    worker.shared.workers[worker.index].connections.fetch_sub(1, Relaxed);
+    match TcpStream::from_std(socket) {
+        Ok(stream) => begin(worker, stream, peer, listener),
+        Err(error) => tracing::warn!(%error, "could not take over a connection"),
+    }
+}
+
+/// A connection counted on its worker until dropped.
+struct Placed(Rc<Worker>);
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        self.0.shared.workers[self.0.index].connections.fetch_sub(1, Relaxed);
+    }
+}
+
+fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: usize) {
+    worker.shared.workers[worker.index].connections.fetch_add(1, Relaxed);
+    let placed = Placed(Rc::clone(worker));
+    let limits = worker.shared.live();
+    match worker.shared.admission.admit_socket(&limits.limits) {
+        Some(permit) => {
+            tokio::task::spawn_local(converse(placed, permit, stream, peer, listener));
+        }
+        None => turn_away(worker, &stream, limits.limits.connections_max),
+    }
+}
+
+/// Says why, if the socket takes it at once: whoever floods the proxy is not waited for.
+fn turn_away(worker: &Worker, stream: &TcpStream, limit: usize) {
+    let refusal = Refusal::TooMany { what: "to the proxy", limit };
+    let mut out = BytesMut::new();
+    refusal.write(&mut out);
+    if let Err(error) = stream.try_write(&out) {
+        tracing::debug!(%error, "could not tell a client that there is no room");
+    }
+    worker.metrics.sessions_refused.one(refusal.reason());
+}
+
+/// One connection from its first packet to its end.
+async fn converse(
+    placed: Placed,
+    _permit: SocketPermit,
+    mut client: TcpStream,
+    peer: SocketAddr,
+    listener: usize,
+) {
+    let worker = &placed.0;
+    // Boxed, so that a session does not carry the room its login needed for all its life.
+    let welcome = Box::pin(login::welcome(worker, &mut client, peer, listener)).await;
+    match welcome {
+        Some(welcome) => {
+            let mut session = relay::Relay::new(Rc::clone(worker), client, *welcome);
+            let ending = (&mut session).await;
+            relay::close(session.into_client(), ending).await;
+        }
+        None => relay::linger(client).await,
+    }
+}

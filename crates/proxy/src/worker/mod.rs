@@ -1,0 +1,160 @@
+//! A worker thread: one current-thread runtime, its listeners, its sessions.
+//!
+//! Nothing on the path of a query leaves the thread. Connections are accepted on any thread and placed on the
+//! one with the fewest (`accept`); health changes and shutdown reach sessions through their [`Slot`].
+
+mod accept;
+mod slots;
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+pub(crate) use self::accept::bind;
+pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
+use crate::limits::{HANDOFF_QUEUE, LINGER, READ_BUFFER_BYTES, TICK};
+use crate::metrics::ThreadMetrics;
+use crate::serve::{Phase, Shared};
+
+/// How many events the reactor takes before tasks run again: long polls must not starve other sockets.
+const EVENT_INTERVAL: u32 = 16;
+
+/// What the sessions of one thread share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) metrics: Arc<ThreadMetrics>,
+    pub(crate) slots: Slots,
+    /// Every read of every session goes through here, so that an idle session owns no buffer.
+    pub(crate) buffer: RefCell<Box<[u8]>>,
+}
+
+/// A connection accepted by another thread.
+#[derive(Debug)]
+pub(crate) struct Handoff {
+    socket: std::net::TcpStream,
+    peer: SocketAddr,
+    listener: usize,
+}
+
+/// What other threads see of a worker.
+#[derive(Debug)]
+pub(crate) struct WorkerHandle {
+    /// Connections it has, or is about to be handed.
+    pub(crate) connections: AtomicUsize,
+    handoff: mpsc::Sender<Handoff>,
+}
+
+/// The worker's own end of its handle.
+#[derive(Debug)]
+pub(crate) struct Inbox(mpsc::Receiver<Handoff>);
+
+impl WorkerHandle {
+    pub(crate) fn new() -> (Self, Inbox) {
+        let (handoff, inbox) = mpsc::channel(HANDOFF_QUEUE);
+        (WorkerHandle { connections: AtomicUsize::new(0), handoff }, Inbox(inbox))
+    }
+}
+
+/// Starts the thread of worker `index` with its own set of listening sockets; returns when it runs.
+pub(crate) fn spawn(
+    index: usize,
+    shared: Arc<Shared>,
+    sockets: Vec<TcpListener>,
+    inbox: Inbox,
+    phase: watch::Receiver<Phase>,
+) -> io::Result<std::thread::JoinHandle<()>> {
+    let (started, has_started) = std::sync::mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().event_interval(EVENT_INTERVAL).build_local(Default::default());
+        let (runtime, outcome) = match runtime {
+            Ok(runtime) => (Some(runtime), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        started.send(outcome).expect("the starting thread waits for this");
+        if let Some(runtime) = runtime {
+            runtime.block_on(run(index, shared, sockets, inbox, phase));
+        }
+    })?;
+    has_started.recv().map_err(io::Error::other)??;
+    Ok(thread)
+}
+
+async fn run(
+    index: usize,
+    shared: Arc<Shared>,
+    sockets: Vec<TcpListener>,
+    mut inbox: Inbox,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let metrics = shared.metrics.thread(index);
+    let buffer = RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice());
+    let worker = Rc::new(Worker { index, shared, metrics, slots: Slots::default(), buffer });
+    let accepting = accept::start(&worker, sockets);
+    let mut health = worker.shared.health.changed();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            handoff = inbox.0.recv() => match handoff {
+                Some(handoff) => accept::take_over(&worker, handoff),
+                None => return,
+            },
+            changed = health.changed() => match changed {
+                Ok(()) => worker.slots.order_all(Order::Recheck),
+                Err(_gone) => return,
+            },
+            _ = tick.tick() => worker.slots.wake_due(Instant::now()),
+            changed = phase.changed() => {
+                if changed.is_err() { return }
+                if *phase.borrow_and_update() != Phase::Running { break }
+                // A reload: sessions look at the settings again.
+                worker.slots.order_all(Order::Recheck);
+            }
+        }
+    }
+    drop(accepting);
+    wind_down(&worker, phase).await;
+}
+
+/// Ends every session: at its idle point while there is time, then where it stands.
+async fn wind_down(worker: &Rc<Worker>, mut phase: watch::Receiver<Phase>) {
+    worker.slots.order_all(Order::Drain);
+    while !worker.slots.is_empty() {
+        let deadline = match *phase.borrow_and_update() {
+            Phase::Running => return,
+            Phase::Draining { deadline } => deadline,
+            Phase::Stopped => break,
+        };
+        tokio::select! {
+            () = worker.slots.emptied() => {}
+            () = tokio::time::sleep_until(deadline.into()) => break,
+            changed = phase.changed() => if changed.is_err() { break },
+        }
+    }
+    worker.slots.order_all(Order::Kill);
+    let patience = match *phase.borrow() {
+        Phase::Running | Phase::Draining { .. } => LINGER,
+        Phase::Stopped => STOP_PATIENCE,
+    };
+    let all_gone = async {
+        while !worker.slots.is_empty() {
+            worker.slots.emptied().await;
+        }
+    };
+    if tokio::time::timeout(patience, all_gone).await.is_err() {
+        tracing::debug!(worker = worker.index, "sessions were cut because their clients did not read");
+    }
+}
+
+/// How long sessions may take to tell their clients when the process ends at once.
+const STOP_PATIENCE: Duration = Duration::from_millis(200);

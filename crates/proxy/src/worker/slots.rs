@@ -1,0 +1,140 @@
+//! How a worker reaches its sessions: each has a slot with the order it is under.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Instant;
+
+use slab::Slab;
+use tokio::sync::Notify;
+
+/// What a session has been told. Later ones outrank earlier ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Order {
+    /// Nothing.
+    #[default]
+    None,
+    /// A deadline of its own has come, or health has news: look.
+    Recheck,
+    /// End at the next idle point.
+    Drain,
+    /// End now.
+    Kill,
+}
+
+/// One session as its worker sees it.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    order: Cell<Order>,
+    /// When the session wants to look at its idle limits.
+    due: Cell<Option<Instant>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// The sessions of one thread.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    slots: RefCell<Slab<Rc<Slot>>>,
+    /// The order every session is under, those to come included.
+    standing: Cell<Order>,
+    emptied: Notify,
+}
+
+/// A session's place among the slots, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct SlotGuard {
+    worker: Rc<super::Worker>,
+    key: usize,
+    slot: Rc<Slot>,
+}
+
+impl Slot {
+    /// The order, taken: a [`Order::Recheck`] is heeded once, the others stay.
+    pub(crate) fn take_order(&self) -> Order {
+        let order = self.order.get();
+        if order == Order::Recheck {
+            self.order.set(Order::None);
+        }
+        order
+    }
+
+    /// Whether the session is to end at its next idle point.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.order.get() >= Order::Drain
+    }
+
+    /// Where to wake the session; called once, its waker does not change.
+    pub(crate) fn set_waker(&self, waker: &Waker) {
+        let mut held = self.waker.borrow_mut();
+        if !held.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            *held = Some(waker.clone());
+        }
+    }
+
+    /// When to wake the session for its own sake.
+    pub(crate) fn set_due(&self, due: Option<Instant>) {
+        self.due.set(due);
+    }
+
+    fn give(&self, order: Order) {
+        self.order.set(self.order.get().max(order));
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Slots {
+    /// A place for a session that begins.
+    pub(crate) fn enter(worker: &Rc<super::Worker>) -> SlotGuard {
+        let slot = Rc::new(Slot::default());
+        slot.order.set(worker.slots.standing.get());
+        let key = worker.slots.slots.borrow_mut().insert(Rc::clone(&slot));
+        SlotGuard { worker: Rc::clone(worker), key, slot }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.borrow().is_empty()
+    }
+
+    /// Returns when the last session has gone.
+    pub(crate) async fn emptied(&self) {
+        self.emptied.notified().await;
+    }
+
+    pub(crate) fn order_all(&self, order: Order) {
+        if order > Order::Recheck {
+            self.standing.set(self.standing.get().max(order));
+        }
+        for (_, slot) in self.slots.borrow().iter() {
+            slot.give(order);
+        }
+    }
+
+    pub(crate) fn wake_due(&self, now: Instant) {
+        for (_, slot) in self.slots.borrow().iter() {
+            if slot.due.get().is_some_and(|due| due <= now) {
+                slot.due.set(None);
+                slot.give(Order::Recheck);
+            }
+        }
+    }
+}
+
+impl std::ops::Deref for SlotGuard {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        &self.slot
+    }
+}
+
+impl Drop for SlotGuard {
+    fn drop(&mut self) {
+        let mut slots = self.worker.slots.slots.borrow_mut();
+        slots.remove(self.key);
+        if slots.is_empty() {
+            self.worker.slots.emptied.notify_one();
+        }
+    }
+}
