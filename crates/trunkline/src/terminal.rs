@@ -2,6 +2,8 @@
 
 use std::io::{IsTerminal as _, Write as _, stdout};
 
+use crate::commands::status::Paint;
+
 /// Prints text. A closed pipe (`| head`) is the reader's wish and no error.
 pub(crate) fn print(text: &str) {
     let mut out = stdout().lock();
@@ -13,9 +15,9 @@ pub(crate) fn is_terminal() -> bool {
     stdout().is_terminal()
 }
 
-/// Whether colour is welcome: a terminal, and neither `NO_COLOR` nor a dumb one. Source: <https://no-color.org>.
-pub(crate) fn has_colour() -> bool {
-    is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+/// Colour for a terminal, unless `NO_COLOR` is set or the terminal is dumb. Source: <https://no-color.org>.
+pub(crate) fn paint() -> Paint {
+    let is_unwelcome = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    if is_terminal() && !is_unwelcome && !is_dumb { Paint::Colour } else { Paint::Plain }
 }

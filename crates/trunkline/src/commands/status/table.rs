@@ -1,0 +1,84 @@
+//! The table of servers.
+
+use super::nodes::Node;
+
+/// Whether the table is coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Paint {
+    Colour,
+    Plain,
+}
+
+const HEAD: [&str; 7] = ["NODE", "ROLE", "STATE", "LAG", "IN SYNC", "SESSIONS", "WHY"];
+
+/// The table, a header first.
+pub(crate) fn table(nodes: &[Node], paint: Paint) -> String {
+    let rows: Vec<[String; 7]> = nodes.iter().map(row).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([HEAD[column].len()]).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+    let mut out = line(&HEAD.map(str::to_owned), &widths, None);
+    for (row, node) in rows.iter().zip(nodes) {
+        out.push_str(&line(row, &widths, (paint == Paint::Colour).then(|| colour(&node.state))));
+    }
+    out
+}
+
+fn row(node: &Node) -> [String; 7] {
+    let unknown = || "-".to_owned();
+    [
+        node.name.clone(),
+        node.role.clone(),
+        node.state.clone(),
+        node.lag.map_or_else(unknown, |lag| format!("{lag:.2} s")),
+        node.is_in_sync.map_or_else(unknown, |is| if is { "yes" } else { "no" }.to_owned()),
+        node.sessions.map_or_else(unknown, |sessions| sessions.to_string()),
+        node.reason.clone(),
+    ]
+}
+
+fn line(cells: &[String; 7], widths: &[usize], colour: Option<&str>) -> String {
+    let mut out = String::new();
+    for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
+        let padded = if matches!(column, 3 | 5) { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+        match colour.filter(|_| column == 2) {
+            Some(colour) => out.push_str(&format!("{colour}{padded}\x1b[0m")),
+            None => out.push_str(&padded),
+        }
+        out.push_str("  ");
+    }
+    format!("{}\n", out.trim_end())
+}
+
+/// Green serves, yellow does not for now, red is wrong.
+fn colour(state: &str) -> &'static str {
+    match state {
+        "UP" => "\x1b[32m",
+        "DOWN" | "FENCED" => "\x1b[31m",
+        _ => "\x1b[33m",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, state: &str, lag: Option<f64>) -> Node {
+        Node { name: name.to_owned(), state: state.to_owned(), lag, ..Node::default() }
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_cells() {
+        let text = table(&[node("replica1", "UP", Some(0.0)), node("p", "LAGGING", Some(12.345))], Paint::Plain);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0].find("STATE"), lines[1].find("UP"));
+        assert!(lines[2].contains("LAGGING  12.35 s") || lines[2].contains("LAGGING  12.34 s"), "{text}");
+    }
+
+    #[test]
+    fn unknown_lag_is_not_shown_as_zero() {
+        assert!(!table(&[node("replica1", "UNKNOWN", None)], Paint::Plain).contains('0'));
+    }
+}
