@@ -7,9 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
 use crate::Failure;
 use crate::config::meant::LogSettings;
@@ -17,6 +18,9 @@ use crate::config::typed::LogFormat;
 
 /// Lines waiting to be written; one more is dropped and counted.
 const QUEUE_LINES: usize = 16 * 1024;
+
+/// Target of statement records. Source: trunkline-proxy, statement_log.
+const STATEMENT_TARGET: &str = "trunkline::statement";
 
 /// How often dropped lines are looked for.
 const DROPPED_INTERVAL: Duration = Duration::from_secs(10);
@@ -36,8 +40,22 @@ pub(crate) struct Logging {
     _guard: WorkerGuard,
 }
 
+/// Where statements are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Statements {
+    /// With everything else.
+    InLog,
+    /// On standard error too, for a person who watches.
+    AlsoOnStderr,
+}
+
 /// Starts the process's log. Once per process.
 pub(crate) fn start(settings: &LogSettings, sink: &Sink<'_>) -> Result<Logging, Failure> {
+    start_with(settings, sink, Statements::InLog)
+}
+
+/// Starts the process's log, with a place for statements.
+pub(crate) fn start_with(settings: &LogSettings, sink: &Sink<'_>, statements: Statements) -> Result<Logging, Failure> {
     let builder =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE_LINES).thread_name("log");
     let (writer, guard) = match sink {
@@ -51,7 +69,11 @@ pub(crate) fn start(settings: &LogSettings, sink: &Sink<'_>) -> Result<Logging, 
     let dropped = writer.error_counter();
     let is_coloured = matches!(sink, Sink::Stderr) && stderr().is_terminal();
     let (filter, level) = reload::Layer::new(filter(&settings.level)?);
-    let registry = tracing_subscriber::registry().with(filter);
+    let shown = (statements == Statements::AlsoOnStderr).then(|| {
+        let is_statement = filter_fn(|metadata| metadata.target() == STATEMENT_TARGET);
+        fmt::layer().with_target(false).with_level(false).with_writer(stderr).with_filter(is_statement)
+    });
+    let registry = tracing_subscriber::registry().with(filter).with(shown);
     let result = match settings.format {
         LogFormat::Text => registry.with(text(writer, is_coloured)).try_init(),
         LogFormat::Json => {

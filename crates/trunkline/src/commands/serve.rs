@@ -91,6 +91,11 @@ impl Signals {
             _ = self.hangup.recv() => Order::Reload,
         }
     }
+
+    /// Waits for a signal that ends the process, of either kind.
+    pub(super) async fn ending(&mut self) {
+        while self.next().await == Order::Reload {}
+    }
 }
 
 async fn serve(request: &Request, meant: Meant, logging: &Logging) -> Result<Exit, Failure> {
@@ -153,12 +158,9 @@ fn announce(running: &Running, meant: &Meant) {
 
 /// Drains; a further signal ends it at once.
 async fn finish(running: Running, drain: std::time::Duration, signals: &mut Signals) -> Exit {
-    let further = async {
-        while signals.next().await == Order::Reload {}
-    };
     tokio::select! {
         () = running.drain(drain) => tracing::info!("drained"),
-        () = further => tracing::warn!("ending at once: a second signal came while draining"),
+        () = signals.ending() => tracing::warn!("ending at once: a second signal came while draining"),
     }
     Exit::Success
 }

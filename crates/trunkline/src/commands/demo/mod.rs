@@ -1,11 +1,158 @@
-//! `trunkline demo`.
+//! `trunkline demo`: a throw-away cluster with Trunkline in front of it.
+//!
+//! [`stage`] starts the servers and loads the table, [`ports`] chooses where everything listens, and then
+//! either [`guide`] tells a person what to try while [`watch`] shows the servers, or [`exec`] runs a command.
+//! Everything is in this process and one directory: nothing is left behind.
+
+mod exec;
+mod guide;
+mod ports;
+mod progress;
+mod stage;
+mod watch;
+
+use std::path::PathBuf;
+
+use trunkline_cluster::{Cluster, ClusterSpec, PgInstall};
+use trunkline_proxy::Running;
+
+use super::serve::{self, Signals, runtime};
+use crate::logging::{self, Logging, Sink, Statements};
 use crate::{Exit, Failure};
-/// Flags.
+use ports::Ports;
+use progress::Progress;
+
+const AFTER: &str = "\
+Examples:
+  trunkline demo
+  trunkline demo --replicas 3 --max-lag 2s --auth verify
+  trunkline demo --statements                    every statement with its timing, as it happens
+  trunkline demo --exec 'psql -c \"SELECT count(*) FROM ynar\"'
+  trunkline demo --pg-bin /usr/lib/postgresql/17/bin --exec ./my_test.sh
+
+--exec runs CMD by `sh -c` once all is ready, with PGHOST, PGPORT (reads), PGUSER, PGPASSWORD, PGDATABASE,
+TRUNKLINE_WRITES_PORT, TRUNKLINE_HTTP (address:port) and TRUNKLINE_DEMO_DIR (data directories primary, replica1, ...
+below it) set. Standard output is CMD's alone, and the exit status is CMD's.
+
+Needs PostgreSQL's server programs (Debian: apt-get install postgresql). Started by root, the servers run as the
+OS user postgres. Ctrl-C ends it and leaves nothing behind.
+
+Exit status: 0 ended by a signal, 1 failed, 2 wrong command line; with --exec that of CMD.";
+
+/// Most replicas: each is a whole server on this machine.
+const REPLICAS_MAX: u16 = 16;
+
+/// Flags of `trunkline demo`.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "Examples:")]
-pub(crate) struct Demo {}
+#[command(after_long_help = AFTER)]
+pub(crate) struct Demo {
+    /// Run this command once all is ready, then end
+    #[arg(long, value_name = "CMD")]
+    exec: Option<String>,
+    /// Number of replicas
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=i64::from(REPLICAS_MAX)))]
+    replicas: u16,
+    /// A replica with more proven lag than this gets no reads [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    max_lag: Option<String>,
+    /// Who authenticates clients: relay or verify [default: relay]
+    #[arg(long, value_name = "MODE")]
+    auth: Option<String>,
+    /// Directory of initdb and postgres [default: the newest found]
+    #[arg(long, value_name = "DIR")]
+    pg_bin: Option<PathBuf>,
+    /// Show every statement with its timing
+    #[arg(long)]
+    statements: bool,
+}
+
+/// All that runs.
+struct Stage {
+    cluster: Cluster,
+    running: Running,
+    ports: Ports,
+    directory: PathBuf,
+    /// PostgreSQL's own tool, for the commands told to a person.
+    pg_ctl: PathBuf,
+}
+
 impl Demo {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        Ok(Exit::Success)
+        let runtime = runtime()?;
+        let result = runtime.block_on(self.run_async());
+        runtime.shutdown_background();
+        result
+    }
+
+    async fn run_async(self) -> Result<Exit, Failure> {
+        let mut signals = Signals::listen()?;
+        let progress = Progress::new(self.exec.is_some());
+        let install = PgInstall::find(self.pg_bin.as_deref()).map_err(|error| stage::failure(&error))?;
+        let ports = Ports::choose(self.exec.is_some(), usize::from(self.replicas), &progress)?;
+        let pg_ctl = install.bin.join("pg_ctl");
+        let mut spec = ClusterSpec::new(install, usize::from(self.replicas), stage::directory());
+        spec.fixed_ports = ports.servers();
+        let Some(cluster) = stage::start(spec, &progress, &mut signals).await? else {
+            return Ok(Exit::Success);
+        };
+        // From here on the cluster must be dropped on a thread that may block, whatever happens.
+        let (cluster, result) = self.with_cluster(cluster, ports, pg_ctl, &progress, &mut signals).await;
+        if self.exec.is_none() {
+            progress.say("stopping the servers and removing their directory");
+        }
+        let ended = tokio::task::spawn_blocking(move || drop(cluster)).await;
+        ended.map_err(Failure::because("could not stop the servers"))?;
+        result
+    }
+
+    async fn with_cluster(
+        &self,
+        cluster: Cluster,
+        ports: Ports,
+        pg_ctl: PathBuf,
+        progress: &Progress,
+        signals: &mut Signals,
+    ) -> (Cluster, Result<Exit, Failure>) {
+        let directory = cluster.directory().to_path_buf();
+        let started = async {
+            let meant = stage::configure(self, &cluster, &ports)?;
+            let statements = if self.statements { Statements::AlsoOnStderr } else { Statements::InLog };
+            let logging = logging::start_with(&meant.log, &Sink::File(&directory.join("trunkline.log")), statements)?;
+            let running = serve::start(&meant).await?;
+            Ok((logging, running))
+        };
+        let (logging, running) = match started.await {
+            Ok(started) => started,
+            Err(failure) => return (cluster, Err(failure)),
+        };
+        let stage = Stage { cluster, running, ports, directory, pg_ctl };
+        let result = self.show(&stage, &logging, progress, signals).await;
+        let Stage { cluster, running, .. } = stage;
+        running.stop().await;
+        (cluster, result)
+    }
+
+    async fn show(
+        &self,
+        stage: &Stage,
+        logging: &Logging,
+        progress: &Progress,
+        signals: &mut Signals,
+    ) -> Result<Exit, Failure> {
+        stage::wait_until_up(&stage.running, progress).await?;
+        match &self.exec {
+            Some(command) => exec::run(command, stage, signals).await,
+            None => {
+                crate::terminal::print(&guide::guide(stage));
+                let style = watch::Style::choose(self.statements);
+                tokio::select! {
+                    _ = signals.ending() => {}
+                    never = watch::watch(&stage.ports, style) => match never {},
+                    never = logging.report_dropped() => match never {},
+                }
+                crate::terminal::print("\n");
+                Ok(Exit::Success)
+            }
+        }
     }
 }

@@ -1,0 +1,69 @@
+//! `--exec`: a command that has the cluster to itself.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use trunkline_cluster::send_signal;
+
+use super::{Signals, Stage};
+use crate::commands::serve::Order;
+use crate::{Exit, Failure};
+
+/// How long the command may take to end after a signal.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Runs the command; its exit status is ours.
+pub(super) async fn run(command: &str, stage: &Stage, signals: &mut Signals) -> Result<Exit, Failure> {
+    let failed = || Failure::because(format!("could not run {command:?}"));
+    let mut child = prepared(command, stage).spawn().map_err(failed())?;
+    let pid = i32::try_from(child.id()).map_err(Failure::because("the command's process id"))?;
+    let mut ended = tokio::task::spawn_blocking(move || child.wait());
+    let mut is_told = false;
+    loop {
+        let order = tokio::select! {
+            status = &mut ended => {
+                let status = status.map_err(Failure::because("could not wait for the command"))?;
+                return Ok(Exit::Of(exit_status(status.map_err(failed())?)));
+            }
+            () = tokio::time::sleep(STOP_TIMEOUT), if is_told => {
+                send_signal(pid, Signal::SIGKILL);
+                continue;
+            }
+            order = signals.next() => order,
+        };
+        // It is passed on: a signal sent to us alone is meant for what we run.
+        let signal = match order {
+            Order::Drain => Signal::SIGTERM,
+            Order::Stop => Signal::SIGINT,
+            Order::Reload => Signal::SIGHUP,
+        };
+        send_signal(pid, signal);
+        is_told |= order != Order::Reload;
+    }
+}
+
+fn prepared(command: &str, stage: &Stage) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(command);
+    for name in ["PGHOSTADDR", "PGSERVICE", "PGOPTIONS", "PGTARGETSESSIONATTRS"] {
+        shell.env_remove(name);
+    }
+    shell
+        .env("PGHOST", "127.0.0.1")
+        .env("PGPORT", stage.ports.reads().to_string())
+        .env("PGUSER", "postgres")
+        .env("PGPASSWORD", "postgres")
+        .env("PGDATABASE", "appdb")
+        .env("TRUNKLINE_WRITES_PORT", stage.ports.writes().to_string())
+        .env("TRUNKLINE_HTTP", format!("127.0.0.1:{}", stage.ports.http()))
+        .env("TRUNKLINE_DEMO_DIR", &stage.directory);
+    shell
+}
+
+/// As shells have it: the status, or 128 + the signal.
+fn exit_status(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}

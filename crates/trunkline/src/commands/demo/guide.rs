@@ -1,0 +1,56 @@
+//! What a person may try.
+
+use std::fmt::Write as _;
+
+use nix::unistd::Uid;
+
+use super::Stage;
+
+/// Connection strings and commands to paste.
+pub(super) fn guide(stage: &Stage) -> String {
+    let (reads, writes, http) = (stage.ports.reads(), stage.ports.writes(), stage.ports.http());
+    let uri = |port| format!("postgresql://postgres:postgres@127.0.0.1:{port}/appdb");
+    let directory = stage.directory.display();
+    let mut out = format!(
+        "\n  reads   {}   replicas, in turn\n  writes  {}   the primary\n  http    http://127.0.0.1:{http}/cluster\n  log     {directory}/trunkline.log\n",
+        uri(reads),
+        uri(writes),
+    );
+    out.push_str("\nTry in another terminal:\n\n");
+    out.push_str("  export PGHOST=127.0.0.1 PGUSER=postgres PGPASSWORD=postgres PGDATABASE=appdb\n");
+    let mut entry = |what: &str, commands: &[String]| {
+        let _ = writeln!(out, "\n  # {what}");
+        for command in commands {
+            let _ = writeln!(out, "  {command}");
+        }
+    };
+    entry(
+        "which server answers",
+        &[format!("for i in 1 2 3 4; do psql -p {reads} -Atc \"SELECT current_setting('cluster_name'), count(*) FROM ynar\"; done")],
+    );
+    entry("where the time goes", &[format!("PGPORT={reads} trunkline profile -n 20 \"SELECT count(*) FROM ynar\"")]);
+    if let Some(replica) = stage.cluster.replicas.first() {
+        let (name, port) = (replica.name(), replica.port());
+        entry(
+            &format!("{name} falls behind: it leaves after max_lag, and comes back"),
+            &[
+                format!("psql -p {port} -c \"SELECT pg_wal_replay_pause()\""),
+                format!("psql -p {writes} -c \"INSERT INTO ynar (info) VALUES ('missing on {name}')\""),
+                format!("psql -p {port} -c \"SELECT pg_wal_replay_resume()\""),
+            ],
+        );
+        let data = replica.data_dir().display();
+        let account = if Uid::effective().is_root() { "runuser -u postgres -- " } else { "" };
+        let pg_ctl = stage.pg_ctl.display();
+        entry(
+            &format!("{name} is killed, and started again"),
+            &[
+                format!("kill -9 $(head -n 1 {data}/postmaster.pid)"),
+                format!("{account}{pg_ctl} -D {data} -l {directory}/{name}.restart.log start"),
+            ],
+        );
+    }
+    entry("the servers, from anywhere", &[format!("trunkline status --http 127.0.0.1:{http} --watch")]);
+    out.push_str("\nCtrl-C ends it and leaves nothing behind.\n\n");
+    out
+}

@@ -1,0 +1,142 @@
+//! Starting the servers, loading the table, and the configuration in front of them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use trunkline_cluster::{Cluster, ClusterError, ClusterSpec, MONITOR_PASSWORD, MONITOR_ROLE};
+use trunkline_health::State;
+use trunkline_proxy::Running;
+
+use super::ports::Ports;
+use super::progress::Progress;
+use super::{Demo, Signals};
+use crate::Failure;
+use crate::commands::serve::configure as checked;
+use crate::config::Request;
+use crate::config::flags::{Flags, ListenerFlag, TargetFlag};
+use crate::config::meant::Meant;
+use crate::config::typed::{Role, SessionAttrs};
+
+/// The table of the setup Trunkline replaces, with something in it.
+const TABLE: &str = "
+    CREATE TABLE ynar (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        info text NOT NULL,
+        created_at timestamptz NOT NULL DEFAULT now()
+    );
+    INSERT INTO ynar (info) SELECT 'row ' || n FROM generate_series(1, 1000) AS n;
+    ANALYZE ynar";
+
+/// How long Trunkline may take to find all servers fit.
+const UP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Our directory: below the temporary one, where the servers' user may enter.
+pub(super) fn directory() -> PathBuf {
+    std::env::temp_dir().join(format!("trunkline-demo-{}", std::process::id()))
+}
+
+/// A cluster's error for the terminal; it says itself what to do.
+pub(super) fn failure(error: &ClusterError) -> Failure {
+    let text = error.to_string();
+    match text.split_once("\nHINT: ") {
+        Some((message, hint)) => Failure::new(message).hint(hint),
+        None => Failure::new(text),
+    }
+}
+
+/// The servers with the table on all of them; `None` when a signal came meanwhile.
+pub(super) async fn start(
+    spec: ClusterSpec,
+    progress: &Progress,
+    signals: &mut Signals,
+) -> Result<Option<Cluster>, Failure> {
+    let clock = *progress;
+    let mut work = tokio::task::spawn_blocking(move || load(spec, clock));
+    let mut is_wanted = true;
+    let cluster = loop {
+        tokio::select! {
+            done = &mut work => break done.map_err(Failure::because("could not start the servers"))?,
+            () = signals.ending() => {
+                if !is_wanted {
+                    // Insisted upon. The cluster's watcher removes what is there once we are gone.
+                    std::process::exit(130);
+                }
+                is_wanted = false;
+                progress.say("ending as soon as the servers can be stopped (again: at once)");
+            }
+        }
+    };
+    match cluster {
+        Ok(cluster) if is_wanted => Ok(Some(cluster)),
+        Ok(cluster) => {
+            let ended = tokio::task::spawn_blocking(move || drop(cluster)).await;
+            ended.map_err(Failure::because("could not stop the servers"))?;
+            Ok(None)
+        }
+        Err(_) if !is_wanted => Ok(None),
+        Err(error) => Err(failure(&error)),
+    }
+}
+
+fn load(spec: ClusterSpec, progress: Progress) -> Result<Cluster, ClusterError> {
+    let cluster = Cluster::start(spec, &mut |step| progress.say(&step.to_string()))?;
+    cluster.primary.psql(TABLE)?;
+    cluster.wait_caught_up()?;
+    progress.say("database appdb has table ynar with 1000 rows, on all servers");
+    Ok(cluster)
+}
+
+/// What a person would type behind `trunkline serve` for this cluster.
+pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result<Meant, Failure> {
+    let targets = cluster.servers().enumerate().map(|(index, server)| {
+        let (flag, role) = if index == 0 { ("--primary", Role::Primary) } else { ("--replica", Role::Replica) };
+        TargetFlag { flag, role, text: format!("{}=127.0.0.1:{}", server.name(), server.port()) }
+    });
+    let listener = |flag, name, attrs, port| {
+        let text = format!("127.0.0.1:{port}");
+        ListenerFlag { flag, name, attrs, text }
+    };
+    let monitor = format!("user={MONITOR_ROLE} password={MONITOR_PASSWORD} dbname=appdb");
+    let mut values = vec![
+        ("monitor.conninfo", "--monitor", monitor),
+        ("http.listen", "--http", format!("127.0.0.1:{}", ports.http())),
+    ];
+    values.extend(demo.max_lag.clone().map(|max_lag| ("health.max_lag", "--max-lag", max_lag)));
+    values.extend(demo.auth.clone().map(|mode| ("auth.mode", "--auth", mode)));
+    if demo.statements {
+        values.push(("log.statements.threshold", "--statements", "0".to_owned()));
+    }
+    let flags = Flags {
+        // Neither a file that lies about nor the environment: the demo is the same everywhere.
+        file: Some(PathBuf::from("/dev/null")),
+        targets: targets.collect(),
+        listeners: vec![
+            listener("--reads", "reads", SessionAttrs::PreferStandby, ports.reads()),
+            listener("--writes", "writes", SessionAttrs::ReadWrite, ports.writes()),
+        ],
+        values,
+    };
+    checked(&Request { flags, environment: HashMap::new() })
+}
+
+/// Waits until every server is UP.
+pub(super) async fn wait_until_up(running: &Running, progress: &Progress) -> Result<(), Failure> {
+    let deadline = Instant::now() + UP_TIMEOUT;
+    let mut changed = running.health().changed();
+    loop {
+        let waiting = {
+            let snapshot = running.health().load();
+            let waiting = snapshot.nodes.iter().find(|node| node.state != State::Up);
+            waiting.map(|node| format!("{} is {}: {}", node.name, node.state, node.reason))
+        };
+        let Some(waiting) = waiting else { break };
+        if Instant::now() >= deadline {
+            return Err(Failure::new(format!("not all servers came up: {waiting}")));
+        }
+        // An answer that never changes is looked at again all the same.
+        let _elapsed = tokio::time::timeout(Duration::from_millis(200), changed.changed()).await;
+    }
+    progress.say("Trunkline is in front of them, every server is UP");
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! The live table of servers.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use super::ports::Ports;
+use crate::commands::status::{Node, PATH, Screen, get, parse, table};
+use crate::terminal;
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// How the servers are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// A table redrawn in place.
+    Table,
+    /// A line whenever a server's state or role changes.
+    Changes,
+}
+
+impl Style {
+    /// A table for a terminal that nothing else writes to.
+    pub(super) fn choose(is_shared: bool) -> Self {
+        if terminal::is_terminal() && !is_shared { Style::Table } else { Style::Changes }
+    }
+}
+
+/// Shows the servers for ever. Asks the demo's own HTTP, as any other reader would.
+pub(super) async fn watch(ports: &Ports, style: Style) -> Infallible {
+    let address = format!("127.0.0.1:{}", ports.http());
+    let (mut screen, mut changes) = (Screen::default(), Changes::new());
+    loop {
+        let address = address.clone();
+        let answer = tokio::task::spawn_blocking(move || get(&address, PATH)).await;
+        let nodes = answer.ok().and_then(Result::ok).and_then(|(_, body)| parse(&body));
+        if let Some(nodes) = nodes {
+            match style {
+                Style::Table => screen.draw(&table(&nodes, terminal::paint())),
+                Style::Changes => terminal::print(&changes.lines(&nodes)),
+            }
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// What was shown last.
+struct Changes {
+    began: Instant,
+    last: HashMap<String, (String, String)>,
+}
+
+impl Changes {
+    fn new() -> Self {
+        Changes { began: Instant::now(), last: HashMap::new() }
+    }
+
+    fn lines(&mut self, nodes: &[Node]) -> String {
+        let mut out = String::new();
+        for node in nodes {
+            let now = (node.state.clone(), node.role.clone());
+            let before = self.last.insert(node.name.clone(), now.clone());
+            if before.as_ref() == Some(&now) {
+                continue;
+            }
+            let from = before.map(|(state, _)| format!("{state} -> ")).unwrap_or_default();
+            let Node { name, role, state, reason, .. } = node;
+            let at = self.began.elapsed().as_secs_f64();
+            out.push_str(&format!("{at:5.1} s  {name} ({role}): {from}{state}, {reason}\n"));
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_changes_are_told() {
+        let mut changes = Changes::new();
+        let mut nodes = vec![Node { name: "replica1".to_owned(), state: "UP".to_owned(), ..Node::default() }];
+        assert!(changes.lines(&nodes).contains("UP"));
+        nodes[0].lag = Some(0.5);
+        assert_eq!(changes.lines(&nodes), "");
+        nodes[0].state = "LAGGING".to_owned();
+        assert!(changes.lines(&nodes).contains("UP -> LAGGING"));
+    }
+}
