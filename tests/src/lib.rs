@@ -12,6 +12,7 @@ mod forwarder;
 mod http;
 mod impostor;
 mod login;
+mod watch;
 mod wire;
 
 pub use cluster::{Traffic, cluster_of, own_cluster, pg18, root, shared_cluster, traffic};
@@ -22,4 +23,5 @@ pub use forwarder::{Forwarder, Weather};
 pub use http::{HttpAnswer, http_get};
 pub use impostor::Impostor;
 pub use login::Login;
+pub use watch::{Verdict, Watch, node, test_judge};
 pub use wire::{Answer, Message, ServerError, Wire};

@@ -205,6 +205,53 @@ impl Wire {
         }
     }
 
+    /// Logs in and gives what was seen: type bytes, with the code of each authentication request.
+    #[must_use]
+    pub fn trace_login(&mut self, login: &Login) -> String {
+        self.send(&login.packet());
+        let mut trace = String::new();
+        let mut scram = None;
+        while let Ok(message) = self.read_message() {
+            trace.push(char::from(message.tag));
+            match message.tag {
+                b'R' => {
+                    trace.push_str(&message.body.get(3).map(u8::to_string).unwrap_or_default());
+                    self.answer_challenge(&message.body, login, &mut scram);
+                }
+                b'E' => {
+                    let error = ServerError::parse(&message.body);
+                    trace.push_str(&format!("({} {})", error.severity, error.code));
+                }
+                b'Z' => break,
+                _ => {}
+            }
+        }
+        trace
+    }
+
+    /// The salt that a SCRAM exchange offers for this user.
+    ///
+    /// # Panics
+    /// When there is no SCRAM exchange.
+    #[must_use]
+    pub fn scram_salt(&mut self, login: &Login) -> String {
+        self.send(&login.packet());
+        let mut scram = None;
+        loop {
+            let message = self.read_message().expect("the exchange goes on");
+            assert_eq!(message.tag, b'R', "{message:?}");
+            if let Ok(Authentication::SaslContinue(data)) = Authentication::parse(&message.body) {
+                let text = String::from_utf8_lossy(data).into_owned();
+                return text
+                    .split(',')
+                    .find(|part| part.starts_with("s="))
+                    .expect("it has a salt")
+                    .to_owned();
+            }
+            self.answer_challenge(&message.body, login, &mut scram);
+        }
+    }
+
     fn answer_challenge(&mut self, body: &[u8], login: &Login, scram: &mut Option<ClientExchange>) {
         let password = login.password.as_bytes();
         match Authentication::parse(body).expect("the server's message is valid") {

@@ -1,0 +1,173 @@
+//! Who gets in, who does not, and what each is told.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::time::Duration;
+
+use trunkline_tests::{Auth, Endpoint, Login, ServerError, Wire, own_cluster, psql_output, shared_cluster};
+
+fn refusal(port: u16, login: &Login) -> ServerError {
+    match login.try_connect(port) {
+        Ok(_) => panic!("{} got in", login.user),
+        Err(error) => error,
+    }
+}
+
+/// The type bytes and authentication codes that a login sees.
+fn exchange(port: u16, login: &Login) -> String {
+    let mut wire = Wire::connect(port);
+    let trace = wire.trace_login(login);
+    assert!(!trace.is_empty(), "{}: the connection closed without a word", login.user);
+    trace
+}
+
+#[test]
+fn relay_lets_in_who_the_server_lets_in() {
+    let endpoint = Endpoint::over(shared_cluster()).start();
+    for (user, password) in [
+        ("postgres", "postgres"),
+        ("app", "app secret"),
+        ("md5_user", "md5"),
+        ("cleartext_user", "clear"),
+        ("trust_user", ""),
+    ] {
+        let mut wire = Login::of(user, password).connect(endpoint.reads());
+        assert_eq!(wire.value("SELECT current_user"), user);
+    }
+}
+
+#[test]
+fn relay_refuses_in_the_servers_own_words() {
+    let cluster = shared_cluster();
+    let endpoint = Endpoint::over(cluster).start();
+    let missing = Login { parameters: vec![("database".into(), "missing".into())], ..Login::default() };
+    for login in [
+        Login::of("app", "wrong"),
+        Login::of("md5_user", "wrong"),
+        Login::of("cleartext_user", "wrong"),
+        Login::of("nobody", "x"),
+        Login::of("nologin_user", "n"),
+        Login::of("expired_user", "e"),
+        Login::default().with("no_such_setting", "1"),
+        missing,
+    ] {
+        let direct = refusal(cluster.replicas[0].port(), &login);
+        assert_eq!(refusal(endpoint.reads(), &login), direct, "{login:?}");
+    }
+}
+
+#[test]
+fn verify_lets_in_scram_and_md5_users_and_reads_what_the_server_reports() {
+    let cluster = shared_cluster();
+    let endpoint = Endpoint::over(cluster).auth(Auth::Verify).start();
+    for (user, password) in [("postgres", "postgres"), ("app", "app secret"), ("md5_user", "md5")] {
+        let mut wire = Login::of(user, password).with("application_name", "wire").connect(endpoint.reads());
+        assert_eq!(wire.value("SELECT current_user"), user);
+        assert_eq!(wire.parameters["in_hot_standby"], "on");
+        assert_eq!(wire.parameters["application_name"], "wire");
+        let direct =
+            Login::of(user, password).with("application_name", "wire").connect(cluster.replicas[0].port());
+        assert_eq!(wire.parameters, direct.parameters);
+    }
+    assert!(
+        psql_output(endpoint.writes(), &[("PGUSER", "app"), ("PGPASSWORD", "app secret")], "SELECT 1")
+            .status
+            .success()
+    );
+}
+
+#[test]
+fn verify_refuses_as_the_server_does() {
+    let cluster = shared_cluster();
+    let endpoint = Endpoint::over(cluster).auth(Auth::Verify).start();
+    let missing = Login { parameters: vec![("database".into(), "missing".into())], ..Login::default() };
+    for login in [
+        Login::of("app", "wrong"),
+        Login::of("md5_user", "wrong"),
+        Login::of("app", ""),
+        Login::of("nobody", "x"),
+        Login::of("expired_user", "e"),
+        Login::of("nologin_user", "n"),
+        missing,
+    ] {
+        let direct = refusal(cluster.replicas[0].port(), &login);
+        let ours = refusal(endpoint.reads(), &login);
+        let seen = |error: &ServerError| (error.severity.clone(), error.code.clone(), first_line(error));
+        assert_eq!(seen(&ours), seen(&direct), "{login:?}");
+    }
+}
+
+fn first_line(error: &ServerError) -> String {
+    error.text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn verify_does_not_tell_which_users_exist() {
+    let endpoint = Endpoint::over(shared_cluster()).auth(Auth::Verify).start();
+    let known = exchange(endpoint.reads(), &Login::of("app", "wrong"));
+    for user in ["nobody", "nobody else", "trust_user", "nologin_user"] {
+        assert_eq!(exchange(endpoint.reads(), &Login::of(user, "wrong")), known, "{user}");
+    }
+    // A salt that changes at each attempt would give the mock away.
+    let salt = |user: &str| Wire::connect(endpoint.reads()).scram_salt(&Login::of(user, "x"));
+    assert_eq!(salt("nobody"), salt("nobody"));
+    assert_ne!(salt("nobody"), salt("nobody else"));
+}
+
+#[test]
+fn verify_sees_a_changed_password() {
+    let cluster = own_cluster(1);
+    cluster.primary.psql("CREATE ROLE changing LOGIN PASSWORD 'old'").unwrap();
+    cluster.wait_caught_up().unwrap();
+    let endpoint = Endpoint::over(&cluster).auth(Auth::Verify).key("auth.cache_ttl", "\"200ms\"").start();
+    drop(Login::of("changing", "old").connect(endpoint.reads()));
+    cluster.primary.psql("ALTER ROLE changing PASSWORD 'new'").unwrap();
+    cluster.wait_caught_up().unwrap();
+    trunkline_tests::eventually(Duration::from_secs(3), "the new password is good", || {
+        Login::of("changing", "new").try_connect(endpoint.reads()).is_ok()
+    });
+    assert_eq!(refusal(endpoint.reads(), &Login::of("changing", "old")).code, "28P01");
+}
+
+#[test]
+fn verify_passes_on_what_the_server_refuses_after_the_password() {
+    let cluster = own_cluster(1);
+    cluster.primary.psql("CREATE ROLE one LOGIN PASSWORD 'one' CONNECTION LIMIT 1").unwrap();
+    cluster.wait_caught_up().unwrap();
+    let endpoint = Endpoint::over(&cluster).without("primary").auth(Auth::Verify).start();
+    let held = Login::of("one", "one").connect(endpoint.reads());
+    let error = refusal(endpoint.reads(), &Login::of("one", "one"));
+    assert_eq!((error.code.as_str(), error.severity.as_str()), ("53300", "FATAL"), "{error:?}");
+    drop(held);
+}
+
+#[test]
+fn verify_takes_users_from_a_file() {
+    let cluster = shared_cluster();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let md5 = cluster.primary.psql("SELECT rolpassword FROM pg_authid WHERE rolname = 'md5_user'").unwrap();
+    let scram = cluster.primary.psql("SELECT rolpassword FROM pg_authid WHERE rolname = 'app'").unwrap();
+    std::io::Write::write_all(&mut file, format!("\"app\" \"{scram}\"\n\"md5_user\" \"{md5}\"\n").as_bytes())
+        .unwrap();
+    let path = format!("{:?}", file.path());
+    let endpoint = Endpoint::over(cluster).auth(Auth::Verify).key("auth.users_file", &path).start();
+    for (user, password) in [("app", "app secret"), ("md5_user", "md5")] {
+        assert_eq!(Login::of(user, password).connect(endpoint.reads()).value("SELECT current_user"), user);
+    }
+    assert_eq!(refusal(endpoint.reads(), &Login::default()).code, "28P01");
+}
+
+#[test]
+fn secrets_never_reach_the_log() {
+    let cluster = shared_cluster();
+    let endpoint = Endpoint::over(cluster).auth(Auth::Verify).flag("--log-level", "trace").start();
+    drop(Login::of("app", "app secret").connect(endpoint.reads()));
+    let _refused = Login::of("app", "a wrong secret").try_connect(endpoint.reads());
+    drop(Login::of("md5_user", "md5").connect(endpoint.reads()));
+    let log = endpoint.log();
+    let stored = cluster.primary.psql("SELECT rolpassword FROM pg_authid WHERE rolname = 'app'").unwrap();
+    for secret in
+        ["app secret", "a wrong secret", "SCRAM-SHA-256$", stored.as_str(), "password=trunkline_monitor"]
+    {
+        assert!(!log.contains(secret), "the log contains {secret:?}");
+    }
+}

@@ -1,0 +1,66 @@
+//! The demo: one command, a live cluster, and nothing left behind.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use trunkline_tests::{binary, eventually};
+
+fn demo(arguments: &[&str], command: &str) -> Output {
+    Command::new(binary()).arg("demo").args(arguments).args(["--exec", command]).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn exec_finds_a_live_cluster_and_its_status_is_the_demos() {
+    let output = demo(
+        &["--max-lag", "2s"],
+        "set -e
+         for i in 1 2 3 4 5 6 7 8 9 10; do psql -XAtqc 'SHOW cluster_name'; done | sort | uniq -c
+         test \"$(psql -XAtqc 'SELECT pg_is_in_recovery()' -p $TRUNKLINE_WRITES_PORT)\" = f
+         ls -d $TRUNKLINE_DEMO_DIR/primary $TRUNKLINE_DEMO_DIR/replica1 $TRUNKLINE_DEMO_DIR/replica2
+         test -n \"$TRUNKLINE_HTTP\"
+         echo \"directory: $TRUNKLINE_DEMO_DIR\"
+         exit 7",
+    );
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert!(said.contains("5 replica1") && said.contains("5 replica2"), "{said}");
+    let directory = said.lines().find_map(|line| line.strip_prefix("directory: ")).unwrap();
+    assert!(!std::path::Path::new(directory).exists(), "{directory} is left behind");
+}
+
+#[test]
+fn options_choose_replicas_and_authentication() {
+    let output = demo(
+        &["--replicas", "1", "--auth", "verify"],
+        "set -e; psql -XAtqc 'SHOW cluster_name'; test ! -e $TRUNKLINE_DEMO_DIR/replica2",
+    );
+    assert!(output.status.success() && text(&output).contains("replica1"), "{}", text(&output));
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let note = directory.path().join("note");
+    let mut child = Command::new(binary())
+        .args(["demo", "--replicas", "1", "--exec"])
+        .arg(format!("echo $TRUNKLINE_DEMO_DIR > {0}.part; mv {0}.part {0}; sleep 600", note.display()))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually(Duration::from_secs(60), "the demo is live", || note.exists());
+    let home = std::fs::read_to_string(&note).unwrap().trim().to_owned();
+    let pid = i32::try_from(child.id()).unwrap();
+    let children = trunkline_cluster::descendants(pid);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGINT).unwrap();
+    eventually(Duration::from_secs(20), "the demo ends", || child.try_wait().unwrap().is_some());
+    assert!(!std::path::Path::new(&home).exists(), "{home} is left behind");
+    eventually(Duration::from_secs(5), "its processes are gone", || {
+        children.iter().all(|&pid| !trunkline_cluster::is_alive(pid))
+    });
+}

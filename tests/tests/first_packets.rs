@@ -1,0 +1,186 @@
+//! What may come first on a connection.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::io::Read;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use trunkline_cluster::PgInstall;
+use trunkline_codec::startup::{ProtocolVersion, gssenc_request, ssl_request};
+use trunkline_tests::{Auth, Endpoint, Login, ServerError, Wire, eventually, own_cluster, shared_cluster};
+
+fn one_byte(wire: &mut Wire) -> Option<u8> {
+    let mut byte = [0];
+    wire.stream.read_exact(&mut byte).ok().map(|()| byte[0])
+}
+
+#[test]
+fn encryption_requests_are_declined_and_the_login_goes_on() {
+    let endpoint = Endpoint::over(shared_cluster()).start();
+    for requests in [
+        &[ssl_request as fn(&mut BytesMut)][..],
+        &[gssenc_request],
+        &[gssenc_request, ssl_request],
+        &[ssl_request, gssenc_request],
+    ] {
+        let mut wire = Wire::connect(endpoint.reads());
+        for request in requests {
+            wire.send_with(request);
+            assert_eq!(one_byte(&mut wire), Some(b'N'));
+        }
+        let login = Login::of("trust_user", "");
+        wire.send(&login.packet());
+        assert!(wire.read_answer().tags().ends_with('Z'));
+    }
+}
+
+#[test]
+fn a_second_request_of_the_same_kind_is_an_unknown_protocol() {
+    let endpoint = Endpoint::over(shared_cluster()).start();
+    for request in [ssl_request as fn(&mut BytesMut), gssenc_request] {
+        let mut wire = Wire::connect(endpoint.reads());
+        wire.send_with(request);
+        assert_eq!(one_byte(&mut wire), Some(b'N'));
+        wire.send_with(request);
+        let error = wire.read_answer().error.unwrap();
+        assert_eq!((error.severity.as_str(), error.code.as_str()), ("FATAL", "0A000"), "{error:?}");
+    }
+}
+
+#[test]
+fn bytes_behind_an_encryption_request_are_refused() {
+    let endpoint = Endpoint::over(shared_cluster()).start();
+    let mut wire = Wire::connect(endpoint.reads());
+    let mut packet = BytesMut::new();
+    ssl_request(&mut packet);
+    packet.extend_from_slice(&Login::default().packet());
+    wire.send(&packet);
+    let rest = wire.read_to_end().unwrap();
+    let rest = rest.strip_prefix(b"N").unwrap_or(&rest);
+    assert_eq!(rest.first(), Some(&b'E'), "{rest:?}");
+    assert_eq!(ServerError::parse(&rest[5..]).code, "08P01");
+}
+
+#[test]
+fn a_newer_minor_version_is_negotiated_as_the_server_negotiates() {
+    let cluster = shared_cluster();
+    for auth in [Auth::Relay, Auth::Verify] {
+        let endpoint = Endpoint::over(cluster).auth(auth).start();
+        let version = ProtocolVersion { major: 3, minor: 9999 };
+        let login = Login { version, ..Login::default() }.with("_pq_.unknown", "1");
+        let first = |port| {
+            let mut wire = Wire::connect(port);
+            wire.send(&login.packet());
+            wire.read_message().unwrap()
+        };
+        let negotiated = first(endpoint.reads());
+        assert_eq!(negotiated.tag, b'v');
+        assert_eq!(negotiated, first(cluster.replicas[0].port()), "{auth:?}");
+        assert_eq!(login.connect(endpoint.reads()).value("SELECT 1"), "1");
+    }
+}
+
+#[test]
+fn another_major_version_is_refused() {
+    let endpoint = Endpoint::over(shared_cluster()).start();
+    let mut wire = Wire::connect(endpoint.reads());
+    wire.send(b"\0\0\0\x09\0\x04\0\0\0");
+    assert_eq!(wire.read_answer().error.unwrap().code, "0A000");
+}
+
+#[test]
+fn haproxys_pgsql_check_is_answered_without_a_server_session() {
+    let cluster = own_cluster(1);
+    let endpoint = Endpoint::over(&cluster).start();
+    let sessions = || {
+        // In the statistics after the session's end.
+        cluster.replicas[0]
+            .psql("SELECT sum(sessions) FROM pg_stat_database WHERE datname = 'hacheck'")
+            .unwrap()
+    };
+    let before = sessions();
+    for _ in 0..20 {
+        let mut wire = Wire::connect(endpoint.reads());
+        wire.send(b"\0\0\0\x16\0\x03\0\0user\0hacheck\0\0");
+        let message = wire.read_message().unwrap();
+        assert_eq!(message.tag, b'R');
+        assert!(message.body.len() + 5 < 256);
+    }
+    assert_eq!(sessions(), before);
+    assert!(!cluster.replicas[0].log().contains("hacheck"), "the server never hears of it");
+}
+
+#[test]
+fn haproxys_pgsql_check_fails_when_no_server_is_eligible() {
+    let cluster = own_cluster(1);
+    let endpoint = Endpoint::over(&cluster).key("health.fallback.mode", "\"none\"").start();
+    cluster.replicas[0].kill();
+    endpoint.await_health("replica1", false, Duration::from_secs(5));
+    let mut wire = Wire::connect(endpoint.reads());
+    wire.send(b"\0\0\0\x16\0\x03\0\0user\0hacheck\0\0");
+    let error = wire.read_answer().error.unwrap();
+    assert_eq!(error.code, "57P03", "{error:?}");
+}
+
+#[test]
+fn a_replication_session_is_relayed() {
+    let cluster = own_cluster(1);
+    for auth in [Auth::Relay, Auth::Verify] {
+        let endpoint = Endpoint::over(&cluster).auth(auth).start();
+        let mut wire = Login::default().with("replication", "true").connect(endpoint.writes());
+        let answer = wire.query("IDENTIFY_SYSTEM");
+        let system = cluster.primary.psql("SELECT system_identifier FROM pg_control_system()").unwrap();
+        assert_eq!(answer.value(), system);
+        let mut logical = Login::default().with("replication", "database").connect(endpoint.writes());
+        assert_eq!(logical.value("SELECT pg_is_in_recovery()"), "f");
+        let bad = Login::default().with("replication", "maybe").try_connect(endpoint.writes()).unwrap_err();
+        assert_eq!(bad.code, "22023", "{bad:?}");
+    }
+}
+
+#[test]
+fn pg_basebackup_and_pg_receivewal_run_through_the_endpoint() {
+    let cluster = own_cluster(1);
+    let endpoint = Endpoint::over(&cluster).start();
+    let install = PgInstall::find(None).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let tool = |name: &str| {
+        let mut command = install.command(name);
+        command.env("PGPASSWORD", "postgres").args(["-h", "127.0.0.1", "-U", "postgres", "-p"]);
+        command.arg(endpoint.writes().to_string());
+        command
+    };
+    let copy = directory.path().join("copy");
+    let output =
+        tool("pg_basebackup").args(["-c", "fast", "-X", "stream", "-D"]).arg(&copy).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(install.command("pg_verifybackup").arg(&copy).output().unwrap().status.success());
+
+    let wal = directory.path().join("wal");
+    std::fs::create_dir(&wal).unwrap();
+    let mut receiver = tool("pg_receivewal").arg("-D").arg(&wal).spawn().unwrap();
+    let walsender =
+        "SELECT EXISTS (SELECT 1 FROM pg_stat_replication WHERE application_name = 'pg_receivewal')";
+    cluster.primary.wait_until("pg_receivewal streams", walsender).unwrap();
+    let segment = cluster.primary.psql("SELECT pg_walfile_name(pg_current_wal_lsn())").unwrap();
+    cluster.primary.psql("CREATE TABLE t (); SELECT pg_switch_wal()").unwrap();
+    eventually(Duration::from_secs(20), "the segment is received", || wal.join(&segment).exists());
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(receiver.id()).unwrap()),
+        nix::sys::signal::Signal::SIGINT,
+    )
+    .unwrap();
+    assert!(receiver.wait().unwrap().success(), "it ends in order through the endpoint");
+}
+
+#[test]
+fn a_client_that_leaves_before_saying_anything_is_nothing_to_log_loudly() {
+    let endpoint = Endpoint::over(shared_cluster()).start();
+    for _ in 0..20 {
+        drop(Wire::connect(endpoint.reads()));
+    }
+    let mut wire = Wire::login(endpoint.reads());
+    assert_eq!(wire.value("SELECT 1"), "1");
+    let log = endpoint.log();
+    assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
+}

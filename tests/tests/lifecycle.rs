@@ -1,0 +1,128 @@
+//! Start, reload, drain, stop.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use trunkline_tests::{
+    Endpoint, Login, Wire, binary, eventually, own_cluster, psql, shared_cluster, traffic,
+};
+
+#[test]
+fn sigterm_ends_idle_sessions_at_once_and_lets_busy_ones_finish() {
+    let mut endpoint = Endpoint::over(shared_cluster()).start();
+    let mut idle = Wire::login(endpoint.reads());
+    assert_eq!(idle.value("SELECT 1"), "1");
+    let mut busy = Wire::login(endpoint.reads());
+    busy.send_query("SELECT 'whole' FROM pg_sleep(2)");
+    let mut in_transaction = Wire::login(endpoint.reads());
+    assert!(in_transaction.query("BEGIN").error.is_none());
+    endpoint.signal(Signal::SIGTERM);
+    let start = Instant::now();
+    let error = idle.read_answer().error.unwrap();
+    assert_eq!((error.severity.as_str(), error.code.as_str()), ("FATAL", "57P01"), "{error:?}");
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(in_transaction.value("SELECT 2"), "2", "a transaction may go on");
+    assert!(in_transaction.query("COMMIT").error.is_none());
+    assert_eq!(in_transaction.read_answer().error.unwrap().code, "57P01");
+    let refused = match TcpStream::connect(("127.0.0.1", endpoint.reads())) {
+        Err(_) => true,
+        Ok(_) => Login::default().try_connect(endpoint.reads()).is_err_and(|error| error.code == "57P03"),
+    };
+    assert!(refused, "no new sessions while draining");
+    assert_eq!(busy.read_answer().value(), "whole");
+    assert_eq!(busy.read_answer().error.unwrap().code, "57P01");
+    assert!(endpoint.await_end(Duration::from_secs(5)).success());
+}
+
+#[test]
+fn the_drain_deadline_cuts_what_does_not_finish() {
+    let mut endpoint = Endpoint::over(shared_cluster()).key("timeouts.drain", "\"1s\"").start();
+    let mut busy = Wire::login(endpoint.reads());
+    busy.send_query("SELECT pg_sleep(60)");
+    endpoint.signal(Signal::SIGTERM);
+    let start = Instant::now();
+    let _status = endpoint.await_end(Duration::from_secs(5));
+    let took = start.elapsed();
+    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(4), "{took:?}");
+    assert_eq!(busy.read_answer().error.unwrap().code, "57P01");
+}
+
+#[test]
+fn an_idle_endpoint_ends_at_once_on_sigterm() {
+    let mut endpoint = Endpoint::over(shared_cluster()).start();
+    endpoint.signal(Signal::SIGTERM);
+    let start = Instant::now();
+    assert!(endpoint.await_end(Duration::from_secs(5)).success());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[test]
+fn sigint_ends_at_once() {
+    let mut endpoint = Endpoint::over(shared_cluster()).start();
+    let mut busy = Wire::login(endpoint.reads());
+    busy.send_query("SELECT pg_sleep(60)");
+    endpoint.signal(Signal::SIGINT);
+    let start = Instant::now();
+    let _status = endpoint.await_end(Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[test]
+fn no_server_session_outlives_the_endpoint() {
+    let cluster = own_cluster(1);
+    let mut endpoint = Endpoint::over(&cluster).start();
+    let _held: Vec<Wire> = (0..3).map(|_| Wire::login(endpoint.reads())).collect();
+    endpoint.signal(Signal::SIGINT);
+    let _status = endpoint.await_end(Duration::from_secs(5));
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    for server in cluster.servers() {
+        eventually(Duration::from_secs(5), "its sessions are gone", || server.psql(count).unwrap() == "0");
+    }
+}
+
+#[test]
+fn sighup_reloads_what_can_change_live() {
+    let cluster = own_cluster(1);
+    let mut endpoint = Endpoint::over(&cluster).key("health.max_lag", "\"60s\"").start();
+    let mut held = Wire::login(endpoint.reads());
+    let _writes = traffic(&cluster.primary);
+    cluster.replicas[0].pause_replay().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(endpoint.status_of("/replica1"), 200);
+    endpoint.rewrite("health.max_lag", "\"1s\"");
+    endpoint.signal(Signal::SIGHUP);
+    endpoint.await_health("replica1", false, Duration::from_secs(3));
+    assert_eq!(held.value("SELECT 1"), "1", "sessions survive a reload");
+    cluster.replicas[0].resume_replay().unwrap();
+}
+
+#[test]
+fn sighup_says_what_cannot_change_live_and_refuses_nonsense_whole() {
+    let mut endpoint = Endpoint::over(shared_cluster()).start();
+    endpoint.rewrite("runtime.threads", "7");
+    endpoint.signal(Signal::SIGHUP);
+    eventually(Duration::from_secs(3), "the log names the key", || endpoint.log().contains("threads"));
+    endpoint.rewrite("health.max_lag", "\"a while\"");
+    endpoint.signal(Signal::SIGHUP);
+    eventually(Duration::from_secs(3), "the log names the problem", || endpoint.log().contains("max_lag"));
+    assert_eq!(psql(endpoint.reads(), "SELECT 1"), "1");
+}
+
+#[test]
+fn a_configuration_with_problems_is_refused_with_all_of_them() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let text = "[health]\nmax_lag = \"soon\"\nmax_leg = \"2s\"\n[auth]\nmode = \"maybe\"\n";
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    for command in ["check", "serve"] {
+        let output = Command::new(binary()).arg(command).arg("--config").arg(file.path()).output().unwrap();
+        let said =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{said}");
+        for part in ["max_lag", "max_leg", "mode", ":2", ":3", ":5"] {
+            assert!(said.contains(part), "{command} does not say {part:?}: {said}");
+        }
+    }
+}
