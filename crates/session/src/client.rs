@@ -67,7 +67,7 @@ impl Session {
         match self.copy {
             Copy::None | Copy::InEnded(_) | Copy::Out => {}
             Copy::In(syncs) => {
-                if self.sent_as_copy_data(tag, syncs) {
+                if self.sent_as_copy_data(tag, length, syncs) {
                     return;
                 }
             }
@@ -110,10 +110,11 @@ impl Session {
 
     /// Whether a server that reads COPY data takes the message without answering it. Anything else
     /// it answers with an error.
-    fn sent_as_copy_data(&mut self, tag: FrontendTag, syncs: Syncs) -> bool {
+    fn sent_as_copy_data(&mut self, tag: FrontendTag, length: usize, syncs: Syncs) -> bool {
         match tag {
-            FrontendTag::CopyData | FrontendTag::Flush => {}
-            FrontendTag::Sync => self.copy = Copy::In(Syncs::Lost),
+            FrontendTag::CopyData => {}
+            FrontendTag::Flush if length == 0 => {}
+            FrontendTag::Flush | FrontendTag::Sync => self.copy = Copy::In(Syncs::Lost),
             FrontendTag::CopyDone | FrontendTag::CopyFail => self.copy = Copy::InEnded(syncs),
             FrontendTag::Query
             | FrontendTag::Parse
@@ -124,7 +125,11 @@ impl Session {
             | FrontendTag::FunctionCall
             | FrontendTag::Password
             | FrontendTag::Terminate
-            | FrontendTag::Unknown(_) => return false,
+            | FrontendTag::Unknown(_) => {
+                // Either the COPY has failed and its error is on the way, or this ends the session.
+                self.copy = Copy::InEnded(syncs);
+                return false;
+            }
         }
         true
     }

@@ -117,30 +117,34 @@ impl Outstanding {
     }
 
     /// The server reads COPY data for the front entry: applies what was sent behind it already.
-    /// Syncs and Flushes before the end of the data are lost.
+    /// Syncs and Flushes before the end of the data are lost. The data ends with its marker, or
+    /// with any other request, which either finds the COPY failed or makes the server give up.
     pub(crate) fn copy_in(&mut self) -> CopyInSeen {
-        if self.len() == 1 {
-            return CopyInSeen { has_ended: false, has_lost_sync: false };
-        }
         let mut seen = CopyInSeen { has_ended: false, has_lost_sync: false };
+        if self.len() == 1 {
+            return seen;
+        }
         let mut kept = Vec::with_capacity(self.len());
         kept.extend(self.pop());
         while let Some(entry) = self.pop() {
+            if seen.has_ended {
+                kept.push(entry);
+                continue;
+            }
             match entry.request {
-                Request::Sync if !seen.has_ended => seen.has_lost_sync = true,
-                Request::BrokenFlush if !seen.has_ended => {}
-                Request::CopyEnd if !seen.has_ended => seen.has_ended = true,
-                Request::Sync
-                | Request::BrokenFlush
-                | Request::CopyEnd
-                | Request::Query
+                Request::Sync | Request::BrokenFlush => seen.has_lost_sync = true,
+                Request::CopyEnd => seen.has_ended = true,
+                Request::Query
                 | Request::Parse
                 | Request::Bind
                 | Request::DescribeStatement
                 | Request::DescribePortal
                 | Request::Execute
                 | Request::Close
-                | Request::FunctionCall => kept.push(entry),
+                | Request::FunctionCall => {
+                    seen.has_ended = true;
+                    kept.push(entry);
+                }
             }
         }
         kept.into_iter().for_each(|entry| self.push(entry));

@@ -74,7 +74,7 @@ pub(crate) enum Copy {
     None,
     /// The server reads COPY data; Sync and Flush are ignored by it.
     In(Syncs),
-    /// The client has sent all of its COPY data.
+    /// The client has sent all of its COPY data, or something that is none.
     InEnded(Syncs),
     Out,
     Both,
