@@ -55,7 +55,11 @@ pub(crate) fn start(settings: &LogSettings, sink: &Sink<'_>) -> Result<Logging, 
 }
 
 /// Starts the process's log, with a place for statements.
-pub(crate) fn start_with(settings: &LogSettings, sink: &Sink<'_>, statements: Statements) -> Result<Logging, Failure> {
+pub(crate) fn start_with(
+    settings: &LogSettings,
+    sink: &Sink<'_>,
+    statements: Statements,
+) -> Result<Logging, Failure> {
     let builder =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE_LINES).thread_name("log");
     let (writer, guard) = match sink {

@@ -1,11 +1,11 @@
 //! `trunkline health`.
 
+use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use trunkline_health::Monitor;
-use trunkline_proxy::{StartError, http};
+use trunkline_proxy::http;
 
 use super::serve::{Order, Signals, configure, runtime, start_failure};
 use crate::config::flags::{Flags, TargetFlags};
@@ -55,13 +55,13 @@ async fn run(request: &Request, meant: Meant, logging: &Logging) -> Result<Exit,
     let health = Monitor::start(settings.health, &Handle::current());
     let mut ready = String::new();
     if let Some(address) = settings.http {
-        let (listener, at) = listen("http", address).await?;
-        tokio::spawn(http::serve(listener, health.clone(), None));
+        let (listener, at) = trunkline_proxy::listen("http", address).await.map_err(start_failure)?;
+        tokio::spawn(http::serve(listener, health.clone(), None, pending()));
         ready.push_str(&format!("ready: http on {at}\n"));
     }
     let agent = settings.agent.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, AGENT_PORT)));
-    let (listener, at) = listen("agent", agent).await?;
-    tokio::spawn(http::serve_agent(listener, health.clone()));
+    let (listener, at) = trunkline_proxy::listen("agent", agent).await.map_err(start_failure)?;
+    tokio::spawn(http::serve_agent(listener, health.clone(), pending()));
     ready.push_str(&format!("ready: agent on {at}\n"));
     crate::terminal::print(&ready);
     loop {
@@ -76,13 +76,6 @@ async fn run(request: &Request, meant: Meant, logging: &Logging) -> Result<Exit,
     }
 }
 
-async fn listen(name: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
-    let failed = |source| start_failure(StartError::Listen { name: name.to_owned(), address, source });
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let at = listener.local_addr().map_err(failed)?;
-    Ok((listener, at))
-}
-
 fn reload(request: &Request, health: &trunkline_health::Health, logging: &Logging) {
     match meant::settings(load(request)) {
         Ok(meant) => {
@@ -90,7 +83,9 @@ fn reload(request: &Request, health: &trunkline_health::Health, logging: &Loggin
                 tracing::error!(%failure, "the log level stays as it was");
             }
             health.reload(meant.proxy.health.judge, meant.proxy.health.nodes);
-            tracing::info!("configuration reloaded: limits, weights and states of targets; the rest needs a restart");
+            tracing::info!(
+                "configuration reloaded: limits, weights and states of targets; the rest needs a restart"
+            );
         }
         Err(problems) => {
             for problem in &problems.0 {

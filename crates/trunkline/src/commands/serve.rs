@@ -50,7 +50,8 @@ impl Serve {
 
 /// The configuration as meant, or all its problems as one failure.
 pub(super) fn configure(request: &Request) -> Result<Meant, Failure> {
-    meant::settings(load(request)).map_err(|problems| Failure::usage(format!("the configuration is not valid\n{problems}")))
+    meant::settings(load(request))
+        .map_err(|problems| Failure::usage(format!("the configuration is not valid\n{problems}")))
 }
 
 /// The runtime of everything that is not a worker thread: signals, probes, HTTP.
@@ -103,7 +104,11 @@ async fn serve(request: &Request, meant: Meant, logging: &Logging) -> Result<Exi
     let mut signals = Signals::listen()?;
     let mut drain = meant.proxy.timeouts.drain;
     let mut running = start(&meant).await?;
-    tracing::info!(config = meant.file.as_ref().map(|path| path.display().to_string()), version = env!("CARGO_PKG_VERSION"), "started");
+    tracing::info!(
+        config = meant.file.as_ref().map(|path| path.display().to_string()),
+        version = env!("CARGO_PKG_VERSION"),
+        "started"
+    );
     announce(&running, &meant);
     loop {
         let order = tokio::select! {
@@ -111,7 +116,7 @@ async fn serve(request: &Request, meant: Meant, logging: &Logging) -> Result<Exi
             never = logging.report_dropped() => match never {},
         };
         match order {
-            Order::Reload => drain = reload(request, &mut running, logging).unwrap_or(drain),
+            Order::Reload => drain = reload(request, &mut running, logging).await.unwrap_or(drain),
             Order::Drain => {
                 tracing::info!(sessions = running.sessions(), timeout = ?drain, "draining: sessions end at their idle points");
                 return Ok(finish(running, drain, &mut signals).await);
@@ -134,7 +139,9 @@ pub(super) async fn start(meant: &Meant) -> Result<Running, Failure> {
 pub(super) fn start_failure(error: trunkline_proxy::StartError) -> Failure {
     use trunkline_proxy::StartError;
     let hint = match &error {
-        StartError::Listen { .. } => "Is another Trunkline or PostgreSQL running there? Choose another address, or end it.",
+        StartError::Listen { .. } => {
+            "Is another Trunkline or PostgreSQL running there? Choose another address, or end it."
+        }
         StartError::Thread { .. } => "Check the limits of processes and memory (ulimit -u, cgroup).",
         StartError::Secrets(_) => "Check [auth]; `trunkline check` reads it too.",
         StartError::Random(_) => "Keys for cancel requests need it: check that getrandom(2) is permitted.",
@@ -166,7 +173,7 @@ async fn finish(running: Running, drain: std::time::Duration, signals: &mut Sign
 }
 
 /// Puts a changed configuration in force; the new drain timeout, or `None` when it is not valid.
-fn reload(request: &Request, running: &mut Running, logging: &Logging) -> Option<std::time::Duration> {
+async fn reload(request: &Request, running: &mut Running, logging: &Logging) -> Option<std::time::Duration> {
     let meant = match meant::settings(load(request)) {
         Ok(meant) => meant,
         Err(problems) => {
@@ -180,7 +187,7 @@ fn reload(request: &Request, running: &mut Running, logging: &Logging) -> Option
         tracing::error!(%failure, "the log level stays as it was");
     }
     let drain = meant.proxy.timeouts.drain;
-    for what in running.reload(meant.proxy) {
+    for what in running.reload(meant.proxy).await {
         tracing::warn!(what, "this changes only with a restart");
     }
     tracing::info!("configuration reloaded");

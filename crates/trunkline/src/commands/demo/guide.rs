@@ -26,9 +26,14 @@ pub(super) fn guide(stage: &Stage) -> String {
     };
     entry(
         "which server answers",
-        &[format!("for i in 1 2 3 4; do psql -p {reads} -Atc \"SELECT current_setting('cluster_name'), count(*) FROM ynar\"; done")],
+        &[format!(
+            "for i in 1 2 3 4; do psql -p {reads} -Atc \"SELECT current_setting('cluster_name'), count(*) FROM ynar\"; done"
+        )],
     );
-    entry("where the time goes", &[format!("PGPORT={reads} trunkline profile -n 20 \"SELECT count(*) FROM ynar\"")]);
+    entry(
+        "where the time goes",
+        &[format!("PGPORT={reads} trunkline profile -n 20 \"SELECT count(*) FROM ynar\"")],
+    );
     if let Some(replica) = stage.cluster.replicas.first() {
         let (name, port) = (replica.name(), replica.port());
         entry(

@@ -117,7 +117,8 @@ impl Demo {
         let started = async {
             let meant = stage::configure(self, &cluster, &ports)?;
             let statements = if self.statements { Statements::AlsoOnStderr } else { Statements::InLog };
-            let logging = logging::start_with(&meant.log, &Sink::File(&directory.join("trunkline.log")), statements)?;
+            let logging =
+                logging::start_with(&meant.log, &Sink::File(&directory.join("trunkline.log")), statements)?;
             let running = serve::start(&meant).await?;
             Ok((logging, running))
         };

@@ -90,7 +90,8 @@ fn load(spec: ClusterSpec, progress: Progress) -> Result<Cluster, ClusterError> 
 /// What a person would type behind `trunkline serve` for this cluster.
 pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result<Meant, Failure> {
     let targets = cluster.servers().enumerate().map(|(index, server)| {
-        let (flag, role) = if index == 0 { ("--primary", Role::Primary) } else { ("--replica", Role::Replica) };
+        let (flag, role) =
+            if index == 0 { ("--primary", Role::Primary) } else { ("--replica", Role::Replica) };
         TargetFlag { flag, role, text: format!("{}=127.0.0.1:{}", server.name(), server.port()) }
     });
     let listener = |flag, name, attrs, port| {

@@ -44,10 +44,14 @@ impl Endpoint {
         }
         if config.get_ports().is_empty() {
             let port = variable("PGPORT").map(|port| port.parse());
-            config.port(port.transpose().map_err(|_| Failure::usage("PGPORT is not a port"))?.unwrap_or(DEFAULT_PORT));
+            config.port(
+                port.transpose().map_err(|_| Failure::usage("PGPORT is not a port"))?.unwrap_or(DEFAULT_PORT),
+            );
         }
         if config.get_user().is_none() {
-            config.user(variable("PGUSER").or_else(|| variable("USER")).unwrap_or_else(|| "postgres".to_owned()));
+            config.user(
+                variable("PGUSER").or_else(|| variable("USER")).unwrap_or_else(|| "postgres".to_owned()),
+            );
         }
         if config.get_password().is_none()
             && let Some(password) = variable("PGPASSWORD")
@@ -80,13 +84,14 @@ impl Endpoint {
 
     fn failure(&self, error: &tokio_postgres::Error) -> Failure {
         let code = error.code();
-        let hint = if code == Some(&SqlState::INVALID_PASSWORD) || error.to_string().contains("password missing") {
-            "Set PGUSER and PGPASSWORD, or write both into --dsn."
-        } else if code.is_some() {
-            "`trunkline status` shows which servers serve."
-        } else {
-            "Is Trunkline running there? Name another endpoint with --dsn, or PGHOST and PGPORT."
-        };
+        let hint =
+            if code == Some(&SqlState::INVALID_PASSWORD) || error.to_string().contains("password missing") {
+                "Set PGUSER and PGPASSWORD, or write both into --dsn."
+            } else if code.is_some() {
+                "`trunkline status` shows which servers serve."
+            } else {
+                "Is Trunkline running there? Name another endpoint with --dsn, or PGHOST and PGPORT."
+            };
         Failure::new(format!("could not connect to {}: {}", self.shown, in_words(error))).hint(hint)
     }
 }
@@ -94,7 +99,8 @@ impl Endpoint {
 /// A pooler that knows no such option says so with a protocol violation or a refused parameter.
 fn is_about_options(error: &tokio_postgres::Error) -> bool {
     let Some(error) = error.as_db_error() else { return false };
-    let codes = [&SqlState::PROTOCOL_VIOLATION, &SqlState::UNDEFINED_OBJECT, &SqlState::INVALID_PARAMETER_VALUE];
+    let codes =
+        [&SqlState::PROTOCOL_VIOLATION, &SqlState::UNDEFINED_OBJECT, &SqlState::INVALID_PARAMETER_VALUE];
     codes.contains(&error.code()) || error.message().contains("startup parameter")
 }
 

@@ -31,7 +31,8 @@ fn one(out: &mut String, sample: &Sample) {
 }
 
 fn table(out: &mut String, samples: &[Sample]) {
-    let _ = writeln!(out, "{} runs, ms{:>15}{:>10}{:>10}{:>10}", samples.len(), "min", "median", "p95", "max");
+    let _ =
+        writeln!(out, "{} runs, ms{:>15}{:>10}{:>10}{:>10}", samples.len(), "min", "median", "p95", "max");
     for row in rows() {
         let mut durations: Vec<Duration> = samples.iter().filter_map(|sample| (row.of)(sample)).collect();
         if durations.is_empty() {
@@ -42,7 +43,12 @@ fn table(out: &mut String, samples: &[Sample]) {
         let _ = writeln!(
             out,
             "  {:<14}{:>10}{:>10}{:>10}{:>10}   {}",
-            row.name, at(0.0), at(0.5), at(0.95), at(1.0), row.meaning
+            row.name,
+            at(0.0),
+            at(0.5),
+            at(0.95),
+            at(1.0),
+            row.meaning
         );
     }
     let mut shares: BTreeMap<&str, usize> = BTreeMap::new();
@@ -51,7 +57,8 @@ fn table(out: &mut String, samples: &[Sample]) {
     }
     out.push_str("\nanswered by\n");
     for (node, count) in shares {
-        let _ = writeln!(out, "  {node:<20}{count:>6}{:>5} %", (count * 100 + samples.len() / 2) / samples.len());
+        let _ =
+            writeln!(out, "  {node:<20}{count:>6}{:>5} %", (count * 100 + samples.len() / 2) / samples.len());
     }
 }
 
@@ -68,7 +75,9 @@ fn rows() -> [Row; 6] {
         row("connect", "TCP, startup, authentication", |sample| sample.connect),
         row("query", "as the client sees it", |sample| Some(sample.query)),
         row("  wait", "until a server was ready", |sample| Some(sample.phases.as_ref()?.wait)),
-        row("  server first", "to the answer's first byte", |sample| Some(sample.phases.as_ref()?.server_first)),
+        row("  server first", "to the answer's first byte", |sample| {
+            Some(sample.phases.as_ref()?.server_first)
+        }),
         row("  server total", "to the answer's end", |sample| Some(sample.phases.as_ref()?.server_total)),
         row("  client", "blocked writing to the client", |sample| Some(sample.phases.as_ref()?.client)),
     ]
@@ -81,8 +90,12 @@ pub(super) fn plan(lines: &[String]) -> String {
 
 /// The value at `share` of sorted values, by nearest rank.
 fn percentile(sorted: &[Duration], share: f64) -> Duration {
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss,
-        reason = "a rank within a slice of at most RUNS_MAX values")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rank within a slice of at most RUNS_MAX values"
+    )]
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted[rank.saturating_sub(1).min(sorted.len() - 1)]
 }

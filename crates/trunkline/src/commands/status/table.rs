@@ -42,7 +42,8 @@ fn row(node: &Node) -> [String; 7] {
 fn line(cells: &[String; 7], widths: &[usize], colour: Option<&str>) -> String {
     let mut out = String::new();
     for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
-        let padded = if matches!(column, 3 | 5) { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+        let padded =
+            if matches!(column, 3 | 5) { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
         match colour.filter(|_| column == 2) {
             Some(colour) => out.push_str(&format!("{colour}{padded}\x1b[0m")),
             None => out.push_str(&padded),
@@ -71,7 +72,8 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_cells() {
-        let text = table(&[node("replica1", "UP", Some(0.0)), node("p", "LAGGING", Some(12.345))], Paint::Plain);
+        let text =
+            table(&[node("replica1", "UP", Some(0.0)), node("p", "LAGGING", Some(12.345))], Paint::Plain);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0].find("STATE"), lines[1].find("UP"));
         assert!(lines[2].contains("LAGGING  12.35 s") || lines[2].contains("LAGGING  12.34 s"), "{text}");
