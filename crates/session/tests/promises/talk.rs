@@ -1,0 +1,171 @@
+//! Drives a session: tests state what either side sends and what must hold then.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use trunkline_session::{
+    ClientStep, Completion, LossPlan, ReportTiming, Retake, ServerLoss, ServerStep, Session, SessionSettings,
+    Sink, StatementKind, StatementRecord, Timing, Tracking,
+};
+
+/// What a test wants to know of a record.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) kind: StatementKind,
+    pub(crate) sql: String,
+    pub(crate) end: String,
+    pub(crate) rows: u64,
+    pub(crate) timing: Timing,
+}
+
+#[derive(Default)]
+pub(crate) struct Records(pub(crate) Vec<Seen>);
+
+impl Sink for Records {
+    fn statement(&mut self, record: &StatementRecord<'_>) {
+        let end = match record.completion {
+            Completion::Complete(tag) => String::from_utf8_lossy(tag).into_owned(),
+            Completion::Empty => "empty".into(),
+            Completion::Suspended => "suspended".into(),
+            Completion::Failed(code) => format!("failed {}", code.map_or("-".into(), |c| c.to_string())),
+            Completion::Lost => "lost".into(),
+        };
+        self.0.push(Seen {
+            kind: record.kind,
+            sql: String::from_utf8_lossy(record.sql.unwrap_or(b"-")).into_owned(),
+            end,
+            rows: record.rows,
+            timing: record.timing,
+        });
+    }
+}
+
+pub(crate) struct Talk {
+    pub(crate) session: Session,
+    pub(crate) records: Records,
+    pub(crate) now: Instant,
+}
+
+impl Talk {
+    pub(crate) fn new() -> Self {
+        Self::with(ReportTiming::Off, Tracking::Full)
+    }
+
+    pub(crate) fn with(report_timing: ReportTiming, tracking: Tracking) -> Self {
+        let now = Instant::now();
+        let server = Arc::from("replica1");
+        let settings = SessionSettings { sql_bytes_max: 1000, report_timing, server, tracking };
+        Self { session: Session::new(settings, now), records: Records::default(), now }
+    }
+
+    pub(crate) fn wait(&mut self, milliseconds: u64) -> &mut Self {
+        self.now += Duration::from_millis(milliseconds);
+        self
+    }
+
+    pub(crate) fn client_step(&mut self, bytes: &[u8]) -> ClientStep {
+        self.session.handle_client(bytes, self.now, &mut self.records)
+    }
+
+    pub(crate) fn server_step(&mut self, bytes: &[u8]) -> ServerStep {
+        self.session.handle_server(bytes, self.now, &mut self.records)
+    }
+
+    /// The client sends whole messages, all of which are forwarded.
+    pub(crate) fn client(&mut self, messages: &[Vec<u8>]) -> &mut Self {
+        let bytes = messages.concat();
+        assert_eq!(self.client_step(&bytes).forward, bytes.len());
+        self
+    }
+
+    /// The server sends whole messages, all of which are forwarded.
+    pub(crate) fn server(&mut self, messages: &[Vec<u8>]) -> &mut Self {
+        let bytes = messages.concat();
+        let step = self.server_step(&bytes);
+        assert_eq!(step.forward, bytes.len());
+        assert_eq!(step.inject, None);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn is_idle(&mut self) -> &mut Self {
+        assert_eq!(self.session.pinned(), None);
+        assert!(self.session.is_idle(), "{} outstanding", self.session.outstanding());
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn is_busy(&mut self) -> &mut Self {
+        assert!(!self.session.is_idle());
+        self
+    }
+
+    pub(crate) fn lost(&mut self, tail: &[u8], retake: Retake) -> LossPlan {
+        self.session.handle_server_lost(ServerLoss::Eof, tail, retake, self.now, &mut self.records)
+    }
+
+    /// How each statement ended.
+    pub(crate) fn ends(&self) -> Vec<&str> {
+        self.records.0.iter().map(|record| record.end.as_str()).collect()
+    }
+}
+
+pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = vec![tag];
+    out.extend((body.len() as u32 + 4).to_be_bytes());
+    out.extend(body);
+    out
+}
+
+pub(crate) fn m(tag: char) -> Vec<u8> {
+    let body: &[u8] = match tag {
+        'T' | 't' => b"\0\0",
+        'G' | 'H' | 'W' => b"\0\0\0",
+        'D' => b"\0\0",
+        'd' => b"data",
+        'V' => b"\0\0\0\0",
+        'A' => b"\0\0\0\x01c\0p\0",
+        _empty => b"",
+    };
+    message(tag as u8, body)
+}
+
+pub(crate) fn query(sql: &str) -> Vec<u8> {
+    message(b'Q', format!("{sql}\0").as_bytes())
+}
+
+pub(crate) fn parse(name: &str, sql: &str) -> Vec<u8> {
+    message(b'P', format!("{name}\0{sql}\0\0\0").as_bytes())
+}
+
+pub(crate) fn bind(name: &str) -> Vec<u8> {
+    message(b'B', format!("\0{name}\0\0\0\0\0\0\0").as_bytes())
+}
+
+pub(crate) fn execute() -> Vec<u8> {
+    message(b'E', b"\0\0\0\0\0")
+}
+
+pub(crate) fn sync() -> Vec<u8> {
+    message(b'S', b"")
+}
+
+pub(crate) fn flush() -> Vec<u8> {
+    message(b'H', b"")
+}
+
+pub(crate) fn complete(tag: &str) -> Vec<u8> {
+    message(b'C', format!("{tag}\0").as_bytes())
+}
+
+pub(crate) fn ready(status: char) -> Vec<u8> {
+    message(b'Z', &[status as u8])
+}
+
+pub(crate) fn report(tag: char, severity: &str, code: &str) -> Vec<u8> {
+    message(tag as u8, format!("S{severity}\0V{severity}\0C{code}\0Mword\0\0").as_bytes())
+}
+
+pub(crate) fn error() -> Vec<u8> {
+    report('E', "ERROR", "22012")
+}
