@@ -29,11 +29,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Serves agent-check on `listener` until `shutdown` completes and the connections open then have ended.
 ///
 /// Each connection names the server meant, as HAProxy's `agent-send "replica1\n"` does.
-pub async fn serve_agent(
-    listener: TcpListener,
-    verdicts: impl Verdicts,
-    shutdown: impl Future<Output = ()>,
-) {
+pub async fn serve_agent(listener: TcpListener, verdicts: impl Verdicts, shutdown: impl Future<Output = ()>) {
     serve_agent_for(listener, verdicts, None, shutdown).await;
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -32,12 +33,16 @@ enum Phase {
 
 impl BoundedStream {
     pub(super) fn new(stream: TcpStream, permit: OwnedSemaphorePermit) -> Self {
+        Self::with_timeout(stream, permit, REQUEST_TIMEOUT)
+    }
+
+    fn with_timeout(stream: TcpStream, permit: OwnedSemaphorePermit, timeout: Duration) -> Self {
         // Only the last small write of an answer would be delayed; its loss is no error.
         let _ = stream.set_nodelay(true);
         BoundedStream {
             stream,
             phase: Phase::Request,
-            deadline: Box::pin(sleep(REQUEST_TIMEOUT)),
+            deadline: Box::pin(sleep(timeout)),
             readable_bytes: REQUEST_BYTES_MAX,
             _permit: permit,
         }
@@ -71,11 +76,7 @@ impl AsyncRead for BoundedStream {
 }
 
 impl AsyncWrite for BoundedStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.phase == Phase::Request {
             self.phase = Phase::Response;
             self.deadline.as_mut().reset(Instant::now() + RESPONSE_TIMEOUT);
@@ -90,5 +91,44 @@ impl AsyncWrite for BoundedStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    async fn pair(timeout: Duration) -> (BoundedStream, TcpStream, Arc<Semaphore>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let open = Arc::new(Semaphore::new(1));
+        let permit = Arc::clone(&open).try_acquire_owned().expect("one is free");
+        let (stream, _) = accepted.expect("a connection");
+        (BoundedStream::with_timeout(stream, permit, timeout), client.expect("connected"), open)
+    }
+
+    #[tokio::test]
+    async fn a_silent_peer_is_given_up_and_its_place_is_free() {
+        let (mut stream, _client, open) = pair(Duration::from_millis(20)).await;
+        let error = stream.read_u8().await.expect_err("nothing comes");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(open.available_permits(), 0);
+        drop(stream);
+        assert_eq!(open.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_begun_has_time_of_its_own() {
+        let (mut stream, _client, _open) = pair(Duration::from_millis(20)).await;
+        stream.write_all(b"x").await.expect("open");
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        stream.write_all(b"y").await.expect("the request's deadline no longer counts");
     }
 }
