@@ -156,3 +156,22 @@ impl std::fmt::Debug for ClientExchange {
         write!(f, "ClientExchange({state})")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_speaks_the_example_of_rfc_7677() {
+        let password = Credentials::Password(Zeroizing::new(b"pencil".to_vec()));
+        let mut client = ClientExchange::new(password, "rOprNGfwEbeRWgbNEkqO", ChannelBinding::Unsupported);
+        client.user = "user";
+        assert_eq!(client.client_first(), Ok(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO".to_vec()));
+        let nonce = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
+        let server_first = format!("r={nonce},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
+        let client_final = format!("c=biws,r={nonce},p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=");
+        assert_eq!(client.handle_server_first(server_first.as_bytes()), Ok(client_final.into_bytes()));
+        let server_final = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
+        assert_eq!(client.handle_server_final(server_final), Ok(()));
+    }
+}
