@@ -4,10 +4,20 @@
 //! body of an answer other than 200 never contains `OK`, because HAProxy's `expect string OK` looks
 //! at the body alone.
 
-use std::collections::HashMap;
-use std::time::Instant;
+mod agent;
+mod json;
+mod node;
+mod route;
+#[cfg(test)]
+mod tests;
 
-use crate::snapshot::{NodeId, Snapshot};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use self::route::{InvalidQuery, Route, Want};
+use crate::snapshot::{ExpectedRole, NodeId, NodeStatus, Role, Snapshot};
+
+pub use self::agent::Agent;
 
 /// An HTTP request, as far as the contract reads it.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +40,7 @@ pub type Extras = HashMap<NodeId, serde_json::Map<String, serde_json::Value>>;
 /// An HTTP answer. Write head and body at once: HAProxy resets the connection as soon as it has decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// 200, 404, 405 or 503.
+    /// 200, 400, 404, 405 or 503.
     pub status: u16,
     /// The `Content-Type` header's value.
     pub content_type: &'static str,
@@ -44,6 +54,7 @@ impl Response {
     pub fn status_line(&self) -> &'static str {
         match self.status {
             200 => "200 OK",
+            400 => "400 Bad Request",
             404 => "404 Not Found",
             405 => "405 Method Not Allowed",
             _ => "503 Service Unavailable",
@@ -51,26 +62,96 @@ impl Response {
     }
 }
 
+/// How long the monitor may be silent before `/livez` fails.
+const DEAD_AFTER: Duration = Duration::from_secs(10);
+
 /// Answers a request from the verdicts in `snapshot`.
 #[must_use]
 pub fn respond(snapshot: &Snapshot, request: &Request<'_>) -> Response {
-    let _ = (snapshot, request);
-    Response { status: 503, content_type: "text/plain; charset=utf-8", body: String::new() }
-}
-
-/// HAProxy agent-check: turns the words a server line sends (its name) into the answer line.
-///
-/// Keeps what it said last per server, so that weights do not flap.
-#[derive(Debug, Default)]
-pub struct Agent {
-    said: HashMap<NodeId, u8>,
-}
-
-impl Agent {
-    /// The line for the server named by `words` (what `agent-send` sent), newline included.
-    #[must_use]
-    pub fn answer(&mut self, snapshot: &Snapshot, words: &str, now: Instant) -> String {
-        let _ = (snapshot, words, now, &mut self.said);
-        "down # unknown\n".to_owned()
+    let mut response = match request.method {
+        "GET" | "HEAD" | "OPTIONS" => match Route::parse(request) {
+            Ok(route) => answer(snapshot, request, &route),
+            Err(InvalidQuery(text)) => plain(400, format!("Bad Request - {text}")),
+        },
+        _ => plain(405, "Method Not Allowed".to_owned()),
+    };
+    if response.status != 200 {
+        response.body = without_ok(&response.body);
     }
+    if request.method == "HEAD" {
+        response.body.clear();
+    }
+    response
+}
+
+fn answer(snapshot: &Snapshot, request: &Request<'_>, route: &Route<'_>) -> Response {
+    let mut segments = route.path.split('/').filter(|segment| !segment.is_empty());
+    let (first, second, rest) = (segments.next(), segments.next(), segments.next());
+    let node = match first {
+        None => first_replica(snapshot),
+        Some(name) => snapshot.by_name(name),
+    };
+    match (node, first, second, rest) {
+        (Some(node), _, None, None) => node::answer(snapshot, node, Want::expected_of(node), request, route),
+        (Some(node), _, Some(want), None) => match Want::parse(want) {
+            Some(want) => node::answer(snapshot, node, want, request, route),
+            None => not_found(),
+        },
+        (None, Some(word), None, None) => fleet(snapshot, word, request, route).unwrap_or_else(not_found),
+        _ => not_found(),
+    }
+}
+
+/// Paths about all servers.
+fn fleet(snapshot: &Snapshot, word: &str, request: &Request<'_>, route: &Route<'_>) -> Option<Response> {
+    let verdict = |is_good: bool, good: &str, bad: &str| {
+        if is_good { plain(200, format!("OK - {good}")) } else { unavailable(bad) }
+    };
+    let silence = request.now.saturating_duration_since(snapshot.taken_at);
+    Some(match word {
+        "livez" | "liveness" => verdict(silence <= DEAD_AFTER, "alive", "the monitor does not run"),
+        "readyz" | "readiness" => match node::untold(snapshot, request.now) {
+            None => verdict(true, "ready", ""),
+            Some(why) => unavailable(why),
+        },
+        "cluster" => json::cluster(snapshot, request),
+        word => {
+            let want = Want::parse(word)?;
+            let serving = snapshot
+                .nodes
+                .iter()
+                .find(|node| node::refusal(snapshot, node, want, request.now, route).is_none());
+            match serving {
+                Some(node) => verdict(true, &format!("{} serves as {}", node.name, node.role), ""),
+                None => unavailable(&format!("no server is available for {word}")),
+            }
+        }
+    })
+}
+
+/// The old checker's default: the first replica.
+fn first_replica(snapshot: &Snapshot) -> Option<&NodeStatus> {
+    let is_replica = |node: &&NodeStatus| match node.expected_role {
+        ExpectedRole::Replica => true,
+        ExpectedRole::Any => node.role == Role::Standby,
+        ExpectedRole::Primary => false,
+    };
+    snapshot.nodes.iter().find(is_replica)
+}
+
+fn plain(status: u16, body: String) -> Response {
+    Response { status, content_type: "text/plain; charset=utf-8", body }
+}
+
+fn not_found() -> Response {
+    plain(404, "Not Found - no such server or path".to_owned())
+}
+
+fn unavailable(why: &str) -> Response {
+    plain(503, format!("503 Service Unavailable - {why}"))
+}
+
+/// Whatever a server's message or name says, `expect string OK` must not find it.
+fn without_ok(body: &str) -> String {
+    body.replace("OK", "O-K")
 }

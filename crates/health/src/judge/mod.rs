@@ -1,70 +1,236 @@
 //! The judgement: observations in, verdicts out. No I/O, no clock, no log.
+//!
+//! ```text
+//! Observation -> liveness (does it answer: fall, rise, damping)
+//!             -> election (which primary, which timeline: the epoch and its LSN clock)
+//!             -> standby  (how far behind on that clock, on that timeline)
+//!             -> verdict  (the first rule that applies gives state and reason) -> Transition, Snapshot
+//! ```
 
+mod clock;
+mod election;
+mod epoch;
+mod facts;
+mod liveness;
+mod node;
+mod reason;
 mod settings;
+mod standby;
+mod status;
+#[cfg(test)]
+mod tests;
+mod verdict;
 
+pub use facts::{
+    Facts, Failure, Finding, Observation, Phase, PrimaryFacts, Receiver, RoleFacts, StandbyFacts, StartupWait,
+};
 pub use settings::{JudgeSettings, PrimaryUnknown};
+pub use status::Transition;
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::snapshot::{NodeId, NodeSpec, NodeStatus, Role, Snapshot, State};
+use self::epoch::Epoch;
+use self::liveness::Change;
+use self::node::{Answer, Node, Verdict};
+use self::reason::Reason;
+use self::standby::Following;
+use self::status::Eligibility;
+use crate::NODES_MAX;
+use crate::snapshot::{AdminState, NodeId, NodeSpec};
 
-/// Judges the servers.
+/// Transitions kept for [`Judge::poll_transition`]; the oldest go first.
+const TRANSITIONS_MAX: usize = 4 * NODES_MAX;
+
+/// Judges the servers. Feed it observations and ticks; read transitions and snapshots.
 #[derive(Debug)]
 pub struct Judge {
     settings: JudgeSettings,
-    nodes: Vec<NodeSpec>,
-    started: Instant,
+    nodes: Vec<Node>,
+    /// None until every server was looked at once.
+    epoch: Option<Epoch>,
+    /// The primary's answer that the clock has seen last.
+    clocked_at: Option<Instant>,
+    transitions: VecDeque<Transition>,
+    eligibility: Eligibility,
+    generation: u64,
+    ticked_at: Instant,
+    /// When the monitor was found to have slept: verdicts are stale until every server was observed after it.
+    overrun_at: Option<Instant>,
 }
 
 impl Judge {
-    /// Judges `nodes`, of which nothing is known at `now`.
+    /// Judges `nodes`, of which nothing is known at `now`. Those beyond [`NODES_MAX`] are ignored.
     #[must_use]
     pub fn new(settings: JudgeSettings, nodes: Vec<NodeSpec>, now: Instant) -> Self {
-        Judge { settings, nodes, started: now }
-    }
-
-    /// The verdicts at `now`.
-    #[must_use]
-    pub fn snapshot(&self, now: Instant) -> Snapshot {
-        let node = |(index, spec): (usize, &NodeSpec)| NodeStatus {
-            id: NodeId(u16::try_from(index).unwrap_or(u16::MAX)),
-            name: spec.name.as_str().into(),
-            host: spec.host.as_str().into(),
-            port: spec.port,
-            address: None,
-            expected_role: spec.expected_role,
-            role: Role::Unknown,
-            state: State::Unknown,
-            reason: "not probed yet".into(),
-            since: self.started,
-            admin: spec.admin,
-            lag: None,
-            lag_bytes: None,
-            in_sync: None,
-            timeline: None,
-            system_identifier: None,
-            receiver: None,
-            paused: None,
-            weight: spec.weight,
-            slow_start: 1.0,
-            saturated: false,
-            replay_lsn: None,
-            flush_lsn: None,
-            last_probe: None,
-            version: None,
-        };
-        Snapshot {
-            nodes: self.nodes.iter().enumerate().map(node).collect(),
-            taken_at: now,
-            tick: self.settings.tick,
-            probe_timeout: self.settings.probe_timeout,
-            max_lag: self.settings.max_lag,
-            hard_max_lag: self.settings.hard_max_lag,
-            primary: None,
-            primary_lost_at: None,
-            split_brain: false,
-            is_ready: false,
-            is_overrun: false,
+        let ids = (0..=u16::MAX).map(NodeId);
+        let nodes = ids.zip(nodes).take(NODES_MAX).map(|(id, spec)| Node::new(id, spec, now)).collect();
+        Judge {
+            settings,
+            nodes,
+            epoch: None,
+            clocked_at: None,
+            transitions: VecDeque::new(),
+            eligibility: Eligibility::default(),
+            generation: 0,
+            ticked_at: now,
+            overrun_at: None,
         }
     }
+
+    /// Takes in what a look at a server gave. An id that is not configured is ignored.
+    pub fn observe(&mut self, id: NodeId, observation: Observation, now: Instant) {
+        let index = id.index();
+        let Some(node) = self.nodes.get_mut(index) else { return };
+        let Observation { sent_at, received_at, address, finding } = observation;
+        node.observed_at = Some(received_at);
+        node.address = address.or(node.address);
+        let settings = &self.settings;
+        let (change, has_answer) = match finding {
+            Finding::Answered(facts) => {
+                node.answered(Answer { facts: *facts, sent_at, received_at });
+                (node.liveness.answered(settings, now), true)
+            }
+            Finding::Connected => (node.liveness.connected(settings, now), false),
+            Finding::ProbeFailed(failure) => (node.liveness.probe_failed(failure, settings, now), false),
+            Finding::ConnectFailed(failure) => (node.liveness.connect_failed(failure, settings, now), false),
+        };
+        if change == Change::Died {
+            node.died();
+        }
+        self.update_lost(now);
+        if has_answer {
+            self.judge_claim(index, now);
+            self.update_lost(now);
+            self.note_standby(index, now);
+            self.judge_standby(index, now);
+            self.follow_unseen_primary(index, now);
+        }
+        self.refresh(now);
+    }
+
+    /// Takes note that time passed. Call every tick.
+    pub fn tick(&mut self, now: Instant) {
+        let patience = self.settings.tick * 3 + self.settings.probe_timeout;
+        if now.saturating_duration_since(self.ticked_at) > patience {
+            self.overrun_at = Some(now);
+        }
+        self.ticked_at = now;
+        if let Some(at) = self.overrun_at
+            && self.nodes.iter().all(|node| node.observed_at.is_some_and(|observed| observed > at))
+        {
+            self.overrun_at = None;
+        }
+        self.update_lost(now);
+        self.refresh(now);
+    }
+
+    /// Tells what the operator wants of a server.
+    pub fn set_admin(&mut self, id: NodeId, admin: AdminState, now: Instant) {
+        if let Some(node) = self.nodes.get_mut(id.index()) {
+            node.spec.admin = admin;
+            self.refresh(now);
+        }
+    }
+
+    /// New settings. Servers are matched by name; weight, expected role and admin state follow.
+    pub fn reload(&mut self, settings: JudgeSettings, specs: &[NodeSpec], now: Instant) {
+        self.settings = settings;
+        for node in &mut self.nodes {
+            if let Some(spec) = specs.iter().find(|spec| spec.name == node.spec.name) {
+                node.spec.weight = spec.weight;
+                node.spec.expected_role = spec.expected_role;
+                node.spec.admin = spec.admin;
+            }
+        }
+        self.generation += 1;
+        self.refresh(now);
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> &JudgeSettings {
+        &self.settings
+    }
+
+    /// The next change of a state, oldest first.
+    pub fn poll_transition(&mut self) -> Option<Transition> {
+        self.transitions.pop_front()
+    }
+
+    /// Grows whenever a state, a role or an eligibility changes.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Notes a standby's timeline and position. Before any reading, so that all are read by the same frontier.
+    fn note_standby(&mut self, index: usize, now: Instant) {
+        let (Some(epoch), node) = (&mut self.epoch, &mut self.nodes[index]) else { return };
+        let (Some(answer), Some(facts)) = (node.answer.as_ref(), node.standby().copied()) else { return };
+        let received_at = answer.received_at;
+        if epoch.is_foreign(answer.facts.system_identifier) {
+            return;
+        }
+        standby::note_timeline(node, &facts, epoch, now);
+        match standby::following(node, &facts, epoch, &self.settings, now) {
+            Following::Yes => {
+                if epoch.lost_at.is_some() && node.divergence.is_none() {
+                    epoch.clock.push_frontier(received_at, standby::frontier(&facts));
+                }
+            }
+            Following::Grace if node.on_newer_since.is_none() => {}
+            Following::Grace
+            | Following::LeftBehind { .. }
+            | Following::Unknown { .. }
+            | Following::Branched { .. } => return,
+        }
+        if node.unchecked.is_none_or(|(lsn, _)| lsn < facts.replay) {
+            node.unchecked = Some((facts.replay, received_at));
+        }
+    }
+
+    /// Reads the clock for a standby's answer and moves its standing.
+    fn judge_standby(&mut self, index: usize, now: Instant) {
+        let (Some(epoch), node) = (&self.epoch, &mut self.nodes[index]) else { return };
+        let (Some(answer), Some(facts)) = (node.answer.as_ref(), node.standby()) else { return };
+        if epoch.is_foreign(answer.facts.system_identifier) {
+            return;
+        }
+        let reading = standby::read(answer, facts, epoch, &self.settings);
+        node.standing = standby::next_standing(node.standing, &reading, epoch, &self.settings, now);
+        node.reading = Some(reading);
+    }
+
+    /// Decides every server anew and notes what changed.
+    fn refresh(&mut self, now: Instant) {
+        self.elect_first(now);
+        for index in 0..self.nodes.len() {
+            let node = &self.nodes[index];
+            let (state, reason) = verdict::decide(node, self.epoch.as_ref(), &self.settings, now);
+            let before = &node.verdict;
+            let is_news = state != before.state || is_first_refusal(&reason, &before.reason);
+            let (from, since) = (before.state, if state == before.state { before.since } else { now });
+            let node = &mut self.nodes[index];
+            node.verdict = Verdict { state, reason, since };
+            if is_news {
+                node.entered(from, now);
+                let transition = Transition::new(&self.nodes[index], from, now);
+                if self.transitions.len() >= TRANSITIONS_MAX {
+                    self.transitions.pop_front();
+                }
+                self.transitions.push_back(transition);
+            }
+        }
+        let eligibility = self.eligibility();
+        if eligibility != self.eligibility {
+            self.eligibility = eligibility;
+            self.generation += 1;
+        }
+    }
+}
+
+/// A refused monitoring role is said aloud even where the state stays UNKNOWN.
+fn is_first_refusal(reason: &Reason, before: &Reason) -> bool {
+    matches!(reason, Reason::LoginRefused(_)) && !matches!(before, Reason::LoginRefused(_))
 }

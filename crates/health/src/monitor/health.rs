@@ -1,14 +1,15 @@
 //! The handle everyone else holds.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use arc_swap::{ArcSwap, Guard};
-use tokio::sync::watch;
+use arc_swap::Guard;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 use trunkline_codec::sqlstate::SqlState;
 
+use super::Signals;
+use super::desk::{Command, Published};
 use crate::judge::JudgeSettings;
-use crate::monitor::MonitorSettings;
 use crate::snapshot::{AdminState, NodeId, NodeSpec, Snapshot};
 
 /// The verdicts, and a way to tell the monitor what was noticed elsewhere. Clones share; the last one ends the monitor.
@@ -19,8 +20,10 @@ pub struct Health {
 
 #[derive(Debug)]
 struct Shared {
-    snapshot: ArcSwap<Snapshot>,
-    generation: watch::Sender<u64>,
+    published: Published,
+    commands: mpsc::Sender<Command>,
+    signals: Vec<Arc<Signals>>,
+    tasks: Vec<AbortHandle>,
 }
 
 /// What a session noticed about a server.
@@ -35,39 +38,57 @@ pub enum PassiveFailure {
 }
 
 impl Health {
-    pub(super) fn new(settings: MonitorSettings) -> Self {
-        let judge = crate::judge::Judge::new(settings.judge, settings.nodes, Instant::now());
-        let shared = Shared {
-            snapshot: ArcSwap::from_pointee(judge.snapshot(Instant::now())),
-            generation: watch::Sender::new(0),
-        };
-        Health { shared: Arc::new(shared) }
+    pub(super) fn new(
+        published: Published,
+        commands: mpsc::Sender<Command>,
+        signals: Vec<Arc<Signals>>,
+        tasks: Vec<AbortHandle>,
+    ) -> Self {
+        Health { shared: Arc::new(Shared { published, commands, signals, tasks }) }
     }
 
     /// The newest verdicts.
     #[must_use]
     pub fn load(&self) -> Guard<Arc<Snapshot>> {
-        self.shared.snapshot.load()
+        self.shared.published.snapshot.load()
     }
 
     /// A number that grows whenever a state, role or eligibility changes.
     #[must_use]
     pub fn changed(&self) -> watch::Receiver<u64> {
-        self.shared.generation.subscribe()
+        self.shared.published.generation.subscribe()
     }
 
-    /// Has a server looked at at once. Never a ban: the verdict is the probe's.
+    /// Has a server looked at at once, by a probe and by a login. Never a ban: the verdict is theirs.
     pub fn suspect(&self, node: NodeId, failure: PassiveFailure) {
-        let _ = (node, failure);
+        if let Some(signals) = self.shared.signals.get(node.index()) {
+            tracing::debug!(target: "trunkline::health", node = node.0, ?failure, "server suspected");
+            signals.probe.notify_one();
+            signals.check.notify_one();
+        }
     }
 
-    /// Tells what the operator wants of a server.
+    /// Tells what the operator wants of a server. It takes effect within moments.
     pub fn set_admin(&self, node: NodeId, admin: AdminState) {
-        let _ = (node, admin);
+        self.command(Command::SetAdmin(node, admin));
     }
 
     /// New settings; of the servers only weight, expected role and admin state change live, matched by name.
     pub fn reload(&self, settings: JudgeSettings, nodes: Vec<NodeSpec>) {
-        let _ = (settings, nodes);
+        self.command(Command::Reload(Box::new(settings), nodes));
+    }
+
+    fn command(&self, command: Command) {
+        if self.shared.commands.try_send(command).is_err() {
+            tracing::error!(target: "trunkline::health", "command dropped: too many are waiting");
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }

@@ -1,18 +1,39 @@
 //! Watches the servers and publishes the verdicts.
+//!
+//! ```text
+//! prober (one per server: persistent connection, asks every tick) --.
+//! checker (one per server: logs in every connect_check_interval) ---+-> desk (the judge) -> snapshot, log
+//! Health (suspect, set_admin, reload) ------------------------------'
+//! ```
 
+mod checker;
+mod desk;
 mod health;
+mod pace;
+mod prober;
 
 pub use health::{Health, PassiveFailure};
 
-use tokio::runtime::Handle;
+use std::sync::Arc;
+use std::time::Instant;
 
-use crate::judge::JudgeSettings;
-use crate::snapshot::NodeSpec;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::NODES_MAX;
+use crate::judge::{Judge, JudgeSettings, Observation};
+use crate::probe::Target;
+use crate::snapshot::{NodeId, NodeSpec};
+
+/// Observations on their way to the judge; the probers wait when it is behind.
+const OBSERVATIONS_MAX: usize = 1024;
+/// Commands on their way to the judge.
+const COMMANDS_MAX: usize = 64;
 
 /// What is watched, and how.
 #[derive(Clone, Debug)]
 pub struct MonitorSettings {
-    /// The servers; at most [`crate::NODES_MAX`].
+    /// The servers; at most [`NODES_MAX`].
     pub nodes: Vec<NodeSpec>,
     /// Login of the monitoring role: user, password, database, options. Hosts and ports are ignored.
     pub login: tokio_postgres::Config,
@@ -24,11 +45,65 @@ pub struct MonitorSettings {
 #[derive(Debug)]
 pub struct Monitor;
 
+/// What the tasks of one server share.
+#[derive(Debug)]
+struct Watched {
+    id: NodeId,
+    name: String,
+    target: Target,
+    login: tokio_postgres::Config,
+    settings: watch::Receiver<JudgeSettings>,
+    observations: mpsc::Sender<(NodeId, Observation)>,
+    signals: Arc<Signals>,
+}
+
+/// How the tasks of one server, and those who suspect it, wake each other.
+#[derive(Debug, Default)]
+struct Signals {
+    /// Ask now.
+    probe: Notify,
+    /// Log in now.
+    check: Notify,
+    /// The server shuts down and waits for our connection to end.
+    release: Notify,
+}
+
+impl Watched {
+    async fn report(&self, observation: Observation) {
+        // Fails only when the watching ends, and then this task does.
+        let _ = self.observations.send((self.id, observation)).await;
+    }
+}
+
 impl Monitor {
-    /// Starts one task per server and one that judges, on `runtime`. They end with the last [`Health`].
+    /// Starts the watching on `runtime`. It ends with the last clone of the [`Health`] returned.
     #[must_use]
     pub fn start(settings: MonitorSettings, runtime: &Handle) -> Health {
-        let _ = (&settings, runtime);
-        Health::new(settings)
+        let MonitorSettings { mut nodes, login, judge } = settings;
+        nodes.truncate(NODES_MAX);
+        let (observations, observed) = mpsc::channel(OBSERVATIONS_MAX);
+        let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
+        let settings = watch::Sender::new(judge.clone());
+        let mut tasks = Vec::new();
+        let mut signals = Vec::new();
+        for (id, spec) in (0..=u16::MAX).map(NodeId).zip(&nodes) {
+            let watched = Arc::new(Watched {
+                id,
+                name: spec.name.clone(),
+                target: Target { host: spec.host.clone(), port: spec.port },
+                login: login.clone(),
+                settings: settings.subscribe(),
+                observations: observations.clone(),
+                signals: Arc::default(),
+            });
+            signals.push(Arc::clone(&watched.signals));
+            tasks.push(runtime.spawn(prober::run(Arc::clone(&watched))).abort_handle());
+            tasks.push(runtime.spawn(checker::run(watched)).abort_handle());
+        }
+        let judge = Judge::new(judge, nodes, Instant::now());
+        let published = desk::Published::new(&judge);
+        let desk = desk::Desk { judge, observed, commanded, settings, published: published.clone() };
+        tasks.push(runtime.spawn(desk.run()).abort_handle());
+        Health::new(published, commands, signals, tasks)
     }
 }

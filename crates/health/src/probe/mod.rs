@@ -1,1 +1,160 @@
 //! The question a server is asked, and its answer as facts.
+//!
+//! [`Session::open`] logs in and asks once what does not change, [`Session::ask`] asks what does, in one
+//! round trip, [`check_login`] only logs in. Each is bounded in time, and none leaves a connection behind
+//! that may still carry a late answer.
+
+mod answer;
+mod connect;
+mod failure;
+mod sql;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
+use trunkline_codec::ids::SystemIdentifier;
+
+use self::connect::Link;
+use crate::judge::{Facts, Failure, JudgeSettings, Phase};
+
+pub use self::connect::Target;
+
+/// How a failed attempt ended, and the address it got to.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The address tried last, once the name was resolved.
+    pub address: Option<SocketAddr>,
+    /// Why it failed.
+    pub failure: Failure,
+}
+
+/// A persistent connection for probes. Its read half is always polled; dropping it closes the socket at once.
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+    driver: JoinHandle<Result<(), tokio_postgres::Error>>,
+    address: SocketAddr,
+    version: u32,
+    system_identifier: Option<SystemIdentifier>,
+    is_degraded: bool,
+}
+
+/// Logs in and leaves again: can new sessions be made there?
+///
+/// # Errors
+/// Whatever kept the login from succeeding within `connect_timeout`.
+pub async fn check_login(
+    target: &Target,
+    login: &Config,
+    settings: &JudgeSettings,
+) -> Result<SocketAddr, Attempt> {
+    let link = connect::open(target, login, settings).await?;
+    let address = link.address;
+    // Says Terminate rather than resetting: the server's log stays quiet.
+    let Link { client, connection, .. } = link;
+    drop(client);
+    let _ = timeout(settings.probe_timeout, connection).await;
+    Ok(address)
+}
+
+impl Session {
+    /// Logs in and asks what does not change while the connection lasts.
+    ///
+    /// # Errors
+    /// Whatever kept the login from succeeding within `connect_timeout`.
+    pub async fn open(target: &Target, login: &Config, settings: &JudgeSettings) -> Result<Self, Attempt> {
+        let Link { client, connection, address } = connect::open(target, login, settings).await?;
+        let mut session = Session {
+            client,
+            driver: tokio::spawn(connection),
+            address,
+            version: 0,
+            system_identifier: None,
+            is_degraded: false,
+        };
+        match session.identify(settings.connect_timeout).await {
+            Ok(()) => Ok(session),
+            Err(failure) => Err(Attempt { address: Some(address), failure }),
+        }
+    }
+
+    /// The server's address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether the monitoring role lacks `pg_monitor`, without which timelines of standbys stay hidden.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.is_degraded
+    }
+
+    /// Asks for the facts, in one round trip.
+    ///
+    /// # Errors
+    /// The refusal, the loss of the connection, or a timeout. After any of them the session must be dropped,
+    /// because an answer may still be under way.
+    pub async fn ask(&self, patience: Duration) -> Result<Facts, Failure> {
+        let asked = async {
+            match self.ask_once().await {
+                // Promoted between two functions of the query: the next answer is consistent.
+                Err(failure) if failure::is_role_flip(&failure) => self.ask_once().await,
+                other => other,
+            }
+        };
+        timeout(patience, asked)
+            .await
+            .unwrap_or(Err(Failure::TimedOut { phase: Phase::Query, after: patience }))
+    }
+
+    /// Resolves when the server, or the network, ends the connection.
+    pub async fn lost(&mut self) -> Failure {
+        match (&mut self.driver).await {
+            Ok(Ok(())) => Failure::Lost("closed".to_owned()),
+            Ok(Err(error)) => failure::classify(&error),
+            Err(_) => Failure::Lost("its task ended".to_owned()),
+        }
+    }
+
+    async fn identify(&mut self, patience: Duration) -> Result<(), Failure> {
+        let row = timeout(patience, self.row(sql::IDENTIFY))
+            .await
+            .unwrap_or(Err(Failure::TimedOut { phase: Phase::Login, after: patience }))?;
+        let identity = answer::identity(&row)?;
+        self.version = identity.version;
+        self.system_identifier = identity.system_identifier;
+        self.is_degraded = !identity.can_see_all;
+        Ok(())
+    }
+
+    async fn ask_once(&self) -> Result<Facts, Failure> {
+        let row = self.row(sql::probe(self.version)).await?;
+        Ok(Facts {
+            role: answer::role(&row)?,
+            clock_us: answer::clock_us(&row)?,
+            system_identifier: self.system_identifier,
+            version: Some(self.version),
+        })
+    }
+
+    async fn row(&self, sql: &str) -> Result<SimpleQueryRow, Failure> {
+        let messages = self.client.simple_query(sql).await.map_err(|error| failure::classify(&error))?;
+        messages
+            .into_iter()
+            .find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => Some(row),
+                _ => None,
+            })
+            .ok_or_else(|| Failure::Malformed("no row".to_owned()))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}

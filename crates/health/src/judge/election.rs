@@ -1,0 +1,206 @@
+//! Which server is the primary: the part of the judge that moves the epoch.
+
+use std::time::Instant;
+
+use trunkline_codec::ids::{SystemIdentifier, TimelineId};
+
+use super::Judge;
+use super::epoch::{Claim, Claimant, Epoch, HolderLife, Origin};
+use super::facts::Receiver;
+use super::liveness::Life;
+use super::node::{Answer, Node};
+use crate::snapshot::{ExpectedRole, NodeId};
+
+impl Judge {
+    /// The first epoch, once every server was looked at: before that a stale primary might win by being first.
+    pub(super) fn elect_first(&mut self, now: Instant) {
+        if self.epoch.is_some() || !self.nodes.iter().all(is_looked_at) {
+            return;
+        }
+        let best = self
+            .nodes
+            .iter()
+            .filter(|node| node.liveness.is_alive())
+            .filter_map(|node| {
+                Some((node.primary()?.timeline, rank(node), std::cmp::Reverse(node.id), node.id))
+            })
+            .max()
+            .map(|(.., id)| id);
+        let mut epoch = Epoch::new(&self.settings, Origin::Found, now);
+        match best {
+            Some(id) => {
+                self.epoch = Some(epoch);
+                self.hold(id, now);
+            }
+            None => {
+                (epoch.system, epoch.timeline) = self.told_by_standbys();
+                self.epoch = Some(epoch);
+            }
+        }
+        self.update_lost(now);
+        for index in 0..self.nodes.len() {
+            self.judge_claim(index, now);
+            self.note_standby(index, now);
+        }
+        for index in 0..self.nodes.len() {
+            self.judge_standby(index, now);
+        }
+    }
+
+    /// Without a primary: what the standbys say of the cluster.
+    fn told_by_standbys(&self) -> (Option<SystemIdentifier>, Option<TimelineId>) {
+        let standbys = || self.nodes.iter().filter(|node| node.standby().is_some());
+        let system = standbys()
+            .filter_map(|node| node.answer.as_ref())
+            .find_map(|answer| answer.facts.system_identifier);
+        let timeline = standbys()
+            .filter_map(|node| match node.standby()?.receiver {
+                Receiver::Present { timeline, .. } => timeline,
+                Receiver::Absent | Receiver::Hidden => None,
+            })
+            .max();
+        (system, timeline)
+    }
+
+    /// What a server that is not in recovery is; a successor starts the next epoch.
+    pub(super) fn judge_claim(&mut self, index: usize, now: Instant) {
+        let Some(epoch) = &self.epoch else { return };
+        let node = &self.nodes[index];
+        let (Some(answer), Some(facts)) = (&node.answer, node.primary().copied()) else {
+            let node = &mut self.nodes[index];
+            (node.claim, node.was_rogue) = (None, false);
+            return;
+        };
+        let claimant = Claimant {
+            id: node.id,
+            system: answer.facts.system_identifier,
+            timeline: facts.timeline,
+            expected: node.spec.expected_role,
+            was_rogue: node.was_rogue,
+        };
+        let claim = epoch.claim(&claimant, self.holder_life());
+        let is_new_holder = claim == Claim::Holder && !epoch.is_held_by(claimant.id);
+        match claim {
+            Claim::Holder if is_new_holder => self.hold(claimant.id, now),
+            Claim::Successor => {
+                let mut next = Epoch::new(&self.settings, Origin::Failover, now);
+                next.system = epoch.system;
+                self.epoch = Some(next);
+                self.nodes.iter_mut().for_each(|node| node.unchecked = None);
+                self.hold(claimant.id, now);
+            }
+            Claim::Holder | Claim::Rogue | Claim::OtherSystem | Claim::OldTimeline | Claim::Second => {
+                let node = &mut self.nodes[index];
+                node.claim = Some(claim);
+                node.was_rogue |= claim == Claim::Rogue;
+            }
+        }
+        if self.epoch.as_ref().is_some_and(|epoch| epoch.is_held_by(claimant.id)) {
+            self.advance_clock(index);
+        }
+    }
+
+    /// Makes `id` the primary of the epoch.
+    fn hold(&mut self, id: NodeId, now: Instant) {
+        let Some(epoch) = &mut self.epoch else { return };
+        for node in &mut self.nodes {
+            if node.claim == Some(Claim::Holder) {
+                node.claim = node.primary().map(|_| Claim::OldTimeline);
+            }
+        }
+        let node = &mut self.nodes[id.index()];
+        let Some(timeline) = node.primary().map(|facts| facts.timeline) else { return };
+        epoch.holder = Some(id);
+        epoch.held_since = now;
+        epoch.timeline = Some(timeline);
+        epoch.system =
+            epoch.system.or(node.answer.as_ref().and_then(|answer| answer.facts.system_identifier));
+        epoch.first = node.primary().map(|facts| facts.flush);
+        epoch.lost_at = None;
+        node.claim = Some(Claim::Holder);
+    }
+
+    /// Feeds the primary's answer to the clock, and compares the standbys' positions with it.
+    fn advance_clock(&mut self, index: usize) {
+        let (Some(epoch), Some(answer)) = (&mut self.epoch, &self.nodes[index].answer) else { return };
+        let Some(facts) = self.nodes[index].primary().copied() else { return };
+        let Answer { sent_at, received_at, .. } = *answer;
+        if self.clocked_at == Some(received_at) {
+            return;
+        }
+        self.clocked_at = Some(received_at);
+        epoch.clock.push_primary(sent_at, received_at, facts.flush);
+        epoch.clock_offset_us = Some(clock_offset_us(epoch.started_at, sent_at, answer.facts.clock_us));
+        for node in &mut self.nodes {
+            if let Some((replay, reported_at)) = node.unchecked
+                && reported_at <= sent_at
+            {
+                node.unchecked = None;
+                if replay > facts.flush {
+                    node.divergence = Some((replay, facts.flush));
+                }
+            }
+        }
+    }
+
+    /// A standby follows a timeline newer than any primary seen, and the old primary is gone: reads go on there.
+    pub(super) fn follow_unseen_primary(&mut self, index: usize, now: Instant) {
+        let Some(epoch) = &self.epoch else { return };
+        let Some((timeline, since)) = self.nodes[index].on_newer_since else { return };
+        let is_settled =
+            now.saturating_duration_since(since) >= self.settings.tick + self.settings.probe_timeout;
+        let is_rogues = self.nodes.iter().any(|node| node.was_rogue);
+        if epoch.lost_at.is_none() || !is_settled || is_rogues {
+            return;
+        }
+        let mut next = Epoch::new(&self.settings, Origin::Failover, now);
+        (next.system, next.timeline, next.lost_at) = (epoch.system, Some(timeline), Some(now));
+        self.epoch = Some(next);
+        for node in &mut self.nodes {
+            (node.unchecked, node.on_newer_since) = (None, None);
+        }
+    }
+
+    /// Whether the primary answers.
+    pub(super) fn holder_life(&self) -> HolderLife {
+        let holder = self.epoch.as_ref().and_then(|epoch| epoch.holder);
+        match holder.map(|id| &self.nodes[id.index()]) {
+            Some(node) if node.is_serving_as_primary() => HolderLife::Serving,
+            Some(_) | None => HolderLife::Gone,
+        }
+    }
+
+    pub(super) fn update_lost(&mut self, now: Instant) {
+        let life = self.holder_life();
+        if let Some(epoch) = &mut self.epoch {
+            match life {
+                HolderLife::Serving => epoch.lost_at = None,
+                HolderLife::Gone => _ = epoch.lost_at.get_or_insert(now),
+            }
+        }
+    }
+}
+
+/// Whether enough is known of a server to choose the primary without it.
+fn is_looked_at(node: &Node) -> bool {
+    match node.liveness.life() {
+        Life::Alive => node.answer.is_some(),
+        Life::Dead { .. } => true,
+        Life::Unseen(_) => node.liveness.refused_login.is_some() || node.liveness.is_saturated,
+    }
+}
+
+fn rank(node: &Node) -> u8 {
+    match node.spec.expected_role {
+        ExpectedRole::Replica => 0,
+        ExpectedRole::Any => 1,
+        ExpectedRole::Primary => 2,
+    }
+}
+
+/// What the server's clock showed at `base`, if it read `clock_us` when the question was sent.
+fn clock_offset_us(base: Instant, sent: Instant, clock_us: i64) -> i128 {
+    let micros = |d: std::time::Duration| i128::try_from(d.as_micros()).unwrap_or(i128::MAX);
+    let elapsed = if sent >= base { micros(sent - base) } else { -micros(base - sent) };
+    i128::from(clock_us).saturating_sub(elapsed)
+}

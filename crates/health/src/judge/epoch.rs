@@ -1,0 +1,135 @@
+//! Which primary, on which timeline, is the truth.
+//!
+//! An epoch is one timeline of one cluster. A failover starts the next one: positions of the two cannot be
+//! compared, so each has its own clock.
+
+use std::cmp::Ordering;
+use std::time::{Duration, Instant};
+
+use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
+
+use super::clock::LsnClock;
+use super::settings::JudgeSettings;
+use crate::snapshot::{ExpectedRole, NodeId};
+
+/// The clock remembers this many times `max_lag`, and at least [`HORIZON_MIN`].
+const HORIZON_LAGS: u32 = 10;
+/// The clock remembers at least this long.
+const HORIZON_MIN: Duration = Duration::from_secs(120);
+
+/// One timeline of one cluster.
+#[derive(Clone, Debug)]
+pub(super) struct Epoch {
+    pub(super) system: Option<SystemIdentifier>,
+    /// `None` while no primary was seen and no standby said.
+    pub(super) timeline: Option<TimelineId>,
+    /// The primary. It stays so while it is down.
+    pub(super) holder: Option<NodeId>,
+    pub(super) held_since: Instant,
+    pub(super) clock: LsnClock,
+    pub(super) started_at: Instant,
+    /// The primary's position when the epoch began.
+    pub(super) first: Option<Lsn>,
+    pub(super) origin: Origin,
+    /// Since when the primary does not answer.
+    pub(super) lost_at: Option<Instant>,
+    /// What the primary's clock showed at `started_at`, in microseconds since 1970; at most a round trip too late.
+    pub(super) clock_offset_us: Option<i128>,
+}
+
+/// How an epoch began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It was there when the watching began.
+    Found,
+    /// A failover was seen.
+    Failover,
+}
+
+/// What a server that is not in recovery is to an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// The primary.
+    Holder,
+    /// A new primary: its epoch begins.
+    Successor,
+    /// Promoted, though configured as a replica, while the primary lives.
+    Rogue,
+    /// Of another cluster.
+    OtherSystem,
+    /// A primary left behind by a failover.
+    OldTimeline,
+    /// A second primary on one timeline.
+    Second,
+}
+
+/// A server that is not in recovery.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claimant {
+    pub(super) id: NodeId,
+    pub(super) system: Option<SystemIdentifier>,
+    pub(super) timeline: TimelineId,
+    pub(super) expected: ExpectedRole,
+    pub(super) was_rogue: bool,
+}
+
+impl Epoch {
+    pub(super) fn new(settings: &JudgeSettings, origin: Origin, now: Instant) -> Self {
+        Epoch {
+            system: None,
+            timeline: None,
+            holder: None,
+            held_since: now,
+            clock: LsnClock::new(settings.max_lag.saturating_mul(HORIZON_LAGS).max(HORIZON_MIN)),
+            started_at: now,
+            first: None,
+            origin,
+            lost_at: None,
+            clock_offset_us: None,
+        }
+    }
+
+    /// Whether `id` is the primary.
+    pub(super) fn is_held_by(&self, id: NodeId) -> bool {
+        self.holder == Some(id)
+    }
+
+    /// Whether a server of this cluster number is not of this cluster.
+    pub(super) fn is_foreign(&self, system: Option<SystemIdentifier>) -> bool {
+        matches!((self.system, system), (Some(ours), Some(theirs)) if ours != theirs)
+    }
+
+    /// Whether standbys may still be on their way to this timeline.
+    pub(super) fn is_in_grace(&self, settings: &JudgeSettings, now: Instant) -> bool {
+        self.origin == Origin::Failover
+            && now.saturating_duration_since(self.started_at) < settings.failover_grace
+    }
+
+    /// What a server that is not in recovery is, while the holder serves as a primary or not.
+    pub(super) fn claim(&self, claimant: &Claimant, holder: HolderLife) -> Claim {
+        if self.is_foreign(claimant.system) {
+            return Claim::OtherSystem;
+        }
+        let is_holder = self.is_held_by(claimant.id);
+        let is_vacant = is_holder || self.holder.is_none() || holder == HolderLife::Gone;
+        let Some(timeline) = self.timeline else { return Claim::Holder };
+        match claimant.timeline.cmp(&timeline) {
+            Ordering::Less => Claim::OldTimeline,
+            Ordering::Equal if is_vacant => Claim::Holder,
+            Ordering::Equal => Claim::Second,
+            Ordering::Greater if is_holder => Claim::Successor,
+            Ordering::Greater if claimant.was_rogue => Claim::Rogue,
+            Ordering::Greater if !is_vacant && claimant.expected == ExpectedRole::Replica => Claim::Rogue,
+            Ordering::Greater => Claim::Successor,
+        }
+    }
+}
+
+/// Whether the holder of an epoch serves as its primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HolderLife {
+    /// It answers, and is not in recovery.
+    Serving,
+    /// It does not.
+    Gone,
+}

@@ -1,0 +1,194 @@
+//! What probes find out.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
+use trunkline_codec::sqlstate::SqlState;
+
+/// The outcome of one look at one server.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// When the question was sent.
+    pub sent_at: Instant,
+    /// When the answer, or the failure, was there.
+    pub received_at: Instant,
+    /// The address asked, once the name was resolved.
+    pub address: Option<SocketAddr>,
+    /// What came out.
+    pub finding: Finding,
+}
+
+/// What one look at a server gave.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// The probe's query was answered.
+    Answered(Box<Facts>),
+    /// A new login succeeded.
+    Connected,
+    /// The probe's query, or the connection it runs on, failed.
+    ProbeFailed(Failure),
+    /// A new login failed.
+    ConnectFailed(Failure),
+}
+
+/// What a server said about itself.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// What it said of its role.
+    pub role: RoleFacts,
+    /// Its clock, in microseconds since 1970.
+    pub clock_us: i64,
+    /// Its cluster's number.
+    pub system_identifier: Option<SystemIdentifier>,
+    /// `server_version_num`.
+    pub version: Option<u32>,
+}
+
+/// What a server said of its role.
+#[derive(Clone, Debug)]
+pub enum RoleFacts {
+    /// It is not in recovery.
+    Primary(PrimaryFacts),
+    /// It is in recovery.
+    Standby(StandbyFacts),
+}
+
+/// What a primary says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrimaryFacts {
+    /// WAL flushed. Not the insert position, which standbys may never reach, nor the write position, which may regress.
+    pub flush: Lsn,
+    /// Its timeline.
+    pub timeline: TimelineId,
+}
+
+/// What a standby says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StandbyFacts {
+    /// WAL replayed.
+    pub replay: Lsn,
+    /// WAL received by streaming since the server started; goes back to a segment's start on restarts.
+    pub receive: Option<Lsn>,
+    /// Commit time of the last transaction replayed, by the primary's clock, in microseconds since 1970.
+    pub last_commit_us: Option<i64>,
+    /// Whether replay is paused.
+    pub is_paused: bool,
+    /// What the startup process waits for.
+    pub startup: StartupWait,
+    /// The WAL receiver.
+    pub receiver: Receiver,
+    /// `recovery_min_apply_delay`.
+    pub apply_delay: Duration,
+}
+
+/// What the startup process, which replays, waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartupWait {
+    /// More WAL from the stream: all that was received is consumed.
+    Stream,
+    /// Something else, or nothing.
+    Other,
+    /// The monitoring role may not see it.
+    Hidden,
+}
+
+/// The WAL receiver of a standby.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    /// None runs.
+    Absent,
+    /// One runs, but the monitoring role may not see more.
+    Hidden,
+    /// One runs.
+    Present {
+        /// The timeline it receives.
+        timeline: Option<TimelineId>,
+        /// The farthest position its upstream reported.
+        latest_end: Option<Lsn>,
+    },
+}
+
+/// Why a look at a server gave nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing listens there.
+    Refused,
+    /// No answer in time.
+    TimedOut {
+        /// What was under way.
+        phase: Phase,
+        /// How long it was given.
+        after: Duration,
+    },
+    /// The connection ended.
+    Lost(String),
+    /// The host name gave no address.
+    Unresolved(String),
+    /// The server said no.
+    Refusal {
+        /// With this code.
+        code: SqlState,
+        /// And these words.
+        message: String,
+    },
+    /// The answer makes no sense.
+    Malformed(String),
+}
+
+/// What a probe was doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Name resolution, connect and login.
+    Login,
+    /// The query.
+    Query,
+}
+
+/// How much a failure proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Severity {
+    /// The server does not serve: DOWN now.
+    Hard,
+    /// May pass: counts towards `fall`.
+    Soft,
+    /// It lives, but has no connection to spare.
+    Saturated,
+    /// The monitoring role is refused, which says nothing of the server.
+    Misconfigured,
+}
+
+impl Failure {
+    pub(super) fn severity(&self) -> Severity {
+        match self {
+            Failure::Refused => Severity::Hard,
+            Failure::TimedOut { .. } | Failure::Lost(_) | Failure::Unresolved(_) | Failure::Malformed(_) => {
+                Severity::Soft
+            }
+            Failure::Refusal { code, .. } => match code.as_str() {
+                "57P01" | "57P02" | "57P03" => Severity::Hard,
+                "53300" => Severity::Saturated,
+                "3D000" | "42501" => Severity::Misconfigured,
+                code if code.starts_with("28") => Severity::Misconfigured,
+                _ => Severity::Soft,
+            },
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused => f.write_str("connection refused"),
+            Failure::TimedOut { phase: Phase::Login, after } => write!(f, "no login within {after:?}"),
+            Failure::TimedOut { phase: Phase::Query, after } => {
+                write!(f, "no answer to the probe within {after:?}")
+            }
+            Failure::Lost(text) => write!(f, "connection lost: {text}"),
+            Failure::Unresolved(text) => write!(f, "host name not resolved: {text}"),
+            Failure::Refusal { code, message } => write!(f, "{message} ({})", code.as_str()),
+            Failure::Malformed(text) => write!(f, "unexpected answer to the probe: {text}"),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What is remembered of one server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use trunkline_codec::ids::{Lsn, TimelineId};
+
+use super::clock::Reading;
+use super::epoch::Claim;
+use super::facts::{Facts, PrimaryFacts, RoleFacts, StandbyFacts};
+use super::liveness::Liveness;
+use super::reason::Reason;
+use super::settings::JudgeSettings;
+use crate::snapshot::{NodeId, NodeSpec, Role, State};
+
+/// Share of its weight a returning server starts with.
+const SLOW_START_FLOOR: f32 = 0.05;
+
+/// What is remembered of one server.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    pub(super) spec: NodeSpec,
+    pub(super) name: Arc<str>,
+    pub(super) host: Arc<str>,
+    pub(super) address: Option<SocketAddr>,
+    pub(super) liveness: Liveness,
+    /// When anything was found out last, good or bad.
+    pub(super) observed_at: Option<Instant>,
+    pub(super) answer: Option<Answer>,
+    /// What it is while it is not in recovery.
+    pub(super) claim: Option<Claim>,
+    /// It was promoted while the primary lived; forgotten when it is in recovery again.
+    pub(super) was_rogue: bool,
+    /// It showed WAL that the primary does not have. Holds until it restarts or its WAL is rewound.
+    pub(super) divergence: Option<(Lsn, Lsn)>,
+    /// A replayed position to compare with the primary's next answer, and when it was reported.
+    pub(super) unchecked: Option<(Lsn, Instant)>,
+    /// When it was last seen on the epoch's timeline.
+    pub(super) on_timeline_at: Option<Instant>,
+    /// Since when it follows a timeline newer than the epoch's.
+    pub(super) on_newer_since: Option<(TimelineId, Instant)>,
+    pub(super) standing: Standing,
+    pub(super) reading: Option<Reading>,
+    pub(super) verdict: Verdict,
+    /// When its weight began to ramp up.
+    pub(super) ramp_from: Option<Instant>,
+    /// It was out of service since it was up last: its return ramps up.
+    pub(super) was_out: bool,
+}
+
+/// A server's last answer.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) facts: Facts,
+    pub(super) sent_at: Instant,
+    pub(super) received_at: Instant,
+}
+
+/// How a standby's lag is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nothing is proven.
+    Unproven,
+    /// It was shown to be fresh, and is not proven to lag.
+    Fresh,
+    /// It was proven to lag.
+    Lagging { good: u32, since: Instant },
+}
+
+/// A state and its reason.
+#[derive(Clone, Debug)]
+pub(super) struct Verdict {
+    pub(super) state: State,
+    pub(super) reason: Reason,
+    pub(super) since: Instant,
+}
+
+impl Node {
+    pub(super) fn new(id: NodeId, spec: NodeSpec, now: Instant) -> Self {
+        Node {
+            id,
+            name: spec.name.as_str().into(),
+            host: spec.host.as_str().into(),
+            spec,
+            address: None,
+            liveness: Liveness::new(),
+            observed_at: None,
+            answer: None,
+            claim: None,
+            was_rogue: false,
+            divergence: None,
+            unchecked: None,
+            on_timeline_at: None,
+            on_newer_since: None,
+            standing: Standing::Unproven,
+            reading: None,
+            verdict: Verdict { state: State::Unknown, reason: Reason::NotProbed(None), since: now },
+            ramp_from: None,
+            was_out: false,
+        }
+    }
+
+    pub(super) fn role(&self) -> Role {
+        match self.answer.as_ref().map(|answer| &answer.facts.role) {
+            None => Role::Unknown,
+            Some(RoleFacts::Primary(_)) => Role::Primary,
+            Some(RoleFacts::Standby(_)) => Role::Standby,
+        }
+    }
+
+    pub(super) fn primary(&self) -> Option<&PrimaryFacts> {
+        match &self.answer.as_ref()?.facts.role {
+            RoleFacts::Primary(facts) => Some(facts),
+            RoleFacts::Standby(_) => None,
+        }
+    }
+
+    pub(super) fn standby(&self) -> Option<&StandbyFacts> {
+        match &self.answer.as_ref()?.facts.role {
+            RoleFacts::Standby(facts) => Some(facts),
+            RoleFacts::Primary(_) => None,
+        }
+    }
+
+    /// Whether it answers, is not in recovery, and did so lately.
+    pub(super) fn is_serving_as_primary(&self) -> bool {
+        self.liveness.is_alive() && self.role() == Role::Primary
+    }
+
+    /// Takes in an answer, and forgets what it ends.
+    pub(super) fn answered(&mut self, answer: Answer) {
+        let replay_before = self.standby().map(|facts| facts.replay);
+        let role_before = self.role();
+        self.answer = Some(answer);
+        if self.role() != role_before {
+            (self.standing, self.reading) = (Standing::Unproven, None);
+            (self.divergence, self.unchecked) = (None, None);
+            (self.on_timeline_at, self.on_newer_since) = (None, None);
+        }
+        // Replay goes back only when the data directory was rewound or made anew.
+        if self.standby().map(|facts| facts.replay) < replay_before {
+            self.divergence = None;
+        }
+    }
+
+    /// Notes that it left `from` for its present state.
+    pub(super) fn entered(&mut self, from: State, now: Instant) {
+        match self.verdict.state {
+            State::Down | State::Maint => self.was_out = true,
+            State::Up if from != State::Up && self.was_out => {
+                (self.was_out, self.ramp_from) = (false, Some(now));
+            }
+            State::Unknown | State::Up | State::Lagging | State::Fenced | State::Drain => {}
+        }
+    }
+
+    /// What was proven before it died says nothing of what it will be.
+    pub(super) fn died(&mut self) {
+        self.standing = Standing::Unproven;
+        self.divergence = None;
+        self.unchecked = None;
+        self.was_out = true;
+    }
+
+    /// Share of the weight in force.
+    pub(super) fn slow_start(&self, settings: &JudgeSettings, now: Instant) -> f32 {
+        match self.ramp_from {
+            Some(from) if settings.slow_start > Duration::ZERO => {
+                let done =
+                    now.saturating_duration_since(from).as_secs_f32() / settings.slow_start.as_secs_f32();
+                done.clamp(SLOW_START_FLOOR, 1.0)
+            }
+            Some(_) | None => 1.0,
+        }
+    }
+}

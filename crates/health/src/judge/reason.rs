@@ -1,0 +1,164 @@
+//! Why a server is in its state, in words an operator understands.
+
+use std::fmt;
+use std::time::Duration;
+
+use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
+
+use super::facts::Failure;
+
+/// Why a server is in its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    NotProbed(Option<Failure>),
+    NotAllProbed,
+    Unprobed(Duration),
+    LoginRefused(Failure),
+    Saturated,
+    Dead(Failure),
+    Reviving { good: u32, rise: u32, has_login: bool, failure: Failure },
+    Promoted,
+    OtherSystem { theirs: Option<SystemIdentifier>, ours: Option<SystemIdentifier> },
+    OldPrimary { theirs: TimelineId, ours: Option<TimelineId> },
+    SecondPrimary,
+    Ahead { replay: Lsn, flush: Lsn },
+    Branched { theirs: TimelineId, ours: TimelineId },
+    LeftBehind { theirs: TimelineId, ours: TimelineId },
+    TimelineUnknown { ours: TimelineId },
+    NoPrimarySeen,
+    PrimaryGone(Duration),
+    Delayed { delay: Duration, max_lag: Duration },
+    Behind { lo: Duration, max_lag: Duration, is_paused: bool },
+    CatchingUp { lo: Duration, readmit_lag: Duration },
+    Unproven,
+    Maint,
+    Drain,
+    Primary { is_expected: bool },
+    Standby(Fitness, Option<Failure>),
+}
+
+/// How a standby that is up stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fitness {
+    InSync,
+    Behind(Duration),
+    PrimaryGone(Duration),
+    Following,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::NotProbed(None) => f.write_str("not probed yet"),
+            Reason::NotProbed(Some(failure)) => write!(f, "not reached yet: {failure}"),
+            Reason::NotAllProbed => f.write_str("waiting until every server was looked at once"),
+            Reason::Unprobed(age) => write!(f, "no probe was answered for {}", Seconds(*age)),
+            Reason::LoginRefused(failure) => {
+                write!(f, "the monitoring role is refused, check its login and rights: {failure}")
+            }
+            Reason::Saturated => f.write_str("no connection slot left for the probe"),
+            Reason::Dead(failure) => write!(f, "{failure}"),
+            Reason::Reviving { good, rise, has_login: true, failure } => {
+                write!(f, "answers again ({good} of {rise} good probes) after: {failure}")
+            }
+            Reason::Reviving { has_login: false, failure, .. } => {
+                write!(f, "answers on its old connection, but new logins fail: {failure}")
+            }
+            Reason::Promoted => f.write_str("promoted: it is configured as a replica but not in recovery"),
+            Reason::OtherSystem { theirs, ours } => {
+                let (theirs, ours) = (Known(theirs.as_ref()), Known(ours.as_ref()));
+                write!(f, "belongs to another cluster: system identifier {theirs}, this cluster's is {ours}")
+            }
+            Reason::OldPrimary { theirs, ours } => {
+                let ours = Known(ours.as_ref());
+                write!(f, "split brain: a primary on timeline {theirs}, while this cluster's is on {ours}")
+            }
+            Reason::SecondPrimary => f.write_str("split brain: a second primary on the same timeline"),
+            Reason::Ahead { replay, flush } => {
+                write!(f, "diverged: it replayed to {replay}, ahead of the primary at {flush}")
+            }
+            Reason::Branched { theirs, ours } => {
+                write!(f, "follows timeline {theirs}, while the primary is on {ours}")
+            }
+            Reason::LeftBehind { theirs, ours } => {
+                write!(f, "still on timeline {theirs}, while the primary is on {ours}")
+            }
+            Reason::TimelineUnknown { ours } => {
+                write!(f, "not known to follow the primary to timeline {ours}")
+            }
+            Reason::NoPrimarySeen => f.write_str("no primary was seen yet to compare with"),
+            Reason::PrimaryGone(since) => {
+                write!(
+                    f,
+                    "the primary has not answered for {}, beyond what primary_unknown allows",
+                    Seconds(*since)
+                )
+            }
+            Reason::Delayed { delay, max_lag } => write!(
+                f,
+                "recovery_min_apply_delay is {}, above max_lag {}",
+                Seconds(*delay),
+                Seconds(*max_lag)
+            ),
+            Reason::Behind { lo, max_lag, is_paused } => {
+                let paused = if *is_paused { ", replay is paused" } else { "" };
+                write!(f, "at least {} behind, above max_lag {}{paused}", Seconds(*lo), Seconds(*max_lag))
+            }
+            Reason::CatchingUp { lo, readmit_lag } => write!(
+                f,
+                "catching up, at least {} behind; returns below {}",
+                Seconds(*lo),
+                Seconds(*readmit_lag)
+            ),
+            Reason::Unproven => f.write_str("not yet known how far behind it is"),
+            Reason::Maint => f.write_str("in maintenance by the operator"),
+            Reason::Drain => f.write_str("draining by the operator"),
+            Reason::Primary { is_expected: true } => f.write_str("primary"),
+            Reason::Primary { is_expected: false } => {
+                f.write_str("primary after its promotion, though configured as a replica")
+            }
+            Reason::Standby(fitness, warning) => {
+                write!(f, "{fitness}")?;
+                match warning {
+                    Some(failure) => {
+                        write!(f, "; but new logins of the monitoring role are refused: {failure}")
+                    }
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Fitness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fitness::InSync => f.write_str("in sync"),
+            Fitness::Behind(est) => write!(f, "about {} behind", Seconds(*est)),
+            Fitness::PrimaryGone(since) => {
+                write!(f, "has all that is known; the primary has not answered for {}", Seconds(*since))
+            }
+            Fitness::Following => f.write_str("following the new primary"),
+        }
+    }
+}
+
+/// A duration as operators read it: seconds with two decimals.
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2} s", self.0.as_secs_f64())
+    }
+}
+
+struct Known<'a, T>(Option<&'a T>);
+
+impl<T: fmt::Display> fmt::Display for Known<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(value) => value.fmt(f),
+            None => f.write_str("unknown"),
+        }
+    }
+}

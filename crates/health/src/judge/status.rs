@@ -1,0 +1,158 @@
+//! The judge's knowledge as others see it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use trunkline_codec::ids::TimelineId;
+
+use super::Judge;
+use super::epoch::Claim;
+use super::facts::{Receiver, RoleFacts, StandbyFacts};
+use super::node::Node;
+use crate::snapshot::{Lag, NodeId, NodeStatus, Role, Snapshot, State};
+
+/// A server entered a state, or its monitoring role was refused.
+#[derive(Clone, Debug)]
+pub struct Transition {
+    /// Which server.
+    pub node: NodeId,
+    /// Its configured name.
+    pub name: Arc<str>,
+    /// The state it was in.
+    pub from: State,
+    /// The state it is in.
+    pub to: State,
+    /// Why, in words.
+    pub reason: String,
+    /// Its role.
+    pub role: Role,
+    /// How far behind it was.
+    pub lag: Option<Lag>,
+    /// Whether it had all that the primary's newest sample had.
+    pub in_sync: Option<bool>,
+    /// When.
+    pub at: Instant,
+}
+
+/// What others act on: a change of it is worth waking them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Eligibility {
+    nodes: Vec<(State, Role, bool)>,
+    primary: Option<NodeId>,
+    has_primary: bool,
+    is_split: bool,
+}
+
+impl Transition {
+    pub(super) fn new(node: &Node, from: State, now: Instant) -> Self {
+        Transition {
+            node: node.id,
+            name: Arc::clone(&node.name),
+            from,
+            to: node.verdict.state,
+            reason: node.verdict.reason.to_string(),
+            role: node.role(),
+            lag: node.lag(now),
+            in_sync: node.in_sync(),
+            at: now,
+        }
+    }
+}
+
+impl Node {
+    /// How far behind; nothing for a primary, and nothing while nothing is known.
+    fn lag(&self, now: Instant) -> Option<Lag> {
+        self.standby()?;
+        let reading = self.reading?;
+        let hi = reading.fresh_as_of.map(|at| now.saturating_duration_since(at));
+        // Unproven and unbounded: zero would be a claim.
+        if reading.fresh_as_of.is_none() && !reading.is_in_sync && reading.lo.is_zero() {
+            return None;
+        }
+        Some(Lag { lo: reading.lo, est: reading.est, hi })
+    }
+
+    fn in_sync(&self) -> Option<bool> {
+        self.standby()?;
+        self.reading.map(|reading| reading.is_in_sync)
+    }
+
+    fn timeline(&self) -> Option<TimelineId> {
+        match &self.answer.as_ref()?.facts.role {
+            RoleFacts::Primary(facts) => Some(facts.timeline),
+            RoleFacts::Standby(StandbyFacts { receiver: Receiver::Present { timeline, .. }, .. }) => {
+                *timeline
+            }
+            RoleFacts::Standby(_) => None,
+        }
+    }
+}
+
+impl Judge {
+    /// The verdicts at `now`.
+    #[must_use]
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        Snapshot {
+            nodes: self.nodes.iter().map(|node| self.status(node, now)).collect(),
+            taken_at: now,
+            tick: self.settings.tick,
+            probe_timeout: self.settings.probe_timeout,
+            max_lag: self.settings.max_lag,
+            hard_max_lag: self.settings.hard_max_lag,
+            primary: self.epoch.as_ref().and_then(|epoch| epoch.holder),
+            primary_lost_at: self.epoch.as_ref().and_then(|epoch| epoch.lost_at),
+            split_brain: self.is_split(),
+            is_ready: self.epoch.is_some(),
+            is_overrun: self.overrun_at.is_some(),
+        }
+    }
+
+    pub(super) fn eligibility(&self) -> Eligibility {
+        let of = |node: &Node| (node.verdict.state, node.role(), node.liveness.is_saturated);
+        Eligibility {
+            nodes: self.nodes.iter().map(of).collect(),
+            primary: self.epoch.as_ref().and_then(|epoch| epoch.holder),
+            has_primary: self.epoch.as_ref().is_some_and(|epoch| epoch.lost_at.is_none()),
+            is_split: self.is_split(),
+        }
+    }
+
+    fn is_split(&self) -> bool {
+        self.nodes.iter().filter(|node| node.is_serving_as_primary()).any(|node| match node.claim {
+            Some(Claim::Rogue | Claim::OldTimeline | Claim::Second) => true,
+            Some(Claim::Holder | Claim::Successor | Claim::OtherSystem) | None => false,
+        })
+    }
+
+    fn status(&self, node: &Node, now: Instant) -> NodeStatus {
+        let standby = node.standby();
+        let newest = self.epoch.as_ref().and_then(|epoch| epoch.clock.newest());
+        NodeStatus {
+            id: node.id,
+            name: Arc::clone(&node.name),
+            host: Arc::clone(&node.host),
+            port: node.spec.port,
+            address: node.address,
+            expected_role: node.spec.expected_role,
+            role: node.role(),
+            state: node.verdict.state,
+            reason: node.verdict.reason.to_string().into(),
+            since: node.verdict.since,
+            admin: node.spec.admin,
+            lag: node.lag(now),
+            lag_bytes: standby.and_then(|facts| Some(newest?.bytes_since(facts.replay))),
+            in_sync: node.in_sync(),
+            timeline: node.timeline(),
+            system_identifier: node.answer.as_ref().and_then(|answer| answer.facts.system_identifier),
+            receiver: standby.map(|facts| facts.receiver != Receiver::Absent),
+            paused: standby.map(|facts| facts.is_paused),
+            weight: node.spec.weight,
+            slow_start: node.slow_start(&self.settings, now),
+            saturated: node.liveness.is_saturated,
+            replay_lsn: standby.map(|facts| facts.replay),
+            flush_lsn: node.primary().map(|facts| facts.flush),
+            last_probe: node.observed_at,
+            version: node.answer.as_ref().and_then(|answer| answer.facts.version),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! From what is remembered of a server to its state. The first rule that applies decides.
+
+use std::time::{Duration, Instant};
+
+use super::epoch::{Claim, Epoch};
+use super::facts::StandbyFacts;
+use super::liveness::Life;
+use super::node::{Answer, Node, Standing};
+use super::reason::{Fitness, Reason};
+use super::settings::{JudgeSettings, PrimaryUnknown};
+use super::standby::{Following, following};
+use crate::snapshot::{AdminState, ExpectedRole, Role, State};
+
+/// An answer older than this many ticks, plus the timeouts, says nothing any more.
+const ANSWER_TICKS_MAX: u32 = 3;
+
+/// The state of a server, and why.
+pub(super) fn decide(
+    node: &Node,
+    epoch: Option<&Epoch>,
+    settings: &JudgeSettings,
+    now: Instant,
+) -> (State, Reason) {
+    if node.spec.admin == AdminState::Maint {
+        return (State::Maint, Reason::Maint);
+    }
+    let (state, reason) = decide_fitness(node, epoch, settings, now);
+    match (node.spec.admin, state) {
+        (AdminState::Drain, State::Up | State::Lagging) => (State::Drain, Reason::Drain),
+        _ => (state, reason),
+    }
+}
+
+fn decide_fitness(
+    node: &Node,
+    epoch: Option<&Epoch>,
+    settings: &JudgeSettings,
+    now: Instant,
+) -> (State, Reason) {
+    let failure = match node.liveness.life() {
+        Life::Alive => return decide_alive(node, epoch, settings, now),
+        Life::Unseen(failure) => failure.clone(),
+        Life::Dead { failure, revival } => {
+            let reason = match revival {
+                Some(revival) => Reason::Reviving {
+                    good: revival.good,
+                    rise: settings.rise,
+                    has_login: revival.has_login,
+                    failure: failure.clone(),
+                },
+                None => Reason::Dead(failure.clone()),
+            };
+            return (State::Down, reason);
+        }
+    };
+    let reason = match &node.liveness.refused_login {
+        Some(refusal) => Reason::LoginRefused(refusal.clone()),
+        None if node.liveness.is_saturated => Reason::Saturated,
+        None => Reason::NotProbed(failure),
+    };
+    (State::Unknown, reason)
+}
+
+fn decide_alive(
+    node: &Node,
+    epoch: Option<&Epoch>,
+    settings: &JudgeSettings,
+    now: Instant,
+) -> (State, Reason) {
+    let Some(answer) = &node.answer else { return (State::Unknown, Reason::NotProbed(None)) };
+    if let Some(reason) = too_old(node, answer, settings, now) {
+        return (State::Unknown, reason);
+    }
+    let Some(epoch) = epoch else { return (State::Unknown, Reason::NotAllProbed) };
+    match node.role() {
+        Role::Unknown => (State::Unknown, Reason::NotProbed(None)),
+        Role::Primary => decide_primary(node, epoch, settings, now),
+        Role::Standby => match node.standby() {
+            Some(facts) => decide_standby(node, facts, epoch, settings, now),
+            None => (State::Unknown, Reason::NotProbed(None)),
+        },
+    }
+}
+
+/// A server that lives but answers no probe is not judged by what it said long ago.
+fn too_old(node: &Node, answer: &Answer, settings: &JudgeSettings, now: Instant) -> Option<Reason> {
+    let age = now.saturating_duration_since(answer.received_at);
+    let patience = settings.tick * ANSWER_TICKS_MAX + settings.probe_timeout;
+    match &node.liveness.refused_login {
+        Some(refusal) if age > settings.tick + settings.probe_timeout => {
+            Some(Reason::LoginRefused(refusal.clone()))
+        }
+        _ if age <= patience + settings.connect_timeout => None,
+        _ if node.liveness.is_saturated => Some(Reason::Saturated),
+        _ => Some(Reason::Unprobed(age)),
+    }
+}
+
+fn decide_primary(node: &Node, epoch: &Epoch, settings: &JudgeSettings, now: Instant) -> (State, Reason) {
+    let Some(facts) = node.primary() else { return (State::Unknown, Reason::NotProbed(None)) };
+    let theirs = node.answer.as_ref().and_then(|answer| answer.facts.system_identifier);
+    match node.claim {
+        None => (State::Unknown, Reason::NotAllProbed),
+        Some(Claim::OtherSystem) => (State::Fenced, Reason::OtherSystem { theirs, ours: epoch.system }),
+        Some(Claim::OldTimeline) => {
+            (State::Fenced, Reason::OldPrimary { theirs: facts.timeline, ours: epoch.timeline })
+        }
+        Some(Claim::Second) => (State::Fenced, Reason::SecondPrimary),
+        Some(Claim::Rogue) => (State::Down, Reason::Promoted),
+        Some(Claim::Holder | Claim::Successor) if node.spec.expected_role == ExpectedRole::Replica => {
+            // A promotion takes it out of reads at once; as the primary it serves when it has proven to be one.
+            if now.saturating_duration_since(epoch.held_since) < settings.failover_grace {
+                (State::Down, Reason::Promoted)
+            } else {
+                (State::Up, Reason::Primary { is_expected: false })
+            }
+        }
+        Some(Claim::Holder | Claim::Successor) => (State::Up, Reason::Primary { is_expected: true }),
+    }
+}
+
+fn decide_standby(
+    node: &Node,
+    facts: &StandbyFacts,
+    epoch: &Epoch,
+    settings: &JudgeSettings,
+    now: Instant,
+) -> (State, Reason) {
+    let theirs = node.answer.as_ref().and_then(|answer| answer.facts.system_identifier);
+    if epoch.is_foreign(theirs) {
+        return (State::Fenced, Reason::OtherSystem { theirs, ours: epoch.system });
+    }
+    if let Some((replay, flush)) = node.divergence {
+        return (State::Fenced, Reason::Ahead { replay, flush });
+    }
+    let follows = following(node, facts, epoch, settings, now);
+    match follows {
+        Following::Yes | Following::Grace => {}
+        Following::LeftBehind { theirs, ours } => {
+            return (State::Down, Reason::LeftBehind { theirs, ours });
+        }
+        Following::Unknown { ours } => return (State::Down, Reason::TimelineUnknown { ours }),
+        Following::Branched { theirs, ours } => {
+            return (State::Fenced, Reason::Branched { theirs, ours });
+        }
+    }
+    if facts.apply_delay > settings.max_lag {
+        let reason = Reason::Delayed { delay: facts.apply_delay, max_lag: settings.max_lag };
+        return (State::Lagging, reason);
+    }
+    if let Some(verdict) = without_primary(epoch, settings, now) {
+        return verdict;
+    }
+    let lo = node.reading.map_or(Duration::ZERO, |reading| reading.lo);
+    match node.standing {
+        Standing::Unproven if epoch.clock.newest().is_none() => (State::Unknown, Reason::NoPrimarySeen),
+        Standing::Unproven => (State::Unknown, Reason::Unproven),
+        Standing::Lagging { .. } if lo > settings.max_lag => {
+            let reason = Reason::Behind { lo, max_lag: settings.max_lag, is_paused: facts.is_paused };
+            (State::Lagging, reason)
+        }
+        Standing::Lagging { .. } => {
+            (State::Lagging, Reason::CatchingUp { lo, readmit_lag: settings.readmit_lag })
+        }
+        Standing::Fresh => {
+            let fitness = fitness(node, epoch, follows, now);
+            (State::Up, Reason::Standby(fitness, node.liveness.refused_login.clone()))
+        }
+    }
+}
+
+fn fitness(node: &Node, epoch: &Epoch, follows: Following, now: Instant) -> Fitness {
+    match (node.reading, epoch.lost_at) {
+        _ if follows == Following::Grace => Fitness::Following,
+        (Some(reading), None) if reading.is_in_sync => Fitness::InSync,
+        (Some(reading), Some(lost_at)) if reading.is_in_sync => {
+            Fitness::PrimaryGone(now.saturating_duration_since(lost_at))
+        }
+        (Some(reading), _) => Fitness::Behind(reading.est),
+        (None, _) => Fitness::Following,
+    }
+}
+
+/// What the policy says of standbys whose primary does not answer.
+fn without_primary(epoch: &Epoch, settings: &JudgeSettings, now: Instant) -> Option<(State, Reason)> {
+    let since = now.saturating_duration_since(epoch.lost_at?);
+    let is_allowed = match settings.primary_unknown {
+        PrimaryUnknown::Serve => true,
+        PrimaryUnknown::ServeFor(limit) => since <= limit,
+        PrimaryUnknown::Drain => false,
+    };
+    if is_allowed { None } else { Some((State::Unknown, Reason::PrimaryGone(since))) }
+}

@@ -1,0 +1,111 @@
+//! The judge at work: takes observations and commands, publishes and logs verdicts.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant as TokioInstant, sleep_until};
+
+use crate::judge::{Judge, JudgeSettings, Observation, Transition};
+use crate::snapshot::{AdminState, NodeId, NodeSpec, Snapshot, State};
+
+/// What the operator asks of the judge.
+#[derive(Debug)]
+pub(super) enum Command {
+    SetAdmin(NodeId, AdminState),
+    Reload(Box<JudgeSettings>, Vec<NodeSpec>),
+}
+
+/// Where the verdicts are read.
+#[derive(Clone, Debug)]
+pub(super) struct Published {
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) generation: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) judge: Judge,
+    pub(super) observed: mpsc::Receiver<(NodeId, Observation)>,
+    pub(super) commanded: mpsc::Receiver<Command>,
+    pub(super) settings: watch::Sender<JudgeSettings>,
+    pub(super) published: Published,
+}
+
+impl Published {
+    pub(super) fn new(judge: &Judge) -> Self {
+        Published {
+            snapshot: Arc::new(ArcSwap::from_pointee(judge.snapshot(Instant::now()))),
+            generation: watch::Sender::new(judge.generation()),
+        }
+    }
+}
+
+impl Desk {
+    pub(super) async fn run(mut self) {
+        let mut tick_at = TokioInstant::now();
+        loop {
+            let generation = self.judge.generation();
+            let is_tick = tokio::select! {
+                Some((id, observation)) = self.observed.recv() => {
+                    self.judge.observe(id, observation, Instant::now());
+                    false
+                }
+                Some(command) = self.commanded.recv() => {
+                    self.obey(command);
+                    true
+                }
+                () = sleep_until(tick_at) => {
+                    self.judge.tick(Instant::now());
+                    tick_at = TokioInstant::now() + self.judge.settings().tick;
+                    true
+                }
+            };
+            while let Some(transition) = self.judge.poll_transition() {
+                log(&transition);
+            }
+            let is_changed = self.judge.generation() != generation;
+            if is_tick || is_changed {
+                self.published.snapshot.store(Arc::new(self.judge.snapshot(Instant::now())));
+            }
+            if is_changed {
+                self.published.generation.send_replace(self.judge.generation());
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = Instant::now();
+        match command {
+            Command::SetAdmin(id, admin) => self.judge.set_admin(id, admin, now),
+            Command::Reload(settings, nodes) => {
+                self.settings.send_replace((*settings).clone());
+                self.judge.reload(*settings, &nodes, now);
+            }
+        }
+    }
+}
+
+/// The one line an operator greps for.
+fn log(transition: &Transition) {
+    let Transition { name, from, to, reason, role, lag, in_sync, .. } = transition;
+    let seconds = |of: Option<std::time::Duration>| of.map(|lag| (lag.as_secs_f64() * 1e3).round() / 1e3);
+    let est = seconds(lag.map(|lag| lag.est));
+    let lo = seconds(lag.map(|lag| lag.lo));
+    let hi = seconds(lag.and_then(|lag| lag.hi));
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                target: "trunkline::health",
+                node = %name, %from, %to, %role, lag_seconds = est, lag_at_least = lo, lag_at_most = hi, in_sync,
+                reason = %reason,
+                "target changed state"
+            )
+        };
+    }
+    match to {
+        State::Up | State::Drain | State::Maint => line!(info),
+        State::Unknown | State::Lagging | State::Down | State::Fenced => line!(warn),
+    }
+}

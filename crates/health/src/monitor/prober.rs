@@ -1,0 +1,104 @@
+//! Asks one server every tick, on a connection that is kept.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::time::sleep;
+
+use super::Watched;
+use super::pace::Pace;
+use crate::judge::{Failure, Finding, Observation};
+use crate::probe::{Attempt, Session};
+
+/// One server's prober. Sequential: never two questions in flight, and a tick that comes too early is skipped.
+pub(super) async fn run(watched: Arc<Watched>) {
+    let mut pace = Pace::default();
+    let mut is_degraded_said = false;
+    loop {
+        let Some(session) = open(&watched).await else {
+            pace.count(false);
+            pause(&watched, &pace).await;
+            continue;
+        };
+        if session.is_degraded() && !is_degraded_said {
+            is_degraded_said = true;
+            tracing::warn!(
+                target: "trunkline::health",
+                node = %watched.name,
+                "the monitoring role lacks pg_monitor: timelines of standbys stay hidden, grant pg_monitor to it"
+            );
+        }
+        ask_until_lost(&watched, session, &mut pace).await;
+    }
+}
+
+async fn open(watched: &Watched) -> Option<Session> {
+    let settings = watched.settings.borrow().clone();
+    let sent_at = Instant::now();
+    let opened = Session::open(&watched.target, &watched.login, &settings).await;
+    let (address, finding, session) = match opened {
+        Ok(session) => (Some(session.address()), Finding::Connected, Some(session)),
+        Err(Attempt { address, failure }) => (address, Finding::ConnectFailed(failure), None),
+    };
+    watched.report(Observation { sent_at, received_at: Instant::now(), address, finding }).await;
+    session
+}
+
+/// Asks until the connection must go. Returning drops it, with whatever answer is still under way.
+async fn ask_until_lost(watched: &Watched, mut session: Session, pace: &mut Pace) {
+    let opened_at = Instant::now();
+    loop {
+        let settings = watched.settings.borrow().clone();
+        let sent_at = Instant::now();
+        let asked = session.ask(settings.probe_timeout).await;
+        let is_good = asked.is_ok();
+        pace.count(is_good);
+        let finding = match asked {
+            Ok(facts) => Finding::Answered(Box::new(facts)),
+            Err(failure) => {
+                return lost(watched, failure, [opened_at, sent_at], pace).await;
+            }
+        };
+        let address = Some(session.address());
+        watched.report(Observation { sent_at, received_at: Instant::now(), address, finding }).await;
+        let signals = &watched.signals;
+        let wait = pace.wait(&settings, settings.tick).saturating_sub(sent_at.elapsed());
+        tokio::select! {
+                    failure = session.lost() => {
+         return lost(watched, failure, [opened_at, Instant::now()], pace).await;
+        }
+                    () = signals.release.notified() => return pause(watched, pace).await,
+                    () = signals.probe.notified() => {}
+                    () = sleep(wait) => {}
+                }
+    }
+}
+
+/// The connection failed. Whether the server did too shows the login that follows at once.
+async fn lost(watched: &Watched, failure: Failure, [opened_at, sent_at]: [Instant; 2], pace: &mut Pace) {
+    // A silent server, or one that ends every connection, is not asked again without a pause.
+    let is_paused =
+        matches!(failure, Failure::TimedOut { .. }) || opened_at.elapsed() < watched.settings.borrow().tick;
+    let failure = match failure {
+        // Someone may have ended this one backend: the server's own word is what a login gives.
+        Failure::Refusal { code, message } if code.as_str() == "57P01" => {
+            Failure::Lost(format!("{message} ({})", code.as_str()))
+        }
+        other => other,
+    };
+    pace.count(false);
+    let finding = Finding::ProbeFailed(failure);
+    watched.report(Observation { sent_at, received_at: Instant::now(), address: None, finding }).await;
+    watched.signals.check.notify_one();
+    if is_paused {
+        pause(watched, pace).await;
+    }
+}
+
+async fn pause(watched: &Watched, pace: &Pace) {
+    let settings = watched.settings.borrow().clone();
+    tokio::select! {
+        () = sleep(pace.wait(&settings, settings.tick)) => {}
+        () = watched.signals.probe.notified() => sleep(settings.fast_interval / 4).await,
+    }
+}

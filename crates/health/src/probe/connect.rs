@@ -1,0 +1,108 @@
+//! Connections for probes: they notice a dead peer by themselves, and none can hang.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{Client, Config, Connection, NoTls};
+
+use super::{Attempt, failure};
+use crate::judge::{Failure, JudgeSettings, Phase};
+
+/// Keepalive: seconds of silence before the first one, and between them.
+const KEEPALIVE_PERIOD: Duration = Duration::from_secs(1);
+/// Keepalives unanswered before the connection is given up.
+const KEEPALIVE_RETRIES: u32 = 2;
+/// Addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 4;
+/// The name by which servers list the probe's connections.
+const APPLICATION_NAME: &str = "trunkline_health";
+
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// A connection that is logged in.
+pub(super) struct Link {
+    pub(super) client: Client,
+    pub(super) connection: Connection<TcpStream, NoTlsStream>,
+    pub(super) address: SocketAddr,
+}
+
+/// Resolves, connects and logs in, all within `connect_timeout`.
+pub(super) async fn open(target: &Target, login: &Config, settings: &JudgeSettings) -> Result<Link, Attempt> {
+    let after = settings.connect_timeout;
+    let deadline = Instant::now() + after;
+    let timed_out = Failure::TimedOut { phase: Phase::Login, after };
+    let at = |address, failure| Attempt { address, failure };
+
+    let resolved = timeout_at(deadline, lookup_host((target.host.as_str(), target.port))).await;
+    let addresses: Vec<SocketAddr> = match resolved {
+        Err(_) => return Err(at(None, timed_out)),
+        Ok(Err(error)) => return Err(at(None, Failure::Unresolved(error.to_string()))),
+        Ok(Ok(addresses)) => addresses.take(ADDRESSES_MAX).collect(),
+    };
+    let (stream, address) = first_answering(&addresses, deadline, settings).await?;
+    let mut login = login.clone();
+    login.application_name(APPLICATION_NAME);
+    login.options(options(&login, settings.probe_timeout));
+    match timeout_at(deadline, login.connect_raw(stream, NoTls)).await {
+        Err(_) => Err(at(Some(address), timed_out)),
+        Ok(Err(error)) => Err(at(Some(address), failure::classify(&error))),
+        Ok(Ok((client, connection))) => Ok(Link { client, connection, address }),
+    }
+}
+
+/// The first address that accepts, as `localhost` often names two; each gets its share of the time left.
+async fn first_answering(
+    addresses: &[SocketAddr],
+    deadline: Instant,
+    settings: &JudgeSettings,
+) -> Result<(TcpStream, SocketAddr), Attempt> {
+    let nothing = Failure::Unresolved("the name has no address".to_owned());
+    let mut attempt = Attempt { address: None, failure: nothing };
+    for (index, &address) in addresses.iter().enumerate() {
+        let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+        let share = deadline.saturating_duration_since(Instant::now()) / left;
+        let failure = match timeout(share, connect(address, settings.tick)).await {
+            Ok(Ok(stream)) => return Ok((stream, address)),
+            Ok(Err(error)) => failure::classify_io(&error),
+            Err(_) => Failure::TimedOut { phase: Phase::Login, after: settings.connect_timeout },
+        };
+        attempt = Attempt { address: Some(address), failure };
+    }
+    Err(attempt)
+}
+
+async fn connect(address: SocketAddr, tick: Duration) -> std::io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let options = SockRef::from(&socket);
+    options.set_tcp_nodelay(true)?;
+    // Both are needed: keepalives notice a dead peer on an idle socket only, the user timeout on a busy one only.
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_PERIOD).with_interval(KEEPALIVE_PERIOD);
+    #[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
+    let keepalive = keepalive.with_retries(KEEPALIVE_RETRIES);
+    options.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    options.set_tcp_user_timeout(Some(tick * 2))?;
+    let _ = tick;
+    socket.connect(address).await
+}
+
+/// The server gives up a little before we do, so that no backend is left at work.
+fn options(login: &Config, probe_timeout: Duration) -> String {
+    let statement_timeout_ms = (probe_timeout * 9 / 10).as_millis().max(1);
+    let own = format!("-c statement_timeout={statement_timeout_ms}");
+    match login.get_options() {
+        Some(given) => format!("{own} {given}"),
+        None => own,
+    }
+}
