@@ -75,7 +75,8 @@ pub(crate) fn start_with(
     let (filter, level) = reload::Layer::new(filter(&settings.level)?);
     let shown = (statements == Statements::AlsoOnStderr).then(|| {
         let is_statement = filter_fn(|metadata| metadata.target() == STATEMENT_TARGET);
-        fmt::layer().with_target(false).with_level(false).with_writer(stderr).with_filter(is_statement)
+        let layer = fmt::layer().with_target(false).with_level(false).with_ansi(stderr().is_terminal());
+        layer.with_writer(stderr).with_filter(is_statement)
     });
     let registry = tracing_subscriber::registry().with(filter).with(shown);
     let result = match settings.format {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use trunkline::config::flags::{Flags, ListenerFlag, TargetFlag};
 use trunkline::config::meant::{Meant, settings};
 use trunkline::config::typed::{Role, SessionAttrs};
-use trunkline::config::{Problems, Request, load, sample};
+use trunkline::config::{Loaded, Problems, Request, file, keys, load, sample};
 use trunkline_health::{ExpectedRole, Fallback, JudgeSettings, TargetSessionAttrs};
 use trunkline_proxy::settings::{
     AuthMode, AuthSettings, LimitSettings, StatementLogSettings, TimeoutSettings,
@@ -257,4 +257,15 @@ fn a_password_is_never_repeated() {
         Given::file(TARGET).flag("monitor.conninfo", "--monitor", "user=u password='s3cret").problems();
     assert!(problems.contains("flag --monitor"), "{problems}");
     assert!(!problems.contains("s3cret"), "{problems}");
+}
+
+#[test]
+fn a_file_cut_anywhere_is_reported_and_never_panics() {
+    let text = format!("{}\n{TARGET}", sample::sample());
+    let ends = (0..text.len()).rev().filter(|end| text.is_char_boundary(*end)).step_by(7);
+    for end in ends {
+        let (mut typed, mut problems) = (keys::defaults(), Problems::default());
+        file::apply("cut.toml", &text[..end], &mut typed, &mut problems);
+        let _valid_or_not = settings(Loaded { typed, file: None, problems });
+    }
 }

@@ -10,6 +10,7 @@ use super::Stage;
 pub(super) fn guide(stage: &Stage) -> String {
     let (reads, writes, http) = (stage.ports.reads(), stage.ports.writes(), stage.ports.http());
     let uri = |port| format!("postgresql://postgres:postgres@127.0.0.1:{port}/appdb");
+    let trunkline = ourselves();
     let directory = stage.directory.display();
     let mut out = format!(
         "\n  reads   {}   replicas, in turn\n  writes  {}   the primary\n  http    http://127.0.0.1:{http}/cluster\n  log     {directory}/trunkline.log\n",
@@ -32,7 +33,7 @@ pub(super) fn guide(stage: &Stage) -> String {
     );
     entry(
         "where the time goes",
-        &[format!("PGPORT={reads} trunkline profile -n 20 \"SELECT count(*) FROM ynar\"")],
+        &[format!("PGPORT={reads} {trunkline} profile -n 20 \"SELECT count(*) FROM ynar\"")],
     );
     if let Some(replica) = stage.cluster.replicas.first() {
         let (name, port) = (replica.name(), replica.port());
@@ -55,7 +56,15 @@ pub(super) fn guide(stage: &Stage) -> String {
             ],
         );
     }
-    entry("the servers, from anywhere", &[format!("trunkline status --http 127.0.0.1:{http} --watch")]);
+    entry("the servers, from anywhere", &[format!("{trunkline} status --http 127.0.0.1:{http} --watch")]);
     out.push_str("\nCtrl-C ends it and leaves nothing behind.\n\n");
     out
+}
+
+/// How to call this program from any directory: by its name when it is on the path.
+fn ourselves() -> String {
+    let Ok(program) = std::env::current_exe() else { return "trunkline".to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_on_path = std::env::split_paths(&path).any(|directory| Some(directory.as_path()) == program.parent());
+    if is_on_path { "trunkline".to_owned() } else { program.display().to_string() }
 }

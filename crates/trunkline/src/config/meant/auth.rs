@@ -39,7 +39,7 @@ fn source(auth: &Auth, mode: AuthMode, problems: &mut Problems) -> SecretSource 
         );
     }
     if mode == AuthMode::Verify
-        && let Err(error) = std::fs::File::open(file)
+        && let Err(error) = open(file)
     {
         problems.push(
             Problem::new(source, "auth.users_file", format!("could not open {file}: {error}"))
@@ -47,4 +47,12 @@ fn source(auth: &Auth, mode: AuthMode, problems: &mut Problems) -> SecretSource 
         );
     }
     SecretSource::File(PathBuf::from(file))
+}
+
+/// Opens the file to see that it can be. Only a plain one: opening a pipe would wait for its other end.
+fn open(file: &str) -> std::io::Result<()> {
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(std::io::Error::other("it is not a plain file"));
+    }
+    std::fs::File::open(file).map(drop)
 }

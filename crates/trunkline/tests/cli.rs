@@ -1,0 +1,77 @@
+//! The binary as a person meets it.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::process::{Command, Output};
+
+fn trunkline(arguments: &[&str]) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trunkline"));
+    command.args(arguments).current_dir(directory.path()).env_clear().output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn check_accepts_what_flags_suffice_for() {
+    let output = trunkline(&["check", "--primary", "db1", "--replica", "replica1=db2:5433", "--writes", "127.0.0.1:5435"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    for expected in ["the configuration is valid", "db1 db1:5432 (primary", "writes 127.0.0.1:5435 (read-write", "fallback primary"] {
+        assert!(shown.contains(expected), "{expected} is missing in\n{shown}");
+    }
+}
+
+#[test]
+fn check_exits_with_2_and_names_the_flag() {
+    let output = trunkline(&["check", "--primary", "db1", "--max-lag", "2", "--reads", "here"]);
+    assert_eq!(output.status.code(), Some(2));
+    let shown = text(&output.stderr);
+    assert!(shown.contains("flag --max-lag: the unit is missing in \"2\""), "{shown}");
+    assert!(shown.contains("flag --reads: \"here\" is not an address and a port"), "{shown}");
+    assert!(shown.contains("2 problems"), "{shown}");
+}
+
+#[test]
+fn serve_refuses_a_wrong_configuration_with_2() {
+    let output = trunkline(&["serve"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("target: there is none"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn status_says_what_to_do_when_nobody_answers() {
+    // Port 1 is tcpmux, which nobody runs.
+    let output = trunkline(&["status", "--http", "127.0.0.1:1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let shown = text(&output.stderr);
+    assert!(shown.contains("127.0.0.1:1") && shown.contains("HINT:"), "{shown}");
+}
+
+#[test]
+fn profile_says_what_to_do_when_nobody_answers() {
+    let output = trunkline(&["profile", "--dsn", "host=127.0.0.1 port=1 user=u", "SELECT 1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let shown = text(&output.stderr);
+    assert!(shown.contains("could not connect to 127.0.0.1:1") && shown.contains("HINT:"), "{shown}");
+}
+
+#[test]
+fn completions_know_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = trunkline(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text(&output.stdout).contains("demo"), "{shell}");
+    }
+}
+
+#[test]
+fn every_long_help_has_examples_and_exit_status() {
+    for command in ["serve", "health", "check", "profile", "status", "demo"] {
+        let output = trunkline(&[command, "--help"]);
+        let shown = text(&output.stdout);
+        assert!(shown.contains("Examples:") && shown.contains("Exit status:"), "{command}:\n{shown}");
+    }
+}
