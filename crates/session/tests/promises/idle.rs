@@ -35,7 +35,7 @@ fn asynchronous_messages_may_come_anywhere() {
     let asynchronous =
         [m('A'), report('N', "NOTICE", "00000"), message(b'S', b"in_hot_standby\0off\0")].concat();
     let mut talk = Talk::new();
-    talk.server(&[asynchronous.clone()]).is_idle();
+    talk.server(std::slice::from_ref(&asynchronous)).is_idle();
     talk.client(&[query("copy t to stdout")]);
     for answer in [m('H'), m('d'), m('c'), complete("COPY 1"), ready('I')] {
         talk.server(&[asynchronous.clone(), answer, asynchronous.clone()]);
