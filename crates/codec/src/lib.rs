@@ -5,7 +5,7 @@
 //! - [`startup`]: the first packet of a connection, which has no type byte.
 //! - [`scan`]: walks message headers over arbitrary chunk boundaries without copying bodies.
 //! - [`frontend`], [`backend`], [`auth`]: tags, and readers for the messages that carry state.
-//! - [`write`]: everything a proxy says itself.
+//! - [`mod@write`]: everything a proxy says itself.
 //! - [`scram`]: SCRAM-SHA-256 and SCRAM-SHA-256-PLUS, both sides.
 //! - [`limits`]: every bound, with the PostgreSQL source it comes from.
 //!

@@ -52,6 +52,7 @@ impl ClientExchange {
     /// it, or other printable characters without a comma.
     #[must_use]
     pub fn new(credentials: Credentials, nonce: &str, channel_binding: ChannelBinding) -> Self {
+        debug_assert!(!nonce.is_empty(), "an exchange without a nonce can be replayed");
         Self { credentials, nonce: nonce.to_owned(), user: "", channel_binding, state: State::Start }
     }
 

@@ -34,6 +34,7 @@ impl ServerExchange {
     /// PostgreSQL has it, or other printable characters without a comma.
     #[must_use]
     pub fn new(verifier: Verifier, server_nonce: &str, channel_binding: ChannelBinding) -> Self {
+        debug_assert!(!server_nonce.is_empty(), "an exchange without a nonce can be replayed");
         let state = State::Start { server_nonce: server_nonce.to_owned() };
         Self { verifier, channel_binding, state }
     }
