@@ -106,7 +106,6 @@ pub fn pg18() -> PgInstall {
 }
 
 /// Commits small transactions on `server` until dropped, about 50 a second.
-#[must_use]
 pub fn traffic(server: &Server) -> Traffic<'_> {
     server.psql("CREATE TABLE IF NOT EXISTS traffic (at timestamptz)").expect("the server takes writes");
     Traffic::start(server)

@@ -34,7 +34,6 @@ fn environment(command: &mut Command, port: u16) {
 /// # Panics
 /// When psql fails, with what it said.
 #[track_caller]
-#[must_use]
 pub fn psql(port: u16, sql: &str) -> String {
     let output = psql_output(port, &[], sql);
     assert!(output.status.success(), "psql: {}", String::from_utf8_lossy(&output.stderr));

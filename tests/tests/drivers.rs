@@ -31,7 +31,10 @@ fn pgbench_pipelines() {
 #[test]
 fn pgbench_writes_through_the_writes_port() {
     let cluster = own_cluster(1);
-    cluster.primary.psql("CREATE TABLE counters (i int PRIMARY KEY, n int); INSERT INTO counters VALUES (1, 0)").unwrap();
+    cluster
+        .primary
+        .psql("CREATE TABLE counters (i int PRIMARY KEY, n int); INSERT INTO counters VALUES (1, 0)")
+        .unwrap();
     let endpoint = Endpoint::over(&cluster).start();
     let script = "BEGIN;\nUPDATE counters SET n = n + 1 WHERE i = 1;\nEND;\n";
     let run = pgbench(endpoint.writes(), &["-M", "prepared", "-c", "4", "-j", "2", "-t", "50"], script);

@@ -28,7 +28,11 @@ fn bodies_begin_in_the_old_checkers_words() {
         replica.starts_with("200 OK - Host: replica1 (replica), is_sync: True, lag: 0.00s, real_lag: 0s"),
         "{replica}"
     );
-    assert!(body("/primary").starts_with("200 OK - Host: primary (primary), simple check passed"), "{}", body("/primary"));
+    assert!(
+        body("/primary").starts_with("200 OK - Host: primary (primary), simple check passed"),
+        "{}",
+        body("/primary")
+    );
     cluster.replicas[0].kill();
     endpoint.await_health("replica1", false, Duration::from_secs(5));
     let down = http_get(endpoint.http(), "/replica1").unwrap();
@@ -40,7 +44,20 @@ fn bodies_begin_in_the_old_checkers_words() {
 #[test]
 fn fleet_paths_and_probes_answer() {
     let endpoint = Endpoint::over(shared_cluster()).start();
-    for path in ["/replica", "/read-only", "/primary", "/health", "/livez", "/readyz", "/liveness", "/readiness", "/replica1?lag=5s", "/replica1?lag=10MB", "/metrics", "/cluster"] {
+    for path in [
+        "/replica",
+        "/read-only",
+        "/primary",
+        "/health",
+        "/livez",
+        "/readyz",
+        "/liveness",
+        "/readiness",
+        "/replica1?lag=5s",
+        "/replica1?lag=10MB",
+        "/metrics",
+        "/cluster",
+    ] {
         assert_eq!(endpoint.status_of(path), 200, "{path}");
     }
     for path in ["/nobody", "/../etc/passwd", "/any.host:5432"] {
@@ -77,7 +94,12 @@ fn the_health_command_serves_the_checks_without_the_proxy() {
         .arg("health")
         .args(["--primary", &format!("primary=127.0.0.1:{}", cluster.primary.port())])
         .args(["--replica", &format!("replica1=127.0.0.1:{}", cluster.replicas[0].port())])
-        .args(["--http", &format!("127.0.0.1:{}", http.port()), "--agent", &format!("127.0.0.1:{}", agent.port())])
+        .args([
+            "--http",
+            &format!("127.0.0.1:{}", http.port()),
+            "--agent",
+            &format!("127.0.0.1:{}", agent.port()),
+        ])
         .args(["--monitor", &format!("user={MONITOR_ROLE} password={MONITOR_PASSWORD} dbname=appdb")])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -88,14 +110,22 @@ fn the_health_command_serves_the_checks_without_the_proxy() {
     });
     let line = exchange(agent.port(), "replica1\n");
     assert!(line.starts_with("ready up 100%"), "{line:?}");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), nix::sys::signal::Signal::SIGTERM).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()),
+        nix::sys::signal::Signal::SIGTERM,
+    )
+    .unwrap();
     assert!(child.wait().unwrap().success());
 }
 
 #[test]
 fn the_status_command_shows_every_server() {
     let endpoint = Endpoint::over(shared_cluster()).start();
-    let output = Command::new(binary()).arg("status").args(["--http", &format!("127.0.0.1:{}", endpoint.http())]).output().unwrap();
+    let output = Command::new(binary())
+        .arg("status")
+        .args(["--http", &format!("127.0.0.1:{}", endpoint.http())])
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     for word in ["primary", "replica1", "replica2", "UP"] {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use trunkline_codec::write;
-use trunkline_tests::{Auth, Endpoint, EndpointBuilder, Impostor, Login, Wire, eventually, own_cluster, shared_cluster};
+use trunkline_tests::{
+    Auth, Endpoint, EndpointBuilder, Impostor, Login, Wire, eventually, own_cluster, shared_cluster,
+};
 
 const MIB: u64 = 1024 * 1024;
 /// What a session, a large value or a stuck client may cost in all: buffers of fixed size, and the allocator's own.

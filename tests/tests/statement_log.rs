@@ -60,8 +60,10 @@ fn prepared_statements_are_logged_by_their_sql_each_on_its_own() {
 
 #[test]
 fn the_threshold_separates_slow_from_fast_and_errors_carry_their_code() {
-    let endpoint =
-        Endpoint::over(shared_cluster()).flag("--log-statements", "300ms").flag("--log-format", "json").start();
+    let endpoint = Endpoint::over(shared_cluster())
+        .flag("--log-statements", "300ms")
+        .flag("--log-format", "json")
+        .start();
     let mut wire = Wire::login(endpoint.reads());
     for _ in 0..20 {
         assert!(wire.query("SELECT 'fast marker'").error.is_none());
@@ -88,11 +90,17 @@ fn profile_prints_times_of_each_phase_and_the_share_of_each_replica() {
     let endpoint = Endpoint::over(shared_cluster()).start();
     let output = std::process::Command::new(trunkline_tests::binary())
         .args(["profile", "-n", "10", "SELECT count(*) FROM numbers"])
-        .envs([("PGHOST", "127.0.0.1"), ("PGUSER", "postgres"), ("PGPASSWORD", "postgres"), ("PGDATABASE", "appdb")])
+        .envs([
+            ("PGHOST", "127.0.0.1"),
+            ("PGUSER", "postgres"),
+            ("PGPASSWORD", "postgres"),
+            ("PGDATABASE", "appdb"),
+        ])
         .env("PGPORT", endpoint.reads().to_string())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     for word in ["replica1", "replica2", "median", "p95"] {
         assert!(said.contains(word), "{word:?} is missing: {said}");
