@@ -14,14 +14,15 @@ use trunkline_health::{Health, NodeId, Snapshot, State};
 use super::LookupError;
 use super::secret::{Cleartext, Stored, Unusable};
 
-/// Reads `pg_authid`, every name and operator by its schema; `$1` is the user name.
+/// Reads `pg_authid`, every name and operator by its schema; `$1` is the user name, as text: a cast to `name` would
+/// be an error for one that is too long.
 ///
 /// It honours VALID UNTIL and NOLOGIN, which a query that returns only the password cannot
 /// (CVE-2025-2291 of PgBouncer).
 pub const DEFAULT_QUERY: &str = "\
 SELECT r.rolname::pg_catalog.text, r.rolpassword, \
 COALESCE(r.rolvaliduntil OPERATOR(pg_catalog.<) pg_catalog.now(), false), r.rolcanlogin \
-FROM pg_catalog.pg_authid r WHERE r.rolname OPERATOR(pg_catalog.=) $1::pg_catalog.name";
+FROM pg_catalog.pg_authid r WHERE r.rolname OPERATOR(pg_catalog.=) $1::pg_catalog.text";
 
 /// What every session of the store runs with, after the operator's own options.
 const OPTIONS: &str =
