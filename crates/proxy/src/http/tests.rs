@@ -124,6 +124,27 @@ async fn a_browser_gets_the_page() {
 }
 
 #[tokio::test]
+async fn the_json_has_all_that_the_page_shows() {
+    let metrics = Arc::new(Metrics::new(1, 3));
+    metrics.thread(0).node(trunkline_health::NodeId(2)).sessions_active.up();
+    let address = site(Some(metrics)).await;
+    let answer = exchange(address, "GET /cluster?format=json HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let cluster: serde_json::Value = serde_json::from_str(split(&answer).1).expect("JSON");
+    assert!(cluster["split_brain"].is_boolean() && cluster["stale"].is_boolean());
+    let members = cluster["members"].as_array().expect("members");
+    for (member, sessions) in members.iter().zip([0, 0, 1]) {
+        assert_eq!(member["sessions"], sessions);
+        for name in ["name", "state", "role", "in_sync", "reason"] {
+            assert!(member.get(name).is_some(), "{name}");
+        }
+        for bound in ["lo", "est", "hi"] {
+            assert!(member["lag"].get(bound).is_some(), "{bound}");
+        }
+    }
+    assert_eq!(members.len(), 3);
+}
+
+#[tokio::test]
 async fn head_and_body_arrive_together() {
     let address = site(None).await;
     let mut stream = TcpStream::connect(address).await.expect("listening");
