@@ -16,10 +16,23 @@ fn text(bytes: &[u8]) -> &str {
 
 #[test]
 fn check_accepts_what_flags_suffice_for() {
-    let output = trunkline(&["check", "--primary", "db1", "--replica", "replica1=db2:5433", "--writes", "127.0.0.1:5435"]);
+    let output = trunkline(&[
+        "check",
+        "--primary",
+        "db1",
+        "--replica",
+        "replica1=db2:5433",
+        "--writes",
+        "127.0.0.1:5435",
+    ]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let shown = text(&output.stdout);
-    for expected in ["the configuration is valid", "db1 db1:5432 (primary", "writes 127.0.0.1:5435 (read-write", "fallback primary"] {
+    for expected in [
+        "the configuration is valid",
+        "db1 db1:5432 (primary",
+        "writes 127.0.0.1:5435 (read-write",
+        "fallback primary",
+    ] {
         assert!(shown.contains(expected), "{expected} is missing in\n{shown}");
     }
 }

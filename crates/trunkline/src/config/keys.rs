@@ -111,7 +111,12 @@ impl<T> Key<T> {
                 let text = text()?;
                 slot(into).put((!text.is_empty()).then(|| text.to_owned()), source);
             }
-            Slot::Listen(slot) => slot(into).put(self.listen(text()?)?, source),
+            Slot::Listen(slot) => {
+                // Also when it is wrong: who misses an address later sees that one was written.
+                slot(into).source = source.clone();
+                let address = self.listen(text()?)?;
+                slot(into).value = address;
+            }
             Slot::Word { put, .. } => {
                 if !put(into, text()?, source) {
                     return Err(self.expected(value));

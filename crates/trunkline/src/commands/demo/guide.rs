@@ -65,6 +65,7 @@ pub(super) fn guide(stage: &Stage) -> String {
 fn ourselves() -> String {
     let Ok(program) = std::env::current_exe() else { return "trunkline".to_owned() };
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_on_path = std::env::split_paths(&path).any(|directory| Some(directory.as_path()) == program.parent());
+    let is_on_path =
+        std::env::split_paths(&path).any(|directory| Some(directory.as_path()) == program.parent());
     if is_on_path { "trunkline".to_owned() } else { program.display().to_string() }
 }

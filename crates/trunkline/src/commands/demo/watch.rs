@@ -34,11 +34,11 @@ pub(super) async fn watch(ports: &Ports, style: Style) -> Infallible {
     loop {
         let address = address.clone();
         let answer = tokio::task::spawn_blocking(move || get(&address, PATH)).await;
-        let nodes = answer.ok().and_then(Result::ok).and_then(|(_, body)| parse(&body));
-        if let Some(nodes) = nodes {
+        let view = answer.ok().and_then(Result::ok).and_then(|(_, body)| parse(&body));
+        if let Some(view) = view {
             match style {
-                Style::Table => screen.draw(&table(&nodes, terminal::paint())),
-                Style::Changes => terminal::print(&changes.lines(&nodes)),
+                Style::Table => screen.draw(&table(&view, terminal::paint())),
+                Style::Changes => terminal::print(&changes.lines(&view.nodes)),
             }
         }
         tokio::time::sleep(INTERVAL).await;

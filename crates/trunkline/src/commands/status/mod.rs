@@ -61,11 +61,11 @@ impl Status {
     }
 
     fn table(&self, body: &str) -> Result<String, Failure> {
-        let nodes = parse(body).ok_or_else(|| {
+        let view = parse(body).ok_or_else(|| {
             Failure::new(format!("{} does not answer as Trunkline does", self.http))
                 .hint("Something else listens there: name Trunkline's [http] listen with --http.")
         })?;
-        Ok(table(&nodes, terminal::paint()))
+        Ok(table(&view, terminal::paint()))
     }
 
     /// Ends with Ctrl-C. One that cannot be reached for a moment is shown so: it may be restarting.

@@ -2,6 +2,14 @@
 
 use serde_json::Value;
 
+/// The answer of `/cluster`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct View {
+    pub(crate) nodes: Vec<Node>,
+    /// What a person should know before reading the nodes.
+    pub(crate) notes: Vec<&'static str>,
+}
+
 /// One server.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Node {
@@ -11,27 +19,57 @@ pub(crate) struct Node {
     /// Estimated lag in seconds; `None` is not known, which is never zero.
     pub(crate) lag: Option<f64>,
     pub(crate) is_in_sync: Option<bool>,
+    /// `None` where only the health checks run.
     pub(crate) sessions: Option<u64>,
     pub(crate) reason: String,
 }
 
-/// The servers in the body of `/cluster`; `None` when it is something else.
-pub(crate) fn parse(body: &str) -> Option<Vec<Node>> {
+/// The body of `/cluster`; `None` when it is something else.
+pub(crate) fn parse(body: &str) -> Option<View> {
     let cluster: Value = serde_json::from_str(body).ok()?;
-    let members = cluster.get("members").or_else(|| cluster.get("nodes"))?.as_array()?;
-    Some(members.iter().map(node).collect())
+    let nodes = cluster.get("members")?.as_array()?.iter().map(node).collect();
+    let is = |key: &str| cluster.get(key).and_then(Value::as_bool) == Some(true);
+    let mut notes = Vec::new();
+    if is("split_brain") {
+        notes.push("split brain: a second server claims to be a primary");
+    }
+    if is("stale") {
+        notes.push("stale: the probes have not finished a round lately");
+    }
+    if cluster.get("primary_lost_seconds").is_some_and(|since| !since.is_null()) {
+        notes.push("the primary does not answer: lag is judged against what was last seen of it");
+    }
+    Some(View { nodes, notes })
 }
 
 fn node(member: &Value) -> Node {
     let text = |key: &str| member.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let lag = member.get("lag_seconds").or_else(|| member.get("lag")).or_else(|| member.get("est"));
     Node {
         name: text("name"),
         role: text("role"),
-        state: text("state").to_uppercase(),
-        lag: lag.and_then(|lag| lag.get("est").unwrap_or(lag).as_f64()),
-        is_in_sync: member.get("in_sync").or_else(|| member.get("is_sync")).and_then(Value::as_bool),
+        state: text("state"),
+        lag: member.pointer("/lag/est").and_then(Value::as_f64),
+        is_in_sync: member.get("in_sync").and_then(Value::as_bool),
         sessions: member.get("sessions").and_then(Value::as_u64),
         reason: text("reason"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_stays_unknown() {
+        let body = r#"{"stale": true, "members": [{"name": "a", "state": "UP", "lag": {"est": null}, "in_sync": null}]}"#;
+        let view = parse(body).expect("it is an answer");
+        assert_eq!((view.nodes[0].lag, view.nodes[0].is_in_sync, view.nodes[0].sessions), (None, None, None));
+        assert_eq!(view.notes.len(), 1);
+    }
+
+    #[test]
+    fn another_service_is_recognised() {
+        assert_eq!(parse("<html>"), None);
+        assert_eq!(parse(r#"{"status": "ok"}"#), None);
     }
 }

@@ -1,6 +1,6 @@
 //! The table of servers.
 
-use super::nodes::Node;
+use super::nodes::{Node, View};
 
 /// Whether the table is coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,15 +11,17 @@ pub(crate) enum Paint {
 
 const HEAD: [&str; 7] = ["NODE", "ROLE", "STATE", "LAG", "IN SYNC", "SESSIONS", "WHY"];
 
-/// The table, a header first.
-pub(crate) fn table(nodes: &[Node], paint: Paint) -> String {
+/// The table, a header first, and what to know about it above.
+pub(crate) fn table(view: &View, paint: Paint) -> String {
+    let nodes = &view.nodes;
     let rows: Vec<[String; 7]> = nodes.iter().map(row).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([HEAD[column].len()]).max().unwrap_or_default()
     };
     let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
-    let mut out = line(&HEAD.map(str::to_owned), &widths, None);
+    let mut out: String = view.notes.iter().map(|note| format!("! {note}\n")).collect();
+    out.push_str(&line(&HEAD.map(str::to_owned), &widths, None));
     for (row, node) in rows.iter().zip(nodes) {
         out.push_str(&line(row, &widths, (paint == Paint::Colour).then(|| colour(&node.state))));
     }
@@ -72,15 +74,16 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_cells() {
-        let text =
-            table(&[node("replica1", "UP", Some(0.0)), node("p", "LAGGING", Some(12.345))], Paint::Plain);
+        let nodes = vec![node("replica1", "UP", Some(0.0)), node("p", "LAGGING", Some(12.34))];
+        let text = table(&View { nodes, notes: Vec::new() }, Paint::Plain);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0].find("STATE"), lines[1].find("UP"));
-        assert!(lines[2].contains("LAGGING  12.35 s") || lines[2].contains("LAGGING  12.34 s"), "{text}");
+        assert!(lines[2].contains("LAGGING  12.34 s"), "{text}");
     }
 
     #[test]
     fn unknown_lag_is_not_shown_as_zero() {
-        assert!(!table(&[node("replica1", "UNKNOWN", None)], Paint::Plain).contains('0'));
+        let view = View { nodes: vec![node("replica1", "UNKNOWN", None)], notes: Vec::new() };
+        assert!(!table(&view, Paint::Plain).contains('0'));
     }
 }

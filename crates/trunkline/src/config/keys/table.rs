@@ -271,7 +271,7 @@ const FALLBACK: &[Key<AsTyped>] = &[
         "Where reads go when no replica is eligible. `none` refuses them: the primary never serves reads.",
     ),
     key(
-        "connections_max",
+        "primary_connections_max",
         "0",
         count(0, 1_000_000, |t| &mut t.health.fallback_connections_max),
         "Sessions the primary takes in the replicas' place, so that a stampede cannot stop the writes. 0 = as many as come.",

@@ -6,7 +6,7 @@ use trunkline_health::TargetSessionAttrs;
 use trunkline_proxy::settings::{Balance, ListenerSettings};
 
 use crate::config::typed::{AsTyped, BalanceWord, Listener, SessionAttrs};
-use crate::config::{Problem, Problems};
+use crate::config::{Problem, Problems, Source};
 
 /// Port of reads when no listener is configured; that of the setup Trunkline replaces.
 const READS_PORT: u16 = 5434;
@@ -48,11 +48,13 @@ fn reads() -> ListenerSettings {
 
 fn one(listener: &Listener, problems: &mut Problems) -> Option<ListenerSettings> {
     let Some(address) = listener.address.value else {
-        let source = &listener.source;
-        problems.push(
-            Problem::new(source, "listener.address", "is missing or not valid")
-                .hint("Write where clients connect, such as address = \"127.0.0.1:5434\"."),
-        );
+        // A wrong one has been reported already.
+        if listener.address.source == Source::Default {
+            problems.push(
+                Problem::new(&listener.source, "listener.address", "is missing")
+                    .hint("Write where clients connect, such as address = \"127.0.0.1:5434\"."),
+            );
+        }
         return None;
     };
     Some(ListenerSettings {
