@@ -142,13 +142,17 @@ impl Demo {
     ) -> Result<Exit, Failure> {
         stage::wait_until_up(&stage.running, progress).await?;
         match &self.exec {
-            Some(command) => exec::run(command, stage, signals).await,
+            Some(command) => tokio::select! {
+                exit = exec::run(command, stage, signals) => exit,
+                never = stage::reap(&stage.cluster) => match never {},
+            },
             None => {
                 crate::terminal::print(&guide::guide(stage));
                 let style = watch::Style::choose(self.statements);
                 tokio::select! {
                     _ = signals.ending() => {}
                     never = watch::watch(&stage.ports, style) => match never {},
+                    never = stage::reap(&stage.cluster) => match never {},
                     never = logging.report_dropped() => match never {},
                 }
                 crate::terminal::print("\n");

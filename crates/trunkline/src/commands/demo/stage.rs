@@ -1,6 +1,7 @@
 //! Starting the servers, loading the table, and the configuration in front of them.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,9 @@ const TABLE: &str = "
 
 /// How long Trunkline may take to find all servers fit.
 const UP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Between two looks for servers that were killed.
+const REAP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Our directory: below the temporary one, where the servers' user may enter.
 pub(super) fn directory() -> PathBuf {
@@ -140,4 +144,16 @@ pub(super) async fn wait_until_up(running: &Running, progress: &Progress) -> Res
     }
     progress.say("Trunkline is in front of them, every server is UP");
     Ok(())
+}
+
+/// Reaps servers that were killed, for ever: as a zombie of ours, a postmaster would keep its data directory
+/// locked, and nobody could start it again by hand.
+pub(super) async fn reap(cluster: &Cluster) -> Infallible {
+    loop {
+        for server in cluster.servers() {
+            // Its error says that the server still runs.
+            let _running = server.wait_stopped(Duration::ZERO);
+        }
+        tokio::time::sleep(REAP_INTERVAL).await;
+    }
 }
