@@ -69,7 +69,7 @@ fn negotiate(startup: &StartupMessage) -> Result<(ProtocolVersion, BytesMut), Lo
     let options: Vec<&[u8]> = startup.protocol_options().map(|(name, _)| name).collect();
     let mut preface = BytesMut::new();
     if asked > ProtocolVersion::V3_2 || !options.is_empty() {
-        write::negotiate_protocol_version(&mut preface, ProtocolVersion::V3_2, options.into_iter())
+        write::negotiate_protocol_version(&mut preface, ProtocolVersion::V3_2, options)
             .map_err(|_| Refusal::Protocol { message: "too many protocol options".to_owned() })?;
     }
     Ok((version, preface))

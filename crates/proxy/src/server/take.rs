@@ -14,6 +14,7 @@ use super::login::{self, Greeting, LoginError};
 use crate::auth::credentials::Credentials;
 use crate::errors::Refusal;
 use crate::limits::RETAKE_PAUSE;
+use crate::metrics::FailoverCause;
 use crate::route::Lease;
 use crate::worker::Worker;
 
@@ -88,7 +89,11 @@ impl<'a> Search<'a> {
                         node = %name, server.address = %address, %error,
                         "could not connect to the server, trying another"
                     );
-                    self.failed(lease.node(), PassiveFailure::ConnectFailed);
+                    let cause = match error.kind() {
+                        std::io::ErrorKind::TimedOut => FailoverCause::ConnectTimeout,
+                        _ => FailoverCause::ConnectFailed,
+                    };
+                    self.failed(lease.node(), PassiveFailure::ConnectFailed, cause);
                 }
             }
         }
@@ -140,9 +145,10 @@ impl<'a> Search<'a> {
     }
 
     /// Notes that `node` failed: not chosen again before there is news of it.
-    pub(crate) fn failed(&mut self, node: NodeId, failure: PassiveFailure) {
+    fn failed(&mut self, node: NodeId, failure: PassiveFailure, cause: FailoverCause) {
         self.excluded.push(node);
         self.worker.shared.health.suspect(node, failure);
+        self.worker.metrics.node(node).failovers.one(cause);
     }
 
     /// Judges a failed login: `Ok` when another server should be tried.
@@ -152,12 +158,16 @@ impl<'a> Search<'a> {
         match error {
             LoginError::Refused { code: Some(code), message } if is_servers_own_trouble(code) => {
                 self.last_words = Some(message);
-                self.failed(node, PassiveFailure::SqlState(code));
+                let cause = match code {
+                    SqlState::TOO_MANY_CONNECTIONS => FailoverCause::TooManyConnections,
+                    _ => FailoverCause::NotAccepting,
+                };
+                self.failed(node, PassiveFailure::SqlState(code), cause);
                 Ok(())
             }
             LoginError::Refused { message, .. } => Err(TakeError::Refused(message)),
             LoginError::Lost(_) | LoginError::Exchange(_) => {
-                self.failed(node, PassiveFailure::ServerLost);
+                self.failed(node, PassiveFailure::ServerLost, FailoverCause::LostInLogin);
                 Ok(())
             }
             LoginError::NoMeans { wanted } => {
