@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 use trunkline_health::{Health, NodeId, Snapshot, State};
 
-use super::LookupError;
 use super::secret::{Cleartext, Stored, Unusable};
+use super::{LOOKUP_TIMEOUT, LookupError};
 
 /// Reads `pg_authid`, every name and operator by its schema; `$1` is the user name, as text: a cast to `name` would
 /// be an error for one that is too long.
@@ -69,8 +69,22 @@ impl QuerySource {
         QuerySource { health, login: without_hosts(login), sql, columns, connection: None }
     }
 
-    /// What is stored for each of `users`, in their order.
+    /// What is stored for each of `users`, in their order; from the first server that answers.
     pub(super) async fn fetch(
+        &mut self,
+        users: &[Box<str>],
+    ) -> Result<Vec<Result<Stored, LookupError>>, LookupError> {
+        // Several servers that hang are not waited for one after another: nobody would be left to be told.
+        match timeout(LOOKUP_TIMEOUT, self.fetch_from_any(users)).await {
+            Ok(answers) => answers,
+            Err(_elapsed) => {
+                self.connection = None;
+                Err(LookupError::Timeout)
+            }
+        }
+    }
+
+    async fn fetch_from_any(
         &mut self,
         users: &[Box<str>],
     ) -> Result<Vec<Result<Stored, LookupError>>, LookupError> {
