@@ -5,7 +5,7 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use trunkline_health::{Role, State, pool};
-use trunkline_session::{ServerLoss, TransactionStatus};
+use trunkline_session::{PinReason, ServerLoss, TransactionStatus};
 
 use super::attach::Server;
 use super::{Ending, Relay};
@@ -89,6 +89,16 @@ impl Relay {
         !is_searching && self.session.is_idle() && self.to_server.tail().is_empty()
     }
 
+    /// Every request is answered, be it inside a transaction: only the client can go on.
+    fn is_clients_turn(&self) -> bool {
+        let is_between_requests = matches!(self.session.pinned(), None | Some(PinReason::Transaction));
+        let is_searching = matches!(self.server, Server::Taking(_));
+        is_between_requests
+            && !is_searching
+            && self.session.outstanding() == 0
+            && self.to_server.tail().is_empty()
+    }
+
     fn check_deadlines(&mut self) -> Option<Ending> {
         let now = Instant::now();
         let is_over = |until: Option<Instant>| until.is_some_and(|until| until <= now);
@@ -157,7 +167,7 @@ impl Relay {
         if limit.is_zero() || self.watch.is_leaving() || self.watch.stalled.is_some() {
             return;
         }
-        if self.is_idle() {
+        if self.is_clients_turn() {
             let since = *self.idle_since.get_or_insert_with(Instant::now);
             self.slot.set_due(Some(since + limit));
         } else {
