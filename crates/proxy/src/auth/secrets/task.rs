@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -95,45 +96,76 @@ impl Source {
 }
 
 /// Serves requests until the last handle is gone.
-pub(super) async fn run(source: Source, ttl: Duration, mut received: mpsc::Receiver<Request>) {
-    let mut store = Store { source, cache: Cache::new(ttl), failure: None };
+pub(super) async fn run(mut source: Source, ttl: Duration, mut received: mpsc::Receiver<Request>) {
+    let mut store = Store { cache: Cache::new(ttl), failure: None };
     let mut batch = Vec::with_capacity(BATCH_MAX);
-    while received.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        store.serve(batch.drain(..)).await;
+    while !batch.is_empty() || received.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let missing = store.serve(batch.drain(..), &mut source).await;
+        if missing.is_empty() {
+            continue;
+        }
+        let (users, replies): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
+        let fetched = {
+            let mut fetch = pin!(source.fetch(&users));
+            loop {
+                // A server that hangs holds up only those whose secrets are not at hand.
+                tokio::select! {
+                    fetched = &mut fetch => break fetched,
+                    Some(request) = received.recv(), if batch.len() < BATCH_MAX => {
+                        batch.extend(store.answer(request));
+                    }
+                }
+            }
+        };
+        store.settle(users, replies, fetched).await;
     }
 }
 
+/// Who waits for which user.
+type Missing = HashMap<Box<str>, Vec<Reply>>;
+
 struct Store {
-    source: Source,
     cache: Cache,
     failure: Option<(Instant, LookupError)>,
 }
 
 impl Store {
-    async fn serve(&mut self, batch: impl Iterator<Item = Request>) {
-        let mut missing: HashMap<Box<str>, Vec<Reply>> = HashMap::new();
+    /// Answers what can be answered; the rest is to be fetched.
+    async fn serve(&mut self, batch: impl Iterator<Item = Request>, source: &mut Source) -> Missing {
+        let mut missing = Missing::new();
         for request in batch {
-            match request {
-                Request::Lookup { reply, .. } if reply.is_closed() => {}
-                Request::Lookup { user, freshness, asked_at, reply } => {
-                    match self.at_hand(&user, freshness, asked_at, Instant::now()) {
-                        // Nobody waits for an answer any more: that is no failure.
-                        Some(answer) => drop(reply.send(answer)),
-                        None => missing.entry(user).or_default().push(reply),
-                    }
-                }
-                Request::Forget { user } => self.cache.doubt(&user),
-                Request::Reload { reply } => {
-                    let reloaded = self.source.reload().await;
+            match self.answer(request) {
+                Some(Request::Lookup { user, reply, .. }) => missing.entry(user).or_default().push(reply),
+                Some(Request::Reload { reply }) => {
+                    let reloaded = source.reload().await;
                     if reloaded.is_ok() {
                         self.cache.clear();
                     }
                     drop(reply.send(reloaded));
                 }
+                Some(Request::Forget { .. }) | None => {}
             }
         }
-        if !missing.is_empty() {
-            self.fetch(missing).await;
+        missing
+    }
+
+    /// Does what a request wants, or gives it back when that needs the source.
+    fn answer(&mut self, request: Request) -> Option<Request> {
+        match request {
+            // Nobody waits for the answer any more.
+            Request::Lookup { reply, .. } if reply.is_closed() => None,
+            Request::Lookup { user, freshness, asked_at, reply } => {
+                let Some(answer) = self.at_hand(&user, freshness, asked_at, Instant::now()) else {
+                    return Some(Request::Lookup { user, freshness, asked_at, reply });
+                };
+                drop(reply.send(answer));
+                None
+            }
+            Request::Forget { user } => {
+                self.cache.doubt(&user);
+                None
+            }
+            Request::Reload { .. } => Some(request),
         }
     }
 
@@ -156,35 +188,36 @@ impl Store {
         is_held.then(|| Err(error.clone()))
     }
 
-    async fn fetch(&mut self, missing: HashMap<Box<str>, Vec<Reply>>) {
-        let (users, replies): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
-        match self.source.fetch(&users).await {
-            Ok(stored) => {
-                self.failure = None;
-                let known = &self.cache;
-                let answers = join_all(users.iter().zip(stored).map(async |(user, stored)| {
-                    Ok(stored?.derive(known.newest(user).map(|entry: &Entry| &entry.secret)).await)
-                }));
-                let answers = answers.await;
-                for ((user, replies), answer) in users.into_iter().zip(replies).zip(answers) {
-                    self.settle(user, replies, answer);
-                }
-            }
+    /// Answers those who waited, and keeps what they are told.
+    async fn settle(
+        &mut self,
+        users: Vec<Box<str>>,
+        replies: Vec<Vec<Reply>>,
+        fetched: Result<Vec<Result<Stored, LookupError>>, LookupError>,
+    ) {
+        let stored = match fetched {
+            Ok(stored) => stored,
             Err(error) => {
                 tracing::warn!(%error, users = users.len(), "stored secrets could not be read");
-                self.failure = Some((Instant::now(), error.clone()));
                 replies.into_iter().flatten().for_each(|reply| drop(reply.send(Err(error.clone()))));
+                self.failure = Some((Instant::now(), error));
+                return;
             }
-        }
-    }
-
-    fn settle(&mut self, user: Box<str>, replies: Vec<Reply>, answer: Answer) {
-        for reply in replies {
-            drop(reply.send(answer.clone()));
-        }
-        match answer {
-            Ok(secret) => self.cache.insert(user, secret, Instant::now()),
-            Err(error) => tracing::warn!(%error, "the stored secret of a user could not be read"),
+        };
+        self.failure = None;
+        let known = &self.cache;
+        let answers = join_all(users.iter().zip(stored).map(async |(user, stored)| {
+            Ok(stored?.derive(known.newest(user).map(|entry: &Entry| &entry.secret)).await)
+        }));
+        let answers: Vec<Answer> = answers.await;
+        for ((user, replies), answer) in users.into_iter().zip(replies).zip(answers) {
+            for reply in replies {
+                drop(reply.send(answer.clone()));
+            }
+            match answer {
+                Ok(secret) => self.cache.insert(user, secret, Instant::now()),
+                Err(error) => tracing::warn!(%error, "the stored secret of a user could not be read"),
+            }
         }
     }
 }

@@ -97,9 +97,7 @@ async fn a_full_queue_refuses_at_once() {
 }
 
 fn store_with(read: Duration, now: Instant) -> Store {
-    let users = Users::new();
-    let source = Source::File(FileSource { path: PathBuf::new(), users });
-    let mut store = Store { source, cache: Cache::new(Duration::from_secs(10)), failure: None };
+    let mut store = Store { cache: Cache::new(Duration::from_secs(10)), failure: None };
     store.cache.insert("app".into(), Secret::Unusable(Unusable::Expired), now - read);
     store
 }
