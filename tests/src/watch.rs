@@ -142,17 +142,20 @@ impl Watch {
     #[track_caller]
     pub fn await_state(&self, name: &str, state: State, limit: Duration) -> Duration {
         let mut last = String::new();
-        let what = format!("{name} is {state}; history: {:?}", self.words(name));
         let start = Instant::now();
         while start.elapsed() < limit {
             let node = self.node(name);
-            if node.state == state {
+            // Recorded as well, so that a test may ask at once what has been said since.
+            if node.state == state && self.last_recorded(name) == Some(state) {
                 return start.elapsed();
             }
             last = format!("{} ({}), lag {:?}", node.state, node.reason, node.lag);
             std::thread::sleep(LOOK);
         }
-        panic!("waited {limit:?} in vain until {what}; now {last}");
+        panic!(
+            "waited {limit:?} in vain until {name} is {state}; now {last}; history: {:?}",
+            self.words(name)
+        );
     }
 
     /// Waits until `look` finds what it wants in a server's status.
@@ -193,6 +196,10 @@ impl Watch {
         let request =
             Request { method: "GET", target: path, accept: None, now: Instant::now(), extras: None };
         respond(&self.snapshot(), &request).status
+    }
+
+    fn last_recorded(&self, name: &str) -> Option<State> {
+        self.lock().get(name)?.last().map(|verdict| verdict.state)
     }
 
     fn words(&self, name: &str) -> Vec<String> {
