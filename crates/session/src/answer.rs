@@ -55,7 +55,7 @@ impl Session {
 
     #[inline]
     fn front(&self) -> Option<Request> {
-        self.outstanding.front().map(|entry| entry.request)
+        self.outstanding.front_request()
     }
 
     /// Whether the oldest request is a statement whose answer may go on outside COPY.
@@ -73,7 +73,7 @@ impl Session {
     }
 
     #[inline]
-    fn data_row(&mut self, length: u64, now: u64) -> bool {
+    pub(crate) fn data_row(&mut self, length: u64, now: u64) -> bool {
         if !self.is_running() {
             return false;
         }

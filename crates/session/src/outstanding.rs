@@ -73,6 +73,11 @@ impl Outstanding {
     }
 
     #[inline]
+    pub(crate) fn front_request(&self) -> Option<Request> {
+        (self.ring_len != 0).then(|| self.ring[usize::from(self.head & MASK)].request)
+    }
+
+    #[inline]
     pub(crate) fn push(&mut self, entry: Entry) {
         if usize::from(self.ring_len) < INLINE && self.spill.is_empty() {
             self.ring[usize::from((self.head + self.ring_len) & MASK)] = entry;
@@ -110,7 +115,7 @@ impl Outstanding {
     #[inline]
     pub(crate) fn settle(&mut self) -> Option<Entry> {
         let entry = self.pop();
-        while self.front().is_some_and(|next| next.request == Request::CopyEnd) {
+        while self.front_request() == Some(Request::CopyEnd) {
             self.pop();
         }
         entry

@@ -51,6 +51,10 @@ impl Session {
                 Some(Piece::Start { tag, body_len, body }) => (tag, body, HEADER + u64::from(body_len)),
                 Some(Piece::More { .. }) => continue,
             };
+            // Of all messages this is the one that comes by the million.
+            if tag == BackendTag::DataRow.byte() && self.mode == Mode::Tracked && self.data_row(length, now) {
+                continue;
+            }
             let tag = BackendTag::from_byte(tag);
             if tag == BackendTag::ReadyForQuery
                 && let Some(bytes) = self.tell_before_ready(now)
