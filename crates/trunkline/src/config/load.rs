@@ -11,7 +11,7 @@ use super::{Problem, Problems, Source, environment, file, flags, keys};
 pub const DEFAULT_FILE: &str = "trunkline.toml";
 
 /// Longest configuration file read, in bytes. Thousands of targets fit; a mistaken path does not fill memory.
-pub const FILE_BYTES_MAX: u64 = 4 << 20;
+const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Where to look. Kept by the caller, so that a reload looks in the same places.
 #[derive(Clone, Debug, Default)]

@@ -9,13 +9,17 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
-    /// Draws `text` over what was drawn last. Long lines are cut at the edge, so that the count stays right.
+    /// Draws `text` over what was drawn last, line by line so that nothing flickers. Long lines are cut at the
+    /// edge, so that the count stays right.
     pub(crate) fn draw(&mut self, text: &str) {
-        let mut out = String::new();
+        let mut out = String::from("\x1b[?7l\r");
         if self.lines > 0 {
             let _ = write!(out, "\x1b[{}A", self.lines);
         }
-        let _ = write!(out, "\r\x1b[J\x1b[?7l{text}\x1b[?7h");
+        for line in text.lines() {
+            let _ = writeln!(out, "{line}\x1b[K");
+        }
+        out.push_str("\x1b[J\x1b[?7h");
         self.lines = text.lines().count();
         crate::terminal::print(&out);
     }

@@ -7,11 +7,11 @@ use trunkline_health::{AdminState, ExpectedRole, NodeSpec};
 use crate::config::typed::{AsTyped, Role, Target, TargetState};
 use crate::config::{Problem, Problems, Source, units};
 
-/// Most targets: their ids are 16 bits wide, and every one is probed each tick.
-const TARGETS_MAX: usize = 1000;
+/// Most targets.
+const TARGETS_MAX: usize = trunkline_health::NODES_MAX;
 
 /// Paths of the HTTP contract that a target's name would hide. `primary` may be a name: it means that target.
-const RESERVED: [&str; 13] = [
+const RESERVED: [&str; 14] = [
     "replica",
     "read-only",
     "read-write",
@@ -25,6 +25,7 @@ const RESERVED: [&str; 13] = [
     "readiness",
     "patroni",
     "status",
+    "master",
 ];
 
 /// The targets, in order.
