@@ -36,6 +36,7 @@ pub(crate) enum Sink<'p> {
 /// The running log. Dropping it writes what is waiting.
 pub(crate) struct Logging {
     level: reload::Handle<EnvFilter, Registry>,
+    format: LogFormat,
     dropped: ErrorCounter,
     _guard: WorkerGuard,
 }
@@ -87,7 +88,7 @@ pub(crate) fn start_with(
         }
     };
     result.map_err(|error| Failure::new(format!("could not start the log: {error}")))?;
-    Ok(Logging { level, dropped, _guard: guard })
+    Ok(Logging { level, format: settings.format, dropped, _guard: guard })
 }
 
 fn text<S>(writer: NonBlocking, is_coloured: bool) -> impl tracing_subscriber::Layer<S>
@@ -102,9 +103,15 @@ fn filter(level: &str) -> Result<EnvFilter, Failure> {
 }
 
 impl Logging {
-    /// Changes the level while running.
-    pub(crate) fn set_level(&self, level: &str) -> Result<(), Failure> {
-        self.level.reload(filter(level)?).map_err(Failure::because("could not change the log's level"))
+    /// Puts a changed level in force; the format stays, and that is said.
+    pub(crate) fn reload(&self, settings: &LogSettings) {
+        let level = filter(&settings.level).map(|filter| self.level.reload(filter));
+        if !matches!(level, Ok(Ok(()))) {
+            tracing::error!(level = settings.level, "the log level stays as it was");
+        }
+        if settings.format != self.format {
+            tracing::warn!(what = "the log's format", "this changes only with a restart");
+        }
     }
 
     /// Says how many lines were dropped, whenever some were. Never ends.

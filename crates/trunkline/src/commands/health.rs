@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use trunkline_health::Monitor;
 use trunkline_proxy::http;
 
-use super::serve::{Order, Signals, configure, runtime, start_failure};
+use super::serve::{Order, Signals, configure, log_problems, runtime, start_failure};
 use crate::config::flags::{Flags, TargetFlags};
 use crate::config::meant::{self, Meant};
 use crate::config::{Request, load, process_environment};
@@ -79,18 +79,12 @@ async fn run(request: &Request, meant: Meant, logging: &Logging) -> Result<Exit,
 fn reload(request: &Request, health: &trunkline_health::Health, logging: &Logging) {
     match meant::settings(load(request)) {
         Ok(meant) => {
-            if let Err(failure) = logging.set_level(&meant.log.level) {
-                tracing::error!(%failure, "the log level stays as it was");
-            }
+            logging.reload(&meant.log);
             health.reload(meant.proxy.health.judge, meant.proxy.health.nodes);
             tracing::info!(
                 "configuration reloaded: limits, weights and states of targets; the rest needs a restart"
             );
         }
-        Err(problems) => {
-            for problem in &problems.0 {
-                tracing::error!(problem = %problem, "the configuration was not reloaded");
-            }
-        }
+        Err(problems) => log_problems(&problems),
     }
 }

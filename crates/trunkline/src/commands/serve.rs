@@ -5,7 +5,7 @@ use trunkline_proxy::Running;
 
 use crate::config::flags::{Flags, ProxyFlags, TargetFlags};
 use crate::config::meant::{self, Meant};
-use crate::config::{Request, load, process_environment};
+use crate::config::{Problem, Problems, Request, load, process_environment};
 use crate::logging::{self, Logging, Sink};
 use crate::{Exit, Failure};
 
@@ -177,19 +177,23 @@ async fn reload(request: &Request, running: &mut Running, logging: &Logging) -> 
     let meant = match meant::settings(load(request)) {
         Ok(meant) => meant,
         Err(problems) => {
-            for problem in &problems.0 {
-                tracing::error!(problem = %problem, "the configuration was not reloaded");
-            }
+            log_problems(&problems);
             return None;
         }
     };
-    if let Err(failure) = logging.set_level(&meant.log.level) {
-        tracing::error!(%failure, "the log level stays as it was");
-    }
+    logging.reload(&meant.log);
     let drain = meant.proxy.timeouts.drain;
     for what in running.reload(meant.proxy).await {
         tracing::warn!(what, "this changes only with a restart");
     }
     tracing::info!("configuration reloaded");
     Some(drain)
+}
+
+/// Why a reload did not happen: one line for each problem.
+pub(super) fn log_problems(problems: &Problems) {
+    for Problem { source, key, message, hint } in &problems.0 {
+        let hint = hint.as_deref();
+        tracing::error!(%source, key, problem = message, hint, "the configuration was not reloaded");
+    }
 }
