@@ -53,6 +53,12 @@ impl Health {
         self.shared.published.snapshot.load()
     }
 
+    /// The newest verdicts, to keep across an await.
+    #[must_use]
+    pub fn load_full(&self) -> Arc<Snapshot> {
+        self.shared.published.snapshot.load_full()
+    }
+
     /// A number that grows whenever a state, role or eligibility changes.
     #[must_use]
     pub fn changed(&self) -> watch::Receiver<u64> {

@@ -1,0 +1,149 @@
+//! Fall, rise, damping, slow start, operators' wishes, refused logins.
+
+use super::*;
+
+#[test]
+fn nothing_is_healthy_before_every_server_was_looked_at() {
+    let mut stage = Stage::new();
+    stage.expect(R1, State::Unknown, "not probed yet");
+    stage.ask(PRIMARY);
+    stage.ask(R1);
+    stage.expect(R1, State::Unknown, "every server");
+    assert_eq!(stage.node(R1).lag, None);
+    stage.ask(R2);
+    for id in [PRIMARY, R1, R2] {
+        stage.expect(id, State::Up, "");
+    }
+    assert_eq!(stage.lag(R1).lo, Duration::ZERO);
+}
+
+#[test]
+fn hard_signals_act_at_once() {
+    for failure in [Failure::Refused, refusal("57P01"), refusal("57P02"), refusal("57P03")] {
+        let mut stage = Stage::started();
+        stage.observe(R1, Finding::ConnectFailed(failure));
+        stage.expect(R1, State::Down, "");
+    }
+}
+
+#[test]
+fn soft_failures_count_to_fall() {
+    for failure in [timeout(), Failure::Lost("eof".to_owned()), refusal("57014")] {
+        let mut stage = Stage::started();
+        stage.observe(R1, Finding::ProbeFailed(failure.clone()));
+        stage.expect(R1, State::Up, "");
+        stage.observe(R1, Finding::ProbeFailed(failure));
+        stage.expect(R1, State::Down, "");
+    }
+}
+
+#[test]
+fn a_hung_postmaster_is_down_though_old_connections_answer() {
+    let mut stage = Stage::started();
+    let facts = stage.judge.nodes[1].answer.clone().expect("it answered").facts;
+    let answered = || Finding::Answered(Box::new(facts.clone()));
+    for _ in 0..2 {
+        stage.observe(R1, Finding::ConnectFailed(timeout()));
+        stage.observe(R1, answered());
+    }
+    for _ in 0..5 {
+        stage.observe(R1, answered());
+    }
+    stage.expect(R1, State::Down, "new logins fail");
+    stage.observe(R1, Finding::Connected);
+    stage.round();
+    stage.expect(R1, State::Up, "");
+}
+
+#[test]
+fn a_return_takes_rise_good_probes_and_then_ramps_up() {
+    let mut stage = Stage::started();
+    stage.observe(R1, Finding::ConnectFailed(Failure::Refused));
+    stage.ask(R1);
+    stage.expect(R1, State::Down, "1 of 2");
+    stage.ask(R1);
+    stage.expect(R1, State::Up, "in sync");
+    assert!(stage.node(R1).slow_start < 0.1);
+    stage.rounds(10);
+    assert!((0.4..0.6).contains(&stage.node(R1).slow_start));
+    stage.rounds(12);
+    assert!((stage.node(R1).slow_start - 1.0).abs() < f32::EPSILON);
+}
+
+#[test]
+fn repeated_deaths_make_each_return_slower() {
+    let mut stage = Stage::started();
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        stage.observe(R1, Finding::ConnectFailed(Failure::Refused));
+        let from = stage.now;
+        while stage.node(R1).state != State::Up {
+            stage.round();
+        }
+        waits.push(stage.now - from);
+    }
+    assert!(waits[0] <= TICK * 2, "{waits:?}");
+    assert!(waits.is_sorted() && waits[3] >= Duration::from_secs(8), "{waits:?}");
+}
+
+#[test]
+fn the_operator_decides_drain_and_maintenance() {
+    let mut stage = Stage::started();
+    stage.judge.set_admin(R1, AdminState::Drain, stage.now);
+    stage.expect(R1, State::Drain, "operator");
+    stage.observe(R1, Finding::ConnectFailed(Failure::Refused));
+    stage.expect(R1, State::Down, "refused");
+    stage.judge.set_admin(R1, AdminState::Maint, stage.now);
+    stage.expect(R1, State::Maint, "operator");
+}
+
+#[test]
+fn a_full_server_is_saturated_not_down() {
+    let mut stage = Stage::started();
+    stage.observe(R1, Finding::ConnectFailed(refusal("53300")));
+    stage.expect(R1, State::Up, "");
+    assert!(stage.node(R1).saturated && !stage.node(R1).is_eligible());
+    stage.observe(R1, Finding::Connected);
+    assert!(stage.node(R1).is_eligible());
+}
+
+#[test]
+fn a_refused_monitoring_role_is_unknown_and_said_aloud() {
+    for code in ["28P01", "28000", "3D000", "42501"] {
+        let mut stage = Stage::new();
+        stage.answers[1] = Err(refusal(code));
+        stage.round();
+        stage.expect(R1, State::Unknown, "monitoring role is refused");
+        stage.expect(R2, State::Up, "");
+        let said = std::iter::from_fn(|| stage.judge.poll_transition()).any(|t| t.node == R1);
+        assert!(said, "{code}");
+    }
+}
+
+#[test]
+fn a_server_that_answers_no_probe_is_not_judged_by_old_answers() {
+    let mut stage = Stage::started();
+    stage.now += Duration::from_secs(4);
+    stage.judge.tick(stage.now);
+    stage.expect(R1, State::Unknown, "no probe was answered");
+    assert!(stage.judge.snapshot(stage.now).is_stale(stage.now));
+    stage.round();
+    stage.round();
+    stage.expect(R1, State::Up, "");
+    assert!(!stage.judge.snapshot(stage.now).is_stale(stage.now));
+}
+
+#[test]
+fn every_change_is_one_transition() {
+    let mut stage = Stage::started();
+    while stage.judge.poll_transition().is_some() {}
+    let generation = stage.judge.generation();
+    stage.rounds(10);
+    assert!(stage.judge.poll_transition().is_none());
+    assert_eq!(stage.judge.generation(), generation);
+    stage.observe(R1, Finding::ConnectFailed(Failure::Refused));
+    let transition = stage.judge.poll_transition().expect("it went down");
+    assert_eq!((transition.from, transition.to), (State::Up, State::Down));
+    assert!(stage.judge.poll_transition().is_none());
+    assert!(stage.judge.generation() > generation);
+}

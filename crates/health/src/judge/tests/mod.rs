@@ -1,0 +1,145 @@
+//! The judge as a table of situations, on simulated time.
+
+mod machine;
+mod replication;
+mod simulation;
+
+use std::time::{Duration, Instant};
+
+use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
+use trunkline_codec::sqlstate::SqlState;
+
+use super::*;
+use crate::snapshot::{ExpectedRole, Lag, NodeStatus, State};
+
+pub(super) const TICK: Duration = Duration::from_millis(500);
+pub(super) const MAX_LAG: Duration = Duration::from_secs(2);
+/// How long a simulated probe takes.
+const LATENCY: Duration = Duration::from_millis(2);
+
+pub(super) const PRIMARY: NodeId = NodeId(0);
+pub(super) const R1: NodeId = NodeId(1);
+pub(super) const R2: NodeId = NodeId(2);
+
+/// A judge, its clock, and what each server would answer.
+pub(super) struct Stage {
+    pub(super) judge: Judge,
+    pub(super) now: Instant,
+    pub(super) answers: Vec<Result<RoleFacts, Failure>>,
+    pub(super) system: Vec<u64>,
+}
+
+impl Stage {
+    /// A primary and two standbys, all in sync at LSN 1000, not yet looked at.
+    pub(super) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(super) fn with(change: impl FnOnce(&mut JudgeSettings)) -> Self {
+        let now = Instant::now() + Duration::from_secs(3600);
+        let mut settings = JudgeSettings::new(MAX_LAG, TICK);
+        change(&mut settings);
+        let expected = [ExpectedRole::Primary, ExpectedRole::Replica, ExpectedRole::Replica];
+        let specs = expected.iter().zip(["primary", "replica1", "replica2"]).map(|(&expected_role, name)| {
+            let (host, admin) = ("h".to_owned(), AdminState::Ready);
+            NodeSpec { name: name.to_owned(), host, port: 5432, expected_role, weight: 100, admin }
+        });
+        Stage {
+            judge: Judge::new(settings, specs.collect(), now),
+            now,
+            answers: vec![Ok(primary(1000, 1)), Ok(standby(1000, 1)), Ok(standby(1000, 1))],
+            system: vec![7; 3],
+        }
+    }
+
+    /// As after a first full tick.
+    pub(super) fn started() -> Self {
+        let mut stage = Self::new();
+        stage.round();
+        stage
+    }
+
+    pub(super) fn observe(&mut self, id: NodeId, finding: Finding) {
+        let sent_at = self.now;
+        self.now += LATENCY;
+        let observation = Observation { sent_at, received_at: self.now, address: None, finding };
+        self.judge.observe(id, observation, self.now);
+    }
+
+    /// Asks one server; a server that fails fails logins too.
+    pub(super) fn ask(&mut self, id: NodeId) {
+        match self.answers[id.index()].clone() {
+            Ok(role) => {
+                if !self.judge.nodes[id.index()].liveness.is_alive() {
+                    self.observe(id, Finding::Connected);
+                }
+                let facts = Facts {
+                    role,
+                    clock_us: 0,
+                    system_identifier: Some(SystemIdentifier(self.system[id.index()])),
+                    version: Some(150_000),
+                };
+                self.observe(id, Finding::Answered(Box::new(facts)));
+            }
+            Err(failure) => self.observe(id, Finding::ConnectFailed(failure)),
+        }
+    }
+
+    /// One tick: every server is asked once.
+    pub(super) fn round(&mut self) {
+        let until = self.now + TICK;
+        for id in [PRIMARY, R1, R2] {
+            self.ask(id);
+        }
+        self.judge.tick(self.now);
+        self.now = until;
+    }
+
+    pub(super) fn rounds(&mut self, count: u32) {
+        (0..count).for_each(|_| self.round());
+    }
+
+    pub(super) fn node(&self, id: NodeId) -> NodeStatus {
+        self.judge.snapshot(self.now).nodes[id.index()].clone()
+    }
+
+    #[track_caller]
+    pub(super) fn expect(&self, id: NodeId, state: State, reason: &str) {
+        let node = self.node(id);
+        assert_eq!(node.state, state, "{} is {}: {}", node.name, node.state, node.reason);
+        assert!(node.reason.contains(reason), "{}: {:?} lacks {reason:?}", node.name, node.reason);
+    }
+
+    pub(super) fn lag(&self, id: NodeId) -> Lag {
+        self.node(id).lag.expect("its lag is known")
+    }
+}
+
+pub(super) fn primary(flush: u64, timeline: u32) -> RoleFacts {
+    RoleFacts::Primary(PrimaryFacts { flush: Lsn(flush), timeline: TimelineId(timeline) })
+}
+
+pub(super) fn standby(replay: u64, timeline: u32) -> RoleFacts {
+    RoleFacts::Standby(standby_facts(replay, timeline))
+}
+
+pub(super) fn standby_facts(replay: u64, timeline: u32) -> StandbyFacts {
+    StandbyFacts {
+        replay: Lsn(replay),
+        receive: Some(Lsn(replay)),
+        last_commit_us: None,
+        is_paused: false,
+        startup: StartupWait::Stream,
+        receiver: Receiver::Present { timeline: Some(TimelineId(timeline)), latest_end: None },
+        apply_delay: Duration::ZERO,
+    }
+}
+
+pub(super) fn refusal(code: &str) -> Failure {
+    let code = SqlState::parse(code.as_bytes()).expect("a code of five characters");
+    Failure::Refusal { code, message: "no".to_owned() }
+}
+
+pub(super) fn timeout() -> Failure {
+    Failure::TimedOut { phase: Phase::Query, after: Duration::from_millis(400) }
+}

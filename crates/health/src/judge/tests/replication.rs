@@ -1,0 +1,193 @@
+//! Lag, timelines, failover, split brain, and life without the primary.
+
+use super::*;
+
+#[test]
+fn an_idle_primary_is_no_lag() {
+    let mut stage = Stage::started();
+    stage.rounds(200);
+    stage.expect(R1, State::Up, "in sync");
+    assert!(stage.lag(R1).hi.expect("bounded") <= TICK * 2);
+    stage.answers[0] = Ok(primary(2000, 1));
+    stage.round();
+    stage.expect(R1, State::Up, "");
+}
+
+#[test]
+fn proven_lag_evicts_and_catching_up_readmits() {
+    let mut stage = Stage::started();
+    stage.answers[0] = Ok(primary(2000, 1));
+    stage.answers[2] = Ok(standby(2000, 1));
+    stage.rounds(4);
+    stage.expect(R1, State::Up, "behind");
+    stage.rounds(2);
+    stage.expect(R1, State::Lagging, "above max_lag");
+    stage.expect(R2, State::Up, "");
+    stage.answers[1] = Ok(standby(2000, 1));
+    stage.round();
+    stage.expect(R1, State::Lagging, "catching up");
+    stage.round();
+    stage.expect(R1, State::Up, "in sync");
+    assert!((stage.node(R1).slow_start - 1.0).abs() < f32::EPSILON, "its caches are warm");
+}
+
+#[test]
+fn a_record_cut_by_the_flush_position_is_no_lag() {
+    let mut stage = Stage::started();
+    stage.answers[0] = Ok(primary(8192, 1));
+    let mut facts = standby_facts(8100, 1);
+    facts.receive = Some(Lsn(8192));
+    for startup in [StartupWait::Stream, StartupWait::Hidden] {
+        facts.startup = startup;
+        stage.answers[1] = Ok(RoleFacts::Standby(facts));
+        stage.answers[2] = Ok(standby(8192, 1));
+        stage.rounds(10);
+        stage.expect(R1, State::Up, "in sync");
+    }
+    facts.startup = StartupWait::Other;
+    stage.answers[1] = Ok(RoleFacts::Standby(facts));
+    stage.rounds(6);
+    stage.expect(R1, State::Lagging, "");
+}
+
+#[test]
+fn a_restart_of_a_standby_on_an_idle_primary_needs_no_write() {
+    let mut stage = Stage::started();
+    stage.observe(R1, Finding::ConnectFailed(Failure::Refused));
+    let mut facts = standby_facts(1000, 1);
+    (facts.receive, facts.startup, facts.receiver) = (Some(Lsn(0)), StartupWait::Other, Receiver::Absent);
+    stage.answers[1] = Ok(RoleFacts::Standby(facts));
+    stage.rounds(2);
+    stage.expect(R1, State::Up, "in sync");
+}
+
+#[test]
+fn a_delay_above_the_limit_is_never_eligible() {
+    let mut stage = Stage::new();
+    let facts = StandbyFacts { apply_delay: Duration::from_secs(6), ..standby_facts(1000, 1) };
+    stage.answers[1] = Ok(RoleFacts::Standby(facts));
+    stage.rounds(3);
+    stage.expect(R1, State::Lagging, "recovery_min_apply_delay");
+}
+
+#[test]
+fn reads_go_on_without_the_primary() {
+    let mut stage = Stage::started();
+    stage.answers[0] = Err(Failure::Refused);
+    stage.rounds(200);
+    for id in [R1, R2] {
+        stage.expect(id, State::Up, "primary has not answered");
+    }
+    assert!(stage.lag(R1).hi.expect("bounded") > Duration::from_secs(90), "it does not pretend to be fresh");
+    // One that has less than the other is behind what is known to exist.
+    stage.answers[2] = Ok(standby(1500, 1));
+    stage.rounds(6);
+    stage.expect(R1, State::Lagging, "");
+    stage.expect(R2, State::Up, "");
+}
+
+#[test]
+fn a_start_without_the_primary_measures_against_the_farthest_standby() {
+    let mut stage = Stage::new();
+    stage.answers = vec![Err(Failure::Refused), Ok(standby(900, 1)), Ok(standby(1000, 1))];
+    stage.round();
+    stage.expect(R1, State::Unknown, "not yet known");
+    stage.expect(R2, State::Up, "");
+    assert_eq!(stage.lag(R2).hi, None);
+    stage.rounds(6);
+    stage.expect(R1, State::Lagging, "");
+}
+
+#[test]
+fn the_policy_may_stop_reads_without_the_primary() {
+    let mut stage =
+        Stage::with(|settings| settings.primary_unknown = PrimaryUnknown::ServeFor(Duration::from_secs(3)));
+    stage.round();
+    stage.answers[0] = Err(Failure::Refused);
+    stage.rounds(2);
+    stage.expect(R1, State::Up, "");
+    stage.rounds(8);
+    stage.expect(R1, State::Unknown, "primary_unknown");
+}
+
+#[test]
+fn a_promoted_replica_is_down_at_once_and_its_followers_fenced() {
+    let mut stage = Stage::started();
+    stage.answers[1] = Ok(primary(1100, 2));
+    stage.answers[2] = Ok(standby(1000, 2));
+    stage.ask(R1);
+    stage.expect(R1, State::Down, "promoted");
+    stage.rounds(4);
+    stage.expect(PRIMARY, State::Up, "");
+    stage.expect(R2, State::Fenced, "follows timeline 2");
+    assert!(stage.judge.snapshot(stage.now).split_brain);
+    // Its promotion stays a mistake when the primary restarts.
+    stage.answers[0] = Err(Failure::Refused);
+    stage.rounds(4);
+    stage.expect(R1, State::Down, "promoted");
+    stage.answers[0] = Ok(primary(1100, 1));
+    stage.rounds(4);
+    stage.expect(PRIMARY, State::Up, "");
+}
+
+#[test]
+fn after_a_failover_the_new_primary_serves_and_the_old_one_is_fenced() {
+    let mut stage = Stage::started();
+    stage.answers[0] = Err(Failure::Refused);
+    stage.rounds(2);
+    stage.answers[1] = Ok(primary(990, 2));
+    stage.round();
+    stage.expect(R1, State::Down, "promoted");
+    stage.expect(R2, State::Up, "following");
+    stage.answers[2] = Ok(standby(990, 2));
+    stage.rounds(22);
+    stage.expect(R2, State::Up, "in sync");
+    stage.expect(R1, State::Up, "primary after its promotion");
+    stage.answers[0] = Ok(primary(1200, 1));
+    stage.rounds(4);
+    stage.expect(PRIMARY, State::Fenced, "timeline 1");
+    assert_eq!(stage.judge.snapshot(stage.now).primary, Some(R1));
+}
+
+#[test]
+fn a_standby_left_on_the_old_timeline_has_the_grace_time() {
+    let mut stage = Stage::started();
+    stage.answers[0] = Err(Failure::Refused);
+    stage.rounds(2);
+    stage.answers[1] = Ok(primary(1000, 2));
+    stage.rounds(10);
+    stage.expect(R2, State::Up, "");
+    stage.rounds(12);
+    stage.expect(R2, State::Down, "still on timeline 1");
+}
+
+#[test]
+fn wal_that_the_primary_does_not_have_fences() {
+    let mut stage = Stage::started();
+    stage.answers[1] = Ok(standby(1001, 1));
+    stage.rounds(2);
+    stage.expect(R1, State::Fenced, "ahead of the primary");
+    // The primary getting past it proves nothing.
+    stage.answers[0] = Ok(primary(2000, 1));
+    stage.answers[1] = Ok(standby(2000, 1));
+    stage.rounds(2);
+    stage.expect(R1, State::Fenced, "diverged");
+}
+
+#[test]
+fn another_clusters_server_is_fenced() {
+    let mut stage = Stage::new();
+    stage.system[1] = 8;
+    stage.rounds(2);
+    stage.expect(R1, State::Fenced, "another cluster");
+}
+
+#[test]
+fn of_two_primaries_found_the_newer_timeline_wins() {
+    let mut stage = Stage::new();
+    stage.answers[0] = Ok(primary(1000, 1));
+    stage.answers[1] = Ok(primary(1000, 2));
+    stage.rounds(2);
+    stage.expect(PRIMARY, State::Fenced, "split brain");
+    assert_eq!(stage.judge.snapshot(stage.now).primary, Some(R1));
+}
