@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use trunkline_health::{Fallback, Health, Monitor};
+use trunkline_health::{Fallback, Health, Monitor, Snapshot};
 
 use crate::admission::Admission;
 use crate::auth::secrets::{SecretSettings, SecretStore};
@@ -246,6 +246,20 @@ fn start_secrets(settings: &Settings, health: &Health) -> Result<SecretStore, St
         SecretSettings { source: settings.auth.source.clone(), login, cache_ttl: settings.auth.cache_ttl };
     SecretStore::start(secrets, health.clone(), &Handle::current())
         .map_err(|error| StartError::Secrets(error.to_string()))
+}
+
+/// The verdicts as HTTP tells them.
+#[derive(Clone, Debug)]
+struct Told(Arc<Shared>);
+
+impl http::Verdicts for Told {
+    fn newest(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.0.health.load())
+    }
+
+    fn is_draining(&self) -> bool {
+        self.0.is_draining()
+    }
 }
 
 async fn serve_aside(

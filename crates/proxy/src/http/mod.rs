@@ -40,6 +40,11 @@ pub const REQUEST_BYTES_MAX: usize = 16 * 1024;
 pub trait Verdicts: Clone + Send + Sync + 'static {
     /// The newest ones.
     fn newest(&self) -> Arc<Snapshot>;
+
+    /// Whether the proxy takes no new sessions because it is about to end.
+    fn is_draining(&self) -> bool {
+        false
+    }
 }
 
 impl Verdicts for Health {

@@ -17,6 +17,8 @@ use crate::metrics::{Metrics, render_health, render_prometheus};
 /// What `/metrics` is written in. Source: Prometheus, Exposition formats.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
+
 #[derive(Debug)]
 struct Site<V> {
     verdicts: V,
@@ -33,6 +35,10 @@ async fn answer<V: Verdicts>(State(site): State<Arc<Site<V>>>, request: Request)
     let accept = text_of(request.headers(), &header::ACCEPT);
     match target.path() {
         "/metrics" if reads(method) => ok(PROMETHEUS_TEXT, site.metrics_text()),
+        // Whoever balances over several proxies must stop sending here before the listeners close.
+        "/readyz" | "/readiness" if site.verdicts.is_draining() => {
+            with(StatusCode::SERVICE_UNAVAILABLE, PLAIN_TEXT, "Service Unavailable - draining")
+        }
         "/" if reads(method) && page::is_wanted(accept) => page::response(),
         _ => site.told(method, &target.to_string(), accept),
     }
