@@ -13,6 +13,8 @@ pub mod monitor;
 pub mod pool;
 pub mod probe;
 pub mod snapshot;
+#[cfg(test)]
+mod testing;
 
 pub use judge::{JudgeSettings, PrimaryUnknown};
 pub use monitor::{Health, Monitor, MonitorSettings, PassiveFailure};

@@ -226,3 +226,100 @@ fn is_member(snapshot: &Snapshot, node: &NodeStatus, tier: Tier) -> bool {
 fn is_the_primary(snapshot: &Snapshot, node: &NodeStatus) -> bool {
     node.role == Role::Primary && snapshot.primary == Some(node.id)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::testing::{lag_replica1, snapshot};
+
+    fn ids(snapshot: &Snapshot, attrs: &str, fallback: Fallback) -> (Vec<u16>, Tier) {
+        let attrs = attrs.parse().expect("one of libpq's words");
+        let candidates = candidates(snapshot, attrs, &fallback);
+        (candidates.nodes.iter().map(|candidate| candidate.id.0).collect(), candidates.tier)
+    }
+
+    #[test]
+    fn each_word_gets_its_servers() {
+        let snapshot = snapshot();
+        for (attrs, nodes, tier) in [
+            ("any", vec![0, 1, 2], Tier::Any),
+            ("read-only", vec![0, 1, 2], Tier::Any),
+            ("read-write", vec![0], Tier::Primary),
+            ("primary", vec![0], Tier::Primary),
+            ("standby", vec![1, 2], Tier::Up),
+            ("prefer-standby", vec![1, 2], Tier::Up),
+        ] {
+            assert_eq!(ids(&snapshot, attrs, Fallback::Primary), (nodes, tier), "{attrs}");
+        }
+    }
+
+    #[test]
+    fn the_fallback_decides_when_no_standby_is_up() {
+        let mut snapshot = snapshot();
+        lag_replica1(&mut snapshot);
+        snapshot.nodes[2].state = State::Down;
+        let empty = (vec![], Tier::Empty);
+        for (attrs, fallback, expected) in [
+            ("prefer-standby", Fallback::Primary, (vec![0], Tier::Primary)),
+            ("prefer-standby", Fallback::None, empty.clone()),
+            ("prefer-standby", Fallback::Lagging, (vec![1], Tier::Lagging)),
+            ("prefer-standby", Fallback::LaggingThenPrimary, (vec![1], Tier::Lagging)),
+            ("standby", Fallback::Primary, empty.clone()),
+            ("standby", Fallback::LaggingThenPrimary, (vec![1], Tier::Lagging)),
+        ] {
+            assert_eq!(ids(&snapshot, attrs, fallback), expected, "{attrs} {fallback}");
+        }
+        snapshot.hard_max_lag = Duration::from_secs(5);
+        assert_eq!(ids(&snapshot, "prefer-standby", Fallback::LaggingThenPrimary), (vec![0], Tier::Primary));
+        assert_eq!(ids(&snapshot, "prefer-standby", Fallback::Lagging), empty);
+    }
+
+    #[test]
+    fn only_up_servers_with_room_and_weight_take_sessions() {
+        for state in State::ALL {
+            let mut snapshot = snapshot();
+            snapshot.nodes[1].state = state;
+            let has = ids(&snapshot, "standby", Fallback::None).0.contains(&1);
+            assert_eq!(has, state == State::Up, "{state}");
+        }
+        let mut snapshot = snapshot();
+        snapshot.nodes[1].saturated = true;
+        snapshot.nodes[2].weight = 0;
+        assert_eq!(ids(&snapshot, "standby", Fallback::None).1, Tier::Empty);
+        let stays = |id| may_stay(&snapshot, TargetSessionAttrs::Standby, &Fallback::None, NodeId(id));
+        assert!(stays(1), "a full server keeps what it has");
+        assert!(!stays(0));
+    }
+
+    #[test]
+    fn reads_go_on_with_the_primary_down() {
+        let mut snapshot = snapshot();
+        snapshot.nodes[0].state = State::Down;
+        assert_eq!(ids(&snapshot, "prefer-standby", Fallback::Primary), (vec![1, 2], Tier::Up));
+        assert_eq!(ids(&snapshot, "read-write", Fallback::Primary).1, Tier::Empty);
+    }
+
+    #[test]
+    fn a_promoted_replica_is_nobodys_standby() {
+        let mut snapshot = snapshot();
+        snapshot.nodes[1].role = Role::Primary;
+        assert_eq!(ids(&snapshot, "standby", Fallback::None).0, [2]);
+        assert_eq!(ids(&snapshot, "primary", Fallback::None).0, [0], "one primary is known");
+    }
+
+    #[test]
+    fn words_round_trip() {
+        for word in ["any", "read-write", "read-only", "primary", "standby", "prefer-standby"] {
+            assert_eq!(
+                word.parse::<TargetSessionAttrs>().map(|attrs| attrs.to_string()),
+                Ok(word.to_owned())
+            );
+        }
+        for word in ["none", "primary", "lagging", "lagging_then_primary"] {
+            assert_eq!(word.parse::<Fallback>().map(|fallback| fallback.to_string()), Ok(word.to_owned()));
+        }
+        assert!("Any".parse::<TargetSessionAttrs>().is_err() && "".parse::<Fallback>().is_err());
+    }
+}
