@@ -269,3 +269,17 @@ fn a_file_cut_anywhere_is_reported_and_never_panics() {
         let _valid_or_not = settings(Loaded { typed, file: None, problems });
     }
 }
+
+#[test]
+fn a_monitor_flag_wins_part_by_part() {
+    let text = format!("{TARGET}[monitor]\nuser = \"file\"\ndbname = \"file\"\n");
+    let login = Given::file(&text)
+        .env("TRUNKLINE__MONITOR__PASSWORD", "from the environment")
+        .flag("monitor.conninfo", "--monitor", "user=flag")
+        .meant()
+        .proxy
+        .health
+        .login;
+    assert_eq!((login.get_user(), login.get_dbname()), (Some("flag"), Some("file")));
+    assert_eq!(login.get_password(), Some(&b"from the environment"[..]));
+}

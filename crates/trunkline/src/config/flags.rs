@@ -56,6 +56,8 @@ pub struct TargetFlags {
     #[arg(long, value_name = "[NAME=]HOST:PORT", help_heading = "Servers")]
     replica: Vec<String>,
     /// How health probes log in, such as "user=monitor password=secret dbname=postgres"
+    ///
+    /// The process list shows it: outside of tests, leave the password out and set TRUNKLINE__MONITOR__PASSWORD.
     #[arg(long, value_name = "CONNINFO", help_heading = "Servers")]
     monitor: Option<String>,
     /// A replica with more proven lag than this gets no reads [default: 10s]
@@ -153,12 +155,27 @@ pub fn apply(flags: &Flags, typed: &mut AsTyped, problems: &mut Problems) {
             continue;
         };
         if *flag == "--monitor" {
-            // A conninfo on the command line stands for the whole login, not for the parts the file left open.
-            typed.monitor = super::typed::Monitor::default();
+            clear_named_parts(&value, &mut typed.monitor);
         }
         if let Err(message) = key.put(typed, &value, &source) {
             problems.push(Problem::new(&source, "", message).hint(key.hint()));
         }
+    }
+}
+
+/// The parts that a conninfo on the command line names win over the file's and the environment's keys of the
+/// same name; a password it leaves out still comes from them.
+fn clear_named_parts(conninfo: &Value, monitor: &mut super::typed::Monitor) {
+    let parsed = conninfo.as_text().and_then(|text| text.parse::<tokio_postgres::Config>().ok());
+    let Some(parsed) = parsed else { return };
+    if parsed.get_user().is_some() {
+        monitor.user.value = None;
+    }
+    if parsed.get_password().is_some() {
+        monitor.password.value = None;
+    }
+    if parsed.get_dbname().is_some() {
+        monitor.dbname.value = None;
     }
 }
 

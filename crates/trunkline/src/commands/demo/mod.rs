@@ -42,6 +42,9 @@ Exit status: 0 ended by a signal, 1 failed, 2 wrong command line; with --exec th
 /// Most replicas: each is a whole server on this machine.
 const REPLICAS_MAX: u16 = 16;
 
+/// Exit status of what SIGINT ended: 128 + 2, as shells have it.
+const INTERRUPTED: u8 = 130;
+
 /// Flags of `trunkline demo`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER)]
@@ -93,7 +96,8 @@ impl Demo {
         let mut spec = ClusterSpec::new(install, usize::from(self.replicas), stage::directory());
         spec.fixed_ports = ports.servers();
         let Some(cluster) = stage::start(spec, &progress, &mut signals).await? else {
-            return Ok(Exit::Success);
+            // A command that never ran must not look like one that succeeded.
+            return Ok(if self.exec.is_some() { Exit::Of(INTERRUPTED) } else { Exit::Success });
         };
         // From here on the cluster must be dropped on a thread that may block, whatever happens.
         let (cluster, result) = self.with_cluster(cluster, ports, pg_ctl, &progress, &mut signals).await;
