@@ -272,7 +272,7 @@ async fn serve_aside(
         let (listener, at) = listen("http", address).await?;
         aside.spawn(http::serve(
             listener,
-            shared.health.clone(),
+            Told(Arc::clone(shared)),
             Some(Arc::clone(&shared.metrics)),
             std::future::pending(),
         ));
