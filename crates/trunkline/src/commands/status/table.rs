@@ -30,12 +30,16 @@ pub(crate) fn table(view: &View, paint: Paint) -> String {
 
 fn row(node: &Node) -> [String; 7] {
     let unknown = || "-".to_owned();
+    // What was last known of a server that does not answer is not what it is now.
+    let is_current = !matches!(node.state.as_str(), "DOWN" | "UNKNOWN" | "MAINT");
+    let lag = node.lag.filter(|_| is_current);
+    let is_in_sync = node.is_in_sync.filter(|_| is_current);
     [
         node.name.clone(),
         node.role.clone(),
         node.state.clone(),
-        node.lag.map_or_else(unknown, |lag| format!("{lag:.2} s")),
-        node.is_in_sync.map_or_else(unknown, |is| if is { "yes" } else { "no" }.to_owned()),
+        lag.map_or_else(unknown, |lag| format!("{lag:.2} s")),
+        is_in_sync.map_or_else(unknown, |is| if is { "yes" } else { "no" }.to_owned()),
         node.sessions.map_or_else(unknown, |sessions| sessions.to_string()),
         node.reason.clone(),
     ]
@@ -79,6 +83,12 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0].find("STATE"), lines[1].find("UP"));
         assert!(lines[2].contains("LAGGING  12.34 s"), "{text}");
+    }
+
+    #[test]
+    fn the_lag_of_a_dead_server_is_not_shown() {
+        let view = View { nodes: vec![node("replica1", "DOWN", Some(0.0))], notes: Vec::new() };
+        assert!(!table(&view, Paint::Plain).contains("0.00"));
     }
 
     #[test]
