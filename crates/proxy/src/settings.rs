@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use trunkline_health::{Fallback, MonitorSettings, TargetSessionAttrs};
 
 /// Everything [`crate::serve`] needs.
@@ -46,6 +47,9 @@ pub struct ListenerSettings {
     pub target_session_attrs: TargetSessionAttrs,
     /// How one of several is chosen.
     pub balance: Balance,
+    /// Networks of the proxies in front: connections from there begin with a PROXY protocol header, all others
+    /// must not.
+    pub proxy_protocol_from: Vec<IpNet>,
 }
 
 /// How a server is chosen among the eligible ones.

@@ -2,3 +2,4 @@
 
 pub(crate) mod first;
 pub(crate) mod messages;
+pub(crate) mod proxy_header;

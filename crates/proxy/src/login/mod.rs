@@ -25,6 +25,7 @@ use crate::admission::SessionPermit;
 use crate::auth::credentials::Credentials;
 use crate::cancel::{CancelHandle, ServerKey};
 use crate::client::first::{Opening, read_opening};
+use crate::client::proxy_header::{ProxyHeaderError, read_proxy_header};
 use crate::errors::Refusal;
 use crate::metrics::{LoginResult, RefusalReason};
 use crate::server::take::{Connected, TakeError, Taken, Want};
@@ -167,6 +168,7 @@ async fn log_in(
     listener: usize,
 ) -> Result<Box<Welcome>, LoginEnd> {
     client.set_nodelay(true).map_err(|_| LoginEnd::Gone)?;
+    let peer = address_of(worker, client, peer, listener).await?;
     let live = worker.shared.live();
     let (startup, ahead) = match read_opening(client, live.limits.startup_packet_bytes_max).await {
         Opening::Startup { startup, ahead } => (startup, ahead),
@@ -192,6 +194,28 @@ async fn log_in(
         AuthMode::Verify => verify::log_in(worker, client, startup, ahead, &request).await?,
     };
     greet(worker, client, peer, permit, request, authenticated).await
+}
+
+/// The client's address: its own, or the one that the proxy in front of us tells.
+async fn address_of(
+    worker: &Rc<Worker>,
+    client: &mut TcpStream,
+    peer: SocketAddr,
+    listener: usize,
+) -> Result<SocketAddr, LoginEnd> {
+    let proxies = &worker.shared.listeners[listener].settings.proxy_protocol_from;
+    let from = peer.ip().to_canonical();
+    if !proxies.iter().any(|network| network.contains(&from)) {
+        return Ok(peer);
+    }
+    match read_proxy_header(client).await {
+        Ok(told) => Ok(told.unwrap_or(peer)),
+        Err(ProxyHeaderError::Closed | ProxyHeaderError::Broken(_)) => Err(LoginEnd::Gone),
+        Err(error) => {
+            tracing::warn!(client.addr = %peer, %error, "connection from a trusted proxy was refused");
+            Err(LoginEnd::Gone)
+        }
+    }
 }
 
 /// Tells the client that it is in: AuthenticationOk, the server's parameters, its cancel key, ReadyForQuery.

@@ -168,6 +168,8 @@ pub struct Listener {
     pub target_session_attrs: Sourced<SessionAttrs>,
     /// How one of several is chosen.
     pub balance: Sourced<BalanceWord>,
+    /// Networks that speak the PROXY protocol, separated by commas.
+    pub proxy_protocol_from: Sourced<Option<String>>,
 }
 
 /// Everything, as typed.

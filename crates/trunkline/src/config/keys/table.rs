@@ -91,6 +91,12 @@ pub const LISTENER_KEYS: &[Key<Listener>] = &[
         Slot::Word { words: words::<BalanceWord>, put: |l, w, s| put_word(&mut l.balance, w, s) },
         "How one of several eligible servers is chosen; weights are honoured by each.",
     ),
+    unset(
+        "proxy_protocol_from",
+        "\"10.0.0.0/8, 192.168.7.1\"",
+        Slot::Text(|l| &mut l.proxy_protocol_from),
+        "Networks of HAProxy and the like in front: connections from there begin with a PROXY protocol header (v1 or v2), which names the client. Default: none.",
+    ),
 ];
 
 /// Every section with its keys, in the order they are printed.

@@ -1,6 +1,8 @@
 //! `[[listener]]` as meant.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ipnet::IpNet;
 
 use trunkline_health::TargetSessionAttrs;
 use trunkline_proxy::settings::{Balance, ListenerSettings};
@@ -43,6 +45,7 @@ fn reads() -> ListenerSettings {
         address: (Ipv4Addr::LOCALHOST, READS_PORT).into(),
         target_session_attrs: TargetSessionAttrs::PreferStandby,
         balance: Balance::RoundRobin,
+        proxy_protocol_from: Vec::new(),
     }
 }
 
@@ -62,7 +65,31 @@ fn one(listener: &Listener, problems: &mut Problems) -> Option<ListenerSettings>
         address,
         target_session_attrs: attrs(listener.target_session_attrs.value),
         balance: balance(listener.balance.value),
+        proxy_protocol_from: networks(listener, problems),
     })
+}
+
+/// Networks, or single addresses, separated by commas.
+fn networks(listener: &Listener, problems: &mut Problems) -> Vec<IpNet> {
+    let written = &listener.proxy_protocol_from;
+    let words =
+        written.value.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|word| !word.is_empty());
+    words
+        .filter_map(|word| {
+            let network = word.parse().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
+            if network.is_err() {
+                problems.push(
+                    Problem::new(
+                        &written.source,
+                        "listener.proxy_protocol_from",
+                        format!("{word:?} is no network"),
+                    )
+                    .hint("Write networks such as 10.0.0.0/8, or addresses, separated by commas."),
+                );
+            }
+            network.ok()
+        })
+        .collect()
 }
 
 fn attrs(attrs: SessionAttrs) -> TargetSessionAttrs {
