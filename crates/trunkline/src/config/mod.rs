@@ -1,11 +1,11 @@
 //! Configuration in two stages: as typed, then as meant.
 //!
 //! [`keys`] is the one table of every key: its name, kind, default and meaning. The parser, the sample of
-//! `trunkline config default` ([`sample`]) and `docs/configuration.md` ([`reference`]) are made from it, so
+//! `trunkline config default` ([`sample`]) and `docs/configuration.md` ([`mod@reference`]) are made from it, so
 //! they cannot drift apart.
 //!
-//! Sources are applied in order, each over the one before: defaults, file ([`file`]), environment
-//! ([`environment`]), flags ([`flags`]). The result is [`typed::AsTyped`], in which every value still knows
+//! Sources are applied in order, each over the one before: defaults, file ([`mod@file`]), environment
+//! ([`mod@environment`]), flags ([`flags`]). The result is [`typed::AsTyped`], in which every value still knows
 //! where it came from; [`meant`] checks it as a whole and turns it into the proxy's settings. Both stages
 //! collect every [`Problem`] instead of stopping at the first.
 
