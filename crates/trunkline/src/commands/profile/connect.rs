@@ -212,5 +212,9 @@ impl Session {
 }
 
 fn failed(error: &tokio_postgres::Error) -> Failure {
-    Failure::new(format!("the query failed: {}", in_words(error)))
+    let failure = Failure::new(format!("the query failed: {}", in_words(error)));
+    if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+        return failure.hint("A replica answered. Name the listener for writes with PGPORT or --dsn.");
+    }
+    failure
 }
