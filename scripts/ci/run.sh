@@ -12,6 +12,11 @@ export CARGO_TERM_COLOR=never
 [ "${CI:-}" != true ] || export CARGO_INCREMENTAL=0
 # Clusters and sockets by the dozen.
 ulimit -n "$(ulimit -Hn)" 2>/dev/null
+# The binary that the suites start; the step "build" makes it.
+target=${CARGO_TARGET_DIR:-target}
+mkdir -p "$target"
+TRUNKLINE_BIN=$(cd "$target" && pwd)/quick/trunkline
+export TRUNKLINE_BIN
 
 slow_suite() {
     cargo test --quiet -p trunkline-tests --test 'slow_*' -- --test-threads 4

@@ -86,7 +86,6 @@ fn verify_refuses_as_the_server_does() {
         Login::of("app", ""),
         Login::of("nobody", "x"),
         Login::of("expired_user", "e"),
-        Login::of("nologin_user", "n"),
         missing,
     ] {
         let direct = refusal(cluster.replicas[0].port(), &login);
@@ -94,6 +93,14 @@ fn verify_refuses_as_the_server_does() {
         let seen = |error: &ServerError| (error.severity.clone(), error.code.clone(), first_line(error));
         assert_eq!(seen(&ours), seen(&direct), "{login:?}");
     }
+}
+
+#[test]
+fn verify_refuses_a_role_without_login_like_an_unknown_one() {
+    // The server would say that the role is not permitted to log in, and so that it exists.
+    let endpoint = Endpoint::over(shared_cluster()).auth(Auth::Verify).start();
+    let error = refusal(endpoint.reads(), &Login::of("nologin_user", "n"));
+    assert_eq!((error.severity.as_str(), error.code.as_str()), ("FATAL", "28P01"), "{error:?}");
 }
 
 fn first_line(error: &ServerError) -> String {

@@ -90,7 +90,7 @@ fn a_query_inside_a_pipeline_stays_in_its_transaction() {
         write::sync(&mut out);
         wire.send(&out);
         let first = wire.read_answer().messages;
-        (first, wire.read_answer().messages, wire.value("SELECT 'idle again'"))
+        (first, wire.read_answer().messages, wire.query("SELECT 'next'").messages)
     };
     let direct = ask(cluster().replicas[0].port());
     assert_eq!(direct.0.last().unwrap().body, b"T", "an implicit transaction from version 18 on");

@@ -29,10 +29,17 @@ fn every_statement_is_logged_with_its_sql_its_server_and_its_times() {
         Endpoint::over(shared_cluster()).flag("--log-statements", "0").flag("--log-format", "json").start();
     let mut wire = Wire::login(endpoint.reads());
     assert!(wire.query("SELECT 'marker one' FROM pg_sleep(0.2)").error.is_none());
-    let record = records(&endpoint, "marker one", 1).remove(0).to_string();
-    assert!(record.contains("SELECT 'marker one' FROM pg_sleep(0.2)"), "{record}");
-    assert!(record.contains("replica"), "{record}");
-    assert!(record.contains("server"), "{record}");
+    let record = records(&endpoint, "marker one", 1).remove(0);
+    assert_eq!(record["sql"], "SELECT 'marker one' FROM pg_sleep(0.2)");
+    assert!(record["node"].as_str().is_some_and(|node| node.starts_with("replica")), "{record}");
+    for key in ["first_us", "total_us"] {
+        assert!(
+            record[key].as_u64().is_some_and(|time| (200_000..5_000_000).contains(&time)),
+            "{key}: {record}"
+        );
+    }
+    assert!(record["wait_us"].as_u64().is_some_and(|time| time < 1_000_000), "{record}");
+    assert_eq!((&record["rows"], &record["db.user"]), (&1.into(), &"postgres".into()));
 }
 
 #[test]

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Clients for the other scripts: each statement on a new connection, one line for each.
+set -u
+
+usage() {
+    cat <<'END'
+Usage: clients.sh reads|writes [COUNT] [PAUSE]
+
+Connects as the PG* environment says, asks once, and leaves: COUNT times (0 = until ended), PAUSE seconds apart (0.02).
+
+  reads   BEGAN_MS ENDED_MS NODE NEWEST_ID      the server that answered, and the newest row of ynar it has
+  writes  BEGAN_MS ENDED_MS written ID          a row that was inserted
+  either  BEGAN_MS ENDED_MS ERROR TEXT          what the client was told
+END
+}
+
+now_ms() { local now=${EPOCHREALTIME/[.,]/}; printf -v "$1" '%s' "${now%???}"; }
+[ -n "${EPOCHREALTIME:-}" ] || now_ms() { printf -v "$1" '%s' "$(perl -MTime::HiRes=time -e 'printf "%d", time * 1000')"; }
+
+case "${1:-}" in
+    reads) sql="SELECT current_setting('cluster_name') || ' ' || COALESCE(max(id), 0) FROM ynar" ;;
+    writes) sql="INSERT INTO ynar (info) VALUES ('written by a script') RETURNING 'written ' || id" ;;
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    *)
+        usage >&2
+        exit 1
+        ;;
+esac
+count=${2:-0} pause=${3:-0.02} done=0 began=0 ended=0
+export PGAPPNAME=clients.sh PGCONNECT_TIMEOUT=${PGCONNECT_TIMEOUT:-15}
+trap 'exit 0' TERM INT
+
+while [ "$count" -eq 0 ] || [ "$done" -lt "$count" ]; do
+    now_ms began
+    answer=$(psql -XAtqc "$sql" 2>&1)
+    status=$?
+    now_ms ended
+    if [ "$status" -eq 0 ]; then
+        printf '%s %s %s\n' "$began" "$ended" "$answer"
+    else
+        printf '%s %s ERROR %s\n' "$began" "$ended" "${answer//$'\n'/ | }"
+    fi
+    done=$((done + 1))
+    sleep "$pause"
+done
