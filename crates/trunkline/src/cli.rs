@@ -7,7 +7,7 @@ use crate::{Exit, Failure};
 
 const AFTER: &str = "\
 Examples:
-  trunkline demo                       a primary, two replicas and Trunkline in front of them, right here
+  trunkline demo                       a primary, two replicas, and Trunkline in front
   trunkline serve --config trunkline.toml
   trunkline status --watch             which server serves, which does not, and why
   trunkline profile -n 20 \"SELECT 1\"   where a query's time goes
