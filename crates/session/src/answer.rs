@@ -5,11 +5,13 @@
 use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, TransactionStatus};
 
 use crate::announce::Figures;
+use crate::attempt::Attempt;
 use crate::outstanding::{Entry, Request};
+use crate::pin::PinReason;
 use crate::record::{Sink, StatementKind, StatementRecord};
 use crate::server::shutdown_notice;
 use crate::session::Session;
-use crate::state::{Copy, Farewell, PinReason, Pipeline, Progress, Syncs};
+use crate::state::{Copy, Farewell, Pipeline, Progress, Syncs};
 use crate::timing::Outcome;
 
 impl Session {
@@ -256,10 +258,11 @@ impl Session {
         if let Some(announce) = &mut self.announce {
             announce.ready();
         }
-        if let (TransactionStatus::Idle, Some(statements)) = (status, &mut self.statements)
-            && self.outstanding.is_empty()
-        {
-            statements.transaction_ended();
+        if status == TransactionStatus::Idle && self.outstanding.is_empty() {
+            self.attempt = Attempt::Idle;
+            if let Some(statements) = &mut self.statements {
+                statements.transaction_ended();
+            }
         }
         true
     }
@@ -379,7 +382,7 @@ impl Session {
                 timing,
                 rows,
                 bytes,
-                retries: 0,
+                retries: u32::from(self.meter.retries),
                 server: &self.server_name,
             });
         }

@@ -12,6 +12,7 @@ use crate::limits::OUTSTANDING_MAX;
 use crate::outstanding::{Entry, Request};
 use crate::record::Sink;
 use crate::session::Session;
+use crate::sql::Class;
 use crate::state::{ClientEnd, Copy, Flow, Mode, Pipeline, Syncs, Tail};
 use crate::step::{ClientStep, ClientThen, Peer, Violation};
 
@@ -93,11 +94,13 @@ impl Session {
             // the request before them is answered.
             FrontendTag::CopyDone | FrontendTag::CopyFail if !self.outstanding.is_empty() => Request::CopyEnd,
             FrontendTag::CopyDone | FrontendTag::CopyFail => return,
-            FrontendTag::Flush | FrontendTag::CopyData => return,
+            FrontendTag::Flush => return self.flush_sent(),
+            FrontendTag::CopyData => return,
             // Refused by the scanner, or handled before.
             FrontendTag::Password | FrontendTag::Terminate | FrontendTag::Unknown(_) => return,
         };
         let text = self.text_of(request, body);
+        self.attempted(request, Class::PLAIN);
         self.outstanding.push(Entry { sent, text, request });
     }
 

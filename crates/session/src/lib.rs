@@ -12,26 +12,32 @@
 //! - `timing`, [`record`]: what is known of each statement once it is complete.
 //! - [`step`], [`loss`]: what the caller is asked to do.
 
+pub mod alignment;
 mod announce;
 mod answer;
+mod attempt;
 mod client;
 pub mod limits;
 pub mod loss;
 mod outstanding;
+mod parameters;
+pub mod pin;
 pub mod record;
 mod server;
 pub mod session;
 pub mod settings;
+mod sql;
 mod state;
 mod statements;
 pub mod step;
 mod texts;
 mod timing;
 
-pub use loss::{LossPlan, Retake, ServerLoss};
+pub use alignment::{Alignment, AlignmentError, AlignmentReader, AlignmentStep};
+pub use loss::{Can, LossPlan, Options, ServerLoss};
+pub use pin::{NotRepeatable, PinReason};
 pub use record::{Completion, Sink, StatementKind, StatementRecord, Timing};
 pub use session::Session;
-pub use settings::{ReportTiming, ServerName, SessionSettings, Tracking};
-pub use state::PinReason;
+pub use settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
 pub use step::{ClientStep, ClientThen, Peer, ServerStep, ServerThen, Violation};
 pub use trunkline_codec::backend::TransactionStatus;

@@ -25,3 +25,24 @@ pub const NAME_BYTES_MAX: usize = 128;
 /// Source: PostgreSQL 18, src/include/tcop/cmdtag.h: the longest tag has 32 characters
 /// (`ALTER TEXT SEARCH CONFIGURATION` and its like); `INSERT 0` with 20 digits has 29.
 pub const TAG_BYTES_MAX: usize = 32;
+
+/// Bytes of the prepared statements kept for another server, names and SQL. Beyond it the session
+/// is pinned while it has them.
+pub const PREPARED_BYTES_MAX: usize = 1 << 20;
+
+/// Prepared statements kept for another server.
+pub const PREPARED_MAX: usize = 4096;
+
+/// Bytes of the settings kept for another server.
+pub const SETTING_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of the ParameterStatus messages kept beyond those of the login.
+pub const PARAMETER_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of the ParameterStatus messages a server may send while it is aligned.
+pub const ALIGNMENT_PARAMETERS_MAX: usize = 64 * 1024;
+
+/// Longest beginning of an answer that is held back until its first row, in bytes: what a server
+/// sends at once.
+/// Source: PostgreSQL 18, src/backend/libpq/pqcomm.c, `PQ_SEND_BUFFER_SIZE`.
+pub const HELD_BYTES_MAX: usize = 8 * 1024;

@@ -19,21 +19,34 @@ pub enum ServerLoss {
     GivenUp,
 }
 
-/// Whether the caller could take another server for this session.
+/// Whether the caller could do something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retake {
+pub enum Can {
     /// It could.
-    Possible,
-    /// It could not: authentication was relayed, or no other server is allowed.
-    Impossible,
+    Yes,
+    /// It could not.
+    No,
+}
+
+/// What the caller could do for a session that lost its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Take another server. It could not when no other is allowed.
+    pub can_move: Can,
+    /// Send the request in flight again, to a server that was taken: it has all of its bytes, and
+    /// has not done so too often already.
+    pub can_repeat: Can,
 }
 
 /// What to do for the client of a lost server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LossPlan {
-    /// Take another server and call [`crate::Session::server_taken`]: the client has sent nothing
-    /// and is owed nothing.
-    Retake,
+    /// Take another server, now or when the client speaks, tell it [`crate::Session::alignment`],
+    /// and call [`crate::Session::server_taken`]: the client is owed nothing.
+    Move,
+    /// Call [`crate::Session::rewind`], then do as for [`Self::Move`], then present the client's
+    /// bytes again, from the first byte of the request in flight.
+    Repeat,
     /// Write these bytes to the client (they end with an ErrorResponse of severity FATAL), then
     /// close.
     Report(Bytes),

@@ -9,7 +9,9 @@ use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, error_response};
 
 use crate::announce::Figures;
+use crate::attempt::{Attempt, Verdict};
 use crate::outstanding::Request;
+use crate::pin::NotRepeatable;
 use crate::record::Sink;
 use crate::session::Session;
 use crate::state::{ClientEnd, Farewell, Mode, Tail};
@@ -27,12 +29,16 @@ impl Session {
             Ok(Stop::ReadOn) => (None, ServerThen::ReadOn),
             Ok(Stop::Inject(bytes)) => (Some(bytes), ServerThen::ReadOn),
             Ok(Stop::Farewell) => (None, ServerThen::Farewell),
+            Ok(Stop::Conflict(code)) => (None, ServerThen::Conflict(code)),
             Err(error) => {
                 self.finish(now, out);
                 (None, ServerThen::Violation(Box::new(self.server_violation(error))))
             }
         };
         self.server_tail = Tail::of(chunk, at);
+        if at > 0 || inject.is_some() {
+            self.close_attempt(NotRepeatable::Answered);
+        }
         ServerStep { forward: at, inject, then }
     }
 
@@ -43,6 +49,13 @@ impl Session {
         now: u64,
         out: &mut impl Sink,
     ) -> Result<Stop, FrameError> {
+        if let Attempt::Open { .. } = self.attempt {
+            match self.look_ahead(chunk) {
+                Verdict::Forward => {}
+                Verdict::Hold => return Ok(Stop::ReadOn),
+                Verdict::Conflict(code) => return Ok(Stop::Conflict(code)),
+            }
+        }
         loop {
             let before = *at;
             let (tag, body, length) = match self.server.next(chunk, at)? {
@@ -148,6 +161,7 @@ enum Stop {
     ReadOn,
     Inject(Bytes),
     Farewell,
+    Conflict(SqlState),
 }
 
 /// The code of a notice that announces the end of the connection.

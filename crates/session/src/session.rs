@@ -6,13 +6,17 @@ use bytes::{Bytes, BytesMut};
 use trunkline_codec::backend::{BackendTag, ErrorFields, TransactionStatus};
 use trunkline_codec::scan::{Phase, Piece, Scanner};
 
+use crate::alignment::{Alignment, Writer};
 use crate::announce::Announce;
+use crate::attempt::Attempt;
 use crate::limits::OUTSTANDING_MAX;
-use crate::loss::{LossPhase, LossPlan, Retake, ServerLoss, write_report};
+use crate::loss::{Can, LossPhase, LossPlan, Options, ServerLoss, write_report};
 use crate::outstanding::{Outstanding, Request};
+use crate::parameters::Parameters;
+use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
-use crate::settings::{ReportTiming, ServerName, SessionSettings, Tracking};
-use crate::state::{ClientEnd, Copy, Farewell, Flow, Mode, PinReason, Pipeline, Progress, Tail};
+use crate::settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
+use crate::state::{ClientEnd, Copy, Farewell, Flow, Mode, Pipeline, Progress, Tail};
 use crate::statements::Statements;
 use crate::timing::{Meter, Outcome};
 
@@ -27,6 +31,11 @@ pub struct Session {
     pub(crate) statements: Option<Box<Statements>>,
     pub(crate) announce: Option<Box<Announce>>,
     pub(crate) server_name: ServerName,
+    /// What the client was told; for a session that may move.
+    pub(crate) parameters: Parameters,
+    pub(crate) mobility: Mobility,
+    pub(crate) role: ServerRole,
+    pub(crate) attempt: Attempt,
     pub(crate) report_timing: ReportTiming,
     pub(crate) mode: Mode,
     pub(crate) status: TransactionStatus,
@@ -46,7 +55,8 @@ impl Session {
     /// bytes of either side begin a message.
     #[must_use]
     pub fn new(settings: SessionSettings, now: Instant) -> Self {
-        let SessionSettings { sql_bytes_max, report_timing, server, tracking } = settings;
+        let SessionSettings { sql_bytes_max, report_timing, server, tracking, mobility, role, parameters } =
+            settings;
         let mode = match tracking {
             Tracking::Full => Mode::Tracked,
             Tracking::Opaque => Mode::Opaque,
@@ -65,6 +75,10 @@ impl Session {
                 ReportTiming::Notice => Some(Box::new(Announce::new(report_timing))),
             },
             server_name: server,
+            parameters: Parameters::new(parameters),
+            mobility,
+            role,
+            attempt: Attempt::Idle,
             report_timing,
             mode,
             status: TransactionStatus::Idle,
@@ -179,21 +193,24 @@ impl Session {
         &mut self,
         loss: ServerLoss,
         tail: &[u8],
-        retake: Retake,
+        options: Options,
         now: Instant,
         out: &mut impl Sink,
     ) -> LossPlan {
         let phase = self.loss_phase();
-        let plan = self.plan_loss(loss, tail, retake, phase);
-        self.finish(now, out);
-        if plan == LossPlan::Retake {
-            self.farewell = Farewell::Staying;
-            self.server_tail = Tail::Empty;
+        let plan = self.plan_loss(loss, tail, options, phase);
+        match plan {
+            LossPlan::Repeat => {}
+            LossPlan::Move => {
+                self.farewell = Farewell::Staying;
+                self.server_tail = Tail::Empty;
+            }
+            LossPlan::Report(_) | LossPlan::Close | LossPlan::Cut => self.finish(now, out),
         }
         plan
     }
 
-    fn plan_loss(&self, loss: ServerLoss, tail: &[u8], retake: Retake, phase: LossPhase) -> LossPlan {
+    fn plan_loss(&self, loss: ServerLoss, tail: &[u8], options: Options, phase: LossPhase) -> LossPlan {
         if self.farewell == Farewell::Said {
             return LossPlan::Close;
         }
@@ -205,9 +222,12 @@ impl Session {
             ClientEnd::HalfClosed if self.owes_nothing() => return LossPlan::Close,
             ClientEnd::HalfClosed | ClientEnd::Open => {}
         }
-        let is_movable = self.is_pristine && self.mode == Mode::Tracked;
-        if is_movable && retake == Retake::Possible && self.client_end == ClientEnd::Open {
-            return LossPlan::Retake;
+        if options.can_move == Can::Yes && self.is_quiet() && self.movability().is_ok() {
+            return LossPlan::Move;
+        }
+        let can_repeat = options.can_move == Can::Yes && options.can_repeat == Can::Yes;
+        if can_repeat && self.repeatable().is_ok() {
+            return LossPlan::Repeat;
         }
         let mut report = BytesMut::new();
         let announced = match self.farewell {
@@ -240,16 +260,40 @@ impl Session {
         }
     }
 
-    /// Another server was taken after [`LossPlan::Retake`]. `announce` (ParameterStatus messages
-    /// for what differs from what the client was told) goes to the client before its next
-    /// ReadyForQuery; empty when nothing differs. Then present the client's unforwarded bytes again.
-    pub fn server_taken(&mut self, server: ServerName, announce: Bytes, _now: Instant) {
+    /// What a freshly logged-in server must be told, to be as the session left its last one.
+    #[must_use]
+    pub fn alignment(&self) -> Alignment {
+        Writer::default().finish()
+    }
+
+    /// The parameters of the server as the client was last told of them: names and values.
+    pub fn parameters(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.parameters.iter()
+    }
+
+    /// ParameterStatus messages for what another server has otherwise than the client was told:
+    /// `now` holds its messages, those of its login and behind them those of
+    /// [`crate::AlignmentReader::parameters`].
+    #[must_use]
+    pub fn differences(&self, now: &[u8]) -> Bytes {
+        self.parameters.differences(now)
+    }
+
+    /// Another server was taken and aligned, after [`LossPlan::Move`], after [`Self::rewind`], or at
+    /// any idle point of a movable session. `announce` (see [`Self::differences`]) goes to the client
+    /// before its next ReadyForQuery. Then present the client's unforwarded bytes again.
+    pub fn server_taken(&mut self, server: ServerName, role: ServerRole, announce: Bytes, _now: Instant) {
         self.server_name = server;
+        self.role = role;
         self.server = scanner_of_a_server();
-        if !announce.is_empty() {
-            let report_timing = self.report_timing;
-            let ours = self.announce.get_or_insert_with(|| Box::new(Announce::new(report_timing)));
+        self.server_tail = Tail::Empty;
+        self.farewell = Farewell::Staying;
+        if let Some(ours) = &mut self.announce {
             ours.set_parameters(announce);
+        } else if !announce.is_empty() {
+            let mut ours = Box::new(Announce::new(self.report_timing));
+            ours.set_parameters(announce);
+            self.announce = Some(ours);
         }
     }
 
@@ -282,6 +326,7 @@ impl Session {
     #[cold]
     pub(crate) fn untrack(&mut self, reason: PinReason) {
         self.mode = Mode::Untracked(reason);
+        self.attempt = Attempt::Closed(NotRepeatable::Pinned);
         self.statements = None;
         self.announce = None;
         self.outstanding = Outstanding::new();
@@ -290,7 +335,7 @@ impl Session {
     }
 }
 
-fn scanner_of_a_server() -> Scanner {
+pub(crate) fn scanner_of_a_server() -> Scanner {
     let mut scanner = Scanner::backend();
     scanner.set_phase(Phase::Normal);
     scanner
@@ -325,6 +370,6 @@ mod tests {
     #[test]
     fn an_idle_session_is_small() {
         let size = size_of::<Session>();
-        assert!(size <= 400, "{size} bytes");
+        assert!(size <= 480, "{size} bytes");
     }
 }

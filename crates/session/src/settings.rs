@@ -16,6 +16,32 @@ pub struct SessionSettings {
     pub server: ServerName,
     /// Whether the conversation is followed.
     pub tracking: Tracking,
+    /// Whether the session may ever leave its server.
+    pub mobility: Mobility,
+    /// What that server is.
+    pub role: ServerRole,
+    /// The messages of the login with which the client was told of the server's parameters
+    /// (ParameterStatus; others among them are not looked at). Sessions may share them. A
+    /// [`Mobility::Fixed`] session needs none.
+    pub parameters: Arc<[u8]>,
+}
+
+/// Whether a session may ever leave its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mobility {
+    /// It stays: its authentication was relayed, or it is a replication session. No state is kept.
+    Fixed,
+    /// It may move. Its settings and prepared statements are kept, to be told to another server.
+    Movable,
+}
+
+/// What a server is, as PostgreSQL reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerRole {
+    /// It takes writes: no request may be sent to it twice.
+    Primary,
+    /// It is in recovery, so it cannot write.
+    Standby,
 }
 
 /// Whether the client is told how long its statements took.

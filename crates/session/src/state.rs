@@ -2,6 +2,8 @@
 
 use trunkline_codec::sqlstate::SqlState;
 
+use crate::pin::PinReason;
+
 /// Whether the conversation is followed.
 ///
 /// ```text
@@ -13,23 +15,6 @@ pub(crate) enum Mode {
     Tracked,
     Untracked(PinReason),
     Opaque,
-}
-
-/// Why a session cannot leave its server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PinReason {
-    /// It is a replication session.
-    Replication,
-    /// It is in a transaction.
-    Transaction,
-    /// A COPY is in progress.
-    Copy,
-    /// The server sent a message of this type where the model of the conversation has none. The
-    /// session is relayed, but it is not known any more when it is idle.
-    UnexpectedMessage(u8),
-    /// A COPY that failed may or may not have swallowed a Sync, so it is not known how many
-    /// ReadyForQuery messages are owed.
-    SyncInFailedCopy,
 }
 
 /// Where the extended query protocol is between two Syncs.

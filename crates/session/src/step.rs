@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use trunkline_codec::scan::FrameError;
+use trunkline_codec::sqlstate::SqlState;
 
 /// What to do with a chunk from the client.
 #[derive(Debug)]
@@ -49,6 +50,12 @@ pub enum ServerThen {
     /// back. Read more from the server; a client message meanwhile is not forwarded. When the
     /// server closes, or has not closed soon, [`crate::Session::handle_server_lost`] decides.
     Farewell,
+    /// The server, a standby, ended a request that may be repeated: with this code it was canceled
+    /// for recovery, or the server is shutting down. The error is the rest of the chunk, held back.
+    /// Either leave this server, call [`crate::Session::rewind`] and go on as for
+    /// [`crate::LossPlan::Repeat`], or call [`crate::Session::accept_answer`] and present the chunk
+    /// again.
+    Conflict(SqlState),
     /// The server broke the framing: the session ends.
     Violation(Box<Violation>),
 }

@@ -33,6 +33,8 @@ pub(crate) struct Meter {
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
     pub(crate) outcome: Outcome,
+    /// How often the request in flight was sent again.
+    pub(crate) retries: u16,
     tag_len: u8,
     tag: [u8; TAG_BYTES_MAX],
 }
@@ -48,6 +50,7 @@ impl Meter {
             rows: 0,
             bytes: 0,
             outcome: Outcome::Tag,
+            retries: 0,
             tag_len: 0,
             tag: [0; TAG_BYTES_MAX],
         }
@@ -119,7 +122,17 @@ impl Meter {
         self.rows = 0;
         self.bytes = 0;
         self.outcome = Outcome::Tag;
+        self.retries = 0;
         self.tag_len = 0;
+    }
+
+    /// The request in flight, sent at `sent`, will be sent again: the time so far was spent waiting
+    /// for a server.
+    pub(crate) fn begin_again(&mut self, sent: u64, now: u64) {
+        let wait = self.wait.saturating_add(now.saturating_sub(sent));
+        let (client, retries) = (self.client, self.retries.saturating_add(1));
+        self.reset(self.last_done);
+        (self.wait, self.client, self.retries) = (wait, client, retries);
     }
 }
 

@@ -1,0 +1,181 @@
+//! What a freshly logged-in server must be told to be as the session left its last one.
+
+use bytes::{Bytes, BytesMut};
+use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, TransactionStatus};
+use trunkline_codec::scan::{FrameError, Phase, Piece, Scanner};
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_codec::write;
+
+use crate::limits::ALIGNMENT_PARAMETERS_MAX;
+
+/// Answers owed to an alignment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Owed {
+    parsed: usize,
+    bound: usize,
+    executed: usize,
+}
+
+/// Settings and prepared statements as messages for a server.
+#[derive(Clone, Debug, Default)]
+pub struct Alignment {
+    /// To be sent in one write. Empty when a login alone makes the server as it must be: nothing is
+    /// to be read then.
+    pub messages: Bytes,
+    owed: Owed,
+}
+
+impl Alignment {
+    /// Whether a login alone makes the server as it must be.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Reads the answers.
+    #[must_use]
+    pub fn reader(&self) -> AlignmentReader {
+        let mut scanner = Scanner::backend();
+        scanner.set_phase(Phase::Normal);
+        AlignmentReader { scanner, owed: self.owed, parameters: BytesMut::new(), is_done: self.is_empty() }
+    }
+}
+
+/// Makes an [`Alignment`].
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    out: BytesMut,
+    owed: Owed,
+}
+
+impl Writer {
+    /// Runs a statement. Everything kept is far below the longest message, so that nothing is ever
+    /// left out.
+    pub(crate) fn run(&mut self, sql: &[u8]) {
+        let start = self.out.len();
+        let written = write::parse(&mut self.out, b"", sql, &[])
+            .and_then(|()| write::bind(&mut self.out, b"", b"", std::iter::empty()))
+            .and_then(|()| write::execute(&mut self.out, b"", 0));
+        debug_assert!(written.is_ok(), "kept SQL is short and has no NUL");
+        match written {
+            Ok(()) => {
+                self.owed.parsed += 1;
+                self.owed.bound += 1;
+                self.owed.executed += 1;
+            }
+            Err(_too_long) => self.out.truncate(start),
+        }
+    }
+
+    /// Repeats a Parse with this body.
+    pub(crate) fn parse(&mut self, body: &[u8]) {
+        let Ok(length) = u32::try_from(body.len() + 4) else { return };
+        self.out.extend_from_slice(b"P");
+        self.out.extend_from_slice(&length.to_be_bytes());
+        self.out.extend_from_slice(body);
+        self.owed.parsed += 1;
+    }
+
+    pub(crate) fn finish(mut self) -> Alignment {
+        if self.out.is_empty() {
+            return Alignment::default();
+        }
+        write::sync(&mut self.out);
+        Alignment { messages: self.out.freeze(), owed: self.owed }
+    }
+}
+
+/// What became of a chunk of the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlignmentStep {
+    /// So many bytes from the front are dealt with. The rest is kept and presented again, with what
+    /// the server sent since behind it; once done it belongs to the client.
+    pub consumed: usize,
+    /// Whether the server is aligned.
+    pub done: bool,
+}
+
+/// Why a server could not be aligned: it must not be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AlignmentError {
+    /// It refused a setting or statement, or ended the session.
+    #[error("server refused the state of the session: {message}")]
+    Refused {
+        /// Its code, if it sent one.
+        code: Option<SqlState>,
+        /// Its words; for the log.
+        message: String,
+    },
+    /// It sent something that answers no alignment.
+    #[error("server sent an unexpected message {0:#04x}")]
+    Unexpected(u8),
+    /// It broke the framing.
+    #[error("server sent a {0}")]
+    Frame(#[from] FrameError),
+}
+
+/// Swallows the answers to an [`Alignment`].
+#[derive(Debug)]
+pub struct AlignmentReader {
+    scanner: Scanner,
+    owed: Owed,
+    parameters: BytesMut,
+    is_done: bool,
+}
+
+impl AlignmentReader {
+    /// Takes what the server sent: the rest of the last chunk, and what came since.
+    ///
+    /// # Errors
+    /// When the server refuses, or answers otherwise than it must.
+    pub fn handle(&mut self, chunk: &[u8]) -> Result<AlignmentStep, AlignmentError> {
+        let mut at = 0;
+        while !self.is_done {
+            let before = at;
+            let (tag, body) = match self.scanner.next(chunk, &mut at)? {
+                None => break,
+                Some(Piece::Message { tag, body } | Piece::Start { tag, body, .. }) => (tag, body),
+                Some(Piece::More { .. }) => continue,
+            };
+            self.answered(BackendTag::from_byte(tag), body, &chunk[before..at])?;
+        }
+        Ok(AlignmentStep { consumed: at, done: self.is_done })
+    }
+
+    fn answered(&mut self, tag: BackendTag, body: &[u8], message: &[u8]) -> Result<(), AlignmentError> {
+        let owed = match tag {
+            BackendTag::ParseComplete => &mut self.owed.parsed,
+            BackendTag::BindComplete => &mut self.owed.bound,
+            BackendTag::CommandComplete => &mut self.owed.executed,
+            BackendTag::NoticeResponse | BackendTag::NotificationResponse => return Ok(()),
+            // The columns of what SELECT set_config returns are not asked for; its row comes.
+            BackendTag::DataRow if self.owed.executed > 0 => return Ok(()),
+            BackendTag::ParameterStatus => {
+                if self.parameters.len() + message.len() > ALIGNMENT_PARAMETERS_MAX {
+                    return Err(AlignmentError::Unexpected(tag.byte()));
+                }
+                self.parameters.extend_from_slice(message);
+                return Ok(());
+            }
+            BackendTag::ErrorResponse => {
+                let fields = ErrorFields::new(body);
+                let message = String::from_utf8_lossy(fields.message().unwrap_or_default()).into_owned();
+                return Err(AlignmentError::Refused { code: fields.sqlstate(), message });
+            }
+            BackendTag::ReadyForQuery => {
+                let status = ReadyForQuery::parse(body).map(|ready| ready.status);
+                self.is_done = self.owed == Owed::default() && status == Ok(TransactionStatus::Idle);
+                return if self.is_done { Ok(()) } else { Err(AlignmentError::Unexpected(tag.byte())) };
+            }
+            other => return Err(AlignmentError::Unexpected(other.byte())),
+        };
+        *owed = owed.checked_sub(1).ok_or(AlignmentError::Unexpected(tag.byte()))?;
+        Ok(())
+    }
+
+    /// The ParameterStatus messages that came, as they came.
+    #[must_use]
+    pub fn parameters(&self) -> &[u8] {
+        &self.parameters
+    }
+}

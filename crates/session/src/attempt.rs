@@ -1,0 +1,224 @@
+//! The request in flight, as far as it may be sent again to another server.
+
+use std::time::Instant;
+
+use trunkline_codec::backend::{BackendTag, ErrorFields, TransactionStatus};
+use trunkline_codec::scan::{Phase, Piece, Scanner};
+use trunkline_codec::sqlstate::SqlState;
+
+use crate::limits::HELD_BYTES_MAX;
+use crate::outstanding::{Outstanding, Request};
+use crate::pin::{NotRepeatable, PinReason};
+use crate::server::shutdown_notice;
+use crate::session::{Session, scanner_of_a_server};
+use crate::settings::{Mobility, ServerRole};
+use crate::sql::Class;
+use crate::state::{ClientEnd, Copy, Farewell, Flow, Mode, Pipeline, Progress, Tail};
+
+/// What was sent since the session was last idle, and whether it could be sent again.
+///
+/// ```text
+///        a request, the session movable           something of its answer is forwarded,
+///  Idle ─────────────────────────────────> Open ──── or more than one unit is sent ────> Closed
+///    ^ └──── a request, the session pinned ───────────────────────────────────────────────^  │
+///    └──────────────────────────── ReadyForQuery, nothing owed ──────────────────────────────┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    Idle,
+    Open { unit: Unit, flush: Flush },
+    Closed(NotRepeatable),
+}
+
+/// What of a unit was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Extended messages, and no Sync yet.
+    Begun,
+    /// One Query, or extended messages and their Sync.
+    Whole,
+}
+
+/// Whether the client may wait for answers before its Sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flush {
+    NotSent,
+    Sent,
+}
+
+/// What to do with the beginning of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Forward,
+    Hold,
+    Conflict(SqlState),
+}
+
+impl Session {
+    /// Whether the session could be moved to another server at its next idle point, whatever is in
+    /// progress now.
+    ///
+    /// # Errors
+    /// The reason why it could not.
+    pub fn movability(&self) -> Result<(), PinReason> {
+        match (self.mode, self.mobility) {
+            (Mode::Opaque, _) => Err(PinReason::Replication),
+            (Mode::Untracked(reason), _) => Err(reason),
+            (Mode::Tracked, Mobility::Fixed) => Err(PinReason::Fixed),
+            (Mode::Tracked, Mobility::Movable) => Ok(()),
+        }
+    }
+
+    /// Whether the request in flight could be sent again to another server, unnoticed: the session
+    /// was idle and movable when it began, nothing of its answer was forwarded, and all it does is
+    /// read. Whether its server was a standby, and all of its bytes are still at hand, is the
+    /// caller's to know.
+    ///
+    /// The bytes to keep are those forwarded to the server since [`Self::is_idle`] was last true,
+    /// as long as this is `Ok`.
+    ///
+    /// # Errors
+    /// The reason why it could not.
+    pub fn repeatable(&self) -> Result<(), NotRepeatable> {
+        match self.attempt {
+            Attempt::Idle => Err(NotRepeatable::Nothing),
+            Attempt::Closed(reason) => Err(reason),
+            Attempt::Open { .. } if self.client_end != ClientEnd::Open => Err(NotRepeatable::ClientLeft),
+            Attempt::Open { .. } => Ok(()),
+        }
+    }
+
+    /// Goes back to the idle point before the request in flight, which is to be sent again: present
+    /// the client's bytes once more, from its first byte on. Only after [`Self::repeatable`] was
+    /// `Ok`.
+    pub fn rewind(&mut self, now: Instant) {
+        debug_assert_eq!(self.repeatable(), Ok(()));
+        let now = self.meter.at(now);
+        if let Some(first) = self.outstanding.front() {
+            self.meter.begin_again(first.sent, now);
+        }
+        while let Some(entry) = self.outstanding.pop() {
+            self.discard(entry);
+        }
+        self.outstanding = Outstanding::new();
+        self.client = Scanner::frontend();
+        self.client.set_phase(Phase::Normal);
+        self.server = scanner_of_a_server();
+        self.status = TransactionStatus::Idle;
+        self.pipeline = Pipeline::Synced;
+        self.progress = Progress::Untouched;
+        self.copy = Copy::None;
+        self.farewell = Farewell::Staying;
+        self.flow = Flow::Open;
+        self.client_tail = Tail::Empty;
+        self.server_tail = Tail::Empty;
+        self.attempt = Attempt::Idle;
+    }
+
+    /// The error offered with [`crate::ServerThen::Conflict`] is to go to the client: present the
+    /// chunk again.
+    pub fn accept_answer(&mut self) {
+        self.close_attempt(NotRepeatable::Answered);
+    }
+
+    #[inline]
+    pub(crate) fn close_attempt(&mut self, why: NotRepeatable) {
+        if let Attempt::Open { .. } = self.attempt {
+            self.attempt = Attempt::Closed(why);
+        }
+    }
+
+    /// A request goes to the server.
+    #[inline]
+    pub(crate) fn attempted(&mut self, request: Request, class: Class) {
+        self.attempt = match (self.attempt, request) {
+            (Attempt::Closed(_), _) => return,
+            (Attempt::Idle, _) if self.mobility == Mobility::Fixed => Attempt::Closed(NotRepeatable::Pinned),
+            (Attempt::Idle | Attempt::Open { .. }, Request::FunctionCall) => {
+                Attempt::Closed(NotRepeatable::FunctionCall)
+            }
+            (Attempt::Idle | Attempt::Open { .. }, _) if !class.is_repeatable() => {
+                Attempt::Closed(NotRepeatable::SideEffects)
+            }
+            (Attempt::Idle, _) => self.begin(request),
+            (Attempt::Open { unit: Unit::Whole, .. }, _) | (Attempt::Open { .. }, Request::Query) => {
+                Attempt::Closed(NotRepeatable::SeveralUnits)
+            }
+            (Attempt::Open { unit: Unit::Begun, flush }, Request::Sync) => {
+                Attempt::Open { unit: Unit::Whole, flush }
+            }
+            (Attempt::Open { unit: Unit::Begun, .. }, _) => return,
+        };
+    }
+
+    #[inline]
+    fn begin(&self, request: Request) -> Attempt {
+        let is_movable = self.movability().is_ok() && self.server.is_at_boundary();
+        if !is_movable || self.farewell == Farewell::Said {
+            return Attempt::Closed(NotRepeatable::Pinned);
+        }
+        let unit = match request {
+            Request::Query | Request::Sync => Unit::Whole,
+            Request::Parse
+            | Request::Bind
+            | Request::DescribeStatement
+            | Request::DescribePortal
+            | Request::Execute
+            | Request::Close
+            | Request::BrokenFlush
+            | Request::FunctionCall
+            | Request::CopyEnd => Unit::Begun,
+        };
+        Attempt::Open { unit, flush: Flush::NotSent }
+    }
+
+    /// The client asks for the answers so far: none may be held back.
+    pub(crate) fn flush_sent(&mut self) {
+        if let Attempt::Open { flush, .. } = &mut self.attempt {
+            *flush = Flush::Sent;
+        }
+    }
+
+    /// Looks ahead at the beginning of the answer to a request that may be repeated. What carries no
+    /// row is held back until it is known what follows, so that it may still be repeated until then.
+    /// A server sends it together with what follows, unless the client asked for it.
+    pub(crate) fn look_ahead(&self, rest: &[u8]) -> Verdict {
+        let mut scanner = self.server.clone();
+        let mut at = 0;
+        let verdict = loop {
+            let (tag, body) = match scanner.next(rest, &mut at) {
+                Ok(None) => break Verdict::Hold,
+                Ok(Some(Piece::Message { tag, body })) => (BackendTag::from_byte(tag), body),
+                Ok(Some(Piece::Start { .. } | Piece::More { .. })) | Err(_) => break Verdict::Forward,
+            };
+            match tag {
+                BackendTag::ParseComplete
+                | BackendTag::BindComplete
+                | BackendTag::RowDescription
+                | BackendTag::NoData
+                | BackendTag::ParameterDescription => {}
+                BackendTag::NoticeResponse if shutdown_notice(body).is_some() => {}
+                BackendTag::ErrorResponse if self.role == ServerRole::Standby => {
+                    break conflict(body).map_or(Verdict::Forward, Verdict::Conflict);
+                }
+                _decides => break Verdict::Forward,
+            }
+        };
+        let is_awaited = matches!(self.attempt, Attempt::Open { flush: Flush::Sent, .. });
+        if verdict == Verdict::Hold && (is_awaited || rest.len() > HELD_BYTES_MAX) && at > 0 {
+            return Verdict::Forward;
+        }
+        verdict
+    }
+}
+
+/// The code of an error that says nothing of the request, only of the server.
+fn conflict(body: &[u8]) -> Option<SqlState> {
+    let fields = ErrorFields::new(body);
+    let code = fields.sqlstate()?;
+    let is_of_recovery = code == SqlState::SERIALIZATION_FAILURE || code == SqlState::DEADLOCK_DETECTED;
+    let is_leaving = code == SqlState::ADMIN_SHUTDOWN
+        || code == SqlState::CRASH_SHUTDOWN
+        || code == SqlState::CANNOT_CONNECT_NOW;
+    (is_of_recovery || (is_leaving && fields.is_fatal())).then_some(code)
+}

@@ -1,0 +1,91 @@
+//! What the client was last told of its server's parameters.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use trunkline_codec::backend::ParameterStatus;
+use trunkline_codec::scan::{Piece, Scanner};
+use trunkline_codec::write;
+
+use crate::limits::PARAMETER_BYTES_MAX;
+
+/// ParameterStatus messages: those of the login, which many sessions share, and what changed since.
+#[derive(Debug)]
+pub(crate) struct Parameters {
+    greeting: Arc<[u8]>,
+    /// The latest value of each parameter that was told again.
+    changed: Option<Box<Vec<u8>>>,
+}
+
+/// Too much was told to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooMuch;
+
+impl Parameters {
+    pub(crate) fn new(greeting: Arc<[u8]>) -> Self {
+        Self { greeting, changed: None }
+    }
+
+    fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        let changed = self.changed.as_deref().map_or(&[][..], Vec::as_slice);
+        let find = |messages| statuses(messages).filter(|(n, _)| *n == name).last().map(|(_, value)| value);
+        find(changed).or_else(|| find(&self.greeting))
+    }
+
+    /// Names and values; each name once.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let changed = self.changed.as_deref().map_or(&[][..], Vec::as_slice);
+        let is_changed = move |name: &[u8]| statuses(changed).any(|(n, _)| n == name);
+        let kept = statuses(&self.greeting).filter(move |(name, _)| !is_changed(name));
+        kept.chain(statuses(changed))
+    }
+
+    /// The client is told `messages`.
+    pub(crate) fn told(&mut self, messages: &[u8]) -> Result<(), TooMuch> {
+        for (name, value) in statuses(messages) {
+            if self.get(name) != Some(value) {
+                self.set(name, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, name: &[u8], value: &[u8]) -> Result<(), TooMuch> {
+        let mut out = BytesMut::new();
+        let others = self.changed.as_deref().map_or(&[][..], Vec::as_slice);
+        let others = statuses(others).filter(|(n, _)| *n != name);
+        for (name, value) in others.chain([(name, value)]) {
+            write::parameter_status(&mut out, name, value).map_err(|_too_long| TooMuch)?;
+        }
+        if out.len() > PARAMETER_BYTES_MAX {
+            return Err(TooMuch);
+        }
+        self.changed = Some(Box::new(out.to_vec()));
+        Ok(())
+    }
+
+    /// ParameterStatus messages for what the messages `now` have otherwise than the client was told.
+    pub(crate) fn differences(&self, now: &[u8]) -> Bytes {
+        let mut out = BytesMut::new();
+        let mut rest = statuses(now);
+        while let Some((name, value)) = rest.next() {
+            let is_last = !rest.clone().any(|(n, _)| n == name);
+            if is_last && self.get(name) != Some(value) {
+                let written = write::parameter_status(&mut out, name, value);
+                debug_assert!(written.is_ok(), "it was read from such a message");
+            }
+        }
+        out.freeze()
+    }
+}
+
+/// Names and values of the ParameterStatus messages among `messages`.
+pub(crate) fn statuses(messages: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+    let mut scanner = Scanner::backend();
+    let mut at = 0;
+    std::iter::from_fn(move || scanner.next(messages, &mut at).ok().flatten()).filter_map(|piece| match piece
+    {
+        Piece::Message { tag: b'S', body } => ParameterStatus::parse(body).ok().map(|s| (s.name, s.value)),
+        Piece::Message { .. } | Piece::Start { .. } | Piece::More { .. } => None,
+    })
+}

@@ -1,0 +1,137 @@
+//! Why a session cannot leave its server, or a request cannot be sent again.
+
+use std::fmt;
+
+/// Why a session cannot leave its server. Its text is for operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PinReason {
+    /// It is a replication session.
+    Replication,
+    /// It cannot log in elsewhere: its authentication was relayed.
+    Fixed,
+    /// It is in a transaction.
+    Transaction,
+    /// A COPY is in progress.
+    Copy,
+    /// The server sent a message of this type where the model of the conversation has none. The
+    /// session is relayed, but it is not known any more when it is idle.
+    UnexpectedMessage(u8),
+    /// A COPY that failed may or may not have swallowed a Sync, so it is not known how many
+    /// ReadyForQuery messages are owed.
+    SyncInFailedCopy,
+    /// It has a cursor WITH HOLD.
+    HoldCursor,
+    /// It took, or may have taken, an advisory lock that outlives its transaction.
+    AdvisoryLock,
+    /// It loaded a library.
+    Load,
+    /// It listens for notifications.
+    Listen,
+    /// It made a temporary table, view or sequence.
+    TemporaryObject,
+    /// It changed a setting in a way that was not understood.
+    UnknownSetting,
+    /// It changed a setting that decides how SQL is read while it had prepared statements: they
+    /// would be read otherwise on another server.
+    SettingAfterStatements,
+    /// It ran a statement with this tag or first word, and what that leaves behind is not known.
+    UnknownStatement(&'static str),
+    /// It called a function with this in its name, which leaves something behind on its server.
+    SideEffects(&'static str),
+    /// Its prepared statements are too many or too long to be kept.
+    StatementsTooLarge,
+    /// Its settings are too many or too long to be kept.
+    SettingsTooLarge,
+    /// It rolled back to a savepoint that was not followed.
+    UnknownSavepoint,
+}
+
+impl PinReason {
+    /// Whether `DISCARD ALL` undoes it.
+    pub(crate) fn ends_with_discard_all(self) -> bool {
+        match self {
+            Self::HoldCursor
+            | Self::AdvisoryLock
+            | Self::Listen
+            | Self::TemporaryObject
+            | Self::UnknownSetting
+            | Self::SettingAfterStatements
+            | Self::UnknownStatement(_)
+            | Self::StatementsTooLarge
+            | Self::SettingsTooLarge
+            | Self::UnknownSavepoint => true,
+            Self::Replication
+            | Self::Fixed
+            | Self::Transaction
+            | Self::Copy
+            | Self::UnexpectedMessage(_)
+            | Self::SyncInFailedCopy
+            | Self::Load
+            | Self::SideEffects(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for PinReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = match self {
+            Self::Replication => "replication session",
+            Self::Fixed => "authentication was relayed",
+            Self::Transaction => "in a transaction",
+            Self::Copy => "COPY in progress",
+            Self::UnexpectedMessage(tag) => {
+                return write!(f, "unexpected message {:?} of the server", char::from(*tag));
+            }
+            Self::SyncInFailedCopy => "Sync inside a COPY that failed",
+            Self::HoldCursor => "cursor WITH HOLD",
+            Self::AdvisoryLock => "advisory lock",
+            Self::Load => "LOAD",
+            Self::Listen => "LISTEN",
+            Self::TemporaryObject => "temporary object",
+            Self::UnknownSetting => "setting that could not be followed",
+            Self::SettingAfterStatements => "setting changed after statements were prepared",
+            Self::UnknownStatement(word) => return write!(f, "effects of {word} are not known"),
+            Self::SideEffects(word) => return write!(f, "side effects of {word}"),
+            Self::StatementsTooLarge => "prepared statements exceed what is kept",
+            Self::SettingsTooLarge => "settings exceed what is kept",
+            Self::UnknownSavepoint => "savepoint that could not be followed",
+        };
+        f.write_str(words)
+    }
+}
+
+/// Why the request in flight may not be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotRepeatable {
+    /// No request is in flight.
+    Nothing,
+    /// The session was not idle when it began, or cannot leave its server.
+    Pinned,
+    /// Something of its answer has been forwarded, or was accepted.
+    Answered,
+    /// It does more than read, or something on the server the proxy cannot judge.
+    SideEffects,
+    /// It is not one unit: one Query, or extended messages up to one Sync.
+    SeveralUnits,
+    /// It copies.
+    Copy,
+    /// It is a FunctionCall.
+    FunctionCall,
+    /// The client has closed its sending side.
+    ClientLeft,
+}
+
+impl fmt::Display for NotRepeatable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "no request is in flight",
+            Self::Pinned => "session was pinned",
+            Self::Answered => "answer was begun",
+            Self::SideEffects => "request may have side effects",
+            Self::SeveralUnits => "several requests are in flight",
+            Self::Copy => "COPY",
+            Self::FunctionCall => "FunctionCall",
+            Self::ClientLeft => "client closed its side",
+        })
+    }
+}

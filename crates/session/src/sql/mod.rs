@@ -1,0 +1,31 @@
+//! What a session needs to know of the SQL that passes through it.
+
+/// What is known of a request from its SQL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Class(u8);
+
+impl Class {
+    const NOT_REPEATABLE: u8 = 1;
+    const HAS_EFFECTS: u8 = 2;
+
+    /// Reads only, and leaves nothing behind.
+    pub(crate) const PLAIN: Self = Self(0);
+    /// May be run once only.
+    pub(crate) const ONCE: Self = Self(Self::NOT_REPEATABLE);
+
+    #[inline]
+    pub(crate) fn is_repeatable(self) -> bool {
+        self.0 & Self::NOT_REPEATABLE == 0
+    }
+
+    /// Whether its effects are queued.
+    #[inline]
+    pub(crate) fn has_effects(self) -> bool {
+        self.0 & Self::HAS_EFFECTS != 0
+    }
+
+    /// With effects queued.
+    pub(crate) fn with_effects(self) -> Self {
+        Self(self.0 | Self::HAS_EFFECTS)
+    }
+}
