@@ -218,6 +218,33 @@ fn a_replica_delayed_by_more_than_the_limit_is_never_fit_and_says_why() {
 }
 
 #[test]
+fn a_replica_whose_clock_is_wrong_is_judged_by_ours() {
+    for skew in ["5 s", "-5 s"] {
+        let cluster = own_cluster(1);
+        // The probe's own now(), shifted on standbys alone.
+        let shift = format!(
+            "CREATE SCHEMA skewed;
+             GRANT USAGE ON SCHEMA skewed TO trunkline_monitor;
+             CREATE FUNCTION skewed.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS
+                 $$SELECT pg_catalog.clock_timestamp()
+                       + CASE WHEN pg_is_in_recovery() THEN interval '{skew}' ELSE interval '0' END$$;
+             ALTER ROLE trunkline_monitor SET search_path = skewed, pg_catalog"
+        );
+        cluster.primary.psql(&shift).unwrap();
+        cluster.wait_caught_up().unwrap();
+        let watch = Watch::over(&cluster);
+        let start = Instant::now();
+        let writes = traffic(&cluster.primary);
+        std::thread::sleep(2 * MAX_LAG);
+        drop(writes);
+        std::thread::sleep(MAX_LAG);
+        watch.assert_only("replica1", State::Up, start);
+        let lag = watch.node("replica1").lag.unwrap();
+        assert!(lag.est < TICK && lag.hi.is_some_and(|hi| hi < 4 * TICK), "{skew}: {lag:?}");
+    }
+}
+
+#[test]
 fn a_stopped_postmaster_is_noticed_although_old_connections_answer() {
     let cluster = own_cluster(1);
     let watch = Watch::over(&cluster);
