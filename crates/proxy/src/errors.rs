@@ -36,6 +36,8 @@ pub(crate) enum Refusal {
     NoUser,
     /// A startup parameter has a value it cannot have.
     BadOption { name: &'static str, must_be: &'static str },
+    /// Another server did not take the session's settings or prepared statements.
+    StateLost,
     /// A server asks for a proof of the user that the proxy does not have.
     NoMeans { wanted: &'static str },
 }
@@ -95,7 +97,7 @@ impl Refusal {
             Refusal::ShuttingDown => RefusalReason::ShuttingDown,
             Refusal::Idle(_) => RefusalReason::Idle,
             Refusal::LoginTimeout => RefusalReason::LoginTimeout,
-            Refusal::NoMeans { .. } => RefusalReason::Server,
+            Refusal::NoMeans { .. } | Refusal::StateLost => RefusalReason::Server,
         }
     }
 
@@ -168,6 +170,12 @@ impl Refusal {
                 format!("invalid value for parameter \"{name}\""),
                 Some(format!("It must be {must_be}.")),
                 None,
+            ),
+            Refusal::StateLost => (
+                SqlState::CONNECTION_FAILURE,
+                "the session could not be continued on another server".to_owned(),
+                Some("Its settings or prepared statements were refused there.".to_owned()),
+                Some("Connect again."),
             ),
             Refusal::NoMeans { wanted } => (
                 SqlState::INVALID_AUTHORIZATION,

@@ -7,6 +7,15 @@ use std::time::Duration;
 /// 64 KiB is the knee of the measured cost per gigabyte (4 KiB costs four times as much, 128 KiB no less).
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 
+/// Bytes of a request kept so that it can be sent again; a longer one is not.
+pub const JOURNAL_BYTES_MAX: usize = 64 * 1024;
+
+/// Empty journals a worker keeps for its sessions.
+pub const JOURNALS_KEPT: usize = 256;
+
+/// How often one request is sent again.
+pub const REPEATS_MAX: u32 = 2;
+
 /// Bytes one direction of one session may move before the other sessions of its thread get their turn.
 pub const RELAY_BUDGET_BYTES: usize = 256 * 1024;
 
@@ -47,6 +56,18 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a worker looks at idle limits and deadlines of its sessions.
 pub const TICK: Duration = Duration::from_millis(250);
+
+/// How often each worker looks whether sessions are spread as the weights say.
+pub const REBALANCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Sessions asked to move in one round, all workers together: at least so many ...
+pub const MOVES_PER_ROUND_MIN: f32 = 4.0;
+
+/// ... or this share of all, if that is more. A move costs its server a login.
+pub const MOVES_PER_ROUND_SHARE: f32 = 0.02;
+
+/// Surplus over the fair share that is left alone.
+pub const REBALANCE_TOLERANCE: f32 = 0.1;
 
 /// Pause after `accept` failed for want of file descriptors or memory.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);

@@ -62,8 +62,17 @@ impl Balancer {
 
     /// Takes a place on one of `candidates` not in `excluded`; `None` when there is none.
     pub(crate) fn choose(&self, candidates: &[Candidate], excluded: &[NodeId]) -> Option<Lease> {
+        self.choose_by(self.balance, candidates, excluded)
+    }
+
+    /// The same for a session that moves: where sessions are wanted most, whatever the balance.
+    pub(crate) fn choose_for_move(&self, candidates: &[Candidate], excluded: &[NodeId]) -> Option<Lease> {
+        self.choose_by(Balance::LeastOutstanding, candidates, excluded)
+    }
+
+    fn choose_by(&self, balance: Balance, candidates: &[Candidate], excluded: &[NodeId]) -> Option<Lease> {
         let open: Vec<&Candidate> = candidates.iter().filter(|c| !excluded.contains(&c.id)).collect();
-        let node = match (self.balance, open.as_slice()) {
+        let node = match (balance, open.as_slice()) {
             (_, []) => return None,
             (_, [only]) => only.id,
             (Balance::RoundRobin, open) => self.in_turn(open),

@@ -16,6 +16,7 @@ use trunkline_codec::scram::{ChannelBinding, ScramError, ServerExchange, Verifie
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 use trunkline_health::pool;
+use trunkline_session::Alignment;
 use zeroize::Zeroizing;
 
 use super::request::Request;
@@ -25,7 +26,7 @@ use crate::auth::nonce;
 use crate::auth::secrets::Secret;
 use crate::client::messages::{MessageReader, ReadError};
 use crate::errors::Refusal;
-use crate::server::take::take;
+use crate::server::take::{Search, take};
 use crate::settings::ClientMethod;
 use crate::worker::Worker;
 
@@ -41,7 +42,8 @@ pub(super) async fn log_in(
     let credentials = authenticate(worker, &mut dialogue, request).await?;
     let client_ahead = dialogue.reader.into_ahead();
     let startup = for_servers(&startup);
-    let taken = take(worker, request.want, &startup, &credentials).await?;
+    let taken =
+        take(Search::new(worker, request.want), &startup, &credentials, &Alignment::default()).await?;
     let relogin = Some(Relogin { startup, credentials });
     Ok(Authenticated { taken, client_ahead, relogin, version, preface })
 }

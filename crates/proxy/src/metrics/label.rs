@@ -1,5 +1,8 @@
 //! The closed sets that label values come from: never a user's text.
 
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_session::ServerLoss;
+
 /// A closed set of label values.
 pub trait Label: Copy + 'static {
     /// How many values there are.
@@ -129,6 +132,46 @@ labels! {
 }
 
 labels! {
+    /// Why a session left its server for another, while it was idle.
+    MoveCause {
+        /// The server was lost.
+        ServerLost = "server_lost",
+        /// The server is no longer eligible: it lags, drains, is down or has another role.
+        Ineligible = "ineligible",
+        /// Sessions were unevenly spread.
+        Rebalance = "rebalance",
+    }
+}
+
+labels! {
+    /// Why a request in flight was sent again to another server.
+    RepeatCause {
+        /// The server was lost before it answered.
+        ServerLost = "server_lost",
+        /// The server was silent, and health had found it down.
+        Stalled = "stalled",
+        /// The server canceled it for a conflict with recovery.
+        RecoveryConflict = "recovery_conflict",
+        /// The server said that it was shutting down.
+        Shutdown = "shutdown",
+    }
+}
+
+impl RepeatCause {
+    pub(crate) fn of(loss: ServerLoss) -> Self {
+        match loss {
+            ServerLoss::Eof | ServerLoss::Reset => RepeatCause::ServerLost,
+            ServerLoss::TimedOut | ServerLoss::GivenUp => RepeatCause::Stalled,
+        }
+    }
+
+    pub(crate) fn of_code(code: SqlState) -> Self {
+        let is_conflict = [SqlState::SERIALIZATION_FAILURE, SqlState::DEADLOCK_DETECTED].contains(&code);
+        if is_conflict { RepeatCause::RecoveryConflict } else { RepeatCause::Shutdown }
+    }
+}
+
+labels! {
     /// How a session lost its server when it could not be given another.
     LossCause {
         /// The server closed the connection without a word.
@@ -219,6 +262,8 @@ mod tests {
         check::<StatementKind>();
         check::<RefusalReason>();
         check::<FailoverCause>();
+        check::<MoveCause>();
+        check::<RepeatCause>();
         check::<LossCause>();
         check::<IneligibleState>();
         check::<CancelResult>();

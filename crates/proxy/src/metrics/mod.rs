@@ -24,8 +24,8 @@ pub use counter::{Counter, CounterSet, Gauge};
 pub use health::render_health;
 pub use histogram::{BUCKETS, Histogram, HistogramSum, MAX_RECORDED};
 pub use label::{
-    CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, Phase, RefusalReason,
-    StatementKind,
+    CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, Phase,
+    RefusalReason, RepeatCause, StatementKind,
 };
 pub use render::{LATENCY_BOUNDS, render_prometheus};
 pub use thread::{NodeMetrics, ThreadMetrics};

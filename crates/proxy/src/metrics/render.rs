@@ -7,7 +7,8 @@ use trunkline_health::{NodeId, Snapshot};
 use super::exposition::{Exposition, Type};
 use super::label::Label;
 use super::{
-    CancelResult, FailoverCause, IneligibleState, LoginResult, LossCause, RefusalReason, StatementKind,
+    CancelResult, FailoverCause, IneligibleState, LoginResult, LossCause, MoveCause, RefusalReason,
+    RepeatCause, StatementKind,
 };
 use super::{Metrics, NodeMetrics, Phase, ThreadMetrics, health};
 
@@ -96,6 +97,18 @@ impl Nodes<'_> {
             "Sessions that went on to another server before their first query, by what happened on this node.",
         );
         self.by_label::<FailoverCause>(out, "cause", |node, cause| node.failovers.of(cause).value());
+        out.family(
+            "trunkline_session_moves_total",
+            Type::Counter,
+            "Idle sessions that left this node for another, by cause.",
+        );
+        self.by_label::<MoveCause>(out, "cause", |node, cause| node.moves.of(cause).value());
+        out.family(
+            "trunkline_requests_repeated_total",
+            Type::Counter,
+            "Requests this node did not answer that went to another, by cause.",
+        );
+        self.by_label::<RepeatCause>(out, "cause", |node, cause| node.repeats.of(cause).value());
         out.family(
             "trunkline_sessions_lost_total",
             Type::Counter,

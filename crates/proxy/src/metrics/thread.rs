@@ -7,8 +7,8 @@ use trunkline_health::NodeId;
 use super::counter::{Counter, CounterSet, Gauge};
 use super::histogram::Histogram;
 use super::label::{
-    CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, Phase, RefusalReason,
-    StatementKind,
+    CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, Phase,
+    RefusalReason, RepeatCause, StatementKind,
 };
 
 /// What one thread has counted; that thread is the only writer.
@@ -49,6 +49,10 @@ pub struct NodeMetrics {
     pub bytes_to_server: Counter,
     /// Sessions that went on to another server before their first query, by what happened here.
     pub failovers: CounterSet<FailoverCause, { FailoverCause::COUNT }>,
+    /// Sessions that left it for another at an idle point.
+    pub moves: CounterSet<MoveCause, { MoveCause::COUNT }>,
+    /// Requests it did not answer that were sent again to another.
+    pub repeats: CounterSet<RepeatCause, { RepeatCause::COUNT }>,
     /// Sessions that ended because it was lost.
     pub sessions_lost: CounterSet<LossCause, { LossCause::COUNT }>,
     /// Sessions found on it, at an idle point, after it had become ineligible.
@@ -88,6 +92,8 @@ impl NodeMetrics {
             bytes_to_client: Counter::new(),
             bytes_to_server: Counter::new(),
             failovers: CounterSet::new(),
+            moves: CounterSet::new(),
+            repeats: CounterSet::new(),
             sessions_lost: CounterSet::new(),
             sessions_ineligible: CounterSet::new(),
             latency: [const { Histogram::new() }; Phase::COUNT],

@@ -8,20 +8,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use trunkline_codec::backend::ParameterStatus;
 use trunkline_codec::scan::{Piece, Scanner};
 use trunkline_codec::write;
-use trunkline_health::{PassiveFailure, Role};
-use trunkline_session::{LossPlan, Retake, ServerLoss, Session};
+use trunkline_health::{NodeId, PassiveFailure, Role};
+use trunkline_session::{Can, LossPlan, Options, ServerLoss, ServerRole};
 
 use super::{ClientIs, Ending, Next, Relay};
 use crate::cancel::ServerKey;
-use crate::metrics::{FailoverCause, LossCause};
+use crate::limits::REPEATS_MAX;
+use crate::metrics::{FailoverCause, Label, LossCause, MoveCause, RepeatCause};
 use crate::route::Lease;
-use crate::server::take::{Connected, TakeError, Taken, take};
+use crate::server::take::{Connected, Move, Search, TakeError, Taken, take};
+use crate::worker::Worker;
 
 /// Where a session stands with its server.
 pub(super) enum Server {
@@ -71,9 +73,15 @@ impl Relay {
             }
         }
         let Some(relogin) = self.about.relogin.clone() else { return Next::End(Ending::Silent) };
-        let (worker, want) = (Rc::clone(&self.worker), self.about.want);
-        let search =
-            Box::pin(async move { take(&worker, want, &relogin.startup, &relogin.credentials).await });
+        let (worker, want, alignment) = (Rc::clone(&self.worker), self.about.want, self.session.alignment());
+        let moving = self.about.left;
+        let search = Box::pin(async move {
+            let search = match &moving {
+                Some(moving) => Search::for_move(&worker, want, *moving),
+                None => Search::new(&worker, want),
+            };
+            take(search, &relogin.startup, &relogin.credentials, &alignment).await
+        });
         self.server = Server::Taking(Taking { search, since: Instant::now() });
         Next::Again
     }
@@ -100,16 +108,19 @@ impl Relay {
     fn attach(&mut self, taken: Taken, since: Instant) {
         let Taken { server, greeting } = taken;
         let now = Instant::now();
-        let announce = differences(&self.about.parameters, &greeting.messages);
-        self.session.server_taken(Arc::clone(&server.name), announce, now);
+        let role = role_of(&self.worker, server.lease.node(), &greeting.messages);
+        let announce = self.session.differences(&greeting.messages);
+        self.role = role;
+        self.session.server_taken(Arc::clone(&server.name), role, announce, now);
         self.session.note_wait(now.saturating_duration_since(since));
         let address = server.address;
         let key = greeting.key.map(|(process_id, key)| ServerKey { address, process_id, key });
         self.about.cancel.set_server(key);
-        self.about.parameters = greeting.messages.freeze();
+        self.about.left = None;
         self.to_client.restart(&greeting.ahead);
         self.worker.metrics.node(server.lease.node()).sessions_active.up();
         self.watch.attached();
+        self.slot.set_place(Some((self.about.want.listener, server.lease.node())));
         tracing::info!(
             session.id = self.about.info.id.0, node = %server.name,
             took_us = u64::try_from((now - since).as_micros()).unwrap_or(u64::MAX),
@@ -121,57 +132,69 @@ impl Relay {
     /// Lets go of the server, if there is one.
     pub(super) fn detach(&mut self) {
         if let Server::Attached { lease, .. } = std::mem::replace(&mut self.server, Server::Detached) {
-            self.worker.metrics.node(lease.node()).sessions_active.down();
+            let node = lease.node();
+            self.worker.metrics.node(node).sessions_active.down();
+            let seen = self.worker.shared.health.load().node(node).and_then(|status| status.replay_lsn);
+            self.about.left = Some(Move { from: node, seen });
         }
+        self.slot.set_place(None);
         self.about.cancel.set_server(None);
         self.to_server.drop_pending();
+        self.watch.attached();
     }
 
-    /// Leaves a server that is well but no longer eligible, with a goodbye.
-    pub(super) fn leave(&mut self, cx: &mut Context<'_>) {
-        if let Server::Attached { stream, .. } = &mut self.server {
-            let mut goodbye = BytesMut::new();
-            write::terminate(&mut goodbye);
-            // If the socket does not take five bytes, its end will have to do.
-            let _ = Pin::new(stream).poll_write(cx, &goodbye);
-        }
+    /// Leaves a server at an idle point, with a goodbye. Another is taken when the client speaks.
+    pub(super) fn leave(&mut self, cx: &mut Context<'_>, cause: MoveCause) {
+        let Server::Attached { stream, lease, name } = &mut self.server else { return };
+        let mut goodbye = BytesMut::new();
+        write::terminate(&mut goodbye);
+        // If the socket does not take five bytes, its end will have to do.
+        let _ = Pin::new(stream).poll_write(cx, &goodbye);
+        self.worker.metrics.node(lease.node()).moves.one(cause);
+        tracing::info!(
+            session.id = self.about.info.id.0, node = %name, cause = cause.word(),
+            "session leaves its server"
+        );
         self.detach();
+        // Without a server the client's next word is what to wait for.
+        cx.waker().wake_by_ref();
     }
 
     /// Decides what the loss of the server means; `None` when the session goes on.
     pub(super) fn server_lost(&mut self, loss: ServerLoss) -> Option<Ending> {
         let Server::Attached { lease, name, .. } = &self.server else { return None };
         let (node, name) = (lease.node(), Arc::clone(name));
-        let is_expected = matches!(self.client_is, ClientIs::Done { .. });
-        if !is_expected {
+        if self.client_is == ClientIs::Speaking {
             self.worker.shared.health.suspect(node, PassiveFailure::ServerLost);
-            if let Some(request) = self.request_to_repeat() {
-                self.repeat_first_request(request, loss, &name);
-                return None;
-            }
         }
-        let can_retake = self.about.relogin.is_some() && !is_expected;
-        let retake = if can_retake { Retake::Possible } else { Retake::Impossible };
+        let options = Options { can_move: self.can_move(), can_repeat: self.can_repeat() };
         let tail = self.to_client.take_tail();
         let now = Instant::now();
         let plan =
-            self.record(|session, recorder| session.handle_server_lost(loss, &tail, retake, now, recorder));
+            self.record(|session, recorder| session.handle_server_lost(loss, &tail, options, now, recorder));
         let info = &self.about.info;
         match plan {
-            LossPlan::Retake => {
+            LossPlan::Move => {
                 tracing::info!(
                     session.id = info.id.0, node = %name, ?loss,
-                    "server was lost before the session's first query, another will be taken"
+                    "server was lost while the session was idle, another will be taken"
                 );
-                self.count_failover();
+                let metrics = self.worker.metrics.node(node);
+                metrics.moves.one(MoveCause::ServerLost);
+                if self.session.is_pristine() {
+                    metrics.failovers.one(FailoverCause::LostBeforeQuery);
+                }
                 self.detach();
-                self.watch.attached();
+                None
+            }
+            LossPlan::Repeat => {
+                self.repeat(RepeatCause::of(loss));
                 None
             }
             LossPlan::Report(report) => {
                 tracing::warn!(
                     session.id = info.id.0, client.addr = %info.client, node = %name, ?loss,
-                    "session ends because its server was lost"
+                    pinned = self.why_pinned(), "session ends because its server was lost"
                 );
                 self.count_loss(loss_cause(loss));
                 Some(self.say(&report))
@@ -184,42 +207,51 @@ impl Relay {
                 self.count_loss(loss_cause(loss));
                 Some(Ending::Cut(self.to_client.take_pending()))
             }
-            LossPlan::Close => Some(Ending::Silent),
+            // What the client has yet to take is still its due.
+            LossPlan::Close => Some(self.say(&[])),
         }
     }
 
-    /// The session's first request, if nothing of its answer has been seen and a standby was to answer it.
-    fn request_to_repeat(&mut self) -> Option<Vec<u8>> {
-        if self.session.is_pristine() || self.about.relogin.is_none() {
-            return None;
-        }
-        let Server::Attached { lease, .. } = &self.server else { return None };
-        let snapshot = self.worker.shared.health.load();
-        // What it is configured as or was yesterday does not count: a standby cannot have written.
-        let was_standby = snapshot.node(lease.node()).is_some_and(|node| node.role == Role::Standby);
-        if was_standby && was_in_recovery(&self.about.parameters) { self.journal.take() } else { None }
+    /// Whether another server may be taken for this session.
+    fn can_move(&self) -> Can {
+        if self.about.relogin.is_some() && self.client_is == ClientIs::Speaking { Can::Yes } else { Can::No }
     }
 
-    /// Starts over as if the client had not said anything yet, and then lets it say it again.
-    fn repeat_first_request(&mut self, request: Vec<u8>, loss: ServerLoss, name: &str) {
-        tracing::info!(
-            session.id = self.about.info.id.0,
-            node = name,
-            ?loss,
-            "server was lost before it answered the session's first request, sending it to another"
-        );
-        self.count_failover();
+    /// Whether all of the request in flight is at hand, and has not been sent again too often.
+    fn can_repeat(&self) -> Can {
+        let is_standby = self.role == ServerRole::Standby;
+        let is_whole = self.journal.is_open() && self.repeats < REPEATS_MAX;
+        if is_standby && is_whole { Can::Yes } else { Can::No }
+    }
+
+    /// A standby says that it cannot answer this request now, though another might.
+    pub(super) fn can_repeat_elsewhere(&self) -> bool {
+        self.can_move() == Can::Yes && self.can_repeat() == Can::Yes && self.session.repeatable().is_ok()
+    }
+
+    /// Goes back to the last idle point, and has the client's request presented once more to another server.
+    pub(super) fn repeat(&mut self, cause: RepeatCause) {
+        let Some(request) = self.journal.take() else { return };
+        if let Server::Attached { lease, name, .. } = &self.server {
+            self.worker.metrics.node(lease.node()).repeats.one(cause);
+            tracing::info!(
+                session.id = self.about.info.id.0, node = %name, cause = cause.word(),
+                "request goes to another server"
+            );
+        }
+        self.repeats += 1;
         self.detach();
         self.to_client.restart(&[]);
         self.to_server.present_again(request);
-        self.session = Session::new(self.about.settings.clone(), Instant::now());
-        self.journal = super::Journal::open();
-        self.watch.attached();
+        self.session.rewind(Instant::now());
     }
 
-    fn count_failover(&self) {
-        if let Server::Attached { lease, .. } = &self.server {
-            self.worker.metrics.node(lease.node()).failovers.one(FailoverCause::LostBeforeQuery);
+    /// Why the session could not go on, in words for the log.
+    fn why_pinned(&self) -> String {
+        match (self.session.movability(), self.session.repeatable()) {
+            (Err(reason), _) => reason.to_string(),
+            (Ok(()), Err(reason)) => reason.to_string(),
+            (Ok(()), Ok(())) => "no other server is allowed, or the request is too long".to_owned(),
         }
     }
 
@@ -239,39 +271,38 @@ fn loss_cause(loss: ServerLoss) -> LossCause {
     }
 }
 
-/// Whether the server said at the login that it was a standby. Servers before 14 do not say.
-fn was_in_recovery(parameters: &Bytes) -> bool {
-    statuses(parameters).find(|(name, _)| *name == b"in_hot_standby").is_none_or(|(_, value)| value == b"on")
-}
-
-/// ParameterStatus messages for what `now` has otherwise than `told`.
-fn differences(told: &[u8], now: &[u8]) -> Bytes {
-    let mut out = BytesMut::new();
-    for (name, value) in statuses(now) {
-        let is_told = statuses(told).any(|(n, v)| n == name && v == value);
-        if !is_told && let Err(error) = write::parameter_status(&mut out, name, value) {
-            tracing::warn!(%error, "could not pass on a changed parameter");
-        }
+/// What a server is, as it said itself at the login, or else as health knows it: servers before 14 do not say.
+pub(super) fn role_of(worker: &Worker, node: NodeId, greeting: &[u8]) -> ServerRole {
+    match in_hot_standby(greeting) {
+        Some(true) => ServerRole::Standby,
+        Some(false) => ServerRole::Primary,
+        None => match worker.shared.health.load().node(node).map(|status| status.role) {
+            Some(Role::Standby) => ServerRole::Standby,
+            Some(Role::Primary | Role::Unknown) | None => ServerRole::Primary,
+        },
     }
-    out.freeze()
 }
 
-/// Names and values of the ParameterStatus messages in a greeting.
-fn statuses(messages: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+fn in_hot_standby(greeting: &[u8]) -> Option<bool> {
     let mut scanner = Scanner::backend();
     let mut at = 0;
-    std::iter::from_fn(move || scanner.next(messages, &mut at).ok().flatten()).filter_map(|piece| match piece
-    {
-        Piece::Message { tag: b'S', body } => ParameterStatus::parse(body).ok().map(|s| (s.name, s.value)),
-        Piece::Message { .. } | Piece::Start { .. } | Piece::More { .. } => None,
-    })
+    let mut told = None;
+    while let Ok(Some(piece)) = scanner.next(greeting, &mut at) {
+        if let Piece::Message { tag: b'S', body } = piece
+            && let Ok(status) = ParameterStatus::parse(body)
+            && status.name == b"in_hot_standby"
+        {
+            told = Some(status.value == b"on");
+        }
+    }
+    told
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn messages(statuses: &[(&str, &str)]) -> BytesMut {
+    fn greeting(statuses: &[(&str, &str)]) -> BytesMut {
         let mut out = BytesMut::new();
         for (name, value) in statuses {
             write::parameter_status(&mut out, name.as_bytes(), value.as_bytes()).expect("short");
@@ -280,17 +311,9 @@ mod tests {
     }
 
     #[test]
-    fn only_what_differs_is_told_again() {
-        let told = messages(&[("in_hot_standby", "on"), ("TimeZone", "UTC")]);
-        let now = messages(&[("TimeZone", "UTC"), ("in_hot_standby", "off")]);
-        assert_eq!(differences(&told, &now), messages(&[("in_hot_standby", "off")]).freeze());
-        assert!(differences(&told, &told).is_empty());
-    }
-
-    #[test]
-    fn a_server_that_said_it_was_no_standby_is_none() {
-        assert!(was_in_recovery(&messages(&[("in_hot_standby", "on")]).freeze()));
-        assert!(!was_in_recovery(&messages(&[("in_hot_standby", "off")]).freeze()));
-        assert!(was_in_recovery(&messages(&[("TimeZone", "UTC")]).freeze()));
+    fn a_server_is_what_it_said_at_the_login() {
+        assert_eq!(in_hot_standby(&greeting(&[("TimeZone", "UTC"), ("in_hot_standby", "on")])), Some(true));
+        assert_eq!(in_hot_standby(&greeting(&[("in_hot_standby", "off")])), Some(false));
+        assert_eq!(in_hot_standby(&greeting(&[("TimeZone", "UTC")])), None);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use trunkline_session::{LossPlan, Retake, ServerLoss};
+use trunkline_session::{Can, LossPlan, Options, ServerLoss};
 
 use super::Relay;
 use super::attach::Server;
@@ -23,6 +23,9 @@ pub(crate) enum Ending {
     /// These bytes, which end inside a message.
     Cut(Vec<u8>),
 }
+
+/// The session is to end: no other server will do.
+const NOWHERE: Options = Options { can_move: Can::No, can_repeat: Can::No };
 
 impl Relay {
     /// Ends the session with an ErrorResponse, behind what the client has yet to take.
@@ -49,17 +52,11 @@ impl Relay {
         }
         let tail = self.to_client.take_tail();
         let plan = self.record(|session, recorder| {
-            session.handle_server_lost(
-                ServerLoss::GivenUp,
-                &tail,
-                Retake::Impossible,
-                Instant::now(),
-                recorder,
-            )
+            session.handle_server_lost(ServerLoss::GivenUp, &tail, NOWHERE, Instant::now(), recorder)
         });
         match plan {
-            LossPlan::Retake | LossPlan::Report(_) => self.refuse(&Refusal::ShuttingDown),
-            LossPlan::Close => Ending::Silent,
+            LossPlan::Move | LossPlan::Repeat | LossPlan::Report(_) => self.refuse(&Refusal::ShuttingDown),
+            LossPlan::Close => self.say(&[]),
             LossPlan::Cut => {
                 self.count_loss(LossCause::GivenUp);
                 Ending::Cut(self.to_client.take_pending())

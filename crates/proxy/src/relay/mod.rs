@@ -27,19 +27,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
 use tokio::net::TcpStream;
-use trunkline_session::{Session, SessionSettings};
+use trunkline_session::{ServerRole, Session};
 
 use self::attach::Server;
 pub(crate) use self::end::{Ending, close, linger};
 use self::flow::Flow;
 use self::journal::Journal;
+pub(crate) use self::journal::JournalPool;
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
 use crate::login::{Relogin, SessionInfo, Welcome};
 use crate::serve::Live;
-use crate::server::take::Want;
+use crate::server::take::{Move, Want};
 use crate::worker::{SlotGuard, Slots, Worker};
 
 /// A session between its login and its end.
@@ -54,8 +54,12 @@ pub(crate) struct Relay {
     session: Session,
     to_server: Flow,
     to_client: Flow,
-    /// The first request, until something of its answer has gone to the client.
+    /// What the session's server is.
+    role: ServerRole,
+    /// The request in flight, while it may be sent again.
     journal: Journal,
+    /// How often it has been.
+    repeats: u32,
     client_is: ClientIs,
     /// Since when the client has owed a request, for the idle limits.
     idle_since: Option<Instant>,
@@ -80,9 +84,8 @@ struct About {
     cancel: CancelHandle,
     want: Want,
     relogin: Option<Rc<Relogin>>,
-    /// The ParameterStatus messages the client was told.
-    parameters: Bytes,
-    settings: SessionSettings,
+    /// The server it was on, while it is on none.
+    left: Option<Move>,
     _permit: SessionPermit,
 }
 
@@ -104,28 +107,16 @@ impl Relay {
         let now = Instant::now();
         let slot = Slots::enter(&worker);
         let live = worker.shared.live();
-        let settings = record::session_settings(&live, &welcome);
-        let session = Session::new(settings.clone(), now);
+        let role = attach::role_of(&worker, welcome.server.lease.node(), &welcome.parameters);
+        let session = Session::new(record::session_settings(&live, &welcome, role), now);
         let is_replication = welcome.is_replication;
-        let Welcome {
-            permit,
-            info,
-            cancel,
-            want,
-            server,
-            server_ahead,
-            client_ahead,
-            relogin,
-            parameters,
-            ..
-        } = welcome;
+        let Welcome { permit, info, cancel, want, server, server_ahead, client_ahead, relogin, .. } = welcome;
         // A replication connection is its server's: its position in the WAL cannot be taken elsewhere.
-        let relogin = relogin.filter(|_| !is_replication);
-        let journal = if relogin.is_some() { Journal::open() } else { Journal::closed() };
-        worker.metrics.node(server.lease.node()).sessions_active.up();
-        let relogin = relogin.map(Rc::new);
-        let parameters = if relogin.is_some() { parameters } else { Bytes::new() };
-        let about = About { info, cancel, want, relogin, parameters, settings, _permit: permit };
+        let relogin = relogin.filter(|_| !is_replication).map(Rc::new);
+        let node = server.lease.node();
+        worker.metrics.node(node).sessions_active.up();
+        slot.set_place(relogin.as_ref().map(|_| (want.listener, node)));
+        let about = About { info, cancel, want, relogin, left: None, _permit: permit };
         Relay {
             worker,
             slot,
@@ -135,7 +126,9 @@ impl Relay {
             session,
             to_server: Flow::with_ahead(&client_ahead),
             to_client: Flow::with_ahead(&server_ahead),
-            journal,
+            role,
+            journal: Journal::default(),
+            repeats: 0,
             client_is: ClientIs::Speaking,
             idle_since: Some(now),
             watch: watch::Watch::default(),
@@ -187,6 +180,7 @@ impl Relay {
     /// Closes the books of the session.
     fn finish(&mut self) {
         self.record(|session, recorder| session.finish(Instant::now(), recorder));
+        self.journal.close(&mut self.worker.journals.borrow_mut());
         self.detach();
         let info = &self.about.info;
         tracing::debug!(session.id = info.id.0, client.addr = %info.client, "session ends");

@@ -6,13 +6,13 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::io::AsyncWrite;
-use trunkline_session::{ClientThen, Peer, ServerLoss, ServerThen, Violation};
+use trunkline_session::{ClientThen, NotRepeatable, Peer, ServerLoss, ServerThen, Violation};
 
 use super::attach::Server;
 use super::flow::Chunk;
-use super::{ClientIs, Ending, Next, Relay, journal, record};
+use super::{ClientIs, Ending, Next, Relay, record};
 use crate::limits::RELAY_BUDGET_BYTES;
-use crate::metrics::LossCause;
+use crate::metrics::{LossCause, RepeatCause};
 
 impl Relay {
     /// Client to server, until the client has nothing more or the server takes nothing more.
@@ -40,8 +40,13 @@ impl Relay {
             };
             let now = Instant::now();
             self.idle_since = None;
+            if self.session.repeatable() == Err(NotRepeatable::Nothing) {
+                self.repeats = 0;
+                self.journal.begin(&mut worker.journals.borrow_mut());
+            }
             let step =
                 self.record(|session, recorder| session.handle_client(&buffer[..length], now, recorder));
+            self.keep_for_repeat(&buffer[..step.forward]);
             self.forward_to_server(cx, &buffer[..step.forward], now);
             self.to_server.keep(&buffer[step.forward..length]);
             match step.then {
@@ -81,12 +86,9 @@ impl Relay {
                 Chunk::Broken => return Next::Lost(ServerLoss::Reset),
             };
             self.watch.heard();
-            let may_retry = self.journal.is_open() && !self.session.is_pristine();
-            if may_retry && journal::is_farewell(&buffer[..length]) {
-                return Next::Lost(ServerLoss::Eof);
-            }
-            if let Some(ending) = self.take_from_server(cx, &buffer[..length]) {
-                return Next::End(ending);
+            match self.take_from_server(cx, &buffer[..length]) {
+                Next::Wait => {}
+                done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
             }
             budget = budget.saturating_sub(length);
             if budget == 0 {
@@ -97,40 +99,61 @@ impl Relay {
     }
 
     /// Presents a chunk of the server's to the session, again after each injection, and sends on what may go.
-    fn take_from_server(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Option<Ending> {
+    fn take_from_server(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Next {
         let now = Instant::now();
         let mut rest = chunk;
         loop {
             let step = self.record(|session, recorder| session.handle_server(rest, now, recorder));
             let (forward, held) = rest.split_at(step.forward);
             if self.forward_to_client(cx, forward, now).is_err() {
-                return Some(Ending::Silent);
+                return Next::End(Ending::Silent);
             }
             let is_injected = step.inject.is_some();
             if let Some(own) = step.inject
                 && self.to_client.write(cx, &mut self.client, &own, now).is_err()
             {
-                return Some(Ending::Silent);
+                return Next::End(Ending::Silent);
             }
+            rest = held;
             match step.then {
                 ServerThen::ReadOn => {}
                 ServerThen::Farewell => self.watch.farewell(now, &self.slot),
-                ServerThen::Violation(violation) => return Some(self.violation(*violation)),
+                ServerThen::Conflict(code) => {
+                    if self.can_repeat_elsewhere() {
+                        self.repeat(RepeatCause::of_code(code));
+                        return Next::Again;
+                    }
+                    self.session.accept_answer();
+                    continue;
+                }
+                ServerThen::Violation(violation) => return Next::End(self.violation(*violation)),
             }
-            rest = held;
             if !is_injected {
                 self.to_client.keep(rest);
-                return None;
+                break;
             }
+        }
+        if self.journal.is_open() && self.session.repeatable().is_err() {
+            self.journal.close(&mut self.worker.journals.borrow_mut());
+        }
+        Next::Wait
+    }
+
+    /// Copies what goes to the server, while the request in flight may be sent again.
+    fn keep_for_repeat(&mut self, bytes: &[u8]) {
+        if !self.journal.is_open() {
+            return;
+        }
+        let mut pool = self.worker.journals.borrow_mut();
+        match self.session.repeatable() {
+            Ok(()) => self.journal.note(bytes, &mut pool),
+            Err(_never) => self.journal.close(&mut pool),
         }
     }
 
     fn forward_to_client(&mut self, cx: &mut Context<'_>, bytes: &[u8], now: Instant) -> std::io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
-        }
-        if !self.session.is_pristine() {
-            self.journal.close();
         }
         if let Server::Attached { lease, .. } = &self.server {
             self.worker.metrics.node(lease.node()).bytes_to_client.add(bytes.len() as u64);
@@ -143,7 +166,6 @@ impl Relay {
         if bytes.is_empty() {
             return;
         }
-        self.journal.note(bytes);
         self.worker.metrics.node(lease.node()).bytes_to_server.add(bytes.len() as u64);
         if self.to_server.write(cx, stream, bytes, now).is_err() {
             // What the server said before it closed is still to be read: its end is noticed there.
@@ -174,8 +196,6 @@ impl Relay {
         self.to_server.push_pending(&cut_message);
         self.session.handle_client_eof();
         self.client_is = ClientIs::Done { told_server: false };
-        // An answer to a client that may be gone is not worth another server.
-        self.journal.close();
     }
 
     /// Whether what the client says must wait in its socket.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use trunkline_health::NodeId;
 use trunkline_session::{
-    Completion, ReportTiming, Session, SessionSettings, Sink, StatementRecord, Tracking,
+    Completion, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink, StatementRecord, Tracking,
 };
 
 use super::Relay;
@@ -66,13 +66,16 @@ impl Relay {
 }
 
 /// What the session machine is told at the start.
-pub(super) fn session_settings(live: &Live, welcome: &Welcome) -> SessionSettings {
+pub(super) fn session_settings(live: &Live, welcome: &Welcome, role: ServerRole) -> SessionSettings {
     let log = &live.statement_log;
     SessionSettings {
         sql_bytes_max: if log.is_on() { log.sql_bytes_max } else { 0 },
         report_timing: if welcome.reports_timing { ReportTiming::Notice } else { ReportTiming::Off },
         server: Arc::clone(&welcome.server.name),
         tracking: if welcome.is_replication { Tracking::Opaque } else { Tracking::Full },
+        mobility: if welcome.relogin.is_some() { Mobility::Movable } else { Mobility::Fixed },
+        role,
+        parameters: Arc::from(&*welcome.parameters),
     }
 }
 

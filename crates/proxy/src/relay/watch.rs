@@ -11,7 +11,7 @@ use super::attach::Server;
 use super::{Ending, Relay};
 use crate::errors::{IdleLimit, Refusal};
 use crate::limits::{FAREWELL_PATIENCE, STALL_TIMEOUT};
-use crate::metrics::IneligibleState;
+use crate::metrics::{IneligibleState, MoveCause};
 use crate::worker::{Order, Slot};
 
 /// What is being watched for.
@@ -25,6 +25,8 @@ pub(super) struct Watch {
     must_look: bool,
     /// Health says the server is down.
     is_down: bool,
+    /// The session is to leave its server at its next idle point.
+    must_leave: Option<MoveCause>,
     /// The session's server has been found ineligible, and that was counted.
     is_marked: bool,
 }
@@ -57,6 +59,10 @@ impl Relay {
             Order::None => None,
             Order::Kill => Some(self.kill()),
             Order::Drain => None,
+            Order::Move => {
+                self.watch.must_leave = Some(MoveCause::Rebalance);
+                None
+            }
             Order::Recheck => {
                 self.live = self.worker.shared.live();
                 self.watch.must_look = true;
@@ -67,10 +73,16 @@ impl Relay {
 
     /// What is due when neither pump can go on; `Some` when it ends the session.
     pub(super) fn at_rest(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
-        if std::mem::take(&mut self.watch.must_look)
-            && let Some(ending) = self.look_at_health(cx)
+        if std::mem::take(&mut self.watch.must_look) {
+            self.look_at_health();
+        }
+        if let Some(cause) = self.watch.must_leave
+            && self.is_idle()
         {
-            return Some(ending);
+            self.watch.must_leave = None;
+            if self.can_leave() {
+                self.leave(cx, cause);
+            }
         }
         if self.watch.is_down && !self.is_idle() && matches!(self.server, Server::Attached { .. }) {
             let until = *self.watch.stalled.get_or_insert_with(|| Instant::now() + STALL_TIMEOUT);
@@ -117,39 +129,42 @@ impl Relay {
         None
     }
 
-    /// Is the session's server still one it may have?
-    fn look_at_health(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
-        let Server::Attached { lease, name, .. } = &self.server else { return None };
+    /// Is the session's server still one it may have? If not, and another would do, the session leaves it at its
+    /// next idle point.
+    fn look_at_health(&mut self) {
+        let Server::Attached { lease, name, .. } = &self.server else { return };
         let (node, name) = (lease.node(), Arc::clone(name));
         let snapshot = self.worker.shared.health.load();
-        let status = snapshot.node(node)?;
+        let Some(status) = snapshot.node(node) else { return };
         self.watch.is_down = status.state == State::Down;
         let want = self.about.want;
         let is_named = want.only.is_some();
         if is_named || pool::may_stay(&snapshot, want.attrs, &self.live.fallback, node) {
             self.watch.is_marked = false;
-            return None;
+            self.watch.must_leave = None;
+            return;
         }
-        let why = reason(status.state, status.role);
-        if self.is_idle() && self.session.is_pristine() && self.about.relogin.is_some() {
-            tracing::info!(
-                session.id = self.about.info.id.0, node = %name, state = %status.state,
-                "session leaves its server before its first query"
-            );
-            self.leave(cx);
-            self.watch.attached();
-            // Without a server the client's first word is what to wait for.
-            cx.waker().wake_by_ref();
-            return None;
+        // With nowhere to go, a stale answer or a full server is better than none.
+        if !pool::candidates(&snapshot, want.attrs, &self.live.fallback).nodes.is_empty() {
+            self.watch.must_leave = Some(MoveCause::Ineligible);
         }
         if !std::mem::replace(&mut self.watch.is_marked, true) {
+            let pinned = self.session.movability().err().map(|reason| reason.to_string());
             tracing::info!(
-                session.id = self.about.info.id.0, node = %name, state = %status.state,
-                "session stays on a server that is no longer eligible"
+                session.id = self.about.info.id.0, node = %name, state = %status.state, pinned,
+                "session is on a server that is no longer eligible"
             );
-            self.worker.metrics.node(node).sessions_ineligible.one(why);
+            self.worker.metrics.node(node).sessions_ineligible.one(reason(status.state, status.role));
         }
-        None
+    }
+
+    /// Whether the session can do without its server until the client speaks, and then take another.
+    fn can_leave(&self) -> bool {
+        let is_on_one = matches!(self.server, Server::Attached { .. });
+        is_on_one
+            && self.about.relogin.is_some()
+            && self.session.movability().is_ok()
+            && !self.watch.is_leaving()
     }
 
     fn idle_limit(&self) -> (Duration, IdleLimit) {

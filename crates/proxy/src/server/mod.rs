@@ -1,5 +1,6 @@
 //! The server's side of a session: connecting, logging in as its user, and taking one of several.
 
+mod align;
 mod connect;
 pub(crate) mod login;
 pub(crate) mod take;

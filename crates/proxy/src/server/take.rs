@@ -6,11 +6,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
+use trunkline_codec::ids::Lsn;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::StartupMessage;
-use trunkline_health::{NodeId, PassiveFailure, TargetSessionAttrs, Tier, pool};
+use trunkline_health::{Candidate, NodeId, PassiveFailure, Snapshot, TargetSessionAttrs, Tier, pool};
 
+use super::align::{AlignError, align};
 use super::login::{self, Greeting, LoginError};
+use trunkline_session::Alignment;
+
 use crate::auth::credentials::Credentials;
 use crate::errors::Refusal;
 use crate::limits::RETAKE_PAUSE;
@@ -54,11 +58,22 @@ pub(crate) struct Want {
     pub(crate) only: Option<NodeId>,
 }
 
+/// What a session that was on a server already asks of the next one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Move {
+    /// The server it was on: not the first choice now.
+    pub(crate) from: NodeId,
+    /// How far that server had replayed when health saw it last: reads should not go back behind it.
+    pub(crate) seen: Option<Lsn>,
+}
+
 /// One session's search.
 #[derive(Debug)]
 pub(crate) struct Search<'a> {
     worker: &'a Worker,
     want: Want,
+    /// `None` for a session's first server.
+    moving: Option<Move>,
     deadline: Instant,
     /// Servers that failed since health last had news.
     excluded: Vec<NodeId>,
@@ -70,7 +85,12 @@ pub(crate) struct Search<'a> {
 impl<'a> Search<'a> {
     pub(crate) fn new(worker: &'a Worker, want: Want) -> Self {
         let deadline = Instant::now() + worker.shared.live().timeouts.acquire;
-        Search { worker, want, deadline, excluded: Vec::new(), last_words: None, attempts: 0 }
+        Search { worker, want, moving: None, deadline, excluded: Vec::new(), last_words: None, attempts: 0 }
+    }
+
+    /// For a session that goes on from one server to another.
+    pub(crate) fn for_move(worker: &'a Worker, want: Want, moving: Move) -> Self {
+        Search { moving: Some(moving), excluded: vec![moving.from], ..Search::new(worker, want) }
     }
 
     /// The next server that accepts a connection.
@@ -113,7 +133,15 @@ impl<'a> Search<'a> {
             nodes.retain(|candidate| !is_full(candidate.id));
         }
         nodes.retain(|candidate| snapshot.nodes[usize::from(candidate.id.0)].address.is_some());
-        let lease = shared.listeners[self.want.listener].balancer.choose(&nodes, &self.excluded)?;
+        let balancer = &shared.listeners[self.want.listener].balancer;
+        let lease = match self.moving {
+            None => balancer.choose(&nodes, &self.excluded)?,
+            Some(moving) => {
+                nodes.retain(|candidate| !self.excluded.contains(&candidate.id));
+                keep_fresh(&snapshot, &mut nodes, moving.seen);
+                balancer.choose_for_move(&nodes, &[])?
+            }
+        };
         let node = &snapshot.nodes[usize::from(lease.node().0)];
         let address = node.address?;
         Some((lease, Arc::clone(&node.name), address))
@@ -128,7 +156,7 @@ impl<'a> Search<'a> {
         let left = self.deadline - now;
         // With servers left that refused a moment ago, ask them again soon; without any, only news helps.
         let pause =
-            if self.excluded.is_empty() { left } else { left.min(RETAKE_PAUSE * self.attempts.min(10)) };
+            if self.excluded.is_empty() { left } else { left.min(RETAKE_PAUSE * self.attempts.clamp(1, 10)) };
         let mut news = self.worker.shared.health.changed();
         // Marked as seen first, then looked at: a change in between ends the wait at once.
         news.mark_unchanged();
@@ -177,6 +205,26 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// `None` when the server was lost and another should be tried.
+    async fn align(
+        &mut self,
+        mut taken: Taken,
+        alignment: &Alignment,
+        timeout: Duration,
+    ) -> Result<Option<Taken>, TakeError> {
+        let error = match tokio::time::timeout(timeout, align(&mut taken, alignment)).await {
+            Ok(Ok(())) => return Ok(Some(taken)),
+            Ok(Err(AlignError::Refused(error))) => {
+                tracing::warn!(node = %taken.server.name, %error, "a session's state could not be restored");
+                return Err(TakeError::NoServer(Refusal::StateLost));
+            }
+            Ok(Err(AlignError::Lost(error))) => LoginError::Lost(error),
+            Err(_elapsed) => LoginError::timed_out(timeout),
+        };
+        self.login_failed(&taken.server, error)?;
+        Ok(None)
+    }
+
     fn give_up(&mut self) -> TakeError {
         if let Some(message) = self.last_words.take() {
             return TakeError::Refused(message);
@@ -194,20 +242,38 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Takes a server and logs in to it as the session's user.
+/// Leaves the candidates that are not behind `seen` as far as health knows, or else the most advanced.
+fn keep_fresh(snapshot: &Snapshot, nodes: &mut Vec<Candidate>, seen: Option<Lsn>) {
+    let position = |candidate: &Candidate| {
+        let status = snapshot.node(candidate.id)?;
+        status.replay_lsn.or(status.flush_lsn)
+    };
+    let best = nodes.iter().filter_map(position).max();
+    if let (Some(seen), Some(best)) = (seen, best) {
+        let enough = seen.min(best);
+        nodes.retain(|candidate| position(candidate).is_some_and(|lsn| lsn >= enough));
+    }
+}
+
+/// Takes a server, logs in to it as the session's user and brings it to the session's state.
 pub(crate) async fn take(
-    worker: &Worker,
-    want: Want,
+    mut search: Search<'_>,
     startup: &StartupMessage,
     credentials: &Credentials,
+    alignment: &Alignment,
 ) -> Result<Taken, TakeError> {
-    let mut search = Search::new(worker, want);
+    let timeout = search.worker.shared.live().timeouts.connect;
     loop {
         let mut server = search.connect().await?;
-        let timeout = worker.shared.live().timeouts.connect;
         let login = login::log_in(&mut server.stream, startup, credentials);
         let error = match tokio::time::timeout(timeout, login).await {
-            Ok(Ok(greeting)) => return Ok(Taken { server, greeting }),
+            Ok(Ok(greeting)) => {
+                let taken = Taken { server, greeting };
+                if let Some(taken) = search.align(taken, alignment, timeout).await? {
+                    return Ok(taken);
+                }
+                continue;
+            }
             Ok(Err(error)) => error,
             Err(_elapsed) => LoginError::timed_out(timeout),
         };

@@ -4,6 +4,7 @@
 //! one with the fewest (`accept`); health changes and shutdown reach sessions through their [`Slot`].
 
 mod accept;
+mod rebalance;
 mod slots;
 
 use std::cell::RefCell;
@@ -19,8 +20,9 @@ use tokio::time::MissedTickBehavior;
 
 pub(crate) use self::accept::bind;
 pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
-use crate::limits::{HANDOFF_QUEUE, LINGER, READ_BUFFER_BYTES, TICK};
+use crate::limits::{HANDOFF_QUEUE, LINGER, READ_BUFFER_BYTES, REBALANCE_INTERVAL, TICK};
 use crate::metrics::ThreadMetrics;
+use crate::relay::JournalPool;
 use crate::serve::{Phase, Shared};
 
 /// How many events the reactor takes before tasks run again: long polls must not starve other sockets.
@@ -35,6 +37,7 @@ pub(crate) struct Worker {
     pub(crate) slots: Slots,
     /// Every read of every session goes through here, so that an idle session owns no buffer.
     pub(crate) buffer: RefCell<Box<[u8]>>,
+    pub(crate) journals: RefCell<JournalPool>,
 }
 
 /// A connection accepted by another thread.
@@ -98,11 +101,20 @@ async fn run(
 ) {
     let metrics = shared.metrics.thread(index);
     let buffer = RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice());
-    let worker = Rc::new(Worker { index, shared, metrics, slots: Slots::default(), buffer });
+    let worker = Rc::new(Worker {
+        index,
+        shared,
+        metrics,
+        slots: Slots::default(),
+        buffer,
+        journals: RefCell::default(),
+    });
     let accepting = accept::start(&worker, sockets);
     let mut health = worker.shared.health.changed();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut rebalance = tokio::time::interval(REBALANCE_INTERVAL);
+    rebalance.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             handoff = inbox.0.recv() => match handoff {
@@ -114,6 +126,7 @@ async fn run(
                 Err(_gone) => return,
             },
             _ = tick.tick() => worker.slots.wake_due(Instant::now()),
+            _ = rebalance.tick() => rebalance::round(&worker),
             changed = phase.changed() => {
                 if changed.is_err() { return }
                 if *phase.borrow_and_update() != Phase::Running { break }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use slab::Slab;
 use tokio::sync::Notify;
+use trunkline_health::NodeId;
 
 /// What a session has been told. Later ones outrank earlier ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +17,8 @@ pub(crate) enum Order {
     None,
     /// A deadline of its own has come, or health has news: look.
     Recheck,
+    /// Go to another server at the next idle point, if that is possible: sessions are unevenly spread.
+    Move,
     /// End at the next idle point.
     Drain,
     /// End now.
@@ -26,6 +29,7 @@ pub(crate) enum Order {
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     order: Cell<Order>,
+    place: Cell<Option<(usize, NodeId)>>,
     /// When the session wants to look at its idle limits.
     due: Cell<Option<Instant>>,
     waker: RefCell<Option<Waker>>,
@@ -49,13 +53,18 @@ pub(crate) struct SlotGuard {
 }
 
 impl Slot {
-    /// The order, taken: a [`Order::Recheck`] is heeded once, the others stay.
+    /// The order, taken: those to end stay, the others are heeded once.
     pub(crate) fn take_order(&self) -> Order {
         let order = self.order.get();
-        if order == Order::Recheck {
+        if order < Order::Drain {
             self.order.set(Order::None);
         }
         order
+    }
+
+    /// Where the session is, for the balance of sessions: its listener and its node.
+    pub(crate) fn set_place(&self, place: Option<(usize, NodeId)>) {
+        self.place.set(place);
     }
 
     /// Whether the session is to end at its next idle point.
@@ -103,12 +112,19 @@ impl Slots {
     }
 
     pub(crate) fn order_all(&self, order: Order) {
-        if order > Order::Recheck {
+        if order >= Order::Drain {
             self.standing.set(self.standing.get().max(order));
         }
         for (_, slot) in self.slots.borrow().iter() {
             slot.give(order);
         }
+    }
+
+    /// Tells up to `most` of the sessions at `place` to move.
+    pub(super) fn order_moves(&self, place: (usize, NodeId), most: usize) {
+        let slots = self.slots.borrow();
+        let there = slots.iter().filter(|(_, slot)| slot.place.get() == Some(place));
+        there.take(most).for_each(|(_, slot)| slot.give(Order::Move));
     }
 
     pub(crate) fn wake_due(&self, now: Instant) {
