@@ -117,17 +117,19 @@ locate() {
 # --- asking Trunkline -----------------------------------------------------------------------------------------------
 # http PATH [ADDRESS]: sets STATUS (0 = no answer) and BODY. In bash itself: curl is not everywhere.
 http() {
-    local address=${2:-$TRUNKLINE_HTTP} line
-    STATUS=0 BODY=''
-    { exec 3<>"/dev/tcp/${address%:*}/${address##*:}"; } 2>/dev/null || return 0
-    printf 'GET %s HTTP/1.0\r\n\r\n' "$1" >&3
-    if read -r -t 3 _ STATUS _ <&3; then
-        while read -r -t 3 line <&3 && [ -n "${line%$'\r'}" ]; do :; done
-        BODY=$(cat <&3)
-    else
-        STATUS=0
-    fi
-    exec 3>&-
+    local answer head
+    answer=$(exchange "${2:-$TRUNKLINE_HTTP}" "$1" 2>/dev/null)
+    head=${answer%%$'\n'*}
+    STATUS=$(cut -d' ' -f2 <<<"$head")
+    BODY=${answer#*$'\r\n\r\n'}
+    [ -n "$STATUS" ] || STATUS=0
+}
+
+exchange() {
+    exec 3<>"/dev/tcp/${1%:*}/${1##*:}" || return
+    printf 'GET %s HTTP/1.0\r\n\r\n' "$2" >&3
+    local line
+    while read -r -t 3 line <&3 || [ -n "$line" ]; do printf '%s\n' "$line"; done
 }
 
 is_up() {
@@ -178,10 +180,10 @@ await_ready() {
     find_nodes
 }
 
-# await NODE up|out SECONDS: sets TOOK (ms); fails after that time.
+# await NODE up|out SECONDS [SINCE_MS]: sets TOOK (ms); fails after that time.
 await() {
     local begin deadline
-    begin=$(now_ms)
+    begin=${4:-$(now_ms)}
     deadline=$((begin + $3 * 1000))
     while :; do
         if is_up "$1"; then [ "$2" = up ] && break; else [ "$2" = out ] && break; fi
@@ -276,6 +278,8 @@ show_errors() {
 
 # --- breaking and mending -------------------------------------------------------------------------------------------
 BROKEN=()
+# When the last thing was broken: before the command that did it, so detection is never reported too short.
+BROKE_AT=0
 
 processes_of() {
     local postmaster
@@ -287,11 +291,16 @@ processes_of() {
 # The whole server at once, as the kernel or a power cut does it.
 kill_node() {
     BROKEN+=("start:$1")
+    local what
     if [ "$SETUP" = demo ]; then
-        # shellcheck disable=SC2046
-        kill -9 $(processes_of "$1") 2>/dev/null
+        what=$(processes_of "$1")
+        BROKE_AT=$(now_ms)
+        # shellcheck disable=SC2086
+        kill -9 $what 2>/dev/null
     else
-        compose kill -s KILL "$1" >/dev/null 2>&1
+        what=$(container_of "$1")
+        BROKE_AT=$(now_ms)
+        docker kill -s KILL "$what" >/dev/null
     fi
 }
 
@@ -319,11 +328,16 @@ start_node() {
 # Alive to the kernel, silent to all others.
 pause_node() {
     BROKEN+=("resume:$1")
+    local what
     if [ "$SETUP" = demo ]; then
-        # shellcheck disable=SC2046
-        kill -STOP $(processes_of "$1")
+        what=$(processes_of "$1")
+        BROKE_AT=$(now_ms)
+        # shellcheck disable=SC2086
+        kill -STOP $what
     else
-        compose pause "$1" >/dev/null 2>&1
+        what=$(container_of "$1")
+        BROKE_AT=$(now_ms)
+        docker pause "$what" >/dev/null
     fi
 }
 
@@ -348,7 +362,9 @@ resume_replay() {
 }
 
 # The network that only primary and replicas share, and the container of a node.
-replication_network() { docker network ls --format '{{.Name}}' | grep "_replication$" | head -n 1; }
+replication_network() {
+    docker inspect -f '{{range $name, $_ := .NetworkSettings.Networks}}{{println $name}}{{end}}' "$(container_of "$PRIMARY")" | grep "_replication$"
+}
 container_of() { compose ps -q "$1"; }
 
 # Nothing passes between the primary and this replica any more; clients and Trunkline still reach it.

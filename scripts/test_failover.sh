@@ -69,10 +69,9 @@ scenario_kill() {
     step "kill: $REPLICA is killed while clients read"
     start_clients reads
     sleep 1
-    local at
-    at=$(now_ms)
     kill_node "$REPLICA"
-    if await "$REPLICA" out 20; then
+    local at=$BROKE_AT
+    if await "$REPLICA" out 20 "$BROKE_AT"; then
         verdict "TOOK <= 1000" "detected $(seconds "$TOOK") after the kill: $(state_of "$REPLICA")"
     else
         fail "$REPLICA is still in rotation 20 s after the kill"
@@ -90,7 +89,7 @@ scenario_hang() {
     sleep 1
     local detected
     pause_node "$REPLICA"
-    if await "$REPLICA" out 20; then
+    if await "$REPLICA" out 20 "$BROKE_AT"; then
         verdict "TOOK <= 4000" "detected $(seconds "$TOOK") after it fell silent: $(state_of "$REPLICA")"
     else
         fail "$REPLICA is still in rotation 20 s after it fell silent"
@@ -107,10 +106,9 @@ scenario_primary_down() {
     step "primary-down: $PRIMARY is killed while clients read"
     start_clients reads
     sleep 1
-    local at name lost=0 until
-    at=$(now_ms)
     kill_node "$PRIMARY"
-    if await "$PRIMARY" out 20; then
+    local at=$BROKE_AT name lost=0 until
+    if await "$PRIMARY" out 20 "$BROKE_AT"; then
         verdict "TOOK <= 1000" "detected $(seconds "$TOOK") after the kill: $(state_of "$PRIMARY")"
     else
         fail "$PRIMARY still counts as the primary 20 s after the kill"
@@ -138,9 +136,8 @@ scenario_proxy() {
     step "proxy: one of two Trunklines is killed while clients connect through HAProxy"
     start_clients reads
     sleep 1
-    local at
-    at=$(now_ms)
     kill_node trunkline2
+    local at=$BROKE_AT
     sleep 5
     stop_clients
     errors_verdict "$at"
