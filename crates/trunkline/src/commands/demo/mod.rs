@@ -25,7 +25,7 @@ use progress::Progress;
 const AFTER: &str = "\
 Examples:
   trunkline demo
-  trunkline demo --replicas 3 --max-lag 2s --auth verify
+  trunkline demo --replicas 3 --max-lag 2s --auth relay
   trunkline demo --statements                    every statement with its timing, as it happens
   trunkline demo --exec 'psql -c \"SELECT count(*) FROM ynar\"'
   trunkline demo --pg-bin /usr/lib/postgresql/17/bin --exec ./my_test.sh
@@ -58,9 +58,9 @@ pub(crate) struct Demo {
     /// A replica with more proven lag than this gets no reads [default: 10s]
     #[arg(long, value_name = "DURATION")]
     max_lag: Option<String>,
-    /// Who authenticates clients: relay or verify [default: relay]
-    #[arg(long, value_name = "MODE")]
-    auth: Option<String>,
+    /// Who authenticates clients: relay or verify
+    #[arg(long, value_name = "MODE", default_value = "verify")]
+    auth: String,
     /// Directory of initdb and postgres [default: the newest found]
     #[arg(long, value_name = "DIR")]
     pg_bin: Option<PathBuf>,

@@ -105,10 +105,11 @@ pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result
     let monitor = format!("user={MONITOR_ROLE} password={MONITOR_PASSWORD} dbname=appdb");
     let mut values = vec![
         ("monitor.conninfo", "--monitor", monitor),
+        // Sessions that can log in anywhere are what there is to see.
+        ("auth.mode", "--auth", demo.auth.clone()),
         ("http.listen", "--http", format!("127.0.0.1:{}", ports.http())),
     ];
     values.extend(demo.max_lag.clone().map(|max_lag| ("health.max_lag", "--max-lag", max_lag)));
-    values.extend(demo.auth.clone().map(|mode| ("auth.mode", "--auth", mode)));
     if demo.statements {
         values.push(("log.statements.threshold", "--statements", "0".to_owned()));
     }
