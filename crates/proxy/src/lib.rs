@@ -5,6 +5,7 @@
 //! (first packets, authentication, taking a server by `route` and `server`) -> `relay` (two pumps around the
 //! pure machine of `trunkline-session`).
 
+mod admin;
 mod admission;
 pub mod auth;
 mod cancel;

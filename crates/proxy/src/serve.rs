@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -12,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use trunkline_health::{Fallback, Health, Monitor, Snapshot};
 
+use crate::admin::AdminSocket;
 use crate::admission::Admission;
 use crate::auth::secrets::{SecretSettings, SecretStore};
 use crate::cancel::CancelRegistry;
@@ -81,6 +83,14 @@ pub enum StartError {
         name: String,
         /// The address.
         address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The admin socket cannot be made.
+    #[error("could not listen on the admin socket {}: {source}", path.display())]
+    Admin {
+        /// Its file.
+        path: PathBuf,
         /// What the kernel said.
         source: io::Error,
     },
@@ -283,6 +293,11 @@ async fn serve_aside(
         aside.spawn(http::serve_agent(listener, shared.health.clone(), std::future::pending()));
         bound.1 = Some(at);
     }
+    if let Some(path) = &settings.admin {
+        let failed = |source| StartError::Admin { path: path.clone(), source };
+        let socket = AdminSocket::bind(path).await.map_err(failed)?;
+        aside.spawn(socket.serve(shared.health.clone()));
+    }
     Ok(bound)
 }
 
@@ -382,6 +397,7 @@ impl Running {
             },
             http: self.settings.http,
             agent: self.settings.agent,
+            admin: self.settings.admin.clone(),
             threads: self.settings.threads,
             ..settings
         };
@@ -404,6 +420,7 @@ impl Running {
             ),
             (old.http != new.http, "the HTTP address"),
             (old.agent != new.agent, "the agent address"),
+            (old.admin != new.admin, "the admin socket"),
             (old.threads != new.threads, "the number of threads"),
         ];
         changes.into_iter().filter(|(changed, _)| *changed).map(|(_, what)| what.to_owned()).collect()

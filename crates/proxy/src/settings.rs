@@ -32,6 +32,8 @@ pub struct Settings {
     pub http: Option<SocketAddr>,
     /// Where HAProxy's agent-check is answered.
     pub agent: Option<SocketAddr>,
+    /// The admin socket's file.
+    pub admin: Option<PathBuf>,
     /// Worker threads; 0 means one per core the process may use.
     pub threads: usize,
 }

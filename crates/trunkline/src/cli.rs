@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::admin::{self, Wanted};
 use crate::commands::{check, completions, config, demo, health, profile, serve, status};
 use crate::{Exit, Failure};
 
@@ -39,6 +40,13 @@ enum Command {
     Profile(profile::Profile),
     /// Print the servers: role, state, lag, sessions, and why
     Status(status::Status),
+    /// Give a server no new sessions, and move those it has
+    Drain(admin::Admin),
+    /// Take a server out of service
+    Maint(admin::Admin),
+    /// Put a drained server, or one in maintenance, back to work
+    #[command(alias = "undrain")]
+    Ready(admin::Admin),
     /// Start a throw-away cluster with Trunkline in front of it
     Demo(demo::Demo),
     /// Print a completion script for a shell
@@ -58,6 +66,9 @@ impl Cli {
             Command::Config(config) => Ok(config.run()),
             Command::Profile(profile) => profile.run(),
             Command::Status(status) => status.run(),
+            Command::Drain(admin) => admin.run(Wanted::Drain),
+            Command::Maint(admin) => admin.run(Wanted::Maint),
+            Command::Ready(admin) => admin.run(Wanted::Ready),
             Command::Demo(demo) => demo.run(),
             Command::Completions(completions) => Ok(completions.run()),
         }

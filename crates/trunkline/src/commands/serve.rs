@@ -142,6 +142,9 @@ pub(super) fn start_failure(error: trunkline_proxy::StartError) -> Failure {
         StartError::Listen { .. } => {
             "Is another Trunkline or PostgreSQL running there? Choose another address, or end it."
         }
+        StartError::Admin { .. } => {
+            "Choose a file in a directory that the proxy may write to, with --admin or [admin] socket."
+        }
         StartError::Thread { .. } => "Check the limits of processes and memory (ulimit -u, cgroup).",
         StartError::Secrets(_) => "Check [auth]; `trunkline check` reads it too.",
         StartError::Random(_) => "Keys for cancel requests need it: check that getrandom(2) is permitted.",

@@ -92,6 +92,9 @@ pub struct ProxyFlags {
     /// Log statements that take at least this long; 0 = all [default: off]
     #[arg(long, value_name = "THRESHOLD", help_heading = "Log")]
     log_statements: Option<String>,
+    /// File of the admin socket, for `trunkline drain` and its kin [default: none]
+    #[arg(long, value_name = "PATH", help_heading = "Endpoints")]
+    admin: Option<String>,
     /// Worker threads; 0 = one per core [default: 0]
     #[arg(long, value_name = "N", help_heading = "Configuration")]
     threads: Option<String>,
@@ -126,6 +129,7 @@ impl Flags {
         self.listeners.extend(listener("--reads", "reads", SessionAttrs::PreferStandby, &given.reads));
         self.listeners.extend(listener("--writes", "writes", SessionAttrs::ReadWrite, &given.writes));
         self.values.extend(written(&[
+            ("admin.socket", "--admin", &given.admin),
             ("auth.mode", "--auth", &given.auth),
             ("log.statements.threshold", "--log-statements", &given.log_statements),
             ("runtime.threads", "--threads", &given.threads),

@@ -68,6 +68,7 @@ pub fn settings(loaded: Loaded) -> Result<Meant, Problems> {
         statement_log,
         http: typed.http_listen.value,
         agent: typed.agent_listen.value,
+        admin: typed.admin_socket.value.as_ref().map(PathBuf::from),
         threads: to_usize(typed.threads.value),
     };
     Ok(Meant { proxy, log, file })

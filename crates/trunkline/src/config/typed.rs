@@ -187,6 +187,8 @@ pub struct AsTyped {
     pub health: Health,
     /// `[http] listen`.
     pub http_listen: Sourced<Option<SocketAddr>>,
+    /// `[admin] socket`.
+    pub admin_socket: Sourced<Option<String>>,
     /// `[agent] listen`.
     pub agent_listen: Sourced<Option<SocketAddr>>,
     /// `[limits]`.

@@ -58,6 +58,7 @@ fn prepared(command: &str, stage: &Stage) -> Command {
         .env("PGDATABASE", "appdb")
         .env("TRUNKLINE_WRITES_PORT", stage.ports.writes().to_string())
         .env("TRUNKLINE_HTTP", format!("127.0.0.1:{}", stage.ports.http()))
+        .env("TRUNKLINE_ADMIN", stage.directory.join(super::stage::ADMIN_SOCKET))
         .env("TRUNKLINE_DEMO_DIR", &stage.directory);
     shell
 }

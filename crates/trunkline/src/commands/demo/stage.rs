@@ -91,6 +91,9 @@ fn load(spec: ClusterSpec, progress: Progress) -> Result<Cluster, ClusterError> 
     Ok(cluster)
 }
 
+/// The demo's admin socket, in its directory.
+pub(super) const ADMIN_SOCKET: &str = "admin.sock";
+
 /// What a person would type behind `trunkline serve` for this cluster.
 pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result<Meant, Failure> {
     let targets = cluster.servers().enumerate().map(|(index, server)| {
@@ -107,6 +110,7 @@ pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result
         ("monitor.conninfo", "--monitor", monitor),
         // Sessions that can log in anywhere are what there is to see.
         ("auth.mode", "--auth", demo.auth.clone()),
+        ("admin.socket", "--admin", cluster.directory().join(ADMIN_SOCKET).display().to_string()),
         ("http.listen", "--http", format!("127.0.0.1:{}", ports.http())),
     ];
     values.extend(demo.max_lag.clone().map(|max_lag| ("health.max_lag", "--max-lag", max_lag)));

@@ -1,7 +1,9 @@
-//! One HTTP GET, with limits: enough for a page of our own.
+//! One HTTP request, with limits: enough for answers of our own.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::Failure;
@@ -24,18 +26,33 @@ fn ask(address: &str, path: &str) -> std::io::Result<(u16, String)> {
     let mut last = std::io::Error::other("the name has no address");
     for resolved in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&resolved, TIMEOUT) {
-            Ok(stream) => return exchange(stream, address, path),
+            Ok(stream) => {
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
+                return exchange(stream, "GET", address, path);
+            }
             Err(error) => last = error,
         }
     }
     Err(last)
 }
 
-fn exchange(mut stream: TcpStream, host: &str, path: &str) -> std::io::Result<(u16, String)> {
+/// The body and status of a POST of nothing to `path` on a Unix socket.
+pub(crate) fn post(socket: &Path, path: &str) -> std::io::Result<(u16, String)> {
+    let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
+    exchange(stream, "POST", "localhost", path)
+}
+
+fn exchange(
+    mut stream: impl std::io::Read + std::io::Write,
+    method: &str,
+    host: &str,
+    path: &str,
+) -> std::io::Result<(u16, String)> {
     // HTTP/1.0: the answer ends with the connection, and is never chunked.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
     parse(&answer).ok_or_else(|| std::io::Error::other("the answer is not HTTP"))

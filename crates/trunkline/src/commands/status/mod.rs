@@ -8,7 +8,7 @@ mod table;
 use std::time::Duration;
 
 use crate::{Exit, Failure, terminal};
-pub(crate) use fetch::get;
+pub(crate) use fetch::{get, post};
 pub(crate) use nodes::{Node, parse};
 pub(crate) use screen::Screen;
 pub(crate) use table::{Paint, table};

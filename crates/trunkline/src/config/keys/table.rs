@@ -115,6 +115,11 @@ pub const SECTIONS: &[Section] = &[
         keys: HTTP,
     },
     Section { name: "agent", doc: "HAProxy's agent-check: a weight by lag, a word by state.", keys: AGENT },
+    Section {
+        name: "admin",
+        doc: "What an operator may ask of the running proxy: `trunkline drain`, `maint` and `ready`.",
+        keys: ADMIN,
+    },
     Section { name: "limits", doc: "Bounds on clients.", keys: LIMITS },
     Section { name: "timeouts", doc: "How long things may take.", keys: TIMEOUTS },
     Section { name: "log", doc: "The log, on standard error.", keys: LOG },
@@ -296,6 +301,13 @@ const AGENT: &[Key<AsTyped>] = &[key(
     "\"off\"",
     Slot::Listen(|t| &mut t.agent_listen),
     "Where agent-check is answered, such as 127.0.0.1:8009. `trunkline health` serves it there unless told otherwise.",
+)];
+
+const ADMIN: &[Key<AsTyped>] = &[unset(
+    "socket",
+    "\"/run/trunkline/admin.sock\"",
+    Slot::Text(|t| &mut t.admin_socket),
+    "File of the admin socket; its owner alone may use it. Default: none.",
 )];
 
 const LIMITS: &[Key<AsTyped>] = &[

@@ -1,0 +1,106 @@
+//! The admin socket: what an operator may ask of a running proxy, over HTTP on a Unix socket.
+//!
+//! Whoever may open the socket may drain servers; its file is readable by its owner alone.
+//! `POST /targets/NAME/ready`, `/drain` and `/maint` set what is wanted of a server.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use axum::extract::{Path as Segments, State};
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::net::{UnixListener, UnixStream};
+use trunkline_health::{AdminState, Health};
+
+/// Who may open the socket: its owner.
+const MODE: u32 = 0o600;
+
+/// A socket file that goes with its listener.
+#[derive(Debug)]
+pub(crate) struct AdminSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl AdminSocket {
+    /// Listens at `path`; a file that a dead process left there is replaced.
+    pub(crate) async fn bind(path: &Path) -> io::Result<Self> {
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))?;
+        Ok(AdminSocket { listener, path: path.to_owned() })
+    }
+
+    /// Answers until its task is dropped.
+    pub(crate) async fn serve(self, health: Health) {
+        let routes = Router::new().route("/targets/{name}/{wanted}", post(set)).with_state(health);
+        let file = RemoveOnDrop(self.path);
+        if let Err(error) = axum::serve(self.listener, routes).await {
+            tracing::error!(%error, path = %file.0.display(), "the admin socket has ended");
+        }
+    }
+}
+
+struct RemoveOnDrop(PathBuf);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::debug!(%error, path = %self.0.display(), "could not remove the admin socket");
+        }
+    }
+}
+
+async fn set(
+    State(health): State<Health>,
+    Segments((name, wanted)): Segments<(String, String)>,
+) -> (StatusCode, Json<Value>) {
+    let refused = |status, message: String| (status, Json(json!({ "error": message })));
+    let admin = match wanted.as_str() {
+        "ready" => AdminState::Ready,
+        "drain" => AdminState::Drain,
+        "maint" => AdminState::Maint,
+        other => {
+            return refused(StatusCode::NOT_FOUND, format!("\"{other}\" is none of ready, drain, maint"));
+        }
+    };
+    let snapshot = health.load_full();
+    let Some(node) = snapshot.by_name(&name) else {
+        let names: Vec<&str> = snapshot.nodes.iter().map(|node| &*node.name).collect();
+        return refused(
+            StatusCode::NOT_FOUND,
+            format!("no target is named \"{name}\"; there are {}", names.join(", ")),
+        );
+    };
+    health.set_admin(node.id, admin);
+    tracing::info!(node = %name, wanted, "an operator has spoken");
+    (StatusCode::OK, Json(json!({ "target": name, "wanted": wanted, "was": node.state.as_str() })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_left_by_a_dead_process_is_replaced_and_a_live_one_is_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("admin.sock");
+        let first = AdminSocket::bind(&path).await.expect("free");
+        let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, MODE);
+        let error = AdminSocket::bind(&path).await.expect_err("somebody listens");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        assert!(path.exists(), "the kernel leaves the file");
+        AdminSocket::bind(&path).await.expect("nobody listens any more");
+    }
+}

@@ -1,0 +1,68 @@
+//! `trunkline drain`, `trunkline maint` and `trunkline ready`: what an operator wants of a server.
+
+use std::path::PathBuf;
+
+use super::status::post;
+use crate::{Exit, Failure, terminal};
+
+const AFTER: &str = "\
+Examples:
+  trunkline drain replica1                       no new sessions; those it has move on as they can
+  trunkline maint replica1                       the same, and out of the checks' good books
+  trunkline ready replica1                       back to work
+  trunkline drain replica1 --admin /tmp/a.sock   the socket of `trunkline serve --admin /tmp/a.sock`
+
+It holds until the proxy ends or reads its configuration again, where [[target]] state says the same for good.
+
+Exit status: 0 done, 1 not done, 2 wrong command line.";
+
+/// Where the admin socket is when nothing else is said.
+const DEFAULT_SOCKET: &str = "/run/trunkline/admin.sock";
+
+/// Flags of the three.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = AFTER)]
+pub(crate) struct Admin {
+    /// The target's name
+    #[arg(value_name = "TARGET")]
+    target: String,
+    /// File of the proxy's admin socket
+    #[arg(long, value_name = "PATH", env = "TRUNKLINE_ADMIN", default_value = DEFAULT_SOCKET)]
+    admin: PathBuf,
+}
+
+/// What is wanted of the server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wanted {
+    Ready,
+    Drain,
+    Maint,
+}
+
+impl Wanted {
+    fn word(self) -> &'static str {
+        match self {
+            Wanted::Ready => "ready",
+            Wanted::Drain => "drain",
+            Wanted::Maint => "maint",
+        }
+    }
+}
+
+impl Admin {
+    pub(crate) fn run(self, wanted: Wanted) -> Result<Exit, Failure> {
+        let path = format!("/targets/{}/{}", self.target, wanted.word());
+        let socket = self.admin.display();
+        let (status, body) = post(&self.admin, &path).map_err(|error| {
+            Failure::new(format!("could not ask Trunkline at {socket}: {error}"))
+                .hint("Run it with --admin PATH or [admin] socket, and name the same file with --admin here.")
+        })?;
+        if status != 200 {
+            let said: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+            let why = said["error"].as_str().unwrap_or("it gave no reason").to_owned();
+            return Err(Failure::new(format!("{} was not set to {}: {why}", self.target, wanted.word())));
+        }
+        terminal::print(&format!("{}: {}\n", self.target, wanted.word()));
+        Ok(Exit::Success)
+    }
+}
