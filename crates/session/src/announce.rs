@@ -2,8 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 use trunkline_codec::sqlstate::SqlState;
-use trunkline_codec::write::{ErrorReport, Severity, notice_response};
+use trunkline_codec::write::{ErrorReport, Severity, notice_response, parameter_status};
 
+use crate::parameters::statuses;
 use crate::record::Timing;
 use crate::settings::ReportTiming;
 
@@ -33,6 +34,19 @@ impl Announce {
 
     pub(crate) fn set_parameters(&mut self, parameters: Bytes) {
         self.parameters = parameters;
+    }
+
+    /// The server has told this parameter by itself.
+    pub(crate) fn forget_parameter(&mut self, name: &[u8]) {
+        if self.parameters.is_empty() {
+            return;
+        }
+        let mut kept = BytesMut::new();
+        for (other, value) in statuses(&self.parameters).filter(|(other, _)| *other != name) {
+            let written = parameter_status(&mut kept, other, value);
+            debug_assert!(written.is_ok(), "it was read from such a message");
+        }
+        self.parameters = kept.freeze();
     }
 
     /// What to tell before the ReadyForQuery at hand; once for each.

@@ -46,7 +46,11 @@ impl Session {
             BackendTag::ErrorResponse => return self.failed(body, length, now, out),
             BackendTag::NoticeResponse => self.noticed(body),
             // Asynchronous: may come between any two messages.
-            BackendTag::ParameterStatus | BackendTag::NotificationResponse => true,
+            BackendTag::ParameterStatus => {
+                self.follow_parameter(body);
+                true
+            }
+            BackendTag::NotificationResponse => true,
             BackendTag::Authentication
             | BackendTag::BackendKeyData
             | BackendTag::NegotiateProtocolVersion
@@ -91,6 +95,12 @@ impl Session {
             return false;
         }
         let Some(entry) = self.outstanding.settle() else { return false };
+        if let (Some(followed), Request::Parse) = (&mut self.followed, request) {
+            followed.prepared.parse_answered();
+        }
+        if let (Some(followed), Request::Close) = (&mut self.followed, request) {
+            followed.prepared.close_answered();
+        }
         if let Some(statements) = &mut self.statements {
             match request {
                 Request::Parse => statements.parse_answered(),
@@ -158,11 +168,16 @@ impl Session {
         if let (Some(statements), b"DISCARD ALL\0" | b"DEALLOCATE ALL\0") = (&mut self.statements, body) {
             statements.deallocate_all();
         }
+        self.follow_completed(body);
         self.executed(Outcome::Tag, length, now, out)
     }
 
     fn suspended(&mut self, length: u64, now: u64, out: &mut impl Sink) -> bool {
-        self.front() == Some(Request::Execute) && self.executed(Outcome::Suspended, length, now, out)
+        if self.front() != Some(Request::Execute) {
+            return false;
+        }
+        self.follow_suspended();
+        self.executed(Outcome::Suspended, length, now, out)
     }
 
     /// A statement of a Query, or all of an Execute, is complete.
@@ -250,6 +265,9 @@ impl Session {
         {
             statements.query_answered();
         }
+        if let (Some(followed), Request::Query) = (&mut self.followed, entry.request) {
+            followed.prepared.query_answered();
+        }
         self.progress = Progress::Untouched;
         self.pipeline = Pipeline::Synced;
         if self.farewell != Farewell::Said {
@@ -257,6 +275,9 @@ impl Session {
         }
         if let Some(announce) = &mut self.announce {
             announce.ready();
+        }
+        if status == TransactionStatus::Idle {
+            self.follow_transaction_ended();
         }
         if status == TransactionStatus::Idle && self.outstanding.is_empty() {
             self.attempt = Attempt::Idle;
@@ -290,6 +311,7 @@ impl Session {
             Copy::In(Syncs::NoneLost) | Copy::InEnded(Syncs::NoneLost) | Copy::None => {}
             Copy::Out | Copy::Both => {}
         }
+        self.follow_failed(entry.request);
         match entry.request {
             Request::Query | Request::FunctionCall | Request::Sync => {
                 if self.progress == Progress::Settled {
@@ -364,6 +386,12 @@ impl Session {
     pub(crate) fn discard(&mut self, entry: Entry) {
         if let (Some(statements), Request::Parse | Request::Close) = (&mut self.statements, entry.request) {
             statements.dropped();
+        }
+        if let (Some(followed), Request::Parse | Request::Close) = (&mut self.followed, entry.request) {
+            followed.prepared.dropped();
+        }
+        if let (Some(followed), true) = (&mut self.followed, entry.class.has_effects()) {
+            followed.drop_effects();
         }
         self.release(entry);
     }

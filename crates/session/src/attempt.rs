@@ -13,7 +13,7 @@ use crate::server::shutdown_notice;
 use crate::session::{Session, scanner_of_a_server};
 use crate::settings::{Mobility, ServerRole};
 use crate::sql::Class;
-use crate::state::{ClientEnd, Copy, Farewell, Flow, Mode, Pipeline, Progress, Tail};
+use crate::state::{ClientEnd, Copy, Farewell, Flow, Long, Mode, Pipeline, Progress, Tail};
 
 /// What was sent since the session was last idle, and whether it could be sent again.
 ///
@@ -65,7 +65,10 @@ impl Session {
             (Mode::Opaque, _) => Err(PinReason::Replication),
             (Mode::Untracked(reason), _) => Err(reason),
             (Mode::Tracked, Mobility::Fixed) => Err(PinReason::Fixed),
-            (Mode::Tracked, Mobility::Movable) => Ok(()),
+            (Mode::Tracked, Mobility::Movable) => match &self.followed {
+                Some(followed) => followed.movability(),
+                None => Ok(()),
+            },
         }
     }
 
@@ -110,6 +113,7 @@ impl Session {
         self.copy = Copy::None;
         self.farewell = Farewell::Staying;
         self.flow = Flow::Open;
+        self.long = Long::Other;
         self.client_tail = Tail::Empty;
         self.server_tail = Tail::Empty;
         self.attempt = Attempt::Idle;

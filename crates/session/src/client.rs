@@ -46,7 +46,10 @@ impl Session {
                 None => return Ok(ClientThen::ReadOn),
                 Some(Piece::Message { tag, body }) => (tag, body, body.len()),
                 Some(Piece::Start { tag, body_len, body }) => (tag, body, body_len as usize),
-                Some(Piece::More { .. }) => continue,
+                Some(Piece::More { body, is_last }) => {
+                    self.follow_long(body, is_last);
+                    continue;
+                }
             };
             let tag = FrontendTag::from_byte(tag);
             if tag == FrontendTag::Terminate {
@@ -100,14 +103,16 @@ impl Session {
             FrontendTag::Password | FrontendTag::Terminate | FrontendTag::Unknown(_) => return,
         };
         let text = self.text_of(request, body);
-        self.attempted(request, Class::PLAIN);
-        self.outstanding.push(Entry { sent, text, request });
+        let class = self.follow_sent(request, body, length == body.len());
+        self.attempted(request, class);
+        self.outstanding.push(Entry { sent, text, request, class });
     }
 
     fn sent_while_skipping(&mut self, tag: FrontendTag, sent: u64) {
         if tag == FrontendTag::Sync {
             self.pipeline = Pipeline::Unsynced;
-            self.outstanding.push(Entry { sent, text: None, request: Request::Sync });
+            let class = Class::PLAIN;
+            self.outstanding.push(Entry { sent, text: None, request: Request::Sync, class });
         }
     }
 

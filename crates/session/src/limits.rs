@@ -46,3 +46,16 @@ pub const ALIGNMENT_PARAMETERS_MAX: usize = 64 * 1024;
 /// sends at once.
 /// Source: PostgreSQL 18, src/backend/libpq/pqcomm.c, `PQ_SEND_BUFFER_SIZE`.
 pub const HELD_BYTES_MAX: usize = 8 * 1024;
+
+/// Statements of one Query that are read; a Query of more pins when one of them is not plain.
+pub const QUERY_STATEMENTS_MAX: usize = 256;
+
+/// Longest name in SQL, in bytes; longer ones PostgreSQL cuts.
+/// Source: PostgreSQL 18, src/include/pg_config_manual.h, `NAMEDATALEN`, less its NUL.
+pub const SQL_NAME_MAX: usize = 63;
+
+/// Changes of settings and savepoints kept of one transaction.
+pub const STAGED_MAX: usize = 1024;
+
+/// Cursors WITH HOLD whose names are kept.
+pub const HOLD_CURSORS_MAX: usize = 64;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::sql::Class;
 use crate::texts::TextId;
 
 /// What a client sent that the server answers, or that decides how it reads what follows.
@@ -32,6 +33,7 @@ pub(crate) struct Entry {
     /// Its SQL. Whoever takes the entry releases it.
     pub(crate) text: Option<TextId>,
     pub(crate) request: Request,
+    pub(crate) class: Class,
 }
 
 /// Entries that need no allocation: more than the five messages of an extended query.
@@ -41,7 +43,7 @@ const MASK: u8 = INLINE as u8 - 1;
 /// Longest spill kept for the next burst.
 const SPILL_KEPT: usize = 64;
 
-const VACANT: Entry = Entry { sent: 0, text: None, request: Request::CopyEnd };
+const VACANT: Entry = Entry { sent: 0, text: None, request: Request::CopyEnd, class: Class::PLAIN };
 
 /// A queue: a ring of [`INLINE`] entries, and what did not fit into it behind.
 #[derive(Debug)]
@@ -169,7 +171,7 @@ mod tests {
     use super::*;
 
     fn entry(request: Request, sent: u64) -> Entry {
-        Entry { sent, text: None, request }
+        Entry { sent, text: None, request, class: Class::PLAIN }
     }
 
     #[test]

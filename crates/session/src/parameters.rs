@@ -26,7 +26,7 @@ impl Parameters {
         Self { greeting, changed: None }
     }
 
-    fn get(&self, name: &[u8]) -> Option<&[u8]> {
+    pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
         let changed = self.changed.as_deref().map_or(&[][..], Vec::as_slice);
         let find = |messages| statuses(messages).filter(|(n, _)| *n == name).last().map(|(_, value)| value);
         find(changed).or_else(|| find(&self.greeting))
@@ -43,11 +43,14 @@ impl Parameters {
     /// The client is told `messages`.
     pub(crate) fn told(&mut self, messages: &[u8]) -> Result<(), TooMuch> {
         for (name, value) in statuses(messages) {
-            if self.get(name) != Some(value) {
-                self.set(name, value)?;
-            }
+            self.tell(name, value)?;
         }
         Ok(())
+    }
+
+    /// The client is told that `name` has `value`.
+    pub(crate) fn tell(&mut self, name: &[u8], value: &[u8]) -> Result<(), TooMuch> {
+        if self.get(name) == Some(value) { Ok(()) } else { self.set(name, value) }
     }
 
     fn set(&mut self, name: &[u8], value: &[u8]) -> Result<(), TooMuch> {

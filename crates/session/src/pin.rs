@@ -57,7 +57,6 @@ impl PinReason {
             | Self::UnknownSetting
             | Self::SettingAfterStatements
             | Self::UnknownStatement(_)
-            | Self::StatementsTooLarge
             | Self::SettingsTooLarge
             | Self::UnknownSavepoint => true,
             Self::Replication
@@ -67,6 +66,7 @@ impl PinReason {
             | Self::UnexpectedMessage(_)
             | Self::SyncInFailedCopy
             | Self::Load
+            | Self::StatementsTooLarge
             | Self::SideEffects(_) => false,
         }
     }

@@ -11,9 +11,10 @@ use trunkline_codec::write::{ErrorReport, error_response};
 use crate::announce::Figures;
 use crate::attempt::{Attempt, Verdict};
 use crate::outstanding::Request;
-use crate::pin::NotRepeatable;
+use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
 use crate::session::Session;
+use crate::settings::Mobility;
 use crate::state::{ClientEnd, Farewell, Mode, Tail};
 use crate::step::{Peer, ServerStep, ServerThen, Violation};
 
@@ -112,7 +113,11 @@ impl Session {
             | Request::Sync
             | Request::CopyEnd => None,
         };
-        announce.before_ready(current, &self.server_name)
+        let bytes = announce.before_ready(current, &self.server_name)?;
+        if self.mobility == Mobility::Movable && self.parameters.told(&bytes).is_err() {
+            self.followed().pin(PinReason::SettingsTooLarge);
+        }
+        Some(bytes)
     }
 
     /// Whether `rest`, which begins with an error or notice, is a farewell to an idle session and

@@ -9,6 +9,7 @@ use trunkline_codec::scan::{Phase, Piece, Scanner};
 use crate::alignment::{Alignment, Writer};
 use crate::announce::Announce;
 use crate::attempt::Attempt;
+use crate::followed::Followed;
 use crate::limits::OUTSTANDING_MAX;
 use crate::loss::{Can, LossPhase, LossPlan, Options, ServerLoss, write_report};
 use crate::outstanding::{Outstanding, Request};
@@ -16,7 +17,7 @@ use crate::parameters::Parameters;
 use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
 use crate::settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
-use crate::state::{ClientEnd, Copy, Farewell, Flow, Mode, Pipeline, Progress, Tail};
+use crate::state::{ClientEnd, Copy, Farewell, Flow, Long, Mode, Pipeline, Progress, Tail};
 use crate::statements::Statements;
 use crate::timing::{Meter, Outcome};
 
@@ -36,6 +37,8 @@ pub struct Session {
     pub(crate) mobility: Mobility,
     pub(crate) role: ServerRole,
     pub(crate) attempt: Attempt,
+    pub(crate) followed: Option<Box<Followed>>,
+    pub(crate) long: Long,
     pub(crate) report_timing: ReportTiming,
     pub(crate) mode: Mode,
     pub(crate) status: TransactionStatus,
@@ -64,7 +67,7 @@ impl Session {
         let mut client = Scanner::frontend();
         client.set_phase(Phase::Normal);
         let is_kept = sql_bytes_max > 0 && mode == Mode::Tracked;
-        Self {
+        let mut session = Self {
             client,
             server: scanner_of_a_server(),
             outstanding: Outstanding::new(),
@@ -79,6 +82,8 @@ impl Session {
             mobility,
             role,
             attempt: Attempt::Idle,
+            followed: None,
+            long: Long::Other,
             report_timing,
             mode,
             status: TransactionStatus::Idle,
@@ -91,7 +96,9 @@ impl Session {
             client_tail: Tail::Empty,
             server_tail: Tail::Empty,
             is_pristine: true,
-        }
+        };
+        session.follow_greeting();
+        session
     }
 
     /// Whether nothing is in progress, so that the server connection could be exchanged: all
@@ -146,8 +153,8 @@ impl Session {
         self.outstanding.len()
     }
 
-    /// Why the session cannot leave its server, if there is a reason other than a request in
-    /// progress.
+    /// Why the session cannot leave its server now, if there is a reason other than a request in
+    /// progress. What it has left on its server is [`Self::movability`]'s to tell.
     #[must_use]
     pub fn pinned(&self) -> Option<PinReason> {
         match self.mode {
@@ -263,7 +270,11 @@ impl Session {
     /// What a freshly logged-in server must be told, to be as the session left its last one.
     #[must_use]
     pub fn alignment(&self) -> Alignment {
-        Writer::default().finish()
+        let mut out = Writer::default();
+        if let Some(followed) = &self.followed {
+            followed.write(&mut out);
+        }
+        out.finish()
     }
 
     /// The parameters of the server as the client was last told of them: names and values.
@@ -327,6 +338,7 @@ impl Session {
     pub(crate) fn untrack(&mut self, reason: PinReason) {
         self.mode = Mode::Untracked(reason);
         self.attempt = Attempt::Closed(NotRepeatable::Pinned);
+        self.followed = None;
         self.statements = None;
         self.announce = None;
         self.outstanding = Outstanding::new();

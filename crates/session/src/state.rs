@@ -110,6 +110,15 @@ pub(crate) enum Flow {
     Full,
 }
 
+/// What the long message is that the client is sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Long {
+    /// A Query or Parse of a session that may move.
+    Sql,
+    /// None, or one whose contents do not matter.
+    Other,
+}
+
 /// Whether a direction has bytes that were presented and not forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tail {

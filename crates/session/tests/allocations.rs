@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use trunkline_session::{ReportTiming, Session, SessionSettings, Tracking};
+use trunkline_session::{Mobility, ReportTiming, ServerRole, Session, SessionSettings, Tracking};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -59,6 +59,9 @@ fn queries_in_steady_state_allocate_nothing() {
         report_timing: ReportTiming::Off,
         server: Arc::from("replica1"),
         tracking: Tracking::Full,
+        mobility: Mobility::Movable,
+        role: ServerRole::Standby,
+        parameters: Arc::from([]),
     };
     let mut session = Session::new(settings, now);
     let parse = [message(b'P', b"s1\0select 1\0\0\0"), message(b'S', b"")].concat();

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use trunkline_session::{
-    ClientThen, PinReason, ReportTiming, ServerThen, Session, SessionSettings, Sink, StatementRecord,
-    Tracking,
+    ClientThen, Mobility, PinReason, ReportTiming, ServerRole, ServerThen, Session, SessionSettings, Sink,
+    StatementRecord, Tracking,
 };
 
 struct Chunk {
@@ -61,6 +61,9 @@ impl Replay {
             report_timing: ReportTiming::Off,
             server: Arc::from("replica1"),
             tracking: Tracking::Full,
+            mobility: Mobility::Movable,
+            role: ServerRole::Standby,
+            parameters: Arc::from([]),
         };
         let session = Session::new(settings, Instant::now());
         Self { session, count: Count::default(), tails: Default::default(), forwarded: [0, 0] }

@@ -1,4 +1,20 @@
 //! What a session needs to know of the SQL that passes through it.
+//!
+//! Most SQL is told to be plain by its first word and a scan for suspicious names. The rest is read
+//! by a strict reader of the few forms whose effects can be told to another server; what it does not
+//! understand pins the session. Which statement took effect is decided by the server's command tags.
+//!
+//! - `lexer`: PostgreSQL's tokens.
+//! - `tripwire`: suspicious names.
+//! - [`read`]: what a request does.
+//! - `set`: the forms of SET and RESET.
+//! - [`effect`]: what is done.
+
+pub(crate) mod effect;
+mod lexer;
+pub(crate) mod read;
+mod set;
+pub(crate) mod tripwire;
 
 /// What is known of a request from its SQL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,33 +2,34 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use trunkline_session::{ClientThen, LossPlan, Retake, ServerThen};
+use trunkline_session::{ClientThen, LossPlan, ServerRole, ServerThen};
 
 use crate::talk::*;
 
 fn text(plan: LossPlan) -> String {
     match plan {
         LossPlan::Report(bytes) => String::from_utf8_lossy(&bytes).replace('\0', "|"),
-        LossPlan::Retake | LossPlan::Close | LossPlan::Cut => panic!("{plan:?}"),
+        LossPlan::Move | LossPlan::Repeat | LossPlan::Close | LossPlan::Cut => panic!("{plan:?}"),
     }
 }
 
 #[test]
 fn a_loss_before_the_first_request_is_hidden() {
     let mut talk = Talk::new();
-    assert_eq!(talk.lost(b"", Retake::Possible), LossPlan::Retake);
-    talk.session.server_taken(Arc::from("replica2"), Bytes::new(), talk.now);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    talk.taken();
     talk.is_idle();
-    assert!(text(talk.lost(b"", Retake::Impossible)).contains("replica2"));
+    assert!(text(talk.lost(b"", STAY)).contains("replica2"));
 }
 
 #[test]
 fn changed_parameters_are_told_before_the_next_ready_for_query() {
     let mut talk = Talk::new();
-    assert_eq!(talk.lost(b"", Retake::Possible), LossPlan::Retake);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
     let parameter = message(b'S', b"in_hot_standby\0off\0");
-    talk.session.server_taken(Arc::from("primary"), parameter.clone().into(), talk.now);
+    let announce = talk.session.differences(&[greeting(), parameter.clone()].concat());
+    assert_eq!(announce, parameter);
+    talk.session.server_taken(Arc::from("primary"), ServerRole::Primary, announce, talk.now);
     let step = talk.client(&[query("")]).server_step(&[m('I'), ready('I')].concat());
     assert_eq!((step.forward, step.inject.as_deref()), (5, Some(&parameter[..])));
     talk.server(&[ready('I')]).is_idle();
@@ -45,7 +46,7 @@ fn a_loss_is_reported_with_its_phase() {
     for (answer, phase) in phases {
         let mut talk = Talk::new();
         talk.client(&[query("select 1")]).server(answer);
-        let told = text(talk.lost(b"", Retake::Possible));
+        let told = text(talk.lost(b"", MOVE));
         for part in ["VFATAL", "C08006", "Mserver closed the connection unexpectedly", "replica1", phase] {
             assert!(told.contains(part), "{part}: {told}");
         }
@@ -58,7 +59,7 @@ fn nothing_is_said_inside_a_message() {
     talk.client(&[query("select big")]);
     let row = message(b'D', &vec![0; 100_000]);
     assert_eq!(talk.server_step(&row[..50_000]).forward, 50_000);
-    assert_eq!(talk.lost(b"", Retake::Possible), LossPlan::Cut);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Cut);
     assert_eq!(talk.ends(), ["lost"]);
 }
 
@@ -67,7 +68,7 @@ fn part_of_a_small_message_is_kept_back_so_that_the_error_fits() {
     let mut talk = Talk::new();
     talk.client(&[query("select 1")]).server(&[m('T')]);
     assert_eq!(talk.server_step(b"D\0\0\0\x20part").forward, 0);
-    assert!(text(talk.lost(b"D\0\0\0\x20part", Retake::Possible)).starts_with('E'));
+    assert!(text(talk.lost(b"D\0\0\0\x20part", MOVE)).starts_with('E'));
 }
 
 #[test]
@@ -75,7 +76,7 @@ fn nothing_is_said_after_a_fatal() {
     let mut talk = Talk::new();
     talk.client(&[query("select 1"), query("select 2")]);
     talk.server(&[m('T'), report('E', "FATAL", "57P01")]);
-    assert_eq!(talk.lost(b"", Retake::Possible), LossPlan::Close);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Close);
     assert_eq!(talk.ends(), ["failed 57P01", "lost"]);
 }
 
@@ -89,7 +90,7 @@ fn a_farewell_to_an_idle_session_is_held_and_delivered_verbatim() {
     assert!(matches!(step.then, ServerThen::Farewell));
     assert!(talk.session.is_idle() && talk.session.is_paused());
     assert!(matches!(talk.client_step(&query("late")).then, ClientThen::Pause));
-    assert_eq!(talk.lost(&farewell, Retake::Possible), LossPlan::Report(farewell.into()));
+    assert_eq!(talk.lost(&farewell, MOVE), LossPlan::Report(farewell.into()));
 }
 
 #[test]
@@ -98,8 +99,8 @@ fn a_held_farewell_is_hidden_from_a_client_that_sent_nothing() {
     let farewell = report('E', "FATAL", "57P01");
     assert_eq!(talk.server_step(&farewell).forward, 0);
     assert_eq!(talk.client_step(&query("first")).forward, 0);
-    assert_eq!(talk.lost(&farewell, Retake::Possible), LossPlan::Retake);
-    talk.session.server_taken(Arc::from("replica2"), Bytes::new(), talk.now);
+    assert_eq!(talk.lost(&farewell, MOVE), LossPlan::Move);
+    talk.taken();
     talk.client(&[query("first")]).server(&[m('I'), ready('I')]).is_idle();
 }
 
@@ -109,7 +110,7 @@ fn a_shutdown_notice_is_held_and_followed_by_its_error() {
         let mut talk = Talk::new();
         let notice = report('N', "WARNING", code);
         assert!(matches!(talk.server_step(&notice).then, ServerThen::Farewell));
-        let told = text(talk.lost(&notice, Retake::Impossible));
+        let told = text(talk.lost(&notice, STAY));
         assert!(told.starts_with('N') && told.contains(&format!("VFATAL|C{code}")), "{told}");
     }
 }
@@ -127,7 +128,7 @@ fn a_notice_that_is_no_farewell_goes_on() {
 fn a_shutdown_notice_to_a_busy_session_gives_the_error_its_code() {
     let mut talk = Talk::new();
     talk.client(&[query("select 1")]).server(&[report('N', "WARNING", "57P01")]);
-    assert!(text(talk.lost(b"", Retake::Possible)).contains("VFATAL|C57P01"));
+    assert!(text(talk.lost(b"", MOVE)).contains("VFATAL|C57P01"));
 }
 
 #[test]
@@ -136,10 +137,10 @@ fn the_servers_end_is_regular_once_the_client_has_left() {
     talk.client(&[query("select 1")]);
     talk.session.handle_client_eof();
     talk.server(&[m('T'), complete("SELECT 0"), ready('I')]);
-    assert_eq!(talk.lost(b"", Retake::Possible), LossPlan::Close);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Close);
 
     let mut cut_short = Talk::new();
     cut_short.client(&[query("select 1")]);
     cut_short.session.handle_client_eof();
-    assert!(text(cut_short.lost(b"", Retake::Possible)).contains("C08006"));
+    assert!(text(cut_short.lost(b"", MOVE)).contains("C08006"));
 }

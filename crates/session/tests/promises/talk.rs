@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use trunkline_session::{
-    ClientStep, Completion, LossPlan, ReportTiming, Retake, ServerLoss, ServerStep, Session, SessionSettings,
-    Sink, StatementKind, StatementRecord, Timing, Tracking,
+    Can, ClientStep, Completion, LossPlan, Mobility, Options, ReportTiming, ServerLoss, ServerRole,
+    ServerStep, Session, SessionSettings, Sink, StatementKind, StatementRecord, Timing, Tracking,
 };
 
 /// What a test wants to know of a record.
@@ -54,7 +55,19 @@ impl Talk {
     pub(crate) fn with(report_timing: ReportTiming, tracking: Tracking) -> Self {
         let now = Instant::now();
         let server = Arc::from("replica1");
-        let settings = SessionSettings { sql_bytes_max: 1000, report_timing, server, tracking };
+        let settings = SessionSettings {
+            sql_bytes_max: 1000,
+            report_timing,
+            server,
+            tracking,
+            mobility: Mobility::Movable,
+            role: ServerRole::Standby,
+            parameters: greeting().into(),
+        };
+        Self::of(settings, now)
+    }
+
+    pub(crate) fn of(settings: SessionSettings, now: Instant) -> Self {
         Self { session: Session::new(settings, now), records: Records::default(), now }
     }
 
@@ -100,14 +113,36 @@ impl Talk {
         self
     }
 
-    pub(crate) fn lost(&mut self, tail: &[u8], retake: Retake) -> LossPlan {
-        self.session.handle_server_lost(ServerLoss::Eof, tail, retake, self.now, &mut self.records)
+    pub(crate) fn lost(&mut self, tail: &[u8], options: Options) -> LossPlan {
+        self.session.handle_server_lost(ServerLoss::Eof, tail, options, self.now, &mut self.records)
+    }
+
+    /// Another server, of the same parameters, was taken.
+    pub(crate) fn taken(&mut self) -> &mut Self {
+        self.session.server_taken(Arc::from("replica2"), ServerRole::Standby, Bytes::new(), self.now);
+        self
     }
 
     /// How each statement ended.
     pub(crate) fn ends(&self) -> Vec<&str> {
         self.records.0.iter().map(|record| record.end.as_str()).collect()
     }
+}
+
+/// Nothing can be done.
+pub(crate) const STAY: Options = Options { can_move: Can::No, can_repeat: Can::No };
+/// An idle session can take another server.
+pub(crate) const MOVE: Options = Options { can_move: Can::Yes, can_repeat: Can::No };
+/// And a request can be sent again.
+pub(crate) const REPEAT: Options = Options { can_move: Can::Yes, can_repeat: Can::Yes };
+
+/// What the server told at the login.
+pub(crate) fn greeting() -> Vec<u8> {
+    [status("in_hot_standby", "on"), status("TimeZone", "UTC"), status("is_superuser", "off")].concat()
+}
+
+pub(crate) fn status(name: &str, value: &str) -> Vec<u8> {
+    message(b'S', format!("{name}\0{value}\0").as_bytes())
 }
 
 pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {

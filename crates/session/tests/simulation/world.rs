@@ -87,6 +87,9 @@ impl World {
             report_timing: if has_reports { ReportTiming::Notice } else { ReportTiming::Off },
             server: Arc::from("replica1"),
             tracking: Tracking::Full,
+            mobility: Mobility::Fixed,
+            role: ServerRole::Standby,
+            parameters: Arc::from([]),
         };
         Self {
             session: Session::new(settings, now),

@@ -1,0 +1,356 @@
+//! Prepared statements as another server must be told of them, and what running them does.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use trunkline_codec::frontend::{Bind, Close, Execute, Parse, Target};
+
+use crate::alignment::Writer;
+use crate::limits::{NAME_BYTES_MAX, PORTALS_MAX, PREPARED_BYTES_MAX, PREPARED_MAX};
+use crate::pin::PinReason;
+use crate::sql::Class;
+use crate::sql::effect::{Effect, Name};
+use crate::sql::read::Reading;
+
+/// What running a statement does.
+#[derive(Clone, Debug)]
+pub(crate) struct Traits {
+    pub(crate) class: Class,
+    /// `None` when it does nothing that outlives it.
+    pub(crate) deeds: Option<Arc<Deeds>>,
+}
+
+/// What a statement leaves behind.
+#[derive(Debug)]
+pub(crate) struct Deeds {
+    pub(crate) pin: Option<PinReason>,
+    pub(crate) effect: Effect,
+}
+
+impl Traits {
+    const PLAIN: Self = Self { class: Class::PLAIN, deeds: None };
+
+    fn of(mut reading: Reading) -> Self {
+        let class = reading.class;
+        if reading.pin.is_none() && reading.effects.is_empty() {
+            return Self { class, deeds: None };
+        }
+        // Of several statements at once the server will make none.
+        let effect = if reading.effects.len() > 1 {
+            Effect::Unread
+        } else {
+            reading.effects.pop().unwrap_or(Effect::None)
+        };
+        Self { class, deeds: Some(Arc::new(Deeds { pin: reading.pin, effect })) }
+    }
+
+    fn is_plain(&self) -> bool {
+        self.class == Class::PLAIN && self.deeds.is_none()
+    }
+}
+
+/// How a statement can be made again.
+#[derive(Debug)]
+enum Origin {
+    /// By a Parse with this body.
+    Parse(Vec<u8>),
+    /// By this SQL.
+    Sql(Box<[u8]>),
+    /// It cannot: it is too long to be kept.
+    Unsaved,
+}
+
+#[derive(Debug)]
+struct Saved {
+    origin: Origin,
+    traits: Traits,
+}
+
+impl Saved {
+    fn bytes(&self) -> usize {
+        match &self.origin {
+            Origin::Parse(body) => body.len(),
+            Origin::Sql(sql) => sql.len(),
+            Origin::Unsaved => 0,
+        }
+    }
+}
+
+/// A Parse or Close that the server has not answered.
+#[derive(Debug)]
+enum Pending {
+    Parse { name_length: usize, saved: Saved },
+    CloseStatement(Name),
+    Nothing,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    named: HashMap<Name, Saved>,
+    unnamed: Option<Saved>,
+    pending: VecDeque<Pending>,
+    bytes: usize,
+    pending_bytes: usize,
+    /// Statements, in flight or made, that do more than read. While there are none, nothing needs
+    /// to be looked up.
+    odd: usize,
+    unsaved: usize,
+    /// A statement may have been made whose name is not remembered: what it does will be missed.
+    is_lost: bool,
+    /// Portals of odd statements.
+    portals: HashMap<Name, Traits>,
+    unnamed_portal: Option<Traits>,
+    /// Buffers for the next Parse.
+    spare: Vec<Vec<u8>>,
+}
+
+/// Longest buffer kept for the next Parse, in bytes.
+const SPARE_BYTES: usize = 2048;
+
+/// Buffers kept: of the unnamed statement, and of the one that takes its place.
+const SPARES: usize = 2;
+
+impl Prepared {
+    /// Whether every statement can be told to another server.
+    pub(crate) fn is_saved(&self) -> bool {
+        self.unsaved == 0 && !self.is_lost
+    }
+
+    pub(crate) fn has_named(&self) -> bool {
+        !self.named.is_empty()
+            || self
+                .pending
+                .iter()
+                .any(|p| matches!(p, Pending::Parse { name_length, .. } if *name_length > 0))
+    }
+
+    /// A Parse was sent; an answer or [`Self::dropped`] follows for it. `is_whole` tells whether
+    /// `body` is all of it.
+    pub(crate) fn parse_sent(&mut self, body: &[u8], is_whole: bool) {
+        let Some(parse) = Parse::parse_prefix(body) else {
+            // Without its name it cannot be kept, and will be missed.
+            self.is_lost = true;
+            self.pending.push_back(Pending::Nothing);
+            return;
+        };
+        let traits = Traits::of(if is_whole { crate::sql::read::read(parse.sql) } else { Reading::unread() });
+        let mut copy = self.spare.pop().unwrap_or_default();
+        // The copy is of the name at least, also of a body that is not kept.
+        let is_kept = is_whole && self.bytes + self.pending_bytes + body.len() <= PREPARED_BYTES_MAX;
+        copy.clear();
+        copy.extend_from_slice(if is_kept { body } else { parse.name });
+        self.odd += usize::from(!traits.is_plain());
+        self.pending_bytes += copy.len();
+        let name_length = parse.name.len();
+        let origin = Origin::Parse(copy);
+        self.pending.push_back(Pending::Parse { name_length, saved: Saved { origin, traits } });
+    }
+
+    /// The oldest Parse or Close in flight.
+    fn next_pending(&mut self) -> Option<Pending> {
+        let pending = self.pending.pop_front()?;
+        if let Pending::Parse { saved, .. } = &pending {
+            self.pending_bytes -= saved.bytes();
+        }
+        Some(pending)
+    }
+
+    /// A Close was sent; an answer or [`Self::dropped`] follows for it.
+    pub(crate) fn close_sent(&mut self, body: &[u8]) {
+        self.pending.push_back(match Close::parse(body) {
+            Ok(Close { kind: Target::Statement, name }) => Pending::CloseStatement(name.into()),
+            Ok(Close { kind: Target::Portal, .. }) | Err(_) => Pending::Nothing,
+        });
+    }
+
+    /// A Bind was sent.
+    #[inline]
+    pub(crate) fn bind_sent(&mut self, body: &[u8]) -> Result<(), PinReason> {
+        if self.odd == 0 && self.portals.is_empty() {
+            self.unnamed_portal = None;
+            return Ok(());
+        }
+        self.bind_odd(body)
+    }
+
+    #[cold]
+    fn bind_odd(&mut self, body: &[u8]) -> Result<(), PinReason> {
+        let Some(bind) = Bind::parse_prefix(body) else { return Ok(()) };
+        let traits = Some(self.resolve(bind.statement).clone()).filter(|traits| !traits.is_plain());
+        match traits {
+            _ if bind.portal.is_empty() => self.unnamed_portal = traits,
+            None => drop(self.portals.remove(bind.portal)),
+            Some(_) if self.portals.len() >= PORTALS_MAX || bind.portal.len() > NAME_BYTES_MAX => {
+                return Err(PinReason::StatementsTooLarge);
+            }
+            Some(traits) => drop(self.portals.insert(bind.portal.into(), traits)),
+        }
+        Ok(())
+    }
+
+    /// What a statement does once everything sent is answered. Some Parse in flight may yet fail,
+    /// and then what follows it up to the Sync is not run.
+    fn resolve(&self, statement: &[u8]) -> &Traits {
+        for pending in self.pending.iter().rev() {
+            if let Pending::Parse { name_length, saved } = pending
+                && saved.name(*name_length) == statement
+            {
+                return &saved.traits;
+            }
+        }
+        let made = if statement.is_empty() { self.unnamed.as_ref() } else { self.named.get(statement) };
+        made.map_or(&Traits::PLAIN, |saved| &saved.traits)
+    }
+
+    /// What an Execute that was sent does.
+    #[inline]
+    pub(crate) fn execute_sent(&self, body: &[u8]) -> Traits {
+        if self.unnamed_portal.is_none() && self.portals.is_empty() {
+            return Traits::PLAIN;
+        }
+        let portal = Execute::parse(body).map_or(&b""[..], |execute| execute.portal);
+        let odd = if portal.is_empty() { self.unnamed_portal.as_ref() } else { self.portals.get(portal) };
+        odd.cloned().unwrap_or(Traits::PLAIN)
+    }
+
+    /// The oldest Parse in flight succeeded.
+    pub(crate) fn parse_answered(&mut self) {
+        let Some(Pending::Parse { name_length, mut saved }) = self.next_pending() else { return };
+        let Origin::Parse(body) = &mut saved.origin else { return };
+        let name: Name = body[..name_length].into();
+        if body.len() == name_length {
+            saved.origin = Origin::Unsaved;
+        }
+        if name_length > 0 {
+            return self.register(name, saved);
+        }
+        self.unsaved += usize::from(matches!(saved.origin, Origin::Unsaved));
+        if let Some(before) = self.unnamed.replace(saved) {
+            self.forget(before);
+        }
+    }
+
+    fn register(&mut self, name: Name, mut saved: Saved) {
+        if let Origin::Parse(body) = &mut saved.origin {
+            body.shrink_to_fit();
+        }
+        if self.named.len() >= PREPARED_MAX {
+            self.is_lost = true;
+            self.odd -= usize::from(!saved.traits.is_plain());
+            return;
+        }
+        if self.bytes + saved.bytes() > PREPARED_BYTES_MAX {
+            saved.origin = Origin::Unsaved;
+        }
+        self.bytes += saved.bytes();
+        self.unsaved += usize::from(matches!(saved.origin, Origin::Unsaved));
+        if let Some(before) = self.named.insert(name, saved) {
+            self.bytes -= before.bytes();
+            self.forget(before);
+        }
+    }
+
+    /// A statement is no more.
+    fn forget(&mut self, saved: Saved) {
+        self.odd -= usize::from(!saved.traits.is_plain());
+        match saved.origin {
+            Origin::Parse(body) if body.capacity() <= SPARE_BYTES && self.spare.len() < SPARES => {
+                self.spare.push(body);
+            }
+            Origin::Parse(_) | Origin::Sql(_) => {}
+            Origin::Unsaved => self.unsaved -= 1,
+        }
+    }
+
+    /// The oldest Close in flight succeeded.
+    pub(crate) fn close_answered(&mut self) {
+        match self.next_pending() {
+            Some(Pending::CloseStatement(name)) if name.is_empty() => self.query_answered(),
+            Some(Pending::CloseStatement(name)) => self.deallocate(&name),
+            Some(Pending::Parse { .. } | Pending::Nothing) | None => {}
+        }
+    }
+
+    /// The oldest Parse or Close in flight was skipped.
+    pub(crate) fn dropped(&mut self) {
+        if let Some(Pending::Parse { saved, .. }) = self.next_pending() {
+            // One without a body is not yet counted as unsaved.
+            self.forget(saved);
+        }
+    }
+
+    /// The oldest Parse in flight failed; [`Self::dropped`] follows. The server drops the unnamed
+    /// statement before it reads another.
+    /// Source: PostgreSQL 18, src/backend/tcop/postgres.c, `exec_parse_message`.
+    pub(crate) fn parse_failed(&mut self) {
+        if matches!(self.pending.front(), Some(Pending::Parse { name_length: 0, .. })) {
+            self.query_answered();
+        }
+    }
+
+    /// A Query was answered: it has dropped the unnamed statement.
+    #[inline]
+    pub(crate) fn query_answered(&mut self) {
+        if let Some(saved) = self.unnamed.take() {
+            self.forget(saved);
+        }
+    }
+
+    /// A PREPARE was executed.
+    pub(crate) fn prepared_by_sql(&mut self, name: Name, sql: Box<[u8]>) {
+        // It may have been made to write.
+        self.odd += 1;
+        let traits = Traits { class: Class::ONCE, deeds: None };
+        self.register(name, Saved { origin: Origin::Sql(sql), traits });
+    }
+
+    /// A statement was dropped by name.
+    pub(crate) fn deallocate(&mut self, name: &[u8]) {
+        if let Some(saved) = self.named.remove(name) {
+            self.bytes -= saved.bytes();
+            self.forget(saved);
+        }
+    }
+
+    /// All named statements were dropped.
+    pub(crate) fn deallocate_all(&mut self) {
+        for (_, saved) in std::mem::take(&mut self.named) {
+            self.forget(saved);
+        }
+        self.bytes = 0;
+    }
+
+    /// The session is idle outside a transaction: portals are gone.
+    #[inline]
+    pub(crate) fn transaction_ended(&mut self) {
+        if !self.portals.is_empty() {
+            self.portals.clear();
+        }
+        self.unnamed_portal = None;
+    }
+
+    /// Tells another server; the unnamed statement last, as the others use it.
+    pub(crate) fn write(&self, out: &mut Writer) {
+        for saved in self.named.values() {
+            if let Origin::Sql(sql) = &saved.origin {
+                out.run(sql);
+            }
+        }
+        for saved in self.named.values().chain(&self.unnamed) {
+            if let Origin::Parse(body) = &saved.origin {
+                out.parse(body);
+            }
+        }
+    }
+}
+
+impl Saved {
+    /// The name at the front of a Parse's body.
+    fn name(&self, length: usize) -> &[u8] {
+        match &self.origin {
+            Origin::Parse(body) => body.get(..length).unwrap_or_default(),
+            Origin::Sql(_) | Origin::Unsaved => &[],
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a statement does to its session.
+
+use crate::pin::PinReason;
+
+/// A name as PostgreSQL would compare it.
+pub(crate) type Name = Box<[u8]>;
+
+/// What one statement does to its session once it is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing, or nothing that outlives its transaction.
+    None,
+    /// Something until the end of the transaction.
+    Local,
+    /// The SQL was not read: only the command tag tells.
+    Unread,
+    /// Changes settings, if its transaction commits.
+    Change(Vec<Change>),
+    DiscardAll,
+    Deallocate(Name),
+    DeallocateAll,
+    /// Makes a prepared statement with this SQL.
+    Prepare {
+        name: Name,
+        sql: Box<[u8]>,
+    },
+    Savepoint(Name),
+    Release(Name),
+    RollbackTo(Name),
+    DeclareHold(Name),
+    CloseCursor(Name),
+    CloseAllCursors,
+    Pin(PinReason),
+}
+
+/// A change of a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Set {
+        key: Box<str>,
+        sql: Box<[u8]>,
+    },
+    Reset {
+        key: Box<str>,
+        sql: Box<[u8]>,
+    },
+    ResetAll,
+    /// Until the end of the transaction. A custom setting is known from then on.
+    Local {
+        key: Box<str>,
+    },
+}
+
+impl Effect {
+    /// Whether a statement with this effect may end with this command tag.
+    pub(crate) fn fits(&self, tag: &[u8]) -> bool {
+        match self {
+            Self::None => is_plain(tag) || is_of_transaction(tag) || is_without_trace(tag),
+            Self::Local => {
+                matches!(tag, b"SET" | b"RESET" | b"SET CONSTRAINTS") || tag.starts_with(b"SELECT ")
+            }
+            Self::Unread => is_plain(tag),
+            Self::Change(_) => tag == b"SET" || tag == b"RESET" || tag.starts_with(b"SELECT "),
+            Self::DiscardAll => tag == b"DISCARD ALL",
+            Self::Deallocate(_) => tag == b"DEALLOCATE",
+            Self::DeallocateAll => tag == b"DEALLOCATE ALL",
+            Self::Prepare { .. } => tag == b"PREPARE",
+            Self::Savepoint(_) => tag == b"SAVEPOINT",
+            Self::Release(_) => tag == b"RELEASE",
+            Self::RollbackTo(_) => tag == b"ROLLBACK",
+            Self::DeclareHold(_) => tag == b"DECLARE CURSOR",
+            Self::CloseCursor(_) => tag == b"CLOSE CURSOR",
+            Self::CloseAllCursors => tag == b"CLOSE CURSOR ALL",
+            Self::Pin(_) => true,
+        }
+    }
+}
+
+/// Tags of statements that only read or write rows.
+#[inline]
+pub(crate) fn is_plain(tag: &[u8]) -> bool {
+    let command = tag.split(|b| *b == b' ').next().unwrap_or_default();
+    match command {
+        b"SELECT" | b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"FETCH" | b"MOVE" | b"COPY" => true,
+        b"SHOW" | b"EXPLAIN" => true,
+        _other => false,
+    }
+}
+
+fn is_of_transaction(tag: &[u8]) -> bool {
+    matches!(tag, b"BEGIN" | b"START TRANSACTION" | b"COMMIT" | b"ROLLBACK")
+}
+
+fn is_without_trace(tag: &[u8]) -> bool {
+    match tag {
+        b"DECLARE CURSOR" | b"LOCK TABLE" | b"NOTIFY" | b"UNLISTEN" => true,
+        b"DISCARD PLANS" | b"DISCARD SEQUENCES" | b"DISCARD TEMP" => true,
+        _other => false,
+    }
+}

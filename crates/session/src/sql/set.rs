@@ -1,0 +1,316 @@
+//! The forms of SET, RESET and `SELECT set_config`.
+//! Source: PostgreSQL 18, src/backend/parser/gram.y, `VariableSetStmt` and `VariableResetStmt`.
+
+use super::effect::{Change, Effect};
+use super::lexer::Token;
+use super::read::{Reader, is_word};
+use crate::pin::PinReason;
+
+const UNKNOWN: Effect = Effect::Pin(PinReason::UnknownSetting);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Session,
+    Local,
+}
+
+/// What a setting is set to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Value<'a> {
+    Default,
+    /// With its first part.
+    Given(Token<'a>),
+}
+
+/// Reads what follows SET.
+pub(super) fn set(reader: &mut Reader<'_>) -> Effect {
+    let sql = reader.sql;
+    let scope = scope(reader);
+    read_set(reader, scope).map_or(UNKNOWN, |(key, value)| match key {
+        Target::Transaction => Effect::Local,
+        Target::Characteristics(changes) => Effect::Change(changes),
+        Target::Setting(key) => changed(scope, key, value, sql),
+    })
+}
+
+/// What is set.
+enum Target {
+    /// Something of the transaction.
+    Transaction,
+    Characteristics(Vec<Change>),
+    Setting(String),
+}
+
+/// `SESSION` is a word of its own before `AUTHORIZATION` and `CHARACTERISTICS`.
+fn scope(reader: &mut Reader<'_>) -> Scope {
+    if reader.eat("local") {
+        return Scope::Local;
+    }
+    let mut after = reader.clone();
+    if after.eat("session") && !after.eat("authorization") && !after.eat("characteristics") {
+        reader.eat("session");
+    }
+    Scope::Session
+}
+
+fn read_set<'a>(reader: &mut Reader<'a>, scope: Scope) -> Option<(Target, Value<'a>)> {
+    let setting = |key: &str| Target::Setting(key.to_owned());
+    let mut after = reader.clone();
+    if after.eat("session") {
+        if after.eat("characteristics") && scope == Scope::Session {
+            return Some((Target::Characteristics(characteristics(&mut after)?), Value::Default));
+        }
+        return after.eat("authorization").then(|| setting("session_authorization")).zip(value(&mut after));
+    }
+    if after.eat("transaction") || after.eat("constraints") {
+        return Some((Target::Transaction, Value::Default));
+    }
+    if after.eat("time") && after.eat("zone") {
+        return Some((setting("timezone"), time_zone(&mut after)?));
+    }
+    if after.eat("xml") && after.eat("option") {
+        return Some((setting("xmloption"), value(&mut after)?));
+    }
+    for (word, key) in [("role", "role"), ("schema", "search_path"), ("names", "client_encoding")] {
+        let mut after = reader.clone();
+        let is_form = after.eat(word) && !after.peek().is_some_and(is_assignment);
+        if is_form && after.is_at_end() && word == "names" {
+            return Some((setting(key), Value::Default));
+        }
+        if is_form {
+            return Some((setting(key), value(&mut after)?));
+        }
+    }
+    let key = key(reader)?;
+    if !(reader.eat("to") || reader.eat_symbol(b'=')) {
+        return None;
+    }
+    Some((Target::Setting(key), value(reader)?))
+}
+
+fn is_assignment(token: Token<'_>) -> bool {
+    is_word(token, "to") || token == Token::Symbol(b'=')
+}
+
+/// The name of a setting, in lower case, under its present name.
+fn key(reader: &mut Reader<'_>) -> Option<String> {
+    let mut key = Vec::from(reader.name()?);
+    while reader.eat_symbol(b'.') {
+        key.push(b'.');
+        key.extend_from_slice(&reader.name()?);
+    }
+    known_key(&key)
+}
+
+/// Source: PostgreSQL 18, src/backend/utils/misc/guc.c, `map_old_guc_names`.
+fn known_key(key: &[u8]) -> Option<String> {
+    let is_sound = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | b'.');
+    if !key.iter().all(is_sound) || key.split(|b| *b == b'.').any(<[u8]>::is_empty) {
+        return None;
+    }
+    let key = String::from_utf8(key.to_ascii_lowercase()).ok()?;
+    Some(match key.as_str() {
+        "sort_mem" => "work_mem".to_owned(),
+        "vacuum_mem" => "maintenance_work_mem".to_owned(),
+        "force_parallel_mode" => "debug_parallel_query".to_owned(),
+        _present => key,
+    })
+}
+
+/// A list of constants and words, up to the end.
+fn value<'a>(reader: &mut Reader<'a>) -> Option<Value<'a>> {
+    if reader.eat("default") {
+        return reader.is_at_end().then_some(Value::Default);
+    }
+    let first = reader.peek()?;
+    loop {
+        let is_signed = reader.eat_symbol(b'-') || reader.eat_symbol(b'+');
+        match reader.bump()? {
+            Token::Number => {}
+            Token::Word(_) | Token::Quoted(_) | Token::String(_) | Token::OtherString if !is_signed => {}
+            _other => return None,
+        }
+        if reader.is_at_end() {
+            return Some(Value::Given(first));
+        }
+        if !reader.eat_symbol(b',') {
+            return None;
+        }
+    }
+}
+
+fn time_zone<'a>(reader: &mut Reader<'a>) -> Option<Value<'a>> {
+    if reader.eat("local") {
+        return reader.is_at_end().then_some(Value::Default);
+    }
+    let first = reader.peek()?;
+    if !is_word(first, "interval") {
+        return value(reader);
+    }
+    while let Some(token) = reader.bump() {
+        if !matches!(token, Token::Word(_) | Token::String(_)) {
+            return None;
+        }
+    }
+    Some(Value::Given(first))
+}
+
+/// `AS TRANSACTION` and its modes.
+fn characteristics(reader: &mut Reader<'_>) -> Option<Vec<Change>> {
+    if !(reader.eat("as") && reader.eat("transaction")) {
+        return None;
+    }
+    let mut changes = Vec::new();
+    loop {
+        changes.push(mode(reader)?);
+        if reader.is_at_end() {
+            return Some(changes);
+        }
+        reader.eat_symbol(b',');
+    }
+}
+
+fn mode(reader: &mut Reader<'_>) -> Option<Change> {
+    let (name, value) = if reader.eat("isolation") && reader.eat("level") {
+        ("isolation", isolation(reader)?)
+    } else if reader.eat("read") {
+        let is_read_only = reader.eat("only");
+        (is_read_only || reader.eat("write")).then_some(())?;
+        ("read_only", if is_read_only { "on" } else { "off" })
+    } else {
+        let is_not = reader.eat("not");
+        reader.eat("deferrable").then_some(("deferrable", if is_not { "off" } else { "on" }))?
+    };
+    let key = format!("default_transaction_{name}");
+    let sql = format!("SET {key} TO '{value}'").into_bytes().into();
+    Some(Change::Set { key: key.into(), sql })
+}
+
+fn isolation(reader: &mut Reader<'_>) -> Option<&'static str> {
+    if reader.eat("serializable") {
+        return Some("serializable");
+    }
+    if reader.eat("repeatable") {
+        return reader.eat("read").then_some("repeatable read");
+    }
+    if !reader.eat("read") {
+        return None;
+    }
+    if reader.eat("committed") {
+        return Some("read committed");
+    }
+    reader.eat("uncommitted").then_some("read uncommitted")
+}
+
+/// Reads what follows RESET.
+pub(super) fn reset(reader: &mut Reader<'_>) -> Effect {
+    let sql = reader.sql;
+    if reader.eat("all") {
+        return if reader.is_at_end() { Effect::Change(vec![Change::ResetAll]) } else { UNKNOWN };
+    }
+    let mut after = reader.clone();
+    if after.eat("transaction") {
+        return Effect::Local;
+    }
+    let key = if after.eat("time") && after.eat("zone") && after.is_at_end() {
+        return changed(Scope::Session, "timezone".to_owned(), Value::Default, sql);
+    } else {
+        let mut after = reader.clone();
+        if after.eat("session") && after.eat("authorization") && after.is_at_end() {
+            return changed(Scope::Session, "session_authorization".to_owned(), Value::Default, sql);
+        }
+        key(reader)
+    };
+    match key {
+        Some(key) if reader.is_at_end() => changed(Scope::Session, key, Value::Default, sql),
+        _unclear => UNKNOWN,
+    }
+}
+
+/// What setting `key` by `sql` does.
+fn changed(scope: Scope, key: String, value: Value<'_>, sql: &[u8]) -> Effect {
+    match key.as_str() {
+        "transaction_isolation" | "transaction_read_only" | "transaction_deferrable" => return Effect::Local,
+        "seed" => return Effect::Pin(PinReason::SideEffects("setseed")),
+        // SQL is read here by the rules that hold while it is on.
+        "standard_conforming_strings" if !is_on(value) => return UNKNOWN,
+        _setting => {}
+    }
+    let is_custom = key.contains('.');
+    let (key, sql): (Box<str>, Box<[u8]>) = (key.into(), sql.into());
+    Effect::Change(vec![match (scope, value) {
+        (Scope::Local, _) if is_custom => Change::Local { key },
+        (Scope::Local, _) => return Effect::Local,
+        (Scope::Session, Value::Default) => Change::Reset { key, sql },
+        (Scope::Session, Value::Given(_)) => Change::Set { key, sql },
+    }])
+}
+
+fn is_on(value: Value<'_>) -> bool {
+    match value {
+        Value::Given(Token::Word(text) | Token::String(text)) => {
+            text.eq_ignore_ascii_case(b"on") || text.eq_ignore_ascii_case(b"true")
+        }
+        Value::Given(_) | Value::Default => false,
+    }
+}
+
+/// Reads what follows SELECT, when all it selects is `set_config` of constants.
+pub(super) fn set_configs(reader: &mut Reader<'_>) -> Option<Effect> {
+    let mut changes = Vec::new();
+    loop {
+        let effect = set_config(reader)?;
+        match effect {
+            Effect::Change(more) => changes.extend(more),
+            Effect::Local => {}
+            _pins => return None,
+        }
+        let is_named = reader.eat("as");
+        let is_more_to_come = |token| token == Token::Symbol(b',');
+        if is_named || reader.peek().is_some_and(|token| !is_more_to_come(token)) {
+            match reader.bump()? {
+                Token::Word(word) if is_named || !word.eq_ignore_ascii_case(b"from") => {}
+                Token::Quoted(_) => {}
+                _other => return None,
+            }
+        }
+        if reader.is_at_end() {
+            return Some(if changes.is_empty() { Effect::Local } else { Effect::Change(changes) });
+        }
+        if !reader.eat_symbol(b',') {
+            return None;
+        }
+    }
+}
+
+fn set_config(reader: &mut Reader<'_>) -> Option<Effect> {
+    if reader.eat("pg_catalog") && !reader.eat_symbol(b'.') {
+        return None;
+    }
+    if !(reader.eat("set_config") && reader.eat_symbol(b'(')) {
+        return None;
+    }
+    let name = string(reader)?;
+    let is_next = reader.eat_symbol(b',');
+    let value = string(reader)?;
+    if !(is_next && reader.eat_symbol(b',')) {
+        return None;
+    }
+    let is_local = reader.eat("true");
+    if !((is_local || reader.eat("false")) && reader.eat_symbol(b')')) {
+        return None;
+    }
+    let scope = if is_local { Scope::Local } else { Scope::Session };
+    let mut sql = b"SELECT pg_catalog.set_config('".to_vec();
+    for part in [name, b"', '", value, b"', false)"] {
+        sql.extend_from_slice(part);
+    }
+    Some(changed(scope, known_key(name)?, Value::Given(Token::String(value)), &sql))
+}
+
+fn string<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
+    match reader.bump()? {
+        Token::String(text) => Some(text),
+        _other => None,
+    }
+}

@@ -1,0 +1,206 @@
+//! Names in SQL of functions that leave something behind on their server, or reach beyond it.
+//!
+//! A name counts wherever it stands, also inside a string, where it may be SQL yet to be run. What a
+//! function of the user's own calls cannot be seen.
+
+use super::lexer::is_in_word;
+use crate::pin::PinReason;
+
+/// What was found in SQL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Trips {
+    /// Leaves something behind on its server.
+    pub(crate) pin: Option<PinReason>,
+    /// Must not be run twice.
+    pub(crate) is_once: bool,
+    /// Sets a setting by a function.
+    pub(crate) has_set_config: bool,
+    /// Speaks of something temporary, perhaps.
+    pub(crate) has_temp: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Trip {
+    Once,
+    /// The same, as a word of its own only.
+    OnceAsWord,
+    Pin(PinReason),
+    /// Unless an `s` follows: then it is a view.
+    SlotFunction,
+    SetConfig,
+    Temp,
+}
+
+/// The first that fits counts.
+const WORDS: &[(&[u8], Trip)] = &[
+    (b"set_config", Trip::SetConfig),
+    (b"setseed", Trip::Pin(PinReason::SideEffects("setseed"))),
+    (b"dblink_connect", Trip::Pin(PinReason::SideEffects("dblink_connect"))),
+    (b"dblink", Trip::Once),
+    (b"currval", Trip::Pin(PinReason::SideEffects("currval"))),
+    (b"lastval", Trip::Pin(PinReason::SideEffects("lastval"))),
+    (b"u&\"", Trip::Pin(PinReason::SideEffects("U&\"\""))),
+    (b"lo_", Trip::OnceAsWord),
+    (b"temp", Trip::Temp),
+    (b"replication_slot", Trip::SlotFunction),
+    (b"pg_sync_replication_slot", Trip::Pin(PinReason::SideEffects("pg_sync_replication_slots"))),
+    (b"pg_temp", Trip::Pin(PinReason::TemporaryObject)),
+    (b"pg_advisory_xact", Trip::Once),
+    (b"pg_try_advisory_xact", Trip::Once),
+    (b"pg_advisory_", Trip::Pin(PinReason::AdvisoryLock)),
+    (b"pg_try_advisory", Trip::Pin(PinReason::AdvisoryLock)),
+    (b"pg_export_snapshot", Trip::Pin(PinReason::SideEffects("pg_export_snapshot"))),
+    (b"pg_backup_start", Trip::Pin(PinReason::SideEffects("pg_backup_start"))),
+    (b"pg_start_backup", Trip::Pin(PinReason::SideEffects("pg_start_backup"))),
+    (b"pg_replication_origin_session", Trip::Pin(PinReason::SideEffects("pg_replication_origin"))),
+    (b"pg_replication_origin", Trip::Once),
+    (b"pg_backup_stop", Trip::Once),
+    (b"pg_stop_backup", Trip::Once),
+    (b"pg_terminate_backend", Trip::Once),
+    (b"pg_cancel_backend", Trip::Once),
+    (b"pg_reload_conf", Trip::Once),
+    (b"pg_rotate_logfile", Trip::Once),
+    (b"pg_wal_replay_", Trip::Once),
+    (b"pg_promote", Trip::Once),
+    (b"pg_stat_reset", Trip::Once),
+    (b"pg_stat_statements_reset", Trip::Once),
+    (b"pg_log_", Trip::Once),
+    (b"pg_logical_", Trip::Once),
+    (b"pg_sleep", Trip::Once),
+    (b"pg_switch_wal", Trip::Once),
+    (b"pg_create_restore_point", Trip::Once),
+    (b"pg_file_", Trip::Once),
+    (b"pg_notify", Trip::Once),
+];
+
+/// Bytes looked at together: as many as the narrowest vector register holds.
+const LANES: usize = 16;
+
+/// Whether a part of some word stands in the SQL. Of the words, three letters each that are rare
+/// elsewhere.
+///
+/// This is run for every query, hence its form, of which the compiler makes vector instructions.
+/// Setting the bit of lower case makes `_` 0x7f.
+#[inline]
+pub(crate) fn may_trip(sql: &[u8]) -> bool {
+    let mut windows = sql;
+    while let Some(window) = windows.first_chunk::<{ LANES + 2 }>() {
+        if has_part(window) {
+            return true;
+        }
+        windows = &windows[LANES..];
+    }
+    let mut last = [0; LANES + 2];
+    last[..windows.len()].copy_from_slice(windows);
+    has_part(&last)
+}
+
+#[inline]
+fn has_part(window: &[u8; LANES + 2]) -> bool {
+    let mut found = [0_u8; LANES];
+    for lane in 0..LANES {
+        let (a, b, c) = (window[lane] | 0x20, window[lane + 1] | 0x20, window[lane + 2] | 0x20);
+        let part = |x: u8, y: u8, z: u8| u8::from(a == x) & u8::from(b == y) & u8::from(c == z);
+        found[lane] = part(b'p', b'g', 0x7f)
+            | part(b't', 0x7f, b'c')
+            | part(b't', b's', b'e')
+            | part(b'd', b'b', b'l')
+            | part(b'r', b'r', b'v')
+            | part(b's', b't', b'v')
+            | part(b'l', b'o', 0x7f)
+            | part(b'u', b'&', b'"')
+            | part(b'e', b'm', b'p');
+    }
+    found.iter().fold(0, |all, one| all | one) != 0
+}
+
+/// Everything found in the SQL.
+pub(crate) fn trips(sql: &[u8]) -> Trips {
+    let mut found = Trips::default();
+    if may_trip(sql) {
+        (0..sql.len()).for_each(|at| found.look(sql, at));
+    }
+    found
+}
+
+impl Trips {
+    fn look(&mut self, sql: &[u8], at: usize) {
+        let rest = &sql[at..];
+        let first = rest[0].to_ascii_lowercase();
+        let fits = |word: &[u8]| {
+            word[0] == first && rest.get(..word.len()).is_some_and(|r| r.eq_ignore_ascii_case(word))
+        };
+        let Some((word, trip)) = WORDS.iter().find(|(word, _)| fits(word)) else { return };
+        match trip {
+            Trip::Once => self.is_once = true,
+            Trip::OnceAsWord => self.is_once |= at == 0 || !is_in_word(sql[at - 1]),
+            Trip::Pin(reason) => self.pin(*reason),
+            Trip::SlotFunction => {
+                if !rest.get(word.len()).is_some_and(|b| b.eq_ignore_ascii_case(&b's')) {
+                    self.pin(PinReason::SideEffects("replication_slot"));
+                }
+            }
+            Trip::SetConfig => {
+                self.has_set_config = true;
+                self.is_once = true;
+            }
+            Trip::Temp => self.has_temp = true,
+        }
+    }
+
+    pub(crate) fn pin(&mut self, reason: PinReason) {
+        self.is_once = true;
+        self.pin = self.pin.or(Some(reason));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_seen_anywhere_and_in_any_case() {
+        for (word, _) in WORDS {
+            let needs_front = *word == b"replication_slot";
+            let word = if needs_front { &b"pg_drop_replication_slot"[..] } else { word };
+            for before in 0..40 {
+                let blank = vec![b' '; before];
+                for word in [word.to_vec(), word.to_ascii_uppercase()] {
+                    for sql in [[&blank[..], &word].concat(), [&blank[..], &word, b"('x')"].concat()] {
+                        assert!(may_trip(&sql), "{:?}", String::from_utf8_lossy(&sql));
+                        assert_ne!(trips(&sql), Trips::default());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn plain_sql_is_not_suspected() {
+        for sql in [
+            "",
+            "select 1",
+            "SELECT abalance FROM pgbench_accounts WHERE aid = 12345;",
+            "select last_value, product_id, template from pg_class, pg_replication_slots",
+            "select hello_world, slo_target from system_items where offset_x = $1",
+        ] {
+            let found = trips(sql.as_bytes());
+            assert_eq!((found.pin, found.is_once), (None, false), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_runs_once_and_what_pins_are_told_apart() {
+        let of = |sql: &str| {
+            let found = trips(sql.as_bytes());
+            (found.pin, found.is_once)
+        };
+        assert_eq!(of("select Pg_Sleep(1)"), (None, true));
+        assert_eq!(of("select pg_advisory_xact_lock(1)"), (None, true));
+        assert_eq!(of("select pg_try_advisory_lock(1)"), (Some(PinReason::AdvisoryLock), true));
+        assert_eq!(of("select pg_catalog.lo_export(1, 'x')"), (None, true));
+        assert_eq!(of("select * from dblink('', '')"), (None, true));
+        let slot = Some(PinReason::SideEffects("replication_slot"));
+        assert_eq!(of("select pg_create_physical_replication_slot('x', false, true)"), (slot, true));
+    }
+}
