@@ -104,7 +104,7 @@ locate() {
         case "$VIA" in
             trunkline) READS_HOST=trunkline READS_PORT=5434 ;;
             haproxy) READS_HOST=haproxy READS_PORT=5435 ;;
-            haproxy-only) READS_HOST=haproxy READS_PORT=5436 : "${TRUNKLINE_HTTP:=127.0.0.1:8010}" ;;
+            haproxy-only) READS_HOST=haproxy READS_PORT=5436 TRUNKLINE_HTTP=${TRUNKLINE_HTTP:-127.0.0.1:8010} ;;
         esac
     fi
     : "${TRUNKLINE_HTTP:=127.0.0.1:8008}"

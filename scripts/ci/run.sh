@@ -18,25 +18,34 @@ mkdir -p "$target"
 TRUNKLINE_BIN=$(cd "$target" && pwd)/quick/trunkline
 export TRUNKLINE_BIN
 
-slow_suite() {
-    cargo test --quiet -p trunkline-tests --test 'slow_*' -- --test-threads 4
+# These promise times, so nothing runs beside them.
+timed="lag health_rows"
+
+suite() {
+    cargo test -p trunkline-tests --test "$1" -- --test-threads "${2:-3}"
 }
 
-fast_suites() {
-    # Every binary in turn, those that need minutes beside them.
-    slow_suite >"$logs/slow.txt" 2>&1 &
-    local slow=$! status=0
-    cargo test --no-fail-fast -p trunkline-tests --lib || status=1
-    for suite in $(suites | grep -v '^slow_'); do
-        cargo test -p trunkline-tests --test "$suite" -- --test-threads 4 || status=1
+all_suites() {
+    local status=0 name slow
+    cargo test -p trunkline-tests --lib || status=1
+    for name in $timed; do
+        suite "$name" || status=1
+    done
+    # Those that need minutes mostly wait: they run beside the others.
+    cargo test --no-fail-fast -p trunkline-tests --test 'slow_*' -- --test-threads 4 >"$logs/slow.txt" 2>&1 &
+    slow=$!
+    for name in $(suites); do
+        suite "$name" || status=1
     done
     wait "$slow" || status=1
     cat "$logs/slow.txt"
     return "$status"
 }
 
+# The suites that are neither timed nor slow.
 suites() {
-    find tests/tests -maxdepth 1 -name '*.rs' -printf '%f\n' | sed 's/\.rs$//' | sort
+    find tests/tests -maxdepth 1 -name '*.rs' -printf '%f\n' | sed 's/\.rs$//' | sort |
+        grep -vE "^slow_|^(${timed// /|})$"
 }
 
 build() {
@@ -50,6 +59,6 @@ step "clippy" cargo clippy --workspace --all-targets --quiet -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 step "build" build
 step "unit and simulation tests" cargo test --workspace --exclude trunkline-tests --no-fail-fast
-step "suites on real clusters" fast_suites
+step "suites on real clusters" all_suites
 step "fuzz smoke" scripts/ci/fuzz.sh 20
 finish

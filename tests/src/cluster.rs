@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use trunkline_cluster::{Cluster, ClusterSpec, PgInstall, Server};
+use trunkline_cluster::{Cluster, ClusterSpec, MONITOR_ROLE, PgInstall, Server};
 
 /// The repository's root directory.
 #[must_use]
@@ -75,7 +75,9 @@ pub fn cluster_of(install: PgInstall, replicas: usize, settings: &[(&str, &str)]
         Ok(cluster) => cluster,
         Err(error) => panic!("{error}"),
     };
-    cluster.primary.psql(&format!("ALTER ROLE postgres PASSWORD '{CHEAP_POSTGRES}'")).expect("it is valid");
+    for (role, verifier) in [("postgres", CHEAP_POSTGRES), (MONITOR_ROLE, CHEAP_MONITOR)] {
+        cluster.primary.psql(&format!("ALTER ROLE {role} PASSWORD '{verifier}'")).expect("it is valid");
+    }
     cluster.wait_caught_up().expect("the replicas stream");
     cluster
 }
@@ -104,6 +106,10 @@ pub fn pg18() -> PgInstall {
         Err(error) => panic!("{error}\nscripts/ci/tools.sh unpacks it"),
     }
 }
+
+/// The same for the password of [`MONITOR_ROLE`], whose probes log in every few seconds.
+const CHEAP_MONITOR: &str = "SCRAM-SHA-256$1:dHJ1bmtsaW5lLXRlc3RzIQ==$\
+    a8n82f8OPI2pdTmKUowvU3vmtnDGnti0AEzvZX1W4h4=:L5BpCk/HlWU49oRc4mrFtHpTptukQJ32321xINhhSOc=";
 
 /// Commits small transactions on `server` until dropped, about 50 a second.
 pub fn traffic(server: &Server) -> Traffic<'_> {
