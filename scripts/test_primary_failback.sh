@@ -32,27 +32,26 @@ for name in "${REPLICAS[@]}"; do
 done
 down=$(now_ms)
 pass "all are out $(seconds $((down - at))) after the kill"
-sleep 2
+sleep $((2 + GRACE_MS / 500))
 verdict "$(reads_on "$PRIMARY" "$down") > 0" "$PRIMARY serves the reads ($(reads_on "$PRIMARY" "$down") of them)"
 
 for name in "${REPLICAS[@]}"; do
     step "$name is started"
     start_node "$name"
-    if await "$name" up 60; then
+    if await "$name" up 90; then
         pass "$name is back $(seconds "$TOOK") after its start returned"
     else
-        fail "$name is not back after 60 s: $(state_of "$name")"
+        fail "$name is not back after 90 s: $(state_of "$name")"
     fi
     back=$(now_ms)
-    # HAProxy in front sees it one check later.
-    [ "$VIA" != haproxy-only ] || sleep 3
+    sleep $(((GRACE_MS + 500) / 1000))
     settled=$(now_ms)
     sleep 2
     verdict "$(reads_on "$name" "$back") > 0" "reads reach $name again ($(reads_on "$name" "$back") of them)"
     verdict "$(reads_on "$PRIMARY" "$settled") == 0" "$PRIMARY serves no read any more"
 done
 stop_clients
-count_reads "$at"
+count_reads "$((at + GRACE_MS))"
 verdict "ERRORS == 0" "client errors: $ERRORS of $READS reads begun after the kill"
 [ "$IN_FLIGHT" -eq 0 ] || note "reads under way at the kill that failed: $IN_FLIGHT"
 show_errors
