@@ -28,7 +28,8 @@ pub(crate) struct SocketPermit(Arc<Admission>);
 pub(crate) struct SessionPermit {
     admission: Arc<Admission>,
     address: IpAddr,
-    user: Box<[u8]>,
+    /// Counted only once it is proved: whoever merely claims a name must not use up its places.
+    user: Option<Box<[u8]>>,
 }
 
 impl Admission {
@@ -43,7 +44,6 @@ impl Admission {
         self: &Arc<Self>,
         limits: &LimitSettings,
         address: IpAddr,
-        user: &[u8],
     ) -> Result<SessionPermit, Refusal> {
         if !take_one(&self.sessions, limits.connections_max) {
             return Err(Refusal::TooMany { what: "to the proxy", limit: limits.connections_max });
@@ -55,18 +55,24 @@ impl Admission {
                 limit: limits.connections_per_address_max,
             });
         }
-        let user: Box<[u8]> = user.into();
-        if !take_one_of(&self.by_user, &user, limits.connections_per_user_max) {
-            give_back_one_of(&self.by_address, &address);
-            self.sessions.fetch_sub(1, Relaxed);
-            return Err(Refusal::TooMany { what: "of this user", limit: limits.connections_per_user_max });
-        }
-        Ok(SessionPermit { admission: Arc::clone(self), address, user })
+        Ok(SessionPermit { admission: Arc::clone(self), address, user: None })
     }
 
     /// Sessions past their startup packet.
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.load(Relaxed)
+    }
+}
+
+impl SessionPermit {
+    /// Counts the session for its user, who has been authenticated.
+    pub(crate) fn admit_user(&mut self, limits: &LimitSettings, user: &[u8]) -> Result<(), Refusal> {
+        let user: Box<[u8]> = user.into();
+        if !take_one_of(&self.admission.by_user, &user, limits.connections_per_user_max) {
+            return Err(Refusal::TooMany { what: "of this user", limit: limits.connections_per_user_max });
+        }
+        self.user = Some(user);
+        Ok(())
     }
 }
 
@@ -80,7 +86,9 @@ impl Drop for SessionPermit {
     fn drop(&mut self) {
         self.admission.sessions.fetch_sub(1, Relaxed);
         give_back_one_of(&self.admission.by_address, &self.address);
-        give_back_one_of(&self.admission.by_user, &self.user);
+        if let Some(user) = &self.user {
+            give_back_one_of(&self.admission.by_user, user);
+        }
     }
 }
 
@@ -129,24 +137,38 @@ mod tests {
         }
     }
 
+    fn admit(admission: &Arc<Admission>, limits: &LimitSettings) -> Result<SessionPermit, Refusal> {
+        let mut permit = admission.admit_session(limits, HOME)?;
+        permit.admit_user(limits, b"a")?;
+        Ok(permit)
+    }
+
     #[test]
     fn each_limit_admits_its_number_and_not_one_more() {
         for limits in [limits(2, 0, 0), limits(9, 2, 0), limits(9, 0, 2)] {
             let admission = Arc::new(Admission::default());
-            let first = admission.admit_session(&limits, HOME, b"a").expect("below the limit");
-            let _second = admission.admit_session(&limits, HOME, b"a").expect("at the limit");
-            let refused = admission.admit_session(&limits, HOME, b"a").expect_err("past the limit");
+            let first = admit(&admission, &limits).expect("below the limit");
+            let _second = admit(&admission, &limits).expect("at the limit");
+            let refused = admit(&admission, &limits).expect_err("past the limit");
             assert!(matches!(refused, Refusal::TooMany { limit: 2, .. }));
             drop(first);
-            admission.admit_session(&limits, HOME, b"a").expect("room again");
+            admit(&admission, &limits).expect("room again");
         }
+    }
+
+    #[test]
+    fn who_only_claims_a_name_takes_none_of_its_places() {
+        let admission = Arc::new(Admission::default());
+        let limits = limits(9, 0, 1);
+        let _claimed = admission.admit_session(&limits, HOME).expect("room");
+        admit(&admission, &limits).expect("the user's own place");
     }
 
     #[test]
     fn a_refused_session_leaves_no_count_behind() {
         let admission = Arc::new(Admission::default());
-        let held = admission.admit_session(&limits(9, 0, 1), HOME, b"a").expect("room");
-        admission.admit_session(&limits(9, 0, 1), HOME, b"a").expect_err("one too many");
+        let held = admit(&admission, &limits(9, 0, 1)).expect("room");
+        admit(&admission, &limits(9, 0, 1)).expect_err("one too many");
         drop(held);
         assert_eq!(admission.sessions(), 0);
         assert!(admission.by_address.lock().expect("not poisoned").is_empty());

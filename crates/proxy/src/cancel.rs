@@ -92,21 +92,40 @@ impl CancelRegistry {
         if target.key != request.secret_key {
             return CancelResult::Unknown;
         }
-        if self.under_way.fetch_add(1, Relaxed) >= CANCELS_MAX {
-            self.under_way.fetch_sub(1, Relaxed);
-            return CancelResult::Coalesced;
-        }
-        let outcome = match target.begin() {
+        let Some(_place) = Place::take(&self.under_way) else { return CancelResult::Coalesced };
+        match target.begin() {
             Begin::Deliver(server) => {
-                let outcome = send(&server).await;
-                target.lock().is_delivering = false;
-                outcome
+                let _delivering = Delivering(&target);
+                send(&server).await
             }
             Begin::NoServer => CancelResult::Unknown,
             Begin::UnderWay => CancelResult::Coalesced,
-        };
-        self.under_way.fetch_sub(1, Relaxed);
-        outcome
+        }
+    }
+}
+
+/// One of [`CANCELS_MAX`] deliveries, given back when dropped: the time limit of a login may end one half-way.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(under_way: &'a AtomicUsize) -> Option<Self> {
+        let taken = under_way.fetch_update(Relaxed, Relaxed, |n| (n < CANCELS_MAX).then_some(n + 1));
+        taken.is_ok().then(|| Place(under_way))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A session whose cancel request is under way until this is dropped.
+struct Delivering<'a>(&'a Target);
+
+impl Drop for Delivering<'_> {
+    fn drop(&mut self) {
+        self.0.lock().is_delivering = false;
     }
 }
 
@@ -229,6 +248,27 @@ mod tests {
         assert_eq!(outcome, CancelResult::Delivered);
         assert_eq!(packet[8..], [0, 0, 0, 42, 7, 7, 7, 7]);
         assert!(!handle.is_delivering());
+    }
+
+    #[tokio::test]
+    async fn a_delivery_that_is_broken_off_leaves_the_session_free() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = server.local_addr().expect("bound");
+        let registry = Arc::new(CancelRegistry::default());
+        let handle = registry.register(ProtocolVersion::V3_0).expect("random bytes");
+        let key = SecretKey::new(&[7; 4]).expect("four bytes");
+        handle.set_server(Some(ServerKey { address, process_id: ProcessId(42), key }));
+        let request = CancelRequest { process_id: handle.process_id(), secret_key: handle.key().clone() };
+        {
+            let mut delivery = std::pin::pin!(registry.deliver(&request));
+            tokio::select! {
+                biased;
+                _ = &mut delivery => panic!("nobody answers"),
+                () = tokio::task::yield_now() => assert!(handle.is_delivering()),
+            }
+        }
+        assert!(!handle.is_delivering());
+        assert_eq!(registry.under_way.load(Relaxed), 0);
     }
 
     #[tokio::test]

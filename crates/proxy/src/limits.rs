@@ -42,6 +42,9 @@ pub const HANDOFF_QUEUE: usize = 1024;
 /// Statement records waiting to be written; one more is dropped and counted.
 pub const STATEMENT_LOG_QUEUE: usize = 8192;
 
+/// Silence after which the kernel asks whether a client still lives, and between its questions.
+pub const CLIENT_KEEPALIVE: Duration = Duration::from_secs(60);
+
 /// How long a closing session waits for its client to read the last error and close.
 pub const LINGER: Duration = Duration::from_secs(2);
 
@@ -74,6 +77,12 @@ pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Pause before servers that have all just refused are tried again within `acquire`.
 pub const RETAKE_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a session that finds no server waits at most before it looks again.
+pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Least time between two complaints that connections cannot be accepted.
+pub const ACCEPT_COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Connections waiting in the kernel for `accept`.
 pub const LISTEN_BACKLOG: i32 = 4096;

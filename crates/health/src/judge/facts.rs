@@ -126,6 +126,8 @@ pub enum Failure {
     Lost(String),
     /// The host name gave no address.
     Unresolved(String),
+    /// This process or machine lacks file descriptors, memory or ports: the server was not even asked.
+    NoResources(String),
     /// The server said no.
     Refusal {
         /// With this code.
@@ -155,7 +157,7 @@ pub(super) enum Severity {
     Soft,
     /// It lives, but has no connection to spare.
     Saturated,
-    /// The monitoring role is refused, which says nothing of the server.
+    /// The monitoring role is refused, or we lack the means to ask, which says nothing of the server.
     Misconfigured,
 }
 
@@ -166,6 +168,7 @@ impl Failure {
             Failure::TimedOut { .. } | Failure::Lost(_) | Failure::Unresolved(_) | Failure::Malformed(_) => {
                 Severity::Soft
             }
+            Failure::NoResources(_) => Severity::Misconfigured,
             Failure::Refusal { code, .. } => match code.as_str() {
                 "57P01" | "57P02" | "57P03" => Severity::Hard,
                 "53300" => Severity::Saturated,
@@ -187,6 +190,7 @@ impl fmt::Display for Failure {
             }
             Failure::Lost(text) => write!(f, "connection lost: {text}"),
             Failure::Unresolved(text) => write!(f, "host name not resolved: {text}"),
+            Failure::NoResources(text) => write!(f, "not probed, the prober lacks resources: {text}"),
             Failure::Refusal { code, message } => write!(f, "{message} ({})", code.as_str()),
             Failure::Malformed(text) => write!(f, "unexpected answer to the probe: {text}"),
         }

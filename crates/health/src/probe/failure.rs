@@ -32,7 +32,13 @@ pub(super) fn classify(error: &tokio_postgres::Error) -> Failure {
     }
 }
 
+/// ENOMEM, ENFILE, EMFILE, EADDRNOTAVAIL and ENOBUFS of Linux: `io::ErrorKind` has no stable names for most.
+const NO_RESOURCES: [i32; 5] = [12, 23, 24, 99, 105];
+
 pub(super) fn classify_io(error: &io::Error) -> Failure {
+    if error.raw_os_error().is_some_and(|code| NO_RESOURCES.contains(&code)) {
+        return Failure::NoResources(clip(&error.to_string()));
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Failure::Refused,
         io::ErrorKind::UnexpectedEof => Failure::Lost("closed by the server".to_owned()),

@@ -27,7 +27,10 @@ use crate::cancel::{CancelHandle, ServerKey};
 use crate::client::first::{Opening, read_opening};
 use crate::client::proxy_header::{ProxyHeaderError, read_proxy_header};
 use crate::errors::Refusal;
+use crate::limits::CLIENT_KEEPALIVE;
 use crate::metrics::{LoginResult, RefusalReason};
+use crate::serve::Phase;
+use crate::server::keep_alive;
 use crate::server::take::{Connected, TakeError, Taken, Want};
 use crate::settings::AuthMode;
 use crate::worker::Worker;
@@ -121,9 +124,11 @@ pub(crate) async fn welcome(
     listener: usize,
 ) -> Option<Box<Welcome>> {
     let limit = worker.shared.live().timeouts.login;
-    let outcome = match tokio::time::timeout(limit, log_in(worker, client, peer, listener)).await {
-        Ok(outcome) => outcome,
-        Err(_elapsed) => Err(LoginEnd::Refused(Refusal::LoginTimeout)),
+    let mut phase = worker.phase.clone();
+    let login = tokio::time::timeout(limit, log_in(worker, client, peer, listener));
+    let outcome = tokio::select! {
+        outcome = login => outcome.unwrap_or(Err(LoginEnd::Refused(Refusal::LoginTimeout))),
+        _ = phase.wait_for(|phase| *phase != Phase::Running) => Err(LoginEnd::Refused(Refusal::ShuttingDown)),
     };
     let mut out = BytesMut::new();
     match outcome {
@@ -168,6 +173,8 @@ async fn log_in(
     listener: usize,
 ) -> Result<Box<Welcome>, LoginEnd> {
     client.set_nodelay(true).map_err(|_| LoginEnd::Gone)?;
+    // A client that vanished without a word would hold its session, and a server's, for ever.
+    keep_alive(client, CLIENT_KEEPALIVE).map_err(|_| LoginEnd::Gone)?;
     let peer = address_of(worker, client, peer, listener).await?;
     let live = worker.shared.live();
     let (startup, ahead) = match read_opening(client, live.limits.startup_packet_bytes_max).await {
@@ -185,7 +192,7 @@ async fn log_in(
         return Err(Refusal::ShuttingDown.into());
     }
     let request = Request::read(worker, listener, &startup)?;
-    let permit = worker.shared.admission.admit_session(&live.limits, peer.ip(), &request.user)?;
+    let permit = worker.shared.admission.admit_session(&live.limits, peer.ip())?;
     if live.auth.check_user.as_deref().is_some_and(|check| *request.user == *check.as_bytes()) {
         return Err(verify::answer_check(worker, client, &request).await);
     }
@@ -223,10 +230,11 @@ async fn greet(
     worker: &Rc<Worker>,
     client: &mut TcpStream,
     peer: SocketAddr,
-    permit: SessionPermit,
+    mut permit: SessionPermit,
     request: Request,
     authenticated: Authenticated,
 ) -> Result<Box<Welcome>, LoginEnd> {
+    permit.admit_user(&worker.shared.live().limits, &request.user)?;
     let Authenticated { taken, client_ahead, relogin, version, preface } = authenticated;
     let cancel = worker.shared.cancels.register(version).map_err(|error| {
         tracing::error!(%error, "no random bytes for a cancel key");

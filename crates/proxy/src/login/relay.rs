@@ -17,6 +17,7 @@ use super::{Authenticated, LoginEnd, Relogin};
 use crate::auth::credentials::Credentials;
 use crate::client::messages::{MessageReader, RawMessage, ReadError};
 use crate::errors::Refusal;
+use crate::limits::LOGIN_REPLY_BYTES_MAX;
 use crate::server::login::{Greeting, LoginError, parse_authentication, read_greeting, refused};
 use crate::server::take::{Connected, Search, Taken};
 use crate::worker::Worker;
@@ -64,7 +65,8 @@ pub(super) async fn log_in(
             client.write_all(&out).await.map_err(|_| LoginEnd::Gone)?;
             return pass_through(client, server, reader, ahead, version).await;
         }
-        match read_greeting(&mut server.stream, reader).await {
+        let greeting = tokio::time::timeout(timeout, read_greeting(&mut server.stream, reader)).await;
+        match greeting.unwrap_or_else(|_elapsed| Err(LoginError::timed_out(timeout))) {
             Ok(greeting) => {
                 let relogin = Some(Relogin { startup, credentials: Credentials::default() });
                 let taken = Taken { server, greeting };
@@ -83,6 +85,9 @@ async fn begin(stream: &mut TcpStream, startup: &StartupMessage) -> Result<Excha
     let mut preface = BytesMut::new();
     let mut version = startup.version();
     loop {
+        if preface.len() > LOGIN_REPLY_BYTES_MAX {
+            return Err(ReadError::TooLong { length: preface.len() }.into());
+        }
         let message = reader.next(stream).await?;
         match BackendTag::from_byte(message.tag()) {
             BackendTag::Authentication => {
@@ -109,6 +114,13 @@ enum Next {
     Server(Result<RawMessage, ReadError>),
 }
 
+/// Who has to speak next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Client,
+    Server,
+}
+
 /// The exchange from the challenge on. From here the session is this server's.
 async fn pass_through(
     client: &mut TcpStream,
@@ -118,14 +130,17 @@ async fn pass_through(
     version: ProtocolVersion,
 ) -> Result<Authenticated, LoginEnd> {
     let mut client_reader = MessageReader::frontend(ahead);
+    let mut turn = Turn::Client;
     loop {
-        // Either side may speak: the last message of an exchange can come from either.
+        // The server may speak at any time. What a client sends behind its proof (its first queries, pipelined)
+        // is the session's and waits for it.
         let next = tokio::select! {
             message = server_reader.next(&mut server.stream) => Next::Server(message),
-            message = client_reader.next(client) => Next::Client(message),
+            message = client_reader.next(client), if turn == Turn::Client => Next::Client(message),
         };
         match next {
             Next::Client(Ok(message)) => {
+                turn = Turn::Server;
                 server
                     .stream
                     .write_all(&message.bytes)
@@ -145,6 +160,9 @@ async fn pass_through(
                 if is_ok(&message) {
                     break;
                 }
+                if asks_for_an_answer(&message) {
+                    turn = Turn::Client;
+                }
                 client.write_all(&message.bytes).await.map_err(|_| LoginEnd::Gone)?;
                 if BackendTag::from_byte(message.tag()) == BackendTag::ErrorResponse {
                     return Err(LoginEnd::ServerSaid(Bytes::new()));
@@ -160,6 +178,12 @@ async fn pass_through(
     let taken = Taken { server, greeting };
     let client_ahead = client_reader.into_ahead();
     Ok(Authenticated { taken, client_ahead, relogin: None, version, preface: BytesMut::new() })
+}
+
+/// Whether the client has to answer a server's message.
+fn asks_for_an_answer(message: &RawMessage) -> bool {
+    BackendTag::from_byte(message.tag()) == BackendTag::Authentication
+        && !matches!(parse_authentication(message), Ok(Authentication::Ok | Authentication::SaslFinal(_)))
 }
 
 fn is_ok(message: &RawMessage) -> bool {

@@ -71,7 +71,8 @@ fn negotiate(startup: &StartupMessage) -> Result<(ProtocolVersion, BytesMut), Lo
     let options: Vec<&[u8]> = startup.protocol_options().map(|(name, _)| name).collect();
     let mut preface = BytesMut::new();
     if asked > ProtocolVersion::V3_2 || !options.is_empty() {
-        write::negotiate_protocol_version(&mut preface, ProtocolVersion::V3_2, options)
+        // Never a version above what was asked for: libpq takes that for a broken server.
+        write::negotiate_protocol_version(&mut preface, version, options)
             .map_err(|_| Refusal::Protocol { message: "too many protocol options".to_owned() })?;
     }
     Ok((version, preface))
@@ -137,6 +138,8 @@ async fn authenticate(
         (ClientMethod::Auto, Secret::Md5(stored)) => md5(dialogue, stored).await,
         (ClientMethod::Auto, Secret::Unusable(_)) => match unknown_user(worker, dialogue, request).await {
             Ok(never) => match never {},
+            // As for a user who exists: the time of the next attempt must not tell them apart.
+            Err(LoginEnd::Refused(Refusal::AuthenticationFailed { .. })) => Ok(None),
             Err(end) => Err(end),
         },
     };

@@ -26,6 +26,8 @@ impl Relay {
             if self.client_is != ClientIs::Speaking || self.is_client_held() {
                 return Next::Wait;
             }
+            // A request presented again is not a new one: what it has cost already counts.
+            let is_again = self.to_server.has_ahead();
             let mut buffer = worker.buffer.borrow_mut();
             let Poll::Ready(chunk) = self.to_server.poll_chunk(cx, &mut self.client, &mut buffer) else {
                 return Next::Wait;
@@ -41,7 +43,9 @@ impl Relay {
             let now = Instant::now();
             self.idle_since = None;
             if self.session.repeatable() == Err(NotRepeatable::Nothing) {
-                self.repeats = 0;
+                if !is_again {
+                    self.repeats = 0;
+                }
                 self.journal.begin(&mut worker.journals.borrow_mut());
             }
             let step =
@@ -116,7 +120,7 @@ impl Relay {
             }
             rest = held;
             match step.then {
-                ServerThen::ReadOn => {}
+                ServerThen::ReadOn => self.watch.stays(),
                 ServerThen::Farewell => self.watch.farewell(now, &self.slot),
                 ServerThen::Conflict(code) => {
                     if self.can_repeat_elsewhere() {

@@ -47,6 +47,11 @@ impl Watch {
         slot.set_due(Some(until));
     }
 
+    /// What followed the server's goodbye shows that it was none.
+    pub(super) fn stays(&mut self) {
+        self.leaving = None;
+    }
+
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving.is_some()
     }
@@ -58,7 +63,8 @@ impl Relay {
         match self.slot.take_order() {
             Order::None => None,
             Order::Kill => Some(self.kill()),
-            Order::Drain => None,
+            // It stays in force, so the session looks by itself at what else may be due.
+            Order::Drain => self.check_deadlines(),
             Order::Move => {
                 self.watch.must_leave = Some(MoveCause::Rebalance);
                 None
@@ -137,6 +143,10 @@ impl Relay {
         let snapshot = self.worker.shared.health.load();
         let Some(status) = snapshot.node(node) else { return };
         self.watch.is_down = status.state == State::Down;
+        if !self.watch.is_down {
+            // It answers health again: its silence here is the query's own.
+            self.watch.stalled = None;
+        }
         let want = self.about.want;
         let is_named = want.only.is_some();
         if is_named || pool::may_stay(&snapshot, want.attrs, &self.live.fallback, node) {

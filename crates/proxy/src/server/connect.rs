@@ -23,10 +23,17 @@ pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> io::Resul
         io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {timeout:?}"))
     })??;
     stream.set_nodelay(true)?;
-    let socket = SockRef::from(&stream);
-    let keepalive =
-        TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE).with_retries(KEEPALIVE_PROBES);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    keep_alive(&stream, KEEPALIVE)?;
+    SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
     Ok(stream)
+}
+
+/// Has the kernel ask a silent peer every `period` whether it still lives, and give it up when it does not.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn keep_alive(stream: &TcpStream, period: Duration) -> io::Result<()> {
+    let keepalive =
+        TcpKeepalive::new().with_time(period).with_interval(period).with_retries(KEEPALIVE_PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }

@@ -5,4 +5,4 @@ mod connect;
 pub(crate) mod login;
 pub(crate) mod take;
 
-pub(crate) use connect::connect;
+pub(crate) use connect::{connect, keep_alive};

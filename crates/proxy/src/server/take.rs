@@ -17,7 +17,7 @@ use trunkline_session::Alignment;
 
 use crate::auth::credentials::Credentials;
 use crate::errors::Refusal;
-use crate::limits::RETAKE_PAUSE;
+use crate::limits::{LOOK_INTERVAL, RETAKE_PAUSE};
 use crate::metrics::FailoverCause;
 use crate::route::Lease;
 use crate::worker::Worker;
@@ -153,7 +153,8 @@ impl<'a> Search<'a> {
         if now >= self.deadline {
             return Err(self.give_up());
         }
-        let left = self.deadline - now;
+        // A place that others give back is no news, so look now and then anyway.
+        let left = (self.deadline - now).min(LOOK_INTERVAL);
         // With servers left that refused a moment ago, ask them again soon; without any, only news helps.
         let pause =
             if self.excluded.is_empty() { left } else { left.min(RETAKE_PAUSE * self.attempts.clamp(1, 10)) };

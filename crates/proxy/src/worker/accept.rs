@@ -1,19 +1,21 @@
 //! Accepting connections, and placing each on the worker with the fewest.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use bytes::BytesMut;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
+use trunkline_codec::limits::STARTUP_PACKET_MAX;
 
 use super::{Handoff, Worker};
 use crate::admission::SocketPermit;
 use crate::errors::Refusal;
-use crate::limits::{ACCEPT_BACKOFF, LISTEN_BACKLOG};
+use crate::limits::{ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL, LISTEN_BACKLOG};
 use crate::{login, relay};
 
 /// Accept loops that end when this is dropped.
@@ -69,12 +71,16 @@ pub(crate) fn start(worker: &Rc<Worker>, sockets: Vec<TcpListener>) -> Accepting
 }
 
 async fn accept_all(worker: Rc<Worker>, socket: tokio::net::TcpListener, listener: usize) {
+    let mut complained: Option<Instant> = None;
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => place(&worker, stream, peer, listener),
             Err(error) if is_peers_own(&error) => {}
             Err(error) => {
-                tracing::error!(%error, "could not accept a connection; raise the limit on open files if that is it");
+                if complained.is_none_or(|at| at.elapsed() >= ACCEPT_COMPLAINT_INTERVAL) {
+                    complained = Some(Instant::now());
+                    tracing::error!(%error, "could not accept a connection; raise the limit on open files if that is it");
+                }
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
@@ -145,9 +151,13 @@ fn turn_away(worker: &Worker, stream: &TcpStream, limit: usize) {
     let refusal = Refusal::TooMany { what: "to the proxy", limit };
     let mut out = BytesMut::new();
     refusal.write(&mut out);
-    if let Err(error) = stream.try_write(&out) {
+    // Not by the runtime: it does not know yet that a socket just accepted can be written to.
+    if let Err(error) = SockRef::from(stream).send(&out) {
         tracing::debug!(%error, "could not tell a client that there is no room");
     }
+    // What the client has sent already is read away: closing over it would be a reset, and the words lost.
+    let mut sent = [0_u8; STARTUP_PACKET_MAX as usize];
+    let _ = (&*SockRef::from(stream)).read(&mut sent);
     worker.metrics.sessions_refused.one(refusal.reason());
 }
 

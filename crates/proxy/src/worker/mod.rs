@@ -12,7 +12,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -35,6 +35,8 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: Arc<ThreadMetrics>,
     pub(crate) slots: Slots,
+    /// Whether the process goes on: a login that is under way when it does not is refused.
+    pub(crate) phase: watch::Receiver<Phase>,
     /// Every read of every session goes through here, so that an idle session owns no buffer.
     pub(crate) buffer: RefCell<Box<[u8]>>,
     pub(crate) journals: RefCell<JournalPool>,
@@ -106,6 +108,7 @@ async fn run(
         shared,
         metrics,
         slots: Slots::default(),
+        phase: phase.clone(),
         buffer,
         journals: RefCell::default(),
     });
@@ -136,7 +139,27 @@ async fn run(
         }
     }
     drop(accepting);
-    wind_down(&worker, phase).await;
+    drop(inbox);
+    wind_down(&worker, phase.clone()).await;
+    last_words(&worker, &phase).await;
+}
+
+/// Waits for connections that are still being told why they end, those in the middle of a login included.
+async fn last_words(worker: &Worker, phase: &watch::Receiver<Phase>) {
+    let connections = &worker.shared.workers[worker.index].connections;
+    let all_told = async {
+        while connections.load(Relaxed) > 0 {
+            tokio::time::sleep(LAST_WORDS_CHECK).await;
+        }
+    };
+    let _ = tokio::time::timeout(patience(phase), all_told).await;
+}
+
+fn patience(phase: &watch::Receiver<Phase>) -> Duration {
+    match *phase.borrow() {
+        Phase::Running | Phase::Draining { .. } => LINGER,
+        Phase::Stopped => STOP_PATIENCE,
+    }
 }
 
 /// Ends every session: at its idle point while there is time, then where it stands.
@@ -155,19 +178,18 @@ async fn wind_down(worker: &Rc<Worker>, mut phase: watch::Receiver<Phase>) {
         }
     }
     worker.slots.order_all(Order::Kill);
-    let patience = match *phase.borrow() {
-        Phase::Running | Phase::Draining { .. } => LINGER,
-        Phase::Stopped => STOP_PATIENCE,
-    };
     let all_gone = async {
         while !worker.slots.is_empty() {
             worker.slots.emptied().await;
         }
     };
-    if tokio::time::timeout(patience, all_gone).await.is_err() {
+    if tokio::time::timeout(patience(&phase), all_gone).await.is_err() {
         tracing::debug!(worker = worker.index, "sessions were cut because their clients did not read");
     }
 }
 
 /// How long sessions may take to tell their clients when the process ends at once.
 const STOP_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How often a worker about to end looks whether its last connections have gone.
+const LAST_WORDS_CHECK: Duration = Duration::from_millis(10);

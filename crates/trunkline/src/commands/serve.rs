@@ -40,6 +40,7 @@ impl Serve {
         let request = Request { flags, environment: process_environment() };
         let meant = configure(&request)?;
         let logging = logging::start(&meant.log, &Sink::Stderr)?;
+        raise_open_files(meant.proxy.limits.connections_max);
         let runtime = runtime()?;
         let result = runtime.block_on(serve(&request, meant, &logging));
         // Ended at once by a second signal, worker threads may still run: the process's end takes them along.
@@ -52,6 +53,29 @@ impl Serve {
 pub(super) fn configure(request: &Request) -> Result<Meant, Failure> {
     meant::settings(load(request))
         .map_err(|problems| Failure::usage(format!("the configuration is not valid\n{problems}")))
+}
+
+/// A session has two sockets; probes, listeners and logs need some more.
+const FILES_BESIDE_SESSIONS: u64 = 256;
+
+/// Raises the soft limit on open files to the hard one, and says when even that does not suffice.
+pub(crate) fn raise_open_files(connections_max: usize) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let needed = 2 * connections_max as u64 + FILES_BESIDE_SESSIONS;
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let wanted = hard.min(needed.max(soft));
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).map(|()| wanted)
+    });
+    match raised {
+        Ok(files) if files < needed => tracing::warn!(
+            files,
+            needed,
+            connections_max,
+            "the limit on open files is below what connections_max needs; raise it (ulimit -Hn, LimitNOFILE) or lower that"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "could not raise the limit on open files"),
+    }
 }
 
 /// The runtime of everything that is not a worker thread: signals, probes, HTTP.
