@@ -62,8 +62,9 @@ impl Login {
     /// # Errors
     /// What the server said, or how the connection ended.
     pub fn try_connect(&self, port: u16) -> Result<Wire, ServerError> {
-        let mut wire = Wire::connect(port);
-        wire.send(&self.packet());
+        let mut wire = Wire::try_connect(port).map_err(|error| ServerError::ended(&error))?;
+        std::io::Write::write_all(&mut wire.stream, &self.packet())
+            .map_err(|error| ServerError::ended(&error))?;
         wire.finish_login(self)?;
         Ok(wire)
     }

@@ -32,7 +32,7 @@ pub struct Message {
 /// An ErrorResponse, or the end of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerError {
-    /// `FATAL`, `ERROR`; `EOF` when the connection ended without a word.
+    /// `FATAL`, `ERROR`; `EOF` when the connection was refused or ended without a word.
     pub severity: String,
     /// The SQLSTATE, empty at EOF.
     pub code: String,
@@ -89,10 +89,15 @@ impl Wire {
     #[track_caller]
     #[must_use]
     pub fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("something listens on the port");
-        stream.set_read_timeout(Some(READ_TIMEOUT)).expect("the timeout is not zero");
-        stream.set_nodelay(true).expect("it is a TCP socket");
-        Self { stream, parameters: BTreeMap::new(), key_data: None }
+        Self::try_connect(port).expect("something listens on the port")
+    }
+
+    /// As [`Wire::connect`], where it may be that nobody listens.
+    pub(crate) fn try_connect(port: u16) -> io::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(READ_TIMEOUT))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, parameters: BTreeMap::new(), key_data: None })
     }
 
     /// A session as the superuser.
@@ -352,7 +357,7 @@ impl ServerError {
         }
     }
 
-    fn ended(error: &io::Error) -> Self {
+    pub(crate) fn ended(error: &io::Error) -> Self {
         Self { severity: "EOF".to_owned(), code: String::new(), text: error.to_string() }
     }
 }

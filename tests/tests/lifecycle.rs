@@ -1,7 +1,6 @@
 //! Start, reload, drain, stop.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -27,11 +26,11 @@ fn sigterm_ends_idle_sessions_at_once_and_lets_busy_ones_finish() {
     assert_eq!(in_transaction.value("SELECT 2"), "2", "a transaction may go on");
     assert!(in_transaction.query("COMMIT").error.is_none());
     assert_eq!(in_transaction.read_answer().error.unwrap().code, "57P01");
-    let refused = match TcpStream::connect(("127.0.0.1", endpoint.reads())) {
-        Err(_) => true,
-        Ok(_) => Login::default().try_connect(endpoint.reads()).is_err_and(|error| error.code == "57P03"),
-    };
-    assert!(refused, "no new sessions while draining");
+    if TcpStream::connect(("127.0.0.1", endpoint.reads())).is_ok() {
+        let error =
+            Login::default().try_connect(endpoint.reads()).expect_err("no new sessions while draining");
+        assert!(error.code == "57P03" || error.severity == "EOF", "{error:?}");
+    }
     assert_eq!(busy.read_answer().value(), "whole");
     assert_eq!(busy.read_answer().error.unwrap().code, "57P01");
     assert!(endpoint.await_end(Duration::from_secs(5)).success());
