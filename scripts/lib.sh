@@ -378,9 +378,14 @@ cut_node() {
     if [ "$SETUP" = demo ]; then
         # One host has no network to cut: the sender that falls silent is the same to the replica.
         CUT_SENDER=$(node_sql "$PRIMARY" "SELECT pid FROM pg_stat_replication WHERE application_name = '$1'")
+        BROKE_AT=$(now_ms)
         kill -STOP "$CUT_SENDER"
     else
-        docker network disconnect "$(replication_network)" "$(container_of "$1")"
+        local network what
+        network=$(replication_network)
+        what=$(container_of "$1")
+        BROKE_AT=$(now_ms)
+        docker network disconnect "$network" "$what"
     fi
 }
 

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Checks everything below deploy/, docker-compose.yml and haproxy.cfg with the programs that will read them.
+# What is not installed is skipped with its reason; as root, --install gets it from Debian and PyPI first.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
+
+failures=0
+ok() { printf 'ok    %s\n' "$*"; }
+skip() { printf 'skip  %s\n' "$*"; }
+
+# checked WHAT COMMAND...: quiet when it is right.
+checked() {
+    local what=$1 said
+    shift
+    if said=$("$@" 2>&1); then
+        ok "$what"
+    else
+        printf 'FAIL  %s\n%s\n' "$what" "$said"
+        failures=$((failures + 1))
+    fi
+}
+
+has() { command -v "$1" >/dev/null; }
+
+install_tools() {
+    export DEBIAN_FRONTEND=noninteractive
+    local packages=()
+    has shellcheck || packages+=(shellcheck)
+    has haproxy || packages+=(haproxy)
+    has promtool || packages+=(prometheus)
+    if [ "${#packages[@]}" -gt 0 ]; then
+        # Only their programs are wanted, not their services.
+        local policy=/usr/sbin/policy-rc.d own=''
+        [ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && own=$policy; }
+        apt-get update -qq >/dev/null && apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+        [ -z "$own" ] || rm -f "$own"
+    fi
+    mkdir -p target
+    [ -x target/venv/bin/pip ] || python3 -m venv target/venv
+    target/venv/bin/pip install --quiet --disable-pip-version-check kubernetes-validate
+}
+
+manifests() {
+    if has kubectl; then kubectl kustomize deploy/k8s; else
+        for file in deploy/k8s/*.yaml; do
+            [ "${file##*/}" = kustomization.yaml ] || { echo ---; cat "$file"; }
+        done
+    fi
+}
+
+[ "${1:-}" != --install ] || install_tools
+
+if has shellcheck; then
+    checked "scripts (shellcheck)" shellcheck -x scripts/*.sh deploy/check.sh deploy/docker/root.sh deploy/docker/postgres/entrypoint.sh \
+        deploy/haproxy/trunkline-check
+else skip "scripts: no shellcheck here"; fi
+
+if has haproxy; then
+    version=$(haproxy -v | sed -n 's/^HAProxy version \([0-9.]*\).*/\1/p')
+    for file in haproxy.cfg deploy/haproxy/*.cfg; do checked "$file (haproxy $version)" haproxy -c -q -f "$file"; done
+else skip "haproxy.cfg, deploy/haproxy: no haproxy here"; fi
+
+if has promtool; then
+    checked "deploy/prometheus/prometheus.yml (promtool)" promtool check config deploy/prometheus/prometheus.yml
+    checked "deploy/prometheus/alerts.yml (promtool test rules)" promtool test rules deploy/prometheus/alerts.test.yml
+else skip "deploy/prometheus: no promtool here"; fi
+
+if [ -x target/venv/bin/kubernetes-validate ]; then
+    manifests >target/k8s.yaml
+    checked "deploy/k8s (kubernetes-validate)" target/venv/bin/kubernetes-validate --strict target/k8s.yaml
+else skip "deploy/k8s: no kubernetes-validate here (deploy/check.sh --install)"; fi
+
+if has systemd-analyze; then
+    scratch=$(mktemp -d)
+    # The program itself need not be installed here.
+    sed 's#/usr/bin/trunkline#/bin/true#' deploy/systemd/trunkline.service >"$scratch/trunkline.service"
+    checked "deploy/systemd (systemd-analyze verify)" systemd-analyze verify "$scratch/trunkline.service"
+    rm -rf "$scratch"
+else skip "deploy/systemd: no systemd-analyze here"; fi
+
+if docker compose version >/dev/null 2>&1; then
+    checked "docker-compose.yml (Compose v2)" docker compose --profile haproxy --profile haproxy-only --profile client config -q
+else skip "docker-compose.yml: no Compose v2 here"; fi
+if has docker-compose; then
+    checked "docker-compose.yml ($(docker-compose version --short))" docker-compose --profile haproxy --profile client config -q
+fi
+
+[ "$failures" -eq 0 ]
