@@ -26,11 +26,8 @@ fn sigterm_ends_idle_sessions_at_once_and_lets_busy_ones_finish() {
     assert_eq!(in_transaction.value("SELECT 2"), "2", "a transaction may go on");
     assert!(in_transaction.query("COMMIT").error.is_none());
     assert_eq!(in_transaction.read_answer().error.unwrap().code, "57P01");
-    if TcpStream::connect(("127.0.0.1", endpoint.reads())).is_ok() {
-        let error =
-            Login::default().try_connect(endpoint.reads()).expect_err("no new sessions while draining");
-        assert!(error.code == "57P03" || error.severity == "EOF", "{error:?}");
-    }
+    let error = Login::default().try_connect(endpoint.reads()).expect_err("no new sessions while draining");
+    assert!(error.code == "57P03" || error.severity == "EOF", "{error:?}");
     assert_eq!(busy.read_answer().value(), "whole");
     assert_eq!(busy.read_answer().error.unwrap().code, "57P01");
     assert!(endpoint.await_end(Duration::from_secs(5)).success());
