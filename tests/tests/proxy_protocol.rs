@@ -1,0 +1,154 @@
+//! A listener believes the proxies it is told to believe, and nobody else.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::time::Duration;
+
+use trunkline_tests::{Endpoint, EndpointBuilder, Login, ServerError, Wire, shared_cluster};
+
+const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// Reads whose clients are named by whoever connects from `networks`; every statement is logged.
+fn endpoint(networks: &str) -> EndpointBuilder {
+    let listener = format!(
+        "[[listener]]\nname = \"reads\"\naddress = \"127.0.0.1:1\"\nproxy_protocol_from = \"{networks}\"\n"
+    );
+    Endpoint::over(shared_cluster()).toml(&listener).flag("--log-statements", "0")
+}
+
+/// Version 2, TCP over IPv4, from `client` and port 40001.
+fn header(client: [u8; 4]) -> Vec<u8> {
+    let [a, b, c, d] = client;
+    [SIGNATURE, &[0x21, 0x11, 0, 12, a, b, c, d, 127, 0, 0, 1, 0x9c, 0x41, 0x15, 0x3a]].concat()
+}
+
+/// A login right behind `header`, in the same segment.
+fn login(port: u16, header: &[u8]) -> Result<Wire, ServerError> {
+    let login = Login::default();
+    let mut wire = Wire::connect(port);
+    wire.send(&[header, &login.packet()].concat());
+    wire.finish_login(&login)?;
+    Ok(wire)
+}
+
+/// Whether nothing was said before the end.
+fn is_closed_silently(wire: &mut Wire) -> bool {
+    wire.read_to_end().is_some_and(|bytes| bytes.is_empty())
+}
+
+fn await_log(endpoint: &Endpoint, what: &str) {
+    trunkline_tests::eventually(Duration::from_secs(5), what, || endpoint.log().contains(what));
+}
+
+#[test]
+fn both_versions_name_the_client() {
+    let endpoint = endpoint("127.0.0.0/8").start();
+    let line = b"PROXY TCP4 192.0.2.1 127.0.0.1 40001 5434\r\n";
+    assert_eq!(login(endpoint.reads(), line).unwrap().value("SELECT 1"), "1");
+    await_log(&endpoint, "192.0.2.1:40001");
+    assert_eq!(login(endpoint.reads(), &header([192, 0, 2, 2])).unwrap().value("SELECT 1"), "1");
+    await_log(&endpoint, "192.0.2.2:40001");
+    let line = b"PROXY TCP6 2001:db8::3 ::1 40001 5434\r\n";
+    assert_eq!(login(endpoint.reads(), line).unwrap().value("SELECT 1"), "1");
+    await_log(&endpoint, "[2001:db8::3]:40001");
+}
+
+#[test]
+fn limits_are_the_named_clients_own() {
+    let endpoint = endpoint("127.0.0.1").key("limits.connections_per_address_max", "2").start();
+    let from = |last| login(endpoint.reads(), &header([192, 0, 2, last]));
+    let _held = [from(1).unwrap(), from(1).unwrap(), from(2).unwrap()];
+    assert_eq!(from(1).unwrap_err().code, "53300");
+    assert_eq!(from(3).unwrap().value("SELECT 1"), "1");
+}
+
+#[test]
+fn a_proxy_that_speaks_for_itself_has_its_own_address() {
+    let endpoint = endpoint("127.0.0.1").start();
+    let local = [SIGNATURE, &[0x20, 0, 0, 0]].concat();
+    for header in [&local[..], b"PROXY UNKNOWN\r\n"] {
+        assert_eq!(login(endpoint.reads(), header).unwrap().value("SELECT 1"), "1");
+    }
+    await_log(&endpoint, "client.addr=127.0.0.1:");
+}
+
+#[test]
+fn a_header_in_single_bytes_is_read_like_any() {
+    let endpoint = endpoint("127.0.0.1").start();
+    let login = Login::default();
+    let mut wire = Wire::connect(endpoint.reads());
+    for byte in header([192, 0, 2, 4]) {
+        wire.send(&[byte]);
+    }
+    wire.send(&login.packet());
+    wire.finish_login(&login).unwrap();
+    assert_eq!(wire.value("SELECT 1"), "1");
+    await_log(&endpoint, "192.0.2.4:40001");
+}
+
+#[test]
+fn without_a_header_a_trusted_proxy_is_not_served() {
+    let endpoint = endpoint("127.0.0.1").start();
+    let mut wire = Wire::connect(endpoint.reads());
+    wire.send(&Login::default().packet());
+    assert!(is_closed_silently(&mut wire));
+    await_log(&endpoint, "no PROXY protocol header");
+    // The other listener believes nobody, and asks nobody for a header.
+    assert_eq!(Wire::login(endpoint.writes()).value("SELECT 1"), "1");
+}
+
+#[test]
+fn headers_of_strangers_are_not_believed() {
+    let endpoint = endpoint("10.0.0.0/8, 192.168.7.1").start();
+    assert_eq!(Wire::login(endpoint.reads()).value("SELECT 1"), "1");
+    // To PostgreSQL's protocol the header is a packet of absurd length.
+    let mut wire = Wire::connect(endpoint.reads());
+    wire.send(&header([192, 0, 2, 5]));
+    assert!(wire.read_to_end().is_some());
+    assert!(!endpoint.log().contains("192.0.2.5"), "{}", endpoint.log());
+}
+
+#[test]
+fn broken_headers_end_the_connection_and_nothing_else() {
+    let endpoint = endpoint("127.0.0.1").start();
+    let broken: [&[u8]; 5] = [
+        b"PROXY TCP4 192.0.2.1 127.0.0.1 99999 1\r\n",
+        b"PROXY TCP4 \xff\r\n",
+        &[b'\r'; 12],
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x02ab",
+    ];
+    for bytes in broken {
+        let mut wire = Wire::connect(endpoint.reads());
+        wire.send(bytes);
+        assert!(is_closed_silently(&mut wire), "{bytes:?}");
+    }
+    assert_eq!(login(endpoint.reads(), &header([192, 0, 2, 6])).unwrap().value("SELECT 1"), "1");
+}
+
+#[test]
+fn a_header_that_never_ends_is_waited_for_no_longer_than_a_login() {
+    let endpoint = endpoint("127.0.0.1").key("timeouts.login", "\"500ms\"").start();
+    let mut wire = Wire::connect(endpoint.reads());
+    wire.send(b"PROXY TCP4 192.0.2.7");
+    let begun = std::time::Instant::now();
+    assert!(wire.read_to_end().is_some());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_cancel_request_may_come_behind_a_header() {
+    let endpoint = endpoint("127.0.0.1").start();
+    let mut wire = login(endpoint.reads(), &header([192, 0, 2, 8])).unwrap();
+    let packet = wire.cancel_packet();
+    let port = endpoint.reads();
+    wire.send_query("SELECT pg_sleep(30)");
+    let canceller = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        let mut other = Wire::connect(port);
+        other.send(&[&header([192, 0, 2, 8])[..], &packet].concat());
+        other.read_to_end()
+    });
+    let answer = wire.read_answer();
+    canceller.join().unwrap();
+    assert_eq!(answer.error.unwrap().code, "57014");
+}
