@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, TransactionStatus};
+use trunkline_codec::frontend::Target;
 use trunkline_codec::scan::{FrameError, Phase, Piece, Scanner};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write;
@@ -14,6 +15,7 @@ struct Owed {
     parsed: usize,
     bound: usize,
     executed: usize,
+    closed: usize,
 }
 
 /// Settings and prepared statements as messages for a server.
@@ -46,6 +48,16 @@ impl Alignment {
 pub(crate) struct Writer {
     out: BytesMut,
     owed: Owed,
+    unnamed: Unnamed,
+}
+
+/// The unnamed statement of a server that is being aligned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Unnamed {
+    #[default]
+    AsItMustBe,
+    /// It ran something for the alignment.
+    LeftOver,
 }
 
 impl Writer {
@@ -62,6 +74,7 @@ impl Writer {
                 self.owed.parsed += 1;
                 self.owed.bound += 1;
                 self.owed.executed += 1;
+                self.unnamed = Unnamed::LeftOver;
             }
             Err(_too_long) => self.out.truncate(start),
         }
@@ -74,11 +87,17 @@ impl Writer {
         self.out.extend_from_slice(&length.to_be_bytes());
         self.out.extend_from_slice(body);
         self.owed.parsed += 1;
+        if body.first() == Some(&0) {
+            self.unnamed = Unnamed::AsItMustBe;
+        }
     }
 
     pub(crate) fn finish(mut self) -> Alignment {
         if self.out.is_empty() {
             return Alignment::default();
+        }
+        if self.unnamed == Unnamed::LeftOver && write::close(&mut self.out, Target::Statement, b"").is_ok() {
+            self.owed.closed += 1;
         }
         write::sync(&mut self.out);
         Alignment { messages: self.out.freeze(), owed: self.owed }
@@ -147,6 +166,7 @@ impl AlignmentReader {
             BackendTag::ParseComplete => &mut self.owed.parsed,
             BackendTag::BindComplete => &mut self.owed.bound,
             BackendTag::CommandComplete => &mut self.owed.executed,
+            BackendTag::CloseComplete => &mut self.owed.closed,
             BackendTag::NoticeResponse | BackendTag::NotificationResponse => return Ok(()),
             // The columns of what SELECT set_config returns are not asked for; its row comes.
             BackendTag::DataRow if self.owed.executed > 0 => return Ok(()),

@@ -208,11 +208,13 @@ impl Session {
                 _decides => break Verdict::Forward,
             }
         };
-        let is_awaited = matches!(self.attempt, Attempt::Open { flush: Flush::Sent, .. });
-        if verdict == Verdict::Hold && (is_awaited || rest.len() > HELD_BYTES_MAX) && at > 0 {
-            return Verdict::Forward;
+        // Once it has a Query or Sync, and was not asked before, the server comes to a ReadyForQuery
+        // by itself: nobody waits for what is held.
+        let will_go_on = self.attempt == Attempt::Open { unit: Unit::Whole, flush: Flush::NotSent };
+        match verdict {
+            Verdict::Hold if at > 0 && (!will_go_on || rest.len() > HELD_BYTES_MAX) => Verdict::Forward,
+            decided => decided,
         }
-        verdict
     }
 }
 

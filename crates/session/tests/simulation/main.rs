@@ -3,6 +3,7 @@
 //! A failing seed is printed; `TRUNKLINE_SIMULATION_SEED=<seed>` runs it alone, and
 //! `TRUNKLINE_SIMULATION_SCHEDULES=<count>` runs more of them.
 
+mod journey;
 mod rng;
 mod script;
 mod server;
@@ -105,7 +106,6 @@ fn nothing_is_lost_changed_or_misjudged_without_faults() {
 #[test]
 fn a_death_at_any_byte_gives_at_most_one_error_and_never_inside_a_message() {
     let mut ends = [0_usize; 4];
-    let mut retaken = 0;
     each_seed(|rng| {
         let script = script::script(rng);
         let mut world = World::new(rng, script);
@@ -123,10 +123,9 @@ fn a_death_at_any_byte_gives_at_most_one_error_and_never_inside_a_message() {
                 event(rng, &mut world);
             }
         }
-        retaken += world.retaken;
         ends[end as usize] += 1;
     });
-    println!("retaken {retaken}; ends {ends:?} (not yet, report, cut, close)");
+    println!("ends {ends:?} (not yet, report, cut, close)");
 }
 
 /// The server dies with or without a word, and some of what it had said arrives.
@@ -151,4 +150,26 @@ fn kill(rng: &mut Rng, world: &mut World) {
         }
         world.check();
     }
+}
+
+#[test]
+fn a_session_that_moves_says_what_one_server_would_have_said() {
+    let mut ends = [0_usize; 5];
+    let mut all = journey::Tally::default();
+    each_seed(|rng| {
+        let mut journey = journey::Journey::new(rng);
+        ends[journey.run(rng) as usize] += 1;
+        let tally = &journey.tally;
+        all.deaths += tally.deaths;
+        all.moved_idle += tally.moved_idle;
+        all.moved_lost += tally.moved_lost;
+        all.repeated += tally.repeated;
+        all.conflicts += tally.conflicts;
+    });
+    println!("ends {ends:?} (complete, report, cut, canceled, untracked)");
+    println!(
+        "{} deaths: {} moves, {} repeats, {} of these after a conflict; {} moves without one",
+        all.deaths, all.moved_lost, all.repeated, all.conflicts, all.moved_idle
+    );
+    assert!(all.moved_idle > 0 && all.moved_lost > 0 && all.repeated > all.conflicts && all.conflicts > 0);
 }

@@ -3,39 +3,51 @@
 use crate::rng::Rng;
 use crate::wire::message;
 
-const SQL: [&str; 20] = [
-    "rows 1",
-    "rows 1",
-    "rows 3",
-    "rows 0",
+const SQL: [&str; 30] = [
+    "select 1",
+    "select 1",
+    "select 3",
+    "select 0",
     "",
-    "error",
-    "set",
-    "notice",
+    "select error",
+    "set a to 1",
+    "set timezone to 2",
+    "set local timezone to 3",
+    "reset a",
+    "show a",
+    "show timezone",
+    "savepoint s",
+    "rollback to s",
+    "release s",
+    "discard all",
+    "set a to 4; select error",
+    "begin; set a to 5; commit",
+    "select notice",
     "begin",
     "commit",
     "rollback",
-    "begin; rows 2; commit",
-    "rows 1; error; rows 1",
-    "rows 2; set; rows 1",
-    "copyout 2",
-    "copyin",
-    "copyin 2",
-    "copyin 0",
-    "copyin; rows 1; copyin",
+    "begin; select 2; commit",
+    "select 1; select error; select 1",
+    "select 2; set a to 6; select 1",
+    "copy out 2",
+    "copy in",
+    "copy in 2",
+    "copy in; select 1; copy in",
     "deallocate all",
 ];
 
 /// One statement each, since a name always stands for the same.
-const PREPARED: [(&str, &str); 8] = [
-    ("s0", "rows 2"),
-    ("s1", "rows 0"),
-    ("s2", "set"),
-    ("s3", "copyin"),
-    ("s4", "error"),
-    ("s5", "notice"),
+const PREPARED: [(&str, &str); 10] = [
+    ("s0", "select 2"),
+    ("s1", "select 0"),
+    ("s2", "set timezone to 7"),
+    ("s3", "copy in"),
+    ("s4", "select error"),
+    ("s5", "select notice"),
     ("s6", "bad"),
     ("s7", "begin"),
+    ("s8", "show timezone"),
+    ("s9", "insert defer"),
 ];
 
 /// The bytes of a whole conversation.
@@ -51,7 +63,7 @@ pub(crate) fn script(rng: &mut Rng) -> Vec<u8> {
     out
 }
 
-fn unit(rng: &mut Rng, out: &mut Vec<u8>) {
+pub(crate) fn unit(rng: &mut Rng, out: &mut Vec<u8>) {
     match rng.below(12) {
         0..=3 => query(rng, out),
         4..=7 => pipeline(rng, out),
@@ -68,10 +80,10 @@ fn unit(rng: &mut Rng, out: &mut Vec<u8>) {
 }
 
 fn query(rng: &mut Rng, out: &mut Vec<u8>) {
-    let sql = if rng.one_in(60) { "big 50000" } else { rng.pick(&SQL) };
+    let sql = if rng.one_in(60) { "values 50000" } else { rng.pick(&SQL) };
     out.extend(message(b'Q', format!("{sql}\0").as_bytes()));
-    if sql.contains("copyin") && !rng.one_in(6) {
-        (0..sql.matches("copyin").count()).for_each(|_| copy_data(rng, out));
+    if sql.contains("copy in") && !rng.one_in(6) {
+        (0..sql.matches("copy in").count()).for_each(|_| copy_data(rng, out));
     }
 }
 
@@ -110,7 +122,7 @@ fn pipeline(rng: &mut Rng, out: &mut Vec<u8>) {
             out.extend(message(b'D', format!("P{portal}\0").as_bytes()));
         }
         execute(rng, portal, out);
-        if sql == "copyin" && !rng.one_in(4) {
+        if sql == "copy in" && !rng.one_in(4) {
             copy_data(rng, out);
         }
         if rng.one_in(6) {

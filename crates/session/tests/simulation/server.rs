@@ -1,10 +1,12 @@
 //! A model of a PostgreSQL server process: the message loop of `PostgresMain`, with a toy SQL.
 //!
-//! Commands, separated by `;`: `rows N`, `big N`, `begin`, `commit`, `rollback`, `set`, `notice`,
-//! `error`, `copyout N`, `copyin` (`copyin K` fails at the K-th piece, `copyin 0` before reading),
-//! `deallocate all`, `defer` (fails at Sync). A Parse of `bad` fails.
+//! Commands, separated by `;`: `select N` (rows), `select error`, `select notice`, `values N` (a row of
+//! N bytes), `show NAME`, `set [local] NAME to VALUE`, `reset NAME`, `begin`, `commit`, `rollback [to
+//! NAME]`, `savepoint NAME`, `release NAME`, `discard all`, `deallocate all`, `copy out N`, `copy in`
+//! (`copy in K` fails at the K-th piece, `copy in 0` before reading), `insert defer` (fails at Sync).
+//! A Parse of `bad` fails. The setting `timezone` is reported.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::wire;
 
@@ -32,15 +34,26 @@ pub(crate) struct Server {
     pub(crate) is_closed: bool,
     /// Whether a Query joins the implicit transaction before it (PostgreSQL 18).
     pub(crate) joins_pipeline: bool,
+    /// The next statement is canceled for recovery.
+    pub(crate) has_conflict: bool,
     is_skipping: bool,
     is_unsynced: bool,
     is_deferred_failure: bool,
     transaction: Transaction,
     copy: Option<CopyIn>,
     commands: VecDeque<String>,
-    statements: HashMap<String, String>,
+    pub(crate) statements: BTreeMap<String, String>,
+    pub(crate) settings: Settings,
+    /// Settings as they were before the transaction, and at each of its savepoints.
+    before: Option<Settings>,
+    savepoints: Vec<(String, Settings, Settings)>,
+    /// Settings made for the transaction, with what they were.
+    local: Settings,
+    reported: String,
     portals: HashMap<String, Portal>,
 }
+
+pub(crate) type Settings = BTreeMap<String, String>;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Transaction {
@@ -149,11 +162,68 @@ impl Server {
         self.answered = self.put_out;
         if self.transaction == Transaction::Open {
             self.transaction = Transaction::Failed;
+        } else if self.transaction == Transaction::Idle {
+            self.undo();
         }
     }
 
+    /// What was set since the transaction began counts.
+    fn end_transaction(&mut self) {
+        for (name, value) in std::mem::take(&mut self.local) {
+            self.restore(name, value);
+        }
+        self.before = None;
+        self.savepoints.clear();
+    }
+
+    /// It does not.
+    fn undo(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.settings = before;
+        }
+        self.local.clear();
+        self.savepoints.clear();
+    }
+
+    fn restore(&mut self, name: String, value: String) {
+        if value.is_empty() {
+            self.settings.remove(&name);
+        } else {
+            self.settings.insert(name, value);
+        }
+    }
+
+    fn setting(&mut self, words: &[&str]) -> Option<()> {
+        self.before.get_or_insert_with(|| self.settings.clone());
+        let is_local = words.get(1) == Some(&"local");
+        let name = (*words.get(if is_local { 2 } else { 1 })?).to_owned();
+        let value = if words[0] == "set" { (*words.last()?).to_owned() } else { String::new() };
+        let is_outside = self.transaction == Transaction::Idle;
+        if is_local && is_outside {
+            return Some(());
+        }
+        if is_local {
+            let now = self.settings.get(&name).cloned().unwrap_or_default();
+            self.local.entry(name.clone()).or_insert(now);
+        } else {
+            self.local.remove(&name);
+        }
+        self.restore(name, value);
+        Some(())
+    }
+
+    fn rollback_to(&mut self, name: &str) -> Option<()> {
+        let at = self.savepoints.iter().rposition(|(n, ..)| n == name)?;
+        self.savepoints.truncate(at + 1);
+        let (_, settings, local) = &self.savepoints[at];
+        (self.settings, self.local) = (settings.clone(), local.clone());
+        self.transaction = Transaction::Open;
+        Some(())
+    }
+
     fn fail_extended(&mut self) {
-        self.error("22012");
+        let code = if std::mem::take(&mut self.has_conflict) { "40001" } else { "22012" };
+        self.error(code);
         self.is_skipping = true;
     }
 
@@ -166,6 +236,12 @@ impl Server {
         };
         if status == b"I" {
             self.portals.clear();
+            self.end_transaction();
+        }
+        let timezone = self.settings.get("timezone").cloned().unwrap_or_default();
+        if timezone != self.reported {
+            self.put(wire::message(b'S', format!("TimeZone\0{timezone}\0").as_bytes()));
+            self.reported = timezone;
         }
         self.answer(b'Z', status);
     }
@@ -195,7 +271,8 @@ impl Server {
                 Ran::Done => {}
                 Ran::Failed => {
                     self.commands.clear();
-                    self.error("22012");
+                    let code = if std::mem::take(&mut self.has_conflict) { "40001" } else { "22012" };
+                    self.error(code);
                 }
                 Ran::Copying => return,
             }
@@ -205,32 +282,49 @@ impl Server {
     }
 
     fn run(&mut self, command: &str, is_simple: bool) -> Ran {
-        let mut words = command.split(' ');
-        let verb = words.next().unwrap_or_default();
-        let number = words.next().and_then(|word| word.parse::<usize>().ok());
-        if self.transaction == Transaction::Failed && !["commit", "rollback", ""].contains(&verb) {
+        if self.has_conflict {
             return Ran::Failed;
         }
-        match verb {
-            "" => {
+        let words: Vec<&str> = command.split(' ').collect();
+        let number = words.last().and_then(|word| word.parse::<usize>().ok());
+        let may_run = ["commit", "rollback", ""].contains(&words[0]);
+        if self.transaction == Transaction::Failed && !may_run {
+            return Ran::Failed;
+        }
+        let tag = match &words[..] {
+            [""] => {
                 self.answer(b'I', b"");
                 return Ran::Done;
             }
-            "error" => return Ran::Failed,
-            "rows" | "big" => {
+            ["select", "error"] => return Ran::Failed,
+            ["select", "notice"] => {
+                self.put(wire::report(b'N', "NOTICE", "00000"));
+                "SELECT 0".to_owned()
+            }
+            ["select" | "values", _] => {
                 if is_simple {
                     self.answer(b'T', b"\0\0");
                 }
-                self.rows(verb, number.unwrap_or(0));
+                self.rows(words[0], number.unwrap_or(0));
+                format!("SELECT {}", number.unwrap_or(0))
             }
-            "copyout" => {
+            ["show", name] => {
+                if is_simple {
+                    self.answer(b'T', b"\0\0");
+                }
+                let value = self.settings.get(*name).cloned().unwrap_or_default();
+                self.answer(b'D', value.as_bytes());
+                "SHOW".to_owned()
+            }
+            ["copy", "out", _] => {
                 self.answer(b'H', b"\0\0\0");
                 for _ in 0..number.unwrap_or(0) {
                     self.answer(b'd', b"data");
                 }
                 self.answer(b'c', b"");
+                "COPY 1".to_owned()
             }
-            "copyin" => {
+            ["copy", "in", ..] => {
                 self.answer(b'G', b"\0\0\0");
                 if number == Some(0) {
                     return Ran::Failed;
@@ -238,22 +332,67 @@ impl Server {
                 self.copy = Some(CopyIn { is_simple, pieces: 0, fails_at: number });
                 return Ran::Copying;
             }
-            "begin" => self.transaction = Transaction::Open,
-            "commit" | "rollback" => {
-                self.transaction = Transaction::Idle;
-                self.portals.clear();
-            }
-            "notice" => self.put(wire::report(b'N', "NOTICE", "00000")),
-            "defer" => self.is_deferred_failure = !is_simple,
-            "deallocate" => self.statements.retain(|name, _| name.is_empty()),
-            _other => {}
-        }
-        self.answer(b'C', format!("{}\0", command.to_uppercase()).as_bytes());
+            _others => match self.run_for_effect(&words, is_simple) {
+                Some(tag) => tag,
+                None => return Ran::Failed,
+            },
+        };
+        self.answer(b'C', format!("{tag}\0").as_bytes());
         Ran::Done
     }
 
+    /// Runs what has no rows; its tag, or `None` when it fails.
+    fn run_for_effect(&mut self, words: &[&str], is_simple: bool) -> Option<String> {
+        match words {
+            ["begin"] => self.transaction = Transaction::Open,
+            ["commit" | "rollback"] => {
+                let has_failed = self.transaction == Transaction::Failed;
+                self.transaction = Transaction::Idle;
+                self.portals.clear();
+                if has_failed || words == ["rollback"] {
+                    self.undo();
+                    return Some("ROLLBACK".to_owned());
+                }
+                self.end_transaction();
+            }
+            ["savepoint", _] | ["release", _] | ["rollback", "to", _]
+                if self.transaction == Transaction::Idle =>
+            {
+                return None;
+            }
+            ["savepoint", name] => {
+                self.before.get_or_insert_with(|| self.settings.clone());
+                let saved = ((*name).to_owned(), self.settings.clone(), self.local.clone());
+                self.savepoints.push(saved);
+            }
+            ["release", name] => {
+                let at = self.savepoints.iter().rposition(|(n, ..)| n == name)?;
+                self.savepoints.truncate(at);
+            }
+            ["rollback", "to", name] => self.rollback_to(name)?,
+            ["set" | "reset", ..] => self.setting(words)?,
+            ["discard", "all"] if self.transaction != Transaction::Idle => return None,
+            ["discard", "all"] => {
+                self.undo();
+                self.settings.clear();
+                self.statements.retain(|name, _| name.is_empty());
+                return Some("DISCARD ALL".to_owned());
+            }
+            ["deallocate", "all"] => {
+                self.statements.retain(|name, _| name.is_empty());
+                return Some("DEALLOCATE ALL".to_owned());
+            }
+            ["insert", "defer"] => {
+                self.is_deferred_failure = !is_simple;
+                return Some("INSERT 0 1".to_owned());
+            }
+            _unknown => return None,
+        }
+        Some(words[0].to_uppercase())
+    }
+
     fn rows(&mut self, verb: &str, number: usize) {
-        if verb == "big" {
+        if verb == "values" {
             self.answer(b'D', &vec![b'x'; number]);
         } else {
             (0..number).for_each(|_| self.answer(b'D', b"\0\0"));
@@ -344,7 +483,7 @@ impl Server {
         if kind == b'S' {
             self.answer(b't', b"\0\0");
         }
-        let has_rows = sql.starts_with("rows") || sql.starts_with("big");
+        let has_rows = ["select", "values", "show"].iter().any(|verb| sql.starts_with(verb));
         self.answer(if has_rows { b'T' } else { b'n' }, if has_rows { b"\0\0" } else { b"" });
         Some(())
     }
@@ -355,13 +494,16 @@ impl Server {
         self.begun.push(self.portals.get(&name).map(|portal| portal.sql.clone()));
         let portal = self.portals.get_mut(&name)?;
         let sql = portal.sql.clone();
-        if let Some(rows) = sql.strip_prefix("rows ")
+        if self.has_conflict {
+            return None;
+        }
+        if let Some(Ok(rows)) = sql.strip_prefix("select ").map(str::parse::<usize>)
             && self.transaction != Transaction::Failed
         {
-            let left = rows.parse::<usize>().ok()?.saturating_sub(portal.rows_done);
+            let left = rows.saturating_sub(portal.rows_done);
             let now = if max == 0 { left } else { left.min(max) };
             portal.rows_done += now;
-            self.rows("rows", now);
+            self.rows("select", now);
             if max != 0 && now == max {
                 self.answer(b's', b"");
             } else {

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use trunkline_session::{
-    ClientThen, Completion, LossPlan, PinReason, ReportTiming, Retake, ServerLoss, ServerThen, Session,
-    SessionSettings, Sink, StatementKind, StatementRecord, Tracking,
+    Can, ClientThen, Completion, LossPlan, Mobility, Options, PinReason, ReportTiming, ServerLoss,
+    ServerRole, ServerThen, Session, SessionSettings, Sink, StatementKind, StatementRecord, Tracking,
 };
 
 use crate::rng::Rng;
@@ -63,8 +62,6 @@ pub(crate) struct World {
     server_tail: Vec<u8>,
     /// Client bytes that reached this server.
     forwarded: usize,
-    /// Script bytes that went to servers before this one.
-    base: usize,
     /// All bytes of the server that were presented to the session.
     presented: Vec<u8>,
     /// Of these, how many were forwarded.
@@ -72,7 +69,6 @@ pub(crate) struct World {
     /// What the client has, with what the session added.
     pub(crate) received: Vec<u8>,
     pub(crate) injected: usize,
-    pub(crate) retaken: usize,
     now: Instant,
     is_terminated: bool,
     has_reports: bool,
@@ -100,12 +96,10 @@ impl World {
             client_tail: Vec::new(),
             server_tail: Vec::new(),
             forwarded: 0,
-            base: 0,
             presented: Vec::new(),
             relayed: 0,
             received: Vec::new(),
             injected: 0,
-            retaken: 0,
             now,
             is_terminated: false,
             has_reports,
@@ -132,7 +126,7 @@ impl World {
         }
         let step = self.session.handle_client(&self.client_tail, self.now, &mut self.records);
         let forwarded: Vec<u8> = self.client_tail.drain(..step.forward).collect();
-        let from = self.base + self.forwarded;
+        let from = self.forwarded;
         assert_eq!(forwarded, self.script[from..from + step.forward], "client bytes changed");
         self.forwarded += step.forward;
         self.server.input.extend(forwarded);
@@ -167,6 +161,7 @@ impl World {
             match step.then {
                 ServerThen::ReadOn => {}
                 ServerThen::Farewell => assert!(self.session.is_paused()),
+                ServerThen::Conflict(_) => panic!("it is fixed"),
                 ServerThen::Violation(violation) => panic!("the model is sound: {violation:?}"),
             }
             if step.inject.is_none() {
@@ -177,19 +172,15 @@ impl World {
 
     /// The server connection ends.
     pub(crate) fn server_ends(&mut self, rng: &mut Rng) -> End {
-        let retake = rng.pick(&[Retake::Possible, Retake::Impossible]);
+        let can_move = rng.pick(&[Can::Yes, Can::No]);
+        let options = Options { can_move, can_repeat: Can::No };
         let loss = rng.pick(&[ServerLoss::Eof, ServerLoss::Reset, ServerLoss::TimedOut, ServerLoss::GivenUp]);
         let plan =
-            self.session.handle_server_lost(loss, &self.server_tail, retake, self.now, &mut self.records);
+            self.session.handle_server_lost(loss, &self.server_tail, options, self.now, &mut self.records);
         let (before, cut) = wire::all(&self.received);
         let has_fatal = before.iter().any(|(tag, body)| wire::is_fatal(*tag, body));
         match plan {
-            LossPlan::Retake => {
-                assert_eq!(retake, Retake::Possible);
-                assert_eq!((self.forwarded, self.relayed_answers()), (0, 0), "not pristine");
-                self.take_another();
-                End::NotYet
-            }
+            LossPlan::Move | LossPlan::Repeat => panic!("it is fixed"),
             LossPlan::Report(bytes) => {
                 assert_eq!(cut, 0, "an error inside a message");
                 assert!(!has_fatal, "an error after a FATAL");
@@ -210,24 +201,6 @@ impl World {
                 End::Close
             }
         }
-    }
-
-    /// Bytes relayed that answer something: asynchronous messages are no answers.
-    fn relayed_answers(&self) -> usize {
-        let (messages, _) = wire::all(&self.received);
-        messages.iter().filter(|(tag, _)| !b"ASN".contains(tag)).count()
-    }
-
-    fn take_another(&mut self) {
-        self.retaken += 1;
-        self.base += self.forwarded;
-        self.forwarded = 0;
-        self.server = Server::new(self.server.joins_pipeline);
-        self.server_tail.clear();
-        self.presented.clear();
-        self.relayed = 0;
-        self.received.clear();
-        self.session.server_taken(Arc::from("replica2"), Bytes::new(), self.now);
     }
 
     /// Whether the session is idle in truth.
@@ -251,9 +224,9 @@ impl World {
                 assert!(!self.session.is_idle());
                 return;
             }
-            Some(PinReason::Replication) => panic!("no replication here"),
             Some(PinReason::Transaction | PinReason::Copy) => assert!(!self.session.is_idle()),
             None => {}
+            Some(other) => panic!("{other}"),
         }
         if !self.server.is_closed {
             assert_eq!(self.session.is_idle(), self.is_idle_in_truth(), "idle or not");
@@ -288,13 +261,13 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("client: {}", story(&self.script[..self.base + self.forwarded]));
+            eprintln!("client: {}", story(&self.script[..self.forwarded]));
             eprintln!("server: {}", story(&self.presented));
         }
     }
 }
 
-fn story(bytes: &[u8]) -> String {
+pub(crate) fn story(bytes: &[u8]) -> String {
     let tell = |(tag, body): &(u8, &[u8])| {
         let text = String::from_utf8_lossy(&body[..body.len().min(20)]).escape_debug().to_string();
         format!("{}({text})", char::from(*tag))

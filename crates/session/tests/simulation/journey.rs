@@ -1,0 +1,367 @@
+//! A session that moves between standbys which die, cancel and are left, against a run without faults.
+//!
+//! The client speaks in turns: it waits until all that is owed has come. What it receives must be what
+//! one server would have said, or that and one error at the end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use trunkline_session::{
+    Can, ClientThen, LossPlan, Mobility, NotRepeatable, Options, ReportTiming, ServerLoss, ServerRole,
+    ServerThen, Session, SessionSettings, Tracking,
+};
+
+use crate::rng::Rng;
+use crate::server::Server;
+use crate::world::Records;
+use crate::{script, wire};
+
+/// How a schedule ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Complete,
+    Report,
+    Cut,
+    Canceled,
+    Untracked,
+}
+
+/// What happened in it.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) deaths: usize,
+    pub(crate) moved_idle: usize,
+    pub(crate) moved_lost: usize,
+    pub(crate) repeated: usize,
+    pub(crate) conflicts: usize,
+}
+
+pub(crate) struct Journey {
+    session: Session,
+    server: Server,
+    records: Records,
+    turns: Vec<Vec<u8>>,
+    /// What a server without faults says to each turn.
+    reference: Vec<Vec<u8>>,
+    turn: usize,
+    /// What of this turn the relay has not read.
+    unread: Vec<u8>,
+    journal: Option<Vec<u8>>,
+    client_tail: Vec<u8>,
+    server_tail: Vec<u8>,
+    received: Vec<u8>,
+    pub(crate) tally: Tally,
+    now: Instant,
+    joins_pipeline: bool,
+}
+
+fn greeting() -> Vec<u8> {
+    [wire::message(b'S', b"TimeZone\0\0"), wire::message(b'S', b"in_hot_standby\0on\0")].concat()
+}
+
+impl Journey {
+    pub(crate) fn new(rng: &mut Rng) -> Self {
+        let joins_pipeline = rng.one_in(2);
+        let mut ideal = Server::new(joins_pipeline);
+        let (mut turns, mut reference) = (Vec::new(), Vec::new());
+        for _ in 0..1 + rng.below(10) {
+            let mut turn = Vec::new();
+            for _ in 0..1 + rng.below(4) / 3 {
+                script::unit(rng, &mut turn);
+            }
+            ideal.input.extend(&turn);
+            (0..wire::all(&turn).0.len()).for_each(|_| ideal.step());
+            turns.push(turn);
+            reference.push(std::mem::take(&mut ideal.output));
+        }
+        let now = Instant::now();
+        let settings = SessionSettings {
+            sql_bytes_max: if rng.one_in(2) { 0 } else { 1000 },
+            report_timing: ReportTiming::Off,
+            server: Arc::from("replica1"),
+            tracking: Tracking::Full,
+            mobility: Mobility::Movable,
+            role: ServerRole::Standby,
+            parameters: greeting().into(),
+        };
+        Self {
+            session: Session::new(settings, now),
+            server: Server::new(joins_pipeline),
+            records: Records::default(),
+            unread: turns[0].clone(),
+            turns,
+            reference,
+            turn: 0,
+            journal: None,
+            client_tail: Vec::new(),
+            server_tail: Vec::new(),
+            received: Vec::new(),
+            tally: Tally::default(),
+            now,
+            joins_pipeline,
+        }
+    }
+
+    /// Runs to the end, with faults now and then.
+    pub(crate) fn run(&mut self, rng: &mut Rng) -> End {
+        let mut faults = rng.below(4);
+        for _ in 0..100_000 {
+            self.now += Duration::from_micros(rng.next() % 1000);
+            let is_fault = faults > 0 && rng.one_in(12);
+            faults -= usize::from(is_fault);
+            let end = if is_fault { self.fault(rng) } else { self.step(rng) };
+            if end.is_some() || self.has_failed() {
+                return self.check(end.unwrap_or(End::Canceled));
+            }
+            if self.server.is_closed && self.server.output.is_empty() {
+                // The client broke the protocol, and was told so.
+                let plan = self.lost(rng);
+                let is_end = if plan == Some(End::Canceled) { End::Complete } else { End::Report };
+                return self.check(is_end);
+            }
+            if self.is_turn_over() && !self.next_turn() {
+                return self.check(End::Complete);
+            }
+        }
+        panic!("somebody waits for ever")
+    }
+
+    fn step(&mut self, rng: &mut Rng) -> Option<End> {
+        match rng.below(3) {
+            0 => {
+                let most = 1 + rng.below(200);
+                self.client_sends(most);
+                None
+            }
+            1 => {
+                self.server.step();
+                None
+            }
+            _arrival => {
+                let most = 1 + rng.below(300);
+                self.server_arrives(rng, most)
+            }
+        }
+    }
+
+    fn fault(&mut self, rng: &mut Rng) -> Option<End> {
+        if self.server.is_closed {
+            return None;
+        }
+        match rng.below(4) {
+            0 => {
+                self.server.has_conflict = true;
+                None
+            }
+            1 => {
+                self.move_idle(rng);
+                None
+            }
+            _death => self.death(rng),
+        }
+    }
+
+    /// The server dies with or without a word, and some of what it had said arrives.
+    fn death(&mut self, rng: &mut Rng) -> Option<End> {
+        self.tally.deaths += 1;
+        let words = match rng.below(4) {
+            0 => Vec::new(),
+            1 => wire::report(b'E', "FATAL", "57P01"),
+            2 => wire::report(b'N', "WARNING", "57P01"),
+            _crash => wire::report(b'N', "WARNING", "57P02"),
+        };
+        self.server.die(&words);
+        let cut = if rng.one_in(2) { rng.below(self.server.output.len() + 1) } else { usize::MAX };
+        self.server.output.truncate(cut);
+        while !self.server.output.is_empty() {
+            let most = 1 + rng.below(300);
+            if let Some(end) = self.server_arrives(rng, most) {
+                return Some(end);
+            }
+            // A conflict may have been answered by leaving for another server.
+            if !self.server.is_closed {
+                return None;
+            }
+        }
+        self.lost(rng)
+    }
+
+    fn lost(&mut self, rng: &mut Rng) -> Option<End> {
+        let can_repeat = if self.journal.is_some() { Can::Yes } else { Can::No };
+        let options = Options { can_move: Can::Yes, can_repeat };
+        let tail = std::mem::take(&mut self.server_tail);
+        let loss = ServerLoss::Eof;
+        match self.session.handle_server_lost(loss, &tail, options, self.now, &mut self.records) {
+            LossPlan::Move => {
+                self.tally.moved_lost += 1;
+                self.take_another(rng);
+                None
+            }
+            LossPlan::Repeat => {
+                self.repeat(rng);
+                None
+            }
+            LossPlan::Report(bytes) => {
+                assert_eq!(wire::all(&self.received).1, 0, "an error inside a message");
+                self.received.extend(bytes);
+                Some(End::Report)
+            }
+            LossPlan::Cut => Some(End::Cut),
+            LossPlan::Close => Some(End::Canceled),
+        }
+    }
+
+    fn repeat(&mut self, rng: &mut Rng) {
+        self.tally.repeated += 1;
+        self.session.rewind(self.now);
+        self.take_another(rng);
+        let mut again = self.journal.take().expect("it could be repeated");
+        again.append(&mut self.client_tail);
+        self.client_tail = again;
+    }
+
+    fn move_idle(&mut self, rng: &mut Rng) {
+        let is_quiet = self.server.input.is_empty() && self.server.output.is_empty();
+        if !is_quiet || !self.session.is_idle() || self.session.movability().is_err() {
+            return;
+        }
+        self.tally.moved_idle += 1;
+        let before = (self.server.settings.clone(), self.server.statements.clone());
+        self.take_another(rng);
+        let after = (self.server.settings.clone(), self.server.statements.clone());
+        assert_eq!(before, after, "state was not moved");
+    }
+
+    fn take_another(&mut self, rng: &mut Rng) {
+        self.server = Server::new(self.joins_pipeline);
+        let alignment = self.session.alignment();
+        let mut reader = alignment.reader();
+        self.server.input.extend(&alignment.messages);
+        (0..wire::all(&alignment.messages).0.len()).for_each(|_| self.server.step());
+        let (mut tail, mut is_done) = (Vec::new(), alignment.is_empty());
+        while !is_done {
+            let count = (1 + rng.below(50)).min(self.server.output.len());
+            tail.extend(self.server.output.drain(..count));
+            let step = reader.handle(&tail).expect("the state is sound");
+            tail.drain(..step.consumed);
+            is_done = step.done;
+            assert!(is_done || !self.server.output.is_empty(), "an answer is missing");
+        }
+        assert!(tail.is_empty() && self.server.output.is_empty(), "an answer too many");
+        self.server_tail.clear();
+        let now = [&greeting()[..], reader.parameters()].concat();
+        let announce = self.session.differences(&now);
+        assert!(announce.is_empty(), "it is as the client knows it");
+        self.session.server_taken(Arc::from("replica2"), ServerRole::Standby, announce, self.now);
+    }
+
+    fn client_sends(&mut self, most: usize) {
+        if !self.session.is_paused() {
+            let count = most.min(self.unread.len());
+            self.client_tail.extend(self.unread.drain(..count));
+        }
+        if self.session.repeatable() == Err(NotRepeatable::Nothing) {
+            self.journal = Some(Vec::new());
+        }
+        let step = self.session.handle_client(&self.client_tail, self.now, &mut self.records);
+        let forwarded: Vec<u8> = self.client_tail.drain(..step.forward).collect();
+        if let Some(journal) = &mut self.journal {
+            journal.extend(&forwarded);
+        }
+        self.server.input.extend(forwarded);
+        assert!(matches!(step.then, ClientThen::ReadOn | ClientThen::Pause), "{step:?}");
+    }
+
+    fn server_arrives(&mut self, rng: &mut Rng, most: usize) -> Option<End> {
+        let count = most.min(self.server.output.len());
+        self.server_tail.extend(self.server.output.drain(..count));
+        loop {
+            let step = self.session.handle_server(&self.server_tail, self.now, &mut self.records);
+            self.received.extend(self.server_tail.drain(..step.forward));
+            assert_eq!(step.inject, None);
+            if self.session.repeatable().is_err() {
+                self.journal = None;
+            }
+            match step.then {
+                ServerThen::ReadOn | ServerThen::Farewell => return None,
+                ServerThen::Conflict(_) if rng.one_in(4) => self.session.accept_answer(),
+                ServerThen::Conflict(_) => {
+                    self.tally.conflicts += 1;
+                    self.repeat(rng);
+                    return None;
+                }
+                ServerThen::Violation(violation) => panic!("the model is sound: {violation:?}"),
+            }
+        }
+    }
+
+    /// Whether the client was told of a fault.
+    fn has_failed(&self) -> bool {
+        let is_of_fault =
+            |body: &[u8]| body.windows(6).any(|w| w == b"C40001" || w == b"C57P01" || w == b"C57P02");
+        wire::all(&self.received).0.iter().any(|(tag, body)| *tag == b'E' && is_of_fault(body))
+    }
+
+    /// Whether nothing more comes of this turn.
+    fn is_turn_over(&self) -> bool {
+        let is_sent = self.unread.is_empty() && self.client_tail.is_empty();
+        let is_over = is_sent && self.server.input.is_empty() && self.server.output.is_empty();
+        if is_over && !self.session.is_paused() {
+            assert!(self.server_tail.is_empty(), "held from a client that waits");
+            return true;
+        }
+        false
+    }
+
+    fn next_turn(&mut self) -> bool {
+        self.turn += 1;
+        match self.turns.get(self.turn) {
+            Some(turn) => self.unread = turn.clone(),
+            None => return false,
+        }
+        true
+    }
+
+    /// Compares with the run without faults.
+    fn check(&self, end: End) -> End {
+        if self.session.pinned().is_some_and(|reason| reason.to_string().contains("Sync")) {
+            return End::Untracked;
+        }
+        let expected = self.reference.concat();
+        let (expected, _) = wire::all(&expected);
+        let is_notice = |tag: u8, body: &[u8]| tag == b'N' && !body.windows(7).any(|w| w == b"NOTICE\0");
+        let (received, rest) = wire::all(&self.received);
+        assert!(rest == 0 || end == End::Cut);
+        let told: Vec<_> = received.into_iter().filter(|(tag, body)| !is_notice(*tag, body)).collect();
+        match end {
+            End::Complete => assert_eq!(told, expected, "not what one server would have said"),
+            End::Cut => assert!(expected.starts_with(&told), "not what one server would have said"),
+            End::Report | End::Canceled | End::Untracked => {
+                // Behind the error nothing but what its session says for it comes.
+                let errors = told.iter().position(|(tag, body)| {
+                    *tag == b'E'
+                        && !body
+                            .windows(6)
+                            .any(|w| w == b"C22012" || w == b"C22P04" || w == b"C23503" || w == b"C08P01")
+                });
+                let at = errors.expect("one error tells of the fault");
+                assert!(expected.starts_with(&told[..at]), "not what one server would have said");
+            }
+        }
+        end
+    }
+}
+
+/// Tells the story of a schedule that fails.
+impl Drop for Journey {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for (turn, reference) in self.turns.iter().zip(&self.reference).take(self.turn + 1) {
+                eprintln!("client:    {}", crate::world::story(turn));
+                eprintln!("reference: {}", crate::world::story(reference));
+            }
+            eprintln!("received:  {}", crate::world::story(&self.received));
+            eprintln!("{:?} {:?}", self.session.movability(), self.session.repeatable());
+        }
+    }
+}
