@@ -1,6 +1,8 @@
 //! A listener believes the proxies it is told to believe, and nobody else.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+use std::io::Write;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 use trunkline_tests::{Endpoint, EndpointBuilder, Login, ServerError, Wire, shared_cluster};
@@ -21,13 +23,34 @@ fn header(client: [u8; 4]) -> Vec<u8> {
     [SIGNATURE, &[0x21, 0x11, 0, 12, a, b, c, d, 127, 0, 0, 1, 0x9c, 0x41, 0x15, 0x3a]].concat()
 }
 
-/// A login right behind `header`, in the same segment.
+/// A proxy in front of `port` for one connection, which sends `pieces` first; the port it listens on.
+fn proxy(port: u16, pieces: Vec<Vec<u8>>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (client, _) = listener.accept().unwrap();
+        let mut server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        server.set_nodelay(true).unwrap();
+        for piece in pieces {
+            server.write_all(&piece).unwrap();
+        }
+        let ways = [
+            (client.try_clone().unwrap(), server.try_clone().unwrap()),
+            (server.try_clone().unwrap(), client.try_clone().unwrap()),
+        ];
+        for (mut from, mut to) in ways {
+            std::thread::spawn(move || {
+                let _ended = std::io::copy(&mut from, &mut to);
+                let _gone = to.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    own
+}
+
+/// A login behind `header`.
 fn login(port: u16, header: &[u8]) -> Result<Wire, ServerError> {
-    let login = Login::default();
-    let mut wire = Wire::connect(port);
-    wire.send(&[header, &login.packet()].concat());
-    wire.finish_login(&login)?;
-    Ok(wire)
+    Login::default().try_connect(proxy(port, vec![header.to_vec()]))
 }
 
 /// Whether nothing was said before the end.
@@ -74,13 +97,8 @@ fn a_proxy_that_speaks_for_itself_has_its_own_address() {
 #[test]
 fn a_header_in_single_bytes_is_read_like_any() {
     let endpoint = endpoint("127.0.0.1").start();
-    let login = Login::default();
-    let mut wire = Wire::connect(endpoint.reads());
-    for byte in header([192, 0, 2, 4]) {
-        wire.send(&[byte]);
-    }
-    wire.send(&login.packet());
-    wire.finish_login(&login).unwrap();
+    let bytes = header([192, 0, 2, 4]).into_iter().map(|byte| vec![byte]).collect();
+    let mut wire = Wire::login(proxy(endpoint.reads(), bytes));
     assert_eq!(wire.value("SELECT 1"), "1");
     await_log(&endpoint, "192.0.2.4:40001");
 }
@@ -139,8 +157,8 @@ fn a_header_that_never_ends_is_waited_for_no_longer_than_a_login() {
 fn a_cancel_request_may_come_behind_a_header() {
     let endpoint = endpoint("127.0.0.1").start();
     let mut wire = login(endpoint.reads(), &header([192, 0, 2, 8])).unwrap();
-    let packet = wire.cancel_packet();
     let port = endpoint.reads();
+    let packet = wire.cancel_packet();
     wire.send_query("SELECT pg_sleep(30)");
     let canceller = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(200));
