@@ -177,7 +177,7 @@ pub(crate) fn shutdown_notice(body: &[u8]) -> Option<SqlState> {
 
 /// Whether a message is a farewell: a FATAL error, or the notice of an immediate shutdown.
 #[inline]
-fn is_farewell(tag: BackendTag, body: &[u8]) -> bool {
+pub(crate) fn is_farewell(tag: BackendTag, body: &[u8]) -> bool {
     if tag == BackendTag::ErrorResponse {
         return ErrorFields::new(body).is_fatal();
     }

@@ -16,6 +16,7 @@ use crate::outstanding::{Outstanding, Request};
 use crate::parameters::Parameters;
 use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
+use crate::server::is_farewell;
 use crate::settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
 use crate::state::{ClientEnd, Copy, Farewell, Flow, Long, Mode, Pipeline, Progress, Tail};
 use crate::statements::Statements;
@@ -237,13 +238,10 @@ impl Session {
             return LossPlan::Repeat;
         }
         let mut report = BytesMut::new();
-        let announced = match self.farewell {
-            Farewell::Held => match deliver_farewell(tail, &mut report) {
-                Delivered::Fatal => return LossPlan::Report(report.freeze()),
-                Delivered::Notice(fields) => fields,
-            },
-            Farewell::Announced(code) => Some(code),
-            Farewell::Staying | Farewell::Said => None,
+        let announced = match (self.farewell, deliver_farewell(tail, &mut report)) {
+            (_, Delivered::Fatal) => return LossPlan::Report(report.freeze()),
+            (Farewell::Announced(code), Delivered::Notice(None)) => Some(code),
+            (_, Delivered::Notice(code)) => code,
         };
         write_report(&mut report, loss, announced, &self.server_name, phase);
         LossPlan::Report(report.freeze())
@@ -359,18 +357,21 @@ enum Delivered {
     Notice(Option<trunkline_codec::sqlstate::SqlState>),
 }
 
-/// Copies the whole messages of a held farewell.
+/// Copies the farewell among what was held back: the beginning of an answer is of no use.
 fn deliver_farewell(tail: &[u8], report: &mut BytesMut) -> Delivered {
     let mut scanner = scanner_of_a_server();
     let mut at = 0;
-    let mut code = None;
+    let (mut code, mut before) = (None, 0);
     while let Ok(Some(Piece::Message { tag, body })) = scanner.next(tail, &mut at) {
-        let fields = ErrorFields::new(body);
-        report.extend_from_slice(&tail[report.len()..at]);
-        if BackendTag::from_byte(tag) == BackendTag::ErrorResponse && fields.is_fatal() {
-            return Delivered::Fatal;
+        let tag = BackendTag::from_byte(tag);
+        if is_farewell(tag, body) {
+            report.extend_from_slice(&tail[before..at]);
+            if tag == BackendTag::ErrorResponse {
+                return Delivered::Fatal;
+            }
+            code = ErrorFields::new(body).sqlstate();
         }
-        code = fields.sqlstate();
+        before = at;
     }
     Delivered::Notice(code)
 }

@@ -46,7 +46,7 @@ fn a_loss_is_reported_with_its_phase() {
     for (answer, phase) in phases {
         let mut talk = Talk::new();
         talk.client(&[query("select 1")]).server(answer);
-        let told = text(talk.lost(b"", MOVE));
+        let told = text(talk.lost(b"", STAY));
         for part in ["VFATAL", "C08006", "Mserver closed the connection unexpectedly", "replica1", phase] {
             assert!(told.contains(part), "{part}: {told}");
         }
@@ -66,7 +66,7 @@ fn nothing_is_said_inside_a_message() {
 #[test]
 fn part_of_a_small_message_is_kept_back_so_that_the_error_fits() {
     let mut talk = Talk::new();
-    talk.client(&[query("select 1")]).server(&[m('T')]);
+    talk.client(&[query("select 1")]).server(&[m('T'), m('D')]);
     assert_eq!(talk.server_step(b"D\0\0\0\x20part").forward, 0);
     assert!(text(talk.lost(b"D\0\0\0\x20part", MOVE)).starts_with('E'));
 }
@@ -90,7 +90,7 @@ fn a_farewell_to_an_idle_session_is_held_and_delivered_verbatim() {
     assert!(matches!(step.then, ServerThen::Farewell));
     assert!(talk.session.is_idle() && talk.session.is_paused());
     assert!(matches!(talk.client_step(&query("late")).then, ClientThen::Pause));
-    assert_eq!(talk.lost(&farewell, MOVE), LossPlan::Report(farewell.into()));
+    assert_eq!(talk.lost(&farewell, STAY), LossPlan::Report(farewell.into()));
 }
 
 #[test]
@@ -127,8 +127,25 @@ fn a_notice_that_is_no_farewell_goes_on() {
 #[test]
 fn a_shutdown_notice_to_a_busy_session_gives_the_error_its_code() {
     let mut talk = Talk::new();
-    talk.client(&[query("select 1")]).server(&[report('N', "WARNING", "57P01")]);
+    let notice = report('N', "WARNING", "57P01");
+    talk.client(&[query("select 1")]).server(&[m('D'), notice.clone()]);
     assert!(text(talk.lost(b"", MOVE)).contains("VFATAL|C57P01"));
+
+    let mut unanswered = Talk::new();
+    unanswered.client(&[query("select 1")]);
+    assert_eq!(unanswered.server_step(&notice).forward, 0);
+    let told = text(unanswered.lost(&notice, MOVE));
+    assert!(told.starts_with('N') && told.contains("VFATAL|C57P01"), "{told}");
+}
+
+#[test]
+fn a_held_beginning_is_dropped_and_a_held_fatal_is_not() {
+    let fatal = report('E', "FATAL", "57P01");
+    let tail = [m('T'), fatal.clone()].concat();
+    let mut talk = Talk::new();
+    talk.client(&[query("select 1")]);
+    assert!(matches!(talk.server_step(&tail).then, ServerThen::Conflict(_)));
+    assert_eq!(talk.lost(&tail, MOVE), LossPlan::Report(fatal.into()));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 mod copy;
 mod idle;
 mod loss;
+mod moving;
 mod pipeline;
+mod repeating;
 mod statements;
 mod talk;

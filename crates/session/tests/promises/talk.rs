@@ -17,6 +17,7 @@ pub(crate) struct Seen {
     pub(crate) end: String,
     pub(crate) rows: u64,
     pub(crate) timing: Timing,
+    pub(crate) retries: u32,
 }
 
 #[derive(Default)]
@@ -37,6 +38,7 @@ impl Sink for Records {
             end,
             rows: record.rows,
             timing: record.timing,
+            retries: record.retries,
         });
     }
 }
@@ -53,18 +55,18 @@ impl Talk {
     }
 
     pub(crate) fn with(report_timing: ReportTiming, tracking: Tracking) -> Self {
-        let now = Instant::now();
-        let server = Arc::from("replica1");
-        let settings = SessionSettings {
-            sql_bytes_max: 1000,
-            report_timing,
-            server,
-            tracking,
-            mobility: Mobility::Movable,
-            role: ServerRole::Standby,
-            parameters: greeting().into(),
-        };
-        Self::of(settings, now)
+        let settings = Self::settings_with(report_timing, tracking, Mobility::Movable);
+        Self::of(settings, Instant::now())
+    }
+
+    fn settings_with(report_timing: ReportTiming, tracking: Tracking, mobility: Mobility) -> SessionSettings {
+        let (server, role) = (Arc::from("replica1"), ServerRole::Standby);
+        let parameters = greeting().into();
+        SessionSettings { sql_bytes_max: 1000, report_timing, server, tracking, mobility, role, parameters }
+    }
+
+    pub(crate) fn settings(mobility: Mobility) -> SessionSettings {
+        Self::settings_with(ReportTiming::Off, Tracking::Full, mobility)
     }
 
     pub(crate) fn of(settings: SessionSettings, now: Instant) -> Self {
