@@ -1,0 +1,178 @@
+"""Trunkline beside other proxies, in one run on one machine: `python3 -m side_by_side --help` from `benches/`."""
+
+import argparse
+import datetime
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from . import cases, peers, plot, report
+from .machine import Process, children, describe, load_average, place, steal_ticks
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="about four minutes")
+    parser.add_argument("--layout", choices=["pinned", "free"], default="pinned",
+                        help="pinned: proxy, server and load on one core; free: where the kernel puts them")
+    parser.add_argument("--rounds", type=int, help="rounds of each case")
+    parser.add_argument("--seconds", type=float, help="length of one measurement")
+    parser.add_argument("--nice", type=int, default=-15, help="priority of everything measured")
+    parser.add_argument("--cpu", type=int, default=os.cpu_count() - 1, help="the core of the pinned layout")
+    parser.add_argument("--threads", type=int, default=1, help="threads of Trunkline and HAProxy")
+    parser.add_argument("--only", default="", help="cases whose name matches this pattern")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PORT:PIDFILE",
+                        help="another proxy, already running; with it only `--stage` makes sense that it is in front of")
+    parser.add_argument("--binary", action="append", default=[], metavar="NAME=PATH", help="another Trunkline to compare")
+    parser.add_argument("--without", default="", help="peers to leave out, by name, separated by commas")
+    parser.add_argument("--stage", choices=["canned", "idle", "postgres"], action="append", help="default: all")
+    parser.add_argument("--canned-port", type=int, default=0, help="port of the canned server, for --peer")
+    parser.add_argument("--bin-dir", type=Path, help="directory of the built binaries")
+    parser.add_argument("--results", type=Path, default=ROOT / "benches/results")
+    parser.add_argument("--name", help="file name of the results")
+    return parser.parse_args()
+
+
+class Run:
+    def __init__(self, args, directory):
+        self.args, self.directory = args, directory
+        self.bin_dir = args.bin_dir or Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+        self.layout = ({args.cpu}, args.nice) if args.layout == "pinned" else None
+        self.rounds = args.rounds or (5 if args.quick else 9)
+        self.seconds = args.seconds or (0.6 if args.quick else 1.0)
+        self.found, self.done, self.skipped = {}, [], []
+        self.trunklines = [("trunkline", self.bin_dir / "trunkline")]
+        self.trunklines += [tuple(text.split("=", 1)) for text in args.binary]
+
+    def stage(self, name):
+        begin = {"canned": self.canned, "idle": self.canned, "postgres": self.postgres}[name]
+        wanted = {"canned": cases.canned_cases, "idle": cases.idle_cases, "postgres": cases.postgres_cases}[name]
+        rounds = 1 if name == "idle" else self.rounds if name == "canned" else max(1, self.rounds - 2)
+        chosen = [case for case in wanted(self.args.quick) if re.search(self.args.only, case.name)]
+        if not chosen:
+            return
+        process, backend = begin()
+        try:
+            if name == "idle":
+                # A peer of its own each time: memory that a case before has left behind is not the sessions'.
+                for case in chosen:
+                    self.with_peers(backend, [case], 1)
+            else:
+                self.with_peers(backend, chosen, rounds)
+        finally:
+            process.stop()
+
+    def with_peers(self, backend, chosen, rounds):
+        running = []
+        try:
+            self.start(backend, running)
+            bench = cases.Bench(self.bin_dir / "pgload", self.directory, self.layout, self.seconds, backend)
+            for case in chosen:
+                self.measure(bench, case, running, rounds)
+        finally:
+            for peer in running:
+                peer.stop()
+
+    def start(self, backend, running):
+        without = self.args.without.split(",")
+        threads = self.args.threads
+        makers = {
+            "direct": lambda: peers.direct(backend),
+            "haproxy": lambda: peers.haproxy(backend, self.directory, threads),
+            "pgbouncer-session": lambda: peers.pgbouncer(backend, self.directory, "session"),
+            "pgbouncer-transaction": lambda: peers.pgbouncer(backend, self.directory, "transaction"),
+        }
+        for name, binary in self.trunklines:
+            makers[name] = lambda name=name, binary=binary: peers.trunkline(
+                backend, self.directory, threads, binary, name)
+        for text in self.args.peer:
+            makers[text.split("=")[0]] = lambda text=text: peers.other(text)
+        for name, make in makers.items():
+            if name not in without:
+                running.append(make())
+        if self.layout:
+            # Ourselves, too: we sleep while others run.
+            for peer in running:
+                place(peer.pids(), *self.layout)
+            for pid in backend.pids:
+                place(children(pid), *self.layout)
+
+    def measure(self, bench, case, running, rounds):
+        print(f"{case.name} ...", file=sys.stderr, flush=True)
+        self.done.append(case)
+        values = {}
+        for turn in range(rounds):
+            order = [peer for peer in running if peer.name not in case.skip]
+            steal, total = steal_ticks()
+            got = {}
+            for peer in order if turn % 2 == 0 else reversed(order):
+                got[peer.name] = case.run(bench, peer)
+            steal, total = (now - then for now, then in zip(steal_ticks(), (steal, total)))
+            if steal > total * 0.01 and turn > 0:
+                self.skipped.append(f"{case.name}, round {turn + 1}: steal {100 * steal / total:.1f} %")
+                continue
+            for name in (peer.name for peer in order):
+                values.setdefault(name, []).append(got[name])
+        self.found[case.name] = values
+        medians = report.digest({case.name: values})[case.name]
+        for name, measured in medians.items():
+            text = ", ".join(f"{what} {report.number(value['median'])}" for what, value in measured.items())
+            print(f"  {name}: {text}", file=sys.stderr, flush=True)
+
+    def canned(self):
+        command = [str(self.bin_dir / "fakepg"), "--listen", f"127.0.0.1:{self.args.canned_port}"]
+        process = Process(command, self.directory / "fakepg.log", stdout=subprocess.PIPE)
+        port = int(process.line())
+        return process, peers.Backend([port], "bench", "", "bench", "user=bench dbname=bench", [process.pid])
+
+    def postgres(self):
+        process = Process([str(self.bin_dir / "bench-cluster")], self.directory / "cluster.log", stdout=subprocess.PIPE)
+        told = json.loads(process.line())
+        ports = [server["port"] for server in told["servers"]]
+        pids = [server["pid"] for server in told["servers"]]
+        backend = peers.Backend(ports, told["user"], told["password"], told["database"], told["monitor"], pids)
+        environment = {"PGPASSWORD": backend.password, "PATH": "/usr/bin:/bin"}
+        where = ["-h", "127.0.0.1", "-p", str(ports[0]), "-U", backend.user]
+        subprocess.run(["pgbench", "-iq", *where, backend.database], env=environment, check=True, capture_output=True)
+        time.sleep(1)
+        return process, backend
+
+
+def main():
+    args = arguments()
+    peers.install_missing()
+    directory = Path(tempfile.mkdtemp(prefix="trunkline-bench-"))
+    directory.chmod(0o755)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    load_before, ticks = load_average(), steal_ticks()
+    run = Run(args, directory)
+    try:
+        for stage in args.stage or ["canned", "idle", "postgres"]:
+            run.stage(stage)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    steal, total = (after - before for after, before in zip(steal_ticks(), ticks))
+    about = {
+        "date": now.strftime("%Y-%m-%d %H:%M UTC"), "machine": describe(),
+        "versions": peers.versions(run.bin_dir / "trunkline"), "load_before": load_before,
+        "load_after": load_average(), "steal_percent": 100 * steal / max(total, 1), "rounds": run.rounds,
+        "seconds": run.seconds, "skipped": run.skipped, "threads": args.threads,
+        "layout": (f"Proxy, server and load share core {args.cpu} at nice {args.nice}." if run.layout
+                   else "Everything runs where the kernel puts it.")
+        + f" Trunkline and HAProxy have {args.threads} thread(s), PgBouncer one.",
+    }
+    result = report.result(about, run.done, run.found)
+    stem = args.name or now.strftime("%Y-%m-%d-%H%M") + ("-quick" if args.quick else "")
+    print(report.save(result, args.results, stem))
+    plot.save(result, args.results, stem)
+
+
+main()

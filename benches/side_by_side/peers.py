@@ -1,0 +1,157 @@
+"""What is compared: HAProxy, PgBouncer, Trunkline, and others by name, port and pid file."""
+
+import shutil
+import subprocess
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .machine import Process, await_port, children, first_line, free_port
+
+#: Sessions of the largest case, with room for those that come and go.
+SESSIONS_MAX = 9500
+
+
+@dataclass
+class Backend:
+    """Where the queries end."""
+
+    servers: list  # ports; the first is a primary
+    user: str
+    password: str
+    database: str
+    monitor: str
+    pids: list = field(default_factory=list)
+
+
+@dataclass
+class Peer:
+    name: str
+    port: int
+    process: Process = None
+    pid: int = None
+
+    def pids(self):
+        pid = self.process.pid if self.process else self.pid
+        return children(pid) if pid else []
+
+    def stop(self):
+        if self.process:
+            self.process.stop()
+
+
+def direct(backend):
+    return Peer("direct", backend.servers[-1])
+
+
+def haproxy(backend, directory, threads):
+    port = free_port()
+    reads = backend.servers[1:] or backend.servers
+    servers = "\n".join(f"    server s{n} 127.0.0.1:{at} check inter 2s" for n, at in enumerate(reads))
+    config = f"""global
+    maxconn {SESSIONS_MAX}
+    nbthread {threads}
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+listen reads
+    bind 127.0.0.1:{port}
+    balance roundrobin
+{servers}
+"""
+    return _started("haproxy", port, ["haproxy", "-db", "-f"], config, directory / "haproxy.cfg")
+
+
+def pgbouncer(backend, directory, mode):
+    port = free_port()
+    (directory / "users.txt").write_text(f'"{backend.user}" "{backend.password}"\n')
+    config = f"""[databases]
+{backend.database} = host=127.0.0.1 port={backend.servers[-1]}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+auth_type = {"scram-sha-256" if backend.password else "trust"}
+auth_file = {directory}/users.txt
+pool_mode = {mode}
+max_client_conn = {SESSIONS_MAX}
+default_pool_size = {100 if backend.password else SESSIONS_MAX}
+server_lifetime = 36000
+server_idle_timeout = 36000
+unix_socket_dir =
+log_connections = 0
+log_disconnections = 0
+ignore_startup_parameters = extra_float_digits
+"""
+    name = f"pgbouncer-{mode}"
+    # It refuses to run as root.
+    return _started(name, port, ["pgbouncer", "-q", "-u", "nobody"], config, directory / f"{name}.ini")
+
+
+def trunkline(backend, directory, threads, binary, name="trunkline"):
+    port, http = free_port(), free_port()
+    primary, *replicas = backend.servers
+    targets = ["--primary", f"primary=127.0.0.1:{primary}"]
+    for number, at in enumerate(replicas, 1):
+        targets += ["--replica", f"replica{number}=127.0.0.1:{at}"]
+    config = directory / f"{name}.toml"
+    config.write_text("[health]\nslow_start = \"0\"\n")
+    command = [binary, "serve", "--config", config, *targets, "--reads", f"127.0.0.1:{port}"]
+    command += ["--http", f"127.0.0.1:{http}", "--monitor", backend.monitor, "--threads", str(threads)]
+    peer = Peer(name, port, Process([str(word) for word in command], directory / f"{name}.log"))
+    names = ["primary"] + [f"replica{number}" for number, _ in enumerate(replicas, 1)]
+    for target in names:
+        _await_up(peer, f"http://127.0.0.1:{http}/{target}")
+    return peer
+
+
+def other(text):
+    """`name=port:pidfile`"""
+    name, _, where = text.partition("=")
+    port, _, pid_file = where.partition(":")
+    return Peer(name, int(port), pid=int(Path(pid_file).read_text().split()[0]))
+
+
+def _started(name, port, command, config, path):
+    path.write_text(config)
+    peer = Peer(name, port, Process([*command, str(path)], path.with_suffix(".log")))
+    try:
+        await_port(port)
+    except OSError as error:
+        log = path.with_suffix(".log").read_text()[-2000:]
+        peer.stop()
+        raise RuntimeError(f"{name} does not listen:\n{log}") from error
+    return peer
+
+
+def _await_up(peer, url, limit=20):
+    until = time.monotonic() + limit
+    while True:
+        try:
+            if urllib.request.urlopen(url, timeout=1).status == 200:
+                return
+        except OSError as error:
+            if time.monotonic() > until or peer.process.child.poll() is not None:
+                log = Path(peer.process.log.name).read_text()[-2000:]
+                peer.stop()
+                raise RuntimeError(f"{peer.name} is not ready: {error}\n{log}") from error
+        time.sleep(0.05)
+
+
+def install_missing():
+    """Debian's packages of what is compared, where they are missing."""
+    wanted = {"haproxy": "haproxy", "pgbouncer": "pgbouncer", "pgbench": "postgresql-contrib"}
+    missing = [package for tool, package in wanted.items() if not shutil.which(tool)]
+    if missing:
+        subprocess.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing], check=True)
+
+
+def versions(binary):
+    return {
+        "haproxy": first_line("haproxy", "-v"),
+        "pgbouncer": first_line("pgbouncer", "-V"),
+        "trunkline": first_line(binary, "--version"),
+        "pgbench": first_line("pgbench", "--version"),
+    }
