@@ -14,7 +14,7 @@ use crate::limits::PARAMETER_BYTES_MAX;
 pub(crate) struct Parameters {
     greeting: Arc<[u8]>,
     /// The latest value of each parameter that was told again.
-    changed: Option<Box<Vec<u8>>>,
+    changed: Box<[u8]>,
 }
 
 /// Too much was told to be kept.
@@ -23,18 +23,17 @@ pub(crate) struct TooMuch;
 
 impl Parameters {
     pub(crate) fn new(greeting: Arc<[u8]>) -> Self {
-        Self { greeting, changed: None }
+        Self { greeting, changed: Box::default() }
     }
 
     pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        let changed = self.changed.as_deref().map_or(&[][..], Vec::as_slice);
         let find = |messages| statuses(messages).filter(|(n, _)| *n == name).last().map(|(_, value)| value);
-        find(changed).or_else(|| find(&self.greeting))
+        find(&self.changed).or_else(|| find(&self.greeting))
     }
 
     /// Names and values; each name once.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let changed = self.changed.as_deref().map_or(&[][..], Vec::as_slice);
+        let changed = &*self.changed;
         let is_changed = move |name: &[u8]| statuses(changed).any(|(n, _)| n == name);
         let kept = statuses(&self.greeting).filter(move |(name, _)| !is_changed(name));
         kept.chain(statuses(changed))
@@ -55,15 +54,14 @@ impl Parameters {
 
     fn set(&mut self, name: &[u8], value: &[u8]) -> Result<(), TooMuch> {
         let mut out = BytesMut::new();
-        let others = self.changed.as_deref().map_or(&[][..], Vec::as_slice);
-        let others = statuses(others).filter(|(n, _)| *n != name);
+        let others = statuses(&self.changed).filter(|(n, _)| *n != name);
         for (name, value) in others.chain([(name, value)]) {
             write::parameter_status(&mut out, name, value).map_err(|_too_long| TooMuch)?;
         }
         if out.len() > PARAMETER_BYTES_MAX {
             return Err(TooMuch);
         }
-        self.changed = Some(Box::new(out.to_vec()));
+        self.changed = (&*out).into();
         Ok(())
     }
 
