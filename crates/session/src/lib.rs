@@ -9,6 +9,11 @@
 //!   which answer belongs to which request, `state` its states.
 //! - `outstanding`: the requests whose answers are owed, in order.
 //! - `statements`: which SQL a prepared statement or portal stands for.
+//! - `attempt`: the request in flight, held and repeated.
+//! - `followed`: what the session changed on its server (`gucs`, `prepared`), read from its SQL by
+//!   `sql` and confirmed by the server; [`alignment`]: how another server is told; [`pin`]: why it
+//!   cannot be.
+//! - `parameters`: what the client was told of its server.
 //! - `timing`, [`record`]: what is known of each statement once it is complete.
 //! - [`step`], [`loss`]: what the caller is asked to do.
 

@@ -73,6 +73,19 @@ const WORDS: &[(&[u8], Trip)] = &[
     (b"pg_notify", Trip::Once),
 ];
 
+/// Bytes a word may begin with.
+static FIRSTS: [bool; 256] = {
+    let mut firsts = [false; 256];
+    let mut at = 0;
+    while at < WORDS.len() {
+        let first = WORDS[at].0[0];
+        firsts[first as usize] = true;
+        firsts[first.to_ascii_uppercase() as usize] = true;
+        at += 1;
+    }
+    firsts
+};
+
 /// Bytes looked at together: as many as the narrowest vector register holds.
 const LANES: usize = 16;
 
@@ -83,6 +96,11 @@ const LANES: usize = 16;
 /// Setting the bit of lower case makes `_` 0x7f.
 #[inline]
 pub(crate) fn may_trip(sql: &[u8]) -> bool {
+    let Some(end) = sql.last_chunk::<{ LANES + 2 }>() else {
+        let mut short = [0; LANES + 2];
+        short[..sql.len()].copy_from_slice(sql);
+        return has_part(&short);
+    };
     let mut windows = sql;
     while let Some(window) = windows.first_chunk::<{ LANES + 2 }>() {
         if has_part(window) {
@@ -90,9 +108,7 @@ pub(crate) fn may_trip(sql: &[u8]) -> bool {
         }
         windows = &windows[LANES..];
     }
-    let mut last = [0; LANES + 2];
-    last[..windows.len()].copy_from_slice(windows);
-    has_part(&last)
+    has_part(end)
 }
 
 #[inline]
@@ -118,7 +134,8 @@ fn has_part(window: &[u8; LANES + 2]) -> bool {
 pub(crate) fn trips(sql: &[u8]) -> Trips {
     let mut found = Trips::default();
     if may_trip(sql) {
-        (0..sql.len()).for_each(|at| found.look(sql, at));
+        let starts = (0..sql.len()).filter(|at| FIRSTS[usize::from(sql[*at])]);
+        starts.for_each(|at| found.look(sql, at));
     }
     found
 }
