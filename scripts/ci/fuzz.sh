@@ -24,7 +24,8 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address -Cdebug-assertions=on -Ccodegen-units=4"
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
-# ld.lld aside, incremental release builds keep a second run short.
+# A smoke run is short: it would not win back what full optimization costs to build.
+[ "$seconds" -gt 30 ] || export CARGO_PROFILE_RELEASE_OPT_LEVEL=1
 CARGO_TARGET_DIR=$target_dir cargo +nightly build --quiet --release --manifest-path fuzz/Cargo.toml --target "$triple" --bins
 
 # run_target NAME: prints one line; on a finding also libFuzzer's report.
