@@ -13,9 +13,10 @@ use trunkline_health::{Candidate, NodeId, PassiveFailure, Snapshot, TargetSessio
 
 use super::align::{AlignError, align};
 use super::login::{self, Greeting, LoginError};
-use trunkline_session::Alignment;
+use trunkline_session::{Alignment, AlignmentError};
 
 use crate::auth::credentials::Credentials;
+use crate::client::messages::ReadError;
 use crate::errors::Refusal;
 use crate::limits::{LOOK_INTERVAL, RETAKE_PAUSE};
 use crate::metrics::FailoverCause;
@@ -215,6 +216,11 @@ impl<'a> Search<'a> {
     ) -> Result<Option<Taken>, TakeError> {
         let error = match tokio::time::timeout(timeout, align(&mut taken, alignment)).await {
             Ok(Ok(())) => return Ok(Some(taken)),
+            Ok(Err(AlignError::Refused(AlignmentError::Refused { code: Some(code), .. })))
+                if is_servers_own_trouble(code) =>
+            {
+                LoginError::Lost(ReadError::Closed)
+            }
             Ok(Err(AlignError::Refused(error))) => {
                 tracing::warn!(node = %taken.server.name, %error, "a session's state could not be restored");
                 return Err(TakeError::NoServer(Refusal::StateLost));

@@ -14,6 +14,13 @@ use crate::{Exit, Failure};
 /// How long the command may take to end after a signal.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Signals the shell and all that it runs: a shell that ends does not take its children along.
+fn tell_all(shell: i32, signal: Signal) {
+    let running = trunkline_cluster::descendants(shell);
+    send_signal(shell, signal);
+    running.into_iter().for_each(|pid| send_signal(pid, signal));
+}
+
 /// Runs the command; its exit status is ours.
 pub(super) async fn run(command: &str, stage: &Stage, signals: &mut Signals) -> Result<Exit, Failure> {
     let failed = || Failure::because(format!("could not run {command:?}"));
@@ -28,7 +35,7 @@ pub(super) async fn run(command: &str, stage: &Stage, signals: &mut Signals) -> 
                 return Ok(Exit::Of(exit_status(status.map_err(failed())?)));
             }
             () = tokio::time::sleep(STOP_TIMEOUT), if is_told => {
-                send_signal(pid, Signal::SIGKILL);
+                tell_all(pid, Signal::SIGKILL);
                 continue;
             }
             order = signals.next() => order,
@@ -39,7 +46,7 @@ pub(super) async fn run(command: &str, stage: &Stage, signals: &mut Signals) -> 
             Order::Stop => Signal::SIGINT,
             Order::Reload => Signal::SIGHUP,
         };
-        send_signal(pid, signal);
+        tell_all(pid, signal);
         is_told |= order != Order::Reload;
     }
 }
