@@ -253,7 +253,7 @@ fn reads_canceled_for_a_recovery_conflict_go_elsewhere() {
     cluster.replicas[1].set("max_standby_streaming_delay", "-1").unwrap();
     let port = endpoint.reads();
     let run = std::thread::scope(|scope| {
-        let slow = "SELECT sum(h.n) FROM hot h, generate_series(1, 100);";
+        let slow = "SELECT sum(h.n) FROM hot h, generate_series(1, 1500);";
         let run = scope.spawn(move || pgbench(port, &["-c", "6", "-j", "1", "-T", "8"], slow));
         let conflicts = "SELECT sum(confl_snapshot) > 0 FROM pg_stat_database_conflicts";
         eventually(PATIENCE, "reads are canceled on the victim", || {
