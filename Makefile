@@ -35,3 +35,11 @@ lint: ## Clippy, warnings are errors
 .PHONY: doc
 doc: ## Build the API documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+.PHONY: bench
+bench: ## Trunkline beside HAProxy and PgBouncer, pinned to one core; results in benches/results (BENCH_ARGS="--help" lists more)
+	@scripts/bench/bench.sh $(BENCH_ARGS)
+
+.PHONY: bench-quick
+bench-quick: ## The same in about four minutes
+	@scripts/bench/bench.sh --quick $(BENCH_ARGS)
