@@ -41,12 +41,19 @@ fn stage() -> Stage {
         .spawn()
         .expect("fakepg runs");
     let mut port = String::new();
-    BufReader::new(server.stdout.take().expect("it is piped")).read_line(&mut port).expect("it says its port");
+    BufReader::new(server.stdout.take().expect("it is piped"))
+        .read_line(&mut port)
+        .expect("it says its port");
     let (reads, http) = (PortLease::take().expect("a free port"), PortLease::take().expect("a free port"));
     let proxy = Command::new(trunkline_tests::binary())
         .args(["serve", "--config", "/dev/null", "--threads", "1", "--monitor", "user=bench dbname=bench"])
         .args(["--primary", &format!("primary=127.0.0.1:{}", port.trim())])
-        .args(["--reads", &format!("127.0.0.1:{}", reads.port()), "--http", &format!("127.0.0.1:{}", http.port())])
+        .args([
+            "--reads",
+            &format!("127.0.0.1:{}", reads.port()),
+            "--http",
+            &format!("127.0.0.1:{}", http.port()),
+        ])
         .stderr(Stdio::null())
         .spawn()
         .expect("the binary runs");
@@ -86,11 +93,8 @@ fn worker(pid: u32) -> Option<u32> {
 /// System calls of the relaying thread per query, as strace counts them.
 fn calls_per_query(stage: &Stage, clients: u32) -> Option<f64> {
     let thread = worker(stage.proxy.0.id()).expect("the proxy has a worker");
-    let mut strace = Command::new("strace")
-        .args(["-c", "-p", &thread.to_string()])
-        .stderr(Stdio::piped())
-        .spawn()
-        .ok()?;
+    let mut strace =
+        Command::new("strace").args(["-c", "-p", &thread.to_string()]).stderr(Stdio::piped()).spawn().ok()?;
     std::thread::sleep(Duration::from_millis(300));
     load(stage.reads.port(), clients, "3").expect("the proxy serves");
     // What strace is attached to lives on; it tells its figures on SIGINT.
