@@ -43,3 +43,7 @@ bench: ## Trunkline beside HAProxy and PgBouncer, pinned to one core; results in
 .PHONY: bench-quick
 bench-quick: ## The same in about four minutes
 	@scripts/bench/bench.sh --quick $(BENCH_ARGS)
+
+.PHONY: bench-faults
+bench-faults: ## The same replica killed behind HAProxy, PgBouncer and Trunkline; prints who lost what
+	@scripts/bench/faults.sh
