@@ -46,8 +46,8 @@ class Run:
         self.args, self.directory = args, directory
         self.bin_dir = args.bin_dir or Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
         self.layout = ({args.cpu}, args.nice) if args.layout == "pinned" else None
-        self.rounds = args.rounds or (5 if args.quick else 9)
-        self.seconds = args.seconds or (0.6 if args.quick else 1.0)
+        self.rounds = args.rounds or (4 if args.quick else 9)
+        self.seconds = args.seconds or (0.5 if args.quick else 1.0)
         self.found, self.done, self.skipped = {}, [], []
         self.trunklines = [("trunkline", self.bin_dir / "trunkline")]
         self.trunklines += [tuple(text.split("=", 1)) for text in args.binary]
