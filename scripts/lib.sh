@@ -185,7 +185,8 @@ await_ready() {
     find_nodes
 }
 
-# await NODE up|out SECONDS [SINCE_MS]: sets TOOK (ms); fails after that time.
+# await NODE up|out SECONDS [SINCE_MS]: sets TOOK (ms since then) and AT, the moment of Trunkline's verdict; fails after
+# that time. The moment is Trunkline's own: this script may have noticed later.
 await() {
     local begin deadline
     begin=${4:-$(now_ms)}
@@ -196,7 +197,12 @@ await() {
         [ "$(now_ms)" -lt "$deadline" ] || return 1
         sleep 0.02
     done
-    TOOK=$(($(now_ms) - begin))
+    local age
+    http "/$1?format=json"
+    age=$(grep -o '"since_seconds":[0-9.]*' <<<"$BODY" | cut -d: -f2)
+    AT=$(awk -v now="$(now_ms)" -v age="${age:-0}" 'BEGIN { printf "%.0f", now - age * 1000 }')
+    if [ "$AT" -lt "$begin" ]; then AT=$begin; fi
+    TOOK=$((AT - begin))
 }
 
 # --- SQL and clients ------------------------------------------------------------------------------------------------
@@ -306,7 +312,22 @@ kill_node() {
         what=$(container_of "$1")
         BROKE_AT=$(now_ms)
         docker kill -s KILL "$what" >/dev/null
+        BROKE_AT=$(died_at "$what" "$BROKE_AT")
     fi
+}
+
+# died_at CONTAINER ORDERED_MS: when it really ended, as Docker says; never before the order to kill it.
+died_at() {
+    local day=86400000 now clock hours minutes rest at
+    now=$(now_ms)
+    clock=$(docker inspect -f '{{.State.FinishedAt}}' "$1")
+    clock=${clock#*T}
+    IFS=: read -r hours minutes rest <<<"${clock%Z}"
+    clock=$(awk -v h="$hours" -v m="$minutes" -v s="$rest" 'BEGIN { printf "%d", ((h * 60 + m) * 60 + s) * 1000 }')
+    # The time of day in UTC is all that is needed of the date.
+    at=$((now - (now % day - clock + day) % day))
+    if [ "$at" -lt "$2" ]; then at=$2; fi
+    printf '%s' "$at"
 }
 
 start_node() {
