@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a bare Debian machine lacks.
 #   tools.sh server   a PostgreSQL server from Debian's packages: all that the demo needs
-#   tools.sh all      that, a second major version, and the Python driver, for the suites
+#   tools.sh all      that, a second major version, HAProxy and the Python driver, for the suites
 # Nothing to do is the usual case, and then it only looks.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -99,8 +99,14 @@ rust() {
     say "Rust: $(rustc --version)"
 }
 
+# HAProxy in front of us and beside us is part of the promises.
+haproxy() {
+    [ -x /usr/sbin/haproxy ] || packages haproxy
+    say "HAProxy: $(/usr/sbin/haproxy -v | head -n 1)"
+}
+
 case "${1:-}" in
     server) server ;;
-    all) rust; server; python; second_server ;;
+    all) rust; server; haproxy; python; second_server ;;
     *) die "tools.sh server|all" ;;
 esac

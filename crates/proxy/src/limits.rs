@@ -78,6 +78,9 @@ pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// Pause before servers that have all just refused are tried again within `acquire`.
 pub const RETAKE_PAUSE: Duration = Duration::from_millis(50);
 
+/// Pause before a user's secret is asked for again when no server has answered.
+pub const LOOKUP_PAUSE: Duration = Duration::from_millis(250);
+
 /// How long a session that finds no server waits at most before it looks again.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 

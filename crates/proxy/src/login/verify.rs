@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
@@ -23,9 +24,10 @@ use super::request::Request;
 use super::{Authenticated, LoginEnd, Relogin};
 use crate::auth::credentials::Credentials;
 use crate::auth::nonce;
-use crate::auth::secrets::Secret;
+use crate::auth::secrets::{LookupError, Secret, SecretStore};
 use crate::client::messages::{MessageReader, ReadError};
 use crate::errors::Refusal;
+use crate::limits::LOOKUP_PAUSE;
 use crate::server::take::{Search, take};
 use crate::settings::ClientMethod;
 use crate::worker::Worker;
@@ -123,10 +125,7 @@ async fn authenticate(
         return Err(Refusal::SecretsUnavailable.into());
     };
     let method = worker.shared.live().auth.client_method;
-    let secret = store.lookup(&user).await.map_err(|error| {
-        tracing::error!(db.user = %user, %error, "could not look up a user's secret");
-        Refusal::SecretsUnavailable
-    })?;
+    let secret = look_up(worker, store, &user).await?;
     let proof = match (method, secret) {
         (ClientMethod::Trust, secret) => Ok(from_secret(secret)),
         (ClientMethod::Password, secret) => password(dialogue, &user, secret).await,
@@ -149,6 +148,22 @@ async fn authenticate(
             // The password may have changed since it was cached: the next attempt reads it anew.
             store.forget(&user);
             Err(Refusal::AuthenticationFailed { user }.into())
+        }
+    }
+}
+
+/// The user's secret. While no server answers the query for it, as in the moment of a failover, that is tried again
+/// for as long as a server would be waited for.
+async fn look_up(worker: &Rc<Worker>, store: &SecretStore, user: &str) -> Result<Secret, LoginEnd> {
+    let deadline = Instant::now() + worker.shared.live().timeouts.acquire;
+    loop {
+        match store.lookup(user).await {
+            Ok(secret) => return Ok(secret),
+            Err(LookupError::NoServer) if Instant::now() < deadline => tokio::time::sleep(LOOKUP_PAUSE).await,
+            Err(error) => {
+                tracing::error!(db.user = %user, %error, "could not look up a user's secret");
+                return Err(Refusal::SecretsUnavailable.into());
+            }
         }
     }
 }

@@ -64,6 +64,7 @@ async fn run(request: &Request, meant: Meant, logging: &Logging) -> Result<Exit,
     tokio::spawn(http::serve_agent(listener, health.clone(), pending()));
     ready.push_str(&format!("ready: agent on {at}\n"));
     crate::terminal::print(&ready);
+    super::serve::tell_manager(sd_notify::NotifyState::Ready);
     loop {
         let order = tokio::select! {
             order = signals.next() => order,

@@ -1,5 +1,6 @@
 //! `trunkline serve`.
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use trunkline_proxy::Running;
 
@@ -188,10 +189,19 @@ fn announce(running: &Running, meant: &Meant) {
         }
     }
     crate::terminal::print(&out);
+    tell_manager(NotifyState::Ready);
+}
+
+/// Tells the service manager, where one asks to be told (NOTIFY_SOCKET, as systemd has it).
+pub(super) fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "could not tell the service manager");
+    }
 }
 
 /// Drains; a further signal ends it at once.
 async fn finish(running: Running, drain: std::time::Duration, signals: &mut Signals) -> Exit {
+    tell_manager(NotifyState::Stopping);
     tokio::select! {
         () = running.drain(drain) => tracing::info!("drained"),
         () = signals.ending() => tracing::warn!("ending at once: a second signal came while draining"),
