@@ -27,10 +27,8 @@ use crate::cancel::{CancelHandle, ServerKey};
 use crate::client::first::{Opening, read_opening};
 use crate::client::proxy_header::{ProxyHeaderError, read_proxy_header};
 use crate::errors::Refusal;
-use crate::limits::CLIENT_KEEPALIVE;
 use crate::metrics::{LoginResult, RefusalReason};
 use crate::serve::Phase;
-use crate::server::keep_alive;
 use crate::server::take::{Connected, TakeError, Taken, Want};
 use crate::settings::AuthMode;
 use crate::worker::Worker;
@@ -172,9 +170,6 @@ async fn log_in(
     peer: SocketAddr,
     listener: usize,
 ) -> Result<Box<Welcome>, LoginEnd> {
-    client.set_nodelay(true).map_err(|_| LoginEnd::Gone)?;
-    // A client that vanished without a word would hold its session, and a server's, for ever.
-    keep_alive(client, CLIENT_KEEPALIVE).map_err(|_| LoginEnd::Gone)?;
     let peer = address_of(worker, client, peer, listener).await?;
     let live = worker.shared.live();
     let (startup, ahead) = match read_opening(client, live.limits.startup_packet_bytes_max).await {

@@ -108,7 +108,7 @@ impl Relay {
         let slot = Slots::enter(&worker);
         let live = worker.shared.live();
         let role = attach::role_of(&worker, welcome.server.lease.node(), &welcome.parameters);
-        let session = Session::new(record::session_settings(&live, &welcome, role), now);
+        let session = Session::new(record::session_settings(&worker, &live, &welcome, role), now);
         let is_replication = welcome.is_replication;
         let Welcome { permit, info, cancel, want, server, server_ahead, client_ahead, relogin, .. } = welcome;
         // A replication connection is its server's: its position in the WAL cannot be taken elsewhere.

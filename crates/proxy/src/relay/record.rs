@@ -66,7 +66,12 @@ impl Relay {
 }
 
 /// What the session machine is told at the start.
-pub(super) fn session_settings(live: &Live, welcome: &Welcome, role: ServerRole) -> SessionSettings {
+pub(super) fn session_settings(
+    worker: &Worker,
+    live: &Live,
+    welcome: &Welcome,
+    role: ServerRole,
+) -> SessionSettings {
     let log = &live.statement_log;
     SessionSettings {
         sql_bytes_max: if log.is_on() { log.sql_bytes_max } else { 0 },
@@ -75,8 +80,17 @@ pub(super) fn session_settings(live: &Live, welcome: &Welcome, role: ServerRole)
         tracking: if welcome.is_replication { Tracking::Opaque } else { Tracking::Full },
         mobility: if welcome.relogin.is_some() { Mobility::Movable } else { Mobility::Fixed },
         role,
-        parameters: Arc::from(&*welcome.parameters),
+        parameters: shared_parameters(worker, &welcome.parameters),
     }
+}
+
+/// `told`, in the memory of the session before if that was told the same: it is some 350 bytes.
+fn shared_parameters(worker: &Worker, told: &[u8]) -> Arc<[u8]> {
+    let mut last = worker.parameters.borrow_mut();
+    if **last != *told {
+        *last = Arc::from(told);
+    }
+    Arc::clone(&last)
 }
 
 pub(super) fn count_refusal(worker: &Worker, reason: RefusalReason) {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -32,8 +33,8 @@ pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> io::Resul
 ///
 /// # Errors
 /// What the kernel says.
-pub(crate) fn keep_alive(stream: &TcpStream, period: Duration) -> io::Result<()> {
+pub(crate) fn keep_alive(socket: &impl AsFd, period: Duration) -> io::Result<()> {
     let keepalive =
         TcpKeepalive::new().with_time(period).with_interval(period).with_retries(KEEPALIVE_PROBES);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)
 }

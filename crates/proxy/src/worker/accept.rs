@@ -15,7 +15,8 @@ use trunkline_codec::limits::STARTUP_PACKET_MAX;
 use super::{Handoff, Worker};
 use crate::admission::SocketPermit;
 use crate::errors::Refusal;
-use crate::limits::{ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL, LISTEN_BACKLOG};
+use crate::limits::{ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL, CLIENT_KEEPALIVE, LISTEN_BACKLOG};
+use crate::server::keep_alive;
 use crate::{login, relay};
 
 /// Accept loops that end when this is dropped.
@@ -42,6 +43,7 @@ pub(crate) fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpLis
         .map(|_| {
             let socket = socket(address)?;
             socket.set_reuse_port(true)?;
+            inherit_options(&socket)?;
             socket.bind(&address.into())?;
             socket.listen(LISTEN_BACKLOG)?;
             Ok(socket.into())
@@ -54,6 +56,15 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// Sets on a listening socket what its connections are to have: Linux hands these options down, which saves
+/// five system calls on each. A client that vanished without a word would otherwise hold its session, and a
+/// server's, for ever.
+/// Source: Linux, net/core/sock.c, `sk_clone_lock`: a child begins as a copy of its listener.
+fn inherit_options(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    keep_alive(socket, CLIENT_KEEPALIVE)
 }
 
 /// Starts one accept loop per listening socket; they are in the listeners' order.
@@ -170,14 +181,14 @@ async fn converse(
     listener: usize,
 ) {
     let worker = &placed.0;
-    // Boxed, so that a session does not carry the room its login needed for all its life.
+    // Boxed, as the farewells below are, so that a session does not carry their room for all its life.
     let welcome = Box::pin(login::welcome(worker, &mut client, peer, listener)).await;
     match welcome {
         Some(welcome) => {
             let mut session = relay::Relay::new(Rc::clone(worker), client, *welcome);
             let ending = (&mut session).await;
-            relay::close(session.into_client(), ending).await;
+            Box::pin(relay::close(session.into_client(), ending)).await;
         }
-        None => relay::linger(client).await,
+        None => Box::pin(relay::linger(client)).await,
     }
 }

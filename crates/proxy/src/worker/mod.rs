@@ -40,6 +40,8 @@ pub(crate) struct Worker {
     /// Every read of every session goes through here, so that an idle session owns no buffer.
     pub(crate) buffer: RefCell<Box<[u8]>>,
     pub(crate) journals: RefCell<JournalPool>,
+    /// What the last login's server told of its parameters: nearly always what the next one's tells.
+    pub(crate) parameters: RefCell<Arc<[u8]>>,
 }
 
 /// A connection accepted by another thread.
@@ -111,6 +113,7 @@ async fn run(
         phase: phase.clone(),
         buffer,
         journals: RefCell::default(),
+        parameters: RefCell::new(Arc::from([])),
     });
     let accepting = accept::start(&worker, sockets);
     let mut health = worker.shared.health.changed();
