@@ -1,5 +1,7 @@
 //! Processes as /proc shows them, and signals to them.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -46,11 +48,15 @@ pub fn resident_bytes(pid: i32) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// Whether the process has `directory` as its working directory, as a postmaster has its data directory.
-pub(crate) fn works_in(pid: i32, directory: &Path) -> bool {
-    let actual = std::fs::read_link(format!("/proc/{pid}/cwd"));
-    let wanted = directory.canonicalize();
-    matches!((actual, wanted), (Ok(actual), Ok(wanted)) if actual == wanted)
+/// Whether the process was started for the data directory `directory`, as a postmaster is by `-D`.
+///
+/// Its command line tells anyone. Its working directory would be surer, but in a container not even root may
+/// look at that of another user's process (CAP_SYS_PTRACE).
+pub(crate) fn is_started_for(pid: i32, directory: &Path) -> bool {
+    let Ok(command) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    let Ok(wanted) = directory.canonicalize() else { return false };
+    let mut words = command.split(|&byte| byte == 0).map(|word| Path::new(OsStr::from_bytes(word)));
+    words.any(|word| word == directory || word == wanted)
 }
 
 /// Waits until none of `pids` is alive. False when `timeout` passed first.

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// Reads its standard input until our end of the pipe is gone, however we went; then ends the postmasters that
-/// work inside the directory and removes it. After an orderly end there is nothing left for it to do.
+/// were started for a data directory inside it and removes it. After an orderly end there is nothing left for it to do.
 const SCRIPT: &str = r#"
 read -r _never_written
 each_postmaster() {
     for file in "$1"/*/postmaster.pid; do
         [ -f "$file" ] || continue
         pid=$(head -n 1 "$file")
-        [ "$(readlink "/proc/$pid/cwd")" = "${file%/postmaster.pid}" ] || continue
+        tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "${file%/postmaster.pid}" || continue
         kill "-$2" "$pid" 2>/dev/null && running=1
     done
 }

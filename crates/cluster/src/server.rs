@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::error::hint_for;
-use crate::process::{descendants, send_signal, wait_gone, works_in};
+use crate::process::{descendants, is_started_for, send_signal, wait_gone};
 use crate::spec::{MONITOR_PASSWORD, MONITOR_ROLE, quote};
 use crate::tool::{last_lines, run_with_input};
 use crate::{ClusterError, PgInstall, PortLease, ServerAccount};
@@ -260,7 +260,7 @@ impl Server {
     #[must_use]
     pub fn postmaster_pid(&self) -> Option<i32> {
         let pid = self.pid_file_line(0)?.parse().ok()?;
-        works_in(pid, &self.data_dir).then_some(pid)
+        is_started_for(pid, &self.data_dir).then_some(pid)
     }
 
     /// The process ids of its children whose title contains `words`, such as `walsender`.
