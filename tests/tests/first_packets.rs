@@ -186,7 +186,7 @@ fn pg_basebackup_and_pg_receivewal_run_through_the_endpoint() {
 
 #[test]
 fn a_client_that_leaves_before_saying_anything_is_nothing_to_log_loudly() {
-    let endpoint = Endpoint::over(shared_cluster()).start();
+    let endpoint = Endpoint::over(shared_cluster()).key("limits.connections_max", "500").start();
     for _ in 0..20 {
         drop(Wire::connect(endpoint.reads()));
     }
