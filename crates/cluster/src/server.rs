@@ -134,8 +134,20 @@ impl Server {
     /// # Errors
     /// [`ClusterError::NotStarted`] with the end of its log.
     pub fn start(&self) -> Result<(), ClusterError> {
-        self.launch()?;
-        self.wait_ready()
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            self.launch()?;
+            match self.wait_ready() {
+                // Children of a killed postmaster need a moment to notice and end.
+                Err(_ended) if self.is_in_use() && Instant::now() < deadline => std::thread::sleep(POLL),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Whether the last start failed because processes of the one before still hold its shared memory.
+    fn is_in_use(&self) -> bool {
+        self.log().lines().rev().take(6).any(|line| line.contains("is still in use"))
     }
 
     /// Starts it and returns at once.

@@ -160,6 +160,32 @@ impl<'a> Bind<'a> {
         Ok(Self { portal, statement })
     }
 
+    /// The value of a parameter (the first is 0) of the whole body of a Bind. `None` for NULL, for a value that is
+    /// not in text format, and for one that is not there.
+    #[must_use]
+    pub fn text_value(body: &'a [u8], parameter: u16) -> Option<&'a [u8]> {
+        let mut body = Body::new(body);
+        body.take_cstr().ok()?;
+        body.take_cstr().ok()?;
+        let formats = body.take_u16().ok()?;
+        let mut format = 0;
+        for index in 0..formats {
+            let next = body.take_u16().ok()?;
+            // A single one is for all.
+            if index == parameter || formats == 1 {
+                format = next;
+            }
+        }
+        let values = body.take_u16().ok()?;
+        if parameter >= values || format != 0 {
+            return None;
+        }
+        for _ in 0..parameter {
+            body.take_value().ok()?;
+        }
+        body.take_value().ok()?
+    }
+
     /// The names, when `prefix` holds them both.
     #[must_use]
     pub fn parse_prefix(prefix: &'a [u8]) -> Option<Self> {

@@ -85,6 +85,26 @@ fn prefixes_of_large_messages_tell_what_they_hold() {
 }
 
 #[test]
+fn values_of_a_bind_are_told_where_they_are_text() {
+    let values = b"\0\x02\0\0\0\x01a\xFF\xFF\xFF\xFF\0\0";
+    let body = |formats: &[u8]| [b"p\0s\0", formats, values].concat();
+    for (formats, first) in [
+        (&b"\0\0"[..], Some(&b"a"[..])),
+        (b"\0\x01\0\0", Some(b"a")),
+        (b"\0\x01\0\x01", None),
+        (b"\0\x02\0\0\0\x01", Some(b"a")),
+        (b"\0\x02\0\x01\0\0", None),
+    ] {
+        assert_eq!(Bind::text_value(&body(formats), 0), first, "{formats:?}");
+    }
+    let body = body(b"\0\0");
+    assert_eq!((Bind::text_value(&body, 1), Bind::text_value(&body, 2)), (None, None), "NULL, and not there");
+    for end in 0..12 {
+        assert_eq!(Bind::text_value(&body[..end], 0), None, "cut at {end}");
+    }
+}
+
+#[test]
 fn command_tags_end_with_their_rows() {
     let tag = |tag| CommandComplete { tag };
     for (text, command, rows) in [

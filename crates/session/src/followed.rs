@@ -126,6 +126,8 @@ impl Followed {
         match effect {
             Effect::None | Effect::Local | Effect::Unread => {}
             Effect::Change(changes) => changes.into_iter().for_each(|change| self.change(change)),
+            // Its parameters were never seen.
+            Effect::SetConfig(_) => self.pin(PinReason::UnknownSetting),
             Effect::DiscardAll => self.discard_all(),
             Effect::Deallocate(name) => {
                 self.prepared.deallocate(&name);

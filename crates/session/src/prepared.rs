@@ -11,6 +11,7 @@ use crate::pin::PinReason;
 use crate::sql::Class;
 use crate::sql::effect::{Effect, Name};
 use crate::sql::read::Reading;
+use crate::sql::set_config::effect_of;
 
 /// What running a statement does.
 #[derive(Clone, Debug)]
@@ -42,6 +43,18 @@ impl Traits {
             reading.effects.pop().unwrap_or(Effect::None)
         };
         Self { class, deeds: Some(Arc::new(Deeds { pin: reading.pin, effect })) }
+    }
+
+    /// Of a portal made by this Bind.
+    fn with_parameters(&self, bind: &[u8]) -> Self {
+        let mut traits = self.clone();
+        if let Some(deeds) = &self.deeds
+            && let Effect::SetConfig(calls) = &deeds.effect
+        {
+            let effect = effect_of(calls, bind).unwrap_or(Effect::Pin(PinReason::UnknownSetting));
+            traits.deeds = Some(Arc::new(Deeds { pin: deeds.pin, effect }));
+        }
+        traits
     }
 
     fn is_plain(&self) -> bool {
@@ -177,7 +190,8 @@ impl Prepared {
     #[cold]
     fn bind_odd(&mut self, body: &[u8]) -> Result<(), PinReason> {
         let Some(bind) = Bind::parse_prefix(body) else { return Ok(()) };
-        let traits = Some(self.resolve(bind.statement).clone()).filter(|traits| !traits.is_plain());
+        let traits = self.resolve(bind.statement).with_parameters(body);
+        let traits = Some(traits).filter(|traits| !traits.is_plain());
         match traits {
             _ if bind.portal.is_empty() => self.unnamed_portal = traits,
             None => drop(self.portals.remove(bind.portal)),

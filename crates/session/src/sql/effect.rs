@@ -1,5 +1,6 @@
 //! What a statement does to its session.
 
+use super::set_config::Call;
 use crate::pin::PinReason;
 
 /// A name as PostgreSQL would compare it.
@@ -16,6 +17,8 @@ pub(crate) enum Effect {
     Unread,
     /// Changes settings, if its transaction commits.
     Change(Vec<Change>),
+    /// Changes settings as the parameters of a Bind say.
+    SetConfig(Vec<Call>),
     DiscardAll,
     Deallocate(Name),
     DeallocateAll,
@@ -61,6 +64,7 @@ impl Effect {
             }
             Self::Unread => is_plain(tag),
             Self::Change(_) => tag == b"SET" || tag == b"RESET" || tag.starts_with(b"SELECT "),
+            Self::SetConfig(_) => tag.starts_with(b"SELECT "),
             Self::DiscardAll => tag == b"DISCARD ALL",
             Self::Deallocate(_) => tag == b"DEALLOCATE",
             Self::DeallocateAll => tag == b"DEALLOCATE ALL",

@@ -15,8 +15,8 @@ pub(crate) enum Token<'a> {
     /// Any other constant: with escapes, in dollar quotes, of bits.
     OtherString,
     Number,
-    /// `$1` and its like.
-    Parameter,
+    /// `$1` and its like; 0 for a number that no parameter has.
+    Parameter(u16),
     /// Any other character.
     Symbol(u8),
 }
@@ -194,8 +194,10 @@ impl<'a> Lexer<'a> {
     fn dollar(&mut self) -> Result<Token<'a>, Unclear> {
         let rest = &self.sql[self.at + 1..];
         if rest.first().is_some_and(u8::is_ascii_digit) {
-            self.at += 1 + rest.iter().position(|b| !b.is_ascii_digit()).unwrap_or(rest.len());
-            return Ok(Token::Parameter);
+            let length = rest.iter().position(|b| !b.is_ascii_digit()).unwrap_or(rest.len());
+            self.at += 1 + length;
+            let number = std::str::from_utf8(&rest[..length]).ok().and_then(|digits| digits.parse().ok());
+            return Ok(Token::Parameter(number.unwrap_or(0)));
         }
         let is_tag = |b: &u8| is_in_word(*b) && *b != b'$';
         let length = rest.iter().position(|b| !is_tag(b)).unwrap_or(rest.len());
@@ -226,7 +228,7 @@ mod tests {
                 Token::String(string) => format!("'{}'", text(string)),
                 Token::OtherString => "string".into(),
                 Token::Number => "number".into(),
-                Token::Parameter => "parameter".into(),
+                Token::Parameter(_) => "parameter".into(),
                 Token::Symbol(symbol) => char::from(symbol).into(),
             });
         }

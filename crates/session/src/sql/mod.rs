@@ -8,12 +8,14 @@
 //! - `tripwire`: suspicious names.
 //! - [`read`]: what a request does.
 //! - `set`: the forms of SET and RESET.
+//! - [`set_config`]: the function of that name.
 //! - [`effect`]: what is done.
 
 pub(crate) mod effect;
 mod lexer;
 pub(crate) mod read;
 mod set;
+pub(crate) mod set_config;
 pub(crate) mod tripwire;
 
 /// What is known of a request from its SQL.

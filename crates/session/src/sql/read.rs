@@ -3,8 +3,8 @@
 use super::Class;
 use super::effect::{Effect, Name};
 use super::lexer::{Lexer, Token, Unclear};
-use super::set;
 use super::tripwire::{Trips, may_trip, trips};
+use super::{set, set_config};
 use crate::limits::{QUERY_STATEMENTS_MAX, SQL_NAME_MAX};
 use crate::pin::PinReason;
 
@@ -263,7 +263,7 @@ fn one(statement: &[u8], found: &Trips) -> (Verb, Effect, Option<PinReason>) {
         Verb::Read | Verb::With if found.has_temp && is_into_temp(statement) => {
             Effect::Pin(PinReason::TemporaryObject)
         }
-        Verb::Read if found.has_set_config => set::set_configs(&mut reader).unwrap_or_else(|| {
+        Verb::Read if found.has_set_config => set_config::set_configs(&mut reader).unwrap_or_else(|| {
             pin = Some(PinReason::UnknownSetting);
             Effect::None
         }),

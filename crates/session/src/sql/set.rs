@@ -1,4 +1,4 @@
-//! The forms of SET, RESET and `SELECT set_config`.
+//! The forms of SET and RESET.
 //! Source: PostgreSQL 18, src/backend/parser/gram.y, `VariableSetStmt` and `VariableResetStmt`.
 
 use super::effect::{Change, Effect};
@@ -8,15 +8,15 @@ use crate::pin::PinReason;
 
 const UNKNOWN: Effect = Effect::Pin(PinReason::UnknownSetting);
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Scope {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
     Session,
     Local,
 }
 
 /// What a setting is set to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Value<'a> {
+pub(super) enum Value<'a> {
     Default,
     /// With its first part.
     Given(Token<'a>),
@@ -103,7 +103,7 @@ fn key(reader: &mut Reader<'_>) -> Option<String> {
 }
 
 /// Source: PostgreSQL 18, src/backend/utils/misc/guc.c, `map_old_guc_names`.
-fn known_key(key: &[u8]) -> Option<String> {
+pub(super) fn known_key(key: &[u8]) -> Option<String> {
     let is_sound = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | b'.');
     if !key.iter().all(is_sound) || key.split(|b| *b == b'.').any(<[u8]>::is_empty) {
         return None;
@@ -228,7 +228,7 @@ pub(super) fn reset(reader: &mut Reader<'_>) -> Effect {
 }
 
 /// What setting `key` by `sql` does.
-fn changed(scope: Scope, key: String, value: Value<'_>, sql: &[u8]) -> Effect {
+pub(super) fn changed(scope: Scope, key: String, value: Value<'_>, sql: &[u8]) -> Effect {
     match key.as_str() {
         "transaction_isolation" | "transaction_read_only" | "transaction_deferrable" => return Effect::Local,
         "seed" => return Effect::Pin(PinReason::SideEffects("setseed")),
@@ -252,65 +252,5 @@ fn is_on(value: Value<'_>) -> bool {
             text.eq_ignore_ascii_case(b"on") || text.eq_ignore_ascii_case(b"true")
         }
         Value::Given(_) | Value::Default => false,
-    }
-}
-
-/// Reads what follows SELECT, when all it selects is `set_config` of constants.
-pub(super) fn set_configs(reader: &mut Reader<'_>) -> Option<Effect> {
-    let mut changes = Vec::new();
-    loop {
-        let effect = set_config(reader)?;
-        match effect {
-            Effect::Change(more) => changes.extend(more),
-            Effect::Local => {}
-            _pins => return None,
-        }
-        let is_named = reader.eat("as");
-        let is_more_to_come = |token| token == Token::Symbol(b',');
-        if is_named || reader.peek().is_some_and(|token| !is_more_to_come(token)) {
-            match reader.bump()? {
-                Token::Word(word) if is_named || !word.eq_ignore_ascii_case(b"from") => {}
-                Token::Quoted(_) => {}
-                _other => return None,
-            }
-        }
-        if reader.is_at_end() {
-            return Some(if changes.is_empty() { Effect::Local } else { Effect::Change(changes) });
-        }
-        if !reader.eat_symbol(b',') {
-            return None;
-        }
-    }
-}
-
-fn set_config(reader: &mut Reader<'_>) -> Option<Effect> {
-    if reader.eat("pg_catalog") && !reader.eat_symbol(b'.') {
-        return None;
-    }
-    if !(reader.eat("set_config") && reader.eat_symbol(b'(')) {
-        return None;
-    }
-    let name = string(reader)?;
-    let is_next = reader.eat_symbol(b',');
-    let value = string(reader)?;
-    if !(is_next && reader.eat_symbol(b',')) {
-        return None;
-    }
-    let is_local = reader.eat("true");
-    if !((is_local || reader.eat("false")) && reader.eat_symbol(b')')) {
-        return None;
-    }
-    let scope = if is_local { Scope::Local } else { Scope::Session };
-    let mut sql = b"SELECT pg_catalog.set_config('".to_vec();
-    for part in [name, b"', '", value, b"', false)"] {
-        sql.extend_from_slice(part);
-    }
-    Some(changed(scope, known_key(name)?, Value::Given(Token::String(value)), &sql))
-}
-
-fn string<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
-    match reader.bump()? {
-        Token::String(text) => Some(text),
-        _other => None,
     }
 }

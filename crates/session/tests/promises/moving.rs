@@ -179,6 +179,31 @@ fn settings_made_by_prepared_statements_count_when_they_run() {
 }
 
 #[test]
+fn set_config_of_parameters_counts_with_the_values_that_were_bound() {
+    let mut talk = Talk::new();
+    talk.prepare("a", "select set_config('app.tenant', $1, false), set_config($2, '1', true)");
+    let mut set = |values: &[Option<&str>], end: &[u8]| {
+        talk.client(&[bind_to("a", values), execute(), sync()]);
+        talk.server(&[m('2'), complete("SELECT 1"), end.to_vec()]);
+        talk.told()[0].clone()
+    };
+    assert_eq!(
+        set(&[Some("it's"), Some("x")], &ready('I')),
+        "SELECT pg_catalog.set_config('app.tenant', 'it''s', false)"
+    );
+    assert_eq!(
+        set(&[Some("42"), Some("x")], &ready('I')),
+        "SELECT pg_catalog.set_config('app.tenant', '42', false)"
+    );
+    talk.is_movable();
+    talk.client(&[bind_to("a", &[Some("43"), Some("x")]), execute(), sync()]);
+    talk.server(&[m('2'), error(), ready('I')]);
+    assert_eq!(talk.told()[0], "SELECT pg_catalog.set_config('app.tenant', '42', false)", "it failed");
+    talk.client(&[bind_to("a", &[None, Some("x")]), execute(), sync()]);
+    talk.server(&[m('2'), complete("SELECT 1"), ready('I')]).is_pinned(PinReason::UnknownSetting);
+}
+
+#[test]
 fn every_other_state_pins_with_its_reason() {
     for (sql, tag, reason) in [
         ("declare c cursor with hold for select 1", "DECLARE CURSOR", PinReason::HoldCursor),

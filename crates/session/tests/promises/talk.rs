@@ -179,6 +179,18 @@ pub(crate) fn bind(name: &str) -> Vec<u8> {
     message(b'B', format!("\0{name}\0\0\0\0\0\0\0").as_bytes())
 }
 
+pub(crate) fn bind_to(name: &str, values: &[Option<&str>]) -> Vec<u8> {
+    let mut body = format!("\0{name}\0\0\0").into_bytes();
+    body.extend_from_slice(&u16::try_from(values.len()).expect("a few").to_be_bytes());
+    for value in values {
+        let length = value.map_or(-1, |value| i32::try_from(value.len()).expect("short"));
+        body.extend_from_slice(&length.to_be_bytes());
+        body.extend_from_slice(value.unwrap_or_default().as_bytes());
+    }
+    body.extend_from_slice(b"\0\0");
+    message(b'B', &body)
+}
+
 pub(crate) fn execute() -> Vec<u8> {
     message(b'E', b"\0\0\0\0\0")
 }
