@@ -38,6 +38,18 @@ impl TargetSessionAttrs {
             TargetSessionAttrs::PreferStandby => "prefer-standby",
         }
     }
+
+    /// Whether only the primary will do.
+    #[must_use]
+    pub fn is_primary_only(self) -> bool {
+        match self {
+            TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => true,
+            TargetSessionAttrs::Any
+            | TargetSessionAttrs::ReadOnly
+            | TargetSessionAttrs::Standby
+            | TargetSessionAttrs::PreferStandby => false,
+        }
+    }
 }
 
 impl fmt::Display for TargetSessionAttrs {
@@ -201,6 +213,19 @@ pub fn may_stay(snapshot: &Snapshot, attrs: TargetSessionAttrs, fallback: &Fallb
         || candidates(snapshot, attrs, fallback).nodes.iter().any(|candidate| candidate.id == id)
 }
 
+/// Whether a session that may not stay on `id` is better off without any server: what a fenced one shows is not this
+/// cluster's, and a session of the primary's waits for the next one instead of talking to the last.
+#[must_use]
+pub fn is_worse_than_none(snapshot: &Snapshot, attrs: TargetSessionAttrs, id: NodeId) -> bool {
+    let Some(node) = snapshot.node(id) else { return true };
+    match node.state {
+        State::Fenced => true,
+        State::Down | State::Drain | State::Maint => attrs.is_primary_only(),
+        State::Up => attrs.is_primary_only() && !is_the_primary(snapshot, node),
+        State::Unknown | State::Lagging => false,
+    }
+}
+
 fn members(snapshot: &Snapshot, tier: Tier) -> Vec<Candidate> {
     snapshot
         .nodes
@@ -230,6 +255,8 @@ fn is_the_primary(snapshot: &Snapshot, node: &NodeStatus) -> bool {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use trunkline_codec::ids::TimelineId;
 
     use super::*;
     use crate::testing::{lag_replica1, snapshot};
@@ -307,6 +334,40 @@ mod tests {
         snapshot.nodes[1].role = Role::Primary;
         assert_eq!(ids(&snapshot, "standby", Fallback::None).0, [2]);
         assert_eq!(ids(&snapshot, "primary", Fallback::None).0, [0], "one primary is known");
+    }
+
+    #[test]
+    fn what_is_worse_than_no_server_depends_on_what_is_wanted() {
+        let worse = |snapshot: &Snapshot, attrs, id| is_worse_than_none(snapshot, attrs, NodeId(id));
+        let mut snapshot = snapshot();
+        for (state, for_writes, for_reads) in [
+            (State::Up, false, false),
+            (State::Unknown, false, false),
+            (State::Lagging, false, false),
+            (State::Drain, true, false),
+            (State::Maint, true, false),
+            (State::Down, true, false),
+            (State::Fenced, true, true),
+        ] {
+            snapshot.nodes[0].state = state;
+            assert_eq!(worse(&snapshot, TargetSessionAttrs::ReadWrite, 0), for_writes, "{state}");
+            assert_eq!(worse(&snapshot, TargetSessionAttrs::PreferStandby, 0), for_reads, "{state}");
+        }
+        assert!(worse(&snapshot, TargetSessionAttrs::Primary, 1), "a standby takes no writes");
+    }
+
+    #[test]
+    fn an_old_primary_is_fenced_also_while_it_is_silent() {
+        let mut snapshot = snapshot();
+        assert!(!snapshot.is_fenced_primary(NodeId(0)));
+        snapshot.nodes[0].state = State::Down;
+        assert!(!snapshot.is_fenced_primary(NodeId(0)), "it is the newest there is");
+        snapshot.timeline = Some(TimelineId(2));
+        assert!(snapshot.is_fenced_primary(NodeId(0)));
+        assert!(!snapshot.is_fenced_primary(NodeId(1)), "a standby accepts no writes");
+        snapshot.timeline = Some(TimelineId(1));
+        snapshot.nodes[0].state = State::Fenced;
+        assert!(snapshot.is_fenced_primary(NodeId(0)), "a second one");
     }
 
     #[test]

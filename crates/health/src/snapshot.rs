@@ -234,6 +234,8 @@ pub struct Snapshot {
     pub hard_max_lag: Duration,
     /// The one primary of this cluster, also while it is down.
     pub primary: Option<NodeId>,
+    /// The newest timeline known of this cluster.
+    pub timeline: Option<TimelineId>,
     /// Since when the primary does not answer; `None` while it does.
     pub primary_lost_at: Option<Instant>,
     /// Whether a second server claims to be a primary.
@@ -255,6 +257,15 @@ impl Snapshot {
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<&NodeStatus> {
         self.nodes.iter().find(|node| &*node.name == name)
+    }
+
+    /// Whether a server accepts writes that would be lost to this cluster, as far as it has told: it is another
+    /// cluster's, a second primary, or one that a failover has left behind on an older timeline.
+    #[must_use]
+    pub fn is_fenced_primary(&self, id: NodeId) -> bool {
+        let Some(node) = self.node(id) else { return false };
+        let is_behind = matches!((node.timeline, self.timeline), (Some(theirs), Some(ours)) if theirs < ours);
+        node.role == Role::Primary && (node.state == State::Fenced || is_behind)
     }
 
     /// How long a snapshot is believed.

@@ -19,6 +19,7 @@ pub(crate) fn snapshot() -> Snapshot {
         max_lag: Duration::from_secs(2),
         hard_max_lag: Duration::from_secs(30),
         primary: Some(NodeId(0)),
+        timeline: Some(TimelineId(1)),
         primary_lost_at: None,
         split_brain: false,
         is_ready: true,

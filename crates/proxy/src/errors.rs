@@ -6,12 +6,13 @@ use crate::metrics::RefusalReason;
 use bytes::BytesMut;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{self, ErrorReport, Severity};
+use trunkline_health::TargetSessionAttrs;
 
 /// A refusal that ends the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// No server may take this session now.
-    NoServer { detail: String },
+    NoServer { wanted: Wanted, detail: String },
     /// A limit of the proxy on the number of sessions.
     TooMany { what: &'static str, limit: usize },
     /// The proof was wrong, or the user does not exist: the two look the same.
@@ -48,6 +49,28 @@ impl std::fmt::Display for Refusal {
             Some((code, message, Some(detail), _)) => write!(f, "{message} ({}): {detail}", code.as_str()),
             Some((code, message, None, _)) => write!(f, "{message} ({})", code.as_str()),
             None => write!(f, "not a startup packet of PostgreSQL"),
+        }
+    }
+}
+
+/// What kind of server a session waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Any its listener allows.
+    Server,
+    /// The primary.
+    Primary,
+}
+
+impl Wanted {
+    pub(crate) fn of(attrs: TargetSessionAttrs) -> Self {
+        if attrs.is_primary_only() { Wanted::Primary } else { Wanted::Server }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Wanted::Server => "server",
+            Wanted::Primary => "primary",
         }
     }
 }
@@ -104,9 +127,9 @@ impl Refusal {
     fn parts(&self) -> Option<Parts> {
         let parts = match self {
             Refusal::Startup(_) => return None,
-            Refusal::NoServer { detail } => (
+            Refusal::NoServer { wanted, detail } => (
                 SqlState::CANNOT_CONNECT_NOW,
-                "no server is available for this session".to_owned(),
+                format!("no {} is available for this session", wanted.word()),
                 Some(detail.clone()),
                 Some("Try again later, or ask for the state of the servers with \"trunkline status\"."),
             ),

@@ -134,6 +134,8 @@ pub struct TimeoutSettings {
     pub connect: Duration,
     /// To find and take any server.
     pub acquire: Duration,
+    /// The same where only the primary will do, if that is longer: how long a failover may take.
+    pub failover_wait: Duration,
     /// A session idle outside a transaction; zero = no limit.
     pub idle_session: Duration,
     /// A session idle inside a transaction; zero = no limit.
@@ -151,6 +153,13 @@ pub struct StatementLogSettings {
     pub sample_rate: f64,
     /// Bytes of SQL kept with a record.
     pub sql_bytes_max: usize,
+}
+
+impl TimeoutSettings {
+    /// How long a session that wants such servers waits for one.
+    pub(crate) fn wait_for_server(&self, attrs: TargetSessionAttrs) -> Duration {
+        if attrs.is_primary_only() { self.acquire.max(self.failover_wait) } else { self.acquire }
+    }
 }
 
 impl StatementLogSettings {
@@ -190,6 +199,7 @@ impl Default for TimeoutSettings {
             login: Duration::from_secs(15),
             connect: Duration::from_secs(2),
             acquire: Duration::from_secs(10),
+            failover_wait: Duration::from_secs(30),
             idle_session: Duration::ZERO,
             idle_in_transaction: Duration::ZERO,
             drain: Duration::from_secs(30),

@@ -167,6 +167,12 @@ impl Session {
         }
     }
 
+    /// What the session's server is, as it said last: at its login, or since.
+    #[must_use]
+    pub fn server_role(&self) -> ServerRole {
+        self.role
+    }
+
     /// Statements whose SQL was not kept because the session keeps too much already.
     #[must_use]
     pub fn statements_not_kept(&self) -> u64 {

@@ -39,6 +39,7 @@ pub struct Transition {
 pub(super) struct Eligibility {
     nodes: Vec<(State, Role, bool)>,
     primary: Option<NodeId>,
+    timeline: Option<TimelineId>,
     has_primary: bool,
     is_split: bool,
 }
@@ -100,6 +101,7 @@ impl Judge {
             max_lag: self.settings.max_lag,
             hard_max_lag: self.settings.hard_max_lag,
             primary: self.epoch.as_ref().and_then(|epoch| epoch.holder),
+            timeline: self.epoch.as_ref().and_then(|epoch| epoch.timeline),
             primary_lost_at: self.epoch.as_ref().and_then(|epoch| epoch.lost_at),
             split_brain: self.is_split(),
             is_ready: self.epoch.is_some(),
@@ -112,6 +114,7 @@ impl Judge {
         Eligibility {
             nodes: self.nodes.iter().map(of).collect(),
             primary: self.epoch.as_ref().and_then(|epoch| epoch.holder),
+            timeline: self.epoch.as_ref().and_then(|epoch| epoch.timeline),
             has_primary: self.epoch.as_ref().is_some_and(|epoch| epoch.lost_at.is_none()),
             is_split: self.is_split(),
         }

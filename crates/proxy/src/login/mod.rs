@@ -4,6 +4,7 @@
 //! (the proxy's), a server taken during the login so that its refusals are the client's answer, and last the
 //! greeting with a cancel key of the proxy's own.
 
+mod limit;
 mod relay;
 mod request;
 mod verify;
@@ -20,6 +21,7 @@ use trunkline_codec::ids::ProcessId;
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 
+use self::limit::LoginLimit;
 use self::request::Request;
 use crate::admission::SessionPermit;
 use crate::auth::credentials::Credentials;
@@ -121,11 +123,11 @@ pub(crate) async fn welcome(
     peer: SocketAddr,
     listener: usize,
 ) -> Option<Box<Welcome>> {
-    let limit = worker.shared.live().timeouts.login;
+    let limit = LoginLimit::within(worker.shared.live().timeouts.login);
     let mut phase = worker.phase.clone();
-    let login = tokio::time::timeout(limit, log_in(worker, client, peer, listener));
     let outcome = tokio::select! {
-        outcome = login => outcome.unwrap_or(Err(LoginEnd::Refused(Refusal::LoginTimeout))),
+        outcome = log_in(worker, client, peer, listener, &limit) => outcome,
+        () = limit.passed() => Err(LoginEnd::Refused(Refusal::LoginTimeout)),
         _ = phase.wait_for(|phase| *phase != Phase::Running) => Err(LoginEnd::Refused(Refusal::ShuttingDown)),
     };
     let mut out = BytesMut::new();
@@ -169,6 +171,7 @@ async fn log_in(
     client: &mut TcpStream,
     peer: SocketAddr,
     listener: usize,
+    limit: &LoginLimit,
 ) -> Result<Box<Welcome>, LoginEnd> {
     let peer = address_of(worker, client, peer, listener).await?;
     let live = worker.shared.live();
@@ -192,8 +195,8 @@ async fn log_in(
         return Err(verify::answer_check(worker, client, &request).await);
     }
     let authenticated = match live.auth.mode {
-        AuthMode::Relay => relay::log_in(worker, client, startup, ahead, &request).await?,
-        AuthMode::Verify => verify::log_in(worker, client, startup, ahead, &request).await?,
+        AuthMode::Relay => relay::log_in(worker, client, startup, ahead, &request, limit).await?,
+        AuthMode::Verify => verify::log_in(worker, client, startup, ahead, &request, limit).await?,
     };
     greet(worker, client, peer, permit, request, authenticated).await
 }

@@ -12,6 +12,7 @@ use trunkline_codec::auth::Authentication;
 use trunkline_codec::backend::{BackendTag, NegotiateProtocolVersion};
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 
+use super::limit::LoginLimit;
 use super::request::Request;
 use super::{Authenticated, LoginEnd, Relogin};
 use crate::auth::credentials::Credentials;
@@ -45,8 +46,10 @@ pub(super) async fn log_in(
     startup: StartupMessage,
     ahead: BytesMut,
     request: &Request,
+    limit: &LoginLimit,
 ) -> Result<Authenticated, LoginEnd> {
     let mut search = Search::new(worker, request.want);
+    limit.extend(search.extra_wait());
     let timeout = worker.shared.live().timeouts.connect;
     loop {
         let mut server = search.connect().await?;

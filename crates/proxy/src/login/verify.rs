@@ -20,13 +20,14 @@ use trunkline_health::pool;
 use trunkline_session::Alignment;
 use zeroize::Zeroizing;
 
+use super::limit::LoginLimit;
 use super::request::Request;
 use super::{Authenticated, LoginEnd, Relogin};
 use crate::auth::credentials::Credentials;
 use crate::auth::nonce;
 use crate::auth::secrets::{LookupError, Secret, SecretStore};
 use crate::client::messages::{MessageReader, ReadError};
-use crate::errors::Refusal;
+use crate::errors::{Refusal, Wanted};
 use crate::limits::LOOKUP_PAUSE;
 use crate::server::take::{Search, take};
 use crate::settings::ClientMethod;
@@ -38,14 +39,16 @@ pub(super) async fn log_in(
     startup: StartupMessage,
     ahead: BytesMut,
     request: &Request,
+    limit: &LoginLimit,
 ) -> Result<Authenticated, LoginEnd> {
     let (version, mut preface) = negotiate(&startup)?;
     let mut dialogue = Dialogue { client, reader: MessageReader::frontend(ahead), out: &mut preface };
     let credentials = authenticate(worker, &mut dialogue, request).await?;
     let client_ahead = dialogue.reader.into_ahead();
     let startup = for_servers(&startup);
-    let taken =
-        take(Search::new(worker, request.want), &startup, &credentials, &Alignment::default()).await?;
+    let search = Search::new(worker, request.want);
+    limit.extend(search.extra_wait());
+    let taken = take(search, &startup, &credentials, &Alignment::default()).await?;
     let relogin = Some(Relogin { startup, credentials });
     Ok(Authenticated { taken, client_ahead, relogin, version, preface })
 }
@@ -56,7 +59,7 @@ pub(super) async fn answer_check(worker: &Rc<Worker>, client: &mut TcpStream, re
     let snapshot = worker.shared.health.load();
     if pool::candidates(&snapshot, request.want.attrs, &live.fallback).nodes.is_empty() {
         let detail = "No server is eligible now.".to_owned();
-        return Refusal::NoServer { detail }.into();
+        return Refusal::NoServer { wanted: Wanted::of(request.want.attrs), detail }.into();
     }
     let mut out = BytesMut::new();
     let mut dialogue = Dialogue { client, reader: MessageReader::frontend(BytesMut::new()), out: &mut out };

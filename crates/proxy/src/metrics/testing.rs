@@ -21,6 +21,7 @@ pub(crate) fn snapshot() -> Snapshot {
         probe_timeout: Duration::from_millis(400),
         max_lag: Duration::from_secs(2),
         hard_max_lag: Duration::from_secs(30),
+        timeline: None,
         primary: Some(NodeId(0)),
         primary_lost_at: None,
         split_brain: false,

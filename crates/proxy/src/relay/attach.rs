@@ -2,17 +2,15 @@
 
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncWrite, ReadBuf};
+use tokio::io::{AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use trunkline_codec::backend::ParameterStatus;
-use trunkline_codec::scan::{Piece, Scanner};
 use trunkline_codec::write;
 use trunkline_health::{NodeId, PassiveFailure, Role};
 use trunkline_session::{Can, LossPlan, Options, ServerLoss, ServerRole};
@@ -22,6 +20,7 @@ use crate::cancel::ServerKey;
 use crate::limits::REPEATS_MAX;
 use crate::metrics::{FailoverCause, Label, LossCause, MoveCause, RepeatCause};
 use crate::route::Lease;
+use crate::server::login;
 use crate::server::take::{Connected, Move, Search, TakeError, Taken, take};
 use crate::worker::Worker;
 
@@ -88,12 +87,17 @@ impl Relay {
 
     pub(super) fn poll_taking(&mut self, cx: &mut Context<'_>) -> Next {
         let Server::Taking(taking) = &mut self.server else { return Next::Again };
-        let Poll::Ready(outcome) = taking.search.as_mut().poll(cx) else { return Next::Wait };
         let since = taking.since;
+        let Poll::Ready(outcome) = taking.search.as_mut().poll(cx) else {
+            return if self.has_client_left(cx) { Next::End(Ending::Silent) } else { Next::Wait };
+        };
         match outcome {
+            // Nobody waits for the answer any more: what was said to a server that was not there is not said to this one.
+            Ok(_taken) if self.has_client_left(cx) => Next::End(Ending::Silent),
             Ok(taken) => {
                 self.attach(taken, since);
-                Next::Again
+                self.watch.must_look();
+                self.look(cx).map_or(Next::Again, Next::End)
             }
             Err(error) => {
                 self.server = Server::Detached;
@@ -105,12 +109,17 @@ impl Relay {
         }
     }
 
+    /// Whether the client has closed the connection, be it behind a request that is still unread.
+    fn has_client_left(&self, cx: &mut Context<'_>) -> bool {
+        let ready = pin!(self.client.ready(Interest::READABLE));
+        matches!(ready.poll(cx), Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
     fn attach(&mut self, taken: Taken, since: Instant) {
         let Taken { server, greeting } = taken;
         let now = Instant::now();
         let role = role_of(&self.worker, server.lease.node(), &greeting.messages);
         let announce = self.session.differences(&greeting.messages);
-        self.role = role;
         self.session.server_taken(Arc::clone(&server.name), role, announce, now);
         self.session.note_wait(now.saturating_duration_since(since));
         let address = server.address;
@@ -167,6 +176,10 @@ impl Relay {
         if self.client_is == ClientIs::Speaking {
             self.worker.shared.health.suspect(node, PassiveFailure::ServerLost);
         }
+        match loss {
+            ServerLoss::Eof | ServerLoss::Reset => {}
+            ServerLoss::TimedOut | ServerLoss::GivenUp => self.forget_unsent(),
+        }
         let options = Options { can_move: self.can_move(), can_repeat: self.can_repeat() };
         let tail = self.to_client.take_tail();
         let now = Instant::now();
@@ -212,6 +225,14 @@ impl Relay {
         }
     }
 
+    /// Has the kernel throw away what it has not delivered: a server that comes back must not find it.
+    fn forget_unsent(&mut self) {
+        let Server::Attached { stream, .. } = &self.server else { return };
+        if let Err(error) = stream.set_zero_linger() {
+            tracing::debug!(session.id = self.about.info.id.0, %error, "could not have unsent bytes thrown away");
+        }
+    }
+
     /// Whether another server may be taken for this session.
     fn can_move(&self) -> Can {
         if self.about.relogin.is_some() && self.client_is == ClientIs::Speaking { Can::Yes } else { Can::No }
@@ -219,9 +240,16 @@ impl Relay {
 
     /// Whether all of the request in flight is at hand, and has not been sent again too often.
     fn can_repeat(&self) -> Can {
-        let is_standby = self.role == ServerRole::Standby;
+        let is_standby = self.session.server_role() == ServerRole::Standby && !self.is_promoted();
         let is_whole = self.journal.is_open() && self.repeats < REPEATS_MAX;
         if is_standby && is_whole { Can::Yes } else { Can::No }
+    }
+
+    /// Whether health has found the server promoted, which the server tells the session only with its next answer.
+    fn is_promoted(&self) -> bool {
+        let Server::Attached { lease, .. } = &self.server else { return false };
+        let snapshot = self.worker.shared.health.load();
+        snapshot.node(lease.node()).is_some_and(|status| status.role == Role::Primary)
     }
 
     /// A standby says that it cannot answer this request now, though another might.
@@ -273,47 +301,12 @@ fn loss_cause(loss: ServerLoss) -> LossCause {
 
 /// What a server is, as it said itself at the login, or else as health knows it: servers before 14 do not say.
 pub(super) fn role_of(worker: &Worker, node: NodeId, greeting: &[u8]) -> ServerRole {
-    match in_hot_standby(greeting) {
+    match login::in_hot_standby(greeting) {
         Some(true) => ServerRole::Standby,
         Some(false) => ServerRole::Primary,
         None => match worker.shared.health.load().node(node).map(|status| status.role) {
             Some(Role::Standby) => ServerRole::Standby,
             Some(Role::Primary | Role::Unknown) | None => ServerRole::Primary,
         },
-    }
-}
-
-fn in_hot_standby(greeting: &[u8]) -> Option<bool> {
-    let mut scanner = Scanner::backend();
-    let mut at = 0;
-    let mut told = None;
-    while let Ok(Some(piece)) = scanner.next(greeting, &mut at) {
-        if let Piece::Message { tag: b'S', body } = piece
-            && let Ok(status) = ParameterStatus::parse(body)
-            && status.name == b"in_hot_standby"
-        {
-            told = Some(status.value == b"on");
-        }
-    }
-    told
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn greeting(statuses: &[(&str, &str)]) -> BytesMut {
-        let mut out = BytesMut::new();
-        for (name, value) in statuses {
-            write::parameter_status(&mut out, name.as_bytes(), value.as_bytes()).expect("short");
-        }
-        out
-    }
-
-    #[test]
-    fn a_server_is_what_it_said_at_the_login() {
-        assert_eq!(in_hot_standby(&greeting(&[("TimeZone", "UTC"), ("in_hot_standby", "on")])), Some(true));
-        assert_eq!(in_hot_standby(&greeting(&[("in_hot_standby", "off")])), Some(false));
-        assert_eq!(in_hot_standby(&greeting(&[("TimeZone", "UTC")])), None);
     }
 }

@@ -54,8 +54,6 @@ pub(crate) struct Relay {
     session: Session,
     to_server: Flow,
     to_client: Flow,
-    /// What the session's server is.
-    role: ServerRole,
     /// The request in flight, while it may be sent again.
     journal: Journal,
     /// How often it has been.
@@ -126,12 +124,11 @@ impl Relay {
             session,
             to_server: Flow::with_ahead(&client_ahead),
             to_client: Flow::with_ahead(&server_ahead),
-            role,
             journal: Journal::default(),
             repeats: 0,
             client_is: ClientIs::Speaking,
             idle_since: Some(now),
-            watch: watch::Watch::default(),
+            watch: watch::Watch::new(),
             about: Box::new(about),
         }
     }
@@ -164,6 +161,13 @@ impl Relay {
 
     /// Both pumps, and what their progress makes possible.
     fn relay(&mut self, cx: &mut Context<'_>) -> Next {
+        // A primary's end is noticed before it is given a request, which could not be sent again.
+        if self.session.server_role() == ServerRole::Primary && self.session.is_idle() {
+            match self.pump_server(cx) {
+                Next::Wait => {}
+                done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
+            }
+        }
         match self.pump_client(cx) {
             Next::Wait => {}
             done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
@@ -193,7 +197,7 @@ impl Future for Relay {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
         let this = self.get_mut();
         this.slot.set_waker(cx.waker());
-        let ending = match this.heed_orders() {
+        let ending = match this.heed_orders(cx) {
             Some(ending) => ending,
             None => match this.advance(cx) {
                 Next::End(ending) => ending,

@@ -21,7 +21,7 @@ pub(super) struct Watch {
     leaving: Option<Instant>,
     /// Health says the server is down; if it stays silent until then, it is given up.
     stalled: Option<Instant>,
-    /// Health has news that could not be acted on because the session was busy.
+    /// Health has news that have not been looked at.
     must_look: bool,
     /// Health says the server is down.
     is_down: bool,
@@ -32,6 +32,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// Of a session that has just begun: health may have had news during its login.
+    pub(super) fn new() -> Self {
+        Watch { must_look: true, ..Watch::default() }
+    }
+
     /// The server said something.
     pub(super) fn heard(&mut self) {
         self.stalled = None;
@@ -47,6 +52,11 @@ impl Watch {
         slot.set_due(Some(until));
     }
 
+    /// Health may have news of the session's server.
+    pub(super) fn must_look(&mut self) {
+        self.must_look = true;
+    }
+
     /// What followed the server's goodbye shows that it was none.
     pub(super) fn stays(&mut self) {
         self.leaving = None;
@@ -59,29 +69,48 @@ impl Watch {
 
 impl Relay {
     /// Obeys what the worker has ordered; `Some` when it ends the session.
-    pub(super) fn heed_orders(&mut self) -> Option<Ending> {
-        match self.slot.take_order() {
+    pub(super) fn heed_orders(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+        let ending = match self.slot.take_order() {
             Order::None => None,
-            Order::Kill => Some(self.kill()),
-            // It stays in force, so the session looks by itself at what else may be due.
-            Order::Drain => self.check_deadlines(),
+            Order::Kill => return Some(self.kill()),
+            // The two outrank a recheck and may stand in its place.
+            Order::Drain => {
+                self.watch.must_look();
+                self.check_deadlines()
+            }
             Order::Move => {
+                self.watch.must_look();
                 self.watch.must_leave = Some(MoveCause::Rebalance);
                 None
             }
             Order::Recheck => {
                 self.live = self.worker.shared.live();
-                self.watch.must_look = true;
+                self.watch.must_look();
                 self.check_deadlines()
             }
+        };
+        ending.or_else(|| self.look(cx))
+    }
+
+    /// Looks at health's news, before anything more goes to the server; `Some` when they end the session.
+    pub(super) fn look(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+        if !std::mem::take(&mut self.watch.must_look) {
+            return None;
         }
+        self.look_at_health();
+        let Server::Attached { lease, .. } = &self.server else { return None };
+        if !self.worker.shared.health.load().is_fenced_primary(lease.node()) {
+            return None;
+        }
+        if self.is_idle() && self.can_leave() {
+            self.leave(cx, MoveCause::Ineligible);
+            return None;
+        }
+        self.server_lost(ServerLoss::GivenUp)
     }
 
     /// What is due when neither pump can go on; `Some` when it ends the session.
     pub(super) fn at_rest(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
-        if std::mem::take(&mut self.watch.must_look) {
-            self.look_at_health();
-        }
         if let Some(cause) = self.watch.must_leave
             && self.is_idle()
         {
@@ -151,11 +180,15 @@ impl Relay {
         let is_named = want.only.is_some();
         if is_named || pool::may_stay(&snapshot, want.attrs, &self.live.fallback, node) {
             self.watch.is_marked = false;
-            self.watch.must_leave = None;
+            if self.watch.must_leave == Some(MoveCause::Ineligible) {
+                self.watch.must_leave = None;
+            }
             return;
         }
-        // With nowhere to go, a stale answer or a full server is better than none.
-        if !pool::candidates(&snapshot, want.attrs, &self.live.fallback).nodes.is_empty() {
+        // With nowhere to go, a stale answer or a full server is better than none; not so a fenced one.
+        if pool::is_worse_than_none(&snapshot, want.attrs, node)
+            || !pool::candidates(&snapshot, want.attrs, &self.live.fallback).nodes.is_empty()
+        {
             self.watch.must_leave = Some(MoveCause::Ineligible);
         }
         if !std::mem::replace(&mut self.watch.is_marked, true) {

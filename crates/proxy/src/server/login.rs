@@ -7,8 +7,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use trunkline_codec::auth::{self, Authentication, SCRAM_SHA_256};
-use trunkline_codec::backend::{self, BackendTag, ErrorFields};
+use trunkline_codec::backend::{self, BackendTag, ErrorFields, ParameterStatus};
 use trunkline_codec::ids::{ProcessId, SecretKey};
+use trunkline_codec::scan::{Piece, Scanner};
 use trunkline_codec::scram::{ChannelBinding, ClientExchange};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::StartupMessage;
@@ -209,5 +210,41 @@ async fn next_sasl(stream: &mut TcpStream, reader: &mut MessageReader) -> Result
     match BackendTag::from_byte(message.tag()) {
         BackendTag::ErrorResponse => Err(refused(&message)),
         _ => Ok(message),
+    }
+}
+
+/// Whether the server said in its greeting that it is a standby; servers before 14 do not say.
+pub(crate) fn in_hot_standby(greeting: &[u8]) -> Option<bool> {
+    let mut scanner = Scanner::backend();
+    let mut at = 0;
+    let mut told = None;
+    while let Ok(Some(piece)) = scanner.next(greeting, &mut at) {
+        if let Piece::Message { tag: b'S', body } = piece
+            && let Ok(status) = ParameterStatus::parse(body)
+            && status.name == b"in_hot_standby"
+        {
+            told = Some(status.value == b"on");
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn greeting(statuses: &[(&str, &str)]) -> BytesMut {
+        let mut out = BytesMut::new();
+        for (name, value) in statuses {
+            write::parameter_status(&mut out, name.as_bytes(), value.as_bytes()).expect("short");
+        }
+        out
+    }
+
+    #[test]
+    fn a_server_is_what_it_said_at_the_login() {
+        assert_eq!(in_hot_standby(&greeting(&[("TimeZone", "UTC"), ("in_hot_standby", "on")])), Some(true));
+        assert_eq!(in_hot_standby(&greeting(&[("in_hot_standby", "off")])), Some(false));
+        assert_eq!(in_hot_standby(&greeting(&[("TimeZone", "UTC")])), None);
     }
 }

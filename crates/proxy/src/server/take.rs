@@ -17,7 +17,7 @@ use trunkline_session::{Alignment, AlignmentError};
 
 use crate::auth::credentials::Credentials;
 use crate::client::messages::ReadError;
-use crate::errors::Refusal;
+use crate::errors::{Refusal, Wanted};
 use crate::limits::{LOOK_INTERVAL, RETAKE_PAUSE};
 use crate::metrics::FailoverCause;
 use crate::route::Lease;
@@ -85,8 +85,14 @@ pub(crate) struct Search<'a> {
 
 impl<'a> Search<'a> {
     pub(crate) fn new(worker: &'a Worker, want: Want) -> Self {
-        let deadline = Instant::now() + worker.shared.live().timeouts.acquire;
+        let deadline = Instant::now() + worker.shared.live().timeouts.wait_for_server(want.attrs);
         Search { worker, want, moving: None, deadline, excluded: Vec::new(), last_words: None, attempts: 0 }
+    }
+
+    /// How much longer than other searches it may take, because it may have to wait for a failover.
+    pub(crate) fn extra_wait(&self) -> Duration {
+        let timeouts = &self.worker.shared.live().timeouts;
+        timeouts.wait_for_server(self.want.attrs).saturating_sub(timeouts.acquire)
     }
 
     /// For a session that goes on from one server to another.
@@ -207,6 +213,24 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Whether the server still is what it was chosen for, as it says itself: its role may have changed since health
+    /// asked last.
+    fn is_as_wanted(&mut self, server: &Connected, greeting: &Greeting) -> bool {
+        let is_standby = login::in_hot_standby(&greeting.messages);
+        let is_wanted = match self.want.attrs {
+            TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => is_standby != Some(true),
+            TargetSessionAttrs::Standby => is_standby != Some(false),
+            TargetSessionAttrs::Any | TargetSessionAttrs::ReadOnly | TargetSessionAttrs::PreferStandby => {
+                true
+            }
+        };
+        if !is_wanted {
+            tracing::info!(node = %server.name, is_standby, "the server has another role now, trying another");
+            self.failed(server.lease.node(), PassiveFailure::ServerLost, FailoverCause::NotAccepting);
+        }
+        is_wanted
+    }
+
     /// `None` when the server was lost and another should be tried.
     async fn align(
         &mut self,
@@ -236,13 +260,14 @@ impl<'a> Search<'a> {
         if let Some(message) = self.last_words.take() {
             return TakeError::Refused(message);
         }
-        TakeError::NoServer(Refusal::NoServer { detail: self.describe() })
+        let wanted = Wanted::of(self.want.attrs);
+        TakeError::NoServer(Refusal::NoServer { wanted, detail: self.describe() })
     }
 
     /// The state of the servers in a sentence without hosts.
     fn describe(&self) -> String {
         let snapshot = self.worker.shared.health.load();
-        let waited = self.worker.shared.live().timeouts.acquire;
+        let waited = self.worker.shared.live().timeouts.wait_for_server(self.want.attrs);
         let states: Vec<String> =
             snapshot.nodes.iter().map(|n| format!("{} is {}", n.name, n.state)).collect();
         format!("None became eligible within {}: {}.", in_words(waited), states.join(", "))
@@ -275,6 +300,9 @@ pub(crate) async fn take(
         let login = login::log_in(&mut server.stream, startup, credentials);
         let error = match tokio::time::timeout(timeout, login).await {
             Ok(Ok(greeting)) => {
+                if !search.is_as_wanted(&server, &greeting) {
+                    continue;
+                }
                 let taken = Taken { server, greeting };
                 if let Some(taken) = search.align(taken, alignment, timeout).await? {
                     return Ok(taken);

@@ -105,6 +105,7 @@ fn timeouts(typed: &AsTyped) -> TimeoutSettings {
         login: timeouts.login.value,
         connect: timeouts.connect.value,
         acquire: timeouts.acquire.value,
+        failover_wait: timeouts.failover_wait.value,
         idle_session: timeouts.idle_session.value,
         idle_in_transaction: timeouts.idle_in_transaction.value,
         drain: timeouts.drain.value,

@@ -288,6 +288,8 @@ pub struct Timeouts {
     pub connect: Sourced<Duration>,
     /// To find and take any server.
     pub acquire: Sourced<Duration>,
+    /// The same for the primary, during a failover.
+    pub failover_wait: Sourced<Duration>,
     /// Idle outside a transaction.
     pub idle_session: Sourced<Duration>,
     /// Idle inside a transaction.

@@ -357,6 +357,12 @@ const TIMEOUTS: &[Key<AsTyped>] = &[
         "To find and take any server; then the client gets SQLSTATE 57P03.",
     ),
     key(
+        "failover_wait",
+        "\"30s\"",
+        Slot::DurationOrZero(|t| &mut t.timeouts.failover_wait),
+        "The same on listeners for the primary, if longer: how long sessions, new ones too, wait for the next primary.",
+    ),
+    key(
         "idle_session",
         "\"0\"",
         Slot::DurationOrZero(|t| &mut t.timeouts.idle_session),
