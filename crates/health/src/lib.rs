@@ -19,7 +19,9 @@ mod testing;
 pub use judge::{JudgeSettings, PrimaryUnknown};
 pub use monitor::{Health, Monitor, MonitorSettings, PassiveFailure};
 pub use pool::{Candidate, Candidates, Fallback, TargetSessionAttrs, Tier, candidates, may_stay};
-pub use snapshot::{AdminState, ExpectedRole, Lag, NodeId, NodeSpec, NodeStatus, Role, Snapshot, State};
+pub use snapshot::{
+    AdminState, ExpectedRole, Lag, NodeId, NodeSpec, NodeStatus, Role, Snapshot, State, Written,
+};
 
 /// Most servers one monitor watches: a bound for everything kept per server.
 pub const NODES_MAX: usize = 1024;

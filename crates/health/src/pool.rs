@@ -200,6 +200,17 @@ pub fn candidates(snapshot: &Snapshot, attrs: TargetSessionAttrs, fallback: &Fal
         .unwrap_or(Candidates { nodes: Vec::new(), tier: Tier::Empty })
 }
 
+/// The primary, if sessions of such a listener may have it in the standbys' place.
+#[must_use]
+pub fn primary_as_fallback(
+    snapshot: &Snapshot,
+    attrs: TargetSessionAttrs,
+    fallback: &Fallback,
+) -> Vec<Candidate> {
+    let is_allowed = attrs == TargetSessionAttrs::PreferStandby && fallback.tiers().contains(&Tier::Primary);
+    if is_allowed { members(snapshot, Tier::Primary) } else { Vec::new() }
+}
+
 /// Whether a session that is on `id` may stay there: as for a new one, but a saturated server keeps what it has.
 #[must_use]
 pub fn may_stay(snapshot: &Snapshot, attrs: TargetSessionAttrs, fallback: &Fallback, id: NodeId) -> bool {

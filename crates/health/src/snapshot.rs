@@ -197,6 +197,8 @@ pub struct NodeStatus {
     pub replay_lsn: Option<Lsn>,
     /// Primary: last WAL position flushed.
     pub flush_lsn: Option<Lsn>,
+    /// When it was asked for the positions above.
+    pub asked_at: Option<Instant>,
     /// When the last probe or connection check ended.
     pub last_probe: Option<Instant>,
     /// `server_version_num`, such as 150018.
@@ -215,6 +217,15 @@ impl NodeStatus {
     pub fn effective_weight(&self) -> f32 {
         f32::from(self.weight) * self.slow_start
     }
+}
+
+/// The primary had flushed no WAL beyond `lsn` at `at`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// When.
+    pub at: Instant,
+    /// Where its WAL ended.
+    pub lsn: Lsn,
 }
 
 /// The verdict on every server at one moment.
@@ -236,6 +247,8 @@ pub struct Snapshot {
     pub primary: Option<NodeId>,
     /// The newest timeline known of this cluster.
     pub timeline: Option<TimelineId>,
+    /// Where the primary's WAL ended, when, oldest first.
+    pub written: Arc<[Written]>,
     /// Since when the primary does not answer; `None` while it does.
     pub primary_lost_at: Option<Instant>,
     /// Whether a second server claims to be a primary.
@@ -268,6 +281,22 @@ impl Snapshot {
         node.role == Role::Primary && (node.state == State::Fenced || is_behind)
     }
 
+    /// Where the WAL ended, at most, of which a server may have shown something at `at` or before. `None` while neither
+    /// it nor the primary has been asked since.
+    ///
+    /// Commits that did not wait for their WAL (`synchronous_commit = off`) may show on the primary before they are
+    /// flushed.
+    #[must_use]
+    pub fn shown_at_most(&self, id: NodeId, at: Instant) -> Option<Lsn> {
+        let written = self.written.iter().find(|written| written.at >= at).map(|written| written.lsn);
+        let own = self.node(id).filter(|node| node.asked_at.is_some_and(|asked| asked >= at));
+        let replayed = own.and_then(|node| node.replay_lsn);
+        match (written, replayed) {
+            (Some(written), Some(replayed)) => Some(written.min(replayed)),
+            (written, replayed) => written.or(replayed),
+        }
+    }
+
     /// How long a snapshot is believed.
     #[must_use]
     pub fn stale_after(&self) -> Duration {
@@ -294,5 +323,29 @@ impl Snapshot {
     pub fn lag_at_most(&self, id: NodeId, now: Instant) -> Option<Duration> {
         let hi = self.node(id)?.lag?.hi?;
         Some(hi + now.saturating_duration_since(self.taken_at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::snapshot;
+
+    #[test]
+    fn what_was_shown_is_bounded_by_the_first_look_since() {
+        let mut snapshot = snapshot();
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        snapshot.written =
+            [(1, 100), (2, 200), (3, 300)].map(|(time, lsn)| Written { at: at(time), lsn: Lsn(lsn) }).into();
+        let replica = NodeId(1);
+        snapshot.nodes[1].asked_at = None;
+        assert_eq!(snapshot.shown_at_most(replica, at(0)), Some(Lsn(100)));
+        assert_eq!(snapshot.shown_at_most(replica, at(2)), Some(Lsn(200)));
+        assert_eq!(snapshot.shown_at_most(replica, at(4)), None, "nobody was asked since");
+        (snapshot.nodes[1].asked_at, snapshot.nodes[1].replay_lsn) = (Some(at(3)), Some(Lsn(150)));
+        assert_eq!(snapshot.shown_at_most(replica, at(3)), Some(Lsn(150)), "it had replayed less");
+        assert_eq!(snapshot.shown_at_most(replica, at(1)), Some(Lsn(100)), "it had replayed less then");
+        assert_eq!(snapshot.shown_at_most(NodeId(0), at(3)), Some(Lsn(300)));
     }
 }

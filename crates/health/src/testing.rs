@@ -20,6 +20,7 @@ pub(crate) fn snapshot() -> Snapshot {
         hard_max_lag: Duration::from_secs(30),
         primary: Some(NodeId(0)),
         timeline: Some(TimelineId(1)),
+        written: Arc::from([]),
         primary_lost_at: None,
         split_brain: false,
         is_ready: true,
@@ -65,6 +66,7 @@ fn status(id: NodeId, name: &str, role: Role, now: Instant) -> NodeStatus {
         saturated: false,
         replay_lsn: is_standby.then_some(Lsn(0x16_B374_D848)),
         flush_lsn: (!is_standby).then_some(Lsn(0x16_B374_D848)),
+        asked_at: Some(now),
         last_probe: Some(now),
         version: Some(150_018),
     }

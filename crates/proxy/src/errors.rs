@@ -31,6 +31,8 @@ pub(crate) enum Refusal {
     ShuttingDown,
     /// The session was idle for too long.
     Idle(IdleLimit),
+    /// The session's server lags, and the session cannot move.
+    Lagging { server: String },
     /// The login took too long.
     LoginTimeout,
     /// The startup packet names no user.
@@ -119,6 +121,7 @@ impl Refusal {
             Refusal::ServerLost { .. } => RefusalReason::ServerLost,
             Refusal::ShuttingDown => RefusalReason::ShuttingDown,
             Refusal::Idle(_) => RefusalReason::Idle,
+            Refusal::Lagging { .. } => RefusalReason::Lagging,
             Refusal::LoginTimeout => RefusalReason::LoginTimeout,
             Refusal::NoMeans { .. } | Refusal::StateLost => RefusalReason::Server,
         }
@@ -178,6 +181,12 @@ impl Refusal {
                 "terminating connection due to idle-in-transaction timeout".to_owned(),
                 Some("The limit is the proxy's.".to_owned()),
                 None,
+            ),
+            Refusal::Lagging { server } => (
+                SqlState::ADMIN_SHUTDOWN,
+                "terminating connection because its server lags behind".to_owned(),
+                Some(format!("Server \"{server}\" shows old data, and the session cannot be moved.")),
+                Some("Connect again: another server will be chosen."),
             ),
             Refusal::LoginTimeout => {
                 (SqlState::QUERY_CANCELED, "canceling authentication due to timeout".to_owned(), None, None)

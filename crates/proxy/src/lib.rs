@@ -15,6 +15,7 @@ pub mod http;
 pub mod limits;
 mod login;
 pub mod metrics;
+mod moves;
 mod relay;
 mod route;
 mod serve;

@@ -72,6 +72,15 @@ pub const MOVES_PER_ROUND_SHARE: f32 = 0.02;
 /// Surplus over the fair share that is left alone.
 pub const REBALANCE_TOLERANCE: f32 = 0.1;
 
+/// Sessions on the move that log in on one server at one time.
+pub const MOVING_LOGINS_MAX: usize = 32;
+
+/// How long a server may take to replay what a session that comes to it has seen elsewhere.
+pub const REPLAY_PATIENCE: Duration = Duration::from_millis(300);
+
+/// How often it is asked meanwhile.
+pub const REPLAY_LOOK: Duration = Duration::from_millis(5);
+
 /// Pause after `accept` failed for want of file descriptors or memory.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 

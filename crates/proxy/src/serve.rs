@@ -19,9 +19,11 @@ use crate::auth::secrets::{SecretSettings, SecretStore};
 use crate::cancel::CancelRegistry;
 use crate::http;
 use crate::metrics::Metrics;
+use crate::moves::Pace;
 use crate::route::{Attached, Balancer};
 use crate::settings::{
-    AuthMode, AuthSettings, LimitSettings, ListenerSettings, Settings, StatementLogSettings, TimeoutSettings,
+    AuthMode, AuthSettings, LimitSettings, ListenerSettings, OnLagging, Settings, StatementLogSettings,
+    TimeoutSettings,
 };
 use crate::statement_log::StatementLog;
 use crate::worker::{self, WorkerHandle};
@@ -34,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) admission: Arc<Admission>,
     pub(crate) cancels: Arc<CancelRegistry>,
     pub(crate) attached: Arc<Attached>,
+    pub(crate) pace: Pace,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) secrets: Option<SecretStore>,
     pub(crate) statement_log: StatementLog,
@@ -53,6 +56,7 @@ pub(crate) struct Live {
     pub(crate) auth: AuthSettings,
     pub(crate) fallback: Fallback,
     pub(crate) fallback_connections_max: u64,
+    pub(crate) on_lagging: OnLagging,
 }
 
 /// A listener and its balancer.
@@ -151,6 +155,7 @@ impl Live {
             auth: settings.auth.clone(),
             fallback: settings.fallback,
             fallback_connections_max: settings.fallback_connections_max,
+            on_lagging: settings.on_lagging,
         }
     }
 }
@@ -239,6 +244,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<worker
         admission: Arc::default(),
         cancels: Arc::default(),
         attached,
+        pace: Pace::new(nodes),
         listeners,
         secrets,
         statement_log,

@@ -18,6 +18,8 @@ pub struct Settings {
     pub fallback: Fallback,
     /// Sessions the primary takes as a fallback for standbys; 0 = as many as come.
     pub fallback_connections_max: u64,
+    /// What becomes of the sessions on a replica that lags.
+    pub on_lagging: OnLagging,
     /// Addresses clients connect to; at least one.
     pub listeners: Vec<ListenerSettings>,
     /// Who authenticates clients, and against what.
@@ -64,6 +66,18 @@ pub enum Balance {
     LeastOutstanding,
     /// The better of two drawn at random: no herd when many proxies share the servers.
     RandomTwo,
+}
+
+/// What becomes of the sessions on a replica that is found to lag. New ones go elsewhere in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLagging {
+    /// They move to another server at their next idle point; those that cannot move stay.
+    #[default]
+    Move,
+    /// The same, but those that cannot move are ended at their next idle point.
+    Drain,
+    /// They stay.
+    Keep,
 }
 
 /// Who authenticates clients.
@@ -121,6 +135,8 @@ pub struct LimitSettings {
     pub connections_per_address_max: usize,
     /// Sessions of one user; 0 = no bound of its own.
     pub connections_per_user_max: usize,
+    /// Sessions that leave one server in a second though it still serves them; 0 = as many as want to.
+    pub moves_per_second_max: u32,
     /// Bytes of a startup packet, its length word included.
     pub startup_packet_bytes_max: usize,
 }
@@ -188,6 +204,7 @@ impl Default for LimitSettings {
             connections_max: 10_000,
             connections_per_address_max: 0,
             connections_per_user_max: 0,
+            moves_per_second_max: 100,
             startup_packet_bytes_max: trunkline_codec::limits::STARTUP_PACKET_MAX as usize,
         }
     }

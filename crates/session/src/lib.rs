@@ -12,7 +12,7 @@
 //! - `attempt`: the request in flight, held and repeated.
 //! - `followed`: what the session changed on its server (`gucs`, `prepared`), read from its SQL by
 //!   `sql` and confirmed by the server; [`alignment`]: how another server is told; [`pin`]: why it
-//!   cannot be.
+//!   cannot be; [`position`]: how it is asked what it shows.
 //! - `parameters`: what the client was told of its server.
 //! - `timing`, [`record`]: what is known of each statement once it is complete.
 //! - [`step`], [`loss`]: what the caller is asked to do.
@@ -29,6 +29,7 @@ pub mod loss;
 mod outstanding;
 mod parameters;
 pub mod pin;
+pub mod position;
 mod prepared;
 pub mod record;
 mod server;
@@ -44,6 +45,7 @@ mod timing;
 pub use alignment::{Alignment, AlignmentError, AlignmentReader, AlignmentStep};
 pub use loss::{Can, LossPlan, Options, ServerLoss};
 pub use pin::{NotRepeatable, PinReason};
+pub use position::{Position, PositionReader, ask_position};
 pub use record::{Completion, Sink, StatementKind, StatementRecord, Timing};
 pub use session::Session;
 pub use settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};

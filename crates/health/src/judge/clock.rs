@@ -6,9 +6,12 @@
 //! Both are proofs, by one monotonic clock, whatever the servers' clocks say.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::Lsn;
+
+use crate::snapshot::Written;
 
 /// Most entries kept. Thinned beyond it, which widens bounds and never makes them wrong.
 const ENTRIES_MAX: usize = 4096;
@@ -56,6 +59,12 @@ impl LsnClock {
     /// The farthest position known.
     pub(super) fn newest(&self) -> Option<Lsn> {
         self.entries.back().map(|entry| entry.lsn)
+    }
+
+    /// Where the WAL ended, when, as far as the primary itself has told.
+    pub(super) fn written(&self) -> Arc<[Written]> {
+        let told = |entry: &Entry| Some(Written { at: entry.complete_at?, lsn: entry.lsn });
+        self.entries.iter().filter_map(told).collect()
     }
 
     /// Records the primary's answer.

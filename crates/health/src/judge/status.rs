@@ -102,6 +102,7 @@ impl Judge {
             hard_max_lag: self.settings.hard_max_lag,
             primary: self.epoch.as_ref().and_then(|epoch| epoch.holder),
             timeline: self.epoch.as_ref().and_then(|epoch| epoch.timeline),
+            written: self.epoch.as_ref().map_or_else(Default::default, |epoch| epoch.clock.written()),
             primary_lost_at: self.epoch.as_ref().and_then(|epoch| epoch.lost_at),
             split_brain: self.is_split(),
             is_ready: self.epoch.is_some(),
@@ -154,6 +155,7 @@ impl Judge {
             saturated: node.liveness.is_saturated,
             replay_lsn: standby.map(|facts| facts.replay),
             flush_lsn: node.primary().map(|facts| facts.flush),
+            asked_at: node.answer.as_ref().map(|answer| answer.sent_at),
             last_probe: node.observed_at,
             version: node.answer.as_ref().and_then(|answer| answer.facts.version),
         }

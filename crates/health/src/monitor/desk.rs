@@ -47,29 +47,22 @@ impl Desk {
         let mut tick_at = TokioInstant::now();
         loop {
             let generation = self.judge.generation();
-            let is_tick = tokio::select! {
+            tokio::select! {
                 Some((id, observation)) = self.observed.recv() => {
                     self.judge.observe(id, observation, Instant::now());
-                    false
                 }
-                Some(command) = self.commanded.recv() => {
-                    self.obey(command);
-                    true
-                }
+                Some(command) = self.commanded.recv() => self.obey(command),
                 () = sleep_until(tick_at) => {
                     self.judge.tick(Instant::now());
                     tick_at = TokioInstant::now() + self.judge.settings().tick;
-                    true
                 }
-            };
+            }
             while let Some(transition) = self.judge.poll_transition() {
                 log(&transition);
             }
-            let is_changed = self.judge.generation() != generation;
-            if is_tick || is_changed {
-                self.published.snapshot.store(Arc::new(self.judge.snapshot(Instant::now())));
-            }
-            if is_changed {
+            // Every answer counts: a session on its way to another server may wait for a position.
+            self.published.snapshot.store(Arc::new(self.judge.snapshot(Instant::now())));
+            if self.judge.generation() != generation {
                 self.published.generation.send_replace(self.judge.generation());
             }
         }

@@ -74,6 +74,13 @@ impl Health {
         }
     }
 
+    /// Has a server asked at once how it is and where its WAL stands.
+    pub fn ask_now(&self, node: NodeId) {
+        if let Some(signals) = self.shared.signals.get(node.index()) {
+            signals.probe.notify_one();
+        }
+    }
+
     /// Tells what the operator wants of a server. It takes effect within moments.
     pub fn set_admin(&self, node: NodeId, admin: AdminState) {
         self.command(Command::SetAdmin(node, admin));

@@ -110,6 +110,8 @@ labels! {
         ShuttingDown = "shutting_down",
         /// Idle for too long.
         Idle = "idle",
+        /// Its server lagged, and it could not move.
+        Lagging = "lagging",
     }
 }
 

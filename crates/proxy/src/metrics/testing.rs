@@ -22,6 +22,7 @@ pub(crate) fn snapshot() -> Snapshot {
         max_lag: Duration::from_secs(2),
         hard_max_lag: Duration::from_secs(30),
         timeline: None,
+        written: std::sync::Arc::default(),
         primary: Some(NodeId(0)),
         primary_lost_at: None,
         split_brain: false,
@@ -56,6 +57,7 @@ fn node(id: u16, name: &str, role: Role, state: State) -> NodeStatus {
         saturated: false,
         replay_lsn: None,
         flush_lsn: None,
+        asked_at: None,
         last_probe: Some(Instant::now()),
         version: Some(150_018),
     }

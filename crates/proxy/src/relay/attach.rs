@@ -120,6 +120,7 @@ impl Relay {
         let now = Instant::now();
         let role = role_of(&self.worker, server.lease.node(), &greeting.messages);
         let announce = self.session.differences(&greeting.messages);
+        self.answered_at = now;
         self.session.server_taken(Arc::clone(&server.name), role, announce, now);
         self.session.note_wait(now.saturating_duration_since(since));
         let address = server.address;
@@ -143,8 +144,7 @@ impl Relay {
         if let Server::Attached { lease, .. } = std::mem::replace(&mut self.server, Server::Detached) {
             let node = lease.node();
             self.worker.metrics.node(node).sessions_active.down();
-            let seen = self.worker.shared.health.load().node(node).and_then(|status| status.replay_lsn);
-            self.about.left = Some(Move { from: node, seen });
+            self.about.left = Some(Move::from(&self.worker.shared.health, node, self.answered_at));
         }
         self.slot.set_place(None);
         self.about.cancel.set_server(None);

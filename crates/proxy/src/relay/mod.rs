@@ -59,6 +59,8 @@ pub(crate) struct Relay {
     /// How often it has been.
     repeats: u32,
     client_is: ClientIs,
+    /// When the server said something last.
+    answered_at: Instant,
     /// Since when the client has owed a request, for the idle limits.
     idle_since: Option<Instant>,
     watch: watch::Watch,
@@ -127,6 +129,7 @@ impl Relay {
             journal: Journal::default(),
             repeats: 0,
             client_is: ClientIs::Speaking,
+            answered_at: now,
             idle_since: Some(now),
             watch: watch::Watch::new(),
             about: Box::new(about),

@@ -105,6 +105,7 @@ impl Relay {
     /// Presents a chunk of the server's to the session, again after each injection, and sends on what may go.
     fn take_from_server(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Next {
         let now = Instant::now();
+        self.answered_at = now;
         let mut rest = chunk;
         loop {
             let step = self.record(|session, recorder| session.handle_server(rest, now, recorder));

@@ -10,8 +10,9 @@ use trunkline_session::{PinReason, ServerLoss, TransactionStatus};
 use super::attach::Server;
 use super::{Ending, Relay};
 use crate::errors::{IdleLimit, Refusal};
-use crate::limits::{FAREWELL_PATIENCE, STALL_TIMEOUT};
+use crate::limits::{FAREWELL_PATIENCE, STALL_TIMEOUT, TICK};
 use crate::metrics::{IneligibleState, MoveCause};
+use crate::settings::OnLagging;
 use crate::worker::{Order, Slot};
 
 /// What is being watched for.
@@ -26,9 +27,37 @@ pub(super) struct Watch {
     /// Health says the server is down.
     is_down: bool,
     /// The session is to leave its server at its next idle point.
-    must_leave: Option<MoveCause>,
+    must_leave: Option<Departure>,
     /// The session's server has been found ineligible, and that was counted.
     is_marked: bool,
+}
+
+/// How a session is to leave its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Departure {
+    cause: MoveCause,
+    haste: Haste,
+    otherwise: Otherwise,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Haste {
+    /// The server is of no use.
+    AtOnce,
+    /// It still serves: others leave first, so that they do not all log in elsewhere at one time.
+    InTurn,
+}
+
+/// What becomes of a session that cannot leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Otherwise {
+    Stays,
+    Ends,
+}
+
+impl Departure {
+    const REBALANCE: Departure =
+        Departure { cause: MoveCause::Rebalance, haste: Haste::InTurn, otherwise: Otherwise::Stays };
 }
 
 impl Watch {
@@ -80,7 +109,7 @@ impl Relay {
             }
             Order::Move => {
                 self.watch.must_look();
-                self.watch.must_leave = Some(MoveCause::Rebalance);
+                self.watch.must_leave = Some(Departure::REBALANCE);
                 None
             }
             Order::Recheck => {
@@ -111,14 +140,6 @@ impl Relay {
 
     /// What is due when neither pump can go on; `Some` when it ends the session.
     pub(super) fn at_rest(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
-        if let Some(cause) = self.watch.must_leave
-            && self.is_idle()
-        {
-            self.watch.must_leave = None;
-            if self.can_leave() {
-                self.leave(cx, cause);
-            }
-        }
         if self.watch.is_down && !self.is_idle() && matches!(self.server, Server::Attached { .. }) {
             let until = *self.watch.stalled.get_or_insert_with(|| Instant::now() + STALL_TIMEOUT);
             self.slot.set_due(Some(until));
@@ -127,6 +148,34 @@ impl Relay {
             return Some(self.refuse(&Refusal::ShuttingDown));
         }
         self.plan_idle_limit();
+        match self.watch.must_leave {
+            Some(departure) if self.is_idle() => self.depart(cx, departure),
+            Some(_) | None => None,
+        }
+    }
+
+    /// Leaves the server if it can, and if it is its turn; `Some` when the session ends instead.
+    fn depart(&mut self, cx: &mut Context<'_>, departure: Departure) -> Option<Ending> {
+        let Server::Attached { lease, name, .. } = &self.server else { return None };
+        if !self.can_leave() {
+            let may_end = departure.otherwise == Otherwise::Ends && !self.watch.is_leaving();
+            let server = name.to_string();
+            if departure.cause == MoveCause::Rebalance {
+                self.watch.must_leave = None;
+            }
+            return may_end.then(|| self.refuse(&Refusal::Lagging { server }));
+        }
+        let (now, most) = (Instant::now(), self.live.limits.moves_per_second_max);
+        let pace = &self.worker.shared.pace;
+        if departure.haste == Haste::InTurn && !pace.may_leave(lease.node(), most, now) {
+            match departure.cause {
+                // Asked again if it is still wanted.
+                MoveCause::Rebalance => self.watch.must_leave = None,
+                MoveCause::Ineligible | MoveCause::ServerLost => self.slot.due_by(now + TICK),
+            }
+            return None;
+        }
+        self.leave(cx, departure.cause);
         None
     }
 
@@ -177,19 +226,26 @@ impl Relay {
             self.watch.stalled = None;
         }
         let want = self.about.want;
-        let is_named = want.only.is_some();
-        if is_named || pool::may_stay(&snapshot, want.attrs, &self.live.fallback, node) {
+        let is_kept = status.state == State::Lagging && self.live.on_lagging == OnLagging::Keep;
+        let stays = want.only.is_some() || is_kept;
+        if stays || pool::may_stay(&snapshot, want.attrs, &self.live.fallback, node) {
             self.watch.is_marked = false;
-            if self.watch.must_leave == Some(MoveCause::Ineligible) {
+            if self.watch.must_leave.is_some_and(|departure| departure.cause == MoveCause::Ineligible) {
                 self.watch.must_leave = None;
             }
             return;
         }
         // With nowhere to go, a stale answer or a full server is better than none; not so a fenced one.
-        if pool::is_worse_than_none(&snapshot, want.attrs, node)
-            || !pool::candidates(&snapshot, want.attrs, &self.live.fallback).nodes.is_empty()
-        {
-            self.watch.must_leave = Some(MoveCause::Ineligible);
+        let is_useless = pool::is_worse_than_none(&snapshot, want.attrs, node);
+        if is_useless || !pool::candidates(&snapshot, want.attrs, &self.live.fallback).nodes.is_empty() {
+            let is_promoted = status.role == Role::Primary && snapshot.primary != Some(node);
+            let is_gone = is_useless || is_promoted || status.state == State::Down;
+            let must_end = status.state == State::Lagging && self.live.on_lagging == OnLagging::Drain;
+            self.watch.must_leave = Some(Departure {
+                cause: MoveCause::Ineligible,
+                haste: if is_gone { Haste::AtOnce } else { Haste::InTurn },
+                otherwise: if must_end { Otherwise::Ends } else { Otherwise::Stays },
+            });
         }
         if !std::mem::replace(&mut self.watch.is_marked, true) {
             let pinned = self.session.movability().err().map(|reason| reason.to_string());

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use trunkline_session::{Alignment, AlignmentError};
+use trunkline_session::{Alignment, AlignmentError, Position, PositionReader, ask_position};
 
 use super::take::Taken;
 use crate::client::messages::ReadError;
@@ -21,14 +21,36 @@ pub(crate) enum AlignError {
     Refused(#[from] AlignmentError),
 }
 
-/// Sends the alignment in one write and swallows its answers. ParameterStatus messages among them join those of the
-/// greeting.
-pub(crate) async fn align(taken: &mut Taken, alignment: &Alignment) -> Result<(), AlignError> {
-    if alignment.is_empty() {
-        return Ok(());
+/// Whether a server is asked for its position before it is aligned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    Position,
+    Nothing,
+}
+
+/// Sends the question for the position and the alignment in one write, and swallows the answers. ParameterStatus
+/// messages among them join those of the greeting.
+pub(super) async fn align(
+    taken: &mut Taken,
+    alignment: &Alignment,
+    ask: Ask,
+) -> Result<Position, AlignError> {
+    let mut messages = BytesMut::new();
+    if ask == Ask::Position {
+        ask_position(&mut messages);
     }
-    let stream = &mut taken.server.stream;
-    stream.write_all(&alignment.messages).await.map_err(ReadError::from)?;
+    messages.extend_from_slice(&alignment.messages);
+    if messages.is_empty() {
+        return Ok(Position::Untold);
+    }
+    taken.server.stream.write_all(&messages).await.map_err(ReadError::from)?;
+    let position = match ask {
+        Ask::Position => read_position(taken).await?,
+        Ask::Nothing => Position::Untold,
+    };
+    if alignment.is_empty() {
+        return Ok(position);
+    }
     let mut reader = alignment.reader();
     let mut buffer = std::mem::take(&mut taken.greeting.ahead);
     loop {
@@ -38,9 +60,31 @@ pub(crate) async fn align(taken: &mut Taken, alignment: &Alignment) -> Result<()
         if step.done {
             taken.greeting.messages.extend_from_slice(reader.parameters());
             taken.greeting.ahead = buffer;
-            return Ok(());
+            return Ok(position);
         }
-        read_more(stream, &mut buffer).await?;
+        read_more(&mut taken.server.stream, &mut buffer).await?;
+    }
+}
+
+/// Asks the server once more.
+pub(super) async fn position(taken: &mut Taken) -> Result<Position, ReadError> {
+    let mut question = BytesMut::new();
+    ask_position(&mut question);
+    taken.server.stream.write_all(&question).await?;
+    read_position(taken).await
+}
+
+async fn read_position(taken: &mut Taken) -> Result<Position, ReadError> {
+    let mut reader = PositionReader::default();
+    let buffer = &mut taken.greeting.ahead;
+    loop {
+        let (consumed, position) = reader.handle(buffer)?;
+        let rest = buffer.split_off(consumed);
+        *buffer = rest;
+        if let Some(position) = position {
+            return Ok(position);
+        }
+        read_more(&mut taken.server.stream, buffer).await?;
     }
 }
 

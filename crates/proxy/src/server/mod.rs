@@ -2,6 +2,7 @@
 
 mod align;
 mod connect;
+mod freshness;
 pub(crate) mod login;
 pub(crate) mod take;
 

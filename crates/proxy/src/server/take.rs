@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use trunkline_codec::ids::Lsn;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::StartupMessage;
-use trunkline_health::{Candidate, NodeId, PassiveFailure, Snapshot, TargetSessionAttrs, Tier, pool};
+use trunkline_health::{NodeId, PassiveFailure, TargetSessionAttrs, Tier, pool};
 
-use super::align::{AlignError, align};
+use super::align::{AlignError, Ask, align};
+pub(crate) use super::freshness::Move;
 use super::login::{self, Greeting, LoginError};
 use trunkline_session::{Alignment, AlignmentError};
 
@@ -21,6 +23,7 @@ use crate::errors::{Refusal, Wanted};
 use crate::limits::{LOOK_INTERVAL, RETAKE_PAUSE};
 use crate::metrics::FailoverCause;
 use crate::route::Lease;
+use crate::serve::Live;
 use crate::worker::Worker;
 
 /// A server just connected to, its startup packet still to be sent.
@@ -59,25 +62,20 @@ pub(crate) struct Want {
     pub(crate) only: Option<NodeId>,
 }
 
-/// What a session that was on a server already asks of the next one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Move {
-    /// The server it was on: not the first choice now.
-    pub(crate) from: NodeId,
-    /// How far that server had replayed when health saw it last: reads should not go back behind it.
-    pub(crate) seen: Option<Lsn>,
-}
-
 /// One session's search.
 #[derive(Debug)]
 pub(crate) struct Search<'a> {
-    worker: &'a Worker,
-    want: Want,
+    pub(super) worker: &'a Worker,
+    pub(super) want: Want,
     /// `None` for a session's first server.
-    moving: Option<Move>,
+    pub(super) moving: Option<Move>,
     deadline: Instant,
     /// Servers that failed since health last had news.
-    excluded: Vec<NodeId>,
+    pub(super) excluded: Vec<NodeId>,
+    /// Servers that show less than the session has seen, and how far they had got.
+    pub(super) behind: Vec<(NodeId, Lsn)>,
+    /// The turn to log in, of a session that moves.
+    turn: Option<OwnedSemaphorePermit>,
     /// The last server's own words, for the case that none does better.
     last_words: Option<Bytes>,
     attempts: u32,
@@ -86,7 +84,17 @@ pub(crate) struct Search<'a> {
 impl<'a> Search<'a> {
     pub(crate) fn new(worker: &'a Worker, want: Want) -> Self {
         let deadline = Instant::now() + worker.shared.live().timeouts.wait_for_server(want.attrs);
-        Search { worker, want, moving: None, deadline, excluded: Vec::new(), last_words: None, attempts: 0 }
+        Search {
+            worker,
+            want,
+            moving: None,
+            deadline,
+            excluded: Vec::new(),
+            behind: Vec::new(),
+            turn: None,
+            last_words: None,
+            attempts: 0,
+        }
     }
 
     /// How much longer than other searches it may take, because it may have to wait for a failover.
@@ -107,6 +115,7 @@ impl<'a> Search<'a> {
                 self.wait_for_news().await?;
                 continue;
             };
+            self.wait_for_turn(lease.node()).await?;
             self.attempts += 1;
             let timeout = self.worker.shared.live().timeouts.connect;
             match super::connect(address, timeout).await {
@@ -135,23 +144,40 @@ impl<'a> Search<'a> {
         if let Some(only) = self.want.only {
             nodes.retain(|candidate| candidate.id == only);
         }
-        let is_full = |node| shared.attached.sessions_on(node) >= live.fallback_connections_max;
-        if candidates.tier == Tier::Primary && live.fallback_connections_max > 0 {
-            nodes.retain(|candidate| !is_full(candidate.id));
+        if candidates.tier == Tier::Primary {
+            nodes.retain(|candidate| !self.is_full(candidate.id, &live));
         }
         nodes.retain(|candidate| snapshot.nodes[usize::from(candidate.id.0)].address.is_some());
         let balancer = &shared.listeners[self.want.listener].balancer;
         let lease = match self.moving {
             None => balancer.choose(&nodes, &self.excluded)?,
-            Some(moving) => {
-                nodes.retain(|candidate| !self.excluded.contains(&candidate.id));
-                keep_fresh(&snapshot, &mut nodes, moving.seen);
-                balancer.choose_for_move(&nodes, &[])?
-            }
+            Some(moving) => balancer.choose_for_move(&self.for_moving(&snapshot, nodes, &moving), &[])?,
         };
         let node = &snapshot.nodes[usize::from(lease.node().0)];
         let address = node.address?;
         Some((lease, Arc::clone(&node.name), address))
+    }
+
+    /// Whether the primary has as many sessions as it takes in the standbys' place.
+    pub(super) fn is_full(&self, node: NodeId, live: &Live) -> bool {
+        let most = live.fallback_connections_max;
+        most > 0 && self.worker.shared.attached.sessions_on(node) >= most
+    }
+
+    /// Of the sessions that move, only so many log in on a server at one time. New ones are not kept waiting.
+    async fn wait_for_turn(&mut self, node: NodeId) -> Result<(), TakeError> {
+        self.turn = None;
+        if self.moving.is_none() {
+            return Ok(());
+        }
+        let turn = self.worker.shared.pace.turn(node);
+        match tokio::time::timeout_at(self.deadline.into(), turn).await {
+            Ok(turn) => {
+                self.turn = turn.ok();
+                Ok(())
+            }
+            Err(_elapsed) => Err(self.give_up()),
+        }
     }
 
     /// Returns when it is worth looking again.
@@ -231,15 +257,22 @@ impl<'a> Search<'a> {
         is_wanted
     }
 
-    /// `None` when the server was lost and another should be tried.
+    /// `None` when the server was lost or is behind, and another should be tried.
     async fn align(
         &mut self,
         mut taken: Taken,
         alignment: &Alignment,
         timeout: Duration,
     ) -> Result<Option<Taken>, TakeError> {
-        let error = match tokio::time::timeout(timeout, align(&mut taken, alignment)).await {
-            Ok(Ok(())) => return Ok(Some(taken)),
+        let ask = if self.must_be_fresh() { Ask::Position } else { Ask::Nothing };
+        let error = match tokio::time::timeout(timeout, align(&mut taken, alignment, ask)).await {
+            Ok(Ok(position)) => {
+                match tokio::time::timeout(timeout, self.is_fresh(&mut taken, position)).await {
+                    Ok(Ok(is_fresh)) => return Ok(is_fresh.then_some(taken)),
+                    Ok(Err(error)) => LoginError::Lost(error),
+                    Err(_elapsed) => LoginError::timed_out(timeout),
+                }
+            }
             Ok(Err(AlignError::Refused(AlignmentError::Refused { code: Some(code), .. })))
                 if is_servers_own_trouble(code) =>
             {
@@ -271,19 +304,6 @@ impl<'a> Search<'a> {
         let states: Vec<String> =
             snapshot.nodes.iter().map(|n| format!("{} is {}", n.name, n.state)).collect();
         format!("None became eligible within {}: {}.", in_words(waited), states.join(", "))
-    }
-}
-
-/// Leaves the candidates that are not behind `seen` as far as health knows, or else the most advanced.
-fn keep_fresh(snapshot: &Snapshot, nodes: &mut Vec<Candidate>, seen: Option<Lsn>) {
-    let position = |candidate: &Candidate| {
-        let status = snapshot.node(candidate.id)?;
-        status.replay_lsn.or(status.flush_lsn)
-    };
-    let best = nodes.iter().filter_map(position).max();
-    if let (Some(seen), Some(best)) = (seen, best) {
-        let enough = seen.min(best);
-        nodes.retain(|candidate| position(candidate).is_some_and(|lsn| lsn >= enough));
     }
 }
 

@@ -85,6 +85,11 @@ impl Slot {
         self.due.set(due);
     }
 
+    /// The same, unless an earlier time is set.
+    pub(crate) fn due_by(&self, due: Instant) {
+        self.due.set(Some(self.due.get().map_or(due, |set| set.min(due))));
+    }
+
     fn give(&self, order: Order) {
         self.order.set(self.order.get().max(order));
         if let Some(waker) = self.waker.borrow().as_ref() {

@@ -61,6 +61,7 @@ pub fn settings(loaded: Loaded) -> Result<Meant, Problems> {
         health: health::monitor_settings(targets, monitor, judge),
         fallback: health::fallback(typed.health.fallback_mode.value),
         fallback_connections_max: typed.health.fallback_connections_max.value,
+        on_lagging: health::on_lagging(typed.health.on_lagging.value),
         listeners,
         auth,
         limits,
@@ -80,6 +81,7 @@ fn limits(typed: &AsTyped, problems: &mut Problems) -> LimitSettings {
         connections_max: to_usize(limits.connections_max.value),
         connections_per_address_max: to_usize(limits.connections_per_address_max.value),
         connections_per_user_max: to_usize(limits.connections_per_user_max.value),
+        moves_per_second_max: u32::try_from(limits.moves_per_second_max.value).unwrap_or(u32::MAX),
         startup_packet_bytes_max: to_usize(limits.startup_packet_bytes_max.value),
     };
     let most = to_usize(u64::from(trunkline_codec::limits::STARTUP_PACKET_MAX));

@@ -129,6 +129,17 @@ words!(
     }
 );
 words!(
+    /// What becomes of the sessions on a replica that lags.
+    OnLaggingWord {
+        /// They move; those that cannot stay.
+        #[default] Move = "move",
+        /// They move; those that cannot end.
+        Drain = "drain",
+        /// They stay.
+        Keep = "keep",
+    }
+);
+words!(
     /// How log lines are written.
     LogFormat {
         /// For people.
@@ -254,6 +265,8 @@ pub struct Health {
     pub readmit_lag: Sourced<Duration>,
     /// Lag beyond which a replica is no fallback either; zero = 30 s, at least max_lag.
     pub hard_max_lag: Sourced<Duration>,
+    /// What becomes of the sessions on a replica that lags.
+    pub on_lagging: Sourced<OnLaggingWord>,
     /// What replicas do while the primary does not answer: `serve`, `drain`, `serve_for:60s`.
     pub primary_unknown: Sourced<Option<String>>,
     /// Share of the weight grows over this time after DOWN.
@@ -275,6 +288,8 @@ pub struct Limits {
     pub connections_per_address_max: Sourced<u64>,
     /// Sessions of one user.
     pub connections_per_user_max: Sourced<u64>,
+    /// Sessions that leave one server in a second.
+    pub moves_per_second_max: Sourced<u64>,
     /// Bytes of a startup packet.
     pub startup_packet_bytes_max: Sourced<u64>,
 }

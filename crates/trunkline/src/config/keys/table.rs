@@ -2,8 +2,8 @@
 
 use super::{Key, Section, Slot, put_word, words};
 use crate::config::typed::{
-    AsTyped, AuthModeWord, BalanceWord, ClientMethodWord, FallbackMode, Listener, LogFormat, Role,
-    SessionAttrs, Target, TargetState,
+    AsTyped, AuthModeWord, BalanceWord, ClientMethodWord, FallbackMode, Listener, LogFormat, OnLaggingWord,
+    Role, SessionAttrs, Target, TargetState,
 };
 
 /// Most worker threads that can be asked for.
@@ -252,6 +252,12 @@ const HEALTH: &[Key<AsTyped>] = &[
         "A replica with more lag is no fallback either. 0 = 30s, and at least max_lag.",
     ),
     key(
+        "on_lagging",
+        "\"move\"",
+        Slot::Word { words: words::<OnLaggingWord>, put: |t, w, s| put_word(&mut t.health.on_lagging, w, s) },
+        "Sessions on a replica that lags: `move` to another at their next idle point, those that cannot move stay; `drain` the same, and those that cannot move end there; `keep` stay.",
+    ),
+    key(
         "primary_unknown",
         "\"serve\"",
         Slot::Text(|t| &mut t.health.primary_unknown),
@@ -328,6 +334,12 @@ const LIMITS: &[Key<AsTyped>] = &[
         "0",
         count(0, 1_000_000, |t| &mut t.limits.connections_per_user_max),
         "Sessions of one user. 0 = no bound of its own.",
+    ),
+    key(
+        "moves_per_second_max",
+        "100",
+        count(0, 1_000_000, |t| &mut t.limits.moves_per_second_max),
+        "Sessions that leave one server in a second because it lags, drains or has more than its share. 0 = as many as want to.",
     ),
     key(
         "startup_packet_bytes_max",

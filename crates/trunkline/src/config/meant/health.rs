@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use trunkline_health::{Fallback, JudgeSettings, MonitorSettings, NodeSpec, PrimaryUnknown};
 
-use crate::config::typed::{FallbackMode, Health};
+use trunkline_proxy::settings::OnLagging;
+
+use crate::config::typed::{FallbackMode, Health, OnLaggingWord};
 use crate::config::{Problem, Problems, units};
 
 /// Shortest tick: below it, probes are load and no knowledge.
@@ -96,6 +98,15 @@ pub(super) fn fallback(mode: FallbackMode) -> Fallback {
         FallbackMode::Primary => Fallback::Primary,
         FallbackMode::Lagging => Fallback::Lagging,
         FallbackMode::LaggingThenPrimary => Fallback::LaggingThenPrimary,
+    }
+}
+
+/// What becomes of the sessions on a replica that lags.
+pub(super) fn on_lagging(word: OnLaggingWord) -> OnLagging {
+    match word {
+        OnLaggingWord::Move => OnLagging::Move,
+        OnLaggingWord::Drain => OnLagging::Drain,
+        OnLaggingWord::Keep => OnLagging::Keep,
     }
 }
 

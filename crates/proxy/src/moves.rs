@@ -1,0 +1,86 @@
+//! How fast sessions move: a move costs its server a login, and thousands at once would cost it its service.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use trunkline_health::NodeId;
+
+use crate::limits::{MOVING_LOGINS_MAX, TICK};
+
+/// The pace of moves, by node; shared by all threads.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    began: Instant,
+    nodes: Box<[Node]>,
+}
+
+#[derive(Debug)]
+struct Node {
+    /// When all departures granted so far would have left at the even rate, in nanoseconds since `began`.
+    paid_until: AtomicU64,
+    logins: Arc<Semaphore>,
+}
+
+impl Pace {
+    pub(crate) fn new(nodes: usize) -> Self {
+        let node =
+            |_| Node { paid_until: AtomicU64::new(0), logins: Arc::new(Semaphore::new(MOVING_LOGINS_MAX)) };
+        Pace { began: Instant::now(), nodes: (0..nodes).map(node).collect() }
+    }
+
+    /// Whether one more session may leave `node` now, at `per_second` of them; zero is no bound. Sessions look again
+    /// every tick, so a tick's worth may leave at once.
+    pub(crate) fn may_leave(&self, node: NodeId, per_second: u32, now: Instant) -> bool {
+        if per_second == 0 {
+            return true;
+        }
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let now = nanos(now.saturating_duration_since(self.began));
+        let each = nanos(Duration::from_secs(1)) / u64::from(per_second);
+        let paid_until = &self.nodes[node.index()].paid_until;
+        let pay =
+            |until: u64| (until <= now + nanos(TICK).saturating_sub(each)).then(|| until.max(now) + each);
+        paid_until.fetch_update(Relaxed, Relaxed, pay).is_ok()
+    }
+
+    /// A turn to log in on `node`.
+    pub(crate) async fn turn(&self, node: NodeId) -> Result<OwnedSemaphorePermit, AcquireError> {
+        Arc::clone(&self.nodes[node.index()].logins).acquire_owned().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId(0);
+
+    fn leave(pace: &Pace, per_second: u32, at: Duration) -> usize {
+        (0..1000).filter(|_| pace.may_leave(NODE, per_second, pace.began + at)).count()
+    }
+
+    #[test]
+    fn sessions_leave_a_tick_at_a_time_and_no_faster_than_the_rate() {
+        let pace = Pace::new(2);
+        let ticks = (0..8_u32).map(|tick| leave(&pace, 100, TICK * tick));
+        assert_eq!(ticks.collect::<Vec<_>>(), [25; 8]);
+        assert!(pace.may_leave(NodeId(1), 100, pace.began), "each node has its own");
+    }
+
+    #[test]
+    fn a_slow_rate_still_lets_one_go_in_its_time() {
+        let pace = Pace::new(1);
+        assert_eq!(leave(&pace, 1, Duration::ZERO), 1);
+        assert_eq!(leave(&pace, 1, Duration::from_millis(900)), 0);
+        assert_eq!(leave(&pace, 1, Duration::from_secs(1)), 1);
+    }
+
+    #[test]
+    fn what_was_not_used_is_not_saved_up() {
+        let pace = Pace::new(1);
+        assert_eq!(leave(&pace, 100, Duration::from_secs(60)), 25);
+        assert_eq!(leave(&pace, 0, Duration::from_secs(60)), 1000, "zero is no bound");
+    }
+}

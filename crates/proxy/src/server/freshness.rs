@@ -1,0 +1,144 @@
+//! A session that moves must not see less than it has seen: which server shows enough.
+
+use std::time::Instant;
+
+use trunkline_codec::ids::Lsn;
+use trunkline_health::{Candidate, Health, NodeId, Snapshot, pool};
+use trunkline_session::Position;
+
+use super::align;
+use super::take::{Search, Taken};
+use crate::client::messages::ReadError;
+use crate::limits::{REPLAY_LOOK, REPLAY_PATIENCE};
+
+/// What a session that was on a server already asks of the next one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Move {
+    /// The server it was on: not the first choice now.
+    pub(crate) from: NodeId,
+    /// When it was answered last. What that server showed later it has not seen.
+    answered_at: Instant,
+    /// Where the WAL ended, at most, of which it has seen something; `None` while that is not known.
+    seen: Option<Lsn>,
+    /// How far that server had replayed when health saw it last.
+    replayed: Option<Lsn>,
+}
+
+impl Move {
+    /// Of a session that leaves `from`, or has lost it.
+    pub(crate) fn from(health: &Health, from: NodeId, answered_at: Instant) -> Self {
+        let snapshot = health.load();
+        let seen = snapshot.shown_at_most(from, answered_at);
+        if let (None, Some(primary)) = (seen, snapshot.primary) {
+            // Its answer is there by the time another server is logged in to.
+            health.ask_now(primary);
+        }
+        let replayed = snapshot.node(from).and_then(|status| status.replay_lsn);
+        Move { from, answered_at, seen, replayed }
+    }
+
+    /// What a server must show.
+    fn bound(&self, snapshot: &Snapshot) -> Bound {
+        match self.seen.or_else(|| snapshot.shown_at_most(self.from, self.answered_at)) {
+            Some(lsn) => Bound::Known(lsn),
+            None if snapshot.primary_lost_at.is_some() => Bound::Lost,
+            None => Bound::Awaited,
+        }
+    }
+}
+
+/// What is known of what a session has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bound {
+    Known(Lsn),
+    /// The primary is being asked.
+    Awaited,
+    /// Neither the session's server nor the primary can be asked any more.
+    Lost,
+}
+
+impl Search<'_> {
+    /// Of the servers a session may have, those it should move to: none that failed, none found to be behind. If all
+    /// are behind, the primary where it may stand in for a standby, and at last the most advanced.
+    pub(super) fn for_moving(
+        &self,
+        snapshot: &Snapshot,
+        mut nodes: Vec<Candidate>,
+        moving: &Move,
+    ) -> Vec<Candidate> {
+        nodes.retain(|candidate| !self.excluded.contains(&candidate.id));
+        if self.behind.is_empty() {
+            keep_advanced(snapshot, &mut nodes, moving.replayed);
+            return nodes;
+        }
+        let is_behind = |candidate: &Candidate| self.behind.iter().any(|(node, _)| *node == candidate.id);
+        let mut others: Vec<Candidate> = nodes.iter().filter(|c| !is_behind(c)).copied().collect();
+        if others.is_empty() {
+            let live = self.worker.shared.live();
+            others = pool::primary_as_fallback(snapshot, self.want.attrs, &live.fallback);
+            others.retain(|c| !self.excluded.contains(&c.id) && !self.is_full(c.id, &live));
+        }
+        if !others.is_empty() {
+            return others;
+        }
+        let most = self.behind.iter().filter(|(node, _)| nodes.iter().any(|c| c.id == *node));
+        let most = most.max_by_key(|(_, shown)| *shown).map(|(node, _)| *node);
+        nodes.retain(|candidate| Some(candidate.id) == most);
+        nodes
+    }
+
+    /// Whether what a server shows has to be compared with what the session has seen.
+    pub(super) fn must_be_fresh(&self) -> bool {
+        self.moving.is_some() && !self.want.attrs.is_primary_only()
+    }
+
+    /// Whether the server, which said that it was at `position`, shows all that the session has seen. It is given a
+    /// moment to get there; then it is noted as behind.
+    pub(super) async fn is_fresh(
+        &mut self,
+        taken: &mut Taken,
+        mut position: Position,
+    ) -> Result<bool, ReadError> {
+        let Some(moving) = self.moving else { return Ok(true) };
+        let node = taken.server.lease.node();
+        // Chosen again, so there is nothing better.
+        let is_best = self.behind.iter().any(|(behind, _)| *behind == node);
+        let until = Instant::now() + REPLAY_PATIENCE;
+        loop {
+            let Position::UpTo(shown) = position else { return Ok(true) };
+            let bound = moving.bound(&self.worker.shared.health.load());
+            let is_late = Instant::now() >= until;
+            match bound {
+                _ if is_best => return Ok(true),
+                Bound::Known(seen) if shown >= seen => return Ok(true),
+                Bound::Known(seen) if is_late => {
+                    tracing::info!(node = %taken.server.name, %shown, %seen, "the server is behind what the session has seen");
+                    self.behind.push((node, shown));
+                    // Where it comes from may still be the one that shows enough.
+                    self.excluded.retain(|excluded| *excluded != moving.from);
+                    return Ok(false);
+                }
+                Bound::Lost => return Ok(true),
+                Bound::Awaited if is_late => return Ok(true),
+                Bound::Known(_) | Bound::Awaited => {}
+            }
+            tokio::time::sleep(REPLAY_LOOK).await;
+            if let Bound::Known(_) = bound {
+                position = align::position(taken).await?;
+            }
+        }
+    }
+}
+
+/// Leaves the candidates that are not behind `replayed` as far as health knows, or else the most advanced.
+fn keep_advanced(snapshot: &Snapshot, nodes: &mut Vec<Candidate>, replayed: Option<Lsn>) {
+    let position = |candidate: &Candidate| {
+        let status = snapshot.node(candidate.id)?;
+        status.replay_lsn.or(status.flush_lsn)
+    };
+    let best = nodes.iter().filter_map(position).max();
+    if let (Some(replayed), Some(best)) = (replayed, best) {
+        let enough = replayed.min(best);
+        nodes.retain(|candidate| position(candidate).is_some_and(|lsn| lsn >= enough));
+    }
+}
