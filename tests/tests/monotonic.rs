@@ -54,6 +54,11 @@ fn with_the_other_replica_behind_the_primary_answers() {
     server.kill();
     assert_eq!(newest(&mut wire), 5, "{}", endpoint.log());
     assert_eq!(server_of(&cluster, &mut wire).name(), "primary");
+    // The replica may serve, but not this session: it is not tried again for every request.
+    for _ in 0..20 {
+        assert_eq!(newest(&mut wire), 5);
+    }
+    assert!(!endpoint.log().contains("session leaves its server"), "{}", endpoint.log());
 }
 
 #[test]

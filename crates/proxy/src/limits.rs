@@ -78,8 +78,11 @@ pub const MOVING_LOGINS_MAX: usize = 32;
 /// How long a server may take to replay what a session that comes to it has seen elsewhere.
 pub const REPLAY_PATIENCE: Duration = Duration::from_millis(300);
 
-/// How often it is asked meanwhile.
+/// Pause before it is asked again, the first time; then twice as long, and so on.
 pub const REPLAY_LOOK: Duration = Duration::from_millis(5);
+
+/// How long a session stays where it is because others showed less than it had seen, before they are tried again.
+pub const FRESHNESS_HOLD: Duration = Duration::from_secs(10);
 
 /// Pause after `accept` failed for want of file descriptors or memory.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);

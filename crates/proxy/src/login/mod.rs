@@ -238,7 +238,7 @@ async fn greet(
         tracing::error!(%error, "no random bytes for a cancel key");
         LoginEnd::Gone
     })?;
-    let Taken { server, greeting } = taken;
+    let Taken { server, greeting, .. } = taken;
     let mut out = preface;
     write::authentication_ok(&mut out);
     out.extend_from_slice(&greeting.messages);

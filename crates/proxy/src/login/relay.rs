@@ -20,7 +20,7 @@ use crate::client::messages::{MessageReader, RawMessage, ReadError};
 use crate::errors::Refusal;
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
 use crate::server::login::{Greeting, LoginError, parse_authentication, read_greeting, refused};
-use crate::server::take::{Connected, Search, Taken};
+use crate::server::take::{Choice, Connected, Search, Taken};
 use crate::worker::Worker;
 
 /// What a server said first, apart from notices.
@@ -72,7 +72,7 @@ pub(super) async fn log_in(
         match greeting.unwrap_or_else(|_elapsed| Err(LoginError::timed_out(timeout))) {
             Ok(greeting) => {
                 let relogin = Some(Relogin { startup, credentials: Credentials::default() });
-                let taken = Taken { server, greeting };
+                let taken = Taken { server, greeting, choice: Choice::Regular };
                 return Ok(Authenticated { taken, client_ahead: ahead, relogin, version, preface });
             }
             Err(error) => search.login_failed(&server, error)?,
@@ -178,7 +178,7 @@ async fn pass_through(
         Err(LoginError::Refused { message, .. }) => return Err(LoginEnd::ServerSaid(message)),
         Err(error) => return Err(lost(&server, &error)),
     };
-    let taken = Taken { server, greeting };
+    let taken = Taken { server, greeting, choice: Choice::Regular };
     let client_ahead = client_reader.into_ahead();
     Ok(Authenticated { taken, client_ahead, relogin: None, version, preface: BytesMut::new() })
 }

@@ -17,11 +17,11 @@ use trunkline_session::{Can, LossPlan, Options, ServerLoss, ServerRole};
 
 use super::{ClientIs, Ending, Next, Relay};
 use crate::cancel::ServerKey;
-use crate::limits::REPEATS_MAX;
+use crate::limits::{FRESHNESS_HOLD, REPEATS_MAX};
 use crate::metrics::{FailoverCause, Label, LossCause, MoveCause, RepeatCause};
 use crate::route::Lease;
 use crate::server::login;
-use crate::server::take::{Connected, Move, Search, TakeError, Taken, take};
+use crate::server::take::{Choice, Connected, Move, Search, TakeError, Taken, take};
 use crate::worker::Worker;
 
 /// Where a session stands with its server.
@@ -116,7 +116,7 @@ impl Relay {
     }
 
     fn attach(&mut self, taken: Taken, since: Instant) {
-        let Taken { server, greeting } = taken;
+        let Taken { server, greeting, choice } = taken;
         let now = Instant::now();
         let role = role_of(&self.worker, server.lease.node(), &greeting.messages);
         let announce = self.session.differences(&greeting.messages);
@@ -130,6 +130,9 @@ impl Relay {
         self.to_client.restart(&greeting.ahead);
         self.worker.metrics.node(server.lease.node()).sessions_active.up();
         self.watch.attached();
+        if choice == Choice::OthersBehind {
+            self.watch.stays_until(now + FRESHNESS_HOLD);
+        }
         self.slot.set_place(Some((self.about.want.listener, server.lease.node())));
         tracing::info!(
             session.id = self.about.info.id.0, node = %server.name,

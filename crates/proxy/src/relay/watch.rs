@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use trunkline_health::{Role, State, pool};
+use trunkline_health::{NodeId, Role, State, pool};
 use trunkline_session::{PinReason, ServerLoss, TransactionStatus};
 
 use super::attach::Server;
@@ -28,6 +28,8 @@ pub(super) struct Watch {
     is_down: bool,
     /// The session is to leave its server at its next idle point.
     must_leave: Option<Departure>,
+    /// The session came here because other servers showed less than it had seen: until then they are not tried again.
+    stays_until: Option<Instant>,
     /// The session's server has been found ineligible, and that was counted.
     is_marked: bool,
 }
@@ -84,6 +86,11 @@ impl Watch {
     /// Health may have news of the session's server.
     pub(super) fn must_look(&mut self) {
         self.must_look = true;
+    }
+
+    /// The session is better off here than elsewhere, for a while.
+    pub(super) fn stays_until(&mut self, until: Instant) {
+        self.stays_until = Some(until);
     }
 
     /// What followed the server's goodbye shows that it was none.
@@ -165,18 +172,27 @@ impl Relay {
             }
             return may_end.then(|| self.refuse(&Refusal::Lagging { server }));
         }
-        let (now, most) = (Instant::now(), self.live.limits.moves_per_second_max);
-        let pace = &self.worker.shared.pace;
-        if departure.haste == Haste::InTurn && !pace.may_leave(lease.node(), most, now) {
-            match departure.cause {
-                // Asked again if it is still wanted.
-                MoveCause::Rebalance => self.watch.must_leave = None,
-                MoveCause::Ineligible | MoveCause::ServerLost => self.slot.due_by(now + TICK),
-            }
-            return None;
+        let now = Instant::now();
+        let look_again = match departure.haste {
+            Haste::AtOnce => None,
+            Haste::InTurn => self.not_before(lease.node(), now),
+        };
+        match (look_again, departure.cause) {
+            (None, cause) => self.leave(cx, cause),
+            // Asked again if it is still wanted.
+            (Some(_), MoveCause::Rebalance) => self.watch.must_leave = None,
+            (Some(at), MoveCause::Ineligible | MoveCause::ServerLost) => self.slot.due_by(at),
         }
-        self.leave(cx, departure.cause);
         None
+    }
+
+    /// When to ask again whether it is the session's turn to leave `node`; `None` when it is.
+    fn not_before(&self, node: NodeId, now: Instant) -> Option<Instant> {
+        if let Some(until) = self.watch.stays_until.filter(|until| *until > now) {
+            return Some(until);
+        }
+        let most = self.live.limits.moves_per_second_max;
+        (!self.worker.shared.pace.may_leave(node, most, now)).then(|| now + TICK)
     }
 
     /// No request is owed an answer, and none has been begun.

@@ -104,6 +104,9 @@ impl Search<'_> {
         // Chosen again, so there is nothing better.
         let is_best = self.behind.iter().any(|(behind, _)| *behind == node);
         let until = Instant::now() + REPLAY_PATIENCE;
+        let mut pause = REPLAY_LOOK;
+        // It is logged in: the next may.
+        self.turn = None;
         loop {
             let Position::UpTo(shown) = position else { return Ok(true) };
             let bound = moving.bound(&self.worker.shared.health.load());
@@ -122,9 +125,11 @@ impl Search<'_> {
                 Bound::Awaited if is_late => return Ok(true),
                 Bound::Known(_) | Bound::Awaited => {}
             }
-            tokio::time::sleep(REPLAY_LOOK).await;
+            tokio::time::sleep(pause).await;
             if let Bound::Known(_) = bound {
                 position = align::position(taken).await?;
+                // Many may be waiting, and their questions must not keep it from replaying.
+                pause *= 2;
             }
         }
     }

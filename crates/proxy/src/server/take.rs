@@ -40,6 +40,16 @@ pub(crate) struct Connected {
 pub(crate) struct Taken {
     pub(crate) server: Connected,
     pub(crate) greeting: Greeting,
+    pub(crate) choice: Choice,
+}
+
+/// Why this server was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// It was its turn.
+    Regular,
+    /// Others show less than the session has seen.
+    OthersBehind,
 }
 
 /// Why no server was taken.
@@ -75,7 +85,7 @@ pub(crate) struct Search<'a> {
     /// Servers that show less than the session has seen, and how far they had got.
     pub(super) behind: Vec<(NodeId, Lsn)>,
     /// The turn to log in, of a session that moves.
-    turn: Option<OwnedSemaphorePermit>,
+    pub(super) turn: Option<OwnedSemaphorePermit>,
     /// The last server's own words, for the case that none does better.
     last_words: Option<Bytes>,
     attempts: u32,
@@ -268,7 +278,12 @@ impl<'a> Search<'a> {
         let error = match tokio::time::timeout(timeout, align(&mut taken, alignment, ask)).await {
             Ok(Ok(position)) => {
                 match tokio::time::timeout(timeout, self.is_fresh(&mut taken, position)).await {
-                    Ok(Ok(is_fresh)) => return Ok(is_fresh.then_some(taken)),
+                    Ok(Ok(is_fresh)) => {
+                        if !self.behind.is_empty() {
+                            taken.choice = Choice::OthersBehind;
+                        }
+                        return Ok(is_fresh.then_some(taken));
+                    }
                     Ok(Err(error)) => LoginError::Lost(error),
                     Err(_elapsed) => LoginError::timed_out(timeout),
                 }
@@ -323,7 +338,7 @@ pub(crate) async fn take(
                 if !search.is_as_wanted(&server, &greeting) {
                     continue;
                 }
-                let taken = Taken { server, greeting };
+                let taken = Taken { server, greeting, choice: Choice::Regular };
                 if let Some(taken) = search.align(taken, alignment, timeout).await? {
                     return Ok(taken);
                 }
