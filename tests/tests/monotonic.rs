@@ -1,6 +1,7 @@
 //! A session that moves never sees less than it has seen, as long as some server it may have shows that.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use trunkline_cluster::{Cluster, Server};
@@ -97,4 +98,42 @@ fn a_server_that_is_a_moment_behind_is_waited_for() {
     eventually(PATIENCE, "the session asks the other replica", || behind.psql(login).unwrap() == "t");
     behind.resume_replay().unwrap();
     assert_eq!(wire.read_answer().value(), "1", "{}", endpoint.log());
+}
+
+/// Whatever happens to the servers, in whatever order, each session sees the rows come and never go.
+#[test]
+fn nobody_goes_back_in_time_while_servers_pause_and_sessions_are_thrown_out() {
+    let cluster = cluster();
+    let endpoint = endpoint(&cluster).start();
+    let port = endpoint.reads();
+    let is_over = AtomicBool::new(false);
+    let watch = || {
+        let mut wire = Login::default().connect(port);
+        let (mut seen, mut looks) = (0, 0_u32);
+        while !is_over.load(Ordering::Relaxed) {
+            let now = newest(&mut wire);
+            assert!(now >= seen, "{now} after {seen}");
+            (seen, looks) = (now, looks + 1);
+        }
+        (seen, looks)
+    };
+    let throw_out = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                     WHERE query LIKE '%FROM seen%' AND pid <> pg_backend_pid()";
+    let mut n = 0;
+    let seen = std::thread::scope(|scope| {
+        let sessions: Vec<_> = (0..4).map(|_| scope.spawn(watch)).collect();
+        for round in 0..12 {
+            let (paused, lively) = (&cluster.replicas[round % 2], &cluster.replicas[(round + 1) % 2]);
+            paused.pause_replay().unwrap();
+            for _ in 0..3 {
+                n += 1;
+                cluster.primary.psql(&format!("INSERT INTO seen VALUES ({n})")).unwrap();
+                lively.psql(throw_out).unwrap();
+            }
+            paused.resume_replay().unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        sessions.into_iter().map(|session| session.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(seen.iter().all(|(seen, looks)| *seen > 0 && *looks > 20), "{seen:?}");
 }
