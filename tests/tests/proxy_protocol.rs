@@ -76,6 +76,15 @@ fn both_versions_name_the_client() {
 }
 
 #[test]
+fn servers_can_be_told_the_named_client() {
+    let listener = "[[listener]]\nname = \"reads\"\naddress = \"127.0.0.1:1\"\nproxy_protocol_from = \"127.0.0.1\"\n\
+                    application_name_add_host = \"on\"\n";
+    let endpoint = Endpoint::over(shared_cluster()).toml(listener).start();
+    let mut wire = login(endpoint.reads(), &header([192, 0, 2, 9])).unwrap();
+    assert_eq!(wire.value("SHOW application_name"), "192.0.2.9:40001");
+}
+
+#[test]
 fn limits_are_the_named_clients_own() {
     let endpoint = endpoint("127.0.0.1").key("limits.connections_per_address_max", "2").start();
     let from = |last| login(endpoint.reads(), &header([192, 0, 2, last]));

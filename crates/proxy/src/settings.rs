@@ -54,6 +54,18 @@ pub struct ListenerSettings {
     /// Networks of the proxies in front: connections from there begin with a PROXY protocol header, all others
     /// must not.
     pub proxy_protocol_from: Vec<IpNet>,
+    /// Whether servers are told the client's address with its `application_name`.
+    pub application_name_add_host: AddHost,
+}
+
+/// Whether servers are told the client's address with its `application_name`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddHost {
+    /// They are told what the client asked for.
+    #[default]
+    Off,
+    /// They are told the address behind it.
+    On,
 }
 
 /// How a server is chosen among the eligible ones.

@@ -4,6 +4,7 @@
 //! (the proxy's), a server taken during the login so that its refusals are the client's answer, and last the
 //! greeting with a cancel key of the proxy's own.
 
+mod application_name;
 mod limit;
 mod relay;
 mod request;
@@ -21,6 +22,7 @@ use trunkline_codec::ids::ProcessId;
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 
+pub(crate) use self::application_name::ApplicationName;
 use self::limit::LoginLimit;
 use self::request::Request;
 use crate::admission::SessionPermit;
@@ -32,7 +34,7 @@ use crate::errors::Refusal;
 use crate::metrics::{LoginResult, RefusalReason};
 use crate::serve::Phase;
 use crate::server::take::{Connected, TakeError, Taken, Want};
-use crate::settings::AuthMode;
+use crate::settings::{AddHost, AuthMode};
 use crate::worker::Worker;
 
 /// Who a session is, for logs.
@@ -52,6 +54,8 @@ pub(crate) struct Relogin {
     /// The startup packet servers get.
     pub(crate) startup: StartupMessage,
     pub(crate) credentials: Credentials,
+    /// What the startup packet has in place of the client's own name.
+    pub(crate) application_name: Option<ApplicationName>,
 }
 
 /// A session that has been greeted and may begin.
@@ -194,11 +198,36 @@ async fn log_in(
     if live.auth.check_user.as_deref().is_some_and(|check| *request.user == *check.as_bytes()) {
         return Err(verify::answer_check(worker, client, &request).await);
     }
-    let authenticated = match live.auth.mode {
+    let name = shown_name(worker, &startup, &request, peer);
+    let startup = match &name {
+        Some(name) => name.tell(&startup),
+        None => startup,
+    };
+    let mut authenticated = match live.auth.mode {
         AuthMode::Relay => relay::log_in(worker, client, startup, ahead, &request, limit).await?,
         AuthMode::Verify => verify::log_in(worker, client, startup, ahead, &request, limit).await?,
     };
+    if let Some(name) = &name {
+        name.hide(&mut authenticated.taken.greeting.messages);
+    }
+    if let Some(relogin) = &mut authenticated.relogin {
+        relogin.application_name = name;
+    }
     greet(worker, client, peer, permit, request, authenticated).await
+}
+
+/// The name with the client's address, where the listener adds it. A standby's name has a meaning of its own to the
+/// primary (synchronous_standby_names), so replication is left alone.
+fn shown_name(
+    worker: &Worker,
+    startup: &StartupMessage,
+    request: &Request,
+    client: SocketAddr,
+) -> Option<ApplicationName> {
+    match worker.shared.listeners[request.want.listener].settings.application_name_add_host {
+        AddHost::On if !request.is_replication => Some(ApplicationName::with_address(startup, client)),
+        AddHost::On | AddHost::Off => None,
+    }
 }
 
 /// The client's address: its own, or the one that the proxy in front of us tells.

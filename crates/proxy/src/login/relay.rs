@@ -71,7 +71,8 @@ pub(super) async fn log_in(
         let greeting = tokio::time::timeout(timeout, read_greeting(&mut server.stream, reader)).await;
         match greeting.unwrap_or_else(|_elapsed| Err(LoginError::timed_out(timeout))) {
             Ok(greeting) => {
-                let relogin = Some(Relogin { startup, credentials: Credentials::default() });
+                let relogin =
+                    Some(Relogin { startup, credentials: Credentials::default(), application_name: None });
                 let taken = Taken { server, greeting, choice: Choice::Regular };
                 return Ok(Authenticated { taken, client_ahead: ahead, relogin, version, preface });
             }

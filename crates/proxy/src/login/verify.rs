@@ -49,7 +49,7 @@ pub(super) async fn log_in(
     let search = Search::new(worker, request.want);
     limit.extend(search.extra_wait());
     let taken = take(search, &startup, &credentials, &Alignment::default()).await?;
-    let relogin = Some(Relogin { startup, credentials });
+    let relogin = Some(Relogin { startup, credentials, application_name: None });
     Ok(Authenticated { taken, client_ahead, relogin, version, preface })
 }
 

@@ -116,7 +116,10 @@ impl Relay {
     }
 
     fn attach(&mut self, taken: Taken, since: Instant) {
-        let Taken { server, greeting, choice } = taken;
+        let Taken { server, mut greeting, choice } = taken;
+        if let Some(name) = self.about.relogin.as_ref().and_then(|relogin| relogin.application_name.as_ref()) {
+            name.hide(&mut greeting.messages);
+        }
         let now = Instant::now();
         let role = role_of(&self.worker, server.lease.node(), &greeting.messages);
         let announce = self.session.differences(&greeting.messages);

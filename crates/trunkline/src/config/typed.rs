@@ -57,6 +57,15 @@ words!(
     }
 );
 words!(
+    /// Something that is done or not.
+    Switch {
+        /// It is not.
+        #[default] Off = "off",
+        /// It is.
+        On = "on",
+    }
+);
+words!(
     /// What the operator wants of a target.
     TargetState {
         /// It may serve.
@@ -181,6 +190,8 @@ pub struct Listener {
     pub balance: Sourced<BalanceWord>,
     /// Networks that speak the PROXY protocol, separated by commas.
     pub proxy_protocol_from: Sourced<Option<String>>,
+    /// Whether servers are told the client's address.
+    pub application_name_add_host: Sourced<Switch>,
 }
 
 /// Everything, as typed.

@@ -3,7 +3,7 @@
 use super::{Key, Section, Slot, put_word, words};
 use crate::config::typed::{
     AsTyped, AuthModeWord, BalanceWord, ClientMethodWord, FallbackMode, Listener, LogFormat, OnLaggingWord,
-    Role, SessionAttrs, Target, TargetState,
+    Role, SessionAttrs, Switch, Target, TargetState,
 };
 
 /// Most worker threads that can be asked for.
@@ -97,6 +97,15 @@ pub const LISTENER_KEYS: &[Key<Listener>] = &[
         Slot::Text(|l| &mut l.proxy_protocol_from),
         "Networks of HAProxy and the like in front: connections from there begin with a PROXY protocol header (v1 or v2), which names the client. Default: none.",
     ),
+    key(
+        "application_name_add_host",
+        "\"off\"",
+        Slot::Word {
+            words: words::<Switch>,
+            put: |l, w, s| put_word(&mut l.application_name_add_host, w, s),
+        },
+        "`on` tells servers the client's address behind its application_name (`psql - 192.0.2.1:40001`), for pg_stat_activity. The client is told its own name at the login; SHOW and RESET have the address.",
+    ),
 ];
 
 /// Every section with its keys, in the order they are printed.
@@ -117,7 +126,7 @@ pub const SECTIONS: &[Section] = &[
     Section { name: "agent", doc: "HAProxy's agent-check: a weight by lag, a word by state.", keys: AGENT },
     Section {
         name: "admin",
-        doc: "What an operator may ask of the running proxy: `trunkline drain`, `maint` and `ready`.",
+        doc: "What an operator may ask of the running proxy: `trunkline drain`, `maint`, `ready` and `sessions`.",
         keys: ADMIN,
     },
     Section { name: "limits", doc: "Bounds on clients.", keys: LIMITS },

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::IpNet;
 
 use trunkline_health::TargetSessionAttrs;
-use trunkline_proxy::settings::{Balance, ListenerSettings};
+use trunkline_proxy::settings::{AddHost, Balance, ListenerSettings};
 
-use crate::config::typed::{AsTyped, BalanceWord, Listener, SessionAttrs};
+use crate::config::typed::{AsTyped, BalanceWord, Listener, SessionAttrs, Switch};
 use crate::config::{Problem, Problems, Source};
 
 /// Port of reads when no listener is configured; that of the setup Trunkline replaces.
@@ -46,6 +46,7 @@ fn reads() -> ListenerSettings {
         target_session_attrs: TargetSessionAttrs::PreferStandby,
         balance: Balance::RoundRobin,
         proxy_protocol_from: Vec::new(),
+        application_name_add_host: AddHost::Off,
     }
 }
 
@@ -66,6 +67,10 @@ fn one(listener: &Listener, problems: &mut Problems) -> Option<ListenerSettings>
         target_session_attrs: attrs(listener.target_session_attrs.value),
         balance: balance(listener.balance.value),
         proxy_protocol_from: networks(listener, problems),
+        application_name_add_host: match listener.application_name_add_host.value {
+            Switch::Off => AddHost::Off,
+            Switch::On => AddHost::On,
+        },
     })
 }
 
