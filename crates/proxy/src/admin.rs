@@ -1,19 +1,26 @@
 //! The admin socket: what an operator may ask of a running proxy, over HTTP on a Unix socket.
 //!
 //! Whoever may open the socket may drain servers; its file is readable by its owner alone.
-//! `POST /targets/NAME/ready`, `/drain` and `/maint` set what is wanted of a server.
+//! `POST /targets/NAME/ready`, `/drain` and `/maint` set what is wanted of a server; `GET /sessions` counts and lists
+//! the sessions: `?limit=N` bounds the list, `?pinned=only` leaves out those that can move.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
-use axum::extract::{Path as Segments, State};
+use axum::extract::{Path as Segments, Query, State};
 use axum::http::StatusCode;
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
-use trunkline_health::{AdminState, Health};
+use trunkline_health::AdminState;
+
+use crate::limits::SESSIONS_LISTED_MAX;
+use crate::serve::Shared;
+use crate::sessions::{self, Listed};
 
 /// Who may open the socket: its owner.
 const MODE: u32 = 0o600;
@@ -41,8 +48,11 @@ impl AdminSocket {
     }
 
     /// Answers until its task is dropped.
-    pub(crate) async fn serve(self, health: Health) {
-        let routes = Router::new().route("/targets/{name}/{wanted}", post(set)).with_state(health);
+    pub(crate) async fn serve(self, shared: Arc<Shared>) {
+        let routes = Router::new()
+            .route("/targets/{name}/{wanted}", post(set))
+            .route("/sessions", get(list))
+            .with_state(shared);
         let file = RemoveOnDrop(self.path);
         if let Err(error) = axum::serve(self.listener, routes).await {
             tracing::error!(%error, path = %file.0.display(), "the admin socket has ended");
@@ -61,7 +71,7 @@ impl Drop for RemoveOnDrop {
 }
 
 async fn set(
-    State(health): State<Health>,
+    State(shared): State<Arc<Shared>>,
     Segments((name, wanted)): Segments<(String, String)>,
 ) -> (StatusCode, Json<Value>) {
     let refused = |status, message: String| (status, Json(json!({ "error": message })));
@@ -73,6 +83,7 @@ async fn set(
             return refused(StatusCode::NOT_FOUND, format!("\"{other}\" is none of ready, drain, maint"));
         }
     };
+    let health = &shared.health;
     let snapshot = health.load_full();
     let Some(node) = snapshot.by_name(&name) else {
         let names: Vec<&str> = snapshot.nodes.iter().map(|node| &*node.name).collect();
@@ -84,6 +95,29 @@ async fn set(
     health.set_admin(node.id, admin);
     tracing::info!(node = %name, wanted, "an operator has spoken");
     (StatusCode::OK, Json(json!({ "target": name, "wanted": wanted, "was": node.state.as_str() })))
+}
+
+/// How the sessions are to be listed.
+#[derive(Debug, serde::Deserialize)]
+struct Listing {
+    limit: Option<usize>,
+    pinned: Option<Only>,
+}
+
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Only {
+    Only,
+}
+
+async fn list(State(shared): State<Arc<Shared>>, Query(wanted): Query<Listing>) -> Json<Value> {
+    let most = wanted.limit.map_or(SESSIONS_LISTED_MAX, |limit| limit.min(SESSIONS_LISTED_MAX));
+    let listed = match wanted.pinned {
+        Some(Only::Only) => Listed::Pinned(most),
+        None => Listed::All(most),
+    };
+    let sessions = sessions::ask(&shared.workers, listed).await;
+    Json(sessions.listing(Instant::now(), most))
 }
 
 #[cfg(test)]

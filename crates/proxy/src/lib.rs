@@ -20,8 +20,10 @@ mod relay;
 mod route;
 mod serve;
 mod server;
+mod sessions;
 pub mod settings;
 mod statement_log;
 mod worker;
 
 pub use serve::{Bound, Running, StartError, listen, serve};
+pub use sessions::Sessions;

@@ -84,6 +84,15 @@ pub const REPLAY_LOOK: Duration = Duration::from_millis(5);
 /// How long a session stays where it is because others showed less than it had seen, before they are tried again.
 pub const FRESHNESS_HOLD: Duration = Duration::from_secs(10);
 
+/// Sessions listed to an operator; all are counted.
+pub const SESSIONS_LISTED_MAX: usize = 1000;
+
+/// How long an answer about the sessions may take; a worker that is late is left out, and said to be.
+pub const SESSIONS_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Questions about its sessions that wait for one worker.
+pub const SESSIONS_QUESTIONS_MAX: usize = 8;
+
 /// Pause after `accept` failed for want of file descriptors or memory.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 

@@ -21,6 +21,7 @@ use crate::http;
 use crate::metrics::Metrics;
 use crate::moves::Pace;
 use crate::route::{Attached, Balancer};
+use crate::sessions::{self, Listed, Sessions};
 use crate::settings::{
     AuthMode, AuthSettings, LimitSettings, ListenerSettings, OnLagging, Settings, StatementLogSettings,
     TimeoutSettings,
@@ -276,6 +277,10 @@ impl http::Verdicts for Told {
     fn is_draining(&self) -> bool {
         self.0.is_draining()
     }
+
+    async fn sessions(&self) -> Option<Sessions> {
+        Some(sessions::ask(&self.0.workers, Listed::None).await)
+    }
 }
 
 async fn serve_aside(
@@ -302,7 +307,7 @@ async fn serve_aside(
     if let Some(path) = &settings.admin {
         let failed = |source| StartError::Admin { path: path.clone(), source };
         let socket = AdminSocket::bind(path).await.map_err(failed)?;
-        aside.spawn(socket.serve(shared.health.clone()));
+        aside.spawn(socket.serve(Arc::clone(shared)));
     }
     Ok(bound)
 }

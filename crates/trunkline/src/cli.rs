@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::admin::{self, Wanted};
-use crate::commands::{check, completions, config, demo, health, profile, serve, status};
+use crate::commands::{check, completions, config, demo, health, profile, serve, sessions, status};
 use crate::{Exit, Failure};
 
 const AFTER: &str = "\
@@ -40,6 +40,8 @@ enum Command {
     Profile(profile::Profile),
     /// Print the servers: role, state, lag, sessions, and why
     Status(status::Status),
+    /// List the sessions: who, on which server, and what keeps them there
+    Sessions(sessions::Sessions),
     /// Give a server no new sessions, and move those it has
     Drain(admin::Admin),
     /// Take a server out of service
@@ -66,6 +68,7 @@ impl Cli {
             Command::Config(config) => Ok(config.run()),
             Command::Profile(profile) => profile.run(),
             Command::Status(status) => status.run(),
+            Command::Sessions(sessions) => sessions.run(),
             Command::Drain(admin) => admin.run(Wanted::Drain),
             Command::Maint(admin) => admin.run(Wanted::Maint),
             Command::Ready(admin) => admin.run(Wanted::Ready),

@@ -17,7 +17,7 @@ pub(super) fn cluster(snapshot: &Snapshot, request: &Request<'_>) -> Response {
     let members: Vec<Value> =
         snapshot.nodes.iter().map(|node| Value::Object(members(snapshot, node, request))).collect();
     let primary = snapshot.primary.and_then(|id| snapshot.node(id)).map(|node| &*node.name);
-    let body = json!({
+    let mut body = json!({
         "primary": primary,
         "primary_lost_seconds": snapshot.primary_lost_at.map(|at| age(at, request.now)),
         "split_brain": snapshot.split_brain,
@@ -28,6 +28,9 @@ pub(super) fn cluster(snapshot: &Snapshot, request: &Request<'_>) -> Response {
         "max_lag_seconds": snapshot.max_lag.as_secs_f64(),
         "members": members,
     });
+    if let (Some(extras), Some(body)) = (request.extras, body.as_object_mut()) {
+        body.extend(extras.cluster.clone());
+    }
     json_response(200, &body)
 }
 
@@ -72,7 +75,7 @@ fn members(snapshot: &Snapshot, node: &NodeStatus, request: &Request<'_>) -> Map
         "last_probe_seconds_ago": node.last_probe.map(|at| age(at, request.now)),
     });
     let Value::Object(mut members) = members else { return Map::new() };
-    if let Some(extras) = request.extras.and_then(|extras| extras.get(&node.id)) {
+    if let Some(extras) = request.extras.and_then(|extras| extras.nodes.get(&node.id)) {
         members.extend(extras.clone());
     }
     members

@@ -30,12 +30,18 @@ pub struct Request<'a> {
     pub accept: Option<&'a str>,
     /// When it is answered.
     pub now: Instant,
-    /// Further members for a server's JSON, such as its sessions.
+    /// Further members of the JSON, such as sessions.
     pub extras: Option<&'a Extras>,
 }
 
-/// Further members for a server's JSON, such as its sessions.
-pub type Extras = HashMap<NodeId, serde_json::Map<String, serde_json::Value>>;
+/// Further members of the JSON, such as sessions.
+#[derive(Clone, Debug, Default)]
+pub struct Extras {
+    /// What is told beside the servers.
+    pub cluster: serde_json::Map<String, serde_json::Value>,
+    /// What is told with each server.
+    pub nodes: HashMap<NodeId, serde_json::Map<String, serde_json::Value>>,
+}
 
 /// An HTTP answer. Write head and body at once: HAProxy resets the connection as soon as it has decided.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -161,7 +161,8 @@ fn every_request_has_an_answer() {
 #[test]
 fn json_has_every_server_and_what_others_add() {
     let snapshot = snapshot();
-    let extras = Extras::from([(NodeId(1), Map::from_iter([("sessions".to_owned(), Value::from(3))]))]);
+    let sessions = |n: u64| Map::from_iter([("sessions".to_owned(), Value::from(n))]);
+    let extras = Extras { cluster: sessions(7), nodes: [(NodeId(1), sessions(3))].into() };
     let request = Request {
         method: "GET",
         target: "/cluster",
@@ -172,7 +173,7 @@ fn json_has_every_server_and_what_others_add() {
     let response = respond(&snapshot, &request);
     assert_eq!(response.content_type, "application/json");
     let body: Value = serde_json::from_str(&response.body).expect("it is JSON");
-    assert_eq!(body["primary"], "primary");
+    assert_eq!((&body["primary"], &body["sessions"]), (&Value::from("primary"), &Value::from(7)));
     assert_eq!(body["members"][1]["sessions"], 3);
     assert_eq!(body["members"][1]["state"], "UP");
     assert_eq!(body["members"][0]["lag"]["lo"], Value::Null);

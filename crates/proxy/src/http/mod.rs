@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use trunkline_health::{Health, Snapshot};
 
 use crate::metrics::Metrics;
+use crate::sessions::Sessions;
 
 pub use agent::{
     AGENT_CONNECTIONS_MAX, AGENT_WORDS_BYTES_MAX, AGENT_WORDS_GRACE, serve_agent, serve_agent_for,
@@ -44,6 +45,11 @@ pub trait Verdicts: Clone + Send + Sync + 'static {
     /// Whether the proxy takes no new sessions because it is about to end.
     fn is_draining(&self) -> bool {
         false
+    }
+
+    /// The proxy's sessions, counted; `None` where only health is served.
+    fn sessions(&self) -> impl Future<Output = Option<Sessions>> + Send {
+        std::future::ready(None)
     }
 }
 

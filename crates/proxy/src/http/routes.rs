@@ -8,11 +8,15 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
+use serde_json::{Map, Value, json};
 use trunkline_health::Snapshot;
 use trunkline_health::contract::{self, Extras};
 
 use super::{Verdicts, page};
-use crate::metrics::{Metrics, render_health, render_prometheus};
+use crate::metrics::{
+    Label, Metrics, MoveCause, MoveKind, MoveOutcome, RepeatCause, render_health, render_prometheus,
+};
+use crate::sessions::Sessions;
 
 /// What `/metrics` is written in. Source: Prometheus, Exposition formats.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -34,29 +38,38 @@ async fn answer<V: Verdicts>(State(site): State<Arc<Site<V>>>, request: Request)
     let (method, target) = (request.method(), request.uri());
     let accept = text_of(request.headers(), &header::ACCEPT);
     match target.path() {
-        "/metrics" if reads(method) => ok(PROMETHEUS_TEXT, site.metrics_text()),
+        "/metrics" if reads(method) => ok(PROMETHEUS_TEXT, site.metrics_text().await),
         // Whoever balances over several proxies must stop sending here before the listeners close.
         "/readyz" | "/readiness" if site.verdicts.is_draining() => {
             with(StatusCode::SERVICE_UNAVAILABLE, PLAIN_TEXT, "Service Unavailable - draining")
         }
         "/" if reads(method) && page::is_wanted(accept) => page::response(),
-        _ => site.told(method, &target.to_string(), accept),
+        path => {
+            let sessions = if path == "/cluster" { site.verdicts.sessions().await } else { None };
+            site.told(method, &target.to_string(), accept, sessions.as_ref())
+        }
     }
 }
 
 impl<V: Verdicts> Site<V> {
-    fn metrics_text(&self) -> String {
+    async fn metrics_text(&self) -> String {
         let snapshot = self.verdicts.newest();
         match &self.metrics {
-            Some(metrics) => render_prometheus(metrics, &snapshot),
+            Some(metrics) => render_prometheus(metrics, &snapshot, self.verdicts.sessions().await.as_ref()),
             None => render_health(&snapshot),
         }
     }
 
     /// What the contract says.
-    fn told(&self, method: &Method, target: &str, accept: Option<&str>) -> Response {
+    fn told(
+        &self,
+        method: &Method,
+        target: &str,
+        accept: Option<&str>,
+        sessions: Option<&Sessions>,
+    ) -> Response {
         let snapshot = self.verdicts.newest();
-        let extras = self.metrics.as_deref().map(|metrics| extras(metrics, &snapshot));
+        let extras = self.metrics.as_deref().map(|metrics| extras(metrics, &snapshot, sessions));
         let method = method.as_str();
         let request =
             contract::Request { method, target, accept, now: Instant::now(), extras: extras.as_ref() };
@@ -71,10 +84,46 @@ impl<V: Verdicts> Site<V> {
     }
 }
 
-/// What only the proxy knows of each server.
-fn extras(metrics: &Metrics, snapshot: &Snapshot) -> Extras {
-    let sessions = |node| ("sessions".to_owned(), metrics.sessions_on(node).into());
-    snapshot.nodes.iter().map(|node| (node.id, [sessions(node.id)].into_iter().collect())).collect()
+/// What only the proxy knows: of each server, and of all sessions.
+fn extras(metrics: &Metrics, snapshot: &Snapshot, sessions: Option<&Sessions>) -> Extras {
+    let on = |node| ("sessions".to_owned(), metrics.sessions_on(node).into());
+    let nodes = snapshot.nodes.iter().map(|node| (node.id, [on(node.id)].into_iter().collect())).collect();
+    let mut cluster = Map::new();
+    if let Some(sessions) = sessions {
+        cluster.insert("sessions".to_owned(), sessions.counts().into());
+        cluster.insert("moves".to_owned(), told_moves(metrics));
+    }
+    Extras { cluster, nodes }
+}
+
+/// How often sessions and requests went to another server, why, and how long that took.
+fn told_moves(metrics: &Metrics) -> Value {
+    let kinds = MoveKind::ALL.iter().map(|kind| {
+        let ended = |outcome: MoveOutcome| match kind {
+            MoveKind::Move => {
+                by_cause(MoveCause::ALL, |c| metrics.sum(|t| t.moves_ended[outcome.index()].of(c).value()))
+            }
+            MoveKind::Repeat => by_cause(RepeatCause::ALL, |c| {
+                metrics.sum(|t| t.repeats_ended[outcome.index()].of(c).value())
+            }),
+        };
+        let times = metrics.move_times(*kind, MoveOutcome::Taken);
+        let seconds = |share| times.quantile(share).map(|took| took.as_secs_f64());
+        let told = json!({
+            "taken": ended(MoveOutcome::Taken),
+            "failed": ended(MoveOutcome::Failed),
+            "median_seconds": seconds(0.5),
+            "p99_seconds": seconds(0.99),
+        });
+        (kind.word().to_owned(), told)
+    });
+    Value::Object(kinds.collect())
+}
+
+/// Counts by cause, those that are not zero.
+fn by_cause<L: Label>(causes: &[L], count: impl Fn(L) -> u64) -> Map<String, Value> {
+    let counted = causes.iter().map(|cause| (cause.word().to_owned(), count(*cause)));
+    counted.filter(|(_, n)| *n > 0).map(|(word, n)| (word, n.into())).collect()
 }
 
 fn reads(method: &Method) -> bool {

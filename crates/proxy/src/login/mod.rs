@@ -13,6 +13,7 @@ mod verify;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
@@ -46,6 +47,8 @@ pub(crate) struct SessionInfo {
     pub(crate) database: Box<str>,
     pub(crate) client: SocketAddr,
     pub(crate) listener: Box<str>,
+    /// When it was logged in.
+    pub(crate) since: Instant,
 }
 
 /// What logs the session in on another server.
@@ -284,6 +287,7 @@ async fn greet(
         database: String::from_utf8_lossy(&request.database).into(),
         client: peer,
         listener: worker.shared.listeners[request.want.listener].settings.name.as_str().into(),
+        since: Instant::now(),
     };
     tracing::debug!(
         session.id = info.id.0, client.addr = %peer, db.user = %info.user, db.name = %info.database,

@@ -1,7 +1,7 @@
 //! The closed sets that label values come from: never a user's text.
 
 use trunkline_codec::sqlstate::SqlState;
-use trunkline_session::ServerLoss;
+use trunkline_session::{PinReason, ServerLoss};
 
 /// A closed set of label values.
 pub trait Label: Copy + 'static {
@@ -174,6 +174,80 @@ impl RepeatCause {
 }
 
 labels! {
+    /// What a session was given another server for.
+    MoveKind {
+        /// It had left its own at an idle point.
+        Move = "move",
+        /// Its request was sent again.
+        Repeat = "repeat",
+    }
+}
+
+labels! {
+    /// How the search for another server ended.
+    MoveOutcome {
+        /// The session goes on there.
+        Taken = "taken",
+        /// No other would do, and the session ended.
+        Failed = "failed",
+    }
+}
+
+labels! {
+    /// Why a session cannot leave its server.
+    PinnedBy {
+        /// It is a replication session.
+        Replication = "replication",
+        /// Its authentication was relayed.
+        RelayedAuthentication = "relayed_authentication",
+        /// It is in a transaction.
+        Transaction = "transaction",
+        /// A COPY is in progress.
+        Copy = "copy",
+        /// The conversation could not be followed.
+        NotFollowed = "not_followed",
+        /// A cursor WITH HOLD.
+        HoldCursor = "hold_cursor",
+        /// An advisory lock.
+        AdvisoryLock = "advisory_lock",
+        /// It loaded a library.
+        Load = "load",
+        /// It listens for notifications.
+        Listen = "listen",
+        /// A temporary table, view or sequence.
+        TemporaryObject = "temporary_object",
+        /// A setting that could not be followed.
+        Setting = "setting",
+        /// A statement or function whose effects are not known.
+        UnknownEffects = "unknown_effects",
+        /// It has more settings or prepared statements than are kept.
+        TooLarge = "too_large",
+    }
+}
+
+impl From<PinReason> for PinnedBy {
+    fn from(reason: PinReason) -> Self {
+        match reason {
+            PinReason::Replication => PinnedBy::Replication,
+            PinReason::Fixed => PinnedBy::RelayedAuthentication,
+            PinReason::Transaction => PinnedBy::Transaction,
+            PinReason::Copy => PinnedBy::Copy,
+            PinReason::UnexpectedMessage(_) | PinReason::SyncInFailedCopy | PinReason::UnknownSavepoint => {
+                PinnedBy::NotFollowed
+            }
+            PinReason::HoldCursor => PinnedBy::HoldCursor,
+            PinReason::AdvisoryLock => PinnedBy::AdvisoryLock,
+            PinReason::Load => PinnedBy::Load,
+            PinReason::Listen => PinnedBy::Listen,
+            PinReason::TemporaryObject => PinnedBy::TemporaryObject,
+            PinReason::UnknownSetting | PinReason::SettingAfterStatements => PinnedBy::Setting,
+            PinReason::UnknownStatement(_) | PinReason::SideEffects(_) => PinnedBy::UnknownEffects,
+            PinReason::StatementsTooLarge | PinReason::SettingsTooLarge => PinnedBy::TooLarge,
+        }
+    }
+}
+
+labels! {
     /// How a session lost its server when it could not be given another.
     LossCause {
         /// The server closed the connection without a word.
@@ -265,6 +339,9 @@ mod tests {
         check::<RefusalReason>();
         check::<FailoverCause>();
         check::<MoveCause>();
+        check::<MoveKind>();
+        check::<MoveOutcome>();
+        check::<PinnedBy>();
         check::<RepeatCause>();
         check::<LossCause>();
         check::<IneligibleState>();

@@ -24,8 +24,8 @@ pub use counter::{Counter, CounterSet, Gauge};
 pub use health::render_health;
 pub use histogram::{BUCKETS, Histogram, HistogramSum, MAX_RECORDED};
 pub use label::{
-    CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, Phase,
-    RefusalReason, RepeatCause, StatementKind,
+    CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
+    MoveOutcome, Phase, PinnedBy, RefusalReason, RepeatCause, StatementKind,
 };
 pub use render::{LATENCY_BOUNDS, render_prometheus};
 pub use thread::{NodeMetrics, ThreadMetrics};
@@ -93,6 +93,14 @@ impl Metrics {
         if usize::from(node.0) < self.nodes {
             self.all().for_each(|thread| sum.add(thread.node(node).latency(phase)));
         }
+        sum
+    }
+
+    /// How long sessions waited for another server, over all threads.
+    #[must_use]
+    pub fn move_times(&self, kind: MoveKind, outcome: MoveOutcome) -> HistogramSum {
+        let mut sum = HistogramSum::default();
+        self.all().for_each(|thread| sum.add(thread.move_times(kind, outcome)));
         sum
     }
 

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use trunkline_health::{NodeId, Snapshot};
 
+use crate::sessions::Sessions;
+
 use super::exposition::{Exposition, Type};
 use super::label::Label;
 use super::{
-    CancelResult, FailoverCause, IneligibleState, LoginResult, LossCause, MoveCause, RefusalReason,
-    RepeatCause, StatementKind,
+    CancelResult, FailoverCause, HistogramSum, IneligibleState, LoginResult, LossCause, MoveCause, MoveKind,
+    MoveOutcome, PinnedBy, RefusalReason, RepeatCause, StatementKind,
 };
 use super::{Metrics, NodeMetrics, Phase, ThreadMetrics, health};
 
@@ -32,12 +34,16 @@ pub const LATENCY_BOUNDS: [Duration; 16] = [
     Duration::from_secs(60),
 ];
 
-/// Everything counted, and the health snapshot, in Prometheus' text format 0.0.4.
+/// Everything counted, the sessions where they could be asked, and the health snapshot, in Prometheus' text format 0.0.4.
 #[must_use]
-pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot) -> String {
+pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot, sessions: Option<&Sessions>) -> String {
     let mut out = Exposition::default();
     health::write(&mut out, snapshot);
     clients(&mut out, metrics);
+    if let Some(sessions) = sessions {
+        mobility(&mut out, sessions);
+    }
+    moves(&mut out, metrics);
     let nodes = Nodes { metrics, names: names(metrics, snapshot) };
     nodes.sessions(&mut out);
     nodes.statements(&mut out);
@@ -77,6 +83,67 @@ fn clients(out: &mut Exposition, metrics: &Metrics) {
         "Statement records dropped because the log could not keep up.",
     )
     .sample(&[], metrics.sum(|t| t.statement_log_dropped.value()));
+}
+
+fn mobility(out: &mut Exposition, sessions: &Sessions) {
+    out.family("trunkline_sessions_movable", Type::Gauge, "Sessions that could go to another server.")
+        .sample(&[], sessions.movable());
+    out.family(
+        "trunkline_sessions_pinned",
+        Type::Gauge,
+        "Sessions that cannot leave their server, by reason.",
+    );
+    for by in PinnedBy::ALL {
+        out.sample(&[("reason", by.word())], sessions.pinned(*by));
+    }
+}
+
+/// Searches for another server, begun when the client or its request needed one.
+fn moves(out: &mut Exposition, metrics: &Metrics) {
+    out.family(
+        "trunkline_session_moves_ended_total",
+        Type::Counter,
+        "Idle sessions given another server when their client spoke, by why they had left, and outcome.",
+    );
+    for outcome in MoveOutcome::ALL {
+        for cause in MoveCause::ALL {
+            let n = metrics.sum(|t| t.moves_ended[outcome.index()].of(*cause).value());
+            out.sample(&[("cause", cause.word()), ("outcome", outcome.word())], n);
+        }
+    }
+    out.family(
+        "trunkline_request_repeats_ended_total",
+        Type::Counter,
+        "Requests for which another server was looked for, by cause and outcome.",
+    );
+    for outcome in MoveOutcome::ALL {
+        for cause in RepeatCause::ALL {
+            let n = metrics.sum(|t| t.repeats_ended[outcome.index()].of(*cause).value());
+            out.sample(&[("cause", cause.word()), ("outcome", outcome.word())], n);
+        }
+    }
+    out.family(
+        "trunkline_session_move_seconds",
+        Type::Histogram,
+        "How long a session waited for another server, its settings and statements included.",
+    );
+    for kind in MoveKind::ALL {
+        for outcome in MoveOutcome::ALL {
+            let labels = [("kind", kind.word()), ("outcome", outcome.word())];
+            histogram(out, labels, &metrics.move_times(*kind, *outcome));
+        }
+    }
+}
+
+fn histogram(out: &mut Exposition, labels: [(&str, &str); 2], sum: &HistogramSum) {
+    let [first, second] = labels;
+    for bound in LATENCY_BOUNDS {
+        let le = bound.as_secs_f64().to_string();
+        out.suffixed("_bucket", &[first, second, ("le", &le)], sum.count_up_to(bound));
+    }
+    out.suffixed("_bucket", &[first, second, ("le", "+Inf")], sum.count());
+    out.suffixed("_sum", &labels, sum.total().as_secs_f64());
+    out.suffixed("_count", &labels, sum.count());
 }
 
 /// What is counted per node.
@@ -150,14 +217,7 @@ impl Nodes<'_> {
         for (node, name) in &self.names {
             for phase in Phase::ALL {
                 let sum = self.metrics.latency(*node, *phase);
-                let (node, phase) = (("node", *name), ("phase", phase.word()));
-                for bound in LATENCY_BOUNDS {
-                    let le = bound.as_secs_f64().to_string();
-                    out.suffixed("_bucket", &[node, phase, ("le", &le)], sum.count_up_to(bound));
-                }
-                out.suffixed("_bucket", &[node, phase, ("le", "+Inf")], sum.count());
-                out.suffixed("_sum", &[node, phase], sum.total().as_secs_f64());
-                out.suffixed("_count", &[node, phase], sum.count());
+                histogram(out, [("node", *name), ("phase", phase.word())], &sum);
             }
         }
     }
@@ -196,7 +256,7 @@ mod tests {
         }
         let mut snapshot = testing::snapshot();
         snapshot.nodes[1].name = "a \"quoted\\ name\nof two lines".into();
-        let text = render_prometheus(&metrics, &snapshot);
+        let text = render_prometheus(&metrics, &snapshot, Some(&Sessions::default()));
         lint::check(&text);
         lint::check(&health::render_health(&snapshot));
         let series = text.lines().filter(|line| !line.starts_with('#')).count();
@@ -213,7 +273,7 @@ mod tests {
         for millis in [1, 5, 90] {
             metrics.thread(0).node(NodeId(1)).record(Phase::Wait, Duration::from_millis(millis));
         }
-        let text = render_prometheus(&metrics, &testing::snapshot());
+        let text = render_prometheus(&metrics, &testing::snapshot(), None);
         for line in [
             "trunkline_sessions_refused_total{reason=\"no_server\"} 2",
             "trunkline_sessions_active{node=\"replica2\"} 1",

@@ -7,8 +7,8 @@ use trunkline_health::NodeId;
 use super::counter::{Counter, CounterSet, Gauge};
 use super::histogram::Histogram;
 use super::label::{
-    CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, Phase,
-    RefusalReason, RepeatCause, StatementKind,
+    CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
+    MoveOutcome, Phase, RefusalReason, RepeatCause, StatementKind,
 };
 
 /// What one thread has counted; that thread is the only writer.
@@ -28,6 +28,12 @@ pub struct ThreadMetrics {
     pub cancels: CounterSet<CancelResult, { CancelResult::COUNT }>,
     /// Statement records dropped because the log could not keep up.
     pub statement_log_dropped: Counter,
+    /// Searches for another server after a move, by [`MoveOutcome`] and cause.
+    pub moves_ended: [CounterSet<MoveCause, { MoveCause::COUNT }>; MoveOutcome::COUNT],
+    /// The same for requests that were sent again.
+    pub repeats_ended: [CounterSet<RepeatCause, { RepeatCause::COUNT }>; MoveOutcome::COUNT],
+    /// How long those searches took, by [`MoveKind`] and [`MoveOutcome`].
+    move_times: Box<[[Histogram; MoveOutcome::COUNT]; MoveKind::COUNT]>,
     nodes: Box<[NodeMetrics]>,
 }
 
@@ -68,8 +74,22 @@ impl ThreadMetrics {
             logins: CounterSet::new(),
             cancels: CounterSet::new(),
             statement_log_dropped: Counter::new(),
+            moves_ended: std::array::from_fn(|_| CounterSet::new()),
+            repeats_ended: std::array::from_fn(|_| CounterSet::new()),
+            move_times: Box::default(),
             nodes: (0..nodes).map(|_| NodeMetrics::new()).collect(),
         }
+    }
+
+    /// Notes how long a session was without a server while its client waited.
+    pub fn record_move(&self, kind: MoveKind, outcome: MoveOutcome, took: Duration) {
+        self.move_times[kind.index()][outcome.index()].record(took);
+    }
+
+    /// The times noted so.
+    #[must_use]
+    pub fn move_times(&self, kind: MoveKind, outcome: MoveOutcome) -> &Histogram {
+        &self.move_times[kind.index()][outcome.index()]
     }
 
     /// The counters for `node`.

@@ -18,7 +18,7 @@ use trunkline_session::{Can, LossPlan, Options, ServerLoss, ServerRole};
 use super::{ClientIs, Ending, Next, Relay};
 use crate::cancel::ServerKey;
 use crate::limits::{FRESHNESS_HOLD, REPEATS_MAX};
-use crate::metrics::{FailoverCause, Label, LossCause, MoveCause, RepeatCause};
+use crate::metrics::{FailoverCause, Label, LossCause, MoveCause, MoveKind, MoveOutcome, RepeatCause};
 use crate::route::Lease;
 use crate::server::login;
 use crate::server::take::{Choice, Connected, Move, Search, TakeError, Taken, take};
@@ -32,6 +32,15 @@ pub(super) enum Server {
     Detached,
     /// On its way to one.
     Taking(Taking),
+}
+
+/// Why a session is between servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MoveWhy {
+    /// It left the last one at an idle point.
+    Moved(MoveCause),
+    /// Its request goes to another one.
+    Repeated(RepeatCause),
 }
 
 /// The search for a server, with the time it began.
@@ -100,6 +109,7 @@ impl Relay {
                 self.look(cx).map_or(Next::Again, Next::End)
             }
             Err(error) => {
+                self.count_move(MoveOutcome::Failed, since);
                 self.server = Server::Detached;
                 match error {
                     TakeError::NoServer(refusal) => Next::End(self.refuse(&refusal)),
@@ -117,7 +127,8 @@ impl Relay {
 
     fn attach(&mut self, taken: Taken, since: Instant) {
         let Taken { server, mut greeting, choice } = taken;
-        if let Some(name) = self.about.relogin.as_ref().and_then(|relogin| relogin.application_name.as_ref()) {
+        if let Some(name) = self.about.relogin.as_ref().and_then(|relogin| relogin.application_name.as_ref())
+        {
             name.hide(&mut greeting.messages);
         }
         let now = Instant::now();
@@ -130,6 +141,7 @@ impl Relay {
         let key = greeting.key.map(|(process_id, key)| ServerKey { address, process_id, key });
         self.about.cancel.set_server(key);
         self.about.left = None;
+        self.count_move(MoveOutcome::Taken, since);
         self.to_client.restart(&greeting.ahead);
         self.worker.metrics.node(server.lease.node()).sessions_active.up();
         self.watch.attached();
@@ -143,6 +155,23 @@ impl Relay {
             "session continues on another server"
         );
         self.server = Server::attached(server);
+    }
+
+    /// Counts the end of a search for another server, which began at `since`.
+    fn count_move(&mut self, outcome: MoveOutcome, since: Instant) {
+        let metrics = &self.worker.metrics;
+        let kind = match self.about.moving.take() {
+            None => return,
+            Some(MoveWhy::Moved(cause)) => {
+                metrics.moves_ended[outcome.index()].one(cause);
+                MoveKind::Move
+            }
+            Some(MoveWhy::Repeated(cause)) => {
+                metrics.repeats_ended[outcome.index()].one(cause);
+                MoveKind::Repeat
+            }
+        };
+        metrics.record_move(kind, outcome, since.elapsed());
     }
 
     /// Lets go of the server, if there is one.
@@ -170,6 +199,7 @@ impl Relay {
             session.id = self.about.info.id.0, node = %name, cause = cause.word(),
             "session leaves its server"
         );
+        self.about.moving = Some(MoveWhy::Moved(cause));
         self.detach();
         // Without a server the client's next word is what to wait for.
         cx.waker().wake_by_ref();
@@ -203,6 +233,7 @@ impl Relay {
                 if self.session.is_pristine() {
                     metrics.failovers.one(FailoverCause::LostBeforeQuery);
                 }
+                self.about.moving = Some(MoveWhy::Moved(MoveCause::ServerLost));
                 self.detach();
                 None
             }
@@ -274,6 +305,7 @@ impl Relay {
             );
         }
         self.repeats += 1;
+        self.about.moving = Some(MoveWhy::Repeated(cause));
         self.detach();
         self.to_client.restart(&[]);
         self.to_server.present_again(request);

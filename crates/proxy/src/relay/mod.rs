@@ -18,6 +18,7 @@ mod flow;
 mod journal;
 mod pump;
 mod record;
+mod view;
 mod watch;
 
 use std::future::Future;
@@ -30,7 +31,7 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use trunkline_session::{ServerRole, Session};
 
-use self::attach::Server;
+use self::attach::{MoveWhy, Server};
 pub(crate) use self::end::{Ending, close, linger};
 use self::flow::Flow;
 use self::journal::Journal;
@@ -86,6 +87,8 @@ struct About {
     relogin: Option<Rc<Relogin>>,
     /// The server it was on, while it is on none.
     left: Option<Move>,
+    /// Why it left that one.
+    moving: Option<MoveWhy>,
     _permit: SessionPermit,
 }
 
@@ -116,7 +119,7 @@ impl Relay {
         let node = server.lease.node();
         worker.metrics.node(node).sessions_active.up();
         slot.set_place(relogin.as_ref().map(|_| (want.listener, node)));
-        let about = About { info, cancel, want, relogin, left: None, _permit: permit };
+        let about = About { info, cancel, want, relogin, left: None, moving: None, _permit: permit };
         Relay {
             worker,
             slot,
@@ -200,6 +203,7 @@ impl Future for Relay {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
         let this = self.get_mut();
         this.slot.set_waker(cx.waker());
+        this.answer_question();
         let ending = match this.heed_orders(cx) {
             Some(ending) => ending,
             None => match this.advance(cx) {

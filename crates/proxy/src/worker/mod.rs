@@ -20,10 +20,13 @@ use tokio::time::MissedTickBehavior;
 
 pub(crate) use self::accept::bind;
 pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
-use crate::limits::{HANDOFF_QUEUE, LINGER, READ_BUFFER_BYTES, REBALANCE_INTERVAL, TICK};
+use crate::limits::{
+    HANDOFF_QUEUE, LINGER, READ_BUFFER_BYTES, REBALANCE_INTERVAL, SESSIONS_QUESTIONS_MAX, TICK,
+};
 use crate::metrics::ThreadMetrics;
 use crate::relay::JournalPool;
 use crate::serve::{Phase, Shared};
+use crate::sessions::Asked;
 
 /// How many events the reactor takes before tasks run again: long polls must not starve other sockets.
 const EVENT_INTERVAL: u32 = 16;
@@ -58,16 +61,22 @@ pub(crate) struct WorkerHandle {
     /// Connections it has, or is about to be handed.
     pub(crate) connections: AtomicUsize,
     handoff: mpsc::Sender<Handoff>,
+    pub(crate) questions: mpsc::Sender<Asked>,
 }
 
 /// The worker's own end of its handle.
 #[derive(Debug)]
-pub(crate) struct Inbox(mpsc::Receiver<Handoff>);
+pub(crate) struct Inbox {
+    handoffs: mpsc::Receiver<Handoff>,
+    questions: mpsc::Receiver<Asked>,
+}
 
 impl WorkerHandle {
     pub(crate) fn new() -> (Self, Inbox) {
-        let (handoff, inbox) = mpsc::channel(HANDOFF_QUEUE);
-        (WorkerHandle { connections: AtomicUsize::new(0), handoff }, Inbox(inbox))
+        let (handoff, handoffs) = mpsc::channel(HANDOFF_QUEUE);
+        let (questions, asked) = mpsc::channel(SESSIONS_QUESTIONS_MAX);
+        let handle = WorkerHandle { connections: AtomicUsize::new(0), handoff, questions };
+        (handle, Inbox { handoffs, questions: asked })
     }
 }
 
@@ -123,9 +132,13 @@ async fn run(
     rebalance.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
-            handoff = inbox.0.recv() => match handoff {
+            handoff = inbox.handoffs.recv() => match handoff {
                 Some(handoff) => accept::take_over(&worker, handoff),
                 None => return,
+            },
+            asked = inbox.questions.recv() => if let Some(asked) = asked {
+                // Whoever asked may have stopped waiting.
+                let _gone = asked.answer.send(worker.slots.ask_all(asked.listed).await);
             },
             changed = health.changed() => match changed {
                 Ok(()) => worker.slots.order_all(Order::Recheck),

@@ -9,6 +9,9 @@ use slab::Slab;
 use tokio::sync::Notify;
 use trunkline_health::NodeId;
 
+use crate::limits::SESSIONS_ANSWER_TIMEOUT;
+use crate::sessions::{Listed, Row, Sessions};
+
 /// What a session has been told. Later ones outrank earlier ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Order {
@@ -29,6 +32,8 @@ pub(crate) enum Order {
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     order: Cell<Order>,
+    /// The worker waits for what the session is.
+    is_asked: Cell<bool>,
     place: Cell<Option<(usize, NodeId)>>,
     /// When the session wants to look at its idle limits.
     due: Cell<Option<Instant>>,
@@ -42,6 +47,37 @@ pub(crate) struct Slots {
     /// The order every session is under, those to come included.
     standing: Cell<Order>,
     emptied: Notify,
+    round: Round,
+}
+
+/// One question to all sessions of a thread.
+#[derive(Debug)]
+struct Round {
+    listed: Cell<Listed>,
+    told: RefCell<Sessions>,
+    /// Sessions that have yet to answer.
+    waiting: Cell<usize>,
+    ended: Notify,
+}
+
+impl Default for Round {
+    fn default() -> Self {
+        Round {
+            listed: Cell::new(Listed::None),
+            told: RefCell::default(),
+            waiting: Cell::new(0),
+            ended: Notify::new(),
+        }
+    }
+}
+
+impl Round {
+    fn answered(&self) {
+        self.waiting.set(self.waiting.get().saturating_sub(1));
+        if self.waiting.get() == 0 {
+            self.ended.notify_one();
+        }
+    }
 }
 
 /// A session's place among the slots, given back when dropped.
@@ -90,8 +126,17 @@ impl Slot {
         self.due.set(Some(self.due.get().map_or(due, |set| set.min(due))));
     }
 
+    /// Whether the worker waits for what the session is.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.is_asked.get()
+    }
+
     fn give(&self, order: Order) {
         self.order.set(self.order.get().max(order));
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
@@ -132,6 +177,23 @@ impl Slots {
         there.take(most).for_each(|(_, slot)| slot.give(Order::Move));
     }
 
+    /// Counts and lists the sessions: each is woken and answers. One that does not in time is left out.
+    pub(super) async fn ask_all(&self, listed: Listed) -> Sessions {
+        let round = &self.round;
+        round.listed.set(listed);
+        round.told.take();
+        round.waiting.set(self.slots.borrow().len());
+        for (_, slot) in self.slots.borrow().iter() {
+            slot.is_asked.set(true);
+            slot.wake();
+        }
+        if round.waiting.get() > 0 {
+            // Late is as good as never: whoever asked has gone by then.
+            let _late = tokio::time::timeout(SESSIONS_ANSWER_TIMEOUT, round.ended.notified()).await;
+        }
+        round.told.take()
+    }
+
     pub(crate) fn wake_due(&self, now: Instant) {
         for (_, slot) in self.slots.borrow().iter() {
             if slot.due.get().is_some_and(|due| due <= now) {
@@ -139,6 +201,16 @@ impl Slots {
                 slot.give(Order::Recheck);
             }
         }
+    }
+}
+
+impl SlotGuard {
+    /// What the worker asked.
+    pub(crate) fn answer(&self, row: Row) {
+        let round = &self.worker.slots.round;
+        self.slot.is_asked.set(false);
+        round.told.borrow_mut().count(row, round.listed.get());
+        round.answered();
     }
 }
 
@@ -152,6 +224,9 @@ impl std::ops::Deref for SlotGuard {
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
+        if self.slot.is_asked() {
+            self.worker.slots.round.answered();
+        }
         let mut slots = self.worker.slots.slots.borrow_mut();
         slots.remove(self.key);
         if slots.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::status::post;
+use super::status::on_socket;
 use crate::{Exit, Failure, terminal};
 
 const AFTER: &str = "\
@@ -17,7 +17,7 @@ It holds until the proxy ends or reads its configuration again, where [[target]]
 Exit status: 0 done, 1 not done, 2 wrong command line.";
 
 /// Where the admin socket is when nothing else is said.
-const DEFAULT_SOCKET: &str = "/run/trunkline/admin.sock";
+pub(crate) const DEFAULT_SOCKET: &str = "/run/trunkline/admin.sock";
 
 /// Flags of the three.
 #[derive(Debug, clap::Args)]
@@ -52,11 +52,7 @@ impl Wanted {
 impl Admin {
     pub(crate) fn run(self, wanted: Wanted) -> Result<Exit, Failure> {
         let path = format!("/targets/{}/{}", self.target, wanted.word());
-        let socket = self.admin.display();
-        let (status, body) = post(&self.admin, &path).map_err(|error| {
-            Failure::new(format!("could not ask Trunkline at {socket}: {error}"))
-                .hint("Run it with --admin PATH or [admin] socket, and name the same file with --admin here.")
-        })?;
+        let (status, body) = on_socket(&self.admin, "POST", &path)?;
         if status != 200 {
             let said: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
             let why = said["error"].as_str().unwrap_or("it gave no reason").to_owned();

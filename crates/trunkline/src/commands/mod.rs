@@ -8,4 +8,5 @@ pub(crate) mod demo;
 pub(crate) mod health;
 pub(crate) mod profile;
 pub(crate) mod serve;
+pub(crate) mod sessions;
 pub(crate) mod status;

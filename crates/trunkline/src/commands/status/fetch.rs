@@ -37,12 +37,18 @@ fn ask(address: &str, path: &str) -> std::io::Result<(u16, String)> {
     Err(last)
 }
 
-/// The body and status of a POST of nothing to `path` on a Unix socket.
-pub(crate) fn post(socket: &Path, path: &str) -> std::io::Result<(u16, String)> {
-    let stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    exchange(stream, "POST", "localhost", path)
+/// The status and body of a request without a body for `path` on the admin socket.
+pub(crate) fn on_socket(socket: &Path, method: &str, path: &str) -> Result<(u16, String), Failure> {
+    let ask = || {
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        exchange(stream, method, "localhost", path)
+    };
+    ask().map_err(|error: std::io::Error| {
+        Failure::new(format!("could not ask Trunkline at {}: {error}", socket.display()))
+            .hint("Run it with --admin PATH or [admin] socket, and name the same file with --admin here.")
+    })
 }
 
 fn exchange(

@@ -3,15 +3,17 @@
 mod fetch;
 mod nodes;
 mod screen;
+mod summary;
 mod table;
 
 use std::time::Duration;
 
 use crate::{Exit, Failure, terminal};
-pub(crate) use fetch::{get, post};
+pub(crate) use fetch::{get, on_socket};
 pub(crate) use nodes::{Node, parse};
 pub(crate) use screen::Screen;
-pub(crate) use table::{Paint, table};
+pub(crate) use summary::{mobility, summary};
+pub(crate) use table::{Paint, columns, table};
 
 const AFTER: &str = "\
 Examples:
@@ -20,7 +22,8 @@ Examples:
   trunkline status --http 10.0.0.5:8008 --json | jq .
 
 LAG is the estimate, in seconds; \"-\" is not known, which is never zero. IN SYNC: it has replayed all that the
-primary's newest sample had. WHY says what the state follows from.
+primary's newest sample had. WHY says what the state follows from. Below: how many sessions could go to another server and
+what keeps the others, and what moved since the start; `trunkline sessions` lists them.
 
 Exit status: 0 shown, 1 no answer from there, 2 wrong command line.";
 
@@ -65,7 +68,7 @@ impl Status {
             Failure::new(format!("{} does not answer as Trunkline does", self.http))
                 .hint("Something else listens there: name Trunkline's [http] listen with --http.")
         })?;
-        Ok(table(&view, terminal::paint()))
+        Ok(table(&view, terminal::paint()) + &summary(body))
     }
 
     /// Ends with Ctrl-C. One that cannot be reached for a moment is shown so: it may be restarting.

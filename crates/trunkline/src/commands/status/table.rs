@@ -15,15 +15,26 @@ const HEAD: [&str; 7] = ["NODE", "ROLE", "STATE", "LAG", "IN SYNC", "SESSIONS", 
 pub(crate) fn table(view: &View, paint: Paint) -> String {
     let nodes = &view.nodes;
     let rows: Vec<[String; 7]> = nodes.iter().map(row).collect();
+    let colours = nodes.iter().map(|node| (paint == Paint::Colour).then(|| colour(&node.state)));
+    let notes: String = view.notes.iter().map(|note| format!("! {note}\n")).collect();
+    notes + &columns(HEAD, &rows, &[3, 5], colours)
+}
+
+/// Aligned columns under their names. Those of `numbers` end flush; a row's colour is its third cell's.
+pub(crate) fn columns<const N: usize>(
+    head: [&str; N],
+    rows: &[[String; N]],
+    numbers: &[usize],
+    colours: impl IntoIterator<Item = Option<&'static str>>,
+) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([HEAD[column].len()]).max().unwrap_or_default()
+        cells.chain([head[column].len()]).max().unwrap_or_default()
     };
-    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
-    let mut out: String = view.notes.iter().map(|note| format!("! {note}\n")).collect();
-    out.push_str(&line(&HEAD.map(str::to_owned), &widths, None));
-    for (row, node) in rows.iter().zip(nodes) {
-        out.push_str(&line(row, &widths, (paint == Paint::Colour).then(|| colour(&node.state))));
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut out = line(&head.map(str::to_owned), &widths, numbers, None);
+    for (row, colour) in rows.iter().zip(colours) {
+        out.push_str(&line(row, &widths, numbers, colour));
     }
     out
 }
@@ -45,11 +56,11 @@ fn row(node: &Node) -> [String; 7] {
     ]
 }
 
-fn line(cells: &[String; 7], widths: &[usize], colour: Option<&str>) -> String {
+fn line(cells: &[String], widths: &[usize], numbers: &[usize], colour: Option<&str>) -> String {
     let mut out = String::new();
     for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
         let padded =
-            if matches!(column, 3 | 5) { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+            if numbers.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
         match colour.filter(|_| column == 2) {
             Some(colour) => out.push_str(&format!("{colour}{padded}\x1b[0m")),
             None => out.push_str(&padded),

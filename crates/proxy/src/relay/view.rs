@@ -1,0 +1,40 @@
+//! What an operator is shown of a session.
+
+use std::sync::Arc;
+
+use trunkline_codec::backend::TransactionStatus;
+
+use super::Relay;
+use super::attach::Server;
+use crate::sessions::{Activity, Row};
+
+impl Relay {
+    /// Answers the worker's question, if there is one.
+    pub(super) fn answer_question(&self) {
+        if self.slot.is_asked() {
+            self.slot.answer(self.view());
+        }
+    }
+
+    fn view(&self) -> Row {
+        let node = match &self.server {
+            Server::Attached { name, .. } => Some(Arc::clone(name)),
+            Server::Detached | Server::Taking(_) => None,
+        };
+        // What lasts outranks what the end of a transaction undoes.
+        let pinned = self.session.movability().err().or(self.session.pinned());
+        Row { info: Arc::clone(&self.about.info), node, activity: self.activity(), pinned }
+    }
+
+    fn activity(&self) -> Activity {
+        match &self.server {
+            Server::Taking(_) => Activity::TakingServer,
+            Server::Detached => Activity::WithoutServer,
+            Server::Attached { .. } if self.session.outstanding() > 0 => Activity::Active,
+            Server::Attached { .. } => match self.session.transaction_status() {
+                TransactionStatus::Idle => Activity::Idle,
+                TransactionStatus::InTransaction | TransactionStatus::Failed => Activity::InTransaction,
+            },
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `trunkline sessions`: who is connected, on which server, and what keeps them there.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::admin::DEFAULT_SOCKET;
+use super::status::{columns, mobility, on_socket};
+use crate::{Exit, Failure, terminal};
+
+const AFTER: &str = "\
+Examples:
+  trunkline sessions                       those longest here first
+  trunkline sessions --pinned              only those that cannot leave their server, and why
+  trunkline sessions --limit 20 --json | jq '.sessions[].client'
+  trunkline sessions --admin /tmp/a.sock   the socket of `trunkline serve --admin /tmp/a.sock`
+
+CLIENT is the address a PROXY protocol header told, where one is believed. PINNED says why the session cannot go to
+another server when its own dies, lags or is drained; \"-\" means that it can. At most 1000 are listed, all are counted.
+
+Exit status: 0 shown, 1 no answer from there, 2 wrong command line.";
+
+const HEAD: [&str; 8] = ["ID", "CLIENT", "STATE", "AGE", "NODE", "USER", "DATABASE", "PINNED"];
+
+/// Flags of `trunkline sessions`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = AFTER)]
+pub(crate) struct Sessions {
+    /// Only those that cannot leave their server
+    #[arg(long)]
+    pinned: bool,
+    /// Most sessions to list
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: u32,
+    /// Print the JSON as it comes
+    #[arg(long)]
+    json: bool,
+    /// File of the proxy's admin socket
+    #[arg(long, value_name = "PATH", env = "TRUNKLINE_ADMIN", default_value = DEFAULT_SOCKET)]
+    admin: PathBuf,
+}
+
+impl Sessions {
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        let only = if self.pinned { "&pinned=only" } else { "" };
+        let path = format!("/sessions?limit={}{only}", self.limit);
+        let (status, body) = on_socket(&self.admin, "GET", &path)?;
+        let listing: Option<Value> = serde_json::from_str(&body).ok();
+        let Some(listing) = listing.filter(|_| status == 200) else {
+            return Err(Failure::new(format!("{} does not answer as Trunkline does", self.admin.display())));
+        };
+        if self.json {
+            terminal::print(&format!("{}\n", body.trim_end()));
+        } else {
+            terminal::print(&table(&listing));
+        }
+        Ok(Exit::Success)
+    }
+}
+
+fn table(listing: &Value) -> String {
+    let none = Vec::new();
+    let rows: Vec<[String; 8]> = listing["sessions"].as_array().unwrap_or(&none).iter().map(row).collect();
+    let counts = listing.as_object().map(mobility).unwrap_or_default();
+    format!("{}\nsessions  {counts}\n", columns(HEAD, &rows, &[0, 3], rows.iter().map(|_| None)))
+}
+
+fn row(session: &Value) -> [String; 8] {
+    // A client chooses its user and database names: no control characters on an operator's terminal.
+    let text = |key: &str| match session[key].as_str() {
+        Some(text) => text.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
+        None => "-".to_owned(),
+    };
+    let number = |key: &str| session[key].as_i64().map_or_else(|| "-".to_owned(), |n| n.to_string());
+    let age = session["age_seconds"].as_u64().map_or_else(|| "-".to_owned(), age);
+    [
+        number("id"),
+        text("client"),
+        text("state"),
+        age,
+        text("node"),
+        text("user"),
+        text("database"),
+        text("pinned"),
+    ]
+}
+
+/// `42s`, `7m`, `5h`, `3d`: no more than what tells sessions apart.
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_a_line_and_cannot_write_on_the_terminal() {
+        let listing = serde_json::json!({"all": 2, "movable": 1, "pinned": {"listen": 1}, "sessions": [
+            {"id": 7, "client": "192.0.2.1:40001", "user": "a\u{1b}[2Jb", "database": "appdb", "node": "replica1",
+             "state": "idle", "pinned": "LISTEN", "age_seconds": 180},
+            {"id": 8, "client": "192.0.2.2:1", "user": "u", "database": "d", "node": null, "state": "without server",
+             "pinned": null, "age_seconds": 5},
+        ]});
+        let text = table(&listing);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[1].contains("a?[2Jb") && lines[1].ends_with("LISTEN"), "{text}");
+        assert!(lines[2].contains("5s  -") && lines[2].ends_with('-'), "{text}");
+        assert_eq!(lines[4], "sessions  2, 1 movable, 1 pinned (1 listen)");
+    }
+}

@@ -1,0 +1,225 @@
+//! What an operator sees of the sessions: who they are, where, what keeps them there, and what moved.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use trunkline_cluster::Cluster;
+use trunkline_tests::{
+    Auth, Endpoint, EndpointBuilder, Login, Wire, binary, eventually, http_get, own_cluster, shared_cluster,
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An endpoint with an admin socket.
+struct Watched {
+    endpoint: Endpoint,
+    socket: PathBuf,
+    _directory: TempDir,
+}
+
+impl Watched {
+    fn start(builder: EndpointBuilder) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("admin.sock");
+        let endpoint = builder.flag("--admin", socket.to_str().unwrap()).start();
+        Self { endpoint, socket, _directory: directory }
+    }
+
+    fn verify(cluster: &Cluster) -> Self {
+        Self::start(Endpoint::over(cluster).auth(Auth::Verify))
+    }
+
+    /// What one of the binary's admin commands prints.
+    fn admin(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(binary());
+        let output = command.args(arguments).arg("--admin").arg(&self.socket).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn listing(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.admin(&[&["sessions", "--json"], arguments].concat())).unwrap()
+    }
+
+    fn status(&self) -> String {
+        let http = format!("127.0.0.1:{}", self.endpoint.http());
+        let output = Command::new(binary()).args(["status", "--http", &http]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The value of one sample.
+    fn sample(&self, series: &str) -> f64 {
+        let metrics = http_get(self.endpoint.http(), "/metrics").unwrap().body;
+        let line = metrics.lines().find(|line| line.starts_with(&format!("{series} ")));
+        line.unwrap_or_else(|| panic!("no {series}")).rsplit(' ').next().unwrap().parse().unwrap()
+    }
+}
+
+fn row(listing: &Value, wire: &Wire) -> Value {
+    let client = wire.stream.local_addr().unwrap().to_string();
+    let rows = listing["sessions"].as_array().unwrap();
+    rows.iter()
+        .find(|row| row["client"] == client.as_str())
+        .unwrap_or_else(|| panic!("{client}: {listing}"))
+        .clone()
+}
+
+#[test]
+fn each_session_is_listed_with_what_keeps_it_on_its_server() {
+    let watched = Watched::verify(shared_cluster());
+    let reads = watched.endpoint.reads();
+    let (mut free, mut open) = (Wire::login(reads), Wire::login(reads));
+    // A standby takes no LISTEN.
+    let mut listens = Wire::login(watched.endpoint.writes());
+    let node = free.value("SHOW cluster_name");
+    assert_eq!(listens.query("LISTEN news").error, None);
+    assert_eq!(open.query("BEGIN").error, None);
+
+    let listing = watched.listing(&[]);
+    let expected = [
+        (&free, "reads", "idle", Value::Null),
+        (&listens, "writes", "idle", "LISTEN".into()),
+        (&open, "reads", "in transaction", "in a transaction".into()),
+    ];
+    for (wire, listener, state, pinned) in expected {
+        let row = row(&listing, wire);
+        assert_eq!((&row["listener"], &row["state"]), (&listener.into(), &state.into()), "{row}");
+        assert_eq!(row["pinned"], pinned, "{row}");
+        assert_eq!((&row["user"], &row["database"]), (&"postgres".into(), &"appdb".into()), "{row}");
+    }
+    assert_eq!(row(&listing, &free)["node"], node.as_str());
+    assert_eq!((&listing["all"], &listing["movable"]), (&3.into(), &1.into()));
+    assert_eq!(listing["pinned"], serde_json::json!({"listen": 1, "transaction": 1}));
+
+    let pinned = watched.listing(&["--pinned"]);
+    assert_eq!((pinned["sessions"].as_array().unwrap().len(), &pinned["all"]), (2, &3.into()));
+    let bounded = watched.listing(&["--limit", "1"]);
+    assert_eq!((bounded["sessions"].as_array().unwrap().len(), &bounded["all"]), (1, &3.into()));
+
+    assert!(watched.admin(&["sessions"]).contains("LISTEN\n"));
+    let status = watched.status();
+    assert!(status.contains("3, 1 movable, 2 pinned (1 listen, 1 transaction)"), "{status}");
+    assert_eq!(watched.sample("trunkline_sessions_pinned{reason=\"listen\"}"), 1.0);
+    assert_eq!(watched.sample("trunkline_sessions_movable"), 1.0);
+
+    open.query("COMMIT");
+    assert_eq!(row(&watched.listing(&[]), &open)["pinned"], Value::Null);
+    drop((free, listens, open));
+    eventually(PATIENCE, "nobody is left", || watched.listing(&[])["all"] == 0);
+}
+
+#[test]
+fn a_session_whose_authentication_was_relayed_is_pinned_by_that() {
+    let watched = Watched::start(Endpoint::over(shared_cluster()).auth(Auth::Relay));
+    let wire = Wire::login(watched.endpoint.reads());
+    assert_eq!(row(&watched.listing(&[]), &wire)["pinned"], "authentication was relayed");
+}
+
+#[test]
+fn a_busy_session_is_counted_while_it_waits() {
+    let watched = Watched::verify(shared_cluster());
+    let mut wire = Wire::login(watched.endpoint.reads());
+    wire.send_query("SELECT pg_sleep(1.5)");
+    eventually(PATIENCE, "it is active", || row(&watched.listing(&[]), &wire)["state"] == "active");
+    assert_eq!(wire.read_answer().error, None);
+}
+
+#[test]
+fn moves_and_repeats_are_counted_by_cause_and_timed() {
+    let cluster = own_cluster(2);
+    let watched = Watched::verify(&cluster);
+    let mut wire = Wire::login(watched.endpoint.reads());
+    let first = wire.value("SHOW cluster_name");
+    watched.admin(&["drain", &first]);
+    let second = {
+        eventually(PATIENCE, "it has left", || {
+            row(&watched.listing(&[]), &wire)["state"] == "without server"
+        });
+        wire.value("SHOW cluster_name")
+    };
+    assert_ne!(first, second);
+    assert_eq!(
+        watched.sample("trunkline_session_moves_ended_total{cause=\"ineligible\",outcome=\"taken\"}"),
+        1.0
+    );
+
+    watched.admin(&["ready", &first]);
+    watched.endpoint.await_health(&first, true, PATIENCE);
+    wire.send_query("SELECT count(*) FROM generate_series(1, 15000000)");
+    eventually(PATIENCE, "it is asked", || row(&watched.listing(&[]), &wire)["state"] == "active");
+    cluster.replicas.iter().find(|replica| replica.name() == second).unwrap().kill();
+    assert_eq!(wire.read_answer().error, None);
+    assert_eq!(
+        watched.sample("trunkline_request_repeats_ended_total{cause=\"server_lost\",outcome=\"taken\"}"),
+        1.0
+    );
+    assert_eq!(watched.sample("trunkline_session_move_seconds_count{kind=\"move\",outcome=\"taken\"}"), 1.0);
+    assert_eq!(
+        watched.sample("trunkline_session_move_seconds_count{kind=\"repeat\",outcome=\"taken\"}"),
+        1.0
+    );
+    let status = watched.status();
+    assert!(status.contains("moved     1 (1 ineligible), median "), "{status}");
+    assert!(status.contains("repeated  1 (1 server lost), median "), "{status}");
+}
+
+/// What servers know the sessions of the proxy's clients by.
+fn names(cluster: &Cluster) -> Vec<String> {
+    let sql = "SELECT application_name FROM pg_stat_activity WHERE usename = 'postgres' AND application_name LIKE 'reports%'";
+    cluster
+        .servers()
+        .flat_map(|server| server.psql(sql).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}
+
+fn adding_hosts(cluster: &Cluster, auth: Auth) -> EndpointBuilder {
+    let listener =
+        "[[listener]]\nname = \"reads\"\naddress = \"127.0.0.1:1\"\napplication_name_add_host = \"on\"\n";
+    Endpoint::over(cluster).auth(auth).toml(listener)
+}
+
+#[test]
+fn servers_are_told_the_clients_address_and_the_client_its_own_name() {
+    let cluster = own_cluster(1);
+    for auth in [Auth::Relay, Auth::Verify] {
+        let endpoint = adding_hosts(&cluster, auth).start();
+        let wire = Login::default().with("application_name", "reports").connect(endpoint.reads());
+        let told = format!("reports - {}", wire.stream.local_addr().unwrap());
+        assert_eq!(names(&cluster), [told], "{auth:?}");
+        assert_eq!(wire.parameters["application_name"], "reports", "{auth:?}");
+        // A listener that adds nothing.
+        let other = Login::default().with("application_name", "reports").connect(endpoint.writes());
+        assert!(names(&cluster).contains(&"reports".to_owned()), "{auth:?}");
+        drop((wire, other));
+        eventually(PATIENCE, "both have gone", || names(&cluster).is_empty());
+    }
+}
+
+#[test]
+fn a_name_of_the_longest_kind_and_a_move_keep_the_address() {
+    let cluster = own_cluster(2);
+    let watched = Watched::start(adding_hosts(&cluster, Auth::Verify));
+    let long = format!("reports{}", "x".repeat(80));
+    let mut wire = Login::default().with("application_name", &long).connect(watched.endpoint.reads());
+    let address = format!(" - {}", wire.stream.local_addr().unwrap());
+    let kept = &long[..63 - address.len()];
+    let told = format!("{kept}{address}");
+    assert_eq!(names(&cluster), std::slice::from_ref(&told));
+    assert_eq!(wire.parameters["application_name"], long[..63], "as a server cuts it");
+
+    let first = wire.value("SHOW cluster_name");
+    watched.admin(&["drain", &first]);
+    eventually(PATIENCE, "it has left", || row(&watched.listing(&[]), &wire)["state"] == "without server");
+    let answer = wire.query("SHOW cluster_name");
+    assert_ne!(answer.value(), first);
+    let renamed = answer
+        .messages
+        .iter()
+        .any(|message| message.tag == b'S' && message.body.starts_with(b"application_name\0"));
+    assert!(!renamed, "the client is not told of a name it did not ask for");
+    assert_eq!(names(&cluster), [told]);
+}
