@@ -93,6 +93,8 @@ impl Drop for Haproxy {
 }
 
 const SOON: Duration = Duration::from_secs(15);
+/// For a server to come back.
+const LATER: Duration = Duration::from_secs(30);
 
 /// Reads whose clients are named by HAProxy.
 fn behind(cluster: &Cluster) -> EndpointBuilder {
@@ -185,13 +187,7 @@ fn killing_one_of_two_proxies_costs_no_new_connection() {
 #[test]
 fn verdicts_by_http_take_a_dead_replica_out_and_the_primary_in() {
     let cluster = own_cluster(2);
-    let endpoint = Endpoint::over(&cluster).start();
-    let check = format!(
-        " option httpchk\n http-check connect port {} addr 127.0.0.1\n \
-         http-check send meth GET uri-lf /%[srv_name]\n http-check expect string OK",
-        endpoint.http()
-    );
-    let Some(haproxy) = Haproxy::start(&straight(&cluster, &check, "")) else { return };
+    let Some((_endpoint, haproxy)) = checked(&cluster) else { return };
     let [first, second] = &cluster.replicas[..] else { panic!("there are two") };
     first.kill();
     haproxy.await_status("replica1", "DOWN", SOON);
@@ -200,8 +196,10 @@ fn verdicts_by_http_take_a_dead_replica_out_and_the_primary_in() {
     haproxy.await_status("replica2", "DOWN", SOON);
     assert_eq!(psql(haproxy.port(), "SHOW cluster_name"), "primary", "the backup serves");
     first.start().unwrap();
-    haproxy.await_status("replica1", "UP", Duration::from_secs(30));
+    haproxy.await_status("replica1", "UP", LATER);
     assert_eq!(psql(haproxy.port(), "SHOW cluster_name"), "replica1");
+    second.start().unwrap();
+    haproxy.await_status("replica2", "UP", LATER);
 }
 
 #[test]
@@ -233,4 +231,84 @@ fn a_lagging_replica_is_drained_by_404_and_weighed_down_by_the_agent() {
     cluster.replicas[0].psql("SELECT pg_wal_replay_resume()").unwrap();
     drained.await_status("replica1", "UP", SOON);
     eventually(SOON, "its weight is back", || weight(&weighed) == "100");
+}
+
+/// HAProxy of the old setup, checked by an endpoint's HTTP; `None` where no HAProxy is installed.
+fn checked(cluster: &Cluster) -> Option<(Endpoint, Haproxy)> {
+    let endpoint = Endpoint::over(cluster).start();
+    let check = format!(
+        " option httpchk\n http-check connect port {} addr 127.0.0.1\n \
+         http-check send meth GET uri-lf /%[srv_name]\n http-check expect string OK",
+        endpoint.http()
+    );
+    let haproxy = Haproxy::start(&straight(cluster, &check, ""))?;
+    Some((endpoint, haproxy))
+}
+
+/// Who answers a new connection through HAProxy.
+fn answerer(haproxy: &Haproxy) -> String {
+    psql(haproxy.port(), "SHOW cluster_name")
+}
+
+#[test]
+fn a_hung_replica_is_left_and_comes_back() {
+    let cluster = own_cluster(2);
+    let Some((_endpoint, haproxy)) = checked(&cluster) else { return };
+    cluster.replicas[0].pause();
+    haproxy.await_status("replica1", "DOWN", SOON);
+    assert_eq!([answerer(&haproxy), answerer(&haproxy)], ["replica2", "replica2"]);
+    cluster.replicas[0].resume();
+    haproxy.await_status("replica1", "UP", LATER);
+}
+
+#[test]
+fn with_both_replicas_lagging_the_primary_serves_until_they_return_one_by_one() {
+    let cluster = own_cluster(2);
+    let Some((_endpoint, haproxy)) = checked(&cluster) else { return };
+    let _writes = traffic(&cluster.primary);
+    for replica in &cluster.replicas {
+        replica.pause_replay().unwrap();
+    }
+    for name in ["replica1", "replica2"] {
+        haproxy.await_status(name, "DOWN", SOON);
+    }
+    assert_eq!(answerer(&haproxy), "primary");
+    for (replica, name) in cluster.replicas.iter().zip(["replica1", "replica2"]) {
+        replica.resume_replay().unwrap();
+        haproxy.await_status(name, "UP", LATER);
+        assert!(answerer(&haproxy).starts_with("replica"), "the backup is one again");
+    }
+}
+
+#[test]
+fn reads_go_on_while_the_primary_is_down() {
+    let cluster = own_cluster(2);
+    let Some((endpoint, haproxy)) = checked(&cluster) else { return };
+    cluster.primary.kill();
+    haproxy.await_status("primary", "DOWN", SOON);
+    // Twice as long as HAProxy takes to leave a server that is refused.
+    let until = std::time::Instant::now() + Duration::from_secs(3);
+    while std::time::Instant::now() < until {
+        assert!(answerer(&haproxy).starts_with("replica"));
+        assert_eq!((endpoint.status_of("/replica1"), endpoint.status_of("/replica2")), (200, 200));
+    }
+    cluster.primary.start().unwrap();
+    haproxy.await_status("primary", "UP", LATER);
+}
+
+#[test]
+fn a_replica_cut_off_from_the_primary_leaves_although_clients_still_reach_it() {
+    let cluster = own_cluster(2);
+    let Some((_endpoint, haproxy)) = checked(&cluster) else { return };
+    let _writes = traffic(&cluster.primary);
+    let sender =
+        cluster.primary.psql("SELECT pid FROM pg_stat_replication WHERE application_name = 'replica1'");
+    let sender = sender.unwrap().parse().unwrap();
+    trunkline_cluster::send_signal(sender, Signal::SIGSTOP);
+    haproxy.await_status("replica1", "DOWN", SOON);
+    let in_sync = "SELECT pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn()";
+    assert_eq!(cluster.replicas[0].psql(in_sync).unwrap(), "t", "to itself it is in sync");
+    assert_eq!([answerer(&haproxy), answerer(&haproxy)], ["replica2", "replica2"]);
+    trunkline_cluster::send_signal(sender, Signal::SIGCONT);
+    haproxy.await_status("replica1", "UP", LATER);
 }
