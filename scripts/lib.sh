@@ -51,7 +51,8 @@ seconds() { printf '%d.%02d s' "$(($1 / 1000))" "$(($1 % 1000 / 10))"; }
 
 # --- where the setup is ---------------------------------------------------------------------------------------------
 VIA=trunkline
-# How much later than Trunkline's verdict a server may still get reads: HAProxy alone acts at its own next checks.
+# How much later than Trunkline's verdict a server may still get reads. HAProxy alone asks for the verdict, every 500 ms
+# (agent-inter in haproxy.cfg), and then ends the sessions of a server that is down: those that came meanwhile, too.
 GRACE_MS=0
 
 # common_option ARGUMENTS...: takes one option that all scripts have; sets TAKEN to how many words it was.
@@ -107,8 +108,8 @@ locate() {
             trunkline) READS_HOST=trunkline READS_PORT=5434 ;;
             haproxy) READS_HOST=haproxy READS_PORT=5435 ;;
             haproxy-only)
-                READS_HOST=haproxy READS_PORT=5436 TRUNKLINE_HTTP=${TRUNKLINE_HTTP:-127.0.0.1:8010} GRACE_MS=2500
-                note "HAProxy alone acts at its own next checks: it has $(seconds "$GRACE_MS") more"
+                READS_HOST=haproxy READS_PORT=5436 TRUNKLINE_HTTP=${TRUNKLINE_HTTP:-127.0.0.1:8010} GRACE_MS=1000
+                note "HAProxy asks for verdicts every 0.5 s: reads have $(seconds "$GRACE_MS") more to be where they should"
                 ;;
         esac
     fi
@@ -183,6 +184,19 @@ await_ready() {
         sleep 0.2
     done
     find_nodes
+}
+
+# A server that was DOWN grows to its share (slow_start): waits until all have theirs.
+await_weights() {
+    local deadline=$(($(now_ms) + 60000)) told=''
+    http /cluster
+    while grep -qE '"slow_start":0' <<<"$BODY"; do
+        [ -n "$told" ] || note "a server has come back lately, its share still grows: waiting for that"
+        told=1
+        [ "$(now_ms)" -lt "$deadline" ] || break
+        sleep 0.2
+        http /cluster
+    done
 }
 
 # await NODE up|out SECONDS [SINCE_MS]: sets TOOK (ms since then) and AT, the moment of Trunkline's verdict; fails after
@@ -289,8 +303,9 @@ show_errors() {
 
 # --- breaking and mending -------------------------------------------------------------------------------------------
 BROKEN=()
-# When the last thing was broken: before the command that did it, so detection is never reported too short.
+# When the last thing was broken, and when that was ordered: Docker needs its time to carry it out.
 BROKE_AT=0
+ORDERED_AT=0
 
 processes_of() {
     local postmaster
@@ -310,10 +325,12 @@ kill_node() {
         kill -9 $what 2>/dev/null
     else
         what=$(container_of "$1")
-        BROKE_AT=$(now_ms)
+        ORDERED_AT=$(now_ms)
         docker kill -s KILL "$what" >/dev/null
-        BROKE_AT=$(died_at "$what" "$BROKE_AT")
+        BROKE_AT=$(died_at "$what" "$ORDERED_AT")
+        return
     fi
+    ORDERED_AT=$BROKE_AT
 }
 
 # died_at CONTAINER ORDERED_MS: when it really ended, as Docker says; never before the order to kill it.
@@ -363,7 +380,7 @@ pause_node() {
     else
         what=$(container_of "$1")
         BROKE_AT=$(now_ms)
-        docker pause "$what" >/dev/null
+        docker pause "$what" >/dev/null || die "Docker cannot pause $1 on this machine"
     fi
 }
 

@@ -65,6 +65,11 @@ back_verdict() {
     verdict "$(reads_on "$1" "$since") > 0" "reads reach $1 again after $(seconds $(($(now_ms) - since)))"
 }
 
+# The kill is when the server's process was gone. Docker takes some time from the order to that, which is shown.
+since_order() {
+    [ "$ORDERED_AT" -eq "$BROKE_AT" ] || printf ', %s after its order' "$(seconds $((AT - ORDERED_AT)))"
+}
+
 scenario_kill() {
     step "kill: $REPLICA is killed while clients read"
     start_clients reads
@@ -72,7 +77,7 @@ scenario_kill() {
     kill_node "$REPLICA"
     local at=$BROKE_AT
     if await "$REPLICA" out 20 "$BROKE_AT"; then
-        verdict "TOOK <= 1000 + GRACE_MS" "detected $(seconds "$TOOK") after the kill: $(state_of "$REPLICA")"
+        verdict "TOOK <= 1000" "detected $(seconds "$TOOK") after the kill$(since_order): $(state_of "$REPLICA")"
     else
         fail "$REPLICA is still in rotation 20 s after the kill"
     fi
@@ -109,7 +114,7 @@ scenario_primary_down() {
     kill_node "$PRIMARY"
     local at=$BROKE_AT name lost=0 until
     if await "$PRIMARY" out 20 "$BROKE_AT"; then
-        verdict "TOOK <= 1000 + GRACE_MS" "detected $(seconds "$TOOK") after the kill: $(state_of "$PRIMARY")"
+        verdict "TOOK <= 1000" "detected $(seconds "$TOOK") after the kill$(since_order): $(state_of "$PRIMARY")"
     else
         fail "$PRIMARY still counts as the primary 20 s after the kill"
     fi

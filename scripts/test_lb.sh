@@ -27,6 +27,7 @@ while [ $# -gt 0 ]; do
     shift "$TAKEN"
 done
 locate
+await_weights
 
 step "$count connections, one read on each, to $READS_HOST:$READS_PORT"
 (clients reads "$count" 0) >"$WORK/reads" || die "no clients: $(cat "$WORK/compose.log" 2>/dev/null)"
