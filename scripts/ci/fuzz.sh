@@ -13,7 +13,7 @@ skip() {
 ls fuzz/fuzz_targets/*.rs >/dev/null 2>&1 || skip "there are no targets in fuzz/fuzz_targets"
 cargo +nightly --version >/dev/null 2>&1 || skip "no nightly toolchain here (rustup toolchain install nightly)"
 if ! command -v c++ >/dev/null; then
-    [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || skip "no C++ compiler here (apt-get install g++)"
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then skip "no C++ compiler here (apt-get install g++)"; fi
     DEBIAN_FRONTEND=noninteractive apt-get update -qq </dev/null >/dev/null
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends g++ </dev/null >/dev/null
 fi

@@ -2,7 +2,7 @@
 # All checks and suites: `make test`, and so CI. Works on a bare Debian bookworm or trixie that has git, make, a C
 # compiler and a Rust toolchain; installs the rest when root, and otherwise says what to install.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
 source scripts/ci/steps.sh
 
 mkdir -p "$logs"
@@ -56,9 +56,11 @@ build() {
 step "tools" scripts/ci/tools.sh all
 step "format" cargo fmt --all --check
 step "clippy" cargo clippy --workspace --all-targets --quiet -- -D warnings
+step "deployment files" deploy/check.sh --install
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 step "build" build
 step "unit and simulation tests" cargo test --workspace --exclude trunkline-tests --no-fail-fast
 step "suites on real clusters" all_suites
+step "compose" scripts/ci/compose.sh --engine
 step "fuzz smoke" scripts/ci/fuzz.sh 20
 finish

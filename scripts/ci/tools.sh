@@ -45,6 +45,7 @@ install_server() {
 
 server() {
     has_server || install_server
+    # shellcheck disable=SC2012 # a version directory, never an odd name
     say "PostgreSQL server: $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1 || command -v initdb)"
 }
 
