@@ -155,6 +155,9 @@ impl Relay {
             "session continues on another server"
         );
         self.server = Server::attached(server);
+        if let Some(sides) = &self.sides {
+            sides.note_both();
+        }
     }
 
     /// Counts the end of a search for another server, which began at `since`.

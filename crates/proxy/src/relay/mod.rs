@@ -18,6 +18,7 @@ mod flow;
 mod journal;
 mod pump;
 mod record;
+mod sides;
 mod view;
 mod watch;
 
@@ -36,6 +37,7 @@ pub(crate) use self::end::{Ending, close, linger};
 use self::flow::Flow;
 use self::journal::Journal;
 pub(crate) use self::journal::JournalPool;
+use self::sides::{Sides, Woken};
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
 use crate::login::{Relogin, SessionInfo, Welcome};
@@ -66,6 +68,8 @@ pub(crate) struct Relay {
     idle_since: Option<Instant>,
     watch: watch::Watch,
     about: Box<About>,
+    /// The pumps' wakers, from the first poll on.
+    sides: Option<Box<Sides>>,
 }
 
 /// Whether the client may still say something.
@@ -136,6 +140,7 @@ impl Relay {
             idle_since: Some(now),
             watch: watch::Watch::new(),
             about: Box::new(about),
+            sides: None,
         }
     }
 
@@ -149,9 +154,8 @@ impl Relay {
     fn advance(&mut self, cx: &mut Context<'_>) -> Next {
         loop {
             let next = match &self.server {
-                Server::Attached { .. } => self.relay(cx),
-                Server::Detached => self.wait_for_client(cx),
-                Server::Taking(_) => self.poll_taking(cx),
+                Server::Attached { .. } => self.relay(),
+                Server::Detached | Server::Taking(_) => self.without_server(cx),
             };
             match next {
                 Next::Again => {}
@@ -165,26 +169,60 @@ impl Relay {
         }
     }
 
-    /// Both pumps, and what their progress makes possible.
-    fn relay(&mut self, cx: &mut Context<'_>) -> Next {
+    fn without_server(&mut self, cx: &mut Context<'_>) -> Next {
+        // A client that reads slowly is still owed the end of what its last server said.
+        if let Poll::Ready(Err(_broken)) = self.to_client.poll_flush(cx, &mut self.client) {
+            return Next::End(Ending::Silent);
+        }
+        match &self.server {
+            Server::Taking(_) => self.poll_taking(cx),
+            Server::Attached { .. } | Server::Detached => self.wait_for_client(cx),
+        }
+    }
+
+    /// The pumps that were woken, and what their progress makes possible.
+    fn relay(&mut self) -> Next {
+        // Out of the session while the pumps have it.
+        let Some(sides) = self.sides.take() else { return Next::Wait };
+        let next = self.relay_woken(&sides);
+        if !matches!(next, Next::Wait) {
+            sides.note_both();
+        }
+        self.sides = Some(sides);
+        next
+    }
+
+    fn relay_woken(&mut self, sides: &Sides) -> Next {
+        let mut woken = sides.take_woken();
         // A primary's end is noticed before it is given a request, which could not be sent again.
-        if self.session.server_role() == ServerRole::Primary && self.session.is_idle() {
-            match self.pump_server(cx) {
+        if woken.server && self.session.server_role() == ServerRole::Primary && self.session.is_idle() {
+            woken.server = false;
+            match self.pump_server(&mut Context::from_waker(&sides.server)) {
                 Next::Wait => {}
                 done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
             }
         }
-        match self.pump_client(cx) {
-            Next::Wait => {}
-            done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
+        loop {
+            if woken.client {
+                match self.pump_client(&mut Context::from_waker(&sides.client)) {
+                    Next::Wait => {}
+                    done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
+                }
+            }
+            if !woken.server {
+                return Next::Wait;
+            }
+            let was_paused = self.session.is_paused();
+            match self.pump_server(&mut Context::from_waker(&sides.server)) {
+                Next::Wait => {}
+                done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
+            }
+            if !was_paused || self.session.is_paused() {
+                return Next::Wait;
+            }
+            // Answers have made room for requests that are waiting, and nothing will wake the pump for them.
+            woken = Woken { client: true, server: false };
         }
-        let was_paused = self.session.is_paused();
-        match self.pump_server(cx) {
-            Next::Wait => {}
-            done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
-        }
-        // Answers may have made room for requests that are waiting.
-        if was_paused && !self.session.is_paused() { Next::Again } else { Next::Wait }
     }
 
     /// Closes the books of the session.
@@ -202,7 +240,10 @@ impl Future for Relay {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
         let this = self.get_mut();
-        this.slot.set_waker(cx.waker());
+        if this.sides.is_none() {
+            this.slot.set_waker(cx.waker());
+            this.sides = Some(Box::new(Sides::new(cx.waker())));
+        }
         this.answer_question();
         let ending = match this.heed_orders(cx) {
             Some(ending) => ending,

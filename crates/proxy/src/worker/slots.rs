@@ -90,6 +90,7 @@ pub(crate) struct SlotGuard {
 
 impl Slot {
     /// The order, taken: those to end stay, the others are heeded once.
+    #[inline]
     pub(crate) fn take_order(&self) -> Order {
         let order = self.order.get();
         if order < Order::Drain {
@@ -110,10 +111,7 @@ impl Slot {
 
     /// Where to wake the session; called once, its waker does not change.
     pub(crate) fn set_waker(&self, waker: &Waker) {
-        let mut held = self.waker.borrow_mut();
-        if !held.as_ref().is_some_and(|w| w.will_wake(waker)) {
-            *held = Some(waker.clone());
-        }
+        *self.waker.borrow_mut() = Some(waker.clone());
     }
 
     /// When to wake the session for its own sake.
