@@ -17,6 +17,7 @@ use trunkline_codec::startup::{CancelRequest, ProtocolVersion};
 
 use crate::limits::{CANCEL_TIMEOUT, CANCELS_MAX};
 use crate::metrics::CancelResult;
+use crate::timer;
 
 /// Bytes of the keys given to clients of protocol 3.2; 3.0 has room for four only.
 const KEY_BYTES: usize = 32;
@@ -191,7 +192,7 @@ async fn send(server: &ServerKey) -> CancelResult {
         let mut nothing = [0_u8; 1];
         stream.read(&mut nothing).await.map(|_| ())
     };
-    match tokio::time::timeout(CANCEL_TIMEOUT, delivery).await {
+    match timer::timeout(CANCEL_TIMEOUT, delivery).await {
         Ok(Ok(())) => CancelResult::Delivered,
         Ok(Err(error)) => {
             tracing::debug!(server.address = %server.address, %error, "cancel request was not delivered");

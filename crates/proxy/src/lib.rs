@@ -11,6 +11,7 @@ pub mod auth;
 mod cancel;
 mod client;
 mod errors;
+#[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
 pub mod http;
 pub mod limits;
 mod login;
@@ -23,6 +24,7 @@ mod server;
 mod sessions;
 pub mod settings;
 mod statement_log;
+mod timer;
 mod worker;
 
 pub use serve::{Bound, Running, StartError, listen, serve};

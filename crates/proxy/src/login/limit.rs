@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use crate::timer;
+
 /// When a login has taken too long. The search for a primary may put it off: a client that has done its part is not
 /// sent away in the middle of a failover, and one that dawdles gains nothing.
 #[derive(Debug)]
@@ -21,7 +23,7 @@ impl LoginLimit {
     /// Returns when the time is over.
     pub(super) async fn passed(&self) {
         while Instant::now() < self.0.get() {
-            tokio::time::sleep_until(self.0.get().into()).await;
+            timer::sleep_until(self.0.get()).await;
         }
     }
 }

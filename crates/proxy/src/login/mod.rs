@@ -36,6 +36,7 @@ use crate::metrics::{LoginResult, RefusalReason};
 use crate::serve::Phase;
 use crate::server::take::{Connected, TakeError, Taken, Want};
 use crate::settings::{AddHost, AuthMode};
+use crate::timer;
 use crate::worker::Worker;
 
 /// Who a session is, for logs.

@@ -21,6 +21,7 @@ use crate::errors::Refusal;
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
 use crate::server::login::{Greeting, LoginError, parse_authentication, read_greeting, refused};
 use crate::server::take::{Choice, Connected, Search, Taken};
+use crate::timer;
 use crate::worker::Worker;
 
 /// What a server said first, apart from notices.
@@ -53,7 +54,7 @@ pub(super) async fn log_in(
     let timeout = worker.shared.live().timeouts.connect;
     loop {
         let mut server = search.connect().await?;
-        let begun = tokio::time::timeout(timeout, begin(&mut server.stream, &startup)).await;
+        let begun = timer::timeout(timeout, begin(&mut server.stream, &startup)).await;
         let exchange = match begun.unwrap_or_else(|_elapsed| Err(LoginError::timed_out(timeout))) {
             Ok(exchange) => exchange,
             Err(error) => {
@@ -68,7 +69,7 @@ pub(super) async fn log_in(
             client.write_all(&out).await.map_err(|_| LoginEnd::Gone)?;
             return pass_through(client, server, reader, ahead, version).await;
         }
-        let greeting = tokio::time::timeout(timeout, read_greeting(&mut server.stream, reader)).await;
+        let greeting = timer::timeout(timeout, read_greeting(&mut server.stream, reader)).await;
         match greeting.unwrap_or_else(|_elapsed| Err(LoginError::timed_out(timeout))) {
             Ok(greeting) => {
                 let relogin =

@@ -31,6 +31,7 @@ use crate::errors::{Refusal, Wanted};
 use crate::limits::LOOKUP_PAUSE;
 use crate::server::take::{Search, take};
 use crate::settings::ClientMethod;
+use crate::timer;
 use crate::worker::Worker;
 
 pub(super) async fn log_in(
@@ -162,7 +163,7 @@ async fn look_up(worker: &Rc<Worker>, store: &SecretStore, user: &str) -> Result
     loop {
         match store.lookup(user).await {
             Ok(secret) => return Ok(secret),
-            Err(LookupError::NoServer) if Instant::now() < deadline => tokio::time::sleep(LOOKUP_PAUSE).await,
+            Err(LookupError::NoServer) if Instant::now() < deadline => timer::sleep(LOOKUP_PAUSE).await,
             Err(error) => {
                 tracing::error!(db.user = %user, %error, "could not look up a user's secret");
                 return Err(Refusal::SecretsUnavailable.into());

@@ -12,6 +12,7 @@ use super::attach::Server;
 use crate::errors::Refusal;
 use crate::limits::{LINGER, LINGER_BYTES_MAX};
 use crate::metrics::LossCause;
+use crate::timer;
 
 /// How a session ends.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ pub(crate) async fn close(client: TcpStream, ending: Ending) {
         Ending::Silent => return,
         Ending::Say(bytes) | Ending::Cut(bytes) => (client, bytes),
     };
-    let said = tokio::time::timeout(LINGER, client.write_all(&bytes)).await;
+    let said = timer::timeout(LINGER, client.write_all(&bytes)).await;
     if let Ok(Ok(())) = said {
         linger(client).await;
     }
@@ -93,5 +94,5 @@ pub(crate) async fn linger(mut client: TcpStream) {
             }
         }
     };
-    let _ = tokio::time::timeout(LINGER, drain).await;
+    let _ = timer::timeout(LINGER, drain).await;
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
+use crate::timer;
+
 /// Idle time before the kernel asks whether the server still lives, and between its questions.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
@@ -20,7 +22,7 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15);
 /// # Errors
 /// What the kernel says, or `TimedOut`.
 pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-    let stream = tokio::time::timeout(timeout, TcpStream::connect(address)).await.map_err(|_elapsed| {
+    let stream = timer::timeout(timeout, TcpStream::connect(address)).await.map_err(|_elapsed| {
         io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {timeout:?}"))
     })??;
     stream.set_nodelay(true)?;

@@ -10,6 +10,7 @@ use super::align;
 use super::take::{Search, Taken};
 use crate::client::messages::ReadError;
 use crate::limits::{REPLAY_LOOK, REPLAY_PATIENCE};
+use crate::timer;
 
 /// What a session that was on a server already asks of the next one.
 #[derive(Clone, Copy, Debug)]
@@ -125,7 +126,7 @@ impl Search<'_> {
                 Bound::Awaited if is_late => return Ok(true),
                 Bound::Known(_) | Bound::Awaited => {}
             }
-            tokio::time::sleep(pause).await;
+            timer::sleep(pause).await;
             if let Bound::Known(_) = bound {
                 position = align::position(taken).await?;
                 // Many may be waiting, and their questions must not keep it from replaying.

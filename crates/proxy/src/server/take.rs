@@ -24,6 +24,7 @@ use crate::limits::{LOOK_INTERVAL, RETAKE_PAUSE};
 use crate::metrics::FailoverCause;
 use crate::route::Lease;
 use crate::serve::Live;
+use crate::timer;
 use crate::worker::Worker;
 
 /// A server just connected to, its startup packet still to be sent.
@@ -181,7 +182,7 @@ impl<'a> Search<'a> {
             return Ok(());
         }
         let turn = self.worker.shared.pace.turn(node);
-        match tokio::time::timeout_at(self.deadline.into(), turn).await {
+        match timer::timeout_at(self.deadline, turn).await {
             Ok(turn) => {
                 self.turn = turn.ok();
                 Ok(())
@@ -207,7 +208,7 @@ impl<'a> Search<'a> {
         if self.excluded.is_empty() && self.choose().is_some() {
             return Ok(());
         }
-        match tokio::time::timeout(pause, news.changed()).await {
+        match timer::timeout(pause, news.changed()).await {
             Ok(Ok(())) | Err(_) => {}
             // Health is gone, so the process is stopping.
             Ok(Err(_closed)) => return Err(TakeError::NoServer(Refusal::ShuttingDown)),
@@ -275,9 +276,9 @@ impl<'a> Search<'a> {
         timeout: Duration,
     ) -> Result<Option<Taken>, TakeError> {
         let ask = if self.must_be_fresh() { Ask::Position } else { Ask::Nothing };
-        let error = match tokio::time::timeout(timeout, align(&mut taken, alignment, ask)).await {
+        let error = match timer::timeout(timeout, align(&mut taken, alignment, ask)).await {
             Ok(Ok(position)) => {
-                match tokio::time::timeout(timeout, self.is_fresh(&mut taken, position)).await {
+                match timer::timeout(timeout, self.is_fresh(&mut taken, position)).await {
                     Ok(Ok(is_fresh)) => {
                         if !self.behind.is_empty() {
                             taken.choice = Choice::OthersBehind;
@@ -333,7 +334,7 @@ pub(crate) async fn take(
     loop {
         let mut server = search.connect().await?;
         let login = login::log_in(&mut server.stream, startup, credentials);
-        let error = match tokio::time::timeout(timeout, login).await {
+        let error = match timer::timeout(timeout, login).await {
             Ok(Ok(greeting)) => {
                 if !search.is_as_wanted(&server, &greeting) {
                     continue;

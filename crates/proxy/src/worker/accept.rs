@@ -17,7 +17,7 @@ use crate::admission::SocketPermit;
 use crate::errors::Refusal;
 use crate::limits::{ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL, CLIENT_KEEPALIVE, LISTEN_BACKLOG};
 use crate::server::keep_alive;
-use crate::{login, relay};
+use crate::{login, relay, timer};
 
 /// Accept loops that end when this is dropped.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ async fn accept_all(worker: Rc<Worker>, socket: tokio::net::TcpListener, listene
                     complained = Some(Instant::now());
                     tracing::error!(%error, "could not accept a connection; raise the limit on open files if that is it");
                 }
-                tokio::time::sleep(ACCEPT_BACKOFF).await;
+                timer::sleep(ACCEPT_BACKOFF).await;
             }
         }
     }

@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
 
 pub(crate) use self::accept::bind;
 pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
@@ -27,6 +26,7 @@ use crate::metrics::ThreadMetrics;
 use crate::relay::JournalPool;
 use crate::serve::{Phase, Shared};
 use crate::sessions::Asked;
+use crate::timer::{self, Ticker};
 
 /// How many events the reactor takes before tasks run again: long polls must not starve other sockets.
 const EVENT_INTERVAL: u32 = 16;
@@ -91,7 +91,11 @@ pub(crate) fn spawn(
     let (started, has_started) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_all().event_interval(EVENT_INTERVAL).build_local(Default::default());
+        let runtime = builder.enable_io().event_interval(EVENT_INTERVAL).build_local(Default::default());
+        let runtime = runtime.and_then(|runtime| {
+            runtime.block_on(async { timer::start() })?;
+            Ok(runtime)
+        });
         let (runtime, outcome) = match runtime {
             Ok(runtime) => (Some(runtime), Ok(())),
             Err(error) => (None, Err(error)),
@@ -126,10 +130,8 @@ async fn run(
     });
     let accepting = accept::start(&worker, sockets);
     let mut health = worker.shared.health.changed();
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut rebalance = tokio::time::interval(REBALANCE_INTERVAL);
-    rebalance.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut tick = Ticker::every(TICK);
+    let mut rebalance = Ticker::every(REBALANCE_INTERVAL);
     loop {
         tokio::select! {
             handoff = inbox.handoffs.recv() => match handoff {
@@ -144,8 +146,8 @@ async fn run(
                 Ok(()) => worker.slots.order_all(Order::Recheck),
                 Err(_gone) => return,
             },
-            _ = tick.tick() => worker.slots.wake_due(Instant::now()),
-            _ = rebalance.tick() => rebalance::round(&worker),
+            () = tick.tick() => worker.slots.wake_due(Instant::now()),
+            () = rebalance.tick() => rebalance::round(&worker),
             changed = phase.changed() => {
                 if changed.is_err() { return }
                 if *phase.borrow_and_update() != Phase::Running { break }
@@ -165,10 +167,10 @@ async fn last_words(worker: &Worker, phase: &watch::Receiver<Phase>) {
     let connections = &worker.shared.workers[worker.index].connections;
     let all_told = async {
         while connections.load(Relaxed) > 0 {
-            tokio::time::sleep(LAST_WORDS_CHECK).await;
+            timer::sleep(LAST_WORDS_CHECK).await;
         }
     };
-    let _ = tokio::time::timeout(patience(phase), all_told).await;
+    let _ = timer::timeout(patience(phase), all_told).await;
 }
 
 fn patience(phase: &watch::Receiver<Phase>) -> Duration {
@@ -189,7 +191,7 @@ async fn wind_down(worker: &Rc<Worker>, mut phase: watch::Receiver<Phase>) {
         };
         tokio::select! {
             () = worker.slots.emptied() => {}
-            () = tokio::time::sleep_until(deadline.into()) => break,
+            () = timer::sleep_until(deadline) => break,
             changed = phase.changed() => if changed.is_err() { break },
         }
     }
@@ -199,7 +201,7 @@ async fn wind_down(worker: &Rc<Worker>, mut phase: watch::Receiver<Phase>) {
             worker.slots.emptied().await;
         }
     };
-    if tokio::time::timeout(patience(&phase), all_gone).await.is_err() {
+    if timer::timeout(patience(&phase), all_gone).await.is_err() {
         tracing::debug!(worker = worker.index, "sessions were cut because their clients did not read");
     }
 }

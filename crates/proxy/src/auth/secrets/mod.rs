@@ -5,6 +5,7 @@
 //! to be fetched is pipelined over one connection.
 
 mod cache;
+#[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
 mod query;
 mod secret;
 mod task;
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use trunkline_health::Health;
 
 use crate::settings::SecretSource;
+use crate::timer;
 
 pub use cache::{CACHED_MAX, CACHED_UNKNOWN_MAX};
 pub use query::DEFAULT_QUERY;
@@ -146,7 +148,7 @@ impl SecretStore {
             mpsc::error::TrySendError::Full(_) => LookupError::Busy,
             mpsc::error::TrySendError::Closed(_) => LookupError::Stopped,
         })?;
-        match tokio::time::timeout(LOOKUP_TIMEOUT, answer).await {
+        match timer::timeout(LOOKUP_TIMEOUT, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_dropped)) => Err(LookupError::Stopped),
             Err(_elapsed) => Err(LookupError::Timeout),

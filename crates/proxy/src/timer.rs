@@ -1,0 +1,320 @@
+//! Timeouts and pauses that cost a query nothing.
+//!
+//! With tokio's time driver a thread reads the clock and searches the timer wheel twice each time it waits for
+//! its sockets: about a thousand instructions per query, though a session has no timer. A worker's runtime has
+//! none. Its timers are a few, of logins and of its own ticks, and one timer descriptor wakes it for the
+//! earliest. On other threads these are tokio's own.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use tokio::io::unix::AsyncFd;
+
+thread_local! {
+    static ALARM: RefCell<Option<Rc<Alarm>>> = const { RefCell::new(None) };
+}
+
+/// The time was over first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Elapsed;
+
+/// The timers of this thread, and what wakes it for them.
+struct Alarm {
+    clock: AsyncFd<Clock>,
+    /// By when, and in the order they were made.
+    waiting: RefCell<BTreeMap<Key, Waker>>,
+    made: Cell<u64>,
+    /// When the clock will ring.
+    armed: Cell<Option<Instant>>,
+}
+
+type Key = (Instant, u64);
+
+/// A descriptor as tokio wants it.
+struct Clock(TimerFd);
+
+impl AsFd for Clock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Clock {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// Stands for a time that the clock cannot tell.
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+/// Has the timers of this thread be its own from now on. Within its runtime.
+///
+/// # Errors
+/// What the kernel says.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for descriptors that may be closed: this one is owned"
+)]
+pub(crate) fn start() -> io::Result<()> {
+    let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+    let clock = AsyncFd::new(Clock(TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?))?;
+    let alarm =
+        Rc::new(Alarm { clock, waiting: RefCell::default(), made: Cell::new(0), armed: Cell::new(None) });
+    ALARM.set(Some(Rc::clone(&alarm)));
+    tokio::task::spawn_local(async move { alarm.run().await });
+    Ok(())
+}
+
+impl Alarm {
+    async fn run(&self) {
+        loop {
+            match self.clock.readable().await {
+                Ok(mut ready) => {
+                    // Whether it rang or not, what is due is due.
+                    let _rang = self.clock.get_ref().0.wait();
+                    ready.clear_ready();
+                    self.armed.set(None);
+                    self.wake_due();
+                }
+                // The runtime is going.
+                Err(_closed) => return,
+            }
+        }
+    }
+
+    fn wake_due(&self) {
+        let now = Instant::now();
+        while let Some(waker) = self.take_due(now) {
+            waker.wake();
+        }
+    }
+
+    /// One that is due; arms the clock when none is.
+    fn take_due(&self, now: Instant) -> Option<Waker> {
+        let mut waiting = self.waiting.borrow_mut();
+        let first = waiting.first_entry()?;
+        let until = first.key().0;
+        if until > now {
+            self.arm(until);
+            return None;
+        }
+        Some(first.remove())
+    }
+
+    /// Rings at `until`, or before.
+    fn arm(&self, until: Instant) {
+        if self.armed.get().is_some_and(|armed| armed <= until) {
+            return;
+        }
+        // Nothing would disarm it: a time of zero does that.
+        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        let once = Expiration::OneShot(TimeSpec::from_duration(left));
+        match self.clock.get_ref().0.set(once, TimerSetTimeFlags::empty()) {
+            Ok(()) => self.armed.set(Some(until)),
+            Err(error) => tracing::error!(%error, "could not set a timer"),
+        }
+    }
+
+    fn wait(&self, key: Option<Key>, until: Instant, waker: &Waker) -> Key {
+        let key = key.unwrap_or_else(|| {
+            self.made.set(self.made.get() + 1);
+            (until, self.made.get())
+        });
+        self.waiting
+            .borrow_mut()
+            .entry(key)
+            .and_modify(|known| known.clone_from(waker))
+            .or_insert_with(|| waker.clone());
+        self.arm(until);
+        key
+    }
+}
+
+/// A pause of this thread; see [`sleep`].
+pub(crate) struct Sleep(Kind);
+
+enum Kind {
+    Own { alarm: Rc<Alarm>, until: Instant, key: Option<Key> },
+    Tokio(Pin<Box<tokio::time::Sleep>>),
+}
+
+/// Waits for `pause`.
+pub(crate) fn sleep(pause: Duration) -> Sleep {
+    // Far enough: a pause without an end has none that matters.
+    let until = Instant::now().checked_add(pause).unwrap_or_else(|| Instant::now() + FOREVER);
+    sleep_until(until)
+}
+
+/// Waits until then.
+#[expect(clippy::disallowed_methods, reason = "where there is no alarm the runtime has its own")]
+pub(crate) fn sleep_until(until: Instant) -> Sleep {
+    let own = ALARM.with_borrow(|alarm| alarm.as_ref().map(Rc::clone));
+    Sleep(match own {
+        Some(alarm) => Kind::Own { alarm, until, key: None },
+        None => Kind::Tokio(Box::pin(tokio::time::sleep_until(until.into()))),
+    })
+}
+
+/// What `work` comes to, unless `limit` is over first.
+///
+/// # Errors
+/// [`Elapsed`].
+pub(crate) async fn timeout<F: Future>(limit: Duration, work: F) -> Result<F::Output, Elapsed> {
+    within(sleep(limit), work).await
+}
+
+/// What `work` comes to, unless it is later than `deadline` first.
+///
+/// # Errors
+/// [`Elapsed`].
+pub(crate) async fn timeout_at<F: Future>(deadline: Instant, work: F) -> Result<F::Output, Elapsed> {
+    within(sleep_until(deadline), work).await
+}
+
+async fn within<F: Future>(mut limit: Sleep, work: F) -> Result<F::Output, Elapsed> {
+    let mut work = pin!(work);
+    std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
+        Poll::Pending => Pin::new(&mut limit).poll(cx).map(|()| Err(Elapsed)),
+    })
+    .await
+}
+
+/// Waits again and again for `period`, counted from the end of the wait before.
+pub(crate) struct Ticker {
+    period: Duration,
+    next: Sleep,
+}
+
+impl Ticker {
+    pub(crate) fn every(period: Duration) -> Self {
+        Ticker { period, next: sleep(period) }
+    }
+
+    /// The next tick. Given up and called again it goes on waiting for the same one.
+    pub(crate) async fn tick(&mut self) {
+        (&mut self.next).await;
+        self.next = sleep(self.period);
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.get_mut().0 {
+            Kind::Own { until, .. } if *until <= Instant::now() => Poll::Ready(()),
+            Kind::Own { alarm, until, key } => {
+                *key = Some(alarm.wait(*key, *until, cx.waker()));
+                Poll::Pending
+            }
+            Kind::Tokio(sleep) => sleep.as_mut().poll(cx),
+        }
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Kind::Own { alarm, key: Some(key), .. } = &self.0 {
+            // Dropped behind the borrow: a waker may be the last to hold what it wakes.
+            let _waker = alarm.waiting.borrow_mut().remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs `work` as a worker does: without tokio's time driver.
+    fn on_a_worker<F: Future<Output = ()> + 'static>(work: F) {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_io().build_local(Default::default());
+        runtime.expect("a runtime").block_on(async {
+            start().expect("a timer descriptor");
+            work.await;
+        });
+    }
+
+    fn millis(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn timers_ring_in_their_order_and_never_early() {
+        on_a_worker(async {
+            let begun = Instant::now();
+            let rung = Rc::new(RefCell::new(Vec::new()));
+            let tasks: Vec<_> = [30, 10, 20, 10]
+                .map(|pause| {
+                    let rung = Rc::clone(&rung);
+                    tokio::task::spawn_local(async move {
+                        sleep(millis(pause)).await;
+                        assert!(begun.elapsed() >= millis(pause));
+                        rung.borrow_mut().push(pause);
+                    })
+                })
+                .into();
+            for task in tasks {
+                task.await.expect("it rings");
+            }
+            assert_eq!(*rung.borrow(), [10, 10, 20, 30]);
+        });
+    }
+
+    #[test]
+    fn an_earlier_timer_rings_before_one_that_is_armed_and_a_dropped_one_is_forgotten() {
+        on_a_worker(async {
+            let mut long = sleep(Duration::MAX);
+            let is_over =
+                |sleep: &mut Sleep| Pin::new(sleep).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+            assert!(!is_over(&mut long));
+            sleep(millis(5)).await;
+            assert!(!is_over(&mut long));
+            let left = || ALARM.with_borrow(|alarm| alarm.as_ref().map(|alarm| alarm.waiting.borrow().len()));
+            assert_eq!(left(), Some(1));
+            drop(long);
+            assert_eq!(left(), Some(0));
+            sleep(Duration::ZERO).await;
+        });
+    }
+
+    #[test]
+    fn what_is_done_in_time_is_told_and_what_is_not_is_given_up() {
+        on_a_worker(async {
+            assert_eq!(timeout(Duration::from_secs(60), async { 7 }).await, Ok(7));
+            assert_eq!(timeout(millis(5), std::future::pending::<()>()).await, Err(Elapsed));
+            let slow = async {
+                sleep(millis(5)).await;
+                8
+            };
+            assert_eq!(timeout(Duration::from_secs(60), slow).await, Ok(8));
+        });
+    }
+
+    #[test]
+    fn a_tick_given_up_is_still_to_come() {
+        on_a_worker(async {
+            let mut ticker = Ticker::every(millis(20));
+            assert_eq!(timeout(millis(1), ticker.tick()).await, Err(Elapsed));
+            for _ in 0..3 {
+                ticker.tick().await;
+            }
+        });
+    }
+
+    #[tokio::test]
+    async fn other_threads_have_those_of_tokio() {
+        assert_eq!(timeout(millis(5), std::future::pending::<()>()).await, Err(Elapsed));
+    }
+}
