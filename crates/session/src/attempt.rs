@@ -84,6 +84,7 @@ impl Session {
     /// The reason why it could not.
     pub fn repeatable(&self) -> Result<(), NotRepeatable> {
         match self.attempt {
+            Attempt::Idle if self.mobility == Mobility::Fixed => Err(NotRepeatable::Pinned),
             Attempt::Idle => Err(NotRepeatable::Nothing),
             Attempt::Closed(reason) => Err(reason),
             Attempt::Open { .. } if self.client_end != ClientEnd::Open => Err(NotRepeatable::ClientLeft),

@@ -44,7 +44,8 @@ impl Histogram {
 
     /// Counts one duration. Only the owning thread may call this.
     pub fn record(&self, took: Duration) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let nanos =
+            took.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(took.subsec_nanos()));
         let bucket = &self.buckets[bucket_of(nanos)];
         bucket.store(bucket.load(Relaxed).wrapping_add(1), Relaxed);
         self.sum_nanos.add(nanos);

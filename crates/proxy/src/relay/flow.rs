@@ -40,6 +40,7 @@ impl Flow {
     }
 
     /// Keeps what the session did not let go on.
+    #[inline]
     pub(super) fn keep(&mut self, rest: &[u8]) {
         if !rest.is_empty() || !self.tail.is_empty() {
             self.tail = rest.to_vec();
@@ -80,16 +81,26 @@ impl Flow {
         peer: &mut TcpStream,
         buffer: &mut [u8],
     ) -> Poll<Chunk> {
+        if self.tail.is_empty() && self.ahead.is_empty() {
+            return read(cx, peer, buffer);
+        }
+        self.poll_chunk_behind(cx, peer, buffer)
+    }
+
+    #[cold]
+    fn poll_chunk_behind(
+        &mut self,
+        cx: &mut Context<'_>,
+        peer: &mut TcpStream,
+        buffer: &mut [u8],
+    ) -> Poll<Chunk> {
         // At most an incomplete message of WHOLE_MAX: half the buffer is always free.
         let kept = self.tail.len();
         let space = &mut buffer[kept..];
         let read = if self.ahead.is_empty() {
-            let mut space = ReadBuf::new(space);
-            match Pin::new(peer).poll_read(cx, &mut space) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_broken)) => return Poll::Ready(Chunk::Broken),
-                Poll::Ready(Ok(())) if space.filled().is_empty() => return Poll::Ready(Chunk::Eof),
-                Poll::Ready(Ok(())) => space.filled().len(),
+            match ready!(read(cx, peer, space)) {
+                Chunk::Bytes(n) => n,
+                end @ (Chunk::Eof | Chunk::Broken) => return Poll::Ready(end),
             }
         } else {
             let n = space.len().min(self.ahead.len());
@@ -125,11 +136,17 @@ impl Flow {
     }
 
     /// Writes what is pending; ready when nothing is, with how long the peer had not taken it.
+    #[inline]
     pub(super) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
         peer: &mut TcpStream,
     ) -> Poll<io::Result<Duration>> {
+        if self.pending.is_empty() { Poll::Ready(Ok(Duration::ZERO)) } else { self.flush_pending(cx, peer) }
+    }
+
+    #[cold]
+    fn flush_pending(&mut self, cx: &mut Context<'_>, peer: &mut TcpStream) -> Poll<io::Result<Duration>> {
         while self.sent < self.pending.len() {
             self.sent += ready!(Pin::new(&mut *peer).poll_write(cx, &self.pending[self.sent..]))?;
         }
@@ -146,7 +163,13 @@ impl Flow {
         bytes: &[u8],
         now: Instant,
     ) -> io::Result<()> {
-        let mut written = 0;
+        // First without a waker: nearly always the socket takes all of it.
+        let mut written = match self.pending.is_empty().then(|| peer.try_write(bytes)) {
+            Some(Ok(n)) if n == bytes.len() => return Ok(()),
+            Some(Ok(n)) => n,
+            Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            Some(Err(_)) | None => 0,
+        };
         while self.pending.is_empty() && written < bytes.len() {
             match Pin::new(&mut *peer).poll_write(cx, &bytes[written..]) {
                 Poll::Ready(Ok(n)) => written += n,
@@ -160,4 +183,14 @@ impl Flow {
         }
         Ok(())
     }
+}
+
+#[inline]
+fn read(cx: &mut Context<'_>, peer: &mut TcpStream, space: &mut [u8]) -> Poll<Chunk> {
+    let mut space = ReadBuf::new(space);
+    Poll::Ready(match ready!(Pin::new(peer).poll_read(cx, &mut space)) {
+        Ok(()) if space.filled().is_empty() => Chunk::Eof,
+        Ok(()) => Chunk::Bytes(space.filled().len()),
+        Err(_broken) => Chunk::Broken,
+    })
 }

@@ -146,7 +146,23 @@ impl Relay {
     }
 
     /// What is due when neither pump can go on; `Some` when it ends the session.
+    #[inline]
     pub(super) fn at_rest(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+        if (self.watch.is_down || self.slot.is_draining())
+            && let Some(ending) = self.see_to_the_end()
+        {
+            return Some(ending);
+        }
+        self.plan_idle_limit();
+        match self.watch.must_leave {
+            Some(departure) if self.is_idle() => self.depart(cx, departure),
+            Some(_) | None => None,
+        }
+    }
+
+    /// The server's, or that of the process.
+    #[cold]
+    fn see_to_the_end(&mut self) -> Option<Ending> {
         if self.watch.is_down && !self.is_idle() && matches!(self.server, Server::Attached { .. }) {
             let until = *self.watch.stalled.get_or_insert_with(|| Instant::now() + STALL_TIMEOUT);
             self.slot.set_due(Some(until));
@@ -154,11 +170,7 @@ impl Relay {
         if self.slot.is_draining() && self.is_idle() {
             return Some(self.refuse(&Refusal::ShuttingDown));
         }
-        self.plan_idle_limit();
-        match self.watch.must_leave {
-            Some(departure) if self.is_idle() => self.depart(cx, departure),
-            Some(_) | None => None,
-        }
+        None
     }
 
     /// Leaves the server if it can, and if it is its turn; `Some` when the session ends instead.
@@ -292,6 +304,7 @@ impl Relay {
     }
 
     /// Has the worker wake the session when its idle limit ends.
+    #[inline]
     fn plan_idle_limit(&mut self) {
         let (limit, _) = self.idle_limit();
         if limit.is_zero() || self.watch.is_leaving() || self.watch.stalled.is_some() {

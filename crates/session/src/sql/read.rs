@@ -159,11 +159,23 @@ pub(crate) fn read(sql: &[u8]) -> Reading {
 /// The verb of SQL that begins with it, but for spaces and parentheses.
 #[inline]
 fn quick_verb(sql: &[u8]) -> Verb {
+    if is_select(sql) {
+        return Verb::Read;
+    }
     let is_before = |b: &u8| matches!(b, b' ' | b'\n' | b'\t' | b'\r' | b'(');
     let start = sql.iter().position(|b| !is_before(b)).unwrap_or(sql.len());
     let rest = &sql[start..];
     let length = rest.iter().take(VERB_MAX + 1).take_while(|b| b.is_ascii_alphabetic()).count();
     Verb::of(&rest[..length])
+}
+
+/// Whether SQL begins with the word that most of it begins with; seven bytes at once.
+#[inline]
+fn is_select(sql: &[u8]) -> bool {
+    let Some(&[first @ .., after]) = sql.first_chunk::<7>() else { return false };
+    let lower = first.map(|b| b | 0x20);
+    // No other bytes become these letters with the bit of lower case set.
+    lower == *b"select" && !after.is_ascii_alphabetic()
 }
 
 /// Whether a semicolon stands before the last byte; it may stand in a string.
