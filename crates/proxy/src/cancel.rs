@@ -69,19 +69,23 @@ impl CancelRegistry {
         self: &Arc<Self>,
         version: ProtocolVersion,
     ) -> Result<CancelHandle, getrandom::Error> {
-        let mut random = [0_u8; KEY_BYTES];
+        // Key and process id in one call.
+        let mut random = [0_u8; KEY_BYTES + 4];
         getrandom::fill(&mut random)?;
+        let (key, [a, b, c, d]) = random.split_last_chunk::<4>().expect("four bytes more than the key");
+        let mut chosen = u32::from_ne_bytes([*a, *b, *c, *d]);
         let length = if version >= ProtocolVersion::V3_2 { KEY_BYTES } else { KEY_BYTES_3_0 };
-        let key = SecretKey::new(&random[..length]).expect("4 and 32 bytes are both legal key lengths");
+        let key = SecretKey::new(&key[..length]).expect("4 and 32 bytes are both legal key lengths");
         let target = Arc::new(Target { key, state: Mutex::default() });
         loop {
             // Positive like a real process id: some clients print it, some parse it.
-            let process_id = (getrandom::u32()? & 0x7FFF_FFFF).max(1).cast_signed();
+            let process_id = (chosen & 0x7FFF_FFFF).max(1).cast_signed();
             if let Entry::Vacant(vacant) = self.sessions.entry(process_id) {
                 vacant.insert(Arc::clone(&target));
                 let registry = Arc::clone(self);
                 return Ok(CancelHandle { registry, process_id: ProcessId(process_id), target });
             }
+            chosen = getrandom::u32()?;
         }
     }
 

@@ -253,6 +253,20 @@ impl Session {
         LossPlan::Report(report.freeze())
     }
 
+    /// Whether the client has said goodbye and the server owes it nothing: neither has anything more to
+    /// say.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.client_end == ClientEnd::Terminated
+            && self.mode == Mode::Tracked
+            && self.outstanding.is_empty()
+            && self.pipeline == Pipeline::Synced
+            && self.copy == Copy::None
+            && self.farewell == Farewell::Staying
+            && self.server.is_at_boundary()
+            && self.server_tail == Tail::Empty
+    }
+
     fn owes_nothing(&self) -> bool {
         self.mode != Mode::Tracked || (self.outstanding.is_empty() && self.copy == Copy::None)
     }

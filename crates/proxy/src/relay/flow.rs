@@ -122,6 +122,11 @@ impl Flow {
         self.blocked_since = None;
     }
 
+    /// Whether the peer has taken everything.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// What the peer has not taken.
     pub(super) fn take_pending(&mut self) -> Vec<u8> {
         let mut pending = std::mem::take(&mut self.pending);

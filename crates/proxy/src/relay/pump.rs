@@ -57,6 +57,8 @@ impl Relay {
                 ClientThen::ReadOn => {}
                 // Presented again when there is room, even if the client adds nothing.
                 ClientThen::Pause => self.to_server.present_again(Vec::new()),
+                // Nobody waits for the server's end: that would cost a wait and a read.
+                ClientThen::Terminate if self.is_over() => return Next::End(Ending::Silent),
                 ClientThen::Terminate => self.client_is = ClientIs::Done { told_server: true },
                 ClientThen::Violation(violation) => return Next::End(self.violation(*violation)),
             }
@@ -201,6 +203,11 @@ impl Relay {
         self.to_server.push_pending(&cut_message);
         self.session.handle_client_eof();
         self.client_is = ClientIs::Done { told_server: false };
+    }
+
+    /// Whether the client has said goodbye, the server has been told, and nothing is owed to either.
+    fn is_over(&self) -> bool {
+        self.session.is_over() && self.to_server.is_flushed() && self.to_client.is_flushed()
     }
 
     /// Whether what the client says must wait in its socket.

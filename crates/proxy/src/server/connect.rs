@@ -26,8 +26,11 @@ pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> io::Resul
         io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {timeout:?}"))
     })??;
     stream.set_nodelay(true)?;
-    keep_alive(&stream, KEEPALIVE)?;
-    SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    let socket = SockRef::from(&stream);
+    // How many probes is not said: with a user timeout the kernel looks at the time only.
+    // Source: Linux, net/ipv4/tcp_timer.c, `tcp_keepalive_timer`.
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
     Ok(stream)
 }
 
