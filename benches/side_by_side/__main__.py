@@ -93,6 +93,8 @@ class Run:
         for name, binary in self.trunklines:
             makers[name] = lambda name=name, binary=binary: peers.trunkline(
                 backend, self.directory, threads, binary, name)
+        makers["trunkline-socket"] = lambda: peers.trunkline(
+            backend, self.directory, threads, self.bin_dir / "trunkline", "trunkline-socket", backend.socket_dir)
         for text in self.args.peer:
             makers[text.split("=")[0]] = lambda text=text: peers.other(text)
         for name, make in makers.items():
@@ -128,17 +130,20 @@ class Run:
             print(f"  {name}: {text}", file=sys.stderr, flush=True)
 
     def canned(self):
-        command = [str(self.bin_dir / "fakepg"), "--listen", f"127.0.0.1:{self.args.canned_port}"]
+        command = [str(self.bin_dir / "fakepg"), "--listen", f"127.0.0.1:{self.args.canned_port}",
+                   "--socket-dir", str(self.directory)]
         process = Process(command, self.directory / "fakepg.log", stdout=subprocess.PIPE)
         port = int(process.line())
-        return process, peers.Backend([port], "bench", "", "bench", "user=bench dbname=bench", [process.pid])
+        return process, peers.Backend([port], "bench", "", "bench", "user=bench dbname=bench",
+                                      str(self.directory), [process.pid])
 
     def postgres(self):
         process = Process([str(self.bin_dir / "bench-cluster")], self.directory / "cluster.log", stdout=subprocess.PIPE)
         told = json.loads(process.line())
         ports = [server["port"] for server in told["servers"]]
         pids = [server["pid"] for server in told["servers"]]
-        backend = peers.Backend(ports, told["user"], told["password"], told["database"], told["monitor"], pids)
+        backend = peers.Backend(ports, told["user"], told["password"], told["database"], told["monitor"],
+                                told["socket_dir"], pids)
         environment = {"PGPASSWORD": backend.password, "PATH": "/usr/bin:/bin"}
         where = ["-h", "127.0.0.1", "-p", str(ports[0]), "-U", backend.user]
         subprocess.run(["pgbench", "-iq", *where, backend.database], env=environment, check=True, capture_output=True)

@@ -22,6 +22,8 @@ class Backend:
     password: str
     database: str
     monitor: str
+    #: Where their Unix sockets are.
+    socket_dir: str
     pids: list = field(default_factory=list)
 
 
@@ -90,12 +92,13 @@ ignore_startup_parameters = extra_float_digits
     return _started(name, port, ["pgbouncer", "-q", "-u", "nobody"], config, directory / f"{name}.ini")
 
 
-def trunkline(backend, directory, threads, binary, name="trunkline"):
+def trunkline(backend, directory, threads, binary, name="trunkline", host="127.0.0.1"):
+    """`host` is where the servers are: an address, or the directory of their Unix sockets."""
     port, http = free_port(), free_port()
     primary, *replicas = backend.servers
-    targets = ["--primary", f"primary=127.0.0.1:{primary}"]
+    targets = ["--primary", f"primary={host}:{primary}"]
     for number, at in enumerate(replicas, 1):
-        targets += ["--replica", f"replica{number}=127.0.0.1:{at}"]
+        targets += ["--replica", f"replica{number}={host}:{at}"]
     config = directory / f"{name}.toml"
     config.write_text("[health]\nslow_start = \"0\"\n")
     command = [binary, "serve", "--config", config, *targets, "--reads", f"127.0.0.1:{port}"]

@@ -7,8 +7,8 @@ use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
 use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::frontend::{Describe, FrontendTag, Target};
 use trunkline_codec::ids::{ProcessId, SecretKey};
@@ -61,20 +61,35 @@ pub struct Settings {
 /// # Errors
 /// When no connection can be accepted any more.
 pub async fn serve(listener: TcpListener, settings: Settings) -> io::Result<()> {
-    let mut process_id = 0;
-    loop {
+    for process_id in 1.. {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        process_id += 1;
-        tokio::spawn(async move {
-            // A client that goes away is how every session ends.
-            let _gone = Connection::new(stream, settings).run(process_id).await;
-        });
+        begin(stream, settings, process_id);
     }
+    Ok(())
 }
 
-struct Connection {
-    stream: TcpStream,
+/// The same over a Unix socket.
+///
+/// # Errors
+/// When no connection can be accepted any more.
+pub async fn serve_socket(listener: UnixListener, settings: Settings) -> io::Result<()> {
+    for process_id in 1.. {
+        let (stream, _) = listener.accept().await?;
+        begin(stream, settings, process_id);
+    }
+    Ok(())
+}
+
+fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, settings: Settings, process_id: i32) {
+    tokio::spawn(async move {
+        // A client that goes away is how every session ends.
+        let _gone = Connection::new(stream, settings).run(process_id).await;
+    });
+}
+
+struct Connection<S> {
+    stream: S,
     settings: Settings,
     input: BytesMut,
     output: BytesMut,
@@ -115,8 +130,8 @@ impl Answer {
     }
 }
 
-impl Connection {
-    fn new(stream: TcpStream, settings: Settings) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn new(stream: S, settings: Settings) -> Self {
         Connection {
             stream,
             settings,

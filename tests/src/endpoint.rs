@@ -41,7 +41,8 @@ impl Auth {
 /// and no slow start, so that the suites need not wait.
 #[derive(Debug, Clone)]
 pub struct EndpointBuilder {
-    targets: Vec<(String, &'static str, u16)>,
+    /// Name, flag, and address.
+    targets: Vec<(String, &'static str, String)>,
     awaited: Vec<String>,
     flags: Vec<String>,
     sections: BTreeMap<String, BTreeMap<String, String>>,
@@ -78,10 +79,20 @@ impl Endpoint {
         };
         for (index, server) in cluster.servers().enumerate() {
             let role = if index == 0 { "--primary" } else { "--replica" };
-            builder.targets.push((server.name().to_owned(), role, server.port()));
+            builder.targets.push((server.name().to_owned(), role, format!("127.0.0.1:{}", server.port())));
             builder.awaited.push(server.name().to_owned());
         }
         builder.key("health.max_lag", "\"2s\"").key("health.slow_start", "\"0\"")
+    }
+
+    /// The same over the servers' Unix sockets.
+    #[must_use]
+    pub fn over_sockets(cluster: &Cluster) -> EndpointBuilder {
+        let mut builder = Self::over(cluster);
+        for (target, server) in builder.targets.iter_mut().zip(cluster.servers()) {
+            target.2 = format!("{}:{}", cluster.socket_dir().display(), server.port());
+        }
+        builder
     }
 
     /// Port for reads.
@@ -218,7 +229,7 @@ impl EndpointBuilder {
     #[must_use]
     pub fn through(mut self, name: &str, port: u16) -> Self {
         for target in self.targets.iter_mut().filter(|target| target.0 == name) {
-            target.2 = port;
+            target.2 = format!("127.0.0.1:{port}");
         }
         self
     }
@@ -252,8 +263,8 @@ impl EndpointBuilder {
         let log = File::create(directory.path().join("log")).expect("the directory takes a file");
         let mut command = Command::new(binary());
         command.arg("serve").arg("--config").arg(directory.path().join("trunkline.toml"));
-        for (name, role, port) in &self.targets {
-            command.arg(role).arg(format!("{name}=127.0.0.1:{port}"));
+        for (name, role, address) in &self.targets {
+            command.arg(role).arg(format!("{name}={address}"));
         }
         for (flag, lease) in [("--reads", &ports.reads), ("--writes", &ports.writes), ("--http", &ports.http)]
         {

@@ -26,7 +26,7 @@ fn main() -> anyhow::Result<()> {
         .map(|server| json!({"name": server.name(), "port": server.port(), "pid": server.postmaster_pid()}))
         .collect();
     let told = json!({
-        "servers": servers, "major": version, "user": "postgres", "password": "postgres", "database": "appdb",
+        "servers": servers, "socket_dir": cluster.socket_dir(), "major": version, "user": "postgres", "password": "postgres", "database": "appdb",
         "monitor": format!("user={MONITOR_ROLE} password={MONITOR_PASSWORD} dbname=appdb"),
     });
     println!("{told}");

@@ -1,11 +1,12 @@
 //! `fakepg`: a PostgreSQL of canned answers. Ends when its standard input does.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use tokio::net::TcpSocket;
-use trunkline_bench::canned::{Settings, Shape, serve};
+use tokio::net::{TcpSocket, UnixListener};
+use trunkline_bench::canned::{Settings, Shape, serve, serve_socket};
 
 /// Connections that may wait to be accepted: a storm of logins must not be what is measured.
 const BACKLOG: u32 = 4096;
@@ -16,6 +17,9 @@ struct Args {
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Directory for a Unix socket beside it, named by the same port
+    #[arg(long)]
+    socket_dir: Option<PathBuf>,
     /// Rows of an answer
     #[arg(long, default_value_t = 1)]
     rows: usize,
@@ -42,7 +46,12 @@ async fn main() -> anyhow::Result<()> {
     socket.set_reuseaddr(true)?;
     socket.bind(args.listen)?;
     let listener = socket.listen(BACKLOG)?;
-    println!("{}", listener.local_addr()?.port());
+    let port = listener.local_addr()?.port();
+    if let Some(directory) = args.socket_dir {
+        let listener = UnixListener::bind(directory.join(format!(".s.PGSQL.{port}")))?;
+        tokio::spawn(serve_socket(listener, settings));
+    }
+    println!("{port}");
     std::thread::spawn(|| {
         // Whoever started us holds the other end: when it is gone, so are we.
         let _ended = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());

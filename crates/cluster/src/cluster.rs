@@ -50,6 +50,12 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// The directory of the servers' Unix sockets.
+    #[must_use]
+    pub fn socket_dir(&self) -> &Path {
+        &self.shared.socket_dir
+    }
+
     /// A further standby called `name` that streams from `upstream`, which may be a standby itself.
     /// The caller owns it; it must be dropped before the cluster.
     ///

@@ -10,6 +10,7 @@
 pub mod contract;
 pub mod judge;
 pub mod monitor;
+pub mod net;
 pub mod pool;
 pub mod probe;
 pub mod snapshot;
@@ -18,6 +19,7 @@ mod testing;
 
 pub use judge::{JudgeSettings, PrimaryUnknown};
 pub use monitor::{Health, Monitor, MonitorSettings, PassiveFailure};
+pub use net::{Address, Stream};
 pub use pool::{Candidate, Candidates, Fallback, TargetSessionAttrs, Tier, candidates, may_stay};
 pub use snapshot::{
     AdminState, ExpectedRole, Lag, NodeId, NodeSpec, NodeStatus, Role, Snapshot, State, Written,

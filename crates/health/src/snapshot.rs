@@ -1,11 +1,12 @@
 //! What everyone reads: the verdict on every server at one moment.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
+
+use crate::net::Address;
 
 /// Verdicts older than this many ticks (plus the probe timeout) are stale.
 const STALE_AFTER_TICKS: u32 = 3;
@@ -27,7 +28,7 @@ impl NodeId {
 pub struct NodeSpec {
     /// Name in logs, paths and metrics, such as `replica1`.
     pub name: String,
-    /// Host name or address; resolved again at every connect.
+    /// Host name or address, resolved again at every connect; or the directory of a Unix socket.
     pub host: String,
     /// Port.
     pub port: u16,
@@ -160,7 +161,7 @@ pub struct NodeStatus {
     /// Its configured port.
     pub port: u16,
     /// The address its host name gave last.
-    pub address: Option<SocketAddr>,
+    pub address: Option<Address>,
     /// The role the operator expects.
     pub expected_role: ExpectedRole,
     /// The role it reported last.

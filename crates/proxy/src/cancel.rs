@@ -3,7 +3,6 @@
 //! A client's key names a session, not a server process: the request goes to the server that runs the
 //! session's query now, whichever that is by then.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,9 +10,9 @@ use bytes::BytesMut;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use trunkline_codec::ids::{ProcessId, SecretKey};
 use trunkline_codec::startup::{CancelRequest, ProtocolVersion};
+use trunkline_health::{Address, Stream};
 
 use crate::limits::{CANCEL_TIMEOUT, CANCELS_MAX};
 use crate::metrics::CancelResult;
@@ -47,7 +46,7 @@ struct TargetState {
 /// What a server wants to see in a CancelRequest for one of its processes.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerKey {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     pub(crate) process_id: ProcessId,
     pub(crate) key: SecretKey,
 }
@@ -187,7 +186,7 @@ impl Drop for CancelHandle {
 
 async fn send(server: &ServerKey) -> CancelResult {
     let delivery = async {
-        let mut stream = TcpStream::connect(server.address).await?;
+        let mut stream = Stream::connect(&server.address).await?;
         let request = CancelRequest { process_id: server.process_id, secret_key: server.key.clone() };
         let mut packet = BytesMut::new();
         request.encode(&mut packet);
@@ -215,7 +214,7 @@ mod tests {
         let registry = Arc::new(CancelRegistry::default());
         let handle = registry.register(ProtocolVersion::V3_0).expect("random bytes");
         handle.set_server(Some(ServerKey {
-            address: ([127, 0, 0, 1], 1).into(),
+            address: Address::Tcp(([127, 0, 0, 1], 1).into()),
             process_id: ProcessId(1),
             key: SecretKey::new(&[0; 4]).expect("four bytes"),
         }));
@@ -231,7 +230,7 @@ mod tests {
     #[tokio::test]
     async fn the_server_meant_gets_its_own_key_and_the_session_is_free_after() {
         let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = server.local_addr().expect("bound");
+        let address = Address::Tcp(server.local_addr().expect("bound"));
         let registry = Arc::new(CancelRegistry::default());
         let handle = registry.register(ProtocolVersion::V3_2).expect("random bytes");
         assert_eq!(handle.key().as_bytes().len(), KEY_BYTES);
@@ -258,7 +257,7 @@ mod tests {
     #[tokio::test]
     async fn a_delivery_that_is_broken_off_leaves_the_session_free() {
         let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = server.local_addr().expect("bound");
+        let address = Address::Tcp(server.local_addr().expect("bound"));
         let registry = Arc::new(CancelRegistry::default());
         let handle = registry.register(ProtocolVersion::V3_0).expect("random bytes");
         let key = SecretKey::new(&[7; 4]).expect("four bytes");

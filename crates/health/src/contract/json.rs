@@ -46,7 +46,7 @@ fn members(snapshot: &Snapshot, node: &NodeStatus, request: &Request<'_>) -> Map
         "name": &*node.name,
         "host": &*node.host,
         "port": node.port,
-        "address": node.address.map(|address| address.to_string()),
+        "address": node.address.as_ref().map(ToString::to_string),
         "role": node.role.as_str(),
         "state": node.state.as_str(),
         "reason": &*node.reason,

@@ -1,11 +1,12 @@
 //! What probes find out.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 use trunkline_codec::sqlstate::SqlState;
+
+use crate::net::Address;
 
 /// The outcome of one look at one server.
 #[derive(Clone, Debug)]
@@ -15,7 +16,7 @@ pub struct Observation {
     /// When the answer, or the failure, was there.
     pub received_at: Instant,
     /// The address asked, once the name was resolved.
-    pub address: Option<SocketAddr>,
+    pub address: Option<Address>,
     /// What came out.
     pub finding: Finding,
 }

@@ -84,7 +84,9 @@ impl Judge {
         let Some(node) = self.nodes.get_mut(index) else { return };
         let Observation { sent_at, received_at, address, finding } = observation;
         node.observed_at = Some(received_at);
-        node.address = address.or(node.address);
+        if address.is_some() {
+            node.address = address;
+        }
         let settings = &self.settings;
         let (change, has_answer) = match finding {
             Finding::Answered(facts) => {

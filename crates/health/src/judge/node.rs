@@ -1,6 +1,5 @@
 //! What is remembered of one server.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use super::facts::{Facts, PrimaryFacts, RoleFacts, StandbyFacts};
 use super::liveness::Liveness;
 use super::reason::Reason;
 use super::settings::JudgeSettings;
+use crate::net::Address;
 use crate::snapshot::{NodeId, NodeSpec, Role, State};
 
 /// Share of its weight a returning server starts with.
@@ -24,7 +24,7 @@ pub(super) struct Node {
     pub(super) spec: NodeSpec,
     pub(super) name: Arc<str>,
     pub(super) host: Arc<str>,
-    pub(super) address: Option<SocketAddr>,
+    pub(super) address: Option<Address>,
     pub(super) liveness: Liveness,
     /// When anything was found out last, good or bad.
     pub(super) observed_at: Option<Instant>,

@@ -136,7 +136,7 @@ impl Judge {
             name: Arc::clone(&node.name),
             host: Arc::clone(&node.host),
             port: node.spec.port,
-            address: node.address,
+            address: node.address.clone(),
             expected_role: node.spec.expected_role,
             role: node.role(),
             state: node.verdict.state,

@@ -11,6 +11,7 @@ use tokio_postgres::{Client, Config, Connection, NoTls};
 
 use super::{Attempt, failure};
 use crate::judge::{Failure, JudgeSettings, Phase};
+use crate::net::{Address, Stream};
 
 /// Keepalive: seconds of silence before the first one, and between them.
 const KEEPALIVE_PERIOD: Duration = Duration::from_secs(1);
@@ -24,7 +25,7 @@ const APPLICATION_NAME: &str = "trunkline_health";
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Host name or address.
+    /// Host name or address, or the directory of a Unix socket.
     pub host: String,
     /// Port.
     pub port: u16,
@@ -33,8 +34,8 @@ pub struct Target {
 /// A connection that is logged in.
 pub(super) struct Link {
     pub(super) client: Client,
-    pub(super) connection: Connection<TcpStream, NoTlsStream>,
-    pub(super) address: SocketAddr,
+    pub(super) connection: Connection<Stream, NoTlsStream>,
+    pub(super) address: Address,
 }
 
 /// Resolves, connects and logs in, all within `connect_timeout`.
@@ -44,13 +45,14 @@ pub(super) async fn open(target: &Target, login: &Config, settings: &JudgeSettin
     let timed_out = Failure::TimedOut { phase: Phase::Login, after };
     let at = |address, failure| Attempt { address, failure };
 
-    let resolved = timeout_at(deadline, lookup_host((target.host.as_str(), target.port))).await;
-    let addresses: Vec<SocketAddr> = match resolved {
-        Err(_) => return Err(at(None, timed_out)),
-        Ok(Err(error)) => return Err(at(None, Failure::Unresolved(error.to_string()))),
-        Ok(Ok(addresses)) => addresses.take(ADDRESSES_MAX).collect(),
+    let (stream, address) = match Address::of_directory(&target.host, target.port) {
+        Some(socket) => match timeout_at(deadline, Stream::connect(&socket)).await {
+            Err(_) => return Err(at(Some(socket), timed_out)),
+            Ok(Err(error)) => return Err(at(Some(socket), failure::classify_io(&error))),
+            Ok(Ok(stream)) => (stream, socket),
+        },
+        None => over_tcp(target, deadline, settings).await?,
     };
-    let (stream, address) = first_answering(&addresses, deadline, settings).await?;
     let mut login = login.clone();
     login.application_name(APPLICATION_NAME);
     login.options(options(&login, settings.probe_timeout));
@@ -59,6 +61,23 @@ pub(super) async fn open(target: &Target, login: &Config, settings: &JudgeSettin
         Ok(Err(error)) => Err(at(Some(address), failure::classify(&error))),
         Ok(Ok((client, connection))) => Ok(Link { client, connection, address }),
     }
+}
+
+async fn over_tcp(
+    target: &Target,
+    deadline: Instant,
+    settings: &JudgeSettings,
+) -> Result<(Stream, Address), Attempt> {
+    let nowhere = |failure| Attempt { address: None, failure };
+    let timed_out = Failure::TimedOut { phase: Phase::Login, after: settings.connect_timeout };
+    let resolved = timeout_at(deadline, lookup_host((target.host.as_str(), target.port))).await;
+    let addresses: Vec<SocketAddr> = match resolved {
+        Err(_) => return Err(nowhere(timed_out)),
+        Ok(Err(error)) => return Err(nowhere(Failure::Unresolved(error.to_string()))),
+        Ok(Ok(addresses)) => addresses.take(ADDRESSES_MAX).collect(),
+    };
+    let (stream, address) = first_answering(&addresses, deadline, settings).await?;
+    Ok((Stream::Tcp(stream), Address::Tcp(address)))
 }
 
 /// The first address that accepts, as `localhost` often names two; each gets its share of the time left.
@@ -77,7 +96,7 @@ async fn first_answering(
             Ok(Err(error)) => failure::classify_io(&error),
             Err(_) => Failure::TimedOut { phase: Phase::Login, after: settings.connect_timeout },
         };
-        attempt = Attempt { address: Some(address), failure };
+        attempt = Attempt { address: Some(Address::Tcp(address)), failure };
     }
     Err(attempt)
 }

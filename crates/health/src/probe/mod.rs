@@ -9,7 +9,6 @@ mod connect;
 mod failure;
 mod sql;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -19,6 +18,7 @@ use trunkline_codec::ids::SystemIdentifier;
 
 use self::connect::Link;
 use crate::judge::{Facts, Failure, JudgeSettings, Phase};
+use crate::net::Address;
 
 pub use self::connect::Target;
 
@@ -26,7 +26,7 @@ pub use self::connect::Target;
 #[derive(Clone, Debug)]
 pub struct Attempt {
     /// The address tried last, once the name was resolved.
-    pub address: Option<SocketAddr>,
+    pub address: Option<Address>,
     /// Why it failed.
     pub failure: Failure,
 }
@@ -36,7 +36,7 @@ pub struct Attempt {
 pub struct Session {
     client: Client,
     driver: JoinHandle<Result<(), tokio_postgres::Error>>,
-    address: SocketAddr,
+    address: Address,
     version: u32,
     system_identifier: Option<SystemIdentifier>,
     is_degraded: bool,
@@ -50,7 +50,7 @@ pub async fn check_login(
     target: &Target,
     login: &Config,
     settings: &JudgeSettings,
-) -> Result<SocketAddr, Attempt> {
+) -> Result<Address, Attempt> {
     let link = connect::open(target, login, settings).await?;
     let address = link.address;
     // Says Terminate rather than resetting: the server's log stays quiet.
@@ -77,14 +77,14 @@ impl Session {
         };
         match session.identify(settings.connect_timeout).await {
             Ok(()) => Ok(session),
-            Err(failure) => Err(Attempt { address: Some(address), failure }),
+            Err(failure) => Err(Attempt { address: Some(session.address()), failure }),
         }
     }
 
     /// The server's address.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> Address {
+        self.address.clone()
     }
 
     /// Whether the monitoring role lacks `pg_monitor`, without which timelines of standbys stay hidden.

@@ -1,8 +1,7 @@
 //! Reading one message at a time, for logins: small, bounded, and never a byte lost behind it.
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use trunkline_codec::scan::{FrameError, Phase, Piece, Scanner};
 
 /// Bytes asked of a socket at once during a login.
@@ -65,7 +64,10 @@ impl MessageReader {
     ///
     /// # Errors
     /// At the end of the stream, and for a message that a login has no room for.
-    pub(crate) async fn next(&mut self, stream: &mut TcpStream) -> Result<RawMessage, ReadError> {
+    pub(crate) async fn next(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+    ) -> Result<RawMessage, ReadError> {
         loop {
             if let Some(message) = self.split()? {
                 return Ok(message);

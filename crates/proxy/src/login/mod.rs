@@ -36,7 +36,6 @@ use crate::metrics::{LoginResult, RefusalReason};
 use crate::serve::Phase;
 use crate::server::take::{Connected, TakeError, Taken, Want};
 use crate::settings::{AddHost, AuthMode};
-use crate::timer;
 use crate::worker::Worker;
 
 /// Who a session is, for logs.
@@ -277,7 +276,7 @@ async fn greet(
     out.extend_from_slice(&greeting.messages);
     // A server that gives no key cannot be cancelled, and its clients are told so by silence.
     if let Some((process_id, key)) = greeting.key {
-        cancel.set_server(Some(ServerKey { address: server.address, process_id, key }));
+        cancel.set_server(Some(ServerKey { address: server.address.clone(), process_id, key }));
         write::backend_key_data(&mut out, cancel.process_id(), cancel.key());
     }
     write::ready_for_query(&mut out, TransactionStatus::Idle);

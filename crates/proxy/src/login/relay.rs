@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use trunkline_codec::auth::Authentication;
 use trunkline_codec::backend::{BackendTag, NegotiateProtocolVersion};
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
+use trunkline_health::Stream;
 
 use super::limit::LoginLimit;
 use super::request::Request;
@@ -82,7 +83,7 @@ pub(super) async fn log_in(
     }
 }
 
-async fn begin(stream: &mut TcpStream, startup: &StartupMessage) -> Result<Exchange, LoginError> {
+async fn begin(stream: &mut Stream, startup: &StartupMessage) -> Result<Exchange, LoginError> {
     let mut packet = BytesMut::new();
     startup.encode(&mut packet);
     stream.write_all(&packet).await?;

@@ -10,9 +10,8 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
 use trunkline_codec::write;
-use trunkline_health::{NodeId, PassiveFailure, Role};
+use trunkline_health::{NodeId, PassiveFailure, Role, Stream};
 use trunkline_session::{Can, LossPlan, Options, ServerLoss, ServerRole};
 
 use super::{ClientIs, Ending, Next, Relay};
@@ -27,7 +26,7 @@ use crate::worker::Worker;
 /// Where a session stands with its server.
 pub(super) enum Server {
     /// On one.
-    Attached { stream: TcpStream, lease: Lease, name: Arc<str> },
+    Attached { stream: Stream, lease: Lease, name: Arc<str> },
     /// On none, and in need of none until the client speaks.
     Detached,
     /// On its way to one.
@@ -137,7 +136,7 @@ impl Relay {
         self.answered_at = now;
         self.session.server_taken(Arc::clone(&server.name), role, announce, now);
         self.session.note_wait(now.saturating_duration_since(since));
-        let address = server.address;
+        let address = server.address.clone();
         let key = greeting.key.map(|(process_id, key)| ServerKey { address, process_id, key });
         self.about.cancel.set_server(key);
         self.about.left = None;

@@ -1,12 +1,12 @@
 //! A connected socket to a server, set up so that a dead peer is noticed.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+use trunkline_health::{Address, Stream};
 
 use crate::timer;
 
@@ -21,17 +21,25 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// What the kernel says, or `TimedOut`.
-pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-    let stream = timer::timeout(timeout, TcpStream::connect(address)).await.map_err(|_elapsed| {
+pub(crate) async fn connect(address: &Address, timeout: Duration) -> io::Result<Stream> {
+    let stream = timer::timeout(timeout, Stream::connect(address)).await.map_err(|_elapsed| {
         io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {timeout:?}"))
     })??;
+    match &stream {
+        Stream::Tcp(stream) => notice_death(stream)?,
+        // The kernel knows at once when the other end is gone.
+        Stream::Unix(_) => {}
+    }
+    Ok(stream)
+}
+
+fn notice_death(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let socket = SockRef::from(&stream);
+    let socket = SockRef::from(stream);
     // How many probes is not said: with a user timeout the kernel looks at the time only.
     // Source: Linux, net/ipv4/tcp_timer.c, `tcp_keepalive_timer`.
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
-    Ok(stream)
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))
 }
 
 /// Has the kernel ask a silent peer every `period` whether it still lives, and give it up when it does not.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use trunkline_codec::auth::{self, Authentication, SCRAM_SHA_256};
 use trunkline_codec::backend::{self, BackendTag, ErrorFields, ParameterStatus};
 use trunkline_codec::ids::{ProcessId, SecretKey};
@@ -14,6 +13,7 @@ use trunkline_codec::scram::{ChannelBinding, ClientExchange};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::StartupMessage;
 use trunkline_codec::write;
+use trunkline_health::Stream;
 use zeroize::Zeroizing;
 
 use crate::auth::credentials::Credentials;
@@ -62,7 +62,7 @@ impl From<io::Error> for LoginError {
 
 /// Sends the startup packet and goes through the login up to the first ReadyForQuery.
 pub(crate) async fn log_in(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     startup: &StartupMessage,
     credentials: &Credentials,
 ) -> Result<Greeting, LoginError> {
@@ -115,7 +115,7 @@ const NO_SCRAM: LoginError = LoginError::NoMeans { wanted: "SCRAM-SHA-256" };
 
 /// Reads what follows AuthenticationOk, ReadyForQuery included.
 pub(crate) async fn read_greeting(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     mut reader: MessageReader,
 ) -> Result<Greeting, LoginError> {
     let mut greeting = Greeting::default();
@@ -155,7 +155,7 @@ pub(crate) fn parse_authentication(message: &RawMessage) -> Result<Authenticatio
     auth::Authentication::parse(message.body()).map_err(|error| LoginError::Exchange(error.to_string()))
 }
 
-async fn send_password(stream: &mut TcpStream, password: &[u8]) -> Result<(), LoginError> {
+async fn send_password(stream: &mut Stream, password: &[u8]) -> Result<(), LoginError> {
     let mut out = Zeroizing::new(Vec::with_capacity(password.len() + 6));
     let mut packet = BytesMut::new();
     write::password(&mut packet, password).map_err(|error| LoginError::Exchange(error.to_string()))?;
@@ -165,7 +165,7 @@ async fn send_password(stream: &mut TcpStream, password: &[u8]) -> Result<(), Lo
 }
 
 async fn scram_exchange(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     reader: &mut MessageReader,
     credentials: &Credentials,
 ) -> Result<(), LoginError> {
@@ -205,7 +205,7 @@ async fn scram_exchange(
     exchange.handle_server_final(server_final).map_err(|error| LoginError::Exchange(error.to_string()))
 }
 
-async fn next_sasl(stream: &mut TcpStream, reader: &mut MessageReader) -> Result<RawMessage, LoginError> {
+async fn next_sasl(stream: &mut Stream, reader: &mut MessageReader) -> Result<RawMessage, LoginError> {
     let message = reader.next(stream).await?;
     match BackendTag::from_byte(message.tag()) {
         BackendTag::ErrorResponse => Err(refused(&message)),

@@ -1,16 +1,14 @@
 //! Taking one of several servers: try, learn from failure, wait for health, give up at a deadline.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use trunkline_codec::ids::Lsn;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::StartupMessage;
-use trunkline_health::{NodeId, PassiveFailure, TargetSessionAttrs, Tier, pool};
+use trunkline_health::{Address, NodeId, PassiveFailure, Stream, TargetSessionAttrs, Tier, pool};
 
 use super::align::{AlignError, Ask, align};
 pub(crate) use super::freshness::Move;
@@ -32,8 +30,8 @@ use crate::worker::Worker;
 pub(crate) struct Connected {
     pub(crate) lease: Lease,
     pub(crate) name: Arc<str>,
-    pub(crate) address: SocketAddr,
-    pub(crate) stream: TcpStream,
+    pub(crate) address: Address,
+    pub(crate) stream: Stream,
 }
 
 /// A server logged in to and ready for the session.
@@ -129,7 +127,7 @@ impl<'a> Search<'a> {
             self.wait_for_turn(lease.node()).await?;
             self.attempts += 1;
             let timeout = self.worker.shared.live().timeouts.connect;
-            match super::connect(address, timeout).await {
+            match super::connect(&address, timeout).await {
                 Ok(stream) => return Ok(Connected { lease, name, address, stream }),
                 Err(error) => {
                     tracing::info!(
@@ -146,7 +144,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn choose(&self) -> Option<(Lease, Arc<str>, SocketAddr)> {
+    fn choose(&self) -> Option<(Lease, Arc<str>, Address)> {
         let shared = &self.worker.shared;
         let snapshot = shared.health.load();
         let live = shared.live();
@@ -165,7 +163,7 @@ impl<'a> Search<'a> {
             Some(moving) => balancer.choose_for_move(&self.for_moving(&snapshot, nodes, &moving), &[])?,
         };
         let node = &snapshot.nodes[usize::from(lease.node().0)];
-        let address = node.address?;
+        let address = node.address.clone()?;
         Some((lease, Arc::clone(&node.name), address))
     }
 
@@ -277,18 +275,16 @@ impl<'a> Search<'a> {
     ) -> Result<Option<Taken>, TakeError> {
         let ask = if self.must_be_fresh() { Ask::Position } else { Ask::Nothing };
         let error = match timer::timeout(timeout, align(&mut taken, alignment, ask)).await {
-            Ok(Ok(position)) => {
-                match timer::timeout(timeout, self.is_fresh(&mut taken, position)).await {
-                    Ok(Ok(is_fresh)) => {
-                        if !self.behind.is_empty() {
-                            taken.choice = Choice::OthersBehind;
-                        }
-                        return Ok(is_fresh.then_some(taken));
+            Ok(Ok(position)) => match timer::timeout(timeout, self.is_fresh(&mut taken, position)).await {
+                Ok(Ok(is_fresh)) => {
+                    if !self.behind.is_empty() {
+                        taken.choice = Choice::OthersBehind;
                     }
-                    Ok(Err(error)) => LoginError::Lost(error),
-                    Err(_elapsed) => LoginError::timed_out(timeout),
+                    return Ok(is_fresh.then_some(taken));
                 }
-            }
+                Ok(Err(error)) => LoginError::Lost(error),
+                Err(_elapsed) => LoginError::timed_out(timeout),
+            },
             Ok(Err(AlignError::Refused(AlignmentError::Refused { code: Some(code), .. })))
                 if is_servers_own_trouble(code) =>
             {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use trunkline_health::net::{Address, SOCKET_PATH_MAX};
+
 /// A length of time: `500ms`, `2s`, `1m 30s`. `0` needs no unit.
 ///
 /// # Errors
@@ -54,6 +56,32 @@ pub struct HostPort {
     pub port: u16,
 }
 
+/// A server's address: as [`host_port`], or the directory of its Unix socket: `/run/postgresql:5432`.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn server(text: &str) -> Result<HostPort, String> {
+    let text = text.trim();
+    if !text.starts_with('/') {
+        return host_port(text);
+    }
+    let (directory, port) = text.rsplit_once(':').unwrap_or((text, "5432"));
+    let port = parse_port(Some(port)).ok_or_else(|| format!("{text:?} has no valid port (1 to 65535)"))?;
+    let directory = directory.trim_end_matches('/');
+    let socket = Address::of_directory(directory, port).map(|socket| socket.to_string());
+    match socket {
+        Some(socket) if socket.len() <= SOCKET_PATH_MAX && !directory.contains('\0') => {
+            Ok(HostPort { host: directory.to_owned(), port })
+        }
+        Some(socket) => Err(format!("the path {socket:?} is longer than {SOCKET_PATH_MAX} bytes")),
+        None => Err(format!("{text:?} names no directory")),
+    }
+}
+
+fn parse_port(port: Option<&str>) -> Option<u16> {
+    port.and_then(|port| port.parse().ok()).filter(|port| *port != 0)
+}
+
 /// `host:port`, `host`, `[::1]:5432`.
 ///
 /// # Errors
@@ -75,10 +103,7 @@ pub fn host_port(text: &str) -> Result<HostPort, String> {
     {
         return Err(format!("{text:?} has no valid host"));
     }
-    let port: u16 = port
-        .and_then(|port| port.parse().ok())
-        .filter(|port| *port != 0)
-        .ok_or_else(|| format!("{text:?} has no valid port (1 to 65535)"))?;
+    let port = parse_port(port).ok_or_else(|| format!("{text:?} has no valid port (1 to 65535)"))?;
     Ok(HostPort { host: host.to_owned(), port })
 }
 
@@ -113,8 +138,24 @@ mod tests {
         is("db1", "db1", 5432);
         is("[::1]:5433", "::1", 5433);
         is("[::1]", "::1", 5432);
-        for wrong in ["", ":5432", "db1:", "db1:0", "db1:70000", "::1", "[::1", "a b:1", "[::1]5432"] {
+        for wrong in ["", "/run", ":5432", "db1:", "db1:0", "db1:70000", "::1", "[::1", "a b:1", "[::1]5432"]
+        {
             assert!(host_port(wrong).is_err(), "{wrong} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_server_may_be_the_directory_of_its_socket() {
+        let is = |text: &str, host: &str, port| {
+            assert_eq!(server(text).unwrap(), HostPort { host: host.into(), port })
+        };
+        is("/run/postgresql:5433", "/run/postgresql", 5433);
+        is("/run/postgresql/", "/run/postgresql", 5432);
+        is("db1:5433", "db1", 5433);
+        let longest = format!("/{}", "x".repeat(SOCKET_PATH_MAX - "//.s.PGSQL.5432".len()));
+        is(&longest, &longest, 5432);
+        for wrong in ["/", "/run:0", "/run:x", &format!("{longest}x")] {
+            assert!(server(wrong).is_err(), "{wrong} was accepted");
         }
     }
 }

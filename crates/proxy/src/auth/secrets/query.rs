@@ -6,10 +6,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
-use trunkline_health::{Health, NodeId, Snapshot, State};
+use trunkline_health::{Health, NodeId, Snapshot, State, Stream};
 
 use super::secret::{Cleartext, Stored, Unusable};
 use super::{LOOKUP_TIMEOUT, LookupError};
@@ -132,8 +131,7 @@ impl QuerySource {
 
     async fn connect(&self, node: NodeId, host: &str, port: u16) -> Result<Connection, ConnectError> {
         let stream =
-            TcpStream::connect((host, port)).await.map_err(|e| ConnectError::Unreachable(e.to_string()))?;
-        let _ = stream.set_nodelay(true);
+            Stream::to_host(host, port).await.map_err(|e| ConnectError::Unreachable(e.to_string()))?;
         let (client, driver) = self
             .login
             .connect_raw(stream, NoTls)

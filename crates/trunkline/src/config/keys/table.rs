@@ -40,7 +40,7 @@ pub const TARGET_KEYS: &[Key<Target>] = &[
         "address",
         "\"10.0.0.12:5432\"",
         Slot::Text(|t| &mut t.address),
-        "Host and port of the PostgreSQL server. Required.",
+        "Host and port of the PostgreSQL server, or the directory of its Unix socket: `/run/postgresql:5432`. Required.",
     ),
     key(
         "role",

@@ -74,10 +74,11 @@ fn address<'t>(target: &'t Target, problems: &mut Problems) -> Option<(&'t Targe
         );
         return None;
     };
-    match units::host_port(text) {
+    match units::server(text) {
         Ok(address) => Some((target, address)),
         Err(message) => {
-            let hint = "Write a host and a port, such as \"10.0.0.12:5432\", \"db1\" or \"[::1]:5432\".";
+            let hint = "Write a host and a port, such as \"10.0.0.12:5432\", \"db1\" or \"[::1]:5432\", or the directory of a \
+                        Unix socket, such as \"/run/postgresql:5432\".";
             problems.push(Problem::new(&target.address.source, "target.address", message).hint(hint));
             None
         }
@@ -87,9 +88,14 @@ fn address<'t>(target: &'t Target, problems: &mut Problems) -> Option<(&'t Targe
 fn name(target: &Target, address: &units::HostPort, is_host_shared: bool) -> String {
     match &target.name.value {
         Some(name) => name.clone(),
-        None if is_host_shared => format!("{}:{}", address.host, address.port),
-        None => address.host.clone(),
+        None if is_host_shared => format!("{}:{}", short(&address.host), address.port),
+        None => short(&address.host).to_owned(),
     }
+}
+
+/// A host's name; of a directory the last part.
+fn short(host: &str) -> &str {
+    host.rsplit('/').next().unwrap_or(host)
 }
 
 fn check_name(target: &Target, name: &str, before: &[NodeSpec], problems: &mut Problems) {

@@ -1,0 +1,55 @@
+//! Servers reached over their Unix sockets: whatever goes over TCP goes there, too.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::time::Duration;
+
+use trunkline_cluster::StopMode;
+use trunkline_tests::{Auth, Endpoint, Wire, eventually, http_get, own_cluster, shared_cluster};
+
+/// Far beyond what a healthy machine needs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn sessions_queries_and_cancels_go_over_the_socket() {
+    for auth in [Auth::Relay, Auth::Verify] {
+        let endpoint = Endpoint::over_sockets(shared_cluster()).auth(auth).start();
+        for port in [endpoint.reads(), endpoint.writes()] {
+            let mut wire = Wire::login(port);
+            assert_eq!(wire.value("SELECT inet_server_addr() IS NULL"), "t", "{auth:?}");
+            assert_eq!(
+                wire.value("SELECT sum(length(repeat('x', 1000))) FROM generate_series(1, 10000)"),
+                "10000000"
+            );
+            wire.send_query("SELECT pg_sleep(60)");
+            let is_running = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'";
+            eventually(PATIENCE, "the query runs", || {
+                shared_cluster().servers().any(|server| server.psql(is_running).unwrap() == "t")
+            });
+            wire.cancel(port);
+            assert_eq!(wire.read_answer().error.unwrap().code, "57014", "{auth:?}");
+        }
+    }
+}
+
+#[test]
+fn the_cluster_page_tells_the_sockets_path() {
+    let endpoint = Endpoint::over_sockets(shared_cluster()).start();
+    let page = http_get(endpoint.http(), "/cluster").unwrap().body;
+    let server = shared_cluster().servers().next().unwrap();
+    let socket = format!("{}/.s.PGSQL.{}", shared_cluster().socket_dir().display(), server.port());
+    assert!(page.contains(&socket), "{page}");
+}
+
+#[test]
+fn a_server_that_dies_is_noticed_and_its_session_goes_on() {
+    let cluster = own_cluster(2);
+    let endpoint = Endpoint::over_sockets(&cluster).auth(Auth::Verify).start();
+    let mut wire = Wire::login(endpoint.reads());
+    let own = wire.value("SELECT current_setting('cluster_name')");
+    let victim = cluster.servers().find(|server| server.name() == own).unwrap();
+    victim.stop(StopMode::Immediate).unwrap();
+    let next = wire.value("SELECT current_setting('cluster_name')");
+    assert_ne!(next, own);
+    assert_eq!(wire.value("SELECT inet_server_addr() IS NULL"), "t");
+    endpoint.await_health(&own, false, PATIENCE);
+}
