@@ -18,14 +18,39 @@ struct Owed {
     closed: usize,
 }
 
-/// Settings and prepared statements as messages for a server.
+/// Settings and prepared statements as messages for a server, and a failed transaction when the
+/// session is in one.
 #[derive(Clone, Debug, Default)]
 pub struct Alignment {
     /// To be sent in one write. Empty when a login alone makes the server as it must be: nothing is
     /// to be read then.
     pub messages: Bytes,
     owed: Owed,
+    stage: Stage,
+    then: Stage,
 }
+
+/// What of an alignment is being answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    /// Settings and statements.
+    State,
+    /// A transaction that is to fail.
+    Beginning,
+    /// It has failed.
+    Failed,
+    #[default]
+    Done,
+}
+
+/// The statement that begins the transaction that is to fail. It is closed at once.
+const BEGINS: &[u8] = b"trunkline: transaction lost with its server";
+
+/// A portal that does not exist: running it is the shortest way to fail a transaction.
+const FAILS: &[u8] = b"trunkline: server lost";
+
+/// The answers to a transaction that is to fail, but for the error at its end.
+const OWED_BY_FAILURE: Owed = Owed { parsed: 1, bound: 1, executed: 1, closed: 1 };
 
 impl Alignment {
     /// Whether a login alone makes the server as it must be.
@@ -39,7 +64,8 @@ impl Alignment {
     pub fn reader(&self) -> AlignmentReader {
         let mut scanner = Scanner::backend();
         scanner.set_phase(Phase::Normal);
-        AlignmentReader { scanner, owed: self.owed, parameters: BytesMut::new(), is_done: self.is_empty() }
+        let Self { owed, stage, then, .. } = *self;
+        AlignmentReader { scanner, owed, stage, then, parameters: BytesMut::new() }
     }
 }
 
@@ -96,11 +122,33 @@ impl Writer {
         if self.out.is_empty() {
             return Alignment::default();
         }
+        self.sync();
+        let (messages, owed) = (self.out.freeze(), self.owed);
+        Alignment { messages, owed, stage: Stage::State, then: Stage::Done }
+    }
+
+    /// The same, and then a transaction that has failed. What is set before it must be committed.
+    pub(crate) fn finish_failed(mut self) -> Alignment {
+        let (mut stage, mut owed) = (Stage::Beginning, OWED_BY_FAILURE);
+        if !self.out.is_empty() {
+            self.sync();
+            (stage, owed) = (Stage::State, self.owed);
+        }
+        let written = write::parse(&mut self.out, BEGINS, b"BEGIN", &[])
+            .and_then(|()| write::bind(&mut self.out, b"", BEGINS, std::iter::empty()))
+            .and_then(|()| write::execute(&mut self.out, b"", 0))
+            .and_then(|()| write::close(&mut self.out, Target::Statement, BEGINS))
+            .and_then(|()| write::execute(&mut self.out, FAILS, 0));
+        debug_assert!(written.is_ok(), "constants without a NUL");
+        write::sync(&mut self.out);
+        Alignment { messages: self.out.freeze(), owed, stage, then: Stage::Beginning }
+    }
+
+    fn sync(&mut self) {
         if self.unnamed == Unnamed::LeftOver && write::close(&mut self.out, Target::Statement, b"").is_ok() {
             self.owed.closed += 1;
         }
         write::sync(&mut self.out);
-        Alignment { messages: self.out.freeze(), owed: self.owed }
     }
 }
 
@@ -138,8 +186,10 @@ pub enum AlignmentError {
 pub struct AlignmentReader {
     scanner: Scanner,
     owed: Owed,
+    stage: Stage,
+    /// What follows [`Stage::State`].
+    then: Stage,
     parameters: BytesMut,
-    is_done: bool,
 }
 
 impl AlignmentReader {
@@ -149,7 +199,7 @@ impl AlignmentReader {
     /// When the server refuses, or answers otherwise than it must.
     pub fn handle(&mut self, chunk: &[u8]) -> Result<AlignmentStep, AlignmentError> {
         let mut at = 0;
-        while !self.is_done {
+        while self.stage != Stage::Done {
             let before = at;
             let (tag, body) = match self.scanner.next(chunk, &mut at)? {
                 None => break,
@@ -158,7 +208,7 @@ impl AlignmentReader {
             };
             self.answered(BackendTag::from_byte(tag), body, &chunk[before..at])?;
         }
-        Ok(AlignmentStep { consumed: at, done: self.is_done })
+        Ok(AlignmentStep { consumed: at, done: self.stage == Stage::Done })
     }
 
     fn answered(&mut self, tag: BackendTag, body: &[u8], message: &[u8]) -> Result<(), AlignmentError> {
@@ -179,17 +229,29 @@ impl AlignmentReader {
             }
             BackendTag::ErrorResponse => {
                 let fields = ErrorFields::new(body);
+                let is_wanted = self.stage == Stage::Beginning && self.owed == Owed::default();
+                if is_wanted && fields.sqlstate() == Some(SqlState::INVALID_CURSOR_NAME) {
+                    self.stage = Stage::Failed;
+                    return Ok(());
+                }
                 let message = String::from_utf8_lossy(fields.message().unwrap_or_default()).into_owned();
                 return Err(AlignmentError::Refused { code: fields.sqlstate(), message });
             }
-            BackendTag::ReadyForQuery => {
-                let status = ReadyForQuery::parse(body).map(|ready| ready.status);
-                self.is_done = self.owed == Owed::default() && status == Ok(TransactionStatus::Idle);
-                return if self.is_done { Ok(()) } else { Err(AlignmentError::Unexpected(tag.byte())) };
-            }
+            BackendTag::ReadyForQuery => return self.ready(body),
             other => return Err(AlignmentError::Unexpected(other.byte())),
         };
         *owed = owed.checked_sub(1).ok_or(AlignmentError::Unexpected(tag.byte()))?;
+        Ok(())
+    }
+
+    fn ready(&mut self, body: &[u8]) -> Result<(), AlignmentError> {
+        let status = ReadyForQuery::parse(body).map(|ready| ready.status);
+        let is_complete = self.owed == Owed::default();
+        (self.stage, self.owed) = match (self.stage, status) {
+            (Stage::State, Ok(TransactionStatus::Idle)) if is_complete => (self.then, OWED_BY_FAILURE),
+            (Stage::Failed, Ok(TransactionStatus::Failed)) => (Stage::Done, Owed::default()),
+            _unexpected => return Err(AlignmentError::Unexpected(BackendTag::ReadyForQuery.byte())),
+        };
         Ok(())
     }
 

@@ -270,6 +270,7 @@ impl Session {
         }
         self.progress = Progress::Untouched;
         self.pipeline = Pipeline::Synced;
+        self.has_begun = false;
         if self.farewell != Farewell::Said {
             self.farewell = Farewell::Staying;
         }
@@ -350,7 +351,7 @@ impl Session {
         }
         while let Some(entry) = self.outstanding.front() {
             if entry.request == Request::Sync {
-                self.pipeline = Pipeline::Unsynced;
+                self.pipeline = Pipeline::Failed;
                 return;
             }
             self.outstanding.pop();

@@ -219,7 +219,12 @@ impl Session {
     }
 }
 
-/// The code of an error that says nothing of the request, only of the server.
+/// The code of a FATAL error that says nothing of the request, only of the server.
+pub(crate) fn says_of_server(body: &[u8]) -> Option<SqlState> {
+    conflict(body).filter(|_| ErrorFields::new(body).is_fatal())
+}
+
+/// The same of a standby's error, after which it may stay.
 fn conflict(body: &[u8]) -> Option<SqlState> {
     let fields = ErrorFields::new(body);
     let code = fields.sqlstate()?;

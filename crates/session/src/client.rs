@@ -25,7 +25,8 @@ impl Session {
             self.finish(now, out);
             ClientThen::Violation(Box::new(self.client_violation(error)))
         });
-        self.client_tail = Tail::of(chunk, at);
+        let taken = if let ClientThen::Refuse(refused) = &then { refused.dropped } else { at };
+        self.client_tail = Tail::of(chunk, taken);
         if at > 0 {
             self.is_pristine = false;
         }
@@ -37,6 +38,11 @@ impl Session {
             return Ok(ClientThen::Pause);
         }
         self.flow = Flow::Open;
+        if self.debt.is_some()
+            && let Some(refused) = self.refuse(chunk)?
+        {
+            return Ok(ClientThen::Refuse(Box::new(refused)));
+        }
         loop {
             if self.outstanding.len() >= OUTSTANDING_MAX && self.client.is_at_boundary() {
                 self.flow = Flow::Full;
@@ -110,7 +116,7 @@ impl Session {
 
     fn sent_while_skipping(&mut self, tag: FrontendTag, sent: u64) {
         if tag == FrontendTag::Sync {
-            self.pipeline = Pipeline::Unsynced;
+            self.pipeline = Pipeline::Failed;
             let class = Class::PLAIN;
             self.outstanding.push(Entry { sent, text: None, request: Request::Sync, class });
         }

@@ -78,6 +78,15 @@ impl Followed {
         self.prepared.write(out);
     }
 
+    /// The server is lost with requests in flight, a Query among them or not; none counts.
+    pub(crate) fn server_lost(&mut self, has_query: bool) {
+        self.has_failed = true;
+        self.prepared.server_lost();
+        if has_query {
+            self.prepared.query_answered();
+        }
+    }
+
     /// A request with effects will have no answer, or its answer is complete.
     pub(crate) fn drop_effects(&mut self) {
         self.queue.pop_front();
@@ -306,7 +315,7 @@ impl Session {
     fn follow_query(&mut self, body: &[u8], is_whole: bool) -> Class {
         if !is_whole {
             self.long_begins(body);
-            return self.expect(Reading::unread());
+            return self.expect(Reading::unread(body));
         }
         let sql = body.strip_suffix(b"\0").unwrap_or(body);
         let reading = read(sql);
@@ -395,6 +404,7 @@ impl Session {
     pub(crate) fn follow_completed(&mut self, tag: &[u8]) {
         let Some(front) = self.outstanding.front() else { return };
         let has_effects = front.class.has_effects();
+        self.has_begun |= front.class.begins();
         if self.mobility == Mobility::Fixed || (!has_effects && tag.starts_with(b"SELECT ")) {
             return;
         }

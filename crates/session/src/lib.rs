@@ -10,6 +10,7 @@
 //! - `outstanding`: the requests whose answers are owed, in order.
 //! - `statements`: which SQL a prepared statement or portal stands for.
 //! - `attempt`: the request in flight, held and repeated.
+//! - `kept`: a client that goes on though something of it was lost with its server.
 //! - `followed`: what the session changed on its server (`gucs`, `prepared`), read from its SQL by
 //!   `sql` and confirmed by the server; [`alignment`]: how another server is told; [`pin`]: why it
 //!   cannot be; [`position`]: how it is asked what it shows.
@@ -24,6 +25,7 @@ mod attempt;
 mod client;
 mod followed;
 mod gucs;
+mod kept;
 pub mod limits;
 pub mod loss;
 mod outstanding;
@@ -49,5 +51,5 @@ pub use position::{Position, PositionReader, ask_position};
 pub use record::{Completion, Sink, StatementKind, StatementRecord, Timing};
 pub use session::Session;
 pub use settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
-pub use step::{ClientStep, ClientThen, Peer, ServerStep, ServerThen, Violation};
+pub use step::{ClientStep, ClientThen, Peer, Refused, ServerStep, ServerThen, Violation};
 pub use trunkline_codec::backend::TransactionStatus;

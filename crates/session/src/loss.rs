@@ -3,8 +3,14 @@
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
+use trunkline_codec::backend::{BackendTag, ErrorFields};
+use trunkline_codec::scan::Piece;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, error_response};
+
+use crate::server::is_farewell;
+use crate::session::scanner_of_a_server;
+use crate::settings::ServerRole;
 
 /// How a server connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +53,16 @@ pub enum LossPlan {
     /// Call [`crate::Session::rewind`], then do as for [`Self::Move`], then present the client's
     /// bytes again, from the first byte of the request in flight.
     Repeat,
+    /// Do as for [`Self::Move`], and first write `answer` to the client, an ErrorResponse and
+    /// ReadyForQuery: the request in flight failed. Without one in flight the answer is empty, and
+    /// the client's next request will get the error (see [`crate::ClientThen::Refuse`]). A
+    /// transaction that was open is failed now.
+    Fail {
+        /// For the client.
+        answer: Bytes,
+        /// The code of the error.
+        code: SqlState,
+    },
     /// Write these bytes to the client (they end with an ErrorResponse of severity FATAL), then
     /// close.
     Report(Bytes),
@@ -80,7 +96,8 @@ impl fmt::Display for LossPhase {
 }
 
 impl LossPhase {
-    fn hint(self) -> &'static str {
+    /// What a client does that has to connect again.
+    fn hint_at_the_end(self) -> &'static str {
         match self {
             Self::Idle => "Connect again; nothing was in progress.",
             Self::WaitingForFirstByte | Self::InsideTheAnswer | Self::Unknown => {
@@ -89,6 +106,21 @@ impl LossPhase {
             Self::InTransaction => {
                 "Connect again and repeat the transaction, unless its COMMIT was already sent: \
                  then check first whether it took effect."
+            }
+        }
+    }
+
+    /// What a client does that goes on.
+    fn hint(self, role: ServerRole) -> &'static str {
+        match (self, role) {
+            (Self::InTransaction, _) => {
+                "The connection goes on. Roll back and repeat the transaction, unless its COMMIT was \
+                 already sent: then check first whether it took effect."
+            }
+            (_, ServerRole::Standby) => "The connection goes on with another server. Repeat the query.",
+            (_, ServerRole::Primary) => {
+                "The connection goes on. A statement that writes may or may not have taken effect: \
+                 check before it is repeated."
             }
         }
     }
@@ -105,24 +137,83 @@ impl fmt::Display for ServerLoss {
     }
 }
 
-/// Appends the error that tells a client of its server's end.
-///
-/// `announced` is the code of the shutdown notice the server sent before, if any.
-pub(crate) fn write_report(
-    out: &mut BytesMut,
-    loss: ServerLoss,
-    announced: Option<SqlState>,
-    server: &str,
-    phase: LossPhase,
-) {
-    let detail = format!("Server \"{server}\" was lost {phase}.");
-    let (code, message) = match announced {
-        Some(code) if code == SqlState::CRASH_SHUTDOWN => {
-            (code, "server ended the session because another of its processes crashed".to_owned())
+/// How a session lost its server.
+#[derive(Debug)]
+pub(crate) struct Lost<'a> {
+    pub(crate) loss: ServerLoss,
+    /// The code with which the server said goodbye, if it did.
+    pub(crate) announced: Option<SqlState>,
+    pub(crate) server: &'a str,
+    pub(crate) phase: LossPhase,
+    pub(crate) role: ServerRole,
+}
+
+impl Lost<'_> {
+    /// The code of the error that tells of it.
+    pub(crate) fn code(&self) -> SqlState {
+        self.announced.unwrap_or(SqlState::CONNECTION_FAILURE)
+    }
+
+    fn message(&self) -> String {
+        let Some(code) = self.announced else { return self.loss.to_string() };
+        let is_conflict = [SqlState::SERIALIZATION_FAILURE, SqlState::DEADLOCK_DETECTED].contains(&code);
+        let why = match code {
+            SqlState::CRASH_SHUTDOWN => "another of its processes crashed",
+            _ if is_conflict => "of a conflict with recovery",
+            _shutdown => "it was shut down",
+        };
+        format!("server ended the session because {why}")
+    }
+
+    /// The error for a client that goes on.
+    pub(crate) fn error(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        let (message, detail) = (self.message(), self.detail());
+        let report = ErrorReport::error(self.code(), &message)
+            .with_detail(&detail)
+            .with_hint(self.phase.hint(self.role));
+        error_response(&mut out, &report);
+        out.freeze()
+    }
+
+    /// The error that ends the session.
+    pub(crate) fn write_fatal(&self, out: &mut BytesMut) {
+        let (message, detail) = (self.message(), self.detail());
+        let report = ErrorReport::fatal(self.code(), &message)
+            .with_detail(&detail)
+            .with_hint(self.phase.hint_at_the_end());
+        error_response(out, &report);
+    }
+
+    fn detail(&self) -> String {
+        format!("Server \"{}\" was lost {}.", self.server, self.phase)
+    }
+}
+
+/// The farewell among what was held back: the beginning of an answer is of no use.
+#[derive(Debug, Default)]
+pub(crate) struct Farewells {
+    pub(crate) messages: BytesMut,
+    pub(crate) code: Option<SqlState>,
+    pub(crate) has_fatal: bool,
+}
+
+impl Farewells {
+    pub(crate) fn of(tail: &[u8]) -> Self {
+        let mut scanner = scanner_of_a_server();
+        let (mut found, mut at, mut before) = (Self::default(), 0, 0);
+        while let Ok(Some(Piece::Message { tag, body })) = scanner.next(tail, &mut at) {
+            let tag = BackendTag::from_byte(tag);
+            if is_farewell(tag, body) {
+                found.messages.extend_from_slice(&tail[before..at]);
+                found.code = ErrorFields::new(body).sqlstate();
+                if tag == BackendTag::ErrorResponse {
+                    found.has_fatal = true;
+                    break;
+                }
+            }
+            before = at;
         }
-        Some(code) => (code, "server ended the session because it was shut down".to_owned()),
-        None => (SqlState::CONNECTION_FAILURE, loss.to_string()),
-    };
-    let report = ErrorReport::fatal(code, &message).with_detail(&detail).with_hint(phase.hint());
-    error_response(out, &report);
+        found
+    }
 }

@@ -69,6 +69,12 @@ impl Outstanding {
         usize::from(self.ring_len) + self.spill.len()
     }
 
+    /// From the oldest on.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        let in_ring = (0..self.ring_len).map(|at| &self.ring[usize::from((self.head + at) & MASK)]);
+        in_ring.chain(&self.spill)
+    }
+
     #[inline]
     pub(crate) fn front(&self) -> Option<Entry> {
         (self.ring_len != 0).then(|| self.ring[usize::from(self.head & MASK)])

@@ -147,7 +147,8 @@ impl Prepared {
             self.pending.push_back(Pending::Nothing);
             return;
         };
-        let traits = Traits::of(if is_whole { crate::sql::read::read(parse.sql) } else { Reading::unread() });
+        let traits =
+            Traits::of(if is_whole { crate::sql::read::read(parse.sql) } else { Reading::unread(parse.sql) });
         let mut copy = self.spare.pop().unwrap_or_default();
         // The copy is of the name at least, also of a body that is not kept.
         let is_kept = is_whole && self.bytes + self.pending_bytes + body.len() <= PREPARED_BYTES_MAX;
@@ -226,6 +227,24 @@ impl Prepared {
         let portal = Execute::parse(body).map_or(&b""[..], |execute| execute.portal);
         let odd = if portal.is_empty() { self.unnamed_portal.as_ref() } else { self.portals.get(portal) };
         odd.cloned().unwrap_or(Traits::PLAIN)
+    }
+
+    /// The SQL of a statement made by a Parse, as far as it is kept.
+    pub(crate) fn sql(&self, statement: &[u8]) -> Option<&[u8]> {
+        let made = if statement.is_empty() { self.unnamed.as_ref() } else { self.named.get(statement) };
+        match &made?.origin {
+            Origin::Parse(body) => Parse::parse_prefix(body).map(|parse| parse.sql),
+            Origin::Sql(_) | Origin::Unsaved => None,
+        }
+    }
+
+    /// The server is lost with requests in flight: what it made of them nobody knows.
+    pub(crate) fn server_lost(&mut self) {
+        let has_unnamed =
+            self.pending.iter().any(|pending| matches!(pending, Pending::Parse { name_length: 0, .. }));
+        if has_unnamed {
+            self.query_answered();
+        }
     }
 
     /// The oldest Parse in flight succeeded.

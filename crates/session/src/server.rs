@@ -76,7 +76,10 @@ impl Session {
                 *at = before;
                 return Ok(Stop::Inject(bytes));
             }
-            if is_farewell(tag, body) && self.is_to_be_held(&chunk[before..]) {
+            if is_farewell(tag, body)
+                && (self.is_quiet() || self.is_to_be_kept_back(tag, body))
+                && self.is_to_be_held(&chunk[before..])
+            {
                 *at = before;
                 self.farewell = Farewell::Held;
                 return Ok(Stop::Farewell);
@@ -94,7 +97,7 @@ impl Session {
 
     /// What goes to the client before the ReadyForQuery at hand.
     #[inline]
-    fn tell_before_ready(&mut self, now: u64) -> Option<Bytes> {
+    pub(crate) fn tell_before_ready(&mut self, now: u64) -> Option<Bytes> {
         let announce = self.announce.as_mut()?;
         let front = self.outstanding.front()?;
         let current = match front.request {
@@ -120,10 +123,10 @@ impl Session {
         Some(bytes)
     }
 
-    /// Whether `rest`, which begins with an error or notice, is a farewell to an idle session and
-    /// nothing else. A client that closed its side gets everything as it comes.
+    /// Whether `rest`, which begins with an error or notice, is a farewell and nothing else. A client
+    /// that closed its side gets everything as it comes.
     fn is_to_be_held(&self, rest: &[u8]) -> bool {
-        if self.client_end != ClientEnd::Open || !self.is_quiet() {
+        if self.client_end != ClientEnd::Open {
             return false;
         }
         let mut scanner = self.server.clone();

@@ -2,21 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use trunkline_codec::backend::{BackendTag, ErrorFields, TransactionStatus};
-use trunkline_codec::scan::{Phase, Piece, Scanner};
+use bytes::Bytes;
+use trunkline_codec::backend::TransactionStatus;
+use trunkline_codec::scan::{Phase, Scanner};
 
 use crate::alignment::{Alignment, Writer};
 use crate::announce::Announce;
 use crate::attempt::Attempt;
 use crate::followed::Followed;
+use crate::kept::Debt;
 use crate::limits::OUTSTANDING_MAX;
-use crate::loss::{Can, LossPhase, LossPlan, Options, ServerLoss, write_report};
+use crate::loss::{Can, Farewells, LossPhase, LossPlan, Lost, Options, ServerLoss};
 use crate::outstanding::{Outstanding, Request};
 use crate::parameters::Parameters;
 use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
-use crate::server::is_farewell;
 use crate::settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
 use crate::state::{ClientEnd, Copy, Farewell, Flow, Long, Mode, Pipeline, Progress, Tail};
 use crate::statements::Statements;
@@ -52,6 +52,10 @@ pub struct Session {
     pub(crate) client_tail: Tail,
     pub(crate) server_tail: Tail,
     pub(crate) is_pristine: bool,
+    /// A statement that begins a transaction is complete, its ReadyForQuery is not.
+    pub(crate) has_begun: bool,
+    /// What the client is to be told of a transaction that was lost with its server.
+    pub(crate) debt: Option<Box<Debt>>,
 }
 
 impl Session {
@@ -97,6 +101,8 @@ impl Session {
             client_tail: Tail::Empty,
             server_tail: Tail::Empty,
             is_pristine: true,
+            has_begun: false,
+            debt: None,
         };
         session.follow_greeting();
         session
@@ -212,9 +218,10 @@ impl Session {
         out: &mut impl Sink,
     ) -> LossPlan {
         let phase = self.loss_phase();
-        let plan = self.plan_loss(loss, tail, options, phase);
-        match plan {
+        let mut plan = self.plan_loss(loss, tail, options, phase);
+        match &mut plan {
             LossPlan::Repeat => {}
+            LossPlan::Fail { answer, .. } => *answer = self.keep(std::mem::take(answer), now, out),
             LossPlan::Move => {
                 self.farewell = Farewell::Staying;
                 self.server_tail = Tail::Empty;
@@ -236,20 +243,28 @@ impl Session {
             ClientEnd::HalfClosed if self.owes_nothing() => return LossPlan::Close,
             ClientEnd::HalfClosed | ClientEnd::Open => {}
         }
-        if options.can_move == Can::Yes && self.is_quiet() && self.movability().is_ok() {
+        if options.can_move == Can::Yes && self.movability().is_ok() && self.has_nothing_to_lose() {
             return LossPlan::Move;
         }
         let can_repeat = options.can_move == Can::Yes && options.can_repeat == Can::Yes;
         if can_repeat && self.repeatable().is_ok() {
             return LossPlan::Repeat;
         }
-        let mut report = BytesMut::new();
-        let announced = match (self.farewell, deliver_farewell(tail, &mut report)) {
-            (_, Delivered::Fatal) => return LossPlan::Report(report.freeze()),
-            (Farewell::Announced(code), Delivered::Notice(None)) => Some(code),
-            (_, Delivered::Notice(code)) => code,
+        let farewell = Farewells::of(tail);
+        let lost = Lost {
+            loss,
+            announced: farewell.code.or(self.farewell.announced()),
+            server: &self.server_name,
+            phase,
+            role: self.role,
         };
-        write_report(&mut report, loss, announced, &self.server_name, phase);
+        if options.can_move == Can::Yes && self.is_keepable() {
+            return LossPlan::Fail { answer: lost.error(), code: lost.code() };
+        }
+        let mut report = farewell.messages;
+        if !farewell.has_fatal {
+            lost.write_fatal(&mut report);
+        }
         LossPlan::Report(report.freeze())
     }
 
@@ -271,6 +286,13 @@ impl Session {
         self.mode != Mode::Tracked || (self.outstanding.is_empty() && self.copy == Copy::None)
     }
 
+    /// Nothing is in progress, or only a transaction that has failed: another server can be put into
+    /// such a one.
+    fn has_nothing_to_lose(&self) -> bool {
+        let has_failed = self.status == TransactionStatus::Failed;
+        self.is_quiet() || (has_failed && self.outstanding.is_empty() && self.is_keepable())
+    }
+
     fn is_in_transaction(&self) -> bool {
         self.status != TransactionStatus::Idle || self.pipeline != Pipeline::Synced
     }
@@ -278,9 +300,14 @@ impl Session {
     fn loss_phase(&self) -> LossPhase {
         match self.mode {
             Mode::Untracked(_) | Mode::Opaque => LossPhase::Unknown,
-            Mode::Tracked if self.is_in_transaction() => LossPhase::InTransaction,
+            Mode::Tracked if self.status != TransactionStatus::Idle => LossPhase::InTransaction,
+            Mode::Tracked if self.outstanding.is_empty() && self.is_in_transaction() => {
+                LossPhase::InTransaction
+            }
             Mode::Tracked if self.outstanding.is_empty() => LossPhase::Idle,
-            Mode::Tracked if self.progress == Progress::Untouched => LossPhase::WaitingForFirstByte,
+            Mode::Tracked if self.progress == Progress::Untouched && self.pipeline == Pipeline::Synced => {
+                LossPhase::WaitingForFirstByte
+            }
             Mode::Tracked => LossPhase::InsideTheAnswer,
         }
     }
@@ -292,7 +319,8 @@ impl Session {
         if let Some(followed) = &self.followed {
             followed.write(&mut out);
         }
-        out.finish()
+        let has_failed = self.status == TransactionStatus::Failed;
+        if has_failed { out.finish_failed() } else { out.finish() }
     }
 
     /// The parameters of the server as the client was last told of them: names and values.
@@ -308,7 +336,8 @@ impl Session {
         self.parameters.differences(now)
     }
 
-    /// Another server was taken and aligned, after [`LossPlan::Move`], after [`Self::rewind`], or at
+    /// Another server was taken and aligned, after [`LossPlan::Move`] or [`LossPlan::Fail`], after
+    /// [`Self::rewind`], or at
     /// any idle point of a movable session. `announce` (see [`Self::differences`]) goes to the client
     /// before its next ReadyForQuery. Then present the client's unforwarded bytes again.
     pub fn server_taken(&mut self, server: ServerName, role: ServerRole, announce: Bytes, _now: Instant) {
@@ -369,31 +398,6 @@ pub(crate) fn scanner_of_a_server() -> Scanner {
     let mut scanner = Scanner::backend();
     scanner.set_phase(Phase::Normal);
     scanner
-}
-
-/// What a held farewell ended with.
-enum Delivered {
-    Fatal,
-    Notice(Option<trunkline_codec::sqlstate::SqlState>),
-}
-
-/// Copies the farewell among what was held back: the beginning of an answer is of no use.
-fn deliver_farewell(tail: &[u8], report: &mut BytesMut) -> Delivered {
-    let mut scanner = scanner_of_a_server();
-    let mut at = 0;
-    let (mut code, mut before) = (None, 0);
-    while let Ok(Some(Piece::Message { tag, body })) = scanner.next(tail, &mut at) {
-        let tag = BackendTag::from_byte(tag);
-        if is_farewell(tag, body) {
-            report.extend_from_slice(&tail[before..at]);
-            if tag == BackendTag::ErrorResponse {
-                return Delivered::Fatal;
-            }
-            code = ErrorFields::new(body).sqlstate();
-        }
-        before = at;
-    }
-    Delivered::Notice(code)
 }
 
 #[cfg(test)]

@@ -22,9 +22,9 @@ pub(crate) enum Mode {
 /// ```text
 ///            reply to an extended message          ErrorResponse to one, and
 ///  Synced ─────────────────────────────> Unsynced ──── its Sync not sent yet ────> Skipping
-///    ^                                     ^  │                                       │
-///    └───────────── ReadyForQuery ─────────┼──┘        the client sends Sync          │
-///                                          └──────────────────────────────────────────┘
+///    ^                                      │  │ its Sync is sent                     │
+///    ├───────────── ReadyForQuery ──────────┘  └────────> Failed <── the client sends Sync
+///    └──────────────────── ReadyForQuery ────────────────────┘
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pipeline {
@@ -32,6 +32,8 @@ pub(crate) enum Pipeline {
     Unsynced,
     /// The server discards what the client sends until its next Sync.
     Skipping,
+    /// An extended message failed, and the Sync behind it is sent.
+    Failed,
 }
 
 /// What has come of the answer to the oldest outstanding request.
@@ -92,6 +94,16 @@ pub(crate) enum Farewell {
     Held,
     /// A FATAL error was forwarded: nothing may follow it.
     Said,
+}
+
+impl Farewell {
+    /// The code of the notice that was forwarded.
+    pub(crate) fn announced(self) -> Option<SqlState> {
+        match self {
+            Self::Announced(code) => Some(code),
+            Self::Staying | Self::Held | Self::Said => None,
+        }
+    }
 }
 
 /// What the client can still send.

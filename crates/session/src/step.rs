@@ -24,8 +24,20 @@ pub enum ClientThen {
     Pause,
     /// The client said goodbye (its Terminate is forwarded): nothing more of it goes to the server.
     Terminate,
+    /// The client is owed an error, and its request gets it in the place of an answer: no server
+    /// is to see it.
+    Refuse(Box<Refused>),
     /// The client broke the framing: the session ends.
     Violation(Box<Violation>),
+}
+
+/// A request answered in the server's place.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// So many bytes behind the forwarded ones are dropped. The rest is presented again at once.
+    pub dropped: usize,
+    /// To be written to the client; empty when its request has yet to end.
+    pub answer: Bytes,
 }
 
 /// What to do with a chunk from the server.

@@ -248,7 +248,7 @@ impl From<PinReason> for PinnedBy {
 }
 
 labels! {
-    /// How a session lost its server when it could not be given another.
+    /// How a session lost its server when the client had to be told.
     LossCause {
         /// The server closed the connection without a word.
         Closed = "closed",

@@ -177,6 +177,12 @@ impl Nodes<'_> {
         );
         self.by_label::<RepeatCause>(out, "cause", |node, cause| node.repeats.of(cause).value());
         out.family(
+            "trunkline_requests_failed_total",
+            Type::Counter,
+            "Requests and transactions that failed because their server was lost, their sessions going on, by cause.",
+        );
+        self.by_label::<LossCause>(out, "cause", |node, cause| node.requests_failed.of(cause).value());
+        out.family(
             "trunkline_sessions_lost_total",
             Type::Counter,
             "Sessions ended because their server was lost, by cause.",

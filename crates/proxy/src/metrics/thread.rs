@@ -59,6 +59,8 @@ pub struct NodeMetrics {
     pub moves: CounterSet<MoveCause, { MoveCause::COUNT }>,
     /// Requests it did not answer that were sent again to another.
     pub repeats: CounterSet<RepeatCause, { RepeatCause::COUNT }>,
+    /// Requests and transactions that failed because it was lost, their sessions going on.
+    pub requests_failed: CounterSet<LossCause, { LossCause::COUNT }>,
     /// Sessions that ended because it was lost.
     pub sessions_lost: CounterSet<LossCause, { LossCause::COUNT }>,
     /// Sessions found on it, at an idle point, after it had become ineligible.
@@ -114,6 +116,7 @@ impl NodeMetrics {
             failovers: CounterSet::new(),
             moves: CounterSet::new(),
             repeats: CounterSet::new(),
+            requests_failed: CounterSet::new(),
             sessions_lost: CounterSet::new(),
             sessions_ineligible: CounterSet::new(),
             latency: [const { Histogram::new() }; Phase::COUNT],

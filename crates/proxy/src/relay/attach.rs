@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncWrite, Interest, ReadBuf};
+use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write;
 use trunkline_health::{NodeId, PassiveFailure, Role, Stream};
 use trunkline_session::{Can, LossPlan, Options, ServerLoss, ServerRole};
@@ -68,6 +69,9 @@ impl Server {
 impl Relay {
     /// Without a server: nothing to do until the client wants one.
     pub(super) fn wait_for_client(&mut self, cx: &mut Context<'_>) -> Next {
+        if let Poll::Ready(Err(_broken)) = self.to_client.poll_flush(cx, &mut self.client) {
+            return Next::End(Ending::Silent);
+        }
         if !self.to_server.has_ahead() {
             let mut byte = [0_u8; 1];
             // Only looked at: what the client says is read when there is somebody to tell.
@@ -94,6 +98,9 @@ impl Relay {
     }
 
     pub(super) fn poll_taking(&mut self, cx: &mut Context<'_>) -> Next {
+        if let Poll::Ready(Err(_broken)) = self.to_client.poll_flush(cx, &mut self.client) {
+            return Next::End(Ending::Silent);
+        }
         let Server::Taking(taking) = &mut self.server else { return Next::Again };
         let since = taking.since;
         let Poll::Ready(outcome) = taking.search.as_mut().poll(cx) else {
@@ -243,6 +250,17 @@ impl Relay {
                 self.repeat(RepeatCause::of(loss));
                 None
             }
+            LossPlan::Fail { answer, code } => {
+                tracing::warn!(
+                    session.id = info.id.0, client.addr = %info.client, node = %name, ?loss, %code,
+                    "server was lost, the client is told of what was in progress and goes on"
+                );
+                self.worker.metrics.node(node).requests_failed.one(failure_cause(code, loss));
+                self.to_client.push_pending(&answer);
+                self.journal.close(&mut self.worker.journals.borrow_mut());
+                self.detach();
+                None
+            }
             LossPlan::Report(report) => {
                 tracing::warn!(
                     session.id = info.id.0, client.addr = %info.client, node = %name, ?loss,
@@ -336,6 +354,16 @@ fn loss_cause(loss: ServerLoss) -> LossCause {
         ServerLoss::Reset => LossCause::Reset,
         ServerLoss::TimedOut => LossCause::TimedOut,
         ServerLoss::GivenUp => LossCause::GivenUp,
+    }
+}
+
+/// Why a request failed with its server, by the code the client is told.
+fn failure_cause(code: SqlState, loss: ServerLoss) -> LossCause {
+    match code {
+        SqlState::CONNECTION_FAILURE => loss_cause(loss),
+        SqlState::ADMIN_SHUTDOWN => LossCause::AdminShutdown,
+        SqlState::CRASH_SHUTDOWN => LossCause::CrashShutdown,
+        _other => LossCause::Fatal,
     }
 }
 

@@ -56,7 +56,9 @@ impl Relay {
             session.handle_server_lost(ServerLoss::GivenUp, &tail, NOWHERE, Instant::now(), recorder)
         });
         match plan {
-            LossPlan::Move | LossPlan::Repeat | LossPlan::Report(_) => self.refuse(&Refusal::ShuttingDown),
+            LossPlan::Move | LossPlan::Repeat | LossPlan::Fail { .. } | LossPlan::Report(_) => {
+                self.refuse(&Refusal::ShuttingDown)
+            }
             LossPlan::Close => self.say(&[]),
             LossPlan::Cut => {
                 self.count_loss(LossCause::GivenUp);

@@ -59,6 +59,13 @@ impl Relay {
                 ClientThen::Pause => self.to_server.present_again(Vec::new()),
                 // Nobody waits for the server's end: that would cost a wait and a read.
                 ClientThen::Terminate if self.is_over() => return Next::End(Ending::Silent),
+                ClientThen::Refuse(refused) => {
+                    if self.to_client.write(cx, &mut self.client, &refused.answer, now).is_err() {
+                        return Next::End(Ending::Silent);
+                    }
+                    self.to_server.keep(&buffer[refused.dropped..length]);
+                    self.to_server.present_again(Vec::new());
+                }
                 ClientThen::Terminate => self.client_is = ClientIs::Done { told_server: true },
                 ClientThen::Violation(violation) => return Next::End(self.violation(*violation)),
             }

@@ -25,11 +25,15 @@ pub(crate) struct Class(u8);
 impl Class {
     const NOT_REPEATABLE: u8 = 1;
     const HAS_EFFECTS: u8 = 2;
+    const BEGINS: u8 = 4;
 
     /// Reads only, and leaves nothing behind.
     pub(crate) const PLAIN: Self = Self(0);
     /// May be run once only.
     pub(crate) const ONCE: Self = Self(Self::NOT_REPEATABLE);
+
+    /// May begin a transaction.
+    pub(crate) const BEGIN: Self = Self(Self::BEGINS);
 
     #[inline]
     pub(crate) fn is_repeatable(self) -> bool {
@@ -40,6 +44,17 @@ impl Class {
     #[inline]
     pub(crate) fn has_effects(self) -> bool {
         self.0 & Self::HAS_EFFECTS != 0
+    }
+
+    /// Whether a transaction may be open once it has run, though none was before.
+    #[inline]
+    pub(crate) fn begins(self) -> bool {
+        self.0 & Self::BEGINS != 0
+    }
+
+    /// What either is.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// With effects queued.

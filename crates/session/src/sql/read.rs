@@ -24,9 +24,9 @@ impl Reading {
         Self { class, pin: None, effects: Vec::new() }
     }
 
-    /// Of SQL that is too long to be seen whole.
-    pub(crate) fn unread() -> Self {
-        Self { class: Class::ONCE, pin: None, effects: vec![Effect::Unread] }
+    /// Of SQL that is too long to be seen whole; this is its beginning.
+    pub(crate) fn unread(part: &[u8]) -> Self {
+        Self { class: unclear(part), pin: None, effects: vec![Effect::Unread] }
     }
 
     #[inline]
@@ -42,7 +42,9 @@ enum Verb {
     /// SELECT, VALUES, TABLE, SHOW.
     Read,
     With,
-    /// BEGIN, START, COMMIT, END, FETCH, MOVE.
+    /// BEGIN, START.
+    Begin,
+    /// COMMIT, END, FETCH, MOVE.
     Harmless,
     /// INSERT, UPDATE, DELETE, MERGE, COPY, UNLISTEN, NOTIFY, LOCK.
     Write,
@@ -104,7 +106,8 @@ impl Verb {
         match &*place {
             b"select" | b"values" | b"table" | b"show" => Self::Read,
             b"with" => Self::With,
-            b"begin" | b"start" | b"commit" | b"end" | b"fetch" | b"move" => Self::Harmless,
+            b"begin" | b"start" => Self::Begin,
+            b"commit" | b"end" | b"fetch" | b"move" => Self::Harmless,
             b"insert" | b"update" | b"delete" | b"merge" | b"copy" => Self::Write,
             b"unlisten" | b"notify" | b"lock" => Self::Write,
             b"explain" => Self::Explain,
@@ -138,6 +141,7 @@ impl Verb {
     fn class(self) -> Option<Class> {
         match self {
             Self::Read | Self::Harmless => Some(Class::PLAIN),
+            Self::Begin => Some(Class::BEGIN),
             Self::Write => Some(Class::ONCE),
             _others => None,
         }
@@ -178,6 +182,23 @@ fn is_select(sql: &[u8]) -> bool {
     lower == *b"select" && !after.is_ascii_alphabetic()
 }
 
+/// Of SQL that is not understood.
+fn unclear(sql: &[u8]) -> Class {
+    if quick_verb(sql) == Verb::Begin { Class::ONCE.and(Class::BEGIN) } else { Class::ONCE }
+}
+
+/// Whether all it does is to end the transaction without effect.
+pub(crate) fn is_rollback(sql: &[u8]) -> bool {
+    let Ok(statements) = split(sql) else { return false };
+    let [statement] = statements[..] else { return false };
+    let mut reader = Reader::new(statement);
+    if !reader.eat("rollback") && !reader.eat("abort") {
+        return false;
+    }
+    let _noise = reader.eat("work") || reader.eat("transaction");
+    reader.is_at_end() || (reader.eat("and") && reader.eat("no"))
+}
+
 /// Whether a semicolon stands before the last byte; it may stand in a string.
 #[inline]
 fn has_more_statements(sql: &[u8]) -> bool {
@@ -189,17 +210,20 @@ fn read_closely(sql: &[u8]) -> Reading {
     let found = trips(sql);
     let Ok(statements) = split(sql) else {
         // The server will refuse it. If it does not, the tag tells.
-        return Reading { class: Class::ONCE, pin: found.pin, effects: vec![Effect::Unread] };
+        return Reading { class: unclear(sql), pin: found.pin, effects: vec![Effect::Unread] };
     };
     let mut reading = Reading { class: Class::PLAIN, pin: found.pin, effects: Vec::new() };
     let mut is_once = found.is_once;
     for statement in &statements {
         let (verb, effect, pin) = one(statement, &found);
         reading.pin = reading.pin.or(pin);
+        if verb == Verb::Begin {
+            reading.class = Class::BEGIN;
+        }
         is_once |= match verb {
             Verb::Read | Verb::With | Verb::Empty => is_once_inside(verb, statement),
             Verb::Explain => statements.len() > 1 || is_once_inside(verb, statement),
-            Verb::Harmless | Verb::Set | Verb::Reset | Verb::Discard | Verb::Deallocate => {
+            Verb::Begin | Verb::Harmless | Verb::Set | Verb::Reset | Verb::Discard | Verb::Deallocate => {
                 statements.len() > 1
             }
             Verb::Rollback => statements.len() > 1,
@@ -217,7 +241,7 @@ fn read_closely(sql: &[u8]) -> Reading {
         reading.effects.push(effect);
     }
     if is_once {
-        reading.class = Class::ONCE;
+        reading.class = reading.class.and(Class::ONCE);
     }
     if reading.effects.iter().all(|effect| *effect == Effect::None) {
         reading.effects = Vec::new();
@@ -283,7 +307,13 @@ fn one(statement: &[u8], found: &Trips) -> (Verb, Effect, Option<PinReason>) {
             pin = Some(PinReason::UnknownSetting);
             Effect::None
         }
-        Verb::Empty | Verb::Read | Verb::With | Verb::Harmless | Verb::Write | Verb::Explain => Effect::None,
+        Verb::Empty
+        | Verb::Read
+        | Verb::With
+        | Verb::Begin
+        | Verb::Harmless
+        | Verb::Write
+        | Verb::Explain => Effect::None,
         Verb::Set => set::set(&mut reader),
         Verb::Reset => set::reset(&mut reader),
         Verb::Discard => discard(&mut reader),

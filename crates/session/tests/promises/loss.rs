@@ -9,6 +9,7 @@ use crate::talk::*;
 fn text(plan: LossPlan) -> String {
     match plan {
         LossPlan::Report(bytes) => String::from_utf8_lossy(&bytes).replace('\0', "|"),
+        LossPlan::Fail { answer, .. } => String::from_utf8_lossy(&answer).replace('\0', "|"),
         LossPlan::Move | LossPlan::Repeat | LossPlan::Close | LossPlan::Cut => panic!("{plan:?}"),
     }
 }
@@ -129,12 +130,12 @@ fn a_shutdown_notice_to_a_busy_session_gives_the_error_its_code() {
     let mut talk = Talk::new();
     let notice = report('N', "WARNING", "57P01");
     talk.client(&[query("select 1")]).server(&[m('D'), notice.clone()]);
-    assert!(text(talk.lost(b"", MOVE)).contains("VFATAL|C57P01"));
+    assert!(text(talk.lost(b"", STAY)).contains("VFATAL|C57P01"));
 
     let mut unanswered = Talk::new();
     unanswered.client(&[query("select 1")]);
     assert_eq!(unanswered.server_step(&notice).forward, 0);
-    let told = text(unanswered.lost(&notice, MOVE));
+    let told = text(unanswered.lost(&notice, STAY));
     assert!(told.starts_with('N') && told.contains("VFATAL|C57P01"), "{told}");
 }
 
@@ -145,7 +146,7 @@ fn a_held_beginning_is_dropped_and_a_held_fatal_is_not() {
     let mut talk = Talk::new();
     talk.client(&[query("select 1")]);
     assert!(matches!(talk.server_step(&tail).then, ServerThen::Conflict(_)));
-    assert_eq!(talk.lost(&tail, MOVE), LossPlan::Report(fatal.into()));
+    assert_eq!(talk.lost(&tail, STAY), LossPlan::Report(fatal.into()));
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! A session that moves between standbys which die, cancel and are left, against a run without faults.
 //!
 //! The client speaks in turns: it waits until all that is owed has come. What it receives must be what
-//! one server would have said, or that and one error at the end.
+//! one server would have said, or that and one error. Behind an error that leaves the connection it
+//! must be what the next server says, whose transaction has failed if one was open.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trunkline_session::{
-    Can, ClientThen, LossPlan, Mobility, NotRepeatable, Options, ReportTiming, ServerLoss, ServerRole,
-    ServerThen, Session, SessionSettings, Tracking,
+    Can, ClientThen, LossPlan, Mobility, NotRepeatable, Options, Refused, ReportTiming, ServerLoss,
+    ServerRole, ServerThen, Session, SessionSettings, Tracking,
 };
 
 use crate::rng::Rng;
@@ -34,6 +36,9 @@ pub(crate) struct Tally {
     pub(crate) moved_lost: usize,
     pub(crate) repeated: usize,
     pub(crate) conflicts: usize,
+    pub(crate) failed: usize,
+    pub(crate) failed_in_transaction: usize,
+    pub(crate) refused: usize,
 }
 
 pub(crate) struct Journey {
@@ -41,9 +46,11 @@ pub(crate) struct Journey {
     server: Server,
     records: Records,
     turns: Vec<Vec<u8>>,
-    /// What a server without faults says to each turn.
-    reference: Vec<Vec<u8>>,
+    /// What a server without faults says to all of them, since the last error.
+    reference: Vec<u8>,
     turn: usize,
+    /// What the client is to be told by the relay, behind an error it could not be told at once.
+    debt: Option<Debt>,
     /// What of this turn the relay has not read.
     unread: Vec<u8>,
     journal: Option<Vec<u8>>,
@@ -59,21 +66,76 @@ fn greeting() -> Vec<u8> {
     [wire::message(b'S', b"TimeZone\0\0"), wire::message(b'S', b"in_hot_standby\0on\0")].concat()
 }
 
+/// The request that a client is refused because its transaction was lost while it was silent.
+struct Debt {
+    /// Bytes of the client that go to no server.
+    dropped: usize,
+    /// Tags of what it is told.
+    answer: VecDeque<u8>,
+    is_told: bool,
+}
+
+impl Debt {
+    /// For a client that will send this.
+    fn of(remaining: &[u8]) -> Self {
+        let (mut dropped, mut answer) = (0, VecDeque::new());
+        for (tag, body) in wire::all(remaining).0 {
+            let is_begun = !answer.is_empty();
+            match tag {
+                b'Q' if !is_begun && body == b"rollback\0" => break,
+                b'd' | b'c' | b'f' => {}
+                b'H' if body.is_empty() => {}
+                _told if !is_begun => answer.push_back(b'E'),
+                _skipped => {}
+            }
+            dropped += 5 + body.len();
+            if (matches!(tag, b'Q' | b'F') && !is_begun) || tag == b'S' {
+                answer.push_back(b'Z');
+                break;
+            }
+        }
+        Self { dropped, answer, is_told: false }
+    }
+}
+
+/// What a server says to `input`.
+fn said(server: &mut Server, input: &[u8]) -> Vec<u8> {
+    server.input.extend(input);
+    (0..wire::all(input).0.len()).for_each(|_| server.step());
+    std::mem::take(&mut server.output)
+}
+
+fn ready_status(has_failed: bool) -> &'static [u8] {
+    if has_failed { b"E" } else { b"I" }
+}
+
+/// Whether an error tells of a lost server, to a client that goes on.
+fn is_told(error: &[u8]) -> bool {
+    let has_code = ["C08006\0", "C57P01\0", "C57P02\0"]
+        .iter()
+        .any(|code| error.windows(code.len()).any(|w| w == code.as_bytes()));
+    has_code && error.starts_with(b"SERROR\0")
+}
+
+/// Whether an error is of the script's own making.
+fn is_of_script(error: &[u8]) -> bool {
+    let codes = [b"C22012", b"C22P04", b"C23503", b"C08P01", b"C34000"];
+    codes.iter().any(|code| error.windows(6).any(|w| w == *code))
+}
+
 impl Journey {
     pub(crate) fn new(rng: &mut Rng) -> Self {
         let joins_pipeline = rng.one_in(2);
         let mut ideal = Server::new(joins_pipeline);
-        let (mut turns, mut reference) = (Vec::new(), Vec::new());
+        let mut turns = Vec::new();
         for _ in 0..1 + rng.below(10) {
             let mut turn = Vec::new();
             for _ in 0..1 + rng.below(4) / 3 {
                 script::unit(rng, &mut turn);
             }
-            ideal.input.extend(&turn);
-            (0..wire::all(&turn).0.len()).for_each(|_| ideal.step());
             turns.push(turn);
-            reference.push(std::mem::take(&mut ideal.output));
         }
+        let reference = said(&mut ideal, &turns.concat());
         let now = Instant::now();
         let settings = SessionSettings {
             sql_bytes_max: if rng.one_in(2) { 0 } else { 1000 },
@@ -92,6 +154,7 @@ impl Journey {
             turns,
             reference,
             turn: 0,
+            debt: None,
             journal: None,
             client_tail: Vec::new(),
             server_tail: Vec::new(),
@@ -201,6 +264,12 @@ impl Journey {
                 self.repeat(rng);
                 None
             }
+            // The server itself has told of the fault before it died.
+            LossPlan::Fail { .. } if self.has_failed() => Some(End::Canceled),
+            LossPlan::Fail { answer, .. } => {
+                self.failed(rng, &answer);
+                None
+            }
             LossPlan::Report(bytes) => {
                 assert_eq!(wire::all(&self.received).1, 0, "an error inside a message");
                 self.received.extend(bytes);
@@ -218,6 +287,55 @@ impl Journey {
         let mut again = self.journal.take().expect("it could be repeated");
         again.append(&mut self.client_tail);
         self.client_tail = again;
+    }
+
+    /// The client is told that its request failed, or will be, and goes on.
+    fn failed(&mut self, rng: &mut Rng, answer: &[u8]) {
+        self.check_prefix();
+        let (answer, rest) = wire::all(answer);
+        assert_eq!(rest, 0);
+        let before = self.server.settings_before().clone();
+        self.take_another(rng);
+        let has_failed = self.server.has_failed_transaction();
+        self.tally.failed += 1;
+        self.tally.failed_in_transaction += usize::from(has_failed);
+        let mut remaining = [&self.client_tail[..], &self.unread].concat();
+        self.turns[self.turn + 1..].iter().for_each(|turn| remaining.extend(turn));
+        match &answer[..] {
+            // It had been told of an error of the request's own.
+            [(b'Z', status)] => assert_eq!(*status, ready_status(has_failed)),
+            [(b'E', error), (b'Z', status)] => {
+                assert!(is_told(error) && *status == ready_status(has_failed));
+            }
+            [] => {
+                assert!(has_failed, "only a transaction was lost");
+                assert_eq!(before, self.server.settings, "what the transaction set never happened");
+                let debt = Debt::of(&remaining);
+                remaining.drain(..debt.dropped);
+                self.debt = Some(debt);
+            }
+            other => panic!("{other:?}"),
+        }
+        self.received.clear();
+        self.reference = said(&mut self.server.clone(), &remaining);
+    }
+
+    /// A request is answered by the relay.
+    fn refused(&mut self, refused: &Refused) {
+        let debt = self.debt.as_mut().expect("an error is owed");
+        assert!(self.received.is_empty(), "in order");
+        let (answer, rest) = wire::all(&refused.answer);
+        assert_eq!(rest, 0);
+        debt.dropped = debt.dropped.checked_sub(refused.dropped).expect("no more than the request");
+        for (tag, body) in answer {
+            debt.is_told = true;
+            assert_eq!(Some(tag), debt.answer.pop_front());
+            assert!(if tag == b'E' { is_told(body) } else { body == b"E" });
+        }
+        if debt.dropped == 0 {
+            assert!(debt.answer.is_empty());
+            self.tally.refused += 1;
+        }
     }
 
     fn move_idle(&mut self, rng: &mut Rng) {
@@ -269,7 +387,14 @@ impl Journey {
             journal.extend(&forwarded);
         }
         self.server.input.extend(forwarded);
-        assert!(matches!(step.then, ClientThen::ReadOn | ClientThen::Pause), "{step:?}");
+        match &step.then {
+            ClientThen::ReadOn | ClientThen::Pause => {}
+            ClientThen::Refuse(refused) => {
+                self.client_tail.drain(..refused.dropped);
+                self.refused(refused);
+            }
+            ClientThen::Terminate | ClientThen::Violation(_) => panic!("{step:?}"),
+        }
     }
 
     fn server_arrives(&mut self, rng: &mut Rng, most: usize) -> Option<End> {
@@ -327,28 +452,34 @@ impl Journey {
         if self.session.pinned().is_some_and(|reason| reason.to_string().contains("Sync")) {
             return End::Untracked;
         }
-        let expected = self.reference.concat();
-        let (expected, _) = wire::all(&expected);
-        let is_notice = |tag: u8, body: &[u8]| tag == b'N' && !body.windows(7).any(|w| w == b"NOTICE\0");
-        let (received, rest) = wire::all(&self.received);
-        assert!(rest == 0 || end == End::Cut);
-        let told: Vec<_> = received.into_iter().filter(|(tag, body)| !is_notice(*tag, body)).collect();
+        let told = self.told();
+        let (expected, _) = wire::all(&self.reference);
+        assert!(wire::all(&self.received).1 == 0 || end == End::Cut);
         match end {
-            End::Complete => assert_eq!(told, expected, "not what one server would have said"),
-            End::Cut => assert!(expected.starts_with(&told), "not what one server would have said"),
+            End::Complete => {
+                assert_eq!(told, expected, "not what one server would have said");
+                assert!(self.debt.as_ref().is_none_or(|debt| debt.answer.is_empty()), "an error is owed");
+            }
+            End::Cut => self.check_prefix(),
             End::Report | End::Canceled | End::Untracked => {
                 // Behind the error nothing but what its session says for it comes.
-                let errors = told.iter().position(|(tag, body)| {
-                    *tag == b'E'
-                        && !body
-                            .windows(6)
-                            .any(|w| w == b"C22012" || w == b"C22P04" || w == b"C23503" || w == b"C08P01")
-                });
+                let errors = told.iter().position(|(tag, body)| *tag == b'E' && !is_of_script(body));
                 let at = errors.expect("one error tells of the fault");
                 assert!(expected.starts_with(&told[..at]), "not what one server would have said");
             }
         }
         end
+    }
+
+    /// What the client was told since the last error, without notices of the server's.
+    fn told(&self) -> Vec<(u8, &[u8])> {
+        let is_notice = |tag: u8, body: &[u8]| tag == b'N' && !body.windows(7).any(|w| w == b"NOTICE\0");
+        wire::all(&self.received).0.into_iter().filter(|(tag, body)| !is_notice(*tag, body)).collect()
+    }
+
+    fn check_prefix(&self) {
+        let (expected, _) = wire::all(&self.reference);
+        assert!(expected.starts_with(&self.told()), "not what one server would have said");
     }
 }
 
@@ -356,10 +487,10 @@ impl Journey {
 impl Drop for Journey {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for (turn, reference) in self.turns.iter().zip(&self.reference).take(self.turn + 1) {
+            for turn in &self.turns[..=self.turn.min(self.turns.len() - 1)] {
                 eprintln!("client:    {}", crate::world::story(turn));
-                eprintln!("reference: {}", crate::world::story(reference));
             }
+            eprintln!("reference: {}", crate::world::story(&self.reference));
             eprintln!("received:  {}", crate::world::story(&self.received));
             eprintln!("{:?} {:?}", self.session.movability(), self.session.repeatable());
         }

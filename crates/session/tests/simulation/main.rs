@@ -165,11 +165,21 @@ fn a_session_that_moves_says_what_one_server_would_have_said() {
         all.moved_lost += tally.moved_lost;
         all.repeated += tally.repeated;
         all.conflicts += tally.conflicts;
+        all.failed += tally.failed;
+        all.failed_in_transaction += tally.failed_in_transaction;
+        all.refused += tally.refused;
     });
     println!("ends {ends:?} (complete, report, cut, canceled, untracked)");
     println!(
         "{} deaths: {} moves, {} repeats, {} of these after a conflict; {} moves without one",
         all.deaths, all.moved_lost, all.repeated, all.conflicts, all.moved_idle
+    );
+    println!(
+        "{} failed with the connection kept, {} of these in a transaction, {} requests refused after it",
+        all.failed, all.failed_in_transaction, all.refused
+    );
+    assert!(
+        all.failed > all.failed_in_transaction && all.failed_in_transaction > all.refused && all.refused > 0
     );
     assert!(all.moved_idle > 0 && all.moved_lost > 0 && all.repeated > all.conflicts && all.conflicts > 0);
 }

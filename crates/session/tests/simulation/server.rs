@@ -10,18 +10,20 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::wire;
 
+#[derive(Clone)]
 struct CopyIn {
     is_simple: bool,
     pieces: usize,
     fails_at: Option<usize>,
 }
 
+#[derive(Clone)]
 struct Portal {
     sql: String,
     rows_done: usize,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Server {
     pub(crate) input: Vec<u8>,
     pub(crate) output: Vec<u8>,
@@ -36,6 +38,8 @@ pub(crate) struct Server {
     pub(crate) joins_pipeline: bool,
     /// The next statement is canceled for recovery.
     pub(crate) has_conflict: bool,
+    /// The extended message that fails names a portal that is not there.
+    has_no_portal: bool,
     is_skipping: bool,
     is_unsynced: bool,
     is_deferred_failure: bool,
@@ -72,6 +76,16 @@ enum Ran {
 impl Server {
     pub(crate) fn new(joins_pipeline: bool) -> Self {
         Self { joins_pipeline, ..Self::default() }
+    }
+
+    /// Whether it is in a transaction that has failed.
+    pub(crate) fn has_failed_transaction(&self) -> bool {
+        self.transaction == Transaction::Failed
+    }
+
+    /// The settings that will be when the transaction is undone.
+    pub(crate) fn settings_before(&self) -> &Settings {
+        self.before.as_ref().unwrap_or(&self.settings)
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -222,8 +236,15 @@ impl Server {
     }
 
     fn fail_extended(&mut self) {
-        let code = if std::mem::take(&mut self.has_conflict) { "40001" } else { "22012" };
-        self.error(code);
+        let is_conflict = std::mem::take(&mut self.has_conflict);
+        let has_no_portal = std::mem::take(&mut self.has_no_portal);
+        self.error(if is_conflict {
+            "40001"
+        } else if has_no_portal {
+            "34000"
+        } else {
+            "22012"
+        });
         self.is_skipping = true;
     }
 
@@ -344,7 +365,7 @@ impl Server {
     /// Runs what has no rows; its tag, or `None` when it fails.
     fn run_for_effect(&mut self, words: &[&str], is_simple: bool) -> Option<String> {
         match words {
-            ["begin"] => self.transaction = Transaction::Open,
+            ["begin" | "BEGIN"] => self.transaction = Transaction::Open,
             ["commit" | "rollback"] => {
                 let has_failed = self.transaction == Transaction::Failed;
                 self.transaction = Transaction::Idle;
@@ -492,6 +513,7 @@ impl Server {
         let (name, rest) = wire::cstr(body)?;
         let max = u32::from_be_bytes(rest.try_into().ok()?) as usize;
         self.begun.push(self.portals.get(&name).map(|portal| portal.sql.clone()));
+        self.has_no_portal = !self.portals.contains_key(&name);
         let portal = self.portals.get_mut(&name)?;
         let sql = portal.sql.clone();
         if self.has_conflict {

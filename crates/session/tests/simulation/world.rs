@@ -134,6 +134,7 @@ impl World {
             ClientThen::ReadOn => {}
             ClientThen::Pause => assert!(self.session.is_paused()),
             ClientThen::Terminate => self.is_terminated = true,
+            ClientThen::Refuse(refused) => panic!("it is owed nothing: {refused:?}"),
             ClientThen::Violation(violation) => panic!("script is sound: {violation:?}"),
         }
     }
@@ -180,7 +181,7 @@ impl World {
         let (before, cut) = wire::all(&self.received);
         let has_fatal = before.iter().any(|(tag, body)| wire::is_fatal(*tag, body));
         match plan {
-            LossPlan::Move | LossPlan::Repeat => panic!("it is fixed"),
+            LossPlan::Move | LossPlan::Repeat | LossPlan::Fail { .. } => panic!("it is fixed"),
             LossPlan::Report(bytes) => {
                 assert_eq!(cut, 0, "an error inside a message");
                 assert!(!has_fatal, "an error after a FATAL");

@@ -29,8 +29,6 @@ fn reading_and_writing_rows_is_plain() {
         "(values (1))",
         "table t;",
         "show all",
-        "begin",
-        "START TRANSACTION READ ONLY",
         "commit",
         "end",
         "fetch all from c",
@@ -45,6 +43,37 @@ fn reading_and_writing_rows_is_plain() {
         "select into_it from t",
     ] {
         assert!(read(sql.as_bytes()).is_plain(), "{sql}: {:?}", read(sql.as_bytes()));
+    }
+}
+
+#[test]
+fn what_may_begin_a_transaction_is_known() {
+    for sql in ["begin", "START TRANSACTION READ ONLY", " BEGIN ;"] {
+        assert_eq!(read(sql.as_bytes()), Reading::plain(Class::BEGIN), "{sql}");
+    }
+    for sql in ["begin; select 1", "set a = 1; /* x */ begin", "select 1; start transaction", "begin 'oops"] {
+        assert!(read(sql.as_bytes()).class.begins(), "{sql}");
+    }
+    for sql in ["select 1", "commit", "select 'begin'; select 1", "create table begin (i int)"] {
+        assert!(!read(sql.as_bytes()).class.begins(), "{sql}");
+    }
+}
+
+#[test]
+fn what_only_gives_a_transaction_up_is_known() {
+    for sql in ["rollback", "ABORT;", " rollback work -- so be it", "rollback transaction and no chain"] {
+        assert!(is_rollback(sql.as_bytes()), "{sql}");
+    }
+    for sql in [
+        "rollback to s",
+        "rollback and chain",
+        "rollback prepared 'x'",
+        "rollback; select 1",
+        "commit",
+        "rollback 'oops",
+        "",
+    ] {
+        assert!(!is_rollback(sql.as_bytes()), "{sql}");
     }
 }
 

@@ -1,0 +1,260 @@
+//! A client that keeps its connection though its server was lost with something owed.
+//!
+//! It is told so by one error. A transaction that was open is failed from then on: the next server
+//! is put into a failed transaction (see [`crate::alignment`]), so that all that follows is
+//! PostgreSQL's own. While the client is owed nothing, nothing may be said: then the error is its
+//! [`Debt`], the answer to the next request, which goes to no server.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use trunkline_codec::backend::{BackendTag, TransactionStatus};
+use trunkline_codec::frontend::{Bind, FrontendTag, Parse};
+use trunkline_codec::scan::{FrameError, Piece};
+use trunkline_codec::write;
+
+use crate::attempt::{Attempt, says_of_server};
+use crate::outstanding::Request;
+use crate::pin::NotRepeatable;
+use crate::record::Sink;
+use crate::server::shutdown_notice;
+use crate::session::Session;
+use crate::sql::read::is_rollback;
+use crate::state::{ClientEnd, Copy, Farewell, Mode, Pipeline, Progress, Tail};
+use crate::step::Refused;
+
+/// An error the client is still to be told.
+#[derive(Debug)]
+pub(crate) struct Debt {
+    error: Bytes,
+    telling: Telling,
+}
+
+/// How much of the client's request was refused.
+///
+/// ```text
+///               the end of a Query
+///  NotBegun ───────────────────────────────────> (told)
+///    │  │  a long Query          its end            ^
+///    │  └───────────────> InQuery ──────────────────┤
+///    │  an extended message, told       Sync        │
+///    └───────────────────────────> ToSync ──────────┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Telling {
+    NotBegun,
+    InQuery,
+    ToSync,
+}
+
+/// What a message of a client with a debt is.
+enum Unpaid {
+    /// It is not answered.
+    Unanswered,
+    /// Query, FunctionCall, or a Sync on its own.
+    Whole,
+    /// The first of a series that ends with a Sync.
+    Extended,
+    /// It gives the transaction up by itself, or says goodbye: no error is needed.
+    NeedsNone,
+}
+
+impl Session {
+    /// Whether a client that loses its server now could be told so and go on: all it was given ends
+    /// between two messages, nothing but a transaction is lost with the server, and at most one
+    /// request is in flight, all of it.
+    pub(crate) fn is_keepable(&self) -> bool {
+        let is_in_step = self.mode == Mode::Tracked
+            && self.client_end == ClientEnd::Open
+            && self.client.is_at_boundary()
+            && self.server.is_at_boundary();
+        let is_copying = match self.copy {
+            Copy::None | Copy::Out => false,
+            Copy::In(_) | Copy::InEnded(_) | Copy::Both => true,
+        };
+        is_in_step && !is_copying && self.movability().is_ok() && self.is_one_unit_in_flight()
+    }
+
+    fn is_one_unit_in_flight(&self) -> bool {
+        let mut requests = self.outstanding.iter().map(|entry| entry.request).peekable();
+        if requests.peek().is_none() {
+            return self.pipeline == Pipeline::Synced;
+        }
+        while let Some(request) = requests.next() {
+            match request {
+                Request::Query => return self.pipeline == Pipeline::Synced && requests.next().is_none(),
+                Request::Sync => return requests.next().is_none(),
+                Request::FunctionCall | Request::CopyEnd => return false,
+                Request::Parse
+                | Request::Bind
+                | Request::DescribeStatement
+                | Request::DescribePortal
+                | Request::Execute
+                | Request::Close
+                | Request::BrokenFlush => {}
+            }
+            // A Query behind it would not be part of it.
+            if requests.peek() == Some(&Request::Query) {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Whether a farewell, which begins `rest`, says only that the server is leaving, so that the
+    /// client need not hear it: its session goes on.
+    pub(crate) fn is_to_be_kept_back(&self, tag: BackendTag, body: &[u8]) -> bool {
+        let is_of_server = match tag {
+            BackendTag::ErrorResponse => says_of_server(body).is_some(),
+            _notice => self.outstanding.is_empty() && shutdown_notice(body).is_some(),
+        };
+        is_of_server && self.is_keepable()
+    }
+
+    /// Whether the client has been told that the request in flight failed.
+    fn is_told_of_failure(&self) -> bool {
+        let is_settled = self.progress == Progress::Settled
+            && matches!(self.outstanding.front_request(), Some(Request::Query | Request::Sync));
+        is_settled || self.pipeline == Pipeline::Failed
+    }
+
+    /// Whether a transaction that the client must end may be open: it was when the request in flight
+    /// began, or that may have begun one.
+    fn may_have_transaction(&self) -> bool {
+        let may_begin = self.has_begun || self.outstanding.iter().any(|entry| entry.class.begins());
+        self.status != TransactionStatus::Idle || may_begin
+    }
+
+    /// The server is lost: what is in flight fails with `error`, unless the client knows already.
+    /// What is to be written to it: nothing when it is owed nothing now.
+    pub(crate) fn keep(&mut self, error: Bytes, now: Instant, out: &mut impl Sink) -> Bytes {
+        let (was, at_now) = (self.status, self.meter.at(now));
+        let is_told = self.is_told_of_failure();
+        let has_transaction = self.may_have_transaction();
+        self.status = if has_transaction { TransactionStatus::Failed } else { TransactionStatus::Idle };
+        let mut answer = BytesMut::new();
+        if self.outstanding.is_empty() {
+            if was == TransactionStatus::InTransaction {
+                self.debt = Some(Box::new(Debt { error, telling: Telling::NotBegun }));
+            }
+        } else {
+            if !is_told {
+                answer.extend_from_slice(&error);
+            }
+            if let Some(told) = self.tell_before_ready(at_now) {
+                answer.extend_from_slice(&told);
+            }
+            write::ready_for_query(&mut answer, self.status);
+        }
+        self.forget_in_flight(now, out);
+        answer.freeze()
+    }
+
+    fn forget_in_flight(&mut self, now: Instant, out: &mut impl Sink) {
+        let is_query = self.outstanding.front_request() == Some(Request::Query);
+        if let Some(followed) = &mut self.followed {
+            followed.server_lost(is_query);
+        }
+        if let (Some(statements), true) = (&mut self.statements, is_query) {
+            statements.query_answered();
+        }
+        self.finish(now, out);
+        if let Some(announce) = &mut self.announce {
+            announce.ready();
+        }
+        self.pipeline = Pipeline::Synced;
+        self.progress = Progress::Untouched;
+        self.copy = Copy::None;
+        self.farewell = Farewell::Staying;
+        self.server_tail = Tail::Empty;
+        self.has_begun = false;
+        self.attempt = Attempt::Closed(NotRepeatable::Answered);
+        if self.status == TransactionStatus::Idle {
+            self.attempt = Attempt::Idle;
+            self.follow_transaction_ended();
+            if let Some(statements) = &mut self.statements {
+                statements.transaction_ended();
+            }
+        }
+    }
+
+    /// Answers what the client sends with the error it is owed, in the server's place. `None` once
+    /// there is nothing to refuse.
+    #[cold]
+    pub(crate) fn refuse(&mut self, chunk: &[u8]) -> Result<Option<Refused>, FrameError> {
+        let mut end = 0;
+        let mut answer = BytesMut::new();
+        while let Some(debt) = &self.debt {
+            let (telling, before) = (debt.telling, end);
+            let Some(piece) = self.client.next(chunk, &mut end)? else { break };
+            let (tag, body, is_last) = match piece {
+                Piece::Message { tag, body } => (FrontendTag::from_byte(tag), body, true),
+                Piece::Start { tag, body, .. } => (FrontendTag::from_byte(tag), body, false),
+                // Of a Query, or of a message that is dropped.
+                Piece::More { is_last, .. } => {
+                    if is_last && telling == Telling::InQuery {
+                        self.tell(&mut answer, true);
+                    }
+                    continue;
+                }
+            };
+            match (self.judge_unpaid(tag, body, is_last), telling) {
+                (Unpaid::NeedsNone, Telling::NotBegun) if is_last => {
+                    self.debt = None;
+                    end = before;
+                }
+                (_, Telling::ToSync) if tag == FrontendTag::Terminate => {
+                    self.debt = None;
+                    end = before;
+                }
+                (_, Telling::ToSync) if tag == FrontendTag::Sync => self.end_debt(&mut answer),
+                (_, Telling::ToSync | Telling::InQuery) | (Unpaid::Unanswered, Telling::NotBegun) => {}
+                (Unpaid::Extended, Telling::NotBegun) => self.tell(&mut answer, false),
+                (Unpaid::Whole | Unpaid::NeedsNone, Telling::NotBegun) if is_last => {
+                    self.tell(&mut answer, true);
+                }
+                (Unpaid::Whole | Unpaid::NeedsNone, Telling::NotBegun) => {
+                    if let Some(debt) = &mut self.debt {
+                        debt.telling = Telling::InQuery;
+                    }
+                }
+            }
+        }
+        Ok((end > 0).then(|| Refused { dropped: end, answer: answer.freeze() }))
+    }
+
+    fn judge_unpaid(&self, tag: FrontendTag, body: &[u8], is_whole: bool) -> Unpaid {
+        let is_harmless = |sql: &[u8]| is_whole && is_rollback(sql);
+        let needs_none = match tag {
+            FrontendTag::Query => is_harmless(body.strip_suffix(b"\0").unwrap_or(body)),
+            FrontendTag::Parse => Parse::parse_prefix(body).is_some_and(|parse| is_harmless(parse.sql)),
+            FrontendTag::Bind => Bind::parse_prefix(body)
+                .and_then(|bind| self.followed.as_ref()?.prepared.sql(bind.statement))
+                .is_some_and(is_harmless),
+            FrontendTag::Terminate => true,
+            _other => false,
+        };
+        match tag {
+            _ if needs_none => Unpaid::NeedsNone,
+            FrontendTag::Query | FrontendTag::FunctionCall | FrontendTag::Sync => Unpaid::Whole,
+            FrontendTag::Flush if body.is_empty() => Unpaid::Unanswered,
+            FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => Unpaid::Unanswered,
+            _extended => Unpaid::Extended,
+        }
+    }
+
+    fn tell(&mut self, answer: &mut BytesMut, is_whole: bool) {
+        if let Some(debt) = &mut self.debt {
+            answer.extend_from_slice(&debt.error);
+            debt.telling = Telling::ToSync;
+        }
+        if is_whole {
+            self.end_debt(answer);
+        }
+    }
+
+    fn end_debt(&mut self, answer: &mut BytesMut) {
+        self.debt = None;
+        write::ready_for_query(answer, self.status);
+    }
+}
