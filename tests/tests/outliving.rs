@@ -208,17 +208,6 @@ fn what_cannot_move_is_told_so_once() {
 }
 
 #[test]
-fn a_transaction_on_a_dead_server_is_not_pretended_to_go_on() {
-    let cluster = own_cluster(2);
-    let endpoint = verified(&cluster);
-    let mut wire = Login::default().connect(endpoint.reads());
-    assert_eq!(wire.query("BEGIN").error, None);
-    server_of(&cluster, &mut wire).kill_postmaster();
-    let error = wire.query("SELECT 1").error.unwrap();
-    assert!(["57P01", "08006"].contains(&error.code.as_str()), "{error:?}");
-}
-
-#[test]
 fn long_lived_sessions_are_spread_again_after_a_replica_returns() {
     let cluster = own_cluster(2);
     let endpoint = verified(&cluster);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use trunkline_session::{
-    ClientThen, Mobility, PinReason, ReportTiming, ServerRole, ServerThen, Session, SessionSettings, Sink,
-    StatementRecord, Tracking,
+    Can, ClientThen, LossPlan, Mobility, Options, PinReason, ReportTiming, ServerLoss, ServerRole,
+    ServerThen, Session, SessionSettings, Sink, StatementRecord, Tracking,
 };
 
 struct Chunk {
@@ -75,6 +75,9 @@ impl Replay {
         let now = Instant::now();
         let forward = if is_of_server {
             let step = self.session.handle_server(tail, now, &mut self.count);
+            if let ServerThen::Farewell = step.then {
+                return self.end(step.forward);
+            }
             assert!(matches!(step.then, ServerThen::ReadOn), "{step:?}");
             step.forward
         } else {
@@ -84,6 +87,22 @@ impl Replay {
         };
         tail.drain(..forward);
         self.forwarded[usize::from(is_of_server)] += forward;
+    }
+
+    /// The server has said goodbye, and no other is to be had.
+    fn end(&mut self, forward: usize) {
+        let options = Options { can_move: Can::No, can_repeat: Can::No };
+        let farewell = &self.tails[1][forward..];
+        let plan = self.session.handle_server_lost(
+            ServerLoss::Eof,
+            farewell,
+            options,
+            Instant::now(),
+            &mut self.count,
+        );
+        assert_eq!(plan, LossPlan::Report(farewell.to_vec().into()));
+        self.forwarded[1] += self.tails[1].len();
+        self.tails[1].clear();
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod copy;
 mod idle;
+mod kept;
 mod loss;
 mod moving;
 mod pipeline;

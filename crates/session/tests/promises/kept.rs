@@ -1,0 +1,314 @@
+//! A client that is told of a lost server and goes on. One test for each rule.
+
+use trunkline_session::{ClientThen, LossPlan, Mobility, ServerRole, ServerThen, TransactionStatus};
+
+use crate::talk::*;
+
+/// The answer of a plan that keeps the connection, as messages by type and what they say.
+#[track_caller]
+fn answer(plan: LossPlan) -> String {
+    let LossPlan::Fail { answer, .. } = plan else { panic!("{plan:?}") };
+    told(&answer)
+}
+
+fn told(mut bytes: &[u8]) -> String {
+    let mut out = Vec::new();
+    while let [tag, a, b, c, d, after @ ..] = bytes {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize - 4;
+        let body = String::from_utf8_lossy(&after[..length]).into_owned();
+        let field = |kind| body.split('\0').find_map(|field| field.strip_prefix(kind)).unwrap_or("");
+        out.push(match tag {
+            b'E' => format!("{} {}", field('V'), field('C')),
+            _other => format!("{}{body}", char::from(*tag)),
+        });
+        bytes = &after[length..];
+    }
+    out.join(", ")
+}
+
+type Messages<'a> = &'a [Vec<u8>];
+
+fn in_transaction() -> Talk {
+    let mut talk = Talk::new();
+    talk.client(&[query("begin")]).server(&[complete("BEGIN"), ready('T')]);
+    talk
+}
+
+/// The server was lost while the client was silent inside a transaction, and another was taken.
+fn in_debt() -> Talk {
+    let mut talk = in_transaction();
+    assert_eq!(answer(talk.lost(b"", MOVE)), "");
+    talk.taken();
+    talk
+}
+
+/// What becomes of client bytes that are refused: how many are dropped, and the answer.
+#[track_caller]
+fn refused(talk: &mut Talk, bytes: &[u8]) -> (usize, String) {
+    let step = talk.client_step(bytes);
+    assert_eq!(step.forward, 0);
+    let ClientThen::Refuse(refused) = step.then else { panic!("{step:?}") };
+    (refused.dropped, told(&refused.answer))
+}
+
+#[test]
+fn a_request_in_flight_fails_once_and_the_session_is_idle() {
+    let extended = [parse("", "insert into t values (1)"), bind(""), execute(), sync()];
+    let requests: [(Messages, Messages); 6] = [
+        (&[query("insert into t values (1)")], &[]),
+        (&[query("select 1")], &[m('T'), m('D')]),
+        (&[query("copy t to stdout")], &[m('H'), m('d')]),
+        (&extended, &[]),
+        (&extended, &[m('1'), m('2'), complete("INSERT 0 1")]),
+        (&[parse("", "select 1"), bind(""), flush(), execute(), sync()], &[m('1')]),
+    ];
+    for (request, answered) in requests {
+        let mut talk = Talk::new();
+        talk.client(request).server(answered);
+        assert_eq!(answer(talk.lost(b"", MOVE)), "ERROR 08006, ZI");
+        talk.is_idle().taken().client(&[query("")]).server(&[m('I'), ready('I')]).is_idle();
+    }
+    let mut talk = Talk::new();
+    talk.client(&[query("select 1")]).server(&[m('D')]).lost(b"", MOVE);
+    assert_eq!(talk.ends(), ["lost"]);
+}
+
+#[test]
+fn a_failure_that_was_told_is_not_told_again() {
+    for (request, status) in [(query("oops"), 'I'), (query("begin; oops"), 'E')] {
+        let mut talk = Talk::new();
+        talk.client(&[request]).server(&[error()]);
+        assert_eq!(answer(talk.lost(b"", MOVE)), format!("Z{status}"));
+    }
+    for (request, answers) in [
+        (vec![parse("", "oops"), bind(""), sync()], vec![error()]),
+        (
+            vec![parse("", "select 1"), bind(""), execute(), sync()],
+            vec![m('1'), m('2'), complete("SELECT 0"), error()],
+        ),
+    ] {
+        let mut talk = Talk::new();
+        talk.client(&request).server(&answers);
+        assert_eq!(answer(talk.lost(b"", MOVE)), "ZI");
+    }
+    let mut later = Talk::new();
+    later.client(&[parse("", "oops")]).server(&[error()]).client(&[sync()]);
+    assert_eq!(answer(later.lost(b"", MOVE)), "ZI");
+}
+
+#[test]
+fn a_transaction_that_was_open_or_may_be_has_failed() {
+    let mut open = in_transaction();
+    open.client(&[query("select 1")]);
+    assert_eq!(answer(open.lost(b"", MOVE)), "ERROR 08006, ZE");
+    for request in [vec![query("begin")], vec![parse("", "begin"), bind(""), execute(), sync()]] {
+        let mut begun = Talk::new();
+        begun.client(&request);
+        assert_eq!(answer(begun.lost(b"", MOVE)), "ERROR 08006, ZE");
+        assert_eq!(begun.session.transaction_status(), TransactionStatus::Failed);
+    }
+    let mut answered = Talk::new();
+    answered.client(&[parse("a", "start transaction"), sync()]).server(&[m('1'), ready('I')]);
+    answered.client(&[bind("a"), execute(), bind("b"), execute(), sync()]);
+    answered.server(&[m('2'), complete("START TRANSACTION")]);
+    assert_eq!(answer(answered.lost(b"", MOVE)), "ERROR 08006, ZE");
+    // One that was begun and ended before has nothing to do with it.
+    let mut after = in_transaction();
+    after.client(&[query("commit")]).server(&[complete("COMMIT"), ready('I')]).client(&[query("select 1")]);
+    assert_eq!(answer(after.lost(b"", MOVE)), "ERROR 08006, ZI");
+}
+
+#[test]
+fn the_next_server_is_put_into_a_failed_transaction_behind_what_was_set_before_it() {
+    let mut talk = Talk::new();
+    talk.client(&[query("set a = 1")]).server(&[complete("SET"), ready('I')]);
+    talk.client(&[query("begin")]).server(&[complete("BEGIN"), ready('T')]);
+    talk.client(&[query("set a = 2")]).server(&[complete("SET"), ready('T')]);
+    talk.client(&[query("select 1")]).lost(b"", MOVE);
+    let alignment = talk.session.alignment();
+    let sent = String::from_utf8_lossy(&alignment.messages).into_owned();
+    assert!(sent.contains("set a = 1") && !sent.contains("set a = 2") && sent.contains("BEGIN"));
+    let set = [m('1'), m('2'), complete("SET"), m('3'), ready('I')].concat();
+    let begun =
+        [m('1'), m('2'), complete("BEGIN"), m('3'), report('E', "ERROR", "34000"), ready('E')].concat();
+    let answers = [set.clone(), begun].concat();
+    let mut reader = alignment.reader();
+    for at in 0..answers.len() {
+        assert!(!alignment.reader().handle(&answers[..at]).expect("sound").done, "{at}");
+    }
+    let step = reader.handle(&[&answers[..], b"rest"].concat()).expect("sound");
+    assert_eq!((step.consumed, step.done), (answers.len(), true));
+    let unsound = [
+        [set.clone(), m('1'), m('2'), complete("BEGIN"), m('3'), ready('T')].concat(),
+        [set.clone(), m('1'), m('2'), complete("BEGIN"), m('3'), error()].concat(),
+        [set.clone(), report('E', "ERROR", "34000")].concat(),
+        [m('1'), m('2'), report('E', "ERROR", "34000")].concat(),
+    ];
+    for answers in unsound {
+        assert!(alignment.reader().handle(&answers).is_err());
+    }
+    talk.taken().client(&[query("rollback")]).server(&[complete("ROLLBACK"), ready('I')]).is_idle();
+    assert!(!String::from_utf8_lossy(&talk.session.alignment().messages).contains("set a = 2"));
+}
+
+#[test]
+fn a_silent_client_gets_the_error_with_its_next_request_and_no_server_sees_that() {
+    let unit = [parse("", "commit"), bind(""), execute(), sync()].concat();
+    for (request, expected) in [
+        (query("select 1"), "ERROR 08006, ZE"),
+        (query("commit"), "ERROR 08006, ZE"),
+        (query("rollback to s"), "ERROR 08006, ZE"),
+        (query("rollback; select 1"), "ERROR 08006, ZE"),
+        (query("rollback and chain"), "ERROR 08006, ZE"),
+        (unit, "ERROR 08006, ZE"),
+        (sync(), "ERROR 08006, ZE"),
+    ] {
+        let mut talk = in_debt();
+        let next = query("rollback");
+        let both = [&request[..], &next].concat();
+        assert_eq!(refused(&mut talk, &both), (request.len(), expected.to_owned()));
+        talk.client(&[next]).server(&[complete("ROLLBACK"), ready('I')]).is_idle();
+    }
+}
+
+#[test]
+fn the_error_is_told_at_the_first_message_and_all_is_skipped_up_to_the_sync() {
+    let mut talk = in_debt();
+    assert_eq!(refused(&mut talk, &flush()), (5, String::new()), "a Flush is not answered");
+    let begun = [parse("a", "select 1"), flush()].concat();
+    assert_eq!(refused(&mut talk, &begun), (begun.len(), "ERROR 08006".to_owned()));
+    assert_eq!(refused(&mut talk, &query("select 1")).1, "", "skipped as any server does");
+    // A death of the new server changes nothing.
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    talk.taken();
+    assert_eq!(refused(&mut talk, &sync()), (5, "ZE".to_owned()));
+    talk.client(&[query("rollback")]);
+}
+
+#[test]
+fn a_long_request_is_refused_at_its_end() {
+    let long = query(&format!("select '{}'", "x".repeat(100_000)));
+    let mut talk = in_debt();
+    assert_eq!(refused(&mut talk, &long[..40_000]), (40_000, String::new()));
+    let rest = [&long[40_000..], &query("rollback")].concat();
+    assert_eq!(refused(&mut talk, &rest), (long.len() - 40_000, "ERROR 08006, ZE".to_owned()));
+    let parsed = [parse("", &format!("rollback -- {}", "x".repeat(100_000))), sync()].concat();
+    let mut talk = in_debt();
+    assert_eq!(refused(&mut talk, &parsed).1, "ERROR 08006, ZE", "what is not seen whole is refused");
+}
+
+#[test]
+fn a_rollback_or_goodbye_needs_no_error() {
+    let prepared = |talk: &mut Talk| {
+        talk.client(&[parse("r", "ROLLBACK"), sync()]).server(&[m('1'), ready('I')]);
+        talk.client(&[query("begin")]).server(&[complete("BEGIN"), ready('T')]);
+    };
+    for request in [
+        query("ROLLBACK;"),
+        [parse("", "abort"), bind(""), execute(), sync()].concat(),
+        [bind("r"), execute(), sync()].concat(),
+    ] {
+        let mut talk = Talk::new();
+        prepared(&mut talk);
+        assert_eq!(answer(talk.lost(b"", MOVE)), "");
+        talk.taken();
+        assert_eq!(talk.client_step(&request).forward, request.len());
+    }
+    let mut talk = in_debt();
+    assert!(matches!(talk.client_step(&message(b'X', b"")).then, ClientThen::Terminate));
+}
+
+#[test]
+fn a_failed_transaction_is_moved_without_a_word() {
+    let mut talk = in_transaction();
+    talk.client(&[query("oops")]).server(&[error(), ready('E')]);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    assert!(!talk.session.alignment().is_empty());
+    talk.taken().client(&[query("commit")]).server(&[complete("ROLLBACK"), ready('I')]).is_idle();
+}
+
+#[test]
+fn a_goodbye_of_the_server_is_not_passed_on_when_the_client_goes_on() {
+    for (severity, code) in [("FATAL", "57P01"), ("FATAL", "57P02"), ("FATAL", "40001")] {
+        let farewell = report('E', severity, code);
+        let mut busy = Talk::new();
+        busy.client(&[query("select 1")]).server(&[m('T'), m('D')]);
+        let step = busy.server_step(&farewell);
+        assert!(step.forward == 0 && matches!(step.then, ServerThen::Farewell));
+        assert_eq!(answer(busy.lost(&farewell, MOVE)), format!("ERROR {code}, ZI"));
+        let mut silent = in_transaction();
+        assert!(matches!(silent.server_step(&farewell).then, ServerThen::Farewell));
+        assert_eq!(answer(silent.lost(&farewell, MOVE)), "");
+        silent.taken();
+        assert_eq!(refused(&mut silent, &query("select 1")).1, format!("ERROR {code}, ZE"));
+        // Without another server it is the server's own.
+        let mut last = in_transaction();
+        last.server_step(&farewell);
+        assert_eq!(last.lost(&farewell, STAY), LossPlan::Report(farewell.into()));
+    }
+    let of_the_session = report('E', "FATAL", "25P03");
+    in_transaction().server(&[of_the_session]);
+}
+
+#[test]
+fn the_error_says_what_is_not_known() {
+    let said = |mut talk: Talk| {
+        let LossPlan::Fail { answer, .. } = talk.lost(b"", MOVE) else { panic!("it goes on") };
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let mut write = Talk::new();
+    write.session.server_taken("primary".into(), ServerRole::Primary, bytes::Bytes::new(), write.now);
+    write.client(&[query("insert into t values (1)")]);
+    let text = said(write);
+    assert!(text.contains("may or may not have taken effect") && text.contains("\"primary\""), "{text}");
+    let mut read = Talk::new();
+    read.client(&[query("select 1")]).server(&[m('D')]);
+    assert!(said(read).contains("inside its answer"));
+    let mut transaction = in_transaction();
+    transaction.client(&[query("commit")]);
+    assert!(said(transaction).contains("COMMIT was already sent"));
+}
+
+#[test]
+fn what_is_lost_with_the_server_or_not_in_step_ends_the_session() {
+    let ends = |talk: &mut Talk| assert!(matches!(talk.lost(b"", MOVE), LossPlan::Report(_)));
+    let units: [Messages; 5] = [
+        &[query("select 1"), query("select 2")],
+        &[parse("", "select 1"), bind("")],
+        &[parse("", "select 1"), sync(), sync()],
+        &[message(b'F', b"\0\0\0\x01\0\0\0\0\0\0")],
+        &[query("copy t from stdin"), message(b'c', b"")],
+    ];
+    for unit in units {
+        ends(Talk::new().client(unit));
+    }
+    ends(Talk::new().client(&[query("copy t from stdin")]).server(&[m('G')]));
+    ends(Talk::new().client(&[parse("", "oops")]).server(&[error()]));
+    let made = [complete("CREATE TABLE"), ready('T')];
+    ends(in_transaction().client(&[query("create temp table t (i int)")]).server(&made));
+    ends(in_transaction().client(&[query("select pg_advisory_lock(1)")]));
+    ends(Talk::of(Talk::settings(Mobility::Fixed), std::time::Instant::now()).client(&[query("select 1")]));
+    let mut begun = Talk::new();
+    let long = query(&"x".repeat(100_000));
+    assert_eq!(begun.client_step(&long[..50_000]).forward, 50_000);
+    ends(&mut begun);
+    let mut stays = Talk::new();
+    stays.client(&[query("select 1")]).server(&[m('D')]);
+    assert!(matches!(stays.lost(b"", STAY), LossPlan::Report(_)));
+}
+
+#[test]
+fn a_lost_request_leaves_nothing_behind() {
+    let mut talk = Talk::new();
+    talk.client(&[parse("", "select 1"), sync()]).server(&[m('1'), ready('I')]);
+    talk.client(&[parse("b", "select 2"), flush(), parse("c", "select 3"), sync()]).server(&[m('1')]);
+    talk.lost(b"", MOVE);
+    let told = |talk: &Talk| String::from_utf8_lossy(&talk.session.alignment().messages).into_owned();
+    assert!(
+        told(&talk).contains("select 2") && !told(&talk).contains("select 3"),
+        "what was confirmed is there"
+    );
+    assert!(told(&talk).contains("select 1"), "the unnamed one, too");
+    talk.taken().client(&[query("set x = 1; select 1")]).server(&[complete("SET"), m('D')]).lost(b"", MOVE);
+    assert!(!told(&talk).contains("select 1") && !told(&talk).contains("set x"), "a query drops it");
+}
