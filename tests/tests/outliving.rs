@@ -200,7 +200,9 @@ fn what_cannot_move_is_told_so_once() {
     let endpoint = verified(&cluster);
     let mut wire = Login::default().connect(endpoint.reads());
     assert_eq!(wire.value("SELECT pg_advisory_lock(1)"), "");
-    server_of(&cluster, &mut wire).kill_postmaster();
+    let victim = server_of(&cluster, &mut wire);
+    victim.kill_postmaster();
+    victim.wait_stopped(PATIENCE).unwrap();
     let answer = wire.query("SELECT 1");
     let error = answer.error.unwrap();
     assert_eq!((error.severity.as_str(), answer.rows.len()), ("FATAL", 0));

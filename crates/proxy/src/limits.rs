@@ -7,8 +7,8 @@ use std::time::Duration;
 /// 64 KiB is the knee of the measured cost per gigabyte (4 KiB costs four times as much, 128 KiB no less).
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Bytes of a request kept so that it can be sent again; a longer one is not.
-pub const JOURNAL_BYTES_MAX: usize = 64 * 1024;
+/// Capacity of the longest journal a worker keeps once its request is answered: longer requests are rare.
+pub const JOURNAL_KEPT_BYTES: usize = 64 * 1024;
 
 /// Empty journals a worker keeps for its sessions.
 pub const JOURNALS_KEPT: usize = 256;
@@ -53,9 +53,6 @@ pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 /// How long a server that said goodbye to an idle session may take to close the connection.
 pub const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How long a busy session waits for a silent server that health has found down.
-pub const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a worker looks at idle limits and deadlines of its sessions.
 pub const TICK: Duration = Duration::from_millis(250);

@@ -23,8 +23,8 @@ use crate::moves::Pace;
 use crate::route::{Attached, Balancer};
 use crate::sessions::{self, Listed, Sessions};
 use crate::settings::{
-    AuthMode, AuthSettings, LimitSettings, ListenerSettings, OnLagging, Settings, StatementLogSettings,
-    TimeoutSettings,
+    AuthMode, AuthSettings, LimitSettings, ListenerSettings, OnLagging, RetrySettings, Settings,
+    StatementLogSettings, TimeoutSettings,
 };
 use crate::statement_log::StatementLog;
 use crate::worker::{self, WorkerHandle};
@@ -53,6 +53,7 @@ pub(crate) struct Shared {
 pub(crate) struct Live {
     pub(crate) limits: LimitSettings,
     pub(crate) timeouts: TimeoutSettings,
+    pub(crate) retry: RetrySettings,
     pub(crate) statement_log: StatementLogSettings,
     pub(crate) auth: AuthSettings,
     pub(crate) fallback: Fallback,
@@ -152,6 +153,7 @@ impl Live {
         Live {
             limits: settings.limits.clone(),
             timeouts: settings.timeouts.clone(),
+            retry: settings.retry.clone(),
             statement_log: settings.statement_log.clone(),
             auth: settings.auth.clone(),
             fallback: settings.fallback,

@@ -28,6 +28,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// How long things may take.
     pub timeouts: TimeoutSettings,
+    /// When a request is sent again.
+    pub retry: RetrySettings,
     /// Which statements are logged.
     pub statement_log: StatementLogSettings,
     /// Where HTTP is served: health contract, metrics, page.
@@ -56,6 +58,8 @@ pub struct ListenerSettings {
     pub proxy_protocol_from: Vec<IpNet>,
     /// Whether servers are told the client's address with its `application_name`.
     pub application_name_add_host: AddHost,
+    /// Whether requests of its sessions may be sent again to another server.
+    pub retry: Retry,
 }
 
 /// Whether servers are told the client's address with its `application_name`.
@@ -66,6 +70,29 @@ pub enum AddHost {
     Off,
     /// They are told the address behind it.
     On,
+}
+
+/// Whether a request whose answer has not begun may be sent again to another server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retry {
+    /// If it only reads.
+    #[default]
+    On,
+    /// Never.
+    Off,
+}
+
+/// When a request is sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetrySettings {
+    /// Bytes of a request kept for that; a longer one is not sent again.
+    pub journal_max: usize,
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        RetrySettings { journal_max: 1024 * 1024 }
+    }
 }
 
 /// How a server is chosen among the eligible ones.
@@ -170,6 +197,8 @@ pub struct TimeoutSettings {
     pub idle_in_transaction: Duration,
     /// To end sessions at their idle points after SIGTERM.
     pub drain: Duration,
+    /// Silence of a busy session's server, counted from when health has found it down, until it is given up.
+    pub server_stall: Duration,
 }
 
 /// Which statements are logged.
@@ -232,6 +261,7 @@ impl Default for TimeoutSettings {
             idle_session: Duration::ZERO,
             idle_in_transaction: Duration::ZERO,
             drain: Duration::from_secs(30),
+            server_stall: Duration::from_secs(5),
         }
     }
 }

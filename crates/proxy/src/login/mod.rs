@@ -35,7 +35,7 @@ use crate::errors::Refusal;
 use crate::metrics::{LoginResult, RefusalReason};
 use crate::serve::Phase;
 use crate::server::take::{Connected, TakeError, Taken, Want};
-use crate::settings::{AddHost, AuthMode};
+use crate::settings::{AddHost, AuthMode, Retry};
 use crate::worker::Worker;
 
 /// Who a session is, for logs.
@@ -83,6 +83,8 @@ pub(crate) struct Welcome {
     pub(crate) is_replication: bool,
     /// The client wants the timing of each request as a notice.
     pub(crate) reports_timing: bool,
+    /// Whether a request of this session may be sent again.
+    pub(crate) retry: Retry,
 }
 
 /// Why a login came to nothing.
@@ -306,5 +308,6 @@ async fn greet(
         is_verified: worker.shared.secrets.is_some(),
         is_replication: request.is_replication,
         reports_timing: request.reports_timing,
+        retry: request.retry,
     }))
 }

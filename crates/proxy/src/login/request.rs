@@ -5,6 +5,7 @@ use trunkline_health::{NodeId, TargetSessionAttrs};
 
 use crate::errors::Refusal;
 use crate::server::take::Want;
+use crate::settings::Retry;
 use crate::worker::Worker;
 
 /// Startup option: only the server of this name will do.
@@ -12,6 +13,9 @@ const TARGET_OPTION: &str = "trunkline.target";
 
 /// Startup option: report each request's timing in a notice.
 const TIMING_OPTION: &str = "trunkline.timing";
+
+/// Startup option: whether a request may be sent again to another server.
+const RETRY_OPTION: &str = "trunkline.retry";
 
 /// A startup packet, understood.
 #[derive(Clone, Debug)]
@@ -21,6 +25,7 @@ pub(crate) struct Request {
     pub(crate) want: Want,
     pub(crate) is_replication: bool,
     pub(crate) reports_timing: bool,
+    pub(crate) retry: Retry,
 }
 
 impl Request {
@@ -49,7 +54,12 @@ impl Request {
         };
         let reports_timing = match option(startup, TIMING_OPTION) {
             None => false,
-            Some(value) => is_true(&value)?,
+            Some(value) => is_true(TIMING_OPTION, &value)?,
+        };
+        let retry = match option(startup, RETRY_OPTION) {
+            None => worker.shared.listeners[listener].settings.retry,
+            Some(value) if is_true(RETRY_OPTION, &value)? => Retry::On,
+            Some(_off) => Retry::Off,
         };
         Ok(Request {
             user: user.into(),
@@ -57,6 +67,7 @@ impl Request {
             want: Want { listener, attrs, only },
             is_replication,
             reports_timing,
+            retry,
         })
     }
 }
@@ -76,10 +87,10 @@ fn node_named(worker: &Worker, name: &[u8]) -> Result<NodeId, Refusal> {
         .ok_or(Refusal::BadOption { name: TARGET_OPTION, must_be: "the name of a target" })
 }
 
-fn is_true(value: &[u8]) -> Result<bool, Refusal> {
+fn is_true(name: &'static str, value: &[u8]) -> Result<bool, Refusal> {
     match value.to_ascii_lowercase().as_slice() {
         b"on" | b"true" | b"yes" | b"1" => Ok(true),
         b"off" | b"false" | b"no" | b"0" => Ok(false),
-        _ => Err(Refusal::BadOption { name: TIMING_OPTION, must_be: "a Boolean value" }),
+        _ => Err(Refusal::BadOption { name, must_be: "a Boolean value" }),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The buffer comes from the worker and goes back to it: an idle session owns none.
 
-use crate::limits::{JOURNAL_BYTES_MAX, JOURNALS_KEPT};
+use crate::limits::{JOURNAL_KEPT_BYTES, JOURNALS_KEPT};
 
 /// Empty buffers of the sessions of one thread.
 #[derive(Debug, Default)]
@@ -27,10 +27,10 @@ impl Journal {
         }
     }
 
-    /// Adds what goes to the server. A request that is too long is not kept.
-    pub(super) fn note(&mut self, bytes: &[u8], pool: &mut JournalPool) {
+    /// Adds what goes to the server. A request of more than `most` bytes is not kept.
+    pub(super) fn note(&mut self, bytes: &[u8], most: usize, pool: &mut JournalPool) {
         let Journal::Open(kept) = self else { return };
-        if kept.len() + bytes.len() > JOURNAL_BYTES_MAX {
+        if kept.len() + bytes.len() > most {
             self.close(pool);
         } else {
             kept.extend_from_slice(bytes);
@@ -41,6 +41,7 @@ impl Journal {
     pub(super) fn close(&mut self, pool: &mut JournalPool) {
         if let Journal::Open(mut bytes) = std::mem::take(self)
             && pool.0.len() < JOURNALS_KEPT
+            && bytes.capacity() <= JOURNAL_KEPT_BYTES
         {
             bytes.clear();
             pool.0.push(bytes);
@@ -69,10 +70,22 @@ mod tests {
         let mut pool = JournalPool::default();
         let mut journal = Journal::default();
         journal.begin(&mut pool);
-        journal.note(&vec![b'x'; JOURNAL_BYTES_MAX], &mut pool);
+        journal.note(&[b'x'; 100], 100, &mut pool);
         assert!(journal.is_open());
-        journal.note(b"x", &mut pool);
+        journal.note(b"x", 100, &mut pool);
         assert!(!journal.is_open());
+    }
+
+    #[test]
+    fn the_pool_keeps_short_buffers_only() {
+        for (length, kept) in [(JOURNAL_KEPT_BYTES, 1), (JOURNAL_KEPT_BYTES + 1, 0)] {
+            let mut pool = JournalPool::default();
+            let mut journal = Journal::default();
+            journal.begin(&mut pool);
+            journal.note(&vec![b'x'; length], usize::MAX, &mut pool);
+            journal.close(&mut pool);
+            assert_eq!(pool.0.len(), kept, "{length} bytes");
+        }
     }
 
     #[test]
@@ -80,10 +93,10 @@ mod tests {
         let mut pool = JournalPool::default();
         let (mut first, mut second) = (Journal::default(), Journal::default());
         first.begin(&mut pool);
-        first.note(b"secret", &mut pool);
+        first.note(b"secret", 100, &mut pool);
         first.close(&mut pool);
         second.begin(&mut pool);
-        second.note(b"own", &mut pool);
+        second.note(b"own", 100, &mut pool);
         assert_eq!(second.take().as_deref(), Some(&b"own"[..]));
     }
 
@@ -91,12 +104,12 @@ mod tests {
     fn bytes_are_noted_only_after_a_beginning() {
         let mut pool = JournalPool::default();
         let mut journal = Journal::default();
-        journal.note(b"lost", &mut pool);
+        journal.note(b"lost", 100, &mut pool);
         assert_eq!(journal.take(), None);
         journal.begin(&mut pool);
-        journal.note(b"one", &mut pool);
+        journal.note(b"one", 100, &mut pool);
         journal.begin(&mut pool);
-        journal.note(b"two", &mut pool);
+        journal.note(b"two", 100, &mut pool);
         assert_eq!(journal.take().as_deref(), Some(&b"two"[..]));
     }
 }

@@ -43,6 +43,7 @@ use crate::cancel::CancelHandle;
 use crate::login::{Relogin, SessionInfo, Welcome};
 use crate::serve::Live;
 use crate::server::take::{Move, Want};
+use crate::settings::Retry;
 use crate::worker::{SlotGuard, Slots, Worker};
 
 /// A session between its login and its end.
@@ -59,6 +60,8 @@ pub(crate) struct Relay {
     to_client: Flow,
     /// The request in flight, while it may be sent again.
     journal: Journal,
+    /// Whether it may ever be.
+    retry: Retry,
     /// How often it has been.
     repeats: u32,
     client_is: ClientIs,
@@ -117,7 +120,9 @@ impl Relay {
         let role = attach::role_of(&worker, welcome.server.lease.node(), &welcome.parameters);
         let session = Session::new(record::session_settings(&worker, &live, &welcome, role), now);
         let is_replication = welcome.is_replication;
-        let Welcome { permit, info, cancel, want, server, server_ahead, client_ahead, relogin, .. } = welcome;
+        let Welcome {
+            permit, info, cancel, want, server, server_ahead, client_ahead, relogin, retry, ..
+        } = welcome;
         // A replication connection is its server's: its position in the WAL cannot be taken elsewhere.
         let relogin = relogin.filter(|_| !is_replication).map(Rc::new);
         let node = server.lease.node();
@@ -134,6 +139,7 @@ impl Relay {
             to_server: Flow::with_ahead(&client_ahead),
             to_client: Flow::with_ahead(&server_ahead),
             journal: Journal::default(),
+            retry,
             repeats: 0,
             client_is: ClientIs::Speaking,
             answered_at: now,

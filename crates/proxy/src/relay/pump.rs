@@ -13,6 +13,7 @@ use super::flow::Chunk;
 use super::{ClientIs, Ending, Next, Relay, record};
 use crate::limits::RELAY_BUDGET_BYTES;
 use crate::metrics::{LossCause, RepeatCause};
+use crate::settings::Retry;
 
 impl Relay {
     /// Client to server, until the client has nothing more or the server takes nothing more.
@@ -46,7 +47,9 @@ impl Relay {
                 if !is_again {
                     self.repeats = 0;
                 }
-                self.journal.begin(&mut worker.journals.borrow_mut());
+                if self.retry == Retry::On {
+                    self.journal.begin(&mut worker.journals.borrow_mut());
+                }
             }
             let step =
                 self.record(|session, recorder| session.handle_client(&buffer[..length], now, recorder));
@@ -160,7 +163,7 @@ impl Relay {
         }
         let mut pool = self.worker.journals.borrow_mut();
         match self.session.repeatable() {
-            Ok(()) => self.journal.note(bytes, &mut pool),
+            Ok(()) => self.journal.note(bytes, self.live.retry.journal_max, &mut pool),
             Err(_never) => self.journal.close(&mut pool),
         }
     }

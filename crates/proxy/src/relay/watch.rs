@@ -10,7 +10,7 @@ use trunkline_session::{PinReason, ServerLoss, TransactionStatus};
 use super::attach::Server;
 use super::{Ending, Relay};
 use crate::errors::{IdleLimit, Refusal};
-use crate::limits::{FAREWELL_PATIENCE, STALL_TIMEOUT, TICK};
+use crate::limits::{FAREWELL_PATIENCE, TICK};
 use crate::metrics::{IneligibleState, MoveCause};
 use crate::settings::OnLagging;
 use crate::worker::{Order, Slot};
@@ -164,7 +164,8 @@ impl Relay {
     #[cold]
     fn see_to_the_end(&mut self) -> Option<Ending> {
         if self.watch.is_down && !self.is_idle() && matches!(self.server, Server::Attached { .. }) {
-            let until = *self.watch.stalled.get_or_insert_with(|| Instant::now() + STALL_TIMEOUT);
+            let until =
+                *self.watch.stalled.get_or_insert_with(|| Instant::now() + self.live.timeouts.server_stall);
             self.slot.set_due(Some(until));
         }
         if self.slot.is_draining() && self.is_idle() {

@@ -11,7 +11,9 @@ mod targets;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use trunkline_proxy::settings::{LimitSettings, Settings, StatementLogSettings, TimeoutSettings};
+use trunkline_proxy::settings::{
+    LimitSettings, RetrySettings, Settings, StatementLogSettings, TimeoutSettings,
+};
 
 use super::typed::{AsTyped, LogFormat};
 use super::{Loaded, Problem, Problems};
@@ -66,6 +68,7 @@ pub fn settings(loaded: Loaded) -> Result<Meant, Problems> {
         auth,
         limits,
         timeouts: timeouts(&typed),
+        retry: RetrySettings { journal_max: to_usize(typed.retry_journal_max.value) },
         statement_log,
         http: typed.http_listen.value,
         agent: typed.agent_listen.value,
@@ -111,6 +114,7 @@ fn timeouts(typed: &AsTyped) -> TimeoutSettings {
         idle_session: timeouts.idle_session.value,
         idle_in_transaction: timeouts.idle_in_transaction.value,
         drain: timeouts.drain.value,
+        server_stall: timeouts.server_stall.value,
     }
 }
 

@@ -192,6 +192,8 @@ pub struct Listener {
     pub proxy_protocol_from: Sourced<Option<String>>,
     /// Whether servers are told the client's address.
     pub application_name_add_host: Sourced<Switch>,
+    /// Whether requests may be sent again.
+    pub retry: Sourced<Switch>,
 }
 
 /// Everything, as typed.
@@ -217,6 +219,8 @@ pub struct AsTyped {
     pub limits: Limits,
     /// `[timeouts]`.
     pub timeouts: Timeouts,
+    /// `[retry] journal_max`.
+    pub retry_journal_max: Sourced<u64>,
     /// `[log]` and `[log.statements]`.
     pub log: Log,
     /// `[runtime] threads`.
@@ -322,6 +326,8 @@ pub struct Timeouts {
     pub idle_in_transaction: Sourced<Duration>,
     /// After SIGTERM.
     pub drain: Sourced<Duration>,
+    /// Of a server that is down and silent.
+    pub server_stall: Sourced<Duration>,
 }
 
 /// `[log]`.

@@ -106,6 +106,12 @@ pub const LISTENER_KEYS: &[Key<Listener>] = &[
         },
         "`on` tells servers the client's address behind its application_name (`psql - 192.0.2.1:40001`), for pg_stat_activity. The client is told its own name at the login; SHOW and RESET have the address.",
     ),
+    key(
+        "retry",
+        "\"on\"",
+        Slot::Word { words: words::<Switch>, put: |l, w, s| put_word(&mut l.retry, w, s) },
+        "Whether a read whose answer has not begun may be sent again to another server. A session's startup option `trunkline.retry` overrides it.",
+    ),
 ];
 
 /// Every section with its keys, in the order they are printed.
@@ -131,6 +137,11 @@ pub const SECTIONS: &[Section] = &[
     },
     Section { name: "limits", doc: "Bounds on clients.", keys: LIMITS },
     Section { name: "timeouts", doc: "How long things may take.", keys: TIMEOUTS },
+    Section {
+        name: "retry",
+        doc: "Reads that are sent again to another server because theirs was lost.",
+        keys: RETRY,
+    },
     Section { name: "log", doc: "The log, on standard error.", keys: LOG },
     Section {
         name: "log.statements",
@@ -401,7 +412,20 @@ const TIMEOUTS: &[Key<AsTyped>] = &[
         Slot::DurationOrZero(|t| &mut t.timeouts.drain),
         "After SIGTERM, how long sessions have to reach an idle point before they are cut.",
     ),
+    key(
+        "server_stall",
+        "\"5s\"",
+        Slot::Duration(|t| &mut t.timeouts.server_stall),
+        "How long a session waits for its server's answer once health has found the server down. Then it goes on with another.",
+    ),
 ];
+
+const RETRY: &[Key<AsTyped>] = &[key(
+    "journal_max",
+    "\"1MiB\"",
+    Slot::Bytes(|t| &mut t.retry_journal_max),
+    "Bytes of a request kept until its answer begins. A longer one is not sent again; 0 = none is.",
+)];
 
 const LOG: &[Key<AsTyped>] = &[
     key(

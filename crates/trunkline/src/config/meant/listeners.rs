@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::IpNet;
 
 use trunkline_health::TargetSessionAttrs;
-use trunkline_proxy::settings::{AddHost, Balance, ListenerSettings};
+use trunkline_proxy::settings::{AddHost, Balance, ListenerSettings, Retry};
 
 use crate::config::typed::{AsTyped, BalanceWord, Listener, SessionAttrs, Switch};
 use crate::config::{Problem, Problems, Source};
@@ -47,6 +47,7 @@ fn reads() -> ListenerSettings {
         balance: Balance::RoundRobin,
         proxy_protocol_from: Vec::new(),
         application_name_add_host: AddHost::Off,
+        retry: Retry::On,
     }
 }
 
@@ -70,6 +71,10 @@ fn one(listener: &Listener, problems: &mut Problems) -> Option<ListenerSettings>
         application_name_add_host: match listener.application_name_add_host.value {
             Switch::Off => AddHost::Off,
             Switch::On => AddHost::On,
+        },
+        retry: match listener.retry.value {
+            Switch::On => Retry::On,
+            Switch::Off => Retry::Off,
         },
     })
 }
