@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use trunkline_session::{Completion, StatementRecord, Timing};
+use trunkline_session::{Completion, Fingerprint, StatementRecord, Timing};
 
 use crate::limits::STATEMENT_LOG_QUEUE;
 use crate::login::SessionInfo;
@@ -23,6 +23,8 @@ pub(crate) struct Entry {
     server: Arc<str>,
     kind: &'static str,
     sql: Option<Box<[u8]>>,
+    /// Whether that is all of it.
+    is_whole: bool,
     outcome: Outcome,
     timing: Timing,
     rows: u64,
@@ -80,7 +82,12 @@ impl StatementLog {
     }
 
     /// Queues a record; `false` when it had to be dropped.
-    pub(crate) fn offer(&self, session: &Arc<SessionInfo>, record: &StatementRecord<'_>) -> bool {
+    pub(crate) fn offer(
+        &self,
+        settings: &StatementLogSettings,
+        session: &Arc<SessionInfo>,
+        record: &StatementRecord<'_>,
+    ) -> bool {
         let outcome = match record.completion {
             Completion::Complete(tag) => Outcome::Complete(tag.into()),
             Completion::Failed(code) => {
@@ -95,6 +102,7 @@ impl StatementLog {
             server: Arc::clone(record.server),
             kind: kind_word(record),
             sql: record.sql.map(Into::into),
+            is_whole: record.sql.is_some_and(|sql| sql.len() < settings.sql_bytes_max),
             outcome,
             timing: record.timing,
             rows: record.rows,
@@ -120,7 +128,8 @@ fn kind_word(record: &StatementRecord<'_>) -> &'static str {
 
 fn write_all(entries: Receiver<Entry>) {
     for entry in entries {
-        let Entry { session, server, kind, sql, outcome, timing, rows, bytes, retries } = entry;
+        let Entry { session, server, kind, sql, is_whole, outcome, timing, rows, bytes, retries } = entry;
+        let fingerprint = sql.as_deref().filter(|_| is_whole).map(Fingerprint::of);
         let sql = sql.as_deref().map(String::from_utf8_lossy);
         let (tag, sqlstate) = match &outcome {
             Outcome::Complete(tag) => (String::from_utf8_lossy(tag).into_owned(), None),
@@ -137,6 +146,7 @@ fn write_all(entries: Receiver<Entry>) {
             listener = %session.listener,
             statement.kind = kind,
             statement.tag = tag,
+            statement.fingerprint = fingerprint.map(tracing::field::display),
             sqlstate = sqlstate,
             wait_us = micros(timing.wait),
             first_us = micros(timing.server_first),

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use trunkline_codec::backend::{BackendTag, ErrorFields, TransactionStatus};
+use trunkline_codec::frontend::{Bind, FrontendTag, Parse};
 use trunkline_codec::scan::{Phase, Piece, Scanner};
 use trunkline_codec::sqlstate::SqlState;
 
@@ -13,6 +14,7 @@ use crate::server::shutdown_notice;
 use crate::session::{Session, scanner_of_a_server};
 use crate::settings::{Mobility, ServerRole};
 use crate::sql::Class;
+use crate::sql::fingerprint::Fingerprint;
 use crate::state::{ClientEnd, Copy, Farewell, Flow, Long, Mode, Pipeline, Progress, Tail};
 
 /// What was sent since the session was last idle, and whether it could be sent again.
@@ -90,6 +92,28 @@ impl Session {
             Attempt::Open { .. } if self.client_end != ClientEnd::Open => Err(NotRepeatable::ClientLeft),
             Attempt::Open { .. } => Ok(()),
         }
+    }
+
+    /// What stands for a request in a log: the first statement of these messages of the client, its
+    /// Query, Parse, or that of the prepared statement it runs.
+    #[must_use]
+    pub fn fingerprint(&self, mut request: &[u8]) -> Option<Fingerprint> {
+        while let Some((&[tag, a, b, c, d], after)) = request.split_first_chunk::<5>() {
+            let length = u32::from_be_bytes([a, b, c, d]).checked_sub(4)? as usize;
+            let (body, rest) = after.split_at_checked(length)?;
+            let sql = match FrontendTag::from_byte(tag) {
+                FrontendTag::Query => body.strip_suffix(b"\0"),
+                FrontendTag::Parse => Parse::parse_prefix(body).map(|parse| parse.sql),
+                FrontendTag::Bind => Bind::parse_prefix(body)
+                    .and_then(|bind| self.followed.as_ref()?.prepared.sql(bind.statement)),
+                _other => None,
+            };
+            if let Some(sql) = sql {
+                return Some(Fingerprint::of(sql));
+            }
+            request = rest;
+        }
+        None
     }
 
     /// Goes back to the idle point before the request in flight, which is to be sent again: present

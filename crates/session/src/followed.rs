@@ -12,7 +12,7 @@ use crate::alignment::Writer;
 use crate::gucs::{Gucs, decides_reading};
 use crate::limits::{HOLD_CURSORS_MAX, STAGED_MAX};
 use crate::outstanding::Request;
-use crate::pin::PinReason;
+use crate::pin::{NotRepeatable, PinReason};
 use crate::prepared::{Deeds, Prepared};
 use crate::session::Session;
 use crate::settings::{Mobility, ServerRole};
@@ -92,8 +92,8 @@ impl Followed {
         self.queue.pop_front();
     }
 
-    /// A part of a long Query or Parse goes to the server.
-    fn long_part(&mut self, part: &[u8]) {
+    /// A part of a long Query or Parse goes to the server. Whether a name in it trips.
+    fn long_part(&mut self, part: &[u8]) -> bool {
         self.carry.extend_from_slice(part);
         let found = trips(&self.carry);
         if let Some(reason) = found.pin {
@@ -107,6 +107,7 @@ impl Followed {
         }
         let kept = self.carry.len().saturating_sub(CARRY);
         self.carry.drain(..kept);
+        found.pin.is_some() || found.is_once || found.has_set_config || found.has_temp
     }
 
     /// A statement of the front request is complete.
@@ -314,8 +315,9 @@ impl Session {
     #[inline]
     fn follow_query(&mut self, body: &[u8], is_whole: bool) -> Class {
         if !is_whole {
-            self.long_begins(body);
-            return self.expect(Reading::unread(body));
+            let has_tripped = self.long_begins(body);
+            let reading = if has_tripped { Reading::unread(body) } else { Reading::long(body) };
+            return self.expect(reading);
         }
         let sql = body.strip_suffix(b"\0").unwrap_or(body);
         let reading = read(sql);
@@ -350,12 +352,13 @@ impl Session {
         traits.class.with_effects()
     }
 
+    /// Whether its first part has a name that trips.
     #[cold]
-    fn long_begins(&mut self, part: &[u8]) {
+    fn long_begins(&mut self, part: &[u8]) -> bool {
         self.long = Long::Sql;
         let followed = self.followed();
         followed.carry.clear();
-        followed.long_part(part);
+        followed.long_part(part)
     }
 
     /// The next part of a long message goes to the server.
@@ -363,7 +366,14 @@ impl Session {
     pub(crate) fn follow_long(&mut self, part: &[u8], is_last: bool) {
         match self.long {
             Long::Other => {}
-            Long::Sql => self.followed().long_part(part),
+            Long::Sql => {
+                let sql = if is_last { part.strip_suffix(b"\0").unwrap_or(part) } else { part };
+                let sql = if is_last { sql.strip_suffix(b";").unwrap_or(sql) } else { sql };
+                // One statement cannot be told from several.
+                if self.followed().long_part(part) || sql.contains(&b';') {
+                    self.close_attempt(NotRepeatable::SideEffects);
+                }
+            }
         }
         if is_last {
             self.long = Long::Other;

@@ -51,5 +51,6 @@ pub use position::{Position, PositionReader, ask_position};
 pub use record::{Completion, Sink, StatementKind, StatementRecord, Timing};
 pub use session::Session;
 pub use settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
+pub use sql::fingerprint::Fingerprint;
 pub use step::{ClientStep, ClientThen, Peer, Refused, ServerStep, ServerThen, Violation};
 pub use trunkline_codec::backend::TransactionStatus;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncWrite, Interest, ReadBuf};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write;
 use trunkline_health::{NodeId, PassiveFailure, Role, Stream};
-use trunkline_session::{Can, LossPlan, Options, ServerLoss, ServerRole};
+use trunkline_session::{Can, Fingerprint, LossPlan, Options, ServerLoss, ServerRole};
 
 use super::{ClientIs, Ending, Next, Relay};
 use crate::cancel::ServerKey;
@@ -35,12 +35,22 @@ pub(super) enum Server {
 }
 
 /// Why a session is between servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum MoveWhy {
     /// It left the last one at an idle point.
     Moved(MoveCause),
     /// Its request goes to another one.
-    Repeated(RepeatCause),
+    Repeated(Repeated),
+}
+
+/// A request on its way to another server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Repeated {
+    cause: RepeatCause,
+    /// Its statement.
+    fingerprint: Option<Fingerprint>,
+    /// When its server was given up.
+    since: Instant,
 }
 
 /// The search for a server, with the time it began.
@@ -147,6 +157,8 @@ impl Relay {
         let key = greeting.key.map(|(process_id, key)| ServerKey { address, process_id, key });
         self.about.cancel.set_server(key);
         self.about.left = None;
+        let repeated = self.repeated();
+        let since = repeated.map_or(since, |repeated| repeated.since);
         self.count_move(MoveOutcome::Taken, since);
         self.to_client.restart(&greeting.ahead);
         self.worker.metrics.node(server.lease.node()).sessions_active.up();
@@ -158,11 +170,20 @@ impl Relay {
         tracing::info!(
             session.id = self.about.info.id.0, node = %server.name,
             took_us = u64::try_from((now - since).as_micros()).unwrap_or(u64::MAX),
-            "session continues on another server"
+            statement.fingerprint = repeated.and_then(|r| r.fingerprint).map(tracing::field::display),
+            "{}", if repeated.is_some() { "request is sent again" } else { "session continues on another server" }
         );
         self.server = Server::attached(server);
         if let Some(sides) = &self.sides {
             sides.note_both();
+        }
+    }
+
+    /// The request that is to be sent again to the next server.
+    fn repeated(&self) -> Option<Repeated> {
+        match self.about.moving {
+            Some(MoveWhy::Repeated(repeated)) => Some(repeated),
+            Some(MoveWhy::Moved(_)) | None => None,
         }
     }
 
@@ -175,7 +196,7 @@ impl Relay {
                 metrics.moves_ended[outcome.index()].one(cause);
                 MoveKind::Move
             }
-            Some(MoveWhy::Repeated(cause)) => {
+            Some(MoveWhy::Repeated(Repeated { cause, .. })) => {
                 metrics.repeats_ended[outcome.index()].one(cause);
                 MoveKind::Repeat
             }
@@ -255,7 +276,10 @@ impl Relay {
                     session.id = info.id.0, client.addr = %info.client, node = %name, ?loss, %code,
                     "server was lost, the client is told of what was in progress and goes on"
                 );
-                self.worker.metrics.node(node).requests_failed.one(failure_cause(code, loss));
+                let metrics = self.worker.metrics.node(node);
+                metrics.requests_failed.one(failure_cause(code, loss));
+                metrics.moves.one(MoveCause::ServerLost);
+                self.about.moving = Some(MoveWhy::Moved(MoveCause::ServerLost));
                 self.to_client.push_pending(&answer);
                 self.journal.close(&mut self.worker.journals.borrow_mut());
                 self.detach();
@@ -317,15 +341,18 @@ impl Relay {
     /// Goes back to the last idle point, and has the client's request presented once more to another server.
     pub(super) fn repeat(&mut self, cause: RepeatCause) {
         let Some(request) = self.journal.take() else { return };
+        let fingerprint = self.session.fingerprint(&request);
         if let Server::Attached { lease, name, .. } = &self.server {
             self.worker.metrics.node(lease.node()).repeats.one(cause);
             tracing::info!(
                 session.id = self.about.info.id.0, node = %name, cause = cause.word(),
+                statement.fingerprint = fingerprint.map(tracing::field::display),
                 "request goes to another server"
             );
         }
         self.repeats += 1;
-        self.about.moving = Some(MoveWhy::Repeated(cause));
+        let repeated = Repeated { cause, fingerprint, since: Instant::now() };
+        self.about.moving = Some(MoveWhy::Repeated(repeated));
         self.detach();
         self.to_client.restart(&[]);
         self.to_server.present_again(request);

@@ -40,7 +40,7 @@ impl Sink for Recorder<'_> {
         let settings = &self.live.statement_log;
         if settings.is_on()
             && statement_log::is_chosen(settings, &record.timing)
-            && !self.log.offer(self.info, record)
+            && !self.log.offer(settings, self.info, record)
         {
             self.metrics.statement_log_dropped.one();
         }

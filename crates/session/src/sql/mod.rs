@@ -10,8 +10,10 @@
 //! - `set`: the forms of SET and RESET.
 //! - [`set_config`]: the function of that name.
 //! - [`effect`]: what is done.
+//! - [`fingerprint`]: what stands for a statement in a log.
 
 pub(crate) mod effect;
+pub(crate) mod fingerprint;
 mod lexer;
 pub(crate) mod read;
 mod set;

@@ -29,6 +29,14 @@ impl Reading {
         Self { class: unclear(part), pin: None, effects: vec![Effect::Unread] }
     }
 
+    /// Of a Query that is sent in parts; this is the first. The others may yet show that it is not to
+    /// be repeated.
+    pub(crate) fn long(part: &[u8]) -> Self {
+        let is_read = first_verb(part) == Verb::Read && !part.contains(&b';');
+        let class = if is_read { Class::PLAIN } else { unclear(part) };
+        Self { class, pin: None, effects: vec![Effect::Unread] }
+    }
+
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         self.class == Class::PLAIN && self.pin.is_none() && self.effects.is_empty()
@@ -182,9 +190,21 @@ fn is_select(sql: &[u8]) -> bool {
     lower == *b"select" && !after.is_ascii_alphabetic()
 }
 
+/// The verb of SQL that begins with it, also behind comments.
+fn first_verb(sql: &[u8]) -> Verb {
+    let mut lexer = Lexer::new(sql);
+    loop {
+        match lexer.next() {
+            Ok(Some(Token::Symbol(b'('))) => {}
+            Ok(Some(Token::Word(word))) => return Verb::of(word),
+            Ok(_) | Err(Unclear) => return Verb::Empty,
+        }
+    }
+}
+
 /// Of SQL that is not understood.
 fn unclear(sql: &[u8]) -> Class {
-    if quick_verb(sql) == Verb::Begin { Class::ONCE.and(Class::BEGIN) } else { Class::ONCE }
+    if first_verb(sql) == Verb::Begin { Class::ONCE.and(Class::BEGIN) } else { Class::ONCE }
 }
 
 /// Whether all it does is to end the transaction without effect.

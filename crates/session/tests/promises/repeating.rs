@@ -150,10 +150,40 @@ fn nothing_is_repeated_that_does_more_than_read() {
     let mut talk = Talk::new();
     talk.client(&[message(b'F', b"\0\0\0\x01\0\0\0\0\0\0")]);
     is_not_repeatable(&mut talk, NotRepeatable::FunctionCall);
-    let mut talk = Talk::new();
-    let long = query(&format!("select '{}'", "x".repeat(50_000)));
-    assert_eq!(talk.client_step(&long).forward, long.len());
-    is_not_repeatable(&mut talk, NotRepeatable::SideEffects);
+}
+
+#[test]
+fn a_long_read_is_repeated_unless_any_part_of_it_may_do_more() {
+    let padding = "x".repeat(50_000);
+    let parts = |sql: &str| {
+        let mut talk = Talk::new();
+        let long = query(sql);
+        let (first, rest) = long.split_at(40_000);
+        assert_eq!(talk.client_step(first).forward, first.len());
+        assert_eq!(talk.client_step(rest).forward, rest.len());
+        (talk, long)
+    };
+    for sql in [format!("select '{padding}'"), format!(" /* x */ (SELECT '{padding}');")] {
+        let (mut talk, long) = parts(&sql);
+        assert_eq!(talk.lost(b"", REPEAT), LossPlan::Repeat, "{}", &sql[..9]);
+        talk.session.rewind(talk.now);
+        talk.taken();
+        assert_eq!(talk.client_step(&long).forward, long.len());
+        talk.server(&[complete("SELECT 1"), ready('I')]).is_idle();
+        assert_eq!(talk.session.movability(), Ok(()));
+    }
+    for sql in [
+        format!("select '{padding}', pg_sleep(1)"),
+        format!("select pg_sleep(1), '{padding}'"),
+        format!("select '{}', pg_sleep(1)", &padding[..39_980]),
+        format!("select '{padding}'; insert into t values (1)"),
+        format!("select 1; select '{padding}'"),
+        format!("with x as (delete from t) select '{padding}'"),
+        format!("insert into t values ('{padding}')"),
+    ] {
+        let (mut talk, _) = parts(&sql);
+        is_not_repeatable(&mut talk, NotRepeatable::SideEffects);
+    }
 }
 
 #[test]
