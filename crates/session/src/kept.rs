@@ -159,6 +159,7 @@ impl Session {
             statements.query_answered();
         }
         self.finish(now, out);
+        self.meter.reset(self.meter.at(now));
         if let Some(announce) = &mut self.announce {
             announce.ready();
         }

@@ -1,6 +1,8 @@
 //! A client that is told of a lost server and goes on. One test for each rule.
 
-use trunkline_session::{ClientThen, LossPlan, Mobility, ServerRole, ServerThen, TransactionStatus};
+use trunkline_session::{
+    ClientThen, LossPlan, Mobility, ReportTiming, ServerRole, ServerThen, Tracking, TransactionStatus,
+};
 
 use crate::talk::*;
 
@@ -71,6 +73,19 @@ fn a_request_in_flight_fails_once_and_the_session_is_idle() {
     let mut talk = Talk::new();
     talk.client(&[query("select 1")]).server(&[m('D')]).lost(b"", MOVE);
     assert_eq!(talk.ends(), ["lost"]);
+}
+
+#[test]
+fn the_timing_is_reported_of_a_failed_request_too() {
+    let mut talk = Talk::with(ReportTiming::Notice, Tracking::Full);
+    talk.client(&[query("select 1")]).wait(5).server(&[m('T'), m('D')]).wait(7);
+    let told = answer(talk.lost(b"", MOVE));
+    assert!(told.starts_with("ERROR 08006, NSNOTICE") && told.contains("total_us=12000"), "{told}");
+    assert!(told.ends_with(", ZI"), "{told}");
+    talk.taken().client(&[query("select 2")]);
+    let step = talk.server_step(&[m('I'), ready('I')].concat());
+    let notice = String::from_utf8_lossy(step.inject.as_deref().unwrap_or_default()).into_owned();
+    assert!(notice.contains("target=replica2") && notice.contains("total_us=0"), "{notice}");
 }
 
 #[test]
