@@ -124,7 +124,11 @@ impl Client {
     }
 }
 
-fn request(mode: Mode, sql: &str) -> io::Result<BytesMut> {
+/// The messages of one statement.
+///
+/// # Errors
+/// When it holds a NUL.
+pub fn request(mode: Mode, sql: &str) -> io::Result<BytesMut> {
     let mut out = BytesMut::new();
     let name: &[u8] = if mode == Mode::Prepared { b"s1" } else { b"" };
     match mode {

@@ -7,6 +7,6 @@ mod client;
 mod cpu;
 mod run;
 
-pub use client::{Client, Mode};
+pub use client::{Client, Mode, request};
 pub use cpu::cpu_time;
 pub use run::{Figures, Plan, bulk, closed_loop, hold, reconnect};
