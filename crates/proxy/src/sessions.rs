@@ -157,6 +157,7 @@ pub(crate) struct Asked {
 }
 
 /// Asks every worker, and adds what they answer in time.
+#[expect(clippy::disallowed_methods, reason = "the control thread asks, and has tokio's timers")]
 pub(crate) async fn ask(workers: &[WorkerHandle], listed: Listed) -> Sessions {
     let answers: Vec<_> = workers.iter().map(|worker| put(&worker.questions, listed)).collect();
     let deadline = Instant::now() + SESSIONS_ANSWER_TIMEOUT;

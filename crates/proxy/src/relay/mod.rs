@@ -202,11 +202,13 @@ impl Relay {
         let mut woken = sides.take_woken();
         // A primary's end is noticed before it is given a request, which could not be sent again.
         if woken.server && self.session.server_role() == ServerRole::Primary && self.session.is_idle() {
-            woken.server = false;
+            let was_paused = self.session.is_paused();
             match self.pump_server(&mut Context::from_waker(&sides.server)) {
                 Next::Wait => {}
                 done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
             }
+            // A farewell that was none has held the client.
+            woken = Woken { client: woken.client || was_paused, server: false };
         }
         loop {
             if woken.client {

@@ -11,6 +11,7 @@ use trunkline_health::NodeId;
 
 use crate::limits::SESSIONS_ANSWER_TIMEOUT;
 use crate::sessions::{Listed, Row, Sessions};
+use crate::timer;
 
 /// What a session has been told. Later ones outrank earlier ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -187,7 +188,7 @@ impl Slots {
         }
         if round.waiting.get() > 0 {
             // Late is as good as never: whoever asked has gone by then.
-            let _late = tokio::time::timeout(SESSIONS_ANSWER_TIMEOUT, round.ended.notified()).await;
+            let _late = timer::timeout(SESSIONS_ANSWER_TIMEOUT, round.ended.notified()).await;
         }
         round.told.take()
     }
