@@ -128,3 +128,32 @@ fn sessions_leave_no_faster_than_allowed() {
         assert_eq!(wire.value("SHOW cluster_name"), cluster.replicas[1].name());
     }
 }
+
+#[test]
+fn a_client_that_reads_slowly_gets_all_of_its_answer_though_its_session_leaves() {
+    let cluster = own_cluster(2);
+    let socket = cluster.directory().join("admin.sock");
+    let endpoint = Endpoint::over(&cluster)
+        .auth(Auth::Verify)
+        .flag("--admin", socket.to_str().unwrap())
+        .key("limits.moves_per_second_max", "1000")
+        .start();
+    let victim = &cluster.replicas[0];
+    // Of so many sizes some end just where the sockets are full: the server is done, and the proxy holds the rest.
+    let mut wires: Vec<(Wire, usize)> =
+        (1..=100).map(|step| (Login::default().connect(endpoint.reads()), step * 60)).collect();
+    let before = sessions(&endpoint, victim);
+    for (wire, rows) in &mut wires {
+        wire.send_query(&format!("SELECT repeat('x', 1000) FROM generate_series(1, {rows})"));
+    }
+    let is_working = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT repeat%' \
+                      AND state = 'active' AND wait_event IS DISTINCT FROM 'ClientWrite'";
+    eventually(PATIENCE, "the servers have said what they can", || victim.psql(is_working).unwrap() == "0");
+    let mut drain = Command::new(binary());
+    assert!(drain.args(["drain", victim.name(), "--admin"]).arg(&socket).output().unwrap().status.success());
+    eventually(PATIENCE, "some have left", || sessions(&endpoint, victim) < before);
+    for (wire, rows) in &mut wires {
+        let answer = wire.read_answer();
+        assert_eq!((answer.error, answer.rows.len()), (None, *rows));
+    }
+}
