@@ -161,7 +161,8 @@ impl Relay {
         loop {
             let next = match &self.server {
                 Server::Attached { .. } => self.relay(),
-                Server::Detached | Server::Taking(_) => self.without_server(cx),
+                Server::Detached => self.wait_for_client(cx),
+                Server::Taking(_) => self.poll_taking(cx),
             };
             match next {
                 Next::Again => {}
@@ -172,17 +173,6 @@ impl Relay {
                     }
                 }
             }
-        }
-    }
-
-    fn without_server(&mut self, cx: &mut Context<'_>) -> Next {
-        // A client that reads slowly is still owed the end of what its last server said.
-        if let Poll::Ready(Err(_broken)) = self.to_client.poll_flush(cx, &mut self.client) {
-            return Next::End(Ending::Silent);
-        }
-        match &self.server {
-            Server::Taking(_) => self.poll_taking(cx),
-            Server::Attached { .. } | Server::Detached => self.wait_for_client(cx),
         }
     }
 
@@ -216,6 +206,8 @@ impl Relay {
                     Next::Wait => {}
                     done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
                 }
+                // An answer of the proxy's own that the client has not taken is the other pump's to wait for.
+                woken.server |= !self.to_client.is_flushed();
             }
             if !woken.server {
                 return Next::Wait;
