@@ -45,6 +45,10 @@ out_verdict() {
     newest=$(node_sql "$1" 'SELECT max(id) FROM ynar')
     missed=$(awk -v newest="$newest" '$3 == "written" && $4 > newest { print $2; exit }' "$WORK/writes")
     TOOK=$((AT - ${missed:-AT}))
+    if [ "$TOOK" -lt 0 ]; then
+        fail "$1 left for another reason, before it missed a row: $(state_of "$1")"
+        return
+    fi
     verdict "TOOK <= LIMIT_MS" "$1 is out $(seconds "$TOOK") after the first row it misses (limit $(seconds "$LIMIT_MS")): $(state_of "$1")"
 }
 
