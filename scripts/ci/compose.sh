@@ -76,7 +76,8 @@ start_engine() {
     dockerd --host "$DOCKER_HOST" --data-root "$scratch/data" --exec-root "$scratch/exec" --pidfile "$scratch/dockerd.pid" \
         </dev/null >"$scratch/dockerd.log" 2>&1 &
     dockerd_pid=$!
-    for _ in $(seq 60); do
+    local deadline=$((SECONDS + 60))
+    while [ "$SECONDS" -lt "$deadline" ]; do
         within 5 docker info >/dev/null 2>&1 && return
         kill -0 "$dockerd_pid" 2>/dev/null || break
         sleep 0.5
@@ -112,6 +113,8 @@ containers_work() {
 clean_up() {
     if [ -n "${is_up:-}" ]; then
         compose --profile haproxy --profile haproxy-only --profile client down -v --remove-orphans >/dev/null 2>&1
+        docker rmi -f trunkline-ci-rust trunkline-ci-source >/dev/null 2>&1
+        rm -f deploy/docker/prebuilt/trunkline
     fi
     if [ -n "$dockerd_pid" ]; then
         kill "$dockerd_pid" 2>/dev/null
