@@ -77,6 +77,29 @@ mod tests {
         assert_eq!(leave(&pace, 1, Duration::from_secs(1)), 1);
     }
 
+    #[tokio::test]
+    async fn only_so_many_log_in_on_one_node_at_a_time() {
+        let pace = Pace::new(2);
+        let mut turns = Vec::new();
+        for _ in 0..MOVING_LOGINS_MAX {
+            turns.push(pace.turn(NODE).await.expect("never closed"));
+        }
+        let mut next = std::pin::pin!(pace.turn(NODE));
+        assert!(is_waiting(&mut next).await, "one more waits");
+        assert!(pace.turn(NodeId(1)).await.is_ok(), "not for another node");
+        turns.pop();
+        assert!(next.await.is_ok());
+    }
+
+    /// Whether the future is not ready when polled once.
+    async fn is_waiting(future: &mut (impl Future + Unpin)) -> bool {
+        std::future::poll_fn(|cx| {
+            let is_pending = std::pin::Pin::new(&mut *future).poll(cx).is_pending();
+            std::task::Poll::Ready(is_pending)
+        })
+        .await
+    }
+
     #[test]
     fn what_was_not_used_is_not_saved_up() {
         let pace = Pace::new(1);

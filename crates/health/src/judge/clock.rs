@@ -144,3 +144,21 @@ fn estimate(covered: &Entry, missing: &Entry, sent: Instant, replay: Lsn, tick: 
     let reached = from + span.mul_f64(part as f64 / whole as f64);
     sent.saturating_duration_since(reached)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_what_the_primary_told_and_nobody_else() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut clock = LsnClock::new(Duration::from_secs(120));
+        clock.push_primary(at(1), at(2), Lsn(100));
+        clock.push_primary(at(3), at(4), Lsn(100));
+        clock.push_frontier(at(5), Lsn(150));
+        clock.push_primary(at(6), at(7), Lsn(200));
+        let written = [(3, 100), (6, 200)].map(|(asked, lsn)| Written { at: at(asked), lsn: Lsn(lsn) });
+        assert_eq!(*clock.written(), written);
+    }
+}

@@ -178,12 +178,14 @@ impl Relay {
     fn depart(&mut self, cx: &mut Context<'_>, departure: Departure) -> Option<Ending> {
         let Server::Attached { lease, name, .. } = &self.server else { return None };
         if !self.can_leave() {
-            let may_end = departure.otherwise == Otherwise::Ends && !self.watch.is_leaving();
-            let server = name.to_string();
+            if departure.otherwise == Otherwise::Ends && !self.watch.is_leaving() {
+                let server = name.to_string();
+                return Some(self.refuse(&Refusal::Lagging { server }));
+            }
             if departure.cause == MoveCause::Rebalance {
                 self.watch.must_leave = None;
             }
-            return may_end.then(|| self.refuse(&Refusal::Lagging { server }));
+            return None;
         }
         let now = Instant::now();
         let look_again = match departure.haste {
