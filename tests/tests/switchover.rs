@@ -184,10 +184,19 @@ fn a_primary_that_lives_on_after_a_promotion_is_left_at_once() {
     let mut wire = Login::default().connect(endpoint.writes());
     assert_eq!(wire.query("BEGIN").error, None);
     assert_eq!(wire.query("INSERT INTO written VALUES ('inside')").error, None);
+    let mut busy = Login::default().connect(endpoint.writes());
+    busy.send_query("INSERT INTO written SELECT 'busy' FROM pg_sleep(20)");
+    let at_work = || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'INSERT%' AND state = 'active'";
+        cluster.primary.psql(sql).unwrap()
+    };
+    eventually(PATIENCE, "the write runs", || at_work() == "1");
     cluster.replicas[0].promote().unwrap();
     await_state(&endpoint, &cluster.primary, "FENCED");
-    let answer = wire.query("COMMIT");
-    assert_eq!(errors(&answer), 1, "{}", answer.tags());
+    for answer in [wire.query("COMMIT"), busy.read_answer()] {
+        assert_eq!(errors(&answer), 1, "{}", answer.tags());
+    }
+    eventually(PATIENCE, "the write ends", || at_work() == "0");
     assert_eq!(rows(&cluster.primary, "%"), 0);
 }
 

@@ -14,7 +14,7 @@ use trunkline_codec::ids::{ProcessId, SecretKey};
 use trunkline_codec::startup::{CancelRequest, ProtocolVersion};
 use trunkline_health::{Address, Stream};
 
-use crate::limits::{CANCEL_TIMEOUT, CANCELS_MAX};
+use crate::limits::{CANCEL_PAUSE, CANCEL_TIMEOUT, CANCELS_MAX};
 use crate::metrics::CancelResult;
 use crate::timer;
 
@@ -169,6 +169,26 @@ impl CancelHandle {
     /// From now on cancel requests go there; `None` while the session has no server.
     pub(crate) fn set_server(&self, server: Option<ServerKey>) {
         self.target.lock().server = server;
+    }
+
+    /// Has what the session's server is at work on canceled. Not waited for: the session is about to leave it, and a
+    /// server notices that only when it has done its work.
+    pub(crate) fn cancel_work(&self) {
+        let Some(server) = self.target.lock().server.clone() else { return };
+        let registry = Arc::clone(&self.registry);
+        tokio::task::spawn_local(async move {
+            let deliver = async {
+                let _place = loop {
+                    match Place::take(&registry.under_way) {
+                        Some(place) => break place,
+                        None => timer::sleep(CANCEL_PAUSE).await,
+                    }
+                };
+                send(&server).await
+            };
+            let outcome = timer::timeout(CANCEL_TIMEOUT, deliver).await;
+            tracing::debug!(server.address = %server.address, ?outcome, "cancel request for a session given up");
+        });
     }
 
     /// Whether a request is on its way to the session's server: it must not be given to anyone else now.

@@ -36,6 +36,9 @@ pub const CANCELS_MAX: usize = 128;
 /// How long the delivery of one CancelRequest may take, connect included.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Pause before a CancelRequest that must not be dropped tries again to be among them.
+pub const CANCEL_PAUSE: Duration = Duration::from_millis(10);
+
 /// Sockets waiting to be taken over by another worker thread.
 pub const HANDOFF_QUEUE: usize = 1024;
 

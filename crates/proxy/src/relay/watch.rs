@@ -142,6 +142,7 @@ impl Relay {
             self.leave(cx, MoveCause::Ineligible);
             return None;
         }
+        self.about.cancel.cancel_work();
         self.server_lost(ServerLoss::GivenUp)
     }
 
