@@ -79,8 +79,8 @@ impl Session {
     /// read. Whether its server was a standby, and all of its bytes are still at hand, is the
     /// caller's to know.
     ///
-    /// The bytes to keep are those forwarded to the server since [`Self::is_idle`] was last true,
-    /// as long as this is `Ok`.
+    /// The bytes to keep are those forwarded to the server since [`Self::is_before_request`] was
+    /// last true, as long as this is `Ok`.
     ///
     /// # Errors
     /// The reason why it could not.
@@ -92,6 +92,13 @@ impl Session {
             Attempt::Open { .. } if self.client_end != ClientEnd::Open => Err(NotRepeatable::ClientLeft),
             Attempt::Open { .. } => Ok(()),
         }
+    }
+
+    /// Whether nothing is in flight, and the client's next byte begins a message.
+    #[must_use]
+    #[inline]
+    pub fn is_before_request(&self) -> bool {
+        self.attempt == Attempt::Idle && self.client.is_at_boundary()
     }
 
     /// What stands for a request in a log: the first statement of these messages of the client, its

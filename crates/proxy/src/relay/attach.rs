@@ -79,9 +79,6 @@ impl Server {
 impl Relay {
     /// Without a server: nothing to do until the client wants one.
     pub(super) fn wait_for_client(&mut self, cx: &mut Context<'_>) -> Next {
-        if let Poll::Ready(Err(_broken)) = self.to_client.poll_flush(cx, &mut self.client) {
-            return Next::End(Ending::Silent);
-        }
         if !self.to_server.has_ahead() {
             let mut byte = [0_u8; 1];
             // Only looked at: what the client says is read when there is somebody to tell.
@@ -108,9 +105,6 @@ impl Relay {
     }
 
     pub(super) fn poll_taking(&mut self, cx: &mut Context<'_>) -> Next {
-        if let Poll::Ready(Err(_broken)) = self.to_client.poll_flush(cx, &mut self.client) {
-            return Next::End(Ending::Silent);
-        }
         let Server::Taking(taking) = &mut self.server else { return Next::Again };
         let since = taking.since;
         let Poll::Ready(outcome) = taking.search.as_mut().poll(cx) else {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::io::AsyncWrite;
-use trunkline_session::{ClientThen, NotRepeatable, Peer, ServerLoss, ServerThen, Violation};
+use trunkline_session::{ClientThen, Peer, ServerLoss, ServerThen, Violation};
 
 use super::attach::Server;
 use super::flow::Chunk;
@@ -43,7 +43,7 @@ impl Relay {
             };
             let now = Instant::now();
             self.idle_since = None;
-            if self.session.repeatable() == Err(NotRepeatable::Nothing) {
+            if self.session.is_before_request() {
                 if !is_again {
                     self.repeats = 0;
                 }
@@ -60,15 +60,17 @@ impl Relay {
                 ClientThen::ReadOn => {}
                 // Presented again when there is room, even if the client adds nothing.
                 ClientThen::Pause => self.to_server.present_again(Vec::new()),
-                // Nobody waits for the server's end: that would cost a wait and a read.
-                ClientThen::Terminate if self.is_over() => return Next::End(Ending::Silent),
                 ClientThen::Refuse(refused) => {
                     if self.to_client.write(cx, &mut self.client, &refused.answer, now).is_err() {
                         return Next::End(Ending::Silent);
                     }
                     self.to_server.keep(&buffer[refused.dropped..length]);
                     self.to_server.present_again(Vec::new());
+                    // What of the answer was not taken is the other pump's to write.
+                    return Next::Again;
                 }
+                // Nobody waits for the server's end: that would cost a wait and a read.
+                ClientThen::Terminate if self.is_over() => return Next::End(Ending::Silent),
                 ClientThen::Terminate => self.client_is = ClientIs::Done { told_server: true },
                 ClientThen::Violation(violation) => return Next::End(self.violation(*violation)),
             }

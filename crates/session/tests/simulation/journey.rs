@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use trunkline_session::{
-    Can, ClientThen, LossPlan, Mobility, NotRepeatable, Options, Refused, ReportTiming, ServerLoss,
-    ServerRole, ServerThen, Session, SessionSettings, Tracking,
+    Can, ClientThen, LossPlan, Mobility, Options, Refused, ReportTiming, ServerLoss, ServerRole, ServerThen,
+    Session, SessionSettings, Tracking, TransactionStatus,
 };
 
 use crate::rng::Rng;
@@ -57,6 +58,8 @@ pub(crate) struct Journey {
     client_tail: Vec<u8>,
     server_tail: Vec<u8>,
     received: Vec<u8>,
+    /// Parameters of the server that the client has yet to be told.
+    announce: Bytes,
     pub(crate) tally: Tally,
     now: Instant,
     joins_pipeline: bool,
@@ -159,6 +162,7 @@ impl Journey {
             client_tail: Vec::new(),
             server_tail: Vec::new(),
             received: Vec::new(),
+            announce: Bytes::new(),
             tally: Tally::default(),
             now,
             joins_pipeline,
@@ -292,19 +296,26 @@ impl Journey {
     /// The client is told that its request failed, or will be, and goes on.
     fn failed(&mut self, rng: &mut Rng, answer: &[u8]) {
         self.check_prefix();
-        let (answer, rest) = wire::all(answer);
+        let told = self.told();
+        let last = told.iter().map(|(tag, _)| *tag).rfind(|tag| !b"NSA".contains(tag));
+        let (mut answer, rest) = wire::all(answer);
         assert_eq!(rest, 0);
+        // Parameters that were due.
+        answer.retain(|(tag, _)| *tag != b'S');
         let before = self.server.settings_before().clone();
+        self.tally.failed += 1;
         self.take_another(rng);
         let has_failed = self.server.has_failed_transaction();
-        self.tally.failed += 1;
         self.tally.failed_in_transaction += usize::from(has_failed);
         let mut remaining = [&self.client_tail[..], &self.unread].concat();
         self.turns[self.turn + 1..].iter().for_each(|turn| remaining.extend(turn));
         match &answer[..] {
-            // It had been told of an error of the request's own.
-            [(b'Z', status)] => assert_eq!(*status, ready_status(has_failed)),
+            [(b'Z', status)] => {
+                assert_eq!(last, Some(b'E'), "it had been told of an error of the request's own");
+                assert_eq!(*status, ready_status(has_failed));
+            }
             [(b'E', error), (b'Z', status)] => {
+                assert_ne!(last, Some(b'E'), "one error is enough");
                 assert!(is_told(error) && *status == ready_status(has_failed));
             }
             [] => {
@@ -369,7 +380,10 @@ impl Journey {
         self.server_tail.clear();
         let now = [&greeting()[..], reader.parameters()].concat();
         let announce = self.session.differences(&now);
-        assert!(announce.is_empty(), "it is as the client knows it");
+        // What a transaction had set, and the client was told of, is undone with it.
+        let is_undone = self.tally.failed > 0 || self.session.transaction_status() != TransactionStatus::Idle;
+        assert!(announce.is_empty() || is_undone, "it is as the client knows it");
+        self.announce.clone_from(&announce);
         self.session.server_taken(Arc::from("replica2"), ServerRole::Standby, announce, self.now);
     }
 
@@ -378,13 +392,14 @@ impl Journey {
             let count = most.min(self.unread.len());
             self.client_tail.extend(self.unread.drain(..count));
         }
-        if self.session.repeatable() == Err(NotRepeatable::Nothing) {
+        if self.session.is_before_request() {
             self.journal = Some(Vec::new());
         }
         let step = self.session.handle_client(&self.client_tail, self.now, &mut self.records);
         let forwarded: Vec<u8> = self.client_tail.drain(..step.forward).collect();
-        if let Some(journal) = &mut self.journal {
-            journal.extend(&forwarded);
+        match (self.session.repeatable(), &mut self.journal) {
+            (Ok(()), Some(journal)) => journal.extend(&forwarded),
+            _never => self.journal = None,
         }
         self.server.input.extend(forwarded);
         match &step.then {
@@ -403,13 +418,19 @@ impl Journey {
         loop {
             let step = self.session.handle_server(&self.server_tail, self.now, &mut self.records);
             self.received.extend(self.server_tail.drain(..step.forward));
-            assert_eq!(step.inject, None);
+            let is_told = step.inject.is_some();
+            if let Some(told) = step.inject {
+                assert_eq!(told, std::mem::take(&mut self.announce), "told once");
+            }
             if self.session.repeatable().is_err() {
                 self.journal = None;
             }
             match step.then {
+                ServerThen::ReadOn if is_told => {}
                 ServerThen::ReadOn | ServerThen::Farewell => return None,
-                ServerThen::Conflict(_) if rng.one_in(4) => self.session.accept_answer(),
+                ServerThen::Conflict(_) if self.journal.is_none() || rng.one_in(4) => {
+                    self.session.accept_answer();
+                }
                 ServerThen::Conflict(_) => {
                     self.tally.conflicts += 1;
                     self.repeat(rng);

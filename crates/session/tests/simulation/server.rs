@@ -174,6 +174,8 @@ impl Server {
     fn error(&mut self, code: &str) {
         self.put(wire::report(b'E', "ERROR", code));
         self.answered = self.put_out;
+        // What was deferred is undone, too.
+        self.is_deferred_failure = false;
         if self.transaction == Transaction::Open {
             self.transaction = Transaction::Failed;
         } else if self.transaction == Transaction::Idle {
