@@ -16,17 +16,23 @@ fn verified(cluster: &Cluster) -> Endpoint {
     Endpoint::over(cluster).auth(Auth::Verify).start()
 }
 
-/// A session on this server.
-fn session_on(endpoint: &Endpoint, server: &Server) -> Wire {
+/// A session on this server, `begin` run before that is looked at.
+fn session_on(endpoint: &Endpoint, server: &Server, begin: &[&str]) -> Wire {
     let mut other = Vec::new();
     for _ in 0..20 {
         let mut wire = Login::default().connect(endpoint.reads());
+        begin.iter().for_each(|sql| assert_eq!(code(&wire.query(sql)), "", "{sql}"));
         if wire.value("SHOW cluster_name") == server.name() {
             return wire;
         }
         other.push(wire);
     }
     panic!("no session comes to {}", server.name());
+}
+
+/// A session in a transaction on this server: it stays there also when sessions are spread.
+fn transaction_on(endpoint: &Endpoint, server: &Server) -> Wire {
+    session_on(endpoint, server, &["SET work_mem = '7MB'", "BEGIN"])
 }
 
 /// The transaction status of the ReadyForQuery at the end, which must be the only one.
@@ -85,7 +91,7 @@ fn an_answer_cut_in_its_middle_is_one_error_and_the_connection_works_on() {
     for ask in PROTOCOLS {
         let way = Forwarder::to(cluster.replicas[0].port());
         let endpoint = Endpoint::over(cluster).auth(Auth::Verify).through("replica1", way.port()).start();
-        let mut wire = session_on(&endpoint, &cluster.replicas[0]);
+        let mut wire = session_on(&endpoint, &cluster.replicas[0], &[]);
         way.set(Weather::CutAfter(1_000_000));
         let answer = ask(&mut wire, "SELECT g, repeat('x', 1000) FROM generate_series(1, 20000) g");
         assert!(loss(&answer).text.contains("inside its answer"), "{:?}", answer.error);
@@ -104,10 +110,9 @@ fn a_transaction_on_a_server_that_dies_has_failed_until_rollback() {
     let cluster = own_cluster(2);
     let endpoint = verified(&cluster);
     let victim = &cluster.replicas[0];
-    let mut wires: Vec<Wire> = (0..6).map(|_| session_on(&endpoint, victim)).collect();
+    let mut wires: Vec<Wire> = (0..6).map(|_| transaction_on(&endpoint, victim)).collect();
     for wire in &mut wires {
-        assert_eq!(code(&wire.query("SET work_mem = '7MB'")), "");
-        for sql in ["BEGIN", "SET LOCAL lock_timeout = '9s'", "SET statement_timeout = '77s'", "SELECT 1"] {
+        for sql in ["SET LOCAL lock_timeout = '9s'", "SET statement_timeout = '77s'", "SELECT 1"] {
             assert_eq!(code(&wire.query(sql)), "", "{sql}");
         }
     }
@@ -136,10 +141,7 @@ fn a_commit_is_never_answered_with_success_and_a_rollback_needs_no_error() {
     let cluster = own_cluster(2);
     let endpoint = verified(&cluster);
     let victim = &cluster.replicas[0];
-    let mut wires: Vec<Wire> = (0..4).map(|_| session_on(&endpoint, victim)).collect();
-    for wire in &mut wires {
-        assert_eq!(status(&wire.query("BEGIN; SELECT 1")), 'T');
-    }
+    let mut wires: Vec<Wire> = (0..4).map(|_| transaction_on(&endpoint, victim)).collect();
     victim.kill_postmaster();
     victim.wait_stopped(PATIENCE).unwrap();
     let (commits, rollbacks) = wires.split_at_mut(2);
@@ -162,8 +164,7 @@ fn a_request_in_flight_in_a_transaction_fails_with_it() {
     let cluster = own_cluster(2);
     let endpoint = verified(&cluster);
     let victim = &cluster.replicas[0];
-    let mut wire = session_on(&endpoint, victim);
-    assert_eq!(status(&wire.query("BEGIN")), 'T');
+    let mut wire = transaction_on(&endpoint, victim);
     wire.send_query("SELECT pg_sleep(600)");
     let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
     eventually(PATIENCE, "the query runs", || victim.psql(sleeping).is_ok_and(|count| count == "1"));
