@@ -243,7 +243,7 @@ impl Session {
             ClientEnd::HalfClosed if self.owes_nothing() => return LossPlan::Close,
             ClientEnd::HalfClosed | ClientEnd::Open => {}
         }
-        if options.can_move == Can::Yes && self.movability().is_ok() && self.has_nothing_to_lose() {
+        if options.can_move == Can::Yes && self.movability().is_ok() && self.has_nothing_to_lose(loss) {
             return LossPlan::Move;
         }
         let can_repeat = options.can_move == Can::Yes && options.can_repeat == Can::Yes;
@@ -258,7 +258,8 @@ impl Session {
             phase,
             role: self.role,
         };
-        if options.can_move == Can::Yes && self.is_keepable() {
+        // What is given up for good reason is not gone on with: its client connects again.
+        if loss != ServerLoss::GivenUp && options.can_move == Can::Yes && self.is_keepable() {
             return LossPlan::Fail { answer: lost.error(), code: lost.code() };
         }
         let mut report = farewell.messages;
@@ -288,8 +289,8 @@ impl Session {
 
     /// Nothing is in progress, or only a transaction that has failed: another server can be put into
     /// such a one.
-    fn has_nothing_to_lose(&self) -> bool {
-        let has_failed = self.status == TransactionStatus::Failed;
+    fn has_nothing_to_lose(&self, loss: ServerLoss) -> bool {
+        let has_failed = self.status == TransactionStatus::Failed && loss != ServerLoss::GivenUp;
         self.is_quiet() || (has_failed && self.outstanding.is_empty() && self.is_keepable())
     }
 
