@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use trunkline_cluster::{Cluster, Server};
+use trunkline_codec::write;
 use trunkline_tests::{Auth, Endpoint, EndpointBuilder, Login, Wire, eventually, own_cluster};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -91,8 +92,18 @@ fn a_server_that_is_a_moment_behind_is_waited_for() {
     let behind = other(&cluster, server);
     behind.pause_replay().unwrap();
     see(&cluster, &mut wire, 1);
+    // Its name is the empty one, which any Query would take away.
+    wire.send_with(|out| {
+        write::parse(out, b"", b"SELECT max(n) FROM seen", &[]).unwrap();
+        write::sync(out);
+    });
+    assert_eq!(wire.read_answer().tags(), "1Z");
     server.kill();
-    wire.send_query("SELECT max(n), current_setting('cluster_name') FROM seen");
+    wire.send_with(|out| {
+        write::bind(out, b"", b"", std::iter::empty()).unwrap();
+        write::execute(out, b"", 0).unwrap();
+        write::sync(out);
+    });
     let login = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE '%pg_last_wal_replay_lsn%' \
                  AND pid <> pg_backend_pid() AND usename = 'postgres'";
     eventually(PATIENCE, "the session asks the other replica", || behind.psql(login).unwrap() == "t");

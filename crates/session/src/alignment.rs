@@ -28,6 +28,7 @@ pub struct Alignment {
     owed: Owed,
     stage: Stage,
     then: Stage,
+    has_unnamed: bool,
 }
 
 /// What of an alignment is being answered.
@@ -59,6 +60,12 @@ impl Alignment {
         self.messages.is_empty()
     }
 
+    /// Whether a Query behind it would undo some of it: the unnamed statement, or be refused by a failed transaction.
+    #[must_use]
+    pub fn minds_a_query(&self) -> bool {
+        self.has_unnamed || self.then == Stage::Beginning
+    }
+
     /// Reads the answers.
     #[must_use]
     pub fn reader(&self) -> AlignmentReader {
@@ -75,6 +82,7 @@ pub(crate) struct Writer {
     out: BytesMut,
     owed: Owed,
     unnamed: Unnamed,
+    has_unnamed: bool,
 }
 
 /// The unnamed statement of a server that is being aligned.
@@ -115,6 +123,7 @@ impl Writer {
         self.owed.parsed += 1;
         if body.first() == Some(&0) {
             self.unnamed = Unnamed::AsItMustBe;
+            self.has_unnamed = true;
         }
     }
 
@@ -123,8 +132,8 @@ impl Writer {
             return Alignment::default();
         }
         self.sync();
-        let (messages, owed) = (self.out.freeze(), self.owed);
-        Alignment { messages, owed, stage: Stage::State, then: Stage::Done }
+        let Self { out, owed, has_unnamed, .. } = self;
+        Alignment { messages: out.freeze(), owed, stage: Stage::State, then: Stage::Done, has_unnamed }
     }
 
     /// The same, and then a transaction that has failed. What is set before it must be committed.
@@ -141,7 +150,8 @@ impl Writer {
             .and_then(|()| write::execute(&mut self.out, FAILS, 0));
         debug_assert!(written.is_ok(), "constants without a NUL");
         write::sync(&mut self.out);
-        Alignment { messages: self.out.freeze(), owed, stage, then: Stage::Beginning }
+        let Self { out, has_unnamed, .. } = self;
+        Alignment { messages: out.freeze(), owed, stage, then: Stage::Beginning, has_unnamed }
     }
 
     fn sync(&mut self) {

@@ -161,8 +161,7 @@ impl Relay {
         loop {
             let next = match &self.server {
                 Server::Attached { .. } => self.relay(),
-                Server::Detached => self.wait_for_client(cx),
-                Server::Taking(_) => self.poll_taking(cx),
+                Server::Detached | Server::Taking(_) => self.without_server(cx),
             };
             match next {
                 Next::Again => {}
@@ -173,6 +172,17 @@ impl Relay {
                     }
                 }
             }
+        }
+    }
+
+    fn without_server(&mut self, cx: &mut Context<'_>) -> Next {
+        // The client may still be owed what was said of its last server.
+        if let Poll::Ready(Err(_broken)) = self.to_client.poll_flush(cx, &mut self.client) {
+            return Next::End(Ending::Silent);
+        }
+        match &self.server {
+            Server::Taking(_) => self.poll_taking(cx),
+            Server::Attached { .. } | Server::Detached => self.wait_for_client(cx),
         }
     }
 

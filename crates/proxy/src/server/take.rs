@@ -10,7 +10,7 @@ use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::StartupMessage;
 use trunkline_health::{Address, NodeId, PassiveFailure, Stream, TargetSessionAttrs, Tier, pool};
 
-use super::align::{AlignError, Ask, align};
+use super::align::{AlignError, Ask, align, position};
 pub(crate) use super::freshness::Move;
 use super::login::{self, Greeting, LoginError};
 use trunkline_session::{Alignment, AlignmentError};
@@ -18,7 +18,7 @@ use trunkline_session::{Alignment, AlignmentError};
 use crate::auth::credentials::Credentials;
 use crate::client::messages::ReadError;
 use crate::errors::{Refusal, Wanted};
-use crate::limits::{LOOK_INTERVAL, RETAKE_PAUSE};
+use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
 use crate::metrics::FailoverCause;
 use crate::route::Lease;
 use crate::serve::Live;
@@ -273,18 +273,14 @@ impl<'a> Search<'a> {
         alignment: &Alignment,
         timeout: Duration,
     ) -> Result<Option<Taken>, TakeError> {
-        let ask = if self.must_be_fresh() { Ask::Position } else { Ask::Nothing };
-        let error = match timer::timeout(timeout, align(&mut taken, alignment, ask)).await {
-            Ok(Ok(position)) => match timer::timeout(timeout, self.is_fresh(&mut taken, position)).await {
-                Ok(Ok(is_fresh)) => {
-                    if !self.behind.is_empty() {
-                        taken.choice = Choice::OthersBehind;
-                    }
-                    return Ok(is_fresh.then_some(taken));
+        let patience = timeout + REPLAY_PATIENCE;
+        let error = match timer::timeout(patience, self.settle(&mut taken, alignment)).await {
+            Ok(Ok(is_fresh)) => {
+                if !self.behind.is_empty() {
+                    taken.choice = Choice::OthersBehind;
                 }
-                Ok(Err(error)) => LoginError::Lost(error),
-                Err(_elapsed) => LoginError::timed_out(timeout),
-            },
+                return Ok(is_fresh.then_some(taken));
+            }
             Ok(Err(AlignError::Refused(AlignmentError::Refused { code: Some(code), .. })))
                 if is_servers_own_trouble(code) =>
             {
@@ -295,10 +291,29 @@ impl<'a> Search<'a> {
                 return Err(TakeError::NoServer(Refusal::StateLost));
             }
             Ok(Err(AlignError::Lost(error))) => LoginError::Lost(error),
-            Err(_elapsed) => LoginError::timed_out(timeout),
+            Err(_elapsed) => LoginError::timed_out(patience),
         };
         self.login_failed(&taken.server, error)?;
         Ok(None)
+    }
+
+    /// Brings the server to the session's state, and says whether it shows all that the session has seen.
+    async fn settle(&mut self, taken: &mut Taken, alignment: &Alignment) -> Result<bool, AlignError> {
+        if !self.must_be_fresh() {
+            align(taken, alignment, Ask::Nothing).await?;
+            return Ok(true);
+        }
+        if !alignment.minds_a_query() {
+            let position = align(taken, alignment, Ask::Position).await?;
+            return Ok(self.is_fresh(taken, position).await?);
+        }
+        // It may have to be asked more than once, so all the rest comes behind that.
+        let position = position(taken).await?;
+        let is_fresh = self.is_fresh(taken, position).await?;
+        if is_fresh {
+            align(taken, alignment, Ask::Nothing).await?;
+        }
+        Ok(is_fresh)
     }
 
     fn give_up(&mut self) -> TakeError {
