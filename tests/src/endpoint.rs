@@ -149,6 +149,18 @@ impl Endpoint {
         eventually(limit, &what, || (self.status_of(&path) == 200) == is_healthy)
     }
 
+    /// How many sessions are on the server `name`, as it says itself.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn sessions_on(&self, name: &str) -> u64 {
+        let body = http_get(self.http(), "/cluster").expect("the endpoint answers").body;
+        let cluster: serde_json::Value = serde_json::from_str(&body).expect("it is JSON");
+        let members = cluster["members"].as_array().expect("a list").iter();
+        members.filter(|m| m["name"] == name).filter_map(|m| m["sessions"].as_u64()).sum()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         send_signal(self.pid(), signal);

@@ -123,9 +123,11 @@ fn a_drained_server_is_empty_soon_and_nobody_notices() {
     let victim = &cluster.replicas[0];
     let runs = under_load(&endpoint, victim, || {
         operator(&socket, "drain", victim.name());
-        eventually(PATIENCE, "the drained server has no sessions", || sessions(&endpoint, victim) == 0);
+        eventually(PATIENCE, "the drained server has no sessions", || {
+            endpoint.sessions_on(victim.name()) == 0
+        });
         operator(&socket, "ready", victim.name());
-        eventually(PATIENCE, "sessions come back", || sessions(&endpoint, victim) > 0);
+        eventually(PATIENCE, "sessions come back", || endpoint.sessions_on(victim.name()) > 0);
     });
     assert_unharmed(&endpoint, &runs);
 }
@@ -134,13 +136,6 @@ fn operator(socket: &Path, wanted: &str, target: &str) {
     let mut command = Command::new(binary());
     let output = command.args([wanted, target, "--admin"]).arg(socket).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn sessions(endpoint: &Endpoint, server: &Server) -> u64 {
-    let body = http_get(endpoint.http(), "/cluster").unwrap().body;
-    let cluster: serde_json::Value = serde_json::from_str(&body).unwrap();
-    let members = cluster["members"].as_array().unwrap().iter();
-    members.filter(|m| m["name"] == server.name()).filter_map(|m| m["sessions"].as_u64()).sum()
 }
 
 /// The server that answers this session now.
@@ -221,7 +216,7 @@ fn long_lived_sessions_are_spread_again_after_a_replica_returns() {
     victim.start().unwrap();
     eventually(PATIENCE, "the replica that came back has 40 to 60 % of the sessions", || {
         wires.iter_mut().for_each(|wire| assert_eq!(wire.value("SELECT 1"), "1"));
-        (8..=12).contains(&sessions(&endpoint, victim))
+        (8..=12).contains(&endpoint.sessions_on(victim.name()))
     });
 }
 

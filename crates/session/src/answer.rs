@@ -11,7 +11,7 @@ use crate::pin::PinReason;
 use crate::record::{Sink, StatementKind, StatementRecord};
 use crate::server::shutdown_notice;
 use crate::session::Session;
-use crate::state::{Copy, Farewell, Pipeline, Progress, Syncs};
+use crate::state::{Copy, Course, Farewell, Pipeline, Progress, Syncs};
 use crate::timing::Outcome;
 
 impl Session {
@@ -270,7 +270,7 @@ impl Session {
         }
         self.progress = Progress::Untouched;
         self.pipeline = Pipeline::Synced;
-        self.has_begun = false;
+        self.course = Course::AsBefore;
         if self.farewell != Farewell::Said {
             self.farewell = Farewell::Staying;
         }

@@ -316,7 +316,7 @@ impl Session {
     fn follow_query(&mut self, body: &[u8], is_whole: bool) -> Class {
         if !is_whole {
             let has_tripped = self.long_begins(body);
-            let reading = if has_tripped { Reading::unread(body) } else { Reading::long(body) };
+            let reading = if has_tripped { Reading::unread() } else { Reading::long(body) };
             return self.expect(reading);
         }
         let sql = body.strip_suffix(b"\0").unwrap_or(body);
@@ -414,11 +414,12 @@ impl Session {
     pub(crate) fn follow_completed(&mut self, tag: &[u8]) {
         let Some(front) = self.outstanding.front() else { return };
         let has_effects = front.class.has_effects();
-        self.has_begun |= front.class.begins();
+        let is_end = front.class.ends();
+        let tag = tag.strip_suffix(b"\0").unwrap_or(tag);
+        self.course.completed(is_end, tag);
         if self.mobility == Mobility::Fixed || (!has_effects && tag.starts_with(b"SELECT ")) {
             return;
         }
-        let tag = tag.strip_suffix(b"\0").unwrap_or(tag);
         match &mut self.followed {
             Some(followed) => followed.completed(has_effects, tag),
             None if Effect::None.fits(tag) => {}

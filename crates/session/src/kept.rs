@@ -19,8 +19,8 @@ use crate::pin::NotRepeatable;
 use crate::record::Sink;
 use crate::server::shutdown_notice;
 use crate::session::Session;
-use crate::sql::read::is_rollback;
-use crate::state::{ClientEnd, Copy, Farewell, Mode, Pipeline, Progress, Tail};
+use crate::sql::read::{TransactionEnd, transaction_end};
+use crate::state::{ClientEnd, Copy, Course, Farewell, Mode, Pipeline, Progress, Tail};
 use crate::step::Refused;
 
 /// An error the client is still to be told.
@@ -28,6 +28,8 @@ use crate::step::Refused;
 pub(crate) struct Debt {
     error: Bytes,
     telling: Telling,
+    /// Whether the request that is refused would have committed: the transaction ends with it.
+    is_commit: bool,
 }
 
 /// How much of the client's request was refused.
@@ -118,24 +120,36 @@ impl Session {
         is_settled || self.pipeline == Pipeline::Failed
     }
 
-    /// Whether a transaction that the client must end may be open: it was when the request in flight
-    /// began, or that may have begun one.
-    fn may_have_transaction(&self) -> bool {
-        let may_begin = self.has_begun || self.outstanding.iter().any(|entry| entry.class.begins());
-        self.status != TransactionStatus::Idle || may_begin
+    /// Whether the request in flight has committed or rolled back, and the client knows.
+    fn is_told_of_end(&self) -> bool {
+        let is_last = matches!(self.outstanding.front_request(), Some(Request::Query | Request::Sync));
+        self.course == Course::JustEnded && is_last
+    }
+
+    /// The transaction as the client has it once the request in flight has failed. COMMIT and ROLLBACK end
+    /// it also then, and a BEGIN that failed has begun none.
+    fn status_once_failed(&self) -> TransactionStatus {
+        let mut runs =
+            self.outstanding.iter().filter(|e| matches!(e.request, Request::Query | Request::Execute));
+        let is_end = runs.next().is_some_and(|entry| entry.class.ends());
+        let is_open = match self.course {
+            Course::AsBefore => self.status != TransactionStatus::Idle,
+            Course::Begun => true,
+            Course::JustEnded | Course::Ended => false,
+        };
+        if is_open && !is_end { TransactionStatus::Failed } else { TransactionStatus::Idle }
     }
 
     /// The server is lost: what is in flight fails with `error`, unless the client knows already.
     /// What is to be written to it: nothing when it is owed nothing now.
     pub(crate) fn keep(&mut self, error: Bytes, now: Instant, out: &mut impl Sink) -> Bytes {
         let (was, at_now) = (self.status, self.meter.at(now));
-        let is_told = self.is_told_of_failure();
-        let has_transaction = self.may_have_transaction();
-        self.status = if has_transaction { TransactionStatus::Failed } else { TransactionStatus::Idle };
+        let is_told = self.is_told_of_failure() || self.is_told_of_end();
+        self.status = self.status_once_failed();
         let mut answer = BytesMut::new();
         if self.outstanding.is_empty() {
             if was == TransactionStatus::InTransaction {
-                self.debt = Some(Box::new(Debt { error, telling: Telling::NotBegun }));
+                self.debt = Some(Box::new(Debt { error, telling: Telling::NotBegun, is_commit: false }));
             }
         } else {
             if !is_told {
@@ -168,14 +182,18 @@ impl Session {
         self.copy = Copy::None;
         self.farewell = Farewell::Staying;
         self.server_tail = Tail::Empty;
-        self.has_begun = false;
+        self.course = Course::AsBefore;
         self.attempt = Attempt::Closed(NotRepeatable::Answered);
         if self.status == TransactionStatus::Idle {
-            self.attempt = Attempt::Idle;
-            self.follow_transaction_ended();
-            if let Some(statements) = &mut self.statements {
-                statements.transaction_ended();
-            }
+            self.forget_transaction();
+        }
+    }
+
+    fn forget_transaction(&mut self) {
+        self.attempt = Attempt::Idle;
+        self.follow_transaction_ended();
+        if let Some(statements) = &mut self.statements {
+            statements.transaction_ended();
         }
     }
 
@@ -185,6 +203,7 @@ impl Session {
     pub(crate) fn refuse(&mut self, chunk: &[u8]) -> Result<Option<Refused>, FrameError> {
         let mut end = 0;
         let mut answer = BytesMut::new();
+        let was = self.status;
         while let Some(debt) = &self.debt {
             let (telling, before) = (debt.telling, end);
             let Some(piece) = self.client.next(chunk, &mut end)? else { break };
@@ -221,22 +240,29 @@ impl Session {
                 }
             }
         }
-        Ok((end > 0).then(|| Refused { dropped: end, answer: answer.freeze() }))
+        let is_end = self.status != was;
+        Ok((end > 0).then(|| Refused { dropped: end, answer: answer.freeze(), is_end }))
     }
 
-    fn judge_unpaid(&self, tag: FrontendTag, body: &[u8], is_whole: bool) -> Unpaid {
-        let is_harmless = |sql: &[u8]| is_whole && is_rollback(sql);
-        let needs_none = match tag {
-            FrontendTag::Query => is_harmless(body.strip_suffix(b"\0").unwrap_or(body)),
-            FrontendTag::Parse => Parse::parse_prefix(body).is_some_and(|parse| is_harmless(parse.sql)),
-            FrontendTag::Bind => Bind::parse_prefix(body)
-                .and_then(|bind| self.followed.as_ref()?.prepared.sql(bind.statement))
-                .is_some_and(is_harmless),
-            FrontendTag::Terminate => true,
-            _other => false,
+    fn judge_unpaid(&mut self, tag: FrontendTag, body: &[u8], is_whole: bool) -> Unpaid {
+        let sql = match tag {
+            _ if !is_whole => None,
+            FrontendTag::Query => Some(body.strip_suffix(b"\0").unwrap_or(body)),
+            FrontendTag::Parse => Parse::parse_prefix(body).map(|parse| parse.sql),
+            FrontendTag::Bind => {
+                Bind::parse_prefix(body).and_then(|bind| self.followed.as_ref()?.prepared.sql(bind.statement))
+            }
+            _other => None,
         };
+        let end = sql.and_then(transaction_end);
+        if let Some(debt) = &mut self.debt
+            && debt.telling == Telling::NotBegun
+        {
+            debt.is_commit = end == Some(TransactionEnd::Commit);
+        }
         match tag {
-            _ if needs_none => Unpaid::NeedsNone,
+            _ if end == Some(TransactionEnd::Rollback) => Unpaid::NeedsNone,
+            FrontendTag::Terminate => Unpaid::NeedsNone,
             FrontendTag::Query | FrontendTag::FunctionCall | FrontendTag::Sync => Unpaid::Whole,
             FrontendTag::Flush if body.is_empty() => Unpaid::Unanswered,
             FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => Unpaid::Unanswered,
@@ -255,7 +281,10 @@ impl Session {
     }
 
     fn end_debt(&mut self, answer: &mut BytesMut) {
-        self.debt = None;
+        if self.debt.take().is_some_and(|debt| debt.is_commit) {
+            self.status = TransactionStatus::Idle;
+            self.forget_transaction();
+        }
         write::ready_for_query(answer, self.status);
     }
 }

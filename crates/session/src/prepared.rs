@@ -147,8 +147,7 @@ impl Prepared {
             self.pending.push_back(Pending::Nothing);
             return;
         };
-        let traits =
-            Traits::of(if is_whole { crate::sql::read::read(parse.sql) } else { Reading::unread(parse.sql) });
+        let traits = Traits::of(if is_whole { crate::sql::read::read(parse.sql) } else { Reading::unread() });
         let mut copy = self.spare.pop().unwrap_or_default();
         // The copy is of the name at least, also of a body that is not kept.
         let is_kept = is_whole && self.bytes + self.pending_bytes + body.len() <= PREPARED_BYTES_MAX;

@@ -18,7 +18,7 @@ use crate::parameters::Parameters;
 use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
 use crate::settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
-use crate::state::{ClientEnd, Copy, Farewell, Flow, Long, Mode, Pipeline, Progress, Tail};
+use crate::state::{ClientEnd, Copy, Course, Farewell, Flow, Long, Mode, Pipeline, Progress, Tail};
 use crate::statements::Statements;
 use crate::timing::{Meter, Outcome};
 
@@ -52,8 +52,7 @@ pub struct Session {
     pub(crate) client_tail: Tail,
     pub(crate) server_tail: Tail,
     pub(crate) is_pristine: bool,
-    /// A statement that begins a transaction is complete, its ReadyForQuery is not.
-    pub(crate) has_begun: bool,
+    pub(crate) course: Course,
     /// What the client is to be told of a transaction that was lost with its server.
     pub(crate) debt: Option<Box<Debt>>,
 }
@@ -101,7 +100,7 @@ impl Session {
             client_tail: Tail::Empty,
             server_tail: Tail::Empty,
             is_pristine: true,
-            has_begun: false,
+            course: Course::AsBefore,
             debt: None,
         };
         session.follow_greeting();

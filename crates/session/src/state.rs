@@ -144,3 +144,29 @@ impl Tail {
         if forward < chunk.len() { Self::Held } else { Self::Empty }
     }
 }
+
+/// What the request in flight has done to the transaction, by what the client was told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// As it was before.
+    AsBefore,
+    /// It was begun.
+    Begun,
+    /// It was ended, and that was the last that was told.
+    JustEnded,
+    /// It was ended before something else.
+    Ended,
+}
+
+impl Course {
+    /// A statement is complete.
+    #[inline]
+    pub(crate) fn completed(&mut self, is_end: bool, tag: &[u8]) {
+        match *self {
+            _ if is_end => *self = Self::JustEnded,
+            _ if matches!(tag, b"BEGIN" | b"START TRANSACTION") => *self = Self::Begun,
+            Self::JustEnded => *self = Self::Ended,
+            Self::AsBefore | Self::Begun | Self::Ended => {}
+        }
+    }
+}

@@ -38,6 +38,8 @@ pub struct Refused {
     pub dropped: usize,
     /// To be written to the client; empty when its request has yet to end.
     pub answer: Bytes,
+    /// Whether that ends the transaction, and with it the use of the server that was put into a failed one.
+    pub is_end: bool,
 }
 
 /// What to do with a chunk from the server.

@@ -213,17 +213,23 @@ impl Relay {
 
     /// Leaves a server at an idle point, with a goodbye. Another is taken when the client speaks.
     pub(super) fn leave(&mut self, cx: &mut Context<'_>, cause: MoveCause) {
-        let Server::Attached { stream, lease, name } = &mut self.server else { return };
-        let mut goodbye = BytesMut::new();
-        write::terminate(&mut goodbye);
-        // If the socket does not take five bytes, its end will have to do.
-        let _ = Pin::new(stream).poll_write(cx, &goodbye);
+        let Server::Attached { lease, name, .. } = &self.server else { return };
         self.worker.metrics.node(lease.node()).moves.one(cause);
         tracing::info!(
             session.id = self.about.info.id.0, node = %name, cause = cause.word(),
             "session leaves its server"
         );
         self.about.moving = Some(MoveWhy::Moved(cause));
+        self.let_go(cx);
+    }
+
+    /// Says goodbye to the server.
+    pub(super) fn let_go(&mut self, cx: &mut Context<'_>) {
+        let Server::Attached { stream, .. } = &mut self.server else { return };
+        let mut goodbye = BytesMut::new();
+        write::terminate(&mut goodbye);
+        // If the socket does not take five bytes, its end will have to do.
+        let _ = Pin::new(stream).poll_write(cx, &goodbye);
         self.detach();
         // Without a server the client's next word is what to wait for.
         cx.waker().wake_by_ref();

@@ -66,6 +66,9 @@ impl Relay {
                     }
                     self.to_server.keep(&buffer[refused.dropped..length]);
                     self.to_server.present_again(Vec::new());
+                    if refused.is_end {
+                        self.let_go(cx);
+                    }
                     // What of the answer was not taken is the other pump's to write.
                     return Next::Again;
                 }

@@ -27,15 +27,14 @@ pub(crate) struct Class(u8);
 impl Class {
     const NOT_REPEATABLE: u8 = 1;
     const HAS_EFFECTS: u8 = 2;
-    const BEGINS: u8 = 4;
+    const ENDS: u8 = 4;
 
     /// Reads only, and leaves nothing behind.
     pub(crate) const PLAIN: Self = Self(0);
     /// May be run once only.
     pub(crate) const ONCE: Self = Self(Self::NOT_REPEATABLE);
-
-    /// May begin a transaction.
-    pub(crate) const BEGIN: Self = Self(Self::BEGINS);
+    /// Commits the transaction or gives it up, and does nothing else.
+    pub(crate) const END: Self = Self(Self::ENDS);
 
     #[inline]
     pub(crate) fn is_repeatable(self) -> bool {
@@ -48,15 +47,10 @@ impl Class {
         self.0 & Self::HAS_EFFECTS != 0
     }
 
-    /// Whether a transaction may be open once it has run, though none was before.
+    /// Whether no transaction is open once it was run, even if it failed.
     #[inline]
-    pub(crate) fn begins(self) -> bool {
-        self.0 & Self::BEGINS != 0
-    }
-
-    /// What either is.
-    pub(crate) fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+    pub(crate) fn ends(self) -> bool {
+        self.0 & Self::ENDS != 0
     }
 
     /// With effects queued.

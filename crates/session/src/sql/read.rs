@@ -24,16 +24,16 @@ impl Reading {
         Self { class, pin: None, effects: Vec::new() }
     }
 
-    /// Of SQL that is too long to be seen whole; this is its beginning.
-    pub(crate) fn unread(part: &[u8]) -> Self {
-        Self { class: unclear(part), pin: None, effects: vec![Effect::Unread] }
+    /// Of SQL that is too long to be seen whole.
+    pub(crate) fn unread() -> Self {
+        Self { class: Class::ONCE, pin: None, effects: vec![Effect::Unread] }
     }
 
     /// Of a Query that is sent in parts; this is the first. The others may yet show that it is not to
     /// be repeated.
     pub(crate) fn long(part: &[u8]) -> Self {
         let is_read = first_verb(part) == Verb::Read && !part.contains(&b';');
-        let class = if is_read { Class::PLAIN } else { unclear(part) };
+        let class = if is_read { Class::PLAIN } else { Class::ONCE };
         Self { class, pin: None, effects: vec![Effect::Unread] }
     }
 
@@ -50,10 +50,10 @@ enum Verb {
     /// SELECT, VALUES, TABLE, SHOW.
     Read,
     With,
-    /// BEGIN, START.
-    Begin,
-    /// COMMIT, END, FETCH, MOVE.
+    /// BEGIN, START, FETCH, MOVE.
     Harmless,
+    /// COMMIT, END.
+    Commit,
     /// INSERT, UPDATE, DELETE, MERGE, COPY, UNLISTEN, NOTIFY, LOCK.
     Write,
     Explain,
@@ -114,8 +114,8 @@ impl Verb {
         match &*place {
             b"select" | b"values" | b"table" | b"show" => Self::Read,
             b"with" => Self::With,
-            b"begin" | b"start" => Self::Begin,
-            b"commit" | b"end" | b"fetch" | b"move" => Self::Harmless,
+            b"begin" | b"start" | b"fetch" | b"move" => Self::Harmless,
+            b"commit" | b"end" => Self::Commit,
             b"insert" | b"update" | b"delete" | b"merge" | b"copy" => Self::Write,
             b"unlisten" | b"notify" | b"lock" => Self::Write,
             b"explain" => Self::Explain,
@@ -149,7 +149,7 @@ impl Verb {
     fn class(self) -> Option<Class> {
         match self {
             Self::Read | Self::Harmless => Some(Class::PLAIN),
-            Self::Begin => Some(Class::BEGIN),
+            Self::Commit => Some(Class::END),
             Self::Write => Some(Class::ONCE),
             _others => None,
         }
@@ -202,21 +202,27 @@ fn first_verb(sql: &[u8]) -> Verb {
     }
 }
 
-/// Of SQL that is not understood.
-fn unclear(sql: &[u8]) -> Class {
-    if first_verb(sql) == Verb::Begin { Class::ONCE.and(Class::BEGIN) } else { Class::ONCE }
+/// How a statement ends its transaction, if that is all it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TransactionEnd {
+    Commit,
+    Rollback,
 }
 
-/// Whether all it does is to end the transaction without effect.
-pub(crate) fn is_rollback(sql: &[u8]) -> bool {
-    let Ok(statements) = split(sql) else { return false };
-    let [statement] = statements[..] else { return false };
+/// Of SQL that is a single statement. With `AND CHAIN` another transaction begins.
+pub(crate) fn transaction_end(sql: &[u8]) -> Option<TransactionEnd> {
+    let statements = split(sql).ok()?;
+    let [statement] = statements[..] else { return None };
     let mut reader = Reader::new(statement);
-    if !reader.eat("rollback") && !reader.eat("abort") {
-        return false;
-    }
+    let end = if reader.eat("rollback") || reader.eat("abort") {
+        TransactionEnd::Rollback
+    } else if reader.eat("commit") || reader.eat("end") {
+        TransactionEnd::Commit
+    } else {
+        return None;
+    };
     let _noise = reader.eat("work") || reader.eat("transaction");
-    reader.is_at_end() || (reader.eat("and") && reader.eat("no"))
+    (reader.is_at_end() || (reader.eat("and") && reader.eat("no"))).then_some(end)
 }
 
 /// Whether a semicolon stands before the last byte; it may stand in a string.
@@ -230,23 +236,20 @@ fn read_closely(sql: &[u8]) -> Reading {
     let found = trips(sql);
     let Ok(statements) = split(sql) else {
         // The server will refuse it. If it does not, the tag tells.
-        return Reading { class: unclear(sql), pin: found.pin, effects: vec![Effect::Unread] };
+        return Reading { class: Class::ONCE, pin: found.pin, effects: vec![Effect::Unread] };
     };
     let mut reading = Reading { class: Class::PLAIN, pin: found.pin, effects: Vec::new() };
     let mut is_once = found.is_once;
     for statement in &statements {
         let (verb, effect, pin) = one(statement, &found);
         reading.pin = reading.pin.or(pin);
-        if verb == Verb::Begin {
-            reading.class = Class::BEGIN;
-        }
         is_once |= match verb {
             Verb::Read | Verb::With | Verb::Empty => is_once_inside(verb, statement),
             Verb::Explain => statements.len() > 1 || is_once_inside(verb, statement),
-            Verb::Begin | Verb::Harmless | Verb::Set | Verb::Reset | Verb::Discard | Verb::Deallocate => {
+            Verb::Harmless | Verb::Set | Verb::Reset | Verb::Discard | Verb::Deallocate => {
                 statements.len() > 1
             }
-            Verb::Rollback => statements.len() > 1,
+            Verb::Commit | Verb::Rollback => statements.len() > 1,
             Verb::Write
             | Verb::Prepare
             | Verb::Execute
@@ -261,7 +264,9 @@ fn read_closely(sql: &[u8]) -> Reading {
         reading.effects.push(effect);
     }
     if is_once {
-        reading.class = reading.class.and(Class::ONCE);
+        reading.class = Class::ONCE;
+    } else if transaction_end(sql).is_some() {
+        reading.class = Class::END;
     }
     if reading.effects.iter().all(|effect| *effect == Effect::None) {
         reading.effects = Vec::new();
@@ -330,8 +335,8 @@ fn one(statement: &[u8], found: &Trips) -> (Verb, Effect, Option<PinReason>) {
         Verb::Empty
         | Verb::Read
         | Verb::With
-        | Verb::Begin
         | Verb::Harmless
+        | Verb::Commit
         | Verb::Write
         | Verb::Explain => Effect::None,
         Verb::Set => set::set(&mut reader),

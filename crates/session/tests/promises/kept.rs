@@ -90,9 +90,13 @@ fn the_timing_is_reported_of_a_failed_request_too() {
 
 #[test]
 fn a_failure_that_was_told_is_not_told_again() {
-    for (request, status) in [(query("oops"), 'I'), (query("begin; oops"), 'E')] {
+    for (request, answers, status) in [
+        (query("oops"), vec![error()], 'I'),
+        (query("begin; oops"), vec![error()], 'I'),
+        (query("begin; select 1/0"), vec![complete("BEGIN"), error()], 'E'),
+    ] {
         let mut talk = Talk::new();
-        talk.client(&[request]).server(&[error()]);
+        talk.client(&[request]).server(&answers);
         assert_eq!(answer(talk.lost(b"", MOVE)), format!("Z{status}"));
     }
     for (request, answers) in [
@@ -116,17 +120,41 @@ fn a_transaction_that_was_open_or_may_be_has_failed() {
     let mut open = in_transaction();
     open.client(&[query("select 1")]);
     assert_eq!(answer(open.lost(b"", MOVE)), "ERROR 08006, ZE");
+    // A BEGIN that fails begins nothing.
     for request in [vec![query("begin")], vec![parse("", "begin"), bind(""), execute(), sync()]] {
         let mut begun = Talk::new();
         begun.client(&request);
-        assert_eq!(answer(begun.lost(b"", MOVE)), "ERROR 08006, ZE");
-        assert_eq!(begun.session.transaction_status(), TransactionStatus::Failed);
+        assert_eq!(answer(begun.lost(b"", MOVE)), "ERROR 08006, ZI");
+        assert_eq!(begun.session.transaction_status(), TransactionStatus::Idle);
     }
+    let mut several = Talk::new();
+    several.client(&[query("begin; select 1")]).server(&[complete("BEGIN")]);
+    assert_eq!(answer(several.lost(b"", MOVE)), "ERROR 08006, ZE");
     let mut answered = Talk::new();
     answered.client(&[parse("a", "start transaction"), sync()]).server(&[m('1'), ready('I')]);
     answered.client(&[bind("a"), execute(), bind("b"), execute(), sync()]);
     answered.server(&[m('2'), complete("START TRANSACTION")]);
     assert_eq!(answer(answered.lost(b"", MOVE)), "ERROR 08006, ZE");
+    // Of COMMIT and ROLLBACK the end is certain, if not which.
+    for end in ["commit", "end", "rollback"] {
+        for request in [vec![query(end)], vec![parse("", end), bind(""), execute(), sync()]] {
+            let mut ended = in_transaction();
+            ended.client(&request);
+            assert_eq!(answer(ended.lost(b"", MOVE)), "ERROR 08006, ZI", "{end}");
+            assert!(ended.session.alignment().is_empty());
+        }
+        let mut told = in_transaction();
+        told.client(&[query(end)]).server(&[complete("COMMIT")]);
+        assert_eq!(answer(told.lost(b"", MOVE)), "ZI", "{end} is done, and the client knows");
+    }
+    let mut chained = in_transaction();
+    chained.client(&[parse("", "insert into t values (1)"), bind(""), execute()]);
+    chained.client(&[parse("", "commit"), bind(""), execute(), sync()]);
+    assert_eq!(answer(chained.lost(b"", MOVE)), "ERROR 08006, ZE", "the COMMIT was skipped");
+    let mut more = in_transaction();
+    more.client(&[parse("", "commit"), bind(""), execute(), bind("a"), execute(), sync()]);
+    more.server(&[m('1'), m('2'), complete("COMMIT"), m('2'), complete("SELECT 1")]);
+    assert_eq!(answer(more.lost(b"", MOVE)), "ERROR 08006, ZI", "what came after it is not certain");
     // One that was begun and ended before has nothing to do with it.
     let mut after = in_transaction();
     after.client(&[query("commit")]).server(&[complete("COMMIT"), ready('I')]).client(&[query("select 1")]);
@@ -168,14 +196,11 @@ fn the_next_server_is_put_into_a_failed_transaction_behind_what_was_set_before_i
 
 #[test]
 fn a_silent_client_gets_the_error_with_its_next_request_and_no_server_sees_that() {
-    let unit = [parse("", "commit"), bind(""), execute(), sync()].concat();
     for (request, expected) in [
         (query("select 1"), "ERROR 08006, ZE"),
-        (query("commit"), "ERROR 08006, ZE"),
         (query("rollback to s"), "ERROR 08006, ZE"),
         (query("rollback; select 1"), "ERROR 08006, ZE"),
         (query("rollback and chain"), "ERROR 08006, ZE"),
-        (unit, "ERROR 08006, ZE"),
         (sync(), "ERROR 08006, ZE"),
     ] {
         let mut talk = in_debt();
@@ -184,6 +209,24 @@ fn a_silent_client_gets_the_error_with_its_next_request_and_no_server_sees_that(
         assert_eq!(refused(&mut talk, &both), (request.len(), expected.to_owned()));
         talk.client(&[next]).server(&[complete("ROLLBACK"), ready('I')]).is_idle();
     }
+}
+
+#[test]
+fn a_commit_that_is_refused_ends_the_transaction() {
+    for request in [query("commit"), [parse("", "end"), bind(""), execute(), sync()].concat()] {
+        let mut talk = in_debt();
+        let step = talk.client_step(&request);
+        let ClientThen::Refuse(refused) = step.then else { panic!("{step:?}") };
+        assert_eq!((told(&refused.answer), refused.is_end), ("ERROR 08006, ZI".to_owned(), true));
+        assert!(talk.session.alignment().is_empty(), "the next server is as after a login");
+        talk.taken();
+        assert_eq!(talk.session.movability(), Ok(()));
+        talk.client(&[query("select 1")]).server(&[complete("SELECT 1"), ready('I')]);
+    }
+    let mut talk = in_debt();
+    let skipped =
+        [parse("", "select 1"), bind(""), execute(), parse("", "commit"), bind(""), execute(), sync()];
+    assert_eq!(refused(&mut talk, &skipped.concat()).1, "ERROR 08006, ZE", "it is skipped");
 }
 
 #[test]

@@ -76,19 +76,24 @@ struct Debt {
     /// Tags of what it is told.
     answer: VecDeque<u8>,
     is_told: bool,
+    /// The request would have committed: no transaction is open once it is refused.
+    is_commit: bool,
 }
 
 impl Debt {
     /// For a client that will send this.
     fn of(remaining: &[u8]) -> Self {
-        let (mut dropped, mut answer) = (0, VecDeque::new());
+        let (mut dropped, mut answer, mut is_commit) = (0, VecDeque::new(), false);
         for (tag, body) in wire::all(remaining).0 {
             let is_begun = !answer.is_empty();
             match tag {
                 b'Q' if !is_begun && body == b"rollback\0" => break,
                 b'd' | b'c' | b'f' => {}
                 b'H' if body.is_empty() => {}
-                _told if !is_begun => answer.push_back(b'E'),
+                _told if !is_begun => {
+                    answer.push_back(b'E');
+                    is_commit = [&b"commit\0"[..], b"\0commit\0\0\0"].contains(&body);
+                }
                 _skipped => {}
             }
             dropped += 5 + body.len();
@@ -97,7 +102,7 @@ impl Debt {
                 break;
             }
         }
-        Self { dropped, answer, is_told: false }
+        Self { dropped, answer, is_told: false, is_commit }
     }
 }
 
@@ -197,7 +202,7 @@ impl Journey {
         match rng.below(3) {
             0 => {
                 let most = 1 + rng.below(200);
-                self.client_sends(most);
+                self.client_sends(rng, most);
                 None
             }
             1 => {
@@ -311,7 +316,8 @@ impl Journey {
         self.turns[self.turn + 1..].iter().for_each(|turn| remaining.extend(turn));
         match &answer[..] {
             [(b'Z', status)] => {
-                assert_eq!(last, Some(b'E'), "it had been told of an error of the request's own");
+                // COMMIT and ROLLBACK are done once they say so.
+                assert!(matches!(last, Some(b'E' | b'C')), "it had been told what became of the request");
                 assert_eq!(*status, ready_status(has_failed));
             }
             [(b'E', error), (b'Z', status)] => {
@@ -332,7 +338,7 @@ impl Journey {
     }
 
     /// A request is answered by the relay.
-    fn refused(&mut self, refused: &Refused) {
+    fn refused(&mut self, rng: &mut Rng, refused: &Refused) {
         let debt = self.debt.as_mut().expect("an error is owed");
         assert!(self.received.is_empty(), "in order");
         let (answer, rest) = wire::all(&refused.answer);
@@ -341,11 +347,19 @@ impl Journey {
         for (tag, body) in answer {
             debt.is_told = true;
             assert_eq!(Some(tag), debt.answer.pop_front());
-            assert!(if tag == b'E' { is_told(body) } else { body == b"E" });
+            assert!(if tag == b'E' { is_told(body) } else { body == ready_status(!debt.is_commit) });
         }
-        if debt.dropped == 0 {
+        let is_end = debt.dropped == 0;
+        assert_eq!(refused.is_end, is_end && debt.is_commit);
+        if is_end {
             assert!(debt.answer.is_empty());
             self.tally.refused += 1;
+        }
+        if refused.is_end {
+            self.take_another(rng);
+            let mut remaining = [&self.client_tail[..], &self.unread].concat();
+            self.turns[self.turn + 1..].iter().for_each(|turn| remaining.extend(turn));
+            self.reference = said(&mut self.server.clone(), &remaining);
         }
     }
 
@@ -387,7 +401,7 @@ impl Journey {
         self.session.server_taken(Arc::from("replica2"), ServerRole::Standby, announce, self.now);
     }
 
-    fn client_sends(&mut self, most: usize) {
+    fn client_sends(&mut self, rng: &mut Rng, most: usize) {
         if !self.session.is_paused() {
             let count = most.min(self.unread.len());
             self.client_tail.extend(self.unread.drain(..count));
@@ -406,7 +420,7 @@ impl Journey {
             ClientThen::ReadOn | ClientThen::Pause => {}
             ClientThen::Refuse(refused) => {
                 self.client_tail.drain(..refused.dropped);
-                self.refused(refused);
+                self.refused(rng, refused);
             }
             ClientThen::Terminate | ClientThen::Violation(_) => panic!("{step:?}"),
         }

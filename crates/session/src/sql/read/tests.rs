@@ -29,8 +29,8 @@ fn reading_and_writing_rows_is_plain() {
         "(values (1))",
         "table t;",
         "show all",
-        "commit",
-        "end",
+        "begin",
+        "START TRANSACTION READ ONLY",
         "fetch all from c",
         "",
         ";",
@@ -47,33 +47,38 @@ fn reading_and_writing_rows_is_plain() {
 }
 
 #[test]
-fn what_may_begin_a_transaction_is_known() {
-    for sql in ["begin", "START TRANSACTION READ ONLY", " BEGIN ;"] {
-        assert_eq!(read(sql.as_bytes()), Reading::plain(Class::BEGIN), "{sql}");
-    }
-    for sql in ["begin; select 1", "set a = 1; /* x */ begin", "select 1; start transaction", "begin 'oops"] {
-        assert!(read(sql.as_bytes()).class.begins(), "{sql}");
-    }
-    for sql in ["select 1", "commit", "select 'begin'; select 1", "create table begin (i int)"] {
-        assert!(!read(sql.as_bytes()).class.begins(), "{sql}");
-    }
-}
-
-#[test]
-fn what_only_gives_a_transaction_up_is_known() {
-    for sql in ["rollback", "ABORT;", " rollback work -- so be it", "rollback transaction and no chain"] {
-        assert!(is_rollback(sql.as_bytes()), "{sql}");
-    }
+fn what_ends_a_transaction_is_known() {
     for sql in [
-        "rollback to s",
-        "rollback and chain",
-        "rollback prepared 'x'",
-        "rollback; select 1",
         "commit",
-        "rollback 'oops",
-        "",
+        "END;",
+        " commit work -- so be it",
+        "commit transaction and no chain",
+        "abort",
+        "/**/ rollback",
     ] {
-        assert!(!is_rollback(sql.as_bytes()), "{sql}");
+        assert!(read(sql.as_bytes()).class.ends(), "{sql}");
+    }
+    for sql in ["begin", "select 1", "commit; select 1", "begin; commit", "rollback to s", "select 'commit'"]
+    {
+        assert!(!read(sql.as_bytes()).class.ends(), "{sql}");
+    }
+    for (sql, end) in [
+        ("rollback", Some(TransactionEnd::Rollback)),
+        ("ABORT;", Some(TransactionEnd::Rollback)),
+        (" rollback work -- so be it", Some(TransactionEnd::Rollback)),
+        ("rollback transaction and no chain", Some(TransactionEnd::Rollback)),
+        ("commit and no chain", Some(TransactionEnd::Commit)),
+        ("end transaction", Some(TransactionEnd::Commit)),
+        ("rollback to s", None),
+        ("rollback and chain", None),
+        ("commit and chain", None),
+        ("rollback prepared 'x'", None),
+        ("commit prepared 'x'", None),
+        ("rollback; select 1", None),
+        ("rollback 'oops", None),
+        ("", None),
+    ] {
+        assert_eq!(transaction_end(sql.as_bytes()), end, "{sql}");
     }
 }
 
