@@ -5,6 +5,7 @@
 //! break a server start [`own_cluster`]. Nothing here sleeps where an event can be waited for.
 
 mod cluster;
+mod commits;
 mod drivers;
 mod endpoint;
 mod eventually;
@@ -16,6 +17,7 @@ mod watch;
 mod wire;
 
 pub use cluster::{Traffic, cluster_of, own_cluster, pg18, root, shared_cluster, traffic};
+pub use commits::Commits;
 pub use drivers::{Pgbench, pgbench, psql, psql_output, python};
 pub use endpoint::{Auth, Endpoint, EndpointBuilder, binary};
 pub use eventually::{eventually, within};

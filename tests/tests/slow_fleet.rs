@@ -2,12 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use trunkline_cluster::{Cluster, Server, StopMode};
-use trunkline_tests::{Auth, Endpoint, Login, Wire, eventually, own_cluster, psql, python, traffic};
+use trunkline_tests::{Auth, Commits, Endpoint, Login, Wire, eventually, own_cluster, psql, python, traffic};
 
 /// How long anything may take on a busy machine. A server that dies again and again is trusted later each time.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -164,23 +163,10 @@ fn both_die(endpoint: &Endpoint, first: &Server, second: &Server) {
     }
 }
 
-/// When each commit was acknowledged; the number of a commit is its index.
-type Commits = Mutex<Vec<Instant>>;
-
 /// One read: when it was asked, and how many commits it showed.
 struct Read {
     asked: Instant,
     commits: usize,
-}
-
-fn write(cluster: &Cluster, commits: &Commits, is_over: &AtomicBool) {
-    let mut wire = Wire::login(cluster.primary.port());
-    while !is_over.load(Ordering::Relaxed) {
-        let number = commits.lock().unwrap().len();
-        assert!(wire.query(&format!("INSERT INTO truth VALUES ({number})")).error.is_none());
-        commits.lock().unwrap().push(Instant::now());
-        std::thread::sleep(Duration::from_millis(15));
-    }
 }
 
 fn read(port: u16, is_over: &AtomicBool) -> Vec<Read> {
@@ -214,7 +200,7 @@ fn no_session_reads_what_is_older_than_the_limit_and_a_second() {
     let (commits, is_over) = (Commits::default(), AtomicBool::new(false));
     let port = endpoint.reads();
     let reads = std::thread::scope(|scope| {
-        scope.spawn(|| write(&cluster, &commits, &is_over));
+        scope.spawn(|| commits.write(&cluster.primary, &is_over));
         let reader = scope.spawn(|| read(port, &is_over));
         let end = End(&is_over);
         let lagging = &cluster.replicas[0];
@@ -227,16 +213,7 @@ fn no_session_reads_what_is_older_than_the_limit_and_a_second() {
         drop(end);
         reader.join().unwrap()
     });
-    let commits = commits.into_inner().unwrap();
-    let oldest = reads.iter().map(|read| age(&commits, read)).max().unwrap();
+    let oldest = reads.iter().map(|read| commits.age(read.commits, read.asked)).max().unwrap();
     assert!(oldest > MAX_LAG / 2, "the replica lagged while it served: {oldest:?}");
     assert!(oldest <= MAX_LAG + Duration::from_secs(1), "a read was {oldest:?} old");
-}
-
-/// How long the oldest commit that a read does not show had been acknowledged when it was asked.
-fn age(commits: &[Instant], read: &Read) -> Duration {
-    commits
-        .get(read.commits)
-        .map(|&missing| read.asked.saturating_duration_since(missing))
-        .unwrap_or_default()
 }

@@ -2,19 +2,15 @@
 //! replica shows.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use trunkline_cluster::{Cluster, send_signal};
-use trunkline_tests::{Watch, Wire, own_cluster};
+use trunkline_tests::{Commits, Watch, Wire, own_cluster};
 
 /// What clocks, schedulers and the way of an acknowledgement may add on a busy machine.
 const SLACK: Duration = Duration::from_millis(300);
-
-/// When each commit was acknowledged; the number of a commit is its index.
-type Commits = Mutex<Vec<Instant>>;
 
 /// Up to which commit a replica showed, read between the two moments.
 struct Shown {
@@ -29,16 +25,6 @@ struct Said {
     lo: Duration,
     taken: Instant,
     hi: Option<Duration>,
-}
-
-fn write(cluster: &Cluster, commits: &Commits, is_over: &AtomicBool) {
-    let mut wire = Wire::login(cluster.primary.port());
-    while !is_over.load(Ordering::Relaxed) {
-        let number = commits.lock().unwrap().len();
-        assert!(wire.query(&format!("INSERT INTO truth VALUES ({number})")).error.is_none());
-        commits.lock().unwrap().push(Instant::now());
-        std::thread::sleep(Duration::from_millis(15));
-    }
 }
 
 fn watch_closely(cluster: &Cluster, watch: &Watch, is_over: &AtomicBool) -> (Vec<Shown>, Vec<Said>) {
@@ -60,11 +46,6 @@ fn watch_closely(cluster: &Cluster, watch: &Watch, is_over: &AtomicBool) -> (Vec
     (shown, said)
 }
 
-/// The age at `at` of the oldest commit that is missing when only `commits` are shown.
-fn age(acknowledged: &[Instant], commits: usize, at: Instant) -> Duration {
-    acknowledged.get(commits).map(|&missing| at.saturating_duration_since(missing)).unwrap_or_default()
-}
-
 #[test]
 fn proven_lag_never_exceeds_the_truth_and_the_bound_never_falls_short_of_it() {
     let cluster = own_cluster(1);
@@ -73,7 +54,7 @@ fn proven_lag_never_exceeds_the_truth_and_the_bound_never_falls_short_of_it() {
     cluster.wait_caught_up().unwrap();
     let (commits, is_over) = (Commits::default(), AtomicBool::new(false));
     let (shown, said) = std::thread::scope(|scope| {
-        scope.spawn(|| write(&cluster, &commits, &is_over));
+        scope.spawn(|| commits.write(&cluster.primary, &is_over));
         let watcher = scope.spawn(|| watch_closely(&cluster, &watch, &is_over));
         let wait = |seconds| std::thread::sleep(Duration::from_secs(seconds));
         wait(3);
@@ -89,15 +70,14 @@ fn proven_lag_never_exceeds_the_truth_and_the_bound_never_falls_short_of_it() {
         is_over.store(true, Ordering::Relaxed);
         watcher.join().unwrap()
     });
-    let acknowledged = commits.into_inner().unwrap();
     let mut most = Duration::ZERO;
     for Said { probed, lo, taken, hi } in &said {
         // What was shown just before shows at least as much missing as at the probe, and just after at most.
         let Some(before) = shown.iter().rev().find(|shown| shown.ended <= *probed) else { continue };
-        let truth_at_most = age(&acknowledged, before.commits, *probed);
+        let truth_at_most = commits.age(before.commits, *probed);
         assert!(*lo <= truth_at_most + SLACK, "{lo:?} is proven, and the truth is at most {truth_at_most:?}");
         let Some(after) = shown.iter().find(|shown| shown.begun >= *taken) else { continue };
-        let truth_at_least = age(&acknowledged, after.commits, *taken);
+        let truth_at_least = commits.age(after.commits, *taken);
         let hi = hi.expect("a replica that was current once has a bound");
         assert!(
             hi + SLACK >= truth_at_least,
@@ -105,11 +85,6 @@ fn proven_lag_never_exceeds_the_truth_and_the_bound_never_falls_short_of_it() {
         );
         most = most.max(truth_at_least);
     }
-    assert!(
-        said.len() > 25 && acknowledged.len() > 300,
-        "{} verdicts, {} commits",
-        said.len(),
-        acknowledged.len()
-    );
+    assert!(said.len() > 25 && commits.count() > 300, "{} verdicts, {} commits", said.len(), commits.count());
     assert!(most > Duration::from_secs(3), "the replica was truly behind: {most:?}");
 }
