@@ -19,7 +19,7 @@ struct Shown {
     commits: usize,
 }
 
-/// What health said.
+/// What health said, of what the server had told when it was asked at `probed`.
 struct Said {
     probed: Instant,
     lo: Duration,
@@ -36,7 +36,7 @@ fn watch_closely(cluster: &Cluster, watch: &Watch, is_over: &AtomicBool) -> (Vec
         shown.push(Shown { begun, ended: Instant::now(), commits });
         let snapshot = watch.snapshot();
         let node = snapshot.by_name("replica1").unwrap();
-        if let (Some(lag), Some(probed)) = (node.lag, node.last_probe)
+        if let (Some(lag), Some(probed)) = (node.lag, node.asked_at)
             && said.last().is_none_or(|last| last.probed != probed)
         {
             said.push(Said { probed, lo: lag.lo, taken: snapshot.taken_at, hi: lag.hi });
