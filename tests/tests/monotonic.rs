@@ -112,6 +112,31 @@ fn a_server_that_is_a_moment_behind_is_waited_for() {
     assert_eq!(wire.read_answer().value(), "1", "{}", endpoint.log());
 }
 
+#[test]
+fn a_statement_on_a_table_that_the_next_standby_does_not_have_yet_goes_elsewhere() {
+    let cluster = cluster();
+    let endpoint = endpoint(&cluster).start();
+    let mut wire = Login::default().connect(endpoint.reads());
+    let server = server_of(&cluster, &mut wire);
+    other(&cluster, server).pause_replay().unwrap();
+    cluster.primary.psql("CREATE TABLE fresh AS SELECT 7 AS n").unwrap();
+    eventually(PATIENCE, "the table is there", || wire.query("SELECT n FROM fresh").error.is_none());
+    wire.send_with(|out| {
+        write::parse(out, b"s", b"SELECT n FROM fresh", &[]).unwrap();
+        write::sync(out);
+    });
+    assert_eq!(wire.read_answer().tags(), "1Z");
+    server.kill();
+    wire.send_with(|out| {
+        write::bind(out, b"", b"s", std::iter::empty()).unwrap();
+        write::execute(out, b"", 0).unwrap();
+        write::sync(out);
+    });
+    let answer = wire.read_answer();
+    assert_eq!((answer.error.as_ref(), answer.rows.len()), (None, 1), "{}", endpoint.log());
+    assert_eq!(server_of(&cluster, &mut wire).name(), "primary");
+}
+
 /// Whatever happens to the servers, in whatever order, each session sees the rows come and never go.
 #[test]
 fn nobody_goes_back_in_time_while_servers_pause_and_sessions_are_thrown_out() {

@@ -28,7 +28,7 @@ pub struct Alignment {
     owed: Owed,
     stage: Stage,
     then: Stage,
-    has_unnamed: bool,
+    has_statements: bool,
 }
 
 /// What of an alignment is being answered.
@@ -60,10 +60,12 @@ impl Alignment {
         self.messages.is_empty()
     }
 
-    /// Whether a Query behind it would undo some of it: the unnamed statement, or be refused by a failed transaction.
+    /// Whether the server must have replayed enough before it is told this: a statement may read a table that it
+    /// does not have yet. And no Query may come behind it, which would take the unnamed statement away, or be refused
+    /// in a failed transaction.
     #[must_use]
-    pub fn minds_a_query(&self) -> bool {
-        self.has_unnamed || self.then == Stage::Beginning
+    pub fn needs_position_first(&self) -> bool {
+        self.has_statements || self.then == Stage::Beginning
     }
 
     /// Reads the answers.
@@ -82,7 +84,7 @@ pub(crate) struct Writer {
     out: BytesMut,
     owed: Owed,
     unnamed: Unnamed,
-    has_unnamed: bool,
+    has_statements: bool,
 }
 
 /// The unnamed statement of a server that is being aligned.
@@ -123,8 +125,8 @@ impl Writer {
         self.owed.parsed += 1;
         if body.first() == Some(&0) {
             self.unnamed = Unnamed::AsItMustBe;
-            self.has_unnamed = true;
         }
+        self.has_statements = true;
     }
 
     pub(crate) fn finish(mut self) -> Alignment {
@@ -132,8 +134,8 @@ impl Writer {
             return Alignment::default();
         }
         self.sync();
-        let Self { out, owed, has_unnamed, .. } = self;
-        Alignment { messages: out.freeze(), owed, stage: Stage::State, then: Stage::Done, has_unnamed }
+        let Self { out, owed, has_statements, .. } = self;
+        Alignment { messages: out.freeze(), owed, stage: Stage::State, then: Stage::Done, has_statements }
     }
 
     /// The same, and then a transaction that has failed. What is set before it must be committed.
@@ -150,8 +152,8 @@ impl Writer {
             .and_then(|()| write::execute(&mut self.out, FAILS, 0));
         debug_assert!(written.is_ok(), "constants without a NUL");
         write::sync(&mut self.out);
-        let Self { out, has_unnamed, .. } = self;
-        Alignment { messages: out.freeze(), owed, stage, then: Stage::Beginning, has_unnamed }
+        let Self { out, has_statements, .. } = self;
+        Alignment { messages: out.freeze(), owed, stage, then: Stage::Beginning, has_statements }
     }
 
     fn sync(&mut self) {

@@ -84,9 +84,13 @@ impl Relay {
             // Only looked at: what the client says is read when there is somebody to tell.
             match self.client.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
                 Poll::Pending => return Next::Wait,
-                Poll::Ready(Ok(0) | Err(_)) => return Next::End(Ending::Silent),
+                // What it is still owed it may yet read.
+                Poll::Ready(Ok(0)) => return Next::End(self.say(&[])),
+                Poll::Ready(Err(_broken)) => return Next::End(Ending::Silent),
                 // Terminate: not worth a server.
-                Poll::Ready(Ok(_)) if byte[0] == b'X' => return Next::End(Ending::Silent),
+                Poll::Ready(Ok(_)) if byte[0] == b'X' && self.to_server.tail().is_empty() => {
+                    return Next::End(Ending::Silent);
+                }
                 Poll::Ready(Ok(_)) => {}
             }
         }
@@ -160,7 +164,7 @@ impl Relay {
         if choice == Choice::OthersBehind {
             self.watch.stays_until(now + FRESHNESS_HOLD);
         }
-        self.slot.set_place(Some((self.about.want.listener, server.lease.node())));
+        self.slot.set_place(self.about.want.place_on(server.lease.node()));
         tracing::info!(
             session.id = self.about.info.id.0, node = %server.name,
             took_us = u64::try_from((now - since).as_micros()).unwrap_or(u64::MAX),

@@ -127,7 +127,7 @@ impl Relay {
         let relogin = relogin.filter(|_| !is_replication).map(Rc::new);
         let node = server.lease.node();
         worker.metrics.node(node).sessions_active.up();
-        slot.set_place(relogin.as_ref().map(|_| (want.listener, node)));
+        slot.set_place(relogin.as_ref().and_then(|_| want.place_on(node)));
         let about = About { info, cancel, want, relogin, left: None, moving: None, _permit: permit };
         Relay {
             worker,

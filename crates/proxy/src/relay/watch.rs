@@ -106,26 +106,16 @@ impl Watch {
 impl Relay {
     /// Obeys what the worker has ordered; `Some` when it ends the session.
     pub(super) fn heed_orders(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
-        let ending = match self.slot.take_order() {
-            Order::None => None,
+        match self.slot.take_order() {
+            Order::None => return self.look(cx),
             Order::Kill => return Some(self.kill()),
-            // The two outrank a recheck and may stand in its place.
-            Order::Drain => {
-                self.watch.must_look();
-                self.check_deadlines()
-            }
-            Order::Move => {
-                self.watch.must_look();
-                self.watch.must_leave = Some(Departure::REBALANCE);
-                None
-            }
-            Order::Recheck => {
-                self.live = self.worker.shared.live();
-                self.watch.must_look();
-                self.check_deadlines()
-            }
-        };
-        ending.or_else(|| self.look(cx))
+            Order::Move => self.watch.must_leave = Some(Departure::REBALANCE),
+            Order::Drain | Order::Recheck => {}
+        }
+        // Any of them may stand in the place of a recheck.
+        self.live = self.worker.shared.live();
+        self.watch.must_look();
+        self.check_deadlines().or_else(|| self.look(cx))
     }
 
     /// Looks at health's news, before anything more goes to the server; `Some` when they end the session.
@@ -164,10 +154,12 @@ impl Relay {
     /// The server's, or that of the process.
     #[cold]
     fn see_to_the_end(&mut self) -> Option<Ending> {
-        if self.watch.is_down && !self.is_idle() && matches!(self.server, Server::Attached { .. }) {
+        // While the client does not take what came, nothing more is read: that silence is its own.
+        let is_awaited = !self.is_idle() && self.to_client.is_flushed();
+        if self.watch.is_down && is_awaited && matches!(self.server, Server::Attached { .. }) {
             let until =
                 *self.watch.stalled.get_or_insert_with(|| Instant::now() + self.live.timeouts.server_stall);
-            self.slot.set_due(Some(until));
+            self.slot.due_by(until);
         }
         if self.slot.is_draining() && self.is_idle() {
             return Some(self.refuse(&Refusal::ShuttingDown));

@@ -71,6 +71,13 @@ pub(crate) struct Want {
     pub(crate) only: Option<NodeId>,
 }
 
+impl Want {
+    /// Where a session on `node` stands in the balance of its listener; one that named its server has no part in it.
+    pub(crate) fn place_on(&self, node: NodeId) -> Option<(usize, NodeId)> {
+        self.only.is_none().then_some((self.listener, node))
+    }
+}
+
 /// One session's search.
 #[derive(Debug)]
 pub(crate) struct Search<'a> {
@@ -124,7 +131,9 @@ impl<'a> Search<'a> {
                 self.wait_for_news().await?;
                 continue;
             };
-            self.wait_for_turn(lease.node()).await?;
+            if !self.wait_for_turn(lease.node()).await? {
+                continue;
+            }
             self.attempts += 1;
             let timeout = self.worker.shared.live().timeouts.connect;
             match super::connect(&address, timeout).await {
@@ -174,17 +183,28 @@ impl<'a> Search<'a> {
     }
 
     /// Of the sessions that move, only so many log in on a server at one time. New ones are not kept waiting.
-    async fn wait_for_turn(&mut self, node: NodeId) -> Result<(), TakeError> {
+    /// `false` when health had news first: another server may do better now.
+    async fn wait_for_turn(&mut self, node: NodeId) -> Result<bool, TakeError> {
         self.turn = None;
         if self.moving.is_none() {
-            return Ok(());
+            return Ok(true);
         }
+        let mut news = self.worker.shared.health.changed();
+        news.mark_unchanged();
         let turn = self.worker.shared.pace.turn(node);
-        match timer::timeout_at(self.deadline, turn).await {
-            Ok(turn) => {
-                self.turn = turn.ok();
-                Ok(())
+        let turn_or_news = async {
+            tokio::select! {
+                biased;
+                turn = turn => Some(turn.ok()),
+                Ok(()) = news.changed() => None,
             }
+        };
+        match timer::timeout_at(self.deadline, turn_or_news).await {
+            Ok(Some(turn)) => {
+                self.turn = turn;
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
             Err(_elapsed) => Err(self.give_up()),
         }
     }
@@ -195,6 +215,8 @@ impl<'a> Search<'a> {
         if now >= self.deadline {
             return Err(self.give_up());
         }
+        // Others may log in there meanwhile.
+        self.turn = None;
         // A place that others give back is no news, so look now and then anyway.
         let left = (self.deadline - now).min(LOOK_INTERVAL);
         // With servers left that refused a moment ago, ask them again soon; without any, only news helps.
@@ -303,11 +325,11 @@ impl<'a> Search<'a> {
             align(taken, alignment, Ask::Nothing).await?;
             return Ok(true);
         }
-        if !alignment.minds_a_query() {
+        if !alignment.needs_position_first() {
             let position = align(taken, alignment, Ask::Position).await?;
             return Ok(self.is_fresh(taken, position).await?);
         }
-        // It may have to be asked more than once, so all the rest comes behind that.
+        // It may have to be asked more than once, and a statement may read what it has yet to replay.
         let position = position(taken).await?;
         let is_fresh = self.is_fresh(taken, position).await?;
         if is_fresh {

@@ -183,6 +183,8 @@ fn patience(phase: &watch::Receiver<Phase>) -> Duration {
 /// Ends every session: at its idle point while there is time, then where it stands.
 async fn wind_down(worker: &Rc<Worker>, mut phase: watch::Receiver<Phase>) {
     worker.slots.order_all(Order::Drain);
+    let mut health = worker.shared.health.changed();
+    let mut tick = Ticker::every(TICK);
     while !worker.slots.is_empty() {
         let deadline = match *phase.borrow_and_update() {
             Phase::Running => return,
@@ -192,6 +194,9 @@ async fn wind_down(worker: &Rc<Worker>, mut phase: watch::Receiver<Phase>) {
         tokio::select! {
             () = worker.slots.emptied() => {}
             () = timer::sleep_until(deadline) => break,
+            // A drain may take a while, in which servers hang and primaries are replaced as ever.
+            () = tick.tick() => worker.slots.wake_due(Instant::now()),
+            Ok(()) = health.changed() => worker.slots.order_all(Order::Recheck),
             changed = phase.changed() => if changed.is_err() { break },
         }
     }

@@ -186,10 +186,14 @@ impl Slots {
             slot.is_asked.set(true);
             slot.wake();
         }
-        if round.waiting.get() > 0 {
-            // Late is as good as never: whoever asked has gone by then.
-            let _late = timer::timeout(SESSIONS_ANSWER_TIMEOUT, round.ended.notified()).await;
-        }
+        let all = async {
+            // An answer to the round before may have left its notice behind.
+            while round.waiting.get() > 0 {
+                round.ended.notified().await;
+            }
+        };
+        // Late is as good as never: whoever asked has gone by then.
+        let _late = timer::timeout(SESSIONS_ANSWER_TIMEOUT, all).await;
         round.told.take()
     }
 

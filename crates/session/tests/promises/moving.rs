@@ -121,10 +121,12 @@ fn the_unnamed_statement_is_told_last_until_a_query_drops_it() {
     assert_eq!(talk.told(), ["set a = 1", "C", "S"], "the query dropped it, and so it is dropped there");
     talk.prepare("", "select 2").prepare("b", "select 3");
     assert_eq!(talk.told(), ["set a = 1", "b:select 3", "select 2", "S"]);
-    assert!(talk.session.alignment().minds_a_query());
+    assert!(talk.session.alignment().needs_position_first());
     talk.client(&[parse("", "oops"), sync()]).server(&[error(), ready('I')]);
     assert_eq!(talk.told(), ["set a = 1", "b:select 3", "C", "S"], "a failed one drops it too");
-    assert!(!talk.session.alignment().minds_a_query());
+    assert!(talk.session.alignment().needs_position_first());
+    talk.client(&[message(b'C', b"Sb\0"), sync()]).server(&[m('3'), ready('I')]);
+    assert!(!talk.session.alignment().needs_position_first(), "settings alone read nothing");
 }
 
 #[test]
