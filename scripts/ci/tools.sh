@@ -100,6 +100,11 @@ rust() {
     say "Rust: $(rustc --version)"
 }
 
+# The scripts look for processes by their parents.
+processes() {
+    command -v pgrep >/dev/null || packages procps
+}
+
 # HAProxy in front of us and beside us is part of the promises.
 haproxy() {
     [ -x /usr/sbin/haproxy ] || packages haproxy
@@ -108,6 +113,6 @@ haproxy() {
 
 case "${1:-}" in
     server) server ;;
-    all) rust; server; haproxy; python; second_server ;;
+    all) rust; server; processes; haproxy; python; second_server ;;
     *) die "tools.sh server|all" ;;
 esac

@@ -124,7 +124,8 @@ impl LsnClock {
             let half = self.entries.len() / 2;
             self.entries.retain(|_| {
                 index += 1;
-                index > half || index % 2 == 0
+                // The oldest is what proves the most.
+                index == 1 || index > half || index % 2 == 0
             });
         }
     }

@@ -40,7 +40,8 @@ pub(super) fn classify_io(error: &io::Error) -> Failure {
         return Failure::NoResources(clip(&error.to_string()));
     }
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => Failure::Refused,
+        // Of a Unix socket: nobody has made it.
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Failure::Refused,
         io::ErrorKind::UnexpectedEof => Failure::Lost("closed by the server".to_owned()),
         _ => Failure::Lost(clip(&error.to_string())),
     }

@@ -202,17 +202,27 @@ impl Relay {
         metrics.record_move(kind, outcome, since.elapsed());
     }
 
-    /// Lets go of the server, if there is one.
+    /// Lets go of the server, if there is one, for another.
     pub(super) fn detach(&mut self) {
-        if let Server::Attached { lease, .. } = std::mem::replace(&mut self.server, Server::Detached) {
-            let node = lease.node();
-            self.worker.metrics.node(node).sessions_active.down();
+        if let Some(node) = self.release() {
             self.about.left = Some(Move::from(&self.worker.shared.health, node, self.answered_at));
+        }
+    }
+
+    /// Lets go of the server, if there is one; says which it was.
+    pub(super) fn release(&mut self) -> Option<NodeId> {
+        let left = match std::mem::replace(&mut self.server, Server::Detached) {
+            Server::Attached { lease, .. } => Some(lease.node()),
+            Server::Detached | Server::Taking(_) => None,
+        };
+        if let Some(node) = left {
+            self.worker.metrics.node(node).sessions_active.down();
         }
         self.slot.set_place(None);
         self.about.cancel.set_server(None);
         self.to_server.drop_pending();
         self.watch.attached();
+        left
     }
 
     /// Leaves a server at an idle point, with a goodbye. Another is taken when the client speaks.

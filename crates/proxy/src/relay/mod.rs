@@ -239,7 +239,8 @@ impl Relay {
     fn finish(&mut self) {
         self.record(|session, recorder| session.finish(Instant::now(), recorder));
         self.journal.close(&mut self.worker.journals.borrow_mut());
-        self.detach();
+        // Nothing is to come after it, so nobody need be asked how far the session has seen.
+        let _last = self.release();
         let info = &self.about.info;
         tracing::debug!(session.id = info.id.0, client.addr = %info.client, "session ends");
     }

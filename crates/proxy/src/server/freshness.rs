@@ -74,7 +74,7 @@ impl Search<'_> {
         }
         let is_behind = |candidate: &Candidate| self.behind.iter().any(|(node, _)| *node == candidate.id);
         let mut others: Vec<Candidate> = nodes.iter().filter(|c| !is_behind(c)).copied().collect();
-        if others.is_empty() {
+        if others.is_empty() && self.want.only.is_none() {
             let live = self.worker.shared.live();
             others = pool::primary_as_fallback(snapshot, self.want.attrs, &live.fallback);
             others.retain(|c| !self.excluded.contains(&c.id) && !self.is_full(c.id, &live));

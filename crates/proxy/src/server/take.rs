@@ -162,7 +162,8 @@ impl<'a> Search<'a> {
         if let Some(only) = self.want.only {
             nodes.retain(|candidate| candidate.id == only);
         }
-        if candidates.tier == Tier::Primary {
+        // Who may have nothing else is not turned away for those that stand in.
+        if candidates.tier == Tier::Primary && !self.want.attrs.is_primary_only() {
             nodes.retain(|candidate| !self.is_full(candidate.id, &live));
         }
         nodes.retain(|candidate| snapshot.nodes[usize::from(candidate.id.0)].address.is_some());

@@ -113,7 +113,7 @@ async fn run(
     index: usize,
     shared: Arc<Shared>,
     sockets: Vec<TcpListener>,
-    mut inbox: Inbox,
+    inbox: Inbox,
     mut phase: watch::Receiver<Phase>,
 ) {
     let metrics = shared.metrics.thread(index);
@@ -132,15 +132,13 @@ async fn run(
     let mut health = worker.shared.health.changed();
     let mut tick = Ticker::every(TICK);
     let mut rebalance = Ticker::every(REBALANCE_INTERVAL);
+    let Inbox { mut handoffs, questions } = inbox;
+    tokio::task::spawn_local(answer(Rc::clone(&worker), questions));
     loop {
         tokio::select! {
-            handoff = inbox.handoffs.recv() => match handoff {
+            handoff = handoffs.recv() => match handoff {
                 Some(handoff) => accept::take_over(&worker, handoff),
                 None => return,
-            },
-            asked = inbox.questions.recv() => if let Some(asked) = asked {
-                // Whoever asked may have stopped waiting.
-                let _gone = asked.answer.send(worker.slots.ask_all(asked.listed).await);
             },
             changed = health.changed() => match changed {
                 Ok(()) => worker.slots.order_all(Order::Recheck),
@@ -157,9 +155,19 @@ async fn run(
         }
     }
     drop(accepting);
-    drop(inbox);
+    drop(handoffs);
     wind_down(&worker, phase.clone()).await;
     last_words(&worker, &phase).await;
+}
+
+/// Answers what is asked about the sessions, beside everything else: they may take their time.
+async fn answer(worker: Rc<Worker>, mut questions: mpsc::Receiver<Asked>) {
+    while let Some(asked) = questions.recv().await {
+        if !asked.answer.is_closed() {
+            // Whoever asked may stop waiting meanwhile.
+            let _gone = asked.answer.send(worker.slots.ask_all(asked.listed).await);
+        }
+    }
 }
 
 /// Waits for connections that are still being told why they end, those in the middle of a login included.

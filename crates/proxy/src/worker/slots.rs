@@ -49,6 +49,8 @@ pub(crate) struct Slots {
     standing: Cell<Order>,
     emptied: Notify,
     round: Round,
+    /// Where the next orders to move begin: those told last time may be unable to.
+    next_move: Cell<usize>,
 }
 
 /// One question to all sessions of a thread.
@@ -172,8 +174,13 @@ impl Slots {
     /// Tells up to `most` of the sessions at `place` to move.
     pub(super) fn order_moves(&self, place: (usize, NodeId), most: usize) {
         let slots = self.slots.borrow();
-        let there = slots.iter().filter(|(_, slot)| slot.place.get() == Some(place));
-        there.take(most).for_each(|(_, slot)| slot.give(Order::Move));
+        let from = self.next_move.get();
+        let later = slots.iter().filter(|(key, _)| *key >= from);
+        let all = later.chain(slots.iter().filter(|(key, _)| *key < from));
+        for (key, slot) in all.filter(|(_, slot)| slot.place.get() == Some(place)).take(most) {
+            self.next_move.set(key + 1);
+            slot.give(Order::Move);
+        }
     }
 
     /// Counts and lists the sessions: each is woken and answers. One that does not in time is left out.
