@@ -18,7 +18,7 @@ Exit status: 0 done, 1 failed while running, 2 wrong command line or configurati
 /// One PostgreSQL endpoint in front of a primary and its streaming replicas.
 ///
 /// Reads go to replicas that are alive and fresh, every statement can be timed, and the death of a replica is
-/// hidden from new sessions.
+/// hidden from clients.
 #[derive(Debug, Parser)]
 #[command(name = "trunkline", version, after_long_help = AFTER, max_term_width = 100)]
 pub struct Cli {
