@@ -197,7 +197,8 @@ fn what_cannot_move_is_told_so_once() {
     assert_eq!(wire.value("SELECT pg_advisory_lock(1)"), "");
     let victim = server_of(&cluster, &mut wire);
     victim.kill_postmaster();
-    victim.wait_stopped(PATIENCE).unwrap();
+    // A backend may answer until it notices.
+    eventually(PATIENCE, "the server's end is noticed", || endpoint.log().contains("its server was lost"));
     let answer = wire.query("SELECT 1");
     let error = answer.error.unwrap();
     assert_eq!((error.severity.as_str(), answer.rows.len()), ("FATAL", 0));
