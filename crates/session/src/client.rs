@@ -38,10 +38,14 @@ impl Session {
             return Ok(ClientThen::Pause);
         }
         self.flow = Flow::Open;
-        if self.debt.is_some()
-            && let Some(refused) = self.refuse(chunk)?
-        {
-            return Ok(ClientThen::Refuse(Box::new(refused)));
+        if self.debt.is_some() {
+            if let Some(refused) = self.refuse(chunk)? {
+                return Ok(ClientThen::Refuse(Box::new(refused)));
+            }
+            // What its request is cannot be told yet.
+            if self.debt.is_some() {
+                return Ok(ClientThen::ReadOn);
+            }
         }
         loop {
             if self.outstanding.len() >= OUTSTANDING_MAX && self.client.is_at_boundary() {

@@ -14,6 +14,7 @@ use trunkline_codec::scan::{FrameError, Piece};
 use trunkline_codec::write;
 
 use crate::attempt::{Attempt, says_of_server};
+use crate::limits::ROLLBACK_SERIES_MAX;
 use crate::outstanding::Request;
 use crate::pin::NotRepeatable;
 use crate::record::Sink;
@@ -57,6 +58,8 @@ enum Unpaid {
     Whole,
     /// The first of a series that ends with a Sync.
     Extended,
+    /// The same, of one whose end is not here yet: it may give the transaction up.
+    Unclear,
     /// It gives the transaction up by itself, or says goodbye: no error is needed.
     NeedsNone,
 }
@@ -218,7 +221,11 @@ impl Session {
                     continue;
                 }
             };
-            match (self.judge_unpaid(tag, body, is_last), telling) {
+            match (self.judge_unpaid(tag, body, is_last, &chunk[before..]), telling) {
+                (Unpaid::Unclear, Telling::NotBegun) => {
+                    end = before;
+                    break;
+                }
                 (Unpaid::NeedsNone, Telling::NotBegun) if is_last => {
                     self.debt = None;
                     end = before;
@@ -244,14 +251,13 @@ impl Session {
         Ok((end > 0).then(|| Refused { dropped: end, answer: answer.freeze(), is_end }))
     }
 
-    fn judge_unpaid(&mut self, tag: FrontendTag, body: &[u8], is_whole: bool) -> Unpaid {
+    /// What the message is with which `rest` begins.
+    fn judge_unpaid(&mut self, tag: FrontendTag, body: &[u8], is_whole: bool, rest: &[u8]) -> Unpaid {
         let sql = match tag {
             _ if !is_whole => None,
             FrontendTag::Query => Some(body.strip_suffix(b"\0").unwrap_or(body)),
             FrontendTag::Parse => Parse::parse_prefix(body).map(|parse| parse.sql),
-            FrontendTag::Bind => {
-                Bind::parse_prefix(body).and_then(|bind| self.followed.as_ref()?.prepared.sql(bind.statement))
-            }
+            FrontendTag::Bind => Bind::parse_prefix(body).and_then(|bind| self.prepared_sql(bind.statement)),
             _other => None,
         };
         let end = sql.and_then(transaction_end);
@@ -261,13 +267,56 @@ impl Session {
             debt.is_commit = end == Some(TransactionEnd::Commit);
         }
         match tag {
-            _ if end == Some(TransactionEnd::Rollback) => Unpaid::NeedsNone,
+            FrontendTag::Query if end == Some(TransactionEnd::Rollback) => Unpaid::NeedsNone,
+            _ if end == Some(TransactionEnd::Rollback) => match self.gives_up(rest) {
+                Some(true) => Unpaid::NeedsNone,
+                Some(false) => Unpaid::Extended,
+                None => Unpaid::Unclear,
+            },
             FrontendTag::Terminate => Unpaid::NeedsNone,
             FrontendTag::Query | FrontendTag::FunctionCall | FrontendTag::Sync => Unpaid::Whole,
             FrontendTag::Flush if body.is_empty() => Unpaid::Unanswered,
             FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => Unpaid::Unanswered,
             _extended => Unpaid::Extended,
         }
+    }
+
+    fn prepared_sql(&self, statement: &[u8]) -> Option<&[u8]> {
+        self.followed.as_ref()?.prepared.sql(statement)
+    }
+
+    /// Whether all that a series of extended messages runs is a ROLLBACK; `None` while its Sync is not here. It is
+    /// looked at whole: what a statement is says nothing of which one is run.
+    fn gives_up(&self, series: &[u8]) -> Option<bool> {
+        let is_rollback = |sql: &[u8]| transaction_end(sql) == Some(TransactionEnd::Rollback);
+        let mut scanner = self.client.clone();
+        let (mut at, mut parsed, mut is_bound) = (0, None, false);
+        while at <= ROLLBACK_SERIES_MAX {
+            let (tag, body) = match scanner.next(series, &mut at) {
+                Ok(Some(Piece::Message { tag, body })) => (FrontendTag::from_byte(tag), body),
+                Ok(None) if series.len() <= ROLLBACK_SERIES_MAX => return None,
+                Ok(_) | Err(_) => return Some(false),
+            };
+            let goes_on = match tag {
+                FrontendTag::Parse => {
+                    let parse = Parse::parse_prefix(body);
+                    parsed = parse.map(|parse| parse.name);
+                    parse.is_some_and(|parse| is_rollback(parse.sql))
+                }
+                FrontendTag::Bind => Bind::parse_prefix(body).is_some_and(|bind| {
+                    is_bound = true;
+                    parsed == Some(bind.statement)
+                        || self.prepared_sql(bind.statement).is_some_and(is_rollback)
+                }),
+                FrontendTag::Describe | FrontendTag::Execute => true,
+                FrontendTag::Sync => return Some(is_bound),
+                _other => false,
+            };
+            if !goes_on {
+                return Some(false);
+            }
+        }
+        Some(false)
     }
 
     fn tell(&mut self, answer: &mut BytesMut, is_whole: bool) {

@@ -59,3 +59,6 @@ pub const STAGED_MAX: usize = 1024;
 
 /// Cursors WITH HOLD whose names are kept.
 pub const HOLD_CURSORS_MAX: usize = 64;
+
+/// Longest series of extended messages that is waited for to see whether all it runs is a ROLLBACK, in bytes.
+pub const ROLLBACK_SERIES_MAX: usize = 1024;

@@ -277,6 +277,43 @@ fn a_rollback_or_goodbye_needs_no_error() {
 }
 
 #[test]
+fn only_a_rollback_that_is_run_needs_no_error() {
+    let end = [execute(), sync()].concat();
+    for series in [
+        [parse("r", "rollback"), parse("c", "commit"), bind("c")].concat(),
+        [parse("r", "rollback"), bind("c")].concat(),
+        [parse("r", "rollback"), bind("r"), execute(), parse("", "commit"), bind("")].concat(),
+        [bind("r"), execute(), bind("c")].concat(),
+        parse("r", "rollback"),
+        [parse("r", "rollback"), flush()].concat(),
+        [parse("r", &format!("rollback -- {}", "x".repeat(2000))), bind("r")].concat(),
+    ] {
+        let mut talk = Talk::new();
+        talk.client(&[parse("r", "ROLLBACK"), parse("c", "COMMIT"), sync()]).server(&[
+            m('1'),
+            m('1'),
+            ready('I'),
+        ]);
+        talk.client(&[query("begin")]).server(&[complete("BEGIN"), ready('T')]);
+        assert_eq!(answer(talk.lost(b"", MOVE)), "");
+        talk.taken();
+        let series = [series, end.clone()].concat();
+        assert_eq!(refused(&mut talk, &series), (series.len(), "ERROR 08006, ZE".to_owned()));
+    }
+}
+
+#[test]
+fn a_series_that_may_roll_back_is_waited_for() {
+    let series = [parse("", "abort"), bind(""), execute(), sync()].concat();
+    for cut in 1..series.len() {
+        let mut talk = in_debt();
+        let step = talk.client_step(&series[..cut]);
+        assert!(step.forward == 0 && matches!(step.then, ClientThen::ReadOn), "{cut}: {step:?}");
+        assert_eq!(talk.client_step(&series).forward, series.len());
+    }
+}
+
+#[test]
 fn a_failed_transaction_is_moved_without_a_word() {
     let mut talk = in_transaction();
     talk.client(&[query("oops")]).server(&[error(), ready('E')]);
