@@ -92,13 +92,25 @@ impl Sessions {
             None => self.movable += 1,
             Some(reason) => self.pinned[PinnedBy::from(reason).index()] += 1,
         }
-        let has_room = match listed {
-            Listed::None => false,
-            Listed::All(most) => self.rows.len() < most,
-            Listed::Pinned(most) => row.pinned.is_some() && self.rows.len() < most,
+        let most = match listed {
+            Listed::None => 0,
+            Listed::All(most) => most,
+            Listed::Pinned(most) => {
+                if row.pinned.is_some() {
+                    most
+                } else {
+                    0
+                }
+            }
         };
-        if has_room {
-            self.rows.push(row);
+        if most == 0 {
+            return;
+        }
+        self.rows.push(row);
+        // Those longest here are listed, and more than twice as many are never held.
+        if self.rows.len() >= 2 * most {
+            self.rows.sort_by_key(|row| row.info.since);
+            self.rows.truncate(most);
         }
     }
 

@@ -61,6 +61,11 @@ impl LsnClock {
         self.entries.back().map(|entry| entry.lsn)
     }
 
+    /// From now on remembers `horizon`.
+    pub(super) fn set_horizon(&mut self, horizon: Duration) {
+        self.horizon = horizon;
+    }
+
     /// Where the WAL ended, when, as far as the primary itself has told.
     pub(super) fn written(&self) -> Arc<[Written]> {
         let told = |entry: &Entry| Some(Written { at: entry.complete_at?, lsn: entry.lsn });

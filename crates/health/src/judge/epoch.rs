@@ -74,13 +74,18 @@ pub(super) struct Claimant {
 }
 
 impl Epoch {
+    /// How far back the clock must remember to prove a lag beyond the limit.
+    pub(super) fn horizon(settings: &JudgeSettings) -> Duration {
+        settings.max_lag.saturating_mul(HORIZON_LAGS).max(HORIZON_MIN)
+    }
+
     pub(super) fn new(settings: &JudgeSettings, origin: Origin, now: Instant) -> Self {
         Epoch {
             system: None,
             timeline: None,
             holder: None,
             held_since: now,
-            clock: LsnClock::new(settings.max_lag.saturating_mul(HORIZON_LAGS).max(HORIZON_MIN)),
+            clock: LsnClock::new(Self::horizon(settings)),
             started_at: now,
             first: None,
             origin,

@@ -138,6 +138,9 @@ impl Judge {
     /// New settings. Servers are matched by name; weight, expected role and admin state follow.
     pub fn reload(&mut self, settings: JudgeSettings, specs: &[NodeSpec], now: Instant) {
         self.settings = settings;
+        if let Some(epoch) = &mut self.epoch {
+            epoch.clock.set_horizon(Epoch::horizon(&self.settings));
+        }
         for node in &mut self.nodes {
             if let Some(spec) = specs.iter().find(|spec| spec.name == node.spec.name) {
                 node.spec.weight = spec.weight;

@@ -244,3 +244,45 @@ impl Drop for SlotGuard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(sessions: usize) -> (Slots, Vec<Rc<Slot>>) {
+        let slots = Slots::default();
+        let all: Vec<_> = (0..sessions).map(|_| Rc::new(Slot::default())).collect();
+        for slot in &all {
+            slots.slots.borrow_mut().insert(Rc::clone(slot));
+        }
+        (slots, all)
+    }
+
+    #[test]
+    fn orders_to_move_reach_each_session_in_turn() {
+        let (slots, all) = filled(5);
+        let place = (0, NodeId(0));
+        all.iter().for_each(|slot| slot.set_place(Some(place)));
+        let told = |_round| {
+            slots.order_moves(place, 2);
+            all.iter().map(|slot| usize::from(slot.take_order() == Order::Move)).collect::<Vec<_>>()
+        };
+        let rounds: Vec<_> = (0..3).map(told).collect();
+        assert_eq!(rounds, [[1, 1, 0, 0, 0], [0, 0, 1, 1, 0], [1, 0, 0, 0, 1]]);
+    }
+
+    #[tokio::test]
+    async fn a_late_answer_does_not_stand_for_the_next_one() {
+        let (slots, _all) = filled(1);
+        // Nobody answers in time, and then somebody does.
+        slots.ask_all(Listed::None).await;
+        slots.round.answered();
+        let mut next = std::pin::pin!(slots.ask_all(Listed::None));
+        let early = timer::timeout(std::time::Duration::from_millis(50), next.as_mut()).await;
+        assert!(early.is_err(), "this round has no answer yet");
+        slots.round.answered();
+        let begun = Instant::now();
+        next.await;
+        assert!(begun.elapsed() < SESSIONS_ANSWER_TIMEOUT / 2, "all have answered");
+    }
+}

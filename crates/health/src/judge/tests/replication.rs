@@ -191,3 +191,42 @@ fn of_two_primaries_found_the_newer_timeline_wins() {
     stage.expect(PRIMARY, State::Fenced, "split brain");
     assert_eq!(stage.judge.snapshot(stage.now).primary, Some(R1));
 }
+
+/// A replica that replays nothing while the primary, asked `asks` times a tick, writes on from `lsn`.
+fn stuck(stage: &mut Stage, lsn: &mut u64, asks: u64, time: Duration) -> NodeStatus {
+    let end = stage.now + time;
+    while stage.now < end {
+        let until = stage.now + TICK;
+        for _ in 0..asks {
+            *lsn += 8;
+            stage.answers[0] = Ok(primary(*lsn, 1));
+            stage.ask(PRIMARY);
+        }
+        stage.answers[2] = Ok(standby(*lsn, 1));
+        stage.ask(R1);
+        stage.ask(R2);
+        stage.judge.tick(stage.now);
+        stage.now = until.max(stage.now);
+    }
+    stage.node(R1)
+}
+
+#[test]
+fn a_primary_that_is_asked_often_does_not_make_the_oldest_proof_forgotten() {
+    let settings = JudgeSettings::new(Duration::from_secs(60), TICK);
+    let mut stage = Stage::with(|all| *all = settings);
+    stage.round();
+    let node = stuck(&mut stage, &mut 1000, 240, Duration::from_secs(200));
+    assert_eq!(node.state, State::Lagging, "{}", node.reason);
+}
+
+#[test]
+fn a_larger_limit_is_kept_from_its_reload_on() {
+    let mut stage = Stage::started();
+    stage.judge.reload(JudgeSettings::new(Duration::from_secs(300), TICK), &[], stage.now);
+    let mut lsn = 1000;
+    let node = stuck(&mut stage, &mut lsn, 1, Duration::from_secs(250));
+    assert_eq!(node.state, State::Up, "{}", node.reason);
+    let node = stuck(&mut stage, &mut lsn, 1, Duration::from_secs(100));
+    assert_eq!(node.state, State::Lagging, "{}", node.reason);
+}
