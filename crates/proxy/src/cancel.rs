@@ -12,11 +12,12 @@ use dashmap::mapref::entry::Entry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trunkline_codec::ids::{ProcessId, SecretKey};
 use trunkline_codec::startup::{CancelRequest, ProtocolVersion};
-use trunkline_health::{Address, Stream};
+use trunkline_health::Address;
+use trunkline_reactor::{spawn, timer};
 
 use crate::limits::{CANCEL_PAUSE, CANCEL_TIMEOUT, CANCELS_MAX};
 use crate::metrics::CancelResult;
-use crate::timer;
+use crate::server::open;
 
 /// Bytes of the keys given to clients of protocol 3.2; 3.0 has room for four only.
 const KEY_BYTES: usize = 32;
@@ -176,7 +177,7 @@ impl CancelHandle {
     pub(crate) fn cancel_work(&self) {
         let Some(server) = self.target.lock().server.clone() else { return };
         let registry = Arc::clone(&self.registry);
-        tokio::task::spawn_local(async move {
+        spawn(async move {
             let deliver = async {
                 let _place = loop {
                     match Place::take(&registry.under_way) {
@@ -206,7 +207,7 @@ impl Drop for CancelHandle {
 
 async fn send(server: &ServerKey) -> CancelResult {
     let delivery = async {
-        let mut stream = Stream::connect(&server.address).await?;
+        let mut stream = open(&server.address).await?;
         let request = CancelRequest { process_id: server.process_id, secret_key: server.key.clone() };
         let mut packet = BytesMut::new();
         request.encode(&mut packet);
@@ -227,7 +228,16 @@ async fn send(server: &ServerKey) -> CancelResult {
 
 #[cfg(test)]
 mod tests {
+    use trunkline_reactor::{Listener, Stream, block_on};
+
     use super::*;
+
+    fn listen() -> (Listener, Address) {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        socket.set_nonblocking(true).expect("it is a socket");
+        let address = Address::Tcp(socket.local_addr().expect("bound"));
+        (Listener::from_std(socket).expect("it can be watched"), address)
+    }
 
     #[tokio::test]
     async fn a_key_that_differs_in_one_bit_reaches_nobody() {
@@ -247,10 +257,13 @@ mod tests {
         assert_eq!(registry.deliver(&request).await, CancelResult::Unknown);
     }
 
-    #[tokio::test]
-    async fn the_server_meant_gets_its_own_key_and_the_session_is_free_after() {
-        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = Address::Tcp(server.local_addr().expect("bound"));
+    #[test]
+    fn the_server_meant_gets_its_own_key_and_the_session_is_free_after() {
+        block_on(deliver_and_look()).expect("a thread of its own");
+    }
+
+    async fn deliver_and_look() {
+        let (server, address) = listen();
         let registry = Arc::new(CancelRegistry::default());
         let handle = registry.register(ProtocolVersion::V3_2).expect("random bytes");
         assert_eq!(handle.key().as_bytes().len(), KEY_BYTES);
@@ -258,7 +271,8 @@ mod tests {
         handle.set_server(Some(ServerKey { address, process_id: ProcessId(42), key }));
         let request = CancelRequest { process_id: handle.process_id(), secret_key: handle.key().clone() };
         let accept = async {
-            let (mut peer, _) = server.accept().await.expect("a connection");
+            let (peer, _) = server.accept().await.expect("a connection");
+            let mut peer = Stream::of(peer).expect("it can be watched");
             let mut packet = Vec::new();
             let mut chunk = [0_u8; 64];
             while packet.len() < 16 {
@@ -274,10 +288,13 @@ mod tests {
         assert!(!handle.is_delivering());
     }
 
-    #[tokio::test]
-    async fn a_delivery_that_is_broken_off_leaves_the_session_free() {
-        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = Address::Tcp(server.local_addr().expect("bound"));
+    #[test]
+    fn a_delivery_that_is_broken_off_leaves_the_session_free() {
+        block_on(deliver_and_break_off()).expect("a thread of its own");
+    }
+
+    async fn deliver_and_break_off() {
+        let (server, address) = listen();
         let registry = Arc::new(CancelRegistry::default());
         let handle = registry.register(ProtocolVersion::V3_0).expect("random bytes");
         let key = SecretKey::new(&[7; 4]).expect("four bytes");

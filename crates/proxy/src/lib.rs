@@ -24,7 +24,6 @@ mod server;
 mod sessions;
 pub mod settings;
 mod statement_log;
-mod timer;
 mod worker;
 
 pub use serve::{Bound, Running, StartError, listen, serve};

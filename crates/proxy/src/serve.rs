@@ -178,8 +178,9 @@ pub async fn serve(settings: Settings) -> Result<Running, StartError> {
     let mut handles = Vec::with_capacity(threads);
     let per_worker = transpose(sockets, threads);
     for ((index, inbox), sockets) in inboxes.into_iter().enumerate().zip(per_worker) {
-        let thread = worker::spawn(index, Arc::clone(&shared), sockets, inbox, phase.subscribe())
-            .map_err(|source| StartError::Thread { what: "a worker", source })?;
+        let thread =
+            worker::spawn(index, Arc::clone(&shared), sockets, inbox, phase.subscribe(), Handle::current())
+                .map_err(|source| StartError::Thread { what: "a worker", source })?;
         handles.push(thread);
     }
     let bound = Bound { listeners: addresses, http, agent };

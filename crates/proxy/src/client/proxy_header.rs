@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use trunkline_reactor::Stream;
 
 /// Longest header accepted, in bytes.
 ///
@@ -57,9 +57,7 @@ pub(crate) enum ProxyHeaderError {
 ///
 /// # Errors
 /// See [`ProxyHeaderError`]; nothing should be answered then.
-pub(crate) async fn read_proxy_header(
-    stream: &mut TcpStream,
-) -> Result<Option<SocketAddr>, ProxyHeaderError> {
+pub(crate) async fn read_proxy_header(stream: &mut Stream) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     let mut buffer = vec![0; PROXY_HEADER_BYTES_MAX];
     let mut taken = 0;
     loop {
@@ -194,8 +192,9 @@ fn address<A: std::str::FromStr + Into<IpAddr>>(text: &str, port: &str) -> Optio
 
 #[cfg(test)]
 mod tests {
+    use socket2::SockRef;
     use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpListener;
+    use trunkline_reactor::{Listener, block_on};
 
     use super::*;
 
@@ -322,11 +321,14 @@ mod tests {
     }
 
     async fn exchange(pieces: &[&[u8]]) -> (Result<Option<SocketAddr>, ProxyHeaderError>, Vec<u8>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
         let address = listener.local_addr().expect("it is bound");
-        let mut sender = TcpStream::connect(address).await.expect("it listens");
-        let (mut stream, _) = listener.accept().await.expect("it connects");
-        sender.set_nodelay(true).expect("it is a TCP socket");
+        listener.set_nonblocking(true).expect("it is a socket");
+        let mut sender = Stream::connect_tcp(address).await.expect("it listens");
+        let listener = Listener::from_std(listener).expect("it can be watched");
+        let (accepted, _) = listener.accept().await.expect("it connects");
+        let mut stream = Stream::of(accepted).expect("it can be watched");
+        SockRef::from(&sender).set_tcp_nodelay(true).expect("it is a TCP socket");
         let send = async {
             for piece in pieces {
                 sender.write_all(piece).await.expect("the reader is there");
@@ -345,22 +347,23 @@ mod tests {
         tokio::join!(send, read).1
     }
 
-    #[tokio::test]
-    async fn the_startup_packet_stays_in_the_socket() {
+    #[test]
+    fn the_startup_packet_stays_in_the_socket() {
         let header = tcp4();
         let whole = [&header[..], STARTUP].concat();
         let pieces: Vec<&[u8]> = whole.chunks(1).collect();
         for pieces in [vec![&whole[..]], vec![&header, STARTUP], vec![&whole[..20], &whole[20..]], pieces] {
-            let (client, rest) = exchange(&pieces).await;
+            let (client, rest) = block_on(exchange(&pieces)).expect("a thread of its own");
             assert_eq!(client.expect("it is a header"), socket("192.0.2.7:54321"));
             assert_eq!(rest, STARTUP);
         }
     }
 
-    #[tokio::test]
-    async fn a_peer_that_leaves_early_is_told_apart() {
+    #[test]
+    fn a_peer_that_leaves_early_is_told_apart() {
         for pieces in [&[][..], &[&SIGNATURE[..]]] {
-            assert!(matches!(exchange(pieces).await.0, Err(ProxyHeaderError::Closed)));
+            let (client, _) = block_on(exchange(pieces)).expect("a thread of its own");
+            assert!(matches!(client, Err(ProxyHeaderError::Closed)));
         }
     }
 }

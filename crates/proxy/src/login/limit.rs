@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use crate::timer;
+use trunkline_reactor::timer;
 
 /// When a login has taken too long. The search for a primary may put it off: a client that has done its part is not
 /// sent away in the middle of a failover, and one that dawdles gains nothing.

@@ -17,11 +17,11 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::ids::ProcessId;
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
+use trunkline_reactor::Stream;
 
 pub(crate) use self::application_name::ApplicationName;
 use self::limit::LoginLimit;
@@ -128,7 +128,7 @@ impl From<TakeError> for LoginEnd {
 /// Goes through the whole login within its time limit. On `None` the client has been told why.
 pub(crate) async fn welcome(
     worker: &Rc<Worker>,
-    client: &mut TcpStream,
+    client: &mut Stream,
     peer: SocketAddr,
     listener: usize,
 ) -> Option<Box<Welcome>> {
@@ -177,7 +177,7 @@ fn login_result(refusal: &Refusal) -> LoginResult {
 
 async fn log_in(
     worker: &Rc<Worker>,
-    client: &mut TcpStream,
+    client: &mut Stream,
     peer: SocketAddr,
     listener: usize,
     limit: &LoginLimit,
@@ -238,7 +238,7 @@ fn shown_name(
 /// The client's address: its own, or the one that the proxy in front of us tells.
 async fn address_of(
     worker: &Rc<Worker>,
-    client: &mut TcpStream,
+    client: &mut Stream,
     peer: SocketAddr,
     listener: usize,
 ) -> Result<SocketAddr, LoginEnd> {
@@ -260,7 +260,7 @@ async fn address_of(
 /// Tells the client that it is in: AuthenticationOk, the server's parameters, its cancel key, ReadyForQuery.
 async fn greet(
     worker: &Rc<Worker>,
-    client: &mut TcpStream,
+    client: &mut Stream,
     peer: SocketAddr,
     mut permit: SessionPermit,
     request: Request,

@@ -7,11 +7,10 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use trunkline_codec::auth::Authentication;
 use trunkline_codec::backend::{BackendTag, NegotiateProtocolVersion};
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
-use trunkline_health::Stream;
+use trunkline_reactor::{Stream, timer};
 
 use super::limit::LoginLimit;
 use super::request::Request;
@@ -22,7 +21,6 @@ use crate::errors::Refusal;
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
 use crate::server::login::{Greeting, LoginError, parse_authentication, read_greeting, refused};
 use crate::server::take::{Choice, Connected, Search, Taken};
-use crate::timer;
 use crate::worker::Worker;
 
 /// What a server said first, apart from notices.
@@ -44,7 +42,7 @@ struct Exchange {
 
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
-    client: &mut TcpStream,
+    client: &mut Stream,
     startup: StartupMessage,
     ahead: BytesMut,
     request: &Request,
@@ -129,7 +127,7 @@ enum Turn {
 
 /// The exchange from the challenge on. From here the session is this server's.
 async fn pass_through(
-    client: &mut TcpStream,
+    client: &mut Stream,
     mut server: Connected,
     mut server_reader: MessageReader,
     ahead: BytesMut,

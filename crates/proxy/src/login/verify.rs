@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use trunkline_codec::auth::{
     SCRAM_SHA_256, SaslInitialResponse, md5_from_stored, md5_stored, parse_password, secrets_match,
 };
@@ -17,6 +16,7 @@ use trunkline_codec::scram::{ChannelBinding, ScramError, ServerExchange, Verifie
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 use trunkline_health::pool;
+use trunkline_reactor::{Stream, timer};
 use trunkline_session::Alignment;
 use zeroize::Zeroizing;
 
@@ -31,12 +31,11 @@ use crate::errors::{Refusal, Wanted};
 use crate::limits::LOOKUP_PAUSE;
 use crate::server::take::{Search, take};
 use crate::settings::ClientMethod;
-use crate::timer;
 use crate::worker::Worker;
 
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
-    client: &mut TcpStream,
+    client: &mut Stream,
     startup: StartupMessage,
     ahead: BytesMut,
     request: &Request,
@@ -55,7 +54,7 @@ pub(super) async fn log_in(
 }
 
 /// Answers HAProxy's `option pgsql-check` for its own user: a challenge if a server is eligible, no server needed.
-pub(super) async fn answer_check(worker: &Rc<Worker>, client: &mut TcpStream, request: &Request) -> LoginEnd {
+pub(super) async fn answer_check(worker: &Rc<Worker>, client: &mut Stream, request: &Request) -> LoginEnd {
     let live = worker.shared.live();
     let snapshot = worker.shared.health.load();
     if pool::candidates(&snapshot, request.want.attrs, &live.fallback).nodes.is_empty() {
@@ -92,7 +91,7 @@ fn for_servers(startup: &StartupMessage) -> StartupMessage {
 
 /// The messages of one authentication.
 struct Dialogue<'a> {
-    client: &'a mut TcpStream,
+    client: &'a mut Stream,
     reader: MessageReader,
     /// Written before the next read: what the client is owed first goes in one packet with the challenge.
     out: &'a mut BytesMut,

@@ -2,17 +2,18 @@
 
 use std::fmt;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncWrite, Interest, ReadBuf};
+use tokio::io::AsyncWrite;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write;
-use trunkline_health::{NodeId, PassiveFailure, Role, Stream};
+use trunkline_health::{NodeId, PassiveFailure, Role};
+use trunkline_reactor::Stream;
 use trunkline_session::{Can, Fingerprint, LossPlan, Options, ServerLoss, ServerRole};
 
 use super::{ClientIs, Ending, Next, Relay};
@@ -82,7 +83,7 @@ impl Relay {
         if !self.to_server.has_ahead() {
             let mut byte = [0_u8; 1];
             // Only looked at: what the client says is read when there is somebody to tell.
-            match self.client.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+            match self.client.poll_peek(cx, &mut byte) {
                 Poll::Pending => return Next::Wait,
                 // What it is still owed it may yet read.
                 Poll::Ready(Ok(0)) => return Next::End(self.say(&[])),
@@ -135,8 +136,7 @@ impl Relay {
 
     /// Whether the client has closed the connection, be it behind a request that is still unread.
     fn has_client_left(&self, cx: &mut Context<'_>) -> bool {
-        let ready = pin!(self.client.ready(Interest::READABLE));
-        matches!(ready.poll(cx), Poll::Ready(Ok(ready)) if ready.is_read_closed())
+        self.client.poll_read_closed(cx).is_ready()
     }
 
     fn attach(&mut self, taken: Taken, since: Instant) {

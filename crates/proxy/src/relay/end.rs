@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use trunkline_reactor::{Stream, timer};
 use trunkline_session::{Can, LossPlan, Options, ServerLoss};
 
 use super::Relay;
@@ -12,7 +12,6 @@ use super::attach::Server;
 use crate::errors::Refusal;
 use crate::limits::{LINGER, LINGER_BYTES_MAX};
 use crate::metrics::LossCause;
-use crate::timer;
 
 /// How a session ends.
 #[derive(Debug)]
@@ -69,7 +68,7 @@ impl Relay {
 }
 
 /// Writes the last words and closes.
-pub(crate) async fn close(client: TcpStream, ending: Ending) {
+pub(crate) async fn close(client: Stream, ending: Ending) {
     let (mut client, bytes) = match ending {
         Ending::Silent => return,
         Ending::Say(bytes) | Ending::Cut(bytes) => (client, bytes),
@@ -82,7 +81,7 @@ pub(crate) async fn close(client: TcpStream, ending: Ending) {
 
 /// Closes so that the client can read what it was told: with unread bytes of its own in the socket, a plain close
 /// would be a reset, which throws away what it has not read yet.
-pub(crate) async fn linger(mut client: TcpStream) {
+pub(crate) async fn linger(mut client: Stream) {
     if client.shutdown().await.is_err() {
         return;
     }

@@ -8,28 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use trunkline_health::Stream;
-
-/// One end of a session.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin {
-    /// Writes what it takes at once, without a waker.
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
-}
-
-impl Socket for TcpStream {
-    #[inline]
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.try_write(bytes)
-    }
-}
-
-impl Socket for Stream {
-    #[inline]
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.try_write(bytes)
-    }
-}
+use trunkline_reactor::Stream;
 
 /// What a read brought.
 #[derive(Debug)]
@@ -99,7 +78,7 @@ impl Flow {
     pub(super) fn poll_chunk(
         &mut self,
         cx: &mut Context<'_>,
-        peer: &mut impl Socket,
+        peer: &mut Stream,
         buffer: &mut [u8],
     ) -> Poll<Chunk> {
         if self.tail.is_empty() && self.ahead.is_empty() {
@@ -112,7 +91,7 @@ impl Flow {
     fn poll_chunk_behind(
         &mut self,
         cx: &mut Context<'_>,
-        peer: &mut impl Socket,
+        peer: &mut Stream,
         buffer: &mut [u8],
     ) -> Poll<Chunk> {
         // At most an incomplete message of WHOLE_MAX: half the buffer is always free.
@@ -166,13 +145,13 @@ impl Flow {
     pub(super) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
-        peer: &mut impl Socket,
+        peer: &mut Stream,
     ) -> Poll<io::Result<Duration>> {
         if self.pending.is_empty() { Poll::Ready(Ok(Duration::ZERO)) } else { self.flush_pending(cx, peer) }
     }
 
     #[cold]
-    fn flush_pending(&mut self, cx: &mut Context<'_>, peer: &mut impl Socket) -> Poll<io::Result<Duration>> {
+    fn flush_pending(&mut self, cx: &mut Context<'_>, peer: &mut Stream) -> Poll<io::Result<Duration>> {
         while self.sent < self.pending.len() {
             self.sent += ready!(Pin::new(&mut *peer).poll_write(cx, &self.pending[self.sent..]))?;
         }
@@ -185,7 +164,7 @@ impl Flow {
     pub(super) fn write(
         &mut self,
         cx: &mut Context<'_>,
-        peer: &mut impl Socket,
+        peer: &mut Stream,
         bytes: &[u8],
         now: Instant,
     ) -> io::Result<()> {
@@ -212,7 +191,7 @@ impl Flow {
 }
 
 #[inline]
-fn read(cx: &mut Context<'_>, peer: &mut impl Socket, space: &mut [u8]) -> Poll<Chunk> {
+fn read(cx: &mut Context<'_>, peer: &mut Stream, space: &mut [u8]) -> Poll<Chunk> {
     let mut space = ReadBuf::new(space);
     Poll::Ready(match ready!(Pin::new(peer).poll_read(cx, &mut space)) {
         Ok(()) if space.filled().is_empty() => Chunk::Eof,

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::net::TcpStream;
+use trunkline_reactor::Stream;
 use trunkline_session::{ServerRole, Session};
 
 use self::attach::{MoveWhy, Server};
@@ -53,7 +53,7 @@ pub(crate) struct Relay {
     slot: SlotGuard,
     /// The settings in force; looked up again when there is news.
     live: Arc<Live>,
-    client: TcpStream,
+    client: Stream,
     server: Server,
     session: Session,
     to_server: Flow,
@@ -113,7 +113,7 @@ enum Next {
 }
 
 impl Relay {
-    pub(crate) fn new(worker: Rc<Worker>, client: TcpStream, welcome: Welcome) -> Self {
+    pub(crate) fn new(worker: Rc<Worker>, client: Stream, welcome: Welcome) -> Self {
         let now = Instant::now();
         let slot = Slots::enter(&worker);
         let live = worker.shared.live();
@@ -151,7 +151,7 @@ impl Relay {
     }
 
     /// The client's socket, for the last words.
-    pub(crate) fn into_client(self) -> TcpStream {
+    pub(crate) fn into_client(self) -> Stream {
         let Relay { client, .. } = self;
         client
     }

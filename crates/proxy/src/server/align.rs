@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use trunkline_health::Stream;
+use trunkline_reactor::Stream;
 use trunkline_session::{Alignment, AlignmentError, Position, PositionReader, ask_position};
 
 use super::take::Taken;

@@ -5,10 +5,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
-use trunkline_health::{Address, Stream};
-
-use crate::timer;
+use trunkline_health::Address;
+use trunkline_reactor::{Stream, timer};
 
 /// Idle time before the kernel asks whether the server still lives, and between its questions.
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -22,20 +20,30 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15);
 /// # Errors
 /// What the kernel says, or `TimedOut`.
 pub(crate) async fn connect(address: &Address, timeout: Duration) -> io::Result<Stream> {
-    let stream = timer::timeout(timeout, Stream::connect(address)).await.map_err(|_elapsed| {
+    let stream = timer::timeout(timeout, open(address)).await.map_err(|_elapsed| {
         io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {timeout:?}"))
     })??;
-    match &stream {
-        Stream::Tcp(stream) => notice_death(stream)?,
-        // The kernel knows at once when the other end is gone.
-        Stream::Unix(_) => {}
+    // Of a Unix socket the kernel knows at once when the other end is gone.
+    if matches!(address, Address::Tcp(_)) {
+        notice_death(&stream)?;
     }
     Ok(stream)
 }
 
-fn notice_death(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+/// Connects, for as long as it takes, and sets nothing on the socket.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) async fn open(address: &Address) -> io::Result<Stream> {
+    match address {
+        Address::Tcp(address) => Stream::connect_tcp(*address).await,
+        Address::Unix(path) => Stream::connect_unix(path),
+    }
+}
+
+fn notice_death(stream: &Stream) -> io::Result<()> {
     let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
     // How many probes is not said: with a user timeout the kernel looks at the time only.
     // Source: Linux, net/ipv4/tcp_timer.c, `tcp_keepalive_timer`.
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;

@@ -10,7 +10,7 @@ use super::align;
 use super::take::{Search, Taken};
 use crate::client::messages::ReadError;
 use crate::limits::{REPLAY_LOOK, REPLAY_PATIENCE};
-use crate::timer;
+use trunkline_reactor::timer;
 
 /// What a session that was on a server already asks of the next one.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,7 @@ use trunkline_codec::scram::{ChannelBinding, ClientExchange};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::StartupMessage;
 use trunkline_codec::write;
-use trunkline_health::Stream;
+use trunkline_reactor::Stream;
 use zeroize::Zeroizing;
 
 use crate::auth::credentials::Credentials;

@@ -6,4 +6,4 @@ mod freshness;
 pub(crate) mod login;
 pub(crate) mod take;
 
-pub(crate) use connect::{connect, keep_alive};
+pub(crate) use connect::{connect, keep_alive, open};

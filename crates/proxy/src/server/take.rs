@@ -8,7 +8,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use trunkline_codec::ids::Lsn;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::StartupMessage;
-use trunkline_health::{Address, NodeId, PassiveFailure, Stream, TargetSessionAttrs, Tier, pool};
+use trunkline_health::{Address, NodeId, PassiveFailure, TargetSessionAttrs, Tier, pool};
+use trunkline_reactor::{Stream, timer};
 
 use super::align::{AlignError, Ask, align, position};
 pub(crate) use super::freshness::Move;
@@ -22,7 +23,6 @@ use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
 use crate::metrics::FailoverCause;
 use crate::route::Lease;
 use crate::serve::Live;
-use crate::timer;
 use crate::worker::Worker;
 
 /// A server just connected to, its startup packet still to be sent.

@@ -8,24 +8,23 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
 use trunkline_codec::limits::STARTUP_PACKET_MAX;
+use trunkline_reactor::{Accepted, Stream, Task, spawn, timer};
 
 use super::{Handoff, Worker};
 use crate::admission::SocketPermit;
 use crate::errors::Refusal;
 use crate::limits::{ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL, CLIENT_KEEPALIVE, LISTEN_BACKLOG};
 use crate::server::keep_alive;
-use crate::{login, relay, timer};
+use crate::{login, relay};
 
 /// Accept loops that end when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Accepting(Vec<AbortHandle>);
+pub(crate) struct Accepting(Vec<Task>);
 
 impl Drop for Accepting {
     fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
+        self.0.iter().for_each(Task::abort);
     }
 }
 
@@ -71,21 +70,21 @@ fn inherit_options(socket: &Socket) -> io::Result<()> {
 pub(crate) fn start(worker: &Rc<Worker>, sockets: Vec<TcpListener>) -> Accepting {
     let loops = sockets.into_iter().enumerate().map(|(listener, socket)| {
         let worker = Rc::clone(worker);
-        tokio::task::spawn_local(async move {
-            match tokio::net::TcpListener::from_std(socket) {
+        spawn(async move {
+            match trunkline_reactor::Listener::from_std(socket) {
                 Ok(socket) => accept_all(worker, socket, listener).await,
                 Err(error) => tracing::error!(%error, "could not watch a listening socket"),
             }
         })
     });
-    Accepting(loops.map(|task| task.abort_handle()).collect())
+    Accepting(loops.collect())
 }
 
-async fn accept_all(worker: Rc<Worker>, socket: tokio::net::TcpListener, listener: usize) {
+async fn accept_all(worker: Rc<Worker>, socket: trunkline_reactor::Listener, listener: usize) {
     let mut complained: Option<Instant> = None;
     loop {
         match socket.accept().await {
-            Ok((stream, peer)) => place(&worker, stream, peer, listener),
+            Ok((socket, peer)) => place(&worker, socket, peer, listener),
             Err(error) if is_peers_own(&error) => {}
             Err(error) => {
                 if complained.is_none_or(|at| at.elapsed() >= ACCEPT_COMPLAINT_INTERVAL) {
@@ -104,36 +103,28 @@ fn is_peers_own(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-fn place(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: usize) {
+fn place(worker: &Rc<Worker>, socket: Accepted, peer: SocketAddr, listener: usize) {
     let handles = &worker.shared.workers;
     let own = &handles[worker.index];
     let idlest = handles.iter().min_by_key(|handle| handle.connections.load(Relaxed)).unwrap_or(own);
     if own.connections.load(Relaxed) <= idlest.connections.load(Relaxed) {
-        begin(worker, stream, peer, listener);
+        begin(worker, socket, peer, listener);
         return;
     }
-    // Without room in its queue, or if the socket cannot change hands, it simply stays here.
+    // Without room in its queue it simply stays here.
     let Ok(permit) = idlest.handoff.try_reserve() else {
-        begin(worker, stream, peer, listener);
+        begin(worker, socket, peer, listener);
         return;
     };
-    match stream.into_std() {
-        Ok(socket) => {
-            idlest.connections.fetch_add(1, Relaxed);
-            permit.send(Handoff { socket, peer, listener });
-        }
-        Err(error) => tracing::warn!(%error, "could not hand a connection to another worker"),
-    }
+    idlest.connections.fetch_add(1, Relaxed);
+    permit.send(Handoff { socket, peer, listener });
 }
 
 /// Begins a connection that another worker accepted.
 pub(super) fn take_over(worker: &Rc<Worker>, handoff: Handoff) {
     let Handoff { socket, peer, listener } = handoff;
     worker.shared.workers[worker.index].connections.fetch_sub(1, Relaxed);
-    match TcpStream::from_std(socket) {
-        Ok(stream) => begin(worker, stream, peer, listener),
-        Err(error) => tracing::warn!(%error, "could not take over a connection"),
-    }
+    begin(worker, socket, peer, listener);
 }
 
 /// A connection counted on its worker until dropped.
@@ -145,30 +136,32 @@ impl Drop for Placed {
     }
 }
 
-fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: usize) {
+fn begin(worker: &Rc<Worker>, socket: Accepted, peer: SocketAddr, listener: usize) {
     worker.shared.workers[worker.index].connections.fetch_add(1, Relaxed);
     let placed = Placed(Rc::clone(worker));
     let limits = worker.shared.live();
     match worker.shared.admission.admit_socket(&limits.limits) {
-        Some(permit) => {
-            tokio::task::spawn_local(converse(placed, permit, stream, peer, listener));
-        }
-        None => turn_away(worker, &stream, limits.limits.connections_max),
+        Some(permit) => match Stream::of(socket) {
+            Ok(stream) => {
+                spawn(converse(placed, permit, stream, peer, listener));
+            }
+            Err(error) => tracing::error!(%error, "could not watch a connection"),
+        },
+        None => turn_away(worker, &socket, limits.limits.connections_max),
     }
 }
 
 /// Says why, if the socket takes it at once: whoever floods the proxy is not waited for.
-fn turn_away(worker: &Worker, stream: &TcpStream, limit: usize) {
+fn turn_away(worker: &Worker, socket: &Accepted, limit: usize) {
     let refusal = Refusal::TooMany { what: "to the proxy", limit };
     let mut out = BytesMut::new();
     refusal.write(&mut out);
-    // Not by the runtime: it does not know yet that a socket just accepted can be written to.
-    if let Err(error) = SockRef::from(stream).send(&out) {
+    if let Err(error) = SockRef::from(socket).send(&out) {
         tracing::debug!(%error, "could not tell a client that there is no room");
     }
     // What the client has sent already is read away: closing over it would be a reset, and the words lost.
     let mut sent = [0_u8; STARTUP_PACKET_MAX as usize];
-    let _ = (&*SockRef::from(stream)).read(&mut sent);
+    let _ = (&*SockRef::from(socket)).read(&mut sent);
     worker.metrics.sessions_refused.one(refusal.reason());
 }
 
@@ -176,7 +169,7 @@ fn turn_away(worker: &Worker, stream: &TcpStream, limit: usize) {
 async fn converse(
     placed: Placed,
     _permit: SocketPermit,
-    mut client: TcpStream,
+    mut client: Stream,
     peer: SocketAddr,
     listener: usize,
 ) {

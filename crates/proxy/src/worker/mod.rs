@@ -1,4 +1,4 @@
-//! A worker thread: one current-thread runtime, its listeners, its sessions.
+//! A worker thread: its listeners, its sessions, and the reactor they run on.
 //!
 //! Nothing on the path of a query leaves the thread. Connections are accepted on any thread and placed on the
 //! one with the fewest (`accept`); health changes and shutdown reach sessions through their [`Slot`].
@@ -15,7 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+use trunkline_reactor::timer::{self, Ticker};
+use trunkline_reactor::{Accepted, block_on};
 
 pub(crate) use self::accept::bind;
 pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
@@ -26,10 +29,6 @@ use crate::metrics::ThreadMetrics;
 use crate::relay::JournalPool;
 use crate::serve::{Phase, Shared};
 use crate::sessions::Asked;
-use crate::timer::{self, Ticker};
-
-/// How many events the reactor takes before tasks run again: long polls must not starve other sockets.
-const EVENT_INTERVAL: u32 = 16;
 
 /// What the sessions of one thread share.
 #[derive(Debug)]
@@ -50,7 +49,7 @@ pub(crate) struct Worker {
 /// A connection accepted by another thread.
 #[derive(Debug)]
 pub(crate) struct Handoff {
-    socket: std::net::TcpStream,
+    socket: Accepted,
     peer: SocketAddr,
     listener: usize,
 }
@@ -87,22 +86,21 @@ pub(crate) fn spawn(
     sockets: Vec<TcpListener>,
     inbox: Inbox,
     phase: watch::Receiver<Phase>,
+    aside: Handle,
 ) -> io::Result<std::thread::JoinHandle<()>> {
     let (started, has_started) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_io().event_interval(EVENT_INTERVAL).build_local(Default::default());
-        let runtime = runtime.and_then(|runtime| {
-            runtime.block_on(async { timer::start() })?;
-            Ok(runtime)
+        // Long calculations are the control runtime's.
+        let _aside = aside.enter();
+        let begun = started.clone();
+        let ended = block_on(async move {
+            begun.send(Ok(())).expect("the starting thread waits for this");
+            run(index, shared, sockets, inbox, phase).await;
         });
-        let (runtime, outcome) = match runtime {
-            Ok(runtime) => (Some(runtime), Ok(())),
-            Err(error) => (None, Err(error)),
-        };
-        started.send(outcome).expect("the starting thread waits for this");
-        if let Some(runtime) = runtime {
-            runtime.block_on(run(index, shared, sockets, inbox, phase));
+        if let Err(error) = ended {
+            tracing::error!(worker = index, %error, "a worker cannot wait for its sockets");
+            // Whoever is still waiting to hear that it has started; later it is nobody.
+            let _nobody = started.try_send(Err(error));
         }
     })?;
     has_started.recv().map_err(io::Error::other)??;
@@ -133,7 +131,7 @@ async fn run(
     let mut tick = Ticker::every(TICK);
     let mut rebalance = Ticker::every(REBALANCE_INTERVAL);
     let Inbox { mut handoffs, questions } = inbox;
-    tokio::task::spawn_local(answer(Rc::clone(&worker), questions));
+    trunkline_reactor::spawn(answer(Rc::clone(&worker), questions));
     loop {
         tokio::select! {
             handoff = handoffs.recv() => match handoff {

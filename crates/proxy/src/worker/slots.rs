@@ -11,7 +11,7 @@ use trunkline_health::NodeId;
 
 use crate::limits::SESSIONS_ANSWER_TIMEOUT;
 use crate::sessions::{Listed, Row, Sessions};
-use crate::timer;
+use trunkline_reactor::timer;
 
 /// What a session has been told. Later ones outrank earlier ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use trunkline_health::Health;
 
 use crate::settings::SecretSource;
-use crate::timer;
+use trunkline_reactor::timer;
 
 pub use cache::{CACHED_MAX, CACHED_UNKNOWN_MAX};
 pub use query::DEFAULT_QUERY;

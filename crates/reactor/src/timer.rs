@@ -1,15 +1,14 @@
 //! Timeouts and pauses that cost a query nothing.
 //!
-//! With tokio's time driver a thread reads the clock and searches the timer wheel twice each time it waits for
-//! its sockets: about a thousand instructions per query, though a session has no timer. A worker's runtime has
-//! none. Its timers are a few, of logins and of its own ticks, and one timer descriptor wakes it for the
-//! earliest. On other threads these are tokio's own.
+//! Timers in the wait for the kernel would read the clock twice each time, though a session has no timer. There are
+//! a few, of logins and of the worker's own ticks, and one timer descriptor wakes the thread for the earliest.
+//! On threads without the reactor these are tokio's own.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -17,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use tokio::io::unix::AsyncFd;
+
+use crate::driver::{Assumed, Registration};
+use crate::executor::{driver, spawn};
 
 thread_local! {
     static ALARM: RefCell<Option<Rc<Alarm>>> = const { RefCell::new(None) };
@@ -25,11 +26,13 @@ thread_local! {
 
 /// The time was over first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Elapsed;
+pub struct Elapsed;
 
 /// The timers of this thread, and what wakes it for them.
+#[derive(Debug)]
 struct Alarm {
-    clock: AsyncFd<Clock>,
+    registration: Registration,
+    clock: TimerFd,
     /// By when, and in the order they were made.
     waiting: RefCell<BTreeMap<Key, Waker>>,
     made: Cell<u64>,
@@ -39,56 +42,44 @@ struct Alarm {
 
 type Key = (Instant, u64);
 
-/// A descriptor as tokio wants it.
-struct Clock(TimerFd);
-
-impl AsFd for Clock {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for Clock {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
 /// Stands for a time that the clock cannot tell.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
-/// Has the timers of this thread be its own from now on. Within its runtime.
+/// Has the timers of this thread be its own from now on.
 ///
 /// # Errors
 /// What the kernel says.
-#[expect(
-    deprecated,
-    reason = "its successor is unsafe, for descriptors that may be closed: this one is owned"
-)]
 pub(crate) fn start() -> io::Result<()> {
     let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-    let clock = AsyncFd::new(Clock(TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?))?;
-    let alarm =
-        Rc::new(Alarm { clock, waiting: RefCell::default(), made: Cell::new(0), armed: Cell::new(None) });
+    let clock = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+    let registration = driver()?.register(clock.as_fd().as_raw_fd(), Assumed::Nothing)?;
+    let alarm = Rc::new(Alarm {
+        registration,
+        clock,
+        waiting: RefCell::default(),
+        made: Cell::new(0),
+        armed: Cell::new(None),
+    });
     ALARM.set(Some(Rc::clone(&alarm)));
-    tokio::task::spawn_local(async move { alarm.run().await });
+    spawn(async move { alarm.run().await });
     Ok(())
+}
+
+/// Forgets the timers of this thread.
+pub(crate) fn stop() {
+    // Behind the borrow: a waker may be the last to hold what it wakes.
+    let _alarm = ALARM.take();
 }
 
 impl Alarm {
     async fn run(&self) {
         loop {
-            match self.clock.readable().await {
-                Ok(mut ready) => {
-                    // Whether it rang or not, what is due is due.
-                    let _rang = self.clock.get_ref().0.wait();
-                    ready.clear_ready();
-                    self.armed.set(None);
-                    self.wake_due();
-                }
-                // The runtime is going.
-                Err(_closed) => return,
-            }
+            std::future::poll_fn(|cx| self.registration.poll_readable(cx)).await;
+            self.registration.would_block_to_read();
+            // Whether it rang or not, what is due is due.
+            let _rang = self.clock.wait();
+            self.armed.set(None);
+            self.wake_due();
         }
     }
 
@@ -119,7 +110,7 @@ impl Alarm {
         // Nothing would disarm it: a time of zero does that.
         let left = until.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
         let once = Expiration::OneShot(TimeSpec::from_duration(left));
-        match self.clock.get_ref().0.set(once, TimerSetTimeFlags::empty()) {
+        match self.clock.set(once, TimerSetTimeFlags::empty()) {
             Ok(()) => self.armed.set(Some(until)),
             Err(error) => tracing::error!(%error, "could not set a timer"),
         }
@@ -141,23 +132,26 @@ impl Alarm {
 }
 
 /// A pause of this thread; see [`sleep`].
-pub(crate) struct Sleep(Kind);
+#[derive(Debug)]
+pub struct Sleep(Kind);
 
+#[derive(Debug)]
 enum Kind {
     Own { alarm: Rc<Alarm>, until: Instant, key: Option<Key> },
     Tokio(Pin<Box<tokio::time::Sleep>>),
 }
 
 /// Waits for `pause`.
-pub(crate) fn sleep(pause: Duration) -> Sleep {
+#[must_use]
+pub fn sleep(pause: Duration) -> Sleep {
     // Far enough: a pause without an end has none that matters.
     let until = Instant::now().checked_add(pause).unwrap_or_else(|| Instant::now() + FOREVER);
     sleep_until(until)
 }
 
 /// Waits until then.
-#[expect(clippy::disallowed_methods, reason = "where there is no alarm the runtime has its own")]
-pub(crate) fn sleep_until(until: Instant) -> Sleep {
+#[must_use]
+pub fn sleep_until(until: Instant) -> Sleep {
     let own = ALARM.with_borrow(|alarm| alarm.as_ref().map(Rc::clone));
     Sleep(match own {
         Some(alarm) => Kind::Own { alarm, until, key: None },
@@ -169,7 +163,7 @@ pub(crate) fn sleep_until(until: Instant) -> Sleep {
 ///
 /// # Errors
 /// [`Elapsed`].
-pub(crate) async fn timeout<F: Future>(limit: Duration, work: F) -> Result<F::Output, Elapsed> {
+pub async fn timeout<F: Future>(limit: Duration, work: F) -> Result<F::Output, Elapsed> {
     within(sleep(limit), work).await
 }
 
@@ -177,7 +171,7 @@ pub(crate) async fn timeout<F: Future>(limit: Duration, work: F) -> Result<F::Ou
 ///
 /// # Errors
 /// [`Elapsed`].
-pub(crate) async fn timeout_at<F: Future>(deadline: Instant, work: F) -> Result<F::Output, Elapsed> {
+pub async fn timeout_at<F: Future>(deadline: Instant, work: F) -> Result<F::Output, Elapsed> {
     within(sleep_until(deadline), work).await
 }
 
@@ -191,18 +185,21 @@ async fn within<F: Future>(mut limit: Sleep, work: F) -> Result<F::Output, Elaps
 }
 
 /// Waits again and again for `period`, counted from the end of the wait before.
-pub(crate) struct Ticker {
+#[derive(Debug)]
+pub struct Ticker {
     period: Duration,
     next: Sleep,
 }
 
 impl Ticker {
-    pub(crate) fn every(period: Duration) -> Self {
+    /// The first tick is one `period` from now.
+    #[must_use]
+    pub fn every(period: Duration) -> Self {
         Ticker { period, next: sleep(period) }
     }
 
     /// The next tick. Given up and called again it goes on waiting for the same one.
-    pub(crate) async fn tick(&mut self) {
+    pub async fn tick(&mut self) {
         (&mut self.next).await;
         self.next = sleep(self.period);
     }
@@ -236,14 +233,8 @@ impl Drop for Sleep {
 mod tests {
     use super::*;
 
-    /// Runs `work` as a worker does: without tokio's time driver.
-    fn on_a_worker<F: Future<Output = ()> + 'static>(work: F) {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_io().build_local(Default::default());
-        runtime.expect("a runtime").block_on(async {
-            start().expect("a timer descriptor");
-            work.await;
-        });
+    fn on_a_worker<F: Future<Output = ()>>(work: F) {
+        crate::block_on(work).expect("a thread of its own");
     }
 
     fn millis(n: u64) -> Duration {
@@ -255,18 +246,16 @@ mod tests {
         on_a_worker(async {
             let begun = Instant::now();
             let rung = Rc::new(RefCell::new(Vec::new()));
-            let tasks: Vec<_> = [30, 10, 20, 10]
-                .map(|pause| {
-                    let rung = Rc::clone(&rung);
-                    tokio::task::spawn_local(async move {
-                        sleep(millis(pause)).await;
-                        assert!(begun.elapsed() >= millis(pause));
-                        rung.borrow_mut().push(pause);
-                    })
-                })
-                .into();
-            for task in tasks {
-                task.await.expect("it rings");
+            for pause in [30, 10, 20, 10] {
+                let rung = Rc::clone(&rung);
+                spawn(async move {
+                    sleep(millis(pause)).await;
+                    assert!(begun.elapsed() >= millis(pause));
+                    rung.borrow_mut().push(pause);
+                });
+            }
+            while rung.borrow().len() < 4 {
+                sleep(millis(1)).await;
             }
             assert_eq!(*rung.borrow(), [10, 10, 20, 30]);
         });

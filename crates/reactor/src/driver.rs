@@ -1,0 +1,262 @@
+//! What the kernel knows of sockets: which are ready, and who waits for them.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::task::{Context, Poll as Polled, Waker};
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+/// Events taken from the kernel at once: as many tasks may run before the next look at the sockets.
+const EVENTS_MAX: usize = 256;
+
+/// The token of the bell that other threads ring; a source's is below it.
+const BELL: Token = Token(usize::MAX);
+
+/// The kernel's side of one thread.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    poll: RefCell<Poll>,
+    events: RefCell<Events>,
+    sources: RefCell<Slab<Rc<Source>>>,
+    /// Tells sources apart that have the same place one after the other.
+    made: Cell<u32>,
+}
+
+/// One descriptor as the driver sees it.
+#[derive(Debug)]
+struct Source {
+    made: u32,
+    ready: Cell<Ready>,
+    reader: RefCell<Option<Waker>>,
+    writer: RefCell<Option<Waker>>,
+}
+
+/// What a descriptor is ready for, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ready(u8);
+
+impl Ready {
+    const READ: u8 = 1;
+    const WRITE: u8 = 2;
+    /// The peer has closed its sending side, or there is an error: what is read next is the end, or will be.
+    const READ_CLOSED: u8 = 4;
+    /// There will be no more room: a write tells why.
+    const WRITE_CLOSED: u8 = 8;
+
+    fn of(event: &Event) -> Self {
+        let bit = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
+        Ready(
+            bit(event.is_readable(), Self::READ)
+                | bit(event.is_writable(), Self::WRITE)
+                | bit(event.is_read_closed() || event.is_error(), Self::READ_CLOSED)
+                | bit(event.is_write_closed() || event.is_error(), Self::WRITE_CLOSED),
+        )
+    }
+
+    fn has(self, any: u8) -> bool {
+        self.0 & any != 0
+    }
+}
+
+/// A descriptor's place with the driver, given up when dropped. The kernel forgets the descriptor itself when it is
+/// closed.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    driver: Rc<Driver>,
+    source: Rc<Source>,
+    key: usize,
+}
+
+impl Driver {
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn new() -> io::Result<(Self, mio::Waker)> {
+        let poll = Poll::new()?;
+        let bell = mio::Waker::new(poll.registry(), BELL)?;
+        let driver = Driver {
+            poll: RefCell::new(poll),
+            events: RefCell::new(Events::with_capacity(EVENTS_MAX)),
+            sources: RefCell::default(),
+            made: Cell::new(0),
+        };
+        Ok((driver, bell))
+    }
+
+    /// Watches `descriptor`, of which `ready` is assumed until the kernel says more.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn register(self: &Rc<Self>, descriptor: RawFd, assumed: Assumed) -> io::Result<Registration> {
+        let made = self.made.get().wrapping_add(1);
+        self.made.set(made);
+        let ready = match assumed {
+            Assumed::Nothing => Ready(0),
+            Assumed::All => Ready(Ready::READ | Ready::WRITE),
+        };
+        let source = Rc::new(Source {
+            made,
+            ready: Cell::new(ready),
+            reader: RefCell::default(),
+            writer: RefCell::default(),
+        });
+        let key = self.sources.borrow_mut().insert(Rc::clone(&source));
+        let registration = Registration { driver: Rc::clone(self), source, key };
+        let poll = self.poll.borrow();
+        let token = Token(key | (made as usize) << KEY_BITS);
+        poll.registry().register(
+            &mut SourceFd(&descriptor),
+            token,
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
+        Ok(registration)
+    }
+
+    /// Waits for events, for ever or not at all, and wakes who waits for them. `true` when the bell was rung.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn wait(&self, wait: Wait) -> io::Result<bool> {
+        let timeout = match wait {
+            Wait::ForEvents => None,
+            Wait::Not => Some(Duration::ZERO),
+        };
+        let mut events = self.events.borrow_mut();
+        match self.poll.borrow_mut().poll(&mut events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let mut is_rung = false;
+        let sources = self.sources.borrow();
+        for event in events.iter() {
+            let token = event.token();
+            if token == BELL {
+                is_rung = true;
+                continue;
+            }
+            let (key, made) = (token.0 & KEY_MASK, token.0 >> KEY_BITS);
+            // One of a batch may have ended another, whose place may have been given away.
+            if let Some(source) = sources.get(key).filter(|source| source.made as usize == made) {
+                source.note(Ready::of(event));
+            }
+        }
+        Ok(is_rung)
+    }
+}
+
+/// How a token holds a place among the sources, and which of its tenants is meant.
+const KEY_BITS: u32 = usize::BITS / 2;
+const KEY_MASK: usize = (1 << KEY_BITS) - 1;
+
+/// How long to wait for the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    ForEvents,
+    Not,
+}
+
+/// What a descriptor is taken to be ready for before the kernel has said anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Assumed {
+    Nothing,
+    All,
+}
+
+impl Source {
+    #[inline]
+    fn note(&self, ready: Ready) {
+        let known = self.ready.get();
+        self.ready.set(Ready(known.0 | ready.0));
+        // Who has been told and has not looked since is not told again.
+        let ready = Ready(ready.0 & !known.0);
+        if ready.has(Ready::READ | Ready::READ_CLOSED)
+            && let Some(waker) = self.reader.borrow().as_ref()
+        {
+            waker.wake_by_ref();
+        }
+        // Taken: every event says that there is room, and who has written what it had need not know.
+        if ready.has(Ready::WRITE | Ready::WRITE_CLOSED)
+            && let Some(waker) = self.writer.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    fn forget(&self, bits: u8) {
+        self.ready.set(Ready(self.ready.get().0 & !bits));
+    }
+}
+
+#[inline]
+fn set(place: &RefCell<Option<Waker>>, waker: &Waker) {
+    let mut place = place.borrow_mut();
+    match &*place {
+        Some(known) if known.will_wake(waker) => {}
+        _ => *place = Some(waker.clone()),
+    }
+}
+
+impl Registration {
+    /// Ready when there may be something to read, its end included; else the task is woken when there is.
+    #[inline]
+    pub(crate) fn poll_readable(&self, cx: &Context<'_>) -> Polled<()> {
+        if self.source.ready.get().has(Ready::READ | Ready::READ_CLOSED) {
+            return Polled::Ready(());
+        }
+        set(&self.source.reader, cx.waker());
+        Polled::Pending
+    }
+
+    /// Ready when there may be room to write; else the task is woken when there is.
+    #[inline]
+    pub(crate) fn poll_writable(&self, cx: &Context<'_>) -> Polled<()> {
+        if self.may_write() {
+            return Polled::Ready(());
+        }
+        set(&self.source.writer, cx.waker());
+        Polled::Pending
+    }
+
+    /// Ready when the peer has closed its sending side; else the task is woken when there is anything to read.
+    pub(crate) fn poll_read_closed(&self, cx: &Context<'_>) -> Polled<()> {
+        if self.source.ready.get().has(Ready::READ_CLOSED) {
+            return Polled::Ready(());
+        }
+        set(&self.source.reader, cx.waker());
+        Polled::Pending
+    }
+
+    #[inline]
+    pub(crate) fn may_write(&self) -> bool {
+        self.source.ready.get().has(Ready::WRITE | Ready::WRITE_CLOSED)
+    }
+
+    /// A read brought less than it had room for: nothing more is there, unless it is the end.
+    #[inline]
+    pub(crate) fn has_read_all(&self) {
+        self.source.forget(Ready::READ);
+    }
+
+    /// A read found nothing.
+    pub(crate) fn would_block_to_read(&self) {
+        self.source.forget(Ready::READ | Ready::READ_CLOSED);
+    }
+
+    /// A write found no room, or not enough.
+    pub(crate) fn would_block_to_write(&self) {
+        self.source.forget(Ready::WRITE | Ready::WRITE_CLOSED);
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // Its wakers go behind the borrow: one may be the last to hold what it wakes.
+        let _source = self.driver.sources.borrow_mut().try_remove(self.key);
+    }
+}

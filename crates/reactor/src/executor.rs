@@ -1,0 +1,287 @@
+//! A thread's tasks: who was woken is polled, in the order of the wake-ups; then the kernel is asked again.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use slab::Slab;
+
+use crate::driver::{Driver, Wait};
+use crate::timer;
+
+thread_local! {
+    static HERE: RefCell<Option<Rc<Here>>> = const { RefCell::new(None) };
+    /// Which executor this thread has, and who waits in it to be polled: apart from the rest for the wakers' sake.
+    static ID: Cell<u64> = const { Cell::new(0) };
+    static WOKEN: RefCell<VecDeque<Key>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// The executor of a thread, as its tasks reach it.
+#[derive(Debug)]
+struct Here {
+    id: u64,
+    driver: Rc<Driver>,
+    tasks: RefCell<Slab<Slot>>,
+    made: Cell<u32>,
+    away: Arc<Away>,
+}
+
+/// What other threads see of an executor.
+#[derive(Debug)]
+struct Away {
+    woken: Mutex<Vec<Arc<Header>>>,
+    bell: mio::Waker,
+}
+
+/// Names a task for as long as it lives, and nobody after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    slot: u32,
+    made: u32,
+}
+
+/// The future that `block_on` was given: not among the tasks.
+const MAIN: Key = Key { slot: u32::MAX, made: 0 };
+
+/// What a task's wakers share.
+#[derive(Debug)]
+struct Header {
+    key: Key,
+    executor: u64,
+    /// In its thread's queue. Only that thread looks at it.
+    is_woken: AtomicBool,
+    /// In the queue of other threads' wake-ups. Looked at behind its lock only.
+    is_called: AtomicBool,
+    away: Arc<Away>,
+}
+
+/// A place for a task, empty while it is polled.
+#[derive(Debug)]
+struct Slot {
+    made: u32,
+    body: Option<Body>,
+}
+
+struct Body {
+    future: Pin<Box<dyn Future<Output = ()>>>,
+    header: Arc<Header>,
+    waker: Waker,
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Body").field("header", &self.header).finish_non_exhaustive()
+    }
+}
+
+/// A task that was spawned. Dropping this leaves it running.
+#[derive(Debug)]
+pub struct Task(Key);
+
+impl Task {
+    /// Ends it where it waits. Without effect on one that has ended, and from within itself.
+    pub fn abort(&self) {
+        if let Some(here) = here() {
+            here.remove(self.0);
+        }
+    }
+}
+
+impl Wake for Header {
+    fn wake(self: Arc<Self>) {
+        Self::wake_by_ref(&self);
+    }
+
+    #[inline]
+    fn wake_by_ref(self: &Arc<Self>) {
+        if ID.get() == self.executor {
+            if !self.is_woken.load(Relaxed) {
+                self.is_woken.store(true, Relaxed);
+                WOKEN.with_borrow_mut(|woken| woken.push_back(self.key));
+            }
+        } else {
+            self.call();
+        }
+    }
+}
+
+impl Header {
+    /// A wake-up from another thread.
+    #[cold]
+    fn call(self: &Arc<Self>) {
+        let mut woken = self.away.lock();
+        if self.is_called.swap(true, Relaxed) {
+            return;
+        }
+        woken.push(Arc::clone(self));
+        let is_first = woken.len() == 1;
+        drop(woken);
+        if is_first && let Err(error) = self.away.bell.wake() {
+            tracing::error!(%error, "could not wake a worker");
+        }
+    }
+}
+
+impl Away {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Header>>> {
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has those that other threads woke be polled.
+    fn answer(&self) {
+        let woken = {
+            let mut woken = self.lock();
+            woken.iter().for_each(|header| header.is_called.store(false, Relaxed));
+            std::mem::take(&mut *woken)
+        };
+        woken.iter().for_each(Wake::wake_by_ref);
+    }
+}
+
+impl Here {
+    fn header(&self, key: Key) -> Arc<Header> {
+        let (is_woken, is_called) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Header { key, executor: self.id, is_woken, is_called, away: Arc::clone(&self.away) })
+    }
+
+    fn insert(&self, future: Pin<Box<dyn Future<Output = ()>>>) -> Key {
+        let mut tasks = self.tasks.borrow_mut();
+        let place = tasks.vacant_entry();
+        let made = self.made.get().wrapping_add(1);
+        self.made.set(made);
+        let slot = u32::try_from(place.key()).expect("a descriptor each, so fewer than descriptors");
+        let key = Key { slot, made };
+        let header = self.header(key);
+        let waker = Waker::from(Arc::clone(&header));
+        place.insert(Slot { made, body: Some(Body { future, header: Arc::clone(&header), waker }) });
+        drop(tasks);
+        header.wake_by_ref();
+        key
+    }
+
+    /// Ends a task. It is dropped behind the borrow, for it may end or spawn others.
+    fn remove(&self, key: Key) {
+        let mut tasks = self.tasks.borrow_mut();
+        let slot = tasks.get(key.slot as usize).filter(|slot| slot.made == key.made && slot.body.is_some());
+        let removed = slot.is_some().then(|| tasks.remove(key.slot as usize));
+        drop(tasks);
+        drop(removed);
+    }
+
+    /// Takes a task from its place to be polled.
+    fn take(&self, key: Key) -> Option<Body> {
+        let mut tasks = self.tasks.borrow_mut();
+        let slot = tasks.get_mut(key.slot as usize).filter(|slot| slot.made == key.made)?;
+        slot.body.take()
+    }
+
+    fn poll(&self, key: Key) {
+        let Some(mut body) = self.take(key) else { return };
+        body.header.is_woken.store(false, Relaxed);
+        let polled = body.future.as_mut().poll(&mut Context::from_waker(&body.waker));
+        let mut tasks = self.tasks.borrow_mut();
+        match polled {
+            Poll::Pending => tasks[key.slot as usize].body = Some(body),
+            Poll::Ready(()) => {
+                tasks.remove(key.slot as usize);
+                drop(tasks);
+                drop(body);
+            }
+        }
+    }
+}
+
+fn here() -> Option<Rc<Here>> {
+    HERE.with_borrow(|here| here.as_ref().map(Rc::clone))
+}
+
+/// The driver of this thread, if `block_on` runs here.
+pub(crate) fn driver() -> io::Result<Rc<Driver>> {
+    HERE.with_borrow(|here| here.as_ref().map(|here| Rc::clone(&here.driver)))
+        .ok_or_else(|| io::Error::other("sockets of the reactor need a thread that it runs on"))
+}
+
+/// Runs `future` on this thread beside everything else.
+///
+/// # Panics
+/// Outside of [`block_on`].
+pub fn spawn(future: impl Future<Output = ()> + 'static) -> Task {
+    let here = here().expect("tasks are spawned where block_on runs");
+    Task(here.insert(Box::pin(future)))
+}
+
+static EXECUTORS: AtomicU64 = AtomicU64::new(1);
+
+/// Runs `main` on this thread to its end, and what it spawns for as long.
+///
+/// # Errors
+/// What the kernel says when it is asked for an epoll and a timer descriptor, or refuses to wait.
+///
+/// # Panics
+/// Within another `block_on`.
+pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
+    assert_eq!(ID.get(), 0, "one executor a thread");
+    let (driver, bell) = Driver::new()?;
+    let here = Rc::new(Here {
+        id: EXECUTORS.fetch_add(1, Relaxed),
+        driver: Rc::new(driver),
+        tasks: RefCell::default(),
+        made: Cell::new(0),
+        away: Arc::new(Away { woken: Mutex::default(), bell }),
+    });
+    ID.set(here.id);
+    HERE.set(Some(Rc::clone(&here)));
+    let _leave = Leave;
+    timer::start()?;
+    run(&here, main)
+}
+
+fn run<F: Future>(here: &Here, main: F) -> io::Result<F::Output> {
+    let mut main = pin!(main);
+    let header = here.header(MAIN);
+    let waker = Waker::from(Arc::clone(&header));
+    header.wake_by_ref();
+    loop {
+        // Those woken meanwhile are for the next round, behind whoever the kernel wakes.
+        let round = WOKEN.with_borrow(VecDeque::len);
+        for _ in 0..round {
+            let Some(key) = WOKEN.with_borrow_mut(VecDeque::pop_front) else { break };
+            if key != MAIN {
+                here.poll(key);
+                continue;
+            }
+            header.is_woken.store(false, Relaxed);
+            if let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Ok(output);
+            }
+        }
+        let is_idle = WOKEN.with_borrow(VecDeque::is_empty);
+        if here.driver.wait(if is_idle { Wait::ForEvents } else { Wait::Not })? {
+            here.away.answer();
+        }
+    }
+}
+
+/// Takes the executor from its thread, with all tasks, when dropped.
+struct Leave;
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        timer::stop();
+        if let Some(here) = here() {
+            // While the thread still has its executor: what they drop may look for it.
+            while !here.tasks.borrow().is_empty() {
+                drop(here.tasks.take());
+            }
+        }
+        HERE.set(None);
+        ID.set(0);
+        WOKEN.set(VecDeque::new());
+    }
+}

@@ -1,0 +1,21 @@
+//! One thread's tasks, sockets and timers.
+//!
+//! A worker of the proxy runs on this instead of tokio's runtime: a wake-up by the kernel reaches the task that
+//! waits for it in some hundred instructions, a third of what it takes there, and sockets own less memory. Futures,
+//! traits and channels are tokio's all the same: what awaits them here awaits them anywhere.
+//!
+//! ```text
+//! epoll_wait -> driver: notes what sockets are ready for, wakes who waits
+//!            -> executor: polls who was woken, in turn -> epoll_wait ...
+//! ```
+//!
+//! Readiness is edge-triggered: it is noted until a read or write finds the opposite, so a query costs one call to
+//! read and one to write on each side, and none to ask again.
+
+mod driver;
+mod executor;
+mod stream;
+pub mod timer;
+
+pub use executor::{Task, block_on, spawn};
+pub use stream::{Accepted, Listener, Stream};

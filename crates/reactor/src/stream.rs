@@ -1,0 +1,258 @@
+//! Sockets: to a client over TCP, to a server over TCP or a Unix socket.
+
+use std::io::{self, Read, Write};
+use std::net::{self, Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::driver::{Assumed, Registration};
+use crate::executor::driver;
+
+/// A connected socket.
+#[derive(Debug)]
+pub struct Stream {
+    // Before the socket: its place is given up before its descriptor can be another's.
+    registration: Registration,
+    socket: Socket,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(mio::net::TcpStream),
+    Unix(mio::net::UnixStream),
+}
+
+/// A connection just accepted, not yet of any thread.
+#[derive(Debug)]
+pub struct Accepted(mio::net::TcpStream);
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    registration: Registration,
+    socket: mio::net::TcpListener,
+}
+
+impl Listener {
+    /// Takes a listening socket that does not block.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn from_std(socket: net::TcpListener) -> io::Result<Self> {
+        let registration = driver()?.register(socket.as_raw_fd(), Assumed::All)?;
+        Ok(Listener { registration, socket: mio::net::TcpListener::from_std(socket) })
+    }
+
+    /// The next connection, and where it comes from.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn accept(&self) -> io::Result<(Accepted, SocketAddr)> {
+        std::future::poll_fn(|cx| {
+            loop {
+                ready!(self.registration.poll_readable(cx));
+                match self.socket.accept() {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.registration.would_block_to_read();
+                    }
+                    accepted => {
+                        return Poll::Ready(accepted.map(|(socket, peer)| (Accepted(socket), peer)));
+                    }
+                }
+            }
+        })
+        .await
+    }
+}
+
+impl AsFd for Accepted {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.as_fd(),
+            Socket::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+impl Stream {
+    /// Has an accepted connection be this thread's.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn of(accepted: Accepted) -> io::Result<Self> {
+        Self::new(Socket::Tcp(accepted.0), Assumed::All)
+    }
+
+    /// Connects over TCP. Nothing is set on the socket.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn connect_tcp(address: SocketAddr) -> io::Result<Self> {
+        let socket = mio::net::TcpStream::connect(address)?;
+        // On the same host there is nothing to wait for.
+        if socket.peer_addr().is_ok() {
+            return Self::new(Socket::Tcp(socket), Assumed::All);
+        }
+        let stream = Self::new(Socket::Tcp(socket), Assumed::Nothing)?;
+        std::future::poll_fn(|cx| stream.registration.poll_writable(cx)).await;
+        match SockRef::from(&stream).take_error()? {
+            None => Ok(stream),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// Connects to a Unix socket.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn connect_unix(path: &Path) -> io::Result<Self> {
+        // There is no waiting: a queue that is full is an error.
+        Self::new(Socket::Unix(mio::net::UnixStream::connect(path)?), Assumed::All)
+    }
+
+    fn new(socket: Socket, assumed: Assumed) -> io::Result<Self> {
+        let descriptor = match &socket {
+            Socket::Tcp(socket) => socket.as_raw_fd(),
+            Socket::Unix(socket) => socket.as_raw_fd(),
+        };
+        let registration = driver()?.register(descriptor, assumed)?;
+        Ok(Stream { registration, socket })
+    }
+
+    /// Has what the kernel has not delivered be thrown away when this is dropped. Over a Unix socket nothing
+    /// is on its way.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_zero_linger(&self) -> io::Result<()> {
+        match &self.socket {
+            Socket::Tcp(_) => SockRef::from(self).set_linger(Some(Duration::ZERO)),
+            Socket::Unix(_) => Ok(()),
+        }
+    }
+
+    /// Writes what the socket takes at once; nobody is woken when it takes more.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it takes nothing now, or what the kernel says.
+    #[inline]
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.registration.may_write() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let outcome = match &self.socket {
+            Socket::Tcp(socket) => (&mut &*socket).write(bytes),
+            Socket::Unix(socket) => (&mut &*socket).write(bytes),
+        };
+        match &outcome {
+            Ok(n) if *n == bytes.len() => {}
+            Ok(_) => self.registration.would_block_to_write(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.registration.would_block_to_write()
+            }
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    /// Looks at what would be read next: bytes seen, 0 at the end.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn poll_peek(&self, cx: &Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.registration.poll_readable(cx));
+            match recv(self.as_fd().as_raw_fd(), bytes, MsgFlags::MSG_PEEK) {
+                Err(Errno::EAGAIN) => self.registration.would_block_to_read(),
+                done => return Poll::Ready(done.map_err(io::Error::from)),
+            }
+        }
+    }
+
+    /// The same, waited for.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn peek(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_peek(cx, bytes)).await
+    }
+
+    /// Ready when the peer has closed its sending side, be it behind bytes still unread; else the task is woken when
+    /// there is anything to read.
+    pub fn poll_read_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        self.registration.poll_read_closed(cx)
+    }
+}
+
+impl AsyncRead for Stream {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            ready!(this.registration.poll_readable(cx));
+            let space = buffer.initialize_unfilled();
+            let room = space.len();
+            let outcome = match &mut this.socket {
+                Socket::Tcp(socket) => socket.read(space),
+                Socket::Unix(socket) => socket.read(space),
+            };
+            match outcome {
+                Ok(n) => {
+                    if 0 < n && n < room {
+                        this.registration.has_read_all();
+                    }
+                    buffer.advance(n);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    this.registration.would_block_to_read();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.registration.poll_writable(cx));
+            match self.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A socket holds nothing back.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(match &self.socket {
+            Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
+        })
+    }
+}
