@@ -206,7 +206,7 @@ impl Registration {
     /// Ready when there may be something to read, its end included; else the task is woken when there is.
     #[inline]
     pub(crate) fn poll_readable(&self, cx: &Context<'_>) -> Polled<()> {
-        if self.source.ready.get().has(Ready::READ | Ready::READ_CLOSED) {
+        if self.may_read() {
             return Polled::Ready(());
         }
         set(&self.source.reader, cx.waker());
@@ -230,6 +230,20 @@ impl Registration {
         }
         set(&self.source.reader, cx.waker());
         Polled::Pending
+    }
+
+    #[inline]
+    pub(crate) fn may_read(&self) -> bool {
+        self.source.ready.get().has(Ready::READ | Ready::READ_CLOSED)
+    }
+
+    #[inline]
+    pub(crate) fn has_reader(&self) -> bool {
+        self.source.reader.borrow().is_some()
+    }
+
+    pub(crate) fn forget_reader(&self) {
+        let _waker = self.source.reader.take();
     }
 
     #[inline]

@@ -191,6 +191,47 @@ impl Stream {
         std::future::poll_fn(|cx| self.poll_peek(cx, bytes)).await
     }
 
+    /// Whether a read is worth trying. If not, who tried last is woken when it is.
+    #[inline]
+    #[must_use]
+    pub fn may_read(&self) -> bool {
+        self.registration.may_read() || !self.registration.has_reader()
+    }
+
+    /// From now on another task reads: who read before is woken no more, and a read is worth trying.
+    pub fn change_reader(&self) {
+        self.registration.forget_reader();
+    }
+
+    /// Reads what is there: bytes read, 0 at the end.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    #[inline]
+    pub fn poll_recv(&self, cx: &Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.registration.poll_readable(cx));
+            let outcome = match &self.socket {
+                Socket::Tcp(socket) => (&mut &*socket).read(space),
+                Socket::Unix(socket) => (&mut &*socket).read(space),
+            };
+            match outcome {
+                Ok(n) => {
+                    // Nothing is left, unless it is the end.
+                    if 0 < n && n < space.len() {
+                        self.registration.has_read_all();
+                    }
+                    return Poll::Ready(Ok(n));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.registration.would_block_to_read();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
     /// Ready when the peer has closed its sending side, be it behind bytes still unread; else the task is woken when
     /// there is anything to read.
     pub fn poll_read_closed(&self, cx: &Context<'_>) -> Poll<()> {
@@ -205,30 +246,9 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        loop {
-            ready!(this.registration.poll_readable(cx));
-            let space = buffer.initialize_unfilled();
-            let room = space.len();
-            let outcome = match &mut this.socket {
-                Socket::Tcp(socket) => socket.read(space),
-                Socket::Unix(socket) => socket.read(space),
-            };
-            match outcome {
-                Ok(n) => {
-                    if 0 < n && n < room {
-                        this.registration.has_read_all();
-                    }
-                    buffer.advance(n);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    this.registration.would_block_to_read();
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        let read = ready!(self.poll_recv(cx, buffer.initialize_unfilled()))?;
+        buffer.advance(read);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -73,6 +73,7 @@ impl fmt::Debug for Server {
 impl Server {
     pub(super) fn attached(server: Connected) -> Self {
         let Connected { stream, lease, name, .. } = server;
+        stream.change_reader();
         Server::Attached { stream, lease, name }
     }
 }
@@ -172,9 +173,6 @@ impl Relay {
             "{}", if repeated.is_some() { "request is sent again" } else { "session continues on another server" }
         );
         self.server = Server::attached(server);
-        if let Some(sides) = &self.sides {
-            sides.note_both();
-        }
     }
 
     /// The request that is to be sent again to the next server.

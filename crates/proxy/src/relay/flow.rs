@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use trunkline_reactor::Stream;
 
 /// What a read brought.
@@ -67,6 +67,12 @@ impl Flow {
 
     pub(super) fn tail(&self) -> &[u8] {
         &self.tail
+    }
+
+    /// Whether there is something to present or to write without reading.
+    #[inline]
+    pub(super) fn has_work(&self) -> bool {
+        self.has_ahead() || !self.is_flushed()
     }
 
     /// Whether there is something to present without reading.
@@ -191,11 +197,10 @@ impl Flow {
 }
 
 #[inline]
-fn read(cx: &mut Context<'_>, peer: &mut Stream, space: &mut [u8]) -> Poll<Chunk> {
-    let mut space = ReadBuf::new(space);
-    Poll::Ready(match ready!(Pin::new(peer).poll_read(cx, &mut space)) {
-        Ok(()) if space.filled().is_empty() => Chunk::Eof,
-        Ok(()) => Chunk::Bytes(space.filled().len()),
+fn read(cx: &Context<'_>, peer: &Stream, space: &mut [u8]) -> Poll<Chunk> {
+    Poll::Ready(match ready!(peer.poll_recv(cx, space)) {
+        Ok(0) => Chunk::Eof,
+        Ok(n) => Chunk::Bytes(n),
         Err(_broken) => Chunk::Broken,
     })
 }

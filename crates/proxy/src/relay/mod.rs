@@ -18,7 +18,6 @@ mod flow;
 mod journal;
 mod pump;
 mod record;
-mod sides;
 mod view;
 mod watch;
 
@@ -37,7 +36,6 @@ pub(crate) use self::end::{Ending, close, linger};
 use self::flow::Flow;
 use self::journal::Journal;
 pub(crate) use self::journal::JournalPool;
-use self::sides::{Sides, Woken};
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
 use crate::login::{Relogin, SessionInfo, Welcome};
@@ -71,8 +69,6 @@ pub(crate) struct Relay {
     idle_since: Option<Instant>,
     watch: watch::Watch,
     about: Box<About>,
-    /// The pumps' wakers, from the first poll on.
-    sides: Option<Box<Sides>>,
 }
 
 /// Whether the client may still say something.
@@ -127,6 +123,7 @@ impl Relay {
         let relogin = relogin.filter(|_| !is_replication).map(Rc::new);
         let node = server.lease.node();
         worker.metrics.node(node).sessions_active.up();
+        client.change_reader();
         slot.set_place(relogin.as_ref().and_then(|_| want.place_on(node)));
         let about = About { info, cancel, want, relogin, left: None, moving: None, _permit: permit };
         Relay {
@@ -146,7 +143,6 @@ impl Relay {
             idle_since: Some(now),
             watch: watch::Watch::new(),
             about: Box::new(about),
-            sides: None,
         }
     }
 
@@ -160,7 +156,7 @@ impl Relay {
     fn advance(&mut self, cx: &mut Context<'_>) -> Next {
         loop {
             let next = match &self.server {
-                Server::Attached { .. } => self.relay(),
+                Server::Attached { .. } => self.relay(cx),
                 Server::Detached | Server::Taking(_) => self.without_server(cx),
             };
             match next {
@@ -186,53 +182,53 @@ impl Relay {
         }
     }
 
-    /// The pumps that were woken, and what their progress makes possible.
-    fn relay(&mut self) -> Next {
-        // Out of the session while the pumps have it.
-        let Some(sides) = self.sides.take() else { return Next::Wait };
-        let next = self.relay_woken(&sides);
-        if !matches!(next, Next::Wait) {
-            sides.note_both();
-        }
-        self.sides = Some(sides);
-        next
-    }
-
-    fn relay_woken(&mut self, sides: &Sides) -> Next {
-        let mut woken = sides.take_woken();
+    /// The pumps for which there is something, and what their progress makes possible.
+    fn relay(&mut self, cx: &mut Context<'_>) -> Next {
         // A primary's end is noticed before it is given a request, which could not be sent again.
-        if woken.server && self.session.server_role() == ServerRole::Primary && self.session.is_idle() {
-            let was_paused = self.session.is_paused();
-            match self.pump_server(&mut Context::from_waker(&sides.server)) {
+        if self.session.server_role() == ServerRole::Primary
+            && self.session.is_idle()
+            && self.has_news_for_client()
+        {
+            match self.pump_server(cx) {
                 Next::Wait => {}
                 done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
             }
-            // A farewell that was none has held the client.
-            woken = Woken { client: woken.client || was_paused, server: false };
         }
         loop {
-            if woken.client {
-                match self.pump_client(&mut Context::from_waker(&sides.client)) {
+            if self.has_news_for_server() {
+                match self.pump_client(cx) {
                     Next::Wait => {}
                     done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
                 }
-                // An answer of the proxy's own that the client has not taken is the other pump's to wait for.
-                woken.server |= !self.to_client.is_flushed();
             }
-            if !woken.server {
+            if !self.has_news_for_client() {
                 return Next::Wait;
             }
-            let was_paused = self.session.is_paused();
-            match self.pump_server(&mut Context::from_waker(&sides.server)) {
+            let was_held = self.is_client_held();
+            match self.pump_server(cx) {
                 Next::Wait => {}
                 done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
             }
-            if !was_paused || self.session.is_paused() {
+            if !was_held || self.is_client_held() {
                 return Next::Wait;
             }
             // Answers have made room for requests that are waiting, and nothing will wake the pump for them.
-            woken = Woken { client: true, server: false };
         }
+    }
+
+    /// Whether there is something to read from the client, or owed to the server: else its pump need not look.
+    #[inline]
+    fn has_news_for_server(&self) -> bool {
+        self.client.may_read()
+            || self.to_server.has_work()
+            || self.client_is == (ClientIs::Done { told_server: false })
+    }
+
+    /// Whether there is something to read from the server, or owed to the client.
+    #[inline]
+    fn has_news_for_client(&self) -> bool {
+        let may_read = matches!(&self.server, Server::Attached { stream, .. } if stream.may_read());
+        may_read || self.to_client.has_work()
     }
 
     /// Closes the books of the session.
@@ -251,10 +247,7 @@ impl Future for Relay {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
         let this = self.get_mut();
-        if this.sides.is_none() {
-            this.slot.set_waker(cx.waker());
-            this.sides = Some(Box::new(Sides::new(cx.waker())));
-        }
+        this.slot.set_waker(cx.waker());
         this.answer_question();
         let ending = match this.heed_orders(cx) {
             Some(ending) => ending,

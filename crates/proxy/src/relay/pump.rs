@@ -226,7 +226,7 @@ impl Relay {
     }
 
     /// Whether what the client says must wait in its socket.
-    fn is_client_held(&self) -> bool {
+    pub(super) fn is_client_held(&self) -> bool {
         self.session.is_paused() || self.watch.is_leaving()
     }
 

@@ -112,9 +112,10 @@ impl Slot {
         self.order.get() >= Order::Drain
     }
 
-    /// Where to wake the session; called once, its waker does not change.
+    /// Where to wake the session; heeded once, its waker does not change.
+    #[inline]
     pub(crate) fn set_waker(&self, waker: &Waker) {
-        *self.waker.borrow_mut() = Some(waker.clone());
+        self.waker.borrow_mut().get_or_insert_with(|| waker.clone());
     }
 
     /// When to wake the session for its own sake.
