@@ -58,10 +58,7 @@ fn least_outstanding_gives_the_next_session_to_the_server_with_fewest() {
         names[index - 1] != "replica1"
     });
     let leave = std::time::Duration::from_secs(5);
-    let of_replica1 = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'wire'";
-    trunkline_tests::eventually(leave, "the sessions are gone", || {
-        shared_cluster().replicas[0].psql(of_replica1).is_ok_and(|answer| answer == "t")
-    });
+    trunkline_tests::eventually(leave, "the sessions are gone", || endpoint.sessions_on("replica1") == 0);
     let mut next: Vec<Wire> = (0..5).map(|_| Wire::login(endpoint.reads())).collect();
     for wire in &mut next {
         assert_eq!(wire.value("SHOW cluster_name"), "replica1");

@@ -28,7 +28,7 @@ pub(crate) fn session(mobility: Mobility, sql_bytes_max: usize) -> Session {
         tracking: Tracking::Full,
         mobility,
         role: ServerRole::Standby,
-        parameters: Arc::from([]),
+        parameters: Arc::default(),
     };
     let mut session = Session::new(settings, Instant::now());
     // Parses the statement that the prepared journey is about.

@@ -3,6 +3,7 @@
 //! A client's key names a session, not a server process: the request goes to the server that runs the
 //! session's query now, whichever that is by then.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +15,7 @@ use trunkline_codec::ids::{ProcessId, SecretKey};
 use trunkline_codec::startup::{CancelRequest, ProtocolVersion};
 use trunkline_health::Address;
 use trunkline_reactor::{spawn, timer};
+use zeroize::Zeroize;
 
 use crate::limits::{CANCEL_PAUSE, CANCEL_TIMEOUT, CANCELS_MAX};
 use crate::metrics::CancelResult;
@@ -69,11 +71,8 @@ impl CancelRegistry {
         self: &Arc<Self>,
         version: ProtocolVersion,
     ) -> Result<CancelHandle, getrandom::Error> {
-        // Key and process id in one call.
-        let mut random = [0_u8; KEY_BYTES + 4];
-        getrandom::fill(&mut random)?;
-        let (key, [a, b, c, d]) = random.split_last_chunk::<4>().expect("four bytes more than the key");
-        let mut chosen = u32::from_ne_bytes([*a, *b, *c, *d]);
+        let key: [u8; KEY_BYTES] = random()?;
+        let mut chosen = u32::from_ne_bytes(random()?);
         let length = if version >= ProtocolVersion::V3_2 { KEY_BYTES } else { KEY_BYTES_3_0 };
         let key = SecretKey::new(&key[..length]).expect("4 and 32 bytes are both legal key lengths");
         let target = Arc::new(Target { key, state: Mutex::default() });
@@ -85,7 +84,7 @@ impl CancelRegistry {
                 let registry = Arc::clone(self);
                 return Ok(CancelHandle { registry, process_id: ProcessId(process_id), target });
             }
-            chosen = getrandom::u32()?;
+            chosen = u32::from_ne_bytes(random()?);
         }
     }
 
@@ -107,6 +106,35 @@ impl CancelRegistry {
             Begin::UnderWay => CancelResult::Coalesced,
         }
     }
+}
+
+thread_local! {
+    static RANDOM: RefCell<Random> = const { RefCell::new(Random { bytes: [0; RANDOM_BYTES], left: 0 }) };
+}
+
+/// Random bytes fetched at once: a system call for each session is more than its key is worth.
+const RANDOM_BYTES: usize = 36 * 32;
+
+/// Random bytes of the operating system's that nobody has had; those at the front are left.
+struct Random {
+    bytes: [u8; RANDOM_BYTES],
+    left: usize,
+}
+
+/// `N` of them, at most [`RANDOM_BYTES`].
+fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
+    RANDOM.with_borrow_mut(|random| {
+        if random.left < N {
+            getrandom::fill(&mut random.bytes)?;
+            random.left = RANDOM_BYTES;
+        }
+        let rest = random.left - N;
+        let mut taken = [0; N];
+        taken.copy_from_slice(&random.bytes[rest..random.left]);
+        random.bytes[rest..random.left].zeroize();
+        random.left = rest;
+        Ok(taken)
+    })
 }
 
 /// One of [`CANCELS_MAX`] deliveries, given back when dropped: the time limit of a login may end one half-way.
@@ -232,6 +260,14 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn no_random_byte_is_given_out_twice() {
+        let taken: Vec<[u8; KEY_BYTES]> = (0..100).map(|_| random().expect("random bytes")).collect();
+        let distinct: std::collections::HashSet<_> =
+            taken.iter().flat_map(|key| key.as_chunks::<8>().0).collect();
+        assert_eq!(distinct.len(), 100 * KEY_BYTES / 8);
+    }
+
     fn listen() -> (Listener, Address) {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         socket.set_nonblocking(true).expect("it is a socket");
@@ -294,7 +330,7 @@ mod tests {
     }
 
     async fn deliver_and_break_off() {
-        let (server, address) = listen();
+        let (_server, address) = listen();
         let registry = Arc::new(CancelRegistry::default());
         let handle = registry.register(ProtocolVersion::V3_0).expect("random bytes");
         let key = SecretKey::new(&[7; 4]).expect("four bytes");

@@ -97,6 +97,7 @@ impl Driver {
         self.made.set(made);
         let ready = match assumed {
             Assumed::Nothing => Ready(0),
+            Assumed::Room => Ready(Ready::WRITE),
             Assumed::All => Ready(Ready::READ | Ready::WRITE),
         };
         let source = Rc::new(Source {
@@ -165,6 +166,9 @@ pub(crate) enum Wait {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Assumed {
     Nothing,
+    /// Connected just now, to a server that waits to be spoken to.
+    Room,
+    /// Accepted just now, from a client that has probably spoken already.
     All,
 }
 

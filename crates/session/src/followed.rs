@@ -403,8 +403,7 @@ impl Session {
 
     /// At the start: what the greeting says of how SQL is read.
     pub(crate) fn follow_greeting(&mut self) {
-        let strings = self.parameters.get(b"standard_conforming_strings");
-        if self.mobility == Mobility::Movable && strings.is_some_and(|value| value != b"on") {
+        if self.mobility == Mobility::Movable && self.parameters.began_with_other_strings() {
             self.followed().pin_for_good = Some(PinReason::UnknownSetting);
         }
     }

@@ -46,6 +46,7 @@ mod timing;
 
 pub use alignment::{Alignment, AlignmentError, AlignmentReader, AlignmentStep};
 pub use loss::{Can, LossPlan, Options, ServerLoss};
+pub use parameters::ToldAtLogin;
 pub use pin::{NotRepeatable, PinReason};
 pub use position::{Position, PositionReader, ask_position};
 pub use record::{Completion, Sink, StatementKind, StatementRecord, Timing};

@@ -9,10 +9,34 @@ use trunkline_codec::write;
 
 use crate::limits::PARAMETER_BYTES_MAX;
 
-/// ParameterStatus messages: those of the login, which many sessions share, and what changed since.
+/// The ParameterStatus messages of a login; others among them are not looked at.
+#[derive(Debug, Default)]
+pub struct ToldAtLogin {
+    messages: Box<[u8]>,
+    /// Whether SQL is not read by the standard's rules for strings.
+    has_other_strings: bool,
+}
+
+impl ToldAtLogin {
+    /// Of messages as a client was told them.
+    #[must_use]
+    pub fn new(messages: &[u8]) -> Self {
+        let has_other_strings =
+            statuses(messages).any(|(name, value)| name == b"standard_conforming_strings" && value != b"on");
+        Self { messages: messages.into(), has_other_strings }
+    }
+
+    /// The messages.
+    #[must_use]
+    pub fn messages(&self) -> &[u8] {
+        &self.messages
+    }
+}
+
+/// ParameterStatus messages: those of the login, and what changed since.
 #[derive(Debug)]
 pub(crate) struct Parameters {
-    greeting: Arc<[u8]>,
+    greeting: Arc<ToldAtLogin>,
     /// The latest value of each parameter that was told again.
     changed: Box<[u8]>,
 }
@@ -22,20 +46,25 @@ pub(crate) struct Parameters {
 pub(crate) struct TooMuch;
 
 impl Parameters {
-    pub(crate) fn new(greeting: Arc<[u8]>) -> Self {
+    pub(crate) fn new(greeting: Arc<ToldAtLogin>) -> Self {
         Self { greeting, changed: Box::default() }
+    }
+
+    /// Whether SQL was read otherwise than by the standard's rules for strings from the login on.
+    pub(crate) fn began_with_other_strings(&self) -> bool {
+        self.greeting.has_other_strings
     }
 
     pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
         let find = |messages| statuses(messages).filter(|(n, _)| *n == name).last().map(|(_, value)| value);
-        find(&self.changed).or_else(|| find(&self.greeting))
+        find(&self.changed).or_else(|| find(&self.greeting.messages))
     }
 
     /// Names and values; each name once.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let changed = &*self.changed;
         let is_changed = move |name: &[u8]| statuses(changed).any(|(n, _)| n == name);
-        let kept = statuses(&self.greeting).filter(move |(name, _)| !is_changed(name));
+        let kept = statuses(&self.greeting.messages).filter(move |(name, _)| !is_changed(name));
         kept.chain(statuses(changed))
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::parameters::ToldAtLogin;
+
 /// Name of the server a session is on, as operators know it; told to clients in error details.
 pub type ServerName = Arc<str>;
 
@@ -20,10 +22,9 @@ pub struct SessionSettings {
     pub mobility: Mobility,
     /// What that server is.
     pub role: ServerRole,
-    /// The messages of the login with which the client was told of the server's parameters
-    /// (ParameterStatus; others among them are not looked at). Sessions may share them. A
+    /// What the client was told at its login of the server's parameters. Sessions may share it. A
     /// [`Mobility::Fixed`] session needs none.
-    pub parameters: Arc<[u8]>,
+    pub parameters: Arc<ToldAtLogin>,
 }
 
 /// Whether a session may ever leave its server.

@@ -61,7 +61,7 @@ fn queries_in_steady_state_allocate_nothing() {
         tracking: Tracking::Full,
         mobility: Mobility::Movable,
         role: ServerRole::Standby,
-        parameters: Arc::from([]),
+        parameters: Arc::default(),
     };
     let mut session = Session::new(settings, now);
     let parse = [message(b'P', b"s1\0select 1\0\0\0"), message(b'S', b"")].concat();

@@ -63,7 +63,7 @@ impl Replay {
             tracking: Tracking::Full,
             mobility: Mobility::Movable,
             role: ServerRole::Standby,
-            parameters: Arc::from([]),
+            parameters: Arc::default(),
         };
         let session = Session::new(settings, Instant::now());
         Self { session, count: Count::default(), tails: Default::default(), forwarded: [0, 0] }

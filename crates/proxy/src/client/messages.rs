@@ -1,25 +1,26 @@
 //! Reading one message at a time, for logins: small, bounded, and never a byte lost behind it.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
+use std::ops::Range;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use trunkline_codec::scan::{FrameError, Phase, Piece, Scanner};
 
 /// Bytes asked of a socket at once during a login.
-const READ_BYTES: usize = 8 * 1024;
+const READ_BYTES: usize = 2 * 1024;
 
 /// One whole message as it came.
-#[derive(Clone, Debug)]
-pub(crate) struct RawMessage {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawMessage<'a> {
     /// Header and body.
-    pub(crate) bytes: Bytes,
+    pub(crate) bytes: &'a [u8],
 }
 
-impl RawMessage {
-    pub(crate) fn tag(&self) -> u8 {
+impl<'a> RawMessage<'a> {
+    pub(crate) fn tag(self) -> u8 {
         self.bytes[0]
     }
 
-    pub(crate) fn body(&self) -> &[u8] {
+    pub(crate) fn body(self) -> &'a [u8] {
         &self.bytes[5..]
     }
 }
@@ -42,6 +43,8 @@ pub(crate) enum ReadError {
 pub(crate) struct MessageReader {
     scanner: Scanner,
     buffer: BytesMut,
+    /// So much of the buffer has been given out.
+    taken: usize,
 }
 
 impl MessageReader {
@@ -57,7 +60,7 @@ impl MessageReader {
 
     fn new(mut scanner: Scanner, buffer: BytesMut) -> Self {
         scanner.set_phase(Phase::Authentication);
-        MessageReader { scanner, buffer }
+        MessageReader { scanner, buffer, taken: 0 }
     }
 
     /// The next whole message.
@@ -67,11 +70,12 @@ impl MessageReader {
     pub(crate) async fn next(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
-    ) -> Result<RawMessage, ReadError> {
+    ) -> Result<RawMessage<'_>, ReadError> {
         loop {
-            if let Some(message) = self.split()? {
-                return Ok(message);
+            if let Some(whole) = self.find()? {
+                return Ok(RawMessage { bytes: &self.buffer[whole] });
             }
+            self.buffer.advance(std::mem::take(&mut self.taken));
             self.buffer.reserve(READ_BYTES);
             if stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(ReadError::Closed);
@@ -79,18 +83,19 @@ impl MessageReader {
         }
     }
 
-    fn split(&mut self) -> Result<Option<RawMessage>, ReadError> {
-        let mut at = 0;
-        match self.scanner.next(&self.buffer, &mut at)? {
+    fn find(&mut self) -> Result<Option<Range<usize>>, ReadError> {
+        let start = self.taken;
+        match self.scanner.next(&self.buffer, &mut self.taken)? {
             None => Ok(None),
-            Some(Piece::Message { .. }) => Ok(Some(RawMessage { bytes: self.buffer.split_to(at).freeze() })),
+            Some(Piece::Message { .. }) => Ok(Some(start..self.taken)),
             Some(Piece::Start { body_len, .. }) => Err(ReadError::TooLong { length: body_len as usize }),
             Some(Piece::More { body, .. }) => Err(ReadError::TooLong { length: body.len() }),
         }
     }
 
     /// What lies behind the last message.
-    pub(crate) fn into_ahead(self) -> BytesMut {
-        self.buffer
+    pub(crate) fn into_ahead(mut self) -> BytesMut {
+        // Mostly nothing, and then no memory either.
+        if self.taken == self.buffer.len() { BytesMut::new() } else { self.buffer.split_off(self.taken) }
     }
 }

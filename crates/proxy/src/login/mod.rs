@@ -77,6 +77,8 @@ pub(crate) struct Welcome {
     pub(crate) relogin: Option<Relogin>,
     /// The ParameterStatus messages the client was told.
     pub(crate) parameters: Bytes,
+    /// Whether the server says that it is a standby.
+    pub(crate) is_standby: Option<bool>,
     /// The proxy itself has verified the user.
     pub(crate) is_verified: bool,
     /// A replication connection: relayed, never moved.
@@ -304,6 +306,7 @@ async fn greet(
         server_ahead: greeting.ahead,
         client_ahead,
         relogin,
+        is_standby: greeting.is_standby,
         parameters: greeting.messages.freeze(),
         is_verified: worker.shared.secrets.is_some(),
         is_replication: request.is_replication,

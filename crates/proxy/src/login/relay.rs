@@ -28,7 +28,7 @@ enum FirstWord {
     /// The user is in already.
     Ok,
     /// It wants proof; the message is for the client.
-    Challenge(RawMessage),
+    Challenge(Bytes),
 }
 
 /// One server's exchange up to its first word.
@@ -64,7 +64,7 @@ pub(super) async fn log_in(
         let Exchange { reader, first, preface, version } = exchange;
         if let FirstWord::Challenge(challenge) = first {
             let mut out = preface;
-            out.extend_from_slice(&challenge.bytes);
+            out.extend_from_slice(&challenge);
             client.write_all(&out).await.map_err(|_| LoginEnd::Gone)?;
             return pass_through(client, server, reader, ahead, version).await;
         }
@@ -95,27 +95,30 @@ async fn begin(stream: &mut Stream, startup: &StartupMessage) -> Result<Exchange
         let message = reader.next(stream).await?;
         match BackendTag::from_byte(message.tag()) {
             BackendTag::Authentication => {
-                let is_ok = matches!(parse_authentication(&message)?, Authentication::Ok);
-                let first = if is_ok { FirstWord::Ok } else { FirstWord::Challenge(message) };
+                let is_ok = matches!(parse_authentication(message)?, Authentication::Ok);
+                let first = match is_ok {
+                    true => FirstWord::Ok,
+                    false => FirstWord::Challenge(Bytes::copy_from_slice(message.bytes)),
+                };
                 return Ok(Exchange { reader, first, preface, version });
             }
-            BackendTag::ErrorResponse => return Err(refused(&message)),
+            BackendTag::ErrorResponse => return Err(refused(message)),
             BackendTag::NegotiateProtocolVersion => {
                 let negotiated = NegotiateProtocolVersion::parse(message.body())
                     .map_err(|error| LoginError::Exchange(error.to_string()))?;
                 version = negotiated.version;
-                preface.extend_from_slice(&message.bytes);
+                preface.extend_from_slice(message.bytes);
             }
-            BackendTag::NoticeResponse => preface.extend_from_slice(&message.bytes),
+            BackendTag::NoticeResponse => preface.extend_from_slice(message.bytes),
             _ => return Err(LoginError::Exchange(format!("unexpected message {:?}", message.tag() as char))),
         }
     }
 }
 
 /// What either side said next.
-enum Next {
-    Client(Result<RawMessage, ReadError>),
-    Server(Result<RawMessage, ReadError>),
+enum Next<'a> {
+    Client(Result<RawMessage<'a>, ReadError>),
+    Server(Result<RawMessage<'a>, ReadError>),
 }
 
 /// Who has to speak next.
@@ -145,11 +148,7 @@ async fn pass_through(
         match next {
             Next::Client(Ok(message)) => {
                 turn = Turn::Server;
-                server
-                    .stream
-                    .write_all(&message.bytes)
-                    .await
-                    .map_err(|error| lost(&server, &error.into()))?;
+                server.stream.write_all(message.bytes).await.map_err(|error| lost(&server, &error.into()))?;
             }
             Next::Client(Err(ReadError::Frame(error))) => {
                 return Err(Refusal::Protocol { message: error.to_string() }.into());
@@ -161,13 +160,13 @@ async fn pass_through(
             Next::Client(Err(ReadError::Closed | ReadError::Io(_))) => return Err(LoginEnd::Gone),
             Next::Server(Err(error)) => return Err(lost(&server, &error.into())),
             Next::Server(Ok(message)) => {
-                if is_ok(&message) {
+                if is_ok(message) {
                     break;
                 }
-                if asks_for_an_answer(&message) {
+                if asks_for_an_answer(message) {
                     turn = Turn::Client;
                 }
-                client.write_all(&message.bytes).await.map_err(|_| LoginEnd::Gone)?;
+                client.write_all(message.bytes).await.map_err(|_| LoginEnd::Gone)?;
                 if BackendTag::from_byte(message.tag()) == BackendTag::ErrorResponse {
                     return Err(LoginEnd::ServerSaid(Bytes::new()));
                 }
@@ -185,12 +184,12 @@ async fn pass_through(
 }
 
 /// Whether the client has to answer a server's message.
-fn asks_for_an_answer(message: &RawMessage) -> bool {
+fn asks_for_an_answer(message: RawMessage<'_>) -> bool {
     BackendTag::from_byte(message.tag()) == BackendTag::Authentication
         && !matches!(parse_authentication(message), Ok(Authentication::Ok | Authentication::SaslFinal(_)))
 }
 
-fn is_ok(message: &RawMessage) -> bool {
+fn is_ok(message: RawMessage<'_>) -> bool {
     BackendTag::from_byte(message.tag()) == BackendTag::Authentication
         && matches!(parse_authentication(message), Ok(Authentication::Ok))
 }

@@ -41,7 +41,8 @@ impl Request {
             must_be: "a Boolean value or \"database\"",
         })?;
         let is_replication = replication != Replication::No;
-        let only = match option(startup, TARGET_OPTION) {
+        let options = Options::of(startup);
+        let only = match options.get(TARGET_OPTION) {
             None => None,
             Some(name) => Some(node_named(worker, &name)?),
         };
@@ -52,11 +53,11 @@ impl Request {
             (true, Some(_)) => TargetSessionAttrs::Any,
             (false, _) => attrs,
         };
-        let reports_timing = match option(startup, TIMING_OPTION) {
+        let reports_timing = match options.get(TIMING_OPTION) {
             None => false,
             Some(value) => is_true(TIMING_OPTION, &value)?,
         };
-        let retry = match option(startup, RETRY_OPTION) {
+        let retry = match options.get(RETRY_OPTION) {
             None => worker.shared.listeners[listener].settings.retry,
             Some(value) if is_true(RETRY_OPTION, &value)? => Retry::On,
             Some(_off) => Retry::Off,
@@ -72,12 +73,26 @@ impl Request {
     }
 }
 
-/// The value of a setting of the proxy's own, as a startup parameter or within `options`.
-fn option(startup: &StartupMessage, name: &str) -> Option<Vec<u8>> {
-    if let Some(value) = startup.get(name) {
-        return Some(value.to_vec());
+/// Settings of the proxy's own, as startup parameters or within `options`: mostly none.
+struct Options<'a>(Option<&'a StartupMessage>);
+
+impl<'a> Options<'a> {
+    fn of(startup: &'a StartupMessage) -> Self {
+        let may_hold = |name: &[u8]| name == b"options" || name.starts_with(b"trunkline.");
+        Options(startup.parameters().any(|(name, _)| may_hold(name)).then_some(startup))
     }
-    startup.options().filter(|setting| setting.name == name.as_bytes()).last().map(|setting| setting.value)
+
+    fn get(&self, name: &str) -> Option<Vec<u8>> {
+        let startup = self.0?;
+        if let Some(value) = startup.get(name) {
+            return Some(value.to_vec());
+        }
+        startup
+            .options()
+            .filter(|setting| setting.name == name.as_bytes())
+            .last()
+            .map(|setting| setting.value)
+    }
 }
 
 fn node_named(worker: &Worker, name: &[u8]) -> Result<NodeId, Refusal> {

@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::BytesMut;
-use tokio::io::AsyncWrite;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write;
 use trunkline_health::{NodeId, PassiveFailure, Role};
@@ -21,7 +20,6 @@ use crate::cancel::ServerKey;
 use crate::limits::{FRESHNESS_HOLD, REPEATS_MAX};
 use crate::metrics::{FailoverCause, Label, LossCause, MoveCause, MoveKind, MoveOutcome, RepeatCause};
 use crate::route::Lease;
-use crate::server::login;
 use crate::server::take::{Choice, Connected, Move, Search, TakeError, Taken, take};
 use crate::worker::Worker;
 
@@ -147,7 +145,7 @@ impl Relay {
             name.hide(&mut greeting.messages);
         }
         let now = Instant::now();
-        let role = role_of(&self.worker, server.lease.node(), &greeting.messages);
+        let role = role_of(&self.worker, server.lease.node(), greeting.is_standby);
         let announce = self.session.differences(&greeting.messages);
         self.answered_at = now;
         self.session.server_taken(Arc::clone(&server.name), role, announce, now);
@@ -237,11 +235,11 @@ impl Relay {
 
     /// Says goodbye to the server.
     pub(super) fn let_go(&mut self, cx: &mut Context<'_>) {
-        let Server::Attached { stream, .. } = &mut self.server else { return };
+        let Server::Attached { stream, .. } = &self.server else { return };
         let mut goodbye = BytesMut::new();
         write::terminate(&mut goodbye);
         // If the socket does not take five bytes, its end will have to do.
-        let _ = Pin::new(stream).poll_write(cx, &goodbye);
+        let _ = stream.try_write_last(&goodbye);
         self.detach();
         // Without a server the client's next word is what to wait for.
         cx.waker().wake_by_ref();
@@ -407,8 +405,8 @@ fn failure_cause(code: SqlState, loss: ServerLoss) -> LossCause {
 }
 
 /// What a server is, as it said itself at the login, or else as health knows it: servers before 14 do not say.
-pub(super) fn role_of(worker: &Worker, node: NodeId, greeting: &[u8]) -> ServerRole {
-    match login::in_hot_standby(greeting) {
+pub(super) fn role_of(worker: &Worker, node: NodeId, is_standby: Option<bool>) -> ServerRole {
+    match is_standby {
         Some(true) => ServerRole::Standby,
         Some(false) => ServerRole::Primary,
         None => match worker.shared.health.load().node(node).map(|status| status.role) {

@@ -113,7 +113,7 @@ impl Relay {
         let now = Instant::now();
         let slot = Slots::enter(&worker);
         let live = worker.shared.live();
-        let role = attach::role_of(&worker, welcome.server.lease.node(), &welcome.parameters);
+        let role = attach::role_of(&worker, welcome.server.lease.node(), welcome.is_standby);
         let session = Session::new(record::session_settings(&worker, &live, &welcome, role), now);
         let is_replication = welcome.is_replication;
         let Welcome {

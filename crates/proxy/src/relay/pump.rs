@@ -53,6 +53,10 @@ impl Relay {
             }
             let step =
                 self.record(|session, recorder| session.handle_client(&buffer[..length], now, recorder));
+            if matches!(step.then, ClientThen::Terminate) && self.is_over() {
+                self.say_goodbye(&buffer[..step.forward]);
+                return Next::End(Ending::Silent);
+            }
             self.keep_for_repeat(&buffer[..step.forward]);
             self.forward_to_server(cx, &buffer[..step.forward], now);
             self.to_server.keep(&buffer[step.forward..length]);
@@ -72,8 +76,6 @@ impl Relay {
                     // What of the answer was not taken is the other pump's to write.
                     return Next::Again;
                 }
-                // Nobody waits for the server's end: that would cost a wait and a read.
-                ClientThen::Terminate if self.is_over() => return Next::End(Ending::Silent),
                 ClientThen::Terminate => self.client_is = ClientIs::Done { told_server: true },
                 ClientThen::Violation(violation) => return Next::End(self.violation(*violation)),
             }
@@ -193,6 +195,14 @@ impl Relay {
             // What the server said before it closed is still to be read: its end is noticed there.
             self.to_server.drop_pending();
         }
+    }
+
+    /// Passes the client's last bytes on. Nobody waits for the server's end: that would cost a wait and a read.
+    fn say_goodbye(&mut self, bytes: &[u8]) {
+        let Server::Attached { stream, lease, .. } = &self.server else { return };
+        self.worker.metrics.node(lease.node()).bytes_to_server.add(bytes.len() as u64);
+        // If the socket does not take them, its end will have to do.
+        let _ = stream.try_write_last(bytes);
     }
 
     /// `Some` while the server does not take what it is owed.

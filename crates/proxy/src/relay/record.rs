@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use trunkline_health::NodeId;
 use trunkline_session::{
-    Completion, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink, StatementRecord, Tracking,
+    Completion, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink, StatementRecord,
+    ToldAtLogin, Tracking,
 };
 
 use super::Relay;
@@ -85,10 +86,10 @@ pub(super) fn session_settings(
 }
 
 /// `told`, in the memory of the session before if that was told the same: it is some 350 bytes.
-fn shared_parameters(worker: &Worker, told: &[u8]) -> Arc<[u8]> {
+fn shared_parameters(worker: &Worker, told: &[u8]) -> Arc<ToldAtLogin> {
     let mut last = worker.parameters.borrow_mut();
-    if **last != *told {
-        *last = Arc::from(told);
+    if last.messages() != told {
+        *last = Arc::new(ToldAtLogin::new(told));
     }
     Arc::clone(&last)
 }

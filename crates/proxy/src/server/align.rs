@@ -59,7 +59,7 @@ pub(super) async fn align(
         let rest = buffer.split_off(step.consumed);
         buffer = rest;
         if step.done {
-            taken.greeting.messages.extend_from_slice(reader.parameters());
+            taken.greeting.take_in(reader.parameters());
             taken.greeting.ahead = buffer;
             return Ok(position);
         }

@@ -25,6 +25,8 @@ use crate::limits::LOGIN_REPLY_BYTES_MAX;
 pub(crate) struct Greeting {
     /// The ParameterStatus and NoticeResponse messages as they came.
     pub(crate) messages: BytesMut,
+    /// Whether it said that it is a standby; servers before 14 do not say.
+    pub(crate) is_standby: Option<bool>,
     /// Its BackendKeyData.
     pub(crate) key: Option<(ProcessId, SecretKey)>,
     /// What lies behind the ReadyForQuery.
@@ -74,12 +76,12 @@ pub(crate) async fn log_in(
         let message = reader.next(stream).await?;
         match BackendTag::from_byte(message.tag()) {
             BackendTag::Authentication => {}
-            BackendTag::ErrorResponse => return Err(refused(&message)),
+            BackendTag::ErrorResponse => return Err(refused(message)),
             // Notices may come anywhere; a version note answers a version we did not ask for.
             BackendTag::NoticeResponse | BackendTag::NegotiateProtocolVersion => continue,
             _ => return Err(LoginError::Exchange(format!("unexpected message {:?}", message.tag() as char))),
         }
-        match parse_authentication(&message)? {
+        match parse_authentication(message)? {
             Authentication::Ok => return read_greeting(stream, reader).await,
             Authentication::CleartextPassword => {
                 let password = credentials.password().ok_or(NO_PASSWORD)?;
@@ -126,7 +128,7 @@ pub(crate) async fn read_greeting(
                 greeting.ahead = reader.into_ahead();
                 return Ok(greeting);
             }
-            BackendTag::ErrorResponse => return Err(refused(&message)),
+            BackendTag::ErrorResponse => return Err(refused(message)),
             BackendTag::BackendKeyData => {
                 let key = backend::BackendKeyData::parse(message.body())
                     .map_err(|error| LoginError::Exchange(error.to_string()))?;
@@ -137,7 +139,10 @@ pub(crate) async fn read_greeting(
                 if length > LOGIN_REPLY_BYTES_MAX {
                     return Err(ReadError::TooLong { length }.into());
                 }
-                greeting.messages.extend_from_slice(&message.bytes);
+                if let Some(told) = message.body().strip_prefix(b"in_hot_standby\0") {
+                    greeting.is_standby = Some(told == b"on\0");
+                }
+                greeting.messages.extend_from_slice(message.bytes);
             }
             _ => return Err(LoginError::Exchange(format!("unexpected message {:?}", message.tag() as char))),
         }
@@ -145,13 +150,13 @@ pub(crate) async fn read_greeting(
 }
 
 /// An ErrorResponse as the reason why a login failed.
-pub(crate) fn refused(message: &RawMessage) -> LoginError {
+pub(crate) fn refused(message: RawMessage<'_>) -> LoginError {
     let code = ErrorFields::new(message.body()).sqlstate();
-    LoginError::Refused { code, message: message.bytes.clone() }
+    LoginError::Refused { code, message: Bytes::copy_from_slice(message.bytes) }
 }
 
 /// The body of an `R` message.
-pub(crate) fn parse_authentication(message: &RawMessage) -> Result<Authentication<'_>, LoginError> {
+pub(crate) fn parse_authentication(message: RawMessage<'_>) -> Result<Authentication<'_>, LoginError> {
     auth::Authentication::parse(message.body()).map_err(|error| LoginError::Exchange(error.to_string()))
 }
 
@@ -180,7 +185,7 @@ async fn scram_exchange(
     stream.write_all(&out).await?;
 
     let message = next_sasl(stream, reader).await?;
-    let Authentication::SaslContinue(server_first) = parse_authentication(&message)? else {
+    let Authentication::SaslContinue(server_first) = parse_authentication(message)? else {
         return Err(LoginError::Exchange("expected AuthenticationSASLContinue".to_owned()));
     };
     let server_first = server_first.to_vec();
@@ -199,26 +204,37 @@ async fn scram_exchange(
     stream.write_all(&out).await?;
 
     let message = next_sasl(stream, reader).await?;
-    let Authentication::SaslFinal(server_final) = parse_authentication(&message)? else {
+    let Authentication::SaslFinal(server_final) = parse_authentication(message)? else {
         return Err(LoginError::Exchange("expected AuthenticationSASLFinal".to_owned()));
     };
     exchange.handle_server_final(server_final).map_err(|error| LoginError::Exchange(error.to_string()))
 }
 
-async fn next_sasl(stream: &mut Stream, reader: &mut MessageReader) -> Result<RawMessage, LoginError> {
+async fn next_sasl<'a>(
+    stream: &mut Stream,
+    reader: &'a mut MessageReader,
+) -> Result<RawMessage<'a>, LoginError> {
     let message = reader.next(stream).await?;
     match BackendTag::from_byte(message.tag()) {
-        BackendTag::ErrorResponse => Err(refused(&message)),
+        BackendTag::ErrorResponse => Err(refused(message)),
         _ => Ok(message),
     }
 }
 
-/// Whether the server said in its greeting that it is a standby; servers before 14 do not say.
-pub(crate) fn in_hot_standby(greeting: &[u8]) -> Option<bool> {
+impl Greeting {
+    /// Adds ParameterStatus and NoticeResponse messages.
+    pub(crate) fn take_in(&mut self, messages: &[u8]) {
+        self.is_standby = in_hot_standby(messages).or(self.is_standby);
+        self.messages.extend_from_slice(messages);
+    }
+}
+
+/// What the last ParameterStatus of that name says.
+fn in_hot_standby(messages: &[u8]) -> Option<bool> {
     let mut scanner = Scanner::backend();
     let mut at = 0;
     let mut told = None;
-    while let Ok(Some(piece)) = scanner.next(greeting, &mut at) {
+    while let Ok(Some(piece)) = scanner.next(messages, &mut at) {
         if let Piece::Message { tag: b'S', body } = piece
             && let Ok(status) = ParameterStatus::parse(body)
             && status.name == b"in_hot_standby"
@@ -233,18 +249,21 @@ pub(crate) fn in_hot_standby(greeting: &[u8]) -> Option<bool> {
 mod tests {
     use super::*;
 
-    fn greeting(statuses: &[(&str, &str)]) -> BytesMut {
-        let mut out = BytesMut::new();
+    fn greeting(statuses: &[(&str, &str)]) -> Greeting {
+        let mut greeting = Greeting::default();
         for (name, value) in statuses {
+            let mut out = BytesMut::new();
             write::parameter_status(&mut out, name.as_bytes(), value.as_bytes()).expect("short");
+            greeting.take_in(&out);
         }
-        out
+        greeting
     }
 
     #[test]
     fn a_server_is_what_it_said_at_the_login() {
-        assert_eq!(in_hot_standby(&greeting(&[("TimeZone", "UTC"), ("in_hot_standby", "on")])), Some(true));
-        assert_eq!(in_hot_standby(&greeting(&[("in_hot_standby", "off")])), Some(false));
-        assert_eq!(in_hot_standby(&greeting(&[("TimeZone", "UTC")])), None);
+        assert_eq!(greeting(&[("TimeZone", "UTC"), ("in_hot_standby", "on")]).is_standby, Some(true));
+        assert_eq!(greeting(&[("in_hot_standby", "off")]).is_standby, Some(false));
+        assert_eq!(greeting(&[("in_hot_standby", "on"), ("in_hot_standby", "off")]).is_standby, Some(false));
+        assert_eq!(greeting(&[("TimeZone", "UTC")]).is_standby, None);
     }
 }

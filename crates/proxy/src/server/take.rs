@@ -274,7 +274,7 @@ impl<'a> Search<'a> {
     /// Whether the server still is what it was chosen for, as it says itself: its role may have changed since health
     /// asked last.
     fn is_as_wanted(&mut self, server: &Connected, greeting: &Greeting) -> bool {
-        let is_standby = login::in_hot_standby(&greeting.messages);
+        let is_standby = greeting.is_standby;
         let is_wanted = match self.want.attrs {
             TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => is_standby != Some(true),
             TargetSessionAttrs::Standby => is_standby != Some(false),

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use trunkline_reactor::timer::{self, Ticker};
 use trunkline_reactor::{Accepted, block_on};
+use trunkline_session::ToldAtLogin;
 
 pub(crate) use self::accept::bind;
 pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
@@ -43,7 +44,7 @@ pub(crate) struct Worker {
     pub(crate) buffer: RefCell<Box<[u8]>>,
     pub(crate) journals: RefCell<JournalPool>,
     /// What the last login's server told of its parameters: nearly always what the next one's tells.
-    pub(crate) parameters: RefCell<Arc<[u8]>>,
+    pub(crate) parameters: RefCell<Arc<ToldAtLogin>>,
 }
 
 /// A connection accepted by another thread.
@@ -124,7 +125,7 @@ async fn run(
         phase: phase.clone(),
         buffer,
         journals: RefCell::default(),
-        parameters: RefCell::new(Arc::from([])),
+        parameters: RefCell::default(),
     });
     let accepting = accept::start(&worker, sockets);
     let mut health = worker.shared.health.changed();

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use trunkline_session::{
     Can, ClientStep, Completion, LossPlan, Mobility, Options, ReportTiming, ServerLoss, ServerRole,
-    ServerStep, Session, SessionSettings, Sink, StatementKind, StatementRecord, Timing, Tracking,
+    ServerStep, Session, SessionSettings, Sink, StatementKind, StatementRecord, Timing, ToldAtLogin,
+    Tracking,
 };
 
 /// What a test wants to know of a record.
@@ -61,7 +62,7 @@ impl Talk {
 
     fn settings_with(report_timing: ReportTiming, tracking: Tracking, mobility: Mobility) -> SessionSettings {
         let (server, role) = (Arc::from("replica1"), ServerRole::Standby);
-        let parameters = greeting().into();
+        let parameters = Arc::new(ToldAtLogin::new(&greeting()));
         SessionSettings { sql_bytes_max: 1000, report_timing, server, tracking, mobility, role, parameters }
     }
 

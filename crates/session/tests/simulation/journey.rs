@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use trunkline_session::{
     Can, ClientThen, LossPlan, Mobility, Options, Refused, ReportTiming, ServerLoss, ServerRole, ServerThen,
-    Session, SessionSettings, Tracking, TransactionStatus,
+    Session, SessionSettings, ToldAtLogin, Tracking, TransactionStatus,
 };
 
 use crate::rng::Rng;
@@ -152,7 +152,7 @@ impl Journey {
             tracking: Tracking::Full,
             mobility: Mobility::Movable,
             role: ServerRole::Standby,
-            parameters: greeting().into(),
+            parameters: Arc::new(ToldAtLogin::new(&greeting())),
         };
         Self {
             session: Session::new(settings, now),

@@ -85,7 +85,7 @@ impl World {
             tracking: Tracking::Full,
             mobility: Mobility::Fixed,
             role: ServerRole::Standby,
-            parameters: Arc::from([]),
+            parameters: Arc::default(),
         };
         Self {
             session: Session::new(settings, now),
