@@ -152,6 +152,7 @@ impl StartupMessage {
     pub fn encode(&self, out: &mut BytesMut) {
         let length =
             u32::try_from(PREFIX + self.body.len()).expect("checked by new and decode_first: at most 10004");
+        out.reserve(length as usize);
         out.put_u32(length);
         out.put_u32(self.version.code());
         out.put_slice(&self.body);

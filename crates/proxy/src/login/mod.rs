@@ -259,6 +259,9 @@ async fn address_of(
     }
 }
 
+/// Room for a greeting besides what its server says: AuthenticationOk, BackendKeyData, ReadyForQuery.
+const WELCOME_BYTES: usize = 9 + 4 + 45 + 6;
+
 /// Tells the client that it is in: AuthenticationOk, the server's parameters, its cancel key, ReadyForQuery.
 async fn greet(
     worker: &Rc<Worker>,
@@ -276,6 +279,7 @@ async fn greet(
     })?;
     let Taken { server, greeting, .. } = taken;
     let mut out = preface;
+    out.reserve(greeting.messages.len() + WELCOME_BYTES);
     write::authentication_ok(&mut out);
     out.extend_from_slice(&greeting.messages);
     // A server that gives no key cannot be cancelled, and its clients are told so by silence.

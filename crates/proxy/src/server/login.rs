@@ -115,12 +115,15 @@ const NO_PASSWORD: LoginError = LoginError::NoMeans { wanted: "the password itse
 const NO_MD5: LoginError = LoginError::NoMeans { wanted: "an md5 hash" };
 const NO_SCRAM: LoginError = LoginError::NoMeans { wanted: "SCRAM-SHA-256" };
 
+/// Room for what servers tell of their parameters: 400 bytes and more.
+const GREETING_BYTES: usize = 512;
+
 /// Reads what follows AuthenticationOk, ReadyForQuery included.
 pub(crate) async fn read_greeting(
     stream: &mut Stream,
     mut reader: MessageReader,
 ) -> Result<Greeting, LoginError> {
-    let mut greeting = Greeting::default();
+    let mut greeting = Greeting { messages: BytesMut::with_capacity(GREETING_BYTES), ..Greeting::default() };
     loop {
         let message = reader.next(stream).await?;
         match BackendTag::from_byte(message.tag()) {
