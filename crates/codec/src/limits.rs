@@ -77,7 +77,7 @@ pub const LOGIN_ERROR_MAX: u32 = 30_000;
 pub const OLD_STYLE_ERROR_MAX: usize = 1000;
 
 /// Largest message, in bytes, type byte included, that the scanner hands out in one piece.
-/// Ours: half of the 64 KiB read buffer, so that a kept tail never fills it.
+/// Ours: an eighth of the read buffer, so that a kept tail leaves it most of its room.
 pub const WHOLE_MAX: usize = 32 * 1024;
 
 /// Fewest body bytes with the first piece of a message larger than [`WHOLE_MAX`].

@@ -81,30 +81,6 @@ impl Stream {
         stream.set_nodelay(true)?;
         Ok(Self::Tcp(stream))
     }
-
-    /// Has what the kernel has not delivered be thrown away when this is dropped. Over a Unix socket nothing
-    /// is on its way.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn set_zero_linger(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.set_zero_linger(),
-            Self::Unix(_) => Ok(()),
-        }
-    }
-
-    /// Writes what the socket takes at once.
-    ///
-    /// # Errors
-    /// `WouldBlock` when it takes nothing now, or what the kernel says.
-    #[inline]
-    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.try_write(bytes),
-            Self::Unix(stream) => stream.try_write(bytes),
-        }
-    }
 }
 
 impl AsyncRead for Stream {
