@@ -1,10 +1,11 @@
 //! Every bound holds at the limit and one beyond it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use trunkline_tests::{
-    Auth, Endpoint, EndpointBuilder, Login, ServerError, Wire, eventually, shared_cluster,
+    Auth, Endpoint, EndpointBuilder, Login, ServerError, Wire, binary, eventually, shared_cluster,
 };
 
 fn endpoint() -> EndpointBuilder {
@@ -43,6 +44,35 @@ fn connections_of_one_user() {
         too_many(&Login::default().try_connect(endpoint.reads()).unwrap_err());
         assert_eq!(Login::of("app", "app secret").connect(endpoint.reads()).value("SELECT 1"), "1");
     }
+}
+
+#[test]
+fn sessions_that_the_primary_takes_in_the_replicas_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("admin.sock");
+    let endpoint = endpoint()
+        .key("health.fallback.primary_connections_max", "1")
+        .key("timeouts.acquire", "\"500ms\"")
+        .flag("--admin", socket.to_str().unwrap())
+        .start();
+    for replica in &shared_cluster().replicas {
+        let drain = ["drain", replica.name(), "--admin", socket.to_str().unwrap()];
+        assert!(Command::new(binary()).args(drain).status().unwrap().success());
+        endpoint.await_health(replica.name(), false, Duration::from_secs(5));
+    }
+    let name = |mut wire: Wire| (wire.value("SHOW cluster_name"), wire);
+    // Those that belong on the primary are not counted ...
+    let _writers = [(); 2].map(|()| Wire::login(endpoint.writes()));
+    let (server, reader) = name(Wire::login(endpoint.reads()));
+    assert_eq!(server, "primary");
+    // ... and not turned away.
+    let refused = Login::default().try_connect(endpoint.reads()).unwrap_err();
+    assert_eq!((refused.severity.as_str(), refused.code.as_str()), ("FATAL", "57P03"), "{refused:?}");
+    assert_eq!(name(Wire::login(endpoint.writes())).0, "primary");
+    drop(reader);
+    eventually(Duration::from_secs(5), "there is room again", || {
+        Login::default().try_connect(endpoint.reads()).is_ok()
+    });
 }
 
 /// A startup packet of `length` bytes in all, valid but for that.

@@ -9,27 +9,51 @@ use crate::settings::Balance;
 
 /// Sessions per node, over all threads; read by the balancers, one for the process.
 #[derive(Debug)]
-pub(crate) struct Attached(Box<[AtomicU64]>);
+pub(crate) struct Attached(Box<[OnNode]>);
+
+#[derive(Debug, Default)]
+struct OnNode {
+    sessions: AtomicU64,
+    /// Those of them that would be elsewhere if another server would do.
+    standing_in: AtomicU64,
+}
 
 /// A session's place on a node: counted from the choice on, so that choices made at one time spread.
 #[derive(Debug)]
 pub(crate) struct Lease {
     attached: Arc<Attached>,
     node: NodeId,
+    place: Place,
+}
+
+/// What a session is to its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Own,
+    StandsIn,
 }
 
 impl Attached {
     pub(crate) fn new(nodes: usize) -> Arc<Self> {
-        Arc::new(Attached((0..nodes).map(|_| AtomicU64::new(0)).collect()))
+        Arc::new(Attached((0..nodes).map(|_| OnNode::default()).collect()))
     }
 
     pub(crate) fn sessions_on(&self, node: NodeId) -> u64 {
-        self.0[usize::from(node.0)].load(Relaxed)
+        self.on(node).sessions.load(Relaxed)
+    }
+
+    /// Sessions that this node has in the place of others.
+    pub(crate) fn standing_in_on(&self, node: NodeId) -> u64 {
+        self.on(node).standing_in.load(Relaxed)
     }
 
     fn lease(self: &Arc<Self>, node: NodeId) -> Lease {
-        self.0[usize::from(node.0)].fetch_add(1, Relaxed);
-        Lease { attached: Arc::clone(self), node }
+        self.on(node).sessions.fetch_add(1, Relaxed);
+        Lease { attached: Arc::clone(self), node, place: Place::Own }
+    }
+
+    fn on(&self, node: NodeId) -> &OnNode {
+        &self.0[usize::from(node.0)]
     }
 }
 
@@ -37,11 +61,24 @@ impl Lease {
     pub(crate) fn node(&self) -> NodeId {
         self.node
     }
+
+    /// The same place, counted among those in which the node stands in for others: `None` when it has `most` of them.
+    pub(crate) fn standing_in(mut self, most: u64) -> Option<Self> {
+        let next = |n| (n < most).then_some(n + 1);
+        self.attached.on(self.node).standing_in.fetch_update(Relaxed, Relaxed, next).ok()?;
+        self.place = Place::StandsIn;
+        Some(self)
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.attached.0[usize::from(self.node.0)].fetch_sub(1, Relaxed);
+        let on = self.attached.on(self.node);
+        on.sessions.fetch_sub(1, Relaxed);
+        match self.place {
+            Place::Own => {}
+            Place::StandsIn => _ = on.standing_in.fetch_sub(1, Relaxed),
+        }
     }
 }
 
@@ -169,6 +206,19 @@ mod tests {
         drop(lease);
         assert_eq!(attached.sessions_on(NodeId(1)), 0);
         assert!(balancer.choose(&candidates, &[NodeId(0), NodeId(1)]).is_none());
+    }
+
+    #[test]
+    fn who_stands_in_is_counted_apart_and_up_to_the_bound() {
+        let attached = Attached::new(1);
+        let take = || attached.lease(NodeId(0));
+        let _own = take();
+        let first = take().standing_in(2).expect("below the bound");
+        let _second = take().standing_in(2).expect("at the bound");
+        assert!(take().standing_in(2).is_none());
+        assert_eq!((attached.sessions_on(NodeId(0)), attached.standing_in_on(NodeId(0))), (3, 2));
+        drop(first);
+        assert!(take().standing_in(2).is_some());
     }
 
     #[test]

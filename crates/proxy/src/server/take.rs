@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use trunkline_codec::ids::Lsn;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::StartupMessage;
-use trunkline_health::{Address, NodeId, PassiveFailure, TargetSessionAttrs, Tier, pool};
+use trunkline_health::{Address, NodeId, PassiveFailure, Role, TargetSessionAttrs, Tier, pool};
 use trunkline_reactor::{Stream, timer};
 
 use super::align::{AlignError, Ask, align, position};
@@ -162,7 +162,7 @@ impl<'a> Search<'a> {
         if let Some(only) = self.want.only {
             nodes.retain(|candidate| candidate.id == only);
         }
-        // Who may have nothing else is not turned away for those that stand in.
+        // Who may have nothing else does not stand in.
         if candidates.tier == Tier::Primary && !self.want.attrs.is_primary_only() {
             nodes.retain(|candidate| !self.is_full(candidate.id, &live));
         }
@@ -174,13 +174,14 @@ impl<'a> Search<'a> {
         };
         let node = &snapshot.nodes[usize::from(lease.node().0)];
         let address = node.address.clone()?;
+        let stands_in = self.want.attrs == TargetSessionAttrs::PreferStandby && node.role == Role::Primary;
+        let lease = if stands_in { lease.standing_in(most_standing_in(&live))? } else { lease };
         Some((lease, Arc::clone(&node.name), address))
     }
 
     /// Whether the primary has as many sessions as it takes in the standbys' place.
     pub(super) fn is_full(&self, node: NodeId, live: &Live) -> bool {
-        let most = live.fallback_connections_max;
-        most > 0 && self.worker.shared.attached.sessions_on(node) >= most
+        self.worker.shared.attached.standing_in_on(node) >= most_standing_in(live)
     }
 
     /// Of the sessions that move, only so many log in on a server at one time. New ones are not kept waiting.
@@ -395,6 +396,14 @@ pub(crate) fn is_servers_own_trouble(code: SqlState) -> bool {
         SqlState::TOO_MANY_CONNECTIONS,
     ]
     .contains(&code)
+}
+
+/// Sessions that the primary takes in the standbys' place.
+fn most_standing_in(live: &Live) -> u64 {
+    match live.fallback_connections_max {
+        0 => u64::MAX,
+        most => most,
+    }
 }
 
 fn in_words(duration: Duration) -> String {
