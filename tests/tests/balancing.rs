@@ -1,8 +1,9 @@
 //! Reads are spread over the replicas, writes go to the primary.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use trunkline_tests::{Auth, Endpoint, Wire, psql, psql_output, shared_cluster};
+use trunkline_tests::{Auth, Endpoint, Login, Wire, eventually, psql, psql_output, shared_cluster};
 
 fn servers_of(port: u16, sessions: usize) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
@@ -63,6 +64,22 @@ fn least_outstanding_gives_the_next_session_to_the_server_with_fewest() {
     for wire in &mut next {
         assert_eq!(wire.value("SHOW cluster_name"), "replica1");
     }
+}
+
+#[test]
+fn sessions_that_named_their_server_stay_while_others_make_room() {
+    let endpoint = Endpoint::over(shared_cluster()).auth(Auth::Verify).key("runtime.threads", "1").start();
+    let named = Login::default().with("options", "-c trunkline.target=replica1");
+    let mut named: Vec<Wire> = (0..8).map(|_| named.connect(endpoint.reads())).collect();
+    let backends = |wires: &mut Vec<Wire>| -> Vec<String> {
+        wires.iter_mut().map(|wire| wire.value("SELECT pg_backend_pid()")).collect()
+    };
+    let before = backends(&mut named);
+    let mut free: Vec<Wire> = (0..8).map(|_| Wire::login(endpoint.reads())).collect();
+    eventually(Duration::from_secs(30), "all others are on the other replica", || {
+        free.iter_mut().all(|wire| wire.value("SHOW cluster_name") == "replica2")
+    });
+    assert_eq!(backends(&mut named), before);
 }
 
 #[test]

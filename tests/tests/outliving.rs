@@ -190,6 +190,22 @@ fn execute(wire: &mut Wire) -> String {
 }
 
 #[test]
+fn the_rest_of_a_message_is_no_goodbye_whatever_it_begins_with() {
+    let cluster = own_cluster(2);
+    let endpoint = Endpoint::over(&cluster).auth(Auth::Verify).key("runtime.threads", "1").start();
+    let (mut wire, mut other) = (Wire::login(endpoint.reads()), Wire::login(endpoint.writes()));
+    let server = server_of(&cluster, &mut wire);
+    let (head, rest) = b"Q\0\0\0\x0fSELECT 'X'\0".split_at(13);
+    wire.send(head);
+    // The thread has read the one before it answers the other.
+    assert_eq!(other.value("SELECT 1"), "1");
+    server.kill();
+    eventually(PATIENCE, "the loss is noticed", || endpoint.log().contains("another will be taken"));
+    wire.send(rest);
+    assert_eq!(wire.read_answer().value(), "X");
+}
+
+#[test]
 fn what_cannot_move_is_told_so_once() {
     let cluster = own_cluster(2);
     let endpoint = verified(&cluster);

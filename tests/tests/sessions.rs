@@ -113,6 +113,19 @@ fn each_session_is_listed_with_what_keeps_it_on_its_server() {
 }
 
 #[test]
+fn of_more_sessions_than_are_asked_for_those_longest_here_are_listed() {
+    let builder = Endpoint::over(shared_cluster()).auth(Auth::Verify).key("runtime.threads", "1");
+    let watched = Watched::start(builder);
+    let [first, second] = [(); 2].map(|()| Wire::login(watched.endpoint.reads()));
+    drop(first);
+    eventually(PATIENCE, "its place is free", || watched.listing(&[])["all"] == 1);
+    let _third = Wire::login(watched.endpoint.reads());
+    let listing = watched.listing(&["--limit", "1"]);
+    assert_eq!(listing["all"], 2);
+    let _it_is_listed = row(&listing, &second);
+}
+
+#[test]
 fn a_session_whose_authentication_was_relayed_is_pinned_by_that() {
     let watched = Watched::start(Endpoint::over(shared_cluster()).auth(Auth::Relay));
     let wire = Wire::login(watched.endpoint.reads());
