@@ -18,8 +18,9 @@ use crate::session::Session;
 use crate::settings::{Mobility, ServerRole};
 use crate::sql::Class;
 use crate::sql::effect::{Change, Effect, Name};
-use crate::sql::read::{Reading, command_of, read};
+use crate::sql::read::{Reading, read};
 use crate::sql::tripwire::trips;
+use crate::sql::verb::command_of;
 use crate::state::Long;
 
 /// What the requests in flight will do, one for each with effects.

@@ -6,7 +6,10 @@
 //!
 //! - `lexer`: PostgreSQL's tokens.
 //! - `tripwire`: suspicious names.
+//! - `verb`: the first word of a statement.
+//! - `reader`: its tokens, one by one.
 //! - [`read`]: what a request does.
+//! - `forms`: the forms of single statements.
 //! - `set`: the forms of SET and RESET.
 //! - [`set_config`]: the function of that name.
 //! - [`effect`]: what is done.
@@ -14,11 +17,14 @@
 
 pub(crate) mod effect;
 pub(crate) mod fingerprint;
+mod forms;
 mod lexer;
 pub(crate) mod read;
+mod reader;
 mod set;
 pub(crate) mod set_config;
 pub(crate) mod tripwire;
+pub(crate) mod verb;
 
 /// What is known of a request from its SQL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use super::effect::{Change, Effect};
 use super::lexer::Token;
-use super::read::{Reader, is_word};
+use super::reader::{Reader, is_word};
 use crate::pin::PinReason;
 
 const UNKNOWN: Effect = Effect::Pin(PinReason::UnknownSetting);

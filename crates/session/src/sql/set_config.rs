@@ -4,7 +4,7 @@ use trunkline_codec::frontend::Bind;
 
 use super::effect::{Change, Effect};
 use super::lexer::Token;
-use super::read::Reader;
+use super::reader::Reader;
 use super::set::{Scope, Value, changed, known_key};
 
 /// One call, its arguments as they stand in the SQL.

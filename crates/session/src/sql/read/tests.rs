@@ -1,5 +1,5 @@
 use super::*;
-use crate::sql::effect::Change;
+use crate::sql::effect::{Change, Name};
 
 fn effects(sql: &str) -> Vec<Effect> {
     let reading = read(sql.as_bytes());

@@ -1,0 +1,79 @@
+//! The tokens of one statement, taken one by one.
+
+use super::effect::Name;
+use super::lexer::{Lexer, Token};
+use crate::limits::SQL_NAME_MAX;
+
+/// The tokens of one statement.
+#[derive(Clone, Debug)]
+pub(super) struct Reader<'a> {
+    lexer: Lexer<'a>,
+    next: Option<Token<'a>>,
+    pub(super) sql: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// `sql` was split off by its tokens, so every token in it ends.
+    pub(super) fn new(sql: &'a [u8]) -> Self {
+        let mut lexer = Lexer::new(sql);
+        let next = lexer.next().unwrap_or_default();
+        Self { lexer, next, sql }
+    }
+
+    pub(super) fn peek(&self) -> Option<Token<'a>> {
+        self.next
+    }
+
+    pub(super) fn bump(&mut self) -> Option<Token<'a>> {
+        let token = self.next;
+        self.next = self.lexer.next().unwrap_or_default();
+        token
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.next.is_none()
+    }
+
+    pub(super) fn eat(&mut self, word: &str) -> bool {
+        let is_it = self.next.is_some_and(|token| is_word(token, word));
+        if is_it {
+            self.bump();
+        }
+        is_it
+    }
+
+    pub(super) fn eat_symbol(&mut self, symbol: u8) -> bool {
+        let is_it = self.next == Some(Token::Symbol(symbol));
+        if is_it {
+            self.bump();
+        }
+        is_it
+    }
+
+    /// A name as PostgreSQL folds it. `None` when that depends on the server's encoding or the name
+    /// is one it would cut.
+    pub(super) fn name(&mut self) -> Option<Name> {
+        let name = match self.bump()? {
+            Token::Word(word) if word.is_ascii() => word.to_ascii_lowercase(),
+            Token::Quoted(quoted) => unquote(quoted),
+            _other => return None,
+        };
+        (name.len() <= SQL_NAME_MAX).then(|| name.into())
+    }
+}
+
+pub(super) fn is_word(token: Token<'_>, word: &str) -> bool {
+    matches!(token, Token::Word(text) if text.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+fn unquote(quoted: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(quoted.len());
+    let mut bytes = quoted.iter();
+    while let Some(byte) = bytes.next() {
+        out.push(*byte);
+        if *byte == b'"' {
+            bytes.next();
+        }
+    }
+    out
+}

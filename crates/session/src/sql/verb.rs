@@ -1,0 +1,152 @@
+//! The first word of a statement.
+
+use super::Class;
+use super::lexer::{Lexer, Token, Unclear};
+use crate::pin::PinReason;
+
+/// The first word of a statement, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Empty,
+    /// SELECT, VALUES, TABLE, SHOW.
+    Read,
+    With,
+    /// BEGIN, START, FETCH, MOVE.
+    Harmless,
+    /// COMMIT, END.
+    Commit,
+    /// INSERT, UPDATE, DELETE, MERGE, COPY, UNLISTEN, NOTIFY, LOCK.
+    Write,
+    Explain,
+    Set,
+    Reset,
+    Discard,
+    Deallocate,
+    Prepare,
+    Execute,
+    Declare,
+    Close,
+    Rollback,
+    Savepoint,
+    Release,
+    Create,
+    /// DO, CALL: may do anything, also when it fails.
+    Call(&'static str),
+    Pin(PinReason),
+}
+
+/// Longest first word that matters.
+const VERB_MAX: usize = 10;
+
+/// What is not told apart further: these pin by their own name.
+const OTHERS: [&str; 16] = [
+    "ALTER",
+    "ANALYZE",
+    "CHECKPOINT",
+    "CLUSTER",
+    "COMMENT",
+    "DROP",
+    "GRANT",
+    "IMPORT",
+    "REASSIGN",
+    "REFRESH",
+    "REINDEX",
+    "REVOKE",
+    "SECURITY",
+    "TRUNCATE",
+    "VACUUM",
+    "CREATE",
+];
+
+/// The command a tag or statement begins with, by a name from a closed list.
+pub(crate) fn command_of(tag: &[u8]) -> &'static str {
+    let is_it = |name: &&&str| tag.get(..name.len()).is_some_and(|t| t.eq_ignore_ascii_case(name.as_bytes()));
+    let known = ["SET", "RESET", "PREPARE", "DEALLOCATE", "DISCARD", "DECLARE", "CLOSE", "LISTEN", "LOAD"];
+    OTHERS.iter().chain(&known).find(is_it).copied().unwrap_or("another statement")
+}
+
+impl Verb {
+    #[inline]
+    pub(super) fn of(word: &[u8]) -> Self {
+        let mut lower = [0; VERB_MAX];
+        let Some(place) = lower.get_mut(..word.len()) else { return Self::other(word) };
+        place.copy_from_slice(word);
+        place.make_ascii_lowercase();
+        match &*place {
+            b"select" | b"values" | b"table" | b"show" => Self::Read,
+            b"with" => Self::With,
+            b"begin" | b"start" | b"fetch" | b"move" => Self::Harmless,
+            b"commit" | b"end" => Self::Commit,
+            b"insert" | b"update" | b"delete" | b"merge" | b"copy" => Self::Write,
+            b"unlisten" | b"notify" | b"lock" => Self::Write,
+            b"explain" => Self::Explain,
+            b"set" => Self::Set,
+            b"reset" => Self::Reset,
+            b"discard" => Self::Discard,
+            b"deallocate" => Self::Deallocate,
+            b"prepare" => Self::Prepare,
+            b"execute" => Self::Execute,
+            b"declare" => Self::Declare,
+            b"close" => Self::Close,
+            b"rollback" | b"abort" => Self::Rollback,
+            b"savepoint" => Self::Savepoint,
+            b"release" => Self::Release,
+            b"create" => Self::Create,
+            b"do" => Self::Call("DO"),
+            b"call" => Self::Call("CALL"),
+            b"listen" => Self::Pin(PinReason::Listen),
+            b"load" => Self::Pin(PinReason::Load),
+            b"" => Self::Empty,
+            _other => Self::other(word),
+        }
+    }
+
+    pub(super) fn other(word: &[u8]) -> Self {
+        Self::Pin(PinReason::UnknownStatement(command_of(word)))
+    }
+
+    /// Whether neither the SQL behind it nor its tag says more.
+    #[inline]
+    pub(super) fn class(self) -> Option<Class> {
+        match self {
+            Self::Read | Self::Harmless => Some(Class::PLAIN),
+            Self::Commit => Some(Class::END),
+            Self::Write => Some(Class::ONCE),
+            _others => None,
+        }
+    }
+}
+
+/// The verb of SQL that begins with it, but for spaces and parentheses.
+#[inline]
+pub(super) fn quick_verb(sql: &[u8]) -> Verb {
+    if is_select(sql) {
+        return Verb::Read;
+    }
+    let is_before = |b: &u8| matches!(b, b' ' | b'\n' | b'\t' | b'\r' | b'(');
+    let start = sql.iter().position(|b| !is_before(b)).unwrap_or(sql.len());
+    let rest = &sql[start..];
+    let length = rest.iter().take(VERB_MAX + 1).take_while(|b| b.is_ascii_alphabetic()).count();
+    Verb::of(&rest[..length])
+}
+
+/// Whether SQL begins with the word that most of it begins with; seven bytes at once.
+#[inline]
+fn is_select(sql: &[u8]) -> bool {
+    let Some(&[first @ .., after]) = sql.first_chunk::<7>() else { return false };
+    let lower = first.map(|b| b | 0x20);
+    // No other bytes become these letters with the bit of lower case set.
+    lower == *b"select" && !after.is_ascii_alphabetic()
+}
+
+/// The verb of SQL that begins with it, also behind comments.
+pub(super) fn first_verb(sql: &[u8]) -> Verb {
+    let mut lexer = Lexer::new(sql);
+    loop {
+        match lexer.next() {
+            Ok(Some(Token::Symbol(b'('))) => {}
+            Ok(Some(Token::Word(word))) => return Verb::of(word),
+            Ok(_) | Err(Unclear) => return Verb::Empty,
+        }
+    }
+}
