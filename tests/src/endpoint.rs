@@ -172,6 +172,12 @@ impl Endpoint {
         self.builder.write_file(self.directory.path());
     }
 
+    /// Adds tables to its configuration file, as for a reload.
+    pub fn rewrite_toml(&mut self, tables: &str) {
+        self.builder = self.builder.clone().toml(tables);
+        self.builder.write_file(self.directory.path());
+    }
+
     /// Waits until it has ended.
     ///
     /// # Panics

@@ -99,12 +99,36 @@ fn sighup_reloads_what_can_change_live() {
 fn sighup_says_what_cannot_change_live_and_refuses_nonsense_whole() {
     let mut endpoint = Endpoint::over(shared_cluster()).start();
     endpoint.rewrite("runtime.threads", "7");
-    endpoint.signal(Signal::SIGHUP);
-    eventually(Duration::from_secs(3), "the log names the key", || endpoint.log().contains("threads"));
+    endpoint.rewrite_toml("[[target]]\nname = \"replica3\"\naddress = \"127.0.0.1:1\"\n");
+    for times in 1..=2 {
+        endpoint.signal(Signal::SIGHUP);
+        for what in ["the number of threads", "targets, their names"] {
+            eventually(Duration::from_secs(3), "the log names what differs, each time", || {
+                endpoint.log().matches(what).count() == times
+            });
+        }
+    }
     endpoint.rewrite("health.max_lag", "\"a while\"");
     endpoint.signal(Signal::SIGHUP);
     eventually(Duration::from_secs(3), "the log names the problem", || endpoint.log().contains("max_lag"));
     assert_eq!(psql(endpoint.reads(), "SELECT 1"), "1");
+}
+
+#[test]
+fn a_larger_number_of_connections_is_given_its_open_files() {
+    let mut endpoint = Endpoint::over(shared_cluster()).start();
+    let open_files_max = |pid: i32| {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        line.split_whitespace().nth(3).unwrap().parse::<u64>().unwrap()
+    };
+    let pid = endpoint.pid();
+    let lower = ["--pid", &pid.to_string(), "--nofile=600:"];
+    assert!(Command::new("prlimit").args(lower).status().unwrap().success());
+    assert_eq!(open_files_max(pid), 600);
+    endpoint.rewrite("limits.connections_max", "500");
+    endpoint.signal(Signal::SIGHUP);
+    eventually(Duration::from_secs(3), "two for each session", || open_files_max(pid) > 1000);
 }
 
 #[test]

@@ -120,7 +120,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Running {
     shared: Arc<Shared>,
-    settings: Settings,
+    /// What it was started with: of this stays what cannot change live.
+    started_with: Settings,
     phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<()>>,
     bound: Bound,
@@ -184,7 +185,7 @@ pub async fn serve(settings: Settings) -> Result<Running, StartError> {
         handles.push(thread);
     }
     let bound = Bound { listeners: addresses, http, agent };
-    Ok(Running { shared, settings, phase, threads: handles, bound, aside })
+    Ok(Running { shared, started_with: settings, phase, threads: handles, bound, aside })
 }
 
 /// As many as asked for, or one per core that the process may use.
@@ -383,43 +384,26 @@ impl Running {
         self.aside.shutdown().await;
     }
 
-    /// Puts in force what of `settings` can change live; returns what cannot, in words.
-    pub async fn reload(&mut self, settings: Settings) -> Vec<String> {
+    /// Puts in force what of `settings` can change live; returns what cannot and differs, in words.
+    pub async fn reload(&self, settings: Settings) -> Vec<String> {
         let fixed = self.fixed(&settings);
-        self.shared.live.store(Arc::new(Live::of(&Settings {
-            auth: AuthSettings {
-                mode: self.settings.auth.mode,
-                source: self.settings.auth.source.clone(),
-                ..settings.auth.clone()
-            },
-            ..settings.clone()
-        })));
-        self.shared.health.reload(settings.health.judge.clone(), settings.health.nodes.clone());
+        let started = &self.started_with.auth;
+        let auth =
+            AuthSettings { mode: started.mode, source: started.source.clone(), ..settings.auth.clone() };
+        let cache_ttl = auth.cache_ttl;
+        self.shared.live.store(Arc::new(Live { auth, ..Live::of(&settings) }));
+        self.shared.health.reload(settings.health.judge, settings.health.nodes);
         if let Some(secrets) = &self.shared.secrets
-            && let Err(error) = secrets.reload().await
+            && let Err(error) = secrets.reload(cache_ttl).await
         {
             tracing::error!(%error, "the users file was not read again, the users known before stay");
         }
         self.phase.send_replace(Phase::Running);
-        // What stays as it was must be what the next reload is compared with.
-        self.settings = Settings {
-            listeners: self.settings.listeners.clone(),
-            auth: AuthSettings {
-                mode: self.settings.auth.mode,
-                source: self.settings.auth.source.clone(),
-                ..settings.auth.clone()
-            },
-            http: self.settings.http,
-            agent: self.settings.agent,
-            admin: self.settings.admin.clone(),
-            threads: self.settings.threads,
-            ..settings
-        };
         fixed
     }
 
     fn fixed(&self, new: &Settings) -> Vec<String> {
-        let old = &self.settings;
+        let old = &self.started_with;
         let places = |settings: &Settings| {
             let place = |node: &trunkline_health::NodeSpec| (node.name.clone(), node.host.clone(), node.port);
             settings.health.nodes.iter().map(place).collect::<Vec<_>>()

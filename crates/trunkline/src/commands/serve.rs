@@ -128,7 +128,7 @@ async fn serve(request: &Request, meant: Meant, logging: &Logging) -> Result<Exi
     // Before anything listens: a signal that comes during the start must not end the process halfway.
     let mut signals = Signals::listen()?;
     let mut drain = meant.proxy.timeouts.drain;
-    let mut running = start(&meant).await?;
+    let running = start(&meant).await?;
     tracing::info!(
         config = meant.file.as_ref().map(|path| path.display().to_string()),
         version = env!("CARGO_PKG_VERSION"),
@@ -141,7 +141,7 @@ async fn serve(request: &Request, meant: Meant, logging: &Logging) -> Result<Exi
             never = logging.report_dropped() => match never {},
         };
         match order {
-            Order::Reload => drain = reload(request, &mut running, logging).await.unwrap_or(drain),
+            Order::Reload => drain = reload(request, &running, logging).await.unwrap_or(drain),
             Order::Drain => {
                 tracing::info!(sessions = running.sessions(), timeout = ?drain, "draining: sessions end at their idle points");
                 return Ok(finish(running, drain, &mut signals).await);
@@ -210,7 +210,7 @@ async fn finish(running: Running, drain: std::time::Duration, signals: &mut Sign
 }
 
 /// Puts a changed configuration in force; the new drain timeout, or `None` when it is not valid.
-async fn reload(request: &Request, running: &mut Running, logging: &Logging) -> Option<std::time::Duration> {
+async fn reload(request: &Request, running: &Running, logging: &Logging) -> Option<std::time::Duration> {
     let meant = match meant::settings(load(request)) {
         Ok(meant) => meant,
         Err(problems) => {
@@ -219,6 +219,7 @@ async fn reload(request: &Request, running: &mut Running, logging: &Logging) -> 
         }
     };
     logging.reload(&meant.log);
+    raise_open_files(meant.proxy.limits.connections_max);
     let drain = meant.proxy.timeouts.drain;
     for what in running.reload(meant.proxy).await {
         tracing::warn!(what, "this changes only with a restart");

@@ -44,6 +44,11 @@ impl Cache {
         Cache { ttl, users: entries(users_max), unknown: entries(unknown_max) }
     }
 
+    /// Changes the time to live, of what is cached already, too.
+    pub(super) fn believe_for(&mut self, ttl: Duration) {
+        self.ttl = ttl;
+    }
+
     /// The user's secret, unless it is older than the time to live.
     pub(super) fn get(&self, user: &str, now: Instant) -> Option<&Entry> {
         let entry = self.newest(user)?;

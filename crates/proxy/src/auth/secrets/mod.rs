@@ -126,13 +126,14 @@ impl SecretStore {
         let _ = self.requests.try_send(Request::Forget { user: user.into() });
     }
 
-    /// Reads the users file again, and forgets all that is cached. The number of users in the file, 0 for a query.
+    /// Reads the users file again, and forgets all that is cached: from now on a secret is believed for `cache_ttl`.
+    /// The number of users in the file, 0 for a query.
     ///
     /// # Errors
     /// When the file cannot be read or has errors: the users read before then stay in force.
-    pub async fn reload(&self) -> Result<usize, UsersFileError> {
+    pub async fn reload(&self, cache_ttl: Duration) -> Result<usize, UsersFileError> {
         let (reply, answer) = oneshot::channel();
-        if self.requests.send(Request::Reload { reply }).await.is_err() {
+        if self.requests.send(Request::Reload { cache_ttl, reply }).await.is_err() {
             return Ok(0);
         }
         answer.await.unwrap_or(Ok(0))

@@ -26,7 +26,7 @@ const FAILURE_HOLD: Duration = Duration::from_millis(500);
 pub(super) enum Request {
     Lookup { user: Box<str>, freshness: Freshness, asked_at: Instant, reply: Reply },
     Forget { user: Box<str> },
-    Reload { reply: oneshot::Sender<Result<usize, UsersFileError>> },
+    Reload { cache_ttl: Duration, reply: oneshot::Sender<Result<usize, UsersFileError>> },
 }
 
 type Answer = Result<Secret, LookupError>;
@@ -136,7 +136,8 @@ impl Store {
         for request in batch {
             match self.answer(request) {
                 Some(Request::Lookup { user, reply, .. }) => missing.entry(user).or_default().push(reply),
-                Some(Request::Reload { reply }) => {
+                Some(Request::Reload { cache_ttl, reply }) => {
+                    self.cache.believe_for(cache_ttl);
                     let reloaded = source.reload().await;
                     if reloaded.is_ok() {
                         self.cache.clear();

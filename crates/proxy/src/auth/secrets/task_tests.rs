@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use super::super::{SecretStore, USER_NAME_BYTES_MAX};
 use super::*;
 
+const TTL: Duration = Duration::from_secs(10);
+
 /// A users file of its own, removed when dropped.
 struct UsersFile(PathBuf);
 
@@ -32,7 +34,7 @@ impl Drop for UsersFile {
 
 fn start(source: Source) -> SecretStore {
     let (requests, received) = mpsc::channel(super::super::LOOKUPS_WAITING_MAX);
-    tokio::spawn(run(source, Duration::from_secs(10), received));
+    tokio::spawn(run(source, TTL, received));
     SecretStore { requests }
 }
 
@@ -72,11 +74,28 @@ async fn reload_takes_a_good_file_and_keeps_the_old_users_for_a_bad_one() {
     let store = file.store();
     store.lookup("app").await.expect("known");
     fs::write(&file.0, "\"app\" \"two\n").expect("writable");
-    store.reload().await.expect_err("a bad file");
+    store.reload(TTL).await.expect_err("a bad file");
     assert_eq!(password(&store.lookup("app").await.expect("known")).0, "one");
     fs::write(&file.0, "\"app\" \"two\"\n\"b\" \"x\"\n").expect("writable");
-    assert_eq!(store.reload().await.expect("a good file"), 2);
+    assert_eq!(store.reload(TTL).await.expect("a good file"), 2);
     assert_eq!(password(&store.lookup("app").await.expect("known")).0, "two");
+}
+
+#[tokio::test]
+async fn a_reload_changes_how_long_a_secret_is_believed() {
+    let now = Instant::now();
+    for text in ["\"app\" \"one\"\n", "\"app\" \"two\n"] {
+        let file = UsersFile::new("");
+        let users = userlist::read(&file.0).expect("a good file");
+        let mut source = Source::File(FileSource { path: file.0.clone(), users });
+        fs::write(&file.0, text).expect("writable");
+        let (mut store, reply) = (store_with(Duration::ZERO, now), oneshot::channel().0);
+        store.serve(std::iter::once(Request::Reload { cache_ttl: TTL / 2, reply }), &mut source).await;
+        store.cache.insert("app".into(), Secret::Unusable(Unusable::Expired), now);
+        let ask = |at| store.at_hand("app", Freshness::Cached, at, at);
+        assert!(ask(now + TTL / 2 - Duration::from_nanos(1)).is_some(), "{text}");
+        assert!(ask(now + TTL / 2).is_none(), "{text}");
+    }
 }
 
 #[tokio::test]
@@ -97,7 +116,7 @@ async fn a_full_queue_refuses_at_once() {
 }
 
 fn store_with(read: Duration, now: Instant) -> Store {
-    let mut store = Store { cache: Cache::new(Duration::from_secs(10)), failure: None };
+    let mut store = Store { cache: Cache::new(TTL), failure: None };
     store.cache.insert("app".into(), Secret::Unusable(Unusable::Expired), now - read);
     store
 }
