@@ -1,10 +1,11 @@
 //! Servers reached over their Unix sockets: whatever goes over TCP goes there, too.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+use std::process::Command;
 use std::time::Duration;
 
 use trunkline_cluster::StopMode;
-use trunkline_tests::{Auth, Endpoint, Wire, eventually, http_get, own_cluster, shared_cluster};
+use trunkline_tests::{Auth, Endpoint, Wire, binary, eventually, http_get, own_cluster, shared_cluster};
 
 /// Far beyond what a healthy machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,4 +53,24 @@ fn a_server_that_dies_is_noticed_and_its_session_goes_on() {
     assert_ne!(next, own);
     assert_eq!(wire.value("SELECT inet_server_addr() IS NULL"), "t");
     endpoint.await_health(&own, false, PATIENCE);
+    let socket = format!("{}/.s.PGSQL.{}", cluster.socket_dir().display(), victim.port());
+    let reason = format!("no socket {socket}: start the server");
+    eventually(PATIENCE, "the page says what to do", || {
+        http_get(endpoint.http(), "/cluster").unwrap().body.contains(&reason)
+    });
+}
+
+#[test]
+fn check_takes_the_directory_and_refuses_the_socket_itself() {
+    let cluster = shared_cluster();
+    let (directory, port) = (cluster.socket_dir().display(), cluster.primary.port());
+    let check = |address: &str| {
+        let output = Command::new(binary()).args(["check", "--primary", address]).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    };
+    let (is_valid, said) = check(&format!("{directory}:{port}"));
+    assert!(is_valid && said.contains(&format!(" {directory}:{port} ")), "{said}");
+    let (is_valid, said) = check(&format!("{directory}/.s.PGSQL.{port}"));
+    assert!(!is_valid && said.contains(&format!("write its directory, \"{directory}:{port}\"")), "{said}");
 }

@@ -1,6 +1,8 @@
 //! What probes find out.
 
 use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
@@ -116,6 +118,13 @@ pub enum Receiver {
 pub enum Failure {
     /// Nothing listens there.
     Refused,
+    /// The server's Unix socket cannot be connected to.
+    Socket {
+        /// Its path.
+        path: Arc<Path>,
+        /// Why.
+        trouble: SocketTrouble,
+    },
     /// No answer in time.
     TimedOut {
         /// What was under way.
@@ -138,6 +147,17 @@ pub enum Failure {
     },
     /// The answer makes no sense.
     Malformed(String),
+}
+
+/// What is wrong with a Unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketTrouble {
+    /// There is none.
+    Missing,
+    /// Nobody listens on it any more.
+    Abandoned,
+    /// The proxy's user may not connect to it.
+    Denied,
 }
 
 /// What a probe was doing.
@@ -165,10 +185,15 @@ pub(super) enum Severity {
 impl Failure {
     pub(super) fn severity(&self) -> Severity {
         match self {
-            Failure::Refused => Severity::Hard,
-            Failure::TimedOut { .. } | Failure::Lost(_) | Failure::Unresolved(_) | Failure::Malformed(_) => {
-                Severity::Soft
+            Failure::Refused
+            | Failure::Socket { trouble: SocketTrouble::Missing | SocketTrouble::Abandoned, .. } => {
+                Severity::Hard
             }
+            Failure::TimedOut { .. }
+            | Failure::Socket { trouble: SocketTrouble::Denied, .. }
+            | Failure::Lost(_)
+            | Failure::Unresolved(_)
+            | Failure::Malformed(_) => Severity::Soft,
             Failure::NoResources(_) => Severity::Misconfigured,
             Failure::Refusal { code, .. } => match code.as_str() {
                 "57P01" | "57P02" | "57P03" => Severity::Hard,
@@ -181,10 +206,35 @@ impl Failure {
     }
 }
 
+impl SocketTrouble {
+    fn what(self) -> &'static str {
+        match self {
+            SocketTrouble::Missing => "no socket",
+            SocketTrouble::Abandoned => "nothing listens on",
+            SocketTrouble::Denied => "no permission for",
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            SocketTrouble::Missing => {
+                "start the server, or check its port and that unix_socket_directories has this directory"
+            }
+            SocketTrouble::Abandoned => "start the server",
+            SocketTrouble::Denied => {
+                "let this process's user into the directory, see unix_socket_group and unix_socket_permissions"
+            }
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Refused => f.write_str("connection refused"),
+            Failure::Socket { path, trouble } => {
+                write!(f, "{} {}: {}", trouble.what(), path.display(), trouble.advice())
+            }
             Failure::TimedOut { phase: Phase::Login, after } => write!(f, "no login within {after:?}"),
             Failure::TimedOut { phase: Phase::Query, after } => {
                 write!(f, "no answer to the probe within {after:?}")

@@ -22,7 +22,8 @@ mod tests;
 mod verdict;
 
 pub use facts::{
-    Facts, Failure, Finding, Observation, Phase, PrimaryFacts, Receiver, RoleFacts, StandbyFacts, StartupWait,
+    Facts, Failure, Finding, Observation, Phase, PrimaryFacts, Receiver, RoleFacts, SocketTrouble,
+    StandbyFacts, StartupWait,
 };
 pub use settings::{JudgeSettings, PrimaryUnknown};
 pub use status::Transition;

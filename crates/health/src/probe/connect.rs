@@ -19,6 +19,8 @@ const KEEPALIVE_PERIOD: Duration = Duration::from_secs(1);
 const KEEPALIVE_RETRIES: u32 = 2;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
+/// Most that `statement_timeout` may be. Source: PostgreSQL 18, src/backend/utils/misc/guc_tables.c, INT_MAX.
+const STATEMENT_TIMEOUT_MAX_MS: u128 = i32::MAX as u128;
 /// The name by which servers list the probe's connections.
 const APPLICATION_NAME: &str = "trunkline_health";
 
@@ -48,7 +50,10 @@ pub(super) async fn open(target: &Target, login: &Config, settings: &JudgeSettin
     let (stream, address) = match Address::of_directory(&target.host, target.port) {
         Some(socket) => match timeout_at(deadline, Stream::connect(&socket)).await {
             Err(_) => return Err(at(Some(socket), timed_out)),
-            Ok(Err(error)) => return Err(at(Some(socket), failure::classify_io(&error))),
+            Ok(Err(error)) => {
+                let failure = failure::classify_connect(&error, &socket);
+                return Err(at(Some(socket), failure));
+            }
             Ok(Ok(stream)) => (stream, socket),
         },
         None => over_tcp(target, deadline, settings).await?,
@@ -93,7 +98,7 @@ async fn first_answering(
         let share = deadline.saturating_duration_since(Instant::now()) / left;
         let failure = match timeout(share, connect(address, settings.tick)).await {
             Ok(Ok(stream)) => return Ok((stream, address)),
-            Ok(Err(error)) => failure::classify_io(&error),
+            Ok(Err(error)) => failure::classify_connect(&error, &Address::Tcp(address)),
             Err(_) => Failure::TimedOut { phase: Phase::Login, after: settings.connect_timeout },
         };
         attempt = Attempt { address: Some(Address::Tcp(address)), failure };
@@ -118,7 +123,7 @@ async fn connect(address: SocketAddr, tick: Duration) -> std::io::Result<TcpStre
 
 /// The server gives up a little before we do, so that no backend is left at work.
 fn options(login: &Config, probe_timeout: Duration) -> String {
-    let statement_timeout_ms = (probe_timeout * 9 / 10).as_millis().max(1);
+    let statement_timeout_ms = (probe_timeout * 9 / 10).as_millis().clamp(1, STATEMENT_TIMEOUT_MAX_MS);
     let own = format!("-c statement_timeout={statement_timeout_ms}");
     match login.get_options() {
         Some(given) => format!("{own} {given}"),

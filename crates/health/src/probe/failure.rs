@@ -2,10 +2,12 @@
 
 use std::error::Error as _;
 use std::io;
+use std::sync::Arc;
 
 use trunkline_codec::sqlstate::SqlState;
 
-use crate::judge::Failure;
+use crate::judge::{Failure, SocketTrouble};
+use crate::net::Address;
 
 /// Longest server message kept, in characters.
 const MESSAGE_MAX: usize = 200;
@@ -35,18 +37,49 @@ pub(super) fn classify(error: &tokio_postgres::Error) -> Failure {
 /// ENOMEM, ENFILE, EMFILE, EADDRNOTAVAIL and ENOBUFS of Linux: `io::ErrorKind` has no stable names for most.
 const NO_RESOURCES: [i32; 5] = [12, 23, 24, 99, 105];
 
-pub(super) fn classify_io(error: &io::Error) -> Failure {
+fn classify_io(error: &io::Error) -> Failure {
     if error.raw_os_error().is_some_and(|code| NO_RESOURCES.contains(&code)) {
         return Failure::NoResources(clip(&error.to_string()));
     }
     match error.kind() {
-        // Of a Unix socket: nobody has made it.
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Failure::Refused,
+        io::ErrorKind::ConnectionRefused => Failure::Refused,
         io::ErrorKind::UnexpectedEof => Failure::Lost("closed by the server".to_owned()),
         _ => Failure::Lost(clip(&error.to_string())),
     }
 }
 
+/// The same where a connection could not be made.
+pub(super) fn classify_connect(error: &io::Error, address: &Address) -> Failure {
+    let Address::Unix(path) = address else { return classify_io(error) };
+    let trouble = match error.kind() {
+        io::ErrorKind::NotFound => SocketTrouble::Missing,
+        io::ErrorKind::ConnectionRefused => SocketTrouble::Abandoned,
+        io::ErrorKind::PermissionDenied => SocketTrouble::Denied,
+        _ => return classify_io(error),
+    };
+    Failure::Socket { path: Arc::clone(path), trouble }
+}
+
 fn clip(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_socket_is_said_with_its_path_and_what_to_do() {
+        let address = Address::of_directory("/run/postgresql", 5432).expect("a directory");
+        for (kind, said, to_do) in [
+            (io::ErrorKind::NotFound, "no socket", "unix_socket_directories"),
+            (io::ErrorKind::ConnectionRefused, "nothing listens on", "start the server"),
+            (io::ErrorKind::PermissionDenied, "no permission for", "unix_socket_permissions"),
+        ] {
+            let text = classify_connect(&kind.into(), &address).to_string();
+            assert!(text.starts_with(&format!("{said} {address}: ")) && text.contains(to_do), "{text}");
+        }
+        let tcp = Address::Tcp(([127, 0, 0, 1], 5432).into());
+        assert_eq!(classify_connect(&io::ErrorKind::ConnectionRefused.into(), &tcp), Failure::Refused);
+    }
 }

@@ -14,15 +14,15 @@ Sources, each over the one before: defaults, the file (`--config`, or `./trunkli
 environment, flags. `trunkline check` reports every problem at once, with file and line; `trunkline config default`
 prints a file with every key at its default.
 
-Durations carry their unit (`500ms`, `2s`, `5m`), sizes may (`4KiB`, `16MiB`; kB and MB are powers of 1024, as in
-PostgreSQL). `0` needs no unit.
+Durations carry their unit (`500ms`, `2s`, `5m`) and are at most 10 years, sizes may (`4KiB`, `16MiB`; kB and MB are
+powers of 1024, as in PostgreSQL). `0` needs no unit.
 
 Environment: `TRUNKLINE__SECTION__KEY`, such as `TRUNKLINE__HEALTH__MAX_LAG=2s` or
 `TRUNKLINE__LOG__STATEMENTS__THRESHOLD=200ms`. A target or listener is named in the variable:
 `TRUNKLINE__TARGET__REPLICA1__ADDRESS=10.0.0.12:5432` changes the target `replica1`, or adds it.
 
 SIGHUP reads everything again. What cannot change while running (listeners, threads, the set of targets) is named in
-the log and stays as it was.
+the log, each time, and stays as it was.
 ";
 
 /// The page.

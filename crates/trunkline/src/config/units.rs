@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use trunkline_health::net::{Address, SOCKET_PATH_MAX};
 
+/// Longest length of time: far more than anything here lasts, and little enough to be added to any moment.
+/// These are humantime's years, of 365.25 days.
+pub const DURATION_MAX: Duration = Duration::from_secs(DURATION_YEARS_MAX * 31_557_600);
+const DURATION_YEARS_MAX: u64 = 10;
+
 /// A length of time: `500ms`, `2s`, `1m 30s`. `0` needs no unit.
 ///
 /// # Errors
@@ -13,7 +18,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if !text.is_empty() && text != "0" && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("the unit is missing in {text:?}"));
     }
-    humantime::parse_duration(text).map_err(|_| format!("{text:?} is not a length of time"))
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration <= DURATION_MAX => Ok(duration),
+        Ok(_) | Err(humantime::DurationError::NumberOverflow) => {
+            Err(format!("{text:?} is longer than {DURATION_YEARS_MAX} years"))
+        }
+        Err(_) => Err(format!("{text:?} is not a length of time")),
+    }
 }
 
 /// A duration as `config default` writes it.
@@ -66,6 +77,11 @@ pub fn server(text: &str) -> Result<HostPort, String> {
         return host_port(text);
     }
     let (directory, port) = text.rsplit_once(':').unwrap_or((text, "5432"));
+    if let Some((directory, own_port)) = directory.rsplit_once("/.s.PGSQL.") {
+        return Err(format!(
+            "{text:?} names the socket itself: write its directory, \"{directory}:{own_port}\""
+        ));
+    }
     let port = parse_port(Some(port)).ok_or_else(|| format!("{text:?} has no valid port (1 to 65535)"))?;
     let directory = directory.trim_end_matches('/');
     let socket = Address::of_directory(directory, port).map(|socket| socket.to_string());
@@ -122,6 +138,15 @@ mod tests {
     }
 
     #[test]
+    fn durations_end_at_ten_years() {
+        assert_eq!(duration("10years").unwrap(), DURATION_MAX);
+        for text in ["10years 1ns", "1000000000 days", "99999999999999999999 days"] {
+            assert_eq!(duration(text).unwrap_err(), format!("{text:?} is longer than 10 years"));
+        }
+        assert!(std::time::Instant::now().checked_add(DURATION_MAX).is_some());
+    }
+
+    #[test]
     fn bytes_are_powers_of_1024() {
         assert_eq!(bytes("4096").unwrap(), 4096);
         assert_eq!(bytes("64KiB").unwrap(), 65536);
@@ -154,6 +179,10 @@ mod tests {
         is("db1:5433", "db1", 5433);
         let longest = format!("/{}", "x".repeat(SOCKET_PATH_MAX - "//.s.PGSQL.5432".len()));
         is(&longest, &longest, 5432);
+        for text in ["/run/postgresql/.s.PGSQL.5433", "/run/postgresql/.s.PGSQL.5433:5432"] {
+            let advice = "names the socket itself: write its directory, \"/run/postgresql:5433\"";
+            assert_eq!(server(text).unwrap_err(), format!("{text:?} {advice}"));
+        }
         for wrong in ["/", "/run:0", "/run:x", &format!("{longest}x")] {
             assert!(server(wrong).is_err(), "{wrong} was accepted");
         }

@@ -1,5 +1,7 @@
 //! Fall, rise, damping, slow start, operators' wishes, refused logins.
 
+use std::path::Path;
+
 use super::*;
 
 #[test]
@@ -19,7 +21,10 @@ fn nothing_is_healthy_before_every_server_was_looked_at() {
 
 #[test]
 fn hard_signals_act_at_once() {
-    for failure in [Failure::Refused, refusal("57P01"), refusal("57P02"), refusal("57P03")] {
+    let socket = |trouble| Failure::Socket { path: Path::new("/run/.s.PGSQL.5432").into(), trouble };
+    let sockets = [SocketTrouble::Missing, SocketTrouble::Abandoned].map(socket);
+    let all = [Failure::Refused, refusal("57P01"), refusal("57P02"), refusal("57P03")];
+    for failure in all.into_iter().chain(sockets) {
         let mut stage = Stage::started();
         stage.observe(R1, Finding::ConnectFailed(failure));
         stage.expect(R1, State::Down, "");

@@ -63,19 +63,18 @@ fn check(health: &Health, settings: &JudgeSettings, problems: &mut Problems) {
 
 fn primary_unknown(health: &Health, problems: &mut Problems) -> PrimaryUnknown {
     let text = health.primary_unknown.value.as_deref().unwrap_or("serve").trim();
-    let serve_for = text.strip_prefix("serve_for:").and_then(|duration| units::duration(duration).ok());
-    match (text, serve_for) {
-        (_, Some(duration)) => PrimaryUnknown::ServeFor(duration),
-        ("serve", None) => PrimaryUnknown::Serve,
-        ("drain", None) => PrimaryUnknown::Drain,
-        _ => {
+    let meant = match (text, text.strip_prefix("serve_for:")) {
+        (_, Some(duration)) => units::duration(duration).map(PrimaryUnknown::ServeFor),
+        ("serve", None) => Ok(PrimaryUnknown::Serve),
+        ("drain", None) => Ok(PrimaryUnknown::Drain),
+        (_, None) => Err(format!("{text:?} is not valid here")),
+    };
+    match meant {
+        Ok(meant) => meant,
+        Err(message) => {
             problems.push(
-                Problem::new(
-                    &health.primary_unknown.source,
-                    "health.primary_unknown",
-                    format!("{text:?} is not valid here"),
-                )
-                .hint("Write \"serve\", \"drain\", or \"serve_for:60s\" with your duration."),
+                Problem::new(&health.primary_unknown.source, "health.primary_unknown", message)
+                    .hint("Write \"serve\", \"drain\", or \"serve_for:60s\" with your duration."),
             );
             PrimaryUnknown::Serve
         }
