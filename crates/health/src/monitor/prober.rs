@@ -1,14 +1,18 @@
 //! Asks one server every tick, on a connection that is kept.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::Watched;
 use super::pace::Pace;
 use crate::judge::{Failure, Finding, Observation};
 use crate::probe::{Attempt, Session};
+
+/// Least time between two questions to one server, however often sessions ask for one.
+const PROBE_GAP_MIN: Duration = Duration::from_millis(10);
 
 /// One server's prober. Sequential: never two questions in flight, and a tick that comes too early is skipped.
 pub(super) async fn run(watched: Arc<Watched>) {
@@ -64,13 +68,26 @@ async fn ask_until_lost(watched: &Watched, mut session: Session, pace: &mut Pace
         let signals = &watched.signals;
         let wait = pace.wait(&settings, settings.tick).saturating_sub(sent_at.elapsed());
         tokio::select! {
-                    failure = session.lost() => {
-         return lost(watched, failure, [opened_at, Instant::now()], pace).await;
+            failure = session.lost() => {
+                return lost(watched, failure, [opened_at, Instant::now()], pace).await;
+            }
+            () = signals.release.notified() => return pause(watched, pace).await,
+            () = due(&signals.probe, sent_at.elapsed(), wait) => {}
         }
-                    () = signals.release.notified() => return pause(watched, pace).await,
-                    () = signals.probe.notified() => {}
-                    () = sleep(wait) => {}
-                }
+    }
+}
+
+/// Returns when the next question is due, the last one having been asked `ago`: after `wait`, or when somebody asks
+/// for it. Sessions that move do that one by one, and their questions must not be the server's work.
+async fn due(asked_for: &Notify, ago: Duration, wait: Duration) {
+    let gap = sleep(PROBE_GAP_MIN.saturating_sub(ago));
+    let asked_for = async {
+        asked_for.notified().await;
+        gap.await;
+    };
+    tokio::select! {
+        () = asked_for => {}
+        () = sleep(wait) => {}
     }
 }
 
@@ -100,5 +117,27 @@ async fn pause(watched: &Watched, pace: &Pace) {
     tokio::select! {
         () = sleep(pace.wait(&settings, settings.tick)) => {}
         () = watched.signals.probe.notified() => sleep(settings.fast_interval / 4).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_that_is_asked_for_comes_soon_but_not_sooner_than_the_gap_allows() {
+        let (asked_for, far) = (Notify::new(), Duration::from_secs(600));
+        for ago in [Duration::ZERO, PROBE_GAP_MIN / 2, far] {
+            asked_for.notify_one();
+            let begun = Instant::now();
+            due(&asked_for, ago, far).await;
+            let since = ago + begun.elapsed();
+            assert!(since >= PROBE_GAP_MIN && begun.elapsed() < far / 10, "{ago:?}: {since:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_question_that_nobody_asks_for_comes_in_its_time() {
+        due(&Notify::new(), Duration::ZERO, Duration::from_millis(1)).await;
     }
 }
