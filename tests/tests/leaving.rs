@@ -59,6 +59,29 @@ fn sessions_move_off_a_replica_that_lags() {
 }
 
 #[test]
+fn with_no_room_elsewhere_a_session_stays_on_a_replica_that_lags() {
+    let cluster = own_cluster(1);
+    let endpoint = Endpoint::over(&cluster)
+        .auth(Auth::Verify)
+        .key("health.max_lag", "\"1s\"")
+        .key("health.fallback.primary_connections_max", "1")
+        .key("timeouts.acquire", "\"1s\"")
+        .start();
+    let replica = &cluster.replicas[0];
+    let mut wire = Login::default().connect(endpoint.reads());
+    assert_eq!(wire.query("BEGIN").error, None);
+    make_lag(&cluster, &endpoint, replica);
+    eventually(PATIENCE, "it is to leave", || endpoint.log().contains("no longer eligible"));
+    let first = Login::default().connect(endpoint.reads());
+    assert_eq!(wire.query("COMMIT").error, None);
+    assert_eq!(wire.value("SHOW cluster_name"), replica.name());
+    drop(first);
+    eventually(PATIENCE, "it goes where there is room again", || {
+        wire.value("SHOW cluster_name") == cluster.primary.name()
+    });
+}
+
+#[test]
 fn with_keep_sessions_stay_on_a_replica_that_lags() {
     let cluster = own_cluster(2);
     let endpoint = Endpoint::over(&cluster)

@@ -10,7 +10,7 @@ use trunkline_session::{PinReason, ServerLoss, TransactionStatus};
 use super::attach::Server;
 use super::{Ending, Relay};
 use crate::errors::{IdleLimit, Refusal};
-use crate::limits::{FAREWELL_PATIENCE, TICK};
+use crate::limits::{FAREWELL_PATIENCE, LOOK_INTERVAL, TICK};
 use crate::metrics::{IneligibleState, MoveCause};
 use crate::settings::OnLagging;
 use crate::worker::{Order, Slot};
@@ -96,6 +96,13 @@ impl Watch {
     /// What followed the server's goodbye shows that it was none.
     pub(super) fn stays(&mut self) {
         self.leaving = None;
+    }
+
+    /// The server may keep the session, or nothing better is left.
+    fn need_not_leave(&mut self) {
+        if self.must_leave.is_some_and(|departure| departure.cause == MoveCause::Ineligible) {
+            self.must_leave = None;
+        }
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -199,8 +206,13 @@ impl Relay {
         if let Some(until) = self.watch.stays_until.filter(|until| *until > now) {
             return Some(until);
         }
+        let shared = &self.worker.shared;
+        // Where there was room when health had its news others may have come first.
+        if self.about.want.candidates(&shared.health.load(), &self.live, &shared.attached).is_empty() {
+            return Some(now + LOOK_INTERVAL);
+        }
         let most = self.live.limits.moves_per_second_max;
-        (!self.worker.shared.pace.may_leave(node, most, now)).then(|| now + TICK)
+        (!shared.pace.may_leave(node, most, now)).then(|| now + TICK)
     }
 
     /// No request is owed an answer, and none has been begun.
@@ -254,9 +266,7 @@ impl Relay {
         let stays = want.only.is_some() || is_kept;
         if stays || pool::may_stay(&snapshot, want.attrs, &self.live.fallback, node) {
             self.watch.is_marked = false;
-            if self.watch.must_leave.is_some_and(|departure| departure.cause == MoveCause::Ineligible) {
-                self.watch.must_leave = None;
-            }
+            self.watch.need_not_leave();
             return;
         }
         // With nowhere to go, a stale answer or a full server is better than none; not so a fenced one.
@@ -270,6 +280,8 @@ impl Relay {
                 haste: if is_gone { Haste::AtOnce } else { Haste::InTurn },
                 otherwise: if must_end { Otherwise::Ends } else { Otherwise::Stays },
             });
+        } else {
+            self.watch.need_not_leave();
         }
         if !std::mem::replace(&mut self.watch.is_marked, true) {
             let pinned = self.session.movability().err().map(|reason| reason.to_string());

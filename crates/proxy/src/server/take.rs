@@ -8,7 +8,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use trunkline_codec::ids::Lsn;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::StartupMessage;
-use trunkline_health::{Address, NodeId, PassiveFailure, Role, TargetSessionAttrs, Tier, pool};
+use trunkline_health::{
+    Address, Candidate, Candidates, NodeId, PassiveFailure, Role, Snapshot, TargetSessionAttrs, Tier, pool,
+};
 use trunkline_reactor::{Stream, timer};
 
 use super::align::{AlignError, Ask, align, position};
@@ -21,7 +23,7 @@ use crate::client::messages::ReadError;
 use crate::errors::{Refusal, Wanted};
 use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
 use crate::metrics::FailoverCause;
-use crate::route::Lease;
+use crate::route::{Attached, Lease};
 use crate::serve::Live;
 use crate::worker::Worker;
 
@@ -75,6 +77,19 @@ impl Want {
     /// Where a session on `node` stands in the balance of its listener; one that named its server has no part in it.
     pub(crate) fn place_on(&self, node: NodeId) -> Option<(usize, NodeId)> {
         self.only.is_none().then_some((self.listener, node))
+    }
+
+    /// The servers that have room for such a session now.
+    pub(crate) fn candidates(&self, snapshot: &Snapshot, live: &Live, attached: &Attached) -> Vec<Candidate> {
+        let Candidates { mut nodes, tier } = pool::candidates(snapshot, self.attrs, &live.fallback);
+        if let Some(only) = self.only {
+            nodes.retain(|candidate| candidate.id == only);
+        }
+        // Who may have nothing else does not stand in.
+        if tier == Tier::Primary && !self.attrs.is_primary_only() {
+            nodes.retain(|candidate| !is_full(attached, candidate.id, live));
+        }
+        nodes
     }
 }
 
@@ -157,15 +172,7 @@ impl<'a> Search<'a> {
         let shared = &self.worker.shared;
         let snapshot = shared.health.load();
         let live = shared.live();
-        let candidates = pool::candidates(&snapshot, self.want.attrs, &live.fallback);
-        let mut nodes = candidates.nodes;
-        if let Some(only) = self.want.only {
-            nodes.retain(|candidate| candidate.id == only);
-        }
-        // Who may have nothing else does not stand in.
-        if candidates.tier == Tier::Primary && !self.want.attrs.is_primary_only() {
-            nodes.retain(|candidate| !self.is_full(candidate.id, &live));
-        }
+        let mut nodes = self.want.candidates(&snapshot, &live, &shared.attached);
         nodes.retain(|candidate| snapshot.nodes[usize::from(candidate.id.0)].address.is_some());
         let balancer = &shared.listeners[self.want.listener].balancer;
         let lease = match self.moving {
@@ -179,9 +186,8 @@ impl<'a> Search<'a> {
         Some((lease, Arc::clone(&node.name), address))
     }
 
-    /// Whether the primary has as many sessions as it takes in the standbys' place.
     pub(super) fn is_full(&self, node: NodeId, live: &Live) -> bool {
-        self.worker.shared.attached.standing_in_on(node) >= most_standing_in(live)
+        is_full(&self.worker.shared.attached, node, live)
     }
 
     /// Of the sessions that move, only so many log in on a server at one time. New ones are not kept waiting.
@@ -396,6 +402,11 @@ pub(crate) fn is_servers_own_trouble(code: SqlState) -> bool {
         SqlState::TOO_MANY_CONNECTIONS,
     ]
     .contains(&code)
+}
+
+/// Whether the primary has as many sessions as it takes in the standbys' place.
+fn is_full(attached: &Attached, node: NodeId, live: &Live) -> bool {
+    attached.standing_in_on(node) >= most_standing_in(live)
 }
 
 /// Sessions that the primary takes in the standbys' place.
