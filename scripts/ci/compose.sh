@@ -17,8 +17,17 @@ LOAD_MAX=6
 
 say() { printf '    %s\n' "$*"; }
 
-# within SECONDS COMMAND...: a command of the machine's own, which may hang on its network.
-within() { timeout -k 30 "$@" </dev/null; }
+# within SECONDS COMMAND...: a command of the machine's own, which may hang on its network. Waited for in the
+# background, as bash heeds signals only between commands; what runs there would ignore SIGINT.
+running=''
+within() {
+    env --default-signal=INT timeout -k 30 "$@" </dev/null &
+    running=$!
+    wait "$running"
+    local status=$?
+    running=''
+    return "$status"
+}
 
 overloaded() {
     awk -v cores="$(nproc)" -v most="$LOAD_MAX" '{ exit !($1 > cores * most) }' /proc/loadavg
@@ -45,7 +54,7 @@ run() {
 
 binary() {
     if [ -z "${TRUNKLINE_BIN:-}" ]; then
-        cargo build --quiet --profile quick -p trunkline || exit 1
+        within 1800 cargo build --quiet --profile quick -p trunkline || exit 1
         TRUNKLINE_BIN=$(readlink -f "${CARGO_TARGET_DIR:-target}/quick/trunkline")
     fi
     export TRUNKLINE_BIN
@@ -122,8 +131,13 @@ clean_up() {
     fi
     rm -rf --one-file-system "$scratch"
 }
+interrupted() {
+    trap '' INT TERM
+    [ -z "$running" ] || { kill "$running" && wait "$running"; } 2>/dev/null
+    exit 130
+}
 trap clean_up EXIT
-trap 'exit 130' INT TERM
+trap interrupted INT TERM
 
 # --- what is run ----------------------------------------------------------------------------------------------------
 # What a container needs of this machine; says what is missing.
