@@ -311,7 +311,7 @@ const FALLBACK: &[Key<AsTyped>] = &[
         "primary_connections_max",
         "0",
         count(0, 1_000_000, |t| &mut t.health.fallback_connections_max),
-        "Sessions the primary takes in the replicas' place, so that a stampede cannot stop the writes. 0 = as many as come.",
+        "Sessions the primary takes in the replicas' place, so that a stampede cannot stop the writes; sessions that belong there are not counted. 0 = as many as come.",
     ),
 ];
 
