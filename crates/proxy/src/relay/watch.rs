@@ -178,7 +178,8 @@ impl Relay {
     fn depart(&mut self, cx: &mut Context<'_>, departure: Departure) -> Option<Ending> {
         let Server::Attached { lease, name, .. } = &self.server else { return None };
         if !self.can_leave() {
-            if departure.otherwise == Otherwise::Ends && !self.watch.is_leaving() {
+            let must_end = departure.otherwise == Otherwise::Ends && !self.watch.is_leaving();
+            if must_end && self.has_room_elsewhere() {
                 let server = name.to_string();
                 return Some(self.refuse(&Refusal::Lagging { server }));
             }
@@ -206,13 +207,17 @@ impl Relay {
         if let Some(until) = self.watch.stays_until.filter(|until| *until > now) {
             return Some(until);
         }
-        let shared = &self.worker.shared;
-        // Where there was room when health had its news others may have come first.
-        if self.about.want.candidates(&shared.health.load(), &self.live, &shared.attached).is_empty() {
+        if !self.has_room_elsewhere() {
             return Some(now + LOOK_INTERVAL);
         }
         let most = self.live.limits.moves_per_second_max;
-        (!shared.pace.may_leave(node, most, now)).then(|| now + TICK)
+        (!self.worker.shared.pace.may_leave(node, most, now)).then(|| now + TICK)
+    }
+
+    /// Others may have come first to where there was room when health had its news.
+    fn has_room_elsewhere(&self) -> bool {
+        let shared = &self.worker.shared;
+        !self.about.want.candidates(&shared.health.load(), &self.live, &shared.attached).is_empty()
     }
 
     /// No request is owed an answer, and none has been begun.
