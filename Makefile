@@ -4,7 +4,7 @@ FUZZ_SECONDS ?= 60
 
 .PHONY: help
 help: ## List these commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 .PHONY: demo
 demo: ## A primary, two streaming replicas and Trunkline in front of them, to play with (DEMO_ARGS="--help" lists more)
@@ -43,6 +43,10 @@ bench: ## Trunkline beside HAProxy and PgBouncer, pinned to one core; results in
 .PHONY: bench-quick
 bench-quick: ## The same in about four minutes
 	@scripts/bench/bench.sh --quick $(BENCH_ARGS)
+
+.PHONY: bench-instructions
+bench-instructions: ## User instructions of the scanner and of a query in the session, each against its ceiling; needs Valgrind
+	@scripts/ci/ceilings.sh
 
 .PHONY: bench-faults
 bench-faults: ## The same replica killed behind HAProxy, PgBouncer and Trunkline; prints who lost what

@@ -1,42 +1,25 @@
 #!/bin/sh
-# User instructions (and calls of malloc) per query, counted by callgrind: the same on a busy machine.
+# User instructions and calls of malloc of the whole proxy, counted by callgrind: the same on a busy machine.
 #
-#   scripts/bench/instructions.sh session          one query's journey through the session, all kinds
-#   scripts/bench/instructions.sh proxy [CLIENTS]  the whole proxy in front of canned answers [1]
+#   scripts/bench/instructions.sh proxy [CLIENTS]    per query, before canned answers [1]
+#   scripts/bench/instructions.sh connect [CLIENTS]  per session of a login and one query [1]
 #
-# The binaries are those of `make bench`; BIN_DIR overrides where they are.
+# The binaries are those of `make bench`; BIN_DIR overrides where they are. The scanner and the session alone:
+# `make bench-instructions`.
 set -eu
 cd "$(dirname "$0")/../.."
-target=${CARGO_TARGET_DIR:-target}
-bin=${BIN_DIR:-$target/release}
+bin=${BIN_DIR:-${CARGO_TARGET_DIR:-target}/release}
 work=$(mktemp -d)
 trap 'kill $children 2>/dev/null || true; rm -rf "$work"' EXIT
 children=
 
 command -v valgrind >/dev/null || { echo "valgrind is needed: apt-get install valgrind" >&2; exit 1; }
 
-session() {
-    cargo build --quiet --release -p trunkline-bench --example journey
-    count() { # JOURNEY TIMES KIND
-        valgrind --tool=callgrind --callgrind-out-file=/dev/null \
-            "$target/release/examples/journey" "$1" "$2" "$3" 2>&1 | sed -n 's/.*Collected : //p'
-    }
-    for kind in fixed movable; do
-        for journey in simple extended prepared rows_1000; do
-            # The difference of two runs leaves out the start of the process.
-            few=$(count $journey 1000 $kind)
-            many=$(count $journey 3000 $kind)
-            echo "$kind $journey $(((many - few) / 2000))"
-        done
-    done | column -t
-}
-
 free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-proxy() {
-    clients=${1:-1}
+proxy() { # UNIT LOAD CLIENTS
     mkfifo "$work/hold" "$work/port"
     sleep 600 >"$work/hold" &
     children="$children $!"
@@ -54,7 +37,7 @@ proxy() {
         kill -0 "$proxy" 2>/dev/null || { cat "$work/log" >&2; exit 1; }
         sleep 0.1
     done
-    "$bin/pgload" loop --port "$reads" --clients "$clients" --warm-up 1 --seconds 6 >/dev/null &
+    "$bin/pgload" "$2" --port "$reads" --clients "$3" --warm-up 1 --seconds 6 >/dev/null &
     load=$!
     sleep 2.5
     callgrind_control -i on "$proxy" >/dev/null
@@ -62,11 +45,11 @@ proxy() {
     callgrind_control -i off "$proxy" >/dev/null
     callgrind_control -d "$proxy" >/dev/null
     wait "$load"
-    python3 scripts/bench/per_query.py "$work"/out.*
+    python3 scripts/bench/per_unit.py "$1" "$work"/out.*
 }
 
 case ${1:-} in
-    session) session ;;
-    proxy) proxy "${2:-1}" ;;
+    proxy) proxy query loop "${2:-1}" ;;
+    connect) proxy session reconnect "${2:-1}" ;;
     *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

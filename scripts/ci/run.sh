@@ -62,5 +62,6 @@ step "build" build
 step "unit and simulation tests" cargo test --workspace --exclude trunkline-tests --no-fail-fast
 step "suites on real clusters" all_suites
 step "compose" scripts/ci/compose.sh --engine
+step "instruction ceilings" scripts/ci/ceilings.sh
 step "fuzz smoke" scripts/ci/fuzz.sh 20
 finish

@@ -1,6 +1,6 @@
-"""Instructions per query of a callgrind dump: in all, and of the functions that cost most.
+"""Instructions per query or session of callgrind dumps: in all, and of the functions that cost most.
 
-A query is two calls of send: one to the server, one to the client.
+    per_unit.py query|session DUMP...
 """
 
 import collections
@@ -8,6 +8,9 @@ import re
 import sys
 
 FUNCTIONS_SHOWN = 25
+#: The calls that tell how many there were, and how many each has: a query is sent to the server and answered to the
+#: client; a session connects to a server.
+UNITS = {"query": (r"(__)?send(to)?(@.*)?", 2), "session": (r"(__)?connect(@.*)?", 1)}
 
 
 def read(path):
@@ -40,16 +43,18 @@ def read(path):
 
 
 def main():
-    for path in sys.argv[1:]:
+    unit, *paths = sys.argv[1:]
+    counted, calls_each = UNITS[unit]
+    for path in paths:
         own, calls = read(path)
         total = sum(own.values())
-        queries = max((n for f, n in calls.items() if re.fullmatch(r"(__)?send(to)?(@.*)?", f)), default=0) / 2
-        if not queries:
+        units = max((n for f, n in calls.items() if re.fullmatch(counted, f)), default=0) / calls_each
+        if not units:
             continue
         mallocs = sum(n for f, n in calls.items() if f in ("malloc", "calloc", "realloc", "posix_memalign"))
-        print(f"{queries:.0f} queries, {total / queries:.0f} instructions and {mallocs / queries:.3f} allocations each")
+        print(f"{units:.0f} of a {unit}: {total / units:.0f} instructions and {mallocs / units:.3f} allocations each")
         for function, cost in own.most_common(FUNCTIONS_SHOWN):
-            print(f"{cost / queries:8.0f} {100 * cost / total:5.1f} % {function[:110]}")
+            print(f"{cost / units:8.0f} {100 * cost / total:5.1f} % {function[:110]}")
 
 
 main()
