@@ -10,7 +10,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 bin=${BIN_DIR:-${CARGO_TARGET_DIR:-target}/release}
 work=$(mktemp -d)
-trap 'kill $children 2>/dev/null || true; rm -rf "$work"' EXIT
+trap 'kill $children 2>/dev/null || true; wait; rm -rf "$work"' EXIT
 children=
 
 command -v valgrind >/dev/null || { echo "valgrind is needed: apt-get install valgrind" >&2; exit 1; }
