@@ -43,7 +43,8 @@ profile() {
 cargo build --quiet --release -p trunkline-bench --bins
 mkdir -p "$kept"
 cp "$CARGO_TARGET_DIR/release/fakepg" "$CARGO_TARGET_DIR/release/pgload" "$kept/"
-for name in ${*:-release units16 thin unwind o2 size v3 pgo}; do
+[ $# -gt 0 ] || set -- release units16 thin unwind o2 size v3 pgo
+for name in "$@"; do
     case $name in
         release) built release CARGO_PROFILE_RELEASE_DEBUG=line-tables-only ;;
         units16) built units16 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 ;;
@@ -52,7 +53,10 @@ for name in ${*:-release units16 thin unwind o2 size v3 pgo}; do
         o2) built o2 CARGO_PROFILE_RELEASE_OPT_LEVEL=2 ;;
         size) built size CARGO_PROFILE_RELEASE_OPT_LEVEL=s ;;
         v3) built v3 RUSTFLAGS=-Ctarget-cpu=x86-64-v3 ;;
-        pgo) profile && built pgo RUSTFLAGS="-Cprofile-use=$kept/merged.profdata" ;;
+        pgo)
+            profile
+            built pgo RUSTFLAGS="-Cprofile-use=$kept/merged.profdata"
+            ;;
         *) echo "no build is called $name" >&2; exit 2 ;;
     esac
     counted "$name"
