@@ -155,6 +155,12 @@ impl Driver {
 const KEY_BITS: u32 = usize::BITS / 2;
 const KEY_MASK: usize = (1 << KEY_BITS) - 1;
 
+fn token(key: usize, made: u32) -> Token {
+    Token(key | (made as usize) << KEY_BITS)
+}
+
+const BOTH_WAYS: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
 /// How long to wait for the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
@@ -259,6 +265,21 @@ impl Registration {
     #[inline]
     pub(crate) fn has_read_all(&self) {
         self.source.forget(Ready::READ);
+    }
+
+    /// Has the kernel say again what is there to read, instead of a further read that would mostly find nothing.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn ask_again(&self, descriptor: RawFd) -> io::Result<()> {
+        let poll = self.driver.poll.borrow();
+        poll.registry().reregister(
+            &mut SourceFd(&descriptor),
+            token(self.key, self.source.made),
+            BOTH_WAYS,
+        )?;
+        self.source.forget(Ready::READ);
+        Ok(())
     }
 
     /// A read found nothing.

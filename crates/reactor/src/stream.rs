@@ -72,8 +72,12 @@ impl Listener {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.registration.would_block_to_read();
                     }
-                    accepted => {
-                        return Poll::Ready(accepted.map(|(socket, peer)| (Accepted(socket), peer)));
+                    Err(error) => return Poll::Ready(Err(error)),
+                    Ok((socket, peer)) => {
+                        // To find that nobody else waits would cost the kernel a socket made and thrown away. Failing
+                        // this, the next call finds it out.
+                        let _asked = self.registration.ask_again(self.socket.as_raw_fd());
+                        return Poll::Ready(Ok((Accepted(socket), peer)));
                     }
                 }
             }
@@ -323,6 +327,24 @@ mod tests {
     fn here_on<F: Future>(main: F) -> F::Output {
         let limit = Duration::from_secs(60);
         block_on(timeout(limit, main)).expect("a thread of its own").expect("nobody waits for ever")
+    }
+
+    #[test]
+    fn all_who_wait_to_be_accepted_are() {
+        here_on(async {
+            let socket = net::TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+            socket.set_nonblocking(true).expect("it is a socket");
+            let address = socket.local_addr().expect("it is bound");
+            let mut waiting = Vec::new();
+            for _ in 0..20 {
+                waiting.push(Stream::connect_tcp(address).await.expect("it listens"));
+            }
+            let listener = Listener::from_std(socket).expect("it can be watched");
+            for _ in 0..20 {
+                listener.accept().await.expect("it waits");
+            }
+            assert!(timeout(Duration::from_millis(5), listener.accept()).await.is_err());
+        });
     }
 
     #[test]
