@@ -294,7 +294,7 @@ impl Drop for Leave {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use tokio::sync::{mpsc, oneshot};
@@ -307,7 +307,7 @@ mod tests {
     }
 
     /// Polled again after everybody else.
-    async fn pass() {
+    pub(crate) async fn pass() {
         let mut has_passed = false;
         std::future::poll_fn(|cx| {
             if has_passed {

@@ -1,6 +1,6 @@
 //! Sockets: to a client over TCP, to a server over TCP or a Unix socket.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -65,24 +65,25 @@ impl Listener {
     /// # Errors
     /// What the kernel says.
     pub async fn accept(&self) -> io::Result<(Accepted, SocketAddr)> {
-        std::future::poll_fn(|cx| {
-            loop {
-                ready!(self.registration.poll_readable(cx));
-                match self.socket.accept() {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        self.registration.would_block_to_read();
-                    }
-                    Err(error) => return Poll::Ready(Err(error)),
-                    Ok((socket, peer)) => {
-                        // To find that nobody else waits would cost the kernel a socket made and thrown away. Failing
-                        // this, the next call finds it out.
-                        let _asked = self.registration.ask_again(self.socket.as_raw_fd());
-                        return Poll::Ready(Ok((Accepted(socket), peer)));
-                    }
+        std::future::poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    fn poll_accept(&self, cx: &Context<'_>) -> Poll<io::Result<(Accepted, SocketAddr)>> {
+        loop {
+            ready!(self.registration.poll_readable(cx));
+            match self.socket.accept() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.registration.would_block_to_read();
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok((socket, peer)) => {
+                    // To find that nobody else waits would cost the kernel a socket made and thrown away, and whoever
+                    // is served already has a turn between two of a flood. Failing this, the next call finds it out.
+                    let _asked = self.registration.ask_again(self.socket.as_raw_fd());
+                    return Poll::Ready(Ok((Accepted(socket), peer)));
                 }
             }
-        })
-        .await
+        }
     }
 }
 
@@ -306,18 +307,25 @@ impl AsyncWrite for Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::executor::tests::pass;
     use crate::timer::{sleep, timeout};
     use crate::{block_on, spawn};
 
-    /// Two ends of a connection, the first of them accepted.
-    async fn pair() -> (Stream, Stream) {
+    fn listen() -> (Listener, SocketAddr) {
         let socket = net::TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
         socket.set_nonblocking(true).expect("it is a socket");
         let address = socket.local_addr().expect("it is bound");
-        let listener = Listener::from_std(socket).expect("it can be watched");
+        (Listener::from_std(socket).expect("it can be watched"), address)
+    }
+
+    /// Two ends of a connection, the first of them accepted.
+    async fn pair() -> (Stream, Stream) {
+        let (listener, address) = listen();
         let near = Stream::connect_tcp(address).await.expect("it listens");
         let (accepted, peer) = listener.accept().await.expect("it connects");
         assert!(peer.ip().is_loopback());
@@ -419,6 +427,32 @@ mod tests {
                 read += n;
             }
             assert_eq!(read, ALL);
+        });
+    }
+
+    #[test]
+    fn who_accepts_a_flood_lets_others_run_meanwhile() {
+        const FLOOD: usize = 100;
+        here_on(async {
+            let (listener, address) = listen();
+            // They are in the queue of the kernel: nobody need accept them for that.
+            let flood: Vec<_> = (0..FLOOD).map(|_| net::TcpStream::connect(address)).collect();
+            assert!(flood.iter().all(Result::is_ok));
+            let accepted = Rc::new(Cell::new(0));
+            let counts = Rc::clone(&accepted);
+            spawn(async move {
+                loop {
+                    let _connection = listener.accept().await.expect("it listens");
+                    counts.set(counts.get() + 1);
+                }
+            });
+            let mut seen = 0;
+            while seen < FLOOD {
+                pass().await;
+                let new = accepted.get() - seen;
+                assert!(new <= 2, "{new} without a turn for others");
+                seen += new;
+            }
         });
     }
 
