@@ -84,13 +84,16 @@ impl std::fmt::Debug for Body {
 
 /// A task that was spawned. Dropping this leaves it running.
 #[derive(Debug)]
-pub struct Task(Key);
+pub struct Task {
+    key: Key,
+    executor: u64,
+}
 
 impl Task {
-    /// Ends it where it waits. Without effect on one that has ended, and from within itself.
+    /// Ends it where it waits. Without effect on one that has ended, from within itself, and on another thread.
     pub fn abort(&self) {
-        if let Some(here) = here() {
-            here.remove(self.0);
+        if let Some(here) = here().filter(|here| here.id == self.executor) {
+            here.remove(self.key);
         }
     }
 }
@@ -216,7 +219,7 @@ pub(crate) fn driver() -> io::Result<Rc<Driver>> {
 /// Outside of [`block_on`].
 pub fn spawn(future: impl Future<Output = ()> + 'static) -> Task {
     let here = here().expect("tasks are spawned where block_on runs");
-    Task(here.insert(Box::pin(future)))
+    Task { key: here.insert(Box::pin(future)), executor: here.id }
 }
 
 static EXECUTORS: AtomicU64 = AtomicU64::new(1);
@@ -389,6 +392,25 @@ pub(crate) mod tests {
             first.abort();
             pass().await;
             assert_eq!(dropped.get(), 1, "another has its place now");
+        });
+    }
+
+    #[test]
+    fn a_task_of_another_executor_is_not_mistaken_for_one_of_this() {
+        let spawn_one = || {
+            let dropped = Rc::new(Cell::new(0));
+            let tells = Tells(Rc::clone(&dropped));
+            let task = spawn(async move {
+                let _tells = tells;
+                std::future::pending::<()>().await;
+            });
+            (task, dropped)
+        };
+        let (old, _) = here_on(async { spawn_one() });
+        here_on(async {
+            let (_task, dropped) = spawn_one();
+            old.abort();
+            assert_eq!(dropped.get(), 0);
         });
     }
 
