@@ -29,7 +29,7 @@ struct Here {
     driver: Rc<Driver>,
     tasks: RefCell<Slab<Slot>>,
     made: Cell<u32>,
-    /// Tasks made in this round: they begin in it.
+    /// Tasks made since the last one was polled.
     spawned: Cell<usize>,
     away: Arc<Away>,
 }
@@ -37,7 +37,8 @@ struct Here {
 /// What other threads see of an executor.
 #[derive(Debug)]
 struct Away {
-    woken: Mutex<Vec<Arc<Header>>>,
+    /// Nothing once the executor has ended: nobody would take them, and each holds this.
+    woken: Mutex<Option<Vec<Arc<Header>>>>,
     bell: mio::Waker,
 }
 
@@ -47,6 +48,9 @@ struct Key {
     slot: u32,
     made: u32,
 }
+
+/// So many tasks that are made in a round begin in it; more wait for the next, for the kernel must be asked between.
+const BEGIN_IN_A_ROUND_MAX: usize = 64;
 
 /// The future that `block_on` was given: not among the tasks.
 const MAIN: Key = Key { slot: u32::MAX, made: 0 };
@@ -120,13 +124,15 @@ impl Header {
     /// A wake-up from another thread.
     #[cold]
     fn call(self: &Arc<Self>) {
-        let mut woken = self.away.lock();
-        if self.is_called.swap(true, Relaxed) {
-            return;
-        }
-        woken.push(Arc::clone(self));
-        let is_first = woken.len() == 1;
-        drop(woken);
+        let is_first = {
+            let mut woken = self.away.lock();
+            let Some(woken) = woken.as_mut() else { return };
+            if self.is_called.swap(true, Relaxed) {
+                return;
+            }
+            woken.push(Arc::clone(self));
+            woken.len() == 1
+        };
         if is_first && let Err(error) = self.away.bell.wake() {
             tracing::error!(%error, "could not wake a worker");
         }
@@ -134,7 +140,7 @@ impl Header {
 }
 
 impl Away {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Header>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Vec<Arc<Header>>>> {
         self.woken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -142,8 +148,9 @@ impl Away {
     fn answer(&self) {
         let woken = {
             let mut woken = self.lock();
+            let woken = woken.as_mut().map(std::mem::take).unwrap_or_default();
             woken.iter().for_each(|header| header.is_called.store(false, Relaxed));
-            std::mem::take(&mut *woken)
+            woken
         };
         woken.iter().for_each(Wake::wake_by_ref);
     }
@@ -240,7 +247,7 @@ pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
         tasks: RefCell::default(),
         made: Cell::new(0),
         spawned: Cell::new(0),
-        away: Arc::new(Away { woken: Mutex::default(), bell }),
+        away: Arc::new(Away { woken: Mutex::new(Some(Vec::new())), bell }),
     });
     ID.set(here.id);
     HERE.set(Some(Rc::clone(&here)));
@@ -258,6 +265,7 @@ fn run<F: Future>(here: &Here, main: F) -> io::Result<F::Output> {
         // Those woken meanwhile are for the next round, behind whoever the kernel wakes.
         let mut left = WOKEN.with_borrow(VecDeque::len);
         here.spawned.set(0);
+        let mut may_begin = BEGIN_IN_A_ROUND_MAX;
         while left > 0 {
             let Some(key) = WOKEN.with_borrow_mut(VecDeque::pop_front) else { break };
             left -= 1;
@@ -269,7 +277,9 @@ fn run<F: Future>(here: &Here, main: F) -> io::Result<F::Output> {
                     return Ok(output);
                 }
             }
-            left += here.spawned.take();
+            let begin = here.spawned.take().min(may_begin);
+            may_begin -= begin;
+            left += begin;
         }
         let is_idle = WOKEN.with_borrow(VecDeque::is_empty);
         if here.driver.wait(if is_idle { Wait::ForEvents } else { Wait::Not })? {
@@ -289,6 +299,7 @@ impl Drop for Leave {
             while !here.tasks.borrow().is_empty() {
                 drop(here.tasks.take());
             }
+            let _late = here.away.lock().take();
         }
         HERE.set(None);
         ID.set(0);
@@ -297,173 +308,4 @@ impl Drop for Leave {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::time::Duration;
-
-    use tokio::sync::{mpsc, oneshot};
-
-    use super::*;
-    use crate::timer::{sleep, timeout};
-
-    fn here_on<F: Future>(main: F) -> F::Output {
-        block_on(main).expect("a thread of its own")
-    }
-
-    /// Polled again after everybody else.
-    pub(crate) async fn pass() {
-        let mut has_passed = false;
-        std::future::poll_fn(|cx| {
-            if has_passed {
-                return Poll::Ready(());
-            }
-            has_passed = true;
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
-    }
-
-    struct Tells(Rc<Cell<u32>>);
-
-    impl Drop for Tells {
-        fn drop(&mut self) {
-            self.0.set(self.0.get() + 1);
-        }
-    }
-
-    #[test]
-    fn every_wake_up_by_other_threads_arrives() {
-        const EACH: usize = 20_000;
-        let (sender, mut receiver) = mpsc::channel(1);
-        let threads: Vec<_> = (0..3)
-            .map(|_| {
-                let sender = sender.clone();
-                std::thread::spawn(move || {
-                    (0..EACH).for_each(|n| sender.blocking_send(n).expect("it listens"))
-                })
-            })
-            .collect();
-        drop(sender);
-        let received = here_on(async {
-            let (done, is_done) = oneshot::channel();
-            spawn(async move {
-                let mut received = 0;
-                while receiver.recv().await.is_some() {
-                    received += 1;
-                }
-                done.send(received).expect("it is waited for");
-            });
-            timeout(Duration::from_secs(60), is_done).await
-        });
-        assert_eq!(received, Ok(Ok(3 * EACH)));
-        threads.into_iter().for_each(|thread| thread.join().expect("it has sent all"));
-    }
-
-    #[test]
-    fn who_wakes_itself_for_ever_keeps_nobody_from_running() {
-        here_on(async {
-            spawn(async {
-                loop {
-                    pass().await;
-                }
-            });
-            // A timer is heard of by its descriptor: the kernel is asked between the rounds.
-            sleep(Duration::from_millis(5)).await;
-        });
-    }
-
-    #[test]
-    fn an_aborted_task_ends_where_it_waits_and_its_handle_means_nobody_else_after() {
-        here_on(async {
-            let dropped = Rc::new(Cell::new(0));
-            let tells = Tells(Rc::clone(&dropped));
-            let first = spawn(async move {
-                let _tells = tells;
-                std::future::pending::<()>().await;
-            });
-            pass().await;
-            first.abort();
-            assert_eq!(dropped.get(), 1);
-            let tells = Tells(Rc::clone(&dropped));
-            spawn(async move {
-                let _tells = tells;
-                std::future::pending::<()>().await;
-            });
-            first.abort();
-            pass().await;
-            assert_eq!(dropped.get(), 1, "another has its place now");
-        });
-    }
-
-    #[test]
-    fn a_task_of_another_executor_is_not_mistaken_for_one_of_this() {
-        let spawn_one = || {
-            let dropped = Rc::new(Cell::new(0));
-            let tells = Tells(Rc::clone(&dropped));
-            let task = spawn(async move {
-                let _tells = tells;
-                std::future::pending::<()>().await;
-            });
-            (task, dropped)
-        };
-        let (old, _) = here_on(async { spawn_one() });
-        here_on(async {
-            let (_task, dropped) = spawn_one();
-            old.abort();
-            assert_eq!(dropped.get(), 0);
-        });
-    }
-
-    #[test]
-    fn a_wake_up_meant_for_a_task_that_has_ended_does_not_reach_its_successor() {
-        here_on(async {
-            let old = Rc::new(RefCell::new(None));
-            let kept = Rc::clone(&old);
-            spawn(std::future::poll_fn(move |cx| {
-                *kept.borrow_mut() = Some(cx.waker().clone());
-                Poll::Ready(())
-            }));
-            pass().await;
-            let polled = Rc::new(Cell::new(0));
-            let counts = Rc::clone(&polled);
-            spawn(std::future::poll_fn(move |_| {
-                counts.set(counts.get() + 1);
-                Poll::Pending
-            }));
-            pass().await;
-            old.borrow_mut().take().expect("it was polled").wake();
-            pass().await;
-            pass().await;
-            assert_eq!(polled.get(), 1);
-        });
-    }
-
-    #[test]
-    fn when_the_main_future_ends_all_tasks_do_also_those_that_ending_tasks_spawn() {
-        struct Spawns(Rc<Cell<u32>>);
-        impl Drop for Spawns {
-            fn drop(&mut self) {
-                let tells = Tells(Rc::clone(&self.0));
-                spawn(async move { drop(tells) });
-            }
-        }
-        let dropped = Rc::new(Cell::new(0));
-        let (spawns, tells) = (Spawns(Rc::clone(&dropped)), Tells(Rc::clone(&dropped)));
-        here_on(async move {
-            spawn(async move {
-                let _held = (spawns, tells);
-                std::future::pending::<()>().await;
-            });
-        });
-        assert_eq!(dropped.get(), 2);
-    }
-
-    #[test]
-    fn a_waker_may_outlive_its_executor() {
-        let waker = here_on(std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())));
-        waker.wake_by_ref();
-        // The next executor of the thread is another.
-        here_on(async { waker.wake_by_ref() });
-        std::thread::spawn(move || waker.wake()).join().expect("it wakes nobody");
-    }
-}
+pub(crate) mod tests;
