@@ -188,9 +188,11 @@ impl Stream {
     ///
     /// # Errors
     /// `WouldBlock` when the socket takes nothing now, or what the kernel says.
-    /// Source: tcp(7), `TCP_CORK`; Linux, net/ipv4/tcp_output.c, `tcp_send_fin`.
+    /// Source: tcp(7), `TCP_CORK`; Linux, net/ipv4/tcp_output.c, `tcp_send_fin`; net/ipv4/tcp.c, `__tcp_close`.
     pub fn try_write_last(&self, bytes: &[u8]) -> io::Result<usize> {
-        SockRef::from(self).send_with_flags(bytes, MSG_MORE | MSG_NOSIGNAL)
+        // Over bytes of the peer's that nobody has read the kernel closes with a reset, and keeps what it holds back.
+        let held_back = if self.registration.may_read() { 0 } else { MSG_MORE };
+        SockRef::from(self).send_with_flags(bytes, held_back | MSG_NOSIGNAL)
     }
 
     /// Looks at what would be read next: bytes seen, 0 at the end.

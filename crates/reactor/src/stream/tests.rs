@@ -156,6 +156,26 @@ fn without_a_waker_a_full_socket_says_so() {
 }
 
 #[test]
+fn the_last_bytes_arrive_also_over_what_nobody_has_read() {
+    here_on(async {
+        for is_unread in [false, true] {
+            let (a, mut b) = pair().await;
+            let mut space = [0; 16];
+            b.write_all(b"told").await.expect("the reader is there");
+            assert_eq!(a.peek(&mut space).await.expect("it is open"), 4);
+            if !is_unread {
+                let read = std::future::poll_fn(|cx| a.poll_recv(cx, &mut space)).await;
+                assert_eq!(read.expect("it is open"), 4);
+            }
+            assert_eq!(a.try_write_last(b"bye").expect("there is room"), 3);
+            drop(a);
+            let read = b.read(&mut space).await.expect("words come before the end");
+            assert_eq!(&space[..read], b"bye");
+        }
+    });
+}
+
+#[test]
 fn a_reader_that_is_changed_tries_again_and_is_the_one_woken() {
     here_on(async {
         let (a, mut b) = pair().await;
