@@ -69,6 +69,15 @@ impl Watch {
         Self::settled(specs(cluster, None))
     }
 
+    /// As [`Watch::over`], with five seconds for a login: for what runs beside everything else on a busy machine.
+    #[track_caller]
+    #[must_use]
+    pub fn patient(cluster: &Cluster) -> Self {
+        let mut judge = test_judge();
+        judge.connect_timeout = Duration::from_secs(5);
+        Self::settled_by(specs(cluster, None), judge)
+    }
+
     /// As [`Watch::over`], with the first replica behind `forwarder`.
     #[track_caller]
     #[must_use]
@@ -80,8 +89,13 @@ impl Watch {
     #[track_caller]
     #[must_use]
     pub fn settled(nodes: Vec<NodeSpec>) -> Self {
+        Self::settled_by(nodes, test_judge())
+    }
+
+    #[track_caller]
+    fn settled_by(nodes: Vec<NodeSpec>, judge: JudgeSettings) -> Self {
         let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
-        let watch = Self::start(nodes, test_judge());
+        let watch = Self::start(nodes, judge);
         for name in &names {
             watch.await_state(name, State::Up, Duration::from_secs(10));
         }

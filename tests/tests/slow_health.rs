@@ -10,7 +10,7 @@ use trunkline_tests::{Watch, own_cluster, traffic};
 fn a_minute_of_silence_and_the_first_write_after_it_are_no_lag() {
     let cluster = own_cluster(2);
     cluster.primary.psql("CREATE TABLE t (i int)").unwrap();
-    let watch = Watch::over(&cluster);
+    let watch = Watch::patient(&cluster);
     let start = Instant::now();
     std::thread::sleep(Duration::from_secs(60));
     cluster.primary.psql("INSERT INTO t VALUES (1)").unwrap();
@@ -22,7 +22,7 @@ fn a_minute_of_silence_and_the_first_write_after_it_are_no_lag() {
 #[test]
 fn with_the_primary_killed_the_replicas_serve_for_a_minute_and_more() {
     let cluster = own_cluster(2);
-    let watch = Watch::over(&cluster);
+    let watch = Watch::patient(&cluster);
     let writes = traffic(&cluster.primary);
     std::thread::sleep(Duration::from_secs(1));
     let start = Instant::now();
@@ -42,7 +42,7 @@ fn with_the_primary_killed_the_replicas_serve_for_a_minute_and_more() {
 fn a_long_bulk_transaction_is_no_lag() {
     let cluster = own_cluster(2);
     cluster.primary.psql("CREATE TABLE bulk (i int, filler text)").unwrap();
-    let watch = Watch::over(&cluster);
+    let watch = Watch::patient(&cluster);
     let start = Instant::now();
     cluster
         .primary
@@ -63,7 +63,7 @@ fn a_long_bulk_transaction_is_no_lag() {
 fn an_open_transaction_with_unflushed_wal_is_no_lag_at_all() {
     let cluster = own_cluster(1);
     cluster.primary.psql("CREATE TABLE t (i int, filler text)").unwrap();
-    let watch = Watch::over(&cluster);
+    let watch = Watch::patient(&cluster);
     let start = Instant::now();
     std::thread::scope(|scope| {
         let session = scope.spawn(|| {
@@ -88,7 +88,7 @@ fn a_session_on_the_replica_that_blocks_replay_makes_it_lag_until_it_ends() {
     cluster.replicas[0].set("max_standby_streaming_delay", "-1").unwrap();
     cluster.primary.psql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS i").unwrap();
     cluster.wait_caught_up().unwrap();
-    let watch = Watch::over(&cluster);
+    let watch = Watch::patient(&cluster);
     let reader = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM t; SELECT pg_sleep(8); COMMIT;";
     std::thread::scope(|scope| {
         let session = scope.spawn(|| cluster.replicas[0].psql(reader));
