@@ -10,7 +10,7 @@ import sys
 FUNCTIONS_SHOWN = 25
 #: The calls that tell how many there were, and how many each has: a query is sent to the server and answered to the
 #: client; a session connects to a server.
-UNITS = {"query": (r"(__)?send(to)?(@.*)?", 2), "session": (r"(__)?connect(@.*)?", 1)}
+UNITS = {"query": (r"trunkline_reactor::stream::Stream::try_write", 2), "session": (r"(__)?connect(@.*)?", 1)}
 
 
 def read(path):

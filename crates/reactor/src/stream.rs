@@ -1,7 +1,7 @@
 //! Sockets: to a client over TCP, to a server over TCP or a Unix socket.
 
 use std::cell::RefCell;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{self, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
@@ -9,9 +9,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::libc::{MSG_MORE, MSG_NOSIGNAL};
-use nix::sys::socket::{MsgFlags, recv};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -163,24 +162,19 @@ impl Stream {
     ///
     /// # Errors
     /// `WouldBlock` when it takes nothing now, or what the kernel says.
-    #[inline]
+    // Called twice for a query, by which scripts/bench/per_unit.py counts them.
+    #[inline(never)]
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         if !self.registration.may_write() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let outcome = match &self.socket {
-            Socket::Tcp(socket) => (&mut &*socket).write(bytes),
-            Socket::Unix(socket) => (&mut &*socket).write(bytes),
-        };
-        match &outcome {
-            Ok(n) if *n == bytes.len() => {}
-            Ok(_) => self.registration.would_block_to_write(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.registration.would_block_to_write()
-            }
+        let outcome = send(self, bytes, SendFlags::NOSIGNAL);
+        match outcome {
+            Ok(n) if n == bytes.len() => {}
+            Ok(_) | Err(Errno::AGAIN) => self.registration.would_block_to_write(),
             Err(_) => {}
         }
-        outcome
+        outcome.map_err(io::Error::from)
     }
 
     /// Writes the last bytes before the socket is closed, which carries them: the peer gets both in one segment. Who
@@ -191,8 +185,8 @@ impl Stream {
     /// Source: tcp(7), `TCP_CORK`; Linux, net/ipv4/tcp_output.c, `tcp_send_fin`; net/ipv4/tcp.c, `__tcp_close`.
     pub fn try_write_last(&self, bytes: &[u8]) -> io::Result<usize> {
         // Over bytes of the peer's that nobody has read the kernel closes with a reset, and keeps what it holds back.
-        let held_back = if self.registration.may_read() { 0 } else { MSG_MORE };
-        SockRef::from(self).send_with_flags(bytes, held_back | MSG_NOSIGNAL)
+        let held_back = if self.registration.may_read() { SendFlags::empty() } else { SendFlags::MORE };
+        send(self, bytes, held_back | SendFlags::NOSIGNAL).map_err(io::Error::from)
     }
 
     /// Looks at what would be read next: bytes seen, 0 at the end.
@@ -202,9 +196,10 @@ impl Stream {
     pub fn poll_peek(&self, cx: &Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.registration.poll_readable(cx));
-            match recv(self.as_fd().as_raw_fd(), bytes, MsgFlags::MSG_PEEK) {
-                Err(Errno::EAGAIN) => self.registration.would_block_to_read(),
-                done => return Poll::Ready(done.map_err(io::Error::from)),
+            match recv(self, &mut *bytes, RecvFlags::PEEK) {
+                Err(Errno::AGAIN) => self.registration.would_block_to_read(),
+                Err(error) => return Poll::Ready(Err(error.into())),
+                Ok((seen, _)) => return Poll::Ready(Ok(seen)),
             }
         }
     }
@@ -237,23 +232,17 @@ impl Stream {
     pub fn poll_recv(&self, cx: &Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.registration.poll_readable(cx));
-            let outcome = match &self.socket {
-                Socket::Tcp(socket) => (&mut &*socket).read(space),
-                Socket::Unix(socket) => (&mut &*socket).read(space),
-            };
-            match outcome {
-                Ok(n) => {
+            match recv(self, &mut *space, RecvFlags::empty()) {
+                Ok((n, _)) => {
                     // Nothing is left, unless it is the end.
                     if 0 < n && n < space.len() {
                         self.registration.has_read_all();
                     }
                     return Poll::Ready(Ok(n));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.registration.would_block_to_read();
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                Err(Errno::AGAIN) => self.registration.would_block_to_read(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
     }
