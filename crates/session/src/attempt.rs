@@ -217,13 +217,15 @@ impl Session {
 
     /// Looks ahead at the beginning of the answer to a request that may be repeated. What carries no
     /// row is held back until it is known what follows, so that it may still be repeated until then.
-    /// A server sends it together with what follows, unless the client asked for it.
+    /// A server sends it together with what follows, unless the client asked for it. Nor does a row
+    /// decide when the error of a server that leaves came along with it.
     pub(crate) fn look_ahead(&self, rest: &[u8]) -> Verdict {
         let mut scanner = self.server.clone();
         let mut at = 0;
+        let mut otherwise = Verdict::Hold;
         let verdict = loop {
             let (tag, body) = match scanner.next(rest, &mut at) {
-                Ok(None) => break Verdict::Hold,
+                Ok(None) => break otherwise,
                 Ok(Some(Piece::Message { tag, body })) => (BackendTag::from_byte(tag), body),
                 Ok(Some(Piece::Start { .. } | Piece::More { .. })) | Err(_) => break Verdict::Forward,
             };
@@ -237,7 +239,9 @@ impl Session {
                 BackendTag::ErrorResponse if self.role == ServerRole::Standby => {
                     break conflict(body).map_or(Verdict::Forward, Verdict::Conflict);
                 }
-                _decides => break Verdict::Forward,
+                BackendTag::ReadyForQuery => break Verdict::Forward,
+                _decides if self.role == ServerRole::Primary || ends_well(rest) => break Verdict::Forward,
+                _decides => otherwise = Verdict::Forward,
             }
         };
         // Once it has a Query or Sync, and was not asked before, the server comes to a ReadyForQuery
@@ -248,6 +252,13 @@ impl Session {
             decided => decided,
         }
     }
+}
+
+/// Whether a chunk has no error at its end: it ends with a ReadyForQuery, and not behind an error or notice,
+/// which end with two NULs.
+#[inline]
+fn ends_well(chunk: &[u8]) -> bool {
+    matches!(chunk, [.., a, b, b'Z', 0, 0, 0, 5, _status] if (a, b) != (&0, &0))
 }
 
 /// The code of a FATAL error that says nothing of the request, only of the server.

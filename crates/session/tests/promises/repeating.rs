@@ -236,7 +236,7 @@ fn a_conflict_is_offered_while_nothing_was_forwarded() {
         ("FATAL", "57P03"),
     ];
     for (severity, code) in offered {
-        for head in [vec![], vec![m('1'), m('2')]] {
+        for head in [vec![], vec![m('1'), m('2')], vec![m('1'), m('2'), m('D'), m('D')]] {
             let mut talk = Talk::new();
             talk.client(&unit());
             let answer = [head.concat(), report('E', severity, code)].concat();
@@ -251,6 +251,17 @@ fn a_conflict_is_offered_while_nothing_was_forwarded() {
             }
         }
     }
+}
+
+#[test]
+fn a_whole_answer_is_not_asked_for_again_though_a_farewell_came_with_it() {
+    let mut talk = Talk::new();
+    let answer = [m('T'), m('D'), complete("SELECT 1"), ready('I')].concat();
+    let step = talk
+        .client(&[query("select 1")])
+        .server_step(&[&answer[..], &report('E', "FATAL", "57P01")].concat());
+    assert_eq!(step.forward, answer.len());
+    assert!(matches!(step.then, ServerThen::Farewell));
 }
 
 #[test]
