@@ -35,7 +35,7 @@ impl Haproxy {
             "global\n log stdout format raw local0\n stats socket {socket} level admin\n\
              defaults\n mode tcp\n log global\n option tcplog\n timeout connect 1s\n timeout client 1m\n \
              timeout server 1m\n timeout check 800ms\n retries 3\n option redispatch 1\n \
-             default-server inter 500ms fastinter 100ms downinter 200ms fall 2 rise 2 on-marked-down shutdown-sessions\n\
+             default-server inter 500ms fastinter 100ms downinter 200ms fall 2 rise 2\n\
              frontend clients\n bind 127.0.0.1:{port}\n default_backend servers\nbackend servers\n{backend}\n",
             socket = directory.path().join("socket").display(),
             port = port.port(),
@@ -103,7 +103,8 @@ fn behind(cluster: &Cluster) -> EndpointBuilder {
     )
 }
 
-/// The backend of the old setup: straight to the servers, checked by Trunkline.
+/// The backend of the old setup: straight to the servers, checked by Trunkline. In front of Trunklines nobody
+/// should have HAProxy end sessions: it also ends those that it is about to send to another server.
 fn straight(cluster: &Cluster, check: &str, server: &str) -> String {
     let servers = cluster.servers().enumerate().map(|(index, node)| {
         let backup = if index == 0 { "backup" } else { "" };
@@ -111,7 +112,8 @@ fn straight(cluster: &Cluster, check: &str, server: &str) -> String {
         let server = server.replace("NAME", name);
         format!(" server {name} 127.0.0.1:{port} check {server} {backup}\n")
     });
-    format!(" balance roundrobin\n{check}\n{}", servers.collect::<String>())
+    let ending = " default-server on-marked-down shutdown-sessions\n";
+    format!(" balance roundrobin\n{ending}{check}\n{}", servers.collect::<String>())
 }
 
 #[test]
