@@ -20,6 +20,8 @@ export TRUNKLINE_BIN
 
 # These promise times, so nothing runs beside them.
 timed="lag health_rows"
+# These keep both processors busy with pgbench, so they come last and two at a time.
+loaded="outliving"
 
 suite() {
     cargo test -p trunkline-tests --test "$1" -- --test-threads "${2:-3}"
@@ -39,13 +41,16 @@ all_suites() {
     done
     wait "$slow" || status=1
     cat "$logs/slow.txt"
+    for name in $loaded; do
+        suite "$name" 2 || status=1
+    done
     return "$status"
 }
 
-# The suites that are neither timed nor slow.
+# The suites that are neither timed nor slow nor loaded.
 suites() {
     find tests/tests -maxdepth 1 -name '*.rs' -printf '%f\n' | sed 's/\.rs$//' | sort |
-        grep -vE "^slow_|^(${timed// /|})$"
+        grep -vE "^slow_|^(${timed// /|}|${loaded// /|})$"
 }
 
 build() {
