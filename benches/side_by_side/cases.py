@@ -80,7 +80,7 @@ def closed_loop(mode, clients, skip=()):
     return Case(f"canned, {mode}, {clients} clients", ["CPU us/query", "queries/s", "p50 us", "p99 us"], run, skip)
 
 
-def reconnect(clients=1):
+def reconnect(clients):
     def run(bench, peer):
         got = bench.load(peer, "reconnect", "--clients", clients, "--warm-up", "0.1")
         return {"CPU us/connect": got["cpu_us"], "connects/s": got["per_second"]}
@@ -202,11 +202,12 @@ NO_PREPARED = ("pgbouncer-transaction",)
 def canned_cases(is_quick):
     cases = [closed_loop("simple", n) for n in (1, 16, 64)]
     if is_quick:
-        cases += [closed_loop("extended", 16), closed_loop("prepared", 16, NO_PREPARED)]
+        cases += [closed_loop("extended", 16), closed_loop("prepared", 16, NO_PREPARED), reconnect(1)]
     else:
         cases += [closed_loop("extended", n) for n in (1, 16, 64)]
         cases += [closed_loop("prepared", n, NO_PREPARED) for n in (1, 16, 64)]
-    return cases + [reconnect(), bulk(1 if is_quick else 3)]
+        cases += [reconnect(1), reconnect(16)]
+    return cases + [bulk(1 if is_quick else 3)]
 
 
 def idle_cases(is_quick):
