@@ -26,9 +26,14 @@ impl Session {
     pub fn handle_server(&mut self, chunk: &[u8], now: Instant, out: &mut impl Sink) -> ServerStep {
         let at_now = self.meter.at(now);
         let mut at = 0;
+        let mut dropped = 0;
         let (inject, then) = match self.scan_server(chunk, &mut at, at_now, out) {
             Ok(Stop::ReadOn) => (None, ServerThen::ReadOn),
             Ok(Stop::Inject(bytes)) => (Some(bytes), ServerThen::ReadOn),
+            Ok(Stop::Replace { length, by }) => {
+                dropped = length;
+                (by, ServerThen::ReadOn)
+            }
             Ok(Stop::Farewell) => (None, ServerThen::Farewell),
             Ok(Stop::Conflict(code)) => (None, ServerThen::Conflict(code)),
             Err(error) => {
@@ -36,11 +41,11 @@ impl Session {
                 (None, ServerThen::Violation(Box::new(self.server_violation(error))))
             }
         };
-        self.server_tail = Tail::of(chunk, at);
+        self.server_tail = Tail::of(chunk, at + dropped);
         if at > 0 || inject.is_some() {
             self.close_attempt(NotRepeatable::Answered);
         }
-        ServerStep { forward: at, inject, then }
+        ServerStep { forward: at, dropped, inject, then }
     }
 
     fn scan_server(
@@ -168,6 +173,13 @@ impl Session {
 enum Stop {
     ReadOn,
     Inject(Bytes),
+    /// The next `length` bytes, one or more whole messages that were dealt with, do not go to the client;
+    /// `by` goes in their place.
+    #[expect(dead_code, reason = "made by what follows")]
+    Replace {
+        length: usize,
+        by: Option<Bytes>,
+    },
     Farewell,
     Conflict(SqlState),
 }

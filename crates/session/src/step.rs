@@ -48,6 +48,9 @@ pub struct ServerStep {
     /// So many bytes from the front go to the client now. The rest is kept and presented again,
     /// with what the server sent since behind it.
     pub forward: usize,
+    /// So many bytes behind them do not go to the client. If there are any, the rest of the chunk is
+    /// presented again at once, without waiting for the server.
+    pub dropped: usize,
     /// Bytes of the proxy's own that go to the client next. Then the rest of the chunk is presented
     /// again at once, without waiting for the server.
     pub inject: Option<Bytes>,

@@ -132,13 +132,13 @@ impl Relay {
             if self.forward_to_client(cx, forward, now).is_err() {
                 return Next::End(Ending::Silent);
             }
-            let is_injected = step.inject.is_some();
+            let goes_on = step.inject.is_some() || step.dropped > 0;
             if let Some(own) = step.inject
                 && self.to_client.write(cx, &mut self.client, &own, now).is_err()
             {
                 return Next::End(Ending::Silent);
             }
-            rest = held;
+            rest = &held[step.dropped..];
             match step.then {
                 ServerThen::ReadOn => self.watch.stays(),
                 ServerThen::Farewell => self.watch.farewell(now, &self.slot),
@@ -152,7 +152,7 @@ impl Relay {
                 }
                 ServerThen::Violation(violation) => return Next::End(self.violation(*violation)),
             }
-            if !is_injected {
+            if !goes_on {
                 self.to_client.keep(rest);
                 break;
             }
