@@ -89,9 +89,13 @@ fn each_session_is_listed_with_what_keeps_it_on_its_server() {
         let row = row(&listing, wire);
         assert_eq!((&row["listener"], &row["state"]), (&listener.into(), &state.into()), "{row}");
         assert_eq!(row["pinned"], pinned, "{row}");
+        let told = i32::from_be_bytes(*wire.key_data.as_ref().unwrap().first_chunk().unwrap());
+        assert_eq!(row["pid"], told, "{row}");
         assert_eq!((&row["user"], &row["database"]), (&"postgres".into(), &"appdb".into()), "{row}");
     }
     assert_eq!(row(&listing, &free)["node"], node.as_str());
+    let ids = [&free, &listens, &open].map(|wire| row(&listing, wire)["id"].as_u64().unwrap());
+    assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2], "{ids:?}");
     assert_eq!((&listing["all"], &listing["movable"]), (&3.into(), &1.into()));
     assert_eq!(listing["pinned"], serde_json::json!({"listen": 1, "transaction": 1}));
 

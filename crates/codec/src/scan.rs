@@ -1,5 +1,7 @@
 //! Walks message headers over arbitrary chunk boundaries, without copying a body.
 
+use std::fmt;
+
 use crate::limits::{
     AUTH_TOKEN_MAX, AUTHENTICATION_REQUEST_MAX, BACKEND_LARGE_MAX, BACKEND_SMALL_MAX, FRONTEND_LARGE_MAX,
     FRONTEND_SMALL_MAX, LOGIN_ERROR_MAX, NEGOTIATE_PROTOCOL_VERSION_MAX, PARAMETER_DESCRIPTION_MAX,
@@ -73,14 +75,22 @@ pub enum Piece<'c> {
 
 /// A header no PostgreSQL peer would send or accept: the stream cannot be followed any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("message type {tag:#04x} of length {length}: {kind}")]
+#[error("message type {tag:#04x}{}: {kind}", OfLength(*length))]
 pub struct FrameError {
     /// The type byte.
     pub tag: u8,
-    /// The length word; zero for an unknown tag, where it is not looked at.
-    pub length: u32,
+    /// The length word. `None` for an unknown tag when it had not come: nobody waits for it then.
+    pub length: Option<u32>,
     /// What is wrong.
     pub kind: FrameErrorKind,
+}
+
+struct OfLength(Option<u32>);
+
+impl fmt::Display for OfLength {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |length| write!(f, " of length {length}"))
+    }
 }
 
 /// What is wrong with a header.
@@ -174,7 +184,7 @@ impl Scanner {
         // bound of an unknown tag is zero.
         let body_len = length.wrapping_sub(4);
         if body_len >= self.limits[usize::from(tag)] {
-            return Err(self.refuse(tag, length));
+            return Err(self.refuse(tag, Some(length)));
         }
         if body_len > WHOLE_BODY_MAX {
             return self.start(tag, length, after, at);
@@ -192,7 +202,7 @@ impl Scanner {
     fn short_header<'c>(&self, rest: &[u8]) -> Result<Option<Piece<'c>>, FrameError> {
         match rest.first() {
             // PostgreSQL looks at the type before it waits for the length.
-            Some(&tag) if self.limits[usize::from(tag)] == 0 => Err(self.refuse(tag, 0)),
+            Some(&tag) if self.limits[usize::from(tag)] == 0 => Err(self.refuse(tag, None)),
             Some(_) | None => Ok(None),
         }
     }
@@ -235,16 +245,13 @@ impl Scanner {
     }
 
     #[cold]
-    fn refuse(&self, tag: u8, length: u32) -> FrameError {
+    fn refuse(&self, tag: u8, length: Option<u32>) -> FrameError {
         let bound = self.limits[usize::from(tag)];
-        let (length, kind) = if bound == 0 {
-            (0, FrameErrorKind::UnknownTag)
-        } else if self.is_old_style_error(tag, length) {
-            (length, FrameErrorKind::OldStyleError)
-        } else if length < 4 {
-            (length, FrameErrorKind::LengthTooSmall)
-        } else {
-            (length, FrameErrorKind::TooLong { limit: bound + 3 })
+        let kind = match length {
+            _ if bound == 0 => FrameErrorKind::UnknownTag,
+            Some(length) if self.is_old_style_error(tag, length) => FrameErrorKind::OldStyleError,
+            Some(length) if length >= 4 => FrameErrorKind::TooLong { limit: bound + 3 },
+            Some(_) | None => FrameErrorKind::LengthTooSmall,
         };
         FrameError { tag, length, kind }
     }

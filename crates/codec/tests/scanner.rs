@@ -52,9 +52,9 @@ fn check_limit(scanner: &Scanner, tags: &[u8], limit: u32) {
 fn check_unknown(scanner: &Scanner, known: &[u8]) {
     for tag in (0..=u8::MAX).filter(|tag| !known.contains(tag)) {
         // With the header, and before the length is there.
-        for bytes in [&message(tag, 4)[..], &[tag]] {
+        for (bytes, length) in [(&message(tag, 4711)[..], Some(4711)), (&[tag], None)] {
             let error = scanner.clone().next(bytes, &mut 0);
-            assert_eq!(error, Err(FrameError { tag, length: 0, kind: FrameErrorKind::UnknownTag }));
+            assert_eq!(error, Err(FrameError { tag, length, kind: FrameErrorKind::UnknownTag }));
         }
     }
 }

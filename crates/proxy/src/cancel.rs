@@ -1,7 +1,7 @@
-//! Cancel keys made by the proxy, and the delivery of CancelRequests.
+//! Cancel keys, and the delivery of CancelRequests.
 //!
-//! A client's key names a session, not a server process: the request goes to the server that runs the
-//! session's query now, whichever that is by then.
+//! A client's key is the process id of the server that its session logged in on, and a secret made by the proxy.
+//! It names the session, not that process: the request goes to the server that runs the session's query now.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -28,14 +28,25 @@ const KEY_BYTES_3_0: usize = 4;
 /// Which session a cancel key belongs to; one for the process.
 #[derive(Debug, Default)]
 pub(crate) struct CancelRegistry {
-    sessions: DashMap<i32, Arc<Target>>,
+    /// By process id and secret: processes of two hosts may have one id, and so may a session that has left its first
+    /// server and a newer one of the same number. A hash of both leads to one session at most, however many share the
+    /// id, so a flood of wrong secrets costs one look each.
+    sessions: DashMap<ClientKey, Arc<Target>>,
     under_way: AtomicUsize,
 }
 
+/// What a client is told at its login, and shows to have its query canceled.
+///
+/// The table's hash has a random key and the secrets are compared in constant time: the time of a miss tells nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ClientKey {
+    process_id: ProcessId,
+    secret: SecretKey,
+}
+
 /// One session as a target of cancel requests.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Target {
-    key: SecretKey,
     state: Mutex<TargetState>,
 }
 
@@ -58,44 +69,45 @@ pub(crate) struct ServerKey {
 #[derive(Debug)]
 pub(crate) struct CancelHandle {
     registry: Arc<CancelRegistry>,
-    process_id: ProcessId,
+    /// `None` for a client that was told no key.
+    key: Option<ClientKey>,
     target: Arc<Target>,
 }
 
 impl CancelRegistry {
-    /// Makes a key for a session of a client that speaks `version`.
+    /// Makes the secret of a session that logged in as process `server.process_id`, for a client that speaks `version`.
     ///
     /// # Errors
     /// When the operating system gives no random bytes.
     pub(crate) fn register(
         self: &Arc<Self>,
         version: ProtocolVersion,
+        server: ServerKey,
     ) -> Result<CancelHandle, getrandom::Error> {
-        let key: [u8; KEY_BYTES] = random()?;
-        let mut chosen = u32::from_ne_bytes(random()?);
-        let length = if version >= ProtocolVersion::V3_2 { KEY_BYTES } else { KEY_BYTES_3_0 };
-        let key = SecretKey::new(&key[..length]).expect("4 and 32 bytes are both legal key lengths");
-        let target = Arc::new(Target { key, state: Mutex::default() });
+        let process_id = server.process_id;
+        let target = Arc::new(Target {
+            state: Mutex::new(TargetState { server: Some(server), ..Default::default() }),
+        });
         loop {
-            // Positive like a real process id: some clients print it, some parse it.
-            let process_id = (chosen & 0x7FFF_FFFF).max(1).cast_signed();
-            if let Entry::Vacant(vacant) = self.sessions.entry(process_id) {
+            let key = ClientKey { process_id, secret: new_secret(version)? };
+            if let Entry::Vacant(vacant) = self.sessions.entry(key.clone()) {
                 vacant.insert(Arc::clone(&target));
-                let registry = Arc::clone(self);
-                return Ok(CancelHandle { registry, process_id: ProcessId(process_id), target });
+                return Ok(CancelHandle { registry: Arc::clone(self), key: Some(key), target });
             }
-            chosen = u32::from_ne_bytes(random()?);
         }
+    }
+
+    /// For a session on a server that gives no key: nobody can have its queries canceled.
+    pub(crate) fn without_key(self: &Arc<Self>) -> CancelHandle {
+        CancelHandle { registry: Arc::clone(self), key: None, target: Arc::default() }
     }
 
     /// Delivers a client's CancelRequest and waits until the server has taken it.
     pub(crate) async fn deliver(&self, request: &CancelRequest) -> CancelResult {
-        let Some(target) = self.sessions.get(&request.process_id.0).map(|t| Arc::clone(&t)) else {
+        let key = ClientKey { process_id: request.process_id, secret: request.secret_key.clone() };
+        let Some(target) = self.sessions.get(&key).map(|target| Arc::clone(&target)) else {
             return CancelResult::Unknown;
         };
-        if target.key != request.secret_key {
-            return CancelResult::Unknown;
-        }
         let Some(_place) = Place::take(&self.under_way) else { return CancelResult::Coalesced };
         match target.begin() {
             Begin::Deliver(server) => {
@@ -108,12 +120,18 @@ impl CancelRegistry {
     }
 }
 
+fn new_secret(version: ProtocolVersion) -> Result<SecretKey, getrandom::Error> {
+    let key: [u8; KEY_BYTES] = random()?;
+    let length = if version >= ProtocolVersion::V3_2 { KEY_BYTES } else { KEY_BYTES_3_0 };
+    Ok(SecretKey::new(&key[..length]).expect("4 and 32 bytes are both legal key lengths"))
+}
+
 thread_local! {
     static RANDOM: RefCell<Random> = const { RefCell::new(Random { bytes: [0; RANDOM_BYTES], left: 0 }) };
 }
 
 /// Random bytes fetched at once: a system call for each session is more than its key is worth.
-const RANDOM_BYTES: usize = 36 * 32;
+const RANDOM_BYTES: usize = KEY_BYTES * 36;
 
 /// Random bytes of the operating system's that nobody has had; those at the front are left.
 struct Random {
@@ -185,14 +203,9 @@ impl Target {
 }
 
 impl CancelHandle {
-    /// The process id the client is told.
-    pub(crate) fn process_id(&self) -> ProcessId {
-        self.process_id
-    }
-
-    /// The key the client is told.
-    pub(crate) fn key(&self) -> &SecretKey {
-        &self.target.key
+    /// The process id and the secret the client is told.
+    pub(crate) fn key(&self) -> Option<(ProcessId, &SecretKey)> {
+        self.key.as_ref().map(|key| (key.process_id, &key.secret))
     }
 
     /// From now on cancel requests go there; `None` while the session has no server.
@@ -229,7 +242,9 @@ impl CancelHandle {
 
 impl Drop for CancelHandle {
     fn drop(&mut self) {
-        self.registry.sessions.remove(&self.process_id.0);
+        if let Some(key) = &self.key {
+            self.registry.sessions.remove(key);
+        }
     }
 }
 
@@ -275,22 +290,64 @@ mod tests {
         (Listener::from_std(socket).expect("it can be watched"), address)
     }
 
+    /// Process 42 of a server.
+    fn process(address: Address) -> ServerKey {
+        ServerKey { address, process_id: ProcessId(42), key: SecretKey::new(&[7; 4]).expect("four bytes") }
+    }
+
+    fn nowhere() -> Address {
+        Address::Tcp(([127, 0, 0, 1], 1).into())
+    }
+
+    fn register(registry: &Arc<CancelRegistry>, version: ProtocolVersion, address: Address) -> CancelHandle {
+        registry.register(version, process(address)).expect("random bytes")
+    }
+
+    fn request_of(handle: &CancelHandle) -> CancelRequest {
+        let (process_id, key) = handle.key().expect("the server gave one");
+        CancelRequest { process_id, secret_key: key.clone() }
+    }
+
     #[tokio::test]
     async fn a_key_that_differs_in_one_bit_reaches_nobody() {
         let registry = Arc::new(CancelRegistry::default());
-        let handle = registry.register(ProtocolVersion::V3_0).expect("random bytes");
-        handle.set_server(Some(ServerKey {
-            address: Address::Tcp(([127, 0, 0, 1], 1).into()),
-            process_id: ProcessId(1),
-            key: SecretKey::new(&[0; 4]).expect("four bytes"),
-        }));
-        let mut forged = handle.key().as_bytes().to_vec();
+        let handle = register(&registry, ProtocolVersion::V3_0, nowhere());
+        let mut request = request_of(&handle);
+        let mut forged = request.secret_key.as_bytes().to_vec();
         forged[3] ^= 1;
-        let request = CancelRequest {
-            process_id: handle.process_id(),
-            secret_key: SecretKey::new(&forged).expect("four bytes"),
-        };
+        request.secret_key = SecretKey::new(&forged).expect("four bytes");
         assert_eq!(registry.deliver(&request).await, CancelResult::Unknown);
+    }
+
+    #[test]
+    fn sessions_of_one_process_id_are_told_apart_by_their_secrets() {
+        block_on(async {
+            let registry = Arc::new(CancelRegistry::default());
+            let mut sessions: Vec<_> = (0..100)
+                .map(|_| {
+                    let (server, address) = listen();
+                    (server, register(&registry, ProtocolVersion::V3_0, address))
+                })
+                .collect();
+            let (server, meant) = sessions.swap_remove(50);
+            assert_eq!(meant.key().map(|(process_id, _)| process_id), Some(ProcessId(42)));
+            let request = request_of(&meant);
+            let accept = async { drop(server.accept().await.expect("a connection")) };
+            let (outcome, ()) = tokio::join!(registry.deliver(&request), accept);
+            assert_ne!(outcome, CancelResult::Unknown);
+            drop(meant);
+            assert_eq!(registry.deliver(&request).await, CancelResult::Unknown, "the others keep theirs");
+            assert_eq!(registry.sessions.len(), 99);
+        })
+        .expect("a thread of its own");
+    }
+
+    #[test]
+    fn a_session_without_a_key_is_in_no_table() {
+        let registry = Arc::new(CancelRegistry::default());
+        let handle = registry.without_key();
+        assert!(handle.key().is_none() && registry.sessions.is_empty());
+        handle.set_server(Some(process(nowhere())));
     }
 
     #[test]
@@ -301,11 +358,10 @@ mod tests {
     async fn deliver_and_look() {
         let (server, address) = listen();
         let registry = Arc::new(CancelRegistry::default());
-        let handle = registry.register(ProtocolVersion::V3_2).expect("random bytes");
-        assert_eq!(handle.key().as_bytes().len(), KEY_BYTES);
-        let key = SecretKey::new(&[7; 4]).expect("four bytes");
-        handle.set_server(Some(ServerKey { address, process_id: ProcessId(42), key }));
-        let request = CancelRequest { process_id: handle.process_id(), secret_key: handle.key().clone() };
+        let handle = register(&registry, ProtocolVersion::V3_2, nowhere());
+        assert_eq!(handle.key().map(|(_, key)| key.as_bytes().len()), Some(KEY_BYTES));
+        handle.set_server(Some(process(address)));
+        let request = request_of(&handle);
         let accept = async {
             let (peer, _) = server.accept().await.expect("a connection");
             let mut peer = Stream::of(peer).expect("it can be watched");
@@ -332,10 +388,8 @@ mod tests {
     async fn deliver_and_break_off() {
         let (_server, address) = listen();
         let registry = Arc::new(CancelRegistry::default());
-        let handle = registry.register(ProtocolVersion::V3_0).expect("random bytes");
-        let key = SecretKey::new(&[7; 4]).expect("four bytes");
-        handle.set_server(Some(ServerKey { address, process_id: ProcessId(42), key }));
-        let request = CancelRequest { process_id: handle.process_id(), secret_key: handle.key().clone() };
+        let handle = register(&registry, ProtocolVersion::V3_0, address);
+        let request = request_of(&handle);
         {
             let mut delivery = std::pin::pin!(registry.deliver(&request));
             tokio::select! {
@@ -351,8 +405,8 @@ mod tests {
     #[tokio::test]
     async fn a_closed_session_can_no_longer_be_cancelled() {
         let registry = Arc::new(CancelRegistry::default());
-        let handle = registry.register(ProtocolVersion::V3_0).expect("random bytes");
-        let request = CancelRequest { process_id: handle.process_id(), secret_key: handle.key().clone() };
+        let handle = register(&registry, ProtocolVersion::V3_0, nowhere());
+        let request = request_of(&handle);
         drop(handle);
         assert_eq!(registry.deliver(&request).await, CancelResult::Unknown);
     }

@@ -150,6 +150,7 @@ fn told(row: &Row, now: Instant) -> Value {
     let Row { info, node, activity, pinned } = row;
     json!({
         "id": info.id.0,
+        "pid": info.process_id.map(|id| id.0),
         "client": info.client.to_string(),
         "user": &*info.user,
         "database": &*info.database,
@@ -199,10 +200,12 @@ mod tests {
 
     use super::*;
     use crate::limits::SESSIONS_QUESTIONS_MAX;
+    use crate::login::SessionId;
 
-    fn row(id: i32, pinned: Option<PinReason>) -> Row {
+    fn row(id: u64, pinned: Option<PinReason>) -> Row {
         let info = SessionInfo {
-            id: ProcessId(id),
+            id: SessionId(id),
+            process_id: Some(ProcessId(42)),
             user: "u".into(),
             database: "d".into(),
             client: ([192, 0, 2, 1], 7).into(),
@@ -217,7 +220,7 @@ mod tests {
         for (id, pinned) in
             [None, Some(PinReason::Listen), None, Some(PinReason::Copy)].into_iter().enumerate()
         {
-            sessions.count(row(i32::try_from(id).expect("few"), pinned), listed);
+            sessions.count(row(id as u64, pinned), listed);
         }
         sessions
     }

@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use trunkline_codec::frontend::{Describe, FrontendTag, Target};
-use trunkline_codec::scan::{FrameError, Piece};
+use trunkline_codec::scan::{FrameError, FrameErrorKind, Piece};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, error_response};
 
 use crate::limits::OUTSTANDING_MAX;
 use crate::outstanding::{Entry, Request};
+use crate::pin::NotRepeatable;
 use crate::record::Sink;
 use crate::session::Session;
 use crate::sql::Class;
@@ -21,9 +22,18 @@ impl Session {
     pub fn handle_client(&mut self, chunk: &[u8], now: Instant, out: &mut impl Sink) -> ClientStep {
         let sent = self.meter.at(now);
         let mut at = 0;
-        let then = self.scan_client(chunk, &mut at, sent).unwrap_or_else(|error| {
-            self.finish(now, out);
-            ClientThen::Violation(Box::new(self.client_violation(error)))
+        let then = self.scan_client(chunk, &mut at, sent).unwrap_or_else(|error| match error.kind {
+            FrameErrorKind::UnknownTag => {
+                at += 1;
+                self.sent_unknown();
+                ClientThen::Unknown(error)
+            }
+            FrameErrorKind::LengthTooSmall
+            | FrameErrorKind::TooLong { .. }
+            | FrameErrorKind::OldStyleError => {
+                self.finish(now, out);
+                ClientThen::Violation(Box::new(self.client_violation(error)))
+            }
         });
         let taken = if let ClientThen::Refuse(refused) = &then { refused.dropped } else { at };
         self.client_tail = Tail::of(chunk, taken);
@@ -174,6 +184,15 @@ impl Session {
             | Request::FunctionCall
             | Request::CopyEnd => None,
         }
+    }
+
+    /// The type byte of a message that no server knows is the last that goes to it: a server looks at the type before
+    /// all else, once it has answered what came before, so its own refusal ends the session where it would end there.
+    /// Source: PostgreSQL 18, src/backend/tcop/postgres.c, `SocketBackend`.
+    #[cold]
+    fn sent_unknown(&mut self) {
+        self.client_end = ClientEnd::Refused;
+        self.close_attempt(NotRepeatable::ClientLeft);
     }
 
     fn client_violation(&self, error: FrameError) -> Violation {

@@ -209,7 +209,13 @@ impl Session {
         let was = self.status;
         while let Some(debt) = &self.debt {
             let (telling, before) = (debt.telling, end);
-            let Some(piece) = self.client.next(chunk, &mut end)? else { break };
+            let piece = match self.client.next(chunk, &mut end) {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                // What came before it is answered first.
+                Err(_again) if end > 0 => break,
+                Err(error) => return Err(error),
+            };
             let (tag, body, is_last) = match piece {
                 Piece::Message { tag, body } => (FrontendTag::from_byte(tag), body, true),
                 Piece::Start { tag, body, .. } => (FrontendTag::from_byte(tag), body, false),

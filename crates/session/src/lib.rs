@@ -28,6 +28,7 @@ mod gucs;
 mod kept;
 pub mod limits;
 pub mod loss;
+mod notified;
 mod outstanding;
 mod parameters;
 pub mod pin;

@@ -81,6 +81,13 @@ impl Session {
                 *at = before;
                 return Ok(Stop::Inject(bytes));
             }
+            if tag == BackendTag::NotificationResponse
+                && let Some(instead) = self.notification_instead(&chunk[before..*at])
+            {
+                let length = *at - before;
+                *at = before;
+                return Ok(Stop::Replace { length, by: Some(instead) });
+            }
             if is_farewell(tag, body)
                 && (self.is_quiet() || self.is_to_be_kept_back(tag, body))
                 && self.is_to_be_held(&chunk[before..])
@@ -173,9 +180,8 @@ impl Session {
 enum Stop {
     ReadOn,
     Inject(Bytes),
-    /// The next `length` bytes, one or more whole messages that were dealt with, do not go to the client;
-    /// `by` goes in their place.
-    #[expect(dead_code, reason = "made by what follows")]
+    /// The next `length` bytes, one or more whole messages or the first part of a long one that were dealt with, do
+    /// not go to the client; `by` goes in their place.
     Replace {
         length: usize,
         by: Option<Bytes>,

@@ -13,6 +13,7 @@ use crate::followed::Followed;
 use crate::kept::Debt;
 use crate::limits::OUTSTANDING_MAX;
 use crate::loss::{Can, Farewells, LossPhase, LossPlan, Lost, Options, ServerLoss};
+use crate::notified::Processes;
 use crate::outstanding::{Outstanding, Request};
 use crate::parameters::Parameters;
 use crate::pin::{NotRepeatable, PinReason};
@@ -33,6 +34,7 @@ pub struct Session {
     pub(crate) statements: Option<Box<Statements>>,
     pub(crate) announce: Option<Box<Announce>>,
     pub(crate) server_name: ServerName,
+    pub(crate) processes: Processes,
     /// What the client was told; for a session that may move.
     pub(crate) parameters: Parameters,
     pub(crate) mobility: Mobility,
@@ -82,6 +84,7 @@ impl Session {
                 ReportTiming::Notice => Some(Box::new(Announce::new(report_timing))),
             },
             server_name: server,
+            processes: Processes::default(),
             parameters: Parameters::new(parameters),
             mobility,
             role,
@@ -202,7 +205,7 @@ impl Session {
     pub fn handle_client_eof(&mut self) {
         match self.client_end {
             ClientEnd::Open => self.client_end = ClientEnd::HalfClosed,
-            ClientEnd::HalfClosed | ClientEnd::Terminated => {}
+            ClientEnd::HalfClosed | ClientEnd::Terminated | ClientEnd::Refused => {}
         }
     }
 
@@ -240,7 +243,7 @@ impl Session {
         match self.client_end {
             ClientEnd::Terminated => return LossPlan::Close,
             ClientEnd::HalfClosed if self.owes_nothing() => return LossPlan::Close,
-            ClientEnd::HalfClosed | ClientEnd::Open => {}
+            ClientEnd::HalfClosed | ClientEnd::Open | ClientEnd::Refused => {}
         }
         if options.can_move == Can::Yes && self.movability().is_ok() && self.has_nothing_to_lose(loss) {
             return LossPlan::Move;

@@ -112,6 +112,8 @@ pub(crate) enum ClientEnd {
     Open,
     HalfClosed,
     Terminated,
+    /// It sent a message that the server is about to refuse for good.
+    Refused,
 }
 
 /// Whether the client may send more requests.

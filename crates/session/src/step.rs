@@ -27,6 +27,9 @@ pub enum ClientThen {
     /// The client is owed an error, and its request gets it in the place of an answer: no server
     /// is to see it.
     Refuse(Box<Refused>),
+    /// The client sent a message of a type that does not exist, whose type byte is the last that is forwarded.
+    /// The server answers what is due, refuses the rest and closes: nothing more of the client goes to it.
+    Unknown(FrameError),
     /// The client broke the framing: the session ends.
     Violation(Box<Violation>),
 }

@@ -1,7 +1,7 @@
 //! A caller of the scanner that puts messages together again, and watches what it is promised.
 
 use trunkline_codec::limits::{PREFIX_MIN, WHOLE_MAX};
-use trunkline_codec::scan::{FrameError, Piece, Scanner};
+use trunkline_codec::scan::{FrameError, FrameErrorKind, Piece, Scanner};
 
 /// What a stream turned out to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +39,9 @@ pub fn reassemble(mut scanner: Scanner, stream: &[u8], sizes: impl IntoIterator<
                 Err(error) => {
                     assert_eq!(at, before, "an error takes no bytes");
                     outcome.consumed += at;
-                    outcome.error = Some(error);
+                    // Whether the length word behind an unknown type had come depends on the chunks.
+                    let length = error.length.filter(|_| error.kind != FrameErrorKind::UnknownTag);
+                    outcome.error = Some(FrameError { length, ..error });
                     return outcome;
                 }
             }

@@ -13,12 +13,13 @@ mod verify;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 use trunkline_codec::backend::TransactionStatus;
-use trunkline_codec::ids::ProcessId;
+use trunkline_codec::ids::{ProcessId, SecretKey};
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 use trunkline_reactor::Stream;
@@ -38,11 +39,24 @@ use crate::server::take::{Connected, TakeError, Taken, Want};
 use crate::settings::{AddHost, AuthMode, Retry};
 use crate::worker::Worker;
 
+/// A session's number: from 1 on, in the order of their logins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionId(pub(crate) u64);
+
+impl SessionId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        SessionId(NEXT.fetch_add(1, Relaxed))
+    }
+}
+
 /// Who a session is, for logs.
 #[derive(Debug)]
 pub(crate) struct SessionInfo {
-    /// The process id the client was told.
-    pub(crate) id: ProcessId,
+    /// Its number in logs and listings; no two sessions of a process have the same.
+    pub(crate) id: SessionId,
+    /// The process id the client was told: that of its first server. Sessions of two servers may have the same.
+    pub(crate) process_id: Option<ProcessId>,
     pub(crate) user: Box<str>,
     pub(crate) database: Box<str>,
     pub(crate) client: SocketAddr,
@@ -273,24 +287,20 @@ async fn greet(
 ) -> Result<Box<Welcome>, LoginEnd> {
     permit.admit_user(&worker.shared.live().limits, &request.user)?;
     let Authenticated { taken, client_ahead, relogin, version, preface } = authenticated;
-    let cancel = worker.shared.cancels.register(version).map_err(|error| {
-        tracing::error!(%error, "no random bytes for a cancel key");
-        LoginEnd::Gone
-    })?;
     let Taken { server, greeting, .. } = taken;
+    let cancel = cancel_handle(worker, &server, greeting.key, version)?;
     let mut out = preface;
     out.reserve(greeting.messages.len() + WELCOME_BYTES);
     write::authentication_ok(&mut out);
     out.extend_from_slice(&greeting.messages);
-    // A server that gives no key cannot be cancelled, and its clients are told so by silence.
-    if let Some((process_id, key)) = greeting.key {
-        cancel.set_server(Some(ServerKey { address: server.address.clone(), process_id, key }));
-        write::backend_key_data(&mut out, cancel.process_id(), cancel.key());
+    if let Some((process_id, key)) = cancel.key() {
+        write::backend_key_data(&mut out, process_id, key);
     }
     write::ready_for_query(&mut out, TransactionStatus::Idle);
     client.write_all(&out).await.map_err(|_| LoginEnd::Gone)?;
     let info = SessionInfo {
-        id: cancel.process_id(),
+        id: SessionId::next(),
+        process_id: cancel.key().map(|(process_id, _)| process_id),
         user: String::from_utf8_lossy(&request.user).into(),
         database: String::from_utf8_lossy(&request.database).into(),
         client: peer,
@@ -298,8 +308,8 @@ async fn greet(
         since: Instant::now(),
     };
     tracing::debug!(
-        session.id = info.id.0, client.addr = %peer, db.user = %info.user, db.name = %info.database,
-        node = %server.name, "session begins"
+        session.id = info.id.0, session.pid = info.process_id.map(|id| id.0), client.addr = %peer,
+        db.user = %info.user, db.name = %info.database, node = %server.name, "session begins"
     );
     Ok(Box::new(Welcome {
         permit,
@@ -317,4 +327,24 @@ async fn greet(
         reports_timing: request.reports_timing,
         retry: request.retry,
     }))
+}
+
+/// The session as a target of cancel requests. The client is told the server's own process id, which it may look up
+/// in `pg_stat_activity` or compare with that of a notification. A server that gives no key cannot be cancelled, and
+/// its clients are told so by silence.
+///
+/// Where sessions share server connections no process is the client's own: there the id must be one that no process
+/// has, above 4194304 (Linux, include/linux/threads.h, `PID_MAX_LIMIT`).
+fn cancel_handle(
+    worker: &Worker,
+    server: &Connected,
+    key: Option<(ProcessId, SecretKey)>,
+    version: ProtocolVersion,
+) -> Result<CancelHandle, LoginEnd> {
+    let Some((process_id, key)) = key else { return Ok(worker.shared.cancels.without_key()) };
+    let key = ServerKey { address: server.address.clone(), process_id, key };
+    worker.shared.cancels.register(version, key).map_err(|error| {
+        tracing::error!(%error, "no random bytes for a cancel key");
+        LoginEnd::Gone
+    })
 }

@@ -149,6 +149,7 @@ impl Relay {
         let announce = self.session.differences(&greeting.messages);
         self.answered_at = now;
         self.session.server_taken(Arc::clone(&server.name), role, announce, now);
+        self.session.server_process(greeting.key.as_ref().map(|(process_id, _)| *process_id));
         self.session.note_wait(now.saturating_duration_since(since));
         let address = server.address.clone();
         let key = greeting.key.map(|(process_id, key)| ServerKey { address, process_id, key });
@@ -310,6 +311,10 @@ impl Relay {
                 );
                 self.count_loss(loss_cause(loss));
                 Some(Ending::Cut(self.to_client.take_pending()))
+            }
+            // Closed so that it can read why, whatever it has sent behind.
+            LossPlan::Close if self.client_is == ClientIs::Refused => {
+                Some(Ending::Say(self.to_client.take_pending()))
             }
             // What the client has yet to take is still its due.
             LossPlan::Close => Some(self.say(&[])),

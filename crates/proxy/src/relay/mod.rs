@@ -79,6 +79,8 @@ enum ClientIs {
     Done {
         told_server: bool,
     },
+    /// It sent a message of no known type: the server is about to refuse it, and nothing more of it is read.
+    Refused,
 }
 
 /// What a session is looked up by, and needs when it moves: seldom touched.
@@ -114,7 +116,8 @@ impl Relay {
         let slot = Slots::enter(&worker);
         let live = worker.shared.live();
         let role = attach::role_of(&worker, welcome.server.lease.node(), welcome.is_standby);
-        let session = Session::new(record::session_settings(&worker, &live, &welcome, role), now);
+        let mut session = Session::new(record::session_settings(&worker, &live, &welcome, role), now);
+        session.told_process(welcome.info.process_id);
         let is_replication = welcome.is_replication;
         let Welcome {
             permit, info, cancel, want, server, server_ahead, client_ahead, relogin, retry, ..

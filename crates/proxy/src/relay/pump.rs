@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::io::AsyncWrite;
+use trunkline_codec::scan::FrameError;
 use trunkline_session::{ClientThen, Peer, ServerLoss, ServerThen, Violation};
 
 use super::attach::Server;
@@ -77,6 +78,10 @@ impl Relay {
                     return Next::Again;
                 }
                 ClientThen::Terminate => self.client_is = ClientIs::Done { told_server: true },
+                ClientThen::Unknown(error) => {
+                    self.complain(Peer::Client, &error);
+                    self.client_is = ClientIs::Refused;
+                }
                 ClientThen::Violation(violation) => return Next::End(self.violation(*violation)),
             }
             budget = budget.saturating_sub(length);
@@ -241,15 +246,20 @@ impl Relay {
     }
 
     fn violation(&mut self, violation: Violation) -> Ending {
+        self.complain(violation.by, &violation.error);
+        self.say(violation.report.as_deref().unwrap_or_default())
+    }
+
+    /// Logs and counts a violation of the protocol.
+    fn complain(&self, by: Peer, error: &FrameError) {
         let info = &self.about.info;
         tracing::warn!(
-            session.id = info.id.0, client.addr = %info.client, by = ?violation.by, error = %violation.error,
+            session.id = info.id.0, client.addr = %info.client, ?by, %error,
             "protocol violation ends the session"
         );
-        match violation.by {
+        match by {
             Peer::Client => record::count_refusal(&self.worker, crate::metrics::RefusalReason::Protocol),
             Peer::Server => self.count_loss(LossCause::Protocol),
         }
-        self.say(violation.report.as_deref().unwrap_or_default())
     }
 }

@@ -1,6 +1,6 @@
 //! When a session is idle, and what it does not follow.
 
-use trunkline_session::{ClientThen, Peer, PinReason, ReportTiming, ServerThen, Tracking};
+use trunkline_session::{ClientThen, LossPlan, Peer, PinReason, ReportTiming, ServerThen, Tracking};
 
 use crate::talk::*;
 
@@ -121,7 +121,34 @@ fn a_large_message_is_streamed_and_leaves_no_room_for_an_error() {
     talk.client(&[query("select big")]);
     let row = message(b'D', &vec![0; 100_000]);
     assert_eq!(talk.server_step(&row[..50_000]).forward, 50_000);
-    let step = talk.client_step(b"?");
+    let step = talk.client_step(b"Q\0\0\0\x03");
     let ClientThen::Violation(violation) = step.then else { panic!("{step:?}") };
     assert_eq!(violation.report, None);
+}
+
+#[test]
+fn a_client_message_of_no_known_type_is_the_servers_to_refuse_once_it_has_answered_what_is_due() {
+    for before in [vec![], vec![query("select 1")], vec![parse("", "select 1"), bind(""), execute()]] {
+        let mut talk = Talk::new();
+        let before = before.concat();
+        let step = talk.client_step(&[&before[..], b"!\0\0\0\x2Atext", &query("never")].concat());
+        assert_eq!(step.forward, before.len() + 1, "its type byte is the last");
+        let ClientThen::Unknown(error) = step.then else { panic!("{step:?}") };
+        assert_eq!(error.to_string(), "message type 0x21 of length 42: the type is unknown");
+        if before.starts_with(b"Q") {
+            talk.server(&[m('T'), m('D'), complete("SELECT 1"), ready('I')]);
+        } else if !before.is_empty() {
+            talk.server(&[m('1'), m('2'), m('D'), complete("SELECT 1")]);
+        }
+        assert!(!talk.session.is_idle(), "it is not to leave the server that will answer");
+        talk.server(&[report('E', "FATAL", "08P01")]);
+        assert_eq!(talk.lost(b"", REPEAT), LossPlan::Close);
+    }
+}
+
+#[test]
+fn a_server_lost_before_it_has_refused_the_client_is_told_of() {
+    let mut talk = Talk::new();
+    talk.client_step(&[query("select 1"), b"!".to_vec()].concat());
+    assert!(matches!(talk.lost(b"", REPEAT), LossPlan::Report(_)));
 }

@@ -5,6 +5,7 @@ mod idle;
 mod kept;
 mod loss;
 mod moving;
+mod notified;
 mod pipeline;
 mod repeating;
 mod statements;

@@ -422,7 +422,7 @@ impl Journey {
                 self.client_tail.drain(..refused.dropped);
                 self.refused(rng, refused);
             }
-            ClientThen::Terminate | ClientThen::Violation(_) => panic!("{step:?}"),
+            ClientThen::Terminate | ClientThen::Unknown(_) | ClientThen::Violation(_) => panic!("{step:?}"),
         }
     }
 

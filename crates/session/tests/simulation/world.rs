@@ -135,6 +135,7 @@ impl World {
             ClientThen::Pause => assert!(self.session.is_paused()),
             ClientThen::Terminate => self.is_terminated = true,
             ClientThen::Refuse(refused) => panic!("it is owed nothing: {refused:?}"),
+            ClientThen::Unknown(error) => panic!("script is sound: {error:?}"),
             ClientThen::Violation(violation) => panic!("script is sound: {violation:?}"),
         }
     }

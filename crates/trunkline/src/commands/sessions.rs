@@ -15,12 +15,13 @@ Examples:
   trunkline sessions --limit 20 --json | jq '.sessions[].client'
   trunkline sessions --admin /tmp/a.sock   the socket of `trunkline serve --admin /tmp/a.sock`
 
-CLIENT is the address a PROXY protocol header told, where one is believed. PINNED says why the session cannot go to
+PID is the process id that the client knows: that of the server it logged in on, also after the session has gone to
+another. CLIENT is the address a PROXY protocol header told, where one is believed. PINNED says why the session cannot go to
 another server when its own dies, lags or is drained; \"-\" means that it can. At most 1000 are listed, all are counted.
 
 Exit status: 0 shown, 1 no answer from there, 2 wrong command line.";
 
-const HEAD: [&str; 8] = ["ID", "CLIENT", "STATE", "AGE", "NODE", "USER", "DATABASE", "PINNED"];
+const HEAD: [&str; 9] = ["ID", "PID", "CLIENT", "STATE", "AGE", "NODE", "USER", "DATABASE", "PINNED"];
 
 /// Flags of `trunkline sessions`.
 #[derive(Debug, clap::Args)]
@@ -60,12 +61,12 @@ impl Sessions {
 
 fn table(listing: &Value) -> String {
     let none = Vec::new();
-    let rows: Vec<[String; 8]> = listing["sessions"].as_array().unwrap_or(&none).iter().map(row).collect();
+    let rows: Vec<[String; 9]> = listing["sessions"].as_array().unwrap_or(&none).iter().map(row).collect();
     let counts = listing.as_object().map(mobility).unwrap_or_default();
-    format!("{}\nsessions  {counts}\n", columns(HEAD, &rows, &[0, 3], rows.iter().map(|_| None)))
+    format!("{}\nsessions  {counts}\n", columns(HEAD, &rows, &[0, 1, 4], rows.iter().map(|_| None)))
 }
 
-fn row(session: &Value) -> [String; 8] {
+fn row(session: &Value) -> [String; 9] {
     // A client chooses its user and database names: no control characters on an operator's terminal.
     let text = |key: &str| match session[key].as_str() {
         Some(text) => text.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
@@ -75,6 +76,7 @@ fn row(session: &Value) -> [String; 8] {
     let age = session["age_seconds"].as_u64().map_or_else(|| "-".to_owned(), age);
     [
         number("id"),
+        number("pid"),
         text("client"),
         text("state"),
         age,
@@ -102,14 +104,15 @@ mod tests {
     #[test]
     fn a_session_is_a_line_and_cannot_write_on_the_terminal() {
         let listing = serde_json::json!({"all": 2, "movable": 1, "pinned": {"listen": 1}, "sessions": [
-            {"id": 7, "client": "192.0.2.1:40001", "user": "a\u{1b}[2Jb", "database": "appdb", "node": "replica1",
+            {"id": 7, "pid": 4711, "client": "192.0.2.1:40001", "user": "a\u{1b}[2Jb", "database": "appdb", "node": "replica1",
              "state": "idle", "pinned": "LISTEN", "age_seconds": 180},
-            {"id": 8, "client": "192.0.2.2:1", "user": "u", "database": "d", "node": null, "state": "without server",
+            {"id": 8, "pid": null, "client": "192.0.2.2:1", "user": "u", "database": "d", "node": null, "state": "without server",
              "pinned": null, "age_seconds": 5},
         ]});
         let text = table(&listing);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].contains("a?[2Jb") && lines[1].ends_with("LISTEN"), "{text}");
+        assert!(lines[1].starts_with(" 7  4711  ") && lines[2].starts_with(" 8     -  "), "{text}");
         assert!(lines[2].contains("5s  -") && lines[2].ends_with('-'), "{text}");
         assert_eq!(lines[4], "sessions  2, 1 movable, 1 pinned (1 listen)");
     }
