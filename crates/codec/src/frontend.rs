@@ -160,8 +160,8 @@ impl<'a> Bind<'a> {
         Ok(Self { portal, statement })
     }
 
-    /// The value of a parameter (the first is 0) of the whole body of a Bind. `None` for NULL, for a value that is
-    /// not in text format, and for one that is not there.
+    /// The value of a parameter (the first is 0) of the whole body of a Bind, when its type is text: that is the same
+    /// in text and in binary format. `None` for NULL, for a value in another format, and for one that is not there.
     #[must_use]
     pub fn text_value(body: &'a [u8], parameter: u16) -> Option<&'a [u8]> {
         let mut body = Body::new(body);
@@ -177,7 +177,7 @@ impl<'a> Bind<'a> {
             }
         }
         let values = body.take_u16().ok()?;
-        if parameter >= values || format != 0 {
+        if parameter >= values || format > 1 {
             return None;
         }
         for _ in 0..parameter {

@@ -91,9 +91,11 @@ fn values_of_a_bind_are_told_where_they_are_text() {
     for (formats, first) in [
         (&b"\0\0"[..], Some(&b"a"[..])),
         (b"\0\x01\0\0", Some(b"a")),
-        (b"\0\x01\0\x01", None),
+        (b"\0\x01\0\x01", Some(b"a")),
+        (b"\0\x01\0\x02", None),
         (b"\0\x02\0\0\0\x01", Some(b"a")),
-        (b"\0\x02\0\x01\0\0", None),
+        (b"\0\x02\0\x01\0\0", Some(b"a")),
+        (b"\0\x02\0\x03\0\0", None),
     ] {
         assert_eq!(Bind::text_value(&body(formats), 0), first, "{formats:?}");
     }

@@ -10,6 +10,7 @@ mod admission;
 pub mod auth;
 mod cancel;
 mod client;
+mod defaults;
 mod errors;
 #[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
 pub mod http;

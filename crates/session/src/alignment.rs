@@ -47,6 +47,9 @@ enum Stage {
 /// The statement that begins the transaction that is to fail. It is closed at once.
 const BEGINS: &[u8] = b"trunkline: transaction lost with its server";
 
+/// The statement that runs what must leave the unnamed one alone. It is closed at once.
+const ASIDE: &[u8] = b"trunkline: setting";
+
 /// A portal that does not exist: running it is the shortest way to fail a transaction.
 const FAILS: &[u8] = b"trunkline: server lost";
 
@@ -111,6 +114,25 @@ impl Writer {
                 self.owed.bound += 1;
                 self.owed.executed += 1;
                 self.unnamed = Unnamed::LeftOver;
+            }
+            Err(_too_long) => self.out.truncate(start),
+        }
+    }
+
+    /// Runs a statement behind those of the client, whose unnamed statement it does not touch.
+    pub(crate) fn run_aside(&mut self, sql: &[u8]) {
+        let start = self.out.len();
+        let written = write::parse(&mut self.out, ASIDE, sql, &[])
+            .and_then(|()| write::bind(&mut self.out, b"", ASIDE, std::iter::empty()))
+            .and_then(|()| write::execute(&mut self.out, b"", 0))
+            .and_then(|()| write::close(&mut self.out, Target::Statement, ASIDE));
+        debug_assert!(written.is_ok(), "kept SQL is short and has no NUL");
+        match written {
+            Ok(()) => {
+                self.owed.parsed += 1;
+                self.owed.bound += 1;
+                self.owed.executed += 1;
+                self.owed.closed += 1;
             }
             Err(_too_long) => self.out.truncate(start),
         }

@@ -6,16 +6,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use trunkline_codec::backend::ParameterStatus;
-
 use crate::alignment::Writer;
+use crate::encoding::{Encoding, EncodingEra, EncodingNow};
 use crate::gucs::{Gucs, decides_reading};
 use crate::limits::{HOLD_CURSORS_MAX, STAGED_MAX};
 use crate::outstanding::Request;
+use crate::parameters::Parameters;
 use crate::pin::{NotRepeatable, PinReason};
 use crate::prepared::{Deeds, Prepared};
 use crate::session::Session;
-use crate::settings::{Mobility, ServerRole};
+use crate::settings::Mobility;
 use crate::sql::Class;
 use crate::sql::effect::{Change, Effect, Name};
 use crate::sql::read::{Reading, read};
@@ -27,14 +27,14 @@ use crate::state::Long;
 #[derive(Debug)]
 enum Item {
     /// Statements of a Query, those not completed yet.
-    Query(VecDeque<Effect>),
+    Query(VecDeque<Effect>, EncodingEra),
     Execute(Arc<Deeds>),
 }
 
 /// Part of a transaction that may yet be undone.
 #[derive(Debug)]
 enum Staged {
-    Change(Change),
+    Change(Change, Encoding),
     Savepoint(Name),
 }
 
@@ -56,6 +56,9 @@ pub(crate) struct Followed {
     has_failed: bool,
     /// The end of the part last seen of a long Query or Parse.
     carry: Vec<u8>,
+    encoding: EncodingNow,
+    /// A parameter was reported since the session was last idle outside a transaction.
+    has_report: bool,
 }
 
 impl Followed {
@@ -74,9 +77,10 @@ impl Followed {
         place.get_or_insert(reason);
     }
 
-    pub(crate) fn write(&self, out: &mut Writer) {
-        self.gucs.iter().for_each(|sql| out.run(sql));
+    pub(crate) fn write(&self, out: &mut Writer, told: &Parameters) {
+        self.gucs.write(out, told.has_login_timeout);
         self.prepared.write(out);
+        self.gucs.write_last(out, told.has_login_timeout);
     }
 
     /// The server is lost with requests in flight, a Query among them or not; none counts.
@@ -112,8 +116,9 @@ impl Followed {
     }
 
     /// A statement of the front request is complete.
-    fn completed(&mut self, has_effects: bool, tag: &[u8]) {
-        let effect = if has_effects { self.next_effect() } else { Effect::None };
+    fn completed(&mut self, has_effects: bool, tag: &[u8], told: &Parameters) {
+        let (effect, era) =
+            if has_effects { self.next_effect() } else { (Effect::None, self.encoding.era()) };
         if !effect.fits(tag) {
             self.pin(PinReason::UnknownStatement(command_of(tag)));
         }
@@ -121,22 +126,25 @@ impl Followed {
             (Effect::RollbackTo(name), b"ROLLBACK") => self.rollback_to(&name),
             (_, b"COMMIT") => self.commit(),
             (_, b"ROLLBACK") => self.rollback(),
-            (effect, _) => self.apply(effect),
+            (effect, _) => self.apply(effect, era, told),
         }
     }
 
-    fn next_effect(&mut self) -> Effect {
+    /// With the time at which its text was sent.
+    fn next_effect(&mut self) -> (Effect, EncodingEra) {
         match self.queue.front_mut() {
-            Some(Item::Query(effects)) => effects.pop_front().unwrap_or(Effect::Unread),
-            Some(Item::Execute(deeds)) => deeds.effect.clone(),
-            None => Effect::Unread,
+            Some(Item::Query(effects, era)) => (effects.pop_front().unwrap_or(Effect::Unread), *era),
+            Some(Item::Execute(deeds)) => (deeds.effect.clone(), deeds.era),
+            None => (Effect::Unread, self.encoding.era()),
         }
     }
 
-    fn apply(&mut self, effect: Effect) {
+    fn apply(&mut self, effect: Effect, era: EncodingEra, told: &Parameters) {
         match effect {
             Effect::None | Effect::Local | Effect::Unread => {}
-            Effect::Change(changes) => changes.into_iter().for_each(|change| self.change(change)),
+            Effect::Change(changes) => {
+                changes.into_iter().for_each(|change| self.change(change, era, told));
+            }
             // Its parameters were never seen.
             Effect::SetConfig(_) => self.pin(PinReason::UnknownSetting),
             Effect::DiscardAll => self.discard_all(),
@@ -153,7 +161,7 @@ impl Followed {
             Effect::Release(name) => {
                 if let Some(at) = self.savepoint(&name) {
                     let later = self.staged.split_off(at);
-                    self.staged.extend(later.into_iter().filter(|s| matches!(s, Staged::Change(_))));
+                    self.staged.extend(later.into_iter().filter(|s| matches!(s, Staged::Change(..))));
                 }
             }
             Effect::RollbackTo(_) => self.pin(PinReason::UnknownSavepoint),
@@ -177,22 +185,25 @@ impl Followed {
         }
     }
 
-    fn change(&mut self, change: Change) {
+    fn change(&mut self, change: Change, era: EncodingEra, told: &Parameters) {
+        let Ok(encoding) = self.encoding.of(&change, era, told) else {
+            return self.pin(PinReason::UnknownSetting);
+        };
         match &change {
             Change::Set { key, .. } | Change::Reset { key, .. } => {
                 if decides_reading(key) && self.prepared.has_named() {
                     self.pin(PinReason::SettingAfterStatements);
                 }
-                self.stage(Staged::Change(change));
+                self.stage(Staged::Change(change, encoding));
             }
             Change::ResetAll => {
                 if self.prepared.has_named() {
                     self.pin(PinReason::SettingAfterStatements);
                 }
-                self.stage(Staged::Change(change));
+                self.stage(Staged::Change(change, encoding));
             }
             // It is known from now on, however the transaction ends.
-            Change::Local { .. } => self.settle(change),
+            Change::Local { .. } => self.settle(change, encoding),
         }
     }
 
@@ -204,8 +215,8 @@ impl Followed {
         }
     }
 
-    fn settle(&mut self, change: Change) {
-        if self.gucs.apply(change).is_err() {
+    fn settle(&mut self, change: Change, encoding: Encoding) {
+        if self.gucs.apply(change, encoding).is_err() {
             self.gucs.clear();
             self.pin(PinReason::SettingsTooLarge);
         }
@@ -213,10 +224,10 @@ impl Followed {
 
     fn undo(&mut self, staged: Staged) {
         match staged {
-            Staged::Change(Change::Set { key, .. } | Change::Reset { key, .. }) => {
-                self.settle(Change::Local { key })
+            Staged::Change(Change::Set { key, .. } | Change::Reset { key, .. }, _) => {
+                self.settle(Change::Local { key }, None);
             }
-            Staged::Change(Change::ResetAll | Change::Local { .. }) | Staged::Savepoint(_) => {}
+            Staged::Change(Change::ResetAll | Change::Local { .. }, _) | Staged::Savepoint(_) => {}
         }
     }
 
@@ -224,7 +235,7 @@ impl Followed {
         self.has_failed = false;
         for staged in std::mem::take(&mut self.staged) {
             match staged {
-                Staged::Change(change) => self.settle(change),
+                Staged::Change(change, encoding) => self.settle(change, encoding),
                 Staged::Savepoint(_) => {}
             }
         }
@@ -264,9 +275,38 @@ impl Followed {
             self.prepared.transaction_ended();
         }
         if !self.staged.is_empty() {
-            if self.has_failed { self.rollback() } else { self.commit() }
+            if self.has_failed {
+                self.rollback()
+            } else {
+                self.commit()
+            }
+            self.has_report = true;
         }
         self.has_failed = false;
+    }
+
+    /// The server reports this parameter.
+    pub(crate) fn parameter_reported(&mut self, name: &[u8]) {
+        self.has_report = true;
+        if name == b"client_encoding" {
+            self.encoding.reported();
+        }
+    }
+
+    /// Also `DISCARD ALL` does not undo it.
+    pub(crate) fn pin_for_good(&mut self, reason: PinReason) {
+        self.pin_for_good = Some(reason);
+    }
+
+    /// The values that were reported are those of the settings.
+    #[cold]
+    fn reported(&mut self, told: &Parameters) {
+        self.has_report = false;
+        self.encoding.settled();
+        if self.gucs.reported(told).is_err() {
+            self.gucs.clear();
+            self.pin(PinReason::SettingsTooLarge);
+        }
     }
 }
 
@@ -284,7 +324,8 @@ impl Session {
         match request {
             Request::Query => self.follow_query(body, is_whole),
             Request::Parse => {
-                self.followed().prepared.parse_sent(body, is_whole);
+                let followed = self.followed();
+                followed.prepared.parse_sent(body, is_whole, followed.encoding.era());
                 if is_whole {
                     return Class::PLAIN;
                 }
@@ -293,7 +334,7 @@ impl Session {
             }
             Request::Bind => {
                 if let Some(followed) = &mut self.followed
-                    && let Err(reason) = followed.prepared.bind_sent(body)
+                    && let Err(reason) = followed.prepared.bind_sent(body, followed.encoding.era())
                 {
                     followed.pin(reason);
                 }
@@ -334,7 +375,9 @@ impl Session {
         if effects.is_empty() {
             return class;
         }
-        self.followed().queue.push_back(Item::Query(effects.into()));
+        let followed = self.followed();
+        let era = followed.encoding.era();
+        followed.queue.push_back(Item::Query(effects.into(), era));
         class.with_effects()
     }
 
@@ -381,34 +424,6 @@ impl Session {
         }
     }
 
-    /// The server tells a parameter to the client.
-    pub(crate) fn follow_parameter(&mut self, body: &[u8]) {
-        let Ok(ParameterStatus { name, value }) = ParameterStatus::parse(body) else { return };
-        if name == b"in_hot_standby" && value == b"off" {
-            self.role = ServerRole::Primary;
-        }
-        if let Some(announce) = &mut self.announce {
-            announce.forget_parameter(name);
-        }
-        if self.mobility == Mobility::Fixed {
-            return;
-        }
-        if self.parameters.tell(name, value).is_err() {
-            self.followed().pin(PinReason::SettingsTooLarge);
-        }
-        // SQL is read by the rules that hold while it is on.
-        if name == b"standard_conforming_strings" && value != b"on" {
-            self.followed().pin(PinReason::UnknownSetting);
-        }
-    }
-
-    /// At the start: what the greeting says of how SQL is read.
-    pub(crate) fn follow_greeting(&mut self) {
-        if self.mobility == Mobility::Movable && self.parameters.began_with_other_strings() {
-            self.followed().pin_for_good = Some(PinReason::UnknownSetting);
-        }
-    }
-
     /// A statement of the front request is complete, with this tag.
     #[inline]
     pub(crate) fn follow_completed(&mut self, tag: &[u8]) {
@@ -421,9 +436,12 @@ impl Session {
             return;
         }
         match &mut self.followed {
-            Some(followed) => followed.completed(has_effects, tag),
+            Some(followed) => followed.completed(has_effects, tag, &self.parameters),
             None if Effect::None.fits(tag) => {}
-            None => self.followed().completed(has_effects, tag),
+            None => {
+                let followed = self.followed.get_or_insert_with(Box::default);
+                followed.completed(has_effects, tag, &self.parameters);
+            }
         }
     }
 
@@ -432,8 +450,8 @@ impl Session {
         if let (Some(front), Some(followed)) = (self.outstanding.front(), &mut self.followed)
             && front.class.has_effects()
         {
-            let effect = followed.next_effect();
-            followed.apply(effect);
+            let (effect, era) = followed.next_effect();
+            followed.apply(effect, era, &self.parameters);
         }
     }
 
@@ -453,6 +471,18 @@ impl Session {
         let is_last = self.outstanding.is_empty();
         if let Some(followed) = &mut self.followed {
             followed.transaction_ended(is_last);
+            if followed.has_report {
+                followed.reported(&self.parameters);
+            }
+        }
+    }
+
+    /// The transaction ended with its server: what that one reported last is not what counts.
+    pub(crate) fn follow_transaction_lost(&mut self) {
+        let is_last = self.outstanding.is_empty();
+        if let Some(followed) = &mut self.followed {
+            followed.transaction_ended(is_last);
+            followed.has_report = false;
         }
     }
 }

@@ -1,14 +1,29 @@
-//! Settings of a session, as the SQL that makes another server have them.
+//! Settings of a session: the values the server reports of them, or the SQL that set them.
 
+use crate::encoding::Encoding;
 use crate::limits::SETTING_BYTES_MAX;
+use crate::parameters::Parameters;
 use crate::sql::effect::Change;
+
+mod lay;
 
 /// One setting.
 #[derive(Debug)]
 struct Setting {
     /// Its name in lower case.
     key: Box<str>,
+    /// The SQL that set it last.
     sql: Box<[u8]>,
+    encoding: Encoding,
+    /// What the server reports of it. It stands before the SQL, which may have set a part of it only.
+    value: Option<Box<[u8]>>,
+}
+
+impl Setting {
+    fn bytes(&self) -> usize {
+        let texts = [Some(&self.sql), self.encoding.as_ref(), self.value.as_ref()];
+        self.key.len() + texts.into_iter().flatten().map(|text| text.len()).sum::<usize>()
+    }
 }
 
 /// Too much was set to be kept.
@@ -40,11 +55,11 @@ pub(crate) fn decides_reading(key: &str) -> bool {
 }
 
 impl Gucs {
-    /// A change took effect.
-    pub(crate) fn apply(&mut self, change: Change) -> Result<(), TooMuch> {
+    /// A change took effect. Its SQL was sent under `encoding`.
+    pub(crate) fn apply(&mut self, change: Change, encoding: Encoding) -> Result<(), TooMuch> {
         match change {
-            Change::Set { key, sql } => self.put(key, sql),
-            Change::Reset { key, sql } if is_identity(&key) => self.put(key, sql),
+            Change::Set { key, sql } => self.put(key, sql, encoding),
+            Change::Reset { key, sql } if is_identity(&key) => self.put(key, sql, encoding),
             Change::Reset { key, .. } if key.contains('.') => self.forget(&key),
             Change::Reset { key, .. } => {
                 self.remove(&key);
@@ -67,17 +82,35 @@ impl Gucs {
     /// A custom setting loses its value and stays known.
     fn forget(&mut self, key: &str) -> Result<(), TooMuch> {
         let quoted: Vec<_> = key.split('.').map(|part| format!("\"{part}\"")).collect();
-        self.put(key.into(), format!("RESET {}", quoted.join(".")).into_bytes().into())
+        self.put(key.into(), format!("RESET {}", quoted.join(".")).into_bytes().into(), None)
     }
 
-    fn put(&mut self, key: Box<str>, sql: Box<[u8]>) -> Result<(), TooMuch> {
+    fn put(&mut self, key: Box<str>, sql: Box<[u8]>, encoding: Encoding) -> Result<(), TooMuch> {
         if !is_identity(&key) {
             self.remove(&key);
         }
-        self.bytes += key.len() + sql.len();
-        self.settings.push(Setting { key, sql });
+        self.settings.push(Setting { key, sql, encoding, value: None });
         self.compact();
+        self.is_within_limit()
+    }
+
+    fn is_within_limit(&self) -> Result<(), TooMuch> {
         if self.bytes > SETTING_BYTES_MAX { Err(TooMuch) } else { Ok(()) }
+    }
+
+    /// The session is idle outside a transaction: what its server reports now is what it has. A value that is not
+    /// ASCII was reported under some client_encoding, so the SQL speaks for it.
+    pub(crate) fn reported(&mut self, told: &Parameters) -> Result<(), TooMuch> {
+        for (name, value) in told.iter().filter(|(_, value)| value.is_ascii()) {
+            let is_it = |setting: &&mut Setting| setting.key.as_bytes().eq_ignore_ascii_case(name);
+            let Some(setting) = self.settings.iter_mut().find(is_it) else { continue };
+            // Who the session is depends on the order, in which the SQL stands.
+            if !is_identity(&setting.key) && setting.value.as_deref() != Some(value) {
+                setting.value = Some(value.into());
+            }
+        }
+        self.count();
+        self.is_within_limit()
     }
 
     fn remove(&mut self, key: &str) {
@@ -99,7 +132,11 @@ impl Gucs {
                 at += 1;
             }
         }
-        self.bytes = self.settings.iter().map(|setting| setting.key.len() + setting.sql.len()).sum();
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.bytes = self.settings.iter().map(Setting::bytes).sum();
     }
 
     /// `RESET ALL`: it leaves the role.
@@ -126,16 +163,12 @@ impl Gucs {
             return Ok(());
         }
         let sql = b"SET SESSION AUTHORIZATION DEFAULT"[..].into();
-        self.put("session_authorization".into(), sql)
+        self.put("session_authorization".into(), sql, None)
     }
 
     /// Nothing is kept any more.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.settings.iter().map(|setting| &*setting.sql)
     }
 }
 
@@ -144,16 +177,17 @@ mod tests {
     use super::*;
 
     fn set(gucs: &mut Gucs, key: &str, sql: &str) {
-        gucs.apply(Change::Set { key: key.into(), sql: sql.as_bytes().into() }).expect("short");
+        gucs.apply(Change::Set { key: key.into(), sql: sql.as_bytes().into() }, None).expect("short");
     }
 
     fn reset(gucs: &mut Gucs, key: &str) {
         let sql = format!("RESET {key}").into_bytes().into();
-        gucs.apply(Change::Reset { key: key.into(), sql }).expect("short");
+        gucs.apply(Change::Reset { key: key.into(), sql }, None).expect("short");
     }
 
     fn told(gucs: &Gucs) -> Vec<String> {
-        gucs.iter().map(|sql| String::from_utf8_lossy(sql).into_owned()).collect()
+        let sql = gucs.settings.iter().map(|setting| &setting.sql);
+        sql.map(|sql| String::from_utf8_lossy(sql).into_owned()).collect()
     }
 
     #[test]
@@ -165,7 +199,7 @@ mod tests {
         assert_eq!(told(&gucs), ["b1", "a2"]);
         reset(&mut gucs, "b");
         assert_eq!(told(&gucs), ["a2"]);
-        gucs.apply(Change::ResetAll).expect("short");
+        gucs.apply(Change::ResetAll, None).expect("short");
         assert_eq!(gucs.bytes, 0);
     }
 
@@ -208,9 +242,14 @@ mod tests {
     fn settings_end_exactly_at_the_limit() {
         let mut gucs = Gucs::default();
         let full = vec![b'x'; SETTING_BYTES_MAX - 1].into_boxed_slice();
-        assert_eq!(gucs.apply(Change::Set { key: "a".into(), sql: full.clone() }), Ok(()));
-        assert_eq!(gucs.apply(Change::Set { key: "a".into(), sql: full }), Ok(()), "in place of the other");
+        let again = full.clone();
+        assert_eq!(gucs.apply(Change::Set { key: "a".into(), sql: full }, None), Ok(()));
+        assert_eq!(
+            gucs.apply(Change::Set { key: "a".into(), sql: again }, None),
+            Ok(()),
+            "in place of the other"
+        );
         let one_more = Change::Set { key: "b".into(), sql: Box::default() };
-        assert_eq!(gucs.apply(one_more), Err(TooMuch));
+        assert_eq!(gucs.apply(one_more, None), Err(TooMuch));
     }
 }

@@ -194,7 +194,7 @@ impl Session {
 
     fn forget_transaction(&mut self) {
         self.attempt = Attempt::Idle;
-        self.follow_transaction_ended();
+        self.follow_transaction_lost();
         if let Some(statements) = &mut self.statements {
             statements.transaction_ended();
         }

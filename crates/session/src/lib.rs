@@ -14,6 +14,7 @@
 //! - `followed`: what the session changed on its server (`gucs`, `prepared`), read from its SQL by
 //!   `sql` and confirmed by the server; [`alignment`]: how another server is told; [`pin`]: why it
 //!   cannot be; [`position`]: how it is asked what it shows.
+//! - `encoding`: under which client_encoding a text was sent.
 //! - `parameters`: what the client was told of its server.
 //! - `timing`, [`record`]: what is known of each statement once it is complete.
 //! - [`step`], [`loss`]: what the caller is asked to do.
@@ -23,6 +24,7 @@ mod announce;
 mod answer;
 mod attempt;
 mod client;
+mod encoding;
 mod followed;
 mod gucs;
 mod kept;

@@ -8,6 +8,9 @@ use trunkline_codec::scan::{Piece, Scanner};
 use trunkline_codec::write;
 
 use crate::limits::PARAMETER_BYTES_MAX;
+use crate::pin::PinReason;
+use crate::session::Session;
+use crate::settings::{Mobility, ServerRole};
 
 /// The ParameterStatus messages of a login; others among them are not looked at.
 #[derive(Debug, Default)]
@@ -39,6 +42,8 @@ pub(crate) struct Parameters {
     greeting: Arc<ToldAtLogin>,
     /// The latest value of each parameter that was told again.
     changed: Box<[u8]>,
+    /// Whether a login on another server brings a statement_timeout.
+    pub(crate) has_login_timeout: bool,
 }
 
 /// Too much was told to be kept.
@@ -47,7 +52,7 @@ pub(crate) struct TooMuch;
 
 impl Parameters {
     pub(crate) fn new(greeting: Arc<ToldAtLogin>) -> Self {
-        Self { greeting, changed: Box::default() }
+        Self { greeting, changed: Box::default(), has_login_timeout: false }
     }
 
     /// Whether SQL was read otherwise than by the standard's rules for strings from the login on.
@@ -106,6 +111,39 @@ impl Parameters {
             }
         }
         out.freeze()
+    }
+}
+
+impl Session {
+    /// The server tells a parameter to the client.
+    pub(crate) fn follow_parameter(&mut self, body: &[u8]) {
+        let Ok(ParameterStatus { name, value }) = ParameterStatus::parse(body) else { return };
+        if name == b"in_hot_standby" && value == b"off" {
+            self.role = ServerRole::Primary;
+        }
+        if let Some(announce) = &mut self.announce {
+            announce.forget_parameter(name);
+        }
+        if self.mobility == Mobility::Fixed {
+            return;
+        }
+        if let Some(followed) = &mut self.followed {
+            followed.parameter_reported(name);
+        }
+        if self.parameters.tell(name, value).is_err() {
+            self.followed().pin(PinReason::SettingsTooLarge);
+        }
+        // SQL is read by the rules that hold while it is on.
+        if name == b"standard_conforming_strings" && value != b"on" {
+            self.followed().pin(PinReason::UnknownSetting);
+        }
+    }
+
+    /// At the start: what the greeting says of how SQL is read.
+    pub(crate) fn follow_greeting(&mut self) {
+        if self.mobility == Mobility::Movable && self.parameters.began_with_other_strings() {
+            self.followed().pin_for_good(PinReason::UnknownSetting);
+        }
     }
 }
 

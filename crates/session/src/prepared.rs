@@ -6,12 +6,13 @@ use std::sync::Arc;
 use trunkline_codec::frontend::{Bind, Close, Execute, Parse, Target};
 
 use crate::alignment::Writer;
+use crate::encoding::EncodingEra;
 use crate::limits::{NAME_BYTES_MAX, PORTALS_MAX, PREPARED_BYTES_MAX, PREPARED_MAX};
 use crate::pin::PinReason;
 use crate::sql::Class;
 use crate::sql::effect::{Effect, Name};
 use crate::sql::read::Reading;
-use crate::sql::set_config::effect_of;
+use crate::sql::set_config::{Call, effect_of, keeps_text};
 
 /// What running a statement does.
 #[derive(Clone, Debug)]
@@ -26,12 +27,14 @@ pub(crate) struct Traits {
 pub(crate) struct Deeds {
     pub(crate) pin: Option<PinReason>,
     pub(crate) effect: Effect,
+    /// When its text was sent.
+    pub(crate) era: EncodingEra,
 }
 
 impl Traits {
     const PLAIN: Self = Self { class: Class::PLAIN, deeds: None };
 
-    fn of(mut reading: Reading) -> Self {
+    fn of(mut reading: Reading, body: &[u8], era: EncodingEra) -> Self {
         let class = reading.class;
         if reading.pin.is_none() && reading.effects.is_empty() {
             return Self { class, deeds: None };
@@ -42,17 +45,24 @@ impl Traits {
         } else {
             reading.effects.pop().unwrap_or(Effect::None)
         };
-        Self { class, deeds: Some(Arc::new(Deeds { pin: reading.pin, effect })) }
+        let effect = match effect {
+            Effect::SetConfig(calls) if !keeps_text(&calls, body) => Effect::Pin(PinReason::UnknownSetting),
+            other => other,
+        };
+        Self { class, deeds: Some(Arc::new(Deeds { pin: reading.pin, effect, era })) }
     }
 
     /// Of a portal made by this Bind.
-    fn with_parameters(&self, bind: &[u8]) -> Self {
+    fn with_parameters(&self, bind: &[u8], era: EncodingEra) -> Self {
         let mut traits = self.clone();
         if let Some(deeds) = &self.deeds
             && let Effect::SetConfig(calls) = &deeds.effect
         {
-            let effect = effect_of(calls, bind).unwrap_or(Effect::Pin(PinReason::UnknownSetting));
-            traits.deeds = Some(Arc::new(Deeds { pin: deeds.pin, effect }));
+            // Constants of an older encoding and values of this one make no text of one encoding.
+            let is_of_one = era == deeds.era || calls.iter().all(Call::is_ascii);
+            let effect = effect_of(calls, bind).filter(|_| is_of_one);
+            let effect = effect.unwrap_or(Effect::Pin(PinReason::UnknownSetting));
+            traits.deeds = Some(Arc::new(Deeds { pin: deeds.pin, effect, era }));
         }
         traits
     }
@@ -140,14 +150,15 @@ impl Prepared {
 
     /// A Parse was sent; an answer or [`Self::dropped`] follows for it. `is_whole` tells whether
     /// `body` is all of it.
-    pub(crate) fn parse_sent(&mut self, body: &[u8], is_whole: bool) {
+    pub(crate) fn parse_sent(&mut self, body: &[u8], is_whole: bool, era: EncodingEra) {
         let Some(parse) = Parse::parse_prefix(body) else {
             // Without its name it cannot be kept, and will be missed.
             self.is_lost = true;
             self.pending.push_back(Pending::Nothing);
             return;
         };
-        let traits = Traits::of(if is_whole { crate::sql::read::read(parse.sql) } else { Reading::unread() });
+        let reading = if is_whole { crate::sql::read::read(parse.sql) } else { Reading::unread() };
+        let traits = Traits::of(reading, body, era);
         let mut copy = self.spare.pop().unwrap_or_default();
         // The copy is of the name at least, also of a body that is not kept.
         let is_kept = is_whole && self.bytes + self.pending_bytes + body.len() <= PREPARED_BYTES_MAX;
@@ -179,18 +190,18 @@ impl Prepared {
 
     /// A Bind was sent.
     #[inline]
-    pub(crate) fn bind_sent(&mut self, body: &[u8]) -> Result<(), PinReason> {
+    pub(crate) fn bind_sent(&mut self, body: &[u8], era: EncodingEra) -> Result<(), PinReason> {
         if self.odd == 0 && self.portals.is_empty() {
             self.unnamed_portal = None;
             return Ok(());
         }
-        self.bind_odd(body)
+        self.bind_odd(body, era)
     }
 
     #[cold]
-    fn bind_odd(&mut self, body: &[u8]) -> Result<(), PinReason> {
+    fn bind_odd(&mut self, body: &[u8], era: EncodingEra) -> Result<(), PinReason> {
         let Some(bind) = Bind::parse_prefix(body) else { return Ok(()) };
-        let traits = self.resolve(bind.statement).with_parameters(body);
+        let traits = self.resolve(bind.statement).with_parameters(body, era);
         let traits = Some(traits).filter(|traits| !traits.is_plain());
         match traits {
             _ if bind.portal.is_empty() => self.unnamed_portal = traits,

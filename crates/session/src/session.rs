@@ -320,10 +320,16 @@ impl Session {
     pub fn alignment(&self) -> Alignment {
         let mut out = Writer::default();
         if let Some(followed) = &self.followed {
-            followed.write(&mut out);
+            followed.write(&mut out, &self.parameters);
         }
         let has_failed = self.status == TransactionStatus::Failed;
         if has_failed { out.finish_failed() } else { out.finish() }
+    }
+
+    /// Whether the login on the next server brings a statement_timeout, of its startup packet or of defaults: an
+    /// [`Self::alignment`] must not run into it.
+    pub fn login_has_timeout(&mut self, has: bool) {
+        self.parameters.has_login_timeout = has;
     }
 
     /// The parameters of the server as the client was last told of them: names and values.

@@ -17,6 +17,7 @@ use trunkline_session::{Can, Fingerprint, LossPlan, Options, ServerLoss, ServerR
 
 use super::{ClientIs, Ending, Next, Relay};
 use crate::cancel::ServerKey;
+use crate::defaults::startup;
 use crate::limits::{FRESHNESS_HOLD, REPEATS_MAX};
 use crate::metrics::{FailoverCause, Label, LossCause, MoveCause, MoveKind, MoveOutcome, RepeatCause};
 use crate::route::Lease;
@@ -95,6 +96,7 @@ impl Relay {
             }
         }
         let Some(relogin) = self.about.relogin.clone() else { return Next::End(Ending::Silent) };
+        self.session.login_has_timeout(startup::has_statement_timeout(&relogin.startup));
         let (worker, want, alignment) = (Rc::clone(&self.worker), self.about.want, self.session.alignment());
         let moving = self.about.left;
         let search = Box::pin(async move {

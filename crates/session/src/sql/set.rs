@@ -236,10 +236,11 @@ pub(super) fn changed(scope: Scope, key: String, value: Value<'_>, sql: &[u8]) -
         "standard_conforming_strings" if !is_on(value) => return UNKNOWN,
         _setting => {}
     }
-    let is_custom = key.contains('.');
+    // A custom one is known from then on; by client_encoding the next text is read.
+    let is_noted = key.contains('.') || key == "client_encoding";
     let (key, sql): (Box<str>, Box<[u8]>) = (key.into(), sql.into());
     Effect::Change(vec![match (scope, value) {
-        (Scope::Local, _) if is_custom => Change::Local { key },
+        (Scope::Local, _) if is_noted => Change::Local { key },
         (Scope::Local, _) => return Effect::Local,
         (Scope::Session, Value::Default) => Change::Reset { key, sql },
         (Scope::Session, Value::Given(_)) => Change::Set { key, sql },

@@ -1,6 +1,6 @@
 //! `SELECT set_config(...)`, of constants and of parameters whose values a Bind gives.
 
-use trunkline_codec::frontend::Bind;
+use trunkline_codec::frontend::{Bind, Parse};
 
 use super::effect::{Change, Effect};
 use super::lexer::Token;
@@ -70,11 +70,32 @@ fn call(reader: &mut Reader<'_>) -> Option<Call> {
 }
 
 fn argument(reader: &mut Reader<'_>) -> Option<Argument> {
-    match reader.bump()? {
-        Token::String(text) => Some(Argument::Constant(text.into())),
-        Token::Parameter(number) => Some(Argument::Parameter(number)),
-        _other => None,
+    let argument = match reader.bump()? {
+        Token::String(text) => Argument::Constant(text.into()),
+        Token::Parameter(number) => Argument::Parameter(number),
+        _other => return None,
+    };
+    // These casts leave the text as it is.
+    while reader.eat_symbol(b':') {
+        let is_kept = reader.eat_symbol(b':') && (reader.eat("text") || reader.eat("varchar"));
+        is_kept.then_some(())?;
     }
+    Some(argument)
+}
+
+/// Types whose values become the very same text: not told, unknown, text, varchar.
+/// Source: PostgreSQL 18, src/include/catalog/pg_type.dat.
+const TEXTS: [[u8; 4]; 4] =
+    [0_u32.to_be_bytes(), 705_u32.to_be_bytes(), 25_u32.to_be_bytes(), 1043_u32.to_be_bytes()];
+
+/// Whether the values of a Bind are what is set. A Parse with this `body` may have given its parameters types whose
+/// conversion to text changes them: `character` pads, `name` cuts.
+pub(crate) fn keeps_text(calls: &[Call], body: &[u8]) -> bool {
+    let types = Parse::parse(body).map_or(&b""[..], |parse| parse.parameter_types);
+    calls.iter().flat_map(Call::bound).all(|number| {
+        let at = usize::from(number).saturating_sub(1) * 4;
+        types.get(at..at + 4).is_none_or(|oid| TEXTS.iter().any(|text| text == oid))
+    })
 }
 
 /// What the calls do with the parameters of a Bind. `None` when that cannot be told: a value is NULL or not
@@ -96,13 +117,33 @@ impl Call {
         [&self.name, &self.value].iter().any(|argument| matches!(argument, Argument::Parameter(_)))
     }
 
+    /// The parameters whose values matter: what is gone with the transaction need not be known.
+    fn bound(&self) -> impl Iterator<Item = u16> {
+        let value = match self.scope {
+            Scope::Session => Some(&self.value),
+            Scope::Local => None,
+        };
+        [Some(&self.name), value].into_iter().flatten().filter_map(|argument| match argument {
+            Argument::Parameter(number) => Some(*number),
+            Argument::Constant(_) => None,
+        })
+    }
+
+    /// Whether its constants are.
+    pub(crate) fn is_ascii(&self) -> bool {
+        [&self.name, &self.value].iter().all(|argument| match argument {
+            Argument::Constant(text) => text.is_ascii(),
+            Argument::Parameter(_) => true,
+        })
+    }
+
     fn effect(&self, bind: &[u8]) -> Option<Effect> {
         let name = self.name.quoted(bind)?;
         let key = known_key(&name)?;
         if let (Scope::Local, Argument::Parameter(_)) = (self.scope, &self.value) {
             // Gone with the transaction, so its value need not be known.
-            let is_custom = key.contains('.');
-            return Some(if is_custom {
+            let is_noted = key.contains('.') || key == "client_encoding";
+            return Some(if is_noted {
                 Effect::Change(vec![Change::Local { key: key.into() }])
             } else {
                 Effect::Local
@@ -124,6 +165,9 @@ impl Argument {
             Self::Constant(text) => Some(text.to_vec()),
             Self::Parameter(number) => {
                 let value = Bind::text_value(bind, number.checked_sub(1)?)?;
+                if value.contains(&0) {
+                    return None;
+                }
                 let mut quoted = Vec::with_capacity(value.len());
                 for &byte in value {
                     quoted.push(byte);

@@ -8,5 +8,6 @@ mod moving;
 mod notified;
 mod pipeline;
 mod repeating;
+mod settings;
 mod statements;
 mod talk;

@@ -9,7 +9,7 @@ use crate::talk::*;
 
 impl Talk {
     /// Runs a Query whose statements end with these tags.
-    fn ran(&mut self, sql: &str, tags: &[&str]) -> &mut Self {
+    pub(crate) fn ran(&mut self, sql: &str, tags: &[&str]) -> &mut Self {
         let status = if self.session.transaction_status() == trunkline_session::TransactionStatus::Idle {
             'I'
         } else {
@@ -18,14 +18,14 @@ impl Talk {
         self.ran_to(sql, tags, status)
     }
 
-    fn ran_to(&mut self, sql: &str, tags: &[&str], status: char) -> &mut Self {
+    pub(crate) fn ran_to(&mut self, sql: &str, tags: &[&str], status: char) -> &mut Self {
         let mut answer: Vec<_> = tags.iter().map(|tag| complete(tag)).collect();
         answer.push(ready(status));
         self.client(&[query(sql)]).server(&answer)
     }
 
     /// The SQL and statements another server is told, messages by type.
-    fn told(&self) -> Vec<String> {
+    pub(crate) fn told(&self) -> Vec<String> {
         let bytes = self.session.alignment().messages;
         let mut rest = &bytes[..];
         let mut told = Vec::new();
@@ -43,19 +43,19 @@ impl Talk {
     }
 
     #[track_caller]
-    fn is_pinned(&mut self, reason: PinReason) -> &mut Self {
+    pub(crate) fn is_pinned(&mut self, reason: PinReason) -> &mut Self {
         assert_eq!(self.session.movability(), Err(reason));
         assert!(matches!(self.lost(b"", MOVE), LossPlan::Report(_)), "it cannot move");
         self
     }
 
     #[track_caller]
-    fn is_movable(&mut self) -> &mut Self {
+    pub(crate) fn is_movable(&mut self) -> &mut Self {
         assert_eq!(self.session.movability(), Ok(()));
         self
     }
 
-    fn prepare(&mut self, name: &str, sql: &str) -> &mut Self {
+    pub(crate) fn prepare(&mut self, name: &str, sql: &str) -> &mut Self {
         self.client(&[parse(name, sql), sync()]).server(&[m('1'), ready('I')])
     }
 }

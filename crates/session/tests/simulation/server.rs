@@ -4,7 +4,7 @@
 //! N bytes), `show NAME`, `set [local] NAME to VALUE`, `reset NAME`, `begin`, `commit`, `rollback [to
 //! NAME]`, `savepoint NAME`, `release NAME`, `discard all`, `deallocate all`, `copy out N`, `copy in`
 //! (`copy in K` fails at the K-th piece, `copy in 0` before reading), `insert defer` (fails at Sync).
-//! A Parse of `bad` fails. The setting `timezone` is reported.
+//! What an alignment says with `set_config` is a `set`. A Parse of `bad` fails. The setting `timezone` is reported.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -394,6 +394,12 @@ impl Server {
             }
             ["rollback", "to", name] => self.rollback_to(name)?,
             ["set" | "reset", ..] => self.setting(words)?,
+            ["SELECT", call, value, "false)"] => {
+                let name = call.strip_prefix("pg_catalog.set_config('")?.strip_suffix("',")?;
+                self.setting(&["set", name, "to", value.trim_matches(['\'', ','])])?;
+                self.rows("select", 1);
+                return Some("SELECT 1".to_owned());
+            }
             ["discard", "all"] if self.transaction != Transaction::Idle => return None,
             ["discard", "all"] => {
                 self.undo();

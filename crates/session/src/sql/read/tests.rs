@@ -190,7 +190,9 @@ fn set_config_of_constants_is_followed_and_any_other_pins() {
     let reading = read(sql.as_bytes());
     assert_eq!((reading.pin, reading.effects), (None, vec![Effect::Change(expected)]));
     for sql in [
-        "select set_config('a', $1::text, false)",
+        "select set_config('a', $1::char(2), false)",
+        "select set_config('a', '7'::int, false)",
+        "select set_config('a', 'abc'::varchar(2), false)",
         "select set_config('a', $1, $2)",
         "select set_config('a', 'b', x)",
         "select set_config(name, 'b', false) from t",

@@ -1,0 +1,188 @@
+//! Settings are laid on another server by the values the server reports, and as they were sent.
+
+use trunkline_session::{LossPlan, PinReason};
+
+use crate::talk::*;
+
+/// The SQL that sets `name` to a reported value.
+fn value(name: &str, value: &str) -> String {
+    format!("SELECT pg_catalog.set_config('{name}', '{value}', false)")
+}
+
+/// A session whose client has `client_encoding`.
+fn encoded(encoding: &str) -> Talk {
+    let mut talk = Talk::new();
+    talk.server(&[status("client_encoding", encoding)]);
+    talk
+}
+
+impl Talk {
+    /// Runs a SET after which the server reports.
+    fn set(&mut self, sql: &str, name: &str, value: &str) -> &mut Self {
+        self.client(&[query(sql)]).server(&[complete("SET"), status(name, value), ready('I')])
+    }
+
+    /// All that another server is told, without the Closes.
+    fn laid_on(&self) -> Vec<String> {
+        let mut told = self.told();
+        told.retain(|sql| sql != "C" && sql != "S");
+        told
+    }
+
+    /// Sends a Query that is no UTF-8.
+    fn ran_bytes(&mut self, sql: &[u8]) -> &mut Self {
+        self.client(&[message(b'Q', &[sql, b"\0"].concat())]).server(&[complete("SET"), ready('I')])
+    }
+}
+
+#[test]
+fn a_setting_made_of_several_is_laid_on_as_the_server_reports_it() {
+    let mut talk = Talk::new();
+    talk.set("set datestyle = 'SQL'", "DateStyle", "SQL, MDY");
+    talk.set("set datestyle = 'DMY'", "DateStyle", "SQL, DMY");
+    assert_eq!(talk.laid_on(), [value("datestyle", "SQL, DMY")]);
+    talk.ran("reset datestyle", &["RESET"]);
+    assert!(talk.session.alignment().is_empty());
+    talk.set("set application_name = 'it''s'", "application_name", "it's");
+    assert_eq!(talk.laid_on(), [value("application_name", "it''s")]);
+}
+
+#[test]
+fn what_was_reported_inside_a_transaction_counts_once_it_is_committed() {
+    let mut talk = Talk::new();
+    talk.set("set datestyle = 'SQL'", "DateStyle", "SQL, MDY").ran_to("begin", &["BEGIN"], 'T');
+    talk.client(&[query("set datestyle = 'DMY'")]);
+    talk.server(&[complete("SET"), status("DateStyle", "SQL, DMY"), ready('T')]);
+    assert!(matches!(talk.lost(b"", MOVE), LossPlan::Fail { .. }));
+    assert_eq!(talk.laid_on()[0], value("datestyle", "SQL, MDY"), "the transaction is lost");
+
+    let mut talk = Talk::new();
+    talk.set("set datestyle = 'SQL'", "DateStyle", "SQL, MDY").ran_to("begin", &["BEGIN"], 'T');
+    talk.client(&[query("set local datestyle = 'DMY'")]);
+    talk.server(&[complete("SET"), status("DateStyle", "SQL, DMY"), ready('T')]);
+    talk.client(&[query("commit")]).server(&[
+        complete("COMMIT"),
+        status("DateStyle", "SQL, MDY"),
+        ready('I'),
+    ]);
+    assert_eq!(talk.laid_on(), [value("datestyle", "SQL, MDY")], "it was local");
+}
+
+#[test]
+fn a_text_is_laid_on_under_the_encoding_it_was_sent_under() {
+    let mut talk = encoded("LATIN1");
+    talk.ran_bytes(b"set app.city = 'Z\xfcrich'").ran("set app.land = 'ch'", &["SET"]);
+    assert_eq!(
+        talk.laid_on(),
+        [
+            value("client_encoding", "LATIN1").as_str(),
+            "set app.city = 'Z\u{fffd}rich'",
+            "set app.land = 'ch'",
+            "RESET client_encoding"
+        ],
+        "the login's own in the end"
+    );
+    talk.set("set client_encoding = 'utf8'", "client_encoding", "UTF8")
+        .ran("set app.lake = 'Zürich'", &["SET"]);
+    assert_eq!(
+        talk.laid_on(),
+        [
+            value("client_encoding", "LATIN1").as_str(),
+            "set app.city = 'Z\u{fffd}rich'",
+            "set app.land = 'ch'",
+            &value("client_encoding", "UTF8"),
+            "set app.lake = 'Zürich'",
+            &value("client_encoding", "UTF8"),
+        ]
+    );
+    talk.is_movable();
+}
+
+#[test]
+fn a_text_of_an_encoding_that_is_not_known_pins() {
+    let mut talk = encoded("UTF8");
+    talk.client(&[query("set client_encoding = 'latin1'"), message(b'Q', b"set app.city = '\xfc'\0")]);
+    talk.server(&[complete("SET"), status("client_encoding", "LATIN1"), ready('I')]);
+    talk.server(&[complete("SET"), ready('I')]).is_pinned(PinReason::UnknownSetting);
+
+    let mut talk = encoded("UTF8");
+    talk.ran("set client_encoding = 'latin1'; set app.city = 'ü'", &["SET", "SET"]);
+    talk.is_pinned(PinReason::UnknownSetting);
+}
+
+#[test]
+fn time_outs_are_laid_on_last_and_statement_timeout_behind_them() {
+    let mut talk = Talk::new();
+    for key in ["statement_timeout", "transaction_timeout", "lock_timeout", "work_mem"] {
+        talk.ran(&format!("set {key} = 1"), &["SET"]);
+    }
+    talk.prepare("", "select 2");
+    let aside = |key: &str| format!("trunkline: setting:set {key} = 1");
+    assert_eq!(
+        talk.laid_on(),
+        [
+            "set work_mem = 1".to_owned(),
+            "select 2".to_owned(),
+            aside("lock_timeout"),
+            aside("transaction_timeout"),
+            aside("statement_timeout"),
+        ],
+        "and the unnamed statement stays the client's"
+    );
+}
+
+#[test]
+fn the_logins_statement_timeout_is_off_while_settings_are_laid_on() {
+    let runs = |talk: &Talk, sql: &str| {
+        let messages = talk.session.alignment().messages;
+        messages.windows(sql.len()).position(|window| window == sql.as_bytes())
+    };
+    let mut talk = Talk::new();
+    talk.ran("set work_mem = 1", &["SET"]);
+    assert_eq!(talk.laid_on(), ["set work_mem = 1"], "it has none");
+    talk.session.login_has_timeout(true);
+    let [off, set, on] = ["SET statement_timeout = 0", "set work_mem = 1", "RESET statement_timeout"]
+        .map(|sql| runs(&talk, sql).expect("told"));
+    assert!(off < set && set < on);
+    talk.ran("set statement_timeout = 5", &["SET"]);
+    assert_eq!(runs(&talk, "RESET statement_timeout"), None, "the session has its own");
+    let mut talk = Talk::new();
+    talk.session.login_has_timeout(true);
+    talk.ran("set statement_timeout = 5", &["SET"]);
+    assert_eq!(runs(&talk, "SET statement_timeout = 0"), None, "it is all there is");
+}
+
+#[test]
+fn a_parameter_whose_type_changes_the_value_is_not_followed() {
+    let set = |oid: u32, formats: &[u8]| {
+        let mut talk = Talk::new();
+        let types = [&1_u16.to_be_bytes()[..], &oid.to_be_bytes()].concat();
+        let sql = b"a\0select set_config('app.tenant', $1, false)\0";
+        talk.client(&[message(b'P', &[&sql[..], &types].concat()), sync()]).server(&[m('1'), ready('I')]);
+        let bind = [b"\0a\0", formats, b"\0\x01\0\0\0\x02ab\0\0"].concat();
+        talk.client(&[message(b'B', &bind), execute(), sync()]);
+        talk.server(&[m('2'), complete("SELECT 1"), ready('I')]);
+        talk
+    };
+    for oid in [0, 25, 705, 1043] {
+        for formats in [&b"\0\0"[..], b"\0\x01\0\x01"] {
+            let mut talk = set(oid, formats);
+            assert_eq!(talk.laid_on()[0], value("app.tenant", "ab"), "{oid} {formats:?}");
+            talk.is_movable();
+        }
+    }
+    for oid in [18, 19, 23, 1042] {
+        set(oid, b"\0\0").is_pinned(PinReason::UnknownSetting);
+    }
+}
+
+#[test]
+fn a_cast_to_text_leaves_a_value_as_it_is() {
+    let mut talk = Talk::new();
+    talk.prepare("a", "select set_config('app.tenant'::text, $1::varchar, false)");
+    talk.client(&[bind_to("a", &[Some("007")]), execute(), sync()]);
+    talk.server(&[m('2'), complete("SELECT 1"), ready('I')]);
+    assert_eq!(talk.laid_on()[0], value("app.tenant", "007"));
+    talk.ran("select set_config('app.tenant', '007'::int::text, false)", &["SELECT 1"]);
+    talk.is_pinned(PinReason::UnknownSetting);
+}
