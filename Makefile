@@ -16,6 +16,13 @@ demo: ## A primary, two streaming replicas and Trunkline in front of them, to pl
 test: ## All checks and suites, as CI runs them; installs PostgreSQL from Debian where it is missing
 	@scripts/ci/run.sh
 
+MOVES_SECONDS ?= 3600
+
+.PHONY: test-long
+test-long: ## An hour (MOVES_SECONDS) of random sessions with random moves, each compared with one that stays; finds new seeds
+	@scripts/ci/tools.sh server
+	TRUNKLINE_MOVES_SECONDS=$(MOVES_SECONDS) cargo test -p trunkline-tests --test moves a_session_that_moves -- --nocapture
+
 .PHONY: quick-test
 quick-test: ## Unit and simulation tests only: no PostgreSQL, seconds
 	cargo test --workspace --exclude trunkline-tests --lib --bins

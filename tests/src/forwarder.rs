@@ -85,6 +85,19 @@ impl Forwarder {
         self.state.reset();
     }
 
+    /// Resets the connection that the server sees as coming from `port`. False when there is none.
+    pub fn cut_link(&self, port: u16) -> bool {
+        let is_it = |server: &TcpStream| server.local_addr().is_ok_and(|address| address.port() == port);
+        let mut now = self.state.lock();
+        let found = now.connections.iter().position(|(_, server)| is_it(server));
+        let Some((client, server)) = found.map(|index| now.connections.swap_remove(index)) else {
+            return false;
+        };
+        cut(&client);
+        cut(&server);
+        true
+    }
+
     /// Resets all connections and refuses new ones, as a machine without the server does.
     pub fn refuse(&self) {
         {
@@ -158,7 +171,11 @@ impl State {
     fn carry(self: &Arc<Self>, client: TcpStream, server: TcpStream) -> io::Result<()> {
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
-        self.lock().connections.push((client.try_clone()?, server.try_clone()?));
+        let pair = (client.try_clone()?, server.try_clone()?);
+        let mut now = self.lock();
+        now.connections.retain(|(client, _)| client.peer_addr().is_ok());
+        now.connections.push(pair);
+        drop(now);
         for direction in [Direction::ToServer, Direction::ToClient] {
             let state = Arc::clone(self);
             let (client, server) = (client.try_clone()?, server.try_clone()?);

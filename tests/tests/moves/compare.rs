@@ -1,0 +1,215 @@
+//! One script on two sessions: one directly on a replica, the other moved about behind the endpoint.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use trunkline_cluster::Cluster;
+use trunkline_tests::{Message, ServerError};
+
+use super::mover::{Mover, Outcome};
+use super::script::{Move, Script, Step};
+use super::side::{Said, Side};
+use super::world::World;
+
+/// The replica that the direct session is on; the endpoint does not know it, so that both may hold the same locks.
+const DIRECT: usize = 2;
+
+/// What came of a script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Both said the same, to the end.
+    Alike,
+    /// The server was lost and the client was told so, by an error that the manual names.
+    Announced,
+    /// They said different things.
+    Different(Difference),
+}
+
+/// Where two sessions part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Difference {
+    /// Index of the step.
+    pub(crate) at: usize,
+    /// What both said, of that step only.
+    pub(crate) text: String,
+}
+
+/// How many moves there were, and of what kind.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) left: usize,
+    pub(crate) stayed: usize,
+    pub(crate) lost: usize,
+}
+
+/// A worker: a database, an endpoint, and scripts one after the other.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) world: World,
+    pub(crate) mover: Mover,
+    pub(crate) counts: Counts,
+}
+
+impl Bench {
+    pub(crate) fn start(cluster: &Arc<Cluster>, number: usize) -> Self {
+        let world = World::create(cluster, number);
+        let mover = Mover::start(Arc::clone(cluster));
+        Self { world, mover, counts: Counts::default() }
+    }
+
+    /// Runs `script` in a world as it was at first.
+    pub(crate) fn run(&mut self, script: &Script) -> Verdict {
+        self.mover.settle();
+        self.world.restore();
+        let login = self.world.login(script);
+        let direct = Side::login(&login, self.mover.cluster.replicas[DIRECT].port());
+        let moved = Side::login(&login, self.mover.endpoint.reads());
+        match (direct, moved) {
+            (Ok(direct), Ok(moved)) => Pair { direct, moved, is_lost: false }.run(self, script),
+            (Err(direct), Err(moved)) if (&direct.code, &direct.text) == (&moved.code, &moved.text) => {
+                Verdict::Alike
+            }
+            (direct, moved) => different(0, "login", &refusal(direct.err()), &refusal(moved.err())),
+        }
+    }
+}
+
+fn refusal(error: Option<ServerError>) -> String {
+    error.map_or_else(|| "welcome\n".to_owned(), |error| format!("{error:?}\n"))
+}
+
+/// The two sessions of a script.
+#[derive(Debug)]
+struct Pair {
+    direct: Side,
+    moved: Side,
+    /// The server was lost since both last said the same.
+    is_lost: bool,
+}
+
+impl Pair {
+    fn run(mut self, bench: &mut Bench, script: &Script) -> Verdict {
+        for (at, step) in script.steps.iter().enumerate() {
+            let step = bench.world.localized(step);
+            let said = (self.direct.take(&step), self.moved.take(&step));
+            self.befall(bench, &step);
+            let (Some(direct), Some(moved)) = said else { continue };
+            match self.judge(at, &step.to_string(), &direct, &moved) {
+                Some(verdict) => return verdict,
+                None if direct.is_over => return Verdict::Alike,
+                None => {}
+            }
+        }
+        let (direct, moved) = (self.direct.finish(), self.moved.finish());
+        self.judge(script.steps.len(), "the end", &direct, &moved).unwrap_or(Verdict::Alike)
+    }
+
+    /// What happens beside the two connections.
+    fn befall(&mut self, bench: &mut Bench, step: &Step) {
+        match step {
+            Step::Ddl(sql) => {
+                // A server that is away may replay nothing.
+                bench.mover.settle();
+                bench.world.change(sql);
+            }
+            Step::Wait(ms) => std::thread::sleep(Duration::from_millis(u64::from(*ms))),
+            Step::Kill => self.kill(bench),
+            Step::Move(how) => self.make(*how, bench),
+            Step::Query(_)
+            | Step::UnreadQuery(_)
+            | Step::Parse { .. }
+            | Step::Bind { .. }
+            | Step::Describe(..)
+            | Step::Execute { .. }
+            | Step::Close(..)
+            | Step::Flush
+            | Step::Sync
+            | Step::UnreadSync
+            | Step::Call { .. } => {}
+        }
+    }
+
+    fn make(&mut self, how: Move, bench: &mut Bench) {
+        let outcome = bench.mover.make(how, &mut bench.world, self.moved.port());
+        match (outcome, how) {
+            (Outcome::Nowhere, _) => {}
+            (_, Move::Lost | Move::Crash) => {
+                self.is_lost = true;
+                bench.counts.lost += 1;
+            }
+            (Outcome::Left, _) => bench.counts.left += 1,
+            (Outcome::Stayed, _) => bench.counts.stayed += 1,
+        }
+    }
+
+    /// Ends both sessions' processes, as `pg_terminate_backend` does.
+    fn kill(&mut self, bench: &mut Bench) {
+        let mut backends = bench.mover.backends(&mut bench.world, self.moved.port());
+        let sql = format!(
+            "SELECT pid FROM pg_stat_activity WHERE datname = '{}' AND client_port = {}",
+            bench.world.database(),
+            self.direct.port()
+        );
+        let direct = bench.world.ask(DIRECT, &sql);
+        backends.extend(direct.into_iter().filter_map(|row| Some((DIRECT, row.into_iter().next()??))));
+        for (replica, pid) in backends {
+            bench.world.ask(replica, &format!("SELECT pg_terminate_backend({pid}, 5000)"));
+        }
+    }
+
+    fn judge(&mut self, at: usize, step: &str, direct: &Said, moved: &Said) -> Option<Verdict> {
+        if direct == moved {
+            // What was said without one may have come before the loss.
+            self.is_lost &= direct.messages.last().is_none_or(|last| last.tag != b'Z');
+            return None;
+        }
+        if self.is_lost && is_announced(moved) {
+            return Some(Verdict::Announced);
+        }
+        Some(different(at, step, &told(direct, moved), &told(moved, direct)))
+    }
+}
+
+/// The client was told by an error of class 08 or by the server's farewell that its server is gone.
+fn is_announced(said: &Said) -> bool {
+    let errors = said.messages.iter().filter(|message| message.tag == b'E');
+    let codes = errors.map(|error| ServerError::parse(&error.body).code);
+    said.is_over || codes.into_iter().any(|code| ["08006", "57P01", "57P02"].contains(&code.as_str()))
+}
+
+fn different(at: usize, step: &str, direct: &str, moved: &str) -> Verdict {
+    Verdict::Different(Difference { at, text: format!("after: {step}\ndirect:\n{direct}moved:\n{moved}") })
+}
+
+/// A reply in a reader's words: what `other` does not have.
+fn told(said: &Said, other: &Said) -> String {
+    let mut text = String::new();
+    for message in said.messages.iter().filter(|message| !other.messages.contains(message)) {
+        let _infallible = writeln!(text, "  {}", readable(message));
+    }
+    for (name, value) in &said.parameters {
+        if other.parameters.get(name) != Some(value) {
+            let _infallible = writeln!(text, "  was told {name} = {value}");
+        }
+    }
+    let tags: String = said.messages.iter().map(|message| char::from(message.tag)).collect();
+    if tags.len() < 60 {
+        let _infallible = writeln!(text, "  all: {tags}");
+    }
+    if said.is_over {
+        text.push_str("  the connection has ended\n");
+    }
+    text
+}
+
+fn readable(message: &Message) -> String {
+    let letter = char::from(message.tag);
+    if message.tag == b'E' || message.tag == b'N' {
+        let error = ServerError::parse(&message.body);
+        return format!("{letter} {} {} {}", error.severity, error.code, error.text.replace('\n', " / "));
+    }
+    let body = String::from_utf8_lossy(&message.body);
+    let body: String = body.chars().map(|c| if c.is_control() { '.' } else { c }).collect();
+    format!("{letter} {body}")
+}

@@ -1,0 +1,141 @@
+//! Many seeds, by several workers on one cluster.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use trunkline_cluster::Cluster;
+use trunkline_tests::own_cluster;
+
+use super::compare::{Bench, Verdict};
+use super::generator::{self, Choice, Pace};
+use super::known::is_known;
+use super::script::Script;
+use super::shrink::shrink;
+
+/// Scripts that run beside each other.
+const WORKERS: usize = 4;
+/// A primary and three replicas, one hunt at a time; the cluster's own watcher removes it when the binary ends.
+static SHARED: Mutex<Option<Arc<Cluster>>> = Mutex::new(None);
+/// After so many differences a hunt ends: there is enough to look at.
+const DIFFERENCES_MAX: usize = 100;
+
+/// When a hunt is over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Until {
+    /// Before this seed.
+    Seed(u64),
+    Time(Duration),
+}
+
+/// Which seeds are run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hunt {
+    choice: Choice,
+    pace: Pace,
+    first: u64,
+    until: Until,
+}
+
+/// What a hunt has found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) scripts: usize,
+    pub(crate) announced: usize,
+    pub(crate) left: usize,
+    pub(crate) stayed: usize,
+    pub(crate) lost: usize,
+    /// Seeds, and their least scripts.
+    pub(crate) differences: Vec<(u64, Script)>,
+}
+
+impl Hunt {
+    pub(crate) fn new(choice: Choice, pace: Pace, first: u64, until: Until) -> Self {
+        Self { choice, pace, first, until }
+    }
+
+    /// Runs all seeds, and prints each difference with its least script when it is found.
+    pub(crate) fn run(self) -> Found {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let cluster = cluster(&mut shared);
+        // What is done to a server is done to all its sessions.
+        let numbers = if self.pace == Pace::Slow { WORKERS..WORKERS + 1 } else { 0..WORKERS };
+        let (next, found) = (AtomicU64::new(self.first), Mutex::new(Found::default()));
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            for number in numbers {
+                let (cluster, next, found) = (&cluster, &next, &found);
+                scope.spawn(move || self.work(Bench::start(cluster, number), began, next, found));
+            }
+        });
+        let found = found.into_inner().unwrap();
+        eprintln!(
+            "{} scripts in {:.0?}: {} moves, {} stayed where they were, {} servers lost, {} of that announced; {} differ",
+            found.scripts,
+            began.elapsed(),
+            found.left,
+            found.stayed,
+            found.lost,
+            found.announced,
+            found.differences.len()
+        );
+        found
+    }
+
+    fn work(self, mut bench: Bench, began: Instant, next: &AtomicU64, found: &Mutex<Found>) {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            let is_over = match self.until {
+                Until::Seed(end) => seed >= end,
+                Until::Time(time) => began.elapsed() >= time,
+            };
+            if is_over || found.lock().unwrap().differences.len() >= DIFFERENCES_MAX {
+                break;
+            }
+            let script = generator::script(seed, self.choice, self.pace);
+            let verdict = bench.run(&script);
+            let is_announced = verdict == Verdict::Announced;
+            let difference = match verdict {
+                Verdict::Different(first) => {
+                    let at = began.elapsed();
+                    let (least, difference) = shrink(&mut bench, &script, first);
+                    eprintln!("seed {seed}, after {at:.0?}:\n{least}{}", difference.text);
+                    Some((seed, least))
+                }
+                Verdict::Alike | Verdict::Announced => None,
+            };
+            let mut found = found.lock().unwrap();
+            found.scripts += 1;
+            found.announced += usize::from(is_announced);
+            found.differences.extend(difference);
+        }
+        bench.mover.settle();
+        let mut found = found.lock().unwrap();
+        found.left += bench.counts.left;
+        found.stayed += bench.counts.stayed;
+        found.lost += bench.counts.lost;
+    }
+}
+
+fn cluster(shared: &mut Option<Arc<Cluster>>) -> Arc<Cluster> {
+    Arc::clone(shared.get_or_insert_with(|| Arc::new(own_cluster(3))))
+}
+
+/// Runs scripts that are kept as text, a paragraph each, but for those with a known difference. How they differ, by
+/// their first lines.
+pub(crate) fn replay(kept: &str) -> Vec<String> {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut bench = Bench::start(&cluster(&mut shared), WORKERS + 1);
+    let mut differences = Vec::new();
+    for paragraph in kept.split("\n\n").filter(|paragraph| paragraph.contains("\nlogin ")) {
+        let script: Script = paragraph.parse().unwrap();
+        if script.steps.iter().any(|step| is_known(&step.to_string())) {
+            continue;
+        }
+        if let Verdict::Different(difference) = bench.run(&script) {
+            eprintln!("{paragraph}\n{}", difference.text);
+            differences.push(paragraph.lines().next().unwrap_or_default().to_owned());
+        }
+    }
+    differences
+}

@@ -1,0 +1,222 @@
+//! The endpoint of a worker, and what makes its one session leave its server.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use trunkline_cluster::Cluster;
+use trunkline_tests::{Auth, Endpoint, Forwarder, Wire, eventually};
+
+use super::script::Move;
+use super::world::World;
+
+/// How long a move may take until the session counts as one that stays.
+const MOVE_TIMEOUT: Duration = Duration::from_millis(600);
+/// How long a server may take to come back, or sessions to be spread.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Sessions that crowd a server.
+const CROWD: usize = 8;
+/// Between two looks at the session.
+const LOOK: Duration = Duration::from_millis(3);
+
+/// What became of a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The session is off that server.
+    Left,
+    /// It is pinned, in a transaction or at work.
+    Stayed,
+    /// It had no server to leave.
+    Nowhere,
+}
+
+/// An endpoint in front of two replicas, each reached through a forwarder.
+#[derive(Debug)]
+pub(crate) struct Mover {
+    pub(crate) endpoint: Endpoint,
+    links: Vec<Forwarder>,
+    socket: PathBuf,
+    _directory: TempDir,
+    away: Away,
+    pub(crate) cluster: Arc<Cluster>,
+}
+
+/// What the last move left to be put right.
+#[derive(Debug, Default)]
+enum Away {
+    #[default]
+    Nothing,
+    /// This server is to be made ready again.
+    Set(String),
+    /// This replica is to be started.
+    Crashed(usize),
+    /// This replica is to replay again.
+    Lagging(usize),
+    /// So many sessions crowd one server.
+    Crowded(Vec<Wire>),
+}
+
+#[derive(Debug)]
+struct Seen {
+    node: Option<String>,
+    pinned: Option<String>,
+    state: String,
+}
+
+impl Mover {
+    pub(crate) fn start(cluster: Arc<Cluster>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("admin.sock");
+        let links: Vec<Forwarder> =
+            cluster.replicas[..2].iter().map(|server| Forwarder::to(server.port())).collect();
+        let mut builder = Endpoint::over(&cluster).without(cluster.replicas[2].name()).auth(Auth::Verify);
+        for (server, link) in cluster.replicas.iter().zip(&links) {
+            builder = builder.through(server.name(), link.port());
+        }
+        let endpoint = builder
+            .flag("--admin", socket.to_str().unwrap())
+            .key("health.max_lag", "\"1s\"")
+            .key("health.tick", "\"100ms\"")
+            .key("health.fast_interval", "\"100ms\"")
+            .key("health.fallback.mode", "\"none\"")
+            .key("limits.moves_per_second_max", "0")
+            .key("runtime.threads", "1")
+            .start();
+        Self { endpoint, links, socket, _directory: directory, away: Away::Nothing, cluster }
+    }
+
+    /// Sends the session of the client at `port` away, and waits until it has left or is seen to stay.
+    pub(crate) fn make(&mut self, how: Move, world: &mut World, port: u16) -> Outcome {
+        self.settle();
+        let Some(Seen { node: Some(node), .. }) = self.look(port) else { return Outcome::Nowhere };
+        match how {
+            Move::Drain | Move::Maint => {
+                let word = if how == Move::Drain { "drain" } else { "maint" };
+                self.http("POST", &format!("/targets/{node}/{word}"));
+                self.away = Away::Set(node.clone());
+            }
+            Move::Lost => self.cut(&node, world),
+            Move::Crash => {
+                self.cluster.replicas[replica(&node)].kill_postmaster();
+                self.away = Away::Crashed(replica(&node));
+            }
+            Move::Lag => self.make_lag(&node, world),
+            Move::Spread => self.crowd(&node),
+        }
+        self.await_leaving(&node, how, port)
+    }
+
+    /// Puts right what the last move has done, and waits until both replicas serve.
+    pub(crate) fn settle(&mut self) {
+        match std::mem::take(&mut self.away) {
+            Away::Nothing => return,
+            Away::Set(node) => {
+                self.http("POST", &format!("/targets/{node}/ready"));
+                return;
+            }
+            Away::Crashed(index) => {
+                let server = &self.cluster.replicas[index];
+                server.wait_stopped(PATIENCE).unwrap();
+                server.start().unwrap();
+            }
+            Away::Lagging(index) => self.cluster.replicas[index].resume_replay().unwrap(),
+            Away::Crowded(crowd) => drop(crowd),
+        }
+        for server in &self.cluster.replicas[..2] {
+            self.endpoint.await_health(server.name(), true, PATIENCE);
+        }
+    }
+
+    /// Stops the replay of `node` and writes until health has the proof that it lags.
+    fn make_lag(&mut self, node: &str, world: &mut World) {
+        self.cluster.replicas[replica(node)].pause_replay().unwrap();
+        self.away = Away::Lagging(replica(node));
+        eventually(PATIENCE, "the replica lags", || {
+            world.write();
+            self.endpoint.status_of(&format!("/{node}")) != 200
+        });
+    }
+
+    /// Fills `node` with sessions that cannot move, so that another has to.
+    fn crowd(&mut self, node: &str) {
+        let other = if node == "replica1" { "replica2" } else { "replica1" };
+        self.http("POST", &format!("/targets/{other}/drain"));
+        let busy = || {
+            let mut wire = Wire::login(self.endpoint.reads());
+            assert_eq!(wire.query("BEGIN").error, None);
+            wire
+        };
+        let crowd = (0..CROWD).map(|_| busy()).collect();
+        self.http("POST", &format!("/targets/{other}/ready"));
+        self.away = Away::Crowded(crowd);
+    }
+
+    /// The process that serves the session, and the number of its replica.
+    pub(crate) fn backends(&self, world: &mut World, port: u16) -> Vec<(usize, String)> {
+        let Some(Seen { node: Some(node), .. }) = self.look(port) else { return Vec::new() };
+        let index = replica(&node);
+        let sql = format!("SELECT pid FROM pg_stat_activity WHERE datname = '{}'", world.database());
+        let rows = world.ask(index, &sql);
+        rows.into_iter().filter_map(|row| Some((index, row.into_iter().next()??))).collect()
+    }
+
+    fn await_leaving(&self, node: &str, how: Move, port: u16) -> Outcome {
+        let timeout = if how == Move::Spread { PATIENCE } else { MOVE_TIMEOUT };
+        let deadline = Instant::now() + timeout;
+        loop {
+            match self.look(port) {
+                None => return Outcome::Left,
+                Some(seen) if seen.node.as_deref() != Some(node) => return Outcome::Left,
+                // A loss is not asked who is pinned.
+                Some(_) if matches!(how, Move::Lost | Move::Crash) => {}
+                Some(seen) if seen.pinned.is_some() || seen.state == "active" => return Outcome::Stayed,
+                Some(_) => {}
+            }
+            if Instant::now() >= deadline {
+                return Outcome::Stayed;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Cuts what connects the endpoint with this world's database on `node`.
+    fn cut(&self, node: &str, world: &mut World) {
+        let index = replica(node);
+        let sql = format!("SELECT client_port FROM pg_stat_activity WHERE datname = '{}'", world.database());
+        for row in world.ask(index, &sql) {
+            let port = row.first().and_then(|value| value.as_deref()).and_then(|port| port.parse().ok());
+            if let Some(port) = port {
+                self.links[index].cut_link(port);
+            }
+        }
+    }
+
+    fn look(&self, port: u16) -> Option<Seen> {
+        let listing: Value = serde_json::from_str(&self.http("GET", "/sessions")).unwrap();
+        let client = format!("127.0.0.1:{port}");
+        let rows = listing["sessions"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["client"] == client.as_str())?;
+        let text = |key: &str| row[key].as_str().map(str::to_owned);
+        Some(Seen { node: text("node"), pinned: text("pinned"), state: text("state").unwrap() })
+    }
+
+    fn http(&self, method: &str, path: &str) -> String {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        write!(stream, "{method} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(" 200 "), "{method} {path}: {answer}");
+        body.to_owned()
+    }
+}
+
+/// The index of a replica by its name.
+fn replica(name: &str) -> usize {
+    let number: usize = name.strip_prefix("replica").unwrap().parse().unwrap();
+    number - 1
+}

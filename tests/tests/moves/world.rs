@@ -1,0 +1,165 @@
+//! What the scripts work on: a database of a worker's own, its roles, and a way back to how it was.
+
+use std::time::{Duration, Instant};
+
+use trunkline_cluster::Cluster;
+use trunkline_tests::{Login, Wire};
+
+use super::script::{Script, Step};
+
+/// The objects of the database; dropped and made again where a script has changed them.
+const OBJECTS: &str = include_str!("world.sql");
+/// Longest wait for the replicas' replay.
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(30);
+/// What the proxy may take to hear of new defaults of a role or a database: several ticks of its monitor.
+pub(crate) const DEFAULTS_HEARD: Duration = Duration::from_millis(400);
+
+/// A database on all servers.
+#[derive(Debug)]
+pub(crate) struct World {
+    number: usize,
+    primary: Wire,
+    replicas: Vec<Wire>,
+    /// The replicas' ports.
+    ports: Vec<u16>,
+    is_changed: bool,
+    has_other_defaults: bool,
+}
+
+impl World {
+    /// Makes database and roles.
+    pub(crate) fn create(cluster: &Cluster, number: usize) -> Self {
+        let own = |port| Login::default().connect(port);
+        let mut admin = own(cluster.primary.port());
+        for role in [
+            format!("CREATE ROLE app_{number} LOGIN"),
+            format!("CREATE ROLE super_{number} LOGIN SUPERUSER"),
+            format!("CREATE ROLE member_{number} NOLOGIN IN ROLE pg_read_all_data"),
+            format!("GRANT member_{number} TO app_{number}"),
+            // With the superuser's cheap verifier, whose password is "postgres".
+            format!(
+                "DO $$ DECLARE v text; BEGIN SELECT rolpassword INTO v FROM pg_authid WHERE rolname = 'postgres'; \
+                 EXECUTE format('ALTER ROLE app_{number} PASSWORD %L', v); \
+                 EXECUTE format('ALTER ROLE super_{number} PASSWORD %L', v); END $$"
+            ),
+            format!("CREATE DATABASE moves_{number}"),
+        ] {
+            assert_eq!(admin.query(&role).error, None, "{role}");
+        }
+        let database = |port| {
+            let parameters = vec![("database".to_owned(), format!("moves_{number}"))];
+            Login { parameters, ..Login::default() }.connect(port)
+        };
+        let primary = database(cluster.primary.port());
+        let ports: Vec<u16> = cluster.replicas.iter().map(|server| server.port()).collect();
+        let replicas = ports.iter().map(|&port| own(port)).collect();
+        let mut world =
+            Self { number, primary, replicas, ports, is_changed: true, has_other_defaults: false };
+        world.await_replay();
+        world.restore();
+        world
+    }
+
+    /// The database's name.
+    pub(crate) fn database(&self) -> String {
+        format!("moves_{}", self.number)
+    }
+
+    /// How a user of the scripts logs in.
+    pub(crate) fn login(&self, script: &Script) -> Login {
+        let mut login = Login::of(&format!("{}_{}", script.user, self.number), "postgres");
+        login.parameters = vec![("database".to_owned(), self.database())];
+        login.parameters.extend(script.startup.iter().cloned());
+        login
+    }
+
+    /// Puts this world's names in place of `{app}`, `{super}`, `{member}` and `{db}`.
+    pub(crate) fn localized(&self, step: &Step) -> Step {
+        let named = |sql: &str| {
+            let number = self.number;
+            sql.replace("{app}", &format!("app_{number}"))
+                .replace("{super}", &format!("super_{number}"))
+                .replace("{member}", &format!("member_{number}"))
+                .replace("{db}", &format!("moves_{number}"))
+        };
+        match step.clone() {
+            Step::Query(sql) => Step::Query(named(&sql)),
+            Step::UnreadQuery(sql) => Step::UnreadQuery(named(&sql)),
+            Step::Ddl(sql) => Step::Ddl(named(&sql)),
+            Step::Parse { name, types, sql } => Step::Parse { name, types, sql: named(&sql) },
+            Step::Bind { portal, statement, formats, parameters, results } => {
+                let parameters = parameters.into_iter().map(|p| p.map(|p| named(&p))).collect();
+                Step::Bind { portal, statement, formats, parameters, results }
+            }
+            other => other,
+        }
+    }
+
+    /// Changes it, on all servers. An error is the script's business: it then changes nothing.
+    pub(crate) fn change(&mut self, sql: &str) {
+        let is_about_defaults = sql.contains("ALTER ROLE") || sql.contains("ALTER DATABASE");
+        self.is_changed = true;
+        self.has_other_defaults |= is_about_defaults;
+        let _error_changes_nothing = self.primary.query(sql);
+        self.await_replay();
+        if is_about_defaults {
+            std::thread::sleep(DEFAULTS_HEARD);
+        }
+    }
+
+    /// Writes something, so that there is something to replay.
+    pub(crate) fn write(&mut self) {
+        assert_eq!(self.primary.query("SELECT pg_logical_emit_message(true, 'moves', 'x')").error, None);
+    }
+
+    /// Makes it as it was at first.
+    pub(crate) fn restore(&mut self) {
+        let number = self.number;
+        if std::mem::take(&mut self.has_other_defaults) {
+            for target in [
+                format!("ROLE app_{number}"),
+                format!("ROLE super_{number}"),
+                format!("ROLE app_{number} IN DATABASE moves_{number}"),
+                format!("ROLE super_{number} IN DATABASE moves_{number}"),
+                format!("DATABASE moves_{number}"),
+            ] {
+                self.change(&format!("ALTER {target} RESET ALL"));
+            }
+            self.has_other_defaults = false;
+        }
+        if std::mem::take(&mut self.is_changed) {
+            let made = self.primary.query(OBJECTS);
+            assert_eq!(made.error, None);
+            self.await_replay();
+        }
+    }
+
+    /// One value from replica `index`, as the superuser.
+    pub(crate) fn ask(&mut self, index: usize, sql: &str) -> Vec<Vec<Option<String>>> {
+        // Its server may have been killed since it was last asked.
+        if !is_quiet(&self.replicas[index]) {
+            self.replicas[index] = Login::default().connect(self.ports[index]);
+        }
+        self.replicas[index].query(sql).rows
+    }
+
+    fn await_replay(&mut self) {
+        let written = self.primary.value("SELECT pg_current_wal_flush_lsn()");
+        let deadline = Instant::now() + REPLAY_TIMEOUT;
+        let question = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
+        for index in 0..self.replicas.len() {
+            while self.ask(index, &question) != [[Some("t".to_owned())]] {
+                assert!(Instant::now() < deadline, "a replica does not replay {written}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+/// Nothing waits to be read, and the connection has not ended.
+fn is_quiet(wire: &Wire) -> bool {
+    wire.stream.set_nonblocking(true).unwrap();
+    let seen = wire.stream.peek(&mut [0]);
+    wire.stream.set_nonblocking(false).unwrap();
+    seen.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
