@@ -281,6 +281,47 @@ impl<'a> Execute<'a> {
     }
 }
 
+/// A call of a function by its OID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FunctionCall;
+
+/// An argument of a FunctionCall.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Argument<'a> {
+    /// Its bytes.
+    pub value: &'a [u8],
+    /// Whether it is in binary format.
+    pub is_binary: bool,
+}
+
+impl FunctionCall {
+    /// The OID of the function, when `prefix` holds it.
+    #[must_use]
+    pub fn function(prefix: &[u8]) -> Option<u32> {
+        Body::new(prefix).take_u32().ok()
+    }
+
+    /// The arguments, when there are so many and none is NULL.
+    #[must_use]
+    pub fn arguments<const N: usize>(body: &[u8]) -> Option<[Argument<'_>; N]> {
+        let mut body = Body::new(body);
+        body.take_u32().ok()?;
+        let formats = usize::from(body.take_u16().ok()?);
+        let mut codes = Body::new(body.take_bytes(2 * formats).ok()?);
+        let mut arguments = [Argument::default(); N];
+        if usize::from(body.take_u16().ok()?) != N || (formats > 1 && formats != N) {
+            return None;
+        }
+        let mut code = 0;
+        for argument in &mut arguments {
+            // A single one is for all; none is text.
+            code = codes.take_u16().unwrap_or(code);
+            *argument = Argument { value: body.take_value().ok()??, is_binary: code == 1 };
+        }
+        Some(arguments)
+    }
+}
+
 fn parse_target(body: &[u8]) -> Result<(Target, &[u8]), BodyError> {
     let mut body = Body::new(body);
     let kind = Target::from_byte(body.take_u8()?)?;

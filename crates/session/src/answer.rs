@@ -239,6 +239,7 @@ impl Session {
         if is_due {
             self.meter.answered(length, now);
             self.progress = Progress::Settled;
+            self.follow_function_returned();
         }
         is_due
     }

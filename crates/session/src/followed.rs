@@ -3,43 +3,39 @@
 //! SQL is read when it is sent and says what it would do; the command tags of the server say what
 //! was done; the end of the transaction says what of it counts.
 
+mod staged;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::alignment::Writer;
-use crate::encoding::{Encoding, EncodingEra, EncodingNow};
+use crate::encoding::{EncodingEra, EncodingNow};
 use crate::gucs::{Gucs, decides_reading};
-use crate::limits::{HOLD_CURSORS_MAX, STAGED_MAX};
 use crate::outstanding::Request;
 use crate::parameters::Parameters;
-use crate::pin::{NotRepeatable, PinReason};
+use crate::pin::PinReason;
+use crate::pins::Pins;
 use crate::prepared::{Deeds, Prepared};
 use crate::session::Session;
 use crate::settings::Mobility;
 use crate::sql::Class;
 use crate::sql::effect::{Change, Effect, Name};
 use crate::sql::read::{Reading, read};
-use crate::sql::tripwire::trips;
-use crate::sql::verb::command_of;
+use crate::sql::verb::unknown_tag;
 use crate::state::Long;
+use staged::{Kept, Staged};
 
 /// What the requests in flight will do, one for each with effects.
 #[derive(Debug)]
 enum Item {
     /// Statements of a Query, those not completed yet.
-    Query(VecDeque<Effect>, EncodingEra),
+    Query {
+        effects: VecDeque<Effect>,
+        pins: Pins,
+        era: EncodingEra,
+    },
     Execute(Arc<Deeds>),
 }
-
-/// Part of a transaction that may yet be undone.
-#[derive(Debug)]
-enum Staged {
-    Change(Change, Encoding),
-    Savepoint(Name),
-}
-
-/// Bytes of a long Query kept to find a name that two of its parts share.
-const CARRY: usize = 48;
 
 /// Exists only in sessions that may move and have done more than run plain queries.
 #[derive(Debug, Default)]
@@ -49,13 +45,13 @@ pub(crate) struct Followed {
     staged: Vec<Staged>,
     queue: VecDeque<Item>,
     hold_cursors: Vec<Name>,
-    /// What `DISCARD ALL` undoes.
-    pin: Option<PinReason>,
-    pin_for_good: Option<PinReason>,
+    /// Channels it listens to.
+    channels: Vec<Name>,
+    pins: Pins,
     /// The transaction has failed, so its end undoes it.
     has_failed: bool,
     /// The end of the part last seen of a long Query or Parse.
-    carry: Vec<u8>,
+    pub(crate) carry: Vec<u8>,
     encoding: EncodingNow,
     /// A parameter was reported since the session was last idle outside a transaction.
     has_report: bool,
@@ -63,18 +59,24 @@ pub(crate) struct Followed {
 
 impl Followed {
     pub(crate) fn movability(&self) -> Result<(), PinReason> {
-        if let Some(reason) = self.pin_for_good.or(self.pin) {
+        if let Some(reason) = self.pins.first() {
             return Err(reason);
         }
         if !self.hold_cursors.is_empty() {
             return Err(PinReason::HoldCursor);
         }
+        if !self.channels.is_empty() {
+            return Err(PinReason::Listen);
+        }
+        // If the transaction is lost with its COMMIT in flight, it may have committed.
+        if let Some(reason) = self.staged.iter().find_map(Staged::pins) {
+            return Err(reason);
+        }
         if self.prepared.is_saved() { Ok(()) } else { Err(PinReason::StatementsTooLarge) }
     }
 
     pub(crate) fn pin(&mut self, reason: PinReason) {
-        let place = if reason.ends_with_discard_all() { &mut self.pin } else { &mut self.pin_for_good };
-        place.get_or_insert(reason);
+        self.pins.add(reason);
     }
 
     pub(crate) fn write(&self, out: &mut Writer, told: &Parameters) {
@@ -97,22 +99,9 @@ impl Followed {
         self.queue.pop_front();
     }
 
-    /// A part of a long Query or Parse goes to the server. Whether a name in it trips.
-    fn long_part(&mut self, part: &[u8]) -> bool {
-        self.carry.extend_from_slice(part);
-        let found = trips(&self.carry);
-        if let Some(reason) = found.pin {
-            self.pin(reason);
-        }
-        if found.has_set_config {
-            self.pin(PinReason::UnknownSetting);
-        }
-        if found.has_temp {
-            self.pin(PinReason::TemporaryObject);
-        }
-        let kept = self.carry.len().saturating_sub(CARRY);
-        self.carry.drain(..kept);
-        found.pin.is_some() || found.is_once || found.has_set_config || found.has_temp
+    /// What keeps the session for a request from when it is sent on.
+    pub(crate) fn pin_all(&mut self, reasons: &Pins) {
+        self.pins.extend(reasons);
     }
 
     /// A statement of the front request is complete.
@@ -120,7 +109,7 @@ impl Followed {
         let (effect, era) =
             if has_effects { self.next_effect() } else { (Effect::None, self.encoding.era()) };
         if !effect.fits(tag) {
-            self.pin(PinReason::UnknownStatement(command_of(tag)));
+            self.pin(unknown_tag(tag));
         }
         match (effect, tag) {
             (Effect::RollbackTo(name), b"ROLLBACK") => self.rollback_to(&name),
@@ -130,13 +119,20 @@ impl Followed {
         }
     }
 
+    /// The function of a FunctionCall has returned.
+    pub(crate) fn returned(&mut self, told: &Parameters) {
+        let (effect, era) = self.next_effect();
+        self.apply(effect, era, told);
+    }
+
     /// With the time at which its text was sent.
     fn next_effect(&mut self) -> (Effect, EncodingEra) {
-        match self.queue.front_mut() {
-            Some(Item::Query(effects, era)) => (effects.pop_front().unwrap_or(Effect::Unread), *era),
+        let (effect, era) = match self.queue.front_mut() {
+            Some(Item::Query { effects, era, .. }) => (effects.pop_front().unwrap_or(Effect::Unread), *era),
             Some(Item::Execute(deeds)) => (deeds.effect.clone(), deeds.era),
             None => (Effect::Unread, self.encoding.era()),
-        }
+        };
+        self.prepared.effect_behind(effect, era)
     }
 
     fn apply(&mut self, effect: Effect, era: EncodingEra, told: &Parameters) {
@@ -161,27 +157,52 @@ impl Followed {
             Effect::Release(name) => {
                 if let Some(at) = self.savepoint(&name) {
                     let later = self.staged.split_off(at);
-                    self.staged.extend(later.into_iter().filter(|s| matches!(s, Staged::Change(..))));
+                    self.staged.extend(later.into_iter().filter(|s| !matches!(s, Staged::Savepoint(_))));
                 }
             }
             Effect::RollbackTo(_) => self.pin(PinReason::UnknownSavepoint),
-            Effect::DeclareHold(name) => {
-                if self.hold_cursors.len() >= HOLD_CURSORS_MAX {
-                    self.pin(PinReason::HoldCursor);
-                } else if !self.hold_cursors.contains(&name) {
-                    self.hold_cursors.push(name);
-                }
+            Effect::DeclareHold(name) => self.stage(Staged::Kept(Kept::HoldCursor(name))),
+            Effect::CloseCursor(name) => self.close_cursors(|cursor| *cursor == name),
+            Effect::CloseAllCursors => self.close_cursors(|_| true),
+            Effect::Listen(name) => self.stage(Staged::Kept(Kept::Channel(name))),
+            Effect::Unlisten(name) => self.stage(Staged::Kept(Kept::NoChannel(Some(name)))),
+            Effect::UnlistenAll => self.stage(Staged::Kept(Kept::NoChannel(None))),
+            Effect::UnlockAll => {
+                self.pins.remove(PinReason::AdvisoryLock);
+                self.pin_queued();
             }
-            Effect::CloseCursor(name) => self.hold_cursors.retain(|cursor| *cursor != name),
-            Effect::CloseAllCursors => self.hold_cursors.clear(),
+            // What it ran is not known to be followed.
+            Effect::Execute(_) => self.pin(PinReason::UnknownStatement("EXECUTE")),
+            // It ran a statement as rows are read, whose effects are not followed.
+            Effect::Explained(_) => self.pin(PinReason::UnknownStatement("EXPLAIN")),
+            Effect::Pin(reason @ (PinReason::Listen | PinReason::TemporaryObject)) => {
+                self.stage(Staged::Kept(Kept::Pin(reason)));
+            }
             Effect::Pin(reason) => self.pin(reason),
+        }
+    }
+
+    /// The request sent last turns out to have these reasons, too.
+    pub(crate) fn pin_newest(&mut self, reasons: &Pins) {
+        if let Some(Item::Query { pins, .. }) = self.queue.back_mut() {
+            pins.extend(reasons);
+        }
+    }
+
+    /// What was sent behind a statement that undid reasons gives its own again.
+    fn pin_queued(&mut self) {
+        for item in &self.queue {
+            self.pins.extend(match item {
+                Item::Query { pins, .. } => pins,
+                Item::Execute(deeds) => &deeds.pins,
+            });
         }
     }
 
     /// With no statement left, none can be read in another way than before.
     fn statements_dropped(&mut self) {
-        if self.pin == Some(PinReason::SettingAfterStatements) && !self.prepared.has_named() {
-            self.pin = None;
+        if !self.prepared.has_named() {
+            self.pins.remove(PinReason::SettingAfterStatements);
         }
     }
 
@@ -207,61 +228,13 @@ impl Followed {
         }
     }
 
-    fn stage(&mut self, staged: Staged) {
-        if self.staged.len() >= STAGED_MAX {
-            self.pin(PinReason::SettingsTooLarge);
-        } else {
-            self.staged.push(staged);
-        }
-    }
-
-    fn settle(&mut self, change: Change, encoding: Encoding) {
-        if self.gucs.apply(change, encoding).is_err() {
-            self.gucs.clear();
-            self.pin(PinReason::SettingsTooLarge);
-        }
-    }
-
-    fn undo(&mut self, staged: Staged) {
-        match staged {
-            Staged::Change(Change::Set { key, .. } | Change::Reset { key, .. }, _) => {
-                self.settle(Change::Local { key }, None);
-            }
-            Staged::Change(Change::ResetAll | Change::Local { .. }, _) | Staged::Savepoint(_) => {}
-        }
-    }
-
-    fn commit(&mut self) {
-        self.has_failed = false;
-        for staged in std::mem::take(&mut self.staged) {
-            match staged {
-                Staged::Change(change, encoding) => self.settle(change, encoding),
-                Staged::Savepoint(_) => {}
-            }
-        }
-    }
-
-    fn rollback(&mut self) {
-        self.has_failed = false;
-        std::mem::take(&mut self.staged).into_iter().for_each(|staged| self.undo(staged));
-    }
-
-    fn savepoint(&self, name: &Name) -> Option<usize> {
-        self.staged.iter().rposition(|staged| matches!(staged, Staged::Savepoint(n) if n == name))
-    }
-
-    fn rollback_to(&mut self, name: &Name) {
-        match self.savepoint(name) {
-            Some(at) => self.staged.split_off(at + 1).into_iter().for_each(|staged| self.undo(staged)),
-            None => self.pin(PinReason::UnknownSavepoint),
-        }
-    }
-
     fn discard_all(&mut self) {
         self.staged.clear();
         self.hold_cursors.clear();
+        self.channels.clear();
         self.prepared.deallocate_all();
-        self.pin = None;
+        self.pins.discard_all();
+        self.pin_queued();
         if self.gucs.discard_all().is_err() {
             self.gucs.clear();
             self.pin(PinReason::SettingsTooLarge);
@@ -291,11 +264,6 @@ impl Followed {
         if name == b"client_encoding" {
             self.encoding.reported();
         }
-    }
-
-    /// Also `DISCARD ALL` does not undo it.
-    pub(crate) fn pin_for_good(&mut self, reason: PinReason) {
-        self.pin_for_good = Some(reason);
     }
 
     /// The values that were reported are those of the settings.
@@ -329,7 +297,7 @@ impl Session {
                 if is_whole {
                     return Class::PLAIN;
                 }
-                self.long_begins(body);
+                self.long_begins(Long::Parse, body);
                 Class::ONCE
             }
             Request::Bind => {
@@ -349,17 +317,17 @@ impl Session {
             | Request::DescribePortal
             | Request::BrokenFlush
             | Request::Sync
-            | Request::FunctionCall
             | Request::CopyEnd => Class::PLAIN,
+            Request::FunctionCall => self.follow_function_call(body, is_whole),
         }
     }
 
     #[inline]
     fn follow_query(&mut self, body: &[u8], is_whole: bool) -> Class {
         if !is_whole {
-            let has_tripped = self.long_begins(body);
-            let reading = if has_tripped { Reading::unread() } else { Reading::long(body) };
-            return self.expect(reading);
+            let found = self.long_begins(Long::Query, body);
+            let reading = if found.is_once { Reading::unread() } else { Reading::long(body) };
+            return self.expect(Reading { pins: found.pins, ..reading });
         }
         let sql = body.strip_suffix(b"\0").unwrap_or(body);
         let reading = read(sql);
@@ -367,17 +335,16 @@ impl Session {
     }
 
     /// A Query that is not plain.
-    fn expect(&mut self, reading: Reading) -> Class {
-        let Reading { class, pin, effects } = reading;
-        if let Some(reason) = pin {
-            self.followed().pin(reason);
-        }
+    pub(crate) fn expect(&mut self, reading: Reading) -> Class {
+        let Reading { class, mut pins, effects } = reading;
         if effects.is_empty() {
             return class;
         }
         let followed = self.followed();
         let era = followed.encoding.era();
-        followed.queue.push_back(Item::Query(effects.into(), era));
+        effects.iter().for_each(|effect| followed.prepared.pins_behind(effect, &mut pins));
+        followed.pin_all(&pins);
+        followed.queue.push_back(Item::Query { effects: effects.into(), pins, era });
         class.with_effects()
     }
 
@@ -386,42 +353,10 @@ impl Session {
         let Some(followed) = &mut self.followed else { return Class::PLAIN };
         let traits = followed.prepared.execute_sent(body);
         let Some(deeds) = traits.deeds else { return traits.class };
-        if let Some(reason) = deeds.pin {
-            followed.pin(reason);
-        }
-        if deeds.effect == Effect::None {
-            return traits.class;
-        }
+        let deeds = followed.prepared.all_behind(deeds);
+        followed.pin_all(&deeds.pins);
         followed.queue.push_back(Item::Execute(deeds));
         traits.class.with_effects()
-    }
-
-    /// Whether its first part has a name that trips.
-    #[cold]
-    fn long_begins(&mut self, part: &[u8]) -> bool {
-        self.long = Long::Sql;
-        let followed = self.followed();
-        followed.carry.clear();
-        followed.long_part(part)
-    }
-
-    /// The next part of a long message goes to the server.
-    #[cold]
-    pub(crate) fn follow_long(&mut self, part: &[u8], is_last: bool) {
-        match self.long {
-            Long::Other => {}
-            Long::Sql => {
-                let sql = if is_last { part.strip_suffix(b"\0").unwrap_or(part) } else { part };
-                let sql = if is_last { sql.strip_suffix(b";").unwrap_or(sql) } else { sql };
-                // One statement cannot be told from several.
-                if self.followed().long_part(part) || sql.contains(&b';') {
-                    self.close_attempt(NotRepeatable::SideEffects);
-                }
-            }
-        }
-        if is_last {
-            self.long = Long::Other;
-        }
     }
 
     /// A statement of the front request is complete, with this tag.

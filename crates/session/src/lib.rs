@@ -13,7 +13,9 @@
 //! - `kept`: a client that goes on though something of it was lost with its server.
 //! - `followed`: what the session changed on its server (`gucs`, `prepared`), read from its SQL by
 //!   `sql` and confirmed by the server; [`alignment`]: how another server is told; [`pin`]: why it
-//!   cannot be; [`position`]: how it is asked what it shows.
+//!   cannot be (`pins` has all reasons); [`position`]: how it is asked what it shows.
+//! - `executed`, `function_call`, `long`: statements run by SQL EXECUTE, functions called by message,
+//!   SQL that is sent in parts.
 //! - `encoding`: under which client_encoding a text was sent.
 //! - `parameters`: what the client was told of its server.
 //! - `timing`, [`record`]: what is known of each statement once it is complete.
@@ -25,15 +27,19 @@ mod answer;
 mod attempt;
 mod client;
 mod encoding;
+mod executed;
 mod followed;
+mod function_call;
 mod gucs;
 mod kept;
 pub mod limits;
+mod long;
 pub mod loss;
 mod notified;
 mod outstanding;
 mod parameters;
 pub mod pin;
+mod pins;
 pub mod position;
 mod prepared;
 pub mod record;

@@ -60,5 +60,14 @@ pub const STAGED_MAX: usize = 1024;
 /// Cursors WITH HOLD whose names are kept.
 pub const HOLD_CURSORS_MAX: usize = 64;
 
+/// Channels of LISTEN whose names are kept.
+pub const CHANNELS_MAX: usize = 64;
+
+/// How deep a statement that EXECUTE runs may be one that executes another.
+pub const EXECUTE_DEPTH_MAX: usize = 8;
+
+/// Statements looked up for one EXECUTE; where its name may stand for more, it pins.
+pub const EXECUTE_LOOKUPS_MAX: usize = 64;
+
 /// Longest series of extended messages that is waited for to see whether all it runs is a ROLLBACK, in bytes.
 pub const ROLLBACK_SERIES_MAX: usize = 1024;

@@ -142,7 +142,7 @@ impl Session {
     /// At the start: what the greeting says of how SQL is read.
     pub(crate) fn follow_greeting(&mut self) {
         if self.mobility == Mobility::Movable && self.parameters.began_with_other_strings() {
-            self.followed().pin_for_good(PinReason::UnknownSetting);
+            self.followed().pin(PinReason::StringsAtLogin);
         }
     }
 }

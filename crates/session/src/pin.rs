@@ -31,12 +31,15 @@ pub enum PinReason {
     TemporaryObject,
     /// It changed a setting in a way that was not understood.
     UnknownSetting,
+    /// It logged in with `standard_conforming_strings` off, so its SQL is not read as the server reads it.
+    StringsAtLogin,
     /// It changed a setting that decides how SQL is read while it had prepared statements: they
     /// would be read otherwise on another server.
     SettingAfterStatements,
     /// It ran a statement with this tag or first word, and what that leaves behind is not known.
     UnknownStatement(&'static str),
-    /// It called a function with this in its name, which leaves something behind on its server.
+    /// It called a function with this in its name, which leaves something behind on its server, or ran a
+    /// statement with this first word that may have done so in a way that no `DISCARD ALL` undoes.
     SideEffects(&'static str),
     /// Its prepared statements are too many or too long to be kept.
     StatementsTooLarge,
@@ -66,6 +69,7 @@ impl PinReason {
             | Self::UnexpectedMessage(_)
             | Self::SyncInFailedCopy
             | Self::Load
+            | Self::StringsAtLogin
             | Self::StatementsTooLarge
             | Self::SideEffects(_) => false,
         }
@@ -89,6 +93,7 @@ impl fmt::Display for PinReason {
             Self::Listen => "LISTEN",
             Self::TemporaryObject => "temporary object",
             Self::UnknownSetting => "setting that could not be followed",
+            Self::StringsAtLogin => "standard_conforming_strings was off at login",
             Self::SettingAfterStatements => "setting changed after statements were prepared",
             Self::UnknownStatement(word) => return write!(f, "effects of {word} are not known"),
             Self::SideEffects(word) => return write!(f, "side effects of {word}"),

@@ -9,6 +9,7 @@ use crate::alignment::Writer;
 use crate::encoding::EncodingEra;
 use crate::limits::{NAME_BYTES_MAX, PORTALS_MAX, PREPARED_BYTES_MAX, PREPARED_MAX};
 use crate::pin::PinReason;
+use crate::pins::Pins;
 use crate::sql::Class;
 use crate::sql::effect::{Effect, Name};
 use crate::sql::read::Reading;
@@ -25,7 +26,8 @@ pub(crate) struct Traits {
 /// What a statement leaves behind.
 #[derive(Debug)]
 pub(crate) struct Deeds {
-    pub(crate) pin: Option<PinReason>,
+    /// From when it is run on, whether or not it succeeds.
+    pub(crate) pins: Pins,
     pub(crate) effect: Effect,
     /// When its text was sent.
     pub(crate) era: EncodingEra,
@@ -36,7 +38,7 @@ impl Traits {
 
     fn of(mut reading: Reading, body: &[u8], era: EncodingEra) -> Self {
         let class = reading.class;
-        if reading.pin.is_none() && reading.effects.is_empty() {
+        if reading.pins.is_empty() && reading.effects.is_empty() {
             return Self { class, deeds: None };
         }
         // Of several statements at once the server will make none.
@@ -49,7 +51,7 @@ impl Traits {
             Effect::SetConfig(calls) if !keeps_text(&calls, body) => Effect::Pin(PinReason::UnknownSetting),
             other => other,
         };
-        Self { class, deeds: Some(Arc::new(Deeds { pin: reading.pin, effect, era })) }
+        Self { class, deeds: Some(Arc::new(Deeds { pins: reading.pins, effect, era })) }
     }
 
     /// Of a portal made by this Bind.
@@ -62,7 +64,7 @@ impl Traits {
             let is_of_one = era == deeds.era || calls.iter().all(Call::is_ascii);
             let effect = effect_of(calls, bind).filter(|_| is_of_one);
             let effect = effect.unwrap_or(Effect::Pin(PinReason::UnknownSetting));
-            traits.deeds = Some(Arc::new(Deeds { pin: deeds.pin, effect, era }));
+            traits.deeds = Some(Arc::new(Deeds { pins: deeds.pins.clone(), effect, era }));
         }
         traits
     }
@@ -228,6 +230,34 @@ impl Prepared {
         made.map_or(&Traits::PLAIN, |saved| &saved.traits)
     }
 
+    /// Whether a statement does more than read.
+    pub(crate) fn has_odd(&self) -> bool {
+        self.odd > 0
+    }
+
+    /// The newest Parse in flight turns out to pin by this, too, when its statement is run.
+    pub(crate) fn pin_newest(&mut self, reasons: &Pins) {
+        if let Some(Pending::Parse { saved, .. }) = self.pending.back_mut()
+            && let Some(deeds) = saved.traits.deeds.as_mut().and_then(Arc::get_mut)
+        {
+            deeds.pins.extend(reasons);
+        }
+    }
+
+    /// What a named statement does that the server has made.
+    pub(crate) fn made(&self, name: &[u8]) -> Option<&Traits> {
+        self.named.get(name).map(|saved| &saved.traits)
+    }
+
+    /// What a named statement may do, by all in flight that have the name and the one that was made.
+    pub(crate) fn called(&self, name: &[u8]) -> impl Iterator<Item = &Traits> {
+        let in_flight = self.pending.iter().filter_map(move |pending| match pending {
+            Pending::Parse { name_length, saved } if saved.name(*name_length) == name => Some(&saved.traits),
+            Pending::Parse { .. } | Pending::CloseStatement(_) | Pending::Nothing => None,
+        });
+        in_flight.chain(self.made(name))
+    }
+
     /// What an Execute that was sent does.
     #[inline]
     pub(crate) fn execute_sent(&self, body: &[u8]) -> Traits {
@@ -344,7 +374,10 @@ impl Prepared {
     pub(crate) fn prepared_by_sql(&mut self, name: Name, sql: Box<[u8]>) {
         // It may have been made to write.
         self.odd += 1;
-        let traits = Traits { class: Class::ONCE, deeds: None };
+        let pins = crate::sql::read::read(&sql).pins;
+        let deeds = (!pins.is_empty())
+            .then(|| Arc::new(Deeds { pins, effect: Effect::None, era: EncodingEra::default() }));
+        let traits = Traits { class: Class::ONCE, deeds };
         self.register(name, Saved { origin: Origin::Sql(sql), traits });
     }
 

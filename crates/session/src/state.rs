@@ -127,8 +127,10 @@ pub(crate) enum Flow {
 /// What the long message is that the client is sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Long {
-    /// A Query or Parse of a session that may move.
-    Sql,
+    /// A Query of a session that may move.
+    Query,
+    /// A Parse of a session that may move.
+    Parse,
     /// None, or one whose contents do not matter.
     Other,
 }

@@ -240,7 +240,9 @@ impl From<PinReason> for PinnedBy {
             PinReason::Load => PinnedBy::Load,
             PinReason::Listen => PinnedBy::Listen,
             PinReason::TemporaryObject => PinnedBy::TemporaryObject,
-            PinReason::UnknownSetting | PinReason::SettingAfterStatements => PinnedBy::Setting,
+            PinReason::UnknownSetting | PinReason::SettingAfterStatements | PinReason::StringsAtLogin => {
+                PinnedBy::Setting
+            }
             PinReason::UnknownStatement(_) | PinReason::SideEffects(_) => PinnedBy::UnknownEffects,
             PinReason::StatementsTooLarge | PinReason::SettingsTooLarge => PinnedBy::TooLarge,
         }

@@ -33,6 +33,15 @@ pub(crate) enum Effect {
     DeclareHold(Name),
     CloseCursor(Name),
     CloseAllCursors,
+    Listen(Name),
+    Unlisten(Name),
+    UnlistenAll,
+    /// Gives up all advisory locks of the session.
+    UnlockAll,
+    /// Runs a prepared statement: what that does.
+    Execute(Name),
+    /// Runs a prepared statement, as EXPLAIN ANALYZE does.
+    Explained(Name),
     Pin(PinReason),
 }
 
@@ -75,6 +84,11 @@ impl Effect {
             Self::DeclareHold(_) => tag == b"DECLARE CURSOR",
             Self::CloseCursor(_) => tag == b"CLOSE CURSOR",
             Self::CloseAllCursors => tag == b"CLOSE CURSOR ALL",
+            Self::Listen(_) => tag == b"LISTEN",
+            Self::Unlisten(_) | Self::UnlistenAll => tag == b"UNLISTEN",
+            Self::UnlockAll => tag.starts_with(b"SELECT "),
+            Self::Execute(_) => is_plain(tag),
+            Self::Explained(_) => tag == b"EXPLAIN",
             Self::Pin(_) => true,
         }
     }

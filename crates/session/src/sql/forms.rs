@@ -6,10 +6,12 @@ use super::reader::{Reader, is_word};
 use super::tripwire::Trips;
 use super::verb::Verb;
 use super::{set, set_config};
+use crate::limits::SQL_NAME_MAX;
 use crate::pin::PinReason;
+use crate::pins::Pins;
 
-/// Verb, effect, and a pin from the moment it is sent.
-pub(super) fn one(statement: &[u8], found: &Trips) -> (Verb, Effect, Option<PinReason>) {
+/// Verb and effect. What pins from the moment it is sent is added to `pins`.
+pub(super) fn one(statement: &[u8], found: &Trips, pins: &mut Pins) -> (Verb, Effect) {
     let mut reader = Reader::new(statement);
     while reader.eat_symbol(b'(') {}
     let verb = match reader.bump() {
@@ -17,40 +19,35 @@ pub(super) fn one(statement: &[u8], found: &Trips) -> (Verb, Effect, Option<PinR
         Some(_) => Verb::other(b""),
         None => Verb::Empty,
     };
-    let mut pin = None;
+    if found.has_settings_view && may_update(verb) && has_one_of(statement, &["update", "merge"]) {
+        pins.add(PinReason::UnknownSetting);
+    }
+    if found.has_set_config && may_call(verb) {
+        match verb {
+            Verb::Read => match set_config::set_configs(&mut reader) {
+                Some(effect) => return (verb, effect),
+                None => pins.add(PinReason::UnknownSetting),
+            },
+            _otherwise_called => pins.add(PinReason::UnknownSetting),
+        }
+    }
     let effect = match verb {
-        Verb::Read | Verb::With if found.has_temp && is_into_temp(statement) => {
+        Verb::Read | Verb::With | Verb::Explain if found.has_temp && makes_temporary(verb, statement) => {
             Effect::Pin(PinReason::TemporaryObject)
         }
-        Verb::Read if found.has_set_config => set_config::set_configs(&mut reader).unwrap_or_else(|| {
-            pin = Some(PinReason::UnknownSetting);
-            Effect::None
-        }),
-        Verb::Write | Verb::With | Verb::Explain if found.has_set_config => {
-            pin = Some(PinReason::UnknownSetting);
-            Effect::None
-        }
-        Verb::Empty
-        | Verb::Read
-        | Verb::With
-        | Verb::Harmless
-        | Verb::Commit
-        | Verb::Write
-        | Verb::Explain => Effect::None,
+        Verb::Read if found.is_once && is_unlock_all(&mut reader) => Effect::UnlockAll,
+        Verb::Explain => explain(&mut reader),
+        Verb::Empty | Verb::Read | Verb::With | Verb::Harmless | Verb::Commit | Verb::Write => Effect::None,
         Verb::Set => set::set(&mut reader),
         Verb::Reset => set::reset(&mut reader),
         Verb::Discard => discard(&mut reader),
         Verb::Deallocate => deallocate(&mut reader),
-        Verb::Prepare => {
-            if found.has_set_config {
-                pin = Some(PinReason::UnknownSetting);
-            }
-            prepare(&mut reader)
-        }
-        Verb::Execute => Effect::Unread,
+        Verb::Prepare => prepare(&mut reader),
+        Verb::Execute => executed(&mut reader),
         Verb::Declare => {
-            if found.has_set_config {
-                pin = Some(PinReason::UnknownSetting);
+            // It is run as rows are fetched, after what gives the locks up.
+            if found.pins.contains(PinReason::AdvisoryLock) {
+                pins.add(PinReason::UnknownStatement("DECLARE"));
             }
             declare(&mut reader)
         }
@@ -63,12 +60,100 @@ pub(super) fn one(statement: &[u8], found: &Trips) -> (Verb, Effect, Option<PinR
         }
         Verb::Create => create(&mut reader),
         Verb::Call(word) => {
-            pin = Some(PinReason::UnknownStatement(word));
-            Effect::Pin(PinReason::UnknownStatement(word))
+            let reason = called(word, statement);
+            pins.add(reason);
+            Effect::Pin(reason)
         }
+        Verb::Listen => named(&mut reader, Effect::Listen, PinReason::Listen),
+        Verb::Unlisten => unlisten(&mut reader),
         Verb::Pin(reason) => Effect::Pin(reason),
     };
-    (verb, effect, pin)
+    (verb, effect)
+}
+
+/// Whether rows may be updated by a statement that begins so, and not only by what it makes.
+fn may_update(verb: Verb) -> bool {
+    matches!(verb, Verb::Write | Verb::With | Verb::Explain | Verb::Prepare | Verb::Execute)
+}
+
+/// Whether functions may be called by a statement that begins so, without it pinning by itself.
+fn may_call(verb: Verb) -> bool {
+    may_update(verb) || matches!(verb, Verb::Read | Verb::Declare)
+}
+
+fn has_one_of(statement: &[u8], words: &[&str]) -> bool {
+    let mut lexer = Lexer::new(statement);
+    while let Ok(Some(token)) = lexer.next() {
+        if words.iter().any(|word| is_word(token, word)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Why a DO or CALL pins. `DISCARD ALL` undoes what PL/pgSQL does by statements that stand in a DO; it does not
+/// undo all that dynamic SQL, another language or a procedure may do: a library stays loaded, a seed set, a named
+/// connection open.
+fn called(word: &'static str, statement: &[u8]) -> PinReason {
+    let is_open = ["execute", "load", "language", "seed"].iter().any(|it| contains(statement, it.as_bytes()));
+    if word == "DO" && !is_open { PinReason::UnknownStatement(word) } else { PinReason::SideEffects(word) }
+}
+
+fn contains(statement: &[u8], word: &[u8]) -> bool {
+    statement.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+}
+
+fn makes_temporary(verb: Verb, statement: &[u8]) -> bool {
+    match verb {
+        Verb::Explain if has_one_of(statement, &["create"]) => has_one_of(statement, &["temp", "temporary"]),
+        _other => is_into_temp(statement),
+    }
+}
+
+/// `SELECT pg_advisory_unlock_all()`, and nothing else.
+fn is_unlock_all(reader: &mut Reader<'_>) -> bool {
+    if reader.eat("pg_catalog") && !reader.eat_symbol(b'.') {
+        return false;
+    }
+    let is_call = reader.eat("pg_advisory_unlock_all") && reader.eat_symbol(b'(') && reader.eat_symbol(b')');
+    is_call && reader.is_at_end()
+}
+
+/// The name of a prepared statement. What is cut to its length may stand for a longer name of a Parse.
+fn prepared_name(reader: &mut Reader<'_>) -> Option<Name> {
+    reader.name().filter(|name| name.len() < SQL_NAME_MAX)
+}
+
+/// Reads what follows EXECUTE.
+fn executed(reader: &mut Reader<'_>) -> Effect {
+    prepared_name(reader).map_or(Effect::Pin(PinReason::UnknownStatement("EXECUTE")), Effect::Execute)
+}
+
+/// Reads what follows EXPLAIN: options, then perhaps EXECUTE.
+fn explain(reader: &mut Reader<'_>) -> Effect {
+    let mut depth = 0_usize;
+    while let Some(token) = reader.bump() {
+        match token {
+            Token::Symbol(b'(') => depth += 1,
+            Token::Symbol(b')') => depth = depth.saturating_sub(1),
+            token if depth == 0 && is_word(token, "execute") => {
+                return prepared_name(reader)
+                    .map_or(Effect::Pin(PinReason::UnknownStatement("EXECUTE")), Effect::Explained);
+            }
+            _other => {}
+        }
+    }
+    Effect::None
+}
+
+fn unlisten(reader: &mut Reader<'_>) -> Effect {
+    if reader.eat_symbol(b'*') && reader.is_at_end() {
+        return Effect::UnlistenAll;
+    }
+    match reader.name() {
+        Some(name) if reader.is_at_end() => Effect::Unlisten(name),
+        _unclear => Effect::None,
+    }
 }
 
 fn is_into_temp(statement: &[u8]) -> bool {
@@ -172,10 +257,19 @@ fn rollback(reader: &mut Reader<'_>) -> Effect {
 }
 
 fn create(reader: &mut Reader<'_>) -> Effect {
+    // Its scripts make functions of its library, which is loaded for that.
+    if reader.peek().is_some_and(|token| is_word(token, "extension")) {
+        return Effect::Pin(PinReason::Load);
+    }
+    let mut is_after_as = false;
     while let Some(token) = reader.bump() {
         if is_word(token, "temp") || is_word(token, "temporary") {
             return Effect::Pin(PinReason::TemporaryObject);
         }
+        if is_after_as && is_word(token, "execute") {
+            return Effect::Pin(PinReason::SideEffects("EXECUTE"));
+        }
+        is_after_as = is_word(token, "as");
     }
     Effect::Pin(PinReason::UnknownStatement("CREATE"))
 }

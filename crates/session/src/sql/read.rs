@@ -8,27 +8,27 @@ use super::reader::{Reader, is_word};
 use super::tripwire::{may_trip, trips};
 use super::verb::{Verb, first_verb, quick_verb};
 use crate::limits::QUERY_STATEMENTS_MAX;
-use crate::pin::PinReason;
+use crate::pins::Pins;
 
 /// What is known of a request from its SQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reading {
     pub(crate) class: Class,
     /// From when it is sent on, whether or not it succeeds.
-    pub(crate) pin: Option<PinReason>,
-    /// One for each statement. None at all when no statement has any.
+    pub(crate) pins: Pins,
+    /// One for each statement. None at all when no statement has any, and nothing pins.
     pub(crate) effects: Vec<Effect>,
 }
 
 impl Reading {
     #[inline]
     fn plain(class: Class) -> Self {
-        Self { class, pin: None, effects: Vec::new() }
+        Self { class, pins: Pins::default(), effects: Vec::new() }
     }
 
     /// Of SQL that is too long to be seen whole.
     pub(crate) fn unread() -> Self {
-        Self { class: Class::ONCE, pin: None, effects: vec![Effect::Unread] }
+        Self { class: Class::ONCE, pins: Pins::default(), effects: vec![Effect::Unread] }
     }
 
     /// Of a Query that is sent in parts; this is the first. The others may yet show that it is not to
@@ -36,12 +36,12 @@ impl Reading {
     pub(crate) fn long(part: &[u8]) -> Self {
         let is_read = first_verb(part) == Verb::Read && !part.contains(&b';');
         let class = if is_read { Class::PLAIN } else { Class::ONCE };
-        Self { class, pin: None, effects: vec![Effect::Unread] }
+        Self { class, pins: Pins::default(), effects: vec![Effect::Unread] }
     }
 
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.class == Class::PLAIN && self.pin.is_none() && self.effects.is_empty()
+        self.class == Class::PLAIN && self.pins.is_empty() && self.effects.is_empty()
     }
 }
 
@@ -91,13 +91,13 @@ fn read_closely(sql: &[u8]) -> Reading {
     let found = trips(sql);
     let Ok(statements) = split(sql) else {
         // The server will refuse it. If it does not, the tag tells.
-        return Reading { class: Class::ONCE, pin: found.pin, effects: vec![Effect::Unread] };
+        return Reading { class: Class::ONCE, pins: found.pins, effects: vec![Effect::Unread] };
     };
-    let mut reading = Reading { class: Class::PLAIN, pin: found.pin, effects: Vec::new() };
     let mut is_once = found.is_once;
+    let mut reading = Reading { class: Class::PLAIN, pins: found.pins.clone(), effects: Vec::new() };
     for statement in &statements {
-        let (verb, effect, pin) = forms::one(statement, &found);
-        reading.pin = reading.pin.or(pin);
+        let its_own = (statements.len() > 1).then(|| trips(statement));
+        let (verb, effect) = forms::one(statement, its_own.as_ref().unwrap_or(&found), &mut reading.pins);
         is_once |= match verb {
             Verb::Read | Verb::With | Verb::Empty => is_once_inside(verb, statement),
             Verb::Explain => statements.len() > 1 || is_once_inside(verb, statement),
@@ -114,6 +114,8 @@ fn read_closely(sql: &[u8]) -> Reading {
             | Verb::Release
             | Verb::Create
             | Verb::Call(_)
+            | Verb::Listen
+            | Verb::Unlisten
             | Verb::Pin(_) => true,
         };
         reading.effects.push(effect);
@@ -123,7 +125,7 @@ fn read_closely(sql: &[u8]) -> Reading {
     } else if transaction_end(sql).is_some() {
         reading.class = Class::END;
     }
-    if reading.effects.iter().all(|effect| *effect == Effect::None) {
+    if reading.pins.is_empty() && reading.effects.iter().all(|effect| *effect == Effect::None) {
         reading.effects = Vec::new();
     }
     reading

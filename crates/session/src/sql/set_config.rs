@@ -98,6 +98,13 @@ pub(crate) fn keeps_text(calls: &[Call], body: &[u8]) -> bool {
     })
 }
 
+/// What a call with these arguments does. `None` when that is not followed.
+pub(crate) fn effect_of_arguments(name: &[u8], value: &[u8], is_local: bool) -> Option<Effect> {
+    let constant = |value: &[u8]| Argument::Constant(doubled(value).into());
+    let scope = if is_local { Scope::Local } else { Scope::Session };
+    effect_of(&[Call { name: constant(name), value: constant(value), scope }], &[])
+}
+
 /// What the calls do with the parameters of a Bind. `None` when that cannot be told: a value is NULL or not
 /// text, or what is set is not followed.
 pub(crate) fn effect_of(calls: &[Call], bind: &[u8]) -> Option<Effect> {
@@ -150,6 +157,10 @@ impl Call {
             });
         }
         let value = self.value.quoted(bind)?;
+        // What is made in such a path is temporary and says so nowhere.
+        if key == "search_path" && value.windows(7).any(|part| part.eq_ignore_ascii_case(b"pg_temp")) {
+            return None;
+        }
         let mut sql = b"SELECT pg_catalog.set_config('".to_vec();
         for part in [name.as_slice(), b"', '", &value, b"', false)"] {
             sql.extend_from_slice(part);
@@ -165,18 +176,20 @@ impl Argument {
             Self::Constant(text) => Some(text.to_vec()),
             Self::Parameter(number) => {
                 let value = Bind::text_value(bind, number.checked_sub(1)?)?;
-                if value.contains(&0) {
-                    return None;
-                }
-                let mut quoted = Vec::with_capacity(value.len());
-                for &byte in value {
-                    quoted.push(byte);
-                    if byte == b'\'' {
-                        quoted.push(byte);
-                    }
-                }
-                Some(quoted)
+                (!value.contains(&0)).then(|| doubled(value))
             }
         }
     }
+}
+
+/// A value as it stands between quotes.
+fn doubled(value: &[u8]) -> Vec<u8> {
+    let mut quoted = Vec::with_capacity(value.len());
+    for &byte in value {
+        quoted.push(byte);
+        if byte == b'\'' {
+            quoted.push(byte);
+        }
+    }
+    quoted
 }

@@ -5,18 +5,21 @@
 
 use super::lexer::is_in_word;
 use crate::pin::PinReason;
+use crate::pins::Pins;
 
 /// What was found in SQL.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Trips {
     /// Leaves something behind on its server.
-    pub(crate) pin: Option<PinReason>,
+    pub(crate) pins: Pins,
     /// Must not be run twice.
     pub(crate) is_once: bool,
     /// Sets a setting by a function.
     pub(crate) has_set_config: bool,
     /// Speaks of something temporary, perhaps.
     pub(crate) has_temp: bool,
+    /// Names the view whose update sets a setting.
+    pub(crate) has_settings_view: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -28,6 +31,7 @@ enum Trip {
     /// Unless an `s` follows: then it is a view.
     SlotFunction,
     SetConfig,
+    SettingsView,
     Temp,
 }
 
@@ -45,11 +49,13 @@ const WORDS: &[(&[u8], Trip)] = &[
     (b"replication_slot", Trip::SlotFunction),
     (b"pg_sync_replication_slot", Trip::Pin(PinReason::SideEffects("pg_sync_replication_slots"))),
     (b"pg_temp", Trip::Pin(PinReason::TemporaryObject)),
+    (b"pg_settings", Trip::SettingsView),
+    (b"pg_advisory_unlock", Trip::Once),
     (b"pg_advisory_xact", Trip::Once),
     (b"pg_try_advisory_xact", Trip::Once),
     (b"pg_advisory_", Trip::Pin(PinReason::AdvisoryLock)),
     (b"pg_try_advisory", Trip::Pin(PinReason::AdvisoryLock)),
-    (b"pg_export_snapshot", Trip::Pin(PinReason::SideEffects("pg_export_snapshot"))),
+    (b"pg_export_snapshot", Trip::Once),
     (b"pg_backup_start", Trip::Pin(PinReason::SideEffects("pg_backup_start"))),
     (b"pg_start_backup", Trip::Pin(PinReason::SideEffects("pg_start_backup"))),
     (b"pg_replication_origin_session", Trip::Pin(PinReason::SideEffects("pg_replication_origin"))),
@@ -161,14 +167,25 @@ impl Trips {
                 self.has_set_config = true;
                 self.is_once = true;
             }
+            Trip::SettingsView => self.has_settings_view = true,
             Trip::Temp => self.has_temp = true,
         }
     }
 
     pub(crate) fn pin(&mut self, reason: PinReason) {
         self.is_once = true;
-        self.pin = self.pin.or(Some(reason));
+        self.pins.add(reason);
     }
+}
+
+/// Whether a word stands in the SQL by itself, in any case.
+pub(crate) fn has_word(sql: &[u8], word: &[u8]) -> bool {
+    let is_free = |b: Option<&u8>| !b.is_some_and(|b| is_in_word(*b));
+    sql.windows(word.len()).enumerate().any(|(at, window)| {
+        window.eq_ignore_ascii_case(word)
+            && is_free(at.checked_sub(1).and_then(|at| sql.get(at)))
+            && is_free(sql.get(at + word.len()))
+    })
 }
 
 #[cfg(test)]
@@ -202,7 +219,7 @@ mod tests {
             "select hello_world, slo_target from system_items where offset_x = $1",
         ] {
             let found = trips(sql.as_bytes());
-            assert_eq!((found.pin, found.is_once), (None, false), "{sql}");
+            assert_eq!((found.pins.first(), found.is_once), (None, false), "{sql}");
         }
     }
 
@@ -210,7 +227,7 @@ mod tests {
     fn what_runs_once_and_what_pins_are_told_apart() {
         let of = |sql: &str| {
             let found = trips(sql.as_bytes());
-            (found.pin, found.is_once)
+            (found.pins.first(), found.is_once)
         };
         assert_eq!(of("select Pg_Sleep(1)"), (None, true));
         assert_eq!(of("select pg_advisory_xact_lock(1)"), (None, true));

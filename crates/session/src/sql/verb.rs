@@ -15,7 +15,7 @@ pub(super) enum Verb {
     Harmless,
     /// COMMIT, END.
     Commit,
-    /// INSERT, UPDATE, DELETE, MERGE, COPY, UNLISTEN, NOTIFY, LOCK.
+    /// INSERT, UPDATE, DELETE, MERGE, COPY, NOTIFY, LOCK.
     Write,
     Explain,
     Set,
@@ -32,6 +32,8 @@ pub(super) enum Verb {
     Create,
     /// DO, CALL: may do anything, also when it fails.
     Call(&'static str),
+    Listen,
+    Unlisten,
     Pin(PinReason),
 }
 
@@ -59,10 +61,19 @@ const OTHERS: [&str; 16] = [
 ];
 
 /// The command a tag or statement begins with, by a name from a closed list.
-pub(crate) fn command_of(tag: &[u8]) -> &'static str {
+fn command_of(tag: &[u8]) -> &'static str {
     let is_it = |name: &&&str| tag.get(..name.len()).is_some_and(|t| t.eq_ignore_ascii_case(name.as_bytes()));
     let known = ["SET", "RESET", "PREPARE", "DEALLOCATE", "DISCARD", "DECLARE", "CLOSE", "LISTEN", "LOAD"];
     OTHERS.iter().chain(&known).find(is_it).copied().unwrap_or("another statement")
+}
+
+/// Why a statement pins whose tag was not expected of it.
+pub(crate) fn unknown_tag(tag: &[u8]) -> PinReason {
+    match tag {
+        b"DO" => PinReason::SideEffects("DO"),
+        b"CALL" => PinReason::SideEffects("CALL"),
+        _other => PinReason::UnknownStatement(command_of(tag)),
+    }
 }
 
 impl Verb {
@@ -78,7 +89,7 @@ impl Verb {
             b"begin" | b"start" | b"fetch" | b"move" => Self::Harmless,
             b"commit" | b"end" => Self::Commit,
             b"insert" | b"update" | b"delete" | b"merge" | b"copy" => Self::Write,
-            b"unlisten" | b"notify" | b"lock" => Self::Write,
+            b"notify" | b"lock" => Self::Write,
             b"explain" => Self::Explain,
             b"set" => Self::Set,
             b"reset" => Self::Reset,
@@ -94,7 +105,8 @@ impl Verb {
             b"create" => Self::Create,
             b"do" => Self::Call("DO"),
             b"call" => Self::Call("CALL"),
-            b"listen" => Self::Pin(PinReason::Listen),
+            b"listen" => Self::Listen,
+            b"unlisten" => Self::Unlisten,
             b"load" => Self::Pin(PinReason::Load),
             b"" => Self::Empty,
             _other => Self::other(word),

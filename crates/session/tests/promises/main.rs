@@ -1,6 +1,7 @@
 //! What a session promises, rule by rule.
 
 mod copy;
+mod followed;
 mod idle;
 mod kept;
 mod loss;

@@ -1,10 +1,15 @@
 use super::*;
+use crate::pin::PinReason;
 use crate::sql::effect::{Change, Name};
 
 fn effects(sql: &str) -> Vec<Effect> {
     let reading = read(sql.as_bytes());
-    assert_eq!(reading.pin, None, "{sql}");
+    assert!(reading.pins.is_empty(), "{sql}: {:?}", reading.pins);
     reading.effects
+}
+
+fn pins(sql: &str) -> Pins {
+    read(sql.as_bytes()).pins
 }
 
 fn effect(sql: &str) -> Effect {
@@ -99,11 +104,13 @@ fn what_may_run_once_only_is_not_repeatable() {
         "select 1; insert into t values (1)",
         "execute p",
         "select pg_advisory_xact_lock(1)",
+        "select pg_advisory_unlock(1)",
+        "select pg_export_snapshot()",
         "notify x",
     ] {
         let reading = read(sql.as_bytes());
         assert!(!reading.class.is_repeatable(), "{sql}");
-        assert_eq!(reading.pin, None, "{sql}");
+        assert!(reading.pins.is_empty(), "{sql}: {:?}", reading.pins);
     }
 }
 
@@ -188,7 +195,7 @@ fn set_config_of_constants_is_followed_and_any_other_pins() {
     let told = |key, value: &str| set(key, &format!("SELECT pg_catalog.set_config({value}, false)"));
     let expected = vec![told("search_path", "'search_path', ''"), told("app.u", "'App.U', 'it''s'")];
     let reading = read(sql.as_bytes());
-    assert_eq!((reading.pin, reading.effects), (None, vec![Effect::Change(expected)]));
+    assert_eq!((reading.pins, reading.effects), (Pins::default(), vec![Effect::Change(expected)]));
     for sql in [
         "select set_config('a', $1::char(2), false)",
         "select set_config('a', '7'::int, false)",
@@ -203,7 +210,7 @@ fn set_config_of_constants_is_followed_and_any_other_pins() {
         "insert into t select set_config('a', 'b', false)",
         "select 'set_config'",
     ] {
-        assert_eq!(read(sql.as_bytes()).pin, Some(PinReason::UnknownSetting), "{sql}");
+        assert!(pins(sql).contains(PinReason::UnknownSetting), "{sql}");
     }
 }
 
@@ -251,7 +258,12 @@ fn statements_cursors_and_savepoints_are_followed_by_name() {
     assert!(effects("rollback").is_empty() && effects("abort transaction and chain").is_empty());
     let sql = "prepare p (int) as select $1";
     assert_eq!(effect(sql), Effect::Prepare { name: name("p"), sql: sql.as_bytes().into() });
-    assert_eq!(effect("execute p (1)"), Effect::Unread);
+    assert_eq!(effect("execute P (1)"), Effect::Execute(name("p")));
+    assert_eq!(effect("explain (analyze, format json) execute p"), Effect::Explained(name("p")));
+    assert_eq!(effect("listen C"), Effect::Listen(name("c")));
+    assert_eq!(effect("unlisten c"), Effect::Unlisten(name("c")));
+    assert_eq!(effect("unlisten *"), Effect::UnlistenAll);
+    assert_eq!(effect("select pg_catalog.pg_advisory_unlock_all()"), Effect::UnlockAll);
 }
 
 #[test]
@@ -263,7 +275,11 @@ fn what_leaves_something_behind_pins_by_its_name() {
         ("create table t (a int)", UnknownStatement("CREATE")),
         ("select 1 into temp t", TemporaryObject),
         ("select 1 into /* x */ local temporary t", TemporaryObject),
-        ("listen x", Listen),
+        ("listen caf\u{e9}", Listen),
+        ("explain analyze create temp table t as select 1", TemporaryObject),
+        ("explain (analyze) select 1 into temporary t", TemporaryObject),
+        ("create table t as execute p", SideEffects("EXECUTE")),
+        ("create extension dblink", Load),
         ("load 'x'", Load),
         ("alter system set a = 1", UnknownStatement("ALTER")),
         ("frobnicate", UnknownStatement("another statement")),
@@ -276,13 +292,57 @@ fn what_leaves_something_behind_pins_by_its_name() {
     }
     for (sql, reason) in [
         ("do $$begin end$$", UnknownStatement("DO")),
-        ("call p()", UnknownStatement("CALL")),
+        ("do $$begin execute 'select dblink_' || 'connect()'; end$$", SideEffects("DO")),
+        ("do language plperl 'x'", SideEffects("DO")),
+        ("call p()", SideEffects("CALL")),
+        ("update pg_settings set setting = '1MB' where name = 'work_mem'", UnknownSetting),
+        ("update pg_catalog.\"pg_settings\" set setting = 'x'", UnknownSetting),
+        ("with x as (update pg_settings set setting = 'x') select 1", UnknownSetting),
+        ("explain analyze update pg_settings set setting = 'x'", UnknownSetting),
+        ("prepare p as update pg_settings set setting = 'x'", UnknownSetting),
+        ("merge into pg_settings using t on true when matched then update set setting = 'x'", UnknownSetting),
+        ("execute p(set_config('a', 'b', false))", UnknownSetting),
+        ("copy (select set_config('a', 'b', false)) to stdout", UnknownSetting),
+        ("select case when set_config/**/('a', 'b', false) = '' then 1 end", UnknownSetting),
+        ("select \"set_config\"('a', 'b', false) from t", UnknownSetting),
+        ("declare c cursor for select pg_advisory_lock(1)", UnknownStatement("DECLARE")),
         ("select pg_advisory_lock(1)", AdvisoryLock),
         ("select setseed(0.5)", SideEffects("setseed")),
         ("select * from pg_temp.t", TemporaryObject),
         ("select U&\"pg\\005fsleep\"(1)", SideEffects("U&\"\"")),
     ] {
-        assert_eq!(read(sql.as_bytes()).pin, Some(reason), "{sql}");
+        assert!(pins(sql).contains(reason), "{sql}: {:?}", pins(sql));
+    }
+}
+
+#[test]
+fn every_reason_in_a_text_counts() {
+    use PinReason::*;
+    for sql in [
+        "select pg_advisory_lock(1), dblink_connect('a', 'b'), set_config('a', 'b', false)",
+        "select pg_advisory_lock(1); select dblink_connect('a', 'b'); update pg_settings set setting = 'x'",
+        "do $$begin perform pg_advisory_lock(1), dblink_connect('a', 'b'); perform set_config('a', 'b', false); end$$",
+    ] {
+        let found = pins(sql);
+        assert!(found.contains(AdvisoryLock) && found.contains(SideEffects("dblink_connect")), "{sql}");
+        assert_eq!(found.first(), Some(SideEffects("dblink_connect")), "{sql}: what lasts is told");
+    }
+    assert!(pins("select 1; select pg_advisory_lock(1); call p()").contains(SideEffects("CALL")));
+    let each = effects("select 1; select set_config('a', 'b', false); set c = d");
+    assert!(matches!(each[..], [Effect::None, Effect::Change(_), Effect::Change(_)]), "{each:?}");
+}
+
+#[test]
+fn a_name_that_changes_nothing_does_not_pin() {
+    for sql in [
+        "select * from pg_settings",
+        "select name from pg_catalog.pg_settings for update",
+        "insert into t select setting from pg_settings",
+        "select pg_advisory_unlock(1), pg_advisory_unlock_all()",
+        "listen x",
+        "explain analyze create table t as select 1",
+    ] {
+        assert!(pins(sql).is_empty(), "{sql}: {:?}", pins(sql));
     }
 }
 

@@ -1,0 +1,67 @@
+//! Every reason that keeps a session on its server.
+
+use crate::pin::PinReason;
+
+/// A set of reasons, in the order they came. It is short: reasons and the names in them are from closed lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pins(Vec<PinReason>);
+
+impl Pins {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn contains(&self, reason: PinReason) -> bool {
+        self.0.contains(&reason)
+    }
+
+    pub(crate) fn add(&mut self, reason: PinReason) {
+        if !self.contains(reason) {
+            self.0.push(reason);
+        }
+    }
+
+    pub(crate) fn extend(&mut self, more: &Self) {
+        more.0.iter().for_each(|reason| self.add(*reason));
+    }
+
+    pub(crate) fn remove(&mut self, reason: PinReason) {
+        self.0.retain(|one| *one != reason);
+    }
+
+    /// `DISCARD ALL` was run.
+    pub(crate) fn discard_all(&mut self) {
+        self.0.retain(|reason| !reason.ends_with_discard_all());
+    }
+
+    /// The one to tell of: a reason that lasts, if there is one.
+    pub(crate) fn first(&self) -> Option<PinReason> {
+        let lasting = self.0.iter().find(|reason| !reason.ends_with_discard_all());
+        lasting.or(self.0.first()).copied()
+    }
+}
+
+impl From<PinReason> for Pins {
+    fn from(reason: PinReason) -> Self {
+        Self(vec![reason])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_counts_until_it_is_undone() {
+        let mut pins = Pins::from(PinReason::AdvisoryLock);
+        let lasting = PinReason::SideEffects("dblink_connect");
+        pins.add(lasting);
+        pins.add(PinReason::AdvisoryLock);
+        pins.add(PinReason::Listen);
+        assert_eq!(pins.first(), Some(lasting), "what lasts is told first");
+        pins.discard_all();
+        assert_eq!(pins, Pins::from(lasting));
+        pins.remove(lasting);
+        assert!(pins.is_empty() && pins.first().is_none());
+    }
+}

@@ -1,0 +1,240 @@
+//! Every way in to a session's state is followed, or pins; and what is undone pins no more.
+
+use trunkline_session::PinReason;
+
+use crate::talk::*;
+
+impl Talk {
+    #[track_caller]
+    fn stays(&mut self, reason: PinReason) -> &mut Self {
+        assert_eq!(self.session.movability(), Err(reason));
+        self
+    }
+}
+
+const LASTING: PinReason = PinReason::SideEffects("dblink_connect");
+
+#[test]
+fn discard_all_leaves_what_it_cannot_undo_whatever_else_pinned_first() {
+    for sql in [
+        "select pg_advisory_lock(1), dblink_connect('x', 'y')",
+        "select set_config('a', f(), false), dblink_connect('x', 'y')",
+        "select pg_advisory_lock(1); select dblink_connect('x', 'y')",
+    ] {
+        let tags = vec!["SELECT 1"; sql.matches("select").count()];
+        Talk::new().ran(sql, &tags).ran("discard all", &["DISCARD ALL"]).stays(LASTING);
+    }
+    let mut talk = Talk::new();
+    talk.prepare("a", "select pg_advisory_lock(1), dblink_connect('x', 'y')").is_movable();
+    talk.client(&[bind("a"), execute(), sync()]).server(&[m('2'), complete("SELECT 1"), ready('I')]);
+    talk.ran("discard all", &["DISCARD ALL"]).stays(LASTING);
+    for (sql, tag) in [("call p()", "CALL"), ("do $$begin execute 'lo' || 'ad x'; end$$", "DO")] {
+        let mut talk = Talk::new();
+        talk.ran(sql, &[tag]).ran("discard all", &["DISCARD ALL"]).stays(PinReason::SideEffects(tag));
+    }
+    let mut talk = Talk::new();
+    talk.ran("do $$begin perform 1; end$$", &["DO"]).ran("discard all", &["DISCARD ALL"]).is_movable();
+}
+
+#[test]
+fn what_was_sent_behind_discard_all_pins_again() {
+    let mut talk = Talk::new();
+    let lock = "select pg_advisory_lock(1)";
+    talk.client(&[parse("", "discard all"), bind(""), execute(), sync(), query(lock)]);
+    talk.server(&[m('1'), m('2'), complete("DISCARD ALL"), ready('I'), complete("SELECT 1"), ready('I')]);
+    talk.stays(PinReason::AdvisoryLock);
+    let mut talk = Talk::new();
+    talk.ran(lock, &["SELECT 1"]).client(&[query("select pg_advisory_unlock_all()"), query(lock)]);
+    talk.server(&[complete("SELECT 1"), ready('I'), complete("SELECT 1"), ready('I')]);
+    talk.stays(PinReason::AdvisoryLock);
+    talk.ran("select pg_advisory_unlock_all()", &["SELECT 1"]).is_movable();
+    let mut talk = Talk::new();
+    talk.ran(lock, &["SELECT 1"]).client(&[query("discard all")]);
+    let long = query(&format!("select '{}', pg_advisory_lock(1)", "x".repeat(40_000)));
+    assert_eq!(talk.client_step(&long[..35_000]).forward, 35_000);
+    assert_eq!(talk.client_step(&long[35_000..]).forward, long.len() - 35_000);
+    talk.server(&[complete("DISCARD ALL"), ready('I'), complete("SELECT 1"), ready('I')]);
+    talk.stays(PinReason::AdvisoryLock);
+}
+
+#[test]
+fn execute_does_what_the_statement_does_that_a_parse_made() {
+    let mut talk = Talk::new();
+    for (name, sql) in [
+        ("s", "set a = 1"),
+        ("c", "select set_config('b', 'x', false)"),
+        ("l", "listen x"),
+        ("k", "select pg_advisory_lock(1)"),
+        ("p", "select set_config($1, $2, false)"),
+        ("e", "execute s"),
+        ("d", "deallocate all"),
+        ("loop", "execute loop"),
+    ] {
+        talk.prepare(name, sql).is_movable();
+    }
+    talk.ran("execute e", &["SET"]).ran("EXECUTE \"c\"", &["SELECT 1"]).is_movable();
+    let told = talk.told();
+    assert_eq!(told[..2], ["set a = 1", "SELECT pg_catalog.set_config('b', 'x', false)"]);
+    talk.ran_to("begin", &["BEGIN"], 'T').ran("execute l", &["LISTEN"]).ran_to(
+        "rollback",
+        &["ROLLBACK"],
+        'I',
+    );
+    talk.is_movable().ran("execute l", &["LISTEN"]).stays(PinReason::Listen);
+    talk.ran("unlisten *", &["UNLISTEN"]).is_movable();
+    talk.client(&[query("execute k")]).server(&[error(), ready('I')]).stays(PinReason::AdvisoryLock);
+    talk.ran("select pg_advisory_unlock_all()", &["SELECT 1"]).is_movable();
+    talk.prepare("x", "execute k").client(&[bind("x"), execute(), sync()]);
+    talk.server(&[m('2'), complete("SELECT 1"), ready('I')]).stays(PinReason::AdvisoryLock);
+    talk.ran("select pg_advisory_unlock_all()", &["SELECT 1"]).is_movable();
+    talk.ran("execute p('a', 'b')", &["SELECT 1"]).stays(PinReason::UnknownSetting);
+    talk.ran("execute d", &["DEALLOCATE ALL"]);
+    talk.ran("execute nothing", &["SELECT 1"]).ran("discard all", &["DISCARD ALL"]).is_movable();
+}
+
+#[test]
+fn execute_of_itself_is_given_up() {
+    let mut talk = Talk::new();
+    talk.prepare("loop", "execute loop").client(&[query("execute loop")]);
+    talk.server(&[error(), ready('I')]).stays(PinReason::UnknownStatement("EXECUTE"));
+    let mut talk = Talk::new();
+    let long = "x".repeat(63);
+    talk.ran(&format!("execute {long}"), &["SELECT 1"]).stays(PinReason::UnknownStatement("EXECUTE"));
+}
+
+#[test]
+fn execute_finds_a_statement_whose_parse_is_in_flight() {
+    let mut talk = Talk::new();
+    talk.client(&[
+        parse("k", "select pg_advisory_lock(1)"),
+        sync(),
+        parse("k", "select 1"),
+        sync(),
+        query("execute k"),
+    ]);
+    let failed = [m('1'), ready('I'), error(), ready('I'), complete("SELECT 1"), ready('I')];
+    talk.server(&failed).stays(PinReason::AdvisoryLock);
+}
+
+#[test]
+fn explain_analyze_runs_what_it_explains() {
+    for (sql, reason) in [
+        ("select pg_advisory_lock(1)", PinReason::AdvisoryLock),
+        ("select set_config('a', 'b', false)", PinReason::UnknownStatement("EXPLAIN")),
+    ] {
+        let mut talk = Talk::new();
+        talk.prepare("s", sql).prepare("e", "execute s").ran("explain analyze execute e", &["EXPLAIN"]);
+        talk.stays(reason);
+    }
+    let mut talk = Talk::new();
+    talk.prepare("s", "select 1").ran("explain (analyze, costs off) execute s", &["EXPLAIN"]).is_movable();
+    talk.ran("explain analyze create temp table t as select 1", &["EXPLAIN"]);
+    talk.stays(PinReason::TemporaryObject);
+}
+
+#[test]
+fn a_statement_of_prepare_pins_each_time_it_is_run() {
+    let mut talk = Talk::new();
+    talk.ran("prepare k as select pg_advisory_lock(1)", &["PREPARE"]);
+    talk.ran("select pg_advisory_unlock_all()", &["SELECT 1"]).is_movable();
+    talk.ran("execute k", &["SELECT 1"]).stays(PinReason::AdvisoryLock);
+}
+
+#[test]
+fn what_a_transaction_undid_pins_no_more() {
+    for (sql, tag) in [
+        ("listen x", "LISTEN"),
+        ("create temp table t ()", "CREATE TABLE"),
+        ("select 1 into temp t", "SELECT 1"),
+        ("declare c cursor with hold for select 1", "DECLARE CURSOR"),
+    ] {
+        let mut talk = Talk::new();
+        talk.ran_to("begin", &["BEGIN"], 'T').ran(sql, &[tag]);
+        assert!(talk.session.movability().is_err(), "{sql}: its COMMIT may be on its way");
+        talk.ran_to("rollback", &["ROLLBACK"], 'I').is_movable();
+        talk.ran_to("begin", &["BEGIN"], 'T').ran("savepoint a", &["SAVEPOINT"]).ran(sql, &[tag]);
+        talk.ran("rollback to a", &["ROLLBACK"]).ran_to("commit", &["COMMIT"], 'I').is_movable();
+        talk.ran_to("begin", &["BEGIN"], 'T').ran("savepoint a", &["SAVEPOINT"]).ran(sql, &[tag]);
+        talk.ran("release a", &["RELEASE"]).ran_to("commit", &["COMMIT"], 'I');
+        assert!(talk.session.movability().is_err(), "{sql}");
+    }
+}
+
+#[test]
+fn listening_pins_until_no_channel_is_left() {
+    let mut talk = Talk::new();
+    talk.ran("listen a", &["LISTEN"]).ran("listen \"B\"", &["LISTEN"]).ran("unlisten a", &["UNLISTEN"]);
+    talk.ran_to("begin", &["BEGIN"], 'T').ran("unlisten *", &["UNLISTEN"]).ran_to(
+        "rollback",
+        &["ROLLBACK"],
+        'I',
+    );
+    talk.stays(PinReason::Listen).ran("unlisten b", &["UNLISTEN"]).stays(PinReason::Listen);
+    talk.ran("unlisten \"B\"", &["UNLISTEN"]).is_movable();
+    for n in 0..=trunkline_session::limits::CHANNELS_MAX {
+        talk.ran(&format!("listen c{n}"), &["LISTEN"]);
+        talk.ran(&format!("unlisten d{n}"), &["UNLISTEN"]);
+    }
+    for n in 0..=trunkline_session::limits::CHANNELS_MAX {
+        talk.ran(&format!("unlisten c{n}"), &["UNLISTEN"]);
+    }
+    talk.stays(PinReason::Listen).ran("unlisten *", &["UNLISTEN"]).is_movable();
+}
+
+#[test]
+fn a_cursor_that_locks_pins_beyond_the_end_of_the_locks() {
+    let mut talk = Talk::new();
+    talk.ran_to("begin", &["BEGIN"], 'T');
+    talk.ran("declare c cursor for select pg_advisory_lock(i) from t", &["DECLARE CURSOR"]);
+    talk.ran("select pg_advisory_unlock_all()", &["SELECT 1"]).ran("fetch c", &["FETCH 1"]);
+    talk.ran_to("commit", &["COMMIT"], 'I').stays(PinReason::UnknownStatement("DECLARE"));
+}
+
+/// A FunctionCall with arguments in text format.
+fn call(function: u32, arguments: &[&str]) -> Vec<u8> {
+    let mut body = function.to_be_bytes().to_vec();
+    body.extend_from_slice(&[0, 0, 0, u8::try_from(arguments.len()).expect("few")]);
+    for argument in arguments {
+        body.extend_from_slice(&u32::try_from(argument.len()).expect("short").to_be_bytes());
+        body.extend_from_slice(argument.as_bytes());
+    }
+    body.extend_from_slice(&[0, 0]);
+    message(b'F', &body)
+}
+
+#[test]
+fn a_function_called_by_message_is_followed_or_pins() {
+    let returned = [message(b'V', &[0xff; 4]), ready('I')];
+    let mut talk = Talk::new();
+    talk.client(&[call(2078, &["app.x", "it's", "f"])]).server(&[error(), ready('I')]).is_movable();
+    assert!(talk.told().is_empty(), "it failed");
+    talk.client(&[call(2078, &["app.x", "it's", "f"])]).server(&returned).is_movable();
+    assert_eq!(talk.told()[0], "SELECT pg_catalog.set_config('app.x', 'it''s', false)");
+    talk.client(&[call(952, &["1", "2"])]).server(&returned).is_movable();
+    talk.client(&[call(2880, &["1"])]).server(&returned).stays(PinReason::AdvisoryLock);
+    talk.client(&[call(2892, &[])]).server(&returned).is_movable();
+    talk.client(&[call(2078, &["app.x", "x", "perhaps"])]).server(&returned);
+    talk.stays(PinReason::UnknownSetting);
+    talk.client(&[call(16_384, &[])]).server(&returned).ran("discard all", &["DISCARD ALL"]);
+    talk.stays(PinReason::SideEffects("FunctionCall"));
+    let mut long = Talk::new();
+    let bytes = call(2078, &["app.x", &"x".repeat(50_000), "f"]);
+    assert_eq!(long.client_step(&bytes).forward, bytes.len());
+    long.server(&returned).stays(PinReason::UnknownSetting);
+}
+
+#[test]
+fn long_sql_is_searched_for_what_it_executes_and_updates() {
+    for (sql, reason) in [
+        ("execute k", PinReason::UnknownStatement("EXECUTE")),
+        ("update pg_settings set setting = ''", PinReason::UnknownSetting),
+    ] {
+        let mut talk = Talk::new();
+        talk.prepare("k", "select pg_advisory_lock(1)");
+        let bytes = query(&format!("select '{}'; {sql}", "x".repeat(40_000)));
+        for part in [&bytes[..40_025], &bytes[40_025..]] {
+            assert_eq!(talk.client_step(part).forward, part.len());
+        }
+        talk.server(&[complete("SELECT 1"), complete("SELECT 1"), ready('I')]).stays(reason);
+    }
+}
