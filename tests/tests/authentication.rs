@@ -1,9 +1,11 @@
 //! Who gets in, who does not, and what each is told.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use trunkline_tests::{Auth, Endpoint, Login, ServerError, Wire, own_cluster, psql_output, shared_cluster};
+use trunkline_tests::{
+    Auth, Endpoint, Login, ServerError, Wire, eventually, own_cluster, psql_output, shared_cluster,
+};
 
 fn refusal(port: u16, login: &Login) -> ServerError {
     match login.try_connect(port) {
@@ -121,18 +123,55 @@ fn verify_does_not_tell_which_users_exist() {
 }
 
 #[test]
-fn verify_sees_a_changed_password() {
+fn verify_knows_a_new_role_and_a_changed_password_at_once() {
     let cluster = own_cluster(1);
-    cluster.primary.psql("CREATE ROLE changing LOGIN PASSWORD 'old'").unwrap();
-    cluster.wait_caught_up().unwrap();
-    let endpoint = Endpoint::over(&cluster).auth(Auth::Verify).key("auth.cache_ttl", "\"200ms\"").start();
-    drop(Login::of("changing", "old").connect(endpoint.reads()));
-    cluster.primary.psql("ALTER ROLE changing PASSWORD 'new'").unwrap();
-    cluster.wait_caught_up().unwrap();
-    trunkline_tests::eventually(Duration::from_secs(3), "the new password is good", || {
-        Login::of("changing", "new").try_connect(endpoint.reads()).is_ok()
+    let endpoint = Endpoint::over(&cluster).auth(Auth::Verify).start();
+    for round in 0..20 {
+        let user = format!("role{round}");
+        let port = if round % 2 == 0 { endpoint.reads() } else { endpoint.writes() };
+        // Now the proxy has heard that there is no such role.
+        assert_eq!(refusal(port, &Login::of(&user, "old")).code, "28P01");
+        cluster.primary.psql(&format!("CREATE ROLE {user} LOGIN PASSWORD 'old'")).unwrap();
+        drop(Login::of(&user, "old").connect(port));
+        for password in ["new", "new", "newer"] {
+            cluster.primary.psql(&format!("ALTER ROLE {user} PASSWORD '{password}'")).unwrap();
+            drop(Login::of(&user, password).connect(port));
+        }
+        assert_eq!(refusal(port, &Login::of(&user, "old")).code, "28P01");
+        cluster.primary.psql(&format!("ALTER ROLE {user} VALID UNTIL '2001-01-01'")).unwrap();
+        assert_eq!(refusal(port, &Login::of(&user, "newer")).code, "28P01");
+    }
+}
+
+#[test]
+fn verify_waits_for_a_standby_that_has_yet_to_replay_a_role() {
+    let cluster = own_cluster(1);
+    let endpoint = Endpoint::over(&cluster).auth(Auth::Verify).flag("--log-level", "debug").start();
+    let replica = &cluster.replicas[0];
+    replica.pause_replay().unwrap();
+    cluster.primary.psql("CREATE ROLE late LOGIN PASSWORD 'late'").unwrap();
+    std::thread::scope(|scope| {
+        let login = scope.spawn(|| Login::of("late", "late").try_connect(endpoint.reads()));
+        eventually(Duration::from_secs(5), "the standby has refused it", || {
+            endpoint.log().contains("standby refuses a password that the primary accepts")
+        });
+        replica.resume_replay().unwrap();
+        assert!(login.join().unwrap().is_ok());
     });
-    assert_eq!(refusal(endpoint.reads(), &Login::of("changing", "old")).code, "28P01");
+}
+
+#[test]
+fn verify_makes_do_with_cached_secrets_while_no_server_answers_for_them() {
+    let cluster = own_cluster(1);
+    let endpoint = Endpoint::over(&cluster).auth(Auth::Verify).start();
+    drop(Login::default().connect(endpoint.reads()));
+    cluster.primary.pause();
+    for _ in 0..3 {
+        let began = Instant::now();
+        drop(Login::default().connect(endpoint.reads()));
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+    cluster.primary.resume();
 }
 
 #[test]

@@ -85,6 +85,13 @@ pub const REPLAY_LOOK: Duration = Duration::from_millis(5);
 /// How long a session stays where it is because others showed less than it had seen, before they are tried again.
 pub const FRESHNESS_HOLD: Duration = Duration::from_secs(10);
 
+/// How often a login is tried again on a standby that refuses a password the primary has: with the pauses below, for
+/// some 300 ms.
+pub const ROLE_LOOKS_MAX: u32 = 5;
+
+/// Pause before that, the first time; then twice as long, and so on.
+pub const ROLE_PAUSE: Duration = Duration::from_millis(10);
+
 /// Sessions listed to an operator; all are counted.
 pub const SESSIONS_LISTED_MAX: usize = 1000;
 

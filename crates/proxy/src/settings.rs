@@ -128,7 +128,7 @@ pub struct AuthSettings {
     pub source: SecretSource,
     /// How the client must prove itself in [`AuthMode::Verify`].
     pub client_method: ClientMethod,
-    /// How long a secret looked up is believed.
+    /// How long a secret looked up is believed while it cannot be read anew.
     pub cache_ttl: Duration,
     /// User name of HAProxy's `option pgsql-check`: answered by the proxy itself, never passed to a server.
     pub check_user: Option<String>,

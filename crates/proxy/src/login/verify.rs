@@ -147,11 +147,7 @@ async fn authenticate(
     };
     match proof? {
         Some(credentials) => Ok(credentials),
-        None => {
-            // The password may have changed since it was cached: the next attempt reads it anew.
-            store.forget(&user);
-            Err(Refusal::AuthenticationFailed { user }.into())
-        }
+        None => Err(Refusal::AuthenticationFailed { user }.into()),
     }
 }
 

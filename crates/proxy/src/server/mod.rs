@@ -4,6 +4,7 @@ mod align;
 mod connect;
 mod freshness;
 pub(crate) mod login;
+mod role;
 pub(crate) mod take;
 
 pub(crate) use connect::{connect, keep_alive, open};

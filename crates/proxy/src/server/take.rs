@@ -110,6 +110,8 @@ pub(crate) struct Search<'a> {
     /// The last server's own words, for the case that none does better.
     last_words: Option<Bytes>,
     attempts: u32,
+    /// How often a standby was asked again for a role that it may have yet to replay.
+    pub(super) role_looks: u32,
 }
 
 impl<'a> Search<'a> {
@@ -125,6 +127,7 @@ impl<'a> Search<'a> {
             turn: None,
             last_words: None,
             attempts: 0,
+            role_looks: 0,
         }
     }
 
@@ -389,6 +392,11 @@ pub(crate) async fn take(
             Ok(Err(error)) => error,
             Err(_elapsed) => LoginError::timed_out(timeout),
         };
+        if let Some(pause) = search.pause_for_role(&server, &error) {
+            drop(server);
+            timer::sleep(pause).await;
+            continue;
+        }
         search.login_failed(&server, error)?;
     }
 }

@@ -29,9 +29,8 @@ struct Entries {
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) secret: Secret,
+    /// When its reading began: what was changed after that it need not show.
     pub(super) read_at: Instant,
-    /// Somebody's proof did not match it: read it anew when that is due.
-    pub(super) is_doubted: bool,
 }
 
 impl Cache {
@@ -60,7 +59,8 @@ impl Cache {
         self.users.by_name.get(user).or_else(|| self.unknown.by_name.get(user))
     }
 
-    pub(super) fn insert(&mut self, user: Box<str>, secret: Secret, now: Instant) {
+    /// Keeps what was read from `read_at` on.
+    pub(super) fn insert(&mut self, user: Box<str>, secret: Secret, read_at: Instant) {
         let (into, other) = match secret {
             Secret::Unusable(Unusable::Unknown) => (&mut self.unknown, &mut self.users),
             Secret::Scram(_) | Secret::Md5(_) | Secret::Password { .. } | Secret::Unusable(_) => {
@@ -69,14 +69,7 @@ impl Cache {
         };
         other.by_name.remove(&user);
         into.make_room(&user);
-        into.by_name.insert(user, Entry { secret, read_at: now, is_doubted: false });
-    }
-
-    pub(super) fn doubt(&mut self, user: &str) {
-        let entry = self.users.by_name.get_mut(user).or_else(|| self.unknown.by_name.get_mut(user));
-        if let Some(entry) = entry {
-            entry.is_doubted = true;
-        }
+        into.by_name.insert(user, Entry { secret, read_at });
     }
 
     pub(super) fn clear(&mut self) {

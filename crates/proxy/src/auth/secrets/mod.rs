@@ -3,6 +3,10 @@
 //! One task on the control thread owns the connection and the cache; [`SecretStore`] is a handle that session
 //! threads ask. Requests are taken in batches: one look-up serves all who ask for the same user, and what has
 //! to be fetched is pipelined over one connection.
+//!
+//! Each login reads its secret anew, so that a role or a password is known as soon as it is committed. The cache is for
+//! when that cannot be done: while no server answers, or more is asked than the servers are to be troubled with. Names
+//! of users and names of nobody are treated alike in this, so that time tells nothing of them.
 
 mod cache;
 #[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
@@ -33,8 +37,12 @@ pub const LOOKUPS_WAITING_MAX: usize = 1024;
 /// Longest a session waits for a look-up.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Least time between two fetches of one user's secret, however often its proof is wrong.
-pub const REFETCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a login waits for its secret to be read anew before it makes do with one that was read lately.
+pub const REFRESH_PATIENCE: Duration = Duration::from_millis(250);
+
+/// Secrets read anew in one second, all names together: beyond it those read lately are believed. Whoever floods the
+/// proxy with names costs the servers no more than that, but for names that nobody has tried lately.
+pub const REFRESHES_PER_SECOND_MAX: usize = 1000;
 
 /// Longest user name looked up, in bytes; longer ones are unknown. PostgreSQL's are at most 63 bytes.
 pub const USER_NAME_BYTES_MAX: usize = 255;
@@ -46,7 +54,7 @@ pub struct SecretSettings {
     pub source: SecretSource,
     /// Login of the monitoring role: user, password, database, options. Hosts and ports are ignored.
     pub login: tokio_postgres::Config,
-    /// How long a secret is believed after it was read; zero = not beyond its batch.
+    /// How long a secret is believed after it was read, when it cannot be read anew; zero = not beyond its batch.
     pub cache_ttl: Duration,
 }
 
@@ -103,27 +111,16 @@ impl SecretStore {
         Ok(SecretStore { requests })
     }
 
-    /// The secret of a user.
+    /// The secret of a user, as it is now. While it cannot be read within [`REFRESH_PATIENCE`], or more than
+    /// [`REFRESHES_PER_SECOND_MAX`] are, one that was read lately.
     ///
     /// # Errors
     /// When it cannot be said now; see [`LookupError`]. An unknown user is a [`Secret::Unusable`].
     pub async fn lookup(&self, user: &str) -> Result<Secret, LookupError> {
-        self.ask(user, Freshness::Cached).await
-    }
-
-    /// The secret of a user after a proof did not match the cached one: read anew, unless it is younger than
-    /// [`REFETCH_INTERVAL`].
-    ///
-    /// # Errors
-    /// As [`SecretStore::lookup`].
-    pub async fn lookup_fresh(&self, user: &str) -> Result<Secret, LookupError> {
-        self.ask(user, Freshness::Refetched).await
-    }
-
-    /// Has the next look-up of this user read the secret anew, as [`SecretStore::lookup_fresh`] would. Never waits.
-    pub fn forget(&self, user: &str) {
-        // A full queue means look-ups are under way anyway; the cached secret then lives out its time.
-        let _ = self.requests.try_send(Request::Forget { user: user.into() });
+        match timer::timeout(REFRESH_PATIENCE, self.ask(user, Freshness::Current)).await {
+            Ok(Ok(secret)) => Ok(secret),
+            Ok(Err(_)) | Err(_) => self.ask(user, Freshness::Lately).await,
+        }
     }
 
     /// Reads the users file again, and forgets all that is cached: from now on a secret is believed for `cache_ttl`.

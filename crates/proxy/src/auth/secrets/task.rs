@@ -13,7 +13,7 @@ use super::cache::{Cache, Entry};
 use super::query::QuerySource;
 use super::secret::{Secret, Stored, Unusable};
 use super::userlist::{self, Users, UsersFileError};
-use super::{LookupError, REFETCH_INTERVAL, SecretSettings};
+use super::{LOOKUPS_WAITING_MAX, LookupError, REFRESHES_PER_SECOND_MAX, SecretSettings};
 use crate::settings::SecretSource;
 
 /// Requests taken at once: what they need is fetched together.
@@ -25,7 +25,6 @@ const FAILURE_HOLD: Duration = Duration::from_millis(500);
 /// What the store is asked.
 pub(super) enum Request {
     Lookup { user: Box<str>, freshness: Freshness, asked_at: Instant, reply: Reply },
-    Forget { user: Box<str> },
     Reload { cache_ttl: Duration, reply: oneshot::Sender<Result<usize, UsersFileError>> },
 }
 
@@ -35,10 +34,10 @@ type Reply = oneshot::Sender<Answer>;
 /// How old the secret may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Freshness {
+    /// Read after the request, unless the servers are troubled enough.
+    Current,
     /// Within the time to live.
-    Cached,
-    /// Read after the request, but for [`REFETCH_INTERVAL`].
-    Refetched,
+    Lately,
 }
 
 /// Where secrets come from.
@@ -97,44 +96,85 @@ impl Source {
 
 /// Serves requests until the last handle is gone.
 pub(super) async fn run(mut source: Source, ttl: Duration, mut received: mpsc::Receiver<Request>) {
-    let mut store = Store { cache: Cache::new(ttl), failure: None };
-    let mut batch = Vec::with_capacity(BATCH_MAX);
-    while !batch.is_empty() || received.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        let missing = store.serve(batch.drain(..), &mut source).await;
+    let mut store = Store::new(ttl);
+    let mut waiting = Vec::with_capacity(BATCH_MAX);
+    while !waiting.is_empty() || received.recv_many(&mut waiting, BATCH_MAX).await > 0 {
+        let batch = waiting.len().min(BATCH_MAX);
+        let missing = store.serve(waiting.drain(..batch), &mut source).await;
         if missing.is_empty() {
             continue;
         }
         let (users, replies): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
+        let began = Instant::now();
+        store.fetches.note(users.len(), began);
         let fetched = {
             let mut fetch = pin!(source.fetch(&users));
             loop {
                 // A server that hangs holds up only those whose secrets are not at hand.
                 tokio::select! {
                     fetched = &mut fetch => break fetched,
-                    Some(request) = received.recv(), if batch.len() < BATCH_MAX => {
-                        batch.extend(store.answer(request));
+                    Some(request) = received.recv(), if waiting.len() < LOOKUPS_WAITING_MAX => {
+                        let trouble = if waiting.len() < BATCH_MAX { Trouble::No } else { Trouble::Enough };
+                        waiting.extend(store.answer(request, trouble));
                     }
                 }
             }
         };
-        store.settle(users, replies, fetched).await;
+        store.settle(users, replies, fetched, began).await;
     }
 }
 
 /// Who waits for which user.
 type Missing = HashMap<Box<str>, Vec<Reply>>;
 
+/// Whether the servers have enough to do for the store already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    No,
+    Enough,
+}
+
+/// Secrets fetched within the second at hand.
+#[derive(Debug, Default)]
+struct Fetches {
+    second: Option<Instant>,
+    number: usize,
+}
+
+impl Fetches {
+    fn note(&mut self, fetched: usize, now: Instant) {
+        if !self.is_of(now) {
+            *self = Fetches { second: Some(now), number: 0 };
+        }
+        self.number += fetched;
+    }
+
+    fn trouble(&self, now: Instant) -> Trouble {
+        if self.is_of(now) && self.number >= REFRESHES_PER_SECOND_MAX { Trouble::Enough } else { Trouble::No }
+    }
+
+    /// Whether `now` is in the second that is counted.
+    fn is_of(&self, now: Instant) -> bool {
+        self.second.is_some_and(|began| now.saturating_duration_since(began) < Duration::from_secs(1))
+    }
+}
+
 struct Store {
     cache: Cache,
     failure: Option<(Instant, LookupError)>,
+    fetches: Fetches,
 }
 
 impl Store {
+    fn new(ttl: Duration) -> Self {
+        Store { cache: Cache::new(ttl), failure: None, fetches: Fetches::default() }
+    }
+
     /// Answers what can be answered; the rest is to be fetched.
     async fn serve(&mut self, batch: impl Iterator<Item = Request>, source: &mut Source) -> Missing {
         let mut missing = Missing::new();
         for request in batch {
-            match self.answer(request) {
+            match self.answer(request, self.fetches.trouble(Instant::now())) {
                 Some(Request::Lookup { user, reply, .. }) => missing.entry(user).or_default().push(reply),
                 Some(Request::Reload { cache_ttl, reply }) => {
                     self.cache.believe_for(cache_ttl);
@@ -144,26 +184,26 @@ impl Store {
                     }
                     drop(reply.send(reloaded));
                 }
-                Some(Request::Forget { .. }) | None => {}
+                None => {}
             }
         }
         missing
     }
 
     /// Does what a request wants, or gives it back when that needs the source.
-    fn answer(&mut self, request: Request) -> Option<Request> {
+    fn answer(&self, request: Request, trouble: Trouble) -> Option<Request> {
         match request {
             // Nobody waits for the answer any more.
             Request::Lookup { reply, .. } if reply.is_closed() => None,
             Request::Lookup { user, freshness, asked_at, reply } => {
-                let Some(answer) = self.at_hand(&user, freshness, asked_at, Instant::now()) else {
+                let oldest = match (freshness, trouble) {
+                    (Freshness::Current, Trouble::No) => Freshness::Current,
+                    (Freshness::Current, Trouble::Enough) | (Freshness::Lately, _) => Freshness::Lately,
+                };
+                let Some(answer) = self.at_hand(&user, oldest, asked_at, Instant::now()) else {
                     return Some(Request::Lookup { user, freshness, asked_at, reply });
                 };
                 drop(reply.send(answer));
-                None
-            }
-            Request::Forget { user } => {
-                self.cache.doubt(&user);
                 None
             }
             Request::Reload { .. } => Some(request),
@@ -173,14 +213,12 @@ impl Store {
     /// The answer that needs no fetching.
     fn at_hand(&self, user: &str, freshness: Freshness, asked_at: Instant, now: Instant) -> Option<Answer> {
         if let Some(entry) = self.cache.newest(user) {
-            let is_new = match (freshness, entry.is_doubted) {
-                (Freshness::Cached, false) => self.cache.get(user, now).is_some(),
-                (Freshness::Refetched, _) | (Freshness::Cached, true) => {
-                    now.saturating_duration_since(entry.read_at) < REFETCH_INTERVAL
-                }
+            let will_do = match freshness {
+                Freshness::Current => false,
+                Freshness::Lately => self.cache.get(user, now).is_some(),
             };
             // Read since it was asked for: as fresh as it can be, also when nothing is to be kept.
-            if is_new || entry.read_at >= asked_at {
+            if will_do || entry.read_at >= asked_at {
                 return Some(Ok(entry.secret.clone()));
             }
         }
@@ -195,6 +233,7 @@ impl Store {
         users: Vec<Box<str>>,
         replies: Vec<Vec<Reply>>,
         fetched: Result<Vec<Result<Stored, LookupError>>, LookupError>,
+        began: Instant,
     ) {
         let stored = match fetched {
             Ok(stored) => stored,
@@ -216,7 +255,7 @@ impl Store {
                 drop(reply.send(answer.clone()));
             }
             match answer {
-                Ok(secret) => self.cache.insert(user, secret, Instant::now()),
+                Ok(secret) => self.cache.insert(user, secret, began),
                 Err(error) => tracing::warn!(%error, "the stored secret of a user could not be read"),
             }
         }

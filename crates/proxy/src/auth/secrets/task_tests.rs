@@ -53,8 +53,7 @@ async fn a_users_password_is_derived_once() {
     let (first, again) = (first.expect("known"), again.expect("known"));
     assert_eq!(password(&first).0, "hunter2");
     assert_eq!(password(&first), password(&again));
-    store.forget("app");
-    assert_eq!(password(&store.lookup_fresh("app").await.expect("known")), password(&first));
+    assert_eq!(password(&store.lookup("app").await.expect("known")), password(&first));
 }
 
 #[tokio::test]
@@ -92,7 +91,7 @@ async fn a_reload_changes_how_long_a_secret_is_believed() {
         let (mut store, reply) = (store_with(Duration::ZERO, now), oneshot::channel().0);
         store.serve(std::iter::once(Request::Reload { cache_ttl: TTL / 2, reply }), &mut source).await;
         store.cache.insert("app".into(), Secret::Unusable(Unusable::Expired), now);
-        let ask = |at| store.at_hand("app", Freshness::Cached, at, at);
+        let ask = |at| store.at_hand("app", Freshness::Lately, at, at);
         assert!(ask(now + TTL / 2 - Duration::from_nanos(1)).is_some(), "{text}");
         assert!(ask(now + TTL / 2).is_none(), "{text}");
     }
@@ -104,33 +103,51 @@ async fn a_store_that_has_stopped_says_so() {
     drop(received);
     let store = SecretStore { requests };
     assert_eq!(store.lookup("app").await.expect_err("stopped"), LookupError::Stopped);
-    store.forget("app");
 }
 
 #[tokio::test]
 async fn a_full_queue_refuses_at_once() {
     let (requests, _received) = mpsc::channel(1);
     let store = SecretStore { requests };
-    store.forget("app");
+    let (reply, _answer) = oneshot::channel();
+    let request = Request::Reload { cache_ttl: TTL, reply };
+    store.requests.try_send(request).unwrap_or_else(|_| panic!("there is room for one"));
     assert_eq!(store.lookup("app").await.expect_err("full"), LookupError::Busy);
 }
 
 fn store_with(read: Duration, now: Instant) -> Store {
-    let mut store = Store { cache: Cache::new(TTL), failure: None };
+    let mut store = Store::new(TTL);
     store.cache.insert("app".into(), Secret::Unusable(Unusable::Expired), now - read);
     store
 }
 
 #[test]
-fn a_wrong_proof_leads_to_one_fetch_a_second_at_most() {
+fn a_secret_is_read_anew_for_each_login_and_serves_those_who_asked_before_it_was() {
     let now = Instant::now() + Duration::from_secs(60);
-    let young = store_with(REFETCH_INTERVAL - Duration::from_millis(1), now);
-    assert!(young.at_hand("app", Freshness::Refetched, now, now).is_some());
-    let mut old = store_with(REFETCH_INTERVAL, now);
-    assert!(old.at_hand("app", Freshness::Refetched, now, now).is_none());
-    assert!(old.at_hand("app", Freshness::Cached, now, now).is_some());
-    old.cache.doubt("app");
-    assert!(old.at_hand("app", Freshness::Cached, now, now).is_none(), "forgotten, so read anew");
+    let store = store_with(Duration::from_millis(1), now);
+    let ask = |asked_at| store.at_hand("app", Freshness::Current, asked_at, now);
+    assert!(ask(now).is_none(), "it may have been changed since");
+    assert!(ask(now - Duration::from_millis(1)).is_some() && ask(now - Duration::from_secs(1)).is_some());
+    assert!(store.at_hand("app", Freshness::Lately, now, now).is_some());
+}
+
+#[test]
+fn beyond_the_bound_of_a_second_those_read_lately_are_believed() {
+    let now = Instant::now();
+    let mut store = store_with(Duration::from_millis(1), now);
+    let lookup = || {
+        let (reply, answer) = oneshot::channel();
+        let user = "app".into();
+        (Request::Lookup { user, freshness: Freshness::Current, asked_at: Instant::now(), reply }, answer)
+    };
+    for (fetched, trouble) in [(REFRESHES_PER_SECOND_MAX - 1, Trouble::No), (1, Trouble::Enough)] {
+        store.fetches.note(fetched, now);
+        assert_eq!(store.fetches.trouble(now), trouble);
+        let (request, mut answer) = lookup();
+        assert_eq!(store.answer(request, trouble).is_none(), trouble == Trouble::Enough);
+        assert_eq!(answer.try_recv().is_ok(), trouble == Trouble::Enough);
+    }
+    assert_eq!(store.fetches.trouble(now + Duration::from_secs(1)), Trouble::No);
 }
 
 #[test]
@@ -138,7 +155,7 @@ fn a_failure_answers_all_who_waited_and_soon_after() {
     let now = Instant::now() + Duration::from_secs(60);
     let mut store = store_with(Duration::from_secs(60), now);
     store.failure = Some((now, LookupError::NoServer));
-    let ask = |asked_at, at| store.at_hand("app", Freshness::Cached, asked_at, at);
+    let ask = |asked_at, at| store.at_hand("app", Freshness::Lately, asked_at, at);
     let waited = ask(now - Duration::from_secs(1), now + Duration::from_secs(2));
     assert_eq!(waited.expect("held").expect_err("failed"), LookupError::NoServer);
     assert!(ask(now + Duration::from_millis(499), now + Duration::from_millis(499)).is_some());

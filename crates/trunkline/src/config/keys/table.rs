@@ -201,7 +201,7 @@ const AUTH: &[Key<AsTyped>] = &[
         "cache_ttl",
         "\"10s\"",
         Slot::DurationOrZero(|t| &mut t.auth.cache_ttl),
-        "Verify: how long a secret looked up is believed.",
+        "Verify: how long a secret is believed while it cannot be read anew. Each login reads it, if a server answers.",
     ),
     key(
         "client_method",
