@@ -75,17 +75,32 @@ fn a_newer_minor_version_is_negotiated_as_the_server_negotiates() {
         };
         let negotiated = first(endpoint.reads());
         let servers = first(cluster.replicas[0].port());
-        assert_eq!(
-            (negotiated.tag, &negotiated.body[4..]),
-            (b'v', &servers.body[4..]),
-            "{auth:?}: the unknown option"
-        );
-        match auth {
-            Auth::Relay => assert_eq!(negotiated, servers),
-            // The proxy speaks for itself: its keys are its own, and so it may offer more than the server.
-            Auth::Verify => assert_eq!(negotiated.body[..4], ProtocolVersion::V3_2.code().to_be_bytes()),
-        }
+        assert_eq!(negotiated, servers, "{auth:?}");
+        assert_eq!(negotiated.tag, b'v');
         assert_eq!(login.connect(endpoint.reads()).value("SELECT 1"), "1");
+    }
+}
+
+#[test]
+fn protocol_3_2_is_offered_by_no_listener_that_may_use_an_older_server() {
+    let cluster = shared_cluster();
+    let direct = cluster.replicas[0].port();
+    for auth in [Auth::Relay, Auth::Verify] {
+        let endpoint = Endpoint::over(cluster).auth(auth).start();
+        for minor in [1, 2, 9999] {
+            let login = Login { version: ProtocolVersion { major: 3, minor }, ..Login::default() };
+            let negotiated = |port| {
+                let mut wire = Wire::connect(port);
+                wire.send(&login.packet());
+                wire.read_message().unwrap()
+            };
+            assert_eq!(negotiated(endpoint.reads()), negotiated(direct), "{auth:?} 3.{minor}");
+            let trace = |port| Wire::connect(port).trace_login(&login);
+            assert_eq!(trace(endpoint.reads()), trace(direct), "{auth:?} 3.{minor}");
+            let mut wire = login.connect(endpoint.reads());
+            assert_eq!(wire.key_data.as_ref().unwrap().len(), 8, "a short key");
+            assert_eq!(wire.value("SELECT 1"), "1");
+        }
     }
 }
 

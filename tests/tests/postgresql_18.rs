@@ -53,6 +53,21 @@ fn protocol_3_2_sessions_work_and_their_long_keys_cancel() {
 }
 
 #[test]
+fn a_server_of_unknown_version_is_taken_for_an_old_one() {
+    for auth in [Auth::Relay, Auth::Verify] {
+        let endpoint =
+            Endpoint::over(cluster()).auth(auth).through("replica2", 1).not_awaiting("replica2").start();
+        let mut wire = Wire::connect(endpoint.reads());
+        wire.send(&newest().packet());
+        let first = wire.read_message().unwrap();
+        assert_eq!((first.tag, &first.body[..]), (b'v', &[0, 3, 0, 0, 0, 0, 0, 0][..]), "{auth:?}");
+        let mut wire = newest().connect(endpoint.reads());
+        assert_eq!(wire.key_data.as_ref().unwrap().len(), 8, "{auth:?}: a short key");
+        assert_eq!(wire.value("SELECT 1"), "1");
+    }
+}
+
+#[test]
 fn its_own_psql_and_pgbench_work() {
     let endpoint = Endpoint::over(cluster()).auth(Auth::Verify).start();
     let install = pg18();

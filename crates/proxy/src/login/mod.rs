@@ -9,6 +9,7 @@ mod limit;
 mod relay;
 mod request;
 mod verify;
+mod version;
 
 use std::net::SocketAddr;
 use std::rc::Rc;

@@ -14,7 +14,7 @@ use trunkline_reactor::{Stream, timer};
 
 use super::limit::LoginLimit;
 use super::request::Request;
-use super::{Authenticated, LoginEnd, Relogin};
+use super::{Authenticated, LoginEnd, Relogin, version};
 use crate::auth::credentials::Credentials;
 use crate::client::messages::{MessageReader, RawMessage, ReadError};
 use crate::errors::Refusal;
@@ -48,12 +48,13 @@ pub(super) async fn log_in(
     request: &Request,
     limit: &LoginLimit,
 ) -> Result<Authenticated, LoginEnd> {
+    let (startup, owed) = version::ask_for_no_more(startup, version::newest(worker, request))?;
     let mut search = Search::new(worker, request.want);
     limit.extend(search.extra_wait());
     let timeout = worker.shared.live().timeouts.connect;
     loop {
         let mut server = search.connect().await?;
-        let begun = timer::timeout(timeout, begin(&mut server.stream, &startup)).await;
+        let begun = timer::timeout(timeout, begin(&mut server.stream, &startup, &owed)).await;
         let exchange = match begun.unwrap_or_else(|_elapsed| Err(LoginError::timed_out(timeout))) {
             Ok(exchange) => exchange,
             Err(error) => {
@@ -81,12 +82,14 @@ pub(super) async fn log_in(
     }
 }
 
-async fn begin(stream: &mut Stream, startup: &StartupMessage) -> Result<Exchange, LoginError> {
+/// Up to the first word of a server, before which the client is `owed` a NegotiateProtocolVersion unless it is the
+/// server that sends one.
+async fn begin(stream: &mut Stream, startup: &StartupMessage, owed: &[u8]) -> Result<Exchange, LoginError> {
     let mut packet = BytesMut::new();
     startup.encode(&mut packet);
     stream.write_all(&packet).await?;
     let mut reader = MessageReader::backend();
-    let mut preface = BytesMut::new();
+    let mut preface = BytesMut::from(owed);
     let mut version = startup.version();
     loop {
         if preface.len() > LOGIN_REPLY_BYTES_MAX {
@@ -107,6 +110,8 @@ async fn begin(stream: &mut Stream, startup: &StartupMessage) -> Result<Exchange
                 let negotiated = NegotiateProtocolVersion::parse(message.body())
                     .map_err(|error| LoginError::Exchange(error.to_string()))?;
                 version = negotiated.version;
+                // Its own word in place of ours.
+                preface.clear();
                 preface.extend_from_slice(message.bytes);
             }
             BackendTag::NoticeResponse => preface.extend_from_slice(message.bytes),

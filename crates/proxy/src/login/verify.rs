@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use super::limit::LoginLimit;
 use super::request::Request;
-use super::{Authenticated, LoginEnd, Relogin};
+use super::{Authenticated, LoginEnd, Relogin, version};
 use crate::auth::credentials::Credentials;
 use crate::auth::nonce;
 use crate::auth::secrets::{LookupError, Secret, SecretStore};
@@ -41,7 +41,7 @@ pub(super) async fn log_in(
     request: &Request,
     limit: &LoginLimit,
 ) -> Result<Authenticated, LoginEnd> {
-    let (version, mut preface) = negotiate(&startup)?;
+    let (version, mut preface) = version::negotiate(&startup, version::newest(worker, request))?;
     let mut dialogue = Dialogue { client, reader: MessageReader::frontend(ahead), out: &mut preface };
     let credentials = authenticate(worker, &mut dialogue, request).await?;
     let client_ahead = dialogue.reader.into_ahead();
@@ -67,20 +67,6 @@ pub(super) async fn answer_check(worker: &Rc<Worker>, client: &mut Stream, reque
         Ok(never) => match never {},
         Err(end) => end,
     }
-}
-
-/// What both sides will speak, and the NegotiateProtocolVersion if that is not what the client asked for.
-fn negotiate(startup: &StartupMessage) -> Result<(ProtocolVersion, BytesMut), LoginEnd> {
-    let asked = startup.version();
-    let version = if asked >= ProtocolVersion::V3_2 { ProtocolVersion::V3_2 } else { ProtocolVersion::V3_0 };
-    let options: Vec<&[u8]> = startup.protocol_options().map(|(name, _)| name).collect();
-    let mut preface = BytesMut::new();
-    if asked > ProtocolVersion::V3_2 || !options.is_empty() {
-        // Never a version above what was asked for: libpq takes that for a broken server.
-        write::negotiate_protocol_version(&mut preface, version, options)
-            .map_err(|_| Refusal::Protocol { message: "too many protocol options".to_owned() })?;
-    }
-    Ok((version, preface))
 }
 
 /// The startup packet without what concerned only the client and the proxy.

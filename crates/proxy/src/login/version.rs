@@ -1,0 +1,127 @@
+//! Which version of the protocol a client is offered.
+//!
+//! That must be said before a server is taken, and holds for the session's life, on whatever server it then is. So it
+//! is the newest that all servers speak: any of them may come to be the primary, or a standby of the listener's.
+
+use bytes::BytesMut;
+use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
+use trunkline_codec::write;
+use trunkline_health::{NodeId, Snapshot};
+
+use super::LoginEnd;
+use super::request::Request;
+use crate::errors::Refusal;
+use crate::worker::Worker;
+
+/// The first server that speaks protocol 3.2, by its `server_version_num`.
+/// Source: PostgreSQL 18, src/include/libpq/pqcomm.h, `PG_PROTOCOL_LATEST`.
+const FIRST_WITH_3_2: u32 = 180_000;
+
+/// The newest version that may be offered to the client of `request`.
+pub(super) fn newest(worker: &Worker, request: &Request) -> ProtocolVersion {
+    newest_of(&worker.shared.health.load(), request.want.only)
+}
+
+/// The newest that all servers speak, or the one a session keeps to. A server that health has never reached may be old.
+fn newest_of(snapshot: &Snapshot, only: Option<NodeId>) -> ProtocolVersion {
+    let mut nodes = snapshot.nodes.iter().filter(|node| only.is_none_or(|only| only == node.id));
+    let all_speak_it = nodes.all(|node| node.version.is_some_and(|version| version >= FIRST_WITH_3_2));
+    if all_speak_it { ProtocolVersion::V3_2 } else { ProtocolVersion::V3_0 }
+}
+
+/// What is spoken with a client that sent `startup`, and the NegotiateProtocolVersion if that is not what it asked for.
+pub(super) fn negotiate(
+    startup: &StartupMessage,
+    newest: ProtocolVersion,
+) -> Result<(ProtocolVersion, BytesMut), LoginEnd> {
+    let asked = startup.version();
+    // 3.1 was never used: a server of 18 takes it for 3.0.
+    let version = if asked >= ProtocolVersion::V3_2 { newest } else { ProtocolVersion::V3_0 };
+    let options: Vec<&[u8]> = startup.protocol_options().map(|(name, _)| name).collect();
+    let mut preface = BytesMut::new();
+    if asked > newest || !options.is_empty() {
+        // Never a version above what was asked for: libpq takes that for a broken server.
+        write::negotiate_protocol_version(&mut preface, version, options)
+            .map_err(|_| Refusal::Protocol { message: "too many protocol options".to_owned() })?;
+    }
+    Ok((version, preface))
+}
+
+/// For a server that negotiates with the client itself: the packet asks for no more than `newest`. The second value is
+/// what the client is owed should the server then have nothing to negotiate.
+pub(super) fn ask_for_no_more(
+    startup: StartupMessage,
+    newest: ProtocolVersion,
+) -> Result<(StartupMessage, BytesMut), LoginEnd> {
+    // Of 3.2 and beyond a server of 18 is itself the judge.
+    if newest >= ProtocolVersion::V3_2 || startup.version() <= newest {
+        return Ok((startup, BytesMut::new()));
+    }
+    let (_, owed) = negotiate(&startup, newest)?;
+    let bounded = StartupMessage::new(newest, startup.parameters());
+    Ok((bounded.unwrap_or(startup), owed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::testing::snapshot;
+
+    fn asks(minor: u16, options: &[&str]) -> StartupMessage {
+        let options = options.iter().map(|name| (name.as_bytes(), &b"1"[..]));
+        let parameters = std::iter::once((&b"user"[..], &b"u"[..])).chain(options);
+        StartupMessage::new(ProtocolVersion { major: 3, minor }, parameters).expect("sound parameters")
+    }
+
+    /// The version spoken, and the one the client is told of, if any, with the number of options.
+    fn negotiated(startup: &StartupMessage, newest: ProtocolVersion) -> (u16, Option<(u8, u8)>) {
+        let (version, preface) = negotiate(startup, newest).expect("few options");
+        (version.minor, (!preface.is_empty()).then(|| (preface[8], preface[12])))
+    }
+
+    #[test]
+    fn it_is_3_2_only_when_every_server_is_known_to_speak_it() {
+        let mut snapshot = snapshot();
+        for version in [Some(179_999), None, Some(150_018)] {
+            snapshot.nodes.iter_mut().for_each(|node| node.version = Some(180_000));
+            assert_eq!(newest_of(&snapshot, None), ProtocolVersion::V3_2);
+            snapshot.nodes[2].version = version;
+            assert_eq!(newest_of(&snapshot, None), ProtocolVersion::V3_0, "{version:?}");
+            assert_eq!(newest_of(&snapshot, Some(NodeId(2))), ProtocolVersion::V3_0);
+            assert_eq!(newest_of(&snapshot, Some(NodeId(0))), ProtocolVersion::V3_2, "it keeps to that one");
+        }
+    }
+
+    #[test]
+    fn clients_are_answered_as_18_does_and_as_17_does() {
+        let option = "_pq_.unknown";
+        for (asked, options, by_18, by_17) in [
+            (0, &[][..], (0, None), (0, None)),
+            (1, &[], (0, None), (0, Some((0, 0)))),
+            (2, &[], (2, None), (0, Some((0, 0)))),
+            (9999, &[], (2, Some((2, 0))), (0, Some((0, 0)))),
+            (0, &[option], (0, Some((0, 1))), (0, Some((0, 1)))),
+            (2, &[option], (2, Some((2, 1))), (0, Some((0, 1)))),
+        ] {
+            let startup = asks(asked, options);
+            assert_eq!(negotiated(&startup, ProtocolVersion::V3_2), by_18, "{asked} {options:?}");
+            assert_eq!(negotiated(&startup, ProtocolVersion::V3_0), by_17, "{asked} {options:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_asked_for_no_more_than_all_speak() {
+        for (asked, newest, passed_on, owes) in [
+            (0, ProtocolVersion::V3_0, 0, false),
+            (2, ProtocolVersion::V3_0, 0, true),
+            (9999, ProtocolVersion::V3_0, 0, true),
+            (2, ProtocolVersion::V3_2, 2, false),
+            (9999, ProtocolVersion::V3_2, 9999, false),
+        ] {
+            let (startup, owed) =
+                ask_for_no_more(asks(asked, &["_pq_.unknown"]), newest).expect("few options");
+            assert_eq!((startup.version().minor, !owed.is_empty()), (passed_on, owes), "{asked} {newest:?}");
+            assert_eq!(startup.protocol_options().count(), 1, "the server answers for these");
+        }
+    }
+}
