@@ -131,7 +131,8 @@ pub(crate) fn bind(draft: &mut Draft, portal: &str, statement: &str) {
     });
 }
 
-fn run(draft: &mut Draft, portal: &str, statement: &str) {
+/// Bind and Execute, and sometimes Describe between them.
+pub(super) fn run(draft: &mut Draft, portal: &str, statement: &str) {
     bind(draft, portal, statement);
     if draft.random.chance(40) {
         draft.push(Step::Describe(Target::Portal, portal.to_owned()));
