@@ -143,6 +143,18 @@ impl Session {
         if is_open && !is_end { TransactionStatus::Failed } else { TransactionStatus::Idle }
     }
 
+    /// Whether a silent client has to hear that its server was lost. A failed transaction is the same on any
+    /// server, unless it has a savepoint to go back to.
+    pub(crate) fn is_loss_to_be_told(&self, was: TransactionStatus) -> bool {
+        match was {
+            TransactionStatus::Idle => false,
+            TransactionStatus::InTransaction => true,
+            TransactionStatus::Failed => {
+                self.followed.as_ref().is_some_and(|followed| followed.has_savepoint())
+            }
+        }
+    }
+
     /// The server is lost: what is in flight fails with `error`, unless the client knows already.
     /// What is to be written to it: nothing when it is owed nothing now.
     pub(crate) fn keep(&mut self, error: Bytes, now: Instant, out: &mut impl Sink) -> Bytes {
@@ -151,7 +163,7 @@ impl Session {
         self.status = self.status_once_failed();
         let mut answer = BytesMut::new();
         if self.outstanding.is_empty() {
-            if was == TransactionStatus::InTransaction {
+            if self.is_loss_to_be_told(was) {
                 self.debt = Some(Box::new(Debt { error, telling: Telling::NotBegun, is_commit: false }));
             }
         } else {

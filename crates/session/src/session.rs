@@ -289,10 +289,12 @@ impl Session {
         self.mode != Mode::Tracked || (self.outstanding.is_empty() && self.copy == Copy::None)
     }
 
-    /// Nothing is in progress, or only a transaction that has failed: another server can be put into
-    /// such a one.
+    /// Nothing is in progress, or only a transaction that has failed and has no savepoint to go back to:
+    /// another server can be put into such a one.
     fn has_nothing_to_lose(&self, loss: ServerLoss) -> bool {
-        let has_failed = self.status == TransactionStatus::Failed && loss != ServerLoss::GivenUp;
+        let has_failed = self.status == TransactionStatus::Failed
+            && !self.is_loss_to_be_told(self.status)
+            && loss != ServerLoss::GivenUp;
         self.is_quiet() || (has_failed && self.outstanding.is_empty() && self.is_keepable())
     }
 

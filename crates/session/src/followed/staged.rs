@@ -106,6 +106,11 @@ impl Followed {
         std::mem::take(&mut self.staged).into_iter().for_each(|staged| self.undo(staged));
     }
 
+    /// Whether the open transaction has a savepoint.
+    pub(crate) fn has_savepoint(&self) -> bool {
+        self.staged.iter().any(|staged| matches!(staged, Staged::Savepoint(_)))
+    }
+
     pub(super) fn savepoint(&self, name: &Name) -> Option<usize> {
         self.staged.iter().rposition(|staged| matches!(staged, Staged::Savepoint(n) if n == name))
     }

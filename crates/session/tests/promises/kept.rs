@@ -323,6 +323,17 @@ fn a_failed_transaction_is_moved_without_a_word() {
 }
 
 #[test]
+fn a_failed_transaction_with_a_savepoint_is_told_that_it_is_lost() {
+    let mut talk = in_transaction();
+    talk.client(&[query("savepoint s")]).server(&[complete("SAVEPOINT"), ready('T')]);
+    talk.client(&[query("oops")]).server(&[error(), ready('E')]);
+    assert_eq!(answer(talk.lost(b"", MOVE)), "");
+    talk.taken();
+    assert_eq!(refused(&mut talk, &query("rollback to s")).1, "ERROR 08006, ZE");
+    talk.client(&[query("rollback")]).server(&[complete("ROLLBACK"), ready('I')]).is_idle();
+}
+
+#[test]
 fn a_goodbye_of_the_server_is_not_passed_on_when_the_client_goes_on() {
     for (severity, code) in [("FATAL", "57P01"), ("FATAL", "57P02"), ("FATAL", "40001")] {
         let farewell = report('E', severity, code);
