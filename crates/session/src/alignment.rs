@@ -18,8 +18,8 @@ struct Owed {
     closed: usize,
 }
 
-/// Settings and prepared statements as messages for a server, and a failed transaction when the
-/// session is in one.
+/// Settings as messages for a server, and a failed transaction when the session is in one. Prepared statements are
+/// made there when they are next used.
 #[derive(Clone, Debug, Default)]
 pub struct Alignment {
     /// To be sent in one write. Empty when a login alone makes the server as it must be: nothing is
@@ -28,13 +28,12 @@ pub struct Alignment {
     owed: Owed,
     stage: Stage,
     then: Stage,
-    has_statements: bool,
 }
 
 /// What of an alignment is being answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
-    /// Settings and statements.
+    /// Settings.
     State,
     /// A transaction that is to fail.
     Beginning,
@@ -46,9 +45,6 @@ enum Stage {
 
 /// The statement that begins the transaction that is to fail. It is closed at once.
 const BEGINS: &[u8] = b"trunkline: transaction lost with its server";
-
-/// The statement that runs what must leave the unnamed one alone. It is closed at once.
-const ASIDE: &[u8] = b"trunkline: setting";
 
 /// A portal that does not exist: running it is the shortest way to fail a transaction.
 const FAILS: &[u8] = b"trunkline: server lost";
@@ -63,12 +59,10 @@ impl Alignment {
         self.messages.is_empty()
     }
 
-    /// Whether the server must have replayed enough before it is told this: a statement may read a table that it
-    /// does not have yet. And no Query may come behind it, which would take the unnamed statement away, or be refused
-    /// in a failed transaction.
+    /// Whether the server must be asked its position before it is told this: in a failed transaction it would refuse.
     #[must_use]
     pub fn needs_position_first(&self) -> bool {
-        self.has_statements || self.then == Stage::Beginning
+        self.then == Stage::Beginning
     }
 
     /// Reads the answers.
@@ -86,17 +80,6 @@ impl Alignment {
 pub(crate) struct Writer {
     out: BytesMut,
     owed: Owed,
-    unnamed: Unnamed,
-    has_statements: bool,
-}
-
-/// The unnamed statement of a server that is being aligned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Unnamed {
-    #[default]
-    AsItMustBe,
-    /// It ran something for the alignment.
-    LeftOver,
 }
 
 impl Writer {
@@ -113,42 +96,9 @@ impl Writer {
                 self.owed.parsed += 1;
                 self.owed.bound += 1;
                 self.owed.executed += 1;
-                self.unnamed = Unnamed::LeftOver;
             }
             Err(_too_long) => self.out.truncate(start),
         }
-    }
-
-    /// Runs a statement behind those of the client, whose unnamed statement it does not touch.
-    pub(crate) fn run_aside(&mut self, sql: &[u8]) {
-        let start = self.out.len();
-        let written = write::parse(&mut self.out, ASIDE, sql, &[])
-            .and_then(|()| write::bind(&mut self.out, b"", ASIDE, std::iter::empty()))
-            .and_then(|()| write::execute(&mut self.out, b"", 0))
-            .and_then(|()| write::close(&mut self.out, Target::Statement, ASIDE));
-        debug_assert!(written.is_ok(), "kept SQL is short and has no NUL");
-        match written {
-            Ok(()) => {
-                self.owed.parsed += 1;
-                self.owed.bound += 1;
-                self.owed.executed += 1;
-                self.owed.closed += 1;
-            }
-            Err(_too_long) => self.out.truncate(start),
-        }
-    }
-
-    /// Repeats a Parse with this body.
-    pub(crate) fn parse(&mut self, body: &[u8]) {
-        let Ok(length) = u32::try_from(body.len() + 4) else { return };
-        self.out.extend_from_slice(b"P");
-        self.out.extend_from_slice(&length.to_be_bytes());
-        self.out.extend_from_slice(body);
-        self.owed.parsed += 1;
-        if body.first() == Some(&0) {
-            self.unnamed = Unnamed::AsItMustBe;
-        }
-        self.has_statements = true;
     }
 
     pub(crate) fn finish(mut self) -> Alignment {
@@ -156,8 +106,8 @@ impl Writer {
             return Alignment::default();
         }
         self.sync();
-        let Self { out, owed, has_statements, .. } = self;
-        Alignment { messages: out.freeze(), owed, stage: Stage::State, then: Stage::Done, has_statements }
+        let Self { out, owed } = self;
+        Alignment { messages: out.freeze(), owed, stage: Stage::State, then: Stage::Done }
     }
 
     /// The same, and then a transaction that has failed. What is set before it must be committed.
@@ -174,12 +124,12 @@ impl Writer {
             .and_then(|()| write::execute(&mut self.out, FAILS, 0));
         debug_assert!(written.is_ok(), "constants without a NUL");
         write::sync(&mut self.out);
-        let Self { out, has_statements, .. } = self;
-        Alignment { messages: out.freeze(), owed, stage, then: Stage::Beginning, has_statements }
+        Alignment { messages: self.out.freeze(), owed, stage, then: Stage::Beginning }
     }
 
     fn sync(&mut self) {
-        if self.unnamed == Unnamed::LeftOver && write::close(&mut self.out, Target::Statement, b"").is_ok() {
+        // What was run for the alignment is not the client's.
+        if self.owed.parsed > 0 && write::close(&mut self.out, Target::Statement, b"").is_ok() {
             self.owed.closed += 1;
         }
         write::sync(&mut self.out);
@@ -199,7 +149,7 @@ pub struct AlignmentStep {
 /// Why a server could not be aligned: it must not be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AlignmentError {
-    /// It refused a setting or statement, or ended the session.
+    /// It refused a setting, or ended the session.
     #[error("server refused the state of the session: {message}")]
     Refused {
         /// Its code, if it sent one.

@@ -33,8 +33,8 @@ impl Session {
             BackendTag::BindComplete => self.settle(Request::Bind),
             BackendTag::ParseComplete => self.settle(Request::Parse),
             BackendTag::CloseComplete => self.settle(Request::Close),
-            BackendTag::RowDescription | BackendTag::NoData => self.described(tag, length, now),
-            BackendTag::ParameterDescription => self.parameters_described(),
+            BackendTag::RowDescription | BackendTag::NoData => self.described(tag, body, length, now),
+            BackendTag::ParameterDescription => self.parameters_described(body),
             BackendTag::EmptyQueryResponse => self.executed(Outcome::Empty, length, now, out),
             BackendTag::PortalSuspended => self.suspended(length, now, out),
             BackendTag::CopyInResponse => self.copy_in(length, now),
@@ -128,16 +128,20 @@ impl Session {
         self.pipeline = Pipeline::Unsynced;
     }
 
-    fn parameters_described(&mut self) -> bool {
-        let is_due = self.front() == Some(Request::DescribeStatement) && self.progress == Progress::Untouched;
+    fn parameters_described(&mut self, body: &[u8]) -> bool {
+        let Some(entry) = self.outstanding.front() else { return false };
+        let is_due = entry.request == Request::DescribeStatement && self.progress == Progress::Untouched;
         if is_due {
             self.progress = Progress::Underway;
+        }
+        if let (Some(followed), true, true) = (&mut self.followed, is_due, entry.class.is_noted()) {
+            followed.prepared.parameters_described(body);
         }
         is_due
     }
 
     #[inline]
-    fn described(&mut self, tag: BackendTag, length: u64, now: u64) -> bool {
+    fn described(&mut self, tag: BackendTag, body: &[u8], length: u64, now: u64) -> bool {
         match (self.front(), self.progress) {
             (Some(Request::Query), _) if tag == BackendTag::RowDescription && self.is_running() => {
                 self.underway(length, now);
@@ -148,6 +152,9 @@ impl Session {
             _unexplained => return false,
         }
         if let Some(entry) = self.outstanding.settle() {
+            if let (Some(followed), true) = (&mut self.followed, entry.class.is_noted()) {
+                followed.prepared.columns_described(tag, body);
+            }
             self.release(entry);
         }
         self.next_of_pipeline();
@@ -358,6 +365,8 @@ impl Session {
             self.outstanding.pop();
             self.discard(entry);
         }
+        // What was sent before the client's next message is skipped with the rest.
+        self.own = None;
     }
 
     /// A FATAL error: nothing follows. The statement in progress failed with it; those behind it
@@ -386,6 +395,12 @@ impl Session {
 
     /// An entry will have no answer.
     pub(crate) fn discard(&mut self, entry: Entry) {
+        if entry.class.is_own() {
+            return;
+        }
+        if let (Some(followed), true) = (&mut self.followed, entry.class.is_noted()) {
+            followed.prepared.describe_dropped();
+        }
         if let (Some(statements), Request::Parse | Request::Close) = (&mut self.statements, entry.request) {
             statements.dropped();
         }

@@ -132,6 +132,7 @@ impl Session {
         if let Some(first) = self.outstanding.front() {
             self.meter.begin_again(first.sent, now);
         }
+        self.forget_own();
         while let Some(entry) = self.outstanding.pop() {
             self.discard(entry);
         }

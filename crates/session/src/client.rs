@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use trunkline_codec::frontend::{Describe, FrontendTag, Target};
 use trunkline_codec::scan::{FrameError, FrameErrorKind, Piece};
 use trunkline_codec::sqlstate::SqlState;
@@ -10,12 +10,13 @@ use trunkline_codec::write::{ErrorReport, error_response};
 
 use crate::limits::OUTSTANDING_MAX;
 use crate::outstanding::{Entry, Request};
+use crate::own::Dropping;
 use crate::pin::NotRepeatable;
 use crate::record::Sink;
 use crate::session::Session;
 use crate::sql::Class;
 use crate::state::{ClientEnd, Copy, Flow, Mode, Pipeline, Syncs, Tail};
-use crate::step::{ClientStep, ClientThen, Peer, Violation};
+use crate::step::{ClientStep, ClientThen, Peer, Refused, Violation};
 
 impl Session {
     /// Takes what the client sent: the unforwarded rest of the last chunk, and what came since.
@@ -57,11 +58,15 @@ impl Session {
                 return Ok(ClientThen::ReadOn);
             }
         }
+        if self.dropping != Dropping::Nothing {
+            return self.drop_answered(chunk);
+        }
         loop {
             if self.outstanding.len() >= OUTSTANDING_MAX && self.client.is_at_boundary() {
                 self.flow = Flow::Full;
                 return Ok(ClientThen::Pause);
             }
+            let before = (*at, self.client.clone());
             let (tag, body, length) = match self.client.next(chunk, at)? {
                 None => return Ok(ClientThen::ReadOn),
                 Some(Piece::Message { tag, body }) => (tag, body, body.len()),
@@ -76,10 +81,31 @@ impl Session {
                 self.client_end = ClientEnd::Terminated;
                 return Ok(ClientThen::Terminate);
             }
+            if self.may_need_more()
+                && let Some(own) = self.before(tag, body, sent)
+            {
+                (*at, self.client) = before;
+                return Ok(ClientThen::Ask(own));
+            }
             if self.mode == Mode::Tracked {
                 self.sent(tag, body, length, sent);
             }
         }
+    }
+
+    /// A Query was answered by the refusal of what it needs: the server is not to see it.
+    #[cold]
+    fn drop_answered(&mut self, chunk: &[u8]) -> Result<ClientThen, FrameError> {
+        let mut dropped = 0;
+        while self.dropping != Dropping::Nothing {
+            self.dropping = match self.client.next(chunk, &mut dropped)? {
+                None if dropped == 0 => return Ok(ClientThen::ReadOn),
+                None => break,
+                Some(Piece::Message { .. } | Piece::More { is_last: true, .. }) => Dropping::Nothing,
+                Some(Piece::Start { .. } | Piece::More { is_last: false, .. }) => Dropping::Rest,
+            };
+        }
+        Ok(ClientThen::Refuse(Box::new(Refused { dropped, answer: Bytes::new(), is_end: false })))
     }
 
     /// One message goes to the server. Of a large one `body` is the first part.

@@ -81,8 +81,6 @@ impl Followed {
 
     pub(crate) fn write(&self, out: &mut Writer, told: &Parameters) {
         self.gucs.write(out, told.has_login_timeout);
-        self.prepared.write(out);
-        self.gucs.write_last(out, told.has_login_timeout);
     }
 
     /// The server is lost with requests in flight, a Query among them or not; none counts.
@@ -301,23 +299,22 @@ impl Session {
                 Class::ONCE
             }
             Request::Bind => {
-                if let Some(followed) = &mut self.followed
-                    && let Err(reason) = followed.prepared.bind_sent(body, followed.encoding.era())
-                {
+                let Some(followed) = &mut self.followed else { return Class::PLAIN };
+                followed.prepared.bind_sent(body, followed.encoding.era()).unwrap_or_else(|reason| {
                     followed.pin(reason);
-                }
-                Class::PLAIN
+                    Class::PLAIN
+                })
+            }
+            Request::DescribeStatement | Request::DescribePortal => {
+                let is_noted = self.followed.as_mut().is_some_and(|f| f.prepared.describe_sent(body));
+                if is_noted { Class::DESCRIBE_NOTED } else { Class::PLAIN }
             }
             Request::Execute => self.follow_execute(body),
             Request::Close => {
                 self.followed().prepared.close_sent(body);
                 Class::PLAIN
             }
-            Request::DescribeStatement
-            | Request::DescribePortal
-            | Request::BrokenFlush
-            | Request::Sync
-            | Request::CopyEnd => Class::PLAIN,
+            Request::BrokenFlush | Request::Sync | Request::CopyEnd => Class::PLAIN,
             Request::FunctionCall => self.follow_function_call(body, is_whole),
         }
     }

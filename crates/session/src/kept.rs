@@ -81,7 +81,8 @@ impl Session {
     }
 
     fn is_one_unit_in_flight(&self) -> bool {
-        let mut requests = self.outstanding.iter().map(|entry| entry.request).peekable();
+        let clients = self.outstanding.iter().filter(|entry| !entry.class.is_own());
+        let mut requests = clients.map(|entry| entry.request).peekable();
         if requests.peek().is_none() {
             return self.pipeline == Pipeline::Synced;
         }

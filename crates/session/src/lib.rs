@@ -9,6 +9,7 @@
 //!   which answer belongs to which request, `state` its states.
 //! - `outstanding`: the requests whose answers are owed, in order.
 //! - `statements`: which SQL a prepared statement or portal stands for.
+//! - `own`: requests of the proxy's own in between.
 //! - `attempt`: the request in flight, held and repeated.
 //! - `kept`: a client that goes on though something of it was lost with its server.
 //! - `followed`: what the session changed on its server (`gucs`, `prepared`), read from its SQL by
@@ -37,6 +38,7 @@ mod long;
 pub mod loss;
 mod notified;
 mod outstanding;
+mod own;
 mod parameters;
 pub mod pin;
 mod pins;
@@ -46,6 +48,7 @@ pub mod record;
 mod server;
 pub mod session;
 pub mod settings;
+mod shape;
 mod sql;
 mod state;
 mod statements;

@@ -71,3 +71,9 @@ pub const EXECUTE_LOOKUPS_MAX: usize = 64;
 
 /// Longest series of extended messages that is waited for to see whether all it runs is a ROLLBACK, in bytes.
 pub const ROLLBACK_SERIES_MAX: usize = 1024;
+
+/// Statements whose shape is asked for at one idle point.
+pub const QUESTIONS_MAX: usize = 256;
+
+/// Statements made again before one message that names others.
+pub const REFERENCES_MAX: usize = 256;

@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use trunkline_codec::backend::{BackendTag, ErrorFields};
-use trunkline_codec::scan::{FrameError, Piece};
+use trunkline_codec::scan::{FrameError, FrameErrorKind, Piece};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, error_response};
 
 use crate::announce::Figures;
 use crate::attempt::{Attempt, Verdict};
 use crate::outstanding::Request;
+use crate::own::Unexpected;
 use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
 use crate::session::Session;
@@ -55,7 +56,9 @@ impl Session {
         now: u64,
         out: &mut impl Sink,
     ) -> Result<Stop, FrameError> {
-        if let Attempt::Open { .. } = self.attempt {
+        if let Attempt::Open { .. } = self.attempt
+            && !self.is_own_due()
+        {
             match self.look_ahead(chunk) {
                 Verdict::Forward => {}
                 Verdict::Hold => return Ok(Stop::ReadOn),
@@ -68,8 +71,21 @@ impl Session {
                 None => return Ok(Stop::ReadOn),
                 Some(Piece::Message { tag, body }) => (tag, body, HEADER + body.len() as u64),
                 Some(Piece::Start { tag, body_len, body }) => (tag, body, HEADER + u64::from(body_len)),
-                Some(Piece::More { .. }) => continue,
+                Some(Piece::More { is_last, .. }) => {
+                    if self.own.is_some() && self.passed_own(is_last) {
+                        let length = std::mem::replace(at, before) - before;
+                        return Ok(Stop::Replace { length, by: None });
+                    }
+                    continue;
+                }
             };
+            if self.is_own_due()
+                && let Some(answered) = self.take_own(tag, body, length, now, out)
+            {
+                let by = answered?;
+                let length = std::mem::replace(at, before) - before;
+                return Ok(Stop::Replace { length, by });
+            }
             // Of all messages this is the one that comes by the million.
             if tag == BackendTag::DataRow.byte() && self.mode == Mode::Tracked && self.data_row(length, now) {
                 continue;
@@ -105,6 +121,32 @@ impl Session {
                 Mode::Untracked(_) | Mode::Opaque => self.relayed(tag, body),
             }
         }
+    }
+
+    /// The answer to a request of ours; `None` for what the server may say at any time.
+    #[cold]
+    fn take_own(
+        &mut self,
+        tag: u8,
+        body: &[u8],
+        length: u64,
+        now: u64,
+        out: &mut impl Sink,
+    ) -> Option<Result<Option<Bytes>, FrameError>> {
+        let backend_tag = BackendTag::from_byte(tag);
+        match backend_tag {
+            BackendTag::NoticeResponse | BackendTag::NotificationResponse | BackendTag::ParameterStatus => {
+                return None;
+            }
+            _other if is_farewell(backend_tag, body) => return None,
+            _other => {}
+        }
+        let is_whole = length == HEADER + body.len() as u64;
+        let answered = self.own_answered(backend_tag, body, is_whole, now, out);
+        Some(answered.map_err(|Unexpected| {
+            let length = u32::try_from(length - 1).ok();
+            FrameError { tag, length, kind: FrameErrorKind::UnknownTag }
+        }))
     }
 
     /// What goes to the client before the ReadyForQuery at hand.

@@ -15,6 +15,7 @@ use crate::limits::OUTSTANDING_MAX;
 use crate::loss::{Can, Farewells, LossPhase, LossPlan, Lost, Options, ServerLoss};
 use crate::notified::Processes;
 use crate::outstanding::{Outstanding, Request};
+use crate::own::{Dropping, Own};
 use crate::parameters::Parameters;
 use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
@@ -57,6 +58,10 @@ pub struct Session {
     pub(crate) course: Course,
     /// What the client is to be told of a transaction that was lost with its server.
     pub(crate) debt: Option<Box<Debt>>,
+    /// Requests of the proxy's own in flight.
+    pub(crate) own: Option<Box<Own>>,
+    /// What of the client's messages is not to go to the server.
+    pub(crate) dropping: Dropping,
 }
 
 impl Session {
@@ -105,6 +110,8 @@ impl Session {
             is_pristine: true,
             course: Course::AsBefore,
             debt: None,
+            own: None,
+            dropping: Dropping::Nothing,
         };
         session.follow_greeting();
         session
@@ -118,13 +125,16 @@ impl Session {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let is_held = self.farewell == Farewell::Held;
-        self.is_quiet() && self.client_tail == Tail::Empty && (is_held || self.server_tail == Tail::Empty)
+        self.own.is_none()
+            && self.is_quiet()
+            && self.client_tail == Tail::Empty
+            && (is_held || self.server_tail == Tail::Empty)
     }
 
     /// The same, without regard to bytes that were not forwarded.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.outstanding.is_empty()
+        self.owes_only_us()
             && self.mode == Mode::Tracked
             && self.status == TransactionStatus::Idle
             && self.pipeline == Pipeline::Synced
@@ -141,13 +151,13 @@ impl Session {
         self.is_pristine
     }
 
-    /// Whether the client must not be read: too many of its requests are outstanding, or a
-    /// farewell is held back.
+    /// Whether the client must not be read: too many of its requests are outstanding, a farewell is
+    /// held back, or the proxy's own requests are in flight.
     #[must_use]
     #[inline]
     pub fn is_paused(&self) -> bool {
         let is_full = self.flow == Flow::Full && self.outstanding.len() > OUTSTANDING_MAX / 2;
-        is_full || self.farewell == Farewell::Held
+        is_full || self.farewell == Farewell::Held || self.own.is_some()
     }
 
     /// The transaction status of the last ReadyForQuery. An untracked session keeps the one it had.
@@ -219,6 +229,7 @@ impl Session {
         now: Instant,
         out: &mut impl Sink,
     ) -> LossPlan {
+        self.forget_own();
         let phase = self.loss_phase();
         let mut plan = self.plan_loss(loss, tail, options, phase);
         match &mut plan {
@@ -339,6 +350,11 @@ impl Session {
         self.parameters.iter()
     }
 
+    /// The prepared statements that the client has, on whatever server: names, the unnamed one's empty, and SQL.
+    pub fn prepared_statements(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.followed.iter().flat_map(|followed| followed.prepared.iter())
+    }
+
     /// ParameterStatus messages for what another server has otherwise than the client was told:
     /// `now` holds its messages, those of its login and behind them those of
     /// [`crate::AlignmentReader::parameters`].
@@ -357,6 +373,9 @@ impl Session {
         self.server = scanner_of_a_server();
         self.server_tail = Tail::Empty;
         self.farewell = Farewell::Staying;
+        if let Some(followed) = &mut self.followed {
+            followed.prepared.server_taken();
+        }
         if let Some(ours) = &mut self.announce {
             ours.set_parameters(announce);
         } else if !announce.is_empty() {
@@ -369,6 +388,7 @@ impl Session {
     /// The session ends, for whatever reason: records the statements still in flight as lost. The
     /// other ways to end a session do this by themselves.
     pub fn finish(&mut self, now: Instant, out: &mut impl Sink) {
+        self.forget_own();
         let now = self.meter.at(now);
         while let Some(entry) = self.outstanding.pop() {
             match entry.request {
@@ -399,6 +419,7 @@ impl Session {
         self.followed = None;
         self.statements = None;
         self.announce = None;
+        self.own = None;
         self.outstanding = Outstanding::new();
         self.copy = Copy::None;
         self.flow = Flow::Open;

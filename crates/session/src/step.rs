@@ -22,6 +22,9 @@ pub enum ClientThen {
     /// Read no more from the client until [`crate::Session::is_paused`] is false; then present the
     /// rest again, even if nothing was added to it.
     Pause,
+    /// Write these bytes of the proxy's own to the server behind the forwarded ones; then as for
+    /// [`Self::Pause`].
+    Ask(Bytes),
     /// The client said goodbye (its Terminate is forwarded): nothing more of it goes to the server.
     Terminate,
     /// The client is owed an error, and its request gets it in the place of an answer: no server

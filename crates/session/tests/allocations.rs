@@ -67,6 +67,12 @@ fn queries_in_steady_state_allocate_nothing() {
     let parse = [message(b'P', b"s1\0select 1\0\0\0"), message(b'S', b"")].concat();
     let parsed = [message(b'1', b""), message(b'Z', b"I")].concat();
     exchange(&mut session, &parse, &parsed, now);
+    assert!(session.questions().is_some(), "what the client did not ask");
+    let described = [message(b't', b"\0\0"), message(b'T', b"\0\0"), message(b'Z', b"I")].concat();
+    let step = session.handle_server(&described[..7], now, &mut ());
+    assert_eq!((step.forward, step.dropped), (0, 7));
+    assert_eq!(session.handle_server(&described[7..], now, &mut ()).dropped, 7);
+    assert_eq!(session.handle_server(&described[14..], now, &mut ()).dropped, 6);
     let conversations = conversations();
     let mut run = |times: usize| {
         for (request, answer) in &conversations {

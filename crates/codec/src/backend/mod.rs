@@ -4,7 +4,7 @@ mod error_fields;
 mod rows;
 
 pub use error_fields::{ErrorFields, OldStyleError};
-pub use rows::{Columns, DataRow, RowDescription, Values};
+pub use rows::{Column, Columns, DataRow, RowDescription, Values};
 
 use crate::body::{Body, BodyError};
 use crate::frontend::tags;

@@ -2,8 +2,16 @@
 
 use crate::body::{Body, BodyError};
 
-/// Bytes of a column's description behind its name: table, number, type, size, modifier, format.
-const COLUMN_REST: usize = 4 + 2 + 4 + 2 + 4 + 2;
+/// A column of the rows that follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column<'a> {
+    /// Its name.
+    pub name: &'a [u8],
+    /// OID of its type.
+    pub type_oid: u32,
+    /// The type's modifier, such as the length of a `varchar`; -1 for none.
+    pub type_modifier: i32,
+}
 
 /// The columns of the rows that follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,25 +36,36 @@ impl<'a> RowDescription<'a> {
         Ok(Self { columns })
     }
 
-    /// The names of the columns.
+    /// The columns, in their order.
     #[must_use]
-    pub fn names(&self) -> Columns<'a> {
+    pub fn columns(&self) -> Columns<'a> {
         Columns(Body::new(self.columns))
     }
 }
 
-fn take_column<'a>(body: &mut Body<'a>) -> Result<&'a [u8], BodyError> {
+/// Bytes of the table and the number of a column within it.
+const ORIGIN: usize = 4 + 2;
+
+/// Bytes of the size of a type, and of a format.
+const SIZE: usize = 2;
+const FORMAT: usize = 2;
+
+fn take_column<'a>(body: &mut Body<'a>) -> Result<Column<'a>, BodyError> {
     let name = body.take_cstr()?;
-    body.take_bytes(COLUMN_REST)?;
-    Ok(name)
+    body.take_bytes(ORIGIN)?;
+    let type_oid = body.take_u32()?;
+    body.take_bytes(SIZE)?;
+    let type_modifier = body.take_i32()?;
+    body.take_bytes(FORMAT)?;
+    Ok(Column { name, type_oid, type_modifier })
 }
 
-/// The names of a row's columns.
+/// The columns of a row.
 #[derive(Clone, Debug)]
 pub struct Columns<'a>(Body<'a>);
 
 impl<'a> Iterator for Columns<'a> {
-    type Item = &'a [u8];
+    type Item = Column<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
         take_column(&mut self.0).ok()

@@ -215,7 +215,7 @@ fn backend(a: &[u8], b: &[u8], rest: &[&[u8]]) {
         |out| write::row_description(out, rest.iter().copied()),
         |body| {
             let description = RowDescription::parse(body).expect("just written");
-            assert!(description.names().eq(rest.iter().copied()));
+            assert!(description.columns().map(|column| column.name).eq(rest.iter().copied()));
         },
     );
     written(

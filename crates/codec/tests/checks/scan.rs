@@ -127,7 +127,7 @@ pub fn read_backend(tag: u8, body: &[u8]) {
         black_box(negotiate.options().count());
     }
     if let Ok(description) = RowDescription::parse(body) {
-        black_box(description.names().count());
+        black_box(description.columns().count());
     }
     if let Ok(row) = DataRow::parse(body) {
         black_box(row.values().count());

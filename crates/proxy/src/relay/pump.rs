@@ -65,6 +65,10 @@ impl Relay {
                 ClientThen::ReadOn => {}
                 // Presented again when there is room, even if the client adds nothing.
                 ClientThen::Pause => self.to_server.present_again(Vec::new()),
+                ClientThen::Ask(own) => {
+                    self.forward_to_server(cx, &own, now);
+                    self.to_server.present_again(Vec::new());
+                }
                 ClientThen::Refuse(refused) => {
                     if self.to_client.write(cx, &mut self.client, &refused.answer, now).is_err() {
                         return Next::End(Ending::Silent);
@@ -190,7 +194,7 @@ impl Relay {
         self.to_client.write(cx, &mut self.client, bytes, now)
     }
 
-    fn forward_to_server(&mut self, cx: &mut Context<'_>, bytes: &[u8], now: Instant) {
+    pub(super) fn forward_to_server(&mut self, cx: &mut Context<'_>, bytes: &[u8], now: Instant) {
         let Server::Attached { stream, lease, .. } = &mut self.server else { return };
         if bytes.is_empty() {
             return;

@@ -152,10 +152,21 @@ impl Relay {
             return Some(ending);
         }
         self.plan_idle_limit();
+        if self.session.has_questions()
+            && self.can_ask()
+            && let Some(questions) = self.session.questions()
+        {
+            self.forward_to_server(cx, &questions, Instant::now());
+        }
         match self.watch.must_leave {
             Some(departure) if self.is_idle() => self.depart(cx, departure),
             Some(_) | None => None,
         }
+    }
+
+    /// Whether the server may be asked something for the session's sake.
+    fn can_ask(&self) -> bool {
+        self.is_idle() && self.can_leave()
     }
 
     /// The server's, or that of the process.
@@ -189,6 +200,12 @@ impl Relay {
             return None;
         }
         let now = Instant::now();
+        if departure.haste == Haste::InTurn
+            && let Some(questions) = self.session.last_questions()
+        {
+            self.forward_to_server(cx, &questions, now);
+            return None;
+        }
         let look_again = match departure.haste {
             Haste::AtOnce => None,
             Haste::InTurn => self.not_before(lease.node(), now),

@@ -29,7 +29,7 @@ const UNHURRIED: &[u8] = b"SET statement_timeout = 0";
 const HURRIED: &[u8] = b"RESET statement_timeout";
 
 impl Gucs {
-    /// What must come before the session's statements.
+    /// All settings, time-outs last.
     pub(crate) fn write(&self, out: &mut Writer, has_login_timeout: bool) {
         if has_login_timeout && self.has_more_than_timeouts() {
             out.run(UNHURRIED);
@@ -50,16 +50,16 @@ impl Gucs {
             None if encoding.is_some() => out.run(b"RESET client_encoding"),
             None => {}
         }
+        self.write_timeouts(out, has_login_timeout);
     }
 
-    /// What must come behind them. It leaves the unnamed statement alone.
-    pub(crate) fn write_last(&self, out: &mut Writer, has_login_timeout: bool) {
+    fn write_timeouts(&self, out: &mut Writer, has_login_timeout: bool) {
         for setting in TIMEOUTS.iter().filter_map(|key| self.setting(key)) {
-            setting.write(|sql| out.run_aside(sql));
+            setting.write(|sql| out.run(sql));
         }
         let is_off = has_login_timeout && self.has_more_than_timeouts();
         if is_off && self.setting(STATEMENT_TIMEOUT).is_none() {
-            out.run_aside(HURRIED);
+            out.run(HURRIED);
         }
     }
 

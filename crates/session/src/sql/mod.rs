@@ -9,6 +9,7 @@
 //! - `verb`: the first word of a statement.
 //! - `reader`: its tokens, one by one.
 //! - [`read`]: what a request does.
+//! - [`references`]: the prepared statements it names.
 //! - `forms`: the forms of single statements.
 //! - `set`: the forms of SET and RESET.
 //! - [`set_config`]: the function of that name.
@@ -21,6 +22,7 @@ mod forms;
 mod lexer;
 pub(crate) mod read;
 mod reader;
+pub(crate) mod references;
 mod set;
 pub(crate) mod set_config;
 pub(crate) mod tripwire;
@@ -34,6 +36,8 @@ impl Class {
     const NOT_REPEATABLE: u8 = 1;
     const HAS_EFFECTS: u8 = 2;
     const ENDS: u8 = 4;
+    const OWN: u8 = 8;
+    const NOTED: u8 = 16;
 
     /// Reads only, and leaves nothing behind.
     pub(crate) const PLAIN: Self = Self(0);
@@ -41,10 +45,26 @@ impl Class {
     pub(crate) const ONCE: Self = Self(Self::NOT_REPEATABLE);
     /// Commits the transaction or gives it up, and does nothing else.
     pub(crate) const END: Self = Self(Self::ENDS);
+    /// A request of the proxy's own: its answer is not the client's.
+    pub(crate) const OWN_REQUEST: Self = Self(Self::OWN);
+    /// A Describe whose answer is noted.
+    pub(crate) const DESCRIBE_NOTED: Self = Self(Self::NOTED);
 
     #[inline]
     pub(crate) fn is_repeatable(self) -> bool {
         self.0 & Self::NOT_REPEATABLE == 0
+    }
+
+    /// Whether it is a request of the proxy's own.
+    #[inline]
+    pub(crate) fn is_own(self) -> bool {
+        self.0 & Self::OWN != 0
+    }
+
+    /// Whether what it is answered with is noted of a statement.
+    #[inline]
+    pub(crate) fn is_noted(self) -> bool {
+        self.0 & Self::NOTED != 0
     }
 
     /// Whether its effects are queued.

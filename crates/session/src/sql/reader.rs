@@ -66,7 +66,7 @@ pub(super) fn is_word(token: Token<'_>, word: &str) -> bool {
     matches!(token, Token::Word(text) if text.eq_ignore_ascii_case(word.as_bytes()))
 }
 
-fn unquote(quoted: &[u8]) -> Vec<u8> {
+pub(super) fn unquote(quoted: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(quoted.len());
     let mut bytes = quoted.iter();
     while let Some(byte) = bytes.next() {

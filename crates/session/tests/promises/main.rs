@@ -10,5 +10,6 @@ mod notified;
 mod pipeline;
 mod repeating;
 mod settings;
+mod shapes;
 mod statements;
 mod talk;

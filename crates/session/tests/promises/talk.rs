@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use trunkline_session::{
-    Can, ClientStep, Completion, LossPlan, Mobility, Options, ReportTiming, ServerLoss, ServerRole,
-    ServerStep, Session, SessionSettings, Sink, StatementKind, StatementRecord, Timing, ToldAtLogin,
-    Tracking,
+    Can, ClientStep, ClientThen, Completion, LossPlan, Mobility, Options, ReportTiming, ServerLoss,
+    ServerRole, ServerStep, Session, SessionSettings, Sink, StatementKind, StatementRecord, Timing,
+    ToldAtLogin, Tracking,
 };
 
 /// What a test wants to know of a record.
@@ -126,6 +126,41 @@ impl Talk {
         self
     }
 
+    /// The proxy asks what statements take and return, and is told that they take these types and return these
+    /// columns.
+    #[track_caller]
+    pub(crate) fn asks(&mut self, statements: &[&str], types: &[u32], columns: &[&str]) -> &mut Self {
+        let asked = self.session.questions().expect("something is asked");
+        let expected: Vec<_> = statements.iter().map(|name| describe(name)).chain([sync()]).collect();
+        assert_eq!(asked, expected.concat());
+        assert!(self.session.is_paused() && !self.session.is_idle());
+        for _ in statements {
+            self.swallows(&[takes(types), returns(columns)]);
+        }
+        self.swallows(&[ready('I')]).is_idle()
+    }
+
+    /// The server sends whole messages, none of which reaches the client.
+    #[track_caller]
+    pub(crate) fn swallows(&mut self, messages: &[Vec<u8>]) -> &mut Self {
+        for message in messages {
+            let step = self.server_step(message);
+            assert_eq!((step.forward, step.dropped, step.inject), (0, message.len(), None));
+        }
+        self
+    }
+
+    /// The client sends messages before which the proxy sends its own.
+    #[track_caller]
+    pub(crate) fn needs(&mut self, messages: &[Vec<u8>], own: &[Vec<u8>]) -> &mut Self {
+        let step = self.client_step(&messages.concat());
+        let ClientThen::Ask(asked) = step.then else { panic!("{:?}", step.then) };
+        assert_eq!(step.forward, 0);
+        assert_eq!(printable(&asked), printable(&own.concat()));
+        assert!(self.session.is_paused());
+        self
+    }
+
     /// How each statement ended.
     pub(crate) fn ends(&self) -> Vec<&str> {
         self.records.0.iter().map(|record| record.end.as_str()).collect()
@@ -190,6 +225,47 @@ pub(crate) fn bind_to(name: &str, values: &[Option<&str>]) -> Vec<u8> {
     }
     body.extend_from_slice(b"\0\0");
     message(b'B', &body)
+}
+
+pub(crate) fn describe(name: &str) -> Vec<u8> {
+    message(b'D', format!("S{name}\0").as_bytes())
+}
+
+pub(crate) fn close(name: &str) -> Vec<u8> {
+    message(b'C', format!("S{name}\0").as_bytes())
+}
+
+/// A Parse that names the types of its parameters.
+pub(crate) fn parse_of(name: &str, sql: &str, types: &[u32]) -> Vec<u8> {
+    message(b'P', &[format!("{name}\0{sql}\0").as_bytes(), &counted(types)].concat())
+}
+
+/// A ParameterDescription.
+pub(crate) fn takes(types: &[u32]) -> Vec<u8> {
+    message(b't', &counted(types))
+}
+
+fn counted(types: &[u32]) -> Vec<u8> {
+    let mut out = u16::try_from(types.len()).expect("a few").to_be_bytes().to_vec();
+    types.iter().for_each(|oid| out.extend_from_slice(&oid.to_be_bytes()));
+    out
+}
+
+/// A RowDescription of text columns; NoData for none.
+pub(crate) fn returns(columns: &[&str]) -> Vec<u8> {
+    if columns.is_empty() {
+        return m('n');
+    }
+    let mut out = u16::try_from(columns.len()).expect("a few").to_be_bytes().to_vec();
+    for name in columns {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0");
+    }
+    message(b'T', &out)
+}
+
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
 }
 
 pub(crate) fn execute() -> Vec<u8> {

@@ -40,6 +40,8 @@ pub(crate) struct Server {
     pub(crate) has_conflict: bool,
     /// The extended message that fails names a portal that is not there.
     has_no_portal: bool,
+    /// The same of a statement.
+    has_no_statement: bool,
     is_skipping: bool,
     is_unsynced: bool,
     is_deferred_failure: bool,
@@ -240,8 +242,11 @@ impl Server {
     fn fail_extended(&mut self) {
         let is_conflict = std::mem::take(&mut self.has_conflict);
         let has_no_portal = std::mem::take(&mut self.has_no_portal);
+        let has_no_statement = std::mem::take(&mut self.has_no_statement);
         self.error(if is_conflict {
             "40001"
+        } else if has_no_statement {
+            "26000"
         } else if has_no_portal {
             "34000"
         } else {
@@ -492,6 +497,7 @@ impl Server {
     fn bind(&mut self, body: &[u8]) -> Option<()> {
         let (portal, rest) = wire::cstr(body)?;
         let (statement, _) = wire::cstr(rest)?;
+        self.has_no_statement = !self.statements.contains_key(&statement);
         let sql = self.statements.get(&statement)?.clone();
         if !portal.is_empty() && self.portals.contains_key(&portal) {
             return None;
@@ -505,7 +511,10 @@ impl Server {
         let (&kind, rest) = body.split_first()?;
         let (name, _) = wire::cstr(rest)?;
         let sql = match kind {
-            b'S' => self.statements.get(&name)?.clone(),
+            b'S' => {
+                self.has_no_statement = !self.statements.contains_key(&name);
+                self.statements.get(&name)?.clone()
+            }
             b'P' => self.portals.get(&name)?.sql.clone(),
             _unknown => return None,
         };

@@ -134,6 +134,7 @@ impl World {
             ClientThen::ReadOn => {}
             ClientThen::Pause => assert!(self.session.is_paused()),
             ClientThen::Terminate => self.is_terminated = true,
+            ClientThen::Ask(own) => panic!("it is fixed: {own:?}"),
             ClientThen::Refuse(refused) => panic!("it is owed nothing: {refused:?}"),
             ClientThen::Unknown(error) => panic!("script is sound: {error:?}"),
             ClientThen::Violation(violation) => panic!("script is sound: {violation:?}"),
@@ -149,6 +150,7 @@ impl World {
         loop {
             let step = self.session.handle_server(&self.server_tail, self.now, &mut self.records);
             let forwarded: Vec<u8> = self.server_tail.drain(..step.forward).collect();
+            assert_eq!(step.dropped, 0, "the proxy asks nothing of its own");
             self.relayed += forwarded.len();
             self.received.extend(forwarded);
             if let Some(bytes) = &step.inject {

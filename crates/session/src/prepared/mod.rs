@@ -1,15 +1,24 @@
-//! Prepared statements as another server must be told of them, and what running them does.
+//! Prepared statements: how they are made again on another server, and what running them does.
+//!
+//! - [`places`]: which of them the present server has, and which a message needs.
+//! - [`notes`]: what their client was told of their parameters and columns.
+
+mod notes;
+mod places;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use trunkline_codec::frontend::{Bind, Close, Execute, Parse, Target};
 
-use crate::alignment::Writer;
+use self::notes::Notes;
+use self::places::Place;
+pub(crate) use self::places::Step;
 use crate::encoding::EncodingEra;
 use crate::limits::{NAME_BYTES_MAX, PORTALS_MAX, PREPARED_BYTES_MAX, PREPARED_MAX};
 use crate::pin::PinReason;
 use crate::pins::Pins;
+use crate::shape::Shape;
 use crate::sql::Class;
 use crate::sql::effect::{Effect, Name};
 use crate::sql::read::Reading;
@@ -89,6 +98,8 @@ enum Origin {
 struct Saved {
     origin: Origin,
     traits: Traits,
+    shape: Shape,
+    place: Place,
 }
 
 impl Saved {
@@ -126,6 +137,11 @@ pub(crate) struct Prepared {
     /// Portals of odd statements.
     portals: HashMap<Name, Traits>,
     unnamed_portal: Option<Traits>,
+    notes: Notes,
+    /// Statements that the present server does not have, or has in another shape.
+    absent: usize,
+    /// All statements were made on the present server for a message that lists them.
+    is_listed: bool,
     /// Buffers for the next Parse.
     spare: Vec<Vec<u8>>,
 }
@@ -169,15 +185,18 @@ impl Prepared {
         self.odd += usize::from(!traits.is_plain());
         self.pending_bytes += copy.len();
         let name_length = parse.name.len();
-        let origin = Origin::Parse(copy);
-        self.pending.push_back(Pending::Parse { name_length, saved: Saved { origin, traits } });
+        self.notes.parse_sent(name_length);
+        let shape = if is_kept { Shape::of(body) } else { Shape::default() };
+        let saved = Saved { origin: Origin::Parse(copy), traits, shape, place: Place::Here };
+        self.pending.push_back(Pending::Parse { name_length, saved });
     }
 
     /// The oldest Parse or Close in flight.
     fn next_pending(&mut self) -> Option<Pending> {
         let pending = self.pending.pop_front()?;
-        if let Pending::Parse { saved, .. } = &pending {
+        if let Pending::Parse { name_length, saved } = &pending {
             self.pending_bytes -= saved.bytes();
+            self.notes.parse_ended(*name_length);
         }
         Some(pending)
     }
@@ -190,14 +209,23 @@ impl Prepared {
         });
     }
 
-    /// A Bind was sent.
+    /// A Bind was sent. Whether it may be sent again is in its class.
     #[inline]
-    pub(crate) fn bind_sent(&mut self, body: &[u8], era: EncodingEra) -> Result<(), PinReason> {
+    pub(crate) fn bind_sent(&mut self, body: &[u8], era: EncodingEra) -> Result<Class, PinReason> {
+        let is_unnamed = body.starts_with(b"\0\0");
+        let class = if is_unnamed && !self.pending.is_empty() && self.notes.is_made_and_bound() {
+            Class::PLAIN
+        } else if self.notes.heed_bind() || (is_unnamed && self.unnamed.is_some()) {
+            self.note_bind(body)
+        } else {
+            Class::PLAIN
+        };
         if self.odd == 0 && self.portals.is_empty() {
             self.unnamed_portal = None;
-            return Ok(());
+            return Ok(class);
         }
-        self.bind_odd(body, era)
+        self.bind_odd(body, era)?;
+        Ok(class)
     }
 
     #[cold]
@@ -226,8 +254,7 @@ impl Prepared {
                 return &saved.traits;
             }
         }
-        let made = if statement.is_empty() { self.unnamed.as_ref() } else { self.named.get(statement) };
-        made.map_or(&Traits::PLAIN, |saved| &saved.traits)
+        self.get(statement).map_or(&Traits::PLAIN, |saved| &saved.traits)
     }
 
     /// Whether a statement does more than read.
@@ -271,11 +298,7 @@ impl Prepared {
 
     /// The SQL of a statement made by a Parse, as far as it is kept.
     pub(crate) fn sql(&self, statement: &[u8]) -> Option<&[u8]> {
-        let made = if statement.is_empty() { self.unnamed.as_ref() } else { self.named.get(statement) };
-        match &made?.origin {
-            Origin::Parse(body) => Parse::parse_prefix(body).map(|parse| parse.sql),
-            Origin::Sql(_) | Origin::Unsaved => None,
-        }
+        self.get(statement)?.parsed_sql()
     }
 
     /// The server is lost with requests in flight: what it made of them nobody knows.
@@ -296,6 +319,7 @@ impl Prepared {
             saved.origin = Origin::Unsaved;
         }
         if name_length > 0 {
+            self.notes.made(&name, &saved.shape);
             return self.register(name, saved);
         }
         self.unsaved += usize::from(matches!(saved.origin, Origin::Unsaved));
@@ -327,6 +351,7 @@ impl Prepared {
     /// A statement is no more.
     fn forget(&mut self, saved: Saved) {
         self.odd -= usize::from(!saved.traits.is_plain());
+        self.absent -= usize::from(saved.place != Place::Here);
         match saved.origin {
             Origin::Parse(body) if body.capacity() <= SPARE_BYTES && self.spare.len() < SPARES => {
                 self.spare.push(body);
@@ -378,7 +403,9 @@ impl Prepared {
         let deeds = (!pins.is_empty())
             .then(|| Arc::new(Deeds { pins, effect: Effect::None, era: EncodingEra::default() }));
         let traits = Traits { class: Class::ONCE, deeds };
-        self.register(name, Saved { origin: Origin::Sql(sql), traits });
+        let shape = Shape::default();
+        self.notes.made(&name, &shape);
+        self.register(name, Saved { origin: Origin::Sql(sql), traits, shape, place: Place::Here });
     }
 
     /// A statement was dropped by name.
@@ -404,24 +431,39 @@ impl Prepared {
             self.portals.clear();
         }
         self.unnamed_portal = None;
+        self.notes.transaction_ended();
     }
 
-    /// Tells another server; the unnamed statement last, as the others use it.
-    pub(crate) fn write(&self, out: &mut Writer) {
-        for saved in self.named.values() {
-            if let Origin::Sql(sql) = &saved.origin {
-                out.run(sql);
+    /// Names and SQL of the statements that are kept; of those made by SQL, all of it.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let named = self.named.iter().map(|(name, saved)| (&**name, saved));
+        named.chain(self.unnamed.as_ref().map(|saved| (&b""[..], saved))).filter_map(|(name, saved)| {
+            match &saved.origin {
+                Origin::Parse(_) => Some((name, saved.parsed_sql()?)),
+                Origin::Sql(sql) => Some((name, &**sql)),
+                Origin::Unsaved => None,
             }
-        }
-        for saved in self.named.values().chain(&self.unnamed) {
-            if let Origin::Parse(body) = &saved.origin {
-                out.parse(body);
-            }
-        }
+        })
+    }
+
+    fn get(&self, name: &[u8]) -> Option<&Saved> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+    }
+
+    fn get_mut(&mut self, name: &[u8]) -> Option<&mut Saved> {
+        if name.is_empty() { self.unnamed.as_mut() } else { self.named.get_mut(name) }
     }
 }
 
 impl Saved {
+    /// The SQL of one made by a Parse, as far as it is kept.
+    fn parsed_sql(&self) -> Option<&[u8]> {
+        match &self.origin {
+            Origin::Parse(body) => Parse::parse_prefix(body).map(|parse| parse.sql),
+            Origin::Sql(_) | Origin::Unsaved => None,
+        }
+    }
+
     /// The name at the front of a Parse's body.
     fn name(&self, length: usize) -> &[u8] {
         match &self.origin {

@@ -1,0 +1,422 @@
+//! Requests of the proxy's own within the conversation.
+//!
+//! They stand in the queue of outstanding requests like the client's, behind all of those, and the client is not read
+//! until they are answered. Their answers do not reach it.
+//!
+//! - Questions, at an idle point: what statements take and return. They end with a Sync of ours, and may fail.
+//! - Before a message in a series of extended messages: statements it needs are made again, with a Flush and no Sync.
+//!   When the server refuses one, its error is the answer to the client's message, which is skipped by the server as
+//!   every message behind an error is.
+//! - Before a Query: the same with a Sync of ours. When the server refuses, its error is the answer to the Query, our
+//!   ReadyForQuery ends it, and the Query itself is not sent.
+
+use std::collections::VecDeque;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery};
+use trunkline_codec::frontend::{FrontendTag, Target};
+use trunkline_codec::write;
+
+use crate::outstanding::{Entry, Outstanding, Request};
+use crate::prepared::Step;
+use crate::record::Sink;
+use crate::session::{Session, scanner_of_a_server};
+use crate::shape::{Shape, columns_of, types_of};
+use crate::sql::Class;
+use crate::sql::effect::Name;
+use crate::state::{Copy, Mode, Pipeline, Progress};
+use crate::timing::Outcome;
+
+/// Requests of ours in flight.
+#[derive(Debug)]
+pub(crate) struct Own {
+    purpose: Purpose,
+    /// One for each of our requests, oldest first.
+    items: VecDeque<Item>,
+    /// Of the statement that is being described.
+    shape: Shape,
+    /// A long answer to one of them is passing.
+    is_inside: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Questions,
+    BeforeSeries,
+    BeforeQuery,
+}
+
+#[derive(Debug)]
+enum Item {
+    /// Its answer says nothing.
+    Plain,
+    /// The description of a statement is kept.
+    Learn(Name),
+    /// The description of a statement is compared with what is known.
+    Check(Name),
+    /// It fails, so that the client's message does.
+    Fail,
+}
+
+/// What of the client's messages is not to go to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dropping {
+    Nothing,
+    /// The next message: it has been answered.
+    Next,
+    /// The rest of a long one.
+    Rest,
+}
+
+/// Name of the statement and portal by which statements of SQL are made again.
+const AGAIN: &[u8] = b"trunkline: prepare";
+
+/// A portal that does not exist: running it is the shortest way to fail a series.
+const FAILS: &[u8] = b"trunkline: statement changed";
+
+/// Messages being written, and what is expected of each.
+#[derive(Default)]
+struct Flight {
+    out: BytesMut,
+    expected: Vec<(Request, Item)>,
+}
+
+impl Flight {
+    fn expect(&mut self, request: Request, item: Item) {
+        self.expected.push((request, item));
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Drop(name) => self.close(Target::Statement, &name),
+            Step::Parse { name, sql, types } => self.parse(&name, &sql, &types),
+            Step::StandIn(name) => self.parse(&name, b"", b""),
+            Step::Run { sql } => self.run(&sql),
+            Step::Check(name) => self.describe(&name, Item::Check(name.clone())),
+            Step::Fail => {
+                let written = write::execute(&mut self.out, FAILS, 0);
+                debug_assert!(written.is_ok(), "a constant without a NUL");
+                self.expect(Request::Execute, Item::Fail);
+            }
+        }
+    }
+
+    /// All parts come from a Parse of the client's, or are short: the length fits.
+    fn parse(&mut self, name: &[u8], sql: &[u8], types: &[u8]) {
+        let length = name.len() + 1 + sql.len() + 1 + 2 + types.len();
+        self.out.put_u8(FrontendTag::Parse.byte());
+        self.out.put_u32(u32::try_from(length + 4).unwrap_or(u32::MAX));
+        for text in [name, sql] {
+            self.out.put_slice(text);
+            self.out.put_u8(0);
+        }
+        self.out.put_u16(u16::try_from(types.len() / 4).unwrap_or(u16::MAX));
+        self.out.put_slice(types);
+        self.expect(Request::Parse, Item::Plain);
+    }
+
+    fn run(&mut self, sql: &[u8]) {
+        self.parse(AGAIN, sql, b"");
+        let written = write::bind(&mut self.out, AGAIN, AGAIN, std::iter::empty())
+            .and_then(|()| write::execute(&mut self.out, AGAIN, 0));
+        debug_assert!(written.is_ok(), "constants without a NUL");
+        self.expect(Request::Bind, Item::Plain);
+        self.expect(Request::Execute, Item::Plain);
+        self.close(Target::Portal, AGAIN);
+        self.close(Target::Statement, AGAIN);
+    }
+
+    fn close(&mut self, kind: Target, name: &[u8]) {
+        let written = write::close(&mut self.out, kind, name);
+        debug_assert!(written.is_ok(), "it was read from a message, so it has no NUL");
+        self.expect(Request::Close, Item::Plain);
+    }
+
+    fn describe(&mut self, name: &[u8], item: Item) {
+        let written = write::describe(&mut self.out, Target::Statement, name);
+        debug_assert!(written.is_ok(), "it was read from a message, so it has no NUL");
+        self.expect(Request::DescribeStatement, item);
+    }
+
+    fn sync(&mut self) {
+        write::sync(&mut self.out);
+        self.expect(Request::Sync, Item::Plain);
+    }
+}
+
+impl Session {
+    /// Whether [`Self::questions`] has something to ask.
+    #[must_use]
+    #[inline]
+    pub fn has_questions(&self) -> bool {
+        self.followed.as_ref().is_some_and(|followed| followed.prepared.has_questions())
+    }
+
+    /// What the proxy itself asks the server, for an idle session: to be written to it. The client is not read until
+    /// the answers, which go to [`Self::handle_server`], have come.
+    pub fn questions(&mut self) -> Option<Bytes> {
+        let names = if self.is_idle() { self.followed.as_mut()?.prepared.questions() } else { return None };
+        self.ask(names)
+    }
+
+    /// The same for a session about to leave a server that still answers.
+    pub fn last_questions(&mut self) -> Option<Bytes> {
+        let names =
+            if self.is_idle() { self.followed.as_mut()?.prepared.last_questions() } else { return None };
+        self.ask(names)
+    }
+
+    fn ask(&mut self, names: Vec<Name>) -> Option<Bytes> {
+        if names.is_empty() {
+            return None;
+        }
+        let mut flight = Flight::default();
+        for name in names {
+            flight.describe(&name, Item::Learn(name.clone()));
+        }
+        flight.sync();
+        Some(self.fly(Purpose::Questions, flight, 0))
+    }
+
+    fn fly(&mut self, purpose: Purpose, flight: Flight, sent: u64) -> Bytes {
+        let mut items = VecDeque::with_capacity(flight.expected.len());
+        for (request, item) in flight.expected {
+            self.outstanding.push(Entry { sent, text: None, request, class: Class::OWN_REQUEST });
+            items.push_back(item);
+        }
+        self.own = Some(Box::new(Own { purpose, items, shape: Shape::default(), is_inside: false }));
+        flight.out.freeze()
+    }
+
+    /// Whether this message of the client's may need something of the server first.
+    #[inline]
+    pub(crate) fn may_need_more(&self) -> bool {
+        self.followed.as_ref().is_some_and(|followed| followed.prepared.has_absent())
+    }
+
+    /// What the server is sent before this message of the client's; it is presented again once that is answered.
+    #[cold]
+    pub(crate) fn before(&mut self, tag: FrontendTag, body: &[u8], sent: u64) -> Option<Bytes> {
+        if self.mode != Mode::Tracked || self.copy != Copy::None || self.pipeline == Pipeline::Skipping {
+            return None;
+        }
+        let is_idle = self.is_quiet();
+        let prepared = &mut self.followed.as_mut()?.prepared;
+        if is_idle && prepared.must_list(tag, body) {
+            let mut flight = Flight::default();
+            for steps in prepared.steps_to_list() {
+                steps.into_iter().for_each(|step| flight.step(step));
+                flight.sync();
+            }
+            if !flight.expected.is_empty() {
+                return Some(self.fly(Purpose::Questions, flight, sent));
+            }
+        }
+        let steps = prepared.steps_before(tag, body);
+        prepared.message_sent();
+        if steps.is_empty() {
+            return None;
+        }
+        let mut flight = Flight::default();
+        steps.into_iter().for_each(|step| flight.step(step));
+        let is_alone = tag == FrontendTag::Query && !self.is_series_open();
+        let purpose = if is_alone { Purpose::BeforeQuery } else { Purpose::BeforeSeries };
+        match purpose {
+            Purpose::BeforeQuery => flight.sync(),
+            Purpose::BeforeSeries | Purpose::Questions => write::flush(&mut flight.out),
+        }
+        Some(self.fly(purpose, flight, sent))
+    }
+
+    /// Whether extended messages were sent whose Sync was not.
+    fn is_series_open(&self) -> bool {
+        match self.outstanding.iter().last().map(|entry| entry.request) {
+            None => self.pipeline != Pipeline::Synced,
+            Some(Request::Query | Request::Sync | Request::FunctionCall | Request::CopyEnd) => false,
+            Some(
+                Request::Parse
+                | Request::Bind
+                | Request::DescribeStatement
+                | Request::DescribePortal
+                | Request::Execute
+                | Request::Close
+                | Request::BrokenFlush,
+            ) => true,
+        }
+    }
+
+    /// Whether the next answer is to a request of ours.
+    #[inline]
+    pub(crate) fn is_own_due(&self) -> bool {
+        self.own.is_some() && self.outstanding.front().is_some_and(|entry| entry.class.is_own())
+    }
+
+    /// Whether all that is outstanding is ours.
+    #[inline]
+    pub(crate) fn owes_only_us(&self) -> bool {
+        self.outstanding.front().is_none_or(|entry| entry.class.is_own())
+    }
+
+    /// More of a long answer passed. Whether it was ours.
+    pub(crate) fn passed_own(&mut self, is_last: bool) -> bool {
+        let Some(own) = self.own.as_mut().filter(|own| own.is_inside) else { return false };
+        own.is_inside = !is_last;
+        let has_ended = is_last && own.items.is_empty();
+        if has_ended {
+            self.own = None;
+        }
+        true
+    }
+
+    /// An answer to a request of ours; of a long one `body` is the first part. Gives what goes to the client in its
+    /// place, or the answer back where it answers nothing of ours.
+    pub(crate) fn own_answered(
+        &mut self,
+        tag: BackendTag,
+        body: &[u8],
+        is_whole: bool,
+        now: u64,
+        out: &mut impl Sink,
+    ) -> Result<Option<Bytes>, Unexpected> {
+        let entry = self.outstanding.front().ok_or(Unexpected)?;
+        if let Some(own) = &mut self.own {
+            own.is_inside = !is_whole;
+        }
+        match (tag, entry.request) {
+            (BackendTag::ParseComplete, Request::Parse)
+            | (BackendTag::BindComplete, Request::Bind)
+            | (BackendTag::CloseComplete, Request::Close)
+            | (BackendTag::CommandComplete, Request::Execute) => drop(self.own_settled()),
+            (BackendTag::ParameterDescription, Request::DescribeStatement) => {
+                if let Some(own) = &mut self.own {
+                    own.shape.parameters = is_whole.then(|| types_of(body)).flatten();
+                }
+            }
+            (BackendTag::RowDescription | BackendTag::NoData, Request::DescribeStatement) => {
+                self.own_described(is_whole.then(|| columns_of(tag, body)).flatten());
+            }
+            (BackendTag::ReadyForQuery, Request::Sync) => {
+                self.status = ReadyForQuery::parse(body).map_err(|_| Unexpected)?.status;
+                self.pipeline = Pipeline::Synced;
+                drop(self.own_settled());
+            }
+            (BackendTag::ErrorResponse, _) => return Ok(self.own_failed(entry, body, now, out)),
+            _unexpected => return Err(Unexpected),
+        }
+        Ok(None)
+    }
+
+    fn own_settled(&mut self) -> Option<Item> {
+        self.outstanding.settle();
+        let own = self.own.as_mut()?;
+        let item = own.items.pop_front();
+        if own.items.is_empty() && !own.is_inside {
+            self.own = None;
+        }
+        item
+    }
+
+    fn own_described(&mut self, columns: Option<crate::shape::Columns>) {
+        let parameters = self.own.as_mut().and_then(|own| own.shape.parameters.take());
+        let item = self.own_settled();
+        let Some(followed) = &mut self.followed else { return };
+        let shape = Shape { parameters, columns };
+        match item {
+            Some(Item::Learn(name)) if shape.is_known() => followed.prepared.learned(&name, shape),
+            Some(Item::Learn(name)) => followed.prepared.cannot_be_known(&name),
+            Some(Item::Check(name)) => followed.prepared.made_again(&name, &shape),
+            Some(Item::Plain | Item::Fail) | None => {}
+        }
+    }
+
+    /// The server refuses a request of ours, or was made to.
+    fn own_failed(&mut self, entry: Entry, body: &[u8], now: u64, out: &mut impl Sink) -> Option<Bytes> {
+        let own = self.own.as_ref()?;
+        let purpose = own.purpose;
+        let is_meant = matches!(own.items.front(), Some(Item::Fail));
+        self.skip_own();
+        if purpose == Purpose::Questions {
+            return None;
+        }
+        self.follow_failed(Request::Bind);
+        self.meter.answered(body.len() as u64, now);
+        self.meter.outcome = Outcome::Failed(ErrorFields::new(body).sqlstate());
+        self.record(Entry { request: Request::Bind, ..entry }, now, out);
+        match purpose {
+            Purpose::BeforeSeries => self.pipeline = Pipeline::Skipping,
+            // The ReadyForQuery that is due is the client's now.
+            Purpose::BeforeQuery | Purpose::Questions => {
+                self.outstanding = Outstanding::new();
+                self.outstanding.push(Entry { request: Request::Sync, class: Class::PLAIN, ..entry });
+                self.pipeline = Pipeline::Failed;
+                self.dropping = Dropping::Next;
+            }
+        }
+        self.progress = Progress::Untouched;
+        self.own = None;
+        Some(if is_meant { changed() } else { error_again(body) })
+    }
+
+    /// The server skips what we sent, up to our Sync. A statement whose description fails is not asked for again; those
+    /// behind it are.
+    fn skip_own(&mut self) {
+        let mut skipped = Vec::new();
+        while let Some(entry) = self.outstanding.front() {
+            if !entry.class.is_own() || entry.request == Request::Sync {
+                break;
+            }
+            self.outstanding.pop();
+            if let Some(Item::Learn(name)) = self.own.as_mut().and_then(|own| own.items.pop_front()) {
+                skipped.push(name);
+            }
+        }
+        if let Some(followed) = &mut self.followed {
+            followed.prepared.not_described(skipped);
+        }
+    }
+
+    /// Forgets the requests of ours in flight: their server is lost.
+    pub(crate) fn forget_own(&mut self) {
+        let Some(own) = self.own.take() else { return };
+        if own.is_inside {
+            self.server = scanner_of_a_server();
+        }
+        let all: Vec<Entry> = std::iter::from_fn(|| self.outstanding.pop()).collect();
+        all.into_iter().filter(|entry| !entry.class.is_own()).for_each(|entry| self.outstanding.push(entry));
+    }
+}
+
+/// A message that answers nothing of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unexpected;
+
+/// The error of PostgreSQL for a statement that would answer in another shape.
+/// Source: PostgreSQL 18, src/backend/utils/cache/plancache.c, `RevalidateCachedQuery`; drivers look at the name of
+/// that function.
+fn changed() -> Bytes {
+    let fields = [
+        "SERROR",
+        "VERROR",
+        "C0A000",
+        "Mcached plan must not change result type",
+        "DThe prepared statement takes or returns other types on the server that the session has moved to.",
+        "Fplancache.c",
+        "RRevalidateCachedQuery",
+    ];
+    let mut body = BytesMut::new();
+    for field in fields {
+        body.put_slice(field.as_bytes());
+        body.put_u8(0);
+    }
+    body.put_u8(0);
+    error_again(&body)
+}
+
+/// An ErrorResponse with this body.
+fn error_again(body: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(body.len() + 5);
+    out.put_u8(BackendTag::ErrorResponse.byte());
+    out.put_u32(u32::try_from(body.len() + 4).unwrap_or(u32::MAX));
+    out.put_slice(body);
+    out.freeze()
+}

@@ -1,0 +1,211 @@
+//! Which statements the present server has, and what it is sent before a message that needs others.
+
+use trunkline_codec::frontend::{Bind, Describe, FrontendTag, Parse, Target};
+
+use super::{Origin, Pending, Prepared};
+use crate::limits::REFERENCES_MAX;
+use crate::shape::Shape;
+use crate::sql::effect::Name;
+use crate::sql::references::{References, may_refer, references};
+
+/// Where a statement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// On the present server, as its client knows it.
+    Here,
+    /// Not there.
+    Absent,
+    /// There under its name is something else.
+    Stale,
+    /// It was made again there, for the message at hand, and is not what its client knows.
+    Differs,
+}
+
+/// What the server is sent before the client's message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The statement is dropped there.
+    Drop(Name),
+    /// A statement is made by this Parse.
+    Parse { name: Name, sql: Box<[u8]>, types: Box<[u8]> },
+    /// A statement is made by this SQL.
+    Run { sql: Box<[u8]> },
+    /// Its description is compared with what its client knows.
+    Check(Name),
+    /// Something that takes the name, to be dropped by the client's message.
+    StandIn(Name),
+    /// An error in the client's series: the statement is not what its client knows.
+    Fail,
+}
+
+impl Prepared {
+    /// Another server was taken: it has none of the statements.
+    pub(crate) fn server_taken(&mut self) {
+        self.notes.server_taken();
+        self.is_listed = false;
+        if let Some(saved) = self.unnamed.take_if(|saved| !saved.shape.is_known()) {
+            self.forget(saved);
+        }
+        let all = self.named.values_mut().chain(&mut self.unnamed);
+        self.absent = all.map(|saved| saved.place = Place::Absent).count();
+    }
+
+    /// Whether a message may need a statement that the present server does not have.
+    #[inline]
+    pub(crate) fn has_absent(&self) -> bool {
+        self.absent > 0
+    }
+
+    /// What the server must be sent before this message of the client; nothing for most. Of a long message `body` is
+    /// the first part, and what only its other parts name is not found.
+    #[cold]
+    pub(crate) fn steps_before(&mut self, tag: FrontendTag, body: &[u8]) -> Vec<Step> {
+        let mut found = self.named_in(tag, body);
+        let mut steps = Vec::new();
+        self.resolve_references(&mut found.executed);
+        for name in found.executed {
+            self.make(&name, &mut steps);
+        }
+        for name in found.dropped {
+            if self.place(&name) == Some(Place::Absent) && !steps.contains(&Step::Check(name.clone())) {
+                self.put(&name, Place::Stale);
+                steps.push(Step::StandIn(name));
+            }
+        }
+        if let Some(fails) = steps.iter().position(|step| *step == Step::Fail) {
+            steps.truncate(fails + 1);
+        }
+        steps
+    }
+
+    /// The statements that a message names.
+    fn named_in(&self, tag: FrontendTag, body: &[u8]) -> References {
+        let one = |name: &[u8]| References { executed: vec![name.into()], ..References::default() };
+        match tag {
+            FrontendTag::Query => found_in(body),
+            FrontendTag::Parse => Parse::parse_prefix(body).map_or_else(References::default, |parse| {
+                let mut found = found_in(parse.sql);
+                // The server refuses a second statement of the same name.
+                found.executed.extend((!parse.name.is_empty()).then(|| Name::from(parse.name)));
+                found
+            }),
+            FrontendTag::Bind => {
+                Bind::parse_prefix(body).map_or_else(References::default, |bind| one(bind.statement))
+            }
+            FrontendTag::Describe => match Describe::parse(body) {
+                Ok(Describe { kind: Target::Statement, name }) => one(name),
+                Ok(Describe { kind: Target::Portal, .. }) | Err(_) => References::default(),
+            },
+            _other => References::default(),
+        }
+    }
+
+    /// Whether this message lists all statements, which the present server then must have.
+    pub(crate) fn must_list(&self, tag: FrontendTag, body: &[u8]) -> bool {
+        let sql = match tag {
+            FrontendTag::Query => Some(body),
+            FrontendTag::Parse => Parse::parse_prefix(body).map(|parse| parse.sql),
+            FrontendTag::Bind => Bind::parse_prefix(body).and_then(|bind| self.sql(bind.statement)),
+            _other => None,
+        };
+        !self.is_listed && sql.is_some_and(|sql| found_in(sql).lists_all)
+    }
+
+    /// What makes all statements on the present server, each in steps of its own.
+    pub(crate) fn steps_to_list(&mut self) -> Vec<Vec<Step>> {
+        self.is_listed = true;
+        let names: Vec<Name> = self.named.keys().cloned().collect();
+        let steps = names.iter().map(|name| {
+            let mut steps = Vec::new();
+            if self.place(name) == Some(Place::Absent) {
+                self.write(name, &mut steps);
+            }
+            steps
+        });
+        steps.filter(|steps| !steps.is_empty()).collect()
+    }
+
+    /// A message goes to the server: what comes next may list again.
+    pub(crate) fn message_sent(&mut self) {
+        self.is_listed = false;
+    }
+
+    /// Statements run by those that are needed come before them.
+    fn resolve_references(&self, needed: &mut Vec<Name>) {
+        let mut at = 0;
+        while at < needed.len() && needed.len() < REFERENCES_MAX {
+            let sql = self.get(&needed[at]).and_then(|saved| match &saved.origin {
+                Origin::Parse(_) => saved.parsed_sql(),
+                Origin::Sql(sql) => Some(&**sql),
+                Origin::Unsaved => None,
+            });
+            let found = sql.map(found_in).unwrap_or_default();
+            needed.extend(found.executed);
+            at += 1;
+        }
+        needed.reverse();
+        let mut seen = std::collections::HashSet::new();
+        needed.retain(|name| seen.insert(name.clone()));
+    }
+
+    /// The place of a statement, as it will be once everything sent is answered.
+    fn place(&self, name: &[u8]) -> Option<Place> {
+        for pending in self.pending.iter().rev() {
+            match pending {
+                Pending::Parse { name_length, saved } if saved.name(*name_length) == name => {
+                    return Some(Place::Here);
+                }
+                Pending::CloseStatement(closed) if **closed == *name => return None,
+                Pending::Parse { .. } | Pending::CloseStatement(_) | Pending::Nothing => {}
+            }
+        }
+        self.get(name).map(|saved| saved.place)
+    }
+
+    fn put(&mut self, name: &[u8], place: Place) {
+        let Some(saved) = self.get_mut(name) else { return };
+        let before = std::mem::replace(&mut saved.place, place);
+        self.absent -= usize::from(before != Place::Here);
+        self.absent += usize::from(place != Place::Here);
+    }
+
+    fn make(&mut self, name: &Name, steps: &mut Vec<Step>) {
+        let is_known = self.get(name).is_some_and(|saved| saved.shape.is_known());
+        match self.place(name) {
+            None | Some(Place::Here) => return,
+            Some(Place::Absent) if !is_known => return steps.push(Step::Fail),
+            Some(Place::Differs) => {
+                self.put(name, Place::Absent);
+                return steps.extend([Step::Drop(name.clone()), Step::Fail]);
+            }
+            Some(Place::Stale) => steps.push(Step::Drop(name.clone())),
+            Some(Place::Absent) => {}
+        }
+        self.write(name, steps);
+    }
+
+    fn write(&self, name: &Name, steps: &mut Vec<Step>) {
+        let Some(saved) = self.get(name) else { return };
+        match &saved.origin {
+            Origin::Parse(_) => {
+                let sql = saved.parsed_sql().unwrap_or_default().into();
+                let types = self.types(name).cloned().unwrap_or_default();
+                steps.push(Step::Parse { name: name.clone(), sql, types });
+            }
+            Origin::Sql(sql) => steps.push(Step::Run { sql: sql.clone() }),
+            Origin::Unsaved => return,
+        }
+        steps.push(Step::Check(name.clone()));
+    }
+
+    /// The present server has made a statement again; this is its description there.
+    pub(crate) fn made_again(&mut self, name: &[u8], shape: &Shape) {
+        let is_same = self.get(name).is_some_and(|saved| saved.shape.is_known() && saved.shape == *shape);
+        self.put(name, if is_same { Place::Here } else { Place::Differs });
+    }
+}
+
+/// Of a Query's body or SQL.
+fn found_in(sql: &[u8]) -> References {
+    if may_refer(sql) { references(sql.strip_suffix(b"\0").unwrap_or(sql)) } else { References::default() }
+}

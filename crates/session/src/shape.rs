@@ -1,0 +1,140 @@
+//! What a prepared statement takes and returns, as its client was told or may have been.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use trunkline_codec::backend::{BackendTag, RowDescription};
+use trunkline_codec::frontend::Parse;
+
+/// What is known of a statement's parameters and columns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) parameters: Option<Types>,
+    pub(crate) columns: Option<Columns>,
+}
+
+/// Type OIDs of parameters, four bytes each, as they stand in a Parse.
+pub(crate) type Types = Box<[u8]>;
+
+/// The columns of a statement's rows. Two are equal when PostgreSQL would compare them as equal: number, names,
+/// type OIDs and type modifiers. Of those only a hash is kept.
+/// Source: PostgreSQL 18, src/backend/utils/cache/plancache.c, `RevalidateCachedQuery`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Columns {
+    /// The statement returns no rows.
+    None,
+    Rows(u64),
+}
+
+impl Shape {
+    /// What the client's own Parse says.
+    pub(crate) fn of(body: &[u8]) -> Self {
+        Self { parameters: Parse::parse(body).ok().and_then(|parse| parameters_of(&parse)), columns: None }
+    }
+
+    /// Whether another server can be held to it.
+    pub(crate) fn is_known(&self) -> bool {
+        self.parameters.is_some() && self.columns.is_some()
+    }
+}
+
+/// The types of all parameters, when the Parse names them all: the server chooses none then.
+fn parameters_of(parse: &Parse<'_>) -> Option<Types> {
+    let types = parse.parameter_types;
+    let is_chosen = types.as_chunks::<4>().0.iter().all(|oid| *oid != [0; 4]);
+    (is_chosen && highest_parameter(parse.sql) <= types.len() / 4).then(|| types.into())
+}
+
+/// The highest number behind a dollar sign, wherever it stands.
+fn highest_parameter(sql: &[u8]) -> usize {
+    let numbers = sql.split(|byte| *byte == b'$').skip(1).map(|after| {
+        let digits = after.iter().take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0_usize, |number, digit| {
+            number.saturating_mul(10).saturating_add(usize::from(digit - b'0'))
+        })
+    });
+    numbers.max().unwrap_or(0)
+}
+
+/// The types in a ParameterDescription.
+pub(crate) fn types_of(body: &[u8]) -> Option<Types> {
+    let (count, types) = body.split_first_chunk::<2>()?;
+    (types.len() == 4 * usize::from(u16::from_be_bytes(*count))).then(|| types.into())
+}
+
+/// The columns in a RowDescription or NoData.
+pub(crate) fn columns_of(tag: BackendTag, body: &[u8]) -> Option<Columns> {
+    if tag == BackendTag::NoData {
+        return Some(Columns::None);
+    }
+    let mut hasher = DefaultHasher::new();
+    for column in RowDescription::parse(body).ok()?.columns() {
+        (column.name, column.type_oid, column.type_modifier).hash(&mut hasher);
+    }
+    Some(Columns::Rows(hasher.finish()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(sql: &str, types: &[u32]) -> Vec<u8> {
+        let mut body = format!("s\0{sql}\0").into_bytes();
+        body.extend_from_slice(&u16::try_from(types.len()).expect("a few").to_be_bytes());
+        types.iter().for_each(|oid| body.extend_from_slice(&oid.to_be_bytes()));
+        body
+    }
+
+    fn row(columns: &[(&str, u32, i32, u32)]) -> Vec<u8> {
+        let mut body = u16::try_from(columns.len()).expect("a few").to_be_bytes().to_vec();
+        for (name, type_oid, modifier, table) in columns {
+            body.extend_from_slice(name.as_bytes());
+            body.push(0);
+            body.extend_from_slice(&table.to_be_bytes());
+            body.extend_from_slice(&[0, 1]);
+            body.extend_from_slice(&type_oid.to_be_bytes());
+            body.extend_from_slice(&[0, 4]);
+            body.extend_from_slice(&modifier.to_be_bytes());
+            body.extend_from_slice(&[0, 0]);
+        }
+        body
+    }
+
+    #[test]
+    fn parameters_are_known_when_the_server_has_none_to_choose() {
+        let known = |sql, types: &[u32]| Shape::of(&parse(sql, types)).parameters.is_some();
+        assert!(known("select 1", &[]));
+        assert!(known("select $1, $2", &[23, 25]));
+        assert!(!known("select $1", &[]));
+        assert!(!known("select $1, $2", &[23]));
+        assert!(!known("select $1, $2", &[23, 0]));
+        assert!(known("select $$ $$", &[]), "no number stands behind these");
+        assert!(!known("select $99999999999999999999999", &[23]));
+    }
+
+    #[test]
+    fn columns_are_compared_as_postgresql_compares_them() {
+        let of = |columns: &[_]| columns_of(BackendTag::RowDescription, &row(columns));
+        let same = of(&[("a", 23, -1, 1000), ("b", 25, -1, 0)]);
+        assert!(same.is_some());
+        assert_eq!(same, of(&[("a", 23, -1, 2000), ("b", 25, -1, 0)]), "of another table");
+        for other in [
+            &[("a", 23, -1, 1000)][..],
+            &[("b", 25, -1, 0), ("a", 23, -1, 1000)],
+            &[("a", 20, -1, 1000), ("b", 25, -1, 0)],
+            &[("a", 23, 8, 1000), ("b", 25, -1, 0)],
+            &[("A", 23, -1, 1000), ("b", 25, -1, 0)],
+            &[],
+        ] {
+            assert_ne!(same, of(other), "{other:?}");
+        }
+        assert_eq!(columns_of(BackendTag::NoData, b""), Some(Columns::None));
+        assert_eq!(columns_of(BackendTag::RowDescription, b"\0\x01a"), None);
+    }
+
+    #[test]
+    fn types_are_read_whole_or_not_at_all() {
+        assert_eq!(types_of(b"\0\x01\0\0\0\x17").as_deref(), Some(&b"\0\0\0\x17"[..]));
+        assert_eq!(types_of(b"\0\x02\0\0\0\x17"), None);
+        assert_eq!(types_of(b"\0"), None);
+    }
+}

@@ -1,0 +1,127 @@
+//! Prepared statements that SQL names: `EXECUTE`, `DEALLOCATE`, and the view that lists them.
+
+use super::effect::Name;
+use super::lexer::{Lexer, Token};
+use super::reader::{is_word, unquote};
+use crate::limits::SQL_NAME_MAX;
+
+/// Prepared statements that a text names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct References {
+    /// Those it may run.
+    pub(crate) executed: Vec<Name>,
+    /// Those it may drop.
+    pub(crate) dropped: Vec<Name>,
+    /// Whether it may list them all.
+    pub(crate) lists_all: bool,
+}
+
+/// What stands in the name of the view and of the function behind it.
+const LISTS: &[u8] = b"pg_prepared_statement";
+
+/// Parts of the words looked for, one of which stands in every text that names a statement.
+const PARTS: [&[u8]; 3] = [b"execute", b"deallocate", LISTS];
+
+/// Whether SQL may name a statement.
+pub(crate) fn may_refer(sql: &[u8]) -> bool {
+    PARTS.iter().any(|part| sql.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part)))
+}
+
+/// Reads SQL, also of several statements. What cannot be read the server refuses.
+pub(crate) fn references(sql: &[u8]) -> References {
+    let mut found = References::default();
+    let mut lexer = Lexer::new(sql);
+    let mut before = Before::Other;
+    while let Ok(Some(token)) = lexer.next() {
+        before = match before {
+            Before::Execute => found.executes(token),
+            Before::Deallocate => found.deallocates(token),
+            Before::Other => found.other(token),
+        };
+    }
+    found
+}
+
+/// The words that stand before a statement's name.
+#[derive(Clone, Copy)]
+enum Before {
+    Execute,
+    Deallocate,
+    Other,
+}
+
+impl References {
+    fn executes(&mut self, token: Token<'_>) -> Before {
+        self.executed.extend(name(token));
+        Before::Other
+    }
+
+    fn deallocates(&mut self, token: Token<'_>) -> Before {
+        // `PREPARE` may be a word of the grammar or the name.
+        self.dropped.extend(name(token));
+        if is_word(token, "prepare") { Before::Deallocate } else { Before::Other }
+    }
+
+    fn other(&mut self, token: Token<'_>) -> Before {
+        if is_word(token, "execute") {
+            return Before::Execute;
+        }
+        if is_word(token, "deallocate") {
+            return Before::Deallocate;
+        }
+        if let Token::Word(word) | Token::Quoted(word) = token {
+            let starts = |start: &[u8]| start.eq_ignore_ascii_case(LISTS);
+            self.lists_all |= word.get(..LISTS.len()).is_some_and(starts);
+        }
+        Before::Other
+    }
+}
+
+/// As PostgreSQL folds and cuts it.
+fn name(token: Token<'_>) -> Option<Name> {
+    let mut name = match token {
+        Token::Word(word) => word.to_ascii_lowercase(),
+        Token::Quoted(quoted) => unquote(quoted),
+        Token::String(_) | Token::OtherString | Token::Number | Token::Parameter(_) | Token::Symbol(_) => {
+            return None;
+        }
+    };
+    name.truncate(SQL_NAME_MAX);
+    Some(name.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(of: &[Name]) -> Vec<String> {
+        of.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    }
+
+    #[test]
+    fn statements_are_found_wherever_they_are_run() {
+        for sql in [
+            "execute s",
+            "EXECUTE S (1, 'x')",
+            "explain (analyze) execute \"s\"(1)",
+            "begin; execute s; commit",
+            "create table t as execute s",
+            "/* execute x */ execute -- y\n s",
+        ] {
+            assert_eq!(names(&references(sql.as_bytes()).executed), ["s"], "{sql}");
+        }
+        assert_eq!(names(&references(b"execute a; execute \"B\"\"c\"").executed), ["a", "B\"c"]);
+        assert_eq!(references(b"select 'execute s', $$ execute s $$"), References::default());
+        let long = format!("execute {}", "x".repeat(70));
+        assert_eq!(references(long.as_bytes()).executed[0].len(), SQL_NAME_MAX);
+    }
+
+    #[test]
+    fn statements_are_found_where_they_are_dropped_or_listed() {
+        assert_eq!(names(&references(b"deallocate S").dropped), ["s"]);
+        assert_eq!(names(&references(b"deallocate prepare s").dropped), ["prepare", "s"]);
+        assert!(references(b"select name from pg_catalog.pg_prepared_statements").lists_all);
+        assert!(references(b"select * from pg_prepared_statement()").lists_all);
+        assert!(!references(b"select * from pg_prepared_xacts").lists_all);
+    }
+}

@@ -1,0 +1,317 @@
+//! Prepared statements on another server: made when they are used, and as their client knows them or not at all.
+
+use trunkline_session::{ClientThen, LossPlan, PinReason};
+
+use crate::talk::*;
+
+const INT: u32 = 23;
+
+/// A session with the statement `s`, of one parameter, on another server than the one that made it.
+fn moved() -> Talk {
+    let mut talk = Talk::new();
+    talk.client(&[parse("s", "select $1 a"), sync()]).server(&[m('1'), ready('I')]);
+    talk.asks(&["s"], &[INT], &["a"]);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    talk.taken();
+    talk
+}
+
+fn run() -> [Vec<u8>; 3] {
+    [bind("s"), execute(), sync()]
+}
+
+/// What makes the statement of [`moved`] again.
+fn made_again() -> [Vec<u8>; 2] {
+    [parse_of("s", "select $1 a", &[INT]), describe("s")]
+}
+
+/// What the client is told in the place of the server's answer.
+fn replaced(talk: &mut Talk, answer: &[u8]) -> String {
+    let step = talk.server_step(answer);
+    assert_eq!((step.forward, step.dropped), (0, answer.len()));
+    printable(&step.inject.expect("something is told"))
+}
+
+fn is_changed(told: &str) -> bool {
+    told.contains("C0A000") && told.contains("cached plan must not change result type")
+}
+
+#[test]
+fn a_statement_is_made_again_with_its_types_when_it_is_used() {
+    let mut talk = moved();
+    assert!(talk.session.alignment().is_empty(), "not before");
+    talk.client(&[query("select 1")]).server(&[complete("SELECT 1"), ready('I')]);
+    let [parsed, described] = made_again();
+    talk.needs(&run(), &[parsed, described, flush()]);
+    talk.swallows(&[m('1'), takes(&[INT]), returns(&["a"])]).client(&run());
+    talk.server(&[m('2'), complete("SELECT 1"), ready('I')]).is_idle();
+    talk.client(&run()).server(&[m('2'), complete("SELECT 1"), ready('I')]);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    let [parsed, described] = made_again();
+    talk.taken().needs(&[describe("s"), sync()], &[parsed, described, flush()]);
+}
+
+#[test]
+fn what_the_client_has_described_itself_is_not_asked() {
+    let mut talk = Talk::new();
+    talk.client(&[parse("a", "select $1"), describe("a"), sync()]);
+    talk.server(&[m('1'), takes(&[INT]), returns(&["a"]), ready('I')]);
+    assert_eq!(talk.session.questions(), None);
+    let portal = message(b'D', b"P\0");
+    talk.client(&[parse_of("b", "select $1", &[INT]), bind("b"), portal.clone(), execute(), sync()]);
+    talk.server(&[m('1'), m('2'), returns(&["b"]), complete("SELECT 1"), ready('I')]);
+    assert_eq!(talk.session.questions(), None, "a portal has the columns of its statement");
+    talk.client(&[parse("c", "select $1"), bind("c"), portal, execute(), sync()]);
+    talk.server(&[m('1'), m('2'), returns(&["b"]), complete("SELECT 1"), ready('I')]);
+    talk.asks(&["c"], &[INT], &["b"]);
+    talk.client(&[query("prepare d as select 1")]).server(&[complete("PREPARE"), ready('I')]);
+    talk.asks(&["d"], &[], &["b"]);
+}
+
+#[test]
+fn a_statement_of_another_shape_fails_each_time_until_it_is_made_anew() {
+    for (types, columns) in [(&[INT][..], &["b"][..]), (&[INT], &["a", "b"]), (&[INT], &[]), (&[25], &["a"])]
+    {
+        let mut talk = moved();
+        for round in 0..2 {
+            let [parsed, described] = made_again();
+            talk.needs(&run(), &[parsed, described, flush()]);
+            talk.swallows(&[m('1'), takes(types), returns(columns)]);
+            let fails = message(b'E', b"trunkline: statement changed\0\0\0\0\0");
+            talk.needs(&run(), &[close("s"), fails, flush()]).swallows(&[m('3')]);
+            assert!(is_changed(&replaced(&mut talk, &report('E', "ERROR", "34000"))), "round {round}");
+            // The server skips it.
+            talk.client(&run()).server(&[ready('I')]).is_idle();
+        }
+        talk.client(&[close("s"), parse("s", "select $1 a"), bind("s"), execute(), sync()]);
+        talk.server(&[m('3'), m('1'), m('2'), complete("SELECT 1"), ready('I')]);
+        talk.asks(&["s"], types, columns).client(&run());
+    }
+}
+
+#[test]
+fn a_statement_that_the_server_refuses_fails_alone_with_the_servers_error() {
+    let mut talk = moved();
+    let ahead = [parse("", "select 1"), bind(""), execute()];
+    let step = talk.client_step(&[ahead.concat(), run().concat()].concat());
+    assert_eq!(step.forward, ahead.concat().len());
+    assert!(matches!(step.then, ClientThen::Ask(_)));
+    talk.server(&[m('1'), m('2'), complete("SELECT 1")]);
+    assert_eq!(replaced(&mut talk, &error()), printable(&error()));
+    talk.client(&run()).server(&[ready('I')]).is_idle();
+    let [parsed, described] = made_again();
+    talk.needs(&run(), &[parsed, described, flush()]);
+}
+
+#[test]
+fn what_failed_before_it_fails_for_the_client_only_once() {
+    let mut talk = moved();
+    let step = talk.client_step(&[parse("", "oops"), run().concat()].concat());
+    assert!(matches!(step.then, ClientThen::Ask(_)));
+    talk.server(&[error()]).client(&run()).server(&[ready('I')]).is_idle();
+}
+
+#[test]
+fn sql_that_runs_a_statement_has_it_made_first() {
+    for sql in ["execute s(1)", "explain analyze execute s(1)", "select 1; execute \"s\"(1)"] {
+        let mut talk = moved();
+        let [parsed, described] = made_again();
+        talk.needs(&[query(sql)], &[parsed, described, sync()]);
+        talk.swallows(&[m('1'), takes(&[INT]), returns(&["a"]), ready('I')]).is_busy();
+        talk.client(&[query(sql)]).server(&[complete("SELECT 1"), ready('I')]).is_idle();
+    }
+    let mut talk = moved();
+    let [parsed, described] = made_again();
+    talk.needs(&[parse("", "execute s(1)"), sync()], &[parsed, described, flush()]);
+}
+
+#[test]
+fn the_refusal_of_a_statement_answers_the_query_that_runs_it() {
+    for status in ['I', 'E'] {
+        let mut talk = moved();
+        let both = [query("execute s(1)"), query("select 1")].concat();
+        assert!(matches!(talk.client_step(&both).then, ClientThen::Ask(_)));
+        assert_eq!(replaced(&mut talk, &error()), printable(&error()));
+        talk.server(&[ready(status)]);
+        let step = talk.client_step(&both);
+        let ClientThen::Refuse(refused) = step.then else { panic!("{:?}", step.then) };
+        assert_eq!(
+            (step.forward, refused.dropped, refused.answer.len()),
+            (0, query("execute s(1)").len(), 0)
+        );
+        talk.client(&[query("select 1")]);
+    }
+}
+
+#[test]
+fn a_changed_statement_fails_the_query_that_runs_it() {
+    let mut talk = moved();
+    let run = [query("execute s(1)")];
+    let [parsed, described] = made_again();
+    talk.needs(&run, &[parsed, described, sync()]);
+    talk.swallows(&[m('1'), takes(&[INT]), returns(&["b"]), ready('I')]);
+    talk.needs(&run, &[close("s"), message(b'E', b"trunkline: statement changed\0\0\0\0\0"), sync()]);
+    talk.swallows(&[m('3')]);
+    assert!(is_changed(&replaced(&mut talk, &report('E', "ERROR", "34000"))));
+    talk.server(&[ready('I')]);
+    assert!(matches!(talk.client_step(&run.concat()).then, ClientThen::Refuse(_)));
+    talk.is_idle();
+}
+
+#[test]
+fn a_statement_of_sql_is_made_again_by_its_sql() {
+    let mut talk = Talk::new();
+    talk.client(&[query("prepare p as select 1")]).server(&[complete("PREPARE"), ready('I')]);
+    talk.asks(&["p"], &[], &["a"]).lost(b"", MOVE);
+    let again = "trunkline: prepare";
+    let own = [
+        parse(again, "prepare p as select 1"),
+        message(b'B', format!("{again}\0{again}\0\0\0\0\0\0\0").as_bytes()),
+        message(b'E', format!("{again}\0\0\0\0\0").as_bytes()),
+        message(b'C', format!("P{again}\0").as_bytes()),
+        close(again),
+        describe("p"),
+        sync(),
+    ];
+    talk.taken().needs(&[query("execute p")], &own);
+    talk.swallows(&[
+        m('1'),
+        m('2'),
+        complete("PREPARE"),
+        m('3'),
+        m('3'),
+        takes(&[]),
+        returns(&["a"]),
+        ready('I'),
+    ]);
+    talk.client(&[query("execute p")]).server(&[complete("SELECT 1"), ready('I')]).is_idle();
+}
+
+#[test]
+fn a_statement_is_dropped_without_being_made() {
+    let mut talk = moved();
+    let drop = [query("deallocate s")];
+    talk.needs(&drop, &[parse("s", ""), sync()]).swallows(&[m('1'), ready('I')]);
+    talk.client(&drop).server(&[complete("DEALLOCATE"), ready('I')]).is_idle();
+    assert_eq!(talk.session.prepared_statements().count(), 0);
+    let mut talk = moved();
+    talk.needs(&drop, &[parse("s", ""), sync()]).swallows(&[m('1'), ready('I')]);
+    talk.client(&drop).server(&[error(), ready('I')]);
+    let [parsed, described] = made_again();
+    talk.needs(&run(), &[close("s"), parsed, described, flush()]);
+    let mut talk = moved();
+    talk.client(&[close("s"), sync()]).server(&[m('3'), ready('I')]);
+    assert_eq!(talk.session.prepared_statements().count(), 0);
+}
+
+#[test]
+fn all_statements_are_there_where_they_are_listed() {
+    let mut talk = moved();
+    let lists = [query("select name from pg_prepared_statements")];
+    let [parsed, described] = made_again();
+    talk.needs(&lists, &[parsed, described, sync()]);
+    talk.swallows(&[m('1'), takes(&[INT]), returns(&["a"]), ready('I')]);
+    talk.client(&lists).server(&[complete("SELECT 1"), ready('I')]).is_idle();
+    let mut talk = moved();
+    let [parsed, described] = made_again();
+    talk.needs(&lists, &[parsed, described, sync()]).swallows(&[error(), ready('I')]);
+    talk.client(&lists).server(&[complete("SELECT 0"), ready('I')]).is_idle();
+}
+
+#[test]
+fn the_unnamed_statement_is_asked_for_when_it_is_wanted_again() {
+    let mut talk = Talk::new();
+    let series = [parse("", "select $1 a"), bind(""), execute(), sync()];
+    talk.client(&series).server(&[m('1'), m('2'), complete("SELECT 1"), ready('I')]);
+    assert!(!talk.session.has_questions(), "mostly it is not");
+    assert_eq!(talk.session.last_questions(), Some([describe(""), sync()].concat().into()));
+    talk.swallows(&[takes(&[INT]), returns(&["a"]), ready('I')]);
+    assert_eq!(talk.session.last_questions(), None);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    let again = [bind(""), execute(), sync()];
+    talk.taken().needs(&again, &[parse_of("", "select $1 a", &[INT]), describe(""), flush()]);
+
+    let mut talk = Talk::new();
+    talk.client(&series).server(&[m('1'), m('2'), complete("SELECT 1"), ready('I')]);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    talk.taken().client(&again);
+    assert_eq!(talk.session.prepared_statements().count(), 0, "the server says that there is none");
+
+    let mut talk = Talk::new();
+    talk.client(&series).server(&[m('1'), m('2'), complete("SELECT 1"), ready('I')]);
+    talk.client(&again).server(&[m('2'), complete("SELECT 1"), ready('I')]).asks(&[""], &[INT], &["a"]);
+    talk.client(&[query("select 1")]).server(&[complete("SELECT 1"), ready('I')]);
+    assert_eq!(talk.session.last_questions(), None, "a Query dropped it");
+}
+
+#[test]
+fn a_server_lost_while_the_proxy_asks_was_asked_nothing_of_the_client() {
+    let mut talk = Talk::new();
+    talk.client(&[parse("s", "select $1 a"), sync()]).server(&[m('1'), ready('I')]);
+    assert!(talk.session.questions().is_some());
+    talk.swallows(&[takes(&[INT])]);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    talk.taken().is_idle();
+    // Nobody knows what it was.
+    let fails = message(b'E', b"trunkline: statement changed\0\0\0\0\0");
+    talk.needs(&run(), &[fails, flush()]);
+    assert!(is_changed(&replaced(&mut talk, &report('E', "ERROR", "34000"))));
+    talk.client(&run()).server(&[ready('I')]).is_idle();
+
+    let mut talk = moved();
+    let [parsed, described] = made_again();
+    talk.needs(&run(), &[parsed.clone(), described.clone(), flush()]).swallows(&[m('1')]);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    talk.taken().needs(&run(), &[parsed, described, flush()]);
+}
+
+#[test]
+fn notices_of_the_server_reach_the_client_also_between_answers_to_the_proxy() {
+    let mut talk = Talk::new();
+    talk.client(&[parse("s", "select 1"), sync()]).server(&[m('1'), ready('I')]);
+    assert!(talk.session.questions().is_some());
+    talk.server(&[m('A')]).swallows(&[takes(&[])]).server(&[status("TimeZone", "CET")]);
+    talk.swallows(&[returns(&["a"]), ready('I')]).is_idle();
+}
+
+#[test]
+fn a_statement_that_is_not_described_is_asked_for_once() {
+    let mut talk = Talk::new();
+    talk.client(&[parse("a", "select 1"), parse("b", "select 1"), sync()]).server(&[
+        m('1'),
+        m('1'),
+        ready('I'),
+    ]);
+    assert_eq!(talk.session.questions(), Some([describe("a"), describe("b"), sync()].concat().into()));
+    talk.swallows(&[error(), ready('I')]).asks(&["b"], &[], &["b"]);
+    assert_eq!(talk.session.questions(), None);
+}
+
+#[test]
+fn columns_too_wide_to_be_noted_keep_the_session_where_it_is() {
+    let mut talk = Talk::new();
+    talk.client(&[parse("wide", "select 1"), sync()]).server(&[m('1'), ready('I')]);
+    assert!(talk.session.questions().is_some());
+    talk.swallows(&[takes(&[])]);
+    let names: Vec<String> = (0..1600).map(|n| format!("column_{n:04}")).collect();
+    let wide = returns(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut tail = Vec::new();
+    let mut dropped = 0;
+    for chunk in [&wide[..], &ready('I')].concat().chunks(5000) {
+        tail.extend_from_slice(chunk);
+        loop {
+            let step = talk.server_step(&tail);
+            assert_eq!((step.forward, step.inject), (0, None));
+            tail.drain(..step.dropped);
+            dropped += step.dropped;
+            if step.dropped == 0 {
+                break;
+            }
+        }
+    }
+    assert_eq!(dropped, wide.len() + 6);
+    talk.is_idle();
+    assert_eq!(talk.session.movability(), Err(PinReason::StatementsTooLarge));
+    talk.client(&[close("wide"), sync()]).server(&[m('3'), ready('I')]);
+    assert_eq!(talk.session.movability(), Ok(()));
+}
