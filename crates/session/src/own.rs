@@ -3,7 +3,9 @@
 //! They stand in the queue of outstanding requests like the client's, behind all of those, and the client is not read
 //! until they are answered. Their answers do not reach it.
 //!
-//! - Questions, at an idle point: what statements take and return. They end with a Sync of ours, and may fail.
+//! - Questions, while the client has nothing to wait for: what statements take and return. They end with a Sync of
+//!   ours, and may fail. In a transaction they are asked behind a savepoint, so that a failure does not end it: a
+//!   statement may be readable only by what the transaction has set.
 //! - Before a message in a series of extended messages: statements it needs are made again, with a Flush and no Sync.
 //!   When the server refuses one, its error is the answer to the client's message, which is skipped by the server as
 //!   every message behind an error is.
@@ -13,7 +15,7 @@
 use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery};
+use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, TransactionStatus};
 use trunkline_codec::frontend::{FrontendTag, Target};
 use trunkline_codec::write;
 
@@ -24,7 +26,7 @@ use crate::session::{Session, scanner_of_a_server};
 use crate::shape::{Shape, columns_of, types_of};
 use crate::sql::Class;
 use crate::sql::effect::Name;
-use crate::state::{Copy, Mode, Pipeline, Progress};
+use crate::state::{ClientEnd, Copy, Farewell, Mode, Pipeline, Progress, Tail};
 use crate::timing::Outcome;
 
 /// Requests of ours in flight.
@@ -37,6 +39,16 @@ pub(crate) struct Own {
     shape: Shape,
     /// A long answer to one of them is passing.
     is_inside: bool,
+    guard: Guard,
+}
+
+/// Whether questions have a savepoint in front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guard {
+    None,
+    Savepoint,
+    /// A question has failed: the transaction goes back to the savepoint before the client goes on.
+    Failed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +85,11 @@ const AGAIN: &[u8] = b"trunkline: prepare";
 
 /// A portal that does not exist: running it is the shortest way to fail a series.
 const FAILS: &[u8] = b"trunkline: statement changed";
+
+/// What surrounds questions in a transaction.
+const SAVEPOINT: &[u8] = b"SAVEPOINT \"trunkline: questions\"";
+const ROLLBACK: &[u8] = b"ROLLBACK TO \"trunkline: questions\"";
+const RELEASE: &[u8] = b"RELEASE \"trunkline: questions\"";
 
 /// Messages being written, and what is expected of each.
 #[derive(Default)]
@@ -150,13 +167,46 @@ impl Session {
     #[inline]
     pub fn has_questions(&self) -> bool {
         self.followed.as_ref().is_some_and(|followed| followed.prepared.has_questions())
+            || self.must_recover()
     }
 
-    /// What the proxy itself asks the server, for an idle session: to be written to it. The client is not read until
-    /// the answers, which go to [`Self::handle_server`], have come.
+    /// What the proxy itself asks the server while its client waits for nothing: to be written to it. The client is
+    /// not read until the answers, which go to [`Self::handle_server`], have come.
     pub fn questions(&mut self) -> Option<Bytes> {
-        let names = if self.is_idle() { self.followed.as_mut()?.prepared.questions() } else { return None };
+        if self.must_recover() {
+            let mut flight = Flight::default();
+            flight.run(ROLLBACK);
+            flight.run(RELEASE);
+            flight.sync();
+            return Some(self.fly(Purpose::Questions, flight, 0));
+        }
+        if !self.is_idle() && !self.is_idle_in_transaction() {
+            return None;
+        }
+        let names = self.followed.as_mut()?.prepared.questions();
         self.ask(names)
+    }
+
+    #[inline]
+    fn must_recover(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.items.is_empty() && own.guard == Guard::Failed)
+    }
+
+    /// Whether everything is answered, and a transaction is open that has not failed.
+    fn is_idle_in_transaction(&self) -> bool {
+        self.status == TransactionStatus::InTransaction
+            && self.own.is_none()
+            && self.debt.is_none()
+            && self.outstanding.is_empty()
+            && self.mode == Mode::Tracked
+            && self.pipeline == Pipeline::Synced
+            && self.copy == Copy::None
+            && self.client_end == ClientEnd::Open
+            && self.farewell == Farewell::Staying
+            && self.client.is_at_boundary()
+            && self.server.is_at_boundary()
+            && self.client_tail == Tail::Empty
+            && self.server_tail == Tail::Empty
     }
 
     /// The same for a session about to leave a server that still answers.
@@ -170,12 +220,23 @@ impl Session {
         if names.is_empty() {
             return None;
         }
+        let guard = if self.status == TransactionStatus::Idle { Guard::None } else { Guard::Savepoint };
         let mut flight = Flight::default();
+        if guard == Guard::Savepoint {
+            flight.run(SAVEPOINT);
+        }
         for name in names {
             flight.describe(&name, Item::Learn(name.clone()));
         }
+        if guard == Guard::Savepoint {
+            flight.run(RELEASE);
+        }
         flight.sync();
-        Some(self.fly(Purpose::Questions, flight, 0))
+        let messages = self.fly(Purpose::Questions, flight, 0);
+        if let Some(own) = &mut self.own {
+            own.guard = guard;
+        }
+        Some(messages)
     }
 
     fn fly(&mut self, purpose: Purpose, flight: Flight, sent: u64) -> Bytes {
@@ -184,7 +245,8 @@ impl Session {
             self.outstanding.push(Entry { sent, text: None, request, class: Class::OWN_REQUEST });
             items.push_back(item);
         }
-        self.own = Some(Box::new(Own { purpose, items, shape: Shape::default(), is_inside: false }));
+        let own = Own { purpose, items, shape: Shape::default(), is_inside: false, guard: Guard::None };
+        self.own = Some(Box::new(own));
         flight.out.freeze()
     }
 
@@ -261,10 +323,7 @@ impl Session {
     pub(crate) fn passed_own(&mut self, is_last: bool) -> bool {
         let Some(own) = self.own.as_mut().filter(|own| own.is_inside) else { return false };
         own.is_inside = !is_last;
-        let has_ended = is_last && own.items.is_empty();
-        if has_ended {
-            self.own = None;
-        }
+        self.end_own();
         true
     }
 
@@ -296,7 +355,7 @@ impl Session {
                 self.own_described(is_whole.then(|| columns_of(tag, body)).flatten());
             }
             (BackendTag::ReadyForQuery, Request::Sync) => {
-                self.status = ReadyForQuery::parse(body).map_err(|_| Unexpected)?.status;
+                ReadyForQuery::parse(body).map_err(|_| Unexpected)?;
                 self.pipeline = Pipeline::Synced;
                 drop(self.own_settled());
             }
@@ -310,10 +369,15 @@ impl Session {
         self.outstanding.settle();
         let own = self.own.as_mut()?;
         let item = own.items.pop_front();
-        if own.items.is_empty() && !own.is_inside {
+        self.end_own();
+        item
+    }
+
+    fn end_own(&mut self) {
+        let has_ended = |own: &Own| own.items.is_empty() && !own.is_inside && own.guard != Guard::Failed;
+        if self.own.as_deref().is_some_and(has_ended) {
             self.own = None;
         }
-        item
     }
 
     fn own_described(&mut self, columns: Option<crate::shape::Columns>) {
@@ -331,7 +395,10 @@ impl Session {
 
     /// The server refuses a request of ours, or was made to.
     fn own_failed(&mut self, entry: Entry, body: &[u8], now: u64, out: &mut impl Sink) -> Option<Bytes> {
-        let own = self.own.as_ref()?;
+        let own = self.own.as_mut()?;
+        if own.guard == Guard::Savepoint {
+            own.guard = Guard::Failed;
+        }
         let purpose = own.purpose;
         let is_meant = matches!(own.items.front(), Some(Item::Fail));
         self.skip_own();

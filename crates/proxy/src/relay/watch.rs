@@ -166,7 +166,7 @@ impl Relay {
 
     /// Whether the server may be asked something for the session's sake.
     fn can_ask(&self) -> bool {
-        self.is_idle() && self.can_leave()
+        self.can_leave() && self.to_server.is_flushed()
     }
 
     /// The server's, or that of the process.

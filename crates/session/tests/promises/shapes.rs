@@ -315,3 +315,49 @@ fn columns_too_wide_to_be_noted_keep_the_session_where_it_is() {
     talk.client(&[close("wide"), sync()]).server(&[m('3'), ready('I')]);
     assert_eq!(talk.session.movability(), Ok(()));
 }
+
+/// What runs a statement of the proxy's own.
+fn own_run(sql: &str) -> Vec<u8> {
+    let name = "trunkline: prepare";
+    let messages = [
+        parse(name, sql),
+        message(b'B', format!("{name}\0{name}\0\0\0\0\0\0\0").as_bytes()),
+        message(b'E', format!("{name}\0\0\0\0\0").as_bytes()),
+        message(b'C', format!("P{name}\0").as_bytes()),
+        close(name),
+    ];
+    messages.concat()
+}
+
+#[test]
+fn in_a_transaction_statements_are_asked_for_behind_a_savepoint() {
+    let ran = |tag: &str| [m('1'), m('2'), complete(tag), m('3'), m('3')];
+    let (save, release) =
+        (own_run("SAVEPOINT \"trunkline: questions\""), own_run("RELEASE \"trunkline: questions\""));
+    let begun = || {
+        let mut talk = Talk::new();
+        talk.client(&[query("begin")]).server(&[complete("BEGIN"), ready('T')]);
+        talk.client(&[parse("s", "select 1"), sync()]).server(&[m('1'), ready('T')]);
+        let asked = talk.session.questions().expect("it is asked");
+        assert_eq!(
+            printable(&asked),
+            printable(&[save.clone(), describe("s"), release.clone(), sync()].concat())
+        );
+        talk.swallows(&ran("SAVEPOINT"));
+        talk
+    };
+    let mut talk = begun();
+    talk.swallows(&[takes(&[]), returns(&["a"])]).swallows(&ran("RELEASE")).swallows(&[ready('T')]);
+    assert!(!talk.session.is_paused() && !talk.session.has_questions());
+    talk.client(&[query("commit")]).server(&[complete("COMMIT"), ready('I')]).is_idle();
+
+    let mut talk = begun();
+    talk.swallows(&[error(), ready('E')]);
+    assert!(talk.session.is_paused(), "the transaction must not have failed");
+    let back = talk.session.questions().expect("the way back");
+    let rollback = own_run("ROLLBACK TO \"trunkline: questions\"");
+    assert_eq!(printable(&back), printable(&[rollback, release, sync()].concat()));
+    talk.swallows(&ran("ROLLBACK")).swallows(&ran("RELEASE")).swallows(&[ready('T')]);
+    assert!(!talk.session.is_paused() && !talk.session.has_questions());
+    talk.client(&[query("commit")]).server(&[complete("COMMIT"), ready('I')]).is_idle();
+}
