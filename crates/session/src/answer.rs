@@ -11,7 +11,7 @@ use crate::pin::PinReason;
 use crate::record::{Sink, StatementKind, StatementRecord};
 use crate::server::shutdown_notice;
 use crate::session::Session;
-use crate::state::{Copy, Course, Farewell, Pipeline, Progress, Syncs};
+use crate::state::{Copy, Course, Farewell, Joined, Pipeline, Progress, Syncs};
 use crate::timing::Outcome;
 
 impl Session {
@@ -277,6 +277,11 @@ impl Session {
             followed.prepared.query_answered();
         }
         self.progress = Progress::Untouched;
+        if entry.request == Request::Sync || status == TransactionStatus::Idle {
+            self.joined = Joined::Nothing;
+        } else if self.pipeline != Pipeline::Synced {
+            self.joined = Joined::Series;
+        }
         self.pipeline = Pipeline::Synced;
         self.course = Course::AsBefore;
         if self.farewell != Farewell::Said {

@@ -20,7 +20,7 @@ use crate::parameters::Parameters;
 use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
 use crate::settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
-use crate::state::{ClientEnd, Copy, Course, Farewell, Flow, Long, Mode, Pipeline, Progress, Tail};
+use crate::state::{ClientEnd, Copy, Course, Farewell, Flow, Joined, Long, Mode, Pipeline, Progress, Tail};
 use crate::statements::Statements;
 use crate::timing::{Meter, Outcome};
 
@@ -47,6 +47,7 @@ pub struct Session {
     pub(crate) mode: Mode,
     pub(crate) status: TransactionStatus,
     pub(crate) pipeline: Pipeline,
+    pub(crate) joined: Joined,
     pub(crate) progress: Progress,
     pub(crate) copy: Copy,
     pub(crate) farewell: Farewell,
@@ -100,6 +101,7 @@ impl Session {
             mode,
             status: TransactionStatus::Idle,
             pipeline: Pipeline::Synced,
+            joined: Joined::Nothing,
             progress: Progress::Untouched,
             copy: Copy::None,
             farewell: Farewell::Staying,

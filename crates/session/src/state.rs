@@ -36,6 +36,14 @@ pub(crate) enum Pipeline {
     Failed,
 }
 
+/// Whether the last Query came behind extended messages without a Sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Joined {
+    Nothing,
+    /// Its transaction may be the implicit one of the series, which the next Sync ends.
+    Series,
+}
+
 /// What has come of the answer to the oldest outstanding request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {

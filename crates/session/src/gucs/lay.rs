@@ -1,7 +1,7 @@
 //! How the settings of a session are laid on another server.
 //!
 //! ```text
-//! login's statement_timeout off | settings in their order | client_encoding | (statements) | time-outs, statement_timeout last
+//! login's statement_timeout off | settings in their order | client_encoding | time-outs, statement_timeout last
 //! ```
 //!
 //! A text that is not ASCII is sent under the client_encoding it was first sent under.

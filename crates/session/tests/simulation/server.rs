@@ -313,9 +313,10 @@ impl Server {
         if self.has_conflict {
             return Ran::Failed;
         }
+        let command = command.replace("\"trunkline: questions\"", "trunkline");
         let words: Vec<&str> = command.split(' ').collect();
         let number = words.last().and_then(|word| word.parse::<usize>().ok());
-        let may_run = ["commit", "rollback", ""].contains(&words[0]);
+        let may_run = ["commit", "rollback", "ROLLBACK", ""].contains(&words[0]);
         if self.transaction == Transaction::Failed && !may_run {
             return Ran::Failed;
         }
@@ -383,21 +384,23 @@ impl Server {
                 }
                 self.end_transaction();
             }
-            ["savepoint", _] | ["release", _] | ["rollback", "to", _]
+            ["savepoint" | "SAVEPOINT", _]
+            | ["release" | "RELEASE", _]
+            | ["rollback" | "ROLLBACK", "to" | "TO", _]
                 if self.transaction == Transaction::Idle =>
             {
                 return None;
             }
-            ["savepoint", name] => {
+            ["savepoint" | "SAVEPOINT", name] => {
                 self.before.get_or_insert_with(|| self.settings.clone());
                 let saved = ((*name).to_owned(), self.settings.clone(), self.local.clone());
                 self.savepoints.push(saved);
             }
-            ["release", name] => {
+            ["release" | "RELEASE", name] => {
                 let at = self.savepoints.iter().rposition(|(n, ..)| n == name)?;
                 self.savepoints.truncate(at);
             }
-            ["rollback", "to", name] => self.rollback_to(name)?,
+            ["rollback" | "ROLLBACK", "to" | "TO", name] => self.rollback_to(name)?,
             ["set" | "reset", ..] => self.setting(words)?,
             ["SELECT", call, value, "false)"] => {
                 let name = call.strip_prefix("pg_catalog.set_config('")?.strip_suffix("',")?;

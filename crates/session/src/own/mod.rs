@@ -12,21 +12,23 @@
 //! - Before a Query: the same with a Sync of ours. When the server refuses, its error is the answer to the Query, our
 //!   ReadyForQuery ends it, and the Query itself is not sent.
 
+mod flight;
+
 use std::collections::VecDeque;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, TransactionStatus};
-use trunkline_codec::frontend::{FrontendTag, Target};
+use trunkline_codec::frontend::FrontendTag;
 use trunkline_codec::write;
 
+use self::flight::{Flight, RELEASE, ROLLBACK, SAVEPOINT, changed, error_again};
 use crate::outstanding::{Entry, Outstanding, Request};
-use crate::prepared::Step;
 use crate::record::Sink;
 use crate::session::{Session, scanner_of_a_server};
 use crate::shape::{Shape, columns_of, types_of};
 use crate::sql::Class;
 use crate::sql::effect::Name;
-use crate::state::{ClientEnd, Copy, Farewell, Mode, Pipeline, Progress, Tail};
+use crate::state::{ClientEnd, Copy, Farewell, Joined, Mode, Pipeline, Progress, Tail};
 use crate::timing::Outcome;
 
 /// Requests of ours in flight.
@@ -80,87 +82,6 @@ pub(crate) enum Dropping {
     Rest,
 }
 
-/// Name of the statement and portal by which statements of SQL are made again.
-const AGAIN: &[u8] = b"trunkline: prepare";
-
-/// A portal that does not exist: running it is the shortest way to fail a series.
-const FAILS: &[u8] = b"trunkline: statement changed";
-
-/// What surrounds questions in a transaction.
-const SAVEPOINT: &[u8] = b"SAVEPOINT \"trunkline: questions\"";
-const ROLLBACK: &[u8] = b"ROLLBACK TO \"trunkline: questions\"";
-const RELEASE: &[u8] = b"RELEASE \"trunkline: questions\"";
-
-/// Messages being written, and what is expected of each.
-#[derive(Default)]
-struct Flight {
-    out: BytesMut,
-    expected: Vec<(Request, Item)>,
-}
-
-impl Flight {
-    fn expect(&mut self, request: Request, item: Item) {
-        self.expected.push((request, item));
-    }
-
-    fn step(&mut self, step: Step) {
-        match step {
-            Step::Drop(name) => self.close(Target::Statement, &name),
-            Step::Parse { name, sql, types } => self.parse(&name, &sql, &types),
-            Step::StandIn(name) => self.parse(&name, b"", b""),
-            Step::Run { sql } => self.run(&sql),
-            Step::Check(name) => self.describe(&name, Item::Check(name.clone())),
-            Step::Fail => {
-                let written = write::execute(&mut self.out, FAILS, 0);
-                debug_assert!(written.is_ok(), "a constant without a NUL");
-                self.expect(Request::Execute, Item::Fail);
-            }
-        }
-    }
-
-    /// All parts come from a Parse of the client's, or are short: the length fits.
-    fn parse(&mut self, name: &[u8], sql: &[u8], types: &[u8]) {
-        let length = name.len() + 1 + sql.len() + 1 + 2 + types.len();
-        self.out.put_u8(FrontendTag::Parse.byte());
-        self.out.put_u32(u32::try_from(length + 4).unwrap_or(u32::MAX));
-        for text in [name, sql] {
-            self.out.put_slice(text);
-            self.out.put_u8(0);
-        }
-        self.out.put_u16(u16::try_from(types.len() / 4).unwrap_or(u16::MAX));
-        self.out.put_slice(types);
-        self.expect(Request::Parse, Item::Plain);
-    }
-
-    fn run(&mut self, sql: &[u8]) {
-        self.parse(AGAIN, sql, b"");
-        let written = write::bind(&mut self.out, AGAIN, AGAIN, std::iter::empty())
-            .and_then(|()| write::execute(&mut self.out, AGAIN, 0));
-        debug_assert!(written.is_ok(), "constants without a NUL");
-        self.expect(Request::Bind, Item::Plain);
-        self.expect(Request::Execute, Item::Plain);
-        self.close(Target::Portal, AGAIN);
-        self.close(Target::Statement, AGAIN);
-    }
-
-    fn close(&mut self, kind: Target, name: &[u8]) {
-        let written = write::close(&mut self.out, kind, name);
-        debug_assert!(written.is_ok(), "it was read from a message, so it has no NUL");
-        self.expect(Request::Close, Item::Plain);
-    }
-
-    fn describe(&mut self, name: &[u8], item: Item) {
-        let written = write::describe(&mut self.out, Target::Statement, name);
-        debug_assert!(written.is_ok(), "it was read from a message, so it has no NUL");
-        self.expect(Request::DescribeStatement, item);
-    }
-
-    fn sync(&mut self) {
-        write::sync(&mut self.out);
-        self.expect(Request::Sync, Item::Plain);
-    }
-}
-
 impl Session {
     /// Whether [`Self::questions`] has something to ask.
     #[must_use]
@@ -200,6 +121,7 @@ impl Session {
             && self.outstanding.is_empty()
             && self.mode == Mode::Tracked
             && self.pipeline == Pipeline::Synced
+            && self.joined == Joined::Nothing
             && self.copy == Copy::None
             && self.client_end == ClientEnd::Open
             && self.farewell == Farewell::Staying
@@ -456,34 +378,3 @@ impl Session {
 /// A message that answers nothing of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unexpected;
-
-/// The error of PostgreSQL for a statement that would answer in another shape.
-/// Source: PostgreSQL 18, src/backend/utils/cache/plancache.c, `RevalidateCachedQuery`; drivers look at the name of
-/// that function.
-fn changed() -> Bytes {
-    let fields = [
-        "SERROR",
-        "VERROR",
-        "C0A000",
-        "Mcached plan must not change result type",
-        "DThe prepared statement takes or returns other types on the server that the session has moved to.",
-        "Fplancache.c",
-        "RRevalidateCachedQuery",
-    ];
-    let mut body = BytesMut::new();
-    for field in fields {
-        body.put_slice(field.as_bytes());
-        body.put_u8(0);
-    }
-    body.put_u8(0);
-    error_again(&body)
-}
-
-/// An ErrorResponse with this body.
-fn error_again(body: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(body.len() + 5);
-    out.put_u8(BackendTag::ErrorResponse.byte());
-    out.put_u32(u32::try_from(body.len() + 4).unwrap_or(u32::MAX));
-    out.put_slice(body);
-    out.freeze()
-}

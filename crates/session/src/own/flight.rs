@@ -1,0 +1,122 @@
+//! Messages of the proxy's own to the server, and the error it gives in a server's place.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use trunkline_codec::backend::BackendTag;
+use trunkline_codec::frontend::{FrontendTag, Target};
+use trunkline_codec::write;
+
+use super::Item;
+use crate::outstanding::Request;
+use crate::prepared::Step;
+
+/// Name of the statement and portal by which statements of SQL are made again.
+const AGAIN: &[u8] = b"trunkline: prepare";
+
+/// A portal that does not exist: running it is the shortest way to fail a series.
+const FAILS: &[u8] = b"trunkline: statement changed";
+
+/// What surrounds questions in a transaction.
+pub(super) const SAVEPOINT: &[u8] = b"SAVEPOINT \"trunkline: questions\"";
+pub(super) const ROLLBACK: &[u8] = b"ROLLBACK TO \"trunkline: questions\"";
+pub(super) const RELEASE: &[u8] = b"RELEASE \"trunkline: questions\"";
+
+/// Messages being written, and what is expected of each.
+#[derive(Default)]
+pub(super) struct Flight {
+    pub(super) out: BytesMut,
+    pub(super) expected: Vec<(Request, Item)>,
+}
+
+impl Flight {
+    fn expect(&mut self, request: Request, item: Item) {
+        self.expected.push((request, item));
+    }
+
+    pub(super) fn step(&mut self, step: Step) {
+        match step {
+            Step::Drop(name) => self.close(Target::Statement, &name),
+            Step::Parse { name, sql, types } => self.parse(&name, &sql, &types),
+            Step::StandIn(name) => self.parse(&name, b"", b""),
+            Step::Run { sql } => self.run(&sql),
+            Step::Check(name) => self.describe(&name, Item::Check(name.clone())),
+            Step::Fail => {
+                let written = write::execute(&mut self.out, FAILS, 0);
+                debug_assert!(written.is_ok(), "a constant without a NUL");
+                self.expect(Request::Execute, Item::Fail);
+            }
+        }
+    }
+
+    /// All parts come from a Parse of the client's, or are short: the length fits.
+    fn parse(&mut self, name: &[u8], sql: &[u8], types: &[u8]) {
+        let length = name.len() + 1 + sql.len() + 1 + 2 + types.len();
+        self.out.put_u8(FrontendTag::Parse.byte());
+        self.out.put_u32(u32::try_from(length + 4).unwrap_or(u32::MAX));
+        for text in [name, sql] {
+            self.out.put_slice(text);
+            self.out.put_u8(0);
+        }
+        self.out.put_u16(u16::try_from(types.len() / 4).unwrap_or(u16::MAX));
+        self.out.put_slice(types);
+        self.expect(Request::Parse, Item::Plain);
+    }
+
+    pub(super) fn run(&mut self, sql: &[u8]) {
+        self.parse(AGAIN, sql, b"");
+        let written = write::bind(&mut self.out, AGAIN, AGAIN, std::iter::empty())
+            .and_then(|()| write::execute(&mut self.out, AGAIN, 0));
+        debug_assert!(written.is_ok(), "constants without a NUL");
+        self.expect(Request::Bind, Item::Plain);
+        self.expect(Request::Execute, Item::Plain);
+        self.close(Target::Portal, AGAIN);
+        self.close(Target::Statement, AGAIN);
+    }
+
+    fn close(&mut self, kind: Target, name: &[u8]) {
+        let written = write::close(&mut self.out, kind, name);
+        debug_assert!(written.is_ok(), "it was read from a message, so it has no NUL");
+        self.expect(Request::Close, Item::Plain);
+    }
+
+    pub(super) fn describe(&mut self, name: &[u8], item: Item) {
+        let written = write::describe(&mut self.out, Target::Statement, name);
+        debug_assert!(written.is_ok(), "it was read from a message, so it has no NUL");
+        self.expect(Request::DescribeStatement, item);
+    }
+
+    pub(super) fn sync(&mut self) {
+        write::sync(&mut self.out);
+        self.expect(Request::Sync, Item::Plain);
+    }
+}
+
+/// The error of PostgreSQL for a statement that would answer in another shape.
+/// Source: PostgreSQL 18, src/backend/utils/cache/plancache.c, `RevalidateCachedQuery`; drivers look at the name of
+/// that function.
+pub(super) fn changed() -> Bytes {
+    let fields = [
+        "SERROR",
+        "VERROR",
+        "C0A000",
+        "Mcached plan must not change result type",
+        "DThe prepared statement takes or returns other types on the server that the session has moved to.",
+        "Fplancache.c",
+        "RRevalidateCachedQuery",
+    ];
+    let mut body = BytesMut::new();
+    for field in fields {
+        body.put_slice(field.as_bytes());
+        body.put_u8(0);
+    }
+    body.put_u8(0);
+    error_again(&body)
+}
+
+/// An ErrorResponse with this body.
+pub(super) fn error_again(body: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(body.len() + 5);
+    out.put_u8(BackendTag::ErrorResponse.byte());
+    out.put_u32(u32::try_from(body.len() + 4).unwrap_or(u32::MAX));
+    out.put_slice(body);
+    out.freeze()
+}
