@@ -4,6 +4,7 @@
 //! - [`probe`]: the question, over tokio-postgres.
 //! - [`monitor`]: asks every server every tick, feeds the judge, publishes the verdicts.
 //! - [`snapshot`]: what everyone reads. Unknown is never healthy, and lag unknown is never zero.
+//! - [`termination`]: pure; whose end it is when a server ends a session.
 //! - [`pool`]: pure; which servers a listener's sessions may have.
 //! - [`contract`]: pure; HTTP answers and agent-check lines from the verdicts.
 
@@ -14,6 +15,7 @@ pub mod net;
 pub mod pool;
 pub mod probe;
 pub mod snapshot;
+pub mod termination;
 #[cfg(test)]
 mod testing;
 
@@ -24,6 +26,7 @@ pub use pool::{Candidate, Candidates, Fallback, TargetSessionAttrs, Tier, candid
 pub use snapshot::{
     AdminState, ExpectedRole, Lag, NodeId, NodeSpec, NodeStatus, Role, Snapshot, State, Written,
 };
+pub use termination::{EndedBy, Sighting, Termination};
 
 /// Most servers one monitor watches: a bound for everything kept per server.
 pub const NODES_MAX: usize = 1024;

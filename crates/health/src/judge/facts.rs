@@ -206,6 +206,19 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Whether the server accepts clients, though not this login or not now.
+    pub(crate) fn shows_a_server_at_work(&self) -> bool {
+        let Failure::Refusal { code, .. } = self else { return false };
+        matches!(code.as_str(), "53300" | "3D000" | "42501") || code.as_str().starts_with("28")
+    }
+
+    /// Whether the connection was ended by an administrator's command.
+    pub(crate) fn is_termination(&self) -> bool {
+        matches!(self, Failure::Refusal { code, .. } if *code == SqlState::ADMIN_SHUTDOWN)
+    }
+}
+
 impl SocketTrouble {
     fn what(self) -> &'static str {
         match self {

@@ -7,10 +7,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use trunkline_codec::sqlstate::SqlState;
 
-use super::Signals;
 use super::desk::{Command, Published};
+use super::{Signals, inquiry};
 use crate::judge::JudgeSettings;
 use crate::snapshot::{AdminState, NodeId, NodeSpec, Snapshot};
+use crate::termination::Sighting;
 
 /// The verdicts, and a way to tell the monitor what was noticed elsewhere. Clones share; the last one ends the monitor.
 #[derive(Clone, Debug)]
@@ -79,6 +80,15 @@ impl Health {
         if let Some(signals) = self.shared.signals.get(node.index()) {
             signals.probe.notify_one();
         }
+    }
+
+    /// What a login that is begun after this call shows of a server that has ended a session. Sessions that ask at the
+    /// same time share one. `None` when the monitor has ended.
+    ///
+    /// Bounded by twice `connect_timeout`, as a login may be under way that is no answer.
+    pub fn sighting(&self, node: NodeId) -> impl Future<Output = Option<Sighting>> + use<> {
+        let asked = self.shared.signals.get(node.index()).cloned().map(inquiry::sighting);
+        async move { asked?.await }
     }
 
     /// Tells what the operator wants of a server. It takes effect within moments.

@@ -5,10 +5,13 @@
 //! checker (one per server: logs in every connect_check_interval) ---+-> desk (the judge) -> snapshot, log
 //! Health (suspect, set_admin, reload) ------------------------------'
 //! ```
+//!
+//! Beside them one `inquiry` per server, which sessions ask themselves.
 
 mod checker;
 mod desk;
 mod health;
+mod inquiry;
 mod pace;
 mod prober;
 
@@ -66,6 +69,8 @@ struct Signals {
     check: Notify,
     /// The server shuts down and waits for our connection to end.
     release: Notify,
+    /// A session was ended: log in and see.
+    inquiry: inquiry::Inquiry,
 }
 
 impl Watched {
@@ -98,7 +103,8 @@ impl Monitor {
             });
             signals.push(Arc::clone(&watched.signals));
             tasks.push(runtime.spawn(prober::run(Arc::clone(&watched))).abort_handle());
-            tasks.push(runtime.spawn(checker::run(watched)).abort_handle());
+            tasks.push(runtime.spawn(checker::run(Arc::clone(&watched))).abort_handle());
+            tasks.push(runtime.spawn(inquiry::run(watched)).abort_handle());
         }
         let judge = Judge::new(judge, nodes, Instant::now());
         let published = desk::Published::new(&judge);

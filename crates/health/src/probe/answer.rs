@@ -29,6 +29,12 @@ pub(super) fn clock_us(row: &SimpleQueryRow) -> Result<i64, Failure> {
     required(row, "now_us")
 }
 
+pub(super) fn uptime(row: &SimpleQueryRow) -> Result<Duration, Failure> {
+    // Negative once the server's clock was set back behind its start.
+    let microseconds: i64 = required(row, "uptime_us")?;
+    Ok(Duration::from_micros(u64::try_from(microseconds).unwrap_or(0)))
+}
+
 pub(super) fn role(row: &SimpleQueryRow) -> Result<RoleFacts, Failure> {
     if flag(row, "rec")? {
         standby(row).map(RoleFacts::Standby)

@@ -60,6 +60,33 @@ pub async fn check_login(
     Ok(address)
 }
 
+/// Logs in, asks for how long the postmaster has run, and leaves again.
+///
+/// # Errors
+/// Whatever kept the login from succeeding, or the answer from coming, within `connect_timeout` each.
+pub async fn uptime(target: &Target, login: &Config, settings: &JudgeSettings) -> Result<Duration, Failure> {
+    let link = connect::open(target, login, settings).await.map_err(|attempt| attempt.failure)?;
+    let Link { client, connection, .. } = link;
+    let mut driver = Driver(tokio::spawn(connection));
+    let patience = settings.connect_timeout;
+    let row = timeout(patience, first_row(&client, sql::UPTIME))
+        .await
+        .unwrap_or(Err(Failure::TimedOut { phase: Phase::Query, after: patience }))?;
+    // Says Terminate rather than resetting.
+    drop(client);
+    let _ = timeout(settings.probe_timeout, &mut driver.0).await;
+    answer::uptime(&row)
+}
+
+/// The task of a connection, which does not outlive who waits for its answer.
+struct Driver(JoinHandle<Result<(), tokio_postgres::Error>>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Session {
     /// Logs in and asks what does not change while the connection lasts.
     ///
@@ -142,15 +169,19 @@ impl Session {
     }
 
     async fn row(&self, sql: &str) -> Result<SimpleQueryRow, Failure> {
-        let messages = self.client.simple_query(sql).await.map_err(|error| failure::classify(&error))?;
-        messages
-            .into_iter()
-            .find_map(|message| match message {
-                SimpleQueryMessage::Row(row) => Some(row),
-                _ => None,
-            })
-            .ok_or_else(|| Failure::Malformed("no row".to_owned()))
+        first_row(&self.client, sql).await
     }
+}
+
+async fn first_row(client: &Client, sql: &str) -> Result<SimpleQueryRow, Failure> {
+    let messages = client.simple_query(sql).await.map_err(|error| failure::classify(&error))?;
+    messages
+        .into_iter()
+        .find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        })
+        .ok_or_else(|| Failure::Malformed("no row".to_owned()))
 }
 
 impl Drop for Session {

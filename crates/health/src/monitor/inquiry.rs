@@ -1,0 +1,144 @@
+//! Logs in to one server when a session has ended there, for [`crate::termination`].
+//!
+//! However many sessions ask, one login at a time answers all that asked before it was begun. A login that began
+//! before a session's end says nothing about it: who asks meanwhile waits for the next.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout_at};
+
+use super::{Signals, Watched};
+use crate::judge::{Failure, Phase};
+use crate::probe;
+use crate::termination::Sighting;
+
+/// How long others may join before a login is begun: the sessions of one statement of an operator's end within that.
+const GATHER: Duration = Duration::from_millis(10);
+/// Logins made for one answer: an operator who ends all sessions may end this one, too.
+const ATTEMPTS_MAX: u32 = 3;
+
+/// The logins asked for, and the last of them.
+#[derive(Debug, Default)]
+pub(super) struct Inquiry {
+    wanted: AtomicU64,
+    begun: AtomicU64,
+    ask: Notify,
+    last: watch::Sender<Seen>,
+}
+
+/// A login, by its number.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    number: u64,
+    sighting: Option<Sighting>,
+}
+
+impl Inquiry {
+    /// Asks for a login that is begun after this, and returns its number.
+    fn enlist(&self) -> u64 {
+        let number = self.begun.load(SeqCst) + 1;
+        self.wanted.fetch_max(number, SeqCst);
+        self.ask.notify_one();
+        number
+    }
+
+    /// Waits until a login is asked for, and returns its number.
+    async fn next(&self) -> u64 {
+        while self.wanted.load(SeqCst) <= self.begun.load(SeqCst) {
+            self.ask.notified().await;
+        }
+        sleep(GATHER).await;
+        self.begun.fetch_add(1, SeqCst) + 1
+    }
+
+    fn answer(&self, number: u64, sighting: Sighting) {
+        self.last.send_replace(Seen { number, sighting: Some(sighting) });
+    }
+}
+
+/// What a login that is begun after this call shows of the server. `None` when the monitor has ended.
+pub(super) fn sighting(signals: Arc<Signals>) -> impl Future<Output = Option<Sighting>> + use<> {
+    let number = signals.inquiry.enlist();
+    async move {
+        let mut last = signals.inquiry.last.subscribe();
+        let seen = last.wait_for(|seen| seen.number >= number).await.ok()?;
+        seen.sighting.clone()
+    }
+}
+
+/// Answers for one server.
+pub(super) async fn run(watched: Arc<Watched>) {
+    let inquiry = &watched.signals.inquiry;
+    loop {
+        let number = inquiry.next().await;
+        let uptime = look(&watched).await;
+        tracing::info!(
+            target: "trunkline::health",
+            node = %watched.name,
+            uptime_s = uptime.as_ref().ok().map(Duration::as_secs),
+            failure = uptime.as_ref().err().map(tracing::field::display),
+            "server was logged in to because it had ended a session"
+        );
+        inquiry.answer(number, Sighting { uptime, at: Instant::now() });
+    }
+}
+
+/// Asks the postmaster's uptime on a fresh connection, all within `connect_timeout`.
+async fn look(watched: &Watched) -> Result<Duration, Failure> {
+    let settings = watched.settings.borrow().clone();
+    let after = settings.connect_timeout;
+    let deadline = tokio::time::Instant::now() + after;
+    let looked = async {
+        let mut attempts = 1;
+        loop {
+            match probe::uptime(&watched.target, &watched.login, &settings).await {
+                Err(failure) if failure.is_termination() && attempts < ATTEMPTS_MAX => attempts += 1,
+                decided => return decided,
+            }
+        }
+    };
+    timeout_at(deadline, looked).await.unwrap_or(Err(Failure::TimedOut { phase: Phase::Login, after }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sighting_of(number: u64) -> Sighting {
+        Sighting { uptime: Ok(Duration::from_secs(number)), at: Instant::now() }
+    }
+
+    #[tokio::test]
+    async fn one_login_answers_all_who_asked_before_it_was_begun() {
+        let signals = Arc::new(Signals::default());
+        let waiting: Vec<_> = (0..100).map(|_| sighting(Arc::clone(&signals))).collect();
+        let number = signals.inquiry.next().await;
+        assert_eq!(number, 1);
+        signals.inquiry.answer(number, sighting_of(number));
+        for one in waiting {
+            assert_eq!(one.await.and_then(|seen| seen.uptime.ok()), Some(Duration::from_secs(1)));
+        }
+        assert!(
+            tokio::time::timeout(GATHER * 3, signals.inquiry.next()).await.is_err(),
+            "none is begun unasked"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_asks_during_a_login_waits_for_the_next() {
+        let signals = Arc::new(Signals::default());
+        let first = sighting(Arc::clone(&signals));
+        let number = signals.inquiry.next().await;
+        let mut second = std::pin::pin!(sighting(Arc::clone(&signals)));
+        signals.inquiry.answer(number, sighting_of(number));
+        assert!(first.await.is_some());
+        assert!(tokio::time::timeout(GATHER, &mut second).await.is_err());
+        let number = signals.inquiry.next().await;
+        assert_eq!(number, 2);
+        signals.inquiry.answer(number, sighting_of(number));
+        assert_eq!(second.await.and_then(|seen| seen.uptime.ok()), Some(Duration::from_secs(2)));
+    }
+}
