@@ -17,9 +17,11 @@ fn cluster() -> Cluster {
     cluster
 }
 
-/// A replica whose replay is paused stays eligible throughout.
+/// A replica whose replay is paused stays eligible throughout, and a session that is thrown out is one whose server is
+/// lost.
 fn endpoint(cluster: &Cluster) -> EndpointBuilder {
-    Endpoint::over(cluster).auth(Auth::Verify).key("health.max_lag", "\"60s\"")
+    let endpoint = Endpoint::over(cluster).auth(Auth::Verify).key("health.max_lag", "\"60s\"");
+    endpoint.key("session.on_terminate", "\"move\"")
 }
 
 fn server_of<'c>(cluster: &'c Cluster, wire: &mut Wire) -> &'c Server {

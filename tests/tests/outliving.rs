@@ -92,7 +92,8 @@ fn pgbench_in_every_mode_survives_a_fast_and_then_an_immediate_shutdown() {
 #[test]
 fn pgbench_in_every_mode_survives_the_termination_of_its_backends() {
     let cluster = own_cluster(2);
-    let endpoint = verified(&cluster);
+    let endpoint =
+        Endpoint::over(&cluster).auth(Auth::Verify).key("session.on_terminate", "\"move\"").start();
     let victim = &cluster.replicas[0];
     let terminate =
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'pgbench'";

@@ -16,6 +16,11 @@ fn verified(cluster: &Cluster) -> Endpoint {
     Endpoint::over(cluster).auth(Auth::Verify).start()
 }
 
+/// The same, but a session that an operator ends is one whose server is lost.
+fn losing(cluster: &Cluster) -> Endpoint {
+    Endpoint::over(cluster).auth(Auth::Verify).key("session.on_terminate", "\"move\"").start()
+}
+
 /// A session on this server, `begin` run before that is looked at.
 fn session_on(endpoint: &Endpoint, server: &Server, begin: &[&str]) -> Wire {
     let mut other = Vec::new();
@@ -186,7 +191,7 @@ fn a_request_in_flight_in_a_transaction_fails_with_it() {
 fn a_write_in_flight_fails_once_and_says_what_is_not_known() {
     let cluster = own_cluster(1);
     cluster.primary.psql("CREATE TABLE t (i int)").unwrap();
-    let endpoint = verified(&cluster);
+    let endpoint = losing(&cluster);
     let mut wire = Login::default().connect(endpoint.writes());
     wire.send_query("INSERT INTO t SELECT 1 FROM pg_sleep(600)");
     let sleeping =
@@ -204,7 +209,7 @@ fn a_write_in_flight_fails_once_and_says_what_is_not_known() {
 #[test]
 fn psycopg_rolls_back_and_works_on() {
     let cluster = shared_cluster();
-    let endpoint = verified(cluster);
+    let endpoint = losing(cluster);
     let said = python(
         endpoint.reads(),
         r#"

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use trunkline_cluster::{Cluster, PortLease, Server};
-use trunkline_tests::{Answer, Auth, Endpoint, Login, Wire, eventually, shared_cluster};
+use trunkline_tests::{Answer, Auth, Endpoint, EndpointBuilder, Login, Wire, eventually, shared_cluster};
 
 /// Runs for seconds and gives one row at its end.
 const SLOW: &str = "SELECT count(*) FROM (SELECT generate_series(1, 12345678)) AS numbers";
@@ -12,6 +12,11 @@ const SLOW: &str = "SELECT count(*) FROM (SELECT generate_series(1, 12345678)) A
 fn server_of<'c>(cluster: &'c Cluster, wire: &mut Wire) -> &'c Server {
     let name = wire.value("SHOW cluster_name");
     cluster.replicas.iter().find(|server| server.name() == name).unwrap()
+}
+
+/// An endpoint for which a session that an operator ends is one whose server is lost.
+fn losing(cluster: &Cluster) -> EndpointBuilder {
+    Endpoint::over(cluster).auth(Auth::Verify).key("session.on_terminate", "\"move\"")
 }
 
 /// Runs `sql`, a variant of [`SLOW`] marked with `mark`, and has its server end the session meanwhile.
@@ -37,7 +42,7 @@ fn told(endpoint: &Endpoint) -> Vec<String> {
 #[test]
 fn a_read_of_up_to_journal_max_goes_elsewhere_and_is_logged_without_its_values() {
     let cluster = shared_cluster();
-    let endpoint = Endpoint::over(cluster).auth(Auth::Verify).key("retry.journal_max", "\"100KiB\"").start();
+    let endpoint = losing(cluster).key("retry.journal_max", "\"100KiB\"").start();
     let mut wire = Login::default().connect(endpoint.reads());
     let short = format!("/* jm1 */ {SLOW}");
     let long = format!("/* jm2 */ {SLOW} WHERE 1 = 1 -- {}", "x".repeat(90_000));
@@ -64,7 +69,7 @@ fn a_session_or_a_listener_may_opt_out() {
     let lease = PortLease::take().unwrap();
     let listener =
         format!("[[listener]]\nname = \"once\"\naddress = \"127.0.0.1:{}\"\nretry = \"off\"\n", lease.port());
-    let endpoint = Endpoint::over(cluster).auth(Auth::Verify).toml(&listener).start();
+    let endpoint = losing(cluster).toml(&listener).start();
     let options = |value: &str| Login::default().with("options", &format!("-c trunkline.retry={value}"));
     let (reads, once) = (endpoint.reads(), lease.port());
     for (mark, login, port, is_repeated) in [

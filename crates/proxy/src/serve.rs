@@ -23,7 +23,7 @@ use crate::moves::Pace;
 use crate::route::{Attached, Balancer};
 use crate::sessions::{self, Listed, Sessions};
 use crate::settings::{
-    AuthMode, AuthSettings, LimitSettings, ListenerSettings, OnLagging, RetrySettings, Settings,
+    AuthMode, AuthSettings, LimitSettings, ListenerSettings, OnLagging, OnTerminate, RetrySettings, Settings,
     StatementLogSettings, TimeoutSettings,
 };
 use crate::statement_log::StatementLog;
@@ -59,6 +59,9 @@ pub(crate) struct Live {
     pub(crate) fallback: Fallback,
     pub(crate) fallback_connections_max: u64,
     pub(crate) on_lagging: OnLagging,
+    pub(crate) on_terminate: OnTerminate,
+    /// How long the login may take by which a server's end is told from an operator's kill.
+    pub(crate) connect_timeout_of_health: Duration,
 }
 
 /// A listener and its balancer.
@@ -160,6 +163,8 @@ impl Live {
             fallback: settings.fallback,
             fallback_connections_max: settings.fallback_connections_max,
             on_lagging: settings.on_lagging,
+            on_terminate: settings.on_terminate,
+            connect_timeout_of_health: settings.health.judge.connect_timeout,
         }
     }
 }

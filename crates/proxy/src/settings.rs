@@ -20,6 +20,8 @@ pub struct Settings {
     pub fallback_connections_max: u64,
     /// What becomes of the sessions on a replica that lags.
     pub on_lagging: OnLagging,
+    /// What a session's termination by an operator means.
+    pub on_terminate: OnTerminate,
     /// Addresses clients connect to; at least one.
     pub listeners: Vec<ListenerSettings>,
     /// Who authenticates clients, and against what.
@@ -117,6 +119,16 @@ pub enum OnLagging {
     Drain,
     /// They stay.
     Keep,
+}
+
+/// What `pg_terminate_backend` of a session's server connection means for the session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnTerminate {
+    /// Its end, as PostgreSQL has it. A server that shuts down is told from it by a fresh login.
+    #[default]
+    End,
+    /// The loss of a server, as any other.
+    Move,
 }
 
 /// Who authenticates clients.

@@ -3,13 +3,14 @@
 //! A message it does not explain is an error; the session is then relayed without being followed.
 
 use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, TransactionStatus};
+use trunkline_codec::sqlstate::SqlState;
 
 use crate::announce::Figures;
 use crate::attempt::Attempt;
+use crate::farewell::shutdown_notice;
 use crate::outstanding::{Entry, Request};
 use crate::pin::PinReason;
 use crate::record::{Sink, StatementKind, StatementRecord};
-use crate::server::shutdown_notice;
 use crate::session::Session;
 use crate::state::{Copy, Course, Farewell, Joined, Pipeline, Progress, Syncs};
 use crate::timing::Outcome;
@@ -284,7 +285,7 @@ impl Session {
         }
         self.pipeline = Pipeline::Synced;
         self.course = Course::AsBefore;
-        if self.farewell != Farewell::Said {
+        if !self.farewell.is_said() {
             self.farewell = Farewell::Staying;
         }
         if let Some(announce) = &mut self.announce {
@@ -304,7 +305,7 @@ impl Session {
 
     pub(crate) fn noticed(&mut self, body: &[u8]) -> bool {
         if let Some(code) = shutdown_notice(body)
-            && self.farewell != Farewell::Said
+            && !self.farewell.is_said()
         {
             self.farewell = Farewell::Announced(code);
         }
@@ -315,7 +316,7 @@ impl Session {
         let fields = ErrorFields::new(body);
         let code = fields.sqlstate();
         if fields.is_fatal() {
-            self.ended(Outcome::Failed(code), length, now, out);
+            self.ended(code, length, now, out);
             return Ok(());
         }
         let unexplained = Err(PinReason::UnexpectedMessage(BackendTag::ErrorResponse.byte()));
@@ -376,15 +377,15 @@ impl Session {
 
     /// A FATAL error: nothing follows. The statement in progress failed with it; those behind it
     /// were never begun.
-    fn ended(&mut self, outcome: Outcome, length: u64, now: u64, out: &mut impl Sink) {
-        self.farewell = Farewell::Said;
+    fn ended(&mut self, code: Option<SqlState>, length: u64, now: u64, out: &mut impl Sink) {
+        self.farewell = Farewell::Said(code);
         let Some(entry) = self.outstanding.pop() else { return };
         if entry.request == Request::Sync {
             return;
         }
         self.meter.answered(length, now);
         if self.progress != Progress::Settled {
-            self.meter.outcome = outcome;
+            self.meter.outcome = Outcome::Failed(code);
         }
         self.record(entry, now, out);
         self.progress = Progress::Untouched;

@@ -7,10 +7,10 @@ use trunkline_codec::frontend::{Bind, FrontendTag, Parse};
 use trunkline_codec::scan::{Phase, Piece, Scanner};
 use trunkline_codec::sqlstate::SqlState;
 
+use crate::farewell::shutdown_notice;
 use crate::limits::HELD_BYTES_MAX;
 use crate::outstanding::{Outstanding, Request};
 use crate::pin::{NotRepeatable, PinReason};
-use crate::server::shutdown_notice;
 use crate::session::{Session, scanner_of_a_server};
 use crate::settings::{Mobility, ServerRole};
 use crate::sql::Class;
@@ -191,7 +191,7 @@ impl Session {
     #[inline]
     fn begin(&self, request: Request) -> Attempt {
         let is_movable = self.movability().is_ok() && self.server.is_at_boundary();
-        if !is_movable || self.farewell == Farewell::Said {
+        if !is_movable || self.farewell.is_said() {
             return Attempt::Closed(NotRepeatable::Pinned);
         }
         let unit = match request {
@@ -267,13 +267,25 @@ pub(crate) fn says_of_server(body: &[u8]) -> Option<SqlState> {
     conflict(body).filter(|_| ErrorFields::new(body).is_fatal())
 }
 
+/// Whether a FATAL error with this code is the end of its server, or of its server's part in the session. Any other is
+/// the session's own end, such as that of its time-outs (25P03, 25P04, 57P05).
+pub(crate) fn is_of_server(code: SqlState) -> bool {
+    is_of_recovery(code) || is_leaving(code)
+}
+
+fn is_of_recovery(code: SqlState) -> bool {
+    code == SqlState::SERIALIZATION_FAILURE || code == SqlState::DEADLOCK_DETECTED
+}
+
+fn is_leaving(code: SqlState) -> bool {
+    code == SqlState::ADMIN_SHUTDOWN
+        || code == SqlState::CRASH_SHUTDOWN
+        || code == SqlState::CANNOT_CONNECT_NOW
+}
+
 /// The same of a standby's error, after which it may stay.
 fn conflict(body: &[u8]) -> Option<SqlState> {
     let fields = ErrorFields::new(body);
     let code = fields.sqlstate()?;
-    let is_of_recovery = code == SqlState::SERIALIZATION_FAILURE || code == SqlState::DEADLOCK_DETECTED;
-    let is_leaving = code == SqlState::ADMIN_SHUTDOWN
-        || code == SqlState::CRASH_SHUTDOWN
-        || code == SqlState::CANNOT_CONNECT_NOW;
-    (is_of_recovery || (is_leaving && fields.is_fatal())).then_some(code)
+    (is_of_recovery(code) || (is_leaving(code) && fields.is_fatal())).then_some(code)
 }

@@ -8,17 +8,16 @@
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use trunkline_codec::backend::{BackendTag, TransactionStatus};
+use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::frontend::{Bind, FrontendTag, Parse};
 use trunkline_codec::scan::{FrameError, Piece};
 use trunkline_codec::write;
 
-use crate::attempt::{Attempt, says_of_server};
+use crate::attempt::Attempt;
 use crate::limits::ROLLBACK_SERIES_MAX;
 use crate::outstanding::Request;
 use crate::pin::NotRepeatable;
 use crate::record::Sink;
-use crate::server::shutdown_notice;
 use crate::session::Session;
 use crate::sql::read::{TransactionEnd, transaction_end};
 use crate::state::{ClientEnd, Copy, Course, Farewell, Mode, Pipeline, Progress, Tail};
@@ -105,16 +104,6 @@ impl Session {
             }
         }
         false
-    }
-
-    /// Whether a farewell, which begins `rest`, says only that the server is leaving, so that the
-    /// client need not hear it: its session goes on.
-    pub(crate) fn is_to_be_kept_back(&self, tag: BackendTag, body: &[u8]) -> bool {
-        let is_of_server = match tag {
-            BackendTag::ErrorResponse => says_of_server(body).is_some(),
-            _notice => self.outstanding.is_empty() && shutdown_notice(body).is_some(),
-        };
-        is_of_server && self.is_keepable()
     }
 
     /// Whether the client has been told that the request in flight failed.

@@ -20,6 +20,7 @@
 //! - `encoding`: under which client_encoding a text was sent.
 //! - `parameters`: what the client was told of its server.
 //! - `timing`, [`record`]: what is known of each statement once it is complete.
+//! - [`farewell`]: whose end a FATAL error is, the server's or the session's.
 //! - [`step`], [`loss`]: what the caller is asked to do.
 
 pub mod alignment;
@@ -29,6 +30,7 @@ mod attempt;
 mod client;
 mod encoding;
 mod executed;
+pub mod farewell;
 mod followed;
 mod function_call;
 mod gucs;
@@ -57,6 +59,7 @@ mod texts;
 mod timing;
 
 pub use alignment::{Alignment, AlignmentError, AlignmentReader, AlignmentStep};
+pub use farewell::LastWord;
 pub use loss::{Can, LossPlan, Options, ServerLoss};
 pub use parameters::ToldAtLogin;
 pub use pin::{NotRepeatable, PinReason};

@@ -8,7 +8,7 @@ use trunkline_codec::scan::Piece;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, error_response};
 
-use crate::server::is_farewell;
+use crate::farewell::{LastWord, is_farewell};
 use crate::session::scanner_of_a_server;
 use crate::settings::ServerRole;
 
@@ -66,7 +66,9 @@ pub enum LossPlan {
     /// Write these bytes to the client (they end with an ErrorResponse of severity FATAL), then
     /// close.
     Report(Bytes),
-    /// Close without a word: the client has all there is to say, or left by itself.
+    /// Close without a word: the client has the server's, a FATAL error, among the bytes forwarded.
+    Told(LastWord),
+    /// Close without a word: the client left by itself.
     Close,
     /// Close without a word: the client is inside a message, where an error would be taken for
     /// data.

@@ -10,13 +10,14 @@ use trunkline_codec::write::{ErrorReport, error_response};
 
 use crate::announce::Figures;
 use crate::attempt::{Attempt, Verdict};
+use crate::farewell::{Goodbye, is_farewell};
 use crate::outstanding::Request;
 use crate::own::Unexpected;
 use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
 use crate::session::Session;
 use crate::settings::Mobility;
-use crate::state::{ClientEnd, Farewell, Mode, Tail};
+use crate::state::{Farewell, Mode, Tail};
 use crate::step::{Peer, ServerStep, ServerThen, Violation};
 
 /// Type byte and length word.
@@ -35,7 +36,8 @@ impl Session {
                 dropped = length;
                 (by, ServerThen::ReadOn)
             }
-            Ok(Stop::Farewell) => (None, ServerThen::Farewell),
+            Ok(Stop::Farewell(Goodbye::OfServer)) => (None, ServerThen::Farewell),
+            Ok(Stop::Farewell(Goodbye::OfEither)) => (None, ServerThen::Terminated),
             Ok(Stop::Conflict(code)) => (None, ServerThen::Conflict(code)),
             Err(error) => {
                 self.finish(now, out);
@@ -105,12 +107,11 @@ impl Session {
                 return Ok(Stop::Replace { length, by: Some(instead) });
             }
             if is_farewell(tag, body)
-                && (self.is_quiet() || self.is_to_be_kept_back(tag, body))
-                && self.is_to_be_held(&chunk[before..])
+                && let Some(goodbye) = self.goodbye(tag, body, &chunk[before..])
             {
                 *at = before;
                 self.farewell = Farewell::Held;
-                return Ok(Stop::Farewell);
+                return Ok(Stop::Farewell(goodbye));
             }
             match self.mode {
                 Mode::Tracked => {
@@ -177,29 +178,12 @@ impl Session {
         Some(bytes)
     }
 
-    /// Whether `rest`, which begins with an error or notice, is a farewell and nothing else. A client
-    /// that closed its side gets everything as it comes.
-    fn is_to_be_held(&self, rest: &[u8]) -> bool {
-        if self.client_end != ClientEnd::Open {
-            return false;
-        }
-        let mut scanner = self.server.clone();
-        let mut at = 0;
-        while at < rest.len() {
-            match scanner.next(rest, &mut at) {
-                Ok(Some(Piece::Message { tag, body })) if is_farewell(BackendTag::from_byte(tag), body) => {}
-                Ok(_) | Err(_) => return false,
-            }
-        }
-        true
-    }
-
     /// A message of a session that is not followed: only what ends it matters.
     fn relayed(&mut self, tag: BackendTag, body: &[u8]) {
         if tag == BackendTag::NoticeResponse {
             self.noticed(body);
         } else if is_farewell(tag, body) {
-            self.farewell = Farewell::Said;
+            self.farewell = Farewell::Said(ErrorFields::new(body).sqlstate());
         }
     }
 
@@ -228,21 +212,6 @@ enum Stop {
         length: usize,
         by: Option<Bytes>,
     },
-    Farewell,
+    Farewell(Goodbye),
     Conflict(SqlState),
-}
-
-/// The code of a notice that announces the end of the connection.
-pub(crate) fn shutdown_notice(body: &[u8]) -> Option<SqlState> {
-    let code = ErrorFields::new(body).sqlstate()?;
-    (code == SqlState::ADMIN_SHUTDOWN || code == SqlState::CRASH_SHUTDOWN).then_some(code)
-}
-
-/// Whether a message is a farewell: a FATAL error, or the notice of an immediate shutdown.
-#[inline]
-pub(crate) fn is_farewell(tag: BackendTag, body: &[u8]) -> bool {
-    if tag == BackendTag::ErrorResponse {
-        return ErrorFields::new(body).is_fatal();
-    }
-    tag == BackendTag::NoticeResponse && shutdown_notice(body).is_some()
 }

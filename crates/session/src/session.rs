@@ -9,6 +9,7 @@ use trunkline_codec::scan::{Phase, Scanner};
 use crate::alignment::{Alignment, Writer};
 use crate::announce::Announce;
 use crate::attempt::Attempt;
+use crate::farewell::LastWord;
 use crate::followed::Followed;
 use crate::kept::Debt;
 use crate::limits::OUTSTANDING_MAX;
@@ -142,7 +143,7 @@ impl Session {
             && self.pipeline == Pipeline::Synced
             && self.copy == Copy::None
             && self.client_end == ClientEnd::Open
-            && self.farewell != Farewell::Said
+            && !self.farewell.is_said()
             && self.client.is_at_boundary()
             && self.server.is_at_boundary()
     }
@@ -241,22 +242,23 @@ impl Session {
                 self.farewell = Farewell::Staying;
                 self.server_tail = Tail::Empty;
             }
-            LossPlan::Report(_) | LossPlan::Close | LossPlan::Cut => self.finish(now, out),
+            LossPlan::Told(_) | LossPlan::Report(_) | LossPlan::Close | LossPlan::Cut => {
+                self.finish(now, out);
+            }
         }
         plan
     }
 
     fn plan_loss(&self, loss: ServerLoss, tail: &[u8], options: Options, phase: LossPhase) -> LossPlan {
-        if self.farewell == Farewell::Said {
-            return LossPlan::Close;
+        if let Farewell::Said(code) = self.farewell {
+            return LossPlan::Told(LastWord::of(code));
         }
         if !self.server.is_at_boundary() {
             return LossPlan::Cut;
         }
         match self.client_end {
-            ClientEnd::Terminated => return LossPlan::Close,
-            ClientEnd::HalfClosed if self.owes_nothing() => return LossPlan::Close,
-            ClientEnd::HalfClosed | ClientEnd::Open | ClientEnd::Refused => {}
+            ClientEnd::Terminated | ClientEnd::HalfClosed if self.owes_nothing() => return LossPlan::Close,
+            ClientEnd::Terminated | ClientEnd::HalfClosed | ClientEnd::Open | ClientEnd::Refused => {}
         }
         if options.can_move == Can::Yes && self.movability().is_ok() && self.has_nothing_to_lose(loss) {
             return LossPlan::Move;
@@ -298,8 +300,12 @@ impl Session {
             && self.server_tail == Tail::Empty
     }
 
+    /// Whether a client that left is owed nothing: a server that is told so drops the answers to a series without its
+    /// Sync.
     fn owes_nothing(&self) -> bool {
-        self.mode != Mode::Tracked || (self.outstanding.is_empty() && self.copy == Copy::None)
+        let is_owed = |request| matches!(request, Request::Query | Request::Sync | Request::FunctionCall);
+        let is_over = self.copy == Copy::None && !self.outstanding.iter().any(|entry| is_owed(entry.request));
+        self.mode != Mode::Tracked || is_over
     }
 
     /// Nothing is in progress, or only a transaction that has failed and has no savepoint to go back to:

@@ -85,13 +85,14 @@ pub(crate) enum Syncs {
 /// How the server is taking its leave.
 ///
 /// ```text
-///         farewell while idle         more than the farewell follows
+///         the server's farewell       more than the farewell follows
 ///  Staying ────────────────> Held ─────────────────────────────────┐
-///    ^  │                      │ end of the connection              │
-///    │  │ shutdown notice      └──> handle_server_lost decides      │
+///    ^  │                     │ │ end of the connection             │
+///    │  │ shutdown notice     │ └──> handle_server_lost decides     │
 ///    │  └──────────────> Announced <───── (it was a notice) ────────┤
-///    └──── ReadyForQuery ────┘                                      │
-///       FATAL ─────────────────────────────> Said <── (a FATAL) ────┘
+///    └──── ReadyForQuery ───┘ │ the session alone was ended         │
+///                             └─> Meant ──┐                         │
+///       FATAL ────────────────────────────┴> Said <── (a FATAL) ────┘
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Farewell {
@@ -100,8 +101,10 @@ pub(crate) enum Farewell {
     Announced(SqlState),
     /// The bytes not forwarded are the farewell.
     Held,
-    /// A FATAL error was forwarded: nothing may follow it.
-    Said,
+    /// The bytes not forwarded are the session's own end, and to be forwarded.
+    Meant,
+    /// A FATAL error with this code was forwarded: nothing may follow it.
+    Said(Option<SqlState>),
 }
 
 impl Farewell {
@@ -109,7 +112,16 @@ impl Farewell {
     pub(crate) fn announced(self) -> Option<SqlState> {
         match self {
             Self::Announced(code) => Some(code),
-            Self::Staying | Self::Held | Self::Said => None,
+            Self::Staying | Self::Held | Self::Meant | Self::Said(_) => None,
+        }
+    }
+
+    /// Whether a FATAL error was forwarded.
+    #[inline]
+    pub(crate) fn is_said(self) -> bool {
+        match self {
+            Self::Said(_) => true,
+            Self::Staying | Self::Announced(_) | Self::Held | Self::Meant => false,
         }
     }
 }

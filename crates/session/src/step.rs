@@ -73,11 +73,16 @@ pub enum ServerThen {
     /// back. Read more from the server; a client message meanwhile is not forwarded. When the
     /// server closes, or has not closed soon, [`crate::Session::handle_server_lost`] decides.
     Farewell,
+    /// The same, but all the server said is that an administrator's command ended the connection (FATAL 57P01): that of a
+    /// server that shuts down, or of an operator who ended this session alone. Either take it for the server's end, as for
+    /// [`Self::Farewell`], without waiting for it to close, or for the session's: call
+    /// [`crate::Session::accept_farewell`] and present the chunk again.
+    Terminated,
     /// The server, a standby, ended a request that may be repeated: with this code it was canceled
     /// for recovery, or the server is shutting down. The error is the rest of the chunk, held back.
     /// Either leave this server, call [`crate::Session::rewind`] and go on as for
     /// [`crate::LossPlan::Repeat`], or call [`crate::Session::accept_answer`] and present the chunk
-    /// again.
+    /// again. With 57P01 it may also be the session's own end, as for [`Self::Terminated`].
     Conflict(SqlState),
     /// The server broke the framing: the session ends.
     Violation(Box<Violation>),

@@ -75,7 +75,7 @@ impl Replay {
         let now = Instant::now();
         let forward = if is_of_server {
             let step = self.session.handle_server(tail, now, &mut self.count);
-            if let ServerThen::Farewell = step.then {
+            if matches!(step.then, ServerThen::Farewell | ServerThen::Terminated) {
                 return self.end(step.forward);
             }
             assert!(matches!(step.then, ServerThen::ReadOn), "{step:?}");

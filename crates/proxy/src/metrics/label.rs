@@ -268,6 +268,36 @@ labels! {
         Fatal = "fatal",
         /// The server broke the protocol.
         Protocol = "protocol",
+        /// It was left or lost, and no other was to be had, or none took the session.
+        NotReplaced = "not_replaced",
+    }
+}
+
+labels! {
+    /// Why a server ended a session and serves on.
+    TerminationCause {
+        /// An operator's `pg_terminate_backend` (57P01).
+        Operator = "operator",
+        /// `idle_session_timeout` (57P05).
+        IdleSession = "idle_session_timeout",
+        /// `idle_in_transaction_session_timeout` (25P03).
+        IdleInTransaction = "idle_in_transaction_session_timeout",
+        /// `transaction_timeout` (25P04).
+        Transaction = "transaction_timeout",
+        /// Another FATAL error of its own.
+        Other = "other",
+    }
+}
+
+impl TerminationCause {
+    pub(crate) fn of(code: Option<SqlState>) -> Self {
+        match code.as_ref().map(SqlState::as_str) {
+            Some("57P01") => TerminationCause::Operator,
+            Some("57P05") => TerminationCause::IdleSession,
+            Some("25P03") => TerminationCause::IdleInTransaction,
+            Some("25P04") => TerminationCause::Transaction,
+            Some(_) | None => TerminationCause::Other,
+        }
     }
 }
 
@@ -346,6 +376,7 @@ mod tests {
         check::<PinnedBy>();
         check::<RepeatCause>();
         check::<LossCause>();
+        check::<TerminationCause>();
         check::<IneligibleState>();
         check::<CancelResult>();
         check::<LoginResult>();

@@ -25,7 +25,7 @@ pub use health::render_health;
 pub use histogram::{BUCKETS, Histogram, HistogramSum, MAX_RECORDED};
 pub use label::{
     CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
-    MoveOutcome, Phase, PinnedBy, RefusalReason, RepeatCause, StatementKind,
+    MoveOutcome, Phase, PinnedBy, RefusalReason, RepeatCause, StatementKind, TerminationCause,
 };
 pub use render::{LATENCY_BOUNDS, render_prometheus};
 pub use thread::{NodeMetrics, ThreadMetrics};

@@ -10,7 +10,7 @@ use super::exposition::{Exposition, Type};
 use super::label::Label;
 use super::{
     CancelResult, FailoverCause, HistogramSum, IneligibleState, LoginResult, LossCause, MoveCause, MoveKind,
-    MoveOutcome, PinnedBy, RefusalReason, RepeatCause, StatementKind,
+    MoveOutcome, PinnedBy, RefusalReason, RepeatCause, StatementKind, TerminationCause,
 };
 use super::{Metrics, NodeMetrics, Phase, ThreadMetrics, health};
 
@@ -188,6 +188,14 @@ impl Nodes<'_> {
             "Sessions ended because their server was lost, by cause.",
         );
         self.by_label::<LossCause>(out, "cause", |node, cause| node.sessions_lost.of(cause).value());
+        out.family(
+            "trunkline_sessions_terminated_total",
+            Type::Counter,
+            "Sessions ended by a server that serves on, by cause: an operator's pg_terminate_backend, or a time-out.",
+        );
+        self.by_label::<TerminationCause>(out, "cause", |node, cause| {
+            node.sessions_terminated.of(cause).value()
+        });
         out.family(
             "trunkline_sessions_ineligible_total",
             Type::Counter,

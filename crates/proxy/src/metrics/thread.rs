@@ -8,7 +8,7 @@ use super::counter::{Counter, CounterSet, Gauge};
 use super::histogram::Histogram;
 use super::label::{
     CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
-    MoveOutcome, Phase, RefusalReason, RepeatCause, StatementKind,
+    MoveOutcome, Phase, RefusalReason, RepeatCause, StatementKind, TerminationCause,
 };
 
 /// What one thread has counted; that thread is the only writer.
@@ -63,6 +63,8 @@ pub struct NodeMetrics {
     pub requests_failed: CounterSet<LossCause, { LossCause::COUNT }>,
     /// Sessions that ended because it was lost.
     pub sessions_lost: CounterSet<LossCause, { LossCause::COUNT }>,
+    /// Sessions that it ended while it served on.
+    pub sessions_terminated: CounterSet<TerminationCause, { TerminationCause::COUNT }>,
     /// Sessions found on it, at an idle point, after it had become ineligible.
     pub sessions_ineligible: CounterSet<IneligibleState, { IneligibleState::COUNT }>,
     latency: [Histogram; Phase::COUNT],
@@ -118,6 +120,7 @@ impl NodeMetrics {
             repeats: CounterSet::new(),
             requests_failed: CounterSet::new(),
             sessions_lost: CounterSet::new(),
+            sessions_terminated: CounterSet::new(),
             sessions_ineligible: CounterSet::new(),
             latency: [const { Histogram::new() }; Phase::COUNT],
         }

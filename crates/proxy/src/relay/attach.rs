@@ -9,17 +9,16 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::BytesMut;
-use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write;
-use trunkline_health::{NodeId, PassiveFailure, Role};
+use trunkline_health::{NodeId, Role};
 use trunkline_reactor::Stream;
-use trunkline_session::{Can, Fingerprint, LossPlan, Options, ServerLoss, ServerRole};
+use trunkline_session::{Can, Fingerprint, ServerRole};
 
 use super::{ClientIs, Ending, Next, Relay};
 use crate::cancel::ServerKey;
 use crate::defaults::startup;
 use crate::limits::{FRESHNESS_HOLD, REPEATS_MAX};
-use crate::metrics::{FailoverCause, Label, LossCause, MoveCause, MoveKind, MoveOutcome, RepeatCause};
+use crate::metrics::{Label, MoveCause, MoveKind, MoveOutcome, RepeatCause};
 use crate::route::Lease;
 use crate::server::take::{Choice, Connected, Move, Search, TakeError, Taken, take};
 use crate::worker::Worker;
@@ -27,7 +26,7 @@ use crate::worker::Worker;
 /// Where a session stands with its server.
 pub(super) enum Server {
     /// On one.
-    Attached { stream: Stream, lease: Lease, name: Arc<str> },
+    Attached { stream: Stream, lease: Lease, name: Arc<str>, since: Instant },
     /// On none, and in need of none until the client speaks.
     Detached,
     /// On its way to one.
@@ -73,7 +72,7 @@ impl Server {
     pub(super) fn attached(server: Connected) -> Self {
         let Connected { stream, lease, name, .. } = server;
         stream.change_reader();
-        Server::Attached { stream, lease, name }
+        Server::Attached { stream, lease, name, since: Instant::now() }
     }
 }
 
@@ -127,10 +126,7 @@ impl Relay {
             Err(error) => {
                 self.count_move(MoveOutcome::Failed, since);
                 self.server = Server::Detached;
-                match error {
-                    TakeError::NoServer(refusal) => Next::End(self.refuse(&refusal)),
-                    TakeError::Refused(message) => Next::End(self.say(&message)),
-                }
+                Next::End(self.ends_unplaced(error))
             }
         }
     }
@@ -248,96 +244,13 @@ impl Relay {
         cx.waker().wake_by_ref();
     }
 
-    /// Decides what the loss of the server means; `None` when the session goes on.
-    pub(super) fn server_lost(&mut self, loss: ServerLoss) -> Option<Ending> {
-        let Server::Attached { lease, name, .. } = &self.server else { return None };
-        let (node, name) = (lease.node(), Arc::clone(name));
-        if self.client_is == ClientIs::Speaking {
-            self.worker.shared.health.suspect(node, PassiveFailure::ServerLost);
-        }
-        match loss {
-            ServerLoss::Eof | ServerLoss::Reset => {}
-            ServerLoss::TimedOut | ServerLoss::GivenUp => self.forget_unsent(),
-        }
-        let options = Options { can_move: self.can_move(), can_repeat: self.can_repeat() };
-        let tail = self.to_client.take_tail();
-        let now = Instant::now();
-        let plan =
-            self.record(|session, recorder| session.handle_server_lost(loss, &tail, options, now, recorder));
-        let info = &self.about.info;
-        match plan {
-            LossPlan::Move => {
-                tracing::info!(
-                    session.id = info.id.0, node = %name, ?loss,
-                    "server was lost while the session was idle, another will be taken"
-                );
-                let metrics = self.worker.metrics.node(node);
-                metrics.moves.one(MoveCause::ServerLost);
-                if self.session.is_pristine() {
-                    metrics.failovers.one(FailoverCause::LostBeforeQuery);
-                }
-                self.about.moving = Some(MoveWhy::Moved(MoveCause::ServerLost));
-                self.detach();
-                None
-            }
-            LossPlan::Repeat => {
-                self.repeat(RepeatCause::of(loss));
-                None
-            }
-            LossPlan::Fail { answer, code } => {
-                tracing::warn!(
-                    session.id = info.id.0, client.addr = %info.client, node = %name, ?loss, %code,
-                    "server was lost, the client is told of what was in progress and goes on"
-                );
-                let metrics = self.worker.metrics.node(node);
-                metrics.requests_failed.one(failure_cause(code, loss));
-                metrics.moves.one(MoveCause::ServerLost);
-                self.about.moving = Some(MoveWhy::Moved(MoveCause::ServerLost));
-                self.to_client.push_pending(&answer);
-                self.journal.close(&mut self.worker.journals.borrow_mut());
-                self.detach();
-                None
-            }
-            LossPlan::Report(report) => {
-                tracing::warn!(
-                    session.id = info.id.0, client.addr = %info.client, node = %name, ?loss,
-                    pinned = self.why_pinned(), "session ends because its server was lost"
-                );
-                self.count_loss(loss_cause(loss));
-                Some(self.say(&report))
-            }
-            LossPlan::Cut => {
-                tracing::warn!(
-                    session.id = info.id.0, client.addr = %info.client, node = %name, ?loss,
-                    "session is cut because its server was lost inside a message"
-                );
-                self.count_loss(loss_cause(loss));
-                Some(Ending::Cut(self.to_client.take_pending()))
-            }
-            // Closed so that it can read why, whatever it has sent behind.
-            LossPlan::Close if self.client_is == ClientIs::Refused => {
-                Some(Ending::Say(self.to_client.take_pending()))
-            }
-            // What the client has yet to take is still its due.
-            LossPlan::Close => Some(self.say(&[])),
-        }
-    }
-
-    /// Has the kernel throw away what it has not delivered: a server that comes back must not find it.
-    fn forget_unsent(&mut self) {
-        let Server::Attached { stream, .. } = &self.server else { return };
-        if let Err(error) = stream.set_zero_linger() {
-            tracing::debug!(session.id = self.about.info.id.0, %error, "could not have unsent bytes thrown away");
-        }
-    }
-
     /// Whether another server may be taken for this session.
-    fn can_move(&self) -> Can {
+    pub(super) fn can_move(&self) -> Can {
         if self.about.relogin.is_some() && self.client_is == ClientIs::Speaking { Can::Yes } else { Can::No }
     }
 
     /// Whether all of the request in flight is at hand, and has not been sent again too often.
-    fn can_repeat(&self) -> Can {
+    pub(super) fn can_repeat(&self) -> Can {
         let is_standby = self.session.server_role() == ServerRole::Standby && !self.is_promoted();
         let is_whole = self.journal.is_open() && self.repeats < REPEATS_MAX;
         if is_standby && is_whole { Can::Yes } else { Can::No }
@@ -374,40 +287,6 @@ impl Relay {
         self.to_client.restart(&[]);
         self.to_server.present_again(request);
         self.session.rewind(Instant::now());
-    }
-
-    /// Why the session could not go on, in words for the log.
-    fn why_pinned(&self) -> String {
-        match (self.session.movability(), self.session.repeatable()) {
-            (Err(reason), _) => reason.to_string(),
-            (Ok(()), Err(reason)) => reason.to_string(),
-            (Ok(()), Ok(())) => "no other server is allowed, or the request is too long".to_owned(),
-        }
-    }
-
-    pub(super) fn count_loss(&self, cause: LossCause) {
-        if let Server::Attached { lease, .. } = &self.server {
-            self.worker.metrics.node(lease.node()).sessions_lost.one(cause);
-        }
-    }
-}
-
-fn loss_cause(loss: ServerLoss) -> LossCause {
-    match loss {
-        ServerLoss::Eof => LossCause::Closed,
-        ServerLoss::Reset => LossCause::Reset,
-        ServerLoss::TimedOut => LossCause::TimedOut,
-        ServerLoss::GivenUp => LossCause::GivenUp,
-    }
-}
-
-/// Why a request failed with its server, by the code the client is told.
-fn failure_cause(code: SqlState, loss: ServerLoss) -> LossCause {
-    match code {
-        SqlState::CONNECTION_FAILURE => loss_cause(loss),
-        SqlState::ADMIN_SHUTDOWN => LossCause::AdminShutdown,
-        SqlState::CRASH_SHUTDOWN => LossCause::CrashShutdown,
-        _other => LossCause::Fatal,
     }
 }
 

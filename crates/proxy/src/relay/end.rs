@@ -35,6 +35,11 @@ impl Relay {
         if bytes.is_empty() { Ending::Silent } else { Ending::Say(bytes) }
     }
 
+    /// Ends the session behind the last words that are already on their way: the client is given the time to read them.
+    pub(super) fn say_no_more(&mut self) -> Ending {
+        Ending::Say(self.to_client.take_pending())
+    }
+
     /// Ends an idle session for the proxy's own reason.
     pub(super) fn refuse(&mut self, refusal: &Refusal) -> Ending {
         let info = &self.about.info;
@@ -58,6 +63,7 @@ impl Relay {
             LossPlan::Move | LossPlan::Repeat | LossPlan::Fail { .. } | LossPlan::Report(_) => {
                 self.refuse(&Refusal::ShuttingDown)
             }
+            LossPlan::Told(_) => self.say_no_more(),
             LossPlan::Close => self.say(&[]),
             LossPlan::Cut => {
                 self.count_loss(LossCause::GivenUp);

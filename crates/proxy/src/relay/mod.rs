@@ -16,6 +16,8 @@ mod attach;
 mod end;
 mod flow;
 mod journal;
+mod lost;
+mod parting;
 mod pump;
 mod record;
 mod view;
@@ -159,6 +161,7 @@ impl Relay {
     fn advance(&mut self, cx: &mut Context<'_>) -> Next {
         loop {
             let next = match &self.server {
+                Server::Attached { .. } if self.watch.is_parting().is_some() => self.poll_parting(cx),
                 Server::Attached { .. } => self.relay(cx),
                 Server::Detached | Server::Taking(_) => self.without_server(cx),
             };

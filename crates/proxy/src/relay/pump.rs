@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tokio::io::AsyncWrite;
 use trunkline_codec::scan::FrameError;
+use trunkline_codec::sqlstate::SqlState;
 use trunkline_session::{ClientThen, Peer, ServerLoss, ServerThen, Violation};
 
 use super::attach::Server;
@@ -131,7 +132,7 @@ impl Relay {
     }
 
     /// Presents a chunk of the server's to the session, again after each injection, and sends on what may go.
-    fn take_from_server(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Next {
+    pub(super) fn take_from_server(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Next {
         let now = Instant::now();
         self.answered_at = now;
         let mut rest = chunk;
@@ -150,7 +151,15 @@ impl Relay {
             rest = &held[step.dropped..];
             match step.then {
                 ServerThen::ReadOn => self.watch.stays(),
-                ServerThen::Farewell => self.watch.farewell(now, &self.slot),
+                ServerThen::Terminated if self.must_ask_whose_end() => {
+                    self.part(rest, now);
+                    return Next::Again;
+                }
+                ServerThen::Farewell | ServerThen::Terminated => self.watch.farewell(now, &self.slot),
+                ServerThen::Conflict(SqlState::ADMIN_SHUTDOWN) if self.must_ask_whose_end() => {
+                    self.part(rest, now);
+                    return Next::Again;
+                }
                 ServerThen::Conflict(code) => {
                     if self.can_repeat_elsewhere() {
                         self.repeat(RepeatCause::of_code(code));

@@ -8,6 +8,7 @@ use trunkline_health::{NodeId, Role, State, pool};
 use trunkline_session::{PinReason, ServerLoss, TransactionStatus};
 
 use super::attach::Server;
+use super::parting::Parting;
 use super::{Ending, Relay};
 use crate::errors::{IdleLimit, Refusal};
 use crate::limits::{FAREWELL_PATIENCE, LOOK_INTERVAL, TICK};
@@ -20,6 +21,8 @@ use crate::worker::{Order, Slot};
 pub(super) struct Watch {
     /// The server said goodbye and has until then to close.
     leaving: Option<Instant>,
+    /// The server, or an operator, has ended the connection: which of them is being found out.
+    parting: Option<Box<Parting>>,
     /// Health says the server is down; if it stays silent until then, it is given up.
     stalled: Option<Instant>,
     /// Health has news that have not been looked at.
@@ -105,8 +108,23 @@ impl Watch {
         }
     }
 
+    /// The connection has ended, and whose end that is will be known in time.
+    pub(super) fn parting(&mut self, parting: Parting) {
+        self.parting = Some(Box::new(parting));
+    }
+
+    #[inline]
+    pub(super) fn is_parting(&mut self) -> Option<&mut Parting> {
+        self.parting.as_deref_mut()
+    }
+
+    /// It is known.
+    pub(super) fn parted(&mut self) {
+        self.parting = None;
+    }
+
     pub(super) fn is_leaving(&self) -> bool {
-        self.leaving.is_some()
+        self.leaving.is_some() || self.parting.is_some()
     }
 }
 

@@ -1,6 +1,8 @@
 //! When a session is idle, and what it does not follow.
 
-use trunkline_session::{ClientThen, LossPlan, Peer, PinReason, ReportTiming, ServerThen, Tracking};
+use trunkline_session::{
+    ClientThen, LastWord, LossPlan, Peer, PinReason, ReportTiming, ServerThen, Tracking,
+};
 
 use crate::talk::*;
 
@@ -142,7 +144,7 @@ fn a_client_message_of_no_known_type_is_the_servers_to_refuse_once_it_has_answer
         }
         assert!(!talk.session.is_idle(), "it is not to leave the server that will answer");
         talk.server(&[report('E', "FATAL", "08P01")]);
-        assert_eq!(talk.lost(b"", REPEAT), LossPlan::Close);
+        assert!(matches!(talk.lost(b"", REPEAT), LossPlan::Told(LastWord::OfSession(_))));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use trunkline_session::{ClientThen, LossPlan, ServerRole, ServerThen};
+use trunkline_session::{ClientThen, LastWord, LossPlan, Mobility, ServerRole, ServerThen};
 
 use crate::talk::*;
 
@@ -10,7 +10,9 @@ fn text(plan: LossPlan) -> String {
     match plan {
         LossPlan::Report(bytes) => String::from_utf8_lossy(&bytes).replace('\0', "|"),
         LossPlan::Fail { answer, .. } => String::from_utf8_lossy(&answer).replace('\0', "|"),
-        LossPlan::Move | LossPlan::Repeat | LossPlan::Close | LossPlan::Cut => panic!("{plan:?}"),
+        LossPlan::Move | LossPlan::Repeat | LossPlan::Told(_) | LossPlan::Close | LossPlan::Cut => {
+            panic!("{plan:?}")
+        }
     }
 }
 
@@ -76,9 +78,9 @@ fn part_of_a_small_message_is_kept_back_so_that_the_error_fits() {
 fn nothing_is_said_after_a_fatal() {
     let mut talk = Talk::new();
     talk.client(&[query("select 1"), query("select 2")]);
-    talk.server(&[m('T'), report('E', "FATAL", "57P01")]);
-    assert_eq!(talk.lost(b"", MOVE), LossPlan::Close);
-    assert_eq!(talk.ends(), ["failed 57P01", "lost"]);
+    talk.server(&[m('T'), report('E', "FATAL", "57P02")]);
+    let LossPlan::Told(LastWord::OfServer(code)) = talk.lost(b"", MOVE) else { panic!("it was told") };
+    assert_eq!((code.as_str(), talk.ends()), ("57P02", vec!["failed 57P02", "lost"]));
 }
 
 #[test]
@@ -88,7 +90,7 @@ fn a_farewell_to_an_idle_session_is_held_and_delivered_verbatim() {
     let farewell = report('E', "FATAL", "57P01");
     let step = talk.server_step(&farewell);
     assert_eq!(step.forward, 0);
-    assert!(matches!(step.then, ServerThen::Farewell));
+    assert!(matches!(step.then, ServerThen::Terminated));
     assert!(talk.session.is_idle() && talk.session.is_paused());
     assert!(matches!(talk.client_step(&query("late")).then, ClientThen::Pause));
     assert_eq!(talk.lost(&farewell, STAY), LossPlan::Report(farewell.into()));
@@ -161,4 +163,80 @@ fn the_servers_end_is_regular_once_the_client_has_left() {
     cut_short.client(&[query("select 1")]);
     cut_short.session.handle_client_eof();
     assert!(text(cut_short.lost(b"", MOVE)).contains("C08006"));
+}
+
+/// A movable session is in one of these states when its backend ends with FATAL 57P01.
+fn states() -> Vec<(Talk, &'static str)> {
+    let busy = |messages: &[Vec<u8>], answer: &[Vec<u8>]| {
+        let mut talk = Talk::new();
+        talk.client(messages).server(answer);
+        talk
+    };
+    let series = [parse("", "insert into t values (1)"), bind(""), execute()];
+    vec![
+        (Talk::new(), "before its first request"),
+        (busy(&[query("")], &[m('I'), ready('I')]), "idle"),
+        (busy(&[query("begin")], &[complete("BEGIN"), ready('T')]), "in a transaction"),
+        (busy(&[query("select 1")], &[m('T'), m('D')]), "inside an answer"),
+        (busy(&[query("insert into t values (1)")], &[]), "before the answer to a write"),
+        (busy(&[query("select 1"), query("select 2")], &[m('T')]), "with two requests in flight"),
+        (busy(&series, &[]), "inside a series"),
+        (busy(&[query("select pg_advisory_lock(1)")], &[m('T')]), "pinned"),
+        (busy(&[query("copy t from stdin")], &[m('G')]), "in COPY"),
+    ]
+}
+
+#[test]
+fn a_termination_is_held_until_it_is_known_whose_it_is() {
+    let fatal = report('E', "FATAL", "57P01");
+    for (mut talk, state) in states() {
+        let step = talk.server_step(&fatal);
+        assert!(step.forward == 0 && matches!(step.then, ServerThen::Terminated), "{state}: {step:?}");
+        assert!(matches!(talk.client_step(&sync()).then, ClientThen::Pause), "{state}");
+        talk.session.accept_farewell();
+        talk.server(std::slice::from_ref(&fatal));
+        let plan = talk.lost(b"", MOVE);
+        assert!(matches!(plan, LossPlan::Told(LastWord::OfServer(_))), "{state}: {plan:?}");
+    }
+}
+
+#[test]
+fn a_termination_before_the_answer_is_passed_on_with_what_came_before_it() {
+    let answer = [m('T'), m('D'), report('E', "FATAL", "57P01")].concat();
+    let mut talk = Talk::new();
+    talk.client(&[query("select 1")]);
+    assert!(matches!(talk.server_step(&answer).then, ServerThen::Conflict(_)));
+    talk.session.accept_farewell();
+    talk.server(&[answer]);
+    assert_eq!(talk.ends(), ["failed 57P01"]);
+}
+
+#[test]
+fn a_session_that_cannot_move_gets_a_termination_as_it_comes() {
+    let fatal = report('E', "FATAL", "57P01");
+    let mut busy = Talk::of(Talk::settings(Mobility::Fixed), std::time::Instant::now());
+    busy.client(&[query("select 1")]).server(&[m('T'), fatal.clone()]);
+    let mut left = Talk::new();
+    left.client(&[query("select 1"), query("select 2")]);
+    left.session.handle_client_eof();
+    left.server(&[fatal]);
+}
+
+#[test]
+fn the_end_that_is_the_sessions_own_is_never_held() {
+    for code in ["57P05", "25P03", "25P04", "57P04", "57014", "XX000"] {
+        for (mut talk, state) in states() {
+            talk.server(&[report('E', "FATAL", code)]);
+            let plan = talk.lost(b"", REPEAT);
+            let LossPlan::Told(LastWord::OfSession(Some(own))) = plan else { panic!("{state}: {plan:?}") };
+            assert_eq!(own.as_str(), code);
+        }
+    }
+}
+
+#[test]
+fn a_crash_that_cannot_be_hidden_is_the_servers() {
+    let mut pipelined = Talk::new();
+    pipelined.client(&[query("select 1"), query("select 2")]).server(&[report('E', "FATAL", "57P02")]);
+    assert!(matches!(pipelined.lost(b"", MOVE), LossPlan::Told(LastWord::OfServer(_))));
 }

@@ -289,7 +289,7 @@ impl Journey {
                 Some(End::Report)
             }
             LossPlan::Cut => Some(End::Cut),
-            LossPlan::Close => Some(End::Canceled),
+            LossPlan::Told(_) | LossPlan::Close => Some(End::Canceled),
         }
     }
 
@@ -464,7 +464,7 @@ impl Journey {
             }
             match step.then {
                 ServerThen::ReadOn if goes_on => {}
-                ServerThen::ReadOn | ServerThen::Farewell => return None,
+                ServerThen::ReadOn | ServerThen::Farewell | ServerThen::Terminated => return None,
                 ServerThen::Conflict(_) if self.journal.is_none() || rng.one_in(4) => {
                     self.session.accept_answer();
                 }

@@ -164,7 +164,7 @@ impl World {
             }
             match step.then {
                 ServerThen::ReadOn => {}
-                ServerThen::Farewell => assert!(self.session.is_paused()),
+                ServerThen::Farewell | ServerThen::Terminated => assert!(self.session.is_paused()),
                 ServerThen::Conflict(_) => panic!("it is fixed"),
                 ServerThen::Violation(violation) => panic!("the model is sound: {violation:?}"),
             }
@@ -200,7 +200,7 @@ impl World {
                 assert_ne!(cut, 0, "cut at a boundary");
                 End::Cut
             }
-            LossPlan::Close => {
+            LossPlan::Told(_) | LossPlan::Close => {
                 assert!(has_fatal || self.is_terminated, "silent end");
                 End::Close
             }

@@ -5,6 +5,7 @@ mod health;
 mod listeners;
 mod log;
 mod monitor;
+mod session;
 mod summary;
 mod targets;
 
@@ -64,6 +65,7 @@ pub fn settings(loaded: Loaded) -> Result<Meant, Problems> {
         fallback: health::fallback(typed.health.fallback_mode.value),
         fallback_connections_max: typed.health.fallback_connections_max.value,
         on_lagging: health::on_lagging(typed.health.on_lagging.value),
+        on_terminate: session::on_terminate(typed.session.on_terminate.value),
         listeners,
         auth,
         limits,

@@ -149,6 +149,15 @@ words!(
     }
 );
 words!(
+    /// What an operator's `pg_terminate_backend` does to a session.
+    OnTerminateWord {
+        /// It ends.
+        #[default] End = "end",
+        /// It moves to another server.
+        Move = "move",
+    }
+);
+words!(
     /// How log lines are written.
     LogFormat {
         /// For people.
@@ -221,6 +230,8 @@ pub struct AsTyped {
     pub timeouts: Timeouts,
     /// `[retry] journal_max`.
     pub retry_journal_max: Sourced<u64>,
+    /// `[session]`.
+    pub session: Session,
     /// `[log]` and `[log.statements]`.
     pub log: Log,
     /// `[runtime] threads`.
@@ -328,6 +339,13 @@ pub struct Timeouts {
     pub drain: Sourced<Duration>,
     /// Of a server that is down and silent.
     pub server_stall: Sourced<Duration>,
+}
+
+/// `[session]`.
+#[derive(Clone, Debug, Default)]
+pub struct Session {
+    /// What an operator's `pg_terminate_backend` does.
+    pub on_terminate: Sourced<OnTerminateWord>,
 }
 
 /// `[log]`.

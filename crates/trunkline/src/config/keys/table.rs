@@ -3,7 +3,7 @@
 use super::{Key, Section, Slot, put_word, words};
 use crate::config::typed::{
     AsTyped, AuthModeWord, BalanceWord, ClientMethodWord, FallbackMode, Listener, LogFormat, OnLaggingWord,
-    Role, SessionAttrs, Switch, Target, TargetState,
+    OnTerminateWord, Role, SessionAttrs, Switch, Target, TargetState,
 };
 
 /// Most worker threads that can be asked for.
@@ -142,6 +142,7 @@ pub const SECTIONS: &[Section] = &[
         doc: "Reads that are sent again to another server because theirs was lost.",
         keys: RETRY,
     },
+    Section { name: "session", doc: "What a session is, wherever it is.", keys: SESSION },
     Section { name: "log", doc: "The log, on standard error.", keys: LOG },
     Section {
         name: "log.statements",
@@ -425,6 +426,16 @@ const RETRY: &[Key<AsTyped>] = &[key(
     "\"1MiB\"",
     Slot::Bytes(|t| &mut t.retry_journal_max),
     "Bytes of a request kept until its answer begins. A longer one is not sent again; 0 = none is.",
+)];
+
+const SESSION: &[Key<AsTyped>] = &[key(
+    "on_terminate",
+    "\"end\"",
+    Slot::Word {
+        words: words::<OnTerminateWord>,
+        put: |t, w, s| put_word(&mut t.session.on_terminate, w, s),
+    },
+    "What `pg_terminate_backend` of a session's server connection does: `end` the session, as PostgreSQL does; or have it `move`, as if its server were lost.",
 )];
 
 const LOG: &[Key<AsTyped>] = &[

@@ -1,0 +1,222 @@
+//! The loss of a session's server: what becomes of the session, counted and logged.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use trunkline_codec::backend::{BackendTag, ErrorFields};
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_health::PassiveFailure;
+use trunkline_session::{LastWord, LossPlan, Options, ServerLoss};
+
+use super::attach::{MoveWhy, Server};
+use super::{ClientIs, Ending, Relay};
+use crate::metrics::{FailoverCause, Label, LossCause, MoveCause, RepeatCause, TerminationCause};
+use crate::server::take::TakeError;
+
+impl Relay {
+    /// Decides what the loss of the server means; `None` when the session goes on.
+    pub(super) fn server_lost(&mut self, loss: ServerLoss) -> Option<Ending> {
+        let Server::Attached { lease, .. } = &self.server else { return None };
+        let node = lease.node();
+        if self.client_is == ClientIs::Speaking {
+            self.worker.shared.health.suspect(node, PassiveFailure::ServerLost);
+        }
+        match loss {
+            ServerLoss::Eof | ServerLoss::Reset => {}
+            ServerLoss::TimedOut | ServerLoss::GivenUp => self.forget_unsent(),
+        }
+        let options = Options { can_move: self.can_move(), can_repeat: self.can_repeat() };
+        let tail = self.to_client.take_tail();
+        let now = Instant::now();
+        let plan =
+            self.record(|session, recorder| session.handle_server_lost(loss, &tail, options, now, recorder));
+        match plan {
+            LossPlan::Move => {
+                self.moves_on(loss);
+                None
+            }
+            LossPlan::Repeat => {
+                self.repeat(RepeatCause::of(loss));
+                None
+            }
+            LossPlan::Fail { answer, code } => {
+                self.fails(loss, &answer, code);
+                None
+            }
+            LossPlan::Report(report) => {
+                let cause = code_of(&report).map_or(loss_cause(loss), |code| failure_cause(code, loss));
+                self.ends_with_server("session ends because its server was lost", loss, cause);
+                Some(self.say(&report))
+            }
+            LossPlan::Told(LastWord::OfServer(code)) => {
+                let cause = failure_cause(code, loss);
+                self.ends_with_server("session ends because its server went, in its own words", loss, cause);
+                Some(self.say_no_more())
+            }
+            LossPlan::Told(LastWord::OfSession(code)) => {
+                // What the client did wrong was counted when it came.
+                if self.client_is != ClientIs::Refused {
+                    self.is_terminated(code);
+                }
+                Some(self.say_no_more())
+            }
+            LossPlan::Cut => {
+                let message = "session is cut because its server was lost inside a message";
+                self.ends_with_server(message, loss, loss_cause(loss));
+                Some(Ending::Cut(self.to_client.take_pending()))
+            }
+            // What the client has yet to take is still its due.
+            LossPlan::Close => Some(self.say(&[])),
+        }
+    }
+
+    /// The session was idle: another server is taken when the client speaks.
+    fn moves_on(&mut self, loss: ServerLoss) {
+        if let Server::Attached { lease, name, .. } = &self.server {
+            tracing::info!(
+                session.id = self.about.info.id.0, node = %name, ?loss,
+                "server was lost while the session was idle, another will be taken"
+            );
+            let metrics = self.worker.metrics.node(lease.node());
+            metrics.moves.one(MoveCause::ServerLost);
+            if self.session.is_pristine() {
+                metrics.failovers.one(FailoverCause::LostBeforeQuery);
+            }
+        }
+        self.about.moving = Some(MoveWhy::Moved(MoveCause::ServerLost));
+        self.detach();
+    }
+
+    /// What was in progress fails, and the session goes on.
+    fn fails(&mut self, loss: ServerLoss, answer: &Bytes, code: SqlState) {
+        if let Server::Attached { lease, name, .. } = &self.server {
+            let info = &self.about.info;
+            tracing::warn!(
+                session.id = info.id.0, client.addr = %info.client, node = %name, ?loss, %code,
+                "server was lost, the client is told of what was in progress and goes on"
+            );
+            let metrics = self.worker.metrics.node(lease.node());
+            metrics.requests_failed.one(failure_cause(code, loss));
+            metrics.moves.one(MoveCause::ServerLost);
+        }
+        self.about.moving = Some(MoveWhy::Moved(MoveCause::ServerLost));
+        self.to_client.push_pending(answer);
+        self.journal.close(&mut self.worker.journals.borrow_mut());
+        self.detach();
+    }
+
+    fn ends_with_server(&self, message: &'static str, loss: ServerLoss, cause: LossCause) {
+        let Server::Attached { name, .. } = &self.server else { return };
+        let info = &self.about.info;
+        tracing::warn!(
+            session.id = info.id.0, client.addr = %info.client, node = %name, ?loss,
+            pinned = self.why_pinned(), "{message}"
+        );
+        self.count_loss(cause);
+    }
+
+    /// The server ended the session, and serves on: the client has its words, with this code.
+    pub(super) fn is_terminated(&self, code: Option<SqlState>) {
+        let Server::Attached { lease, name, .. } = &self.server else { return };
+        let (info, cause) = (&self.about.info, TerminationCause::of(code));
+        tracing::info!(
+            session.id = info.id.0, client.addr = %info.client, node = %name, cause = cause.word(),
+            code = code.map(tracing::field::display),
+            "session was ended by its server, which serves on"
+        );
+        self.worker.metrics.node(lease.node()).sessions_terminated.one(cause);
+    }
+
+    /// No other server was taken in the place of the one that the session was on: it ends.
+    pub(super) fn ends_unplaced(&mut self, error: TakeError) -> Ending {
+        if let Some(left) = &self.about.left {
+            self.worker.metrics.node(left.from).sessions_lost.one(LossCause::NotReplaced);
+        }
+        match error {
+            TakeError::NoServer(refusal) => self.refuse(&refusal),
+            TakeError::Refused(message) => {
+                let info = &self.about.info;
+                tracing::warn!(
+                    session.id = info.id.0, client.addr = %info.client,
+                    code = code_of(&message).map(tracing::field::display),
+                    "session ends because another server refused it"
+                );
+                self.say(&message)
+            }
+        }
+    }
+
+    /// Has the kernel throw away what it has not delivered: a server that comes back must not find it.
+    fn forget_unsent(&mut self) {
+        let Server::Attached { stream, .. } = &self.server else { return };
+        if let Err(error) = stream.set_zero_linger() {
+            tracing::debug!(session.id = self.about.info.id.0, %error, "could not have unsent bytes thrown away");
+        }
+    }
+
+    /// Why the session could not go on, in words for the log.
+    fn why_pinned(&self) -> String {
+        match (self.session.movability(), self.session.repeatable()) {
+            (Err(reason), _) => reason.to_string(),
+            (Ok(()), Err(reason)) => reason.to_string(),
+            (Ok(()), Ok(())) => "no other server is allowed, or the request is too long".to_owned(),
+        }
+    }
+
+    pub(super) fn count_loss(&self, cause: LossCause) {
+        if let Server::Attached { lease, .. } = &self.server {
+            self.worker.metrics.node(lease.node()).sessions_lost.one(cause);
+        }
+    }
+}
+
+fn loss_cause(loss: ServerLoss) -> LossCause {
+    match loss {
+        ServerLoss::Eof => LossCause::Closed,
+        ServerLoss::Reset => LossCause::Reset,
+        ServerLoss::TimedOut => LossCause::TimedOut,
+        ServerLoss::GivenUp => LossCause::GivenUp,
+    }
+}
+
+/// Why a request, or a session, failed with its server, by the code the client is told.
+fn failure_cause(code: SqlState, loss: ServerLoss) -> LossCause {
+    match code {
+        SqlState::CONNECTION_FAILURE => loss_cause(loss),
+        SqlState::ADMIN_SHUTDOWN => LossCause::AdminShutdown,
+        SqlState::CRASH_SHUTDOWN => LossCause::CrashShutdown,
+        _other => LossCause::Fatal,
+    }
+}
+
+/// The code of the error among whole messages for a client.
+fn code_of(mut messages: &[u8]) -> Option<SqlState> {
+    while let Some((&[tag, a, b, c, d], after)) = messages.split_first_chunk::<5>() {
+        let length = u32::from_be_bytes([a, b, c, d]).checked_sub(4)? as usize;
+        let (body, rest) = after.split_at_checked(length)?;
+        if BackendTag::from_byte(tag) == BackendTag::ErrorResponse {
+            return ErrorFields::new(body).sqlstate();
+        }
+        messages = rest;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_of_last_words_is_that_of_their_error() {
+        let message = |tag: u8, code: &str| {
+            let body = format!("SFATAL\0C{code}\0\0");
+            let length = u32::try_from(body.len() + 4).expect("short");
+            [&[tag], &length.to_be_bytes()[..], body.as_bytes()].concat()
+        };
+        let words = [message(b'N', "01000"), message(b'E', "57P02")].concat();
+        assert_eq!(code_of(&words), Some(SqlState::CRASH_SHUTDOWN));
+        for cut in 0..words.len() {
+            assert_eq!(code_of(&words[..cut]), None, "{cut}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A session whose server connection ended by an administrator's command (FATAL 57P01): is it the server's end, or this
+//! session's alone?
+//!
+//! What the server said is held back, and neither side is read, until a fresh login has shown it, or has not within
+//! `health.connect_timeout`.
+//!
+//! ```text
+//!                                   the server went
+//!                               .--------------------> as for any lost server
+//!  FATAL 57P01  ---> Parting ---|
+//!                               '--------------------> the FATAL goes to the client: end
+//!                                   an operator's kill
+//! ```
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_health::{EndedBy, Termination};
+use trunkline_reactor::timer;
+use trunkline_session::ServerLoss;
+
+use super::attach::Server;
+use super::{ClientIs, Ending, Next, Relay};
+use crate::metrics::RepeatCause;
+use crate::settings::OnTerminate;
+
+/// Waiting for the judgement.
+pub(super) struct Parting {
+    ended_by: Pin<Box<dyn Future<Output = EndedBy>>>,
+    /// When the client was first seen to wait for an answer.
+    awaited_since: Option<Instant>,
+}
+
+impl fmt::Debug for Parting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parting").field("awaited_since", &self.awaited_since).finish_non_exhaustive()
+    }
+}
+
+impl Relay {
+    /// Whether it matters whose end a termination is: the client of a session that cannot go on gets it in any case.
+    pub(super) fn must_ask_whose_end(&self) -> bool {
+        self.live.on_terminate == OnTerminate::End
+            && self.about.relogin.is_some()
+            && self.client_is == ClientIs::Speaking
+    }
+
+    /// Asks whose end it is; what the server said, which begins with what was not forwarded, is kept.
+    pub(super) fn part(&mut self, said: &[u8], now: Instant) {
+        let Server::Attached { lease, since, .. } = &self.server else { return };
+        self.to_client.keep(said);
+        let termination = Termination { connected_at: *since, told_at: now };
+        let sighting = self.worker.shared.health.sighting(lease.node());
+        let patience = self.live.connect_timeout_of_health;
+        let ended_by = Box::pin(async move {
+            match timer::timeout(patience, sighting).await {
+                Ok(Some(sighting)) => sighting.judge(termination),
+                Ok(None) | Err(_) => EndedBy::Server,
+            }
+        });
+        self.watch.parting(Parting { ended_by, awaited_since: None });
+    }
+
+    pub(super) fn poll_parting(&mut self, cx: &mut Context<'_>) -> Next {
+        if let Poll::Ready(Err(_broken)) = self.to_client.poll_flush(cx, &mut self.client) {
+            return Next::End(Ending::Silent);
+        }
+        let Some(parting) = self.watch.is_parting() else { return Next::Again };
+        let mut byte = [0_u8; 1];
+        if parting.awaited_since.is_none()
+            && let Poll::Ready(Ok(1)) = self.client.poll_peek(cx, &mut byte)
+        {
+            parting.awaited_since = Some(Instant::now());
+        }
+        let Poll::Ready(ended_by) = parting.ended_by.as_mut().poll(cx) else { return Next::Wait };
+        let awaited_since = parting.awaited_since;
+        self.watch.parted();
+        match ended_by {
+            EndedBy::Operator => Next::End(self.ended_by_operator(cx)),
+            EndedBy::Server => self.server_went(awaited_since),
+        }
+    }
+
+    fn server_went(&mut self, awaited_since: Option<Instant>) -> Next {
+        // A request that was sent counts from then on.
+        if self.session.outstanding() == 0
+            && let Some(since) = awaited_since
+        {
+            self.session.note_wait(since.elapsed());
+        }
+        if self.can_repeat_elsewhere() {
+            self.repeat(RepeatCause::of_code(SqlState::ADMIN_SHUTDOWN));
+            return Next::Again;
+        }
+        Next::Lost(ServerLoss::Eof)
+    }
+
+    /// Passes on what the server said, as it came.
+    fn ended_by_operator(&mut self, cx: &mut Context<'_>) -> Ending {
+        self.session.accept_farewell();
+        let said = self.to_client.take_tail();
+        if let Next::End(ending) = self.take_from_server(cx, &said) {
+            return ending;
+        }
+        self.is_terminated(Some(SqlState::ADMIN_SHUTDOWN));
+        self.say_no_more()
+    }
+}
