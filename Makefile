@@ -19,9 +19,15 @@ test: ## All checks and suites, as CI runs them; installs PostgreSQL from Debian
 MOVES_SECONDS ?= 3600
 
 .PHONY: test-long
-test-long: ## An hour (MOVES_SECONDS) of random sessions with random moves, each compared with one that stays; finds new seeds
+test-long: test-foreign ## An hour (MOVES_SECONDS) of random sessions with random moves, each compared with one that stays; finds new seeds
 	@scripts/ci/tools.sh server
 	TRUNKLINE_MOVES_SECONDS=$(MOVES_SECONDS) cargo test -p trunkline-tests --test moves a_session_that_moves -- --nocapture
+
+.PHONY: test-foreign
+test-foreign: ## PostgreSQL's isolation schedule and libpq_pipeline through both modes; downloads their source from Debian
+	@scripts/ci/tools.sh all
+	@cargo build --quiet --profile quick -p trunkline
+	@scripts/ci/foreign.sh
 
 .PHONY: quick-test
 quick-test: ## Unit and simulation tests only: no PostgreSQL, seconds

@@ -86,6 +86,8 @@ impl Relay {
                 ClientThen::Unknown(error) => {
                     self.complain(Peer::Client, &error);
                     self.client_is = ClientIs::Refused;
+                    // What lies behind it nobody will read.
+                    drop(self.to_server.take_tail());
                 }
                 ClientThen::Violation(violation) => return Next::End(self.violation(*violation)),
             }
