@@ -118,3 +118,21 @@ pub const ACCEPT_COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Connections waiting in the kernel for `accept`.
 pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// How often a server is asked whether what it gives new logins has changed.
+pub const DEFAULTS_LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Pause between two looks at one server, however many sessions log in there.
+pub const DEFAULTS_LOOK_GAP_MIN: Duration = Duration::from_millis(25);
+
+/// How long one such look may take.
+pub const DEFAULTS_LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Settings of one server, its roles and databases that are kept, and superusers.
+pub const DEFAULTS_ROWS_MAX: usize = 8192;
+
+/// Bytes of their names and values.
+pub const DEFAULTS_BYTES_MAX: usize = 512 * 1024;
+
+/// Latest generations of one server's defaults that are kept to tell which one a login was given.
+pub const DEFAULTS_GENERATIONS_MAX: usize = 8;

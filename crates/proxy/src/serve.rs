@@ -17,6 +17,7 @@ use crate::admin::AdminSocket;
 use crate::admission::Admission;
 use crate::auth::secrets::{SecretSettings, SecretStore};
 use crate::cancel::CancelRegistry;
+use crate::defaults::Defaults;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::moves::Pace;
@@ -33,6 +34,7 @@ use crate::worker::{self, WorkerHandle};
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) health: Health,
+    pub(crate) defaults: Defaults,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) cancels: Arc<CancelRegistry>,
@@ -248,8 +250,10 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<worker
     };
     let statement_log =
         StatementLog::start().map_err(|source| StartError::Thread { what: "the statement log", source })?;
+    let defaults = Defaults::start(&health, &settings.health.login, &Handle::current());
     let shared = Shared {
         health,
+        defaults,
         metrics: Arc::new(Metrics::new(threads, nodes)),
         admission: Arc::default(),
         cancels: Arc::default(),

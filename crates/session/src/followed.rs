@@ -80,7 +80,7 @@ impl Followed {
     }
 
     pub(crate) fn write(&self, out: &mut Writer, told: &Parameters) {
-        self.gucs.write(out, told.has_login_timeout);
+        self.gucs.write(out, told.has_login_timeout());
     }
 
     /// The server is lost with requests in flight, a Query among them or not; none counts.
@@ -256,6 +256,11 @@ impl Followed {
         self.has_failed = false;
     }
 
+    /// Whether the session has set this parameter.
+    pub(crate) fn has_set(&self, name: &[u8]) -> bool {
+        self.gucs.has(name)
+    }
+
     /// The server reports this parameter.
     pub(crate) fn parameter_reported(&mut self, name: &[u8]) {
         self.has_report = true;
@@ -399,6 +404,7 @@ impl Session {
     /// ReadyForQuery, outside a transaction.
     #[inline]
     pub(crate) fn follow_transaction_ended(&mut self) {
+        self.parameters.settle();
         // Portals of requests in flight are known already.
         let is_last = self.outstanding.is_empty();
         if let Some(followed) = &mut self.followed {

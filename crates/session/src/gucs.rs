@@ -166,6 +166,11 @@ impl Gucs {
         self.put("session_authorization".into(), sql, None)
     }
 
+    /// Whether a setting of this name, in whatever case, is kept.
+    pub(crate) fn has(&self, name: &[u8]) -> bool {
+        self.settings.iter().any(|setting| setting.key.as_bytes().eq_ignore_ascii_case(name))
+    }
+
     /// Nothing is kept any more.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();

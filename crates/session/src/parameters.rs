@@ -40,10 +40,19 @@ impl ToldAtLogin {
 #[derive(Debug)]
 pub(crate) struct Parameters {
     greeting: Arc<ToldAtLogin>,
+    /// `None` in most sessions.
+    since: Option<Box<Since>>,
+}
+
+/// What came after the login.
+#[derive(Debug, Default)]
+struct Since {
     /// The latest value of each parameter that was told again.
     changed: Box<[u8]>,
+    /// What that was when the session was last idle outside a transaction, if it was something else.
+    settled: Option<Box<[u8]>>,
     /// Whether a login on another server brings a statement_timeout.
-    pub(crate) has_login_timeout: bool,
+    has_login_timeout: bool,
 }
 
 /// Too much was told to be kept.
@@ -52,7 +61,7 @@ pub(crate) struct TooMuch;
 
 impl Parameters {
     pub(crate) fn new(greeting: Arc<ToldAtLogin>) -> Self {
-        Self { greeting, changed: Box::default(), has_login_timeout: false }
+        Self { greeting, since: None }
     }
 
     /// Whether SQL was read otherwise than by the standard's rules for strings from the login on.
@@ -60,14 +69,28 @@ impl Parameters {
         self.greeting.has_other_strings
     }
 
+    fn changed(&self) -> &[u8] {
+        self.since.as_ref().map_or(&[], |since| &since.changed)
+    }
+
+    pub(crate) fn has_login_timeout(&self) -> bool {
+        self.since.as_ref().is_some_and(|since| since.has_login_timeout)
+    }
+
+    pub(crate) fn set_login_timeout(&mut self, has: bool) {
+        if has || self.since.is_some() {
+            self.since.get_or_insert_default().has_login_timeout = has;
+        }
+    }
+
     pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
         let find = |messages| statuses(messages).filter(|(n, _)| *n == name).last().map(|(_, value)| value);
-        find(&self.changed).or_else(|| find(&self.greeting.messages))
+        find(self.changed()).or_else(|| find(&self.greeting.messages))
     }
 
     /// Names and values; each name once.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let changed = &*self.changed;
+        let changed = self.changed();
         let is_changed = move |name: &[u8]| statuses(changed).any(|(n, _)| n == name);
         let kept = statuses(&self.greeting.messages).filter(move |(name, _)| !is_changed(name));
         kept.chain(statuses(changed))
@@ -88,15 +111,36 @@ impl Parameters {
 
     fn set(&mut self, name: &[u8], value: &[u8]) -> Result<(), TooMuch> {
         let mut out = BytesMut::new();
-        let others = statuses(&self.changed).filter(|(n, _)| *n != name);
+        let others = statuses(self.changed()).filter(|(n, _)| *n != name);
         for (name, value) in others.chain([(name, value)]) {
             write::parameter_status(&mut out, name, value).map_err(|_too_long| TooMuch)?;
         }
         if out.len() > PARAMETER_BYTES_MAX {
             return Err(TooMuch);
         }
-        self.changed = (&*out).into();
+        let since = self.since.get_or_insert_default();
+        let before = std::mem::replace(&mut since.changed, (&*out).into());
+        since.settled.get_or_insert(before);
         Ok(())
+    }
+
+    /// The session is idle outside a transaction: what its server reports now counts.
+    #[inline]
+    pub(crate) fn settle(&mut self) {
+        if let Some(since) = &mut self.since {
+            since.settled = None;
+        }
+    }
+
+    /// Names and values as the login gave them, or a new configuration of the server has since; of what the session
+    /// has set itself, as `is_set` tells, as the login gave it.
+    fn defaults(&self, is_set: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let settled = self.since.as_ref().and_then(|since| since.settled.as_deref());
+        let now = settled.unwrap_or(self.changed());
+        statuses(&self.greeting.messages).map(move |(name, value)| {
+            let since = statuses(now).find(|(n, _)| *n == name && !is_set(name));
+            since.unwrap_or((name, value))
+        })
     }
 
     /// ParameterStatus messages for what the messages `now` have otherwise than the client was told.
@@ -115,6 +159,12 @@ impl Parameters {
 }
 
 impl Session {
+    /// The parameters that its server reports as they are without what the session has set: names and values.
+    pub fn defaults(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let followed = self.followed.as_deref();
+        self.parameters.defaults(move |name| followed.is_some_and(|followed| followed.has_set(name)))
+    }
+
     /// The server tells a parameter to the client.
     pub(crate) fn follow_parameter(&mut self, body: &[u8]) {
         let Ok(ParameterStatus { name, value }) = ParameterStatus::parse(body) else { return };

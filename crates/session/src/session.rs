@@ -350,7 +350,7 @@ impl Session {
     /// Whether the login on the next server brings a statement_timeout, of its startup packet or of defaults: an
     /// [`Self::alignment`] must not run into it.
     pub fn login_has_timeout(&mut self, has: bool) {
-        self.parameters.has_login_timeout = has;
+        self.parameters.set_login_timeout(has);
     }
 
     /// The parameters of the server as the client was last told of them: names and values.

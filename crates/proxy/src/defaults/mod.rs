@@ -1,5 +1,83 @@
-//! The settings that a session has by its login.
+//! The settings that a session has by its login, kept its own when another login would give others.
 //!
-//! - `startup`: those that its startup packet names.
+//! A session's defaults are those that its first login gave: PostgreSQL reads them then and not again. Another server
+//! may have another `postgresql.conf`, and ALTER ROLE or ALTER DATABASE may have changed them since. They are asked
+//! for as startup parameters, which outrank all of that, and which RESET goes back to. Nothing is asked of a server
+//! for this at a login: one task per server looks whether anything has changed, and reads it then.
+//!
+//! - `reader`: the task of one server.
+//! - `generation`: what a server gives, and to whom; `history`: the latest generations and their times.
+//! - `own`: what a session was given; `differences`: what to ask for; `startup`: what a startup packet names.
 
+mod differences;
+mod generation;
+mod history;
+mod own;
+mod reader;
 pub(crate) mod startup;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use trunkline_health::{Health, NodeId};
+
+pub(crate) use self::differences::Told;
+use self::history::History;
+pub(crate) use self::own::{Own, Restoring};
+
+/// What each server gives new logins. Dropping it ends the looking.
+#[derive(Debug)]
+pub(crate) struct Defaults {
+    servers: Vec<Arc<Looked>>,
+    tasks: Vec<AbortHandle>,
+    /// Of a server that is not known.
+    nothing: ArcSwap<History>,
+}
+
+/// What is known of one server.
+#[derive(Debug, Default)]
+struct Looked {
+    history: ArcSwap<History>,
+    /// A session has logged in there: a look soon after that tells what it was given.
+    login: Notify,
+}
+
+impl Defaults {
+    /// Looks at all servers of `health`, as the monitoring role.
+    pub(crate) fn start(health: &Health, login: &tokio_postgres::Config, runtime: &Handle) -> Self {
+        let nodes = health.load().nodes.len();
+        let servers: Vec<Arc<Looked>> = (0..nodes).map(|_| Arc::default()).collect();
+        let tasks = (0_u16..).map(NodeId).zip(&servers).map(|(node, server)| {
+            let looks = reader::look(health.clone(), node, login.clone(), Arc::clone(server));
+            runtime.spawn(looks).abort_handle()
+        });
+        let tasks = tasks.collect();
+        Defaults { servers, tasks, nothing: ArcSwap::default() }
+    }
+
+    /// What was found on a server.
+    fn history(&self, node: NodeId) -> Guard<Arc<History>> {
+        let server = self.servers.get(usize::from(node.0));
+        server.map_or_else(|| self.nothing.load(), |server| server.history.load())
+    }
+
+    /// Has a server looked at soon, as a session has just logged in there. Nobody waits for that.
+    fn logged_in(&self, node: NodeId) {
+        if let Some(server) = self.servers.get(usize::from(node.0)) {
+            server.login.notify_one();
+        }
+    }
+}
+
+impl Drop for Defaults {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}

@@ -11,6 +11,26 @@ pub(crate) fn named(startup: &StartupMessage, key: &str) -> Option<Vec<u8>> {
     parameter.map(|(_, value)| value.to_vec()).or_else(|| in_options().map(|option| option.value))
 }
 
+/// A setting to be named by a startup packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    pub(crate) name: Box<str>,
+    pub(crate) value: Box<[u8]>,
+}
+
+/// A startup packet that names these settings too, as many as there is room for.
+pub(crate) fn extended(startup: &StartupMessage, settings: &[Setting]) -> StartupMessage {
+    let mut extended = startup.clone();
+    for Setting { name, value } in settings {
+        let more = [(name.as_bytes(), &**value)];
+        let others = extended.parameters().filter(|(other, _)| *other != name.as_bytes());
+        if let Ok(longer) = StartupMessage::new(extended.version(), others.chain(more)) {
+            extended = longer;
+        }
+    }
+    extended
+}
+
 /// Whether statements of a session that logs in so may run out of time.
 pub(crate) fn has_statement_timeout(startup: &StartupMessage) -> bool {
     named(startup, "statement_timeout").is_some_and(|value| value.trim_ascii() != b"0")

@@ -29,7 +29,7 @@ use crate::auth::secrets::{LookupError, Secret, SecretStore};
 use crate::client::messages::{MessageReader, ReadError};
 use crate::errors::{Refusal, Wanted};
 use crate::limits::LOOKUP_PAUSE;
-use crate::server::take::{Search, take};
+use crate::server::take::{LoginAs, Search, take};
 use crate::settings::ClientMethod;
 use crate::worker::Worker;
 
@@ -48,7 +48,8 @@ pub(super) async fn log_in(
     let startup = for_servers(&startup);
     let search = Search::new(worker, request.want);
     limit.extend(search.extra_wait());
-    let taken = take(search, &startup, &credentials, &Alignment::default()).await?;
+    let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
+    let taken = take(search, who, &Alignment::default()).await?;
     let relogin = Some(Relogin { startup, credentials, application_name: None });
     Ok(Authenticated { taken, client_ahead, relogin, version, preface })
 }

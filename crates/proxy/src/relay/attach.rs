@@ -16,11 +16,12 @@ use trunkline_session::{Can, Fingerprint, ServerRole};
 
 use super::{ClientIs, Ending, Next, Relay};
 use crate::cancel::ServerKey;
-use crate::defaults::startup;
+use crate::defaults::{Restoring, Told};
 use crate::limits::{FRESHNESS_HOLD, REPEATS_MAX};
+use crate::login::Relogin;
 use crate::metrics::{Label, MoveCause, MoveKind, MoveOutcome, RepeatCause};
 use crate::route::Lease;
-use crate::server::take::{Choice, Connected, Move, Search, TakeError, Taken, take};
+use crate::server::take::{Choice, Connected, LoginAs, Move, Search, TakeError, Taken, take};
 use crate::worker::Worker;
 
 /// Where a session stands with its server.
@@ -95,7 +96,11 @@ impl Relay {
             }
         }
         let Some(relogin) = self.about.relogin.clone() else { return Next::End(Ending::Silent) };
-        self.session.login_has_timeout(startup::has_statement_timeout(&relogin.startup));
+        let told = Told::of(self.session.defaults());
+        let info = Arc::clone(&self.about.info);
+        self.about.own.settle(&self.worker.shared.defaults, [&info.user, &info.database], &told);
+        let own = self.about.own.clone();
+        self.session.login_has_timeout(own.has_statement_timeout(&relogin.startup));
         let (worker, want, alignment) = (Rc::clone(&self.worker), self.about.want, self.session.alignment());
         let moving = self.about.left;
         let search = Box::pin(async move {
@@ -103,7 +108,10 @@ impl Relay {
                 Some(moving) => Search::for_move(&worker, want, *moving),
                 None => Search::new(&worker, want),
             };
-            take(search, &relogin.startup, &relogin.credentials, &alignment).await
+            let names: [&str; 2] = [&info.user, &info.database];
+            let restoring = Restoring { defaults: &worker.shared.defaults, own, told, names };
+            let Relogin { startup, credentials, .. } = &*relogin;
+            take(search, LoginAs { startup, credentials, restoring: Some(&restoring) }, &alignment).await
         });
         self.server = Server::Taking(Taking { search, since: Instant::now() });
         Next::Again

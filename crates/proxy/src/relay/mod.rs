@@ -40,6 +40,7 @@ use self::journal::Journal;
 pub(crate) use self::journal::JournalPool;
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
+use crate::defaults::Own;
 use crate::login::{Relogin, SessionInfo, Welcome};
 use crate::serve::Live;
 use crate::server::take::{Move, Want};
@@ -92,6 +93,8 @@ struct About {
     cancel: CancelHandle,
     want: Want,
     relogin: Option<Rc<Relogin>>,
+    /// What its first login gave.
+    own: Own,
     /// The server it was on, while it is on none.
     left: Option<Move>,
     /// Why it left that one.
@@ -130,7 +133,8 @@ impl Relay {
         worker.metrics.node(node).sessions_active.up();
         client.change_reader();
         slot.set_place(relogin.as_ref().and_then(|_| want.place_on(node)));
-        let about = About { info, cancel, want, relogin, left: None, moving: None, _permit: permit };
+        let own = Own::at_login(&worker.shared.defaults, node, [&info.user, &info.database]);
+        let about = About { info, cancel, want, relogin, own, left: None, moving: None, _permit: permit };
         Relay {
             worker,
             slot,

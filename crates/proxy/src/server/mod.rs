@@ -4,6 +4,7 @@ mod align;
 mod connect;
 mod freshness;
 pub(crate) mod login;
+mod restore;
 mod role;
 pub(crate) mod take;
 

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use trunkline_codec::ids::Lsn;
 use trunkline_codec::sqlstate::SqlState;
-use trunkline_codec::startup::StartupMessage;
 use trunkline_health::{
     Address, Candidate, Candidates, NodeId, PassiveFailure, Role, Snapshot, TargetSessionAttrs, Tier, pool,
 };
@@ -15,10 +14,11 @@ use trunkline_reactor::{Stream, timer};
 
 use super::align::{AlignError, Ask, align, position};
 pub(crate) use super::freshness::Move;
-use super::login::{self, Greeting, LoginError};
+use super::login::{Greeting, LoginError};
+pub(crate) use super::restore::LoginAs;
+use super::restore::log_in;
 use trunkline_session::{Alignment, AlignmentError};
 
-use crate::auth::credentials::Credentials;
 use crate::client::messages::ReadError;
 use crate::errors::{Refusal, Wanted};
 use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
@@ -315,7 +315,8 @@ impl<'a> Search<'a> {
                 return Ok(is_fresh.then_some(taken));
             }
             Ok(Err(AlignError::Refused(AlignmentError::Refused { code: Some(code), .. })))
-                if is_servers_own_trouble(code) =>
+                // A statement_timeout of the login's, on a server that is slow now.
+                if is_servers_own_trouble(code) || code == SqlState::QUERY_CANCELED =>
             {
                 LoginError::Lost(ReadError::Closed)
             }
@@ -370,15 +371,13 @@ impl<'a> Search<'a> {
 /// Takes a server, logs in to it as the session's user and brings it to the session's state.
 pub(crate) async fn take(
     mut search: Search<'_>,
-    startup: &StartupMessage,
-    credentials: &Credentials,
+    who: LoginAs<'_>,
     alignment: &Alignment,
 ) -> Result<Taken, TakeError> {
     let timeout = search.worker.shared.live().timeouts.connect;
     loop {
         let mut server = search.connect().await?;
-        let login = login::log_in(&mut server.stream, startup, credentials);
-        let error = match timer::timeout(timeout, login).await {
+        let error = match timer::timeout(timeout, log_in(&mut server, who, timeout)).await {
             Ok(Ok(greeting)) => {
                 if !search.is_as_wanted(&server, &greeting) {
                     continue;

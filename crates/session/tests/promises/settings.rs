@@ -182,3 +182,24 @@ fn a_cast_to_text_leaves_a_value_as_it_is() {
     talk.ran("select set_config('app.tenant', '007'::int::text, false)", &["SELECT 1"]);
     talk.is_pinned(PinReason::UnknownSetting);
 }
+
+#[test]
+fn a_sessions_defaults_are_those_of_its_login_or_of_a_reload_since() {
+    let zone = |talk: &Talk| {
+        let found = talk.session.defaults().find(|(name, _)| *name == b"TimeZone");
+        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).expect("told at the login")
+    };
+    let mut talk = Talk::new();
+    assert_eq!(zone(&talk), "UTC");
+    talk.set("set timezone = 'Asia/Tokyo'", "TimeZone", "Asia/Tokyo");
+    assert_eq!(zone(&talk), "UTC", "the session's own is no default");
+    talk.client(&[query("reset timezone")]);
+    talk.server(&[complete("RESET"), status("TimeZone", "UTC"), ready('I')]);
+    talk.client(&[query("select 1")]);
+    talk.server(&[status("TimeZone", "Europe/Rome"), complete("SELECT 1"), ready('I')]);
+    assert_eq!(zone(&talk), "Europe/Rome", "the configuration was loaded again");
+    talk.ran_to("begin", &["BEGIN"], 'T').client(&[query("set timezone = 'Asia/Tokyo'")]);
+    talk.server(&[complete("SET"), status("TimeZone", "Asia/Tokyo"), ready('T')]);
+    assert!(matches!(talk.lost(b"", MOVE), LossPlan::Fail { .. }));
+    assert_eq!(zone(&talk), "Europe/Rome", "what a lost transaction has set is nothing");
+}

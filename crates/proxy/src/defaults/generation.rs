@@ -1,0 +1,219 @@
+//! What a server gives new logins, as one look found it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::limits::{DEFAULTS_BYTES_MAX, DEFAULTS_ROWS_MAX};
+
+/// Bytes of a name of a role or database that servers look at.
+/// Source: PostgreSQL 18, src/include/pg_config_manual.h, `NAMEDATALEN`, less its NUL.
+const NAME_BYTES_MAX: usize = 63;
+
+/// Who may set a setting in a startup packet.
+/// Source: PostgreSQL 18, src/backend/utils/misc/guc.c, `set_config_with_handle`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SettableBy {
+    Anyone,
+    Superusers,
+}
+
+/// A setting of the server itself: of its configuration files, command line or compiled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OfServer {
+    /// `None` where the connection of the monitoring role needs its own.
+    pub(crate) value: Option<Box<str>>,
+    pub(crate) by: SettableBy,
+}
+
+/// The server's settings that a login may have otherwise, by their names in lower case.
+pub(crate) type Level = HashMap<Box<str>, OfServer>;
+
+/// What one ALTER ROLE or ALTER DATABASE has set: names in lower case, and values as they were given.
+pub(crate) type Group = Vec<(Box<str>, Box<str>)>;
+
+/// For whom a group counts; `None` is for all.
+type For = (Option<Box<str>>, Option<Box<str>>);
+
+/// See the module. Parts that did not change since the generation before are shared with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Generation {
+    /// When the server was started, as it says.
+    started: Arc<str>,
+    level: Arc<Level>,
+    /// By database and role.
+    groups: HashMap<For, Arc<Group>>,
+    superusers: Arc<HashSet<Box<str>>>,
+}
+
+/// There is more than is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("settings of roles and databases exceed {DEFAULTS_ROWS_MAX} or {DEFAULTS_BYTES_MAX} bytes")]
+pub(crate) struct TooMuch;
+
+/// What one user gets in one database.
+#[derive(Clone, Debug)]
+pub(crate) struct Login {
+    started: Arc<str>,
+    level: Arc<Level>,
+    /// The narrowest first.
+    groups: [Option<Arc<Group>>; 4],
+    pub(crate) is_superuser: bool,
+}
+
+/// Gathers a [`Generation`].
+#[derive(Debug, Default)]
+pub(crate) struct Builder {
+    level: Level,
+    groups: HashMap<For, Group>,
+    superusers: HashSet<Box<str>>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Builder {
+    fn count(&mut self, texts: &[&str]) -> Result<(), TooMuch> {
+        self.rows += 1;
+        self.bytes += texts.iter().map(|text| text.len()).sum::<usize>();
+        let is_within = self.rows <= DEFAULTS_ROWS_MAX && self.bytes <= DEFAULTS_BYTES_MAX;
+        if is_within { Ok(()) } else { Err(TooMuch) }
+    }
+
+    /// A row of `pg_settings`: its name, `reset_val`, `context`, `source` and `boot_val`. What the monitoring role has
+    /// by ALTER ROLE hides what the server has in its configuration: that is taken to be PostgreSQL's own default.
+    pub(crate) fn server(
+        &mut self,
+        [name, value, context, source, boot_value]: [&str; 5],
+    ) -> Result<(), TooMuch> {
+        self.count(&[name, value])?;
+        let by = match context {
+            "user" | "backend" => SettableBy::Anyone,
+            "superuser" | "superuser-backend" => SettableBy::Superusers,
+            _of_the_whole_server => return Ok(()),
+        };
+        let value = match source {
+            "default"
+            | "dynamic default"
+            | "environment variable"
+            | "configuration file"
+            | "command line" => Some(value),
+            "global" | "database" | "user" | "database user" => Some(boot_value),
+            _of_the_connection => None,
+        };
+        let value = value.map(Box::from);
+        self.level.insert(name.to_ascii_lowercase().into(), OfServer { value, by });
+        Ok(())
+    }
+
+    /// One setting, `name=value`, of a row of `pg_db_role_setting`.
+    pub(crate) fn setting(
+        &mut self,
+        database: Option<&str>,
+        role: Option<&str>,
+        setting: &str,
+    ) -> Result<(), TooMuch> {
+        self.count(&[database.unwrap_or_default(), role.unwrap_or_default(), setting])?;
+        let Some((name, value)) = setting.split_once('=') else { return Ok(()) };
+        let of = (database.map(Box::from), role.map(Box::from));
+        self.groups.entry(of).or_default().push((name.to_ascii_lowercase().into(), value.into()));
+        Ok(())
+    }
+
+    /// A role that is a superuser.
+    pub(crate) fn superuser(&mut self, name: &str) -> Result<(), TooMuch> {
+        self.count(&[name])?;
+        self.superusers.insert(name.into());
+        Ok(())
+    }
+
+    /// All that was gathered. It shares with the generation before what did not change.
+    pub(crate) fn finish(self, started: &str, before: Option<&Generation>) -> Generation {
+        let Builder { level, groups, superusers, .. } = self;
+        let groups = groups.into_iter().map(|(of, group)| {
+            let shared = before.and_then(|before| before.groups.get(&of)).filter(|same| ***same == group);
+            (of, shared.cloned().unwrap_or_else(|| Arc::new(group)))
+        });
+        Generation {
+            started: started.into(),
+            groups: groups.collect(),
+            level: shared(before.map(|before| &before.level), level),
+            superusers: shared(before.map(|before| &before.superusers), superusers),
+        }
+    }
+}
+
+fn shared<T: PartialEq>(before: Option<&Arc<T>>, now: T) -> Arc<T> {
+    before.filter(|before| ***before == now).cloned().unwrap_or_else(|| Arc::new(now))
+}
+
+impl Generation {
+    /// What a login of `user` to `database` gets.
+    /// Source: PostgreSQL 18, src/backend/utils/init/postinit.c, `process_settings`.
+    pub(crate) fn login(&self, user: &str, database: &str) -> Login {
+        let [user, database] = [cut(user), cut(database)];
+        let group = |database: Option<&str>, role: Option<&str>| {
+            self.groups.get(&(database.map(Box::from), role.map(Box::from))).cloned()
+        };
+        Login {
+            started: Arc::clone(&self.started),
+            level: Arc::clone(&self.level),
+            groups: [
+                group(Some(database), Some(user)),
+                group(None, Some(user)),
+                group(Some(database), None),
+                group(None, None),
+            ],
+            is_superuser: self.superusers.contains(user),
+        }
+    }
+}
+
+/// A name as servers cut it.
+fn cut(name: &str) -> &str {
+    let end = (0..=NAME_BYTES_MAX.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
+    &name[..end.unwrap_or(0)]
+}
+
+impl Login {
+    /// The value of a setting, by its name in lower case; `None` when it has none, or it is not known.
+    pub(crate) fn value(&self, key: &str) -> Option<&str> {
+        let of_level = || self.level.get(key).and_then(|of_server| of_server.value.as_deref());
+        self.set_for_it(key).or_else(of_level)
+    }
+
+    /// What ALTER ROLE or ALTER DATABASE says of it.
+    fn set_for_it(&self, key: &str) -> Option<&str> {
+        let groups = self.groups.iter().flatten();
+        let mut settings = groups.flat_map(|group| group.iter().rev());
+        settings.find(|(name, _)| **name == *key).map(|(_, value)| &**value)
+    }
+
+    /// The settings of roles and databases, each once or more.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().flatten().flat_map(|group| group.iter().map(|(key, _)| &**key))
+    }
+
+    pub(crate) fn level(&self) -> &Arc<Level> {
+        &self.level
+    }
+
+    /// The same with the server's settings as `now` has them, unless the server was started since: a session takes
+    /// part in a reload of the configuration.
+    pub(crate) fn reloaded(&self, now: &Login) -> Login {
+        if self.started != now.started {
+            return self.clone();
+        }
+        Login { level: Arc::clone(&now.level), ..self.clone() }
+    }
+
+    /// Whether what ALTER ROLE and ALTER DATABASE say is kept once for both.
+    #[cfg(test)]
+    pub(super) fn shares_with(&self, other: &Login) -> bool {
+        let mut pairs = self.groups.iter().flatten().zip(other.groups.iter().flatten());
+        pairs.all(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
+    /// Whether a login gets the same from both.
+    pub(crate) fn is_like(&self, other: &Login) -> bool {
+        self.groups == other.groups && self.level == other.level
+    }
+}

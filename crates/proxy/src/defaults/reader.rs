@@ -1,0 +1,205 @@
+//! Looks whether what one server gives new logins has changed, and reads it.
+//!
+//! It has a connection of its own, without options: what the monitoring role has for itself hides what the server
+//! gives to others.
+
+#![expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
+use trunkline_health::{Health, NodeId, State, Stream};
+
+use super::Looked;
+use super::generation::{Builder, Generation, TooMuch};
+use super::history::History;
+use crate::limits::{
+    DEFAULTS_LOOK_GAP_MIN, DEFAULTS_LOOK_INTERVAL, DEFAULTS_LOOK_TIMEOUT, DEFAULTS_ROWS_MAX,
+};
+
+/// The name by which servers list these connections.
+const APPLICATION_NAME: &str = "trunkline_defaults";
+
+/// How often the server is read again when it changed while it was read.
+const READS_MAX: usize = 3;
+
+/// When the server was started, and a text that is another whenever a new login may be given something else.
+const LOOK: &str = "SELECT pg_catalog.pg_postmaster_start_time()::text, \
+ pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(), pg_catalog.pg_conf_load_time(), \
+ (SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws('|', d.datname, r.rolname, s.setconfig::text), \
+ ',' ORDER BY s.setdatabase, s.setrole)) FROM pg_catalog.pg_db_role_setting s \
+ LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole), \
+ (SELECT pg_catalog.md5(pg_catalog.string_agg(r.rolname, ',' ORDER BY r.rolname)) \
+ FROM pg_catalog.pg_roles r WHERE r.rolsuper))";
+
+const OF_SERVER: &str = "SELECT name, coalesce(reset_val, ''), context, source, coalesce(boot_val, '') FROM pg_catalog.pg_settings \
+ WHERE context IN ('user', 'superuser', 'backend', 'superuser-backend')";
+
+const OF_ROLES: &str = "SELECT s.setdatabase <> 0, d.datname, s.setrole <> 0, r.rolname, c.setting \
+ FROM pg_catalog.pg_db_role_setting s \
+ CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) WITH ORDINALITY AS c (setting, number) \
+ LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole \
+ ORDER BY s.setdatabase, s.setrole, c.number LIMIT ";
+
+const SUPERUSERS: &str = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper LIMIT ";
+
+/// Why a look came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Connect(#[from] std::io::Error),
+    #[error(transparent)]
+    Query(#[from] tokio_postgres::Error),
+    #[error("the server's answer is not what was asked for")]
+    Malformed,
+    #[error(transparent)]
+    TooMuch(#[from] TooMuch),
+    #[error("no answer in time")]
+    TimedOut,
+}
+
+/// Looks for as long as it is let.
+pub(super) async fn look(health: Health, node: NodeId, login: Config, server: Arc<Looked>) {
+    let mut reader = Reader { login: own_login(login), client: None, seen: None };
+    let mut has_complained = false;
+    loop {
+        match place(&health, node) {
+            Some((host, port, name)) => {
+                let looked = timeout(DEFAULTS_LOOK_TIMEOUT, reader.look(&host, port, &server.history)).await;
+                match looked.unwrap_or(Err(LookError::TimedOut)) {
+                    Ok(()) => has_complained = false,
+                    Err(error) => {
+                        // An answer may still be under way.
+                        reader.client = None;
+                        if !std::mem::replace(&mut has_complained, true) {
+                            tracing::warn!(
+                                node = %name, %error,
+                                "could not read what the server gives new logins: sessions may move with other defaults"
+                            );
+                        }
+                    }
+                }
+            }
+            // One that shuts down waits for every client to leave.
+            None => reader.client = None,
+        }
+        // Sessions may log in one by one, and a look is work for the server.
+        sleep(DEFAULTS_LOOK_GAP_MIN).await;
+        tokio::select! {
+            () = sleep(DEFAULTS_LOOK_INTERVAL - DEFAULTS_LOOK_GAP_MIN) => {}
+            () = server.login.notified() => {}
+        }
+    }
+}
+
+/// Where a server is that is worth being asked.
+fn place(health: &Health, node: NodeId) -> Option<(String, u16, Arc<str>)> {
+    let snapshot = health.load();
+    let status = snapshot.node(node)?;
+    match status.state {
+        State::Up | State::Lagging | State::Drain | State::Maint => {
+            Some((status.host.to_string(), status.port, Arc::clone(&status.name)))
+        }
+        State::Unknown | State::Down | State::Fenced => None,
+    }
+}
+
+/// The monitoring role's login without what it would hide.
+fn own_login(mut login: Config) -> Config {
+    login.application_name(APPLICATION_NAME);
+    login
+}
+
+struct Reader {
+    login: Config,
+    client: Option<Client>,
+    /// What the last look has found, and the generation read then.
+    seen: Option<(String, Arc<Generation>)>,
+}
+
+impl Reader {
+    async fn look(&mut self, host: &str, port: u16, history: &ArcSwap<History>) -> Result<(), LookError> {
+        if self.client.as_ref().is_none_or(Client::is_closed) {
+            self.client = Some(connect(&self.login, host, port).await?);
+        }
+        let Some(client) = &self.client else { return Ok(()) };
+        for _ in 0..READS_MAX {
+            let began = Instant::now();
+            let (started, found) = fingerprint(client).await?;
+            if let Some((seen, _)) = &self.seen
+                && *seen == found
+            {
+                history.store(Arc::new(history.load().confirmed(began)));
+                return Ok(());
+            }
+            let before = self.seen.as_ref().map(|(_, generation)| &**generation);
+            let generation = Arc::new(read(client, &started, before).await?);
+            let began_again = Instant::now();
+            // What was read between two looks that found the same is of one time.
+            if fingerprint(client).await?.1 == found {
+                tracing::debug!(target.host = %host, target.port = port, "what the server gives new logins was read");
+                history.store(Arc::new(history.load().found(Arc::clone(&generation), began_again)));
+                self.seen = Some((found, generation));
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn connect(login: &Config, host: &str, port: u16) -> Result<Client, LookError> {
+    let stream = Stream::to_host(host, port).await?;
+    let (client, connection) = login.connect_raw(stream, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+async fn fingerprint(client: &Client) -> Result<(String, String), LookError> {
+    let rows = rows(client, LOOK).await?;
+    let [started, found] = columns(rows.first().ok_or(LookError::Malformed)?)?;
+    Ok((started.to_owned(), found.to_owned()))
+}
+
+async fn read(client: &Client, started: &str, before: Option<&Generation>) -> Result<Generation, LookError> {
+    let mut builder = Builder::default();
+    for row in rows(client, OF_SERVER).await? {
+        builder.server(columns(&row)?)?;
+    }
+    let limit = DEFAULTS_ROWS_MAX + 1;
+    for row in rows(client, &format!("{OF_ROLES}{limit}")).await? {
+        let name = |is_of_one: usize, name: usize| match (row.get(is_of_one), row.get(name)) {
+            (Some("t"), Some(name)) => Some(Some(name)),
+            (Some("f"), None) => Some(None),
+            // It was dropped.
+            _no_one => None,
+        };
+        if let (Some(database), Some(role), Some(setting)) = (name(0, 1), name(2, 3), row.get(4)) {
+            builder.setting(database, role, setting)?;
+        }
+    }
+    for row in rows(client, &format!("{SUPERUSERS}{limit}")).await? {
+        let [name] = columns(&row)?;
+        builder.superuser(name)?;
+    }
+    Ok(builder.finish(started, before))
+}
+
+async fn rows(client: &Client, sql: &str) -> Result<Vec<SimpleQueryRow>, LookError> {
+    let messages = client.simple_query(sql).await?;
+    let rows = messages.into_iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _end => None,
+    });
+    Ok(rows.collect())
+}
+
+fn columns<const N: usize>(row: &SimpleQueryRow) -> Result<[&str; N], LookError> {
+    let mut columns = [""; N];
+    for (index, column) in columns.iter_mut().enumerate() {
+        *column = row.try_get(index).ok().flatten().ok_or(LookError::Malformed)?;
+    }
+    Ok(columns)
+}

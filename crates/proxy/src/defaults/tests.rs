@@ -1,0 +1,197 @@
+//! What is given, what differs, and who was given what, without a server.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
+use trunkline_codec::write;
+
+use super::differences::{Told, corrected, differences};
+use super::generation::{Builder, Generation};
+use super::history::History;
+use super::startup::extended;
+use crate::limits::{DEFAULTS_GENERATIONS_MAX, DEFAULTS_ROWS_MAX};
+
+/// A database, a role and a setting; an empty name is for all.
+type Row = (&'static str, &'static str, &'static str);
+
+fn generation(rows: &[Row], server: &[(&str, &str)]) -> Generation {
+    let mut builder = Builder::default();
+    for (name, value) in [("work_mem", "4096"), ("search_path", "public")].iter().chain(server) {
+        builder.server([name, value, "user", "configuration file", ""]).expect("few");
+    }
+    builder.server(["log_statement", "none", "superuser", "default", ""]).expect("few");
+    builder.server(["port", "5432", "postmaster", "command line", ""]).expect("few");
+    builder.server(["lock_timeout", "500", "user", "user", "0"]).expect("few");
+    builder.server(["client_encoding", "UTF8", "user", "client", "SQL_ASCII"]).expect("few");
+    for (database, role, setting) in rows {
+        let name = |name: &'static str| Some(name).filter(|name| !name.is_empty());
+        builder.setting(name(database), name(role), setting).expect("few");
+    }
+    builder.superuser("root").expect("few");
+    builder.finish("today", None)
+}
+
+fn packet(user: &str, parameters: &[(&str, &str)]) -> StartupMessage {
+    let all = [("user", user)];
+    let all = all.iter().chain(parameters).map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    StartupMessage::new(ProtocolVersion::V3_0, all).expect("short")
+}
+
+fn told(values: &[(&str, &str)]) -> Told {
+    Told::of(values.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())))
+}
+
+/// What `svc` asks for in `db` to have it as in `own` where it would be as in `now`.
+fn asked(own: &Generation, now: &Generation, parameters: &[(&str, &str)]) -> Vec<String> {
+    asked_by("svc", own, now, parameters)
+}
+
+fn asked_by(user: &str, own: &Generation, now: &Generation, parameters: &[(&str, &str)]) -> Vec<String> {
+    let [own, now] = [own, now].map(|generation| generation.login(user, "db"));
+    let settings = differences(&own, &now, &told(&[]), &packet(user, parameters));
+    settings.iter().map(|s| format!("{}={}", s.name, String::from_utf8_lossy(&s.value))).collect()
+}
+
+#[test]
+fn the_narrower_setting_counts_as_in_postgresql() {
+    let rows = [
+        ("", "", "work_mem=1MB"),
+        ("db", "", "work_mem=2MB"),
+        ("", "svc", "work_mem=3MB"),
+        ("db", "svc", "work_mem=4MB"),
+    ];
+    for (count, value) in [(0, "4096"), (1, "1MB"), (2, "2MB"), (3, "3MB"), (4, "4MB")] {
+        let generation = generation(&rows[..count], &[]);
+        assert_eq!(generation.login("svc", "db").value("work_mem"), Some(value));
+        let [other_user, other_database] = [generation.login("app", "db"), generation.login("svc", "x")];
+        assert_ne!(other_user.value("work_mem"), Some("4MB"));
+        assert_ne!(other_database.value("work_mem"), Some("4MB"));
+    }
+    let long = "n".repeat(80);
+    let mut builder = Builder::default();
+    builder.setting(None, Some(&long[..63]), "a.b=c").expect("few");
+    assert_eq!(builder.finish("", None).login(&long, "db").value("a.b"), Some("c"), "servers cut names");
+}
+
+#[test]
+fn what_would_be_given_otherwise_is_asked_for() {
+    let none = generation(&[], &[]);
+    let some =
+        generation(&[("", "svc", "search_path=v1"), ("db", "", "App.Tenant=a"), ("", "svc", "role=r")], &[]);
+    let other = generation(&[("", "svc", "search_path=v2")], &[("work_mem", "9999")]);
+    assert!(asked(&some, &some, &[]).is_empty());
+    assert_eq!(asked(&some, &none, &[]), ["app.tenant=a", "role=r", "search_path=v1"], "gone since");
+    assert_eq!(asked(&some, &other, &[]), ["app.tenant=a", "role=r", "search_path=v1", "work_mem=4096"]);
+    assert_eq!(asked(&none, &some, &[]), ["app.tenant=", "role=none", "search_path=public"], "new since");
+}
+
+#[test]
+fn what_the_client_asks_for_itself_is_left_to_it() {
+    let [v1, v2] = ["search_path=v1", "search_path=v2"].map(|set| generation(&[("", "svc", set)], &[]));
+    assert_eq!(asked(&v1, &v2, &[("work_mem", "1MB")]), ["search_path=v1"]);
+    for own in [[("Search_Path", "x")], [("options", "-c search_path=x")]] {
+        assert!(asked(&v1, &v2, &own).is_empty());
+    }
+}
+
+#[test]
+fn only_superusers_ask_for_what_is_theirs() {
+    let [none, all] = ["none", "all"].map(|value| {
+        let setting = format!("log_statement={value}").leak();
+        generation(&[("db", "", setting)], &[])
+    });
+    assert!(asked(&none, &all, &[]).is_empty());
+    assert_eq!(asked_by("root", &none, &all, &[]), ["log_statement=none"]);
+    let hidden = generation(&[("", "svc", "lock_timeout=1s")], &[]);
+    let none = generation(&[], &[]);
+    assert_eq!(asked(&none, &hidden, &[]), ["lock_timeout=0"], "the monitoring role has its own");
+    let encoded = generation(&[("", "svc", "client_encoding=LATIN1")], &[]);
+    assert!(asked(&none, &encoded, &[]).is_empty(), "only the greeting tells");
+    let port = generation(&[("", "svc", "port=1")], &[]);
+    assert!(asked(&port, &none, &[]).is_empty(), "of the whole server");
+}
+
+#[test]
+fn a_reported_value_is_asked_for_as_it_was_reported() {
+    let [own, now] = ["datestyle=SQL", "datestyle=German"]
+        .map(|set| generation(&[("", "svc", set)], &[]).login("svc", "db"));
+    let told = told(&[("DateStyle", "SQL, DMY"), ("server_version", "15")]);
+    let level = differences(&own, &now, &told, &packet("svc", &[]));
+    assert!(level.is_empty(), "no such setting is known");
+    let with = |set| generation(&[("", "svc", set)], &[("DateStyle", "ISO, DMY")]).login("svc", "db");
+    let settings = differences(&with("datestyle=SQL"), &with("datestyle=German"), &told, &packet("svc", &[]));
+    assert_eq!(settings.len(), 1);
+    assert_eq!(*settings[0].value, *b"SQL, DMY");
+}
+
+#[test]
+fn a_greeting_that_is_wrong_is_corrected_once() {
+    let mut greeting = BytesMut::new();
+    for (name, value) in [("TimeZone", "Asia/Tokyo"), ("DateStyle", "ISO, MDY"), ("is_superuser", "on")] {
+        write::parameter_status(&mut greeting, name.as_bytes(), value.as_bytes()).expect("short");
+    }
+    let told = told(&[("TimeZone", "UTC"), ("DateStyle", "ISO, MDY"), ("is_superuser", "off")]);
+    let own = packet("svc", &[]);
+    let right = corrected(&told, &greeting, &own, &own).expect("another time zone");
+    assert_eq!(right, packet("svc", &[("timezone", "UTC")]));
+    assert_eq!(corrected(&told, &greeting, &own, &right), None, "it is asked for already");
+    let own = packet("svc", &[("timezone", "Asia/Tokyo")]);
+    assert_eq!(corrected(&told, &greeting, &own, &own), None, "it is the client's own");
+}
+
+#[test]
+fn a_startup_packet_is_extended_as_far_as_there_is_room() {
+    let setting = |name: &str, length: usize| super::startup::Setting {
+        name: name.into(),
+        value: vec![b'x'; length].into(),
+    };
+    let own = packet("svc", &[]);
+    let extended = extended(&own, &[setting("a.a", 9000), setting("a.b", 9000), setting("a.c", 10)]);
+    let names: Vec<_> = extended.parameters().map(|(name, _)| name).collect();
+    assert_eq!(names, [&b"user"[..], b"a.a", b"a.c"]);
+}
+
+#[test]
+fn a_change_about_the_time_of_a_login_is_noticed() {
+    let [one, two] = ["a.b=1", "a.b=2"].map(|set| Arc::new(generation(&[("", "svc", set)], &[])));
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let history = History::default().found(Arc::clone(&one), at(0)).confirmed(at(10));
+    assert!(history.changed_around(at(5)).is_none() && history.changed_around(at(11)).is_none());
+    let history = history.found(Arc::clone(&two), at(20));
+    assert!(history.changed_around(at(10)).is_none(), "a look that began then found the old one");
+    let changes = [11, 19].map(|time| history.changed_around(at(time)).expect("it is not certain"));
+    assert_eq!(changes.map(|change| change.is_nearer_to_next), [false, true]);
+    assert!(history.changed_around(at(20)).is_none());
+    let first = history.changed_around(start - Duration::from_secs(1)).expect("nothing was known");
+    assert_eq!(first.generation, one);
+    let mut history = history;
+    for n in 0..DEFAULTS_GENERATIONS_MAX as u64 {
+        let next = if n % 2 == 0 { &one } else { &two };
+        history = history.found(Arc::clone(next), at(30 + n));
+    }
+    assert_eq!(
+        history.changed_around(start).map(|change| change.generation),
+        Some(one),
+        "the oldest is kept no more"
+    );
+}
+
+#[test]
+fn what_is_kept_is_bounded_and_shared() {
+    let mut builder = Builder::default();
+    for _ in 0..DEFAULTS_ROWS_MAX {
+        builder.superuser("s").expect("within the limit");
+    }
+    assert!(builder.superuser("s").is_err());
+    let mut builder = Builder::default();
+    assert!(builder.superuser(&"s".repeat(crate::limits::DEFAULTS_BYTES_MAX + 1)).is_err());
+
+    let first = generation(&[("", "svc", "a.b=1")], &[]);
+    let mut builder = Builder::default();
+    builder.setting(None, Some("svc"), "a.b=1").expect("few");
+    let second = builder.finish("today", Some(&first));
+    assert!(second.login("svc", "db").shares_with(&first.login("svc", "db")));
+}
