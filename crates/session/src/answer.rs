@@ -97,7 +97,7 @@ impl Session {
         }
         let Some(entry) = self.outstanding.settle() else { return false };
         if let (Some(followed), Request::Parse) = (&mut self.followed, request) {
-            followed.prepared.parse_answered();
+            followed.parse_answered();
         }
         if let (Some(followed), Request::Close) = (&mut self.followed, request) {
             followed.prepared.close_answered();

@@ -41,6 +41,8 @@ enum Item {
 #[derive(Debug, Default)]
 pub(crate) struct Followed {
     pub(crate) prepared: Prepared,
+    /// How SQL is read was changed in this transaction.
+    has_other_reading: bool,
     gucs: Gucs,
     staged: Vec<Staged>,
     queue: VecDeque<Item>,
@@ -150,7 +152,10 @@ impl Followed {
                 self.prepared.deallocate_all();
                 self.statements_dropped();
             }
-            Effect::Prepare { name, sql } => self.prepared.prepared_by_sql(name, sql),
+            Effect::Prepare { name, sql } => {
+                self.prepared.prepared_by_sql(name, sql);
+                self.statement_made();
+            }
             Effect::Savepoint(name) => self.stage(Staged::Savepoint(name)),
             Effect::Release(name) => {
                 if let Some(at) = self.savepoint(&name) {
@@ -210,19 +215,44 @@ impl Followed {
         };
         match &change {
             Change::Set { key, .. } | Change::Reset { key, .. } => {
-                if decides_reading(key) && self.prepared.has_named() {
-                    self.pin(PinReason::SettingAfterStatements);
+                if decides_reading(key) {
+                    self.reading_changed();
                 }
                 self.stage(Staged::Change(change, encoding));
             }
             Change::ResetAll => {
-                if self.prepared.has_named() {
-                    self.pin(PinReason::SettingAfterStatements);
-                }
+                self.reading_changed();
                 self.stage(Staged::Change(change, encoding));
             }
             // It is known from now on, however the transaction ends.
-            Change::Local { .. } => self.settle(change, encoding),
+            Change::Local { key } => {
+                self.has_other_reading |= decides_reading(key);
+                self.settle(change, encoding);
+            }
+        }
+    }
+
+    /// SQL is read otherwise from now on, at least until the transaction ends.
+    fn reading_changed(&mut self) {
+        self.has_other_reading = true;
+        if self.prepared.has_named() {
+            self.pin(PinReason::SettingAfterStatements);
+        }
+    }
+
+    /// The oldest Parse in flight succeeded.
+    #[inline]
+    pub(crate) fn parse_answered(&mut self) {
+        self.prepared.parse_answered();
+        if self.has_other_reading {
+            self.statement_made();
+        }
+    }
+
+    /// A statement was made by rules of reading that may not outlive the transaction.
+    fn statement_made(&mut self) {
+        if self.has_other_reading && self.prepared.has_named() {
+            self.pin(PinReason::SettingAfterStatements);
         }
     }
 
@@ -254,6 +284,7 @@ impl Followed {
             self.has_report = true;
         }
         self.has_failed = false;
+        self.has_other_reading = false;
     }
 
     /// Whether the session has set this parameter.

@@ -49,7 +49,7 @@ pub(crate) fn decides_reading(key: &str) -> bool {
         "client_encoding" | "standard_conforming_strings" | "backslash_quote" => true,
         "transform_null_equals" | "array_nulls" | "xmloption" => true,
         // Constants of these types are read when a statement is prepared.
-        "datestyle" | "intervalstyle" | "timezone" | "timezone_abbreviations" => true,
+        "datestyle" | "intervalstyle" | "timezone" | "timezone_abbreviations" | "lc_monetary" => true,
         _at_execution => false,
     }
 }

@@ -4,6 +4,7 @@
 use super::effect::{Change, Effect};
 use super::lexer::Token;
 use super::reader::{Reader, is_word};
+use crate::gucs::decides_reading;
 use crate::pin::PinReason;
 
 const UNKNOWN: Effect = Effect::Pin(PinReason::UnknownSetting);
@@ -236,8 +237,7 @@ pub(super) fn changed(scope: Scope, key: String, value: Value<'_>, sql: &[u8]) -
         "standard_conforming_strings" if !is_on(value) => return UNKNOWN,
         _setting => {}
     }
-    // A custom one is known from then on; by client_encoding the next text is read.
-    let is_noted = key.contains('.') || key == "client_encoding";
+    let is_noted = outlives_transaction(&key);
     let (key, sql): (Box<str>, Box<[u8]>) = (key.into(), sql.into());
     Effect::Change(vec![match (scope, value) {
         (Scope::Local, _) if is_noted => Change::Local { key },
@@ -245,6 +245,12 @@ pub(super) fn changed(scope: Scope, key: String, value: Value<'_>, sql: &[u8]) -
         (Scope::Session, Value::Default) => Change::Reset { key, sql },
         (Scope::Session, Value::Given(_)) => Change::Set { key, sql },
     }])
+}
+
+/// Whether what a setting was in a transaction matters behind it: a custom one is known from then on, by others the
+/// statements were read that were prepared then.
+pub(super) fn outlives_transaction(key: &str) -> bool {
+    key.contains('.') || decides_reading(key)
 }
 
 fn is_on(value: Value<'_>) -> bool {

@@ -5,7 +5,7 @@ use trunkline_codec::frontend::{Bind, Parse};
 use super::effect::{Change, Effect};
 use super::lexer::Token;
 use super::reader::Reader;
-use super::set::{Scope, Value, changed, known_key};
+use super::set::{Scope, Value, changed, known_key, outlives_transaction};
 
 /// One call, its arguments as they stand in the SQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,8 +149,7 @@ impl Call {
         let key = known_key(&name)?;
         if let (Scope::Local, Argument::Parameter(_)) = (self.scope, &self.value) {
             // Gone with the transaction, so its value need not be known.
-            let is_noted = key.contains('.') || key == "client_encoding";
-            return Some(if is_noted {
+            return Some(if outlives_transaction(&key) {
                 Effect::Change(vec![Change::Local { key: key.into() }])
             } else {
                 Effect::Local

@@ -240,6 +240,25 @@ fn how_sql_is_read_must_not_change_under_statements() {
 }
 
 #[test]
+fn a_statement_read_by_rules_that_end_with_its_transaction_pins() {
+    for set in [
+        "set local datestyle = 'German'",
+        "set datestyle = 'German'",
+        "select set_config('datestyle', 'German', true)",
+    ] {
+        for (make, tag) in [("prepare p as select '1.2.2000'::date", "PREPARE"), ("select 1", "SELECT 1")] {
+            let mut talk = Talk::new();
+            let tag_of_set = if set.starts_with("select") { "SELECT 1" } else { "SET" };
+            talk.ran_to("begin", &["BEGIN"], 'T').ran(set, &[tag_of_set]).ran(make, &[tag]);
+            talk.ran_to("rollback", &["ROLLBACK"], 'I');
+            let expected = if tag == "PREPARE" { Err(PinReason::SettingAfterStatements) } else { Ok(()) };
+            assert_eq!(talk.session.movability(), expected, "{set}; {make}");
+            talk.ran("deallocate all", &["DEALLOCATE ALL"]).is_movable();
+        }
+    }
+}
+
+#[test]
 fn what_is_kept_is_bounded_and_then_pins() {
     let mut talk = Talk::new();
     let long = "x".repeat(30_000);
