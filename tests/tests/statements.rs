@@ -43,7 +43,8 @@ impl Stage {
     }
 
     fn operator(&self, wanted: &str, server: &str) {
-        let output = Command::new(binary()).args([wanted, server, "--admin"]).arg(&self.socket).output().unwrap();
+        let output =
+            Command::new(binary()).args([wanted, server, "--admin"]).arg(&self.socket).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
@@ -161,7 +162,10 @@ use Act::{Close, Describe, Prepare, PrepareDescribed, Query, Run, RunBoth};
 fn statements_keep_their_shape_or_fail_as_postgresql_fails() {
     let stage = Stage::set_up();
     let changes = [
-        ("columns change places", "ALTER TABLE t ADD c int; ALTER TABLE t DROP a; ALTER TABLE t RENAME c TO a"),
+        (
+            "columns change places",
+            "ALTER TABLE t ADD c int; ALTER TABLE t DROP a; ALTER TABLE t RENAME c TO a",
+        ),
         ("one more column", "ALTER TABLE t ADD c int"),
         ("another type", "ALTER TABLE t ALTER a TYPE real"),
         ("another length", "ALTER TABLE t ALTER s TYPE varchar(20)"),
@@ -170,10 +174,20 @@ fn statements_keep_their_shape_or_fail_as_postgresql_fails() {
         ("nothing that matters", "ALTER TABLE t ADD CHECK (a > -100)"),
     ];
     for (name, change) in changes {
-        for make in [PrepareDescribed("s", "SELECT * FROM t"), Prepare("s", "SELECT * FROM t"), Query("PREPARE s AS SELECT * FROM t")]
-        {
+        for make in [
+            PrepareDescribed("s", "SELECT * FROM t"),
+            Prepare("s", "SELECT * FROM t"),
+            Query("PREPARE s AS SELECT * FROM t"),
+        ] {
             stage.write("DROP TABLE IF EXISTS t; CREATE TABLE t (a int, b int, s varchar(10)); INSERT INTO t VALUES (1, 2, 'x')");
-            let after = [Run("s", &[]), Query("EXECUTE s"), Query("SELECT 1"), Run("s", &[]), Close("s"), Run("s", &[])];
+            let after = [
+                Run("s", &[]),
+                Query("EXECUTE s"),
+                Query("SELECT 1"),
+                Run("s", &[]),
+                Close("s"),
+                Run("s", &[]),
+            ];
             let said = stage.compare(&format!("{name}, {make:?}"), &[make, Run("s", &[])], change, &after);
             assert!(said[2].ends_with("Z(I)"), "the session goes on: {said:?}");
         }
@@ -206,10 +220,19 @@ fn statements_are_made_under_what_holds_when_they_are_used() {
         let after = [begin[0], begin[1], Run("q", &[]), Query("EXECUTE q"), Query("COMMIT"), Run("q", &[])];
         stage.compare("made in a transaction", &before, "", &after);
     }
-    let before = [Query("SET search_path = one"), Prepare("q", "SELECT v FROM orders"), Query("SET search_path = two")];
+    let before = [
+        Query("SET search_path = one"),
+        Prepare("q", "SELECT v FROM orders"),
+        Query("SET search_path = two"),
+    ];
     let after = [Query("SELECT 1"), Run("q", &[]), Query("SET search_path = one"), Run("q", &[])];
     stage.compare("made in another schema", &before, "", &after);
-    let before = [Query("BEGIN"), Query("SET LOCAL ROLE app"), Prepare("q", "SELECT count(*) FROM pg_class"), Query("COMMIT")];
+    let before = [
+        Query("BEGIN"),
+        Query("SET LOCAL ROLE app"),
+        Prepare("q", "SELECT count(*) FROM pg_class"),
+        Query("COMMIT"),
+    ];
     stage.compare("made as another role", &before, "CREATE ROLE late", &[Run("q", &[])]);
 }
 
