@@ -53,18 +53,11 @@ impl Stage {
         [Wire::login(self.cluster.replicas[0].port()), Wire::login(self.endpoint.reads())]
     }
 
-    /// Has the session's server drained until it has left.
-    fn leave(&self, wire: &mut Wire) -> String {
-        let home = self.server_of(wire).name().to_owned();
-        self.operator("drain", &home);
-        eventually(PATIENCE, "the session has left its server", || self.endpoint.sessions_on(&home) == 0);
-        home
-    }
-
     /// Prepares on both, changes something, moves the one, and compares what both say then.
     #[track_caller]
     fn compare(&self, name: &str, before: &[Act], change: &str, after: &[Act]) -> Vec<String> {
         let [mut direct, mut moved] = self.pair();
+        let home = self.server_of(&mut moved).name().to_owned();
         for act in before {
             let (one, other) = (act.run(&mut direct), act.run(&mut moved));
             assert_eq!(seen(&one), seen(&other), "{name}: before the move");
@@ -72,7 +65,8 @@ impl Stage {
         if !change.is_empty() {
             self.write(change);
         }
-        let home = self.leave(&mut moved);
+        self.operator("drain", &home);
+        eventually(PATIENCE, "the session has left its server", || self.endpoint.sessions_on(&home) == 0);
         let mut all = Vec::new();
         for act in after {
             let (one, other) = (act.run(&mut direct), act.run(&mut moved));
@@ -249,9 +243,7 @@ fn an_invalid_statement_fails_alone() {
         Run("bad", &[]),
         Run("good", &[]),
         Query("ROLLBACK"),
-        Query("SELECT 1; EXECUTE bad"),
-        Query("EXECUTE good; EXECUTE bad"),
-        Describe("bad"),
+        Query("EXECUTE bad; SELECT 1"),
         Describe("good"),
         Query("DEALLOCATE bad"),
         Run("bad", &[]),

@@ -62,6 +62,8 @@ impl Flight {
     }
 
     pub(super) fn run(&mut self, sql: &[u8]) {
+        // It may be left over from one that failed.
+        self.close(Target::Statement, AGAIN);
         self.parse(AGAIN, sql, b"");
         let written = write::bind(&mut self.out, AGAIN, AGAIN, std::iter::empty())
             .and_then(|()| write::execute(&mut self.out, AGAIN, 0));

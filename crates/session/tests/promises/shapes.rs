@@ -165,6 +165,7 @@ fn a_statement_of_sql_is_made_again_by_its_sql() {
     talk.asks(&["p"], &[], &["a"]).lost(b"", MOVE);
     let again = "trunkline: prepare";
     let own = [
+        close(again),
         parse(again, "prepare p as select 1"),
         message(b'B', format!("{again}\0{again}\0\0\0\0\0\0\0").as_bytes()),
         message(b'E', format!("{again}\0\0\0\0\0").as_bytes()),
@@ -175,6 +176,7 @@ fn a_statement_of_sql_is_made_again_by_its_sql() {
     ];
     talk.taken().needs(&[query("execute p")], &own);
     talk.swallows(&[
+        m('3'),
         m('1'),
         m('2'),
         complete("PREPARE"),
@@ -185,6 +187,15 @@ fn a_statement_of_sql_is_made_again_by_its_sql() {
         ready('I'),
     ]);
     talk.client(&[query("execute p")]).server(&[complete("SELECT 1"), ready('I')]).is_idle();
+}
+
+#[test]
+fn a_statement_of_sql_keeps_the_types_that_were_chosen_for_it() {
+    let mut talk = Talk::new();
+    talk.client(&[query("prepare p as select f($1)")]).server(&[complete("PREPARE"), ready('I')]);
+    talk.asks(&["p"], &[INT], &["a"]).lost(b"", MOVE);
+    let own = [parse_of("p", "select f($1)", &[INT]), describe("p"), sync()];
+    talk.taken().needs(&[query("execute p(1)")], &own);
 }
 
 #[test]
@@ -320,6 +331,7 @@ fn columns_too_wide_to_be_noted_keep_the_session_where_it_is() {
 fn own_run(sql: &str) -> Vec<u8> {
     let name = "trunkline: prepare";
     let messages = [
+        close(name),
         parse(name, sql),
         message(b'B', format!("{name}\0{name}\0\0\0\0\0\0\0").as_bytes()),
         message(b'E', format!("{name}\0\0\0\0\0").as_bytes()),
@@ -331,7 +343,7 @@ fn own_run(sql: &str) -> Vec<u8> {
 
 #[test]
 fn in_a_transaction_statements_are_asked_for_behind_a_savepoint() {
-    let ran = |tag: &str| [m('1'), m('2'), complete(tag), m('3'), m('3')];
+    let ran = |tag: &str| [m('3'), m('1'), m('2'), complete(tag), m('3'), m('3')];
     let (save, release) =
         (own_run("SAVEPOINT \"trunkline: questions\""), own_run("RELEASE \"trunkline: questions\""));
     let begun = || {
