@@ -9,8 +9,38 @@ use crate::encoding::EncodingEra;
 use crate::limits::{EXECUTE_DEPTH_MAX, EXECUTE_LOOKUPS_MAX};
 use crate::pin::PinReason;
 use crate::pins::Pins;
-use crate::prepared::{Deeds, Prepared};
+use crate::prepared::{Deeds, Prepared, Traits};
 use crate::sql::effect::Effect;
+
+impl Traits {
+    /// Adds what pins if the statement is run and nobody sees when.
+    pub(crate) fn run_unseen(&self, pins: &mut Pins) {
+        let Some(deeds) = &self.deeds else { return };
+        pins.extend(&deeds.pins);
+        match &deeds.effect {
+            Effect::None | Effect::Local => {}
+            Effect::Change(_) | Effect::SetConfig(_) => pins.add(PinReason::UnknownSetting),
+            // Their tags tell of them, or they pin by themselves.
+            Effect::Unread
+            | Effect::DiscardAll
+            | Effect::Deallocate(_)
+            | Effect::DeallocateAll
+            | Effect::Prepare { .. }
+            | Effect::Savepoint(_)
+            | Effect::Release(_)
+            | Effect::RollbackTo(_)
+            | Effect::DeclareHold(_)
+            | Effect::CloseCursor(_)
+            | Effect::CloseAllCursors
+            | Effect::Listen(_)
+            | Effect::Unlisten(_)
+            | Effect::UnlistenAll
+            | Effect::UnlockAll => {}
+            Effect::Execute(_) | Effect::Explained(_) => pins.add(PinReason::UnknownStatement("EXECUTE")),
+            Effect::Pin(reason) => pins.add(*reason),
+        }
+    }
+}
 
 impl Prepared {
     /// Adds what pins in statements that one with this effect runs, or may run.
@@ -30,6 +60,16 @@ impl Prepared {
             pins.extend(&deeds.pins);
             self.gather(&deeds.effect, pins, lookups);
         }
+    }
+
+    /// What pins in the statements that a Bind finds under a name if its newest Parse has failed.
+    pub(crate) fn pins_instead(&self, name: &[u8], newest: &Traits) -> Pins {
+        let mut pins = Pins::default();
+        if !name.is_empty() {
+            let others = self.called(name).filter(|traits| !std::ptr::eq(*traits, newest));
+            others.take(EXECUTE_LOOKUPS_MAX).for_each(|traits| traits.run_unseen(&mut pins));
+        }
+        pins
     }
 
     /// The same deeds, with all that pins in what they run.

@@ -336,8 +336,8 @@ impl Session {
             }
             Request::Bind => {
                 let Some(followed) = &mut self.followed else { return Class::PLAIN };
-                followed.prepared.bind_sent(body, followed.encoding.era()).unwrap_or_else(|reason| {
-                    followed.pin(reason);
+                followed.prepared.bind_sent(body, followed.encoding.era()).unwrap_or_else(|reasons| {
+                    followed.pin_all(&reasons);
                     Class::PLAIN
                 })
             }

@@ -1,9 +1,12 @@
 //! SQL that is sent in parts: it is never seen whole, so its words decide.
 
+use trunkline_codec::frontend::Parse;
+
 use crate::followed::Followed;
 use crate::pin::{NotRepeatable, PinReason};
 use crate::pins::Pins;
 use crate::session::Session;
+use crate::sql::read::may_execute;
 use crate::sql::tripwire::{has_word, trips};
 use crate::state::Long;
 
@@ -23,13 +26,7 @@ impl Followed {
     fn long_part(&mut self, part: &[u8]) -> LongPart {
         self.carry.extend_from_slice(part);
         let found = trips(&self.carry);
-        let mut pins = found.pins;
-        if found.has_set_config || found.has_settings_view {
-            pins.add(PinReason::UnknownSetting);
-        }
-        if found.has_temp {
-            pins.add(PinReason::TemporaryObject);
-        }
+        let mut pins = found.of_any_statement();
         if self.prepared.has_odd() && has_word(&self.carry, b"execute") {
             pins.add(PinReason::UnknownStatement("EXECUTE"));
         }
@@ -47,8 +44,12 @@ impl Session {
         self.long = long;
         let followed = self.followed();
         followed.carry.clear();
-        let found = followed.long_part(part);
+        let mut found = followed.long_part(part);
         if long == Long::Parse {
+            // What the name will stand for when this is run is not known.
+            if Parse::parse_prefix(part).is_some_and(|parse| may_execute(parse.sql)) {
+                found.pins.add(PinReason::UnknownStatement("EXECUTE"));
+            }
             followed.prepared.pin_newest(&found.pins);
         }
         found

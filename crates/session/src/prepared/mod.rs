@@ -210,8 +210,11 @@ impl Prepared {
     }
 
     /// A Bind was sent. Whether it may be sent again is in its class.
+    ///
+    /// # Errors
+    /// What pins because of it.
     #[inline]
-    pub(crate) fn bind_sent(&mut self, body: &[u8], era: EncodingEra) -> Result<Class, PinReason> {
+    pub(crate) fn bind_sent(&mut self, body: &[u8], era: EncodingEra) -> Result<Class, Pins> {
         let is_unnamed = body.starts_with(b"\0\0");
         let class = if is_unnamed && !self.pending.is_empty() && self.notes.is_made_and_bound() {
             Class::PLAIN
@@ -229,19 +232,25 @@ impl Prepared {
     }
 
     #[cold]
-    fn bind_odd(&mut self, body: &[u8], era: EncodingEra) -> Result<(), PinReason> {
+    fn bind_odd(&mut self, body: &[u8], era: EncodingEra) -> Result<(), Pins> {
         let Some(bind) = Bind::parse_prefix(body) else { return Ok(()) };
-        let traits = self.resolve(bind.statement).with_parameters(body, era);
+        let traits = self.resolve(bind.statement);
+        let mut pins = self.pins_instead(bind.statement, traits);
+        let traits = traits.with_parameters(body, era);
+        if !bind.portal.is_empty() {
+            // A FETCH may run it, too.
+            traits.run_unseen(&mut pins);
+        }
         let traits = Some(traits).filter(|traits| !traits.is_plain());
         match traits {
             _ if bind.portal.is_empty() => self.unnamed_portal = traits,
             None => drop(self.portals.remove(bind.portal)),
             Some(_) if self.portals.len() >= PORTALS_MAX || bind.portal.len() > NAME_BYTES_MAX => {
-                return Err(PinReason::StatementsTooLarge);
+                pins.add(PinReason::StatementsTooLarge);
             }
             Some(traits) => drop(self.portals.insert(bind.portal.into(), traits)),
         }
-        Ok(())
+        if pins.is_empty() { Ok(()) } else { Err(pins) }
     }
 
     /// What a statement does once everything sent is answered. Some Parse in flight may yet fail,

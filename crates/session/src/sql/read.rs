@@ -5,9 +5,10 @@ use super::effect::Effect;
 use super::forms;
 use super::lexer::{Lexer, Token, Unclear};
 use super::reader::{Reader, is_word};
-use super::tripwire::{may_trip, trips};
+use super::tripwire::{has_word, may_trip, trips};
 use super::verb::{Verb, first_verb, quick_verb};
 use crate::limits::QUERY_STATEMENTS_MAX;
+use crate::pin::PinReason;
 use crate::pins::Pins;
 
 /// What is known of a request from its SQL.
@@ -80,6 +81,15 @@ pub(crate) fn transaction_end(sql: &[u8]) -> Option<TransactionEnd> {
     (reader.is_at_end() || (reader.eat("and") && reader.eat("no"))).then_some(end)
 }
 
+/// Whether SQL of which this is the first part may run a prepared statement.
+pub(crate) fn may_execute(part: &[u8]) -> bool {
+    match first_verb(part) {
+        Verb::Execute => true,
+        Verb::Explain | Verb::Create => has_word(part, b"execute"),
+        _others => false,
+    }
+}
+
 /// Whether a semicolon stands before the last byte; it may stand in a string.
 #[inline]
 fn has_more_statements(sql: &[u8]) -> bool {
@@ -91,7 +101,11 @@ fn read_closely(sql: &[u8]) -> Reading {
     let found = trips(sql);
     let Ok(statements) = split(sql) else {
         // The server will refuse it. If it does not, the tag tells.
-        return Reading { class: Class::ONCE, pins: found.pins, effects: vec![Effect::Unread] };
+        let mut pins = found.of_any_statement();
+        if has_word(sql, b"execute") {
+            pins.add(PinReason::UnknownStatement("EXECUTE"));
+        }
+        return Reading { class: Class::ONCE, pins, effects: vec![Effect::Unread] };
     };
     let mut is_once = found.is_once;
     let mut reading = Reading { class: Class::PLAIN, pins: found.pins.clone(), effects: Vec::new() };

@@ -28,8 +28,6 @@ enum Trip {
     /// The same, as a word of its own only.
     OnceAsWord,
     Pin(PinReason),
-    /// Unless an `s` follows: then it is a view.
-    SlotFunction,
     SetConfig,
     SettingsView,
     Temp,
@@ -46,7 +44,11 @@ const WORDS: &[(&[u8], Trip)] = &[
     (b"u&\"", Trip::Pin(PinReason::SideEffects("U&\"\""))),
     (b"lo_", Trip::OnceAsWord),
     (b"temp", Trip::Temp),
-    (b"replication_slot", Trip::SlotFunction),
+    (b"pg_create_physical_", Trip::Pin(PinReason::SideEffects("replication_slot"))),
+    (b"pg_create_logical_", Trip::Pin(PinReason::SideEffects("replication_slot"))),
+    (b"pg_copy_", Trip::Pin(PinReason::SideEffects("replication_slot"))),
+    (b"pg_drop_replication_slot", Trip::Once),
+    (b"pg_replication_slot_", Trip::Once),
     (b"pg_sync_replication_slot", Trip::Pin(PinReason::SideEffects("pg_sync_replication_slots"))),
     (b"pg_temp", Trip::Pin(PinReason::TemporaryObject)),
     (b"pg_settings", Trip::SettingsView),
@@ -153,16 +155,11 @@ impl Trips {
         let fits = |word: &[u8]| {
             word[0] == first && rest.get(..word.len()).is_some_and(|r| r.eq_ignore_ascii_case(word))
         };
-        let Some((word, trip)) = WORDS.iter().find(|(word, _)| fits(word)) else { return };
+        let Some((_, trip)) = WORDS.iter().find(|(word, _)| fits(word)) else { return };
         match trip {
             Trip::Once => self.is_once = true,
             Trip::OnceAsWord => self.is_once |= at == 0 || !is_in_word(sql[at - 1]),
             Trip::Pin(reason) => self.pin(*reason),
-            Trip::SlotFunction => {
-                if !rest.get(word.len()).is_some_and(|b| b.eq_ignore_ascii_case(&b's')) {
-                    self.pin(PinReason::SideEffects("replication_slot"));
-                }
-            }
             Trip::SetConfig => {
                 self.has_set_config = true;
                 self.is_once = true;
@@ -170,6 +167,18 @@ impl Trips {
             Trip::SettingsView => self.has_settings_view = true,
             Trip::Temp => self.has_temp = true,
         }
+    }
+
+    /// What pins when the statements cannot be told apart: whatever a word may stand for.
+    pub(crate) fn of_any_statement(&self) -> Pins {
+        let mut pins = self.pins.clone();
+        if self.has_set_config || self.has_settings_view {
+            pins.add(PinReason::UnknownSetting);
+        }
+        if self.has_temp {
+            pins.add(PinReason::TemporaryObject);
+        }
+        pins
     }
 
     pub(crate) fn pin(&mut self, reason: PinReason) {
@@ -195,8 +204,6 @@ mod tests {
     #[test]
     fn every_word_is_seen_anywhere_and_in_any_case() {
         for (word, _) in WORDS {
-            let needs_front = *word == b"replication_slot";
-            let word = if needs_front { &b"pg_drop_replication_slot"[..] } else { word };
             for before in 0..40 {
                 let blank = vec![b' '; before];
                 for word in [word.to_vec(), word.to_ascii_uppercase()] {
@@ -215,6 +222,7 @@ mod tests {
             "",
             "select 1",
             "SELECT abalance FROM pgbench_accounts WHERE aid = 12345;",
+            "select pg_stat_get_replication_slot(slot_name) from pg_get_replication_slots()",
             "select last_value, product_id, template from pg_class, pg_replication_slots",
             "select hello_world, slo_target from system_items where offset_x = $1",
         ] {

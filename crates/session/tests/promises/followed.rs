@@ -238,3 +238,44 @@ fn long_sql_is_searched_for_what_it_executes_and_updates() {
         talk.server(&[complete("SELECT 1"), complete("SELECT 1"), ready('I')]).stays(reason);
     }
 }
+
+#[test]
+fn a_long_execute_of_a_parse_pins_when_it_is_run() {
+    let mut talk = Talk::new();
+    let bytes = parse("e", &format!("execute k('{}')", "x".repeat(40_000)));
+    assert_eq!(talk.client_step(&bytes).forward, bytes.len());
+    talk.client(&[sync()]).server(&[m('1'), ready('I')]).ran("select 1", &["SELECT 1"]);
+    talk.prepare("k", "select pg_advisory_lock(1)").client(&[bind("e"), execute(), sync()]);
+    talk.server(&[m('2'), complete("SELECT 1"), ready('I')]).stays(PinReason::UnknownStatement("EXECUTE"));
+}
+
+/// A Bind of a named portal without parameters.
+fn bind_as(portal: &str, statement: &str) -> Vec<u8> {
+    message(b'B', format!("{portal}\0{statement}\0\0\0\0\0\0\0").as_bytes())
+}
+
+#[test]
+fn a_portal_that_a_fetch_may_run_pins_once_it_is_made() {
+    for (sql, reason) in [
+        ("select pg_advisory_lock(1)", PinReason::AdvisoryLock),
+        ("select set_config('a', 'b', false)", PinReason::UnknownSetting),
+    ] {
+        let mut talk = Talk::new();
+        talk.prepare("s", sql).ran_to("begin", &["BEGIN"], 'T');
+        talk.client(&[bind_as("p", "s"), sync()]).server(&[m('2'), ready('T')]);
+        talk.ran("fetch all from p", &["FETCH 1"]).ran_to("commit", &["COMMIT"], 'I').stays(reason);
+    }
+    let mut talk = Talk::new();
+    talk.prepare("k", "select pg_advisory_lock(1)").prepare("s", "select 1");
+    talk.client(&[bind_as("p", "s"), sync()]).server(&[m('2'), ready('I')]).is_movable();
+}
+
+#[test]
+fn a_bind_runs_the_older_statement_when_the_newer_parse_has_failed() {
+    let mut talk = Talk::new();
+    let again = parse("k", "insert into t values (1)");
+    talk.client(&[parse("k", "select pg_advisory_lock(1)"), sync(), again, sync()]);
+    talk.client(&[bind("k"), execute(), sync()]);
+    talk.server(&[m('1'), ready('I'), error(), ready('I'), m('2'), complete("SELECT 1"), ready('I')]);
+    talk.stays(PinReason::AdvisoryLock);
+}

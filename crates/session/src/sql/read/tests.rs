@@ -1,5 +1,4 @@
 use super::*;
-use crate::pin::PinReason;
 use crate::sql::effect::{Change, Name};
 
 fn effects(sql: &str) -> Vec<Effect> {
@@ -353,6 +352,14 @@ fn sql_that_does_not_end_is_left_to_its_tag() {
     }
     let many = "select 1;".repeat(QUERY_STATEMENTS_MAX + 2);
     assert_eq!(effects(&many), [Effect::Unread]);
+    for (last, reason) in [
+        ("select set_config('a', 'b', false)", PinReason::UnknownSetting),
+        ("update pg_settings set setting = ''", PinReason::UnknownSetting),
+        ("select 1 into temp t", PinReason::TemporaryObject),
+        ("execute p", PinReason::UnknownStatement("EXECUTE")),
+    ] {
+        assert!(pins(&format!("{many}{last}")).contains(reason), "{last}");
+    }
     let most = format!("{}set a = 1", "select 1;".repeat(QUERY_STATEMENTS_MAX - 1));
     assert_eq!(effects(&most).len(), QUERY_STATEMENTS_MAX);
 }
