@@ -4,6 +4,7 @@
 //! [`shared_cluster`], which lives as long as the test binary and must be left as it was found; those that
 //! break a server start [`own_cluster`]. Nothing here sleeps where an event can be waited for.
 
+mod built_in;
 mod cluster;
 mod commits;
 mod drivers;
@@ -16,6 +17,7 @@ mod login;
 mod watch;
 mod wire;
 
+pub use built_in::{functions_not_judged, reached_without_a_name};
 pub use cluster::{Traffic, cluster_of, own_cluster, pg18, root, shared_cluster, traffic};
 pub use commits::Commits;
 pub use drivers::{Pgbench, pgbench, psql, psql_output, python};

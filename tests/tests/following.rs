@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use trunkline_cluster::Cluster;
 use trunkline_codec::write;
-use trunkline_tests::{Answer, Auth, Endpoint, Login, Wire, binary, eventually, own_cluster};
+use trunkline_tests::{
+    Answer, Auth, Endpoint, Login, Wire, binary, eventually, functions_not_judged, own_cluster,
+    reached_without_a_name, shared_cluster,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -262,4 +265,15 @@ fn a_session_keeps_what_it_has_whatever_way_that_came() {
         operator(&socket, "ready", victim);
         endpoint.await_health(victim, true, PATIENCE);
     }
+}
+
+/// A new version of PostgreSQL adds none unseen.
+#[test]
+fn every_function_of_the_server_is_judged() {
+    let server = &shared_cluster().primary;
+    assert_eq!(functions_not_judged(server), [""; 0]);
+    assert_eq!(
+        reached_without_a_name(server),
+        ["rule pg_settings_n on pg_settings", "rule pg_settings_u on pg_settings"]
+    );
 }

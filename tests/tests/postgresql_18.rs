@@ -7,7 +7,10 @@ use std::time::Duration;
 use trunkline_cluster::Cluster;
 use trunkline_codec::startup::ProtocolVersion;
 use trunkline_health::State;
-use trunkline_tests::{Auth, Endpoint, Login, Watch, Wire, cluster_of, eventually, pg18, traffic};
+use trunkline_tests::{
+    Auth, Endpoint, Login, Watch, Wire, cluster_of, eventually, functions_not_judged, pg18,
+    reached_without_a_name, traffic,
+};
 
 fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
@@ -16,6 +19,13 @@ fn cluster() -> &'static Cluster {
 
 fn newest() -> Login {
     Login { version: ProtocolVersion::V3_2, ..Login::default() }
+}
+
+#[test]
+fn each_of_its_functions_is_judged() {
+    assert_eq!(functions_not_judged(&cluster().primary), [""; 0]);
+    let rules = ["rule pg_settings_n on pg_settings", "rule pg_settings_u on pg_settings"];
+    assert_eq!(reached_without_a_name(&cluster().primary), rules);
 }
 
 #[test]
