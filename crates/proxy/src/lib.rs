@@ -12,6 +12,7 @@ mod cancel;
 mod client;
 mod defaults;
 mod errors;
+mod functions;
 #[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
 pub mod http;
 pub mod limits;

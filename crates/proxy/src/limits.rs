@@ -136,3 +136,39 @@ pub const DEFAULTS_BYTES_MAX: usize = 512 * 1024;
 
 /// Latest generations of one server's defaults that are kept to tell which one a login was given.
 pub const DEFAULTS_GENERATIONS_MAX: usize = 8;
+
+/// Databases whose functions are read; in any other, sessions that call a function of the user's own are pinned.
+pub const FUNCTION_DATABASES_MAX: usize = 64;
+
+/// Functions read of one database; with one more none is, and those who call one are pinned.
+pub const FUNCTIONS_MAX: usize = 20_000;
+
+/// Bytes of their sources, likewise.
+pub const FUNCTION_SOURCES_MAX: usize = 32 * 1024 * 1024;
+
+/// Relations, types, operators and functions that use those of interest, likewise.
+pub const FUNCTION_USERS_MAX: usize = 100_000;
+
+/// Rounds of looking for users, and for functions that mention them, likewise.
+pub const FUNCTION_ROUNDS_MAX: usize = 16;
+
+/// How often a database in use is looked at for functions that are new.
+pub const FUNCTION_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is seen whether somebody waits for a look.
+pub const FUNCTION_LOOK_TICK: Duration = Duration::from_millis(50);
+
+/// So many times as long as it took, a database is left alone after a look.
+pub const FUNCTION_LOOK_SHARE: u32 = 20;
+
+/// How long one answer of a look may take.
+pub const FUNCTION_LOOK_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A database in which nothing was run for so long is looked at no more until something is.
+pub const FUNCTION_QUIET: Duration = Duration::from_secs(10);
+
+/// How long what was read is kept after the last session has left the database.
+pub const FUNCTIONS_KEPT: Duration = Duration::from_secs(60);
+
+/// Pause after functions could not be read.
+pub const FUNCTION_UNREADABLE_PAUSE: Duration = Duration::from_secs(5);

@@ -18,6 +18,7 @@ use crate::admission::Admission;
 use crate::auth::secrets::{SecretSettings, SecretStore};
 use crate::cancel::CancelRegistry;
 use crate::defaults::Defaults;
+use crate::functions::FunctionStore;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::moves::Pace;
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) pace: Pace,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) secrets: Option<SecretStore>,
+    pub(crate) functions: FunctionStore,
     pub(crate) statement_log: StatementLog,
     pub(crate) workers: Vec<WorkerHandle>,
     /// Makes the mock verifiers of unknown users: the same for a user as long as the process lives.
@@ -248,6 +250,8 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<worker
         AuthMode::Relay => None,
         AuthMode::Verify => Some(start_secrets(settings, &health)?),
     };
+    let login = settings.health.login.clone();
+    let functions = FunctionStore::new(settings.user_functions, health.clone(), login, Handle::current());
     let statement_log =
         StatementLog::start().map_err(|source| StartError::Thread { what: "the statement log", source })?;
     let defaults = Defaults::start(&health, &settings.health.login, &Handle::current());
@@ -261,6 +265,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<worker
         pace: Pace::new(nodes),
         listeners,
         secrets,
+        functions,
         statement_log,
         workers,
         mock_secret,
@@ -425,6 +430,7 @@ impl Running {
                 old.auth.mode != new.auth.mode || old.auth.source != new.auth.source,
                 "the authentication mode or source",
             ),
+            (old.user_functions != new.user_functions, "what is thought of functions of the user's own"),
             (old.http != new.http, "the HTTP address"),
             (old.agent != new.agent, "the agent address"),
             (old.admin != new.admin, "the admin socket"),

@@ -22,6 +22,8 @@ pub struct Settings {
     pub on_lagging: OnLagging,
     /// What a session's termination by an operator means.
     pub on_terminate: OnTerminate,
+    /// What is thought of functions of the user's own.
+    pub user_functions: UserFunctions,
     /// Addresses clients connect to; at least one.
     pub listeners: Vec<ListenerSettings>,
     /// Who authenticates clients, and against what.
@@ -129,6 +131,18 @@ pub enum OnTerminate {
     End,
     /// The loss of a server, as any other.
     Move,
+}
+
+/// What is thought of functions that are not PostgreSQL's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UserFunctions {
+    /// What their source shows: some leave something behind in the session that calls them.
+    #[default]
+    Read,
+    /// They leave nothing behind.
+    Trust,
+    /// Each leaves something behind.
+    Pin,
 }
 
 /// Who authenticates clients.

@@ -19,10 +19,12 @@ use crate::prepared::{Deeds, Prepared};
 use crate::session::Session;
 use crate::settings::Mobility;
 use crate::sql::Class;
+use crate::sql::calls::calls;
 use crate::sql::effect::{Change, Effect, Name};
-use crate::sql::read::{Reading, read};
+use crate::sql::read::{Reading, read, read_with};
 use crate::sql::verb::unknown_tag;
 use crate::state::Long;
+use crate::unsettled::Unsettled;
 use staged::{Kept, Staged};
 
 /// What the requests in flight will do, one for each with effects.
@@ -49,19 +51,24 @@ pub(crate) struct Followed {
     hold_cursors: Vec<Name>,
     /// Channels it listens to.
     channels: Vec<Name>,
-    pins: Pins,
+    pub(crate) pins: Pins,
+    pub(crate) unsettled: Unsettled,
     /// The transaction has failed, so its end undoes it.
     has_failed: bool,
     /// The end of the part last seen of a long Query or Parse.
     pub(crate) carry: Vec<u8>,
-    encoding: EncodingNow,
+    pub(crate) encoding: EncodingNow,
     /// A parameter was reported since the session was last idle outside a transaction.
     has_report: bool,
 }
 
 impl Followed {
     pub(crate) fn movability(&self) -> Result<(), PinReason> {
-        if let Some(reason) = self.pins.first() {
+        let reason = match self.pins.contains(PinReason::UnreadFunction) && self.unsettled.is_harmless() {
+            true => self.pins.first_but(PinReason::UnreadFunction),
+            false => self.pins.first(),
+        };
+        if let Some(reason) = reason {
             return Err(reason);
         }
         if !self.hold_cursors.is_empty() {
@@ -106,6 +113,7 @@ impl Followed {
 
     /// A statement of the front request is complete.
     fn completed(&mut self, has_effects: bool, tag: &[u8], told: &Parameters) {
+        self.unsettled.completed(tag);
         let (effect, era) =
             if has_effects { self.next_effect() } else { (Effect::None, self.encoding.era()) };
         if !effect.fits(tag) {
@@ -153,7 +161,8 @@ impl Followed {
                 self.statements_dropped();
             }
             Effect::Prepare { name, sql } => {
-                self.prepared.prepared_by_sql(name, sql);
+                let pins = self.unsettled.read(&sql).pins;
+                self.prepared.prepared_by_sql(name, sql, pins);
                 self.statement_made();
             }
             Effect::Savepoint(name) => self.stage(Staged::Savepoint(name)),
@@ -209,7 +218,7 @@ impl Followed {
         }
     }
 
-    fn change(&mut self, change: Change, era: EncodingEra, told: &Parameters) {
+    pub(crate) fn change(&mut self, change: Change, era: EncodingEra, told: &Parameters) {
         let Ok(encoding) = self.encoding.of(&change, era, told) else {
             return self.pin(PinReason::UnknownSetting);
         };
@@ -285,6 +294,7 @@ impl Followed {
         }
         self.has_failed = false;
         self.has_other_reading = false;
+        self.unsettled.transaction_ended();
     }
 
     /// Whether the session has set this parameter.
@@ -314,7 +324,8 @@ impl Followed {
 
 impl Session {
     pub(crate) fn followed(&mut self) -> &mut Followed {
-        self.followed.get_or_insert_with(Box::default)
+        let functions = &self.functions;
+        self.followed.get_or_insert_with(|| Box::new(Followed::beginning(functions.clone())))
     }
 
     /// Reads a request on its way to the server. Of a long one `body` is the first part.
@@ -326,8 +337,8 @@ impl Session {
         match request {
             Request::Query => self.follow_query(body, is_whole),
             Request::Parse => {
-                let followed = self.followed();
-                followed.prepared.parse_sent(body, is_whole, followed.encoding.era());
+                let Followed { prepared, unsettled, encoding, .. } = self.followed();
+                prepared.parse_sent(body, is_whole, encoding.era(), |sql| unsettled.read(sql));
                 if is_whole {
                     return Class::PLAIN;
                 }
@@ -336,6 +347,7 @@ impl Session {
             }
             Request::Bind => {
                 let Some(followed) = &mut self.followed else { return Class::PLAIN };
+                followed.read_again_if_changed();
                 followed.prepared.bind_sent(body, followed.encoding.era()).unwrap_or_else(|reasons| {
                     followed.pin_all(&reasons);
                     Class::PLAIN
@@ -363,7 +375,10 @@ impl Session {
             return self.expect(Reading { pins: found.pins, ..reading });
         }
         let sql = body.strip_suffix(b"\0").unwrap_or(body);
-        let reading = read(sql);
+        let reading = match self.functions.as_ref().and_then(|functions| calls(sql, functions)) {
+            None => read(sql),
+            Some(calls) => read_with(sql, &self.followed().unsettled.note(&calls)),
+        };
         if reading.is_plain() { Class::PLAIN } else { self.expect(reading) }
     }
 
@@ -374,6 +389,7 @@ impl Session {
             return class;
         }
         let followed = self.followed();
+        followed.read_again_if_changed();
         let era = followed.encoding.era();
         effects.iter().for_each(|effect| followed.prepared.pins_behind(effect, &mut pins));
         followed.pin_all(&pins);
@@ -407,7 +423,8 @@ impl Session {
             Some(followed) => followed.completed(has_effects, tag, &self.parameters),
             None if Effect::None.fits(tag) => {}
             None => {
-                let followed = self.followed.get_or_insert_with(Box::default);
+                let functions = self.functions.clone();
+                let followed = self.followed.get_or_insert_with(|| Box::new(Followed::beginning(functions)));
                 followed.completed(has_effects, tag, &self.parameters);
             }
         }

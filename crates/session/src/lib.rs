@@ -18,6 +18,8 @@
 //! - `executed`, `function_call`, `long`: statements run by SQL EXECUTE, functions called by message,
 //!   SQL that is sent in parts.
 //! - `encoding`: under which client_encoding a text was sent.
+//! - [`functions`]: what functions of the user's own do to a session; `unsettled`: those whose effects are
+//!   yet to be known; `read_back`: values that they have set.
 //! - `parameters`: what the client was told of its server.
 //! - `timing`, [`record`]: what is known of each statement once it is complete.
 //! - [`farewell`]: whose end a FATAL error is, the server's or the session's.
@@ -33,6 +35,7 @@ mod executed;
 pub mod farewell;
 mod followed;
 mod function_call;
+pub mod functions;
 mod gucs;
 mod kept;
 pub mod limits;
@@ -46,6 +49,7 @@ pub mod pin;
 mod pins;
 pub mod position;
 mod prepared;
+mod read_back;
 pub mod record;
 mod server;
 pub mod session;
@@ -57,9 +61,11 @@ mod statements;
 pub mod step;
 mod texts;
 mod timing;
+mod unsettled;
 
 pub use alignment::{Alignment, AlignmentError, AlignmentReader, AlignmentStep};
 pub use farewell::LastWord;
+pub use functions::{Deed, Deeds, FunctionCatalog, Functions, Otherwise};
 pub use loss::{Can, LossPlan, Options, ServerLoss};
 pub use parameters::ToldAtLogin;
 pub use pin::{NotRepeatable, PinReason};
@@ -68,5 +74,6 @@ pub use record::{Completion, Sink, StatementKind, StatementRecord, Timing};
 pub use session::Session;
 pub use settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
 pub use sql::fingerprint::Fingerprint;
+pub use sql::source::FunctionSource;
 pub use step::{ClientStep, ClientThen, Peer, Refused, ServerStep, ServerThen, Violation};
 pub use trunkline_codec::backend::TransactionStatus;

@@ -77,3 +77,15 @@ pub const QUESTIONS_MAX: usize = 256;
 
 /// Statements made again before one message that names others.
 pub const REFERENCES_MAX: usize = 256;
+
+/// Settings that functions may have changed and that are read back at once.
+pub const READ_BACK_MAX: usize = 64;
+
+/// Names called by one session that wait to be read; with one more it is pinned.
+pub const UNREAD_NAMES_MAX: usize = 32;
+
+/// Longest source of a function that is read, in bytes; a longer one pins.
+pub const FUNCTION_SOURCE_MAX: usize = 256 * 1024;
+
+/// How deep SQL is read that stands in the strings of a function, for EXECUTE.
+pub const SOURCE_DEPTH_MAX: usize = 4;

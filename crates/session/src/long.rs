@@ -11,7 +11,7 @@ use crate::sql::tripwire::{has_word, trips};
 use crate::state::Long;
 
 /// Bytes of a long Query or Parse kept to find a name that two of its parts share.
-const CARRY: usize = 48;
+const CARRY: usize = 128;
 
 /// What a part of a long text has.
 #[derive(Debug, Default)]
@@ -30,6 +30,7 @@ impl Followed {
         if self.prepared.has_odd() && has_word(&self.carry, b"execute") {
             pins.add(PinReason::UnknownStatement("EXECUTE"));
         }
+        pins.extend(&self.unsettled.read_part(&self.carry));
         let kept = self.carry.len().saturating_sub(CARRY);
         self.carry.drain(..kept);
         self.pin_all(&pins);

@@ -47,6 +47,14 @@ pub enum PinReason {
     SettingsTooLarge,
     /// It rolled back to a savepoint that was not followed.
     UnknownSavepoint,
+    /// It called a function that was made or changed a moment ago, and that is yet to be read.
+    UnreadFunction,
+    /// It called a function of the user's own, and those are not read.
+    UserFunction,
+    /// It ran a function whose language or library is not known to leave sessions alone.
+    OpaqueFunction,
+    /// A function that it called may have changed settings; their values are yet to be read.
+    ReadingBack,
 }
 
 impl PinReason {
@@ -61,7 +69,9 @@ impl PinReason {
             | Self::SettingAfterStatements
             | Self::UnknownStatement(_)
             | Self::SettingsTooLarge
-            | Self::UnknownSavepoint => true,
+            | Self::UnknownSavepoint
+            | Self::UnreadFunction
+            | Self::UserFunction => true,
             Self::Replication
             | Self::Fixed
             | Self::Transaction
@@ -71,6 +81,8 @@ impl PinReason {
             | Self::Load
             | Self::StringsAtLogin
             | Self::StatementsTooLarge
+            | Self::OpaqueFunction
+            | Self::ReadingBack
             | Self::SideEffects(_) => false,
         }
     }
@@ -100,6 +112,10 @@ impl fmt::Display for PinReason {
             Self::StatementsTooLarge => "prepared statements exceed what is kept",
             Self::SettingsTooLarge => "settings exceed what is kept",
             Self::UnknownSavepoint => "savepoint that could not be followed",
+            Self::UnreadFunction => "function that is yet to be read",
+            Self::UserFunction => "function of the user's own",
+            Self::OpaqueFunction => "function of a language or library that is not known",
+            Self::ReadingBack => "settings changed by a function are being read",
         };
         f.write_str(words)
     }

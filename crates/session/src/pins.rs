@@ -34,6 +34,13 @@ impl Pins {
         self.0.retain(|reason| !reason.ends_with_discard_all());
     }
 
+    /// The one to tell of, but for one that does not count now.
+    pub(crate) fn first_but(&self, ignored: PinReason) -> Option<PinReason> {
+        let mut others = self.clone();
+        others.remove(ignored);
+        others.first()
+    }
+
     /// The one to tell of: a reason that lasts, if there is one.
     pub(crate) fn first(&self) -> Option<PinReason> {
         let lasting = self.0.iter().find(|reason| !reason.ends_with_discard_all());

@@ -1,5 +1,6 @@
 //! The session: its state, and what can be asked of it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use crate::announce::Announce;
 use crate::attempt::Attempt;
 use crate::farewell::LastWord;
 use crate::followed::Followed;
+use crate::functions::Functions;
 use crate::kept::Debt;
 use crate::limits::OUTSTANDING_MAX;
 use crate::loss::{Can, Farewells, LossPhase, LossPlan, Lost, Options, ServerLoss};
@@ -64,6 +66,8 @@ pub struct Session {
     pub(crate) own: Option<Box<Own>>,
     /// What of the client's messages is not to go to the server.
     pub(crate) dropping: Dropping,
+    /// Those of its database; `None` when they are trusted.
+    pub(crate) functions: Option<Arc<Functions>>,
 }
 
 impl Session {
@@ -115,6 +119,7 @@ impl Session {
             debt: None,
             own: None,
             dropping: Dropping::Nothing,
+            functions: None,
         };
         session.follow_greeting();
         session

@@ -222,6 +222,10 @@ labels! {
         UnknownEffects = "unknown_effects",
         /// It has more settings or prepared statements than are kept.
         TooLarge = "too_large",
+        /// A function of the user's own that was not read, or in a language that is not.
+        Function = "function",
+        /// Settings changed by a function are yet to be read.
+        ReadingBack = "reading_back",
     }
 }
 
@@ -245,6 +249,10 @@ impl From<PinReason> for PinnedBy {
             }
             PinReason::UnknownStatement(_) | PinReason::SideEffects(_) => PinnedBy::UnknownEffects,
             PinReason::StatementsTooLarge | PinReason::SettingsTooLarge => PinnedBy::TooLarge,
+            PinReason::UnreadFunction | PinReason::UserFunction | PinReason::OpaqueFunction => {
+                PinnedBy::Function
+            }
+            PinReason::ReadingBack => PinnedBy::ReadingBack,
         }
     }
 }

@@ -121,7 +121,8 @@ impl Relay {
         let slot = Slots::enter(&worker);
         let live = worker.shared.live();
         let role = attach::role_of(&worker, welcome.server.lease.node(), welcome.is_standby);
-        let mut session = Session::new(record::session_settings(&worker, &live, &welcome, role), now);
+        let mut session = Session::new(record::session_settings(&worker, &live, &welcome, role), now)
+            .with_functions(record::functions(&worker, &welcome));
         session.told_process(welcome.info.process_id);
         let is_replication = welcome.is_replication;
         let Welcome {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use trunkline_health::NodeId;
 use trunkline_session::{
-    Completion, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink, StatementRecord,
-    ToldAtLogin, Tracking,
+    Completion, Functions, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink,
+    StatementRecord, ToldAtLogin, Tracking,
 };
 
 use super::Relay;
@@ -83,6 +83,12 @@ pub(super) fn session_settings(
         role,
         parameters: shared_parameters(worker, &welcome.parameters),
     }
+}
+
+/// Those of the session's database, for a session that may move.
+pub(super) fn functions(worker: &Worker, welcome: &Welcome) -> Option<Arc<Functions>> {
+    let is_movable = welcome.relogin.is_some() && !welcome.is_replication;
+    is_movable.then(|| worker.shared.functions.of_database(&welcome.info.database)).flatten()
 }
 
 /// `told`, in the memory of the session before if that was told the same: it is some 350 bytes.

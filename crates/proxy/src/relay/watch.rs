@@ -170,6 +170,9 @@ impl Relay {
             return Some(ending);
         }
         self.plan_idle_limit();
+        if !self.session.settle_calls() {
+            self.slot.due_by(Instant::now() + TICK);
+        }
         if self.session.has_questions()
             && self.can_ask()
             && let Some(questions) = self.session.questions()
@@ -184,7 +187,9 @@ impl Relay {
 
     /// Whether the server may be asked something for the session's sake.
     fn can_ask(&self) -> bool {
-        self.can_leave() && self.to_server.is_flushed()
+        let is_for_leaving = self.session.must_read_back() && self.about.relogin.is_some();
+        let is_on_one = matches!(self.server, Server::Attached { .. }) && !self.watch.is_leaving();
+        (self.can_leave() || (is_on_one && is_for_leaving)) && self.to_server.is_flushed()
     }
 
     /// The server's, or that of the process.
@@ -207,6 +212,10 @@ impl Relay {
     fn depart(&mut self, cx: &mut Context<'_>, departure: Departure) -> Option<Ending> {
         let Server::Attached { lease, name, .. } = &self.server else { return None };
         if !self.can_leave() {
+            // What it waits for is known soon.
+            if !self.session.settle_calls() {
+                return None;
+            }
             let must_end = departure.otherwise == Otherwise::Ends && !self.watch.is_leaving();
             if must_end && self.has_room_elsewhere() {
                 let server = name.to_string();

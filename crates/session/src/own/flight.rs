@@ -61,7 +61,17 @@ impl Flight {
         self.expect(Request::Parse, Item::Plain);
     }
 
+    /// Runs a statement.
     pub(super) fn run(&mut self, sql: &[u8]) {
+        self.run_for(sql, Item::Plain);
+    }
+
+    /// Asks for the values of settings.
+    pub(super) fn ask(&mut self, sql: &[u8]) {
+        self.run_for(sql, Item::Values);
+    }
+
+    fn run_for(&mut self, sql: &[u8], item: Item) {
         // It may be left over from one that failed.
         self.close(Target::Statement, AGAIN);
         self.parse(AGAIN, sql, b"");
@@ -69,7 +79,7 @@ impl Flight {
             .and_then(|()| write::execute(&mut self.out, AGAIN, 0));
         debug_assert!(written.is_ok(), "constants without a NUL");
         self.expect(Request::Bind, Item::Plain);
-        self.expect(Request::Execute, Item::Plain);
+        self.expect(Request::Execute, item);
         self.close(Target::Portal, AGAIN);
         self.close(Target::Statement, AGAIN);
     }

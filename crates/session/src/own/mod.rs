@@ -70,6 +70,8 @@ enum Item {
     Check(Name),
     /// It fails, so that the client's message does.
     Fail,
+    /// Its row has the values of settings.
+    Values,
 }
 
 /// What of the client's messages is not to go to the server.
@@ -87,7 +89,9 @@ impl Session {
     #[must_use]
     #[inline]
     pub fn has_questions(&self) -> bool {
-        self.followed.as_ref().is_some_and(|followed| followed.prepared.has_questions())
+        self.followed
+            .as_ref()
+            .is_some_and(|followed| followed.prepared.has_questions() || followed.must_read_back())
             || self.must_recover()
     }
 
@@ -104,8 +108,21 @@ impl Session {
         if !self.is_idle() && !self.is_idle_in_transaction() {
             return None;
         }
+        if self.is_idle() && self.must_read_back() {
+            let mut flight = Flight::default();
+            flight.ask(&self.followed.as_ref()?.question_of_values());
+            flight.sync();
+            return Some(self.fly(Purpose::Questions, flight, 0));
+        }
         let names = self.followed.as_mut()?.prepared.questions();
         self.ask(names)
+    }
+
+    /// Whether the values of settings are to be read before the session can leave its server.
+    #[must_use]
+    #[inline]
+    pub fn must_read_back(&self) -> bool {
+        self.followed.as_ref().is_some_and(|followed| followed.must_read_back())
     }
 
     #[inline]
@@ -266,8 +283,15 @@ impl Session {
         match (tag, entry.request) {
             (BackendTag::ParseComplete, Request::Parse)
             | (BackendTag::BindComplete, Request::Bind)
-            | (BackendTag::CloseComplete, Request::Close)
-            | (BackendTag::CommandComplete, Request::Execute) => drop(self.own_settled()),
+            | (BackendTag::CloseComplete, Request::Close) => drop(self.own_settled()),
+            (BackendTag::CommandComplete, Request::Execute) => {
+                if let Some(Item::Values) = self.own_settled() {
+                    self.values_settled();
+                }
+            }
+            (BackendTag::DataRow, Request::Execute) if self.is_value_due() => {
+                self.values_read(is_whole.then_some(body));
+            }
             (BackendTag::ParameterDescription, Request::DescribeStatement) => {
                 if let Some(own) = &mut self.own {
                     own.shape.parameters = is_whole.then(|| types_of(body)).flatten();
@@ -285,6 +309,10 @@ impl Session {
             _unexpected => return Err(Unexpected),
         }
         Ok(None)
+    }
+
+    fn is_value_due(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| matches!(own.items.front(), Some(Item::Values)))
     }
 
     fn own_settled(&mut self) -> Option<Item> {
@@ -311,7 +339,7 @@ impl Session {
             Some(Item::Learn(name)) if shape.is_known() => followed.prepared.learned(&name, shape),
             Some(Item::Learn(name)) => followed.prepared.cannot_be_known(&name),
             Some(Item::Check(name)) => followed.prepared.made_again(&name, &shape),
-            Some(Item::Plain | Item::Fail) | None => {}
+            Some(Item::Plain | Item::Fail | Item::Values) | None => {}
         }
     }
 
@@ -355,8 +383,10 @@ impl Session {
                 break;
             }
             self.outstanding.pop();
-            if let Some(Item::Learn(name)) = self.own.as_mut().and_then(|own| own.items.pop_front()) {
-                skipped.push(name);
+            match self.own.as_mut().and_then(|own| own.items.pop_front()) {
+                Some(Item::Learn(name)) => skipped.push(name),
+                Some(Item::Values) => self.values_settled(),
+                Some(Item::Plain | Item::Check(_) | Item::Fail) | None => {}
             }
         }
         if let Some(followed) = &mut self.followed {

@@ -1,10 +1,12 @@
 //! Prepared statements: how they are made again on another server, and what running them does.
 //!
 //! - [`places`]: which of them the present server has, and which a message needs.
+//! - [`read_again`]: what they do, when functions that they call do something else.
 //! - [`notes`]: what their client was told of their parameters and columns.
 
 mod notes;
 mod places;
+mod read_again;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -168,14 +170,20 @@ impl Prepared {
 
     /// A Parse was sent; an answer or [`Self::dropped`] follows for it. `is_whole` tells whether
     /// `body` is all of it.
-    pub(crate) fn parse_sent(&mut self, body: &[u8], is_whole: bool, era: EncodingEra) {
+    pub(crate) fn parse_sent(
+        &mut self,
+        body: &[u8],
+        is_whole: bool,
+        era: EncodingEra,
+        read: impl FnOnce(&[u8]) -> Reading,
+    ) {
         let Some(parse) = Parse::parse_prefix(body) else {
             // Without its name it cannot be kept, and will be missed.
             self.is_lost = true;
             self.pending.push_back(Pending::Nothing);
             return;
         };
-        let reading = if is_whole { crate::sql::read::read(parse.sql) } else { Reading::unread() };
+        let reading = if is_whole { read(parse.sql) } else { Reading::unread() };
         let traits = Traits::of(reading, body, era);
         let mut copy = self.spare.pop().unwrap_or_default();
         // The copy is of the name at least, also of a body that is not kept.
@@ -405,10 +413,9 @@ impl Prepared {
     }
 
     /// A PREPARE was executed.
-    pub(crate) fn prepared_by_sql(&mut self, name: Name, sql: Box<[u8]>) {
+    pub(crate) fn prepared_by_sql(&mut self, name: Name, sql: Box<[u8]>, pins: Pins) {
         // It may have been made to write.
         self.odd += 1;
-        let pins = crate::sql::read::read(&sql).pins;
         let deeds = (!pins.is_empty())
             .then(|| Arc::new(Deeds { pins, effect: Effect::None, era: EncodingEra::default() }));
         let traits = Traits { class: Class::ONCE, deeds };

@@ -8,14 +8,17 @@
 //! - `tripwire`: suspicious names.
 //! - `verb`: the first word of a statement.
 //! - `reader`: its tokens, one by one.
+//! - [`calls`]: functions of the user's own that are called.
 //! - [`read`]: what a request does.
 //! - [`references`]: the prepared statements it names.
 //! - `forms`: the forms of single statements.
 //! - `set`: the forms of SET and RESET.
 //! - [`set_config`]: the function of that name.
 //! - [`effect`]: what is done.
+//! - [`source`]: the source of a function.
 //! - [`fingerprint`]: what stands for a statement in a log.
 
+pub(crate) mod calls;
 pub(crate) mod effect;
 pub(crate) mod fingerprint;
 mod forms;
@@ -25,6 +28,7 @@ mod reader;
 pub(crate) mod references;
 mod set;
 pub(crate) mod set_config;
+pub(crate) mod source;
 pub(crate) mod tripwire;
 pub(crate) mod verb;
 

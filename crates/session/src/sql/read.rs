@@ -5,7 +5,7 @@ use super::effect::Effect;
 use super::forms;
 use super::lexer::{Lexer, Token, Unclear};
 use super::reader::{Reader, is_word};
-use super::tripwire::{has_word, may_trip, trips};
+use super::tripwire::{Trips, has_word, may_trip, trips};
 use super::verb::{Verb, first_verb, quick_verb};
 use crate::limits::QUERY_STATEMENTS_MAX;
 use crate::pin::PinReason;
@@ -58,6 +58,15 @@ pub(crate) fn read(sql: &[u8]) -> Reading {
     read_closely(sql)
 }
 
+/// The same, of SQL that calls what has these reasons to stay.
+#[cold]
+pub(crate) fn read_with(sql: &[u8], pins: &Pins) -> Reading {
+    let mut found = trips(sql);
+    found.pins.extend(pins);
+    found.is_once = true;
+    read_tripped(sql, &found)
+}
+
 /// How a statement ends its transaction, if that is all it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransactionEnd {
@@ -98,7 +107,10 @@ fn has_more_statements(sql: &[u8]) -> bool {
 
 #[cold]
 fn read_closely(sql: &[u8]) -> Reading {
-    let found = trips(sql);
+    read_tripped(sql, &trips(sql))
+}
+
+fn read_tripped(sql: &[u8], found: &Trips) -> Reading {
     let Ok(statements) = split(sql) else {
         // The server will refuse it. If it does not, the tag tells.
         let mut pins = found.of_any_statement();
@@ -111,7 +123,7 @@ fn read_closely(sql: &[u8]) -> Reading {
     let mut reading = Reading { class: Class::PLAIN, pins: found.pins.clone(), effects: Vec::new() };
     for statement in &statements {
         let its_own = (statements.len() > 1).then(|| trips(statement));
-        let (verb, effect) = forms::one(statement, its_own.as_ref().unwrap_or(&found), &mut reading.pins);
+        let (verb, effect) = forms::one(statement, its_own.as_ref().unwrap_or(found), &mut reading.pins);
         is_once |= match verb {
             Verb::Read | Verb::With | Verb::Empty => is_once_inside(verb, statement),
             Verb::Explain => statements.len() > 1 || is_once_inside(verb, statement),

@@ -2,6 +2,7 @@
 
 mod copy;
 mod followed;
+mod functions;
 mod idle;
 mod kept;
 mod loss;

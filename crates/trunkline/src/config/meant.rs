@@ -66,6 +66,7 @@ pub fn settings(loaded: Loaded) -> Result<Meant, Problems> {
         fallback_connections_max: typed.health.fallback_connections_max.value,
         on_lagging: health::on_lagging(typed.health.on_lagging.value),
         on_terminate: session::on_terminate(typed.session.on_terminate.value),
+        user_functions: session::user_functions(typed.session.functions.value),
         listeners,
         auth,
         limits,

@@ -158,6 +158,17 @@ words!(
     }
 );
 words!(
+    /// What is thought of functions of the user's own.
+    FunctionsWord {
+        /// What their source shows.
+        #[default] Read = "read",
+        /// That they leave nothing behind in a session.
+        Trust = "trust",
+        /// That they leave something behind.
+        Pin = "pin",
+    }
+);
+words!(
     /// How log lines are written.
     LogFormat {
         /// For people.
@@ -346,6 +357,8 @@ pub struct Timeouts {
 pub struct Session {
     /// What an operator's `pg_terminate_backend` does.
     pub on_terminate: Sourced<OnTerminateWord>,
+    /// What is thought of functions of the user's own.
+    pub functions: Sourced<FunctionsWord>,
 }
 
 /// `[log]`.

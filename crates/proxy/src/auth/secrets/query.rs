@@ -223,7 +223,7 @@ fn refusal(error: &tokio_postgres::Error) -> Option<LookupError> {
 }
 
 /// The servers to ask, the primary first: it alone knows a password changed a moment ago.
-fn candidates(snapshot: &Snapshot) -> Vec<(NodeId, String, u16)> {
+pub(crate) fn candidates(snapshot: &Snapshot) -> Vec<(NodeId, String, u16)> {
     let rank = |state| match state {
         State::Up => Some(1),
         State::Lagging => Some(2),
@@ -241,7 +241,7 @@ fn candidates(snapshot: &Snapshot) -> Vec<(NodeId, String, u16)> {
 }
 
 /// The login alone: whom to connect to is decided anew each time.
-fn without_hosts(login: &Config) -> Config {
+pub(crate) fn without_hosts(login: &Config) -> Config {
     let mut config = Config::new();
     if let Some(user) = login.get_user() {
         config.user(user);

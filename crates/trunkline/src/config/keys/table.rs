@@ -2,8 +2,8 @@
 
 use super::{Key, Section, Slot, put_word, words};
 use crate::config::typed::{
-    AsTyped, AuthModeWord, BalanceWord, ClientMethodWord, FallbackMode, Listener, LogFormat, OnLaggingWord,
-    OnTerminateWord, Role, SessionAttrs, Switch, Target, TargetState,
+    AsTyped, AuthModeWord, BalanceWord, ClientMethodWord, FallbackMode, FunctionsWord, Listener, LogFormat,
+    OnLaggingWord, OnTerminateWord, Role, SessionAttrs, Switch, Target, TargetState,
 };
 
 /// Most worker threads that can be asked for.
@@ -428,15 +428,23 @@ const RETRY: &[Key<AsTyped>] = &[key(
     "Bytes of a request kept until its answer begins. A longer one is not sent again; 0 = none is.",
 )];
 
-const SESSION: &[Key<AsTyped>] = &[key(
-    "on_terminate",
-    "\"end\"",
-    Slot::Word {
-        words: words::<OnTerminateWord>,
-        put: |t, w, s| put_word(&mut t.session.on_terminate, w, s),
-    },
-    "What `pg_terminate_backend` of a session's server connection does: `end` the session, as PostgreSQL does; or have it `move`, as if its server were lost.",
-)];
+const SESSION: &[Key<AsTyped>] = &[
+    key(
+        "functions",
+        "\"read\"",
+        Slot::Word { words: words::<FunctionsWord>, put: |t, w, s| put_word(&mut t.session.functions, w, s) },
+        "What a call of a function that is not PostgreSQL's own does to a session: `read` finds out from its source, in `pg_proc`, whether it leaves something behind, which is then carried along or pins the session to its server; `trust` takes all for harmless; `pin` pins by any.",
+    ),
+    key(
+        "on_terminate",
+        "\"end\"",
+        Slot::Word {
+            words: words::<OnTerminateWord>,
+            put: |t, w, s| put_word(&mut t.session.on_terminate, w, s),
+        },
+        "What `pg_terminate_backend` of a session's server connection does: `end` the session, as PostgreSQL does; or have it `move`, as if its server were lost.",
+    ),
+];
 
 const LOG: &[Key<AsTyped>] = &[
     key(

@@ -1,13 +1,22 @@
 //! `[session]` as meant.
 
-use trunkline_proxy::settings::OnTerminate;
+use trunkline_proxy::settings::{OnTerminate, UserFunctions};
 
-use crate::config::typed::OnTerminateWord;
+use crate::config::typed::{FunctionsWord, OnTerminateWord};
 
 /// What an operator's `pg_terminate_backend` does to a session.
 pub(super) fn on_terminate(word: OnTerminateWord) -> OnTerminate {
     match word {
         OnTerminateWord::End => OnTerminate::End,
         OnTerminateWord::Move => OnTerminate::Move,
+    }
+}
+
+/// What is thought of functions of the user's own.
+pub(super) fn user_functions(word: FunctionsWord) -> UserFunctions {
+    match word {
+        FunctionsWord::Read => UserFunctions::Read,
+        FunctionsWord::Trust => UserFunctions::Trust,
+        FunctionsWord::Pin => UserFunctions::Pin,
     }
 }

@@ -1,0 +1,250 @@
+//! What a function does by itself.
+
+use trunkline_session::{Deed, FunctionSource, PinReason};
+
+/// A function as `pg_proc` has it.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) oid: u32,
+    pub(super) name: Box<[u8]>,
+    pub(super) language: String,
+    /// Its source, or the name of its C function.
+    pub(super) source: Vec<u8>,
+    /// The library it is in.
+    pub(super) library: String,
+    /// The extension it belongs to.
+    pub(super) extension: Option<String>,
+    /// It can be called like a column of a row.
+    pub(super) is_attribute: bool,
+}
+
+/// A function and what it does by itself.
+#[derive(Clone, Debug)]
+pub(super) struct Function {
+    pub(super) oid: u32,
+    pub(super) name: Box<[u8]>,
+    pub(super) deed: Deed,
+    /// What it mentions, where that is of interest.
+    pub(super) source: Option<FunctionSource>,
+    pub(super) is_attribute: bool,
+}
+
+/// Extensions whose functions leave nothing behind in a session, but for [`EXCEPTIONS`], in order.
+///
+/// Those of PostgreSQL's own contrib, and well-known others, by their sources.
+const HARMLESS: &[&str] = &[
+    "address_standardizer",
+    "address_standardizer_data_us",
+    "amcheck",
+    "autoinc",
+    "bloom",
+    "btree_gin",
+    "btree_gist",
+    "citext",
+    "cube",
+    "dblink",
+    "dict_int",
+    "dict_xsyn",
+    "earthdistance",
+    "file_fdw",
+    "fuzzystrmatch",
+    "h3",
+    "h3_postgis",
+    "hll",
+    "hstore",
+    "insert_username",
+    "intagg",
+    "intarray",
+    "ip4r",
+    "isn",
+    "lo",
+    "ltree",
+    "moddatetime",
+    "old_snapshot",
+    "pageinspect",
+    "pg_bigm",
+    "pg_buffercache",
+    "pg_cron",
+    "pg_freespacemap",
+    "pg_graphql",
+    "pg_jsonschema",
+    "pg_logicalinspect",
+    "pg_net",
+    "pg_overexplain",
+    "pg_prewarm",
+    "pg_stat_kcache",
+    "pg_stat_monitor",
+    "pg_stat_statements",
+    "pg_surgery",
+    "pg_trgm",
+    "pg_visibility",
+    "pg_walinspect",
+    "pgcrypto",
+    "pgjwt",
+    "pgroonga",
+    "pgrouting",
+    "pgrowlocks",
+    "pgstattuple",
+    "plpgsql",
+    "postgis",
+    "postgis_raster",
+    "postgis_sfcgal",
+    "postgis_tiger_geocoder",
+    "postgis_topology",
+    "postgres_fdw",
+    "prefix",
+    "refint",
+    "roaringbitmap",
+    "rum",
+    "seg",
+    "semver",
+    "sslinfo",
+    "tablefunc",
+    "tcn",
+    "timescaledb",
+    "tsm_system_rows",
+    "tsm_system_time",
+    "unaccent",
+    "uuid-ossp",
+    "uuid_ossp",
+    "vector",
+    "xml2",
+    "zhparser",
+];
+
+/// What some of their functions leave behind: the beginning of a name, and the setting it changes, if it is one.
+const EXCEPTIONS: &[(&str, &str, Option<&str>)] = &[
+    ("pg_trgm", "set_limit", Some("pg_trgm.similarity_threshold")),
+    ("isn", "isn_weak", None),
+    ("isn", "accept_weak_input", None),
+    ("hll", "hll_set_", None),
+    ("postgis_topology", "settopologygeometry", None),
+];
+
+/// Libraries of PostgreSQL itself whose functions may be declared by hand.
+const HARMLESS_LIBRARIES: &[&str] =
+    &["plpgsql", "pgoutput", "test_decoding", "dict_snowball", "latin2_and_win1250"];
+
+impl Function {
+    pub(super) fn of(row: Row) -> Self {
+        let (deed, source) = judge(&row);
+        let Row { oid, name, is_attribute, .. } = row;
+        Self { oid, name, deed, source, is_attribute }
+    }
+}
+
+fn judge(row: &Row) -> (Deed, Option<FunctionSource>) {
+    if let Some(extension) = row.extension.as_deref().filter(|name| is_among(HARMLESS, name)) {
+        return (of_extension(extension, &row.name), None);
+    }
+    match row.language.as_str() {
+        "sql" | "plpgsql" => {
+            let source = FunctionSource::read(&row.source);
+            (source.deed.clone(), Some(source))
+        }
+        // Another name for a function of PostgreSQL's own.
+        "internal" => (Deed::of_name(&row.source), None),
+        "c" => (of_library(library(&row.library), &row.name), None),
+        // What they keep in globals (GD, SD, %_SHARED) cannot be seen.
+        _other => (Deed::pins(PinReason::OpaqueFunction), None),
+    }
+}
+
+fn is_among(names: &[&str], name: &str) -> bool {
+    names.binary_search(&name).is_ok()
+}
+
+fn of_extension(extension: &str, name: &[u8]) -> Deed {
+    let is_it = |(of, front, _): &&(&str, &str, _)| *of == extension && name.starts_with(front.as_bytes());
+    match EXCEPTIONS.iter().find(is_it) {
+        Some((_, _, Some(setting))) => Deed::sets(setting),
+        Some((_, _, None)) => Deed::pins(PinReason::OpaqueFunction),
+        None => Deed::of_name(name),
+    }
+}
+
+fn of_library(library: &str, name: &[u8]) -> Deed {
+    if is_among(HARMLESS, library) {
+        return of_extension(library, name);
+    }
+    if HARMLESS_LIBRARIES.contains(&library) {
+        return Deed::of_name(name);
+    }
+    Deed::pins(PinReason::OpaqueFunction)
+}
+
+/// The name of a library without its place, ending and version: `$libdir/postgis-3` is `postgis`.
+fn library(file: &str) -> &str {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    let name = name.strip_suffix(".so").unwrap_or(name);
+    let bare = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    bare.strip_suffix('-').filter(|_| bare.len() < name.len()).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deed(language: &str, source: &str, library: &str, extension: Option<&str>, name: &str) -> Deed {
+        Function::of(Row {
+            oid: 20_000,
+            name: name.as_bytes().into(),
+            language: language.to_owned(),
+            source: source.as_bytes().to_vec(),
+            library: library.to_owned(),
+            extension: extension.map(str::to_owned),
+            is_attribute: false,
+        })
+        .deed
+    }
+
+    #[test]
+    fn names_are_in_order() {
+        assert!(HARMLESS.is_sorted(), "binary search needs it");
+    }
+
+    #[test]
+    fn functions_in_c_pin_unless_their_library_is_known() {
+        let opaque = Some(PinReason::OpaqueFunction);
+        assert_eq!(deed("c", "f", "/opt/mine.so", None, "f").pin, opaque);
+        assert_eq!(deed("c", "f", "$libdir/mine", Some("mine"), "f").pin, opaque);
+        assert!(deed("c", "pg_digest", "$libdir/pgcrypto", Some("pgcrypto"), "digest").is_harmless());
+        assert!(deed("c", "x", "$libdir/postgis-3", None, "st_x").is_harmless());
+        assert!(deed("c", "x", "$libdir/timescaledb-2.11.1", None, "time_bucket").is_harmless());
+        assert_eq!(deed("plpython3u", "return 1", "", None, "f").pin, opaque);
+        assert_eq!(deed("plv8", "return 1", "", None, "f").pin, opaque);
+    }
+
+    #[test]
+    fn other_names_of_built_in_functions_do_what_those_do() {
+        assert!(deed("internal", "int4pl", "", None, "add").is_harmless());
+        assert_eq!(
+            deed("internal", "set_config_by_name", "", None, "f").pin,
+            Some(PinReason::UnknownSetting)
+        );
+        assert_eq!(
+            deed("internal", "pg_advisory_lock_int8", "", None, "f").pin,
+            Some(PinReason::AdvisoryLock)
+        );
+    }
+
+    #[test]
+    fn some_functions_of_harmless_extensions_are_not() {
+        let limit = deed("c", "set_limit", "$libdir/pg_trgm", Some("pg_trgm"), "set_limit");
+        assert_eq!((limit.pin, limit.sets.len()), (None, 1));
+        assert!(deed("c", "isn_weak", "$libdir/isn", Some("isn"), "isn_weak").pin.is_some());
+        assert!(deed("c", "x", "$libdir/dblink", Some("dblink"), "dblink_connect").pin.is_some());
+        assert!(
+            deed("plpgsql", "begin execute x; end", "", Some("postgis"), "addgeometrycolumn").is_harmless()
+        );
+    }
+
+    #[test]
+    fn sources_are_read() {
+        assert_eq!(
+            deed("plpgsql", "begin perform set_config('a.b', 'c', false); end", "", None, "f").sets.len(),
+            1
+        );
+        assert!(deed("sql", "select 1", "", Some("of_my_own"), "f").is_harmless());
+    }
+}

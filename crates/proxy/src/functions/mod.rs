@@ -1,0 +1,87 @@
+//! Functions of the user's own, read from `pg_proc` of each database in use.
+//!
+//! A task for each database, on the control runtime, looks whether something has changed and then reads it, over one
+//! connection as the monitoring role; sessions share what it publishes.
+//!
+//! - `task`: when it looks.
+//! - `look`: a look: what is asked, in which order.
+//! - `connection`: to which server, and its answers.
+//! - `sql`: the questions.
+//! - `classify`: what a function does by itself.
+//! - `known`: what calls it by name does, too.
+
+mod classify;
+#[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
+mod connection;
+mod known;
+mod look;
+mod sql;
+#[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
+mod task;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use trunkline_health::Health;
+use trunkline_session::{FunctionCatalog, Functions, Otherwise};
+
+use crate::limits::FUNCTION_DATABASES_MAX;
+use crate::settings::UserFunctions;
+
+/// Names of the functions of PostgreSQL itself.
+type BuiltIn = Arc<HashSet<Box<[u8]>>>;
+
+/// The functions of all databases in use.
+#[derive(Debug)]
+pub(crate) struct FunctionStore {
+    shared: Arc<Shared>,
+    runtime: Handle,
+    databases: Mutex<HashMap<Box<str>, Weak<Functions>>>,
+}
+
+/// What the tasks share.
+#[derive(Debug)]
+struct Shared {
+    mode: UserFunctions,
+    health: Health,
+    login: tokio_postgres::Config,
+    /// Of the server that was read last; of use where a database cannot be read.
+    built_in: ArcSwap<HashSet<Box<[u8]>>>,
+}
+
+impl FunctionStore {
+    pub(crate) fn new(
+        mode: UserFunctions,
+        health: Health,
+        login: tokio_postgres::Config,
+        runtime: Handle,
+    ) -> Self {
+        let shared = Shared { mode, health, login, built_in: ArcSwap::default() };
+        Self { shared: Arc::new(shared), runtime, databases: Mutex::default() }
+    }
+
+    /// Those of one database, which are read from now on as long as somebody holds them. `None` when they are trusted.
+    pub(crate) fn of_database(&self, database: &str) -> Option<Arc<Functions>> {
+        match self.shared.mode {
+            UserFunctions::Trust => return None,
+            UserFunctions::Read | UserFunctions::Pin => {}
+        }
+        let mut databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(functions) = databases.get(database).and_then(Weak::upgrade) {
+            return Some(functions);
+        }
+        databases.retain(|_, functions| functions.strong_count() > 0);
+        if databases.len() >= FUNCTION_DATABASES_MAX {
+            let built_in = self.shared.built_in.load_full();
+            let unread = FunctionCatalog::unread(built_in, Otherwise::Pins);
+            return Some(Arc::new(Functions::new(unread)));
+        }
+        let unread = FunctionCatalog::unread(BuiltIn::default(), Otherwise::Unread);
+        let functions = Arc::new(Functions::new(unread));
+        databases.insert(database.into(), Arc::downgrade(&functions));
+        self.runtime.spawn(task::run(Arc::clone(&self.shared), database.into(), Arc::clone(&functions)));
+        Some(functions)
+    }
+}

@@ -1,0 +1,121 @@
+//! What is asked. The connection's `search_path` is `pg_catalog` alone.
+//!
+//! PostgreSQL's own objects have OIDs below 16384.
+//! Source: PostgreSQL 18, src/include/access/transam.h, `FirstNormalObjectId`.
+
+/// Names of the built-in functions, with their OIDs.
+pub(super) const BUILT_IN: &str =
+    "SELECT p.oid, convert_to(p.proname::text, 'UTF8') FROM pg_proc p WHERE p.oid < 16384";
+
+/// What changes when a function does: a fingerprint, their number, and the length of their sources.
+pub(super) const FUNCTIONS_MARK: &str = "\
+SELECT concat_ws(' ', \
+ (SELECT sum(hashtextextended(concat_ws(' ', p.oid, p.xmin), 0)) FROM pg_proc p WHERE p.oid >= 16384), \
+ (SELECT sum(hashtextextended(concat_ws(' ', e.oid, e.xmin), 0)) FROM pg_extension e)), \
+ (SELECT count(*) FROM pg_proc p WHERE p.oid >= 16384), \
+ (SELECT coalesce(sum(length(p.prosrc)), 0)::int8 FROM pg_proc p WHERE p.oid >= 16384)";
+
+/// What changes when something changes that may call a function.
+pub(super) const CALLERS_MARK: &str = "\
+SELECT concat_ws(' ', \
+ (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 0)) FROM pg_rewrite o WHERE o.oid >= 16384), \
+ (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 1)) FROM pg_policy o), \
+ (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 2)) FROM pg_operator o WHERE o.oid >= 16384), \
+ (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 3)) FROM pg_cast o WHERE o.oid >= 16384), \
+ (SELECT sum(hashtextextended(concat_ws(' ', o.aggfnoid::oid, o.xmin), 4)) FROM pg_aggregate o \
+   WHERE o.aggfnoid::oid >= 16384), \
+ (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 5)) FROM pg_trigger o WHERE NOT o.tgisinternal), \
+ (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 6)) FROM pg_attrdef o), \
+ (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 7)) FROM pg_constraint o \
+   WHERE o.oid >= 16384 AND o.contype = 'c'), \
+ (SELECT sum(hashtextextended(concat_ws(' ', o.inhrelid, o.inhparent), 8)) FROM pg_inherits o))";
+
+/// The functions. A body that was read when its function was made is printed, where there are such.
+pub(super) fn functions(version: u32) -> String {
+    let body = if version >= 140_000 { "pg_get_function_sqlbody(p.oid)" } else { "NULL::text" };
+    format!(
+        "SELECT p.oid, convert_to(p.proname::text, 'UTF8'), l.lanname::text, \
+         convert_to(coalesce({body}, p.prosrc), 'UTF8'), coalesce(p.probin, '')::text, e.extname::text, \
+         coalesce(p.pronargs = 1 AND t.typtype = 'c', false) \
+         FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang \
+         LEFT JOIN pg_type t ON t.oid = p.proargtypes[0] \
+         LEFT JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' \
+         LEFT JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid \
+         WHERE p.oid >= 16384"
+    )
+}
+
+/// What uses one of the built-in functions `$1` directly: class and OID of the user, OID of the function. PostgreSQL
+/// records no dependency on what is built in. `$2` is a regular expression that finds them in expressions.
+pub(super) const USERS_OF_BUILT_IN: &str = "\
+SELECT x.class, x.object, x.function::oid FROM ( \
+ SELECT 'pg_rewrite'::regclass::oid, w.oid, substring(concat(w.ev_action::text, w.ev_qual::text) from $2) \
+  FROM pg_rewrite w WHERE w.oid >= 16384 \
+ UNION ALL SELECT 'pg_policy'::regclass::oid, p.oid, \
+  substring(concat(p.polqual::text, p.polwithcheck::text) from $2) FROM pg_policy p \
+ UNION ALL SELECT 'pg_attrdef'::regclass::oid, a.oid, substring(a.adbin::text from $2) FROM pg_attrdef a \
+ UNION ALL SELECT 'pg_constraint'::regclass::oid, c.oid, substring(c.conbin::text from $2) FROM pg_constraint c \
+  WHERE c.oid >= 16384 AND c.contype = 'c' \
+ UNION ALL SELECT 'pg_trigger'::regclass::oid, t.oid, substring(t.tgqual::text from $2) FROM pg_trigger t \
+  WHERE t.tgqual IS NOT NULL \
+ UNION ALL SELECT 'pg_class'::regclass::oid, i.indrelid, \
+  substring(concat(i.indexprs::text, i.indpred::text) from $2) FROM pg_index i \
+  WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL \
+ UNION ALL SELECT 'pg_proc'::regclass::oid, p.oid, substring(p.proargdefaults::text from $2) FROM pg_proc p \
+  WHERE p.oid >= 16384 AND p.proargdefaults IS NOT NULL \
+ UNION ALL SELECT 'pg_operator'::regclass::oid, o.oid, o.oprcode::oid::text FROM pg_operator o \
+  WHERE o.oid >= 16384 AND o.oprcode::oid = ANY ($1) \
+ UNION ALL SELECT 'pg_cast'::regclass::oid, c.oid, c.castfunc::text FROM pg_cast c \
+  WHERE c.oid >= 16384 AND c.castfunc = ANY ($1) \
+ UNION ALL SELECT 'pg_proc'::regclass::oid, a.aggfnoid::oid, f.oid::text FROM pg_aggregate a, unnest($1) f(oid) \
+  WHERE a.aggfnoid::oid >= 16384 AND f.oid = ANY (ARRAY[a.aggtransfn, a.aggfinalfn, a.aggcombinefn, \
+   a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn]::oid[]) \
+) AS x(class, object, function) WHERE x.function IS NOT NULL";
+
+/// All that is run, or may be, by the use of what the arrays `$1` (classes), `$2` (OIDs) and `$3` (numbers of ours)
+/// name: number, kind, OID and name. At most `$4` rows.
+///
+/// Up along the dependencies, and from what belongs to a relation to the relation: rules, policies, defaults, triggers,
+/// constraints, indexes; from a part of a table to the whole, and to a table whose rows it follows (ON DELETE CASCADE).
+pub(super) const USERS: &str = "\
+WITH RECURSIVE used(number, class, object) AS ( \
+ SELECT s.number, s.class, s.object FROM unnest($3::int4[], $1::oid[], $2::oid[]) s(number, class, object) \
+ UNION SELECT u.number, n.class, n.object FROM used u CROSS JOIN LATERAL ( \
+  SELECT d.classid, d.objid FROM pg_depend d \
+   WHERE d.refclassid = u.class AND d.refobjid = u.object AND d.deptype IN ('n', 'a', 'i', 'P', 'S') \
+  UNION ALL SELECT 'pg_class'::regclass::oid, w.ev_class FROM pg_rewrite w \
+   WHERE u.class = 'pg_rewrite'::regclass AND w.oid = u.object \
+  UNION ALL SELECT 'pg_class'::regclass::oid, p.polrelid FROM pg_policy p \
+   WHERE u.class = 'pg_policy'::regclass AND p.oid = u.object \
+  UNION ALL SELECT 'pg_class'::regclass::oid, a.adrelid FROM pg_attrdef a \
+   WHERE u.class = 'pg_attrdef'::regclass AND a.oid = u.object \
+  UNION ALL SELECT 'pg_class'::regclass::oid, t.tgrelid FROM pg_trigger t \
+   WHERE u.class = 'pg_trigger'::regclass AND t.oid = u.object \
+  UNION ALL SELECT 'pg_class'::regclass::oid, c.conrelid FROM pg_constraint c \
+   WHERE u.class = 'pg_constraint'::regclass AND c.oid = u.object AND c.contype = 'c' AND c.conrelid <> 0 \
+  UNION ALL SELECT 'pg_type'::regclass::oid, c.contypid FROM pg_constraint c \
+   WHERE u.class = 'pg_constraint'::regclass AND c.oid = u.object AND c.contypid <> 0 \
+  UNION ALL SELECT 'pg_class'::regclass::oid, i.indrelid FROM pg_index i \
+   WHERE u.class = 'pg_class'::regclass AND i.indexrelid = u.object \
+  UNION ALL SELECT 'pg_class'::regclass::oid, h.inhparent FROM pg_inherits h \
+   WHERE u.class = 'pg_class'::regclass AND h.inhrelid = u.object \
+  UNION ALL SELECT 'pg_class'::regclass::oid, c.confrelid FROM pg_constraint c \
+   WHERE u.class = 'pg_class'::regclass AND c.conrelid = u.object AND c.contype = 'f' \
+   AND (c.confdeltype IN ('c', 'n', 'd') OR c.confupdtype IN ('c', 'n', 'd')) \
+  UNION ALL SELECT 'pg_type'::regclass::oid, t.oid FROM pg_cast c JOIN pg_type t \
+   ON t.oid IN (c.castsource, c.casttarget) AND t.oid >= 16384 \
+   WHERE u.class = 'pg_cast'::regclass AND c.oid = u.object \
+  UNION ALL SELECT 'pg_type'::regclass::oid, o.opcintype FROM pg_opclass o \
+   WHERE u.class = 'pg_opclass'::regclass AND o.oid = u.object AND o.opcintype >= 16384 \
+ ) n(class, object) WHERE n.class NOT IN ('pg_extension'::regclass, 'pg_namespace'::regclass)) \
+SELECT u.number, 'function', u.object, ''::bytea FROM used u WHERE u.class = 'pg_proc'::regclass \
+UNION ALL SELECT u.number, 'word', u.object, convert_to(c.relname::text, 'UTF8') FROM used u \
+ JOIN pg_class c ON u.class = 'pg_class'::regclass AND c.oid = u.object WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') \
+UNION ALL SELECT u.number, 'word', u.object, convert_to(t.typname::text, 'UTF8') FROM used u \
+ JOIN pg_type t ON u.class = 'pg_type'::regclass AND t.oid = u.object WHERE t.typelem = 0 AND t.typrelid = 0 \
+UNION ALL SELECT u.number, 'operator', u.object, convert_to(o.oprname::text, 'UTF8') FROM used u \
+ JOIN pg_operator o ON u.class = 'pg_operator'::regclass AND o.oid = u.object \
+UNION ALL SELECT u.number, 'cast', u.object, ''::bytea FROM used u \
+ JOIN pg_cast c ON u.class = 'pg_cast'::regclass AND c.oid = u.object \
+ WHERE c.castsource < 16384 AND c.casttarget < 16384 \
+LIMIT $4";

@@ -1,0 +1,289 @@
+//! Functions of the user's own, and what each does to a session that calls it.
+//!
+//! Who reads them is not known here. The reader publishes a [`FunctionCatalog`] for each database in a
+//! [`Functions`], which the sessions of that database share.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, Guard};
+
+use crate::limits::{READ_BACK_MAX, SQL_NAME_MAX};
+use crate::pin::PinReason;
+use crate::sql::tripwire::trips;
+
+/// What running a function leaves behind in its session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deed {
+    /// It leaves something that no other server can be told of.
+    pub pin: Option<PinReason>,
+    /// Settings, in lower case, that it may change: their values can be read afterwards.
+    pub sets: Vec<Box<str>>,
+    /// It reaches beyond its session, so it must not be run twice.
+    pub is_once: bool,
+}
+
+impl Deed {
+    /// Of a function that pins.
+    #[must_use]
+    pub fn pins(reason: PinReason) -> Self {
+        Self { pin: Some(reason), sets: Vec::new(), is_once: true }
+    }
+
+    /// Of a function that may change a setting.
+    #[must_use]
+    pub fn sets(key: &str) -> Self {
+        Self { pin: None, sets: vec![key.into()], is_once: true }
+    }
+
+    /// Of a function whose name, or that of its C function, says what it does: one of PostgreSQL's or of an extension's.
+    #[must_use]
+    pub fn of_name(name: &[u8]) -> Self {
+        let found = trips(name);
+        let setting = found.has_set_config.then_some(PinReason::UnknownSetting);
+        Self { pin: found.pins.first().or(setting), sets: Vec::new(), is_once: found.is_once }
+    }
+
+    /// Whether nothing is left behind, and it may be run again.
+    #[must_use]
+    pub fn is_harmless(&self) -> bool {
+        self.pin.is_none() && self.sets.is_empty() && !self.is_once
+    }
+
+    /// What both do. Returns whether that is more than this one did.
+    pub fn add(&mut self, other: &Self) -> bool {
+        let before = (self.pin, self.sets.len(), self.is_once);
+        self.pin = self.pin.or(other.pin);
+        for key in &other.sets {
+            if let Err(at) = self.sets.binary_search(key) {
+                self.sets.insert(at, key.clone());
+            }
+        }
+        if self.sets.len() > READ_BACK_MAX {
+            self.pin = self.pin.or(Some(PinReason::UnknownSetting));
+            self.sets.truncate(READ_BACK_MAX);
+        }
+        self.is_once |= other.is_once;
+        before != (self.pin, self.sets.len(), self.is_once)
+    }
+}
+
+/// Names as the server keeps them, with what each does.
+pub type Deeds = HashMap<Box<[u8]>, Arc<Deed>>;
+
+/// What is thought of a function that is neither built in nor known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Otherwise {
+    /// It was made since the last look: the session is pinned until the next.
+    Unread,
+    /// Functions are not read here: it pins.
+    Pins,
+}
+
+/// The functions of one database.
+#[derive(Debug)]
+pub struct FunctionCatalog {
+    /// Names of the functions of PostgreSQL itself. Catalogs of servers of one version share them.
+    pub built_in: Arc<HashSet<Box<[u8]>>>,
+    /// Functions of the user's own and of extensions, the harmless ones, too.
+    pub functions: Deeds,
+    /// Relations and types by whose mere use such a function is run, in a policy, say; and functions that can be
+    /// called like a column.
+    pub words: Deeds,
+    /// Operators that run such a function.
+    pub operators: Deeds,
+    /// Such a function is run by something without a name, such as an implicit cast.
+    pub everything: Option<Arc<Deed>>,
+    /// What is thought of all others.
+    pub otherwise: Otherwise,
+}
+
+/// What a name stands for that is followed by a parenthesis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Called<'a> {
+    BuiltIn,
+    /// A function of the user's own.
+    Own(&'a Deed),
+    Unknown,
+}
+
+impl FunctionCatalog {
+    /// Of a database of which nothing is known.
+    #[must_use]
+    pub fn unread(built_in: Arc<HashSet<Box<[u8]>>>, otherwise: Otherwise) -> Self {
+        let (functions, words, operators) = (Deeds::new(), Deeds::new(), Deeds::new());
+        Self { built_in, functions, words, operators, everything: None, otherwise }
+    }
+
+    /// Whether more than calls has to be looked for in SQL.
+    pub(crate) fn watches_words(&self) -> bool {
+        !self.words.is_empty() || !self.operators.is_empty() || self.everything.is_some()
+    }
+
+    /// What is called by `name`, as it is after folding. The name of a function may be that of a built-in one, too.
+    pub(crate) fn called(&self, name: &[u8]) -> Called<'_> {
+        let name = &name[..name.len().min(SQL_NAME_MAX)];
+        match self.functions.get(name) {
+            Some(deed) => Called::Own(deed),
+            None if self.built_in.contains(name) => Called::BuiltIn,
+            None => Called::Unknown,
+        }
+    }
+}
+
+/// The functions of one database as they are known now; shared by its sessions and the reader.
+///
+/// Looks are numbered. A function that is unknown to a session is known by the end of a look that began later.
+#[derive(Debug)]
+pub struct Functions {
+    catalog: ArcSwap<FunctionCatalog>,
+    /// Counts the catalogs.
+    generation: AtomicU64,
+    watches_words: AtomicBool,
+    /// A session has called something since this was last asked for.
+    is_used: AtomicBool,
+    /// A session waits for the next look.
+    is_awaited: AtomicBool,
+    looks_begun: AtomicU64,
+    looks_done: AtomicU64,
+    /// What is known is of use from the end of the look of this number on.
+    look_needed: AtomicU64,
+}
+
+impl Functions {
+    /// With the catalog to begin with, before anybody has looked.
+    #[must_use]
+    pub fn new(catalog: FunctionCatalog) -> Self {
+        Self {
+            watches_words: AtomicBool::new(catalog.watches_words()),
+            catalog: ArcSwap::from_pointee(catalog),
+            generation: AtomicU64::new(0),
+            is_used: AtomicBool::new(false),
+            is_awaited: AtomicBool::new(false),
+            looks_begun: AtomicU64::new(0),
+            looks_done: AtomicU64::new(0),
+            look_needed: AtomicU64::new(1),
+        }
+    }
+
+    /// The reader begins a look. To be told of its end: [`Self::look_ended`].
+    pub fn look_begins(&self) -> u64 {
+        let number = self.looks_begun.fetch_add(1, Ordering::AcqRel) + 1;
+        // Whoever asks from now on asks for the next one.
+        self.is_awaited.store(false, Ordering::Release);
+        number
+    }
+
+    /// The look of this number has ended; nothing has changed, or `catalog` is what is there now.
+    pub fn look_ended(&self, number: u64, catalog: Option<FunctionCatalog>) {
+        if let Some(catalog) = catalog {
+            let watches_words = catalog.watches_words();
+            self.catalog.store(Arc::new(catalog));
+            self.watches_words.store(watches_words, Ordering::Release);
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
+        self.looks_done.store(number, Ordering::Release);
+    }
+
+    /// The reader looks no more until a session calls something, or cannot: what is known may be old.
+    pub fn is_not_watched(&self) {
+        let next = self.looks_begun.load(Ordering::Acquire) + 1;
+        self.look_needed.fetch_max(next, Ordering::AcqRel);
+    }
+
+    /// A session has made or changed functions, or what may call them: the next look is waited for.
+    pub(crate) fn are_changed(&self) {
+        self.is_not_watched();
+        self.is_awaited.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a session has called something since this was asked last.
+    pub fn take_use(&self) -> bool {
+        self.is_used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether a session waits for a look that has not begun.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.is_awaited.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn load(&self) -> Guard<Arc<FunctionCatalog>> {
+        if !self.is_used.load(Ordering::Relaxed) {
+            self.is_used.store(true, Ordering::Relaxed);
+        }
+        self.catalog.load()
+    }
+
+    /// Whether SQL must be looked at that calls nothing.
+    #[inline]
+    pub(crate) fn watches_words(&self) -> bool {
+        self.watches_words.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_current(&self) -> bool {
+        self.looks_done.load(Ordering::Acquire) >= self.look_needed.load(Ordering::Acquire)
+    }
+
+    /// The number of the look after which it is known what was called just now. A reader is waited for.
+    pub(crate) fn next_look(&self) -> u64 {
+        let number = self.looks_begun.load(Ordering::Acquire) + 1;
+        self.is_awaited.store(true, Ordering::Release);
+        number
+    }
+
+    pub(crate) fn has_looked(&self, number: u64) -> bool {
+        self.looks_done.load(Ordering::Acquire) >= number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deeds_add_up_and_end_at_the_limit() {
+        let mut deed = Deed::default();
+        assert!(deed.add(&Deed::sets("b.b")) && deed.add(&Deed::sets("a.a")));
+        assert!(!deed.add(&Deed::sets("a.a")), "nothing new");
+        assert_eq!(deed.sets, ["a.a".into(), "b.b".into()]);
+        for n in deed.sets.len()..READ_BACK_MAX {
+            deed.add(&Deed::sets(&format!("n.n{n:03}")));
+        }
+        assert_eq!((deed.sets.len(), deed.pin), (READ_BACK_MAX, None));
+        deed.add(&Deed::sets("one.more"));
+        assert_eq!((deed.sets.len(), deed.pin), (READ_BACK_MAX, Some(PinReason::UnknownSetting)));
+    }
+
+    #[test]
+    fn what_a_session_has_made_is_known_after_a_look_that_began_behind_it() {
+        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), Otherwise::Unread));
+        assert!(!functions.is_current(), "nobody has looked");
+        let under_way = functions.look_begins();
+        functions.are_changed();
+        functions.look_ended(under_way, None);
+        assert!(!functions.is_current() && functions.is_awaited());
+        let next = functions.look_begins();
+        functions.look_ended(next, None);
+        assert!(functions.is_current());
+    }
+
+    #[test]
+    fn a_call_is_known_after_a_look_that_began_behind_it() {
+        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), Otherwise::Unread));
+        let under_way = functions.look_begins();
+        let number = functions.next_look();
+        functions.look_ended(under_way, None);
+        assert!(!functions.has_looked(number), "it may have looked too early");
+        assert!(functions.is_awaited());
+        let next = functions.look_begins();
+        functions.look_ended(next, None);
+        assert!(functions.has_looked(number) && !functions.is_awaited());
+    }
+}

@@ -1,0 +1,110 @@
+//! Settings that functions have changed: their values are read from the server that has them.
+
+use trunkline_codec::backend::DataRow;
+
+use crate::followed::Followed;
+use crate::parameters::Parameters;
+use crate::pin::PinReason;
+use crate::session::Session;
+use crate::sql::effect::Change;
+
+impl Followed {
+    /// Whether values are to be read at the next idle point: nothing else keeps the session.
+    #[inline]
+    pub(crate) fn must_read_back(&self) -> bool {
+        self.pins.contains(PinReason::ReadingBack) && self.pins.first_but(PinReason::ReadingBack).is_none()
+    }
+
+    /// What asks for them, of one row. Names of settings have no quotes in them.
+    pub(crate) fn question_of_values(&self) -> Vec<u8> {
+        let calls =
+            self.unsettled.keys().iter().map(|key| format!("pg_catalog.current_setting('{key}', true)"));
+        format!("SELECT {}", calls.collect::<Vec<_>>().join(", ")).into_bytes()
+    }
+
+    /// The values have come, in this row; `None` when they could not be read.
+    fn values_read(&mut self, row: Option<&[u8]>, told: &Parameters) {
+        self.pins.remove(PinReason::ReadingBack);
+        let Some(changes) = row.and_then(|row| changes(self.unsettled.keys(), row)) else {
+            return self.pin(PinReason::UnknownSetting);
+        };
+        let era = self.encoding.era();
+        changes.into_iter().for_each(|change| self.change(change, era, told));
+    }
+}
+
+impl Session {
+    /// The values of settings have come, in this row; `None` when they could not be read.
+    #[cold]
+    pub(crate) fn values_read(&mut self, row: Option<&[u8]>) {
+        if let Some(followed) = &mut self.followed {
+            followed.values_read(row, &self.parameters);
+            self.follow_transaction_ended();
+        }
+    }
+
+    /// All of the answer has come: it had no row if the values are still due.
+    pub(crate) fn values_settled(&mut self) {
+        if self.followed.as_ref().is_some_and(|followed| followed.pins.contains(PinReason::ReadingBack)) {
+            self.values_read(None);
+        }
+    }
+}
+
+/// What a row of values sets. One that is NULL is not known to the server.
+fn changes(keys: &[Box<str>], row: &[u8]) -> Option<Vec<Change>> {
+    let row = DataRow::parse(row).ok()?;
+    if row.values().count() != keys.len() {
+        return None;
+    }
+    Some(keys.iter().zip(row.values()).filter_map(|(key, value)| Some(change(key, value?))).collect())
+}
+
+/// The same by SQL. A custom setting without a value may be one that was only named.
+fn change(key: &str, value: &[u8]) -> Change {
+    if value.is_empty() && key.contains('.') {
+        return Change::Reset { key: key.into(), sql: Box::default() };
+    }
+    let mut sql = format!("SELECT pg_catalog.set_config('{key}', '").into_bytes();
+    for &byte in value {
+        sql.push(byte);
+        if byte == b'\'' {
+            sql.push(byte);
+        }
+    }
+    sql.extend_from_slice(b"', false)");
+    Change::Set { key: key.into(), sql: sql.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(values: &[Option<&str>]) -> Vec<u8> {
+        let mut row = u16::try_from(values.len()).unwrap_or_default().to_be_bytes().to_vec();
+        for value in values {
+            let length = value.map_or(-1, |value| i32::try_from(value.len()).unwrap_or_default());
+            row.extend_from_slice(&length.to_be_bytes());
+            row.extend_from_slice(value.unwrap_or_default().as_bytes());
+        }
+        row
+    }
+
+    #[test]
+    fn values_are_set_as_they_are_and_unknown_settings_are_not() {
+        let keys: Vec<Box<str>> =
+            ["app.tenant", "app.empty", "app.unknown", "search_path"].map(Box::from).to_vec();
+        let row = row(&[Some("it's"), Some(""), None, Some("")]);
+        let set = |key: &str, sql: &str| Change::Set { key: key.into(), sql: sql.as_bytes().into() };
+        let expected = [
+            set("app.tenant", "SELECT pg_catalog.set_config('app.tenant', 'it''s', false)"),
+            Change::Reset { key: "app.empty".into(), sql: Box::default() },
+            set("search_path", "SELECT pg_catalog.set_config('search_path', '', false)"),
+        ];
+        assert_eq!(changes(&keys, &row).as_deref(), Some(&expected[..]));
+        for end in 0..row.len() {
+            assert_eq!(changes(&keys, &row[..end]), None, "cut at {end}");
+        }
+        assert_eq!(changes(&keys[..3], &row), None, "a row of other columns");
+    }
+}

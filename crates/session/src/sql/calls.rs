@@ -1,0 +1,315 @@
+//! Functions of the user's own that SQL calls.
+//!
+//! A call is a name before a parenthesis. Names of what is known to leave something behind count wherever they
+//! stand, also in a string, where they may be SQL yet to be run; names that nobody knows count only where a function
+//! can stand.
+
+use super::lexer::{Lexer, Token, is_in_word};
+use super::reader::unquote;
+use crate::functions::{Called, Deed, FunctionCatalog, Functions, Otherwise};
+use crate::limits::SQL_NAME_MAX;
+use crate::pin::PinReason;
+use crate::sql::effect::Name;
+
+mod keywords;
+
+use keywords::{comes_before_a_call, comes_before_no_call, is_keyword};
+
+/// What SQL calls, if that is of interest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Calls {
+    /// What the functions do that are known.
+    pub(crate) deed: Deed,
+    /// Names that are yet to be read.
+    pub(crate) unread: Vec<Name>,
+}
+
+impl Calls {
+    fn is_empty(&self) -> bool {
+        self.deed.is_harmless() && self.unread.is_empty()
+    }
+
+    fn wait_for(&mut self, name: &[u8]) {
+        if !self.unread.iter().any(|known| **known == *name) {
+            self.unread.push(name.into());
+        }
+    }
+}
+
+/// What SQL calls that may leave something behind. `None` when that is nothing.
+#[inline]
+pub(crate) fn calls(sql: &[u8], functions: &Functions) -> Option<Box<Calls>> {
+    if !functions.watches_words() && !sql.contains(&b'(') {
+        return None;
+    }
+    look(sql, functions)
+}
+
+fn look(sql: &[u8], functions: &Functions) -> Option<Box<Calls>> {
+    let catalog = functions.load();
+    let age = if functions.is_current() { Age::Current } else { Age::Old };
+    if !catalog.watches_words() && calls_nothing(sql, &catalog, age) {
+        return None;
+    }
+    let found = look_closely(sql, &catalog, age);
+    (!found.is_empty()).then(|| Box::new(found))
+}
+
+/// What is known for sure that a part of long SQL calls.
+#[cold]
+pub(crate) fn calls_in_part(part: &[u8], functions: &Functions) -> Option<Box<Calls>> {
+    let catalog = functions.load();
+    let mut found = Calls::default();
+    found.names_in(part, &catalog);
+    (!found.is_empty()).then(|| Box::new(found))
+}
+
+/// Whether the catalog is what the last looks have shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Age {
+    Current,
+    Old,
+}
+
+/// A name as PostgreSQL folds and cuts it.
+struct Folded {
+    bytes: [u8; SQL_NAME_MAX],
+    length: usize,
+}
+
+impl Folded {
+    fn of(word: &[u8]) -> Self {
+        let mut bytes = [0; SQL_NAME_MAX];
+        let length = word.len().min(SQL_NAME_MAX);
+        bytes[..length].copy_from_slice(&word[..length]);
+        bytes[..length].make_ascii_lowercase();
+        Self { bytes, length }
+    }
+
+    fn name(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// Whether each parenthesis stands behind something harmless, as far as that can be told without reading the SQL.
+fn calls_nothing(sql: &[u8], catalog: &FunctionCatalog, age: Age) -> bool {
+    let mut from = 0;
+    while let Some(found) = sql[from..].iter().position(|b| *b == b'(') {
+        let before = sql[..from + found].trim_ascii_end();
+        let blank = &sql[before.len()..from + found];
+        from += found + 1;
+        match before.last() {
+            // The end of a name in quotes, or of a comment.
+            Some(b'"' | b'/') => return false,
+            // A comment may stand before it.
+            _any if blank.iter().any(|b| matches!(b, b'\n' | b'\r')) && has_line_comment(sql) => {
+                return false;
+            }
+            Some(last) if is_in_word(*last) => {
+                let folded = Folded::of(last_word(before));
+                let name = folded.name();
+                match catalog.called(name) {
+                    Called::BuiltIn => {}
+                    Called::Own(deed) if deed.is_harmless() && age == Age::Current => {}
+                    Called::Unknown if is_keyword(name) => {}
+                    Called::Own(_) | Called::Unknown => return false,
+                }
+            }
+            Some(_) | None => {}
+        }
+    }
+    true
+}
+
+fn has_line_comment(sql: &[u8]) -> bool {
+    sql.windows(2).any(|pair| pair == b"--")
+}
+
+fn last_word(sql: &[u8]) -> &[u8] {
+    let start = sql.iter().rposition(|b| !is_in_word(*b)).map_or(0, |at| at + 1);
+    &sql[start..]
+}
+
+#[cold]
+fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age) -> Calls {
+    let mut found = Calls::default();
+    let mut tokens = Vec::new();
+    let mut lexer = Lexer::new(sql);
+    // What does not end, the server refuses.
+    while let Ok(Some(token)) = lexer.next() {
+        tokens.push(Placed { token, start: lexer.start(), end: lexer.at() });
+    }
+    for (at, placed) in tokens.iter().enumerate() {
+        match placed.token {
+            Token::Symbol(b'(') => found.call(&tokens, at, catalog, age),
+            Token::String(_) | Token::OtherString => {
+                found.names_in(&sql[placed.start..placed.end], catalog);
+            }
+            Token::Word(_) | Token::Quoted(_) => {
+                if let Some(deed) = name_of(placed.token).and_then(|name| catalog.words.get(&name)) {
+                    found.deed.add(deed);
+                }
+            }
+            Token::Number | Token::Parameter(_) | Token::Symbol(_) => {}
+        }
+    }
+    if !catalog.operators.is_empty() {
+        found.operators_in(sql, &tokens, catalog);
+    }
+    if let Some(deed) = &catalog.everything {
+        found.deed.add(deed);
+    }
+    found
+}
+
+/// A token and where it stands.
+#[derive(Clone, Copy)]
+struct Placed<'a> {
+    token: Token<'a>,
+    start: usize,
+    end: usize,
+}
+
+fn name_of(token: Token<'_>) -> Option<Name> {
+    match token {
+        Token::Word(word) => Some(Folded::of(word).name().into()),
+        Token::Quoted(quoted) => {
+            let mut name = unquote(quoted);
+            name.truncate(SQL_NAME_MAX);
+            Some(name.into())
+        }
+        Token::String(_) | Token::OtherString | Token::Number | Token::Parameter(_) | Token::Symbol(_) => {
+            None
+        }
+    }
+}
+
+impl Calls {
+    /// What stands before the parenthesis that is the token `at`.
+    fn call(&mut self, tokens: &[Placed<'_>], at: usize, catalog: &FunctionCatalog, age: Age) {
+        let Some(before) = at.checked_sub(1) else { return };
+        let Some(name) = name_of(tokens[before].token) else { return };
+        match catalog.called(&name) {
+            Called::BuiltIn => {}
+            Called::Own(deed) => {
+                self.deed.add(deed);
+                if age == Age::Old {
+                    self.wait_for(&name);
+                }
+            }
+            Called::Unknown if is_keyword(&name) && matches!(tokens[before].token, Token::Word(_)) => {}
+            Called::Unknown if !may_be_a_call(tokens, before) => {}
+            Called::Unknown => match catalog.otherwise {
+                Otherwise::Unread => self.wait_for(&name),
+                Otherwise::Pins => {
+                    self.deed.add(&Deed::pins(PinReason::UserFunction));
+                }
+            },
+        }
+    }
+
+    /// Names in text that is not read as SQL: only those count that are known to leave something behind.
+    fn names_in(&mut self, text: &[u8], catalog: &FunctionCatalog) {
+        let mut rest = text;
+        while let Some(start) = rest.iter().position(|b| is_in_word(*b)) {
+            let word_and_more = &rest[start..];
+            let length = word_and_more.iter().position(|b| !is_in_word(*b)).unwrap_or(word_and_more.len());
+            let (word, after) = word_and_more.split_at(length);
+            rest = after;
+            let folded = Folded::of(word);
+            let is_called = matches!(after.trim_ascii_start(), [b'(', ..] | [b'"', ..]);
+            if let (true, Called::Own(deed)) = (is_called, catalog.called(folded.name())) {
+                self.deed.add(deed);
+            }
+            if let Some(deed) = catalog.words.get(folded.name()) {
+                self.deed.add(deed);
+            }
+        }
+    }
+
+    /// An operator counts also as a part of one that is longer: where one ends is not read here.
+    fn operators_in(&mut self, sql: &[u8], tokens: &[Placed<'_>], catalog: &FunctionCatalog) {
+        let mut at = 0;
+        while let Some(placed) = tokens.get(at) {
+            let start = placed.start;
+            let mut end = start;
+            while let Some(Placed { token: Token::Symbol(symbol), start, .. }) = tokens.get(at)
+                && *start == end
+                && is_of_operator(*symbol)
+            {
+                end += 1;
+                at += 1;
+            }
+            if end == start {
+                at += 1;
+                continue;
+            }
+            let run = &sql[start..end];
+            for (operator, deed) in &catalog.operators {
+                if run.windows(operator.len()).any(|part| *part == **operator) {
+                    self.deed.add(deed);
+                }
+            }
+        }
+    }
+}
+
+/// Source: PostgreSQL 18, src/backend/parser/scan.l, `op_chars`.
+fn is_of_operator(symbol: u8) -> bool {
+    b"~!@#^&|`?+-*/%<>=".contains(&symbol)
+}
+
+/// Whether the name that is the token `at`, with a parenthesis behind it, may be that of a function: not that of a
+/// table with its columns, an alias with its columns, or a type.
+fn may_be_a_call(tokens: &[Placed<'_>], mut at: usize) -> bool {
+    let after = at + 1;
+    while at >= 2 && tokens[at - 1].token == Token::Symbol(b'.') && name_of(tokens[at - 2].token).is_some() {
+        at -= 2;
+    }
+    let Some(before) = at.checked_sub(1).map(|before| tokens[before].token) else { return false };
+    match before {
+        Token::Word(word) if comes_before_no_call(Folded::of(word).name()) => false,
+        Token::Word(word) if comes_before_a_call(Folded::of(word).name()) => true,
+        // An alias, unless it is a name in OPERATOR(...) that ends here.
+        Token::Word(_) | Token::Quoted(_) | Token::Symbol(b')') => has_operator_by_name(tokens),
+        Token::Symbol(b',') => !is_with_query(tokens, after),
+        Token::String(_) | Token::OtherString | Token::Number | Token::Parameter(_) | Token::Symbol(_) => {
+            true
+        }
+    }
+}
+
+fn has_operator_by_name(tokens: &[Placed<'_>]) -> bool {
+    tokens.iter().any(|placed| super::reader::is_word(placed.token, "operator"))
+}
+
+/// Whether the parenthesis `at` begins the columns of a query in WITH: `b (x, y) AS (SELECT`.
+fn is_with_query(tokens: &[Placed<'_>], at: usize) -> bool {
+    let mut depth = 0_usize;
+    let mut rest = tokens[at..].iter().skip_while(|placed| {
+        match placed.token {
+            Token::Symbol(b'(') => depth += 1,
+            Token::Symbol(b')') => depth -= 1,
+            _other => {}
+        }
+        depth > 0
+    });
+    let mut next = || rest.next().map(|placed| placed.token);
+    let is_it = |token: Option<Token<'_>>, words: &[&str]| {
+        token.is_some_and(|token| words.iter().any(|word| super::reader::is_word(token, word)))
+    };
+    // The parenthesis that ends the columns comes first.
+    let (_end, as_word, open) = (next(), next(), next());
+    if !is_it(as_word, &["as"]) {
+        return false;
+    }
+    if is_it(open, &["materialized", "not"]) {
+        return true;
+    }
+    let first = std::iter::from_fn(next).find(|token| *token != Token::Symbol(b'('));
+    open == Some(Token::Symbol(b'('))
+        && is_it(first, &["select", "with", "values", "table", "insert", "update", "delete", "merge"])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,364 @@
+//! The source of a function in SQL or PL/pgSQL: what it may leave behind, and what it mentions.
+//!
+//! It is read by words, not by its grammar, and what is not understood pins. What it mentions may leave something
+//! behind, too: that is for the reader of all functions to follow.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::effect::{Change, Effect};
+use super::lexer::{Lexer, Token, Unclear, is_in_word};
+use super::reader::{Reader, is_word, unquote};
+use super::set::{self, known_key};
+use super::tripwire::trips;
+use crate::functions::Deed;
+use crate::limits::{FUNCTION_SOURCE_MAX, SOURCE_DEPTH_MAX, SQL_NAME_MAX};
+use crate::pin::PinReason;
+
+/// A function as its source tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FunctionSource {
+    /// What it does by itself.
+    pub deed: Deed,
+    /// Hashes of the names it calls.
+    calls: BTreeSet<u64>,
+    /// Hashes of all its words.
+    words: BTreeSet<u64>,
+    /// Its runs of operator characters.
+    operators: BTreeSet<Box<[u8]>>,
+}
+
+impl FunctionSource {
+    /// Reads the source of a function in SQL or PL/pgSQL.
+    #[must_use]
+    pub fn read(source: &[u8]) -> Self {
+        let mut out = Self::default();
+        out.read_text(source, 0);
+        out
+    }
+
+    /// Whether it may call a function of this name, as the server keeps it.
+    #[must_use]
+    pub fn calls(&self, name: &[u8]) -> bool {
+        self.calls.contains(&hash(name))
+    }
+
+    /// Whether it mentions a relation or type of this name, as the server keeps it.
+    #[must_use]
+    pub fn mentions(&self, name: &[u8]) -> bool {
+        self.words.contains(&hash(name))
+    }
+
+    /// Whether it may use this operator.
+    #[must_use]
+    pub fn operates(&self, operator: &[u8]) -> bool {
+        !operator.is_empty()
+            && self.operators.iter().any(|run| run.windows(operator.len()).any(|part| part == operator))
+    }
+
+    fn pin(&mut self, reason: PinReason) {
+        self.deed.add(&Deed::pins(reason));
+    }
+
+    fn read_text(&mut self, source: &[u8], depth: usize) {
+        if source.len() > FUNCTION_SOURCE_MAX || depth > SOURCE_DEPTH_MAX {
+            return self.pin(PinReason::OpaqueFunction);
+        }
+        let Ok(text) = Text::of(source) else { return self.pin(PinReason::OpaqueFunction) };
+        let mut at = 0;
+        while at < text.tokens.len() {
+            at = self.read_token(&text, at, depth);
+        }
+    }
+
+    /// Reads what begins with the token `at`, and says where to go on.
+    fn read_token(&mut self, text: &Text<'_>, at: usize, depth: usize) -> usize {
+        match text.tokens[at].token {
+            Token::Word(word) => {
+                let name = word.to_ascii_lowercase();
+                if let Some(length) = self.read_word(text, at, &name, depth) {
+                    return at + length;
+                }
+                self.mention(text, at, &name);
+            }
+            Token::Quoted(quoted) => self.mention(text, at, &unquote(quoted)),
+            Token::String(_) | Token::OtherString => self.read_string(text.raw(at)),
+            Token::Symbol(symbol) if is_of_operator(symbol) => return self.read_operator(text, at),
+            Token::Number | Token::Parameter(_) | Token::Symbol(_) => {}
+        }
+        at + 1
+    }
+
+    fn mention(&mut self, text: &Text<'_>, at: usize, name: &[u8]) {
+        let name = &name[..name.len().min(SQL_NAME_MAX)];
+        self.words.insert(hash(name));
+        if text.is_symbol(at + 1, b'(') {
+            self.calls.insert(hash(name));
+        }
+        let found = trips(text.raw(at));
+        if let Some(reason) = found.pins.first() {
+            self.pin(reason);
+        }
+        self.deed.is_once |= found.is_once;
+    }
+
+    /// A string that is not known to be run: what it names may be run all the same.
+    fn read_string(&mut self, raw: &[u8]) {
+        let found = trips(raw);
+        if let Some(reason) = found.pins.first() {
+            self.pin(reason);
+        }
+        if found.has_set_config {
+            self.pin(PinReason::UnknownSetting);
+        }
+        self.deed.is_once |= found.is_once;
+        let mut rest = raw;
+        while let Some(start) = rest.iter().position(|b| is_in_word(*b)) {
+            let length = rest[start..].iter().position(|b| !is_in_word(*b)).unwrap_or(rest.len() - start);
+            let (word, after) = rest[start..].split_at(length);
+            let word = hash(&word[..length.min(SQL_NAME_MAX)].to_ascii_lowercase());
+            self.words.insert(word);
+            if matches!(after.trim_ascii_start(), [b'(' | b'"', ..]) {
+                self.calls.insert(word);
+            }
+            rest = after;
+        }
+    }
+
+    fn read_operator(&mut self, text: &Text<'_>, at: usize) -> usize {
+        let start = text.tokens[at].start;
+        let mut end = at;
+        while let Some(placed) = text.tokens.get(end)
+            && let Token::Symbol(symbol) = placed.token
+            && is_of_operator(symbol)
+            && placed.start == start + (end - at)
+        {
+            end += 1;
+        }
+        self.operators.insert(text.source[start..start + (end - at)].into());
+        end
+    }
+
+    /// A word of the language. `Some` when that is all there is to it and to so many tokens in all.
+    fn read_word(&mut self, text: &Text<'_>, at: usize, word: &[u8], depth: usize) -> Option<usize> {
+        match word {
+            b"set_config" => self.read_set_config(text, at),
+            b"execute" => return self.read_execute(text, at, depth),
+            b"temp" | b"temporary"
+                if text.is_behind(at, &["create", "local", "global", "into", "replace"]) =>
+            {
+                self.pin(PinReason::TemporaryObject);
+            }
+            b"hold" if text.is_behind(at, &["with"]) => self.pin(PinReason::HoldCursor),
+            _other if text.begins_statement(at) => self.read_statement(text, at, word),
+            _other => {}
+        }
+        None
+    }
+
+    /// The first word of a statement, as far as it matters here.
+    fn read_statement(&mut self, text: &Text<'_>, at: usize, word: &[u8]) {
+        match word {
+            b"set" => self.read_set(text, at, set::set),
+            b"reset" => self.read_set(text, at, set::reset),
+            b"listen" => self.pin(PinReason::Listen),
+            b"load" => self.pin(PinReason::Load),
+            b"prepare" => self.pin(PinReason::UnknownStatement("PREPARE")),
+            b"deallocate" => self.pin(PinReason::UnknownStatement("DEALLOCATE")),
+            b"discard" => self.pin(PinReason::UnknownStatement("DISCARD")),
+            b"do" => self.pin(PinReason::UnknownStatement("DO")),
+            b"notify" => self.deed.is_once = true,
+            _other => {}
+        }
+    }
+
+    fn read_set(&mut self, text: &Text<'_>, at: usize, read: fn(&mut Reader<'_>) -> Effect) {
+        let mut reader = Reader::new(text.statement(at));
+        reader.bump();
+        match read(&mut reader) {
+            Effect::Change(changes) => changes.iter().for_each(|change| match change {
+                Change::Set { key, .. } | Change::Reset { key, .. } => self.sets(key),
+                Change::Local { key } => self.sets(key),
+                Change::ResetAll => self.pin(PinReason::UnknownSetting),
+            }),
+            Effect::Local => {}
+            Effect::Pin(reason) => self.pin(reason),
+            _other => self.pin(PinReason::UnknownSetting),
+        }
+    }
+
+    fn sets(&mut self, key: &str) {
+        match key {
+            "session_authorization" | "standard_conforming_strings" => self.pin(PinReason::UnknownSetting),
+            "seed" => self.pin(PinReason::SideEffects("setseed")),
+            "transaction_isolation" | "transaction_read_only" | "transaction_deferrable" => {}
+            _readable => {
+                self.deed.add(&Deed::sets(key));
+            }
+        }
+    }
+
+    /// `set_config('name', ..., false)`. Any other name than a constant may be that of any setting.
+    fn read_set_config(&mut self, text: &Text<'_>, at: usize) {
+        let Some(call) = SetConfig::read(text, at) else { return self.pin(PinReason::UnknownSetting) };
+        // A custom setting exists from then on, however long the value is to stay.
+        if !call.is_local || call.key.contains('.') {
+            self.sets(&call.key);
+        }
+    }
+
+    /// EXECUTE of a constant is read, of anything else it pins.
+    fn read_execute(&mut self, text: &Text<'_>, at: usize, depth: usize) -> Option<usize> {
+        let is_privilege = text.is_word(at + 1, &["on"]);
+        let is_of_trigger = text.is_word(at + 1, &["function", "procedure"]);
+        if is_privilege || is_of_trigger {
+            return None;
+        }
+        match (text.token(at + 1), text.token(at + 2)) {
+            (Some(Token::String(sql)), after) if ends_execute(after) => {
+                self.read_text(&undouble(sql), depth + 1);
+                Some(2)
+            }
+            _unknown => {
+                self.pin(PinReason::SideEffects("EXECUTE"));
+                None
+            }
+        }
+    }
+}
+
+fn ends_execute(token: Option<Token<'_>>) -> bool {
+    let words = ["into", "using", "loop"];
+    token.is_none_or(|token| token == Token::Symbol(b';') || words.iter().any(|word| is_word(token, word)))
+}
+
+/// A call of `set_config` with a name that is a constant.
+struct SetConfig {
+    key: String,
+    is_local: bool,
+}
+
+impl SetConfig {
+    fn read(text: &Text<'_>, at: usize) -> Option<Self> {
+        if !text.is_symbol(at + 1, b'(') {
+            return None;
+        }
+        let Some(Token::String(name)) = text.token(at + 2) else { return None };
+        let mut next = at + 3;
+        // As a body is printed that was read when it was made: 'name'::text.
+        if text.is_symbol(next, b':') && text.is_symbol(next + 1, b':') {
+            next += 3;
+        }
+        if !text.is_symbol(next, b',') {
+            return None;
+        }
+        let key = known_key(&undouble(name))?;
+        let end = text.end_of_parenthesis(at + 1)?;
+        let is_true = text.is_word(end - 1, &["true"]);
+        let is_alone = text.is_symbol(end - 2, b',') || text.is_symbol(end - 2, b'>');
+        Some(Self { key, is_local: is_true && is_alone })
+    }
+}
+
+/// A token and where it begins and ends.
+struct Placed<'a> {
+    token: Token<'a>,
+    start: usize,
+    end: usize,
+}
+
+/// The tokens of a source.
+struct Text<'a> {
+    source: &'a [u8],
+    tokens: Vec<Placed<'a>>,
+}
+
+impl<'a> Text<'a> {
+    fn of(source: &'a [u8]) -> Result<Self, Unclear> {
+        let mut lexer = Lexer::new(source);
+        let mut tokens = Vec::new();
+        while let Some(token) = lexer.next()? {
+            tokens.push(Placed { token, start: lexer.start(), end: lexer.at() });
+        }
+        Ok(Self { source, tokens })
+    }
+
+    fn token(&self, at: usize) -> Option<Token<'a>> {
+        self.tokens.get(at).map(|placed| placed.token)
+    }
+
+    fn raw(&self, at: usize) -> &'a [u8] {
+        self.tokens.get(at).map_or(&[], |placed| &self.source[placed.start..placed.end])
+    }
+
+    fn is_symbol(&self, at: usize, symbol: u8) -> bool {
+        self.token(at) == Some(Token::Symbol(symbol))
+    }
+
+    fn is_word(&self, at: usize, words: &[&str]) -> bool {
+        self.token(at).is_some_and(|token| words.iter().any(|word| is_word(token, word)))
+    }
+
+    fn is_behind(&self, at: usize, words: &[&str]) -> bool {
+        at.checked_sub(1).is_some_and(|before| self.is_word(before, words))
+    }
+
+    /// Whether a statement may begin with the token `at`.
+    fn begins_statement(&self, at: usize) -> bool {
+        let Some(before) = at.checked_sub(1) else { return true };
+        // The end of a <<label>>.
+        let is_labelled = self.is_symbol(before, b'>') && before > 0 && self.is_symbol(before - 1, b'>');
+        is_labelled
+            || self.is_symbol(before, b';')
+            || self.is_word(before, &["begin", "atomic", "then", "else", "loop"])
+    }
+
+    /// The statement that begins with the token `at`, without its semicolon.
+    fn statement(&self, at: usize) -> &'a [u8] {
+        let is_end = |placed: &&Placed<'_>| placed.token == Token::Symbol(b';');
+        let end = self.tokens[at..].iter().find(is_end).map_or(self.source.len(), |placed| placed.start);
+        &self.source[self.tokens[at].start..end]
+    }
+
+    /// The token that closes the parenthesis `at`.
+    fn end_of_parenthesis(&self, at: usize) -> Option<usize> {
+        let mut depth = 0_usize;
+        for (place, placed) in self.tokens.iter().enumerate().skip(at) {
+            match placed.token {
+                Token::Symbol(b'(') => depth += 1,
+                Token::Symbol(b')') => depth = depth.checked_sub(1)?,
+                _other => {}
+            }
+            if depth == 0 {
+                return Some(place);
+            }
+        }
+        None
+    }
+}
+
+fn is_of_operator(symbol: u8) -> bool {
+    b"~!@#^&|`?+-*/%<>=".contains(&symbol)
+}
+
+/// A string as it is meant.
+fn undouble(quoted: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(quoted.len());
+    let mut bytes = quoted.iter();
+    while let Some(byte) = bytes.next() {
+        out.push(*byte);
+        if *byte == b'\'' {
+            bytes.next();
+        }
+    }
+    out
+}
+
+fn hash(name: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+use super::*;
+
+fn deed(source: &str) -> Deed {
+    FunctionSource::read(source.as_bytes()).deed
+}
+
+#[track_caller]
+fn assert_pins(source: &str, reason: PinReason) {
+    assert_eq!(deed(source).pin, Some(reason), "{source}");
+}
+
+#[track_caller]
+fn assert_sets(source: &str, keys: &[&str]) {
+    let deed = deed(source);
+    assert_eq!(deed.pin, None, "{source}");
+    assert_eq!(deed.sets.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), keys, "{source}");
+}
+
+#[test]
+fn settings_with_a_constant_name_are_named() {
+    assert_sets("begin perform set_config('app.tenant', t, false); end", &["app.tenant"]);
+    assert_sets("SELECT pg_catalog.SET_CONFIG('App.Tenant', $1, FALSE)", &["app.tenant"]);
+    assert_sets(" RETURN set_config('app.tenant'::text, t, false)", &["app.tenant"]);
+    assert_sets(
+        "select set_config('app.a', f(x, y), is_local), set_config('b.b', '', false)",
+        &["app.a", "b.b"],
+    );
+    assert_sets(
+        "begin set app.tenant = 'x'; set session work_mem to '1MB'; end",
+        &["app.tenant", "work_mem"],
+    );
+    assert_sets("begin if a then reset app.tenant; else set role app; end if; end", &["app.tenant", "role"]);
+    assert_sets("begin execute 'set app.tenant = ''x'''; end", &["app.tenant"]);
+    assert_sets("begin return query execute 'select set_config(''a.b'', $1, false)' using x; end", &["a.b"]);
+    assert_sets("begin x := set_config('a.b', x, is_local => false); end", &["a.b"]);
+}
+
+#[test]
+fn what_lasts_no_longer_than_its_transaction_only_makes_a_custom_setting_known() {
+    assert_sets("select set_config('work_mem', '1MB', true)", &[]);
+    assert_sets("begin set local work_mem = '1MB'; set transaction read only; end", &[]);
+    assert_sets("select set_config('app.tenant', $1, true)", &["app.tenant"]);
+    assert_sets("select set_config('work_mem', '1MB', is_local => true)", &[]);
+    assert_sets("select set_config('work_mem', '1MB', not true)", &["work_mem"]);
+}
+
+#[test]
+fn what_cannot_be_read_back_pins() {
+    assert_pins("select set_config(n, v, false)", PinReason::UnknownSetting);
+    assert_pins("select set_config('app.' || n, v, false)", PinReason::UnknownSetting);
+    assert_pins("begin reset all; end", PinReason::UnknownSetting);
+    assert_pins("begin set session authorization app; end", PinReason::UnknownSetting);
+    assert_pins("begin execute format('select %I()', x); end", PinReason::SideEffects("EXECUTE"));
+    assert_pins("begin execute 'set x.y = ' || v; end", PinReason::SideEffects("EXECUTE"));
+    assert_pins("begin create temp table t (a int); end", PinReason::TemporaryObject);
+    assert_pins("begin execute 'create temporary table t (a int)'; end", PinReason::TemporaryObject);
+    assert_pins("begin perform pg_advisory_lock(1); end", PinReason::AdvisoryLock);
+    assert_pins("begin listen a; end", PinReason::Listen);
+    assert_pins("begin load 'x'; end", PinReason::Load);
+    assert_pins("select setseed(0.5)", PinReason::SideEffects("setseed"));
+    assert_pins("begin perform dblink_connect('x'); end", PinReason::SideEffects("dblink_connect"));
+    assert_pins("select 'never ends", PinReason::OpaqueFunction);
+}
+
+#[test]
+fn plain_functions_are_harmless() {
+    for source in [
+        "select current_setting('app.tenant', true)",
+        "begin new.updated_at := now(); return new; end",
+        "begin update t set a = 1, b = 2 where c = 3; return found; end",
+        "insert into t values (1) on conflict (a) do update set b = 2",
+        "-- no temp table, no set_config(x, y, false)\nselect count(*) from t /* listen */",
+        "begin raise notice 'set % load', x; if a then return 1; end if; grant execute on function f() to b; end",
+        "select temp, temporary from measures where hold",
+    ] {
+        assert!(deed(source).is_harmless(), "{source}: {:?}", deed(source));
+    }
+}
+
+#[test]
+fn what_reaches_beyond_the_session_is_run_once() {
+    let deed = deed("select pg_notify('a', 'b')");
+    assert_eq!((deed.pin, deed.is_once), (None, true));
+}
+
+#[test]
+fn names_and_operators_are_those_of_the_server() {
+    let source = FunctionSource::read(
+        b"select Other(1) <=> \"Set It\"(2) from v -- hidden()\n where 'q(1)' = $$ w $$",
+    );
+    for name in ["other", "Set It", "q"] {
+        assert!(source.calls(name.as_bytes()), "{name}");
+    }
+    for name in ["v", "w"] {
+        assert!(source.mentions(name.as_bytes()) && !source.calls(name.as_bytes()), "{name}");
+    }
+    assert!(!source.mentions(b"hidden"));
+    assert!(source.operates(b"<=>") && source.operates(b"<=") && !source.operates(b"+"));
+}
+
+#[test]
+fn what_is_too_long_or_too_deep_pins() {
+    let long = |length: usize| "x".repeat(length);
+    assert!(deed(&long(FUNCTION_SOURCE_MAX)).is_harmless());
+    assert_pins(&long(FUNCTION_SOURCE_MAX + 1), PinReason::OpaqueFunction);
+    let nested = |depth: usize| {
+        (0..depth).fold("select 1".to_owned(), |sql, _| format!("execute '{}'", sql.replace('\'', "''")))
+    };
+    assert!(deed(&nested(SOURCE_DEPTH_MAX)).is_harmless());
+    assert_pins(&nested(SOURCE_DEPTH_MAX + 1), PinReason::OpaqueFunction);
+}

@@ -1,0 +1,201 @@
+//! Functions of the user's own that are called: what they set is read back, what they leave behind pins.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use trunkline_session::{
+    Deed, FunctionCatalog, Functions, LossPlan, Mobility, Otherwise, PinReason, Session,
+};
+
+use crate::talk::*;
+
+fn catalog(own: &[(&str, Deed)]) -> FunctionCatalog {
+    let mut catalog = FunctionCatalog::unread(Arc::default(), Otherwise::Unread);
+    catalog.functions =
+        own.iter().map(|(name, deed)| (name.as_bytes().into(), Arc::new(deed.clone()))).collect();
+    catalog
+}
+
+fn look(functions: &Functions, catalog: Option<FunctionCatalog>) {
+    let number = functions.look_begins();
+    functions.look_ended(number, catalog);
+}
+
+/// A session of a database with functions that were read.
+fn calling() -> (Talk, Arc<Functions>) {
+    let own = [
+        ("set_tenant", Deed::sets("app.tenant")),
+        ("lock_it", Deed::pins(PinReason::AdvisoryLock)),
+        ("plain", Deed::default()),
+    ];
+    let functions = Arc::new(Functions::new(catalog(&own)));
+    look(&functions, None);
+    let mut talk = Talk::of(Talk::settings(Mobility::Movable), Instant::now());
+    talk.session = Session::new(Talk::settings(Mobility::Movable), talk.now)
+        .with_functions(Some(Arc::clone(&functions)));
+    (talk, functions)
+}
+
+/// A DataRow.
+fn row(values: &[Option<&str>]) -> Vec<u8> {
+    let mut body = u16::try_from(values.len()).expect("a few").to_be_bytes().to_vec();
+    for value in values {
+        let length = value.map_or(-1, |value| i32::try_from(value.len()).expect("short"));
+        body.extend_from_slice(&length.to_be_bytes());
+        body.extend_from_slice(value.unwrap_or_default().as_bytes());
+    }
+    message(b'D', &body)
+}
+
+impl Talk {
+    /// The proxy asks for values, and is told these.
+    #[track_caller]
+    fn reads_back(&mut self, values: &[Option<&str>]) -> &mut Self {
+        let asked = self.session.questions().expect("values are asked for");
+        assert!(printable(&asked).contains("current_setting"), "{}", printable(&asked));
+        assert!(printable(&asked).contains("trunkline: prepare"), "by a named statement");
+        let answers = [m('3'), m('1'), m('2'), row(values), complete("SELECT 1"), m('3'), m('3'), ready('I')];
+        self.swallows(&answers).is_idle()
+    }
+}
+
+#[test]
+fn what_a_function_has_set_goes_with_the_session() {
+    let (mut talk, _functions) = calling();
+    talk.ran("select set_tenant('a')", &["SELECT 1"]);
+    assert_eq!(talk.session.movability(), Err(PinReason::ReadingBack));
+    assert!(talk.session.has_questions() && talk.session.must_read_back());
+    talk.reads_back(&[Some("a")]);
+    assert_eq!(talk.session.movability(), Ok(()));
+    assert!(!talk.session.has_questions());
+    assert!(talk.told()[0].contains("'app.tenant', 'a'"), "{:?}", talk.told());
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+}
+
+#[test]
+fn a_server_lost_before_the_values_were_read_ends_the_session() {
+    let (mut talk, _functions) = calling();
+    talk.ran("select set_tenant('a')", &["SELECT 1"]);
+    assert!(matches!(talk.lost(b"", MOVE), LossPlan::Report(_)));
+    let (mut talk, _functions) = calling();
+    talk.ran("select set_tenant('a')", &["SELECT 1"]);
+    assert!(talk.session.questions().is_some());
+    talk.swallows(&[m('3'), m('1'), m('2')]);
+    assert!(matches!(talk.lost(b"", MOVE), LossPlan::Report(_)), "while they are read");
+}
+
+#[test]
+fn values_are_read_outside_of_a_transaction_and_only_when_nothing_else_pins() {
+    let (mut talk, _functions) = calling();
+    talk.ran_to("begin", &["BEGIN"], 'T').ran_to("select set_tenant('a')", &["SELECT 1"], 'T');
+    assert_eq!(talk.session.questions(), None);
+    talk.ran_to("rollback", &["ROLLBACK"], 'I').reads_back(&[Some("")]);
+    assert_eq!(talk.session.movability(), Ok(()));
+    talk.ran("select set_tenant('a'), lock_it(1)", &["SELECT 1"]);
+    assert!(!talk.session.must_read_back(), "it stays anyway");
+    talk.is_pinned(PinReason::ReadingBack);
+}
+
+#[test]
+fn values_that_cannot_be_read_pin() {
+    let (mut talk, _functions) = calling();
+    talk.ran("select set_tenant('a')", &["SELECT 1"]);
+    assert!(talk.session.questions().is_some());
+    talk.swallows(&[m('3'), m('1'), m('2'), error(), ready('I')]).is_idle();
+    talk.is_pinned(PinReason::UnknownSetting);
+    let (mut talk, _functions) = calling();
+    talk.ran("select set_tenant('a')", &["SELECT 1"]);
+    assert!(talk.session.questions().is_some());
+    talk.swallows(&[m('3'), m('1'), m('2'), complete("SELECT 0"), m('3'), m('3'), ready('I')]).is_idle();
+    talk.is_pinned(PinReason::UnknownSetting);
+}
+
+#[test]
+fn prepared_statements_do_what_they_call_each_time_they_run() {
+    let (mut talk, _functions) = calling();
+    talk.client(&[parse("s", "select set_tenant('a')"), sync()]).server(&[m('1'), ready('I')]);
+    assert_eq!(talk.session.movability(), Ok(()), "it was not run yet");
+    talk.asks(&["s"], &[], &["set_tenant"]);
+    for _ in 0..2 {
+        talk.client(&[bind("s"), execute(), sync()]);
+        talk.server(&[m('2'), m('D'), complete("SELECT 1"), ready('I')]);
+        assert_eq!(talk.session.movability(), Err(PinReason::ReadingBack));
+        talk.reads_back(&[Some("a")]);
+    }
+    talk.ran("prepare p as select set_tenant('a')", &["PREPARE"]).reads_back(&[Some("a")]);
+    talk.ran("execute p", &["SELECT 1"]);
+    assert_eq!(talk.session.movability(), Err(PinReason::ReadingBack));
+}
+
+#[test]
+fn a_function_that_is_not_known_pins_until_it_was_read() {
+    let (mut talk, functions) = calling();
+    talk.ran("select plain(1)", &["SELECT 1"]);
+    assert_eq!(talk.session.movability(), Ok(()));
+    talk.ran("select new_one()", &["SELECT 1"]);
+    assert_eq!(talk.session.movability(), Err(PinReason::UnreadFunction));
+    assert!(functions.is_awaited() && !talk.session.settle_calls());
+    look(&functions, Some(catalog(&[("new_one", Deed::default())])));
+    assert_eq!(talk.session.movability(), Ok(()), "it is harmless");
+    assert!(talk.session.settle_calls());
+    talk.ran("select newer()", &["SELECT 1"]);
+    look(&functions, Some(catalog(&[("newer", Deed::sets("app.tenant"))])));
+    assert!(talk.session.settle_calls());
+    talk.reads_back(&[Some("a")]);
+    assert_eq!(talk.session.movability(), Ok(()));
+    talk.ran("select newest()", &["SELECT 1"]);
+    look(&functions, Some(catalog(&[("newest", Deed::pins(PinReason::Listen))])));
+    assert!(talk.session.settle_calls());
+    assert_eq!(talk.session.movability(), Err(PinReason::Listen));
+}
+
+#[test]
+fn a_name_that_is_no_function_pins_no_longer_than_a_look() {
+    let (mut talk, functions) = calling();
+    talk.ran("select missing()", &["SELECT 1"]);
+    look(&functions, None);
+    assert_eq!(talk.session.movability(), Ok(()));
+    assert!(talk.session.settle_calls());
+    look(&functions, Some(FunctionCatalog::unread(Arc::default(), Otherwise::Pins)));
+    talk.ran("select missing()", &["SELECT 1"]);
+    assert_eq!(talk.session.movability(), Err(PinReason::UserFunction), "functions cannot be read any more");
+}
+
+#[test]
+fn prepared_statements_are_read_again_when_functions_have_changed() {
+    let (mut talk, functions) = calling();
+    talk.client(&[parse("s", "select plain(1)"), sync()]).server(&[m('1'), ready('I')]);
+    talk.asks(&["s"], &[], &["plain"]);
+    look(&functions, Some(catalog(&[("plain", Deed::sets("app.tenant"))])));
+    talk.client(&[bind("s"), execute(), sync()]);
+    talk.server(&[m('2'), m('D'), complete("SELECT 1"), ready('I')]);
+    assert_eq!(talk.session.movability(), Err(PinReason::ReadingBack));
+}
+
+#[test]
+fn what_a_session_defines_is_read_before_it_is_believed() {
+    let (mut talk, functions) = calling();
+    talk.ran(
+        "create or replace function plain(int) returns int language sql as 'select 1'",
+        &["CREATE FUNCTION"],
+    );
+    let (mut other, _) = calling();
+    other.session = Session::new(Talk::settings(Mobility::Movable), other.now)
+        .with_functions(Some(Arc::clone(&functions)));
+    other.ran("select plain(1)", &["SELECT 1"]);
+    assert_eq!(other.session.movability(), Err(PinReason::UnreadFunction));
+    look(&functions, None);
+    assert_eq!(other.session.movability(), Ok(()));
+}
+
+#[test]
+fn long_sql_that_calls_is_seen() {
+    let (mut talk, _functions) = calling();
+    let sql = format!("select '{}', set_tenant('a')", "x".repeat(100_000));
+    let bytes = query(&sql);
+    for part in bytes.chunks(10_000) {
+        talk.client_step(part);
+    }
+    talk.server(&[complete("SELECT 1"), ready('I')]);
+    assert_eq!(talk.session.movability(), Err(PinReason::ReadingBack));
+}
