@@ -92,7 +92,8 @@ fn a_kill_ends_that_client_with_the_servers_own_words() {
                 "{}",
                 endpoint.log()
             );
-            assert_eq!(endpoint.log().matches("session was ended by its server, which serves on").count(), 5);
+            let line = "session was ended by its server, which serves on";
+            eventually(PATIENCE, "each is logged", || endpoint.log().matches(line).count() == 5);
         }
     }
 }
@@ -215,7 +216,11 @@ fn a_restart_is_no_kill_however_soon_the_server_is_back() {
 #[test]
 fn a_server_that_does_not_answer_the_question_counts_as_lost_in_time() {
     let cluster = own_cluster(2);
-    let endpoint = Endpoint::over(&cluster).auth(Auth::Verify).start();
+    let endpoint = Endpoint::over(&cluster)
+        .auth(Auth::Verify)
+        .flag("--log-statements", "0")
+        .flag("--log-format", "json")
+        .start();
     let (mut wire, server) = session(&cluster, &endpoint);
     let pid = backend(&mut wire);
     let mut operator = Login::default().connect(server.port());
@@ -223,10 +228,20 @@ fn a_server_that_does_not_answer_the_question_counts_as_lost_in_time() {
     send_signal(postmaster, Signal::SIGSTOP);
     assert_eq!(operator.value(&format!("SELECT pg_terminate_backend({pid})")), "t");
     let begun = Instant::now();
-    assert_ne!(wire.value("SHOW cluster_name"), server.name());
+    assert_eq!(wire.value("SELECT 'waited'"), "waited");
     let took = begun.elapsed();
     send_signal(postmaster, Signal::SIGCONT);
     assert!(took < Duration::from_millis(2500), "connect_timeout is 1 s, it took {took:?}");
+    assert_ne!(wire.value("SHOW cluster_name"), server.name());
+    let waited = || {
+        let log = endpoint.log();
+        let mut records = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        records
+            .find(|record| record["sql"] == "SELECT 'waited'")
+            .and_then(|record| record["wait_us"].as_u64())
+    };
+    eventually(PATIENCE, "the statement is logged", || waited().is_some());
+    assert!(waited().is_some_and(|time| time > 500_000), "{:?} of {took:?}", waited());
 }
 
 #[test]

@@ -379,6 +379,7 @@ impl Session {
     /// were never begun.
     fn ended(&mut self, code: Option<SqlState>, length: u64, now: u64, out: &mut impl Sink) {
         self.farewell = Farewell::Said(code);
+        self.forget_own();
         let Some(entry) = self.outstanding.pop() else { return };
         if entry.request == Request::Sync {
             return;

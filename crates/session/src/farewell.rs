@@ -58,8 +58,8 @@ impl Session {
         let goodbye = match tag {
             BackendTag::ErrorResponse => self.fatal_goodbye(says_of_server(body)?)?,
             _notice => {
-                let is_unasked = self.is_quiet() || (self.outstanding.is_empty() && self.is_keepable());
-                is_unasked.then_some(Goodbye::OfServer)?
+                let is_unasked = self.owes_only_us() && self.is_keepable();
+                (self.is_quiet() || is_unasked).then_some(Goodbye::OfServer)?
             }
         };
         self.is_all_farewell(rest).then_some(goodbye)

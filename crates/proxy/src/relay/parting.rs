@@ -101,12 +101,12 @@ impl Relay {
 
     /// Passes on what the server said, as it came.
     fn ended_by_operator(&mut self, cx: &mut Context<'_>) -> Ending {
+        self.is_terminated(Some(SqlState::ADMIN_SHUTDOWN));
         self.session.accept_farewell();
         let said = self.to_client.take_tail();
         if let Next::End(ending) = self.take_from_server(cx, &said) {
             return ending;
         }
-        self.is_terminated(Some(SqlState::ADMIN_SHUTDOWN));
         self.say_no_more()
     }
 }

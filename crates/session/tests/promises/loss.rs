@@ -240,3 +240,35 @@ fn a_crash_that_cannot_be_hidden_is_the_servers() {
     pipelined.client(&[query("select 1"), query("select 2")]).server(&[report('E', "FATAL", "57P02")]);
     assert!(matches!(pipelined.lost(b"", MOVE), LossPlan::Told(LastWord::OfServer(_))));
 }
+
+/// A session whose server is being asked what its statement returns.
+fn asked() -> Talk {
+    let mut talk = Talk::new();
+    talk.prepare("s", "select 1");
+    assert!(talk.session.questions().is_some());
+    talk.records.0.clear();
+    talk
+}
+
+#[test]
+fn a_server_that_ends_while_it_is_asked_something_is_left_and_no_statement_of_ours_is_recorded() {
+    for farewell in
+        [report('E', "FATAL", "57P01"), report('E', "FATAL", "57P02"), report('N', "WARNING", "57P02")]
+    {
+        let mut talk = asked();
+        assert_eq!(talk.server_step(&farewell).forward, 0);
+        assert_eq!(talk.lost(&farewell, MOVE), LossPlan::Move);
+        assert_eq!(talk.ends(), [""; 0]);
+    }
+    let mut own_end = asked();
+    own_end.server(&[report('E', "FATAL", "57P05")]);
+    let mut meant = asked();
+    let fatal = report('E', "FATAL", "57P01");
+    assert!(matches!(meant.server_step(&fatal).then, ServerThen::Terminated));
+    meant.session.accept_farewell();
+    meant.server(&[fatal]);
+    for mut talk in [own_end, meant] {
+        assert!(matches!(talk.lost(b"", MOVE), LossPlan::Told(_)));
+        assert_eq!(talk.ends(), [""; 0]);
+    }
+}
