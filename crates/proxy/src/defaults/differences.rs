@@ -7,7 +7,7 @@ use trunkline_codec::backend::ParameterStatus;
 use trunkline_codec::scan::{Piece, Scanner};
 use trunkline_codec::startup::StartupMessage;
 
-use super::generation::{Login, SettableBy};
+use super::generation::{Login, OfServer, SettableBy};
 use super::startup::{Setting, extended, named};
 
 /// Settings that servers report and anyone may set, by their names in lower case.
@@ -73,7 +73,9 @@ impl Told {
 pub(crate) fn differences(own: &Login, now: &Login, told: &Told, startup: &StartupMessage) -> Vec<Setting> {
     let mut keys: Vec<&str> = own.keys().chain(now.keys()).collect();
     if !Arc::ptr_eq(own.level(), now.level()) {
-        keys.extend(own.level().keys().chain(now.level().keys()).map(|key| &**key));
+        let is_other = |key: &str, of_server: &OfServer| now.level().get(key) != Some(of_server);
+        let others = own.level().iter().filter(|(key, of_server)| is_other(key, of_server));
+        keys.extend(others.map(|(key, _)| &**key));
     }
     keys.sort_unstable();
     keys.dedup();

@@ -61,7 +61,7 @@ impl Own {
 }
 
 /// What the session was given: as the last look before its login had it, or the first one after it.
-fn settled(
+pub(super) fn settled(
     before: Option<&Login>,
     history: &History,
     since: Instant,

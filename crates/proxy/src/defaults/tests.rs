@@ -10,6 +10,7 @@ use trunkline_codec::write;
 use super::differences::{Told, corrected, differences};
 use super::generation::{Builder, Generation};
 use super::history::History;
+use super::own::settled;
 use super::startup::extended;
 use crate::limits::{DEFAULTS_GENERATIONS_MAX, DEFAULTS_ROWS_MAX};
 
@@ -194,4 +195,49 @@ fn what_is_kept_is_bounded_and_shared() {
     builder.setting(None, Some("svc"), "a.b=1").expect("few");
     let second = builder.finish("today", Some(&first));
     assert!(second.login("svc", "db").shares_with(&first.login("svc", "db")));
+}
+
+/// What a login at `seconds` was given, of two generations of which one was found last at 0 and the other first at 10.
+fn given_at(seconds: u64, told_zone: &str) -> Option<String> {
+    let [rome, tokyo] = ["TimeZone=Europe/Rome", "TimeZone=Asia/Tokyo"]
+        .map(|set| Arc::new(generation(&[("", "svc", set)], &[("TimeZone", "UTC")])));
+    let start = Instant::now();
+    let history = History::default().found(Arc::clone(&rome), start);
+    let before = (seconds < 10).then(|| rome.login("svc", "db"));
+    let history = history.found(tokyo, start + Duration::from_secs(10));
+    let since = start + Duration::from_secs(seconds);
+    let given = settled(before.as_ref(), &history, since, ["svc", "db"], &told(&[("TimeZone", told_zone)]));
+    given.and_then(|login| login.value("timezone").map(str::to_owned))
+}
+
+#[test]
+fn what_a_login_was_given_is_what_its_greeting_says_or_the_nearer_look() {
+    for (seconds, zone) in [(1, "Europe/Rome"), (9, "Asia/Tokyo")] {
+        assert_eq!(given_at(seconds, "elsewhere").as_deref(), Some(zone), "at {seconds}");
+        for told in ["Europe/Rome", "Asia/Tokyo"] {
+            assert_eq!(given_at(seconds, told).as_deref(), Some(told), "at {seconds}");
+        }
+    }
+    assert_eq!(given_at(11, "Asia/Tokyo"), None, "nothing was known, and nothing changed since");
+}
+
+#[test]
+fn a_session_takes_part_in_a_reload_and_not_in_a_restart() {
+    let with = |started: &str, value: &str| {
+        let mut builder = Builder::default();
+        builder.server(["work_mem", value, "user", "configuration file", "4096"]).expect("few");
+        Arc::new(builder.finish(started, None))
+    };
+    let first = with("today", "1");
+    for (later, value) in [(with("today", "2"), "1-2"), (with("tomorrow", "2"), "1-1")] {
+        let (start, login) = (Instant::now(), first.login("svc", "db"));
+        let history =
+            History::default().found(Arc::clone(&first), start).confirmed(start + Duration::from_secs(2));
+        let history = history.found(later, start + Duration::from_secs(3));
+        let since = start + Duration::from_secs(1);
+        let given = settled(Some(&login), &history, since, ["svc", "db"], &told(&[])).expect("known");
+        let text =
+            format!("{}-{}", login.value("work_mem").unwrap_or("?"), given.value("work_mem").unwrap_or("?"));
+        assert_eq!(text, value);
+    }
 }
