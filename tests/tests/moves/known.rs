@@ -24,8 +24,6 @@ pub(crate) const KNOWN: &[(&str, &[&str])] = &[
             "watched",
         ],
     ),
-    ("the session's own time-out is hidden", &["idle_session_timeout"]),
-    ("an operator's kill is hidden", &["kill"]),
     ("another password ends the session when it moves", &["PASSWORD"]),
     ("defaults come from the new login", &["ALTER ROLE", "ALTER DATABASE"]),
 ];

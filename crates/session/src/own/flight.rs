@@ -37,7 +37,11 @@ impl Flight {
             Step::Drop(name) => self.close(Target::Statement, &name),
             Step::Parse { name, sql, types } => self.parse(&name, &sql, &types),
             Step::StandIn(name) => self.parse(&name, b"", b""),
-            Step::Run { sql } => self.run(&sql),
+            Step::Run { sql } => {
+                // One that failed when it was run is still there.
+                self.close(Target::Statement, AGAIN);
+                self.run(&sql);
+            }
             Step::Check(name) => self.describe(&name, Item::Check(name.clone())),
             Step::Fail => {
                 let written = write::execute(&mut self.out, FAILS, 0);
@@ -122,6 +126,16 @@ pub(super) fn changed() -> Bytes {
     }
     body.put_u8(0);
     error_again(&body)
+}
+
+/// The ParameterDescription of a statement with parameters of these types, which stand as in a Parse.
+pub(super) fn takes(types: &[u8]) -> BytesMut {
+    let mut out = BytesMut::with_capacity(types.len() + 7);
+    out.put_u8(BackendTag::ParameterDescription.byte());
+    out.put_u32(u32::try_from(types.len() + 6).unwrap_or(u32::MAX));
+    out.put_u16(u16::try_from(types.len() / 4).unwrap_or(u16::MAX));
+    out.put_slice(types);
+    out
 }
 
 /// An ErrorResponse with this body.

@@ -104,6 +104,16 @@ fn a_statement_that_the_server_refuses_fails_alone_with_the_servers_error() {
 }
 
 #[test]
+fn a_describe_that_fails_tells_the_parameters_first_as_the_server_does() {
+    let mut talk = moved();
+    let asked = [describe("s"), sync()];
+    let [parsed, described] = made_again();
+    talk.needs(&asked, &[parsed, described, flush()]);
+    assert_eq!(replaced(&mut talk, &error()), printable(&[takes(&[INT]), error()].concat()));
+    talk.client(&asked).server(&[ready('I')]).is_idle();
+}
+
+#[test]
 fn what_failed_before_it_fails_for_the_client_only_once() {
     let mut talk = moved();
     let step = talk.client_step(&[parse("", "oops"), run().concat()].concat());
