@@ -152,6 +152,10 @@ impl Pair {
     /// Ends both sessions' processes, as `pg_terminate_backend` does.
     fn kill(&mut self, bench: &mut Bench) {
         let mut backends = bench.mover.backends(&mut bench.world, self.moved.port());
+        // A session without a server has no process to end.
+        if backends.is_empty() {
+            return;
+        }
         let sql = format!(
             "SELECT pid FROM pg_stat_activity WHERE datname = '{}' AND client_port = {}",
             bench.world.database(),
@@ -170,8 +174,9 @@ impl Pair {
             self.is_lost &= direct.messages.last().is_none_or(|last| last.tag != b'Z');
             return None;
         }
-        // A statement whose shape nobody had asked for yet is unknown once its server is lost.
-        let is_unknown = self.was_lost && moved.codes().any(|code| code == "0A000");
+        // A statement whose shape nobody had asked for yet is unknown once its server is lost; the unnamed one is gone.
+        let is_unknown =
+            self.was_lost && moved.codes().any(|code| ["0A000", "26000"].contains(&code.as_str()));
         if is_unknown || (self.is_lost && is_announced(moved)) {
             return Some(Verdict::Announced);
         }

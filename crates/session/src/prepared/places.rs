@@ -32,7 +32,7 @@ pub(crate) enum Step {
     Run { sql: Box<[u8]> },
     /// Its description is compared with what its client knows.
     Check(Name),
-    /// Something that takes the name, to be dropped by the client's message.
+    /// Something that takes the name, for the client's message to drop or to collide with.
     StandIn(Name),
     /// An error in the client's series: the statement is not what its client knows.
     Fail,
@@ -66,7 +66,7 @@ impl Prepared {
         for name in found.executed {
             self.make(&name, &mut steps);
         }
-        for name in found.dropped {
+        for name in found.held {
             if self.place(&name) == Some(Place::Absent) && !steps.contains(&Step::Check(name.clone())) {
                 self.put(&name, Place::Stale);
                 steps.push(Step::StandIn(name));
@@ -86,7 +86,7 @@ impl Prepared {
             FrontendTag::Parse => Parse::parse_prefix(body).map_or_else(References::default, |parse| {
                 let mut found = found_in(parse.sql);
                 // The server refuses a second statement of the same name.
-                found.executed.extend((!parse.name.is_empty()).then(|| Name::from(parse.name)));
+                found.held.extend((!parse.name.is_empty()).then(|| Name::from(parse.name)));
                 found
             }),
             FrontendTag::Bind => {

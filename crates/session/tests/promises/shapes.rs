@@ -226,6 +226,19 @@ fn a_statement_is_dropped_without_being_made() {
 }
 
 #[test]
+fn a_name_stays_taken_by_a_statement_that_is_not_made_yet() {
+    let by_protocol = (vec![parse("s", "select 2"), sync()], flush(), vec![m('1')]);
+    let by_sql = (vec![query("prepare s as select 2")], sync(), vec![m('1'), ready('I')]);
+    for (again, end, answers) in [by_protocol, by_sql] {
+        let mut talk = moved();
+        talk.needs(&again, &[parse("s", ""), end]).swallows(&answers);
+        talk.client(&again).server(&[error(), ready('I')]).is_idle();
+        let [parsed, described] = made_again();
+        talk.needs(&run(), &[close("s"), parsed, described, flush()]);
+    }
+}
+
+#[test]
 fn all_statements_are_there_where_they_are_listed() {
     let mut talk = moved();
     let lists = [query("select name from pg_prepared_statements")];
