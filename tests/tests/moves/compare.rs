@@ -177,6 +177,9 @@ impl Pair {
         // A statement whose shape nobody had asked for yet is unknown once its server is lost; the unnamed one is gone.
         let is_unknown =
             self.was_lost && moved.codes().any(|code| ["0A000", "26000"].contains(&code.as_str()));
+        if is_refused(direct) && is_refused(moved) {
+            return None;
+        }
         if is_unknown || (self.is_lost && is_announced(moved)) {
             return Some(Verdict::Announced);
         }
@@ -187,6 +190,13 @@ impl Pair {
 /// The client was told by an error of class 08 or by the server's farewell that its server is gone.
 fn is_announced(said: &Said) -> bool {
     said.is_over || said.codes().any(|code| ["08006", "57P01", "57P02"].contains(&code.as_str()))
+}
+
+/// It was refused because its transaction has failed, or for a reason that the server has found before it looked at
+/// that: a statement that is made again is refused for it first.
+fn is_refused(said: &Said) -> bool {
+    let has_failed = said.messages.last().is_some_and(|last| (last.tag, &last.body[..]) == (b'Z', b"E"));
+    has_failed && said.messages.iter().all(|message| b"EZ".contains(&message.tag))
 }
 
 fn different(at: usize, step: &str, direct: &str, moved: &str) -> Verdict {

@@ -24,7 +24,6 @@ pub(crate) const KNOWN: &[(&str, &[&str])] = &[
             "watched",
         ],
     ),
-    ("SET LOCAL DateStyle changes how a statement is read when it is made again", &["LOCAL DateStyle"]),
     ("another password ends the session when it moves", &["PASSWORD"]),
     ("defaults come from the new login", &["ALTER ROLE", "ALTER DATABASE"]),
 ];

@@ -37,11 +37,7 @@ impl Flight {
             Step::Drop(name) => self.close(Target::Statement, &name),
             Step::Parse { name, sql, types } => self.parse(&name, &sql, &types),
             Step::StandIn(name) => self.parse(&name, b"", b""),
-            Step::Run { sql } => {
-                // One that failed when it was run is still there.
-                self.close(Target::Statement, AGAIN);
-                self.run(&sql);
-            }
+            Step::Run { sql } => self.run(&sql),
             Step::Check(name) => self.describe(&name, Item::Check(name.clone())),
             Step::Fail => {
                 let written = write::execute(&mut self.out, FAILS, 0);
@@ -98,6 +94,17 @@ impl Flight {
         let written = write::describe(&mut self.out, Target::Statement, name);
         debug_assert!(written.is_ok(), "it was read from a message, so it has no NUL");
         self.expect(Request::DescribeStatement, item);
+    }
+
+    /// Steps that may fail in a transaction of the client's, which goes on as if they had not been. What they have
+    /// prepared stays: prepared statements are not undone.
+    pub(super) fn behind_a_savepoint(&mut self, steps: Vec<Step>) {
+        self.run(SAVEPOINT);
+        steps.into_iter().for_each(|step| self.step(step));
+        self.sync();
+        self.run(ROLLBACK);
+        self.run(RELEASE);
+        self.sync();
     }
 
     pub(super) fn sync(&mut self) {

@@ -205,12 +205,18 @@ impl Session {
             return None;
         }
         let is_idle = self.is_quiet();
+        let is_in_transaction = self.is_quiet_in(TransactionStatus::InTransaction);
         let prepared = &mut self.followed.as_mut()?.prepared;
-        if is_idle && prepared.must_list(tag, body) {
+        if (is_idle && prepared.must_list(tag, body)) || (is_in_transaction && prepared.must_read(tag, body))
+        {
             let mut flight = Flight::default();
             for steps in prepared.steps_to_list() {
-                steps.into_iter().for_each(|step| flight.step(step));
-                flight.sync();
+                if is_in_transaction {
+                    flight.behind_a_savepoint(steps);
+                } else {
+                    steps.into_iter().for_each(|step| flight.step(step));
+                    flight.sync();
+                }
             }
             if !flight.expected.is_empty() {
                 return Some(self.fly(Purpose::Questions, flight, sent));

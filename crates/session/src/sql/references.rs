@@ -27,6 +27,25 @@ pub(crate) fn may_refer(sql: &[u8]) -> bool {
     PARTS.iter().any(|part| sql.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part)))
 }
 
+/// Parts of the names of settings that say how constants of SQL are read when a statement is made. Not of
+/// search_path: the server reads a statement anew where that has changed.
+const READING: [&[u8]; 9] = [
+    b"datestyle",
+    b"timezone",
+    b"time zone",
+    b"intervalstyle",
+    b"standard_conforming_strings",
+    b"transform_null_equals",
+    b"xml",
+    b"array_nulls",
+    b"reset all",
+];
+
+/// Whether SQL may change how constants of statements that are made after it are read.
+pub(crate) fn may_change_reading(sql: &[u8]) -> bool {
+    READING.iter().any(|part| sql.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part)))
+}
+
 /// Reads SQL, also of several statements. What cannot be read the server refuses.
 pub(crate) fn references(sql: &[u8]) -> References {
     let mut found = References::default();

@@ -364,9 +364,41 @@ fn own_run(sql: &str) -> Vec<u8> {
     messages.concat()
 }
 
+/// The answers to [`own_run`].
+fn ran(tag: &str) -> [Vec<u8>; 6] {
+    [m('3'), m('1'), m('2'), complete(tag), m('3'), m('3')]
+}
+
+#[test]
+fn statements_are_made_before_they_would_be_read_otherwise() {
+    let [parsed, described] = made_again();
+    let made = [m('1'), takes(&[INT]), returns(&["a"])];
+    let mut talk = moved();
+    let set = [query("SET TIME ZONE -7")];
+    talk.needs(&set, &[parsed.clone(), described.clone(), sync()]);
+    talk.swallows(&made).swallows(&[ready('I')]).client(&set).server(&[complete("SET"), ready('I')]);
+
+    for is_refused in [false, true] {
+        let mut talk = moved();
+        talk.client(&[query("begin")]).server(&[complete("BEGIN"), ready('T')]);
+        let set = [query("SET LOCAL datestyle = 'DMY'")];
+        let [save, back, release] = ["SAVEPOINT", "ROLLBACK TO", "RELEASE"]
+            .map(|word| own_run(&format!("{word} \"trunkline: questions\"")));
+        talk.needs(&set, &[save, parsed.clone(), described.clone(), sync(), back, release, sync()]);
+        talk.swallows(&ran("SAVEPOINT"));
+        if is_refused {
+            talk.swallows(&[error(), ready('E')]);
+        } else {
+            talk.swallows(&made).swallows(&[ready('T')]);
+        }
+        talk.swallows(&ran("ROLLBACK")).swallows(&ran("RELEASE")).swallows(&[ready('T')]);
+        talk.client(&set).server(&[complete("SET"), ready('T')]);
+        talk.client(&[query("commit")]).server(&[complete("COMMIT"), ready('I')]).is_idle();
+    }
+}
+
 #[test]
 fn in_a_transaction_statements_are_asked_for_behind_a_savepoint() {
-    let ran = |tag: &str| [m('3'), m('1'), m('2'), complete(tag), m('3'), m('3')];
     let (save, release) =
         (own_run("SAVEPOINT \"trunkline: questions\""), own_run("RELEASE \"trunkline: questions\""));
     let begun = || {
