@@ -6,6 +6,7 @@
 //! - ParameterStatus: where it stands among the messages; the values known at each ReadyForQuery are compared
 //! - the source line that an error names
 //! - the detail of 0A000: the proxy says it for a statement that has changed its shape
+//! - which error a statement gives that cannot be made again, where both say one: see the comparison
 //! - what names the server: see the questions
 
 use std::collections::BTreeMap;
