@@ -35,6 +35,10 @@ const TENANTS: &str = "
     CREATE FUNCTION by_operator(text, text) RETURNS text LANGUAGE sql AS $$ SELECT by_sql($1 || $2) $$;
     CREATE OPERATOR <~> (LEFTARG = text, RIGHTARG = text, FUNCTION = by_operator);
     CREATE AGGREGATE by_aggregate (text) (SFUNC = by_operator, STYPE = text, INITCOND = '');
+    CREATE TYPE told AS (tenant text);
+    CREATE FUNCTION by_cast(t text) RETURNS told LANGUAGE sql AS
+        $$ SELECT ROW(set_config('app.tenant', t, false))::told $$;
+    CREATE CAST (text AS told) WITH FUNCTION by_cast(text);
     CREATE VIEW by_view AS SELECT by_sql('a');
     CREATE VIEW by_built_in AS SELECT set_config('app.tenant', 'a', false);
     CREATE TABLE audited (n int);
@@ -128,6 +132,7 @@ fn a_session_keeps_the_tenant_that_a_function_has_set() {
         "TABLE by_view",
         "SELECT '' <~> 'a'",
         "SELECT by_aggregate(x) FROM (VALUES ('a')) v (x)",
+        "SELECT ('a'::text)::told",
         "TABLE audited",
         "BEGIN; SELECT by_sql('b'); SAVEPOINT s; SELECT by_sql('x'); ROLLBACK TO s; SELECT by_sql('a'); COMMIT",
         "PREPARE p AS SELECT by_sql('a'); EXECUTE p",
@@ -249,6 +254,22 @@ fn a_function_made_a_moment_ago_is_read_before_its_session_moves() {
     cluster.wait_caught_up().unwrap();
     assert_eq!(wire.value("SELECT new_one()"), "1");
     await_movable(&endpoint);
+}
+
+#[test]
+fn a_function_replaced_a_moment_ago_is_read_before_its_session_moves() {
+    let cluster = tenants();
+    let endpoint = endpoint(&cluster).start();
+    let mut wire = login(&endpoint);
+    assert_eq!(wire.value("SELECT harmless('a')"), "A");
+    await_movable(&endpoint);
+    let replaced = "CREATE OR REPLACE FUNCTION harmless(t text) RETURNS text LANGUAGE sql AS
+        $$ SELECT set_config('app.tenant', t, false) $$";
+    cluster.primary.psql(replaced).unwrap();
+    cluster.wait_caught_up().unwrap();
+    assert_eq!(wire.value("SELECT harmless('a')"), "a");
+    drain_away(&cluster, &endpoint, &mut wire);
+    assert_eq!(wire.value("SELECT item FROM orders"), "apples");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::alignment::Writer;
 use crate::encoding::{EncodingEra, EncodingNow};
 use crate::gucs::{Gucs, decides_reading};
+use crate::lately::CalledBy;
 use crate::outstanding::Request;
 use crate::parameters::Parameters;
 use crate::pin::PinReason;
@@ -19,7 +20,7 @@ use crate::prepared::{Deeds, Prepared};
 use crate::session::Session;
 use crate::settings::Mobility;
 use crate::sql::Class;
-use crate::sql::calls::calls;
+use crate::sql::calls::{Harmless, calls};
 use crate::sql::effect::{Change, Effect, Name};
 use crate::sql::read::{Reading, read, read_with};
 use crate::sql::verb::unknown_tag;
@@ -375,7 +376,12 @@ impl Session {
             return self.expect(Reading { pins: found.pins, ..reading });
         }
         let sql = body.strip_suffix(b"\0").unwrap_or(body);
-        let reading = match self.functions.as_ref().and_then(|functions| calls(sql, functions)) {
+        let mut harmless = Harmless::default();
+        let found = self.functions.as_ref().and_then(|functions| calls(sql, functions, &mut harmless));
+        if !harmless.is_empty() {
+            self.followed().unsettled.called_lately(&harmless, CalledBy::Query);
+        }
+        let reading = match found {
             None => read(sql),
             Some(calls) => read_with(sql, &self.followed().unsettled.note(&calls)),
         };

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::limits::{READ_BACK_MAX, SQL_NAME_MAX};
+use crate::limits::{FUNCTION_CHANGES_KEPT, READ_BACK_MAX, SQL_NAME_MAX};
 use crate::pin::PinReason;
 use crate::sql::tripwire::trips;
 
@@ -149,6 +149,23 @@ pub struct Functions {
     looks_done: AtomicU64,
     /// What is known is of use from the end of the look of this number on.
     look_needed: AtomicU64,
+    changes: ArcSwap<Vec<Changed>>,
+}
+
+/// A function that was found to leave more behind than at the look before.
+#[derive(Clone, Debug)]
+pub(crate) struct Changed {
+    /// The number of the look that found it.
+    pub(crate) look: u64,
+    /// The hash of its name.
+    pub(crate) name: u64,
+    pub(crate) deed: Arc<Deed>,
+}
+
+/// FNV-1a: of names of a few bytes, which nobody gains anything by choosing.
+pub(crate) fn hash_of(name: &[u8]) -> u64 {
+    name.iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 impl Functions {
@@ -164,6 +181,7 @@ impl Functions {
             looks_begun: AtomicU64::new(0),
             looks_done: AtomicU64::new(0),
             look_needed: AtomicU64::new(1),
+            changes: ArcSwap::default(),
         }
     }
 
@@ -179,11 +197,30 @@ impl Functions {
     pub fn look_ended(&self, number: u64, catalog: Option<FunctionCatalog>) {
         if let Some(catalog) = catalog {
             let watches_words = catalog.watches_words();
+            self.note_changes(number, &catalog);
             self.catalog.store(Arc::new(catalog));
             self.watches_words.store(watches_words, Ordering::Release);
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
         self.looks_done.store(number, Ordering::Release);
+    }
+
+    fn note_changes(&self, look: u64, catalog: &FunctionCatalog) {
+        let before = self.catalog.load();
+        let is_more = |name: &[u8], deed: &Arc<Deed>| {
+            let leaves_something = deed.pin.is_some() || !deed.sets.is_empty();
+            leaves_something && before.functions.get(name).is_some_and(|before| before != deed)
+        };
+        let found = catalog.functions.iter().filter(|(name, deed)| is_more(name, deed));
+        let found = found.map(|(name, deed)| Changed { look, name: hash_of(name), deed: Arc::clone(deed) });
+        let mut changes = Vec::clone(&self.changes.load());
+        changes.extend(found);
+        changes.drain(..changes.len().saturating_sub(FUNCTION_CHANGES_KEPT));
+        self.changes.store(Arc::new(changes));
+    }
+
+    pub(crate) fn changes(&self) -> Guard<Arc<Vec<Changed>>> {
+        self.changes.load()
     }
 
     /// The reader looks no more until a session calls something, or cannot: what is known may be old.
@@ -236,6 +273,11 @@ impl Functions {
         let number = self.looks_begun.load(Ordering::Acquire) + 1;
         self.is_awaited.store(true, Ordering::Release);
         number
+    }
+
+    /// The same, by somebody who need not know soon.
+    pub(crate) fn some_look(&self) -> u64 {
+        self.looks_begun.load(Ordering::Acquire) + 1
     }
 
     pub(crate) fn has_looked(&self, number: u64) -> bool {

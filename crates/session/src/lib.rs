@@ -19,7 +19,8 @@
 //!   SQL that is sent in parts.
 //! - `encoding`: under which client_encoding a text was sent.
 //! - [`functions`]: what functions of the user's own do to a session; `unsettled`: those whose effects are
-//!   yet to be known; `read_back`: values that they have set.
+//!   yet to be known; `read_back`: values that they have set;
+//!   `lately`: those that have changed meanwhile.
 //! - `parameters`: what the client was told of its server.
 //! - `timing`, [`record`]: what is known of each statement once it is complete.
 //! - [`farewell`]: whose end a FATAL error is, the server's or the session's.
@@ -38,6 +39,7 @@ mod function_call;
 pub mod functions;
 mod gucs;
 mod kept;
+mod lately;
 pub mod limits;
 mod long;
 pub mod loss;

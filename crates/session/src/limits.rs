@@ -89,3 +89,13 @@ pub const FUNCTION_SOURCE_MAX: usize = 256 * 1024;
 
 /// How deep SQL is read that stands in the strings of a function, for EXECUTE.
 pub const SOURCE_DEPTH_MAX: usize = 4;
+
+/// Changes of functions that sessions are told of.
+pub const FUNCTION_CHANGES_KEPT: usize = 1024;
+
+/// Functions of the user's own, harmless by the last look, that one session is known to have called; beyond it, any
+/// that changes may be one of them.
+pub const CALLED_LATELY_MAX: usize = 32;
+
+/// Those of one text; beyond it, likewise.
+pub const CALLED_AT_ONCE_MAX: usize = 8;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::followed::Followed;
 use crate::functions::{Called, Functions, Otherwise};
+use crate::lately::{CalledBy, Lately};
 use crate::limits::{READ_BACK_MAX, UNREAD_NAMES_MAX};
 use crate::pin::PinReason;
 use crate::pins::Pins;
 use crate::session::Session;
-use crate::sql::calls::{Calls, calls, calls_in_part};
+use crate::sql::calls::{Calls, Harmless, calls, calls_in_part};
 use crate::sql::effect::Name;
 use crate::sql::read::{Reading, read, read_with};
 
@@ -25,6 +26,7 @@ pub(crate) struct Unsettled {
     look: u64,
     /// Functions, or what may call them, were made or changed in this transaction.
     has_defined: bool,
+    lately: Lately,
 }
 
 impl Unsettled {
@@ -35,7 +37,9 @@ impl Unsettled {
 
     /// Reads SQL with what it calls.
     pub(crate) fn read(&mut self, sql: &[u8]) -> Reading {
-        let found = self.functions.as_ref().and_then(|functions| calls(sql, functions));
+        let mut harmless = Harmless::default();
+        let found = self.functions.as_ref().and_then(|functions| calls(sql, functions, &mut harmless));
+        self.called_lately(&harmless, CalledBy::Statement);
         match found {
             None => read(sql),
             Some(calls) => {
@@ -116,6 +120,13 @@ impl Unsettled {
         &self.keys
     }
 
+    /// Takes down what was called that is harmless by the last look.
+    pub(crate) fn called_lately(&mut self, harmless: &Harmless, by: CalledBy) {
+        if let (false, Some(functions)) = (harmless.is_empty(), &self.functions) {
+            self.lately.add(harmless, by, functions);
+        }
+    }
+
     /// Whether prepared statements must be read again: functions are not what they were. Says so once.
     #[inline]
     pub(crate) fn has_changed(&mut self) -> bool {
@@ -127,7 +138,15 @@ impl Unsettled {
     /// Whether all that was called was known, or is by now.
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
-        self.names.is_empty()
+        let Some(functions) = &self.functions else { return true };
+        self.names.is_empty() && self.lately.is_settled(functions)
+    }
+
+    /// What of it was found out to do more than it seemed: why it keeps the session.
+    fn settle_lately(&mut self) -> Pins {
+        let Some(functions) = &self.functions else { return Pins::default() };
+        let calls = Calls { deed: self.lately.settle(functions), unread: Vec::new() };
+        self.note(&calls)
     }
 
     /// Whether all that was called is known by now, and leaves nothing behind.
@@ -210,6 +229,8 @@ impl Followed {
 
     /// What was called a while ago may be known by now.
     fn settle_calls(&mut self) {
+        let pins = self.unsettled.settle_lately();
+        self.pins.extend(&pins);
         if let Some(pins) = self.unsettled.settle() {
             self.pins.remove(PinReason::UnreadFunction);
             self.pins.extend(&pins);

@@ -210,12 +210,12 @@ impl Relay {
 
     /// Leaves the server if it can, and if it is its turn; `Some` when the session ends instead.
     fn depart(&mut self, cx: &mut Context<'_>, departure: Departure) -> Option<Ending> {
+        let is_known_soon = !self.session.settle_calls();
         let Server::Attached { lease, name, .. } = &self.server else { return None };
+        if is_known_soon && (departure.haste == Haste::InTurn || !self.can_leave()) {
+            return None;
+        }
         if !self.can_leave() {
-            // What it waits for is known soon.
-            if !self.session.settle_calls() {
-                return None;
-            }
             let must_end = departure.otherwise == Otherwise::Ends && !self.watch.is_leaving();
             if must_end && self.has_room_elsewhere() {
                 let server = name.to_string();

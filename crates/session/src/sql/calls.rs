@@ -6,8 +6,8 @@
 
 use super::lexer::{Lexer, Token, is_in_word};
 use super::reader::unquote;
-use crate::functions::{Called, Deed, FunctionCatalog, Functions, Otherwise};
-use crate::limits::SQL_NAME_MAX;
+use crate::functions::{Called, Deed, FunctionCatalog, Functions, Otherwise, hash_of};
+use crate::limits::{CALLED_AT_ONCE_MAX, SQL_NAME_MAX};
 use crate::pin::PinReason;
 use crate::sql::effect::Name;
 
@@ -38,20 +38,46 @@ impl Calls {
 
 /// What SQL calls that may leave something behind. `None` when that is nothing.
 #[inline]
-pub(crate) fn calls(sql: &[u8], functions: &Functions) -> Option<Box<Calls>> {
+pub(crate) fn calls(sql: &[u8], functions: &Functions, harmless: &mut Harmless) -> Option<Box<Calls>> {
     if !functions.watches_words() && !sql.contains(&b'(') {
         return None;
     }
-    look(sql, functions)
+    look(sql, functions, harmless)
 }
 
-fn look(sql: &[u8], functions: &Functions) -> Option<Box<Calls>> {
+/// Hashes of the functions of the user's own that a text calls and that leave nothing behind, by the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Harmless {
+    names: [u64; CALLED_AT_ONCE_MAX],
+    count: usize,
+}
+
+impl Harmless {
+    fn add(&mut self, name: &[u8]) {
+        if let Some(place) = self.names.get_mut(self.count) {
+            *place = hash_of(name);
+        }
+        self.count += 1;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// `None` when there are too many.
+    pub(crate) fn names(&self) -> Option<&[u64]> {
+        self.names.get(..self.count)
+    }
+}
+
+fn look(sql: &[u8], functions: &Functions, harmless: &mut Harmless) -> Option<Box<Calls>> {
     let catalog = functions.load();
     let age = if functions.is_current() { Age::Current } else { Age::Old };
-    if !catalog.watches_words() && calls_nothing(sql, &catalog, age) {
+    if !catalog.watches_words() && calls_nothing(sql, &catalog, age, harmless) {
         return None;
     }
-    let found = look_closely(sql, &catalog, age);
+    *harmless = Harmless::default();
+    let found = look_closely(sql, &catalog, age, harmless);
     (!found.is_empty()).then(|| Box::new(found))
 }
 
@@ -92,7 +118,7 @@ impl Folded {
 }
 
 /// Whether each parenthesis stands behind something harmless, as far as that can be told without reading the SQL.
-fn calls_nothing(sql: &[u8], catalog: &FunctionCatalog, age: Age) -> bool {
+fn calls_nothing(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut Harmless) -> bool {
     let mut from = 0;
     while let Some(found) = sql[from..].iter().position(|b| *b == b'(') {
         let before = sql[..from + found].trim_ascii_end();
@@ -110,7 +136,7 @@ fn calls_nothing(sql: &[u8], catalog: &FunctionCatalog, age: Age) -> bool {
                 let name = folded.name();
                 match catalog.called(name) {
                     Called::BuiltIn => {}
-                    Called::Own(deed) if deed.is_harmless() && age == Age::Current => {}
+                    Called::Own(deed) if deed.is_harmless() && age == Age::Current => harmless.add(name),
                     Called::Unknown if is_keyword(name) => {}
                     Called::Own(_) | Called::Unknown => return false,
                 }
@@ -131,7 +157,7 @@ fn last_word(sql: &[u8]) -> &[u8] {
 }
 
 #[cold]
-fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age) -> Calls {
+fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut Harmless) -> Calls {
     let mut found = Calls::default();
     let mut tokens = Vec::new();
     let mut lexer = Lexer::new(sql);
@@ -141,7 +167,7 @@ fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age) -> Calls {
     }
     for (at, placed) in tokens.iter().enumerate() {
         match placed.token {
-            Token::Symbol(b'(') => found.call(&tokens, at, catalog, age),
+            Token::Symbol(b'(') => found.call(&tokens, at, catalog, age, harmless),
             Token::String(_) | Token::OtherString => {
                 found.names_in(&sql[placed.start..placed.end], catalog);
             }
@@ -186,15 +212,24 @@ fn name_of(token: Token<'_>) -> Option<Name> {
 
 impl Calls {
     /// What stands before the parenthesis that is the token `at`.
-    fn call(&mut self, tokens: &[Placed<'_>], at: usize, catalog: &FunctionCatalog, age: Age) {
+    fn call(
+        &mut self,
+        tokens: &[Placed<'_>],
+        at: usize,
+        catalog: &FunctionCatalog,
+        age: Age,
+        harmless: &mut Harmless,
+    ) {
         let Some(before) = at.checked_sub(1) else { return };
         let Some(name) = name_of(tokens[before].token) else { return };
         match catalog.called(&name) {
             Called::BuiltIn => {}
             Called::Own(deed) => {
                 self.deed.add(deed);
-                if age == Age::Old {
-                    self.wait_for(&name);
+                match age {
+                    Age::Old => self.wait_for(&name),
+                    Age::Current if deed.pin.is_none() && deed.sets.is_empty() => harmless.add(&name),
+                    Age::Current => {}
                 }
             }
             Called::Unknown if is_keyword(&name) && matches!(tokens[before].token, Token::Word(_)) => {}

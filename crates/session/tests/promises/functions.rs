@@ -173,6 +173,24 @@ fn prepared_statements_are_read_again_when_functions_have_changed() {
 }
 
 #[test]
+fn a_function_that_was_replaced_just_before_it_was_called_is_found_out() {
+    let (mut talk, functions) = calling();
+    talk.ran("select plain(1)", &["SELECT 1"]);
+    assert!(!talk.session.settle_calls(), "a planned move waits for the next look");
+    assert_eq!(talk.session.movability(), Ok(()));
+    look(&functions, Some(catalog(&[("plain", Deed::sets("app.tenant"))])));
+    assert!(talk.session.settle_calls());
+    talk.reads_back(&[Some("a")]);
+    let (mut before, functions) = calling();
+    before.ran("select plain(1)", &["SELECT 1"]);
+    look(&functions, None);
+    assert!(before.session.settle_calls());
+    look(&functions, Some(catalog(&[("plain", Deed::sets("app.tenant"))])));
+    assert!(before.session.settle_calls());
+    assert_eq!(before.session.movability(), Ok(()), "it was called before it was replaced");
+}
+
+#[test]
 fn what_a_session_defines_is_read_before_it_is_believed() {
     let (mut talk, functions) = calling();
     talk.ran(
