@@ -51,7 +51,7 @@ const SUPERUSERS: &str = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper
 enum LookError {
     #[error(transparent)]
     Connect(#[from] std::io::Error),
-    #[error(transparent)]
+    #[error("{}", words(.0))]
     Query(#[from] tokio_postgres::Error),
     #[error("the server's answer is not what was asked for")]
     Malformed,
@@ -59,6 +59,11 @@ enum LookError {
     TooMuch(#[from] TooMuch),
     #[error("no answer in time")]
     TimedOut,
+}
+
+/// The server's own words, where it has said some.
+fn words(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |refusal| refusal.message().to_owned())
 }
 
 /// Looks for as long as it is let.
