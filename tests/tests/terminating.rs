@@ -8,6 +8,7 @@ use trunkline_cluster::{Cluster, MONITOR_ROLE, Server, StopMode, send_signal};
 use trunkline_codec::write;
 use trunkline_tests::{
     Answer, Auth, Endpoint, Login, ServerError, Wire, eventually, http_get, own_cluster, shared_cluster,
+    within,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,6 +26,19 @@ fn session<'c>(cluster: &'c Cluster, endpoint: &Endpoint) -> (Wire, &'c Server) 
 /// Its server process.
 fn backend(wire: &mut Wire) -> String {
     wire.value("SELECT pg_backend_pid()")
+}
+
+/// A session that can move, its server and its server process. Of a database that is new to the endpoint the functions
+/// are yet to be read, and a session that has called one stays.
+fn movable<'c>(cluster: &'c Cluster, endpoint: &Endpoint) -> (Wire, &'c Server, String) {
+    let (found, _took) = within(PATIENCE, "a session can move", || {
+        let (mut wire, server) = session(cluster, endpoint);
+        let pid = backend(&mut wire);
+        let metrics = http_get(endpoint.http(), "/metrics").unwrap().body;
+        let is_movable = metrics.lines().any(|line| line == "trunkline_sessions_movable 1");
+        is_movable.then_some((wire, server, pid))
+    });
+    found
 }
 
 fn terminate(server: &Server, backend: &str) {
@@ -155,8 +169,7 @@ fn with_move_a_kill_is_the_loss_of_a_server() {
     let cluster = shared_cluster();
     let mut endpoint =
         Endpoint::over(cluster).auth(Auth::Verify).key("session.on_terminate", "\"move\"").start();
-    let (mut wire, server) = session(cluster, &endpoint);
-    let pid = backend(&mut wire);
+    let (mut wire, server, pid) = movable(cluster, &endpoint);
     terminate(server, &pid);
     assert_eq!(wire.value("SELECT 1"), "1");
     // And another word of the operator's takes effect without a restart.
@@ -221,8 +234,7 @@ fn a_server_that_does_not_answer_the_question_counts_as_lost_in_time() {
         .flag("--log-statements", "0")
         .flag("--log-format", "json")
         .start();
-    let (mut wire, server) = session(&cluster, &endpoint);
-    let pid = backend(&mut wire);
+    let (mut wire, server, pid) = movable(&cluster, &endpoint);
     let mut operator = Login::default().connect(server.port());
     let postmaster = server.postmaster_pid().unwrap();
     send_signal(postmaster, Signal::SIGSTOP);

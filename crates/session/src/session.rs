@@ -142,9 +142,14 @@ impl Session {
     /// The same, without regard to bytes that were not forwarded.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
+        self.is_quiet_in(TransactionStatus::Idle)
+    }
+
+    #[inline]
+    pub(crate) fn is_quiet_in(&self, status: TransactionStatus) -> bool {
         self.owes_only_us()
             && self.mode == Mode::Tracked
-            && self.status == TransactionStatus::Idle
+            && self.status == status
             && self.pipeline == Pipeline::Synced
             && self.copy == Copy::None
             && self.client_end == ClientEnd::Open

@@ -66,7 +66,9 @@ impl Bench {
         let direct = Side::login(&login, self.mover.cluster.replicas[DIRECT].port());
         let moved = Side::login(&login, self.mover.endpoint.reads());
         match (direct, moved) {
-            (Ok(direct), Ok(moved)) => Pair { direct, moved, is_lost: false }.run(self, script),
+            (Ok(direct), Ok(moved)) => {
+                Pair { direct, moved, is_lost: false, was_lost: false }.run(self, script)
+            }
             (Err(direct), Err(moved)) if (&direct.code, &direct.text) == (&moved.code, &moved.text) => {
                 Verdict::Alike
             }
@@ -86,6 +88,8 @@ struct Pair {
     moved: Side,
     /// The server was lost since both last said the same.
     is_lost: bool,
+    /// It was lost at any time.
+    was_lost: bool,
 }
 
 impl Pair {
@@ -108,11 +112,13 @@ impl Pair {
     /// What happens beside the two connections.
     fn befall(&mut self, bench: &mut Bench, step: &Step) {
         match step {
-            Step::Ddl(sql) => {
+            // A replica replays nothing beside a transaction that holds the table.
+            Step::Ddl(sql) if self.direct.is_idle() => {
                 // A server that is away may replay nothing.
                 bench.mover.settle();
                 bench.world.change(sql);
             }
+            Step::Ddl(_) => {}
             Step::Wait(ms) => std::thread::sleep(Duration::from_millis(u64::from(*ms))),
             Step::Kill => self.kill(bench),
             Step::Move(how) => self.make(*how, bench),
@@ -135,7 +141,7 @@ impl Pair {
         match (outcome, how) {
             (Outcome::Nowhere, _) => {}
             (_, Move::Lost | Move::Crash) => {
-                self.is_lost = true;
+                (self.is_lost, self.was_lost) = (true, true);
                 bench.counts.lost += 1;
             }
             (Outcome::Left, _) => bench.counts.left += 1,
@@ -146,6 +152,10 @@ impl Pair {
     /// Ends both sessions' processes, as `pg_terminate_backend` does.
     fn kill(&mut self, bench: &mut Bench) {
         let mut backends = bench.mover.backends(&mut bench.world, self.moved.port());
+        // A session without a server has no process to end.
+        if backends.is_empty() {
+            return;
+        }
         let sql = format!(
             "SELECT pid FROM pg_stat_activity WHERE datname = '{}' AND client_port = {}",
             bench.world.database(),
@@ -159,12 +169,18 @@ impl Pair {
     }
 
     fn judge(&mut self, at: usize, step: &str, direct: &Said, moved: &Said) -> Option<Verdict> {
-        if direct == moved {
+        if direct.is_like(moved) {
             // What was said without one may have come before the loss.
             self.is_lost &= direct.messages.last().is_none_or(|last| last.tag != b'Z');
             return None;
         }
-        if self.is_lost && is_announced(moved) {
+        // A statement whose shape nobody had asked for yet is unknown once its server is lost; the unnamed one is gone.
+        let is_unknown =
+            self.was_lost && moved.codes().any(|code| ["0A000", "26000"].contains(&code.as_str()));
+        if is_refused(direct, moved) {
+            return None;
+        }
+        if is_unknown || (self.is_lost && is_announced(moved)) {
             return Some(Verdict::Announced);
         }
         Some(different(at, step, &told(direct, moved), &told(moved, direct)))
@@ -173,9 +189,16 @@ impl Pair {
 
 /// The client was told by an error of class 08 or by the server's farewell that its server is gone.
 fn is_announced(said: &Said) -> bool {
-    let errors = said.messages.iter().filter(|message| message.tag == b'E');
-    let codes = errors.map(|error| ServerError::parse(&error.body).code);
-    said.is_over || codes.into_iter().any(|code| ["08006", "57P01", "57P02"].contains(&code.as_str()))
+    said.is_over || said.codes().any(|code| ["08006", "57P01", "57P02"].contains(&code.as_str()))
+}
+
+/// Both say an error, and go on alike, and that of the one that moved is of a statement that it cannot have again: it
+/// has another shape, or is to be made in a transaction that has failed. On the server that had it the request may be
+/// wrong in another way first.
+fn is_refused(direct: &Said, moved: &Said) -> bool {
+    let is_of_statement = moved.codes().any(|code| ["0A000", "25P02"].contains(&code.as_str()));
+    let ends = [direct, moved].map(|said| said.messages.last().map(|last| (last.tag, last.body.clone())));
+    is_of_statement && direct.codes().next().is_some() && ends[0] == ends[1]
 }
 
 fn different(at: usize, step: &str, direct: &str, moved: &str) -> Verdict {
@@ -185,7 +208,7 @@ fn different(at: usize, step: &str, direct: &str, moved: &str) -> Verdict {
 /// A reply in a reader's words: what `other` does not have.
 fn told(said: &Said, other: &Said) -> String {
     let mut text = String::new();
-    for message in said.messages.iter().filter(|message| !other.messages.contains(message)) {
+    for message in said.messages.iter().filter(|message| !other.has(message)) {
         let _infallible = writeln!(text, "  {}", readable(message));
     }
     for (name, value) in &said.parameters {

@@ -34,6 +34,11 @@ impl Draft {
         }
     }
 
+    /// One more step, and no move behind it.
+    pub(crate) fn push_alone(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
     /// A simple query.
     pub(crate) fn query(&mut self, sql: impl Into<String>) {
         let sql = sql.into();

@@ -1,4 +1,6 @@
 //! What shows a session's state.
+//!
+//! `pg_prepared_statements` is not asked: after a move it has only what was used since.
 
 use super::actions::{STATEMENTS, bind};
 use super::generator::Draft;
@@ -35,10 +37,6 @@ pub(crate) fn ask(draft: &mut Draft) {
         }
         execute(draft, name);
     }
-    draft.push(Step::Query(
-        "SELECT name, statement, parameter_types::text, from_sql FROM pg_prepared_statements ORDER BY name"
-            .to_owned(),
-    ));
     draft.push(Step::Query("RESET ALL".to_owned()));
     draft.push(Step::Query(QUESTIONS[0].to_owned()));
 }

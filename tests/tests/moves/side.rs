@@ -4,6 +4,9 @@
 //!
 //! - BackendKeyData and what else a login says: never compared
 //! - ParameterStatus: where it stands among the messages; the values known at each ReadyForQuery are compared
+//! - the source line that an error names
+//! - the detail of 0A000: the proxy says it for a statement that has changed its shape
+//! - which error a statement gives that cannot be made again, where both say one: see the comparison
 //! - what names the server: see the questions
 
 use std::collections::BTreeMap;
@@ -14,13 +17,43 @@ use trunkline_tests::{Login, Message, ServerError, Wire};
 use super::script::Step;
 
 /// What both sessions must say alike.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Said {
     pub(crate) messages: Vec<Message>,
     /// The connection has ended.
     pub(crate) is_over: bool,
     /// What the client was told of the settings so far.
     pub(crate) parameters: BTreeMap<String, String>,
+}
+
+impl Said {
+    /// Whether both say the same, but for what differs by nature.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        (self.is_over, &self.parameters) == (other.is_over, &other.parameters)
+            && self.messages.iter().map(essence).eq(other.messages.iter().map(essence))
+    }
+
+    /// Whether there is such a message.
+    pub(crate) fn has(&self, message: &Message) -> bool {
+        self.messages.iter().any(|own| essence(own) == essence(message))
+    }
+
+    /// The codes of its errors.
+    pub(crate) fn codes(&self) -> impl Iterator<Item = String> {
+        let errors = self.messages.iter().filter(|message| message.tag == b'E');
+        errors.map(|error| ServerError::parse(&error.body).code)
+    }
+}
+
+/// A message without what differs by nature.
+fn essence(message: &Message) -> (u8, Vec<&[u8]>) {
+    let Message { tag, body } = message;
+    if *tag != b'E' && *tag != b'N' {
+        return (*tag, vec![body]);
+    }
+    let fields = body.split(|&byte| byte == 0);
+    let left_out: &[u8] = if ServerError::parse(body).code == "0A000" { b"FLRDP" } else { b"FLR" };
+    (*tag, fields.filter(|field| field.first().is_none_or(|kind| !left_out.contains(kind))).collect())
 }
 
 /// A session, its unsent messages and what it owes.
@@ -35,6 +68,8 @@ pub(crate) struct Side {
     is_in_series: bool,
     is_skipping: bool,
     is_over: bool,
+    /// What the last ReadyForQuery said.
+    status: u8,
 }
 
 impl Side {
@@ -48,12 +83,18 @@ impl Side {
             is_in_series: false,
             is_skipping: false,
             is_over: false,
+            status: b'I',
         })
     }
 
     /// The client's own port.
     pub(crate) fn port(&self) -> u16 {
         self.wire.stream.local_addr().unwrap().port()
+    }
+
+    /// Nothing is open and nothing is owed.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.status == b'I' && !self.is_in_series && self.ready_due == 0
     }
 
     /// Takes one step; `None` where nothing is to be read now.
@@ -163,7 +204,10 @@ impl Side {
                     self.wire.parameters.insert(name.to_owned(), value.to_owned());
                 }
             }
-            b'Z' => self.ready_due = self.ready_due.saturating_sub(1),
+            b'Z' => {
+                self.ready_due = self.ready_due.saturating_sub(1);
+                self.status = message.body.first().copied().unwrap_or_default();
+            }
             b'1' | b'2' | b'3' | b'T' | b'n' | b'C' | b's' | b'I' => self.due = self.due.saturating_sub(1),
             b'E' if self.ready_due == 0 => {
                 self.due = 0;

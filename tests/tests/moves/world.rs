@@ -9,8 +9,8 @@ use super::script::{Script, Step};
 
 /// The objects of the database; dropped and made again where a script has changed them.
 const OBJECTS: &str = include_str!("world.sql");
-/// Longest wait for the replicas' replay.
-const REPLAY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait for the replicas' replay; longer than it waits for queries, which is `max_standby_streaming_delay`.
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(60);
 /// What the proxy may take to hear of new defaults of a role or a database: several ticks of its monitor.
 pub(crate) const DEFAULTS_HEARD: Duration = Duration::from_millis(400);
 

@@ -96,6 +96,17 @@ impl Flight {
         self.expect(Request::DescribeStatement, item);
     }
 
+    /// Steps that may fail in a transaction of the client's, which goes on as if they had not been. What they have
+    /// prepared stays: prepared statements are not undone.
+    pub(super) fn behind_a_savepoint(&mut self, steps: Vec<Step>) {
+        self.run(SAVEPOINT);
+        steps.into_iter().for_each(|step| self.step(step));
+        self.sync();
+        self.run(ROLLBACK);
+        self.run(RELEASE);
+        self.sync();
+    }
+
     pub(super) fn sync(&mut self) {
         write::sync(&mut self.out);
         self.expect(Request::Sync, Item::Plain);
@@ -122,6 +133,16 @@ pub(super) fn changed() -> Bytes {
     }
     body.put_u8(0);
     error_again(&body)
+}
+
+/// The ParameterDescription of a statement with parameters of these types, which stand as in a Parse.
+pub(super) fn takes(types: &[u8]) -> BytesMut {
+    let mut out = BytesMut::with_capacity(types.len() + 7);
+    out.put_u8(BackendTag::ParameterDescription.byte());
+    out.put_u32(u32::try_from(types.len() + 6).unwrap_or(u32::MAX));
+    out.put_u16(u16::try_from(types.len() / 4).unwrap_or(u16::MAX));
+    out.put_slice(types);
+    out
 }
 
 /// An ErrorResponse with this body.

@@ -18,10 +18,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, TransactionStatus};
-use trunkline_codec::frontend::FrontendTag;
+use trunkline_codec::frontend::{Describe, FrontendTag, Target};
 use trunkline_codec::write;
 
-use self::flight::{Flight, RELEASE, ROLLBACK, SAVEPOINT, changed, error_again};
+use self::flight::{Flight, RELEASE, ROLLBACK, SAVEPOINT, changed, error_again, takes};
 use crate::outstanding::{Entry, Outstanding, Request};
 use crate::record::Sink;
 use crate::session::{Session, scanner_of_a_server};
@@ -42,6 +42,8 @@ pub(crate) struct Own {
     /// A long answer to one of them is passing.
     is_inside: bool,
     guard: Guard,
+    /// The statement that the client's message describes.
+    described: Option<Name>,
 }
 
 /// Whether questions have a savepoint in front.
@@ -184,7 +186,8 @@ impl Session {
             self.outstanding.push(Entry { sent, text: None, request, class: Class::OWN_REQUEST });
             items.push_back(item);
         }
-        let own = Own { purpose, items, shape: Shape::default(), is_inside: false, guard: Guard::None };
+        let (shape, guard) = (Shape::default(), Guard::None);
+        let own = Own { purpose, items, shape, is_inside: false, guard, described: None };
         self.own = Some(Box::new(own));
         flight.out.freeze()
     }
@@ -202,12 +205,18 @@ impl Session {
             return None;
         }
         let is_idle = self.is_quiet();
+        let is_in_transaction = self.is_quiet_in(TransactionStatus::InTransaction);
         let prepared = &mut self.followed.as_mut()?.prepared;
-        if is_idle && prepared.must_list(tag, body) {
+        if (is_idle && prepared.must_list(tag, body)) || (is_in_transaction && prepared.must_read(tag, body))
+        {
             let mut flight = Flight::default();
             for steps in prepared.steps_to_list() {
-                steps.into_iter().for_each(|step| flight.step(step));
-                flight.sync();
+                if is_in_transaction {
+                    flight.behind_a_savepoint(steps);
+                } else {
+                    steps.into_iter().for_each(|step| flight.step(step));
+                    flight.sync();
+                }
             }
             if !flight.expected.is_empty() {
                 return Some(self.fly(Purpose::Questions, flight, sent));
@@ -226,7 +235,12 @@ impl Session {
             Purpose::BeforeQuery => flight.sync(),
             Purpose::BeforeSeries | Purpose::Questions => write::flush(&mut flight.out),
         }
-        Some(self.fly(purpose, flight, sent))
+        let messages = self.fly(purpose, flight, sent);
+        if let (Some(own), FrontendTag::Describe, Ok(describe)) = (&mut self.own, tag, Describe::parse(body))
+        {
+            own.described = (describe.kind == Target::Statement).then(|| describe.name.into());
+        }
+        Some(messages)
     }
 
     /// Whether extended messages were sent whose Sync was not.
@@ -370,8 +384,24 @@ impl Session {
             }
         }
         self.progress = Progress::Untouched;
-        self.own = None;
-        Some(if is_meant { changed() } else { error_again(body) })
+        let described = self.own.take().and_then(|own| own.described);
+        let error = if is_meant { changed() } else { error_again(body) };
+        Some(self.behind_parameters(described, error))
+    }
+
+    /// The error of a Describe: PostgreSQL tells the parameters before it finds that it cannot tell the columns.
+    /// Source: PostgreSQL 18, src/backend/tcop/postgres.c, `exec_describe_statement_message`.
+    fn behind_parameters(&self, described: Option<Name>, error: Bytes) -> Bytes {
+        let prepared = self.followed.as_ref().map(|followed| &followed.prepared);
+        let returns_rows = described.and_then(|name| prepared?.parameters_of_rows(&name));
+        match (returns_rows, self.status) {
+            (Some(types), TransactionStatus::Idle | TransactionStatus::InTransaction) => {
+                let mut told = takes(types);
+                told.extend_from_slice(&error);
+                told.freeze()
+            }
+            (_, TransactionStatus::Failed) | (None, _) => error,
+        }
     }
 
     /// The server skips what we sent, up to our Sync. A statement whose description fails is not asked for again; those

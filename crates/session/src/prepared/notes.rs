@@ -11,7 +11,7 @@ use trunkline_codec::frontend::{Bind, Describe, Target};
 
 use super::{Origin, Pending, Prepared};
 use crate::limits::{NAME_BYTES_MAX, PORTALS_MAX, PREPARED_MAX, QUESTIONS_MAX};
-use crate::shape::{Shape, Types, columns_of, types_of};
+use crate::shape::{Columns, Shape, Types, columns_of, types_of};
 use crate::sql::Class;
 use crate::sql::effect::Name;
 
@@ -222,6 +222,15 @@ impl Prepared {
         if !matches!(std::mem::replace(&mut saved.origin, Origin::Unsaved), Origin::Unsaved) {
             self.unsaved += 1;
             self.bytes -= if name.is_empty() { 0 } else { bytes };
+        }
+    }
+
+    /// The types noted of a statement that returns rows.
+    pub(crate) fn parameters_of_rows(&self, name: &[u8]) -> Option<&Types> {
+        let shape = &self.get(name)?.shape;
+        match shape.columns? {
+            Columns::Rows(_) => shape.parameters.as_ref(),
+            Columns::None => None,
         }
     }
 

@@ -6,7 +6,7 @@ use super::{Origin, Pending, Prepared};
 use crate::limits::REFERENCES_MAX;
 use crate::shape::Shape;
 use crate::sql::effect::Name;
-use crate::sql::references::{References, may_refer, references, undeclared};
+use crate::sql::references::{References, may_change_reading, may_refer, references, undeclared};
 
 /// Where a statement is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(super) enum Place {
     Absent,
     /// There under its name is something else.
     Stale,
+    /// That was to be dropped, to make the statement, which was not made.
+    Cleared,
     /// It was made again there, for the message at hand, and is not what its client knows.
     Differs,
 }
@@ -32,7 +34,7 @@ pub(crate) enum Step {
     Run { sql: Box<[u8]> },
     /// Its description is compared with what its client knows.
     Check(Name),
-    /// Something that takes the name, to be dropped by the client's message.
+    /// Something that takes the name, for the client's message to drop or to collide with.
     StandIn(Name),
     /// An error in the client's series: the statement is not what its client knows.
     Fail,
@@ -66,11 +68,17 @@ impl Prepared {
         for name in found.executed {
             self.make(&name, &mut steps);
         }
-        for name in found.dropped {
-            if self.place(&name) == Some(Place::Absent) && !steps.contains(&Step::Check(name.clone())) {
-                self.put(&name, Place::Stale);
-                steps.push(Step::StandIn(name));
+        for name in found.held {
+            if steps.contains(&Step::Check(name.clone())) {
+                continue;
             }
+            match self.place(&name) {
+                Some(Place::Absent) => {}
+                Some(Place::Cleared) => steps.push(Step::Drop(name.clone())),
+                Some(Place::Here | Place::Stale | Place::Differs) | None => continue,
+            }
+            self.put(&name, Place::Stale);
+            steps.push(Step::StandIn(name));
         }
         if let Some(fails) = steps.iter().position(|step| *step == Step::Fail) {
             steps.truncate(fails + 1);
@@ -86,7 +94,7 @@ impl Prepared {
             FrontendTag::Parse => Parse::parse_prefix(body).map_or_else(References::default, |parse| {
                 let mut found = found_in(parse.sql);
                 // The server refuses a second statement of the same name.
-                found.executed.extend((!parse.name.is_empty()).then(|| Name::from(parse.name)));
+                found.held.extend((!parse.name.is_empty()).then(|| Name::from(parse.name)));
                 found
             }),
             FrontendTag::Bind => {
@@ -100,15 +108,25 @@ impl Prepared {
         }
     }
 
-    /// Whether this message lists all statements, which the present server then must have.
+    /// Whether the present server must have all statements for this message, because it lists them or because
+    /// they would be read otherwise after it.
     pub(crate) fn must_list(&self, tag: FrontendTag, body: &[u8]) -> bool {
-        let sql = match tag {
+        let sql = self.sql_of(tag, body);
+        !self.is_listed && sql.is_some_and(|sql| found_in(sql).lists_all || may_change_reading(sql))
+    }
+
+    /// The same of a message in a transaction, where only the second counts.
+    pub(crate) fn must_read(&self, tag: FrontendTag, body: &[u8]) -> bool {
+        !self.is_listed && self.sql_of(tag, body).is_some_and(may_change_reading)
+    }
+
+    fn sql_of<'a>(&'a self, tag: FrontendTag, body: &'a [u8]) -> Option<&'a [u8]> {
+        match tag {
             FrontendTag::Query => Some(body),
             FrontendTag::Parse => Parse::parse_prefix(body).map(|parse| parse.sql),
             FrontendTag::Bind => Bind::parse_prefix(body).and_then(|bind| self.sql(bind.statement)),
             _other => None,
-        };
-        !self.is_listed && sql.is_some_and(|sql| found_in(sql).lists_all)
+        }
     }
 
     /// What makes all statements on the present server, each in steps of its own.
@@ -178,7 +196,10 @@ impl Prepared {
                 self.put(name, Place::Absent);
                 return steps.extend([Step::Drop(name.clone()), Step::Fail]);
             }
-            Some(Place::Stale) => steps.push(Step::Drop(name.clone())),
+            Some(Place::Stale | Place::Cleared) => {
+                self.put(name, Place::Cleared);
+                steps.push(Step::Drop(name.clone()));
+            }
             Some(Place::Absent) => {}
         }
         self.write(name, steps);

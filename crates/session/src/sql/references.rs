@@ -1,4 +1,4 @@
-//! Prepared statements that SQL names: `EXECUTE`, `DEALLOCATE`, and the view that lists them.
+//! Prepared statements that SQL names: `EXECUTE`, `DEALLOCATE`, `PREPARE`, and the view that lists them.
 
 use super::effect::Name;
 use super::lexer::{Lexer, Token};
@@ -10,8 +10,8 @@ use crate::limits::SQL_NAME_MAX;
 pub(crate) struct References {
     /// Those it may run.
     pub(crate) executed: Vec<Name>,
-    /// Those it may drop.
-    pub(crate) dropped: Vec<Name>,
+    /// Those whose names it may find taken: it drops them, or makes others of the same name.
+    pub(crate) held: Vec<Name>,
     /// Whether it may list them all.
     pub(crate) lists_all: bool,
 }
@@ -20,11 +20,30 @@ pub(crate) struct References {
 const LISTS: &[u8] = b"pg_prepared_statement";
 
 /// Parts of the words looked for, one of which stands in every text that names a statement.
-const PARTS: [&[u8]; 3] = [b"execute", b"deallocate", LISTS];
+const PARTS: [&[u8]; 3] = [b"execute", b"deallocate", b"prepare"];
 
 /// Whether SQL may name a statement.
 pub(crate) fn may_refer(sql: &[u8]) -> bool {
     PARTS.iter().any(|part| sql.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part)))
+}
+
+/// Parts of the names of settings that say how constants of SQL are read when a statement is made. Not of
+/// search_path: the server reads a statement anew where that has changed.
+const READING: [&[u8]; 9] = [
+    b"datestyle",
+    b"timezone",
+    b"time zone",
+    b"intervalstyle",
+    b"standard_conforming_strings",
+    b"transform_null_equals",
+    b"xml",
+    b"array_nulls",
+    b"reset all",
+];
+
+/// Whether SQL may change how constants of statements that are made after it are read.
+pub(crate) fn may_change_reading(sql: &[u8]) -> bool {
+    READING.iter().any(|part| sql.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part)))
 }
 
 /// Reads SQL, also of several statements. What cannot be read the server refuses.
@@ -36,6 +55,7 @@ pub(crate) fn references(sql: &[u8]) -> References {
         before = match before {
             Before::Execute => found.executes(token),
             Before::Deallocate => found.deallocates(token),
+            Before::Prepare => found.prepares(token),
             Before::Other => found.other(token),
         };
     }
@@ -55,6 +75,7 @@ pub(crate) fn undeclared(prepare: &[u8]) -> Option<&[u8]> {
 enum Before {
     Execute,
     Deallocate,
+    Prepare,
     Other,
 }
 
@@ -66,8 +87,13 @@ impl References {
 
     fn deallocates(&mut self, token: Token<'_>) -> Before {
         // `PREPARE` may be a word of the grammar or the name.
-        self.dropped.extend(name(token));
+        self.held.extend(name(token));
         if is_word(token, "prepare") { Before::Deallocate } else { Before::Other }
+    }
+
+    fn prepares(&mut self, token: Token<'_>) -> Before {
+        self.held.extend(name(token));
+        Before::Other
     }
 
     fn other(&mut self, token: Token<'_>) -> Before {
@@ -76,6 +102,9 @@ impl References {
         }
         if is_word(token, "deallocate") {
             return Before::Deallocate;
+        }
+        if is_word(token, "prepare") {
+            return Before::Prepare;
         }
         if let Token::Word(word) | Token::Quoted(word) = token {
             let starts = |start: &[u8]| start.eq_ignore_ascii_case(LISTS);
@@ -115,9 +144,17 @@ mod tests {
     }
 
     #[test]
+    fn statements_are_found_where_others_take_their_names() {
+        for sql in ["prepare S as select 1", "begin; PREPARE \"s\" (int) AS execute t"] {
+            assert_eq!(names(&references(sql.as_bytes()).held), ["s"], "{sql}");
+            assert!(may_refer(sql.as_bytes()));
+        }
+    }
+
+    #[test]
     fn statements_are_found_where_they_are_dropped_or_listed() {
-        assert_eq!(names(&references(b"deallocate S").dropped), ["s"]);
-        assert_eq!(names(&references(b"deallocate prepare s").dropped), ["prepare", "s"]);
+        assert_eq!(names(&references(b"deallocate S").held), ["s"]);
+        assert_eq!(names(&references(b"deallocate prepare s").held), ["prepare", "s"]);
         assert!(references(b"select name from pg_catalog.pg_prepared_statements").lists_all);
         assert!(references(b"select * from pg_prepared_statement()").lists_all);
         assert!(!references(b"select * from pg_prepared_xacts").lists_all);

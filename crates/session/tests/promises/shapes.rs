@@ -104,6 +104,16 @@ fn a_statement_that_the_server_refuses_fails_alone_with_the_servers_error() {
 }
 
 #[test]
+fn a_describe_that_fails_tells_the_parameters_first_as_the_server_does() {
+    let mut talk = moved();
+    let asked = [describe("s"), sync()];
+    let [parsed, described] = made_again();
+    talk.needs(&asked, &[parsed, described, flush()]);
+    assert_eq!(replaced(&mut talk, &error()), printable(&[takes(&[INT]), error()].concat()));
+    talk.client(&asked).server(&[ready('I')]).is_idle();
+}
+
+#[test]
 fn what_failed_before_it_fails_for_the_client_only_once() {
     let mut talk = moved();
     let step = talk.client_step(&[parse("", "oops"), run().concat()].concat());
@@ -213,6 +223,19 @@ fn a_statement_is_dropped_without_being_made() {
     let mut talk = moved();
     talk.client(&[close("s"), sync()]).server(&[m('3'), ready('I')]);
     assert_eq!(talk.session.prepared_statements().count(), 0);
+}
+
+#[test]
+fn a_name_stays_taken_by_a_statement_that_is_not_made_yet() {
+    let by_protocol = (vec![parse("s", "select 2"), sync()], flush(), vec![m('1')]);
+    let by_sql = (vec![query("prepare s as select 2")], sync(), vec![m('1'), ready('I')]);
+    for (again, end, answers) in [by_protocol, by_sql] {
+        let mut talk = moved();
+        talk.needs(&again, &[parse("s", ""), end]).swallows(&answers);
+        talk.client(&again).server(&[error(), ready('I')]).is_idle();
+        let [parsed, described] = made_again();
+        talk.needs(&run(), &[close("s"), parsed, described, flush()]);
+    }
 }
 
 #[test]
@@ -341,9 +364,41 @@ fn own_run(sql: &str) -> Vec<u8> {
     messages.concat()
 }
 
+/// The answers to [`own_run`].
+fn ran(tag: &str) -> [Vec<u8>; 6] {
+    [m('3'), m('1'), m('2'), complete(tag), m('3'), m('3')]
+}
+
+#[test]
+fn statements_are_made_before_they_would_be_read_otherwise() {
+    let [parsed, described] = made_again();
+    let made = [m('1'), takes(&[INT]), returns(&["a"])];
+    let mut talk = moved();
+    let set = [query("SET TIME ZONE -7")];
+    talk.needs(&set, &[parsed.clone(), described.clone(), sync()]);
+    talk.swallows(&made).swallows(&[ready('I')]).client(&set).server(&[complete("SET"), ready('I')]);
+
+    for is_refused in [false, true] {
+        let mut talk = moved();
+        talk.client(&[query("begin")]).server(&[complete("BEGIN"), ready('T')]);
+        let set = [query("SET LOCAL datestyle = 'DMY'")];
+        let [save, back, release] = ["SAVEPOINT", "ROLLBACK TO", "RELEASE"]
+            .map(|word| own_run(&format!("{word} \"trunkline: questions\"")));
+        talk.needs(&set, &[save, parsed.clone(), described.clone(), sync(), back, release, sync()]);
+        talk.swallows(&ran("SAVEPOINT"));
+        if is_refused {
+            talk.swallows(&[error(), ready('E')]);
+        } else {
+            talk.swallows(&made).swallows(&[ready('T')]);
+        }
+        talk.swallows(&ran("ROLLBACK")).swallows(&ran("RELEASE")).swallows(&[ready('T')]);
+        talk.client(&set).server(&[complete("SET"), ready('T')]);
+        talk.client(&[query("commit")]).server(&[complete("COMMIT"), ready('I')]).is_idle();
+    }
+}
+
 #[test]
 fn in_a_transaction_statements_are_asked_for_behind_a_savepoint() {
-    let ran = |tag: &str| [m('3'), m('1'), m('2'), complete(tag), m('3'), m('3')];
     let (save, release) =
         (own_run("SAVEPOINT \"trunkline: questions\""), own_run("RELEASE \"trunkline: questions\""));
     let begun = || {

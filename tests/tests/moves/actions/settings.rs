@@ -312,9 +312,11 @@ fn set_in_a_block(draft: &mut Draft) {
 
 const BEGIN: [&str; 3] = ["BEGIN", "START TRANSACTION", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"];
 
-/// The session ends by its own time-out, and its client is told so.
+/// The session ends by its own time-out, and its client is told so. One without a server has nobody to tell it.
 fn idle_session_timeout(draft: &mut Draft) {
-    draft.query("SET idle_session_timeout = '250ms'");
-    draft.push(Step::Wait(600));
+    draft.push_alone(Step::Query("ROLLBACK".to_owned()));
+    draft.push_alone(Step::Query("SET idle_session_timeout = '250ms'".to_owned()));
+    draft.push_alone(Step::Query("SELECT 1".to_owned()));
+    draft.push_alone(Step::Wait(600));
     draft.push(Step::Query("SELECT 'still here'".to_owned()));
 }
