@@ -55,7 +55,7 @@ pub(crate) struct Followed {
     pub(crate) pins: Pins,
     pub(crate) unsettled: Unsettled,
     /// The transaction has failed, so its end undoes it.
-    has_failed: bool,
+    pub(crate) has_failed: bool,
     /// The end of the part last seen of a long Query or Parse.
     pub(crate) carry: Vec<u8>,
     pub(crate) encoding: EncodingNow,

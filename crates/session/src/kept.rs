@@ -169,6 +169,15 @@ impl Session {
         answer.freeze()
     }
 
+    /// The transaction has failed with `error` while its client waited for nothing.
+    pub(crate) fn transaction_failed(&mut self, error: Bytes) {
+        self.status = TransactionStatus::Failed;
+        if let Some(followed) = &mut self.followed {
+            followed.has_failed = true;
+        }
+        self.debt = Some(Box::new(Debt { error, telling: Telling::NotBegun, is_commit: false }));
+    }
+
     fn forget_in_flight(&mut self, now: Instant, out: &mut impl Sink) {
         let is_query = self.outstanding.front_request() == Some(Request::Query);
         if let Some(followed) = &mut self.followed {

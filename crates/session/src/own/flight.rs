@@ -37,7 +37,7 @@ impl Flight {
             Step::Drop(name) => self.close(Target::Statement, &name),
             Step::Parse { name, sql, types } => self.parse(&name, &sql, &types),
             Step::StandIn(name) => self.parse(&name, b"", b""),
-            Step::Run { sql } => self.run(&sql),
+            Step::Run { sql } => self.run(&sql, Item::Plain),
             Step::Check(name) => self.describe(&name, Item::Check(name.clone())),
             Step::Fail => {
                 let written = write::execute(&mut self.out, FAILS, 0);
@@ -61,17 +61,8 @@ impl Flight {
         self.expect(Request::Parse, Item::Plain);
     }
 
-    /// Runs a statement.
-    pub(super) fn run(&mut self, sql: &[u8]) {
-        self.run_for(sql, Item::Plain);
-    }
-
-    /// Asks for the values of settings.
-    pub(super) fn ask(&mut self, sql: &[u8]) {
-        self.run_for(sql, Item::Values);
-    }
-
-    fn run_for(&mut self, sql: &[u8], item: Item) {
+    /// Runs a statement; `item` says what its end means.
+    pub(super) fn run(&mut self, sql: &[u8], item: Item) {
         // It may be left over from one that failed.
         self.close(Target::Statement, AGAIN);
         self.parse(AGAIN, sql, b"");
@@ -99,11 +90,11 @@ impl Flight {
     /// Steps that may fail in a transaction of the client's, which goes on as if they had not been. What they have
     /// prepared stays: prepared statements are not undone.
     pub(super) fn behind_a_savepoint(&mut self, steps: Vec<Step>) {
-        self.run(SAVEPOINT);
+        self.run(SAVEPOINT, Item::Plain);
         steps.into_iter().for_each(|step| self.step(step));
         self.sync();
-        self.run(ROLLBACK);
-        self.run(RELEASE);
+        self.run(ROLLBACK, Item::Plain);
+        self.run(RELEASE, Item::Plain);
         self.sync();
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct Own {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Guard {
     None,
+    /// The savepoint is yet to be made, or gone back to: a failure is the transaction's.
+    Open,
     Savepoint,
     /// A question has failed: the transaction goes back to the savepoint before the client goes on.
     Failed,
@@ -70,6 +72,8 @@ enum Item {
     Learn(Name),
     /// The description of a statement is compared with what is known.
     Check(Name),
+    /// The savepoint is made.
+    Saved,
     /// It fails, so that the client's message does.
     Fail,
     /// Its row has the values of settings.
@@ -102,19 +106,19 @@ impl Session {
     pub fn questions(&mut self) -> Option<Bytes> {
         if self.must_recover() {
             let mut flight = Flight::default();
-            flight.run(ROLLBACK);
-            flight.run(RELEASE);
+            flight.run(ROLLBACK, Item::Plain);
+            flight.run(RELEASE, Item::Plain);
             flight.sync();
-            return Some(self.fly(Purpose::Questions, flight, 0));
+            return Some(self.fly(Purpose::Questions, Guard::Open, flight, 0));
         }
         if !self.is_idle() && !self.is_idle_in_transaction() {
             return None;
         }
         if self.is_idle() && self.must_read_back() {
             let mut flight = Flight::default();
-            flight.ask(&self.followed.as_ref()?.question_of_values());
+            flight.run(&self.followed.as_ref()?.question_of_values(), Item::Values);
             flight.sync();
-            return Some(self.fly(Purpose::Questions, flight, 0));
+            return Some(self.fly(Purpose::Questions, Guard::None, flight, 0));
         }
         let names = self.followed.as_mut()?.prepared.questions();
         self.ask(names)
@@ -161,32 +165,28 @@ impl Session {
         if names.is_empty() {
             return None;
         }
-        let guard = if self.status == TransactionStatus::Idle { Guard::None } else { Guard::Savepoint };
+        let guard = if self.status == TransactionStatus::Idle { Guard::None } else { Guard::Open };
         let mut flight = Flight::default();
-        if guard == Guard::Savepoint {
-            flight.run(SAVEPOINT);
+        if guard == Guard::Open {
+            flight.run(SAVEPOINT, Item::Saved);
         }
         for name in names {
             flight.describe(&name, Item::Learn(name.clone()));
         }
-        if guard == Guard::Savepoint {
-            flight.run(RELEASE);
+        if guard == Guard::Open {
+            flight.run(RELEASE, Item::Plain);
         }
         flight.sync();
-        let messages = self.fly(Purpose::Questions, flight, 0);
-        if let Some(own) = &mut self.own {
-            own.guard = guard;
-        }
-        Some(messages)
+        Some(self.fly(Purpose::Questions, guard, flight, 0))
     }
 
-    fn fly(&mut self, purpose: Purpose, flight: Flight, sent: u64) -> Bytes {
+    fn fly(&mut self, purpose: Purpose, guard: Guard, flight: Flight, sent: u64) -> Bytes {
         let mut items = VecDeque::with_capacity(flight.expected.len());
         for (request, item) in flight.expected {
             self.outstanding.push(Entry { sent, text: None, request, class: Class::OWN_REQUEST });
             items.push_back(item);
         }
-        let (shape, guard) = (Shape::default(), Guard::None);
+        let shape = Shape::default();
         let own = Own { purpose, items, shape, is_inside: false, guard, described: None };
         self.own = Some(Box::new(own));
         flight.out.freeze()
@@ -219,7 +219,7 @@ impl Session {
                 }
             }
             if !flight.expected.is_empty() {
-                return Some(self.fly(Purpose::Questions, flight, sent));
+                return Some(self.fly(Purpose::Questions, Guard::None, flight, sent));
             }
         }
         let steps = prepared.steps_before(tag, body);
@@ -235,7 +235,7 @@ impl Session {
             Purpose::BeforeQuery => flight.sync(),
             Purpose::BeforeSeries | Purpose::Questions => write::flush(&mut flight.out),
         }
-        let messages = self.fly(purpose, flight, sent);
+        let messages = self.fly(purpose, Guard::None, flight, sent);
         if let (Some(own), FrontendTag::Describe, Ok(describe)) = (&mut self.own, tag, Describe::parse(body))
         {
             own.described = (describe.kind == Target::Statement).then(|| describe.name.into());
@@ -333,6 +333,9 @@ impl Session {
         self.outstanding.settle();
         let own = self.own.as_mut()?;
         let item = own.items.pop_front();
+        if let Some(Item::Saved) = item {
+            own.guard = Guard::Savepoint;
+        }
         self.end_own();
         item
     }
@@ -353,19 +356,22 @@ impl Session {
             Some(Item::Learn(name)) if shape.is_known() => followed.prepared.learned(&name, shape),
             Some(Item::Learn(name)) => followed.prepared.cannot_be_known(&name),
             Some(Item::Check(name)) => followed.prepared.made_again(&name, &shape),
-            Some(Item::Plain | Item::Fail | Item::Values) | None => {}
+            Some(Item::Plain | Item::Saved | Item::Fail | Item::Values) | None => {}
         }
     }
 
     /// The server refuses a request of ours, or was made to.
     fn own_failed(&mut self, entry: Entry, body: &[u8], now: u64, out: &mut impl Sink) -> Option<Bytes> {
         let own = self.own.as_mut()?;
-        if own.guard == Guard::Savepoint {
+        let (purpose, guard) = (own.purpose, own.guard);
+        if guard == Guard::Savepoint {
             own.guard = Guard::Failed;
         }
-        let purpose = own.purpose;
         let is_meant = matches!(own.items.front(), Some(Item::Fail));
         self.skip_own();
+        if guard == Guard::Open {
+            self.transaction_failed(error_again(body));
+        }
         if purpose == Purpose::Questions {
             return None;
         }
@@ -416,7 +422,7 @@ impl Session {
             match self.own.as_mut().and_then(|own| own.items.pop_front()) {
                 Some(Item::Learn(name)) => skipped.push(name),
                 Some(Item::Values) => self.values_settled(),
-                Some(Item::Plain | Item::Check(_) | Item::Fail) | None => {}
+                Some(Item::Plain | Item::Saved | Item::Check(_) | Item::Fail) | None => {}
             }
         }
         if let Some(followed) = &mut self.followed {
