@@ -2,11 +2,14 @@
 //!
 //! - [`places`]: which of them the present server has, and which a message needs.
 //! - [`read_again`]: what they do, when functions that they call do something else.
+//! - `saved`: one statement as it is kept; `traits`: what running it does.
 //! - [`notes`]: what their client was told of their parameters and columns.
 
 mod notes;
 mod places;
 mod read_again;
+mod saved;
+mod traits;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,6 +19,8 @@ use trunkline_codec::frontend::{Bind, Close, Execute, Parse, Target};
 use self::notes::Notes;
 use self::places::Place;
 pub(crate) use self::places::Step;
+use self::saved::{Origin, Saved};
+pub(crate) use self::traits::{Deeds, Traits};
 use crate::encoding::EncodingEra;
 use crate::limits::{NAME_BYTES_MAX, PORTALS_MAX, PREPARED_BYTES_MAX, PREPARED_MAX};
 use crate::pin::PinReason;
@@ -24,95 +29,6 @@ use crate::shape::Shape;
 use crate::sql::Class;
 use crate::sql::effect::{Effect, Name};
 use crate::sql::read::Reading;
-use crate::sql::set_config::{Call, effect_of, keeps_text};
-
-/// What running a statement does.
-#[derive(Clone, Debug)]
-pub(crate) struct Traits {
-    pub(crate) class: Class,
-    /// `None` when it does nothing that outlives it.
-    pub(crate) deeds: Option<Arc<Deeds>>,
-}
-
-/// What a statement leaves behind.
-#[derive(Debug)]
-pub(crate) struct Deeds {
-    /// From when it is run on, whether or not it succeeds.
-    pub(crate) pins: Pins,
-    pub(crate) effect: Effect,
-    /// When its text was sent.
-    pub(crate) era: EncodingEra,
-}
-
-impl Traits {
-    const PLAIN: Self = Self { class: Class::PLAIN, deeds: None };
-
-    fn of(mut reading: Reading, body: &[u8], era: EncodingEra) -> Self {
-        let class = reading.class;
-        if reading.pins.is_empty() && reading.effects.is_empty() {
-            return Self { class, deeds: None };
-        }
-        // Of several statements at once the server will make none.
-        let effect = if reading.effects.len() > 1 {
-            Effect::Unread
-        } else {
-            reading.effects.pop().unwrap_or(Effect::None)
-        };
-        let effect = match effect {
-            Effect::SetConfig(calls) if !keeps_text(&calls, body) => Effect::Pin(PinReason::UnknownSetting),
-            other => other,
-        };
-        Self { class, deeds: Some(Arc::new(Deeds { pins: reading.pins, effect, era })) }
-    }
-
-    /// Of a portal made by this Bind.
-    fn with_parameters(&self, bind: &[u8], era: EncodingEra) -> Self {
-        let mut traits = self.clone();
-        if let Some(deeds) = &self.deeds
-            && let Effect::SetConfig(calls) = &deeds.effect
-        {
-            // Constants of an older encoding and values of this one make no text of one encoding.
-            let is_of_one = era == deeds.era || calls.iter().all(Call::is_ascii);
-            let effect = effect_of(calls, bind).filter(|_| is_of_one);
-            let effect = effect.unwrap_or(Effect::Pin(PinReason::UnknownSetting));
-            traits.deeds = Some(Arc::new(Deeds { pins: deeds.pins.clone(), effect, era }));
-        }
-        traits
-    }
-
-    fn is_plain(&self) -> bool {
-        self.class == Class::PLAIN && self.deeds.is_none()
-    }
-}
-
-/// How a statement can be made again.
-#[derive(Debug)]
-enum Origin {
-    /// By a Parse with this body.
-    Parse(Vec<u8>),
-    /// By this SQL.
-    Sql(Box<[u8]>),
-    /// It cannot: it is too long to be kept.
-    Unsaved,
-}
-
-#[derive(Debug)]
-struct Saved {
-    origin: Origin,
-    traits: Traits,
-    shape: Shape,
-    place: Place,
-}
-
-impl Saved {
-    fn bytes(&self) -> usize {
-        match &self.origin {
-            Origin::Parse(body) => body.len(),
-            Origin::Sql(sql) => sql.len(),
-            Origin::Unsaved => 0,
-        }
-    }
-}
 
 /// A Parse or Close that the server has not answered.
 #[derive(Debug)]
@@ -468,23 +384,5 @@ impl Prepared {
 
     fn get_mut(&mut self, name: &[u8]) -> Option<&mut Saved> {
         if name.is_empty() { self.unnamed.as_mut() } else { self.named.get_mut(name) }
-    }
-}
-
-impl Saved {
-    /// The SQL of one made by a Parse, as far as it is kept.
-    fn parsed_sql(&self) -> Option<&[u8]> {
-        match &self.origin {
-            Origin::Parse(body) => Parse::parse_prefix(body).map(|parse| parse.sql),
-            Origin::Sql(_) | Origin::Unsaved => None,
-        }
-    }
-
-    /// The name at the front of a Parse's body.
-    fn name(&self, length: usize) -> &[u8] {
-        match &self.origin {
-            Origin::Parse(body) => body.get(..length).unwrap_or_default(),
-            Origin::Sql(_) | Origin::Unsaved => &[],
-        }
     }
 }

@@ -1,0 +1,54 @@
+//! One prepared statement, as it is kept.
+
+use trunkline_codec::frontend::Parse;
+
+use super::places::Place;
+use super::traits::Traits;
+use crate::shape::Shape;
+
+/// How a statement can be made again.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// By a Parse with this body.
+    Parse(Vec<u8>),
+    /// By this SQL.
+    Sql(Box<[u8]>),
+    /// It cannot: it is too long to be kept.
+    Unsaved,
+}
+
+#[derive(Debug)]
+pub(super) struct Saved {
+    pub(super) origin: Origin,
+    pub(super) traits: Traits,
+    pub(super) shape: Shape,
+    pub(super) place: Place,
+}
+
+impl Saved {
+    pub(super) fn bytes(&self) -> usize {
+        match &self.origin {
+            Origin::Parse(body) => body.len(),
+            Origin::Sql(sql) => sql.len(),
+            Origin::Unsaved => 0,
+        }
+    }
+}
+
+impl Saved {
+    /// The SQL of one made by a Parse, as far as it is kept.
+    pub(super) fn parsed_sql(&self) -> Option<&[u8]> {
+        match &self.origin {
+            Origin::Parse(body) => Parse::parse_prefix(body).map(|parse| parse.sql),
+            Origin::Sql(_) | Origin::Unsaved => None,
+        }
+    }
+
+    /// The name at the front of a Parse's body.
+    pub(super) fn name(&self, length: usize) -> &[u8] {
+        match &self.origin {
+            Origin::Parse(body) => body.get(..length).unwrap_or_default(),
+            Origin::Sql(_) | Origin::Unsaved => &[],
+        }
+    }
+}
