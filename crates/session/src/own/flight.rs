@@ -17,7 +17,7 @@ const FAILS: &[u8] = b"trunkline: statement changed";
 
 /// What surrounds questions in a transaction.
 pub(super) const SAVEPOINT: &[u8] = b"SAVEPOINT \"trunkline: questions\"";
-pub(super) const ROLLBACK: &[u8] = b"ROLLBACK TO \"trunkline: questions\"";
+const ROLLBACK: &[u8] = b"ROLLBACK TO \"trunkline: questions\"";
 pub(super) const RELEASE: &[u8] = b"RELEASE \"trunkline: questions\"";
 
 /// Messages being written, and what is expected of each.
@@ -93,6 +93,13 @@ impl Flight {
         self.run(SAVEPOINT, Item::Plain);
         steps.into_iter().for_each(|step| self.step(step));
         self.sync();
+        self.back_to_the_savepoint();
+    }
+
+    /// Has the transaction go on as it was at the savepoint.
+    pub(super) fn back_to_the_savepoint(&mut self) {
+        // The portal of what failed would be in the way.
+        self.close(Target::Portal, AGAIN);
         self.run(ROLLBACK, Item::Plain);
         self.run(RELEASE, Item::Plain);
         self.sync();

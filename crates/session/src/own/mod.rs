@@ -21,7 +21,7 @@ use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, Transacti
 use trunkline_codec::frontend::{Describe, FrontendTag, Target};
 use trunkline_codec::write;
 
-use self::flight::{Flight, RELEASE, ROLLBACK, SAVEPOINT, changed, error_again, takes};
+use self::flight::{Flight, RELEASE, SAVEPOINT, changed, error_again, takes};
 use crate::outstanding::{Entry, Outstanding, Request};
 use crate::record::Sink;
 use crate::session::{Session, scanner_of_a_server};
@@ -106,9 +106,7 @@ impl Session {
     pub fn questions(&mut self) -> Option<Bytes> {
         if self.must_recover() {
             let mut flight = Flight::default();
-            flight.run(ROLLBACK, Item::Plain);
-            flight.run(RELEASE, Item::Plain);
-            flight.sync();
+            flight.back_to_the_savepoint();
             return Some(self.fly(Purpose::Questions, Guard::Open, flight, 0));
         }
         if !self.is_idle() && !self.is_idle_in_transaction() {

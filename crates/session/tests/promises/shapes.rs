@@ -364,6 +364,11 @@ fn own_run(sql: &str) -> Vec<u8> {
     messages.concat()
 }
 
+/// What drops the portal by which statements of the proxy's own are run.
+fn close_own_portal() -> Vec<u8> {
+    message(b'C', b"Ptrunkline: prepare\0")
+}
+
 /// The answers to [`own_run`].
 fn ran(tag: &str) -> [Vec<u8>; 6] {
     [m('3'), m('1'), m('2'), complete(tag), m('3'), m('3')]
@@ -384,15 +389,17 @@ fn statements_are_made_before_they_would_be_read_otherwise() {
         let set = [query("SET LOCAL datestyle = 'DMY'")];
         let [save, back, release] = ["SAVEPOINT", "ROLLBACK TO", "RELEASE"]
             .map(|word| own_run(&format!("{word} \"trunkline: questions\"")));
-        talk.needs(&set, &[save, parsed.clone(), described.clone(), sync(), back, release, sync()]);
+        let own =
+            [save, parsed.clone(), described.clone(), sync(), close_own_portal(), back, release, sync()];
+        talk.needs(&set, &own);
         talk.swallows(&ran("SAVEPOINT"));
         if is_refused {
             talk.swallows(&[error(), ready('E')]);
         } else {
             talk.swallows(&made).swallows(&[ready('T')]);
         }
-        talk.swallows(&ran("ROLLBACK")).swallows(&ran("RELEASE")).swallows(&[ready('T')]);
-        talk.client(&set).server(&[complete("SET"), ready('T')]);
+        talk.swallows(&[m('3')]).swallows(&ran("ROLLBACK")).swallows(&ran("RELEASE"));
+        talk.swallows(&[ready('T')]).client(&set).server(&[complete("SET"), ready('T')]);
         talk.client(&[query("commit")]).server(&[complete("COMMIT"), ready('I')]).is_idle();
     }
 }
@@ -423,8 +430,8 @@ fn in_a_transaction_statements_are_asked_for_behind_a_savepoint() {
     assert!(talk.session.is_paused(), "the transaction must not have failed");
     let back = talk.session.questions().expect("the way back");
     let rollback = own_run("ROLLBACK TO \"trunkline: questions\"");
-    assert_eq!(printable(&back), printable(&[rollback, release, sync()].concat()));
-    talk.swallows(&ran("ROLLBACK")).swallows(&ran("RELEASE")).swallows(&[ready('T')]);
+    assert_eq!(printable(&back), printable(&[close_own_portal(), rollback, release, sync()].concat()));
+    talk.swallows(&[m('3')]).swallows(&ran("ROLLBACK")).swallows(&ran("RELEASE")).swallows(&[ready('T')]);
     assert!(!talk.session.is_paused() && !talk.session.has_questions());
     talk.client(&[query("commit")]).server(&[complete("COMMIT"), ready('I')]).is_idle();
 }
