@@ -6,12 +6,12 @@ use super::actions::{STATEMENTS, bind};
 use super::generator::Draft;
 use super::script::{Step, Target};
 
-/// Asked one after the other. Left out are settings that name the server, and those of PL/pgSQL, which are there once
+/// Asked one after the other. A setting of one's own that was reset is empty where it was set, and NULL elsewhere. Left out are settings that name the server, and those of PL/pgSQL, which are there once
 /// a function has loaded it.
 const QUESTIONS: &[&str] = &[
     "SELECT name, setting, reset_val FROM pg_settings WHERE context IN ('user', 'superuser') AND name NOT LIKE 'plpgsql.%' ORDER BY name",
     "SELECT current_user, session_user, current_setting('role'), current_schemas(true)::text",
-    "SELECT n, current_setting(n, true) FROM unnest('{app.tenant,app.note,app.told,app.signed,app.summed,app.watched,app.x}'::text[]) n",
+    "SELECT n, coalesce(current_setting(n, true), '') FROM unnest('{app.tenant,app.note,app.told,app.signed,app.summed,app.watched,app.x}'::text[]) n",
     "SELECT locktype, classid, objid, objsubid, mode FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory' ORDER BY 2, 3, 4, 5",
     "SELECT name, statement, is_holdable, is_binary, is_scrollable FROM pg_cursors ORDER BY name",
     "SELECT v FROM public.tenants ORDER BY v",
