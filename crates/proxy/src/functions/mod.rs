@@ -9,7 +9,9 @@
 //! - `sql`: the questions.
 //! - `classify`: what a function does by itself.
 //! - `known`: what calls it by name does, too.
+//! - `built_in`: PostgreSQL's own, before anything is read.
 
+mod built_in;
 mod classify;
 #[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
 mod connection;
@@ -58,7 +60,8 @@ impl FunctionStore {
         login: tokio_postgres::Config,
         runtime: Handle,
     ) -> Self {
-        let shared = Shared { mode, health, login, built_in: ArcSwap::default() };
+        let built_in = ArcSwap::new(built_in::names());
+        let shared = Shared { mode, health, login, built_in };
         Self { shared: Arc::new(shared), runtime, databases: Mutex::default() }
     }
 
@@ -78,7 +81,7 @@ impl FunctionStore {
             let unread = FunctionCatalog::unread(built_in, Otherwise::Pins);
             return Some(Arc::new(Functions::new(unread)));
         }
-        let unread = FunctionCatalog::unread(BuiltIn::default(), Otherwise::Unread);
+        let unread = FunctionCatalog::unread(self.shared.built_in.load_full(), Otherwise::Unread);
         let functions = Arc::new(Functions::new(unread));
         databases.insert(database.into(), Arc::downgrade(&functions));
         self.runtime.spawn(task::run(Arc::clone(&self.shared), database.into(), Arc::clone(&functions)));

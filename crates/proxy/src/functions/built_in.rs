@@ -1,0 +1,31 @@
+//! Names of PostgreSQL's own functions, for the time until a server has been asked for its own.
+//!
+//! Of versions 15 and 18 together: `SELECT DISTINCT proname FROM pg_proc WHERE oid < 16384` right after initdb. Without
+//! them the first sessions of a database would be kept on their server by calls of `count` and the like.
+
+use std::sync::Arc;
+
+use super::BuiltIn;
+
+/// One name a line.
+const NAMES: &str = include_str!("built_in.txt");
+
+pub(super) fn names() -> BuiltIn {
+    Arc::new(NAMES.lines().map(|name| name.as_bytes().into()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_functions_are_known_without_a_server() {
+        let names = names();
+        for name in
+            ["count", "now", "generate_series", "pg_sleep", "set_config", "json_agg", "pg_terminate_backend"]
+        {
+            assert!(names.contains(name.as_bytes()), "{name}");
+        }
+        assert!(!names.contains(&b""[..]));
+    }
+}
