@@ -40,6 +40,9 @@ impl Session {
         self.client_tail = Tail::of(chunk, taken);
         if at > 0 {
             self.is_pristine = false;
+            if let Some(followed) = &mut self.followed {
+                followed.unsettled.stays();
+            }
         }
         ClientStep { forward: at, then }
     }

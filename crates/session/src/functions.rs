@@ -206,10 +206,15 @@ impl Functions {
     }
 
     fn note_changes(&self, look: u64, catalog: &FunctionCatalog) {
+        if look == 1 {
+            // Before the first look nothing was taken for harmless.
+            return;
+        }
         let before = self.catalog.load();
+        // One that was dropped and made anew may have been harmless before that.
         let is_more = |name: &[u8], deed: &Arc<Deed>| {
             let leaves_something = deed.pin.is_some() || !deed.sets.is_empty();
-            leaves_something && before.functions.get(name).is_some_and(|before| before != deed)
+            leaves_something && before.functions.get(name).is_none_or(|before| before != deed)
         };
         let found = catalog.functions.iter().filter(|(name, deed)| is_more(name, deed));
         let found = found.map(|(name, deed)| Changed { look, name: hash_of(name), deed: Arc::clone(deed) });

@@ -33,6 +33,8 @@ pub(crate) struct Lately {
     /// Changes found by later looks are not seen yet.
     seen: u64,
     generation: u64,
+    /// The look that a departure waits for, as statements may have called anything until it was wanted.
+    departure: Option<u64>,
 }
 
 impl Lately {
@@ -61,6 +63,21 @@ impl Lately {
     pub(crate) fn is_settled(&self, functions: &Functions) -> bool {
         let is_waiting = |entry: &Entry| entry.look.is_some();
         self.generation == functions.generation() && !self.entries.iter().any(is_waiting)
+    }
+
+    /// Whether a departure must wait for a look: prepared statements call functions whenever they run.
+    pub(crate) fn must_look_before_leaving(&mut self, functions: &Functions) -> bool {
+        if !self.is_full && self.entries.iter().all(|entry| entry.look.is_some()) {
+            return false;
+        }
+        let look = *self.departure.get_or_insert_with(|| functions.next_look());
+        !functions.has_looked(look)
+    }
+
+    /// The client speaks: what was looked for before a departure may not be true any more.
+    #[inline]
+    pub(crate) fn stays(&mut self) {
+        self.departure = None;
     }
 
     /// What was called after all. Forgets what is known for sure.

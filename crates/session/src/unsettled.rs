@@ -142,6 +142,18 @@ impl Unsettled {
         self.names.is_empty() && self.lately.is_settled(functions)
     }
 
+    /// Whether it is not known yet what prepared statements have called.
+    fn must_look_before_leaving(&mut self) -> bool {
+        let Some(functions) = &self.functions else { return false };
+        self.lately.must_look_before_leaving(functions)
+    }
+
+    /// The client speaks.
+    #[inline]
+    pub(crate) fn stays(&mut self) {
+        self.lately.stays();
+    }
+
     /// What of it was found out to do more than it seemed: why it keeps the session.
     fn settle_lately(&mut self) -> Pins {
         let Some(functions) = &self.functions else { return Pins::default() };
@@ -259,5 +271,12 @@ impl Session {
         }
         followed.settle_calls();
         followed.unsettled.is_settled()
+    }
+
+    /// The same for a session that is about to leave a server that still serves: also what its prepared statements
+    /// have called until now is waited for.
+    pub fn settle_calls_before_leaving(&mut self) -> bool {
+        let must_look = self.followed.as_mut().is_some_and(|f| f.unsettled.must_look_before_leaving());
+        self.settle_calls() && !must_look
     }
 }

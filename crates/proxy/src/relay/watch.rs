@@ -210,9 +210,13 @@ impl Relay {
 
     /// Leaves the server if it can, and if it is its turn; `Some` when the session ends instead.
     fn depart(&mut self, cx: &mut Context<'_>, departure: Departure) -> Option<Ending> {
-        let is_known_soon = !self.session.settle_calls();
+        let is_known_soon = match departure.haste {
+            Haste::InTurn => !self.session.settle_calls_before_leaving(),
+            Haste::AtOnce => !self.session.settle_calls(),
+        };
         let Server::Attached { lease, name, .. } = &self.server else { return None };
         if is_known_soon && (departure.haste == Haste::InTurn || !self.can_leave()) {
+            self.slot.due_by(Instant::now() + TICK);
             return None;
         }
         if !self.can_leave() {

@@ -191,6 +191,32 @@ fn a_function_that_was_replaced_just_before_it_was_called_is_found_out() {
 }
 
 #[test]
+fn a_function_that_was_dropped_and_made_anew_is_found_out() {
+    let (mut late, functions) = calling();
+    let under_way = functions.look_begins();
+    late.ran("select plain(1)", &["SELECT 1"]);
+    functions.look_ended(under_way, Some(catalog(&[])));
+    assert!(!late.session.settle_calls(), "that look may have been too early");
+    look(&functions, Some(catalog(&[("plain", Deed::sets("app.tenant"))])));
+    assert!(late.session.settle_calls());
+    late.reads_back(&[Some("a")]);
+}
+
+#[test]
+fn a_departure_waits_until_it_is_known_what_prepared_statements_have_called() {
+    let (mut talk, functions) = calling();
+    talk.client(&[parse("s", "select plain(1)"), sync()]).server(&[m('1'), ready('I')]);
+    talk.asks(&["s"], &[], &["plain"]);
+    look(&functions, None);
+    talk.client(&[bind("s"), execute(), sync()]);
+    talk.server(&[m('2'), m('D'), complete("SELECT 1"), ready('I')]);
+    assert!(talk.session.settle_calls() && !talk.session.settle_calls_before_leaving());
+    look(&functions, Some(catalog(&[("plain", Deed::sets("app.tenant"))])));
+    assert!(talk.session.settle_calls_before_leaving());
+    assert_eq!(talk.session.movability(), Err(PinReason::ReadingBack));
+}
+
+#[test]
 fn what_a_session_defines_is_read_before_it_is_believed() {
     let (mut talk, functions) = calling();
     talk.ran(
