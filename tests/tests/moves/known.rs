@@ -25,7 +25,6 @@ pub(crate) const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     ("another password ends the session when it moves", &["PASSWORD"]),
-    ("defaults come from the new login", &["ALTER ROLE", "ALTER DATABASE"]),
 ];
 
 /// A step of this text is left out of the short run.

@@ -43,7 +43,7 @@ pub(crate) struct Defaults {
 #[derive(Debug, Default)]
 struct Looked {
     history: ArcSwap<History>,
-    /// A session has logged in there: a look soon after that tells what it was given.
+    /// A session logs in there: a look now tells what it is given.
     login: Notify,
 }
 
@@ -66,8 +66,9 @@ impl Defaults {
         server.map_or_else(|| self.nothing.load(), |server| server.history.load())
     }
 
-    /// Has a server looked at soon, as a session has just logged in there. Nobody waits for that.
-    fn logged_in(&self, node: NodeId) {
+    /// Has a server looked at soon, as a session is about to log in there, or has just done so: the two looks tell what
+    /// it was given. Nobody waits for that.
+    pub(crate) fn look_soon(&self, node: NodeId) {
         if let Some(server) = self.servers.get(usize::from(node.0)) {
             server.login.notify_one();
         }

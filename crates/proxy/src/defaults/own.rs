@@ -35,7 +35,7 @@ impl Own {
     pub(crate) fn at_login(defaults: &Defaults, node: NodeId, [user, database]: [&str; 2]) -> Self {
         let newest = defaults.history(node).newest().map(|generation| generation.login(user, database));
         let since = Instant::now();
-        defaults.logged_in(node);
+        defaults.look_soon(node);
         Own { node, since, given: Given::AtLogin(newest) }
     }
 

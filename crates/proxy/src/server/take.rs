@@ -153,6 +153,9 @@ impl<'a> Search<'a> {
                 continue;
             }
             self.attempts += 1;
+            if self.moving.is_none() {
+                self.worker.shared.defaults.look_soon(lease.node());
+            }
             let timeout = self.worker.shared.live().timeouts.connect;
             match super::connect(&address, timeout).await {
                 Ok(stream) => return Ok(Connected { lease, name, address, stream }),
