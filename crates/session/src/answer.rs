@@ -425,7 +425,7 @@ impl Session {
     pub(crate) fn record(&mut self, entry: Entry, now: u64, out: &mut impl Sink) {
         let timing = self.meter.timing(entry.sent, now);
         let (rows, bytes) = (self.meter.rows, self.meter.bytes);
-        if let Some(kind) = kind_of(entry.request) {
+        if let Some(kind) = StatementKind::of(entry.request) {
             out.statement(&StatementRecord {
                 kind,
                 sql: self.statements.as_ref().and_then(|statements| statements.texts.sql(entry.text)),
@@ -443,18 +443,5 @@ impl Session {
         }
         self.meter.reset(now);
         self.discard(entry);
-    }
-}
-
-fn kind_of(request: Request) -> Option<StatementKind> {
-    match request {
-        Request::Query => Some(StatementKind::Query),
-        Request::Execute => Some(StatementKind::Execute),
-        Request::FunctionCall => Some(StatementKind::FunctionCall),
-        Request::Parse => Some(StatementKind::Parse),
-        Request::Bind => Some(StatementKind::Bind),
-        Request::DescribeStatement | Request::DescribePortal => Some(StatementKind::Describe),
-        Request::Close => Some(StatementKind::Close),
-        Request::BrokenFlush | Request::Sync | Request::CopyEnd => None,
     }
 }

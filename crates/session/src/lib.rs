@@ -24,6 +24,7 @@
 //! - `parameters`: what the client was told of its server.
 //! - `timing`, [`record`]: what is known of each statement once it is complete.
 //! - [`farewell`]: whose end a FATAL error is, the server's or the session's.
+//! - `losing`: the session loses its server.
 //! - [`step`], [`loss`]: what the caller is asked to do.
 
 pub mod alignment;
@@ -42,6 +43,7 @@ mod kept;
 mod lately;
 pub mod limits;
 mod long;
+mod losing;
 pub mod loss;
 mod notified;
 mod outstanding;

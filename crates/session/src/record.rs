@@ -5,6 +5,7 @@ use std::time::Duration;
 use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::sqlstate::SqlState;
 
+use crate::outstanding::Request;
 use crate::settings::ServerName;
 
 /// Takes the statements of a session as they complete.
@@ -60,6 +61,22 @@ pub enum StatementKind {
     Describe,
     /// A Close; recorded only when it failed.
     Close,
+}
+
+impl StatementKind {
+    /// `None` of what is never recorded.
+    pub(crate) fn of(request: Request) -> Option<Self> {
+        match request {
+            Request::Query => Some(Self::Query),
+            Request::Execute => Some(Self::Execute),
+            Request::FunctionCall => Some(Self::FunctionCall),
+            Request::Parse => Some(Self::Parse),
+            Request::Bind => Some(Self::Bind),
+            Request::DescribeStatement | Request::DescribePortal => Some(Self::Describe),
+            Request::Close => Some(Self::Close),
+            Request::BrokenFlush | Request::Sync | Request::CopyEnd => None,
+        }
+    }
 }
 
 /// How a statement ended.

@@ -10,12 +10,10 @@ use trunkline_codec::scan::{Phase, Scanner};
 use crate::alignment::{Alignment, Writer};
 use crate::announce::Announce;
 use crate::attempt::Attempt;
-use crate::farewell::LastWord;
 use crate::followed::Followed;
 use crate::functions::Functions;
 use crate::kept::Debt;
 use crate::limits::OUTSTANDING_MAX;
-use crate::loss::{Can, Farewells, LossPhase, LossPlan, Lost, Options, ServerLoss};
 use crate::notified::Processes;
 use crate::outstanding::{Outstanding, Request};
 use crate::own::{Dropping, Own};
@@ -232,70 +230,6 @@ impl Session {
         }
     }
 
-    /// The server connection ended, or is given up. `tail` is what of the server's bytes was
-    /// presented and not forwarded.
-    pub fn handle_server_lost(
-        &mut self,
-        loss: ServerLoss,
-        tail: &[u8],
-        options: Options,
-        now: Instant,
-        out: &mut impl Sink,
-    ) -> LossPlan {
-        self.forget_own();
-        let phase = self.loss_phase();
-        let mut plan = self.plan_loss(loss, tail, options, phase);
-        match &mut plan {
-            LossPlan::Repeat => {}
-            LossPlan::Fail { answer, .. } => *answer = self.keep(std::mem::take(answer), now, out),
-            LossPlan::Move => {
-                self.farewell = Farewell::Staying;
-                self.server_tail = Tail::Empty;
-            }
-            LossPlan::Told(_) | LossPlan::Report(_) | LossPlan::Close | LossPlan::Cut => {
-                self.finish(now, out);
-            }
-        }
-        plan
-    }
-
-    fn plan_loss(&self, loss: ServerLoss, tail: &[u8], options: Options, phase: LossPhase) -> LossPlan {
-        if let Farewell::Said(code) = self.farewell {
-            return LossPlan::Told(LastWord::of(code));
-        }
-        if !self.server.is_at_boundary() {
-            return LossPlan::Cut;
-        }
-        match self.client_end {
-            ClientEnd::Terminated | ClientEnd::HalfClosed if self.owes_nothing() => return LossPlan::Close,
-            ClientEnd::Terminated | ClientEnd::HalfClosed | ClientEnd::Open | ClientEnd::Refused => {}
-        }
-        if options.can_move == Can::Yes && self.movability().is_ok() && self.has_nothing_to_lose(loss) {
-            return LossPlan::Move;
-        }
-        let can_repeat = options.can_move == Can::Yes && options.can_repeat == Can::Yes;
-        if can_repeat && self.repeatable().is_ok() {
-            return LossPlan::Repeat;
-        }
-        let farewell = Farewells::of(tail);
-        let lost = Lost {
-            loss,
-            announced: farewell.code.or(self.farewell.announced()),
-            server: &self.server_name,
-            phase,
-            role: self.role,
-        };
-        // What is given up for good reason is not gone on with: its client connects again.
-        if loss != ServerLoss::GivenUp && options.can_move == Can::Yes && self.is_keepable() {
-            return LossPlan::Fail { answer: lost.error(), code: lost.code() };
-        }
-        let mut report = farewell.messages;
-        if !farewell.has_fatal {
-            lost.write_fatal(&mut report);
-        }
-        LossPlan::Report(report.freeze())
-    }
-
     /// Whether the client has said goodbye and the server owes it nothing: neither has anything more to
     /// say.
     #[must_use]
@@ -310,40 +244,8 @@ impl Session {
             && self.server_tail == Tail::Empty
     }
 
-    /// Whether a client that left is owed nothing: a server that is told so drops the answers to a series without its
-    /// Sync.
-    fn owes_nothing(&self) -> bool {
-        let is_owed = |request| matches!(request, Request::Query | Request::Sync | Request::FunctionCall);
-        let is_over = self.copy == Copy::None && !self.outstanding.iter().any(|entry| is_owed(entry.request));
-        self.mode != Mode::Tracked || is_over
-    }
-
-    /// Nothing is in progress, or only a transaction that has failed and has no savepoint to go back to:
-    /// another server can be put into such a one.
-    fn has_nothing_to_lose(&self, loss: ServerLoss) -> bool {
-        let has_failed = self.status == TransactionStatus::Failed
-            && !self.is_loss_to_be_told(self.status)
-            && loss != ServerLoss::GivenUp;
-        self.is_quiet() || (has_failed && self.outstanding.is_empty() && self.is_keepable())
-    }
-
-    fn is_in_transaction(&self) -> bool {
+    pub(crate) fn is_in_transaction(&self) -> bool {
         self.status != TransactionStatus::Idle || self.pipeline != Pipeline::Synced
-    }
-
-    fn loss_phase(&self) -> LossPhase {
-        match self.mode {
-            Mode::Untracked(_) | Mode::Opaque => LossPhase::Unknown,
-            Mode::Tracked if self.status != TransactionStatus::Idle => LossPhase::InTransaction,
-            Mode::Tracked if self.outstanding.is_empty() && self.is_in_transaction() => {
-                LossPhase::InTransaction
-            }
-            Mode::Tracked if self.outstanding.is_empty() => LossPhase::Idle,
-            Mode::Tracked if self.progress == Progress::Untouched && self.pipeline == Pipeline::Synced => {
-                LossPhase::WaitingForFirstByte
-            }
-            Mode::Tracked => LossPhase::InsideTheAnswer,
-        }
     }
 
     /// What a freshly logged-in server must be told, to be as the session left its last one.
@@ -381,7 +283,7 @@ impl Session {
         self.parameters.differences(now)
     }
 
-    /// Another server was taken and aligned, after [`LossPlan::Move`] or [`LossPlan::Fail`], after
+    /// Another server was taken and aligned, after [`crate::LossPlan::Move`] or [`crate::LossPlan::Fail`], after
     /// [`Self::rewind`], or at
     /// any idle point of a movable session. `announce` (see [`Self::differences`]) goes to the client
     /// before its next ReadyForQuery. Then present the client's unforwarded bytes again.
