@@ -39,6 +39,7 @@ impl Flight {
             Step::StandIn(name) => self.parse(&name, b"", b""),
             Step::Run { sql } => self.run(&sql, Item::Plain),
             Step::Check(name) => self.describe(&name, Item::Check(name.clone())),
+            Step::Learn(name) => self.describe(&name, Item::Learn(name.clone())),
             Step::Fail => {
                 let written = write::execute(&mut self.out, FAILS, 0);
                 debug_assert!(written.is_ok(), "a constant without a NUL");

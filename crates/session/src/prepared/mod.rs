@@ -111,7 +111,7 @@ impl Prepared {
         let name_length = parse.name.len();
         self.notes.parse_sent(name_length);
         let shape = if is_kept { Shape::of(body) } else { Shape::default() };
-        let saved = Saved { origin: Origin::Parse(copy), traits, shape, place: Place::Here };
+        let saved = Saved { origin: Origin::Parse(copy), traits, shape, place: Place::Here, is_used: false };
         self.pending.push_back(Pending::Parse { name_length, saved });
     }
 
@@ -337,7 +337,10 @@ impl Prepared {
         let traits = Traits { class: Class::ONCE, deeds };
         let shape = Shape::default();
         self.notes.made(&name, &shape);
-        self.register(name, Saved { origin: Origin::Sql(sql), traits, shape, place: Place::Here });
+        self.register(
+            name,
+            Saved { origin: Origin::Sql(sql), traits, shape, place: Place::Here, is_used: true },
+        );
     }
 
     /// A statement was dropped by name.

@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use trunkline_codec::backend::BackendTag;
 use trunkline_codec::frontend::{Bind, Describe, Target};
 
+use super::places::Place;
 use super::{Origin, Pending, Prepared};
 use crate::limits::{NAME_BYTES_MAX, PORTALS_MAX, PREPARED_MAX, QUESTIONS_MAX};
 use crate::shape::{Columns, Shape, Types, columns_of, types_of};
@@ -28,6 +29,8 @@ pub(super) struct Notes {
     portals: HashMap<Name, Name>,
     unnamed_portal: Option<Name>,
     unnamed: Unnamed,
+    /// The unnamed statement was bound since it was made.
+    is_unnamed_used: bool,
     /// The server has refused to describe the unnamed statement.
     is_unnamed_refused: bool,
 }
@@ -51,6 +54,7 @@ impl Notes {
         if name_length == 0 {
             self.unnamed = Unnamed::Made;
             self.is_unnamed_refused = false;
+            self.is_unnamed_used = false;
         } else {
             self.pending += 1;
         }
@@ -78,6 +82,7 @@ impl Notes {
         let is_so = self.unnamed == Unnamed::Made && !self.has_young() && self.unnamed_portal.is_none();
         if is_so {
             self.unnamed = Unnamed::Bound;
+            self.is_unnamed_used = true;
         }
         is_so
     }
@@ -149,6 +154,7 @@ impl Prepared {
     pub(super) fn note_bind(&mut self, body: &[u8]) -> Class {
         let Some(bind) = Bind::parse_prefix(body) else { return Class::PLAIN };
         let is_pending = self.is_pending(bind.statement);
+        self.used(bind.statement);
         if bind.statement.is_empty() {
             self.notes.unnamed = match self.notes.unnamed {
                 Unnamed::Made | Unnamed::Bound => Unnamed::Bound,
@@ -166,6 +172,26 @@ impl Prepared {
             self.notes.portals.insert(bind.portal.into(), of);
         }
         if is_unknown && !is_pending { Class::ONCE } else { Class::PLAIN }
+    }
+
+    /// A statement is bound: from now on its client may know of it what it was not told.
+    fn used(&mut self, statement: &[u8]) {
+        self.notes.is_unnamed_used |= statement.is_empty();
+        for pending in &mut self.pending {
+            if let Pending::Parse { name_length, saved } = pending
+                && saved.name(*name_length) == statement
+            {
+                saved.is_used = true;
+            }
+        }
+        if let Some(saved) = self.get_mut(statement) {
+            saved.is_used = true;
+        }
+    }
+
+    /// Whether the client has the unnamed statement and cannot know anything of it yet.
+    pub(super) fn is_unnamed_new(&self) -> bool {
+        self.unnamed.is_some() && !self.notes.is_unnamed_used
     }
 
     fn is_pending(&self, statement: &[u8]) -> bool {
@@ -213,6 +239,7 @@ impl Prepared {
         if let Some(saved) = self.get_mut(name) {
             saved.shape = shape;
         }
+        self.put(name, Place::Here);
     }
 
     /// A statement cannot be held to its shape elsewhere.

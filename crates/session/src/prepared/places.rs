@@ -2,7 +2,7 @@
 
 use trunkline_codec::frontend::{Bind, Describe, FrontendTag, Parse, Target};
 
-use super::{Origin, Pending, Prepared};
+use super::{Origin, Pending, Prepared, Saved};
 use crate::limits::REFERENCES_MAX;
 use crate::shape::Shape;
 use crate::sql::effect::Name;
@@ -34,6 +34,8 @@ pub(crate) enum Step {
     Run { sql: Box<[u8]> },
     /// Its description is compared with what its client knows.
     Check(Name),
+    /// Its description is kept: its client knows nothing of it.
+    Learn(Name),
     /// Something that takes the name, for the client's message to drop or to collide with.
     StandIn(Name),
     /// An error in the client's series: the statement is not what its client knows.
@@ -43,9 +45,10 @@ pub(crate) enum Step {
 impl Prepared {
     /// Another server was taken: it has none of the statements.
     pub(crate) fn server_taken(&mut self) {
+        let is_unnamed_new = self.is_unnamed_new();
         self.notes.server_taken();
         self.is_listed = false;
-        if let Some(saved) = self.unnamed.take_if(|saved| !saved.shape.is_known()) {
+        if let Some(saved) = self.unnamed.take_if(|saved| !saved.shape.is_known() && !is_unnamed_new) {
             self.forget(saved);
         }
         let all = self.named.values_mut().chain(&mut self.unnamed);
@@ -180,7 +183,7 @@ impl Prepared {
         self.get(name).map(|saved| saved.place)
     }
 
-    fn put(&mut self, name: &[u8], place: Place) {
+    pub(super) fn put(&mut self, name: &[u8], place: Place) {
         let Some(saved) = self.get_mut(name) else { return };
         let before = std::mem::replace(&mut saved.place, place);
         self.absent -= usize::from(before != Place::Here);
@@ -188,10 +191,10 @@ impl Prepared {
     }
 
     fn make(&mut self, name: &Name, steps: &mut Vec<Step>) {
-        let is_known = self.get(name).is_some_and(|saved| saved.shape.is_known());
+        let is_unsure = self.get(name).is_some_and(Saved::is_unsure);
         match self.place(name) {
             None | Some(Place::Here) => return,
-            Some(Place::Absent) if !is_known => return steps.push(Step::Fail),
+            Some(Place::Absent) if is_unsure => return steps.push(Step::Fail),
             Some(Place::Differs) => {
                 self.put(name, Place::Absent);
                 return steps.extend([Step::Drop(name.clone()), Step::Fail]);
@@ -210,7 +213,7 @@ impl Prepared {
         match &saved.origin {
             Origin::Parse(_) => {
                 let sql = saved.parsed_sql().unwrap_or_default().into();
-                let types = self.types(name).cloned().unwrap_or_default();
+                let types = self.types(name).map_or_else(|| saved.parsed_types().into(), Clone::clone);
                 steps.push(Step::Parse { name: name.clone(), sql, types });
             }
             Origin::Sql(sql) => steps.push(match (undeclared(sql), self.types(name)) {
@@ -222,7 +225,8 @@ impl Prepared {
             }),
             Origin::Unsaved => return,
         }
-        steps.push(Step::Check(name.clone()));
+        let is_new = !saved.shape.is_known() && !saved.is_used;
+        steps.push(if is_new { Step::Learn(name.clone()) } else { Step::Check(name.clone()) });
     }
 
     /// The present server has made a statement again; this is its description there.

@@ -23,9 +23,24 @@ pub(super) struct Saved {
     pub(super) traits: Traits,
     pub(super) shape: Shape,
     pub(super) place: Place,
+    /// Its client has bound it since it was made, or may have; of the unnamed one `notes` knows.
+    pub(super) is_used: bool,
 }
 
 impl Saved {
+    /// Its client may know of it what nobody noted: no other server can be held to that.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.is_used && !self.shape.is_known()
+    }
+
+    /// The types of parameters that its Parse names.
+    pub(super) fn parsed_types(&self) -> &[u8] {
+        match &self.origin {
+            Origin::Parse(body) => Parse::parse(body).map_or(&[], |parse| parse.parameter_types),
+            Origin::Sql(_) | Origin::Unsaved => &[],
+        }
+    }
+
     pub(super) fn bytes(&self) -> usize {
         match &self.origin {
             Origin::Parse(body) => body.len(),

@@ -281,7 +281,8 @@ fn the_unnamed_statement_is_asked_for_when_it_is_wanted_again() {
 #[test]
 fn a_server_lost_while_the_proxy_asks_was_asked_nothing_of_the_client() {
     let mut talk = Talk::new();
-    talk.client(&[parse("s", "select $1 a"), sync()]).server(&[m('1'), ready('I')]);
+    talk.client(&[parse("s", "select $1 a"), bind("s"), execute(), sync()]);
+    talk.server(&[m('1'), m('2'), complete("SELECT 1"), ready('I')]);
     assert!(talk.session.questions().is_some());
     talk.swallows(&[takes(&[INT])]);
     assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
@@ -297,6 +298,23 @@ fn a_server_lost_while_the_proxy_asks_was_asked_nothing_of_the_client() {
     talk.needs(&run(), &[parsed.clone(), described.clone(), flush()]).swallows(&[m('1')]);
     assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
     talk.taken().needs(&run(), &[parsed, described, flush()]);
+}
+
+#[test]
+fn a_statement_of_which_its_client_knows_nothing_is_made_as_if_for_the_first_time() {
+    for name in ["s", ""] {
+        let mut talk = Talk::new();
+        talk.client(&[parse(name, "select $1 a"), sync()]).server(&[m('1'), ready('I')]);
+        assert!(talk.session.questions().is_some());
+        assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+        let run = [bind(name), execute(), sync()];
+        talk.taken().needs(&run, &[parse(name, "select $1 a"), describe(name), flush()]);
+        talk.swallows(&[m('1'), takes(&[INT]), returns(&["a"])]).client(&run);
+        talk.server(&[m('2'), complete("SELECT 1"), ready('I')]).is_idle();
+        assert_eq!(talk.session.questions(), None, "it is known now");
+        assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+        talk.taken().needs(&run, &[parse_of(name, "select $1 a", &[INT]), describe(name), flush()]);
+    }
 }
 
 #[test]
