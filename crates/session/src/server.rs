@@ -74,7 +74,7 @@ impl Session {
                 Some(Piece::Message { tag, body }) => (tag, body, HEADER + body.len() as u64),
                 Some(Piece::Start { tag, body_len, body }) => (tag, body, HEADER + u64::from(body_len)),
                 Some(Piece::More { is_last, .. }) => {
-                    if self.own.is_some() && self.passed_own(is_last) {
+                    if self.passed_own(is_last) {
                         let length = std::mem::replace(at, before) - before;
                         return Ok(Stop::Replace { length, by: None });
                     }
@@ -116,6 +116,15 @@ impl Session {
             match self.mode {
                 Mode::Tracked => {
                     if let Err(reason) = self.answered(tag, body, length, now, out) {
+                        // After this nobody can tell whose answers come.
+                        if self.own.is_some() {
+                            let length = u32::try_from(length - 1).ok();
+                            return Err(FrameError {
+                                tag: tag.byte(),
+                                length,
+                                kind: FrameErrorKind::UnknownTag,
+                            });
+                        }
                         self.untrack(reason);
                     }
                 }

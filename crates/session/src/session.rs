@@ -62,6 +62,8 @@ pub struct Session {
     pub(crate) debt: Option<Box<Debt>>,
     /// Requests of the proxy's own in flight.
     pub(crate) own: Option<Box<Own>>,
+    /// A long answer to one of them is passing.
+    pub(crate) is_inside_own: bool,
     /// What of the client's messages is not to go to the server.
     pub(crate) dropping: Dropping,
     /// Those of its database; `None` when they are trusted.
@@ -116,6 +118,7 @@ impl Session {
             course: Course::AsBefore,
             debt: None,
             own: None,
+            is_inside_own: false,
             dropping: Dropping::Nothing,
             functions: None,
         };
@@ -339,7 +342,6 @@ impl Session {
         self.followed = None;
         self.statements = None;
         self.announce = None;
-        self.own = None;
         self.outstanding = Outstanding::new();
         self.copy = Copy::None;
         self.flow = Flow::Open;

@@ -187,9 +187,10 @@ impl Relay {
 
     /// Whether the server may be asked something for the session's sake.
     fn can_ask(&self) -> bool {
-        let is_for_leaving = self.session.must_read_back() && self.about.relogin.is_some();
+        let must_ask = self.session.must_read_back() && self.about.relogin.is_some();
+        let is_needed = must_ask || self.session.must_recover();
         let is_on_one = matches!(self.server, Server::Attached { .. }) && !self.watch.is_leaving();
-        (self.can_leave() || (is_on_one && is_for_leaving)) && self.to_server.is_flushed()
+        (self.can_leave() || (is_on_one && is_needed)) && self.to_server.is_flushed()
     }
 
     /// The server's, or that of the process.

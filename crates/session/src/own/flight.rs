@@ -35,8 +35,8 @@ impl Flight {
     pub(super) fn step(&mut self, step: Step) {
         match step {
             Step::Drop(name) => self.close(Target::Statement, &name),
-            Step::Parse { name, sql, types } => self.parse(&name, &sql, &types),
-            Step::StandIn(name) => self.parse(&name, b"", b""),
+            Step::Parse { name, sql, types } => self.parse(&name, &sql, &types, Item::Plain),
+            Step::StandIn(name) => self.parse(&name, b"", b"", Item::StoodIn(name.clone())),
             Step::Run { sql } => self.run(&sql, Item::Plain),
             Step::Check(name) => self.describe(&name, Item::Check(name.clone())),
             Step::Learn(name) => self.describe(&name, Item::Learn(name.clone())),
@@ -49,7 +49,7 @@ impl Flight {
     }
 
     /// All parts come from a Parse of the client's, or are short: the length fits.
-    fn parse(&mut self, name: &[u8], sql: &[u8], types: &[u8]) {
+    fn parse(&mut self, name: &[u8], sql: &[u8], types: &[u8], item: Item) {
         let length = name.len() + 1 + sql.len() + 1 + 2 + types.len();
         self.out.put_u8(FrontendTag::Parse.byte());
         self.out.put_u32(u32::try_from(length + 4).unwrap_or(u32::MAX));
@@ -59,14 +59,14 @@ impl Flight {
         }
         self.out.put_u16(u16::try_from(types.len() / 4).unwrap_or(u16::MAX));
         self.out.put_slice(types);
-        self.expect(Request::Parse, Item::Plain);
+        self.expect(Request::Parse, item);
     }
 
     /// Runs a statement; `item` says what its end means.
     pub(super) fn run(&mut self, sql: &[u8], item: Item) {
         // It may be left over from one that failed.
         self.close(Target::Statement, AGAIN);
-        self.parse(AGAIN, sql, b"");
+        self.parse(AGAIN, sql, b"", Item::Plain);
         let written = write::bind(&mut self.out, AGAIN, AGAIN, std::iter::empty())
             .and_then(|()| write::execute(&mut self.out, AGAIN, 0));
         debug_assert!(written.is_ok(), "constants without a NUL");
@@ -131,7 +131,7 @@ pub(super) fn changed() -> Bytes {
         body.put_u8(0);
     }
     body.put_u8(0);
-    error_again(&body)
+    error_again(&body, true)
 }
 
 /// The ParameterDescription of a statement with parameters of these types, which stand as in a Parse.
@@ -144,11 +144,18 @@ pub(super) fn takes(types: &[u8]) -> BytesMut {
     out
 }
 
-/// An ErrorResponse with this body.
-pub(super) fn error_again(body: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(body.len() + 5);
+/// An ErrorResponse with this body; of a long one `body` is the first part, and its message is cut.
+pub(super) fn error_again(body: &[u8], is_whole: bool) -> Bytes {
+    let mut out = BytesMut::with_capacity(body.len() + 7);
     out.put_u8(BackendTag::ErrorResponse.byte());
-    out.put_u32(u32::try_from(body.len() + 4).unwrap_or(u32::MAX));
+    // The text that is cut ends with a NUL, and so do all texts together.
+    let missing: &[u8] = match body.last() {
+        _any if is_whole => b"",
+        Some(0) | None => b"\0",
+        Some(_) => b"\0\0",
+    };
+    out.put_u32(u32::try_from(body.len() + missing.len() + 4).unwrap_or(u32::MAX));
     out.put_slice(body);
+    out.put_slice(missing);
     out.freeze()
 }

@@ -22,7 +22,9 @@ use trunkline_codec::frontend::{Describe, FrontendTag, Target};
 use trunkline_codec::write;
 
 use self::flight::{Flight, RELEASE, SAVEPOINT, changed, error_again, takes};
+use crate::attempt::Attempt;
 use crate::outstanding::{Entry, Outstanding, Request};
+use crate::pin::NotRepeatable;
 use crate::record::Sink;
 use crate::session::{Session, scanner_of_a_server};
 use crate::shape::{Shape, columns_of, types_of};
@@ -39,11 +41,11 @@ pub(crate) struct Own {
     items: VecDeque<Item>,
     /// Of the statement that is being described.
     shape: Shape,
-    /// A long answer to one of them is passing.
-    is_inside: bool,
     guard: Guard,
     /// The statement that the client's message describes.
     described: Option<Name>,
+    /// The first error, of which the client was not told.
+    refused: Option<Bytes>,
 }
 
 /// Whether questions have a savepoint in front.
@@ -74,6 +76,8 @@ enum Item {
     Check(Name),
     /// The savepoint is made.
     Saved,
+    /// Something else has the name of a statement.
+    StoodIn(Name),
     /// It fails, so that the client's message does.
     Fail,
     /// Its row has the values of settings.
@@ -129,8 +133,10 @@ impl Session {
         self.followed.as_ref().is_some_and(|followed| followed.must_read_back())
     }
 
+    /// Whether the transaction is to go back to our savepoint before anything else, wherever the session may go.
+    #[must_use]
     #[inline]
-    fn must_recover(&self) -> bool {
+    pub fn must_recover(&self) -> bool {
         self.own.as_ref().is_some_and(|own| own.items.is_empty() && own.guard == Guard::Failed)
     }
 
@@ -185,7 +191,7 @@ impl Session {
             items.push_back(item);
         }
         let shape = Shape::default();
-        let own = Own { purpose, items, shape, is_inside: false, guard, described: None };
+        let own = Own { purpose, items, shape, guard, described: None, refused: None };
         self.own = Some(Box::new(own));
         flight.out.freeze()
     }
@@ -243,7 +249,9 @@ impl Session {
 
     /// Whether extended messages were sent whose Sync was not.
     fn is_series_open(&self) -> bool {
-        match self.outstanding.iter().last().map(|entry| entry.request) {
+        // The end of a COPY, in a series or in a Query, says nothing about that.
+        let requests = self.outstanding.iter().map(|entry| entry.request);
+        match requests.filter(|request| *request != Request::CopyEnd).last() {
             None => self.pipeline != Pipeline::Synced,
             Some(Request::Query | Request::Sync | Request::FunctionCall | Request::CopyEnd) => false,
             Some(
@@ -272,8 +280,10 @@ impl Session {
 
     /// More of a long answer passed. Whether it was ours.
     pub(crate) fn passed_own(&mut self, is_last: bool) -> bool {
-        let Some(own) = self.own.as_mut().filter(|own| own.is_inside) else { return false };
-        own.is_inside = !is_last;
+        if !self.is_inside_own {
+            return false;
+        }
+        self.is_inside_own = !is_last;
         self.end_own();
         true
     }
@@ -289,9 +299,7 @@ impl Session {
         out: &mut impl Sink,
     ) -> Result<Option<Bytes>, Unexpected> {
         let entry = self.outstanding.front().ok_or(Unexpected)?;
-        if let Some(own) = &mut self.own {
-            own.is_inside = !is_whole;
-        }
+        self.is_inside_own = !is_whole;
         match (tag, entry.request) {
             (BackendTag::ParseComplete, Request::Parse)
             | (BackendTag::BindComplete, Request::Bind)
@@ -313,11 +321,11 @@ impl Session {
                 self.own_described(is_whole.then(|| columns_of(tag, body)).flatten());
             }
             (BackendTag::ReadyForQuery, Request::Sync) => {
-                ReadyForQuery::parse(body).map_err(|_| Unexpected)?;
+                let ready = ReadyForQuery::parse(body).map_err(|_| Unexpected)?;
                 self.pipeline = Pipeline::Synced;
-                drop(self.own_settled());
+                self.own_ready(ready.status);
             }
-            (BackendTag::ErrorResponse, _) => return Ok(self.own_failed(entry, body, now, out)),
+            (BackendTag::ErrorResponse, _) => return Ok(self.own_failed(entry, body, is_whole, now, out)),
             _unexpected => return Err(Unexpected),
         }
         Ok(None)
@@ -331,15 +339,34 @@ impl Session {
         self.outstanding.settle();
         let own = self.own.as_mut()?;
         let item = own.items.pop_front();
-        if let Some(Item::Saved) = item {
-            own.guard = Guard::Savepoint;
+        match &item {
+            Some(Item::Saved) => own.guard = Guard::Savepoint,
+            Some(Item::StoodIn(name)) => {
+                if let Some(followed) = &mut self.followed {
+                    followed.prepared.stood_in(name);
+                }
+            }
+            _other => {}
         }
         self.end_own();
         item
     }
 
+    /// Our Sync is answered. A transaction that has failed by what was ours is not gone on with in silence.
+    fn own_ready(&mut self, status: TransactionStatus) {
+        let is_last = self.own.as_ref().is_some_and(|own| own.items.len() == 1 && own.guard != Guard::Failed);
+        let has_failed =
+            is_last && status == TransactionStatus::Failed && self.status == TransactionStatus::InTransaction;
+        let refused = self.own.as_mut().and_then(|own| own.refused.take()).filter(|_| has_failed);
+        drop(self.own_settled());
+        if let Some(error) = refused {
+            self.transaction_failed(error);
+        }
+    }
+
     fn end_own(&mut self) {
-        let has_ended = |own: &Own| own.items.is_empty() && !own.is_inside && own.guard != Guard::Failed;
+        let is_inside = self.is_inside_own;
+        let has_ended = |own: &Own| own.items.is_empty() && !is_inside && own.guard != Guard::Failed;
         if self.own.as_deref().is_some_and(has_ended) {
             self.own = None;
         }
@@ -354,26 +381,39 @@ impl Session {
             Some(Item::Learn(name)) if shape.is_known() => followed.prepared.learned(&name, shape),
             Some(Item::Learn(name)) => followed.prepared.cannot_be_known(&name),
             Some(Item::Check(name)) => followed.prepared.made_again(&name, &shape),
-            Some(Item::Plain | Item::Saved | Item::Fail | Item::Values) | None => {}
+            Some(Item::Plain | Item::Saved | Item::StoodIn(_) | Item::Fail | Item::Values) | None => {}
         }
     }
 
     /// The server refuses a request of ours, or was made to.
-    fn own_failed(&mut self, entry: Entry, body: &[u8], now: u64, out: &mut impl Sink) -> Option<Bytes> {
+    fn own_failed(
+        &mut self,
+        entry: Entry,
+        body: &[u8],
+        is_whole: bool,
+        now: u64,
+        out: &mut impl Sink,
+    ) -> Option<Bytes> {
         let own = self.own.as_mut()?;
         let (purpose, guard) = (own.purpose, own.guard);
         if guard == Guard::Savepoint {
             own.guard = Guard::Failed;
         }
         let is_meant = matches!(own.items.front(), Some(Item::Fail));
+        let error = if is_meant { changed() } else { error_again(body, is_whole) };
+        if purpose == Purpose::Questions && guard == Guard::None && own.refused.is_none() {
+            own.refused = Some(error.clone());
+        }
         self.skip_own();
         if guard == Guard::Open {
-            self.transaction_failed(error_again(body));
+            self.transaction_failed(error.clone());
         }
         if purpose == Purpose::Questions {
             return None;
         }
         self.follow_failed(Request::Bind);
+        // The client has had an answer, and its ReadyForQuery is due: nothing behind it can be told apart if repeated.
+        self.attempt = Attempt::Closed(NotRepeatable::Answered);
         self.meter.answered(body.len() as u64, now);
         self.meter.outcome = Outcome::Failed(ErrorFields::new(body).sqlstate());
         self.record(Entry { request: Request::Bind, ..entry }, now, out);
@@ -389,7 +429,6 @@ impl Session {
         }
         self.progress = Progress::Untouched;
         let described = self.own.take().and_then(|own| own.described);
-        let error = if is_meant { changed() } else { error_again(body) };
         Some(self.behind_parameters(described, error))
     }
 
@@ -420,7 +459,7 @@ impl Session {
             match self.own.as_mut().and_then(|own| own.items.pop_front()) {
                 Some(Item::Learn(name)) => skipped.push(name),
                 Some(Item::Values) => self.values_settled(),
-                Some(Item::Plain | Item::Saved | Item::Check(_) | Item::Fail) | None => {}
+                Some(Item::Plain | Item::Saved | Item::StoodIn(_) | Item::Check(_) | Item::Fail) | None => {}
             }
         }
         if let Some(followed) = &mut self.followed {
@@ -430,9 +469,11 @@ impl Session {
 
     /// Forgets the requests of ours in flight: their server is lost.
     pub(crate) fn forget_own(&mut self) {
-        let Some(own) = self.own.take() else { return };
-        if own.is_inside {
+        if std::mem::take(&mut self.is_inside_own) {
             self.server = scanner_of_a_server();
+        }
+        if self.own.take().is_none() {
+            return;
         }
         let all: Vec<Entry> = std::iter::from_fn(|| self.outstanding.pop()).collect();
         all.into_iter().filter(|entry| !entry.class.is_own()).for_each(|entry| self.outstanding.push(entry));

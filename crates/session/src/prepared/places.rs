@@ -68,8 +68,12 @@ impl Prepared {
         let mut found = self.named_in(tag, body);
         let mut steps = Vec::new();
         self.resolve_references(&mut found.executed);
+        // Behind an error the server skips everything.
         for name in found.executed {
             self.make(&name, &mut steps);
+            if steps.last() == Some(&Step::Fail) {
+                return steps;
+            }
         }
         for name in found.held {
             if steps.contains(&Step::Check(name.clone())) {
@@ -80,11 +84,7 @@ impl Prepared {
                 Some(Place::Cleared) => steps.push(Step::Drop(name.clone())),
                 Some(Place::Here | Place::Stale | Place::Differs) | None => continue,
             }
-            self.put(&name, Place::Stale);
             steps.push(Step::StandIn(name));
-        }
-        if let Some(fails) = steps.iter().position(|step| *step == Step::Fail) {
-            steps.truncate(fails + 1);
         }
         steps
     }
@@ -196,7 +196,7 @@ impl Prepared {
             None | Some(Place::Here) => return,
             Some(Place::Absent) if is_unsure => return steps.push(Step::Fail),
             Some(Place::Differs) => {
-                self.put(name, Place::Absent);
+                self.put(name, Place::Cleared);
                 return steps.extend([Step::Drop(name.clone()), Step::Fail]);
             }
             Some(Place::Stale | Place::Cleared) => {
@@ -227,6 +227,11 @@ impl Prepared {
         }
         let is_new = !saved.shape.is_known() && !saved.is_used;
         steps.push(if is_new { Step::Learn(name.clone()) } else { Step::Check(name.clone()) });
+    }
+
+    /// Something else has taken its name there.
+    pub(crate) fn stood_in(&mut self, name: &[u8]) {
+        self.put(name, Place::Stale);
     }
 
     /// The present server has made a statement again; this is its description there.

@@ -8,6 +8,7 @@ mod kept;
 mod loss;
 mod moving;
 mod notified;
+mod own_refused;
 mod pipeline;
 mod repeating;
 mod settings;
