@@ -134,6 +134,10 @@ pub const DEFAULTS_ROWS_MAX: usize = 8192;
 /// Bytes of their names and values.
 pub const DEFAULTS_BYTES_MAX: usize = 512 * 1024;
 
+/// Bytes of one such setting of a role or database, with its name. A longer one is left with its server: it is not known,
+/// and a session that moves has what the new server's login gives.
+pub const DEFAULTS_SETTING_BYTES_MAX: usize = 16 * 1024;
+
 /// Latest generations of one server's defaults that are kept to tell which one a login was given.
 pub const DEFAULTS_GENERATIONS_MAX: usize = 8;
 

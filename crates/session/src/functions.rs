@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::limits::{FUNCTION_CHANGES_KEPT, READ_BACK_MAX, SQL_NAME_MAX};
+use crate::limits::{FUNCTION_CHANGES_KEPT, READ_BACK_MAX, SETTING_NAME_MAX, SQL_NAME_MAX};
 use crate::pin::PinReason;
 use crate::sql::tripwire::trips;
 
@@ -34,6 +34,9 @@ impl Deed {
     /// Of a function that may change a setting.
     #[must_use]
     pub fn sets(key: &str) -> Self {
+        if key.len() > SETTING_NAME_MAX {
+            return Self::pins(PinReason::UnknownSetting);
+        }
         Self { pin: None, sets: vec![key.into()], is_once: true }
     }
 
@@ -285,6 +288,11 @@ impl Functions {
         self.looks_begun.load(Ordering::Acquire) + 1
     }
 
+    /// The number of the last look that has ended: what it has found is in the catalog.
+    pub(crate) fn looks_done(&self) -> u64 {
+        self.looks_done.load(Ordering::Acquire)
+    }
+
     pub(crate) fn has_looked(&self, number: u64) -> bool {
         self.looks_done.load(Ordering::Acquire) >= number
     }
@@ -306,6 +314,13 @@ mod tests {
         assert_eq!((deed.sets.len(), deed.pin), (READ_BACK_MAX, None));
         deed.add(&Deed::sets("one.more"));
         assert_eq!((deed.sets.len(), deed.pin), (READ_BACK_MAX, Some(PinReason::UnknownSetting)));
+    }
+
+    #[test]
+    fn a_setting_with_a_long_name_pins() {
+        let longest = "a".repeat(SETTING_NAME_MAX);
+        assert_eq!(Deed::sets(&longest).sets, [longest.as_str().into()]);
+        assert_eq!(Deed::sets(&format!("{longest}a")), Deed::pins(PinReason::UnknownSetting));
     }
 
     #[test]

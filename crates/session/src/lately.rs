@@ -43,6 +43,10 @@ impl Lately {
             CalledBy::Query => Some(functions.some_look()),
             CalledBy::Statement => None,
         };
+        if self.entries.is_empty() && !self.is_full {
+            // What those looks have found was there to be seen.
+            self.seen = self.seen.max(called.looks_done());
+        }
         let Some(names) = called.names() else {
             self.is_full = true;
             return;
@@ -84,6 +88,8 @@ impl Lately {
     pub(crate) fn settle(&mut self, functions: &Functions) -> Deed {
         let mut deed = Deed::default();
         self.generation = functions.generation();
+        // A look may end meanwhile.
+        let looks_done = functions.looks_done();
         let changes = functions.changes();
         for change in changes.iter().filter(|change| change.look > self.seen) {
             let is_it = |entry: &Entry| {
@@ -94,7 +100,7 @@ impl Lately {
             }
         }
         self.seen = changes.last().map_or(self.seen, |change| change.look.max(self.seen));
-        self.entries.retain(|entry| entry.look.is_none_or(|look| !functions.has_looked(look)));
+        self.entries.retain(|entry| entry.look.is_none_or(|look| look > looks_done));
         deed
     }
 }

@@ -81,6 +81,9 @@ pub const REFERENCES_MAX: usize = 256;
 /// Settings that functions may have changed and that are read back at once.
 pub const READ_BACK_MAX: usize = 64;
 
+/// Longest name of such a setting, in bytes; one that is longer pins.
+pub const SETTING_NAME_MAX: usize = 128;
+
 /// Names called by one session that wait to be read; with one more it is pinned.
 pub const UNREAD_NAMES_MAX: usize = 32;
 

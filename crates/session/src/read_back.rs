@@ -60,11 +60,8 @@ fn changes(keys: &[Box<str>], row: &[u8]) -> Option<Vec<Change>> {
     Some(keys.iter().zip(row.values()).filter_map(|(key, value)| Some(change(key, value?))).collect())
 }
 
-/// The same by SQL. A custom setting without a value may be one that was only named.
+/// The same by SQL. An empty value is set, too: RESET goes back to what the login is given.
 fn change(key: &str, value: &[u8]) -> Change {
-    if value.is_empty() && key.contains('.') {
-        return Change::Reset { key: key.into(), sql: Box::default() };
-    }
     let mut sql = format!("SELECT pg_catalog.set_config('{key}', '").into_bytes();
     for &byte in value {
         sql.push(byte);
@@ -98,7 +95,7 @@ mod tests {
         let set = |key: &str, sql: &str| Change::Set { key: key.into(), sql: sql.as_bytes().into() };
         let expected = [
             set("app.tenant", "SELECT pg_catalog.set_config('app.tenant', 'it''s', false)"),
-            Change::Reset { key: "app.empty".into(), sql: Box::default() },
+            set("app.empty", "SELECT pg_catalog.set_config('app.empty', '', false)"),
             set("search_path", "SELECT pg_catalog.set_config('search_path', '', false)"),
         ];
         assert_eq!(changes(&keys, &row).as_deref(), Some(&expected[..]));

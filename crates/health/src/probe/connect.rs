@@ -21,6 +21,8 @@ const KEEPALIVE_RETRIES: u32 = 2;
 const ADDRESSES_MAX: usize = 4;
 /// Most that `statement_timeout` may be. Source: PostgreSQL 18, src/backend/utils/misc/guc_tables.c, INT_MAX.
 const STATEMENT_TIMEOUT_MAX_MS: u128 = i32::MAX as u128;
+/// What the probe asks is PostgreSQL's own, whatever a user has made of the same name.
+const SEARCH_PATH: &str = "-c search_path=pg_catalog";
 /// The name by which servers list the probe's connections.
 const APPLICATION_NAME: &str = "trunkline_health";
 
@@ -121,12 +123,27 @@ async fn connect(address: SocketAddr, tick: Duration) -> std::io::Result<TcpStre
     socket.connect(address).await
 }
 
-/// The server gives up a little before we do, so that no backend is left at work.
+/// The server gives up a little before we do, so that no backend is left at work. Of two of one name the last counts.
 fn options(login: &Config, probe_timeout: Duration) -> String {
     let statement_timeout_ms = (probe_timeout * 9 / 10).as_millis().clamp(1, STATEMENT_TIMEOUT_MAX_MS);
     let own = format!("-c statement_timeout={statement_timeout_ms}");
     match login.get_options() {
-        Some(given) => format!("{own} {given}"),
-        None => own,
+        Some(given) => format!("{own} {given} {SEARCH_PATH}"),
+        None => format!("{own} {SEARCH_PATH}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_options_count_but_for_the_search_path() {
+        let mut login = Config::new();
+        let second = Duration::from_secs(1);
+        assert_eq!(options(&login, second), "-c statement_timeout=900 -c search_path=pg_catalog");
+        login.options("-c search_path=public");
+        let both = "-c statement_timeout=900 -c search_path=public -c search_path=pg_catalog";
+        assert_eq!(options(&login, second), both);
     }
 }

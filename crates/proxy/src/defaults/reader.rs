@@ -18,6 +18,7 @@ use super::generation::{Builder, Generation, TooMuch};
 use super::history::History;
 use crate::limits::{
     DEFAULTS_LOOK_GAP_MIN, DEFAULTS_LOOK_INTERVAL, DEFAULTS_LOOK_TIMEOUT, DEFAULTS_ROWS_MAX,
+    DEFAULTS_SETTING_BYTES_MAX,
 };
 
 /// The name by which servers list these connections.
@@ -26,25 +27,38 @@ const APPLICATION_NAME: &str = "trunkline_defaults";
 /// How often the server is read again when it changed while it was read.
 const READS_MAX: usize = 3;
 
+// The connection has the role's own search_path, so everything is named that a user's operator, function or type of
+// the same name could stand in for.
+
 /// When the server was started, and a text that is another whenever a new login may be given something else.
-const LOOK: &str = "SELECT pg_catalog.pg_postmaster_start_time()::text, \
+const LOOK: &str = "SELECT pg_catalog.pg_postmaster_start_time()::pg_catalog.text, \
  pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(), pg_catalog.pg_conf_load_time(), \
- (SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws('|', d.datname, r.rolname, s.setconfig::text), \
+ (SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws('|', d.datname, r.rolname, s.setconfig::pg_catalog.text), \
  ',' ORDER BY s.setdatabase, s.setrole)) FROM pg_catalog.pg_db_role_setting s \
- LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole), \
+ LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) s.setdatabase \
+ LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.setrole), \
  (SELECT pg_catalog.md5(pg_catalog.string_agg(r.rolname, ',' ORDER BY r.rolname)) \
  FROM pg_catalog.pg_roles r WHERE r.rolsuper))";
 
 const OF_SERVER: &str = "SELECT name, coalesce(reset_val, ''), context, source, coalesce(boot_val, '') FROM pg_catalog.pg_settings \
- WHERE context IN ('user', 'superuser', 'backend', 'superuser-backend')";
+ WHERE context OPERATOR(pg_catalog.=) ANY ('{user,superuser,backend,superuser-backend}'::pg_catalog.text[])";
 
-const OF_ROLES: &str = "SELECT s.setdatabase <> 0, d.datname, s.setrole <> 0, r.rolname, c.setting \
+/// The bytes of a setting and the rows are limited by [`of_roles`].
+const OF_ROLES: &str = "SELECT s.setdatabase OPERATOR(pg_catalog.<>) 0::pg_catalog.oid, d.datname, \
+ s.setrole OPERATOR(pg_catalog.<>) 0::pg_catalog.oid, r.rolname, c.setting \
  FROM pg_catalog.pg_db_role_setting s \
  CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) WITH ORDINALITY AS c (setting, number) \
- LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole \
- ORDER BY s.setdatabase, s.setrole, c.number LIMIT ";
+ LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) s.setdatabase \
+ LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.setrole";
 
 const SUPERUSERS: &str = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper LIMIT ";
+
+fn of_roles(rows_max: usize) -> String {
+    format!(
+        "{OF_ROLES} WHERE pg_catalog.octet_length(c.setting) OPERATOR(pg_catalog.<=) {DEFAULTS_SETTING_BYTES_MAX} \
+         ORDER BY s.setdatabase, s.setrole, c.number LIMIT {rows_max}"
+    )
+}
 
 /// Why a look came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -174,7 +188,7 @@ async fn read(client: &Client, started: &str, before: Option<&Generation>) -> Re
         builder.server(columns(&row)?)?;
     }
     let limit = DEFAULTS_ROWS_MAX + 1;
-    for row in rows(client, &format!("{OF_ROLES}{limit}")).await? {
+    for row in rows(client, &of_roles(limit)).await? {
         let name = |is_of_one: usize, name: usize| match (row.get(is_of_one), row.get(name)) {
             (Some("t"), Some(name)) => Some(Some(name)),
             (Some("f"), None) => Some(None),

@@ -22,7 +22,7 @@ mod sql;
 mod task;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
@@ -40,7 +40,6 @@ type BuiltIn = Arc<HashSet<Box<[u8]>>>;
 pub(crate) struct FunctionStore {
     shared: Arc<Shared>,
     runtime: Handle,
-    databases: Mutex<HashMap<Box<str>, Weak<Functions>>>,
 }
 
 /// What the tasks share.
@@ -51,6 +50,24 @@ struct Shared {
     login: tokio_postgres::Config,
     /// Of the server that was read last; of use where a database cannot be read.
     built_in: ArcSwap<HashSet<Box<[u8]>>>,
+    databases: Mutex<HashMap<Box<str>, Weak<Functions>>>,
+}
+
+impl Shared {
+    fn databases(&self) -> MutexGuard<'_, HashMap<Box<str>, Weak<Functions>>> {
+        self.databases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets a database whose functions nobody holds but the task that asks. Returns whether that is so: who comes
+    /// later finds none, and has them read anew.
+    fn let_go(&self, database: &str, functions: &Arc<Functions>) -> bool {
+        let mut databases = self.databases();
+        let is_held = Arc::strong_count(functions) > 1;
+        if !is_held {
+            databases.remove(database);
+        }
+        !is_held
+    }
 }
 
 impl FunctionStore {
@@ -61,8 +78,8 @@ impl FunctionStore {
         runtime: Handle,
     ) -> Self {
         let built_in = ArcSwap::new(built_in::names());
-        let shared = Shared { mode, health, login, built_in };
-        Self { shared: Arc::new(shared), runtime, databases: Mutex::default() }
+        let shared = Shared { mode, health, login, built_in, databases: Mutex::default() };
+        Self { shared: Arc::new(shared), runtime }
     }
 
     /// Those of one database, which are read from now on as long as somebody holds them. `None` when they are trusted.
@@ -71,7 +88,7 @@ impl FunctionStore {
             UserFunctions::Trust => return None,
             UserFunctions::Read | UserFunctions::Pin => {}
         }
-        let mut databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut databases = self.shared.databases();
         if let Some(functions) = databases.get(database).and_then(Weak::upgrade) {
             return Some(functions);
         }

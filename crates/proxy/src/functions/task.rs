@@ -16,7 +16,7 @@ use crate::limits::{
 
 /// Looks at a database while sessions are in it, and a while longer.
 pub(super) async fn run(shared: Arc<Shared>, database: Box<str>, functions: Arc<Functions>) {
-    let mut looker = Looker::new(shared, database.clone());
+    let mut looker = Looker::new(Arc::clone(&shared), database.clone());
     let mut complaint = None;
     let mut pace = Pace::new(Instant::now());
     loop {
@@ -42,13 +42,14 @@ pub(super) async fn run(shared: Arc<Shared>, database: Box<str>, functions: Arc<
         loop {
             sleep(FUNCTION_LOOK_TICK).await;
             match pace.tick(Instant::now(), &functions, Arc::strong_count(&functions) > 1) {
-                Next::Wait => {}
                 Next::Look => break,
                 Next::Rest => {
                     functions.is_not_watched();
                     looker.rest();
                 }
-                Next::End => return,
+                Next::End if shared.let_go(&database, &functions) => return,
+                // A session may have come just now.
+                Next::Wait | Next::End => {}
             }
         }
     }

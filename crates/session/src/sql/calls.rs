@@ -4,7 +4,7 @@
 //! stand, also in a string, where they may be SQL yet to be run; names that nobody knows count only where a function
 //! can stand.
 
-use super::lexer::{Lexer, Token, is_in_word};
+use super::lexer::{Lexer, Token, is_in_word, trim_end, trim_start};
 use super::reader::unquote;
 use crate::functions::{Called, Deed, FunctionCatalog, Functions, Otherwise, hash_of};
 use crate::limits::{CALLED_AT_ONCE_MAX, SQL_NAME_MAX};
@@ -50,6 +50,8 @@ pub(crate) fn calls(sql: &[u8], functions: &Functions, harmless: &mut Harmless) 
 pub(crate) struct Harmless {
     names: [u64; CALLED_AT_ONCE_MAX],
     count: usize,
+    /// The last look that had ended before the text was read.
+    looks_done: u64,
 }
 
 impl Harmless {
@@ -64,6 +66,10 @@ impl Harmless {
         self.count == 0
     }
 
+    pub(crate) fn looks_done(&self) -> u64 {
+        self.looks_done
+    }
+
     /// `None` when there are too many.
     pub(crate) fn names(&self) -> Option<&[u64]> {
         self.names.get(..self.count)
@@ -71,12 +77,15 @@ impl Harmless {
 }
 
 fn look(sql: &[u8], functions: &Functions, harmless: &mut Harmless) -> Option<Box<Calls>> {
+    // Before the catalog: that of a look which ends meanwhile may not be the one that is read.
+    let looks_done = functions.looks_done();
+    *harmless = Harmless { looks_done, ..Harmless::default() };
     let catalog = functions.load();
     let age = if functions.is_current() { Age::Current } else { Age::Old };
     if !catalog.watches_words() && calls_nothing(sql, &catalog, age, harmless) {
         return None;
     }
-    *harmless = Harmless::default();
+    *harmless = Harmless { looks_done, ..Harmless::default() };
     let found = look_closely(sql, &catalog, age, harmless);
     (!found.is_empty()).then(|| Box::new(found))
 }
@@ -121,7 +130,7 @@ impl Folded {
 fn calls_nothing(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut Harmless) -> bool {
     let mut from = 0;
     while let Some(found) = sql[from..].iter().position(|b| *b == b'(') {
-        let before = sql[..from + found].trim_ascii_end();
+        let before = trim_end(&sql[..from + found]);
         let blank = &sql[before.len()..from + found];
         from += found + 1;
         match before.last() {
@@ -252,7 +261,7 @@ impl Calls {
             let (word, after) = word_and_more.split_at(length);
             rest = after;
             let folded = Folded::of(word);
-            let is_called = matches!(after.trim_ascii_start(), [b'(', ..] | [b'"', ..]);
+            let is_called = matches!(trim_start(after), [b'(', ..] | [b'"', ..]);
             if let (true, Called::Own(deed)) = (is_called, catalog.called(folded.name())) {
                 self.deed.add(deed);
             }

@@ -33,8 +33,21 @@ pub(crate) struct Lexer<'a> {
     start: usize,
 }
 
-fn is_space(byte: u8) -> bool {
+/// Source: PostgreSQL 18, src/backend/parser/scan.l, `space`.
+pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+}
+
+/// Without the space at its beginning.
+pub(super) fn trim_start(sql: &[u8]) -> &[u8] {
+    let start = sql.iter().position(|b| !is_space(*b)).unwrap_or(sql.len());
+    &sql[start..]
+}
+
+/// Without the space at its end.
+pub(super) fn trim_end(sql: &[u8]) -> &[u8] {
+    let end = sql.iter().rposition(|b| !is_space(*b)).map_or(0, |last| last + 1);
+    &sql[..end]
 }
 
 fn begins_word(byte: u8) -> bool {

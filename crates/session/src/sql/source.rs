@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::effect::{Change, Effect};
-use super::lexer::{Lexer, Token, Unclear, is_in_word};
+use super::lexer::{Lexer, Token, Unclear, is_in_word, trim_start};
 use super::reader::{Reader, is_word, unquote};
 use super::set::{self, known_key};
 use super::tripwire::trips;
@@ -118,7 +118,7 @@ impl FunctionSource {
             let (word, after) = rest[start..].split_at(length);
             let word = hash(&word[..length.min(SQL_NAME_MAX)].to_ascii_lowercase());
             self.words.insert(word);
-            if matches!(after.trim_ascii_start(), [b'(' | b'"', ..]) {
+            if matches!(trim_start(after), [b'(' | b'"', ..]) {
                 self.calls.insert(word);
             }
             rest = after;

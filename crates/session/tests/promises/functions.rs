@@ -191,6 +191,17 @@ fn a_function_that_was_replaced_just_before_it_was_called_is_found_out() {
 }
 
 #[test]
+fn what_looks_have_found_before_a_session_called_anything_does_not_count_against_it() {
+    let (mut talk, functions) = calling();
+    look(&functions, Some(catalog(&[("plain", Deed::sets("app.tenant"))])));
+    look(&functions, Some(catalog(&[("plain", Deed::default())])));
+    talk.ran("select plain(1)", &["SELECT 1"]);
+    look(&functions, None);
+    assert!(talk.session.settle_calls());
+    assert_eq!(talk.session.movability(), Ok(()));
+}
+
+#[test]
 fn a_function_that_was_dropped_and_made_anew_is_found_out() {
     let (mut late, functions) = calling();
     let under_way = functions.look_begins();
