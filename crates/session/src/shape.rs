@@ -26,9 +26,14 @@ pub(crate) enum Columns {
 }
 
 impl Shape {
-    /// What the client's own Parse says.
-    pub(crate) fn of(body: &[u8]) -> Self {
-        Self { parameters: Parse::parse(body).ok().and_then(|parse| parameters_of(&parse)), columns: None }
+    /// What the client's own Parse says; `parse` is the front of its body.
+    pub(crate) fn of(parse: &Parse<'_>, body: &[u8]) -> Self {
+        let counted = body.get(parse.name.len() + parse.sql.len() + 2..);
+        let types = counted.and_then(|counted| {
+            let (count, types) = counted.split_first_chunk()?;
+            (types.len() == usize::from(u16::from_be_bytes(*count)) * 4).then_some(types)
+        });
+        Self { parameters: types.and_then(|types| chosen(parse.sql, types)), columns: None }
     }
 
     /// Whether another server can be held to it.
@@ -38,10 +43,9 @@ impl Shape {
 }
 
 /// The types of all parameters, when the Parse names them all: the server chooses none then.
-fn parameters_of(parse: &Parse<'_>) -> Option<Types> {
-    let types = parse.parameter_types;
+fn chosen(sql: &[u8], types: &[u8]) -> Option<Types> {
     let is_chosen = types.as_chunks::<4>().0.iter().all(|oid| *oid != [0; 4]);
-    (is_chosen && highest_parameter(parse.sql) <= types.len() / 4).then(|| types.into())
+    (is_chosen && highest_parameter(sql) <= types.len() / 4).then(|| types.into())
 }
 
 /// The highest number behind a dollar sign, wherever it stands.
@@ -101,7 +105,11 @@ mod tests {
 
     #[test]
     fn parameters_are_known_when_the_server_has_none_to_choose() {
-        let known = |sql, types: &[u32]| Shape::of(&parse(sql, types)).parameters.is_some();
+        let known = |sql, types: &[u32]| {
+            let body = parse(sql, types);
+            let parse = Parse::parse_prefix(&body).expect("its name is short");
+            Shape::of(&parse, &body).parameters.is_some()
+        };
         assert!(known("select 1", &[]));
         assert!(known("select $1, $2", &[23, 25]));
         assert!(!known("select $1", &[]));

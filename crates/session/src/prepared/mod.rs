@@ -110,7 +110,7 @@ impl Prepared {
         self.pending_bytes += copy.len();
         let name_length = parse.name.len();
         self.notes.parse_sent(name_length);
-        let shape = if is_kept { Shape::of(body) } else { Shape::default() };
+        let shape = if is_kept { Shape::of(&parse, body) } else { Shape::default() };
         let saved = Saved { origin: Origin::Parse(copy), traits, shape, place: Place::Here, is_used: false };
         self.pending.push_back(Pending::Parse { name_length, saved });
     }
