@@ -25,6 +25,10 @@ pub(crate) const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     ("another password ends the session when it moves", &["PASSWORD"]),
+    (
+        "a default that changes within the half second before the next look may be taken for the older login's",
+        &["ALTER ROLE", "ALTER DATABASE"],
+    ),
 ];
 
 /// A step of this text is left out of the short run.
