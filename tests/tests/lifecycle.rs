@@ -15,7 +15,12 @@ fn sigterm_ends_idle_sessions_at_once_and_lets_busy_ones_finish() {
     let mut idle = Wire::login(endpoint.reads());
     assert_eq!(idle.value("SELECT 1"), "1");
     let mut busy = Wire::login(endpoint.reads());
-    busy.send_query("SELECT 'whole' FROM pg_sleep(2)");
+    busy.send_query("SELECT 'whole' FROM pg_sleep(3) /* busy at SIGTERM */");
+    let runs = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity \
+                WHERE wait_event = 'PgSleep' AND query LIKE '%busy at SIGTERM%')";
+    eventually(Duration::from_secs(10), "it runs", || {
+        shared_cluster().servers().any(|server| server.psql(runs).unwrap() == "t")
+    });
     let mut in_transaction = Wire::login(endpoint.reads());
     assert!(in_transaction.query("BEGIN").error.is_none());
     endpoint.signal(Signal::SIGTERM);

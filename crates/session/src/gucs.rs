@@ -7,6 +7,8 @@ use crate::sql::effect::Change;
 
 mod lay;
 
+pub(crate) use self::lay::set_config;
+
 /// One setting.
 #[derive(Debug)]
 struct Setting {

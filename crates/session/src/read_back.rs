@@ -3,6 +3,7 @@
 use trunkline_codec::backend::DataRow;
 
 use crate::followed::Followed;
+use crate::gucs::set_config;
 use crate::parameters::Parameters;
 use crate::pin::PinReason;
 use crate::session::Session;
@@ -62,15 +63,7 @@ fn changes(keys: &[Box<str>], row: &[u8]) -> Option<Vec<Change>> {
 
 /// The same by SQL. An empty value is set, too: RESET goes back to what the login is given.
 fn change(key: &str, value: &[u8]) -> Change {
-    let mut sql = format!("SELECT pg_catalog.set_config('{key}', '").into_bytes();
-    for &byte in value {
-        sql.push(byte);
-        if byte == b'\'' {
-            sql.push(byte);
-        }
-    }
-    sql.extend_from_slice(b"', false)");
-    Change::Set { key: key.into(), sql: sql.into() }
+    Change::Set { key: key.into(), sql: set_config(key, value).into() }
 }
 
 #[cfg(test)]

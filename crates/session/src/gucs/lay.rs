@@ -86,7 +86,7 @@ fn is_timeout(key: &str) -> bool {
 }
 
 /// The statement that sets `key`, which is a name the proxy knows, to `value`.
-fn set_config(key: &str, value: &[u8]) -> Vec<u8> {
+pub(crate) fn set_config(key: &str, value: &[u8]) -> Vec<u8> {
     let mut sql = format!("SELECT pg_catalog.set_config('{key}', '").into_bytes();
     for &byte in value {
         sql.push(byte);
