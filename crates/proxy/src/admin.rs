@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use trunkline_health::AdminState;
 
+use crate::context::Shared;
 use crate::limits::SESSIONS_LISTED_MAX;
-use crate::serve::Shared;
 use crate::sessions::{self, Listed};
 
 /// Who may open the socket: its owner.
@@ -116,7 +116,7 @@ async fn list(State(shared): State<Arc<Shared>>, Query(wanted): Query<Listing>) 
         Some(Only::Only) => Listed::Pinned(most),
         None => Listed::All(most),
     };
-    let sessions = sessions::ask(&shared.workers, listed).await;
+    let sessions = sessions::ask(shared.questions(), listed).await;
     Json(sessions.listing(Instant::now(), most))
 }
 

@@ -19,7 +19,7 @@ use zeroize::Zeroize;
 
 use crate::limits::{CANCEL_PAUSE, CANCEL_TIMEOUT, CANCELS_MAX};
 use crate::metrics::CancelResult;
-use crate::server::open;
+use crate::net::open;
 
 /// Bytes of the keys given to clients of protocol 3.2; 3.0 has room for four only.
 const KEY_BYTES: usize = 32;

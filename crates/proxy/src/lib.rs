@@ -10,8 +10,10 @@ mod admission;
 pub mod auth;
 mod cancel;
 mod client;
+mod context;
 mod defaults;
 mod errors;
+pub mod exposition;
 mod functions;
 #[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
 pub mod http;
@@ -19,6 +21,7 @@ pub mod limits;
 mod login;
 pub mod metrics;
 mod moves;
+mod net;
 mod relay;
 mod route;
 mod serve;

@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use trunkline_health::{Fallback, Health, Monitor, Snapshot};
+use trunkline_health::{Health, Monitor, Snapshot};
 
 use crate::admin::AdminSocket;
-use crate::admission::Admission;
 use crate::auth::secrets::{SecretSettings, SecretStore};
-use crate::cancel::CancelRegistry;
+use crate::context::{Inbox, Listener, Live, Phase, Shared, WorkerHandle};
 use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
 use crate::http;
@@ -24,67 +23,9 @@ use crate::metrics::Metrics;
 use crate::moves::Pace;
 use crate::route::{Attached, Balancer};
 use crate::sessions::{self, Listed, Sessions};
-use crate::settings::{
-    AuthMode, AuthSettings, LimitSettings, ListenerSettings, OnLagging, OnTerminate, RetrySettings, Settings,
-    StatementLogSettings, TimeoutSettings,
-};
+use crate::settings::{AuthMode, AuthSettings, ListenerSettings, Settings};
 use crate::statement_log::StatementLog;
-use crate::worker::{self, WorkerHandle};
-
-/// What all threads share. Nothing in it is touched while a query is relayed, but for counters.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) health: Health,
-    pub(crate) defaults: Defaults,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) admission: Arc<Admission>,
-    pub(crate) cancels: Arc<CancelRegistry>,
-    pub(crate) attached: Arc<Attached>,
-    pub(crate) pace: Pace,
-    pub(crate) listeners: Vec<Listener>,
-    pub(crate) secrets: Option<SecretStore>,
-    pub(crate) functions: FunctionStore,
-    pub(crate) statement_log: StatementLog,
-    pub(crate) workers: Vec<WorkerHandle>,
-    /// Makes the mock verifiers of unknown users: the same for a user as long as the process lives.
-    pub(crate) mock_secret: [u8; 32],
-    live: ArcSwap<Live>,
-    is_draining: AtomicBool,
-}
-
-/// The settings that can change while sessions live.
-#[derive(Clone, Debug)]
-pub(crate) struct Live {
-    pub(crate) limits: LimitSettings,
-    pub(crate) timeouts: TimeoutSettings,
-    pub(crate) retry: RetrySettings,
-    pub(crate) statement_log: StatementLogSettings,
-    pub(crate) auth: AuthSettings,
-    pub(crate) fallback: Fallback,
-    pub(crate) fallback_connections_max: u64,
-    pub(crate) on_lagging: OnLagging,
-    pub(crate) on_terminate: OnTerminate,
-    /// How long the login may take by which a server's end is told from an operator's kill.
-    pub(crate) connect_timeout_of_health: Duration,
-}
-
-/// A listener and its balancer.
-#[derive(Debug)]
-pub(crate) struct Listener {
-    pub(crate) settings: ListenerSettings,
-    pub(crate) balancer: Balancer,
-}
-
-/// Whether workers go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Running,
-    /// Sessions end at their idle points, and at the deadline wherever they are.
-    Draining {
-        deadline: Instant,
-    },
-    Stopped,
-}
+use crate::worker;
 
 /// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -144,33 +85,6 @@ pub struct Bound {
     pub http: Option<SocketAddr>,
     /// The agent-check server.
     pub agent: Option<SocketAddr>,
-}
-
-impl Shared {
-    pub(crate) fn live(&self) -> Arc<Live> {
-        self.live.load_full()
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        self.is_draining.load(Relaxed)
-    }
-}
-
-impl Live {
-    fn of(settings: &Settings) -> Self {
-        Live {
-            limits: settings.limits.clone(),
-            timeouts: settings.timeouts.clone(),
-            retry: settings.retry.clone(),
-            statement_log: settings.statement_log.clone(),
-            auth: settings.auth.clone(),
-            fallback: settings.fallback,
-            fallback_connections_max: settings.fallback_connections_max,
-            on_lagging: settings.on_lagging,
-            on_terminate: settings.on_terminate,
-            connect_timeout_of_health: settings.health.judge.connect_timeout,
-        }
-    }
 }
 
 /// Starts health, workers, HTTP and agent on the calling runtime and threads of their own.
@@ -234,7 +148,7 @@ fn transpose(sockets: Sockets, threads: usize) -> Sockets {
     per_worker
 }
 
-fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<worker::Inbox>), StartError> {
+fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>), StartError> {
     let nodes = settings.health.nodes.len();
     let attached = Attached::new(nodes);
     let listeners = settings.listeners.iter().cloned().map(|settings| {
@@ -297,7 +211,7 @@ impl http::Verdicts for Told {
     }
 
     async fn sessions(&self) -> Option<Sessions> {
-        Some(sessions::ask(&self.0.workers, Listed::None).await)
+        Some(sessions::ask(self.0.questions(), Listed::None).await)
     }
 }
 

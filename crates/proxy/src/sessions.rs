@@ -3,17 +3,44 @@
 //! Nothing is kept for this while queries run. Each worker asks its sessions, they answer when they are next polled,
 //! and that is at once: whoever is asked is woken.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
+use trunkline_codec::ids::ProcessId;
 use trunkline_session::PinReason;
 
 use crate::limits::SESSIONS_ANSWER_TIMEOUT;
-use crate::login::SessionInfo;
 use crate::metrics::{Label, PinnedBy};
-use crate::worker::WorkerHandle;
+
+/// A session's number: from 1 on, in the order of their logins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionId(pub(crate) u64);
+
+impl SessionId {
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        SessionId(NEXT.fetch_add(1, Relaxed))
+    }
+}
+
+/// Who a session is, for logs.
+#[derive(Debug)]
+pub(crate) struct SessionInfo {
+    /// Its number in logs and listings; no two sessions of a process have the same.
+    pub(crate) id: SessionId,
+    /// The process id the client was told: that of its first server. Sessions of two servers may have the same.
+    pub(crate) process_id: Option<ProcessId>,
+    pub(crate) user: Box<str>,
+    pub(crate) database: Box<str>,
+    pub(crate) client: SocketAddr,
+    pub(crate) listener: Box<str>,
+    /// When it was logged in.
+    pub(crate) since: Instant,
+}
 
 /// Which sessions are to be listed; all are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,10 +196,10 @@ pub(crate) struct Asked {
     pub(crate) answer: oneshot::Sender<Sessions>,
 }
 
-/// Asks every worker, and adds what they answer in time.
+/// Asks every worker by its queue of questions, and adds what they answer in time.
 #[expect(clippy::disallowed_methods, reason = "the control thread asks, and has tokio's timers")]
-pub(crate) async fn ask(workers: &[WorkerHandle], listed: Listed) -> Sessions {
-    let answers: Vec<_> = workers.iter().map(|worker| put(&worker.questions, listed)).collect();
+pub(crate) async fn ask(workers: impl IntoIterator<Item = &mpsc::Sender<Asked>>, listed: Listed) -> Sessions {
+    let answers: Vec<_> = workers.into_iter().map(|questions| put(questions, listed)).collect();
     let deadline = Instant::now() + SESSIONS_ANSWER_TIMEOUT;
     let mut all = Sessions::default();
     for answer in answers {
@@ -196,11 +223,8 @@ fn put(questions: &mpsc::Sender<Asked>, listed: Listed) -> Option<oneshot::Recei
 
 #[cfg(test)]
 mod tests {
-    use trunkline_codec::ids::ProcessId;
-
     use super::*;
     use crate::limits::SESSIONS_QUESTIONS_MAX;
-    use crate::login::SessionId;
 
     fn row(id: u64, pinned: Option<PinReason>) -> Row {
         let info = SessionInfo {
@@ -248,13 +272,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_that_cannot_answer_is_left_out_and_said_to_be() {
-        let (busy, _inbox) = WorkerHandle::new();
-        let waiting: Vec<_> =
-            (0..SESSIONS_QUESTIONS_MAX).filter_map(|_| put(&busy.questions, Listed::None)).collect();
+        let (busy, _inbox) = mpsc::channel(SESSIONS_QUESTIONS_MAX);
+        let waiting: Vec<_> = (0..SESSIONS_QUESTIONS_MAX).filter_map(|_| put(&busy, Listed::None)).collect();
         assert_eq!(waiting.len(), SESSIONS_QUESTIONS_MAX, "so many wait");
-        let (gone, inbox) = WorkerHandle::new();
+        let (gone, inbox) = mpsc::channel(1);
         drop(inbox);
-        let sessions = ask(&[busy, gone], Listed::None).await;
+        let sessions = ask([&busy, &gone], Listed::None).await;
         assert_eq!(sessions.counts()["workers_unheard"], 2);
     }
 }

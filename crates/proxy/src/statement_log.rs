@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use trunkline_session::{Completion, Fingerprint, StatementRecord, Timing};
 
 use crate::limits::STATEMENT_LOG_QUEUE;
-use crate::login::SessionInfo;
+use crate::sessions::SessionInfo;
 use crate::settings::StatementLogSettings;
 
 /// Target of the log events, for filters.

@@ -13,9 +13,8 @@ use trunkline_health::Snapshot;
 use trunkline_health::contract::{self, Extras};
 
 use super::{Verdicts, page};
-use crate::metrics::{
-    Label, Metrics, MoveCause, MoveKind, MoveOutcome, RepeatCause, render_health, render_prometheus,
-};
+use crate::exposition::{render_health, render_prometheus};
+use crate::metrics::{Label, Metrics, MoveCause, MoveKind, MoveOutcome, RepeatCause};
 use crate::sessions::Sessions;
 
 /// What `/metrics` is written in. Source: Prometheus, Exposition formats.

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use trunkline_health::contract;
 
 use super::*;
-use crate::metrics::{lint, testing};
+use crate::exposition::{lint, testing};
 
 #[derive(Clone)]
 struct Fixed(Arc<Snapshot>);

@@ -14,7 +14,6 @@ mod version;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -33,38 +32,13 @@ use crate::auth::credentials::Credentials;
 use crate::cancel::{CancelHandle, ServerKey};
 use crate::client::first::{Opening, read_opening};
 use crate::client::proxy_header::{ProxyHeaderError, read_proxy_header};
+use crate::context::Phase;
+use crate::context::Worker;
 use crate::errors::Refusal;
 use crate::metrics::{LoginResult, RefusalReason};
-use crate::serve::Phase;
 use crate::server::take::{Connected, TakeError, Taken, Want};
+use crate::sessions::{SessionId, SessionInfo};
 use crate::settings::{AddHost, AuthMode, Retry};
-use crate::worker::Worker;
-
-/// A session's number: from 1 on, in the order of their logins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SessionId(pub(crate) u64);
-
-impl SessionId {
-    fn next() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        SessionId(NEXT.fetch_add(1, Relaxed))
-    }
-}
-
-/// Who a session is, for logs.
-#[derive(Debug)]
-pub(crate) struct SessionInfo {
-    /// Its number in logs and listings; no two sessions of a process have the same.
-    pub(crate) id: SessionId,
-    /// The process id the client was told: that of its first server. Sessions of two servers may have the same.
-    pub(crate) process_id: Option<ProcessId>,
-    pub(crate) user: Box<str>,
-    pub(crate) database: Box<str>,
-    pub(crate) client: SocketAddr,
-    pub(crate) listener: Box<str>,
-    /// When it was logged in.
-    pub(crate) since: Instant,
-}
 
 /// What logs the session in on another server.
 #[derive(Debug)]

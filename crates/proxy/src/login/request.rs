@@ -3,10 +3,10 @@
 use trunkline_codec::startup::{Replication, StartupMessage};
 use trunkline_health::{NodeId, TargetSessionAttrs};
 
+use crate::context::Worker;
 use crate::errors::Refusal;
 use crate::server::take::Want;
 use crate::settings::Retry;
-use crate::worker::Worker;
 
 /// Startup option: only the server of this name will do.
 const TARGET_OPTION: &str = "trunkline.target";

@@ -27,11 +27,11 @@ use crate::auth::credentials::Credentials;
 use crate::auth::nonce;
 use crate::auth::secrets::{LookupError, Secret, SecretStore};
 use crate::client::messages::{MessageReader, ReadError};
+use crate::context::Worker;
 use crate::errors::{Refusal, Wanted};
 use crate::limits::LOOKUP_PAUSE;
 use crate::server::take::{LoginAs, Search, take};
 use crate::settings::ClientMethod;
-use crate::worker::Worker;
 
 pub(super) async fn log_in(
     worker: &Rc<Worker>,

@@ -10,8 +10,8 @@ use trunkline_health::{NodeId, Snapshot};
 
 use super::LoginEnd;
 use super::request::Request;
+use crate::context::Worker;
 use crate::errors::Refusal;
-use crate::worker::Worker;
 
 /// The first server that speaks protocol 3.2, by its `server_version_num`.
 /// Source: PostgreSQL 18, src/include/libpq/pqcomm.h, `PG_PROTOCOL_LATEST`.
@@ -65,7 +65,7 @@ pub(super) fn ask_for_no_more(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::testing::snapshot;
+    use crate::exposition::testing::snapshot;
 
     fn asks(minor: u16, options: &[&str]) -> StartupMessage {
         let options = options.iter().map(|name| (name.as_bytes(), &b"1"[..]));

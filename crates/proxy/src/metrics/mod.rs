@@ -1,19 +1,11 @@
 //! What happened, counted where it happens and added up only when somebody looks.
 //!
 //! Each worker thread owns one [`ThreadMetrics`] and is its only writer, so that counting is a plain load
-//! and store in its own cache lines; `/metrics` reads all of them and adds. [`render_prometheus`] writes
-//! the sum, and the health snapshot beside it, in Prometheus' text format.
+//! and store in its own cache lines; `/metrics` reads all of them and adds.
 
 mod counter;
-mod exposition;
-mod health;
 mod histogram;
 mod label;
-#[cfg(test)]
-pub(crate) mod lint;
-mod render;
-#[cfg(test)]
-pub(crate) mod testing;
 mod thread;
 
 use std::sync::Arc;
@@ -21,13 +13,11 @@ use std::sync::Arc;
 use trunkline_health::NodeId;
 
 pub use counter::{Counter, CounterSet, Gauge};
-pub use health::render_health;
 pub use histogram::{BUCKETS, Histogram, HistogramSum, MAX_RECORDED};
 pub use label::{
     CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
     MoveOutcome, Phase, PinnedBy, RefusalReason, RepeatCause, StatementKind, TerminationCause,
 };
-pub use render::{LATENCY_BOUNDS, render_prometheus};
 pub use thread::{NodeMetrics, ThreadMetrics};
 
 /// All counters of the process.

@@ -16,13 +16,13 @@ use trunkline_session::{Can, Fingerprint, ServerRole};
 
 use super::{ClientIs, Ending, Next, Relay};
 use crate::cancel::ServerKey;
+use crate::context::Worker;
 use crate::defaults::{Restoring, Told};
 use crate::limits::{FRESHNESS_HOLD, REPEATS_MAX};
 use crate::login::Relogin;
 use crate::metrics::{Label, MoveCause, MoveKind, MoveOutcome, RepeatCause};
 use crate::route::Lease;
 use crate::server::take::{Choice, Connected, LoginAs, Move, Search, TakeError, Taken, take};
-use crate::worker::Worker;
 
 /// Where a session stands with its server.
 pub(super) enum Server {

@@ -15,7 +15,6 @@
 mod attach;
 mod end;
 mod flow;
-mod journal;
 mod lost;
 mod parting;
 mod pump;
@@ -36,16 +35,14 @@ use trunkline_session::{ServerRole, Session};
 use self::attach::{MoveWhy, Server};
 pub(crate) use self::end::{Ending, close, linger};
 use self::flow::Flow;
-use self::journal::Journal;
-pub(crate) use self::journal::JournalPool;
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
+use crate::context::{Journal, Live, SlotGuard, Slots, Worker};
 use crate::defaults::Own;
-use crate::login::{Relogin, SessionInfo, Welcome};
-use crate::serve::Live;
+use crate::login::{Relogin, Welcome};
 use crate::server::take::{Move, Want};
+use crate::sessions::SessionInfo;
 use crate::settings::Retry;
-use crate::worker::{SlotGuard, Slots, Worker};
 
 /// A session between its login and its end.
 #[derive(Debug)]

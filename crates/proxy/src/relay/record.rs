@@ -10,11 +10,11 @@ use trunkline_session::{
 
 use super::Relay;
 use super::attach::Server;
-use crate::login::{SessionInfo, Welcome};
+use crate::context::{Live, Worker};
+use crate::login::Welcome;
 use crate::metrics::{Phase, RefusalReason, ThreadMetrics};
-use crate::serve::Live;
+use crate::sessions::SessionInfo;
 use crate::statement_log::{self, StatementLog};
-use crate::worker::Worker;
 
 /// Takes a session's statements as they complete.
 pub(super) struct Recorder<'a> {

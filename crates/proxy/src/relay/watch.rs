@@ -10,11 +10,11 @@ use trunkline_session::{PinReason, ServerLoss, TransactionStatus};
 use super::attach::Server;
 use super::parting::Parting;
 use super::{Ending, Relay};
+use crate::context::{Order, Slot};
 use crate::errors::{IdleLimit, Refusal};
 use crate::limits::{FAREWELL_PATIENCE, LOOK_INTERVAL, TICK};
 use crate::metrics::{IneligibleState, MoveCause};
 use crate::settings::OnLagging;
-use crate::worker::{Order, Slot};
 
 /// What is being watched for.
 #[derive(Debug, Default)]

@@ -10,6 +10,7 @@ use super::login::{self, Greeting, LoginError};
 use super::take::{Connected, is_servers_own_trouble};
 use crate::auth::credentials::Credentials;
 use crate::defaults::Restoring;
+use crate::net;
 
 /// As whom a server is logged in to.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +51,7 @@ pub(super) async fn log_in(
     write::terminate(&mut goodbye);
     // If the socket does not take five bytes, its end will have to do.
     let _ = server.stream.try_write_last(&goodbye);
-    server.stream = super::connect(&server.address, timeout).await?;
+    server.stream = net::connect(&server.address, timeout).await?;
     login::log_in(&mut server.stream, &next, credentials).await
 }
 

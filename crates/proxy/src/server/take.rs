@@ -20,12 +20,13 @@ use super::restore::log_in;
 use trunkline_session::{Alignment, AlignmentError};
 
 use crate::client::messages::ReadError;
+use crate::context::Live;
+use crate::context::Worker;
 use crate::errors::{Refusal, Wanted};
 use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
 use crate::metrics::FailoverCause;
+use crate::net;
 use crate::route::{Attached, Lease};
-use crate::serve::Live;
-use crate::worker::Worker;
 
 /// A server just connected to, its startup packet still to be sent.
 #[derive(Debug)]
@@ -157,7 +158,7 @@ impl<'a> Search<'a> {
                 self.worker.shared.defaults.look_soon(lease.node());
             }
             let timeout = self.worker.shared.live().timeouts.connect;
-            match super::connect(&address, timeout).await {
+            match net::connect(&address, timeout).await {
                 Ok(stream) => return Ok(Connected { lease, name, address, stream }),
                 Err(error) => {
                     tracing::info!(

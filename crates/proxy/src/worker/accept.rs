@@ -11,11 +11,11 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use trunkline_codec::limits::STARTUP_PACKET_MAX;
 use trunkline_reactor::{Accepted, Stream, Task, spawn, timer};
 
-use super::{Handoff, Worker};
 use crate::admission::SocketPermit;
+use crate::context::{Handoff, Worker};
 use crate::errors::Refusal;
 use crate::limits::{ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL, CLIENT_KEEPALIVE, LISTEN_BACKLOG};
-use crate::server::keep_alive;
+use crate::net::keep_alive;
 use crate::{login, relay};
 
 /// Accept loops that end when this is dropped.

@@ -1,84 +1,28 @@
 //! A worker thread: its listeners, its sessions, and the reactor they run on.
 //!
 //! Nothing on the path of a query leaves the thread. Connections are accepted on any thread and placed on the
-//! one with the fewest (`accept`); health changes and shutdown reach sessions through their [`Slot`].
+//! one with the fewest (`accept`); health changes and shutdown reach sessions through their slots.
 
 mod accept;
 mod rebalance;
-mod slots;
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+use trunkline_reactor::block_on;
 use trunkline_reactor::timer::{self, Ticker};
-use trunkline_reactor::{Accepted, block_on};
-use trunkline_session::ToldAtLogin;
 
 pub(crate) use self::accept::bind;
-pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
-use crate::limits::{
-    HANDOFF_QUEUE, LINGER, READ_BUFFER_BYTES, REBALANCE_INTERVAL, SESSIONS_QUESTIONS_MAX, TICK,
-};
-use crate::metrics::ThreadMetrics;
-use crate::relay::JournalPool;
-use crate::serve::{Phase, Shared};
+use crate::context::{Inbox, Order, Phase, Shared, Slots, Worker};
+use crate::limits::{LINGER, READ_BUFFER_BYTES, REBALANCE_INTERVAL, TICK};
 use crate::sessions::Asked;
-
-/// What the sessions of one thread share.
-#[derive(Debug)]
-pub(crate) struct Worker {
-    pub(crate) index: usize,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) metrics: Arc<ThreadMetrics>,
-    pub(crate) slots: Slots,
-    /// Whether the process goes on: a login that is under way when it does not is refused.
-    pub(crate) phase: watch::Receiver<Phase>,
-    /// Every read of every session goes through here, so that an idle session owns no buffer.
-    pub(crate) buffer: RefCell<Box<[u8]>>,
-    pub(crate) journals: RefCell<JournalPool>,
-    /// What the last login's server told of its parameters: nearly always what the next one's tells.
-    pub(crate) parameters: RefCell<Arc<ToldAtLogin>>,
-}
-
-/// A connection accepted by another thread.
-#[derive(Debug)]
-pub(crate) struct Handoff {
-    socket: Accepted,
-    peer: SocketAddr,
-    listener: usize,
-}
-
-/// What other threads see of a worker.
-#[derive(Debug)]
-pub(crate) struct WorkerHandle {
-    /// Connections it has, or is about to be handed.
-    pub(crate) connections: AtomicUsize,
-    handoff: mpsc::Sender<Handoff>,
-    pub(crate) questions: mpsc::Sender<Asked>,
-}
-
-/// The worker's own end of its handle.
-#[derive(Debug)]
-pub(crate) struct Inbox {
-    handoffs: mpsc::Receiver<Handoff>,
-    questions: mpsc::Receiver<Asked>,
-}
-
-impl WorkerHandle {
-    pub(crate) fn new() -> (Self, Inbox) {
-        let (handoff, handoffs) = mpsc::channel(HANDOFF_QUEUE);
-        let (questions, asked) = mpsc::channel(SESSIONS_QUESTIONS_MAX);
-        let handle = WorkerHandle { connections: AtomicUsize::new(0), handoff, questions };
-        (handle, Inbox { handoffs, questions: asked })
-    }
-}
 
 /// Starts the thread of worker `index` with its own set of listening sockets; returns when it runs.
 pub(crate) fn spawn(

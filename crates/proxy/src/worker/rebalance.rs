@@ -5,7 +5,7 @@
 
 use trunkline_health::{Candidate, NodeId, pool};
 
-use super::Worker;
+use crate::context::Worker;
 use crate::limits::{MOVES_PER_ROUND_MIN, MOVES_PER_ROUND_SHARE, REBALANCE_TOLERANCE};
 
 /// One round over all listeners.

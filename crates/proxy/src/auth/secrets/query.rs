@@ -264,7 +264,7 @@ pub(crate) fn without_hosts(login: &Config) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::testing::snapshot;
+    use crate::exposition::testing::snapshot;
 
     fn names(snapshot: &Snapshot) -> Vec<u16> {
         candidates(snapshot).iter().map(|(id, _, _)| id.0).collect()

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_health::{NodeStatus, Role, Snapshot, State};
 
-use super::exposition::{Exposition, Type};
+use super::text::{Exposition, Type};
 
 /// The health snapshot alone, in Prometheus' text format 0.0.4: for a process that relays nothing.
 #[must_use]

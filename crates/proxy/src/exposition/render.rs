@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use trunkline_health::{NodeId, Snapshot};
 
-use crate::sessions::Sessions;
-
-use super::exposition::{Exposition, Type};
-use super::label::Label;
-use super::{
-    CancelResult, FailoverCause, HistogramSum, IneligibleState, LoginResult, LossCause, MoveCause, MoveKind,
-    MoveOutcome, PinnedBy, RefusalReason, RepeatCause, StatementKind, TerminationCause,
+use super::health;
+use super::text::{Exposition, Type};
+use crate::metrics::{
+    CancelResult, FailoverCause, HistogramSum, IneligibleState, Label, LoginResult, LossCause, Metrics,
+    MoveCause, MoveKind, MoveOutcome, NodeMetrics, Phase, PinnedBy, RefusalReason, RepeatCause,
+    StatementKind, TerminationCause, ThreadMetrics,
 };
-use super::{Metrics, NodeMetrics, Phase, ThreadMetrics, health};
+use crate::sessions::Sessions;
 
 /// Upper bounds of the exported latency buckets: 100 us to 1 min. The histograms kept are finer.
 pub const LATENCY_BOUNDS: [Duration; 16] = [

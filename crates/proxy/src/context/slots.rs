@@ -173,7 +173,7 @@ impl Slots {
     }
 
     /// Tells up to `most` of the sessions at `place` to move.
-    pub(super) fn order_moves(&self, place: (usize, NodeId), most: usize) {
+    pub(crate) fn order_moves(&self, place: (usize, NodeId), most: usize) {
         let slots = self.slots.borrow();
         let from = self.next_move.get();
         let later = slots.iter().filter(|(key, _)| *key >= from);
@@ -185,7 +185,7 @@ impl Slots {
     }
 
     /// Counts and lists the sessions: each is woken and answers. One that does not in time is left out.
-    pub(super) async fn ask_all(&self, listed: Listed) -> Sessions {
+    pub(crate) async fn ask_all(&self, listed: Listed) -> Sessions {
         let round = &self.round;
         round.listed.set(listed);
         round.told.take();

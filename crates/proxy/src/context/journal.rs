@@ -10,7 +10,7 @@ pub(crate) struct JournalPool(Vec<Vec<u8>>);
 
 /// One request's bytes.
 #[derive(Debug, Default)]
-pub(super) enum Journal {
+pub(crate) enum Journal {
     /// Nothing is in flight that may be sent again.
     #[default]
     Closed,
@@ -20,7 +20,7 @@ pub(super) enum Journal {
 
 impl Journal {
     /// A request begins: forgets the one before.
-    pub(super) fn begin(&mut self, pool: &mut JournalPool) {
+    pub(crate) fn begin(&mut self, pool: &mut JournalPool) {
         match self {
             Journal::Open(bytes) => bytes.clear(),
             Journal::Closed => *self = Journal::Open(pool.0.pop().unwrap_or_default()),
@@ -28,7 +28,7 @@ impl Journal {
     }
 
     /// Adds what goes to the server. A request of more than `most` bytes is not kept.
-    pub(super) fn note(&mut self, bytes: &[u8], most: usize, pool: &mut JournalPool) {
+    pub(crate) fn note(&mut self, bytes: &[u8], most: usize, pool: &mut JournalPool) {
         let Journal::Open(kept) = self else { return };
         if kept.len() + bytes.len() > most {
             self.close(pool);
@@ -38,7 +38,7 @@ impl Journal {
     }
 
     /// The request is answered, or cannot be sent again any more.
-    pub(super) fn close(&mut self, pool: &mut JournalPool) {
+    pub(crate) fn close(&mut self, pool: &mut JournalPool) {
         if let Journal::Open(mut bytes) = std::mem::take(self)
             && pool.0.len() < JOURNALS_KEPT
             && bytes.capacity() <= JOURNAL_KEPT_BYTES
@@ -48,12 +48,12 @@ impl Journal {
         }
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         matches!(self, Journal::Open(_))
     }
 
     /// The request, to be sent again.
-    pub(super) fn take(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
         match std::mem::take(self) {
             Journal::Open(bytes) => Some(bytes),
             Journal::Closed => None,

@@ -1,0 +1,43 @@
+//! What the threads hold of each other.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
+
+use tokio::sync::mpsc;
+use trunkline_reactor::Accepted;
+
+use crate::limits::{HANDOFF_QUEUE, SESSIONS_QUESTIONS_MAX};
+use crate::sessions::Asked;
+
+/// A connection accepted by another thread.
+#[derive(Debug)]
+pub(crate) struct Handoff {
+    pub(crate) socket: Accepted,
+    pub(crate) peer: SocketAddr,
+    pub(crate) listener: usize,
+}
+
+/// What other threads see of a worker.
+#[derive(Debug)]
+pub(crate) struct WorkerHandle {
+    /// Connections it has, or is about to be handed.
+    pub(crate) connections: AtomicUsize,
+    pub(crate) handoff: mpsc::Sender<Handoff>,
+    pub(crate) questions: mpsc::Sender<Asked>,
+}
+
+/// The worker's own end of its handle.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(crate) handoffs: mpsc::Receiver<Handoff>,
+    pub(crate) questions: mpsc::Receiver<Asked>,
+}
+
+impl WorkerHandle {
+    pub(crate) fn new() -> (Self, Inbox) {
+        let (handoff, handoffs) = mpsc::channel(HANDOFF_QUEUE);
+        let (questions, asked) = mpsc::channel(SESSIONS_QUESTIONS_MAX);
+        let handle = WorkerHandle { connections: AtomicUsize::new(0), handoff, questions };
+        (handle, Inbox { handoffs, questions: asked })
+    }
+}

@@ -1,0 +1,34 @@
+//! What a session is given to work with: the proxy's state ([`Shared`], [`Live`]) and its thread's ([`Worker`]).
+
+mod handle;
+mod journal;
+mod shared;
+mod slots;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use trunkline_session::ToldAtLogin;
+
+pub(crate) use self::handle::{Handoff, Inbox, WorkerHandle};
+pub(crate) use self::journal::{Journal, JournalPool};
+pub(crate) use self::shared::{Listener, Live, Phase, Shared};
+pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
+use crate::metrics::ThreadMetrics;
+
+/// What the sessions of one thread share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) metrics: Arc<ThreadMetrics>,
+    pub(crate) slots: Slots,
+    /// Whether the process goes on: a login that is under way when it does not is refused.
+    pub(crate) phase: watch::Receiver<Phase>,
+    /// Every read of every session goes through here, so that an idle session owns no buffer.
+    pub(crate) buffer: RefCell<Box<[u8]>>,
+    pub(crate) journals: RefCell<JournalPool>,
+    /// What the last login's server told of its parameters: nearly always what the next one's tells.
+    pub(crate) parameters: RefCell<Arc<ToldAtLogin>>,
+}

@@ -1,0 +1,112 @@
+//! What all threads share, and the settings in force.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+use trunkline_health::{Fallback, Health};
+
+use super::handle::WorkerHandle;
+use crate::admission::Admission;
+use crate::auth::secrets::SecretStore;
+use crate::cancel::CancelRegistry;
+use crate::defaults::Defaults;
+use crate::functions::FunctionStore;
+use crate::metrics::Metrics;
+use crate::moves::Pace;
+use crate::route::{Attached, Balancer};
+use crate::sessions::Asked;
+use crate::settings::{
+    AuthSettings, LimitSettings, ListenerSettings, OnLagging, OnTerminate, RetrySettings, Settings,
+    StatementLogSettings, TimeoutSettings,
+};
+use crate::statement_log::StatementLog;
+
+/// What all threads share. Nothing in it is touched while a query is relayed, but for counters.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) health: Health,
+    pub(crate) defaults: Defaults,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) cancels: Arc<CancelRegistry>,
+    pub(crate) attached: Arc<Attached>,
+    pub(crate) pace: Pace,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) secrets: Option<SecretStore>,
+    pub(crate) functions: FunctionStore,
+    pub(crate) statement_log: StatementLog,
+    pub(crate) workers: Vec<WorkerHandle>,
+    /// Makes the mock verifiers of unknown users: the same for a user as long as the process lives.
+    pub(crate) mock_secret: [u8; 32],
+    pub(crate) live: ArcSwap<Live>,
+    pub(crate) is_draining: AtomicBool,
+}
+
+/// The settings that can change while sessions live.
+#[derive(Clone, Debug)]
+pub(crate) struct Live {
+    pub(crate) limits: LimitSettings,
+    pub(crate) timeouts: TimeoutSettings,
+    pub(crate) retry: RetrySettings,
+    pub(crate) statement_log: StatementLogSettings,
+    pub(crate) auth: AuthSettings,
+    pub(crate) fallback: Fallback,
+    pub(crate) fallback_connections_max: u64,
+    pub(crate) on_lagging: OnLagging,
+    pub(crate) on_terminate: OnTerminate,
+    /// How long the login may take by which a server's end is told from an operator's kill.
+    pub(crate) connect_timeout_of_health: Duration,
+}
+
+/// A listener and its balancer.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) settings: ListenerSettings,
+    pub(crate) balancer: Balancer,
+}
+
+/// Whether workers go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Running,
+    /// Sessions end at their idle points, and at the deadline wherever they are.
+    Draining {
+        deadline: Instant,
+    },
+    Stopped,
+}
+
+impl Shared {
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Where each worker is asked for its sessions.
+    pub(crate) fn questions(&self) -> impl Iterator<Item = &mpsc::Sender<Asked>> {
+        self.workers.iter().map(|worker| &worker.questions)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Relaxed)
+    }
+}
+
+impl Live {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Live {
+            limits: settings.limits.clone(),
+            timeouts: settings.timeouts.clone(),
+            retry: settings.retry.clone(),
+            statement_log: settings.statement_log.clone(),
+            auth: settings.auth.clone(),
+            fallback: settings.fallback,
+            fallback_connections_max: settings.fallback_connections_max,
+            on_lagging: settings.on_lagging,
+            on_terminate: settings.on_terminate,
+            connect_timeout_of_health: settings.health.judge.connect_timeout,
+        }
+    }
+}

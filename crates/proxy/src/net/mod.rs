@@ -1,0 +1,5 @@
+//! Connections to servers.
+
+mod connect;
+
+pub(crate) use self::connect::{connect, keep_alive, open};
