@@ -56,7 +56,7 @@ fn proxy_before(port: u16) -> SocketAddr {
     let file = directory.path().join("trunkline.toml");
     let own = PortLease::take().expect("a free port").port();
     let text = format!(
-        "[[target]]\naddress = \"127.0.0.1:{port}\"\nrole = \"primary\"\n\
+        "[[server]]\naddress = \"127.0.0.1:{port}\"\nrole = \"primary\"\n\
          [[listener]]\naddress = \"127.0.0.1:{own}\"\n\
          [monitor]\nuser = \"bench\"\ndbname = \"bench\"\n\
          [http]\nlisten = \"off\"\n[runtime]\nthreads = 1\n"

@@ -14,7 +14,7 @@ use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE, PortLease, resi
 
 use crate::{eventually, http_get, root};
 
-/// How long the binary may take until all its targets are judged.
+/// How long the binary may take until all its servers are judged.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long it may take to end after SIGINT before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ impl Auth {
 #[derive(Debug, Clone)]
 pub struct EndpointBuilder {
     /// Name, flag, and address.
-    targets: Vec<(String, &'static str, String)>,
+    servers: Vec<(String, &'static str, String)>,
     awaited: Vec<String>,
     flags: Vec<String>,
     sections: BTreeMap<String, BTreeMap<String, String>>,
@@ -71,7 +71,7 @@ impl Endpoint {
     #[must_use]
     pub fn over(cluster: &Cluster) -> EndpointBuilder {
         let mut builder = EndpointBuilder {
-            targets: Vec::new(),
+            servers: Vec::new(),
             awaited: Vec::new(),
             flags: Vec::new(),
             sections: BTreeMap::new(),
@@ -79,7 +79,7 @@ impl Endpoint {
         };
         for (index, server) in cluster.servers().enumerate() {
             let role = if index == 0 { "--primary" } else { "--replica" };
-            builder.targets.push((server.name().to_owned(), role, format!("127.0.0.1:{}", server.port())));
+            builder.servers.push((server.name().to_owned(), role, format!("127.0.0.1:{}", server.port())));
             builder.awaited.push(server.name().to_owned());
         }
         builder.key("health.max_lag", "\"2s\"").key("health.slow_start", "\"0\"")
@@ -89,8 +89,8 @@ impl Endpoint {
     #[must_use]
     pub fn over_sockets(cluster: &Cluster) -> EndpointBuilder {
         let mut builder = Self::over(cluster);
-        for (target, server) in builder.targets.iter_mut().zip(cluster.servers()) {
-            target.2 = format!("{}:{}", cluster.socket_dir().display(), server.port());
+        for (given, server) in builder.servers.iter_mut().zip(cluster.servers()) {
+            given.2 = format!("{}:{}", cluster.socket_dir().display(), server.port());
         }
         builder
     }
@@ -141,7 +141,7 @@ impl Endpoint {
         http_get(self.http(), path).map_or(0, |answer| answer.status)
     }
 
-    /// Waits until the check of target `name` answers 200 or not, and says how long that took.
+    /// Waits until the check of server `name` answers 200 or not, and says how long that took.
     #[track_caller]
     pub fn await_health(&self, name: &str, is_healthy: bool, limit: Duration) -> Duration {
         let path = format!("/{name}");
@@ -236,37 +236,37 @@ impl EndpointBuilder {
         self
     }
 
-    /// Tables of the configuration file as they are, such as a `[[target]]`, which flags of the same name complete.
+    /// Tables of the configuration file as they are, such as a `[[server]]`, which flags of the same name complete.
     #[must_use]
     pub fn toml(mut self, tables: &str) -> Self {
         self.tables.push_str(tables);
         self
     }
 
-    /// Reaches the target `name` at another port, such as a forwarder's.
+    /// Reaches the server `name` at another port, such as a forwarder's.
     #[must_use]
     pub fn through(mut self, name: &str, port: u16) -> Self {
-        for target in self.targets.iter_mut().filter(|target| target.0 == name) {
-            target.2 = format!("127.0.0.1:{port}");
+        for server in self.servers.iter_mut().filter(|server| server.0 == name) {
+            server.2 = format!("127.0.0.1:{port}");
         }
         self
     }
 
-    /// Leaves the target `name` out.
+    /// Leaves the server `name` out.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
-        self.targets.retain(|target| target.0 != name);
+        self.servers.retain(|server| server.0 != name);
         self.not_awaiting(name)
     }
 
-    /// Starts also while the target `name` is not healthy.
+    /// Starts also while the server `name` is not healthy.
     #[must_use]
     pub fn not_awaiting(mut self, name: &str) -> Self {
         self.awaited.retain(|awaited| awaited != name);
         self
     }
 
-    /// Starts it and waits until its targets are healthy.
+    /// Starts it and waits until its servers are healthy.
     ///
     /// # Panics
     /// When it ends, or is not ready in time, with its log.
@@ -281,7 +281,7 @@ impl EndpointBuilder {
         let log = File::create(directory.path().join("log")).expect("the directory takes a file");
         let mut command = Command::new(binary());
         command.arg("serve").arg("--config").arg(directory.path().join("trunkline.toml"));
-        for (name, role, address) in &self.targets {
+        for (name, role, address) in &self.servers {
             command.arg(role).arg(format!("{name}={address}"));
         }
         for (flag, lease) in [("--reads", &ports.reads), ("--writes", &ports.writes), ("--http", &ports.http)]

@@ -35,8 +35,8 @@ fn writes_go_to_the_primary_and_reads_never_do_while_a_replica_is_fit() {
 
 #[test]
 fn weights_set_the_shares() {
-    let weights = "[[target]]\nname = \"replica1\"\naddress = \"127.0.0.1:1\"\nweight = 30\n\
-                   [[target]]\nname = \"replica2\"\naddress = \"127.0.0.1:1\"\nweight = 10\n";
+    let weights = "[[server]]\nname = \"replica1\"\naddress = \"127.0.0.1:1\"\nweight = 30\n\
+                   [[server]]\nname = \"replica2\"\naddress = \"127.0.0.1:1\"\nweight = 10\n";
     let endpoint = Endpoint::over(shared_cluster()).toml(weights).start();
     let counts = servers_of(endpoint.reads(), 40);
     let count = counts.get("replica1").copied().unwrap_or_default();

@@ -201,9 +201,9 @@ fn asked(wire: &mut Wire, question: &str) -> Vec<Vec<Option<String>>> {
     answer.rows
 }
 
-fn operator(socket: &Path, wanted: &str, target: &str) {
+fn operator(socket: &Path, wanted: &str, server: &str) {
     let mut command = Command::new(binary());
-    let output = command.args([wanted, target, "--admin"]).arg(socket).output().unwrap();
+    let output = command.args([wanted, server, "--admin"]).arg(socket).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

@@ -69,9 +69,9 @@ fn login(endpoint: &Endpoint) -> Wire {
     Login::of("tenants", "tenants").connect(endpoint.reads())
 }
 
-fn operator(cluster: &Cluster, wanted: &str, target: &str) {
+fn operator(cluster: &Cluster, wanted: &str, server: &str) {
     let socket = cluster.directory().join("admin.sock");
-    let output = Command::new(binary()).args([wanted, target, "--admin"]).arg(socket).output().unwrap();
+    let output = Command::new(binary()).args([wanted, server, "--admin"]).arg(socket).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

@@ -104,10 +104,10 @@ fn sighup_reloads_what_can_change_live() {
 fn sighup_says_what_cannot_change_live_and_refuses_nonsense_whole() {
     let mut endpoint = Endpoint::over(shared_cluster()).start();
     endpoint.rewrite("runtime.threads", "7");
-    endpoint.rewrite_toml("[[target]]\nname = \"replica3\"\naddress = \"127.0.0.1:1\"\n");
+    endpoint.rewrite_toml("[[server]]\nname = \"replica3\"\naddress = \"127.0.0.1:1\"\n");
     for times in 1..=2 {
         endpoint.signal(Signal::SIGHUP);
-        for what in ["the number of threads", "targets, their names"] {
+        for what in ["the number of threads", "servers, their names"] {
             eventually(Duration::from_secs(3), "the log names what differs, each time", || {
                 endpoint.log().matches(what).count() == times
             });

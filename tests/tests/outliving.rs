@@ -133,9 +133,9 @@ fn a_drained_server_is_empty_soon_and_nobody_notices() {
     assert_unharmed(&endpoint, &runs);
 }
 
-fn operator(socket: &Path, wanted: &str, target: &str) {
+fn operator(socket: &Path, wanted: &str, server: &str) {
     let mut command = Command::new(binary());
-    let output = command.args([wanted, target, "--admin"]).arg(socket).output().unwrap();
+    let output = command.args([wanted, server, "--admin"]).arg(socket).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

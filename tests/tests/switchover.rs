@@ -178,7 +178,7 @@ fn a_paused_primary_that_resumes_after_the_promotion_gets_no_commit() {
 fn a_primary_that_lives_on_after_a_promotion_is_left_at_once() {
     let cluster = cluster();
     let port = cluster.replicas[0].port();
-    let any = format!("[[target]]\nname = \"replica1\"\naddress = \"127.0.0.1:{port}\"\nrole = \"any\"\n");
+    let any = format!("[[server]]\nname = \"replica1\"\naddress = \"127.0.0.1:{port}\"\nrole = \"any\"\n");
     let endpoint = endpoint(&cluster).without("replica1").toml(&any).start();
     await_state(&endpoint, &cluster.replicas[0], "UP");
     let mut wire = Login::default().connect(endpoint.writes());

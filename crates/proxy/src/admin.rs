@@ -1,7 +1,7 @@
 //! The admin socket: what an operator may ask of a running proxy, over HTTP on a Unix socket.
 //!
 //! Whoever may open the socket may drain servers; its file is readable by its owner alone.
-//! `POST /targets/NAME/ready`, `/drain` and `/maint` set what is wanted of a server; `GET /sessions` counts and lists
+//! `POST /servers/NAME/ready`, `/drain` and `/maint` set what is wanted of a server; `GET /sessions` counts and lists
 //! the sessions: `?limit=N` bounds the list, `?pinned=only` leaves out those that can move.
 
 use std::io;
@@ -50,7 +50,7 @@ impl AdminSocket {
     /// Answers until its task is dropped.
     pub(crate) async fn serve(self, shared: Arc<Shared>) {
         let routes = Router::new()
-            .route("/targets/{name}/{wanted}", post(set))
+            .route("/servers/{name}/{wanted}", post(set))
             .route("/sessions", get(list))
             .with_state(shared);
         let file = RemoveOnDrop(self.path);
@@ -89,12 +89,12 @@ async fn set(
         let names: Vec<&str> = snapshot.nodes.iter().map(|node| &*node.name).collect();
         return refused(
             StatusCode::NOT_FOUND,
-            format!("no target is named \"{name}\"; there are {}", names.join(", ")),
+            format!("no server is named \"{name}\"; there are {}", names.join(", ")),
         );
     };
     health.set_admin(node.id, admin);
     tracing::info!(node = %name, wanted, "an operator has spoken");
-    (StatusCode::OK, Json(json!({ "target": name, "wanted": wanted, "was": node.state.as_str() })))
+    (StatusCode::OK, Json(json!({ "server": name, "wanted": wanted, "was": node.state.as_str() })))
 }
 
 /// How the sessions are to be listed.

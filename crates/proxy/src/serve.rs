@@ -337,7 +337,7 @@ impl Running {
             settings.health.nodes.iter().map(place).collect::<Vec<_>>()
         };
         let changes = [
-            (places(old) != places(new), "targets, their names, addresses or order"),
+            (places(old) != places(new), "servers, their names, addresses or order"),
             (old.health.login != new.health.login, "the monitoring login"),
             (old.listeners != new.listeners, "listeners"),
             (

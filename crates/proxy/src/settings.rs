@@ -12,7 +12,7 @@ use trunkline_health::{Fallback, MonitorSettings, TargetSessionAttrs};
 /// Everything [`crate::serve`] needs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The targets, how they are probed and judged.
+    /// The servers, how they are probed and judged.
     pub health: MonitorSettings,
     /// What to do when no replica is eligible.
     pub fallback: Fallback,

@@ -48,10 +48,18 @@ fn check_exits_with_2_and_names_the_flag() {
 }
 
 #[test]
+fn there_is_no_flag_with_another_word_for_a_server() {
+    let output = trunkline(&["drain", "--target", "replica1"]);
+    assert_eq!(output.status.code(), Some(2));
+    let shown = text(&output.stderr);
+    assert!(shown.contains("unexpected argument '--target'") && shown.contains("<SERVER>"), "{shown}");
+}
+
+#[test]
 fn serve_refuses_a_wrong_configuration_with_2() {
     let output = trunkline(&["serve"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("target: there is none"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("server: there is none"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use trunkline::config::flags::{Flags, ListenerFlag, TargetFlag};
+use trunkline::config::flags::{Flags, ListenerFlag, ServerFlag};
 use trunkline::config::meant::{Meant, settings};
 use trunkline::config::typed::{Role, SessionAttrs};
 use trunkline::config::{Loaded, Problems, Request, file, keys, load, sample};
@@ -40,7 +40,7 @@ impl Given {
     }
 
     fn replica(mut self, text: &str) -> Self {
-        self.request.flags.targets.push(TargetFlag {
+        self.request.flags.servers.push(ServerFlag {
             flag: "--replica",
             role: Role::Replica,
             text: text.to_owned(),
@@ -59,17 +59,17 @@ impl Given {
     }
 }
 
-const TARGET: &str = "[[target]]\naddress = \"db1:5432\"\n";
+const SERVER: &str = "[[server]]\naddress = \"db1:5432\"\n";
 
 #[test]
 fn every_problem_is_reported_at_once_with_its_line() {
     let problems = Given::file(
         r#"
-[[target]]
+[[server]]
 name = "replica1"
 adress = "127.0.0.1:5433"
 
-[[target]]
+[[server]]
 name = "replica1"
 address = "127.0.0.1:5433"
 weight = -1
@@ -91,15 +91,15 @@ mode = "verfy"
     )
     .problems();
     for expected in [
-        "trunkline.toml:4: target.adress: unknown key\n  HINT: Did you mean \"address\"?",
-        "trunkline.toml:9: target.weight: -1 is not valid here\n  HINT: Write a whole number from 0 to 1000.",
+        "trunkline.toml:4: server.adress: unknown key\n  HINT: Did you mean \"address\"?",
+        "trunkline.toml:9: server.weight: -1 is not valid here\n  HINT: Write a whole number from 0 to 1000.",
         "trunkline.toml:12: health.max_lagg: unknown key\n  HINT: Did you mean \"max_lag\"?",
         "trunkline.toml:13: health.tick: the unit is missing in 500\n",
         "trunkline.toml:14: health.rise: \"two\" is not valid here\n",
         "trunkline.toml:16: [healt]: unknown section\n  HINT: Did you mean [health]?",
         "trunkline.toml:20: timeouts.connections_max: unknown key\n  HINT: \"connections_max\" belongs in [limits].",
         "trunkline.toml:23: auth.mode: \"verfy\" is not valid here\n  HINT: Write one of: relay, verify.",
-        "trunkline.toml:2: target.address: is missing",
+        "trunkline.toml:2: server.address: is missing",
         "9 problems in the configuration",
     ] {
         assert!(problems.contains(expected), "missing:\n{expected}\nin:\n{problems}");
@@ -116,7 +116,7 @@ fn a_syntax_error_does_not_hide_the_others() {
 #[test]
 fn what_only_the_whole_shows_points_at_its_line() {
     let problems = Given::file(&format!(
-        "{TARGET}[[listener]]\nname = \"a\"\naddress = \"127.0.0.1:8008\"\n[health]\nmax_lag = \"1s\"\nreadmit_lag = \"2s\"\n"
+        "{SERVER}[[listener]]\nname = \"a\"\naddress = \"127.0.0.1:8008\"\n[health]\nmax_lag = \"1s\"\nreadmit_lag = \"2s\"\n"
     ))
     .problems();
     assert!(problems.contains("trunkline.toml:8: health.readmit_lag: 2s is above max_lag, 1s"), "{problems}");
@@ -124,9 +124,9 @@ fn what_only_the_whole_shows_points_at_its_line() {
 }
 
 #[test]
-fn no_target_at_all_says_how_to_name_one() {
+fn no_server_at_all_says_how_to_name_one() {
     let problems = Given::file("").problems();
-    assert!(problems.contains("target: there is none"), "{problems}");
+    assert!(problems.contains("server: there is none"), "{problems}");
     assert!(problems.contains("--primary HOST:PORT"), "{problems}");
 }
 
@@ -139,16 +139,16 @@ fn a_file_that_is_named_must_exist() {
 
 #[test]
 fn the_sample_parses_to_the_defaults() {
-    let text = format!("{}\n{TARGET}", sample::sample());
+    let text = format!("{}\n{SERVER}", sample::sample());
     let meant = Given::file(&text).meant();
-    let bare = Given::file(TARGET).meant();
+    let bare = Given::file(SERVER).meant();
     assert_eq!(format!("{:?}", meant.proxy), format!("{:?}", bare.proxy));
     assert_eq!(meant.log, bare.log);
 }
 
 #[test]
 fn the_defaults_of_the_table_are_those_of_the_crates() {
-    let proxy = Given::file(TARGET).meant().proxy;
+    let proxy = Given::file(SERVER).meant().proxy;
     assert_eq!(proxy.health.judge, JudgeSettings::default());
     assert_eq!(proxy.fallback, Fallback::default());
     assert_eq!(format!("{:?}", proxy.auth), format!("{:?}", AuthSettings::default()));
@@ -164,13 +164,13 @@ fn the_defaults_of_the_table_are_those_of_the_crates() {
 
 #[test]
 fn the_lag_limits_follow_max_lag() {
-    let judge = Given::file(&format!("{TARGET}[health]\nmax_lag = \"2s\"\n")).meant().proxy.health.judge;
+    let judge = Given::file(&format!("{SERVER}[health]\nmax_lag = \"2s\"\n")).meant().proxy.health.judge;
     assert_eq!((judge.max_lag, judge.readmit_lag), (Duration::from_secs(2), Duration::from_secs(1)));
 }
 
 #[test]
 fn environment_overrides_the_file_and_flags_override_both() {
-    let text = format!("{TARGET}[health]\nmax_lag = \"1s\"\ntick = \"200ms\"\nrise = 3\n");
+    let text = format!("{SERVER}[health]\nmax_lag = \"1s\"\ntick = \"200ms\"\nrise = 3\n");
     let meant = Given::file(&text)
         .env("TRUNKLINE__HEALTH__MAX_LAG", "2s")
         .env("TRUNKLINE__HEALTH__TICK", "300ms")
@@ -188,12 +188,12 @@ fn environment_overrides_the_file_and_flags_override_both() {
 }
 
 #[test]
-fn environment_names_a_target_in_the_variable() {
-    let text = "[[target]]\nname = \"replica-1\"\naddress = \"db1:5432\"\n";
+fn environment_names_a_server_in_the_variable() {
+    let text = "[[server]]\nname = \"replica-1\"\naddress = \"db1:5432\"\n";
     let meant = Given::file(text)
-        .env("TRUNKLINE__TARGET__REPLICA_1__WEIGHT", "7")
-        .env("TRUNKLINE__TARGET__PRIMARY__ADDRESS", "db0:5432")
-        .env("TRUNKLINE__TARGET__PRIMARY__ROLE", "primary")
+        .env("TRUNKLINE__SERVER__REPLICA_1__WEIGHT", "7")
+        .env("TRUNKLINE__SERVER__PRIMARY__ADDRESS", "db0:5432")
+        .env("TRUNKLINE__SERVER__PRIMARY__ROLE", "primary")
         .meant();
     let nodes = &meant.proxy.health.nodes;
     assert_eq!((nodes[0].name.as_str(), nodes[0].weight), ("replica-1", 7));
@@ -201,8 +201,33 @@ fn environment_names_a_target_in_the_variable() {
 }
 
 #[test]
+fn the_former_word_for_a_server_is_refused_with_its_line_and_the_new_word() {
+    let problems =
+        Given::file("[http]\n[[target]]\naddress = \"db1\"\n[[target]]\naddress = \"db2\"\nweigth = 1\n")
+            .problems();
+    for expected in [
+        "trunkline.toml:2: target: unknown key\n  HINT: Write [[server]].",
+        "trunkline.toml:4: target: unknown key\n  HINT: Write [[server]].",
+        "trunkline.toml:6: server.weigth: unknown key\n  HINT: Did you mean \"weight\"?",
+        "3 problems in the configuration",
+    ] {
+        assert!(problems.contains(expected), "missing:\n{expected}\nin:\n{problems}");
+    }
+    let problems = Given::file(&format!("{SERVER}\n[target]\n")).problems();
+    assert!(
+        problems.contains("trunkline.toml:4: target: unknown key\n  HINT: Write [[server]]."),
+        "{problems}"
+    );
+    let problems = Given::file(SERVER).env("TRUNKLINE__TARGET__REPLICA1__WEIGHT", "7").problems();
+    let expected = "environment variable TRUNKLINE__TARGET__REPLICA1__WEIGHT: target.replica1.weight: unknown key\n  \
+                    HINT: Write TRUNKLINE__SERVER__REPLICA1__WEIGHT.";
+    assert!(problems.contains(expected), "{problems}");
+    assert!(problems.ends_with("1 problem in the configuration"), "{problems}");
+}
+
+#[test]
 fn a_wrong_variable_is_named() {
-    let problems = Given::file(TARGET)
+    let problems = Given::file(SERVER)
         .env("TRUNKLINE__HEALTH__MAXLAG", "2s")
         .env("TRUNKLINE__LIMITS__CONNECTIONS_MAX", "many")
         .env("TRUNKLINE_HTTP", "not ours")
@@ -217,14 +242,14 @@ fn a_wrong_variable_is_named() {
 
 #[test]
 fn flags_suffice_without_a_file() {
-    let target = |flag, role, text: &str| TargetFlag { flag, role, text: text.to_owned() };
+    let server = |flag, role, text: &str| ServerFlag { flag, role, text: text.to_owned() };
     let listener = |flag, name, attrs, text: &str| ListenerFlag { flag, name, attrs, text: text.to_owned() };
     let flags = Flags {
         file: None,
-        targets: vec![
-            target("--primary", Role::Primary, "primary=127.0.0.1:5431"),
-            target("--replica", Role::Replica, "replica1=127.0.0.1:5433"),
-            target("--replica", Role::Replica, "db3:5433"),
+        servers: vec![
+            server("--primary", Role::Primary, "primary=127.0.0.1:5431"),
+            server("--replica", Role::Replica, "replica1=127.0.0.1:5433"),
+            server("--replica", Role::Replica, "db3:5433"),
         ],
         listeners: vec![
             listener("--reads", "reads", SessionAttrs::PreferStandby, "127.0.0.1:5434"),
@@ -254,14 +279,14 @@ fn bare_addresses_are_named_after_their_host_and_port_when_they_share_it() {
 #[test]
 fn a_password_is_never_repeated() {
     let problems =
-        Given::file(TARGET).flag("monitor.conninfo", "--monitor", "user=u password='s3cret").problems();
+        Given::file(SERVER).flag("monitor.conninfo", "--monitor", "user=u password='s3cret").problems();
     assert!(problems.contains("flag --monitor"), "{problems}");
     assert!(!problems.contains("s3cret"), "{problems}");
 }
 
 #[test]
 fn a_file_cut_anywhere_is_reported_and_never_panics() {
-    let text = format!("{}\n{TARGET}", sample::sample());
+    let text = format!("{}\n{SERVER}", sample::sample());
     let ends = (0..text.len()).rev().filter(|end| text.is_char_boundary(*end)).step_by(7);
     for end in ends {
         let (mut typed, mut problems) = (keys::defaults(), Problems::default());
@@ -272,7 +297,7 @@ fn a_file_cut_anywhere_is_reported_and_never_panics() {
 
 #[test]
 fn a_monitor_flag_wins_part_by_part() {
-    let text = format!("{TARGET}[monitor]\nuser = \"file\"\ndbname = \"file\"\n");
+    let text = format!("{SERVER}[monitor]\nuser = \"file\"\ndbname = \"file\"\n");
     let login = Given::file(&text)
         .env("TRUNKLINE__MONITOR__PASSWORD", "from the environment")
         .flag("monitor.conninfo", "--monitor", "user=flag")

@@ -96,7 +96,7 @@ impl Mover {
         match how {
             Move::Drain | Move::Maint => {
                 let word = if how == Move::Drain { "drain" } else { "maint" };
-                self.http("POST", &format!("/targets/{node}/{word}"));
+                self.http("POST", &format!("/servers/{node}/{word}"));
                 self.away = Away::Set(node.clone());
             }
             Move::Lost => self.cut(&node, world),
@@ -115,7 +115,7 @@ impl Mover {
         match std::mem::take(&mut self.away) {
             Away::Nothing => return,
             Away::Set(node) => {
-                self.http("POST", &format!("/targets/{node}/ready"));
+                self.http("POST", &format!("/servers/{node}/ready"));
                 return;
             }
             Away::Crashed(index) => {
@@ -144,14 +144,14 @@ impl Mover {
     /// Fills `node` with sessions that cannot move, so that another has to.
     fn crowd(&mut self, node: &str) {
         let other = if node == "replica1" { "replica2" } else { "replica1" };
-        self.http("POST", &format!("/targets/{other}/drain"));
+        self.http("POST", &format!("/servers/{other}/drain"));
         let busy = || {
             let mut wire = Wire::login(self.endpoint.reads());
             assert_eq!(wire.query("BEGIN").error, None);
             wire
         };
         let crowd = (0..CROWD).map(|_| busy()).collect();
-        self.http("POST", &format!("/targets/{other}/ready"));
+        self.http("POST", &format!("/servers/{other}/ready"));
         self.away = Away::Crowded(crowd);
     }
 

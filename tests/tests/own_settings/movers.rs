@@ -50,9 +50,9 @@ impl<'a> Movers<'a> {
         self.endpoint.await_health(name, true, PATIENCE);
     }
 
-    pub(crate) fn operator(&self, wanted: &str, target: &str) {
+    pub(crate) fn operator(&self, wanted: &str, server: &str) {
         let output =
-            Command::new(binary()).args([wanted, target, "--admin"]).arg(&self.socket).output().unwrap();
+            Command::new(binary()).args([wanted, server, "--admin"]).arg(&self.socket).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 

@@ -12,7 +12,7 @@ Examples:
   trunkline ready replica1                       back to work
   trunkline drain replica1 --admin /tmp/a.sock   the socket of `trunkline serve --admin /tmp/a.sock`
 
-It holds until the proxy ends or reads its configuration again, where [[target]] state says the same for good.
+It holds until the proxy ends or reads its configuration again, where [[server]] state says the same for good.
 
 Exit status: 0 done, 1 not done, 2 wrong command line.";
 
@@ -23,9 +23,9 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/trunkline/admin.sock";
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER)]
 pub(crate) struct Admin {
-    /// The target's name
-    #[arg(value_name = "TARGET")]
-    target: String,
+    /// The server's name
+    #[arg(value_name = "SERVER")]
+    server: String,
     /// File of the proxy's admin socket
     #[arg(long, value_name = "PATH", env = "TRUNKLINE_ADMIN", default_value = DEFAULT_SOCKET)]
     admin: PathBuf,
@@ -51,14 +51,14 @@ impl Wanted {
 
 impl Admin {
     pub(crate) fn run(self, wanted: Wanted) -> Result<Exit, Failure> {
-        let path = format!("/targets/{}/{}", self.target, wanted.word());
+        let path = format!("/servers/{}/{}", self.server, wanted.word());
         let (status, body) = on_socket(&self.admin, "POST", &path)?;
         if status != 200 {
             let said: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
             let why = said["error"].as_str().unwrap_or("it gave no reason").to_owned();
-            return Err(Failure::new(format!("{} was not set to {}: {why}", self.target, wanted.word())));
+            return Err(Failure::new(format!("{} was not set to {}: {why}", self.server, wanted.word())));
         }
-        terminal::print(&format!("{}: {}\n", self.target, wanted.word()));
+        terminal::print(&format!("{}: {}\n", self.server, wanted.word()));
         Ok(Exit::Success)
     }
 }

@@ -1,6 +1,6 @@
 //! `trunkline check`.
 
-use crate::config::flags::{Flags, ProxyFlags, TargetFlags};
+use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
 use crate::config::{Request, load, meant, process_environment};
 use crate::{Exit, Failure};
 
@@ -17,14 +17,14 @@ Nothing is connected to. Exit status: 0 valid, 2 not valid.";
 #[command(after_long_help = AFTER)]
 pub(crate) struct Check {
     #[command(flatten)]
-    targets: TargetFlags,
+    servers: ServerFlags,
     #[command(flatten)]
     proxy: ProxyFlags,
 }
 
 impl Check {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        let flags = Flags::from(&self.targets).with_proxy(&self.proxy);
+        let flags = Flags::from(&self.servers).with_proxy(&self.proxy);
         let loaded = load(&Request { flags, environment: process_environment() });
         let from = loaded.file_shown();
         match meant::settings(loaded) {

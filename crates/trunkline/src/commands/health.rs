@@ -8,7 +8,7 @@ use trunkline_health::Monitor;
 use trunkline_proxy::http;
 
 use super::serve::{Order, Signals, configure, log_problems, runtime, start_failure};
-use crate::config::flags::{Flags, TargetFlags};
+use crate::config::flags::{Flags, ServerFlags};
 use crate::config::meant::{self, Meant};
 use crate::config::{Request, load, process_environment};
 use crate::logging::{self, Logging, Sink};
@@ -34,12 +34,12 @@ const AGENT_PORT: u16 = 8009;
 #[command(after_long_help = AFTER)]
 pub(crate) struct Health {
     #[command(flatten)]
-    targets: TargetFlags,
+    servers: ServerFlags,
 }
 
 impl Health {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        let request = Request { flags: Flags::from(&self.targets), environment: process_environment() };
+        let request = Request { flags: Flags::from(&self.servers), environment: process_environment() };
         let meant = configure(&request)?;
         let logging = logging::start(&meant.log, &Sink::Stderr)?;
         let runtime = runtime()?;
@@ -83,7 +83,7 @@ fn reload(request: &Request, health: &trunkline_health::Health, logging: &Loggin
             logging.reload(&meant.log);
             health.reload(meant.proxy.health.judge, meant.proxy.health.nodes);
             tracing::info!(
-                "configuration reloaded: limits, weights and states of targets; the rest needs a restart"
+                "configuration reloaded: limits, weights and states of servers; the rest needs a restart"
             );
         }
         Err(problems) => log_problems(&problems),

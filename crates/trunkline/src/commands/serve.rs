@@ -4,7 +4,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use trunkline_proxy::Running;
 
-use crate::config::flags::{Flags, ProxyFlags, TargetFlags};
+use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
 use crate::config::meant::{self, Meant};
 use crate::config::{Problem, Problems, Request, load, process_environment};
 use crate::logging::{self, Logging, Sink};
@@ -30,14 +30,14 @@ Exit status: 0 ended by a signal, 1 failed while running, 2 wrong command line o
 #[command(after_long_help = AFTER)]
 pub(crate) struct Serve {
     #[command(flatten)]
-    targets: TargetFlags,
+    servers: ServerFlags,
     #[command(flatten)]
     proxy: ProxyFlags,
 }
 
 impl Serve {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        let flags = Flags::from(&self.targets).with_proxy(&self.proxy);
+        let flags = Flags::from(&self.servers).with_proxy(&self.proxy);
         let request = Request { flags, environment: process_environment() };
         let meant = configure(&request)?;
         let logging = logging::start(&meant.log, &Sink::Stderr)?;

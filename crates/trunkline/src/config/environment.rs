@@ -1,15 +1,15 @@
 //! The environment layer: `TRUNKLINE__SECTION__KEY`.
 //!
-//! `TRUNKLINE__HEALTH__MAX_LAG=2s` is `[health] max_lag`. A target or listener is named in the variable:
-//! `TRUNKLINE__TARGET__REPLICA1__ADDRESS=10.0.0.12:5432` changes the target `replica1`, or adds it.
+//! `TRUNKLINE__HEALTH__MAX_LAG=2s` is `[health] max_lag`. A server or listener is named in the variable:
+//! `TRUNKLINE__SERVER__REPLICA1__ADDRESS=10.0.0.12:5432` changes the server `replica1`, or adds it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use config::{Environment, Source as _};
 
-use super::file::unknown_key;
-use super::keys::{self, Key, LISTENER_KEYS, TARGET_KEYS};
+use super::file::{FORMER_SERVER, former_server, unknown_key};
+use super::keys::{self, Key, LISTENER_KEYS, SERVER_KEYS};
 use super::typed::AsTyped;
 use super::{Problem, Problems, Source, Value};
 
@@ -28,7 +28,7 @@ pub fn apply(variables: HashMap<String, String>, typed: &mut AsTyped, problems: 
             return problems.push(Problem::new(&Source::Default, "", format!("environment: {error}")));
         }
     };
-    // The map has no order; sorted, problems and new targets always come in the same one.
+    // The map has no order; sorted, problems and new servers always come in the same one.
     let mut collected: Vec<_> = collected.into_iter().collect();
     collected.sort_by(|(left, _), (right, _)| left.cmp(right));
     for (full, value) in collected {
@@ -42,15 +42,16 @@ pub fn apply(variables: HashMap<String, String>, typed: &mut AsTyped, problems: 
 fn apply_one(full: &str, value: &Value, source: &Source, typed: &mut AsTyped, problems: &mut Problems) {
     let parts: Vec<&str> = full.split('.').collect();
     match parts.as_slice() {
-        ["target", name, key] => {
-            let at = typed.targets.iter().position(|target| is_named(target.name.value.as_deref(), name));
+        [FORMER_SERVER, ..] => problems.push(former_server(source, full)),
+        ["server", name, key] => {
+            let at = typed.servers.iter().position(|server| is_named(server.name.value.as_deref(), name));
             let at = at.unwrap_or_else(|| {
-                let mut target = keys::new_target(source.clone());
-                target.name.put(Some((*name).to_owned()), source);
-                typed.targets.push(target);
-                typed.targets.len() - 1
+                let mut server = keys::new_server(source.clone());
+                server.name.put(Some((*name).to_owned()), source);
+                typed.servers.push(server);
+                typed.servers.len() - 1
             });
-            put_named(full, key, TARGET_KEYS, value, source, &mut typed.targets[at], problems);
+            put_named(full, key, SERVER_KEYS, value, source, &mut typed.servers[at], problems);
         }
         ["listener", name, key] => {
             let at =

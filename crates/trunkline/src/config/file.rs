@@ -6,10 +6,13 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, Key, LISTENER_KEYS, SECTIONS, TARGET_KEYS};
+use super::keys::{self, Key, LISTENER_KEYS, SECTIONS, SERVER_KEYS};
 use super::suggest::nearest;
 use super::typed::AsTyped;
 use super::{Problem, Problems, Source, Value};
+
+/// A word that `[[server]]` and its variables replace; it is refused, with the word to write.
+pub(super) const FORMER_SERVER: &str = "target";
 
 /// Puts what `text` says over `typed`, and adds what is wrong with it to `problems`.
 ///
@@ -65,11 +68,16 @@ impl Reader<'_> {
         for (key, value) in table {
             let (name, source) = (key.get_ref().as_ref(), self.source(&key.span()));
             match (name, value.get_ref()) {
-                ("target", DeValue::Array(entries)) => {
+                ("server" | FORMER_SERVER, DeValue::Array(entries)) => {
                     for entry in entries {
-                        let mut target = keys::new_target(self.source(&entry.span()));
-                        if self.entry("target", entry, TARGET_KEYS, &mut target) {
-                            typed.targets.push(target);
+                        let source = self.source(&entry.span());
+                        if name == FORMER_SERVER {
+                            self.report(former_server(&source, name));
+                        }
+                        // An entry under the former word is read too, so that what is wrong in it is reported.
+                        let mut server = keys::new_server(source);
+                        if self.entry("server", entry, SERVER_KEYS, &mut server) {
+                            typed.servers.push(server);
                         }
                     }
                 }
@@ -81,7 +89,8 @@ impl Reader<'_> {
                         }
                     }
                 }
-                ("target" | "listener", _) => self.report(
+                (FORMER_SERVER, _) => self.report(former_server(&source, name)),
+                ("server" | "listener", _) => self.report(
                     Problem::new(&source, name, "is a list of tables")
                         .hint(format!("Write [[{name}]], with two brackets, once for each of them.")),
                 ),
@@ -109,7 +118,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads one `[[target]]` or `[[listener]]`; false when it is no table at all.
+    /// Reads one `[[server]]` or `[[listener]]`; false when it is no table at all.
     fn entry<T>(&mut self, name: &str, entry: &Spanned<DeValue<'_>>, keys: &[Key<T>], into: &mut T) -> bool {
         let DeValue::Table(table) = entry.get_ref() else {
             let source = self.source(&entry.span());
@@ -170,6 +179,17 @@ fn plain(value: &DeValue<'_>) -> Option<Value> {
     }
 }
 
+/// The refusal of a key that says `target` where it means a server.
+pub(super) fn former_server(source: &Source, key: &str) -> Problem {
+    let problem = Problem::new(source, key, "unknown key");
+    match source {
+        Source::Environment(name) => {
+            problem.hint(format!("Write {}.", name.replacen("__TARGET", "__SERVER", 1)))
+        }
+        Source::Default | Source::File { .. } | Source::Flag(_) => problem.hint("Write [[server]]."),
+    }
+}
+
 /// An unknown key of a section (empty = the top of the file), with the best guess at what was meant.
 pub(super) fn unknown_key(section: &str, key: &str, source: &Source) -> Problem {
     let full = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
@@ -193,11 +213,11 @@ pub(super) fn unknown_key(section: &str, key: &str, source: &Source) -> Problem 
 fn unknown_section(name: &str, source: &Source) -> Problem {
     let problem = Problem::new(source, format!("[{name}]"), "unknown section");
     let names = || SECTIONS.iter().map(|section| section.name);
-    match nearest(name, names().chain(["target", "listener"])) {
-        Some(near @ ("target" | "listener")) => problem.hint(format!("Did you mean [[{near}]]?")),
+    match nearest(name, names().chain(["server", "listener"])) {
+        Some(near @ ("server" | "listener")) => problem.hint(format!("Did you mean [[{near}]]?")),
         Some(near) => problem.hint(format!("Did you mean [{near}]?")),
         None => problem.hint(format!(
-            "Sections: {}, and [[target]], [[listener]].",
+            "Sections: {}, and [[server]], [[listener]].",
             names().collect::<Vec<_>>().join(", ")
         )),
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::keys::{self, LISTENER_KEYS, TARGET_KEYS};
+use super::keys::{self, LISTENER_KEYS, SERVER_KEYS};
 use super::typed::{AsTyped, Role, SessionAttrs};
 use super::{Problem, Problems, Source, Value};
 
@@ -11,17 +11,17 @@ use super::{Problem, Problems, Source, Value};
 pub struct Flags {
     /// `--config`.
     pub file: Option<PathBuf>,
-    /// Targets given by `--primary` and `--replica`.
-    pub targets: Vec<TargetFlag>,
+    /// Servers given by `--primary` and `--replica`.
+    pub servers: Vec<ServerFlag>,
     /// Listeners given by `--reads` and `--writes`.
     pub listeners: Vec<ListenerFlag>,
     /// Keys with the flag that sets them: (key, flag, value).
     pub values: Vec<(&'static str, &'static str, String)>,
 }
 
-/// One target given by a flag.
+/// One server given by a flag.
 #[derive(Clone, Debug)]
-pub struct TargetFlag {
+pub struct ServerFlag {
     /// The flag.
     pub flag: &'static str,
     /// The role it stands for.
@@ -45,7 +45,7 @@ pub struct ListenerFlag {
 
 /// Flags that say which servers there are and how they are judged.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct TargetFlags {
+pub struct ServerFlags {
     /// Configuration file [default: ./trunkline.toml if there is one]
     #[arg(long, value_name = "FILE", help_heading = "Configuration")]
     config: Option<PathBuf>,
@@ -100,13 +100,13 @@ pub struct ProxyFlags {
     threads: Option<String>,
 }
 
-impl From<&TargetFlags> for Flags {
-    fn from(given: &TargetFlags) -> Self {
-        let target = |flag, role, texts: &[String]| {
-            texts.iter().map(move |text| TargetFlag { flag, role, text: text.clone() }).collect::<Vec<_>>()
+impl From<&ServerFlags> for Flags {
+    fn from(given: &ServerFlags) -> Self {
+        let server = |flag, role, texts: &[String]| {
+            texts.iter().map(move |text| ServerFlag { flag, role, text: text.clone() }).collect::<Vec<_>>()
         };
-        let mut targets = target("--primary", Role::Primary, &given.primary);
-        targets.extend(target("--replica", Role::Replica, &given.replica));
+        let mut servers = server("--primary", Role::Primary, &given.primary);
+        servers.extend(server("--replica", Role::Replica, &given.replica));
         let values = [
             ("monitor.conninfo", "--monitor", &given.monitor),
             ("health.max_lag", "--max-lag", &given.max_lag),
@@ -115,7 +115,7 @@ impl From<&TargetFlags> for Flags {
             ("log.format", "--log-format", &given.log_format),
             ("log.level", "--log-level", &given.log_level),
         ];
-        Flags { file: given.config.clone(), targets, listeners: Vec::new(), values: written(&values) }
+        Flags { file: given.config.clone(), servers, listeners: Vec::new(), values: written(&values) }
     }
 }
 
@@ -146,8 +146,8 @@ fn written(values: &[Written<'_>]) -> Vec<(&'static str, &'static str, String)> 
 
 /// Puts what the flags say over `typed`, and adds what is wrong with them to `problems`.
 pub fn apply(flags: &Flags, typed: &mut AsTyped, problems: &mut Problems) {
-    for target in &flags.targets {
-        put_target(target, typed, problems);
+    for server in &flags.servers {
+        put_server(server, typed, problems);
     }
     for listener in &flags.listeners {
         put_listener(listener, typed, problems);
@@ -183,28 +183,28 @@ fn clear_named_parts(conninfo: &Value, monitor: &mut super::typed::Monitor) {
     }
 }
 
-fn put_target(given: &TargetFlag, typed: &mut AsTyped, problems: &mut Problems) {
+fn put_server(given: &ServerFlag, typed: &mut AsTyped, problems: &mut Problems) {
     let source = Source::Flag(given.flag);
     let (name, address) = match given.text.split_once('=') {
         Some((name, address)) => (Some(name), address),
         None => (None, given.text.as_str()),
     };
     let known = name
-        .and_then(|name| typed.targets.iter().position(|target| target.name.value.as_deref() == Some(name)));
+        .and_then(|name| typed.servers.iter().position(|server| server.name.value.as_deref() == Some(name)));
     let at = known.unwrap_or_else(|| {
-        typed.targets.push(keys::new_target(source.clone()));
-        typed.targets.len() - 1
+        typed.servers.push(keys::new_server(source.clone()));
+        typed.servers.len() - 1
     });
-    let target = &mut typed.targets[at];
+    let server = &mut typed.servers[at];
     for (key, value) in [("name", name), ("address", Some(address))] {
-        let key = TARGET_KEYS.iter().find(|known| known.name == key).expect("both are keys of a target");
+        let key = SERVER_KEYS.iter().find(|known| known.name == key).expect("both are keys of a server");
         if let Some(value) = value
-            && let Err(message) = key.put(target, &Value::Bare(value.to_owned()), &source)
+            && let Err(message) = key.put(server, &Value::Bare(value.to_owned()), &source)
         {
             problems.push(Problem::new(&source, "", message).hint(key.hint()));
         }
     }
-    target.role.put(given.role, &source);
+    server.role.put(given.role, &source);
 }
 
 fn put_listener(given: &ListenerFlag, typed: &mut AsTyped, problems: &mut Problems) {

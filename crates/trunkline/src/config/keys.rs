@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::typed::{AsTyped, Listener, Sourced, Target, Word};
+use super::typed::{AsTyped, Listener, ServerEntry, Sourced, Word};
 use super::{Source, Value, units};
 
 mod table;
 
-pub use table::{LISTENER_KEYS, SECTIONS, TARGET_KEYS};
+pub use table::{LISTENER_KEYS, SECTIONS, SERVER_KEYS};
 
 /// One section of the file.
 pub struct Section {
@@ -20,7 +20,7 @@ pub struct Section {
     pub keys: &'static [Key<AsTyped>],
 }
 
-/// One key of `T`: a section's, a target's or a listener's.
+/// One key of `T`: a section's, a server's or a listener's.
 pub struct Key<T: 'static> {
     /// Name within its section.
     pub name: &'static str,
@@ -217,7 +217,7 @@ pub fn find(full_name: &str) -> Option<&'static Key<AsTyped>> {
     SECTIONS.iter().find(|known| known.name == section)?.keys.iter().find(|key| key.name == name)
 }
 
-/// Everything at its default; no targets, no listeners.
+/// Everything at its default; no servers, no listeners.
 #[must_use]
 pub fn defaults() -> AsTyped {
     let mut typed = AsTyped::default();
@@ -227,12 +227,12 @@ pub fn defaults() -> AsTyped {
     typed
 }
 
-/// A target with nothing written.
+/// A server with nothing written.
 #[must_use]
-pub fn new_target(source: Source) -> Target {
-    let mut target = Target { source, ..Target::default() };
-    put_defaults(TARGET_KEYS, &mut target);
-    target
+pub fn new_server(source: Source) -> ServerEntry {
+    let mut server = ServerEntry { source, ..ServerEntry::default() };
+    put_defaults(SERVER_KEYS, &mut server);
+    server
 }
 
 /// A listener with nothing written.
@@ -279,7 +279,7 @@ mod tests {
             assert!(section.doc.ends_with('.'), "{}", section.name);
             all_valid(section.keys, AsTyped::default());
         }
-        all_valid(TARGET_KEYS, Target::default());
+        all_valid(SERVER_KEYS, ServerEntry::default());
         all_valid(LISTENER_KEYS, Listener::default());
     }
 

@@ -10,7 +10,7 @@ use super::{Problem, Problems, Source, environment, file, flags, keys};
 /// File read when none is named and it exists.
 pub const DEFAULT_FILE: &str = "trunkline.toml";
 
-/// Longest configuration file read, in bytes. Thousands of targets fit; a mistaken path does not fill memory.
+/// Longest configuration file read, in bytes. Thousands of servers fit; a mistaken path does not fill memory.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Where to look. Kept by the caller, so that a reload looks in the same places.

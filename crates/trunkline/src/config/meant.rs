@@ -5,9 +5,9 @@ mod health;
 mod listeners;
 mod log;
 mod monitor;
+mod servers;
 mod session;
 mod summary;
-mod targets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,7 +45,7 @@ pub struct LogSettings {
 /// Every problem of every source, and those that only the whole shows.
 pub fn settings(loaded: Loaded) -> Result<Meant, Problems> {
     let Loaded { typed, file, mut problems } = loaded;
-    let targets = targets::targets(&typed, &mut problems);
+    let servers = servers::servers(&typed, &mut problems);
     let monitor = monitor::monitor(&typed.monitor, &mut problems);
     let judge = health::judge(&typed.health, &mut problems);
     let listeners = listeners::listeners(&typed, &mut problems);
@@ -61,7 +61,7 @@ pub fn settings(loaded: Loaded) -> Result<Meant, Problems> {
         return Err(problems);
     };
     let proxy = Settings {
-        health: health::monitor_settings(targets, monitor, judge),
+        health: health::monitor_settings(servers, monitor, judge),
         fallback: health::fallback(typed.health.fallback_mode.value),
         fallback_connections_max: typed.health.fallback_connections_max.value,
         on_lagging: health::on_lagging(typed.health.on_lagging.value),

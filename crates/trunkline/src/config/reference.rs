@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::keys::{Key, LISTENER_KEYS, SECTIONS, TARGET_KEYS};
+use super::keys::{Key, LISTENER_KEYS, SECTIONS, SERVER_KEYS};
 
 const HEADER: &str = "\
 # Configuration
@@ -18,10 +18,10 @@ Durations carry their unit (`500ms`, `2s`, `5m`) and are at most 10 years, sizes
 powers of 1024, as in PostgreSQL). `0` needs no unit.
 
 Environment: `TRUNKLINE__SECTION__KEY`, such as `TRUNKLINE__HEALTH__MAX_LAG=2s` or
-`TRUNKLINE__LOG__STATEMENTS__THRESHOLD=200ms`. A target or listener is named in the variable:
-`TRUNKLINE__TARGET__REPLICA1__ADDRESS=10.0.0.12:5432` changes the target `replica1`, or adds it.
+`TRUNKLINE__LOG__STATEMENTS__THRESHOLD=200ms`. A server or listener is named in the variable:
+`TRUNKLINE__SERVER__REPLICA1__ADDRESS=10.0.0.12:5432` changes the server `replica1`, or adds it.
 
-SIGHUP reads everything again. What cannot change while running (listeners, threads, the set of targets) is named in
+SIGHUP reads everything again. What cannot change while running (listeners, threads, the set of servers) is named in
 the log, each time, and stays as it was.
 ";
 
@@ -29,7 +29,7 @@ the log, each time, and stays as it was.
 #[must_use]
 pub fn reference() -> String {
     let mut out = HEADER.to_owned();
-    table(&mut out, "[[target]]", "A PostgreSQL server. At least one is needed.", TARGET_KEYS);
+    table(&mut out, "[[server]]", "A PostgreSQL server. At least one is needed.", SERVER_KEYS);
     table(
         &mut out,
         "[[listener]]",

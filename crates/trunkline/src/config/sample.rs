@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::keys::{Key, LISTENER_KEYS, SECTIONS, TARGET_KEYS};
+use super::keys::{Key, LISTENER_KEYS, SECTIONS, SERVER_KEYS};
 
 /// Columns a comment may take.
 const WIDTH: usize = 100;
@@ -15,12 +15,12 @@ const HEADER: &str = "\
 ";
 
 const EXAMPLE: &str = "\
-# [[target]]
+# [[server]]
 # name = \"primary\"
 # address = \"127.0.0.1:5431\"
 # role = \"primary\"
 #
-# [[target]]
+# [[server]]
 # name = \"replica1\"
 # address = \"127.0.0.1:5433\"
 # role = \"replica\"
@@ -38,8 +38,8 @@ const EXAMPLE: &str = "\
 /// The sample: it parses to the defaults.
 #[must_use]
 pub fn sample() -> String {
-    let mut out = format!("{HEADER}\n# The servers, each as a [[target]]. Keys of a target:\n");
-    list(&mut out, TARGET_KEYS);
+    let mut out = format!("{HEADER}\n# The servers, each as a [[server]]. Keys of a server:\n");
+    list(&mut out, SERVER_KEYS);
     out.push_str("#\n# Where clients connect, each a [[listener]]. Without any: reads on 127.0.0.1:5434. Keys of a listener:\n");
     list(&mut out, LISTENER_KEYS);
     let _ = write!(out, "#\n{EXAMPLE}");

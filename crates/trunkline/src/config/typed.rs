@@ -46,7 +46,7 @@ macro_rules! words {
 }
 
 words!(
-    /// Which role a target is expected to have.
+    /// Which role a server is expected to have.
     Role {
         /// Whatever it reports.
         #[default] Any = "any",
@@ -66,8 +66,8 @@ words!(
     }
 );
 words!(
-    /// What the operator wants of a target.
-    TargetState {
+    /// What the operator wants of a server.
+    StateWord {
         /// It may serve.
         #[default] Ready = "ready",
         /// It finishes what it has and gets nothing new.
@@ -178,9 +178,9 @@ words!(
     }
 );
 
-/// One `[[target]]`.
+/// One `[[server]]`.
 #[derive(Clone, Debug, Default)]
-pub struct Target {
+pub struct ServerEntry {
     /// Where the entry begins.
     pub source: Source,
     /// Its name in logs, metrics and checks.
@@ -192,7 +192,7 @@ pub struct Target {
     /// Share of the sessions, compared with the others'.
     pub weight: Sourced<u64>,
     /// What the operator wants of it.
-    pub state: Sourced<TargetState>,
+    pub state: Sourced<StateWord>,
 }
 
 /// One `[[listener]]`.
@@ -219,8 +219,8 @@ pub struct Listener {
 /// Everything, as typed.
 #[derive(Clone, Debug, Default)]
 pub struct AsTyped {
-    /// `[[target]]`, in order.
-    pub targets: Vec<Target>,
+    /// `[[server]]`, in order.
+    pub servers: Vec<ServerEntry>,
     /// `[[listener]]`, in order.
     pub listeners: Vec<Listener>,
     /// `[monitor]`.
@@ -282,7 +282,7 @@ pub struct Auth {
 /// `[health]`.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    /// Time between probes of one node.
+    /// Time between probes of one server.
     pub tick: Sourced<Duration>,
     /// For one probe.
     pub probe_timeout: Sourced<Duration>,

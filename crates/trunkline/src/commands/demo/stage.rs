@@ -15,7 +15,7 @@ use super::{Demo, Signals};
 use crate::Failure;
 use crate::commands::serve::configure as checked;
 use crate::config::Request;
-use crate::config::flags::{Flags, ListenerFlag, TargetFlag};
+use crate::config::flags::{Flags, ListenerFlag, ServerFlag};
 use crate::config::meant::Meant;
 use crate::config::typed::{Role, SessionAttrs};
 
@@ -96,10 +96,10 @@ pub(super) const ADMIN_SOCKET: &str = "admin.sock";
 
 /// What a person would type behind `trunkline serve` for this cluster.
 pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result<Meant, Failure> {
-    let targets = cluster.servers().enumerate().map(|(index, server)| {
+    let servers = cluster.servers().enumerate().map(|(index, server)| {
         let (flag, role) =
             if index == 0 { ("--primary", Role::Primary) } else { ("--replica", Role::Replica) };
-        TargetFlag { flag, role, text: format!("{}=127.0.0.1:{}", server.name(), server.port()) }
+        ServerFlag { flag, role, text: format!("{}=127.0.0.1:{}", server.name(), server.port()) }
     });
     let listener = |flag, name, attrs, port| {
         let text = format!("127.0.0.1:{port}");
@@ -120,7 +120,7 @@ pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result
     let flags = Flags {
         // Neither a file that lies about nor the environment: the demo is the same everywhere.
         file: Some(PathBuf::from("/dev/null")),
-        targets: targets.collect(),
+        servers: servers.collect(),
         listeners: vec![
             listener("--reads", "reads", SessionAttrs::PreferStandby, ports.reads()),
             listener("--writes", "writes", SessionAttrs::ReadWrite, ports.writes()),

@@ -3,7 +3,7 @@
 use super::{Key, Section, Slot, put_word, words};
 use crate::config::typed::{
     AsTyped, AuthModeWord, BalanceWord, ClientMethodWord, FallbackMode, FunctionsWord, Listener, LogFormat,
-    OnLaggingWord, OnTerminateWord, Role, SessionAttrs, Switch, Target, TargetState,
+    OnLaggingWord, OnTerminateWord, Role, ServerEntry, SessionAttrs, StateWord, Switch,
 };
 
 /// Most worker threads that can be asked for.
@@ -28,13 +28,13 @@ const fn count<T>(
     Slot::Count { min, max, slot }
 }
 
-/// Keys of a `[[target]]`.
-pub const TARGET_KEYS: &[Key<Target>] = &[
+/// Keys of a `[[server]]`.
+pub const SERVER_KEYS: &[Key<ServerEntry>] = &[
     unset(
         "name",
         "\"replica1\"",
         Slot::Text(|t| &mut t.name),
-        "Name in logs, metrics and health checks. Default: the host, with its port when two targets share it.",
+        "Name in logs, metrics and health checks. Default: the host, with its port when two servers share it.",
     ),
     unset(
         "address",
@@ -52,12 +52,12 @@ pub const TARGET_KEYS: &[Key<Target>] = &[
         "weight",
         "100",
         count(0, 1000, |t| &mut t.weight),
-        "Share of the sessions, compared with the other targets'. 0 = none.",
+        "Share of the sessions, compared with the other servers'. 0 = none.",
     ),
     key(
         "state",
         "\"ready\"",
-        Slot::Word { words: words::<TargetState>, put: |t, w, s| put_word(&mut t.state, w, s) },
+        Slot::Word { words: words::<StateWord>, put: |t, w, s| put_word(&mut t.state, w, s) },
         "`drain` finishes its sessions and gets no new ones; `maint` is neither used nor probed.",
     ),
 ];
@@ -118,11 +118,11 @@ pub const LISTENER_KEYS: &[Key<Listener>] = &[
 pub const SECTIONS: &[Section] = &[
     Section {
         name: "monitor",
-        doc: "How the health probes log in on every target. The role needs pg_monitor (or pg_read_all_stats).",
+        doc: "How the health probes log in on every server. The role needs pg_monitor (or pg_read_all_stats).",
         keys: MONITOR,
     },
     Section { name: "auth", doc: "Who authenticates clients.", keys: AUTH },
-    Section { name: "health", doc: "When a target may serve.", keys: HEALTH },
+    Section { name: "health", doc: "When a server may serve.", keys: HEALTH },
     Section { name: "health.fallback", doc: "When no replica is eligible.", keys: FALLBACK },
     Section {
         name: "http",
@@ -157,7 +157,7 @@ const MONITOR: &[Key<AsTyped>] = &[
         "conninfo",
         "\"user=trunkline_monitor password=secret dbname=postgres\"",
         Slot::Secret(|t| &mut t.monitor.conninfo),
-        "User, password and database in libpq's form. Hosts and ports come from the targets. Instead of the three keys below.",
+        "User, password and database in libpq's form. Hosts and ports come from the servers. Instead of the three keys below.",
     ),
     unset(
         "user",
@@ -222,7 +222,7 @@ const AUTH: &[Key<AsTyped>] = &[
 ];
 
 const HEALTH: &[Key<AsTyped>] = &[
-    key("tick", "\"500ms\"", Slot::Duration(|t| &mut t.health.tick), "Time between two probes of a target."),
+    key("tick", "\"500ms\"", Slot::Duration(|t| &mut t.health.tick), "Time between two probes of a server."),
     key(
         "probe_timeout",
         "\"400ms\"",
@@ -294,7 +294,7 @@ const HEALTH: &[Key<AsTyped>] = &[
         "slow_start",
         "\"10s\"",
         Slot::DurationOrZero(|t| &mut t.health.slow_start),
-        "A target that was DOWN grows to its full weight over this time, because its caches are cold. 0 = at once.",
+        "A server that was DOWN grows to its full weight over this time, because its caches are cold. 0 = at once.",
     ),
 ];
 

@@ -12,7 +12,7 @@ use crate::config::{Problem, Problems, units};
 /// Shortest tick: below it, probes are load and no knowledge.
 const TICK_MIN: Duration = Duration::from_millis(10);
 
-/// How targets are judged.
+/// How servers are judged.
 pub(super) fn judge(health: &Health, problems: &mut Problems) -> JudgeSettings {
     let (max_lag, tick) = (health.max_lag.value, health.tick.value);
     let derived = JudgeSettings::new(max_lag, tick);

@@ -6,7 +6,7 @@ use crate::config::{Problem, Problems};
 /// Role of the probes, and database, when none is written.
 const DEFAULT_LOGIN: &str = "postgres";
 
-/// How probes log in; hosts and ports come from the targets.
+/// How probes log in; hosts and ports come from the servers.
 pub(super) fn monitor(monitor: &Monitor, problems: &mut Problems) -> Option<tokio_postgres::Config> {
     let conninfo = monitor.conninfo.value.as_deref().unwrap_or_default();
     let mut config: tokio_postgres::Config = match conninfo.parse() {
@@ -23,7 +23,7 @@ pub(super) fn monitor(monitor: &Monitor, problems: &mut Problems) -> Option<toki
     if !config.get_hosts().is_empty() || !config.get_ports().is_empty() {
         problems.push(
             Problem::new(&monitor.conninfo.source, "monitor.conninfo", "has a host or a port")
-                .hint("Leave them out: every target is probed at its own address."),
+                .hint("Leave them out: every server is probed at its own address."),
         );
     }
     if let Some(user) = &monitor.user.value {

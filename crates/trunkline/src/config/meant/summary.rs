@@ -26,7 +26,7 @@ impl Meant {
             };
             let _ = writeln!(
                 out,
-                "  target    {} {}:{} ({role}, weight {}{admin})",
+                "  server    {} {}:{} ({role}, weight {}{admin})",
                 node.name, node.host, node.port, node.weight
             );
         }
