@@ -1,0 +1,93 @@
+//! What the documents name exists: links, pictures, paths, commands of make.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod markdown;
+mod repository;
+
+use repository::{Repository, join};
+
+/// Ends of paths that are looked for wherever they begin.
+const SOURCE_ENDINGS: [&str; 4] = [".rs", ".sh", ".py", ".md"];
+
+/// Calls `broken_in` with every document, and fails with all that it found.
+fn in_every_document(broken_in: impl Fn(&Repository, &str, &str) -> Vec<String>) {
+    let repository = Repository::open();
+    let mut broken = Vec::new();
+    for document in repository.documents() {
+        let found = broken_in(&repository, document, &repository.read(document));
+        broken.extend(found.into_iter().map(|what| format!("{document}: {what}")));
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn links_and_pictures_lead_to_files_of_the_repository() {
+    in_every_document(|repository, document, text| {
+        let links = markdown::links(text).into_iter().filter(|link| !link.contains("://"));
+        links
+            .filter(|link| !leads_somewhere(repository, document, link))
+            .map(|link| format!("link {link}"))
+            .collect()
+    });
+}
+
+fn leads_somewhere(repository: &Repository, document: &str, link: &str) -> bool {
+    let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+    let folder = document.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let Some(path) = (if path.is_empty() { Some(document.to_owned()) } else { join(folder, path) }) else {
+        return false;
+    };
+    repository.has(&path)
+        && (anchor.is_empty()
+            || markdown::anchors(&repository.read(&path)).iter().any(|known| known == anchor))
+}
+
+#[test]
+fn paths_in_code_exist() {
+    in_every_document(|repository, document, text| {
+        let paths = markdown::code_words(text).into_iter().filter(|word| is_path(repository, word));
+        let missing = paths.flat_map(|word| alternatives(&word)).filter(|path| {
+            // What stands in for a name ends what can be looked for.
+            let known = path.split(['<', '*', '$', '…']).next().unwrap_or_default();
+            let known = if known.len() < path.len() {
+                known.rsplit_once('/').map_or("", |(path, _)| path)
+            } else {
+                known
+            };
+            repository.find(document, known).is_none()
+        });
+        missing.map(|path| format!("path {path}")).collect()
+    });
+}
+
+/// Whether a word of code is the path of a file here: it begins with a folder of ours, or ends as sources do.
+fn is_path(repository: &Repository, word: &str) -> bool {
+    let word = word.strip_prefix("./").unwrap_or(word);
+    let Some((first, rest)) = word.split_once('/') else { return false };
+    let is_crate = ["src", "tests", "examples"].iter().any(|folder| rest.starts_with(folder));
+    repository.is_top_folder(first)
+        || (is_crate && repository.has(&format!("crates/{first}")))
+        || (!first.is_empty()
+            && !word.contains(':')
+            && SOURCE_ENDINGS.iter().any(|ending| word.ends_with(ending)))
+}
+
+/// `a/{b,c}` names `a/b` and `a/c`.
+fn alternatives(path: &str) -> Vec<String> {
+    let Some((before, rest)) = path.split_once('{') else { return vec![path.to_owned()] };
+    let Some((names, after)) = rest.split_once('}') else { return vec![path.to_owned()] };
+    names.split(',').map(|name| format!("{before}{name}{after}")).collect()
+}
+
+#[test]
+fn commands_of_make_exist() {
+    let makefile = Repository::open().read("Makefile");
+    in_every_document(|_, _, text| {
+        let words = markdown::code_words(text);
+        let goals = words.windows(2).filter(|pair| pair[0] == "make").map(|pair| &pair[1]);
+        let missing =
+            goals.filter(|goal| !makefile.lines().any(|line| line.starts_with(&format!("{goal}:"))));
+        missing.map(|goal| format!("make {goal}")).collect()
+    });
+}

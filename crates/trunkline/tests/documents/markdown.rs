@@ -1,0 +1,78 @@
+//! As much Markdown as our documents use: links, headings, and the words in them.
+
+/// The targets of the links and pictures in `text`; what stands in code is none.
+pub(crate) fn links(text: &str) -> Vec<String> {
+    let mut links = Vec::new();
+    for paragraph in prose(text).split("\n\n") {
+        let outside: String = paragraph.split('`').step_by(2).collect();
+        for after in outside.split("](").skip(1) {
+            links.extend(after.split_once(')').map(|(target, _)| target.to_owned()));
+        }
+    }
+    links
+}
+
+/// The words of the code in `text`, in spans and in blocks, without the punctuation around them.
+pub(crate) fn code_words(text: &str) -> Vec<String> {
+    let spans = prose(text);
+    let spans = spans.split("\n\n").flat_map(|paragraph| paragraph.split('`').skip(1).step_by(2));
+    let fenced = fences(text).into_iter().filter(|(_, is_code)| *is_code).map(|(line, _)| line);
+    let indented = text.lines().filter(|line| line.starts_with("    "));
+    let code = spans.chain(fenced).chain(indented);
+    code.flat_map(str::split_whitespace)
+        .map(trimmed)
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The anchors of the headings, as the usual renderers make them.
+pub(crate) fn anchors(text: &str) -> Vec<String> {
+    let headings = fences(text).into_iter().filter(|(line, is_code)| !is_code && line.starts_with('#'));
+    headings.map(|(line, _)| anchor(line.trim_start_matches('#').trim())).collect()
+}
+
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// `text` without its fenced blocks.
+fn prose(text: &str) -> String {
+    let lines = fences(text).into_iter().filter(|(_, is_code)| !is_code);
+    lines.map(|(line, _)| format!("{line}\n")).collect()
+}
+
+/// Every line, and whether it belongs to a fenced block.
+fn fences(text: &str) -> Vec<(&str, bool)> {
+    let mut is_inside = false;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let is_fence = line.trim_start().starts_with("```");
+        lines.push((line, is_inside || is_fence));
+        is_inside ^= is_fence;
+    }
+    lines
+}
+
+/// `word` without quotes, brackets around it, and the end of its sentence.
+fn trimmed(word: &str) -> &str {
+    word.trim_matches(|c| "\"'(),;:|[]".contains(c)).trim_end_matches('.')
+}
+
+#[test]
+fn links_in_code_are_none() {
+    let text = "see [`a`](b.md#c) and ![d](e.svg), not `f](g)`\n```\n[h](i)\n```\n";
+    assert_eq!(links(text), ["b.md#c", "e.svg"]);
+}
+
+#[test]
+fn words_of_code_come_from_spans_and_blocks() {
+    let text = "run `make all`, (`src/{a,b}`)\n\n    ./x.sh 20\n\n```sh\ncat y\n```\nplain/word\n";
+    assert_eq!(code_words(text), ["make", "all", "src/{a,b}", "```sh", "cat", "y", "```", "./x.sh", "20"]);
+}
+
+#[test]
+fn an_anchor_is_the_heading_in_lower_case() {
+    assert_eq!(anchors("# `[auth]`: Who?\n```\n# no\n```\n## 1 two\n"), ["auth-who", "1-two"]);
+}
