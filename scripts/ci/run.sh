@@ -61,6 +61,7 @@ build() {
 step "tools" scripts/ci/tools.sh all
 step "format" cargo fmt --all --check
 step "clippy" cargo clippy --workspace --all-targets --quiet -- -D warnings
+step "clippy without the demo" cargo clippy -p trunkline --no-default-features --quiet -- -D warnings
 step "deployment files" deploy/check.sh --install
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 step "build" build

@@ -155,9 +155,9 @@ impl Balancer {
     }
 }
 
-/// An index below `n`; the first one if the system has no randomness left.
+/// An index below `n`.
 fn draw(n: usize) -> usize {
-    getrandom::u32().map_or(0, |r| r as usize % n)
+    fastrand::usize(..n)
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //!
 //! A relay never waits for it: what does not fit the queue is dropped and counted.
 
-use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -44,30 +43,11 @@ enum Outcome {
 #[derive(Clone, Debug)]
 pub(crate) struct StatementLog(SyncSender<Entry>);
 
-thread_local! {
-    /// State of a xorshift generator: sampling needs speed and no secrecy.
-    static RANDOM: Cell<u64> = const { Cell::new(0x9E37_79B9_7F4A_7C15) };
-}
-
 /// Whether `record` is to be logged.
 pub(crate) fn is_chosen(settings: &StatementLogSettings, timing: &Timing) -> bool {
     let took = timing.wait + timing.server_total;
     settings.threshold.is_some_and(|threshold| took >= threshold)
-        || (settings.sample_rate > 0.0 && draw() < settings.sample_rate)
-}
-
-/// A number in 0..1.
-fn draw() -> f64 {
-    RANDOM.with(|state| {
-        let mut x = state.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        state.set(x);
-        #[expect(clippy::cast_precision_loss, reason = "53 bits are what a f64 holds")]
-        let (part, whole) = ((x >> 11) as f64, (1_u64 << 53) as f64);
-        part / whole
-    })
+        || (settings.sample_rate > 0.0 && fastrand::f64() < settings.sample_rate)
 }
 
 impl StatementLog {

@@ -3,7 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::admin::{self, Wanted};
-use crate::commands::{check, completions, config, demo, health, profile, serve, sessions, status};
+#[cfg(feature = "demo")]
+use crate::commands::demo;
+use crate::commands::{check, completions, config, health, profile, serve, sessions, status};
 use crate::{Exit, Failure};
 
 const AFTER: &str = "\
@@ -49,6 +51,7 @@ enum Command {
     /// Put a drained server, or one in maintenance, back to work
     #[command(alias = "undrain")]
     Ready(admin::Admin),
+    #[cfg(feature = "demo")]
     /// Start a throw-away cluster with Trunkline in front of it
     Demo(demo::Demo),
     /// Print a completion script for a shell
@@ -72,6 +75,7 @@ impl Cli {
             Command::Drain(admin) => admin.run(Wanted::Drain),
             Command::Maint(admin) => admin.run(Wanted::Maint),
             Command::Ready(admin) => admin.run(Wanted::Ready),
+            #[cfg(feature = "demo")]
             Command::Demo(demo) => demo.run(),
             Command::Completions(completions) => Ok(completions.run()),
         }

@@ -1,9 +1,7 @@
 //! The log: written by a thread of its own, so that a slow disk or terminal never slows a session.
 
 use std::convert::Infallible;
-use std::fs::File;
-use std::io::{IsTerminal as _, stderr};
-use std::path::Path;
+use std::io::{IsTerminal as _, Write, stderr};
 use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -25,14 +23,6 @@ const STATEMENT_TARGET: &str = "trunkline::statement";
 /// How often dropped lines are looked for.
 const DROPPED_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Where the log goes.
-pub(crate) enum Sink<'p> {
-    /// Standard error.
-    Stderr,
-    /// A file, appended to.
-    File(&'p Path),
-}
-
 /// The running log. Dropping it writes what is waiting.
 pub(crate) struct Logging {
     level: reload::Handle<EnvFilter, Registry>,
@@ -50,29 +40,33 @@ pub(crate) enum Statements {
     AlsoOnStderr,
 }
 
-/// Starts the process's log. Once per process.
-pub(crate) fn start(settings: &LogSettings, sink: &Sink<'_>) -> Result<Logging, Failure> {
-    start_with(settings, sink, Statements::InLog)
+/// Starts the process's log, on standard error. Once per process.
+pub(crate) fn start(settings: &LogSettings) -> Result<Logging, Failure> {
+    start_with(settings, stderr(), stderr().is_terminal(), Statements::InLog)
 }
 
-/// Starts the process's log, with a place for statements.
-pub(crate) fn start_with(
+/// Starts the process's log at the end of a file, with a place for statements. Once per process.
+#[cfg(feature = "demo")]
+pub(crate) fn start_in_file(
     settings: &LogSettings,
-    sink: &Sink<'_>,
+    path: &std::path::Path,
+    statements: Statements,
+) -> Result<Logging, Failure> {
+    let file = std::fs::File::options().create(true).append(true).open(path);
+    let file = file.map_err(Failure::because(format!("could not open the log {}", path.display())))?;
+    start_with(settings, file, false, statements)
+}
+
+fn start_with(
+    settings: &LogSettings,
+    output: impl Write + Send + 'static,
+    is_coloured: bool,
     statements: Statements,
 ) -> Result<Logging, Failure> {
     let builder =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE_LINES).thread_name("log");
-    let (writer, guard) = match sink {
-        Sink::Stderr => builder.finish(stderr()),
-        Sink::File(path) => {
-            let file = File::options().create(true).append(true).open(path);
-            builder
-                .finish(file.map_err(Failure::because(format!("could not open the log {}", path.display())))?)
-        }
-    };
+    let (writer, guard) = builder.finish(output);
     let dropped = writer.error_counter();
-    let is_coloured = matches!(sink, Sink::Stderr) && stderr().is_terminal();
     let (filter, level) = reload::Layer::new(filter(&settings.level)?);
     let shown = (statements == Statements::AlsoOnStderr).then(|| {
         let is_statement = filter_fn(|metadata| metadata.target() == STATEMENT_TARGET);

@@ -53,6 +53,5 @@ fn is_shutting_down(failure: &Failure) -> bool {
 
 /// Within a tenth of `interval`, so that many proxies do not log in at one moment.
 fn jittered(interval: Duration) -> Duration {
-    let fraction = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
-    interval.mul_f64(0.9 + 0.2 * fraction)
+    interval.mul_f64(0.9 + 0.2 * fastrand::f64())
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use hyper::Method;
+
 use super::status::on_socket;
 use crate::{Exit, Failure, terminal};
 
@@ -52,7 +54,7 @@ impl Wanted {
 impl Admin {
     pub(crate) fn run(self, wanted: Wanted) -> Result<Exit, Failure> {
         let path = format!("/servers/{}/{}", self.server, wanted.word());
-        let (status, body) = on_socket(&self.admin, "POST", &path)?;
+        let (status, body) = on_socket(&self.admin, Method::POST, &path)?;
         if status != 200 {
             let said: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
             let why = said["error"].as_str().unwrap_or("it gave no reason").to_owned();

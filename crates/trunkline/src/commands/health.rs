@@ -11,7 +11,7 @@ use super::serve::{Order, Signals, configure, log_problems, runtime, start_failu
 use crate::config::flags::{Flags, ServerFlags};
 use crate::config::meant::{self, Meant};
 use crate::config::{Request, load, process_environment};
-use crate::logging::{self, Logging, Sink};
+use crate::logging::{self, Logging};
 use crate::{Exit, Failure};
 
 const AFTER: &str = "\
@@ -41,7 +41,7 @@ impl Health {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let request = Request { flags: Flags::from(&self.servers), environment: process_environment() };
         let meant = configure(&request)?;
-        let logging = logging::start(&meant.log, &Sink::Stderr)?;
+        let logging = logging::start(&meant.log)?;
         let runtime = runtime()?;
         let result = runtime.block_on(run(&request, meant, &logging));
         runtime.shutdown_background();

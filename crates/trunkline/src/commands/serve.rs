@@ -7,7 +7,7 @@ use trunkline_proxy::Running;
 use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
 use crate::config::meant::{self, Meant};
 use crate::config::{Problem, Problems, Request, load, process_environment};
-use crate::logging::{self, Logging, Sink};
+use crate::logging::{self, Logging};
 use crate::{Exit, Failure};
 
 const AFTER: &str = "\
@@ -40,7 +40,7 @@ impl Serve {
         let flags = Flags::from(&self.servers).with_proxy(&self.proxy);
         let request = Request { flags, environment: process_environment() };
         let meant = configure(&request)?;
-        let logging = logging::start(&meant.log, &Sink::Stderr)?;
+        let logging = logging::start(&meant.log)?;
         raise_open_files(meant.proxy.limits.connections_max);
         let runtime = runtime()?;
         let result = runtime.block_on(serve(&request, meant, &logging));

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use hyper::Method;
 use serde_json::Value;
 
 use super::admin::DEFAULT_SOCKET;
@@ -45,7 +46,7 @@ impl Sessions {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let only = if self.pinned { "&pinned=only" } else { "" };
         let path = format!("/sessions?limit={}{only}", self.limit);
-        let (status, body) = on_socket(&self.admin, "GET", &path)?;
+        let (status, body) = on_socket(&self.admin, Method::GET, &path)?;
         let listing: Option<Value> = serde_json::from_str(&body).ok();
         let Some(listing) = listing.filter(|_| status == 200) else {
             return Err(Failure::new(format!("{} does not answer as Trunkline does", self.admin.display())));

@@ -17,7 +17,7 @@ use trunkline_cluster::{Cluster, ClusterSpec, PgInstall};
 use trunkline_proxy::Running;
 
 use super::serve::{self, Signals, runtime};
-use crate::logging::{self, Logging, Sink, Statements};
+use crate::logging::{self, Logging, Statements};
 use crate::{Exit, Failure};
 use ports::Ports;
 use progress::Progress;
@@ -121,8 +121,7 @@ impl Demo {
         let started = async {
             let meant = stage::configure(self, &cluster, &ports)?;
             let statements = if self.statements { Statements::AlsoOnStderr } else { Statements::InLog };
-            let logging =
-                logging::start_with(&meant.log, &Sink::File(&directory.join("trunkline.log")), statements)?;
+            let logging = logging::start_in_file(&meant.log, &directory.join("trunkline.log"), statements)?;
             let running = serve::start(&meant).await?;
             Ok((logging, running))
         };

@@ -1,82 +1,124 @@
-//! One HTTP request, with limits: enough for answers of our own.
+//! One HTTP request, with limits: to the public address or to the admin socket.
 
-use std::io::Read as _;
-use std::net::{TcpStream, ToSocketAddrs as _};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, CONNECTION, HOST};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
 use crate::Failure;
 
-/// To connect, and between two reads.
+/// From the connection to the last byte of the answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// Longest answer read: a thousand servers fit.
-const ANSWER_BYTES_MAX: u64 = 4 << 20;
+/// Longest answer read, in bytes: a thousand servers fit.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
 
-/// The body of `path` at `address` (`host:port`, or an `http://` URL of it), and its status.
+/// The status and body of `path` at `address` (`host:port`, or an `http://` URL of it).
 pub(crate) fn get(address: &str, path: &str) -> Result<(u16, String), Failure> {
     let address = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
-    ask(address, path).map_err(|error| {
+    let ask = async { exchange(TcpStream::connect(address).await?, Method::GET, address, path).await };
+    block_on(ask).map_err(|error| {
         Failure::new(format!("could not ask Trunkline's HTTP at {address}: {error}"))
             .hint("Is it running there? Name its [http] listen with --http ADDRESS:PORT.")
     })
 }
 
-fn ask(address: &str, path: &str) -> std::io::Result<(u16, String)> {
-    let mut last = std::io::Error::other("the name has no address");
-    for resolved in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&resolved, TIMEOUT) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(TIMEOUT))?;
-                stream.set_write_timeout(Some(TIMEOUT))?;
-                return exchange(stream, "GET", address, path);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
 /// The status and body of a request without a body for `path` on the admin socket.
-pub(crate) fn on_socket(socket: &Path, method: &str, path: &str) -> Result<(u16, String), Failure> {
-    let ask = || {
-        let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
-        exchange(stream, method, "localhost", path)
-    };
-    ask().map_err(|error: std::io::Error| {
+pub(crate) fn on_socket(socket: &Path, method: Method, path: &str) -> Result<(u16, String), Failure> {
+    let ask = async { exchange(UnixStream::connect(socket).await?, method, "localhost", path).await };
+    block_on(ask).map_err(|error| {
         Failure::new(format!("could not ask Trunkline at {}: {error}", socket.display()))
             .hint("Run it with --admin PATH or [admin] socket, and name the same file with --admin here.")
     })
 }
 
-fn exchange(
-    mut stream: impl std::io::Read + std::io::Write,
-    method: &str,
-    host: &str,
-    path: &str,
-) -> std::io::Result<(u16, String)> {
-    // HTTP/1.0: the answer ends with the connection, and is never chunked.
-    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
-    parse(&answer).ok_or_else(|| std::io::Error::other("the answer is not HTTP"))
+fn block_on<T>(ask: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let no_answer = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {TIMEOUT:?}"));
+    runtime.block_on(async { timeout(TIMEOUT, ask).await.unwrap_or_else(|_elapsed| Err(no_answer())) })
 }
 
-fn parse(answer: &str) -> Option<(u16, String)> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.strip_prefix("HTTP/")?.split_whitespace().nth(1)?.parse().ok()?;
-    Some((status, body.to_owned()))
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    method: Method,
+    host: &str,
+    path: &str,
+) -> io::Result<(u16, String)> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, host)
+        .header(ACCEPT, "application/json")
+        .header(CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(io::Error::other)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    // Its error, if any, reaches the request too.
+    tokio::spawn(connection);
+    let answer = sender.send_request(request).await.map_err(io::Error::other)?;
+    let status = answer.status().as_u16();
+    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX);
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
+    use super::*;
+
+    /// Answers one connection with `answer`.
+    fn server_of_one(answer: Vec<u8>) -> (String, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("the client comes");
+            let _request = stream.read(&mut [0; 1024]).expect("it asks");
+            // One that has read enough may be gone.
+            let _cut_short = stream.write_all(&answer);
+        });
+        (address, thread)
+    }
+
+    fn answer_to(answer: Vec<u8>) -> Result<(u16, String), String> {
+        let (address, thread) = server_of_one(answer);
+        let got = get(&address, "/cluster").map_err(|failure| failure.to_string());
+        thread.join().expect("it has answered");
+        got
+    }
+
+    fn answer_of(bytes: usize) -> Vec<u8> {
+        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n").into_bytes();
+        answer.resize(answer.len() + bytes, b'x');
+        answer
+    }
 
     #[test]
     fn an_answer_is_status_and_body() {
-        assert_eq!(parse("HTTP/1.1 503 Service Unavailable\r\nA: b\r\n\r\n{}"), Some((503, "{}".to_owned())));
-        assert_eq!(parse("SSH-2.0-OpenSSH"), None);
+        let answer = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}".to_vec();
+        assert_eq!(answer_to(answer), Ok((503, "{}".to_owned())));
+    }
+
+    #[test]
+    fn what_is_not_http_is_an_error() {
+        let error = answer_to(b"SSH-2.0-OpenSSH\r\n".to_vec()).expect_err("it is no HTTP");
+        assert!(error.contains("could not ask Trunkline's HTTP at 127.0.0.1:"), "{error}");
+    }
+
+    #[test]
+    fn an_answer_at_the_limit_is_read_and_a_longer_one_is_not() {
+        assert_eq!(answer_to(answer_of(ANSWER_BYTES_MAX)).map(|(_, body)| body.len()), Ok(ANSWER_BYTES_MAX));
+        assert!(answer_to(answer_of(ANSWER_BYTES_MAX + 1)).is_err());
     }
 }

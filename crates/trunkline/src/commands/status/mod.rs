@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use crate::{Exit, Failure, terminal};
 pub(crate) use fetch::{get, on_socket};
-pub(crate) use nodes::{Node, parse};
+#[cfg(feature = "demo")]
+pub(crate) use nodes::Node;
+pub(crate) use nodes::parse;
 pub(crate) use screen::Screen;
 pub(crate) use summary::{mobility, summary};
 pub(crate) use table::{Paint, columns, table};
