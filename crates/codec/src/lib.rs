@@ -23,4 +23,5 @@ pub mod scan;
 pub mod scram;
 pub mod sqlstate;
 pub mod startup;
+mod version;
 pub mod write;

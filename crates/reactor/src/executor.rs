@@ -13,7 +13,6 @@ use std::task::{Context, Poll, Wake, Waker};
 use slab::Slab;
 
 use crate::driver::{Driver, Wait};
-use crate::timer;
 
 thread_local! {
     static HERE: RefCell<Option<Rc<Here>>> = const { RefCell::new(None) };
@@ -223,7 +222,7 @@ pub(crate) fn driver() -> io::Result<Rc<Driver>> {
 /// Runs `future` on this thread beside everything else.
 ///
 /// # Panics
-/// Outside of [`block_on`].
+/// Outside of [`block_on`](crate::block_on).
 pub fn spawn(future: impl Future<Output = ()> + 'static) -> Task {
     let here = here().expect("tasks are spawned where block_on runs");
     Task { key: here.insert(Box::pin(future)), executor: here.id }
@@ -231,14 +230,14 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) -> Task {
 
 static EXECUTORS: AtomicU64 = AtomicU64::new(1);
 
-/// Runs `main` on this thread to its end, and what it spawns for as long.
+/// Runs `main` on this thread to its end, and what it spawns for as long; without timers.
 ///
 /// # Errors
-/// What the kernel says when it is asked for an epoll and a timer descriptor, or refuses to wait.
+/// What the kernel says when it is asked for an epoll descriptor, or refuses to wait.
 ///
 /// # Panics
 /// Within another `block_on`.
-pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
+pub(crate) fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
     assert_eq!(ID.get(), 0, "one executor a thread");
     let (driver, bell) = Driver::new()?;
     let here = Rc::new(Here {
@@ -252,7 +251,6 @@ pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
     ID.set(here.id);
     HERE.set(Some(Rc::clone(&here)));
     let _leave = Leave;
-    timer::start()?;
     run(&here, main)
 }
 
@@ -293,7 +291,6 @@ struct Leave;
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        timer::stop();
         if let Some(here) = here() {
             // While the thread still has its executor: what they drop may look for it.
             while !here.tasks.borrow().is_empty() {

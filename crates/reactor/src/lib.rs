@@ -15,7 +15,9 @@
 mod driver;
 mod executor;
 mod stream;
+mod thread;
 pub mod timer;
 
-pub use executor::{Task, block_on, spawn};
+pub use executor::{Task, spawn};
 pub use stream::{Accepted, Listener, Stream};
+pub use thread::block_on;

@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::admin::{self, Wanted};
 #[cfg(feature = "demo")]
@@ -77,7 +77,7 @@ impl Cli {
             Command::Ready(admin) => admin.run(Wanted::Ready),
             #[cfg(feature = "demo")]
             Command::Demo(demo) => demo.run(),
-            Command::Completions(completions) => Ok(completions.run()),
+            Command::Completions(completions) => Ok(completions.run(Cli::command())),
         }
     }
 }

@@ -2,7 +2,12 @@
 
 use std::io::{IsTerminal as _, Write as _, stdout};
 
-use crate::commands::status::Paint;
+/// Whether what is printed is coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Paint {
+    Colour,
+    Plain,
+}
 
 /// Prints text. A closed pipe (`| head`) is the reader's wish and no error.
 pub(crate) fn print(text: &str) {

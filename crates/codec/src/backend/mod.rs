@@ -9,7 +9,7 @@ pub use rows::{Column, Columns, DataRow, RowDescription, Values};
 use crate::body::{Body, BodyError};
 use crate::frontend::tags;
 use crate::ids::{ProcessId, SecretKey};
-use crate::startup::ProtocolVersion;
+use crate::version::ProtocolVersion;
 
 tags! {
     /// The type of a backend message.

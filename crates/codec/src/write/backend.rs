@@ -6,7 +6,7 @@ use super::{EncodeError, empty, message, message_at_most, put_count, put_cstr, p
 use crate::backend::TransactionStatus;
 use crate::ids::{ProcessId, SecretKey};
 use crate::limits::{AUTHENTICATION_REQUEST_MAX, BACKEND_SMALL_MAX, NEGOTIATE_PROTOCOL_VERSION_MAX};
-use crate::startup::ProtocolVersion;
+use crate::version::ProtocolVersion;
 
 /// OID of the type `text`.
 /// Source: PostgreSQL 18, src/include/catalog/pg_type.dat.

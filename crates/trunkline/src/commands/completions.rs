@@ -1,9 +1,8 @@
 //! `trunkline completions`.
 
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::{Exit, cli::Cli};
+use crate::{Exit, terminal};
 
 const AFTER: &str = "\
 Examples:
@@ -28,15 +27,16 @@ enum Known {
 }
 
 impl Completions {
-    pub(crate) fn run(self) -> Exit {
+    /// Prints the script for `command`, the whole command line.
+    pub(crate) fn run(self, mut command: clap::Command) -> Exit {
         let shell = match self.shell {
             Known::Bash => Shell::Bash,
             Known::Zsh => Shell::Zsh,
             Known::Fish => Shell::Fish,
         };
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "trunkline", &mut script);
-        crate::terminal::print(&String::from_utf8_lossy(&script));
+        clap_complete::generate(shell, &mut command, "trunkline", &mut script);
+        terminal::print(&String::from_utf8_lossy(&script));
         Exit::Success
     }
 }

@@ -15,7 +15,7 @@ pub(crate) use nodes::Node;
 pub(crate) use nodes::parse;
 pub(crate) use screen::Screen;
 pub(crate) use summary::{mobility, summary};
-pub(crate) use table::{Paint, columns, table};
+pub(crate) use table::{columns, table};
 
 const AFTER: &str = "\
 Examples:

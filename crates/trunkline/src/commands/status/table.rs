@@ -1,13 +1,7 @@
 //! The table of servers.
 
 use super::nodes::{Node, View};
-
-/// Whether the table is coloured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Paint {
-    Colour,
-    Plain,
-}
+use crate::terminal::Paint;
 
 const HEAD: [&str; 7] = ["NODE", "ROLE", "STATE", "LAG", "IN SYNC", "SESSIONS", "WHY"];
 
