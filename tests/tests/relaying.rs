@@ -56,8 +56,10 @@ fn sync() -> BytesMut {
 }
 
 fn scripts() -> Vec<(&'static str, Script)> {
-    let describe = |kind, name: &str| encoded(|out| write::describe(out, kind, name.as_bytes()).unwrap());
-    let close = |kind, name: &str| encoded(|out| write::close(out, kind, name.as_bytes()).unwrap());
+    [simple_queries(), extended_queries(), pipelines(), oddities(), copies_and_large_ones()].concat()
+}
+
+fn simple_queries() -> Vec<(&'static str, Script)> {
     vec![
         ("simple", vec![(simple("SELECT 1; SELECT 2, NULL, ''"), 1)]),
         ("empty", vec![(simple(""), 1), (simple(";;"), 1), (simple("-- nothing"), 1)]),
@@ -74,6 +76,13 @@ fn scripts() -> Vec<(&'static str, Script)> {
                 (simple("RESET ALL"), 1),
             ],
         ),
+    ]
+}
+
+fn extended_queries() -> Vec<(&'static str, Script)> {
+    let describe = |kind, name: &str| encoded(|out| write::describe(out, kind, name.as_bytes()).unwrap());
+    let close = |kind, name: &str| encoded(|out| write::close(out, kind, name.as_bytes()).unwrap());
+    vec![
         (
             "prepared and described",
             vec![
@@ -110,6 +119,11 @@ fn scripts() -> Vec<(&'static str, Script)> {
                 (simple("COMMIT"), 1),
             ],
         ),
+    ]
+}
+
+fn pipelines() -> Vec<(&'static str, Script)> {
+    vec![
         (
             "pipeline with an error is skipped to Sync",
             vec![(
@@ -148,6 +162,24 @@ fn scripts() -> Vec<(&'static str, Script)> {
             )],
         ),
         (
+            "Flush",
+            vec![(
+                joined(&[
+                    parse("", "SELECT 1"),
+                    encoded(write::flush),
+                    bind("", "", &[]),
+                    execute("", 0),
+                    sync(),
+                ]),
+                1,
+            )],
+        ),
+    ]
+}
+
+fn oddities() -> Vec<(&'static str, Script)> {
+    vec![
+        (
             "malformed bodies are answered, not punished",
             vec![
                 (raw(b'Q', b"SELECT 1"), 1),
@@ -171,25 +203,17 @@ fn scripts() -> Vec<(&'static str, Script)> {
                 (raw(b'F', b"\0\0\0\0\0\0\0\0\0\0"), 1),
             ],
         ),
+    ]
+}
+
+fn copies_and_large_ones() -> Vec<(&'static str, Script)> {
+    vec![
         ("COPY OUT", vec![(simple("COPY (SELECT generate_series(1, 1000), repeat('x', 100)) TO STDOUT"), 1)]),
         (
             "COPY OUT, extended",
             vec![(
                 joined(&[
                     parse("", "COPY (SELECT generate_series(1, 10)) TO STDOUT"),
-                    bind("", "", &[]),
-                    execute("", 0),
-                    sync(),
-                ]),
-                1,
-            )],
-        ),
-        (
-            "Flush",
-            vec![(
-                joined(&[
-                    parse("", "SELECT 1"),
-                    encoded(write::flush),
                     bind("", "", &[]),
                     execute("", 0),
                     sync(),

@@ -86,6 +86,21 @@ pub(crate) enum IdleLimit {
     InTransaction,
 }
 
+impl IdleLimit {
+    fn parts(self) -> Parts {
+        let (code, message) = match self {
+            IdleLimit::Session => {
+                (SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to idle-session timeout")
+            }
+            IdleLimit::InTransaction => (
+                SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                "terminating connection due to idle-in-transaction timeout",
+            ),
+        };
+        (code, message.to_owned(), Some("The limit is the proxy's.".to_owned()), None)
+    }
+}
+
 /// SQLSTATE, message, detail, hint.
 type Parts = (SqlState, String, Option<String>, Option<&'static str>);
 
@@ -170,18 +185,7 @@ impl Refusal {
                 Some("The proxy is shutting down.".to_owned()),
                 Some("Connect again."),
             ),
-            Refusal::Idle(IdleLimit::Session) => (
-                SqlState::IDLE_SESSION_TIMEOUT,
-                "terminating connection due to idle-session timeout".to_owned(),
-                Some("The limit is the proxy's.".to_owned()),
-                None,
-            ),
-            Refusal::Idle(IdleLimit::InTransaction) => (
-                SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
-                "terminating connection due to idle-in-transaction timeout".to_owned(),
-                Some("The limit is the proxy's.".to_owned()),
-                None,
-            ),
+            Refusal::Idle(limit) => limit.parts(),
             Refusal::Lagging { server } => (
                 SqlState::ADMIN_SHUTDOWN,
                 "terminating connection because its server lags behind".to_owned(),

@@ -118,12 +118,7 @@ impl Session {
                     if let Err(reason) = self.answered(tag, body, length, now, out) {
                         // After this nobody can tell whose answers come.
                         if self.own.is_some() {
-                            let length = u32::try_from(length - 1).ok();
-                            return Err(FrameError {
-                                tag: tag.byte(),
-                                length,
-                                kind: FrameErrorKind::UnknownTag,
-                            });
+                            return Err(unexpected(tag, length));
                         }
                         self.untrack(reason);
                     }
@@ -223,4 +218,11 @@ enum Stop {
     },
     Farewell(Goodbye),
     Conflict(SqlState),
+}
+
+/// A message that answers nothing.
+#[cold]
+fn unexpected(tag: BackendTag, length: u64) -> FrameError {
+    let length = u32::try_from(length - 1).ok();
+    FrameError { tag: tag.byte(), length, kind: FrameErrorKind::UnknownTag }
 }

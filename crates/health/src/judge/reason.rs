@@ -88,11 +88,8 @@ impl fmt::Display for Reason {
             }
             Reason::NoPrimarySeen => f.write_str("no primary was seen yet to compare with"),
             Reason::PrimaryGone(since) => {
-                write!(
-                    f,
-                    "the primary has not answered for {}, beyond what primary_unknown allows",
-                    Seconds(*since)
-                )
+                let since = Seconds(*since);
+                write!(f, "the primary has not answered for {since}, beyond what primary_unknown allows")
             }
             Reason::Delayed { delay, max_lag } => write!(
                 f,

@@ -6,6 +6,9 @@
 //! (`copy in K` fails at the K-th piece, `copy in 0` before reading), `insert defer` (fails at Sync).
 //! What an alignment says with `set_config` is a `set`. A Parse of `bad` fails. The setting `timezone` is reported.
 
+mod extended;
+mod transaction;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::wire;
@@ -183,76 +186,6 @@ impl Server {
         } else if self.transaction == Transaction::Idle {
             self.undo();
         }
-    }
-
-    /// What was set since the transaction began counts.
-    fn end_transaction(&mut self) {
-        for (name, value) in std::mem::take(&mut self.local) {
-            self.restore(name, value);
-        }
-        self.before = None;
-        self.savepoints.clear();
-    }
-
-    /// It does not.
-    fn undo(&mut self) {
-        if let Some(before) = self.before.take() {
-            self.settings = before;
-        }
-        self.local.clear();
-        self.savepoints.clear();
-    }
-
-    fn restore(&mut self, name: String, value: String) {
-        if value.is_empty() {
-            self.settings.remove(&name);
-        } else {
-            self.settings.insert(name, value);
-        }
-    }
-
-    fn setting(&mut self, words: &[&str]) -> Option<()> {
-        self.before.get_or_insert_with(|| self.settings.clone());
-        let is_local = words.get(1) == Some(&"local");
-        let name = (*words.get(if is_local { 2 } else { 1 })?).to_owned();
-        let value = if words[0] == "set" { (*words.last()?).to_owned() } else { String::new() };
-        let is_outside = self.transaction == Transaction::Idle;
-        if is_local && is_outside {
-            return Some(());
-        }
-        if is_local {
-            let now = self.settings.get(&name).cloned().unwrap_or_default();
-            self.local.entry(name.clone()).or_insert(now);
-        } else {
-            self.local.remove(&name);
-        }
-        self.restore(name, value);
-        Some(())
-    }
-
-    fn rollback_to(&mut self, name: &str) -> Option<()> {
-        let at = self.savepoints.iter().rposition(|(n, ..)| n == name)?;
-        self.savepoints.truncate(at + 1);
-        let (_, settings, local) = &self.savepoints[at];
-        (self.settings, self.local) = (settings.clone(), local.clone());
-        self.transaction = Transaction::Open;
-        Some(())
-    }
-
-    fn fail_extended(&mut self) {
-        let is_conflict = std::mem::take(&mut self.has_conflict);
-        let has_no_portal = std::mem::take(&mut self.has_no_portal);
-        let has_no_statement = std::mem::take(&mut self.has_no_statement);
-        self.error(if is_conflict {
-            "40001"
-        } else if has_no_statement {
-            "26000"
-        } else if has_no_portal {
-            "34000"
-        } else {
-            "22012"
-        });
-        self.is_skipping = true;
     }
 
     fn ready(&mut self) {
@@ -481,93 +414,5 @@ impl Server {
             self.answer(b'V', b"\0\0\0\0");
         }
         self.ready();
-    }
-
-    fn parse(&mut self, body: &[u8]) -> Option<()> {
-        let (name, rest) = wire::cstr(body)?;
-        let (sql, _) = wire::cstr(rest)?;
-        if name.is_empty() {
-            self.statements.remove("");
-        }
-        if sql == "bad" || self.statements.contains_key(&name) {
-            return None;
-        }
-        self.statements.insert(name, sql);
-        self.answer(b'1', b"");
-        Some(())
-    }
-
-    fn bind(&mut self, body: &[u8]) -> Option<()> {
-        let (portal, rest) = wire::cstr(body)?;
-        let (statement, _) = wire::cstr(rest)?;
-        self.has_no_statement = !self.statements.contains_key(&statement);
-        let sql = self.statements.get(&statement)?.clone();
-        if !portal.is_empty() && self.portals.contains_key(&portal) {
-            return None;
-        }
-        self.portals.insert(portal, Portal { sql, rows_done: 0 });
-        self.answer(b'2', b"");
-        Some(())
-    }
-
-    fn describe(&mut self, body: &[u8]) -> Option<()> {
-        let (&kind, rest) = body.split_first()?;
-        let (name, _) = wire::cstr(rest)?;
-        let sql = match kind {
-            b'S' => {
-                self.has_no_statement = !self.statements.contains_key(&name);
-                self.statements.get(&name)?.clone()
-            }
-            b'P' => self.portals.get(&name)?.sql.clone(),
-            _unknown => return None,
-        };
-        if kind == b'S' {
-            self.answer(b't', b"\0\0");
-        }
-        let has_rows = ["select", "values", "show"].iter().any(|verb| sql.starts_with(verb));
-        self.answer(if has_rows { b'T' } else { b'n' }, if has_rows { b"\0\0" } else { b"" });
-        Some(())
-    }
-
-    fn execute(&mut self, body: &[u8]) -> Option<()> {
-        let (name, rest) = wire::cstr(body)?;
-        let max = u32::from_be_bytes(rest.try_into().ok()?) as usize;
-        self.begun.push(self.portals.get(&name).map(|portal| portal.sql.clone()));
-        self.has_no_portal = !self.portals.contains_key(&name);
-        let portal = self.portals.get_mut(&name)?;
-        let sql = portal.sql.clone();
-        if self.has_conflict {
-            return None;
-        }
-        if let Some(Ok(rows)) = sql.strip_prefix("select ").map(str::parse::<usize>)
-            && self.transaction != Transaction::Failed
-        {
-            let left = rows.saturating_sub(portal.rows_done);
-            let now = if max == 0 { left } else { left.min(max) };
-            portal.rows_done += now;
-            self.rows("select", now);
-            if max != 0 && now == max {
-                self.answer(b's', b"");
-            } else {
-                self.answer(b'C', format!("SELECT {now}\0").as_bytes());
-            }
-            return Some(());
-        }
-        match self.run(&sql, false) {
-            Ran::Done | Ran::Copying => Some(()),
-            Ran::Failed => None,
-        }
-    }
-
-    fn close(&mut self, body: &[u8]) -> Option<()> {
-        let (&kind, rest) = body.split_first()?;
-        let (name, _) = wire::cstr(rest)?;
-        match kind {
-            b'S' => drop(self.statements.remove(&name)),
-            b'P' => drop(self.portals.remove(&name)),
-            _unknown => return None,
-        }
-        self.answer(b'3', b"");
-        Some(())
     }
 }
