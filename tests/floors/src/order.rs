@@ -1,0 +1,81 @@
+//! The order of crates and modules.
+
+use crate::graph::Graph;
+use crate::manifest::Manifest;
+
+/// The crates, those below first. A crate depends on crates of lower floors only.
+const CRATES: &[&[&str]] =
+    &[&["codec", "reactor", "cluster"], &["health", "session"], &["proxy"], &["trunkline"]];
+
+/// The top modules of a crate, those below first. A module imports from modules of lower floors only. A crate that is not
+/// here has no order, but no circle either.
+const MODULES: &[(&str, &[&[&str]])] = &[(
+    "proxy",
+    &[
+        &["limits", "settings", "metrics", "net"],
+        &["auth", "defaults", "errors", "moves", "route", "sessions", "cancel"],
+        &["admission", "client", "exposition", "functions", "statement_log"],
+        &["context", "http"],
+        &["admin", "server"],
+        &["login"],
+        &["relay"],
+        &["worker"],
+        &["serve"],
+    ],
+)];
+
+/// Crates whose modules are still in a circle.
+const UNORDERED: &[&str] = &["session"];
+
+/// What is against the order of the crates.
+#[must_use]
+pub fn crate_faults(crates: &[Manifest]) -> Vec<String> {
+    let mut graph = Graph::default();
+    for manifest in crates {
+        graph.module(&manifest.name);
+        for dependency in &manifest.dependencies {
+            graph.arrow(&manifest.name, dependency, "Cargo.toml");
+        }
+    }
+    floor_faults("crates", CRATES, &graph)
+}
+
+/// What is against the order of the modules of `name`.
+#[must_use]
+pub fn module_faults(name: &str, graph: &Graph) -> Vec<String> {
+    let mut faults = Vec::new();
+    let circle = graph.circle();
+    if UNORDERED.contains(&name) {
+        return if circle.is_empty() { vec![format!("{name} has an order now")] } else { faults };
+    }
+    for (from, imports) in graph.arrows().filter(|(from, _)| circle.contains(from)) {
+        for to in imports.into_iter().filter(|to| circle.contains(to)) {
+            faults.push(format!("{name}: in a circle: {from} -> {to} ({})", graph.place(from, to)));
+        }
+    }
+    if let Some((_, floors)) = MODULES.iter().find(|(of, _)| *of == name) {
+        faults.extend(floor_faults(name, floors, graph));
+    }
+    faults
+}
+
+fn floor_faults(name: &str, floors: &[&[&str]], graph: &Graph) -> Vec<String> {
+    let floor = |module: &str| floors.iter().position(|floor| floor.contains(&module));
+    let mut faults = Vec::new();
+    for (from, imports) in graph.arrows() {
+        let Some(above) = floor(from) else {
+            faults.push(format!("{name}: {from} has no floor in tests/floors/src/order.rs"));
+            continue;
+        };
+        for to in imports {
+            if floor(to).is_none_or(|below| below >= above) {
+                let place = graph.place(from, to);
+                faults.push(format!("{name}: {from} imports from {to}, which is not below it ({place})"));
+            }
+        }
+    }
+    for stale in floors.iter().flat_map(|floor| floor.iter()).filter(|module| !graph.has(module)) {
+        faults.push(format!("{name}: {stale} has a floor and does not exist"));
+    }
+    faults
+}
