@@ -33,13 +33,14 @@ pub struct Forwarder {
 
 #[derive(Debug)]
 struct State {
-    target: u16,
     now: Mutex<Now>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
 struct Now {
+    /// Where new connections lead.
+    server: u16,
     weather: Weather,
     /// Changed by each opening and closing of the listener: an acceptor of an older number ends.
     generation: u64,
@@ -55,14 +56,15 @@ enum Direction {
 }
 
 impl Forwarder {
-    /// A forwarder to `target` on 127.0.0.1, in fair weather.
+    /// A forwarder to `server`, a port on 127.0.0.1, in fair weather.
     ///
     /// # Panics
     /// When no port is free.
     #[must_use]
-    pub fn to(target: u16) -> Self {
-        let now = Now { weather: Weather::Fair, generation: 0, is_open: false, connections: Vec::new() };
-        let state = Arc::new(State { target, now: Mutex::new(now), changed: Condvar::new() });
+    pub fn to(server: u16) -> Self {
+        let now =
+            Now { server, weather: Weather::Fair, generation: 0, is_open: false, connections: Vec::new() };
+        let state = Arc::new(State { now: Mutex::new(now), changed: Condvar::new() });
         let forwarder = Self { lease: PortLease::take().expect("a port is free"), state };
         forwarder.accept();
         forwarder
@@ -78,6 +80,11 @@ impl Forwarder {
     pub fn set(&self, weather: Weather) {
         self.state.lock().weather = weather;
         self.state.changed.notify_all();
+    }
+
+    /// Leads new connections to another server, as a virtual address that moves does; those that exist stay.
+    pub fn lead_to(&self, server: u16) {
+        self.state.lock().server = server;
     }
 
     /// Resets all connections; new ones are taken.
@@ -155,10 +162,14 @@ impl State {
 
     fn accept_all(self: &Arc<Self>, listener: &TcpListener, generation: u64) {
         while let Ok((client, _)) = listener.accept() {
-            if self.lock().generation != generation {
-                return;
-            }
-            let Ok(server) = TcpStream::connect(("127.0.0.1", self.target)) else {
+            let port = {
+                let now = self.lock();
+                if now.generation != generation {
+                    return;
+                }
+                now.server
+            };
+            let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else {
                 cut(&client);
                 continue;
             };

@@ -7,8 +7,8 @@ use nix::sys::signal::Signal;
 use trunkline_cluster::{Cluster, MONITOR_ROLE, Server, StopMode, send_signal};
 use trunkline_codec::write;
 use trunkline_tests::{
-    Answer, Auth, Endpoint, Login, ServerError, Wire, eventually, http_get, own_cluster, shared_cluster,
-    within,
+    Answer, Auth, Endpoint, Forwarder, Login, ServerError, Wire, eventually, http_get, own_cluster,
+    shared_cluster, within,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -223,6 +223,26 @@ fn a_restart_is_no_kill_however_soon_the_server_is_back() {
             assert_eq!(wire.value("SELECT 1"), "1", "{}", endpoint.log());
         }
     }
+    assert_eq!((terminated(&endpoint, ""), lost(&endpoint)), (0.0, 0.0));
+}
+
+/// An address that moves leads to another server, which has run for longer than the session has lived.
+#[test]
+fn a_shutdown_is_no_kill_though_the_address_leads_to_another_server() {
+    let cluster = own_cluster(2);
+    let [first, second] = &cluster.replicas[..] else { panic!("two replicas were asked for") };
+    let way = Forwarder::to(first.port());
+    let endpoint = Endpoint::over(&cluster)
+        .auth(Auth::Verify)
+        .through("replica1", way.port())
+        .without("replica2")
+        .start();
+    let (mut wire, server, _pid) = movable(&cluster, &endpoint);
+    assert_eq!(server.name(), first.name());
+    way.lead_to(second.port());
+    first.stop(StopMode::Fast).unwrap();
+    assert_ne!(wire.value("SHOW cluster_name"), first.name(), "{}", endpoint.log());
+    assert!(endpoint.log().contains(JUDGED), "{}", endpoint.log());
     assert_eq!((terminated(&endpoint, ""), lost(&endpoint)), (0.0, 0.0));
 }
 

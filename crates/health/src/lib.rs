@@ -24,7 +24,7 @@ pub use monitor::{Health, Monitor, MonitorSettings, PassiveFailure};
 pub use net::{Address, Stream};
 pub use pool::{Candidate, Candidates, Fallback, TargetSessionAttrs, Tier, candidates, may_stay};
 pub use snapshot::{
-    AdminState, ExpectedRole, Lag, NodeId, NodeSpec, NodeStatus, Role, Snapshot, State, Written,
+    AdminState, ExpectedRole, Lag, NodeId, NodeSpec, NodeStatus, Postmaster, Role, Snapshot, State, Written,
 };
 pub use termination::{EndedBy, Sighting, Termination};
 

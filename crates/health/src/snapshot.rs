@@ -138,6 +138,16 @@ impl fmt::Display for Role {
     }
 }
 
+/// One run of one server, from its start to its shutdown. A name, or an address that moves, may lead to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Postmaster {
+    /// Its cluster's number.
+    pub system_identifier: Option<SystemIdentifier>,
+    /// `pg_postmaster_start_time()`, in microseconds since 1970 by the server's clock. It stays as it is when that clock
+    /// is set.
+    pub started_us: i64,
+}
+
 /// How far a standby is behind the primary, in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lag {
@@ -184,6 +194,8 @@ pub struct NodeStatus {
     pub timeline: Option<TimelineId>,
     /// Its cluster's number.
     pub system_identifier: Option<SystemIdentifier>,
+    /// The postmaster behind `address`, as it said itself.
+    pub postmaster: Option<Postmaster>,
     /// Whether a WAL receiver runs.
     pub receiver: Option<bool>,
     /// Whether replay is paused.

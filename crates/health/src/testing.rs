@@ -59,6 +59,7 @@ fn status(id: NodeId, name: &str, role: Role, now: Instant) -> NodeStatus {
         in_sync: is_standby.then_some(true),
         timeline: Some(TimelineId(1)),
         system_identifier: Some(SystemIdentifier(7_300_000_000_000_000_001)),
+        postmaster: None,
         receiver: is_standby.then_some(true),
         paused: is_standby.then_some(false),
         weight: 100,

@@ -45,6 +45,8 @@ pub struct Facts {
     pub clock_us: i64,
     /// Its cluster's number.
     pub system_identifier: Option<SystemIdentifier>,
+    /// When its postmaster started, in microseconds since 1970 by its own clock.
+    pub started_us: Option<i64>,
     /// `server_version_num`.
     pub version: Option<u32>,
 }

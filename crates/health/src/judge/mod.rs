@@ -86,12 +86,12 @@ impl Judge {
         let Observation { sent_at, received_at, address, finding } = observation;
         node.observed_at = Some(received_at);
         if address.is_some() {
-            node.address = address;
+            node.address.clone_from(&address);
         }
         let settings = &self.settings;
         let (change, has_answer) = match finding {
             Finding::Answered(facts) => {
-                node.answered(Answer { facts: *facts, sent_at, received_at });
+                node.answered(Answer { facts: *facts, address, sent_at, received_at });
                 (node.liveness.answered(settings, now), true)
             }
             Finding::Connected => (node.liveness.connected(settings, now), false),

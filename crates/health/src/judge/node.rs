@@ -54,6 +54,8 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) facts: Facts,
+    /// The address that was asked.
+    pub(super) address: Option<Address>,
     pub(super) sent_at: Instant,
     pub(super) received_at: Instant,
 }

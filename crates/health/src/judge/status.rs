@@ -7,9 +7,9 @@ use trunkline_codec::ids::TimelineId;
 
 use super::Judge;
 use super::epoch::Claim;
-use super::facts::{Receiver, RoleFacts, StandbyFacts};
-use super::node::Node;
-use crate::snapshot::{Lag, NodeId, NodeStatus, Role, Snapshot, State};
+use super::facts::{Facts, Receiver, RoleFacts, StandbyFacts};
+use super::node::{Answer, Node};
+use crate::snapshot::{Lag, NodeId, NodeStatus, Postmaster, Role, Snapshot, State};
 
 /// A server entered a state, or its monitoring role was refused.
 #[derive(Clone, Debug)]
@@ -76,6 +76,14 @@ impl Node {
     fn in_sync(&self) -> Option<bool> {
         self.standby()?;
         self.reading.map(|reading| reading.is_in_sync)
+    }
+
+    /// The postmaster that answered last, if that was at the server's present address.
+    fn postmaster(&self) -> Option<Postmaster> {
+        let Answer { facts, address, .. } = self.answer.as_ref()?;
+        let Facts { system_identifier, started_us, .. } = *facts;
+        let is_there = *address == self.address;
+        started_us.filter(|_| is_there).map(|started_us| Postmaster { system_identifier, started_us })
     }
 
     fn timeline(&self) -> Option<TimelineId> {
@@ -148,6 +156,7 @@ impl Judge {
             in_sync: node.in_sync(),
             timeline: node.timeline(),
             system_identifier: node.answer.as_ref().and_then(|answer| answer.facts.system_identifier),
+            postmaster: node.postmaster(),
             receiver: standby.map(|facts| facts.receiver != Receiver::Absent),
             paused: standby.map(|facts| facts.is_paused),
             weight: node.spec.weight,

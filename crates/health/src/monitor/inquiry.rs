@@ -12,7 +12,9 @@ use tokio::time::{sleep, timeout_at};
 
 use super::{Signals, Watched};
 use crate::judge::{Failure, Phase};
-use crate::probe;
+use crate::net::Address;
+use crate::probe::{self, Attempt};
+use crate::snapshot::Postmaster;
 use crate::termination::Sighting;
 
 /// How long others may join before a login is begun: the sessions of one statement of an operator's end within that.
@@ -74,33 +76,39 @@ pub(super) async fn run(watched: Arc<Watched>) {
     let inquiry = &watched.signals.inquiry;
     loop {
         let number = inquiry.next().await;
-        let uptime = look(&watched).await;
+        let (address, postmaster) = look(&watched).await;
         tracing::info!(
             target: "trunkline::health",
             node = %watched.name,
-            uptime_s = uptime.as_ref().ok().map(Duration::as_secs),
-            failure = uptime.as_ref().err().map(tracing::field::display),
+            server.address = address.as_ref().map(tracing::field::display),
+            started_us = postmaster.as_ref().ok().map(|postmaster| postmaster.started_us),
+            failure = postmaster.as_ref().err().map(tracing::field::display),
             "server was logged in to because it had ended a session"
         );
-        inquiry.answer(number, Sighting { uptime, at: Instant::now() });
+        inquiry.answer(number, Sighting { address, postmaster, at: Instant::now() });
     }
 }
 
-/// Asks the postmaster's uptime on a fresh connection, all within `connect_timeout`.
-async fn look(watched: &Watched) -> Result<Duration, Failure> {
+/// Asks on a fresh connection which postmaster it is, and where, all within `connect_timeout`.
+async fn look(watched: &Watched) -> (Option<Address>, Result<Postmaster, Failure>) {
     let settings = watched.settings.borrow().clone();
     let after = settings.connect_timeout;
     let deadline = tokio::time::Instant::now() + after;
     let looked = async {
         let mut attempts = 1;
         loop {
-            match probe::uptime(&watched.target, &watched.login, &settings).await {
-                Err(failure) if failure.is_termination() && attempts < ATTEMPTS_MAX => attempts += 1,
-                decided => return decided,
+            match probe::postmaster(&watched.target, &watched.login, &settings).await {
+                Ok((address, postmaster)) => return (Some(address), Ok(postmaster)),
+                Err(Attempt { failure, .. }) if failure.is_termination() && attempts < ATTEMPTS_MAX => {
+                    attempts += 1;
+                }
+                Err(Attempt { address, failure }) => return (address, Err(failure)),
             }
         }
     };
-    timeout_at(deadline, looked).await.unwrap_or(Err(Failure::TimedOut { phase: Phase::Login, after }))
+    timeout_at(deadline, looked)
+        .await
+        .unwrap_or((None, Err(Failure::TimedOut { phase: Phase::Login, after })))
 }
 
 #[cfg(test)]
@@ -108,7 +116,13 @@ mod tests {
     use super::*;
 
     fn sighting_of(number: u64) -> Sighting {
-        Sighting { uptime: Ok(Duration::from_secs(number)), at: Instant::now() }
+        let started_us = i64::try_from(number).expect("a small number");
+        let postmaster = Postmaster { system_identifier: None, started_us };
+        Sighting { address: None, postmaster: Ok(postmaster), at: Instant::now() }
+    }
+
+    fn number_of(sighting: Sighting) -> Option<i64> {
+        sighting.postmaster.ok().map(|postmaster| postmaster.started_us)
     }
 
     #[tokio::test]
@@ -119,7 +133,7 @@ mod tests {
         assert_eq!(number, 1);
         signals.inquiry.answer(number, sighting_of(number));
         for one in waiting {
-            assert_eq!(one.await.and_then(|seen| seen.uptime.ok()), Some(Duration::from_secs(1)));
+            assert_eq!(one.await.and_then(number_of), Some(1));
         }
         assert!(
             tokio::time::timeout(GATHER * 3, signals.inquiry.next()).await.is_err(),
@@ -139,6 +153,6 @@ mod tests {
         let number = signals.inquiry.next().await;
         assert_eq!(number, 2);
         signals.inquiry.answer(number, sighting_of(number));
-        assert_eq!(second.await.and_then(|seen| seen.uptime.ok()), Some(Duration::from_secs(2)));
+        assert_eq!(second.await.and_then(number_of), Some(2));
     }
 }

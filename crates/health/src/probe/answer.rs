@@ -12,6 +12,7 @@ use crate::judge::{Failure, PrimaryFacts, Receiver, RoleFacts, StandbyFacts, Sta
 pub(super) struct Identity {
     pub(super) version: u32,
     pub(super) system_identifier: Option<SystemIdentifier>,
+    pub(super) started_us: i64,
     pub(super) can_see_all: bool,
 }
 
@@ -21,18 +22,13 @@ pub(super) fn identity(row: &SimpleQueryRow) -> Result<Identity, Failure> {
         // The catalogue shows the unsigned number as a signed one.
         system_identifier: optional::<i64>(row, "system_identifier")?
             .map(|n| SystemIdentifier(n.cast_unsigned())),
+        started_us: required(row, "started_us")?,
         can_see_all: flag(row, "can_see_all")?,
     })
 }
 
 pub(super) fn clock_us(row: &SimpleQueryRow) -> Result<i64, Failure> {
     required(row, "now_us")
-}
-
-pub(super) fn uptime(row: &SimpleQueryRow) -> Result<Duration, Failure> {
-    // Negative once the server's clock was set back behind its start.
-    let microseconds: i64 = required(row, "uptime_us")?;
-    Ok(Duration::from_micros(u64::try_from(microseconds).unwrap_or(0)))
 }
 
 pub(super) fn role(row: &SimpleQueryRow) -> Result<RoleFacts, Failure> {

@@ -14,11 +14,12 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
-use trunkline_codec::ids::SystemIdentifier;
 
+use self::answer::Identity;
 use self::connect::Link;
 use crate::judge::{Facts, Failure, JudgeSettings, Phase};
 use crate::net::Address;
+use crate::snapshot::Postmaster;
 
 pub use self::connect::Target;
 
@@ -38,7 +39,7 @@ pub struct Session {
     driver: JoinHandle<Result<(), tokio_postgres::Error>>,
     address: Address,
     version: u32,
-    system_identifier: Option<SystemIdentifier>,
+    postmaster: Option<Postmaster>,
     is_degraded: bool,
 }
 
@@ -60,22 +61,31 @@ pub async fn check_login(
     Ok(address)
 }
 
-/// Logs in, asks for how long the postmaster has run, and leaves again.
+/// Logs in, asks which postmaster accepted the login, and leaves again.
 ///
 /// # Errors
 /// Whatever kept the login from succeeding, or the answer from coming, within `connect_timeout` each.
-pub async fn uptime(target: &Target, login: &Config, settings: &JudgeSettings) -> Result<Duration, Failure> {
-    let link = connect::open(target, login, settings).await.map_err(|attempt| attempt.failure)?;
-    let Link { client, connection, .. } = link;
+pub async fn postmaster(
+    target: &Target,
+    login: &Config,
+    settings: &JudgeSettings,
+) -> Result<(Address, Postmaster), Attempt> {
+    let Link { client, connection, address } = connect::open(target, login, settings).await?;
     let mut driver = Driver(tokio::spawn(connection));
     let patience = settings.connect_timeout;
-    let row = timeout(patience, first_row(&client, sql::UPTIME))
+    let row = timeout(patience, first_row(&client, sql::IDENTIFY))
         .await
-        .unwrap_or(Err(Failure::TimedOut { phase: Phase::Query, after: patience }))?;
+        .unwrap_or(Err(Failure::TimedOut { phase: Phase::Query, after: patience }));
     // Says Terminate rather than resetting.
     drop(client);
     let _ = timeout(settings.probe_timeout, &mut driver.0).await;
-    answer::uptime(&row)
+    let identity = row.and_then(|row| answer::identity(&row));
+    match identity {
+        Ok(Identity { system_identifier, started_us, .. }) => {
+            Ok((address, Postmaster { system_identifier, started_us }))
+        }
+        Err(failure) => Err(Attempt { address: Some(address), failure }),
+    }
 }
 
 /// The task of a connection, which does not outlive who waits for its answer.
@@ -99,7 +109,7 @@ impl Session {
             driver: tokio::spawn(connection),
             address,
             version: 0,
-            system_identifier: None,
+            postmaster: None,
             is_degraded: false,
         };
         match session.identify(settings.connect_timeout).await {
@@ -153,7 +163,8 @@ impl Session {
             .unwrap_or(Err(Failure::TimedOut { phase: Phase::Login, after: patience }))?;
         let identity = answer::identity(&row)?;
         self.version = identity.version;
-        self.system_identifier = identity.system_identifier;
+        let Identity { system_identifier, started_us, .. } = identity;
+        self.postmaster = Some(Postmaster { system_identifier, started_us });
         self.is_degraded = !identity.can_see_all;
         Ok(())
     }
@@ -163,7 +174,8 @@ impl Session {
         Ok(Facts {
             role: answer::role(&row)?,
             clock_us: answer::clock_us(&row)?,
-            system_identifier: self.system_identifier,
+            system_identifier: self.postmaster.and_then(|postmaster| postmaster.system_identifier),
+            started_us: self.postmaster.map(|postmaster| postmaster.started_us),
             version: Some(self.version),
         })
     }

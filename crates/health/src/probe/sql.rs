@@ -2,11 +2,8 @@
 
 /// What does not change while a connection lasts.
 pub(super) const IDENTIFY: &str = "SELECT system_identifier, current_setting('server_version_num') AS version, \
+ (extract(epoch FROM pg_postmaster_start_time())*1e6)::int8 AS started_us, \
  pg_has_role('pg_read_all_stats', 'USAGE') AS can_see_all FROM pg_control_system()";
-
-/// For how long the postmaster has run.
-pub(super) const UPTIME: &str =
-    "SELECT (extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())*1e6)::int8 AS uptime_us";
 
 /// `server_version_num` from which on `pg_get_wal_replay_pause_state` exists.
 const PAUSE_STATE_SINCE: u32 = 140_000;

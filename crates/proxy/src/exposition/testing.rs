@@ -50,6 +50,7 @@ fn node(id: u16, name: &str, role: Role, state: State) -> NodeStatus {
         in_sync: Some(true),
         timeline: None,
         system_identifier: None,
+        postmaster: None,
         receiver: Some(true),
         paused: Some(false),
         weight: 100,

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use trunkline_codec::write;
-use trunkline_health::{NodeId, Role};
+use trunkline_health::{Address, NodeId, Postmaster, Role};
 use trunkline_reactor::Stream;
 use trunkline_session::{Can, Fingerprint, ServerRole};
 
@@ -27,7 +27,13 @@ use crate::server::take::{Choice, Connected, LoginAs, Move, Search, TakeError, T
 /// Where a session stands with its server.
 pub(super) enum Server {
     /// On one.
-    Attached { stream: Stream, lease: Lease, name: Arc<str>, since: Instant },
+    Attached {
+        stream: Stream,
+        lease: Lease,
+        name: Arc<str>,
+        address: Address,
+        postmaster: Option<Postmaster>,
+    },
     /// On none, and in need of none until the client speaks.
     Detached,
     /// On its way to one.
@@ -71,9 +77,9 @@ impl fmt::Debug for Server {
 
 impl Server {
     pub(super) fn attached(server: Connected) -> Self {
-        let Connected { stream, lease, name, .. } = server;
+        let Connected { stream, lease, name, address, postmaster } = server;
         stream.change_reader();
-        Server::Attached { stream, lease, name, since: Instant::now() }
+        Server::Attached { stream, lease, name, address, postmaster }
     }
 }
 

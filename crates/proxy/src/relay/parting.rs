@@ -51,14 +51,14 @@ impl Relay {
 
     /// Asks whose end it is; what the server said, which begins with what was not forwarded, is kept.
     pub(super) fn part(&mut self, said: &[u8], now: Instant) {
-        let Server::Attached { lease, since, .. } = &self.server else { return };
+        let Server::Attached { lease, address, postmaster, .. } = &self.server else { return };
         self.to_client.keep(said);
-        let termination = Termination { connected_at: *since, told_at: now };
+        let termination = Termination { address: address.clone(), postmaster: *postmaster, told_at: now };
         let sighting = self.worker.shared.health.sighting(lease.node());
         let patience = self.live.connect_timeout_of_health;
         let ended_by = Box::pin(async move {
             match timer::timeout(patience, sighting).await {
-                Ok(Some(sighting)) => sighting.judge(termination),
+                Ok(Some(sighting)) => sighting.judge(&termination),
                 Ok(None) | Err(_) => EndedBy::Server,
             }
         });

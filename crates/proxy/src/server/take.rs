@@ -8,7 +8,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use trunkline_codec::ids::Lsn;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_health::{
-    Address, Candidate, Candidates, NodeId, PassiveFailure, Role, Snapshot, TargetSessionAttrs, Tier, pool,
+    Address, Candidate, Candidates, NodeId, PassiveFailure, Postmaster, Role, Snapshot, TargetSessionAttrs,
+    Tier, pool,
 };
 use trunkline_reactor::{Stream, timer};
 
@@ -28,12 +29,22 @@ use crate::metrics::FailoverCause;
 use crate::net;
 use crate::route::{Attached, Lease};
 
+/// A server to connect to.
+struct Chosen {
+    lease: Lease,
+    name: Arc<str>,
+    address: Address,
+    postmaster: Option<Postmaster>,
+}
+
 /// A server just connected to, its startup packet still to be sent.
 #[derive(Debug)]
 pub(crate) struct Connected {
     pub(crate) lease: Lease,
     pub(crate) name: Arc<str>,
     pub(crate) address: Address,
+    /// The postmaster at that address, as far as health knows.
+    pub(crate) postmaster: Option<Postmaster>,
     pub(crate) stream: Stream,
 }
 
@@ -146,10 +157,11 @@ impl<'a> Search<'a> {
     /// The next server that accepts a connection.
     pub(crate) async fn connect(&mut self) -> Result<Connected, TakeError> {
         loop {
-            let Some((lease, name, address)) = self.choose() else {
+            let Some(chosen) = self.choose() else {
                 self.wait_for_news().await?;
                 continue;
             };
+            let Chosen { lease, name, address, postmaster } = chosen;
             if !self.wait_for_turn(lease.node()).await? {
                 continue;
             }
@@ -159,7 +171,7 @@ impl<'a> Search<'a> {
             }
             let timeout = self.worker.shared.live().timeouts.connect;
             match net::connect(&address, timeout).await {
-                Ok(stream) => return Ok(Connected { lease, name, address, stream }),
+                Ok(stream) => return Ok(Connected { lease, name, address, postmaster, stream }),
                 Err(error) => {
                     tracing::info!(
                         node = %name, server.address = %address, %error,
@@ -175,7 +187,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn choose(&self) -> Option<(Lease, Arc<str>, Address)> {
+    fn choose(&self) -> Option<Chosen> {
         let shared = &self.worker.shared;
         let snapshot = shared.health.load();
         let live = shared.live();
@@ -190,7 +202,7 @@ impl<'a> Search<'a> {
         let address = node.address.clone()?;
         let stands_in = self.want.attrs == TargetSessionAttrs::PreferStandby && node.role == Role::Primary;
         let lease = if stands_in { lease.standing_in(most_standing_in(&live))? } else { lease };
-        Some((lease, Arc::clone(&node.name), address))
+        Some(Chosen { lease, name: Arc::clone(&node.name), address, postmaster: node.postmaster })
     }
 
     pub(super) fn is_full(&self, node: NodeId, live: &Live) -> bool {

@@ -77,6 +77,7 @@ impl Stage {
                     role,
                     clock_us: 0,
                     system_identifier: Some(SystemIdentifier(self.system[id.index()])),
+                    started_us: None,
                     version: Some(150_000),
                 };
                 self.observe(id, Finding::Answered(Box::new(facts)));

@@ -133,7 +133,7 @@ fn facts(world: &World) -> StandbyFacts {
 
 fn observe(stage: &mut Stage, id: NodeId, role: RoleFacts, sent_at: Instant, received_at: Instant) {
     let system_identifier = Some(SystemIdentifier(7));
-    let facts = Facts { role, clock_us: 0, system_identifier, version: None };
+    let facts = Facts { role, clock_us: 0, system_identifier, started_us: None, version: None };
     let finding = Finding::Answered(Box::new(facts));
     stage.judge.observe(id, Observation { sent_at, received_at, address: None, finding }, received_at);
     stage.now = stage.now.max(received_at);
