@@ -9,7 +9,7 @@ Usage: clients.sh reads|writes [COUNT] [PAUSE]
 Connects as the PG* environment says, asks once, and leaves: COUNT times (0 = two clients, until ended), PAUSE seconds
 apart (0.02).
 
-  reads   BEGAN_MS ENDED_MS NODE NEWEST_ID      the server that answered, and the newest row of ynar it has
+  reads   BEGAN_MS ENDED_MS SERVER NEWEST_ID      the server that answered, and the newest row of ynar it has
   writes  BEGAN_MS ENDED_MS written ID          a row that was inserted
   either  BEGAN_MS ENDED_MS ERROR TEXT          what the client was told
 END

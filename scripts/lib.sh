@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034 # what is set here is read by the scripts
-# What the scripts share: where the setup runs, how its nodes are asked, broken and mended, and the verdicts.
+# What the scripts share: where the setup runs, how its servers are asked, broken and mended, and the verdicts.
 # Sourced, never run. Two kinds of setup: `trunkline demo --exec` (TRUNKLINE_DEMO_DIR is set) and the compose project.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -143,13 +143,13 @@ is_up() {
     [ "$STATUS" = 200 ]
 }
 
-# state_of NODE: its verdict and why, as in "lagging, 2.4 s behind".
+# state_of SERVER: its verdict and why, as in "lagging, 2.4 s behind".
 state_of() {
     http "/$1"
     printf '%s' "${BODY#*verdict: }"
 }
 
-# All nodes by name, and the primary's name, as Trunkline has them now.
+# All servers by name, and the primary's name, as Trunkline has them now.
 node_names() {
     http /cluster
     grep -o '"name":"[^"]*"' <<<"$BODY" | cut -d'"' -f4
@@ -179,7 +179,7 @@ await_ready() {
         for name in $(node_names); do is_up "$name" || all=0; done
         http /readyz
         [ "$STATUS" = 200 ] && [ "$all" = 1 ] && break
-        [ "$(now_ms)" -lt "$deadline" ] || die "not every node is UP (http://$TRUNKLINE_HTTP/cluster)" \
+        [ "$(now_ms)" -lt "$deadline" ] || die "not every server is UP (http://$TRUNKLINE_HTTP/cluster)" \
             "trunkline status says why."
         sleep 0.2
     done
@@ -199,7 +199,7 @@ await_weights() {
     done
 }
 
-# await NODE up|out SECONDS [SINCE_MS]: sets TOOK (ms since then) and AT, the moment of Trunkline's verdict; fails after
+# await SERVER up|out SECONDS [SINCE_MS]: sets TOOK (ms since then) and AT, the moment of Trunkline's verdict; fails after
 # that time. The moment is Trunkline's own: this script may have noticed later.
 await() {
     local begin deadline
@@ -220,8 +220,8 @@ await() {
 }
 
 # --- SQL and clients ------------------------------------------------------------------------------------------------
-# node_sql NODE SQL: on that node itself, past Trunkline.
-node_sql() {
+# server_sql SERVER SQL: on that server itself, past Trunkline.
+server_sql() {
     if [ "$SETUP" = demo ]; then
         local port
         port=$(sed -n 4p "$TRUNKLINE_DEMO_DIR/$1/postmaster.pid")
@@ -279,8 +279,8 @@ count_reads() {
         END { print reads + 0, errors + 0, before + 0 }' "$WORK/reads")
 }
 
-# reads_on NODE FROM_MS: successful reads by that node that began since then.
-reads_on() { awk -v node="$1" -v from="$2" '$1 >= from && $3 == node { n++ } END { print n + 0 }' "$WORK/reads"; }
+# reads_on SERVER FROM_MS: successful reads by that server that began since then.
+reads_on() { awk -v server="$1" -v from="$2" '$1 >= from && $3 == server { n++ } END { print n + 0 }' "$WORK/reads"; }
 
 # stale_reads LIMIT_MS: reads that lacked a row whose INSERT was answered LIMIT_MS before they began.
 stale_reads() {
@@ -396,15 +396,15 @@ resume_node() {
 
 pause_replay() {
     BROKEN+=("replay:$1")
-    node_sql "$1" 'SELECT pg_wal_replay_pause()' >/dev/null
+    server_sql "$1" 'SELECT pg_wal_replay_pause()' >/dev/null
 }
 
 resume_replay() {
     BROKEN=(${BROKEN[@]+"${BROKEN[@]/#replay:$1/}"})
-    node_sql "$1" 'SELECT pg_wal_replay_resume()' >/dev/null
+    server_sql "$1" 'SELECT pg_wal_replay_resume()' >/dev/null
 }
 
-# The network that only primary and replicas share, and the container of a node.
+# The network that only primary and replicas share, and the container of a server.
 replication_network() {
     docker inspect -f '{{range $name, $_ := .NetworkSettings.Networks}}{{println $name}}{{end}}' "$(container_of "$PRIMARY")" | grep "_replication$"
 }
@@ -415,7 +415,7 @@ cut_node() {
     BROKEN+=("heal:$1")
     if [ "$SETUP" = demo ]; then
         # One host has no network to cut: the sender that falls silent is the same to the replica.
-        CUT_SENDER=$(node_sql "$PRIMARY" "SELECT pid FROM pg_stat_replication WHERE application_name = '$1'")
+        CUT_SENDER=$(server_sql "$PRIMARY" "SELECT pid FROM pg_stat_replication WHERE application_name = '$1'")
         BROKE_AT=$(now_ms)
         kill -STOP "$CUT_SENDER"
     else

@@ -8,7 +8,7 @@ usage() {
     cat <<END
 Usage: monitor.sh [-n ROUNDS] [-i SECONDS]
 
-Shows for each node: state, lag in seconds (at least / estimate / at most), open sessions, statements per second and
+Shows for each server: state, lag in seconds (at least / estimate / at most), open sessions, statements per second and
 their share, and why it is in its state. Reads Trunkline's HTTP address (TRUNKLINE_HTTP, 127.0.0.1:8008) and nothing else.
 
   -n ROUNDS   End after so many rounds (0 = go on)
@@ -31,17 +31,17 @@ while [ $# -gt 0 ]; do
 done
 : "${TRUNKLINE_HTTP:=127.0.0.1:8008}"
 
-# One line per node: name, state, lo, est, hi, sessions, statements.
+# One line per server: name, state, lo, est, hi, sessions, statements.
 sample() {
     awk '
         function label(key,    text) {
             if (!match($0, key "=\"[^\"]*\"")) return ""
             text = substr($0, RSTART, RLENGTH); gsub(/.*="|"$/, "", text); return text
         }
-        /^trunkline_node_state\{/ && $NF == 1 { state[label("node")] = label("state"); order[++n] = label("node") }
-        /^trunkline_node_lag_seconds\{/ { lag[label("node"), label("bound")] = sprintf("%.2f", $NF) }
-        /^trunkline_sessions_active\{/ { sessions[label("node")] = $NF }
-        /^trunkline_statements_total\{/ && /kind="(query|execute)"/ { statements[label("node")] += $NF }
+        /^trunkline_server_state\{/ && $NF == 1 { state[label("server")] = label("state"); order[++n] = label("server") }
+        /^trunkline_server_lag_seconds\{/ { lag[label("server"), label("bound")] = sprintf("%.2f", $NF) }
+        /^trunkline_sessions_active\{/ { sessions[label("server")] = $NF }
+        /^trunkline_statements_total\{/ && /kind="(query|execute)"/ { statements[label("server")] += $NF }
         function known(value) { return value == "" ? "-" : value }
         END {
             for (i = 1; i <= n; i++) {
@@ -64,7 +64,7 @@ while :; do
     fi
     now=$(sample)
     [ -t 1 ] && [ "$rounds" -ne 1 ] && printf '\e[H\e[2J'
-    printf '%-12s %-8s %7s %7s %7s %9s %8s %6s  %s\n' NODE STATE 'LAG >=' '~' '<=' SESSIONS STMT/S SHARE WHY
+    printf '%-12s %-8s %7s %7s %7s %9s %8s %6s  %s\n' SERVER STATE 'LAG >=' '~' '<=' SESSIONS STMT/S SHARE WHY
     while read -r line; do
         read -r name _ <<<"$line"
         printf '%s  %s\n' "$line" "$(state_of "$name")"

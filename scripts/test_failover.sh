@@ -51,7 +51,7 @@ errors_verdict() {
     show_errors
 }
 
-# back_verdict NODE: it is UP again and reads reach it.
+# back_verdict SERVER: it is UP again and reads reach it.
 back_verdict() {
     if await "$1" up 90; then
         pass "$1 is back $(seconds "$TOOK") after its start returned"

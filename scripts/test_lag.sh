@@ -35,14 +35,14 @@ locate
 LIMIT_MS=$((MAX_LAG_MS + 2000))
 WAIT=$((MAX_LAG_MS / 1000 + 20))
 
-# out_verdict NODE: it is out in time, counted from the first row it misses.
+# out_verdict SERVER: it is out in time, counted from the first row it misses.
 out_verdict() {
     local newest missed
     if ! await "$1" out "$WAIT" "$BEGAN"; then
         fail "$1 is still in rotation: $(state_of "$1")"
         return
     fi
-    newest=$(node_sql "$1" 'SELECT max(id) FROM ynar')
+    newest=$(server_sql "$1" 'SELECT max(id) FROM ynar')
     missed=$(awk -v newest="$newest" '$3 == "written" && $4 > newest { print $2; exit }' "$WORK/writes")
     TOOK=$((AT - ${missed:-AT}))
     if [ "$TOOK" -lt 0 ]; then
@@ -111,7 +111,7 @@ scenario_partition() {
     cut_node "$REPLICA"
     out_verdict "$REPLICA"
     local looks
-    looks=$(node_sql "$REPLICA" "SELECT CASE WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+    looks=$(server_sql "$REPLICA" "SELECT CASE WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
         ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END")
     note "what the usual formula says of $REPLICA now: $looks s of lag"
     heal_node "$REPLICA"

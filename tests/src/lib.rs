@@ -27,5 +27,5 @@ pub use forwarder::{Forwarder, Weather};
 pub use http::{HttpAnswer, http_get};
 pub use impostor::Impostor;
 pub use login::Login;
-pub use watch::{Verdict, Watch, node, test_judge};
+pub use watch::{Verdict, Watch, spec, test_judge};
 pub use wire::{Answer, Message, ServerError, Wire};

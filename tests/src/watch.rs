@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE};
 use trunkline_health::contract::{Request, respond};
 use trunkline_health::{
-    AdminState, ExpectedRole, Health, JudgeSettings, Monitor, MonitorSettings, NodeSpec, NodeStatus,
+    AdminState, ExpectedRole, Health, JudgeSettings, Monitor, MonitorSettings, ServerSpec, ServerStatus,
     Snapshot, State,
 };
 
@@ -50,8 +50,8 @@ pub fn test_judge() -> JudgeSettings {
 
 /// A server for a monitor.
 #[must_use]
-pub fn node(name: &str, port: u16, expected_role: ExpectedRole) -> NodeSpec {
-    NodeSpec {
+pub fn spec(name: &str, port: u16, expected_role: ExpectedRole) -> ServerSpec {
+    ServerSpec {
         name: name.to_owned(),
         host: "127.0.0.1".to_owned(),
         port,
@@ -85,32 +85,32 @@ impl Watch {
         Self::settled(specs(cluster, Some(forwarder.port())))
     }
 
-    /// Watches `nodes`, and returns when all are UP.
+    /// Watches `servers`, and returns when all are UP.
     #[track_caller]
     #[must_use]
-    pub fn settled(nodes: Vec<NodeSpec>) -> Self {
-        Self::settled_by(nodes, test_judge())
+    pub fn settled(servers: Vec<ServerSpec>) -> Self {
+        Self::settled_by(servers, test_judge())
     }
 
     #[track_caller]
-    fn settled_by(nodes: Vec<NodeSpec>, judge: JudgeSettings) -> Self {
-        let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
-        let watch = Self::start(nodes, judge);
+    fn settled_by(servers: Vec<ServerSpec>, judge: JudgeSettings) -> Self {
+        let names: Vec<String> = servers.iter().map(|server| server.name.clone()).collect();
+        let watch = Self::start(servers, judge);
         for name in &names {
             watch.await_state(name, State::Up, Duration::from_secs(10));
         }
         watch
     }
 
-    /// Watches `nodes` and returns at once.
+    /// Watches `servers` and returns at once.
     ///
     /// # Panics
     /// When no thread can be had.
     #[must_use]
-    pub fn start(nodes: Vec<NodeSpec>, judge: JudgeSettings) -> Self {
+    pub fn start(servers: Vec<ServerSpec>, judge: JudgeSettings) -> Self {
         let mut login = tokio_postgres::Config::new();
         login.user(MONITOR_ROLE).password(MONITOR_PASSWORD).dbname("appdb");
-        let settings = MonitorSettings { nodes, login, judge };
+        let settings = MonitorSettings { servers, login, judge };
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
         let runtime = std::thread::spawn(move || {
@@ -148,7 +148,7 @@ impl Watch {
     /// # Panics
     /// When no server has that name.
     #[must_use]
-    pub fn node(&self, name: &str) -> NodeStatus {
+    pub fn server(&self, name: &str) -> ServerStatus {
         self.snapshot().by_name(name).expect("the test names its servers").clone()
     }
 
@@ -158,12 +158,12 @@ impl Watch {
         let mut last = String::new();
         let start = Instant::now();
         while start.elapsed() < limit {
-            let node = self.node(name);
+            let server = self.server(name);
             // Recorded as well, so that a test may ask at once what has been said since.
-            if node.state == state && self.last_recorded(name) == Some(state) {
+            if server.state == state && self.last_recorded(name) == Some(state) {
                 return start.elapsed();
             }
-            last = format!("{} ({}), lag {:?}", node.state, node.reason, node.lag);
+            last = format!("{} ({}), lag {:?}", server.state, server.reason, server.lag);
             std::thread::sleep(LOOK);
         }
         panic!(
@@ -174,14 +174,14 @@ impl Watch {
 
     /// Waits until `look` finds what it wants in a server's status.
     #[track_caller]
-    pub fn await_node(
+    pub fn await_server(
         &self,
         name: &str,
         what: &str,
         limit: Duration,
-        look: impl Fn(&NodeStatus) -> bool,
+        look: impl Fn(&ServerStatus) -> bool,
     ) -> Duration {
-        within(limit, &format!("{name}: {what}"), || look(&self.node(name)).then_some(())).1
+        within(limit, &format!("{name}: {what}"), || look(&self.server(name)).then_some(())).1
     }
 
     /// Every change of a server's verdict since `since`, the one that was in force then first.
@@ -245,25 +245,25 @@ impl Watch {
 }
 
 fn note(snapshot: &Snapshot, history: &mut BTreeMap<String, Vec<Verdict>>) {
-    for node in &snapshot.nodes {
-        let verdicts = history.entry(node.name.to_string()).or_default();
-        if verdicts.last().is_none_or(|last| last.state != node.state) {
+    for server in &snapshot.servers {
+        let verdicts = history.entry(server.name.to_string()).or_default();
+        if verdicts.last().is_none_or(|last| last.state != server.state) {
             verdicts.push(Verdict {
                 at: Instant::now(),
-                state: node.state,
-                reason: Arc::clone(&node.reason),
+                state: server.state,
+                reason: Arc::clone(&server.reason),
             });
         }
     }
 }
 
-fn specs(cluster: &Cluster, replica1: Option<u16>) -> Vec<NodeSpec> {
-    let mut nodes = vec![node("primary", cluster.primary.port(), ExpectedRole::Primary)];
+fn specs(cluster: &Cluster, replica1: Option<u16>) -> Vec<ServerSpec> {
+    let mut servers = vec![spec("primary", cluster.primary.port(), ExpectedRole::Primary)];
     for (index, server) in cluster.replicas.iter().enumerate() {
         let port = replica1.filter(|_| index == 0).unwrap_or(server.port());
-        nodes.push(node(server.name(), port, ExpectedRole::Replica));
+        servers.push(spec(server.name(), port, ExpectedRole::Replica));
     }
-    nodes
+    servers
 }
 
 impl Drop for Watch {

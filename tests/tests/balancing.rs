@@ -69,7 +69,7 @@ fn least_outstanding_gives_the_next_session_to_the_server_with_fewest() {
 #[test]
 fn sessions_that_named_their_server_stay_while_others_make_room() {
     let endpoint = Endpoint::over(shared_cluster()).auth(Auth::Verify).key("runtime.threads", "1").start();
-    let named = Login::default().with("options", "-c trunkline.target=replica1");
+    let named = Login::default().with("options", "-c trunkline.server=replica1");
     let mut named: Vec<Wire> = (0..8).map(|_| named.connect(endpoint.reads())).collect();
     let backends = |wires: &mut Vec<Wire>| -> Vec<String> {
         wires.iter_mut().map(|wire| wire.value("SELECT pg_backend_pid()")).collect()
@@ -97,4 +97,17 @@ fn libpq_finds_the_role_it_asks_for() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), recovery, "{attrs}: {output:?}");
     }
     assert!(!ask(endpoint.reads(), "primary").status.success());
+}
+
+#[test]
+fn the_former_name_of_the_startup_option_is_refused_with_the_new_one() {
+    let endpoint = Endpoint::over(shared_cluster()).start();
+    for login in [
+        Login::default().with("trunkline.target", "replica1"),
+        Login::default().with("options", "-c trunkline.target=replica1"),
+    ] {
+        let Err(refusal) = login.try_connect(endpoint.reads()) else { panic!("it was accepted") };
+        assert_eq!(refusal.code, "42704", "{refusal:?}");
+        assert!(refusal.text.contains("Write trunkline.server."), "{refusal:?}");
+    }
 }

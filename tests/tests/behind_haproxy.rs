@@ -106,9 +106,9 @@ fn behind(cluster: &Cluster) -> EndpointBuilder {
 /// The backend of the old setup: straight to the servers, checked by Trunkline. In front of Trunklines nobody
 /// should have HAProxy end sessions: it also ends those that it is about to send to another server.
 fn straight(cluster: &Cluster, check: &str, server: &str) -> String {
-    let servers = cluster.servers().enumerate().map(|(index, node)| {
+    let servers = cluster.servers().enumerate().map(|(index, one)| {
         let backup = if index == 0 { "backup" } else { "" };
-        let (name, port) = (node.name(), node.port());
+        let (name, port) = (one.name(), one.port());
         let server = server.replace("NAME", name);
         format!(" server {name} 127.0.0.1:{port} check {server} {backup}\n")
     });

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use trunkline_cluster::{StopMode, send_signal};
 use trunkline_health::{ExpectedRole, State};
 use trunkline_tests::{
-    Forwarder, Login, Watch, Weather, cluster_of, eventually, node, own_cluster, test_judge, traffic,
+    Forwarder, Login, Watch, Weather, cluster_of, eventually, own_cluster, spec, test_judge, traffic,
 };
 
 const MAX_LAG: Duration = Duration::from_secs(2);
@@ -50,9 +50,9 @@ fn a_replica_without_its_upstream_lags_and_so_does_its_cascade() {
     let cluster = own_cluster(1);
     let cascade = cluster.add_standby("cascade", &cluster.replicas[0]).unwrap();
     let watch = Watch::settled(vec![
-        node("primary", cluster.primary.port(), ExpectedRole::Primary),
-        node("replica1", cluster.replicas[0].port(), ExpectedRole::Replica),
-        node("cascade", cascade.port(), ExpectedRole::Replica),
+        spec("primary", cluster.primary.port(), ExpectedRole::Primary),
+        spec("replica1", cluster.replicas[0].port(), ExpectedRole::Replica),
+        spec("cascade", cascade.port(), ExpectedRole::Replica),
     ]);
     let before = cluster.replicas[0].psql("SHOW primary_conninfo").unwrap();
     cluster.replicas[0].set("primary_conninfo", "host=127.0.0.1 port=1").unwrap();
@@ -75,7 +75,7 @@ fn a_wal_switch_on_an_idle_primary_is_no_lag() {
     cluster.wait_caught_up().unwrap();
     std::thread::sleep(4 * TICK);
     watch.assert_only("replica1", State::Up, start);
-    let lag = watch.node("replica1").lag.unwrap();
+    let lag = watch.server("replica1").lag.unwrap();
     assert_eq!(lag.lo, Duration::ZERO, "{lag:?}");
 }
 
@@ -136,10 +136,10 @@ fn a_promoted_replica_is_out_at_once_and_what_follows_it_is_fenced() {
     let cluster = own_cluster(2);
     let cascade = cluster.add_standby("cascade", &cluster.replicas[0]).unwrap();
     let watch = Watch::settled(vec![
-        node("primary", cluster.primary.port(), ExpectedRole::Primary),
-        node("replica1", cluster.replicas[0].port(), ExpectedRole::Replica),
-        node("replica2", cluster.replicas[1].port(), ExpectedRole::Replica),
-        node("cascade", cascade.port(), ExpectedRole::Replica),
+        spec("primary", cluster.primary.port(), ExpectedRole::Primary),
+        spec("replica1", cluster.replicas[0].port(), ExpectedRole::Replica),
+        spec("replica2", cluster.replicas[1].port(), ExpectedRole::Replica),
+        spec("cascade", cascade.port(), ExpectedRole::Replica),
     ]);
     cluster.replicas[0].promote().unwrap();
     let start = Instant::now();
@@ -147,7 +147,7 @@ fn a_promoted_replica_is_out_at_once_and_what_follows_it_is_fenced() {
     // It goes its own way, and its cascade with it.
     cluster.replicas[0].psql("CREATE TABLE elsewhere ()").unwrap();
     eventually(Duration::from_secs(15), "the cascade serves no reads", || {
-        matches!(watch.node("cascade").state, State::Fenced | State::Down)
+        matches!(watch.server("cascade").state, State::Fenced | State::Down)
     });
     assert!(watch.verdicts_since("replica2", start).iter().all(|verdict| verdict.state != State::Fenced));
 }
@@ -155,7 +155,7 @@ fn a_promoted_replica_is_out_at_once_and_what_follows_it_is_fenced() {
 #[test]
 fn after_a_failover_that_lost_wal_the_diverged_replica_is_out_and_the_other_serves() {
     let cluster = own_cluster(3);
-    let any = |name: &str, port| node(name, port, ExpectedRole::Any);
+    let any = |name: &str, port| spec(name, port, ExpectedRole::Any);
     let [new_primary, diverged, follower] = &cluster.replicas[..] else { panic!("three replicas") };
     let watch = Watch::settled(vec![
         any("primary", cluster.primary.port()),
@@ -185,9 +185,9 @@ fn after_a_failover_that_lost_wal_the_diverged_replica_is_out_and_the_other_serv
     // failover_grace is 10 s.
     watch.await_state("replica3", State::Up, Duration::from_secs(15));
     eventually(Duration::from_secs(20), "the diverged replica is out", || {
-        matches!(watch.node("replica2").state, State::Down | State::Fenced)
+        matches!(watch.server("replica2").state, State::Down | State::Fenced)
     });
-    assert_eq!(watch.node("replica3").state, State::Up);
+    assert_eq!(watch.server("replica3").state, State::Up);
     assert_eq!(watch.status_of("/replica2"), 503);
 }
 
@@ -197,17 +197,17 @@ fn a_replica_delayed_by_more_than_the_limit_is_never_fit_and_says_why() {
     cluster.replicas[0].set("recovery_min_apply_delay", "6s").unwrap();
     let watch = Watch::start(
         vec![
-            node("primary", cluster.primary.port(), ExpectedRole::Primary),
-            node("replica1", cluster.replicas[0].port(), ExpectedRole::Replica),
+            spec("primary", cluster.primary.port(), ExpectedRole::Primary),
+            spec("replica1", cluster.replicas[0].port(), ExpectedRole::Replica),
         ],
         test_judge(),
     );
     watch.await_state("replica1", State::Lagging, Duration::from_secs(5));
     let settled = Instant::now();
     assert!(
-        watch.node("replica1").reason.contains("recovery_min_apply_delay"),
+        watch.server("replica1").reason.contains("recovery_min_apply_delay"),
         "{:?}",
-        watch.node("replica1").reason
+        watch.server("replica1").reason
     );
     // Between writes its lag is zero: it must not come and go with them.
     let writes = traffic(&cluster.primary);
@@ -239,7 +239,7 @@ fn a_replica_whose_clock_is_wrong_is_judged_by_ours() {
         drop(writes);
         std::thread::sleep(MAX_LAG);
         watch.assert_only("replica1", State::Up, start);
-        let lag = watch.node("replica1").lag.unwrap();
+        let lag = watch.server("replica1").lag.unwrap();
         assert!(lag.est < TICK && lag.hi.is_some_and(|hi| hi < 4 * TICK), "{skew}: {lag:?}");
     }
 }
@@ -268,8 +268,8 @@ fn a_hung_probe_backend_hangs_nothing() {
     send_signal(probe, Signal::SIGSTOP);
     std::thread::sleep(3 * TICK);
     let stopped_at = Instant::now();
-    watch.await_node("replica1", "it is probed again", Duration::from_secs(3), |node| {
-        node.last_probe.is_some_and(|at| at > stopped_at) && node.state == State::Up
+    watch.await_server("replica1", "it is probed again", Duration::from_secs(3), |server| {
+        server.last_probe.is_some_and(|at| at > stopped_at) && server.state == State::Up
     });
     send_signal(probe, Signal::SIGCONT);
 }
@@ -307,10 +307,10 @@ fn a_full_server_is_saturated_and_not_down() {
     while let Ok(wire) = Login::default().try_connect(cluster.replicas[0].port()) {
         held.push(wire);
     }
-    watch.await_node("replica1", "it is saturated", Duration::from_secs(4), |node| node.saturated);
-    assert!(!watch.node("replica1").is_eligible());
+    watch.await_server("replica1", "it is saturated", Duration::from_secs(4), |server| server.saturated);
+    assert!(!watch.server("replica1").is_eligible());
     drop(held);
-    watch.await_node("replica1", "it has room", Duration::from_secs(4), |node| !node.saturated);
+    watch.await_server("replica1", "it has room", Duration::from_secs(4), |server| !server.saturated);
     watch.assert_only("replica1", State::Up, start);
 }
 
@@ -343,15 +343,15 @@ fn nothing_is_healthy_before_it_is_known() {
     let cluster = own_cluster(1);
     let watch = Watch::start(
         vec![
-            node("primary", cluster.primary.port(), ExpectedRole::Primary),
-            node("replica1", 1, ExpectedRole::Replica),
+            spec("primary", cluster.primary.port(), ExpectedRole::Primary),
+            spec("replica1", 1, ExpectedRole::Replica),
         ],
         test_judge(),
     );
     let first = watch.verdicts_since("replica1", Instant::now());
     assert!(first.iter().all(|verdict| matches!(verdict.state, State::Unknown | State::Down)), "{first:?}");
     watch.await_state("primary", State::Up, Duration::from_secs(5));
-    assert_ne!(watch.node("replica1").state, State::Up);
+    assert_ne!(watch.server("replica1").state, State::Up);
 }
 
 #[test]
@@ -360,9 +360,11 @@ fn a_wrong_monitoring_password_is_unknown_and_never_healthy() {
     cluster.primary.psql("ALTER ROLE trunkline_monitor PASSWORD 'changed'").unwrap();
     cluster.wait_caught_up().unwrap();
     let watch =
-        Watch::start(vec![node("replica1", cluster.replicas[0].port(), ExpectedRole::Replica)], test_judge());
-    watch.await_node("replica1", "the refusal is told", Duration::from_secs(5), |node| {
-        node.reason.contains("28P01") || node.reason.contains("password") || node.reason.contains("login")
+        Watch::start(vec![spec("replica1", cluster.replicas[0].port(), ExpectedRole::Replica)], test_judge());
+    watch.await_server("replica1", "the refusal is told", Duration::from_secs(5), |server| {
+        server.reason.contains("28P01")
+            || server.reason.contains("password")
+            || server.reason.contains("login")
     });
     std::thread::sleep(2 * TICK);
     let verdicts = watch.verdicts_since("replica1", Instant::now() - Duration::from_secs(60));

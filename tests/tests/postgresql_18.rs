@@ -32,7 +32,7 @@ fn each_of_its_functions_is_judged() {
 fn health_judges_it() {
     let cluster = cluster_of(pg18(), 1, &[]);
     let watch = Watch::over(&cluster);
-    let version = watch.node("replica1").version.unwrap();
+    let version = watch.server("replica1").version.unwrap();
     assert_eq!(version / 10_000, 18);
     let writes = traffic(&cluster.primary);
     cluster.replicas[0].pause_replay().unwrap();

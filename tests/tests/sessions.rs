@@ -75,7 +75,7 @@ fn each_session_is_listed_with_what_keeps_it_on_its_server() {
     let (mut free, mut open) = (Wire::login(reads), Wire::login(reads));
     // A standby takes no LISTEN.
     let mut listens = Wire::login(watched.endpoint.writes());
-    let node = free.value("SHOW cluster_name");
+    let server = free.value("SHOW cluster_name");
     assert_eq!(listens.query("LISTEN news").error, None);
     assert_eq!(open.query("BEGIN").error, None);
 
@@ -93,7 +93,7 @@ fn each_session_is_listed_with_what_keeps_it_on_its_server() {
         assert_eq!(row["pid"], told, "{row}");
         assert_eq!((&row["user"], &row["database"]), (&"postgres".into(), &"appdb".into()), "{row}");
     }
-    assert_eq!(row(&listing, &free)["node"], node.as_str());
+    assert_eq!(row(&listing, &free)["server"], server.as_str());
     let ids = [&free, &listens, &open].map(|wire| row(&listing, wire)["id"].as_u64().unwrap());
     assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2], "{ids:?}");
     assert_eq!((&listing["all"], &listing["movable"]), (&3.into(), &1.into()));

@@ -35,7 +35,7 @@ fn with_the_primary_killed_the_replicas_serve_for_a_minute_and_more() {
     }
     watch.assert_only("replica1", State::Up, start);
     watch.assert_only("replica2", State::Up, start);
-    assert_eq!(watch.node("primary").state, State::Down);
+    assert_eq!(watch.server("primary").state, State::Down);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn an_open_transaction_with_unflushed_wal_is_no_lag_at_all() {
             )
         });
         while !session.is_finished() {
-            let lag = watch.node("replica1").lag.unwrap();
+            let lag = watch.server("replica1").lag.unwrap();
             assert!(lag.lo < Duration::from_millis(600), "proven lag {lag:?} while nothing is missing");
             std::thread::sleep(Duration::from_millis(20));
         }

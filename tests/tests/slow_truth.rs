@@ -35,8 +35,8 @@ fn watch_closely(cluster: &Cluster, watch: &Watch, is_over: &AtomicBool) -> (Vec
         let commits = wire.value("SELECT count(*) FROM truth").parse().unwrap();
         shown.push(Shown { begun, ended: Instant::now(), commits });
         let snapshot = watch.snapshot();
-        let node = snapshot.by_name("replica1").unwrap();
-        if let (Some(lag), Some(probed)) = (node.lag, node.asked_at)
+        let server = snapshot.by_name("replica1").unwrap();
+        if let (Some(lag), Some(probed)) = (server.lag, server.asked_at)
             && said.last().is_none_or(|last| last.probed != probed)
         {
             said.push(Said { probed, lo: lag.lo, taken: snapshot.taken_at, hi: lag.hi });

@@ -31,7 +31,7 @@ fn every_statement_is_logged_with_its_sql_its_server_and_its_times() {
     assert!(wire.query("SELECT 'marker one' FROM pg_sleep(0.2)").error.is_none());
     let record = records(&endpoint, "marker one", 1).remove(0);
     assert_eq!(record["sql"], "SELECT 'marker one' FROM pg_sleep(0.2)");
-    assert!(record["node"].as_str().is_some_and(|node| node.starts_with("replica")), "{record}");
+    assert!(record["server.name"].as_str().is_some_and(|server| server.starts_with("replica")), "{record}");
     for key in ["first_us", "total_us"] {
         assert!(
             record[key].as_u64().is_some_and(|time| (200_000..5_000_000).contains(&time)),

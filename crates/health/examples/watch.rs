@@ -4,35 +4,36 @@
 
 use std::time::Instant;
 
-use trunkline_health::{AdminState, ExpectedRole, JudgeSettings, Monitor, MonitorSettings, NodeSpec};
+use trunkline_health::{AdminState, ExpectedRole, JudgeSettings, Monitor, MonitorSettings, ServerSpec};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let login = arguments.next().ok_or("expected a login, then name=host:port ...")?.parse()?;
-    let mut nodes = Vec::new();
+    let mut servers = Vec::new();
     for argument in arguments {
         let (name, address) = argument.split_once('=').ok_or("expected name=host:port")?;
         let (host, port) = address.rsplit_once(':').ok_or("expected host:port")?;
-        nodes.push(NodeSpec {
+        servers.push(ServerSpec {
             name: name.to_owned(),
             host: host.to_owned(),
             port: port.parse()?,
-            expected_role: if nodes.is_empty() { ExpectedRole::Primary } else { ExpectedRole::Replica },
+            expected_role: if servers.is_empty() { ExpectedRole::Primary } else { ExpectedRole::Replica },
             weight: 100,
             admin: AdminState::Ready,
         });
     }
     let max_lag = std::env::var("MAX_LAG_SECONDS").map_or(Ok(10), |seconds| seconds.parse())?;
     let judge = JudgeSettings::new(std::time::Duration::from_secs(max_lag), JudgeSettings::default().tick);
-    let health = Monitor::start(MonitorSettings { nodes, login, judge }, &tokio::runtime::Handle::current());
+    let health =
+        Monitor::start(MonitorSettings { servers, login, judge }, &tokio::runtime::Handle::current());
     let started = Instant::now();
     let mut changed = health.changed();
     loop {
         let snapshot = health.load_full();
         println!("{:8.3}  split_brain={}", started.elapsed().as_secs_f64(), snapshot.split_brain);
-        for node in &snapshot.nodes {
-            println!("          {:10} {:8} {:8} {}", node.name, node.role, node.state, node.reason);
+        for server in &snapshot.servers {
+            println!("          {:10} {:8} {:8} {}", server.name, server.role, server.state, server.reason);
         }
         changed.changed().await?;
     }

@@ -24,9 +24,10 @@ pub use monitor::{Health, Monitor, MonitorSettings, PassiveFailure};
 pub use net::{Address, Stream};
 pub use pool::{Candidate, Candidates, Fallback, TargetSessionAttrs, Tier, candidates, may_stay};
 pub use snapshot::{
-    AdminState, ExpectedRole, Lag, NodeId, NodeSpec, NodeStatus, Postmaster, Role, Snapshot, State, Written,
+    AdminState, ExpectedRole, Lag, Postmaster, Role, ServerId, ServerSpec, ServerStatus, Snapshot, State,
+    Written,
 };
 pub use termination::{EndedBy, Sighting, Termination};
 
 /// Most servers one monitor watches: a bound for everything kept per server.
-pub const NODES_MAX: usize = 1024;
+pub const SERVERS_MAX: usize = 1024;

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::snapshot::{NodeId, NodeStatus, Role, Snapshot, State};
+use crate::snapshot::{Role, ServerId, ServerStatus, Snapshot, State};
 
 /// Which servers a session wants, in libpq's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -161,7 +161,7 @@ pub enum Tier {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
     /// Which one.
-    pub id: NodeId,
+    pub id: ServerId,
     /// Its share: configured weight times slow start.
     pub weight: f32,
 }
@@ -170,7 +170,7 @@ pub struct Candidate {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidates {
     /// In configuration order.
-    pub nodes: Vec<Candidate>,
+    pub servers: Vec<Candidate>,
     /// What kind they are: anything but the wanted kind is a fallback worth a count.
     pub tier: Tier,
 }
@@ -195,9 +195,9 @@ pub fn candidates(snapshot: &Snapshot, attrs: TargetSessionAttrs, fallback: &Fal
         .chain(fallbacks)
         .copied()
         .filter(|tier| attrs != TargetSessionAttrs::Standby || *tier != Tier::Primary)
-        .map(|tier| Candidates { nodes: members(snapshot, tier), tier })
-        .find(|candidates| !candidates.nodes.is_empty())
-        .unwrap_or(Candidates { nodes: Vec::new(), tier: Tier::Empty })
+        .map(|tier| Candidates { servers: members(snapshot, tier), tier })
+        .find(|candidates| !candidates.servers.is_empty())
+        .unwrap_or(Candidates { servers: Vec::new(), tier: Tier::Empty })
 }
 
 /// The primary, if sessions of such a listener may have it in the standbys' place.
@@ -213,54 +213,54 @@ pub fn primary_as_fallback(
 
 /// Whether a session that is on `id` may stay there: as for a new one, but a saturated server keeps what it has.
 #[must_use]
-pub fn may_stay(snapshot: &Snapshot, attrs: TargetSessionAttrs, fallback: &Fallback, id: NodeId) -> bool {
-    let Some(node) = snapshot.node(id) else { return false };
+pub fn may_stay(snapshot: &Snapshot, attrs: TargetSessionAttrs, fallback: &Fallback, id: ServerId) -> bool {
+    let Some(server) = snapshot.server(id) else { return false };
     let is_kind = match attrs {
         TargetSessionAttrs::Any | TargetSessionAttrs::ReadOnly => true,
-        TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => is_the_primary(snapshot, node),
-        TargetSessionAttrs::Standby | TargetSessionAttrs::PreferStandby => node.role == Role::Standby,
+        TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => is_the_primary(snapshot, server),
+        TargetSessionAttrs::Standby | TargetSessionAttrs::PreferStandby => server.role == Role::Standby,
     };
-    (is_kind && node.state == State::Up)
-        || candidates(snapshot, attrs, fallback).nodes.iter().any(|candidate| candidate.id == id)
+    (is_kind && server.state == State::Up)
+        || candidates(snapshot, attrs, fallback).servers.iter().any(|candidate| candidate.id == id)
 }
 
 /// Whether a session that may not stay on `id` is better off without any server: what a fenced one shows is not this
 /// cluster's, and a session of the primary's waits for the next one instead of talking to the last.
 #[must_use]
-pub fn is_worse_than_none(snapshot: &Snapshot, attrs: TargetSessionAttrs, id: NodeId) -> bool {
-    let Some(node) = snapshot.node(id) else { return true };
-    match node.state {
+pub fn is_worse_than_none(snapshot: &Snapshot, attrs: TargetSessionAttrs, id: ServerId) -> bool {
+    let Some(server) = snapshot.server(id) else { return true };
+    match server.state {
         State::Fenced => true,
         State::Down | State::Drain | State::Maint => attrs.is_primary_only(),
-        State::Up => attrs.is_primary_only() && !is_the_primary(snapshot, node),
+        State::Up => attrs.is_primary_only() && !is_the_primary(snapshot, server),
         State::Unknown | State::Lagging => false,
     }
 }
 
 fn members(snapshot: &Snapshot, tier: Tier) -> Vec<Candidate> {
     snapshot
-        .nodes
+        .servers
         .iter()
-        .filter(|node| !node.saturated && node.weight > 0 && is_member(snapshot, node, tier))
-        .map(|node| Candidate { id: node.id, weight: node.effective_weight() })
+        .filter(|server| !server.saturated && server.weight > 0 && is_member(snapshot, server, tier))
+        .map(|server| Candidate { id: server.id, weight: server.effective_weight() })
         .collect()
 }
 
-fn is_member(snapshot: &Snapshot, node: &NodeStatus, tier: Tier) -> bool {
+fn is_member(snapshot: &Snapshot, server: &ServerStatus, tier: Tier) -> bool {
     match tier {
-        Tier::Up => node.state == State::Up && node.role == Role::Standby,
+        Tier::Up => server.state == State::Up && server.role == Role::Standby,
         Tier::Lagging => {
-            let is_within = node.lag.is_some_and(|lag| lag.lo <= snapshot.hard_max_lag);
-            node.state == State::Lagging && node.role == Role::Standby && is_within
+            let is_within = server.lag.is_some_and(|lag| lag.lo <= snapshot.hard_max_lag);
+            server.state == State::Lagging && server.role == Role::Standby && is_within
         }
-        Tier::Primary => node.state == State::Up && is_the_primary(snapshot, node),
-        Tier::Any => is_member(snapshot, node, Tier::Up) || is_member(snapshot, node, Tier::Primary),
+        Tier::Primary => server.state == State::Up && is_the_primary(snapshot, server),
+        Tier::Any => is_member(snapshot, server, Tier::Up) || is_member(snapshot, server, Tier::Primary),
         Tier::Empty => false,
     }
 }
 
-fn is_the_primary(snapshot: &Snapshot, node: &NodeStatus) -> bool {
-    node.role == Role::Primary && snapshot.primary == Some(node.id)
+fn is_the_primary(snapshot: &Snapshot, server: &ServerStatus) -> bool {
+    server.role == Role::Primary && snapshot.primary == Some(server.id)
 }
 
 #[cfg(test)]
@@ -275,13 +275,13 @@ mod tests {
     fn ids(snapshot: &Snapshot, attrs: &str, fallback: Fallback) -> (Vec<u16>, Tier) {
         let attrs = attrs.parse().expect("one of libpq's words");
         let candidates = candidates(snapshot, attrs, &fallback);
-        (candidates.nodes.iter().map(|candidate| candidate.id.0).collect(), candidates.tier)
+        (candidates.servers.iter().map(|candidate| candidate.id.0).collect(), candidates.tier)
     }
 
     #[test]
     fn each_word_gets_its_servers() {
         let snapshot = snapshot();
-        for (attrs, nodes, tier) in [
+        for (attrs, servers, tier) in [
             ("any", vec![0, 1, 2], Tier::Any),
             ("read-only", vec![0, 1, 2], Tier::Any),
             ("read-write", vec![0], Tier::Primary),
@@ -289,7 +289,7 @@ mod tests {
             ("standby", vec![1, 2], Tier::Up),
             ("prefer-standby", vec![1, 2], Tier::Up),
         ] {
-            assert_eq!(ids(&snapshot, attrs, Fallback::Primary), (nodes, tier), "{attrs}");
+            assert_eq!(ids(&snapshot, attrs, Fallback::Primary), (servers, tier), "{attrs}");
         }
     }
 
@@ -297,7 +297,7 @@ mod tests {
     fn the_fallback_decides_when_no_standby_is_up() {
         let mut snapshot = snapshot();
         lag_replica1(&mut snapshot);
-        snapshot.nodes[2].state = State::Down;
+        snapshot.servers[2].state = State::Down;
         let empty = (vec![], Tier::Empty);
         for (attrs, fallback, expected) in [
             ("prefer-standby", Fallback::Primary, (vec![0], Tier::Primary)),
@@ -318,15 +318,15 @@ mod tests {
     fn only_up_servers_with_room_and_weight_take_sessions() {
         for state in State::ALL {
             let mut snapshot = snapshot();
-            snapshot.nodes[1].state = state;
+            snapshot.servers[1].state = state;
             let has = ids(&snapshot, "standby", Fallback::None).0.contains(&1);
             assert_eq!(has, state == State::Up, "{state}");
         }
         let mut snapshot = snapshot();
-        snapshot.nodes[1].saturated = true;
-        snapshot.nodes[2].weight = 0;
+        snapshot.servers[1].saturated = true;
+        snapshot.servers[2].weight = 0;
         assert_eq!(ids(&snapshot, "standby", Fallback::None).1, Tier::Empty);
-        let stays = |id| may_stay(&snapshot, TargetSessionAttrs::Standby, &Fallback::None, NodeId(id));
+        let stays = |id| may_stay(&snapshot, TargetSessionAttrs::Standby, &Fallback::None, ServerId(id));
         assert!(stays(1), "a full server keeps what it has");
         assert!(!stays(0));
     }
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn reads_go_on_with_the_primary_down() {
         let mut snapshot = snapshot();
-        snapshot.nodes[0].state = State::Down;
+        snapshot.servers[0].state = State::Down;
         assert_eq!(ids(&snapshot, "prefer-standby", Fallback::Primary), (vec![1, 2], Tier::Up));
         assert_eq!(ids(&snapshot, "read-write", Fallback::Primary).1, Tier::Empty);
     }
@@ -342,14 +342,14 @@ mod tests {
     #[test]
     fn a_promoted_replica_is_nobodys_standby() {
         let mut snapshot = snapshot();
-        snapshot.nodes[1].role = Role::Primary;
+        snapshot.servers[1].role = Role::Primary;
         assert_eq!(ids(&snapshot, "standby", Fallback::None).0, [2]);
         assert_eq!(ids(&snapshot, "primary", Fallback::None).0, [0], "one primary is known");
     }
 
     #[test]
     fn what_is_worse_than_no_server_depends_on_what_is_wanted() {
-        let worse = |snapshot: &Snapshot, attrs, id| is_worse_than_none(snapshot, attrs, NodeId(id));
+        let worse = |snapshot: &Snapshot, attrs, id| is_worse_than_none(snapshot, attrs, ServerId(id));
         let mut snapshot = snapshot();
         for (state, for_writes, for_reads) in [
             (State::Up, false, false),
@@ -360,7 +360,7 @@ mod tests {
             (State::Down, true, false),
             (State::Fenced, true, true),
         ] {
-            snapshot.nodes[0].state = state;
+            snapshot.servers[0].state = state;
             assert_eq!(worse(&snapshot, TargetSessionAttrs::ReadWrite, 0), for_writes, "{state}");
             assert_eq!(worse(&snapshot, TargetSessionAttrs::PreferStandby, 0), for_reads, "{state}");
         }
@@ -370,15 +370,15 @@ mod tests {
     #[test]
     fn an_old_primary_is_fenced_also_while_it_is_silent() {
         let mut snapshot = snapshot();
-        assert!(!snapshot.is_fenced_primary(NodeId(0)));
-        snapshot.nodes[0].state = State::Down;
-        assert!(!snapshot.is_fenced_primary(NodeId(0)), "it is the newest there is");
+        assert!(!snapshot.is_fenced_primary(ServerId(0)));
+        snapshot.servers[0].state = State::Down;
+        assert!(!snapshot.is_fenced_primary(ServerId(0)), "it is the newest there is");
         snapshot.timeline = Some(TimelineId(2));
-        assert!(snapshot.is_fenced_primary(NodeId(0)));
-        assert!(!snapshot.is_fenced_primary(NodeId(1)), "a standby accepts no writes");
+        assert!(snapshot.is_fenced_primary(ServerId(0)));
+        assert!(!snapshot.is_fenced_primary(ServerId(1)), "a standby accepts no writes");
         snapshot.timeline = Some(TimelineId(1));
-        snapshot.nodes[0].state = State::Fenced;
-        assert!(snapshot.is_fenced_primary(NodeId(0)), "a second one");
+        snapshot.servers[0].state = State::Fenced;
+        assert!(snapshot.is_fenced_primary(ServerId(0)), "a second one");
     }
 
     #[test]

@@ -13,10 +13,10 @@ const STALE_AFTER_TICKS: u32 = 3;
 
 /// A server's place in the configuration, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(pub u16);
+pub struct ServerId(pub u16);
 
-impl NodeId {
-    /// The place as an index into [`Snapshot::nodes`].
+impl ServerId {
+    /// The place as an index into [`Snapshot::servers`].
     #[must_use]
     pub fn index(self) -> usize {
         usize::from(self.0)
@@ -25,7 +25,7 @@ impl NodeId {
 
 /// A server as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeSpec {
+pub struct ServerSpec {
     /// Name in logs, paths and metrics, such as `replica1`.
     pub name: String,
     /// Host name or address, resolved again at every connect; or the directory of a Unix socket.
@@ -161,9 +161,9 @@ pub struct Lag {
 
 /// Everything known about one server.
 #[derive(Clone, Debug)]
-pub struct NodeStatus {
+pub struct ServerStatus {
     /// Its place in the configuration.
-    pub id: NodeId,
+    pub id: ServerId,
     /// Its configured name.
     pub name: Arc<str>,
     /// Its configured host.
@@ -218,7 +218,7 @@ pub struct NodeStatus {
     pub version: Option<u32>,
 }
 
-impl NodeStatus {
+impl ServerStatus {
     /// Whether new sessions may be given to it as far as its own verdict goes.
     #[must_use]
     pub fn is_eligible(&self) -> bool {
@@ -244,8 +244,8 @@ pub struct Written {
 /// The verdict on every server at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// The servers in configuration order: `nodes[id.index()]`.
-    pub nodes: Vec<NodeStatus>,
+    /// The servers in configuration order: `servers[id.index()]`.
+    pub servers: Vec<ServerStatus>,
     /// When it was taken.
     pub taken_at: Instant,
     /// Time between probes of one server.
@@ -257,7 +257,7 @@ pub struct Snapshot {
     /// Lag beyond which a server serves nobody, not even as a fallback.
     pub hard_max_lag: Duration,
     /// The one primary of this cluster, also while it is down.
-    pub primary: Option<NodeId>,
+    pub primary: Option<ServerId>,
     /// The newest timeline known of this cluster.
     pub timeline: Option<TimelineId>,
     /// Where the primary's WAL ended, when, oldest first.
@@ -275,23 +275,24 @@ pub struct Snapshot {
 impl Snapshot {
     /// A server's status.
     #[must_use]
-    pub fn node(&self, id: NodeId) -> Option<&NodeStatus> {
-        self.nodes.get(id.index())
+    pub fn server(&self, id: ServerId) -> Option<&ServerStatus> {
+        self.servers.get(id.index())
     }
 
     /// A server's status, by its configured name.
     #[must_use]
-    pub fn by_name(&self, name: &str) -> Option<&NodeStatus> {
-        self.nodes.iter().find(|node| &*node.name == name)
+    pub fn by_name(&self, name: &str) -> Option<&ServerStatus> {
+        self.servers.iter().find(|server| &*server.name == name)
     }
 
     /// Whether a server accepts writes that would be lost to this cluster, as far as it has told: it is another
     /// cluster's, a second primary, or one that a failover has left behind on an older timeline.
     #[must_use]
-    pub fn is_fenced_primary(&self, id: NodeId) -> bool {
-        let Some(node) = self.node(id) else { return false };
-        let is_behind = matches!((node.timeline, self.timeline), (Some(theirs), Some(ours)) if theirs < ours);
-        node.role == Role::Primary && (node.state == State::Fenced || is_behind)
+    pub fn is_fenced_primary(&self, id: ServerId) -> bool {
+        let Some(server) = self.server(id) else { return false };
+        let is_behind =
+            matches!((server.timeline, self.timeline), (Some(theirs), Some(ours)) if theirs < ours);
+        server.role == Role::Primary && (server.state == State::Fenced || is_behind)
     }
 
     /// Where the WAL ended, at most, of which a server may have shown something at `at` or before. `None` while neither
@@ -300,10 +301,10 @@ impl Snapshot {
     /// Commits that did not wait for their WAL (`synchronous_commit = off`) may show on the primary before they are
     /// flushed.
     #[must_use]
-    pub fn shown_at_most(&self, id: NodeId, at: Instant) -> Option<Lsn> {
+    pub fn shown_at_most(&self, id: ServerId, at: Instant) -> Option<Lsn> {
         let written = self.written.iter().find(|written| written.at >= at).map(|written| written.lsn);
-        let own = self.node(id).filter(|node| node.asked_at.is_some_and(|asked| asked >= at));
-        let replayed = own.and_then(|node| node.replay_lsn);
+        let own = self.server(id).filter(|server| server.asked_at.is_some_and(|asked| asked >= at));
+        let replayed = own.and_then(|server| server.replay_lsn);
         match (written, replayed) {
             (Some(written), Some(replayed)) => Some(written.min(replayed)),
             (written, replayed) => written.or(replayed),
@@ -324,17 +325,17 @@ impl Snapshot {
 
     /// The primary's status while it is known, answers and is not fenced.
     #[must_use]
-    pub fn serving_primary(&self) -> Option<&NodeStatus> {
+    pub fn serving_primary(&self) -> Option<&ServerStatus> {
         self.primary
-            .and_then(|id| self.node(id))
-            .filter(|node| node.role == Role::Primary)
-            .filter(|node| matches!(node.state, State::Up | State::Drain))
+            .and_then(|id| self.server(id))
+            .filter(|server| server.role == Role::Primary)
+            .filter(|server| matches!(server.state, State::Up | State::Drain))
     }
 
     /// How far behind a standby can be at most at `now`; grows until it is probed again.
     #[must_use]
-    pub fn lag_at_most(&self, id: NodeId, now: Instant) -> Option<Duration> {
-        let hi = self.node(id)?.lag?.hi?;
+    pub fn lag_at_most(&self, id: ServerId, now: Instant) -> Option<Duration> {
+        let hi = self.server(id)?.lag?.hi?;
         Some(hi + now.saturating_duration_since(self.taken_at))
     }
 }
@@ -351,14 +352,14 @@ mod tests {
         let at = |seconds| began + Duration::from_secs(seconds);
         snapshot.written =
             [(1, 100), (2, 200), (3, 300)].map(|(time, lsn)| Written { at: at(time), lsn: Lsn(lsn) }).into();
-        let replica = NodeId(1);
-        snapshot.nodes[1].asked_at = None;
+        let replica = ServerId(1);
+        snapshot.servers[1].asked_at = None;
         assert_eq!(snapshot.shown_at_most(replica, at(0)), Some(Lsn(100)));
         assert_eq!(snapshot.shown_at_most(replica, at(2)), Some(Lsn(200)));
         assert_eq!(snapshot.shown_at_most(replica, at(4)), None, "nobody was asked since");
-        (snapshot.nodes[1].asked_at, snapshot.nodes[1].replay_lsn) = (Some(at(3)), Some(Lsn(150)));
+        (snapshot.servers[1].asked_at, snapshot.servers[1].replay_lsn) = (Some(at(3)), Some(Lsn(150)));
         assert_eq!(snapshot.shown_at_most(replica, at(3)), Some(Lsn(150)), "it had replayed less");
         assert_eq!(snapshot.shown_at_most(replica, at(1)), Some(Lsn(100)), "it had replayed less then");
-        assert_eq!(snapshot.shown_at_most(NodeId(0), at(3)), Some(Lsn(300)));
+        assert_eq!(snapshot.shown_at_most(ServerId(0), at(3)), Some(Lsn(300)));
     }
 }

@@ -5,20 +5,20 @@ use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 
-use crate::snapshot::{AdminState, ExpectedRole, Lag, NodeId, NodeStatus, Role, Snapshot, State};
+use crate::snapshot::{AdminState, ExpectedRole, Lag, Role, ServerId, ServerStatus, Snapshot, State};
 
 pub(crate) fn snapshot() -> Snapshot {
     let now = Instant::now();
     let roles = [Role::Primary, Role::Standby, Role::Standby];
-    let nodes = roles.iter().zip(["primary", "replica1", "replica2"]).zip(0..);
+    let servers = roles.iter().zip(["primary", "replica1", "replica2"]).zip(0..);
     Snapshot {
-        nodes: nodes.map(|((&role, name), index)| status(NodeId(index), name, role, now)).collect(),
+        servers: servers.map(|((&role, name), index)| status(ServerId(index), name, role, now)).collect(),
         taken_at: now,
         tick: Duration::from_millis(500),
         probe_timeout: Duration::from_millis(400),
         max_lag: Duration::from_secs(2),
         hard_max_lag: Duration::from_secs(30),
-        primary: Some(NodeId(0)),
+        primary: Some(ServerId(0)),
         timeline: Some(TimelineId(1)),
         written: Arc::from([]),
         primary_lost_at: None,
@@ -31,18 +31,18 @@ pub(crate) fn snapshot() -> Snapshot {
 /// Makes `replica1` lag by 5.2 s.
 pub(crate) fn lag_replica1(snapshot: &mut Snapshot) {
     let lag = Duration::from_millis(5200);
-    let node = &mut snapshot.nodes[1];
-    node.state = State::Lagging;
-    node.reason = "at least 5.20 s behind, above max_lag 2.00 s".into();
-    node.lag = Some(Lag { lo: lag, est: lag, hi: Some(lag) });
-    node.in_sync = Some(false);
-    node.lag_bytes = Some(20 << 20);
+    let server = &mut snapshot.servers[1];
+    server.state = State::Lagging;
+    server.reason = "at least 5.20 s behind, above max_lag 2.00 s".into();
+    server.lag = Some(Lag { lo: lag, est: lag, hi: Some(lag) });
+    server.in_sync = Some(false);
+    server.lag_bytes = Some(20 << 20);
 }
 
-fn status(id: NodeId, name: &str, role: Role, now: Instant) -> NodeStatus {
+fn status(id: ServerId, name: &str, role: Role, now: Instant) -> ServerStatus {
     let is_standby = role == Role::Standby;
     let zero = Lag { lo: Duration::ZERO, est: Duration::ZERO, hi: Some(Duration::from_millis(100)) };
-    NodeStatus {
+    ServerStatus {
         id,
         name: Arc::from(name),
         host: Arc::from("127.0.0.1"),

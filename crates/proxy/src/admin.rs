@@ -85,16 +85,16 @@ async fn set(
     };
     let health = &shared.health;
     let snapshot = health.load_full();
-    let Some(node) = snapshot.by_name(&name) else {
-        let names: Vec<&str> = snapshot.nodes.iter().map(|node| &*node.name).collect();
+    let Some(server) = snapshot.by_name(&name) else {
+        let names: Vec<&str> = snapshot.servers.iter().map(|server| &*server.name).collect();
         return refused(
             StatusCode::NOT_FOUND,
             format!("no server is named \"{name}\"; there are {}", names.join(", ")),
         );
     };
-    health.set_admin(node.id, admin);
-    tracing::info!(node = %name, wanted, "an operator has spoken");
-    (StatusCode::OK, Json(json!({ "server": name, "wanted": wanted, "was": node.state.as_str() })))
+    health.set_admin(server.id, admin);
+    tracing::info!(server.name = %name, wanted, "an operator has spoken");
+    (StatusCode::OK, Json(json!({ "server": name, "wanted": wanted, "was": server.state.as_str() })))
 }
 
 /// How the sessions are to be listed.

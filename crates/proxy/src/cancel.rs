@@ -229,7 +229,7 @@ impl CancelHandle {
                 send(&server).await
             };
             let outcome = timer::timeout(CANCEL_TIMEOUT, deliver).await;
-            tracing::debug!(server.address = %server.address, ?outcome, "cancel request for a session given up");
+            tracing::debug!(server.addr = %server.address, ?outcome, "cancel request for a session given up");
         });
     }
 
@@ -262,7 +262,7 @@ async fn send(server: &ServerKey) -> CancelResult {
     match timer::timeout(CANCEL_TIMEOUT, delivery).await {
         Ok(Ok(())) => CancelResult::Delivered,
         Ok(Err(error)) => {
-            tracing::debug!(server.address = %server.address, %error, "cancel request was not delivered");
+            tracing::debug!(server.addr = %server.address, %error, "cancel request was not delivered");
             CancelResult::Failed
         }
         Err(_elapsed) => CancelResult::Failed,

@@ -39,6 +39,8 @@ pub(crate) enum Refusal {
     NoUser,
     /// A startup parameter has a value it cannot have.
     BadOption { name: &'static str, must_be: &'static str },
+    /// A startup option of the proxy's that it does not have.
+    UnknownOption { name: &'static str, hint: &'static str },
     /// Another server did not take the session's settings or prepared statements.
     StateLost,
     /// A server asks for a proof of the user that the proxy does not have.
@@ -131,7 +133,9 @@ impl Refusal {
             Refusal::AuthenticationFailed { .. } => RefusalReason::Authentication,
             Refusal::SecretsUnavailable => RefusalReason::SecretsUnavailable,
             Refusal::Startup(_) | Refusal::Protocol { .. } => RefusalReason::Protocol,
-            Refusal::NoUser | Refusal::BadOption { .. } => RefusalReason::Protocol,
+            Refusal::NoUser | Refusal::BadOption { .. } | Refusal::UnknownOption { .. } => {
+                RefusalReason::Protocol
+            }
             Refusal::Unsupported { .. } => RefusalReason::Unsupported,
             Refusal::ServerLost { .. } => RefusalReason::ServerLost,
             Refusal::ShuttingDown => RefusalReason::ShuttingDown,
@@ -206,6 +210,12 @@ impl Refusal {
                 format!("invalid value for parameter \"{name}\""),
                 Some(format!("It must be {must_be}.")),
                 None,
+            ),
+            Refusal::UnknownOption { name, hint } => (
+                SqlState::UNDEFINED_OBJECT,
+                format!("unrecognized configuration parameter \"{name}\""),
+                None,
+                Some(*hint),
             ),
             Refusal::StateLost => (
                 SqlState::CONNECTION_FAILURE,

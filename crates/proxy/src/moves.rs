@@ -5,49 +5,51 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
-use trunkline_health::NodeId;
+use trunkline_health::ServerId;
 
 use crate::limits::{MOVING_LOGINS_MAX, TICK};
 
-/// The pace of moves, by node; shared by all threads.
+/// The pace of moves, by server; shared by all threads.
 #[derive(Debug)]
 pub(crate) struct Pace {
     began: Instant,
-    nodes: Box<[Node]>,
+    servers: Box<[ServerPace]>,
 }
 
 #[derive(Debug)]
-struct Node {
+struct ServerPace {
     /// When all departures granted so far would have left at the even rate, in nanoseconds since `began`.
     paid_until: AtomicU64,
     logins: Arc<Semaphore>,
 }
 
 impl Pace {
-    pub(crate) fn new(nodes: usize) -> Self {
-        let node =
-            |_| Node { paid_until: AtomicU64::new(0), logins: Arc::new(Semaphore::new(MOVING_LOGINS_MAX)) };
-        Pace { began: Instant::now(), nodes: (0..nodes).map(node).collect() }
+    pub(crate) fn new(servers: usize) -> Self {
+        let server = |_| ServerPace {
+            paid_until: AtomicU64::new(0),
+            logins: Arc::new(Semaphore::new(MOVING_LOGINS_MAX)),
+        };
+        Pace { began: Instant::now(), servers: (0..servers).map(server).collect() }
     }
 
-    /// Whether one more session may leave `node` now, at `per_second` of them; zero is no bound. Sessions look again
+    /// Whether one more session may leave `server` now, at `per_second` of them; zero is no bound. Sessions look again
     /// every tick, so a tick's worth may leave at once.
-    pub(crate) fn may_leave(&self, node: NodeId, per_second: u32, now: Instant) -> bool {
+    pub(crate) fn may_leave(&self, server: ServerId, per_second: u32, now: Instant) -> bool {
         if per_second == 0 {
             return true;
         }
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let now = nanos(now.saturating_duration_since(self.began));
         let each = nanos(Duration::from_secs(1)) / u64::from(per_second);
-        let paid_until = &self.nodes[node.index()].paid_until;
+        let paid_until = &self.servers[server.index()].paid_until;
         let pay =
             |until: u64| (until <= now + nanos(TICK).saturating_sub(each)).then(|| until.max(now) + each);
         paid_until.fetch_update(Relaxed, Relaxed, pay).is_ok()
     }
 
-    /// A turn to log in on `node`.
-    pub(crate) async fn turn(&self, node: NodeId) -> Result<OwnedSemaphorePermit, AcquireError> {
-        Arc::clone(&self.nodes[node.index()].logins).acquire_owned().await
+    /// A turn to log in on `server`.
+    pub(crate) async fn turn(&self, server: ServerId) -> Result<OwnedSemaphorePermit, AcquireError> {
+        Arc::clone(&self.servers[server.index()].logins).acquire_owned().await
     }
 }
 
@@ -55,10 +57,10 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const NODE: NodeId = NodeId(0);
+    const SERVER: ServerId = ServerId(0);
 
     fn leave(pace: &Pace, per_second: u32, at: Duration) -> usize {
-        (0..1000).filter(|_| pace.may_leave(NODE, per_second, pace.began + at)).count()
+        (0..1000).filter(|_| pace.may_leave(SERVER, per_second, pace.began + at)).count()
     }
 
     #[test]
@@ -66,7 +68,7 @@ mod tests {
         let pace = Pace::new(2);
         let ticks = (0..8_u32).map(|tick| leave(&pace, 100, TICK * tick));
         assert_eq!(ticks.collect::<Vec<_>>(), [25; 8]);
-        assert!(pace.may_leave(NodeId(1), 100, pace.began), "each node has its own");
+        assert!(pace.may_leave(ServerId(1), 100, pace.began), "each server has its own");
     }
 
     #[test]
@@ -78,15 +80,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_so_many_log_in_on_one_node_at_a_time() {
+    async fn only_so_many_log_in_on_one_server_at_a_time() {
         let pace = Pace::new(2);
         let mut turns = Vec::new();
         for _ in 0..MOVING_LOGINS_MAX {
-            turns.push(pace.turn(NODE).await.expect("never closed"));
+            turns.push(pace.turn(SERVER).await.expect("never closed"));
         }
-        let mut next = std::pin::pin!(pace.turn(NODE));
+        let mut next = std::pin::pin!(pace.turn(SERVER));
         assert!(is_waiting(&mut next).await, "one more waits");
-        assert!(pace.turn(NodeId(1)).await.is_ok(), "not for another node");
+        assert!(pace.turn(ServerId(1)).await.is_ok(), "not for another server");
         turns.pop();
         assert!(next.await.is_ok());
     }

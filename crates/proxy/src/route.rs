@@ -3,30 +3,30 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use trunkline_health::{Candidate, NodeId};
+use trunkline_health::{Candidate, ServerId};
 
 use crate::settings::Balance;
 
-/// Sessions per node, over all threads; read by the balancers, one for the process.
+/// Sessions per server, over all threads; read by the balancers, one for the process.
 #[derive(Debug)]
-pub(crate) struct Attached(Box<[OnNode]>);
+pub(crate) struct Attached(Box<[OnServer]>);
 
 #[derive(Debug, Default)]
-struct OnNode {
+struct OnServer {
     sessions: AtomicU64,
     /// Those of them that would be elsewhere if another server would do.
     standing_in: AtomicU64,
 }
 
-/// A session's place on a node: counted from the choice on, so that choices made at one time spread.
+/// A session's place on a server: counted from the choice on, so that choices made at one time spread.
 #[derive(Debug)]
 pub(crate) struct Lease {
     attached: Arc<Attached>,
-    node: NodeId,
+    server: ServerId,
     place: Place,
 }
 
-/// What a session is to its node.
+/// What a session is to its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Own,
@@ -34,38 +34,38 @@ enum Place {
 }
 
 impl Attached {
-    pub(crate) fn new(nodes: usize) -> Arc<Self> {
-        Arc::new(Attached((0..nodes).map(|_| OnNode::default()).collect()))
+    pub(crate) fn new(servers: usize) -> Arc<Self> {
+        Arc::new(Attached((0..servers).map(|_| OnServer::default()).collect()))
     }
 
-    pub(crate) fn sessions_on(&self, node: NodeId) -> u64 {
-        self.on(node).sessions.load(Relaxed)
+    pub(crate) fn sessions_on(&self, server: ServerId) -> u64 {
+        self.on(server).sessions.load(Relaxed)
     }
 
-    /// Sessions that this node has in the place of others.
-    pub(crate) fn standing_in_on(&self, node: NodeId) -> u64 {
-        self.on(node).standing_in.load(Relaxed)
+    /// Sessions that this server has in the place of others.
+    pub(crate) fn standing_in_on(&self, server: ServerId) -> u64 {
+        self.on(server).standing_in.load(Relaxed)
     }
 
-    fn lease(self: &Arc<Self>, node: NodeId) -> Lease {
-        self.on(node).sessions.fetch_add(1, Relaxed);
-        Lease { attached: Arc::clone(self), node, place: Place::Own }
+    fn lease(self: &Arc<Self>, server: ServerId) -> Lease {
+        self.on(server).sessions.fetch_add(1, Relaxed);
+        Lease { attached: Arc::clone(self), server, place: Place::Own }
     }
 
-    fn on(&self, node: NodeId) -> &OnNode {
-        &self.0[usize::from(node.0)]
+    fn on(&self, server: ServerId) -> &OnServer {
+        &self.0[usize::from(server.0)]
     }
 }
 
 impl Lease {
-    pub(crate) fn node(&self) -> NodeId {
-        self.node
+    pub(crate) fn server(&self) -> ServerId {
+        self.server
     }
 
-    /// The same place, counted among those in which the node stands in for others: `None` when it has `most` of them.
+    /// The same place, counted among those in which the server stands in for others: `None` when it has `most` of them.
     pub(crate) fn standing_in(mut self, most: u64) -> Option<Self> {
         let next = |n| (n < most).then_some(n + 1);
-        self.attached.on(self.node).standing_in.fetch_update(Relaxed, Relaxed, next).ok()?;
+        self.attached.on(self.server).standing_in.fetch_update(Relaxed, Relaxed, next).ok()?;
         self.place = Place::StandsIn;
         Some(self)
     }
@@ -73,7 +73,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let on = self.attached.on(self.node);
+        let on = self.attached.on(self.server);
         on.sessions.fetch_sub(1, Relaxed);
         match self.place {
             Place::Own => {}
@@ -87,7 +87,7 @@ impl Drop for Lease {
 pub(crate) struct Balancer {
     balance: Balance,
     attached: Arc<Attached>,
-    /// Smooth weighted round-robin: what each node is owed, by node.
+    /// Smooth weighted round-robin: what each server is owed, by server.
     owed: Mutex<Box<[f32]>>,
 }
 
@@ -98,28 +98,28 @@ impl Balancer {
     }
 
     /// Takes a place on one of `candidates` not in `excluded`; `None` when there is none.
-    pub(crate) fn choose(&self, candidates: &[Candidate], excluded: &[NodeId]) -> Option<Lease> {
+    pub(crate) fn choose(&self, candidates: &[Candidate], excluded: &[ServerId]) -> Option<Lease> {
         self.choose_by(self.balance, candidates, excluded)
     }
 
     /// The same for a session that moves: where sessions are wanted most, whatever the balance.
-    pub(crate) fn choose_for_move(&self, candidates: &[Candidate], excluded: &[NodeId]) -> Option<Lease> {
+    pub(crate) fn choose_for_move(&self, candidates: &[Candidate], excluded: &[ServerId]) -> Option<Lease> {
         self.choose_by(Balance::LeastOutstanding, candidates, excluded)
     }
 
-    fn choose_by(&self, balance: Balance, candidates: &[Candidate], excluded: &[NodeId]) -> Option<Lease> {
+    fn choose_by(&self, balance: Balance, candidates: &[Candidate], excluded: &[ServerId]) -> Option<Lease> {
         let open: Vec<&Candidate> = candidates.iter().filter(|c| !excluded.contains(&c.id)).collect();
-        let node = match (balance, open.as_slice()) {
+        let server = match (balance, open.as_slice()) {
             (_, []) => return None,
             (_, [only]) => only.id,
             (Balance::RoundRobin, open) => self.in_turn(open),
             (Balance::LeastOutstanding, open) => self.least(open),
             (Balance::RandomTwo, open) => self.better_of_two(open),
         };
-        Some(self.attached.lease(node))
+        Some(self.attached.lease(server))
     }
 
-    fn in_turn(&self, open: &[&Candidate]) -> NodeId {
+    fn in_turn(&self, open: &[&Candidate]) -> ServerId {
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut total = 0.0;
         for candidate in open {
@@ -134,19 +134,19 @@ impl Balancer {
         chosen
     }
 
-    fn least(&self, open: &[&Candidate]) -> NodeId {
+    fn least(&self, open: &[&Candidate]) -> ServerId {
         let least = open.iter().map(|c| self.load(c)).fold(f32::INFINITY, f32::min);
         let ties: Vec<&Candidate> = open.iter().copied().filter(|c| self.load(c) <= least).collect();
         if let [only] = ties.as_slice() { only.id } else { self.in_turn(&ties) }
     }
 
-    fn better_of_two(&self, open: &[&Candidate]) -> NodeId {
+    fn better_of_two(&self, open: &[&Candidate]) -> ServerId {
         let first = open[draw(open.len())];
         let second = open[draw(open.len())];
         if self.load(second) < self.load(first) { second.id } else { first.id }
     }
 
-    /// Sessions for its weight, the one about to come included: a heavy node fills first.
+    /// Sessions for its weight, the one about to come included: a heavy server fills first.
     fn load(&self, candidate: &Candidate) -> f32 {
         let sessions = self.attached.sessions_on(candidate.id) + 1;
         #[expect(clippy::cast_precision_loss, reason = "a ratio of session counts needs no exact bits")]
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     fn candidates(weights: &[f32]) -> Vec<Candidate> {
-        let ids = (0..).map(NodeId);
+        let ids = (0..).map(ServerId);
         ids.zip(weights).map(|(id, &weight)| Candidate { id, weight }).collect()
     }
 
@@ -175,7 +175,7 @@ mod tests {
         let candidates = candidates(weights);
         let held: Vec<_> = (0..rounds).map(|_| balancer.choose(&candidates, &[])).collect();
         assert!(held.iter().all(Option::is_some));
-        (0..).map(NodeId).take(weights.len()).map(|id| attached.sessions_on(id)).collect()
+        (0..).map(ServerId).take(weights.len()).map(|id| attached.sessions_on(id)).collect()
     }
 
     #[test]
@@ -191,38 +191,38 @@ mod tests {
     }
 
     #[test]
-    fn the_better_of_two_keeps_nodes_close() {
+    fn the_better_of_two_keeps_servers_close() {
         let shares = shares(Balance::RandomTwo, &[100.0, 100.0], 400);
         assert!(shares.iter().all(|n| (180..=220).contains(n)), "{shares:?}");
     }
 
     #[test]
-    fn an_excluded_node_is_not_chosen_and_a_lease_ends_with_its_holder() {
+    fn an_excluded_server_is_not_chosen_and_a_lease_ends_with_its_holder() {
         let attached = Attached::new(2);
         let balancer = Balancer::new(Balance::RoundRobin, Arc::clone(&attached));
         let candidates = candidates(&[100.0, 100.0]);
-        let lease = balancer.choose(&candidates, &[NodeId(0)]).expect("one is left");
-        assert_eq!(lease.node(), NodeId(1));
+        let lease = balancer.choose(&candidates, &[ServerId(0)]).expect("one is left");
+        assert_eq!(lease.server(), ServerId(1));
         drop(lease);
-        assert_eq!(attached.sessions_on(NodeId(1)), 0);
-        assert!(balancer.choose(&candidates, &[NodeId(0), NodeId(1)]).is_none());
+        assert_eq!(attached.sessions_on(ServerId(1)), 0);
+        assert!(balancer.choose(&candidates, &[ServerId(0), ServerId(1)]).is_none());
     }
 
     #[test]
     fn who_stands_in_is_counted_apart_and_up_to_the_bound() {
         let attached = Attached::new(1);
-        let take = || attached.lease(NodeId(0));
+        let take = || attached.lease(ServerId(0));
         let _own = take();
         let first = take().standing_in(2).expect("below the bound");
         let _second = take().standing_in(2).expect("at the bound");
         assert!(take().standing_in(2).is_none());
-        assert_eq!((attached.sessions_on(NodeId(0)), attached.standing_in_on(NodeId(0))), (3, 2));
+        assert_eq!((attached.sessions_on(ServerId(0)), attached.standing_in_on(ServerId(0))), (3, 2));
         drop(first);
         assert!(take().standing_in(2).is_some());
     }
 
     #[test]
-    fn a_node_without_weight_gets_nothing_while_others_have_some() {
+    fn a_server_without_weight_gets_nothing_while_others_have_some() {
         assert_eq!(shares(Balance::RoundRobin, &[100.0, 0.0], 50), [50, 0]);
         assert_eq!(shares(Balance::LeastOutstanding, &[100.0, 0.0], 50), [50, 0]);
     }

@@ -149,8 +149,8 @@ fn transpose(sockets: Sockets, threads: usize) -> Sockets {
 }
 
 fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>), StartError> {
-    let nodes = settings.health.nodes.len();
-    let attached = Attached::new(nodes);
+    let servers = settings.health.servers.len();
+    let attached = Attached::new(servers);
     let listeners = settings.listeners.iter().cloned().map(|settings| {
         let balancer = Balancer::new(settings.balance, Arc::clone(&attached));
         Listener { settings, balancer }
@@ -172,11 +172,11 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
     let shared = Shared {
         health,
         defaults,
-        metrics: Arc::new(Metrics::new(threads, nodes)),
+        metrics: Arc::new(Metrics::new(threads, servers)),
         admission: Arc::default(),
         cancels: Arc::default(),
         attached,
-        pace: Pace::new(nodes),
+        pace: Pace::new(servers),
         listeners,
         secrets,
         functions,
@@ -320,7 +320,7 @@ impl Running {
             AuthSettings { mode: started.mode, source: started.source.clone(), ..settings.auth.clone() };
         let cache_ttl = auth.cache_ttl;
         self.shared.live.store(Arc::new(Live { auth, ..Live::of(&settings) }));
-        self.shared.health.reload(settings.health.judge, settings.health.nodes);
+        self.shared.health.reload(settings.health.judge, settings.health.servers);
         if let Some(secrets) = &self.shared.secrets
             && let Err(error) = secrets.reload(cache_ttl).await
         {
@@ -333,8 +333,10 @@ impl Running {
     fn fixed(&self, new: &Settings) -> Vec<String> {
         let old = &self.started_with;
         let places = |settings: &Settings| {
-            let place = |node: &trunkline_health::NodeSpec| (node.name.clone(), node.host.clone(), node.port);
-            settings.health.nodes.iter().map(place).collect::<Vec<_>>()
+            let place = |server: &trunkline_health::ServerSpec| {
+                (server.name.clone(), server.host.clone(), server.port)
+            };
+            settings.health.servers.iter().map(place).collect::<Vec<_>>()
         };
         let changes = [
             (places(old) != places(new), "servers, their names, addresses or order"),

@@ -85,7 +85,7 @@ impl Activity {
 pub(crate) struct Row {
     pub(crate) info: Arc<SessionInfo>,
     /// The server it is on.
-    pub(crate) node: Option<Arc<str>>,
+    pub(crate) server: Option<Arc<str>>,
     pub(crate) activity: Activity,
     /// Why it cannot leave that server; `None` when it can.
     pub(crate) pinned: Option<PinReason>,
@@ -174,7 +174,7 @@ impl Sessions {
 }
 
 fn told(row: &Row, now: Instant) -> Value {
-    let Row { info, node, activity, pinned } = row;
+    let Row { info, server, activity, pinned } = row;
     json!({
         "id": info.id.0,
         "pid": info.process_id.map(|id| id.0),
@@ -182,7 +182,7 @@ fn told(row: &Row, now: Instant) -> Value {
         "user": &*info.user,
         "database": &*info.database,
         "listener": &*info.listener,
-        "node": node.as_deref(),
+        "server": server.as_deref(),
         "state": activity.word(),
         "pinned": pinned.map(|reason| reason.to_string()),
         "age_seconds": now.saturating_duration_since(info.since).as_secs(),
@@ -236,7 +236,7 @@ mod tests {
             listener: "reads".into(),
             since: Instant::now(),
         };
-        Row { info: Arc::new(info), node: None, activity: Activity::Idle, pinned }
+        Row { info: Arc::new(info), server: None, activity: Activity::Idle, pinned }
     }
 
     fn counted(listed: Listed) -> Sessions {

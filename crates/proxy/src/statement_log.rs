@@ -118,12 +118,12 @@ fn write_all(entries: Receiver<Entry>) {
         };
         tracing::info!(
             target: TARGET,
-            node = %server,
+            listener = %session.listener,
+            server.name = %server,
             session.id = session.id.0,
             client.addr = %session.client,
             db.user = %session.user,
             db.name = %session.database,
-            listener = %session.listener,
             statement.kind = kind,
             statement.tag = tag,
             statement.fingerprint = fingerprint.map(tracing::field::display),

@@ -73,7 +73,7 @@ impl Announce {
 fn write_notice(out: &mut BytesMut, figures: &Figures, server: &str) {
     let Figures { timing, rows, bytes } = figures;
     let detail = format!(
-        "target={server} wait_us={} first_us={} total_us={} client_us={} rows={rows} bytes={bytes}",
+        "server={server} wait_us={} first_us={} total_us={} client_us={} rows={rows} bytes={bytes}",
         timing.wait.as_micros(),
         timing.server_first.as_micros(),
         timing.server_total.as_micros(),

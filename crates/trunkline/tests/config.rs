@@ -195,9 +195,9 @@ fn environment_names_a_server_in_the_variable() {
         .env("TRUNKLINE__SERVER__PRIMARY__ADDRESS", "db0:5432")
         .env("TRUNKLINE__SERVER__PRIMARY__ROLE", "primary")
         .meant();
-    let nodes = &meant.proxy.health.nodes;
-    assert_eq!((nodes[0].name.as_str(), nodes[0].weight), ("replica-1", 7));
-    assert_eq!((nodes[1].name.as_str(), nodes[1].expected_role), ("primary", ExpectedRole::Primary));
+    let servers = &meant.proxy.health.servers;
+    assert_eq!((servers[0].name.as_str(), servers[0].weight), ("replica-1", 7));
+    assert_eq!((servers[1].name.as_str(), servers[1].expected_role), ("primary", ExpectedRole::Primary));
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn flags_suffice_without_a_file() {
         ],
     };
     let proxy = settings(load(&Request { flags, environment: HashMap::new() })).unwrap().proxy;
-    let names: Vec<_> = proxy.health.nodes.iter().map(|node| node.name.as_str()).collect();
+    let names: Vec<_> = proxy.health.servers.iter().map(|server| server.name.as_str()).collect();
     assert_eq!(names, ["primary", "replica1", "db3"]);
     assert_eq!(proxy.listeners[1].target_session_attrs, TargetSessionAttrs::ReadWrite);
     assert_eq!(proxy.listeners[1].address, "127.0.0.1:5435".parse().unwrap());
@@ -272,7 +272,7 @@ fn flags_suffice_without_a_file() {
 #[test]
 fn bare_addresses_are_named_after_their_host_and_port_when_they_share_it() {
     let proxy = Given::file("").replica("db1:5432").replica("db1:5433").replica("db2").meant().proxy;
-    let names: Vec<_> = proxy.health.nodes.iter().map(|node| node.name.as_str()).collect();
+    let names: Vec<_> = proxy.health.servers.iter().map(|server| server.name.as_str()).collect();
     assert_eq!(names, ["db1:5432", "db1:5433", "db2"]);
 }
 

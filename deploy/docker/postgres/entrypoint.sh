@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # A primary, or a replica of one: creates the data directory the first time, and then only starts.
-#   NODE      its name: cluster_name, and a replica's replication slot
+#   SERVER    its name: cluster_name, and a replica's replication slot
 #   PRIMARY   host of the primary, for a replica; empty for the primary itself
 #   REPLICAS  names of the replicas, for the primary: a slot for each keeps the WAL that it needs while it is down
 set -euo pipefail
-: "${NODE:?}" "${PGDATA:?}"
+: "${SERVER:?}" "${PGDATA:?}"
 part=$PGDATA.part
 
-say() { printf '%s: %s\n' "$NODE" "$*" >&2; }
+say() { printf '%s: %s\n' "$SERVER" "$*" >&2; }
 
 settings() {
     cat <<END
 listen_addresses = '*'
-cluster_name = '$NODE'
+cluster_name = '$SERVER'
 max_connections = 200
 wal_level = replica
 max_wal_senders = 20
@@ -29,17 +29,17 @@ log_line_prefix = '%m [%p] %q%u@%d '
 END
     if [ -n "${PRIMARY:-}" ]; then
         cat <<END
-primary_slot_name = '$NODE'
-primary_conninfo = 'host=$PRIMARY port=5432 user=trunkline_replication password=$REPLICATION_PASSWORD application_name=$NODE connect_timeout=3'
+primary_slot_name = '$SERVER'
+primary_conninfo = 'host=$PRIMARY port=5432 user=trunkline_replication password=$REPLICATION_PASSWORD application_name=$SERVER connect_timeout=3'
 END
     fi
 }
 
 # All that this script decides is in one file, written anew at each start: another password counts after a restart.
 write_settings() {
-    settings >"$1/node.conf"
-    chmod 600 "$1/node.conf"
-    grep -q node.conf "$1/postgresql.conf" || printf "include 'node.conf'\n" >>"$1/postgresql.conf"
+    settings >"$1/server.conf"
+    chmod 600 "$1/server.conf"
+    grep -q server.conf "$1/postgresql.conf" || printf "include 'server.conf'\n" >>"$1/postgresql.conf"
 }
 
 create_primary() {
@@ -66,7 +66,7 @@ create_replica() {
     say "copying $PRIMARY"
     until pg_isready -q -h "$PRIMARY"; do sleep 0.5; done
     PGPASSWORD=$REPLICATION_PASSWORD pg_basebackup -h "$PRIMARY" -U trunkline_replication -D "$part" \
-        --checkpoint=fast --wal-method=stream --slot="$NODE"
+        --checkpoint=fast --wal-method=stream --slot="$SERVER"
     write_settings "$part"
     touch "$part/standby.signal"
 }

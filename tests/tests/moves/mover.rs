@@ -62,7 +62,7 @@ enum Away {
 
 #[derive(Debug)]
 struct Seen {
-    node: Option<String>,
+    server: Option<String>,
     pinned: Option<String>,
     state: String,
 }
@@ -92,30 +92,30 @@ impl Mover {
     /// Sends the session of the client at `port` away, and waits until it has left or is seen to stay.
     pub(crate) fn make(&mut self, how: Move, world: &mut World, port: u16) -> Outcome {
         self.settle();
-        let Some(Seen { node: Some(node), .. }) = self.look(port) else { return Outcome::Nowhere };
+        let Some(Seen { server: Some(server), .. }) = self.look(port) else { return Outcome::Nowhere };
         match how {
             Move::Drain | Move::Maint => {
                 let word = if how == Move::Drain { "drain" } else { "maint" };
-                self.http("POST", &format!("/servers/{node}/{word}"));
-                self.away = Away::Set(node.clone());
+                self.http("POST", &format!("/servers/{server}/{word}"));
+                self.away = Away::Set(server.clone());
             }
-            Move::Lost => self.cut(&node, world),
+            Move::Lost => self.cut(&server, world),
             Move::Crash => {
-                self.cluster.replicas[replica(&node)].kill_postmaster();
-                self.away = Away::Crashed(replica(&node));
+                self.cluster.replicas[replica(&server)].kill_postmaster();
+                self.away = Away::Crashed(replica(&server));
             }
-            Move::Lag => self.make_lag(&node, world),
-            Move::Spread => self.crowd(&node),
+            Move::Lag => self.make_lag(&server, world),
+            Move::Spread => self.crowd(&server),
         }
-        self.await_leaving(&node, how, port)
+        self.await_leaving(&server, how, port)
     }
 
     /// Puts right what the last move has done, and waits until both replicas serve.
     pub(crate) fn settle(&mut self) {
         match std::mem::take(&mut self.away) {
             Away::Nothing => return,
-            Away::Set(node) => {
-                self.http("POST", &format!("/servers/{node}/ready"));
+            Away::Set(server) => {
+                self.http("POST", &format!("/servers/{server}/ready"));
                 return;
             }
             Away::Crashed(index) => {
@@ -131,19 +131,19 @@ impl Mover {
         }
     }
 
-    /// Stops the replay of `node` and writes until health has the proof that it lags.
-    fn make_lag(&mut self, node: &str, world: &mut World) {
-        self.cluster.replicas[replica(node)].pause_replay().unwrap();
-        self.away = Away::Lagging(replica(node));
+    /// Stops the replay of `server` and writes until health has the proof that it lags.
+    fn make_lag(&mut self, server: &str, world: &mut World) {
+        self.cluster.replicas[replica(server)].pause_replay().unwrap();
+        self.away = Away::Lagging(replica(server));
         eventually(PATIENCE, "the replica lags", || {
             world.write();
-            self.endpoint.status_of(&format!("/{node}")) != 200
+            self.endpoint.status_of(&format!("/{server}")) != 200
         });
     }
 
-    /// Fills `node` with sessions that cannot move, so that another has to.
-    fn crowd(&mut self, node: &str) {
-        let other = if node == "replica1" { "replica2" } else { "replica1" };
+    /// Fills `server` with sessions that cannot move, so that another has to.
+    fn crowd(&mut self, server: &str) {
+        let other = if server == "replica1" { "replica2" } else { "replica1" };
         self.http("POST", &format!("/servers/{other}/drain"));
         let busy = || {
             let mut wire = Wire::login(self.endpoint.reads());
@@ -157,20 +157,20 @@ impl Mover {
 
     /// The process that serves the session, and the number of its replica.
     pub(crate) fn backends(&self, world: &mut World, port: u16) -> Vec<(usize, String)> {
-        let Some(Seen { node: Some(node), .. }) = self.look(port) else { return Vec::new() };
-        let index = replica(&node);
+        let Some(Seen { server: Some(server), .. }) = self.look(port) else { return Vec::new() };
+        let index = replica(&server);
         let sql = format!("SELECT pid FROM pg_stat_activity WHERE datname = '{}'", world.database());
         let rows = world.ask(index, &sql);
         rows.into_iter().filter_map(|row| Some((index, row.into_iter().next()??))).collect()
     }
 
-    fn await_leaving(&self, node: &str, how: Move, port: u16) -> Outcome {
+    fn await_leaving(&self, server: &str, how: Move, port: u16) -> Outcome {
         let timeout = if how == Move::Spread { PATIENCE } else { MOVE_TIMEOUT };
         let deadline = Instant::now() + timeout;
         loop {
             match self.look(port) {
                 None => return Outcome::Left,
-                Some(seen) if seen.node.as_deref() != Some(node) => return Outcome::Left,
+                Some(seen) if seen.server.as_deref() != Some(server) => return Outcome::Left,
                 // A loss is not asked who is pinned.
                 Some(_) if matches!(how, Move::Lost | Move::Crash) => {}
                 Some(seen) if seen.pinned.is_some() || seen.state == "active" => return Outcome::Stayed,
@@ -183,9 +183,9 @@ impl Mover {
         }
     }
 
-    /// Cuts what connects the endpoint with this world's database on `node`.
-    fn cut(&self, node: &str, world: &mut World) {
-        let index = replica(node);
+    /// Cuts what connects the endpoint with this world's database on `server`.
+    fn cut(&self, server: &str, world: &mut World) {
+        let index = replica(server);
         let sql = format!("SELECT client_port FROM pg_stat_activity WHERE datname = '{}'", world.database());
         for row in world.ask(index, &sql) {
             let port = row.first().and_then(|value| value.as_deref()).and_then(|port| port.parse().ok());
@@ -201,7 +201,7 @@ impl Mover {
         let rows = listing["sessions"].as_array().unwrap();
         let row = rows.iter().find(|row| row["client"] == client.as_str())?;
         let text = |key: &str| row[key].as_str().map(str::to_owned);
-        Some(Seen { node: text("node"), pinned: text("pinned"), state: text("state").unwrap() })
+        Some(Seen { server: text("server"), pinned: text("pinned"), state: text("state").unwrap() })
     }
 
     fn http(&self, method: &str, path: &str) -> String {

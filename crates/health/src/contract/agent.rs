@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::node::untold;
-use crate::snapshot::{NodeId, NodeStatus, Role, Snapshot, State};
+use super::server::untold;
+use crate::snapshot::{Role, ServerId, ServerStatus, Snapshot, State};
 
 /// Weights are told in steps of this many per cent ...
 const STEP: u8 = 10;
@@ -20,7 +20,7 @@ const DESCRIPTION_MAX: usize = 120;
 /// Answers HAProxy's agent-check. Keeps what it said last per server, so that weights do not flap.
 #[derive(Debug, Default)]
 pub struct Agent {
-    said: HashMap<NodeId, u8>,
+    said: HashMap<ServerId, u8>,
 }
 
 impl Agent {
@@ -30,25 +30,26 @@ impl Agent {
     /// `#`, or HAProxy takes both for one unknown word and ignores it.
     #[must_use]
     pub fn answer(&mut self, snapshot: &Snapshot, words: &str, now: Instant) -> String {
-        let Some(node) = words.split_ascii_whitespace().next().and_then(|name| snapshot.by_name(name)) else {
+        let Some(server) = words.split_ascii_whitespace().next().and_then(|name| snapshot.by_name(name))
+        else {
             return line("ready down", "no such server");
         };
         if let Some(why) = untold(snapshot, now) {
             return line("ready down", why);
         }
-        match node.state {
-            State::Up if node.saturated => line("ready up 0%", "it accepts no further connections"),
+        match server.state {
+            State::Up if server.saturated => line("ready up 0%", "it accepts no further connections"),
             State::Up => {
-                let weight = self.steady(node.id, weight(snapshot, node));
-                line(&format!("ready up {weight}%"), &node.reason)
+                let weight = self.steady(server.id, weight(snapshot, server));
+                line(&format!("ready up {weight}%"), &server.reason)
             }
-            State::Lagging => line("ready up 0%", &format!("lagging: {}", node.reason)),
-            State::Drain => line("ready up 0%", &node.reason),
-            State::Unknown | State::Down | State::Fenced | State::Maint => line("ready down", &node.reason),
+            State::Lagging => line("ready up 0%", &format!("lagging: {}", server.reason)),
+            State::Drain => line("ready up 0%", &server.reason),
+            State::Unknown | State::Down | State::Fenced | State::Maint => line("ready down", &server.reason),
         }
     }
 
-    fn steady(&mut self, id: NodeId, weight: u8) -> u8 {
+    fn steady(&mut self, id: ServerId, weight: u8) -> u8 {
         let said = self.said.entry(id).or_insert(weight);
         if said.abs_diff(weight) >= STEP * STEPS_MIN {
             *said = weight;
@@ -58,9 +59,9 @@ impl Agent {
 }
 
 /// Per cent of the server line's weight: whole for a fresh standby, falling linearly up to `max_lag`.
-fn weight(snapshot: &Snapshot, node: &NodeStatus) -> u8 {
-    let Some(lag) = node.lag else {
-        return if node.role == Role::Primary { 100 } else { STEP };
+fn weight(snapshot: &Snapshot, server: &ServerStatus) -> u8 {
+    let Some(lag) = server.lag else {
+        return if server.role == Role::Primary { 100 } else { STEP };
     };
     let share = ratio(lag.est, snapshot.max_lag);
     let whole = 100.0 - (share - WHOLE_BELOW).max(0.0) / (1.0 - WHOLE_BELOW) * (100.0 - WEIGHT_MIN);

@@ -5,18 +5,23 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use super::{Request, Response};
-use crate::snapshot::{AdminState, NodeStatus, Snapshot};
+use crate::snapshot::{AdminState, ServerStatus, Snapshot};
 
 /// One server.
-pub(super) fn node(snapshot: &Snapshot, node: &NodeStatus, status: u16, request: &Request<'_>) -> Response {
-    json_response(status, &Value::Object(members(snapshot, node, request)))
+pub(super) fn server(
+    snapshot: &Snapshot,
+    server: &ServerStatus,
+    status: u16,
+    request: &Request<'_>,
+) -> Response {
+    json_response(status, &Value::Object(members(snapshot, server, request)))
 }
 
 /// All servers.
 pub(super) fn cluster(snapshot: &Snapshot, request: &Request<'_>) -> Response {
     let members: Vec<Value> =
-        snapshot.nodes.iter().map(|node| Value::Object(members(snapshot, node, request))).collect();
-    let primary = snapshot.primary.and_then(|id| snapshot.node(id)).map(|node| &*node.name);
+        snapshot.servers.iter().map(|server| Value::Object(members(snapshot, server, request))).collect();
+    let primary = snapshot.primary.and_then(|id| snapshot.server(id)).map(|server| &*server.name);
     let mut body = json!({
         "primary": primary,
         "primary_lost_seconds": snapshot.primary_lost_at.map(|at| age(at, request.now)),
@@ -34,48 +39,48 @@ pub(super) fn cluster(snapshot: &Snapshot, request: &Request<'_>) -> Response {
     json_response(200, &body)
 }
 
-fn members(snapshot: &Snapshot, node: &NodeStatus, request: &Request<'_>) -> Map<String, Value> {
+fn members(snapshot: &Snapshot, server: &ServerStatus, request: &Request<'_>) -> Map<String, Value> {
     let seconds = |duration: Option<Duration>| duration.map(|duration| rounded(duration.as_secs_f64()));
-    let hi = seconds(snapshot.lag_at_most(node.id, request.now));
-    let admin = match node.admin {
+    let hi = seconds(snapshot.lag_at_most(server.id, request.now));
+    let admin = match server.admin {
         AdminState::Ready => "ready",
         AdminState::Drain => "drain",
         AdminState::Maint => "maint",
     };
     let members = json!({
-        "name": &*node.name,
-        "host": &*node.host,
-        "port": node.port,
-        "address": node.address.as_ref().map(ToString::to_string),
-        "role": node.role.as_str(),
-        "state": node.state.as_str(),
-        "reason": &*node.reason,
-        "since_seconds": age(node.since, request.now),
+        "name": &*server.name,
+        "host": &*server.host,
+        "port": server.port,
+        "address": server.address.as_ref().map(ToString::to_string),
+        "role": server.role.as_str(),
+        "state": server.state.as_str(),
+        "reason": &*server.reason,
+        "since_seconds": age(server.since, request.now),
         "admin": admin,
-        "eligible": node.is_eligible(),
+        "eligible": server.is_eligible(),
         "lag": {
-            "lo": seconds(node.lag.map(|lag| lag.lo)),
-            "est": seconds(node.lag.map(|lag| lag.est)),
+            "lo": seconds(server.lag.map(|lag| lag.lo)),
+            "est": seconds(server.lag.map(|lag| lag.est)),
             "hi": hi,
-            "bytes": node.lag_bytes,
+            "bytes": server.lag_bytes,
         },
         "fresh_as_of_seconds_ago": hi,
-        "in_sync": node.in_sync,
-        "timeline": node.timeline.map(|timeline| timeline.0),
+        "in_sync": server.in_sync,
+        "timeline": server.timeline.map(|timeline| timeline.0),
         // A string: the number needs 64 bits, of which many readers keep 53.
-        "system_identifier": node.system_identifier.map(|id| id.0.to_string()),
-        "receiver": node.receiver,
-        "paused": node.paused,
-        "replay_lsn": node.replay_lsn.map(|lsn| lsn.to_string()),
-        "flush_lsn": node.flush_lsn.map(|lsn| lsn.to_string()),
-        "weight": node.weight,
-        "slow_start": node.slow_start,
-        "saturated": node.saturated,
-        "version": node.version,
-        "last_probe_seconds_ago": node.last_probe.map(|at| age(at, request.now)),
+        "system_identifier": server.system_identifier.map(|id| id.0.to_string()),
+        "receiver": server.receiver,
+        "paused": server.paused,
+        "replay_lsn": server.replay_lsn.map(|lsn| lsn.to_string()),
+        "flush_lsn": server.flush_lsn.map(|lsn| lsn.to_string()),
+        "weight": server.weight,
+        "slow_start": server.slow_start,
+        "saturated": server.saturated,
+        "version": server.version,
+        "last_probe_seconds_ago": server.last_probe.map(|at| age(at, request.now)),
     });
     let Value::Object(mut members) = members else { return Map::new() };
-    if let Some(extras) = request.extras.and_then(|extras| extras.nodes.get(&node.id)) {
+    if let Some(extras) = request.extras.and_then(|extras| extras.servers.get(&server.id)) {
         members.extend(extras.clone());
     }
     members

@@ -6,8 +6,8 @@
 
 mod agent;
 mod json;
-mod node;
 mod route;
+mod server;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use self::route::{InvalidQuery, Route, Want};
-use crate::snapshot::{ExpectedRole, NodeId, NodeStatus, Role, Snapshot};
+use crate::snapshot::{ExpectedRole, Role, ServerId, ServerStatus, Snapshot};
 
 pub use self::agent::Agent;
 
@@ -40,7 +40,7 @@ pub struct Extras {
     /// What is told beside the servers.
     pub cluster: serde_json::Map<String, serde_json::Value>,
     /// What is told with each server.
-    pub nodes: HashMap<NodeId, serde_json::Map<String, serde_json::Value>>,
+    pub servers: HashMap<ServerId, serde_json::Map<String, serde_json::Value>>,
 }
 
 /// An HTTP answer. Write head and body at once: HAProxy resets the connection as soon as it has decided.
@@ -93,14 +93,16 @@ pub fn respond(snapshot: &Snapshot, request: &Request<'_>) -> Response {
 fn answer(snapshot: &Snapshot, request: &Request<'_>, route: &Route<'_>) -> Response {
     let mut segments = route.path.split('/').filter(|segment| !segment.is_empty());
     let (first, second, rest) = (segments.next(), segments.next(), segments.next());
-    let node = match first {
+    let server = match first {
         None => first_replica(snapshot),
         Some(name) => snapshot.by_name(name),
     };
-    match (node, first, second, rest) {
-        (Some(node), _, None, None) => node::answer(snapshot, node, Want::expected_of(node), request, route),
-        (Some(node), _, Some(want), None) => match Want::parse(want) {
-            Some(want) => node::answer(snapshot, node, want, request, route),
+    match (server, first, second, rest) {
+        (Some(server), _, None, None) => {
+            server::answer(snapshot, server, Want::expected_of(server), request, route)
+        }
+        (Some(server), _, Some(want), None) => match Want::parse(want) {
+            Some(want) => server::answer(snapshot, server, want, request, route),
             None => not_found(),
         },
         (None, Some(word), None, None) => fleet(snapshot, word, request, route).unwrap_or_else(not_found),
@@ -116,7 +118,7 @@ fn fleet(snapshot: &Snapshot, word: &str, request: &Request<'_>, route: &Route<'
     let silence = request.now.saturating_duration_since(snapshot.taken_at);
     Some(match word {
         "livez" | "liveness" => verdict(silence <= DEAD_AFTER, "alive", "the monitor does not run"),
-        "readyz" | "readiness" => match node::untold(snapshot, request.now) {
+        "readyz" | "readiness" => match server::untold(snapshot, request.now) {
             None => verdict(true, "ready", ""),
             Some(why) => unavailable(why),
         },
@@ -124,11 +126,11 @@ fn fleet(snapshot: &Snapshot, word: &str, request: &Request<'_>, route: &Route<'
         word => {
             let want = Want::parse(word)?;
             let serving = snapshot
-                .nodes
+                .servers
                 .iter()
-                .find(|node| node::refusal(snapshot, node, want, request.now, route).is_none());
+                .find(|server| server::refusal(snapshot, server, want, request.now, route).is_none());
             match serving {
-                Some(node) => verdict(true, &format!("{} serves as {}", node.name, node.role), ""),
+                Some(server) => verdict(true, &format!("{} serves as {}", server.name, server.role), ""),
                 None => unavailable(&format!("no server is available for {word}")),
             }
         }
@@ -136,13 +138,13 @@ fn fleet(snapshot: &Snapshot, word: &str, request: &Request<'_>, route: &Route<'
 }
 
 /// The old checker's default: the first replica.
-fn first_replica(snapshot: &Snapshot) -> Option<&NodeStatus> {
-    let is_replica = |node: &&NodeStatus| match node.expected_role {
+fn first_replica(snapshot: &Snapshot) -> Option<&ServerStatus> {
+    let is_replica = |server: &&ServerStatus| match server.expected_role {
         ExpectedRole::Replica => true,
-        ExpectedRole::Any => node.role == Role::Standby,
+        ExpectedRole::Any => server.role == Role::Standby,
         ExpectedRole::Primary => false,
     };
-    snapshot.nodes.iter().find(is_replica)
+    snapshot.servers.iter().find(is_replica)
 }
 
 fn plain(status: u16, body: String) -> Response {

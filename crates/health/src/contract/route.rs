@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Request;
-use crate::snapshot::{ExpectedRole, NodeStatus};
+use crate::snapshot::{ExpectedRole, ServerStatus};
 
 /// A request target, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,8 +49,8 @@ impl Want {
     }
 
     /// What a server is wanted for when the path names only the server.
-    pub(super) fn expected_of(node: &NodeStatus) -> Self {
-        match node.expected_role {
+    pub(super) fn expected_of(server: &ServerStatus) -> Self {
+        match server.expected_role {
             ExpectedRole::Primary => Want::Primary,
             ExpectedRole::Replica => Want::Replica,
             ExpectedRole::Any => Want::ReadOnly,

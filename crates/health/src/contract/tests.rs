@@ -31,8 +31,8 @@ fn the_old_checkers_words_are_kept() {
     let (status, body) = ask(&snapshot, "/replica1");
     assert_eq!(status, 503);
     assert!(body.starts_with(lagging), "{body}");
-    snapshot.nodes[1].state = State::Down;
-    snapshot.nodes[1].reason = "connection refused".into();
+    snapshot.servers[1].state = State::Down;
+    snapshot.servers[1].reason = "connection refused".into();
     let down = "503 Service Unavailable - Host: replica1, Error: connection refused, verdict: down";
     assert_eq!(ask(&snapshot, "/replica1"), (503, down.to_owned()));
 }
@@ -42,16 +42,16 @@ fn lagging_may_be_told_as_404_and_down_never() {
     let mut snapshot = snapshot();
     lag_replica1(&mut snapshot);
     assert_eq!(ask(&snapshot, "/replica1?drain=404").0, 404);
-    snapshot.nodes[1].state = State::Down;
+    snapshot.servers[1].state = State::Down;
     assert_eq!(ask(&snapshot, "/replica1?drain=404").0, 503);
 }
 
 #[test]
 fn a_promoted_replica_fails_its_own_path() {
     let mut snapshot = snapshot();
-    snapshot.nodes[1].role = Role::Primary;
-    snapshot.nodes[1].lag = None;
-    snapshot.primary = Some(NodeId(1));
+    snapshot.servers[1].role = Role::Primary;
+    snapshot.servers[1].lag = None;
+    snapshot.primary = Some(ServerId(1));
     assert_eq!(ask(&snapshot, "/replica1").0, 503);
     assert_eq!(ask(&snapshot, "/replica1/primary").0, 200);
     assert_eq!(ask(&snapshot, "/replica1/replica").0, 503);
@@ -61,7 +61,7 @@ fn a_promoted_replica_fails_its_own_path() {
 fn lag_may_be_asked_for_in_time_and_bytes() {
     let mut snapshot = snapshot();
     lag_replica1(&mut snapshot);
-    snapshot.nodes[1].state = State::Up;
+    snapshot.servers[1].state = State::Up;
     for (query, status) in [
         ("lag=6s", 200),
         ("lag=5s", 503),
@@ -72,8 +72,8 @@ fn lag_may_be_asked_for_in_time_and_bytes() {
     ] {
         assert_eq!(ask(&snapshot, &format!("/replica1?{query}")).0, status, "{query}");
     }
-    snapshot.nodes[1].lag = None;
-    snapshot.nodes[1].lag_bytes = None;
+    snapshot.servers[1].lag = None;
+    snapshot.servers[1].lag_bytes = None;
     assert_eq!(ask(&snapshot, "/replica1?lag=1h").0, 503, "unknown is not zero");
     assert_eq!(ask(&snapshot, "/replica1?lag=9GB").0, 503, "unknown is not zero");
 }
@@ -94,11 +94,11 @@ fn fleet_paths_speak_for_all_servers() {
     ] {
         assert_eq!(ask(&snapshot, path).0, 200, "{path}");
     }
-    snapshot.nodes[0].state = State::Down;
+    snapshot.servers[0].state = State::Down;
     assert_eq!(ask(&snapshot, "/read-write").0, 503);
     assert_eq!(ask(&snapshot, "/replica").0, 200);
-    for node in &mut snapshot.nodes {
-        node.state = State::Down;
+    for server in &mut snapshot.servers {
+        server.state = State::Down;
     }
     for (path, status) in
         [("/replica", 503), ("/read-only", 503), ("/health", 503), ("/livez", 200), ("/readyz", 200)]
@@ -126,8 +126,8 @@ fn stale_verdicts_are_not_told() {
 #[test]
 fn only_a_200_says_ok() {
     let mut snapshot = snapshot();
-    snapshot.nodes[1].state = State::Down;
-    snapshot.nodes[1].reason = "lost TOKYO, said OK".into();
+    snapshot.servers[1].state = State::Down;
+    snapshot.servers[1].reason = "lost TOKYO, said OK".into();
     for target in ["/replica1", "/replica1?format=json", "/TOKYO", "/replica1?lag=OK", "/replica1/OK"] {
         let (status, body) = ask(&snapshot, target);
         assert!(status != 200 && !body.contains("OK"), "{target}: {status} {body}");
@@ -162,7 +162,7 @@ fn every_request_has_an_answer() {
 fn json_has_every_server_and_what_others_add() {
     let snapshot = snapshot();
     let sessions = |n: u64| Map::from_iter([("sessions".to_owned(), Value::from(n))]);
-    let extras = Extras { cluster: sessions(7), nodes: [(NodeId(1), sessions(3))].into() };
+    let extras = Extras { cluster: sessions(7), servers: [(ServerId(1), sessions(3))].into() };
     let request = Request {
         method: "GET",
         target: "/cluster",
@@ -191,7 +191,7 @@ fn the_agent_weighs_by_lag_and_does_not_flap() {
     assert_eq!(say(&snapshot, "nobody"), "ready down # no such server\n");
     let mut at = |millis: u64| {
         let lag = Duration::from_millis(millis);
-        snapshot.nodes[1].lag = Some(crate::Lag { lo: lag, est: lag, hi: Some(lag) });
+        snapshot.servers[1].lag = Some(crate::Lag { lo: lag, est: lag, hi: Some(lag) });
         say(&snapshot, "replica1")
     };
     assert_eq!(at(500), "ready up 100% # in sync\n");
@@ -201,6 +201,6 @@ fn the_agent_weighs_by_lag_and_does_not_flap() {
     assert_eq!(at(2000), "ready up 10% # in sync\n");
     lag_replica1(&mut snapshot);
     assert!(say(&snapshot, "replica1").starts_with("ready up 0% # lagging"));
-    snapshot.nodes[1].state = State::Down;
+    snapshot.servers[1].state = State::Down;
     assert!(say(&snapshot, "replica1").starts_with("ready down # "));
 }

@@ -8,21 +8,21 @@ use super::Judge;
 use super::epoch::{Claim, Claimant, Epoch, HolderLife, Origin};
 use super::facts::Receiver;
 use super::liveness::Life;
-use super::node::{Answer, Node};
-use crate::snapshot::{ExpectedRole, NodeId};
+use super::server::{Answer, JudgedServer};
+use crate::snapshot::{ExpectedRole, ServerId};
 
 impl Judge {
     /// The first epoch, once every server was looked at: before that a stale primary might win by being first.
     pub(super) fn elect_first(&mut self, now: Instant) {
-        if self.epoch.is_some() || !self.nodes.iter().all(is_looked_at) {
+        if self.epoch.is_some() || !self.servers.iter().all(is_looked_at) {
             return;
         }
         let best = self
-            .nodes
+            .servers
             .iter()
-            .filter(|node| node.liveness.is_alive())
-            .filter_map(|node| {
-                Some((node.primary()?.timeline, rank(node), std::cmp::Reverse(node.id), node.id))
+            .filter(|server| server.liveness.is_alive())
+            .filter_map(|server| {
+                Some((server.primary()?.timeline, rank(server), std::cmp::Reverse(server.id), server.id))
             })
             .max()
             .map(|(.., id)| id);
@@ -38,23 +38,23 @@ impl Judge {
             }
         }
         self.update_lost(now);
-        for index in 0..self.nodes.len() {
+        for index in 0..self.servers.len() {
             self.judge_claim(index, now);
             self.note_standby(index, now);
         }
-        for index in 0..self.nodes.len() {
+        for index in 0..self.servers.len() {
             self.judge_standby(index, now);
         }
     }
 
     /// Without a primary: what the standbys say of the cluster.
     fn told_by_standbys(&self) -> (Option<SystemIdentifier>, Option<TimelineId>) {
-        let standbys = || self.nodes.iter().filter(|node| node.standby().is_some());
+        let standbys = || self.servers.iter().filter(|server| server.standby().is_some());
         let system = standbys()
-            .filter_map(|node| node.answer.as_ref())
+            .filter_map(|server| server.answer.as_ref())
             .find_map(|answer| answer.facts.system_identifier);
         let timeline = standbys()
-            .filter_map(|node| match node.standby()?.receiver {
+            .filter_map(|server| match server.standby()?.receiver {
                 Receiver::Present { timeline, .. } => timeline,
                 Receiver::Absent | Receiver::Hidden => None,
             })
@@ -65,18 +65,18 @@ impl Judge {
     /// What a server that is not in recovery is; a successor starts the next epoch.
     pub(super) fn judge_claim(&mut self, index: usize, now: Instant) {
         let Some(epoch) = &self.epoch else { return };
-        let node = &self.nodes[index];
-        let (Some(answer), Some(facts)) = (&node.answer, node.primary().copied()) else {
-            let node = &mut self.nodes[index];
-            (node.claim, node.was_rogue) = (None, false);
+        let server = &self.servers[index];
+        let (Some(answer), Some(facts)) = (&server.answer, server.primary().copied()) else {
+            let server = &mut self.servers[index];
+            (server.claim, server.was_rogue) = (None, false);
             return;
         };
         let claimant = Claimant {
-            id: node.id,
+            id: server.id,
             system: answer.facts.system_identifier,
             timeline: facts.timeline,
-            expected: node.spec.expected_role,
-            was_rogue: node.was_rogue,
+            expected: server.spec.expected_role,
+            was_rogue: server.was_rogue,
         };
         let claim = epoch.claim(&claimant, self.holder_life());
         let is_new_holder = claim == Claim::Holder && !epoch.is_held_by(claimant.id);
@@ -86,13 +86,13 @@ impl Judge {
                 let mut next = Epoch::new(&self.settings, Origin::Failover, now);
                 next.system = epoch.system;
                 self.epoch = Some(next);
-                self.nodes.iter_mut().for_each(|node| node.unchecked = None);
+                self.servers.iter_mut().for_each(|server| server.unchecked = None);
                 self.hold(claimant.id, now);
             }
             Claim::Holder | Claim::Rogue | Claim::OtherSystem | Claim::OldTimeline | Claim::Second => {
-                let node = &mut self.nodes[index];
-                node.claim = Some(claim);
-                node.was_rogue |= claim == Claim::Rogue;
+                let server = &mut self.servers[index];
+                server.claim = Some(claim);
+                server.was_rogue |= claim == Claim::Rogue;
             }
         }
         if self.epoch.as_ref().is_some_and(|epoch| epoch.is_held_by(claimant.id)) {
@@ -101,29 +101,29 @@ impl Judge {
     }
 
     /// Makes `id` the primary of the epoch.
-    fn hold(&mut self, id: NodeId, now: Instant) {
+    fn hold(&mut self, id: ServerId, now: Instant) {
         let Some(epoch) = &mut self.epoch else { return };
-        for node in &mut self.nodes {
-            if node.claim == Some(Claim::Holder) {
-                node.claim = node.primary().map(|_| Claim::OldTimeline);
+        for server in &mut self.servers {
+            if server.claim == Some(Claim::Holder) {
+                server.claim = server.primary().map(|_| Claim::OldTimeline);
             }
         }
-        let node = &mut self.nodes[id.index()];
-        let Some(timeline) = node.primary().map(|facts| facts.timeline) else { return };
+        let server = &mut self.servers[id.index()];
+        let Some(timeline) = server.primary().map(|facts| facts.timeline) else { return };
         epoch.holder = Some(id);
         epoch.held_since = now;
         epoch.timeline = Some(timeline);
         epoch.system =
-            epoch.system.or(node.answer.as_ref().and_then(|answer| answer.facts.system_identifier));
-        epoch.first = node.primary().map(|facts| facts.flush);
+            epoch.system.or(server.answer.as_ref().and_then(|answer| answer.facts.system_identifier));
+        epoch.first = server.primary().map(|facts| facts.flush);
         epoch.lost_at = None;
-        node.claim = Some(Claim::Holder);
+        server.claim = Some(Claim::Holder);
     }
 
     /// Feeds the primary's answer to the clock, and compares the standbys' positions with it.
     fn advance_clock(&mut self, index: usize) {
-        let (Some(epoch), Some(answer)) = (&mut self.epoch, &self.nodes[index].answer) else { return };
-        let Some(facts) = self.nodes[index].primary().copied() else { return };
+        let (Some(epoch), Some(answer)) = (&mut self.epoch, &self.servers[index].answer) else { return };
+        let Some(facts) = self.servers[index].primary().copied() else { return };
         let Answer { sent_at, received_at, .. } = *answer;
         if self.clocked_at == Some(received_at) {
             return;
@@ -131,13 +131,13 @@ impl Judge {
         self.clocked_at = Some(received_at);
         epoch.clock.push_primary(sent_at, received_at, facts.flush);
         epoch.clock_offset_us = Some(clock_offset_us(epoch.started_at, sent_at, answer.facts.clock_us));
-        for node in &mut self.nodes {
-            if let Some((replay, reported_at)) = node.unchecked
+        for server in &mut self.servers {
+            if let Some((replay, reported_at)) = server.unchecked
                 && reported_at <= sent_at
             {
-                node.unchecked = None;
+                server.unchecked = None;
                 if replay > facts.flush {
-                    node.divergence = Some((replay, facts.flush));
+                    server.divergence = Some((replay, facts.flush));
                 }
             }
         }
@@ -146,26 +146,26 @@ impl Judge {
     /// A standby follows a timeline newer than any primary seen, and the old primary is gone: reads go on there.
     pub(super) fn follow_unseen_primary(&mut self, index: usize, now: Instant) {
         let Some(epoch) = &self.epoch else { return };
-        let Some((timeline, since)) = self.nodes[index].on_newer_since else { return };
+        let Some((timeline, since)) = self.servers[index].on_newer_since else { return };
         let is_settled =
             now.saturating_duration_since(since) >= self.settings.tick + self.settings.probe_timeout;
-        let is_rogues = self.nodes.iter().any(|node| node.was_rogue);
+        let is_rogues = self.servers.iter().any(|server| server.was_rogue);
         if epoch.lost_at.is_none() || !is_settled || is_rogues {
             return;
         }
         let mut next = Epoch::new(&self.settings, Origin::Failover, now);
         (next.system, next.timeline, next.lost_at) = (epoch.system, Some(timeline), Some(now));
         self.epoch = Some(next);
-        for node in &mut self.nodes {
-            (node.unchecked, node.on_newer_since) = (None, None);
+        for server in &mut self.servers {
+            (server.unchecked, server.on_newer_since) = (None, None);
         }
     }
 
     /// Whether the primary answers.
     pub(super) fn holder_life(&self) -> HolderLife {
         let holder = self.epoch.as_ref().and_then(|epoch| epoch.holder);
-        match holder.map(|id| &self.nodes[id.index()]) {
-            Some(node) if node.is_serving_as_primary() => HolderLife::Serving,
+        match holder.map(|id| &self.servers[id.index()]) {
+            Some(server) if server.is_serving_as_primary() => HolderLife::Serving,
             Some(_) | None => HolderLife::Gone,
         }
     }
@@ -182,16 +182,16 @@ impl Judge {
 }
 
 /// Whether enough is known of a server to choose the primary without it.
-fn is_looked_at(node: &Node) -> bool {
-    match node.liveness.life() {
-        Life::Alive => node.answer.is_some(),
+fn is_looked_at(server: &JudgedServer) -> bool {
+    match server.liveness.life() {
+        Life::Alive => server.answer.is_some(),
         Life::Dead { .. } => true,
-        Life::Unseen(_) => node.liveness.refused_login.is_some() || node.liveness.is_saturated,
+        Life::Unseen(_) => server.liveness.refused_login.is_some() || server.liveness.is_saturated,
     }
 }
 
-fn rank(node: &Node) -> u8 {
-    match node.spec.expected_role {
+fn rank(server: &JudgedServer) -> u8 {
+    match server.spec.expected_role {
         ExpectedRole::Replica => 0,
         ExpectedRole::Any => 1,
         ExpectedRole::Primary => 2,

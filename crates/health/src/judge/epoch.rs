@@ -10,7 +10,7 @@ use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 
 use super::clock::LsnClock;
 use super::settings::JudgeSettings;
-use crate::snapshot::{ExpectedRole, NodeId};
+use crate::snapshot::{ExpectedRole, ServerId};
 
 /// The clock remembers this many times `max_lag`, and at least [`HORIZON_MIN`].
 const HORIZON_LAGS: u32 = 10;
@@ -24,7 +24,7 @@ pub(super) struct Epoch {
     /// `None` while no primary was seen and no standby said.
     pub(super) timeline: Option<TimelineId>,
     /// The primary. It stays so while it is down.
-    pub(super) holder: Option<NodeId>,
+    pub(super) holder: Option<ServerId>,
     pub(super) held_since: Instant,
     pub(super) clock: LsnClock,
     pub(super) started_at: Instant,
@@ -66,7 +66,7 @@ pub(super) enum Claim {
 /// A server that is not in recovery.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claimant {
-    pub(super) id: NodeId,
+    pub(super) id: ServerId,
     pub(super) system: Option<SystemIdentifier>,
     pub(super) timeline: TimelineId,
     pub(super) expected: ExpectedRole,
@@ -95,7 +95,7 @@ impl Epoch {
     }
 
     /// Whether `id` is the primary.
-    pub(super) fn is_held_by(&self, id: NodeId) -> bool {
+    pub(super) fn is_held_by(&self, id: ServerId) -> bool {
         self.holder == Some(id)
     }
 

@@ -12,8 +12,8 @@ mod election;
 mod epoch;
 mod facts;
 mod liveness;
-mod node;
 mod reason;
+mod server;
 mod settings;
 mod standby;
 mod status;
@@ -33,21 +33,21 @@ use std::time::Instant;
 
 use self::epoch::Epoch;
 use self::liveness::Change;
-use self::node::{Answer, Node, Verdict};
 use self::reason::Reason;
+use self::server::{Answer, JudgedServer, Verdict};
 use self::standby::Following;
 use self::status::Eligibility;
-use crate::NODES_MAX;
-use crate::snapshot::{AdminState, NodeId, NodeSpec};
+use crate::SERVERS_MAX;
+use crate::snapshot::{AdminState, ServerId, ServerSpec};
 
 /// Transitions kept for [`Judge::poll_transition`]; the oldest go first.
-const TRANSITIONS_MAX: usize = 4 * NODES_MAX;
+const TRANSITIONS_MAX: usize = 4 * SERVERS_MAX;
 
 /// Judges the servers. Feed it observations and ticks; read transitions and snapshots.
 #[derive(Debug)]
 pub struct Judge {
     settings: JudgeSettings,
-    nodes: Vec<Node>,
+    servers: Vec<JudgedServer>,
     /// None until every server was looked at once.
     epoch: Option<Epoch>,
     /// The primary's answer that the clock has seen last.
@@ -61,14 +61,15 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Judges `nodes`, of which nothing is known at `now`. Those beyond [`NODES_MAX`] are ignored.
+    /// Judges `servers`, of which nothing is known at `now`. Those beyond [`SERVERS_MAX`] are ignored.
     #[must_use]
-    pub fn new(settings: JudgeSettings, nodes: Vec<NodeSpec>, now: Instant) -> Self {
-        let ids = (0..=u16::MAX).map(NodeId);
-        let nodes = ids.zip(nodes).take(NODES_MAX).map(|(id, spec)| Node::new(id, spec, now)).collect();
+    pub fn new(settings: JudgeSettings, servers: Vec<ServerSpec>, now: Instant) -> Self {
+        let ids = (0..=u16::MAX).map(ServerId);
+        let servers =
+            ids.zip(servers).take(SERVERS_MAX).map(|(id, spec)| JudgedServer::new(id, spec, now)).collect();
         Judge {
             settings,
-            nodes,
+            servers,
             epoch: None,
             clocked_at: None,
             transitions: VecDeque::new(),
@@ -80,26 +81,28 @@ impl Judge {
     }
 
     /// Takes in what a look at a server gave. An id that is not configured is ignored.
-    pub fn observe(&mut self, id: NodeId, observation: Observation, now: Instant) {
+    pub fn observe(&mut self, id: ServerId, observation: Observation, now: Instant) {
         let index = id.index();
-        let Some(node) = self.nodes.get_mut(index) else { return };
+        let Some(server) = self.servers.get_mut(index) else { return };
         let Observation { sent_at, received_at, address, finding } = observation;
-        node.observed_at = Some(received_at);
+        server.observed_at = Some(received_at);
         if address.is_some() {
-            node.address.clone_from(&address);
+            server.address.clone_from(&address);
         }
         let settings = &self.settings;
         let (change, has_answer) = match finding {
             Finding::Answered(facts) => {
-                node.answered(Answer { facts: *facts, address, sent_at, received_at });
-                (node.liveness.answered(settings, now), true)
+                server.answered(Answer { facts: *facts, address, sent_at, received_at });
+                (server.liveness.answered(settings, now), true)
             }
-            Finding::Connected => (node.liveness.connected(settings, now), false),
-            Finding::ProbeFailed(failure) => (node.liveness.probe_failed(failure, settings, now), false),
-            Finding::ConnectFailed(failure) => (node.liveness.connect_failed(failure, settings, now), false),
+            Finding::Connected => (server.liveness.connected(settings, now), false),
+            Finding::ProbeFailed(failure) => (server.liveness.probe_failed(failure, settings, now), false),
+            Finding::ConnectFailed(failure) => {
+                (server.liveness.connect_failed(failure, settings, now), false)
+            }
         };
         if change == Change::Died {
-            node.died();
+            server.died();
         }
         self.update_lost(now);
         if has_answer {
@@ -120,7 +123,7 @@ impl Judge {
         }
         self.ticked_at = now;
         if let Some(at) = self.overrun_at
-            && self.nodes.iter().all(|node| node.observed_at.is_some_and(|observed| observed > at))
+            && self.servers.iter().all(|server| server.observed_at.is_some_and(|observed| observed > at))
         {
             self.overrun_at = None;
         }
@@ -129,24 +132,24 @@ impl Judge {
     }
 
     /// Tells what the operator wants of a server.
-    pub fn set_admin(&mut self, id: NodeId, admin: AdminState, now: Instant) {
-        if let Some(node) = self.nodes.get_mut(id.index()) {
-            node.spec.admin = admin;
+    pub fn set_admin(&mut self, id: ServerId, admin: AdminState, now: Instant) {
+        if let Some(server) = self.servers.get_mut(id.index()) {
+            server.spec.admin = admin;
             self.refresh(now);
         }
     }
 
     /// New settings. Servers are matched by name; weight, expected role and admin state follow.
-    pub fn reload(&mut self, settings: JudgeSettings, specs: &[NodeSpec], now: Instant) {
+    pub fn reload(&mut self, settings: JudgeSettings, specs: &[ServerSpec], now: Instant) {
         self.settings = settings;
         if let Some(epoch) = &mut self.epoch {
             epoch.clock.set_horizon(Epoch::horizon(&self.settings));
         }
-        for node in &mut self.nodes {
-            if let Some(spec) = specs.iter().find(|spec| spec.name == node.spec.name) {
-                node.spec.weight = spec.weight;
-                node.spec.expected_role = spec.expected_role;
-                node.spec.admin = spec.admin;
+        for server in &mut self.servers {
+            if let Some(spec) = specs.iter().find(|spec| spec.name == server.spec.name) {
+                server.spec.weight = spec.weight;
+                server.spec.expected_role = spec.expected_role;
+                server.spec.admin = spec.admin;
             }
         }
         self.generation += 1;
@@ -172,56 +175,56 @@ impl Judge {
 
     /// Notes a standby's timeline and position. Before any reading, so that all are read by the same frontier.
     fn note_standby(&mut self, index: usize, now: Instant) {
-        let (Some(epoch), node) = (&mut self.epoch, &mut self.nodes[index]) else { return };
-        let (Some(answer), Some(facts)) = (node.answer.as_ref(), node.standby().copied()) else { return };
+        let (Some(epoch), server) = (&mut self.epoch, &mut self.servers[index]) else { return };
+        let (Some(answer), Some(facts)) = (server.answer.as_ref(), server.standby().copied()) else { return };
         let received_at = answer.received_at;
         if epoch.is_foreign(answer.facts.system_identifier) {
             return;
         }
-        standby::note_timeline(node, &facts, epoch, now);
-        match standby::following(node, &facts, epoch, &self.settings, now) {
+        standby::note_timeline(server, &facts, epoch, now);
+        match standby::following(server, &facts, epoch, &self.settings, now) {
             Following::Yes => {
-                if epoch.lost_at.is_some() && node.divergence.is_none() {
+                if epoch.lost_at.is_some() && server.divergence.is_none() {
                     epoch.clock.push_frontier(received_at, standby::frontier(&facts));
                 }
             }
-            Following::Grace if node.on_newer_since.is_none() => {}
+            Following::Grace if server.on_newer_since.is_none() => {}
             Following::Grace
             | Following::LeftBehind { .. }
             | Following::Unknown { .. }
             | Following::Branched { .. } => return,
         }
-        if node.unchecked.is_none_or(|(lsn, _)| lsn < facts.replay) {
-            node.unchecked = Some((facts.replay, received_at));
+        if server.unchecked.is_none_or(|(lsn, _)| lsn < facts.replay) {
+            server.unchecked = Some((facts.replay, received_at));
         }
     }
 
     /// Reads the clock for a standby's answer and moves its standing.
     fn judge_standby(&mut self, index: usize, now: Instant) {
-        let (Some(epoch), node) = (&self.epoch, &mut self.nodes[index]) else { return };
-        let (Some(answer), Some(facts)) = (node.answer.as_ref(), node.standby()) else { return };
+        let (Some(epoch), server) = (&self.epoch, &mut self.servers[index]) else { return };
+        let (Some(answer), Some(facts)) = (server.answer.as_ref(), server.standby()) else { return };
         if epoch.is_foreign(answer.facts.system_identifier) {
             return;
         }
         let reading = standby::read(answer, facts, epoch, &self.settings);
-        node.standing = standby::next_standing(node.standing, &reading, epoch, &self.settings, now);
-        node.reading = Some(reading);
+        server.standing = standby::next_standing(server.standing, &reading, epoch, &self.settings, now);
+        server.reading = Some(reading);
     }
 
     /// Decides every server anew and notes what changed.
     fn refresh(&mut self, now: Instant) {
         self.elect_first(now);
-        for index in 0..self.nodes.len() {
-            let node = &self.nodes[index];
-            let (state, reason) = verdict::decide(node, self.epoch.as_ref(), &self.settings, now);
-            let before = &node.verdict;
+        for index in 0..self.servers.len() {
+            let server = &self.servers[index];
+            let (state, reason) = verdict::decide(server, self.epoch.as_ref(), &self.settings, now);
+            let before = &server.verdict;
             let is_news = state != before.state || is_first_refusal(&reason, &before.reason);
             let (from, since) = (before.state, if state == before.state { before.since } else { now });
-            let node = &mut self.nodes[index];
-            node.verdict = Verdict { state, reason, since };
+            let server = &mut self.servers[index];
+            server.verdict = Verdict { state, reason, since };
             if is_news {
-                node.entered(from, now);
-                let transition = Transition::new(&self.nodes[index], from, now);
+                server.entered(from, now);
+                let transition = Transition::new(&self.servers[index], from, now);
                 if self.transitions.len() >= TRANSITIONS_MAX {
                     self.transitions.pop_front();
                 }

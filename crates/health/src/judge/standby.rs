@@ -7,7 +7,7 @@ use trunkline_codec::ids::{Lsn, TimelineId};
 use super::clock::Reading;
 use super::epoch::{Epoch, Origin};
 use super::facts::{Receiver, StandbyFacts, StartupWait};
-use super::node::{Answer, Node, Standing};
+use super::server::{Answer, JudgedServer, Standing};
 use super::settings::JudgeSettings;
 use crate::snapshot::State;
 
@@ -64,7 +64,7 @@ pub(super) fn frontier(facts: &StandbyFacts) -> Lsn {
 }
 
 /// Notes which timeline the standby is on. Call once per answer.
-pub(super) fn note_timeline(node: &mut Node, facts: &StandbyFacts, epoch: &Epoch, now: Instant) {
+pub(super) fn note_timeline(server: &mut JudgedServer, facts: &StandbyFacts, epoch: &Epoch, now: Instant) {
     let Some(ours) = epoch.timeline else { return };
     let theirs = match facts.receiver {
         Receiver::Present { timeline, .. } => timeline,
@@ -74,30 +74,30 @@ pub(super) fn note_timeline(node: &mut Node, facts: &StandbyFacts, epoch: &Epoch
     };
     match theirs {
         Some(theirs) if theirs == ours => {
-            node.on_timeline_at = Some(now);
-            node.on_newer_since = None;
+            server.on_timeline_at = Some(now);
+            server.on_newer_since = None;
         }
         Some(theirs) if theirs > ours => {
-            let known = node.on_newer_since.filter(|(timeline, _)| *timeline == theirs);
-            node.on_newer_since = known.or(Some((theirs, now)));
+            let known = server.on_newer_since.filter(|(timeline, _)| *timeline == theirs);
+            server.on_newer_since = known.or(Some((theirs, now)));
         }
-        Some(_) => node.on_newer_since = None,
+        Some(_) => server.on_newer_since = None,
         None => {}
     }
 }
 
 /// Whether the standby follows the epoch's timeline.
 pub(super) fn following(
-    node: &Node,
+    server: &JudgedServer,
     facts: &StandbyFacts,
     epoch: &Epoch,
     settings: &JudgeSettings,
     now: Instant,
 ) -> Following {
     let Some(ours) = epoch.timeline else { return Following::Yes };
-    let was_up = matches!(node.verdict.state, State::Up | State::Drain);
+    let was_up = matches!(server.verdict.state, State::Up | State::Drain);
     let may_wait = was_up && epoch.is_in_grace(settings, now);
-    if let Some((theirs, since)) = node.on_newer_since {
+    if let Some((theirs, since)) = server.on_newer_since {
         // The promoted server's own answer may come a moment after its standby's.
         let is_settled = now.saturating_duration_since(since) >= settings.tick + settings.probe_timeout;
         return if is_settled { Following::Branched { theirs, ours } } else { Following::Grace };
@@ -112,7 +112,7 @@ pub(super) fn following(
         }
         Receiver::Present { timeline: Some(_), .. } => Following::Yes,
         Receiver::Present { timeline: None, .. } | Receiver::Absent | Receiver::Hidden => {
-            let was_seen = node.on_timeline_at.is_some_and(|at| at >= epoch.started_at);
+            let was_seen = server.on_timeline_at.is_some_and(|at| at >= epoch.started_at);
             if epoch.origin == Origin::Found || was_seen {
                 Following::Yes
             } else if may_wait {

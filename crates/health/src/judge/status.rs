@@ -8,14 +8,14 @@ use trunkline_codec::ids::TimelineId;
 use super::Judge;
 use super::epoch::Claim;
 use super::facts::{Facts, Receiver, RoleFacts, StandbyFacts};
-use super::node::{Answer, Node};
-use crate::snapshot::{Lag, NodeId, NodeStatus, Postmaster, Role, Snapshot, State};
+use super::server::{Answer, JudgedServer};
+use crate::snapshot::{Lag, Postmaster, Role, ServerId, ServerStatus, Snapshot, State};
 
 /// A server entered a state, or its monitoring role was refused.
 #[derive(Clone, Debug)]
 pub struct Transition {
     /// Which server.
-    pub node: NodeId,
+    pub server: ServerId,
     /// Its configured name.
     pub name: Arc<str>,
     /// The state it was in.
@@ -37,30 +37,30 @@ pub struct Transition {
 /// What others act on: a change of it is worth waking them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Eligibility {
-    nodes: Vec<(State, Role, bool)>,
-    primary: Option<NodeId>,
+    servers: Vec<(State, Role, bool)>,
+    primary: Option<ServerId>,
     timeline: Option<TimelineId>,
     has_primary: bool,
     is_split: bool,
 }
 
 impl Transition {
-    pub(super) fn new(node: &Node, from: State, now: Instant) -> Self {
+    pub(super) fn new(server: &JudgedServer, from: State, now: Instant) -> Self {
         Transition {
-            node: node.id,
-            name: Arc::clone(&node.name),
+            server: server.id,
+            name: Arc::clone(&server.name),
             from,
-            to: node.verdict.state,
-            reason: node.verdict.reason.to_string(),
-            role: node.role(),
-            lag: node.lag(now),
-            in_sync: node.in_sync(),
+            to: server.verdict.state,
+            reason: server.verdict.reason.to_string(),
+            role: server.role(),
+            lag: server.lag(now),
+            in_sync: server.in_sync(),
             at: now,
         }
     }
 }
 
-impl Node {
+impl JudgedServer {
     /// How far behind; nothing for a primary, and nothing while nothing is known.
     fn lag(&self, now: Instant) -> Option<Lag> {
         self.standby()?;
@@ -102,7 +102,7 @@ impl Judge {
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Snapshot {
         Snapshot {
-            nodes: self.nodes.iter().map(|node| self.status(node, now)).collect(),
+            servers: self.servers.iter().map(|server| self.status(server, now)).collect(),
             taken_at: now,
             tick: self.settings.tick,
             probe_timeout: self.settings.probe_timeout,
@@ -119,9 +119,9 @@ impl Judge {
     }
 
     pub(super) fn eligibility(&self) -> Eligibility {
-        let of = |node: &Node| (node.verdict.state, node.role(), node.liveness.is_saturated);
+        let of = |server: &JudgedServer| (server.verdict.state, server.role(), server.liveness.is_saturated);
         Eligibility {
-            nodes: self.nodes.iter().map(of).collect(),
+            servers: self.servers.iter().map(of).collect(),
             primary: self.epoch.as_ref().and_then(|epoch| epoch.holder),
             timeline: self.epoch.as_ref().and_then(|epoch| epoch.timeline),
             has_primary: self.epoch.as_ref().is_some_and(|epoch| epoch.lost_at.is_none()),
@@ -130,43 +130,43 @@ impl Judge {
     }
 
     fn is_split(&self) -> bool {
-        self.nodes.iter().filter(|node| node.is_serving_as_primary()).any(|node| match node.claim {
+        self.servers.iter().filter(|server| server.is_serving_as_primary()).any(|server| match server.claim {
             Some(Claim::Rogue | Claim::OldTimeline | Claim::Second) => true,
             Some(Claim::Holder | Claim::Successor | Claim::OtherSystem) | None => false,
         })
     }
 
-    fn status(&self, node: &Node, now: Instant) -> NodeStatus {
-        let standby = node.standby();
+    fn status(&self, server: &JudgedServer, now: Instant) -> ServerStatus {
+        let standby = server.standby();
         let newest = self.epoch.as_ref().and_then(|epoch| epoch.clock.newest());
-        NodeStatus {
-            id: node.id,
-            name: Arc::clone(&node.name),
-            host: Arc::clone(&node.host),
-            port: node.spec.port,
-            address: node.address.clone(),
-            expected_role: node.spec.expected_role,
-            role: node.role(),
-            state: node.verdict.state,
-            reason: node.verdict.reason.to_string().into(),
-            since: node.verdict.since,
-            admin: node.spec.admin,
-            lag: node.lag(now),
+        ServerStatus {
+            id: server.id,
+            name: Arc::clone(&server.name),
+            host: Arc::clone(&server.host),
+            port: server.spec.port,
+            address: server.address.clone(),
+            expected_role: server.spec.expected_role,
+            role: server.role(),
+            state: server.verdict.state,
+            reason: server.verdict.reason.to_string().into(),
+            since: server.verdict.since,
+            admin: server.spec.admin,
+            lag: server.lag(now),
             lag_bytes: standby.and_then(|facts| Some(newest?.bytes_since(facts.replay))),
-            in_sync: node.in_sync(),
-            timeline: node.timeline(),
-            system_identifier: node.answer.as_ref().and_then(|answer| answer.facts.system_identifier),
-            postmaster: node.postmaster(),
+            in_sync: server.in_sync(),
+            timeline: server.timeline(),
+            system_identifier: server.answer.as_ref().and_then(|answer| answer.facts.system_identifier),
+            postmaster: server.postmaster(),
             receiver: standby.map(|facts| facts.receiver != Receiver::Absent),
             paused: standby.map(|facts| facts.is_paused),
-            weight: node.spec.weight,
-            slow_start: node.slow_start(&self.settings, now),
-            saturated: node.liveness.is_saturated,
+            weight: server.spec.weight,
+            slow_start: server.slow_start(&self.settings, now),
+            saturated: server.liveness.is_saturated,
             replay_lsn: standby.map(|facts| facts.replay),
-            flush_lsn: node.primary().map(|facts| facts.flush),
-            asked_at: node.answer.as_ref().map(|answer| answer.sent_at),
-            last_probe: node.observed_at,
-            version: node.answer.as_ref().and_then(|answer| answer.facts.version),
+            flush_lsn: server.primary().map(|facts| facts.flush),
+            asked_at: server.answer.as_ref().map(|answer| answer.sent_at),
+            last_probe: server.observed_at,
+            version: server.answer.as_ref().and_then(|answer| answer.facts.version),
         }
     }
 }

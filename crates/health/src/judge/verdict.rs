@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::epoch::{Claim, Epoch};
 use super::facts::StandbyFacts;
 use super::liveness::Life;
-use super::node::{Answer, Node, Standing};
 use super::reason::{Fitness, Reason};
+use super::server::{Answer, JudgedServer, Standing};
 use super::settings::{JudgeSettings, PrimaryUnknown};
 use super::standby::{Following, following};
 use crate::snapshot::{AdminState, ExpectedRole, Role, State};
@@ -16,29 +16,29 @@ const ANSWER_TICKS_MAX: u32 = 3;
 
 /// The state of a server, and why.
 pub(super) fn decide(
-    node: &Node,
+    server: &JudgedServer,
     epoch: Option<&Epoch>,
     settings: &JudgeSettings,
     now: Instant,
 ) -> (State, Reason) {
-    if node.spec.admin == AdminState::Maint {
+    if server.spec.admin == AdminState::Maint {
         return (State::Maint, Reason::Maint);
     }
-    let (state, reason) = decide_fitness(node, epoch, settings, now);
-    match (node.spec.admin, state) {
+    let (state, reason) = decide_fitness(server, epoch, settings, now);
+    match (server.spec.admin, state) {
         (AdminState::Drain, State::Up | State::Lagging) => (State::Drain, Reason::Drain),
         _ => (state, reason),
     }
 }
 
 fn decide_fitness(
-    node: &Node,
+    server: &JudgedServer,
     epoch: Option<&Epoch>,
     settings: &JudgeSettings,
     now: Instant,
 ) -> (State, Reason) {
-    let failure = match node.liveness.life() {
-        Life::Alive => return decide_alive(node, epoch, settings, now),
+    let failure = match server.liveness.life() {
+        Life::Alive => return decide_alive(server, epoch, settings, now),
         Life::Unseen(failure) => failure.clone(),
         Life::Dead { failure, revival } => {
             let reason = match revival {
@@ -53,53 +53,58 @@ fn decide_fitness(
             return (State::Down, reason);
         }
     };
-    let reason = match &node.liveness.refused_login {
+    let reason = match &server.liveness.refused_login {
         Some(refusal) => Reason::LoginRefused(refusal.clone()),
-        None if node.liveness.is_saturated => Reason::Saturated,
+        None if server.liveness.is_saturated => Reason::Saturated,
         None => Reason::NotProbed(failure),
     };
     (State::Unknown, reason)
 }
 
 fn decide_alive(
-    node: &Node,
+    server: &JudgedServer,
     epoch: Option<&Epoch>,
     settings: &JudgeSettings,
     now: Instant,
 ) -> (State, Reason) {
-    let Some(answer) = &node.answer else { return (State::Unknown, Reason::NotProbed(None)) };
-    if let Some(reason) = too_old(node, answer, settings, now) {
+    let Some(answer) = &server.answer else { return (State::Unknown, Reason::NotProbed(None)) };
+    if let Some(reason) = too_old(server, answer, settings, now) {
         return (State::Unknown, reason);
     }
     let Some(epoch) = epoch else { return (State::Unknown, Reason::NotAllProbed) };
-    match node.role() {
+    match server.role() {
         Role::Unknown => (State::Unknown, Reason::NotProbed(None)),
-        Role::Primary => decide_primary(node, epoch, settings, now),
-        Role::Standby => match node.standby() {
-            Some(facts) => decide_standby(node, facts, epoch, settings, now),
+        Role::Primary => decide_primary(server, epoch, settings, now),
+        Role::Standby => match server.standby() {
+            Some(facts) => decide_standby(server, facts, epoch, settings, now),
             None => (State::Unknown, Reason::NotProbed(None)),
         },
     }
 }
 
 /// A server that lives but answers no probe is not judged by what it said long ago.
-fn too_old(node: &Node, answer: &Answer, settings: &JudgeSettings, now: Instant) -> Option<Reason> {
+fn too_old(server: &JudgedServer, answer: &Answer, settings: &JudgeSettings, now: Instant) -> Option<Reason> {
     let age = now.saturating_duration_since(answer.received_at);
     let patience = settings.tick * ANSWER_TICKS_MAX + settings.probe_timeout;
-    match &node.liveness.refused_login {
+    match &server.liveness.refused_login {
         Some(refusal) if age > settings.tick + settings.probe_timeout => {
             Some(Reason::LoginRefused(refusal.clone()))
         }
         _ if age <= patience + settings.connect_timeout => None,
-        _ if node.liveness.is_saturated => Some(Reason::Saturated),
+        _ if server.liveness.is_saturated => Some(Reason::Saturated),
         _ => Some(Reason::Unprobed(age)),
     }
 }
 
-fn decide_primary(node: &Node, epoch: &Epoch, settings: &JudgeSettings, now: Instant) -> (State, Reason) {
-    let Some(facts) = node.primary() else { return (State::Unknown, Reason::NotProbed(None)) };
-    let theirs = node.answer.as_ref().and_then(|answer| answer.facts.system_identifier);
-    match node.claim {
+fn decide_primary(
+    server: &JudgedServer,
+    epoch: &Epoch,
+    settings: &JudgeSettings,
+    now: Instant,
+) -> (State, Reason) {
+    let Some(facts) = server.primary() else { return (State::Unknown, Reason::NotProbed(None)) };
+    let theirs = server.answer.as_ref().and_then(|answer| answer.facts.system_identifier);
+    match server.claim {
         None => (State::Unknown, Reason::NotAllProbed),
         Some(Claim::OtherSystem) => (State::Fenced, Reason::OtherSystem { theirs, ours: epoch.system }),
         Some(Claim::OldTimeline) => {
@@ -107,7 +112,7 @@ fn decide_primary(node: &Node, epoch: &Epoch, settings: &JudgeSettings, now: Ins
         }
         Some(Claim::Second) => (State::Fenced, Reason::SecondPrimary),
         Some(Claim::Rogue) => (State::Down, Reason::Promoted),
-        Some(Claim::Holder | Claim::Successor) if node.spec.expected_role == ExpectedRole::Replica => {
+        Some(Claim::Holder | Claim::Successor) if server.spec.expected_role == ExpectedRole::Replica => {
             // A promotion takes it out of reads at once; as the primary it serves when it has proven to be one.
             if now.saturating_duration_since(epoch.held_since) < settings.failover_grace {
                 (State::Down, Reason::Promoted)
@@ -120,20 +125,20 @@ fn decide_primary(node: &Node, epoch: &Epoch, settings: &JudgeSettings, now: Ins
 }
 
 fn decide_standby(
-    node: &Node,
+    server: &JudgedServer,
     facts: &StandbyFacts,
     epoch: &Epoch,
     settings: &JudgeSettings,
     now: Instant,
 ) -> (State, Reason) {
-    let theirs = node.answer.as_ref().and_then(|answer| answer.facts.system_identifier);
+    let theirs = server.answer.as_ref().and_then(|answer| answer.facts.system_identifier);
     if epoch.is_foreign(theirs) {
         return (State::Fenced, Reason::OtherSystem { theirs, ours: epoch.system });
     }
-    if let Some((replay, flush)) = node.divergence {
+    if let Some((replay, flush)) = server.divergence {
         return (State::Fenced, Reason::Ahead { replay, flush });
     }
-    let follows = following(node, facts, epoch, settings, now);
+    let follows = following(server, facts, epoch, settings, now);
     match follows {
         Following::Yes | Following::Grace => {}
         Following::LeftBehind { theirs, ours } => {
@@ -151,8 +156,8 @@ fn decide_standby(
     if let Some(verdict) = without_primary(epoch, settings, now) {
         return verdict;
     }
-    let lo = node.reading.map_or(Duration::ZERO, |reading| reading.lo);
-    match node.standing {
+    let lo = server.reading.map_or(Duration::ZERO, |reading| reading.lo);
+    match server.standing {
         Standing::Unproven if epoch.clock.newest().is_none() => (State::Unknown, Reason::NoPrimarySeen),
         Standing::Unproven => (State::Unknown, Reason::Unproven),
         Standing::Lagging { .. } if lo > settings.max_lag => {
@@ -163,14 +168,14 @@ fn decide_standby(
             (State::Lagging, Reason::CatchingUp { lo, readmit_lag: settings.readmit_lag })
         }
         Standing::Fresh => {
-            let fitness = fitness(node, epoch, follows, now);
-            (State::Up, Reason::Standby(fitness, node.liveness.refused_login.clone()))
+            let fitness = fitness(server, epoch, follows, now);
+            (State::Up, Reason::Standby(fitness, server.liveness.refused_login.clone()))
         }
     }
 }
 
-fn fitness(node: &Node, epoch: &Epoch, follows: Following, now: Instant) -> Fitness {
-    match (node.reading, epoch.lost_at) {
+fn fitness(server: &JudgedServer, epoch: &Epoch, follows: Following, now: Instant) -> Fitness {
+    match (server.reading, epoch.lost_at) {
         _ if follows == Following::Grace => Fitness::Following,
         (Some(reading), None) if reading.is_in_sync => Fitness::InSync,
         (Some(reading), Some(lost_at)) if reading.is_in_sync => {

@@ -8,13 +8,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
 use crate::judge::{Judge, JudgeSettings, Observation, Transition};
-use crate::snapshot::{AdminState, NodeId, NodeSpec, Snapshot, State};
+use crate::snapshot::{AdminState, ServerId, ServerSpec, Snapshot, State};
 
 /// What the operator asks of the judge.
 #[derive(Debug)]
 pub(super) enum Command {
-    SetAdmin(NodeId, AdminState),
-    Reload(Box<JudgeSettings>, Vec<NodeSpec>),
+    SetAdmin(ServerId, AdminState),
+    Reload(Box<JudgeSettings>, Vec<ServerSpec>),
 }
 
 /// Where the verdicts are read.
@@ -27,7 +27,7 @@ pub(super) struct Published {
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) judge: Judge,
-    pub(super) observed: mpsc::Receiver<(NodeId, Observation)>,
+    pub(super) observed: mpsc::Receiver<(ServerId, Observation)>,
     pub(super) commanded: mpsc::Receiver<Command>,
     pub(super) settings: watch::Sender<JudgeSettings>,
     pub(super) published: Published,
@@ -72,9 +72,9 @@ impl Desk {
         let now = Instant::now();
         match command {
             Command::SetAdmin(id, admin) => self.judge.set_admin(id, admin, now),
-            Command::Reload(settings, nodes) => {
+            Command::Reload(settings, servers) => {
                 self.settings.send_replace((*settings).clone());
-                self.judge.reload(*settings, &nodes, now);
+                self.judge.reload(*settings, &servers, now);
             }
         }
     }
@@ -91,9 +91,9 @@ fn log(transition: &Transition) {
         ($level:ident) => {
             tracing::$level!(
                 target: "trunkline::health",
-                node = %name, %from, %to, %role, lag_seconds = est, lag_at_least = lo, lag_at_most = hi, in_sync,
+                %from, %to, %role, server.name = %name, lag_seconds = est, lag_at_least = lo, lag_at_most = hi, in_sync,
                 reason = %reason,
-                "target changed state"
+                "server changed state"
             )
         };
     }

@@ -10,7 +10,7 @@ use trunkline_codec::sqlstate::SqlState;
 use super::desk::{Command, Published};
 use super::{Signals, inquiry};
 use crate::judge::JudgeSettings;
-use crate::snapshot::{AdminState, NodeId, NodeSpec, Snapshot};
+use crate::snapshot::{AdminState, ServerId, ServerSpec, Snapshot};
 use crate::termination::Sighting;
 
 /// The verdicts, and a way to tell the monitor what was noticed elsewhere. Clones share; the last one ends the monitor.
@@ -67,17 +67,17 @@ impl Health {
     }
 
     /// Has a server looked at at once, by a probe and by a login. Never a ban: the verdict is theirs.
-    pub fn suspect(&self, node: NodeId, failure: PassiveFailure) {
-        if let Some(signals) = self.shared.signals.get(node.index()) {
-            tracing::debug!(target: "trunkline::health", node = node.0, ?failure, "server suspected");
+    pub fn suspect(&self, server: ServerId, failure: PassiveFailure) {
+        if let Some(signals) = self.shared.signals.get(server.index()) {
+            tracing::debug!(target: "trunkline::health", ?failure, server.id = server.0, "server suspected");
             signals.probe.notify_one();
             signals.check.notify_one();
         }
     }
 
     /// Has a server asked at once how it is and where its WAL stands.
-    pub fn ask_now(&self, node: NodeId) {
-        if let Some(signals) = self.shared.signals.get(node.index()) {
+    pub fn ask_now(&self, server: ServerId) {
+        if let Some(signals) = self.shared.signals.get(server.index()) {
             signals.probe.notify_one();
         }
     }
@@ -86,19 +86,19 @@ impl Health {
     /// same time share one. `None` when the monitor has ended.
     ///
     /// Bounded by twice `connect_timeout`, as a login may be under way that is no answer.
-    pub fn sighting(&self, node: NodeId) -> impl Future<Output = Option<Sighting>> + use<> {
-        let asked = self.shared.signals.get(node.index()).cloned().map(inquiry::sighting);
+    pub fn sighting(&self, server: ServerId) -> impl Future<Output = Option<Sighting>> + use<> {
+        let asked = self.shared.signals.get(server.index()).cloned().map(inquiry::sighting);
         async move { asked?.await }
     }
 
     /// Tells what the operator wants of a server. It takes effect within moments.
-    pub fn set_admin(&self, node: NodeId, admin: AdminState) {
-        self.command(Command::SetAdmin(node, admin));
+    pub fn set_admin(&self, server: ServerId, admin: AdminState) {
+        self.command(Command::SetAdmin(server, admin));
     }
 
     /// New settings; of the servers only weight, expected role and admin state change live, matched by name.
-    pub fn reload(&self, settings: JudgeSettings, nodes: Vec<NodeSpec>) {
-        self.command(Command::Reload(Box::new(settings), nodes));
+    pub fn reload(&self, settings: JudgeSettings, servers: Vec<ServerSpec>) {
+        self.command(Command::Reload(Box::new(settings), servers));
     }
 
     fn command(&self, command: Command) {

@@ -79,9 +79,9 @@ pub(super) async fn run(watched: Arc<Watched>) {
         let (address, postmaster) = look(&watched).await;
         tracing::info!(
             target: "trunkline::health",
-            node = %watched.name,
-            server.address = address.as_ref().map(tracing::field::display),
             started_us = postmaster.as_ref().ok().map(|postmaster| postmaster.started_us),
+            server.name = %watched.name,
+            server.addr = address.as_ref().map(tracing::field::display),
             failure = postmaster.as_ref().err().map(tracing::field::display),
             "server was logged in to because it had ended a session"
         );

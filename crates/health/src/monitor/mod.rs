@@ -23,10 +23,10 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::NODES_MAX;
+use crate::SERVERS_MAX;
 use crate::judge::{Judge, JudgeSettings, Observation};
 use crate::probe::Target;
-use crate::snapshot::{NodeId, NodeSpec};
+use crate::snapshot::{ServerId, ServerSpec};
 
 /// Observations on their way to the judge; the probers wait when it is behind.
 const OBSERVATIONS_MAX: usize = 1024;
@@ -36,8 +36,8 @@ const COMMANDS_MAX: usize = 64;
 /// What is watched, and how.
 #[derive(Clone, Debug)]
 pub struct MonitorSettings {
-    /// The servers; at most [`NODES_MAX`].
-    pub nodes: Vec<NodeSpec>,
+    /// The servers; at most [`SERVERS_MAX`].
+    pub servers: Vec<ServerSpec>,
     /// Login of the monitoring role: user, password, database, options. Hosts and ports are ignored.
     pub login: tokio_postgres::Config,
     /// How servers are judged and how often they are probed.
@@ -51,12 +51,12 @@ pub struct Monitor;
 /// What the tasks of one server share.
 #[derive(Debug)]
 struct Watched {
-    id: NodeId,
+    id: ServerId,
     name: String,
     target: Target,
     login: tokio_postgres::Config,
     settings: watch::Receiver<JudgeSettings>,
-    observations: mpsc::Sender<(NodeId, Observation)>,
+    observations: mpsc::Sender<(ServerId, Observation)>,
     signals: Arc<Signals>,
 }
 
@@ -84,14 +84,14 @@ impl Monitor {
     /// Starts the watching on `runtime`. It ends with the last clone of the [`Health`] returned.
     #[must_use]
     pub fn start(settings: MonitorSettings, runtime: &Handle) -> Health {
-        let MonitorSettings { mut nodes, login, judge } = settings;
-        nodes.truncate(NODES_MAX);
+        let MonitorSettings { mut servers, login, judge } = settings;
+        servers.truncate(SERVERS_MAX);
         let (observations, observed) = mpsc::channel(OBSERVATIONS_MAX);
         let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
         let settings = watch::Sender::new(judge.clone());
         let mut tasks = Vec::new();
         let mut signals = Vec::new();
-        for (id, spec) in (0..=u16::MAX).map(NodeId).zip(&nodes) {
+        for (id, spec) in (0..=u16::MAX).map(ServerId).zip(&servers) {
             let watched = Arc::new(Watched {
                 id,
                 name: spec.name.clone(),
@@ -106,7 +106,7 @@ impl Monitor {
             tasks.push(runtime.spawn(checker::run(Arc::clone(&watched))).abort_handle());
             tasks.push(runtime.spawn(inquiry::run(watched)).abort_handle());
         }
-        let judge = Judge::new(judge, nodes, Instant::now());
+        let judge = Judge::new(judge, servers, Instant::now());
         let published = desk::Published::new(&judge);
         let desk = desk::Desk { judge, observed, commanded, settings, published: published.clone() };
         tasks.push(runtime.spawn(desk.run()).abort_handle());

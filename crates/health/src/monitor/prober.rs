@@ -28,7 +28,7 @@ pub(super) async fn run(watched: Arc<Watched>) {
             is_degraded_said = true;
             tracing::warn!(
                 target: "trunkline::health",
-                node = %watched.name,
+                { server.name = %watched.name },
                 "the monitoring role lacks pg_monitor: timelines of standbys stay hidden, grant pg_monitor to it"
             );
         }

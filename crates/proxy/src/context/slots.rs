@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use slab::Slab;
 use tokio::sync::Notify;
-use trunkline_health::NodeId;
+use trunkline_health::ServerId;
 
 use crate::limits::SESSIONS_ANSWER_TIMEOUT;
 use crate::sessions::{Listed, Row, Sessions};
@@ -35,7 +35,7 @@ pub(crate) struct Slot {
     order: Cell<Order>,
     /// The worker waits for what the session is.
     is_asked: Cell<bool>,
-    place: Cell<Option<(usize, NodeId)>>,
+    place: Cell<Option<(usize, ServerId)>>,
     /// When the session wants to look at its idle limits.
     due: Cell<Option<Instant>>,
     waker: RefCell<Option<Waker>>,
@@ -102,8 +102,8 @@ impl Slot {
         order
     }
 
-    /// Where the session is, for the balance of sessions: its listener and its node.
-    pub(crate) fn set_place(&self, place: Option<(usize, NodeId)>) {
+    /// Where the session is, for the balance of sessions: its listener and its server.
+    pub(crate) fn set_place(&self, place: Option<(usize, ServerId)>) {
         self.place.set(place);
     }
 
@@ -173,7 +173,7 @@ impl Slots {
     }
 
     /// Tells up to `most` of the sessions at `place` to move.
-    pub(crate) fn order_moves(&self, place: (usize, NodeId), most: usize) {
+    pub(crate) fn order_moves(&self, place: (usize, ServerId), most: usize) {
         let slots = self.slots.borrow();
         let from = self.next_move.get();
         let later = slots.iter().filter(|(key, _)| *key >= from);
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn orders_to_move_reach_each_session_in_turn() {
         let (slots, all) = filled(5);
-        let place = (0, NodeId(0));
+        let place = (0, ServerId(0));
         all.iter().for_each(|slot| slot.set_place(Some(place)));
         let told = |_round| {
             slots.order_moves(place, 2);

@@ -24,7 +24,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use trunkline_health::{Health, NodeId};
+use trunkline_health::{Health, ServerId};
 
 pub(crate) use self::differences::Told;
 use self::history::History;
@@ -50,10 +50,10 @@ struct Looked {
 impl Defaults {
     /// Looks at all servers of `health`, as the monitoring role.
     pub(crate) fn start(health: &Health, login: &tokio_postgres::Config, runtime: &Handle) -> Self {
-        let nodes = health.load().nodes.len();
-        let servers: Vec<Arc<Looked>> = (0..nodes).map(|_| Arc::default()).collect();
-        let tasks = (0_u16..).map(NodeId).zip(&servers).map(|(node, server)| {
-            let looks = reader::look(health.clone(), node, login.clone(), Arc::clone(server));
+        let count = health.load().servers.len();
+        let servers: Vec<Arc<Looked>> = (0..count).map(|_| Arc::default()).collect();
+        let tasks = (0_u16..).map(ServerId).zip(&servers).map(|(id, server)| {
+            let looks = reader::look(health.clone(), id, login.clone(), Arc::clone(server));
             runtime.spawn(looks).abort_handle()
         });
         let tasks = tasks.collect();
@@ -61,15 +61,15 @@ impl Defaults {
     }
 
     /// What was found on a server.
-    fn history(&self, node: NodeId) -> Guard<Arc<History>> {
-        let server = self.servers.get(usize::from(node.0));
+    fn history(&self, id: ServerId) -> Guard<Arc<History>> {
+        let server = self.servers.get(usize::from(id.0));
         server.map_or_else(|| self.nothing.load(), |server| server.history.load())
     }
 
     /// Has a server looked at soon, as a session is about to log in there, or has just done so: the two looks tell what
     /// it was given. Nobody waits for that.
-    pub(crate) fn look_soon(&self, node: NodeId) {
-        if let Some(server) = self.servers.get(usize::from(node.0)) {
+    pub(crate) fn look_soon(&self, id: ServerId) {
+        if let Some(server) = self.servers.get(usize::from(id.0)) {
             server.login.notify_one();
         }
     }

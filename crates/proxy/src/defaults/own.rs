@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use trunkline_codec::startup::StartupMessage;
-use trunkline_health::NodeId;
+use trunkline_health::ServerId;
 
 use super::Defaults;
 use super::differences::{Told, corrected, differences};
@@ -15,7 +15,7 @@ use super::startup::{extended, has_statement_timeout};
 #[derive(Clone, Debug)]
 pub(crate) struct Own {
     /// Its first server.
-    node: NodeId,
+    server: ServerId,
     /// When it was logged in there.
     since: Instant,
     given: Given,
@@ -31,18 +31,18 @@ enum Given {
 }
 
 impl Own {
-    /// Of a session that was just logged in on `node`.
-    pub(crate) fn at_login(defaults: &Defaults, node: NodeId, [user, database]: [&str; 2]) -> Self {
-        let newest = defaults.history(node).newest().map(|generation| generation.login(user, database));
+    /// Of a session that was just logged in on `server`.
+    pub(crate) fn at_login(defaults: &Defaults, server: ServerId, [user, database]: [&str; 2]) -> Self {
+        let newest = defaults.history(server).newest().map(|generation| generation.login(user, database));
         let since = Instant::now();
-        defaults.look_soon(node);
-        Own { node, since, given: Given::AtLogin(newest) }
+        defaults.look_soon(server);
+        Own { server, since, given: Given::AtLogin(newest) }
     }
 
     /// The session leaves a server: what it has from there stays its own.
     pub(crate) fn settle(&mut self, defaults: &Defaults, names: [&str; 2], told: &Told) {
         if let Given::AtLogin(given) = &self.given {
-            let history = defaults.history(self.node);
+            let history = defaults.history(self.server);
             self.given = Given::Settled(settled(given.as_ref(), &history, self.since, names, told));
         }
     }
@@ -93,18 +93,18 @@ pub(crate) struct Restoring<'a> {
 }
 
 impl Restoring<'_> {
-    /// The startup packet for `node`, of the session's own.
-    pub(crate) fn startup(&self, node: NodeId, startup: &StartupMessage) -> StartupMessage {
+    /// The startup packet for `server`, of the session's own.
+    pub(crate) fn startup(&self, server: ServerId, startup: &StartupMessage) -> StartupMessage {
         let [user, database] = self.names;
-        let history = self.defaults.history(node);
+        let history = self.defaults.history(server);
         let now = history.newest().map(|generation| generation.login(user, database));
         let (Some(own), Some(now)) = (self.own.login(), now) else {
-            tracing::debug!(node = node.0, "it is not known what the session was given, or would be");
+            tracing::debug!(server.id = server.0, "it is not known what the session was given, or would be");
             return startup.clone();
         };
         let settings = differences(own, &now, &self.told, startup);
         let names: Vec<&str> = settings.iter().map(|setting| &*setting.name).collect();
-        tracing::debug!(node = node.0, settings = ?names, "the session asks for what it was given elsewhere");
+        tracing::debug!(server.id = server.0, settings = ?names, "the session asks for what it was given elsewhere");
         extended(startup, &settings)
     }
 

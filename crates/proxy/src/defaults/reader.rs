@@ -11,7 +11,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
-use trunkline_health::{Health, NodeId, State, Stream};
+use trunkline_health::{Health, ServerId, State, Stream};
 
 use super::Looked;
 use super::generation::{Builder, Generation, TooMuch};
@@ -81,11 +81,11 @@ fn words(error: &tokio_postgres::Error) -> String {
 }
 
 /// Looks for as long as it is let.
-pub(super) async fn look(health: Health, node: NodeId, login: Config, server: Arc<Looked>) {
+pub(super) async fn look(health: Health, id: ServerId, login: Config, server: Arc<Looked>) {
     let mut reader = Reader { login: own_login(login), client: None, seen: None };
     let mut has_complained = false;
     loop {
-        match place(&health, node) {
+        match place(&health, id) {
             Some((host, port, name)) => {
                 let looked = timeout(DEFAULTS_LOOK_TIMEOUT, reader.look(&host, port, &server.history)).await;
                 match looked.unwrap_or(Err(LookError::TimedOut)) {
@@ -95,7 +95,7 @@ pub(super) async fn look(health: Health, node: NodeId, login: Config, server: Ar
                         reader.client = None;
                         if !std::mem::replace(&mut has_complained, true) {
                             tracing::warn!(
-                                node = %name, %error,
+                                server.name = %name, %error,
                                 "could not read what the server gives new logins: sessions may move with other defaults"
                             );
                         }
@@ -115,9 +115,9 @@ pub(super) async fn look(health: Health, node: NodeId, login: Config, server: Ar
 }
 
 /// Where a server is that is worth being asked.
-fn place(health: &Health, node: NodeId) -> Option<(String, u16, Arc<str>)> {
+fn place(health: &Health, id: ServerId) -> Option<(String, u16, Arc<str>)> {
     let snapshot = health.load();
-    let status = snapshot.node(node)?;
+    let status = snapshot.server(id)?;
     match status.state {
         State::Up | State::Lagging | State::Drain | State::Maint => {
             Some((status.host.to_string(), status.port, Arc::clone(&status.name)))
@@ -159,7 +159,7 @@ impl Reader {
             let began_again = Instant::now();
             // What was read between two looks that found the same is of one time.
             if fingerprint(client).await?.1 == found {
-                tracing::debug!(target.host = %host, target.port = port, "what the server gives new logins was read");
+                tracing::debug!(server.host = %host, server.port = port, "what the server gives new logins was read");
                 history.store(Arc::new(history.load().found(Arc::clone(&generation), began_again)));
                 self.seen = Some((found, generation));
                 return Ok(());

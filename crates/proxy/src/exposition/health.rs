@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use trunkline_health::{NodeStatus, Role, Snapshot, State};
+use trunkline_health::{Role, ServerStatus, Snapshot, State};
 
 use super::text::{Exposition, Type};
 
@@ -32,7 +32,7 @@ fn whole(out: &mut Exposition, snapshot: &Snapshot, now: Instant) {
         "1 when the cluster's one primary is known, also while it is down.",
     )
     .sample(&[], flag(snapshot.primary.is_some()));
-    out.family("trunkline_split_brain", Type::Gauge, "1 when more than one node claims to be the primary.")
+    out.family("trunkline_split_brain", Type::Gauge, "1 when more than one server claims to be the primary.")
         .sample(&[], flag(snapshot.split_brain));
     out.family(
         "trunkline_primary_lost_seconds",
@@ -45,78 +45,91 @@ fn whole(out: &mut Exposition, snapshot: &Snapshot, now: Instant) {
     out.family("trunkline_health_age_seconds", Type::Gauge, "Time since the monitor's last verdicts.")
         .sample(&[], seconds(now.saturating_duration_since(snapshot.taken_at)));
     out.family("trunkline_replicas_up", Type::Gauge, "Standbys that are up.");
-    let up = snapshot.nodes.iter().filter(|n| n.state == State::Up && n.role == Role::Standby).count();
+    let up = snapshot.servers.iter().filter(|n| n.state == State::Up && n.role == Role::Standby).count();
     out.sample(&[], up);
 }
 
 fn verdicts(out: &mut Exposition, snapshot: &Snapshot, now: Instant) {
-    out.family("trunkline_node_state", Type::Gauge, "1 for the state a node is in, 0 for the others.");
-    for node in &snapshot.nodes {
+    out.family("trunkline_server_state", Type::Gauge, "1 for the state a server is in, 0 for the others.");
+    for server in &snapshot.servers {
         for state in State::ALL {
-            out.sample(&[("node", &node.name), ("state", state_word(state))], flag(node.state == state));
+            out.sample(
+                &[("server", &server.name), ("state", state_word(state))],
+                flag(server.state == state),
+            );
         }
     }
-    out.family("trunkline_node_role", Type::Gauge, "Always 1; the role a node reports is a label.");
-    for node in &snapshot.nodes {
-        out.sample(&[("node", &node.name), ("role", node.role.as_str())], 1);
+    out.family("trunkline_server_role", Type::Gauge, "Always 1; the role a server reports is a label.");
+    for server in &snapshot.servers {
+        out.sample(&[("server", &server.name), ("role", server.role.as_str())], 1);
     }
-    each(out, "trunkline_node_state_age_seconds", "Time in the present state.", snapshot, |node| {
-        Some(seconds(now.saturating_duration_since(node.since)))
+    each(out, "trunkline_server_state_age_seconds", "Time in the present state.", snapshot, |server| {
+        Some(seconds(now.saturating_duration_since(server.since)))
     });
-    each(out, "trunkline_node_probe_age_seconds", "Time since the last probe ended.", snapshot, |node| {
-        node.last_probe.map(|at| seconds(now.saturating_duration_since(at)))
+    each(out, "trunkline_server_probe_age_seconds", "Time since the last probe ended.", snapshot, |server| {
+        server.last_probe.map(|at| seconds(now.saturating_duration_since(at)))
     });
-    each(out, "trunkline_node_weight", "Configured weight, scaled down in slow start.", snapshot, |node| {
-        Some(node.effective_weight())
-    });
-    each(out, "trunkline_node_saturated", "1 when the server has no connection left.", snapshot, |node| {
-        Some(flag(node.saturated))
-    });
+    each(
+        out,
+        "trunkline_server_weight",
+        "Configured weight, scaled down in slow start.",
+        snapshot,
+        |server| Some(server.effective_weight()),
+    );
+    each(
+        out,
+        "trunkline_server_saturated",
+        "1 when the server has no connection left.",
+        snapshot,
+        |server| Some(flag(server.saturated)),
+    );
 }
 
 fn lag(out: &mut Exposition, snapshot: &Snapshot) {
     out.family(
-        "trunkline_node_lag_seconds",
+        "trunkline_server_lag_seconds",
         Type::Gauge,
         "Replication lag: proven lower bound, estimate, proven upper bound. Absent when unknown.",
     );
-    for node in &snapshot.nodes {
-        let Some(lag) = &node.lag else { continue };
+    for server in &snapshot.servers {
+        let Some(lag) = &server.lag else { continue };
         let bounds = [("lo", Some(lag.lo)), ("est", Some(lag.est)), ("hi", lag.hi)];
         for (bound, value) in bounds.into_iter().filter_map(|(bound, value)| Some((bound, value?))) {
-            out.sample(&[("node", &node.name), ("bound", bound)], seconds(value));
+            out.sample(&[("server", &server.name), ("bound", bound)], seconds(value));
         }
     }
-    each(out, "trunkline_node_lag_bytes", "WAL not yet replayed, in bytes.", snapshot, |node| node.lag_bytes);
-    each(out, "trunkline_node_in_sync", "1 when nothing committed is missing.", snapshot, |node| {
-        node.in_sync.map(flag)
+    each(out, "trunkline_server_lag_bytes", "WAL not yet replayed, in bytes.", snapshot, |server| {
+        server.lag_bytes
+    });
+    each(out, "trunkline_server_in_sync", "1 when nothing committed is missing.", snapshot, |server| {
+        server.in_sync.map(flag)
     });
 }
 
 fn facts(out: &mut Exposition, snapshot: &Snapshot) {
-    each(out, "trunkline_node_timeline", "Timeline the node is on.", snapshot, |node| {
-        node.timeline.map(|timeline| timeline.0)
+    each(out, "trunkline_server_timeline", "Timeline the server is on.", snapshot, |server| {
+        server.timeline.map(|timeline| timeline.0)
     });
-    each(out, "trunkline_node_receiver", "1 when a WAL receiver is streaming.", snapshot, |node| {
-        node.receiver.map(flag)
+    each(out, "trunkline_server_receiver", "1 when a WAL receiver is streaming.", snapshot, |server| {
+        server.receiver.map(flag)
     });
-    each(out, "trunkline_node_replay_paused", "1 when replay is paused.", snapshot, |node| {
-        node.paused.map(flag)
+    each(out, "trunkline_server_replay_paused", "1 when replay is paused.", snapshot, |server| {
+        server.paused.map(flag)
     });
 }
 
-/// A family with one sample for each node that `read` knows a value of.
+/// A family with one sample for each server that `read` knows a value of.
 fn each<V: std::fmt::Display>(
     out: &mut Exposition,
     name: &'static str,
     help: &str,
     snapshot: &Snapshot,
-    read: impl Fn(&NodeStatus) -> Option<V>,
+    read: impl Fn(&ServerStatus) -> Option<V>,
 ) {
     out.family(name, Type::Gauge, help);
-    for node in &snapshot.nodes {
-        if let Some(value) = read(node) {
-            out.sample(&[("node", &node.name)], value);
+    for server in &snapshot.servers {
+        if let Some(value) = read(server) {
+            out.sample(&[("server", &server.name)], value);
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use trunkline_health::{NodeId, Snapshot};
+use trunkline_health::{ServerId, Snapshot};
 
 use super::health;
 use super::text::{Exposition, Type};
 use crate::metrics::{
     CancelResult, FailoverCause, HistogramSum, IneligibleState, Label, LoginResult, LossCause, Metrics,
-    MoveCause, MoveKind, MoveOutcome, NodeMetrics, Phase, PinnedBy, RefusalReason, RepeatCause,
+    MoveCause, MoveKind, MoveOutcome, Phase, PinnedBy, RefusalReason, RepeatCause, ServerMetrics,
     StatementKind, TerminationCause, ThreadMetrics,
 };
 use crate::sessions::Sessions;
@@ -43,17 +43,17 @@ pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot, sessions: Optio
         mobility(&mut out, sessions);
     }
     moves(&mut out, metrics);
-    let nodes = Nodes { metrics, names: names(metrics, snapshot) };
-    nodes.sessions(&mut out);
-    nodes.statements(&mut out);
-    nodes.latencies(&mut out);
+    let servers = PerServer { metrics, names: names(metrics, snapshot) };
+    servers.sessions(&mut out);
+    servers.statements(&mut out);
+    servers.latencies(&mut out);
     out.finish()
 }
 
-/// The nodes counted for, with their configured names.
-fn names<'s>(metrics: &Metrics, snapshot: &'s Snapshot) -> Vec<(NodeId, &'s str)> {
-    let counted = snapshot.nodes.iter().filter(|node| usize::from(node.id.0) < metrics.nodes());
-    counted.map(|node| (node.id, &*node.name)).collect()
+/// The servers counted for, with their configured names.
+fn names<'s>(metrics: &Metrics, snapshot: &'s Snapshot) -> Vec<(ServerId, &'s str)> {
+    let counted = snapshot.servers.iter().filter(|server| usize::from(server.id.0) < metrics.servers());
+    counted.map(|server| (server.id, &*server.name)).collect()
 }
 
 fn clients(out: &mut Exposition, metrics: &Metrics) {
@@ -145,79 +145,79 @@ fn histogram(out: &mut Exposition, labels: [(&str, &str); 2], sum: &HistogramSum
     out.suffixed("_count", &labels, sum.count());
 }
 
-/// What is counted per node.
-struct Nodes<'a> {
+/// What is counted per server.
+struct PerServer<'a> {
     metrics: &'a Metrics,
-    names: Vec<(NodeId, &'a str)>,
+    names: Vec<(ServerId, &'a str)>,
 }
 
-impl Nodes<'_> {
+impl PerServer<'_> {
     fn sessions(&self, out: &mut Exposition) {
-        out.family("trunkline_sessions_active", Type::Gauge, "Sessions with a server connection, by node.");
-        for (node, name) in &self.names {
-            out.sample(&[("node", name)], self.metrics.sessions_on(*node));
+        out.family("trunkline_sessions_active", Type::Gauge, "Sessions with a server connection, by server.");
+        for (server, name) in &self.names {
+            out.sample(&[("server", name)], self.metrics.sessions_on(*server));
         }
         out.family(
             "trunkline_failovers_before_query_total",
             Type::Counter,
-            "Sessions that went on to another server before their first query, by what happened on this node.",
+            "Sessions that went on to another server before their first query, by what happened on this server.",
         );
-        self.by_label::<FailoverCause>(out, "cause", |node, cause| node.failovers.of(cause).value());
+        self.by_label::<FailoverCause>(out, "cause", |server, cause| server.failovers.of(cause).value());
         out.family(
             "trunkline_session_moves_total",
             Type::Counter,
-            "Idle sessions that left this node for another, by cause.",
+            "Idle sessions that left this server for another, by cause.",
         );
-        self.by_label::<MoveCause>(out, "cause", |node, cause| node.moves.of(cause).value());
+        self.by_label::<MoveCause>(out, "cause", |server, cause| server.moves.of(cause).value());
         out.family(
             "trunkline_requests_repeated_total",
             Type::Counter,
-            "Requests this node did not answer that went to another, by cause.",
+            "Requests this server did not answer that went to another, by cause.",
         );
-        self.by_label::<RepeatCause>(out, "cause", |node, cause| node.repeats.of(cause).value());
+        self.by_label::<RepeatCause>(out, "cause", |server, cause| server.repeats.of(cause).value());
         out.family(
             "trunkline_requests_failed_total",
             Type::Counter,
             "Requests and transactions that failed because their server was lost, their sessions going on, by cause.",
         );
-        self.by_label::<LossCause>(out, "cause", |node, cause| node.requests_failed.of(cause).value());
+        self.by_label::<LossCause>(out, "cause", |server, cause| server.requests_failed.of(cause).value());
         out.family(
             "trunkline_sessions_lost_total",
             Type::Counter,
             "Sessions ended because their server was lost, by cause.",
         );
-        self.by_label::<LossCause>(out, "cause", |node, cause| node.sessions_lost.of(cause).value());
+        self.by_label::<LossCause>(out, "cause", |server, cause| server.sessions_lost.of(cause).value());
         out.family(
             "trunkline_sessions_terminated_total",
             Type::Counter,
             "Sessions ended by a server that serves on, by cause: an operator's pg_terminate_backend, or a time-out.",
         );
-        self.by_label::<TerminationCause>(out, "cause", |node, cause| {
-            node.sessions_terminated.of(cause).value()
+        self.by_label::<TerminationCause>(out, "cause", |server, cause| {
+            server.sessions_terminated.of(cause).value()
         });
         out.family(
             "trunkline_sessions_ineligible_total",
             Type::Counter,
-            "Live sessions found on a node that had become ineligible, by its state.",
+            "Live sessions found on a server that had become ineligible, by its state.",
         );
-        self.by_label::<IneligibleState>(out, "state", |node, state| {
-            node.sessions_ineligible.of(state).value()
+        self.by_label::<IneligibleState>(out, "state", |server, state| {
+            server.sessions_ineligible.of(state).value()
         });
     }
 
     fn statements(&self, out: &mut Exposition) {
         out.family("trunkline_statements_total", Type::Counter, "Statements completed, by what was sent.");
-        self.by_label::<StatementKind>(out, "kind", |node, kind| node.statements.of(kind).value());
+        self.by_label::<StatementKind>(out, "kind", |server, kind| server.statements.of(kind).value());
         out.family("trunkline_statement_errors_total", Type::Counter, "Statements that ended in an error.");
-        self.each(out, |node| node.statement_errors.value());
+        self.each(out, |server| server.statement_errors.value());
         out.family("trunkline_rows_total", Type::Counter, "Rows returned or changed, by command tags.");
-        self.each(out, |node| node.rows.value());
+        self.each(out, |server| server.rows.value());
         out.family("trunkline_relayed_bytes_total", Type::Counter, "Bytes relayed, by direction.");
-        for (node, name) in &self.names {
-            let to_client = self.sum(*node, |n| n.bytes_to_client.value());
-            let to_server = self.sum(*node, |n| n.bytes_to_server.value());
-            out.sample(&[("node", name), ("direction", "to_client")], to_client);
-            out.sample(&[("node", name), ("direction", "to_server")], to_server);
+        for (server, name) in &self.names {
+            let to_client = self.sum(*server, |n| n.bytes_to_client.value());
+            let to_server = self.sum(*server, |n| n.bytes_to_server.value());
+            out.sample(&[("server", name), ("direction", "to_client")], to_client);
+            out.sample(&[("server", name), ("direction", "to_server")], to_server);
         }
     }
 
@@ -227,31 +227,31 @@ impl Nodes<'_> {
             Type::Histogram,
             "Time of statements, by phase: waiting for a server, to the server's first byte, to its last.",
         );
-        for (node, name) in &self.names {
+        for (server, name) in &self.names {
             for phase in Phase::ALL {
-                let sum = self.metrics.latency(*node, *phase);
-                histogram(out, [("node", *name), ("phase", phase.word())], &sum);
+                let sum = self.metrics.latency(*server, *phase);
+                histogram(out, [("server", *name), ("phase", phase.word())], &sum);
             }
         }
     }
 
-    fn each(&self, out: &mut Exposition, read: impl Fn(&NodeMetrics) -> u64) {
-        for (node, name) in &self.names {
-            out.sample(&[("node", name)], self.sum(*node, &read));
+    fn each(&self, out: &mut Exposition, read: impl Fn(&ServerMetrics) -> u64) {
+        for (server, name) in &self.names {
+            out.sample(&[("server", name)], self.sum(*server, &read));
         }
     }
 
-    fn by_label<L: Label>(&self, out: &mut Exposition, label: &str, read: impl Fn(&NodeMetrics, L) -> u64) {
-        for (node, name) in &self.names {
+    fn by_label<L: Label>(&self, out: &mut Exposition, label: &str, read: impl Fn(&ServerMetrics, L) -> u64) {
+        for (server, name) in &self.names {
             for value in L::ALL {
-                let n = self.sum(*node, |n| read(n, *value));
-                out.sample(&[("node", name), (label, value.word())], n);
+                let n = self.sum(*server, |n| read(n, *value));
+                out.sample(&[("server", name), (label, value.word())], n);
             }
         }
     }
 
-    fn sum(&self, node: NodeId, read: impl Fn(&NodeMetrics) -> u64) -> u64 {
-        self.metrics.sum(|thread: &ThreadMetrics| read(thread.node(node)))
+    fn sum(&self, server: ServerId, read: impl Fn(&ServerMetrics) -> u64) -> u64 {
+        self.metrics.sum(|thread: &ThreadMetrics| read(thread.server(server)))
     }
 }
 
@@ -265,15 +265,15 @@ mod tests {
         let metrics = Metrics::new(2, 3);
         let thread = metrics.thread(0);
         for millis in [1, 5, 90, 100_000] {
-            thread.node(NodeId(1)).record(Phase::ServerTotal, Duration::from_millis(millis));
+            thread.server(ServerId(1)).record(Phase::ServerTotal, Duration::from_millis(millis));
         }
         let mut snapshot = testing::snapshot();
-        snapshot.nodes[1].name = "a \"quoted\\ name\nof two lines".into();
+        snapshot.servers[1].name = "a \"quoted\\ name\nof two lines".into();
         let text = render_prometheus(&metrics, &snapshot, Some(&Sessions::default()));
         lint::check(&text);
         lint::check(&health::render_health(&snapshot));
         let series = text.lines().filter(|line| !line.starts_with('#')).count();
-        assert!((200..600).contains(&series), "{series} series for three nodes");
+        assert!((200..600).contains(&series), "{series} series for three servers");
     }
 
     #[test]
@@ -281,25 +281,25 @@ mod tests {
         let metrics = Metrics::new(2, 3);
         metrics.thread(0).sessions_refused.one(RefusalReason::NoServer);
         metrics.thread(1).sessions_refused.one(RefusalReason::NoServer);
-        metrics.thread(1).node(NodeId(2)).sessions_active.up();
-        metrics.thread(1).node(NodeId(2)).bytes_to_client.add(1 << 40);
+        metrics.thread(1).server(ServerId(2)).sessions_active.up();
+        metrics.thread(1).server(ServerId(2)).bytes_to_client.add(1 << 40);
         for millis in [1, 5, 90] {
-            metrics.thread(0).node(NodeId(1)).record(Phase::Wait, Duration::from_millis(millis));
+            metrics.thread(0).server(ServerId(1)).record(Phase::Wait, Duration::from_millis(millis));
         }
         let text = render_prometheus(&metrics, &testing::snapshot(), None);
         for line in [
             "trunkline_sessions_refused_total{reason=\"no_server\"} 2",
-            "trunkline_sessions_active{node=\"replica2\"} 1",
-            "trunkline_relayed_bytes_total{node=\"replica2\",direction=\"to_client\"} 1099511627776",
-            "trunkline_statement_seconds_bucket{node=\"replica1\",phase=\"wait\",le=\"0.01\"} 2",
-            "trunkline_statement_seconds_sum{node=\"replica1\",phase=\"wait\"} 0.096",
-            "trunkline_statement_seconds_count{node=\"replica1\",phase=\"wait\"} 3",
-            "trunkline_node_lag_seconds{node=\"replica2\",bound=\"lo\"} 5.2",
-            "trunkline_node_state{node=\"replica2\",state=\"lagging\"} 1",
+            "trunkline_sessions_active{server=\"replica2\"} 1",
+            "trunkline_relayed_bytes_total{server=\"replica2\",direction=\"to_client\"} 1099511627776",
+            "trunkline_statement_seconds_bucket{server=\"replica1\",phase=\"wait\",le=\"0.01\"} 2",
+            "trunkline_statement_seconds_sum{server=\"replica1\",phase=\"wait\"} 0.096",
+            "trunkline_statement_seconds_count{server=\"replica1\",phase=\"wait\"} 3",
+            "trunkline_server_lag_seconds{server=\"replica2\",bound=\"lo\"} 5.2",
+            "trunkline_server_state{server=\"replica2\",state=\"lagging\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }
-        let unknown = "trunkline_node_lag_seconds{node=\"replica2\",bound=\"hi\"}";
+        let unknown = "trunkline_server_lag_seconds{server=\"replica2\",bound=\"hi\"}";
         assert!(!text.contains(unknown), "unknown is absent, not zero");
     }
 }

@@ -2,20 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use trunkline_health::{AdminState, ExpectedRole, Lag, NodeId, NodeStatus, Role, Snapshot, State};
+use trunkline_health::{AdminState, ExpectedRole, Lag, Role, ServerId, ServerStatus, Snapshot, State};
 
 /// A primary and two standbys: `replica1` up, 20 ms behind, `replica2` lagging by 5.2 s.
 pub(crate) fn snapshot() -> Snapshot {
-    let mut primary = node(0, "primary", Role::Primary, State::Up);
+    let mut primary = server(0, "primary", Role::Primary, State::Up);
     primary.lag = None;
-    let replica1 = node(1, "replica1", Role::Standby, State::Up);
-    let mut replica2 = node(2, "replica2", Role::Standby, State::Lagging);
+    let replica1 = server(1, "replica1", Role::Standby, State::Up);
+    let mut replica2 = server(2, "replica2", Role::Standby, State::Lagging);
     replica2.in_sync = Some(false);
     replica2.lag_bytes = Some(84_000);
     replica2.lag = Some(Lag { lo: Duration::from_millis(5200), est: Duration::from_millis(5300), hi: None });
     replica2.reason = "lag 5.2 s is above max_lag 2 s".into();
     Snapshot {
-        nodes: vec![primary, replica1, replica2],
+        servers: vec![primary, replica1, replica2],
         taken_at: Instant::now(),
         tick: Duration::from_millis(500),
         probe_timeout: Duration::from_millis(400),
@@ -23,7 +23,7 @@ pub(crate) fn snapshot() -> Snapshot {
         hard_max_lag: Duration::from_secs(30),
         timeline: None,
         written: std::sync::Arc::default(),
-        primary: Some(NodeId(0)),
+        primary: Some(ServerId(0)),
         primary_lost_at: None,
         split_brain: false,
         is_ready: true,
@@ -31,10 +31,10 @@ pub(crate) fn snapshot() -> Snapshot {
     }
 }
 
-fn node(id: u16, name: &str, role: Role, state: State) -> NodeStatus {
+fn server(id: u16, name: &str, role: Role, state: State) -> ServerStatus {
     let hi = Some(Duration::from_millis(520));
-    NodeStatus {
-        id: NodeId(id),
+    ServerStatus {
+        id: ServerId(id),
         name: name.into(),
         host: "127.0.0.1".into(),
         port: 1,

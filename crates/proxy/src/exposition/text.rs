@@ -88,10 +88,10 @@ mod tests {
     #[test]
     fn label_values_are_escaped() {
         let mut out = Exposition::default();
-        out.family("trunkline_x", Type::Gauge, "X.").sample(&[("node", "a\"b\\c\nd"), ("k", "v")], 1.5);
+        out.family("trunkline_x", Type::Gauge, "X.").sample(&[("server", "a\"b\\c\nd"), ("k", "v")], 1.5);
         assert_eq!(
             out.finish(),
-            "# HELP trunkline_x X.\n# TYPE trunkline_x gauge\ntrunkline_x{node=\"a\\\"b\\\\c\\nd\",k=\"v\"} 1.5\n"
+            "# HELP trunkline_x X.\n# TYPE trunkline_x gauge\ntrunkline_x{server=\"a\\\"b\\\\c\\nd\",k=\"v\"} 1.5\n"
         );
     }
 

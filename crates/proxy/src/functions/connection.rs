@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row as PgRow};
-use trunkline_health::{Health, NodeId, Stream};
+use trunkline_health::{Health, ServerId, Stream};
 use trunkline_session::Deed;
 
 use super::classify::Row;
@@ -23,7 +23,7 @@ const OPTIONS: &str = "-c statement_timeout=10000 -c default_transaction_read_on
 /// A connection to one database.
 #[derive(Debug)]
 pub(super) struct Connection {
-    node: NodeId,
+    server: ServerId,
     client: Client,
     /// `server_version_num`.
     pub(super) version: u32,
@@ -65,11 +65,11 @@ impl Connection {
         database: &str,
     ) -> Result<Self, LookError> {
         let mut current = current.filter(|connection| !connection.client.is_closed());
-        for (node, host, port) in candidates(&health.load()) {
-            if let Some(connection) = current.take_if(|connection| connection.node == node) {
+        for (server, host, port) in candidates(&health.load()) {
+            if let Some(connection) = current.take_if(|connection| connection.server == server) {
                 return Ok(connection);
             }
-            match timeout(CONNECT_TIMEOUT, Self::connect(node, &host, port, login, database)).await {
+            match timeout(CONNECT_TIMEOUT, Self::connect(server, &host, port, login, database)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error @ (LookError::Refused(_) | LookError::TooMany(_)))) => return Err(error),
                 Ok(Err(LookError::NoServer)) | Err(_) => {}
@@ -79,7 +79,7 @@ impl Connection {
     }
 
     async fn connect(
-        node: NodeId,
+        server: ServerId,
         host: &str,
         port: u16,
         login: &Config,
@@ -94,7 +94,7 @@ impl Connection {
         tokio::spawn(driver);
         let row = client.query_one("SELECT current_setting('server_version_num')::int4", &[]).await;
         let version: i32 = column(&row.map_err(|error| judge(&error))?, 0)?;
-        Ok(Self { node, client, version: version.unsigned_abs() })
+        Ok(Self { server, client, version: version.unsigned_abs() })
     }
 
     async fn ask(&self, sql: &str, with: &[&(dyn ToSql + Sync)]) -> Result<Vec<PgRow>, LookError> {

@@ -85,14 +85,15 @@ impl<V: Verdicts> Site<V> {
 
 /// What only the proxy knows: of each server, and of all sessions.
 fn extras(metrics: &Metrics, snapshot: &Snapshot, sessions: Option<&Sessions>) -> Extras {
-    let on = |node| ("sessions".to_owned(), metrics.sessions_on(node).into());
-    let nodes = snapshot.nodes.iter().map(|node| (node.id, [on(node.id)].into_iter().collect())).collect();
+    let on = |server| ("sessions".to_owned(), metrics.sessions_on(server).into());
+    let servers =
+        snapshot.servers.iter().map(|server| (server.id, [on(server.id)].into_iter().collect())).collect();
     let mut cluster = Map::new();
     if let Some(sessions) = sessions {
         cluster.insert("sessions".to_owned(), sessions.counts().into());
         cluster.insert("moves".to_owned(), told_moves(metrics));
     }
-    Extras { cluster, nodes }
+    Extras { cluster, servers }
 }
 
 /// How often sessions and requests went to another server, why, and how long that took.

@@ -30,10 +30,15 @@ async fn site(metrics: Option<Arc<Metrics>>) -> SocketAddr {
     address
 }
 
-async fn agent(default_node: Option<&str>) -> SocketAddr {
+async fn agent(default_server: Option<&str>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    tokio::spawn(serve_agent_for(listener, verdicts(), default_node.map(Arc::from), std::future::pending()));
+    tokio::spawn(serve_agent_for(
+        listener,
+        verdicts(),
+        default_server.map(Arc::from),
+        std::future::pending(),
+    ));
     address
 }
 
@@ -126,7 +131,7 @@ async fn a_browser_gets_the_page() {
 #[tokio::test]
 async fn the_json_has_all_that_the_page_shows() {
     let metrics = Arc::new(Metrics::new(1, 3));
-    metrics.thread(0).node(trunkline_health::NodeId(2)).sessions_active.up();
+    metrics.thread(0).server(trunkline_health::ServerId(2)).sessions_active.up();
     let address = site(Some(metrics)).await;
     let answer = exchange(address, "GET /cluster?format=json HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let cluster: serde_json::Value = serde_json::from_str(split(&answer).1).expect("JSON");

@@ -284,7 +284,7 @@ async fn greet(
     };
     tracing::debug!(
         session.id = info.id.0, session.pid = info.process_id.map(|id| id.0), client.addr = %peer,
-        db.user = %info.user, db.name = %info.database, node = %server.name, "session begins"
+        db.user = %info.user, db.name = %info.database, server.name = %server.name, "session begins"
     );
     Ok(Box::new(Welcome {
         permit,

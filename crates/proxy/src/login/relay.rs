@@ -201,7 +201,7 @@ fn is_ok(message: RawMessage<'_>) -> bool {
 
 fn lost(server: &Connected, error: &LoginError) -> LoginEnd {
     tracing::warn!(
-        node = %server.name, server.address = %server.address, %error,
+        server.name = %server.name, server.addr = %server.address, %error,
         "server was lost in the middle of an authentication that only its client can repeat"
     );
     let server = server.name.to_string();

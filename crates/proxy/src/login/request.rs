@@ -1,7 +1,7 @@
 //! What a startup packet asks of the proxy.
 
 use trunkline_codec::startup::{Replication, StartupMessage};
-use trunkline_health::{NodeId, TargetSessionAttrs};
+use trunkline_health::{ServerId, TargetSessionAttrs};
 
 use crate::context::Worker;
 use crate::errors::Refusal;
@@ -9,7 +9,10 @@ use crate::server::take::Want;
 use crate::settings::Retry;
 
 /// Startup option: only the server of this name will do.
-const TARGET_OPTION: &str = "trunkline.target";
+const SERVER_OPTION: &str = "trunkline.server";
+
+/// A name that [`SERVER_OPTION`] replaces. Servers would take it for a setting of an extension.
+const FORMER_SERVER_OPTION: &str = "trunkline.target";
 
 /// Startup option: report each request's timing in a notice.
 const TIMING_OPTION: &str = "trunkline.timing";
@@ -42,9 +45,15 @@ impl Request {
         })?;
         let is_replication = replication != Replication::No;
         let options = Options::of(startup);
-        let only = match options.get(TARGET_OPTION) {
+        if options.get(FORMER_SERVER_OPTION).is_some() {
+            return Err(Refusal::UnknownOption {
+                name: FORMER_SERVER_OPTION,
+                hint: "Write trunkline.server.",
+            });
+        }
+        let only = match options.get(SERVER_OPTION) {
             None => None,
-            Some(name) => Some(node_named(worker, &name)?),
+            Some(name) => Some(server_named(worker, &name)?),
         };
         let attrs = worker.shared.listeners[listener].settings.target_session_attrs;
         // WAL is never balanced: it comes from the primary unless the client has named a server.
@@ -95,11 +104,12 @@ impl<'a> Options<'a> {
     }
 }
 
-fn node_named(worker: &Worker, name: &[u8]) -> Result<NodeId, Refusal> {
+fn server_named(worker: &Worker, name: &[u8]) -> Result<ServerId, Refusal> {
     let snapshot = worker.shared.health.load();
-    let node = snapshot.nodes.iter().find(|node| node.name.as_bytes() == name);
-    node.map(|node| node.id)
-        .ok_or(Refusal::BadOption { name: TARGET_OPTION, must_be: "the name of a target" })
+    let server = snapshot.servers.iter().find(|server| server.name.as_bytes() == name);
+    server
+        .map(|server| server.id)
+        .ok_or(Refusal::BadOption { name: SERVER_OPTION, must_be: "the name of a server" })
 }
 
 fn is_true(name: &'static str, value: &[u8]) -> Result<bool, Refusal> {

@@ -58,7 +58,7 @@ pub(super) async fn log_in(
 pub(super) async fn answer_check(worker: &Rc<Worker>, client: &mut Stream, request: &Request) -> LoginEnd {
     let live = worker.shared.live();
     let snapshot = worker.shared.health.load();
-    if pool::candidates(&snapshot, request.want.attrs, &live.fallback).nodes.is_empty() {
+    if pool::candidates(&snapshot, request.want.attrs, &live.fallback).servers.is_empty() {
         let detail = "No server is eligible now.".to_owned();
         return Refusal::NoServer { wanted: Wanted::of(request.want.attrs), detail }.into();
     }

@@ -6,7 +6,7 @@
 use bytes::BytesMut;
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
-use trunkline_health::{NodeId, Snapshot};
+use trunkline_health::{ServerId, Snapshot};
 
 use super::LoginEnd;
 use super::request::Request;
@@ -23,9 +23,9 @@ pub(super) fn newest(worker: &Worker, request: &Request) -> ProtocolVersion {
 }
 
 /// The newest that all servers speak, or the one a session keeps to. A server that health has never reached may be old.
-fn newest_of(snapshot: &Snapshot, only: Option<NodeId>) -> ProtocolVersion {
-    let mut nodes = snapshot.nodes.iter().filter(|node| only.is_none_or(|only| only == node.id));
-    let all_speak_it = nodes.all(|node| node.version.is_some_and(|version| version >= FIRST_WITH_3_2));
+fn newest_of(snapshot: &Snapshot, only: Option<ServerId>) -> ProtocolVersion {
+    let mut servers = snapshot.servers.iter().filter(|server| only.is_none_or(|only| only == server.id));
+    let all_speak_it = servers.all(|server| server.version.is_some_and(|version| version >= FIRST_WITH_3_2));
     if all_speak_it { ProtocolVersion::V3_2 } else { ProtocolVersion::V3_0 }
 }
 
@@ -83,12 +83,16 @@ mod tests {
     fn it_is_3_2_only_when_every_server_is_known_to_speak_it() {
         let mut snapshot = snapshot();
         for version in [Some(179_999), None, Some(150_018)] {
-            snapshot.nodes.iter_mut().for_each(|node| node.version = Some(180_000));
+            snapshot.servers.iter_mut().for_each(|server| server.version = Some(180_000));
             assert_eq!(newest_of(&snapshot, None), ProtocolVersion::V3_2);
-            snapshot.nodes[2].version = version;
+            snapshot.servers[2].version = version;
             assert_eq!(newest_of(&snapshot, None), ProtocolVersion::V3_0, "{version:?}");
-            assert_eq!(newest_of(&snapshot, Some(NodeId(2))), ProtocolVersion::V3_0);
-            assert_eq!(newest_of(&snapshot, Some(NodeId(0))), ProtocolVersion::V3_2, "it keeps to that one");
+            assert_eq!(newest_of(&snapshot, Some(ServerId(2))), ProtocolVersion::V3_0);
+            assert_eq!(
+                newest_of(&snapshot, Some(ServerId(0))),
+                ProtocolVersion::V3_2,
+                "it keeps to that one"
+            );
         }
     }
 

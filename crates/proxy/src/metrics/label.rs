@@ -310,7 +310,7 @@ impl TerminationCause {
 }
 
 labels! {
-    /// The state that made a live session's node ineligible.
+    /// The state that made a live session's server ineligible.
     IneligibleState {
         /// Proven to be behind by more than the limit.
         Lagging = "lagging",

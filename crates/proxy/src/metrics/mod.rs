@@ -10,7 +10,7 @@ mod thread;
 
 use std::sync::Arc;
 
-use trunkline_health::NodeId;
+use trunkline_health::ServerId;
 
 pub use counter::{Counter, CounterSet, Gauge};
 pub use histogram::{BUCKETS, Histogram, HistogramSum, MAX_RECORDED};
@@ -18,24 +18,24 @@ pub use label::{
     CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
     MoveOutcome, Phase, PinnedBy, RefusalReason, RepeatCause, StatementKind, TerminationCause,
 };
-pub use thread::{NodeMetrics, ThreadMetrics};
+pub use thread::{ServerMetrics, ThreadMetrics};
 
 /// All counters of the process.
 #[derive(Debug)]
 pub struct Metrics {
     threads: Box<[Arc<ThreadMetrics>]>,
     control: Arc<ThreadMetrics>,
-    nodes: usize,
+    servers: usize,
 }
 
 impl Metrics {
-    /// Counters for so many worker threads and nodes, and one more set for the control thread.
+    /// Counters for so many worker threads and servers, and one more set for the control thread.
     #[must_use]
-    pub fn new(threads: usize, nodes: usize) -> Self {
+    pub fn new(threads: usize, servers: usize) -> Self {
         Metrics {
-            threads: (0..threads).map(|_| Arc::new(ThreadMetrics::new(nodes))).collect(),
-            control: Arc::new(ThreadMetrics::new(nodes)),
-            nodes,
+            threads: (0..threads).map(|_| Arc::new(ThreadMetrics::new(servers))).collect(),
+            control: Arc::new(ThreadMetrics::new(servers)),
+            servers,
         }
     }
 
@@ -54,19 +54,19 @@ impl Metrics {
         Arc::clone(&self.control)
     }
 
-    /// How many nodes are counted for.
+    /// How many servers are counted for.
     #[must_use]
-    pub fn nodes(&self) -> usize {
-        self.nodes
+    pub fn servers(&self) -> usize {
+        self.servers
     }
 
-    /// Sessions that have a server connection to `node` now; 0 for a node not counted for.
+    /// Sessions that have a server connection to `server` now; 0 for a server not counted for.
     #[must_use]
-    pub fn sessions_on(&self, node: NodeId) -> u64 {
-        if usize::from(node.0) >= self.nodes {
+    pub fn sessions_on(&self, server: ServerId) -> u64 {
+        if usize::from(server.0) >= self.servers {
             return 0;
         }
-        let net = self.all().fold(0_u64, |sum, t| sum.wrapping_add(t.node(node).sessions_active.raw()));
+        let net = self.all().fold(0_u64, |sum, t| sum.wrapping_add(t.server(server).sessions_active.raw()));
         // A reader may see a session leave one thread before it sees it arrive at another.
         if net > i64::MAX.unsigned_abs() { 0 } else { net }
     }
@@ -76,12 +76,12 @@ impl Metrics {
         self.all().fold(0_u64, |sum, thread| sum.wrapping_add(read(thread)))
     }
 
-    /// The latencies of one phase on one node, over all threads.
+    /// The latencies of one phase on one server, over all threads.
     #[must_use]
-    pub fn latency(&self, node: NodeId, phase: Phase) -> HistogramSum {
+    pub fn latency(&self, server: ServerId, phase: Phase) -> HistogramSum {
         let mut sum = HistogramSum::default();
-        if usize::from(node.0) < self.nodes {
-            self.all().for_each(|thread| sum.add(thread.node(node).latency(phase)));
+        if usize::from(server.0) < self.servers {
+            self.all().for_each(|thread| sum.add(thread.server(server).latency(phase)));
         }
         sum
     }
@@ -106,29 +106,29 @@ mod tests {
     #[test]
     fn what_threads_count_is_added_when_read() {
         let metrics = Metrics::new(2, 3);
-        metrics.thread(0).node(NodeId(1)).rows.add(5);
-        metrics.thread(1).node(NodeId(1)).rows.add(7);
-        metrics.control().node(NodeId(1)).rows.add(1);
-        assert_eq!(metrics.sum(|t| t.node(NodeId(1)).rows.value()), 13);
-        assert_eq!(metrics.sum(|t| t.node(NodeId(0)).rows.value()), 0);
+        metrics.thread(0).server(ServerId(1)).rows.add(5);
+        metrics.thread(1).server(ServerId(1)).rows.add(7);
+        metrics.control().server(ServerId(1)).rows.add(1);
+        assert_eq!(metrics.sum(|t| t.server(ServerId(1)).rows.value()), 13);
+        assert_eq!(metrics.sum(|t| t.server(ServerId(0)).rows.value()), 0);
     }
 
     #[test]
     fn a_session_may_leave_on_another_thread_than_it_came() {
         let metrics = Metrics::new(2, 1);
-        metrics.thread(0).node(NodeId(0)).sessions_active.up();
-        metrics.thread(0).node(NodeId(0)).sessions_active.up();
-        metrics.thread(1).node(NodeId(0)).sessions_active.down();
-        assert_eq!(metrics.sessions_on(NodeId(0)), 1);
-        metrics.thread(1).node(NodeId(0)).sessions_active.down();
-        metrics.thread(1).node(NodeId(0)).sessions_active.down();
-        assert_eq!(metrics.sessions_on(NodeId(0)), 0, "never below zero for a reader");
-        assert_eq!(metrics.sessions_on(NodeId(9)), 0, "a node nobody counts for");
+        metrics.thread(0).server(ServerId(0)).sessions_active.up();
+        metrics.thread(0).server(ServerId(0)).sessions_active.up();
+        metrics.thread(1).server(ServerId(0)).sessions_active.down();
+        assert_eq!(metrics.sessions_on(ServerId(0)), 1);
+        metrics.thread(1).server(ServerId(0)).sessions_active.down();
+        metrics.thread(1).server(ServerId(0)).sessions_active.down();
+        assert_eq!(metrics.sessions_on(ServerId(0)), 0, "never below zero for a reader");
+        assert_eq!(metrics.sessions_on(ServerId(9)), 0, "a server nobody counts for");
     }
 
     #[test]
     fn threads_do_not_share_cache_lines() {
         assert!(std::mem::align_of::<ThreadMetrics>() >= 128);
-        assert!(std::mem::align_of::<NodeMetrics>() >= 128);
+        assert!(std::mem::align_of::<ServerMetrics>() >= 128);
     }
 }

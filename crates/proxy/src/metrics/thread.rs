@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_health::NodeId;
+use trunkline_health::ServerId;
 
 use super::counter::{Counter, CounterSet, Gauge};
 use super::histogram::Histogram;
@@ -34,13 +34,13 @@ pub struct ThreadMetrics {
     pub repeats_ended: [CounterSet<RepeatCause, { RepeatCause::COUNT }>; MoveOutcome::COUNT],
     /// How long those searches took, by [`MoveKind`] and [`MoveOutcome`].
     move_times: Box<[[Histogram; MoveOutcome::COUNT]; MoveKind::COUNT]>,
-    nodes: Box<[NodeMetrics]>,
+    servers: Box<[ServerMetrics]>,
 }
 
-/// What one thread has counted for one node.
+/// What one thread has counted for one server.
 #[derive(Debug)]
 #[repr(align(128))]
-pub struct NodeMetrics {
+pub struct ServerMetrics {
     /// Sessions that have a server connection to it now.
     pub sessions_active: Gauge,
     /// Statements it completed, errors included.
@@ -71,7 +71,7 @@ pub struct NodeMetrics {
 }
 
 impl ThreadMetrics {
-    pub(super) fn new(nodes: usize) -> Self {
+    pub(super) fn new(servers: usize) -> Self {
         ThreadMetrics {
             sessions_accepted: Counter::new(),
             sessions_refused: CounterSet::new(),
@@ -81,7 +81,7 @@ impl ThreadMetrics {
             moves_ended: std::array::from_fn(|_| CounterSet::new()),
             repeats_ended: std::array::from_fn(|_| CounterSet::new()),
             move_times: Box::default(),
-            nodes: (0..nodes).map(|_| NodeMetrics::new()).collect(),
+            servers: (0..servers).map(|_| ServerMetrics::new()).collect(),
         }
     }
 
@@ -96,19 +96,19 @@ impl ThreadMetrics {
         &self.move_times[kind.index()][outcome.index()]
     }
 
-    /// The counters for `node`.
+    /// The counters for `server`.
     ///
     /// # Panics
-    /// When the node is not one of those the metrics were made for: node ids come from the configuration.
+    /// When the server is not one of those the metrics were made for: server ids come from the configuration.
     #[must_use]
-    pub fn node(&self, node: NodeId) -> &NodeMetrics {
-        &self.nodes[usize::from(node.0)]
+    pub fn server(&self, server: ServerId) -> &ServerMetrics {
+        &self.servers[usize::from(server.0)]
     }
 }
 
-impl NodeMetrics {
+impl ServerMetrics {
     fn new() -> Self {
-        NodeMetrics {
+        ServerMetrics {
             sessions_active: Gauge::new(),
             statements: CounterSet::new(),
             statement_errors: Counter::new(),

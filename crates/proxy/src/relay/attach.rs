@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use trunkline_codec::write;
-use trunkline_health::{Address, NodeId, Postmaster, Role};
+use trunkline_health::{Address, Postmaster, Role, ServerId};
 use trunkline_reactor::Stream;
 use trunkline_session::{Can, Fingerprint, ServerRole};
 
@@ -157,7 +157,7 @@ impl Relay {
             name.hide(&mut greeting.messages);
         }
         let now = Instant::now();
-        let role = role_of(&self.worker, server.lease.node(), greeting.is_standby);
+        let role = role_of(&self.worker, server.lease.server(), greeting.is_standby);
         let announce = self.session.differences(&greeting.messages);
         self.answered_at = now;
         self.session.server_taken(Arc::clone(&server.name), role, announce, now);
@@ -171,14 +171,14 @@ impl Relay {
         let since = repeated.map_or(since, |repeated| repeated.since);
         self.count_move(MoveOutcome::Taken, since);
         self.to_client.restart(&greeting.ahead);
-        self.worker.metrics.node(server.lease.node()).sessions_active.up();
+        self.worker.metrics.server(server.lease.server()).sessions_active.up();
         self.watch.attached();
         if choice == Choice::OthersBehind {
             self.watch.stays_until(now + FRESHNESS_HOLD);
         }
-        self.slot.set_place(self.about.want.place_on(server.lease.node()));
+        self.slot.set_place(self.about.want.place_on(server.lease.server()));
         tracing::info!(
-            session.id = self.about.info.id.0, node = %server.name,
+            session.id = self.about.info.id.0, server.name = %server.name,
             took_us = u64::try_from((now - since).as_micros()).unwrap_or(u64::MAX),
             statement.fingerprint = repeated.and_then(|r| r.fingerprint).map(tracing::field::display),
             "{}", if repeated.is_some() { "request is sent again" } else { "session continues on another server" }
@@ -213,19 +213,19 @@ impl Relay {
 
     /// Lets go of the server, if there is one, for another.
     pub(super) fn detach(&mut self) {
-        if let Some(node) = self.release() {
-            self.about.left = Some(Move::from(&self.worker.shared.health, node, self.answered_at));
+        if let Some(server) = self.release() {
+            self.about.left = Some(Move::from(&self.worker.shared.health, server, self.answered_at));
         }
     }
 
     /// Lets go of the server, if there is one; says which it was.
-    pub(super) fn release(&mut self) -> Option<NodeId> {
+    pub(super) fn release(&mut self) -> Option<ServerId> {
         let left = match std::mem::replace(&mut self.server, Server::Detached) {
-            Server::Attached { lease, .. } => Some(lease.node()),
+            Server::Attached { lease, .. } => Some(lease.server()),
             Server::Detached | Server::Taking(_) => None,
         };
-        if let Some(node) = left {
-            self.worker.metrics.node(node).sessions_active.down();
+        if let Some(server) = left {
+            self.worker.metrics.server(server).sessions_active.down();
         }
         self.slot.set_place(None);
         self.about.cancel.set_server(None);
@@ -237,9 +237,9 @@ impl Relay {
     /// Leaves a server at an idle point, with a goodbye. Another is taken when the client speaks.
     pub(super) fn leave(&mut self, cx: &mut Context<'_>, cause: MoveCause) {
         let Server::Attached { lease, name, .. } = &self.server else { return };
-        self.worker.metrics.node(lease.node()).moves.one(cause);
+        self.worker.metrics.server(lease.server()).moves.one(cause);
         tracing::info!(
-            session.id = self.about.info.id.0, node = %name, cause = cause.word(),
+            session.id = self.about.info.id.0, server.name = %name, cause = cause.word(),
             "session leaves its server"
         );
         self.about.moving = Some(MoveWhy::Moved(cause));
@@ -274,7 +274,7 @@ impl Relay {
     fn is_promoted(&self) -> bool {
         let Server::Attached { lease, .. } = &self.server else { return false };
         let snapshot = self.worker.shared.health.load();
-        snapshot.node(lease.node()).is_some_and(|status| status.role == Role::Primary)
+        snapshot.server(lease.server()).is_some_and(|status| status.role == Role::Primary)
     }
 
     /// A standby says that it cannot answer this request now, though another might.
@@ -287,9 +287,9 @@ impl Relay {
         let Some(request) = self.journal.take() else { return };
         let fingerprint = self.session.fingerprint(&request);
         if let Server::Attached { lease, name, .. } = &self.server {
-            self.worker.metrics.node(lease.node()).repeats.one(cause);
+            self.worker.metrics.server(lease.server()).repeats.one(cause);
             tracing::info!(
-                session.id = self.about.info.id.0, node = %name, cause = cause.word(),
+                session.id = self.about.info.id.0, server.name = %name, cause = cause.word(),
                 statement.fingerprint = fingerprint.map(tracing::field::display),
                 "request goes to another server"
             );
@@ -305,11 +305,11 @@ impl Relay {
 }
 
 /// What a server is, as it said itself at the login, or else as health knows it: servers before 14 do not say.
-pub(super) fn role_of(worker: &Worker, node: NodeId, is_standby: Option<bool>) -> ServerRole {
+pub(super) fn role_of(worker: &Worker, server: ServerId, is_standby: Option<bool>) -> ServerRole {
     match is_standby {
         Some(true) => ServerRole::Standby,
         Some(false) => ServerRole::Primary,
-        None => match worker.shared.health.load().node(node).map(|status| status.role) {
+        None => match worker.shared.health.load().server(server).map(|status| status.role) {
             Some(Role::Standby) => ServerRole::Standby,
             Some(Role::Primary | Role::Unknown) | None => ServerRole::Primary,
         },

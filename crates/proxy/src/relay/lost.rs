@@ -17,9 +17,9 @@ impl Relay {
     /// Decides what the loss of the server means; `None` when the session goes on.
     pub(super) fn server_lost(&mut self, loss: ServerLoss) -> Option<Ending> {
         let Server::Attached { lease, .. } = &self.server else { return None };
-        let node = lease.node();
+        let server = lease.server();
         if self.client_is == ClientIs::Speaking {
-            self.worker.shared.health.suspect(node, PassiveFailure::ServerLost);
+            self.worker.shared.health.suspect(server, PassiveFailure::ServerLost);
         }
         match loss {
             ServerLoss::Eof | ServerLoss::Reset => {}
@@ -74,10 +74,10 @@ impl Relay {
     fn moves_on(&mut self, loss: ServerLoss) {
         if let Server::Attached { lease, name, .. } = &self.server {
             tracing::info!(
-                session.id = self.about.info.id.0, node = %name, ?loss,
+                session.id = self.about.info.id.0, server.name = %name, ?loss,
                 "server was lost while the session was idle, another will be taken"
             );
-            let metrics = self.worker.metrics.node(lease.node());
+            let metrics = self.worker.metrics.server(lease.server());
             metrics.moves.one(MoveCause::ServerLost);
             if self.session.is_pristine() {
                 metrics.failovers.one(FailoverCause::LostBeforeQuery);
@@ -92,10 +92,10 @@ impl Relay {
         if let Server::Attached { lease, name, .. } = &self.server {
             let info = &self.about.info;
             tracing::warn!(
-                session.id = info.id.0, client.addr = %info.client, node = %name, ?loss, %code,
+                session.id = info.id.0, client.addr = %info.client, server.name = %name, ?loss, %code,
                 "server was lost, the client is told of what was in progress and goes on"
             );
-            let metrics = self.worker.metrics.node(lease.node());
+            let metrics = self.worker.metrics.server(lease.server());
             metrics.requests_failed.one(failure_cause(code, loss));
             metrics.moves.one(MoveCause::ServerLost);
         }
@@ -109,7 +109,7 @@ impl Relay {
         let Server::Attached { name, .. } = &self.server else { return };
         let info = &self.about.info;
         tracing::warn!(
-            session.id = info.id.0, client.addr = %info.client, node = %name, ?loss,
+            session.id = info.id.0, client.addr = %info.client, server.name = %name, ?loss,
             pinned = self.why_pinned(), "{message}"
         );
         self.count_loss(cause);
@@ -120,17 +120,17 @@ impl Relay {
         let Server::Attached { lease, name, .. } = &self.server else { return };
         let (info, cause) = (&self.about.info, TerminationCause::of(code));
         tracing::info!(
-            session.id = info.id.0, client.addr = %info.client, node = %name, cause = cause.word(),
+            session.id = info.id.0, client.addr = %info.client, server.name = %name, cause = cause.word(),
             code = code.map(tracing::field::display),
             "session was ended by its server, which serves on"
         );
-        self.worker.metrics.node(lease.node()).sessions_terminated.one(cause);
+        self.worker.metrics.server(lease.server()).sessions_terminated.one(cause);
     }
 
     /// No other server was taken in the place of the one that the session was on: it ends.
     pub(super) fn ends_unplaced(&mut self, error: TakeError) -> Ending {
         if let Some(left) = &self.about.left {
-            self.worker.metrics.node(left.from).sessions_lost.one(LossCause::NotReplaced);
+            self.worker.metrics.server(left.from).sessions_lost.one(LossCause::NotReplaced);
         }
         match error {
             TakeError::NoServer(refusal) => self.refuse(&refusal),
@@ -165,7 +165,7 @@ impl Relay {
 
     pub(super) fn count_loss(&self, cause: LossCause) {
         if let Server::Attached { lease, .. } = &self.server {
-            self.worker.metrics.node(lease.node()).sessions_lost.one(cause);
+            self.worker.metrics.server(lease.server()).sessions_lost.one(cause);
         }
     }
 }

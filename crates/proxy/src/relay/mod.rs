@@ -117,7 +117,7 @@ impl Relay {
         let now = Instant::now();
         let slot = Slots::enter(&worker);
         let live = worker.shared.live();
-        let role = attach::role_of(&worker, welcome.server.lease.node(), welcome.is_standby);
+        let role = attach::role_of(&worker, welcome.server.lease.server(), welcome.is_standby);
         let mut session = Session::new(record::session_settings(&worker, &live, &welcome, role), now)
             .with_functions(record::functions(&worker, &welcome));
         session.told_process(welcome.info.process_id);
@@ -127,11 +127,11 @@ impl Relay {
         } = welcome;
         // A replication connection is its server's: its position in the WAL cannot be taken elsewhere.
         let relogin = relogin.filter(|_| !is_replication).map(Rc::new);
-        let node = server.lease.node();
-        worker.metrics.node(node).sessions_active.up();
+        let id = server.lease.server();
+        worker.metrics.server(id).sessions_active.up();
         client.change_reader();
-        slot.set_place(relogin.as_ref().and_then(|_| want.place_on(node)));
-        let own = Own::at_login(&worker.shared.defaults, node, [&info.user, &info.database]);
+        slot.set_place(relogin.as_ref().and_then(|_| want.place_on(id)));
+        let own = Own::at_login(&worker.shared.defaults, id, [&info.user, &info.database]);
         let about = About { info, cancel, want, relogin, own, left: None, moving: None, _permit: permit };
         Relay {
             worker,

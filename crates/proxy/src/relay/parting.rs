@@ -54,7 +54,7 @@ impl Relay {
         let Server::Attached { lease, address, postmaster, .. } = &self.server else { return };
         self.to_client.keep(said);
         let termination = Termination { address: address.clone(), postmaster: *postmaster, told_at: now };
-        let sighting = self.worker.shared.health.sighting(lease.node());
+        let sighting = self.worker.shared.health.sighting(lease.server());
         let patience = self.live.connect_timeout_of_health;
         let ended_by = Box::pin(async move {
             match timer::timeout(patience, sighting).await {

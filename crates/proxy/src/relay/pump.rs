@@ -200,7 +200,7 @@ impl Relay {
             return Ok(());
         }
         if let Server::Attached { lease, .. } = &self.server {
-            self.worker.metrics.node(lease.node()).bytes_to_client.add(bytes.len() as u64);
+            self.worker.metrics.server(lease.server()).bytes_to_client.add(bytes.len() as u64);
         }
         self.to_client.write(cx, &mut self.client, bytes, now)
     }
@@ -210,7 +210,7 @@ impl Relay {
         if bytes.is_empty() {
             return;
         }
-        self.worker.metrics.node(lease.node()).bytes_to_server.add(bytes.len() as u64);
+        self.worker.metrics.server(lease.server()).bytes_to_server.add(bytes.len() as u64);
         if self.to_server.write(cx, stream, bytes, now).is_err() {
             // What the server said before it closed is still to be read: its end is noticed there.
             self.to_server.drop_pending();
@@ -220,7 +220,7 @@ impl Relay {
     /// Passes the client's last bytes on. Nobody waits for the server's end: that would cost a wait and a read.
     fn say_goodbye(&mut self, bytes: &[u8]) {
         let Server::Attached { stream, lease, .. } = &self.server else { return };
-        self.worker.metrics.node(lease.node()).bytes_to_server.add(bytes.len() as u64);
+        self.worker.metrics.server(lease.server()).bytes_to_server.add(bytes.len() as u64);
         // If the socket does not take them, its end will have to do.
         let _ = stream.try_write_last(bytes);
     }

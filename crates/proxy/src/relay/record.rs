@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use trunkline_health::NodeId;
+use trunkline_health::ServerId;
 use trunkline_session::{
     Completion, Functions, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink,
     StatementRecord, ToldAtLogin, Tracking,
@@ -19,7 +19,7 @@ use crate::statement_log::{self, StatementLog};
 /// Takes a session's statements as they complete.
 pub(super) struct Recorder<'a> {
     metrics: &'a ThreadMetrics,
-    node: Option<NodeId>,
+    server: Option<ServerId>,
     live: &'a Live,
     log: &'a StatementLog,
     info: &'a Arc<SessionInfo>,
@@ -27,16 +27,16 @@ pub(super) struct Recorder<'a> {
 
 impl Sink for Recorder<'_> {
     fn statement(&mut self, record: &StatementRecord<'_>) {
-        if let Some(node) = self.node {
-            let node = self.metrics.node(node);
-            node.statements.one(record.kind.into());
-            node.rows.add(record.rows);
+        if let Some(server) = self.server {
+            let server = self.metrics.server(server);
+            server.statements.one(record.kind.into());
+            server.rows.add(record.rows);
             if matches!(record.completion, Completion::Failed(_)) {
-                node.statement_errors.one();
+                server.statement_errors.one();
             }
-            node.record(Phase::Wait, record.timing.wait);
-            node.record(Phase::ServerFirst, record.timing.server_first);
-            node.record(Phase::ServerTotal, record.timing.server_total);
+            server.record(Phase::Wait, record.timing.wait);
+            server.record(Phase::ServerFirst, record.timing.server_first);
+            server.record(Phase::ServerTotal, record.timing.server_total);
         }
         let settings = &self.live.statement_log;
         if settings.is_on()
@@ -51,13 +51,13 @@ impl Sink for Recorder<'_> {
 impl Relay {
     /// Lets the session work with a sink for its statements.
     pub(super) fn record<T>(&mut self, work: impl FnOnce(&mut Session, &mut Recorder<'_>) -> T) -> T {
-        let node = match &self.server {
-            Server::Attached { lease, .. } => Some(lease.node()),
+        let server = match &self.server {
+            Server::Attached { lease, .. } => Some(lease.server()),
             Server::Detached | Server::Taking(_) => None,
         };
         let mut recorder = Recorder {
             metrics: &self.worker.metrics,
-            node,
+            server,
             live: &self.live,
             log: &self.worker.shared.statement_log,
             info: &self.about.info,

@@ -17,13 +17,13 @@ impl Relay {
     }
 
     fn view(&self) -> Row {
-        let node = match &self.server {
+        let server = match &self.server {
             Server::Attached { name, .. } => Some(Arc::clone(name)),
             Server::Detached | Server::Taking(_) => None,
         };
         // What lasts outranks what the end of a transaction undoes.
         let pinned = self.session.movability().err().or(self.session.pinned());
-        Row { info: Arc::clone(&self.about.info), node, activity: self.activity(), pinned }
+        Row { info: Arc::clone(&self.about.info), server, activity: self.activity(), pinned }
     }
 
     fn activity(&self) -> Activity {

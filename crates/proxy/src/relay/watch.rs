@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use trunkline_health::{NodeId, Role, State, pool};
+use trunkline_health::{Role, ServerId, State, pool};
 use trunkline_session::{PinReason, ServerLoss, TransactionStatus};
 
 use super::attach::Server;
@@ -150,7 +150,7 @@ impl Relay {
         }
         self.look_at_health();
         let Server::Attached { lease, .. } = &self.server else { return None };
-        if !self.worker.shared.health.load().is_fenced_primary(lease.node()) {
+        if !self.worker.shared.health.load().is_fenced_primary(lease.server()) {
             return None;
         }
         if self.is_idle() && self.can_leave() {
@@ -240,7 +240,7 @@ impl Relay {
         }
         let look_again = match departure.haste {
             Haste::AtOnce => None,
-            Haste::InTurn => self.not_before(lease.node(), now),
+            Haste::InTurn => self.not_before(lease.server(), now),
         };
         match (look_again, departure.cause) {
             (None, cause) => self.leave(cx, cause),
@@ -251,8 +251,8 @@ impl Relay {
         None
     }
 
-    /// When to ask again whether it is the session's turn to leave `node`; `None` when it is.
-    fn not_before(&self, node: NodeId, now: Instant) -> Option<Instant> {
+    /// When to ask again whether it is the session's turn to leave `server`; `None` when it is.
+    fn not_before(&self, server: ServerId, now: Instant) -> Option<Instant> {
         if let Some(until) = self.watch.stays_until.filter(|until| *until > now) {
             return Some(until);
         }
@@ -260,7 +260,7 @@ impl Relay {
             return Some(now + LOOK_INTERVAL);
         }
         let most = self.live.limits.moves_per_second_max;
-        (!self.worker.shared.pace.may_leave(node, most, now)).then(|| now + TICK)
+        (!self.worker.shared.pace.may_leave(server, most, now)).then(|| now + TICK)
     }
 
     /// Others may have come first to where there was room when health had its news.
@@ -307,9 +307,9 @@ impl Relay {
     /// next idle point.
     fn look_at_health(&mut self) {
         let Server::Attached { lease, name, .. } = &self.server else { return };
-        let (node, name) = (lease.node(), Arc::clone(name));
+        let (server, name) = (lease.server(), Arc::clone(name));
         let snapshot = self.worker.shared.health.load();
-        let Some(status) = snapshot.node(node) else { return };
+        let Some(status) = snapshot.server(server) else { return };
         self.watch.is_down = status.state == State::Down;
         if !self.watch.is_down {
             // It answers health again: its silence here is the query's own.
@@ -318,15 +318,15 @@ impl Relay {
         let want = self.about.want;
         let is_kept = status.state == State::Lagging && self.live.on_lagging == OnLagging::Keep;
         let stays = want.only.is_some() || is_kept;
-        if stays || pool::may_stay(&snapshot, want.attrs, &self.live.fallback, node) {
+        if stays || pool::may_stay(&snapshot, want.attrs, &self.live.fallback, server) {
             self.watch.is_marked = false;
             self.watch.need_not_leave();
             return;
         }
         // With nowhere to go, a stale answer or a full server is better than none; not so a fenced one.
-        let is_useless = pool::is_worse_than_none(&snapshot, want.attrs, node);
-        if is_useless || !pool::candidates(&snapshot, want.attrs, &self.live.fallback).nodes.is_empty() {
-            let is_promoted = status.role == Role::Primary && snapshot.primary != Some(node);
+        let is_useless = pool::is_worse_than_none(&snapshot, want.attrs, server);
+        if is_useless || !pool::candidates(&snapshot, want.attrs, &self.live.fallback).servers.is_empty() {
+            let is_promoted = status.role == Role::Primary && snapshot.primary != Some(server);
             let is_gone = is_useless || is_promoted || status.state == State::Down;
             let must_end = status.state == State::Lagging && self.live.on_lagging == OnLagging::Drain;
             self.watch.must_leave = Some(Departure {
@@ -340,10 +340,10 @@ impl Relay {
         if !std::mem::replace(&mut self.watch.is_marked, true) {
             let pinned = self.session.movability().err().map(|reason| reason.to_string());
             tracing::info!(
-                session.id = self.about.info.id.0, node = %name, state = %status.state, pinned,
+                session.id = self.about.info.id.0, server.name = %name, state = %status.state, pinned,
                 "session is on a server that is no longer eligible"
             );
-            self.worker.metrics.node(node).sessions_ineligible.one(reason(status.state, status.role));
+            self.worker.metrics.server(server).sessions_ineligible.one(reason(status.state, status.role));
         }
     }
 

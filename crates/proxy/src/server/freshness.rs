@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use trunkline_codec::ids::Lsn;
-use trunkline_health::{Candidate, Health, NodeId, Snapshot, pool};
+use trunkline_health::{Candidate, Health, ServerId, Snapshot, pool};
 use trunkline_session::Position;
 
 use super::align;
@@ -16,7 +16,7 @@ use trunkline_reactor::timer;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Move {
     /// The server it was on: not the first choice now.
-    pub(crate) from: NodeId,
+    pub(crate) from: ServerId,
     /// When it was answered last. What that server showed later it has not seen.
     answered_at: Instant,
     /// Where the WAL ended, at most, of which it has seen something; `None` while that is not known.
@@ -27,14 +27,14 @@ pub(crate) struct Move {
 
 impl Move {
     /// Of a session that leaves `from`, or has lost it.
-    pub(crate) fn from(health: &Health, from: NodeId, answered_at: Instant) -> Self {
+    pub(crate) fn from(health: &Health, from: ServerId, answered_at: Instant) -> Self {
         let snapshot = health.load();
         let seen = snapshot.shown_at_most(from, answered_at);
         if let (None, Some(primary)) = (seen, snapshot.primary) {
             // Its answer is there by the time another server is logged in to.
             health.ask_now(primary);
         }
-        let replayed = snapshot.node(from).and_then(|status| status.replay_lsn);
+        let replayed = snapshot.server(from).and_then(|status| status.replay_lsn);
         Move { from, answered_at, seen, replayed }
     }
 
@@ -64,16 +64,16 @@ impl Search<'_> {
     pub(super) fn for_moving(
         &self,
         snapshot: &Snapshot,
-        mut nodes: Vec<Candidate>,
+        mut servers: Vec<Candidate>,
         moving: &Move,
     ) -> Vec<Candidate> {
-        nodes.retain(|candidate| !self.excluded.contains(&candidate.id));
+        servers.retain(|candidate| !self.excluded.contains(&candidate.id));
         if self.behind.is_empty() {
-            keep_advanced(snapshot, &mut nodes, moving.replayed);
-            return nodes;
+            keep_advanced(snapshot, &mut servers, moving.replayed);
+            return servers;
         }
-        let is_behind = |candidate: &Candidate| self.behind.iter().any(|(node, _)| *node == candidate.id);
-        let mut others: Vec<Candidate> = nodes.iter().filter(|c| !is_behind(c)).copied().collect();
+        let is_behind = |candidate: &Candidate| self.behind.iter().any(|(server, _)| *server == candidate.id);
+        let mut others: Vec<Candidate> = servers.iter().filter(|c| !is_behind(c)).copied().collect();
         if others.is_empty() && self.want.only.is_none() {
             let live = self.worker.shared.live();
             others = pool::primary_as_fallback(snapshot, self.want.attrs, &live.fallback);
@@ -82,10 +82,10 @@ impl Search<'_> {
         if !others.is_empty() {
             return others;
         }
-        let most = self.behind.iter().filter(|(node, _)| nodes.iter().any(|c| c.id == *node));
-        let most = most.max_by_key(|(_, shown)| *shown).map(|(node, _)| *node);
-        nodes.retain(|candidate| Some(candidate.id) == most);
-        nodes
+        let most = self.behind.iter().filter(|(server, _)| servers.iter().any(|c| c.id == *server));
+        let most = most.max_by_key(|(_, shown)| *shown).map(|(server, _)| *server);
+        servers.retain(|candidate| Some(candidate.id) == most);
+        servers
     }
 
     /// Whether what a server shows has to be compared with what the session has seen.
@@ -101,9 +101,9 @@ impl Search<'_> {
         mut position: Position,
     ) -> Result<bool, ReadError> {
         let Some(moving) = self.moving else { return Ok(true) };
-        let node = taken.server.lease.node();
+        let server = taken.server.lease.server();
         // Chosen again, so there is nothing better.
-        let is_best = self.behind.iter().any(|(behind, _)| *behind == node);
+        let is_best = self.behind.iter().any(|(behind, _)| *behind == server);
         let until = Instant::now() + REPLAY_PATIENCE;
         let mut pause = REPLAY_LOOK;
         // It is logged in: the next may.
@@ -116,8 +116,8 @@ impl Search<'_> {
                 _ if is_best => return Ok(true),
                 Bound::Known(seen) if shown >= seen => return Ok(true),
                 Bound::Known(seen) if is_late => {
-                    tracing::info!(node = %taken.server.name, %shown, %seen, "the server is behind what the session has seen");
-                    self.behind.push((node, shown));
+                    tracing::info!(server.name = %taken.server.name, %shown, %seen, "the server is behind what the session has seen");
+                    self.behind.push((server, shown));
                     // Where it comes from may still be the one that shows enough.
                     self.excluded.retain(|excluded| *excluded != moving.from);
                     return Ok(false);
@@ -137,14 +137,14 @@ impl Search<'_> {
 }
 
 /// Leaves the candidates that are not behind `replayed` as far as health knows, or else the most advanced.
-fn keep_advanced(snapshot: &Snapshot, nodes: &mut Vec<Candidate>, replayed: Option<Lsn>) {
+fn keep_advanced(snapshot: &Snapshot, servers: &mut Vec<Candidate>, replayed: Option<Lsn>) {
     let position = |candidate: &Candidate| {
-        let status = snapshot.node(candidate.id)?;
+        let status = snapshot.server(candidate.id)?;
         status.replay_lsn.or(status.flush_lsn)
     };
-    let best = nodes.iter().filter_map(position).max();
+    let best = servers.iter().filter_map(position).max();
     if let (Some(replayed), Some(best)) = (replayed, best) {
         let enough = replayed.min(best);
-        nodes.retain(|candidate| position(candidate).is_some_and(|lsn| lsn >= enough));
+        servers.retain(|candidate| position(candidate).is_some_and(|lsn| lsn >= enough));
     }
 }

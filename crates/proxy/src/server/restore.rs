@@ -32,7 +32,7 @@ pub(super) async fn log_in(
     let Some(restoring) = restoring else {
         return login::log_in(&mut server.stream, startup, credentials).await;
     };
-    let asked = restoring.startup(server.lease.node(), startup);
+    let asked = restoring.startup(server.lease.server(), startup);
     let next = match login::log_in(&mut server.stream, &asked, credentials).await {
         Ok(greeting) => match restoring.corrected(&greeting.messages, startup, &asked) {
             Some(corrected) => corrected,
@@ -40,7 +40,7 @@ pub(super) async fn log_in(
         },
         Err(error) if is_of_settings(&error, startup, &asked) => {
             tracing::warn!(
-                node = %server.name, %error,
+                server.name = %server.name, %error,
                 "the server refuses the settings that a session had elsewhere, it is given the server's own"
             );
             startup.clone()

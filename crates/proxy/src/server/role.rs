@@ -20,13 +20,14 @@ impl Search<'_> {
     pub(super) fn pause_for_role(&mut self, server: &Connected, error: &LoginError) -> Option<Duration> {
         let LoginError::Refused { code: Some(SqlState::INVALID_PASSWORD), .. } = error else { return None };
         let snapshot = self.worker.shared.health.load();
-        let is_standby = snapshot.node(server.lease.node()).is_some_and(|node| node.role == Role::Standby);
+        let is_standby =
+            snapshot.server(server.lease.server()).is_some_and(|status| status.role == Role::Standby);
         if !is_standby || self.moving.is_some() || self.role_looks >= ROLE_LOOKS_MAX {
             return None;
         }
         let pause = ROLE_PAUSE * 2_u32.pow(self.role_looks);
         self.role_looks += 1;
-        tracing::debug!(node = %server.name, ?pause, "standby refuses a password that the primary accepts");
+        tracing::debug!(server.name = %server.name, ?pause, "standby refuses a password that the primary accepts");
         Some(pause)
     }
 }

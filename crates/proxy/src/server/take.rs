@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use trunkline_codec::ids::Lsn;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_health::{
-    Address, Candidate, Candidates, NodeId, PassiveFailure, Postmaster, Role, Snapshot, TargetSessionAttrs,
+    Address, Candidate, Candidates, PassiveFailure, Postmaster, Role, ServerId, Snapshot, TargetSessionAttrs,
     Tier, pool,
 };
 use trunkline_reactor::{Stream, timer};
@@ -82,26 +82,26 @@ pub(crate) struct Want {
     /// The listener's attributes, or stricter ones.
     pub(crate) attrs: TargetSessionAttrs,
     /// Only this one will do.
-    pub(crate) only: Option<NodeId>,
+    pub(crate) only: Option<ServerId>,
 }
 
 impl Want {
-    /// Where a session on `node` stands in the balance of its listener; one that named its server has no part in it.
-    pub(crate) fn place_on(&self, node: NodeId) -> Option<(usize, NodeId)> {
-        self.only.is_none().then_some((self.listener, node))
+    /// Where a session on `server` stands in the balance of its listener; one that named its server has no part in it.
+    pub(crate) fn place_on(&self, server: ServerId) -> Option<(usize, ServerId)> {
+        self.only.is_none().then_some((self.listener, server))
     }
 
     /// The servers that have room for such a session now.
     pub(crate) fn candidates(&self, snapshot: &Snapshot, live: &Live, attached: &Attached) -> Vec<Candidate> {
-        let Candidates { mut nodes, tier } = pool::candidates(snapshot, self.attrs, &live.fallback);
+        let Candidates { mut servers, tier } = pool::candidates(snapshot, self.attrs, &live.fallback);
         if let Some(only) = self.only {
-            nodes.retain(|candidate| candidate.id == only);
+            servers.retain(|candidate| candidate.id == only);
         }
         // Who may have nothing else does not stand in.
         if tier == Tier::Primary && !self.attrs.is_primary_only() {
-            nodes.retain(|candidate| !is_full(attached, candidate.id, live));
+            servers.retain(|candidate| !is_full(attached, candidate.id, live));
         }
-        nodes
+        servers
     }
 }
 
@@ -114,9 +114,9 @@ pub(crate) struct Search<'a> {
     pub(super) moving: Option<Move>,
     deadline: Instant,
     /// Servers that failed since health last had news.
-    pub(super) excluded: Vec<NodeId>,
+    pub(super) excluded: Vec<ServerId>,
     /// Servers that show less than the session has seen, and how far they had got.
-    pub(super) behind: Vec<(NodeId, Lsn)>,
+    pub(super) behind: Vec<(ServerId, Lsn)>,
     /// The turn to log in, of a session that moves.
     pub(super) turn: Option<OwnedSemaphorePermit>,
     /// The last server's own words, for the case that none does better.
@@ -162,26 +162,26 @@ impl<'a> Search<'a> {
                 continue;
             };
             let Chosen { lease, name, address, postmaster } = chosen;
-            if !self.wait_for_turn(lease.node()).await? {
+            if !self.wait_for_turn(lease.server()).await? {
                 continue;
             }
             self.attempts += 1;
             if self.moving.is_none() {
-                self.worker.shared.defaults.look_soon(lease.node());
+                self.worker.shared.defaults.look_soon(lease.server());
             }
             let timeout = self.worker.shared.live().timeouts.connect;
             match net::connect(&address, timeout).await {
                 Ok(stream) => return Ok(Connected { lease, name, address, postmaster, stream }),
                 Err(error) => {
                     tracing::info!(
-                        node = %name, server.address = %address, %error,
+                        server.name = %name, server.addr = %address, %error,
                         "could not connect to the server, trying another"
                     );
                     let cause = match error.kind() {
                         std::io::ErrorKind::TimedOut => FailoverCause::ConnectTimeout,
                         _ => FailoverCause::ConnectFailed,
                     };
-                    self.failed(lease.node(), PassiveFailure::ConnectFailed, cause);
+                    self.failed(lease.server(), PassiveFailure::ConnectFailed, cause);
                 }
             }
         }
@@ -191,34 +191,34 @@ impl<'a> Search<'a> {
         let shared = &self.worker.shared;
         let snapshot = shared.health.load();
         let live = shared.live();
-        let mut nodes = self.want.candidates(&snapshot, &live, &shared.attached);
-        nodes.retain(|candidate| snapshot.nodes[usize::from(candidate.id.0)].address.is_some());
+        let mut servers = self.want.candidates(&snapshot, &live, &shared.attached);
+        servers.retain(|candidate| snapshot.servers[usize::from(candidate.id.0)].address.is_some());
         let balancer = &shared.listeners[self.want.listener].balancer;
         let lease = match self.moving {
-            None => balancer.choose(&nodes, &self.excluded)?,
-            Some(moving) => balancer.choose_for_move(&self.for_moving(&snapshot, nodes, &moving), &[])?,
+            None => balancer.choose(&servers, &self.excluded)?,
+            Some(moving) => balancer.choose_for_move(&self.for_moving(&snapshot, servers, &moving), &[])?,
         };
-        let node = &snapshot.nodes[usize::from(lease.node().0)];
-        let address = node.address.clone()?;
-        let stands_in = self.want.attrs == TargetSessionAttrs::PreferStandby && node.role == Role::Primary;
+        let server = &snapshot.servers[usize::from(lease.server().0)];
+        let address = server.address.clone()?;
+        let stands_in = self.want.attrs == TargetSessionAttrs::PreferStandby && server.role == Role::Primary;
         let lease = if stands_in { lease.standing_in(most_standing_in(&live))? } else { lease };
-        Some(Chosen { lease, name: Arc::clone(&node.name), address, postmaster: node.postmaster })
+        Some(Chosen { lease, name: Arc::clone(&server.name), address, postmaster: server.postmaster })
     }
 
-    pub(super) fn is_full(&self, node: NodeId, live: &Live) -> bool {
-        is_full(&self.worker.shared.attached, node, live)
+    pub(super) fn is_full(&self, server: ServerId, live: &Live) -> bool {
+        is_full(&self.worker.shared.attached, server, live)
     }
 
     /// Of the sessions that move, only so many log in on a server at one time. New ones are not kept waiting.
     /// `false` when health had news first: another server may do better now.
-    async fn wait_for_turn(&mut self, node: NodeId) -> Result<bool, TakeError> {
+    async fn wait_for_turn(&mut self, server: ServerId) -> Result<bool, TakeError> {
         self.turn = None;
         if self.moving.is_none() {
             return Ok(true);
         }
         let mut news = self.worker.shared.health.changed();
         news.mark_unchanged();
-        let turn = self.worker.shared.pace.turn(node);
+        let turn = self.worker.shared.pace.turn(server);
         let turn_or_news = async {
             tokio::select! {
                 biased;
@@ -264,17 +264,17 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Notes that `node` failed: not chosen again before there is news of it.
-    fn failed(&mut self, node: NodeId, failure: PassiveFailure, cause: FailoverCause) {
-        self.excluded.push(node);
-        self.worker.shared.health.suspect(node, failure);
-        self.worker.metrics.node(node).failovers.one(cause);
+    /// Notes that `server` failed: not chosen again before there is news of it.
+    fn failed(&mut self, server: ServerId, failure: PassiveFailure, cause: FailoverCause) {
+        self.excluded.push(server);
+        self.worker.shared.health.suspect(server, failure);
+        self.worker.metrics.server(server).failovers.one(cause);
     }
 
     /// Judges a failed login: `Ok` when another server should be tried.
     pub(crate) fn login_failed(&mut self, server: &Connected, error: LoginError) -> Result<(), TakeError> {
-        let node = server.lease.node();
-        tracing::info!(node = %server.name, server.address = %server.address, %error, "login to the server failed");
+        let id = server.lease.server();
+        tracing::info!(server.name = %server.name, server.addr = %server.address, %error, "login to the server failed");
         match error {
             LoginError::Refused { code: Some(code), message } if is_servers_own_trouble(code) => {
                 self.last_words = Some(message);
@@ -282,16 +282,16 @@ impl<'a> Search<'a> {
                     SqlState::TOO_MANY_CONNECTIONS => FailoverCause::TooManyConnections,
                     _ => FailoverCause::NotAccepting,
                 };
-                self.failed(node, PassiveFailure::SqlState(code), cause);
+                self.failed(id, PassiveFailure::SqlState(code), cause);
                 Ok(())
             }
             LoginError::Refused { message, .. } => Err(TakeError::Refused(message)),
             LoginError::Lost(_) | LoginError::Exchange(_) => {
-                self.failed(node, PassiveFailure::ServerLost, FailoverCause::LostInLogin);
+                self.failed(id, PassiveFailure::ServerLost, FailoverCause::LostInLogin);
                 Ok(())
             }
             LoginError::NoMeans { wanted } => {
-                tracing::warn!(node = %server.name, wanted, "the server's pg_hba.conf asks the proxy for a proof it cannot give");
+                tracing::warn!(server.name = %server.name, wanted, "the server's pg_hba.conf asks the proxy for a proof it cannot give");
                 Err(TakeError::NoServer(Refusal::NoMeans { wanted }))
             }
         }
@@ -309,8 +309,8 @@ impl<'a> Search<'a> {
             }
         };
         if !is_wanted {
-            tracing::info!(node = %server.name, is_standby, "the server has another role now, trying another");
-            self.failed(server.lease.node(), PassiveFailure::ServerLost, FailoverCause::NotAccepting);
+            tracing::info!(server.name = %server.name, is_standby, "the server has another role now, trying another");
+            self.failed(server.lease.server(), PassiveFailure::ServerLost, FailoverCause::NotAccepting);
         }
         is_wanted
     }
@@ -337,7 +337,7 @@ impl<'a> Search<'a> {
                 LoginError::Lost(ReadError::Closed)
             }
             Ok(Err(AlignError::Refused(error))) => {
-                tracing::warn!(node = %taken.server.name, %error, "a session's state could not be restored");
+                tracing::warn!(server.name = %taken.server.name, %error, "a session's state could not be restored");
                 return Err(TakeError::NoServer(Refusal::StateLost));
             }
             Ok(Err(AlignError::Lost(error))) => LoginError::Lost(error),
@@ -379,7 +379,7 @@ impl<'a> Search<'a> {
         let snapshot = self.worker.shared.health.load();
         let waited = self.worker.shared.live().timeouts.wait_for_server(self.want.attrs);
         let states: Vec<String> =
-            snapshot.nodes.iter().map(|n| format!("{} is {}", n.name, n.state)).collect();
+            snapshot.servers.iter().map(|n| format!("{} is {}", n.name, n.state)).collect();
         format!("None became eligible within {}: {}.", in_words(waited), states.join(", "))
     }
 }
@@ -428,8 +428,8 @@ pub(crate) fn is_servers_own_trouble(code: SqlState) -> bool {
 }
 
 /// Whether the primary has as many sessions as it takes in the standbys' place.
-fn is_full(attached: &Attached, node: NodeId, live: &Live) -> bool {
-    attached.standing_in_on(node) >= most_standing_in(live)
+fn is_full(attached: &Attached, server: ServerId, live: &Live) -> bool {
+    attached.standing_in_on(server) >= most_standing_in(live)
 }
 
 /// Sessions that the primary takes in the standbys' place.

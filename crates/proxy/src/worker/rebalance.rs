@@ -3,7 +3,7 @@
 //! Each worker asks some of its own sessions to move, from the server that has most beyond its share. Which server
 //! they go to is decided when they have something to say.
 
-use trunkline_health::{Candidate, NodeId, pool};
+use trunkline_health::{Candidate, ServerId, pool};
 
 use crate::context::Worker;
 use crate::limits::{MOVES_PER_ROUND_MIN, MOVES_PER_ROUND_SHARE, REBALANCE_TOLERANCE};
@@ -15,10 +15,10 @@ pub(super) fn round(worker: &Worker) {
     let live = shared.live();
     for (index, listener) in shared.listeners.iter().enumerate() {
         let candidates = pool::candidates(&snapshot, listener.settings.target_session_attrs, &live.fallback);
-        let sessions = |node| shared.attached.sessions_on(node);
-        if let Some((node, surplus)) = most_beyond_its_share(&candidates.nodes, sessions) {
+        let sessions = |server| shared.attached.sessions_on(server);
+        if let Some((server, surplus)) = most_beyond_its_share(&candidates.servers, sessions) {
             let own_part = surplus.div_ceil(shared.workers.len().max(1));
-            worker.slots.order_moves((index, node), own_part);
+            worker.slots.order_moves((index, server), own_part);
         }
     }
 }
@@ -26,21 +26,21 @@ pub(super) fn round(worker: &Worker) {
 /// The server with the largest surplus worth moving, and how many sessions to move in one round.
 fn most_beyond_its_share(
     candidates: &[Candidate],
-    sessions: impl Fn(NodeId) -> u64,
-) -> Option<(NodeId, usize)> {
+    sessions: impl Fn(ServerId) -> u64,
+) -> Option<(ServerId, usize)> {
     #[expect(clippy::cast_precision_loss, reason = "shares of session counts need no exact bits")]
-    let counted: Vec<(NodeId, f32, f32)> =
+    let counted: Vec<(ServerId, f32, f32)> =
         candidates.iter().map(|c| (c.id, c.weight, sessions(c.id) as f32)).collect();
     let all: f32 = counted.iter().map(|(_, _, count)| count).sum();
     let weights: f32 = counted.iter().map(|(_, weight, _)| weight).sum();
     if weights <= 0.0 {
         return None;
     }
-    let surplus = |&(id, weight, count): &(NodeId, f32, f32)| {
+    let surplus = |&(id, weight, count): &(ServerId, f32, f32)| {
         let fair = all * weight / weights;
         (id, count - fair, fair)
     };
-    let (node, surplus, fair) = counted.iter().map(surplus).max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let (server, surplus, fair) = counted.iter().map(surplus).max_by(|a, b| a.1.total_cmp(&b.1))?;
     if surplus < 1.0 || surplus <= fair * REBALANCE_TOLERANCE {
         return None;
     }
@@ -51,7 +51,7 @@ fn most_beyond_its_share(
         reason = "at least 1, at most all sessions"
     )]
     let moves = surplus.min(most).floor() as usize;
-    Some((node, moves))
+    Some((server, moves))
 }
 
 #[cfg(test)]
@@ -60,8 +60,9 @@ mod tests {
 
     fn plan(counts: &[u64], weights: &[f32]) -> Option<(u16, usize)> {
         let candidates: Vec<Candidate> =
-            (0..).zip(weights).map(|(id, &weight)| Candidate { id: NodeId(id), weight }).collect();
-        most_beyond_its_share(&candidates, |node| counts[usize::from(node.0)]).map(|(n, moves)| (n.0, moves))
+            (0..).zip(weights).map(|(id, &weight)| Candidate { id: ServerId(id), weight }).collect();
+        most_beyond_its_share(&candidates, |server| counts[usize::from(server.0)])
+            .map(|(n, moves)| (n.0, moves))
     }
 
     #[test]

@@ -85,7 +85,7 @@ fn the_timing_is_reported_of_a_failed_request_too() {
     talk.taken().client(&[query("select 2")]);
     let step = talk.server_step(&[m('I'), ready('I')].concat());
     let notice = String::from_utf8_lossy(step.inject.as_deref().unwrap_or_default()).into_owned();
-    assert!(notice.contains("target=replica2") && notice.contains("total_us=0"), "{notice}");
+    assert!(notice.contains("server=replica2") && notice.contains("total_us=0"), "{notice}");
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn the_timing_notice_precedes_the_ready_for_query() {
     assert_eq!(step.forward, answer.len() - 6);
     let notice = step.inject.expect("a notice");
     let text = String::from_utf8_lossy(&notice);
-    let detail = "Dtarget=replica1 wait_us=0 first_us=2000 total_us=2000 client_us=0 rows=1 bytes=";
+    let detail = "Dserver=replica1 wait_us=0 first_us=2000 total_us=2000 client_us=0 rows=1 bytes=";
     assert!(text.contains("Mtrunkline timing") && text.contains(detail), "{text:?}");
     talk.server(&[ready('I')]).is_idle();
     talk.client(&[sync()]).server(&[ready('I')]).is_idle();

@@ -81,7 +81,7 @@ fn reload(request: &Request, health: &trunkline_health::Health, logging: &Loggin
     match meant::settings(load(request)) {
         Ok(meant) => {
             logging.reload(&meant.log);
-            health.reload(meant.proxy.health.judge, meant.proxy.health.nodes);
+            health.reload(meant.proxy.health.judge, meant.proxy.health.servers);
             tracing::info!(
                 "configuration reloaded: limits, weights and states of servers; the rest needs a restart"
             );

@@ -22,7 +22,7 @@ another server when its own dies, lags or is drained; \"-\" means that it can. A
 
 Exit status: 0 shown, 1 no answer from there, 2 wrong command line.";
 
-const HEAD: [&str; 9] = ["ID", "PID", "CLIENT", "STATE", "AGE", "NODE", "USER", "DATABASE", "PINNED"];
+const HEAD: [&str; 9] = ["ID", "PID", "CLIENT", "STATE", "AGE", "SERVER", "USER", "DATABASE", "PINNED"];
 
 /// Flags of `trunkline sessions`.
 #[derive(Debug, clap::Args)]
@@ -81,7 +81,7 @@ fn row(session: &Value) -> [String; 9] {
         text("client"),
         text("state"),
         age,
-        text("node"),
+        text("server"),
         text("user"),
         text("database"),
         text("pinned"),
@@ -105,9 +105,9 @@ mod tests {
     #[test]
     fn a_session_is_a_line_and_cannot_write_on_the_terminal() {
         let listing = serde_json::json!({"all": 2, "movable": 1, "pinned": {"listen": 1}, "sessions": [
-            {"id": 7, "pid": 4711, "client": "192.0.2.1:40001", "user": "a\u{1b}[2Jb", "database": "appdb", "node": "replica1",
+            {"id": 7, "pid": 4711, "client": "192.0.2.1:40001", "user": "a\u{1b}[2Jb", "database": "appdb", "server": "replica1",
              "state": "idle", "pinned": "LISTEN", "age_seconds": 180},
-            {"id": 8, "pid": null, "client": "192.0.2.2:1", "user": "u", "database": "d", "node": null, "state": "without server",
+            {"id": 8, "pid": null, "client": "192.0.2.2:1", "user": "u", "database": "d", "server": null, "state": "without server",
              "pinned": null, "age_seconds": 5},
         ]});
         let text = table(&listing);

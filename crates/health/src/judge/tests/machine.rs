@@ -11,7 +11,7 @@ fn nothing_is_healthy_before_every_server_was_looked_at() {
     stage.ask(PRIMARY);
     stage.ask(R1);
     stage.expect(R1, State::Unknown, "every server");
-    assert_eq!(stage.node(R1).lag, None);
+    assert_eq!(stage.server(R1).lag, None);
     stage.ask(R2);
     for id in [PRIMARY, R1, R2] {
         stage.expect(id, State::Up, "");
@@ -45,7 +45,7 @@ fn soft_failures_count_to_fall() {
 #[test]
 fn a_hung_postmaster_is_down_though_old_connections_answer() {
     let mut stage = Stage::started();
-    let facts = stage.judge.nodes[1].answer.clone().expect("it answered").facts;
+    let facts = stage.judge.servers[1].answer.clone().expect("it answered").facts;
     let answered = || Finding::Answered(Box::new(facts.clone()));
     for _ in 0..2 {
         stage.observe(R1, Finding::ConnectFailed(timeout()));
@@ -68,11 +68,11 @@ fn a_return_takes_rise_good_probes_and_then_ramps_up() {
     stage.expect(R1, State::Down, "1 of 2");
     stage.ask(R1);
     stage.expect(R1, State::Up, "in sync");
-    assert!(stage.node(R1).slow_start < 0.1);
+    assert!(stage.server(R1).slow_start < 0.1);
     stage.rounds(10);
-    assert!((0.4..0.6).contains(&stage.node(R1).slow_start));
+    assert!((0.4..0.6).contains(&stage.server(R1).slow_start));
     stage.rounds(12);
-    assert!((stage.node(R1).slow_start - 1.0).abs() < f32::EPSILON);
+    assert!((stage.server(R1).slow_start - 1.0).abs() < f32::EPSILON);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn repeated_deaths_make_each_return_slower() {
     for _ in 0..4 {
         stage.observe(R1, Finding::ConnectFailed(Failure::Refused));
         let from = stage.now;
-        while stage.node(R1).state != State::Up {
+        while stage.server(R1).state != State::Up {
             stage.round();
         }
         waits.push(stage.now - from);
@@ -107,9 +107,9 @@ fn a_full_server_is_saturated_not_down() {
     let mut stage = Stage::started();
     stage.observe(R1, Finding::ConnectFailed(refusal("53300")));
     stage.expect(R1, State::Up, "");
-    assert!(stage.node(R1).saturated && !stage.node(R1).is_eligible());
+    assert!(stage.server(R1).saturated && !stage.server(R1).is_eligible());
     stage.observe(R1, Finding::Connected);
-    assert!(stage.node(R1).is_eligible());
+    assert!(stage.server(R1).is_eligible());
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_refused_monitoring_role_is_unknown_and_said_aloud() {
         stage.round();
         stage.expect(R1, State::Unknown, "monitoring role is refused");
         stage.expect(R2, State::Up, "");
-        let said = std::iter::from_fn(|| stage.judge.poll_transition()).any(|t| t.node == R1);
+        let said = std::iter::from_fn(|| stage.judge.poll_transition()).any(|t| t.server == R1);
         assert!(said, "{code}");
     }
 }

@@ -10,16 +10,16 @@ use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 use trunkline_codec::sqlstate::SqlState;
 
 use super::*;
-use crate::snapshot::{ExpectedRole, Lag, NodeStatus, State};
+use crate::snapshot::{ExpectedRole, Lag, ServerStatus, State};
 
 pub(super) const TICK: Duration = Duration::from_millis(500);
 pub(super) const MAX_LAG: Duration = Duration::from_secs(2);
 /// How long a simulated probe takes.
 const LATENCY: Duration = Duration::from_millis(2);
 
-pub(super) const PRIMARY: NodeId = NodeId(0);
-pub(super) const R1: NodeId = NodeId(1);
-pub(super) const R2: NodeId = NodeId(2);
+pub(super) const PRIMARY: ServerId = ServerId(0);
+pub(super) const R1: ServerId = ServerId(1);
+pub(super) const R2: ServerId = ServerId(2);
 
 /// A judge, its clock, and what each server would answer.
 pub(super) struct Stage {
@@ -42,7 +42,7 @@ impl Stage {
         let expected = [ExpectedRole::Primary, ExpectedRole::Replica, ExpectedRole::Replica];
         let specs = expected.iter().zip(["primary", "replica1", "replica2"]).map(|(&expected_role, name)| {
             let (host, admin) = ("h".to_owned(), AdminState::Ready);
-            NodeSpec { name: name.to_owned(), host, port: 5432, expected_role, weight: 100, admin }
+            ServerSpec { name: name.to_owned(), host, port: 5432, expected_role, weight: 100, admin }
         });
         Stage {
             judge: Judge::new(settings, specs.collect(), now),
@@ -59,7 +59,7 @@ impl Stage {
         stage
     }
 
-    pub(super) fn observe(&mut self, id: NodeId, finding: Finding) {
+    pub(super) fn observe(&mut self, id: ServerId, finding: Finding) {
         let sent_at = self.now;
         self.now += LATENCY;
         let observation = Observation { sent_at, received_at: self.now, address: None, finding };
@@ -67,10 +67,10 @@ impl Stage {
     }
 
     /// Asks one server; a server that fails fails logins too.
-    pub(super) fn ask(&mut self, id: NodeId) {
+    pub(super) fn ask(&mut self, id: ServerId) {
         match self.answers[id.index()].clone() {
             Ok(role) => {
-                if !self.judge.nodes[id.index()].liveness.is_alive() {
+                if !self.judge.servers[id.index()].liveness.is_alive() {
                     self.observe(id, Finding::Connected);
                 }
                 let facts = Facts {
@@ -100,19 +100,19 @@ impl Stage {
         (0..count).for_each(|_| self.round());
     }
 
-    pub(super) fn node(&self, id: NodeId) -> NodeStatus {
-        self.judge.snapshot(self.now).nodes[id.index()].clone()
+    pub(super) fn server(&self, id: ServerId) -> ServerStatus {
+        self.judge.snapshot(self.now).servers[id.index()].clone()
     }
 
     #[track_caller]
-    pub(super) fn expect(&self, id: NodeId, state: State, reason: &str) {
-        let node = self.node(id);
-        assert_eq!(node.state, state, "{} is {}: {}", node.name, node.state, node.reason);
-        assert!(node.reason.contains(reason), "{}: {:?} lacks {reason:?}", node.name, node.reason);
+    pub(super) fn expect(&self, id: ServerId, state: State, reason: &str) {
+        let server = self.server(id);
+        assert_eq!(server.state, state, "{} is {}: {}", server.name, server.state, server.reason);
+        assert!(server.reason.contains(reason), "{}: {:?} lacks {reason:?}", server.name, server.reason);
     }
 
-    pub(super) fn lag(&self, id: NodeId) -> Lag {
-        self.node(id).lag.expect("its lag is known")
+    pub(super) fn lag(&self, id: ServerId) -> Lag {
+        self.server(id).lag.expect("its lag is known")
     }
 }
 

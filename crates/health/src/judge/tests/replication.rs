@@ -28,7 +28,7 @@ fn proven_lag_evicts_and_catching_up_readmits() {
     stage.expect(R1, State::Lagging, "catching up");
     stage.round();
     stage.expect(R1, State::Up, "in sync");
-    assert!((stage.node(R1).slow_start - 1.0).abs() < f32::EPSILON, "its caches are warm");
+    assert!((stage.server(R1).slow_start - 1.0).abs() < f32::EPSILON, "its caches are warm");
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn of_two_primaries_found_the_newer_timeline_wins() {
 }
 
 /// A replica that replays nothing while the primary, asked `asks` times a tick, writes on from `lsn`.
-fn stuck(stage: &mut Stage, lsn: &mut u64, asks: u64, time: Duration) -> NodeStatus {
+fn stuck(stage: &mut Stage, lsn: &mut u64, asks: u64, time: Duration) -> ServerStatus {
     let end = stage.now + time;
     while stage.now < end {
         let until = stage.now + TICK;
@@ -208,7 +208,7 @@ fn stuck(stage: &mut Stage, lsn: &mut u64, asks: u64, time: Duration) -> NodeSta
         stage.judge.tick(stage.now);
         stage.now = until.max(stage.now);
     }
-    stage.node(R1)
+    stage.server(R1)
 }
 
 #[test]
@@ -216,8 +216,8 @@ fn a_primary_that_is_asked_often_does_not_make_the_oldest_proof_forgotten() {
     let settings = JudgeSettings::new(Duration::from_secs(60), TICK);
     let mut stage = Stage::with(|all| *all = settings);
     stage.round();
-    let node = stuck(&mut stage, &mut 1000, 240, Duration::from_secs(200));
-    assert_eq!(node.state, State::Lagging, "{}", node.reason);
+    let server = stuck(&mut stage, &mut 1000, 240, Duration::from_secs(200));
+    assert_eq!(server.state, State::Lagging, "{}", server.reason);
 }
 
 #[test]
@@ -225,8 +225,8 @@ fn a_larger_limit_is_kept_from_its_reload_on() {
     let mut stage = Stage::started();
     stage.judge.reload(JudgeSettings::new(Duration::from_secs(300), TICK), &[], stage.now);
     let mut lsn = 1000;
-    let node = stuck(&mut stage, &mut lsn, 1, Duration::from_secs(250));
-    assert_eq!(node.state, State::Up, "{}", node.reason);
-    let node = stuck(&mut stage, &mut lsn, 1, Duration::from_secs(100));
-    assert_eq!(node.state, State::Lagging, "{}", node.reason);
+    let server = stuck(&mut stage, &mut lsn, 1, Duration::from_secs(250));
+    assert_eq!(server.state, State::Up, "{}", server.reason);
+    let server = stuck(&mut stage, &mut lsn, 1, Duration::from_secs(100));
+    assert_eq!(server.state, State::Lagging, "{}", server.reason);
 }

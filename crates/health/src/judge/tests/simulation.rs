@@ -131,7 +131,7 @@ fn facts(world: &World) -> StandbyFacts {
     }
 }
 
-fn observe(stage: &mut Stage, id: NodeId, role: RoleFacts, sent_at: Instant, received_at: Instant) {
+fn observe(stage: &mut Stage, id: ServerId, role: RoleFacts, sent_at: Instant, received_at: Instant) {
     let system_identifier = Some(SystemIdentifier(7));
     let facts = Facts { role, clock_us: 0, system_identifier, started_us: None, version: None };
     let finding = Finding::Answered(Box::new(facts));
@@ -142,7 +142,7 @@ fn observe(stage: &mut Stage, id: NodeId, role: RoleFacts, sent_at: Instant, rec
 /// The bounds hold for the moment the standby was asked. WAL without a commit counts as missing too, so the
 /// proof is that it missed WAL for `lo`: the oldest WAL missing, commit or not, is that old.
 fn check(stage: &Stage, world: &World, ms: u64, sent_before: u64, seed: u64) -> u32 {
-    let Some(reading) = stage.judge.nodes[1].reading else { return 0 };
+    let Some(reading) = stage.judge.servers[1].reading else { return 0 };
     let truth = world.truth(ms);
     let missing_wal = world.flushes.iter().find(|(_, lsn)| *lsn > world.replay).map_or(0, |(at, _)| ms - at);
     let lo = u64::try_from(reading.lo.as_millis()).unwrap_or(u64::MAX);

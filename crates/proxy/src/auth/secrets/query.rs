@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
-use trunkline_health::{Health, NodeId, Snapshot, State, Stream};
+use trunkline_health::{Health, ServerId, Snapshot, State, Stream};
 
 use super::secret::{Cleartext, Stored, Unusable};
 use super::{LOOKUP_TIMEOUT, LookupError};
@@ -54,7 +54,7 @@ enum Columns {
 
 #[derive(Debug)]
 struct Connection {
-    node: NodeId,
+    server: ServerId,
     client: Client,
     statement: Statement,
 }
@@ -89,12 +89,12 @@ impl QuerySource {
     ) -> Result<Vec<Result<Stored, LookupError>>, LookupError> {
         let candidates = candidates(&self.health.load());
         let columns = self.columns;
-        for (node, host, port) in candidates {
-            let Some(connection) = self.connection_to(node, &host, port).await? else { continue };
+        for (server, host, port) in candidates {
+            let Some(connection) = self.connection_to(server, &host, port).await? else { continue };
             match timeout(QUERY_TIMEOUT, ask(connection, columns, users)).await {
                 Ok(Some(answers)) => return Ok(answers),
-                Ok(None) => tracing::debug!(target.host = %host, "connection of auth_query was lost"),
-                Err(_elapsed) => tracing::debug!(target.host = %host, "auth_query was not answered in time"),
+                Ok(None) => tracing::debug!(server.host = %host, "connection of auth_query was lost"),
+                Err(_elapsed) => tracing::debug!(server.host = %host, "auth_query was not answered in time"),
             }
             self.connection = None;
         }
@@ -107,21 +107,22 @@ impl QuerySource {
     /// When the server is there and refuses the query: another one would say the same.
     async fn connection_to(
         &mut self,
-        node: NodeId,
+        server: ServerId,
         host: &str,
         port: u16,
     ) -> Result<Option<&Connection>, LookupError> {
-        let is_at_hand = self.connection.as_ref().is_some_and(|c| c.node == node && !c.client.is_closed());
+        let is_at_hand =
+            self.connection.as_ref().is_some_and(|c| c.server == server && !c.client.is_closed());
         if !is_at_hand {
-            match timeout(CONNECT_TIMEOUT, self.connect(node, host, port)).await {
+            match timeout(CONNECT_TIMEOUT, self.connect(server, host, port)).await {
                 Ok(Ok(connection)) => self.connection = Some(connection),
                 Ok(Err(ConnectError::Query(error))) => return Err(error),
                 Ok(Err(ConnectError::Unreachable(error))) => {
-                    tracing::debug!(target.host = %host, %error, "could not connect for auth_query");
+                    tracing::debug!(server.host = %host, %error, "could not connect for auth_query");
                     return Ok(None);
                 }
                 Err(_elapsed) => {
-                    tracing::debug!(target.host = %host, "could not connect for auth_query in time");
+                    tracing::debug!(server.host = %host, "could not connect for auth_query in time");
                     return Ok(None);
                 }
             }
@@ -129,7 +130,7 @@ impl QuerySource {
         Ok(self.connection.as_ref())
     }
 
-    async fn connect(&self, node: NodeId, host: &str, port: u16) -> Result<Connection, ConnectError> {
+    async fn connect(&self, server: ServerId, host: &str, port: u16) -> Result<Connection, ConnectError> {
         let stream =
             Stream::to_host(host, port).await.map_err(|e| ConnectError::Unreachable(e.to_string()))?;
         let (client, driver) = self
@@ -147,7 +148,7 @@ impl QuerySource {
             let shape = LookupError::Shape("it needs one parameter $1 and two columns");
             return Err(ConnectError::Query(shape));
         }
-        Ok(Connection { node, client, statement })
+        Ok(Connection { server, client, statement })
     }
 }
 
@@ -223,21 +224,21 @@ fn refusal(error: &tokio_postgres::Error) -> Option<LookupError> {
 }
 
 /// The servers to ask, the primary first: it alone knows a password changed a moment ago.
-pub(crate) fn candidates(snapshot: &Snapshot) -> Vec<(NodeId, String, u16)> {
+pub(crate) fn candidates(snapshot: &Snapshot) -> Vec<(ServerId, String, u16)> {
     let rank = |state| match state {
         State::Up => Some(1),
         State::Lagging => Some(2),
         State::Unknown | State::Down | State::Fenced | State::Drain | State::Maint => None,
     };
-    let primary = snapshot.serving_primary().map(|node| node.id);
+    let primary = snapshot.serving_primary().map(|server| server.id);
     let mut ranked: Vec<_> = snapshot
-        .nodes
+        .servers
         .iter()
-        .filter_map(|node| Some((if Some(node.id) == primary { 0 } else { rank(node.state)? }, node)))
+        .filter_map(|server| Some((if Some(server.id) == primary { 0 } else { rank(server.state)? }, server)))
         .collect();
     // Stable: the same standby every time, so that the connection to it is kept.
     ranked.sort_by_key(|(rank, _)| *rank);
-    ranked.into_iter().map(|(_, node)| (node.id, node.host.to_string(), node.port)).collect()
+    ranked.into_iter().map(|(_, server)| (server.id, server.host.to_string(), server.port)).collect()
 }
 
 /// The login alone: whom to connect to is decided anew each time.
@@ -274,10 +275,10 @@ mod tests {
     fn the_primary_is_asked_first_and_standbys_when_it_is_down() {
         let mut snapshot = snapshot();
         assert_eq!(names(&snapshot), [0, 1, 2]);
-        snapshot.nodes[0].state = State::Down;
+        snapshot.servers[0].state = State::Down;
         assert_eq!(names(&snapshot), [1, 2]);
-        snapshot.nodes[1].state = State::Fenced;
-        snapshot.nodes[2].state = State::Unknown;
+        snapshot.servers[1].state = State::Fenced;
+        snapshot.servers[2].state = State::Unknown;
         assert_eq!(
             names(&snapshot),
             [0_u16; 0],

@@ -137,8 +137,8 @@ pub(super) async fn wait_until_up(running: &Running, progress: &Progress) -> Res
     loop {
         let waiting = {
             let snapshot = running.health().load();
-            let waiting = snapshot.nodes.iter().find(|node| node.state != State::Up);
-            waiting.map(|node| format!("{} is {}: {}", node.name, node.state, node.reason))
+            let waiting = snapshot.servers.iter().find(|server| server.state != State::Up);
+            waiting.map(|server| format!("{} is {}: {}", server.name, server.state, server.reason))
         };
         let Some(waiting) = waiting else { break };
         if Instant::now() >= deadline {

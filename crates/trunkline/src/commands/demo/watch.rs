@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use super::ports::Ports;
-use crate::commands::status::{Node, PATH, Screen, get, parse, table};
+use crate::commands::status::{PATH, Screen, ServerRow, get, parse, table};
 use crate::terminal;
 
 /// Between two looks.
@@ -38,7 +38,7 @@ pub(super) async fn watch(ports: &Ports, style: Style) -> Infallible {
         if let Some(view) = view {
             match style {
                 Style::Table => screen.draw(&table(&view, terminal::paint())),
-                Style::Changes => terminal::print(&changes.lines(&view.nodes)),
+                Style::Changes => terminal::print(&changes.lines(&view.servers)),
             }
         }
         tokio::time::sleep(INTERVAL).await;
@@ -56,16 +56,16 @@ impl Changes {
         Changes { began: Instant::now(), last: HashMap::new() }
     }
 
-    fn lines(&mut self, nodes: &[Node]) -> String {
+    fn lines(&mut self, servers: &[ServerRow]) -> String {
         let mut out = String::new();
-        for node in nodes {
-            let now = (node.state.clone(), node.role.clone());
-            let before = self.last.insert(node.name.clone(), now.clone());
+        for server in servers {
+            let now = (server.state.clone(), server.role.clone());
+            let before = self.last.insert(server.name.clone(), now.clone());
             if before.as_ref() == Some(&now) {
                 continue;
             }
             let from = before.map(|(state, _)| format!("{state} -> ")).unwrap_or_default();
-            let Node { name, role, state, reason, .. } = node;
+            let ServerRow { name, role, state, reason, .. } = server;
             let at = self.began.elapsed().as_secs_f64();
             out.push_str(&format!("{at:5.1} s  {name} ({role}): {from}{state}, {reason}\n"));
         }
@@ -80,11 +80,12 @@ mod tests {
     #[test]
     fn only_changes_are_told() {
         let mut changes = Changes::new();
-        let mut nodes = vec![Node { name: "replica1".to_owned(), state: "UP".to_owned(), ..Node::default() }];
-        assert!(changes.lines(&nodes).contains("UP"));
-        nodes[0].lag = Some(0.5);
-        assert_eq!(changes.lines(&nodes), "");
-        nodes[0].state = "LAGGING".to_owned();
-        assert!(changes.lines(&nodes).contains("UP -> LAGGING"));
+        let mut servers =
+            vec![ServerRow { name: "replica1".to_owned(), state: "UP".to_owned(), ..ServerRow::default() }];
+        assert!(changes.lines(&servers).contains("UP"));
+        servers[0].lag = Some(0.5);
+        assert_eq!(changes.lines(&servers), "");
+        servers[0].state = "LAGGING".to_owned();
+        assert!(changes.lines(&servers).contains("UP -> LAGGING"));
     }
 }

@@ -61,7 +61,7 @@ struct Sample {
     /// What Trunkline measured; `None` when the endpoint is none.
     phases: Option<Phases>,
     /// The server that answered.
-    node: String,
+    server: String,
     rows: u64,
 }
 
@@ -107,10 +107,10 @@ impl Profile {
         let rows = session.query(&self.sql).await?;
         let query = began.elapsed();
         let phases = session.phases();
-        let node = match &phases {
-            Some(phases) => phases.target.clone(),
+        let server = match &phases {
+            Some(phases) => phases.server.clone(),
             None => session.server_address().await,
         };
-        Ok(Sample { connect, query, phases, node, rows })
+        Ok(Sample { connect, query, phases, server, rows })
     }
 }

@@ -9,7 +9,7 @@ const MESSAGE: &str = "trunkline timing";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Phases {
     /// Name of the server that answered.
-    pub(super) target: String,
+    pub(super) server: String,
     /// Until a server was ready to take the request.
     pub(super) wait: Duration,
     /// From then to the first byte of the answer.
@@ -31,7 +31,7 @@ impl Phases {
         for (name, value) in detail.split_whitespace().filter_map(|word| word.split_once('=')) {
             let micros = || value.parse().map(Duration::from_micros).unwrap_or_default();
             match name {
-                "target" => value.clone_into(&mut phases.target),
+                "server" => value.clone_into(&mut phases.server),
                 "wait_us" => phases.wait = micros(),
                 "first_us" => phases.server_first = micros(),
                 "total_us" => phases.server_total = micros(),
@@ -40,7 +40,7 @@ impl Phases {
                 _ => {}
             }
         }
-        (!phases.target.is_empty()).then_some(phases)
+        (!phases.server.is_empty()).then_some(phases)
     }
 }
 
@@ -50,15 +50,15 @@ mod tests {
 
     #[test]
     fn a_timing_notice_is_read() {
-        let detail = "target=replica1 wait_us=12 first_us=340 total_us=351 client_us=0 rows=1 bytes=70 new=1";
+        let detail = "server=replica1 wait_us=12 first_us=340 total_us=351 client_us=0 rows=1 bytes=70 new=1";
         let phases = Phases::parse("trunkline timing", Some(detail)).expect("it is one");
-        assert_eq!(phases.target, "replica1");
+        assert_eq!(phases.server, "replica1");
         assert_eq!((phases.wait.as_micros(), phases.server_total.as_micros(), phases.bytes), (12, 351, 70));
     }
 
     #[test]
     fn other_notices_are_not_taken_for_one() {
-        assert_eq!(Phases::parse("table does not exist", Some("target=x")), None);
+        assert_eq!(Phases::parse("table does not exist", Some("server=x")), None);
         assert_eq!(Phases::parse("trunkline timing", None), None);
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn report(sql: &str, endpoint: &Endpoint, samples: &[Sample]) -> Stri
 }
 
 fn one(out: &mut String, sample: &Sample) {
-    let _ = writeln!(out, "answered by {}", sample.node);
+    let _ = writeln!(out, "answered by {}", sample.server);
     for row in rows() {
         if let Some(duration) = (row.of)(sample) {
             let _ = writeln!(out, "  {:<14}{:>10} ms   {}", row.name, ms(duration), row.meaning);
@@ -53,12 +53,15 @@ fn table(out: &mut String, samples: &[Sample]) {
     }
     let mut shares: BTreeMap<&str, usize> = BTreeMap::new();
     for sample in samples {
-        *shares.entry(&sample.node).or_default() += 1;
+        *shares.entry(&sample.server).or_default() += 1;
     }
     out.push_str("\nanswered by\n");
-    for (node, count) in shares {
-        let _ =
-            writeln!(out, "  {node:<20}{count:>6}{:>5} %", (count * 100 + samples.len() / 2) / samples.len());
+    for (server, count) in shares {
+        let _ = writeln!(
+            out,
+            "  {server:<20}{count:>6}{:>5} %",
+            (count * 100 + samples.len() / 2) / samples.len()
+        );
     }
 }
 

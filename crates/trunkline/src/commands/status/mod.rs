@@ -1,8 +1,8 @@
 //! `trunkline status`: the table of servers, from a running Trunkline's HTTP.
 
 mod fetch;
-mod nodes;
 mod screen;
+mod servers;
 mod summary;
 mod table;
 
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use crate::{Exit, Failure, terminal};
 pub(crate) use fetch::{get, on_socket};
-#[cfg(feature = "demo")]
-pub(crate) use nodes::Node;
-pub(crate) use nodes::parse;
 pub(crate) use screen::Screen;
+#[cfg(feature = "demo")]
+pub(crate) use servers::ServerRow;
+pub(crate) use servers::parse;
 pub(crate) use summary::{mobility, summary};
 pub(crate) use table::{columns, table};
 

@@ -1,15 +1,15 @@
 //! The table of servers.
 
-use super::nodes::{Node, View};
+use super::servers::{ServerRow, View};
 use crate::terminal::Paint;
 
-const HEAD: [&str; 7] = ["NODE", "ROLE", "STATE", "LAG", "IN SYNC", "SESSIONS", "WHY"];
+const HEAD: [&str; 7] = ["SERVER", "ROLE", "STATE", "LAG", "IN SYNC", "SESSIONS", "WHY"];
 
 /// The table, a header first, and what to know about it above.
 pub(crate) fn table(view: &View, paint: Paint) -> String {
-    let nodes = &view.nodes;
-    let rows: Vec<[String; 7]> = nodes.iter().map(row).collect();
-    let colours = nodes.iter().map(|node| (paint == Paint::Colour).then(|| colour(&node.state)));
+    let servers = &view.servers;
+    let rows: Vec<[String; 7]> = servers.iter().map(row).collect();
+    let colours = servers.iter().map(|server| (paint == Paint::Colour).then(|| colour(&server.state)));
     let notes: String = view.notes.iter().map(|note| format!("! {note}\n")).collect();
     notes + &columns(HEAD, &rows, &[3, 5], colours)
 }
@@ -33,20 +33,20 @@ pub(crate) fn columns<const N: usize>(
     out
 }
 
-fn row(node: &Node) -> [String; 7] {
+fn row(server: &ServerRow) -> [String; 7] {
     let unknown = || "-".to_owned();
     // What was last known of a server that does not answer is not what it is now.
-    let is_current = !matches!(node.state.as_str(), "DOWN" | "UNKNOWN" | "MAINT");
-    let lag = node.lag.filter(|_| is_current);
-    let is_in_sync = node.is_in_sync.filter(|_| is_current);
+    let is_current = !matches!(server.state.as_str(), "DOWN" | "UNKNOWN" | "MAINT");
+    let lag = server.lag.filter(|_| is_current);
+    let is_in_sync = server.is_in_sync.filter(|_| is_current);
     [
-        node.name.clone(),
-        node.role.clone(),
-        node.state.clone(),
+        server.name.clone(),
+        server.role.clone(),
+        server.state.clone(),
         lag.map_or_else(unknown, |lag| format!("{lag:.2} s")),
         is_in_sync.map_or_else(unknown, |is| if is { "yes" } else { "no" }.to_owned()),
-        node.sessions.map_or_else(unknown, |sessions| sessions.to_string()),
-        node.reason.clone(),
+        server.sessions.map_or_else(unknown, |sessions| sessions.to_string()),
+        server.reason.clone(),
     ]
 }
 
@@ -77,14 +77,14 @@ fn colour(state: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    fn node(name: &str, state: &str, lag: Option<f64>) -> Node {
-        Node { name: name.to_owned(), state: state.to_owned(), lag, ..Node::default() }
+    fn server(name: &str, state: &str, lag: Option<f64>) -> ServerRow {
+        ServerRow { name: name.to_owned(), state: state.to_owned(), lag, ..ServerRow::default() }
     }
 
     #[test]
     fn columns_are_as_wide_as_their_cells() {
-        let nodes = vec![node("replica1", "UP", Some(0.0)), node("p", "LAGGING", Some(12.34))];
-        let text = table(&View { nodes, notes: Vec::new() }, Paint::Plain);
+        let servers = vec![server("replica1", "UP", Some(0.0)), server("p", "LAGGING", Some(12.34))];
+        let text = table(&View { servers, notes: Vec::new() }, Paint::Plain);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0].find("STATE"), lines[1].find("UP"));
         assert!(lines[2].contains("LAGGING  12.34 s"), "{text}");
@@ -92,13 +92,13 @@ mod tests {
 
     #[test]
     fn the_lag_of_a_dead_server_is_not_shown() {
-        let view = View { nodes: vec![node("replica1", "DOWN", Some(0.0))], notes: Vec::new() };
+        let view = View { servers: vec![server("replica1", "DOWN", Some(0.0))], notes: Vec::new() };
         assert!(!table(&view, Paint::Plain).contains("0.00"));
     }
 
     #[test]
     fn unknown_lag_is_not_shown_as_zero() {
-        let view = View { nodes: vec![node("replica1", "UNKNOWN", None)], notes: Vec::new() };
+        let view = View { servers: vec![server("replica1", "UNKNOWN", None)], notes: Vec::new() };
         assert!(!table(&view, Paint::Plain).contains('0'));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_health::{Fallback, JudgeSettings, MonitorSettings, NodeSpec, PrimaryUnknown};
+use trunkline_health::{Fallback, JudgeSettings, MonitorSettings, PrimaryUnknown, ServerSpec};
 
 use trunkline_proxy::settings::OnLagging;
 
@@ -83,11 +83,11 @@ fn primary_unknown(health: &Health, problems: &mut Problems) -> PrimaryUnknown {
 
 /// What the monitor needs.
 pub(super) fn monitor_settings(
-    nodes: Vec<NodeSpec>,
+    servers: Vec<ServerSpec>,
     login: tokio_postgres::Config,
     judge: JudgeSettings,
 ) -> MonitorSettings {
-    MonitorSettings { nodes, login, judge }
+    MonitorSettings { servers, login, judge }
 }
 
 /// Where reads go when no replica is eligible.

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use trunkline_health::{AdminState, ExpectedRole, NodeSpec};
+use trunkline_health::{AdminState, ExpectedRole, ServerSpec};
 
 use crate::config::typed::{AsTyped, Role, ServerEntry, StateWord};
 use crate::config::{Problem, Problems, Source, units};
 
 /// Most servers.
-const SERVERS_MAX: usize = trunkline_health::NODES_MAX;
+const SERVERS_MAX: usize = trunkline_health::SERVERS_MAX;
 
 /// Paths of the HTTP contract that a server's name would hide. `primary` may be a name: it means that server.
 const RESERVED: [&str; 14] = [
@@ -29,7 +29,7 @@ const RESERVED: [&str; 14] = [
 ];
 
 /// The servers, in order.
-pub(super) fn servers(typed: &AsTyped, problems: &mut Problems) -> Vec<NodeSpec> {
+pub(super) fn servers(typed: &AsTyped, problems: &mut Problems) -> Vec<ServerSpec> {
     if typed.servers.is_empty() {
         problems.push(
             Problem::new(&Source::Default, "server", "there is none").hint(
@@ -46,15 +46,15 @@ pub(super) fn servers(typed: &AsTyped, problems: &mut Problems) -> Vec<NodeSpec>
     for (_, address) in &parsed {
         *hosts.entry(&address.host).or_default() += 1;
     }
-    let mut nodes: Vec<NodeSpec> = Vec::with_capacity(parsed.len());
+    let mut specs: Vec<ServerSpec> = Vec::with_capacity(parsed.len());
     for (server, address) in &parsed {
         let name = name(server, address, hosts[address.host.as_str()] > 1);
-        check_name(server, &name, &nodes, problems);
-        if let Some(twin) = nodes.iter().find(|node| node.host == address.host && node.port == address.port) {
+        check_name(server, &name, &specs, problems);
+        if let Some(twin) = specs.iter().find(|spec| spec.host == address.host && spec.port == address.port) {
             let message = format!("{}:{} is server {:?} already", address.host, address.port, twin.name);
             problems.push(Problem::new(&server.address.source, "server.address", message));
         }
-        nodes.push(NodeSpec {
+        specs.push(ServerSpec {
             name,
             host: address.host.clone(),
             port: address.port,
@@ -63,7 +63,7 @@ pub(super) fn servers(typed: &AsTyped, problems: &mut Problems) -> Vec<NodeSpec>
             admin: admin_state(server.state.value),
         });
     }
-    nodes
+    specs
 }
 
 fn address<'t>(
@@ -101,13 +101,13 @@ fn short(host: &str) -> &str {
     host.rsplit('/').next().unwrap_or(host)
 }
 
-fn check_name(server: &ServerEntry, name: &str, before: &[NodeSpec], problems: &mut Problems) {
+fn check_name(server: &ServerEntry, name: &str, before: &[ServerSpec], problems: &mut Problems) {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:".contains(c);
     let problem = if !name.chars().all(is_plain) || name.len() > 63 {
         Some(format!("{name:?} is no valid name"))
     } else if RESERVED.contains(&name) {
         Some(format!("{name:?} is a path of the HTTP checks"))
-    } else if before.iter().any(|node| node.name == name) {
+    } else if before.iter().any(|spec| spec.name == name) {
         Some(format!("{name:?} is the name of another server"))
     } else {
         None

@@ -13,13 +13,13 @@ impl Meant {
     #[must_use]
     pub fn summary(&self) -> String {
         let (proxy, mut out) = (&self.proxy, String::new());
-        for node in &proxy.health.nodes {
-            let role = match node.expected_role {
+        for server in &proxy.health.servers {
+            let role = match server.expected_role {
                 ExpectedRole::Any => "any role",
                 ExpectedRole::Primary => "primary",
                 ExpectedRole::Replica => "replica",
             };
-            let admin = match node.admin {
+            let admin = match server.admin {
                 AdminState::Ready => "",
                 AdminState::Drain => ", drain",
                 AdminState::Maint => ", maint",
@@ -27,7 +27,7 @@ impl Meant {
             let _ = writeln!(
                 out,
                 "  server    {} {}:{} ({role}, weight {}{admin})",
-                node.name, node.host, node.port, node.weight
+                server.name, server.host, server.port, server.weight
             );
         }
         for listener in &proxy.listeners {

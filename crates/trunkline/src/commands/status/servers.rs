@@ -5,14 +5,14 @@ use serde_json::Value;
 /// The answer of `/cluster`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct View {
-    pub(crate) nodes: Vec<Node>,
-    /// What a person should know before reading the nodes.
+    pub(crate) servers: Vec<ServerRow>,
+    /// What a person should know before reading the servers.
     pub(crate) notes: Vec<&'static str>,
 }
 
 /// One server.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Node {
+pub(crate) struct ServerRow {
     pub(crate) name: String,
     pub(crate) role: String,
     pub(crate) state: String,
@@ -27,7 +27,7 @@ pub(crate) struct Node {
 /// The body of `/cluster`; `None` when it is something else.
 pub(crate) fn parse(body: &str) -> Option<View> {
     let cluster: Value = serde_json::from_str(body).ok()?;
-    let nodes = cluster.get("members")?.as_array()?.iter().map(node).collect();
+    let servers = cluster.get("members")?.as_array()?.iter().map(server).collect();
     let is = |key: &str| cluster.get(key).and_then(Value::as_bool) == Some(true);
     let mut notes = Vec::new();
     if is("split_brain") {
@@ -39,12 +39,12 @@ pub(crate) fn parse(body: &str) -> Option<View> {
     if cluster.get("primary_lost_seconds").is_some_and(|since| !since.is_null()) {
         notes.push("the primary does not answer: lag is judged against what was last seen of it");
     }
-    Some(View { nodes, notes })
+    Some(View { servers, notes })
 }
 
-fn node(member: &Value) -> Node {
+fn server(member: &Value) -> ServerRow {
     let text = |key: &str| member.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    Node {
+    ServerRow {
         name: text("name"),
         role: text("role"),
         state: text("state"),
@@ -63,7 +63,10 @@ mod tests {
     fn what_is_not_known_stays_unknown() {
         let body = r#"{"stale": true, "members": [{"name": "a", "state": "UP", "lag": {"est": null}, "in_sync": null}]}"#;
         let view = parse(body).expect("it is an answer");
-        assert_eq!((view.nodes[0].lag, view.nodes[0].is_in_sync, view.nodes[0].sessions), (None, None, None));
+        assert_eq!(
+            (view.servers[0].lag, view.servers[0].is_in_sync, view.servers[0].sessions),
+            (None, None, None)
+        );
         assert_eq!(view.notes.len(), 1);
     }
 

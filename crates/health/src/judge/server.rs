@@ -12,16 +12,16 @@ use super::liveness::Liveness;
 use super::reason::Reason;
 use super::settings::JudgeSettings;
 use crate::net::Address;
-use crate::snapshot::{NodeId, NodeSpec, Role, State};
+use crate::snapshot::{Role, ServerId, ServerSpec, State};
 
 /// Share of its weight a returning server starts with.
 const SLOW_START_FLOOR: f32 = 0.05;
 
 /// What is remembered of one server.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) id: NodeId,
-    pub(super) spec: NodeSpec,
+pub(super) struct JudgedServer {
+    pub(super) id: ServerId,
+    pub(super) spec: ServerSpec,
     pub(super) name: Arc<str>,
     pub(super) host: Arc<str>,
     pub(super) address: Option<Address>,
@@ -79,9 +79,9 @@ pub(super) struct Verdict {
     pub(super) since: Instant,
 }
 
-impl Node {
-    pub(super) fn new(id: NodeId, spec: NodeSpec, now: Instant) -> Self {
-        Node {
+impl JudgedServer {
+    pub(super) fn new(id: ServerId, spec: ServerSpec, now: Instant) -> Self {
+        JudgedServer {
             id,
             name: spec.name.as_str().into(),
             host: spec.host.as_str().into(),
