@@ -139,14 +139,17 @@ impl Session {
         out: &mut impl Sink,
     ) -> Option<Result<Option<Bytes>, FrameError>> {
         let backend_tag = BackendTag::from_byte(tag);
+        let is_whole = length == HEADER + body.len() as u64;
         match backend_tag {
-            BackendTag::NoticeResponse | BackendTag::NotificationResponse | BackendTag::ParameterStatus => {
-                return None;
-            }
+            BackendTag::NotificationResponse | BackendTag::ParameterStatus => return None,
             _other if is_farewell(backend_tag, body) => return None,
+            // The client was told when it made the statement itself.
+            BackendTag::NoticeResponse => {
+                self.is_inside_own = !is_whole;
+                return Some(Ok(None));
+            }
             _other => {}
         }
-        let is_whole = length == HEADER + body.len() as u64;
         let answered = self.own_answered(backend_tag, body, is_whole, now, out);
         Some(answered.map_err(|Unexpected| {
             let length = u32::try_from(length - 1).ok();

@@ -54,6 +54,32 @@ fn a_statement_is_made_again_with_its_types_when_it_is_used() {
 }
 
 #[test]
+fn notices_of_what_is_made_again_do_not_come_twice() {
+    let mut talk = moved();
+    let [parsed, described] = made_again();
+    talk.needs(&run(), &[parsed, described, flush()]);
+    talk.swallows(&[report('N', "NOTICE", "42622"), m('1'), takes(&[INT]), returns(&["a"])]).client(&run());
+    talk.server(&[report('N', "NOTICE", "42622"), m('2'), complete("SELECT 1"), ready('I')]).is_idle();
+}
+
+#[test]
+fn a_long_notice_of_what_is_made_again_does_not_come_in_parts() {
+    let mut talk = moved();
+    let [parsed, described] = made_again();
+    talk.needs(&run(), &[parsed, described, flush()]);
+    let text = format!("SNOTICE\0VNOTICE\0C42622\0M{}\0\0", "x".repeat(100_000));
+    let long = message(b'N', text.as_bytes());
+    let mut at = 0;
+    while at < long.len() {
+        let step = talk.server_step(&long[at..(at + 8192).min(long.len())]);
+        assert_eq!((step.forward, step.inject), (0, None));
+        assert!(step.dropped > 0);
+        at += step.dropped;
+    }
+    talk.swallows(&[m('1'), takes(&[INT]), returns(&["a"])]).client(&run());
+}
+
+#[test]
 fn what_the_client_has_described_itself_is_not_asked() {
     let mut talk = Talk::new();
     talk.client(&[parse("a", "select $1"), describe("a"), sync()]);
