@@ -313,3 +313,34 @@ fn statements_outlive_a_server_that_dies() {
     assert_eq!((error.severity.as_str(), error.code.as_str()), ("ERROR", "0A000"));
     assert_eq!(Query("EXECUTE p").run(&mut wire).value(), "p");
 }
+
+/// PostgreSQL compares the first 63 bytes of a name.
+#[test]
+fn names_are_cut_as_the_server_cuts_them() {
+    let stage = Stage::set_up();
+    let cut = "n".repeat(63);
+    let [one, other] = ["one", "other"].map(|end| format!("{cut}{end}"));
+    let prepare = format!("PREPARE {one} AS SELECT 'sql'");
+    let [run, drop] = ["EXECUTE", "DEALLOCATE"].map(|word| format!("{word} \"{other}\""));
+    let makes =
+        [Prepare(&one, "SELECT 'protocol'"), PrepareDescribed(&one, "SELECT 'described'"), Query(&prepare)];
+    for make in makes {
+        let before = [make, Prepare(&other, "SELECT 'second'"), Run(&cut, &[])];
+        let after = [
+            Query(&run),
+            Run(&other, &[]),
+            Describe(&cut),
+            Prepare(&other, "SELECT 'second'"),
+            Query(&prepare),
+            RunBoth(&one, &other),
+            Query("SELECT name FROM pg_prepared_statements"),
+            Close(&other),
+            Run(&one, &[]),
+            Prepare(&one, "SELECT 'again'"),
+            Query(&drop),
+            Run(&one, &[]),
+        ];
+        let said = stage.compare(&format!("{make:?}"), &before, "", &after);
+        assert!(said[0].ends_with("Z(I)") && !said[0].contains("E("), "{said:?}");
+    }
+}

@@ -12,6 +12,10 @@ pub const STARTUP_PACKET_MIN: u32 = 8;
 /// does not count the length word.
 pub const STARTUP_PACKET_MAX: u32 = 10_004;
 
+/// Longest name, in bytes; PostgreSQL cuts longer ones.
+/// Source: PostgreSQL 18, src/include/pg_config_manual.h, `NAMEDATALEN`, less its NUL.
+pub const NAME_BYTES_MAX: usize = 63;
+
 /// Shortest secret key of a session, in bytes: the only size protocol 3.0 knows.
 /// Source: PostgreSQL 18, protocol manual, `BackendKeyData`.
 pub const SECRET_KEY_MIN: usize = 4;

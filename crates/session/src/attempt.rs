@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use trunkline_codec::backend::{BackendTag, ErrorFields, TransactionStatus};
-use trunkline_codec::frontend::{Bind, FrontendTag, Parse};
+use trunkline_codec::frontend::FrontendTag;
 use trunkline_codec::scan::{Phase, Piece, Scanner};
 use trunkline_codec::sqlstate::SqlState;
 
 use crate::farewell::shutdown_notice;
 use crate::limits::HELD_BYTES_MAX;
+use crate::names::{bind_of, parse_of};
 use crate::outstanding::{Outstanding, Request};
 use crate::pin::{NotRepeatable, PinReason};
 use crate::session::{Session, scanner_of_a_server};
@@ -110,9 +111,10 @@ impl Session {
             let (body, rest) = after.split_at_checked(length)?;
             let sql = match FrontendTag::from_byte(tag) {
                 FrontendTag::Query => body.strip_suffix(b"\0"),
-                FrontendTag::Parse => Parse::parse_prefix(body).map(|parse| parse.sql),
-                FrontendTag::Bind => Bind::parse_prefix(body)
-                    .and_then(|bind| self.followed.as_ref()?.prepared.sql(bind.statement)),
+                FrontendTag::Parse => parse_of(body).map(|parse| parse.sql),
+                FrontendTag::Bind => {
+                    bind_of(body).and_then(|bind| self.followed.as_ref()?.prepared.sql(bind.statement))
+                }
                 _other => None,
             };
             if let Some(sql) = sql {

@@ -9,6 +9,7 @@ use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, error_response};
 
 use crate::limits::OUTSTANDING_MAX;
+use crate::names::describe_of;
 use crate::outstanding::{Entry, Request};
 use crate::own::Dropping;
 use crate::pin::NotRepeatable;
@@ -200,7 +201,7 @@ impl Session {
             Request::Parse => statements.parse_sent(body),
             Request::Bind => statements.bind_sent(body),
             Request::DescribeStatement => {
-                statements.describe_sent(Describe::parse(body).map_or(&[], |describe| describe.name))
+                statements.describe_sent(describe_of(body).map_or(&[], |describe| describe.name))
             }
             Request::Execute => statements.execute_sent(body),
             Request::Close => {

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::limits::{FUNCTION_CHANGES_KEPT, READ_BACK_MAX, SETTING_NAME_MAX, SQL_NAME_MAX};
+use crate::limits::{FUNCTION_CHANGES_KEPT, READ_BACK_MAX, SETTING_NAME_MAX};
+use crate::names::cut_in_utf8;
 use crate::pin::PinReason;
 use crate::sql::tripwire::trips;
 
@@ -126,7 +127,7 @@ impl FunctionCatalog {
 
     /// What is called by `name`, as it is after folding. The name of a function may be that of a built-in one, too.
     pub(crate) fn called(&self, name: &[u8]) -> Called<'_> {
-        let name = &name[..name.len().min(SQL_NAME_MAX)];
+        let name = cut_in_utf8(name);
         match self.functions.get(name) {
             Some(deed) => Called::Own(deed),
             None if self.built_in.contains(name) => Called::BuiltIn,

@@ -9,12 +9,13 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use trunkline_codec::backend::TransactionStatus;
-use trunkline_codec::frontend::{Bind, FrontendTag, Parse};
+use trunkline_codec::frontend::FrontendTag;
 use trunkline_codec::scan::{FrameError, Piece};
 use trunkline_codec::write;
 
 use crate::attempt::Attempt;
 use crate::limits::ROLLBACK_SERIES_MAX;
+use crate::names::{bind_of, parse_of};
 use crate::outstanding::Request;
 use crate::pin::NotRepeatable;
 use crate::record::Sink;
@@ -273,8 +274,8 @@ impl Session {
         let sql = match tag {
             _ if !is_whole => None,
             FrontendTag::Query => Some(body.strip_suffix(b"\0").unwrap_or(body)),
-            FrontendTag::Parse => Parse::parse_prefix(body).map(|parse| parse.sql),
-            FrontendTag::Bind => Bind::parse_prefix(body).and_then(|bind| self.prepared_sql(bind.statement)),
+            FrontendTag::Parse => parse_of(body).map(|parse| parse.sql),
+            FrontendTag::Bind => bind_of(body).and_then(|bind| self.prepared_sql(bind.statement)),
             _other => None,
         };
         let end = sql.and_then(transaction_end);
@@ -316,11 +317,11 @@ impl Session {
             };
             let goes_on = match tag {
                 FrontendTag::Parse => {
-                    let parse = Parse::parse_prefix(body);
+                    let parse = parse_of(body);
                     parsed = parse.map(|parse| parse.name);
                     parse.is_some_and(|parse| is_rollback(parse.sql))
                 }
-                FrontendTag::Bind => Bind::parse_prefix(body).is_some_and(|bind| {
+                FrontendTag::Bind => bind_of(body).is_some_and(|bind| {
                     is_bound = true;
                     parsed == Some(bind.statement)
                         || self.prepared_sql(bind.statement).is_some_and(is_rollback)

@@ -8,6 +8,7 @@
 //! - [`session`]: the machine; `client` and `server` are its two halves, `answer` its model of
 //!   which answer belongs to which request, `state` its states.
 //! - `outstanding`: the requests whose answers are owed, in order.
+//! - `names`: statements, portals and the like by name, as the server cuts it.
 //! - `statements`: which SQL a prepared statement or portal stands for.
 //! - `own`: requests of the proxy's own in between.
 //! - `attempt`: the request in flight, held and repeated.
@@ -45,6 +46,7 @@ pub mod limits;
 mod long;
 mod losing;
 pub mod loss;
+mod names;
 mod notified;
 mod outstanding;
 mod own;

@@ -1,5 +1,7 @@
 //! Bounds on what one session may hold.
 
+pub use trunkline_codec::limits::NAME_BYTES_MAX;
+
 /// Requests sent to the server and not yet answered; beyond it the client is not read until half
 /// of them are.
 ///
@@ -15,11 +17,6 @@ pub const STATEMENT_BYTES_MAX: usize = 1 << 20;
 
 /// Named portals whose statement is remembered. They end with their transaction.
 pub const PORTALS_MAX: usize = 256;
-
-/// Longest name of a portal or statement that is remembered, in bytes.
-/// Source: PostgreSQL 18, src/include/pg_config_manual.h, `NAMEDATALEN`, times two: protocol-level
-/// names are not cut to it, but drivers' names fit.
-pub const NAME_BYTES_MAX: usize = 128;
 
 /// Bytes kept of a command tag.
 /// Source: PostgreSQL 18, src/include/tcop/cmdtag.h: the longest tag has 32 characters
@@ -49,10 +46,6 @@ pub const HELD_BYTES_MAX: usize = 8 * 1024;
 
 /// Statements of one Query that are read; a Query of more pins when one of them is not plain.
 pub const QUERY_STATEMENTS_MAX: usize = 256;
-
-/// Longest name in SQL, in bytes; longer ones PostgreSQL cuts.
-/// Source: PostgreSQL 18, src/include/pg_config_manual.h, `NAMEDATALEN`, less its NUL.
-pub const SQL_NAME_MAX: usize = 63;
 
 /// Changes of settings and savepoints kept of one transaction.
 pub const STAGED_MAX: usize = 1024;

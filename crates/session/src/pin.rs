@@ -7,7 +7,7 @@ use std::fmt;
 pub enum PinReason {
     /// It is a replication session.
     Replication,
-    /// It cannot log in elsewhere: its authentication was relayed.
+    /// It cannot log in elsewhere: its authentication was relayed, or what other logins are given cannot be asked for.
     Fixed,
     /// It is in a transaction.
     Transaction,

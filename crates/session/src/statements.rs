@@ -2,12 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use trunkline_codec::frontend::{Bind, Close, Execute, Parse, Query, Target};
+use trunkline_codec::frontend::{Close, Query, Target};
 
-use crate::limits::{NAME_BYTES_MAX, PORTALS_MAX, STATEMENT_BYTES_MAX};
+use crate::limits::{PORTALS_MAX, STATEMENT_BYTES_MAX};
+use crate::names::{Name, bind_of, close_of, executed_portal, parse_of};
 use crate::texts::{TextId, Texts};
-
-type Name = Box<[u8]>;
 
 /// A Parse or Close that the server has not answered.
 #[derive(Debug)]
@@ -74,8 +73,7 @@ impl Statements {
 
     /// A Parse was sent; [`Self::parse_answered`] or [`Self::dropped`] follows for it.
     pub(crate) fn parse_sent(&mut self, body: &[u8]) -> Option<TextId> {
-        let parsed = Parse::parse_prefix(body).filter(|parse| parse.name.len() <= NAME_BYTES_MAX);
-        let Some(parse) = parsed else {
+        let Some(parse) = parse_of(body) else {
             self.not_kept += 1;
             self.pending.push_back(Pending::Nameless);
             return None;
@@ -87,18 +85,16 @@ impl Statements {
 
     /// A Close was sent; [`Self::close_answered`] or [`Self::dropped`] follows for it.
     pub(crate) fn close_sent(&mut self, body: &[u8]) {
-        self.pending.push_back(match Close::parse(body) {
-            Ok(Close { kind: Target::Statement, name }) if name.len() <= NAME_BYTES_MAX => {
-                Pending::CloseStatement { name: name.into() }
-            }
-            Ok(Close { kind: Target::Portal, .. }) => Pending::ClosePortal,
-            Ok(Close { kind: Target::Statement, .. }) | Err(_) => Pending::Nameless,
+        self.pending.push_back(match close_of(body) {
+            Some(Close { kind: Target::Statement, name }) => Pending::CloseStatement { name: name.into() },
+            Some(Close { kind: Target::Portal, .. }) => Pending::ClosePortal,
+            None => Pending::Nameless,
         });
     }
 
     /// A Bind was sent.
     pub(crate) fn bind_sent(&mut self, body: &[u8]) -> Option<TextId> {
-        let bind = Bind::parse_prefix(body)?;
+        let bind = bind_of(body)?;
         let text = self.resolve(bind.statement);
         let held = self.texts.retain(text);
         if bind.portal.is_empty() {
@@ -107,7 +103,7 @@ impl Statements {
         } else if let Some(portal) = self.portals.get_mut(bind.portal) {
             let before = std::mem::replace(portal, held);
             self.texts.release(before);
-        } else if self.portals.len() < PORTALS_MAX && bind.portal.len() <= NAME_BYTES_MAX {
+        } else if self.portals.len() < PORTALS_MAX {
             self.portals.insert(bind.portal.into(), held);
         } else {
             self.not_kept += 1;
@@ -118,7 +114,7 @@ impl Statements {
 
     /// An Execute was sent.
     pub(crate) fn execute_sent(&mut self, body: &[u8]) -> Option<TextId> {
-        let portal = Execute::parse(body).ok()?.portal;
+        let portal = executed_portal(body)?;
         let text =
             if portal.is_empty() { self.unnamed_portal } else { self.portals.get(portal).copied().flatten() };
         self.texts.retain(text)

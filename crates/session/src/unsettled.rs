@@ -6,11 +6,11 @@ use crate::followed::Followed;
 use crate::functions::{Called, Functions, Otherwise};
 use crate::lately::{CalledBy, Lately};
 use crate::limits::{READ_BACK_MAX, UNREAD_NAMES_MAX};
+use crate::names::Name;
 use crate::pin::PinReason;
 use crate::pins::Pins;
 use crate::session::Session;
 use crate::sql::calls::{Calls, Harmless, calls, calls_in_part};
-use crate::sql::effect::Name;
 use crate::sql::read::{Reading, read, read_with};
 
 /// See the module.

@@ -3,8 +3,9 @@
 use super::Followed;
 use crate::encoding::Encoding;
 use crate::limits::{CHANNELS_MAX, HOLD_CURSORS_MAX, STAGED_MAX};
+use crate::names::Name;
 use crate::pin::PinReason;
-use crate::sql::effect::{Change, Name};
+use crate::sql::effect::Change;
 
 /// Part of a transaction that may yet be undone.
 #[derive(Debug)]

@@ -18,18 +18,18 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, TransactionStatus};
-use trunkline_codec::frontend::{Describe, FrontendTag, Target};
+use trunkline_codec::frontend::{FrontendTag, Target};
 use trunkline_codec::write;
 
 use self::flight::{Flight, RELEASE, SAVEPOINT, changed, error_again, takes};
 use crate::attempt::Attempt;
+use crate::names::{Name, describe_of};
 use crate::outstanding::{Entry, Outstanding, Request};
 use crate::pin::NotRepeatable;
 use crate::record::Sink;
 use crate::session::{Session, scanner_of_a_server};
 use crate::shape::{Shape, columns_of, types_of};
 use crate::sql::Class;
-use crate::sql::effect::Name;
 use crate::state::{ClientEnd, Copy, Farewell, Joined, Mode, Pipeline, Progress, Tail};
 use crate::timing::Outcome;
 
@@ -240,8 +240,7 @@ impl Session {
             Purpose::BeforeSeries | Purpose::Questions => write::flush(&mut flight.out),
         }
         let messages = self.fly(purpose, Guard::None, flight, sent);
-        if let (Some(own), FrontendTag::Describe, Ok(describe)) = (&mut self.own, tag, Describe::parse(body))
-        {
+        if let (Some(own), FrontendTag::Describe, Some(describe)) = (&mut self.own, tag, describe_of(body)) {
             own.described = (describe.kind == Target::Statement).then(|| describe.name.into());
         }
         Some(messages)

@@ -14,7 +14,7 @@ mod traits;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use trunkline_codec::frontend::{Bind, Close, Execute, Parse, Target};
+use trunkline_codec::frontend::{Close, Parse, Target};
 
 use self::notes::Notes;
 use self::places::Place;
@@ -22,12 +22,13 @@ pub(crate) use self::places::Step;
 use self::saved::{Origin, Saved};
 pub(crate) use self::traits::{Deeds, Traits};
 use crate::encoding::EncodingEra;
-use crate::limits::{NAME_BYTES_MAX, PORTALS_MAX, PREPARED_BYTES_MAX, PREPARED_MAX};
+use crate::limits::{PORTALS_MAX, PREPARED_BYTES_MAX, PREPARED_MAX};
+use crate::names::{Name, bind_of, close_of, compared, executed_portal, may_break};
 use crate::pin::PinReason;
 use crate::pins::Pins;
 use crate::shape::Shape;
 use crate::sql::Class;
-use crate::sql::effect::{Effect, Name};
+use crate::sql::effect::Effect;
 use crate::sql::read::Reading;
 
 /// A Parse or Close that the server has not answered.
@@ -102,13 +103,15 @@ impl Prepared {
         let reading = if is_whole { read(parse.sql) } else { Reading::unread() };
         let traits = Traits::of(reading, body, era);
         let mut copy = self.spare.pop().unwrap_or_default();
-        // The copy is of the name at least, also of a body that is not kept.
-        let is_kept = is_whole && self.bytes + self.pending_bytes + body.len() <= PREPARED_BYTES_MAX;
+        // The copy is of the name at least, also of a body that is not kept. No other server takes a broken name.
+        let is_small = self.bytes + self.pending_bytes + body.len() <= PREPARED_BYTES_MAX;
+        let is_kept = is_whole && is_small && !may_break(parse.name);
+        let name = compared(parse.name);
         copy.clear();
-        copy.extend_from_slice(if is_kept { body } else { parse.name });
+        copy.extend_from_slice(if is_kept { body } else { name });
         self.odd += usize::from(!traits.is_plain());
         self.pending_bytes += copy.len();
-        let name_length = parse.name.len();
+        let name_length = name.len();
         self.notes.parse_sent(name_length);
         let shape = if is_kept { Shape::of(&parse, body) } else { Shape::default() };
         let saved = Saved { origin: Origin::Parse(copy), traits, shape, place: Place::Here, is_used: false };
@@ -127,9 +130,9 @@ impl Prepared {
 
     /// A Close was sent; an answer or [`Self::dropped`] follows for it.
     pub(crate) fn close_sent(&mut self, body: &[u8]) {
-        self.pending.push_back(match Close::parse(body) {
-            Ok(Close { kind: Target::Statement, name }) => Pending::CloseStatement(name.into()),
-            Ok(Close { kind: Target::Portal, .. }) | Err(_) => Pending::Nothing,
+        self.pending.push_back(match close_of(body) {
+            Some(Close { kind: Target::Statement, name }) => Pending::CloseStatement(name.into()),
+            Some(Close { kind: Target::Portal, .. }) | None => Pending::Nothing,
         });
     }
 
@@ -157,7 +160,7 @@ impl Prepared {
 
     #[cold]
     fn bind_odd(&mut self, body: &[u8], era: EncodingEra) -> Result<(), Pins> {
-        let Some(bind) = Bind::parse_prefix(body) else { return Ok(()) };
+        let Some(bind) = bind_of(body) else { return Ok(()) };
         let traits = self.resolve(bind.statement);
         let mut pins = self.pins_instead(bind.statement, traits);
         let traits = traits.with_parameters(body, era);
@@ -169,7 +172,7 @@ impl Prepared {
         match traits {
             _ if bind.portal.is_empty() => self.unnamed_portal = traits,
             None => drop(self.portals.remove(bind.portal)),
-            Some(_) if self.portals.len() >= PORTALS_MAX || bind.portal.len() > NAME_BYTES_MAX => {
+            Some(_) if self.portals.len() >= PORTALS_MAX => {
                 pins.add(PinReason::StatementsTooLarge);
             }
             Some(traits) => drop(self.portals.insert(bind.portal.into(), traits)),
@@ -224,7 +227,7 @@ impl Prepared {
         if self.unnamed_portal.is_none() && self.portals.is_empty() {
             return Traits::PLAIN;
         }
-        let portal = Execute::parse(body).map_or(&b""[..], |execute| execute.portal);
+        let portal = executed_portal(body).unwrap_or_default();
         let odd = if portal.is_empty() { self.unnamed_portal.as_ref() } else { self.portals.get(portal) };
         odd.cloned().unwrap_or(Traits::PLAIN)
     }

@@ -7,14 +7,14 @@
 use std::collections::{HashMap, VecDeque};
 
 use trunkline_codec::backend::BackendTag;
-use trunkline_codec::frontend::{Bind, Describe, Target};
+use trunkline_codec::frontend::{Describe, Target};
 
 use super::places::Place;
 use super::{Origin, Pending, Prepared};
-use crate::limits::{NAME_BYTES_MAX, PORTALS_MAX, PREPARED_MAX, QUESTIONS_MAX};
+use crate::limits::{PORTALS_MAX, PREPARED_MAX, QUESTIONS_MAX};
+use crate::names::{Name, bind_of, describe_of};
 use crate::shape::{Columns, Shape, Types, columns_of, types_of};
 use crate::sql::Class;
-use crate::sql::effect::Name;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -152,7 +152,7 @@ impl Prepared {
     /// not be held to what it does not know.
     #[cold]
     pub(super) fn note_bind(&mut self, body: &[u8]) -> Class {
-        let Some(bind) = Bind::parse_prefix(body) else { return Class::PLAIN };
+        let Some(bind) = bind_of(body) else { return Class::PLAIN };
         let is_pending = self.is_pending(bind.statement);
         self.used(bind.statement);
         if bind.statement.is_empty() {
@@ -167,7 +167,6 @@ impl Prepared {
             self.notes.unnamed_portal = of;
         } else if let Some(of) = of
             && self.notes.portals.len() < PORTALS_MAX
-            && bind.portal.len() <= NAME_BYTES_MAX
         {
             self.notes.portals.insert(bind.portal.into(), of);
         }
@@ -201,7 +200,7 @@ impl Prepared {
 
     /// A Describe was sent. Whether its answer is to be noted.
     pub(crate) fn describe_sent(&mut self, body: &[u8]) -> bool {
-        let Ok(Describe { kind, name }) = Describe::parse(body) else { return false };
+        let Some(Describe { kind, name }) = describe_of(body) else { return false };
         let statement = match kind {
             Target::Statement if name.is_empty() || self.notes.has_young() => Some(Name::from(name)),
             Target::Portal if name.is_empty() => self.notes.unnamed_portal.clone(),

@@ -1,11 +1,11 @@
 //! Which statements the present server has, and what it is sent before a message that needs others.
 
-use trunkline_codec::frontend::{Bind, Describe, FrontendTag, Parse, Target};
+use trunkline_codec::frontend::{Describe, FrontendTag, Target};
 
 use super::{Origin, Pending, Prepared, Saved};
 use crate::limits::REFERENCES_MAX;
+use crate::names::{Name, bind_of, describe_of, parse_of};
 use crate::shape::Shape;
-use crate::sql::effect::Name;
 use crate::sql::references::{References, may_change_reading, may_refer, references, undeclared};
 
 /// Where a statement is.
@@ -94,18 +94,16 @@ impl Prepared {
         let one = |name: &[u8]| References { executed: vec![name.into()], ..References::default() };
         match tag {
             FrontendTag::Query => found_in(body),
-            FrontendTag::Parse => Parse::parse_prefix(body).map_or_else(References::default, |parse| {
+            FrontendTag::Parse => parse_of(body).map_or_else(References::default, |parse| {
                 let mut found = found_in(parse.sql);
                 // The server refuses a second statement of the same name.
                 found.held.extend((!parse.name.is_empty()).then(|| Name::from(parse.name)));
                 found
             }),
-            FrontendTag::Bind => {
-                Bind::parse_prefix(body).map_or_else(References::default, |bind| one(bind.statement))
-            }
-            FrontendTag::Describe => match Describe::parse(body) {
-                Ok(Describe { kind: Target::Statement, name }) => one(name),
-                Ok(Describe { kind: Target::Portal, .. }) | Err(_) => References::default(),
+            FrontendTag::Bind => bind_of(body).map_or_else(References::default, |bind| one(bind.statement)),
+            FrontendTag::Describe => match describe_of(body) {
+                Some(Describe { kind: Target::Statement, name }) => one(name),
+                Some(Describe { kind: Target::Portal, .. }) | None => References::default(),
             },
             _other => References::default(),
         }
@@ -126,8 +124,8 @@ impl Prepared {
     fn sql_of<'a>(&'a self, tag: FrontendTag, body: &'a [u8]) -> Option<&'a [u8]> {
         match tag {
             FrontendTag::Query => Some(body),
-            FrontendTag::Parse => Parse::parse_prefix(body).map(|parse| parse.sql),
-            FrontendTag::Bind => Bind::parse_prefix(body).and_then(|bind| self.sql(bind.statement)),
+            FrontendTag::Parse => parse_of(body).map(|parse| parse.sql),
+            FrontendTag::Bind => bind_of(body).and_then(|bind| self.sql(bind.statement)),
             _other => None,
         }
     }

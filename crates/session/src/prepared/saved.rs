@@ -13,7 +13,7 @@ pub(super) enum Origin {
     Parse(Vec<u8>),
     /// By this SQL.
     Sql(Box<[u8]>),
-    /// It cannot: it is too long to be kept.
+    /// It cannot: it is too long to be kept, or its name is.
     Unsaved,
 }
 
@@ -59,7 +59,7 @@ impl Saved {
         }
     }
 
-    /// The name at the front of a Parse's body.
+    /// The name at the front of a Parse's body, or what the server compares of it.
     pub(super) fn name(&self, length: usize) -> &[u8] {
         match &self.origin {
             Origin::Parse(body) => body.get(..length).unwrap_or_default(),

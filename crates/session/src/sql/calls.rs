@@ -7,9 +7,9 @@
 use super::lexer::{Lexer, Token, is_in_word, trim_end, trim_start};
 use super::reader::unquote;
 use crate::functions::{Called, Deed, FunctionCatalog, Functions, Otherwise, hash_of};
-use crate::limits::{CALLED_AT_ONCE_MAX, SQL_NAME_MAX};
+use crate::limits::{CALLED_AT_ONCE_MAX, NAME_BYTES_MAX};
+use crate::names::{Name, cut_in_utf8};
 use crate::pin::PinReason;
-use crate::sql::effect::Name;
 
 mod keywords;
 
@@ -108,15 +108,16 @@ enum Age {
 
 /// A name as PostgreSQL folds and cuts it.
 struct Folded {
-    bytes: [u8; SQL_NAME_MAX],
+    bytes: [u8; NAME_BYTES_MAX],
     length: usize,
 }
 
 impl Folded {
     fn of(word: &[u8]) -> Self {
-        let mut bytes = [0; SQL_NAME_MAX];
-        let length = word.len().min(SQL_NAME_MAX);
-        bytes[..length].copy_from_slice(&word[..length]);
+        let mut bytes = [0; NAME_BYTES_MAX];
+        let cut = cut_in_utf8(word);
+        let length = cut.len();
+        bytes[..length].copy_from_slice(cut);
         bytes[..length].make_ascii_lowercase();
         Self { bytes, length }
     }
@@ -209,9 +210,8 @@ fn name_of(token: Token<'_>) -> Option<Name> {
     match token {
         Token::Word(word) => Some(Folded::of(word).name().into()),
         Token::Quoted(quoted) => {
-            let mut name = unquote(quoted);
-            name.truncate(SQL_NAME_MAX);
-            Some(name.into())
+            let name = unquote(quoted);
+            Some(cut_in_utf8(&name).into())
         }
         Token::String(_) | Token::OtherString | Token::Number | Token::Parameter(_) | Token::Symbol(_) => {
             None

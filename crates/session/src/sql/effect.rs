@@ -1,10 +1,8 @@
 //! What a statement does to its session.
 
 use super::set_config::Call;
+use crate::names::Name;
 use crate::pin::PinReason;
-
-/// A name as PostgreSQL would compare it.
-pub(crate) type Name = Box<[u8]>;
 
 /// What one statement does to its session once it is complete.
 #[derive(Clone, Debug, PartialEq, Eq)]

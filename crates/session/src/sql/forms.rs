@@ -1,12 +1,12 @@
 //! The forms of single statements, and what each does.
 
-use super::effect::{Effect, Name};
+use super::effect::Effect;
 use super::lexer::{Lexer, Token};
 use super::reader::{Reader, is_word};
 use super::tripwire::Trips;
 use super::verb::Verb;
 use super::{set, set_config};
-use crate::limits::SQL_NAME_MAX;
+use crate::names::Name;
 use crate::pin::PinReason;
 use crate::pins::Pins;
 
@@ -119,14 +119,9 @@ fn is_unlock_all(reader: &mut Reader<'_>) -> bool {
     is_call && reader.is_at_end()
 }
 
-/// The name of a prepared statement. What is cut to its length may stand for a longer name of a Parse.
-fn prepared_name(reader: &mut Reader<'_>) -> Option<Name> {
-    reader.name().filter(|name| name.len() < SQL_NAME_MAX)
-}
-
 /// Reads what follows EXECUTE.
 fn executed(reader: &mut Reader<'_>) -> Effect {
-    prepared_name(reader).map_or(Effect::Pin(PinReason::UnknownStatement("EXECUTE")), Effect::Execute)
+    reader.name().map_or(Effect::Pin(PinReason::UnknownStatement("EXECUTE")), Effect::Execute)
 }
 
 /// Reads what follows EXPLAIN: options, then perhaps EXECUTE.
@@ -137,7 +132,8 @@ fn explain(reader: &mut Reader<'_>) -> Effect {
             Token::Symbol(b'(') => depth += 1,
             Token::Symbol(b')') => depth = depth.saturating_sub(1),
             token if depth == 0 && is_word(token, "execute") => {
-                return prepared_name(reader)
+                return reader
+                    .name()
                     .map_or(Effect::Pin(PinReason::UnknownStatement("EXECUTE")), Effect::Explained);
             }
             _other => {}

@@ -1,8 +1,7 @@
 //! The tokens of one statement, taken one by one.
 
-use super::effect::Name;
 use super::lexer::{Lexer, Token};
-use crate::limits::SQL_NAME_MAX;
+use crate::names::{Name, identifier};
 
 /// The tokens of one statement.
 #[derive(Clone, Debug)]
@@ -55,15 +54,13 @@ impl<'a> Reader<'a> {
         is_it
     }
 
-    /// A name as PostgreSQL folds it. `None` when that depends on the server's encoding or the name
-    /// is one it would cut.
+    /// A name as PostgreSQL folds and cuts it. `None` when that depends on the server's encoding.
     pub(super) fn name(&mut self) -> Option<Name> {
-        let name = match self.bump()? {
-            Token::Word(word) if word.is_ascii() => word.to_ascii_lowercase(),
-            Token::Quoted(quoted) => unquote(quoted),
-            _other => return None,
-        };
-        (name.len() <= SQL_NAME_MAX).then(|| name.into())
+        match self.bump()? {
+            Token::Word(word) if word.is_ascii() => identifier(word.to_ascii_lowercase()),
+            Token::Quoted(quoted) => identifier(unquote(quoted)),
+            _other => None,
+        }
     }
 }
 

@@ -1,9 +1,8 @@
 //! Prepared statements that SQL names: `EXECUTE`, `DEALLOCATE`, `PREPARE`, and the view that lists them.
 
-use super::effect::Name;
 use super::lexer::{Lexer, Token};
 use super::reader::{Reader, is_word, unquote};
-use crate::limits::SQL_NAME_MAX;
+use crate::names::{Name, identifier};
 
 /// Prepared statements that a text names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,17 +113,15 @@ impl References {
     }
 }
 
-/// As PostgreSQL folds and cuts it.
+/// As PostgreSQL folds and cuts it. Of a name whose cut depends on an encoding no statement is kept.
 fn name(token: Token<'_>) -> Option<Name> {
-    let mut name = match token {
-        Token::Word(word) => word.to_ascii_lowercase(),
-        Token::Quoted(quoted) => unquote(quoted),
+    match token {
+        Token::Word(word) => identifier(word.to_ascii_lowercase()),
+        Token::Quoted(quoted) => identifier(unquote(quoted)),
         Token::String(_) | Token::OtherString | Token::Number | Token::Parameter(_) | Token::Symbol(_) => {
-            return None;
+            None
         }
-    };
-    name.truncate(SQL_NAME_MAX);
-    Some(name.into())
+    }
 }
 
 #[cfg(test)]

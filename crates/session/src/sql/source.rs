@@ -12,7 +12,8 @@ use super::reader::{Reader, is_word, unquote};
 use super::set::{self, known_key};
 use super::tripwire::trips;
 use crate::functions::Deed;
-use crate::limits::{FUNCTION_SOURCE_MAX, SOURCE_DEPTH_MAX, SQL_NAME_MAX};
+use crate::limits::{FUNCTION_SOURCE_MAX, SOURCE_DEPTH_MAX};
+use crate::names::cut_in_utf8;
 use crate::pin::PinReason;
 
 /// A function as its source tells.
@@ -90,7 +91,7 @@ impl FunctionSource {
     }
 
     fn mention(&mut self, text: &Text<'_>, at: usize, name: &[u8]) {
-        let name = &name[..name.len().min(SQL_NAME_MAX)];
+        let name = cut_in_utf8(name);
         self.words.insert(hash(name));
         if text.is_symbol(at + 1, b'(') {
             self.calls.insert(hash(name));
@@ -116,7 +117,7 @@ impl FunctionSource {
         while let Some(start) = rest.iter().position(|b| is_in_word(*b)) {
             let length = rest[start..].iter().position(|b| !is_in_word(*b)).unwrap_or(rest.len() - start);
             let (word, after) = rest[start..].split_at(length);
-            let word = hash(&word[..length.min(SQL_NAME_MAX)].to_ascii_lowercase());
+            let word = hash(&cut_in_utf8(word).to_ascii_lowercase());
             self.words.insert(word);
             if matches!(trim_start(after), [b'(' | b'"', ..]) {
                 self.calls.insert(word);

@@ -7,6 +7,7 @@ mod idle;
 mod kept;
 mod loss;
 mod moving;
+mod names;
 mod notified;
 mod own_refused;
 mod pipeline;

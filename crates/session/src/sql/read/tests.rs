@@ -1,5 +1,6 @@
 use super::*;
-use crate::sql::effect::{Change, Name};
+use crate::names::Name;
+use crate::sql::effect::Change;
 
 fn effects(sql: &str) -> Vec<Effect> {
     let reading = read(sql.as_bytes());
