@@ -195,7 +195,10 @@ impl Wire {
     }
 
     /// Reads up to ReadyForQuery, answering what authentication asks.
-    pub(crate) fn finish_login(&mut self, login: &Login) -> Result<(), ServerError> {
+    ///
+    /// # Errors
+    /// What the server said, or how the connection ended.
+    pub fn finish_login(&mut self, login: &Login) -> Result<(), ServerError> {
         let mut scram = None;
         loop {
             let message = self.read_message().map_err(|error| ServerError::ended(&error))?;

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_tests::{
     Auth, Endpoint, Login, ServerError, Wire, eventually, own_cluster, psql_output, shared_cluster,
 };
@@ -94,6 +96,32 @@ fn verify_refuses_as_the_server_does() {
         let ours = refusal(endpoint.reads(), &login);
         let seen = |error: &ServerError| (error.severity.clone(), error.code.clone(), first_line(error));
         assert_eq!(seen(&ours), seen(&direct), "{login:?}");
+    }
+}
+
+#[test]
+fn verify_cuts_names_as_the_server_does_and_takes_none_for_another() {
+    let cluster = own_cluster(1);
+    let cut = "u".repeat(63);
+    let lossy = "adm\u{fffd}";
+    for user in [cut.as_str(), lossy] {
+        cluster.primary.psql(&format!("CREATE ROLE \"{user}\" LOGIN PASSWORD 'kept'")).unwrap();
+    }
+    cluster.wait_caught_up().unwrap();
+    let endpoint = Endpoint::over(&cluster).auth(Auth::Verify).start();
+    let long = Login::of(&format!("{cut}v"), "kept");
+    for port in [cluster.replicas[0].port(), endpoint.reads()] {
+        assert_eq!(long.connect(port).value("SELECT current_user"), cut);
+    }
+    assert_eq!(Login::of(lossy, "kept").connect(endpoint.reads()).value("SELECT current_user"), lossy);
+    for port in [cluster.replicas[0].port(), endpoint.reads()] {
+        let parameters = [(&b"user"[..], &b"adm\xff"[..]), (b"database", b"appdb")];
+        let mut packet = BytesMut::new();
+        StartupMessage::new(ProtocolVersion::V3_0, parameters).unwrap().encode(&mut packet);
+        let mut wire = Wire::connect(port);
+        wire.send(&packet);
+        let error = wire.finish_login(&Login::of(lossy, "kept")).unwrap_err();
+        assert_eq!(error.code, "28P01", "{error:?}");
     }
 }
 

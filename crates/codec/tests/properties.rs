@@ -8,6 +8,7 @@ use checks::{Way, reassemble};
 use proptest::prelude::*;
 use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::frontend::Target;
+use trunkline_codec::limits::NAME_BYTES_MAX;
 use trunkline_codec::startup::{FirstPacket, ProtocolVersion, StartupMessage, decode_first};
 use trunkline_codec::write;
 
@@ -109,7 +110,7 @@ proptest! {
         let bytes = encoded(|out| message.encode(out));
         prop_assert_eq!(decode_first(&bytes), Ok(Some((FirstPacket::Startup(message.clone()), bytes.len()))));
         prop_assert_eq!(message.parameters().collect::<Vec<_>>(), all);
-        prop_assert_eq!(message.user(), &user[..]);
+        prop_assert_eq!(message.user(), &user[..user.len().min(NAME_BYTES_MAX)]);
         for end in 0..bytes.len() {
             prop_assert_eq!(decode_first(&bytes[..end]), Ok(None));
         }

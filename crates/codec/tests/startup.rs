@@ -98,6 +98,19 @@ fn duplicates_the_last_wins() {
 }
 
 #[test]
+fn names_are_cut_as_the_server_cuts_them() {
+    let message =
+        message(format!("user\0{}\0database\0{}\u{e9}\0\0", "u".repeat(64), "d".repeat(62)).as_bytes());
+    assert_eq!(message.user(), "u".repeat(63).as_bytes());
+    assert_eq!(
+        message.database(),
+        ["d".repeat(62).as_bytes(), b"\xc3"].concat(),
+        "inside of a character, too"
+    );
+    assert_eq!(message.get("user").map(<[u8]>::len), Some(64), "it goes on to a server as it came");
+}
+
+#[test]
 fn database_defaults_to_the_user() {
     assert_eq!(message(b"user\0me\0\0").database(), b"me");
     assert_eq!(message(b"user\0me\0database\0\0\0").database(), b"me");

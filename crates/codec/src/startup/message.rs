@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::options::Options;
 use super::{ProtocolVersion, StartupError};
-use crate::limits::STARTUP_PACKET_MAX;
+use crate::limits::{NAME_BYTES_MAX, STARTUP_PACKET_MAX};
 
 /// Length word and version, which come before the parameters.
 const PREFIX: usize = 8;
@@ -101,18 +101,18 @@ impl StartupMessage {
         self.parameters().filter(|(n, _)| *n == name.as_bytes()).last().map(|(_, value)| value)
     }
 
-    /// The role to log in as; never empty.
+    /// The role to log in as, its name cut as the server cuts it; never empty.
     #[must_use]
     pub fn user(&self) -> &[u8] {
-        self.get("user").unwrap_or_default()
+        cut(self.get("user").unwrap_or_default())
     }
 
-    /// The database to connect to: the user's name when none is given.
+    /// The database to connect to, its name cut likewise: the user's name when none is given.
     #[must_use]
     pub fn database(&self) -> &[u8] {
         match self.get("database") {
             None | Some([]) => self.user(),
-            Some(name) => name,
+            Some(name) => cut(name),
         }
     }
 
@@ -193,6 +193,12 @@ fn split_parameter(list: &[u8]) -> Option<(Parameter<'_>, &[u8])> {
     }
     let (value, rest) = split_cstr(rest)?;
     Some(((name, value), rest))
+}
+
+/// A name's first bytes, though a character may break.
+/// Source: PostgreSQL 18, src/backend/tcop/backend_startup.c, `ProcessStartupPacket`; 17.0 to 17.2 do not cut.
+fn cut(name: &[u8]) -> &[u8] {
+    &name[..name.len().min(NAME_BYTES_MAX)]
 }
 
 fn split_cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -45,12 +45,10 @@ impl Credentials {
     }
 
     /// The answer to an md5 challenge.
-    pub(crate) fn md5_answer(&self, user: &str, salt: [u8; 4]) -> Option<Zeroizing<String>> {
+    pub(crate) fn md5_answer(&self, user: &[u8], salt: [u8; 4]) -> Option<Zeroizing<String>> {
         let from_stored = self.md5_stored.as_ref().and_then(|stored| md5_from_stored(stored, salt));
         from_stored
-            .or_else(|| {
-                self.password().map(|password| md5_password(user.as_bytes(), password.as_bytes(), salt))
-            })
+            .or_else(|| self.password().map(|password| md5_password(user, password.as_bytes(), salt)))
             .map(Zeroizing::new)
     }
 

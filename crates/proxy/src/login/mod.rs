@@ -26,7 +26,7 @@ use trunkline_reactor::Stream;
 
 pub(crate) use self::application_name::ApplicationName;
 use self::limit::LoginLimit;
-use self::request::Request;
+use self::request::{Request, shown};
 use crate::admission::SessionPermit;
 use crate::auth::credentials::Credentials;
 use crate::cancel::{CancelHandle, ServerKey};
@@ -262,6 +262,7 @@ async fn greet(
 ) -> Result<Box<Welcome>, LoginEnd> {
     permit.admit_user(&worker.shared.live().limits, &request.user)?;
     let Authenticated { taken, client_ahead, relogin, version, preface } = authenticated;
+    let relogin = relogin.filter(|_| request.is_in_utf8());
     let Taken { server, greeting, .. } = taken;
     let cancel = cancel_handle(worker, &server, greeting.key, version)?;
     let mut out = preface;
@@ -276,8 +277,8 @@ async fn greet(
     let info = SessionInfo {
         id: SessionId::next(),
         process_id: cancel.key().map(|(process_id, _)| process_id),
-        user: String::from_utf8_lossy(&request.user).into(),
-        database: String::from_utf8_lossy(&request.database).into(),
+        user: shown(&request.user).into(),
+        database: shown(&request.database).into(),
         client: peer,
         listener: worker.shared.listeners[request.want.listener].settings.name.as_str().into(),
         since: Instant::now(),

@@ -20,7 +20,7 @@ const TIMING_OPTION: &str = "trunkline.timing";
 /// Startup option: whether a request may be sent again to another server.
 const RETRY_OPTION: &str = "trunkline.retry";
 
-/// A startup packet, understood.
+/// A startup packet, understood. Names are cut as the server cuts them.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) user: Box<[u8]>,
@@ -80,6 +80,22 @@ impl Request {
             retry,
         })
     }
+
+    /// Whether the names of user and database are. What others are given by a login cannot be asked for, so their
+    /// sessions stay on their server.
+    pub(super) fn is_in_utf8(&self) -> bool {
+        [&self.user, &self.database].iter().all(|name| std::str::from_utf8(name).is_ok())
+    }
+}
+
+/// A name for logs and listings: of one that is not in UTF-8 the bytes are told.
+pub(super) fn shown(name: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in name.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.push_str(&chunk.invalid().escape_ascii().to_string());
+    }
+    text
 }
 
 /// Settings of the proxy's own, as startup parameters or within `options`: mostly none.
@@ -117,5 +133,17 @@ fn is_true(name: &'static str, value: &[u8]) -> Result<bool, Refusal> {
         b"on" | b"true" | b"yes" | b"1" => Ok(true),
         b"off" | b"false" | b"no" | b"0" => Ok(false),
         _ => Err(Refusal::BadOption { name, must_be: "a Boolean value" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_not_in_utf8_is_shown_as_no_other() {
+        assert_eq!(shown("f\u{fc}r".as_bytes()), "f\u{fc}r");
+        assert_eq!(shown(b"adm\xff"), "adm\\xff");
+        assert_eq!(shown(b"adm\xfe"), "adm\\xfe");
     }
 }

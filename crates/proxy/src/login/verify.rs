@@ -21,11 +21,11 @@ use trunkline_session::Alignment;
 use zeroize::Zeroizing;
 
 use super::limit::LoginLimit;
-use super::request::Request;
+use super::request::{Request, shown};
 use super::{Authenticated, LoginEnd, Relogin, version};
 use crate::auth::credentials::Credentials;
 use crate::auth::nonce;
-use crate::auth::secrets::{LookupError, Secret, SecretStore};
+use crate::auth::secrets::{LookupError, Secret, SecretStore, Unusable};
 use crate::client::messages::{MessageReader, ReadError};
 use crate::context::Worker;
 use crate::errors::{Refusal, Wanted};
@@ -109,16 +109,20 @@ async fn authenticate(
     dialogue: &mut Dialogue<'_>,
     request: &Request,
 ) -> Result<Credentials, LoginEnd> {
-    let user = String::from_utf8_lossy(&request.user).into_owned();
+    let user = shown(&request.user);
     let Some(store) = &worker.shared.secrets else {
         tracing::error!("verify authentication is on but there is no secret store");
         return Err(Refusal::SecretsUnavailable.into());
     };
     let method = worker.shared.live().auth.client_method;
-    let secret = look_up(worker, store, &user).await?;
+    let secret = match std::str::from_utf8(&request.user) {
+        Ok(user) => look_up(worker, store, user).await?,
+        // It cannot be asked for, and no other name will do.
+        Err(_) => Secret::Unusable(Unusable::Unknown),
+    };
     let proof = match (method, secret) {
         (ClientMethod::Trust, secret) => Ok(from_secret(secret)),
-        (ClientMethod::Password, secret) => password(dialogue, &user, secret).await,
+        (ClientMethod::Password, secret) => password(dialogue, &request.user, secret).await,
         (ClientMethod::Auto, Secret::Scram(verifier)) => scram(dialogue, &verifier).await,
         (ClientMethod::Auto, Secret::Password { password, verifier }) => {
             let credentials = Credentials::from_password(password);
@@ -228,7 +232,7 @@ async fn md5(
 /// The password in the clear; `None` when it is wrong.
 async fn password(
     dialogue: &mut Dialogue<'_>,
-    user: &str,
+    user: &[u8],
     secret: Secret,
 ) -> Result<Option<Credentials>, LoginEnd> {
     write::authentication_cleartext_password(dialogue.out);
@@ -236,7 +240,7 @@ async fn password(
     let Ok(given) = String::from_utf8(one_string(&body)?.to_vec()) else { return Ok(None) };
     let given = Zeroizing::new(given);
     let check = Zeroizing::new(given.to_string());
-    let user = user.to_owned();
+    let user: Box<[u8]> = user.into();
     // Thousands of HMACs for a SCRAM verifier: not on the thread that relays.
     let is_right = tokio::task::spawn_blocking(move || accepts(&secret, &user, &check));
     let is_right = is_right.await.map_err(|error| {
@@ -246,16 +250,16 @@ async fn password(
     Ok(is_right.then(|| Credentials::from_password(given)))
 }
 
-fn accepts(secret: &Secret, user: &str, given: &str) -> bool {
+fn accepts(secret: &Secret, user: &[u8], given: &str) -> bool {
     match secret {
         Secret::Scram(verifier) => verifier.check_password(given.as_bytes()).is_ok(),
         Secret::Password { password, .. } => secrets_match(password.as_bytes(), given.as_bytes()),
         Secret::Md5(stored) => {
-            secrets_match(stored.as_bytes(), md5_stored(user.as_bytes(), given.as_bytes()).as_bytes())
+            secrets_match(stored.as_bytes(), md5_stored(user, given.as_bytes()).as_bytes())
         }
         Secret::Unusable(_) => {
             // As long as for a user who exists, so that the time tells nothing.
-            let _never = Verifier::mock(b"", user.as_bytes()).check_password(given.as_bytes());
+            let _never = Verifier::mock(b"", user).check_password(given.as_bytes());
             false
         }
     }
@@ -273,6 +277,6 @@ async fn unknown_user(
 ) -> Result<Infallible, LoginEnd> {
     let verifier = Verifier::mock(&worker.shared.mock_secret, &request.user);
     scram(dialogue, &verifier).await?;
-    let user = String::from_utf8_lossy(&request.user).into_owned();
+    let user = shown(&request.user);
     Err(Refusal::AuthenticationFailed { user }.into())
 }

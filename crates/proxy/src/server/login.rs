@@ -88,8 +88,7 @@ pub(crate) async fn log_in(
                 send_password(stream, password.as_bytes()).await?;
             }
             Authentication::Md5Password { salt } => {
-                let user = String::from_utf8_lossy(startup.user()).into_owned();
-                let answer = credentials.md5_answer(&user, salt).ok_or(NO_MD5)?;
+                let answer = credentials.md5_answer(startup.user(), salt).ok_or(NO_MD5)?;
                 send_password(stream, answer.as_bytes()).await?;
             }
             Authentication::Sasl(mechanisms) => {
