@@ -314,6 +314,36 @@ fn statements_outlive_a_server_that_dies() {
     assert_eq!(Query("EXECUTE p").run(&mut wire).value(), "p");
 }
 
+#[test]
+fn making_statements_takes_no_snapshot_in_a_transaction() {
+    let stage = Stage::set_up();
+    stage.write("CREATE TABLE log (a int)");
+    let before = [
+        Prepare("day", "SELECT '01/02/2020'::date - '2020-01-01'"),
+        PrepareDescribed("all", "SELECT count(*) FROM log"),
+    ];
+    let after = [
+        Query("BEGIN"),
+        Query("SET LOCAL DateStyle = 'SQL, DMY'"),
+        Query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"),
+        Run("all", &[]),
+        Run("day", &[]),
+        Query("COMMIT"),
+    ];
+    let said = stage.compare("in a transaction", &before, "", &after);
+    assert!(said.iter().all(|said| !said.contains("E(")), "{said:?}");
+
+    let mut moved = Wire::login(stage.endpoint.reads());
+    before.iter().for_each(|act| drop(act.run(&mut moved)));
+    let home = stage.server_of(&mut moved).name().to_owned();
+    stage.operator("drain", &home);
+    eventually(PATIENCE, "the session has left its server", || stage.endpoint.sessions_on(&home) == 0);
+    moved.query("BEGIN ISOLATION LEVEL REPEATABLE READ");
+    moved.query("SET LOCAL TimeZone = 'UTC'");
+    stage.write("INSERT INTO log VALUES (1)");
+    assert_eq!(moved.value("SELECT count(*) FROM log"), "1", "the snapshot is that of the first query");
+}
+
 /// PostgreSQL compares the first 63 bytes of a name.
 #[test]
 fn names_are_cut_as_the_server_cuts_them() {

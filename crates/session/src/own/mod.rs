@@ -211,10 +211,14 @@ impl Session {
         let is_idle = self.is_quiet();
         let is_in_transaction = self.is_quiet_in(TransactionStatus::InTransaction);
         let prepared = &mut self.followed.as_mut()?.prepared;
-        if (is_idle && prepared.must_list(tag, body)) || (is_in_transaction && prepared.must_read(tag, body))
-        {
+        let which = match (is_idle, is_in_transaction) {
+            (true, _) => prepared.must_make(tag, body),
+            (false, true) => prepared.must_make_within(tag, body),
+            (false, false) => None,
+        };
+        if let Some(which) = which {
             let mut flight = Flight::default();
-            for steps in prepared.steps_to_list() {
+            for steps in prepared.steps_to_make(which) {
                 if is_in_transaction {
                     flight.behind_a_savepoint(steps);
                 } else {

@@ -59,8 +59,10 @@ pub(crate) struct Prepared {
     notes: Notes,
     /// Statements that the present server does not have, or has in another shape.
     absent: usize,
-    /// All statements were made on the present server for a message that lists them.
+    /// All statements were made on the present server that the message at hand needs though it names none.
     is_listed: bool,
+    /// Those with constants were to be made on the present server, before its first transaction.
+    has_begun: bool,
     /// Buffers for the next Parse.
     spare: Vec<Vec<u8>>,
 }
@@ -375,13 +377,8 @@ impl Prepared {
     /// Names and SQL of the statements that are kept; of those made by SQL, all of it.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let named = self.named.iter().map(|(name, saved)| (&**name, saved));
-        named.chain(self.unnamed.as_ref().map(|saved| (&b""[..], saved))).filter_map(|(name, saved)| {
-            match &saved.origin {
-                Origin::Parse(_) => Some((name, saved.parsed_sql()?)),
-                Origin::Sql(sql) => Some((name, &**sql)),
-                Origin::Unsaved => None,
-            }
-        })
+        let all = named.chain(self.unnamed.as_ref().map(|saved| (&b""[..], saved)));
+        all.filter_map(|(name, saved)| Some((name, saved.sql()?)))
     }
 
     fn get(&self, name: &[u8]) -> Option<&Saved> {

@@ -6,7 +6,9 @@ use super::{Origin, Pending, Prepared, Saved};
 use crate::limits::REFERENCES_MAX;
 use crate::names::{Name, bind_of, describe_of, parse_of};
 use crate::shape::Shape;
-use crate::sql::references::{References, may_change_reading, may_refer, references, undeclared};
+use crate::sql::references::{
+    References, has_constants, may_begin, may_change_reading, may_refer, references, undeclared,
+};
 
 /// Where a statement is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,14 @@ pub(super) enum Place {
     Cleared,
     /// It was made again there, for the message at hand, and is not what its client knows.
     Differs,
+}
+
+/// Statements of which the present server must have those that it can make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    All,
+    /// Those with constants that settings say how to read.
+    WithConstants,
 }
 
 /// What the server is sent before the client's message.
@@ -48,6 +58,7 @@ impl Prepared {
         let is_unnamed_new = self.is_unnamed_new();
         self.notes.server_taken();
         self.is_listed = false;
+        self.has_begun = false;
         if let Some(saved) = self.unnamed.take_if(|saved| !saved.shape.is_known() && !is_unnamed_new) {
             self.forget(saved);
         }
@@ -109,16 +120,22 @@ impl Prepared {
         }
     }
 
-    /// Whether the present server must have all statements for this message, because it lists them or because
-    /// they would be read otherwise after it.
-    pub(crate) fn must_list(&self, tag: FrontendTag, body: &[u8]) -> bool {
-        let sql = self.sql_of(tag, body);
-        !self.is_listed && sql.is_some_and(|sql| found_in(sql).lists_all || may_change_reading(sql))
+    /// The statements that the present server must have for this message whatever it names: all, because it lists
+    /// them, or those that would be read otherwise after it. They are made before their transaction begins, since
+    /// making them takes a snapshot, behind which its isolation level is not to be set.
+    pub(crate) fn must_make(&self, tag: FrontendTag, body: &[u8]) -> Option<Which> {
+        let sql = if self.is_listed { None } else { self.sql_of(tag, body) }?;
+        if found_in(sql).lists_all {
+            return Some(Which::All);
+        }
+        let begins = !self.has_begun && may_begin(sql.strip_suffix(b"\0").unwrap_or(sql));
+        (begins || may_change_reading(sql)).then_some(Which::WithConstants)
     }
 
-    /// The same of a message in a transaction, where only the second counts.
-    pub(crate) fn must_read(&self, tag: FrontendTag, body: &[u8]) -> bool {
-        !self.is_listed && self.sql_of(tag, body).is_some_and(may_change_reading)
+    /// The same of a message in a transaction: of those that could not be made before it.
+    pub(crate) fn must_make_within(&self, tag: FrontendTag, body: &[u8]) -> Option<Which> {
+        let sql = if self.is_listed { None } else { self.sql_of(tag, body) }?;
+        may_change_reading(sql).then_some(Which::WithConstants)
     }
 
     fn sql_of<'a>(&'a self, tag: FrontendTag, body: &'a [u8]) -> Option<&'a [u8]> {
@@ -130,11 +147,16 @@ impl Prepared {
         }
     }
 
-    /// What makes all statements on the present server, each in steps of its own.
-    pub(crate) fn steps_to_list(&mut self) -> Vec<Vec<Step>> {
+    /// What makes these statements on the present server, each in steps of its own.
+    pub(crate) fn steps_to_make(&mut self, which: Which) -> Vec<Vec<Step>> {
         self.is_listed = true;
-        let names: Vec<Name> = self.named.keys().cloned().collect();
-        let steps = names.iter().map(|name| {
+        self.has_begun = true;
+        let is_wanted = |saved: &Saved| match which {
+            Which::All => true,
+            Which::WithConstants => saved.sql().is_some_and(has_constants),
+        };
+        let wanted = self.named.iter().filter(|(_, saved)| is_wanted(saved));
+        let steps = wanted.map(|(name, _)| {
             let mut steps = Vec::new();
             if self.place(name) == Some(Place::Absent) {
                 self.write(name, &mut steps);
@@ -153,12 +175,7 @@ impl Prepared {
     fn resolve_references(&self, needed: &mut Vec<Name>) {
         let mut at = 0;
         while at < needed.len() && needed.len() < REFERENCES_MAX {
-            let sql = self.get(&needed[at]).and_then(|saved| match &saved.origin {
-                Origin::Parse(_) => saved.parsed_sql(),
-                Origin::Sql(sql) => Some(&**sql),
-                Origin::Unsaved => None,
-            });
-            let found = sql.map(found_in).unwrap_or_default();
+            let found = self.get(&needed[at]).and_then(Saved::sql).map(found_in).unwrap_or_default();
             needed.extend(found.executed);
             at += 1;
         }

@@ -59,6 +59,15 @@ impl Saved {
         }
     }
 
+    /// The SQL it can be made by; of one made by SQL, all of it.
+    pub(super) fn sql(&self) -> Option<&[u8]> {
+        match &self.origin {
+            Origin::Parse(_) => self.parsed_sql(),
+            Origin::Sql(sql) => Some(sql),
+            Origin::Unsaved => None,
+        }
+    }
+
     /// The name at the front of a Parse's body, or what the server compares of it.
     pub(super) fn name(&self, length: usize) -> &[u8] {
         match &self.origin {

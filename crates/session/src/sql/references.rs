@@ -45,6 +45,36 @@ pub(crate) fn may_change_reading(sql: &[u8]) -> bool {
     READING.iter().any(|part| sql.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part)))
 }
 
+/// Whether a statement has constants that such settings say how to read: strings, or NULL in a comparison. What does
+/// not end may have any.
+pub(crate) fn has_constants(sql: &[u8]) -> bool {
+    let mut lexer = Lexer::new(sql);
+    let (mut has_null, mut has_comparison) = (false, false);
+    loop {
+        match lexer.next() {
+            Ok(Some(Token::String(_) | Token::OtherString)) | Err(_) => return true,
+            Ok(Some(token)) => {
+                has_null |= is_word(token, "null");
+                has_comparison |= token == Token::Symbol(b'=');
+            }
+            Ok(None) => return has_null && has_comparison,
+        }
+    }
+}
+
+/// Whether SQL may begin a transaction block.
+pub(crate) fn may_begin(sql: &[u8]) -> bool {
+    let mut lexer = Lexer::new(sql);
+    let mut is_first = true;
+    while let Ok(Some(token)) = lexer.next() {
+        if is_first && (is_word(token, "begin") || is_word(token, "start")) {
+            return true;
+        }
+        is_first = token == Token::Symbol(b';');
+    }
+    false
+}
+
 /// Reads SQL, also of several statements. What cannot be read the server refuses.
 pub(crate) fn references(sql: &[u8]) -> References {
     let mut found = References::default();
@@ -138,6 +168,30 @@ mod tests {
         assert_eq!(undeclared(b"prepare \"a s\"/**/as(select $1)"), Some(&b"(select $1)"[..]));
         assert_eq!(undeclared(b"prepare s(int) as select $1"), None);
         assert_eq!(undeclared(b"prepare s"), None);
+    }
+
+    #[test]
+    fn constants_are_strings_and_compared_nulls() {
+        for sql in
+            ["select 'x'", "select E'x'", "select $$x$$", "select a = null", "select (NULL) = a", "select 'x"]
+        {
+            assert!(has_constants(sql.as_bytes()), "{sql}");
+        }
+        for sql in ["select $1, 2 = 2", "select a is null", "select \"it's\"", "/* 'x' */ select 1"] {
+            assert!(!has_constants(sql.as_bytes()), "{sql}");
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_a_transaction_is_found() {
+        for sql in
+            ["BEGIN", "/* a */ start transaction", "select 1; begin isolation level serializable", ";begin"]
+        {
+            assert!(may_begin(sql.as_bytes()), "{sql}");
+        }
+        for sql in ["", "select begin from t", "commit", "select 'begin'"] {
+            assert!(!may_begin(sql.as_bytes()), "{sql}");
+        }
     }
 
     #[test]

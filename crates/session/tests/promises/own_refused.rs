@@ -8,9 +8,13 @@ const INT: u32 = 23;
 
 /// A session with these statements that has moved.
 fn moved(names: &[&str]) -> Talk {
+    moved_with(names, "select $1 a")
+}
+
+fn moved_with(names: &[&str], sql: &str) -> Talk {
     let mut talk = Talk::new();
     for name in names {
-        talk.client(&[parse(name, "select $1 a"), sync()]).server(&[m('1'), ready('I')]);
+        talk.client(&[parse(name, sql), sync()]).server(&[m('1'), ready('I')]);
         talk.asks(&[name], &[INT], &["a"]);
     }
     assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
@@ -125,7 +129,9 @@ fn a_stand_in_that_was_skipped_is_made_again() {
 
 #[test]
 fn a_transaction_that_failed_by_a_savepoint_of_ours_is_failed_for_its_client() {
-    let mut talk = moved(&["s"]);
+    let mut talk = moved_with(&["s"], "select $1 a where '1/2/2020'::date > 'epoch'");
+    asked(&mut talk, &query("begin"));
+    talk.swallows(&[error(), ready('I')]);
     talk.client(&[query("begin")]).server(&[complete("BEGIN"), ready('T')]);
     asked(&mut talk, &query("SET LOCAL datestyle = 'DMY'"));
     talk.swallows(&[report('E', "ERROR", "57014"), ready('E')]);

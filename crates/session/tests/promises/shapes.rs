@@ -336,18 +336,50 @@ fn ran(tag: &str) -> [Vec<u8>; 6] {
     [m('3'), m('1'), m('2'), complete(tag), m('3'), m('3')]
 }
 
-#[test]
-fn statements_are_made_before_they_would_be_read_otherwise() {
-    let [parsed, described] = made_again();
-    let made = [m('1'), takes(&[INT]), returns(&["a"])];
-    let mut talk = moved();
-    let set = [query("SET TIME ZONE -7")];
-    talk.needs(&set, &[parsed.clone(), described.clone(), sync()]);
-    talk.swallows(&made).swallows(&[ready('I')]).client(&set).server(&[complete("SET"), ready('I')]);
+/// A session with a statement that has a constant, on another server than the one that made it.
+fn moved_with_a_constant() -> Talk {
+    let mut talk = Talk::new();
+    talk.client(&[parse("c", CONSTANT), sync(), parse("s", "select $1 a"), sync()]);
+    talk.server(&[m('1'), ready('I'), m('1'), ready('I')]);
+    talk.session.questions().expect("they are asked for");
+    for _ in ["s", "c"] {
+        talk.swallows(&[takes(&[INT]), returns(&["a"])]);
+    }
+    talk.swallows(&[ready('I')]);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    talk.taken();
+    talk
+}
 
+const CONSTANT: &str = "select $1 a where '01/02/2020'::date > 'epoch'";
+
+#[test]
+fn statements_with_constants_are_made_before_they_would_be_read_otherwise() {
+    let own = [parse_of("c", CONSTANT, &[INT]), describe("c"), sync()];
+    let made = [m('1'), takes(&[INT]), returns(&["a"]), ready('I')];
+    let mut talk = moved_with_a_constant();
+    let set = [query("SET TIME ZONE -7")];
+    talk.needs(&set, &own).swallows(&made).client(&set).server(&[complete("SET"), ready('I')]);
+
+    // A snapshot is not taken in the client's transaction.
+    let mut talk = moved_with_a_constant();
+    let begin = [query("begin")];
+    talk.needs(&begin, &own).swallows(&made).client(&begin).server(&[complete("BEGIN"), ready('T')]);
+    for set in ["set local datestyle = 'DMY'", "set transaction isolation level serializable"] {
+        talk.client(&[query(set)]).server(&[complete("SET"), ready('T')]);
+    }
+    talk.client(&[query("commit")]).server(&[complete("COMMIT"), ready('I')]).is_idle();
+}
+
+#[test]
+fn a_statement_that_cannot_be_made_before_its_transaction_is_made_within() {
+    let [parsed, described] = [parse_of("c", CONSTANT, &[INT]), describe("c")];
+    let made = [m('1'), takes(&[INT]), returns(&["a"])];
     for is_refused in [false, true] {
-        let mut talk = moved();
-        talk.client(&[query("begin")]).server(&[complete("BEGIN"), ready('T')]);
+        let mut talk = moved_with_a_constant();
+        let begin = [query("begin")];
+        talk.needs(&begin, &[parsed.clone(), described.clone(), sync()]).swallows(&[error(), ready('I')]);
+        talk.client(&begin).server(&[complete("BEGIN"), ready('T')]);
         let set = [query("SET LOCAL datestyle = 'DMY'")];
         let [save, back, release] = ["SAVEPOINT", "ROLLBACK TO", "RELEASE"]
             .map(|word| own_run(&format!("{word} \"trunkline: questions\"")));
@@ -363,6 +395,7 @@ fn statements_are_made_before_they_would_be_read_otherwise() {
         talk.swallows(&[m('3')]).swallows(&ran("ROLLBACK")).swallows(&ran("RELEASE"));
         talk.swallows(&[ready('T')]).client(&set).server(&[complete("SET"), ready('T')]);
         talk.client(&[query("commit")]).server(&[complete("COMMIT"), ready('I')]).is_idle();
+        talk.client(&begin).server(&[complete("BEGIN"), ready('T')]);
     }
 }
 
