@@ -271,7 +271,8 @@ async fn send(server: &ServerKey) -> CancelResult {
 
 #[cfg(test)]
 mod tests {
-    use trunkline_reactor::{Listener, Stream, block_on};
+    use trunkline_net::{Listener, Transport};
+    use trunkline_reactor::block_on;
 
     use super::*;
 
@@ -364,7 +365,7 @@ mod tests {
         let request = request_of(&handle);
         let accept = async {
             let (peer, _) = server.accept().await.expect("a connection");
-            let mut peer = Stream::of(peer).expect("it can be watched");
+            let mut peer = Transport::of(peer).expect("it can be watched");
             let mut packet = Vec::new();
             let mut chunk = [0_u8; 64];
             while packet.len() < 16 {

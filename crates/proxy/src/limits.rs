@@ -1,4 +1,4 @@
-//! Every bound of the proxy that is not a setting, by name.
+//! Every bound of the proxy that is not a setting, by name; those of connections are in `trunkline-net`.
 
 use std::time::Duration;
 
@@ -45,15 +45,6 @@ pub const HANDOFF_QUEUE: usize = 1024;
 
 /// Statement records waiting to be written; one more is dropped and counted.
 pub const STATEMENT_LOG_QUEUE: usize = 8192;
-
-/// Silence after which the kernel asks whether a client still lives, and between its questions.
-pub const CLIENT_KEEPALIVE: Duration = Duration::from_secs(60);
-
-/// How long a closing session waits for its client to read the last error and close.
-pub const LINGER: Duration = Duration::from_secs(2);
-
-/// Bytes a closing session reads and throws away while it lingers.
-pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 /// How long a server that said goodbye to an idle session may take to close the connection.
 pub const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
@@ -115,9 +106,6 @@ pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Least time between two complaints that connections cannot be accepted.
 pub const ACCEPT_COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Connections waiting in the kernel for `accept`.
-pub const LISTEN_BACKLOG: i32 = 4096;
 
 /// How often a server is asked whether what it gives new logins has changed.
 pub const DEFAULTS_LOOK_INTERVAL: Duration = Duration::from_millis(500);

@@ -130,7 +130,7 @@ fn bind_all(
     for listener in listeners {
         let failed =
             |source| StartError::Listen { name: listener.name.clone(), address: listener.address, source };
-        let bound = worker::bind(listener.address, threads).map_err(failed)?;
+        let bound = trunkline_net::listen::bind(listener.address, threads).map_err(failed)?;
         addresses.push(bound.first().map_or(Ok(listener.address), |s| s.local_addr()).map_err(failed)?);
         sockets.push(bound);
     }

@@ -5,7 +5,7 @@ use crate::manifest::Manifest;
 
 /// The crates, those below first. A crate depends on crates of lower floors only.
 const CRATES: &[&[&str]] =
-    &[&["codec", "reactor", "cluster"], &["health", "session"], &["proxy"], &["trunkline"]];
+    &[&["codec", "reactor", "cluster"], &["health", "session", "net"], &["proxy"], &["trunkline"]];
 
 /// The top modules of a crate, those below first. A module imports from modules of lower floors only. A crate that is not
 /// here has no order, but no circle either.

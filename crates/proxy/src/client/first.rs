@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trunkline_codec::startup::{CancelRequest, FirstPacket, StartupError, StartupMessage, decode_first};
-use trunkline_reactor::Stream;
+use trunkline_net::Transport;
 
 use crate::errors::Refusal;
 
@@ -34,7 +34,7 @@ struct Asked {
 }
 
 /// Reads up to the startup packet of at most `packet_bytes_max` bytes and answers what comes before it.
-pub(crate) async fn read_opening(stream: &mut Stream, packet_bytes_max: usize) -> Opening {
+pub(crate) async fn read_opening(stream: &mut Transport, packet_bytes_max: usize) -> Opening {
     let mut buffer = BytesMut::new();
     let mut asked = Asked::default();
     loop {
@@ -75,7 +75,7 @@ fn announced_length(buffer: &[u8]) -> usize {
 }
 
 /// Bytes read; 0 at the end of the stream and for an error, which mean the same here.
-async fn read_more(stream: &mut Stream, buffer: &mut BytesMut) -> usize {
+async fn read_more(stream: &mut Transport, buffer: &mut BytesMut) -> usize {
     buffer.reserve(READ_BYTES);
     stream.read_buf(buffer).await.unwrap_or_else(|error| {
         tracing::debug!(%error, "connection broke before its startup packet");

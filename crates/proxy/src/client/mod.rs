@@ -2,4 +2,3 @@
 
 pub(crate) mod first;
 pub(crate) mod messages;
-pub(crate) mod proxy_header;

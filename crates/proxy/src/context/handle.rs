@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::mpsc;
-use trunkline_reactor::Accepted;
+use trunkline_net::Accepted;
 
 use crate::limits::{HANDOFF_QUEUE, SESSIONS_QUESTIONS_MAX};
 use crate::sessions::Asked;

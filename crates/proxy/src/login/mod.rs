@@ -22,7 +22,7 @@ use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::ids::{ProcessId, SecretKey};
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
-use trunkline_reactor::Stream;
+use trunkline_net::{ProxyHeaderError, Transport, read_proxy_header};
 
 pub(crate) use self::application_name::ApplicationName;
 use self::limit::LoginLimit;
@@ -31,7 +31,6 @@ use crate::admission::SessionPermit;
 use crate::auth::credentials::Credentials;
 use crate::cancel::{CancelHandle, ServerKey};
 use crate::client::first::{Opening, read_opening};
-use crate::client::proxy_header::{ProxyHeaderError, read_proxy_header};
 use crate::context::Phase;
 use crate::context::Worker;
 use crate::errors::Refusal;
@@ -119,7 +118,7 @@ impl From<TakeError> for LoginEnd {
 /// Goes through the whole login within its time limit. On `None` the client has been told why.
 pub(crate) async fn welcome(
     worker: &Rc<Worker>,
-    client: &mut Stream,
+    client: &mut Transport,
     peer: SocketAddr,
     listener: usize,
 ) -> Option<Box<Welcome>> {
@@ -168,7 +167,7 @@ fn login_result(refusal: &Refusal) -> LoginResult {
 
 async fn log_in(
     worker: &Rc<Worker>,
-    client: &mut Stream,
+    client: &mut Transport,
     peer: SocketAddr,
     listener: usize,
     limit: &LoginLimit,
@@ -229,7 +228,7 @@ fn shown_name(
 /// The client's address: its own, or the one that the proxy in front of us tells.
 async fn address_of(
     worker: &Rc<Worker>,
-    client: &mut Stream,
+    client: &mut Transport,
     peer: SocketAddr,
     listener: usize,
 ) -> Result<SocketAddr, LoginEnd> {
@@ -254,7 +253,7 @@ const WELCOME_BYTES: usize = 9 + 4 + 45 + 6;
 /// Tells the client that it is in: AuthenticationOk, the server's parameters, its cancel key, ReadyForQuery.
 async fn greet(
     worker: &Rc<Worker>,
-    client: &mut Stream,
+    client: &mut Transport,
     peer: SocketAddr,
     mut permit: SessionPermit,
     request: Request,

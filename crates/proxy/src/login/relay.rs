@@ -10,7 +10,8 @@ use tokio::io::AsyncWriteExt;
 use trunkline_codec::auth::Authentication;
 use trunkline_codec::backend::{BackendTag, NegotiateProtocolVersion};
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
-use trunkline_reactor::{Stream, timer};
+use trunkline_net::Transport;
+use trunkline_reactor::timer;
 
 use super::limit::LoginLimit;
 use super::request::Request;
@@ -42,7 +43,7 @@ struct Exchange {
 
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
-    client: &mut Stream,
+    client: &mut Transport,
     startup: StartupMessage,
     ahead: BytesMut,
     request: &Request,
@@ -84,7 +85,11 @@ pub(super) async fn log_in(
 
 /// Up to the first word of a server, before which the client is `owed` a NegotiateProtocolVersion unless it is the
 /// server that sends one.
-async fn begin(stream: &mut Stream, startup: &StartupMessage, owed: &[u8]) -> Result<Exchange, LoginError> {
+async fn begin(
+    stream: &mut Transport,
+    startup: &StartupMessage,
+    owed: &[u8],
+) -> Result<Exchange, LoginError> {
     let mut packet = BytesMut::new();
     startup.encode(&mut packet);
     stream.write_all(&packet).await?;
@@ -135,7 +140,7 @@ enum Turn {
 
 /// The exchange from the challenge on. From here the session is this server's.
 async fn pass_through(
-    client: &mut Stream,
+    client: &mut Transport,
     mut server: Connected,
     mut server_reader: MessageReader,
     ahead: BytesMut,

@@ -16,7 +16,8 @@ use trunkline_codec::scram::{ChannelBinding, ScramError, ServerExchange, Verifie
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 use trunkline_health::pool;
-use trunkline_reactor::{Stream, timer};
+use trunkline_net::Transport;
+use trunkline_reactor::timer;
 use trunkline_session::Alignment;
 use zeroize::Zeroizing;
 
@@ -35,7 +36,7 @@ use crate::settings::ClientMethod;
 
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
-    client: &mut Stream,
+    client: &mut Transport,
     startup: StartupMessage,
     ahead: BytesMut,
     request: &Request,
@@ -55,7 +56,7 @@ pub(super) async fn log_in(
 }
 
 /// Answers HAProxy's `option pgsql-check` for its own user: a challenge if a server is eligible, no server needed.
-pub(super) async fn answer_check(worker: &Rc<Worker>, client: &mut Stream, request: &Request) -> LoginEnd {
+pub(super) async fn answer_check(worker: &Rc<Worker>, client: &mut Transport, request: &Request) -> LoginEnd {
     let live = worker.shared.live();
     let snapshot = worker.shared.health.load();
     if pool::candidates(&snapshot, request.want.attrs, &live.fallback).servers.is_empty() {
@@ -78,7 +79,7 @@ fn for_servers(startup: &StartupMessage) -> StartupMessage {
 
 /// The messages of one authentication.
 struct Dialogue<'a> {
-    client: &'a mut Stream,
+    client: &'a mut Transport,
     reader: MessageReader,
     /// Written before the next read: what the client is owed first goes in one packet with the challenge.
     out: &'a mut BytesMut,

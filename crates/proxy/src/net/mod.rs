@@ -2,4 +2,4 @@
 
 mod connect;
 
-pub(crate) use self::connect::{connect, keep_alive, open};
+pub(crate) use self::connect::{connect, open};

@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use trunkline_codec::write;
 use trunkline_health::{Address, Postmaster, Role, ServerId};
-use trunkline_reactor::Stream;
+use trunkline_net::Transport;
 use trunkline_session::{Can, Fingerprint, ServerRole};
 
 use super::{ClientIs, Ending, Next, Relay};
@@ -28,7 +28,7 @@ use crate::server::take::{Choice, Connected, LoginAs, Move, Search, TakeError, T
 pub(super) enum Server {
     /// On one.
     Attached {
-        stream: Stream,
+        stream: Transport,
         lease: Lease,
         name: Arc<str>,
         address: Address,

@@ -3,14 +3,12 @@
 use std::time::Instant;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use trunkline_reactor::{Stream, timer};
+use trunkline_net::Transport;
 use trunkline_session::{Can, LossPlan, Options, ServerLoss};
 
 use super::Relay;
 use super::attach::Server;
 use crate::errors::Refusal;
-use crate::limits::{LINGER, LINGER_BYTES_MAX};
 use crate::metrics::LossCause;
 
 /// How a session ends.
@@ -74,32 +72,9 @@ impl Relay {
 }
 
 /// Writes the last words and closes.
-pub(crate) async fn close(client: Stream, ending: Ending) {
-    let (mut client, bytes) = match ending {
-        Ending::Silent => return,
-        Ending::Say(bytes) | Ending::Cut(bytes) => (client, bytes),
-    };
-    let said = timer::timeout(LINGER, client.write_all(&bytes)).await;
-    if let Ok(Ok(())) = said {
-        linger(client).await;
+pub(crate) async fn close(client: Transport, ending: Ending) {
+    match ending {
+        Ending::Silent => {}
+        Ending::Say(bytes) | Ending::Cut(bytes) => client.close_with(&bytes).await,
     }
-}
-
-/// Closes so that the client can read what it was told: with unread bytes of its own in the socket, a plain close
-/// would be a reset, which throws away what it has not read yet.
-pub(crate) async fn linger(mut client: Stream) {
-    if client.shutdown().await.is_err() {
-        return;
-    }
-    let drain = async {
-        let mut sink = [0_u8; 4096];
-        let mut thrown_away = 0;
-        while thrown_away < LINGER_BYTES_MAX {
-            match client.read(&mut sink).await {
-                Ok(0) | Err(_) => return,
-                Ok(n) => thrown_away += n,
-            }
-        }
-    };
-    let _ = timer::timeout(LINGER, drain).await;
 }

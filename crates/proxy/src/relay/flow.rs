@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWrite;
-use trunkline_reactor::Stream;
+use trunkline_net::Transport;
 
 /// What a read brought.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Flow {
     pub(super) fn poll_chunk(
         &mut self,
         cx: &mut Context<'_>,
-        peer: &mut Stream,
+        peer: &mut Transport,
         buffer: &mut [u8],
     ) -> Poll<Chunk> {
         if self.tail.is_empty() && self.ahead.is_empty() {
@@ -97,7 +97,7 @@ impl Flow {
     fn poll_chunk_behind(
         &mut self,
         cx: &mut Context<'_>,
-        peer: &mut Stream,
+        peer: &mut Transport,
         buffer: &mut [u8],
     ) -> Poll<Chunk> {
         // At most an incomplete message of WHOLE_MAX: half the buffer is always free.
@@ -151,13 +151,13 @@ impl Flow {
     pub(super) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
-        peer: &mut Stream,
+        peer: &mut Transport,
     ) -> Poll<io::Result<Duration>> {
         if self.pending.is_empty() { Poll::Ready(Ok(Duration::ZERO)) } else { self.flush_pending(cx, peer) }
     }
 
     #[cold]
-    fn flush_pending(&mut self, cx: &mut Context<'_>, peer: &mut Stream) -> Poll<io::Result<Duration>> {
+    fn flush_pending(&mut self, cx: &mut Context<'_>, peer: &mut Transport) -> Poll<io::Result<Duration>> {
         while self.sent < self.pending.len() {
             self.sent += ready!(Pin::new(&mut *peer).poll_write(cx, &self.pending[self.sent..]))?;
         }
@@ -170,7 +170,7 @@ impl Flow {
     pub(super) fn write(
         &mut self,
         cx: &mut Context<'_>,
-        peer: &mut Stream,
+        peer: &mut Transport,
         bytes: &[u8],
         now: Instant,
     ) -> io::Result<()> {
@@ -197,7 +197,7 @@ impl Flow {
 }
 
 #[inline]
-fn read(cx: &Context<'_>, peer: &Stream, space: &mut [u8]) -> Poll<Chunk> {
+fn read(cx: &Context<'_>, peer: &Transport, space: &mut [u8]) -> Poll<Chunk> {
     Poll::Ready(match ready!(peer.poll_recv(cx, space)) {
         Ok(0) => Chunk::Eof,
         Ok(n) => Chunk::Bytes(n),

@@ -29,11 +29,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use trunkline_reactor::Stream;
+use trunkline_net::Transport;
 use trunkline_session::{ServerRole, Session};
 
 use self::attach::{MoveWhy, Server};
-pub(crate) use self::end::{Ending, close, linger};
+pub(crate) use self::end::{Ending, close};
 use self::flow::Flow;
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
@@ -51,7 +51,7 @@ pub(crate) struct Relay {
     slot: SlotGuard,
     /// The settings in force; looked up again when there is news.
     live: Arc<Live>,
-    client: Stream,
+    client: Transport,
     server: Server,
     session: Session,
     to_server: Flow,
@@ -113,7 +113,7 @@ enum Next {
 }
 
 impl Relay {
-    pub(crate) fn new(worker: Rc<Worker>, client: Stream, welcome: Welcome) -> Self {
+    pub(crate) fn new(worker: Rc<Worker>, client: Transport, welcome: Welcome) -> Self {
         let now = Instant::now();
         let slot = Slots::enter(&worker);
         let live = worker.shared.live();
@@ -154,7 +154,7 @@ impl Relay {
     }
 
     /// The client's socket, for the last words.
-    pub(crate) fn into_client(self) -> Stream {
+    pub(crate) fn into_client(self) -> Transport {
         let Relay { client, .. } = self;
         client
     }

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use trunkline_reactor::Stream;
+use trunkline_net::Transport;
 use trunkline_session::{Alignment, AlignmentError, Position, PositionReader, ask_position};
 
 use super::take::Taken;
@@ -89,7 +89,7 @@ async fn read_position(taken: &mut Taken) -> Result<Position, ReadError> {
     }
 }
 
-async fn read_more(stream: &mut Stream, buffer: &mut BytesMut) -> Result<(), ReadError> {
+async fn read_more(stream: &mut Transport, buffer: &mut BytesMut) -> Result<(), ReadError> {
     buffer.reserve(READ_BYTES);
     if stream.read_buf(buffer).await? == 0 { Err(ReadError::Closed) } else { Ok(()) }
 }

@@ -13,7 +13,7 @@ use trunkline_codec::scram::{ChannelBinding, ClientExchange};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::StartupMessage;
 use trunkline_codec::write;
-use trunkline_reactor::Stream;
+use trunkline_net::Transport;
 use zeroize::Zeroizing;
 
 use crate::auth::credentials::Credentials;
@@ -64,7 +64,7 @@ impl From<io::Error> for LoginError {
 
 /// Sends the startup packet and goes through the login up to the first ReadyForQuery.
 pub(crate) async fn log_in(
-    stream: &mut Stream,
+    stream: &mut Transport,
     startup: &StartupMessage,
     credentials: &Credentials,
 ) -> Result<Greeting, LoginError> {
@@ -119,7 +119,7 @@ const GREETING_BYTES: usize = 512;
 
 /// Reads what follows AuthenticationOk, ReadyForQuery included.
 pub(crate) async fn read_greeting(
-    stream: &mut Stream,
+    stream: &mut Transport,
     mut reader: MessageReader,
 ) -> Result<Greeting, LoginError> {
     let mut greeting = Greeting { messages: BytesMut::with_capacity(GREETING_BYTES), ..Greeting::default() };
@@ -162,7 +162,7 @@ pub(crate) fn parse_authentication(message: RawMessage<'_>) -> Result<Authentica
     auth::Authentication::parse(message.body()).map_err(|error| LoginError::Exchange(error.to_string()))
 }
 
-async fn send_password(stream: &mut Stream, password: &[u8]) -> Result<(), LoginError> {
+async fn send_password(stream: &mut Transport, password: &[u8]) -> Result<(), LoginError> {
     let mut out = Zeroizing::new(Vec::with_capacity(password.len() + 6));
     let mut packet = BytesMut::new();
     write::password(&mut packet, password).map_err(|error| LoginError::Exchange(error.to_string()))?;
@@ -172,7 +172,7 @@ async fn send_password(stream: &mut Stream, password: &[u8]) -> Result<(), Login
 }
 
 async fn scram_exchange(
-    stream: &mut Stream,
+    stream: &mut Transport,
     reader: &mut MessageReader,
     credentials: &Credentials,
 ) -> Result<(), LoginError> {
@@ -213,7 +213,7 @@ async fn scram_exchange(
 }
 
 async fn next_sasl<'a>(
-    stream: &mut Stream,
+    stream: &mut Transport,
     reader: &'a mut MessageReader,
 ) -> Result<RawMessage<'a>, LoginError> {
     let message = reader.next(stream).await?;

@@ -11,7 +11,8 @@ use trunkline_health::{
     Address, Candidate, Candidates, PassiveFailure, Postmaster, Role, ServerId, Snapshot, TargetSessionAttrs,
     Tier, pool,
 };
-use trunkline_reactor::{Stream, timer};
+use trunkline_net::Transport;
+use trunkline_reactor::timer;
 
 use super::align::{AlignError, Ask, align, position};
 pub(crate) use super::freshness::Move;
@@ -45,7 +46,7 @@ pub(crate) struct Connected {
     pub(crate) address: Address,
     /// The postmaster at that address, as far as health knows.
     pub(crate) postmaster: Option<Postmaster>,
-    pub(crate) stream: Stream,
+    pub(crate) stream: Transport,
 }
 
 /// A server logged in to and ready for the session.

@@ -1,21 +1,20 @@
 //! Accepting connections, and placing each on the worker with the fewest.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use trunkline_codec::limits::STARTUP_PACKET_MAX;
-use trunkline_reactor::{Accepted, Stream, Task, spawn, timer};
+use trunkline_net::{Accepted, Transport, listen};
+use trunkline_reactor::{Task, spawn, timer};
 
 use crate::admission::SocketPermit;
 use crate::context::{Handoff, Worker};
 use crate::errors::Refusal;
-use crate::limits::{ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL, CLIENT_KEEPALIVE, LISTEN_BACKLOG};
-use crate::net::keep_alive;
+use crate::limits::{ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL};
 use crate::{login, relay};
 
 /// Accept loops that end when this is dropped.
@@ -28,50 +27,12 @@ impl Drop for Accepting {
     }
 }
 
-/// Listening sockets for `address`, one per worker, between which the kernel spreads connections.
-///
-/// # Errors
-/// When the address is taken, also by another process that would share it.
-pub(crate) fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
-    // SO_REUSEPORT would silently share the port with a second proxy, so ask without it first.
-    let alone = socket(address)?;
-    alone.bind(&address.into())?;
-    let address = alone.local_addr()?.as_socket().unwrap_or(address);
-    drop(alone);
-    (0..workers)
-        .map(|_| {
-            let socket = socket(address)?;
-            socket.set_reuse_port(true)?;
-            inherit_options(&socket)?;
-            socket.bind(&address.into())?;
-            socket.listen(LISTEN_BACKLOG)?;
-            Ok(socket.into())
-        })
-        .collect()
-}
-
-fn socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
-/// Sets on a listening socket what its connections are to have: Linux hands these options down, which saves
-/// five system calls on each. A client that vanished without a word would otherwise hold its session, and a
-/// server's, for ever.
-/// Source: Linux, net/core/sock.c, `sk_clone_lock`: a child begins as a copy of its listener.
-fn inherit_options(socket: &Socket) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
-    keep_alive(socket, CLIENT_KEEPALIVE)
-}
-
 /// Starts one accept loop per listening socket; they are in the listeners' order.
 pub(crate) fn start(worker: &Rc<Worker>, sockets: Vec<TcpListener>) -> Accepting {
     let loops = sockets.into_iter().enumerate().map(|(listener, socket)| {
         let worker = Rc::clone(worker);
         spawn(async move {
-            match trunkline_reactor::Listener::from_std(socket) {
+            match trunkline_net::Listener::from_std(socket) {
                 Ok(socket) => accept_all(worker, socket, listener).await,
                 Err(error) => tracing::error!(%error, "could not watch a listening socket"),
             }
@@ -80,7 +41,7 @@ pub(crate) fn start(worker: &Rc<Worker>, sockets: Vec<TcpListener>) -> Accepting
     Accepting(loops.collect())
 }
 
-async fn accept_all(worker: Rc<Worker>, socket: trunkline_reactor::Listener, listener: usize) {
+async fn accept_all(worker: Rc<Worker>, socket: trunkline_net::Listener, listener: usize) {
     let mut complained: Option<Instant> = None;
     loop {
         match socket.accept().await {
@@ -141,7 +102,7 @@ fn begin(worker: &Rc<Worker>, socket: Accepted, peer: SocketAddr, listener: usiz
     let placed = Placed(Rc::clone(worker));
     let limits = worker.shared.live();
     match worker.shared.admission.admit_socket(&limits.limits) {
-        Some(permit) => match Stream::of(socket) {
+        Some(permit) => match Transport::of(socket) {
             Ok(stream) => {
                 spawn(converse(placed, permit, stream, peer, listener));
             }
@@ -156,12 +117,9 @@ fn turn_away(worker: &Worker, socket: &Accepted, limit: usize) {
     let refusal = Refusal::TooMany { what: "to the proxy", limit };
     let mut out = BytesMut::new();
     refusal.write(&mut out);
-    if let Err(error) = SockRef::from(socket).send(&out) {
+    if let Err(error) = listen::turn_away(socket, &out, STARTUP_PACKET_MAX as usize) {
         tracing::debug!(%error, "could not tell a client that there is no room");
     }
-    // What the client has sent already is read away: closing over it would be a reset, and the words lost.
-    let mut sent = [0_u8; STARTUP_PACKET_MAX as usize];
-    let _ = (&*SockRef::from(socket)).read(&mut sent);
     worker.metrics.sessions_refused.one(refusal.reason());
 }
 
@@ -169,7 +127,7 @@ fn turn_away(worker: &Worker, socket: &Accepted, limit: usize) {
 async fn converse(
     placed: Placed,
     _permit: SocketPermit,
-    mut client: Stream,
+    mut client: Transport,
     peer: SocketAddr,
     listener: usize,
 ) {
@@ -182,6 +140,6 @@ async fn converse(
             let ending = (&mut session).await;
             Box::pin(relay::close(session.into_client(), ending)).await;
         }
-        None => Box::pin(relay::linger(client)).await,
+        None => Box::pin(client.linger()).await,
     }
 }

@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+use trunkline_net::LINGER;
 use trunkline_reactor::block_on;
 use trunkline_reactor::timer::{self, Ticker};
 
-pub(crate) use self::accept::bind;
 use crate::context::{Inbox, Order, Phase, Shared, Slots, Worker};
-use crate::limits::{LINGER, READ_BUFFER_BYTES, REBALANCE_INTERVAL, TICK};
+use crate::limits::{READ_BUFFER_BYTES, REBALANCE_INTERVAL, TICK};
 use crate::sessions::Asked;
 
 /// Starts the thread of worker `index` with its own set of listening sockets; returns when it runs.

@@ -8,12 +8,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::io::AsyncReadExt;
-use trunkline_reactor::Stream;
+
+use crate::Transport;
 
 /// Longest header accepted, in bytes.
 ///
 /// Addresses need at most 232; the rest is room for TLVs, such as a certificate's names. A sender may count on 536.
-pub(crate) const PROXY_HEADER_BYTES_MAX: usize = 4096;
+pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
 
 /// Longest line of version 1, its CRLF included. Source: section 2.1.
 const LINE_BYTES_MAX: usize = 107;
@@ -29,7 +30,7 @@ const FIXED_BYTES: usize = 16;
 
 /// Why there is no header to believe. Each is the fault of the proxy in front, or of its configuration.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ProxyHeaderError {
+pub enum ProxyHeaderError {
     /// The peer speaks something else.
     #[error("no PROXY protocol header from a peer that must send one")]
     Missing,
@@ -57,7 +58,7 @@ pub(crate) enum ProxyHeaderError {
 ///
 /// # Errors
 /// See [`ProxyHeaderError`]; nothing should be answered then.
-pub(crate) async fn read_proxy_header(stream: &mut Stream) -> Result<Option<SocketAddr>, ProxyHeaderError> {
+pub async fn read_proxy_header(stream: &mut Transport) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     let mut buffer = vec![0; PROXY_HEADER_BYTES_MAX];
     let mut taken = 0;
     loop {
@@ -192,11 +193,11 @@ fn address<A: std::str::FromStr + Into<IpAddr>>(text: &str, port: &str) -> Optio
 
 #[cfg(test)]
 mod tests {
-    use socket2::SockRef;
     use tokio::io::AsyncWriteExt;
-    use trunkline_reactor::{Listener, block_on};
+    use trunkline_reactor::block_on;
 
     use super::*;
+    use crate::memory;
 
     const STARTUP: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
 
@@ -321,14 +322,8 @@ mod tests {
     }
 
     async fn exchange(pieces: &[&[u8]]) -> (Result<Option<SocketAddr>, ProxyHeaderError>, Vec<u8>) {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-        let address = listener.local_addr().expect("it is bound");
-        listener.set_nonblocking(true).expect("it is a socket");
-        let mut sender = Stream::connect_tcp(address).await.expect("it listens");
-        let listener = Listener::from_std(listener).expect("it can be watched");
-        let (accepted, _) = listener.accept().await.expect("it connects");
-        let mut stream = Stream::of(accepted).expect("it can be watched");
-        SockRef::from(&sender).set_tcp_nodelay(true).expect("it is a TCP socket");
+        let (mut sender, stream) = memory::pair(PROXY_HEADER_BYTES_MAX);
+        let mut stream = Transport::Memory(stream);
         let send = async {
             for piece in pieces {
                 sender.write_all(piece).await.expect("the reader is there");

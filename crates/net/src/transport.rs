@@ -1,0 +1,233 @@
+//! One connection, whatever carries its bytes.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use trunkline_reactor::{Accepted, Stream, timer};
+
+use crate::limits::{LINGER, LINGER_BYTES_MAX};
+use crate::memory;
+
+/// A connection to a client or a server.
+///
+/// Readiness is edge-triggered, as in the reactor: whoever a call tells to wait is woken when it may go on.
+#[derive(Debug)]
+pub enum Transport {
+    /// A socket whose bytes are the peer's own.
+    Plain(Stream),
+    /// One end of a pair in memory, for tests.
+    Memory(memory::End),
+}
+
+impl Transport {
+    /// Has an accepted connection be this thread's.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn of(accepted: Accepted) -> io::Result<Self> {
+        Stream::of(accepted).map(Transport::Plain)
+    }
+
+    /// Reads what is there: bytes read, 0 at the end.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    #[inline]
+    pub fn poll_recv(&self, cx: &Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Transport::Plain(stream) => stream.poll_recv(cx, space),
+            Transport::Memory(end) => end.poll_recv(cx, space),
+        }
+    }
+
+    /// Writes what the peer takes at once; nobody is woken when it takes more.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it takes nothing now, or what the kernel says.
+    #[inline]
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Transport::Plain(stream) => stream.try_write(bytes),
+            Transport::Memory(end) => end.try_write(bytes),
+        }
+    }
+
+    /// Writes the last bytes before this is dropped, which may carry them: see [`Stream::try_write_last`].
+    ///
+    /// # Errors
+    /// `WouldBlock` when it takes nothing now, or what the kernel says.
+    pub fn try_write_last(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Transport::Plain(stream) => stream.try_write_last(bytes),
+            Transport::Memory(end) => end.try_write(bytes),
+        }
+    }
+
+    /// Whether a read is worth trying. If not, who tried last is woken when it is.
+    #[inline]
+    #[must_use]
+    pub fn may_read(&self) -> bool {
+        match self {
+            Transport::Plain(stream) => stream.may_read(),
+            Transport::Memory(end) => end.may_read(),
+        }
+    }
+
+    /// From now on another task reads: who read before is woken no more, and a read is worth trying.
+    pub fn change_reader(&self) {
+        match self {
+            Transport::Plain(stream) => stream.change_reader(),
+            Transport::Memory(end) => end.change_reader(),
+        }
+    }
+
+    /// Looks at what would be read next: bytes seen, 0 at the end.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn poll_peek(&self, cx: &Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Transport::Plain(stream) => stream.poll_peek(cx, bytes),
+            Transport::Memory(end) => end.poll_peek(cx, bytes),
+        }
+    }
+
+    /// The same, waited for.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn peek(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_peek(cx, bytes)).await
+    }
+
+    /// Ready when the peer has closed its sending side, be it behind bytes still unread; else the task is woken when
+    /// there is anything to read.
+    pub fn poll_read_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        match self {
+            Transport::Plain(stream) => stream.poll_read_closed(cx),
+            Transport::Memory(end) => end.poll_read_closed(cx),
+        }
+    }
+
+    /// Has what the peer has not received be thrown away when this is dropped.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_zero_linger(&self) -> io::Result<()> {
+        match self {
+            Transport::Plain(stream) => stream.set_zero_linger(),
+            Transport::Memory(end) => {
+                end.set_zero_linger();
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes the last bytes and closes so that the peer can read them; gives up after [`LINGER`] for each.
+    pub async fn close_with(mut self, bytes: &[u8]) {
+        let said = timer::timeout(LINGER, self.write_all(bytes)).await;
+        if let Ok(Ok(())) = said {
+            self.linger().await;
+        }
+    }
+
+    /// Closes so that the peer can read what it was told: with unread bytes of its own in the socket, a plain close
+    /// would be a reset, which throws away what it has not read yet.
+    pub async fn linger(mut self) {
+        if self.shutdown().await.is_err() {
+            return;
+        }
+        let drain = async {
+            let mut sink = [0_u8; 4096];
+            let mut thrown_away = 0;
+            while thrown_away < LINGER_BYTES_MAX {
+                match self.read(&mut sink).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(n) => thrown_away += n,
+                }
+            }
+        };
+        let _ = timer::timeout(LINGER, drain).await;
+    }
+}
+
+impl AsyncRead for Transport {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Transport::Memory(end) => Pin::new(end).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Transport::Memory(end) => Pin::new(end).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Neither holds anything back.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Memory(end) => Pin::new(end).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trunkline_reactor::block_on;
+
+    use super::*;
+
+    #[test]
+    fn last_words_arrive_over_bytes_that_nobody_has_read() {
+        block_on(async {
+            let (mut peer, end) = memory::pair(64);
+            peer.write_all(b"unread").await.expect("there is room");
+            let close = Transport::Memory(end).close_with(b"bye");
+            let read = async {
+                let mut words = Vec::new();
+                peer.read_to_end(&mut words).await.expect("it closes in order");
+                drop(peer);
+                words
+            };
+            let ((), words) = tokio::join!(close, read);
+            assert_eq!(words, b"bye");
+        })
+        .expect("a thread of its own");
+    }
+
+    #[test]
+    fn a_peer_that_floods_a_closing_connection_is_not_read_for_ever() {
+        block_on(async {
+            let (mut peer, end) = memory::pair(64 * 1024);
+            let close = Transport::Memory(end).linger();
+            let flood = async {
+                let mut sent = 0;
+                let chunk = [b'x'; 4096];
+                while peer.write_all(&chunk).await.is_ok() {
+                    sent += chunk.len();
+                }
+                sent
+            };
+            let ((), sent) = tokio::join!(close, flood);
+            assert!((LINGER_BYTES_MAX..LINGER_BYTES_MAX + 128 * 1024).contains(&sent), "{sent}");
+        })
+        .expect("a thread of its own");
+    }
+}
