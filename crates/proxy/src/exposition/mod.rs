@@ -3,6 +3,8 @@
 mod health;
 #[cfg(test)]
 pub(crate) mod lint;
+#[cfg(test)]
+mod reference;
 mod render;
 #[cfg(test)]
 pub(crate) mod testing;

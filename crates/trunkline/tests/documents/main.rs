@@ -10,6 +10,9 @@ use repository::{Repository, join};
 /// Ends of paths that are looked for wherever they begin.
 const SOURCE_ENDINGS: [&str; 4] = [".rs", ".sh", ".py", ".md"];
 
+/// Names that begin as metrics do: the role of the probes, and the function of the sample query for secrets.
+const NOT_METRICS: [&str; 2] = ["trunkline_monitor", "trunkline_secret"];
+
 /// Calls `broken_in` with every document, and fails with all that it found.
 fn in_every_document(broken_in: impl Fn(&Repository, &str, &str) -> Vec<String>) {
     let repository = Repository::open();
@@ -90,4 +93,29 @@ fn commands_of_make_exist() {
             goals.filter(|goal| !makefile.lines().any(|line| line.starts_with(&format!("{goal}:"))));
         missing.map(|goal| format!("make {goal}")).collect()
     });
+}
+
+#[test]
+fn metrics_named_in_documents_and_alerts_exist() {
+    let repository = Repository::open();
+    let reference = repository.read("docs/metrics.md");
+    let alerts = "deploy/prometheus/alerts.yml";
+    // The changelog also names what was renamed.
+    let documents = repository.documents().filter(|document| *document != "CHANGELOG.md");
+    let mut unknown = Vec::new();
+    for document in documents.chain([alerts]) {
+        let text = repository.read(document);
+        let names = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for name in names {
+            let Some(rest) = name.strip_prefix("trunkline_") else { continue };
+            if NOT_METRICS.contains(&name) || repository.has(&format!("crates/{rest}")) {
+                continue;
+            }
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            if !reference.contains(&format!("`{}`", family.unwrap_or(name))) {
+                unknown.push(format!("{document}: metric {name}"));
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "\n{}", unknown.join("\n"));
 }
