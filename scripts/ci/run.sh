@@ -62,9 +62,11 @@ step "tools" scripts/ci/tools.sh all
 step "format" cargo fmt --all --check
 step "clippy" cargo clippy --workspace --all-targets --quiet -- -D warnings
 step "clippy without the demo" cargo clippy -p trunkline --no-default-features --quiet -- -D warnings
+step "dependencies" scripts/ci/deny.sh
 step "deployment files" deploy/check.sh --install
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 step "build" build
+step "oldest Rust" scripts/ci/msrv.sh
 step "unit and simulation tests" cargo test --workspace --exclude trunkline-tests --no-fail-fast
 step "suites on real clusters" all_suites
 step "compose" scripts/ci/compose.sh --engine

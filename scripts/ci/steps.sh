@@ -25,10 +25,18 @@ summed() {
     cat "$logs"/*.log 2>/dev/null | sed -nE "s/^test result:.* ([0-9]+) $1;.*/\1/p" | awk '{n += $1} END {print n + 0}'
 }
 
+# What was not checked, with its reason, so that nobody takes it for checked.
+list_skipped() {
+    local skipped
+    skipped=$(grep -hE '^ *([a-z ]+: SKIPPED,|skip  )' "$logs"/*.log 2>/dev/null | sed -E 's/^ *(skip  )?/    /')
+    [ -z "$skipped" ] || printf '\nNot checked:\n%s\n' "$skipped"
+}
+
 # finish [STEP]: the closing lines, and the end of the run: failed when STEP is given.
 finish() {
     local failed
     failed=$(summed failed)
+    list_skipped
     printf '\n%d s in all\n' "$((SECONDS - run_start))"
     if [ $# -gt 0 ]; then
         # A step without test results, such as a compile error, is a failure too.
