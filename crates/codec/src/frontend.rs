@@ -186,6 +186,13 @@ impl<'a> Bind<'a> {
         body.take_value().ok()?
     }
 
+    /// Whether a whole body of a Bind has values of parameters, or formats of such.
+    #[must_use]
+    pub fn has_parameters(body: &'a [u8]) -> bool {
+        let counts = Self::parse_prefix(body).map(|bind| bind.portal.len() + bind.statement.len() + 2);
+        counts.and_then(|at| body.get(at..at + 4)).is_some_and(|counts| counts != [0; 4])
+    }
+
     /// The names, when `prefix` holds them both.
     #[must_use]
     pub fn parse_prefix(prefix: &'a [u8]) -> Option<Self> {

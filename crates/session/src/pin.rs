@@ -43,6 +43,8 @@ pub enum PinReason {
     SideEffects(&'static str),
     /// Its prepared statements are too many or too long to be kept.
     StatementsTooLarge,
+    /// The server has refused to describe a prepared statement whose types and columns nobody knows.
+    StatementNotDescribed,
     /// Its settings are too many or too long to be kept.
     SettingsTooLarge,
     /// It rolled back to a savepoint that was not followed.
@@ -81,6 +83,7 @@ impl PinReason {
             | Self::Load
             | Self::StringsAtLogin
             | Self::StatementsTooLarge
+            | Self::StatementNotDescribed
             | Self::OpaqueFunction
             | Self::ReadingBack
             | Self::SideEffects(_) => false,
@@ -110,6 +113,7 @@ impl fmt::Display for PinReason {
             Self::UnknownStatement(word) => return write!(f, "effects of {word} are not known"),
             Self::SideEffects(word) => return write!(f, "side effects of {word}"),
             Self::StatementsTooLarge => "prepared statements exceed what is kept",
+            Self::StatementNotDescribed => "prepared statement that the server does not describe now",
             Self::SettingsTooLarge => "settings exceed what is kept",
             Self::UnknownSavepoint => "savepoint that could not be followed",
             Self::UnreadFunction => "function that is yet to be read",

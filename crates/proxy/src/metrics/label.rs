@@ -226,6 +226,8 @@ labels! {
         Function = "function",
         /// Settings changed by a function are yet to be read.
         ReadingBack = "reading_back",
+        /// A prepared statement that its server refuses to describe.
+        Statement = "statement",
     }
 }
 
@@ -248,6 +250,7 @@ impl From<PinReason> for PinnedBy {
                 PinnedBy::Setting
             }
             PinReason::UnknownStatement(_) | PinReason::SideEffects(_) => PinnedBy::UnknownEffects,
+            PinReason::StatementNotDescribed => PinnedBy::Statement,
             PinReason::StatementsTooLarge | PinReason::SettingsTooLarge => PinnedBy::TooLarge,
             PinReason::UnreadFunction | PinReason::UserFunction | PinReason::OpaqueFunction => {
                 PinnedBy::Function

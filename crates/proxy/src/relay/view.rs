@@ -22,7 +22,8 @@ impl Relay {
             Server::Detached | Server::Taking(_) => None,
         };
         // What lasts outranks what the end of a transaction undoes.
-        let pinned = self.session.movability().err().or(self.session.pinned());
+        let pinned =
+            self.session.movability().err().or(self.session.pinned()).or_else(|| self.session.stays_for());
         Row { info: Arc::clone(&self.about.info), server, activity: self.activity(), pinned }
     }
 

@@ -220,7 +220,8 @@ impl Relay {
             self.slot.due_by(Instant::now() + TICK);
             return None;
         }
-        if !self.can_leave() {
+        let is_kept = departure.haste == Haste::InTurn && self.session.stays_for().is_some();
+        if is_kept || !self.can_leave() {
             let must_end = departure.otherwise == Otherwise::Ends && !self.watch.is_leaving();
             if must_end && self.has_room_elsewhere() {
                 let server = name.to_string();

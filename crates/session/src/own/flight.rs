@@ -34,9 +34,13 @@ impl Flight {
 
     pub(super) fn step(&mut self, step: Step) {
         match step {
-            Step::Drop(name) => self.close(Target::Statement, &name),
+            Step::Drop(name) => self.close(Target::Statement, &name, Item::Dropped(name.clone())),
             Step::Parse { name, sql, types } => self.parse(&name, &sql, &types, Item::Plain),
-            Step::StandIn(name) => self.parse(&name, b"", b"", Item::StoodIn(name.clone())),
+            Step::StandIn { name, types } => self.parse(&name, b"", &types, Item::StoodIn(name.clone())),
+            Step::Bind { body, portal } => {
+                self.bind(&body);
+                self.close(Target::Portal, &portal, Item::Plain);
+            }
             Step::Run { sql } => self.run(&sql, Item::Plain),
             Step::Check(name) => self.describe(&name, Item::Check(name.clone())),
             Step::Learn(name) => self.describe(&name, Item::Learn(name.clone())),
@@ -65,21 +69,29 @@ impl Flight {
     /// Runs a statement; `item` says what its end means.
     pub(super) fn run(&mut self, sql: &[u8], item: Item) {
         // It may be left over from one that failed.
-        self.close(Target::Statement, AGAIN);
+        self.close(Target::Statement, AGAIN, Item::Plain);
         self.parse(AGAIN, sql, b"", Item::Plain);
         let written = write::bind(&mut self.out, AGAIN, AGAIN, std::iter::empty())
             .and_then(|()| write::execute(&mut self.out, AGAIN, 0));
         debug_assert!(written.is_ok(), "constants without a NUL");
         self.expect(Request::Bind, Item::Plain);
         self.expect(Request::Execute, item);
-        self.close(Target::Portal, AGAIN);
-        self.close(Target::Statement, AGAIN);
+        self.close(Target::Portal, AGAIN, Item::Plain);
+        self.close(Target::Statement, AGAIN, Item::Plain);
     }
 
-    fn close(&mut self, kind: Target, name: &[u8]) {
+    /// A Bind with the body of one of the client's.
+    fn bind(&mut self, body: &[u8]) {
+        self.out.put_u8(FrontendTag::Bind.byte());
+        self.out.put_u32(u32::try_from(body.len() + 4).unwrap_or(u32::MAX));
+        self.out.put_slice(body);
+        self.expect(Request::Bind, Item::Plain);
+    }
+
+    fn close(&mut self, kind: Target, name: &[u8], item: Item) {
         let written = write::close(&mut self.out, kind, name);
         debug_assert!(written.is_ok(), "it was read from a message, so it has no NUL");
-        self.expect(Request::Close, Item::Plain);
+        self.expect(Request::Close, item);
     }
 
     pub(super) fn describe(&mut self, name: &[u8], item: Item) {
@@ -100,7 +112,7 @@ impl Flight {
     /// Has the transaction go on as it was at the savepoint.
     pub(super) fn back_to_the_savepoint(&mut self) {
         // The portal of what failed would be in the way.
-        self.close(Target::Portal, AGAIN);
+        self.close(Target::Portal, AGAIN, Item::Plain);
         self.run(ROLLBACK, Item::Plain);
         self.run(RELEASE, Item::Plain);
         self.sync();

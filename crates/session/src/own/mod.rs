@@ -25,7 +25,7 @@ use self::flight::{Flight, RELEASE, SAVEPOINT, changed, error_again, takes};
 use crate::attempt::Attempt;
 use crate::names::{Name, describe_of};
 use crate::outstanding::{Entry, Outstanding, Request};
-use crate::pin::NotRepeatable;
+use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
 use crate::session::{Session, scanner_of_a_server};
 use crate::shape::{Shape, columns_of, types_of};
@@ -78,6 +78,8 @@ enum Item {
     Saved,
     /// Something else has the name of a statement.
     StoodIn(Name),
+    /// Nothing has the name of a statement any more.
+    Dropped(Name),
     /// It fails, so that the client's message does.
     Fail,
     /// Its row has the values of settings.
@@ -131,6 +133,13 @@ impl Session {
     #[inline]
     pub fn must_read_back(&self) -> bool {
         self.followed.as_ref().is_some_and(|followed| followed.must_read_back())
+    }
+
+    /// Why it should not leave a server that still serves, though it could go on elsewhere if that were lost.
+    #[must_use]
+    pub fn stays_for(&self) -> Option<PinReason> {
+        let has_refused = self.followed.as_ref().is_some_and(|followed| followed.prepared.has_refused());
+        has_refused.then_some(PinReason::StatementNotDescribed)
     }
 
     /// Whether the transaction is to go back to our savepoint before anything else, wherever the session may go.
@@ -349,6 +358,11 @@ impl Session {
                     followed.prepared.stood_in(name);
                 }
             }
+            Some(Item::Dropped(name)) => {
+                if let Some(followed) = &mut self.followed {
+                    followed.prepared.dropped_there(name);
+                }
+            }
             _other => {}
         }
         self.end_own();
@@ -384,7 +398,10 @@ impl Session {
             Some(Item::Learn(name)) if shape.is_known() => followed.prepared.learned(&name, shape),
             Some(Item::Learn(name)) => followed.prepared.cannot_be_known(&name),
             Some(Item::Check(name)) => followed.prepared.made_again(&name, &shape),
-            Some(Item::Plain | Item::Saved | Item::StoodIn(_) | Item::Fail | Item::Values) | None => {}
+            Some(
+                Item::Plain | Item::Saved | Item::StoodIn(_) | Item::Dropped(_) | Item::Fail | Item::Values,
+            )
+            | None => {}
         }
     }
 
@@ -462,7 +479,15 @@ impl Session {
             match self.own.as_mut().and_then(|own| own.items.pop_front()) {
                 Some(Item::Learn(name)) => skipped.push(name),
                 Some(Item::Values) => self.values_settled(),
-                Some(Item::Plain | Item::Saved | Item::StoodIn(_) | Item::Check(_) | Item::Fail) | None => {}
+                Some(
+                    Item::Plain
+                    | Item::Saved
+                    | Item::StoodIn(_)
+                    | Item::Dropped(_)
+                    | Item::Check(_)
+                    | Item::Fail,
+                )
+                | None => {}
             }
         }
         if let Some(followed) = &mut self.followed {

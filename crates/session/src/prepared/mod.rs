@@ -59,6 +59,8 @@ pub(crate) struct Prepared {
     notes: Notes,
     /// Statements that the present server does not have, or has in another shape.
     absent: usize,
+    /// Some of those may be new to the client; they are to be made before it does anything else.
+    has_new: bool,
     /// All statements were made on the present server that the message at hand needs though it names none.
     is_listed: bool,
     /// Those with constants were to be made on the present server, before its first transaction.

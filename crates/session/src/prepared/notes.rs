@@ -33,6 +33,8 @@ pub(super) struct Notes {
     is_unnamed_used: bool,
     /// The server has refused to describe the unnamed statement.
     is_unnamed_refused: bool,
+    /// Named statements that it has refused to describe, under the settings of that time.
+    refused: Vec<Name>,
 }
 
 /// How the client uses the unnamed statement.
@@ -73,7 +75,7 @@ impl Notes {
 
     #[inline]
     fn has_young(&self) -> bool {
-        !self.young.is_empty() || self.pending > 0
+        !self.young.is_empty() || self.pending > 0 || !self.refused.is_empty()
     }
 
     /// Notes that the unnamed statement is bound, where it was made in this series and there is nothing else to note.
@@ -136,11 +138,28 @@ impl Prepared {
         self.questions()
     }
 
-    /// Statements whose description did not come, because the server refused the first of them: the others will be
-    /// asked for again.
+    /// Statements whose description did not come, because the server refused the first of them, which will be asked
+    /// for again when it is bound: the settings may be others then. The others will be in any case.
     pub(crate) fn not_described(&mut self, names: Vec<Name>) {
-        self.notes.is_unnamed_refused |= names.first().is_some_and(|name| name.is_empty());
-        self.notes.young.extend(names.into_iter().skip(1).filter(|name| !name.is_empty()));
+        let mut names = names.into_iter();
+        match names.next() {
+            Some(refused) if refused.is_empty() => self.notes.is_unnamed_refused = true,
+            Some(refused) => self.notes.refused.push(refused),
+            None => {}
+        }
+        self.notes.young.extend(names.filter(|name| !name.is_empty()));
+    }
+
+    /// Whether the present server has a statement that it has refused to describe: no other could be held to it.
+    pub(crate) fn has_refused(&self) -> bool {
+        self.notes.refused.iter().any(|name| self.is_unknown(name))
+    }
+
+    /// A statement that was refused is asked for again.
+    fn ask_again(&mut self, statement: &[u8]) {
+        let Some(at) = self.notes.refused.iter().position(|name| **name == *statement) else { return };
+        let name = self.notes.refused.swap_remove(at);
+        self.notes.young.push(name);
     }
 
     fn is_unknown(&self, name: &[u8]) -> bool {
@@ -155,6 +174,7 @@ impl Prepared {
         let Some(bind) = bind_of(body) else { return Class::PLAIN };
         let is_pending = self.is_pending(bind.statement);
         self.used(bind.statement);
+        self.ask_again(bind.statement);
         if bind.statement.is_empty() {
             self.notes.unnamed = match self.notes.unnamed {
                 Unnamed::Made | Unnamed::Bound => Unnamed::Bound,
@@ -258,6 +278,11 @@ impl Prepared {
             Columns::Rows(_) => shape.parameters.as_ref(),
             Columns::None => None,
         }
+    }
+
+    /// Whether a statement is known to return no rows.
+    pub(super) fn returns_no_rows(&self, name: &[u8]) -> bool {
+        self.get(name).is_some_and(|saved| saved.shape.columns == Some(Columns::None))
     }
 
     /// The types noted of a statement.

@@ -1,6 +1,6 @@
 //! Which statements the present server has, and what it is sent before a message that needs others.
 
-use trunkline_codec::frontend::{Describe, FrontendTag, Target};
+use trunkline_codec::frontend::{Bind, Describe, FrontendTag, Target};
 
 use super::{Origin, Pending, Prepared, Saved};
 use crate::limits::REFERENCES_MAX;
@@ -17,9 +17,9 @@ pub(super) enum Place {
     Here,
     /// Not there.
     Absent,
-    /// There under its name is something else.
+    /// There under its name is a stand-in.
     Stale,
-    /// That was to be dropped, to make the statement, which was not made.
+    /// That was dropped, to make the statement, which was not made.
     Cleared,
     /// It was made again there, for the message at hand, and is not what its client knows.
     Differs,
@@ -29,8 +29,10 @@ pub(super) enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
     All,
-    /// Those with constants that settings say how to read.
+    /// Those with constants that settings say how to read, and those that are new to the client.
     WithConstants,
+    /// Those that are new to the client.
+    New,
 }
 
 /// What the server is sent before the client's message.
@@ -46,8 +48,11 @@ pub(crate) enum Step {
     Check(Name),
     /// Its description is kept: its client knows nothing of it.
     Learn(Name),
-    /// Something that takes the name, for the client's message to drop or to collide with.
-    StandIn(Name),
+    /// Something that takes the name and has parameters of these types, for the client's message to drop, to collide
+    /// with or to describe, or for its Bind to be tried on.
+    StandIn { name: Name, types: Box<[u8]> },
+    /// The client's own Bind, of a stand-in; its portal is closed again.
+    Bind { body: Box<[u8]>, portal: Name },
     /// An error in the client's series: the statement is not what its client knows.
     Fail,
 }
@@ -62,6 +67,7 @@ impl Prepared {
         if let Some(saved) = self.unnamed.take_if(|saved| !saved.shape.is_known() && !is_unnamed_new) {
             self.forget(saved);
         }
+        self.has_new = self.named.values().any(Saved::is_new);
         let all = self.named.values_mut().chain(&mut self.unnamed);
         self.absent = all.map(|saved| saved.place = Place::Absent).count();
     }
@@ -77,7 +83,12 @@ impl Prepared {
     #[cold]
     pub(crate) fn steps_before(&mut self, tag: FrontendTag, body: &[u8]) -> Vec<Step> {
         let mut found = self.named_in(tag, body);
-        let mut steps = Vec::new();
+        if tag == FrontendTag::Describe
+            && let Some(steps) = self.steps_to_describe(body)
+        {
+            return steps;
+        }
+        let mut steps = if tag == FrontendTag::Bind { self.steps_to_try(body) } else { Vec::new() };
         self.resolve_references(&mut found.executed);
         // Behind an error the server skips everything.
         for name in found.executed {
@@ -95,9 +106,52 @@ impl Prepared {
                 Some(Place::Cleared) => steps.push(Step::Drop(name.clone())),
                 Some(Place::Here | Place::Stale | Place::Differs) | None => continue,
             }
-            steps.push(Step::StandIn(name));
+            steps.push(self.stand_in(&name));
         }
         steps
+    }
+
+    /// What tries a Bind on a stand-in, before the statement is made: what is wrong with its parameters the server
+    /// finds before it looks at whether the statement is still what it was. A Bind that is not here whole is not tried.
+    /// Source: PostgreSQL 18, src/backend/tcop/postgres.c, `exec_bind_message`.
+    fn steps_to_try(&self, body: &[u8]) -> Vec<Step> {
+        let is_whole = Bind::parse(body).is_ok();
+        let Some(Bind { portal, statement }) = bind_of(body).filter(|_| is_whole) else { return Vec::new() };
+        let takes_any = self.types(statement).is_some_and(|types| !types.is_empty());
+        let has_any = takes_any || Bind::has_parameters(body);
+        let Some(mut steps) = self.steps_to_stand_in(statement).filter(|_| has_any) else {
+            return Vec::new();
+        };
+        steps.push(Step::Bind { body: body.into(), portal: portal.into() });
+        steps
+    }
+
+    /// What is described in the place of a statement that returns no rows and is not there: the server does not look at
+    /// whether it is still what it was.
+    /// Source: PostgreSQL 18, src/backend/tcop/postgres.c, `exec_describe_statement_message`.
+    fn steps_to_describe(&self, body: &[u8]) -> Option<Vec<Step>> {
+        match describe_of(body)? {
+            Describe { kind: Target::Statement, name } if self.returns_no_rows(name) => {
+                self.steps_to_stand_in(name)
+            }
+            Describe { kind: Target::Statement | Target::Portal, .. } => None,
+        }
+    }
+
+    /// What puts something with the types of its parameters in the place of a statement that is not there, where they
+    /// are known.
+    fn steps_to_stand_in(&self, name: &[u8]) -> Option<Vec<Step>> {
+        self.types(name)?;
+        match self.place(name)? {
+            Place::Here => None,
+            Place::Stale => Some(Vec::new()),
+            Place::Absent => Some(vec![self.stand_in(name)]),
+            Place::Cleared | Place::Differs => Some(vec![Step::Drop(name.into()), self.stand_in(name)]),
+        }
+    }
+
+    fn stand_in(&self, name: &[u8]) -> Step {
+        Step::StandIn { name: name.into(), types: self.types(name).cloned().unwrap_or_default() }
     }
 
     /// The statements that a message names.
@@ -121,15 +175,26 @@ impl Prepared {
     }
 
     /// The statements that the present server must have for this message whatever it names: all, because it lists
-    /// them, or those that would be read otherwise after it. They are made before their transaction begins, since
+    /// them, those that would be read otherwise after it, or those that it may be in the way of, as nobody has asked for
+    /// them yet. They are made before their transaction begins, since
     /// making them takes a snapshot, behind which its isolation level is not to be set.
     pub(crate) fn must_make(&self, tag: FrontendTag, body: &[u8]) -> Option<Which> {
         let sql = if self.is_listed { None } else { self.sql_of(tag, body) }?;
         if found_in(sql).lists_all {
             return Some(Which::All);
         }
+        let is_in_the_way = self.has_new && !self.is_bound_new(tag, body);
         let begins = !self.has_begun && may_begin(sql.strip_suffix(b"\0").unwrap_or(sql));
-        (begins || may_change_reading(sql)).then_some(Which::WithConstants)
+        if begins || may_change_reading(sql) {
+            return Some(Which::WithConstants);
+        }
+        is_in_the_way.then_some(Which::New)
+    }
+
+    /// Whether a message binds a statement that is new to the client itself.
+    fn is_bound_new(&self, tag: FrontendTag, body: &[u8]) -> bool {
+        let bound = (tag == FrontendTag::Bind).then(|| bind_of(body)).flatten();
+        bound.and_then(|bind| self.get(bind.statement)).is_some_and(Saved::is_new)
     }
 
     /// The same of a message in a transaction: of those that could not be made before it.
@@ -150,10 +215,12 @@ impl Prepared {
     /// What makes these statements on the present server, each in steps of its own.
     pub(crate) fn steps_to_make(&mut self, which: Which) -> Vec<Vec<Step>> {
         self.is_listed = true;
-        self.has_begun = true;
+        self.has_new = false;
+        self.has_begun |= which != Which::New;
         let is_wanted = |saved: &Saved| match which {
             Which::All => true,
-            Which::WithConstants => saved.sql().is_some_and(has_constants),
+            Which::WithConstants => saved.is_new() || saved.sql().is_some_and(has_constants),
+            Which::New => saved.is_new(),
         };
         let wanted = self.named.iter().filter(|(_, saved)| is_wanted(saved));
         let steps = wanted.map(|(name, _)| {
@@ -205,20 +272,16 @@ impl Prepared {
         self.absent += usize::from(place != Place::Here);
     }
 
-    fn make(&mut self, name: &Name, steps: &mut Vec<Step>) {
+    fn make(&self, name: &Name, steps: &mut Vec<Step>) {
         let is_unsure = self.get(name).is_some_and(Saved::is_unsure);
+        let is_tried =
+            steps.iter().any(|step| matches!(step, Step::StandIn { name: tried, .. } if tried == name));
         match self.place(name) {
             None | Some(Place::Here) => return,
             Some(Place::Absent) if is_unsure => return steps.push(Step::Fail),
-            Some(Place::Differs) => {
-                self.put(name, Place::Cleared);
-                return steps.extend([Step::Drop(name.clone()), Step::Fail]);
-            }
-            Some(Place::Stale | Place::Cleared) => {
-                self.put(name, Place::Cleared);
-                steps.push(Step::Drop(name.clone()));
-            }
-            Some(Place::Absent) => {}
+            Some(Place::Differs) => return steps.extend([Step::Drop(name.clone()), Step::Fail]),
+            Some(Place::Absent) if !is_tried => {}
+            Some(Place::Absent | Place::Stale | Place::Cleared) => steps.push(Step::Drop(name.clone())),
         }
         self.write(name, steps);
     }
@@ -240,13 +303,17 @@ impl Prepared {
             }),
             Origin::Unsaved => return,
         }
-        let is_new = !saved.shape.is_known() && !saved.is_used;
-        steps.push(if is_new { Step::Learn(name.clone()) } else { Step::Check(name.clone()) });
+        steps.push(if saved.is_new() { Step::Learn(name.clone()) } else { Step::Check(name.clone()) });
     }
 
     /// Something else has taken its name there.
     pub(crate) fn stood_in(&mut self, name: &[u8]) {
         self.put(name, Place::Stale);
+    }
+
+    /// Nothing has its name there.
+    pub(crate) fn dropped_there(&mut self, name: &[u8]) {
+        self.put(name, Place::Cleared);
     }
 
     /// The present server has made a statement again; this is its description there.

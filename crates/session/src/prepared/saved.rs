@@ -33,6 +33,11 @@ impl Saved {
         self.is_used && !self.shape.is_known()
     }
 
+    /// Its client can know nothing of it, and it is made afresh.
+    pub(super) fn is_new(&self) -> bool {
+        !self.is_used && !self.shape.is_known()
+    }
+
     /// The types of parameters that its Parse names.
     pub(super) fn parsed_types(&self) -> &[u8] {
         match &self.origin {

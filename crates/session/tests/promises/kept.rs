@@ -424,7 +424,10 @@ fn a_lost_request_leaves_nothing_behind() {
         names
     };
     assert_eq!(kept(&talk), [&b""[..], b"b"], "what was confirmed is there");
-    talk.taken().client(&[query("set x = 1; select 1")]).server(&[complete("SET"), m('D')]).lost(b"", MOVE);
+    let set = [query("set x = 1; select 1")];
+    talk.taken().needs(&set, &[parse("b", "select 2"), describe("b"), sync()]);
+    talk.swallows(&[m('1'), takes(&[]), returns(&["a"]), ready('I')]);
+    talk.client(&set).server(&[complete("SET"), m('D')]).lost(b"", MOVE);
     assert_eq!(kept(&talk), [b"b"], "a query drops the unnamed one");
     assert!(talk.session.alignment().is_empty(), "and nothing was set");
 }

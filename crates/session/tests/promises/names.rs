@@ -24,7 +24,8 @@ fn a_statement_is_found_by_every_name_that_the_server_cuts_alike() {
         let step = talk.taken().client_step(&[message, sync()].concat());
         assert_eq!(step.forward, 0, "{step:?}");
         let trunkline_session::ClientThen::Ask(own) = step.then else { panic!("{step:?}") };
-        assert!(own.starts_with(&[parse_of(&cut(), "select $1 a", &[23]), describe(&cut())].concat()));
+        let made_again = [parse_of(&cut(), "select $1 a", &[23]), describe(&cut())].concat();
+        assert!(own.windows(made_again.len()).any(|part| part == made_again), "{own:?}");
         talk.server(&[]);
         assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
     }

@@ -22,6 +22,25 @@ fn run() -> [Vec<u8>; 3] {
     [bind("s"), execute(), sync()]
 }
 
+/// What stands in for the statement `name`.
+fn stand_in(name: &str) -> Vec<u8> {
+    parse_of(name, "", &[INT])
+}
+
+/// What tries the Bind of [`run`] on the stand-in, and drops that.
+fn tried_on(name: &str) -> Vec<u8> {
+    [bind(name), message(b'C', b"P\0"), close(name)].concat()
+}
+
+fn tried(name: &str) -> Vec<u8> {
+    [stand_in(name), tried_on(name)].concat()
+}
+
+/// The answers to [`tried`].
+fn is_tried() -> [Vec<u8>; 4] {
+    [m('1'), m('2'), m('3'), m('3')]
+}
+
 /// What makes the statement of [`moved`] again.
 fn made_again() -> [Vec<u8>; 2] {
     [parse_of("s", "select $1 a", &[INT]), describe("s")]
@@ -44,7 +63,7 @@ fn a_statement_is_made_again_with_its_types_when_it_is_used() {
     assert!(talk.session.alignment().is_empty(), "not before");
     talk.client(&[query("select 1")]).server(&[complete("SELECT 1"), ready('I')]);
     let [parsed, described] = made_again();
-    talk.needs(&run(), &[parsed, described, flush()]);
+    talk.needs(&run(), &[tried("s"), parsed, described, flush()]).swallows(&is_tried());
     talk.swallows(&[m('1'), takes(&[INT]), returns(&["a"])]).client(&run());
     talk.server(&[m('2'), complete("SELECT 1"), ready('I')]).is_idle();
     talk.client(&run()).server(&[m('2'), complete("SELECT 1"), ready('I')]);
@@ -57,7 +76,7 @@ fn a_statement_is_made_again_with_its_types_when_it_is_used() {
 fn notices_of_what_is_made_again_do_not_come_twice() {
     let mut talk = moved();
     let [parsed, described] = made_again();
-    talk.needs(&run(), &[parsed, described, flush()]);
+    talk.needs(&run(), &[tried("s"), parsed, described, flush()]).swallows(&is_tried());
     talk.swallows(&[report('N', "NOTICE", "42622"), m('1'), takes(&[INT]), returns(&["a"])]).client(&run());
     talk.server(&[report('N', "NOTICE", "42622"), m('2'), complete("SELECT 1"), ready('I')]).is_idle();
 }
@@ -66,7 +85,7 @@ fn notices_of_what_is_made_again_do_not_come_twice() {
 fn a_long_notice_of_what_is_made_again_does_not_come_in_parts() {
     let mut talk = moved();
     let [parsed, described] = made_again();
-    talk.needs(&run(), &[parsed, described, flush()]);
+    talk.needs(&run(), &[tried("s"), parsed, described, flush()]).swallows(&is_tried());
     let text = format!("SNOTICE\0VNOTICE\0C42622\0M{}\0\0", "x".repeat(100_000));
     let long = message(b'N', text.as_bytes());
     let mut at = 0;
@@ -105,11 +124,12 @@ fn a_statement_of_another_shape_fails_each_time_until_it_is_made_anew() {
             let [parsed, described] = made_again();
             // It was to be dropped before the error, which may have been skipped with it.
             let again = if round == 0 { Vec::new() } else { vec![close("s")] };
-            talk.needs(&run(), &[again.clone(), vec![parsed, described, flush()]].concat());
-            talk.swallows(&[again.iter().map(|_| m('3')).collect(), vec![m('1')]].concat());
-            talk.swallows(&[takes(types), returns(columns)]);
+            talk.needs(&run(), &[again.clone(), vec![tried("s"), parsed, described, flush()]].concat());
+            talk.swallows(&again.iter().map(|_| m('3')).collect::<Vec<_>>()).swallows(&is_tried());
+            talk.swallows(&[m('1'), takes(types), returns(columns)]);
             let fails = message(b'E', b"trunkline: statement changed\0\0\0\0\0");
-            talk.needs(&run(), &[close("s"), fails, flush()]).swallows(&[m('3')]);
+            talk.needs(&run(), &[close("s"), tried("s"), fails, flush()]);
+            talk.swallows(&[m('3')]).swallows(&is_tried());
             assert!(is_changed(&replaced(&mut talk, &report('E', "ERROR", "34000"))), "round {round}");
             // The server skips it.
             talk.client(&run()).server(&[ready('I')]).is_idle();
@@ -127,11 +147,11 @@ fn a_statement_that_the_server_refuses_fails_alone_with_the_servers_error() {
     let step = talk.client_step(&[ahead.concat(), run().concat()].concat());
     assert_eq!(step.forward, ahead.concat().len());
     assert!(matches!(step.then, ClientThen::Ask(_)));
-    talk.server(&[m('1'), m('2'), complete("SELECT 1")]);
+    talk.server(&[m('1'), m('2'), complete("SELECT 1")]).swallows(&is_tried());
     assert_eq!(replaced(&mut talk, &error()), printable(&error()));
     talk.client(&run()).server(&[ready('I')]).is_idle();
     let [parsed, described] = made_again();
-    talk.needs(&run(), &[parsed, described, flush()]);
+    talk.needs(&run(), &[close("s"), tried("s"), parsed, described, flush()]);
 }
 
 #[test]
@@ -156,14 +176,14 @@ fn what_failed_before_it_fails_for_the_client_only_once() {
 fn a_statement_is_dropped_without_being_made() {
     let mut talk = moved();
     let drop = [query("deallocate s")];
-    talk.needs(&drop, &[parse("s", ""), sync()]).swallows(&[m('1'), ready('I')]);
+    talk.needs(&drop, &[stand_in("s"), sync()]).swallows(&[m('1'), ready('I')]);
     talk.client(&drop).server(&[complete("DEALLOCATE"), ready('I')]).is_idle();
     assert_eq!(talk.session.prepared_statements().count(), 0);
     let mut talk = moved();
-    talk.needs(&drop, &[parse("s", ""), sync()]).swallows(&[m('1'), ready('I')]);
+    talk.needs(&drop, &[stand_in("s"), sync()]).swallows(&[m('1'), ready('I')]);
     talk.client(&drop).server(&[error(), ready('I')]);
     let [parsed, described] = made_again();
-    talk.needs(&run(), &[close("s"), parsed, described, flush()]);
+    talk.needs(&run(), &[tried_on("s"), parsed, described, flush()]);
     let mut talk = moved();
     talk.client(&[close("s"), sync()]).server(&[m('3'), ready('I')]);
     assert_eq!(talk.session.prepared_statements().count(), 0);
@@ -175,10 +195,10 @@ fn a_name_stays_taken_by_a_statement_that_is_not_made_yet() {
     let by_sql = (vec![query("prepare s as select 2")], sync(), vec![m('1'), ready('I')]);
     for (again, end, answers) in [by_protocol, by_sql] {
         let mut talk = moved();
-        talk.needs(&again, &[parse("s", ""), end]).swallows(&answers);
+        talk.needs(&again, &[stand_in("s"), end]).swallows(&answers);
         talk.client(&again).server(&[error(), ready('I')]).is_idle();
         let [parsed, described] = made_again();
-        talk.needs(&run(), &[close("s"), parsed, described, flush()]);
+        talk.needs(&run(), &[tried_on("s"), parsed, described, flush()]);
     }
 }
 
@@ -207,7 +227,8 @@ fn the_unnamed_statement_is_asked_for_when_it_is_wanted_again() {
     assert_eq!(talk.session.last_questions(), None);
     assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
     let again = [bind(""), execute(), sync()];
-    talk.taken().needs(&again, &[parse_of("", "select $1 a", &[INT]), describe(""), flush()]);
+    let made_again = [parse_of("", "select $1 a", &[INT]), describe("")].concat();
+    talk.taken().needs(&again, &[tried(""), made_again, flush()]);
 
     let mut talk = Talk::new();
     talk.client(&series).server(&[m('1'), m('2'), complete("SELECT 1"), ready('I')]);
@@ -239,9 +260,10 @@ fn a_server_lost_while_the_proxy_asks_was_asked_nothing_of_the_client() {
 
     let mut talk = moved();
     let [parsed, described] = made_again();
-    talk.needs(&run(), &[parsed.clone(), described.clone(), flush()]).swallows(&[m('1')]);
+    let all = [tried("s"), parsed, described, flush()];
+    talk.needs(&run(), &all).swallows(&is_tried()).swallows(&[m('1')]);
     assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
-    talk.taken().needs(&run(), &[parsed, described, flush()]);
+    talk.taken().needs(&run(), &all);
 }
 
 #[test]
@@ -257,8 +279,74 @@ fn a_statement_of_which_its_client_knows_nothing_is_made_as_if_for_the_first_tim
         talk.server(&[m('2'), complete("SELECT 1"), ready('I')]).is_idle();
         assert_eq!(talk.session.questions(), None, "it is known now");
         assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
-        talk.taken().needs(&run, &[parse_of(name, "select $1 a", &[INT]), describe(name), flush()]);
+        let made_again = [parse_of(name, "select $1 a", &[INT]), describe(name)].concat();
+        talk.taken().needs(&run, &[tried(name), made_again, flush()]);
     }
+}
+
+#[test]
+fn what_is_wrong_with_a_bind_is_said_before_what_is_wrong_with_its_statement() {
+    let mut talk = moved();
+    let [parsed, described] = made_again();
+    talk.needs(&run(), &[tried("s"), parsed.clone(), described.clone(), flush()]).swallows(&[m('1')]);
+    assert_eq!(replaced(&mut talk, &error()), printable(&error()));
+    talk.client(&run()).server(&[ready('I')]).is_idle();
+    // The stand-in is still there.
+    talk.needs(&run(), &[tried_on("s"), parsed, described, flush()]);
+
+    let mut talk = Talk::new();
+    talk.client(&[parse("s", "select 1"), sync()]).server(&[m('1'), ready('I')]).asks(&["s"], &[], &["a"]);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    talk.taken().needs(&run(), &[parse("s", "select 1"), describe("s"), flush()]);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    let (stand_in, bind) = (parse("s", ""), bind_to("s", &[Some("1")]));
+    let tried = [stand_in, bind.clone(), message(b'C', b"P\0"), close("s")].concat();
+    let own = [tried, parse("s", "select 1"), describe("s"), flush()];
+    talk.taken().needs(&[bind, execute(), sync()], &own);
+}
+
+#[test]
+fn a_statement_without_rows_is_described_without_being_made() {
+    let mut talk = Talk::new();
+    talk.client(&[parse("s", "insert into t values ($1)"), sync()]).server(&[m('1'), ready('I')]);
+    talk.asks(&["s"], &[INT], &[]).lost(b"", MOVE);
+    let asked = [describe("s"), sync()];
+    talk.taken().needs(&asked, &[stand_in("s"), flush()]).swallows(&[m('1')]);
+    talk.client(&asked).server(&[takes(&[INT]), returns(&[]), ready('I')]).is_idle();
+    let made_again = [parse_of("s", "insert into t values ($1)", &[INT]), describe("s")].concat();
+    talk.needs(&run(), &[tried_on("s"), made_again, flush()]);
+}
+
+#[test]
+fn a_statement_new_to_its_client_is_made_before_anything_is_in_its_way() {
+    let mut talk = Talk::new();
+    talk.client(&[parse("s", "select $1 a"), sync()]).server(&[m('1'), ready('I')]);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    let set = [query("set search_path = other")];
+    talk.taken().needs(&set, &[parse("s", "select $1 a"), describe("s"), sync()]);
+    talk.swallows(&[m('1'), takes(&[INT]), returns(&["a"]), ready('I')]).client(&set);
+}
+
+#[test]
+fn a_statement_that_is_not_described_keeps_the_session_on_a_server_that_serves() {
+    let mut talk = Talk::new();
+    talk.client(&[parse("s", "select 1"), sync()]).server(&[m('1'), ready('I')]);
+    assert!(talk.session.questions().is_some());
+    assert_eq!(talk.session.stays_for(), None);
+    talk.swallows(&[error(), ready('I')]);
+    assert_eq!(talk.session.stays_for(), Some(PinReason::StatementNotDescribed));
+    assert_eq!(talk.session.movability(), Ok(()), "it goes on elsewhere when this one is lost");
+    assert_eq!(talk.session.questions(), None);
+    // The settings may be others now.
+    talk.client(&[bind("s"), execute(), sync()]).server(&[m('2'), complete("SELECT 1"), ready('I')]);
+    talk.asks(&["s"], &[], &["a"]);
+    assert_eq!(talk.session.stays_for(), None);
+
+    let mut talk = Talk::new();
+    talk.client(&[parse("s", "select 1"), sync()]).server(&[m('1'), ready('I')]);
+    assert!(talk.session.questions().is_some());
+    talk.swallows(&[error(), ready('I')]).client(&[close("s"), sync()]).server(&[m('3'), ready('I')]);
+    assert_eq!(talk.session.stays_for(), None);
 }
 
 #[test]
