@@ -177,9 +177,6 @@ impl Pair {
         // A statement whose shape nobody had asked for yet is unknown once its server is lost; the unnamed one is gone.
         let is_unknown =
             self.was_lost && moved.codes().any(|code| ["0A000", "26000"].contains(&code.as_str()));
-        if is_refused(direct, moved) {
-            return None;
-        }
         if is_unknown || (self.is_lost && is_announced(moved)) {
             return Some(Verdict::Announced);
         }
@@ -190,15 +187,6 @@ impl Pair {
 /// The client was told by an error of class 08 or by the server's farewell that its server is gone.
 fn is_announced(said: &Said) -> bool {
     said.is_over || said.codes().any(|code| ["08006", "57P01", "57P02"].contains(&code.as_str()))
-}
-
-/// Both say an error, and go on alike, and that of the one that moved is of a statement that it cannot have again: it
-/// has another shape, or is to be made in a transaction that has failed. On the server that had it the request may be
-/// wrong in another way first.
-fn is_refused(direct: &Said, moved: &Said) -> bool {
-    let is_of_statement = moved.codes().any(|code| ["0A000", "25P02"].contains(&code.as_str()));
-    let ends = [direct, moved].map(|said| said.messages.last().map(|last| (last.tag, last.body.clone())));
-    is_of_statement && direct.codes().next().is_some() && ends[0] == ends[1]
 }
 
 fn different(at: usize, step: &str, direct: &str, moved: &str) -> Verdict {

@@ -4,26 +4,6 @@
 
 /// Words of steps, by what is wrong with them.
 pub(crate) const KNOWN: &[(&str, &[&str])] = &[
-    (
-        "what a function of the database's own has set is lost now and then (seed 246), by a cast always",
-        &[
-            "set_tenant",
-            "become",
-            "log_in",
-            "entered",
-            "use_schema",
-            "use_zone",
-            "set_any",
-            "take_lock",
-            "take_role",
-            "prepare_it",
-            "late()",
-            "<<<>>>",
-            "remember",
-            "told",
-            "watched",
-        ],
-    ),
     ("another password ends the session when it moves", &["PASSWORD"]),
     (
         "a default that changes within the half second before the next look may be taken for the older login's",

@@ -6,10 +6,11 @@ use super::actions::{STATEMENTS, bind};
 use super::generator::Draft;
 use super::script::{Step, Target};
 
-/// Asked one after the other. A setting of one's own that was reset is empty where it was set, and NULL elsewhere. Left out are settings that name the server, and those of PL/pgSQL, which are there once
-/// a function has loaded it.
+/// Asked one after the other. A setting of one's own that was reset is empty where it was set, and NULL elsewhere. Left
+/// out are settings that name the server, those of PL/pgSQL, which are there once a function has loaded it, and those
+/// for superusers where the session is none: docs/moving.md, "What still differs from one server".
 const QUESTIONS: &[&str] = &[
-    "SELECT name, setting, reset_val FROM pg_settings WHERE context IN ('user', 'superuser') AND name NOT LIKE 'plpgsql.%' ORDER BY name",
+    "SELECT name, setting, reset_val FROM pg_settings WHERE (context = 'user' OR context = 'superuser' AND (SELECT rolsuper FROM pg_roles WHERE rolname = session_user)) AND name NOT LIKE 'plpgsql.%' ORDER BY name",
     "SELECT current_user, session_user, current_setting('role'), current_schemas(true)::text",
     "SELECT n, coalesce(current_setting(n, true), '') FROM unnest('{app.tenant,app.note,app.told,app.signed,app.summed,app.watched,app.x}'::text[]) n",
     "SELECT locktype, classid, objid, objsubid, mode FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory' ORDER BY 2, 3, 4, 5",

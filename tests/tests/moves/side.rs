@@ -6,7 +6,6 @@
 //! - ParameterStatus: where it stands among the messages; the values known at each ReadyForQuery are compared
 //! - the source line that an error names
 //! - the detail of 0A000: the proxy says it for a statement that has changed its shape
-//! - which error a statement gives that cannot be made again, where both say one: see the comparison
 //! - what names the server: see the questions
 
 use std::collections::BTreeMap;
@@ -124,6 +123,11 @@ impl Side {
             | Step::Describe(..)
             | Step::Execute { .. }
             | Step::Close(..) => None,
+            // What is answered before its end is the client's to read: a kill meets both sessions at the same place.
+            Step::Kill if self.ready_due > 0 && !self.is_in_series => {
+                self.flush();
+                Some(self.read(Until::AllReady))
+            }
             Step::Ddl(_) | Step::Wait(_) | Step::Kill | Step::Move(_) => {
                 self.flush();
                 None
