@@ -1,4 +1,8 @@
-//! Every bound of the proxy that is not a setting, by name; those of connections are in `trunkline-net`.
+//! Bounds of sessions and of what serves them that are not settings, by name.
+//!
+//! What a single part of the proxy alone knows is bounded by a constant beside it: HTTP and agent-check in `http`, first
+//! packets in `client`, secrets and their users in `auth::secrets`. Those of connections are in `trunkline-net`, the
+//! health monitor's in `trunkline-health`, those of what one session holds in `trunkline_session::limits`.
 
 use std::time::Duration;
 
