@@ -138,8 +138,6 @@ pub enum NotRepeatable {
     SideEffects,
     /// It is not one unit: one Query, or extended messages up to one Sync.
     SeveralUnits,
-    /// It copies.
-    Copy,
     /// It is a FunctionCall.
     FunctionCall,
     /// The client has closed its sending side.
@@ -154,7 +152,6 @@ impl fmt::Display for NotRepeatable {
             Self::Answered => "answer was begun",
             Self::SideEffects => "request may have side effects",
             Self::SeveralUnits => "several requests are in flight",
-            Self::Copy => "COPY",
             Self::FunctionCall => "FunctionCall",
             Self::ClientLeft => "client closed its side",
         })

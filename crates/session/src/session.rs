@@ -205,12 +205,6 @@ impl Session {
         self.role
     }
 
-    /// Statements whose SQL was not kept because the session keeps too much already.
-    #[must_use]
-    pub fn statements_not_kept(&self) -> u64 {
-        self.statements.as_ref().map_or(0, |statements| statements.not_kept())
-    }
-
     /// How long the next statement waited for a server. Added up until that statement completes.
     pub fn note_wait(&mut self, waited: Duration) {
         self.meter.note_wait(waited);
@@ -290,7 +284,7 @@ impl Session {
     /// [`Self::rewind`], or at
     /// any idle point of a movable session. `announce` (see [`Self::differences`]) goes to the client
     /// before its next ReadyForQuery. Then present the client's unforwarded bytes again.
-    pub fn server_taken(&mut self, server: ServerName, role: ServerRole, announce: Bytes, _now: Instant) {
+    pub fn server_taken(&mut self, server: ServerName, role: ServerRole, announce: Bytes) {
         self.server_name = server;
         self.role = role;
         self.server = scanner_of_a_server();

@@ -54,20 +54,6 @@ pub struct Response {
     pub body: String,
 }
 
-impl Response {
-    /// The status code with its words: `503 Service Unavailable`.
-    #[must_use]
-    pub fn status_line(&self) -> &'static str {
-        match self.status {
-            200 => "200 OK",
-            400 => "400 Bad Request",
-            404 => "404 Not Found",
-            405 => "405 Method Not Allowed",
-            _ => "503 Service Unavailable",
-        }
-    }
-}
-
 /// How long the monitor may be silent before `/livez` fails.
 const DEAD_AFTER: Duration = Duration::from_secs(10);
 

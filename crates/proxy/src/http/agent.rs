@@ -30,19 +30,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 ///
 /// Each connection names the server meant, as HAProxy's `agent-send "replica1\n"` does.
 pub async fn serve_agent(listener: TcpListener, verdicts: impl Verdicts, shutdown: impl Future<Output = ()>) {
-    serve_agent_for(listener, verdicts, None, shutdown).await;
-}
-
-/// As [`serve_agent`]; `default_server` is who is meant when a connection names nobody: for one listener per
-/// server, where `agent-send` is not configured.
-pub async fn serve_agent_for(
-    listener: TcpListener,
-    verdicts: impl Verdicts,
-    default_server: Option<Arc<str>>,
-    shutdown: impl Future<Output = ()>,
-) {
     let (open, tasks) = (Arc::new(Semaphore::new(AGENT_CONNECTIONS_MAX)), TaskTracker::new());
-    let answerer = Arc::new(Answerer { verdicts, default_server, agent: Mutex::default() });
+    let answerer = Arc::new(Answerer { verdicts, agent: Mutex::default() });
     let accepting = async {
         loop {
             let permit = Arc::clone(&open).acquire_owned().await.expect("the semaphore is never closed");
@@ -71,7 +60,6 @@ pub async fn serve_agent_for(
 
 struct Answerer<V> {
     verdicts: V,
-    default_server: Option<Arc<str>>,
     /// Remembers what it said, so that weights do not flap.
     agent: Mutex<Agent>,
 }
@@ -79,8 +67,7 @@ struct Answerer<V> {
 impl<V: Verdicts> Answerer<V> {
     async fn serve(&self, mut stream: TcpStream) {
         let words = timeout(AGENT_WORDS_GRACE, read_words(&mut stream)).await;
-        let words = words.ok().flatten().or_else(|| self.default_server.as_deref().map(str::to_owned));
-        let line = self.line(&words.unwrap_or_default());
+        let line = self.line(&words.ok().flatten().unwrap_or_default());
         let write = async {
             stream.write_all(line.as_bytes()).await?;
             stream.shutdown().await

@@ -21,9 +21,7 @@ use trunkline_health::{Health, Snapshot};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 
-pub use agent::{
-    AGENT_CONNECTIONS_MAX, AGENT_WORDS_BYTES_MAX, AGENT_WORDS_GRACE, serve_agent, serve_agent_for,
-};
+pub use agent::{AGENT_CONNECTIONS_MAX, AGENT_WORDS_BYTES_MAX, AGENT_WORDS_GRACE, serve_agent};
 
 /// HTTP connections at one time; more wait in the kernel's queue until one ends.
 pub const CONNECTIONS_MAX: usize = 512;

@@ -24,19 +24,14 @@ pub use thread::{ServerMetrics, ThreadMetrics};
 #[derive(Debug)]
 pub struct Metrics {
     threads: Box<[Arc<ThreadMetrics>]>,
-    control: Arc<ThreadMetrics>,
     servers: usize,
 }
 
 impl Metrics {
-    /// Counters for so many worker threads and servers, and one more set for the control thread.
+    /// Counters for so many worker threads and servers.
     #[must_use]
     pub fn new(threads: usize, servers: usize) -> Self {
-        Metrics {
-            threads: (0..threads).map(|_| Arc::new(ThreadMetrics::new(servers))).collect(),
-            control: Arc::new(ThreadMetrics::new(servers)),
-            servers,
-        }
+        Metrics { threads: (0..threads).map(|_| Arc::new(ThreadMetrics::new(servers))).collect(), servers }
     }
 
     /// The counters of worker thread `index`; only that thread may write them.
@@ -46,12 +41,6 @@ impl Metrics {
     #[must_use]
     pub fn thread(&self, index: usize) -> Arc<ThreadMetrics> {
         Arc::clone(&self.threads[index])
-    }
-
-    /// The counters of the control thread; only that thread may write them.
-    #[must_use]
-    pub fn control(&self) -> Arc<ThreadMetrics> {
-        Arc::clone(&self.control)
     }
 
     /// How many servers are counted for.
@@ -95,7 +84,7 @@ impl Metrics {
     }
 
     fn all(&self) -> impl Iterator<Item = &ThreadMetrics> {
-        self.threads.iter().chain([&self.control]).map(AsRef::as_ref)
+        self.threads.iter().map(AsRef::as_ref)
     }
 }
 
@@ -108,8 +97,7 @@ mod tests {
         let metrics = Metrics::new(2, 3);
         metrics.thread(0).server(ServerId(1)).rows.add(5);
         metrics.thread(1).server(ServerId(1)).rows.add(7);
-        metrics.control().server(ServerId(1)).rows.add(1);
-        assert_eq!(metrics.sum(|t| t.server(ServerId(1)).rows.value()), 13);
+        assert_eq!(metrics.sum(|t| t.server(ServerId(1)).rows.value()), 12);
         assert_eq!(metrics.sum(|t| t.server(ServerId(0)).rows.value()), 0);
     }
 

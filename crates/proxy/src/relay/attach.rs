@@ -160,7 +160,7 @@ impl Relay {
         let role = role_of(&self.worker, server.lease.server(), greeting.is_standby);
         let announce = self.session.differences(&greeting.messages);
         self.answered_at = now;
-        self.session.server_taken(Arc::clone(&server.name), role, announce, now);
+        self.session.server_taken(Arc::clone(&server.name), role, announce);
         self.session.server_process(greeting.key.as_ref().map(|(process_id, _)| *process_id));
         self.session.note_wait(now.saturating_duration_since(since));
         let address = server.address.clone();

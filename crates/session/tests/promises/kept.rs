@@ -372,7 +372,7 @@ fn the_error_says_what_is_not_known() {
         String::from_utf8_lossy(&answer).into_owned()
     };
     let mut write = Talk::new();
-    write.session.server_taken("primary".into(), ServerRole::Primary, bytes::Bytes::new(), write.now);
+    write.session.server_taken("primary".into(), ServerRole::Primary, bytes::Bytes::new());
     write.client(&[query("insert into t values (1)")]);
     let text = said(write);
     assert!(text.contains("may or may not have taken effect") && text.contains("\"primary\""), "{text}");

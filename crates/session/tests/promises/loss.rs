@@ -32,7 +32,7 @@ fn changed_parameters_are_told_before_the_next_ready_for_query() {
     let parameter = message(b'S', b"in_hot_standby\0off\0");
     let announce = talk.session.differences(&[greeting(), parameter.clone()].concat());
     assert_eq!(announce, parameter);
-    talk.session.server_taken(Arc::from("primary"), ServerRole::Primary, announce, talk.now);
+    talk.session.server_taken(Arc::from("primary"), ServerRole::Primary, announce);
     let step = talk.client(&[query("")]).server_step(&[m('I'), ready('I')].concat());
     assert_eq!((step.forward, step.inject.as_deref()), (5, Some(&parameter[..])));
     talk.server(&[ready('I')]).is_idle();

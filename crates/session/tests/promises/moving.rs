@@ -328,7 +328,7 @@ fn the_client_is_told_what_differs_once_and_not_what_it_knows_by_then() {
     assert_eq!(seen, [&b"in_hot_standbyon"[..], b"is_superuseroff", b"TimeZoneCET"]);
     let announce = talk.session.differences(&[greeting(), status("in_hot_standby", "off")].concat());
     assert_eq!(announce, [status("TimeZone", "UTC"), status("in_hot_standby", "off")].concat());
-    talk.session.server_taken(Arc::from("primary"), ServerRole::Primary, announce, talk.now);
+    talk.session.server_taken(Arc::from("primary"), ServerRole::Primary, announce);
     talk.client(&[query("set time zone 'EET'")]);
     let answer = [complete("SET"), status("TimeZone", "EET")].concat();
     let step = talk.server_step(&[&answer[..], &ready('I')].concat());

@@ -286,7 +286,7 @@ fn other_errors_are_the_clients() {
         .server(std::slice::from_ref(&conflict));
     assert_eq!(promoted.session.server_role(), ServerRole::Primary);
     let mut primary = Talk::new();
-    primary.session.server_taken("primary".into(), ServerRole::Primary, bytes::Bytes::new(), primary.now);
+    primary.session.server_taken("primary".into(), ServerRole::Primary, bytes::Bytes::new());
     primary.client(&[query("select 1")]).server(&[conflict]);
 }
 

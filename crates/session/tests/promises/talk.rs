@@ -122,7 +122,7 @@ impl Talk {
 
     /// Another server, of the same parameters, was taken.
     pub(crate) fn taken(&mut self) -> &mut Self {
-        self.session.server_taken(Arc::from("replica2"), ServerRole::Standby, Bytes::new(), self.now);
+        self.session.server_taken(Arc::from("replica2"), ServerRole::Standby, Bytes::new());
         self
     }
 

@@ -266,6 +266,6 @@ impl Journey {
         let is_undone = self.tally.failed > 0 || self.session.transaction_status() != TransactionStatus::Idle;
         assert!(announce.is_empty() || is_undone, "it is as the client knows it");
         self.announce.clone_from(&announce);
-        self.session.server_taken(Arc::from("replica2"), ServerRole::Standby, announce, self.now);
+        self.session.server_taken(Arc::from("replica2"), ServerRole::Standby, announce);
     }
 }
