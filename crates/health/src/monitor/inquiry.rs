@@ -97,7 +97,7 @@ async fn look(watched: &Watched) -> (Option<Address>, Result<Postmaster, Failure
     let looked = async {
         let mut attempts = 1;
         loop {
-            match probe::postmaster(&watched.target, &watched.login, &settings).await {
+            match probe::postmaster(&watched.server, &watched.login, &settings).await {
                 Ok((address, postmaster)) => return (Some(address), Ok(postmaster)),
                 Err(Attempt { failure, .. }) if failure.is_termination() && attempts < ATTEMPTS_MAX => {
                     attempts += 1;

@@ -25,7 +25,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::SERVERS_MAX;
 use crate::judge::{Judge, JudgeSettings, Observation};
-use crate::probe::Target;
+use crate::probe::ServerHost;
 use crate::snapshot::{ServerId, ServerSpec};
 
 /// Observations on their way to the judge; the probers wait when it is behind.
@@ -53,7 +53,7 @@ pub struct Monitor;
 struct Watched {
     id: ServerId,
     name: String,
-    target: Target,
+    server: ServerHost,
     login: tokio_postgres::Config,
     settings: watch::Receiver<JudgeSettings>,
     observations: mpsc::Sender<(ServerId, Observation)>,
@@ -95,7 +95,7 @@ impl Monitor {
             let watched = Arc::new(Watched {
                 id,
                 name: spec.name.clone(),
-                target: Target { host: spec.host.clone(), port: spec.port },
+                server: ServerHost { host: spec.host.clone(), port: spec.port },
                 login: login.clone(),
                 settings: settings.subscribe(),
                 observations: observations.clone(),

@@ -39,7 +39,7 @@ pub(super) async fn run(watched: Arc<Watched>) {
 async fn open(watched: &Watched) -> Option<Session> {
     let settings = watched.settings.borrow().clone();
     let sent_at = Instant::now();
-    let opened = Session::open(&watched.target, &watched.login, &settings).await;
+    let opened = Session::open(&watched.server, &watched.login, &settings).await;
     let (address, finding, session) = match opened {
         Ok(session) => (Some(session.address()), Finding::Connected, Some(session)),
         Err(Attempt { address, failure }) => (address, Finding::ConnectFailed(failure), None),

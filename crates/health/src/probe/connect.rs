@@ -28,7 +28,7 @@ const APPLICATION_NAME: &str = "trunkline_health";
 
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct ServerHost {
     /// Host name or address, or the directory of a Unix socket.
     pub host: String,
     /// Port.
@@ -43,13 +43,17 @@ pub(super) struct Link {
 }
 
 /// Resolves, connects and logs in, all within `connect_timeout`.
-pub(super) async fn open(target: &Target, login: &Config, settings: &JudgeSettings) -> Result<Link, Attempt> {
+pub(super) async fn open(
+    server: &ServerHost,
+    login: &Config,
+    settings: &JudgeSettings,
+) -> Result<Link, Attempt> {
     let after = settings.connect_timeout;
     let deadline = Instant::now() + after;
     let timed_out = Failure::TimedOut { phase: Phase::Login, after };
     let at = |address, failure| Attempt { address, failure };
 
-    let (stream, address) = match Address::of_directory(&target.host, target.port) {
+    let (stream, address) = match Address::of_directory(&server.host, server.port) {
         Some(socket) => match timeout_at(deadline, Stream::connect(&socket)).await {
             Err(_) => return Err(at(Some(socket), timed_out)),
             Ok(Err(error)) => {
@@ -58,7 +62,7 @@ pub(super) async fn open(target: &Target, login: &Config, settings: &JudgeSettin
             }
             Ok(Ok(stream)) => (stream, socket),
         },
-        None => over_tcp(target, deadline, settings).await?,
+        None => over_tcp(server, deadline, settings).await?,
     };
     let mut login = login.clone();
     login.application_name(APPLICATION_NAME);
@@ -71,13 +75,13 @@ pub(super) async fn open(target: &Target, login: &Config, settings: &JudgeSettin
 }
 
 async fn over_tcp(
-    target: &Target,
+    server: &ServerHost,
     deadline: Instant,
     settings: &JudgeSettings,
 ) -> Result<(Stream, Address), Attempt> {
     let nowhere = |failure| Attempt { address: None, failure };
     let timed_out = Failure::TimedOut { phase: Phase::Login, after: settings.connect_timeout };
-    let resolved = timeout_at(deadline, lookup_host((target.host.as_str(), target.port))).await;
+    let resolved = timeout_at(deadline, lookup_host((server.host.as_str(), server.port))).await;
     let addresses: Vec<SocketAddr> = match resolved {
         Err(_) => return Err(nowhere(timed_out)),
         Ok(Err(error)) => return Err(nowhere(Failure::Unresolved(error.to_string()))),

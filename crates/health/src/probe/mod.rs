@@ -21,7 +21,7 @@ use crate::judge::{Facts, Failure, JudgeSettings, Phase};
 use crate::net::Address;
 use crate::snapshot::Postmaster;
 
-pub use self::connect::Target;
+pub use self::connect::ServerHost;
 
 /// How a failed attempt ended, and the address it got to.
 #[derive(Clone, Debug)]
@@ -48,11 +48,11 @@ pub struct Session {
 /// # Errors
 /// Whatever kept the login from succeeding within `connect_timeout`.
 pub async fn check_login(
-    target: &Target,
+    server: &ServerHost,
     login: &Config,
     settings: &JudgeSettings,
 ) -> Result<Address, Attempt> {
-    let link = connect::open(target, login, settings).await?;
+    let link = connect::open(server, login, settings).await?;
     let address = link.address;
     // Says Terminate rather than resetting: the server's log stays quiet.
     let Link { client, connection, .. } = link;
@@ -66,11 +66,11 @@ pub async fn check_login(
 /// # Errors
 /// Whatever kept the login from succeeding, or the answer from coming, within `connect_timeout` each.
 pub async fn postmaster(
-    target: &Target,
+    server: &ServerHost,
     login: &Config,
     settings: &JudgeSettings,
 ) -> Result<(Address, Postmaster), Attempt> {
-    let Link { client, connection, address } = connect::open(target, login, settings).await?;
+    let Link { client, connection, address } = connect::open(server, login, settings).await?;
     let mut driver = Driver(tokio::spawn(connection));
     let patience = settings.connect_timeout;
     let row = timeout(patience, first_row(&client, sql::IDENTIFY))
@@ -102,8 +102,12 @@ impl Session {
     ///
     /// # Errors
     /// Whatever kept the login from succeeding within `connect_timeout`.
-    pub async fn open(target: &Target, login: &Config, settings: &JudgeSettings) -> Result<Self, Attempt> {
-        let Link { client, connection, address } = connect::open(target, login, settings).await?;
+    pub async fn open(
+        server: &ServerHost,
+        login: &Config,
+        settings: &JudgeSettings,
+    ) -> Result<Self, Attempt> {
+        let Link { client, connection, address } = connect::open(server, login, settings).await?;
         let mut session = Session {
             client,
             driver: tokio::spawn(connection),
