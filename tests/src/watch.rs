@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE};
-use trunkline_health::contract::{Request, respond};
+use trunkline_control::contract::{Request, respond};
 use trunkline_health::{
     AdminState, ExpectedRole, Health, JudgeSettings, Monitor, MonitorSettings, ServerSpec, ServerStatus,
     Snapshot, State,

@@ -6,9 +6,7 @@
 //! - [`snapshot`]: what everyone reads. Unknown is never healthy, and lag unknown is never zero.
 //! - [`termination`]: pure; whose end it is when a server ends a session.
 //! - [`pool`]: pure; which servers a listener's sessions may have.
-//! - [`contract`]: pure; HTTP answers and agent-check lines from the verdicts.
 
-pub mod contract;
 pub mod judge;
 pub mod monitor;
 pub mod net;
@@ -16,8 +14,8 @@ pub mod pool;
 pub mod probe;
 pub mod snapshot;
 pub mod termination;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use judge::{JudgeSettings, PrimaryUnknown};
 pub use monitor::{Health, Monitor, MonitorSettings, PassiveFailure};

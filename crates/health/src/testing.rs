@@ -7,7 +7,9 @@ use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 
 use crate::snapshot::{AdminState, ExpectedRole, Lag, Role, ServerId, ServerStatus, Snapshot, State};
 
-pub(crate) fn snapshot() -> Snapshot {
+/// All up and in sync.
+#[must_use]
+pub fn snapshot() -> Snapshot {
     let now = Instant::now();
     let roles = [Role::Primary, Role::Standby, Role::Standby];
     let servers = roles.iter().zip(["primary", "replica1", "replica2"]).zip(0..);
@@ -29,7 +31,7 @@ pub(crate) fn snapshot() -> Snapshot {
 }
 
 /// Makes `replica1` lag by 5.2 s.
-pub(crate) fn lag_replica1(snapshot: &mut Snapshot) {
+pub fn lag_replica1(snapshot: &mut Snapshot) {
     let lag = Duration::from_millis(5200);
     let server = &mut snapshot.servers[1];
     server.state = State::Lagging;

@@ -18,8 +18,8 @@ use trunkline_reactor::{spawn, timer};
 use zeroize::Zeroize;
 
 use crate::limits::{CANCEL_PAUSE, CANCEL_TIMEOUT, CANCELS_MAX};
-use crate::metrics::CancelResult;
 use crate::net::open;
+use trunkline_telemetry::metrics::CancelResult;
 
 /// Bytes of the keys given to clients of protocol 3.2; 3.0 has room for four only.
 const KEY_BYTES: usize = 32;

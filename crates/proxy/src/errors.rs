@@ -2,11 +2,11 @@
 //!
 //! Texts name neither hosts nor secrets: those stay in the log.
 
-use crate::metrics::RefusalReason;
 use bytes::BytesMut;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{self, ErrorReport, Severity};
 use trunkline_health::TargetSessionAttrs;
+use trunkline_telemetry::metrics::RefusalReason;
 
 /// A refusal that ends the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +106,10 @@ impl IdleLimit {
 /// SQLSTATE, message, detail, hint.
 type Parts = (SqlState, String, Option<String>, Option<&'static str>);
 
+fn message_alone(code: SqlState, message: impl Into<String>) -> Parts {
+    (code, message.into(), None, None)
+}
+
 impl Refusal {
     /// The ErrorResponse, severity FATAL.
     pub(crate) fn write(&self, out: &mut BytesMut) {
@@ -161,22 +165,18 @@ impl Refusal {
                 Some(format!("The proxy admits {limit}.")),
                 Some("Close connections that are not used, or raise the limit in the proxy's configuration."),
             ),
-            Refusal::AuthenticationFailed { user } => (
-                SqlState::INVALID_PASSWORD,
-                format!("password authentication failed for user \"{user}\""),
-                None,
-                None,
-            ),
+            Refusal::AuthenticationFailed { user } => {
+                let message = format!("password authentication failed for user \"{user}\"");
+                message_alone(SqlState::INVALID_PASSWORD, message)
+            }
             Refusal::SecretsUnavailable => (
                 SqlState::CANNOT_CONNECT_NOW,
                 "the proxy cannot verify passwords now".to_owned(),
                 Some("No server answers the query for stored secrets.".to_owned()),
                 Some("Try again later."),
             ),
-            Refusal::Protocol { message } => (SqlState::PROTOCOL_VIOLATION, message.clone(), None, None),
-            Refusal::Unsupported { message } => {
-                (SqlState::FEATURE_NOT_SUPPORTED, message.clone(), None, None)
-            }
+            Refusal::Protocol { message } => message_alone(SqlState::PROTOCOL_VIOLATION, message),
+            Refusal::Unsupported { message } => message_alone(SqlState::FEATURE_NOT_SUPPORTED, message),
             Refusal::ServerLost { server, phase } => (
                 SqlState::CONNECTION_FAILURE,
                 "the server closed the connection unexpectedly".to_owned(),
@@ -197,14 +197,12 @@ impl Refusal {
                 Some("Connect again: another server will be chosen."),
             ),
             Refusal::LoginTimeout => {
-                (SqlState::QUERY_CANCELED, "canceling authentication due to timeout".to_owned(), None, None)
+                message_alone(SqlState::QUERY_CANCELED, "canceling authentication due to timeout")
             }
-            Refusal::NoUser => (
-                SqlState::INVALID_AUTHORIZATION,
-                "no PostgreSQL user name specified in startup packet".to_owned(),
-                None,
-                None,
-            ),
+            Refusal::NoUser => {
+                let message = "no PostgreSQL user name specified in startup packet";
+                message_alone(SqlState::INVALID_AUTHORIZATION, message)
+            }
             Refusal::BadOption { name, must_be } => (
                 SqlState::INVALID_PARAMETER_VALUE,
                 format!("invalid value for parameter \"{name}\""),

@@ -47,9 +47,6 @@ pub const CANCEL_PAUSE: Duration = Duration::from_millis(10);
 /// Sockets waiting to be taken over by another worker thread.
 pub const HANDOFF_QUEUE: usize = 1024;
 
-/// Statement records waiting to be written; one more is dropped and counted.
-pub const STATEMENT_LOG_QUEUE: usize = 8192;
-
 /// How long a server that said goodbye to an idle session may take to close the connection.
 pub const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -86,15 +83,6 @@ pub const ROLE_LOOKS_MAX: u32 = 5;
 
 /// Pause before that, the first time; then twice as long, and so on.
 pub const ROLE_PAUSE: Duration = Duration::from_millis(10);
-
-/// Sessions listed to an operator; all are counted.
-pub const SESSIONS_LISTED_MAX: usize = 1000;
-
-/// How long an answer about the sessions may take; a worker that is late is left out, and said to be.
-pub const SESSIONS_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Questions about its sessions that wait for one worker.
-pub const SESSIONS_QUESTIONS_MAX: usize = 8;
 
 /// Pause after `accept` failed for want of file descriptors or memory.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);

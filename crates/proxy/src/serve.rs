@@ -11,35 +11,28 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use trunkline_control::admin::AdminSocket;
+use trunkline_control::{ListenError, http, listen};
 use trunkline_health::{Health, Monitor, Snapshot};
 
-use crate::admin::AdminSocket;
-use crate::auth::secrets::{SecretSettings, SecretStore};
 use crate::context::{Inbox, Listener, Live, Phase, Shared, WorkerHandle};
 use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
-use crate::http;
-use crate::metrics::Metrics;
 use crate::moves::Pace;
 use crate::route::{Attached, Balancer};
-use crate::sessions::{self, Listed, Sessions};
 use crate::settings::{AuthMode, AuthSettings, ListenerSettings, Settings};
-use crate::statement_log::StatementLog;
 use crate::worker;
+use trunkline_auth::secrets::{SecretSettings, SecretStore};
+use trunkline_telemetry::metrics::Metrics;
+use trunkline_telemetry::sessions::{self, Listed, Sessions};
+use trunkline_telemetry::statement_log::StatementLog;
 
 /// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("could not listen on {address} ({name}): {source}")]
-    Listen {
-        /// What it is for.
-        name: String,
-        /// The address.
-        address: SocketAddr,
-        /// What the kernel said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The admin socket cannot be made.
     #[error("could not listen on the admin socket {}: {source}", path.display())]
     Admin {
@@ -128,8 +121,7 @@ fn bind_all(
     let mut sockets = Vec::with_capacity(listeners.len());
     let mut addresses = Vec::with_capacity(listeners.len());
     for listener in listeners {
-        let failed =
-            |source| StartError::Listen { name: listener.name.clone(), address: listener.address, source };
+        let failed = |source| ListenError { name: listener.name.clone(), address: listener.address, source };
         let bound = trunkline_net::listen::bind(listener.address, threads).map_err(failed)?;
         addresses.push(bound.first().map_or(Ok(listener.address), |s| s.local_addr()).map_err(failed)?);
         sockets.push(bound);
@@ -239,23 +231,10 @@ async fn serve_aside(
     if let Some(path) = &settings.admin {
         let failed = |source| StartError::Admin { path: path.clone(), source };
         let socket = AdminSocket::bind(path).await.map_err(failed)?;
-        aside.spawn(socket.serve(Arc::clone(shared)));
+        let questions = shared.questions().cloned().collect();
+        aside.spawn(socket.serve(shared.health.clone(), questions));
     }
     Ok(bound)
-}
-
-/// Listens for one of the servers beside the proxy; `name` is for the error.
-///
-/// # Errors
-/// When the address is taken.
-pub async fn listen(
-    name: &str,
-    address: SocketAddr,
-) -> Result<(tokio::net::TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { name: name.to_owned(), address, source };
-    let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
-    let at = listener.local_addr().map_err(failed)?;
-    Ok((listener, at))
 }
 
 impl Running {

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+pub use trunkline_auth::secrets::SecretSource;
 use trunkline_health::{Fallback, MonitorSettings, TargetSessionAttrs};
+pub use trunkline_telemetry::statement_log::StatementLogSettings;
 
 /// Everything [`crate::serve`] needs.
 #[derive(Clone, Debug)]
@@ -182,15 +184,6 @@ pub enum ClientMethod {
     Trust,
 }
 
-/// Where the secrets of [`AuthMode::Verify`] come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretSource {
-    /// A query over the monitoring connection; `None` reads `pg_authid`.
-    Query(Option<String>),
-    /// A file in PgBouncer's userlist.txt format.
-    File(PathBuf),
-}
-
 /// Bounds on clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitSettings {
@@ -227,29 +220,10 @@ pub struct TimeoutSettings {
     pub server_stall: Duration,
 }
 
-/// Which statements are logged.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StatementLogSettings {
-    /// Statements that take at least this long; `None` = none for their time.
-    pub threshold: Option<Duration>,
-    /// Share of all others, 0 to 1.
-    pub sample_rate: f64,
-    /// Bytes of SQL kept with a record.
-    pub sql_bytes_max: usize,
-}
-
 impl TimeoutSettings {
     /// How long a session that wants such servers waits for one.
     pub(crate) fn wait_for_server(&self, attrs: TargetSessionAttrs) -> Duration {
         if attrs.is_primary_only() { self.acquire.max(self.failover_wait) } else { self.acquire }
-    }
-}
-
-impl StatementLogSettings {
-    /// Whether any statement can be logged at all.
-    #[must_use]
-    pub fn is_on(&self) -> bool {
-        self.threshold.is_some() || self.sample_rate > 0.0
     }
 }
 
@@ -289,11 +263,5 @@ impl Default for TimeoutSettings {
             drain: Duration::from_secs(30),
             server_stall: Duration::from_secs(5),
         }
-    }
-}
-
-impl Default for StatementLogSettings {
-    fn default() -> Self {
-        StatementLogSettings { threshold: None, sample_rate: 0.0, sql_bytes_max: 4096 }
     }
 }

@@ -4,19 +4,24 @@ use crate::graph::Graph;
 use crate::manifest::Manifest;
 
 /// The crates, those below first. A crate depends on crates of lower floors only.
-const CRATES: &[&[&str]] =
-    &[&["codec", "reactor", "cluster"], &["health", "session", "net"], &["proxy"], &["trunkline"]];
+const CRATES: &[&[&str]] = &[
+    &["codec", "reactor", "cluster"],
+    &["health", "session", "net"],
+    &["telemetry", "auth"],
+    &["control"],
+    &["proxy"],
+    &["trunkline"],
+];
 
 /// The top modules of a crate, those below first. A module imports from modules of lower floors only. A crate that is not
 /// here has no order, but no circle either.
 const MODULES: &[(&str, &[&[&str]])] = &[(
     "proxy",
     &[
-        &["limits", "settings", "metrics", "net"],
-        &["auth", "defaults", "errors", "moves", "route", "sessions", "cancel"],
-        &["admission", "client", "exposition", "functions", "statement_log"],
-        &["context", "http"],
-        &["admin", "server"],
+        &["limits", "settings", "net", "errors"],
+        &["admission", "cancel", "client", "defaults", "functions", "moves", "route"],
+        &["context"],
+        &["server"],
         &["login"],
         &["relay"],
         &["worker"],

@@ -6,8 +6,9 @@ use std::sync::atomic::AtomicUsize;
 use tokio::sync::mpsc;
 use trunkline_net::Accepted;
 
-use crate::limits::{HANDOFF_QUEUE, SESSIONS_QUESTIONS_MAX};
-use crate::sessions::Asked;
+use crate::limits::HANDOFF_QUEUE;
+use trunkline_telemetry::limits::SESSIONS_QUESTIONS_MAX;
+use trunkline_telemetry::sessions::Asked;
 
 /// A connection accepted by another thread.
 #[derive(Debug)]

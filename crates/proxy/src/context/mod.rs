@@ -15,7 +15,7 @@ pub(crate) use self::handle::{Handoff, Inbox, WorkerHandle};
 pub(crate) use self::journal::{Journal, JournalPool};
 pub(crate) use self::shared::{Listener, Live, Phase, Shared};
 pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
-use crate::metrics::ThreadMetrics;
+use trunkline_telemetry::metrics::ThreadMetrics;
 
 /// What the sessions of one thread share.
 #[derive(Debug)]

@@ -10,19 +10,19 @@ use trunkline_health::{Fallback, Health};
 
 use super::handle::WorkerHandle;
 use crate::admission::Admission;
-use crate::auth::secrets::SecretStore;
 use crate::cancel::CancelRegistry;
 use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
-use crate::metrics::Metrics;
 use crate::moves::Pace;
 use crate::route::{Attached, Balancer};
-use crate::sessions::Asked;
 use crate::settings::{
     AuthSettings, LimitSettings, ListenerSettings, OnLagging, OnTerminate, RetrySettings, Settings,
     StatementLogSettings, TimeoutSettings,
 };
-use crate::statement_log::StatementLog;
+use trunkline_auth::secrets::SecretStore;
+use trunkline_telemetry::metrics::Metrics;
+use trunkline_telemetry::sessions::Asked;
+use trunkline_telemetry::statement_log::StatementLog;
 
 /// What all threads share. Nothing in it is touched while a query is relayed, but for counters.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use slab::Slab;
 use tokio::sync::Notify;
 use trunkline_health::ServerId;
 
-use crate::limits::SESSIONS_ANSWER_TIMEOUT;
-use crate::sessions::{Listed, Row, Sessions};
 use trunkline_reactor::timer;
+use trunkline_telemetry::limits::SESSIONS_ANSWER_TIMEOUT;
+use trunkline_telemetry::sessions::{Listed, Row, Sessions};
 
 /// What a session has been told. Later ones outrank earlier ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,8 +11,8 @@ use trunkline_session::Deed;
 use super::classify::Row;
 use super::known::{Seed, User};
 use super::sql;
-use crate::auth::secrets::{candidates, without_hosts};
 use crate::limits::{FUNCTION_LOOK_TIMEOUT, FUNCTION_USERS_MAX};
+use trunkline_auth::secrets::{candidates, without_hosts};
 
 /// To connect and log in to one server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

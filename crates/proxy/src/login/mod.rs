@@ -28,16 +28,16 @@ pub(crate) use self::application_name::ApplicationName;
 use self::limit::LoginLimit;
 use self::request::{Request, shown};
 use crate::admission::SessionPermit;
-use crate::auth::credentials::Credentials;
 use crate::cancel::{CancelHandle, ServerKey};
 use crate::client::first::{Opening, read_opening};
 use crate::context::Phase;
 use crate::context::Worker;
 use crate::errors::Refusal;
-use crate::metrics::{LoginResult, RefusalReason};
 use crate::server::take::{Connected, TakeError, Taken, Want};
-use crate::sessions::{SessionId, SessionInfo};
 use crate::settings::{AddHost, AuthMode, Retry};
+use trunkline_auth::credentials::Credentials;
+use trunkline_telemetry::metrics::{LoginResult, RefusalReason};
+use trunkline_telemetry::sessions::{SessionId, SessionInfo};
 
 /// What logs the session in on another server.
 #[derive(Debug)]

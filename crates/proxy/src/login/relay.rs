@@ -16,13 +16,13 @@ use trunkline_reactor::timer;
 use super::limit::LoginLimit;
 use super::request::Request;
 use super::{Authenticated, LoginEnd, Relogin, version};
-use crate::auth::credentials::Credentials;
 use crate::client::messages::{MessageReader, RawMessage, ReadError};
 use crate::context::Worker;
 use crate::errors::Refusal;
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
 use crate::server::login::{Greeting, LoginError, parse_authentication, read_greeting, refused};
 use crate::server::take::{Choice, Connected, Search, Taken};
+use trunkline_auth::credentials::Credentials;
 
 /// What a server said first, apart from notices.
 enum FirstWord {

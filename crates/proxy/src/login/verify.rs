@@ -24,15 +24,15 @@ use zeroize::Zeroizing;
 use super::limit::LoginLimit;
 use super::request::{Request, shown};
 use super::{Authenticated, LoginEnd, Relogin, version};
-use crate::auth::credentials::Credentials;
-use crate::auth::nonce;
-use crate::auth::secrets::{LookupError, Secret, SecretStore, Unusable};
 use crate::client::messages::{MessageReader, ReadError};
 use crate::context::Worker;
 use crate::errors::{Refusal, Wanted};
 use crate::limits::LOOKUP_PAUSE;
 use crate::server::take::{LoginAs, Search, take};
 use crate::settings::ClientMethod;
+use trunkline_auth::credentials::Credentials;
+use trunkline_auth::nonce;
+use trunkline_auth::secrets::{LookupError, Secret, SecretStore, Unusable};
 
 pub(super) async fn log_in(
     worker: &Rc<Worker>,

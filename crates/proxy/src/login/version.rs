@@ -65,7 +65,7 @@ pub(super) fn ask_for_no_more(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exposition::testing::snapshot;
+    use trunkline_telemetry::exposition::testing::snapshot;
 
     fn asks(minor: u16, options: &[&str]) -> StartupMessage {
         let options = options.iter().map(|name| (name.as_bytes(), &b"1"[..]));

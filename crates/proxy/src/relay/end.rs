@@ -9,7 +9,7 @@ use trunkline_session::{Can, LossPlan, Options, ServerLoss};
 use super::Relay;
 use super::attach::Server;
 use crate::errors::Refusal;
-use crate::metrics::LossCause;
+use trunkline_telemetry::metrics::LossCause;
 
 /// How a session ends.
 #[derive(Debug)]

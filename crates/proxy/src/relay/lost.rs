@@ -10,8 +10,10 @@ use trunkline_session::{LastWord, LossPlan, Options, ServerLoss};
 
 use super::attach::{MoveWhy, Server};
 use super::{ClientIs, Ending, Relay};
-use crate::metrics::{FailoverCause, Label, LossCause, MoveCause, RepeatCause, TerminationCause};
 use crate::server::take::TakeError;
+use trunkline_telemetry::metrics::{
+    FailoverCause, Label, LossCause, MoveCause, RepeatCause, TerminationCause,
+};
 
 impl Relay {
     /// Decides what the loss of the server means; `None` when the session goes on.

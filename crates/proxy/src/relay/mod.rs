@@ -41,8 +41,8 @@ use crate::context::{Journal, Live, SlotGuard, Slots, Worker};
 use crate::defaults::Own;
 use crate::login::{Relogin, Welcome};
 use crate::server::take::{Move, Want};
-use crate::sessions::SessionInfo;
 use crate::settings::Retry;
+use trunkline_telemetry::sessions::SessionInfo;
 
 /// A session between its login and its end.
 #[derive(Debug)]

@@ -25,8 +25,8 @@ use trunkline_session::ServerLoss;
 
 use super::attach::Server;
 use super::{ClientIs, Ending, Next, Relay};
-use crate::metrics::RepeatCause;
 use crate::settings::OnTerminate;
+use trunkline_telemetry::metrics::RepeatCause;
 
 /// Waiting for the judgement.
 pub(super) struct Parting {

@@ -14,8 +14,8 @@ use super::attach::Server;
 use super::flow::Chunk;
 use super::{ClientIs, Ending, Next, Relay, record};
 use crate::limits::RELAY_BUDGET_BYTES;
-use crate::metrics::{LossCause, RepeatCause};
 use crate::settings::Retry;
+use trunkline_telemetry::metrics::{LossCause, RepeatCause};
 
 impl Relay {
     /// Client to server, until the client has nothing more or the server takes nothing more.
@@ -273,7 +273,9 @@ impl Relay {
             "protocol violation ends the session"
         );
         match by {
-            Peer::Client => record::count_refusal(&self.worker, crate::metrics::RefusalReason::Protocol),
+            Peer::Client => {
+                record::count_refusal(&self.worker, trunkline_telemetry::metrics::RefusalReason::Protocol)
+            }
             Peer::Server => self.count_loss(LossCause::Protocol),
         }
     }

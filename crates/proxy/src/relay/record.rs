@@ -12,9 +12,9 @@ use super::Relay;
 use super::attach::Server;
 use crate::context::{Live, Worker};
 use crate::login::Welcome;
-use crate::metrics::{Phase, RefusalReason, ThreadMetrics};
-use crate::sessions::SessionInfo;
-use crate::statement_log::{self, StatementLog};
+use trunkline_telemetry::metrics::{Phase, RefusalReason, ThreadMetrics};
+use trunkline_telemetry::sessions::SessionInfo;
+use trunkline_telemetry::statement_log::{self, StatementLog};
 
 /// Takes a session's statements as they complete.
 pub(super) struct Recorder<'a> {

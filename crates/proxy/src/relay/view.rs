@@ -6,7 +6,7 @@ use trunkline_codec::backend::TransactionStatus;
 
 use super::Relay;
 use super::attach::Server;
-use crate::sessions::{Activity, Row};
+use trunkline_telemetry::sessions::{Activity, Row};
 
 impl Relay {
     /// Answers the worker's question, if there is one.

@@ -13,8 +13,8 @@ use super::{Ending, Relay};
 use crate::context::{Order, Slot};
 use crate::errors::{IdleLimit, Refusal};
 use crate::limits::{FAREWELL_PATIENCE, LOOK_INTERVAL, TICK};
-use crate::metrics::{IneligibleState, MoveCause};
 use crate::settings::OnLagging;
+use trunkline_telemetry::metrics::{IneligibleState, MoveCause};
 
 /// What is being watched for.
 #[derive(Debug, Default)]

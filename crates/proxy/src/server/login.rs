@@ -16,9 +16,9 @@ use trunkline_codec::write;
 use trunkline_net::Transport;
 use zeroize::Zeroizing;
 
-use crate::auth::credentials::Credentials;
 use crate::client::messages::{MessageReader, RawMessage, ReadError};
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
+use trunkline_auth::credentials::Credentials;
 
 /// What a server says between AuthenticationOk and its first ReadyForQuery.
 #[derive(Clone, Debug, Default)]
@@ -177,7 +177,7 @@ async fn scram_exchange(
     credentials: &Credentials,
 ) -> Result<(), LoginError> {
     let secret = credentials.scram().ok_or(NO_SCRAM)?;
-    let nonce = crate::auth::nonce().map_err(|error| LoginError::Exchange(error.to_string()))?;
+    let nonce = trunkline_auth::nonce().map_err(|error| LoginError::Exchange(error.to_string()))?;
     let mut exchange = ClientExchange::new(secret, &nonce, ChannelBinding::Unsupported);
     let mut out = BytesMut::new();
     let wrong = |error: &dyn std::fmt::Display| LoginError::Exchange(error.to_string());

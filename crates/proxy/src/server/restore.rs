@@ -8,9 +8,9 @@ use trunkline_codec::write;
 
 use super::login::{self, Greeting, LoginError};
 use super::take::{Connected, is_servers_own_trouble};
-use crate::auth::credentials::Credentials;
 use crate::defaults::Restoring;
 use crate::net;
+use trunkline_auth::credentials::Credentials;
 
 /// As whom a server is logged in to.
 #[derive(Clone, Copy, Debug)]

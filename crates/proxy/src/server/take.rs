@@ -26,9 +26,9 @@ use crate::context::Live;
 use crate::context::Worker;
 use crate::errors::{Refusal, Wanted};
 use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
-use crate::metrics::FailoverCause;
 use crate::net;
 use crate::route::{Attached, Lease};
+use trunkline_telemetry::metrics::FailoverCause;
 
 /// A server to connect to.
 struct Chosen {

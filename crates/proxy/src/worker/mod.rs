@@ -22,7 +22,7 @@ use trunkline_reactor::timer::{self, Ticker};
 
 use crate::context::{Inbox, Order, Phase, Shared, Slots, Worker};
 use crate::limits::{READ_BUFFER_BYTES, REBALANCE_INTERVAL, TICK};
-use crate::sessions::Asked;
+use trunkline_telemetry::sessions::Asked;
 
 /// Starts the thread of worker `index` with its own set of listening sockets; returns when it runs.
 pub(crate) fn spawn(

@@ -4,10 +4,10 @@ use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::runtime::Handle;
+use trunkline_control::{http, listen};
 use trunkline_health::Monitor;
-use trunkline_proxy::http;
 
-use super::serve::{Order, Signals, configure, log_problems, runtime, start_failure};
+use super::serve::{Order, Signals, configure, listen_failure, log_problems, runtime};
 use crate::config::flags::{Flags, ServerFlags};
 use crate::config::meant::{self, Meant};
 use crate::config::{Request, load, process_environment};
@@ -55,12 +55,12 @@ async fn run(request: &Request, meant: Meant, logging: &Logging) -> Result<Exit,
     let health = Monitor::start(settings.health, &Handle::current());
     let mut ready = String::new();
     if let Some(address) = settings.http {
-        let (listener, at) = trunkline_proxy::listen("http", address).await.map_err(start_failure)?;
+        let (listener, at) = listen("http", address).await.map_err(listen_failure)?;
         tokio::spawn(http::serve(listener, health.clone(), None, pending()));
         ready.push_str(&format!("ready: http on {at}\n"));
     }
     let agent = settings.agent.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, AGENT_PORT)));
-    let (listener, at) = trunkline_proxy::listen("agent", agent).await.map_err(start_failure)?;
+    let (listener, at) = listen("agent", agent).await.map_err(listen_failure)?;
     tokio::spawn(http::serve_agent(listener, health.clone(), pending()));
     ready.push_str(&format!("ready: agent on {at}\n"));
     crate::terminal::print(&ready);

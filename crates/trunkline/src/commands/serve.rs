@@ -164,9 +164,7 @@ pub(super) async fn start(meant: &Meant) -> Result<Running, Failure> {
 pub(super) fn start_failure(error: trunkline_proxy::StartError) -> Failure {
     use trunkline_proxy::StartError;
     let hint = match &error {
-        StartError::Listen { .. } => {
-            "Is another Trunkline or PostgreSQL running there? Choose another address, or end it."
-        }
+        StartError::Listen(_) => ADDRESS_TAKEN,
         StartError::Admin { .. } => {
             "Choose a file in a directory that the proxy may write to, with --admin or [admin] socket."
         }
@@ -176,6 +174,14 @@ pub(super) fn start_failure(error: trunkline_proxy::StartError) -> Failure {
     };
     Failure::new(error.to_string()).hint(hint)
 }
+
+/// What to do when an address cannot be listened on.
+pub(super) fn listen_failure(error: trunkline_control::ListenError) -> Failure {
+    Failure::new(error.to_string()).hint(ADDRESS_TAKEN)
+}
+
+const ADDRESS_TAKEN: &str =
+    "Is another Trunkline or PostgreSQL running there? Choose another address, or end it.";
 
 fn announce(running: &Running, meant: &Meant) {
     let bound = running.bound();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use trunkline_control::contract::is_path;
 use trunkline_health::{AdminState, ExpectedRole, ServerSpec};
 
 use crate::config::typed::{AsTyped, Role, ServerEntry, StateWord};
@@ -9,24 +10,6 @@ use crate::config::{Problem, Problems, Source, units};
 
 /// Most servers.
 const SERVERS_MAX: usize = trunkline_health::SERVERS_MAX;
-
-/// Paths of the HTTP contract that a server's name would hide. `primary` may be a name: it means that server.
-const RESERVED: [&str; 14] = [
-    "replica",
-    "read-only",
-    "read-write",
-    "leader",
-    "health",
-    "cluster",
-    "metrics",
-    "livez",
-    "readyz",
-    "liveness",
-    "readiness",
-    "patroni",
-    "status",
-    "master",
-];
 
 /// The servers, in order.
 pub(super) fn servers(typed: &AsTyped, problems: &mut Problems) -> Vec<ServerSpec> {
@@ -105,7 +88,7 @@ fn check_name(server: &ServerEntry, name: &str, before: &[ServerSpec], problems:
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:".contains(c);
     let problem = if !name.chars().all(is_plain) || name.len() > 63 {
         Some(format!("{name:?} is no valid name"))
-    } else if RESERVED.contains(&name) {
+    } else if is_path(name) {
         Some(format!("{name:?} is a path of the HTTP checks"))
     } else if before.iter().any(|spec| spec.name == name) {
         Some(format!("{name:?} is the name of another server"))

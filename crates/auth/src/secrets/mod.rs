@@ -1,0 +1,165 @@
+//! The stored secrets of users: from a query over a monitoring connection, or from a users file.
+//!
+//! One task on the control thread owns the connection and the cache; [`SecretStore`] is a handle that session
+//! threads ask. Requests are taken in batches: one look-up serves all who ask for the same user, and what has
+//! to be fetched is pipelined over one connection.
+//!
+//! Each login reads its secret anew, so that a role or a password is known as soon as it is committed. The cache is for
+//! when that cannot be done: while no server answers, or more is asked than the servers are to be troubled with. Names
+//! of users and names of nobody are treated alike in this, so that time tells nothing of them.
+
+mod cache;
+#[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
+mod query;
+mod secret;
+mod task;
+mod userlist;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use trunkline_health::Health;
+
+use trunkline_reactor::timer;
+
+pub use cache::{CACHED_MAX, CACHED_UNKNOWN_MAX};
+pub use query::DEFAULT_QUERY;
+pub use query::{candidates, without_hosts};
+pub use secret::{Secret, Unusable};
+pub use userlist::{ProblemKind, UsersFileError, UsersFileProblem};
+
+use task::{Freshness, Request};
+
+/// Look-ups waiting for the store; one more fails at once with [`LookupError::Busy`].
+pub const LOOKUPS_WAITING_MAX: usize = 1024;
+
+/// Longest a session waits for a look-up.
+pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a login waits for its secret to be read anew before it makes do with one that was read lately.
+pub const REFRESH_PATIENCE: Duration = Duration::from_millis(250);
+
+/// Secrets read anew in one second, all names together: beyond it those read lately are believed. Whoever floods the
+/// proxy with names costs the servers no more than that, but for names that nobody has tried lately.
+pub const REFRESHES_PER_SECOND_MAX: usize = 1000;
+
+/// Longest user name looked up, in bytes; longer ones are unknown. PostgreSQL's are at most 63 bytes.
+pub const USER_NAME_BYTES_MAX: usize = 255;
+
+/// Where secrets come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A query over the monitoring connection; `None` reads `pg_authid`.
+    Query(Option<String>),
+    /// A file in PgBouncer's userlist.txt format.
+    File(PathBuf),
+}
+
+/// Where secrets come from, and how long they are believed.
+#[derive(Clone, Debug)]
+pub struct SecretSettings {
+    /// The query or the file.
+    pub source: SecretSource,
+    /// Login of the monitoring role: user, password, database, options. Hosts and ports are ignored.
+    pub login: tokio_postgres::Config,
+    /// How long a secret is believed after it was read, when it cannot be read anew; zero = not beyond its batch.
+    pub cache_ttl: Duration,
+}
+
+/// Why there is no answer about a user; never that the user does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LookupError {
+    /// No server is up, or none that could be reached answered.
+    #[error("no server answers the query for stored secrets")]
+    NoServer,
+    /// The servers refuse the query.
+    #[error(
+        "the query for stored secrets fails: {message} (SQLSTATE {code}); grant the monitoring role what it \
+         needs, or set another auth_query"
+    )]
+    Query {
+        /// SQLSTATE.
+        code: String,
+        /// The server's message; for the log only.
+        message: String,
+    },
+    /// The query answers in another form than user name and password.
+    #[error("the query for stored secrets must return at most one row of user name and password: {0}")]
+    Shape(&'static str),
+    /// It took longer than [`LOOKUP_TIMEOUT`].
+    #[error("the look-up took longer than {} s", LOOKUP_TIMEOUT.as_secs())]
+    Timeout,
+    /// Too many look-ups are waiting.
+    #[error("more than {LOOKUPS_WAITING_MAX} look-ups are waiting")]
+    Busy,
+    /// The store's task has ended: the proxy is stopping.
+    #[error("the store of secrets has stopped")]
+    Stopped,
+}
+
+/// A handle to the store. Clones share it; its task ends with the last one.
+#[derive(Clone, Debug)]
+pub struct SecretStore {
+    requests: mpsc::Sender<Request>,
+}
+
+impl SecretStore {
+    /// Starts the store's task on `runtime`; a users file is read here.
+    ///
+    /// # Errors
+    /// When the users file cannot be read or has errors: all of them, with their lines.
+    pub fn start(
+        settings: SecretSettings,
+        health: Health,
+        runtime: &Handle,
+    ) -> Result<SecretStore, UsersFileError> {
+        let (requests, received) = mpsc::channel(LOOKUPS_WAITING_MAX);
+        let source = task::Source::open(&settings, health)?;
+        runtime.spawn(task::run(source, settings.cache_ttl, received));
+        Ok(SecretStore { requests })
+    }
+
+    /// The secret of a user, as it is now. While it cannot be read within [`REFRESH_PATIENCE`], or more than
+    /// [`REFRESHES_PER_SECOND_MAX`] are, one that was read lately.
+    ///
+    /// # Errors
+    /// When it cannot be said now; see [`LookupError`]. An unknown user is a [`Secret::Unusable`].
+    pub async fn lookup(&self, user: &str) -> Result<Secret, LookupError> {
+        match timer::timeout(REFRESH_PATIENCE, self.ask(user, Freshness::Current)).await {
+            Ok(Ok(secret)) => Ok(secret),
+            Ok(Err(_)) | Err(_) => self.ask(user, Freshness::Lately).await,
+        }
+    }
+
+    /// Reads the users file again, and forgets all that is cached: from now on a secret is believed for `cache_ttl`.
+    /// The number of users in the file, 0 for a query.
+    ///
+    /// # Errors
+    /// When the file cannot be read or has errors: the users read before then stay in force.
+    pub async fn reload(&self, cache_ttl: Duration) -> Result<usize, UsersFileError> {
+        let (reply, answer) = oneshot::channel();
+        if self.requests.send(Request::Reload { cache_ttl, reply }).await.is_err() {
+            return Ok(0);
+        }
+        answer.await.unwrap_or(Ok(0))
+    }
+
+    async fn ask(&self, user: &str, freshness: Freshness) -> Result<Secret, LookupError> {
+        if user.is_empty() || user.len() > USER_NAME_BYTES_MAX || user.contains('\0') {
+            return Ok(Secret::Unusable(Unusable::Unknown));
+        }
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Lookup { user: user.into(), freshness, asked_at: Instant::now(), reply };
+        self.requests.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => LookupError::Busy,
+            mpsc::error::TrySendError::Closed(_) => LookupError::Stopped,
+        })?;
+        match timer::timeout(LOOKUP_TIMEOUT, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_dropped)) => Err(LookupError::Stopped),
+            Err(_elapsed) => Err(LookupError::Timeout),
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Secrets by a query, over one connection of the store's own.
+//!
+//! It is logged in as the monitoring role and carries nothing a client sent but the user name, as a bind
+//! parameter: a client's `search_path` or `options` never reach it (CVE-2025-12819 of PgBouncer).
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+use trunkline_health::{Health, ServerId, Snapshot, State, Stream};
+
+use super::secret::{Cleartext, Stored, Unusable};
+use super::{LOOKUP_TIMEOUT, LookupError};
+
+/// Reads `pg_authid`, every name and operator by its schema; `$1` is the user name, as text: a cast to `name` would
+/// be an error for one that is too long.
+///
+/// It honours VALID UNTIL and NOLOGIN, which a query that returns only the password cannot
+/// (CVE-2025-2291 of PgBouncer).
+pub const DEFAULT_QUERY: &str = "\
+SELECT r.rolname::pg_catalog.text, r.rolpassword, \
+COALESCE(r.rolvaliduntil OPERATOR(pg_catalog.<) pg_catalog.now(), false), r.rolcanlogin \
+FROM pg_catalog.pg_authid r WHERE r.rolname OPERATOR(pg_catalog.=) $1::pg_catalog.text";
+
+/// What every session of the store runs with, after the operator's own options.
+const OPTIONS: &str =
+    "-c search_path=pg_catalog -c default_transaction_read_only=on -c statement_timeout=1000";
+
+/// To connect and log in to one server, and to prepare the query.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// For the answers to one batch.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The query and the connection it runs on.
+#[derive(Debug)]
+pub(super) struct QuerySource {
+    health: Health,
+    login: Config,
+    sql: String,
+    columns: Columns,
+    connection: Option<Connection>,
+}
+
+/// What the rows of the query hold.
+#[derive(Clone, Copy, Debug)]
+enum Columns {
+    /// Those of [`DEFAULT_QUERY`].
+    PgAuthid,
+    /// User name and password.
+    Custom,
+}
+
+#[derive(Debug)]
+struct Connection {
+    server: ServerId,
+    client: Client,
+    statement: Statement,
+}
+
+impl QuerySource {
+    pub(super) fn new(health: Health, login: &Config, custom: Option<String>) -> Self {
+        let (sql, columns) = match custom {
+            Some(sql) => (sql, Columns::Custom),
+            None => (DEFAULT_QUERY.to_owned(), Columns::PgAuthid),
+        };
+        QuerySource { health, login: without_hosts(login), sql, columns, connection: None }
+    }
+
+    /// What is stored for each of `users`, in their order; from the first server that answers.
+    pub(super) async fn fetch(
+        &mut self,
+        users: &[Box<str>],
+    ) -> Result<Vec<Result<Stored, LookupError>>, LookupError> {
+        // Several servers that hang are not waited for one after another: nobody would be left to be told.
+        match timeout(LOOKUP_TIMEOUT, self.fetch_from_any(users)).await {
+            Ok(answers) => answers,
+            Err(_elapsed) => {
+                self.connection = None;
+                Err(LookupError::Timeout)
+            }
+        }
+    }
+
+    async fn fetch_from_any(
+        &mut self,
+        users: &[Box<str>],
+    ) -> Result<Vec<Result<Stored, LookupError>>, LookupError> {
+        let candidates = candidates(&self.health.load());
+        let columns = self.columns;
+        for (server, host, port) in candidates {
+            let Some(connection) = self.connection_to(server, &host, port).await? else { continue };
+            match timeout(QUERY_TIMEOUT, ask(connection, columns, users)).await {
+                Ok(Some(answers)) => return Ok(answers),
+                Ok(None) => tracing::debug!(server.host = %host, "connection of auth_query was lost"),
+                Err(_elapsed) => tracing::debug!(server.host = %host, "auth_query was not answered in time"),
+            }
+            self.connection = None;
+        }
+        Err(LookupError::NoServer)
+    }
+
+    /// The connection to a server, made if it is not the one at hand; `None` when it cannot be had.
+    ///
+    /// # Errors
+    /// When the server is there and refuses the query: another one would say the same.
+    async fn connection_to(
+        &mut self,
+        server: ServerId,
+        host: &str,
+        port: u16,
+    ) -> Result<Option<&Connection>, LookupError> {
+        let is_at_hand =
+            self.connection.as_ref().is_some_and(|c| c.server == server && !c.client.is_closed());
+        if !is_at_hand {
+            match timeout(CONNECT_TIMEOUT, self.connect(server, host, port)).await {
+                Ok(Ok(connection)) => self.connection = Some(connection),
+                Ok(Err(ConnectError::Query(error))) => return Err(error),
+                Ok(Err(ConnectError::Unreachable(error))) => {
+                    tracing::debug!(server.host = %host, %error, "could not connect for auth_query");
+                    return Ok(None);
+                }
+                Err(_elapsed) => {
+                    tracing::debug!(server.host = %host, "could not connect for auth_query in time");
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(self.connection.as_ref())
+    }
+
+    async fn connect(&self, server: ServerId, host: &str, port: u16) -> Result<Connection, ConnectError> {
+        let stream =
+            Stream::to_host(host, port).await.map_err(|e| ConnectError::Unreachable(e.to_string()))?;
+        let (client, driver) = self
+            .login
+            .connect_raw(stream, NoTls)
+            .await
+            .map_err(|e| ConnectError::Unreachable(e.to_string()))?;
+        // Ends with the client, or with the server: then the next fetch finds the client closed.
+        tokio::spawn(driver);
+        let statement = client.prepare(&self.sql).await.map_err(|error| match refusal(&error) {
+            Some(refusal) => ConnectError::Query(refusal),
+            None => ConnectError::Unreachable(error.to_string()),
+        })?;
+        if statement.params().len() != 1 || statement.columns().len() < 2 {
+            let shape = LookupError::Shape("it needs one parameter $1 and two columns");
+            return Err(ConnectError::Query(shape));
+        }
+        Ok(Connection { server, client, statement })
+    }
+}
+
+enum ConnectError {
+    /// Try another server.
+    Unreachable(String),
+    /// No other server would do.
+    Query(LookupError),
+}
+
+/// Asks for all users at once; `None` when the connection was lost.
+async fn ask(
+    connection: &Connection,
+    columns: Columns,
+    users: &[Box<str>],
+) -> Option<Vec<Result<Stored, LookupError>>> {
+    let Connection { client, statement, .. } = connection;
+    let answers = join_all(users.iter().map(async |user| {
+        let name: &str = user;
+        client.query(statement, &[&name]).await
+    }));
+    let mut stored = Vec::with_capacity(users.len());
+    for (user, answer) in users.iter().zip(answers.await) {
+        stored.push(match answer {
+            Ok(rows) => read(&rows, user, columns),
+            Err(error) => Err(refusal(&error)?),
+        });
+    }
+    Some(stored)
+}
+
+fn read(rows: &[Row], user: &str, columns: Columns) -> Result<Stored, LookupError> {
+    let row = match rows {
+        [] => return Ok(Stored::Unusable(Unusable::Unknown)),
+        [row] => row,
+        [_, _, ..] => return Err(LookupError::Shape("it returned more than one row")),
+    };
+    let text = |column: usize| {
+        row.try_get::<_, Option<&str>>(column).map_err(|_| LookupError::Shape("a column is not text"))
+    };
+    if text(0)? != Some(user) {
+        return Err(LookupError::Shape("it returned another user than was asked for"));
+    }
+    let password = text(1)?.unwrap_or_default();
+    match columns {
+        Columns::Custom => Ok(Stored::parse(password, Cleartext::Accepted)),
+        Columns::PgAuthid => {
+            let flag = |column: usize| {
+                row.try_get::<_, bool>(column).map_err(|_| LookupError::Shape("a column is not boolean"))
+            };
+            Ok(match (flag(2)?, flag(3)?) {
+                (_, false) => Stored::Unusable(Unusable::NoLogin),
+                (true, true) => Stored::Unusable(Unusable::Expired),
+                (false, true) => Stored::parse(password, Cleartext::Refused),
+            })
+        }
+    }
+}
+
+/// The server's refusal, if the error is one that another server would repeat. One that ends the connection, or
+/// a recovery conflict, is not.
+fn refusal(error: &tokio_postgres::Error) -> Option<LookupError> {
+    let Some(said) = error.as_db_error() else {
+        // Neither a lost connection nor the server's word: the parameter or a column has an unexpected type.
+        let is_lost =
+            error.is_closed() || std::error::Error::source(error).is_some_and(|s| s.is::<std::io::Error>());
+        return (!is_lost).then_some(LookupError::Shape("the parameter $1 must be text"));
+    };
+    let code = said.code().code();
+    let is_passing = code.starts_with("57") || code.starts_with("40") || code.starts_with("53");
+    let message = said.message().to_owned();
+    (!is_passing).then(|| LookupError::Query { code: code.to_owned(), message })
+}
+
+/// The servers to ask, the primary first: it alone knows a password changed a moment ago.
+pub fn candidates(snapshot: &Snapshot) -> Vec<(ServerId, String, u16)> {
+    let rank = |state| match state {
+        State::Up => Some(1),
+        State::Lagging => Some(2),
+        State::Unknown | State::Down | State::Fenced | State::Drain | State::Maint => None,
+    };
+    let primary = snapshot.serving_primary().map(|server| server.id);
+    let mut ranked: Vec<_> = snapshot
+        .servers
+        .iter()
+        .filter_map(|server| Some((if Some(server.id) == primary { 0 } else { rank(server.state)? }, server)))
+        .collect();
+    // Stable: the same standby every time, so that the connection to it is kept.
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, server)| (server.id, server.host.to_string(), server.port)).collect()
+}
+
+/// The login alone: whom to connect to is decided anew each time.
+pub fn without_hosts(login: &Config) -> Config {
+    let mut config = Config::new();
+    if let Some(user) = login.get_user() {
+        config.user(user);
+    }
+    if let Some(password) = login.get_password() {
+        config.password(password);
+    }
+    if let Some(database) = login.get_dbname() {
+        config.dbname(database);
+    }
+    config.ssl_mode(login.get_ssl_mode());
+    config.application_name("trunkline auth_query");
+    config.options(match login.get_options() {
+        Some(options) => format!("{options} {OPTIONS}"),
+        None => OPTIONS.to_owned(),
+    });
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trunkline_telemetry::exposition::testing::snapshot;
+
+    fn names(snapshot: &Snapshot) -> Vec<u16> {
+        candidates(snapshot).iter().map(|(id, _, _)| id.0).collect()
+    }
+
+    #[test]
+    fn the_primary_is_asked_first_and_standbys_when_it_is_down() {
+        let mut snapshot = snapshot();
+        assert_eq!(names(&snapshot), [0, 1, 2]);
+        snapshot.servers[0].state = State::Down;
+        assert_eq!(names(&snapshot), [1, 2]);
+        snapshot.servers[1].state = State::Fenced;
+        snapshot.servers[2].state = State::Unknown;
+        assert_eq!(
+            names(&snapshot),
+            [0_u16; 0],
+            "nobody else's secrets, and none that are not known to be ours"
+        );
+    }
+
+    #[test]
+    fn the_operators_options_come_before_ours() {
+        let mut login = Config::new();
+        login.user("monitor").password("hunter2").options("-c search_path=evil").host("elsewhere");
+        let config = without_hosts(&login);
+        assert!(config.get_hosts().is_empty());
+        let options = config.get_options().expect("set");
+        assert!(options.starts_with("-c search_path=evil ") && options.contains("search_path=pg_catalog"));
+    }
+}

@@ -1,0 +1,266 @@
+//! The task that owns the cache and the source.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::sync::{mpsc, oneshot};
+use trunkline_health::Health;
+
+use super::cache::{Cache, Entry};
+use super::query::QuerySource;
+use super::secret::{Secret, Stored, Unusable};
+use super::userlist::{self, Users, UsersFileError};
+use super::{LOOKUPS_WAITING_MAX, LookupError, REFRESHES_PER_SECOND_MAX, SecretSettings, SecretSource};
+
+/// Requests taken at once: what they need is fetched together.
+const BATCH_MAX: usize = 64;
+
+/// After a failure, requests are answered with it for so long before the servers are tried again.
+const FAILURE_HOLD: Duration = Duration::from_millis(500);
+
+/// What the store is asked.
+pub(super) enum Request {
+    Lookup { user: Box<str>, freshness: Freshness, asked_at: Instant, reply: Reply },
+    Reload { cache_ttl: Duration, reply: oneshot::Sender<Result<usize, UsersFileError>> },
+}
+
+type Answer = Result<Secret, LookupError>;
+type Reply = oneshot::Sender<Answer>;
+
+/// How old the secret may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// Read after the request, unless the servers are troubled enough.
+    Current,
+    /// Within the time to live.
+    Lately,
+}
+
+/// Where secrets come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Query(Box<QuerySource>),
+    File(FileSource),
+}
+
+/// A users file and what was read of it.
+pub(super) struct FileSource {
+    path: PathBuf,
+    users: Users,
+}
+
+impl std::fmt::Debug for FileSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FileSource({}, {} users)", self.path.display(), self.users.len())
+    }
+}
+
+impl Source {
+    pub(super) fn open(settings: &SecretSettings, health: Health) -> Result<Source, UsersFileError> {
+        match &settings.source {
+            SecretSource::Query(custom) => {
+                Ok(Source::Query(Box::new(QuerySource::new(health, &settings.login, custom.clone()))))
+            }
+            SecretSource::File(path) => {
+                Ok(Source::File(FileSource { path: path.clone(), users: userlist::read(path)? }))
+            }
+        }
+    }
+
+    async fn fetch(&mut self, users: &[Box<str>]) -> Result<Vec<Result<Stored, LookupError>>, LookupError> {
+        match self {
+            Source::Query(query) => query.fetch(users).await,
+            Source::File(file) => {
+                let unknown = || Stored::Unusable(Unusable::Unknown);
+                let stored = |user| Ok(file.users.get(user).cloned().unwrap_or_else(unknown));
+                Ok(users.iter().map(stored).collect())
+            }
+        }
+    }
+
+    async fn reload(&mut self) -> Result<usize, UsersFileError> {
+        let Source::File(file) = self else { return Ok(0) };
+        let path = file.path.clone();
+        let read = tokio::task::spawn_blocking(move || userlist::read(&path)).await;
+        file.users = read.map_err(|error| UsersFileError::Unreadable {
+            path: file.path.clone(),
+            error: std::io::Error::other(error),
+        })??;
+        Ok(file.users.len())
+    }
+}
+
+/// Serves requests until the last handle is gone.
+pub(super) async fn run(mut source: Source, ttl: Duration, mut received: mpsc::Receiver<Request>) {
+    let mut store = Store::new(ttl);
+    let mut waiting = Vec::with_capacity(BATCH_MAX);
+    while !waiting.is_empty() || received.recv_many(&mut waiting, BATCH_MAX).await > 0 {
+        let batch = waiting.len().min(BATCH_MAX);
+        let missing = store.serve(waiting.drain(..batch), &mut source).await;
+        if missing.is_empty() {
+            continue;
+        }
+        let (users, replies): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
+        let began = Instant::now();
+        store.fetches.note(users.len(), began);
+        let fetched = {
+            let mut fetch = pin!(source.fetch(&users));
+            loop {
+                // A server that hangs holds up only those whose secrets are not at hand.
+                tokio::select! {
+                    fetched = &mut fetch => break fetched,
+                    Some(request) = received.recv(), if waiting.len() < LOOKUPS_WAITING_MAX => {
+                        let trouble = if waiting.len() < BATCH_MAX { Trouble::No } else { Trouble::Enough };
+                        waiting.extend(store.answer(request, trouble));
+                    }
+                }
+            }
+        };
+        store.settle(users, replies, fetched, began).await;
+    }
+}
+
+/// Who waits for which user.
+type Missing = HashMap<Box<str>, Vec<Reply>>;
+
+/// Whether the servers have enough to do for the store already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    No,
+    Enough,
+}
+
+/// Secrets fetched within the second at hand.
+#[derive(Debug, Default)]
+struct Fetches {
+    second: Option<Instant>,
+    number: usize,
+}
+
+impl Fetches {
+    fn note(&mut self, fetched: usize, now: Instant) {
+        if !self.is_of(now) {
+            *self = Fetches { second: Some(now), number: 0 };
+        }
+        self.number += fetched;
+    }
+
+    fn trouble(&self, now: Instant) -> Trouble {
+        if self.is_of(now) && self.number >= REFRESHES_PER_SECOND_MAX { Trouble::Enough } else { Trouble::No }
+    }
+
+    /// Whether `now` is in the second that is counted.
+    fn is_of(&self, now: Instant) -> bool {
+        self.second.is_some_and(|began| now.saturating_duration_since(began) < Duration::from_secs(1))
+    }
+}
+
+struct Store {
+    cache: Cache,
+    failure: Option<(Instant, LookupError)>,
+    fetches: Fetches,
+}
+
+impl Store {
+    fn new(ttl: Duration) -> Self {
+        Store { cache: Cache::new(ttl), failure: None, fetches: Fetches::default() }
+    }
+
+    /// Answers what can be answered; the rest is to be fetched.
+    async fn serve(&mut self, batch: impl Iterator<Item = Request>, source: &mut Source) -> Missing {
+        let mut missing = Missing::new();
+        for request in batch {
+            match self.answer(request, self.fetches.trouble(Instant::now())) {
+                Some(Request::Lookup { user, reply, .. }) => missing.entry(user).or_default().push(reply),
+                Some(Request::Reload { cache_ttl, reply }) => {
+                    self.cache.believe_for(cache_ttl);
+                    let reloaded = source.reload().await;
+                    if reloaded.is_ok() {
+                        self.cache.clear();
+                    }
+                    drop(reply.send(reloaded));
+                }
+                None => {}
+            }
+        }
+        missing
+    }
+
+    /// Does what a request wants, or gives it back when that needs the source.
+    fn answer(&self, request: Request, trouble: Trouble) -> Option<Request> {
+        match request {
+            // Nobody waits for the answer any more.
+            Request::Lookup { reply, .. } if reply.is_closed() => None,
+            Request::Lookup { user, freshness, asked_at, reply } => {
+                let oldest = match (freshness, trouble) {
+                    (Freshness::Current, Trouble::No) => Freshness::Current,
+                    (Freshness::Current, Trouble::Enough) | (Freshness::Lately, _) => Freshness::Lately,
+                };
+                let Some(answer) = self.at_hand(&user, oldest, asked_at, Instant::now()) else {
+                    return Some(Request::Lookup { user, freshness, asked_at, reply });
+                };
+                drop(reply.send(answer));
+                None
+            }
+            Request::Reload { .. } => Some(request),
+        }
+    }
+
+    /// The answer that needs no fetching.
+    fn at_hand(&self, user: &str, freshness: Freshness, asked_at: Instant, now: Instant) -> Option<Answer> {
+        if let Some(entry) = self.cache.newest(user) {
+            let will_do = match freshness {
+                Freshness::Current => false,
+                Freshness::Lately => self.cache.get(user, now).is_some(),
+            };
+            // Read since it was asked for: as fresh as it can be, also when nothing is to be kept.
+            if will_do || entry.read_at >= asked_at {
+                return Some(Ok(entry.secret.clone()));
+            }
+        }
+        let (failed_at, error) = self.failure.as_ref()?;
+        let is_held = now.saturating_duration_since(*failed_at) < FAILURE_HOLD || *failed_at >= asked_at;
+        is_held.then(|| Err(error.clone()))
+    }
+
+    /// Answers those who waited, and keeps what they are told.
+    async fn settle(
+        &mut self,
+        users: Vec<Box<str>>,
+        replies: Vec<Vec<Reply>>,
+        fetched: Result<Vec<Result<Stored, LookupError>>, LookupError>,
+        began: Instant,
+    ) {
+        let stored = match fetched {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::warn!(%error, users = users.len(), "stored secrets could not be read");
+                replies.into_iter().flatten().for_each(|reply| drop(reply.send(Err(error.clone()))));
+                self.failure = Some((Instant::now(), error));
+                return;
+            }
+        };
+        self.failure = None;
+        let known = &self.cache;
+        let answers = join_all(users.iter().zip(stored).map(async |(user, stored)| {
+            Ok(stored?.derive(known.newest(user).map(|entry: &Entry| &entry.secret)).await)
+        }));
+        let answers: Vec<Answer> = answers.await;
+        for ((user, replies), answer) in users.into_iter().zip(replies).zip(answers) {
+            for reply in replies {
+                drop(reply.send(answer.clone()));
+            }
+            match answer {
+                Ok(secret) => self.cache.insert(user, secret, began),
+                Err(error) => tracing::warn!(%error, "the stored secret of a user could not be read"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "task_tests.rs"]
+mod tests;

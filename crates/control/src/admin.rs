@@ -1,0 +1,153 @@
+//! The admin socket: what an operator may ask of a running proxy, over HTTP on a Unix socket.
+//!
+//! Whoever may open the socket may drain servers; its file is readable by its owner alone.
+//! `POST /servers/NAME/ready`, `/drain` and `/maint` set what is wanted of a server; `GET /sessions` counts and lists
+//! the sessions: `?limit=N` bounds the list, `?pinned=only` leaves out those that can move.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Path as Segments, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use trunkline_health::{AdminState, Health};
+
+use crate::limits::SESSIONS_LISTED_MAX;
+use trunkline_telemetry::sessions::{self, Asked, Listed};
+
+/// Who may open the socket: its owner.
+const MODE: u32 = 0o600;
+
+/// A socket file that goes with its listener.
+#[derive(Debug)]
+pub struct AdminSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl AdminSocket {
+    /// Listens at `path`; a file that a dead process left there is replaced.
+    ///
+    /// # Errors
+    /// When another process listens there, or what the kernel says.
+    pub async fn bind(path: &Path) -> io::Result<Self> {
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))?;
+        Ok(AdminSocket { listener, path: path.to_owned() })
+    }
+
+    /// Answers until its task is dropped.
+    ///
+    /// `workers` are the queues by which the proxy's workers are asked for their sessions.
+    pub async fn serve(self, health: Health, workers: Vec<mpsc::Sender<Asked>>) {
+        let running = Arc::new(RunningProxy { health, workers });
+        let routes = Router::new()
+            .route("/servers/{name}/{wanted}", post(set))
+            .route("/sessions", get(list))
+            .with_state(running);
+        let file = RemoveOnDrop(self.path);
+        if let Err(error) = axum::serve(self.listener, routes).await {
+            tracing::error!(%error, path = %file.0.display(), "the admin socket has ended");
+        }
+    }
+}
+
+/// What the socket's requests are about.
+#[derive(Debug)]
+struct RunningProxy {
+    health: Health,
+    workers: Vec<mpsc::Sender<Asked>>,
+}
+
+struct RemoveOnDrop(PathBuf);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::debug!(%error, path = %self.0.display(), "could not remove the admin socket");
+        }
+    }
+}
+
+async fn set(
+    State(running): State<Arc<RunningProxy>>,
+    Segments((name, wanted)): Segments<(String, String)>,
+) -> (StatusCode, Json<Value>) {
+    let refused = |status, message: String| (status, Json(json!({ "error": message })));
+    let admin = match wanted.as_str() {
+        "ready" => AdminState::Ready,
+        "drain" => AdminState::Drain,
+        "maint" => AdminState::Maint,
+        other => {
+            return refused(StatusCode::NOT_FOUND, format!("\"{other}\" is none of ready, drain, maint"));
+        }
+    };
+    let health = &running.health;
+    let snapshot = health.load_full();
+    let Some(server) = snapshot.by_name(&name) else {
+        let names: Vec<&str> = snapshot.servers.iter().map(|server| &*server.name).collect();
+        return refused(
+            StatusCode::NOT_FOUND,
+            format!("no server is named \"{name}\"; there are {}", names.join(", ")),
+        );
+    };
+    health.set_admin(server.id, admin);
+    tracing::info!(server.name = %name, wanted, "an operator has spoken");
+    (StatusCode::OK, Json(json!({ "server": name, "wanted": wanted, "was": server.state.as_str() })))
+}
+
+/// How the sessions are to be listed.
+#[derive(Debug, serde::Deserialize)]
+struct Listing {
+    limit: Option<usize>,
+    pinned: Option<Only>,
+}
+
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Only {
+    Only,
+}
+
+async fn list(State(running): State<Arc<RunningProxy>>, Query(wanted): Query<Listing>) -> Json<Value> {
+    let most = wanted.limit.map_or(SESSIONS_LISTED_MAX, |limit| limit.min(SESSIONS_LISTED_MAX));
+    let listed = match wanted.pinned {
+        Some(Only::Only) => Listed::Pinned(most),
+        None => Listed::All(most),
+    };
+    let sessions = sessions::ask(&running.workers, listed).await;
+    Json(sessions.listing(Instant::now(), most))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_left_by_a_dead_process_is_replaced_and_a_live_one_is_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("admin.sock");
+        let first = AdminSocket::bind(&path).await.expect("free");
+        let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, MODE);
+        let error = AdminSocket::bind(&path).await.expect_err("somebody listens");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        assert!(path.exists(), "the kernel leaves the file");
+        AdminSocket::bind(&path).await.expect("nobody listens any more");
+    }
+}

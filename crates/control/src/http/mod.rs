@@ -1,0 +1,74 @@
+//! What load balancers, Prometheus and people ask about the servers.
+//!
+//! [`serve`] answers HTTP: the health contract of [`contract`](crate::contract), `/metrics`, and a page for
+//! browsers. [`serve_agent`] answers HAProxy's agent-check. Both answer from the newest verdicts, never ask a
+//! server for it, and work without a proxy beside them.
+
+mod agent;
+mod listener;
+mod page;
+mod routes;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use trunkline_health::{Health, Snapshot};
+
+use trunkline_telemetry::metrics::Metrics;
+use trunkline_telemetry::sessions::Sessions;
+
+pub use agent::{AGENT_CONNECTIONS_MAX, AGENT_WORDS_BYTES_MAX, AGENT_WORDS_GRACE, serve_agent};
+
+/// HTTP connections at one time; more wait in the kernel's queue until one ends.
+pub const CONNECTIONS_MAX: usize = 512;
+
+/// Longest a connection may take to send its request.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest a connection may take to read its answer.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most bytes read from one connection: a request line and headers. No request has a body.
+pub const REQUEST_BYTES_MAX: usize = 16 * 1024;
+
+/// Where the verdicts come from.
+pub trait Verdicts: Clone + Send + Sync + 'static {
+    /// The newest ones.
+    fn newest(&self) -> Arc<Snapshot>;
+
+    /// Whether the proxy takes no new sessions because it is about to end.
+    fn is_draining(&self) -> bool {
+        false
+    }
+
+    /// The proxy's sessions, counted; `None` where only health is served.
+    fn sessions(&self) -> impl Future<Output = Option<Sessions>> + Send {
+        std::future::ready(None)
+    }
+}
+
+impl Verdicts for Health {
+    fn newest(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.load())
+    }
+}
+
+/// Serves HTTP on `listener` until `shutdown` completes and the connections open then have ended.
+///
+/// `metrics` are the proxy's, or `None` where only health is served.
+pub async fn serve(
+    listener: TcpListener,
+    verdicts: impl Verdicts,
+    metrics: Option<Arc<Metrics>>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) {
+    let listener = listener::BoundedListener::new(listener);
+    let served = axum::serve(listener, routes::router(verdicts, metrics)).with_graceful_shutdown(shutdown);
+    if let Err(error) = served.await {
+        tracing::error!(%error, "the HTTP server has ended");
+    }
+}

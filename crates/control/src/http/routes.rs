@@ -1,0 +1,154 @@
+//! From a request to its answer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::contract::{self, Answer, Extras, answer_at};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+use trunkline_health::Snapshot;
+
+use super::{Verdicts, page};
+use trunkline_telemetry::exposition::{render_health, render_prometheus};
+use trunkline_telemetry::metrics::{Label, Metrics, MoveCause, MoveKind, MoveOutcome, RepeatCause};
+use trunkline_telemetry::sessions::Sessions;
+
+/// What `/metrics` is written in. Source: Prometheus, Exposition formats.
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
+
+#[derive(Debug)]
+struct Site<V> {
+    verdicts: V,
+    metrics: Option<Arc<Metrics>>,
+}
+
+/// One handler for every method and path: the contract has an answer for each.
+pub(super) fn router<V: Verdicts>(verdicts: V, metrics: Option<Arc<Metrics>>) -> Router {
+    Router::new().fallback(answer::<V>).with_state(Arc::new(Site { verdicts, metrics }))
+}
+
+async fn answer<V: Verdicts>(State(site): State<Arc<Site<V>>>, request: Request) -> Response {
+    let (method, target) = (request.method(), request.uri());
+    let accept = text_of(request.headers(), &header::ACCEPT);
+    let at = target.path();
+    match at.strip_prefix('/').and_then(answer_at) {
+        Some(Answer::Metrics) if reads(method) => ok(PROMETHEUS_TEXT, site.metrics_text().await),
+        // Whoever balances over several proxies must stop sending here before the listeners close.
+        Some(Answer::Ready) if site.verdicts.is_draining() => {
+            with(StatusCode::SERVICE_UNAVAILABLE, PLAIN_TEXT, "Service Unavailable - draining")
+        }
+        None if at == "/" && reads(method) && page::is_wanted(accept) => page::response(),
+        Some(Answer::Cluster) => {
+            let sessions = site.verdicts.sessions().await;
+            site.told(method, &target.to_string(), accept, sessions.as_ref())
+        }
+        Some(Answer::Metrics | Answer::Ready | Answer::Alive | Answer::Serving(_)) | None => {
+            site.told(method, &target.to_string(), accept, None)
+        }
+    }
+}
+
+impl<V: Verdicts> Site<V> {
+    async fn metrics_text(&self) -> String {
+        let snapshot = self.verdicts.newest();
+        match &self.metrics {
+            Some(metrics) => render_prometheus(metrics, &snapshot, self.verdicts.sessions().await.as_ref()),
+            None => render_health(&snapshot),
+        }
+    }
+
+    /// What the contract says.
+    fn told(
+        &self,
+        method: &Method,
+        target: &str,
+        accept: Option<&str>,
+        sessions: Option<&Sessions>,
+    ) -> Response {
+        let snapshot = self.verdicts.newest();
+        let extras = self.metrics.as_deref().map(|metrics| extras(metrics, &snapshot, sessions));
+        let method = method.as_str();
+        let request =
+            contract::Request { method, target, accept, now: Instant::now(), extras: extras.as_ref() };
+        let told = contract::respond(&snapshot, &request);
+        let status = StatusCode::from_u16(told.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        let mut response = with(status, told.content_type, told.body);
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            let allowed = HeaderValue::from_static("GET, HEAD, OPTIONS");
+            response.headers_mut().insert(header::ALLOW, allowed);
+        }
+        response
+    }
+}
+
+/// What only the proxy knows: of each server, and of all sessions.
+fn extras(metrics: &Metrics, snapshot: &Snapshot, sessions: Option<&Sessions>) -> Extras {
+    let on = |server| ("sessions".to_owned(), metrics.sessions_on(server).into());
+    let servers =
+        snapshot.servers.iter().map(|server| (server.id, [on(server.id)].into_iter().collect())).collect();
+    let mut cluster = Map::new();
+    if let Some(sessions) = sessions {
+        cluster.insert("sessions".to_owned(), sessions.counts().into());
+        cluster.insert("moves".to_owned(), told_moves(metrics));
+    }
+    Extras { cluster, servers }
+}
+
+/// How often sessions and requests went to another server, why, and how long that took.
+fn told_moves(metrics: &Metrics) -> Value {
+    let kinds = MoveKind::ALL.iter().map(|kind| {
+        let ended = |outcome: MoveOutcome| match kind {
+            MoveKind::Move => {
+                by_cause(MoveCause::ALL, |c| metrics.sum(|t| t.moves_ended[outcome.index()].of(c).value()))
+            }
+            MoveKind::Repeat => by_cause(RepeatCause::ALL, |c| {
+                metrics.sum(|t| t.repeats_ended[outcome.index()].of(c).value())
+            }),
+        };
+        let times = metrics.move_times(*kind, MoveOutcome::Taken);
+        let seconds = |share| times.quantile(share).map(|took| took.as_secs_f64());
+        let told = json!({
+            "taken": ended(MoveOutcome::Taken),
+            "failed": ended(MoveOutcome::Failed),
+            "median_seconds": seconds(0.5),
+            "p99_seconds": seconds(0.99),
+        });
+        (kind.word().to_owned(), told)
+    });
+    Value::Object(kinds.collect())
+}
+
+/// Counts by cause, those that are not zero.
+fn by_cause<L: Label>(causes: &[L], count: impl Fn(L) -> u64) -> Map<String, Value> {
+    let counted = causes.iter().map(|cause| (cause.word().to_owned(), count(*cause)));
+    counted.filter(|(_, n)| *n > 0).map(|(word, n)| (word, n.into())).collect()
+}
+
+fn reads(method: &Method) -> bool {
+    [Method::GET, Method::HEAD].contains(method)
+}
+
+fn text_of<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+pub(super) fn ok(content_type: &'static str, body: impl Into<Body>) -> Response {
+    with(StatusCode::OK, content_type, body)
+}
+
+/// One answer per connection, never kept by anyone: the next one may be another.
+fn with(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}

@@ -1,0 +1,227 @@
+//! Over real sockets, with the bytes HAProxy sends.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::contract;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use trunkline_telemetry::exposition::{lint, testing};
+
+#[derive(Clone)]
+struct Fixed(Arc<Snapshot>);
+
+impl Verdicts for Fixed {
+    fn newest(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.0)
+    }
+}
+
+fn verdicts() -> Fixed {
+    Fixed(Arc::new(testing::snapshot()))
+}
+
+async fn site(metrics: Option<Arc<Metrics>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(serve(listener, verdicts(), metrics, std::future::pending()));
+    address
+}
+
+async fn agent() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(serve_agent(listener, verdicts(), std::future::pending()));
+    address
+}
+
+/// Sends `request` and returns all that comes until the peer closes.
+async fn exchange(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("listening");
+    stream.write_all(request.as_bytes()).await.expect("open");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer, then the end");
+    answer
+}
+
+fn split(answer: &str) -> (&str, &str) {
+    answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no end of headers in {answer:?}"))
+}
+
+fn has_header(head: &str, line: &str) -> bool {
+    head.lines().any(|l| l.eq_ignore_ascii_case(line))
+}
+
+/// What the contract says to the same question.
+fn told(method: &str, target: &str) -> contract::Response {
+    let request = contract::Request { method, target, accept: None, now: Instant::now(), extras: None };
+    contract::respond(&testing::snapshot(), &request)
+}
+
+#[tokio::test]
+async fn every_form_haproxy_sends_gets_the_contracts_answer() {
+    let address = site(None).await;
+    for (request, method, target) in [
+        ("OPTIONS / HTTP/1.0\r\n\r\n", "OPTIONS", "/"),
+        ("GET /replica1 HTTP/1.0\r\n\r\n", "GET", "/replica1"),
+        ("GET /replica2 HTTP/1.0\r\n\r\n", "GET", "/replica2"),
+        ("GET /replica1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "GET", "/replica1"),
+        (
+            "GET /replica2?drain=404 HTTP/1.0\r\nx-haproxy-server-state: UP 1/3; name=bk/r2; node=h\r\n\r\n",
+            "GET",
+            "/replica2?drain=404",
+        ),
+        ("GET http://x:8008/primary HTTP/1.1\r\nHost: x\r\n\r\n", "GET", "/primary"),
+        ("GET /nobody HTTP/1.0\r\n\r\n", "GET", "/nobody"),
+        ("DELETE /replica1 HTTP/1.1\r\nHost: x\r\n\r\n", "DELETE", "/replica1"),
+        ("GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n", "GET", "/readyz"),
+    ] {
+        let (answer, told) = (exchange(address, request).await, told(method, target));
+        let (head, body) = split(&answer);
+        let status = head.split_ascii_whitespace().nth(1).and_then(|code| code.parse().ok());
+        assert_eq!(status, Some(told.status), "{head}");
+        assert_eq!(body, told.body, "{request:?}");
+        assert!(has_header(head, &format!("content-type: {}", told.content_type)), "{head}");
+        assert!(has_header(head, "cache-control: no-store"), "{head}");
+        assert!(has_header(head, &format!("content-length: {}", body.len())), "{head}");
+        assert!(has_header(head, "connection: close") || head.starts_with("HTTP/1.0"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn head_has_the_headers_and_no_body() {
+    let address = site(None).await;
+    let answer = exchange(address, "HEAD /metrics HTTP/1.0\r\n\r\n").await;
+    let (head, body) = split(&answer);
+    assert!(head.starts_with("HTTP/1.0 200 OK\r\n"), "{head}");
+    assert_eq!(body, "");
+}
+
+#[tokio::test]
+async fn metrics_pass_the_lint_with_and_without_a_proxy() {
+    for metrics in [None, Some(Arc::new(Metrics::new(1, 3)))] {
+        let is_proxy = metrics.is_some();
+        let address = site(metrics).await;
+        let answer = exchange(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let (head, body) = split(&answer);
+        assert!(has_header(head, "content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+        lint::check(body);
+        assert_eq!(body.contains("trunkline_sessions_active"), is_proxy);
+    }
+}
+
+#[tokio::test]
+async fn a_browser_gets_the_page() {
+    let address = site(None).await;
+    let answer = exchange(address, "GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html,*/*;q=0.8\r\n\r\n").await;
+    let (head, body) = split(&answer);
+    assert!(has_header(head, "content-type: text/html; charset=utf-8"), "{head}");
+    assert!(body.starts_with("<!DOCTYPE html>") && body.ends_with("</html>\n"));
+}
+
+#[tokio::test]
+async fn the_json_has_all_that_the_page_shows() {
+    let metrics = Arc::new(Metrics::new(1, 3));
+    metrics.thread(0).server(trunkline_health::ServerId(2)).sessions_active.up();
+    let address = site(Some(metrics)).await;
+    let answer = exchange(address, "GET /cluster?format=json HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let cluster: serde_json::Value = serde_json::from_str(split(&answer).1).expect("JSON");
+    assert!(cluster["split_brain"].is_boolean() && cluster["stale"].is_boolean());
+    let members = cluster["members"].as_array().expect("members");
+    for (member, sessions) in members.iter().zip([0, 0, 1]) {
+        assert_eq!(member["sessions"], sessions);
+        for name in ["name", "state", "role", "in_sync", "reason"] {
+            assert!(member.get(name).is_some(), "{name}");
+        }
+        for bound in ["lo", "est", "hi"] {
+            assert!(member["lag"].get(bound).is_some(), "{bound}");
+        }
+    }
+    assert_eq!(members.len(), 3);
+}
+
+#[tokio::test]
+async fn head_and_body_arrive_together() {
+    let address = site(None).await;
+    let mut stream = TcpStream::connect(address).await.expect("listening");
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.expect("open");
+    let mut chunk = vec![0_u8; 64 * 1024];
+    let read = stream.read(&mut chunk).await.expect("an answer");
+    let text = String::from_utf8_lossy(&chunk[..read]);
+    assert!(split(&text).1.ends_with('\n'), "the first read has the end of the body");
+}
+
+#[tokio::test]
+async fn a_half_closed_peer_is_answered() {
+    let address = site(None).await;
+    let mut stream = TcpStream::connect(address).await.expect("listening");
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.expect("open");
+    stream.shutdown().await.expect("open");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn peers_that_reset_leave_the_site_working() {
+    let address = site(None).await;
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(address).await.expect("listening");
+        stream.set_zero_linger().expect("open");
+        stream.write_all(b"GET /replica1 HTTP/1.0\r\n\r\n").await.expect("open");
+    }
+    assert!(exchange(address, "GET /metrics HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.0 200"));
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_cut_off() {
+    let address = site(None).await;
+    let mut stream = TcpStream::connect(address).await.expect("listening");
+    let mut sent = 0;
+    let header = format!("x: {}\r\n", "y".repeat(1000));
+    let _ = stream.write_all(b"GET / HTTP/1.0\r\n").await;
+    while sent < 100 * REQUEST_BYTES_MAX && stream.write_all(header.as_bytes()).await.is_ok() {
+        sent += header.len();
+        tokio::task::yield_now().await;
+    }
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest).await;
+    assert!(sent < 100 * REQUEST_BYTES_MAX, "{sent} bytes were taken");
+}
+
+#[tokio::test]
+async fn connections_at_the_bound_are_served_and_one_more_waits() {
+    let address = site(None).await;
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS_MAX - 1 {
+        silent.push(TcpStream::connect(address).await.expect("listening"));
+    }
+    assert!(exchange(address, "GET /metrics HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.0 200"));
+    silent.push(TcpStream::connect(address).await.expect("listening"));
+    let waiting = tokio::spawn(exchange(address, "GET /metrics HTTP/1.0\r\n\r\n"));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!waiting.is_finished(), "one more than the bound was served");
+    drop(silent);
+    assert!(waiting.await.expect("served").starts_with("HTTP/1.0 200"));
+}
+
+#[tokio::test]
+async fn the_agent_answers_for_the_server_named() {
+    let mut contract = contract::Agent::default();
+    let mut line = |words| contract.answer(&testing::snapshot(), words, Instant::now());
+    let named = agent().await;
+    for words in ["replica1", "replica2", "primary"] {
+        assert_eq!(exchange(named, &format!("{words}\n")).await, line(words));
+    }
+    assert_eq!(exchange(named, "replica1\r\nmore").await, line("replica1"));
+    assert_eq!(exchange(named, "").await, line(""));
+}
+
+#[tokio::test]
+async fn agent_words_without_end_are_cut_off() {
+    let address = agent().await;
+    let answer = exchange(address, &"x".repeat(AGENT_WORDS_BYTES_MAX)).await;
+    assert_eq!(answer.lines().count(), 1, "{answer:?}");
+}

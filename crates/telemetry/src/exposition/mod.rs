@@ -1,0 +1,14 @@
+//! The counters, the sessions and the health snapshot in Prometheus' text format, as `/metrics` shows them.
+
+mod health;
+#[cfg(any(test, feature = "testing"))]
+pub mod lint;
+#[cfg(test)]
+mod reference;
+mod render;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod text;
+
+pub use self::health::render_health;
+pub use self::render::{LATENCY_BOUNDS, render_prometheus};

@@ -1,0 +1,12 @@
+//! Bounds of what is told about sessions and statements.
+
+use std::time::Duration;
+
+/// Statement records waiting to be written; one more is dropped and counted.
+pub const STATEMENT_LOG_QUEUE: usize = 8192;
+
+/// How long an answer about the sessions may take; a worker that is late is left out, and said to be.
+pub const SESSIONS_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Questions about its sessions that wait for one worker.
+pub const SESSIONS_QUESTIONS_MAX: usize = 8;

@@ -1,0 +1,401 @@
+//! The closed sets that label values come from: never a user's text.
+
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_session::{PinReason, ServerLoss};
+
+/// A closed set of label values.
+pub trait Label: Copy + 'static {
+    /// How many values there are.
+    const COUNT: usize;
+    /// All of them, in the order of [`Label::index`].
+    const ALL: &'static [Self];
+    /// The word in the metrics.
+    fn word(self) -> &'static str;
+    /// Its place in [`Label::ALL`].
+    fn index(self) -> usize;
+}
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl Label for $name {
+            const ALL: &'static [Self] = &[$($name::$variant,)+];
+            const COUNT: usize = Self::ALL.len();
+
+            fn word(self) -> &'static str {
+                match self { $($name::$variant => $word,)+ }
+            }
+
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+labels! {
+    /// Parts of a statement's time.
+    Phase {
+        /// Until a server was ready for it.
+        Wait = "wait",
+        /// From the server's receipt to the first byte of its answer.
+        ServerFirst = "server_first",
+        /// From the server's receipt to the end of its answer.
+        ServerTotal = "server_total",
+    }
+}
+
+labels! {
+    /// What was sent.
+    StatementKind {
+        /// A simple query.
+        Query = "query",
+        /// An Execute of an extended query.
+        Execute = "execute",
+        /// A FunctionCall.
+        FunctionCall = "function_call",
+        /// A Parse that failed.
+        Parse = "parse",
+        /// A Bind that failed.
+        Bind = "bind",
+        /// A Describe that failed.
+        Describe = "describe",
+        /// A Close that failed.
+        Close = "close",
+    }
+}
+
+impl From<trunkline_session::StatementKind> for StatementKind {
+    fn from(kind: trunkline_session::StatementKind) -> Self {
+        use trunkline_session::StatementKind as Sent;
+        match kind {
+            Sent::Query => StatementKind::Query,
+            Sent::Execute => StatementKind::Execute,
+            Sent::FunctionCall => StatementKind::FunctionCall,
+            Sent::Parse => StatementKind::Parse,
+            Sent::Bind => StatementKind::Bind,
+            Sent::Describe => StatementKind::Describe,
+            Sent::Close => StatementKind::Close,
+        }
+    }
+}
+
+labels! {
+    /// Why a connection did not become a session, or was ended by the proxy.
+    RefusalReason {
+        /// No eligible server within the time allowed.
+        NoServer = "no_server",
+        /// A limit on the number of sessions.
+        TooMany = "too_many",
+        /// Wrong proof, unknown user, or one that may not log in.
+        Authentication = "authentication",
+        /// The store of secrets could not answer.
+        SecretsUnavailable = "secrets_unavailable",
+        /// The client broke the protocol.
+        Protocol = "protocol",
+        /// Something the proxy does not speak.
+        Unsupported = "unsupported",
+        /// The server was lost when another could no longer be taken.
+        ServerLost = "server_lost",
+        /// The server's own refusal, passed on.
+        Server = "server",
+        /// The login took too long.
+        LoginTimeout = "login_timeout",
+        /// The client left before it was logged in.
+        ClientGone = "client_gone",
+        /// The proxy is being shut down.
+        ShuttingDown = "shutting_down",
+        /// Idle for too long.
+        Idle = "idle",
+        /// Its server lagged, and it could not move.
+        Lagging = "lagging",
+    }
+}
+
+labels! {
+    /// Why another server was taken while the client had not yet sent a query.
+    FailoverCause {
+        /// The server refused the connection or could not be reached.
+        ConnectFailed = "connect_failed",
+        /// The connection did not come about in time.
+        ConnectTimeout = "connect_timeout",
+        /// The server said it cannot accept connections now (57P03).
+        NotAccepting = "not_accepting",
+        /// The server has no connection left (53300).
+        TooManyConnections = "too_many_connections",
+        /// The server was lost during its login.
+        LostInLogin = "lost_in_login",
+        /// The server was lost after its login, before the first query.
+        LostBeforeQuery = "lost_before_query",
+    }
+}
+
+labels! {
+    /// Why a session left its server for another, while it was idle.
+    MoveCause {
+        /// The server was lost.
+        ServerLost = "server_lost",
+        /// The server is no longer eligible: it lags, drains, is down or has another role.
+        Ineligible = "ineligible",
+        /// Sessions were unevenly spread.
+        Rebalance = "rebalance",
+    }
+}
+
+labels! {
+    /// Why a request in flight was sent again to another server.
+    RepeatCause {
+        /// The server was lost before it answered.
+        ServerLost = "server_lost",
+        /// The server was silent, and health had found it down.
+        Stalled = "stalled",
+        /// The server canceled it for a conflict with recovery.
+        RecoveryConflict = "recovery_conflict",
+        /// The server said that it was shutting down.
+        Shutdown = "shutdown",
+    }
+}
+
+impl RepeatCause {
+    /// By how the server was lost.
+    #[must_use]
+    pub fn of(loss: ServerLoss) -> Self {
+        match loss {
+            ServerLoss::Eof | ServerLoss::Reset => RepeatCause::ServerLost,
+            ServerLoss::TimedOut | ServerLoss::GivenUp => RepeatCause::Stalled,
+        }
+    }
+
+    /// By what the server said.
+    #[must_use]
+    pub fn of_code(code: SqlState) -> Self {
+        let is_conflict = [SqlState::SERIALIZATION_FAILURE, SqlState::DEADLOCK_DETECTED].contains(&code);
+        if is_conflict { RepeatCause::RecoveryConflict } else { RepeatCause::Shutdown }
+    }
+}
+
+labels! {
+    /// What a session was given another server for.
+    MoveKind {
+        /// It had left its own at an idle point.
+        Move = "move",
+        /// Its request was sent again.
+        Repeat = "repeat",
+    }
+}
+
+labels! {
+    /// How the search for another server ended.
+    MoveOutcome {
+        /// The session goes on there.
+        Taken = "taken",
+        /// No other would do, and the session ended.
+        Failed = "failed",
+    }
+}
+
+labels! {
+    /// Why a session cannot leave its server.
+    PinnedBy {
+        /// It is a replication session.
+        Replication = "replication",
+        /// Its authentication was relayed.
+        RelayedAuthentication = "relayed_authentication",
+        /// It is in a transaction.
+        Transaction = "transaction",
+        /// A COPY is in progress.
+        Copy = "copy",
+        /// The conversation could not be followed.
+        NotFollowed = "not_followed",
+        /// A cursor WITH HOLD.
+        HoldCursor = "hold_cursor",
+        /// An advisory lock.
+        AdvisoryLock = "advisory_lock",
+        /// It loaded a library.
+        Load = "load",
+        /// It listens for notifications.
+        Listen = "listen",
+        /// A temporary table, view or sequence.
+        TemporaryObject = "temporary_object",
+        /// A setting that could not be followed.
+        Setting = "setting",
+        /// A statement or function whose effects are not known.
+        UnknownEffects = "unknown_effects",
+        /// It has more settings or prepared statements than are kept.
+        TooLarge = "too_large",
+        /// A function of the user's own that was not read, or in a language that is not.
+        Function = "function",
+        /// Settings changed by a function are yet to be read.
+        ReadingBack = "reading_back",
+        /// A prepared statement that its server refuses to describe.
+        Statement = "statement",
+    }
+}
+
+impl From<PinReason> for PinnedBy {
+    fn from(reason: PinReason) -> Self {
+        match reason {
+            PinReason::Replication => PinnedBy::Replication,
+            PinReason::Fixed => PinnedBy::RelayedAuthentication,
+            PinReason::Transaction => PinnedBy::Transaction,
+            PinReason::Copy => PinnedBy::Copy,
+            PinReason::UnexpectedMessage(_) | PinReason::SyncInFailedCopy | PinReason::UnknownSavepoint => {
+                PinnedBy::NotFollowed
+            }
+            PinReason::HoldCursor => PinnedBy::HoldCursor,
+            PinReason::AdvisoryLock => PinnedBy::AdvisoryLock,
+            PinReason::Load => PinnedBy::Load,
+            PinReason::Listen => PinnedBy::Listen,
+            PinReason::TemporaryObject => PinnedBy::TemporaryObject,
+            PinReason::UnknownSetting | PinReason::SettingAfterStatements | PinReason::StringsAtLogin => {
+                PinnedBy::Setting
+            }
+            PinReason::UnknownStatement(_) | PinReason::SideEffects(_) => PinnedBy::UnknownEffects,
+            PinReason::StatementNotDescribed => PinnedBy::Statement,
+            PinReason::StatementsTooLarge | PinReason::SettingsTooLarge => PinnedBy::TooLarge,
+            PinReason::UnreadFunction | PinReason::UserFunction | PinReason::OpaqueFunction => {
+                PinnedBy::Function
+            }
+            PinReason::ReadingBack => PinnedBy::ReadingBack,
+        }
+    }
+}
+
+labels! {
+    /// How a session lost its server when the client had to be told.
+    LossCause {
+        /// The server closed the connection without a word.
+        Closed = "closed",
+        /// The connection was reset.
+        Reset = "reset",
+        /// The server stopped answering.
+        TimedOut = "timed_out",
+        /// The proxy gave it up: hung, fenced or drained.
+        GivenUp = "given_up",
+        /// The server was told to stop, or the backend to end (57P01).
+        AdminShutdown = "admin_shutdown",
+        /// Another process of the server crashed (57P02).
+        CrashShutdown = "crash_shutdown",
+        /// Another FATAL error of the server's.
+        Fatal = "fatal",
+        /// The server broke the protocol.
+        Protocol = "protocol",
+        /// It was left or lost, and no other was to be had, or none took the session.
+        NotReplaced = "not_replaced",
+    }
+}
+
+labels! {
+    /// Why a server ended a session and serves on.
+    TerminationCause {
+        /// An operator's `pg_terminate_backend` (57P01).
+        Operator = "operator",
+        /// `idle_session_timeout` (57P05).
+        IdleSession = "idle_session_timeout",
+        /// `idle_in_transaction_session_timeout` (25P03).
+        IdleInTransaction = "idle_in_transaction_session_timeout",
+        /// `transaction_timeout` (25P04).
+        Transaction = "transaction_timeout",
+        /// Another FATAL error of its own.
+        Other = "other",
+    }
+}
+
+impl TerminationCause {
+    /// By the SQLSTATE that the server ended the session with.
+    #[must_use]
+    pub fn of(code: Option<SqlState>) -> Self {
+        match code.as_ref().map(SqlState::as_str) {
+            Some("57P01") => TerminationCause::Operator,
+            Some("57P05") => TerminationCause::IdleSession,
+            Some("25P03") => TerminationCause::IdleInTransaction,
+            Some("25P04") => TerminationCause::Transaction,
+            Some(_) | None => TerminationCause::Other,
+        }
+    }
+}
+
+labels! {
+    /// The state that made a live session's server ineligible.
+    IneligibleState {
+        /// Proven to be behind by more than the limit.
+        Lagging = "lagging",
+        /// Drained by an operator.
+        Drain = "drain",
+        /// In maintenance.
+        Maint = "maint",
+        /// Not answering.
+        Down = "down",
+        /// Not safe to read from.
+        Fenced = "fenced",
+        /// Of the wrong role for the listener.
+        Role = "role",
+    }
+}
+
+labels! {
+    /// What became of a CancelRequest.
+    CancelResult {
+        /// The server has read it.
+        Delivered = "delivered",
+        /// No session has this key, or it has no server now.
+        Unknown = "unknown",
+        /// One was already on its way, or too many in all.
+        Coalesced = "coalesced",
+        /// The server could not be reached in time.
+        Failed = "failed",
+    }
+}
+
+labels! {
+    /// How a login ended.
+    LoginResult {
+        /// With a session, the user verified by the proxy.
+        Verified = "verified",
+        /// With a session, the user verified by the server.
+        Relayed = "relayed",
+        /// With a wrong proof, or for a user that does not exist or may not log in.
+        Rejected = "rejected",
+        /// Without an answer about the user's secret.
+        Unavailable = "unavailable",
+        /// With another refusal by the server.
+        ServerRefused = "server_refused",
+        /// Not within the time allowed, or by the client's leaving.
+        Abandoned = "abandoned",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<L: Label + std::fmt::Debug>() {
+        for (index, label) in L::ALL.iter().enumerate() {
+            assert_eq!(label.index(), index);
+            assert!(label.word().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{label:?}");
+        }
+        let words: std::collections::HashSet<_> = L::ALL.iter().map(|l| l.word()).collect();
+        assert_eq!(words.len(), L::COUNT);
+    }
+
+    #[test]
+    fn words_are_distinct_and_plain() {
+        check::<Phase>();
+        check::<StatementKind>();
+        check::<RefusalReason>();
+        check::<FailoverCause>();
+        check::<MoveCause>();
+        check::<MoveKind>();
+        check::<MoveOutcome>();
+        check::<PinnedBy>();
+        check::<RepeatCause>();
+        check::<LossCause>();
+        check::<TerminationCause>();
+        check::<IneligibleState>();
+        check::<CancelResult>();
+        check::<LoginResult>();
+    }
+}

@@ -1,0 +1,122 @@
+//! What happened, counted where it happens and added up only when somebody looks.
+//!
+//! Each worker thread owns one [`ThreadMetrics`] and is its only writer, so that counting is a plain load
+//! and store in its own cache lines; `/metrics` reads all of them and adds.
+
+mod counter;
+mod histogram;
+mod label;
+mod thread;
+
+use std::sync::Arc;
+
+use trunkline_health::ServerId;
+
+pub use counter::{Counter, CounterSet, Gauge};
+pub use histogram::{BUCKETS, Histogram, HistogramSum, MAX_RECORDED};
+pub use label::{
+    CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
+    MoveOutcome, Phase, PinnedBy, RefusalReason, RepeatCause, StatementKind, TerminationCause,
+};
+pub use thread::{ServerMetrics, ThreadMetrics};
+
+/// All counters of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    threads: Box<[Arc<ThreadMetrics>]>,
+    servers: usize,
+}
+
+impl Metrics {
+    /// Counters for so many worker threads and servers.
+    #[must_use]
+    pub fn new(threads: usize, servers: usize) -> Self {
+        Metrics { threads: (0..threads).map(|_| Arc::new(ThreadMetrics::new(servers))).collect(), servers }
+    }
+
+    /// The counters of worker thread `index`; only that thread may write them.
+    ///
+    /// # Panics
+    /// When `index` is not below the number of threads given to [`Metrics::new`].
+    #[must_use]
+    pub fn thread(&self, index: usize) -> Arc<ThreadMetrics> {
+        Arc::clone(&self.threads[index])
+    }
+
+    /// How many servers are counted for.
+    #[must_use]
+    pub fn servers(&self) -> usize {
+        self.servers
+    }
+
+    /// Sessions that have a server connection to `server` now; 0 for a server not counted for.
+    #[must_use]
+    pub fn sessions_on(&self, server: ServerId) -> u64 {
+        if usize::from(server.0) >= self.servers {
+            return 0;
+        }
+        let net = self.all().fold(0_u64, |sum, t| sum.wrapping_add(t.server(server).sessions_active.raw()));
+        // A reader may see a session leave one thread before it sees it arrive at another.
+        if net > i64::MAX.unsigned_abs() { 0 } else { net }
+    }
+
+    /// Sum over all threads of what `read` takes from each.
+    pub fn sum(&self, read: impl Fn(&ThreadMetrics) -> u64) -> u64 {
+        self.all().fold(0_u64, |sum, thread| sum.wrapping_add(read(thread)))
+    }
+
+    /// The latencies of one phase on one server, over all threads.
+    #[must_use]
+    pub fn latency(&self, server: ServerId, phase: Phase) -> HistogramSum {
+        let mut sum = HistogramSum::default();
+        if usize::from(server.0) < self.servers {
+            self.all().for_each(|thread| sum.add(thread.server(server).latency(phase)));
+        }
+        sum
+    }
+
+    /// How long sessions waited for another server, over all threads.
+    #[must_use]
+    pub fn move_times(&self, kind: MoveKind, outcome: MoveOutcome) -> HistogramSum {
+        let mut sum = HistogramSum::default();
+        self.all().for_each(|thread| sum.add(thread.move_times(kind, outcome)));
+        sum
+    }
+
+    fn all(&self) -> impl Iterator<Item = &ThreadMetrics> {
+        self.threads.iter().map(AsRef::as_ref)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_threads_count_is_added_when_read() {
+        let metrics = Metrics::new(2, 3);
+        metrics.thread(0).server(ServerId(1)).rows.add(5);
+        metrics.thread(1).server(ServerId(1)).rows.add(7);
+        assert_eq!(metrics.sum(|t| t.server(ServerId(1)).rows.value()), 12);
+        assert_eq!(metrics.sum(|t| t.server(ServerId(0)).rows.value()), 0);
+    }
+
+    #[test]
+    fn a_session_may_leave_on_another_thread_than_it_came() {
+        let metrics = Metrics::new(2, 1);
+        metrics.thread(0).server(ServerId(0)).sessions_active.up();
+        metrics.thread(0).server(ServerId(0)).sessions_active.up();
+        metrics.thread(1).server(ServerId(0)).sessions_active.down();
+        assert_eq!(metrics.sessions_on(ServerId(0)), 1);
+        metrics.thread(1).server(ServerId(0)).sessions_active.down();
+        metrics.thread(1).server(ServerId(0)).sessions_active.down();
+        assert_eq!(metrics.sessions_on(ServerId(0)), 0, "never below zero for a reader");
+        assert_eq!(metrics.sessions_on(ServerId(9)), 0, "a server nobody counts for");
+    }
+
+    #[test]
+    fn threads_do_not_share_cache_lines() {
+        assert!(std::mem::align_of::<ThreadMetrics>() >= 128);
+        assert!(std::mem::align_of::<ServerMetrics>() >= 128);
+    }
+}

@@ -1,0 +1,171 @@
+//! The log of statements: chosen by threshold and sampling on the session's thread, written on its own.
+//!
+//! A relay never waits for it: what does not fit the queue is dropped and counted.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use trunkline_session::{Completion, Fingerprint, StatementRecord, Timing};
+
+use crate::limits::STATEMENT_LOG_QUEUE;
+use crate::sessions::SessionInfo;
+
+/// Target of the log events, for filters.
+const TARGET: &str = "trunkline::statement";
+
+/// Which statements are logged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatementLogSettings {
+    /// Statements that take at least this long; `None` = none for their time.
+    pub threshold: Option<Duration>,
+    /// Share of all others, 0 to 1.
+    pub sample_rate: f64,
+    /// Bytes of SQL kept with a record.
+    pub sql_bytes_max: usize,
+}
+
+impl StatementLogSettings {
+    /// Whether any statement can be logged at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.threshold.is_some() || self.sample_rate > 0.0
+    }
+}
+
+impl Default for StatementLogSettings {
+    fn default() -> Self {
+        StatementLogSettings { threshold: None, sample_rate: 0.0, sql_bytes_max: 4096 }
+    }
+}
+
+/// A record on its way to the log.
+#[derive(Debug)]
+struct Entry {
+    session: Arc<SessionInfo>,
+    server: Arc<str>,
+    kind: &'static str,
+    sql: Option<Box<[u8]>>,
+    /// Whether that is all of it.
+    is_whole: bool,
+    outcome: Outcome,
+    timing: Timing,
+    rows: u64,
+    bytes: u64,
+    retries: u32,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    /// With its command tag.
+    Complete(Box<[u8]>),
+    Failed(String),
+    Other(&'static str),
+}
+
+/// The sessions' end of the queue.
+#[derive(Clone, Debug)]
+pub struct StatementLog(SyncSender<Entry>);
+
+/// Whether `record` is to be logged.
+pub fn is_chosen(settings: &StatementLogSettings, timing: &Timing) -> bool {
+    let took = timing.wait + timing.server_total;
+    settings.threshold.is_some_and(|threshold| took >= threshold)
+        || (settings.sample_rate > 0.0 && fastrand::f64() < settings.sample_rate)
+}
+
+impl StatementLog {
+    /// Starts the thread that writes.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start() -> io::Result<Self> {
+        let (sender, receiver) = sync_channel(STATEMENT_LOG_QUEUE);
+        std::thread::Builder::new().name("statement-log".to_owned()).spawn(move || write_all(receiver))?;
+        Ok(StatementLog(sender))
+    }
+
+    /// Queues a record; `false` when it had to be dropped.
+    pub fn offer(
+        &self,
+        settings: &StatementLogSettings,
+        session: &Arc<SessionInfo>,
+        record: &StatementRecord<'_>,
+    ) -> bool {
+        let outcome = match record.completion {
+            Completion::Complete(tag) => Outcome::Complete(tag.into()),
+            Completion::Failed(code) => {
+                Outcome::Failed(code.map_or_else(String::new, |code| code.as_str().to_owned()))
+            }
+            Completion::Empty => Outcome::Other("empty"),
+            Completion::Suspended => Outcome::Other("suspended"),
+            Completion::Lost => Outcome::Other("lost"),
+        };
+        let entry = Entry {
+            session: Arc::clone(session),
+            server: Arc::clone(record.server),
+            kind: kind_word(record),
+            sql: record.sql.map(Into::into),
+            is_whole: record.sql.is_some_and(|sql| sql.len() < settings.sql_bytes_max),
+            outcome,
+            timing: record.timing,
+            rows: record.rows,
+            bytes: record.bytes,
+            retries: record.retries,
+        };
+        self.0.try_send(entry).is_ok()
+    }
+}
+
+fn kind_word(record: &StatementRecord<'_>) -> &'static str {
+    use trunkline_session::StatementKind as Kind;
+    match record.kind {
+        Kind::Query => "query",
+        Kind::Execute => "execute",
+        Kind::FunctionCall => "function_call",
+        Kind::Parse => "parse",
+        Kind::Bind => "bind",
+        Kind::Describe => "describe",
+        Kind::Close => "close",
+    }
+}
+
+fn write_all(entries: Receiver<Entry>) {
+    for entry in entries {
+        let Entry { session, server, kind, sql, is_whole, outcome, timing, rows, bytes, retries } = entry;
+        let fingerprint = sql.as_deref().filter(|_| is_whole).map(Fingerprint::of);
+        let sql = sql.as_deref().map(String::from_utf8_lossy);
+        let (tag, sqlstate) = match &outcome {
+            Outcome::Complete(tag) => (String::from_utf8_lossy(tag).into_owned(), None),
+            Outcome::Failed(code) => ("error".to_owned(), Some(code.as_str())),
+            Outcome::Other(word) => ((*word).to_owned(), None),
+        };
+        tracing::info!(
+            target: TARGET,
+            listener = %session.listener,
+            server.name = %server,
+            session.id = session.id.0,
+            client.addr = %session.client,
+            db.user = %session.user,
+            db.name = %session.database,
+            statement.kind = kind,
+            statement.tag = tag,
+            statement.fingerprint = fingerprint.map(tracing::field::display),
+            sqlstate = sqlstate,
+            wait_us = micros(timing.wait),
+            first_us = micros(timing.server_first),
+            total_us = micros(timing.server_total),
+            client_us = micros(timing.client),
+            rows = rows,
+            bytes = bytes,
+            retries = retries,
+            sql = sql.as_deref(),
+            "statement"
+        );
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
