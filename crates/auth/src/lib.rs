@@ -1,5 +1,10 @@
-//! What is known about users without asking the client: their stored secrets, and what a login leaves behind.
+//! Who a client is.
+//!
+//! - [`secrets`]: the stored secrets of users, and where they come from.
+//! - [`authenticator`]: how a client proves itself, without I/O.
+//! - [`credentials`]: what a login leaves behind, which logs the user in on any server.
 
+pub mod authenticator;
 pub mod credentials;
 pub mod secrets;
 

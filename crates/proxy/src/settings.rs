@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+pub use trunkline_auth::authenticator::ClientMethod;
 pub use trunkline_auth::secrets::SecretSource;
 use trunkline_health::{Fallback, MonitorSettings, TargetSessionAttrs};
 pub use trunkline_telemetry::statement_log::StatementLogSettings;
@@ -170,18 +171,6 @@ pub enum AuthMode {
     Relay,
     /// The proxy verifies the client, and can then log the session in on any server.
     Verify,
-}
-
-/// How the proxy asks the client for its proof.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ClientMethod {
-    /// By the kind of the stored secret: SCRAM-SHA-256 unless it is an md5 hash.
-    #[default]
-    Auto,
-    /// AuthenticationCleartextPassword. The password crosses the network in the clear.
-    Password,
-    /// No proof at all.
-    Trust,
 }
 
 /// Bounds on clients.

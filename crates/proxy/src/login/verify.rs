@@ -1,20 +1,16 @@
 //! Authentication by `verify`: the proxy asks for the proof, and keeps what logs the session in anywhere.
 //!
-//! A user who does not exist, may not log in or whose password has expired goes through the same exchange,
-//! with a made-up verifier, and fails the same way: names cannot be guessed.
+//! The exchange itself is `trunkline_auth`'s: here its messages are sent and received.
 
-use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use trunkline_codec::auth::{
-    SCRAM_SHA_256, SaslInitialResponse, md5_from_stored, md5_stored, parse_password, secrets_match,
-};
-use trunkline_codec::scram::{ChannelBinding, ScramError, ServerExchange, Verifier};
+use trunkline_auth::authenticator::{AuthenticationError, Authenticator, Step};
+use trunkline_auth::credentials::Credentials;
+use trunkline_auth::secrets::{LookupError, Secret, SecretStore, Unusable};
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
-use trunkline_codec::write;
 use trunkline_health::pool;
 use trunkline_net::Transport;
 use trunkline_reactor::timer;
@@ -29,10 +25,6 @@ use crate::context::Worker;
 use crate::errors::{Refusal, Wanted};
 use crate::limits::LOOKUP_PAUSE;
 use crate::server::take::{LoginAs, Search, take};
-use crate::settings::ClientMethod;
-use trunkline_auth::credentials::Credentials;
-use trunkline_auth::nonce;
-use trunkline_auth::secrets::{LookupError, Secret, SecretStore, Unusable};
 
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
@@ -65,8 +57,15 @@ pub(super) async fn answer_check(worker: &Rc<Worker>, client: &mut Transport, re
     }
     let mut out = BytesMut::new();
     let mut dialogue = Dialogue { client, reader: MessageReader::frontend(BytesMut::new()), out: &mut out };
-    match unknown_user(worker, &mut dialogue, request).await {
-        Ok(never) => match never {},
+    let step = Authenticator::start_to_fail(&request.user, &worker.shared.mock_secret, dialogue.out);
+    match step.map_err(ended) {
+        Ok(step) => match prove(&mut dialogue, step).await {
+            Ok(_) => {
+                let user = shown(&request.user);
+                Refusal::AuthenticationFailed { user }.into()
+            }
+            Err(end) => end,
+        },
         Err(end) => end,
     }
 }
@@ -121,25 +120,42 @@ async fn authenticate(
         // It cannot be asked for, and no other name will do.
         Err(_) => Secret::Unusable(Unusable::Unknown),
     };
-    let proof = match (method, secret) {
-        (ClientMethod::Trust, secret) => Ok(from_secret(secret)),
-        (ClientMethod::Password, secret) => password(dialogue, &request.user, secret).await,
-        (ClientMethod::Auto, Secret::Scram(verifier)) => scram(dialogue, &verifier).await,
-        (ClientMethod::Auto, Secret::Password { password, verifier }) => {
-            let credentials = Credentials::from_password(password);
-            scram(dialogue, &verifier).await.map(|proved| proved.map(|_| credentials))
-        }
-        (ClientMethod::Auto, Secret::Md5(stored)) => md5(dialogue, stored).await,
-        (ClientMethod::Auto, Secret::Unusable(_)) => match unknown_user(worker, dialogue, request).await {
-            Ok(never) => match never {},
-            // As for a user who exists: the time of the next attempt must not tell them apart.
-            Err(LoginEnd::Refused(Refusal::AuthenticationFailed { .. })) => Ok(None),
-            Err(end) => Err(end),
-        },
-    };
-    match proof? {
+    let mock_secret = &worker.shared.mock_secret;
+    let step = Authenticator::start(method, secret, &request.user, mock_secret, dialogue.out);
+    match prove(dialogue, step.map_err(ended)?).await? {
         Some(credentials) => Ok(credentials),
         None => Err(Refusal::AuthenticationFailed { user }.into()),
+    }
+}
+
+/// Goes through an exchange to its end; `None` when the proof is wrong.
+async fn prove(dialogue: &mut Dialogue<'_>, mut step: Step) -> Result<Option<Credentials>, LoginEnd> {
+    loop {
+        step = match step {
+            Step::Ask(authenticator) => {
+                let body = dialogue.ask().await?;
+                authenticator.handle(&body, dialogue.out).map_err(ended)?
+            }
+            // Not on the thread that relays.
+            Step::Check(check) => {
+                tokio::task::spawn_blocking(move || check.run()).await.map_err(|error| {
+                    tracing::error!(%error, "could not check a password");
+                    LoginEnd::Gone
+                })?
+            }
+            Step::Proved(credentials) => return Ok(Some(credentials)),
+            Step::Failed => return Ok(None),
+        };
+    }
+}
+
+fn ended(error: AuthenticationError) -> LoginEnd {
+    match error {
+        AuthenticationError::Protocol(message) => Refusal::Protocol { message }.into(),
+        AuthenticationError::Random(error) => {
+            tracing::error!(%error, "no random bytes for a challenge");
+            LoginEnd::Gone
+        }
     }
 }
 
@@ -157,127 +173,4 @@ async fn look_up(worker: &Rc<Worker>, store: &SecretStore, user: &str) -> Result
             }
         }
     }
-}
-
-/// What a secret on file is good for without the client's help.
-fn from_secret(secret: Secret) -> Option<Credentials> {
-    Some(match secret {
-        Secret::Password { password, .. } => Credentials::from_password(password),
-        Secret::Md5(stored) => Credentials::from_md5(stored),
-        Secret::Scram(_) | Secret::Unusable(_) => Credentials::default(),
-    })
-}
-
-/// A SCRAM exchange; `None` when the proof is wrong.
-async fn scram(dialogue: &mut Dialogue<'_>, verifier: &Verifier) -> Result<Option<Credentials>, LoginEnd> {
-    let broken = |message: String| LoginEnd::Refused(Refusal::Protocol { message });
-    let nonce = nonce().map_err(|error| {
-        tracing::error!(%error, "no random bytes for a SCRAM nonce");
-        LoginEnd::Gone
-    })?;
-    let server_key = verifier.server_key().clone();
-    let mut exchange = ServerExchange::new(verifier.clone(), &nonce, ChannelBinding::Unsupported);
-
-    write::authentication_sasl(dialogue.out, &[SCRAM_SHA_256]).map_err(|error| broken(error.to_string()))?;
-    let mut first = dialogue.ask().await?;
-    if let Some(response) = initial_response(&first)? {
-        first = response;
-    } else {
-        // A client may leave its first message for the next round.
-        write::authentication_sasl_continue(dialogue.out, b"").map_err(|error| broken(error.to_string()))?;
-        first = dialogue.ask().await?;
-    }
-    let answer = exchange.handle_client_first(&first).map_err(|error| broken(error.to_string()))?;
-    write::authentication_sasl_continue(dialogue.out, &answer).map_err(|error| broken(error.to_string()))?;
-
-    let last = dialogue.ask().await?;
-    match exchange.handle_client_final(&last) {
-        Ok((answer, client_key)) => {
-            write::authentication_sasl_final(dialogue.out, &answer)
-                .map_err(|error| broken(error.to_string()))?;
-            Ok(Some(Credentials::from_scram(client_key, server_key)))
-        }
-        Err(ScramError::AuthenticationFailed) => Ok(None),
-        Err(error) => Err(broken(error.to_string())),
-    }
-}
-
-/// The client-first message within a SASLInitialResponse, if it is there already.
-fn initial_response(body: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, LoginEnd> {
-    let broken = |message: String| LoginEnd::Refused(Refusal::Protocol { message });
-    let response = SaslInitialResponse::parse(body).map_err(|error| broken(error.to_string()))?;
-    if response.mechanism != SCRAM_SHA_256.as_bytes() {
-        return Err(broken("client selected an invalid SASL authentication mechanism".to_owned()));
-    }
-    Ok(response.data.map(|data| Zeroizing::new(data.to_vec())))
-}
-
-/// An md5 exchange; `None` when the proof is wrong.
-async fn md5(
-    dialogue: &mut Dialogue<'_>,
-    stored: Zeroizing<String>,
-) -> Result<Option<Credentials>, LoginEnd> {
-    let mut salt = [0_u8; 4];
-    getrandom::fill(&mut salt).map_err(|error| {
-        tracing::error!(%error, "no random bytes for an md5 salt");
-        LoginEnd::Gone
-    })?;
-    write::authentication_md5_password(dialogue.out, salt);
-    let body = dialogue.ask().await?;
-    let answer = one_string(&body)?;
-    let is_right =
-        md5_from_stored(&stored, salt).is_some_and(|right| secrets_match(right.as_bytes(), answer));
-    Ok(is_right.then(|| Credentials::from_md5(stored)))
-}
-
-/// The password in the clear; `None` when it is wrong.
-async fn password(
-    dialogue: &mut Dialogue<'_>,
-    user: &[u8],
-    secret: Secret,
-) -> Result<Option<Credentials>, LoginEnd> {
-    write::authentication_cleartext_password(dialogue.out);
-    let body = dialogue.ask().await?;
-    let Ok(given) = String::from_utf8(one_string(&body)?.to_vec()) else { return Ok(None) };
-    let given = Zeroizing::new(given);
-    let check = Zeroizing::new(given.to_string());
-    let user: Box<[u8]> = user.into();
-    // Thousands of HMACs for a SCRAM verifier: not on the thread that relays.
-    let is_right = tokio::task::spawn_blocking(move || accepts(&secret, &user, &check));
-    let is_right = is_right.await.map_err(|error| {
-        tracing::error!(%error, "could not check a password");
-        LoginEnd::Gone
-    })?;
-    Ok(is_right.then(|| Credentials::from_password(given)))
-}
-
-fn accepts(secret: &Secret, user: &[u8], given: &str) -> bool {
-    match secret {
-        Secret::Scram(verifier) => verifier.check_password(given.as_bytes()).is_ok(),
-        Secret::Password { password, .. } => secrets_match(password.as_bytes(), given.as_bytes()),
-        Secret::Md5(stored) => {
-            secrets_match(stored.as_bytes(), md5_stored(user, given.as_bytes()).as_bytes())
-        }
-        Secret::Unusable(_) => {
-            // As long as for a user who exists, so that the time tells nothing.
-            let _never = Verifier::mock(b"", user).check_password(given.as_bytes());
-            false
-        }
-    }
-}
-
-fn one_string(body: &[u8]) -> Result<&[u8], LoginEnd> {
-    parse_password(body).map_err(|error| Refusal::Protocol { message: error.to_string() }.into())
-}
-
-/// Goes through the exchange of a user who cannot log in, to its certain end.
-async fn unknown_user(
-    worker: &Rc<Worker>,
-    dialogue: &mut Dialogue<'_>,
-    request: &Request,
-) -> Result<Infallible, LoginEnd> {
-    let verifier = Verifier::mock(&worker.shared.mock_secret, &request.user);
-    scram(dialogue, &verifier).await?;
-    let user = shown(&request.user);
-    Err(Refusal::AuthenticationFailed { user }.into())
 }

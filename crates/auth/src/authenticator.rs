@@ -1,0 +1,180 @@
+//! How the proxy has a client prove itself, without I/O: the client's messages go in, the server's come out.
+//!
+//! ```text
+//! Authenticator::start --> Ask --> handle --> Ask ... --> Proved | Failed
+//!                                       '--> Check --> run -------^
+//! ```
+//!
+//! A user who does not exist, may not log in or whose password has expired goes through the same exchange as others,
+//! with a made-up verifier, and fails the same way: names cannot be guessed.
+
+mod scram;
+#[cfg(test)]
+mod tests;
+
+use bytes::BytesMut;
+use trunkline_codec::auth::{md5_from_stored, md5_stored, parse_password, secrets_match};
+use trunkline_codec::scram::Verifier;
+use trunkline_codec::write;
+use zeroize::Zeroizing;
+
+use self::scram::{Scram, Yields};
+use crate::credentials::Credentials;
+use crate::secrets::Secret;
+
+/// How the client is asked for its proof.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientMethod {
+    /// By the kind of the stored secret: SCRAM-SHA-256 unless it is an md5 hash.
+    #[default]
+    Auto,
+    /// AuthenticationCleartextPassword. The password crosses the network in the clear.
+    Password,
+    /// No proof at all.
+    Trust,
+}
+
+/// An exchange that waits for the client's next message.
+#[derive(Debug)]
+pub struct Authenticator(Exchange);
+
+#[derive(Debug)]
+enum Exchange {
+    Scram(Box<Scram>),
+    Md5 { stored: Zeroizing<String>, salt: [u8; 4] },
+    Password { secret: Secret, user: Box<[u8]> },
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub enum Step {
+    /// What was written is for the client, and its answer for this.
+    Ask(Authenticator),
+    /// A password is to be checked, on a thread that may take its time.
+    Check(PasswordCheck),
+    /// The client is who it says; what was written is to precede AuthenticationOk.
+    Proved(Credentials),
+    /// The proof is wrong.
+    Failed,
+}
+
+/// Why an exchange ended without an answer to whether the proof is right.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthenticationError {
+    /// The client broke the protocol.
+    #[error("{0}")]
+    Protocol(String),
+    /// The operating system gives no random bytes for a challenge.
+    #[error("the operating system gives no random bytes: {0}")]
+    Random(getrandom::Error),
+}
+
+impl AuthenticationError {
+    fn protocol(error: impl std::fmt::Display) -> Self {
+        AuthenticationError::Protocol(error.to_string())
+    }
+}
+
+impl Authenticator {
+    /// Begins the exchange with `user`, whose stored secret is this. `mock_secret` makes the verifiers of users who
+    /// cannot log in: the same for a user as long as it is the same.
+    ///
+    /// # Errors
+    /// When there are no random bytes.
+    pub fn start(
+        method: ClientMethod,
+        secret: Secret,
+        user: &[u8],
+        mock_secret: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<Step, AuthenticationError> {
+        match (method, secret) {
+            (ClientMethod::Trust, secret) => Ok(Step::Proved(from_secret(secret))),
+            (ClientMethod::Password, secret) => {
+                write::authentication_cleartext_password(out);
+                Ok(Step::Ask(Authenticator(Exchange::Password { secret, user: user.into() })))
+            }
+            (ClientMethod::Auto, Secret::Scram(verifier)) => Scram::start(verifier, Yields::Keys, out),
+            (ClientMethod::Auto, Secret::Password { password, verifier }) => {
+                Scram::start(verifier, Yields::These(Credentials::from_password(password)), out)
+            }
+            (ClientMethod::Auto, Secret::Md5(stored)) => {
+                let mut salt = [0_u8; 4];
+                getrandom::fill(&mut salt).map_err(AuthenticationError::Random)?;
+                write::authentication_md5_password(out, salt);
+                Ok(Step::Ask(Authenticator(Exchange::Md5 { stored, salt })))
+            }
+            (ClientMethod::Auto, Secret::Unusable(_)) => Authenticator::start_to_fail(user, mock_secret, out),
+        }
+    }
+
+    /// Begins the exchange with a user who cannot log in: it looks like any other, and fails.
+    ///
+    /// # Errors
+    /// When there are no random bytes.
+    pub fn start_to_fail(
+        user: &[u8],
+        mock_secret: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<Step, AuthenticationError> {
+        Scram::start(Verifier::mock(mock_secret, user), Yields::Nothing, out)
+    }
+
+    /// Takes the body of the client's answer, a message of type `p`.
+    ///
+    /// # Errors
+    /// When it is not what its turn demands.
+    pub fn handle(self, body: &[u8], out: &mut BytesMut) -> Result<Step, AuthenticationError> {
+        match self.0 {
+            Exchange::Scram(scram) => scram.handle(body, out),
+            Exchange::Md5 { stored, salt } => {
+                let answer = parse_password(body).map_err(AuthenticationError::protocol)?;
+                let is_right = md5_from_stored(&stored, salt)
+                    .is_some_and(|right| secrets_match(right.as_bytes(), answer));
+                Ok(if is_right { Step::Proved(Credentials::from_md5(stored)) } else { Step::Failed })
+            }
+            Exchange::Password { secret, user } => {
+                let given = parse_password(body).map_err(AuthenticationError::protocol)?;
+                let Ok(given) = std::str::from_utf8(given) else { return Ok(Step::Failed) };
+                let given = Zeroizing::new(given.to_owned());
+                Ok(Step::Check(PasswordCheck { secret, user, given }))
+            }
+        }
+    }
+}
+
+/// A password in the clear, to be compared with the stored secret: thousands of HMACs for a SCRAM verifier.
+#[derive(Debug)]
+pub struct PasswordCheck {
+    secret: Secret,
+    user: Box<[u8]>,
+    given: Zeroizing<String>,
+}
+
+impl PasswordCheck {
+    /// Compares them.
+    #[must_use]
+    pub fn run(self) -> Step {
+        let given = self.given.as_bytes();
+        let is_right = match &self.secret {
+            Secret::Scram(verifier) => verifier.check_password(given).is_ok(),
+            Secret::Password { password, .. } => secrets_match(password.as_bytes(), given),
+            Secret::Md5(stored) => secrets_match(stored.as_bytes(), md5_stored(&self.user, given).as_bytes()),
+            Secret::Unusable(_) => {
+                // As long as for a user who exists, so that the time tells nothing.
+                let _never = Verifier::mock(b"", &self.user).check_password(given);
+                false
+            }
+        };
+        if is_right { Step::Proved(Credentials::from_password(self.given)) } else { Step::Failed }
+    }
+}
+
+/// What a secret on file is good for without the client's help.
+fn from_secret(secret: Secret) -> Credentials {
+    match secret {
+        Secret::Password { password, .. } => Credentials::from_password(password),
+        Secret::Md5(stored) => Credentials::from_md5(stored),
+        Secret::Scram(_) | Secret::Unusable(_) => Credentials::default(),
+    }
+}
