@@ -8,7 +8,7 @@ use trunkline_codec::sqlstate::SqlState;
 use crate::announce::Figures;
 use crate::attempt::Attempt;
 use crate::farewell::shutdown_notice;
-use crate::outstanding::{Entry, Request};
+use crate::outstanding::{Entry, Kind, Request};
 use crate::pin::PinReason;
 use crate::record::{Sink, StatementKind, StatementRecord};
 use crate::session::Session;
@@ -327,8 +327,8 @@ impl Session {
             Copy::Out | Copy::Both => {}
         }
         self.follow_failed(entry.request);
-        match entry.request {
-            Request::Query | Request::FunctionCall | Request::Sync => {
+        match entry.request.kind() {
+            Kind::Query | Kind::FunctionCall | Kind::Sync => {
                 if self.progress == Progress::Settled {
                     return unexplained;
                 }
@@ -339,18 +339,12 @@ impl Session {
                 self.progress = Progress::Settled;
                 self.copy = Copy::None;
             }
-            Request::Parse
-            | Request::Bind
-            | Request::DescribeStatement
-            | Request::DescribePortal
-            | Request::Execute
-            | Request::Close
-            | Request::BrokenFlush => {
+            Kind::Extended => {
                 self.meter.answered(length, now);
                 self.meter.outcome = Outcome::Failed(code);
                 self.skip_to_sync(now, out);
             }
-            Request::CopyEnd => return unexplained,
+            Kind::CopyEnd => return unexplained,
         }
         Ok(())
     }

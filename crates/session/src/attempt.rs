@@ -10,7 +10,7 @@ use trunkline_codec::sqlstate::SqlState;
 use crate::farewell::shutdown_notice;
 use crate::limits::HELD_BYTES_MAX;
 use crate::names::{bind_of, parse_of};
-use crate::outstanding::{Outstanding, Request};
+use crate::outstanding::{Kind, Outstanding, Request};
 use crate::pin::{NotRepeatable, PinReason};
 use crate::session::{Session, scanner_of_a_server};
 use crate::settings::{Mobility, ServerRole};
@@ -196,17 +196,9 @@ impl Session {
         if !is_movable || self.farewell.is_said() {
             return Attempt::Closed(NotRepeatable::Pinned);
         }
-        let unit = match request {
-            Request::Query | Request::Sync => Unit::Whole,
-            Request::Parse
-            | Request::Bind
-            | Request::DescribeStatement
-            | Request::DescribePortal
-            | Request::Execute
-            | Request::Close
-            | Request::BrokenFlush
-            | Request::FunctionCall
-            | Request::CopyEnd => Unit::Begun,
+        let unit = match request.kind() {
+            Kind::Query | Kind::Sync => Unit::Whole,
+            Kind::Extended | Kind::FunctionCall | Kind::CopyEnd => Unit::Begun,
         };
         Attempt::Open { unit, flush: Flush::NotSent }
     }

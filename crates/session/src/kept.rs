@@ -16,7 +16,7 @@ use trunkline_codec::write;
 use crate::attempt::Attempt;
 use crate::limits::ROLLBACK_SERIES_MAX;
 use crate::names::{bind_of, parse_of};
-use crate::outstanding::Request;
+use crate::outstanding::{Kind, Request};
 use crate::pin::NotRepeatable;
 use crate::record::Sink;
 use crate::session::Session;
@@ -87,17 +87,11 @@ impl Session {
             return self.pipeline == Pipeline::Synced;
         }
         while let Some(request) = requests.next() {
-            match request {
-                Request::Query => return self.pipeline == Pipeline::Synced && requests.next().is_none(),
-                Request::Sync => return requests.next().is_none(),
-                Request::FunctionCall | Request::CopyEnd => return false,
-                Request::Parse
-                | Request::Bind
-                | Request::DescribeStatement
-                | Request::DescribePortal
-                | Request::Execute
-                | Request::Close
-                | Request::BrokenFlush => {}
+            match request.kind() {
+                Kind::Query => return self.pipeline == Pipeline::Synced && requests.next().is_none(),
+                Kind::Sync => return requests.next().is_none(),
+                Kind::FunctionCall | Kind::CopyEnd => return false,
+                Kind::Extended => {}
             }
             // A Query behind it would not be part of it.
             if requests.peek() == Some(&Request::Query) {

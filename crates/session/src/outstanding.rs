@@ -25,6 +25,36 @@ pub(crate) enum Request {
     CopyEnd,
 }
 
+/// What a request is to those around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Query,
+    /// One of a series that a Sync ends.
+    Extended,
+    Sync,
+    FunctionCall,
+    CopyEnd,
+}
+
+impl Request {
+    #[inline]
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Query => Kind::Query,
+            Self::Parse
+            | Self::Bind
+            | Self::DescribeStatement
+            | Self::DescribePortal
+            | Self::Execute
+            | Self::Close
+            | Self::BrokenFlush => Kind::Extended,
+            Self::Sync => Kind::Sync,
+            Self::FunctionCall => Kind::FunctionCall,
+            Self::CopyEnd => Kind::CopyEnd,
+        }
+    }
+}
+
 /// One request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {

@@ -11,7 +11,7 @@ use trunkline_codec::write::{ErrorReport, error_response};
 use crate::announce::Figures;
 use crate::attempt::{Attempt, Verdict};
 use crate::farewell::{Goodbye, is_farewell};
-use crate::outstanding::Request;
+use crate::outstanding::Kind;
 use crate::own::Unexpected;
 use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
@@ -162,21 +162,13 @@ impl Session {
     pub(crate) fn tell_before_ready(&mut self, now: u64) -> Option<Bytes> {
         let announce = self.announce.as_mut()?;
         let front = self.outstanding.front()?;
-        let current = match front.request {
-            Request::Query | Request::FunctionCall => Some(Figures {
+        let current = match front.request.kind() {
+            Kind::Query | Kind::FunctionCall => Some(Figures {
                 timing: self.meter.timing(front.sent, now),
                 rows: self.meter.rows,
                 bytes: self.meter.bytes,
             }),
-            Request::Parse
-            | Request::Bind
-            | Request::DescribeStatement
-            | Request::DescribePortal
-            | Request::Execute
-            | Request::Close
-            | Request::BrokenFlush
-            | Request::Sync
-            | Request::CopyEnd => None,
+            Kind::Extended | Kind::Sync | Kind::CopyEnd => None,
         };
         let bytes = announce.before_ready(current, &self.server_name)?;
         if self.mobility == Mobility::Movable && self.parameters.told(&bytes).is_err() {

@@ -24,7 +24,7 @@ use trunkline_codec::write;
 use self::flight::{Flight, RELEASE, SAVEPOINT, changed, error_again, takes};
 use crate::attempt::Attempt;
 use crate::names::{Name, describe_of};
-use crate::outstanding::{Entry, Outstanding, Request};
+use crate::outstanding::{Entry, Kind, Outstanding, Request};
 use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
 use crate::session::{Session, scanner_of_a_server};
@@ -263,18 +263,10 @@ impl Session {
     fn is_series_open(&self) -> bool {
         // The end of a COPY, in a series or in a Query, says nothing about that.
         let requests = self.outstanding.iter().map(|entry| entry.request);
-        match requests.filter(|request| *request != Request::CopyEnd).last() {
+        match requests.filter(|request| *request != Request::CopyEnd).last().map(Request::kind) {
             None => self.pipeline != Pipeline::Synced,
-            Some(Request::Query | Request::Sync | Request::FunctionCall | Request::CopyEnd) => false,
-            Some(
-                Request::Parse
-                | Request::Bind
-                | Request::DescribeStatement
-                | Request::DescribePortal
-                | Request::Execute
-                | Request::Close
-                | Request::BrokenFlush,
-            ) => true,
+            Some(Kind::Extended) => true,
+            Some(Kind::Query | Kind::Sync | Kind::FunctionCall | Kind::CopyEnd) => false,
         }
     }
 
