@@ -11,27 +11,29 @@
 //!   every message behind an error is.
 //! - Before a Query: the same with a Sync of ours. When the server refuses, its error is the answer to the Query, our
 //!   ReadyForQuery ends it, and the Query itself is not sent.
+//!
+//! `flight` writes them, `answers` takes what the server says to them, `failures` what it refuses.
 
+mod answers;
+mod failures;
 mod flight;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, TransactionStatus};
+use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::frontend::{FrontendTag, Target};
 use trunkline_codec::write;
 
-use self::flight::{Flight, RELEASE, SAVEPOINT, changed, error_again, takes};
-use crate::attempt::Attempt;
+pub(crate) use self::answers::Unexpected;
+use self::flight::{Flight, RELEASE, SAVEPOINT};
 use crate::names::{Name, describe_of};
-use crate::outstanding::{Entry, Kind, Outstanding, Request};
-use crate::pin::{NotRepeatable, PinReason};
-use crate::record::Sink;
-use crate::session::{Session, scanner_of_a_server};
-use crate::shape::{Shape, columns_of, types_of};
+use crate::outstanding::{Entry, Kind, Request};
+use crate::pin::PinReason;
+use crate::session::Session;
+use crate::shape::Shape;
 use crate::sql::Class;
-use crate::state::{ClientEnd, Copy, Farewell, Joined, Mode, Pipeline, Progress, Tail};
-use crate::timing::Outcome;
+use crate::state::{ClientEnd, Copy, Farewell, Joined, Mode, Pipeline, Tail};
 
 /// Requests of ours in flight.
 #[derive(Debug)]
@@ -269,237 +271,4 @@ impl Session {
             Some(Kind::Query | Kind::Sync | Kind::FunctionCall | Kind::CopyEnd) => false,
         }
     }
-
-    /// Whether the next answer is to a request of ours.
-    #[inline]
-    pub(crate) fn is_own_due(&self) -> bool {
-        self.own.is_some() && self.outstanding.front().is_some_and(|entry| entry.class.is_own())
-    }
-
-    /// Whether all that is outstanding is ours.
-    #[inline]
-    pub(crate) fn owes_only_us(&self) -> bool {
-        self.outstanding.front().is_none_or(|entry| entry.class.is_own())
-    }
-
-    /// More of a long answer passed. Whether it was ours.
-    pub(crate) fn passed_own(&mut self, is_last: bool) -> bool {
-        if !self.is_inside_own {
-            return false;
-        }
-        self.is_inside_own = !is_last;
-        self.end_own();
-        true
-    }
-
-    /// An answer to a request of ours; of a long one `body` is the first part. Gives what goes to the client in its
-    /// place, or the answer back where it answers nothing of ours.
-    pub(crate) fn own_answered(
-        &mut self,
-        tag: BackendTag,
-        body: &[u8],
-        is_whole: bool,
-        now: u64,
-        out: &mut impl Sink,
-    ) -> Result<Option<Bytes>, Unexpected> {
-        let entry = self.outstanding.front().ok_or(Unexpected)?;
-        self.is_inside_own = !is_whole;
-        match (tag, entry.request) {
-            (BackendTag::ParseComplete, Request::Parse)
-            | (BackendTag::BindComplete, Request::Bind)
-            | (BackendTag::CloseComplete, Request::Close) => drop(self.own_settled()),
-            (BackendTag::CommandComplete, Request::Execute) => {
-                if let Some(Item::Values) = self.own_settled() {
-                    self.values_settled();
-                }
-            }
-            (BackendTag::DataRow, Request::Execute) if self.is_value_due() => {
-                self.values_read(is_whole.then_some(body));
-            }
-            (BackendTag::ParameterDescription, Request::DescribeStatement) => {
-                if let Some(own) = &mut self.own {
-                    own.shape.parameters = is_whole.then(|| types_of(body)).flatten();
-                }
-            }
-            (BackendTag::RowDescription | BackendTag::NoData, Request::DescribeStatement) => {
-                self.own_described(is_whole.then(|| columns_of(tag, body)).flatten());
-            }
-            (BackendTag::ReadyForQuery, Request::Sync) => {
-                let ready = ReadyForQuery::parse(body).map_err(|_| Unexpected)?;
-                self.pipeline = Pipeline::Synced;
-                self.own_ready(ready.status);
-            }
-            (BackendTag::ErrorResponse, _) => return Ok(self.own_failed(entry, body, is_whole, now, out)),
-            _unexpected => return Err(Unexpected),
-        }
-        Ok(None)
-    }
-
-    fn is_value_due(&self) -> bool {
-        self.own.as_ref().is_some_and(|own| matches!(own.items.front(), Some(Item::Values)))
-    }
-
-    fn own_settled(&mut self) -> Option<Item> {
-        self.outstanding.settle();
-        let own = self.own.as_mut()?;
-        let item = own.items.pop_front();
-        match &item {
-            Some(Item::Saved) => own.guard = Guard::Savepoint,
-            Some(Item::StoodIn(name)) => {
-                if let Some(followed) = &mut self.followed {
-                    followed.prepared.stood_in(name);
-                }
-            }
-            Some(Item::Dropped(name)) => {
-                if let Some(followed) = &mut self.followed {
-                    followed.prepared.dropped_there(name);
-                }
-            }
-            _other => {}
-        }
-        self.end_own();
-        item
-    }
-
-    /// Our Sync is answered. A transaction that has failed by what was ours is not gone on with in silence.
-    fn own_ready(&mut self, status: TransactionStatus) {
-        let is_last = self.own.as_ref().is_some_and(|own| own.items.len() == 1 && own.guard != Guard::Failed);
-        let has_failed =
-            is_last && status == TransactionStatus::Failed && self.status == TransactionStatus::InTransaction;
-        let refused = self.own.as_mut().and_then(|own| own.refused.take()).filter(|_| has_failed);
-        drop(self.own_settled());
-        if let Some(error) = refused {
-            self.transaction_failed(error);
-        }
-    }
-
-    fn end_own(&mut self) {
-        let is_inside = self.is_inside_own;
-        let has_ended = |own: &Own| own.items.is_empty() && !is_inside && own.guard != Guard::Failed;
-        if self.own.as_deref().is_some_and(has_ended) {
-            self.own = None;
-        }
-    }
-
-    fn own_described(&mut self, columns: Option<crate::shape::Columns>) {
-        let parameters = self.own.as_mut().and_then(|own| own.shape.parameters.take());
-        let item = self.own_settled();
-        let Some(followed) = &mut self.followed else { return };
-        let shape = Shape { parameters, columns };
-        match item {
-            Some(Item::Learn(name)) if shape.is_known() => followed.prepared.learned(&name, shape),
-            Some(Item::Learn(name)) => followed.prepared.cannot_be_known(&name),
-            Some(Item::Check(name)) => followed.prepared.made_again(&name, &shape),
-            Some(
-                Item::Plain | Item::Saved | Item::StoodIn(_) | Item::Dropped(_) | Item::Fail | Item::Values,
-            )
-            | None => {}
-        }
-    }
-
-    /// The server refuses a request of ours, or was made to.
-    fn own_failed(
-        &mut self,
-        entry: Entry,
-        body: &[u8],
-        is_whole: bool,
-        now: u64,
-        out: &mut impl Sink,
-    ) -> Option<Bytes> {
-        let own = self.own.as_mut()?;
-        let (purpose, guard) = (own.purpose, own.guard);
-        if guard == Guard::Savepoint {
-            own.guard = Guard::Failed;
-        }
-        let is_meant = matches!(own.items.front(), Some(Item::Fail));
-        let error = if is_meant { changed() } else { error_again(body, is_whole) };
-        if purpose == Purpose::Questions && guard == Guard::None && own.refused.is_none() {
-            own.refused = Some(error.clone());
-        }
-        self.skip_own();
-        if guard == Guard::Open {
-            self.transaction_failed(error.clone());
-        }
-        if purpose == Purpose::Questions {
-            return None;
-        }
-        self.follow_failed(Request::Bind);
-        // The client has had an answer, and its ReadyForQuery is due: nothing behind it can be told apart if repeated.
-        self.attempt = Attempt::Closed(NotRepeatable::Answered);
-        self.meter.answered(body.len() as u64, now);
-        self.meter.outcome = Outcome::Failed(ErrorFields::new(body).sqlstate());
-        self.record(Entry { request: Request::Bind, ..entry }, now, out);
-        match purpose {
-            Purpose::BeforeSeries => self.pipeline = Pipeline::Skipping,
-            // The ReadyForQuery that is due is the client's now.
-            Purpose::BeforeQuery | Purpose::Questions => {
-                self.outstanding = Outstanding::new();
-                self.outstanding.push(Entry { request: Request::Sync, class: Class::PLAIN, ..entry });
-                self.pipeline = Pipeline::Failed;
-                self.dropping = Dropping::Next;
-            }
-        }
-        self.progress = Progress::Untouched;
-        let described = self.own.take().and_then(|own| own.described);
-        Some(self.behind_parameters(described, error))
-    }
-
-    /// The error of a Describe: PostgreSQL tells the parameters before it finds that it cannot tell the columns.
-    /// Source: PostgreSQL 18, src/backend/tcop/postgres.c, `exec_describe_statement_message`.
-    fn behind_parameters(&self, described: Option<Name>, error: Bytes) -> Bytes {
-        let prepared = self.followed.as_ref().map(|followed| &followed.prepared);
-        let returns_rows = described.and_then(|name| prepared?.parameters_of_rows(&name));
-        match (returns_rows, self.status) {
-            (Some(types), TransactionStatus::Idle | TransactionStatus::InTransaction) => {
-                let mut told = takes(types);
-                told.extend_from_slice(&error);
-                told.freeze()
-            }
-            (_, TransactionStatus::Failed) | (None, _) => error,
-        }
-    }
-
-    /// The server skips what we sent, up to our Sync. A statement whose description fails is not asked for again; those
-    /// behind it are.
-    fn skip_own(&mut self) {
-        let mut skipped = Vec::new();
-        while let Some(entry) = self.outstanding.front() {
-            if !entry.class.is_own() || entry.request == Request::Sync {
-                break;
-            }
-            self.outstanding.pop();
-            match self.own.as_mut().and_then(|own| own.items.pop_front()) {
-                Some(Item::Learn(name)) => skipped.push(name),
-                Some(Item::Values) => self.values_settled(),
-                Some(
-                    Item::Plain
-                    | Item::Saved
-                    | Item::StoodIn(_)
-                    | Item::Dropped(_)
-                    | Item::Check(_)
-                    | Item::Fail,
-                )
-                | None => {}
-            }
-        }
-        if let Some(followed) = &mut self.followed {
-            followed.prepared.not_described(skipped);
-        }
-    }
-
-    /// Forgets the requests of ours in flight: their server is lost.
-    pub(crate) fn forget_own(&mut self) {
-        if std::mem::take(&mut self.is_inside_own) {
-            self.server = scanner_of_a_server();
-        }
-        if self.own.take().is_none() {
-            return;
-        }
-        let all: Vec<Entry> = std::iter::from_fn(|| self.outstanding.pop()).collect();
-        all.into_iter().filter(|entry| !entry.class.is_own()).for_each(|entry| self.outstanding.push(entry));
-    }
 }
-
-/// A message that answers nothing of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Unexpected;

@@ -1,0 +1,144 @@
+//! What the server answers to requests of ours.
+
+use bytes::Bytes;
+use trunkline_codec::backend::{BackendTag, ReadyForQuery, TransactionStatus};
+
+use super::{Guard, Item, Own};
+use crate::outstanding::Request;
+use crate::record::Sink;
+use crate::session::Session;
+use crate::shape::{Columns, Shape, columns_of, types_of};
+use crate::state::Pipeline;
+
+impl Session {
+    /// Whether the next answer is to a request of ours.
+    #[inline]
+    pub(crate) fn is_own_due(&self) -> bool {
+        self.own.is_some() && self.outstanding.front().is_some_and(|entry| entry.class.is_own())
+    }
+
+    /// Whether all that is outstanding is ours.
+    #[inline]
+    pub(crate) fn owes_only_us(&self) -> bool {
+        self.outstanding.front().is_none_or(|entry| entry.class.is_own())
+    }
+
+    /// More of a long answer passed. Whether it was ours.
+    pub(crate) fn passed_own(&mut self, is_last: bool) -> bool {
+        if !self.is_inside_own {
+            return false;
+        }
+        self.is_inside_own = !is_last;
+        self.end_own();
+        true
+    }
+
+    /// An answer to a request of ours; of a long one `body` is the first part. Gives what goes to the client in its
+    /// place, or the answer back where it answers nothing of ours.
+    pub(crate) fn own_answered(
+        &mut self,
+        tag: BackendTag,
+        body: &[u8],
+        is_whole: bool,
+        now: u64,
+        out: &mut impl Sink,
+    ) -> Result<Option<Bytes>, Unexpected> {
+        let entry = self.outstanding.front().ok_or(Unexpected)?;
+        self.is_inside_own = !is_whole;
+        match (tag, entry.request) {
+            (BackendTag::ParseComplete, Request::Parse)
+            | (BackendTag::BindComplete, Request::Bind)
+            | (BackendTag::CloseComplete, Request::Close) => drop(self.own_settled()),
+            (BackendTag::CommandComplete, Request::Execute) => {
+                if let Some(Item::Values) = self.own_settled() {
+                    self.values_settled();
+                }
+            }
+            (BackendTag::DataRow, Request::Execute) if self.is_value_due() => {
+                self.values_read(is_whole.then_some(body));
+            }
+            (BackendTag::ParameterDescription, Request::DescribeStatement) => {
+                if let Some(own) = &mut self.own {
+                    own.shape.parameters = is_whole.then(|| types_of(body)).flatten();
+                }
+            }
+            (BackendTag::RowDescription | BackendTag::NoData, Request::DescribeStatement) => {
+                self.own_described(is_whole.then(|| columns_of(tag, body)).flatten());
+            }
+            (BackendTag::ReadyForQuery, Request::Sync) => {
+                let ready = ReadyForQuery::parse(body).map_err(|_| Unexpected)?;
+                self.pipeline = Pipeline::Synced;
+                self.own_ready(ready.status);
+            }
+            (BackendTag::ErrorResponse, _) => return Ok(self.own_failed(entry, body, is_whole, now, out)),
+            _unexpected => return Err(Unexpected),
+        }
+        Ok(None)
+    }
+
+    fn is_value_due(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| matches!(own.items.front(), Some(Item::Values)))
+    }
+
+    fn own_settled(&mut self) -> Option<Item> {
+        self.outstanding.settle();
+        let own = self.own.as_mut()?;
+        let item = own.items.pop_front();
+        match &item {
+            Some(Item::Saved) => own.guard = Guard::Savepoint,
+            Some(Item::StoodIn(name)) => {
+                if let Some(followed) = &mut self.followed {
+                    followed.prepared.stood_in(name);
+                }
+            }
+            Some(Item::Dropped(name)) => {
+                if let Some(followed) = &mut self.followed {
+                    followed.prepared.dropped_there(name);
+                }
+            }
+            _other => {}
+        }
+        self.end_own();
+        item
+    }
+
+    /// Our Sync is answered. A transaction that has failed by what was ours is not gone on with in silence.
+    fn own_ready(&mut self, status: TransactionStatus) {
+        let is_last = self.own.as_ref().is_some_and(|own| own.items.len() == 1 && own.guard != Guard::Failed);
+        let has_failed =
+            is_last && status == TransactionStatus::Failed && self.status == TransactionStatus::InTransaction;
+        let refused = self.own.as_mut().and_then(|own| own.refused.take()).filter(|_| has_failed);
+        drop(self.own_settled());
+        if let Some(error) = refused {
+            self.transaction_failed(error);
+        }
+    }
+
+    fn end_own(&mut self) {
+        let is_inside = self.is_inside_own;
+        let has_ended = |own: &Own| own.items.is_empty() && !is_inside && own.guard != Guard::Failed;
+        if self.own.as_deref().is_some_and(has_ended) {
+            self.own = None;
+        }
+    }
+
+    fn own_described(&mut self, columns: Option<Columns>) {
+        let parameters = self.own.as_mut().and_then(|own| own.shape.parameters.take());
+        let item = self.own_settled();
+        let Some(followed) = &mut self.followed else { return };
+        let shape = Shape { parameters, columns };
+        match item {
+            Some(Item::Learn(name)) if shape.is_known() => followed.prepared.learned(&name, shape),
+            Some(Item::Learn(name)) => followed.prepared.cannot_be_known(&name),
+            Some(Item::Check(name)) => followed.prepared.made_again(&name, &shape),
+            Some(
+                Item::Plain | Item::Saved | Item::StoodIn(_) | Item::Dropped(_) | Item::Fail | Item::Values,
+            )
+            | None => {}
+        }
+    }
+}
+
+/// A message that answers nothing of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unexpected;
