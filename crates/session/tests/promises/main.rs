@@ -16,3 +16,4 @@ mod settings;
 mod shapes;
 mod statements;
 mod talk;
+mod transactions;

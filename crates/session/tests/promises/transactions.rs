@@ -1,0 +1,127 @@
+//! Prepared statements and transactions: made before one begins where its settings would change what they are, and asked for
+//! behind a savepoint.
+
+use trunkline_session::LossPlan;
+
+use crate::talk::*;
+
+const INT: u32 = 23;
+
+/// What runs a statement of the proxy's own.
+fn own_run(sql: &str) -> Vec<u8> {
+    let name = "trunkline: prepare";
+    let messages = [
+        close(name),
+        parse(name, sql),
+        message(b'B', format!("{name}\0{name}\0\0\0\0\0\0\0").as_bytes()),
+        message(b'E', format!("{name}\0\0\0\0\0").as_bytes()),
+        message(b'C', format!("P{name}\0").as_bytes()),
+        close(name),
+    ];
+    messages.concat()
+}
+
+/// What drops the portal by which statements of the proxy's own are run.
+fn close_own_portal() -> Vec<u8> {
+    message(b'C', b"Ptrunkline: prepare\0")
+}
+
+/// The answers to [`own_run`].
+fn ran(tag: &str) -> [Vec<u8>; 6] {
+    [m('3'), m('1'), m('2'), complete(tag), m('3'), m('3')]
+}
+
+/// A session with a statement that has a constant, on another server than the one that made it.
+fn moved_with_a_constant() -> Talk {
+    let mut talk = Talk::new();
+    talk.client(&[parse("c", CONSTANT), sync(), parse("s", "select $1 a"), sync()]);
+    talk.server(&[m('1'), ready('I'), m('1'), ready('I')]);
+    talk.session.questions().expect("they are asked for");
+    for _ in ["s", "c"] {
+        talk.swallows(&[takes(&[INT]), returns(&["a"])]);
+    }
+    talk.swallows(&[ready('I')]);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    talk.taken();
+    talk
+}
+
+const CONSTANT: &str = "select $1 a where '01/02/2020'::date > 'epoch'";
+
+#[test]
+fn statements_with_constants_are_made_before_they_would_be_read_otherwise() {
+    let own = [parse_of("c", CONSTANT, &[INT]), describe("c"), sync()];
+    let made = [m('1'), takes(&[INT]), returns(&["a"]), ready('I')];
+    let mut talk = moved_with_a_constant();
+    let set = [query("SET TIME ZONE -7")];
+    talk.needs(&set, &own).swallows(&made).client(&set).server(&[complete("SET"), ready('I')]);
+
+    // A snapshot is not taken in the client's transaction.
+    let mut talk = moved_with_a_constant();
+    let begin = [query("begin")];
+    talk.needs(&begin, &own).swallows(&made).client(&begin).server(&[complete("BEGIN"), ready('T')]);
+    for set in ["set local datestyle = 'DMY'", "set transaction isolation level serializable"] {
+        talk.client(&[query(set)]).server(&[complete("SET"), ready('T')]);
+    }
+    talk.client(&[query("commit")]).server(&[complete("COMMIT"), ready('I')]).is_idle();
+}
+
+#[test]
+fn a_statement_that_cannot_be_made_before_its_transaction_is_made_within() {
+    let [parsed, described] = [parse_of("c", CONSTANT, &[INT]), describe("c")];
+    let made = [m('1'), takes(&[INT]), returns(&["a"])];
+    for is_refused in [false, true] {
+        let mut talk = moved_with_a_constant();
+        let begin = [query("begin")];
+        talk.needs(&begin, &[parsed.clone(), described.clone(), sync()]).swallows(&[error(), ready('I')]);
+        talk.client(&begin).server(&[complete("BEGIN"), ready('T')]);
+        let set = [query("SET LOCAL datestyle = 'DMY'")];
+        let [save, back, release] = ["SAVEPOINT", "ROLLBACK TO", "RELEASE"]
+            .map(|word| own_run(&format!("{word} \"trunkline: questions\"")));
+        let own =
+            [save, parsed.clone(), described.clone(), sync(), close_own_portal(), back, release, sync()];
+        talk.needs(&set, &own);
+        talk.swallows(&ran("SAVEPOINT"));
+        if is_refused {
+            talk.swallows(&[error(), ready('E')]);
+        } else {
+            talk.swallows(&made).swallows(&[ready('T')]);
+        }
+        talk.swallows(&[m('3')]).swallows(&ran("ROLLBACK")).swallows(&ran("RELEASE"));
+        talk.swallows(&[ready('T')]).client(&set).server(&[complete("SET"), ready('T')]);
+        talk.client(&[query("commit")]).server(&[complete("COMMIT"), ready('I')]).is_idle();
+        talk.client(&begin).server(&[complete("BEGIN"), ready('T')]);
+    }
+}
+
+#[test]
+fn in_a_transaction_statements_are_asked_for_behind_a_savepoint() {
+    let (save, release) =
+        (own_run("SAVEPOINT \"trunkline: questions\""), own_run("RELEASE \"trunkline: questions\""));
+    let begun = || {
+        let mut talk = Talk::new();
+        talk.client(&[query("begin")]).server(&[complete("BEGIN"), ready('T')]);
+        talk.client(&[parse("s", "select 1"), sync()]).server(&[m('1'), ready('T')]);
+        let asked = talk.session.questions().expect("it is asked");
+        assert_eq!(
+            printable(&asked),
+            printable(&[save.clone(), describe("s"), release.clone(), sync()].concat())
+        );
+        talk.swallows(&ran("SAVEPOINT"));
+        talk
+    };
+    let mut talk = begun();
+    talk.swallows(&[takes(&[]), returns(&["a"])]).swallows(&ran("RELEASE")).swallows(&[ready('T')]);
+    assert!(!talk.session.is_paused() && !talk.session.has_questions());
+    talk.client(&[query("commit")]).server(&[complete("COMMIT"), ready('I')]).is_idle();
+
+    let mut talk = begun();
+    talk.swallows(&[error(), ready('E')]);
+    assert!(talk.session.is_paused(), "the transaction must not have failed");
+    let back = talk.session.questions().expect("the way back");
+    let rollback = own_run("ROLLBACK TO \"trunkline: questions\"");
+    assert_eq!(printable(&back), printable(&[close_own_portal(), rollback, release, sync()].concat()));
+    talk.swallows(&[m('3')]).swallows(&ran("ROLLBACK")).swallows(&ran("RELEASE")).swallows(&[ready('T')]);
+    assert!(!talk.session.is_paused() && !talk.session.has_questions());
+    talk.client(&[query("commit")]).server(&[complete("COMMIT"), ready('I')]).is_idle();
+}
