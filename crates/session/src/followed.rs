@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::alignment::Writer;
 use crate::encoding::{EncodingEra, EncodingNow};
 use crate::gucs::{Gucs, decides_reading};
+use crate::login_values::LoginValues;
 use crate::names::Name;
 use crate::outstanding::Request;
 use crate::parameters::Parameters;
@@ -51,6 +52,7 @@ pub(crate) struct Followed {
     channels: Vec<Name>,
     pub(crate) pins: Pins,
     pub(crate) unsettled: Unsettled,
+    pub(crate) login_values: LoginValues,
     /// The transaction has failed, so its end undoes it.
     pub(crate) has_failed: bool,
     /// The end of the part last seen of a long Query or Parse.

@@ -55,7 +55,8 @@ pub enum PinReason {
     UserFunction,
     /// It ran a function whose language or library is not known to leave sessions alone.
     OpaqueFunction,
-    /// A function that it called may have changed settings; their values are yet to be read.
+    /// A function that it called may have changed settings, or it is not known what its login gave; the values are yet
+    /// to be read.
     ReadingBack,
 }
 
@@ -119,7 +120,7 @@ impl fmt::Display for PinReason {
             Self::UnreadFunction => "function that is yet to be read",
             Self::UserFunction => "function of the user's own",
             Self::OpaqueFunction => "function of a language or library that is not known",
-            Self::ReadingBack => "settings changed by a function are being read",
+            Self::ReadingBack => "values of settings are being read",
         };
         f.write_str(words)
     }

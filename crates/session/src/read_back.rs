@@ -1,9 +1,11 @@
-//! Settings that functions have changed: their values are read from the server that has them.
+//! Settings that functions have changed, and those that the login gave: their values are read from the server that has
+//! them.
 
 use trunkline_codec::backend::DataRow;
 
 use crate::followed::Followed;
 use crate::gucs::set_config;
+use crate::login_values::value_at_login;
 use crate::parameters::Parameters;
 use crate::pin::PinReason;
 use crate::session::Session;
@@ -18,17 +20,22 @@ impl Followed {
 
     /// What asks for them, of one row. Names of settings have no quotes in them.
     pub(crate) fn question_of_values(&self) -> Vec<u8> {
-        let calls =
+        let now =
             self.unsettled.keys().iter().map(|key| format!("pg_catalog.current_setting('{key}', true)"));
-        format!("SELECT {}", calls.collect::<Vec<_>>().join(", ")).into_bytes()
+        let at_login = self.login_values.keys().iter().map(|key| value_at_login(key));
+        format!("SELECT {}", now.chain(at_login).collect::<Vec<_>>().join(", ")).into_bytes()
     }
 
     /// The values have come, in this row; `None` when they could not be read.
     fn values_read(&mut self, row: Option<&[u8]>, told: &Parameters) {
         self.pins.remove(PinReason::ReadingBack);
-        let Some(changes) = row.and_then(|row| changes(self.unsettled.keys(), row)) else {
+        let number = self.unsettled.keys().len() + self.login_values.keys().len();
+        let Some(values) = row.and_then(|row| values(row, number)) else {
             return self.pin(PinReason::UnknownSetting);
         };
+        let (now, at_login) = values.split_at(self.unsettled.keys().len());
+        let changes = changes(self.unsettled.keys(), now);
+        self.login_values.have_come(at_login.iter().copied());
         let era = self.encoding.era();
         changes.into_iter().for_each(|change| self.change(change, era, told));
     }
@@ -52,13 +59,16 @@ impl Session {
     }
 }
 
-/// What a row of values sets. One that is NULL is not known to the server.
-fn changes(keys: &[Box<str>], row: &[u8]) -> Option<Vec<Change>> {
+/// The values of a row of so many.
+fn values(row: &[u8], number: usize) -> Option<Vec<Option<&[u8]>>> {
     let row = DataRow::parse(row).ok()?;
-    if row.values().count() != keys.len() {
-        return None;
-    }
-    Some(keys.iter().zip(row.values()).filter_map(|(key, value)| Some(change(key, value?))).collect())
+    let values: Vec<_> = row.values().collect();
+    (values.len() == number).then_some(values)
+}
+
+/// What values set. One that is NULL is not known to the server.
+fn changes(keys: &[Box<str>], values: &[Option<&[u8]>]) -> Vec<Change> {
+    keys.iter().zip(values).filter_map(|(key, value)| Some(change(key, (*value)?))).collect()
 }
 
 /// The same by SQL. An empty value is set, too: RESET goes back to what the login is given.
@@ -91,10 +101,11 @@ mod tests {
             set("app.empty", "SELECT pg_catalog.set_config('app.empty', '', false)"),
             set("search_path", "SELECT pg_catalog.set_config('search_path', '', false)"),
         ];
-        assert_eq!(changes(&keys, &row).as_deref(), Some(&expected[..]));
+        let values_of = values(&row, keys.len()).expect("whole");
+        assert_eq!(changes(&keys, &values_of), expected);
         for end in 0..row.len() {
-            assert_eq!(changes(&keys, &row[..end]), None, "cut at {end}");
+            assert_eq!(values(&row[..end], keys.len()), None, "cut at {end}");
         }
-        assert_eq!(changes(&keys[..3], &row), None, "a row of other columns");
+        assert_eq!(values(&row, 3), None, "a row of other columns");
     }
 }

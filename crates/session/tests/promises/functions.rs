@@ -73,6 +73,28 @@ fn what_a_function_has_set_goes_with_the_session() {
 }
 
 #[test]
+fn what_the_login_gave_is_read_from_the_session_that_has_it() {
+    let (mut talk, _functions) = calling();
+    talk.ran("set app.own = 1", &["SET"]);
+    talk.session.ask_login_values(["statement_timeout", "app.own", "it's", "app.tenant"]);
+    assert_eq!(talk.session.movability(), Err(PinReason::ReadingBack));
+    assert_eq!(talk.session.take_login_values(), None);
+    talk.reads_back(&[Some("41000"), None]);
+    assert_eq!(talk.session.movability(), Ok(()));
+    let read = talk.session.take_login_values().expect("it was told");
+    let value = |text: &str| Some(Box::from(text.as_bytes()));
+    assert_eq!(read, [("statement_timeout".into(), value("41000")), ("app.tenant".into(), None)]);
+    assert_eq!(talk.session.take_login_values(), None, "once");
+    assert_eq!(talk.told(), ["set app.own = 1", "C", "S"], "nothing else was set");
+
+    talk.session.ask_login_values(["work_mem"]);
+    talk.ran("select set_tenant('a')", &["SELECT 1"]).reads_back(&[Some("a"), Some("4096")]);
+    assert_eq!(talk.session.take_login_values(), Some(vec![("work_mem".into(), value("4096"))]));
+    talk.session.ask_login_values(["work_mem"]);
+    assert!(matches!(talk.lost(b"", MOVE), LossPlan::Report(_)), "it is not known what to go on with");
+}
+
+#[test]
 fn a_server_lost_before_the_values_were_read_ends_the_session() {
     let (mut talk, _functions) = calling();
     talk.ran("select set_tenant('a')", &["SELECT 1"]);
