@@ -108,6 +108,16 @@ pub const DEFAULTS_LOOK_GAP_MIN: Duration = Duration::from_millis(25);
 /// How long one such look may take.
 pub const DEFAULTS_LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a session waits for a look from behind its first login before it leaves that server without.
+pub const DEFAULTS_CONFIRM_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a session that has moved waits for a look that is not older than its login, and any session for the first
+/// look at a server since the proxy was started.
+pub const DEFAULTS_NEWS_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often a session that moves logs in to one server for the sake of its defaults.
+pub const RESTORING_LOGINS_MAX: usize = 6;
+
 /// Settings of one server, its roles and databases that are kept, and superusers.
 pub const DEFAULTS_ROWS_MAX: usize = 8192;
 

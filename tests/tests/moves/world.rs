@@ -11,8 +11,6 @@ use super::script::{Script, Step};
 const OBJECTS: &str = include_str!("world.sql");
 /// Longest wait for the replicas' replay; longer than it waits for queries, which is `max_standby_streaming_delay`.
 const REPLAY_TIMEOUT: Duration = Duration::from_secs(60);
-/// What the proxy may take to hear of new defaults of a role or a database: several ticks of its monitor.
-pub(crate) const DEFAULTS_HEARD: Duration = Duration::from_millis(400);
 
 /// A database on all servers.
 #[derive(Debug)]
@@ -102,9 +100,6 @@ impl World {
         self.has_other_defaults |= is_about_defaults;
         let _error_changes_nothing = self.primary.query(sql);
         self.await_replay();
-        if is_about_defaults {
-            std::thread::sleep(DEFAULTS_HEARD);
-        }
     }
 
     /// Writes something, so that there is something to replay.

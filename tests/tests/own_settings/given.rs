@@ -93,6 +93,44 @@ fn what_alter_role_and_alter_database_change_is_for_new_sessions() {
     run(cluster, "ALTER DATABASE appdb RESET ALL; ALTER ROLE ALL RESET ALL");
 }
 
+#[test]
+fn a_change_just_before_or_behind_a_login_is_not_taken_for_what_it_gave() {
+    let cluster = shared_cluster();
+    let login = role(cluster, "racing", &["SET statement_timeout = '90s'"]);
+    let movers = Movers::over(cluster, "raced");
+    movers.await_looks();
+    for round in 0..6 {
+        let [before, behind] = [2 * round, 2 * round + 1];
+        run(cluster, &format!("ALTER ROLE racing SET statement_timeout = '{}s'", 10 + before));
+        let mut session = movers.login(&login);
+        run(cluster, &format!("ALTER ROLE racing SET statement_timeout = '{}s'", 10 + behind));
+        movers.move_it(&mut session);
+        assert_eq!(session.value("SHOW statement_timeout"), format!("{}s", 10 + before));
+        run(cluster, "ALTER ROLE racing SET search_path = elsewhere");
+        movers.move_it(&mut session);
+        assert_eq!(session.value("SHOW search_path"), "\"$user\", public", "{}", movers.endpoint.log());
+        run(cluster, "ALTER ROLE racing RESET search_path");
+    }
+    run(cluster, "ALTER ROLE racing RESET ALL");
+}
+
+#[test]
+fn a_server_that_refuses_one_setting_has_the_others() {
+    let cluster = shared_cluster();
+    run(cluster, "CREATE ROLE clerk");
+    let login = role(cluster, "moody", &["SET lock_timeout = '5s'", "SET role = clerk"]);
+    run(cluster, "GRANT clerk TO moody");
+    let movers = Movers::over(cluster, "moody");
+    movers.await_looks();
+    let mut session = movers.login(&login);
+    assert_eq!(session.value("SELECT current_user"), "clerk");
+    run(cluster, "ALTER ROLE moody RESET ALL; REVOKE clerk FROM moody");
+    movers.move_it(&mut session);
+    let log = movers.endpoint.log();
+    assert_eq!(session.value("SHOW lock_timeout"), "5s", "{log}");
+    assert!(log.contains("the server refuses settings that a session had elsewhere"), "{log}");
+}
+
 fn with_other_configuration(server: &Server) {
     for (name, value) in [
         ("work_mem", "9MB"),

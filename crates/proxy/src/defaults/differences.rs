@@ -8,7 +8,7 @@ use trunkline_codec::scan::{Piece, Scanner};
 use trunkline_codec::startup::StartupMessage;
 
 use super::generation::{Login, OfServer, SettableBy};
-use super::startup::{Setting, extended, named};
+use super::startup::{Setting, named};
 
 /// Settings that servers report and anyone may set, by their names in lower case.
 /// Source: PostgreSQL 18, src/backend/utils/misc/guc_tables.c, `GUC_REPORT`.
@@ -115,14 +115,27 @@ fn may_ask(now: &Login, key: &str) -> bool {
     }
 }
 
-/// The startup packet that is right where the greeting to `startup` was not: the server had news of its defaults that
-/// the last look did not. `None` when it was right. What the client's own packet names is right.
+/// The settings in which the same login would be given different values by these, and that its session's server can be
+/// asked for: none that it has told anyway.
+pub(crate) fn doubtful(logins: &[Login], told: &Told) -> Vec<Box<str>> {
+    let Some((first, others)) = logins.split_first() else { return Vec::new() };
+    let mut keys: Vec<&str> = logins.iter().flat_map(Login::keys).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let is_doubtful = |key: &str| others.iter().any(|other| other.value(key) != first.value(key));
+    let can_be_asked =
+        |key: &str| !NOT_DEFAULTS.contains(&key) && told.get(key).is_none() && may_ask(first, key);
+    keys.into_iter().filter(|key| can_be_asked(key) && is_doubtful(key)).map(Box::from).collect()
+}
+
+/// What a startup packet must ask for where the greeting to `startup` was not right: the server had news of its defaults
+/// that the last look did not. Nothing when it was right. What the client's own packet names is right.
 pub(crate) fn corrected(
     told: &Told,
     greeting: &[u8],
     own: &StartupMessage,
     startup: &StartupMessage,
-) -> Option<StartupMessage> {
+) -> Vec<Setting> {
     let mut scanner = Scanner::backend();
     let mut at = 0;
     let mut wrong = Vec::new();
@@ -137,5 +150,5 @@ pub(crate) fn corrected(
             wrong.push(Setting { name: name.into(), value: right.into() });
         }
     }
-    (!wrong.is_empty()).then(|| extended(startup, &wrong))
+    wrong
 }

@@ -28,8 +28,14 @@ pub(crate) struct OfServer {
 /// The server's settings that a login may have otherwise, by their names in lower case.
 pub(crate) type Level = HashMap<Box<str>, OfServer>;
 
-/// What one ALTER ROLE or ALTER DATABASE has set: names in lower case, and values as they were given.
-pub(crate) type Group = Vec<(Box<str>, Box<str>)>;
+/// What ALTER ROLE or ALTER DATABASE have set for one role, database or both: a row of `pg_db_role_setting`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Group {
+    /// The transaction that wrote the row.
+    written_by: Box<str>,
+    /// Names in lower case, and values as they were given.
+    settings: Vec<(Box<str>, Box<str>)>,
+}
 
 /// For whom a group counts; `None` is for all.
 type For = (Option<Box<str>>, Option<Box<str>>);
@@ -37,8 +43,9 @@ type For = (Option<Box<str>>, Option<Box<str>>);
 /// See the module. Parts that did not change since the generation before are shared with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Generation {
-    /// When the server was started, as it says.
+    /// When the server was started, and when it last read its configuration, as it says.
     started: Arc<str>,
+    loaded: Arc<str>,
     level: Arc<Level>,
     /// By database and role.
     groups: HashMap<For, Arc<Group>>,
@@ -50,19 +57,35 @@ pub(crate) struct Generation {
 #[error("settings of roles and databases exceed {DEFAULTS_ROWS_MAX} or {DEFAULTS_BYTES_MAX} bytes")]
 pub(crate) struct TooMuch;
 
+/// A setting, and the value that a login gave it.
+pub(crate) type ToldValue = (Box<str>, Option<Box<str>>);
+
 /// What one user gets in one database.
 #[derive(Clone, Debug)]
 pub(crate) struct Login {
     started: Arc<str>,
+    loaded: Arc<str>,
     level: Arc<Level>,
     /// The narrowest first.
     groups: [Option<Arc<Group>>; 4],
     pub(crate) is_superuser: bool,
+    /// What the session's server has told of the rest; `None` is the value of what it does not know.
+    told: Arc<[ToldValue]>,
+}
+
+/// What of a server decides what a login is given, as one of its sessions sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(super) started: Box<str>,
+    pub(super) loaded: Box<str>,
+    /// See [`Login::rows`].
+    pub(super) rows: Box<str>,
 }
 
 /// Gathers a [`Generation`].
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
+    loaded: Box<str>,
     level: Level,
     groups: HashMap<For, Group>,
     superusers: HashSet<Box<str>>,
@@ -104,7 +127,18 @@ impl Builder {
         Ok(())
     }
 
-    /// One setting, `name=value`, of a row of `pg_db_role_setting`.
+    /// When the server has last read its configuration.
+    pub(crate) fn loaded(&mut self, when: &str) {
+        self.loaded = when.into();
+    }
+
+    /// A row of `pg_db_role_setting`, and who wrote it.
+    pub(crate) fn row(&mut self, database: Option<&str>, role: Option<&str>, written_by: &str) {
+        let of = (database.map(Box::from), role.map(Box::from));
+        self.groups.entry(of).or_default().written_by = written_by.into();
+    }
+
+    /// One setting, `name=value`, of such a row.
     pub(crate) fn setting(
         &mut self,
         database: Option<&str>,
@@ -114,7 +148,7 @@ impl Builder {
         self.count(&[database.unwrap_or_default(), role.unwrap_or_default(), setting])?;
         let Some((name, value)) = setting.split_once('=') else { return Ok(()) };
         let of = (database.map(Box::from), role.map(Box::from));
-        self.groups.entry(of).or_default().push((name.to_ascii_lowercase().into(), value.into()));
+        self.groups.entry(of).or_default().settings.push((name.to_ascii_lowercase().into(), value.into()));
         Ok(())
     }
 
@@ -127,13 +161,14 @@ impl Builder {
 
     /// All that was gathered. It shares with the generation before what did not change.
     pub(crate) fn finish(self, started: &str, before: Option<&Generation>) -> Generation {
-        let Builder { level, groups, superusers, .. } = self;
+        let Builder { loaded, level, groups, superusers, .. } = self;
         let groups = groups.into_iter().map(|(of, group)| {
             let shared = before.and_then(|before| before.groups.get(&of)).filter(|same| ***same == group);
             (of, shared.cloned().unwrap_or_else(|| Arc::new(group)))
         });
         Generation {
             started: started.into(),
+            loaded: loaded.into(),
             groups: groups.collect(),
             level: shared(before.map(|before| &before.level), level),
             superusers: shared(before.map(|before| &before.superusers), superusers),
@@ -155,6 +190,7 @@ impl Generation {
         };
         Login {
             started: Arc::clone(&self.started),
+            loaded: Arc::clone(&self.loaded),
             level: Arc::clone(&self.level),
             groups: [
                 group(Some(database), Some(user)),
@@ -163,7 +199,13 @@ impl Generation {
                 group(None, None),
             ],
             is_superuser: self.superusers.contains(user),
+            told: Arc::default(),
         }
+    }
+
+    /// Whether both are of one run of the server.
+    pub(crate) fn is_of_same_run(&self, other: &Generation) -> bool {
+        self.started == other.started
     }
 }
 
@@ -176,6 +218,9 @@ fn cut(name: &str) -> &str {
 impl Login {
     /// The value of a setting, by its name in lower case; `None` when it has none, or it is not known.
     pub(crate) fn value(&self, key: &str) -> Option<&str> {
+        if let Some((_, told)) = self.told.iter().find(|(name, _)| **name == *key) {
+            return told.as_deref();
+        }
         let of_level = || self.level.get(key).and_then(|of_server| of_server.value.as_deref());
         self.set_for_it(key).or_else(of_level)
     }
@@ -183,13 +228,34 @@ impl Login {
     /// What ALTER ROLE or ALTER DATABASE says of it.
     fn set_for_it(&self, key: &str) -> Option<&str> {
         let groups = self.groups.iter().flatten();
-        let mut settings = groups.flat_map(|group| group.iter().rev());
+        let mut settings = groups.flat_map(|group| group.settings.iter().rev());
         settings.find(|(name, _)| **name == *key).map(|(_, value)| &**value)
     }
 
     /// The settings of roles and databases, each once or more.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
-        self.groups.iter().flatten().flat_map(|group| group.iter().map(|(key, _)| &**key))
+        let of_groups = self.groups.iter().flatten().flat_map(|group| &group.settings).map(|(key, _)| &**key);
+        of_groups.chain(self.told.iter().map(|(key, _)| &**key))
+    }
+
+    /// The same with what the session's server has told.
+    pub(crate) fn with_told(self, told: Vec<ToldValue>) -> Login {
+        Login { told: told.into(), ..self }
+    }
+
+    /// The rows of `pg_db_role_setting` that count for it, and who wrote them, the widest first.
+    fn rows(&self) -> String {
+        let written_by = |group: &Option<Arc<Group>>| group.as_ref().map(|group| group.written_by.clone());
+        let [both, role, database, all] = self.groups.each_ref().map(written_by);
+        let rows = [("f:f", all), ("f:t", role), ("t:f", database), ("t:t", both)];
+        let rows = rows.into_iter().filter_map(|(of, row)| Some(format!("{of}:{}", row?)));
+        rows.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether a login on a server of this mark was given this. A process of the server that is older than the last
+    /// reading of the configuration has read it a moment later than the server itself.
+    pub(crate) fn is_of(&self, mark: &Mark) -> bool {
+        *self.started == *mark.started && *mark.loaded <= *self.loaded && self.rows() == *mark.rows
     }
 
     pub(crate) fn level(&self) -> &Arc<Level> {
@@ -202,7 +268,7 @@ impl Login {
         if self.started != now.started {
             return self.clone();
         }
-        Login { level: Arc::clone(&now.level), ..self.clone() }
+        Login { level: Arc::clone(&now.level), loaded: Arc::clone(&now.loaded), ..self.clone() }
     }
 
     /// Whether what ALTER ROLE and ALTER DATABASE say is kept once for both.
@@ -210,10 +276,5 @@ impl Login {
     pub(super) fn shares_with(&self, other: &Login) -> bool {
         let mut pairs = self.groups.iter().flatten().zip(other.groups.iter().flatten());
         pairs.all(|(one, other)| Arc::ptr_eq(one, other))
-    }
-
-    /// Whether a login gets the same from both.
-    pub(crate) fn is_like(&self, other: &Login) -> bool {
-        self.groups == other.groups && self.level == other.level
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::generation::Generation;
 use crate::limits::DEFAULTS_GENERATIONS_MAX;
@@ -11,8 +11,8 @@ use crate::limits::DEFAULTS_GENERATIONS_MAX;
 #[derive(Clone, Debug)]
 struct Seen {
     generation: Arc<Generation>,
-    /// When the first look that found it began.
-    first: Instant,
+    /// When the first look had found it.
+    found_by: Instant,
     /// When the last look that found it began.
     last: Instant,
 }
@@ -23,12 +23,12 @@ pub(crate) struct History {
     seen: VecDeque<Seen>,
 }
 
-/// A generation that took the place of another at about a certain time.
+/// A generation that may have been in force while a session logged in.
 #[derive(Clone, Debug)]
-pub(crate) struct ChangedTo {
+pub(crate) struct Candidate {
     pub(crate) generation: Arc<Generation>,
-    /// Whether that time is nearer to the look that found this one than to the last that found the other.
-    pub(crate) is_nearer_to_next: bool,
+    /// From the end of the login to the nearest look that found it.
+    pub(crate) distance: Duration,
 }
 
 impl History {
@@ -37,12 +37,12 @@ impl History {
         self.seen.back().map(|seen| &seen.generation)
     }
 
-    /// With what a look that began `at` has found.
-    pub(super) fn found(&self, generation: Arc<Generation>, at: Instant) -> Self {
+    /// With what a look has found that had it by `found_by`, and again in a question asked `at`.
+    pub(super) fn found(&self, generation: Arc<Generation>, found_by: Instant, at: Instant) -> Self {
         let mut seen = self.seen.clone();
         match seen.back_mut() {
             Some(newest) if newest.generation == generation => newest.last = at,
-            Some(_) | None => seen.push_back(Seen { generation, first: at, last: at }),
+            Some(_) | None => seen.push_back(Seen { generation, found_by, last: at }),
         }
         if seen.len() > DEFAULTS_GENERATIONS_MAX {
             seen.pop_front();
@@ -59,17 +59,25 @@ impl History {
         confirmed
     }
 
-    /// The generation that was found after `time`, if that may have been in force then: no look since has found the
-    /// one before it.
-    pub(crate) fn changed_around(&self, time: Instant) -> Option<ChangedTo> {
-        let at = self.seen.iter().position(|seen| seen.first > time)?;
-        let next = &self.seen[at];
-        let before = at.checked_sub(1).and_then(|at| self.seen.get(at));
-        let is_nearer_to_next = match before {
-            Some(before) if before.last >= time => return None,
-            Some(before) => next.first - time < time - before.last,
-            None => true,
+    /// Whether a look that began after `time` has ended.
+    pub(crate) fn has_looked_since(&self, time: Instant) -> bool {
+        self.seen.back().is_some_and(|newest| newest.last > time)
+    }
+
+    /// The generations that may have been in force at a time from `began` to `ended`, the oldest first, as far as looks
+    /// have found any.
+    pub(crate) fn in_force(&self, began: Instant, ended: Instant) -> Vec<Candidate> {
+        let has_come_later = |at: usize| {
+            let before = at.checked_sub(1).and_then(|at| self.seen.get(at));
+            before.is_some_and(|before| before.last > ended)
         };
-        Some(ChangedTo { generation: Arc::clone(&next.generation), is_nearer_to_next })
+        let was_gone = |at: usize| self.seen.get(at + 1).is_some_and(|next| next.found_by < began);
+        let seen = self.seen.iter().enumerate();
+        let candidates = seen.filter(|(at, _)| !was_gone(*at) && !has_come_later(*at)).map(|(_, seen)| {
+            let since = ended.saturating_duration_since(seen.last);
+            let distance = since.max(seen.found_by.saturating_duration_since(ended));
+            Candidate { generation: Arc::clone(&seen.generation), distance }
+        });
+        candidates.collect()
     }
 }

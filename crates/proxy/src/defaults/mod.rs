@@ -7,11 +7,13 @@
 //!
 //! - `reader`: the task of one server.
 //! - `generation`: what a server gives, and to whom; `history`: the latest generations and their times.
+//! - `mark`: how a session that has moved finds that the last look was older than its login.
 //! - `own`: what a session was given; `differences`: what to ask for; `startup`: what a startup packet names.
 
 mod differences;
 mod generation;
 mod history;
+mod mark;
 mod own;
 mod reader;
 pub(crate) mod startup;
@@ -19,6 +21,8 @@ pub(crate) mod startup;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::runtime::Handle;
@@ -27,8 +31,9 @@ use tokio::task::AbortHandle;
 use trunkline_health::{Health, ServerId};
 
 pub(crate) use self::differences::Told;
+pub(crate) use self::generation::Mark;
 use self::history::History;
-pub(crate) use self::own::{Own, Restoring};
+pub(crate) use self::own::{Asking, Own, Restoring};
 
 /// What each server gives new logins. Dropping it ends the looking.
 #[derive(Debug)]
@@ -45,6 +50,24 @@ struct Looked {
     history: ArcSwap<History>,
     /// A session logs in there: a look now tells what it is given.
     login: Notify,
+    /// A look has ended.
+    looked: Notify,
+    /// One has, whatever came of it.
+    has_been_tried: AtomicBool,
+}
+
+impl Looked {
+    fn publish(&self, history: History) {
+        self.history.store(Arc::new(history));
+        self.looked.notify_waiters();
+    }
+
+    /// A look has ended, and may have come to nothing.
+    fn tried(&self) {
+        if !self.has_been_tried.swap(true, Ordering::AcqRel) {
+            self.looked.notify_waiters();
+        }
+    }
 }
 
 impl Defaults {
@@ -71,6 +94,34 @@ impl Defaults {
     pub(crate) fn look_soon(&self, id: ServerId) {
         if let Some(server) = self.servers.get(usize::from(id.0)) {
             server.login.notify_one();
+        }
+    }
+
+    /// Returns once a server has been looked at for the first time since the proxy was started, or could not be: of a
+    /// login before that it would never be known what it was given.
+    pub(crate) async fn first_look(&self, id: ServerId) {
+        let Some(server) = self.servers.get(usize::from(id.0)) else { return };
+        while !server.has_been_tried.load(Ordering::Acquire) {
+            let looked = server.looked.notified();
+            if server.has_been_tried.load(Ordering::Acquire) {
+                return;
+            }
+            server.login.notify_one();
+            looked.await;
+        }
+    }
+
+    /// Has a server looked at, and returns once a look that began after this call has ended.
+    async fn next_look(&self, id: ServerId) {
+        let Some(server) = self.servers.get(usize::from(id.0)) else { return };
+        let now = Instant::now();
+        server.login.notify_one();
+        loop {
+            let looked = server.looked.notified();
+            if server.history.load().has_looked_since(now) {
+                return;
+            }
+            looked.await;
         }
     }
 }

@@ -1,23 +1,40 @@
 //! What a session was given by its first login, and how another login is asked for the same.
+//!
+//! ```text
+//!                 a look from behind the login finds what one from before it found
+//!  Unconfirmed ───────────────────────────────────────────────────────────────────────> Known
+//!    │    │  it finds something else         the session's server has told               ^  │
+//!    │    └────────────────────────> Asked ──────────────────────────────────────────────┘  │
+//!    │                                 │   the session leaves its first server              v
+//!    └─────────────────────────────────┴─────────────────────────────────────────────> Settled
+//! ```
 
 use std::time::Instant;
 
 use trunkline_codec::startup::StartupMessage;
 use trunkline_health::ServerId;
+use trunkline_session::LoginValue;
 
 use super::Defaults;
-use super::differences::{Told, corrected, differences};
-use super::generation::Login;
-use super::history::History;
-use super::startup::{extended, has_statement_timeout};
+use super::differences::{Told, corrected, differences, doubtful};
+use super::generation::{Login, Mark, ToldValue};
+use super::history::{Candidate, History};
+use super::startup::{Setting, extended, has_statement_timeout};
+use crate::limits::DEFAULTS_CONFIRM_PATIENCE;
+
+/// When a session logged in: from the connection on, and until its greeting had come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LoginTime {
+    pub(crate) began: Instant,
+    pub(crate) ended: Instant,
+}
 
 /// A session's defaults.
 #[derive(Clone, Debug)]
 pub(crate) struct Own {
     /// Its first server.
     server: ServerId,
-    /// When it was logged in there.
-    since: Instant,
+    at: LoginTime,
     given: Given,
 }
 
@@ -25,31 +42,94 @@ pub(crate) struct Own {
 #[derive(Clone, Debug)]
 enum Given {
     /// What the last look before it had found.
-    AtLogin(Option<Login>),
+    Unconfirmed(Option<Login>),
+    /// Looks before and after it differ: the session's own server is asked.
+    Asked(Login),
+    /// It is certain.
+    Known(Login),
     /// The session left its first server. `None` when no look had found anything in time.
     Settled(Option<Login>),
 }
 
 impl Own {
-    /// Of a session that was just logged in on `server`.
-    pub(crate) fn at_login(defaults: &Defaults, server: ServerId, [user, database]: [&str; 2]) -> Self {
+    /// Of a session that has just logged in on `server`, since `began`.
+    pub(crate) fn at_login(
+        defaults: &Defaults,
+        server: ServerId,
+        began: Instant,
+        [user, database]: [&str; 2],
+    ) -> Self {
         let newest = defaults.history(server).newest().map(|generation| generation.login(user, database));
-        let since = Instant::now();
+        let at = LoginTime { began, ended: Instant::now() };
         defaults.look_soon(server);
-        Own { server, since, given: Given::AtLogin(newest) }
+        Own { server, at, given: Given::Unconfirmed(newest) }
     }
 
-    /// The session leaves a server: what it has from there stays its own.
-    pub(crate) fn settle(&mut self, defaults: &Defaults, names: [&str; 2], told: &Told) {
-        if let Given::AtLogin(given) = &self.given {
-            let history = defaults.history(self.server);
-            self.given = Given::Settled(settled(given.as_ref(), &history, self.since, names, told));
+    /// Whether a look from behind the login is still due.
+    #[inline]
+    pub(crate) fn is_unconfirmed(&self) -> bool {
+        matches!(self.given, Given::Unconfirmed(_))
+    }
+
+    /// Whether it is worth waiting for.
+    pub(crate) fn is_confirmed_soon(&self, now: Instant) -> bool {
+        self.is_unconfirmed() && now < self.at.ended + DEFAULTS_CONFIRM_PATIENCE
+    }
+
+    /// Whether the session's server is to be asked, or has not answered.
+    #[inline]
+    pub(crate) fn is_asked(&self) -> bool {
+        matches!(self.given, Given::Asked(_))
+    }
+
+    /// Compares looks from before and after the login, if that one has ended. Gives the settings that the session's
+    /// server must be asked for, as they were changed meanwhile.
+    pub(crate) fn confirm(&mut self, defaults: &Defaults, names: [&str; 2], told: &Told) -> Vec<Box<str>> {
+        let history = defaults.history(self.server);
+        if !self.is_unconfirmed() || !history.has_looked_since(self.at.ended) {
+            return Vec::new();
         }
+        let (given, keys) = confirmed(&history, self.at, names, told);
+        let Some(login) = given else { return Vec::new() };
+        self.given = if keys.is_empty() { Given::Known(login) } else { Given::Asked(login) };
+        keys
+    }
+
+    /// The session's server has told these.
+    pub(crate) fn told(&mut self, values: Vec<LoginValue>) {
+        if let Given::Asked(login) = &self.given {
+            tracing::debug!(
+                server.id = self.server.0,
+                settings = values.len(),
+                "the server has told what a login gave"
+            );
+            self.given = Given::Known(login.clone().with_told(values.into_iter().filter_map(text).collect()));
+        }
+    }
+
+    /// The session leaves a server: what it has from there stays its own. A reload of the configuration is part of it.
+    pub(crate) fn settle(&mut self, defaults: &Defaults, names: [&str; 2], told: &Told) {
+        let history = defaults.history(self.server);
+        let given = match &self.given {
+            Given::Settled(_) => return,
+            Given::Known(login) | Given::Asked(login) => Some(login.clone()),
+            // The server was lost before it was looked at again, or as it was.
+            Given::Unconfirmed(before) => match history.has_looked_since(self.at.ended) {
+                true => confirmed(&history, self.at, names, told).0,
+                false => before.clone(),
+            },
+        };
+        let [user, database] = names;
+        let newest = history.newest().map(|generation| generation.login(user, database));
+        let reloaded =
+            given.map(|given| newest.map_or_else(|| given.clone(), |newest| given.reloaded(&newest)));
+        self.given = Given::Settled(reloaded);
     }
 
     fn login(&self) -> Option<&Login> {
         match &self.given {
-            Given::AtLogin(login) | Given::Settled(login) => login.as_ref(),
+            Given::Unconfirmed(login) | Given::Settled(login) => login.as_ref(),
+            Given::Asked(login) | Given::Known(login) => Some(login),
         }
     }
 
@@ -60,27 +140,37 @@ impl Own {
     }
 }
 
-/// What the session was given: as the last look before its login had it, or the first one after it.
-pub(super) fn settled(
-    before: Option<&Login>,
+/// A value that a startup packet can have in any encoding. Others are left to the looks.
+fn text((key, value): LoginValue) -> Option<ToldValue> {
+    let Some(value) = value else { return Some((key, None)) };
+    let value = std::str::from_utf8(&value).ok().filter(|value| value.is_ascii())?;
+    Some((key, Some(value.into())))
+}
+
+/// What a login at this time was given by the looks around it, where they agree; else what its greeting contradicts
+/// least, or what the nearer one had, and the settings in which they differ.
+pub(super) fn confirmed(
     history: &History,
-    since: Instant,
+    at: LoginTime,
     [user, database]: [&str; 2],
     told: &Told,
-) -> Option<Login> {
-    let after = history.changed_around(since).map(|change| (change.generation.login(user, database), change));
-    let given = match (before.cloned(), after) {
-        (Some(before), Some((after, change))) if !before.is_like(&after) => {
-            let [of_before, of_after] = [&before, &after].map(|login| told.contradictions(login));
-            let is_after = of_after < of_before || (of_after == of_before && change.is_nearer_to_next);
-            if is_after { after } else { before }
-        }
-        (Some(before), _) => before,
-        (None, Some((after, _))) => after,
-        (None, None) => return None,
+) -> (Option<Login>, Vec<Box<str>>) {
+    let mut candidates = history.in_force(at.began, at.ended);
+    // The session is on the run of the server that is there now, and takes part in its reloads.
+    if let Some(last) = candidates.last().map(|last| last.generation.clone()) {
+        candidates.retain(|candidate| candidate.generation.is_of_same_run(&last));
+    }
+    let Some(now) = candidates.last().map(|last| last.generation.login(user, database)) else {
+        return (None, Vec::new());
     };
-    let newest = history.newest().map(|generation| generation.login(user, database));
-    Some(newest.map_or_else(|| given.clone(), |newest| given.reloaded(&newest)))
+    let login = |candidate: &Candidate| candidate.generation.login(user, database).reloaded(&now);
+    let logins: Vec<Login> = candidates.iter().map(login).collect();
+    let keys = doubtful(&logins, told);
+    let best = logins
+        .into_iter()
+        .zip(&candidates)
+        .min_by_key(|(login, candidate)| (told.contradictions(login), candidate.distance));
+    (best.map(|(login, _)| login), keys)
 }
 
 /// How a session that moves logs in.
@@ -92,29 +182,59 @@ pub(crate) struct Restoring<'a> {
     pub(crate) names: [&'a str; 2],
 }
 
+/// What a login asks for.
+#[derive(Debug, Default)]
+pub(crate) struct Asking {
+    pub(crate) settings: Vec<Setting>,
+    /// What it would be given by the last look; `None` when that is not known, or of no use.
+    now: Option<Login>,
+}
+
+impl Asking {
+    /// Whether a login on a server of this mark is given what the last look has found.
+    pub(crate) fn fits(&self, mark: &Mark) -> bool {
+        self.now.as_ref().is_none_or(|now| now.is_of(mark))
+    }
+
+    /// Whether it can be told that it does not fit.
+    pub(crate) fn is_of_a_look(&self) -> bool {
+        self.now.is_some()
+    }
+}
+
 impl Restoring<'_> {
-    /// The startup packet for `server`, of the session's own.
-    pub(crate) fn startup(&self, server: ServerId, startup: &StartupMessage) -> StartupMessage {
+    /// What to ask of `server`, besides what the session's startup packet does.
+    pub(crate) fn asking(&self, server: ServerId, startup: &StartupMessage) -> Asking {
         let [user, database] = self.names;
         let history = self.defaults.history(server);
         let now = history.newest().map(|generation| generation.login(user, database));
         let (Some(own), Some(now)) = (self.own.login(), now) else {
             tracing::debug!(server.id = server.0, "it is not known what the session was given, or would be");
-            return startup.clone();
+            return Asking::default();
         };
         let settings = differences(own, &now, &self.told, startup);
         let names: Vec<&str> = settings.iter().map(|setting| &*setting.name).collect();
         tracing::debug!(server.id = server.0, settings = ?names, "the session asks for what it was given elsewhere");
-        extended(startup, &settings)
+        Asking { settings, now: Some(now) }
     }
 
-    /// The packet to log in with once more, where the `greeting` shows that `asked` was not enough.
+    /// The startup packet that asks for it.
+    pub(crate) fn startup(asking: &Asking, startup: &StartupMessage) -> StartupMessage {
+        extended(startup, &asking.settings)
+    }
+
+    /// What was wrong in the `greeting` to `asked`.
     pub(crate) fn corrected(
         &self,
         greeting: &[u8],
         startup: &StartupMessage,
         asked: &StartupMessage,
-    ) -> Option<StartupMessage> {
+    ) -> Vec<Setting> {
         corrected(&self.told, greeting, startup, asked)
+    }
+
+    /// Returns when `server` has been looked at once more.
+    pub(crate) async fn next_look(&self, server: ServerId) {
+        self.defaults.next_look(server).await;
     }
 }

@@ -8,17 +8,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 use trunkline_health::{Health, ServerId, State, Stream};
 
 use super::Looked;
 use super::generation::{Builder, Generation, TooMuch};
-use super::history::History;
+use super::mark::moment;
 use crate::limits::{
-    DEFAULTS_LOOK_GAP_MIN, DEFAULTS_LOOK_INTERVAL, DEFAULTS_LOOK_TIMEOUT, DEFAULTS_ROWS_MAX,
-    DEFAULTS_SETTING_BYTES_MAX,
+    DEFAULTS_BYTES_MAX, DEFAULTS_LOOK_GAP_MIN, DEFAULTS_LOOK_INTERVAL, DEFAULTS_LOOK_TIMEOUT,
+    DEFAULTS_ROWS_MAX, DEFAULTS_SETTING_BYTES_MAX,
 };
 
 /// The name by which servers list these connections.
@@ -30,35 +29,54 @@ const READS_MAX: usize = 3;
 // The connection has the role's own search_path, so everything is named that a user's operator, function or type of
 // the same name could stand in for.
 
-/// When the server was started, and a text that is another whenever a new login may be given something else.
-const LOOK: &str = "SELECT pg_catalog.pg_postmaster_start_time()::pg_catalog.text, \
- pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(), pg_catalog.pg_conf_load_time(), \
- (SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws('|', d.datname, r.rolname, s.setconfig::pg_catalog.text), \
+/// When the server was started and read its configuration, and a text that is another whenever a new login may be given
+/// something else.
+fn look_sql() -> String {
+    let [started, loaded] = [moment("pg_postmaster_start_time"), moment("pg_conf_load_time")];
+    format!("SELECT {started}, {loaded}, {OF_NEW_LOGINS}")
+}
+
+const OF_NEW_LOGINS: &str = "pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(), pg_catalog.pg_conf_load_time(), \
+ (SELECT pg_catalog.md5(pg_catalog.string_agg(\
+ pg_catalog.concat_ws('|', s.xmin, d.datname, r.rolname, s.setconfig::pg_catalog.text), \
  ',' ORDER BY s.setdatabase, s.setrole)) FROM pg_catalog.pg_db_role_setting s \
  LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) s.setdatabase \
  LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.setrole), \
  (SELECT pg_catalog.md5(pg_catalog.string_agg(r.rolname, ',' ORDER BY r.rolname)) \
  FROM pg_catalog.pg_roles r WHERE r.rolsuper))";
 
-const OF_SERVER: &str = "SELECT name, coalesce(reset_val, ''), context, source, coalesce(boot_val, '') FROM pg_catalog.pg_settings \
- WHERE context OPERATOR(pg_catalog.=) ANY ('{user,superuser,backend,superuser-backend}'::pg_catalog.text[])";
-
-/// The bytes of a setting and the rows are limited by [`of_roles`].
-const OF_ROLES: &str = "SELECT s.setdatabase OPERATOR(pg_catalog.<>) 0::pg_catalog.oid, d.datname, \
- s.setrole OPERATOR(pg_catalog.<>) 0::pg_catalog.oid, r.rolname, c.setting \
- FROM pg_catalog.pg_db_role_setting s \
- CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) WITH ORDINALITY AS c (setting, number) \
- LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) s.setdatabase \
- LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.setrole";
-
-const SUPERUSERS: &str = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper LIMIT ";
-
-fn of_roles(rows_max: usize) -> String {
+/// A setting whose value is longer than is kept is not known.
+fn of_server() -> String {
     format!(
-        "{OF_ROLES} WHERE pg_catalog.octet_length(c.setting) OPERATOR(pg_catalog.<=) {DEFAULTS_SETTING_BYTES_MAX} \
-         ORDER BY s.setdatabase, s.setrole, c.number LIMIT {rows_max}"
+        "SELECT name, coalesce(reset_val, ''), context, source, coalesce(boot_val, '') FROM pg_catalog.pg_settings \
+         WHERE context OPERATOR(pg_catalog.=) ANY ('{{user,superuser,backend,superuser-backend}}'::pg_catalog.text[]) \
+         AND pg_catalog.octet_length(coalesce(reset_val, '')) OPERATOR(pg_catalog.<=) {DEFAULTS_SETTING_BYTES_MAX}"
     )
 }
+
+/// The settings of roles and databases, NULL in place of one that is longer than is kept; all in all hardly more than is
+/// kept, and so many rows.
+fn of_roles(rows_max: usize, bytes_max: usize) -> String {
+    format!(
+        "SELECT of_one_database, datname, of_one_role, rolname, written_by, setting FROM ( \
+         SELECT s.setdatabase OPERATOR(pg_catalog.<>) 0::pg_catalog.oid AS of_one_database, d.datname, \
+         s.setrole OPERATOR(pg_catalog.<>) 0::pg_catalog.oid AS of_one_role, r.rolname, \
+         pg_catalog.concat(s.xmin) AS written_by, c.setting, s.setdatabase, s.setrole, c.number, \
+         pg_catalog.sum(coalesce(pg_catalog.octet_length(c.setting), 0)) OVER ( \
+         ORDER BY s.setdatabase, s.setrole, c.number \
+         ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before \
+         FROM pg_catalog.pg_db_role_setting s \
+         CROSS JOIN LATERAL (SELECT CASE WHEN pg_catalog.octet_length(u.setting) \
+         OPERATOR(pg_catalog.<=) {DEFAULTS_SETTING_BYTES_MAX} THEN u.setting END, u.number \
+         FROM pg_catalog.unnest(s.setconfig) WITH ORDINALITY AS u (setting, number)) AS c (setting, number) \
+         LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) s.setdatabase \
+         LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.setrole) AS all_of_them \
+         WHERE coalesce(bytes_before, 0) OPERATOR(pg_catalog.<=) {bytes_max} \
+         ORDER BY setdatabase, setrole, number LIMIT {rows_max}"
+    )
+}
+
+const SUPERUSERS: &str = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper LIMIT ";
 
 /// Why a look came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +105,8 @@ pub(super) async fn look(health: Health, id: ServerId, login: Config, server: Ar
     loop {
         match place(&health, id) {
             Some((host, port, name)) => {
-                let looked = timeout(DEFAULTS_LOOK_TIMEOUT, reader.look(&host, port, &server.history)).await;
+                let looked = timeout(DEFAULTS_LOOK_TIMEOUT, reader.look(&host, port, &server)).await;
+                server.tried();
                 match looked.unwrap_or(Err(LookError::TimedOut)) {
                     Ok(()) => has_complained = false,
                     Err(error) => {
@@ -140,28 +159,29 @@ struct Reader {
 }
 
 impl Reader {
-    async fn look(&mut self, host: &str, port: u16, history: &ArcSwap<History>) -> Result<(), LookError> {
+    async fn look(&mut self, host: &str, port: u16, server: &Looked) -> Result<(), LookError> {
         if self.client.as_ref().is_none_or(Client::is_closed) {
             self.client = Some(connect(&self.login, host, port).await?);
         }
         let Some(client) = &self.client else { return Ok(()) };
         for _ in 0..READS_MAX {
             let began = Instant::now();
-            let (started, found) = fingerprint(client).await?;
+            let look = fingerprint(client).await?;
+            let found_by = Instant::now();
             if let Some((seen, _)) = &self.seen
-                && *seen == found
+                && *seen == look.found
             {
-                history.store(Arc::new(history.load().confirmed(began)));
+                server.publish(server.history.load().confirmed(began));
                 return Ok(());
             }
             let before = self.seen.as_ref().map(|(_, generation)| &**generation);
-            let generation = Arc::new(read(client, &started, before).await?);
+            let generation = Arc::new(read(client, &look, before).await?);
             let began_again = Instant::now();
             // What was read between two looks that found the same is of one time.
-            if fingerprint(client).await?.1 == found {
+            if fingerprint(client).await?.found == look.found {
                 tracing::debug!(server.host = %host, server.port = port, "what the server gives new logins was read");
-                history.store(Arc::new(history.load().found(Arc::clone(&generation), began_again)));
-                self.seen = Some((found, generation));
+                server.publish(server.history.load().found(Arc::clone(&generation), found_by, began_again));
+                self.seen = Some((look.found, generation));
                 return Ok(());
             }
         }
@@ -176,34 +196,45 @@ async fn connect(login: &Config, host: &str, port: u16) -> Result<Client, LookEr
     Ok(client)
 }
 
-async fn fingerprint(client: &Client) -> Result<(String, String), LookError> {
-    let rows = rows(client, LOOK).await?;
-    let [started, found] = columns(rows.first().ok_or(LookError::Malformed)?)?;
-    Ok((started.to_owned(), found.to_owned()))
+/// What a look asks first.
+struct Look {
+    started: String,
+    loaded: String,
+    found: String,
 }
 
-async fn read(client: &Client, started: &str, before: Option<&Generation>) -> Result<Generation, LookError> {
+async fn fingerprint(client: &Client) -> Result<Look, LookError> {
+    let rows = rows(client, &look_sql()).await?;
+    let [started, loaded, found] = columns(rows.first().ok_or(LookError::Malformed)?)?.map(str::to_owned);
+    Ok(Look { started, loaded, found })
+}
+
+async fn read(client: &Client, look: &Look, before: Option<&Generation>) -> Result<Generation, LookError> {
     let mut builder = Builder::default();
-    for row in rows(client, OF_SERVER).await? {
+    builder.loaded(&look.loaded);
+    for row in rows(client, &of_server()).await? {
         builder.server(columns(&row)?)?;
     }
     let limit = DEFAULTS_ROWS_MAX + 1;
-    for row in rows(client, &of_roles(limit)).await? {
+    for row in rows(client, &of_roles(limit, DEFAULTS_BYTES_MAX)).await? {
         let name = |is_of_one: usize, name: usize| match (row.get(is_of_one), row.get(name)) {
             (Some("t"), Some(name)) => Some(Some(name)),
             (Some("f"), None) => Some(None),
             // It was dropped.
             _no_one => None,
         };
-        if let (Some(database), Some(role), Some(setting)) = (name(0, 1), name(2, 3), row.get(4)) {
-            builder.setting(database, role, setting)?;
+        if let (Some(database), Some(role), Some(written_by)) = (name(0, 1), name(2, 3), row.get(4)) {
+            builder.row(database, role, written_by);
+            if let Some(setting) = row.get(5) {
+                builder.setting(database, role, setting)?;
+            }
         }
     }
     for row in rows(client, &format!("{SUPERUSERS}{limit}")).await? {
         let [name] = columns(&row)?;
         builder.superuser(name)?;
     }
-    Ok(builder.finish(started, before))
+    Ok(builder.finish(&look.started, before))
 }
 
 async fn rows(client: &Client, sql: &str) -> Result<Vec<SimpleQueryRow>, LookError> {

@@ -8,9 +8,9 @@ use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 
 use super::differences::{Told, corrected, differences};
-use super::generation::{Builder, Generation};
+use super::generation::{Builder, Generation, Mark};
 use super::history::History;
-use super::own::settled;
+use super::own::{LoginTime, confirmed};
 use super::startup::extended;
 use crate::limits::{DEFAULTS_GENERATIONS_MAX, DEFAULTS_ROWS_MAX};
 
@@ -135,11 +135,11 @@ fn a_greeting_that_is_wrong_is_corrected_once() {
     }
     let told = told(&[("TimeZone", "UTC"), ("DateStyle", "ISO, MDY"), ("is_superuser", "off")]);
     let own = packet("svc", &[]);
-    let right = corrected(&told, &greeting, &own, &own).expect("another time zone");
+    let right = extended(&own, &corrected(&told, &greeting, &own, &own));
     assert_eq!(right, packet("svc", &[("timezone", "UTC")]));
-    assert_eq!(corrected(&told, &greeting, &own, &right), None, "it is asked for already");
+    assert!(corrected(&told, &greeting, &own, &right).is_empty(), "it is asked for already");
     let own = packet("svc", &[("timezone", "Asia/Tokyo")]);
-    assert_eq!(corrected(&told, &greeting, &own, &own), None, "it is the client's own");
+    assert!(corrected(&told, &greeting, &own, &own).is_empty(), "it is the client's own");
 }
 
 #[test]
@@ -154,30 +154,47 @@ fn a_startup_packet_is_extended_as_far_as_there_is_room() {
     assert_eq!(names, [&b"user"[..], b"a.a", b"a.c"]);
 }
 
-#[test]
-fn a_change_about_the_time_of_a_login_is_noticed() {
-    let [one, two] = ["a.b=1", "a.b=2"].map(|set| Arc::new(generation(&[("", "svc", set)], &[])));
+/// Times in seconds after a start.
+fn clock() -> impl Fn(u64) -> Instant {
     let start = Instant::now();
-    let at = |seconds| start + Duration::from_secs(seconds);
-    let history = History::default().found(Arc::clone(&one), at(0)).confirmed(at(10));
-    assert!(history.changed_around(at(5)).is_none() && history.changed_around(at(11)).is_none());
-    let history = history.found(Arc::clone(&two), at(20));
-    assert!(history.changed_around(at(10)).is_none(), "a look that began then found the old one");
-    let changes = [11, 19].map(|time| history.changed_around(at(time)).expect("it is not certain"));
-    assert_eq!(changes.map(|change| change.is_nearer_to_next), [false, true]);
-    assert!(history.changed_around(at(20)).is_none());
-    let first = history.changed_around(start - Duration::from_secs(1)).expect("nothing was known");
-    assert_eq!(first.generation, one);
+    move |seconds| start + Duration::from_secs(seconds)
+}
+
+#[test]
+fn all_that_may_have_been_in_force_during_a_login_is_noticed() {
+    let sets = ["a.b=1", "a.b=2"];
+    let [one, two] = sets.map(|set| Arc::new(generation(&[("", "svc", set)], &[])));
+    let at = clock();
+    let history = History::default().found(Arc::clone(&one), at(2), at(3)).confirmed(at(10));
+    let in_force = |history: &History, began, ended| -> Vec<_> {
+        history.in_force(at(began), at(ended)).into_iter().map(|found| found.generation).collect()
+    };
+    assert!(history.has_looked_since(at(9)) && !history.has_looked_since(at(10)));
+    for login in [(4, 5), (0, 5), (0, 1)] {
+        assert_eq!(in_force(&history, login.0, login.1), [Arc::clone(&one)]);
+    }
+    let history = history.found(Arc::clone(&two), at(20), at(21)).confirmed(at(30));
+    let expected: [(u64, u64, &[&Arc<Generation>]); 6] = [
+        (5, 9, &[&one]),
+        (5, 10, &[&one, &two]),
+        (11, 12, &[&one, &two]),
+        (19, 22, &[&one, &two]),
+        (20, 22, &[&one, &two]),
+        (21, 22, &[&two]),
+    ];
+    for (began, ended, generations) in expected {
+        assert_eq!(
+            in_force(&history, began, ended).iter().collect::<Vec<_>>(),
+            generations,
+            "{began} {ended}"
+        );
+    }
     let mut history = history;
     for n in 0..DEFAULTS_GENERATIONS_MAX as u64 {
         let next = if n % 2 == 0 { &one } else { &two };
-        history = history.found(Arc::clone(next), at(30 + n));
+        history = history.found(Arc::clone(next), at(40 + n), at(40 + n));
     }
-    assert_eq!(
-        history.changed_around(start).map(|change| change.generation),
-        Some(one),
-        "the oldest is kept no more"
-    );
+    assert_eq!(in_force(&history, 5, 9), [one], "the oldest is kept no more");
 }
 
 #[test]
@@ -197,28 +214,50 @@ fn what_is_kept_is_bounded_and_shared() {
     assert!(second.login("svc", "db").shares_with(&first.login("svc", "db")));
 }
 
-/// What a login at `seconds` was given, of two generations of which one was found last at 0 and the other first at 10.
-fn given_at(seconds: u64, told_zone: &str) -> Option<String> {
-    let [rome, tokyo] = ["TimeZone=Europe/Rome", "TimeZone=Asia/Tokyo"]
-        .map(|set| Arc::new(generation(&[("", "svc", set)], &[("TimeZone", "UTC")])));
-    let start = Instant::now();
-    let history = History::default().found(Arc::clone(&rome), start);
-    let before = (seconds < 10).then(|| rome.login("svc", "db"));
-    let history = history.found(tokyo, start + Duration::from_secs(10));
-    let since = start + Duration::from_secs(seconds);
-    let given = settled(before.as_ref(), &history, since, ["svc", "db"], &told(&[("TimeZone", told_zone)]));
-    given.and_then(|login| login.value("timezone").map(str::to_owned))
+/// What a login at `seconds` was given, of two generations of which one was found last at 0 and the other first at 10,
+/// and what is to be asked for.
+fn given_at(seconds: u64, told_zone: &str) -> (Option<String>, Vec<Box<str>>) {
+    let [rome, tokyo] = [("Europe/Rome", "1s"), ("Asia/Tokyo", "2s")].map(|(zone, timeout)| {
+        let sets = [format!("TimeZone={zone}"), format!("statement_timeout={timeout}")];
+        let rows = sets.map(|set| ("", "svc", &*set.leak()));
+        Arc::new(generation(&rows, &[("TimeZone", "UTC"), ("statement_timeout", "0")]))
+    });
+    let at = clock();
+    let history = History::default().found(rome, at(0), at(0)).found(tokyo, at(10), at(10));
+    let login = LoginTime { began: at(seconds), ended: at(seconds) };
+    let (given, keys) = confirmed(&history, login, ["svc", "db"], &told(&[("TimeZone", told_zone)]));
+    (given.and_then(|login| login.value("timezone").map(str::to_owned)), keys)
 }
 
 #[test]
-fn what_a_login_was_given_is_what_its_greeting_says_or_the_nearer_look() {
+fn where_the_looks_around_a_login_differ_the_greeting_tells_and_the_rest_is_asked_for() {
     for (seconds, zone) in [(1, "Europe/Rome"), (9, "Asia/Tokyo")] {
-        assert_eq!(given_at(seconds, "elsewhere").as_deref(), Some(zone), "at {seconds}");
+        assert_eq!(given_at(seconds, "elsewhere").0.as_deref(), Some(zone), "at {seconds}");
         for told in ["Europe/Rome", "Asia/Tokyo"] {
-            assert_eq!(given_at(seconds, told).as_deref(), Some(told), "at {seconds}");
+            let (zone, keys) = given_at(seconds, told);
+            assert_eq!(zone.as_deref(), Some(told), "at {seconds}");
+            assert_eq!(keys, ["statement_timeout".into()], "at {seconds}");
         }
     }
-    assert_eq!(given_at(11, "Asia/Tokyo"), None, "nothing was known, and nothing changed since");
+    let (zone, keys) = given_at(11, "Asia/Tokyo");
+    assert_eq!((zone.as_deref(), keys), (Some("Asia/Tokyo"), Vec::new()), "nothing has changed since");
+}
+
+#[test]
+fn what_the_server_has_told_counts_before_what_looks_have_found() {
+    let rows = [("", "svc", "statement_timeout=1s"), ("", "svc", "app.tenant=a")];
+    let login = generation(&rows, &[]).login("svc", "db");
+    let told = login.with_told(vec![
+        ("statement_timeout".into(), Some("2000".into())),
+        ("app.tenant".into(), None),
+        ("app.other".into(), Some("b".into())),
+    ]);
+    let now = generation(&rows, &[("statement_timeout", "0")]).login("svc", "db");
+    let settings = differences(&told, &now, &self::told(&[]), &packet("svc", &[]));
+    let settings: Vec<_> = settings.iter().map(|s| (&*s.name, &*s.value)).collect();
+    let expected: [(&str, &[u8]); 3] =
+        [("app.other", b"b"), ("app.tenant", b""), ("statement_timeout", b"2000")];
+    assert_eq!(settings, expected);
 }
 
 #[test]
@@ -228,16 +267,38 @@ fn a_session_takes_part_in_a_reload_and_not_in_a_restart() {
         builder.server(["work_mem", value, "user", "configuration file", "4096"]).expect("few");
         Arc::new(builder.finish(started, None))
     };
-    let first = with("today", "1");
-    for (later, value) in [(with("today", "2"), "1-2"), (with("tomorrow", "2"), "1-1")] {
-        let (start, login) = (Instant::now(), first.login("svc", "db"));
-        let history =
-            History::default().found(Arc::clone(&first), start).confirmed(start + Duration::from_secs(2));
-        let history = history.found(later, start + Duration::from_secs(3));
-        let since = start + Duration::from_secs(1);
-        let given = settled(Some(&login), &history, since, ["svc", "db"], &told(&[])).expect("known");
-        let text =
-            format!("{}-{}", login.value("work_mem").unwrap_or("?"), given.value("work_mem").unwrap_or("?"));
-        assert_eq!(text, value);
+    let first = with("today", "1").login("svc", "db");
+    for (later, value) in [(with("today", "2"), "2"), (with("tomorrow", "2"), "1")] {
+        assert_eq!(first.reloaded(&later.login("svc", "db")).value("work_mem"), Some(value));
     }
+    let at = clock();
+    let history = History::default().found(with("today", "1"), at(0), at(0));
+    let history = history.found(with("today", "2"), at(10), at(11));
+    let login = LoginTime { began: at(4), ended: at(5) };
+    let (given, keys) = confirmed(&history, login, ["svc", "db"], &told(&[]));
+    assert_eq!(given.expect("known").value("work_mem"), Some("2"));
+    assert!(keys.is_empty(), "whichever it was, it is the same by now");
+}
+
+#[test]
+fn a_login_is_of_a_mark_that_is_not_newer() {
+    let mut builder = Builder::default();
+    builder.loaded("20");
+    builder.row(None, Some("svc"), "700");
+    builder.setting(None, Some("svc"), "a.b=1").expect("few");
+    builder.row(Some("db"), None, "701");
+    builder.row(Some("db"), Some("other"), "702");
+    let login = builder.finish("10", None).login("svc", "db");
+    let is_of = |started: &str, loaded: &str, rows: &str| {
+        let values = [started, loaded, rows].map(|value| Some(value.as_bytes()));
+        login.is_of(&Mark::of_values(values.into_iter()).expect("complete"))
+    };
+    assert!(is_of("10", "20", "f:t:700 t:f:701"));
+    assert!(is_of("10", "19", "f:t:700 t:f:701"), "the process that looks has heard of it later");
+    assert!(!is_of("10", "21", "f:t:700 t:f:701"), "read again");
+    assert!(!is_of("11", "20", "f:t:700 t:f:701"), "started again");
+    for rows in ["", "f:t:703 t:f:701", "f:t:700", "f:f:699 f:t:700 t:f:701", "f:t:700 t:f:701 t:t:704"] {
+        assert!(!is_of("10", "20", rows), "{rows}");
+    }
+    assert_eq!(Mark::of_values([Some(&b"10"[..]), None].into_iter()), None);
 }

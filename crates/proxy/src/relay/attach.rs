@@ -77,7 +77,7 @@ impl fmt::Debug for Server {
 
 impl Server {
     pub(super) fn attached(server: Connected) -> Self {
-        let Connected { stream, lease, name, address, postmaster } = server;
+        let Connected { stream, lease, name, address, postmaster, .. } = server;
         stream.change_reader();
         Server::Attached { stream, lease, name, address, postmaster }
     }

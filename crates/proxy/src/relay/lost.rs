@@ -20,6 +20,7 @@ impl Relay {
     pub(super) fn server_lost(&mut self, loss: ServerLoss) -> Option<Ending> {
         let Server::Attached { lease, .. } = &self.server else { return None };
         let server = lease.server();
+        self.confirm_defaults();
         if self.client_is == ClientIs::Speaking {
             self.worker.shared.health.suspect(server, PassiveFailure::ServerLost);
         }

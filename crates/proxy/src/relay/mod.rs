@@ -15,6 +15,7 @@
 mod attach;
 mod end;
 mod flow;
+mod given;
 mod lost;
 mod parting;
 mod pump;
@@ -131,7 +132,7 @@ impl Relay {
         worker.metrics.server(id).sessions_active.up();
         client.change_reader();
         slot.set_place(relogin.as_ref().and_then(|_| want.place_on(id)));
-        let own = Own::at_login(&worker.shared.defaults, id, [&info.user, &info.database]);
+        let own = Own::at_login(&worker.shared.defaults, id, server.since, [&info.user, &info.database]);
         let about = About { info, cancel, want, relogin, own, left: None, moving: None, _permit: permit };
         Relay {
             worker,

@@ -173,11 +173,18 @@ impl Relay {
         if !self.session.settle_calls() {
             self.slot.due_by(Instant::now() + TICK);
         }
+        if self.about.own.is_unconfirmed() && self.about.relogin.is_some() {
+            self.confirm_defaults();
+            self.await_confirmation();
+        }
         if self.session.has_questions()
             && self.can_ask()
             && let Some(questions) = self.session.questions()
         {
             self.forward_to_server(cx, &questions, Instant::now());
+        }
+        if self.about.own.is_asked() {
+            self.take_defaults();
         }
         match self.watch.must_leave {
             Some(departure) if self.is_idle() => self.depart(cx, departure),
@@ -215,6 +222,9 @@ impl Relay {
             Haste::InTurn => !self.session.settle_calls_before_leaving(),
             Haste::AtOnce => !self.session.settle_calls(),
         };
+        if departure.haste == Haste::InTurn && self.await_confirmation() {
+            return None;
+        }
         let Server::Attached { lease, name, .. } = &self.server else { return None };
         if is_known_soon && (departure.haste == Haste::InTurn || !self.can_leave()) {
             self.slot.due_by(Instant::now() + TICK);

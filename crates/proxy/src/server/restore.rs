@@ -1,16 +1,29 @@
 //! Logging a session in once more, with the settings that its first login gave.
+//!
+//! What the server gives new logins is known by the last look at it, which may be older than the login. So each login is
+//! followed by the question whether the two fit, and by another login where they do not.
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use trunkline_codec::backend::{BackendTag, DataRow, ErrorFields};
+use trunkline_codec::scan::{Phase, Piece, Scanner};
 use trunkline_codec::startup::StartupMessage;
 use trunkline_codec::write;
+use trunkline_reactor::timer;
 
 use super::login::{self, Greeting, LoginError};
 use super::take::{Connected, is_servers_own_trouble};
-use crate::defaults::Restoring;
+use crate::client::messages::ReadError;
+use crate::defaults::startup::Setting;
+use crate::defaults::{Asking, Mark, Restoring};
+use crate::limits::{DEFAULTS_NEWS_PATIENCE, LOGIN_REPLY_BYTES_MAX, RESTORING_LOGINS_MAX};
 use crate::net;
 use trunkline_auth::credentials::Credentials;
+
+/// Bytes asked of the socket at once.
+const READ_BYTES: usize = 1024;
 
 /// As whom a server is logged in to.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +35,7 @@ pub(crate) struct LoginAs<'a> {
 }
 
 /// Logs in as the session's user. A session that moves asks for what its first login gave, and once more where the
-/// greeting shows that this was not enough, or the server refuses it.
+/// greeting shows that this was not enough, where the server has news of what it gives, or where it refuses a setting.
 pub(super) async fn log_in(
     server: &mut Connected,
     who: LoginAs<'_>,
@@ -32,33 +45,152 @@ pub(super) async fn log_in(
     let Some(restoring) = restoring else {
         return login::log_in(&mut server.stream, startup, credentials).await;
     };
-    let asked = restoring.startup(server.lease.server(), startup);
-    let next = match login::log_in(&mut server.stream, &asked, credentials).await {
-        Ok(greeting) => match restoring.corrected(&greeting.messages, startup, &asked) {
-            Some(corrected) => corrected,
-            None => return Ok(greeting),
-        },
-        Err(error) if is_of_settings(&error, startup, &asked) => {
-            tracing::warn!(
-                server.name = %server.name, %error,
-                "the server refuses the settings that a session had elsewhere, it is given the server's own"
-            );
-            startup.clone()
+    let id = server.lease.server();
+    let mut refused = Vec::new();
+    let mut asking = restoring.asking(id, startup);
+    for _ in 1..RESTORING_LOGINS_MAX {
+        let asked = Restoring::startup(&asking, startup);
+        match login::log_in(&mut server.stream, &asked, credentials).await {
+            Ok(mut greeting) => {
+                let wrong = restoring.corrected(&greeting.messages, startup, &asked);
+                if !wrong.is_empty() {
+                    asking.settings.retain(|setting| wrong.iter().all(|other| other.name != setting.name));
+                    asking.settings.extend(wrong);
+                } else if is_as_looked(server, &mut greeting, &asking).await? {
+                    return Ok(greeting);
+                } else {
+                    let looked = timer::timeout(DEFAULTS_NEWS_PATIENCE, restoring.next_look(id)).await;
+                    if looked.is_err() {
+                        tracing::warn!(server.name = %server.name, "a session cannot be told from a new login: no look came in time");
+                        return Ok(greeting);
+                    }
+                    asking = restoring.asking(id, startup);
+                }
+            }
+            Err(error) => {
+                let LoginError::Refused { code, message } = &error else { return Err(error) };
+                if asking.settings.is_empty() || code.is_some_and(is_servers_own_trouble) {
+                    return Err(error);
+                }
+                refused.extend(named_by(message, &asking.settings));
+                tracing::warn!(
+                    server.name = %server.name, %error, settings = ?refused,
+                    "the server refuses settings that a session had elsewhere, it is given the server's own of them"
+                );
+            }
         }
-        Err(error) => return Err(error),
-    };
+        asking.settings.retain(|setting| !refused.contains(&setting.name));
+        connect_again(server, timeout).await?;
+    }
+    login::log_in(&mut server.stream, startup, credentials).await
+}
+
+/// Leaves the server, and connects to it again.
+async fn connect_again(server: &mut Connected, timeout: Duration) -> Result<(), LoginError> {
     let mut goodbye = BytesMut::new();
     write::terminate(&mut goodbye);
     // If the socket does not take five bytes, its end will have to do.
     let _ = server.stream.try_write_last(&goodbye);
     server.stream = net::connect(&server.address, timeout).await?;
-    login::log_in(&mut server.stream, &next, credentials).await
+    Ok(())
 }
 
-/// Whether a login was refused that may be granted without the settings it asked for.
-fn is_of_settings(error: &LoginError, startup: &StartupMessage, asked: &StartupMessage) -> bool {
-    match error {
-        LoginError::Refused { code, .. } => asked != startup && !code.is_some_and(is_servers_own_trouble),
-        LoginError::Lost(_) | LoginError::NoMeans { .. } | LoginError::Exchange(_) => false,
+/// The settings of which a refusal speaks: by name, or `role` by its value; all where it speaks of none.
+fn named_by(refusal: &Bytes, settings: &[Setting]) -> Vec<Box<str>> {
+    // Behind its type and length.
+    let body = refusal.get(5..).unwrap_or_default();
+    let words = ErrorFields::new(body).message().unwrap_or_default().to_ascii_lowercase();
+    let speaks_of = |name: &[u8]| {
+        let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'$');
+        let is_edge = |byte: Option<&u8>| !byte.is_some_and(is_of_name);
+        let mut places = words.windows(name.len().max(1)).enumerate().filter(|(_, word)| *word == name);
+        places.any(|(at, _)| {
+            is_edge(at.checked_sub(1).and_then(|at| words.get(at))) && is_edge(words.get(at + name.len()))
+        })
+    };
+    let is_meant = |setting: &&Setting| {
+        let role = setting.value.to_ascii_lowercase();
+        speaks_of(setting.name.as_bytes()) || (*setting.name == *"role" && speaks_of(&role))
+    };
+    let named: Vec<Box<str>> = settings.iter().filter(is_meant).map(|setting| setting.name.clone()).collect();
+    if named.is_empty() { settings.iter().map(|setting| setting.name.clone()).collect() } else { named }
+}
+
+/// Asks the server whether what it gave this login is what the last look has found. One that refuses to say is taken
+/// at its word.
+async fn is_as_looked(
+    server: &mut Connected,
+    greeting: &mut Greeting,
+    asking: &Asking,
+) -> Result<bool, ReadError> {
+    if !asking.is_of_a_look() {
+        return Ok(true);
+    }
+    let mut question = BytesMut::new();
+    if write::query(&mut question, Mark::question().as_bytes()).is_err() {
+        return Ok(true);
+    }
+    server.stream.write_all(&question).await?;
+    let mut scanner = Scanner::backend();
+    scanner.set_phase(Phase::Normal);
+    let mut buffer = std::mem::take(&mut greeting.ahead);
+    let mut mark = None;
+    loop {
+        let mut at = 0;
+        while let Some(piece) = scanner.next(&buffer, &mut at)? {
+            let Piece::Message { tag, body } = piece else { continue };
+            match BackendTag::from_byte(tag) {
+                BackendTag::DataRow => {
+                    mark = DataRow::parse(body).ok().and_then(|row| Mark::of_values(row.values()));
+                }
+                BackendTag::ParameterStatus => {
+                    let start = at - body.len() - 5;
+                    if greeting.messages.len() + body.len() <= LOGIN_REPLY_BYTES_MAX {
+                        greeting.take_in(&buffer[start..at]);
+                    }
+                }
+                BackendTag::ReadyForQuery => {
+                    greeting.ahead = buffer.split_off(at);
+                    return Ok(mark.is_none_or(|mark| asking.fits(&mark)));
+                }
+                _notice_or_refusal => {}
+            }
+        }
+        let _dealt_with = buffer.split_to(at);
+        buffer.reserve(READ_BYTES);
+        if server.stream.read_buf(&mut buffer).await? == 0 {
+            return Err(ReadError::Closed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trunkline_codec::sqlstate::SqlState;
+    use trunkline_codec::write::ErrorReport;
+
+    use super::*;
+
+    fn dropped(words: &str) -> Vec<String> {
+        let settings = [("app.tenant", "a"), ("datestyle", "x"), ("role", "Clerk"), ("work_mem", "1")]
+            .map(|(name, value)| Setting { name: name.into(), value: value.as_bytes().into() });
+        let mut message = BytesMut::new();
+        write::error_response(&mut message, &ErrorReport::fatal(SqlState::FEATURE_NOT_SUPPORTED, words));
+        named_by(&message.freeze(), &settings).into_iter().map(String::from).collect()
+    }
+
+    #[test]
+    fn only_the_setting_that_a_server_refuses_is_dropped() {
+        assert_eq!(dropped("invalid value for parameter \"DateStyle\": \"x\""), ["datestyle"]);
+        assert_eq!(dropped("permission denied to set parameter \"work_mem\""), ["work_mem"]);
+        assert_eq!(dropped("ungültiger Wert für Parameter »app.tenant«: »a«"), ["app.tenant"]);
+        assert_eq!(dropped("role \"clerk\" does not exist"), ["role"]);
+        let all = ["app.tenant", "datestyle", "role", "work_mem"];
+        assert_eq!(
+            dropped("unrecognized configuration parameter \"work_mem_limit\""),
+            all,
+            "of none of them"
+        );
+        assert_eq!(dropped("permission denied"), all);
     }
 }

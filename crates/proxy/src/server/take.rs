@@ -25,7 +25,7 @@ use crate::client::messages::ReadError;
 use crate::context::Live;
 use crate::context::Worker;
 use crate::errors::{Refusal, Wanted};
-use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
+use crate::limits::{DEFAULTS_NEWS_PATIENCE, LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
 use crate::net;
 use crate::route::{Attached, Lease};
 use trunkline_telemetry::metrics::FailoverCause;
@@ -47,6 +47,8 @@ pub(crate) struct Connected {
     /// The postmaster at that address, as far as health knows.
     pub(crate) postmaster: Option<Postmaster>,
     pub(crate) stream: Transport,
+    /// When the connection was made: the login came later.
+    pub(crate) since: Instant,
 }
 
 /// A server logged in to and ready for the session.
@@ -167,12 +169,17 @@ impl<'a> Search<'a> {
                 continue;
             }
             self.attempts += 1;
+            let defaults = &self.worker.shared.defaults;
             if self.moving.is_none() {
-                self.worker.shared.defaults.look_soon(lease.server());
+                defaults.look_soon(lease.server());
             }
+            // Late or not, the session is let in.
+            let _in_time = timer::timeout(DEFAULTS_NEWS_PATIENCE, defaults.first_look(lease.server())).await;
             let timeout = self.worker.shared.live().timeouts.connect;
             match net::connect(&address, timeout).await {
-                Ok(stream) => return Ok(Connected { lease, name, address, postmaster, stream }),
+                Ok(stream) => {
+                    return Ok(Connected { lease, name, address, postmaster, stream, since: Instant::now() });
+                }
                 Err(error) => {
                     tracing::info!(
                         server.name = %name, server.addr = %address, %error,
