@@ -9,10 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE};
 use trunkline_control::contract::{Request, respond};
-use trunkline_health::{
-    AdminState, ExpectedRole, Health, JudgeSettings, Monitor, MonitorSettings, ServerSpec, ServerStatus,
-    Snapshot, State,
-};
+use trunkline_health::{Health, JudgeSettings, Monitor, MonitorSettings};
+use trunkline_topology::{AdminState, ExpectedRole, ServerSpec, ServerStatus, Snapshot, State};
 
 use crate::{Forwarder, within};
 

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use trunkline_cluster::{StopMode, send_signal};
-use trunkline_health::{ExpectedRole, State};
 use trunkline_tests::{
     Forwarder, Login, Watch, Weather, cluster_of, eventually, own_cluster, spec, test_judge, traffic,
 };
+use trunkline_topology::{ExpectedRole, State};
 
 const MAX_LAG: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(500);

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use trunkline_cluster::Cluster;
 use trunkline_codec::startup::ProtocolVersion;
-use trunkline_health::State;
 use trunkline_tests::{
     Auth, Endpoint, Login, Watch, Wire, cluster_of, eventually, functions_not_judged, pg18,
     reached_without_a_name, traffic,
 };
+use trunkline_topology::State;
 
 fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();

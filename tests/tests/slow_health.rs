@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use trunkline_health::State;
 use trunkline_tests::{Watch, own_cluster, traffic};
+use trunkline_topology::State;
 
 #[test]
 fn a_minute_of_silence_and_the_first_write_after_it_are_no_lag() {

@@ -17,7 +17,8 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
-use trunkline_health::{AdminState, Health};
+use trunkline_health::Health;
+use trunkline_topology::AdminState;
 
 use crate::limits::SESSIONS_LISTED_MAX;
 use trunkline_telemetry::sessions::{self, Asked, Listed};

@@ -4,7 +4,8 @@
 
 use std::time::Instant;
 
-use trunkline_health::{AdminState, ExpectedRole, JudgeSettings, Monitor, MonitorSettings, ServerSpec};
+use trunkline_health::{JudgeSettings, Monitor, MonitorSettings};
+use trunkline_topology::{AdminState, ExpectedRole, ServerSpec};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -12,8 +12,8 @@
 use std::time::{Duration, Instant};
 
 use crate::judge::Failure;
-use crate::net::Address;
-use crate::snapshot::Postmaster;
+use trunkline_topology::Address;
+use trunkline_topology::Postmaster;
 
 /// No server that accepts clients has shut down, started and run out of connections sooner than this.
 const RESTART_MIN: Duration = Duration::from_millis(100);

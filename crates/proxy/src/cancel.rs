@@ -13,8 +13,8 @@ use dashmap::mapref::entry::Entry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trunkline_codec::ids::{ProcessId, SecretKey};
 use trunkline_codec::startup::{CancelRequest, ProtocolVersion};
-use trunkline_health::Address;
 use trunkline_reactor::{spawn, timer};
+use trunkline_topology::Address;
 use zeroize::Zeroize;
 
 use crate::limits::{CANCEL_PAUSE, CANCEL_TIMEOUT, CANCELS_MAX};

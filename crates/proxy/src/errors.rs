@@ -5,7 +5,7 @@
 use bytes::BytesMut;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{self, ErrorReport, Severity};
-use trunkline_health::TargetSessionAttrs;
+use trunkline_routing::TargetSessionAttrs;
 use trunkline_telemetry::metrics::RefusalReason;
 
 /// A refusal that ends the connection.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
-use trunkline_health::ServerId;
+use trunkline_topology::ServerId;
 
 use crate::limits::{MOVING_LOGINS_MAX, TICK};
 

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use trunkline_health::{Candidate, ServerId};
+use trunkline_routing::Candidate;
+use trunkline_topology::ServerId;
 
 use crate::settings::Balance;
 

@@ -13,7 +13,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use trunkline_control::admin::AdminSocket;
 use trunkline_control::{ListenError, http, listen};
-use trunkline_health::{Health, Monitor, Snapshot};
+use trunkline_health::{Health, Monitor};
+use trunkline_topology::Snapshot;
 
 use crate::context::{Inbox, Listener, Live, Phase, Shared, WorkerHandle};
 use crate::defaults::Defaults;
@@ -312,7 +313,7 @@ impl Running {
     fn fixed(&self, new: &Settings) -> Vec<String> {
         let old = &self.started_with;
         let places = |settings: &Settings| {
-            let place = |server: &trunkline_health::ServerSpec| {
+            let place = |server: &trunkline_topology::ServerSpec| {
                 (server.name.clone(), server.host.clone(), server.port)
             };
             settings.health.servers.iter().map(place).collect::<Vec<_>>()

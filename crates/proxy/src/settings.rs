@@ -9,7 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 pub use trunkline_auth::authenticator::ClientMethod;
 pub use trunkline_auth::secrets::SecretSource;
-use trunkline_health::{Fallback, MonitorSettings, TargetSessionAttrs};
+use trunkline_health::MonitorSettings;
+use trunkline_routing::{Fallback, TargetSessionAttrs};
 pub use trunkline_telemetry::statement_log::StatementLogSettings;
 
 /// Everything [`crate::serve`] needs.

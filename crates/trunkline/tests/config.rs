@@ -10,10 +10,12 @@ use trunkline::config::flags::{Flags, ListenerFlag, ServerFlag};
 use trunkline::config::meant::{Meant, settings};
 use trunkline::config::typed::{Role, SessionAttrs};
 use trunkline::config::{Loaded, Problems, Request, file, keys, load, sample};
-use trunkline_health::{ExpectedRole, Fallback, JudgeSettings, TargetSessionAttrs};
+use trunkline_health::JudgeSettings;
 use trunkline_proxy::settings::{
     AuthMode, AuthSettings, LimitSettings, StatementLogSettings, TimeoutSettings,
 };
+use trunkline_routing::{Fallback, TargetSessionAttrs};
+use trunkline_topology::ExpectedRole;
 
 struct Given {
     directory: tempfile::TempDir,

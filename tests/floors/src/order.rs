@@ -6,7 +6,8 @@ use crate::manifest::Manifest;
 /// The crates, those below first. A crate depends on crates of lower floors only.
 const CRATES: &[&[&str]] = &[
     &["codec", "reactor", "cluster"],
-    &["health", "session", "net"],
+    &["topology", "net"],
+    &["health", "routing", "session"],
     &["telemetry", "auth"],
     &["control"],
     &["proxy"],

@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
-use trunkline_health::{Health, ServerId, Snapshot, State, Stream};
+use trunkline_health::{Health, Stream};
+use trunkline_topology::{ServerId, Snapshot, State};
 
 use super::secret::{Cleartext, Stored, Unusable};
 use super::{LOOKUP_TIMEOUT, LookupError};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::server::untold;
-use trunkline_health::snapshot::{Role, ServerId, ServerStatus, Snapshot, State};
+use trunkline_topology::{Role, ServerId, ServerStatus, Snapshot, State};
 
 /// Weights are told in steps of this many per cent ...
 const STEP: u8 = 10;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use super::{Request, Response};
-use trunkline_health::snapshot::{AdminState, ServerStatus, Snapshot};
+use trunkline_topology::{AdminState, ServerStatus, Snapshot};
 
 /// One server.
 pub(super) fn server(

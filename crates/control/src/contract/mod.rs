@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use self::route::{InvalidQuery, Route, Want};
-use trunkline_health::snapshot::{ExpectedRole, Role, ServerId, ServerStatus, Snapshot};
+use trunkline_topology::{ExpectedRole, Role, ServerId, ServerStatus, Snapshot};
 
 pub use self::agent::Agent;
 pub use self::paths::is_path;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Request;
 use super::paths::{Answer, answer_at};
-use trunkline_health::snapshot::{ExpectedRole, ServerStatus};
+use trunkline_topology::{ExpectedRole, ServerStatus};
 
 /// A request target, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::route::{LagLimit, Route, Want};
 use super::{Request, Response, json, plain};
-use trunkline_health::snapshot::{Role, ServerStatus, Snapshot, State};
+use trunkline_topology::{Role, ServerStatus, Snapshot, State};
 
 /// Why a server is not to be used.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::*;
-use trunkline_health::snapshot::State;
-use trunkline_health::testing::{lag_replica1, snapshot};
+use trunkline_topology::State;
+use trunkline_topology::testing::{lag_replica1, snapshot};
 
 fn ask(snapshot: &Snapshot, target: &str) -> (u16, String) {
     ask_as(snapshot, "GET", target)
@@ -191,7 +191,7 @@ fn the_agent_weighs_by_lag_and_does_not_flap() {
     assert_eq!(say(&snapshot, "nobody"), "ready down # no such server\n");
     let mut at = |millis: u64| {
         let lag = Duration::from_millis(millis);
-        snapshot.servers[1].lag = Some(trunkline_health::Lag { lo: lag, est: lag, hi: Some(lag) });
+        snapshot.servers[1].lag = Some(trunkline_topology::Lag { lo: lag, est: lag, hi: Some(lag) });
         say(&snapshot, "replica1")
     };
     assert_eq!(at(500), "ready up 100% # in sync\n");

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use trunkline_health::{Health, Snapshot};
+use trunkline_health::Health;
+use trunkline_topology::Snapshot;
 
 use trunkline_telemetry::metrics::Metrics;
 use trunkline_telemetry::sessions::Sessions;

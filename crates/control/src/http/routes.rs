@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
-use trunkline_health::Snapshot;
+use trunkline_topology::Snapshot;
 
 use super::{Verdicts, page};
 use trunkline_telemetry::exposition::{render_health, render_prometheus};

@@ -124,7 +124,7 @@ async fn a_browser_gets_the_page() {
 #[tokio::test]
 async fn the_json_has_all_that_the_page_shows() {
     let metrics = Arc::new(Metrics::new(1, 3));
-    metrics.thread(0).server(trunkline_health::ServerId(2)).sessions_active.up();
+    metrics.thread(0).server(trunkline_topology::ServerId(2)).sessions_active.up();
     let address = site(Some(metrics)).await;
     let answer = exchange(address, "GET /cluster?format=json HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let cluster: serde_json::Value = serde_json::from_str(split(&answer).1).expect("JSON");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::Lsn;
 
-use crate::snapshot::Written;
+use trunkline_topology::Written;
 
 /// Most entries kept. Thinned beyond it, which widens bounds and never makes them wrong.
 const ENTRIES_MAX: usize = 4096;

@@ -9,7 +9,7 @@ use super::epoch::{Claim, Claimant, Epoch, HolderLife, Origin};
 use super::facts::Receiver;
 use super::liveness::Life;
 use super::server::{Answer, JudgedServer};
-use crate::snapshot::{ExpectedRole, ServerId};
+use trunkline_topology::{ExpectedRole, ServerId};
 
 impl Judge {
     /// The first epoch, once every server was looked at: before that a stale primary might win by being first.

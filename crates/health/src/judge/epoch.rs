@@ -10,7 +10,7 @@ use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 
 use super::clock::LsnClock;
 use super::settings::JudgeSettings;
-use crate::snapshot::{ExpectedRole, ServerId};
+use trunkline_topology::{ExpectedRole, ServerId};
 
 /// The clock remembers this many times `max_lag`, and at least [`HORIZON_MIN`].
 const HORIZON_LAGS: u32 = 10;

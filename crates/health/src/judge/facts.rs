@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 use trunkline_codec::sqlstate::SqlState;
 
-use crate::net::Address;
+use trunkline_topology::Address;
 
 /// The outcome of one look at one server.
 #[derive(Clone, Debug)]

@@ -38,7 +38,7 @@ use self::server::{Answer, JudgedServer, Verdict};
 use self::standby::Following;
 use self::status::Eligibility;
 use crate::SERVERS_MAX;
-use crate::snapshot::{AdminState, ServerId, ServerSpec};
+use trunkline_topology::{AdminState, ServerId, ServerSpec};
 
 /// Transitions kept for [`Judge::poll_transition`]; the oldest go first.
 const TRANSITIONS_MAX: usize = 4 * SERVERS_MAX;

@@ -11,8 +11,8 @@ use super::facts::{Facts, PrimaryFacts, RoleFacts, StandbyFacts};
 use super::liveness::Liveness;
 use super::reason::Reason;
 use super::settings::JudgeSettings;
-use crate::net::Address;
-use crate::snapshot::{Role, ServerId, ServerSpec, State};
+use trunkline_topology::Address;
+use trunkline_topology::{Role, ServerId, ServerSpec, State};
 
 /// Share of its weight a returning server starts with.
 const SLOW_START_FLOOR: f32 = 0.05;

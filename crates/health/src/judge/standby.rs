@@ -9,7 +9,7 @@ use super::epoch::{Epoch, Origin};
 use super::facts::{Receiver, StandbyFacts, StartupWait};
 use super::server::{Answer, JudgedServer, Standing};
 use super::settings::JudgeSettings;
-use crate::snapshot::State;
+use trunkline_topology::State;
 
 /// WAL is shipped up to full pages of this size while a transaction is still running.
 /// Source: PostgreSQL, src/include/pg_config_manual.h and configure, XLOG_BLCKSZ.

@@ -9,7 +9,7 @@ use super::Judge;
 use super::epoch::Claim;
 use super::facts::{Facts, Receiver, RoleFacts, StandbyFacts};
 use super::server::{Answer, JudgedServer};
-use crate::snapshot::{Lag, Postmaster, Role, ServerId, ServerStatus, Snapshot, State};
+use trunkline_topology::{Lag, Postmaster, Role, ServerId, ServerStatus, Snapshot, State};
 
 /// A server entered a state, or its monitoring role was refused.
 #[derive(Clone, Debug)]

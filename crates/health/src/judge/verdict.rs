@@ -9,7 +9,7 @@ use super::reason::{Fitness, Reason};
 use super::server::{Answer, JudgedServer, Standing};
 use super::settings::{JudgeSettings, PrimaryUnknown};
 use super::standby::{Following, following};
-use crate::snapshot::{AdminState, ExpectedRole, Role, State};
+use trunkline_topology::{AdminState, ExpectedRole, Role, State};
 
 /// An answer older than this many ticks, plus the timeouts, says nothing any more.
 const ANSWER_TICKS_MAX: u32 = 3;

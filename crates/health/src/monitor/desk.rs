@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
 use crate::judge::{Judge, JudgeSettings, Observation, Transition};
-use crate::snapshot::{AdminState, ServerId, ServerSpec, Snapshot, State};
+use trunkline_topology::{AdminState, ServerId, ServerSpec, Snapshot, State};
 
 /// What the operator asks of the judge.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use trunkline_codec::sqlstate::SqlState;
 use super::desk::{Command, Published};
 use super::{Signals, inquiry};
 use crate::judge::JudgeSettings;
-use crate::snapshot::{AdminState, ServerId, ServerSpec, Snapshot};
 use crate::termination::Sighting;
+use trunkline_topology::{AdminState, ServerId, ServerSpec, Snapshot};
 
 /// The verdicts, and a way to tell the monitor what was noticed elsewhere. Clones share; the last one ends the monitor.
 #[derive(Clone, Debug)]

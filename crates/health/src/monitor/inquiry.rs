@@ -12,10 +12,10 @@ use tokio::time::{sleep, timeout_at};
 
 use super::{Signals, Watched};
 use crate::judge::{Failure, Phase};
-use crate::net::Address;
 use crate::probe::{self, Attempt};
-use crate::snapshot::Postmaster;
 use crate::termination::Sighting;
+use trunkline_topology::Address;
+use trunkline_topology::Postmaster;
 
 /// How long others may join before a login is begun: the sessions of one statement of an operator's end within that.
 const GATHER: Duration = Duration::from_millis(10);

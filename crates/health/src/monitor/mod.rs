@@ -26,7 +26,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::SERVERS_MAX;
 use crate::judge::{Judge, JudgeSettings, Observation};
 use crate::probe::ServerHost;
-use crate::snapshot::{ServerId, ServerSpec};
+use trunkline_topology::{ServerId, ServerSpec};
 
 /// Observations on their way to the judge; the probers wait when it is behind.
 const OBSERVATIONS_MAX: usize = 1024;

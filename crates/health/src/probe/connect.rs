@@ -11,7 +11,8 @@ use tokio_postgres::{Client, Config, Connection, NoTls};
 
 use super::{Attempt, failure};
 use crate::judge::{Failure, JudgeSettings, Phase};
-use crate::net::{Address, Stream};
+use crate::net::Stream;
+use trunkline_topology::Address;
 
 /// Keepalive: seconds of silence before the first one, and between them.
 const KEEPALIVE_PERIOD: Duration = Duration::from_secs(1);

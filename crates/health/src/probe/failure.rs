@@ -7,7 +7,7 @@ use std::sync::Arc;
 use trunkline_codec::sqlstate::SqlState;
 
 use crate::judge::{Failure, SocketTrouble};
-use crate::net::Address;
+use trunkline_topology::Address;
 
 /// Longest server message kept, in characters.
 const MESSAGE_MAX: usize = 200;

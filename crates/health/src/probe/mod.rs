@@ -18,8 +18,8 @@ use tokio_postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
 use self::answer::Identity;
 use self::connect::Link;
 use crate::judge::{Facts, Failure, JudgeSettings, Phase};
-use crate::net::Address;
-use crate::snapshot::Postmaster;
+use trunkline_topology::Address;
+use trunkline_topology::Postmaster;
 
 pub use self::connect::ServerHost;
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
-use trunkline_health::{Fallback, Health};
+use trunkline_health::Health;
+use trunkline_routing::Fallback;
 
 use super::handle::WorkerHandle;
 use crate::admission::Admission;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use slab::Slab;
 use tokio::sync::Notify;
-use trunkline_health::ServerId;
+use trunkline_topology::ServerId;
 
 use trunkline_reactor::timer;
 use trunkline_telemetry::limits::SESSIONS_ANSWER_TIMEOUT;

@@ -28,7 +28,8 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use trunkline_health::{Health, ServerId};
+use trunkline_health::Health;
+use trunkline_topology::ServerId;
 
 pub(crate) use self::differences::Told;
 pub(crate) use self::generation::Mark;

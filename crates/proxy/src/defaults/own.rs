@@ -12,8 +12,8 @@
 use std::time::Instant;
 
 use trunkline_codec::startup::StartupMessage;
-use trunkline_health::ServerId;
 use trunkline_session::LoginValue;
+use trunkline_topology::ServerId;
 
 use super::Defaults;
 use super::differences::{Told, corrected, differences, doubtful};

@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
-use trunkline_health::{Health, ServerId, State, Stream};
+use trunkline_health::{Health, Stream};
+use trunkline_topology::{ServerId, State};
 
 use super::Looked;
 use super::generation::{Builder, Generation, TooMuch};

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row as PgRow};
-use trunkline_health::{Health, ServerId, Stream};
+use trunkline_health::{Health, Stream};
 use trunkline_session::Deed;
+use trunkline_topology::ServerId;
 
 use super::classify::Row;
 use super::known::{Seed, User};

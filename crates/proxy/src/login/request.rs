@@ -1,7 +1,8 @@
 //! What a startup packet asks of the proxy.
 
 use trunkline_codec::startup::{Replication, StartupMessage};
-use trunkline_health::{ServerId, TargetSessionAttrs};
+use trunkline_routing::TargetSessionAttrs;
+use trunkline_topology::ServerId;
 
 use crate::context::Worker;
 use crate::errors::Refusal;

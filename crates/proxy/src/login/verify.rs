@@ -11,9 +11,9 @@ use trunkline_auth::authenticator::{AuthenticationError, Authenticator, Step};
 use trunkline_auth::credentials::Credentials;
 use trunkline_auth::secrets::{LookupError, Secret, SecretStore, Unusable};
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
-use trunkline_health::pool;
 use trunkline_net::Transport;
 use trunkline_reactor::timer;
+use trunkline_routing::eligible;
 use trunkline_session::Alignment;
 use zeroize::Zeroizing;
 
@@ -51,7 +51,7 @@ pub(super) async fn log_in(
 pub(super) async fn answer_check(worker: &Rc<Worker>, client: &mut Transport, request: &Request) -> LoginEnd {
     let live = worker.shared.live();
     let snapshot = worker.shared.health.load();
-    if pool::candidates(&snapshot, request.want.attrs, &live.fallback).servers.is_empty() {
+    if eligible::candidates(&snapshot, request.want.attrs, &live.fallback).servers.is_empty() {
         let detail = "No server is eligible now.".to_owned();
         return Refusal::NoServer { wanted: Wanted::of(request.want.attrs), detail }.into();
     }

@@ -6,7 +6,7 @@
 use bytes::BytesMut;
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
-use trunkline_health::{ServerId, Snapshot};
+use trunkline_topology::{ServerId, Snapshot};
 
 use super::LoginEnd;
 use super::request::Request;

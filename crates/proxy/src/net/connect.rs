@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use trunkline_health::Address;
 use trunkline_net::{Remote, Transport};
+use trunkline_topology::Address;
 
 /// Connects within `timeout`.
 ///

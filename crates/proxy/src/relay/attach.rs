@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use trunkline_codec::write;
-use trunkline_health::{Address, Postmaster, Role, ServerId};
 use trunkline_net::Transport;
 use trunkline_session::{Can, Fingerprint, ServerRole};
+use trunkline_topology::{Address, Postmaster, Role, ServerId};
 
 use super::{ClientIs, Ending, Next, Relay};
 use crate::cancel::ServerKey;

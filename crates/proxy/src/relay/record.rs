@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use trunkline_health::ServerId;
 use trunkline_session::{
     Completion, Functions, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink,
     StatementRecord, ToldAtLogin, Tracking,
 };
+use trunkline_topology::ServerId;
 
 use super::Relay;
 use super::attach::Server;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use trunkline_health::{Role, ServerId, State, pool};
+use trunkline_routing::eligible;
 use trunkline_session::{PinReason, ServerLoss, TransactionStatus};
+use trunkline_topology::{Role, ServerId, State};
 
 use super::attach::Server;
 use super::parting::Parting;
@@ -329,14 +330,15 @@ impl Relay {
         let want = self.about.want;
         let is_kept = status.state == State::Lagging && self.live.on_lagging == OnLagging::Keep;
         let stays = want.only.is_some() || is_kept;
-        if stays || pool::may_stay(&snapshot, want.attrs, &self.live.fallback, server) {
+        if stays || eligible::may_stay(&snapshot, want.attrs, &self.live.fallback, server) {
             self.watch.is_marked = false;
             self.watch.need_not_leave();
             return;
         }
         // With nowhere to go, a stale answer or a full server is better than none; not so a fenced one.
-        let is_useless = pool::is_worse_than_none(&snapshot, want.attrs, server);
-        if is_useless || !pool::candidates(&snapshot, want.attrs, &self.live.fallback).servers.is_empty() {
+        let is_useless = eligible::is_worse_than_none(&snapshot, want.attrs, server);
+        if is_useless || !eligible::candidates(&snapshot, want.attrs, &self.live.fallback).servers.is_empty()
+        {
             let is_promoted = status.role == Role::Primary && snapshot.primary != Some(server);
             let is_gone = is_useless || is_promoted || status.state == State::Down;
             let must_end = status.state == State::Lagging && self.live.on_lagging == OnLagging::Drain;

@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use trunkline_codec::ids::Lsn;
-use trunkline_health::{Candidate, Health, ServerId, Snapshot, pool};
+use trunkline_health::Health;
+use trunkline_routing::{Candidate, eligible};
 use trunkline_session::Position;
+use trunkline_topology::{ServerId, Snapshot};
 
 use super::align;
 use super::take::{Search, Taken};
@@ -76,7 +78,7 @@ impl Search<'_> {
         let mut others: Vec<Candidate> = servers.iter().filter(|c| !is_behind(c)).copied().collect();
         if others.is_empty() && self.want.only.is_none() {
             let live = self.worker.shared.live();
-            others = pool::primary_as_fallback(snapshot, self.want.attrs, &live.fallback);
+            others = eligible::primary_as_fallback(snapshot, self.want.attrs, &live.fallback);
             others.retain(|c| !self.excluded.contains(&c.id) && !self.is_full(c.id, &live));
         }
         if !others.is_empty() {

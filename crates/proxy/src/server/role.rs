@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use trunkline_codec::sqlstate::SqlState;
-use trunkline_health::Role;
+use trunkline_topology::Role;
 
 use super::login::LoginError;
 use super::take::{Connected, Search};

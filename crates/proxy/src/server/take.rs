@@ -7,12 +7,11 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use trunkline_codec::ids::Lsn;
 use trunkline_codec::sqlstate::SqlState;
-use trunkline_health::{
-    Address, Candidate, Candidates, PassiveFailure, Postmaster, Role, ServerId, Snapshot, TargetSessionAttrs,
-    Tier, pool,
-};
+use trunkline_health::PassiveFailure;
 use trunkline_net::Transport;
 use trunkline_reactor::timer;
+use trunkline_routing::{Candidate, Candidates, TargetSessionAttrs, Tier, eligible};
+use trunkline_topology::{Address, Postmaster, Role, ServerId, Snapshot};
 
 use super::align::{AlignError, Ask, align, position};
 pub(crate) use super::freshness::Move;
@@ -96,7 +95,7 @@ impl Want {
 
     /// The servers that have room for such a session now.
     pub(crate) fn candidates(&self, snapshot: &Snapshot, live: &Live, attached: &Attached) -> Vec<Candidate> {
-        let Candidates { mut servers, tier } = pool::candidates(snapshot, self.attrs, &live.fallback);
+        let Candidates { mut servers, tier } = eligible::candidates(snapshot, self.attrs, &live.fallback);
         if let Some(only) = self.only {
             servers.retain(|candidate| candidate.id == only);
         }

@@ -3,7 +3,8 @@
 //! Each worker asks some of its own sessions to move, from the server that has most beyond its share. Which server
 //! they go to is decided when they have something to say.
 
-use trunkline_health::{Candidate, ServerId, pool};
+use trunkline_routing::{Candidate, eligible};
+use trunkline_topology::ServerId;
 
 use crate::context::Worker;
 use crate::limits::{MOVES_PER_ROUND_MIN, MOVES_PER_ROUND_SHARE, REBALANCE_TOLERANCE};
@@ -14,7 +15,8 @@ pub(super) fn round(worker: &Worker) {
     let snapshot = shared.health.load();
     let live = shared.live();
     for (index, listener) in shared.listeners.iter().enumerate() {
-        let candidates = pool::candidates(&snapshot, listener.settings.target_session_attrs, &live.fallback);
+        let candidates =
+            eligible::candidates(&snapshot, listener.settings.target_session_attrs, &live.fallback);
         let sessions = |server| shared.attached.sessions_on(server);
         if let Some((server, surplus)) = most_beyond_its_share(&candidates.servers, sessions) {
             let own_part = surplus.div_ceil(shared.workers.len().max(1));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use trunkline_health::{Role, ServerStatus, Snapshot, State};
+use trunkline_topology::{Role, ServerStatus, Snapshot, State};
 
 use super::text::{Exposition, Type};
 

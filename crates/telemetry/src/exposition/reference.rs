@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use trunkline_health::{Lag, Role, Snapshot};
+use trunkline_topology::{Lag, Role, Snapshot};
 
 use super::{LATENCY_BOUNDS, render_health, render_prometheus, testing};
 use crate::metrics::Metrics;

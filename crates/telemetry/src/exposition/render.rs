@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_health::{ServerId, Snapshot};
+use trunkline_topology::{ServerId, Snapshot};
 
 use super::health;
 use super::text::{Exposition, Type};

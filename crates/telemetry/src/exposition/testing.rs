@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use trunkline_health::{AdminState, ExpectedRole, Lag, Role, ServerId, ServerStatus, Snapshot, State};
+use trunkline_topology::{AdminState, ExpectedRole, Lag, Role, ServerId, ServerStatus, Snapshot, State};
 
 /// A primary and two standbys: `replica1` up, 20 ms behind, `replica2` lagging by 5.2 s.
 #[must_use]

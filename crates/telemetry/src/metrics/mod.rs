@@ -10,7 +10,7 @@ mod thread;
 
 use std::sync::Arc;
 
-use trunkline_health::ServerId;
+use trunkline_topology::ServerId;
 
 pub use counter::{Counter, CounterSet, Gauge};
 pub use histogram::{BUCKETS, Histogram, HistogramSum, MAX_RECORDED};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_health::ServerId;
+use trunkline_topology::ServerId;
 
 use super::counter::{Counter, CounterSet, Gauge};
 use super::histogram::Histogram;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_health::net::{Address, SOCKET_PATH_MAX};
+use trunkline_topology::{Address, SOCKET_PATH_MAX};
 
 /// Longest length of time: far more than anything here lasts, and little enough to be added to any moment.
 /// These are humantime's years, of 365.25 days.

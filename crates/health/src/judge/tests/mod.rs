@@ -10,7 +10,7 @@ use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 use trunkline_codec::sqlstate::SqlState;
 
 use super::*;
-use crate::snapshot::{ExpectedRole, Lag, ServerStatus, State};
+use trunkline_topology::{ExpectedRole, Lag, ServerStatus, State};
 
 pub(super) const TICK: Duration = Duration::from_millis(500);
 pub(super) const MAX_LAG: Duration = Duration::from_secs(2);

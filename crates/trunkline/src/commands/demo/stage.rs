@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use trunkline_cluster::{Cluster, ClusterError, ClusterSpec, MONITOR_PASSWORD, MONITOR_ROLE};
-use trunkline_health::State;
 use trunkline_proxy::Running;
+use trunkline_topology::State;
 
 use super::ports::Ports;
 use super::progress::Progress;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use trunkline_health::{Fallback, JudgeSettings, MonitorSettings, PrimaryUnknown, ServerSpec};
+use trunkline_health::{JudgeSettings, MonitorSettings, PrimaryUnknown};
+use trunkline_routing::Fallback;
+use trunkline_topology::ServerSpec;
 
 use trunkline_proxy::settings::OnLagging;
 

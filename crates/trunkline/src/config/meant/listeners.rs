@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use trunkline_health::TargetSessionAttrs;
 use trunkline_proxy::settings::{AddHost, Balance, ListenerSettings, Retry};
+use trunkline_routing::TargetSessionAttrs;
 
 use crate::config::typed::{AsTyped, BalanceWord, Listener, SessionAttrs, Switch};
 use crate::config::{Problem, Problems, Source};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use trunkline_control::contract::is_path;
-use trunkline_health::{AdminState, ExpectedRole, ServerSpec};
+use trunkline_topology::{AdminState, ExpectedRole, ServerSpec};
 
 use crate::config::typed::{AsTyped, Role, ServerEntry, StateWord};
 use crate::config::{Problem, Problems, Source, units};

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use trunkline_health::{AdminState, ExpectedRole};
 use trunkline_proxy::settings::{AuthMode, Balance};
+use trunkline_topology::{AdminState, ExpectedRole};
 
 use super::Meant;
 use crate::config::units::show_duration;

@@ -1,4 +1,4 @@
-//! A snapshot for unit tests: a primary and two standbys, all up and in sync.
+//! A snapshot for unit tests, here and in the crates above.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 use crate::snapshot::{AdminState, ExpectedRole, Lag, Role, ServerId, ServerStatus, Snapshot, State};
 
 /// All up and in sync.
+/// A primary and two standbys, all up and in sync.
 #[must_use]
 pub fn snapshot() -> Snapshot {
     let now = Instant::now();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 
-use crate::net::Address;
+use crate::address::Address;
 
 /// Verdicts older than this many ticks (plus the probe timeout) are stale.
 const STALE_AFTER_TICKS: u32 = 3;

@@ -1,0 +1,16 @@
+//! The servers of one cluster as everyone above knows them: who they are, where, and the verdict on each. Pure: no I/O, no
+//! clock, no judgement of its own.
+//!
+//! - [`snapshot`]: the verdict on every server at one moment. Unknown is never healthy, and lag unknown is never zero.
+//! - [`address`]: where a server is.
+
+pub mod address;
+pub mod snapshot;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use address::{Address, SOCKET_PATH_MAX};
+pub use snapshot::{
+    AdminState, ExpectedRole, Lag, Postmaster, Role, ServerId, ServerSpec, ServerStatus, Snapshot, State,
+    Written,
+};
