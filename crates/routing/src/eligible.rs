@@ -95,7 +95,7 @@ pub fn may_stay(snapshot: &Snapshot, attrs: TargetSessionAttrs, fallback: &Fallb
         TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => is_the_primary(snapshot, server),
         TargetSessionAttrs::Standby | TargetSessionAttrs::PreferStandby => server.role == Role::Standby,
     };
-    (is_kind && server.state == State::Up)
+    (is_kind && server.state.takes_new())
         || candidates(snapshot, attrs, fallback).servers.iter().any(|candidate| candidate.id == id)
 }
 
@@ -104,12 +104,9 @@ pub fn may_stay(snapshot: &Snapshot, attrs: TargetSessionAttrs, fallback: &Fallb
 #[must_use]
 pub fn is_worse_than_none(snapshot: &Snapshot, attrs: TargetSessionAttrs, id: ServerId) -> bool {
     let Some(server) = snapshot.server(id) else { return true };
-    match server.state {
-        State::Fenced => true,
-        State::Down | State::Drain | State::Maint => attrs.is_primary_only(),
-        State::Up => attrs.is_primary_only() && !is_the_primary(snapshot, server),
-        State::Unknown | State::Lagging => false,
-    }
+    let is_no_primary = server.state.takes_new() && !is_the_primary(snapshot, server);
+    let is_left = server.state.is_left_by_writers() || is_no_primary;
+    server.state == State::Fenced || (attrs.is_primary_only() && is_left)
 }
 
 fn members(snapshot: &Snapshot, tier: Tier) -> Vec<Candidate> {
@@ -123,12 +120,12 @@ fn members(snapshot: &Snapshot, tier: Tier) -> Vec<Candidate> {
 
 fn is_member(snapshot: &Snapshot, server: &ServerStatus, tier: Tier) -> bool {
     match tier {
-        Tier::Up => server.state == State::Up && server.role == Role::Standby,
+        Tier::Up => server.state.takes_new() && server.role == Role::Standby,
         Tier::Lagging => {
             let is_within = server.lag.is_some_and(|lag| lag.lo <= snapshot.hard_max_lag);
             server.state == State::Lagging && server.role == Role::Standby && is_within
         }
-        Tier::Primary => server.state == State::Up && is_the_primary(snapshot, server),
+        Tier::Primary => server.state.takes_new() && is_the_primary(snapshot, server),
         Tier::Any => is_member(snapshot, server, Tier::Up) || is_member(snapshot, server, Tier::Primary),
         Tier::Empty => false,
     }

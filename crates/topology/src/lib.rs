@@ -11,6 +11,6 @@ pub mod testing;
 
 pub use address::{Address, SOCKET_PATH_MAX};
 pub use snapshot::{
-    AdminState, ExpectedRole, Lag, Postmaster, Role, ServerId, ServerSpec, ServerStatus, Snapshot, State,
-    Written,
+    AdminState, ExpectedRole, Lag, Postmaster, Role, ServerId, ServerSpec, ServerStatus, Severity, Snapshot,
+    State, Written,
 };

@@ -37,16 +37,20 @@ impl Agent {
         if let Some(why) = untold(snapshot, now) {
             return line("ready down", why);
         }
-        match server.state {
-            State::Up if server.saturated => line("ready up 0%", "it accepts no further connections"),
-            State::Up => {
-                let weight = self.steady(server.id, weight(snapshot, server));
-                line(&format!("ready up {weight}%"), &server.reason)
-            }
-            State::Lagging => line("ready up 0%", &format!("lagging: {}", server.reason)),
-            State::Drain => line("ready up 0%", &server.reason),
-            State::Unknown | State::Down | State::Fenced | State::Maint => line("ready down", &server.reason),
+        if !server.state.keeps_old() {
+            return line("ready down", &server.reason);
         }
+        if server.state == State::Lagging {
+            return line("ready up 0%", &format!("lagging: {}", server.reason));
+        }
+        if !server.state.takes_new() {
+            return line("ready up 0%", &server.reason);
+        }
+        if server.saturated {
+            return line("ready up 0%", "it accepts no further connections");
+        }
+        let weight = self.steady(server.id, weight(snapshot, server));
+        line(&format!("ready up {weight}%"), &server.reason)
     }
 
     fn steady(&mut self, id: ServerId, weight: u8) -> u8 {

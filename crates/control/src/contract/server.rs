@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::route::{LagLimit, Route, Want};
 use super::{Request, Response, json, plain};
-use trunkline_topology::{Role, ServerStatus, Snapshot, State};
+use trunkline_topology::{Role, ServerStatus, Snapshot};
 
 /// Why a server is not to be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +38,14 @@ pub(super) fn refusal(
         return Some(Refusal::Unfit(why.to_owned()));
     }
     let reason = || server.reason.to_string();
-    match server.state {
-        State::Up if server.saturated => {
-            return Some(Refusal::Drain("it accepts no further connections".to_owned()));
-        }
-        State::Up => {}
-        State::Lagging | State::Drain => return Some(Refusal::Drain(reason())),
-        State::Unknown | State::Down | State::Fenced | State::Maint => return Some(Refusal::Unfit(reason())),
+    if !server.state.keeps_old() {
+        return Some(Refusal::Unfit(reason()));
+    }
+    if !server.state.takes_new() {
+        return Some(Refusal::Drain(reason()));
+    }
+    if server.saturated {
+        return Some(Refusal::Drain("it accepts no further connections".to_owned()));
     }
     let is_wanted = match want {
         Want::Primary => server.role == Role::Primary && snapshot.primary == Some(server.id),

@@ -149,12 +149,11 @@ impl JudgedServer {
 
     /// Notes that it left `from` for its present state.
     pub(super) fn entered(&mut self, from: State, now: Instant) {
-        match self.verdict.state {
-            State::Down | State::Maint => self.was_out = true,
-            State::Up if from != State::Up && self.was_out => {
-                (self.was_out, self.ramp_from) = (false, Some(now));
-            }
-            State::Unknown | State::Up | State::Lagging | State::Fenced | State::Drain => {}
+        let to = self.verdict.state;
+        if to.is_out() {
+            self.was_out = true;
+        } else if to.takes_new() && !from.takes_new() && self.was_out {
+            (self.was_out, self.ramp_from) = (false, Some(now));
         }
     }
 

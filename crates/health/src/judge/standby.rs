@@ -9,7 +9,6 @@ use super::epoch::{Epoch, Origin};
 use super::facts::{Receiver, StandbyFacts, StartupWait};
 use super::server::{Answer, JudgedServer, Standing};
 use super::settings::JudgeSettings;
-use trunkline_topology::State;
 
 /// WAL is shipped up to full pages of this size while a transaction is still running.
 /// Source: PostgreSQL, src/include/pg_config_manual.h and configure, XLOG_BLCKSZ.
@@ -95,7 +94,7 @@ pub(super) fn following(
     now: Instant,
 ) -> Following {
     let Some(ours) = epoch.timeline else { return Following::Yes };
-    let was_up = matches!(server.verdict.state, State::Up | State::Drain);
+    let was_up = server.verdict.state.is_fit();
     let may_wait = was_up && epoch.is_in_grace(settings, now);
     if let Some((theirs, since)) = server.on_newer_since {
         // The promoted server's own answer may come a moment after its standby's.

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
 use crate::judge::{Judge, JudgeSettings, Observation, Transition};
-use trunkline_topology::{AdminState, ServerId, ServerSpec, Snapshot, State};
+use trunkline_topology::{AdminState, ServerId, ServerSpec, Severity, Snapshot};
 
 /// What the operator asks of the judge.
 #[derive(Debug)]
@@ -97,8 +97,8 @@ fn log(transition: &Transition) {
             )
         };
     }
-    match to {
-        State::Up | State::Drain | State::Maint => line!(info),
-        State::Unknown | State::Lagging | State::Down | State::Fenced => line!(warn),
+    match to.severity() {
+        Severity::Info => line!(info),
+        Severity::Warning => line!(warn),
     }
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 use trunkline_health::{Health, Stream};
-use trunkline_topology::{ServerId, State};
+use trunkline_topology::ServerId;
 
 use super::Looked;
 use super::generation::{Builder, Generation, TooMuch};
@@ -138,12 +138,8 @@ pub(super) async fn look(health: Health, id: ServerId, login: Config, server: Ar
 fn place(health: &Health, id: ServerId) -> Option<(String, u16, Arc<str>)> {
     let snapshot = health.load();
     let status = snapshot.server(id)?;
-    match status.state {
-        State::Up | State::Lagging | State::Drain | State::Maint => {
-            Some((status.host.to_string(), status.port, Arc::clone(&status.name)))
-        }
-        State::Unknown | State::Down | State::Fenced => None,
-    }
+    let place = || (status.host.to_string(), status.port, Arc::clone(&status.name));
+    status.state.may_be_asked().then(place)
 }
 
 /// The monitoring role's login without what it would hide.

@@ -45,7 +45,7 @@ fn whole(out: &mut Exposition, snapshot: &Snapshot, now: Instant) {
     out.family("trunkline_health_age_seconds", Type::Gauge, "Time since the monitor's last verdicts.")
         .sample(&[], seconds(now.saturating_duration_since(snapshot.taken_at)));
     out.family("trunkline_replicas_up", Type::Gauge, "Standbys that are up.");
-    let up = snapshot.servers.iter().filter(|n| n.state == State::Up && n.role == Role::Standby).count();
+    let up = snapshot.servers.iter().filter(|n| n.state.takes_new() && n.role == Role::Standby).count();
     out.sample(&[], up);
 }
 
@@ -53,10 +53,7 @@ fn verdicts(out: &mut Exposition, snapshot: &Snapshot, now: Instant) {
     out.family("trunkline_server_state", Type::Gauge, "1 for the state a server is in, 0 for the others.");
     for server in &snapshot.servers {
         for state in State::ALL {
-            out.sample(
-                &[("server", &server.name), ("state", state_word(state))],
-                flag(server.state == state),
-            );
+            out.sample(&[("server", &server.name), ("state", state.label())], flag(server.state == state));
         }
     }
     out.family("trunkline_server_role", Type::Gauge, "Always 1; the role a server reports is a label.");
@@ -131,18 +128,6 @@ fn each<V: std::fmt::Display>(
         if let Some(value) = read(server) {
             out.sample(&[("server", &server.name)], value);
         }
-    }
-}
-
-fn state_word(state: State) -> &'static str {
-    match state {
-        State::Unknown => "unknown",
-        State::Up => "up",
-        State::Lagging => "lagging",
-        State::Down => "down",
-        State::Fenced => "fenced",
-        State::Drain => "drain",
-        State::Maint => "maint",
     }
 }
 
