@@ -2,7 +2,7 @@
 //!
 //! [`serve`] starts it from [`settings::Settings`] and returns a [`Running`], by which the caller drains,
 //! reloads and stops it. A connection's way through the folders: `worker` (accept, placement) -> `login`
-//! (first packets, authentication, taking a server by `route` and `server`) -> `relay` (two pumps around the
+//! (first packets, authentication, taking a server by `server`) -> `relay` (two pumps around the
 //! pure machine of `trunkline-session`).
 
 mod admission;
@@ -17,7 +17,6 @@ mod login;
 mod moves;
 mod net;
 mod relay;
-mod route;
 mod serve;
 mod server;
 pub mod settings;

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 pub use trunkline_auth::authenticator::ClientMethod;
 pub use trunkline_auth::secrets::SecretSource;
 use trunkline_health::MonitorSettings;
-use trunkline_routing::{Fallback, TargetSessionAttrs};
+use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
 pub use trunkline_telemetry::statement_log::StatementLogSettings;
 
 /// Everything [`crate::serve`] needs.
@@ -101,18 +101,6 @@ impl Default for RetrySettings {
     fn default() -> Self {
         RetrySettings { journal_max: 1024 * 1024 }
     }
-}
-
-/// How a server is chosen among the eligible ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Balance {
-    /// In turn, by weight.
-    #[default]
-    RoundRobin,
-    /// The one with the fewest sessions for its weight.
-    LeastOutstanding,
-    /// The better of two drawn at random: no herd when many proxies share the servers.
-    RandomTwo,
 }
 
 /// What becomes of the sessions on a replica that is found to lag. New ones go elsewhere in any case.

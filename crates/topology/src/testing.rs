@@ -7,7 +7,6 @@ use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 
 use crate::snapshot::{AdminState, ExpectedRole, Lag, Role, ServerId, ServerStatus, Snapshot, State};
 
-/// All up and in sync.
 /// A primary and two standbys, all up and in sync.
 #[must_use]
 pub fn snapshot() -> Snapshot {

@@ -20,7 +20,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[(
     "proxy",
     &[
         &["limits", "settings", "net", "errors"],
-        &["admission", "cancel", "client", "defaults", "functions", "moves", "route"],
+        &["admission", "cancel", "client", "defaults", "functions", "moves"],
         &["context"],
         &["server"],
         &["login"],

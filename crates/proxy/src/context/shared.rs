@@ -15,12 +15,12 @@ use crate::cancel::CancelRegistry;
 use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
 use crate::moves::Pace;
-use crate::route::{Attached, Balancer};
 use crate::settings::{
     AuthSettings, LimitSettings, ListenerSettings, OnLagging, OnTerminate, RetrySettings, Settings,
     StatementLogSettings, TimeoutSettings,
 };
 use trunkline_auth::secrets::SecretStore;
+use trunkline_routing::{Attached, Balancer};
 use trunkline_telemetry::metrics::Metrics;
 use trunkline_telemetry::sessions::Asked;
 use trunkline_telemetry::statement_log::StatementLog;

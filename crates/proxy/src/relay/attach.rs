@@ -20,8 +20,8 @@ use crate::context::Worker;
 use crate::defaults::{Restoring, Told};
 use crate::limits::{FRESHNESS_HOLD, REPEATS_MAX};
 use crate::login::Relogin;
-use crate::route::Lease;
 use crate::server::take::{Choice, Connected, LoginAs, Move, Search, TakeError, Taken, take};
+use trunkline_routing::Lease;
 use trunkline_telemetry::metrics::{Label, MoveCause, MoveKind, MoveOutcome, RepeatCause};
 
 /// Where a session stands with its server.

@@ -26,7 +26,7 @@ use crate::context::Worker;
 use crate::errors::{Refusal, Wanted};
 use crate::limits::{DEFAULTS_NEWS_PATIENCE, LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
 use crate::net;
-use crate::route::{Attached, Lease};
+use trunkline_routing::{Attached, Lease};
 use trunkline_telemetry::metrics::FailoverCause;
 
 /// A server to connect to.

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use trunkline_proxy::settings::{AddHost, Balance, ListenerSettings, Retry};
+use trunkline_proxy::settings::{AddHost, ListenerSettings, Retry};
+use trunkline_routing::Balance;
 use trunkline_routing::TargetSessionAttrs;
 
 use crate::config::typed::{AsTyped, BalanceWord, Listener, SessionAttrs, Switch};

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use trunkline_proxy::settings::{AuthMode, Balance};
+use trunkline_proxy::settings::AuthMode;
+use trunkline_routing::Balance;
 use trunkline_topology::{AdminState, ExpectedRole};
 
 use super::Meant;

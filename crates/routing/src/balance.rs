@@ -1,16 +1,27 @@
-//! Which server a session gets.
+//! Which of the servers it may have a session gets.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use trunkline_routing::Candidate;
 use trunkline_topology::ServerId;
 
-use crate::settings::Balance;
+use crate::eligible::Candidate;
+
+/// How a server is chosen among the eligible ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// In turn, by weight.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest sessions for its weight.
+    LeastOutstanding,
+    /// The better of two drawn at random: no herd when many proxies share the servers.
+    RandomTwo,
+}
 
 /// Sessions per server, over all threads; read by the balancers, one for the process.
 #[derive(Debug)]
-pub(crate) struct Attached(Box<[OnServer]>);
+pub struct Attached(Box<[OnServer]>);
 
 #[derive(Debug, Default)]
 struct OnServer {
@@ -21,7 +32,7 @@ struct OnServer {
 
 /// A session's place on a server: counted from the choice on, so that choices made at one time spread.
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub struct Lease {
     attached: Arc<Attached>,
     server: ServerId,
     place: Place,
@@ -35,16 +46,21 @@ enum Place {
 }
 
 impl Attached {
-    pub(crate) fn new(servers: usize) -> Arc<Self> {
+    /// No sessions yet, on as many servers.
+    #[must_use]
+    pub fn new(servers: usize) -> Arc<Self> {
         Arc::new(Attached((0..servers).map(|_| OnServer::default()).collect()))
     }
 
-    pub(crate) fn sessions_on(&self, server: ServerId) -> u64 {
+    /// Sessions that this server has.
+    #[must_use]
+    pub fn sessions_on(&self, server: ServerId) -> u64 {
         self.on(server).sessions.load(Relaxed)
     }
 
     /// Sessions that this server has in the place of others.
-    pub(crate) fn standing_in_on(&self, server: ServerId) -> u64 {
+    #[must_use]
+    pub fn standing_in_on(&self, server: ServerId) -> u64 {
         self.on(server).standing_in.load(Relaxed)
     }
 
@@ -59,12 +75,15 @@ impl Attached {
 }
 
 impl Lease {
-    pub(crate) fn server(&self) -> ServerId {
+    /// Where the place is.
+    #[must_use]
+    pub fn server(&self) -> ServerId {
         self.server
     }
 
     /// The same place, counted among those in which the server stands in for others: `None` when it has `most` of them.
-    pub(crate) fn standing_in(mut self, most: u64) -> Option<Self> {
+    #[must_use]
+    pub fn standing_in(mut self, most: u64) -> Option<Self> {
         let next = |n| (n < most).then_some(n + 1);
         self.attached.on(self.server).standing_in.fetch_update(Relaxed, Relaxed, next).ok()?;
         self.place = Place::StandsIn;
@@ -85,7 +104,7 @@ impl Drop for Lease {
 
 /// Chooses for one listener; shared by all threads so that turns are exact.
 #[derive(Debug)]
-pub(crate) struct Balancer {
+pub struct Balancer {
     balance: Balance,
     attached: Arc<Attached>,
     /// Smooth weighted round-robin: what each server is owed, by server.
@@ -93,18 +112,22 @@ pub(crate) struct Balancer {
 }
 
 impl Balancer {
-    pub(crate) fn new(balance: Balance, attached: Arc<Attached>) -> Self {
+    /// For as many servers as `attached` counts.
+    #[must_use]
+    pub fn new(balance: Balance, attached: Arc<Attached>) -> Self {
         let owed = vec![0.0; attached.0.len()].into();
         Balancer { balance, attached, owed: Mutex::new(owed) }
     }
 
     /// Takes a place on one of `candidates` not in `excluded`; `None` when there is none.
-    pub(crate) fn choose(&self, candidates: &[Candidate], excluded: &[ServerId]) -> Option<Lease> {
+    #[must_use]
+    pub fn choose(&self, candidates: &[Candidate], excluded: &[ServerId]) -> Option<Lease> {
         self.choose_by(self.balance, candidates, excluded)
     }
 
     /// The same for a session that moves: where sessions are wanted most, whatever the balance.
-    pub(crate) fn choose_for_move(&self, candidates: &[Candidate], excluded: &[ServerId]) -> Option<Lease> {
+    #[must_use]
+    pub fn choose_for_move(&self, candidates: &[Candidate], excluded: &[ServerId]) -> Option<Lease> {
         self.choose_by(Balance::LeastOutstanding, candidates, excluded)
     }
 
