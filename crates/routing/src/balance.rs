@@ -1,11 +1,11 @@
 //! Which of the servers it may have a session gets.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use trunkline_topology::ServerId;
 
 use crate::eligible::Candidate;
+use crate::load::{Attached, Lease};
 
 /// How a server is chosen among the eligible ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,89 +17,6 @@ pub enum Balance {
     LeastOutstanding,
     /// The better of two drawn at random: no herd when many proxies share the servers.
     RandomTwo,
-}
-
-/// Sessions per server, over all threads; read by the balancers, one for the process.
-#[derive(Debug)]
-pub struct Attached(Box<[OnServer]>);
-
-#[derive(Debug, Default)]
-struct OnServer {
-    sessions: AtomicU64,
-    /// Those of them that would be elsewhere if another server would do.
-    standing_in: AtomicU64,
-}
-
-/// A session's place on a server: counted from the choice on, so that choices made at one time spread.
-#[derive(Debug)]
-pub struct Lease {
-    attached: Arc<Attached>,
-    server: ServerId,
-    place: Place,
-}
-
-/// What a session is to its server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Own,
-    StandsIn,
-}
-
-impl Attached {
-    /// No sessions yet, on as many servers.
-    #[must_use]
-    pub fn new(servers: usize) -> Arc<Self> {
-        Arc::new(Attached((0..servers).map(|_| OnServer::default()).collect()))
-    }
-
-    /// Sessions that this server has.
-    #[must_use]
-    pub fn sessions_on(&self, server: ServerId) -> u64 {
-        self.on(server).sessions.load(Relaxed)
-    }
-
-    /// Sessions that this server has in the place of others.
-    #[must_use]
-    pub fn standing_in_on(&self, server: ServerId) -> u64 {
-        self.on(server).standing_in.load(Relaxed)
-    }
-
-    fn lease(self: &Arc<Self>, server: ServerId) -> Lease {
-        self.on(server).sessions.fetch_add(1, Relaxed);
-        Lease { attached: Arc::clone(self), server, place: Place::Own }
-    }
-
-    fn on(&self, server: ServerId) -> &OnServer {
-        &self.0[usize::from(server.0)]
-    }
-}
-
-impl Lease {
-    /// Where the place is.
-    #[must_use]
-    pub fn server(&self) -> ServerId {
-        self.server
-    }
-
-    /// The same place, counted among those in which the server stands in for others: `None` when it has `most` of them.
-    #[must_use]
-    pub fn standing_in(mut self, most: u64) -> Option<Self> {
-        let next = |n| (n < most).then_some(n + 1);
-        self.attached.on(self.server).standing_in.fetch_update(Relaxed, Relaxed, next).ok()?;
-        self.place = Place::StandsIn;
-        Some(self)
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let on = self.attached.on(self.server);
-        on.sessions.fetch_sub(1, Relaxed);
-        match self.place {
-            Place::Own => {}
-            Place::StandsIn => _ = on.standing_in.fetch_sub(1, Relaxed),
-        }
-    }
 }
 
 /// Chooses for one listener; shared by all threads so that turns are exact.
@@ -115,7 +32,7 @@ impl Balancer {
     /// For as many servers as `attached` counts.
     #[must_use]
     pub fn new(balance: Balance, attached: Arc<Attached>) -> Self {
-        let owed = vec![0.0; attached.0.len()].into();
+        let owed = vec![0.0; attached.servers()].into();
         Balancer { balance, attached, owed: Mutex::new(owed) }
     }
 
@@ -230,19 +147,6 @@ mod tests {
         drop(lease);
         assert_eq!(attached.sessions_on(ServerId(1)), 0);
         assert!(balancer.choose(&candidates, &[ServerId(0), ServerId(1)]).is_none());
-    }
-
-    #[test]
-    fn who_stands_in_is_counted_apart_and_up_to_the_bound() {
-        let attached = Attached::new(1);
-        let take = || attached.lease(ServerId(0));
-        let _own = take();
-        let first = take().standing_in(2).expect("below the bound");
-        let _second = take().standing_in(2).expect("at the bound");
-        assert!(take().standing_in(2).is_none());
-        assert_eq!((attached.sessions_on(ServerId(0)), attached.standing_in_on(ServerId(0))), (3, 2));
-        drop(first);
-        assert!(take().standing_in(2).is_some());
     }
 
     #[test]

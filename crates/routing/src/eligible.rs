@@ -1,24 +1,26 @@
 //! Which servers a listener's sessions may have.
 //!
+//! [`eligible`] is asked by all that route, or tell others how they would: taking a server, moving, spreading sessions
+//! again, and the answer to `pgsql-check`.
+//!
 //! A stale snapshot is used as it is: the last verdicts beat none, and a connect that fails is tried elsewhere.
 
 use trunkline_topology::{Role, ServerId, ServerStatus, Snapshot, State};
 
 use crate::attrs::{Fallback, TargetSessionAttrs};
+use crate::load::Attached;
 
-/// What kind of servers [`Candidates`] are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Tier {
-    /// Standbys that are up.
-    Up,
-    /// Standbys that lag, within `hard_max_lag`.
-    Lagging,
-    /// The primary.
-    Primary,
-    /// Standbys and the primary alike: the listener accepts any.
-    Any,
-    /// No server may be used.
-    Empty,
+/// What a session may have, by its listener and its own startup packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// The listener's attributes, or stricter ones.
+    pub attrs: TargetSessionAttrs,
+    /// Where reads go when no standby is up.
+    pub fallback: Fallback,
+    /// Sessions that the primary takes in the standbys' place; zero is no bound.
+    pub standing_in_max: u64,
+    /// Only this server will do.
+    pub only: Option<ServerId>,
 }
 
 /// A server a session may have.
@@ -30,13 +32,70 @@ pub struct Candidate {
     pub weight: f32,
 }
 
-/// The servers a session may have now; choose among them by balance.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Candidates {
-    /// In configuration order.
+/// The servers a session may have now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Eligible {
+    /// Those with room for one more, in configuration order; choose among them by balance.
     pub servers: Vec<Candidate>,
-    /// What kind they are: anything but the wanted kind is a fallback worth a count.
-    pub tier: Tier,
+    /// Some would do but for their room.
+    pub is_full: bool,
+}
+
+/// What kind of servers may be used now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tier {
+    /// Standbys that are up.
+    Up,
+    /// Standbys that lag, within `hard_max_lag`.
+    Lagging,
+    /// The primary.
+    Primary,
+    /// Standbys and the primary alike: the listener accepts any.
+    Any,
+}
+
+impl Rules {
+    /// The most sessions that the primary takes in the standbys' place.
+    #[must_use]
+    pub fn standing_in_most(&self) -> u64 {
+        match self.standing_in_max {
+            0 => u64::MAX,
+            most => most,
+        }
+    }
+
+    /// Whether such a session has `server` in the place of a standby.
+    #[must_use]
+    pub fn stands_in(&self, server: &ServerStatus) -> bool {
+        self.attrs == TargetSessionAttrs::PreferStandby && server.role == Role::Primary
+    }
+
+    /// The kinds of servers wanted, the best first.
+    fn tiers(&self) -> impl Iterator<Item = Tier> {
+        let (wanted, fallbacks) = match self.attrs {
+            TargetSessionAttrs::Any | TargetSessionAttrs::ReadOnly => (Tier::Any, &[][..]),
+            TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => (Tier::Primary, &[][..]),
+            TargetSessionAttrs::Standby | TargetSessionAttrs::PreferStandby => {
+                (Tier::Up, self.fallback.tiers())
+            }
+        };
+        let may_be = |tier: &Tier| self.attrs != TargetSessionAttrs::Standby || *tier != Tier::Primary;
+        std::iter::once(wanted).chain(fallbacks.iter().copied()).filter(may_be)
+    }
+
+    /// The servers of the best kind that has any, however many sessions they have.
+    fn members(&self, snapshot: &Snapshot) -> Vec<Candidate> {
+        self.tiers()
+            .map(|tier| members(snapshot, tier))
+            .find(|servers| !servers.is_empty())
+            .unwrap_or_default()
+    }
+
+    /// Whether one more such session finds room there.
+    fn has_room(&self, snapshot: &Snapshot, id: ServerId, load: &Attached) -> bool {
+        let stands_in = snapshot.server(id).is_some_and(|server| self.stands_in(server));
+        !stands_in || load.standing_in_on(id) < self.standing_in_most()
+    }
 }
 
 impl Fallback {
@@ -52,51 +111,36 @@ impl Fallback {
 
 /// The servers a new session may have.
 #[must_use]
-pub fn candidates(snapshot: &Snapshot, attrs: TargetSessionAttrs, fallback: &Fallback) -> Candidates {
-    let tiers: &[Tier] = match attrs {
-        TargetSessionAttrs::Any | TargetSessionAttrs::ReadOnly => &[Tier::Any],
-        TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => &[Tier::Primary],
-        TargetSessionAttrs::Standby | TargetSessionAttrs::PreferStandby => &[Tier::Up],
-    };
-    let fallbacks: &[Tier] = match attrs {
-        TargetSessionAttrs::Any
-        | TargetSessionAttrs::ReadOnly
-        | TargetSessionAttrs::ReadWrite
-        | TargetSessionAttrs::Primary => &[],
-        TargetSessionAttrs::Standby | TargetSessionAttrs::PreferStandby => fallback.tiers(),
-    };
-    tiers
-        .iter()
-        .chain(fallbacks)
-        .copied()
-        .filter(|tier| attrs != TargetSessionAttrs::Standby || *tier != Tier::Primary)
-        .map(|tier| Candidates { servers: members(snapshot, tier), tier })
-        .find(|candidates| !candidates.servers.is_empty())
-        .unwrap_or(Candidates { servers: Vec::new(), tier: Tier::Empty })
+pub fn eligible(rules: &Rules, snapshot: &Snapshot, load: &Attached) -> Eligible {
+    let mut servers = rules.members(snapshot);
+    servers.retain(|candidate| rules.only.is_none_or(|only| candidate.id == only));
+    let all = servers.len();
+    servers.retain(|candidate| rules.has_room(snapshot, candidate.id, load));
+    Eligible { is_full: servers.len() < all, servers }
 }
 
-/// The primary, if sessions of such a listener may have it in the standbys' place.
+/// The primary, if such a session may have it in the standbys' place though some are up.
 #[must_use]
-pub fn primary_as_fallback(
-    snapshot: &Snapshot,
-    attrs: TargetSessionAttrs,
-    fallback: &Fallback,
-) -> Vec<Candidate> {
-    let is_allowed = attrs == TargetSessionAttrs::PreferStandby && fallback.tiers().contains(&Tier::Primary);
-    if is_allowed { members(snapshot, Tier::Primary) } else { Vec::new() }
+pub fn primary_as_fallback(rules: &Rules, snapshot: &Snapshot, load: &Attached) -> Vec<Candidate> {
+    let is_allowed = rules.only.is_none()
+        && rules.attrs == TargetSessionAttrs::PreferStandby
+        && rules.fallback.tiers().contains(&Tier::Primary);
+    let mut servers = if is_allowed { members(snapshot, Tier::Primary) } else { Vec::new() };
+    servers.retain(|candidate| rules.has_room(snapshot, candidate.id, load));
+    servers
 }
 
-/// Whether a session that is on `id` may stay there: as for a new one, but a saturated server keeps what it has.
+/// Whether a session that is on `id` may stay there: as for a new one, but a full server keeps what it has.
 #[must_use]
-pub fn may_stay(snapshot: &Snapshot, attrs: TargetSessionAttrs, fallback: &Fallback, id: ServerId) -> bool {
+pub fn may_stay(rules: &Rules, snapshot: &Snapshot, id: ServerId) -> bool {
     let Some(server) = snapshot.server(id) else { return false };
-    let is_kind = match attrs {
+    let is_kind = match rules.attrs {
         TargetSessionAttrs::Any | TargetSessionAttrs::ReadOnly => true,
         TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => is_the_primary(snapshot, server),
         TargetSessionAttrs::Standby | TargetSessionAttrs::PreferStandby => server.role == Role::Standby,
     };
     (is_kind && server.state.takes_new())
-        || candidates(snapshot, attrs, fallback).servers.iter().any(|candidate| candidate.id == id)
+        || rules.members(snapshot).iter().any(|candidate| candidate.id == id)
 }
 
 /// Whether a session that may not stay on `id` is better off without any server: what a fenced one shows is not this
@@ -107,6 +151,26 @@ pub fn is_worse_than_none(snapshot: &Snapshot, attrs: TargetSessionAttrs, id: Se
     let is_no_primary = server.state.takes_new() && !is_the_primary(snapshot, server);
     let is_left = server.state.is_left_by_writers() || is_no_primary;
     server.state == State::Fenced || (attrs.is_primary_only() && is_left)
+}
+
+/// The servers to ask about users and functions, the primary first: it alone knows what has changed a moment ago. The
+/// same standby comes first every time, so that the connection to it is kept.
+#[must_use]
+pub fn to_ask(snapshot: &Snapshot) -> Vec<&ServerStatus> {
+    let primary = snapshot.serving_primary().map(|server| server.id);
+    let rank = |server: &ServerStatus| {
+        if Some(server.id) == primary {
+            Some(0)
+        } else if server.state.takes_new() {
+            Some(1)
+        } else {
+            (server.state == State::Lagging).then_some(2)
+        }
+    };
+    let mut ranked: Vec<_> =
+        snapshot.servers.iter().filter_map(|server| Some((rank(server)?, server))).collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, server)| server).collect()
 }
 
 fn members(snapshot: &Snapshot, tier: Tier) -> Vec<Candidate> {
@@ -127,7 +191,6 @@ fn is_member(snapshot: &Snapshot, server: &ServerStatus, tier: Tier) -> bool {
         }
         Tier::Primary => server.state.takes_new() && is_the_primary(snapshot, server),
         Tier::Any => is_member(snapshot, server, Tier::Up) || is_member(snapshot, server, Tier::Primary),
-        Tier::Empty => false,
     }
 }
 
@@ -144,24 +207,32 @@ mod tests {
     use super::*;
     use trunkline_topology::testing::{lag_replica1, snapshot};
 
-    fn ids(snapshot: &Snapshot, attrs: &str, fallback: Fallback) -> (Vec<u16>, Tier) {
+    fn rules(attrs: &str, fallback: Fallback) -> Rules {
         let attrs = attrs.parse().expect("one of libpq's words");
-        let candidates = candidates(snapshot, attrs, &fallback);
-        (candidates.servers.iter().map(|candidate| candidate.id.0).collect(), candidates.tier)
+        Rules { attrs, fallback, standing_in_max: 0, only: None }
+    }
+
+    fn numbers(servers: &[Candidate]) -> Vec<u16> {
+        servers.iter().map(|candidate| candidate.id.0).collect()
+    }
+
+    fn ids(snapshot: &Snapshot, attrs: &str, fallback: Fallback) -> Vec<u16> {
+        let idle = Attached::new(snapshot.servers.len());
+        numbers(&eligible(&rules(attrs, fallback), snapshot, &idle).servers)
     }
 
     #[test]
     fn each_word_gets_its_servers() {
         let snapshot = snapshot();
-        for (attrs, servers, tier) in [
-            ("any", vec![0, 1, 2], Tier::Any),
-            ("read-only", vec![0, 1, 2], Tier::Any),
-            ("read-write", vec![0], Tier::Primary),
-            ("primary", vec![0], Tier::Primary),
-            ("standby", vec![1, 2], Tier::Up),
-            ("prefer-standby", vec![1, 2], Tier::Up),
+        for (attrs, servers) in [
+            ("any", vec![0, 1, 2]),
+            ("read-only", vec![0, 1, 2]),
+            ("read-write", vec![0]),
+            ("primary", vec![0]),
+            ("standby", vec![1, 2]),
+            ("prefer-standby", vec![1, 2]),
         ] {
-            assert_eq!(ids(&snapshot, attrs, Fallback::Primary), (servers, tier), "{attrs}");
+            assert_eq!(ids(&snapshot, attrs, Fallback::Primary), servers, "{attrs}");
         }
     }
 
@@ -170,20 +241,19 @@ mod tests {
         let mut snapshot = snapshot();
         lag_replica1(&mut snapshot);
         snapshot.servers[2].state = State::Down;
-        let empty = (vec![], Tier::Empty);
         for (attrs, fallback, expected) in [
-            ("prefer-standby", Fallback::Primary, (vec![0], Tier::Primary)),
-            ("prefer-standby", Fallback::None, empty.clone()),
-            ("prefer-standby", Fallback::Lagging, (vec![1], Tier::Lagging)),
-            ("prefer-standby", Fallback::LaggingThenPrimary, (vec![1], Tier::Lagging)),
-            ("standby", Fallback::Primary, empty.clone()),
-            ("standby", Fallback::LaggingThenPrimary, (vec![1], Tier::Lagging)),
+            ("prefer-standby", Fallback::Primary, vec![0]),
+            ("prefer-standby", Fallback::None, vec![]),
+            ("prefer-standby", Fallback::Lagging, vec![1]),
+            ("prefer-standby", Fallback::LaggingThenPrimary, vec![1]),
+            ("standby", Fallback::Primary, vec![]),
+            ("standby", Fallback::LaggingThenPrimary, vec![1]),
         ] {
             assert_eq!(ids(&snapshot, attrs, fallback), expected, "{attrs} {fallback}");
         }
         snapshot.hard_max_lag = Duration::from_secs(5);
-        assert_eq!(ids(&snapshot, "prefer-standby", Fallback::LaggingThenPrimary), (vec![0], Tier::Primary));
-        assert_eq!(ids(&snapshot, "prefer-standby", Fallback::Lagging), empty);
+        assert_eq!(ids(&snapshot, "prefer-standby", Fallback::LaggingThenPrimary), [0]);
+        assert_eq!(ids(&snapshot, "prefer-standby", Fallback::Lagging), [0_u16; 0]);
     }
 
     #[test]
@@ -191,32 +261,82 @@ mod tests {
         for state in State::ALL {
             let mut snapshot = snapshot();
             snapshot.servers[1].state = state;
-            let has = ids(&snapshot, "standby", Fallback::None).0.contains(&1);
+            let has = ids(&snapshot, "standby", Fallback::None).contains(&1);
             assert_eq!(has, state == State::Up, "{state}");
         }
         let mut snapshot = snapshot();
         snapshot.servers[1].saturated = true;
         snapshot.servers[2].weight = 0;
-        assert_eq!(ids(&snapshot, "standby", Fallback::None).1, Tier::Empty);
-        let stays = |id| may_stay(&snapshot, TargetSessionAttrs::Standby, &Fallback::None, ServerId(id));
+        assert_eq!(ids(&snapshot, "standby", Fallback::None), [0_u16; 0]);
+        let stays = |id| may_stay(&rules("standby", Fallback::None), &snapshot, ServerId(id));
         assert!(stays(1), "a full server keeps what it has");
         assert!(!stays(0));
+    }
+
+    /// What the router, the answer to `pgsql-check` and the rebalancer see of it.
+    #[test]
+    fn a_primary_that_stands_in_for_as_many_as_it_takes_is_full() {
+        let mut snapshot = snapshot();
+        (snapshot.servers[1].state, snapshot.servers[2].state) = (State::Down, State::Down);
+        let load = Attached::new(3);
+        let rules = Rules { standing_in_max: 2, ..rules("prefer-standby", Fallback::Primary) };
+        let asked = |rules: &Rules| {
+            let eligible = eligible(rules, &snapshot, &load);
+            (numbers(&eligible.servers), eligible.is_full)
+        };
+        let stand_in = || load.lease(ServerId(0)).standing_in(2).expect("there is room");
+        let first = stand_in();
+        assert_eq!(asked(&rules), (vec![0], false), "one below the bound");
+        let _second = stand_in();
+        assert_eq!(asked(&rules), (vec![], true), "at the bound");
+        assert!(primary_as_fallback(&rules, &snapshot, &load).is_empty(), "nor for one that moves");
+        assert!(may_stay(&rules, &snapshot, ServerId(0)), "it keeps what it has");
+        let others = Rules { attrs: TargetSessionAttrs::ReadWrite, ..rules };
+        assert_eq!(asked(&others), (vec![0], false), "its own sessions do not stand in");
+        assert_eq!(asked(&Rules { standing_in_max: 0, ..rules }), (vec![0], false), "zero is no bound");
+        drop(first);
+        assert_eq!(asked(&rules), (vec![0], false), "a place was given back");
+    }
+
+    #[test]
+    fn a_session_that_named_its_server_gets_that_one_or_none() {
+        let mut snapshot = snapshot();
+        let load = Attached::new(3);
+        let rules = Rules { only: Some(ServerId(2)), ..rules("prefer-standby", Fallback::Primary) };
+        assert_eq!(numbers(&eligible(&rules, &snapshot, &load).servers), [2]);
+        snapshot.servers[2].state = State::Down;
+        assert_eq!(eligible(&rules, &snapshot, &load), Eligible::default());
+        assert!(primary_as_fallback(&rules, &snapshot, &load).is_empty());
+    }
+
+    #[test]
+    fn the_primary_is_asked_first_and_standbys_when_it_is_down() {
+        let mut snapshot = snapshot();
+        lag_replica1(&mut snapshot);
+        let asked =
+            |snapshot: &Snapshot| -> Vec<u16> { to_ask(snapshot).iter().map(|server| server.id.0).collect() };
+        assert_eq!(asked(&snapshot), [0, 2, 1]);
+        snapshot.servers[0].state = State::Down;
+        assert_eq!(asked(&snapshot), [2, 1]);
+        snapshot.servers[1].state = State::Fenced;
+        snapshot.servers[2].state = State::Unknown;
+        assert_eq!(asked(&snapshot), [0_u16; 0], "none that is not known to be of this cluster");
     }
 
     #[test]
     fn reads_go_on_with_the_primary_down() {
         let mut snapshot = snapshot();
         snapshot.servers[0].state = State::Down;
-        assert_eq!(ids(&snapshot, "prefer-standby", Fallback::Primary), (vec![1, 2], Tier::Up));
-        assert_eq!(ids(&snapshot, "read-write", Fallback::Primary).1, Tier::Empty);
+        assert_eq!(ids(&snapshot, "prefer-standby", Fallback::Primary), [1, 2]);
+        assert_eq!(ids(&snapshot, "read-write", Fallback::Primary), [0_u16; 0]);
     }
 
     #[test]
     fn a_promoted_replica_is_nobodys_standby() {
         let mut snapshot = snapshot();
         snapshot.servers[1].role = Role::Primary;
-        assert_eq!(ids(&snapshot, "standby", Fallback::None).0, [2]);
-        assert_eq!(ids(&snapshot, "primary", Fallback::None).0, [0], "one primary is known");
+        assert_eq!(ids(&snapshot, "standby", Fallback::None), [2]);
+        assert_eq!(ids(&snapshot, "primary", Fallback::None), [0], "one primary is known");
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! Which server a session may have, and which of those it gets. Pure: snapshots and counts in, choices out.
 //!
 //! - [`attrs`]: what a listener's configuration asks of its servers.
-//! - [`eligible`]: which servers its sessions may have.
-//! - [`balance`]: which of them a session gets, and how many sessions each has.
+//! - [`load`]: how many sessions each server has.
+//! - [`eligible`](mod@eligible): which servers a listener's sessions may have.
+//! - [`balance`]: which of them a session gets.
 
 pub mod attrs;
 pub mod balance;
 pub mod eligible;
+pub mod load;
 
 pub use attrs::{Fallback, InvalidFallback, InvalidTargetSessionAttrs, TargetSessionAttrs};
-pub use balance::{Attached, Balance, Balancer, Lease};
-pub use eligible::{Candidate, Candidates, Tier, candidates, may_stay};
+pub use balance::{Balance, Balancer};
+pub use eligible::{Candidate, Eligible, Rules, eligible};
+pub use load::{Attached, Lease};

@@ -26,7 +26,7 @@ use trunkline_reactor::timer;
 
 pub use cache::{CACHED_MAX, CACHED_UNKNOWN_MAX};
 pub use query::DEFAULT_QUERY;
-pub use query::{candidates, without_hosts};
+pub use query::{to_ask, without_hosts};
 pub use secret::{Secret, Unusable};
 pub use userlist::{ProblemKind, UsersFileError, UsersFileProblem};
 

@@ -9,7 +9,8 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 use trunkline_health::{Health, Stream};
-use trunkline_topology::{ServerId, Snapshot, State};
+use trunkline_routing::eligible;
+use trunkline_topology::{ServerId, ServerStatus, Snapshot};
 
 use super::secret::{Cleartext, Stored, Unusable};
 use super::{LOOKUP_TIMEOUT, LookupError};
@@ -88,9 +89,9 @@ impl QuerySource {
         &mut self,
         users: &[Box<str>],
     ) -> Result<Vec<Result<Stored, LookupError>>, LookupError> {
-        let candidates = candidates(&self.health.load());
+        let servers = to_ask(&self.health.load());
         let columns = self.columns;
-        for (server, host, port) in candidates {
+        for (server, host, port) in servers {
             let Some(connection) = self.connection_to(server, &host, port).await? else { continue };
             match timeout(QUERY_TIMEOUT, ask(connection, columns, users)).await {
                 Ok(Some(answers)) => return Ok(answers),
@@ -224,22 +225,11 @@ fn refusal(error: &tokio_postgres::Error) -> Option<LookupError> {
     (!is_passing).then(|| LookupError::Query { code: code.to_owned(), message })
 }
 
-/// The servers to ask, the primary first: it alone knows a password changed a moment ago.
-pub fn candidates(snapshot: &Snapshot) -> Vec<(ServerId, String, u16)> {
-    let rank = |state| match state {
-        State::Up => Some(1),
-        State::Lagging => Some(2),
-        State::Unknown | State::Down | State::Fenced | State::Drain | State::Maint => None,
-    };
-    let primary = snapshot.serving_primary().map(|server| server.id);
-    let mut ranked: Vec<_> = snapshot
-        .servers
-        .iter()
-        .filter_map(|server| Some((if Some(server.id) == primary { 0 } else { rank(server.state)? }, server)))
-        .collect();
-    // Stable: the same standby every time, so that the connection to it is kept.
-    ranked.sort_by_key(|(rank, _)| *rank);
-    ranked.into_iter().map(|(_, server)| (server.id, server.host.to_string(), server.port)).collect()
+/// The servers to ask, the best first.
+#[must_use]
+pub fn to_ask(snapshot: &Snapshot) -> Vec<(ServerId, String, u16)> {
+    let place = |server: &ServerStatus| (server.id, server.host.to_string(), server.port);
+    eligible::to_ask(snapshot).into_iter().map(place).collect()
 }
 
 /// The login alone: whom to connect to is decided anew each time.
@@ -266,26 +256,6 @@ pub fn without_hosts(login: &Config) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trunkline_telemetry::exposition::testing::snapshot;
-
-    fn names(snapshot: &Snapshot) -> Vec<u16> {
-        candidates(snapshot).iter().map(|(id, _, _)| id.0).collect()
-    }
-
-    #[test]
-    fn the_primary_is_asked_first_and_standbys_when_it_is_down() {
-        let mut snapshot = snapshot();
-        assert_eq!(names(&snapshot), [0, 1, 2]);
-        snapshot.servers[0].state = State::Down;
-        assert_eq!(names(&snapshot), [1, 2]);
-        snapshot.servers[1].state = State::Fenced;
-        snapshot.servers[2].state = State::Unknown;
-        assert_eq!(
-            names(&snapshot),
-            [0_u16; 0],
-            "nobody else's secrets, and none that are not known to be ours"
-        );
-    }
 
     #[test]
     fn the_operators_options_come_before_ours() {

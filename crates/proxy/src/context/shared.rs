@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use trunkline_health::Health;
-use trunkline_routing::Fallback;
+use trunkline_routing::{Attached, Balancer, Fallback, Rules, TargetSessionAttrs};
 
 use super::handle::WorkerHandle;
 use crate::admission::Admission;
@@ -20,7 +20,6 @@ use crate::settings::{
     StatementLogSettings, TimeoutSettings,
 };
 use trunkline_auth::secrets::SecretStore;
-use trunkline_routing::{Attached, Balancer};
 use trunkline_telemetry::metrics::Metrics;
 use trunkline_telemetry::sessions::Asked;
 use trunkline_telemetry::statement_log::StatementLog;
@@ -96,6 +95,16 @@ impl Shared {
 }
 
 impl Live {
+    /// What any session may have, whatever its listener; the listener and the session add to it.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            attrs: TargetSessionAttrs::Any,
+            fallback: self.fallback,
+            standing_in_max: self.fallback_connections_max,
+            only: None,
+        }
+    }
+
     pub(crate) fn of(settings: &Settings) -> Self {
         Live {
             limits: settings.limits.clone(),

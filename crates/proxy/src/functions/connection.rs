@@ -13,7 +13,7 @@ use super::classify::Row;
 use super::known::{Seed, User};
 use super::sql;
 use crate::limits::{FUNCTION_LOOK_TIMEOUT, FUNCTION_USERS_MAX};
-use trunkline_auth::secrets::{candidates, without_hosts};
+use trunkline_auth::secrets::{to_ask, without_hosts};
 
 /// To connect and log in to one server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -66,7 +66,7 @@ impl Connection {
         database: &str,
     ) -> Result<Self, LookError> {
         let mut current = current.filter(|connection| !connection.client.is_closed());
-        for (server, host, port) in candidates(&health.load()) {
+        for (server, host, port) in to_ask(&health.load()) {
             if let Some(connection) = current.take_if(|connection| connection.server == server) {
                 return Ok(connection);
             }

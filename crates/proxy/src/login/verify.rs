@@ -13,7 +13,6 @@ use trunkline_auth::secrets::{LookupError, Secret, SecretStore, Unusable};
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_net::Transport;
 use trunkline_reactor::timer;
-use trunkline_routing::eligible;
 use trunkline_session::Alignment;
 use zeroize::Zeroizing;
 
@@ -51,8 +50,12 @@ pub(super) async fn log_in(
 pub(super) async fn answer_check(worker: &Rc<Worker>, client: &mut Transport, request: &Request) -> LoginEnd {
     let live = worker.shared.live();
     let snapshot = worker.shared.health.load();
-    if eligible::candidates(&snapshot, request.want.attrs, &live.fallback).servers.is_empty() {
-        let detail = "No server is eligible now.".to_owned();
+    let eligible = request.want.eligible(&snapshot, &live, &worker.shared.attached);
+    if eligible.servers.is_empty() {
+        let detail = match eligible.is_full {
+            true => "The primary has as many sessions as it takes in the standbys' place.".to_owned(),
+            false => "No server is eligible now.".to_owned(),
+        };
         return Refusal::NoServer { wanted: Wanted::of(request.want.attrs), detail }.into();
     }
     let mut out = BytesMut::new();

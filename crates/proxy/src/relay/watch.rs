@@ -278,7 +278,7 @@ impl Relay {
     /// Others may have come first to where there was room when health had its news.
     fn has_room_elsewhere(&self) -> bool {
         let shared = &self.worker.shared;
-        !self.about.want.candidates(&shared.health.load(), &self.live, &shared.attached).is_empty()
+        !self.about.want.eligible(&shared.health.load(), &self.live, &shared.attached).servers.is_empty()
     }
 
     /// No request is owed an answer, and none has been begun.
@@ -330,15 +330,16 @@ impl Relay {
         let want = self.about.want;
         let is_kept = status.state == State::Lagging && self.live.on_lagging == OnLagging::Keep;
         let stays = want.only.is_some() || is_kept;
-        if stays || eligible::may_stay(&snapshot, want.attrs, &self.live.fallback, server) {
+        if stays || eligible::may_stay(&want.rules(&self.live), &snapshot, server) {
             self.watch.is_marked = false;
             self.watch.need_not_leave();
             return;
         }
         // With nowhere to go, a stale answer or a full server is better than none; not so a fenced one.
         let is_useless = eligible::is_worse_than_none(&snapshot, want.attrs, server);
-        if is_useless || !eligible::candidates(&snapshot, want.attrs, &self.live.fallback).servers.is_empty()
-        {
+        let eligible = want.eligible(&snapshot, &self.live, &self.worker.shared.attached);
+        // Where others are full, it leaves once one of them has room.
+        if is_useless || eligible.is_full || !eligible.servers.is_empty() {
             let is_promoted = status.role == Role::Primary && snapshot.primary != Some(server);
             let is_gone = is_useless || is_promoted || status.state == State::Down;
             let must_end = status.state == State::Lagging && self.live.on_lagging == OnLagging::Drain;

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use trunkline_codec::ids::Lsn;
 use trunkline_health::Health;
-use trunkline_routing::{Candidate, eligible};
+use trunkline_routing::Candidate;
+use trunkline_routing::eligible::primary_as_fallback;
 use trunkline_session::Position;
 use trunkline_topology::{ServerId, Snapshot};
 
@@ -76,10 +77,11 @@ impl Search<'_> {
         }
         let is_behind = |candidate: &Candidate| self.behind.iter().any(|(server, _)| *server == candidate.id);
         let mut others: Vec<Candidate> = servers.iter().filter(|c| !is_behind(c)).copied().collect();
-        if others.is_empty() && self.want.only.is_none() {
+        if others.is_empty() {
             let live = self.worker.shared.live();
-            others = eligible::primary_as_fallback(snapshot, self.want.attrs, &live.fallback);
-            others.retain(|c| !self.excluded.contains(&c.id) && !self.is_full(c.id, &live));
+            let rules = self.want.rules(&live);
+            others = primary_as_fallback(&rules, snapshot, &self.worker.shared.attached);
+            others.retain(|candidate| !self.excluded.contains(&candidate.id));
         }
         if !others.is_empty() {
             return others;

@@ -10,8 +10,8 @@ use trunkline_codec::sqlstate::SqlState;
 use trunkline_health::PassiveFailure;
 use trunkline_net::Transport;
 use trunkline_reactor::timer;
-use trunkline_routing::{Candidate, Candidates, TargetSessionAttrs, Tier, eligible};
-use trunkline_topology::{Address, Postmaster, Role, ServerId, Snapshot};
+use trunkline_routing::{Attached, Eligible, Lease, Rules, TargetSessionAttrs, eligible};
+use trunkline_topology::{Address, Postmaster, ServerId, Snapshot};
 
 use super::align::{AlignError, Ask, align, position};
 pub(crate) use super::freshness::Move;
@@ -26,7 +26,6 @@ use crate::context::Worker;
 use crate::errors::{Refusal, Wanted};
 use crate::limits::{DEFAULTS_NEWS_PATIENCE, LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
 use crate::net;
-use trunkline_routing::{Attached, Lease};
 use trunkline_telemetry::metrics::FailoverCause;
 
 /// A server to connect to.
@@ -93,17 +92,14 @@ impl Want {
         self.only.is_none().then_some((self.listener, server))
     }
 
-    /// The servers that have room for such a session now.
-    pub(crate) fn candidates(&self, snapshot: &Snapshot, live: &Live, attached: &Attached) -> Vec<Candidate> {
-        let Candidates { mut servers, tier } = eligible::candidates(snapshot, self.attrs, &live.fallback);
-        if let Some(only) = self.only {
-            servers.retain(|candidate| candidate.id == only);
-        }
-        // Who may have nothing else does not stand in.
-        if tier == Tier::Primary && !self.attrs.is_primary_only() {
-            servers.retain(|candidate| !is_full(attached, candidate.id, live));
-        }
-        servers
+    /// What routing makes of it under the settings in force.
+    pub(crate) fn rules(&self, live: &Live) -> Rules {
+        Rules { attrs: self.attrs, only: self.only, ..live.rules() }
+    }
+
+    /// The servers that such a session may have now.
+    pub(crate) fn eligible(&self, snapshot: &Snapshot, live: &Live, attached: &Attached) -> Eligible {
+        eligible(&self.rules(live), snapshot, attached)
     }
 }
 
@@ -198,7 +194,7 @@ impl<'a> Search<'a> {
         let shared = &self.worker.shared;
         let snapshot = shared.health.load();
         let live = shared.live();
-        let mut servers = self.want.candidates(&snapshot, &live, &shared.attached);
+        let mut servers = self.want.eligible(&snapshot, &live, &shared.attached).servers;
         servers.retain(|candidate| snapshot.servers[usize::from(candidate.id.0)].address.is_some());
         let balancer = &shared.listeners[self.want.listener].balancer;
         let lease = match self.moving {
@@ -207,13 +203,10 @@ impl<'a> Search<'a> {
         };
         let server = &snapshot.servers[usize::from(lease.server().0)];
         let address = server.address.clone()?;
-        let stands_in = self.want.attrs == TargetSessionAttrs::PreferStandby && server.role == Role::Primary;
-        let lease = if stands_in { lease.standing_in(most_standing_in(&live))? } else { lease };
+        let rules = self.want.rules(&live);
+        let stands_in = rules.stands_in(server);
+        let lease = if stands_in { lease.standing_in(rules.standing_in_most())? } else { lease };
         Some(Chosen { lease, name: Arc::clone(&server.name), address, postmaster: server.postmaster })
-    }
-
-    pub(super) fn is_full(&self, server: ServerId, live: &Live) -> bool {
-        is_full(&self.worker.shared.attached, server, live)
     }
 
     /// Of the sessions that move, only so many log in on a server at one time. New ones are not kept waiting.
@@ -432,19 +425,6 @@ pub(crate) fn is_servers_own_trouble(code: SqlState) -> bool {
         SqlState::TOO_MANY_CONNECTIONS,
     ]
     .contains(&code)
-}
-
-/// Whether the primary has as many sessions as it takes in the standbys' place.
-fn is_full(attached: &Attached, server: ServerId, live: &Live) -> bool {
-    attached.standing_in_on(server) >= most_standing_in(live)
-}
-
-/// Sessions that the primary takes in the standbys' place.
-fn most_standing_in(live: &Live) -> u64 {
-    match live.fallback_connections_max {
-        0 => u64::MAX,
-        most => most,
-    }
 }
 
 fn in_words(duration: Duration) -> String {

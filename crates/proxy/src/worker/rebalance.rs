@@ -3,7 +3,7 @@
 //! Each worker asks some of its own sessions to move, from the server that has most beyond its share. Which server
 //! they go to is decided when they have something to say.
 
-use trunkline_routing::{Candidate, eligible};
+use trunkline_routing::{Candidate, Rules, eligible};
 use trunkline_topology::ServerId;
 
 use crate::context::Worker;
@@ -15,10 +15,10 @@ pub(super) fn round(worker: &Worker) {
     let snapshot = shared.health.load();
     let live = shared.live();
     for (index, listener) in shared.listeners.iter().enumerate() {
-        let candidates =
-            eligible::candidates(&snapshot, listener.settings.target_session_attrs, &live.fallback);
+        let rules = Rules { attrs: listener.settings.target_session_attrs, ..live.rules() };
+        let eligible = eligible(&rules, &snapshot, &shared.attached);
         let sessions = |server| shared.attached.sessions_on(server);
-        if let Some((server, surplus)) = most_beyond_its_share(&candidates.servers, sessions) {
+        if let Some((server, surplus)) = most_beyond_its_share(&eligible.servers, sessions) {
             let own_part = surplus.div_ceil(shared.workers.len().max(1));
             worker.slots.order_moves((index, server), own_part);
         }
