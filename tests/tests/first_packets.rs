@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use trunkline_cluster::PgInstall;
 use trunkline_codec::startup::{ProtocolVersion, gssenc_request, ssl_request};
-use trunkline_tests::{Auth, Endpoint, Login, ServerError, Wire, eventually, own_cluster, shared_cluster};
+use trunkline_tests::{
+    Auth, Endpoint, Login, ServerError, Wire, eventually, http_get, own_cluster, shared_cluster,
+};
 
 fn one_byte(wire: &mut Wire) -> Option<u8> {
     let mut byte = [0];
@@ -45,6 +47,30 @@ fn a_second_request_of_the_same_kind_is_an_unknown_protocol() {
         let error = wire.read_answer().error.unwrap();
         assert_eq!((error.severity.as_str(), error.code.as_str()), ("FATAL", "0A000"), "{error:?}");
     }
+}
+
+#[test]
+fn what_came_to_no_session_is_counted_for_what_it_was() {
+    let endpoint = Endpoint::over(shared_cluster()).start();
+    let count = |sample: &str| {
+        let metrics = http_get(endpoint.http(), "/metrics").unwrap().body;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse::<u64>().ok());
+        value.unwrap_or_default()
+    };
+    let outcome = |word: &str| count(&format!("trunkline_logins_total{{outcome=\"{word}\"}}"));
+    let refused = |reason: &str| count(&format!("trunkline_sessions_refused_total{{reason=\"{reason}\"}}"));
+
+    // A check of the port is no login.
+    drop(Wire::connect(endpoint.reads()));
+    let mut wire = Wire::connect(endpoint.reads());
+    wire.send(&[0, 0, 0, 8, 0, 9, 0, 0]);
+    assert!(wire.read_answer().error.is_some(), "no such protocol");
+    eventually(Duration::from_secs(5), "it is the proxy's refusal", || outcome("proxy_refused") == 1);
+    let mut wire = Wire::connect(endpoint.reads());
+    wire.send(&[0, 0, 0, 100, 0, 3, 0, 0]);
+    drop(wire);
+    eventually(Duration::from_secs(5), "the client has left", || refused("client_gone") == 1);
+    assert_eq!((outcome("abandoned"), outcome("server_refused"), refused("protocol")), (1, 0, 1));
 }
 
 #[test]

@@ -20,14 +20,18 @@ pub(crate) enum Opening {
     Startup { startup: StartupMessage, ahead: BytesMut },
     /// To cancel another session's query.
     Cancel(CancelRequest),
-    /// Nothing, or something PostgreSQL closes without a word.
+    /// Nothing: it connected and left, as a check of the port does.
+    Nothing,
+    /// It left, or the connection broke, behind its first bytes.
     Gone,
+    /// Something PostgreSQL closes without a word.
+    Silent,
     /// Something that deserves an answer.
     Refused(Refusal),
 }
 
 /// Each encryption request is honoured once; a repeat is taken as a protocol version, as PostgreSQL does.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Asked {
     ssl: bool,
     gssenc: bool,
@@ -40,8 +44,9 @@ pub(crate) async fn read_opening(stream: &mut Transport, packet_bytes_max: usize
     loop {
         let (packet, consumed) = match decode_first(&buffer) {
             Ok(Some(decoded)) => decoded,
-            Ok(None) if announced_length(&buffer) > packet_bytes_max => return Opening::Gone,
+            Ok(None) if announced_length(&buffer) > packet_bytes_max => return Opening::Silent,
             Ok(None) => match read_more(stream, &mut buffer).await {
+                0 if buffer.is_empty() && asked == Asked::default() => return Opening::Nothing,
                 0 => return Opening::Gone,
                 _ => continue,
             },
@@ -85,7 +90,7 @@ async fn read_more(stream: &mut Transport, buffer: &mut BytesMut) -> usize {
 
 fn refuse(error: &StartupError) -> Opening {
     match error.refusal() {
-        trunkline_codec::refusal::Refusal::Silent => Opening::Gone,
+        trunkline_codec::refusal::Refusal::Silent => Opening::Silent,
         said => Opening::Refused(Refusal::Startup(said)),
     }
 }

@@ -84,8 +84,12 @@ enum LoginEnd {
     Refused(Refusal),
     /// The client is told a server's own words.
     ServerSaid(Bytes),
-    /// There is nobody to tell, or nothing to say.
+    /// The client is told nothing, but this is why.
+    Silent(RefusalReason),
+    /// There is nobody to tell: the client has left.
     Gone,
+    /// It was no login: a cancel request, HAProxy's check, or not a byte.
+    None,
 }
 
 /// A client that has proved itself, on a server that waits for its first query.
@@ -137,7 +141,17 @@ pub(crate) async fn welcome(
             worker.metrics.sessions_accepted.one();
             return Some(welcome);
         }
-        Err(LoginEnd::Gone) => return None,
+        Err(LoginEnd::None) => return None,
+        Err(LoginEnd::Gone) => {
+            worker.metrics.logins.one(LoginResult::Abandoned);
+            worker.metrics.sessions_refused.one(RefusalReason::ClientGone);
+            return None;
+        }
+        Err(LoginEnd::Silent(reason)) => {
+            worker.metrics.logins.one(LoginResult::ProxyRefused);
+            worker.metrics.sessions_refused.one(reason);
+            return None;
+        }
         Err(LoginEnd::ServerSaid(message)) => {
             worker.metrics.logins.one(LoginResult::ServerRefused);
             worker.metrics.sessions_refused.one(RefusalReason::Server);
@@ -161,7 +175,20 @@ fn login_result(refusal: &Refusal) -> LoginResult {
         Refusal::AuthenticationFailed { .. } => LoginResult::Rejected,
         Refusal::SecretsUnavailable => LoginResult::Unavailable,
         Refusal::LoginTimeout => LoginResult::Abandoned,
-        _ => LoginResult::ServerRefused,
+        Refusal::NoMeans { .. } | Refusal::ServerLost { .. } | Refusal::StateLost => {
+            LoginResult::ServerRefused
+        }
+        Refusal::NoServer { .. }
+        | Refusal::TooMany { .. }
+        | Refusal::Startup(_)
+        | Refusal::Protocol { .. }
+        | Refusal::Unsupported { .. }
+        | Refusal::ShuttingDown
+        | Refusal::Idle(_)
+        | Refusal::Lagging { .. }
+        | Refusal::NoUser
+        | Refusal::BadOption { .. }
+        | Refusal::UnknownOption { .. } => LoginResult::ProxyRefused,
     }
 }
 
@@ -180,10 +207,12 @@ async fn log_in(
             let outcome = worker.shared.cancels.deliver(&request).await;
             tracing::debug!(client.addr = %peer, ?outcome, "cancel request");
             worker.metrics.cancels.one(outcome);
-            return Err(LoginEnd::Gone);
+            return Err(LoginEnd::None);
         }
         Opening::Refused(refusal) => return Err(refusal.into()),
+        Opening::Nothing => return Err(LoginEnd::None),
         Opening::Gone => return Err(LoginEnd::Gone),
+        Opening::Silent => return Err(LoginEnd::Silent(RefusalReason::Protocol)),
     };
     if worker.shared.is_draining() {
         return Err(Refusal::ShuttingDown.into());
@@ -239,10 +268,11 @@ async fn address_of(
     }
     match read_proxy_header(client).await {
         Ok(told) => Ok(told.unwrap_or(peer)),
-        Err(ProxyHeaderError::Closed | ProxyHeaderError::Broken(_)) => Err(LoginEnd::Gone),
+        Err(ProxyHeaderError::Closed) => Err(LoginEnd::None),
+        Err(ProxyHeaderError::Broken(_)) => Err(LoginEnd::Gone),
         Err(error) => {
             tracing::warn!(client.addr = %peer, %error, "connection from a trusted proxy was refused");
-            Err(LoginEnd::Gone)
+            Err(LoginEnd::Silent(RefusalReason::Protocol))
         }
     }
 }
@@ -320,6 +350,6 @@ fn cancel_handle(
     let key = ServerKey { address: server.address.clone(), process_id, key };
     worker.shared.cancels.register(version, key).map_err(|error| {
         tracing::error!(%error, "no random bytes for a cancel key");
-        LoginEnd::Gone
+        LoginEnd::Silent(RefusalReason::Proxy)
     })
 }

@@ -14,6 +14,7 @@ use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_net::Transport;
 use trunkline_reactor::timer;
 use trunkline_session::Alignment;
+use trunkline_telemetry::metrics::RefusalReason;
 use zeroize::Zeroizing;
 
 use super::limit::LoginLimit;
@@ -67,6 +68,8 @@ pub(super) async fn answer_check(worker: &Rc<Worker>, client: &mut Transport, re
                 let user = shown(&request.user);
                 Refusal::AuthenticationFailed { user }.into()
             }
+            // It knows what it came for.
+            Err(LoginEnd::Gone) => LoginEnd::None,
             Err(end) => end,
         },
         Err(end) => end,
@@ -143,7 +146,7 @@ async fn prove(dialogue: &mut Dialogue<'_>, mut step: Step) -> Result<Option<Cre
             Step::Check(check) => {
                 tokio::task::spawn_blocking(move || check.run()).await.map_err(|error| {
                     tracing::error!(%error, "could not check a password");
-                    LoginEnd::Gone
+                    LoginEnd::Silent(RefusalReason::Proxy)
                 })?
             }
             Step::Proved(credentials) => return Ok(Some(credentials)),
@@ -157,7 +160,7 @@ fn ended(error: AuthenticationError) -> LoginEnd {
         AuthenticationError::Protocol(message) => Refusal::Protocol { message }.into(),
         AuthenticationError::Random(error) => {
             tracing::error!(%error, "no random bytes for a challenge");
-            LoginEnd::Gone
+            LoginEnd::Silent(RefusalReason::Proxy)
         }
     }
 }

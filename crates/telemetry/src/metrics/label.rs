@@ -108,6 +108,8 @@ labels! {
         ClientGone = "client_gone",
         /// The proxy is being shut down.
         ShuttingDown = "shutting_down",
+        /// The proxy has not what it takes: no random bytes, no thread to check a password on.
+        Proxy = "proxy",
         /// Idle for too long.
         Idle = "idle",
         /// Its server lagged, and it could not move.
@@ -363,6 +365,8 @@ labels! {
         Unavailable = "unavailable",
         /// With another refusal by the server.
         ServerRefused = "server_refused",
+        /// With a refusal by the proxy: a bad startup packet, a limit, no eligible server, its shutdown.
+        ProxyRefused = "proxy_refused",
         /// Not within the time allowed, or by the client's leaving.
         Abandoned = "abandoned",
     }
