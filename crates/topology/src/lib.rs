@@ -2,15 +2,17 @@
 //! clock, no judgement of its own.
 //!
 //! - [`snapshot`]: the verdict on every server at one moment. Unknown is never healthy, and lag unknown is never zero.
+//! - [`state`]: the verdict, and what it means to others.
 //! - [`address`]: where a server is.
 
 pub mod address;
 pub mod snapshot;
+pub mod state;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use address::{Address, SOCKET_PATH_MAX};
 pub use snapshot::{
-    AdminState, ExpectedRole, Lag, Postmaster, Role, ServerId, ServerSpec, ServerStatus, Severity, Snapshot,
-    State, Written,
+    AdminState, ExpectedRole, Lag, Postmaster, Role, ServerId, ServerSpec, ServerStatus, Snapshot, Written,
 };
+pub use state::{Severity, State};

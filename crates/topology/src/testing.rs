@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 
-use crate::snapshot::{AdminState, ExpectedRole, Lag, Role, ServerId, ServerStatus, Snapshot, State};
+use crate::snapshot::{AdminState, ExpectedRole, Lag, Role, ServerId, ServerStatus, Snapshot};
+use crate::state::State;
 
 /// A primary and two standbys, all up and in sync.
 #[must_use]
