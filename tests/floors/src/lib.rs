@@ -9,13 +9,18 @@ pub mod lengths;
 pub mod manifest;
 pub mod order;
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
-/// The top of the repository.
+/// The top of the repository that cargo runs this in.
+///
+/// # Panics
+/// When cargo does not run it.
 #[must_use]
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two folders below the top").to_owned()
+    // Not as it was when this was built: worktrees may share what is built.
+    let folder = env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the package is");
+    Path::new(&folder).ancestors().nth(2).expect("two folders below the top").to_owned()
 }
 
 /// All Rust files below `folder`, in order.
