@@ -1,6 +1,7 @@
 //! The settings as meant: checked, in units of the language, with their defaults.
 //!
-//! The binary makes them from its file, environment and flags; a test may make them by hand.
+//! The binary makes them from its file, environment and flags; a test may make them by hand. What a key has when nothing is
+//! written is said once, in the binary's table of keys: where a group of them has a `Default` that is all zero, the table fills it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -91,16 +92,10 @@ pub enum Retry {
 }
 
 /// When a request is sent again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RetrySettings {
     /// Bytes of a request kept for that; a longer one is not sent again.
     pub journal_max: usize,
-}
-
-impl Default for RetrySettings {
-    fn default() -> Self {
-        RetrySettings { journal_max: 1024 * 1024 }
-    }
 }
 
 /// What becomes of the sessions on a replica that is found to lag. New ones go elsewhere in any case.
@@ -163,7 +158,7 @@ pub enum AuthMode {
 }
 
 /// Bounds on clients.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LimitSettings {
     /// Sessions in all.
     pub connections_max: usize,
@@ -178,7 +173,7 @@ pub struct LimitSettings {
 }
 
 /// How long things may take. Zero switches a limit off where that is said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TimeoutSettings {
     /// From accept to the end of the login.
     pub login: Duration,
@@ -213,33 +208,6 @@ impl Default for AuthSettings {
             client_method: ClientMethod::Auto,
             cache_ttl: Duration::from_secs(10),
             check_user: Some("hacheck".to_owned()),
-        }
-    }
-}
-
-impl Default for LimitSettings {
-    fn default() -> Self {
-        LimitSettings {
-            connections_max: 10_000,
-            connections_per_address_max: 0,
-            connections_per_user_max: 0,
-            moves_per_second_max: 100,
-            startup_packet_bytes_max: trunkline_codec::limits::STARTUP_PACKET_MAX as usize,
-        }
-    }
-}
-
-impl Default for TimeoutSettings {
-    fn default() -> Self {
-        TimeoutSettings {
-            login: Duration::from_secs(15),
-            connect: Duration::from_secs(2),
-            acquire: Duration::from_secs(10),
-            failover_wait: Duration::from_secs(30),
-            idle_session: Duration::ZERO,
-            idle_in_transaction: Duration::ZERO,
-            drain: Duration::from_secs(30),
-            server_stall: Duration::from_secs(5),
         }
     }
 }

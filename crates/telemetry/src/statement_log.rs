@@ -16,7 +16,7 @@ use crate::sessions::SessionInfo;
 const TARGET: &str = "trunkline::statement";
 
 /// Which statements are logged.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StatementLogSettings {
     /// Statements that take at least this long; `None` = none for their time.
     pub threshold: Option<Duration>,
@@ -31,12 +31,6 @@ impl StatementLogSettings {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.threshold.is_some() || self.sample_rate > 0.0
-    }
-}
-
-impl Default for StatementLogSettings {
-    fn default() -> Self {
-        StatementLogSettings { threshold: None, sample_rate: 0.0, sql_bytes_max: 4096 }
     }
 }
 

@@ -11,9 +11,7 @@ use trunkline::config::meant::{Meant, settings};
 use trunkline::config::typed::{Role, SessionAttrs};
 use trunkline::config::{Loaded, Problems, Request, file, keys, load, sample};
 use trunkline_health::JudgeSettings;
-use trunkline_proxy::settings::{
-    AuthMode, AuthSettings, LimitSettings, StatementLogSettings, TimeoutSettings,
-};
+use trunkline_proxy::settings::{AuthMode, AuthSettings};
 use trunkline_routing::{Fallback, TargetSessionAttrs};
 use trunkline_topology::ExpectedRole;
 
@@ -154,9 +152,6 @@ fn the_defaults_of_the_table_are_those_of_the_crates() {
     assert_eq!(proxy.health.judge, JudgeSettings::default());
     assert_eq!(proxy.fallback, Fallback::default());
     assert_eq!(format!("{:?}", proxy.auth), format!("{:?}", AuthSettings::default()));
-    assert_eq!(proxy.limits, LimitSettings::default());
-    assert_eq!(proxy.timeouts, TimeoutSettings::default());
-    assert_eq!(proxy.statement_log, StatementLogSettings::default());
     assert_eq!(proxy.http, Some("127.0.0.1:8008".parse().unwrap()));
     assert_eq!((proxy.agent, proxy.threads), (None, 0));
     let listener = &proxy.listeners[0];

@@ -34,16 +34,56 @@ pub struct Key<T: 'static> {
     pub slot: Slot<T>,
 }
 
+/// Puts a value, and where it was written, in its place in a `T`.
+pub type Put<T, V> = fn(&mut T, V, &Source);
+
+/// A place that takes a value as it is read from text. Most keys go to the proxy's own settings directly: only those of which
+/// more is to be said later, with their line, are kept with their source.
+pub(super) trait Place<V> {
+    /// Replaces the value: a later source wins.
+    fn put(&mut self, value: V, source: &Source);
+}
+
+impl<V> Place<V> for Sourced<V> {
+    fn put(&mut self, value: V, source: &Source) {
+        *self = Sourced { value, source: source.clone() };
+    }
+}
+
+/// Places that keep the value alone.
+macro_rules! plain_places {
+    ($($kind:ty),+) => {
+        $(impl Place<$kind> for $kind {
+            fn put(&mut self, value: $kind, _source: &Source) {
+                *self = value;
+            }
+        })+
+    };
+}
+plain_places!(Duration, Option<Duration>, f64);
+
+impl Place<u64> for usize {
+    fn put(&mut self, value: u64, _source: &Source) {
+        *self = usize::try_from(value).unwrap_or(usize::MAX);
+    }
+}
+
+impl Place<u64> for u32 {
+    fn put(&mut self, value: u64, _source: &Source) {
+        *self = u32::try_from(value).unwrap_or(u32::MAX);
+    }
+}
+
 /// The kind of a key, with the place in `T` its value goes to.
 pub enum Slot<T: 'static> {
     /// A length of time greater than zero.
-    Duration(fn(&mut T) -> &mut Sourced<Duration>),
+    Duration(Put<T, Duration>),
     /// A length of time, `0` = off or what the key says.
-    DurationOrZero(fn(&mut T) -> &mut Sourced<Duration>),
+    DurationOrZero(Put<T, Duration>),
     /// A length of time or `off`.
-    DurationOrOff(fn(&mut T) -> &mut Sourced<Option<Duration>>),
+    DurationOrOff(Put<T, Option<Duration>>),
     /// A number of bytes.
-    Bytes(fn(&mut T) -> &mut Sourced<u64>),
+    Bytes(Put<T, u64>),
     /// A whole number within bounds.
     Count {
         /// Least value.
@@ -51,10 +91,10 @@ pub enum Slot<T: 'static> {
         /// Greatest value.
         max: u64,
         /// Where it goes.
-        slot: fn(&mut T) -> &mut Sourced<u64>,
+        put: Put<T, u64>,
     },
     /// A number from 0 to 1.
-    Share(fn(&mut T) -> &mut Sourced<f64>),
+    Share(Put<T, f64>),
     /// Any text.
     Text(fn(&mut T) -> &mut Sourced<Option<String>>),
     /// Text never shown.
@@ -88,24 +128,24 @@ impl<T> Key<T> {
     pub fn put(&self, into: &mut T, value: &Value, source: &Source) -> Result<(), String> {
         let text = || value.as_text().ok_or_else(|| self.expected(value));
         match &self.slot {
-            Slot::Duration(slot) => match self.duration(value)? {
+            Slot::Duration(put) => match self.duration(value)? {
                 Duration::ZERO => return Err("must be longer than zero".to_owned()),
-                duration => slot(into).put(duration, source),
+                duration => put(into, duration, source),
             },
-            Slot::DurationOrZero(slot) => slot(into).put(self.duration(value)?, source),
-            Slot::DurationOrOff(slot) => {
+            Slot::DurationOrZero(put) => put(into, self.duration(value)?, source),
+            Slot::DurationOrOff(put) => {
                 let is_off = value.as_text().is_some_and(is_off);
-                slot(into).put(if is_off { None } else { Some(self.duration(value)?) }, source);
+                put(into, if is_off { None } else { Some(self.duration(value)?) }, source);
             }
-            Slot::Bytes(slot) => slot(into).put(self.bytes(value)?, source),
-            Slot::Count { min, max, slot } => {
+            Slot::Bytes(put) => put(into, self.bytes(value)?, source),
+            Slot::Count { min, max, put } => {
                 let number = value.as_integer().ok_or_else(|| self.expected(value))?;
                 let number = u64::try_from(number).ok().filter(|number| (*min..=*max).contains(number));
-                slot(into).put(number.ok_or_else(|| self.expected(value))?, source);
+                put(into, number.ok_or_else(|| self.expected(value))?, source);
             }
-            Slot::Share(slot) => {
+            Slot::Share(put) => {
                 let share = value.as_float().filter(|share| (0.0..=1.0).contains(share));
-                slot(into).put(share.ok_or_else(|| self.expected(value))?, source);
+                put(into, share.ok_or_else(|| self.expected(value))?, source);
             }
             Slot::Text(slot) | Slot::Secret(slot) => {
                 let text = text()?;

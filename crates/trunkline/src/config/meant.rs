@@ -12,9 +12,7 @@ mod summary;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use trunkline_proxy::settings::{
-    LimitSettings, RetrySettings, Settings, StatementLogSettings, TimeoutSettings,
-};
+use trunkline_proxy::settings::{LimitSettings, Settings};
 
 use super::typed::{AsTyped, LogFormat};
 use super::{Loaded, Problem, Problems};
@@ -52,11 +50,6 @@ pub fn settings(loaded: Loaded) -> Result<Meant, Problems> {
     let auth = auth::auth(&typed.auth, &mut problems);
     let limits = limits(&typed, &mut problems);
     let log = log::log(&typed.log, &mut problems);
-    let statement_log = StatementLogSettings {
-        threshold: typed.log.statements_threshold.value,
-        sample_rate: typed.log.statements_sample_rate.value,
-        sql_bytes_max: to_usize(typed.log.statements_sql_bytes_max.value),
-    };
     let (Some(monitor), true) = (monitor, problems.is_empty()) else {
         return Err(problems);
     };
@@ -70,9 +63,9 @@ pub fn settings(loaded: Loaded) -> Result<Meant, Problems> {
         listeners,
         auth,
         limits,
-        timeouts: timeouts(&typed),
-        retry: RetrySettings { journal_max: to_usize(typed.retry_journal_max.value) },
-        statement_log,
+        timeouts: typed.timeouts,
+        retry: typed.retry,
+        statement_log: typed.statement_log,
         http: typed.http_listen.value,
         agent: typed.agent_listen.value,
         admin: typed.admin_socket.value.as_ref().map(PathBuf::from),
@@ -82,19 +75,14 @@ pub fn settings(loaded: Loaded) -> Result<Meant, Problems> {
 }
 
 fn limits(typed: &AsTyped, problems: &mut Problems) -> LimitSettings {
-    let limits = &typed.limits;
-    let settings = LimitSettings {
-        connections_max: to_usize(limits.connections_max.value),
-        connections_per_address_max: to_usize(limits.connections_per_address_max.value),
-        connections_per_user_max: to_usize(limits.connections_per_user_max.value),
-        moves_per_second_max: u32::try_from(limits.moves_per_second_max.value).unwrap_or(u32::MAX),
-        startup_packet_bytes_max: to_usize(limits.startup_packet_bytes_max.value),
-    };
+    let startup_packet = &typed.startup_packet_bytes_max;
+    let settings =
+        LimitSettings { startup_packet_bytes_max: to_usize(startup_packet.value), ..typed.limits.clone() };
     let most = to_usize(u64::from(trunkline_codec::limits::STARTUP_PACKET_MAX));
     // Shorter than this, no startup packet with a user and a database would pass.
     let least = 64;
     if !(least..=most).contains(&settings.startup_packet_bytes_max) {
-        let source = &limits.startup_packet_bytes_max.source;
+        let source = &startup_packet.source;
         problems.push(
             Problem::new(
                 source,
@@ -105,20 +93,6 @@ fn limits(typed: &AsTyped, problems: &mut Problems) -> LimitSettings {
         );
     }
     settings
-}
-
-fn timeouts(typed: &AsTyped) -> TimeoutSettings {
-    let timeouts = &typed.timeouts;
-    TimeoutSettings {
-        login: timeouts.login.value,
-        connect: timeouts.connect.value,
-        acquire: timeouts.acquire.value,
-        failover_wait: timeouts.failover_wait.value,
-        idle_session: timeouts.idle_session.value,
-        idle_in_transaction: timeouts.idle_in_transaction.value,
-        drain: timeouts.drain.value,
-        server_stall: timeouts.server_stall.value,
-    }
 }
 
 fn to_usize(number: u64) -> usize {

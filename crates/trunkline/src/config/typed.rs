@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use trunkline_proxy::settings::{LimitSettings, RetrySettings, StatementLogSettings, TimeoutSettings};
+
 use super::Source;
 
 /// A value and where it was written.
@@ -236,15 +238,19 @@ pub struct AsTyped {
     /// `[agent] listen`.
     pub agent_listen: Sourced<Option<SocketAddr>>,
     /// `[limits]`.
-    pub limits: Limits,
+    pub limits: LimitSettings,
+    /// `[limits] startup_packet_bytes_max`, which has bounds.
+    pub startup_packet_bytes_max: Sourced<u64>,
     /// `[timeouts]`.
-    pub timeouts: Timeouts,
-    /// `[retry] journal_max`.
-    pub retry_journal_max: Sourced<u64>,
+    pub timeouts: TimeoutSettings,
+    /// `[retry]`.
+    pub retry: RetrySettings,
     /// `[session]`.
     pub session: Session,
-    /// `[log]` and `[log.statements]`.
+    /// `[log]`.
     pub log: Log,
+    /// `[log.statements]`.
+    pub statement_log: StatementLogSettings,
     /// `[runtime] threads`.
     pub threads: Sourced<u64>,
 }
@@ -316,42 +322,6 @@ pub struct Health {
     pub fallback_connections_max: Sourced<u64>,
 }
 
-/// `[limits]`.
-#[derive(Clone, Debug, Default)]
-pub struct Limits {
-    /// Sessions in all.
-    pub connections_max: Sourced<u64>,
-    /// Sessions of one client address.
-    pub connections_per_address_max: Sourced<u64>,
-    /// Sessions of one user.
-    pub connections_per_user_max: Sourced<u64>,
-    /// Sessions that leave one server in a second.
-    pub moves_per_second_max: Sourced<u64>,
-    /// Bytes of a startup packet.
-    pub startup_packet_bytes_max: Sourced<u64>,
-}
-
-/// `[timeouts]`.
-#[derive(Clone, Debug, Default)]
-pub struct Timeouts {
-    /// From accept to the end of the login.
-    pub login: Sourced<Duration>,
-    /// To connect to one server.
-    pub connect: Sourced<Duration>,
-    /// To find and take any server.
-    pub acquire: Sourced<Duration>,
-    /// The same for the primary, during a failover.
-    pub failover_wait: Sourced<Duration>,
-    /// Idle outside a transaction.
-    pub idle_session: Sourced<Duration>,
-    /// Idle inside a transaction.
-    pub idle_in_transaction: Sourced<Duration>,
-    /// After SIGTERM.
-    pub drain: Sourced<Duration>,
-    /// Of a server that is down and silent.
-    pub server_stall: Sourced<Duration>,
-}
-
 /// `[session]`.
 #[derive(Clone, Debug, Default)]
 pub struct Session {
@@ -368,10 +338,4 @@ pub struct Log {
     pub format: Sourced<LogFormat>,
     /// tracing-subscriber's filter.
     pub level: Sourced<Option<String>>,
-    /// Statements at least this long are logged; `None` = off.
-    pub statements_threshold: Sourced<Option<Duration>>,
-    /// Share of the others.
-    pub statements_sample_rate: Sourced<f64>,
-    /// Bytes of SQL kept.
-    pub statements_sql_bytes_max: Sourced<u64>,
 }

@@ -1,6 +1,6 @@
 //! The keys themselves. Defaults and docs here are what the sample and the reference print.
 
-use super::{Key, Section, Slot, put_word, words};
+use super::{Key, Place as _, Put, Section, Slot, put_word, words};
 use crate::config::typed::{
     AsTyped, AuthModeWord, ClientMethodWord, FallbackMode, FunctionsWord, LogFormat, OnLaggingWord,
     OnTerminateWord,
@@ -24,12 +24,8 @@ const fn unset<T>(name: &'static str, example: &'static str, slot: Slot<T>, doc:
 }
 
 /// A whole number within bounds.
-const fn count<T>(
-    min: u64,
-    max: u64,
-    slot: fn(&mut T) -> &mut crate::config::typed::Sourced<u64>,
-) -> Slot<T> {
-    Slot::Count { min, max, slot }
+const fn count<T>(min: u64, max: u64, put: Put<T, u64>) -> Slot<T> {
+    Slot::Count { min, max, put }
 }
 
 /// Every section with its keys, in the order they are printed.
@@ -119,7 +115,7 @@ const AUTH: &[Key<AsTyped>] = &[
     key(
         "cache_ttl",
         "\"10s\"",
-        Slot::DurationOrZero(|t| &mut t.auth.cache_ttl),
+        Slot::DurationOrZero(|t, v, s| t.auth.cache_ttl.put(v, s)),
         "Verify: how long a secret is believed while it cannot be read anew. Each login reads it, if a server answers.",
     ),
     key(
@@ -140,54 +136,64 @@ const AUTH: &[Key<AsTyped>] = &[
 ];
 
 const HEALTH: &[Key<AsTyped>] = &[
-    key("tick", "\"500ms\"", Slot::Duration(|t| &mut t.health.tick), "Time between two probes of a server."),
+    key(
+        "tick",
+        "\"500ms\"",
+        Slot::Duration(|t, v, s| t.health.tick.put(v, s)),
+        "Time between two probes of a server.",
+    ),
     key(
         "probe_timeout",
         "\"400ms\"",
-        Slot::Duration(|t| &mut t.health.probe_timeout),
+        Slot::Duration(|t, v, s| t.health.probe_timeout.put(v, s)),
         "For a probe's answer; then its connection is dropped and the failure counted.",
     ),
     key(
         "connect_timeout",
         "\"1s\"",
-        Slot::Duration(|t| &mut t.health.connect_timeout),
+        Slot::Duration(|t, v, s| t.health.connect_timeout.put(v, s)),
         "To open a probe's connection.",
     ),
     key(
         "connect_check_interval",
         "\"5s\"",
-        Slot::Duration(|t| &mut t.health.connect_check_interval),
+        Slot::Duration(|t, v, s| t.health.connect_check_interval.put(v, s)),
         "Between fresh connections: a server may answer old ones and accept no new ones.",
     ),
     key(
         "fall",
         "2",
-        count(1, 100, |t| &mut t.health.fall),
+        count(1, 100, |t, v, s| t.health.fall.put(v, s)),
         "Soft failures (timeouts, lost connections) in a row until DOWN. Hard ones, such as connection refused, act at once.",
     ),
-    key("rise", "2", count(1, 100, |t| &mut t.health.rise), "Good probes in a row until UP again."),
+    key(
+        "rise",
+        "2",
+        count(1, 100, |t, v, s| t.health.rise.put(v, s)),
+        "Good probes in a row until UP again.",
+    ),
     key(
         "fast_interval",
         "\"125ms\"",
-        Slot::Duration(|t| &mut t.health.fast_interval),
+        Slot::Duration(|t, v, s| t.health.fast_interval.put(v, s)),
         "Time between probes after a soft failure, until it is settled.",
     ),
     key(
         "max_lag",
         "\"10s\"",
-        Slot::Duration(|t| &mut t.health.max_lag),
+        Slot::Duration(|t, v, s| t.health.max_lag.put(v, s)),
         "A replica whose proven lag is above this gets no reads.",
     ),
     key(
         "readmit_lag",
         "\"0\"",
-        Slot::DurationOrZero(|t| &mut t.health.readmit_lag),
+        Slot::DurationOrZero(|t, v, s| t.health.readmit_lag.put(v, s)),
         "It comes back when its estimated lag is below this. 0 = half of max_lag.",
     ),
     key(
         "hard_max_lag",
         "\"0\"",
-        Slot::DurationOrZero(|t| &mut t.health.hard_max_lag),
+        Slot::DurationOrZero(|t, v, s| t.health.hard_max_lag.put(v, s)),
         "A replica with more lag is no fallback either. 0 = 30s, and at least max_lag.",
     ),
     key(
@@ -205,13 +211,13 @@ const HEALTH: &[Key<AsTyped>] = &[
     key(
         "failover_grace",
         "\"10s\"",
-        Slot::DurationOrZero(|t| &mut t.health.failover_grace),
+        Slot::DurationOrZero(|t, v, s| t.health.failover_grace.put(v, s)),
         "After a failover, how long replicas may still be on the old timeline. 0 = not at all.",
     ),
     key(
         "slow_start",
         "\"10s\"",
-        Slot::DurationOrZero(|t| &mut t.health.slow_start),
+        Slot::DurationOrZero(|t, v, s| t.health.slow_start.put(v, s)),
         "A server that was DOWN grows to its full weight over this time, because its caches are cold. 0 = at once.",
     ),
 ];
@@ -229,7 +235,7 @@ const FALLBACK: &[Key<AsTyped>] = &[
     key(
         "primary_connections_max",
         "0",
-        count(0, 1_000_000, |t| &mut t.health.fallback_connections_max),
+        count(0, 1_000_000, |t, v, s| t.health.fallback_connections_max.put(v, s)),
         "Sessions the primary takes in the replicas' place, so that a stampede cannot stop the writes; sessions that belong there are not counted. 0 = as many as come.",
     ),
 ];
@@ -259,31 +265,31 @@ const LIMITS: &[Key<AsTyped>] = &[
     key(
         "connections_max",
         "10000",
-        count(1, 1_000_000, |t| &mut t.limits.connections_max),
+        count(1, 1_000_000, |t, v, s| t.limits.connections_max.put(v, s)),
         "Sessions in all.",
     ),
     key(
         "connections_per_address_max",
         "0",
-        count(0, 1_000_000, |t| &mut t.limits.connections_per_address_max),
+        count(0, 1_000_000, |t, v, s| t.limits.connections_per_address_max.put(v, s)),
         "Sessions from one client address. 0 = no bound of its own.",
     ),
     key(
         "connections_per_user_max",
         "0",
-        count(0, 1_000_000, |t| &mut t.limits.connections_per_user_max),
+        count(0, 1_000_000, |t, v, s| t.limits.connections_per_user_max.put(v, s)),
         "Sessions of one user. 0 = no bound of its own.",
     ),
     key(
         "moves_per_second_max",
         "100",
-        count(0, 1_000_000, |t| &mut t.limits.moves_per_second_max),
+        count(0, 1_000_000, |t, v, s| t.limits.moves_per_second_max.put(v, s)),
         "Sessions that leave one server in a second because it lags, drains or has more than its share. 0 = as many as want to.",
     ),
     key(
         "startup_packet_bytes_max",
         "10004",
-        Slot::Bytes(|t| &mut t.limits.startup_packet_bytes_max),
+        Slot::Bytes(|t, v, s| t.startup_packet_bytes_max.put(v, s)),
         "Longest startup packet accepted. In bytes, its length word included. PostgreSQL's own bound is the default and the most.",
     ),
 ];
@@ -292,49 +298,49 @@ const TIMEOUTS: &[Key<AsTyped>] = &[
     key(
         "login",
         "\"15s\"",
-        Slot::Duration(|t| &mut t.timeouts.login),
+        Slot::Duration(|t, v, s| t.timeouts.login.put(v, s)),
         "From a client's connect to the end of its login.",
     ),
     key(
         "connect",
         "\"2s\"",
-        Slot::Duration(|t| &mut t.timeouts.connect),
+        Slot::Duration(|t, v, s| t.timeouts.connect.put(v, s)),
         "To connect to one server; then another is tried.",
     ),
     key(
         "acquire",
         "\"10s\"",
-        Slot::Duration(|t| &mut t.timeouts.acquire),
+        Slot::Duration(|t, v, s| t.timeouts.acquire.put(v, s)),
         "To find and take any server; then the client gets SQLSTATE 57P03.",
     ),
     key(
         "failover_wait",
         "\"30s\"",
-        Slot::DurationOrZero(|t| &mut t.timeouts.failover_wait),
+        Slot::DurationOrZero(|t, v, s| t.timeouts.failover_wait.put(v, s)),
         "The same on listeners for the primary, if longer: how long sessions, new ones too, wait for the next primary.",
     ),
     key(
         "idle_session",
         "\"0\"",
-        Slot::DurationOrZero(|t| &mut t.timeouts.idle_session),
+        Slot::DurationOrZero(|t, v, s| t.timeouts.idle_session.put(v, s)),
         "A session idle outside a transaction is ended after this. 0 = never.",
     ),
     key(
         "idle_in_transaction",
         "\"0\"",
-        Slot::DurationOrZero(|t| &mut t.timeouts.idle_in_transaction),
+        Slot::DurationOrZero(|t, v, s| t.timeouts.idle_in_transaction.put(v, s)),
         "A session idle inside a transaction is ended after this. 0 = never.",
     ),
     key(
         "drain",
         "\"30s\"",
-        Slot::DurationOrZero(|t| &mut t.timeouts.drain),
+        Slot::DurationOrZero(|t, v, s| t.timeouts.drain.put(v, s)),
         "After SIGTERM, how long sessions have to reach an idle point before they are cut.",
     ),
     key(
         "server_stall",
         "\"5s\"",
-        Slot::Duration(|t| &mut t.timeouts.server_stall),
+        Slot::Duration(|t, v, s| t.timeouts.server_stall.put(v, s)),
         "How long a session waits for its server's answer once health has found the server down. Then it goes on with another.",
     ),
 ];
@@ -342,7 +348,7 @@ const TIMEOUTS: &[Key<AsTyped>] = &[
 const RETRY: &[Key<AsTyped>] = &[key(
     "journal_max",
     "\"1MiB\"",
-    Slot::Bytes(|t| &mut t.retry_journal_max),
+    Slot::Bytes(|t, v, s| t.retry.journal_max.put(v, s)),
     "Bytes of a request kept until its answer begins. A longer one is not sent again; 0 = none is.",
 )];
 
@@ -383,19 +389,19 @@ const LOG_STATEMENTS: &[Key<AsTyped>] = &[
     key(
         "threshold",
         "\"off\"",
-        Slot::DurationOrOff(|t| &mut t.log.statements_threshold),
+        Slot::DurationOrOff(|t, v, s| t.statement_log.threshold.put(v, s)),
         "Statements that take at least this long are logged. \"0\" = every statement.",
     ),
     key(
         "sample_rate",
         "0.0",
-        Slot::Share(|t| &mut t.log.statements_sample_rate),
+        Slot::Share(|t, v, s| t.statement_log.sample_rate.put(v, s)),
         "Share of all other statements that is logged.",
     ),
     key(
         "sql_bytes_max",
         "\"4KiB\"",
-        Slot::Bytes(|t| &mut t.log.statements_sql_bytes_max),
+        Slot::Bytes(|t, v, s| t.statement_log.sql_bytes_max.put(v, s)),
         "Bytes of SQL kept with a statement.",
     ),
 ];
@@ -403,6 +409,6 @@ const LOG_STATEMENTS: &[Key<AsTyped>] = &[
 const RUNTIME: &[Key<AsTyped>] = &[key(
     "threads",
     "0",
-    count(0, THREADS_MAX, |t| &mut t.threads),
+    count(0, THREADS_MAX, |t, v, s| t.threads.put(v, s)),
     "Worker threads. 0 = one per core the process may use.",
 )];

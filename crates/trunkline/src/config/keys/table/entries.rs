@@ -26,7 +26,7 @@ pub const SERVER_KEYS: &[Key<ServerEntry>] = &[
     key(
         "weight",
         "100",
-        count(0, 1000, |t| &mut t.weight),
+        count(0, 1000, |t, v, s| t.weight.put(v, s)),
         "Share of the sessions, compared with the other servers'. 0 = none.",
     ),
     key(
