@@ -72,6 +72,9 @@ fn by_bind(draft: &mut Draft) {
     draft.sync();
 }
 
+/// Numbers of functions made while a session runs: the proxy has seen none of the same name before.
+const NUMBERS: usize = 1_000_000_000;
+
 /// Made while the session runs, and used at once.
 fn new(draft: &mut Draft) {
     let body = draft.random.one(&[
@@ -80,8 +83,7 @@ fn new(draft: &mut Draft) {
         "SELECT 'nothing'",
         "SELECT pg_advisory_lock(15)::text",
     ]);
-    draft.push(Step::Ddl(format!(
-        "CREATE OR REPLACE FUNCTION late() RETURNS text LANGUAGE sql AS $$ {body} $$"
-    )));
-    draft.query("SELECT late()");
+    let name = format!("late_{}", draft.random.below(NUMBERS));
+    draft.push(Step::Ddl(format!("CREATE FUNCTION {name}() RETURNS text LANGUAGE sql AS $$ {body} $$")));
+    draft.query(format!("SELECT {name}()"));
 }
