@@ -8,7 +8,7 @@
 //!   statement may be readable only by what the transaction has set.
 //! - Before a message in a series of extended messages: statements it needs are made again, with a Flush and no Sync.
 //!   When the server refuses one, its error is the answer to the client's message, which is skipped by the server as
-//!   every message behind an error is.
+//!   every message behind an error is. A Bind is tried on something that stands in for its statement first.
 //! - Before a Query: the same with a Sync of ours. When the server refuses, its error is the answer to the Query, our
 //!   ReadyForQuery ends it, and the Query itself is not sent.
 //!
