@@ -84,6 +84,44 @@ fn alternatives(path: &str) -> Vec<String> {
 }
 
 #[test]
+fn names_behind_a_path_are_defined_in_that_file() {
+    in_every_document(|repository, document, text| {
+        let spans = markdown::spans(text);
+        let pairs = spans.iter().filter_map(|span| span.split_once(".rs: "));
+        let missing = pairs.filter(|(path, name)| {
+            let file = repository.find(document, &format!("{path}.rs"));
+            !file.is_some_and(|file| defines(&repository.read(&file), name))
+        });
+        missing.map(|(path, name)| format!("{name} is not defined in {path}.rs")).collect()
+    });
+}
+
+/// Whether the source defines a function, type, trait or constant of that name.
+fn defines(source: &str, name: &str) -> bool {
+    let kinds = ["fn", "struct", "enum", "trait", "type", "const", "static"];
+    source.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| {
+        kinds.iter().any(|kind| {
+            line.split_once(&format!("{kind} {name}")).is_some_and(|(before, after)| {
+                let is_whole_word = before.is_empty() || before.ends_with([' ', '\t']);
+                is_whole_word && !after.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+            })
+        })
+    })
+}
+
+#[test]
+fn architecture_has_one_folder_for_each_thing_to_add() {
+    let text = Repository::open().read("ARCHITECTURE.md");
+    let (_, table) = text.split_once("| to add | open |").expect("the table is there");
+    let rows: Vec<_> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() >= 10, "{} rows", rows.len());
+    for row in rows {
+        let folder = row.split('|').nth(2).expect("a row has three columns");
+        assert_eq!(markdown::spans(folder).len(), 1, "one folder: {row}");
+    }
+}
+
+#[test]
 fn commands_of_make_exist() {
     let makefile = Repository::open().read("Makefile");
     in_every_document(|_, _, text| {

@@ -12,13 +12,19 @@ pub(crate) fn links(text: &str) -> Vec<String> {
     links
 }
 
+/// The code spans in `text`.
+pub(crate) fn spans(text: &str) -> Vec<String> {
+    let text = prose(text);
+    let spans = text.split("\n\n").flat_map(|paragraph| paragraph.split('`').skip(1).step_by(2));
+    spans.map(str::to_owned).collect()
+}
+
 /// The words of the code in `text`, in spans and in blocks, without the punctuation around them.
 pub(crate) fn code_words(text: &str) -> Vec<String> {
-    let spans = prose(text);
-    let spans = spans.split("\n\n").flat_map(|paragraph| paragraph.split('`').skip(1).step_by(2));
+    let spans = spans(text);
     let fenced = fences(text).into_iter().filter(|(_, is_code)| *is_code).map(|(line, _)| line);
     let indented = text.lines().filter(|line| line.starts_with("    "));
-    let code = spans.chain(fenced).chain(indented);
+    let code = spans.iter().map(String::as_str).chain(fenced).chain(indented);
     code.flat_map(str::split_whitespace)
         .map(trimmed)
         .filter(|word| !word.is_empty())
