@@ -4,6 +4,33 @@
 //! - [`probe`]: the question, over tokio-postgres.
 //! - [`monitor`]: asks every server every tick, feeds the judge, publishes the verdicts.
 //! - [`termination`]: pure; whose end it is when a server ends a session.
+//!
+//! The judge alone, on simulated time; `examples/judge.rs` has more, `examples/watch.rs` the whole monitor:
+//!
+//! ```
+//! use std::time::Instant;
+//!
+//! use trunkline_health::judge::{Failure, Finding, Judge, Observation};
+//! use trunkline_health::JudgeSettings;
+//! use trunkline_topology::{AdminState, ExpectedRole, ServerId, ServerSpec, State};
+//!
+//! let now = Instant::now();
+//! let replica = ServerSpec {
+//!     name: "replica1".to_owned(),
+//!     host: "10.0.0.11".to_owned(),
+//!     port: 5432,
+//!     expected_role: ExpectedRole::Replica,
+//!     weight: 100,
+//!     admin: AdminState::Ready,
+//! };
+//! let mut judge = Judge::new(JudgeSettings::default(), vec![replica], now);
+//! // Unknown is never healthy.
+//! assert_eq!(judge.snapshot(now).servers[0].state, State::Unknown);
+//!
+//! let finding = Finding::ConnectFailed(Failure::Refused);
+//! judge.observe(ServerId(0), Observation { sent_at: now, received_at: now, address: None, finding }, now);
+//! assert_eq!(judge.snapshot(now).servers[0].state, State::Down);
+//! ```
 
 pub mod judge;
 pub mod monitor;

@@ -27,6 +27,60 @@
 //! - [`farewell`]: whose end a FATAL error is, the server's or the session's.
 //! - `losing`: the session loses its server.
 //! - [`step`], [`loss`]: what the caller is asked to do.
+//!
+//! A query and its answer, as a caller relays them:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::{Duration, Instant};
+//!
+//! use bytes::BytesMut;
+//! use trunkline_codec::write;
+//! use trunkline_session::{
+//!     Completion, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink, StatementRecord, Tracking,
+//!     TransactionStatus,
+//! };
+//!
+//! /// Takes the statements as they complete.
+//! struct Log(Vec<Duration>);
+//!
+//! impl Sink for Log {
+//!     fn statement(&mut self, record: &StatementRecord<'_>) {
+//!         assert_eq!(record.sql, Some(&b"SELECT 1"[..]));
+//!         assert_eq!(record.completion, Completion::Complete(b"SELECT 1"));
+//!         self.0.push(record.timing.server_total);
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let settings = SessionSettings {
+//!     sql_bytes_max: 1024,
+//!     report_timing: ReportTiming::Off,
+//!     server: Arc::from("replica1"),
+//!     tracking: Tracking::Full,
+//!     mobility: Mobility::Movable,
+//!     role: ServerRole::Standby,
+//!     parameters: Arc::default(),
+//! };
+//! let (begun, mut log) = (Instant::now(), Log(Vec::new()));
+//! let mut session = Session::new(settings, begun);
+//!
+//! let mut query = BytesMut::new();
+//! write::query(&mut query, b"SELECT 1")?;
+//! let step = session.handle_client(&query, begun, &mut log);
+//! assert_eq!(step.forward, query.len());
+//! assert!(!session.is_idle());
+//!
+//! let mut answer = BytesMut::new();
+//! write::command_complete(&mut answer, b"SELECT 1")?;
+//! write::ready_for_query(&mut answer, TransactionStatus::Idle);
+//! let step = session.handle_server(&answer, begun + Duration::from_millis(3), &mut log);
+//! assert_eq!(step.forward, answer.len());
+//! assert!(session.is_idle() && session.movability().is_ok());
+//! assert_eq!(log.0, [Duration::from_millis(3)]);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod alignment;
 mod announce;
