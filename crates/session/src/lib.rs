@@ -4,29 +4,16 @@
 //! [`Session::handle_server`], [`Session::handle_server_lost`]); what to do comes back. It owns no
 //! socket, buffer, clock or log, and allocates nothing for a query it has seen the like of.
 //!
-//! - [`settings`]: what a session is told at its start.
-//! - [`session`]: the machine; `client` and `server` are its two halves, `answer` its model of
-//!   which answer belongs to which request, `state` its states.
-//! - `outstanding`: the requests whose answers are owed, in order.
-//! - `names`: statements, portals and the like by name, as the server cuts it.
-//! - `statements`: which SQL a prepared statement or portal stands for.
-//! - `own`: requests of the proxy's own in between.
-//! - `attempt`: the request in flight, held and repeated.
-//! - `kept`: a client that goes on though something of it was lost with its server.
-//! - `followed`: what the session changed on its server (`gucs`, `prepared`), read from its SQL by
-//!   `sql` and confirmed by the server; [`alignment`]: how another server is told; [`pin`]: why it
-//!   cannot be (`pins` has all reasons); [`position`]: how it is asked what it shows.
-//! - `executed`, `function_call`, `long`: statements run by SQL EXECUTE, functions called by message,
-//!   SQL that is sent in parts.
-//! - `encoding`: under which client_encoding a text was sent.
-//! - [`functions`]: what functions of the user's own do to a session; `unsettled`: those whose effects are
-//!   yet to be known; `read_back`: values that they have set;
-//!   `lately`: those that have changed meanwhile.
-//! - `parameters`: what the client was told of its server.
-//! - `timing`, [`record`]: what is known of each statement once it is complete.
-//! - [`farewell`]: whose end a FATAL error is, the server's or the session's.
-//! - `losing`: the session loses its server.
-//! - [`step`], [`loss`]: what the caller is asked to do.
+//! It is made of parts that know nothing of each other, and of the session that joins them:
+//!
+//! - `sql`: what SQL does, read from its text.
+//! - `carried`: what belongs to the client for life: settings, prepared statements, reasons to stay.
+//! - `conversation`: what belongs to one server: requests in flight, transaction, farewell.
+//! - `recovery`: what is left when that server is lost.
+//! - `session`: the machine, whose halves are `client` and `server`.
+//! - `pin`: why a session cannot leave its server; `position`: how a server is asked what it shows; `record`,
+//!   `timing`: what is known of each statement once it is complete; `settings`, `step`: what the session is told at its
+//!   start, and what the caller is asked to do.
 //!
 //! A query and its answer, as a caller relays them:
 //!
@@ -82,60 +69,33 @@
 //! # }
 //! ```
 
-pub mod alignment;
-mod announce;
-mod answer;
-mod attempt;
-mod client;
-mod encoding;
-mod executed;
-pub mod farewell;
-mod followed;
-mod function_call;
-pub mod functions;
-mod gucs;
-mod kept;
-mod lately;
+mod carried;
+mod conversation;
 pub mod limits;
-mod login_values;
-mod long;
-mod losing;
-pub mod loss;
 mod names;
-mod notified;
-mod outstanding;
-mod own;
-mod parameters;
-pub mod pin;
+mod pin;
 mod pins;
-pub mod position;
-mod prepared;
-mod read_back;
-pub mod record;
-mod server;
-pub mod session;
-pub mod settings;
-mod shape;
+mod position;
+mod record;
+mod recovery;
+mod session;
+mod settings;
 mod sql;
-mod state;
-mod statements;
-pub mod step;
-mod texts;
+mod step;
 mod timing;
-mod unsettled;
 
-pub use alignment::{Alignment, AlignmentError, AlignmentReader, AlignmentStep};
-pub use farewell::LastWord;
-pub use functions::{Deed, Deeds, FunctionCatalog, Functions, Otherwise};
-pub use login_values::LoginValue;
-pub use loss::{Can, LossPlan, Options, ServerLoss};
-pub use parameters::ToldAtLogin;
+pub use carried::alignment::{Alignment, AlignmentError, AlignmentReader, AlignmentStep};
+pub use carried::login_values::LoginValue;
+pub use carried::parameters::ToldAtLogin;
+pub use conversation::farewell::LastWord;
 pub use pin::{NotRepeatable, PinReason};
 pub use position::{Position, PositionReader, ask_position};
 pub use record::{Completion, Sink, StatementKind, StatementRecord, Timing};
+pub use recovery::loss::{Can, LossPlan, Options, ServerLoss};
 pub use session::Session;
 pub use settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
 pub use sql::fingerprint::Fingerprint;
+pub use sql::functions::{Deed, Deeds, FunctionCatalog, Functions, Otherwise};
 pub use sql::source::FunctionSource;
 pub use step::{ClientStep, ClientThen, Peer, Refused, ServerStep, ServerThen, Violation};
 pub use trunkline_codec::backend::TransactionStatus;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::sqlstate::SqlState;
 
-use crate::outstanding::Request;
+use crate::conversation::outstanding::Request;
 use crate::settings::ServerName;
 
 /// Takes the statements of a session as they complete.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::parameters::ToldAtLogin;
+use crate::carried::parameters::ToldAtLogin;
 
 /// Name of the server a session is on, as operators know it; told to clients in error details.
 pub type ServerName = Arc<str>;

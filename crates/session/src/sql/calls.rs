@@ -6,10 +6,10 @@
 
 use super::lexer::{Lexer, Token, is_in_word, trim_end, trim_start};
 use super::reader::unquote;
-use crate::functions::{Called, Deed, FunctionCatalog, Functions, Otherwise, hash_of};
 use crate::limits::{CALLED_AT_ONCE_MAX, NAME_BYTES_MAX};
 use crate::names::{Name, cut_in_utf8};
 use crate::pin::PinReason;
+use crate::sql::functions::{Called, Deed, FunctionCatalog, Functions, Otherwise, hash_of};
 
 mod keywords;
 

@@ -9,6 +9,7 @@
 //! - `verb`: the first word of a statement.
 //! - `reader`: its tokens, one by one.
 //! - [`calls`]: functions of the user's own that are called.
+//! - [`functions`]: what functions of the user's own do to a session.
 //! - [`read`]: what a request does.
 //! - [`references`]: the prepared statements it names.
 //! - `forms`: the forms of single statements.
@@ -22,11 +23,12 @@ pub(crate) mod calls;
 pub(crate) mod effect;
 pub(crate) mod fingerprint;
 mod forms;
+pub(crate) mod functions;
 mod lexer;
 pub(crate) mod read;
 mod reader;
 pub(crate) mod references;
-mod set;
+pub(crate) mod set;
 pub(crate) mod set_config;
 pub(crate) mod source;
 pub(crate) mod tripwire;

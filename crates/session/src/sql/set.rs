@@ -4,7 +4,6 @@
 use super::effect::{Change, Effect};
 use super::lexer::Token;
 use super::reader::{Reader, is_word};
-use crate::gucs::decides_reading;
 use crate::pin::PinReason;
 
 const UNKNOWN: Effect = Effect::Pin(PinReason::UnknownSetting);
@@ -259,5 +258,16 @@ fn is_on(value: Value<'_>) -> bool {
             text.eq_ignore_ascii_case(b"on") || text.eq_ignore_ascii_case(b"true")
         }
         Value::Given(_) | Value::Default => false,
+    }
+}
+
+/// Settings that decide how SQL is read, and so what a statement prepared before them means.
+pub(crate) fn decides_reading(key: &str) -> bool {
+    match key {
+        "client_encoding" | "standard_conforming_strings" | "backslash_quote" => true,
+        "transform_null_equals" | "array_nulls" | "xmloption" => true,
+        // Constants of these types are read when a statement is prepared.
+        "datestyle" | "intervalstyle" | "timezone" | "timezone_abbreviations" | "lc_monetary" => true,
+        _at_execution => false,
     }
 }

@@ -11,10 +11,10 @@ use super::lexer::{Lexer, Token, Unclear, is_in_word, trim_start};
 use super::reader::{Reader, is_word, unquote};
 use super::set::{self, known_key};
 use super::tripwire::trips;
-use crate::functions::Deed;
 use crate::limits::{FUNCTION_SOURCE_MAX, SOURCE_DEPTH_MAX};
 use crate::names::cut_in_utf8;
 use crate::pin::PinReason;
+use crate::sql::functions::Deed;
 
 /// A function as its source tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

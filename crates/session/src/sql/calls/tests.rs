@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::functions::Deeds;
+use crate::sql::functions::Deeds;
 
 fn catalog() -> FunctionCatalog {
     let built_in = ["count", "now", "lower", "max", "generate_series", "current_setting", "unnest"];

@@ -1,0 +1,106 @@
+//! Statements run by SQL: `EXECUTE name`, of one made by a Parse or by PREPARE.
+//!
+//! A name stands for what the server has when it runs. So what pins is gathered when the EXECUTE is sent, from
+//! all that the name may stand for then; what is done is looked up when it is complete.
+
+use std::sync::Arc;
+
+use crate::carried::encoding::EncodingEra;
+use crate::carried::prepared::{Deeds, Prepared, Traits};
+use crate::limits::{EXECUTE_DEPTH_MAX, EXECUTE_LOOKUPS_MAX};
+use crate::pin::PinReason;
+use crate::pins::Pins;
+use crate::sql::effect::Effect;
+
+impl Traits {
+    /// Adds what pins if the statement is run and nobody sees when.
+    pub(crate) fn run_unseen(&self, pins: &mut Pins) {
+        let Some(deeds) = &self.deeds else { return };
+        pins.extend(&deeds.pins);
+        match &deeds.effect {
+            Effect::None | Effect::Local => {}
+            Effect::Change(_) | Effect::SetConfig(_) => pins.add(PinReason::UnknownSetting),
+            // Their tags tell of them, or they pin by themselves.
+            Effect::Unread
+            | Effect::DiscardAll
+            | Effect::Deallocate(_)
+            | Effect::DeallocateAll
+            | Effect::Prepare { .. }
+            | Effect::Savepoint(_)
+            | Effect::Release(_)
+            | Effect::RollbackTo(_)
+            | Effect::DeclareHold(_)
+            | Effect::CloseCursor(_)
+            | Effect::CloseAllCursors
+            | Effect::Listen(_)
+            | Effect::Unlisten(_)
+            | Effect::UnlistenAll
+            | Effect::UnlockAll => {}
+            Effect::Execute(_) | Effect::Explained(_) => pins.add(PinReason::UnknownStatement("EXECUTE")),
+            Effect::Pin(reason) => pins.add(*reason),
+        }
+    }
+}
+
+impl Prepared {
+    /// Adds what pins in statements that one with this effect runs, or may run.
+    pub(crate) fn pins_behind(&self, effect: &Effect, pins: &mut Pins) {
+        let mut lookups = EXECUTE_LOOKUPS_MAX;
+        self.gather(effect, pins, &mut lookups);
+    }
+
+    fn gather(&self, effect: &Effect, pins: &mut Pins, lookups: &mut usize) {
+        let (Effect::Execute(name) | Effect::Explained(name)) = effect else { return };
+        for traits in self.called(name) {
+            let Some(deeds) = &traits.deeds else { continue };
+            let Some(left) = lookups.checked_sub(1) else {
+                return pins.add(PinReason::UnknownStatement("EXECUTE"));
+            };
+            *lookups = left;
+            pins.extend(&deeds.pins);
+            self.gather(&deeds.effect, pins, lookups);
+        }
+    }
+
+    /// What pins in the statements that a Bind finds under a name if its newest Parse has failed.
+    pub(crate) fn pins_instead(&self, name: &[u8], newest: &Traits) -> Pins {
+        let mut pins = Pins::default();
+        if !name.is_empty() {
+            let others = self.called(name).filter(|traits| !std::ptr::eq(*traits, newest));
+            others.take(EXECUTE_LOOKUPS_MAX).for_each(|traits| traits.run_unseen(&mut pins));
+        }
+        pins
+    }
+
+    /// The same deeds, with all that pins in what they run.
+    pub(crate) fn all_behind(&self, deeds: Arc<Deeds>) -> Arc<Deeds> {
+        if !matches!(deeds.effect, Effect::Execute(_) | Effect::Explained(_)) {
+            return deeds;
+        }
+        let mut pins = deeds.pins.clone();
+        self.pins_behind(&deeds.effect, &mut pins);
+        Arc::new(Deeds { pins, effect: deeds.effect.clone(), era: deeds.era })
+    }
+
+    /// What a complete statement with this effect has done: of an EXECUTE, what the statement does that it ran. It
+    /// stays an EXECUTE when that runs another in too many steps. With the time at which that text was sent.
+    pub(crate) fn effect_behind(&self, mut effect: Effect, mut era: EncodingEra) -> (Effect, EncodingEra) {
+        for _ in 0..EXECUTE_DEPTH_MAX {
+            let (name, is_explained) = match &effect {
+                Effect::Execute(name) => (name, false),
+                Effect::Explained(name) => (name, true),
+                _other => return (effect, era),
+            };
+            // The server knows no such statement, or the tag tells more.
+            let Some(traits) = self.made(name) else { return (Effect::Unread, era) };
+            effect = match traits.deeds.as_ref().map(|deeds| &deeds.effect) {
+                None | Some(Effect::None) => return (Effect::None, era),
+                Some(Effect::Execute(next)) if is_explained => Effect::Explained(next.clone()),
+                Some(_) if is_explained => return (effect, era),
+                Some(inner) => inner.clone(),
+            };
+            era = traits.deeds.as_ref().map_or(era, |deeds| deeds.era);
+        }
+        (effect, era)
+    }
+}

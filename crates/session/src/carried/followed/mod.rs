@@ -1,0 +1,319 @@
+//! What a session has changed on its server, followed so that another server can be told.
+//!
+//! SQL is read when it is sent and says what it would do; the command tags of the server say what
+//! was done; the end of the transaction says what of it counts.
+
+mod staged;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::carried::alignment::Writer;
+use crate::carried::encoding::{EncodingEra, EncodingNow};
+use crate::carried::gucs::Gucs;
+use crate::carried::login_values::LoginValues;
+use crate::carried::parameters::Parameters;
+use crate::carried::prepared::{Deeds, Prepared};
+use crate::carried::unsettled::Unsettled;
+use crate::names::Name;
+use crate::pin::PinReason;
+use crate::pins::Pins;
+use crate::sql::effect::{Change, Effect};
+use crate::sql::set::decides_reading;
+use crate::sql::verb::unknown_tag;
+use staged::{Kept, Staged};
+
+/// What the requests in flight will do, one for each with effects.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// Statements of a Query, those not completed yet.
+    Query {
+        effects: VecDeque<Effect>,
+        pins: Pins,
+        era: EncodingEra,
+    },
+    Execute(Arc<Deeds>),
+}
+
+/// Exists only in sessions that may move and have done more than run plain queries.
+#[derive(Debug, Default)]
+pub(crate) struct Followed {
+    pub(crate) prepared: Prepared,
+    /// How SQL is read was changed in this transaction.
+    has_other_reading: bool,
+    gucs: Gucs,
+    staged: Vec<Staged>,
+    pub(crate) queue: VecDeque<Item>,
+    hold_cursors: Vec<Name>,
+    /// Channels it listens to.
+    channels: Vec<Name>,
+    pub(crate) pins: Pins,
+    pub(crate) unsettled: Unsettled,
+    pub(crate) login_values: LoginValues,
+    /// The transaction has failed, so its end undoes it.
+    pub(crate) has_failed: bool,
+    /// The end of the part last seen of a long Query or Parse.
+    pub(crate) carry: Vec<u8>,
+    pub(crate) encoding: EncodingNow,
+    /// A parameter was reported since the session was last idle outside a transaction.
+    pub(crate) has_report: bool,
+}
+
+impl Followed {
+    pub(crate) fn movability(&self) -> Result<(), PinReason> {
+        let reason = match self.pins.contains(PinReason::UnreadFunction) && self.unsettled.is_harmless() {
+            true => self.pins.first_but(PinReason::UnreadFunction),
+            false => self.pins.first(),
+        };
+        if let Some(reason) = reason {
+            return Err(reason);
+        }
+        if !self.hold_cursors.is_empty() {
+            return Err(PinReason::HoldCursor);
+        }
+        if !self.channels.is_empty() {
+            return Err(PinReason::Listen);
+        }
+        // If the transaction is lost with its COMMIT in flight, it may have committed.
+        if let Some(reason) = self.staged.iter().find_map(Staged::pins) {
+            return Err(reason);
+        }
+        if self.prepared.is_saved() { Ok(()) } else { Err(PinReason::StatementsTooLarge) }
+    }
+
+    pub(crate) fn pin(&mut self, reason: PinReason) {
+        self.pins.add(reason);
+    }
+
+    pub(crate) fn write(&self, out: &mut Writer, told: &Parameters) {
+        self.gucs.write(out, told.has_login_timeout());
+    }
+
+    /// The server is lost with requests in flight, a Query among them or not; none counts.
+    pub(crate) fn server_lost(&mut self, has_query: bool) {
+        self.has_failed = true;
+        self.prepared.server_lost();
+        if has_query {
+            self.prepared.query_answered();
+        }
+    }
+
+    /// A request with effects will have no answer, or its answer is complete.
+    pub(crate) fn drop_effects(&mut self) {
+        self.queue.pop_front();
+    }
+
+    /// What keeps the session for a request from when it is sent on.
+    pub(crate) fn pin_all(&mut self, reasons: &Pins) {
+        self.pins.extend(reasons);
+    }
+
+    /// A statement of the front request is complete.
+    pub(crate) fn completed(&mut self, has_effects: bool, tag: &[u8], told: &Parameters) {
+        self.unsettled.completed(tag);
+        let (effect, era) =
+            if has_effects { self.next_effect() } else { (Effect::None, self.encoding.era()) };
+        if !effect.fits(tag) {
+            self.pin(unknown_tag(tag));
+        }
+        match (effect, tag) {
+            (Effect::RollbackTo(name), b"ROLLBACK") => self.rollback_to(&name),
+            (_, b"COMMIT") => self.commit(),
+            (_, b"ROLLBACK") => self.rollback(),
+            (effect, _) => self.apply(effect, era, told),
+        }
+    }
+
+    /// The function of a FunctionCall has returned.
+    pub(crate) fn returned(&mut self, told: &Parameters) {
+        let (effect, era) = self.next_effect();
+        self.apply(effect, era, told);
+    }
+
+    /// With the time at which its text was sent.
+    pub(crate) fn next_effect(&mut self) -> (Effect, EncodingEra) {
+        let (effect, era) = match self.queue.front_mut() {
+            Some(Item::Query { effects, era, .. }) => (effects.pop_front().unwrap_or(Effect::Unread), *era),
+            Some(Item::Execute(deeds)) => (deeds.effect.clone(), deeds.era),
+            None => (Effect::Unread, self.encoding.era()),
+        };
+        self.prepared.effect_behind(effect, era)
+    }
+
+    pub(crate) fn apply(&mut self, effect: Effect, era: EncodingEra, told: &Parameters) {
+        match effect {
+            Effect::None | Effect::Local | Effect::Unread => {}
+            Effect::Change(changes) => {
+                changes.into_iter().for_each(|change| self.change(change, era, told));
+            }
+            // Its parameters were never seen.
+            Effect::SetConfig(_) => self.pin(PinReason::UnknownSetting),
+            Effect::DiscardAll => self.discard_all(),
+            Effect::Deallocate(name) => {
+                self.prepared.deallocate(&name);
+                self.statements_dropped();
+            }
+            Effect::DeallocateAll => {
+                self.prepared.deallocate_all();
+                self.statements_dropped();
+            }
+            Effect::Prepare { name, sql } => {
+                let pins = self.unsettled.read(&sql).pins;
+                self.prepared.prepared_by_sql(name, sql, pins);
+                self.statement_made();
+            }
+            Effect::Savepoint(name) => self.stage(Staged::Savepoint(name)),
+            Effect::Release(name) => {
+                if let Some(at) = self.savepoint(&name) {
+                    let later = self.staged.split_off(at);
+                    self.staged.extend(later.into_iter().filter(|s| !matches!(s, Staged::Savepoint(_))));
+                }
+            }
+            Effect::RollbackTo(_) => self.pin(PinReason::UnknownSavepoint),
+            Effect::DeclareHold(name) => self.stage(Staged::Kept(Kept::HoldCursor(name))),
+            Effect::CloseCursor(name) => self.close_cursors(|cursor| *cursor == name),
+            Effect::CloseAllCursors => self.close_cursors(|_| true),
+            Effect::Listen(name) => self.stage(Staged::Kept(Kept::Channel(name))),
+            Effect::Unlisten(name) => self.stage(Staged::Kept(Kept::NoChannel(Some(name)))),
+            Effect::UnlistenAll => self.stage(Staged::Kept(Kept::NoChannel(None))),
+            Effect::UnlockAll => {
+                self.pins.remove(PinReason::AdvisoryLock);
+                self.pin_queued();
+            }
+            // What it ran is not known to be followed.
+            Effect::Execute(_) => self.pin(PinReason::UnknownStatement("EXECUTE")),
+            // It ran a statement as rows are read, whose effects are not followed.
+            Effect::Explained(_) => self.pin(PinReason::UnknownStatement("EXPLAIN")),
+            Effect::Pin(reason @ (PinReason::Listen | PinReason::TemporaryObject)) => {
+                self.stage(Staged::Kept(Kept::Pin(reason)));
+            }
+            Effect::Pin(reason) => self.pin(reason),
+        }
+    }
+
+    /// The request sent last turns out to have these reasons, too.
+    pub(crate) fn pin_newest(&mut self, reasons: &Pins) {
+        if let Some(Item::Query { pins, .. }) = self.queue.back_mut() {
+            pins.extend(reasons);
+        }
+    }
+
+    /// What was sent behind a statement that undid reasons gives its own again.
+    fn pin_queued(&mut self) {
+        for item in &self.queue {
+            self.pins.extend(match item {
+                Item::Query { pins, .. } => pins,
+                Item::Execute(deeds) => &deeds.pins,
+            });
+        }
+    }
+
+    /// With no statement left, none can be read in another way than before.
+    fn statements_dropped(&mut self) {
+        if !self.prepared.has_named() {
+            self.pins.remove(PinReason::SettingAfterStatements);
+        }
+    }
+
+    pub(crate) fn change(&mut self, change: Change, era: EncodingEra, told: &Parameters) {
+        let Ok(encoding) = self.encoding.of(&change, era, told) else {
+            return self.pin(PinReason::UnknownSetting);
+        };
+        match &change {
+            Change::Set { key, .. } | Change::Reset { key, .. } => {
+                if decides_reading(key) {
+                    self.reading_changed();
+                }
+                self.stage(Staged::Change(change, encoding));
+            }
+            Change::ResetAll => {
+                self.reading_changed();
+                self.stage(Staged::Change(change, encoding));
+            }
+            // It is known from now on, however the transaction ends.
+            Change::Local { key } => {
+                self.has_other_reading |= decides_reading(key);
+                self.settle(change, encoding);
+            }
+        }
+    }
+
+    /// SQL is read otherwise from now on, at least until the transaction ends.
+    fn reading_changed(&mut self) {
+        self.has_other_reading = true;
+        if self.prepared.has_named() {
+            self.pin(PinReason::SettingAfterStatements);
+        }
+    }
+
+    /// The oldest Parse in flight succeeded.
+    #[inline]
+    pub(crate) fn parse_answered(&mut self) {
+        self.prepared.parse_answered();
+        if self.has_other_reading {
+            self.statement_made();
+        }
+    }
+
+    /// A statement was made by rules of reading that may not outlive the transaction.
+    fn statement_made(&mut self) {
+        if self.has_other_reading && self.prepared.has_named() {
+            self.pin(PinReason::SettingAfterStatements);
+        }
+    }
+
+    fn discard_all(&mut self) {
+        self.staged.clear();
+        self.hold_cursors.clear();
+        self.channels.clear();
+        self.prepared.deallocate_all();
+        self.pins.discard_all();
+        self.pin_queued();
+        if self.gucs.discard_all().is_err() {
+            self.gucs.clear();
+            self.pin(PinReason::SettingsTooLarge);
+        }
+    }
+
+    /// ReadyForQuery, outside a transaction.
+    #[inline]
+    pub(crate) fn transaction_ended(&mut self, is_last: bool) {
+        if is_last {
+            self.prepared.transaction_ended();
+        }
+        if !self.staged.is_empty() {
+            if self.has_failed {
+                self.rollback()
+            } else {
+                self.commit()
+            }
+            self.has_report = true;
+        }
+        self.has_failed = false;
+        self.has_other_reading = false;
+        self.unsettled.transaction_ended();
+    }
+
+    /// Whether the session has set this parameter.
+    pub(crate) fn has_set(&self, name: &[u8]) -> bool {
+        self.gucs.has(name)
+    }
+
+    /// The server reports this parameter.
+    pub(crate) fn parameter_reported(&mut self, name: &[u8]) {
+        self.has_report = true;
+        if name == b"client_encoding" {
+            self.encoding.reported();
+        }
+    }
+
+    /// The values that were reported are those of the settings.
+    #[cold]
+    pub(crate) fn reported(&mut self, told: &Parameters) {
+        self.has_report = false;
+        self.encoding.settled();
+        if self.gucs.reported(told).is_err() {
+            self.gucs.clear();
+            self.pin(PinReason::SettingsTooLarge);
+        }
+    }
+}

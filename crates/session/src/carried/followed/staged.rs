@@ -1,0 +1,125 @@
+//! What a transaction has done that its end makes count or undoes.
+
+use super::Followed;
+use crate::carried::encoding::Encoding;
+use crate::limits::{CHANNELS_MAX, HOLD_CURSORS_MAX, STAGED_MAX};
+use crate::names::Name;
+use crate::pin::PinReason;
+use crate::sql::effect::Change;
+
+/// Part of a transaction that may yet be undone.
+#[derive(Debug)]
+pub(super) enum Staged {
+    Change(Change, Encoding),
+    Savepoint(Name),
+    /// Something that keeps the session where it is, if the transaction commits.
+    Kept(Kept),
+}
+
+/// What exists once its transaction has committed.
+#[derive(Debug)]
+pub(super) enum Kept {
+    HoldCursor(Name),
+    Channel(Name),
+    /// Of this channel, or of all.
+    NoChannel(Option<Name>),
+    Pin(PinReason),
+}
+
+impl Staged {
+    /// Why it will keep the session where it is.
+    pub(super) fn pins(&self) -> Option<PinReason> {
+        match self {
+            Self::Change(..) | Self::Savepoint(_) | Self::Kept(Kept::NoChannel(_)) => None,
+            Self::Kept(Kept::HoldCursor(_)) => Some(PinReason::HoldCursor),
+            Self::Kept(Kept::Channel(_)) => Some(PinReason::Listen),
+            Self::Kept(Kept::Pin(reason)) => Some(*reason),
+        }
+    }
+}
+
+impl Followed {
+    /// Whatever becomes of the transaction.
+    pub(super) fn close_cursors(&mut self, is_it: impl Fn(&Name) -> bool) {
+        self.hold_cursors.retain(|cursor| !is_it(cursor));
+        self.staged.retain(|staged| !matches!(staged, Staged::Kept(Kept::HoldCursor(name)) if is_it(name)));
+    }
+
+    fn keep(&mut self, kept: Kept) {
+        let (names, name, names_max, reason) = match kept {
+            Kept::HoldCursor(name) => (&mut self.hold_cursors, name, HOLD_CURSORS_MAX, PinReason::HoldCursor),
+            Kept::Channel(name) => (&mut self.channels, name, CHANNELS_MAX, PinReason::Listen),
+            Kept::NoChannel(Some(name)) => return self.channels.retain(|channel| *channel != name),
+            Kept::NoChannel(None) => {
+                self.channels.clear();
+                return self.pins.remove(PinReason::Listen);
+            }
+            Kept::Pin(reason) => return self.pin(reason),
+        };
+        if names.contains(&name) {
+            return;
+        }
+        if names.len() >= names_max {
+            self.pin(reason);
+        } else {
+            names.push(name);
+        }
+    }
+
+    pub(super) fn stage(&mut self, staged: Staged) {
+        if self.staged.len() >= STAGED_MAX {
+            self.pin(PinReason::SettingsTooLarge);
+        } else {
+            self.staged.push(staged);
+        }
+    }
+
+    pub(super) fn settle(&mut self, change: Change, encoding: Encoding) {
+        if self.gucs.apply(change, encoding).is_err() {
+            self.gucs.clear();
+            self.pin(PinReason::SettingsTooLarge);
+        }
+    }
+
+    fn undo(&mut self, staged: Staged) {
+        match staged {
+            Staged::Change(Change::Set { key, .. } | Change::Reset { key, .. }, _) => {
+                self.settle(Change::Local { key }, None);
+            }
+            Staged::Change(Change::ResetAll | Change::Local { .. }, _) => {}
+            Staged::Savepoint(_) | Staged::Kept(_) => {}
+        }
+    }
+
+    pub(super) fn commit(&mut self) {
+        self.has_failed = false;
+        for staged in std::mem::take(&mut self.staged) {
+            match staged {
+                Staged::Change(change, encoding) => self.settle(change, encoding),
+                Staged::Kept(kept) => self.keep(kept),
+                Staged::Savepoint(_) => {}
+            }
+        }
+    }
+
+    pub(super) fn rollback(&mut self) {
+        self.has_failed = false;
+        std::mem::take(&mut self.staged).into_iter().for_each(|staged| self.undo(staged));
+    }
+
+    /// Whether the open transaction has a savepoint.
+    pub(crate) fn has_savepoint(&self) -> bool {
+        self.staged.iter().any(|staged| matches!(staged, Staged::Savepoint(_)))
+    }
+
+    pub(super) fn savepoint(&self, name: &Name) -> Option<usize> {
+        self.staged.iter().rposition(|staged| matches!(staged, Staged::Savepoint(n) if n == name))
+    }
+
+    pub(super) fn rollback_to(&mut self, name: &Name) {
+        match self.savepoint(name) {
+            Some(at) => self.staged.split_off(at + 1).into_iter().for_each(|staged| self.undo(staged)),
+            None => self.pin(PinReason::UnknownSavepoint),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Settings of a session: the values the server reports of them, or the SQL that set them.
+
+use crate::carried::encoding::Encoding;
+use crate::carried::parameters::Parameters;
+use crate::limits::SETTING_BYTES_MAX;
+use crate::sql::effect::Change;
+
+mod lay;
+
+pub(crate) use self::lay::set_config;
+
+/// One setting.
+#[derive(Debug)]
+struct Setting {
+    /// Its name in lower case.
+    key: Box<str>,
+    /// The SQL that set it last.
+    sql: Box<[u8]>,
+    encoding: Encoding,
+    /// What the server reports of it. It stands before the SQL, which may have set a part of it only.
+    value: Option<Box<[u8]>>,
+}
+
+impl Setting {
+    fn bytes(&self) -> usize {
+        let texts = [Some(&self.sql), self.encoding.as_ref(), self.value.as_ref()];
+        self.key.len() + texts.into_iter().flatten().map(|text| text.len()).sum::<usize>()
+    }
+}
+
+/// Too much was set to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooMuch;
+
+/// What was set since the login and not reset, in the order it was set last: what may be set depends
+/// on the role, which is a setting too.
+#[derive(Debug, Default)]
+pub(crate) struct Gucs {
+    settings: Vec<Setting>,
+    bytes: usize,
+}
+
+/// Whether a key says who the session is: the setting depends on those before it, and others on it.
+fn is_identity(key: &str) -> bool {
+    key == "role" || key == "session_authorization"
+}
+
+impl Gucs {
+    /// A change took effect. Its SQL was sent under `encoding`.
+    pub(crate) fn apply(&mut self, change: Change, encoding: Encoding) -> Result<(), TooMuch> {
+        match change {
+            Change::Set { key, sql } => self.put(key, sql, encoding),
+            Change::Reset { key, sql } if is_identity(&key) => self.put(key, sql, encoding),
+            Change::Reset { key, .. } if key.contains('.') => self.forget(&key),
+            Change::Reset { key, .. } => {
+                self.remove(&key);
+                Ok(())
+            }
+            Change::ResetAll => self.reset_all(),
+            Change::Local { key } => self.touch(&key),
+        }
+    }
+
+    /// A custom setting exists from its first use on, without a value, whatever becomes of its
+    /// transaction: `current_setting` tells that from one that was never used.
+    pub(crate) fn touch(&mut self, key: &str) -> Result<(), TooMuch> {
+        if !key.contains('.') || self.settings.iter().any(|setting| *setting.key == *key) {
+            return Ok(());
+        }
+        self.forget(key)
+    }
+
+    /// A custom setting loses its value and stays known.
+    fn forget(&mut self, key: &str) -> Result<(), TooMuch> {
+        let quoted: Vec<_> = key.split('.').map(|part| format!("\"{part}\"")).collect();
+        self.put(key.into(), format!("RESET {}", quoted.join(".")).into_bytes().into(), None)
+    }
+
+    fn put(&mut self, key: Box<str>, sql: Box<[u8]>, encoding: Encoding) -> Result<(), TooMuch> {
+        if !is_identity(&key) {
+            self.remove(&key);
+        }
+        self.settings.push(Setting { key, sql, encoding, value: None });
+        self.compact();
+        self.is_within_limit()
+    }
+
+    fn is_within_limit(&self) -> Result<(), TooMuch> {
+        if self.bytes > SETTING_BYTES_MAX { Err(TooMuch) } else { Ok(()) }
+    }
+
+    /// The session is idle outside a transaction: what its server reports now is what it has. A value that is not
+    /// ASCII was reported under some client_encoding, so the SQL speaks for it.
+    pub(crate) fn reported(&mut self, told: &Parameters) -> Result<(), TooMuch> {
+        for (name, value) in told.iter().filter(|(_, value)| value.is_ascii()) {
+            let is_it = |setting: &&mut Setting| setting.key.as_bytes().eq_ignore_ascii_case(name);
+            let Some(setting) = self.settings.iter_mut().find(is_it) else { continue };
+            // Who the session is depends on the order, in which the SQL stands.
+            if !is_identity(&setting.key) && setting.value.as_deref() != Some(value) {
+                setting.value = Some(value.into());
+            }
+        }
+        self.count();
+        self.is_within_limit()
+    }
+
+    fn remove(&mut self, key: &str) {
+        self.settings.retain(|setting| *setting.key != *key);
+        self.compact();
+    }
+
+    /// Drops who the session was when nothing was set as that.
+    fn compact(&mut self) {
+        let mut at = 0;
+        while at + 1 < self.settings.len() {
+            let (this, next) = (&self.settings[at].key, &self.settings[at + 1].key);
+            // Becoming another session user drops the role too.
+            let is_undone = is_identity(this) && (this == next || **next == *"session_authorization");
+            if is_undone {
+                self.settings.remove(at);
+                at = at.saturating_sub(1);
+            } else {
+                at += 1;
+            }
+        }
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.bytes = self.settings.iter().map(Setting::bytes).sum();
+    }
+
+    /// `RESET ALL`: it leaves the role.
+    fn reset_all(&mut self) -> Result<(), TooMuch> {
+        let mut custom = Vec::new();
+        self.settings.retain(|setting| {
+            let is_custom = setting.key.contains('.');
+            if is_custom {
+                custom.push(setting.key.clone());
+            }
+            !is_custom && is_identity(&setting.key)
+        });
+        self.compact();
+        custom.iter().try_for_each(|key| self.forget(key))
+    }
+
+    /// `DISCARD ALL`.
+    pub(crate) fn discard_all(&mut self) -> Result<(), TooMuch> {
+        let had_identity = self.settings.iter().any(|setting| is_identity(&setting.key));
+        self.reset_all()?;
+        self.settings.retain(|setting| !is_identity(&setting.key));
+        self.compact();
+        if !had_identity {
+            return Ok(());
+        }
+        let sql = b"SET SESSION AUTHORIZATION DEFAULT"[..].into();
+        self.put("session_authorization".into(), sql, None)
+    }
+
+    /// Whether a setting of this name, in whatever case, is kept.
+    pub(crate) fn has(&self, name: &[u8]) -> bool {
+        self.settings.iter().any(|setting| setting.key.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// Nothing is kept any more.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(gucs: &mut Gucs, key: &str, sql: &str) {
+        gucs.apply(Change::Set { key: key.into(), sql: sql.as_bytes().into() }, None).expect("short");
+    }
+
+    fn reset(gucs: &mut Gucs, key: &str) {
+        let sql = format!("RESET {key}").into_bytes().into();
+        gucs.apply(Change::Reset { key: key.into(), sql }, None).expect("short");
+    }
+
+    fn told(gucs: &Gucs) -> Vec<String> {
+        let sql = gucs.settings.iter().map(|setting| &setting.sql);
+        sql.map(|sql| String::from_utf8_lossy(sql).into_owned()).collect()
+    }
+
+    #[test]
+    fn the_last_value_counts_in_the_order_of_setting() {
+        let mut gucs = Gucs::default();
+        for (key, sql) in [("a", "a1"), ("b", "b1"), ("a", "a2")] {
+            set(&mut gucs, key, sql);
+        }
+        assert_eq!(told(&gucs), ["b1", "a2"]);
+        reset(&mut gucs, "b");
+        assert_eq!(told(&gucs), ["a2"]);
+        gucs.apply(Change::ResetAll, None).expect("short");
+        assert_eq!(gucs.bytes, 0);
+    }
+
+    #[test]
+    fn a_role_is_kept_as_long_as_something_was_set_in_it() {
+        let mut gucs = Gucs::default();
+        set(&mut gucs, "role", "admin");
+        set(&mut gucs, "a", "a1");
+        set(&mut gucs, "role", "app");
+        assert_eq!(told(&gucs), ["admin", "a1", "app"]);
+        reset(&mut gucs, "a");
+        assert_eq!(told(&gucs), ["app"]);
+        for _ in 0..100 {
+            set(&mut gucs, "role", "app");
+            set(&mut gucs, "a", "a1");
+            reset(&mut gucs, "role");
+            reset(&mut gucs, "a");
+        }
+        assert_eq!(told(&gucs), ["RESET role"], "request after request leaves nothing behind");
+        set(&mut gucs, "session_authorization", "other");
+        assert_eq!(told(&gucs), ["other"]);
+        gucs.discard_all().expect("short");
+        assert_eq!(told(&gucs), ["SET SESSION AUTHORIZATION DEFAULT"]);
+    }
+
+    #[test]
+    fn a_custom_setting_stays_known() {
+        let mut gucs = Gucs::default();
+        gucs.touch("plain").expect("short");
+        gucs.touch("app.user").expect("short");
+        assert_eq!(told(&gucs), ["RESET \"app\".\"user\""]);
+        set(&mut gucs, "app.user", "SET app.user = 1");
+        gucs.touch("app.user").expect("short");
+        assert_eq!(told(&gucs), ["SET app.user = 1"]);
+        gucs.discard_all().expect("short");
+        assert_eq!(told(&gucs), ["RESET \"app\".\"user\""]);
+    }
+
+    #[test]
+    fn settings_end_exactly_at_the_limit() {
+        let mut gucs = Gucs::default();
+        let full = vec![b'x'; SETTING_BYTES_MAX - 1].into_boxed_slice();
+        let again = full.clone();
+        assert_eq!(gucs.apply(Change::Set { key: "a".into(), sql: full }, None), Ok(()));
+        assert_eq!(
+            gucs.apply(Change::Set { key: "a".into(), sql: again }, None),
+            Ok(()),
+            "in place of the other"
+        );
+        let one_more = Change::Set { key: "b".into(), sql: Box::default() };
+        assert_eq!(gucs.apply(one_more, None), Err(TooMuch));
+    }
+}

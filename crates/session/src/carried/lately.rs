@@ -1,0 +1,106 @@
+//! Functions of the user's own that were called while they were taken for harmless.
+//!
+//! One that was replaced since the last look is found out at the next. Until that has ended the session does not leave
+//! a server that still serves; then it is known what it has really called.
+
+use crate::limits::CALLED_LATELY_MAX;
+use crate::sql::calls::Harmless;
+use crate::sql::functions::{Deed, Functions};
+
+/// When a function was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CalledBy {
+    /// Once, just now.
+    Query,
+    /// By a statement that may be run at any time.
+    Statement,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// The hash of its name.
+    name: u64,
+    /// The look by which it is known what was called; none for a prepared statement, which may be run again.
+    look: Option<u64>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Lately {
+    entries: Vec<Entry>,
+    /// More was called than is remembered.
+    is_full: bool,
+    /// Changes found by later looks are not seen yet.
+    seen: u64,
+    generation: u64,
+    /// The look that a departure waits for, as statements may have called anything until it was wanted.
+    departure: Option<u64>,
+}
+
+impl Lately {
+    pub(crate) fn add(&mut self, called: &Harmless, by: CalledBy, functions: &Functions) {
+        let look = match by {
+            CalledBy::Query => Some(functions.some_look()),
+            CalledBy::Statement => None,
+        };
+        if self.entries.is_empty() && !self.is_full {
+            // What those looks have found was there to be seen.
+            self.seen = self.seen.max(called.looks_done());
+        }
+        let Some(names) = called.names() else {
+            self.is_full = true;
+            return;
+        };
+        for name in names {
+            if let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == *name) {
+                entry.look = entry.look.and(look);
+            } else if self.entries.len() < CALLED_LATELY_MAX {
+                self.entries.push(Entry { name: *name, look });
+            } else {
+                self.is_full = true;
+            }
+        }
+    }
+
+    /// Whether nothing waits for a look, and none has found anything since this was settled.
+    #[inline]
+    pub(crate) fn is_settled(&self, functions: &Functions) -> bool {
+        let is_waiting = |entry: &Entry| entry.look.is_some();
+        self.generation == functions.generation() && !self.entries.iter().any(is_waiting)
+    }
+
+    /// Whether a departure must wait for a look: prepared statements call functions whenever they run.
+    pub(crate) fn must_look_before_leaving(&mut self, functions: &Functions) -> bool {
+        if !self.is_full && self.entries.iter().all(|entry| entry.look.is_some()) {
+            return false;
+        }
+        let look = *self.departure.get_or_insert_with(|| functions.next_look());
+        !functions.has_looked(look)
+    }
+
+    /// The client speaks: what was looked for before a departure may not be true any more.
+    #[inline]
+    pub(crate) fn stays(&mut self) {
+        self.departure = None;
+    }
+
+    /// What was called after all. Forgets what is known for sure.
+    pub(crate) fn settle(&mut self, functions: &Functions) -> Deed {
+        let mut deed = Deed::default();
+        self.generation = functions.generation();
+        // A look may end meanwhile.
+        let looks_done = functions.looks_done();
+        let changes = functions.changes();
+        for change in changes.iter().filter(|change| change.look > self.seen) {
+            let is_it = |entry: &Entry| {
+                entry.name == change.name && entry.look.is_none_or(|look| look >= change.look)
+            };
+            if self.is_full || self.entries.iter().any(is_it) {
+                deed.add(&change.deed);
+            }
+        }
+        self.seen = changes.last().map_or(self.seen, |change| change.look.max(self.seen));
+        self.entries.retain(|entry| entry.look.is_none_or(|look| look > looks_done));
+        deed
+    }
+}

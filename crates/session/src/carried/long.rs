@@ -1,0 +1,34 @@
+//! SQL that is sent in parts: it is never seen whole, so its words decide.
+
+use crate::carried::followed::Followed;
+use crate::pin::PinReason;
+use crate::pins::Pins;
+use crate::sql::tripwire::{has_word, trips};
+
+/// Bytes of a long Query or Parse kept to find a name that two of its parts share.
+const CARRY: usize = 128;
+
+/// What a part of a long text has.
+#[derive(Debug, Default)]
+pub(crate) struct LongPart {
+    pub(crate) pins: Pins,
+    /// Whether it must not be run twice.
+    pub(crate) is_once: bool,
+}
+
+impl Followed {
+    /// A part of a long Query or Parse goes to the server.
+    pub(crate) fn long_part(&mut self, part: &[u8]) -> LongPart {
+        self.carry.extend_from_slice(part);
+        let found = trips(&self.carry);
+        let mut pins = found.of_any_statement();
+        if self.prepared.has_odd() && has_word(&self.carry, b"execute") {
+            pins.add(PinReason::UnknownStatement("EXECUTE"));
+        }
+        pins.extend(&self.unsettled.read_part(&self.carry));
+        let kept = self.carry.len().saturating_sub(CARRY);
+        self.carry.drain(..kept);
+        self.pin_all(&pins);
+        LongPart { is_once: found.is_once || !pins.is_empty(), pins }
+    }
+}

@@ -1,0 +1,167 @@
+//! What the client was last told of its server's parameters.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use trunkline_codec::backend::ParameterStatus;
+use trunkline_codec::scan::{Piece, Scanner};
+use trunkline_codec::write;
+
+use crate::limits::PARAMETER_BYTES_MAX;
+
+/// The ParameterStatus messages of a login; others among them are not looked at.
+#[derive(Debug, Default)]
+pub struct ToldAtLogin {
+    messages: Box<[u8]>,
+    /// Whether SQL is not read by the standard's rules for strings.
+    has_other_strings: bool,
+}
+
+impl ToldAtLogin {
+    /// Of messages as a client was told them.
+    #[must_use]
+    pub fn new(messages: &[u8]) -> Self {
+        let has_other_strings =
+            statuses(messages).any(|(name, value)| name == b"standard_conforming_strings" && value != b"on");
+        Self { messages: messages.into(), has_other_strings }
+    }
+
+    /// The messages.
+    #[must_use]
+    pub fn messages(&self) -> &[u8] {
+        &self.messages
+    }
+}
+
+/// ParameterStatus messages: those of the login, and what changed since.
+#[derive(Debug)]
+pub(crate) struct Parameters {
+    greeting: Arc<ToldAtLogin>,
+    /// `None` in most sessions.
+    since: Option<Box<Since>>,
+}
+
+/// What came after the login.
+#[derive(Debug, Default)]
+struct Since {
+    /// The latest value of each parameter that was told again.
+    changed: Box<[u8]>,
+    /// What that was when the session was last idle outside a transaction, if it was something else.
+    settled: Option<Box<[u8]>>,
+    /// Whether a login on another server brings a statement_timeout.
+    has_login_timeout: bool,
+}
+
+/// Too much was told to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooMuch;
+
+impl Parameters {
+    pub(crate) fn new(greeting: Arc<ToldAtLogin>) -> Self {
+        Self { greeting, since: None }
+    }
+
+    /// Whether SQL was read otherwise than by the standard's rules for strings from the login on.
+    pub(crate) fn began_with_other_strings(&self) -> bool {
+        self.greeting.has_other_strings
+    }
+
+    fn changed(&self) -> &[u8] {
+        self.since.as_ref().map_or(&[], |since| &since.changed)
+    }
+
+    pub(crate) fn has_login_timeout(&self) -> bool {
+        self.since.as_ref().is_some_and(|since| since.has_login_timeout)
+    }
+
+    pub(crate) fn set_login_timeout(&mut self, has: bool) {
+        if has || self.since.is_some() {
+            self.since.get_or_insert_default().has_login_timeout = has;
+        }
+    }
+
+    pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        let find = |messages| statuses(messages).filter(|(n, _)| *n == name).last().map(|(_, value)| value);
+        find(self.changed()).or_else(|| find(&self.greeting.messages))
+    }
+
+    /// Names and values; each name once.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let changed = self.changed();
+        let is_changed = move |name: &[u8]| statuses(changed).any(|(n, _)| n == name);
+        let kept = statuses(&self.greeting.messages).filter(move |(name, _)| !is_changed(name));
+        kept.chain(statuses(changed))
+    }
+
+    /// The client is told `messages`.
+    pub(crate) fn told(&mut self, messages: &[u8]) -> Result<(), TooMuch> {
+        for (name, value) in statuses(messages) {
+            self.tell(name, value)?;
+        }
+        Ok(())
+    }
+
+    /// The client is told that `name` has `value`.
+    pub(crate) fn tell(&mut self, name: &[u8], value: &[u8]) -> Result<(), TooMuch> {
+        if self.get(name) == Some(value) { Ok(()) } else { self.set(name, value) }
+    }
+
+    fn set(&mut self, name: &[u8], value: &[u8]) -> Result<(), TooMuch> {
+        let mut out = BytesMut::new();
+        let others = statuses(self.changed()).filter(|(n, _)| *n != name);
+        for (name, value) in others.chain([(name, value)]) {
+            write::parameter_status(&mut out, name, value).map_err(|_too_long| TooMuch)?;
+        }
+        if out.len() > PARAMETER_BYTES_MAX {
+            return Err(TooMuch);
+        }
+        let since = self.since.get_or_insert_default();
+        let before = std::mem::replace(&mut since.changed, (&*out).into());
+        since.settled.get_or_insert(before);
+        Ok(())
+    }
+
+    /// The session is idle outside a transaction: what its server reports now counts.
+    #[inline]
+    pub(crate) fn settle(&mut self) {
+        if let Some(since) = &mut self.since {
+            since.settled = None;
+        }
+    }
+
+    /// Names and values as the login gave them, or a new configuration of the server has since; of what the session
+    /// has set itself, as `is_set` tells, as the login gave it.
+    pub(crate) fn defaults(&self, is_set: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let settled = self.since.as_ref().and_then(|since| since.settled.as_deref());
+        let now = settled.unwrap_or(self.changed());
+        statuses(&self.greeting.messages).map(move |(name, value)| {
+            let since = statuses(now).find(|(n, _)| *n == name && !is_set(name));
+            since.unwrap_or((name, value))
+        })
+    }
+
+    /// ParameterStatus messages for what the messages `now` have otherwise than the client was told.
+    pub(crate) fn differences(&self, now: &[u8]) -> Bytes {
+        let mut out = BytesMut::new();
+        let mut rest = statuses(now);
+        while let Some((name, value)) = rest.next() {
+            let is_last = !rest.clone().any(|(n, _)| n == name);
+            if is_last && self.get(name) != Some(value) {
+                let written = write::parameter_status(&mut out, name, value);
+                debug_assert!(written.is_ok(), "it was read from such a message");
+            }
+        }
+        out.freeze()
+    }
+}
+
+/// Names and values of the ParameterStatus messages among `messages`.
+pub(crate) fn statuses(messages: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+    let mut scanner = Scanner::backend();
+    let mut at = 0;
+    std::iter::from_fn(move || scanner.next(messages, &mut at).ok().flatten()).filter_map(|piece| match piece
+    {
+        Piece::Message { tag: b'S', body } => ParameterStatus::parse(body).ok().map(|s| (s.name, s.value)),
+        Piece::Message { .. } | Piece::Start { .. } | Piece::More { .. } => None,
+    })
+}

@@ -1,0 +1,292 @@
+//! What the client was told of its statements' parameters and columns.
+//!
+//! Named statements are noted from the client's own Describe, or else asked for once when the session is idle. The
+//! unnamed statement is mostly run in the series that makes it and never again: it is asked for only when the client
+//! shows that it wants more of it, or when the session is about to leave a server that still answers.
+
+use std::collections::{HashMap, VecDeque};
+
+use trunkline_codec::backend::BackendTag;
+use trunkline_codec::frontend::{Describe, Target};
+
+use super::places::Place;
+use super::{Origin, Pending, Prepared};
+use crate::carried::shape::{Columns, Shape, Types, columns_of, types_of};
+use crate::limits::{PORTALS_MAX, PREPARED_MAX, QUESTIONS_MAX};
+use crate::names::{Name, bind_of, describe_of};
+use crate::sql::Class;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// Named statements made since the session was last idle that are not known.
+    young: Vec<Name>,
+    /// Parses of named statements in flight.
+    pending: usize,
+    /// Statements whose Describes are in flight and noted, or those of their portals, oldest first.
+    describing: VecDeque<Name>,
+    /// Statements of portals, where they are young.
+    portals: HashMap<Name, Name>,
+    unnamed_portal: Option<Name>,
+    unnamed: Unnamed,
+    /// The unnamed statement was bound since it was made.
+    is_unnamed_used: bool,
+    /// The server has refused to describe the unnamed statement.
+    is_unnamed_refused: bool,
+    /// Named statements that it has refused to describe, under the settings of that time.
+    refused: Vec<Name>,
+}
+
+/// How the client uses the unnamed statement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Unnamed {
+    /// There is none, or it is of an earlier series.
+    #[default]
+    Settled,
+    /// It was made in this series.
+    Made,
+    /// It was bound in the series that made it.
+    Bound,
+    /// It was bound in a later one.
+    BoundAgain,
+}
+
+impl Notes {
+    pub(super) fn parse_sent(&mut self, name_length: usize) {
+        if name_length == 0 {
+            self.unnamed = Unnamed::Made;
+            self.is_unnamed_refused = false;
+            self.is_unnamed_used = false;
+        } else {
+            self.pending += 1;
+        }
+    }
+
+    pub(super) fn parse_ended(&mut self, name_length: usize) {
+        self.pending -= usize::from(name_length > 0);
+    }
+
+    /// A named statement was made.
+    pub(super) fn made(&mut self, name: &Name, shape: &Shape) {
+        if !shape.is_known() && self.young.len() < PREPARED_MAX {
+            self.young.push(name.clone());
+        }
+    }
+
+    #[inline]
+    fn has_young(&self) -> bool {
+        !self.young.is_empty() || self.pending > 0 || !self.refused.is_empty()
+    }
+
+    /// Notes that the unnamed statement is bound, where it was made in this series and there is nothing else to note.
+    #[inline]
+    pub(super) fn is_made_and_bound(&mut self) -> bool {
+        let is_so = self.unnamed == Unnamed::Made && !self.has_young() && self.unnamed_portal.is_none();
+        if is_so {
+            self.unnamed = Unnamed::Bound;
+            self.is_unnamed_used = true;
+        }
+        is_so
+    }
+
+    /// Whether a Bind may tell something.
+    #[inline]
+    pub(super) fn heed_bind(&self) -> bool {
+        self.has_young() || self.unnamed_portal.is_some()
+    }
+
+    /// Another server was taken: nothing is in flight, and what was not asked the old one is never known.
+    pub(super) fn server_taken(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn transaction_ended(&mut self) {
+        if self.unnamed == Unnamed::Bound {
+            self.unnamed = Unnamed::Settled;
+        }
+        if !self.portals.is_empty() {
+            self.portals.clear();
+        }
+        self.unnamed_portal = None;
+    }
+}
+
+impl Prepared {
+    /// Whether something is to be asked at the next idle point.
+    #[inline]
+    pub(crate) fn has_questions(&self) -> bool {
+        !self.notes.young.is_empty() || matches!(self.notes.unnamed, Unnamed::Made | Unnamed::BoundAgain)
+    }
+
+    /// Statements to be described to the proxy, which is idle: at most [`QUESTIONS_MAX`] of them.
+    pub(crate) fn questions(&mut self) -> Vec<Name> {
+        let young = self.notes.young.len().saturating_sub(QUESTIONS_MAX - 1);
+        let mut names = self.notes.young.split_off(young);
+        if matches!(self.notes.unnamed, Unnamed::Made | Unnamed::BoundAgain) {
+            self.notes.unnamed = Unnamed::Settled;
+            names.push(Name::default());
+        }
+        names.retain(|name| self.is_unknown(name));
+        names
+    }
+
+    /// The same for a session that is about to leave its server: what it does not ask now it will never know.
+    pub(crate) fn last_questions(&mut self) -> Vec<Name> {
+        if self.is_unknown(b"") && !self.notes.is_unnamed_refused {
+            self.notes.unnamed = Unnamed::Made;
+        }
+        self.questions()
+    }
+
+    /// Statements whose description did not come, because the server refused the first of them, which will be asked
+    /// for again when it is bound: the settings may be others then. The others will be in any case.
+    pub(crate) fn not_described(&mut self, names: Vec<Name>) {
+        let mut names = names.into_iter();
+        match names.next() {
+            Some(refused) if refused.is_empty() => self.notes.is_unnamed_refused = true,
+            Some(refused) => self.notes.refused.push(refused),
+            None => {}
+        }
+        self.notes.young.extend(names.filter(|name| !name.is_empty()));
+    }
+
+    /// Whether the present server has a statement that it has refused to describe: no other could be held to it.
+    pub(crate) fn has_refused(&self) -> bool {
+        self.notes.refused.iter().any(|name| self.is_unknown(name))
+    }
+
+    /// A statement that was refused is asked for again.
+    fn ask_again(&mut self, statement: &[u8]) {
+        let Some(at) = self.notes.refused.iter().position(|name| **name == *statement) else { return };
+        let name = self.notes.refused.swap_remove(at);
+        self.notes.young.push(name);
+    }
+
+    fn is_unknown(&self, name: &[u8]) -> bool {
+        self.get(name)
+            .is_some_and(|saved| !saved.shape.is_known() && !matches!(saved.origin, Origin::Unsaved))
+    }
+
+    /// A Bind was sent that may be of a statement not known yet. It is not sent again to another server, which could
+    /// not be held to what it does not know.
+    #[cold]
+    pub(super) fn note_bind(&mut self, body: &[u8]) -> Class {
+        let Some(bind) = bind_of(body) else { return Class::PLAIN };
+        let is_pending = self.is_pending(bind.statement);
+        self.used(bind.statement);
+        self.ask_again(bind.statement);
+        if bind.statement.is_empty() {
+            self.notes.unnamed = match self.notes.unnamed {
+                Unnamed::Made | Unnamed::Bound => Unnamed::Bound,
+                Unnamed::Settled | Unnamed::BoundAgain => Unnamed::BoundAgain,
+            };
+        }
+        let is_unknown = is_pending || self.is_unknown(bind.statement);
+        let of = (is_unknown && !bind.statement.is_empty()).then(|| Name::from(bind.statement));
+        if bind.portal.is_empty() {
+            self.notes.unnamed_portal = of;
+        } else if let Some(of) = of
+            && self.notes.portals.len() < PORTALS_MAX
+        {
+            self.notes.portals.insert(bind.portal.into(), of);
+        }
+        if is_unknown && !is_pending { Class::ONCE } else { Class::PLAIN }
+    }
+
+    /// A statement is bound: from now on its client may know of it what it was not told.
+    fn used(&mut self, statement: &[u8]) {
+        self.notes.is_unnamed_used |= statement.is_empty();
+        for pending in &mut self.pending {
+            if let Pending::Parse { name_length, saved } = pending
+                && saved.name(*name_length) == statement
+            {
+                saved.is_used = true;
+            }
+        }
+        if let Some(saved) = self.get_mut(statement) {
+            saved.is_used = true;
+        }
+    }
+
+    /// Whether the client has the unnamed statement and cannot know anything of it yet.
+    pub(super) fn is_unnamed_new(&self) -> bool {
+        self.unnamed.is_some() && !self.notes.is_unnamed_used
+    }
+
+    fn is_pending(&self, statement: &[u8]) -> bool {
+        let is_it = |pending: &Pending| matches!(pending, Pending::Parse { name_length, saved } if saved.name(*name_length) == statement);
+        self.pending.iter().any(is_it)
+    }
+
+    /// A Describe was sent. Whether its answer is to be noted.
+    pub(crate) fn describe_sent(&mut self, body: &[u8]) -> bool {
+        let Some(Describe { kind, name }) = describe_of(body) else { return false };
+        let statement = match kind {
+            Target::Statement if name.is_empty() || self.notes.has_young() => Some(Name::from(name)),
+            Target::Portal if name.is_empty() => self.notes.unnamed_portal.clone(),
+            Target::Portal => self.notes.portals.get(name).cloned(),
+            Target::Statement => None,
+        };
+        let Some(statement) = statement else { return false };
+        self.notes.describing.push_back(statement);
+        true
+    }
+
+    /// The noted Describe at the front is answered with the types of parameters.
+    pub(crate) fn parameters_described(&mut self, body: &[u8]) {
+        let Some(statement) = self.notes.describing.front().cloned() else { return };
+        if let (Some(saved), Some(types)) = (self.get_mut(&statement), types_of(body)) {
+            saved.shape.parameters = Some(types);
+        }
+    }
+
+    /// The same with its columns: that is its end.
+    pub(crate) fn columns_described(&mut self, tag: BackendTag, body: &[u8]) {
+        let Some(statement) = self.notes.describing.pop_front() else { return };
+        if let (Some(saved), Some(columns)) = (self.get_mut(&statement), columns_of(tag, body)) {
+            saved.shape.columns = Some(columns);
+        }
+    }
+
+    /// The noted Describe at the front has no answer.
+    pub(crate) fn describe_dropped(&mut self) {
+        self.notes.describing.pop_front();
+    }
+
+    /// The server has described a statement to the proxy. One whose description is too long is never told to another.
+    pub(crate) fn learned(&mut self, name: &[u8], shape: Shape) {
+        if let Some(saved) = self.get_mut(name) {
+            saved.shape = shape;
+        }
+        self.put(name, Place::Here);
+    }
+
+    /// A statement cannot be held to its shape elsewhere.
+    pub(crate) fn cannot_be_known(&mut self, name: &[u8]) {
+        let Some(saved) = self.get_mut(name) else { return };
+        let bytes = saved.bytes();
+        if !matches!(std::mem::replace(&mut saved.origin, Origin::Unsaved), Origin::Unsaved) {
+            self.unsaved += 1;
+            self.bytes -= if name.is_empty() { 0 } else { bytes };
+        }
+    }
+
+    /// The types noted of a statement that returns rows.
+    pub(crate) fn parameters_of_rows(&self, name: &[u8]) -> Option<&Types> {
+        let shape = &self.get(name)?.shape;
+        match shape.columns? {
+            Columns::Rows(_) => shape.parameters.as_ref(),
+            Columns::None => None,
+        }
+    }
+
+    /// Whether a statement is known to return no rows.
+    pub(super) fn returns_no_rows(&self, name: &[u8]) -> bool {
+        self.get(name).is_some_and(|saved| saved.shape.columns == Some(Columns::None))
+    }
+
+    /// The types noted of a statement.
+    pub(super) fn types(&self, name: &[u8]) -> Option<&Types> {
+        self.get(name)?.shape.parameters.as_ref()
+    }
+}

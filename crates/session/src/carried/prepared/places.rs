@@ -1,0 +1,329 @@
+//! Which statements the present server has, and what it is sent before a message that needs others.
+
+use trunkline_codec::frontend::{Bind, Describe, FrontendTag, Target};
+
+use super::{Origin, Pending, Prepared, Saved};
+use crate::carried::shape::Shape;
+use crate::limits::REFERENCES_MAX;
+use crate::names::{Name, bind_of, describe_of, parse_of};
+use crate::sql::references::{
+    References, has_constants, may_begin, may_change_reading, may_refer, references, undeclared,
+};
+
+/// Where a statement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// On the present server, as its client knows it.
+    Here,
+    /// Not there.
+    Absent,
+    /// There under its name is a stand-in.
+    Stale,
+    /// That was dropped, to make the statement, which was not made.
+    Cleared,
+    /// It was made again there, for the message at hand, and is not what its client knows.
+    Differs,
+}
+
+/// Statements of which the present server must have those that it can make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    All,
+    /// Those with constants that settings say how to read, and those that are new to the client.
+    WithConstants,
+    /// Those that are new to the client.
+    New,
+}
+
+/// What the server is sent before the client's message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The statement is dropped there.
+    Drop(Name),
+    /// A statement is made by this Parse.
+    Parse { name: Name, sql: Box<[u8]>, types: Box<[u8]> },
+    /// A statement is made by this SQL.
+    Run { sql: Box<[u8]> },
+    /// Its description is compared with what its client knows.
+    Check(Name),
+    /// Its description is kept: its client knows nothing of it.
+    Learn(Name),
+    /// Something that takes the name and has parameters of these types, for the client's message to drop, to collide
+    /// with or to describe, or for its Bind to be tried on.
+    StandIn { name: Name, types: Box<[u8]> },
+    /// The client's own Bind, of a stand-in; its portal is closed again.
+    Bind { body: Box<[u8]>, portal: Name },
+    /// An error in the client's series: the statement is not what its client knows.
+    Fail,
+}
+
+impl Prepared {
+    /// Another server was taken: it has none of the statements.
+    pub(crate) fn server_taken(&mut self) {
+        let is_unnamed_new = self.is_unnamed_new();
+        self.notes.server_taken();
+        self.is_listed = false;
+        self.has_begun = false;
+        if let Some(saved) = self.unnamed.take_if(|saved| !saved.shape.is_known() && !is_unnamed_new) {
+            self.forget(saved);
+        }
+        self.has_new = self.named.values().any(Saved::is_new);
+        let all = self.named.values_mut().chain(&mut self.unnamed);
+        self.absent = all.map(|saved| saved.place = Place::Absent).count();
+    }
+
+    /// Whether a message may need a statement that the present server does not have.
+    #[inline]
+    pub(crate) fn has_absent(&self) -> bool {
+        self.absent > 0
+    }
+
+    /// What the server must be sent before this message of the client; nothing for most. Of a long message `body` is
+    /// the first part, and what only its other parts name is not found.
+    #[cold]
+    pub(crate) fn steps_before(&mut self, tag: FrontendTag, body: &[u8]) -> Vec<Step> {
+        let mut found = self.named_in(tag, body);
+        if tag == FrontendTag::Describe
+            && let Some(steps) = self.steps_to_describe(body)
+        {
+            return steps;
+        }
+        let mut steps = if tag == FrontendTag::Bind { self.steps_to_try(body) } else { Vec::new() };
+        self.resolve_references(&mut found.executed);
+        // Behind an error the server skips everything.
+        for name in found.executed {
+            self.make(&name, &mut steps);
+            if steps.last() == Some(&Step::Fail) {
+                return steps;
+            }
+        }
+        for name in found.held {
+            if steps.contains(&Step::Check(name.clone())) {
+                continue;
+            }
+            match self.place(&name) {
+                Some(Place::Absent) => {}
+                Some(Place::Cleared) => steps.push(Step::Drop(name.clone())),
+                Some(Place::Here | Place::Stale | Place::Differs) | None => continue,
+            }
+            steps.push(self.stand_in(&name));
+        }
+        steps
+    }
+
+    /// What tries a Bind on a stand-in, before the statement is made: what is wrong with its parameters the server
+    /// finds before it looks at whether the statement is still what it was. A Bind that is not here whole is not tried.
+    /// Source: PostgreSQL 18, src/backend/tcop/postgres.c, `exec_bind_message`.
+    fn steps_to_try(&self, body: &[u8]) -> Vec<Step> {
+        let is_whole = Bind::parse(body).is_ok();
+        let Some(Bind { portal, statement }) = bind_of(body).filter(|_| is_whole) else { return Vec::new() };
+        let takes_any = self.types(statement).is_some_and(|types| !types.is_empty());
+        let has_any = takes_any || Bind::has_parameters(body);
+        let Some(mut steps) = self.steps_to_stand_in(statement).filter(|_| has_any) else {
+            return Vec::new();
+        };
+        steps.push(Step::Bind { body: body.into(), portal: portal.into() });
+        steps
+    }
+
+    /// What is described in the place of a statement that returns no rows and is not there: the server does not look at
+    /// whether it is still what it was.
+    /// Source: PostgreSQL 18, src/backend/tcop/postgres.c, `exec_describe_statement_message`.
+    fn steps_to_describe(&self, body: &[u8]) -> Option<Vec<Step>> {
+        match describe_of(body)? {
+            Describe { kind: Target::Statement, name } if self.returns_no_rows(name) => {
+                self.steps_to_stand_in(name)
+            }
+            Describe { kind: Target::Statement | Target::Portal, .. } => None,
+        }
+    }
+
+    /// What puts something with the types of its parameters in the place of a statement that is not there, where they
+    /// are known.
+    fn steps_to_stand_in(&self, name: &[u8]) -> Option<Vec<Step>> {
+        self.types(name)?;
+        match self.place(name)? {
+            Place::Here => None,
+            Place::Stale => Some(Vec::new()),
+            Place::Absent => Some(vec![self.stand_in(name)]),
+            Place::Cleared | Place::Differs => Some(vec![Step::Drop(name.into()), self.stand_in(name)]),
+        }
+    }
+
+    fn stand_in(&self, name: &[u8]) -> Step {
+        Step::StandIn { name: name.into(), types: self.types(name).cloned().unwrap_or_default() }
+    }
+
+    /// The statements that a message names.
+    fn named_in(&self, tag: FrontendTag, body: &[u8]) -> References {
+        let one = |name: &[u8]| References { executed: vec![name.into()], ..References::default() };
+        match tag {
+            FrontendTag::Query => found_in(body),
+            FrontendTag::Parse => parse_of(body).map_or_else(References::default, |parse| {
+                let mut found = found_in(parse.sql);
+                // The server refuses a second statement of the same name.
+                found.held.extend((!parse.name.is_empty()).then(|| Name::from(parse.name)));
+                found
+            }),
+            FrontendTag::Bind => bind_of(body).map_or_else(References::default, |bind| one(bind.statement)),
+            FrontendTag::Describe => match describe_of(body) {
+                Some(Describe { kind: Target::Statement, name }) => one(name),
+                Some(Describe { kind: Target::Portal, .. }) | None => References::default(),
+            },
+            _other => References::default(),
+        }
+    }
+
+    /// The statements that the present server must have for this message whatever it names: all, because it lists
+    /// them, those that would be read otherwise after it, or those that it may be in the way of, as nobody has asked for
+    /// them yet. They are made before their transaction begins, since
+    /// making them takes a snapshot, behind which its isolation level is not to be set.
+    pub(crate) fn must_make(&self, tag: FrontendTag, body: &[u8]) -> Option<Which> {
+        let sql = if self.is_listed { None } else { self.sql_of(tag, body) }?;
+        if found_in(sql).lists_all {
+            return Some(Which::All);
+        }
+        let is_in_the_way = self.has_new && !self.is_bound_new(tag, body);
+        let begins = !self.has_begun && may_begin(sql.strip_suffix(b"\0").unwrap_or(sql));
+        if begins || may_change_reading(sql) {
+            return Some(Which::WithConstants);
+        }
+        is_in_the_way.then_some(Which::New)
+    }
+
+    /// Whether a message binds a statement that is new to the client itself.
+    fn is_bound_new(&self, tag: FrontendTag, body: &[u8]) -> bool {
+        let bound = (tag == FrontendTag::Bind).then(|| bind_of(body)).flatten();
+        bound.and_then(|bind| self.get(bind.statement)).is_some_and(Saved::is_new)
+    }
+
+    /// The same of a message in a transaction: of those that could not be made before it.
+    pub(crate) fn must_make_within(&self, tag: FrontendTag, body: &[u8]) -> Option<Which> {
+        let sql = if self.is_listed { None } else { self.sql_of(tag, body) }?;
+        may_change_reading(sql).then_some(Which::WithConstants)
+    }
+
+    fn sql_of<'a>(&'a self, tag: FrontendTag, body: &'a [u8]) -> Option<&'a [u8]> {
+        match tag {
+            FrontendTag::Query => Some(body),
+            FrontendTag::Parse => parse_of(body).map(|parse| parse.sql),
+            FrontendTag::Bind => bind_of(body).and_then(|bind| self.sql(bind.statement)),
+            _other => None,
+        }
+    }
+
+    /// What makes these statements on the present server, each in steps of its own.
+    pub(crate) fn steps_to_make(&mut self, which: Which) -> Vec<Vec<Step>> {
+        self.is_listed = true;
+        self.has_new = false;
+        self.has_begun |= which != Which::New;
+        let is_wanted = |saved: &Saved| match which {
+            Which::All => true,
+            Which::WithConstants => saved.is_new() || saved.sql().is_some_and(has_constants),
+            Which::New => saved.is_new(),
+        };
+        let wanted = self.named.iter().filter(|(_, saved)| is_wanted(saved));
+        let steps = wanted.map(|(name, _)| {
+            let mut steps = Vec::new();
+            if self.place(name) == Some(Place::Absent) {
+                self.write(name, &mut steps);
+            }
+            steps
+        });
+        steps.filter(|steps| !steps.is_empty()).collect()
+    }
+
+    /// A message goes to the server: what comes next may list again.
+    pub(crate) fn message_sent(&mut self) {
+        self.is_listed = false;
+    }
+
+    /// Statements run by those that are needed come before them.
+    fn resolve_references(&self, needed: &mut Vec<Name>) {
+        let mut at = 0;
+        while at < needed.len() && needed.len() < REFERENCES_MAX {
+            let found = self.get(&needed[at]).and_then(Saved::sql).map(found_in).unwrap_or_default();
+            needed.extend(found.executed);
+            at += 1;
+        }
+        needed.reverse();
+        let mut seen = std::collections::HashSet::new();
+        needed.retain(|name| seen.insert(name.clone()));
+    }
+
+    /// The place of a statement, as it will be once everything sent is answered.
+    fn place(&self, name: &[u8]) -> Option<Place> {
+        for pending in self.pending.iter().rev() {
+            match pending {
+                Pending::Parse { name_length, saved } if saved.name(*name_length) == name => {
+                    return Some(Place::Here);
+                }
+                Pending::CloseStatement(closed) if **closed == *name => return None,
+                Pending::Parse { .. } | Pending::CloseStatement(_) | Pending::Nothing => {}
+            }
+        }
+        self.get(name).map(|saved| saved.place)
+    }
+
+    pub(super) fn put(&mut self, name: &[u8], place: Place) {
+        let Some(saved) = self.get_mut(name) else { return };
+        let before = std::mem::replace(&mut saved.place, place);
+        self.absent -= usize::from(before != Place::Here);
+        self.absent += usize::from(place != Place::Here);
+    }
+
+    fn make(&self, name: &Name, steps: &mut Vec<Step>) {
+        let is_unsure = self.get(name).is_some_and(Saved::is_unsure);
+        let is_tried =
+            steps.iter().any(|step| matches!(step, Step::StandIn { name: tried, .. } if tried == name));
+        match self.place(name) {
+            None | Some(Place::Here) => return,
+            Some(Place::Absent) if is_unsure => return steps.push(Step::Fail),
+            Some(Place::Differs) => return steps.extend([Step::Drop(name.clone()), Step::Fail]),
+            Some(Place::Absent) if !is_tried => {}
+            Some(Place::Absent | Place::Stale | Place::Cleared) => steps.push(Step::Drop(name.clone())),
+        }
+        self.write(name, steps);
+    }
+
+    fn write(&self, name: &Name, steps: &mut Vec<Step>) {
+        let Some(saved) = self.get(name) else { return };
+        match &saved.origin {
+            Origin::Parse(_) => {
+                let sql = saved.parsed_sql().unwrap_or_default().into();
+                let types = self.types(name).map_or_else(|| saved.parsed_types().into(), Clone::clone);
+                steps.push(Step::Parse { name: name.clone(), sql, types });
+            }
+            Origin::Sql(sql) => steps.push(match (undeclared(sql), self.types(name)) {
+                // Told again, the server might choose other types for its parameters.
+                (Some(inner), Some(types)) if !types.is_empty() => {
+                    Step::Parse { name: name.clone(), sql: inner.into(), types: types.clone() }
+                }
+                _declared => Step::Run { sql: sql.clone() },
+            }),
+            Origin::Unsaved => return,
+        }
+        steps.push(if saved.is_new() { Step::Learn(name.clone()) } else { Step::Check(name.clone()) });
+    }
+
+    /// Something else has taken its name there.
+    pub(crate) fn stood_in(&mut self, name: &[u8]) {
+        self.put(name, Place::Stale);
+    }
+
+    /// Nothing has its name there.
+    pub(crate) fn dropped_there(&mut self, name: &[u8]) {
+        self.put(name, Place::Cleared);
+    }
+
+    /// The present server has made a statement again; this is its description there.
+    pub(crate) fn made_again(&mut self, name: &[u8], shape: &Shape) {
+        let is_same = self.get(name).is_some_and(|saved| saved.shape.is_known() && saved.shape == *shape);
+        self.put(name, if is_same { Place::Here } else { Place::Differs });
+    }
+}
+
+/// Of a Query's body or SQL.
+fn found_in(sql: &[u8]) -> References {
+    if may_refer(sql) { references(sql.strip_suffix(b"\0").unwrap_or(sql)) } else { References::default() }
+}

@@ -1,0 +1,45 @@
+//! What statements do, when functions that they call do something else than before.
+
+use std::sync::Arc;
+
+use trunkline_codec::frontend::Parse;
+
+use super::{Deeds, Origin, Pending, Prepared, Saved, Traits};
+use crate::carried::encoding::EncodingEra;
+use crate::sql::Class;
+use crate::sql::effect::Effect;
+use crate::sql::read::Reading;
+
+impl Prepared {
+    /// What its statements do is not what it was.
+    #[cold]
+    pub(crate) fn read_again(&mut self, mut read: impl FnMut(&[u8]) -> Reading) {
+        let in_flight = self.pending.iter_mut().filter_map(|pending| match pending {
+            Pending::Parse { saved, .. } => Some(saved),
+            Pending::CloseStatement(_) | Pending::Nothing => None,
+        });
+        for saved in self.named.values_mut().chain(&mut self.unnamed).chain(in_flight) {
+            let was_odd = usize::from(!saved.traits.is_plain());
+            saved.read_again(&mut read);
+            self.odd = self.odd - was_odd + usize::from(!saved.traits.is_plain());
+        }
+    }
+}
+
+impl Saved {
+    /// What functions do that it calls is not what it was.
+    fn read_again(&mut self, read: &mut impl FnMut(&[u8]) -> Reading) {
+        let reading = match &self.origin {
+            Origin::Parse(body) => Parse::parse_prefix(body).map(|parse| read(parse.sql)),
+            Origin::Sql(sql) => Some(Reading { class: Class::ONCE, ..read(sql) }),
+            Origin::Unsaved => None,
+        };
+        let Some(Reading { class, pins, .. }) = reading else { return };
+        let before = self.traits.deeds.as_deref();
+        let (effect, era) =
+            before.map_or((Effect::None, EncodingEra::default()), |deeds| (deeds.effect.clone(), deeds.era));
+        let is_something = !pins.is_empty() || effect != Effect::None;
+        let deeds = is_something.then(|| Arc::new(Deeds { pins, effect, era }));
+        self.traits = Traits { class, deeds };
+    }
+}

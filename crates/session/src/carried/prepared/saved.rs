@@ -1,0 +1,83 @@
+//! One prepared statement, as it is kept.
+
+use trunkline_codec::frontend::Parse;
+
+use super::places::Place;
+use super::traits::Traits;
+use crate::carried::shape::Shape;
+
+/// How a statement can be made again.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// By a Parse with this body.
+    Parse(Vec<u8>),
+    /// By this SQL.
+    Sql(Box<[u8]>),
+    /// It cannot: it is too long to be kept, or its name is.
+    Unsaved,
+}
+
+#[derive(Debug)]
+pub(super) struct Saved {
+    pub(super) origin: Origin,
+    pub(super) traits: Traits,
+    pub(super) shape: Shape,
+    pub(super) place: Place,
+    /// Its client has bound it since it was made, or may have; of the unnamed one `notes` knows.
+    pub(super) is_used: bool,
+}
+
+impl Saved {
+    /// Its client may know of it what nobody noted: no other server can be held to that.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.is_used && !self.shape.is_known()
+    }
+
+    /// Its client can know nothing of it, and it is made afresh.
+    pub(super) fn is_new(&self) -> bool {
+        !self.is_used && !self.shape.is_known()
+    }
+
+    /// The types of parameters that its Parse names.
+    pub(super) fn parsed_types(&self) -> &[u8] {
+        match &self.origin {
+            Origin::Parse(body) => Parse::parse(body).map_or(&[], |parse| parse.parameter_types),
+            Origin::Sql(_) | Origin::Unsaved => &[],
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match &self.origin {
+            Origin::Parse(body) => body.len(),
+            Origin::Sql(sql) => sql.len(),
+            Origin::Unsaved => 0,
+        }
+    }
+}
+
+impl Saved {
+    /// The SQL of one made by a Parse, as far as it is kept.
+    pub(super) fn parsed_sql(&self) -> Option<&[u8]> {
+        match &self.origin {
+            Origin::Parse(body) => Parse::parse_prefix(body).map(|parse| parse.sql),
+            Origin::Sql(_) | Origin::Unsaved => None,
+        }
+    }
+
+    /// The SQL it can be made by; of one made by SQL, all of it.
+    pub(super) fn sql(&self) -> Option<&[u8]> {
+        match &self.origin {
+            Origin::Parse(_) => self.parsed_sql(),
+            Origin::Sql(sql) => Some(sql),
+            Origin::Unsaved => None,
+        }
+    }
+
+    /// The name at the front of a Parse's body, or what the server compares of it.
+    pub(super) fn name(&self, length: usize) -> &[u8] {
+        match &self.origin {
+            Origin::Parse(body) => body.get(..length).unwrap_or_default(),
+            Origin::Sql(_) | Origin::Unsaved => &[],
+        }
+    }
+}

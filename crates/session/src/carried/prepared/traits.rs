@@ -1,0 +1,70 @@
+//! What running a prepared statement does to its session.
+
+use std::sync::Arc;
+
+use crate::carried::encoding::EncodingEra;
+use crate::pin::PinReason;
+use crate::pins::Pins;
+use crate::sql::Class;
+use crate::sql::effect::Effect;
+use crate::sql::read::Reading;
+use crate::sql::set_config::{Call, effect_of, keeps_text};
+
+/// What running a statement does.
+#[derive(Clone, Debug)]
+pub(crate) struct Traits {
+    pub(crate) class: Class,
+    /// `None` when it does nothing that outlives it.
+    pub(crate) deeds: Option<Arc<Deeds>>,
+}
+
+/// What a statement leaves behind.
+#[derive(Debug)]
+pub(crate) struct Deeds {
+    /// From when it is run on, whether or not it succeeds.
+    pub(crate) pins: Pins,
+    pub(crate) effect: Effect,
+    /// When its text was sent.
+    pub(crate) era: EncodingEra,
+}
+
+impl Traits {
+    pub(super) const PLAIN: Self = Self { class: Class::PLAIN, deeds: None };
+
+    pub(super) fn of(mut reading: Reading, body: &[u8], era: EncodingEra) -> Self {
+        let class = reading.class;
+        if reading.pins.is_empty() && reading.effects.is_empty() {
+            return Self { class, deeds: None };
+        }
+        // Of several statements at once the server will make none.
+        let effect = if reading.effects.len() > 1 {
+            Effect::Unread
+        } else {
+            reading.effects.pop().unwrap_or(Effect::None)
+        };
+        let effect = match effect {
+            Effect::SetConfig(calls) if !keeps_text(&calls, body) => Effect::Pin(PinReason::UnknownSetting),
+            other => other,
+        };
+        Self { class, deeds: Some(Arc::new(Deeds { pins: reading.pins, effect, era })) }
+    }
+
+    /// Of a portal made by this Bind.
+    pub(super) fn with_parameters(&self, bind: &[u8], era: EncodingEra) -> Self {
+        let mut traits = self.clone();
+        if let Some(deeds) = &self.deeds
+            && let Effect::SetConfig(calls) = &deeds.effect
+        {
+            // Constants of an older encoding and values of this one make no text of one encoding.
+            let is_of_one = era == deeds.era || calls.iter().all(Call::is_ascii);
+            let effect = effect_of(calls, bind).filter(|_| is_of_one);
+            let effect = effect.unwrap_or(Effect::Pin(PinReason::UnknownSetting));
+            traits.deeds = Some(Arc::new(Deeds { pins: deeds.pins.clone(), effect, era }));
+        }
+        traits
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        self.class == Class::PLAIN && self.deeds.is_none()
+    }
+}

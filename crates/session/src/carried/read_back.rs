@@ -1,0 +1,92 @@
+//! Settings that functions have changed, and those that the login gave: their values are read from the server that has
+//! them.
+
+use trunkline_codec::backend::DataRow;
+
+use crate::carried::followed::Followed;
+use crate::carried::gucs::set_config;
+use crate::carried::login_values::value_at_login;
+use crate::carried::parameters::Parameters;
+use crate::pin::PinReason;
+use crate::sql::effect::Change;
+
+impl Followed {
+    /// Whether values are to be read at the next idle point: nothing else keeps the session.
+    #[inline]
+    pub(crate) fn must_read_back(&self) -> bool {
+        self.pins.contains(PinReason::ReadingBack) && self.pins.first_but(PinReason::ReadingBack).is_none()
+    }
+
+    /// What asks for them, of one row. Names of settings have no quotes in them.
+    pub(crate) fn question_of_values(&self) -> Vec<u8> {
+        let now =
+            self.unsettled.keys().iter().map(|key| format!("pg_catalog.current_setting('{key}', true)"));
+        let at_login = self.login_values.keys().iter().map(|key| value_at_login(key));
+        format!("SELECT {}", now.chain(at_login).collect::<Vec<_>>().join(", ")).into_bytes()
+    }
+
+    /// The values have come, in this row; `None` when they could not be read.
+    pub(crate) fn values_read(&mut self, row: Option<&[u8]>, told: &Parameters) {
+        self.pins.remove(PinReason::ReadingBack);
+        let number = self.unsettled.keys().len() + self.login_values.keys().len();
+        let Some(values) = row.and_then(|row| values(row, number)) else {
+            return self.pin(PinReason::UnknownSetting);
+        };
+        let (now, at_login) = values.split_at(self.unsettled.keys().len());
+        let changes = changes(self.unsettled.keys(), now);
+        self.login_values.have_come(at_login.iter().copied());
+        let era = self.encoding.era();
+        changes.into_iter().for_each(|change| self.change(change, era, told));
+    }
+}
+
+/// The values of a row of so many.
+fn values(row: &[u8], number: usize) -> Option<Vec<Option<&[u8]>>> {
+    let row = DataRow::parse(row).ok()?;
+    let values: Vec<_> = row.values().collect();
+    (values.len() == number).then_some(values)
+}
+
+/// What values set. One that is NULL is not known to the server.
+fn changes(keys: &[Box<str>], values: &[Option<&[u8]>]) -> Vec<Change> {
+    keys.iter().zip(values).filter_map(|(key, value)| Some(change(key, (*value)?))).collect()
+}
+
+/// The same by SQL. An empty value is set, too: RESET goes back to what the login is given.
+fn change(key: &str, value: &[u8]) -> Change {
+    Change::Set { key: key.into(), sql: set_config(key, value).into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(values: &[Option<&str>]) -> Vec<u8> {
+        let mut row = u16::try_from(values.len()).unwrap_or_default().to_be_bytes().to_vec();
+        for value in values {
+            let length = value.map_or(-1, |value| i32::try_from(value.len()).unwrap_or_default());
+            row.extend_from_slice(&length.to_be_bytes());
+            row.extend_from_slice(value.unwrap_or_default().as_bytes());
+        }
+        row
+    }
+
+    #[test]
+    fn values_are_set_as_they_are_and_unknown_settings_are_not() {
+        let keys: Vec<Box<str>> =
+            ["app.tenant", "app.empty", "app.unknown", "search_path"].map(Box::from).to_vec();
+        let row = row(&[Some("it's"), Some(""), None, Some("")]);
+        let set = |key: &str, sql: &str| Change::Set { key: key.into(), sql: sql.as_bytes().into() };
+        let expected = [
+            set("app.tenant", "SELECT pg_catalog.set_config('app.tenant', 'it''s', false)"),
+            set("app.empty", "SELECT pg_catalog.set_config('app.empty', '', false)"),
+            set("search_path", "SELECT pg_catalog.set_config('search_path', '', false)"),
+        ];
+        let values_of = values(&row, keys.len()).expect("whole");
+        assert_eq!(changes(&keys, &values_of), expected);
+        for end in 0..row.len() {
+            assert_eq!(values(&row[..end], keys.len()), None, "cut at {end}");
+        }
+        assert_eq!(values(&row, 3), None, "a row of other columns");
+    }
+}

@@ -1,0 +1,250 @@
+//! Functions that were called whose effects are not known yet, or not their values.
+
+use std::sync::Arc;
+
+use crate::carried::followed::Followed;
+use crate::carried::lately::{CalledBy, Lately};
+use crate::limits::{READ_BACK_MAX, UNREAD_NAMES_MAX};
+use crate::names::Name;
+use crate::pin::PinReason;
+use crate::pins::Pins;
+use crate::sql::calls::{Calls, Harmless, calls, calls_in_part};
+use crate::sql::functions::{Called, Functions, Otherwise};
+use crate::sql::read::{Reading, read, read_with};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Unsettled {
+    functions: Option<Arc<Functions>>,
+    /// The generation that prepared statements were read with.
+    generation: u64,
+    /// Settings that functions may change which the session has named.
+    keys: Vec<Box<str>>,
+    /// What was called and is not known, until a look of this number has ended.
+    names: Vec<Name>,
+    look: u64,
+    /// Functions, or what may call them, were made or changed in this transaction.
+    has_defined: bool,
+    lately: Lately,
+}
+
+impl Unsettled {
+    pub(crate) fn new(functions: Option<Arc<Functions>>) -> Self {
+        let generation = functions.as_ref().map_or(0, |functions| functions.generation());
+        Self { functions, generation, ..Self::default() }
+    }
+
+    /// Reads SQL with what it calls.
+    pub(crate) fn read(&mut self, sql: &[u8]) -> Reading {
+        let mut harmless = Harmless::default();
+        let found = self.functions.as_ref().and_then(|functions| calls(sql, functions, &mut harmless));
+        self.called_lately(&harmless, CalledBy::Statement);
+        match found {
+            None => read(sql),
+            Some(calls) => {
+                let pins = self.note(&calls);
+                read_with(sql, &pins)
+            }
+        }
+    }
+
+    /// Reads a part of long SQL: only what is known to leave something behind is seen there.
+    #[cold]
+    pub(crate) fn read_part(&mut self, part: &[u8]) -> Pins {
+        let found = self.functions.as_ref().and_then(|functions| calls_in_part(part, functions));
+        found.map_or_else(Pins::default, |calls| self.note(&calls))
+    }
+
+    /// Takes down what was called; gives why it keeps the session.
+    #[cold]
+    pub(crate) fn note(&mut self, calls: &Calls) -> Pins {
+        let mut pins = Pins::default();
+        if let Some(reason) = calls.deed.pin {
+            pins.add(reason);
+        }
+        if !calls.deed.sets.is_empty() {
+            pins.add(PinReason::ReadingBack);
+            self.add_keys(&calls.deed.sets, &mut pins);
+        }
+        if let (false, Some(functions)) = (calls.unread.is_empty(), &self.functions) {
+            pins.add(PinReason::UnreadFunction);
+            self.look = functions.next_look();
+            for name in &calls.unread {
+                if self.names.contains(name) {
+                    continue;
+                }
+                if self.names.len() >= UNREAD_NAMES_MAX {
+                    pins.add(PinReason::UserFunction);
+                    break;
+                }
+                self.names.push(name.clone());
+            }
+        }
+        pins
+    }
+
+    fn add_keys(&mut self, keys: &[Box<str>], pins: &mut Pins) {
+        for key in keys {
+            if self.keys.contains(key) {
+                continue;
+            }
+            if self.keys.len() >= READ_BACK_MAX {
+                pins.add(PinReason::UnknownSetting);
+                return;
+            }
+            self.keys.push(key.clone());
+        }
+    }
+
+    /// A statement is complete, with this tag.
+    #[inline]
+    pub(crate) fn completed(&mut self, tag: &[u8]) {
+        if matches!(tag.first(), Some(b'C' | b'A')) {
+            self.has_defined |= defines(tag);
+        }
+    }
+
+    /// A transaction has ended: from now on others see what it has made.
+    #[inline]
+    pub(crate) fn transaction_ended(&mut self) {
+        if std::mem::take(&mut self.has_defined)
+            && let Some(functions) = &self.functions
+        {
+            functions.are_changed();
+        }
+    }
+
+    /// Settings whose values are to be read.
+    pub(crate) fn keys(&self) -> &[Box<str>] {
+        &self.keys
+    }
+
+    /// Takes down what was called that is harmless by the last look.
+    pub(crate) fn called_lately(&mut self, harmless: &Harmless, by: CalledBy) {
+        if let (false, Some(functions)) = (harmless.is_empty(), &self.functions) {
+            self.lately.add(harmless, by, functions);
+        }
+    }
+
+    /// Whether prepared statements must be read again: functions are not what they were. Says so once.
+    #[inline]
+    pub(crate) fn has_changed(&mut self) -> bool {
+        let Some(functions) = &self.functions else { return false };
+        let generation = functions.generation();
+        std::mem::replace(&mut self.generation, generation) != generation
+    }
+
+    /// Whether all that was called was known, or is by now.
+    #[inline]
+    pub(crate) fn is_settled(&self) -> bool {
+        let Some(functions) = &self.functions else { return true };
+        self.names.is_empty() && self.lately.is_settled(functions)
+    }
+
+    /// Whether it is not known yet what prepared statements have called.
+    pub(crate) fn must_look_before_leaving(&mut self) -> bool {
+        let Some(functions) = &self.functions else { return false };
+        self.lately.must_look_before_leaving(functions)
+    }
+
+    /// The client speaks.
+    #[inline]
+    pub(crate) fn stays(&mut self) {
+        self.lately.stays();
+    }
+
+    /// What of it was found out to do more than it seemed: why it keeps the session.
+    fn settle_lately(&mut self) -> Pins {
+        let Some(functions) = &self.functions else { return Pins::default() };
+        let calls = Calls { deed: self.lately.settle(functions), unread: Vec::new() };
+        self.note(&calls)
+    }
+
+    /// Whether all that was called is known by now, and leaves nothing behind.
+    pub(crate) fn is_harmless(&self) -> bool {
+        let Some(functions) = self.functions.as_ref().filter(|_| !self.names.is_empty()) else { return true };
+        if !functions.has_looked(self.look) {
+            return false;
+        }
+        let catalog = functions.load();
+        self.names.iter().all(|name| match catalog.called(name) {
+            Called::BuiltIn => true,
+            Called::Own(deed) => deed.pin.is_none() && deed.sets.is_empty(),
+            // There is no such function. What a name of other letters is called there depends on encodings.
+            Called::Unknown => catalog.otherwise == Otherwise::Unread && name.is_ascii(),
+        })
+    }
+
+    /// What is known by now of what was called: why it keeps the session. `None` while it is not known.
+    pub(crate) fn settle(&mut self) -> Option<Pins> {
+        let functions = self.functions.as_ref().filter(|_| !self.names.is_empty())?;
+        if !functions.has_looked(self.look) {
+            return None;
+        }
+        let catalog = functions.load();
+        let mut calls = Calls::default();
+        let mut pins = Pins::default();
+        for name in std::mem::take(&mut self.names) {
+            match catalog.called(&name) {
+                Called::BuiltIn => {}
+                Called::Own(deed) => {
+                    calls.deed.add(deed);
+                }
+                Called::Unknown if catalog.otherwise == Otherwise::Unread && name.is_ascii() => {}
+                Called::Unknown => pins.add(PinReason::UserFunction),
+            }
+        }
+        drop(catalog);
+        pins.extend(&self.note(&calls));
+        Some(pins)
+    }
+}
+
+/// Whether a statement with this tag makes or changes functions, or what may call them.
+fn defines(tag: &[u8]) -> bool {
+    const KINDS: [&[u8]; 13] = [
+        b"FUNCTION",
+        b"PROCEDURE",
+        b"ROUTINE",
+        b"AGGREGATE",
+        b"OPERATOR",
+        b"VIEW",
+        b"POLICY",
+        b"TRIGGER",
+        b"RULE",
+        b"CAST",
+        b"DOMAIN",
+        b"EXTENSION",
+        b"TABLE",
+    ];
+    let mut words = tag.split(|b| *b == b' ');
+    let is_definition = matches!(words.next(), Some(b"CREATE" | b"ALTER"));
+    is_definition && words.any(|word| KINDS.contains(&word)) && tag != b"CREATE TABLE"
+}
+
+impl Followed {
+    pub(crate) fn beginning(functions: Option<Arc<Functions>>) -> Self {
+        let mut followed = Self::default();
+        followed.unsettled = Unsettled::new(functions);
+        followed
+    }
+
+    /// Functions may do something else now than when prepared statements were read that call them.
+    #[inline]
+    pub(crate) fn read_again_if_changed(&mut self) {
+        if self.unsettled.has_changed() {
+            let Self { prepared, unsettled, .. } = self;
+            prepared.read_again(|sql| unsettled.read(sql));
+        }
+    }
+
+    /// What was called a while ago may be known by now.
+    pub(crate) fn settle_calls(&mut self) {
+        let pins = self.unsettled.settle_lately();
+        self.pins.extend(&pins);
+        if let Some(pins) = self.unsettled.settle() {
+            self.pins.remove(PinReason::UnreadFunction);
+            self.pins.extend(&pins);
+        }
+    }
+}

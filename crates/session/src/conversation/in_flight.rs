@@ -1,0 +1,104 @@
+//! What is in flight, and what the client knows of it.
+
+use trunkline_codec::backend::{BackendTag, TransactionStatus};
+use trunkline_codec::frontend::FrontendTag;
+use trunkline_codec::scan::Piece;
+
+use super::Conversation;
+use super::farewell::is_farewell;
+use super::outstanding::{Entry, Kind, Request};
+use super::state::{Copy, Course, Pipeline, Progress};
+use crate::sql::Class;
+
+impl Conversation {
+    #[inline]
+    pub(crate) fn front(&self) -> Option<Request> {
+        self.outstanding.front_request()
+    }
+
+    /// Whether the oldest request is a statement whose answer may go on outside COPY.
+    #[inline]
+    pub(crate) fn is_running(&self) -> bool {
+        let is_statement = matches!(self.front(), Some(Request::Query | Request::Execute));
+        is_statement && self.progress != Progress::Settled && self.copy == Copy::None
+    }
+
+    /// An extended message is answered.
+    #[inline]
+    pub(crate) fn next_of_pipeline(&mut self) {
+        self.progress = Progress::Untouched;
+        self.pipeline = Pipeline::Unsynced;
+    }
+
+    pub(crate) fn is_one_unit_in_flight(&self) -> bool {
+        let clients = self.outstanding.iter().filter(|entry| !entry.class.is_own());
+        let mut requests = clients.map(|entry| entry.request).peekable();
+        if requests.peek().is_none() {
+            return self.pipeline == Pipeline::Synced;
+        }
+        while let Some(request) = requests.next() {
+            match request.kind() {
+                Kind::Query => return self.pipeline == Pipeline::Synced && requests.next().is_none(),
+                Kind::Sync => return requests.next().is_none(),
+                Kind::FunctionCall | Kind::CopyEnd => return false,
+                Kind::Extended => {}
+            }
+            // A Query behind it would not be part of it.
+            if requests.peek() == Some(&Request::Query) {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Whether the client has been told that the request in flight failed.
+    pub(crate) fn is_told_of_failure(&self) -> bool {
+        let is_settled = self.progress == Progress::Settled
+            && matches!(self.outstanding.front_request(), Some(Request::Query | Request::Sync));
+        is_settled || self.pipeline == Pipeline::Failed
+    }
+
+    /// Whether the request in flight has committed or rolled back, and the client knows.
+    pub(crate) fn is_told_of_end(&self) -> bool {
+        let is_last = matches!(self.outstanding.front_request(), Some(Request::Query | Request::Sync));
+        self.course == Course::JustEnded && is_last
+    }
+
+    /// The transaction as the client has it once the request in flight has failed. COMMIT and ROLLBACK end
+    /// it also then, and a BEGIN that failed has begun none.
+    pub(crate) fn status_once_failed(&self) -> TransactionStatus {
+        let mut runs =
+            self.outstanding.iter().filter(|e| matches!(e.request, Request::Query | Request::Execute));
+        let is_end = runs.next().is_some_and(|entry| entry.class.ends());
+        let is_open = match self.course {
+            Course::AsBefore => self.status != TransactionStatus::Idle,
+            Course::Begun => true,
+            Course::JustEnded | Course::Ended => false,
+        };
+        if is_open && !is_end { TransactionStatus::Failed } else { TransactionStatus::Idle }
+    }
+
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.status != TransactionStatus::Idle || self.pipeline != Pipeline::Synced
+    }
+
+    pub(crate) fn sent_while_skipping(&mut self, tag: FrontendTag, sent: u64) {
+        if tag == FrontendTag::Sync {
+            self.pipeline = Pipeline::Failed;
+            let class = Class::PLAIN;
+            self.outstanding.push(Entry { sent, text: None, request: Request::Sync, class });
+        }
+    }
+
+    pub(crate) fn is_all_farewell(&self, rest: &[u8]) -> bool {
+        let mut scanner = self.scanner.clone();
+        let mut at = 0;
+        while at < rest.len() {
+            match scanner.next(rest, &mut at) {
+                Ok(Some(Piece::Message { tag, body })) if is_farewell(BackendTag::from_byte(tag), body) => {}
+                Ok(_) | Err(_) => return false,
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,79 @@
+//! The conversation with one server: what is in flight, and where the protocol stands.
+//!
+//! - [`outstanding`]: the requests whose answers are owed, in order.
+//! - `in_flight`: what is in flight, and what the client knows of it.
+//! - [`state`]: the states of the protocol.
+//! - [`own`]: requests of the proxy's own in between.
+//! - [`farewell`]: whose end a FATAL error is, the server's or the session's.
+
+pub(crate) mod farewell;
+mod in_flight;
+pub(crate) mod outstanding;
+pub(crate) mod own;
+pub(crate) mod state;
+use trunkline_codec::backend::TransactionStatus;
+use trunkline_codec::scan::{Phase, Scanner};
+
+use self::outstanding::Outstanding;
+use self::own::Own;
+use self::state::{Copy, Course, Farewell, Joined, Pipeline, Progress, Tail};
+use crate::settings::{ServerName, ServerRole};
+
+/// The conversation with the server that the session is on, or was on last.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    pub(crate) server_name: ServerName,
+    pub(crate) role: ServerRole,
+    pub(crate) scanner: Scanner,
+    pub(crate) tail: Tail,
+    pub(crate) outstanding: Outstanding,
+    pub(crate) status: TransactionStatus,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) joined: Joined,
+    pub(crate) progress: Progress,
+    pub(crate) copy: Copy,
+    pub(crate) course: Course,
+    pub(crate) farewell: Farewell,
+    /// Requests of the proxy's own in flight.
+    pub(crate) own: Option<Box<Own>>,
+    /// A long answer to one of them is passing.
+    pub(crate) is_inside_own: bool,
+}
+
+impl Conversation {
+    /// With a server that has just let the session in.
+    pub(crate) fn new(server_name: ServerName, role: ServerRole) -> Self {
+        Conversation {
+            server_name,
+            role,
+            scanner: scanner_of_a_server(),
+            tail: Tail::Empty,
+            outstanding: Outstanding::new(),
+            status: TransactionStatus::Idle,
+            pipeline: Pipeline::Synced,
+            joined: Joined::Nothing,
+            progress: Progress::Untouched,
+            copy: Copy::None,
+            course: Course::AsBefore,
+            farewell: Farewell::Staying,
+            own: None,
+            is_inside_own: false,
+        }
+    }
+
+    /// Its server is lost: nothing is in flight any more. The transaction is as the client has it.
+    pub(crate) fn server_lost(&mut self) {
+        self.server_taken(ServerName::clone(&self.server_name), self.role);
+    }
+
+    /// Another server is at its end, with nothing in flight. The transaction is as the client has it.
+    pub(crate) fn server_taken(&mut self, server_name: ServerName, role: ServerRole) {
+        *self = Conversation { status: self.status, ..Conversation::new(server_name, role) };
+    }
+}
+
+pub(crate) fn scanner_of_a_server() -> Scanner {
+    let mut scanner = Scanner::backend();
+    scanner.set_phase(Phase::Normal);
+    scanner
+}

@@ -1,0 +1,173 @@
+//! Messages of the proxy's own to the server, and the error it gives in a server's place.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use trunkline_codec::backend::BackendTag;
+use trunkline_codec::frontend::{FrontendTag, Target};
+use trunkline_codec::write;
+
+use super::Item;
+use crate::carried::prepared::Step;
+use crate::conversation::outstanding::Request;
+
+/// Name of the statement and portal by which statements of SQL are made again.
+const AGAIN: &[u8] = b"trunkline: prepare";
+
+/// A portal that does not exist: running it is the shortest way to fail a series.
+const FAILS: &[u8] = b"trunkline: statement changed";
+
+/// What surrounds questions in a transaction.
+pub(crate) const SAVEPOINT: &[u8] = b"SAVEPOINT \"trunkline: questions\"";
+const ROLLBACK: &[u8] = b"ROLLBACK TO \"trunkline: questions\"";
+pub(crate) const RELEASE: &[u8] = b"RELEASE \"trunkline: questions\"";
+
+/// Messages being written, and what is expected of each.
+#[derive(Default)]
+pub(crate) struct Flight {
+    pub(crate) out: BytesMut,
+    pub(crate) expected: Vec<(Request, Item)>,
+}
+
+impl Flight {
+    fn expect(&mut self, request: Request, item: Item) {
+        self.expected.push((request, item));
+    }
+
+    pub(crate) fn step(&mut self, step: Step) {
+        match step {
+            Step::Drop(name) => self.close(Target::Statement, &name, Item::Dropped(name.clone())),
+            Step::Parse { name, sql, types } => self.parse(&name, &sql, &types, Item::Plain),
+            Step::StandIn { name, types } => self.parse(&name, b"", &types, Item::StoodIn(name.clone())),
+            Step::Bind { body, portal } => {
+                self.bind(&body);
+                self.close(Target::Portal, &portal, Item::Plain);
+            }
+            Step::Run { sql } => self.run(&sql, Item::Plain),
+            Step::Check(name) => self.describe(&name, Item::Check(name.clone())),
+            Step::Learn(name) => self.describe(&name, Item::Learn(name.clone())),
+            Step::Fail => {
+                let written = write::execute(&mut self.out, FAILS, 0);
+                debug_assert!(written.is_ok(), "a constant without a NUL");
+                self.expect(Request::Execute, Item::Fail);
+            }
+        }
+    }
+
+    /// All parts come from a Parse of the client's, or are short: the length fits.
+    fn parse(&mut self, name: &[u8], sql: &[u8], types: &[u8], item: Item) {
+        let length = name.len() + 1 + sql.len() + 1 + 2 + types.len();
+        self.out.put_u8(FrontendTag::Parse.byte());
+        self.out.put_u32(u32::try_from(length + 4).unwrap_or(u32::MAX));
+        for text in [name, sql] {
+            self.out.put_slice(text);
+            self.out.put_u8(0);
+        }
+        self.out.put_u16(u16::try_from(types.len() / 4).unwrap_or(u16::MAX));
+        self.out.put_slice(types);
+        self.expect(Request::Parse, item);
+    }
+
+    /// Runs a statement; `item` says what its end means.
+    pub(crate) fn run(&mut self, sql: &[u8], item: Item) {
+        // It may be left over from one that failed.
+        self.close(Target::Statement, AGAIN, Item::Plain);
+        self.parse(AGAIN, sql, b"", Item::Plain);
+        let written = write::bind(&mut self.out, AGAIN, AGAIN, std::iter::empty())
+            .and_then(|()| write::execute(&mut self.out, AGAIN, 0));
+        debug_assert!(written.is_ok(), "constants without a NUL");
+        self.expect(Request::Bind, Item::Plain);
+        self.expect(Request::Execute, item);
+        self.close(Target::Portal, AGAIN, Item::Plain);
+        self.close(Target::Statement, AGAIN, Item::Plain);
+    }
+
+    /// A Bind with the body of one of the client's.
+    fn bind(&mut self, body: &[u8]) {
+        self.out.put_u8(FrontendTag::Bind.byte());
+        self.out.put_u32(u32::try_from(body.len() + 4).unwrap_or(u32::MAX));
+        self.out.put_slice(body);
+        self.expect(Request::Bind, Item::Plain);
+    }
+
+    fn close(&mut self, kind: Target, name: &[u8], item: Item) {
+        let written = write::close(&mut self.out, kind, name);
+        debug_assert!(written.is_ok(), "it was read from a message, so it has no NUL");
+        self.expect(Request::Close, item);
+    }
+
+    pub(crate) fn describe(&mut self, name: &[u8], item: Item) {
+        let written = write::describe(&mut self.out, Target::Statement, name);
+        debug_assert!(written.is_ok(), "it was read from a message, so it has no NUL");
+        self.expect(Request::DescribeStatement, item);
+    }
+
+    /// Steps that may fail in a transaction of the client's, which goes on as if they had not been. What they have
+    /// prepared stays: prepared statements are not undone.
+    pub(crate) fn behind_a_savepoint(&mut self, steps: Vec<Step>) {
+        self.run(SAVEPOINT, Item::Plain);
+        steps.into_iter().for_each(|step| self.step(step));
+        self.sync();
+        self.back_to_the_savepoint();
+    }
+
+    /// Has the transaction go on as it was at the savepoint.
+    pub(crate) fn back_to_the_savepoint(&mut self) {
+        // The portal of what failed would be in the way.
+        self.close(Target::Portal, AGAIN, Item::Plain);
+        self.run(ROLLBACK, Item::Plain);
+        self.run(RELEASE, Item::Plain);
+        self.sync();
+    }
+
+    pub(crate) fn sync(&mut self) {
+        write::sync(&mut self.out);
+        self.expect(Request::Sync, Item::Plain);
+    }
+}
+
+/// The error of PostgreSQL for a statement that would answer in another shape.
+/// Source: PostgreSQL 18, src/backend/utils/cache/plancache.c, `RevalidateCachedQuery`; drivers look at the name of
+/// that function.
+pub(crate) fn changed() -> Bytes {
+    let fields = [
+        "SERROR",
+        "VERROR",
+        "C0A000",
+        "Mcached plan must not change result type",
+        "DThe prepared statement takes or returns other types on the server that the session has moved to.",
+        "Fplancache.c",
+        "RRevalidateCachedQuery",
+    ];
+    let mut body = BytesMut::new();
+    for field in fields {
+        body.put_slice(field.as_bytes());
+        body.put_u8(0);
+    }
+    body.put_u8(0);
+    error_again(&body, true)
+}
+
+/// The ParameterDescription of a statement with parameters of these types, which stand as in a Parse.
+pub(crate) fn takes(types: &[u8]) -> BytesMut {
+    let mut out = BytesMut::with_capacity(types.len() + 7);
+    out.put_u8(BackendTag::ParameterDescription.byte());
+    out.put_u32(u32::try_from(types.len() + 6).unwrap_or(u32::MAX));
+    out.put_u16(u16::try_from(types.len() / 4).unwrap_or(u16::MAX));
+    out.put_slice(types);
+    out
+}
+
+/// An ErrorResponse with this body; of a long one `body` is the first part, and its message is cut.
+pub(crate) fn error_again(body: &[u8], is_whole: bool) -> Bytes {
+    let mut out = BytesMut::with_capacity(body.len() + 7);
+    out.put_u8(BackendTag::ErrorResponse.byte());
+    // The text that is cut ends with a NUL, and so do all texts together.
+    let missing: &[u8] = match body.last() {
+        _any if is_whole => b"",
+        Some(0) | None => b"\0",
+        Some(_) => b"\0\0",
+    };
+    out.put_u32(u32::try_from(body.len() + missing.len() + 4).unwrap_or(u32::MAX));
+    out.put_slice(body);
+    out.put_slice(missing);
+    out.freeze()
+}

@@ -1,0 +1,221 @@
+//! What a client is owed when its server goes away.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+use trunkline_codec::backend::{BackendTag, ErrorFields};
+use trunkline_codec::scan::Piece;
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_codec::write::{ErrorReport, error_response};
+
+use crate::conversation::farewell::{LastWord, is_farewell};
+use crate::conversation::scanner_of_a_server;
+use crate::settings::ServerRole;
+
+/// How a server connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerLoss {
+    /// It closed the connection.
+    Eof,
+    /// It, or something on the way, reset the connection.
+    Reset,
+    /// It stopped answering.
+    TimedOut,
+    /// The proxy gave it up: it is hung, fenced or drained, and the session cannot move.
+    GivenUp,
+}
+
+/// Whether the caller could do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Can {
+    /// It could.
+    Yes,
+    /// It could not.
+    No,
+}
+
+/// What the caller could do for a session that lost its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Take another server. It could not when no other is allowed.
+    pub can_move: Can,
+    /// Send the request in flight again, to a server that was taken: it has all of its bytes, and
+    /// has not done so too often already.
+    pub can_repeat: Can,
+}
+
+/// What to do for the client of a lost server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LossPlan {
+    /// Take another server, now or when the client speaks, tell it [`crate::Session::alignment`],
+    /// and call [`crate::Session::server_taken`]: the client is owed nothing.
+    Move,
+    /// Call [`crate::Session::rewind`], then do as for [`Self::Move`], then present the client's
+    /// bytes again, from the first byte of the request in flight.
+    Repeat,
+    /// Do as for [`Self::Move`], and first write `answer` to the client, an ErrorResponse and
+    /// ReadyForQuery: the request in flight failed. Without one in flight the answer is empty, and
+    /// the client's next request will get the error (see [`crate::ClientThen::Refuse`]). A
+    /// transaction that was open is failed now.
+    Fail {
+        /// For the client.
+        answer: Bytes,
+        /// The code of the error.
+        code: SqlState,
+    },
+    /// Write these bytes to the client (they end with an ErrorResponse of severity FATAL), then
+    /// close.
+    Report(Bytes),
+    /// Close without a word: the client has the server's, a FATAL error, among the bytes forwarded.
+    Told(LastWord),
+    /// Close without a word: the client left by itself.
+    Close,
+    /// Close without a word: the client is inside a message, where an error would be taken for
+    /// data.
+    Cut,
+}
+
+/// What the session was doing when its server went away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LossPhase {
+    Idle,
+    WaitingForFirstByte,
+    InsideTheAnswer,
+    InTransaction,
+    Unknown,
+}
+
+impl fmt::Display for LossPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idle => "while the session was idle",
+            Self::WaitingForFirstByte => "before the first byte of its answer",
+            Self::InsideTheAnswer => "inside its answer",
+            Self::InTransaction => "inside a transaction",
+            Self::Unknown => "while the session was not followed",
+        })
+    }
+}
+
+impl LossPhase {
+    /// What a client does that has to connect again.
+    fn hint_at_the_end(self) -> &'static str {
+        match self {
+            Self::Idle => "Connect again; nothing was in progress.",
+            Self::WaitingForFirstByte | Self::InsideTheAnswer | Self::Unknown => {
+                "Connect again. A statement that writes may or may not have taken effect."
+            }
+            Self::InTransaction => {
+                "Connect again and repeat the transaction, unless its COMMIT was already sent: \
+                 then check first whether it took effect."
+            }
+        }
+    }
+
+    /// What a client does that goes on.
+    fn hint(self, role: ServerRole) -> &'static str {
+        match (self, role) {
+            (Self::InTransaction, _) => {
+                "The connection goes on. Roll back and repeat the transaction, unless its COMMIT was \
+                 already sent: then check first whether it took effect."
+            }
+            (_, ServerRole::Standby) => "The connection goes on with another server. Repeat the query.",
+            (_, ServerRole::Primary) => {
+                "The connection goes on. A statement that writes may or may not have taken effect: \
+                 check before it is repeated."
+            }
+        }
+    }
+}
+
+impl fmt::Display for ServerLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Eof => "server closed the connection unexpectedly",
+            Self::Reset => "connection to the server was reset",
+            Self::TimedOut => "server stopped answering",
+            Self::GivenUp => "connection to the server was given up",
+        })
+    }
+}
+
+/// How a session lost its server.
+#[derive(Debug)]
+pub(crate) struct Lost<'a> {
+    pub(crate) loss: ServerLoss,
+    /// The code with which the server said goodbye, if it did.
+    pub(crate) announced: Option<SqlState>,
+    pub(crate) server: &'a str,
+    pub(crate) phase: LossPhase,
+    pub(crate) role: ServerRole,
+}
+
+impl Lost<'_> {
+    /// The code of the error that tells of it.
+    pub(crate) fn code(&self) -> SqlState {
+        self.announced.unwrap_or(SqlState::CONNECTION_FAILURE)
+    }
+
+    fn message(&self) -> String {
+        let Some(code) = self.announced else { return self.loss.to_string() };
+        let is_conflict = [SqlState::SERIALIZATION_FAILURE, SqlState::DEADLOCK_DETECTED].contains(&code);
+        let why = match code {
+            SqlState::CRASH_SHUTDOWN => "another of its processes crashed",
+            _ if is_conflict => "of a conflict with recovery",
+            _shutdown => "it was shut down",
+        };
+        format!("server ended the session because {why}")
+    }
+
+    /// The error for a client that goes on.
+    pub(crate) fn error(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        let (message, detail) = (self.message(), self.detail());
+        let report = ErrorReport::error(self.code(), &message)
+            .with_detail(&detail)
+            .with_hint(self.phase.hint(self.role));
+        error_response(&mut out, &report);
+        out.freeze()
+    }
+
+    /// The error that ends the session.
+    pub(crate) fn write_fatal(&self, out: &mut BytesMut) {
+        let (message, detail) = (self.message(), self.detail());
+        let report = ErrorReport::fatal(self.code(), &message)
+            .with_detail(&detail)
+            .with_hint(self.phase.hint_at_the_end());
+        error_response(out, &report);
+    }
+
+    fn detail(&self) -> String {
+        format!("Server \"{}\" was lost {}.", self.server, self.phase)
+    }
+}
+
+/// The farewell among what was held back: the beginning of an answer is of no use.
+#[derive(Debug, Default)]
+pub(crate) struct Farewells {
+    pub(crate) messages: BytesMut,
+    pub(crate) code: Option<SqlState>,
+    pub(crate) has_fatal: bool,
+}
+
+impl Farewells {
+    pub(crate) fn of(tail: &[u8]) -> Self {
+        let mut scanner = scanner_of_a_server();
+        let (mut found, mut at, mut before) = (Self::default(), 0, 0);
+        while let Ok(Some(Piece::Message { tag, body })) = scanner.next(tail, &mut at) {
+            let tag = BackendTag::from_byte(tag);
+            if is_farewell(tag, body) {
+                found.messages.extend_from_slice(&tail[before..at]);
+                found.code = ErrorFields::new(body).sqlstate();
+                if tag == BackendTag::ErrorResponse {
+                    found.has_fatal = true;
+                    break;
+                }
+            }
+            before = at;
+        }
+        found
+    }
+}

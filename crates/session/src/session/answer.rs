@@ -1,0 +1,425 @@
+//! The model of the conversation: which answer belongs to which request.
+//!
+//! A message it does not explain is an error; the session is then relayed without being followed.
+
+use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, TransactionStatus};
+use trunkline_codec::sqlstate::SqlState;
+
+use crate::conversation::farewell::shutdown_notice;
+use crate::conversation::outstanding::{Entry, Kind, Request};
+use crate::conversation::state::{Copy, Course, Farewell, Joined, Pipeline, Progress, Syncs};
+use crate::pin::PinReason;
+use crate::record::{Sink, StatementKind, StatementRecord};
+use crate::recovery::attempt::Attempt;
+use crate::session::Session;
+use crate::session::announce::Figures;
+use crate::timing::Outcome;
+
+impl Session {
+    /// One message arrived from the server. Of a large one `body` is the first part and `length`
+    /// the whole.
+    #[inline]
+    pub(crate) fn answered(
+        &mut self,
+        tag: BackendTag,
+        body: &[u8],
+        length: u64,
+        now: u64,
+        out: &mut impl Sink,
+    ) -> Result<(), PinReason> {
+        let is_explained = match tag {
+            BackendTag::DataRow => self.data_row(length, now),
+            BackendTag::ReadyForQuery => self.ready(body, length, now, out),
+            BackendTag::CommandComplete => self.command_complete(body, length, now, out),
+            BackendTag::BindComplete => self.settle(Request::Bind),
+            BackendTag::ParseComplete => self.settle(Request::Parse),
+            BackendTag::CloseComplete => self.settle(Request::Close),
+            BackendTag::RowDescription | BackendTag::NoData => self.described(tag, body, length, now),
+            BackendTag::ParameterDescription => self.parameters_described(body),
+            BackendTag::EmptyQueryResponse => self.executed(Outcome::Empty, length, now, out),
+            BackendTag::PortalSuspended => self.suspended(length, now, out),
+            BackendTag::CopyInResponse => self.copy_in(length, now),
+            BackendTag::CopyOutResponse => self.copy_out(Copy::Out, length, now),
+            BackendTag::CopyBothResponse => self.copy_out(Copy::Both, length, now),
+            BackendTag::CopyData => self.copy_data(length, now),
+            BackendTag::CopyDone => self.copy_done(length, now),
+            BackendTag::FunctionCallResponse => self.function_returned(length, now),
+            BackendTag::ErrorResponse => return self.failed(body, length, now, out),
+            BackendTag::NoticeResponse => self.noticed(body),
+            // Asynchronous: may come between any two messages.
+            BackendTag::ParameterStatus => {
+                self.follow_parameter(body);
+                true
+            }
+            BackendTag::NotificationResponse => true,
+            BackendTag::Authentication
+            | BackendTag::BackendKeyData
+            | BackendTag::NegotiateProtocolVersion
+            | BackendTag::Unknown(_) => false,
+        };
+        if is_explained { Ok(()) } else { Err(PinReason::UnexpectedMessage(tag.byte())) }
+    }
+
+    /// Part of a statement's answer.
+    #[inline]
+    fn underway(&mut self, length: u64, now: u64) {
+        self.conversation.progress = Progress::Underway;
+        self.meter.answered(length, now);
+    }
+
+    #[inline]
+    pub(crate) fn data_row(&mut self, length: u64, now: u64) -> bool {
+        if !self.conversation.is_running() {
+            return false;
+        }
+        self.underway(length, now);
+        self.meter.rows += 1;
+        true
+    }
+
+    /// The only answer to a Parse, Bind or Close.
+    #[inline]
+    fn settle(&mut self, request: Request) -> bool {
+        if self.conversation.front() != Some(request) {
+            return false;
+        }
+        let Some(entry) = self.conversation.outstanding.settle() else { return false };
+        if let (Some(followed), Request::Parse) = (&mut self.carried.followed, request) {
+            followed.parse_answered();
+        }
+        if let (Some(followed), Request::Close) = (&mut self.carried.followed, request) {
+            followed.prepared.close_answered();
+        }
+        if let Some(statements) = &mut self.carried.statements {
+            match request {
+                Request::Parse => statements.parse_answered(),
+                Request::Close => statements.close_answered(),
+                _bind => {}
+            }
+            statements.texts.release(entry.text);
+        }
+        self.conversation.next_of_pipeline();
+        true
+    }
+
+    fn parameters_described(&mut self, body: &[u8]) -> bool {
+        let Some(entry) = self.conversation.outstanding.front() else { return false };
+        let is_due =
+            entry.request == Request::DescribeStatement && self.conversation.progress == Progress::Untouched;
+        if is_due {
+            self.conversation.progress = Progress::Underway;
+        }
+        if let (Some(followed), true, true) = (&mut self.carried.followed, is_due, entry.class.is_noted()) {
+            followed.prepared.parameters_described(body);
+        }
+        is_due
+    }
+
+    #[inline]
+    fn described(&mut self, tag: BackendTag, body: &[u8], length: u64, now: u64) -> bool {
+        match (self.conversation.front(), self.conversation.progress) {
+            (Some(Request::Query), _)
+                if tag == BackendTag::RowDescription && self.conversation.is_running() =>
+            {
+                self.underway(length, now);
+                return true;
+            }
+            (Some(Request::DescribePortal), Progress::Untouched)
+            | (Some(Request::DescribeStatement), Progress::Underway) => {}
+            _unexplained => return false,
+        }
+        if let Some(entry) = self.conversation.outstanding.settle() {
+            if let (Some(followed), true) = (&mut self.carried.followed, entry.class.is_noted()) {
+                followed.prepared.columns_described(tag, body);
+            }
+            self.release(entry);
+        }
+        self.conversation.next_of_pipeline();
+        true
+    }
+
+    #[inline]
+    fn command_complete(&mut self, body: &[u8], length: u64, now: u64, out: &mut impl Sink) -> bool {
+        match self.conversation.copy {
+            Copy::None => {}
+            Copy::InEnded(_) => self.conversation.copy = Copy::None,
+            Copy::In(_) | Copy::Out | Copy::Both => return false,
+        }
+        if !self.conversation.is_running() {
+            return false;
+        }
+        self.meter.set_tag(body);
+        if let (Some(statements), b"DISCARD ALL\0" | b"DEALLOCATE ALL\0") =
+            (&mut self.carried.statements, body)
+        {
+            statements.deallocate_all();
+        }
+        self.follow_completed(body);
+        self.executed(Outcome::Tag, length, now, out)
+    }
+
+    fn suspended(&mut self, length: u64, now: u64, out: &mut impl Sink) -> bool {
+        if self.conversation.front() != Some(Request::Execute) {
+            return false;
+        }
+        self.follow_suspended();
+        self.executed(Outcome::Suspended, length, now, out)
+    }
+
+    /// A statement of a Query, or all of an Execute, is complete.
+    #[inline]
+    fn executed(&mut self, outcome: Outcome, length: u64, now: u64, out: &mut impl Sink) -> bool {
+        if !self.conversation.is_running() {
+            return false;
+        }
+        self.underway(length, now);
+        self.meter.outcome = outcome;
+        if self.conversation.front() == Some(Request::Execute) {
+            if let Some(entry) = self.conversation.outstanding.settle() {
+                self.record(entry, now, out);
+            }
+            self.conversation.next_of_pipeline();
+        }
+        true
+    }
+
+    fn copy_in(&mut self, length: u64, now: u64) -> bool {
+        if !self.conversation.is_running() {
+            return false;
+        }
+        self.underway(length, now);
+        let seen = self.conversation.outstanding.copy_in();
+        let syncs = if seen.has_lost_sync { Syncs::Lost } else { Syncs::NoneLost };
+        self.conversation.copy = if seen.has_ended { Copy::InEnded(syncs) } else { Copy::In(syncs) };
+        true
+    }
+
+    fn copy_out(&mut self, copy: Copy, length: u64, now: u64) -> bool {
+        if !self.conversation.is_running() {
+            return false;
+        }
+        self.underway(length, now);
+        self.conversation.copy = copy;
+        true
+    }
+
+    #[inline]
+    fn copy_data(&mut self, length: u64, now: u64) -> bool {
+        let is_due = matches!(self.conversation.copy, Copy::Out | Copy::Both);
+        if is_due {
+            self.meter.answered(length, now);
+        }
+        is_due
+    }
+
+    fn copy_done(&mut self, length: u64, now: u64) -> bool {
+        let is_due = self.copy_data(length, now);
+        if is_due {
+            self.conversation.copy = Copy::None;
+        }
+        is_due
+    }
+
+    fn function_returned(&mut self, length: u64, now: u64) -> bool {
+        let is_due = self.conversation.front() == Some(Request::FunctionCall)
+            && self.conversation.progress == Progress::Untouched;
+        if is_due {
+            self.meter.answered(length, now);
+            self.conversation.progress = Progress::Settled;
+            self.follow_function_returned();
+        }
+        is_due
+    }
+
+    #[inline]
+    fn ready(&mut self, body: &[u8], length: u64, now: u64, out: &mut impl Sink) -> bool {
+        let is_due = match self.conversation.front() {
+            Some(Request::Query) => {
+                self.conversation.progress != Progress::Untouched && self.conversation.copy == Copy::None
+            }
+            Some(Request::FunctionCall) => self.conversation.progress == Progress::Settled,
+            Some(Request::Sync) => true,
+            _unexplained => false,
+        };
+        let (true, Ok(ReadyForQuery { status })) = (is_due, ReadyForQuery::parse(body)) else {
+            return false;
+        };
+        let Some(entry) = self.conversation.outstanding.settle() else { return false };
+        self.conversation.status = status;
+        if entry.request != Request::Sync {
+            self.meter.bytes += length;
+            self.record(entry, now, out);
+        }
+        if entry.request == Request::Query
+            && let Some(statements) = &mut self.carried.statements
+        {
+            statements.query_answered();
+        }
+        if let (Some(followed), Request::Query) = (&mut self.carried.followed, entry.request) {
+            followed.prepared.query_answered();
+        }
+        self.conversation.progress = Progress::Untouched;
+        if entry.request == Request::Sync || status == TransactionStatus::Idle {
+            self.conversation.joined = Joined::Nothing;
+        } else if self.conversation.pipeline != Pipeline::Synced {
+            self.conversation.joined = Joined::Series;
+        }
+        self.conversation.pipeline = Pipeline::Synced;
+        self.conversation.course = Course::AsBefore;
+        if !self.conversation.farewell.is_said() {
+            self.conversation.farewell = Farewell::Staying;
+        }
+        if let Some(announce) = &mut self.announce {
+            announce.ready();
+        }
+        if status == TransactionStatus::Idle {
+            self.follow_transaction_ended();
+        }
+        if status == TransactionStatus::Idle && self.conversation.outstanding.is_empty() {
+            self.recovery.attempt = Attempt::Idle;
+            if let Some(statements) = &mut self.carried.statements {
+                statements.transaction_ended();
+            }
+        }
+        true
+    }
+
+    pub(crate) fn noticed(&mut self, body: &[u8]) -> bool {
+        if let Some(code) = shutdown_notice(body)
+            && !self.conversation.farewell.is_said()
+        {
+            self.conversation.farewell = Farewell::Announced(code);
+        }
+        true
+    }
+
+    fn failed(&mut self, body: &[u8], length: u64, now: u64, out: &mut impl Sink) -> Result<(), PinReason> {
+        let fields = ErrorFields::new(body);
+        let code = fields.sqlstate();
+        if fields.is_fatal() {
+            self.ended(code, length, now, out);
+            return Ok(());
+        }
+        let unexplained = Err(PinReason::UnexpectedMessage(BackendTag::ErrorResponse.byte()));
+        let Some(entry) = self.conversation.outstanding.front() else { return unexplained };
+        match self.conversation.copy {
+            Copy::In(Syncs::Lost) | Copy::InEnded(Syncs::Lost) => return Err(PinReason::SyncInFailedCopy),
+            Copy::In(Syncs::NoneLost) | Copy::InEnded(Syncs::NoneLost) | Copy::None => {}
+            Copy::Out | Copy::Both => {}
+        }
+        self.follow_failed(entry.request);
+        match entry.request.kind() {
+            Kind::Query | Kind::FunctionCall | Kind::Sync => {
+                if self.conversation.progress == Progress::Settled {
+                    return unexplained;
+                }
+                if entry.request != Request::Sync {
+                    self.meter.answered(length, now);
+                    self.meter.outcome = Outcome::Failed(code);
+                }
+                self.conversation.progress = Progress::Settled;
+                self.conversation.copy = Copy::None;
+            }
+            Kind::Extended => {
+                self.meter.answered(length, now);
+                self.meter.outcome = Outcome::Failed(code);
+                self.skip_to_sync(now, out);
+            }
+            Kind::CopyEnd => return unexplained,
+        }
+        Ok(())
+    }
+
+    /// An extended message failed: the server discards what follows it, up to the next Sync.
+    fn skip_to_sync(&mut self, now: u64, out: &mut impl Sink) {
+        self.conversation.copy = Copy::None;
+        self.conversation.progress = Progress::Untouched;
+        self.conversation.pipeline = Pipeline::Skipping;
+        if let Some(entry) = self.conversation.outstanding.pop() {
+            self.record(entry, now, out);
+        }
+        while let Some(entry) = self.conversation.outstanding.front() {
+            if entry.request == Request::Sync {
+                self.conversation.pipeline = Pipeline::Failed;
+                return;
+            }
+            self.conversation.outstanding.pop();
+            self.discard(entry);
+        }
+        // What was sent before the client's next message is skipped with the rest.
+        self.conversation.own = None;
+    }
+
+    /// A FATAL error: nothing follows. The statement in progress failed with it; those behind it
+    /// were never begun.
+    fn ended(&mut self, code: Option<SqlState>, length: u64, now: u64, out: &mut impl Sink) {
+        self.conversation.farewell = Farewell::Said(code);
+        self.forget_own();
+        let Some(entry) = self.conversation.outstanding.pop() else { return };
+        if entry.request == Request::Sync {
+            return;
+        }
+        self.meter.answered(length, now);
+        if self.conversation.progress != Progress::Settled {
+            self.meter.outcome = Outcome::Failed(code);
+        }
+        self.record(entry, now, out);
+        self.conversation.progress = Progress::Untouched;
+    }
+
+    /// Releases what an answered entry holds.
+    #[inline]
+    pub(crate) fn release(&mut self, entry: Entry) {
+        if let Some(statements) = &mut self.carried.statements {
+            statements.texts.release(entry.text);
+        }
+    }
+
+    /// An entry will have no answer.
+    pub(crate) fn discard(&mut self, entry: Entry) {
+        if entry.class.is_own() {
+            return;
+        }
+        if let (Some(followed), true) = (&mut self.carried.followed, entry.class.is_noted()) {
+            followed.prepared.describe_dropped();
+        }
+        if let (Some(statements), Request::Parse | Request::Close) =
+            (&mut self.carried.statements, entry.request)
+        {
+            statements.dropped();
+        }
+        if let (Some(followed), Request::Parse | Request::Close) = (&mut self.carried.followed, entry.request)
+        {
+            followed.prepared.dropped();
+        }
+        if let (Some(followed), true) = (&mut self.carried.followed, entry.class.has_effects()) {
+            followed.drop_effects();
+        }
+        self.release(entry);
+    }
+
+    /// Tells of a statement that is complete, and begins the next.
+    #[inline]
+    pub(crate) fn record(&mut self, entry: Entry, now: u64, out: &mut impl Sink) {
+        let timing = self.meter.timing(entry.sent, now);
+        let (rows, bytes) = (self.meter.rows, self.meter.bytes);
+        if let Some(kind) = StatementKind::of(entry.request) {
+            out.statement(&StatementRecord {
+                kind,
+                sql: self.carried.statements.as_ref().and_then(|statements| statements.texts.sql(entry.text)),
+                completion: self.meter.completion(),
+                transaction: self.conversation.status,
+                timing,
+                rows,
+                bytes,
+                retries: u32::from(self.meter.retries),
+                server: &self.conversation.server_name,
+            });
+        }
+        if let Some(announce) = &mut self.announce {
+            announce.last = Some(Figures { timing, rows, bytes });
+        }
+        self.meter.reset(now);
+        self.discard(entry);
+    }
+}

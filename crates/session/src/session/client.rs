@@ -1,0 +1,278 @@
+//! What the client sends: [`Session::handle_client`].
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use trunkline_codec::frontend::{Describe, FrontendTag, Target};
+use trunkline_codec::scan::{FrameError, FrameErrorKind, Phase, Piece, Scanner};
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_codec::write::{ErrorReport, error_response};
+
+use super::Session;
+use crate::conversation::outstanding::{Entry, Request};
+use crate::conversation::own::Dropping;
+use crate::conversation::state::{ClientEnd, Copy, Flow, Long, Mode, Pipeline, Syncs, Tail};
+use crate::limits::OUTSTANDING_MAX;
+use crate::names::describe_of;
+use crate::pin::NotRepeatable;
+use crate::record::Sink;
+use crate::step::{ClientStep, ClientThen, Peer, Refused, Violation};
+
+/// The client's side: what it has sent, and what it may send.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) scanner: Scanner,
+    pub(crate) tail: Tail,
+    pub(crate) end: ClientEnd,
+    pub(crate) flow: Flow,
+    pub(crate) long: Long,
+    /// What of its messages is not to go to the server.
+    pub(crate) dropping: Dropping,
+    /// Nothing of it was forwarded yet.
+    pub(crate) is_pristine: bool,
+}
+
+impl Client {
+    /// The client of a session whose login is complete.
+    pub(crate) fn new() -> Self {
+        Client {
+            scanner: scanner_of_a_client(),
+            tail: Tail::Empty,
+            end: ClientEnd::Open,
+            flow: Flow::Open,
+            long: Long::Other,
+            dropping: Dropping::Nothing,
+            is_pristine: true,
+        }
+    }
+
+    /// Its request in flight is to be sent again, from its first byte on.
+    pub(crate) fn rewind(&mut self) {
+        self.scanner = scanner_of_a_client();
+        self.tail = Tail::Empty;
+        self.flow = Flow::Open;
+        self.long = Long::Other;
+    }
+}
+
+fn scanner_of_a_client() -> Scanner {
+    let mut scanner = Scanner::frontend();
+    scanner.set_phase(Phase::Normal);
+    scanner
+}
+
+impl Session {
+    /// Takes what the client sent: the unforwarded rest of the last chunk, and what came since.
+    pub fn handle_client(&mut self, chunk: &[u8], now: Instant, out: &mut impl Sink) -> ClientStep {
+        let sent = self.meter.at(now);
+        let mut at = 0;
+        let then = self.scan_client(chunk, &mut at, sent).unwrap_or_else(|error| match error.kind {
+            FrameErrorKind::UnknownTag => {
+                at += 1;
+                self.sent_unknown();
+                ClientThen::Unknown(error)
+            }
+            FrameErrorKind::LengthTooSmall
+            | FrameErrorKind::TooLong { .. }
+            | FrameErrorKind::OldStyleError => {
+                self.finish(now, out);
+                ClientThen::Violation(Box::new(self.client_violation(error)))
+            }
+        });
+        let taken = if let ClientThen::Refuse(refused) = &then { refused.dropped } else { at };
+        self.client.tail = Tail::of(chunk, taken);
+        if at > 0 {
+            self.client.is_pristine = false;
+            if let Some(followed) = &mut self.carried.followed {
+                followed.unsettled.stays();
+            }
+        }
+        ClientStep { forward: at, then }
+    }
+
+    fn scan_client(&mut self, chunk: &[u8], at: &mut usize, sent: u64) -> Result<ClientThen, FrameError> {
+        if self.is_paused() {
+            return Ok(ClientThen::Pause);
+        }
+        self.client.flow = Flow::Open;
+        if self.recovery.debt.is_some() {
+            if let Some(refused) = self.refuse(chunk)? {
+                return Ok(ClientThen::Refuse(Box::new(refused)));
+            }
+            // What its request is cannot be told yet.
+            if self.recovery.debt.is_some() {
+                return Ok(ClientThen::ReadOn);
+            }
+        }
+        if self.client.dropping != Dropping::Nothing {
+            return self.drop_answered(chunk);
+        }
+        loop {
+            if self.conversation.outstanding.len() >= OUTSTANDING_MAX && self.client.scanner.is_at_boundary()
+            {
+                self.client.flow = Flow::Full;
+                return Ok(ClientThen::Pause);
+            }
+            let before = (*at, self.client.scanner.clone());
+            let (tag, body, length) = match self.client.scanner.next(chunk, at)? {
+                None => return Ok(ClientThen::ReadOn),
+                Some(Piece::Message { tag, body }) => (tag, body, body.len()),
+                Some(Piece::Start { tag, body_len, body }) => (tag, body, body_len as usize),
+                Some(Piece::More { body, is_last }) => {
+                    self.follow_long(body, is_last);
+                    continue;
+                }
+            };
+            let tag = FrontendTag::from_byte(tag);
+            if tag == FrontendTag::Terminate {
+                self.client.end = ClientEnd::Terminated;
+                return Ok(ClientThen::Terminate);
+            }
+            if self.may_need_more()
+                && let Some(own) = self.before(tag, body, sent)
+            {
+                (*at, self.client.scanner) = before;
+                return Ok(ClientThen::Ask(own));
+            }
+            if self.mode == Mode::Tracked {
+                self.sent(tag, body, length, sent);
+            }
+        }
+    }
+
+    /// A Query was answered by the refusal of what it needs: the server is not to see it.
+    #[cold]
+    fn drop_answered(&mut self, chunk: &[u8]) -> Result<ClientThen, FrameError> {
+        let mut dropped = 0;
+        while self.client.dropping != Dropping::Nothing {
+            self.client.dropping = match self.client.scanner.next(chunk, &mut dropped)? {
+                None if dropped == 0 => return Ok(ClientThen::ReadOn),
+                None => break,
+                Some(Piece::Message { .. } | Piece::More { is_last: true, .. }) => Dropping::Nothing,
+                Some(Piece::Start { .. } | Piece::More { is_last: false, .. }) => Dropping::Rest,
+            };
+        }
+        Ok(ClientThen::Refuse(Box::new(Refused { dropped, answer: Bytes::new(), is_end: false })))
+    }
+
+    /// One message goes to the server. Of a large one `body` is the first part.
+    #[inline]
+    fn sent(&mut self, tag: FrontendTag, body: &[u8], length: usize, sent: u64) {
+        if self.conversation.pipeline == Pipeline::Skipping {
+            return self.conversation.sent_while_skipping(tag, sent);
+        }
+        match self.conversation.copy {
+            Copy::None | Copy::InEnded(_) | Copy::Out => {}
+            Copy::In(syncs) => {
+                if self.sent_as_copy_data(tag, length, syncs) {
+                    return;
+                }
+            }
+            Copy::Both => match tag {
+                FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => return,
+                _other => {}
+            },
+        }
+        let request = match tag {
+            FrontendTag::Query => Request::Query,
+            FrontendTag::Parse => Request::Parse,
+            FrontendTag::Bind => Request::Bind,
+            FrontendTag::Describe => match Describe::parse(body).map(|describe| describe.kind) {
+                Ok(Target::Statement) => Request::DescribeStatement,
+                Ok(Target::Portal) | Err(_) => Request::DescribePortal,
+            },
+            FrontendTag::Execute => Request::Execute,
+            FrontendTag::Close => Request::Close,
+            FrontendTag::Sync => Request::Sync,
+            FrontendTag::FunctionCall => Request::FunctionCall,
+            FrontendTag::Flush if length > 0 => Request::BrokenFlush,
+            // Outside COPY the server ignores these, and whether it is outside is known only once
+            // the request before them is answered.
+            FrontendTag::CopyDone | FrontendTag::CopyFail if !self.conversation.outstanding.is_empty() => {
+                Request::CopyEnd
+            }
+            FrontendTag::CopyDone | FrontendTag::CopyFail => return,
+            FrontendTag::Flush => return self.flush_sent(),
+            FrontendTag::CopyData => return,
+            // Refused by the scanner, or handled before.
+            FrontendTag::Password | FrontendTag::Terminate | FrontendTag::Unknown(_) => return,
+        };
+        let text = self.text_of(request, body);
+        let class = self.follow_sent(request, body, length == body.len());
+        self.attempted(request, class);
+        self.conversation.outstanding.push(Entry { sent, text, request, class });
+    }
+
+    /// Whether a server that reads COPY data takes the message without answering it. Anything else
+    /// it answers with an error.
+    fn sent_as_copy_data(&mut self, tag: FrontendTag, length: usize, syncs: Syncs) -> bool {
+        match tag {
+            FrontendTag::CopyData => {}
+            FrontendTag::Flush if length == 0 => {}
+            FrontendTag::Flush | FrontendTag::Sync => self.conversation.copy = Copy::In(Syncs::Lost),
+            FrontendTag::CopyDone | FrontendTag::CopyFail => self.conversation.copy = Copy::InEnded(syncs),
+            FrontendTag::Query
+            | FrontendTag::Parse
+            | FrontendTag::Bind
+            | FrontendTag::Describe
+            | FrontendTag::Execute
+            | FrontendTag::Close
+            | FrontendTag::FunctionCall
+            | FrontendTag::Password
+            | FrontendTag::Terminate
+            | FrontendTag::Unknown(_) => {
+                // Either the COPY has failed and its error is on the way, or this ends the session.
+                self.conversation.copy = Copy::InEnded(syncs);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The SQL a request stands for, as far as it is kept.
+    #[inline]
+    fn text_of(&mut self, request: Request, body: &[u8]) -> Option<crate::carried::texts::TextId> {
+        let statements = self.carried.statements.as_mut()?;
+        match request {
+            Request::Query => statements.query_sent(body),
+            Request::Parse => statements.parse_sent(body),
+            Request::Bind => statements.bind_sent(body),
+            Request::DescribeStatement => {
+                statements.describe_sent(describe_of(body).map_or(&[], |describe| describe.name))
+            }
+            Request::Execute => statements.execute_sent(body),
+            Request::Close => {
+                statements.close_sent(body);
+                None
+            }
+            Request::DescribePortal
+            | Request::BrokenFlush
+            | Request::Sync
+            | Request::FunctionCall
+            | Request::CopyEnd => None,
+        }
+    }
+
+    /// The type byte of a message that no server knows is the last that goes to it: a server looks at the type before
+    /// all else, once it has answered what came before, so its own refusal ends the session where it would end there.
+    /// Source: PostgreSQL 18, src/backend/tcop/postgres.c, `SocketBackend`.
+    #[cold]
+    fn sent_unknown(&mut self) {
+        self.client.end = ClientEnd::Refused;
+        self.close_attempt(NotRepeatable::ClientLeft);
+    }
+
+    fn client_violation(&self, error: FrameError) -> Violation {
+        let report = self.conversation.scanner.is_at_boundary().then(|| {
+            let mut out = BytesMut::new();
+            let message = "could not follow the messages of the client";
+            let detail = format!("The client sent a {error}.");
+            let report = ErrorReport::fatal(SqlState::PROTOCOL_VIOLATION, message)
+                .with_detail(&detail)
+                .with_hint("Check the driver: a message was malformed or its length is over the limit.");
+            error_response(&mut out, &report);
+            out.freeze()
+        });
+        Violation { by: Peer::Client, error, report }
+    }
+}

@@ -1,0 +1,80 @@
+//! What answers change of what the session carries.
+
+use super::Session;
+use crate::carried::followed::Followed;
+use crate::conversation::outstanding::Request;
+use crate::settings::Mobility;
+use crate::sql::effect::Effect;
+
+impl Session {
+    pub(crate) fn followed(&mut self) -> &mut Followed {
+        let functions = &self.carried.functions;
+        self.carried.followed.get_or_insert_with(|| Box::new(Followed::beginning(functions.clone())))
+    }
+
+    /// A statement of the front request is complete, with this tag.
+    #[inline]
+    pub(crate) fn follow_completed(&mut self, tag: &[u8]) {
+        let Some(front) = self.conversation.outstanding.front() else { return };
+        let has_effects = front.class.has_effects();
+        let is_end = front.class.ends();
+        let tag = tag.strip_suffix(b"\0").unwrap_or(tag);
+        self.conversation.course.completed(is_end, tag);
+        if self.mobility == Mobility::Fixed || (!has_effects && tag.starts_with(b"SELECT ")) {
+            return;
+        }
+        match &mut self.carried.followed {
+            Some(followed) => followed.completed(has_effects, tag, &self.carried.parameters),
+            None if Effect::None.fits(tag) => {}
+            None => {
+                let functions = self.carried.functions.clone();
+                let followed =
+                    self.carried.followed.get_or_insert_with(|| Box::new(Followed::beginning(functions)));
+                followed.completed(has_effects, tag, &self.carried.parameters);
+            }
+        }
+    }
+
+    /// An Execute stopped at its row limit: what it does beyond rows is done.
+    pub(crate) fn follow_suspended(&mut self) {
+        if let (Some(front), Some(followed)) =
+            (self.conversation.outstanding.front(), &mut self.carried.followed)
+            && front.class.has_effects()
+        {
+            let (effect, era) = followed.next_effect();
+            followed.apply(effect, era, &self.carried.parameters);
+        }
+    }
+
+    /// A request failed.
+    pub(crate) fn follow_failed(&mut self, request: Request) {
+        let Some(followed) = &mut self.carried.followed else { return };
+        followed.has_failed = true;
+        if request == Request::Parse {
+            followed.prepared.parse_failed();
+        }
+    }
+
+    /// ReadyForQuery, outside a transaction.
+    #[inline]
+    pub(crate) fn follow_transaction_ended(&mut self) {
+        self.carried.parameters.settle();
+        // Portals of requests in flight are known already.
+        let is_last = self.conversation.outstanding.is_empty();
+        if let Some(followed) = &mut self.carried.followed {
+            followed.transaction_ended(is_last);
+            if followed.has_report {
+                followed.reported(&self.carried.parameters);
+            }
+        }
+    }
+
+    /// The transaction ended with its server: what that one reported last is not what counts.
+    pub(crate) fn follow_transaction_lost(&mut self) {
+        let is_last = self.conversation.outstanding.is_empty();
+        if let Some(followed) = &mut self.carried.followed {
+            followed.transaction_ended(is_last);
+            followed.has_report = false;
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! A client that keeps its connection though its server was lost with something owed.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use trunkline_codec::backend::TransactionStatus;
+use trunkline_codec::frontend::FrontendTag;
+use trunkline_codec::scan::{FrameError, Piece};
+use trunkline_codec::write;
+
+use crate::conversation::outstanding::Request;
+use crate::conversation::state::{ClientEnd, Copy, Mode};
+use crate::limits::ROLLBACK_SERIES_MAX;
+use crate::names::{bind_of, parse_of};
+use crate::pin::NotRepeatable;
+use crate::record::Sink;
+use crate::recovery::attempt::Attempt;
+use crate::recovery::debt::{Debt, Telling};
+use crate::session::Session;
+use crate::sql::read::{TransactionEnd, transaction_end};
+use crate::step::Refused;
+
+/// What a message of a client with a debt is.
+enum Unpaid {
+    /// It is not answered.
+    Unanswered,
+    /// Query, FunctionCall, or a Sync on its own.
+    Whole,
+    /// The first of a series that ends with a Sync.
+    Extended,
+    /// The same, of one whose end is not here yet: it may give the transaction up.
+    Unclear,
+    /// It gives the transaction up by itself, or says goodbye: no error is needed.
+    NeedsNone,
+}
+
+impl Session {
+    /// Whether a client that loses its server now could be told so and go on: all it was given ends
+    /// between two messages, nothing but a transaction is lost with the server, and at most one
+    /// request is in flight, all of it.
+    pub(crate) fn is_keepable(&self) -> bool {
+        let is_in_step = self.mode == Mode::Tracked
+            && self.client.end == ClientEnd::Open
+            && self.client.scanner.is_at_boundary()
+            && self.conversation.scanner.is_at_boundary();
+        let is_copying = match self.conversation.copy {
+            Copy::None | Copy::Out => false,
+            Copy::In(_) | Copy::InEnded(_) | Copy::Both => true,
+        };
+        is_in_step && !is_copying && self.movability().is_ok() && self.conversation.is_one_unit_in_flight()
+    }
+
+    /// Whether a silent client has to hear that its server was lost. A failed transaction is the same on any
+    /// server, unless it has a savepoint to go back to.
+    pub(crate) fn is_loss_to_be_told(&self, was: TransactionStatus) -> bool {
+        match was {
+            TransactionStatus::Idle => false,
+            TransactionStatus::InTransaction => true,
+            TransactionStatus::Failed => {
+                self.carried.followed.as_ref().is_some_and(|followed| followed.has_savepoint())
+            }
+        }
+    }
+
+    /// The server is lost: what is in flight fails with `error`, unless the client knows already.
+    /// What is to be written to it: nothing when it is owed nothing now.
+    pub(crate) fn keep(&mut self, error: Bytes, now: Instant, out: &mut impl Sink) -> Bytes {
+        let (was, at_now) = (self.conversation.status, self.meter.at(now));
+        let is_told = self.conversation.is_told_of_failure() || self.conversation.is_told_of_end();
+        self.conversation.status = self.conversation.status_once_failed();
+        let mut answer = BytesMut::new();
+        if self.conversation.outstanding.is_empty() {
+            if self.is_loss_to_be_told(was) {
+                self.recovery.debt =
+                    Some(Box::new(Debt { error, telling: Telling::NotBegun, is_commit: false }));
+            }
+        } else {
+            if !is_told {
+                answer.extend_from_slice(&error);
+            }
+            if let Some(told) = self.tell_before_ready(at_now) {
+                answer.extend_from_slice(&told);
+            }
+            write::ready_for_query(&mut answer, self.conversation.status);
+        }
+        self.forget_in_flight(now, out);
+        answer.freeze()
+    }
+
+    /// The transaction has failed with `error` while its client waited for nothing.
+    pub(crate) fn transaction_failed(&mut self, error: Bytes) {
+        self.conversation.status = TransactionStatus::Failed;
+        if let Some(followed) = &mut self.carried.followed {
+            followed.has_failed = true;
+        }
+        self.recovery.debt = Some(Box::new(Debt { error, telling: Telling::NotBegun, is_commit: false }));
+    }
+
+    fn forget_in_flight(&mut self, now: Instant, out: &mut impl Sink) {
+        let is_query = self.conversation.outstanding.front_request() == Some(Request::Query);
+        if let Some(followed) = &mut self.carried.followed {
+            followed.server_lost(is_query);
+        }
+        if let (Some(statements), true) = (&mut self.carried.statements, is_query) {
+            statements.query_answered();
+        }
+        self.finish(now, out);
+        self.meter.reset(self.meter.at(now));
+        if let Some(announce) = &mut self.announce {
+            announce.ready();
+        }
+        self.conversation.server_lost();
+        self.recovery.attempt = Attempt::Closed(NotRepeatable::Answered);
+        if self.conversation.status == TransactionStatus::Idle {
+            self.forget_transaction();
+        }
+    }
+
+    fn forget_transaction(&mut self) {
+        self.recovery.attempt = Attempt::Idle;
+        self.follow_transaction_lost();
+        if let Some(statements) = &mut self.carried.statements {
+            statements.transaction_ended();
+        }
+    }
+
+    /// Answers what the client sends with the error it is owed, in the server's place. `None` once
+    /// there is nothing to refuse.
+    #[cold]
+    pub(crate) fn refuse(&mut self, chunk: &[u8]) -> Result<Option<Refused>, FrameError> {
+        let mut end = 0;
+        let mut answer = BytesMut::new();
+        let was = self.conversation.status;
+        while let Some(debt) = &self.recovery.debt {
+            let (telling, before) = (debt.telling, end);
+            let piece = match self.client.scanner.next(chunk, &mut end) {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                // What came before it is answered first.
+                Err(_again) if end > 0 => break,
+                Err(error) => return Err(error),
+            };
+            let (tag, body, is_last) = match piece {
+                Piece::Message { tag, body } => (FrontendTag::from_byte(tag), body, true),
+                Piece::Start { tag, body, .. } => (FrontendTag::from_byte(tag), body, false),
+                // Of a Query, or of a message that is dropped.
+                Piece::More { is_last, .. } => {
+                    if is_last && telling == Telling::InQuery {
+                        self.tell(&mut answer, true);
+                    }
+                    continue;
+                }
+            };
+            match (self.judge_unpaid(tag, body, is_last, &chunk[before..]), telling) {
+                (Unpaid::Unclear, Telling::NotBegun) => {
+                    end = before;
+                    break;
+                }
+                (Unpaid::NeedsNone, Telling::NotBegun) if is_last => {
+                    self.recovery.debt = None;
+                    end = before;
+                }
+                (_, Telling::ToSync) if tag == FrontendTag::Terminate => {
+                    self.recovery.debt = None;
+                    end = before;
+                }
+                (_, Telling::ToSync) if tag == FrontendTag::Sync => self.end_debt(&mut answer),
+                (_, Telling::ToSync | Telling::InQuery) | (Unpaid::Unanswered, Telling::NotBegun) => {}
+                (Unpaid::Extended, Telling::NotBegun) => self.tell(&mut answer, false),
+                (Unpaid::Whole | Unpaid::NeedsNone, Telling::NotBegun) if is_last => {
+                    self.tell(&mut answer, true);
+                }
+                (Unpaid::Whole | Unpaid::NeedsNone, Telling::NotBegun) => {
+                    if let Some(debt) = &mut self.recovery.debt {
+                        debt.telling = Telling::InQuery;
+                    }
+                }
+            }
+        }
+        let is_end = self.conversation.status != was;
+        Ok((end > 0).then(|| Refused { dropped: end, answer: answer.freeze(), is_end }))
+    }
+
+    /// What the message is with which `rest` begins.
+    fn judge_unpaid(&mut self, tag: FrontendTag, body: &[u8], is_whole: bool, rest: &[u8]) -> Unpaid {
+        let sql = match tag {
+            _ if !is_whole => None,
+            FrontendTag::Query => Some(body.strip_suffix(b"\0").unwrap_or(body)),
+            FrontendTag::Parse => parse_of(body).map(|parse| parse.sql),
+            FrontendTag::Bind => bind_of(body).and_then(|bind| self.prepared_sql(bind.statement)),
+            _other => None,
+        };
+        let end = sql.and_then(transaction_end);
+        if let Some(debt) = &mut self.recovery.debt
+            && debt.telling == Telling::NotBegun
+        {
+            debt.is_commit = end == Some(TransactionEnd::Commit);
+        }
+        match tag {
+            FrontendTag::Query if end == Some(TransactionEnd::Rollback) => Unpaid::NeedsNone,
+            _ if end == Some(TransactionEnd::Rollback) => match self.gives_up(rest) {
+                Some(true) => Unpaid::NeedsNone,
+                Some(false) => Unpaid::Extended,
+                None => Unpaid::Unclear,
+            },
+            FrontendTag::Terminate => Unpaid::NeedsNone,
+            FrontendTag::Query | FrontendTag::FunctionCall | FrontendTag::Sync => Unpaid::Whole,
+            FrontendTag::Flush if body.is_empty() => Unpaid::Unanswered,
+            FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => Unpaid::Unanswered,
+            _extended => Unpaid::Extended,
+        }
+    }
+
+    fn prepared_sql(&self, statement: &[u8]) -> Option<&[u8]> {
+        self.carried.followed.as_ref()?.prepared.sql(statement)
+    }
+
+    /// Whether all that a series of extended messages runs is a ROLLBACK; `None` while its Sync is not here. It is
+    /// looked at whole: what a statement is says nothing of which one is run.
+    fn gives_up(&self, series: &[u8]) -> Option<bool> {
+        let is_rollback = |sql: &[u8]| transaction_end(sql) == Some(TransactionEnd::Rollback);
+        let mut scanner = self.client.scanner.clone();
+        let (mut at, mut parsed, mut is_bound) = (0, None, false);
+        while at <= ROLLBACK_SERIES_MAX {
+            let (tag, body) = match scanner.next(series, &mut at) {
+                Ok(Some(Piece::Message { tag, body })) => (FrontendTag::from_byte(tag), body),
+                Ok(None) if series.len() <= ROLLBACK_SERIES_MAX => return None,
+                Ok(_) | Err(_) => return Some(false),
+            };
+            let goes_on = match tag {
+                FrontendTag::Parse => {
+                    let parse = parse_of(body);
+                    parsed = parse.map(|parse| parse.name);
+                    parse.is_some_and(|parse| is_rollback(parse.sql))
+                }
+                FrontendTag::Bind => bind_of(body).is_some_and(|bind| {
+                    is_bound = true;
+                    parsed == Some(bind.statement)
+                        || self.prepared_sql(bind.statement).is_some_and(is_rollback)
+                }),
+                FrontendTag::Describe | FrontendTag::Execute => true,
+                FrontendTag::Sync => return Some(is_bound),
+                _other => false,
+            };
+            if !goes_on {
+                return Some(false);
+            }
+        }
+        Some(false)
+    }
+
+    fn tell(&mut self, answer: &mut BytesMut, is_whole: bool) {
+        if let Some(debt) = &mut self.recovery.debt {
+            answer.extend_from_slice(&debt.error);
+            debt.telling = Telling::ToSync;
+        }
+        if is_whole {
+            self.end_debt(answer);
+        }
+    }
+
+    fn end_debt(&mut self, answer: &mut BytesMut) {
+        if self.recovery.debt.take().is_some_and(|debt| debt.is_commit) {
+            self.conversation.status = TransactionStatus::Idle;
+            self.forget_transaction();
+        }
+        write::ready_for_query(answer, self.conversation.status);
+    }
+}

@@ -1,0 +1,299 @@
+//! The session: its state, and what can be asked of it.
+//!
+//! - `client`, `server`: the two halves of the machine, what comes from either side.
+//! - `sent`: what requests do, read on their way to the server; `answer`: which answer belongs to which request.
+//! - `followed`, `functions`, `told`: what answers change of what is carried.
+//! - `own`: requests of the proxy's own; `announce`: what is told before a ReadyForQuery.
+//! - `attempt`, `losing`, `kept`: the request in flight is repeated, the server is lost, the client goes on.
+//! - `farewell`: the server says goodbye.
+
+pub(crate) mod announce;
+mod answer;
+mod attempt;
+mod client;
+mod farewell;
+mod followed;
+mod functions;
+mod kept;
+mod losing;
+mod own;
+mod sent;
+mod server;
+mod told;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use trunkline_codec::backend::TransactionStatus;
+
+use self::client::Client;
+use crate::carried::Carried;
+use crate::carried::alignment::{Alignment, Writer};
+use crate::carried::statements::Statements;
+use crate::conversation::Conversation;
+use crate::conversation::outstanding::Outstanding;
+use crate::conversation::state::{ClientEnd, Copy, Farewell, Flow, Mode, Pipeline, Progress, Tail};
+use crate::limits::OUTSTANDING_MAX;
+use crate::pin::{NotRepeatable, PinReason};
+use crate::record::Sink;
+use crate::recovery::Recovery;
+use crate::recovery::attempt::Attempt;
+use crate::session::announce::Announce;
+use crate::settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
+use crate::timing::{Meter, Outcome};
+
+/// One client's life after its login.
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) client: Client,
+    pub(crate) conversation: Conversation,
+    pub(crate) carried: Carried,
+    pub(crate) recovery: Recovery,
+    pub(crate) meter: Meter,
+    pub(crate) announce: Option<Box<Announce>>,
+    pub(crate) mobility: Mobility,
+    pub(crate) report_timing: ReportTiming,
+    pub(crate) mode: Mode,
+}
+
+impl Session {
+    /// A session whose login is complete: the client has its first ReadyForQuery, and the next
+    /// bytes of either side begin a message.
+    #[must_use]
+    pub fn new(settings: SessionSettings, now: Instant) -> Self {
+        let SessionSettings { sql_bytes_max, report_timing, server, tracking, mobility, role, parameters } =
+            settings;
+        let mode = match tracking {
+            Tracking::Full => Mode::Tracked,
+            Tracking::Opaque => Mode::Opaque,
+        };
+        let is_kept = sql_bytes_max > 0 && mode == Mode::Tracked;
+        let statements = is_kept.then(|| Box::new(Statements::new(sql_bytes_max)));
+        let mut session = Self {
+            client: Client::new(),
+            conversation: Conversation::new(server, role),
+            carried: Carried::new(statements, parameters),
+            recovery: Recovery::default(),
+            meter: Meter::new(now),
+            announce: match report_timing {
+                ReportTiming::Off => None,
+                ReportTiming::Notice => Some(Box::new(Announce::new(report_timing))),
+            },
+            mobility,
+            report_timing,
+            mode,
+        };
+        session.follow_greeting();
+        session
+    }
+
+    /// Whether nothing is in progress, so that the server connection could be exchanged: all
+    /// requests are answered, no transaction is open (not even the implicit one of extended
+    /// messages without a Sync), no COPY, and neither side is inside a message.
+    ///
+    /// Whether the bytes to be forwarded have all been written only the caller knows.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let is_held = self.conversation.farewell == Farewell::Held;
+        self.conversation.own.is_none()
+            && self.is_quiet()
+            && self.client.tail == Tail::Empty
+            && (is_held || self.conversation.tail == Tail::Empty)
+    }
+
+    /// The same, without regard to bytes that were not forwarded.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_quiet_in(TransactionStatus::Idle)
+    }
+
+    #[inline]
+    pub(crate) fn is_quiet_in(&self, status: TransactionStatus) -> bool {
+        self.conversation.owes_only_us()
+            && self.mode == Mode::Tracked
+            && self.conversation.status == status
+            && self.conversation.pipeline == Pipeline::Synced
+            && self.conversation.copy == Copy::None
+            && self.client.end == ClientEnd::Open
+            && !self.conversation.farewell.is_said()
+            && self.client.scanner.is_at_boundary()
+            && self.conversation.scanner.is_at_boundary()
+    }
+
+    /// Whether no byte of the client was forwarded yet.
+    #[must_use]
+    pub fn is_pristine(&self) -> bool {
+        self.client.is_pristine
+    }
+
+    /// Whether the client must not be read: too many of its requests are outstanding, a farewell is
+    /// held back, or the proxy's own requests are in flight.
+    #[must_use]
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        let is_full =
+            self.client.flow == Flow::Full && self.conversation.outstanding.len() > OUTSTANDING_MAX / 2;
+        is_full || self.conversation.farewell == Farewell::Held || self.conversation.own.is_some()
+    }
+
+    /// The transaction status of the last ReadyForQuery. An untracked session keeps the one it had.
+    #[must_use]
+    pub fn transaction_status(&self) -> TransactionStatus {
+        self.conversation.status
+    }
+
+    /// Requests sent to the server whose answers are owed. Meaningless for an untracked session.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.conversation.outstanding.len()
+    }
+
+    /// Why the session cannot leave its server now, if there is a reason other than a request in
+    /// progress. What it has left on its server is [`Self::movability`]'s to tell.
+    #[must_use]
+    pub fn pinned(&self) -> Option<PinReason> {
+        match self.mode {
+            Mode::Opaque => Some(PinReason::Replication),
+            Mode::Untracked(reason) => Some(reason),
+            Mode::Tracked if self.conversation.copy != Copy::None => Some(PinReason::Copy),
+            Mode::Tracked if self.conversation.is_in_transaction() => Some(PinReason::Transaction),
+            Mode::Tracked => None,
+        }
+    }
+
+    /// What the session's server is, as it said last: at its login, or since.
+    #[must_use]
+    pub fn server_role(&self) -> ServerRole {
+        self.conversation.role
+    }
+
+    /// How long the next statement waited for a server. Added up until that statement completes.
+    pub fn note_wait(&mut self, waited: Duration) {
+        self.meter.note_wait(waited);
+    }
+
+    /// How long the client did not take bytes of the answer in progress. Time outside an answer
+    /// is not counted.
+    pub fn note_client_blocked(&mut self, blocked: Duration) {
+        if !self.conversation.outstanding.is_empty() {
+            self.meter.note_client_blocked(blocked);
+        }
+    }
+
+    /// The client closed its sending side. The server's end is then the regular end of the
+    /// session, once it has answered everything.
+    pub fn handle_client_eof(&mut self) {
+        match self.client.end {
+            ClientEnd::Open => self.client.end = ClientEnd::HalfClosed,
+            ClientEnd::HalfClosed | ClientEnd::Terminated | ClientEnd::Refused => {}
+        }
+    }
+
+    /// Whether the client has said goodbye and the server owes it nothing: neither has anything more to
+    /// say.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.client.end == ClientEnd::Terminated
+            && self.mode == Mode::Tracked
+            && self.conversation.outstanding.is_empty()
+            && self.conversation.pipeline == Pipeline::Synced
+            && self.conversation.copy == Copy::None
+            && self.conversation.farewell == Farewell::Staying
+            && self.conversation.scanner.is_at_boundary()
+            && self.conversation.tail == Tail::Empty
+    }
+
+    /// What a freshly logged-in server must be told, to be as the session left its last one.
+    #[must_use]
+    pub fn alignment(&self) -> Alignment {
+        let mut out = Writer::default();
+        if let Some(followed) = &self.carried.followed {
+            followed.write(&mut out, &self.carried.parameters);
+        }
+        let has_failed = self.conversation.status == TransactionStatus::Failed;
+        if has_failed { out.finish_failed() } else { out.finish() }
+    }
+
+    /// Whether the login on the next server brings a statement_timeout, of its startup packet or of defaults: an
+    /// [`Self::alignment`] must not run into it.
+    pub fn login_has_timeout(&mut self, has: bool) {
+        self.carried.parameters.set_login_timeout(has);
+    }
+
+    /// The parameters of the server as the client was last told of them: names and values.
+    pub fn parameters(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.carried.parameters.iter()
+    }
+
+    /// The prepared statements that the client has, on whatever server: names, the unnamed one's empty, and SQL.
+    pub fn prepared_statements(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.carried.followed.iter().flat_map(|followed| followed.prepared.iter())
+    }
+
+    /// ParameterStatus messages for what another server has otherwise than the client was told:
+    /// `now` holds its messages, those of its login and behind them those of
+    /// [`crate::AlignmentReader::parameters`].
+    #[must_use]
+    pub fn differences(&self, now: &[u8]) -> Bytes {
+        self.carried.parameters.differences(now)
+    }
+
+    /// Another server was taken and aligned, after [`crate::LossPlan::Move`] or [`crate::LossPlan::Fail`], after
+    /// [`Self::rewind`], or at
+    /// any idle point of a movable session. `announce` (see [`Self::differences`]) goes to the client
+    /// before its next ReadyForQuery. Then present the client's unforwarded bytes again.
+    pub fn server_taken(&mut self, server: ServerName, role: ServerRole, announce: Bytes) {
+        self.conversation.server_taken(server, role);
+        if let Some(followed) = &mut self.carried.followed {
+            followed.prepared.server_taken();
+        }
+        if let Some(ours) = &mut self.announce {
+            ours.set_parameters(announce);
+        } else if !announce.is_empty() {
+            let mut ours = Box::new(Announce::new(self.report_timing));
+            ours.set_parameters(announce);
+            self.announce = Some(ours);
+        }
+    }
+
+    /// The session ends, for whatever reason: records the statements still in flight as lost. The
+    /// other ways to end a session do this by themselves.
+    pub fn finish(&mut self, now: Instant, out: &mut impl Sink) {
+        self.forget_own();
+        let now = self.meter.at(now);
+        while let Some(entry) = self.conversation.outstanding.pop() {
+            if !entry.request.is_run() {
+                self.discard(entry);
+                continue;
+            }
+            if self.conversation.progress != Progress::Settled {
+                self.meter.outcome = Outcome::Lost;
+            }
+            self.record(entry, now, out);
+            self.conversation.progress = Progress::Untouched;
+        }
+    }
+
+    /// Nothing the server sends is explained any more: relays on without a guess.
+    #[cold]
+    pub(crate) fn untrack(&mut self, reason: PinReason) {
+        self.mode = Mode::Untracked(reason);
+        self.recovery.attempt = Attempt::Closed(NotRepeatable::Pinned);
+        self.carried.followed = None;
+        self.carried.statements = None;
+        self.announce = None;
+        self.conversation.outstanding = Outstanding::new();
+        self.conversation.copy = Copy::None;
+        self.client.flow = Flow::Open;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_is_small() {
+        let size = size_of::<Session>();
+        assert!(size <= 480, "{size} bytes");
+    }
+}

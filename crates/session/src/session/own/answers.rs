@@ -1,0 +1,121 @@
+//! Answers to requests of ours.
+
+use crate::carried::shape::{Shape, columns_of, types_of};
+use crate::conversation::outstanding::Request;
+use crate::conversation::own::{Guard, Item, Unexpected};
+use crate::conversation::state::Pipeline;
+use crate::record::Sink;
+use crate::session::Session;
+use bytes::Bytes;
+use trunkline_codec::backend::{BackendTag, ReadyForQuery, TransactionStatus};
+
+impl Session {
+    /// More of a long answer passed. Whether it was ours.
+    pub(crate) fn passed_own(&mut self, is_last: bool) -> bool {
+        if !self.conversation.is_inside_own {
+            return false;
+        }
+        self.conversation.is_inside_own = !is_last;
+        self.conversation.end_own();
+        true
+    }
+
+    /// An answer to a request of ours; of a long one `body` is the first part. Gives what goes to the client in its
+    /// place, or the answer back where it answers nothing of ours.
+    pub(crate) fn own_answered(
+        &mut self,
+        tag: BackendTag,
+        body: &[u8],
+        is_whole: bool,
+        now: u64,
+        out: &mut impl Sink,
+    ) -> Result<Option<Bytes>, Unexpected> {
+        let entry = self.conversation.outstanding.front().ok_or(Unexpected)?;
+        self.conversation.is_inside_own = !is_whole;
+        match (tag, entry.request) {
+            (BackendTag::ParseComplete, Request::Parse)
+            | (BackendTag::BindComplete, Request::Bind)
+            | (BackendTag::CloseComplete, Request::Close) => drop(self.own_settled()),
+            (BackendTag::CommandComplete, Request::Execute) => {
+                if let Some(Item::Values) = self.own_settled() {
+                    self.values_settled();
+                }
+            }
+            (BackendTag::DataRow, Request::Execute) if self.conversation.is_value_due() => {
+                self.values_read(is_whole.then_some(body));
+            }
+            (BackendTag::ParameterDescription, Request::DescribeStatement) => {
+                if let Some(own) = &mut self.conversation.own {
+                    own.shape.parameters = is_whole.then(|| types_of(body)).flatten();
+                }
+            }
+            (BackendTag::RowDescription | BackendTag::NoData, Request::DescribeStatement) => {
+                self.own_described(is_whole.then(|| columns_of(tag, body)).flatten());
+            }
+            (BackendTag::ReadyForQuery, Request::Sync) => {
+                let ready = ReadyForQuery::parse(body).map_err(|_| Unexpected)?;
+                self.conversation.pipeline = Pipeline::Synced;
+                self.own_ready(ready.status);
+            }
+            (BackendTag::ErrorResponse, _) => return Ok(self.own_failed(entry, body, is_whole, now, out)),
+            _unexpected => return Err(Unexpected),
+        }
+        Ok(None)
+    }
+
+    pub(super) fn own_settled(&mut self) -> Option<Item> {
+        self.conversation.outstanding.settle();
+        let own = self.conversation.own.as_mut()?;
+        let item = own.items.pop_front();
+        match &item {
+            Some(Item::Saved) => own.guard = Guard::Savepoint,
+            Some(Item::StoodIn(name)) => {
+                if let Some(followed) = &mut self.carried.followed {
+                    followed.prepared.stood_in(name);
+                }
+            }
+            Some(Item::Dropped(name)) => {
+                if let Some(followed) = &mut self.carried.followed {
+                    followed.prepared.dropped_there(name);
+                }
+            }
+            _other => {}
+        }
+        self.conversation.end_own();
+        item
+    }
+
+    /// Our Sync is answered. A transaction that has failed by what was ours is not gone on with in silence.
+    fn own_ready(&mut self, status: TransactionStatus) {
+        let is_last = self
+            .conversation
+            .own
+            .as_ref()
+            .is_some_and(|own| own.items.len() == 1 && own.guard != Guard::Failed);
+        let has_failed = is_last
+            && status == TransactionStatus::Failed
+            && self.conversation.status == TransactionStatus::InTransaction;
+        let refused =
+            self.conversation.own.as_mut().and_then(|own| own.refused.take()).filter(|_| has_failed);
+        drop(self.own_settled());
+        if let Some(error) = refused {
+            self.transaction_failed(error);
+        }
+    }
+
+    fn own_described(&mut self, columns: Option<crate::carried::shape::Columns>) {
+        let parameters = self.conversation.own.as_mut().and_then(|own| own.shape.parameters.take());
+        let item = self.own_settled();
+        let Some(followed) = &mut self.carried.followed else { return };
+        let shape = Shape { parameters, columns };
+        match item {
+            Some(Item::Learn(name)) if shape.is_known() => followed.prepared.learned(&name, shape),
+            Some(Item::Learn(name)) => followed.prepared.cannot_be_known(&name),
+            Some(Item::Check(name)) => followed.prepared.made_again(&name, &shape),
+            Some(
+                Item::Plain | Item::Saved | Item::StoodIn(_) | Item::Dropped(_) | Item::Fail | Item::Values,
+            )
+            | None => {}
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Requests of ours that the server refuses, or that are lost with it.
+
+use crate::conversation::outstanding::{Entry, Outstanding, Request};
+use crate::conversation::own::flight::{changed, error_again, takes};
+use crate::conversation::own::{Dropping, Guard, Item, Purpose};
+use crate::conversation::scanner_of_a_server;
+use crate::conversation::state::{Pipeline, Progress};
+use crate::names::Name;
+use crate::pin::NotRepeatable;
+use crate::record::Sink;
+use crate::recovery::attempt::Attempt;
+use crate::session::Session;
+use crate::sql::Class;
+use crate::timing::Outcome;
+use bytes::Bytes;
+use trunkline_codec::backend::{ErrorFields, TransactionStatus};
+
+impl Session {
+    /// The server refuses a request of ours, or was made to.
+    pub(super) fn own_failed(
+        &mut self,
+        entry: Entry,
+        body: &[u8],
+        is_whole: bool,
+        now: u64,
+        out: &mut impl Sink,
+    ) -> Option<Bytes> {
+        let own = self.conversation.own.as_mut()?;
+        let (purpose, guard) = (own.purpose, own.guard);
+        if guard == Guard::Savepoint {
+            own.guard = Guard::Failed;
+        }
+        let is_meant = matches!(own.items.front(), Some(Item::Fail));
+        let error = if is_meant { changed() } else { error_again(body, is_whole) };
+        if purpose == Purpose::Questions && guard == Guard::None && own.refused.is_none() {
+            own.refused = Some(error.clone());
+        }
+        self.skip_own();
+        if guard == Guard::Open {
+            self.transaction_failed(error.clone());
+        }
+        if purpose == Purpose::Questions {
+            return None;
+        }
+        self.follow_failed(Request::Bind);
+        // The client has had an answer, and its ReadyForQuery is due: nothing behind it can be told apart if repeated.
+        self.recovery.attempt = Attempt::Closed(NotRepeatable::Answered);
+        self.meter.answered(body.len() as u64, now);
+        self.meter.outcome = Outcome::Failed(ErrorFields::new(body).sqlstate());
+        self.record(Entry { request: Request::Bind, ..entry }, now, out);
+        match purpose {
+            Purpose::BeforeSeries => self.conversation.pipeline = Pipeline::Skipping,
+            // The ReadyForQuery that is due is the client's now.
+            Purpose::BeforeQuery | Purpose::Questions => {
+                self.conversation.outstanding = Outstanding::new();
+                self.conversation.outstanding.push(Entry {
+                    request: Request::Sync,
+                    class: Class::PLAIN,
+                    ..entry
+                });
+                self.conversation.pipeline = Pipeline::Failed;
+                self.client.dropping = Dropping::Next;
+            }
+        }
+        self.conversation.progress = Progress::Untouched;
+        let described = self.conversation.own.take().and_then(|own| own.described);
+        Some(self.behind_parameters(described, error))
+    }
+
+    /// The error of a Describe: PostgreSQL tells the parameters before it finds that it cannot tell the columns.
+    /// Source: PostgreSQL 18, src/backend/tcop/postgres.c, `exec_describe_statement_message`.
+    fn behind_parameters(&self, described: Option<Name>, error: Bytes) -> Bytes {
+        let prepared = self.carried.followed.as_ref().map(|followed| &followed.prepared);
+        let returns_rows = described.and_then(|name| prepared?.parameters_of_rows(&name));
+        match (returns_rows, self.conversation.status) {
+            (Some(types), TransactionStatus::Idle | TransactionStatus::InTransaction) => {
+                let mut told = takes(types);
+                told.extend_from_slice(&error);
+                told.freeze()
+            }
+            (_, TransactionStatus::Failed) | (None, _) => error,
+        }
+    }
+
+    /// The server skips what we sent, up to our Sync. A statement whose description fails is not asked for again; those
+    /// behind it are.
+    fn skip_own(&mut self) {
+        let mut skipped = Vec::new();
+        while let Some(entry) = self.conversation.outstanding.front() {
+            if !entry.class.is_own() || entry.request == Request::Sync {
+                break;
+            }
+            self.conversation.outstanding.pop();
+            match self.conversation.own.as_mut().and_then(|own| own.items.pop_front()) {
+                Some(Item::Learn(name)) => skipped.push(name),
+                Some(Item::Values) => self.values_settled(),
+                Some(
+                    Item::Plain
+                    | Item::Saved
+                    | Item::StoodIn(_)
+                    | Item::Dropped(_)
+                    | Item::Check(_)
+                    | Item::Fail,
+                )
+                | None => {}
+            }
+        }
+        if let Some(followed) = &mut self.carried.followed {
+            followed.prepared.not_described(skipped);
+        }
+    }
+
+    /// Forgets the requests of ours in flight: their server is lost.
+    pub(crate) fn forget_own(&mut self) {
+        if std::mem::take(&mut self.conversation.is_inside_own) {
+            self.conversation.scanner = scanner_of_a_server();
+        }
+        if self.conversation.own.take().is_none() {
+            return;
+        }
+        let all: Vec<Entry> = std::iter::from_fn(|| self.conversation.outstanding.pop()).collect();
+        all.into_iter()
+            .filter(|entry| !entry.class.is_own())
+            .for_each(|entry| self.conversation.outstanding.push(entry));
+    }
+}

@@ -1,0 +1,201 @@
+//! Requests of the proxy's own: when they are sent, and what comes of them.
+
+mod answers;
+mod failures;
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use trunkline_codec::backend::TransactionStatus;
+use trunkline_codec::frontend::{FrontendTag, Target};
+use trunkline_codec::write;
+
+use crate::carried::shape::Shape;
+use crate::conversation::outstanding::Entry;
+use crate::conversation::own::flight::{Flight, RELEASE, SAVEPOINT};
+use crate::conversation::own::{Guard, Item, Own, Purpose};
+use crate::conversation::state::{ClientEnd, Copy, Farewell, Joined, Mode, Pipeline, Tail};
+use crate::names::{Name, describe_of};
+use crate::pin::PinReason;
+use crate::session::Session;
+use crate::sql::Class;
+
+impl Session {
+    /// Whether [`Self::questions`] has something to ask.
+    #[must_use]
+    #[inline]
+    pub fn has_questions(&self) -> bool {
+        self.carried
+            .followed
+            .as_ref()
+            .is_some_and(|followed| followed.prepared.has_questions() || followed.must_read_back())
+            || self.must_recover()
+    }
+
+    /// What the proxy itself asks the server while its client waits for nothing: to be written to it. The client is
+    /// not read until the answers, which go to [`Self::handle_server`], have come.
+    pub fn questions(&mut self) -> Option<Bytes> {
+        if self.must_recover() {
+            let mut flight = Flight::default();
+            flight.back_to_the_savepoint();
+            return Some(self.fly(Purpose::Questions, Guard::Open, flight, 0));
+        }
+        if !self.is_idle() && !self.is_idle_in_transaction() {
+            return None;
+        }
+        if self.is_idle() && self.must_read_back() {
+            let mut flight = Flight::default();
+            flight.run(&self.carried.followed.as_ref()?.question_of_values(), Item::Values);
+            flight.sync();
+            return Some(self.fly(Purpose::Questions, Guard::None, flight, 0));
+        }
+        let names = self.carried.followed.as_mut()?.prepared.questions();
+        self.ask(names)
+    }
+
+    /// Whether the values of settings are to be read before the session can leave its server.
+    #[must_use]
+    #[inline]
+    pub fn must_read_back(&self) -> bool {
+        self.carried.followed.as_ref().is_some_and(|followed| followed.must_read_back())
+    }
+
+    /// Why it should not leave a server that still serves, though it could go on elsewhere if that were lost.
+    #[must_use]
+    pub fn stays_for(&self) -> Option<PinReason> {
+        let has_refused =
+            self.carried.followed.as_ref().is_some_and(|followed| followed.prepared.has_refused());
+        has_refused.then_some(PinReason::StatementNotDescribed)
+    }
+
+    /// Whether the transaction is to go back to our savepoint before anything else, wherever the session may go.
+    #[must_use]
+    #[inline]
+    pub fn must_recover(&self) -> bool {
+        self.conversation.own.as_ref().is_some_and(|own| own.items.is_empty() && own.guard == Guard::Failed)
+    }
+
+    /// Whether everything is answered, and a transaction is open that has not failed.
+    fn is_idle_in_transaction(&self) -> bool {
+        self.conversation.status == TransactionStatus::InTransaction
+            && self.conversation.own.is_none()
+            && self.recovery.debt.is_none()
+            && self.conversation.outstanding.is_empty()
+            && self.mode == Mode::Tracked
+            && self.conversation.pipeline == Pipeline::Synced
+            && self.conversation.joined == Joined::Nothing
+            && self.conversation.copy == Copy::None
+            && self.client.end == ClientEnd::Open
+            && self.conversation.farewell == Farewell::Staying
+            && self.client.scanner.is_at_boundary()
+            && self.conversation.scanner.is_at_boundary()
+            && self.client.tail == Tail::Empty
+            && self.conversation.tail == Tail::Empty
+    }
+
+    /// The same for a session about to leave a server that still answers.
+    pub fn last_questions(&mut self) -> Option<Bytes> {
+        let names = if self.is_idle() {
+            self.carried.followed.as_mut()?.prepared.last_questions()
+        } else {
+            return None;
+        };
+        self.ask(names)
+    }
+
+    fn ask(&mut self, names: Vec<Name>) -> Option<Bytes> {
+        if names.is_empty() {
+            return None;
+        }
+        let guard =
+            if self.conversation.status == TransactionStatus::Idle { Guard::None } else { Guard::Open };
+        let mut flight = Flight::default();
+        if guard == Guard::Open {
+            flight.run(SAVEPOINT, Item::Saved);
+        }
+        for name in names {
+            flight.describe(&name, Item::Learn(name.clone()));
+        }
+        if guard == Guard::Open {
+            flight.run(RELEASE, Item::Plain);
+        }
+        flight.sync();
+        Some(self.fly(Purpose::Questions, guard, flight, 0))
+    }
+
+    fn fly(&mut self, purpose: Purpose, guard: Guard, flight: Flight, sent: u64) -> Bytes {
+        let mut items = VecDeque::with_capacity(flight.expected.len());
+        for (request, item) in flight.expected {
+            self.conversation.outstanding.push(Entry {
+                sent,
+                text: None,
+                request,
+                class: Class::OWN_REQUEST,
+            });
+            items.push_back(item);
+        }
+        let shape = Shape::default();
+        let own = Own { purpose, items, shape, guard, described: None, refused: None };
+        self.conversation.own = Some(Box::new(own));
+        flight.out.freeze()
+    }
+
+    /// Whether this message of the client's may need something of the server first.
+    #[inline]
+    pub(crate) fn may_need_more(&self) -> bool {
+        self.carried.followed.as_ref().is_some_and(|followed| followed.prepared.has_absent())
+    }
+
+    /// What the server is sent before this message of the client's; it is presented again once that is answered.
+    #[cold]
+    pub(crate) fn before(&mut self, tag: FrontendTag, body: &[u8], sent: u64) -> Option<Bytes> {
+        if self.mode != Mode::Tracked
+            || self.conversation.copy != Copy::None
+            || self.conversation.pipeline == Pipeline::Skipping
+        {
+            return None;
+        }
+        let is_idle = self.is_quiet();
+        let is_in_transaction = self.is_quiet_in(TransactionStatus::InTransaction);
+        let prepared = &mut self.carried.followed.as_mut()?.prepared;
+        let which = match (is_idle, is_in_transaction) {
+            (true, _) => prepared.must_make(tag, body),
+            (false, true) => prepared.must_make_within(tag, body),
+            (false, false) => None,
+        };
+        if let Some(which) = which {
+            let mut flight = Flight::default();
+            for steps in prepared.steps_to_make(which) {
+                if is_in_transaction {
+                    flight.behind_a_savepoint(steps);
+                } else {
+                    steps.into_iter().for_each(|step| flight.step(step));
+                    flight.sync();
+                }
+            }
+            if !flight.expected.is_empty() {
+                return Some(self.fly(Purpose::Questions, Guard::None, flight, sent));
+            }
+        }
+        let steps = prepared.steps_before(tag, body);
+        prepared.message_sent();
+        if steps.is_empty() {
+            return None;
+        }
+        let mut flight = Flight::default();
+        steps.into_iter().for_each(|step| flight.step(step));
+        let is_alone = tag == FrontendTag::Query && !self.conversation.is_series_open();
+        let purpose = if is_alone { Purpose::BeforeQuery } else { Purpose::BeforeSeries };
+        match purpose {
+            Purpose::BeforeQuery => flight.sync(),
+            Purpose::BeforeSeries | Purpose::Questions => write::flush(&mut flight.out),
+        }
+        let messages = self.fly(purpose, Guard::None, flight, sent);
+        if let (Some(own), FrontendTag::Describe, Some(describe)) =
+            (&mut self.conversation.own, tag, describe_of(body))
+        {
+            own.described = (describe.kind == Target::Statement).then(|| describe.name.into());
+        }
+        Some(messages)
+    }
+}

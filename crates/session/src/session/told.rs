@@ -1,0 +1,76 @@
+//! What the client is told of its server: parameters, and the process that notifies.
+
+use bytes::{Bytes, BytesMut};
+use trunkline_codec::backend::ParameterStatus;
+use trunkline_codec::ids::ProcessId;
+
+use super::Session;
+use crate::carried::processes::Processes;
+use crate::pin::PinReason;
+use crate::settings::{Mobility, ServerRole};
+
+/// Type byte and length word.
+const HEADER: usize = 5;
+
+impl Session {
+    /// The parameters that its server reports as they are without what the session has set: names and values.
+    pub fn defaults(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let followed = self.carried.followed.as_deref();
+        self.carried.parameters.defaults(move |name| followed.is_some_and(|followed| followed.has_set(name)))
+    }
+
+    /// The server tells a parameter to the client.
+    pub(crate) fn follow_parameter(&mut self, body: &[u8]) {
+        let Ok(ParameterStatus { name, value }) = ParameterStatus::parse(body) else { return };
+        if name == b"in_hot_standby" && value == b"off" {
+            self.conversation.role = ServerRole::Primary;
+        }
+        if let Some(announce) = &mut self.announce {
+            announce.forget_parameter(name);
+        }
+        if self.mobility == Mobility::Fixed {
+            return;
+        }
+        if let Some(followed) = &mut self.carried.followed {
+            followed.parameter_reported(name);
+        }
+        if self.carried.parameters.tell(name, value).is_err() {
+            self.followed().pin(PinReason::SettingsTooLarge);
+        }
+        // SQL is read by the rules that hold while it is on.
+        if name == b"standard_conforming_strings" && value != b"on" {
+            self.followed().pin(PinReason::UnknownSetting);
+        }
+    }
+
+    /// At the start: what the greeting says of how SQL is read.
+    pub(crate) fn follow_greeting(&mut self) {
+        if self.mobility == Mobility::Movable && self.carried.parameters.began_with_other_strings() {
+            self.followed().pin(PinReason::StringsAtLogin);
+        }
+    }
+}
+
+impl Session {
+    /// What the client was told at its login: the process id of its server, if that said one.
+    pub fn told_process(&mut self, process: Option<ProcessId>) {
+        self.carried.processes = Processes { told: process, own: process };
+    }
+
+    /// The process id of the server that was taken, if it said one. Call it behind [`Session::server_taken`].
+    pub fn server_process(&mut self, process: Option<ProcessId>) {
+        self.carried.processes.own = process;
+    }
+
+    /// A NotificationResponse, or its first part, as it is to be told instead; `None` when it may go as it is.
+    pub(crate) fn notification_instead(&self, message: &[u8]) -> Option<Bytes> {
+        let (header, after) = message.split_at_checked(HEADER)?;
+        let (process, rest) = after.split_first_chunk::<4>()?;
+        let instead = self.carried.processes.exchanged(ProcessId(i32::from_be_bytes(*process)))?;
+        let mut out = BytesMut::with_capacity(message.len());
+        out.extend_from_slice(header);
+        out.extend_from_slice(&instead.0.to_be_bytes());
+        out.extend_from_slice(rest);
+        Some(out.freeze())
+    }
+}
