@@ -29,12 +29,14 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use trunkline_health::Health;
+use trunkline_reactor::timer;
 use trunkline_topology::ServerId;
 
 pub(crate) use self::differences::Told;
 pub(crate) use self::generation::Mark;
 use self::history::History;
 pub(crate) use self::own::{Asking, Own, Restoring};
+use crate::limits::DEFAULTS_NEWS_PATIENCE;
 
 /// What each server gives new logins. Dropping it ends the looking.
 #[derive(Debug)]
@@ -90,17 +92,24 @@ impl Defaults {
         server.map_or_else(|| self.nothing.load(), |server| server.history.load())
     }
 
-    /// Has a server looked at soon, as a session is about to log in there, or has just done so: the two looks tell what
-    /// it was given. Nobody waits for that.
-    pub(crate) fn look_soon(&self, id: ServerId) {
+    /// Has a server looked at soon, as a session has just logged in there: the looks around the login tell what it was
+    /// given. Nobody waits for that.
+    fn look_soon(&self, id: ServerId) {
         if let Some(server) = self.servers.get(usize::from(id.0)) {
             server.login.notify_one();
         }
     }
 
+    /// A session is about to log in on a server: that is looked at soon. Only for the first look since the proxy was
+    /// started the session waits, and not for long.
+    pub(crate) async fn before_login(&self, id: ServerId) {
+        self.look_soon(id);
+        let _in_time = timer::timeout(DEFAULTS_NEWS_PATIENCE, self.first_look(id)).await;
+    }
+
     /// Returns once a server has been looked at for the first time since the proxy was started, or could not be: of a
     /// login before that it would never be known what it was given.
-    pub(crate) async fn first_look(&self, id: ServerId) {
+    async fn first_look(&self, id: ServerId) {
         let Some(server) = self.servers.get(usize::from(id.0)) else { return };
         while !server.has_been_tried.load(Ordering::Acquire) {
             let looked = server.looked.notified();

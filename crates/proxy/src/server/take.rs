@@ -21,10 +21,9 @@ use super::restore::log_in;
 use trunkline_session::{Alignment, AlignmentError};
 
 use crate::client::messages::ReadError;
-use crate::context::Live;
-use crate::context::Worker;
+use crate::context::{Live, Worker};
 use crate::errors::{Refusal, Wanted};
-use crate::limits::{DEFAULTS_NEWS_PATIENCE, LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
+use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
 use crate::net;
 use trunkline_telemetry::metrics::FailoverCause;
 
@@ -45,7 +44,7 @@ pub(crate) struct Connected {
     /// The postmaster at that address, as far as health knows.
     pub(crate) postmaster: Option<Postmaster>,
     pub(crate) stream: Transport,
-    /// When the connection was made: the login came later.
+    /// When the connection was begun: the login came later.
     pub(crate) since: Instant,
 }
 
@@ -164,17 +163,10 @@ impl<'a> Search<'a> {
                 continue;
             }
             self.attempts += 1;
-            let defaults = &self.worker.shared.defaults;
-            if self.moving.is_none() {
-                defaults.look_soon(lease.server());
-            }
-            // Late or not, the session is let in.
-            let _in_time = timer::timeout(DEFAULTS_NEWS_PATIENCE, defaults.first_look(lease.server())).await;
-            let timeout = self.worker.shared.live().timeouts.connect;
+            self.worker.shared.defaults.before_login(lease.server()).await;
+            let (since, timeout) = (Instant::now(), self.worker.shared.live().timeouts.connect);
             match net::connect(&address, timeout).await {
-                Ok(stream) => {
-                    return Ok(Connected { lease, name, address, postmaster, stream, since: Instant::now() });
-                }
+                Ok(stream) => return Ok(Connected { lease, name, address, postmaster, stream, since }),
                 Err(error) => {
                     tracing::info!(
                         server.name = %name, server.addr = %address, %error,
