@@ -149,6 +149,9 @@ pub const FUNCTION_ROUNDS_MAX: usize = 16;
 /// How often a database in use is looked at for functions that are new.
 pub const FUNCTION_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// So many looks that get no answer, one after the other, are a line in the log.
+pub const FUNCTION_FAILURES_TOLD: u32 = 5;
+
 /// How often it is seen whether somebody waits for a look.
 pub const FUNCTION_LOOK_TICK: Duration = Duration::from_millis(50);
 

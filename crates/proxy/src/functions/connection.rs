@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row as PgRow};
 use trunkline_health::{Health, Stream};
 use trunkline_session::Deed;
-use trunkline_topology::ServerId;
+use trunkline_topology::{ServerId, Snapshot};
 
 use super::classify::Row;
 use super::known::{Seed, User};
@@ -33,15 +33,36 @@ pub(super) struct Connection {
 /// Why functions could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum LookError {
-    /// No server answers now.
+    /// There is no server to ask.
     #[error("no server answers")]
     NoServer,
+    /// A server does not answer now, though it may another time.
+    #[error("{0}")]
+    NotNow(String),
     /// The monitoring role may not read this database, or what it reads is not understood.
     #[error("{0}")]
     Refused(String),
     /// There is more than is kept.
     #[error("there are more {0} than are read")]
     TooMany(&'static str),
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// What is there now: while a primary serves nobody else knows that. A standby may have yet to replay it.
+    News,
+    /// What does not change while servers run.
+    Anything,
+}
+
+/// The servers to ask, in order.
+fn whom(snapshot: &Snapshot, wanted: Wanted) -> Vec<(ServerId, String, u16)> {
+    let mut servers = to_ask(snapshot);
+    if let (Wanted::News, Some(primary)) = (wanted, snapshot.serving_primary()) {
+        servers.retain(|(id, _, _)| *id == primary.id);
+    }
+    servers
 }
 
 /// What has changed since the last look, by fingerprint.
@@ -57,26 +78,29 @@ pub(super) struct FunctionsMark {
 }
 
 impl Connection {
-    /// A connection to the first server that can be had, the primary before others: what was made there a moment ago
-    /// may not have come to the others. `current` is used on if it is to that one.
+    /// A connection to the first server that can be had, the primary before others. `current` is used on if it is to
+    /// that one.
     pub(super) async fn to_first(
         current: Option<Self>,
+        wanted: Wanted,
         health: &Health,
         login: &Config,
         database: &str,
     ) -> Result<Self, LookError> {
         let mut current = current.filter(|connection| !connection.client.is_closed());
-        for (server, host, port) in to_ask(&health.load()) {
+        let mut last = LookError::NoServer;
+        for (server, host, port) in whom(&health.load(), wanted) {
             if let Some(connection) = current.take_if(|connection| connection.server == server) {
                 return Ok(connection);
             }
             match timeout(CONNECT_TIMEOUT, Self::connect(server, &host, port, login, database)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error @ (LookError::Refused(_) | LookError::TooMany(_)))) => return Err(error),
-                Ok(Err(LookError::NoServer)) | Err(_) => {}
+                Ok(Err(error @ (LookError::NoServer | LookError::NotNow(_)))) => last = error,
+                Err(_elapsed) => last = LookError::NotNow(format!("no login within {CONNECT_TIMEOUT:?}")),
             }
         }
-        Err(LookError::NoServer)
+        Err(last)
     }
 
     async fn connect(
@@ -101,7 +125,7 @@ impl Connection {
     async fn ask(&self, sql: &str, with: &[&(dyn ToSql + Sync)]) -> Result<Vec<PgRow>, LookError> {
         match timeout(FUNCTION_LOOK_TIMEOUT, self.client.query(sql, with)).await {
             Ok(rows) => rows.map_err(|error| judge(&error)),
-            Err(_elapsed) => Err(LookError::NoServer),
+            Err(_elapsed) => Err(LookError::NotNow(format!("no answer within {FUNCTION_LOOK_TIMEOUT:?}"))),
         }
     }
 
@@ -214,5 +238,26 @@ fn judge(error: &tokio_postgres::Error) -> LookError {
     let code = said.code().code();
     // Being shut down or canceled, a conflict with recovery, no room: another time.
     let is_passing = ["57", "40", "53", "08"].iter().any(|class| code.starts_with(class));
-    if is_passing { LookError::NoServer } else { LookError::Refused(format!("{} ({code})", said.message())) }
+    let words = format!("{} ({code})", said.message());
+    if is_passing { LookError::NotNow(words) } else { LookError::Refused(words) }
+}
+
+#[cfg(test)]
+mod tests {
+    use trunkline_telemetry::exposition::testing::snapshot;
+    use trunkline_topology::State;
+
+    use super::*;
+
+    #[test]
+    fn only_the_primary_has_news_while_it_serves() {
+        let mut snapshot = snapshot();
+        let ids = |snapshot: &Snapshot, wanted| -> Vec<u16> {
+            whom(snapshot, wanted).iter().map(|(id, _, _)| id.0).collect()
+        };
+        assert_eq!(ids(&snapshot, Wanted::News), [0], "a standby may be behind");
+        assert_eq!(ids(&snapshot, Wanted::Anything), [0, 1, 2]);
+        snapshot.servers[0].state = State::Down;
+        assert_eq!(ids(&snapshot, Wanted::News), [1, 2], "nobody makes functions now");
+    }
 }

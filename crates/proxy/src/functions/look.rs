@@ -6,7 +6,7 @@ use std::sync::Arc;
 use trunkline_session::{Deed, FunctionCatalog, Otherwise};
 
 use super::classify::Function;
-use super::connection::{Connection, FunctionsMark, LookError, Mark};
+use super::connection::{Connection, FunctionsMark, LookError, Mark, Wanted};
 use super::known::Known;
 use super::{BuiltIn, Shared};
 use crate::limits::{FUNCTION_ROUNDS_MAX, FUNCTION_SOURCES_MAX, FUNCTIONS_MAX};
@@ -61,8 +61,14 @@ impl Looker {
             // Read anywhere: the monitoring role has a database of its own.
             let database =
                 self.shared.login.get_dbname().or(self.shared.login.get_user()).unwrap_or("postgres");
-            let connection =
-                Connection::to_first(None, &self.shared.health, &self.shared.login, database).await;
+            let connection = Connection::to_first(
+                None,
+                Wanted::Anything,
+                &self.shared.health,
+                &self.shared.login,
+                database,
+            )
+            .await;
             if let Ok(connection) = connection {
                 let _otherwise_none_is_known = self.read_built_in(&connection).await;
                 self.built_in = None;
@@ -87,7 +93,8 @@ impl Looker {
 
     async fn look_at_functions(&mut self) -> Result<Option<FunctionCatalog>, LookError> {
         let Shared { health, login, .. } = &*self.shared;
-        let connection = Connection::to_first(self.connection.take(), health, login, &self.database).await?;
+        let connection =
+            Connection::to_first(self.connection.take(), Wanted::News, health, login, &self.database).await?;
         let changed = self.compare(&connection).await;
         self.connection = Some(connection);
         changed
@@ -118,7 +125,7 @@ impl Looker {
             return Ok(None);
         }
         let Shared { health, login, .. } = &*self.shared;
-        let connection = Connection::to_first(None, health, login, &self.database).await?;
+        let connection = Connection::to_first(None, Wanted::Anything, health, login, &self.database).await?;
         self.read_built_in(&connection).await?;
         Ok(Some(FunctionCatalog::unread(self.shared.built_in.load_full(), Otherwise::Pins)))
     }

@@ -10,31 +10,36 @@ use super::Shared;
 use super::connection::LookError;
 use super::look::Looker;
 use crate::limits::{
-    FUNCTION_LOOK_INTERVAL, FUNCTION_LOOK_SHARE, FUNCTION_LOOK_TICK, FUNCTION_QUIET,
+    FUNCTION_FAILURES_TOLD, FUNCTION_LOOK_INTERVAL, FUNCTION_LOOK_SHARE, FUNCTION_LOOK_TICK, FUNCTION_QUIET,
     FUNCTION_UNREADABLE_PAUSE, FUNCTIONS_KEPT,
 };
 
 /// Looks at a database while sessions are in it, and a while longer.
 pub(super) async fn run(shared: Arc<Shared>, database: Box<str>, functions: Arc<Functions>) {
     let mut looker = Looker::new(Arc::clone(&shared), database.clone());
-    let mut complaint = None;
+    let mut complaints = Complaints::default();
     let mut pace = Pace::new(Instant::now());
     loop {
         let began = Instant::now();
         let number = functions.look_begins();
-        let pause = match looker.look().await {
+        let looked = looker.look().await;
+        if let Some((error, advice)) = complaints.of(&looked) {
+            tracing::warn!(
+                db.name = %database, %error,
+                "functions of the user's own cannot be read: sessions that call one are pinned; {advice}"
+            );
+        }
+        let pause = match looked {
             Ok(catalog) => {
                 functions.look_ended(number, catalog);
-                complain(&database, &mut complaint, None);
                 FUNCTION_LOOK_INTERVAL
             }
-            Err(LookError::NoServer) => {
+            Err(LookError::NoServer | LookError::NotNow(_)) => {
                 functions.is_not_watched();
                 FUNCTION_LOOK_INTERVAL
             }
-            Err(error @ (LookError::Refused(_) | LookError::TooMany(_))) => {
-                functions.look_ended(number, Some(looker.unreadable().await));
-                complain(&database, &mut complaint, Some(error));
+            Err(LookError::Refused(_) | LookError::TooMany(_)) => {
+                functions.look_failed(number, looker.unreadable().await);
                 FUNCTION_UNREADABLE_PAUSE
             }
         };
@@ -55,16 +60,39 @@ pub(super) async fn run(shared: Arc<Shared>, database: Box<str>, functions: Arc<
     }
 }
 
-/// Once for each reason.
-fn complain(database: &str, last: &mut Option<LookError>, error: Option<LookError>) {
-    if let Some(error) = error.as_ref().filter(|error| last.as_ref() != Some(error)) {
-        tracing::warn!(
-            db.name = %database, %error,
-            "functions of the user's own cannot be read: sessions that call one are pinned; grant the monitoring role \
-             CONNECT on the database"
-        );
+/// What is said of looks that fail: once for each reason, until one succeeds.
+#[derive(Debug, Default)]
+struct Complaints {
+    said: Option<LookError>,
+    /// Looks that failed for now, one after the other.
+    failures: u32,
+}
+
+impl Complaints {
+    /// What is to be said of a look, and what to do about it.
+    fn of<T>(&mut self, looked: &Result<T, LookError>) -> Option<(LookError, &'static str)> {
+        let advice = match looked {
+            Ok(_) => {
+                *self = Self::default();
+                return None;
+            }
+            // The log has that in other words.
+            Err(LookError::NoServer) => return None,
+            Err(LookError::NotNow(_)) => {
+                self.failures = self.failures.saturating_add(1);
+                if self.failures != FUNCTION_FAILURES_TOLD {
+                    return None;
+                }
+                "see that the primary has a connection for the monitoring role and answers in time, or set \
+                 [session] functions"
+            }
+            Err(LookError::Refused(_)) => "grant the monitoring role CONNECT on the database",
+            Err(LookError::TooMany(_)) => "set [session] functions if that is not as it should be",
+        };
+        let error = looked.as_ref().err().filter(|error| self.said.as_ref() != Some(error))?.clone();
+        self.said = Some(error.clone());
+        Some((error, advice))
     }
-    *last = error;
 }
 
 /// What is to be done now.
@@ -158,5 +186,22 @@ mod tests {
         pace.looked(start, start + took, FUNCTION_LOOK_INTERVAL);
         assert_eq!(pace.tick(start + took * FUNCTION_LOOK_SHARE, &functions, true), Next::Wait);
         assert_eq!(pace.tick(start + took * (FUNCTION_LOOK_SHARE + 1), &functions, true), Next::Look);
+    }
+
+    #[test]
+    fn looks_that_fail_again_and_again_are_told_of_once() {
+        let mut complaints = Complaints::default();
+        let late: Result<(), _> =
+            Err(LookError::NotNow("canceling statement due to statement timeout (57014)".into()));
+        for failure in 1..3 * FUNCTION_FAILURES_TOLD {
+            let is_told = complaints.of(&late).is_some();
+            assert_eq!(is_told, failure == FUNCTION_FAILURES_TOLD, "the {failure}th");
+        }
+        assert!(complaints.of(&Ok(())).is_none());
+        let told = (1..=FUNCTION_FAILURES_TOLD).filter(|_| complaints.of(&late).is_some()).count();
+        assert_eq!(told, 1, "it had succeeded meanwhile");
+        let refused: Result<(), _> = Err(LookError::Refused("no".into()));
+        let told = (0..3).filter(|_| complaints.of(&refused).is_some()).count();
+        assert_eq!(told, 1);
     }
 }

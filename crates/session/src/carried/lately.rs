@@ -4,6 +4,7 @@
 //! a server that still serves; then it is known what it has really called.
 
 use crate::limits::CALLED_LATELY_MAX;
+use crate::pin::PinReason;
 use crate::sql::calls::Harmless;
 use crate::sql::functions::{Deed, Functions};
 
@@ -99,7 +100,11 @@ impl Lately {
                 deed.add(&change.deed);
             }
         }
-        self.seen = changes.last().map_or(self.seen, |change| change.look.max(self.seen));
+        let unreadable = functions.unreadable_look().min(looks_done);
+        if unreadable > self.seen && (self.is_full || !self.entries.is_empty()) {
+            deed.add(&Deed::pins(PinReason::UserFunction));
+        }
+        self.seen = changes.last().map_or(self.seen, |change| change.look.max(self.seen)).max(unreadable);
         self.entries.retain(|entry| entry.look.is_none_or(|look| look > looks_done));
         deed
     }

@@ -154,6 +154,8 @@ pub struct Functions {
     /// What is known is of use from the end of the look of this number on.
     look_needed: AtomicU64,
     changes: ArcSwap<Vec<Changed>>,
+    /// The last look that could not read them.
+    unreadable: AtomicU64,
 }
 
 /// A function that was found to leave more behind than at the look before.
@@ -186,6 +188,7 @@ impl Functions {
             looks_done: AtomicU64::new(0),
             look_needed: AtomicU64::new(1),
             changes: ArcSwap::default(),
+            unreadable: AtomicU64::new(0),
         }
     }
 
@@ -207,6 +210,18 @@ impl Functions {
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
         self.looks_done.store(number, Ordering::Release);
+    }
+
+    /// The look of this number could not read them: what was called until then is not known, nor what will be, by
+    /// `catalog`.
+    pub fn look_failed(&self, number: u64, catalog: FunctionCatalog) {
+        self.unreadable.store(number, Ordering::Release);
+        self.look_ended(number, Some(catalog));
+    }
+
+    /// The number of the last look that could not read them.
+    pub(crate) fn unreadable_look(&self) -> u64 {
+        self.unreadable.load(Ordering::Acquire)
     }
 
     fn note_changes(&self, look: u64, catalog: &FunctionCatalog) {

@@ -213,6 +213,27 @@ fn a_function_that_was_replaced_just_before_it_was_called_is_found_out() {
 }
 
 #[test]
+fn a_look_that_could_not_read_them_says_nothing_of_what_was_called() {
+    for calls in ["select plain(1)", "prepare p as select plain(1)"] {
+        let (mut talk, functions) = calling();
+        let tag = if calls.starts_with("select") { "SELECT 1" } else { "PREPARE" };
+        talk.ran(calls, &[tag]);
+        let number = functions.look_begins();
+        functions.look_failed(number, FunctionCatalog::unread(Arc::default(), Otherwise::Pins));
+        talk.session.settle_calls();
+        assert_eq!(talk.session.movability(), Err(PinReason::UserFunction), "{calls}");
+    }
+    let (mut talk, functions) = calling();
+    let number = functions.look_begins();
+    functions.look_failed(number, FunctionCatalog::unread(Arc::default(), Otherwise::Pins));
+    look(&functions, Some(catalog(&[("plain", Deed::default())])));
+    talk.ran("select plain(1)", &["SELECT 1"]);
+    look(&functions, None);
+    assert!(talk.session.settle_calls());
+    assert_eq!(talk.session.movability(), Ok(()), "it was called later");
+}
+
+#[test]
 fn what_looks_have_found_before_a_session_called_anything_does_not_count_against_it() {
     let (mut talk, functions) = calling();
     look(&functions, Some(catalog(&[("plain", Deed::sets("app.tenant"))])));
