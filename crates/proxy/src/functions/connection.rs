@@ -152,9 +152,13 @@ impl Connection {
         rows.iter().map(|row| Ok((column(row, 0)?, name(row, 1)?))).collect()
     }
 
-    pub(super) async fn functions(&self) -> Result<Vec<Row>, LookError> {
-        let rows = self.ask(&sql::functions(self.version), &[]).await?;
-        rows.iter().map(row_of).collect()
+    /// The functions, whose sources have at most so many bytes in all.
+    pub(super) async fn functions(&self, bytes_max: usize) -> Result<Vec<Row>, LookError> {
+        let most = i64::try_from(bytes_max).unwrap_or(i64::MAX);
+        let rows = self.ask(&sql::functions(self.version), &[&most]).await?;
+        let rows: Vec<Row> = rows.iter().map(row_of).collect::<Result<_, _>>()?;
+        let bytes: usize = rows.iter().map(|row| row.source.len()).sum();
+        if bytes > bytes_max { Err(LookError::TooMany("bytes of function sources")) } else { Ok(rows) }
     }
 
     /// What uses one of these built-in functions directly.

@@ -1,12 +1,13 @@
 //! What functions do together: what calls one that leaves something behind leaves it behind, too.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use trunkline_session::{Deed, Deeds, FunctionCatalog, Otherwise};
+use trunkline_session::{Deed, Deeds, FunctionCatalog, FunctionSource, Otherwise};
 
 use super::BuiltIn;
 use super::classify::Function;
+use crate::limits::FUNCTION_DEEDS_BYTES_MAX;
 
 /// Something that is of interest, with what it does: its users are looked for.
 #[derive(Clone, Debug)]
@@ -42,6 +43,12 @@ enum Name {
 pub(super) struct Known {
     functions: Vec<Function>,
     places: HashMap<u32, usize>,
+    /// Functions that call or mention a name, by its hash.
+    mentions: HashMap<u64, Vec<usize>>,
+    /// Functions that use operators.
+    operate: Vec<usize>,
+    /// Of what the functions do, copied to each that calls them.
+    bytes: usize,
     words: HashMap<Box<[u8]>, Deed>,
     operators: HashMap<Box<[u8]>, Deed>,
     everything: Deed,
@@ -52,10 +59,29 @@ impl Known {
     pub(super) fn new(functions: Vec<Function>) -> (Self, Vec<Seed>) {
         let places = functions.iter().enumerate().map(|(place, function)| (function.oid, place)).collect();
         let mut known = Self { functions, places, ..Self::default() };
+        known.bytes = known.functions.iter().map(|function| bytes_of(&function.deed)).sum();
+        known.index();
         let fresh = known.functions.iter().filter(|f| !f.deed.is_harmless()).flat_map(names_of).collect();
         known.follow_names(fresh);
         let seeds = known.functions.iter().filter_map(seed).collect();
         (known, seeds)
+    }
+
+    fn index(&mut self) {
+        for (at, function) in self.functions.iter().enumerate() {
+            let Some(source) = &function.source else { continue };
+            for name in source.names() {
+                self.mentions.entry(name).or_default().push(at);
+            }
+            if source.has_operators() {
+                self.operate.push(at);
+            }
+        }
+    }
+
+    /// Whether what functions do is more than is kept: then it was not followed to the end.
+    pub(super) fn is_too_much(&self) -> bool {
+        self.bytes > FUNCTION_DEEDS_BYTES_MAX
     }
 
     /// These use something that does `deed`. Functions that mention them are found: the seeds of the next round.
@@ -64,12 +90,9 @@ impl Known {
         for (user, deed) in users {
             match user {
                 User::Function(oid) => {
-                    let Some(function) = self.places.get(&oid).and_then(|at| self.functions.get_mut(*at))
-                    else {
-                        continue;
-                    };
-                    if function.deed.add(&deed) {
-                        fresh.extend(names_of(function));
+                    let Some(at) = self.places.get(&oid).copied() else { continue };
+                    if self.grow(at, &deed) {
+                        fresh.extend(self.functions.get(at).map(names_of).unwrap_or_default());
                     }
                 }
                 User::Word(name) => {
@@ -92,29 +115,52 @@ impl Known {
     }
 
     /// Functions that mention these names, and those that mention them, and so on.
-    fn follow_names(&mut self, mut fresh: Vec<(Name, Deed)>) -> Vec<usize> {
-        let mut grown = Vec::new();
-        while !fresh.is_empty() {
-            let mut next = Vec::new();
-            for (at, function) in self.functions.iter_mut().enumerate() {
-                let Some(source) = &function.source else { continue };
-                let mut has_grown = false;
-                for (name, deed) in &fresh {
-                    let is_mentioned = match name {
-                        Name::Call(name) => source.calls(name),
-                        Name::Word(name) => source.mentions(name),
-                        Name::Operator(name) => source.operates(name),
-                    };
-                    has_grown |= is_mentioned && function.deed.add(deed);
-                }
-                if has_grown {
-                    next.extend(names_of(function));
-                    grown.push(at);
+    fn follow_names(&mut self, fresh: Vec<(Name, Deed)>) -> Vec<usize> {
+        let mut grown = BTreeSet::new();
+        let mut waiting = VecDeque::new();
+        let mut is_waiting = vec![false; self.functions.len()];
+        let mut names = fresh;
+        loop {
+            for (name, deed) in names {
+                for at in self.users_of(&name) {
+                    if self.grow(at, &deed) {
+                        grown.insert(at);
+                        if !std::mem::replace(&mut is_waiting[at], true) {
+                            waiting.push_back(at);
+                        }
+                    }
                 }
             }
-            fresh = next;
+            let Some(at) = waiting.pop_front().filter(|_| !self.is_too_much()) else { break };
+            is_waiting[at] = false;
+            names = names_of(&self.functions[at]);
         }
-        grown
+        grown.into_iter().collect()
+    }
+
+    /// The functions whose sources have this name.
+    fn users_of(&self, name: &Name) -> Vec<usize> {
+        let has_it = |at: &usize| {
+            self.functions[*at].source.as_ref().is_some_and(|source| match name {
+                Name::Call(name) => source.calls(name),
+                Name::Word(name) => source.mentions(name),
+                Name::Operator(name) => source.operates(name),
+            })
+        };
+        let among = match name {
+            Name::Call(name) | Name::Word(name) => self.mentions.get(&FunctionSource::hash_of(name)),
+            Name::Operator(_) => Some(&self.operate),
+        };
+        among.into_iter().flatten().copied().filter(has_it).collect()
+    }
+
+    /// A function does this, too. Whether that is more than was known.
+    fn grow(&mut self, at: usize, deed: &Deed) -> bool {
+        let Some(function) = self.functions.get_mut(at) else { return false };
+        let before = bytes_of(&function.deed);
+        let has_grown = function.deed.add(deed);
+        self.bytes = (self.bytes - before).saturating_add(bytes_of(&function.deed));
+        has_grown
     }
 
     /// Whether something runs such a function that nobody can see in SQL.
@@ -150,6 +196,11 @@ impl Known {
     }
 }
 
+/// What a copy of it takes up.
+fn bytes_of(deed: &Deed) -> usize {
+    deed.sets.iter().map(|setting| size_of::<Box<str>>() + setting.len()).sum()
+}
+
 /// What is run once only is of no interest to those who look at a relation.
 fn seed(function: &Function) -> Option<Seed> {
     let is_of_interest = function.deed.pin.is_some() || !function.deed.sets.is_empty();
@@ -166,9 +217,10 @@ fn names_of(function: &Function) -> Vec<(Name, Deed)> {
 
 #[cfg(test)]
 mod tests {
-    use trunkline_session::{FunctionSource, PinReason};
+    use trunkline_session::PinReason;
 
     use super::*;
+    use crate::limits::FUNCTIONS_MAX;
 
     fn function(oid: u32, name: &str, source: &str) -> Function {
         let source = FunctionSource::read(source.as_bytes());
@@ -242,6 +294,44 @@ mod tests {
         let (known, _) = Known::new(functions);
         assert_eq!(deed_of(&known, "a"), deed_of(&known, "b"));
         assert_eq!(deed_of(&known, "a").sets.len(), 2);
+    }
+
+    /// Functions that call one another in a chain, the deepest first or last, and all set something of their own.
+    fn chain(length: u32) -> Vec<Function> {
+        let one = |n: u32| {
+            function(n, &format!("f{n}"), &format!("select f{}(), set_config('a.s{n}', '', false)", n + 1))
+        };
+        (0..length).map(one).collect()
+    }
+
+    #[test]
+    fn a_long_chain_is_followed_in_the_time_of_its_calls() {
+        let length = u32::try_from(FUNCTIONS_MAX).expect("few");
+        let mut functions: Vec<Function> =
+            (0..length).map(|n| function(n, &format!("f{n}"), &format!("select f{}()", n + 1))).collect();
+        functions.push(function(length, &format!("f{length}"), "select set_config('a.b', '', false)"));
+        // Each function is looked at in each round where there is no index: four hundred million looks.
+        let (known, seeds) = Known::new(functions);
+        assert_eq!((seeds.len(), known.is_too_much()), (FUNCTIONS_MAX + 1, false));
+    }
+
+    #[test]
+    fn what_functions_do_is_bounded_in_all() {
+        let (known, _) = Known::new(chain(100));
+        assert!(!known.is_too_much());
+        assert_eq!(
+            deed_of(&known, "f0").pin,
+            Some(PinReason::UnknownSetting),
+            "it sets more than is read back"
+        );
+        let deed = |n: usize| Deed::sets(&format!("{}.{n}", "s".repeat(100)));
+        let mut many = chain(2);
+        for n in 0..FUNCTION_DEEDS_BYTES_MAX / 100 {
+            let mut one = function(u32::try_from(n).expect("few") + 10, &format!("g{n}"), "select 1");
+            one.deed = deed(n);
+            many.push(one);
+        }
+        assert!(Known::new(many).0.is_too_much());
     }
 
     #[test]

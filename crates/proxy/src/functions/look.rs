@@ -19,7 +19,7 @@ pub(super) struct Looker {
     database: Box<str>,
     connection: Option<Connection>,
     built_in: Option<BuiltInRead>,
-    functions: Vec<Function>,
+    functions: Arc<[Function]>,
     functions_mark: Option<FunctionsMark>,
     callers_mark: Option<Mark>,
 }
@@ -36,7 +36,7 @@ struct BuiltInRead {
 impl Looker {
     pub(super) fn new(shared: Arc<Shared>, database: Box<str>) -> Self {
         let (connection, built_in) = (None, None);
-        let (functions, functions_mark, callers_mark) = (Vec::new(), None, None);
+        let (functions, functions_mark, callers_mark) = (Arc::default(), None, None);
         Self { shared, database, connection, built_in, functions, functions_mark, callers_mark }
     }
 
@@ -86,7 +86,7 @@ impl Looker {
     pub(super) fn forget(&mut self) {
         self.connection = None;
         self.built_in = None;
-        self.functions = Vec::new();
+        self.functions = Arc::default();
         self.functions_mark = None;
         self.callers_mark = None;
     }
@@ -147,9 +147,13 @@ impl Looker {
     /// Who uses what, until nothing new is found.
     async fn follow(&self, connection: &Connection) -> Result<FunctionCatalog, LookError> {
         let Some(built_in) = &self.built_in else { return Err(LookError::NoServer) };
-        let (mut known, mut seeds) = Known::new(self.functions.clone());
+        let functions = Arc::clone(&self.functions);
+        let (mut known, mut seeds) = aside(move || Known::new(functions.to_vec())).await?;
         seeds.extend(connection.users_of_built_in(&built_in.of_interest).await?);
         for _round in 0..FUNCTION_ROUNDS_MAX {
+            if known.is_too_much() {
+                return Err(LookError::TooMany("settings that functions change"));
+            }
             if seeds.is_empty() {
                 if known.is_everything_of_interest() {
                     tracing::warn!(
@@ -157,9 +161,15 @@ impl Looker {
                         "a cast between built-in types runs a function that changes sessions: all sessions are pinned"
                     );
                 }
-                return Ok(known.catalog(Arc::clone(&built_in.names)));
+                let names = Arc::clone(&built_in.names);
+                return aside(move || known.catalog(names)).await;
             }
-            seeds = known.add_users(connection.users(&seeds).await?);
+            let users = connection.users(&seeds).await?;
+            (known, seeds) = aside(move || {
+                let seeds = known.add_users(users);
+                (known, seeds)
+            })
+            .await?;
         }
         Err(LookError::TooMany("functions that call each other by way of views"))
     }
@@ -168,7 +178,7 @@ impl Looker {
 async fn read_functions(
     connection: &Connection,
     mark: Option<&FunctionsMark>,
-) -> Result<Vec<Function>, LookError> {
+) -> Result<Arc<[Function]>, LookError> {
     let is_over = |number: i64, most: usize| usize::try_from(number).unwrap_or(usize::MAX) > most;
     if mark.is_some_and(|mark| is_over(mark.count, FUNCTIONS_MAX)) {
         return Err(LookError::TooMany("functions"));
@@ -176,5 +186,11 @@ async fn read_functions(
     if mark.is_some_and(|mark| is_over(mark.source_bytes, FUNCTION_SOURCES_MAX)) {
         return Err(LookError::TooMany("bytes of function sources"));
     }
-    Ok(connection.functions().await?.into_iter().map(Function::of).collect())
+    let rows = connection.functions(FUNCTION_SOURCES_MAX).await?;
+    aside(move || rows.into_iter().map(Function::of).collect()).await
+}
+
+/// Does work that takes long beside the thread that looks at servers.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LookError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| LookError::NotNow(error.to_string()))
 }

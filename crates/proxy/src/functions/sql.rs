@@ -30,18 +30,23 @@ SELECT concat_ws(' ', \
    WHERE o.oid >= 16384 AND o.contype = 'c'), \
  (SELECT sum(hashtextextended(concat_ws(' ', o.inhrelid, o.inhparent), 8)) FROM pg_inherits o))";
 
-/// The functions. A body that was read when its function was made is printed, where there are such.
+/// The functions. A body that was read when its function was made is printed, where there are such. With more than `$1`
+/// bytes of sources in all, as many functions as have hardly more.
 pub(super) fn functions(version: u32) -> String {
     let body = if version >= 140_000 { "pg_get_function_sqlbody(p.oid)" } else { "NULL::text" };
     format!(
-        "SELECT p.oid, convert_to(p.proname::text, 'UTF8'), l.lanname::text, \
-         convert_to(coalesce({body}, p.prosrc), 'UTF8'), coalesce(p.probin, '')::text, e.extname::text, \
+        "WITH sources AS MATERIALIZED (SELECT p.oid, convert_to(coalesce({body}, p.prosrc), 'UTF8') AS source \
+         FROM pg_proc p WHERE p.oid >= 16384), \
+         counted AS (SELECT s.oid, s.source, coalesce(sum(length(s.source)) OVER ( \
+         ORDER BY s.oid ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before FROM sources s) \
+         SELECT p.oid, convert_to(p.proname::text, 'UTF8'), l.lanname::text, \
+         s.source, coalesce(p.probin, '')::text, e.extname::text, \
          coalesce(p.pronargs = 1 AND t.typtype = 'c', false) \
-         FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang \
+         FROM counted s JOIN pg_proc p ON p.oid = s.oid JOIN pg_language l ON l.oid = p.prolang \
          LEFT JOIN pg_type t ON t.oid = p.proargtypes[0] \
          LEFT JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' \
          LEFT JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid \
-         WHERE p.oid >= 16384"
+         WHERE s.bytes_before <= $1"
     )
 }
 

@@ -50,6 +50,23 @@ impl FunctionSource {
         self.words.contains(&hash(name))
     }
 
+    /// Hashes of all names that it calls or mentions.
+    pub fn names(&self) -> impl Iterator<Item = u64> {
+        self.words.iter().copied()
+    }
+
+    /// The hash under which [`Self::names`] has a name, as the server keeps it.
+    #[must_use]
+    pub fn hash_of(name: &[u8]) -> u64 {
+        hash(name)
+    }
+
+    /// Whether it uses operators at all.
+    #[must_use]
+    pub fn has_operators(&self) -> bool {
+        !self.operators.is_empty()
+    }
+
     /// Whether it may use this operator.
     #[must_use]
     pub fn operates(&self, operator: &[u8]) -> bool {
