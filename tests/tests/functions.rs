@@ -324,3 +324,18 @@ fn functions_that_cannot_be_read_are_not_trusted() {
     assert!(wire.query("SELECT own_function()").error.is_some());
     eventually(PATIENCE, "the session is pinned", || pinned(&endpoint, "function") == 1.0);
 }
+
+#[test]
+fn bodies_that_are_kept_read_count_as_sources() {
+    let cluster = tenants();
+    // Two hundred times a fifth of a megabyte is more than the 32 MiB that are read.
+    let made = "DO $do$ BEGIN FOR n IN 1..200 LOOP EXECUTE format(
+        'CREATE FUNCTION large_%s() RETURNS text LANGUAGE sql RETURN %L', n, repeat('x', 200000)); END LOOP; END $do$";
+    cluster.primary.psql(made).unwrap();
+    let endpoint = endpoint(&cluster).start();
+    let mut session = login(&endpoint);
+    assert!(session.query("SELECT harmless('a')").error.is_none());
+    eventually(PATIENCE, "the log says so", || {
+        endpoint.log().contains("there are more bytes of function sources than are read")
+    });
+}
