@@ -6,7 +6,7 @@ use super::*;
 use crate::timer::{sleep, timeout};
 
 fn here_on<F: Future>(main: F) -> F::Output {
-    block_on(main).expect("a thread of its own")
+    crate::block_on(main).expect("a thread of its own")
 }
 
 /// Polled again after everybody else.
