@@ -175,7 +175,10 @@ impl Relay {
             self.slot.due_by(Instant::now() + TICK);
         }
         if self.about.own.is_unconfirmed() && self.about.relogin.is_some() {
-            self.confirm_defaults();
+            // Not while it is being asked something else.
+            if self.is_idle() {
+                self.confirm_defaults();
+            }
             self.await_confirmation();
         }
         if self.session.has_questions()
