@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use trunkline_cluster::Server;
 use trunkline_codec::write;
 use trunkline_session::{
-    Mobility, ReportTiming, ServerRole, Session, SessionSettings, ToldAtLogin, Tracking,
+    LoginParameters, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Tracking,
 };
 
 /// Volatile functions that leave nothing behind in their session, and nothing outside of the database; of a name
@@ -117,7 +117,7 @@ fn is_told_of(sql: &str) -> bool {
         tracking: Tracking::Full,
         mobility: Mobility::Movable,
         role: ServerRole::Standby,
-        parameters: Arc::new(ToldAtLogin::new(b"S\0\0\0\x1fstandard_conforming_strings\0on\0")),
+        parameters: Arc::new(LoginParameters::new(b"S\0\0\0\x1fstandard_conforming_strings\0on\0")),
     };
     let now = Instant::now();
     let mut session = Session::new(settings, now);

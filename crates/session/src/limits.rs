@@ -91,7 +91,7 @@ pub const FUNCTION_CHANGES_KEPT: usize = 1024;
 
 /// Functions of the user's own, harmless by the last look, that one session is known to have called; beyond it, any
 /// that changes may be one of them.
-pub const CALLED_LATELY_MAX: usize = 32;
+pub const RECENT_CALLS_MAX: usize = 32;
 
 /// Those of one text; beyond it, likewise.
-pub const CALLED_AT_ONCE_MAX: usize = 8;
+pub const CALLS_PER_TEXT_MAX: usize = 8;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::carried::parameters::ToldAtLogin;
+use crate::carried::parameters::LoginParameters;
 
 /// Name of the server a session is on, as operators know it; told to clients in error details.
 pub type ServerName = Arc<str>;
@@ -24,7 +24,7 @@ pub struct SessionSettings {
     pub role: ServerRole,
     /// What the client was told at its login of the server's parameters. Sessions may share it. A
     /// [`Mobility::Fixed`] session needs none.
-    pub parameters: Arc<ToldAtLogin>,
+    pub parameters: Arc<LoginParameters>,
 }
 
 /// Whether a session may ever leave its server.

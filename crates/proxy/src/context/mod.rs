@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use trunkline_session::ToldAtLogin;
+use trunkline_session::LoginParameters;
 
 pub(crate) use self::handle::{Handoff, Inbox, WorkerHandle};
 pub(crate) use self::journal::{Journal, JournalPool};
@@ -30,5 +30,5 @@ pub(crate) struct Worker {
     pub(crate) buffer: RefCell<Box<[u8]>>,
     pub(crate) journals: RefCell<JournalPool>,
     /// What the last login's server told of its parameters: nearly always what the next one's tells.
-    pub(crate) parameters: RefCell<Arc<ToldAtLogin>>,
+    pub(crate) parameters: RefCell<Arc<LoginParameters>>,
 }

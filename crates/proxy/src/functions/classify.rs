@@ -1,6 +1,6 @@
 //! What a function does by itself.
 
-use trunkline_session::{Deed, FunctionSource, PinReason};
+use trunkline_session::{FunctionEffect, FunctionSource, PinReason};
 
 /// A function as `pg_proc` has it.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Row {
 pub(super) struct Function {
     pub(super) oid: u32,
     pub(super) name: Box<[u8]>,
-    pub(super) deed: Deed,
+    pub(super) effect: FunctionEffect,
     /// What it mentions, where that is of interest.
     pub(super) source: Option<FunctionSource>,
     pub(super) is_attribute: bool,
@@ -127,26 +127,26 @@ const HARMLESS_LIBRARIES: &[&str] =
 
 impl Function {
     pub(super) fn of(row: Row) -> Self {
-        let (deed, source) = judge(&row);
+        let (effect, source) = judge(&row);
         let Row { oid, name, is_attribute, .. } = row;
-        Self { oid, name, deed, source, is_attribute }
+        Self { oid, name, effect, source, is_attribute }
     }
 }
 
-fn judge(row: &Row) -> (Deed, Option<FunctionSource>) {
+fn judge(row: &Row) -> (FunctionEffect, Option<FunctionSource>) {
     if let Some(extension) = row.extension.as_deref().filter(|name| is_among(HARMLESS, name)) {
         return (of_extension(extension, &row.name), None);
     }
     match row.language.as_str() {
         "sql" | "plpgsql" => {
             let source = FunctionSource::read(&row.source);
-            (source.deed.clone(), Some(source))
+            (source.effect.clone(), Some(source))
         }
         // Another name for a function of PostgreSQL's own.
-        "internal" => (Deed::of_name(&row.source), None),
+        "internal" => (FunctionEffect::of_name(&row.source), None),
         "c" => (of_library(library(&row.library), &row.name), None),
         // What they keep in globals (GD, SD, %_SHARED) cannot be seen.
-        _other => (Deed::pins(PinReason::OpaqueFunction), None),
+        _other => (FunctionEffect::pins(PinReason::OpaqueFunction), None),
     }
 }
 
@@ -154,23 +154,23 @@ fn is_among(names: &[&str], name: &str) -> bool {
     names.binary_search(&name).is_ok()
 }
 
-fn of_extension(extension: &str, name: &[u8]) -> Deed {
+fn of_extension(extension: &str, name: &[u8]) -> FunctionEffect {
     let is_it = |(of, front, _): &&(&str, &str, _)| *of == extension && name.starts_with(front.as_bytes());
     match EXCEPTIONS.iter().find(is_it) {
-        Some((_, _, Some(setting))) => Deed::sets(setting),
-        Some((_, _, None)) => Deed::pins(PinReason::OpaqueFunction),
-        None => Deed::of_name(name),
+        Some((_, _, Some(setting))) => FunctionEffect::sets(setting),
+        Some((_, _, None)) => FunctionEffect::pins(PinReason::OpaqueFunction),
+        None => FunctionEffect::of_name(name),
     }
 }
 
-fn of_library(library: &str, name: &[u8]) -> Deed {
+fn of_library(library: &str, name: &[u8]) -> FunctionEffect {
     if is_among(HARMLESS, library) {
         return of_extension(library, name);
     }
     if HARMLESS_LIBRARIES.contains(&library) {
-        return Deed::of_name(name);
+        return FunctionEffect::of_name(name);
     }
-    Deed::pins(PinReason::OpaqueFunction)
+    FunctionEffect::pins(PinReason::OpaqueFunction)
 }
 
 /// The name of a library without its place, ending and version: `$libdir/postgis-3` is `postgis`.
@@ -185,7 +185,13 @@ fn library(file: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn deed(language: &str, source: &str, library: &str, extension: Option<&str>, name: &str) -> Deed {
+    fn effect(
+        language: &str,
+        source: &str,
+        library: &str,
+        extension: Option<&str>,
+        name: &str,
+    ) -> FunctionEffect {
         Function::of(Row {
             oid: 20_000,
             name: name.as_bytes().into(),
@@ -195,7 +201,7 @@ mod tests {
             extension: extension.map(str::to_owned),
             is_attribute: false,
         })
-        .deed
+        .effect
     }
 
     #[test]
@@ -206,45 +212,45 @@ mod tests {
     #[test]
     fn functions_in_c_pin_unless_their_library_is_known() {
         let opaque = Some(PinReason::OpaqueFunction);
-        assert_eq!(deed("c", "f", "/opt/mine.so", None, "f").pin, opaque);
-        assert_eq!(deed("c", "f", "$libdir/mine", Some("mine"), "f").pin, opaque);
-        assert!(deed("c", "pg_digest", "$libdir/pgcrypto", Some("pgcrypto"), "digest").is_harmless());
-        assert!(deed("c", "x", "$libdir/postgis-3", None, "st_x").is_harmless());
-        assert!(deed("c", "x", "$libdir/timescaledb-2.11.1", None, "time_bucket").is_harmless());
-        assert_eq!(deed("plpython3u", "return 1", "", None, "f").pin, opaque);
-        assert_eq!(deed("plv8", "return 1", "", None, "f").pin, opaque);
+        assert_eq!(effect("c", "f", "/opt/mine.so", None, "f").pin, opaque);
+        assert_eq!(effect("c", "f", "$libdir/mine", Some("mine"), "f").pin, opaque);
+        assert!(effect("c", "pg_digest", "$libdir/pgcrypto", Some("pgcrypto"), "digest").is_harmless());
+        assert!(effect("c", "x", "$libdir/postgis-3", None, "st_x").is_harmless());
+        assert!(effect("c", "x", "$libdir/timescaledb-2.11.1", None, "time_bucket").is_harmless());
+        assert_eq!(effect("plpython3u", "return 1", "", None, "f").pin, opaque);
+        assert_eq!(effect("plv8", "return 1", "", None, "f").pin, opaque);
     }
 
     #[test]
     fn other_names_of_built_in_functions_do_what_those_do() {
-        assert!(deed("internal", "int4pl", "", None, "add").is_harmless());
+        assert!(effect("internal", "int4pl", "", None, "add").is_harmless());
         assert_eq!(
-            deed("internal", "set_config_by_name", "", None, "f").pin,
+            effect("internal", "set_config_by_name", "", None, "f").pin,
             Some(PinReason::UnknownSetting)
         );
         assert_eq!(
-            deed("internal", "pg_advisory_lock_int8", "", None, "f").pin,
+            effect("internal", "pg_advisory_lock_int8", "", None, "f").pin,
             Some(PinReason::AdvisoryLock)
         );
     }
 
     #[test]
     fn some_functions_of_harmless_extensions_are_not() {
-        let limit = deed("c", "set_limit", "$libdir/pg_trgm", Some("pg_trgm"), "set_limit");
+        let limit = effect("c", "set_limit", "$libdir/pg_trgm", Some("pg_trgm"), "set_limit");
         assert_eq!((limit.pin, limit.sets.len()), (None, 1));
-        assert!(deed("c", "isn_weak", "$libdir/isn", Some("isn"), "isn_weak").pin.is_some());
-        assert!(deed("c", "x", "$libdir/dblink", Some("dblink"), "dblink_connect").pin.is_some());
+        assert!(effect("c", "isn_weak", "$libdir/isn", Some("isn"), "isn_weak").pin.is_some());
+        assert!(effect("c", "x", "$libdir/dblink", Some("dblink"), "dblink_connect").pin.is_some());
         assert!(
-            deed("plpgsql", "begin execute x; end", "", Some("postgis"), "addgeometrycolumn").is_harmless()
+            effect("plpgsql", "begin execute x; end", "", Some("postgis"), "addgeometrycolumn").is_harmless()
         );
     }
 
     #[test]
     fn sources_are_read() {
         assert_eq!(
-            deed("plpgsql", "begin perform set_config('a.b', 'c', false); end", "", None, "f").sets.len(),
+            effect("plpgsql", "begin perform set_config('a.b', 'c', false); end", "", None, "f").sets.len(),
             1
         );
-        assert!(deed("sql", "select 1", "", Some("of_my_own"), "f").is_harmless());
+        assert!(effect("sql", "select 1", "", Some("of_my_own"), "f").is_harmless());
     }
 }

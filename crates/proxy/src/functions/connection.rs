@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row as PgRow};
 use trunkline_health::{Health, Stream};
-use trunkline_session::Deed;
+use trunkline_session::FunctionEffect;
 use trunkline_topology::{ServerId, Snapshot};
 
 use super::classify::Row;
@@ -164,7 +164,7 @@ impl Connection {
     /// What uses one of these built-in functions directly.
     pub(super) async fn users_of_built_in(
         &self,
-        of_interest: &[(u32, Deed)],
+        of_interest: &[(u32, FunctionEffect)],
     ) -> Result<Vec<Seed>, LookError> {
         if of_interest.is_empty() {
             return Ok(Vec::new());
@@ -175,20 +175,21 @@ impl Connection {
         let rows = self.ask(sql::USERS_OF_BUILT_IN, &[&oids, &pattern]).await?;
         let seed = |row| {
             let function: u32 = column(row, 2)?;
-            let deed = of_interest.iter().find(|(oid, _)| *oid == function).map(|(_, deed)| deed.clone());
-            Ok(Seed { class: column(row, 0)?, object: column(row, 1)?, deed: deed.unwrap_or_default() })
+            let effect =
+                of_interest.iter().find(|(oid, _)| *oid == function).map(|(_, effect)| effect.clone());
+            Ok(Seed { class: column(row, 0)?, object: column(row, 1)?, effect: effect.unwrap_or_default() })
         };
         rows.iter().map(seed).collect()
     }
 
     /// What uses these, directly or not.
-    pub(super) async fn users(&self, seeds: &[Seed]) -> Result<Vec<(User, Deed)>, LookError> {
-        let mut deeds: Vec<&Deed> = Vec::new();
+    pub(super) async fn users(&self, seeds: &[Seed]) -> Result<Vec<(User, FunctionEffect)>, LookError> {
+        let mut effects: Vec<&FunctionEffect> = Vec::new();
         let mut numbers = Vec::with_capacity(seeds.len());
         for seed in seeds {
-            let number = deeds.iter().position(|deed| **deed == seed.deed).unwrap_or_else(|| {
-                deeds.push(&seed.deed);
-                deeds.len() - 1
+            let number = effects.iter().position(|effect| **effect == seed.effect).unwrap_or_else(|| {
+                effects.push(&seed.effect);
+                effects.len() - 1
             });
             numbers.push(i32::try_from(number).unwrap_or(i32::MAX));
         }
@@ -209,8 +210,8 @@ impl Connection {
                 "operator" => User::Operator(name(row, 3)?),
                 _cast => User::Cast,
             };
-            let deed = usize::try_from(number).ok().and_then(|number| deeds.get(number));
-            users.extend(deed.map(|deed| (user, (*deed).clone())));
+            let effect = usize::try_from(number).ok().and_then(|number| effects.get(number));
+            users.extend(effect.map(|effect| (user, (*effect).clone())));
         }
         Ok(users)
     }

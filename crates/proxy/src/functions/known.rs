@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use trunkline_session::{Deed, Deeds, FunctionCatalog, FunctionSource, Otherwise};
+use trunkline_session::{EffectsByName, FunctionCatalog, FunctionEffect, FunctionSource, UnlistedFunctions};
 
 use super::BuiltIn;
 use super::classify::Function;
@@ -14,7 +14,7 @@ use crate::limits::FUNCTION_DEEDS_BYTES_MAX;
 pub(super) struct Seed {
     pub(super) class: u32,
     pub(super) object: u32,
-    pub(super) deed: Deed,
+    pub(super) effect: FunctionEffect,
 }
 
 /// Something that runs a function when it is used.
@@ -49,9 +49,9 @@ pub(super) struct Known {
     operate: Vec<usize>,
     /// Of what the functions do, copied to each that calls them.
     bytes: usize,
-    words: HashMap<Box<[u8]>, Deed>,
-    operators: HashMap<Box<[u8]>, Deed>,
-    everything: Deed,
+    words: HashMap<Box<[u8]>, FunctionEffect>,
+    operators: HashMap<Box<[u8]>, FunctionEffect>,
+    everything: FunctionEffect,
 }
 
 impl Known {
@@ -59,9 +59,9 @@ impl Known {
     pub(super) fn new(functions: Vec<Function>) -> (Self, Vec<Seed>) {
         let places = functions.iter().enumerate().map(|(place, function)| (function.oid, place)).collect();
         let mut known = Self { functions, places, ..Self::default() };
-        known.bytes = known.functions.iter().map(|function| bytes_of(&function.deed)).sum();
+        known.bytes = known.functions.iter().map(|function| bytes_of(&function.effect)).sum();
         known.index();
-        let fresh = known.functions.iter().filter(|f| !f.deed.is_harmless()).flat_map(names_of).collect();
+        let fresh = known.functions.iter().filter(|f| !f.effect.is_harmless()).flat_map(names_of).collect();
         known.follow_names(fresh);
         let seeds = known.functions.iter().filter_map(seed).collect();
         (known, seeds)
@@ -84,29 +84,29 @@ impl Known {
         self.bytes > FUNCTION_DEEDS_BYTES_MAX
     }
 
-    /// These use something that does `deed`. Functions that mention them are found: the seeds of the next round.
-    pub(super) fn add_users(&mut self, users: impl IntoIterator<Item = (User, Deed)>) -> Vec<Seed> {
+    /// These use something that does `effect`. Functions that mention them are found: the seeds of the next round.
+    pub(super) fn add_users(&mut self, users: impl IntoIterator<Item = (User, FunctionEffect)>) -> Vec<Seed> {
         let mut fresh = Vec::new();
-        for (user, deed) in users {
+        for (user, effect) in users {
             match user {
                 User::Function(oid) => {
                     let Some(at) = self.places.get(&oid).copied() else { continue };
-                    if self.grow(at, &deed) {
+                    if self.grow(at, &effect) {
                         fresh.extend(self.functions.get(at).map(names_of).unwrap_or_default());
                     }
                 }
                 User::Word(name) => {
-                    if self.words.entry(name.clone()).or_default().add(&deed) {
-                        fresh.push((Name::Word(name), deed));
+                    if self.words.entry(name.clone()).or_default().add(&effect) {
+                        fresh.push((Name::Word(name), effect));
                     }
                 }
                 User::Operator(name) => {
-                    if self.operators.entry(name.clone()).or_default().add(&deed) {
-                        fresh.push((Name::Operator(name), deed));
+                    if self.operators.entry(name.clone()).or_default().add(&effect) {
+                        fresh.push((Name::Operator(name), effect));
                     }
                 }
                 User::Cast => {
-                    self.everything.add(&deed);
+                    self.everything.add(&effect);
                 }
             }
         }
@@ -115,15 +115,15 @@ impl Known {
     }
 
     /// Functions that mention these names, and those that mention them, and so on.
-    fn follow_names(&mut self, fresh: Vec<(Name, Deed)>) -> Vec<usize> {
+    fn follow_names(&mut self, fresh: Vec<(Name, FunctionEffect)>) -> Vec<usize> {
         let mut grown = BTreeSet::new();
         let mut waiting = VecDeque::new();
         let mut is_waiting = vec![false; self.functions.len()];
         let mut names = fresh;
         loop {
-            for (name, deed) in names {
+            for (name, effect) in names {
                 for at in self.users_of(&name) {
-                    if self.grow(at, &deed) {
+                    if self.grow(at, &effect) {
                         grown.insert(at);
                         if !std::mem::replace(&mut is_waiting[at], true) {
                             waiting.push_back(at);
@@ -155,11 +155,11 @@ impl Known {
     }
 
     /// A function does this, too. Whether that is more than was known.
-    fn grow(&mut self, at: usize, deed: &Deed) -> bool {
+    fn grow(&mut self, at: usize, effect: &FunctionEffect) -> bool {
         let Some(function) = self.functions.get_mut(at) else { return false };
-        let before = bytes_of(&function.deed);
-        let has_grown = function.deed.add(deed);
-        self.bytes = (self.bytes - before).saturating_add(bytes_of(&function.deed));
+        let before = bytes_of(&function.effect);
+        let has_grown = function.effect.add(effect);
+        self.bytes = (self.bytes - before).saturating_add(bytes_of(&function.effect));
         has_grown
     }
 
@@ -170,20 +170,22 @@ impl Known {
 
     /// What sessions are told.
     pub(super) fn catalog(&self, built_in: BuiltIn) -> FunctionCatalog {
-        let harmless = Arc::new(Deed::default());
-        let shared =
-            |deed: &Deed| if deed.is_harmless() { Arc::clone(&harmless) } else { Arc::new(deed.clone()) };
-        let mut by_name: HashMap<&[u8], Deed> = HashMap::with_capacity(self.functions.len());
+        let harmless = Arc::new(FunctionEffect::default());
+        let shared = |effect: &FunctionEffect| {
+            if effect.is_harmless() { Arc::clone(&harmless) } else { Arc::new(effect.clone()) }
+        };
+        let mut by_name: HashMap<&[u8], FunctionEffect> = HashMap::with_capacity(self.functions.len());
         let mut words = self.words.clone();
         for function in &self.functions {
-            by_name.entry(&function.name).or_default().add(&function.deed);
-            if function.is_attribute && !function.deed.is_harmless() {
-                words.entry(function.name.clone()).or_default().add(&function.deed);
+            by_name.entry(&function.name).or_default().add(&function.effect);
+            if function.is_attribute && !function.effect.is_harmless() {
+                words.entry(function.name.clone()).or_default().add(&function.effect);
             }
         }
-        let functions: Deeds = by_name.iter().map(|(name, deed)| ((*name).into(), shared(deed))).collect();
-        let all = |deeds: &HashMap<Box<[u8]>, Deed>| -> Deeds {
-            deeds.iter().map(|(name, deed)| (name.clone(), shared(deed))).collect()
+        let functions: EffectsByName =
+            by_name.iter().map(|(name, effect)| ((*name).into(), shared(effect))).collect();
+        let all = |effects: &HashMap<Box<[u8]>, FunctionEffect>| -> EffectsByName {
+            effects.iter().map(|(name, effect)| (name.clone(), shared(effect))).collect()
         };
         FunctionCatalog {
             built_in,
@@ -191,26 +193,26 @@ impl Known {
             words: all(&words),
             operators: all(&self.operators),
             everything: self.is_everything_of_interest().then(|| shared(&self.everything)),
-            otherwise: Otherwise::Unread,
+            unlisted: UnlistedFunctions::Unread,
         }
     }
 }
 
 /// What a copy of it takes up.
-fn bytes_of(deed: &Deed) -> usize {
-    deed.sets.iter().map(|setting| size_of::<Box<str>>() + setting.len()).sum()
+fn bytes_of(effect: &FunctionEffect) -> usize {
+    effect.sets.iter().map(|setting| size_of::<Box<str>>() + setting.len()).sum()
 }
 
 /// What is run once only is of no interest to those who look at a relation.
 fn seed(function: &Function) -> Option<Seed> {
-    let is_of_interest = function.deed.pin.is_some() || !function.deed.sets.is_empty();
-    is_of_interest.then(|| Seed { class: PG_PROC, object: function.oid, deed: function.deed.clone() })
+    let is_of_interest = function.effect.pin.is_some() || !function.effect.sets.is_empty();
+    is_of_interest.then(|| Seed { class: PG_PROC, object: function.oid, effect: function.effect.clone() })
 }
 
-fn names_of(function: &Function) -> Vec<(Name, Deed)> {
-    let mut names = vec![(Name::Call(function.name.clone()), function.deed.clone())];
+fn names_of(function: &Function) -> Vec<(Name, FunctionEffect)> {
+    let mut names = vec![(Name::Call(function.name.clone()), function.effect.clone())];
     if function.is_attribute {
-        names.push((Name::Word(function.name.clone()), function.deed.clone()));
+        names.push((Name::Word(function.name.clone()), function.effect.clone()));
     }
     names
 }
@@ -224,11 +226,11 @@ mod tests {
 
     fn function(oid: u32, name: &str, source: &str) -> Function {
         let source = FunctionSource::read(source.as_bytes());
-        let deed = source.deed.clone();
-        Function { oid, name: name.as_bytes().into(), deed, source: Some(source), is_attribute: false }
+        let effect = source.effect.clone();
+        Function { oid, name: name.as_bytes().into(), effect, source: Some(source), is_attribute: false }
     }
 
-    fn deed_of(known: &Known, name: &str) -> Deed {
+    fn effect_of(known: &Known, name: &str) -> FunctionEffect {
         let catalog = known.catalog(BuiltIn::default());
         (*catalog.functions[name.as_bytes()]).clone()
     }
@@ -251,30 +253,31 @@ mod tests {
     fn callers_do_what_they_call_however_deep_and_in_any_order() {
         let (known, seeds) = Known::new(tenants());
         for name in ["set_tenant", "outer_one", "outermost"] {
-            assert_eq!(deed_of(&known, name), Deed::sets("app.tenant"), "{name}");
+            assert_eq!(effect_of(&known, name), FunctionEffect::sets("app.tenant"), "{name}");
         }
-        let both = deed_of(&known, "both");
+        let both = effect_of(&known, "both");
         assert_eq!((both.pin, both.sets.len()), (Some(PinReason::AdvisoryLock), 1));
-        assert!(deed_of(&known, "plain").is_harmless() && deed_of(&known, "reads_view").is_harmless());
+        assert!(effect_of(&known, "plain").is_harmless() && effect_of(&known, "reads_view").is_harmless());
         assert_eq!(seeds.len(), 5);
     }
 
     #[test]
     fn users_are_followed_to_the_functions_that_mention_them() {
         let (mut known, _) = Known::new(tenants());
-        let view = (User::Word(b"tenant_view"[..].into()), Deed::sets("app.tenant"));
-        let seeds = known.add_users([view.clone(), (User::Operator(b"<~>"[..].into()), Deed::sets("a.b"))]);
+        let view = (User::Word(b"tenant_view"[..].into()), FunctionEffect::sets("app.tenant"));
+        let seeds =
+            known.add_users([view.clone(), (User::Operator(b"<~>"[..].into()), FunctionEffect::sets("a.b"))]);
         let mut found: Vec<u32> = seeds.iter().map(|seed| seed.object).collect();
         found.sort_unstable();
         assert_eq!(found, [7, 8, 9]);
-        assert_eq!(deed_of(&known, "calls_reader"), Deed::sets("app.tenant"));
+        assert_eq!(effect_of(&known, "calls_reader"), FunctionEffect::sets("app.tenant"));
         assert!(known.add_users([view]).is_empty(), "nothing new");
         let catalog = known.catalog(BuiltIn::default());
         assert!(
             catalog.words.contains_key(&b"tenant_view"[..]) && catalog.operators.contains_key(&b"<~>"[..])
         );
         assert!(catalog.everything.is_none());
-        known.add_users([(User::Cast, Deed::sets("a.b"))]);
+        known.add_users([(User::Cast, FunctionEffect::sets("a.b"))]);
         assert!(known.catalog(BuiltIn::default()).everything.is_some());
     }
 
@@ -282,7 +285,7 @@ mod tests {
     fn a_name_does_what_any_function_of_that_name_does() {
         let overloaded =
             vec![function(1, "f", "select 1"), function(2, "f", "select set_config('a.b', 'c', false)")];
-        assert_eq!(deed_of(&Known::new(overloaded).0, "f"), Deed::sets("a.b"));
+        assert_eq!(effect_of(&Known::new(overloaded).0, "f"), FunctionEffect::sets("a.b"));
     }
 
     #[test]
@@ -292,8 +295,8 @@ mod tests {
             function(2, "b", "select a(), set_config('b.b', '', false)"),
         ];
         let (known, _) = Known::new(functions);
-        assert_eq!(deed_of(&known, "a"), deed_of(&known, "b"));
-        assert_eq!(deed_of(&known, "a").sets.len(), 2);
+        assert_eq!(effect_of(&known, "a"), effect_of(&known, "b"));
+        assert_eq!(effect_of(&known, "a").sets.len(), 2);
     }
 
     /// Functions that call one another in a chain, the deepest first or last, and all set something of their own.
@@ -320,15 +323,15 @@ mod tests {
         let (known, _) = Known::new(chain(100));
         assert!(!known.is_too_much());
         assert_eq!(
-            deed_of(&known, "f0").pin,
+            effect_of(&known, "f0").pin,
             Some(PinReason::UnknownSetting),
             "it sets more than is read back"
         );
-        let deed = |n: usize| Deed::sets(&format!("{}.{n}", "s".repeat(100)));
+        let effect = |n: usize| FunctionEffect::sets(&format!("{}.{n}", "s".repeat(100)));
         let mut many = chain(2);
         for n in 0..FUNCTION_DEEDS_BYTES_MAX / 100 {
             let mut one = function(u32::try_from(n).expect("few") + 10, &format!("g{n}"), "select 1");
-            one.deed = deed(n);
+            one.effect = effect(n);
             many.push(one);
         }
         assert!(Known::new(many).0.is_too_much());

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use trunkline_session::{Deed, FunctionCatalog, Otherwise};
+use trunkline_session::{FunctionCatalog, FunctionEffect, UnlistedFunctions};
 
 use super::classify::Function;
 use super::connection::{Connection, FunctionsMark, LookError, Mark, Wanted};
@@ -30,7 +30,7 @@ struct BuiltInRead {
     version: u32,
     names: BuiltIn,
     /// Those that leave something behind, by OID.
-    of_interest: Vec<(u32, Deed)>,
+    of_interest: Vec<(u32, FunctionEffect)>,
 }
 
 impl Looker {
@@ -74,7 +74,7 @@ impl Looker {
                 self.built_in = None;
             }
         }
-        FunctionCatalog::unread(self.shared.built_in.load_full(), Otherwise::Pins)
+        FunctionCatalog::unread(self.shared.built_in.load_full(), UnlistedFunctions::Pins)
     }
 
     /// Gives up its connection for now.
@@ -127,13 +127,13 @@ impl Looker {
         let Shared { health, login, .. } = &*self.shared;
         let connection = Connection::to_first(None, Wanted::Anything, health, login, &self.database).await?;
         self.read_built_in(&connection).await?;
-        Ok(Some(FunctionCatalog::unread(self.shared.built_in.load_full(), Otherwise::Pins)))
+        Ok(Some(FunctionCatalog::unread(self.shared.built_in.load_full(), UnlistedFunctions::Pins)))
     }
 
     async fn read_built_in(&mut self, connection: &Connection) -> Result<(), LookError> {
         let rows = connection.built_in().await?;
-        let deeds = rows.iter().map(|(oid, name)| (*oid, Deed::of_name(name)));
-        let of_interest = deeds.filter(|(_, deed)| deed.pin.is_some()).collect();
+        let effects = rows.iter().map(|(oid, name)| (*oid, FunctionEffect::of_name(name)));
+        let of_interest = effects.filter(|(_, effect)| effect.pin.is_some()).collect();
         let names: HashSet<Box<[u8]>> = rows.into_iter().map(|(_, name)| name).collect();
         let names = {
             let known = self.shared.built_in.load_full();

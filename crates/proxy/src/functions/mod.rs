@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use trunkline_health::Health;
-use trunkline_session::{FunctionCatalog, Functions, Otherwise};
+use trunkline_session::{FunctionCatalog, Functions, UnlistedFunctions};
 
 use crate::limits::FUNCTION_DATABASES_MAX;
 use crate::settings::UserFunctions;
@@ -95,10 +95,10 @@ impl FunctionStore {
         databases.retain(|_, functions| functions.strong_count() > 0);
         if databases.len() >= FUNCTION_DATABASES_MAX {
             let built_in = self.shared.built_in.load_full();
-            let unread = FunctionCatalog::unread(built_in, Otherwise::Pins);
+            let unread = FunctionCatalog::unread(built_in, UnlistedFunctions::Pins);
             return Some(Arc::new(Functions::new(unread)));
         }
-        let unread = FunctionCatalog::unread(self.shared.built_in.load_full(), Otherwise::Unread);
+        let unread = FunctionCatalog::unread(self.shared.built_in.load_full(), UnlistedFunctions::Unread);
         let functions = Arc::new(Functions::new(unread));
         databases.insert(database.into(), Arc::downgrade(&functions));
         self.runtime.spawn(task::run(Arc::clone(&self.shared), database.into(), Arc::clone(&functions)));

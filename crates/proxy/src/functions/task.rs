@@ -157,13 +157,13 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use trunkline_session::{FunctionCatalog, Otherwise};
+    use trunkline_session::{FunctionCatalog, UnlistedFunctions};
 
     use super::*;
 
     #[test]
     fn a_database_in_use_is_looked_at_each_second_and_one_that_is_not_rests() {
-        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), Otherwise::Unread));
+        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
         let start = Instant::now();
         let at = |milliseconds: u64| start + Duration::from_millis(milliseconds);
         let mut pace = Pace::new(start);
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn looks_take_a_small_share_of_the_time() {
-        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), Otherwise::Unread));
+        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
         let start = Instant::now();
         let mut pace = Pace::new(start);
         let took = Duration::from_millis(100);

@@ -61,7 +61,7 @@ impl Relay {
             LossPlan::Move | LossPlan::Repeat | LossPlan::Fail { .. } | LossPlan::Report(_) => {
                 self.refuse(&Refusal::ShuttingDown)
             }
-            LossPlan::Told(_) => self.say_no_more(),
+            LossPlan::AlreadyReported(_) => self.say_no_more(),
             LossPlan::Close => self.say(&[]),
             LossPlan::Cut => {
                 self.count_loss(LossCause::GivenUp);

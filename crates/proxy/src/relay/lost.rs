@@ -6,7 +6,7 @@ use bytes::Bytes;
 use trunkline_codec::backend::{BackendTag, ErrorFields};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_health::PassiveFailure;
-use trunkline_session::{LastWord, LossPlan, Options, ServerLoss};
+use trunkline_session::{FatalOrigin, LossPlan, Options, ServerLoss};
 
 use super::attach::{MoveWhy, Server};
 use super::{ClientIs, Ending, Relay};
@@ -51,12 +51,12 @@ impl Relay {
                 self.ends_with_server("session ends because its server was lost", loss, cause);
                 Some(self.say(&report))
             }
-            LossPlan::Told(LastWord::OfServer(code)) => {
+            LossPlan::AlreadyReported(FatalOrigin::Server(code)) => {
                 let cause = failure_cause(code, loss);
                 self.ends_with_server("session ends because its server went, in its own words", loss, cause);
                 Some(self.say_no_more())
             }
-            LossPlan::Told(LastWord::OfSession(code)) => {
+            LossPlan::AlreadyReported(FatalOrigin::Session(code)) => {
                 // What the client did wrong was counted when it came.
                 if self.client_is != ClientIs::Refused {
                     self.is_terminated(code);

@@ -121,7 +121,7 @@ impl Relay {
         let role = attach::role_of(&worker, welcome.server.lease.server(), welcome.is_standby);
         let mut session = Session::new(record::session_settings(&worker, &live, &welcome, role), now)
             .with_functions(record::functions(&worker, &welcome));
-        session.told_process(welcome.info.process_id);
+        session.process_at_login(welcome.info.process_id);
         let is_replication = welcome.is_replication;
         let Welcome {
             permit, info, cancel, want, server, server_ahead, client_ahead, relogin, retry, ..

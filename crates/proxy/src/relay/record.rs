@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use trunkline_session::{
-    Completion, Functions, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink,
-    StatementRecord, ToldAtLogin, Tracking,
+    Completion, Functions, LoginParameters, Mobility, ReportTiming, ServerRole, Session, SessionSettings,
+    Sink, StatementRecord, Tracking,
 };
 use trunkline_topology::ServerId;
 
@@ -92,10 +92,10 @@ pub(super) fn functions(worker: &Worker, welcome: &Welcome) -> Option<Arc<Functi
 }
 
 /// `told`, in the memory of the session before if that was told the same: it is some 350 bytes.
-fn shared_parameters(worker: &Worker, told: &[u8]) -> Arc<ToldAtLogin> {
+fn shared_parameters(worker: &Worker, told: &[u8]) -> Arc<LoginParameters> {
     let mut last = worker.parameters.borrow_mut();
     if last.messages() != told {
-        *last = Arc::new(ToldAtLogin::new(told));
+        *last = Arc::new(LoginParameters::new(told));
     }
     Arc::clone(&last)
 }

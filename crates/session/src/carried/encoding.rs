@@ -19,13 +19,13 @@ pub(crate) struct UnknownEncoding;
 
 /// The client_encoding of a session, as far as it is settled.
 #[derive(Debug, Default)]
-pub(crate) struct EncodingNow {
+pub(crate) struct CurrentEncoding {
     era: EncodingEra,
     /// It was set, and the report is due.
     is_changing: bool,
 }
 
-impl EncodingNow {
+impl CurrentEncoding {
     pub(crate) fn era(&self) -> EncodingEra {
         self.era
     }

@@ -6,18 +6,18 @@
 use std::sync::Arc;
 
 use crate::carried::encoding::EncodingEra;
-use crate::carried::prepared::{Deeds, Prepared, Traits};
+use crate::carried::prepared::{LastingEffects, Prepared, StatementEffects};
 use crate::limits::{EXECUTE_DEPTH_MAX, EXECUTE_LOOKUPS_MAX};
 use crate::pin::PinReason;
 use crate::pins::Pins;
 use crate::sql::effect::Effect;
 
-impl Traits {
+impl StatementEffects {
     /// Adds what pins if the statement is run and nobody sees when.
     pub(crate) fn run_unseen(&self, pins: &mut Pins) {
-        let Some(deeds) = &self.deeds else { return };
-        pins.extend(&deeds.pins);
-        match &deeds.effect {
+        let Some(lasting) = &self.lasting else { return };
+        pins.extend(&lasting.pins);
+        match &lasting.effect {
             Effect::None | Effect::Local => {}
             Effect::Change(_) | Effect::SetConfig(_) => pins.add(PinReason::UnknownSetting),
             // Their tags tell of them, or they pin by themselves.
@@ -51,35 +51,35 @@ impl Prepared {
 
     fn gather(&self, effect: &Effect, pins: &mut Pins, lookups: &mut usize) {
         let (Effect::Execute(name) | Effect::Explained(name)) = effect else { return };
-        for traits in self.called(name) {
-            let Some(deeds) = &traits.deeds else { continue };
+        for effects in self.called(name) {
+            let Some(lasting) = &effects.lasting else { continue };
             let Some(left) = lookups.checked_sub(1) else {
                 return pins.add(PinReason::UnknownStatement("EXECUTE"));
             };
             *lookups = left;
-            pins.extend(&deeds.pins);
-            self.gather(&deeds.effect, pins, lookups);
+            pins.extend(&lasting.pins);
+            self.gather(&lasting.effect, pins, lookups);
         }
     }
 
     /// What pins in the statements that a Bind finds under a name if its newest Parse has failed.
-    pub(crate) fn pins_instead(&self, name: &[u8], newest: &Traits) -> Pins {
+    pub(crate) fn pins_instead(&self, name: &[u8], newest: &StatementEffects) -> Pins {
         let mut pins = Pins::default();
         if !name.is_empty() {
-            let others = self.called(name).filter(|traits| !std::ptr::eq(*traits, newest));
-            others.take(EXECUTE_LOOKUPS_MAX).for_each(|traits| traits.run_unseen(&mut pins));
+            let others = self.called(name).filter(|effects| !std::ptr::eq(*effects, newest));
+            others.take(EXECUTE_LOOKUPS_MAX).for_each(|effects| effects.run_unseen(&mut pins));
         }
         pins
     }
 
-    /// The same deeds, with all that pins in what they run.
-    pub(crate) fn all_behind(&self, deeds: Arc<Deeds>) -> Arc<Deeds> {
-        if !matches!(deeds.effect, Effect::Execute(_) | Effect::Explained(_)) {
-            return deeds;
+    /// The same effects, with all that pins in what they run.
+    pub(crate) fn all_behind(&self, lasting: Arc<LastingEffects>) -> Arc<LastingEffects> {
+        if !matches!(lasting.effect, Effect::Execute(_) | Effect::Explained(_)) {
+            return lasting;
         }
-        let mut pins = deeds.pins.clone();
-        self.pins_behind(&deeds.effect, &mut pins);
-        Arc::new(Deeds { pins, effect: deeds.effect.clone(), era: deeds.era })
+        let mut pins = lasting.pins.clone();
+        self.pins_behind(&lasting.effect, &mut pins);
+        Arc::new(LastingEffects { pins, effect: lasting.effect.clone(), era: lasting.era })
     }
 
     /// What a complete statement with this effect has done: of an EXECUTE, what the statement does that it ran. It
@@ -92,14 +92,14 @@ impl Prepared {
                 _other => return (effect, era),
             };
             // The server knows no such statement, or the tag tells more.
-            let Some(traits) = self.made(name) else { return (Effect::Unread, era) };
-            effect = match traits.deeds.as_ref().map(|deeds| &deeds.effect) {
+            let Some(effects) = self.made(name) else { return (Effect::Unread, era) };
+            effect = match effects.lasting.as_ref().map(|lasting| &lasting.effect) {
                 None | Some(Effect::None) => return (Effect::None, era),
                 Some(Effect::Execute(next)) if is_explained => Effect::Explained(next.clone()),
                 Some(_) if is_explained => return (effect, era),
                 Some(inner) => inner.clone(),
             };
-            era = traits.deeds.as_ref().map_or(era, |deeds| deeds.era);
+            era = effects.lasting.as_ref().map_or(era, |lasting| lasting.era);
         }
         (effect, era)
     }

@@ -11,7 +11,7 @@ use crate::sql::set_config::effect_of_arguments;
 
 /// What a function does to its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Deed {
+enum CallEffect {
     /// Nothing, or nothing that outlives its transaction.
     Nothing,
     SetConfig,
@@ -21,43 +21,43 @@ enum Deed {
 
 /// Source: PostgreSQL 18, src/include/catalog/pg_proc.dat. A function that is not listed there as harmless may do
 /// anything.
-fn deed_of(function: u32) -> Deed {
+fn effect_of_call(function: u32) -> CallEffect {
     match function {
         // lo_create, lo_import, lo_export, lo_open to lo_tell, lo_unlink, lo_truncate: descriptors end with the
         // transaction.
-        715 | 764 | 765 | 767 | 952..=958 | 964 | 1004 => Deed::Nothing,
+        715 | 764 | 765 | 767 | 952..=958 | 964 | 1004 => CallEffect::Nothing,
         // lo_lseek64, lo_tell64, lo_truncate64, lo_from_bytea, lo_get, lo_put.
-        3170..=3172 | 3457..=3460 => Deed::Nothing,
+        3170..=3172 | 3457..=3460 => CallEffect::Nothing,
         // version, now, pg_backend_pid, txid_current, pg_notify, pg_is_in_recovery.
-        89 | 1299 | 2026 | 2943 | 3036 | 3810 => Deed::Nothing,
+        89 | 1299 | 2026 | 2943 | 3036 | 3810 => CallEffect::Nothing,
         // pg_cancel_backend, pg_terminate_backend, pg_sleep, current_setting.
-        2171 | 2096 | 2626 | 2077 => Deed::Nothing,
+        2171 | 2096 | 2626 | 2077 => CallEffect::Nothing,
         // nextval, and setval with two and three arguments.
-        1574 | 1576 | 1765 => Deed::Nothing,
+        1574 | 1576 | 1765 => CallEffect::Nothing,
         // pg_advisory_unlock and its shared form; the locks of a transaction.
-        2884 | 2885 | 2890 | 2891 | 3089..=3096 => Deed::Nothing,
-        2892 => Deed::UnlockAll,
-        2880..=2883 | 2886..=2889 => Deed::Pin(PinReason::AdvisoryLock),
-        2078 => Deed::SetConfig,
-        1599 => Deed::Pin(PinReason::SideEffects("setseed")),
-        1575 => Deed::Pin(PinReason::SideEffects("currval")),
-        2559 => Deed::Pin(PinReason::SideEffects("lastval")),
-        _unknown => Deed::Pin(PinReason::SideEffects("FunctionCall")),
+        2884 | 2885 | 2890 | 2891 | 3089..=3096 => CallEffect::Nothing,
+        2892 => CallEffect::UnlockAll,
+        2880..=2883 | 2886..=2889 => CallEffect::Pin(PinReason::AdvisoryLock),
+        2078 => CallEffect::SetConfig,
+        1599 => CallEffect::Pin(PinReason::SideEffects("setseed")),
+        1575 => CallEffect::Pin(PinReason::SideEffects("currval")),
+        2559 => CallEffect::Pin(PinReason::SideEffects("lastval")),
+        _unknown => CallEffect::Pin(PinReason::SideEffects("FunctionCall")),
     }
 }
 
 /// Reads a FunctionCall. Of a long one `body` is the first part.
 #[cold]
 pub(crate) fn read(body: &[u8], is_whole: bool) -> Reading {
-    let deed = FunctionCall::function(body).map_or(Deed::Nothing, deed_of);
-    let (effects, pins) = match deed {
-        Deed::Nothing => (Vec::new(), Pins::default()),
-        Deed::UnlockAll => (vec![Effect::UnlockAll], Pins::default()),
-        Deed::SetConfig => match is_whole.then(|| set_config(body)).flatten() {
+    let effect = FunctionCall::function(body).map_or(CallEffect::Nothing, effect_of_call);
+    let (effects, pins) = match effect {
+        CallEffect::Nothing => (Vec::new(), Pins::default()),
+        CallEffect::UnlockAll => (vec![Effect::UnlockAll], Pins::default()),
+        CallEffect::SetConfig => match is_whole.then(|| set_config(body)).flatten() {
             Some(effect) => (vec![effect], Pins::default()),
             None => (vec![Effect::None], Pins::from(PinReason::UnknownSetting)),
         },
-        Deed::Pin(reason) => (vec![Effect::None], Pins::from(reason)),
+        CallEffect::Pin(reason) => (vec![Effect::None], Pins::from(reason)),
     };
     Reading { class: Class::ONCE, pins, effects }
 }
@@ -131,7 +131,11 @@ mod tests {
     #[test]
     fn a_function_that_is_not_known_pins() {
         for function in [0, 2, 1573, 2879, 16384, u32::MAX] {
-            assert_eq!(deed_of(function), Deed::Pin(PinReason::SideEffects("FunctionCall")), "{function}");
+            assert_eq!(
+                effect_of_call(function),
+                CallEffect::Pin(PinReason::SideEffects("FunctionCall")),
+                "{function}"
+            );
         }
     }
 }

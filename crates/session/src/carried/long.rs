@@ -3,7 +3,7 @@
 use crate::carried::followed::Followed;
 use crate::pin::PinReason;
 use crate::pins::Pins;
-use crate::sql::tripwire::{has_word, trips};
+use crate::sql::suspicious_names::{has_word, suspicious_names};
 
 /// Bytes of a long Query or Parse kept to find a name that two of its parts share.
 const CARRY: usize = 128;
@@ -20,7 +20,7 @@ impl Followed {
     /// A part of a long Query or Parse goes to the server.
     pub(crate) fn long_part(&mut self, part: &[u8]) -> LongPart {
         self.carry.extend_from_slice(part);
-        let found = trips(&self.carry);
+        let found = suspicious_names(&self.carry);
         let mut pins = found.of_any_statement();
         if self.prepared.has_odd() && has_word(&self.carry, b"execute") {
             pins.add(PinReason::UnknownStatement("EXECUTE"));

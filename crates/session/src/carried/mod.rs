@@ -4,7 +4,7 @@
 //!   ([`gucs`]), prepared statements ([`prepared`]), and why it cannot leave.
 //! - [`executed`], [`function_call`], [`long`]: statements run by SQL EXECUTE, functions called by message, SQL that is
 //!   sent in parts.
-//! - [`unsettled`]: functions whose effects are yet to be known; [`lately`]: those that have changed meanwhile;
+//! - [`unsettled`]: functions whose effects are yet to be known; [`recent_calls`]: those that have changed meanwhile;
 //!   [`read_back`]: values that they have set; [`login_values`]: those that the login gave.
 //! - [`encoding`]: under which client_encoding a text was sent.
 //! - [`parameters`], [`processes`]: what the client was told of its server.
@@ -18,13 +18,13 @@ pub(crate) mod executed;
 pub(crate) mod followed;
 pub(crate) mod function_call;
 pub(crate) mod gucs;
-pub(crate) mod lately;
 pub(crate) mod login_values;
 pub(crate) mod long;
 pub(crate) mod parameters;
 pub(crate) mod prepared;
 pub(crate) mod processes;
 pub(crate) mod read_back;
+pub(crate) mod recent_calls;
 pub(crate) mod shape;
 pub(crate) mod statements;
 pub(crate) mod texts;
@@ -32,7 +32,7 @@ pub(crate) mod unsettled;
 use std::sync::Arc;
 
 use self::followed::Followed;
-use self::parameters::{Parameters, ToldAtLogin};
+use self::parameters::{LoginParameters, Parameters};
 use self::processes::Processes;
 use self::statements::Statements;
 use crate::sql::functions::Functions;
@@ -52,7 +52,7 @@ pub(crate) struct Carried {
 }
 
 impl Carried {
-    pub(crate) fn new(statements: Option<Box<Statements>>, told: Arc<ToldAtLogin>) -> Self {
+    pub(crate) fn new(statements: Option<Box<Statements>>, told: Arc<LoginParameters>) -> Self {
         Carried {
             followed: None,
             parameters: Parameters::new(told),

@@ -11,13 +11,13 @@ use crate::limits::PARAMETER_BYTES_MAX;
 
 /// The ParameterStatus messages of a login; others among them are not looked at.
 #[derive(Debug, Default)]
-pub struct ToldAtLogin {
+pub struct LoginParameters {
     messages: Box<[u8]>,
     /// Whether SQL is not read by the standard's rules for strings.
     has_other_strings: bool,
 }
 
-impl ToldAtLogin {
+impl LoginParameters {
     /// Of messages as a client was told them.
     #[must_use]
     pub fn new(messages: &[u8]) -> Self {
@@ -36,14 +36,14 @@ impl ToldAtLogin {
 /// ParameterStatus messages: those of the login, and what changed since.
 #[derive(Debug)]
 pub(crate) struct Parameters {
-    greeting: Arc<ToldAtLogin>,
+    login: Arc<LoginParameters>,
     /// `None` in most sessions.
-    since: Option<Box<Since>>,
+    since: Option<Box<SinceLogin>>,
 }
 
 /// What came after the login.
 #[derive(Debug, Default)]
-struct Since {
+struct SinceLogin {
     /// The latest value of each parameter that was told again.
     changed: Box<[u8]>,
     /// What that was when the session was last idle outside a transaction, if it was something else.
@@ -54,16 +54,16 @@ struct Since {
 
 /// Too much was told to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooMuch;
+pub(crate) struct ParametersTooLarge;
 
 impl Parameters {
-    pub(crate) fn new(greeting: Arc<ToldAtLogin>) -> Self {
-        Self { greeting, since: None }
+    pub(crate) fn new(login: Arc<LoginParameters>) -> Self {
+        Self { login, since: None }
     }
 
     /// Whether SQL was read otherwise than by the standard's rules for strings from the login on.
     pub(crate) fn began_with_other_strings(&self) -> bool {
-        self.greeting.has_other_strings
+        self.login.has_other_strings
     }
 
     fn changed(&self) -> &[u8] {
@@ -82,19 +82,19 @@ impl Parameters {
 
     pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
         let find = |messages| statuses(messages).filter(|(n, _)| *n == name).last().map(|(_, value)| value);
-        find(self.changed()).or_else(|| find(&self.greeting.messages))
+        find(self.changed()).or_else(|| find(&self.login.messages))
     }
 
     /// Names and values; each name once.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let changed = self.changed();
         let is_changed = move |name: &[u8]| statuses(changed).any(|(n, _)| n == name);
-        let kept = statuses(&self.greeting.messages).filter(move |(name, _)| !is_changed(name));
+        let kept = statuses(&self.login.messages).filter(move |(name, _)| !is_changed(name));
         kept.chain(statuses(changed))
     }
 
     /// The client is told `messages`.
-    pub(crate) fn told(&mut self, messages: &[u8]) -> Result<(), TooMuch> {
+    pub(crate) fn told(&mut self, messages: &[u8]) -> Result<(), ParametersTooLarge> {
         for (name, value) in statuses(messages) {
             self.tell(name, value)?;
         }
@@ -102,18 +102,18 @@ impl Parameters {
     }
 
     /// The client is told that `name` has `value`.
-    pub(crate) fn tell(&mut self, name: &[u8], value: &[u8]) -> Result<(), TooMuch> {
+    pub(crate) fn tell(&mut self, name: &[u8], value: &[u8]) -> Result<(), ParametersTooLarge> {
         if self.get(name) == Some(value) { Ok(()) } else { self.set(name, value) }
     }
 
-    fn set(&mut self, name: &[u8], value: &[u8]) -> Result<(), TooMuch> {
+    fn set(&mut self, name: &[u8], value: &[u8]) -> Result<(), ParametersTooLarge> {
         let mut out = BytesMut::new();
         let others = statuses(self.changed()).filter(|(n, _)| *n != name);
         for (name, value) in others.chain([(name, value)]) {
-            write::parameter_status(&mut out, name, value).map_err(|_too_long| TooMuch)?;
+            write::parameter_status(&mut out, name, value).map_err(|_too_long| ParametersTooLarge)?;
         }
         if out.len() > PARAMETER_BYTES_MAX {
-            return Err(TooMuch);
+            return Err(ParametersTooLarge);
         }
         let since = self.since.get_or_insert_default();
         let before = std::mem::replace(&mut since.changed, (&*out).into());
@@ -134,7 +134,7 @@ impl Parameters {
     pub(crate) fn defaults(&self, is_set: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = (&[u8], &[u8])> {
         let settled = self.since.as_ref().and_then(|since| since.settled.as_deref());
         let now = settled.unwrap_or(self.changed());
-        statuses(&self.greeting.messages).map(move |(name, value)| {
+        statuses(&self.login.messages).map(move |(name, value)| {
             let since = statuses(now).find(|(n, _)| *n == name && !is_set(name));
             since.unwrap_or((name, value))
         })

@@ -10,7 +10,7 @@ use crate::names::{Name, bind_of, close_of, executed_portal, parse_of};
 
 /// A Parse or Close that the server has not answered.
 #[derive(Debug)]
-enum Pending {
+enum PendingText {
     Parse {
         name: Name,
         text: Option<TextId>,
@@ -33,7 +33,7 @@ pub(crate) struct Statements {
     unnamed: Option<TextId>,
     portals: HashMap<Name, Option<TextId>>,
     unnamed_portal: Option<TextId>,
-    pending: VecDeque<Pending>,
+    pending: VecDeque<PendingText>,
     sql_bytes_max: usize,
 }
 
@@ -66,20 +66,22 @@ impl Statements {
     /// A Parse was sent; [`Self::parse_answered`] or [`Self::dropped`] follows for it.
     pub(crate) fn parse_sent(&mut self, body: &[u8]) -> Option<TextId> {
         let Some(parse) = parse_of(body) else {
-            self.pending.push_back(Pending::Nameless);
+            self.pending.push_back(PendingText::Nameless);
             return None;
         };
         let text = self.keep(parse.sql);
-        self.pending.push_back(Pending::Parse { name: parse.name.into(), text });
+        self.pending.push_back(PendingText::Parse { name: parse.name.into(), text });
         self.texts.retain(text)
     }
 
     /// A Close was sent; [`Self::close_answered`] or [`Self::dropped`] follows for it.
     pub(crate) fn close_sent(&mut self, body: &[u8]) {
         self.pending.push_back(match close_of(body) {
-            Some(Close { kind: Target::Statement, name }) => Pending::CloseStatement { name: name.into() },
-            Some(Close { kind: Target::Portal, .. }) => Pending::ClosePortal,
-            None => Pending::Nameless,
+            Some(Close { kind: Target::Statement, name }) => {
+                PendingText::CloseStatement { name: name.into() }
+            }
+            Some(Close { kind: Target::Portal, .. }) => PendingText::ClosePortal,
+            None => PendingText::Nameless,
         });
     }
 
@@ -120,12 +122,12 @@ impl Statements {
     fn resolve(&self, statement: &[u8]) -> Option<TextId> {
         for pending in self.pending.iter().rev() {
             match pending {
-                Pending::Parse { name, text } if &**name == statement => return *text,
-                Pending::CloseStatement { name } if &**name == statement => return None,
-                Pending::Parse { .. }
-                | Pending::CloseStatement { .. }
-                | Pending::ClosePortal
-                | Pending::Nameless => {}
+                PendingText::Parse { name, text } if &**name == statement => return *text,
+                PendingText::CloseStatement { name } if &**name == statement => return None,
+                PendingText::Parse { .. }
+                | PendingText::CloseStatement { .. }
+                | PendingText::ClosePortal
+                | PendingText::Nameless => {}
             }
         }
         if statement.is_empty() {
@@ -137,12 +139,13 @@ impl Statements {
     /// The oldest Parse in flight succeeded.
     pub(crate) fn parse_answered(&mut self) {
         match self.pending.pop_front() {
-            Some(Pending::Parse { name, text }) if name.is_empty() => {
+            Some(PendingText::Parse { name, text }) if name.is_empty() => {
                 let before = std::mem::replace(&mut self.unnamed, text);
                 self.texts.release(before);
             }
-            Some(Pending::Parse { name, text }) => self.register(name, text),
-            Some(Pending::CloseStatement { .. } | Pending::ClosePortal | Pending::Nameless) | None => {}
+            Some(PendingText::Parse { name, text }) => self.register(name, text),
+            Some(PendingText::CloseStatement { .. } | PendingText::ClosePortal | PendingText::Nameless)
+            | None => {}
         }
     }
 
@@ -161,20 +164,20 @@ impl Statements {
     /// The oldest Close in flight succeeded.
     pub(crate) fn close_answered(&mut self) {
         match self.pending.pop_front() {
-            Some(Pending::CloseStatement { name }) if name.is_empty() => self.query_answered(),
-            Some(Pending::CloseStatement { name }) => {
+            Some(PendingText::CloseStatement { name }) if name.is_empty() => self.query_answered(),
+            Some(PendingText::CloseStatement { name }) => {
                 if let Some(text) = self.named.remove(&name) {
                     self.named_bytes -= name.len();
                     self.texts.release(text);
                 }
             }
-            Some(Pending::Parse { .. } | Pending::ClosePortal | Pending::Nameless) | None => {}
+            Some(PendingText::Parse { .. } | PendingText::ClosePortal | PendingText::Nameless) | None => {}
         }
     }
 
     /// The oldest Parse or Close in flight failed or was skipped.
     pub(crate) fn dropped(&mut self) {
-        if let Some(Pending::Parse { text, .. }) = self.pending.pop_front() {
+        if let Some(PendingText::Parse { text, .. }) = self.pending.pop_front() {
             self.texts.release(text);
         }
     }

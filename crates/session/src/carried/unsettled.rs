@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use crate::carried::followed::Followed;
-use crate::carried::lately::{CalledBy, Lately};
+use crate::carried::recent_calls::{CalledBy, RecentCalls};
 use crate::limits::{READ_BACK_MAX, UNREAD_NAMES_MAX};
 use crate::names::Name;
 use crate::pin::PinReason;
 use crate::pins::Pins;
-use crate::sql::calls::{Calls, Harmless, calls, calls_in_part};
-use crate::sql::functions::{Called, Functions, Otherwise};
+use crate::sql::calls::{Calls, HarmlessCalls, calls, calls_in_part};
+use crate::sql::functions::{Called, Functions, UnlistedFunctions};
 use crate::sql::read::{Reading, read, read_with};
 
 /// See the module.
@@ -25,7 +25,7 @@ pub(crate) struct Unsettled {
     look: u64,
     /// Functions, or what may call them, were made or changed in this transaction.
     has_defined: bool,
-    lately: Lately,
+    recent_calls: RecentCalls,
 }
 
 impl Unsettled {
@@ -36,7 +36,7 @@ impl Unsettled {
 
     /// Reads SQL with what it calls.
     pub(crate) fn read(&mut self, sql: &[u8]) -> Reading {
-        let mut harmless = Harmless::default();
+        let mut harmless = HarmlessCalls::default();
         let found = self.functions.as_ref().and_then(|functions| calls(sql, functions, &mut harmless));
         self.called_lately(&harmless, CalledBy::Statement);
         match found {
@@ -59,12 +59,12 @@ impl Unsettled {
     #[cold]
     pub(crate) fn note(&mut self, calls: &Calls) -> Pins {
         let mut pins = Pins::default();
-        if let Some(reason) = calls.deed.pin {
+        if let Some(reason) = calls.effect.pin {
             pins.add(reason);
         }
-        if !calls.deed.sets.is_empty() {
+        if !calls.effect.sets.is_empty() {
             pins.add(PinReason::ReadingBack);
-            self.add_keys(&calls.deed.sets, &mut pins);
+            self.add_keys(&calls.effect.sets, &mut pins);
         }
         if let (false, Some(functions)) = (calls.unread.is_empty(), &self.functions) {
             pins.add(PinReason::UnreadFunction);
@@ -120,9 +120,9 @@ impl Unsettled {
     }
 
     /// Takes down what was called that is harmless by the last look.
-    pub(crate) fn called_lately(&mut self, harmless: &Harmless, by: CalledBy) {
+    pub(crate) fn called_lately(&mut self, harmless: &HarmlessCalls, by: CalledBy) {
         if let (false, Some(functions)) = (harmless.is_empty(), &self.functions) {
-            self.lately.add(harmless, by, functions);
+            self.recent_calls.add(harmless, by, functions);
         }
     }
 
@@ -138,25 +138,25 @@ impl Unsettled {
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
         let Some(functions) = &self.functions else { return true };
-        self.names.is_empty() && self.lately.is_settled(functions)
+        self.names.is_empty() && self.recent_calls.is_settled(functions)
     }
 
     /// Whether it is not known yet what prepared statements have called.
     pub(crate) fn must_look_before_leaving(&mut self) -> bool {
         let Some(functions) = &self.functions else { return false };
-        self.lately.must_look_before_leaving(functions)
+        self.recent_calls.must_look_before_leaving(functions)
     }
 
     /// The client speaks.
     #[inline]
     pub(crate) fn stays(&mut self) {
-        self.lately.stays();
+        self.recent_calls.stays();
     }
 
     /// What of it was found out to do more than it seemed: why it keeps the session.
     fn settle_lately(&mut self) -> Pins {
         let Some(functions) = &self.functions else { return Pins::default() };
-        let calls = Calls { deed: self.lately.settle(functions), unread: Vec::new() };
+        let calls = Calls { effect: self.recent_calls.settle(functions), unread: Vec::new() };
         self.note(&calls)
     }
 
@@ -169,9 +169,9 @@ impl Unsettled {
         let catalog = functions.load();
         self.names.iter().all(|name| match catalog.called(name) {
             Called::BuiltIn => true,
-            Called::Own(deed) => deed.pin.is_none() && deed.sets.is_empty(),
+            Called::UserDefined(effect) => effect.pin.is_none() && effect.sets.is_empty(),
             // There is no such function. What a name of other letters is called there depends on encodings.
-            Called::Unknown => catalog.otherwise == Otherwise::Unread && name.is_ascii(),
+            Called::Unknown => catalog.unlisted == UnlistedFunctions::Unread && name.is_ascii(),
         })
     }
 
@@ -187,10 +187,10 @@ impl Unsettled {
         for name in std::mem::take(&mut self.names) {
             match catalog.called(&name) {
                 Called::BuiltIn => {}
-                Called::Own(deed) => {
-                    calls.deed.add(deed);
+                Called::UserDefined(effect) => {
+                    calls.effect.add(effect);
                 }
-                Called::Unknown if catalog.otherwise == Otherwise::Unread && name.is_ascii() => {}
+                Called::Unknown if catalog.unlisted == UnlistedFunctions::Unread && name.is_ascii() => {}
                 Called::Unknown => pins.add(PinReason::UserFunction),
             }
         }

@@ -8,29 +8,29 @@ use trunkline_codec::sqlstate::SqlState;
 
 /// The FATAL error that the client was told, and whose end it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LastWord {
+pub enum FatalOrigin {
     /// The server's: it shuts down, crashed, or canceled the session for recovery.
-    OfServer(SqlState),
+    Server(SqlState),
     /// The session's own, such as that of one of its time-outs. The code is `None` if the error has none.
-    OfSession(Option<SqlState>),
+    Session(Option<SqlState>),
 }
 
-impl LastWord {
+impl FatalOrigin {
     pub(crate) fn of(code: Option<SqlState>) -> Self {
         match code {
-            Some(code) if is_of_server(code) => Self::OfServer(code),
-            Some(_) | None => Self::OfSession(code),
+            Some(code) if is_of_server(code) => Self::Server(code),
+            Some(_) | None => Self::Session(code),
         }
     }
 }
 
 /// What a farewell that is held back can mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Goodbye {
+pub(crate) enum FarewellScope {
     /// The server ends.
-    OfServer,
+    Server,
     /// The server ends, or this session alone.
-    OfEither,
+    ServerOrSession,
 }
 
 /// The code of a notice that announces the end of the connection.

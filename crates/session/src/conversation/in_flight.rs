@@ -7,7 +7,7 @@ use trunkline_codec::scan::Piece;
 use super::Conversation;
 use super::farewell::is_farewell;
 use super::outstanding::{Entry, Kind, Request};
-use super::state::{Copy, Course, Pipeline, Progress};
+use super::state::{CopyState, Pipeline, Progress, TransactionEffect};
 use crate::sql::Class;
 
 impl Conversation {
@@ -20,7 +20,7 @@ impl Conversation {
     #[inline]
     pub(crate) fn is_running(&self) -> bool {
         let is_statement = matches!(self.front(), Some(Request::Query | Request::Execute));
-        is_statement && self.progress != Progress::Settled && self.copy == Copy::None
+        is_statement && self.progress != Progress::Settled && self.copy == CopyState::None
     }
 
     /// An extended message is answered.
@@ -61,7 +61,7 @@ impl Conversation {
     /// Whether the request in flight has committed or rolled back, and the client knows.
     pub(crate) fn is_told_of_end(&self) -> bool {
         let is_last = matches!(self.outstanding.front_request(), Some(Request::Query | Request::Sync));
-        self.course == Course::JustEnded && is_last
+        self.transaction_effect == TransactionEffect::JustEnded && is_last
     }
 
     /// The transaction as the client has it once the request in flight has failed. COMMIT and ROLLBACK end
@@ -70,10 +70,10 @@ impl Conversation {
         let mut runs =
             self.outstanding.iter().filter(|e| matches!(e.request, Request::Query | Request::Execute));
         let is_end = runs.next().is_some_and(|entry| entry.class.ends());
-        let is_open = match self.course {
-            Course::AsBefore => self.status != TransactionStatus::Idle,
-            Course::Begun => true,
-            Course::JustEnded | Course::Ended => false,
+        let is_open = match self.transaction_effect {
+            TransactionEffect::Unchanged => self.status != TransactionStatus::Idle,
+            TransactionEffect::Begun => true,
+            TransactionEffect::JustEnded | TransactionEffect::Ended => false,
         };
         if is_open && !is_end { TransactionStatus::Failed } else { TransactionStatus::Idle }
     }

@@ -15,8 +15,8 @@ use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::scan::{Phase, Scanner};
 
 use self::outstanding::Outstanding;
-use self::own::Own;
-use self::state::{Copy, Course, Farewell, Joined, Pipeline, Progress, Tail};
+use self::own::OwnRequests;
+use self::state::{CopyState, Farewell, Joined, Pipeline, Progress, Tail, TransactionEffect};
 use crate::settings::{ServerName, ServerRole};
 
 /// The conversation with the server that the session is on, or was on last.
@@ -31,11 +31,11 @@ pub(crate) struct Conversation {
     pub(crate) pipeline: Pipeline,
     pub(crate) joined: Joined,
     pub(crate) progress: Progress,
-    pub(crate) copy: Copy,
-    pub(crate) course: Course,
+    pub(crate) copy: CopyState,
+    pub(crate) transaction_effect: TransactionEffect,
     pub(crate) farewell: Farewell,
     /// Requests of the proxy's own in flight.
-    pub(crate) own: Option<Box<Own>>,
+    pub(crate) own: Option<Box<OwnRequests>>,
     /// A long answer to one of them is passing.
     pub(crate) is_inside_own: bool,
 }
@@ -53,8 +53,8 @@ impl Conversation {
             pipeline: Pipeline::Synced,
             joined: Joined::Nothing,
             progress: Progress::Untouched,
-            copy: Copy::None,
-            course: Course::AsBefore,
+            copy: CopyState::None,
+            transaction_effect: TransactionEffect::Unchanged,
             farewell: Farewell::Staying,
             own: None,
             is_inside_own: false,

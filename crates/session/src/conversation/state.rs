@@ -65,7 +65,7 @@ pub(crate) enum Progress {
 ///    └──(CopyBothResponse)─> Both ── CopyDone of the server ──> None
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Copy {
+pub(crate) enum CopyState {
     None,
     /// The server reads COPY data; Sync and Flush are ignored by it.
     In(Syncs),
@@ -102,9 +102,9 @@ pub(crate) enum Farewell {
     /// The bytes not forwarded are the farewell.
     Held,
     /// The bytes not forwarded are the session's own end, and to be forwarded.
-    Meant,
+    Accepted,
     /// A FATAL error with this code was forwarded: nothing may follow it.
-    Said(Option<SqlState>),
+    Forwarded(Option<SqlState>),
 }
 
 impl Farewell {
@@ -112,16 +112,16 @@ impl Farewell {
     pub(crate) fn announced(self) -> Option<SqlState> {
         match self {
             Self::Announced(code) => Some(code),
-            Self::Staying | Self::Held | Self::Meant | Self::Said(_) => None,
+            Self::Staying | Self::Held | Self::Accepted | Self::Forwarded(_) => None,
         }
     }
 
     /// Whether a FATAL error was forwarded.
     #[inline]
-    pub(crate) fn is_said(self) -> bool {
+    pub(crate) fn is_forwarded(self) -> bool {
         match self {
-            Self::Said(_) => true,
-            Self::Staying | Self::Announced(_) | Self::Held | Self::Meant => false,
+            Self::Forwarded(_) => true,
+            Self::Staying | Self::Announced(_) | Self::Held | Self::Accepted => false,
         }
     }
 }
@@ -146,7 +146,7 @@ pub(crate) enum Flow {
 
 /// What the long message is that the client is sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Long {
+pub(crate) enum LongMessage {
     /// A Query of a session that may move.
     Query,
     /// A Parse of a session that may move.
@@ -171,9 +171,9 @@ impl Tail {
 
 /// What the request in flight has done to the transaction, by what the client was told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Course {
+pub(crate) enum TransactionEffect {
     /// As it was before.
-    AsBefore,
+    Unchanged,
     /// It was begun.
     Begun,
     /// It was ended, and that was the last that was told.
@@ -182,7 +182,7 @@ pub(crate) enum Course {
     Ended,
 }
 
-impl Course {
+impl TransactionEffect {
     /// A statement is complete.
     #[inline]
     pub(crate) fn completed(&mut self, is_end: bool, tag: &[u8]) {
@@ -190,7 +190,7 @@ impl Course {
             _ if is_end => *self = Self::JustEnded,
             _ if matches!(tag, b"BEGIN" | b"START TRANSACTION") => *self = Self::Begun,
             Self::JustEnded => *self = Self::Ended,
-            Self::AsBefore | Self::Begun | Self::Ended => {}
+            Self::Unchanged | Self::Begun | Self::Ended => {}
         }
     }
 }

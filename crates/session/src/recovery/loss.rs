@@ -8,7 +8,7 @@ use trunkline_codec::scan::Piece;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, error_response};
 
-use crate::conversation::farewell::{LastWord, is_farewell};
+use crate::conversation::farewell::{FatalOrigin, is_farewell};
 use crate::conversation::scanner_of_a_server;
 use crate::settings::ServerRole;
 
@@ -67,7 +67,7 @@ pub enum LossPlan {
     /// close.
     Report(Bytes),
     /// Close without a word: the client has the server's, a FATAL error, among the bytes forwarded.
-    Told(LastWord),
+    AlreadyReported(FatalOrigin),
     /// Close without a word: the client left by itself.
     Close,
     /// Close without a word: the client is inside a message, where an error would be taken for
@@ -141,7 +141,7 @@ impl fmt::Display for ServerLoss {
 
 /// How a session lost its server.
 #[derive(Debug)]
-pub(crate) struct Lost<'a> {
+pub(crate) struct LossReport<'a> {
     pub(crate) loss: ServerLoss,
     /// The code with which the server said goodbye, if it did.
     pub(crate) announced: Option<SqlState>,
@@ -150,7 +150,7 @@ pub(crate) struct Lost<'a> {
     pub(crate) role: ServerRole,
 }
 
-impl Lost<'_> {
+impl LossReport<'_> {
     /// The code of the error that tells of it.
     pub(crate) fn code(&self) -> SqlState {
         self.announced.unwrap_or(SqlState::CONNECTION_FAILURE)
@@ -194,13 +194,13 @@ impl Lost<'_> {
 
 /// The farewell among what was held back: the beginning of an answer is of no use.
 #[derive(Debug, Default)]
-pub(crate) struct Farewells {
+pub(crate) struct HeldFarewell {
     pub(crate) messages: BytesMut,
     pub(crate) code: Option<SqlState>,
     pub(crate) has_fatal: bool,
 }
 
-impl Farewells {
+impl HeldFarewell {
     pub(crate) fn of(tail: &[u8]) -> Self {
         let mut scanner = scanner_of_a_server();
         let (mut found, mut at, mut before) = (Self::default(), 0, 0);

@@ -7,7 +7,7 @@ use trunkline_codec::sqlstate::SqlState;
 
 use crate::conversation::farewell::shutdown_notice;
 use crate::conversation::outstanding::{Entry, Kind, Request};
-use crate::conversation::state::{Copy, Course, Farewell, Joined, Pipeline, Progress, Syncs};
+use crate::conversation::state::{CopyState, Farewell, Joined, Pipeline, Progress, Syncs, TransactionEffect};
 use crate::pin::PinReason;
 use crate::record::{Sink, StatementKind, StatementRecord};
 use crate::recovery::attempt::Attempt;
@@ -39,8 +39,8 @@ impl Session {
             BackendTag::EmptyQueryResponse => self.executed(Outcome::Empty, length, now, out),
             BackendTag::PortalSuspended => self.suspended(length, now, out),
             BackendTag::CopyInResponse => self.copy_in(length, now),
-            BackendTag::CopyOutResponse => self.copy_out(Copy::Out, length, now),
-            BackendTag::CopyBothResponse => self.copy_out(Copy::Both, length, now),
+            BackendTag::CopyOutResponse => self.copy_out(CopyState::Out, length, now),
+            BackendTag::CopyBothResponse => self.copy_out(CopyState::Both, length, now),
             BackendTag::CopyData => self.copy_data(length, now),
             BackendTag::CopyDone => self.copy_done(length, now),
             BackendTag::FunctionCallResponse => self.function_returned(length, now),
@@ -141,9 +141,9 @@ impl Session {
     #[inline]
     fn command_complete(&mut self, body: &[u8], length: u64, now: u64, out: &mut impl Sink) -> bool {
         match self.conversation.copy {
-            Copy::None => {}
-            Copy::InEnded(_) => self.conversation.copy = Copy::None,
-            Copy::In(_) | Copy::Out | Copy::Both => return false,
+            CopyState::None => {}
+            CopyState::InEnded(_) => self.conversation.copy = CopyState::None,
+            CopyState::In(_) | CopyState::Out | CopyState::Both => return false,
         }
         if !self.conversation.is_running() {
             return false;
@@ -190,11 +190,12 @@ impl Session {
         self.underway(length, now);
         let seen = self.conversation.outstanding.copy_in();
         let syncs = if seen.has_lost_sync { Syncs::Lost } else { Syncs::NoneLost };
-        self.conversation.copy = if seen.has_ended { Copy::InEnded(syncs) } else { Copy::In(syncs) };
+        self.conversation.copy =
+            if seen.has_ended { CopyState::InEnded(syncs) } else { CopyState::In(syncs) };
         true
     }
 
-    fn copy_out(&mut self, copy: Copy, length: u64, now: u64) -> bool {
+    fn copy_out(&mut self, copy: CopyState, length: u64, now: u64) -> bool {
         if !self.conversation.is_running() {
             return false;
         }
@@ -205,7 +206,7 @@ impl Session {
 
     #[inline]
     fn copy_data(&mut self, length: u64, now: u64) -> bool {
-        let is_due = matches!(self.conversation.copy, Copy::Out | Copy::Both);
+        let is_due = matches!(self.conversation.copy, CopyState::Out | CopyState::Both);
         if is_due {
             self.meter.answered(length, now);
         }
@@ -215,7 +216,7 @@ impl Session {
     fn copy_done(&mut self, length: u64, now: u64) -> bool {
         let is_due = self.copy_data(length, now);
         if is_due {
-            self.conversation.copy = Copy::None;
+            self.conversation.copy = CopyState::None;
         }
         is_due
     }
@@ -235,7 +236,7 @@ impl Session {
     fn ready(&mut self, body: &[u8], length: u64, now: u64, out: &mut impl Sink) -> bool {
         let is_due = match self.conversation.front() {
             Some(Request::Query) => {
-                self.conversation.progress != Progress::Untouched && self.conversation.copy == Copy::None
+                self.conversation.progress != Progress::Untouched && self.conversation.copy == CopyState::None
             }
             Some(Request::FunctionCall) => self.conversation.progress == Progress::Settled,
             Some(Request::Sync) => true,
@@ -265,8 +266,8 @@ impl Session {
             self.conversation.joined = Joined::Series;
         }
         self.conversation.pipeline = Pipeline::Synced;
-        self.conversation.course = Course::AsBefore;
-        if !self.conversation.farewell.is_said() {
+        self.conversation.transaction_effect = TransactionEffect::Unchanged;
+        if !self.conversation.farewell.is_forwarded() {
             self.conversation.farewell = Farewell::Staying;
         }
         if let Some(announce) = &mut self.announce {
@@ -286,7 +287,7 @@ impl Session {
 
     pub(crate) fn noticed(&mut self, body: &[u8]) -> bool {
         if let Some(code) = shutdown_notice(body)
-            && !self.conversation.farewell.is_said()
+            && !self.conversation.farewell.is_forwarded()
         {
             self.conversation.farewell = Farewell::Announced(code);
         }
@@ -303,9 +304,11 @@ impl Session {
         let unexplained = Err(PinReason::UnexpectedMessage(BackendTag::ErrorResponse.byte()));
         let Some(entry) = self.conversation.outstanding.front() else { return unexplained };
         match self.conversation.copy {
-            Copy::In(Syncs::Lost) | Copy::InEnded(Syncs::Lost) => return Err(PinReason::SyncInFailedCopy),
-            Copy::In(Syncs::NoneLost) | Copy::InEnded(Syncs::NoneLost) | Copy::None => {}
-            Copy::Out | Copy::Both => {}
+            CopyState::In(Syncs::Lost) | CopyState::InEnded(Syncs::Lost) => {
+                return Err(PinReason::SyncInFailedCopy);
+            }
+            CopyState::In(Syncs::NoneLost) | CopyState::InEnded(Syncs::NoneLost) | CopyState::None => {}
+            CopyState::Out | CopyState::Both => {}
         }
         self.follow_failed(entry.request);
         match entry.request.kind() {
@@ -318,7 +321,7 @@ impl Session {
                     self.meter.outcome = Outcome::Failed(code);
                 }
                 self.conversation.progress = Progress::Settled;
-                self.conversation.copy = Copy::None;
+                self.conversation.copy = CopyState::None;
             }
             Kind::Extended => {
                 self.meter.answered(length, now);
@@ -332,7 +335,7 @@ impl Session {
 
     /// An extended message failed: the server discards what follows it, up to the next Sync.
     fn skip_to_sync(&mut self, now: u64, out: &mut impl Sink) {
-        self.conversation.copy = Copy::None;
+        self.conversation.copy = CopyState::None;
         self.conversation.progress = Progress::Untouched;
         self.conversation.pipeline = Pipeline::Skipping;
         if let Some(entry) = self.conversation.outstanding.pop() {
@@ -353,7 +356,7 @@ impl Session {
     /// A FATAL error: nothing follows. The statement in progress failed with it; those behind it
     /// were never begun.
     fn ended(&mut self, code: Option<SqlState>, length: u64, now: u64, out: &mut impl Sink) {
-        self.conversation.farewell = Farewell::Said(code);
+        self.conversation.farewell = Farewell::Forwarded(code);
         self.forget_own();
         let Some(entry) = self.conversation.outstanding.pop() else { return };
         if entry.request == Request::Sync {

@@ -144,7 +144,7 @@ impl Session {
     #[inline]
     fn begin(&self, request: Request) -> Attempt {
         let is_movable = self.movability().is_ok() && self.conversation.scanner.is_at_boundary();
-        if !is_movable || self.conversation.farewell.is_said() {
+        if !is_movable || self.conversation.farewell.is_forwarded() {
             return Attempt::Closed(NotRepeatable::Pinned);
         }
         let unit = match request.kind() {
@@ -165,15 +165,15 @@ impl Session {
     /// row is held back until it is known what follows, so that it may still be repeated until then.
     /// A server sends it together with what follows, unless the client asked for it. Nor does a row
     /// decide when the error of a server that leaves came along with it.
-    pub(crate) fn look_ahead(&self, rest: &[u8]) -> Verdict {
+    pub(crate) fn look_ahead(&self, rest: &[u8]) -> AnswerDecision {
         let mut scanner = self.conversation.scanner.clone();
         let mut at = 0;
-        let mut otherwise = Verdict::Hold;
+        let mut otherwise = AnswerDecision::Hold;
         let verdict = loop {
             let (tag, body) = match scanner.next(rest, &mut at) {
                 Ok(None) => break otherwise,
                 Ok(Some(Piece::Message { tag, body })) => (BackendTag::from_byte(tag), body),
-                Ok(Some(Piece::Start { .. } | Piece::More { .. })) | Err(_) => break Verdict::Forward,
+                Ok(Some(Piece::Start { .. } | Piece::More { .. })) | Err(_) => break AnswerDecision::Forward,
             };
             match tag {
                 BackendTag::ParseComplete
@@ -183,20 +183,22 @@ impl Session {
                 | BackendTag::ParameterDescription => {}
                 BackendTag::NoticeResponse if shutdown_notice(body).is_some() => {}
                 BackendTag::ErrorResponse if self.conversation.role == ServerRole::Standby => {
-                    break conflict(body).map_or(Verdict::Forward, Verdict::Conflict);
+                    break conflict(body).map_or(AnswerDecision::Forward, AnswerDecision::Conflict);
                 }
-                BackendTag::ReadyForQuery => break Verdict::Forward,
+                BackendTag::ReadyForQuery => break AnswerDecision::Forward,
                 _decides if self.conversation.role == ServerRole::Primary || ends_well(rest) => {
-                    break Verdict::Forward;
+                    break AnswerDecision::Forward;
                 }
-                _decides => otherwise = Verdict::Forward,
+                _decides => otherwise = AnswerDecision::Forward,
             }
         };
         // Once it has a Query or Sync, and was not asked before, the server comes to a ReadyForQuery
         // by itself: nobody waits for what is held.
         let will_go_on = self.recovery.attempt == Attempt::Open { unit: Unit::Whole, flush: Flush::NotSent };
         match verdict {
-            Verdict::Hold if at > 0 && (!will_go_on || rest.len() > HELD_BYTES_MAX) => Verdict::Forward,
+            AnswerDecision::Hold if at > 0 && (!will_go_on || rest.len() > HELD_BYTES_MAX) => {
+                AnswerDecision::Forward
+            }
             decided => decided,
         }
     }
@@ -204,7 +206,7 @@ impl Session {
 
 /// What to do with the beginning of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum AnswerDecision {
     Forward,
     Hold,
     Conflict(SqlState),

@@ -11,7 +11,7 @@ use trunkline_codec::write::{ErrorReport, error_response};
 use super::Session;
 use crate::conversation::outstanding::{Entry, Request};
 use crate::conversation::own::Dropping;
-use crate::conversation::state::{ClientEnd, Copy, Flow, Long, Mode, Pipeline, Syncs, Tail};
+use crate::conversation::state::{ClientEnd, CopyState, Flow, LongMessage, Mode, Pipeline, Syncs, Tail};
 use crate::limits::OUTSTANDING_MAX;
 use crate::names::describe_of;
 use crate::pin::NotRepeatable;
@@ -25,7 +25,7 @@ pub(crate) struct Client {
     pub(crate) tail: Tail,
     pub(crate) end: ClientEnd,
     pub(crate) flow: Flow,
-    pub(crate) long: Long,
+    pub(crate) long: LongMessage,
     /// What of its messages is not to go to the server.
     pub(crate) dropping: Dropping,
     /// Nothing of it was forwarded yet.
@@ -40,7 +40,7 @@ impl Client {
             tail: Tail::Empty,
             end: ClientEnd::Open,
             flow: Flow::Open,
-            long: Long::Other,
+            long: LongMessage::Other,
             dropping: Dropping::Nothing,
             is_pristine: true,
         }
@@ -51,7 +51,7 @@ impl Client {
         self.scanner = scanner_of_a_client();
         self.tail = Tail::Empty;
         self.flow = Flow::Open;
-        self.long = Long::Other;
+        self.long = LongMessage::Other;
     }
 }
 
@@ -95,12 +95,12 @@ impl Session {
             return Ok(ClientThen::Pause);
         }
         self.client.flow = Flow::Open;
-        if self.recovery.debt.is_some() {
+        if self.recovery.deferred_error.is_some() {
             if let Some(refused) = self.refuse(chunk)? {
                 return Ok(ClientThen::Refuse(Box::new(refused)));
             }
             // What its request is cannot be told yet.
-            if self.recovery.debt.is_some() {
+            if self.recovery.deferred_error.is_some() {
                 return Ok(ClientThen::ReadOn);
             }
         }
@@ -162,13 +162,13 @@ impl Session {
             return self.conversation.sent_while_skipping(tag, sent);
         }
         match self.conversation.copy {
-            Copy::None | Copy::InEnded(_) | Copy::Out => {}
-            Copy::In(syncs) => {
+            CopyState::None | CopyState::InEnded(_) | CopyState::Out => {}
+            CopyState::In(syncs) => {
                 if self.sent_as_copy_data(tag, length, syncs) {
                     return;
                 }
             }
-            Copy::Both => match tag {
+            CopyState::Both => match tag {
                 FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => return,
                 _other => {}
             },
@@ -209,8 +209,10 @@ impl Session {
         match tag {
             FrontendTag::CopyData => {}
             FrontendTag::Flush if length == 0 => {}
-            FrontendTag::Flush | FrontendTag::Sync => self.conversation.copy = Copy::In(Syncs::Lost),
-            FrontendTag::CopyDone | FrontendTag::CopyFail => self.conversation.copy = Copy::InEnded(syncs),
+            FrontendTag::Flush | FrontendTag::Sync => self.conversation.copy = CopyState::In(Syncs::Lost),
+            FrontendTag::CopyDone | FrontendTag::CopyFail => {
+                self.conversation.copy = CopyState::InEnded(syncs)
+            }
             FrontendTag::Query
             | FrontendTag::Parse
             | FrontendTag::Bind
@@ -222,7 +224,7 @@ impl Session {
             | FrontendTag::Terminate
             | FrontendTag::Unknown(_) => {
                 // Either the COPY has failed and its error is on the way, or this ends the session.
-                self.conversation.copy = Copy::InEnded(syncs);
+                self.conversation.copy = CopyState::InEnded(syncs);
                 return false;
             }
         }

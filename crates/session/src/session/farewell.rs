@@ -4,7 +4,7 @@ use trunkline_codec::backend::BackendTag;
 use trunkline_codec::sqlstate::SqlState;
 
 use super::Session;
-use crate::conversation::farewell::{Goodbye, says_of_server};
+use crate::conversation::farewell::{FarewellScope, says_of_server};
 use crate::conversation::state::{ClientEnd, Farewell, Mode};
 use crate::pin::NotRepeatable;
 use crate::settings::Mobility;
@@ -13,32 +13,32 @@ impl Session {
     /// The farewell held back is the session's own end: present the chunk again, all of it goes to the client. After
     /// [`crate::ServerThen::Terminated`], and [`crate::ServerThen::Conflict`] with 57P01.
     pub fn accept_farewell(&mut self) {
-        self.conversation.farewell = Farewell::Meant;
+        self.conversation.farewell = Farewell::Accepted;
         self.close_attempt(NotRepeatable::Answered);
     }
 
     /// What the farewell means that begins `rest`; `None` if the client gets it as it comes: it is the session's own,
     /// it ends the session in any case, or something follows it. A client that closed its side gets everything.
     #[cold]
-    pub(crate) fn goodbye(&self, tag: BackendTag, body: &[u8], rest: &[u8]) -> Option<Goodbye> {
-        if self.client.end != ClientEnd::Open || self.conversation.farewell == Farewell::Meant {
+    pub(crate) fn goodbye(&self, tag: BackendTag, body: &[u8], rest: &[u8]) -> Option<FarewellScope> {
+        if self.client.end != ClientEnd::Open || self.conversation.farewell == Farewell::Accepted {
             return None;
         }
         let goodbye = match tag {
             BackendTag::ErrorResponse => self.fatal_goodbye(says_of_server(body)?)?,
             _notice => {
                 let is_unasked = self.conversation.owes_only_us() && self.is_keepable();
-                (self.is_quiet() || is_unasked).then_some(Goodbye::OfServer)?
+                (self.is_quiet() || is_unasked).then_some(FarewellScope::Server)?
             }
         };
         self.conversation.is_all_farewell(rest).then_some(goodbye)
     }
 
-    fn fatal_goodbye(&self, code: SqlState) -> Option<Goodbye> {
+    fn fatal_goodbye(&self, code: SqlState) -> Option<FarewellScope> {
         let is_followed = self.mode == Mode::Tracked && self.mobility == Mobility::Movable;
         if code == SqlState::ADMIN_SHUTDOWN && is_followed {
-            return Some(Goodbye::OfEither);
+            return Some(FarewellScope::ServerOrSession);
         }
-        (self.is_quiet() || self.is_keepable()).then_some(Goodbye::OfServer)
+        (self.is_quiet() || self.is_keepable()).then_some(FarewellScope::Server)
     }
 }

@@ -19,7 +19,7 @@ impl Session {
         let has_effects = front.class.has_effects();
         let is_end = front.class.ends();
         let tag = tag.strip_suffix(b"\0").unwrap_or(tag);
-        self.conversation.course.completed(is_end, tag);
+        self.conversation.transaction_effect.completed(is_end, tag);
         if self.mobility == Mobility::Fixed || (!has_effects && tag.starts_with(b"SELECT ")) {
             return;
         }

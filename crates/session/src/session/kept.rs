@@ -9,19 +9,19 @@ use trunkline_codec::scan::{FrameError, Piece};
 use trunkline_codec::write;
 
 use crate::conversation::outstanding::Request;
-use crate::conversation::state::{ClientEnd, Copy, Mode};
+use crate::conversation::state::{ClientEnd, CopyState, Mode};
 use crate::limits::ROLLBACK_SERIES_MAX;
 use crate::names::{bind_of, parse_of};
 use crate::pin::NotRepeatable;
 use crate::record::Sink;
 use crate::recovery::attempt::Attempt;
-use crate::recovery::debt::{Debt, Telling};
+use crate::recovery::deferred_error::{DeferredError, Delivery};
 use crate::session::Session;
 use crate::sql::read::{TransactionEnd, transaction_end};
 use crate::step::Refused;
 
-/// What a message of a client with a debt is.
-enum Unpaid {
+/// What a message of a client with a deferred error is.
+enum IncomingMessage {
     /// It is not answered.
     Unanswered,
     /// Query, FunctionCall, or a Sync on its own.
@@ -29,9 +29,9 @@ enum Unpaid {
     /// The first of a series that ends with a Sync.
     Extended,
     /// The same, of one whose end is not here yet: it may give the transaction up.
-    Unclear,
+    Incomplete,
     /// It gives the transaction up by itself, or says goodbye: no error is needed.
-    NeedsNone,
+    NeedsNoError,
 }
 
 impl Session {
@@ -44,8 +44,8 @@ impl Session {
             && self.client.scanner.is_at_boundary()
             && self.conversation.scanner.is_at_boundary();
         let is_copying = match self.conversation.copy {
-            Copy::None | Copy::Out => false,
-            Copy::In(_) | Copy::InEnded(_) | Copy::Both => true,
+            CopyState::None | CopyState::Out => false,
+            CopyState::In(_) | CopyState::InEnded(_) | CopyState::Both => true,
         };
         is_in_step && !is_copying && self.movability().is_ok() && self.conversation.is_one_unit_in_flight()
     }
@@ -71,8 +71,8 @@ impl Session {
         let mut answer = BytesMut::new();
         if self.conversation.outstanding.is_empty() {
             if self.is_loss_to_be_told(was) {
-                self.recovery.debt =
-                    Some(Box::new(Debt { error, telling: Telling::NotBegun, is_commit: false }));
+                self.recovery.deferred_error =
+                    Some(Box::new(DeferredError { error, delivery: Delivery::NotBegun, is_commit: false }));
             }
         } else {
             if !is_told {
@@ -93,7 +93,8 @@ impl Session {
         if let Some(followed) = &mut self.carried.followed {
             followed.has_failed = true;
         }
-        self.recovery.debt = Some(Box::new(Debt { error, telling: Telling::NotBegun, is_commit: false }));
+        self.recovery.deferred_error =
+            Some(Box::new(DeferredError { error, delivery: Delivery::NotBegun, is_commit: false }));
     }
 
     fn forget_in_flight(&mut self, now: Instant, out: &mut impl Sink) {
@@ -131,8 +132,8 @@ impl Session {
         let mut end = 0;
         let mut answer = BytesMut::new();
         let was = self.conversation.status;
-        while let Some(debt) = &self.recovery.debt {
-            let (telling, before) = (debt.telling, end);
+        while let Some(deferred_error) = &self.recovery.deferred_error {
+            let (delivery, before) = (deferred_error.delivery, end);
             let piece = match self.client.scanner.next(chunk, &mut end) {
                 Ok(Some(piece)) => piece,
                 Ok(None) => break,
@@ -145,34 +146,35 @@ impl Session {
                 Piece::Start { tag, body, .. } => (FrontendTag::from_byte(tag), body, false),
                 // Of a Query, or of a message that is dropped.
                 Piece::More { is_last, .. } => {
-                    if is_last && telling == Telling::InQuery {
+                    if is_last && delivery == Delivery::InQuery {
                         self.tell(&mut answer, true);
                     }
                     continue;
                 }
             };
-            match (self.judge_unpaid(tag, body, is_last, &chunk[before..]), telling) {
-                (Unpaid::Unclear, Telling::NotBegun) => {
+            match (self.classify_incoming(tag, body, is_last, &chunk[before..]), delivery) {
+                (IncomingMessage::Incomplete, Delivery::NotBegun) => {
                     end = before;
                     break;
                 }
-                (Unpaid::NeedsNone, Telling::NotBegun) if is_last => {
-                    self.recovery.debt = None;
+                (IncomingMessage::NeedsNoError, Delivery::NotBegun) if is_last => {
+                    self.recovery.deferred_error = None;
                     end = before;
                 }
-                (_, Telling::ToSync) if tag == FrontendTag::Terminate => {
-                    self.recovery.debt = None;
+                (_, Delivery::UntilSync) if tag == FrontendTag::Terminate => {
+                    self.recovery.deferred_error = None;
                     end = before;
                 }
-                (_, Telling::ToSync) if tag == FrontendTag::Sync => self.end_debt(&mut answer),
-                (_, Telling::ToSync | Telling::InQuery) | (Unpaid::Unanswered, Telling::NotBegun) => {}
-                (Unpaid::Extended, Telling::NotBegun) => self.tell(&mut answer, false),
-                (Unpaid::Whole | Unpaid::NeedsNone, Telling::NotBegun) if is_last => {
+                (_, Delivery::UntilSync) if tag == FrontendTag::Sync => self.end_deferred_error(&mut answer),
+                (_, Delivery::UntilSync | Delivery::InQuery)
+                | (IncomingMessage::Unanswered, Delivery::NotBegun) => {}
+                (IncomingMessage::Extended, Delivery::NotBegun) => self.tell(&mut answer, false),
+                (IncomingMessage::Whole | IncomingMessage::NeedsNoError, Delivery::NotBegun) if is_last => {
                     self.tell(&mut answer, true);
                 }
-                (Unpaid::Whole | Unpaid::NeedsNone, Telling::NotBegun) => {
-                    if let Some(debt) = &mut self.recovery.debt {
-                        debt.telling = Telling::InQuery;
+                (IncomingMessage::Whole | IncomingMessage::NeedsNoError, Delivery::NotBegun) => {
+                    if let Some(deferred_error) = &mut self.recovery.deferred_error {
+                        deferred_error.delivery = Delivery::InQuery;
                     }
                 }
             }
@@ -182,7 +184,13 @@ impl Session {
     }
 
     /// What the message is with which `rest` begins.
-    fn judge_unpaid(&mut self, tag: FrontendTag, body: &[u8], is_whole: bool, rest: &[u8]) -> Unpaid {
+    fn classify_incoming(
+        &mut self,
+        tag: FrontendTag,
+        body: &[u8],
+        is_whole: bool,
+        rest: &[u8],
+    ) -> IncomingMessage {
         let sql = match tag {
             _ if !is_whole => None,
             FrontendTag::Query => Some(body.strip_suffix(b"\0").unwrap_or(body)),
@@ -191,23 +199,25 @@ impl Session {
             _other => None,
         };
         let end = sql.and_then(transaction_end);
-        if let Some(debt) = &mut self.recovery.debt
-            && debt.telling == Telling::NotBegun
+        if let Some(deferred_error) = &mut self.recovery.deferred_error
+            && deferred_error.delivery == Delivery::NotBegun
         {
-            debt.is_commit = end == Some(TransactionEnd::Commit);
+            deferred_error.is_commit = end == Some(TransactionEnd::Commit);
         }
         match tag {
-            FrontendTag::Query if end == Some(TransactionEnd::Rollback) => Unpaid::NeedsNone,
+            FrontendTag::Query if end == Some(TransactionEnd::Rollback) => IncomingMessage::NeedsNoError,
             _ if end == Some(TransactionEnd::Rollback) => match self.gives_up(rest) {
-                Some(true) => Unpaid::NeedsNone,
-                Some(false) => Unpaid::Extended,
-                None => Unpaid::Unclear,
+                Some(true) => IncomingMessage::NeedsNoError,
+                Some(false) => IncomingMessage::Extended,
+                None => IncomingMessage::Incomplete,
             },
-            FrontendTag::Terminate => Unpaid::NeedsNone,
-            FrontendTag::Query | FrontendTag::FunctionCall | FrontendTag::Sync => Unpaid::Whole,
-            FrontendTag::Flush if body.is_empty() => Unpaid::Unanswered,
-            FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => Unpaid::Unanswered,
-            _extended => Unpaid::Extended,
+            FrontendTag::Terminate => IncomingMessage::NeedsNoError,
+            FrontendTag::Query | FrontendTag::FunctionCall | FrontendTag::Sync => IncomingMessage::Whole,
+            FrontendTag::Flush if body.is_empty() => IncomingMessage::Unanswered,
+            FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => {
+                IncomingMessage::Unanswered
+            }
+            _extended => IncomingMessage::Extended,
         }
     }
 
@@ -250,17 +260,17 @@ impl Session {
     }
 
     fn tell(&mut self, answer: &mut BytesMut, is_whole: bool) {
-        if let Some(debt) = &mut self.recovery.debt {
-            answer.extend_from_slice(&debt.error);
-            debt.telling = Telling::ToSync;
+        if let Some(deferred_error) = &mut self.recovery.deferred_error {
+            answer.extend_from_slice(&deferred_error.error);
+            deferred_error.delivery = Delivery::UntilSync;
         }
         if is_whole {
-            self.end_debt(answer);
+            self.end_deferred_error(answer);
         }
     }
 
-    fn end_debt(&mut self, answer: &mut BytesMut) {
-        if self.recovery.debt.take().is_some_and(|debt| debt.is_commit) {
+    fn end_deferred_error(&mut self, answer: &mut BytesMut) {
+        if self.recovery.deferred_error.take().is_some_and(|deferred_error| deferred_error.is_commit) {
             self.conversation.status = TransactionStatus::Idle;
             self.forget_transaction();
         }

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use trunkline_codec::backend::TransactionStatus;
 
-use crate::conversation::farewell::LastWord;
+use crate::conversation::farewell::FatalOrigin;
 use crate::conversation::outstanding::Request;
-use crate::conversation::state::{ClientEnd, Copy, Farewell, Mode, Pipeline, Progress, Tail};
+use crate::conversation::state::{ClientEnd, CopyState, Farewell, Mode, Pipeline, Progress, Tail};
 use crate::record::Sink;
-use crate::recovery::loss::{Can, Farewells, LossPhase, LossPlan, Lost, Options, ServerLoss};
+use crate::recovery::loss::{Can, HeldFarewell, LossPhase, LossPlan, LossReport, Options, ServerLoss};
 use crate::session::Session;
 
 impl Session {
@@ -32,7 +32,7 @@ impl Session {
                 self.conversation.farewell = Farewell::Staying;
                 self.conversation.tail = Tail::Empty;
             }
-            LossPlan::Told(_) | LossPlan::Report(_) | LossPlan::Close | LossPlan::Cut => {
+            LossPlan::AlreadyReported(_) | LossPlan::Report(_) | LossPlan::Close | LossPlan::Cut => {
                 self.finish(now, out);
             }
         }
@@ -40,8 +40,8 @@ impl Session {
     }
 
     fn plan_loss(&self, loss: ServerLoss, tail: &[u8], options: Options, phase: LossPhase) -> LossPlan {
-        if let Farewell::Said(code) = self.conversation.farewell {
-            return LossPlan::Told(LastWord::of(code));
+        if let Farewell::Forwarded(code) = self.conversation.farewell {
+            return LossPlan::AlreadyReported(FatalOrigin::of(code));
         }
         if !self.conversation.scanner.is_at_boundary() {
             return LossPlan::Cut;
@@ -57,8 +57,8 @@ impl Session {
         if can_repeat && self.repeatable().is_ok() {
             return LossPlan::Repeat;
         }
-        let farewell = Farewells::of(tail);
-        let lost = Lost {
+        let farewell = HeldFarewell::of(tail);
+        let lost = LossReport {
             loss,
             announced: farewell.code.or(self.conversation.farewell.announced()),
             server: &self.conversation.server_name,
@@ -80,7 +80,7 @@ impl Session {
     /// Sync.
     fn owes_nothing(&self) -> bool {
         let is_owed = |request| matches!(request, Request::Query | Request::Sync | Request::FunctionCall);
-        let is_over = self.conversation.copy == Copy::None
+        let is_over = self.conversation.copy == CopyState::None
             && !self.conversation.outstanding.iter().any(|entry| is_owed(entry.request));
         self.mode != Mode::Tracked || is_over
     }

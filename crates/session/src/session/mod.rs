@@ -17,9 +17,9 @@ mod functions;
 mod kept;
 mod losing;
 mod own;
+mod parameters;
 mod sent;
 mod server;
-mod told;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -31,7 +31,7 @@ use crate::carried::alignment::{Alignment, Writer};
 use crate::carried::statements::Statements;
 use crate::conversation::Conversation;
 use crate::conversation::outstanding::Outstanding;
-use crate::conversation::state::{ClientEnd, Copy, Farewell, Flow, Mode, Pipeline, Progress, Tail};
+use crate::conversation::state::{ClientEnd, CopyState, Farewell, Flow, Mode, Pipeline, Progress, Tail};
 use crate::limits::OUTSTANDING_MAX;
 use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
@@ -82,7 +82,7 @@ impl Session {
             report_timing,
             mode,
         };
-        session.follow_greeting();
+        session.follow_login();
         session
     }
 
@@ -112,9 +112,9 @@ impl Session {
             && self.mode == Mode::Tracked
             && self.conversation.status == status
             && self.conversation.pipeline == Pipeline::Synced
-            && self.conversation.copy == Copy::None
+            && self.conversation.copy == CopyState::None
             && self.client.end == ClientEnd::Open
-            && !self.conversation.farewell.is_said()
+            && !self.conversation.farewell.is_forwarded()
             && self.client.scanner.is_at_boundary()
             && self.conversation.scanner.is_at_boundary()
     }
@@ -154,7 +154,7 @@ impl Session {
         match self.mode {
             Mode::Opaque => Some(PinReason::Replication),
             Mode::Untracked(reason) => Some(reason),
-            Mode::Tracked if self.conversation.copy != Copy::None => Some(PinReason::Copy),
+            Mode::Tracked if self.conversation.copy != CopyState::None => Some(PinReason::Copy),
             Mode::Tracked if self.conversation.is_in_transaction() => Some(PinReason::Transaction),
             Mode::Tracked => None,
         }
@@ -196,7 +196,7 @@ impl Session {
             && self.mode == Mode::Tracked
             && self.conversation.outstanding.is_empty()
             && self.conversation.pipeline == Pipeline::Synced
-            && self.conversation.copy == Copy::None
+            && self.conversation.copy == CopyState::None
             && self.conversation.farewell == Farewell::Staying
             && self.conversation.scanner.is_at_boundary()
             && self.conversation.tail == Tail::Empty
@@ -282,7 +282,7 @@ impl Session {
         self.carried.statements = None;
         self.announce = None;
         self.conversation.outstanding = Outstanding::new();
-        self.conversation.copy = Copy::None;
+        self.conversation.copy = CopyState::None;
         self.client.flow = Flow::Open;
     }
 }

@@ -3,16 +3,16 @@
 use trunkline_codec::frontend::Parse;
 
 use super::Session;
-use crate::carried::followed::{Followed, Item};
+use crate::carried::followed::{Followed, QueuedRequest};
 use crate::carried::function_call;
-use crate::carried::lately::CalledBy;
 use crate::carried::long::LongPart;
+use crate::carried::recent_calls::CalledBy;
 use crate::conversation::outstanding::Request;
-use crate::conversation::state::Long;
+use crate::conversation::state::LongMessage;
 use crate::pin::{NotRepeatable, PinReason};
 use crate::settings::Mobility;
 use crate::sql::Class;
-use crate::sql::calls::{Harmless, calls};
+use crate::sql::calls::{HarmlessCalls, calls};
 use crate::sql::read::{Reading, may_execute, read, read_with};
 
 impl Session {
@@ -30,7 +30,7 @@ impl Session {
                 if is_whole {
                     return Class::PLAIN;
                 }
-                self.long_begins(Long::Parse, body);
+                self.long_begins(LongMessage::Parse, body);
                 Class::ONCE
             }
             Request::Bind => {
@@ -58,12 +58,12 @@ impl Session {
     #[inline]
     fn follow_query(&mut self, body: &[u8], is_whole: bool) -> Class {
         if !is_whole {
-            let found = self.long_begins(Long::Query, body);
+            let found = self.long_begins(LongMessage::Query, body);
             let reading = if found.is_once { Reading::unread() } else { Reading::long(body) };
             return self.expect(Reading { pins: found.pins, ..reading });
         }
         let sql = body.strip_suffix(b"\0").unwrap_or(body);
-        let mut harmless = Harmless::default();
+        let mut harmless = HarmlessCalls::default();
         let found =
             self.carried.functions.as_ref().and_then(|functions| calls(sql, functions, &mut harmless));
         if !harmless.is_empty() {
@@ -87,19 +87,19 @@ impl Session {
         let era = followed.encoding.era();
         effects.iter().for_each(|effect| followed.prepared.pins_behind(effect, &mut pins));
         followed.pin_all(&pins);
-        followed.queue.push_back(Item::Query { effects: effects.into(), pins, era });
+        followed.queue.push_back(QueuedRequest::Query { effects: effects.into(), pins, era });
         class.with_effects()
     }
 
     #[inline]
     fn follow_execute(&mut self, body: &[u8]) -> Class {
         let Some(followed) = &mut self.carried.followed else { return Class::PLAIN };
-        let traits = followed.prepared.execute_sent(body);
-        let Some(deeds) = traits.deeds else { return traits.class };
-        let deeds = followed.prepared.all_behind(deeds);
-        followed.pin_all(&deeds.pins);
-        followed.queue.push_back(Item::Execute(deeds));
-        traits.class.with_effects()
+        let effects = followed.prepared.execute_sent(body);
+        let Some(lasting) = effects.lasting else { return effects.class };
+        let lasting = followed.prepared.all_behind(lasting);
+        followed.pin_all(&lasting.pins);
+        followed.queue.push_back(QueuedRequest::Execute(lasting));
+        effects.class.with_effects()
     }
 }
 
@@ -124,12 +124,12 @@ impl Session {
 impl Session {
     /// The first part of a long Query or Parse goes to the server.
     #[cold]
-    pub(crate) fn long_begins(&mut self, long: Long, part: &[u8]) -> LongPart {
+    pub(crate) fn long_begins(&mut self, long: LongMessage, part: &[u8]) -> LongPart {
         self.client.long = long;
         let followed = self.followed();
         followed.carry.clear();
         let mut found = followed.long_part(part);
-        if long == Long::Parse {
+        if long == LongMessage::Parse {
             // What the name will stand for when this is run is not known.
             if Parse::parse_prefix(part).is_some_and(|parse| may_execute(parse.sql)) {
                 found.pins.add(PinReason::UnknownStatement("EXECUTE"));
@@ -143,11 +143,11 @@ impl Session {
     #[cold]
     pub(crate) fn follow_long(&mut self, part: &[u8], is_last: bool) {
         match self.client.long {
-            Long::Other => {}
-            Long::Query | Long::Parse => {
+            LongMessage::Other => {}
+            LongMessage::Query | LongMessage::Parse => {
                 let sql = if is_last { part.strip_suffix(b"\0").unwrap_or(part) } else { part };
                 let sql = if is_last { sql.strip_suffix(b";").unwrap_or(sql) } else { sql };
-                let is_parse = self.client.long == Long::Parse;
+                let is_parse = self.client.long == LongMessage::Parse;
                 let followed = self.followed();
                 let found = followed.long_part(part);
                 if is_parse {
@@ -162,7 +162,7 @@ impl Session {
             }
         }
         if is_last {
-            self.client.long = Long::Other;
+            self.client.long = LongMessage::Other;
         }
     }
 }

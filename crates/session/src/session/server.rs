@@ -8,8 +8,8 @@ use trunkline_codec::scan::{FrameError, FrameErrorKind, Piece};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, error_response};
 
-use super::attempt::Verdict;
-use crate::conversation::farewell::{Goodbye, is_farewell};
+use super::attempt::AnswerDecision;
+use crate::conversation::farewell::{FarewellScope, is_farewell};
 use crate::conversation::outstanding::Kind;
 use crate::conversation::own::Unexpected;
 use crate::conversation::state::{Farewell, Mode, Tail};
@@ -37,8 +37,8 @@ impl Session {
                 dropped = length;
                 (by, ServerThen::ReadOn)
             }
-            Ok(Stop::Farewell(Goodbye::OfServer)) => (None, ServerThen::Farewell),
-            Ok(Stop::Farewell(Goodbye::OfEither)) => (None, ServerThen::Terminated),
+            Ok(Stop::Farewell(FarewellScope::Server)) => (None, ServerThen::Farewell),
+            Ok(Stop::Farewell(FarewellScope::ServerOrSession)) => (None, ServerThen::Terminated),
             Ok(Stop::Conflict(code)) => (None, ServerThen::Conflict(code)),
             Err(error) => {
                 self.finish(now, out);
@@ -63,9 +63,9 @@ impl Session {
             && !self.conversation.is_own_due()
         {
             match self.look_ahead(chunk) {
-                Verdict::Forward => {}
-                Verdict::Hold => return Ok(Stop::ReadOn),
-                Verdict::Conflict(code) => return Ok(Stop::Conflict(code)),
+                AnswerDecision::Forward => {}
+                AnswerDecision::Hold => return Ok(Stop::ReadOn),
+                AnswerDecision::Conflict(code) => return Ok(Stop::Conflict(code)),
             }
         }
         loop {
@@ -183,7 +183,7 @@ impl Session {
         if tag == BackendTag::NoticeResponse {
             self.noticed(body);
         } else if is_farewell(tag, body) {
-            self.conversation.farewell = Farewell::Said(ErrorFields::new(body).sqlstate());
+            self.conversation.farewell = Farewell::Forwarded(ErrorFields::new(body).sqlstate());
         }
     }
 
@@ -212,7 +212,7 @@ enum Stop {
         length: usize,
         by: Option<Bytes>,
     },
-    Farewell(Goodbye),
+    Farewell(FarewellScope),
     Conflict(SqlState),
 }
 

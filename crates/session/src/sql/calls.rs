@@ -6,10 +6,10 @@
 
 use super::lexer::{Lexer, Token, is_in_word, trim_end, trim_start};
 use super::reader::unquote;
-use crate::limits::{CALLED_AT_ONCE_MAX, NAME_BYTES_MAX};
+use crate::limits::{CALLS_PER_TEXT_MAX, NAME_BYTES_MAX};
 use crate::names::{Name, cut_in_utf8};
 use crate::pin::PinReason;
-use crate::sql::functions::{Called, Deed, FunctionCatalog, Functions, Otherwise, hash_of};
+use crate::sql::functions::{Called, FunctionCatalog, FunctionEffect, Functions, UnlistedFunctions, hash_of};
 
 mod keywords;
 
@@ -19,14 +19,14 @@ use keywords::{comes_before_a_call, comes_before_no_call, is_keyword};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Calls {
     /// What the functions do that are known.
-    pub(crate) deed: Deed,
+    pub(crate) effect: FunctionEffect,
     /// Names that are yet to be read.
     pub(crate) unread: Vec<Name>,
 }
 
 impl Calls {
     fn is_empty(&self) -> bool {
-        self.deed.is_harmless() && self.unread.is_empty()
+        self.effect.is_harmless() && self.unread.is_empty()
     }
 
     fn wait_for(&mut self, name: &[u8]) {
@@ -38,7 +38,7 @@ impl Calls {
 
 /// What SQL calls that may leave something behind. `None` when that is nothing.
 #[inline]
-pub(crate) fn calls(sql: &[u8], functions: &Functions, harmless: &mut Harmless) -> Option<Box<Calls>> {
+pub(crate) fn calls(sql: &[u8], functions: &Functions, harmless: &mut HarmlessCalls) -> Option<Box<Calls>> {
     if !functions.watches_words() && !sql.contains(&b'(') {
         return None;
     }
@@ -47,14 +47,14 @@ pub(crate) fn calls(sql: &[u8], functions: &Functions, harmless: &mut Harmless) 
 
 /// Hashes of the functions of the user's own that a text calls and that leave nothing behind, by the last look.
 #[derive(Debug, Default)]
-pub(crate) struct Harmless {
-    names: [u64; CALLED_AT_ONCE_MAX],
+pub(crate) struct HarmlessCalls {
+    names: [u64; CALLS_PER_TEXT_MAX],
     count: usize,
     /// The last look that had ended before the text was read.
     looks_done: u64,
 }
 
-impl Harmless {
+impl HarmlessCalls {
     fn add(&mut self, name: &[u8]) {
         if let Some(place) = self.names.get_mut(self.count) {
             *place = hash_of(name);
@@ -76,16 +76,16 @@ impl Harmless {
     }
 }
 
-fn look(sql: &[u8], functions: &Functions, harmless: &mut Harmless) -> Option<Box<Calls>> {
+fn look(sql: &[u8], functions: &Functions, harmless: &mut HarmlessCalls) -> Option<Box<Calls>> {
     // Before the catalog: that of a look which ends meanwhile may not be the one that is read.
     let looks_done = functions.looks_done();
-    *harmless = Harmless { looks_done, ..Harmless::default() };
+    *harmless = HarmlessCalls { looks_done, ..HarmlessCalls::default() };
     let catalog = functions.load();
     let age = if functions.is_current() { Age::Current } else { Age::Old };
     if !catalog.watches_words() && calls_nothing(sql, &catalog, age, harmless) {
         return None;
     }
-    *harmless = Harmless { looks_done, ..Harmless::default() };
+    *harmless = HarmlessCalls { looks_done, ..HarmlessCalls::default() };
     let found = look_closely(sql, &catalog, age, harmless);
     (!found.is_empty()).then(|| Box::new(found))
 }
@@ -128,7 +128,7 @@ impl Folded {
 }
 
 /// Whether each parenthesis stands behind something harmless, as far as that can be told without reading the SQL.
-fn calls_nothing(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut Harmless) -> bool {
+fn calls_nothing(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut HarmlessCalls) -> bool {
     let mut from = 0;
     while let Some(found) = sql[from..].iter().position(|b| *b == b'(') {
         let before = trim_end(&sql[..from + found]);
@@ -146,9 +146,11 @@ fn calls_nothing(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut
                 let name = folded.name();
                 match catalog.called(name) {
                     Called::BuiltIn => {}
-                    Called::Own(deed) if deed.is_harmless() && age == Age::Current => harmless.add(name),
+                    Called::UserDefined(effect) if effect.is_harmless() && age == Age::Current => {
+                        harmless.add(name)
+                    }
                     Called::Unknown if is_keyword(name) => {}
-                    Called::Own(_) | Called::Unknown => return false,
+                    Called::UserDefined(_) | Called::Unknown => return false,
                 }
             }
             Some(_) | None => {}
@@ -167,13 +169,13 @@ fn last_word(sql: &[u8]) -> &[u8] {
 }
 
 #[cold]
-fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut Harmless) -> Calls {
+fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut HarmlessCalls) -> Calls {
     let mut found = Calls::default();
     let mut tokens = Vec::new();
     let mut lexer = Lexer::new(sql);
     // What does not end, the server refuses.
     while let Ok(Some(token)) = lexer.next() {
-        tokens.push(Placed { token, start: lexer.start(), end: lexer.at() });
+        tokens.push(PlacedToken { token, start: lexer.start(), end: lexer.at() });
     }
     for (at, placed) in tokens.iter().enumerate() {
         match placed.token {
@@ -182,8 +184,8 @@ fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut 
                 found.names_in(&sql[placed.start..placed.end], catalog);
             }
             Token::Word(_) | Token::Quoted(_) => {
-                if let Some(deed) = name_of(placed.token).and_then(|name| catalog.words.get(&name)) {
-                    found.deed.add(deed);
+                if let Some(effect) = name_of(placed.token).and_then(|name| catalog.words.get(&name)) {
+                    found.effect.add(effect);
                 }
             }
             Token::Number | Token::Parameter(_) | Token::Symbol(_) => {}
@@ -192,15 +194,15 @@ fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut 
     if !catalog.operators.is_empty() {
         found.operators_in(sql, &tokens, catalog);
     }
-    if let Some(deed) = &catalog.everything {
-        found.deed.add(deed);
+    if let Some(effect) = &catalog.everything {
+        found.effect.add(effect);
     }
     found
 }
 
 /// A token and where it stands.
 #[derive(Clone, Copy)]
-struct Placed<'a> {
+struct PlacedToken<'a> {
     token: Token<'a>,
     start: usize,
     end: usize,
@@ -223,30 +225,30 @@ impl Calls {
     /// What stands before the parenthesis that is the token `at`.
     fn call(
         &mut self,
-        tokens: &[Placed<'_>],
+        tokens: &[PlacedToken<'_>],
         at: usize,
         catalog: &FunctionCatalog,
         age: Age,
-        harmless: &mut Harmless,
+        harmless: &mut HarmlessCalls,
     ) {
         let Some(before) = at.checked_sub(1) else { return };
         let Some(name) = name_of(tokens[before].token) else { return };
         match catalog.called(&name) {
             Called::BuiltIn => {}
-            Called::Own(deed) => {
-                self.deed.add(deed);
+            Called::UserDefined(effect) => {
+                self.effect.add(effect);
                 match age {
                     Age::Old => self.wait_for(&name),
-                    Age::Current if deed.pin.is_none() && deed.sets.is_empty() => harmless.add(&name),
+                    Age::Current if effect.pin.is_none() && effect.sets.is_empty() => harmless.add(&name),
                     Age::Current => {}
                 }
             }
             Called::Unknown if is_keyword(&name) && matches!(tokens[before].token, Token::Word(_)) => {}
             Called::Unknown if !may_be_a_call(tokens, before) => {}
-            Called::Unknown => match catalog.otherwise {
-                Otherwise::Unread => self.wait_for(&name),
-                Otherwise::Pins => {
-                    self.deed.add(&Deed::pins(PinReason::UserFunction));
+            Called::Unknown => match catalog.unlisted {
+                UnlistedFunctions::Unread => self.wait_for(&name),
+                UnlistedFunctions::Pins => {
+                    self.effect.add(&FunctionEffect::pins(PinReason::UserFunction));
                 }
             },
         }
@@ -262,22 +264,22 @@ impl Calls {
             rest = after;
             let folded = Folded::of(word);
             let is_called = matches!(trim_start(after), [b'(', ..] | [b'"', ..]);
-            if let (true, Called::Own(deed)) = (is_called, catalog.called(folded.name())) {
-                self.deed.add(deed);
+            if let (true, Called::UserDefined(effect)) = (is_called, catalog.called(folded.name())) {
+                self.effect.add(effect);
             }
-            if let Some(deed) = catalog.words.get(folded.name()) {
-                self.deed.add(deed);
+            if let Some(effect) = catalog.words.get(folded.name()) {
+                self.effect.add(effect);
             }
         }
     }
 
     /// An operator counts also as a part of one that is longer: where one ends is not read here.
-    fn operators_in(&mut self, sql: &[u8], tokens: &[Placed<'_>], catalog: &FunctionCatalog) {
+    fn operators_in(&mut self, sql: &[u8], tokens: &[PlacedToken<'_>], catalog: &FunctionCatalog) {
         let mut at = 0;
         while let Some(placed) = tokens.get(at) {
             let start = placed.start;
             let mut end = start;
-            while let Some(Placed { token: Token::Symbol(symbol), start, .. }) = tokens.get(at)
+            while let Some(PlacedToken { token: Token::Symbol(symbol), start, .. }) = tokens.get(at)
                 && *start == end
                 && is_of_operator(*symbol)
             {
@@ -289,9 +291,9 @@ impl Calls {
                 continue;
             }
             let run = &sql[start..end];
-            for (operator, deed) in &catalog.operators {
+            for (operator, effect) in &catalog.operators {
                 if run.windows(operator.len()).any(|part| *part == **operator) {
-                    self.deed.add(deed);
+                    self.effect.add(effect);
                 }
             }
         }
@@ -305,7 +307,7 @@ fn is_of_operator(symbol: u8) -> bool {
 
 /// Whether the name that is the token `at`, with a parenthesis behind it, may be that of a function: not that of a
 /// table with its columns, an alias with its columns, or a type.
-fn may_be_a_call(tokens: &[Placed<'_>], mut at: usize) -> bool {
+fn may_be_a_call(tokens: &[PlacedToken<'_>], mut at: usize) -> bool {
     let after = at + 1;
     while at >= 2 && tokens[at - 1].token == Token::Symbol(b'.') && name_of(tokens[at - 2].token).is_some() {
         at -= 2;
@@ -323,12 +325,12 @@ fn may_be_a_call(tokens: &[Placed<'_>], mut at: usize) -> bool {
     }
 }
 
-fn has_operator_by_name(tokens: &[Placed<'_>]) -> bool {
+fn has_operator_by_name(tokens: &[PlacedToken<'_>]) -> bool {
     tokens.iter().any(|placed| super::reader::is_word(placed.token, "operator"))
 }
 
 /// Whether the parenthesis `at` begins the columns of a query in WITH: `b (x, y) AS (SELECT`.
-fn is_with_query(tokens: &[Placed<'_>], at: usize) -> bool {
+fn is_with_query(tokens: &[PlacedToken<'_>], at: usize) -> bool {
     let mut depth = 0_usize;
     let mut rest = tokens[at..].iter().skip_while(|placed| {
         match placed.token {

@@ -3,7 +3,7 @@
 use super::effect::Effect;
 use super::lexer::{Lexer, Token};
 use super::reader::{Reader, is_word};
-use super::tripwire::Trips;
+use super::suspicious_names::SuspiciousNames;
 use super::verb::Verb;
 use super::{set, set_config};
 use crate::names::Name;
@@ -11,7 +11,7 @@ use crate::pin::PinReason;
 use crate::pins::Pins;
 
 /// Verb and effect. What pins from the moment it is sent is added to `pins`.
-pub(super) fn one(statement: &[u8], found: &Trips, pins: &mut Pins) -> (Verb, Effect) {
+pub(super) fn one(statement: &[u8], found: &SuspiciousNames, pins: &mut Pins) -> (Verb, Effect) {
     let mut reader = Reader::new(statement);
     while reader.eat_symbol(b'(') {}
     let verb = match reader.bump() {

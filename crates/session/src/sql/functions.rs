@@ -12,11 +12,11 @@ use arc_swap::{ArcSwap, Guard};
 use crate::limits::{FUNCTION_CHANGES_KEPT, READ_BACK_MAX, SETTING_NAME_MAX};
 use crate::names::cut_in_utf8;
 use crate::pin::PinReason;
-use crate::sql::tripwire::trips;
+use crate::sql::suspicious_names::suspicious_names;
 
 /// What running a function leaves behind in its session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deed {
+pub struct FunctionEffect {
     /// It leaves something that no other server can be told of.
     pub pin: Option<PinReason>,
     /// Settings, in lower case, that it may change: their values can be read afterwards.
@@ -25,7 +25,7 @@ pub struct Deed {
     pub is_once: bool,
 }
 
-impl Deed {
+impl FunctionEffect {
     /// Of a function that pins.
     #[must_use]
     pub fn pins(reason: PinReason) -> Self {
@@ -44,7 +44,7 @@ impl Deed {
     /// Of a function whose name, or that of its C function, says what it does: one of PostgreSQL's or of an extension's.
     #[must_use]
     pub fn of_name(name: &[u8]) -> Self {
-        let found = trips(name);
+        let found = suspicious_names(name);
         let setting = found.has_set_config.then_some(PinReason::UnknownSetting);
         Self { pin: found.pins.first().or(setting), sets: Vec::new(), is_once: found.is_once }
     }
@@ -74,11 +74,11 @@ impl Deed {
 }
 
 /// Names as the server keeps them, with what each does.
-pub type Deeds = HashMap<Box<[u8]>, Arc<Deed>>;
+pub type EffectsByName = HashMap<Box<[u8]>, Arc<FunctionEffect>>;
 
 /// What is thought of a function that is neither built in nor known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Otherwise {
+pub enum UnlistedFunctions {
     /// It was made since the last look: the session is pinned until the next.
     Unread,
     /// Functions are not read here: it pins.
@@ -91,16 +91,16 @@ pub struct FunctionCatalog {
     /// Names of the functions of PostgreSQL itself. Catalogs of servers of one version share them.
     pub built_in: Arc<HashSet<Box<[u8]>>>,
     /// Functions of the user's own and of extensions, the harmless ones, too.
-    pub functions: Deeds,
+    pub functions: EffectsByName,
     /// Relations and types by whose mere use such a function is run, in a policy, say; and functions that can be
     /// called like a column.
-    pub words: Deeds,
+    pub words: EffectsByName,
     /// Operators that run such a function.
-    pub operators: Deeds,
+    pub operators: EffectsByName,
     /// Such a function is run by something without a name, such as an implicit cast.
-    pub everything: Option<Arc<Deed>>,
+    pub everything: Option<Arc<FunctionEffect>>,
     /// What is thought of all others.
-    pub otherwise: Otherwise,
+    pub unlisted: UnlistedFunctions,
 }
 
 /// What a name stands for that is followed by a parenthesis.
@@ -108,16 +108,17 @@ pub struct FunctionCatalog {
 pub(crate) enum Called<'a> {
     BuiltIn,
     /// A function of the user's own.
-    Own(&'a Deed),
+    UserDefined(&'a FunctionEffect),
     Unknown,
 }
 
 impl FunctionCatalog {
     /// Of a database of which nothing is known.
     #[must_use]
-    pub fn unread(built_in: Arc<HashSet<Box<[u8]>>>, otherwise: Otherwise) -> Self {
-        let (functions, words, operators) = (Deeds::new(), Deeds::new(), Deeds::new());
-        Self { built_in, functions, words, operators, everything: None, otherwise }
+    pub fn unread(built_in: Arc<HashSet<Box<[u8]>>>, unlisted: UnlistedFunctions) -> Self {
+        let (functions, words, operators) =
+            (EffectsByName::new(), EffectsByName::new(), EffectsByName::new());
+        Self { built_in, functions, words, operators, everything: None, unlisted }
     }
 
     /// Whether more than calls has to be looked for in SQL.
@@ -129,7 +130,7 @@ impl FunctionCatalog {
     pub(crate) fn called(&self, name: &[u8]) -> Called<'_> {
         let name = cut_in_utf8(name);
         match self.functions.get(name) {
-            Some(deed) => Called::Own(deed),
+            Some(effect) => Called::UserDefined(effect),
             None if self.built_in.contains(name) => Called::BuiltIn,
             None => Called::Unknown,
         }
@@ -153,19 +154,19 @@ pub struct Functions {
     looks_done: AtomicU64,
     /// What is known is of use from the end of the look of this number on.
     look_needed: AtomicU64,
-    changes: ArcSwap<Vec<Changed>>,
+    changes: ArcSwap<Vec<ChangedFunction>>,
     /// The last look that could not read them.
     unreadable: AtomicU64,
 }
 
 /// A function that was found to leave more behind than at the look before.
 #[derive(Clone, Debug)]
-pub(crate) struct Changed {
+pub(crate) struct ChangedFunction {
     /// The number of the look that found it.
     pub(crate) look: u64,
     /// The hash of its name.
     pub(crate) name: u64,
-    pub(crate) deed: Arc<Deed>,
+    pub(crate) effect: Arc<FunctionEffect>,
 }
 
 /// FNV-1a: of names of a few bytes, which nobody gains anything by choosing.
@@ -231,19 +232,23 @@ impl Functions {
         }
         let before = self.catalog.load();
         // One that was dropped and made anew may have been harmless before that.
-        let is_more = |name: &[u8], deed: &Arc<Deed>| {
-            let leaves_something = deed.pin.is_some() || !deed.sets.is_empty();
-            leaves_something && before.functions.get(name).is_none_or(|before| before != deed)
+        let is_more = |name: &[u8], effect: &Arc<FunctionEffect>| {
+            let leaves_something = effect.pin.is_some() || !effect.sets.is_empty();
+            leaves_something && before.functions.get(name).is_none_or(|before| before != effect)
         };
-        let found = catalog.functions.iter().filter(|(name, deed)| is_more(name, deed));
-        let found = found.map(|(name, deed)| Changed { look, name: hash_of(name), deed: Arc::clone(deed) });
+        let found = catalog.functions.iter().filter(|(name, effect)| is_more(name, effect));
+        let found = found.map(|(name, effect)| ChangedFunction {
+            look,
+            name: hash_of(name),
+            effect: Arc::clone(effect),
+        });
         let mut changes = Vec::clone(&self.changes.load());
         changes.extend(found);
         changes.drain(..changes.len().saturating_sub(FUNCTION_CHANGES_KEPT));
         self.changes.store(Arc::new(changes));
     }
 
-    pub(crate) fn changes(&self) -> Guard<Arc<Vec<Changed>>> {
+    pub(crate) fn changes(&self) -> Guard<Arc<Vec<ChangedFunction>>> {
         self.changes.load()
     }
 
@@ -320,28 +325,31 @@ mod tests {
 
     #[test]
     fn deeds_add_up_and_end_at_the_limit() {
-        let mut deed = Deed::default();
-        assert!(deed.add(&Deed::sets("b.b")) && deed.add(&Deed::sets("a.a")));
-        assert!(!deed.add(&Deed::sets("a.a")), "nothing new");
-        assert_eq!(deed.sets, ["a.a".into(), "b.b".into()]);
-        for n in deed.sets.len()..READ_BACK_MAX {
-            deed.add(&Deed::sets(&format!("n.n{n:03}")));
+        let mut effect = FunctionEffect::default();
+        assert!(effect.add(&FunctionEffect::sets("b.b")) && effect.add(&FunctionEffect::sets("a.a")));
+        assert!(!effect.add(&FunctionEffect::sets("a.a")), "nothing new");
+        assert_eq!(effect.sets, ["a.a".into(), "b.b".into()]);
+        for n in effect.sets.len()..READ_BACK_MAX {
+            effect.add(&FunctionEffect::sets(&format!("n.n{n:03}")));
         }
-        assert_eq!((deed.sets.len(), deed.pin), (READ_BACK_MAX, None));
-        deed.add(&Deed::sets("one.more"));
-        assert_eq!((deed.sets.len(), deed.pin), (READ_BACK_MAX, Some(PinReason::UnknownSetting)));
+        assert_eq!((effect.sets.len(), effect.pin), (READ_BACK_MAX, None));
+        effect.add(&FunctionEffect::sets("one.more"));
+        assert_eq!((effect.sets.len(), effect.pin), (READ_BACK_MAX, Some(PinReason::UnknownSetting)));
     }
 
     #[test]
     fn a_setting_with_a_long_name_pins() {
         let longest = "a".repeat(SETTING_NAME_MAX);
-        assert_eq!(Deed::sets(&longest).sets, [longest.as_str().into()]);
-        assert_eq!(Deed::sets(&format!("{longest}a")), Deed::pins(PinReason::UnknownSetting));
+        assert_eq!(FunctionEffect::sets(&longest).sets, [longest.as_str().into()]);
+        assert_eq!(
+            FunctionEffect::sets(&format!("{longest}a")),
+            FunctionEffect::pins(PinReason::UnknownSetting)
+        );
     }
 
     #[test]
     fn what_a_session_has_made_is_known_after_a_look_that_began_behind_it() {
-        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), Otherwise::Unread));
+        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
         assert!(!functions.is_current(), "nobody has looked");
         let under_way = functions.look_begins();
         functions.are_changed();
@@ -354,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_call_is_known_after_a_look_that_began_behind_it() {
-        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), Otherwise::Unread));
+        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
         let under_way = functions.look_begins();
         let number = functions.next_look();
         functions.look_ended(under_way, None);

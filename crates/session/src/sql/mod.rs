@@ -5,7 +5,7 @@
 //! understand pins the session. Which statement took effect is decided by the server's command tags.
 //!
 //! - `lexer`: PostgreSQL's tokens.
-//! - `tripwire`: suspicious names.
+//! - `suspicious_names`: names of functions that may leave something behind.
 //! - `verb`: the first word of a statement.
 //! - `reader`: its tokens, one by one.
 //! - [`calls`]: functions of the user's own that are called.
@@ -31,7 +31,7 @@ pub(crate) mod references;
 pub(crate) mod set;
 pub(crate) mod set_config;
 pub(crate) mod source;
-pub(crate) mod tripwire;
+pub(crate) mod suspicious_names;
 pub(crate) mod verb;
 
 /// What is known of a request from its SQL.

@@ -5,7 +5,7 @@ use super::effect::Effect;
 use super::forms;
 use super::lexer::{Lexer, Token, Unclear};
 use super::reader::{Reader, is_word};
-use super::tripwire::{Trips, has_word, may_trip, trips};
+use super::suspicious_names::{SuspiciousNames, has_word, may_have_suspicious_name, suspicious_names};
 use super::verb::{Verb, first_verb, quick_verb};
 use crate::limits::QUERY_STATEMENTS_MAX;
 use crate::pin::PinReason;
@@ -50,7 +50,7 @@ impl Reading {
 #[inline]
 pub(crate) fn read(sql: &[u8]) -> Reading {
     if let Some(class) = quick_verb(sql).class()
-        && !may_trip(sql)
+        && !may_have_suspicious_name(sql)
         && !has_more_statements(sql)
     {
         return Reading::plain(class);
@@ -61,10 +61,10 @@ pub(crate) fn read(sql: &[u8]) -> Reading {
 /// The same, of SQL that calls what has these reasons to stay.
 #[cold]
 pub(crate) fn read_with(sql: &[u8], pins: &Pins) -> Reading {
-    let mut found = trips(sql);
+    let mut found = suspicious_names(sql);
     found.pins.extend(pins);
     found.is_once = true;
-    read_tripped(sql, &found)
+    read_suspicious(sql, &found)
 }
 
 /// How a statement ends its transaction, if that is all it does.
@@ -107,10 +107,10 @@ fn has_more_statements(sql: &[u8]) -> bool {
 
 #[cold]
 fn read_closely(sql: &[u8]) -> Reading {
-    read_tripped(sql, &trips(sql))
+    read_suspicious(sql, &suspicious_names(sql))
 }
 
-fn read_tripped(sql: &[u8], found: &Trips) -> Reading {
+fn read_suspicious(sql: &[u8], found: &SuspiciousNames) -> Reading {
     let Ok(statements) = split(sql) else {
         // The server will refuse it. If it does not, the tag tells.
         let mut pins = found.of_any_statement();
@@ -122,7 +122,7 @@ fn read_tripped(sql: &[u8], found: &Trips) -> Reading {
     let mut is_once = found.is_once;
     let mut reading = Reading { class: Class::PLAIN, pins: found.pins.clone(), effects: Vec::new() };
     for statement in &statements {
-        let its_own = (statements.len() > 1).then(|| trips(statement));
+        let its_own = (statements.len() > 1).then(|| suspicious_names(statement));
         let (verb, effect) = forms::one(statement, its_own.as_ref().unwrap_or(found), &mut reading.pins);
         is_once |= match verb {
             Verb::Read | Verb::With | Verb::Empty => is_once_inside(verb, statement),

@@ -27,14 +27,14 @@ pub(super) fn set(reader: &mut Reader<'_>) -> Effect {
     let sql = reader.sql;
     let scope = scope(reader);
     read_set(reader, scope).map_or(UNKNOWN, |(key, value)| match key {
-        Target::Transaction => Effect::Local,
-        Target::Characteristics(changes) => Effect::Change(changes),
-        Target::Setting(key) => changed(scope, key, value, sql),
+        SetTarget::Transaction => Effect::Local,
+        SetTarget::Characteristics(changes) => Effect::Change(changes),
+        SetTarget::Setting(key) => changed(scope, key, value, sql),
     })
 }
 
 /// What is set.
-enum Target {
+enum SetTarget {
     /// Something of the transaction.
     Transaction,
     Characteristics(Vec<Change>),
@@ -53,17 +53,17 @@ fn scope(reader: &mut Reader<'_>) -> Scope {
     Scope::Session
 }
 
-fn read_set<'a>(reader: &mut Reader<'a>, scope: Scope) -> Option<(Target, Value<'a>)> {
-    let setting = |key: &str| Target::Setting(key.to_owned());
+fn read_set<'a>(reader: &mut Reader<'a>, scope: Scope) -> Option<(SetTarget, Value<'a>)> {
+    let setting = |key: &str| SetTarget::Setting(key.to_owned());
     let mut after = reader.clone();
     if after.eat("session") {
         if after.eat("characteristics") && scope == Scope::Session {
-            return Some((Target::Characteristics(characteristics(&mut after)?), Value::Default));
+            return Some((SetTarget::Characteristics(characteristics(&mut after)?), Value::Default));
         }
         return after.eat("authorization").then(|| setting("session_authorization")).zip(value(&mut after));
     }
     if after.eat("transaction") || after.eat("constraints") {
-        return Some((Target::Transaction, Value::Default));
+        return Some((SetTarget::Transaction, Value::Default));
     }
     if after.eat("time") && after.eat("zone") {
         return Some((setting("timezone"), time_zone(&mut after)?));
@@ -85,7 +85,7 @@ fn read_set<'a>(reader: &mut Reader<'a>, scope: Scope) -> Option<(Target, Value<
     if !(reader.eat("to") || reader.eat_symbol(b'=')) {
         return None;
     }
-    Some((Target::Setting(key), value(reader)?))
+    Some((SetTarget::Setting(key), value(reader)?))
 }
 
 fn is_assignment(token: Token<'_>) -> bool {

@@ -10,17 +10,17 @@ use super::effect::{Change, Effect};
 use super::lexer::{Lexer, Token, Unclear, is_in_word, trim_start};
 use super::reader::{Reader, is_word, unquote};
 use super::set::{self, known_key};
-use super::tripwire::trips;
+use super::suspicious_names::suspicious_names;
 use crate::limits::{FUNCTION_SOURCE_MAX, SOURCE_DEPTH_MAX};
 use crate::names::cut_in_utf8;
 use crate::pin::PinReason;
-use crate::sql::functions::Deed;
+use crate::sql::functions::FunctionEffect;
 
 /// A function as its source tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionSource {
     /// What it does by itself.
-    pub deed: Deed,
+    pub effect: FunctionEffect,
     /// Hashes of the names it calls.
     calls: BTreeSet<u64>,
     /// Hashes of all its words.
@@ -75,14 +75,14 @@ impl FunctionSource {
     }
 
     fn pin(&mut self, reason: PinReason) {
-        self.deed.add(&Deed::pins(reason));
+        self.effect.add(&FunctionEffect::pins(reason));
     }
 
     fn read_text(&mut self, source: &[u8], depth: usize) {
         if source.len() > FUNCTION_SOURCE_MAX || depth > SOURCE_DEPTH_MAX {
             return self.pin(PinReason::OpaqueFunction);
         }
-        let Ok(text) = Text::of(source) else { return self.pin(PinReason::OpaqueFunction) };
+        let Ok(text) = SourceText::of(source) else { return self.pin(PinReason::OpaqueFunction) };
         let mut at = 0;
         while at < text.tokens.len() {
             at = self.read_token(&text, at, depth);
@@ -90,7 +90,7 @@ impl FunctionSource {
     }
 
     /// Reads what begins with the token `at`, and says where to go on.
-    fn read_token(&mut self, text: &Text<'_>, at: usize, depth: usize) -> usize {
+    fn read_token(&mut self, text: &SourceText<'_>, at: usize, depth: usize) -> usize {
         match text.tokens[at].token {
             Token::Word(word) => {
                 let name = word.to_ascii_lowercase();
@@ -107,29 +107,29 @@ impl FunctionSource {
         at + 1
     }
 
-    fn mention(&mut self, text: &Text<'_>, at: usize, name: &[u8]) {
+    fn mention(&mut self, text: &SourceText<'_>, at: usize, name: &[u8]) {
         let name = cut_in_utf8(name);
         self.words.insert(hash(name));
         if text.is_symbol(at + 1, b'(') {
             self.calls.insert(hash(name));
         }
-        let found = trips(text.raw(at));
+        let found = suspicious_names(text.raw(at));
         if let Some(reason) = found.pins.first() {
             self.pin(reason);
         }
-        self.deed.is_once |= found.is_once;
+        self.effect.is_once |= found.is_once;
     }
 
     /// A string that is not known to be run: what it names may be run all the same.
     fn read_string(&mut self, raw: &[u8]) {
-        let found = trips(raw);
+        let found = suspicious_names(raw);
         if let Some(reason) = found.pins.first() {
             self.pin(reason);
         }
         if found.has_set_config {
             self.pin(PinReason::UnknownSetting);
         }
-        self.deed.is_once |= found.is_once;
+        self.effect.is_once |= found.is_once;
         let mut rest = raw;
         while let Some(start) = rest.iter().position(|b| is_in_word(*b)) {
             let length = rest[start..].iter().position(|b| !is_in_word(*b)).unwrap_or(rest.len() - start);
@@ -143,7 +143,7 @@ impl FunctionSource {
         }
     }
 
-    fn read_operator(&mut self, text: &Text<'_>, at: usize) -> usize {
+    fn read_operator(&mut self, text: &SourceText<'_>, at: usize) -> usize {
         let start = text.tokens[at].start;
         let mut end = at;
         while let Some(placed) = text.tokens.get(end)
@@ -158,7 +158,7 @@ impl FunctionSource {
     }
 
     /// A word of the language. `Some` when that is all there is to it and to so many tokens in all.
-    fn read_word(&mut self, text: &Text<'_>, at: usize, word: &[u8], depth: usize) -> Option<usize> {
+    fn read_word(&mut self, text: &SourceText<'_>, at: usize, word: &[u8], depth: usize) -> Option<usize> {
         match word {
             b"set_config" => self.read_set_config(text, at),
             b"execute" => return self.read_execute(text, at, depth),
@@ -175,7 +175,7 @@ impl FunctionSource {
     }
 
     /// The first word of a statement, as far as it matters here.
-    fn read_statement(&mut self, text: &Text<'_>, at: usize, word: &[u8]) {
+    fn read_statement(&mut self, text: &SourceText<'_>, at: usize, word: &[u8]) {
         match word {
             b"set" => self.read_set(text, at, set::set),
             b"reset" => self.read_set(text, at, set::reset),
@@ -185,12 +185,12 @@ impl FunctionSource {
             b"deallocate" => self.pin(PinReason::UnknownStatement("DEALLOCATE")),
             b"discard" => self.pin(PinReason::UnknownStatement("DISCARD")),
             b"do" => self.pin(PinReason::UnknownStatement("DO")),
-            b"notify" => self.deed.is_once = true,
+            b"notify" => self.effect.is_once = true,
             _other => {}
         }
     }
 
-    fn read_set(&mut self, text: &Text<'_>, at: usize, read: fn(&mut Reader<'_>) -> Effect) {
+    fn read_set(&mut self, text: &SourceText<'_>, at: usize, read: fn(&mut Reader<'_>) -> Effect) {
         let mut reader = Reader::new(text.statement(at));
         reader.bump();
         match read(&mut reader) {
@@ -211,14 +211,16 @@ impl FunctionSource {
             "seed" => self.pin(PinReason::SideEffects("setseed")),
             "transaction_isolation" | "transaction_read_only" | "transaction_deferrable" => {}
             _readable => {
-                self.deed.add(&Deed::sets(key));
+                self.effect.add(&FunctionEffect::sets(key));
             }
         }
     }
 
     /// `set_config('name', ..., false)`. Any other name than a constant may be that of any setting.
-    fn read_set_config(&mut self, text: &Text<'_>, at: usize) {
-        let Some(call) = SetConfig::read(text, at) else { return self.pin(PinReason::UnknownSetting) };
+    fn read_set_config(&mut self, text: &SourceText<'_>, at: usize) {
+        let Some(call) = ConstantSetConfig::read(text, at) else {
+            return self.pin(PinReason::UnknownSetting);
+        };
         // A custom setting exists from then on, however long the value is to stay.
         if !call.is_local || call.key.contains('.') {
             self.sets(&call.key);
@@ -226,7 +228,7 @@ impl FunctionSource {
     }
 
     /// EXECUTE of a constant is read, of anything else it pins.
-    fn read_execute(&mut self, text: &Text<'_>, at: usize, depth: usize) -> Option<usize> {
+    fn read_execute(&mut self, text: &SourceText<'_>, at: usize, depth: usize) -> Option<usize> {
         let is_privilege = text.is_word(at + 1, &["on"]);
         let is_of_trigger = text.is_word(at + 1, &["function", "procedure"]);
         if is_privilege || is_of_trigger {
@@ -251,13 +253,13 @@ fn ends_execute(token: Option<Token<'_>>) -> bool {
 }
 
 /// A call of `set_config` with a name that is a constant.
-struct SetConfig {
+struct ConstantSetConfig {
     key: String,
     is_local: bool,
 }
 
-impl SetConfig {
-    fn read(text: &Text<'_>, at: usize) -> Option<Self> {
+impl ConstantSetConfig {
+    fn read(text: &SourceText<'_>, at: usize) -> Option<Self> {
         if !text.is_symbol(at + 1, b'(') {
             return None;
         }
@@ -279,24 +281,24 @@ impl SetConfig {
 }
 
 /// A token and where it begins and ends.
-struct Placed<'a> {
+struct SpannedToken<'a> {
     token: Token<'a>,
     start: usize,
     end: usize,
 }
 
 /// The tokens of a source.
-struct Text<'a> {
+struct SourceText<'a> {
     source: &'a [u8],
-    tokens: Vec<Placed<'a>>,
+    tokens: Vec<SpannedToken<'a>>,
 }
 
-impl<'a> Text<'a> {
+impl<'a> SourceText<'a> {
     fn of(source: &'a [u8]) -> Result<Self, Unclear> {
         let mut lexer = Lexer::new(source);
         let mut tokens = Vec::new();
         while let Some(token) = lexer.next()? {
-            tokens.push(Placed { token, start: lexer.start(), end: lexer.at() });
+            tokens.push(SpannedToken { token, start: lexer.start(), end: lexer.at() });
         }
         Ok(Self { source, tokens })
     }
@@ -333,7 +335,7 @@ impl<'a> Text<'a> {
 
     /// The statement that begins with the token `at`, without its semicolon.
     fn statement(&self, at: usize) -> &'a [u8] {
-        let is_end = |placed: &&Placed<'_>| placed.token == Token::Symbol(b';');
+        let is_end = |placed: &&SpannedToken<'_>| placed.token == Token::Symbol(b';');
         let end = self.tokens[at..].iter().find(is_end).map_or(self.source.len(), |placed| placed.start);
         &self.source[self.tokens[at].start..end]
     }

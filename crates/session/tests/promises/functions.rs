@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use trunkline_session::{
-    Deed, FunctionCatalog, Functions, LossPlan, Mobility, Otherwise, PinReason, Session,
+    FunctionCatalog, FunctionEffect, Functions, LossPlan, Mobility, PinReason, Session, UnlistedFunctions,
 };
 
 use crate::talk::*;
 
-fn catalog(own: &[(&str, Deed)]) -> FunctionCatalog {
-    let mut catalog = FunctionCatalog::unread(Arc::default(), Otherwise::Unread);
+fn catalog(own: &[(&str, FunctionEffect)]) -> FunctionCatalog {
+    let mut catalog = FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread);
     catalog.functions =
-        own.iter().map(|(name, deed)| (name.as_bytes().into(), Arc::new(deed.clone()))).collect();
+        own.iter().map(|(name, effect)| (name.as_bytes().into(), Arc::new(effect.clone()))).collect();
     catalog
 }
 
@@ -24,9 +24,9 @@ fn look(functions: &Functions, catalog: Option<FunctionCatalog>) {
 /// A session of a database with functions that were read.
 fn calling() -> (Talk, Arc<Functions>) {
     let own = [
-        ("set_tenant", Deed::sets("app.tenant")),
-        ("lock_it", Deed::pins(PinReason::AdvisoryLock)),
-        ("plain", Deed::default()),
+        ("set_tenant", FunctionEffect::sets("app.tenant")),
+        ("lock_it", FunctionEffect::pins(PinReason::AdvisoryLock)),
+        ("plain", FunctionEffect::default()),
     ];
     let functions = Arc::new(Functions::new(catalog(&own)));
     look(&functions, None);
@@ -157,16 +157,16 @@ fn a_function_that_is_not_known_pins_until_it_was_read() {
     talk.ran("select new_one()", &["SELECT 1"]);
     assert_eq!(talk.session.movability(), Err(PinReason::UnreadFunction));
     assert!(functions.is_awaited() && !talk.session.settle_calls());
-    look(&functions, Some(catalog(&[("new_one", Deed::default())])));
+    look(&functions, Some(catalog(&[("new_one", FunctionEffect::default())])));
     assert_eq!(talk.session.movability(), Ok(()), "it is harmless");
     assert!(talk.session.settle_calls());
     talk.ran("select newer()", &["SELECT 1"]);
-    look(&functions, Some(catalog(&[("newer", Deed::sets("app.tenant"))])));
+    look(&functions, Some(catalog(&[("newer", FunctionEffect::sets("app.tenant"))])));
     assert!(talk.session.settle_calls());
     talk.reads_back(&[Some("a")]);
     assert_eq!(talk.session.movability(), Ok(()));
     talk.ran("select newest()", &["SELECT 1"]);
-    look(&functions, Some(catalog(&[("newest", Deed::pins(PinReason::Listen))])));
+    look(&functions, Some(catalog(&[("newest", FunctionEffect::pins(PinReason::Listen))])));
     assert!(talk.session.settle_calls());
     assert_eq!(talk.session.movability(), Err(PinReason::Listen));
 }
@@ -178,7 +178,7 @@ fn a_name_that_is_no_function_pins_no_longer_than_a_look() {
     look(&functions, None);
     assert_eq!(talk.session.movability(), Ok(()));
     assert!(talk.session.settle_calls());
-    look(&functions, Some(FunctionCatalog::unread(Arc::default(), Otherwise::Pins)));
+    look(&functions, Some(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Pins)));
     talk.ran("select missing()", &["SELECT 1"]);
     assert_eq!(talk.session.movability(), Err(PinReason::UserFunction), "functions cannot be read any more");
 }
@@ -188,7 +188,7 @@ fn prepared_statements_are_read_again_when_functions_have_changed() {
     let (mut talk, functions) = calling();
     talk.client(&[parse("s", "select plain(1)"), sync()]).server(&[m('1'), ready('I')]);
     talk.asks(&["s"], &[], &["plain"]);
-    look(&functions, Some(catalog(&[("plain", Deed::sets("app.tenant"))])));
+    look(&functions, Some(catalog(&[("plain", FunctionEffect::sets("app.tenant"))])));
     talk.client(&[bind("s"), execute(), sync()]);
     talk.server(&[m('2'), m('D'), complete("SELECT 1"), ready('I')]);
     assert_eq!(talk.session.movability(), Err(PinReason::ReadingBack));
@@ -200,14 +200,14 @@ fn a_function_that_was_replaced_just_before_it_was_called_is_found_out() {
     talk.ran("select plain(1)", &["SELECT 1"]);
     assert!(!talk.session.settle_calls(), "a planned move waits for the next look");
     assert_eq!(talk.session.movability(), Ok(()));
-    look(&functions, Some(catalog(&[("plain", Deed::sets("app.tenant"))])));
+    look(&functions, Some(catalog(&[("plain", FunctionEffect::sets("app.tenant"))])));
     assert!(talk.session.settle_calls());
     talk.reads_back(&[Some("a")]);
     let (mut before, functions) = calling();
     before.ran("select plain(1)", &["SELECT 1"]);
     look(&functions, None);
     assert!(before.session.settle_calls());
-    look(&functions, Some(catalog(&[("plain", Deed::sets("app.tenant"))])));
+    look(&functions, Some(catalog(&[("plain", FunctionEffect::sets("app.tenant"))])));
     assert!(before.session.settle_calls());
     assert_eq!(before.session.movability(), Ok(()), "it was called before it was replaced");
 }
@@ -219,14 +219,14 @@ fn a_look_that_could_not_read_them_says_nothing_of_what_was_called() {
         let tag = if calls.starts_with("select") { "SELECT 1" } else { "PREPARE" };
         talk.ran(calls, &[tag]);
         let number = functions.look_begins();
-        functions.look_failed(number, FunctionCatalog::unread(Arc::default(), Otherwise::Pins));
+        functions.look_failed(number, FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Pins));
         talk.session.settle_calls();
         assert_eq!(talk.session.movability(), Err(PinReason::UserFunction), "{calls}");
     }
     let (mut talk, functions) = calling();
     let number = functions.look_begins();
-    functions.look_failed(number, FunctionCatalog::unread(Arc::default(), Otherwise::Pins));
-    look(&functions, Some(catalog(&[("plain", Deed::default())])));
+    functions.look_failed(number, FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Pins));
+    look(&functions, Some(catalog(&[("plain", FunctionEffect::default())])));
     talk.ran("select plain(1)", &["SELECT 1"]);
     look(&functions, None);
     assert!(talk.session.settle_calls());
@@ -236,8 +236,8 @@ fn a_look_that_could_not_read_them_says_nothing_of_what_was_called() {
 #[test]
 fn what_looks_have_found_before_a_session_called_anything_does_not_count_against_it() {
     let (mut talk, functions) = calling();
-    look(&functions, Some(catalog(&[("plain", Deed::sets("app.tenant"))])));
-    look(&functions, Some(catalog(&[("plain", Deed::default())])));
+    look(&functions, Some(catalog(&[("plain", FunctionEffect::sets("app.tenant"))])));
+    look(&functions, Some(catalog(&[("plain", FunctionEffect::default())])));
     talk.ran("select plain(1)", &["SELECT 1"]);
     look(&functions, None);
     assert!(talk.session.settle_calls());
@@ -251,7 +251,7 @@ fn a_function_that_was_dropped_and_made_anew_is_found_out() {
     late.ran("select plain(1)", &["SELECT 1"]);
     functions.look_ended(under_way, Some(catalog(&[])));
     assert!(!late.session.settle_calls(), "that look may have been too early");
-    look(&functions, Some(catalog(&[("plain", Deed::sets("app.tenant"))])));
+    look(&functions, Some(catalog(&[("plain", FunctionEffect::sets("app.tenant"))])));
     assert!(late.session.settle_calls());
     late.reads_back(&[Some("a")]);
 }
@@ -265,7 +265,7 @@ fn a_departure_waits_until_it_is_known_what_prepared_statements_have_called() {
     talk.client(&[bind("s"), execute(), sync()]);
     talk.server(&[m('2'), m('D'), complete("SELECT 1"), ready('I')]);
     assert!(talk.session.settle_calls() && !talk.session.settle_calls_before_leaving());
-    look(&functions, Some(catalog(&[("plain", Deed::sets("app.tenant"))])));
+    look(&functions, Some(catalog(&[("plain", FunctionEffect::sets("app.tenant"))])));
     assert!(talk.session.settle_calls_before_leaving());
     assert_eq!(talk.session.movability(), Err(PinReason::ReadingBack));
 }

@@ -1,7 +1,7 @@
 //! When a session is idle, and what it does not follow.
 
 use trunkline_session::{
-    ClientThen, LastWord, LossPlan, Peer, PinReason, ReportTiming, ServerThen, Tracking,
+    ClientThen, FatalOrigin, LossPlan, Peer, PinReason, ReportTiming, ServerThen, Tracking,
 };
 
 use crate::talk::*;
@@ -144,7 +144,7 @@ fn a_client_message_of_no_known_type_is_the_servers_to_refuse_once_it_has_answer
         }
         assert!(!talk.session.is_idle(), "it is not to leave the server that will answer");
         talk.server(&[report('E', "FATAL", "08P01")]);
-        assert!(matches!(talk.lost(b"", REPEAT), LossPlan::Told(LastWord::OfSession(_))));
+        assert!(matches!(talk.lost(b"", REPEAT), LossPlan::AlreadyReported(FatalOrigin::Session(_))));
     }
 }
 

@@ -37,7 +37,7 @@ fn in_transaction() -> Talk {
 }
 
 /// The server was lost while the client was silent inside a transaction, and another was taken.
-fn in_debt() -> Talk {
+fn with_deferred_error() -> Talk {
     let mut talk = in_transaction();
     assert_eq!(answer(talk.lost(b"", MOVE)), "");
     talk.taken();
@@ -203,7 +203,7 @@ fn a_silent_client_gets_the_error_with_its_next_request_and_no_server_sees_that(
         (query("rollback and chain"), "ERROR 08006, ZE"),
         (sync(), "ERROR 08006, ZE"),
     ] {
-        let mut talk = in_debt();
+        let mut talk = with_deferred_error();
         let next = query("rollback");
         let both = [&request[..], &next].concat();
         assert_eq!(refused(&mut talk, &both), (request.len(), expected.to_owned()));
@@ -214,7 +214,7 @@ fn a_silent_client_gets_the_error_with_its_next_request_and_no_server_sees_that(
 #[test]
 fn a_commit_that_is_refused_ends_the_transaction() {
     for request in [query("commit"), [parse("", "end"), bind(""), execute(), sync()].concat()] {
-        let mut talk = in_debt();
+        let mut talk = with_deferred_error();
         let step = talk.client_step(&request);
         let ClientThen::Refuse(refused) = step.then else { panic!("{step:?}") };
         assert_eq!((told(&refused.answer), refused.is_end), ("ERROR 08006, ZI".to_owned(), true));
@@ -223,7 +223,7 @@ fn a_commit_that_is_refused_ends_the_transaction() {
         assert_eq!(talk.session.movability(), Ok(()));
         talk.client(&[query("select 1")]).server(&[complete("SELECT 1"), ready('I')]);
     }
-    let mut talk = in_debt();
+    let mut talk = with_deferred_error();
     let skipped =
         [parse("", "select 1"), bind(""), execute(), parse("", "commit"), bind(""), execute(), sync()];
     assert_eq!(refused(&mut talk, &skipped.concat()).1, "ERROR 08006, ZE", "it is skipped");
@@ -231,7 +231,7 @@ fn a_commit_that_is_refused_ends_the_transaction() {
 
 #[test]
 fn the_error_is_told_at_the_first_message_and_all_is_skipped_up_to_the_sync() {
-    let mut talk = in_debt();
+    let mut talk = with_deferred_error();
     assert_eq!(refused(&mut talk, &flush()), (5, String::new()), "a Flush is not answered");
     let begun = [parse("a", "select 1"), flush()].concat();
     assert_eq!(refused(&mut talk, &begun), (begun.len(), "ERROR 08006".to_owned()));
@@ -246,12 +246,12 @@ fn the_error_is_told_at_the_first_message_and_all_is_skipped_up_to_the_sync() {
 #[test]
 fn a_long_request_is_refused_at_its_end() {
     let long = query(&format!("select '{}'", "x".repeat(100_000)));
-    let mut talk = in_debt();
+    let mut talk = with_deferred_error();
     assert_eq!(refused(&mut talk, &long[..40_000]), (40_000, String::new()));
     let rest = [&long[40_000..], &query("rollback")].concat();
     assert_eq!(refused(&mut talk, &rest), (long.len() - 40_000, "ERROR 08006, ZE".to_owned()));
     let parsed = [parse("", &format!("rollback -- {}", "x".repeat(100_000))), sync()].concat();
-    let mut talk = in_debt();
+    let mut talk = with_deferred_error();
     assert_eq!(refused(&mut talk, &parsed).1, "ERROR 08006, ZE", "what is not seen whole is refused");
 }
 
@@ -274,7 +274,7 @@ fn a_rollback_or_goodbye_needs_no_error() {
     let request = [bind("r"), execute(), sync()];
     talk.taken().needs(&request, &[parse("r", "ROLLBACK"), describe("r"), flush()]);
     talk.swallows(&[m('1'), takes(&[]), returns(&[])]).client(&request);
-    let mut talk = in_debt();
+    let mut talk = with_deferred_error();
     assert!(matches!(talk.client_step(&message(b'X', b"")).then, ClientThen::Terminate));
 }
 
@@ -308,7 +308,7 @@ fn only_a_rollback_that_is_run_needs_no_error() {
 fn a_series_that_may_roll_back_is_waited_for() {
     let series = [parse("", "abort"), bind(""), execute(), sync()].concat();
     for cut in 1..series.len() {
-        let mut talk = in_debt();
+        let mut talk = with_deferred_error();
         let step = talk.client_step(&series[..cut]);
         assert!(step.forward == 0 && matches!(step.then, ClientThen::ReadOn), "{cut}: {step:?}");
         assert_eq!(talk.client_step(&series).forward, series.len());

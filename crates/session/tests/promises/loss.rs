@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use trunkline_session::{ClientThen, LastWord, LossPlan, Mobility, ServerRole, ServerThen};
+use trunkline_session::{ClientThen, FatalOrigin, LossPlan, Mobility, ServerRole, ServerThen};
 
 use crate::talk::*;
 
@@ -10,7 +10,11 @@ fn text(plan: LossPlan) -> String {
     match plan {
         LossPlan::Report(bytes) => String::from_utf8_lossy(&bytes).replace('\0', "|"),
         LossPlan::Fail { answer, .. } => String::from_utf8_lossy(&answer).replace('\0', "|"),
-        LossPlan::Move | LossPlan::Repeat | LossPlan::Told(_) | LossPlan::Close | LossPlan::Cut => {
+        LossPlan::Move
+        | LossPlan::Repeat
+        | LossPlan::AlreadyReported(_)
+        | LossPlan::Close
+        | LossPlan::Cut => {
             panic!("{plan:?}")
         }
     }
@@ -79,7 +83,9 @@ fn nothing_is_said_after_a_fatal() {
     let mut talk = Talk::new();
     talk.client(&[query("select 1"), query("select 2")]);
     talk.server(&[m('T'), report('E', "FATAL", "57P02")]);
-    let LossPlan::Told(LastWord::OfServer(code)) = talk.lost(b"", MOVE) else { panic!("it was told") };
+    let LossPlan::AlreadyReported(FatalOrigin::Server(code)) = talk.lost(b"", MOVE) else {
+        panic!("it was told")
+    };
     assert_eq!((code.as_str(), talk.ends()), ("57P02", vec!["failed 57P02", "lost"]));
 }
 
@@ -196,7 +202,7 @@ fn a_termination_is_held_until_it_is_known_whose_it_is() {
         talk.session.accept_farewell();
         talk.server(std::slice::from_ref(&fatal));
         let plan = talk.lost(b"", MOVE);
-        assert!(matches!(plan, LossPlan::Told(LastWord::OfServer(_))), "{state}: {plan:?}");
+        assert!(matches!(plan, LossPlan::AlreadyReported(FatalOrigin::Server(_))), "{state}: {plan:?}");
     }
 }
 
@@ -228,7 +234,9 @@ fn the_end_that_is_the_sessions_own_is_never_held() {
         for (mut talk, state) in states() {
             talk.server(&[report('E', "FATAL", code)]);
             let plan = talk.lost(b"", REPEAT);
-            let LossPlan::Told(LastWord::OfSession(Some(own))) = plan else { panic!("{state}: {plan:?}") };
+            let LossPlan::AlreadyReported(FatalOrigin::Session(Some(own))) = plan else {
+                panic!("{state}: {plan:?}")
+            };
             assert_eq!(own.as_str(), code);
         }
     }
@@ -238,7 +246,7 @@ fn the_end_that_is_the_sessions_own_is_never_held() {
 fn a_crash_that_cannot_be_hidden_is_the_servers() {
     let mut pipelined = Talk::new();
     pipelined.client(&[query("select 1"), query("select 2")]).server(&[report('E', "FATAL", "57P02")]);
-    assert!(matches!(pipelined.lost(b"", MOVE), LossPlan::Told(LastWord::OfServer(_))));
+    assert!(matches!(pipelined.lost(b"", MOVE), LossPlan::AlreadyReported(FatalOrigin::Server(_))));
 }
 
 /// A session whose server is being asked what its statement returns.
@@ -268,7 +276,7 @@ fn a_server_that_ends_while_it_is_asked_something_is_left_and_no_statement_of_ou
     meant.session.accept_farewell();
     meant.server(&[fatal]);
     for mut talk in [own_end, meant] {
-        assert!(matches!(talk.lost(b"", MOVE), LossPlan::Told(_)));
+        assert!(matches!(talk.lost(b"", MOVE), LossPlan::AlreadyReported(_)));
         assert_eq!(talk.ends(), [""; 0]);
     }
 }

@@ -11,7 +11,7 @@ const OWN: ProcessId = ProcessId(815);
 /// A session that was told of `TOLD` and is `OWN` by now.
 fn moved() -> Talk {
     let mut talk = Talk::new();
-    talk.session.told_process(Some(TOLD));
+    talk.session.process_at_login(Some(TOLD));
     let plan = talk.lost(&[], Options { can_move: Can::Yes, can_repeat: Can::Yes });
     assert_eq!(plan, LossPlan::Move);
     talk.taken().session.server_process(Some(OWN));
@@ -44,7 +44,7 @@ fn told(talk: &mut Talk, bytes: &[u8], size: usize) -> Vec<u8> {
 #[test]
 fn a_session_that_has_not_moved_is_told_as_the_server_says() {
     let mut talk = Talk::new();
-    talk.session.told_process(Some(TOLD));
+    talk.session.process_at_login(Some(TOLD));
     for process in [TOLD.0, OWN.0, 1] {
         talk.server(&[notification(process, "x")]);
     }
@@ -95,7 +95,7 @@ fn a_session_that_is_not_followed_any_more_is_told_the_same() {
 #[test]
 fn a_client_that_was_told_no_number_gets_the_servers() {
     let mut talk = Talk::new();
-    talk.session.told_process(None);
+    talk.session.process_at_login(None);
     talk.taken().session.server_process(Some(OWN));
     talk.server(&[notification(OWN.0, ""), notification(TOLD.0, "")]);
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use trunkline_session::{
-    Can, ClientStep, ClientThen, Completion, LossPlan, Mobility, Options, ReportTiming, ServerLoss,
-    ServerRole, ServerStep, Session, SessionSettings, Sink, StatementKind, StatementRecord, Timing,
-    ToldAtLogin, Tracking,
+    Can, ClientStep, ClientThen, Completion, LoginParameters, LossPlan, Mobility, Options, ReportTiming,
+    ServerLoss, ServerRole, ServerStep, Session, SessionSettings, Sink, StatementKind, StatementRecord,
+    Timing, Tracking,
 };
 
 /// What a test wants to know of a record.
@@ -62,7 +62,7 @@ impl Talk {
 
     fn settings_with(report_timing: ReportTiming, tracking: Tracking, mobility: Mobility) -> SessionSettings {
         let (server, role) = (Arc::from("replica1"), ServerRole::Standby);
-        let parameters = Arc::new(ToldAtLogin::new(&greeting()));
+        let parameters = Arc::new(LoginParameters::new(&greeting()));
         SessionSettings { sql_bytes_max: 1000, report_timing, server, tracking, mobility, role, parameters }
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use trunkline_session::{
-    ClientThen, Mobility, ReportTiming, ServerRole, ServerThen, Session, SessionSettings, ToldAtLogin,
+    ClientThen, LoginParameters, Mobility, ReportTiming, ServerRole, ServerThen, Session, SessionSettings,
     Tracking,
 };
 
@@ -98,7 +98,7 @@ impl Journey {
             tracking: Tracking::Full,
             mobility: Mobility::Movable,
             role: ServerRole::Standby,
-            parameters: Arc::new(ToldAtLogin::new(&greeting())),
+            parameters: Arc::new(LoginParameters::new(&greeting())),
         };
         Self {
             session: Session::new(settings, now),

@@ -200,7 +200,7 @@ impl World {
                 assert_ne!(cut, 0, "cut at a boundary");
                 End::Cut
             }
-            LossPlan::Told(_) | LossPlan::Close => {
+            LossPlan::AlreadyReported(_) | LossPlan::Close => {
                 assert!(has_fatal || self.is_terminated, "silent end");
                 End::Close
             }

@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::carried::alignment::Writer;
-use crate::carried::encoding::{EncodingEra, EncodingNow};
+use crate::carried::encoding::{CurrentEncoding, EncodingEra};
 use crate::carried::gucs::Gucs;
 use crate::carried::login_values::LoginValues;
 use crate::carried::parameters::Parameters;
-use crate::carried::prepared::{Deeds, Prepared};
+use crate::carried::prepared::{LastingEffects, Prepared};
 use crate::carried::unsettled::Unsettled;
 use crate::names::Name;
 use crate::pin::PinReason;
@@ -24,14 +24,14 @@ use staged::{Kept, Staged};
 
 /// What the requests in flight will do, one for each with effects.
 #[derive(Debug)]
-pub(crate) enum Item {
+pub(crate) enum QueuedRequest {
     /// Statements of a Query, those not completed yet.
     Query {
         effects: VecDeque<Effect>,
         pins: Pins,
         era: EncodingEra,
     },
-    Execute(Arc<Deeds>),
+    Execute(Arc<LastingEffects>),
 }
 
 /// Exists only in sessions that may move and have done more than run plain queries.
@@ -42,7 +42,7 @@ pub(crate) struct Followed {
     has_other_reading: bool,
     gucs: Gucs,
     staged: Vec<Staged>,
-    pub(crate) queue: VecDeque<Item>,
+    pub(crate) queue: VecDeque<QueuedRequest>,
     hold_cursors: Vec<Name>,
     /// Channels it listens to.
     channels: Vec<Name>,
@@ -53,7 +53,7 @@ pub(crate) struct Followed {
     pub(crate) has_failed: bool,
     /// The end of the part last seen of a long Query or Parse.
     pub(crate) carry: Vec<u8>,
-    pub(crate) encoding: EncodingNow,
+    pub(crate) encoding: CurrentEncoding,
     /// A parameter was reported since the session was last idle outside a transaction.
     pub(crate) has_report: bool,
 }
@@ -132,8 +132,10 @@ impl Followed {
     /// With the time at which its text was sent.
     pub(crate) fn next_effect(&mut self) -> (Effect, EncodingEra) {
         let (effect, era) = match self.queue.front_mut() {
-            Some(Item::Query { effects, era, .. }) => (effects.pop_front().unwrap_or(Effect::Unread), *era),
-            Some(Item::Execute(deeds)) => (deeds.effect.clone(), deeds.era),
+            Some(QueuedRequest::Query { effects, era, .. }) => {
+                (effects.pop_front().unwrap_or(Effect::Unread), *era)
+            }
+            Some(QueuedRequest::Execute(lasting)) => (lasting.effect.clone(), lasting.era),
             None => (Effect::Unread, self.encoding.era()),
         };
         self.prepared.effect_behind(effect, era)
@@ -192,7 +194,7 @@ impl Followed {
 
     /// The request sent last turns out to have these reasons, too.
     pub(crate) fn pin_newest(&mut self, reasons: &Pins) {
-        if let Some(Item::Query { pins, .. }) = self.queue.back_mut() {
+        if let Some(QueuedRequest::Query { pins, .. }) = self.queue.back_mut() {
             pins.extend(reasons);
         }
     }
@@ -201,8 +203,8 @@ impl Followed {
     fn pin_queued(&mut self) {
         for item in &self.queue {
             self.pins.extend(match item {
-                Item::Query { pins, .. } => pins,
-                Item::Execute(deeds) => &deeds.pins,
+                QueuedRequest::Query { pins, .. } => pins,
+                QueuedRequest::Execute(lasting) => &lasting.pins,
             });
         }
     }

@@ -5,9 +5,9 @@ use crate::carried::parameters::Parameters;
 use crate::limits::SETTING_BYTES_MAX;
 use crate::sql::effect::Change;
 
-mod lay;
+mod apply;
 
-pub(crate) use self::lay::set_config;
+pub(crate) use self::apply::set_config;
 
 /// One setting.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Setting {
 
 /// Too much was set to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooMuch;
+pub(crate) struct SettingsTooLarge;
 
 /// What was set since the login and not reset, in the order it was set last: what may be set depends
 /// on the role, which is a setting too.
@@ -47,7 +47,7 @@ fn is_identity(key: &str) -> bool {
 
 impl Gucs {
     /// A change took effect. Its SQL was sent under `encoding`.
-    pub(crate) fn apply(&mut self, change: Change, encoding: Encoding) -> Result<(), TooMuch> {
+    pub(crate) fn apply(&mut self, change: Change, encoding: Encoding) -> Result<(), SettingsTooLarge> {
         match change {
             Change::Set { key, sql } => self.put(key, sql, encoding),
             Change::Reset { key, sql } if is_identity(&key) => self.put(key, sql, encoding),
@@ -63,7 +63,7 @@ impl Gucs {
 
     /// A custom setting exists from its first use on, without a value, whatever becomes of its
     /// transaction: `current_setting` tells that from one that was never used.
-    pub(crate) fn touch(&mut self, key: &str) -> Result<(), TooMuch> {
+    pub(crate) fn touch(&mut self, key: &str) -> Result<(), SettingsTooLarge> {
         if !key.contains('.') || self.settings.iter().any(|setting| *setting.key == *key) {
             return Ok(());
         }
@@ -71,12 +71,12 @@ impl Gucs {
     }
 
     /// A custom setting loses its value and stays known.
-    fn forget(&mut self, key: &str) -> Result<(), TooMuch> {
+    fn forget(&mut self, key: &str) -> Result<(), SettingsTooLarge> {
         let quoted: Vec<_> = key.split('.').map(|part| format!("\"{part}\"")).collect();
         self.put(key.into(), format!("RESET {}", quoted.join(".")).into_bytes().into(), None)
     }
 
-    fn put(&mut self, key: Box<str>, sql: Box<[u8]>, encoding: Encoding) -> Result<(), TooMuch> {
+    fn put(&mut self, key: Box<str>, sql: Box<[u8]>, encoding: Encoding) -> Result<(), SettingsTooLarge> {
         if !is_identity(&key) {
             self.remove(&key);
         }
@@ -85,13 +85,13 @@ impl Gucs {
         self.is_within_limit()
     }
 
-    fn is_within_limit(&self) -> Result<(), TooMuch> {
-        if self.bytes > SETTING_BYTES_MAX { Err(TooMuch) } else { Ok(()) }
+    fn is_within_limit(&self) -> Result<(), SettingsTooLarge> {
+        if self.bytes > SETTING_BYTES_MAX { Err(SettingsTooLarge) } else { Ok(()) }
     }
 
     /// The session is idle outside a transaction: what its server reports now is what it has. A value that is not
     /// ASCII was reported under some client_encoding, so the SQL speaks for it.
-    pub(crate) fn reported(&mut self, told: &Parameters) -> Result<(), TooMuch> {
+    pub(crate) fn reported(&mut self, told: &Parameters) -> Result<(), SettingsTooLarge> {
         for (name, value) in told.iter().filter(|(_, value)| value.is_ascii()) {
             let is_it = |setting: &&mut Setting| setting.key.as_bytes().eq_ignore_ascii_case(name);
             let Some(setting) = self.settings.iter_mut().find(is_it) else { continue };
@@ -131,7 +131,7 @@ impl Gucs {
     }
 
     /// `RESET ALL`: it leaves the role.
-    fn reset_all(&mut self) -> Result<(), TooMuch> {
+    fn reset_all(&mut self) -> Result<(), SettingsTooLarge> {
         let mut custom = Vec::new();
         self.settings.retain(|setting| {
             let is_custom = setting.key.contains('.');
@@ -145,7 +145,7 @@ impl Gucs {
     }
 
     /// `DISCARD ALL`.
-    pub(crate) fn discard_all(&mut self) -> Result<(), TooMuch> {
+    pub(crate) fn discard_all(&mut self) -> Result<(), SettingsTooLarge> {
         let had_identity = self.settings.iter().any(|setting| is_identity(&setting.key));
         self.reset_all()?;
         self.settings.retain(|setting| !is_identity(&setting.key));
@@ -246,6 +246,6 @@ mod tests {
             "in place of the other"
         );
         let one_more = Change::Set { key: "b".into(), sql: Box::default() };
-        assert_eq!(gucs.apply(one_more, None), Err(TooMuch));
+        assert_eq!(gucs.apply(one_more, None), Err(SettingsTooLarge));
     }
 }

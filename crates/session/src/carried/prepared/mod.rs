@@ -1,25 +1,25 @@
 //! Prepared statements: how they are made again on another server, and what running them does.
 //!
-//! - [`places`]: which of them the present server has, and which a message needs.
+//! - [`presence`]: which of them the present server has, and which a message needs.
 //! - [`read_again`]: what they do, when functions that they call do something else.
-//! - `saved`: one statement as it is kept; `traits`: what running it does.
+//! - `saved`: one statement as it is kept; `statement_effects`: what running it does.
 //! - [`notes`]: what their client was told of their parameters and columns.
 
 mod notes;
-mod places;
+mod presence;
 mod read_again;
 mod saved;
-mod traits;
+mod statement_effects;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use trunkline_codec::frontend::{Close, Parse, Target};
 
 use self::notes::Notes;
-use self::places::Place;
-pub(crate) use self::places::Step;
-use self::saved::{Origin, Saved};
-pub(crate) use self::traits::{Deeds, Traits};
+use self::presence::Presence;
+pub(crate) use self::presence::Step;
+use self::saved::{Origin, SavedStatement};
+pub(crate) use self::statement_effects::{LastingEffects, StatementEffects};
 use crate::carried::encoding::EncodingEra;
 use crate::carried::shape::Shape;
 use crate::limits::{PORTALS_MAX, PREPARED_BYTES_MAX, PREPARED_MAX};
@@ -33,7 +33,7 @@ use crate::sql::read::Reading;
 /// A Parse or Close that the server has not answered.
 #[derive(Debug)]
 enum Pending {
-    Parse { name_length: usize, saved: Saved },
+    Parse { name_length: usize, saved: SavedStatement },
     CloseStatement(Name),
     Nothing,
 }
@@ -41,8 +41,8 @@ enum Pending {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared {
-    named: HashMap<Name, Saved>,
-    unnamed: Option<Saved>,
+    named: HashMap<Name, SavedStatement>,
+    unnamed: Option<SavedStatement>,
     pending: VecDeque<Pending>,
     bytes: usize,
     pending_bytes: usize,
@@ -53,8 +53,8 @@ pub(crate) struct Prepared {
     /// A statement may have been made whose name is not remembered: what it does will be missed.
     is_lost: bool,
     /// Portals of odd statements.
-    portals: HashMap<Name, Traits>,
-    unnamed_portal: Option<Traits>,
+    portals: HashMap<Name, StatementEffects>,
+    unnamed_portal: Option<StatementEffects>,
     notes: Notes,
     /// Statements that the present server does not have, or has in another shape.
     absent: usize,
@@ -104,7 +104,7 @@ impl Prepared {
             return;
         };
         let reading = if is_whole { read(parse.sql) } else { Reading::unread() };
-        let traits = Traits::of(reading, body, era);
+        let effects = StatementEffects::of(reading, body, era);
         let mut copy = self.spare.pop().unwrap_or_default();
         // The copy is of the name at least, also of a body that is not kept. No other server takes a broken name.
         let is_small = self.bytes + self.pending_bytes + body.len() <= PREPARED_BYTES_MAX;
@@ -112,12 +112,18 @@ impl Prepared {
         let name = compared(parse.name);
         copy.clear();
         copy.extend_from_slice(if is_kept { body } else { name });
-        self.odd += usize::from(!traits.is_plain());
+        self.odd += usize::from(!effects.is_plain());
         self.pending_bytes += copy.len();
         let name_length = name.len();
         self.notes.parse_sent(name_length);
         let shape = if is_kept { Shape::of(&parse, body) } else { Shape::default() };
-        let saved = Saved { origin: Origin::Parse(copy), traits, shape, place: Place::Here, is_used: false };
+        let saved = SavedStatement {
+            origin: Origin::Parse(copy),
+            effects,
+            shape,
+            presence: Presence::Present,
+            is_used: false,
+        };
         self.pending.push_back(Pending::Parse { name_length, saved });
     }
 
@@ -164,36 +170,36 @@ impl Prepared {
     #[cold]
     fn bind_odd(&mut self, body: &[u8], era: EncodingEra) -> Result<(), Pins> {
         let Some(bind) = bind_of(body) else { return Ok(()) };
-        let traits = self.resolve(bind.statement);
-        let mut pins = self.pins_instead(bind.statement, traits);
-        let traits = traits.with_parameters(body, era);
+        let effects = self.resolve(bind.statement);
+        let mut pins = self.pins_instead(bind.statement, effects);
+        let effects = effects.with_parameters(body, era);
         if !bind.portal.is_empty() {
             // A FETCH may run it, too.
-            traits.run_unseen(&mut pins);
+            effects.run_unseen(&mut pins);
         }
-        let traits = Some(traits).filter(|traits| !traits.is_plain());
-        match traits {
-            _ if bind.portal.is_empty() => self.unnamed_portal = traits,
+        let effects = Some(effects).filter(|effects| !effects.is_plain());
+        match effects {
+            _ if bind.portal.is_empty() => self.unnamed_portal = effects,
             None => drop(self.portals.remove(bind.portal)),
             Some(_) if self.portals.len() >= PORTALS_MAX => {
                 pins.add(PinReason::StatementsTooLarge);
             }
-            Some(traits) => drop(self.portals.insert(bind.portal.into(), traits)),
+            Some(effects) => drop(self.portals.insert(bind.portal.into(), effects)),
         }
         if pins.is_empty() { Ok(()) } else { Err(pins) }
     }
 
     /// What a statement does once everything sent is answered. Some Parse in flight may yet fail,
     /// and then what follows it up to the Sync is not run.
-    fn resolve(&self, statement: &[u8]) -> &Traits {
+    fn resolve(&self, statement: &[u8]) -> &StatementEffects {
         for pending in self.pending.iter().rev() {
             if let Pending::Parse { name_length, saved } = pending
                 && saved.name(*name_length) == statement
             {
-                return &saved.traits;
+                return &saved.effects;
             }
         }
-        self.get(statement).map_or(&Traits::PLAIN, |saved| &saved.traits)
+        self.get(statement).map_or(&StatementEffects::PLAIN, |saved| &saved.effects)
     }
 
     /// Whether a statement does more than read.
@@ -204,21 +210,21 @@ impl Prepared {
     /// The newest Parse in flight turns out to pin by this, too, when its statement is run.
     pub(crate) fn pin_newest(&mut self, reasons: &Pins) {
         if let Some(Pending::Parse { saved, .. }) = self.pending.back_mut()
-            && let Some(deeds) = saved.traits.deeds.as_mut().and_then(Arc::get_mut)
+            && let Some(lasting) = saved.effects.lasting.as_mut().and_then(Arc::get_mut)
         {
-            deeds.pins.extend(reasons);
+            lasting.pins.extend(reasons);
         }
     }
 
     /// What a named statement does that the server has made.
-    pub(crate) fn made(&self, name: &[u8]) -> Option<&Traits> {
-        self.named.get(name).map(|saved| &saved.traits)
+    pub(crate) fn made(&self, name: &[u8]) -> Option<&StatementEffects> {
+        self.named.get(name).map(|saved| &saved.effects)
     }
 
     /// What a named statement may do, by all in flight that have the name and the one that was made.
-    pub(crate) fn called(&self, name: &[u8]) -> impl Iterator<Item = &Traits> {
+    pub(crate) fn called(&self, name: &[u8]) -> impl Iterator<Item = &StatementEffects> {
         let in_flight = self.pending.iter().filter_map(move |pending| match pending {
-            Pending::Parse { name_length, saved } if saved.name(*name_length) == name => Some(&saved.traits),
+            Pending::Parse { name_length, saved } if saved.name(*name_length) == name => Some(&saved.effects),
             Pending::Parse { .. } | Pending::CloseStatement(_) | Pending::Nothing => None,
         });
         in_flight.chain(self.made(name))
@@ -226,13 +232,13 @@ impl Prepared {
 
     /// What an Execute that was sent does.
     #[inline]
-    pub(crate) fn execute_sent(&self, body: &[u8]) -> Traits {
+    pub(crate) fn execute_sent(&self, body: &[u8]) -> StatementEffects {
         if self.unnamed_portal.is_none() && self.portals.is_empty() {
-            return Traits::PLAIN;
+            return StatementEffects::PLAIN;
         }
         let portal = executed_portal(body).unwrap_or_default();
         let odd = if portal.is_empty() { self.unnamed_portal.as_ref() } else { self.portals.get(portal) };
-        odd.cloned().unwrap_or(Traits::PLAIN)
+        odd.cloned().unwrap_or(StatementEffects::PLAIN)
     }
 
     /// The SQL of a statement made by a Parse, as far as it is kept.
@@ -267,13 +273,13 @@ impl Prepared {
         }
     }
 
-    fn register(&mut self, name: Name, mut saved: Saved) {
+    fn register(&mut self, name: Name, mut saved: SavedStatement) {
         if let Origin::Parse(body) = &mut saved.origin {
             body.shrink_to_fit();
         }
         if self.named.len() >= PREPARED_MAX {
             self.is_lost = true;
-            self.odd -= usize::from(!saved.traits.is_plain());
+            self.odd -= usize::from(!saved.effects.is_plain());
             return;
         }
         if self.bytes + saved.bytes() > PREPARED_BYTES_MAX {
@@ -288,9 +294,9 @@ impl Prepared {
     }
 
     /// A statement is no more.
-    fn forget(&mut self, saved: Saved) {
-        self.odd -= usize::from(!saved.traits.is_plain());
-        self.absent -= usize::from(saved.place != Place::Here);
+    fn forget(&mut self, saved: SavedStatement) {
+        self.odd -= usize::from(!saved.effects.is_plain());
+        self.absent -= usize::from(saved.presence != Presence::Present);
         match saved.origin {
             Origin::Parse(body) if body.capacity() <= SPARE_BYTES && self.spare.len() < SPARES => {
                 self.spare.push(body);
@@ -338,14 +344,20 @@ impl Prepared {
     pub(crate) fn prepared_by_sql(&mut self, name: Name, sql: Box<[u8]>, pins: Pins) {
         // It may have been made to write.
         self.odd += 1;
-        let deeds = (!pins.is_empty())
-            .then(|| Arc::new(Deeds { pins, effect: Effect::None, era: EncodingEra::default() }));
-        let traits = Traits { class: Class::ONCE, deeds };
+        let lasting = (!pins.is_empty())
+            .then(|| Arc::new(LastingEffects { pins, effect: Effect::None, era: EncodingEra::default() }));
+        let effects = StatementEffects { class: Class::ONCE, lasting };
         let shape = Shape::default();
         self.notes.made(&name, &shape);
         self.register(
             name,
-            Saved { origin: Origin::Sql(sql), traits, shape, place: Place::Here, is_used: true },
+            SavedStatement {
+                origin: Origin::Sql(sql),
+                effects,
+                shape,
+                presence: Presence::Present,
+                is_used: true,
+            },
         );
     }
 
@@ -382,11 +394,11 @@ impl Prepared {
         all.filter_map(|(name, saved)| Some((name, saved.sql()?)))
     }
 
-    fn get(&self, name: &[u8]) -> Option<&Saved> {
+    fn get(&self, name: &[u8]) -> Option<&SavedStatement> {
         if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
     }
 
-    fn get_mut(&mut self, name: &[u8]) -> Option<&mut Saved> {
+    fn get_mut(&mut self, name: &[u8]) -> Option<&mut SavedStatement> {
         if name.is_empty() { self.unnamed.as_mut() } else { self.named.get_mut(name) }
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use trunkline_codec::backend::BackendTag;
 use trunkline_codec::frontend::{Describe, Target};
 
-use super::places::Place;
+use super::presence::Presence;
 use super::{Origin, Pending, Prepared};
 use crate::carried::shape::{Columns, Shape, Types, columns_of, types_of};
 use crate::limits::{PORTALS_MAX, PREPARED_MAX, QUESTIONS_MAX};
@@ -28,7 +28,7 @@ pub(super) struct Notes {
     /// Statements of portals, where they are young.
     portals: HashMap<Name, Name>,
     unnamed_portal: Option<Name>,
-    unnamed: Unnamed,
+    unnamed: UnnamedUse,
     /// The unnamed statement was bound since it was made.
     is_unnamed_used: bool,
     /// The server has refused to describe the unnamed statement.
@@ -39,7 +39,7 @@ pub(super) struct Notes {
 
 /// How the client uses the unnamed statement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Unnamed {
+enum UnnamedUse {
     /// There is none, or it is of an earlier series.
     #[default]
     Settled,
@@ -54,7 +54,7 @@ enum Unnamed {
 impl Notes {
     pub(super) fn parse_sent(&mut self, name_length: usize) {
         if name_length == 0 {
-            self.unnamed = Unnamed::Made;
+            self.unnamed = UnnamedUse::Made;
             self.is_unnamed_refused = false;
             self.is_unnamed_used = false;
         } else {
@@ -81,9 +81,9 @@ impl Notes {
     /// Notes that the unnamed statement is bound, where it was made in this series and there is nothing else to note.
     #[inline]
     pub(super) fn is_made_and_bound(&mut self) -> bool {
-        let is_so = self.unnamed == Unnamed::Made && !self.has_young() && self.unnamed_portal.is_none();
+        let is_so = self.unnamed == UnnamedUse::Made && !self.has_young() && self.unnamed_portal.is_none();
         if is_so {
-            self.unnamed = Unnamed::Bound;
+            self.unnamed = UnnamedUse::Bound;
             self.is_unnamed_used = true;
         }
         is_so
@@ -101,8 +101,8 @@ impl Notes {
     }
 
     pub(super) fn transaction_ended(&mut self) {
-        if self.unnamed == Unnamed::Bound {
-            self.unnamed = Unnamed::Settled;
+        if self.unnamed == UnnamedUse::Bound {
+            self.unnamed = UnnamedUse::Settled;
         }
         if !self.portals.is_empty() {
             self.portals.clear();
@@ -115,15 +115,16 @@ impl Prepared {
     /// Whether something is to be asked at the next idle point.
     #[inline]
     pub(crate) fn has_questions(&self) -> bool {
-        !self.notes.young.is_empty() || matches!(self.notes.unnamed, Unnamed::Made | Unnamed::BoundAgain)
+        !self.notes.young.is_empty()
+            || matches!(self.notes.unnamed, UnnamedUse::Made | UnnamedUse::BoundAgain)
     }
 
     /// Statements to be described to the proxy, which is idle: at most [`QUESTIONS_MAX`] of them.
     pub(crate) fn questions(&mut self) -> Vec<Name> {
         let young = self.notes.young.len().saturating_sub(QUESTIONS_MAX - 1);
         let mut names = self.notes.young.split_off(young);
-        if matches!(self.notes.unnamed, Unnamed::Made | Unnamed::BoundAgain) {
-            self.notes.unnamed = Unnamed::Settled;
+        if matches!(self.notes.unnamed, UnnamedUse::Made | UnnamedUse::BoundAgain) {
+            self.notes.unnamed = UnnamedUse::Settled;
             names.push(Name::default());
         }
         names.retain(|name| self.is_unknown(name));
@@ -133,7 +134,7 @@ impl Prepared {
     /// The same for a session that is about to leave its server: what it does not ask now it will never know.
     pub(crate) fn last_questions(&mut self) -> Vec<Name> {
         if self.is_unknown(b"") && !self.notes.is_unnamed_refused {
-            self.notes.unnamed = Unnamed::Made;
+            self.notes.unnamed = UnnamedUse::Made;
         }
         self.questions()
     }
@@ -177,8 +178,8 @@ impl Prepared {
         self.ask_again(bind.statement);
         if bind.statement.is_empty() {
             self.notes.unnamed = match self.notes.unnamed {
-                Unnamed::Made | Unnamed::Bound => Unnamed::Bound,
-                Unnamed::Settled | Unnamed::BoundAgain => Unnamed::BoundAgain,
+                UnnamedUse::Made | UnnamedUse::Bound => UnnamedUse::Bound,
+                UnnamedUse::Settled | UnnamedUse::BoundAgain => UnnamedUse::BoundAgain,
             };
         }
         let is_unknown = is_pending || self.is_unknown(bind.statement);
@@ -258,7 +259,7 @@ impl Prepared {
         if let Some(saved) = self.get_mut(name) {
             saved.shape = shape;
         }
-        self.put(name, Place::Here);
+        self.put(name, Presence::Present);
     }
 
     /// A statement cannot be held to its shape elsewhere.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use trunkline_codec::frontend::Parse;
 
-use super::{Deeds, Origin, Pending, Prepared, Saved, Traits};
+use super::{LastingEffects, Origin, Pending, Prepared, SavedStatement, StatementEffects};
 use crate::carried::encoding::EncodingEra;
 use crate::sql::Class;
 use crate::sql::effect::Effect;
@@ -19,14 +19,14 @@ impl Prepared {
             Pending::CloseStatement(_) | Pending::Nothing => None,
         });
         for saved in self.named.values_mut().chain(&mut self.unnamed).chain(in_flight) {
-            let was_odd = usize::from(!saved.traits.is_plain());
+            let was_odd = usize::from(!saved.effects.is_plain());
             saved.read_again(&mut read);
-            self.odd = self.odd - was_odd + usize::from(!saved.traits.is_plain());
+            self.odd = self.odd - was_odd + usize::from(!saved.effects.is_plain());
         }
     }
 }
 
-impl Saved {
+impl SavedStatement {
     /// What functions do that it calls is not what it was.
     fn read_again(&mut self, read: &mut impl FnMut(&[u8]) -> Reading) {
         let reading = match &self.origin {
@@ -35,11 +35,11 @@ impl Saved {
             Origin::Unsaved => None,
         };
         let Some(Reading { class, pins, .. }) = reading else { return };
-        let before = self.traits.deeds.as_deref();
-        let (effect, era) =
-            before.map_or((Effect::None, EncodingEra::default()), |deeds| (deeds.effect.clone(), deeds.era));
+        let before = self.effects.lasting.as_deref();
+        let (effect, era) = before
+            .map_or((Effect::None, EncodingEra::default()), |lasting| (lasting.effect.clone(), lasting.era));
         let is_something = !pins.is_empty() || effect != Effect::None;
-        let deeds = is_something.then(|| Arc::new(Deeds { pins, effect, era }));
-        self.traits = Traits { class, deeds };
+        let lasting = is_something.then(|| Arc::new(LastingEffects { pins, effect, era }));
+        self.effects = StatementEffects { class, lasting };
     }
 }

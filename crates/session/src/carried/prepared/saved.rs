@@ -2,8 +2,8 @@
 
 use trunkline_codec::frontend::Parse;
 
-use super::places::Place;
-use super::traits::Traits;
+use super::presence::Presence;
+use super::statement_effects::StatementEffects;
 use crate::carried::shape::Shape;
 
 /// How a statement can be made again.
@@ -18,16 +18,16 @@ pub(super) enum Origin {
 }
 
 #[derive(Debug)]
-pub(super) struct Saved {
+pub(super) struct SavedStatement {
     pub(super) origin: Origin,
-    pub(super) traits: Traits,
+    pub(super) effects: StatementEffects,
     pub(super) shape: Shape,
-    pub(super) place: Place,
+    pub(super) presence: Presence,
     /// Its client has bound it since it was made, or may have; of the unnamed one `notes` knows.
     pub(super) is_used: bool,
 }
 
-impl Saved {
+impl SavedStatement {
     /// Its client may know of it what nobody noted: no other server can be held to that.
     pub(super) fn is_unsure(&self) -> bool {
         self.is_used && !self.shape.is_known()
@@ -55,7 +55,7 @@ impl Saved {
     }
 }
 
-impl Saved {
+impl SavedStatement {
     /// The SQL of one made by a Parse, as far as it is kept.
     pub(super) fn parsed_sql(&self) -> Option<&[u8]> {
         match &self.origin {

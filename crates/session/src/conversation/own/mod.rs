@@ -12,7 +12,7 @@
 //! - Before a Query: the same with a Sync of ours. When the server refuses, its error is the answer to the Query, our
 //!   ReadyForQuery ends it, and the Query itself is not sent.
 
-pub(crate) mod flight;
+pub(crate) mod batch;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -25,10 +25,10 @@ use crate::names::Name;
 
 /// Requests of ours in flight.
 #[derive(Debug)]
-pub(crate) struct Own {
+pub(crate) struct OwnRequests {
     pub(crate) purpose: Purpose,
     /// One for each of our requests, oldest first.
-    pub(crate) items: VecDeque<Item>,
+    pub(crate) items: VecDeque<OwnRequest>,
     /// Of the statement that is being described.
     pub(crate) shape: Shape,
     pub(crate) guard: Guard,
@@ -57,7 +57,7 @@ pub(crate) enum Purpose {
 }
 
 #[derive(Debug)]
-pub(crate) enum Item {
+pub(crate) enum OwnRequest {
     /// Its answer says nothing.
     Plain,
     /// The description of a statement is kept.
@@ -115,12 +115,12 @@ impl Conversation {
     }
 
     pub(crate) fn is_value_due(&self) -> bool {
-        self.own.as_ref().is_some_and(|own| matches!(own.items.front(), Some(Item::Values)))
+        self.own.as_ref().is_some_and(|own| matches!(own.items.front(), Some(OwnRequest::Values)))
     }
 
     pub(crate) fn end_own(&mut self) {
         let is_inside = self.is_inside_own;
-        let has_ended = |own: &Own| own.items.is_empty() && !is_inside && own.guard != Guard::Failed;
+        let has_ended = |own: &OwnRequests| own.items.is_empty() && !is_inside && own.guard != Guard::Failed;
         if self.own.as_deref().is_some_and(has_ended) {
             self.own = None;
         }

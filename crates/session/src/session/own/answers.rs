@@ -2,7 +2,7 @@
 
 use crate::carried::shape::{Shape, columns_of, types_of};
 use crate::conversation::outstanding::Request;
-use crate::conversation::own::{Guard, Item, Unexpected};
+use crate::conversation::own::{Guard, OwnRequest, Unexpected};
 use crate::conversation::state::Pipeline;
 use crate::record::Sink;
 use crate::session::Session;
@@ -37,7 +37,7 @@ impl Session {
             | (BackendTag::BindComplete, Request::Bind)
             | (BackendTag::CloseComplete, Request::Close) => drop(self.own_settled()),
             (BackendTag::CommandComplete, Request::Execute) => {
-                if let Some(Item::Values) = self.own_settled() {
+                if let Some(OwnRequest::Values) = self.own_settled() {
                     self.values_settled();
                 }
             }
@@ -63,18 +63,18 @@ impl Session {
         Ok(None)
     }
 
-    pub(super) fn own_settled(&mut self) -> Option<Item> {
+    pub(super) fn own_settled(&mut self) -> Option<OwnRequest> {
         self.conversation.outstanding.settle();
         let own = self.conversation.own.as_mut()?;
         let item = own.items.pop_front();
         match &item {
-            Some(Item::Saved) => own.guard = Guard::Savepoint,
-            Some(Item::StoodIn(name)) => {
+            Some(OwnRequest::Saved) => own.guard = Guard::Savepoint,
+            Some(OwnRequest::StoodIn(name)) => {
                 if let Some(followed) = &mut self.carried.followed {
                     followed.prepared.stood_in(name);
                 }
             }
-            Some(Item::Dropped(name)) => {
+            Some(OwnRequest::Dropped(name)) => {
                 if let Some(followed) = &mut self.carried.followed {
                     followed.prepared.dropped_there(name);
                 }
@@ -109,11 +109,16 @@ impl Session {
         let Some(followed) = &mut self.carried.followed else { return };
         let shape = Shape { parameters, columns };
         match item {
-            Some(Item::Learn(name)) if shape.is_known() => followed.prepared.learned(&name, shape),
-            Some(Item::Learn(name)) => followed.prepared.cannot_be_known(&name),
-            Some(Item::Check(name)) => followed.prepared.made_again(&name, &shape),
+            Some(OwnRequest::Learn(name)) if shape.is_known() => followed.prepared.learned(&name, shape),
+            Some(OwnRequest::Learn(name)) => followed.prepared.cannot_be_known(&name),
+            Some(OwnRequest::Check(name)) => followed.prepared.made_again(&name, &shape),
             Some(
-                Item::Plain | Item::Saved | Item::StoodIn(_) | Item::Dropped(_) | Item::Fail | Item::Values,
+                OwnRequest::Plain
+                | OwnRequest::Saved
+                | OwnRequest::StoodIn(_)
+                | OwnRequest::Dropped(_)
+                | OwnRequest::Fail
+                | OwnRequest::Values,
             )
             | None => {}
         }

@@ -1,8 +1,8 @@
 //! Requests of ours that the server refuses, or that are lost with it.
 
 use crate::conversation::outstanding::{Entry, Outstanding, Request};
-use crate::conversation::own::flight::{changed, error_again, takes};
-use crate::conversation::own::{Dropping, Guard, Item, Purpose};
+use crate::conversation::own::batch::{changed, error_again, takes};
+use crate::conversation::own::{Dropping, Guard, OwnRequest, Purpose};
 use crate::conversation::scanner_of_a_server;
 use crate::conversation::state::{Pipeline, Progress};
 use crate::names::Name;
@@ -30,7 +30,7 @@ impl Session {
         if guard == Guard::Savepoint {
             own.guard = Guard::Failed;
         }
-        let is_meant = matches!(own.items.front(), Some(Item::Fail));
+        let is_meant = matches!(own.items.front(), Some(OwnRequest::Fail));
         let error = if is_meant { changed() } else { error_again(body, is_whole) };
         if purpose == Purpose::Questions && guard == Guard::None && own.refused.is_none() {
             own.refused = Some(error.clone());
@@ -92,15 +92,15 @@ impl Session {
             }
             self.conversation.outstanding.pop();
             match self.conversation.own.as_mut().and_then(|own| own.items.pop_front()) {
-                Some(Item::Learn(name)) => skipped.push(name),
-                Some(Item::Values) => self.values_settled(),
+                Some(OwnRequest::Learn(name)) => skipped.push(name),
+                Some(OwnRequest::Values) => self.values_settled(),
                 Some(
-                    Item::Plain
-                    | Item::Saved
-                    | Item::StoodIn(_)
-                    | Item::Dropped(_)
-                    | Item::Check(_)
-                    | Item::Fail,
+                    OwnRequest::Plain
+                    | OwnRequest::Saved
+                    | OwnRequest::StoodIn(_)
+                    | OwnRequest::Dropped(_)
+                    | OwnRequest::Check(_)
+                    | OwnRequest::Fail,
                 )
                 | None => {}
             }

@@ -12,9 +12,9 @@ use trunkline_codec::write;
 
 use crate::carried::shape::Shape;
 use crate::conversation::outstanding::Entry;
-use crate::conversation::own::flight::{Flight, RELEASE, SAVEPOINT};
-use crate::conversation::own::{Guard, Item, Own, Purpose};
-use crate::conversation::state::{ClientEnd, Copy, Farewell, Joined, Mode, Pipeline, Tail};
+use crate::conversation::own::batch::{Batch, RELEASE, SAVEPOINT};
+use crate::conversation::own::{Guard, OwnRequest, OwnRequests, Purpose};
+use crate::conversation::state::{ClientEnd, CopyState, Farewell, Joined, Mode, Pipeline, Tail};
 use crate::names::{Name, describe_of};
 use crate::pin::PinReason;
 use crate::session::Session;
@@ -36,18 +36,18 @@ impl Session {
     /// not read until the answers, which go to [`Self::handle_server`], have come.
     pub fn questions(&mut self) -> Option<Bytes> {
         if self.must_recover() {
-            let mut flight = Flight::default();
-            flight.back_to_the_savepoint();
-            return Some(self.fly(Purpose::Questions, Guard::Open, flight, 0));
+            let mut batch = Batch::default();
+            batch.back_to_the_savepoint();
+            return Some(self.send_batch(Purpose::Questions, Guard::Open, batch, 0));
         }
         if !self.is_idle() && !self.is_idle_in_transaction() {
             return None;
         }
         if self.is_idle() && self.must_read_back() {
-            let mut flight = Flight::default();
-            flight.run(&self.carried.followed.as_ref()?.question_of_values(), Item::Values);
-            flight.sync();
-            return Some(self.fly(Purpose::Questions, Guard::None, flight, 0));
+            let mut batch = Batch::default();
+            batch.run(&self.carried.followed.as_ref()?.question_of_values(), OwnRequest::Values);
+            batch.sync();
+            return Some(self.send_batch(Purpose::Questions, Guard::None, batch, 0));
         }
         let names = self.carried.followed.as_mut()?.prepared.questions();
         self.ask(names)
@@ -79,12 +79,12 @@ impl Session {
     fn is_idle_in_transaction(&self) -> bool {
         self.conversation.status == TransactionStatus::InTransaction
             && self.conversation.own.is_none()
-            && self.recovery.debt.is_none()
+            && self.recovery.deferred_error.is_none()
             && self.conversation.outstanding.is_empty()
             && self.mode == Mode::Tracked
             && self.conversation.pipeline == Pipeline::Synced
             && self.conversation.joined == Joined::Nothing
-            && self.conversation.copy == Copy::None
+            && self.conversation.copy == CopyState::None
             && self.client.end == ClientEnd::Open
             && self.conversation.farewell == Farewell::Staying
             && self.client.scanner.is_at_boundary()
@@ -109,23 +109,23 @@ impl Session {
         }
         let guard =
             if self.conversation.status == TransactionStatus::Idle { Guard::None } else { Guard::Open };
-        let mut flight = Flight::default();
+        let mut batch = Batch::default();
         if guard == Guard::Open {
-            flight.run(SAVEPOINT, Item::Saved);
+            batch.run(SAVEPOINT, OwnRequest::Saved);
         }
         for name in names {
-            flight.describe(&name, Item::Learn(name.clone()));
+            batch.describe(&name, OwnRequest::Learn(name.clone()));
         }
         if guard == Guard::Open {
-            flight.run(RELEASE, Item::Plain);
+            batch.run(RELEASE, OwnRequest::Plain);
         }
-        flight.sync();
-        Some(self.fly(Purpose::Questions, guard, flight, 0))
+        batch.sync();
+        Some(self.send_batch(Purpose::Questions, guard, batch, 0))
     }
 
-    fn fly(&mut self, purpose: Purpose, guard: Guard, flight: Flight, sent: u64) -> Bytes {
-        let mut items = VecDeque::with_capacity(flight.expected.len());
-        for (request, item) in flight.expected {
+    fn send_batch(&mut self, purpose: Purpose, guard: Guard, batch: Batch, sent: u64) -> Bytes {
+        let mut items = VecDeque::with_capacity(batch.expected.len());
+        for (request, item) in batch.expected {
             self.conversation.outstanding.push(Entry {
                 sent,
                 text: None,
@@ -135,9 +135,9 @@ impl Session {
             items.push_back(item);
         }
         let shape = Shape::default();
-        let own = Own { purpose, items, shape, guard, described: None, refused: None };
+        let own = OwnRequests { purpose, items, shape, guard, described: None, refused: None };
         self.conversation.own = Some(Box::new(own));
-        flight.out.freeze()
+        batch.out.freeze()
     }
 
     /// Whether this message of the client's may need something of the server first.
@@ -150,7 +150,7 @@ impl Session {
     #[cold]
     pub(crate) fn before(&mut self, tag: FrontendTag, body: &[u8], sent: u64) -> Option<Bytes> {
         if self.mode != Mode::Tracked
-            || self.conversation.copy != Copy::None
+            || self.conversation.copy != CopyState::None
             || self.conversation.pipeline == Pipeline::Skipping
         {
             return None;
@@ -164,17 +164,17 @@ impl Session {
             (false, false) => None,
         };
         if let Some(which) = which {
-            let mut flight = Flight::default();
+            let mut batch = Batch::default();
             for steps in prepared.steps_to_make(which) {
                 if is_in_transaction {
-                    flight.behind_a_savepoint(steps);
+                    batch.behind_a_savepoint(steps);
                 } else {
-                    steps.into_iter().for_each(|step| flight.step(step));
-                    flight.sync();
+                    steps.into_iter().for_each(|step| batch.step(step));
+                    batch.sync();
                 }
             }
-            if !flight.expected.is_empty() {
-                return Some(self.fly(Purpose::Questions, Guard::None, flight, sent));
+            if !batch.expected.is_empty() {
+                return Some(self.send_batch(Purpose::Questions, Guard::None, batch, sent));
             }
         }
         let steps = prepared.steps_before(tag, body);
@@ -182,15 +182,15 @@ impl Session {
         if steps.is_empty() {
             return None;
         }
-        let mut flight = Flight::default();
-        steps.into_iter().for_each(|step| flight.step(step));
+        let mut batch = Batch::default();
+        steps.into_iter().for_each(|step| batch.step(step));
         let is_alone = tag == FrontendTag::Query && !self.conversation.is_series_open();
         let purpose = if is_alone { Purpose::BeforeQuery } else { Purpose::BeforeSeries };
         match purpose {
-            Purpose::BeforeQuery => flight.sync(),
-            Purpose::BeforeSeries | Purpose::Questions => write::flush(&mut flight.out),
+            Purpose::BeforeQuery => batch.sync(),
+            Purpose::BeforeSeries | Purpose::Questions => write::flush(&mut batch.out),
         }
-        let messages = self.fly(purpose, Guard::None, flight, sent);
+        let messages = self.send_batch(purpose, Guard::None, batch, sent);
         if let (Some(own), FrontendTag::Describe, Some(describe)) =
             (&mut self.conversation.own, tag, describe_of(body))
         {

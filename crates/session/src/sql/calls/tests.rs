@@ -1,22 +1,22 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::sql::functions::Deeds;
+use crate::sql::functions::EffectsByName;
 
 fn catalog() -> FunctionCatalog {
     let built_in = ["count", "now", "lower", "max", "generate_series", "current_setting", "unnest"];
     let built_in = Arc::new(built_in.iter().map(|name| name.as_bytes().into()).collect());
-    let deed = |deed: Deed| Arc::new(deed);
-    let mut catalog = FunctionCatalog::unread(built_in, Otherwise::Unread);
+    let effect = |effect: FunctionEffect| Arc::new(effect);
+    let mut catalog = FunctionCatalog::unread(built_in, UnlistedFunctions::Unread);
     catalog.functions = [
-        (&b"set_tenant"[..], deed(Deed::sets("app.tenant"))),
-        (b"Set It", deed(Deed::sets("app.it"))),
-        (b"lock_it", deed(Deed::pins(PinReason::AdvisoryLock))),
-        (b"plain", deed(Deed::default())),
-        (b"max", deed(Deed::pins(PinReason::OpaqueFunction))),
+        (&b"set_tenant"[..], effect(FunctionEffect::sets("app.tenant"))),
+        (b"Set It", effect(FunctionEffect::sets("app.it"))),
+        (b"lock_it", effect(FunctionEffect::pins(PinReason::AdvisoryLock))),
+        (b"plain", effect(FunctionEffect::default())),
+        (b"max", effect(FunctionEffect::pins(PinReason::OpaqueFunction))),
     ]
     .into_iter()
-    .map(|(name, deed)| (name.into(), deed))
+    .map(|(name, effect)| (name.into(), effect))
     .collect();
     catalog
 }
@@ -25,11 +25,11 @@ fn seen(catalog: FunctionCatalog, sql: &str) -> Calls {
     let functions = Functions::new(catalog);
     let look = functions.look_begins();
     functions.look_ended(look, None);
-    calls(sql.as_bytes(), &functions, &mut Harmless::default()).map(|calls| *calls).unwrap_or_default()
+    calls(sql.as_bytes(), &functions, &mut HarmlessCalls::default()).map(|calls| *calls).unwrap_or_default()
 }
 
 fn sets(sql: &str) -> Vec<String> {
-    seen(catalog(), sql).deed.sets.iter().map(|key| key.to_string()).collect()
+    seen(catalog(), sql).effect.sets.iter().map(|key| key.to_string()).collect()
 }
 
 fn unread(sql: &str) -> Vec<String> {
@@ -67,14 +67,14 @@ fn a_call_is_seen_however_it_is_written() {
 #[test]
 fn all_that_is_called_adds_up() {
     let calls = seen(catalog(), "select set_tenant('a'), lock_it(1), \"Set It\"(2), new_one(3), plain(4)");
-    assert_eq!(calls.deed.pin, Some(PinReason::AdvisoryLock));
-    assert_eq!(calls.deed.sets, ["app.it".into(), "app.tenant".into()]);
+    assert_eq!(calls.effect.pin, Some(PinReason::AdvisoryLock));
+    assert_eq!(calls.effect.sets, ["app.it".into(), "app.tenant".into()]);
     assert_eq!(calls.unread, [b"new_one"[..].into()]);
 }
 
 #[test]
 fn a_function_of_the_users_own_counts_before_one_of_the_same_name_that_is_built_in() {
-    assert_eq!(seen(catalog(), "select max(1)").deed.pin, Some(PinReason::OpaqueFunction));
+    assert_eq!(seen(catalog(), "select max(1)").effect.pin, Some(PinReason::OpaqueFunction));
 }
 
 #[test]
@@ -131,13 +131,13 @@ fn the_everyday_sql_of_applications_calls_nothing() {
 #[test]
 fn relations_and_operators_are_looked_for_where_some_of_them_count() {
     let mut catalog = catalog();
-    let deed = Arc::new(Deed::sets("app.tenant"));
-    catalog.words = [(b"tenant_view"[..].into(), Arc::clone(&deed))].into_iter().collect::<Deeds>();
-    catalog.operators = [(b"<~>"[..].into(), deed)].into_iter().collect::<Deeds>();
+    let effect = Arc::new(FunctionEffect::sets("app.tenant"));
+    catalog.words = [(b"tenant_view"[..].into(), Arc::clone(&effect))].into_iter().collect::<EffectsByName>();
+    catalog.operators = [(b"<~>"[..].into(), effect)].into_iter().collect::<EffectsByName>();
     let functions = Functions::new(catalog);
     let look = functions.look_begins();
     functions.look_ended(look, None);
-    let is_seen = |sql: &str| calls(sql.as_bytes(), &functions, &mut Harmless::default()).is_some();
+    let is_seen = |sql: &str| calls(sql.as_bytes(), &functions, &mut HarmlessCalls::default()).is_some();
     for sql in
         ["table Tenant_View", "select * from \"tenant_view\"", "select 'table tenant_view'", "select 1<~>2"]
     {
@@ -152,21 +152,21 @@ fn relations_and_operators_are_looked_for_where_some_of_them_count() {
 #[test]
 fn where_functions_are_not_read_every_unknown_one_pins() {
     let mut catalog = catalog();
-    catalog.otherwise = Otherwise::Pins;
-    assert_eq!(seen(catalog, "select new_one()").deed.pin, Some(PinReason::UserFunction));
+    catalog.unlisted = UnlistedFunctions::Pins;
+    assert_eq!(seen(catalog, "select new_one()").effect.pin, Some(PinReason::UserFunction));
 }
 
 #[test]
 fn what_is_known_of_old_is_read_again() {
     let functions = Functions::new(catalog());
-    let call = calls(b"select plain(1), now()", &functions, &mut Harmless::default())
+    let call = calls(b"select plain(1), now()", &functions, &mut HarmlessCalls::default())
         .expect("nobody has looked yet");
     assert_eq!(call.unread, [b"plain"[..].into()]);
     let look = functions.look_begins();
     functions.look_ended(look, None);
-    assert_eq!(calls(b"select plain(1), now()", &functions, &mut Harmless::default()), None);
+    assert_eq!(calls(b"select plain(1), now()", &functions, &mut HarmlessCalls::default()), None);
     functions.is_not_watched();
-    assert!(calls(b"select plain(1)", &functions, &mut Harmless::default()).is_some());
+    assert!(calls(b"select plain(1)", &functions, &mut HarmlessCalls::default()).is_some());
 }
 
 /// Every string of a hostile alphabet, up to a length.
@@ -182,7 +182,7 @@ fn nothing_panics() {
                 sql.push(alphabet[n % alphabet.len()]);
                 n /= alphabet.len();
             }
-            drop(calls(&sql, &functions, &mut Harmless::default()));
+            drop(calls(&sql, &functions, &mut HarmlessCalls::default()));
             drop(calls_in_part(&sql, &functions));
         }
     }

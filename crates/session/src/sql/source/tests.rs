@@ -1,19 +1,19 @@
 use super::*;
 
-fn deed(source: &str) -> Deed {
-    FunctionSource::read(source.as_bytes()).deed
+fn effect(source: &str) -> FunctionEffect {
+    FunctionSource::read(source.as_bytes()).effect
 }
 
 #[track_caller]
 fn assert_pins(source: &str, reason: PinReason) {
-    assert_eq!(deed(source).pin, Some(reason), "{source}");
+    assert_eq!(effect(source).pin, Some(reason), "{source}");
 }
 
 #[track_caller]
 fn assert_sets(source: &str, keys: &[&str]) {
-    let deed = deed(source);
-    assert_eq!(deed.pin, None, "{source}");
-    assert_eq!(deed.sets.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), keys, "{source}");
+    let effect = effect(source);
+    assert_eq!(effect.pin, None, "{source}");
+    assert_eq!(effect.sets.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), keys, "{source}");
 }
 
 #[test]
@@ -73,14 +73,14 @@ fn plain_functions_are_harmless() {
         "begin raise notice 'set % load', x; if a then return 1; end if; grant execute on function f() to b; end",
         "select temp, temporary from measures where hold",
     ] {
-        assert!(deed(source).is_harmless(), "{source}: {:?}", deed(source));
+        assert!(effect(source).is_harmless(), "{source}: {:?}", effect(source));
     }
 }
 
 #[test]
 fn what_reaches_beyond_the_session_is_run_once() {
-    let deed = deed("select pg_notify('a', 'b')");
-    assert_eq!((deed.pin, deed.is_once), (None, true));
+    let effect = effect("select pg_notify('a', 'b')");
+    assert_eq!((effect.pin, effect.is_once), (None, true));
 }
 
 #[test]
@@ -101,11 +101,11 @@ fn names_and_operators_are_those_of_the_server() {
 #[test]
 fn what_is_too_long_or_too_deep_pins() {
     let long = |length: usize| "x".repeat(length);
-    assert!(deed(&long(FUNCTION_SOURCE_MAX)).is_harmless());
+    assert!(effect(&long(FUNCTION_SOURCE_MAX)).is_harmless());
     assert_pins(&long(FUNCTION_SOURCE_MAX + 1), PinReason::OpaqueFunction);
     let nested = |depth: usize| {
         (0..depth).fold("select 1".to_owned(), |sql, _| format!("execute '{}'", sql.replace('\'', "''")))
     };
-    assert!(deed(&nested(SOURCE_DEPTH_MAX)).is_harmless());
+    assert!(effect(&nested(SOURCE_DEPTH_MAX)).is_harmless());
     assert_pins(&nested(SOURCE_DEPTH_MAX + 1), PinReason::OpaqueFunction);
 }

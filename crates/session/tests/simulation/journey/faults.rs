@@ -136,7 +136,7 @@ impl Journey {
                 Some(End::Report)
             }
             LossPlan::Cut => Some(End::Cut),
-            LossPlan::Told(_) | LossPlan::Close => Some(End::Canceled),
+            LossPlan::AlreadyReported(_) | LossPlan::Close => Some(End::Canceled),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::pins::Pins;
 
 /// What was found in SQL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Trips {
+pub(crate) struct SuspiciousNames {
     /// Leaves something behind on its server.
     pub(crate) pins: Pins,
     /// Must not be run twice.
@@ -23,7 +23,7 @@ pub(crate) struct Trips {
 }
 
 #[derive(Clone, Copy)]
-enum Trip {
+enum Suspicion {
     Once,
     /// The same, as a word of its own only.
     OnceAsWord,
@@ -34,51 +34,51 @@ enum Trip {
 }
 
 /// The first that fits counts.
-const WORDS: &[(&[u8], Trip)] = &[
-    (b"set_config", Trip::SetConfig),
-    (b"setseed", Trip::Pin(PinReason::SideEffects("setseed"))),
-    (b"dblink_connect", Trip::Pin(PinReason::SideEffects("dblink_connect"))),
-    (b"dblink", Trip::Once),
-    (b"currval", Trip::Pin(PinReason::SideEffects("currval"))),
-    (b"lastval", Trip::Pin(PinReason::SideEffects("lastval"))),
-    (b"u&\"", Trip::Pin(PinReason::SideEffects("U&\"\""))),
-    (b"lo_", Trip::OnceAsWord),
-    (b"temp", Trip::Temp),
-    (b"pg_create_physical_", Trip::Pin(PinReason::SideEffects("replication_slot"))),
-    (b"pg_create_logical_", Trip::Pin(PinReason::SideEffects("replication_slot"))),
-    (b"pg_copy_", Trip::Pin(PinReason::SideEffects("replication_slot"))),
-    (b"pg_drop_replication_slot", Trip::Once),
-    (b"pg_replication_slot_", Trip::Once),
-    (b"pg_sync_replication_slot", Trip::Pin(PinReason::SideEffects("pg_sync_replication_slots"))),
-    (b"pg_temp", Trip::Pin(PinReason::TemporaryObject)),
-    (b"pg_settings", Trip::SettingsView),
-    (b"pg_advisory_unlock", Trip::Once),
-    (b"pg_advisory_xact", Trip::Once),
-    (b"pg_try_advisory_xact", Trip::Once),
-    (b"pg_advisory_", Trip::Pin(PinReason::AdvisoryLock)),
-    (b"pg_try_advisory", Trip::Pin(PinReason::AdvisoryLock)),
-    (b"pg_export_snapshot", Trip::Once),
-    (b"pg_backup_start", Trip::Pin(PinReason::SideEffects("pg_backup_start"))),
-    (b"pg_start_backup", Trip::Pin(PinReason::SideEffects("pg_start_backup"))),
-    (b"pg_replication_origin_session", Trip::Pin(PinReason::SideEffects("pg_replication_origin"))),
-    (b"pg_replication_origin", Trip::Once),
-    (b"pg_backup_stop", Trip::Once),
-    (b"pg_stop_backup", Trip::Once),
-    (b"pg_terminate_backend", Trip::Once),
-    (b"pg_cancel_backend", Trip::Once),
-    (b"pg_reload_conf", Trip::Once),
-    (b"pg_rotate_logfile", Trip::Once),
-    (b"pg_wal_replay_", Trip::Once),
-    (b"pg_promote", Trip::Once),
-    (b"pg_stat_reset", Trip::Once),
-    (b"pg_stat_statements_reset", Trip::Once),
-    (b"pg_log_", Trip::Once),
-    (b"pg_logical_", Trip::Once),
-    (b"pg_sleep", Trip::Once),
-    (b"pg_switch_wal", Trip::Once),
-    (b"pg_create_restore_point", Trip::Once),
-    (b"pg_file_", Trip::Once),
-    (b"pg_notify", Trip::Once),
+const WORDS: &[(&[u8], Suspicion)] = &[
+    (b"set_config", Suspicion::SetConfig),
+    (b"setseed", Suspicion::Pin(PinReason::SideEffects("setseed"))),
+    (b"dblink_connect", Suspicion::Pin(PinReason::SideEffects("dblink_connect"))),
+    (b"dblink", Suspicion::Once),
+    (b"currval", Suspicion::Pin(PinReason::SideEffects("currval"))),
+    (b"lastval", Suspicion::Pin(PinReason::SideEffects("lastval"))),
+    (b"u&\"", Suspicion::Pin(PinReason::SideEffects("U&\"\""))),
+    (b"lo_", Suspicion::OnceAsWord),
+    (b"temp", Suspicion::Temp),
+    (b"pg_create_physical_", Suspicion::Pin(PinReason::SideEffects("replication_slot"))),
+    (b"pg_create_logical_", Suspicion::Pin(PinReason::SideEffects("replication_slot"))),
+    (b"pg_copy_", Suspicion::Pin(PinReason::SideEffects("replication_slot"))),
+    (b"pg_drop_replication_slot", Suspicion::Once),
+    (b"pg_replication_slot_", Suspicion::Once),
+    (b"pg_sync_replication_slot", Suspicion::Pin(PinReason::SideEffects("pg_sync_replication_slots"))),
+    (b"pg_temp", Suspicion::Pin(PinReason::TemporaryObject)),
+    (b"pg_settings", Suspicion::SettingsView),
+    (b"pg_advisory_unlock", Suspicion::Once),
+    (b"pg_advisory_xact", Suspicion::Once),
+    (b"pg_try_advisory_xact", Suspicion::Once),
+    (b"pg_advisory_", Suspicion::Pin(PinReason::AdvisoryLock)),
+    (b"pg_try_advisory", Suspicion::Pin(PinReason::AdvisoryLock)),
+    (b"pg_export_snapshot", Suspicion::Once),
+    (b"pg_backup_start", Suspicion::Pin(PinReason::SideEffects("pg_backup_start"))),
+    (b"pg_start_backup", Suspicion::Pin(PinReason::SideEffects("pg_start_backup"))),
+    (b"pg_replication_origin_session", Suspicion::Pin(PinReason::SideEffects("pg_replication_origin"))),
+    (b"pg_replication_origin", Suspicion::Once),
+    (b"pg_backup_stop", Suspicion::Once),
+    (b"pg_stop_backup", Suspicion::Once),
+    (b"pg_terminate_backend", Suspicion::Once),
+    (b"pg_cancel_backend", Suspicion::Once),
+    (b"pg_reload_conf", Suspicion::Once),
+    (b"pg_rotate_logfile", Suspicion::Once),
+    (b"pg_wal_replay_", Suspicion::Once),
+    (b"pg_promote", Suspicion::Once),
+    (b"pg_stat_reset", Suspicion::Once),
+    (b"pg_stat_statements_reset", Suspicion::Once),
+    (b"pg_log_", Suspicion::Once),
+    (b"pg_logical_", Suspicion::Once),
+    (b"pg_sleep", Suspicion::Once),
+    (b"pg_switch_wal", Suspicion::Once),
+    (b"pg_create_restore_point", Suspicion::Once),
+    (b"pg_file_", Suspicion::Once),
+    (b"pg_notify", Suspicion::Once),
 ];
 
 /// Bytes a word may begin with.
@@ -103,7 +103,7 @@ const LANES: usize = 16;
 /// This is run for every query, hence its form, of which the compiler makes vector instructions.
 /// Setting the bit of lower case makes `_` 0x7f.
 #[inline]
-pub(crate) fn may_trip(sql: &[u8]) -> bool {
+pub(crate) fn may_have_suspicious_name(sql: &[u8]) -> bool {
     let Some(end) = sql.last_chunk::<{ LANES + 2 }>() else {
         let mut short = [0; LANES + 2];
         short[..sql.len()].copy_from_slice(sql);
@@ -139,16 +139,16 @@ fn has_part(window: &[u8; LANES + 2]) -> bool {
 }
 
 /// Everything found in the SQL.
-pub(crate) fn trips(sql: &[u8]) -> Trips {
-    let mut found = Trips::default();
-    if may_trip(sql) {
+pub(crate) fn suspicious_names(sql: &[u8]) -> SuspiciousNames {
+    let mut found = SuspiciousNames::default();
+    if may_have_suspicious_name(sql) {
         let starts = (0..sql.len()).filter(|at| FIRSTS[usize::from(sql[*at])]);
         starts.for_each(|at| found.look(sql, at));
     }
     found
 }
 
-impl Trips {
+impl SuspiciousNames {
     fn look(&mut self, sql: &[u8], at: usize) {
         let rest = &sql[at..];
         let first = rest[0].to_ascii_lowercase();
@@ -157,15 +157,15 @@ impl Trips {
         };
         let Some((_, trip)) = WORDS.iter().find(|(word, _)| fits(word)) else { return };
         match trip {
-            Trip::Once => self.is_once = true,
-            Trip::OnceAsWord => self.is_once |= at == 0 || !is_in_word(sql[at - 1]),
-            Trip::Pin(reason) => self.pin(*reason),
-            Trip::SetConfig => {
+            Suspicion::Once => self.is_once = true,
+            Suspicion::OnceAsWord => self.is_once |= at == 0 || !is_in_word(sql[at - 1]),
+            Suspicion::Pin(reason) => self.pin(*reason),
+            Suspicion::SetConfig => {
                 self.has_set_config = true;
                 self.is_once = true;
             }
-            Trip::SettingsView => self.has_settings_view = true,
-            Trip::Temp => self.has_temp = true,
+            Suspicion::SettingsView => self.has_settings_view = true,
+            Suspicion::Temp => self.has_temp = true,
         }
     }
 
@@ -208,8 +208,8 @@ mod tests {
                 let blank = vec![b' '; before];
                 for word in [word.to_vec(), word.to_ascii_uppercase()] {
                     for sql in [[&blank[..], &word].concat(), [&blank[..], &word, b"('x')"].concat()] {
-                        assert!(may_trip(&sql), "{:?}", String::from_utf8_lossy(&sql));
-                        assert_ne!(trips(&sql), Trips::default());
+                        assert!(may_have_suspicious_name(&sql), "{:?}", String::from_utf8_lossy(&sql));
+                        assert_ne!(suspicious_names(&sql), SuspiciousNames::default());
                     }
                 }
             }
@@ -226,7 +226,7 @@ mod tests {
             "select last_value, product_id, template from pg_class, pg_replication_slots",
             "select hello_world, slo_target from system_items where offset_x = $1",
         ] {
-            let found = trips(sql.as_bytes());
+            let found = suspicious_names(sql.as_bytes());
             assert_eq!((found.pins.first(), found.is_once), (None, false), "{sql}");
         }
     }
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn what_runs_once_and_what_pins_are_told_apart() {
         let of = |sql: &str| {
-            let found = trips(sql.as_bytes());
+            let found = suspicious_names(sql.as_bytes());
             (found.pins.first(), found.is_once)
         };
         assert_eq!(of("select Pg_Sleep(1)"), (None, true));

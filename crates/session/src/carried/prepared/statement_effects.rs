@@ -12,15 +12,15 @@ use crate::sql::set_config::{Call, effect_of, keeps_text};
 
 /// What running a statement does.
 #[derive(Clone, Debug)]
-pub(crate) struct Traits {
+pub(crate) struct StatementEffects {
     pub(crate) class: Class,
     /// `None` when it does nothing that outlives it.
-    pub(crate) deeds: Option<Arc<Deeds>>,
+    pub(crate) lasting: Option<Arc<LastingEffects>>,
 }
 
 /// What a statement leaves behind.
 #[derive(Debug)]
-pub(crate) struct Deeds {
+pub(crate) struct LastingEffects {
     /// From when it is run on, whether or not it succeeds.
     pub(crate) pins: Pins,
     pub(crate) effect: Effect,
@@ -28,13 +28,13 @@ pub(crate) struct Deeds {
     pub(crate) era: EncodingEra,
 }
 
-impl Traits {
-    pub(super) const PLAIN: Self = Self { class: Class::PLAIN, deeds: None };
+impl StatementEffects {
+    pub(super) const PLAIN: Self = Self { class: Class::PLAIN, lasting: None };
 
     pub(super) fn of(mut reading: Reading, body: &[u8], era: EncodingEra) -> Self {
         let class = reading.class;
         if reading.pins.is_empty() && reading.effects.is_empty() {
-            return Self { class, deeds: None };
+            return Self { class, lasting: None };
         }
         // Of several statements at once the server will make none.
         let effect = if reading.effects.len() > 1 {
@@ -46,25 +46,25 @@ impl Traits {
             Effect::SetConfig(calls) if !keeps_text(&calls, body) => Effect::Pin(PinReason::UnknownSetting),
             other => other,
         };
-        Self { class, deeds: Some(Arc::new(Deeds { pins: reading.pins, effect, era })) }
+        Self { class, lasting: Some(Arc::new(LastingEffects { pins: reading.pins, effect, era })) }
     }
 
     /// Of a portal made by this Bind.
     pub(super) fn with_parameters(&self, bind: &[u8], era: EncodingEra) -> Self {
-        let mut traits = self.clone();
-        if let Some(deeds) = &self.deeds
-            && let Effect::SetConfig(calls) = &deeds.effect
+        let mut effects = self.clone();
+        if let Some(lasting) = &self.lasting
+            && let Effect::SetConfig(calls) = &lasting.effect
         {
             // Constants of an older encoding and values of this one make no text of one encoding.
-            let is_of_one = era == deeds.era || calls.iter().all(Call::is_ascii);
+            let is_of_one = era == lasting.era || calls.iter().all(Call::is_ascii);
             let effect = effect_of(calls, bind).filter(|_| is_of_one);
             let effect = effect.unwrap_or(Effect::Pin(PinReason::UnknownSetting));
-            traits.deeds = Some(Arc::new(Deeds { pins: deeds.pins.clone(), effect, era }));
+            effects.lasting = Some(Arc::new(LastingEffects { pins: lasting.pins.clone(), effect, era }));
         }
-        traits
+        effects
     }
 
     pub(super) fn is_plain(&self) -> bool {
-        self.class == Class::PLAIN && self.deeds.is_none()
+        self.class == Class::PLAIN && self.lasting.is_none()
     }
 }

@@ -3,10 +3,10 @@
 //! One that was replaced since the last look is found out at the next. Until that has ended the session does not leave
 //! a server that still serves; then it is known what it has really called.
 
-use crate::limits::CALLED_LATELY_MAX;
+use crate::limits::RECENT_CALLS_MAX;
 use crate::pin::PinReason;
-use crate::sql::calls::Harmless;
-use crate::sql::functions::{Deed, Functions};
+use crate::sql::calls::HarmlessCalls;
+use crate::sql::functions::{FunctionEffect, Functions};
 
 /// When a function was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(crate) enum CalledBy {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct CalledFunction {
     /// The hash of its name.
     name: u64,
     /// The look by which it is known what was called; none for a prepared statement, which may be run again.
@@ -27,8 +27,8 @@ struct Entry {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Lately {
-    entries: Vec<Entry>,
+pub(crate) struct RecentCalls {
+    entries: Vec<CalledFunction>,
     /// More was called than is remembered.
     is_full: bool,
     /// Changes found by later looks are not seen yet.
@@ -38,8 +38,8 @@ pub(crate) struct Lately {
     departure: Option<u64>,
 }
 
-impl Lately {
-    pub(crate) fn add(&mut self, called: &Harmless, by: CalledBy, functions: &Functions) {
+impl RecentCalls {
+    pub(crate) fn add(&mut self, called: &HarmlessCalls, by: CalledBy, functions: &Functions) {
         let look = match by {
             CalledBy::Query => Some(functions.some_look()),
             CalledBy::Statement => None,
@@ -55,8 +55,8 @@ impl Lately {
         for name in names {
             if let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == *name) {
                 entry.look = entry.look.and(look);
-            } else if self.entries.len() < CALLED_LATELY_MAX {
-                self.entries.push(Entry { name: *name, look });
+            } else if self.entries.len() < RECENT_CALLS_MAX {
+                self.entries.push(CalledFunction { name: *name, look });
             } else {
                 self.is_full = true;
             }
@@ -66,7 +66,7 @@ impl Lately {
     /// Whether nothing waits for a look, and none has found anything since this was settled.
     #[inline]
     pub(crate) fn is_settled(&self, functions: &Functions) -> bool {
-        let is_waiting = |entry: &Entry| entry.look.is_some();
+        let is_waiting = |entry: &CalledFunction| entry.look.is_some();
         self.generation == functions.generation() && !self.entries.iter().any(is_waiting)
     }
 
@@ -86,26 +86,26 @@ impl Lately {
     }
 
     /// What was called after all. Forgets what is known for sure.
-    pub(crate) fn settle(&mut self, functions: &Functions) -> Deed {
-        let mut deed = Deed::default();
+    pub(crate) fn settle(&mut self, functions: &Functions) -> FunctionEffect {
+        let mut effect = FunctionEffect::default();
         self.generation = functions.generation();
         // A look may end meanwhile.
         let looks_done = functions.looks_done();
         let changes = functions.changes();
         for change in changes.iter().filter(|change| change.look > self.seen) {
-            let is_it = |entry: &Entry| {
+            let is_it = |entry: &CalledFunction| {
                 entry.name == change.name && entry.look.is_none_or(|look| look >= change.look)
             };
             if self.is_full || self.entries.iter().any(is_it) {
-                deed.add(&change.deed);
+                effect.add(&change.effect);
             }
         }
         let unreadable = functions.unreadable_look().min(looks_done);
         if unreadable > self.seen && (self.is_full || !self.entries.is_empty()) {
-            deed.add(&Deed::pins(PinReason::UserFunction));
+            effect.add(&FunctionEffect::pins(PinReason::UserFunction));
         }
         self.seen = changes.last().map_or(self.seen, |change| change.look.max(self.seen)).max(unreadable);
         self.entries.retain(|entry| entry.look.is_none_or(|look| look > looks_done));
-        deed
+        effect
     }
 }

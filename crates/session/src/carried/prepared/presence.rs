@@ -2,7 +2,7 @@
 
 use trunkline_codec::frontend::{Bind, Describe, FrontendTag, Target};
 
-use super::{Origin, Pending, Prepared, Saved};
+use super::{Origin, Pending, Prepared, SavedStatement};
 use crate::carried::shape::Shape;
 use crate::limits::REFERENCES_MAX;
 use crate::names::{Name, bind_of, describe_of, parse_of};
@@ -12,13 +12,13 @@ use crate::sql::references::{
 
 /// Where a statement is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Presence {
     /// On the present server, as its client knows it.
-    Here,
+    Present,
     /// Not there.
     Absent,
     /// There under its name is a stand-in.
-    Stale,
+    StandIn,
     /// That was dropped, to make the statement, which was not made.
     Cleared,
     /// It was made again there, for the message at hand, and is not what its client knows.
@@ -27,7 +27,7 @@ pub(super) enum Place {
 
 /// Statements of which the present server must have those that it can make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Which {
+pub(crate) enum StatementSelection {
     All,
     /// Those with constants that settings say how to read, and those that are new to the client.
     WithConstants,
@@ -67,9 +67,9 @@ impl Prepared {
         if let Some(saved) = self.unnamed.take_if(|saved| !saved.shape.is_known() && !is_unnamed_new) {
             self.forget(saved);
         }
-        self.has_new = self.named.values().any(Saved::is_new);
+        self.has_new = self.named.values().any(SavedStatement::is_new);
         let all = self.named.values_mut().chain(&mut self.unnamed);
-        self.absent = all.map(|saved| saved.place = Place::Absent).count();
+        self.absent = all.map(|saved| saved.presence = Presence::Absent).count();
     }
 
     /// Whether a message may need a statement that the present server does not have.
@@ -101,10 +101,10 @@ impl Prepared {
             if steps.contains(&Step::Check(name.clone())) {
                 continue;
             }
-            match self.place(&name) {
-                Some(Place::Absent) => {}
-                Some(Place::Cleared) => steps.push(Step::Drop(name.clone())),
-                Some(Place::Here | Place::Stale | Place::Differs) | None => continue,
+            match self.presence(&name) {
+                Some(Presence::Absent) => {}
+                Some(Presence::Cleared) => steps.push(Step::Drop(name.clone())),
+                Some(Presence::Present | Presence::StandIn | Presence::Differs) | None => continue,
             }
             steps.push(self.stand_in(&name));
         }
@@ -142,11 +142,11 @@ impl Prepared {
     /// are known.
     fn steps_to_stand_in(&self, name: &[u8]) -> Option<Vec<Step>> {
         self.types(name)?;
-        match self.place(name)? {
-            Place::Here => None,
-            Place::Stale => Some(Vec::new()),
-            Place::Absent => Some(vec![self.stand_in(name)]),
-            Place::Cleared | Place::Differs => Some(vec![Step::Drop(name.into()), self.stand_in(name)]),
+        match self.presence(name)? {
+            Presence::Present => None,
+            Presence::StandIn => Some(Vec::new()),
+            Presence::Absent => Some(vec![self.stand_in(name)]),
+            Presence::Cleared | Presence::Differs => Some(vec![Step::Drop(name.into()), self.stand_in(name)]),
         }
     }
 
@@ -178,29 +178,29 @@ impl Prepared {
     /// them, those that would be read otherwise after it, or those that it may be in the way of, as nobody has asked for
     /// them yet. They are made before their transaction begins, since
     /// making them takes a snapshot, behind which its isolation level is not to be set.
-    pub(crate) fn must_make(&self, tag: FrontendTag, body: &[u8]) -> Option<Which> {
+    pub(crate) fn must_make(&self, tag: FrontendTag, body: &[u8]) -> Option<StatementSelection> {
         let sql = if self.is_listed { None } else { self.sql_of(tag, body) }?;
         if found_in(sql).lists_all {
-            return Some(Which::All);
+            return Some(StatementSelection::All);
         }
         let is_in_the_way = self.has_new && !self.is_bound_new(tag, body);
         let begins = !self.has_begun && may_begin(sql.strip_suffix(b"\0").unwrap_or(sql));
         if begins || may_change_reading(sql) {
-            return Some(Which::WithConstants);
+            return Some(StatementSelection::WithConstants);
         }
-        is_in_the_way.then_some(Which::New)
+        is_in_the_way.then_some(StatementSelection::New)
     }
 
     /// Whether a message binds a statement that is new to the client itself.
     fn is_bound_new(&self, tag: FrontendTag, body: &[u8]) -> bool {
         let bound = (tag == FrontendTag::Bind).then(|| bind_of(body)).flatten();
-        bound.and_then(|bind| self.get(bind.statement)).is_some_and(Saved::is_new)
+        bound.and_then(|bind| self.get(bind.statement)).is_some_and(SavedStatement::is_new)
     }
 
     /// The same of a message in a transaction: of those that could not be made before it.
-    pub(crate) fn must_make_within(&self, tag: FrontendTag, body: &[u8]) -> Option<Which> {
+    pub(crate) fn must_make_within(&self, tag: FrontendTag, body: &[u8]) -> Option<StatementSelection> {
         let sql = if self.is_listed { None } else { self.sql_of(tag, body) }?;
-        may_change_reading(sql).then_some(Which::WithConstants)
+        may_change_reading(sql).then_some(StatementSelection::WithConstants)
     }
 
     fn sql_of<'a>(&'a self, tag: FrontendTag, body: &'a [u8]) -> Option<&'a [u8]> {
@@ -213,19 +213,19 @@ impl Prepared {
     }
 
     /// What makes these statements on the present server, each in steps of its own.
-    pub(crate) fn steps_to_make(&mut self, which: Which) -> Vec<Vec<Step>> {
+    pub(crate) fn steps_to_make(&mut self, which: StatementSelection) -> Vec<Vec<Step>> {
         self.is_listed = true;
         self.has_new = false;
-        self.has_begun |= which != Which::New;
-        let is_wanted = |saved: &Saved| match which {
-            Which::All => true,
-            Which::WithConstants => saved.is_new() || saved.sql().is_some_and(has_constants),
-            Which::New => saved.is_new(),
+        self.has_begun |= which != StatementSelection::New;
+        let is_wanted = |saved: &SavedStatement| match which {
+            StatementSelection::All => true,
+            StatementSelection::WithConstants => saved.is_new() || saved.sql().is_some_and(has_constants),
+            StatementSelection::New => saved.is_new(),
         };
         let wanted = self.named.iter().filter(|(_, saved)| is_wanted(saved));
         let steps = wanted.map(|(name, _)| {
             let mut steps = Vec::new();
-            if self.place(name) == Some(Place::Absent) {
+            if self.presence(name) == Some(Presence::Absent) {
                 self.write(name, &mut steps);
             }
             steps
@@ -242,7 +242,7 @@ impl Prepared {
     fn resolve_references(&self, needed: &mut Vec<Name>) {
         let mut at = 0;
         while at < needed.len() && needed.len() < REFERENCES_MAX {
-            let found = self.get(&needed[at]).and_then(Saved::sql).map(found_in).unwrap_or_default();
+            let found = self.get(&needed[at]).and_then(SavedStatement::sql).map(found_in).unwrap_or_default();
             needed.extend(found.executed);
             at += 1;
         }
@@ -252,36 +252,38 @@ impl Prepared {
     }
 
     /// The place of a statement, as it will be once everything sent is answered.
-    fn place(&self, name: &[u8]) -> Option<Place> {
+    fn presence(&self, name: &[u8]) -> Option<Presence> {
         for pending in self.pending.iter().rev() {
             match pending {
                 Pending::Parse { name_length, saved } if saved.name(*name_length) == name => {
-                    return Some(Place::Here);
+                    return Some(Presence::Present);
                 }
                 Pending::CloseStatement(closed) if **closed == *name => return None,
                 Pending::Parse { .. } | Pending::CloseStatement(_) | Pending::Nothing => {}
             }
         }
-        self.get(name).map(|saved| saved.place)
+        self.get(name).map(|saved| saved.presence)
     }
 
-    pub(super) fn put(&mut self, name: &[u8], place: Place) {
+    pub(super) fn put(&mut self, name: &[u8], presence: Presence) {
         let Some(saved) = self.get_mut(name) else { return };
-        let before = std::mem::replace(&mut saved.place, place);
-        self.absent -= usize::from(before != Place::Here);
-        self.absent += usize::from(place != Place::Here);
+        let before = std::mem::replace(&mut saved.presence, presence);
+        self.absent -= usize::from(before != Presence::Present);
+        self.absent += usize::from(presence != Presence::Present);
     }
 
     fn make(&self, name: &Name, steps: &mut Vec<Step>) {
-        let is_unsure = self.get(name).is_some_and(Saved::is_unsure);
+        let is_unsure = self.get(name).is_some_and(SavedStatement::is_unsure);
         let is_tried =
             steps.iter().any(|step| matches!(step, Step::StandIn { name: tried, .. } if tried == name));
-        match self.place(name) {
-            None | Some(Place::Here) => return,
-            Some(Place::Absent) if is_unsure => return steps.push(Step::Fail),
-            Some(Place::Differs) => return steps.extend([Step::Drop(name.clone()), Step::Fail]),
-            Some(Place::Absent) if !is_tried => {}
-            Some(Place::Absent | Place::Stale | Place::Cleared) => steps.push(Step::Drop(name.clone())),
+        match self.presence(name) {
+            None | Some(Presence::Present) => return,
+            Some(Presence::Absent) if is_unsure => return steps.push(Step::Fail),
+            Some(Presence::Differs) => return steps.extend([Step::Drop(name.clone()), Step::Fail]),
+            Some(Presence::Absent) if !is_tried => {}
+            Some(Presence::Absent | Presence::StandIn | Presence::Cleared) => {
+                steps.push(Step::Drop(name.clone()))
+            }
         }
         self.write(name, steps);
     }
@@ -308,18 +310,18 @@ impl Prepared {
 
     /// Something else has taken its name there.
     pub(crate) fn stood_in(&mut self, name: &[u8]) {
-        self.put(name, Place::Stale);
+        self.put(name, Presence::StandIn);
     }
 
     /// Nothing has its name there.
     pub(crate) fn dropped_there(&mut self, name: &[u8]) {
-        self.put(name, Place::Cleared);
+        self.put(name, Presence::Cleared);
     }
 
     /// The present server has made a statement again; this is its description there.
     pub(crate) fn made_again(&mut self, name: &[u8], shape: &Shape) {
         let is_same = self.get(name).is_some_and(|saved| saved.shape.is_known() && saved.shape == *shape);
-        self.put(name, if is_same { Place::Here } else { Place::Differs });
+        self.put(name, if is_same { Presence::Present } else { Presence::Differs });
     }
 }
 

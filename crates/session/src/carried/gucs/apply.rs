@@ -23,16 +23,16 @@ const TIMEOUTS: [&str; 5] = [
 ];
 
 /// Before everything else: the login may have brought a time-out that is shorter than what follows takes.
-const UNHURRIED: &[u8] = b"SET statement_timeout = 0";
+const TIMEOUT_OFF: &[u8] = b"SET statement_timeout = 0";
 
 /// The login's own again.
-const HURRIED: &[u8] = b"RESET statement_timeout";
+const TIMEOUT_OF_LOGIN: &[u8] = b"RESET statement_timeout";
 
 impl Gucs {
     /// All settings, time-outs last.
     pub(crate) fn write(&self, out: &mut Writer, has_login_timeout: bool) {
         if has_login_timeout && self.has_more_than_timeouts() {
-            out.run(UNHURRIED);
+            out.run(TIMEOUT_OFF);
         }
         let mut encoding = None;
         let is_ordinary = |setting: &&Setting| !is_timeout(&setting.key) && *setting.key != *ENCODING;
@@ -59,7 +59,7 @@ impl Gucs {
         }
         let is_off = has_login_timeout && self.has_more_than_timeouts();
         if is_off && self.setting(STATEMENT_TIMEOUT).is_none() {
-            out.run(HURRIED);
+            out.run(TIMEOUT_OF_LOGIN);
         }
     }
 

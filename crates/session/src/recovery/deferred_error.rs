@@ -3,15 +3,15 @@
 //! It is told so by one error. A transaction that was open is failed from then on: the next server
 //! is put into a failed transaction (see [`crate::carried::alignment`]), so that all that follows is
 //! PostgreSQL's own. While the client is owed nothing, nothing may be said: then the error is its
-//! [`Debt`], the answer to the next request, which goes to no server.
+//! [`DeferredError`], the answer to the next request, which goes to no server.
 
 use bytes::Bytes;
 
 /// An error the client is still to be told.
 #[derive(Debug)]
-pub(crate) struct Debt {
+pub(crate) struct DeferredError {
     pub(crate) error: Bytes,
-    pub(crate) telling: Telling,
+    pub(crate) delivery: Delivery,
     /// Whether the request that is refused would have committed: the transaction ends with it.
     pub(crate) is_commit: bool,
 }
@@ -24,11 +24,11 @@ pub(crate) struct Debt {
 ///    │  │  a long Query          its end            ^
 ///    │  └───────────────> InQuery ──────────────────┤
 ///    │  an extended message, told       Sync        │
-///    └───────────────────────────> ToSync ──────────┘
+///    └───────────────────────────> UntilSync ──────────┘
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Telling {
+pub(crate) enum Delivery {
     NotBegun,
     InQuery,
-    ToSync,
+    UntilSync,
 }

@@ -5,7 +5,7 @@ use trunkline_codec::backend::BackendTag;
 use trunkline_codec::frontend::{FrontendTag, Target};
 use trunkline_codec::write;
 
-use super::Item;
+use super::OwnRequest;
 use crate::carried::prepared::Step;
 use crate::conversation::outstanding::Request;
 
@@ -22,38 +22,40 @@ pub(crate) const RELEASE: &[u8] = b"RELEASE \"trunkline: questions\"";
 
 /// Messages being written, and what is expected of each.
 #[derive(Default)]
-pub(crate) struct Flight {
+pub(crate) struct Batch {
     pub(crate) out: BytesMut,
-    pub(crate) expected: Vec<(Request, Item)>,
+    pub(crate) expected: Vec<(Request, OwnRequest)>,
 }
 
-impl Flight {
-    fn expect(&mut self, request: Request, item: Item) {
+impl Batch {
+    fn expect(&mut self, request: Request, item: OwnRequest) {
         self.expected.push((request, item));
     }
 
     pub(crate) fn step(&mut self, step: Step) {
         match step {
-            Step::Drop(name) => self.close(Target::Statement, &name, Item::Dropped(name.clone())),
-            Step::Parse { name, sql, types } => self.parse(&name, &sql, &types, Item::Plain),
-            Step::StandIn { name, types } => self.parse(&name, b"", &types, Item::StoodIn(name.clone())),
+            Step::Drop(name) => self.close(Target::Statement, &name, OwnRequest::Dropped(name.clone())),
+            Step::Parse { name, sql, types } => self.parse(&name, &sql, &types, OwnRequest::Plain),
+            Step::StandIn { name, types } => {
+                self.parse(&name, b"", &types, OwnRequest::StoodIn(name.clone()))
+            }
             Step::Bind { body, portal } => {
                 self.bind(&body);
-                self.close(Target::Portal, &portal, Item::Plain);
+                self.close(Target::Portal, &portal, OwnRequest::Plain);
             }
-            Step::Run { sql } => self.run(&sql, Item::Plain),
-            Step::Check(name) => self.describe(&name, Item::Check(name.clone())),
-            Step::Learn(name) => self.describe(&name, Item::Learn(name.clone())),
+            Step::Run { sql } => self.run(&sql, OwnRequest::Plain),
+            Step::Check(name) => self.describe(&name, OwnRequest::Check(name.clone())),
+            Step::Learn(name) => self.describe(&name, OwnRequest::Learn(name.clone())),
             Step::Fail => {
                 let written = write::execute(&mut self.out, FAILS, 0);
                 debug_assert!(written.is_ok(), "a constant without a NUL");
-                self.expect(Request::Execute, Item::Fail);
+                self.expect(Request::Execute, OwnRequest::Fail);
             }
         }
     }
 
     /// All parts come from a Parse of the client's, or are short: the length fits.
-    fn parse(&mut self, name: &[u8], sql: &[u8], types: &[u8], item: Item) {
+    fn parse(&mut self, name: &[u8], sql: &[u8], types: &[u8], item: OwnRequest) {
         let length = name.len() + 1 + sql.len() + 1 + 2 + types.len();
         self.out.put_u8(FrontendTag::Parse.byte());
         self.out.put_u32(u32::try_from(length + 4).unwrap_or(u32::MAX));
@@ -67,17 +69,17 @@ impl Flight {
     }
 
     /// Runs a statement; `item` says what its end means.
-    pub(crate) fn run(&mut self, sql: &[u8], item: Item) {
+    pub(crate) fn run(&mut self, sql: &[u8], item: OwnRequest) {
         // It may be left over from one that failed.
-        self.close(Target::Statement, AGAIN, Item::Plain);
-        self.parse(AGAIN, sql, b"", Item::Plain);
+        self.close(Target::Statement, AGAIN, OwnRequest::Plain);
+        self.parse(AGAIN, sql, b"", OwnRequest::Plain);
         let written = write::bind(&mut self.out, AGAIN, AGAIN, std::iter::empty())
             .and_then(|()| write::execute(&mut self.out, AGAIN, 0));
         debug_assert!(written.is_ok(), "constants without a NUL");
-        self.expect(Request::Bind, Item::Plain);
+        self.expect(Request::Bind, OwnRequest::Plain);
         self.expect(Request::Execute, item);
-        self.close(Target::Portal, AGAIN, Item::Plain);
-        self.close(Target::Statement, AGAIN, Item::Plain);
+        self.close(Target::Portal, AGAIN, OwnRequest::Plain);
+        self.close(Target::Statement, AGAIN, OwnRequest::Plain);
     }
 
     /// A Bind with the body of one of the client's.
@@ -85,16 +87,16 @@ impl Flight {
         self.out.put_u8(FrontendTag::Bind.byte());
         self.out.put_u32(u32::try_from(body.len() + 4).unwrap_or(u32::MAX));
         self.out.put_slice(body);
-        self.expect(Request::Bind, Item::Plain);
+        self.expect(Request::Bind, OwnRequest::Plain);
     }
 
-    fn close(&mut self, kind: Target, name: &[u8], item: Item) {
+    fn close(&mut self, kind: Target, name: &[u8], item: OwnRequest) {
         let written = write::close(&mut self.out, kind, name);
         debug_assert!(written.is_ok(), "it was read from a message, so it has no NUL");
         self.expect(Request::Close, item);
     }
 
-    pub(crate) fn describe(&mut self, name: &[u8], item: Item) {
+    pub(crate) fn describe(&mut self, name: &[u8], item: OwnRequest) {
         let written = write::describe(&mut self.out, Target::Statement, name);
         debug_assert!(written.is_ok(), "it was read from a message, so it has no NUL");
         self.expect(Request::DescribeStatement, item);
@@ -103,7 +105,7 @@ impl Flight {
     /// Steps that may fail in a transaction of the client's, which goes on as if they had not been. What they have
     /// prepared stays: prepared statements are not undone.
     pub(crate) fn behind_a_savepoint(&mut self, steps: Vec<Step>) {
-        self.run(SAVEPOINT, Item::Plain);
+        self.run(SAVEPOINT, OwnRequest::Plain);
         steps.into_iter().for_each(|step| self.step(step));
         self.sync();
         self.back_to_the_savepoint();
@@ -112,15 +114,15 @@ impl Flight {
     /// Has the transaction go on as it was at the savepoint.
     pub(crate) fn back_to_the_savepoint(&mut self) {
         // The portal of what failed would be in the way.
-        self.close(Target::Portal, AGAIN, Item::Plain);
-        self.run(ROLLBACK, Item::Plain);
-        self.run(RELEASE, Item::Plain);
+        self.close(Target::Portal, AGAIN, OwnRequest::Plain);
+        self.run(ROLLBACK, OwnRequest::Plain);
+        self.run(RELEASE, OwnRequest::Plain);
         self.sync();
     }
 
     pub(crate) fn sync(&mut self) {
         write::sync(&mut self.out);
-        self.expect(Request::Sync, Item::Plain);
+        self.expect(Request::Sync, OwnRequest::Plain);
     }
 }
 

@@ -44,7 +44,7 @@ impl Session {
     }
 
     /// At the start: what the greeting says of how SQL is read.
-    pub(crate) fn follow_greeting(&mut self) {
+    pub(crate) fn follow_login(&mut self) {
         if self.mobility == Mobility::Movable && self.carried.parameters.began_with_other_strings() {
             self.followed().pin(PinReason::StringsAtLogin);
         }
@@ -53,7 +53,7 @@ impl Session {
 
 impl Session {
     /// What the client was told at its login: the process id of its server, if that said one.
-    pub fn told_process(&mut self, process: Option<ProcessId>) {
+    pub fn process_at_login(&mut self, process: Option<ProcessId>) {
         self.carried.processes = Processes { told: process, own: process };
     }
 
