@@ -4,16 +4,16 @@
 //! [`Session::handle_server`], [`Session::handle_server_lost`]); what to do comes back. It owns no
 //! socket, buffer, clock or log, and allocates nothing for a query it has seen the like of.
 //!
-//! It is made of parts that know nothing of each other, and of the session that joins them:
+//! Its parts do not depend on each other; `session` joins them:
 //!
 //! - `sql`: what SQL does, read from its text.
 //! - `carried`: what belongs to the client for life: settings, prepared statements, reasons to stay.
 //! - `conversation`: what belongs to one server: requests in flight, transaction, farewell.
 //! - `recovery`: what is left when that server is lost.
 //! - `session`: the machine, whose halves are `client` and `server`.
-//! - `pin`: why a session cannot leave its server; `position`: how a server is asked what it shows; `record`,
-//!   `timing`: what is known of each statement once it is complete; `settings`, `step`: what the session is told at its
-//!   start, and what the caller is asked to do.
+//! - `pin`: why a session cannot leave its server; `position`: how far a server has replayed; `record`,
+//!   `timing`: what is known of each statement once it is complete; `settings`, `step`: what the session gets at its
+//!   start, and what the caller does next.
 //!
 //! A query and its answer, as a caller relays them:
 //!

@@ -8,7 +8,7 @@ pub use trunkline_codec::limits::NAME_BYTES_MAX;
 /// A server may keep 8 KiB of answers to itself until a Sync or Flush asks for them
 /// (PostgreSQL 18, src/backend/libpq/pqcomm.c, `PQ_SEND_BUFFER_SIZE`), which is 1638 of the
 /// shortest. Half of this bound is more than that: otherwise the session could wait for answers
-/// that the server will not send before it got the Sync that is waiting behind them.
+/// that the server does not send before it gets the Sync that waits after them.
 pub const OUTSTANDING_MAX: usize = 4096;
 
 /// Names and SQL kept of a session's prepared statements, in bytes. A statement beyond it still
@@ -56,19 +56,19 @@ pub const HOLD_CURSORS_MAX: usize = 64;
 /// Channels of LISTEN whose names are kept.
 pub const CHANNELS_MAX: usize = 64;
 
-/// How deep a statement that EXECUTE runs may be one that executes another.
+/// Depth to which an EXECUTE of a statement that is itself an EXECUTE is followed.
 pub const EXECUTE_DEPTH_MAX: usize = 8;
 
 /// Statements looked up for one EXECUTE; where its name may stand for more, it pins.
 pub const EXECUTE_LOOKUPS_MAX: usize = 64;
 
-/// Longest series of extended messages that is waited for to see whether all it runs is a ROLLBACK, in bytes.
+/// Longest series of extended messages, in bytes, that is held until its Sync to see whether it is only a ROLLBACK.
 pub const ROLLBACK_SERIES_MAX: usize = 1024;
 
-/// Statements whose shape is asked for at one idle point.
+/// Statements that the proxy describes at one idle point.
 pub const QUESTIONS_MAX: usize = 256;
 
-/// Statements made again before one message that names others.
+/// Statements prepared again before one message that uses them.
 pub const REFERENCES_MAX: usize = 256;
 
 /// Settings that functions may have changed and that are read back at once.
@@ -77,19 +77,19 @@ pub const READ_BACK_MAX: usize = 64;
 /// Longest name of such a setting, in bytes; one that is longer pins.
 pub const SETTING_NAME_MAX: usize = 128;
 
-/// Names called by one session that wait to be read; with one more it is pinned.
+/// Functions called by one session that have not been read yet; with one more it is pinned.
 pub const UNREAD_NAMES_MAX: usize = 32;
 
-/// Longest source of a function that is read, in bytes; a longer one pins.
+/// Longest source of a function that the proxy reads, in bytes; a longer one pins.
 pub const FUNCTION_SOURCE_MAX: usize = 256 * 1024;
 
-/// How deep SQL is read that stands in the strings of a function, for EXECUTE.
+/// Depth to which SQL in string constants of a function is read, for EXECUTE.
 pub const SOURCE_DEPTH_MAX: usize = 4;
 
-/// Changes of functions that sessions are told of.
+/// Changes of functions kept for the sessions to see.
 pub const FUNCTION_CHANGES_KEPT: usize = 1024;
 
-/// Functions of the user's own, harmless by the last look, that one session is known to have called; beyond it, any
+/// User-defined functions, harmless by the last look, that one session is known to have called; beyond it, any
 /// that changes may be one of them.
 pub const RECENT_CALLS_MAX: usize = 32;
 

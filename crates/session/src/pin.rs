@@ -29,34 +29,34 @@ pub enum PinReason {
     Listen,
     /// It made a temporary table, view or sequence.
     TemporaryObject,
-    /// It changed a setting in a way that was not understood.
+    /// It changed a setting in a way that the proxy does not follow.
     UnknownSetting,
     /// It logged in with `standard_conforming_strings` off, so its SQL is not read as the server reads it.
     StringsAtLogin,
     /// It changed a setting that decides how SQL is read while it had prepared statements: they
-    /// would be read otherwise on another server.
+    /// would be read differently on another server.
     SettingAfterStatements,
-    /// It ran a statement with this tag or first word, and what that leaves behind is not known.
+    /// It ran a statement with this tag or first word, whose lasting effects are not known.
     UnknownStatement(&'static str),
-    /// It called a function with this in its name, which leaves something behind on its server, or ran a
-    /// statement with this first word that may have done so in a way that no `DISCARD ALL` undoes.
+    /// It called a function with this in its name, which changes the session, or ran a statement with this
+    /// first word that may have changed it in a way that `DISCARD ALL` does not undo.
     SideEffects(&'static str),
     /// Its prepared statements are too many or too long to be kept.
     StatementsTooLarge,
-    /// The server has refused to describe a prepared statement whose types and columns nobody knows.
+    /// The server has refused to describe a prepared statement whose types and columns are not known.
     StatementNotDescribed,
     /// Its settings are too many or too long to be kept.
     SettingsTooLarge,
     /// It rolled back to a savepoint that was not followed.
     UnknownSavepoint,
-    /// It called a function that was made or changed a moment ago, and that is yet to be read.
+    /// It called a function that was created or changed a moment ago, and that the proxy has not read yet.
     UnreadFunction,
-    /// It called a function of the user's own, and those are not read.
+    /// It called a user-defined function, and the proxy does not read those.
     UserFunction,
-    /// It ran a function whose language or library is not known to leave sessions alone.
+    /// It ran a function in a language or library that may change the session.
     OpaqueFunction,
-    /// A function that it called may have changed settings, or it is not known what its login gave; the values are yet
-    /// to be read.
+    /// A function that it called may have changed settings, or settings of its login are not known; their values have
+    /// not been read yet.
     ReadingBack,
 }
 
@@ -118,7 +118,7 @@ impl fmt::Display for PinReason {
             Self::SettingsTooLarge => "settings exceed what is kept",
             Self::UnknownSavepoint => "savepoint that could not be followed",
             Self::UnreadFunction => "function that is yet to be read",
-            Self::UserFunction => "function of the user's own",
+            Self::UserFunction => "user-defined function",
             Self::OpaqueFunction => "function of a language or library that is not known",
             Self::ReadingBack => "values of settings are being read",
         };
@@ -135,7 +135,7 @@ pub enum NotRepeatable {
     Pinned,
     /// Something of its answer has been forwarded, or was accepted.
     Answered,
-    /// It does more than read, or something on the server the proxy cannot judge.
+    /// It does more than read, or something that the proxy cannot judge.
     SideEffects,
     /// It is not one unit: one Query, or extended messages up to one Sync.
     SeveralUnits,

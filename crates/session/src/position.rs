@@ -1,4 +1,4 @@
-//! Asking a freshly logged-in server how far it has replayed: a session must not go back in time.
+//! Asks a server after the login how far it has replayed: a session must not go back in time.
 
 use bytes::BytesMut;
 use trunkline_codec::backend::{BackendTag, DataRow};
@@ -10,14 +10,14 @@ use trunkline_codec::write;
 const QUESTION: &[u8] = b"SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
     THEN pg_catalog.pg_last_wal_replay_lsn() END";
 
-/// What a server shows.
+/// How much a server shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// Everything there is: it is no standby.
+    /// Everything: it is not a standby.
     Everything,
     /// The WAL up to here.
     UpTo(Lsn),
-    /// It does not say.
+    /// Unknown: it did not answer.
     Untold,
 }
 
@@ -27,7 +27,7 @@ pub fn ask_position(out: &mut BytesMut) {
     debug_assert!(written.is_ok(), "it is short and has no NUL");
 }
 
-/// Swallows the answer to [`ask_position`].
+/// Reads the answer to [`ask_position`].
 #[derive(Debug)]
 pub struct PositionReader {
     scanner: Scanner,
@@ -45,8 +45,8 @@ impl Default for PositionReader {
 
 impl PositionReader {
     /// Takes what the server sent: the rest of the last chunk, and what came since. Gives how many bytes from the
-    /// front are dealt with, and the position once the answer is complete. A server that refuses to answer leaves it
-    /// untold.
+    /// front are dealt with, and the position once the answer is complete. If the server refuses, the position is
+    /// unknown.
     ///
     /// # Errors
     /// When the server breaks the framing.

@@ -1,38 +1,38 @@
-//! What a session is told at its start.
+//! The settings of a session, fixed at its start.
 
 use std::sync::Arc;
 
 use crate::carried::parameters::LoginParameters;
 
-/// Name of the server a session is on, as operators know it; told to clients in error details.
+/// Name of the server a session is on, as in the configuration; clients see it in error details.
 pub type ServerName = Arc<str>;
 
-/// What a session is told at its start.
+/// The settings of a session, fixed at its start.
 #[derive(Clone, Debug)]
 pub struct SessionSettings {
     /// Longest SQL kept of one statement, in bytes; longer SQL is cut. Zero keeps none.
     pub sql_bytes_max: usize,
-    /// Whether the client is told how long its statements took.
+    /// Whether the client gets the times of its statements.
     pub report_timing: ReportTiming,
     /// The server the session logged in on.
     pub server: ServerName,
-    /// Whether the conversation is followed.
+    /// Whether the session tracks the conversation.
     pub tracking: Tracking,
-    /// Whether the session may ever leave its server.
+    /// Whether the session can leave its server.
     pub mobility: Mobility,
     /// What that server is.
     pub role: ServerRole,
-    /// What the client was told at its login of the server's parameters. Sessions may share it. A
+    /// The server's parameters as the client received them at its login. Sessions may share them. A
     /// [`Mobility::Fixed`] session needs none.
     pub parameters: Arc<LoginParameters>,
 }
 
-/// Whether a session may ever leave its server.
+/// Whether a session can leave its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mobility {
     /// It stays: its authentication was relayed, or it is a replication session. No state is kept.
     Fixed,
-    /// It may move. Its settings and prepared statements are kept, to be told to another server.
+    /// It can move. Its settings and prepared statements are kept for another server.
     Movable,
 }
 
@@ -45,7 +45,7 @@ pub enum ServerRole {
     Standby,
 }
 
-/// Whether the client is told how long its statements took.
+/// Whether the client gets the times of its statements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportTiming {
     /// It is not.
@@ -54,7 +54,7 @@ pub enum ReportTiming {
     Notice,
 }
 
-/// Whether the conversation is followed.
+/// Whether the session tracks the conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracking {
     /// Every request and answer is: the session knows when it is idle.

@@ -1,4 +1,4 @@
-//! What the caller is asked to do with a chunk it presented.
+//! What the caller does with a chunk that it passed to the session.
 
 use bytes::Bytes;
 use trunkline_codec::scan::FrameError;
@@ -7,8 +7,8 @@ use trunkline_codec::sqlstate::SqlState;
 /// What to do with a chunk from the client.
 #[derive(Debug)]
 pub struct ClientStep {
-    /// So many bytes from the front go to the server now. The rest is kept and presented again,
-    /// with what the client sent since behind it.
+    /// The number of bytes from the front that go to the server now. The rest is kept and passed in again,
+    /// followed by what the client sent since.
     pub forward: usize,
     /// What to do after that.
     pub then: ClientThen,
@@ -19,16 +19,15 @@ pub struct ClientStep {
 pub enum ClientThen {
     /// Read more from the client.
     ReadOn,
-    /// Read no more from the client until [`crate::Session::is_paused`] is false; then present the
-    /// rest again, even if nothing was added to it.
+    /// Read no more from the client until [`crate::Session::is_paused`] is false; then pass the
+    /// rest in again, even if nothing was added to it.
     Pause,
-    /// Write these bytes of the proxy's own to the server behind the forwarded ones; then as for
-    /// [`Self::Pause`].
+    /// Write these bytes, requests of the proxy itself, to the server after the forwarded ones; then do as
+    /// for [`Self::Pause`].
     Ask(Bytes),
-    /// The client said goodbye (its Terminate is forwarded): nothing more of it goes to the server.
+    /// The client sent Terminate, which is forwarded: nothing after it goes to the server.
     Terminate,
-    /// The client is owed an error, and its request gets it in the place of an answer: no server
-    /// is to see it.
+    /// The request is answered with the client's deferred error; it goes to no server.
     Refuse(Box<Refused>),
     /// The client sent a message of a type that does not exist, whose type byte is the last that is forwarded.
     /// The server answers what is due, refuses the rest and closes: nothing more of the client goes to it.
@@ -40,25 +39,25 @@ pub enum ClientThen {
 /// A request answered in the server's place.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// So many bytes behind the forwarded ones are dropped. The rest is presented again at once.
+    /// The number of bytes after the forwarded ones that are dropped. The rest is passed in again at once.
     pub dropped: usize,
     /// To be written to the client; empty when its request has yet to end.
     pub answer: Bytes,
-    /// Whether that ends the transaction, and with it the use of the server that was put into a failed one.
+    /// Whether the answer ends the transaction. A server that was put into a failed transaction is then of no use.
     pub is_end: bool,
 }
 
 /// What to do with a chunk from the server.
 #[derive(Debug)]
 pub struct ServerStep {
-    /// So many bytes from the front go to the client now. The rest is kept and presented again,
-    /// with what the server sent since behind it.
+    /// The number of bytes from the front that go to the client now. The rest is kept and passed in again,
+    /// followed by what the server sent since.
     pub forward: usize,
-    /// So many bytes behind them do not go to the client. If there are any, the rest of the chunk is
-    /// presented again at once, without waiting for the server.
+    /// The number of bytes after them that do not go to the client. If it is not zero, the rest of the chunk is
+    /// passed in again at once, without waiting for the server.
     pub dropped: usize,
-    /// Bytes of the proxy's own that go to the client next. Then the rest of the chunk is presented
-    /// again at once, without waiting for the server.
+    /// Messages of the proxy itself that go to the client next. Then the rest of the chunk is passed
+    /// in again at once, without waiting for the server.
     pub inject: Option<Bytes>,
     /// What to do after that.
     pub then: ServerThen,
@@ -69,19 +68,19 @@ pub struct ServerStep {
 pub enum ServerThen {
     /// Read more from the server.
     ReadOn,
-    /// The server said goodbye to an idle session, and the rest of the chunk is its farewell, held
+    /// The server ended an idle session with a FATAL error. That is the rest of the chunk, and held
     /// back. Read more from the server; a client message meanwhile is not forwarded. When the
     /// server closes, or has not closed soon, [`crate::Session::handle_server_lost`] decides.
     Farewell,
     /// The same, but all the server said is that an administrator's command ended the connection (FATAL 57P01): that of a
     /// server that shuts down, or of an operator who ended this session alone. Either take it for the server's end, as for
     /// [`Self::Farewell`], without waiting for it to close, or for the session's: call
-    /// [`crate::Session::accept_farewell`] and present the chunk again.
+    /// [`crate::Session::accept_farewell`] and pass the chunk in again.
     Terminated,
     /// The server, a standby, ended a request that may be repeated: with this code it was canceled
     /// for recovery, or the server is shutting down. The error is the rest of the chunk, held back.
     /// Either leave this server, call [`crate::Session::rewind`] and go on as for
-    /// [`crate::LossPlan::Repeat`], or call [`crate::Session::accept_answer`] and present the chunk
+    /// [`crate::LossPlan::Repeat`], or call [`crate::Session::accept_answer`] and pass the chunk in
     /// again. With 57P01 it may also be the session's own end, as for [`Self::Terminated`].
     Conflict(SqlState),
     /// The server broke the framing: the session ends.
@@ -91,12 +90,12 @@ pub enum ServerThen {
 /// A peer broke the framing, so its messages can no longer be told apart.
 #[derive(Debug)]
 pub struct Violation {
-    /// Who.
+    /// The peer.
     pub by: Peer,
-    /// How; for the log.
+    /// What it sent; for the log.
     pub error: FrameError,
     /// An ErrorResponse to write to the client after the bytes already forwarded to it. `None`
-    /// while the client is inside a message: then only closing is honest.
+    /// while the client is inside a message: it would take the error for data.
     pub report: Option<Bytes>,
 }
 

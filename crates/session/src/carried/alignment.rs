@@ -1,4 +1,4 @@
-//! What a freshly logged-in server must be told to be as the session left its last one.
+//! What is sent to a server after the login, so that the session finds the state that it had on its last server.
 
 use bytes::{Bytes, BytesMut};
 use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, TransactionStatus};
@@ -9,7 +9,7 @@ use trunkline_codec::write;
 
 use crate::limits::ALIGNMENT_PARAMETERS_MAX;
 
-/// Answers owed to an alignment.
+/// Answers that an alignment still waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Owed {
     parsed: usize,
@@ -22,20 +22,20 @@ struct Owed {
 /// made there when they are next used.
 #[derive(Clone, Debug, Default)]
 pub struct Alignment {
-    /// To be sent in one write. Empty when a login alone makes the server as it must be: nothing is
-    /// to be read then.
+    /// Sent in one write. Empty when the login alone gives the session its state: then there is no
+    /// answer to read.
     pub messages: Bytes,
     owed: Owed,
     stage: Stage,
     then: Stage,
 }
 
-/// What of an alignment is being answered.
+/// Which part of an alignment the server is answering.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
     /// Settings.
     State,
-    /// A transaction that is to fail.
+    /// A transaction that fails on purpose.
     Beginning,
     /// It has failed.
     Failed,
@@ -43,23 +43,23 @@ enum Stage {
     Done,
 }
 
-/// The statement that begins the transaction that is to fail. It is closed at once.
+/// The statement that begins the transaction that fails on purpose. It is closed at once.
 const BEGINS: &[u8] = b"trunkline: transaction lost with its server";
 
-/// A portal that does not exist: running it is the shortest way to fail a transaction.
+/// A portal that does not exist. An Execute of it is the shortest way to fail a transaction.
 const FAILS: &[u8] = b"trunkline: server lost";
 
-/// The answers to a transaction that is to fail, but for the error at its end.
+/// The answers to the transaction that fails on purpose, except the error at its end.
 const OWED_BY_FAILURE: Owed = Owed { parsed: 1, bound: 1, executed: 1, closed: 1 };
 
 impl Alignment {
-    /// Whether a login alone makes the server as it must be.
+    /// Whether the login alone gives the session its state.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 
-    /// Whether the server must be asked its position before it is told this: in a failed transaction it would refuse.
+    /// Whether the server's position has to be queried before this is sent: in a failed transaction it would refuse.
     #[must_use]
     pub fn needs_position_first(&self) -> bool {
         self.then == Stage::Beginning
@@ -83,8 +83,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Runs a statement. Everything kept is far below the longest message, so that nothing is ever
-    /// left out.
+    /// Runs a statement. Everything kept is far below the longest message, so nothing is left out.
     pub(crate) fn run(&mut self, sql: &[u8]) {
         let start = self.out.len();
         let written = write::parse(&mut self.out, b"", sql, &[])
@@ -110,7 +109,7 @@ impl Writer {
         Alignment { messages: out.freeze(), owed, stage: Stage::State, then: Stage::Done }
     }
 
-    /// The same, and then a transaction that has failed. What is set before it must be committed.
+    /// The same, followed by a transaction that has failed. The settings before it are committed first.
     pub(crate) fn finish_failed(mut self) -> Alignment {
         let (mut stage, mut owed) = (Stage::Beginning, OWED_BY_FAILURE);
         if !self.out.is_empty() {
@@ -128,7 +127,7 @@ impl Writer {
     }
 
     fn sync(&mut self) {
-        // What was run for the alignment is not the client's.
+        // The client did not prepare the last statement of the alignment.
         if self.owed.parsed > 0 && write::close(&mut self.out, Target::Statement, b"").is_ok() {
             self.owed.closed += 1;
         }
@@ -136,11 +135,11 @@ impl Writer {
     }
 }
 
-/// What became of a chunk of the server's.
+/// The result of reading a chunk from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlignmentStep {
-    /// So many bytes from the front are dealt with. The rest is kept and presented again, with what
-    /// the server sent since behind it; once done it belongs to the client.
+    /// The number of bytes read from the front. The rest is kept and passed in again, followed by
+    /// what the server sent since; once `done`, the rest belongs to the client.
     pub consumed: usize,
     /// Whether the server is aligned.
     pub done: bool,
@@ -149,23 +148,23 @@ pub struct AlignmentStep {
 /// Why a server could not be aligned: it must not be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AlignmentError {
-    /// It refused a setting, or ended the session.
+    /// The server refused a setting, or ended the session.
     #[error("server refused the state of the session: {message}")]
     Refused {
         /// Its code, if it sent one.
         code: Option<SqlState>,
-        /// Its words; for the log.
+        /// Its message; for the log.
         message: String,
     },
-    /// It sent something that answers no alignment.
+    /// The server sent something that answers no alignment.
     #[error("server sent an unexpected message {0:#04x}")]
     Unexpected(u8),
-    /// It broke the framing.
+    /// The server broke the framing.
     #[error("server sent a {0}")]
     Frame(#[from] FrameError),
 }
 
-/// Swallows the answers to an [`Alignment`].
+/// Reads and drops the answers to an [`Alignment`].
 #[derive(Debug)]
 pub struct AlignmentReader {
     scanner: Scanner,
@@ -180,7 +179,7 @@ impl AlignmentReader {
     /// Takes what the server sent: the rest of the last chunk, and what came since.
     ///
     /// # Errors
-    /// When the server refuses, or answers otherwise than it must.
+    /// When the server refuses, or sends an unexpected answer.
     pub fn handle(&mut self, chunk: &[u8]) -> Result<AlignmentStep, AlignmentError> {
         let mut at = 0;
         while self.stage != Stage::Done {
@@ -239,7 +238,7 @@ impl AlignmentReader {
         Ok(())
     }
 
-    /// The ParameterStatus messages that came, as they came.
+    /// The ParameterStatus messages that the server sent.
     #[must_use]
     pub fn parameters(&self) -> &[u8] {
         &self.parameters

@@ -1,4 +1,4 @@
-//! Under which client_encoding a text of the client's was sent.
+//! The client_encoding under which a text of the client was sent.
 //!
 //! The server reports a client_encoding before its ReadyForQuery, but reads by it from the SET on. Between the two,
 //! and for a text that was sent before a report and counts after it, the encoding is not known.
@@ -13,7 +13,7 @@ pub(crate) type Encoding = Option<Box<[u8]>>;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EncodingEra(u32);
 
-/// It is not known under which client_encoding a text was sent.
+/// The client_encoding under which a text was sent is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UnknownEncoding;
 
@@ -21,7 +21,7 @@ pub(crate) struct UnknownEncoding;
 #[derive(Debug, Default)]
 pub(crate) struct CurrentEncoding {
     era: EncodingEra,
-    /// It was set, and the report is due.
+    /// It was set, and the server has not reported it yet.
     is_changing: bool,
 }
 
@@ -36,7 +36,7 @@ impl CurrentEncoding {
         self.is_changing = false;
     }
 
-    /// All reports are here.
+    /// All reports have arrived.
     pub(crate) fn settled(&mut self) {
         self.is_changing = false;
     }

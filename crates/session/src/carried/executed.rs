@@ -20,7 +20,7 @@ impl StatementEffects {
         match &lasting.effect {
             Effect::None | Effect::Local => {}
             Effect::Change(_) | Effect::SetConfig(_) => pins.add(PinReason::UnknownSetting),
-            // Their tags tell of them, or they pin by themselves.
+            // Their command tags show them, or they pin by themselves.
             Effect::Unread
             | Effect::DiscardAll
             | Effect::Deallocate(_)
@@ -43,7 +43,7 @@ impl StatementEffects {
 }
 
 impl Prepared {
-    /// Adds what pins in statements that one with this effect runs, or may run.
+    /// Adds the reasons of the statements that one with this effect runs, or may run.
     pub(crate) fn pins_behind(&self, effect: &Effect, pins: &mut Pins) {
         let mut lookups = EXECUTE_LOOKUPS_MAX;
         self.gather(effect, pins, &mut lookups);
@@ -62,7 +62,7 @@ impl Prepared {
         }
     }
 
-    /// What pins in the statements that a Bind finds under a name if its newest Parse has failed.
+    /// The reasons of the statements that a Bind finds under a name if the newest Parse fails.
     pub(crate) fn pins_instead(&self, name: &[u8], newest: &StatementEffects) -> Pins {
         let mut pins = Pins::default();
         if !name.is_empty() {
@@ -72,7 +72,7 @@ impl Prepared {
         pins
     }
 
-    /// The same effects, with all that pins in what they run.
+    /// The same effects, with the reasons of the statements that they run.
     pub(crate) fn all_behind(&self, lasting: Arc<LastingEffects>) -> Arc<LastingEffects> {
         if !matches!(lasting.effect, Effect::Execute(_) | Effect::Explained(_)) {
             return lasting;
@@ -82,8 +82,8 @@ impl Prepared {
         Arc::new(LastingEffects { pins, effect: lasting.effect.clone(), era: lasting.era })
     }
 
-    /// What a complete statement with this effect has done: of an EXECUTE, what the statement does that it ran. It
-    /// stays an EXECUTE when that runs another in too many steps. With the time at which that text was sent.
+    /// The effect of a complete statement: for an EXECUTE, that of the statement that it ran. It stays an EXECUTE when
+    /// too many of them run each other. With the encoding era in which the text was sent.
     pub(crate) fn effect_behind(&self, mut effect: Effect, mut era: EncodingEra) -> (Effect, EncodingEra) {
         for _ in 0..EXECUTE_DEPTH_MAX {
             let (name, is_explained) = match &effect {
@@ -91,7 +91,7 @@ impl Prepared {
                 Effect::Explained(name) => (name, true),
                 _other => return (effect, era),
             };
-            // The server knows no such statement, or the tag tells more.
+            // The server has no such statement, or the tag shows more.
             let Some(effects) = self.made(name) else { return (Effect::Unread, era) };
             effect = match effects.lasting.as_ref().map(|lasting| &lasting.effect) {
                 None | Some(Effect::None) => return (Effect::None, era),

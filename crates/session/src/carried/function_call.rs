@@ -9,7 +9,7 @@ use crate::sql::effect::Effect;
 use crate::sql::read::Reading;
 use crate::sql::set_config::effect_of_arguments;
 
-/// What a function does to its session.
+/// The effect of a function on its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CallEffect {
     /// Nothing, or nothing that outlives its transaction.
@@ -19,7 +19,7 @@ enum CallEffect {
     Pin(PinReason),
 }
 
-/// Source: PostgreSQL 18, src/include/catalog/pg_proc.dat. A function that is not listed there as harmless may do
+/// Source: PostgreSQL 18, src/include/catalog/pg_proc.dat. A function that is not listed here as harmless may do
 /// anything.
 fn effect_of_call(function: u32) -> CallEffect {
     match function {
@@ -62,7 +62,7 @@ pub(crate) fn read(body: &[u8], is_whole: bool) -> Reading {
     Reading { class: Class::ONCE, pins, effects }
 }
 
-/// What a call of `set_config` does. `None` when that cannot be told.
+/// The effect of a call of `set_config`. `None` when it is unknown.
 fn set_config(body: &[u8]) -> Option<Effect> {
     let [name, value, scope] = FunctionCall::arguments::<3>(body)?;
     if value.value.contains(&0) {

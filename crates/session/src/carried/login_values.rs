@@ -1,4 +1,4 @@
-//! What the session's login gave, read from the server that knows it, where nobody else can tell.
+//! Values that the login set, read from the session's own server when no other source has them.
 
 use crate::carried::followed::Followed;
 use crate::limits::SETTING_NAME_MAX;
@@ -9,7 +9,7 @@ pub type LoginValue = (Box<str>, Option<Box<[u8]>>);
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct LoginValues {
-    /// Settings to be asked for.
+    /// Settings to query.
     pub(crate) keys: Vec<Box<str>>,
     pub(crate) read: Option<Vec<LoginValue>>,
 }
@@ -29,7 +29,7 @@ impl LoginValues {
 }
 
 /// SQL that gives the value that RESET goes back to. `pg_settings` leaves out `role` and custom settings: those have the
-/// value that they have now, as the session has not set them. A user's operator is not to stand in for an equals sign.
+/// value that they have now, as the session has not set them. The operator is qualified, so that no user-defined one is used.
 pub(crate) fn value_at_login(key: &str) -> String {
     format!(
         "coalesce((SELECT s.reset_val FROM pg_catalog.pg_settings s \

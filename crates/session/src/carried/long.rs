@@ -1,4 +1,4 @@
-//! SQL that is sent in parts: it is never seen whole, so its words decide.
+//! SQL that arrives in parts: it is never read whole, so single words decide.
 
 use crate::carried::followed::Followed;
 use crate::pin::PinReason;

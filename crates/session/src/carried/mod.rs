@@ -1,16 +1,16 @@
-//! What belongs to the client for life and is carried from server to server.
+//! The session state that the client keeps from login to end, on whatever server.
 //!
 //! - [`followed`]: what the session changed on its server, read from its SQL and confirmed by the server: settings
-//!   ([`gucs`]), prepared statements ([`prepared`]), and why it cannot leave.
+//!   ([`gucs`]), prepared statements ([`prepared`]), and the reasons that pin it.
 //! - [`executed`], [`function_call`], [`long`]: statements run by SQL EXECUTE, functions called by message, SQL that is
 //!   sent in parts.
-//! - [`unsettled`]: functions whose effects are yet to be known; [`recent_calls`]: those that have changed meanwhile;
-//!   [`read_back`]: values that they have set; [`login_values`]: those that the login gave.
-//! - [`encoding`]: under which client_encoding a text was sent.
-//! - [`parameters`], [`processes`]: what the client was told of its server.
+//! - [`unsettled`]: called functions whose effects are not known yet; [`recent_calls`]: called functions that may have
+//!   been replaced; [`read_back`]: values that functions have set; [`login_values`]: values from the login.
+//! - [`encoding`]: the client_encoding under which a text was sent.
+//! - [`parameters`], [`processes`]: what the client knows of its server.
 //! - [`statements`], [`texts`]: which SQL a prepared statement or portal stands for, for the log.
 //! - [`shape`]: what a statement takes and returns.
-//! - [`alignment`]: how another server is told.
+//! - [`alignment`]: the messages that restore the state on another server.
 
 pub(crate) mod alignment;
 pub(crate) mod encoding;
@@ -37,12 +37,12 @@ use self::processes::Processes;
 use self::statements::Statements;
 use crate::sql::functions::Functions;
 
-/// What belongs to the client for life.
+/// See the module.
 #[derive(Debug)]
 pub(crate) struct Carried {
     /// What the session changed on its server; exists only if it did.
     pub(crate) followed: Option<Box<Followed>>,
-    /// What the client was told; for a session that may move.
+    /// The parameters that the client knows; for a session that may move.
     pub(crate) parameters: Parameters,
     pub(crate) processes: Processes,
     /// Functions of its database; `None` when they are trusted.

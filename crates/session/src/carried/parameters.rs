@@ -1,4 +1,4 @@
-//! What the client was last told of its server's parameters.
+//! The server's parameters as the client last received them.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use trunkline_codec::write;
 
 use crate::limits::PARAMETER_BYTES_MAX;
 
-/// The ParameterStatus messages of a login; others among them are not looked at.
+/// The ParameterStatus messages of a login; other messages among them are ignored.
 #[derive(Debug, Default)]
 pub struct LoginParameters {
     messages: Box<[u8]>,
-    /// Whether SQL is not read by the standard's rules for strings.
+    /// Whether `standard_conforming_strings` is off.
     has_other_strings: bool,
 }
 
 impl LoginParameters {
-    /// Of messages as a client was told them.
+    /// From messages as a client received them.
     #[must_use]
     pub fn new(messages: &[u8]) -> Self {
         let has_other_strings =
@@ -41,18 +41,18 @@ pub(crate) struct Parameters {
     since: Option<Box<SinceLogin>>,
 }
 
-/// What came after the login.
+/// The parameters that changed after the login.
 #[derive(Debug, Default)]
 struct SinceLogin {
-    /// The latest value of each parameter that was told again.
+    /// The latest value of each parameter that was reported again.
     changed: Box<[u8]>,
-    /// What that was when the session was last idle outside a transaction, if it was something else.
+    /// The same when the session was last idle outside a transaction, if it differs.
     settled: Option<Box<[u8]>>,
     /// Whether a login on another server brings a statement_timeout.
     has_login_timeout: bool,
 }
 
-/// Too much was told to be kept.
+/// The parameters exceed the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ParametersTooLarge;
 
@@ -61,8 +61,8 @@ impl Parameters {
         Self { login, since: None }
     }
 
-    /// Whether SQL was read otherwise than by the standard's rules for strings from the login on.
-    pub(crate) fn began_with_other_strings(&self) -> bool {
+    /// Whether `standard_conforming_strings` was off at the login.
+    pub(crate) fn has_other_strings_at_login(&self) -> bool {
         self.login.has_other_strings
     }
 
@@ -93,7 +93,7 @@ impl Parameters {
         kept.chain(statuses(changed))
     }
 
-    /// The client is told `messages`.
+    /// The client gets `messages`.
     pub(crate) fn told(&mut self, messages: &[u8]) -> Result<(), ParametersTooLarge> {
         for (name, value) in statuses(messages) {
             self.tell(name, value)?;
@@ -101,7 +101,7 @@ impl Parameters {
         Ok(())
     }
 
-    /// The client is told that `name` has `value`.
+    /// The client gets the value of `name`.
     pub(crate) fn tell(&mut self, name: &[u8], value: &[u8]) -> Result<(), ParametersTooLarge> {
         if self.get(name) == Some(value) { Ok(()) } else { self.set(name, value) }
     }
@@ -129,8 +129,8 @@ impl Parameters {
         }
     }
 
-    /// Names and values as the login gave them, or a new configuration of the server has since; of what the session
-    /// has set itself, as `is_set` tells, as the login gave it.
+    /// Names and values as the login gave them, or as a later reload of the server's configuration changed them. For
+    /// those that the session has set itself, by `is_set`, the login's value.
     pub(crate) fn defaults(&self, is_set: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = (&[u8], &[u8])> {
         let settled = self.since.as_ref().and_then(|since| since.settled.as_deref());
         let now = settled.unwrap_or(self.changed());
@@ -140,7 +140,7 @@ impl Parameters {
         })
     }
 
-    /// ParameterStatus messages for what the messages `now` have otherwise than the client was told.
+    /// ParameterStatus messages for the parameters in `now` whose values differ from those that the client has.
     pub(crate) fn differences(&self, now: &[u8]) -> Bytes {
         let mut out = BytesMut::new();
         let mut rest = statuses(now);

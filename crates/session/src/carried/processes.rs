@@ -1,25 +1,25 @@
-//! Who has notified: the process id in a NotificationResponse, as the client knows it.
+//! The process ID in a NotificationResponse, as the client knows it.
 //!
-//! A client was told the process id of the server it logged in on, and takes a notification that bears it for its own.
-//! On another server the session is another process, and the number that the client knows may be a stranger's there.
-//! So the two are exchanged: what the session's own process sent is told under the number that the client knows, and
-//! what a stranger of that number sent under the number of the session's own. Any other stays as it is.
+//! A client knows the process ID of the server process that it logged in on, and takes a notification with that ID as
+//! its own. On another server the session has another process, and the ID that the client knows may belong to an
+//! unrelated process there. So the proxy exchanges the two: a notification from the session's own process gets the ID
+//! that the client knows, and one from the unrelated process gets the session's real ID. Any other is unchanged.
 //!
 //! Source: PostgreSQL 18, src/backend/commands/async.c, `NotifyMyFrontEnd`.
 
 use trunkline_codec::ids::ProcessId;
 
-/// The session's process as the client was told, and as it is.
+/// The session's process ID as the client knows it, and as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Processes {
-    /// `None` for a client that was told none.
+    /// `None` if the client received none.
     pub(crate) told: Option<ProcessId>,
-    /// `None` on a server that did not say.
+    /// `None` on a server that did not send it.
     pub(crate) own: Option<ProcessId>,
 }
 
 impl Processes {
-    /// What the client is told in the place of `process`; `None` when that stays.
+    /// The ID that the client gets in place of `process`; `None` when that is unchanged.
     pub(crate) fn exchanged(self, process: ProcessId) -> Option<ProcessId> {
         let (told, own) = (self.told?, self.own?);
         match process {

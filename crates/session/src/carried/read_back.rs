@@ -1,5 +1,5 @@
-//! Settings that functions have changed, and those that the login gave: their values are read from the server that has
-//! them.
+//! Settings that functions have changed, and those that the login gave: their values are read from the session's
+//! server.
 
 use trunkline_codec::backend::DataRow;
 
@@ -11,13 +11,13 @@ use crate::pin::PinReason;
 use crate::sql::effect::Change;
 
 impl Followed {
-    /// Whether values are to be read at the next idle point: nothing else keeps the session.
+    /// Whether values have to be read at the next idle point: nothing else pins the session.
     #[inline]
     pub(crate) fn must_read_back(&self) -> bool {
         self.pins.contains(PinReason::ReadingBack) && self.pins.first_but(PinReason::ReadingBack).is_none()
     }
 
-    /// What asks for them, of one row. Names of settings have no quotes in them.
+    /// The query for them, which returns one row. Names of settings have no quotes in them.
     pub(crate) fn question_of_values(&self) -> Vec<u8> {
         let now =
             self.unsettled.keys().iter().map(|key| format!("pg_catalog.current_setting('{key}', true)"));

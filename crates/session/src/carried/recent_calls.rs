@@ -1,7 +1,7 @@
-//! Functions of the user's own that were called while they were taken for harmless.
+//! User-defined functions that were called and were harmless by the last look.
 //!
-//! One that was replaced since the last look is found out at the next. Until that has ended the session does not leave
-//! a server that still serves; then it is known what it has really called.
+//! A function may have been replaced since that look; the next look shows it. Until that has ended, the session does not
+//! leave a server that still serves.
 
 use crate::limits::RECENT_CALLS_MAX;
 use crate::pin::PinReason;
@@ -13,7 +13,7 @@ use crate::sql::functions::{FunctionEffect, Functions};
 pub(crate) enum CalledBy {
     /// Once, just now.
     Query,
-    /// By a statement that may be run at any time.
+    /// By a prepared statement, which may run at any time.
     Statement,
 }
 
@@ -21,7 +21,7 @@ pub(crate) enum CalledBy {
 struct CalledFunction {
     /// The hash of its name.
     name: u64,
-    /// The look by which it is known what was called; none for a prepared statement, which may be run again.
+    /// The look that shows what was called; `None` for a prepared statement, which may run again.
     look: Option<u64>,
 }
 
@@ -29,12 +29,12 @@ struct CalledFunction {
 #[derive(Debug, Default)]
 pub(crate) struct RecentCalls {
     entries: Vec<CalledFunction>,
-    /// More was called than is remembered.
+    /// More functions were called than fit.
     is_full: bool,
-    /// Changes found by later looks are not seen yet.
+    /// Changes found by later looks are not applied yet.
     seen: u64,
     generation: u64,
-    /// The look that a departure waits for, as statements may have called anything until it was wanted.
+    /// The look that a departure waits for, since prepared statements may have called a replaced function until then.
     departure: Option<u64>,
 }
 
@@ -45,7 +45,7 @@ impl RecentCalls {
             CalledBy::Statement => None,
         };
         if self.entries.is_empty() && !self.is_full {
-            // What those looks have found was there to be seen.
+            // The text was read with the results of those looks.
             self.seen = self.seen.max(called.looks_done());
         }
         let Some(names) = called.names() else {
@@ -63,7 +63,7 @@ impl RecentCalls {
         }
     }
 
-    /// Whether nothing waits for a look, and none has found anything since this was settled.
+    /// Whether nothing waits for a look, and no look has changed the catalog since the last [`Self::settle`].
     #[inline]
     pub(crate) fn is_settled(&self, functions: &Functions) -> bool {
         let is_waiting = |entry: &CalledFunction| entry.look.is_some();
@@ -79,13 +79,13 @@ impl RecentCalls {
         !functions.has_looked(look)
     }
 
-    /// The client speaks: what was looked for before a departure may not be true any more.
+    /// The client sends a request: the look for a departure may be out of date.
     #[inline]
     pub(crate) fn stays(&mut self) {
         self.departure = None;
     }
 
-    /// What was called after all. Forgets what is known for sure.
+    /// The effects of the functions that were really called. Forgets calls that are settled.
     pub(crate) fn settle(&mut self, functions: &Functions) -> FunctionEffect {
         let mut effect = FunctionEffect::default();
         self.generation = functions.generation();

@@ -1,18 +1,18 @@
-//! What a prepared statement takes and returns, as its client was told or may have been.
+//! The parameters and columns of a prepared statement, as the client knows or may know them.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use trunkline_codec::backend::{BackendTag, RowDescription};
 use trunkline_codec::frontend::Parse;
 
-/// What is known of a statement's parameters and columns.
+/// A statement's parameters and columns, as far as they are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) parameters: Option<Types>,
     pub(crate) columns: Option<Columns>,
 }
 
-/// Type OIDs of parameters, four bytes each, as they stand in a Parse.
+/// Type OIDs of parameters, four bytes each, as in a Parse.
 pub(crate) type Types = Box<[u8]>;
 
 /// The columns of a statement's rows. Two are equal when PostgreSQL would compare them as equal: number, names,
@@ -36,7 +36,7 @@ impl Shape {
         Self { parameters: types.and_then(|types| chosen(parse.sql, types)), columns: None }
     }
 
-    /// Whether another server can be held to it.
+    /// Whether it is known in full, so that another server's can be compared with it.
     pub(crate) fn is_known(&self) -> bool {
         self.parameters.is_some() && self.columns.is_some()
     }
@@ -48,7 +48,7 @@ fn chosen(sql: &[u8], types: &[u8]) -> Option<Types> {
     (is_chosen && highest_parameter(sql) <= types.len() / 4).then(|| types.into())
 }
 
-/// The highest number behind a dollar sign, wherever it stands.
+/// The highest number after a dollar sign, anywhere in the text.
 fn highest_parameter(sql: &[u8]) -> usize {
     let numbers = sql.split(|byte| *byte == b'$').skip(1).map(|after| {
         let digits = after.iter().take_while(|byte| byte.is_ascii_digit());

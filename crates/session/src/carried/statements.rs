@@ -19,7 +19,7 @@ enum PendingText {
         name: Name,
     },
     ClosePortal,
-    /// One whose name is not remembered.
+    /// One whose name is not kept.
     Nameless,
 }
 

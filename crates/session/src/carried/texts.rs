@@ -79,7 +79,7 @@ impl Texts {
         self.slots.get(index(id?)).map(|slot| slot.sql.as_slice())
     }
 
-    /// Texts somebody holds.
+    /// The number of texts with a holder.
     #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         self.slots.len() - self.vacant.len()

@@ -1,4 +1,4 @@
-//! Functions that were called whose effects are not known yet, or not their values.
+//! Called functions whose effects, or the values that they set, are not known yet.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ pub(crate) struct Unsettled {
     functions: Option<Arc<Functions>>,
     /// The generation that prepared statements were read with.
     generation: u64,
-    /// Settings that functions may change which the session has named.
+    /// Settings that called functions may change.
     keys: Vec<Box<str>>,
-    /// What was called and is not known, until a look of this number has ended.
+    /// Functions that were called and are not known, until a look of this number has ended.
     names: Vec<Name>,
     look: u64,
-    /// Functions, or what may call them, were made or changed in this transaction.
+    /// Functions, or objects that may call them, were created or changed in this transaction.
     has_defined: bool,
     recent_calls: RecentCalls,
 }
@@ -34,7 +34,7 @@ impl Unsettled {
         Self { functions, generation, ..Self::default() }
     }
 
-    /// Reads SQL with what it calls.
+    /// Reads SQL and the functions that it calls.
     pub(crate) fn read(&mut self, sql: &[u8]) -> Reading {
         let mut harmless = HarmlessCalls::default();
         let found = self.functions.as_ref().and_then(|functions| calls(sql, functions, &mut harmless));
@@ -48,14 +48,14 @@ impl Unsettled {
         }
     }
 
-    /// Reads a part of long SQL: only what is known to leave something behind is seen there.
+    /// Reads a part of long SQL: only functions with known effects are found there.
     #[cold]
     pub(crate) fn read_part(&mut self, part: &[u8]) -> Pins {
         let found = self.functions.as_ref().and_then(|functions| calls_in_part(part, functions));
         found.map_or_else(Pins::default, |calls| self.note(&calls))
     }
 
-    /// Takes down what was called; gives why it keeps the session.
+    /// Notes the calls; returns the reasons that pin the session.
     #[cold]
     pub(crate) fn note(&mut self, calls: &Calls) -> Pins {
         let mut pins = Pins::default();
@@ -104,7 +104,7 @@ impl Unsettled {
         }
     }
 
-    /// A transaction has ended: from now on others see what it has made.
+    /// A transaction has ended: others see the functions that it created.
     #[inline]
     pub(crate) fn transaction_ended(&mut self) {
         if std::mem::take(&mut self.has_defined)
@@ -119,14 +119,14 @@ impl Unsettled {
         &self.keys
     }
 
-    /// Takes down what was called that is harmless by the last look.
+    /// Notes calls of functions that are harmless by the last look.
     pub(crate) fn called_lately(&mut self, harmless: &HarmlessCalls, by: CalledBy) {
         if let (false, Some(functions)) = (harmless.is_empty(), &self.functions) {
             self.recent_calls.add(harmless, by, functions);
         }
     }
 
-    /// Whether prepared statements must be read again: functions are not what they were. Says so once.
+    /// Whether prepared statements must be read again because functions have changed. True once for each change.
     #[inline]
     pub(crate) fn has_changed(&mut self) -> bool {
         let Some(functions) = &self.functions else { return false };
@@ -134,33 +134,33 @@ impl Unsettled {
         std::mem::replace(&mut self.generation, generation) != generation
     }
 
-    /// Whether all that was called was known, or is by now.
+    /// Whether all functions that were called are known by now.
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
         let Some(functions) = &self.functions else { return true };
         self.names.is_empty() && self.recent_calls.is_settled(functions)
     }
 
-    /// Whether it is not known yet what prepared statements have called.
+    /// Whether the functions that prepared statements have called are not known yet.
     pub(crate) fn must_look_before_leaving(&mut self) -> bool {
         let Some(functions) = &self.functions else { return false };
         self.recent_calls.must_look_before_leaving(functions)
     }
 
-    /// The client speaks.
+    /// The client sends a request.
     #[inline]
     pub(crate) fn stays(&mut self) {
         self.recent_calls.stays();
     }
 
-    /// What of it was found out to do more than it seemed: why it keeps the session.
+    /// Reasons that pin the session, from called functions that turned out to have more effects.
     fn settle_lately(&mut self) -> Pins {
         let Some(functions) = &self.functions else { return Pins::default() };
         let calls = Calls { effect: self.recent_calls.settle(functions), unread: Vec::new() };
         self.note(&calls)
     }
 
-    /// Whether all that was called is known by now, and leaves nothing behind.
+    /// Whether all functions that were called are known by now, and have no effects.
     pub(crate) fn is_harmless(&self) -> bool {
         let Some(functions) = self.functions.as_ref().filter(|_| !self.names.is_empty()) else { return true };
         if !functions.has_looked(self.look) {
@@ -175,7 +175,7 @@ impl Unsettled {
         })
     }
 
-    /// What is known by now of what was called: why it keeps the session. `None` while it is not known.
+    /// Reasons that pin the session, from the functions that were called. `None` while those are not known.
     pub(crate) fn settle(&mut self) -> Option<Pins> {
         let functions = self.functions.as_ref().filter(|_| !self.names.is_empty())?;
         if !functions.has_looked(self.look) {
@@ -200,7 +200,7 @@ impl Unsettled {
     }
 }
 
-/// Whether a statement with this tag makes or changes functions, or what may call them.
+/// Whether a statement with this tag creates or changes functions, or objects that may call them.
 fn defines(tag: &[u8]) -> bool {
     const KINDS: [&[u8]; 13] = [
         b"FUNCTION",
@@ -229,7 +229,7 @@ impl Followed {
         followed
     }
 
-    /// Functions may do something else now than when prepared statements were read that call them.
+    /// Functions may have changed since prepared statements that call them were read.
     #[inline]
     pub(crate) fn read_again_if_changed(&mut self) {
         if self.unsettled.has_changed() {
@@ -238,7 +238,7 @@ impl Followed {
         }
     }
 
-    /// What was called a while ago may be known by now.
+    /// Functions that were called earlier may be known by now.
     pub(crate) fn settle_calls(&mut self) {
         let pins = self.unsettled.settle_lately();
         self.pins.extend(&pins);

@@ -1,17 +1,17 @@
-//! How a server takes its leave, and whether the server ends or only the session.
+//! How a server ends a connection, and whether the server itself ends or only the session.
 //!
-//! A fast shutdown and `pg_terminate_backend` send the same bytes, FATAL 57P01. They are held back until the caller
-//! knows which of the two it was: [`crate::ServerThen::Terminated`].
+//! A fast shutdown and `pg_terminate_backend` send the same bytes, FATAL 57P01. The session holds them back until the
+//! caller knows which of the two it was: [`crate::ServerThen::Terminated`].
 
 use trunkline_codec::backend::{BackendTag, ErrorFields};
 use trunkline_codec::sqlstate::SqlState;
 
-/// The FATAL error that the client was told, and whose end it is.
+/// Whether a FATAL error that the client got is about the server or about the session alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FatalOrigin {
-    /// The server's: it shuts down, crashed, or canceled the session for recovery.
+    /// The server shuts down, crashed, or canceled the session for a conflict with recovery.
     Server(SqlState),
-    /// The session's own, such as that of one of its time-outs. The code is `None` if the error has none.
+    /// The server ended this session alone, for one of its time-outs for example. The code is `None` if the error has none.
     Session(Option<SqlState>),
 }
 
@@ -24,7 +24,7 @@ impl FatalOrigin {
     }
 }
 
-/// What a farewell that is held back can mean.
+/// What a farewell that is held back can be about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FarewellScope {
     /// The server ends.
@@ -48,13 +48,13 @@ pub(crate) fn is_farewell(tag: BackendTag, body: &[u8]) -> bool {
     tag == BackendTag::NoticeResponse && shutdown_notice(body).is_some()
 }
 
-/// The code of a FATAL error that says nothing of the request, only of the server.
+/// The code of a FATAL error that is about the server, not about the request.
 pub(crate) fn says_of_server(body: &[u8]) -> Option<SqlState> {
     conflict(body).filter(|_| ErrorFields::new(body).is_fatal())
 }
 
-/// Whether a FATAL error with this code is the end of its server, or of its server's part in the session. Any other is
-/// the session's own end, such as that of its time-outs (25P03, 25P04, 57P05).
+/// Whether a FATAL error with this code means that the server ends, or cannot serve the session any more. With any other
+/// code the server ends this session alone, for one of its time-outs for example (25P03, 25P04, 57P05).
 pub(crate) fn is_of_server(code: SqlState) -> bool {
     is_of_recovery(code) || is_leaving(code)
 }
@@ -69,7 +69,7 @@ fn is_leaving(code: SqlState) -> bool {
         || code == SqlState::CANNOT_CONNECT_NOW
 }
 
-/// The same of a standby's error, after which it may stay.
+/// The code of a standby's error, FATAL or not, for a conflict with recovery, or of its end.
 pub(crate) fn conflict(body: &[u8]) -> Option<SqlState> {
     let fields = ErrorFields::new(body);
     let code = fields.sqlstate()?;

@@ -1,4 +1,4 @@
-//! What is in flight, and what the client knows of it.
+//! What is in flight, and what the client has seen of it.
 
 use trunkline_codec::backend::{BackendTag, TransactionStatus};
 use trunkline_codec::frontend::FrontendTag;
@@ -43,7 +43,7 @@ impl Conversation {
                 Kind::FunctionCall | Kind::CopyEnd => return false,
                 Kind::Extended => {}
             }
-            // A Query behind it would not be part of it.
+            // A Query after it would not be part of it.
             if requests.peek() == Some(&Request::Query) {
                 return false;
             }
@@ -51,21 +51,21 @@ impl Conversation {
         false
     }
 
-    /// Whether the client has been told that the request in flight failed.
-    pub(crate) fn is_told_of_failure(&self) -> bool {
+    /// Whether the client has seen that the request in flight failed.
+    pub(crate) fn has_seen_failure(&self) -> bool {
         let is_settled = self.progress == Progress::Settled
             && matches!(self.outstanding.front_request(), Some(Request::Query | Request::Sync));
         is_settled || self.pipeline == Pipeline::Failed
     }
 
-    /// Whether the request in flight has committed or rolled back, and the client knows.
-    pub(crate) fn is_told_of_end(&self) -> bool {
+    /// Whether the request in flight has committed or rolled back, and the client has seen it.
+    pub(crate) fn has_seen_end(&self) -> bool {
         let is_last = matches!(self.outstanding.front_request(), Some(Request::Query | Request::Sync));
         self.transaction_effect == TransactionEffect::JustEnded && is_last
     }
 
-    /// The transaction as the client has it once the request in flight has failed. COMMIT and ROLLBACK end
-    /// it also then, and a BEGIN that failed has begun none.
+    /// The transaction status after the request in flight has failed. COMMIT and ROLLBACK end the transaction
+    /// even then, and a BEGIN that failed has begun none.
     pub(crate) fn status_once_failed(&self) -> TransactionStatus {
         let mut runs =
             self.outstanding.iter().filter(|e| matches!(e.request, Request::Query | Request::Execute));

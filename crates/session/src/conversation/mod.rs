@@ -1,10 +1,10 @@
-//! The conversation with one server: what is in flight, and where the protocol stands.
+//! The conversation with one server: requests in flight and the state of the protocol.
 //!
-//! - [`outstanding`]: the requests whose answers are owed, in order.
-//! - `in_flight`: what is in flight, and what the client knows of it.
+//! - [`outstanding`]: the requests without an answer yet, in order.
+//! - `in_flight`: what is in flight, and what the client has seen of it.
 //! - [`state`]: the states of the protocol.
-//! - [`own`]: requests of the proxy's own in between.
-//! - [`farewell`]: whose end a FATAL error is, the server's or the session's.
+//! - [`own`]: the proxy's own requests.
+//! - [`farewell`]: whether a FATAL error ends the server or the session.
 
 pub(crate) mod farewell;
 mod in_flight;
@@ -34,14 +34,14 @@ pub(crate) struct Conversation {
     pub(crate) copy: CopyState,
     pub(crate) transaction_effect: TransactionEffect,
     pub(crate) farewell: Farewell,
-    /// Requests of the proxy's own in flight.
+    /// The proxy's own requests in flight.
     pub(crate) own: Option<Box<OwnRequests>>,
-    /// A long answer to one of them is passing.
+    /// The server is sending a long answer to one of them.
     pub(crate) is_inside_own: bool,
 }
 
 impl Conversation {
-    /// With a server that has just let the session in.
+    /// With a server that the session has just logged in to.
     pub(crate) fn new(server_name: ServerName, role: ServerRole) -> Self {
         Conversation {
             server_name,
@@ -61,12 +61,12 @@ impl Conversation {
         }
     }
 
-    /// Its server is lost: nothing is in flight any more. The transaction is as the client has it.
+    /// The server is lost: nothing is in flight any more. The transaction status is the one that the client has.
     pub(crate) fn server_lost(&mut self) {
         self.server_taken(ServerName::clone(&self.server_name), self.role);
     }
 
-    /// Another server is at its end, with nothing in flight. The transaction is as the client has it.
+    /// Another server takes its place, with nothing in flight. The transaction status is the one that the client has.
     pub(crate) fn server_taken(&mut self, server_name: ServerName, role: ServerRole) {
         *self = Conversation { status: self.status, ..Conversation::new(server_name, role) };
     }

@@ -1,4 +1,4 @@
-//! The requests whose answers are owed, in the order they were sent.
+//! The requests without an answer yet, in the order they were sent.
 
 use std::collections::VecDeque;
 
@@ -15,17 +15,17 @@ pub(crate) enum Request {
     DescribePortal,
     Execute,
     Close,
-    /// A Flush with a body. It has no answer when it is sound, so a sound one is not listed; this
-    /// one fails as an extended message does.
+    /// A Flush with a body. A valid Flush has no answer and is not listed; this one fails as an
+    /// extended message does.
     BrokenFlush,
     Sync,
     FunctionCall,
-    /// A CopyDone or CopyFail sent before it is known whether the request before it copies. It has
+    /// A CopyDone or CopyFail sent before the server has said whether the request before it copies. It has
     /// no answer, and is never at the front.
     CopyEnd,
 }
 
-/// What a request is to those around it.
+/// How a request relates to those before and after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Query,
@@ -80,7 +80,7 @@ const SPILL_KEPT: usize = 64;
 
 const VACANT: Entry = Entry { sent: 0, text: None, request: Request::CopyEnd, class: Class::PLAIN };
 
-/// A queue: a ring of [`INLINE`] entries, and what did not fit into it behind.
+/// A queue: a ring of [`INLINE`] entries, followed by those that do not fit into it.
 #[derive(Debug)]
 pub(crate) struct Outstanding {
     ring: [Entry; INLINE],
@@ -154,7 +154,7 @@ impl Outstanding {
         }
     }
 
-    /// Removes the front entry and the markers behind it, which the server has ignored.
+    /// Removes the front entry and the markers after it, which the server has ignored.
     #[inline]
     pub(crate) fn settle(&mut self) -> Option<Entry> {
         let entry = self.pop();
@@ -164,7 +164,7 @@ impl Outstanding {
         entry
     }
 
-    /// The server reads COPY data for the front entry: applies what was sent behind it already.
+    /// The server reads COPY data for the front entry: applies what was already sent after it.
     /// Syncs and Flushes before the end of the data are lost. The data ends with its marker, or
     /// with any other request, which either finds the COPY failed or makes the server give up.
     pub(crate) fn copy_in(&mut self) -> CopyInSeen {
@@ -200,7 +200,7 @@ impl Outstanding {
     }
 }
 
-/// What was sent behind a request before its CopyInResponse.
+/// What was sent after a request and before its CopyInResponse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CopyInSeen {
     pub(crate) has_ended: bool,

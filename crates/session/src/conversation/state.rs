@@ -4,7 +4,7 @@ use trunkline_codec::sqlstate::SqlState;
 
 use crate::pin::PinReason;
 
-/// Whether the conversation is followed.
+/// Whether the session tracks the conversation.
 ///
 /// ```text
 ///  Tracked ──(a server message the model does not explain)──> Untracked
@@ -32,11 +32,11 @@ pub(crate) enum Pipeline {
     Unsynced,
     /// The server discards what the client sends until its next Sync.
     Skipping,
-    /// An extended message failed, and the Sync behind it is sent.
+    /// An extended message failed, and the Sync after it is sent.
     Failed,
 }
 
-/// Whether the last Query came behind extended messages without a Sync.
+/// Whether the last Query followed extended messages without a Sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Joined {
     Nothing,
@@ -44,7 +44,7 @@ pub(crate) enum Joined {
     Series,
 }
 
-/// What has come of the answer to the oldest outstanding request.
+/// How much of the answer to the oldest outstanding request has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// Nothing.
@@ -82,7 +82,7 @@ pub(crate) enum Syncs {
     Lost,
 }
 
-/// How the server is taking its leave.
+/// How far the server has ended the connection.
 ///
 /// ```text
 ///         the server's farewell       more than the farewell follows
@@ -91,8 +91,8 @@ pub(crate) enum Syncs {
 ///    │  │ shutdown notice     │ └──> handle_server_lost decides     │
 ///    │  └──────────────> Announced <───── (it was a notice) ────────┤
 ///    └──── ReadyForQuery ───┘ │ the session alone was ended         │
-///                             └─> Meant ──┐                         │
-///       FATAL ────────────────────────────┴> Said <── (a FATAL) ────┘
+///                             └─> Accepted ┐                        │
+///       FATAL ────────────────────────────┴> Forwarded <── (FATAL) ─┘
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Farewell {
@@ -101,7 +101,7 @@ pub(crate) enum Farewell {
     Announced(SqlState),
     /// The bytes not forwarded are the farewell.
     Held,
-    /// The bytes not forwarded are the session's own end, and to be forwarded.
+    /// The bytes not forwarded end this session alone, and may be forwarded.
     Accepted,
     /// A FATAL error with this code was forwarded: nothing may follow it.
     Forwarded(Option<SqlState>),
@@ -132,7 +132,7 @@ pub(crate) enum ClientEnd {
     Open,
     HalfClosed,
     Terminated,
-    /// It sent a message that the server is about to refuse for good.
+    /// It sent a message of an unknown type, for which the server will close the connection.
     Refused,
 }
 
@@ -144,7 +144,7 @@ pub(crate) enum Flow {
     Full,
 }
 
-/// What the long message is that the client is sending.
+/// The long message that the client is sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LongMessage {
     /// A Query of a session that may move.
@@ -155,7 +155,7 @@ pub(crate) enum LongMessage {
     Other,
 }
 
-/// Whether a direction has bytes that were presented and not forwarded.
+/// Whether a direction has bytes that were passed in and not forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tail {
     Empty,
@@ -169,16 +169,16 @@ impl Tail {
     }
 }
 
-/// What the request in flight has done to the transaction, by what the client was told of it.
+/// What the request in flight has done to the transaction, as far as the client has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransactionEffect {
     /// As it was before.
     Unchanged,
     /// It was begun.
     Begun,
-    /// It was ended, and that was the last that was told.
+    /// It was ended, by the last statement that the client has seen complete.
     JustEnded,
-    /// It was ended before something else.
+    /// It was ended, and another statement has completed since.
     Ended,
 }
 

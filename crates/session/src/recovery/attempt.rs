@@ -8,7 +8,7 @@ use crate::pin::NotRepeatable;
 ///        a request, the session movable           something of its answer is forwarded,
 ///  Idle ─────────────────────────────────> Open ──── or more than one unit is sent ────> Closed
 ///    ^ └──── a request, the session pinned ───────────────────────────────────────────────^  │
-///    └──────────────────────────── ReadyForQuery, nothing owed ──────────────────────────────┘
+///    └──────────────────────────── ReadyForQuery, nothing in flight ─────────────────────────┘
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Attempt {
@@ -21,7 +21,7 @@ pub(crate) enum Attempt {
     Closed(NotRepeatable),
 }
 
-/// What of a unit was sent.
+/// How much of a unit was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// Extended messages, and no Sync yet.

@@ -1,29 +1,29 @@
-//! A client that keeps its connection though its server was lost with something owed.
+//! A client that keeps its connection after its server was lost with a request or transaction open.
 //!
-//! It is told so by one error. A transaction that was open is failed from then on: the next server
-//! is put into a failed transaction (see [`crate::carried::alignment`]), so that all that follows is
-//! PostgreSQL's own. While the client is owed nothing, nothing may be said: then the error is its
-//! [`DeferredError`], the answer to the next request, which goes to no server.
+//! It gets one error. A transaction that was open has failed: the proxy puts the next server into a
+//! failed transaction (see [`crate::carried::alignment`]), and that server answers everything that
+//! follows. The protocol allows no error while the client waits for nothing. Then the error is a
+//! [`DeferredError`]: it answers the client's next request, which goes to no server.
 
 use bytes::Bytes;
 
-/// An error the client is still to be told.
+/// An error that the client's next request gets.
 #[derive(Debug)]
 pub(crate) struct DeferredError {
     pub(crate) error: Bytes,
     pub(crate) delivery: Delivery,
-    /// Whether the request that is refused would have committed: the transaction ends with it.
+    /// Whether the refused request is a COMMIT, which ends the transaction.
     pub(crate) is_commit: bool,
 }
 
-/// How much of the client's request was refused.
+/// How much of the client's request has been refused.
 ///
 /// ```text
 ///               the end of a Query
-///  NotBegun ───────────────────────────────────> (told)
+///  NotBegun ───────────────────────────────────> (done)
 ///    │  │  a long Query          its end            ^
 ///    │  └───────────────> InQuery ──────────────────┤
-///    │  an extended message, told       Sync        │
+///    │  an extended message; error      Sync        │
 ///    └───────────────────────────> UntilSync ──────────┘
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

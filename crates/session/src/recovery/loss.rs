@@ -1,4 +1,4 @@
-//! What a client is owed when its server goes away.
+//! What a client gets when its server is lost.
 
 use std::fmt;
 
@@ -15,13 +15,13 @@ use crate::settings::ServerRole;
 /// How a server connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerLoss {
-    /// It closed the connection.
+    /// The server closed the connection.
     Eof,
-    /// It, or something on the way, reset the connection.
+    /// The server, or something on the path to it, reset the connection.
     Reset,
-    /// It stopped answering.
+    /// The server stopped answering.
     TimedOut,
-    /// The proxy gave it up: it is hung, fenced or drained, and the session cannot move.
+    /// The proxy abandoned the server: it is hung, fenced or drained, and the session cannot move.
     GivenUp,
 }
 
@@ -37,21 +37,22 @@ pub enum Can {
 /// What the caller could do for a session that lost its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Take another server. It could not when no other is allowed.
+    /// Whether it could take another server. It could not when no other is allowed.
     pub can_move: Can,
-    /// Send the request in flight again, to a server that was taken: it has all of its bytes, and
-    /// has not done so too often already.
+    /// Whether it could send the request in flight again to another server: it still has all of the
+    /// request's bytes, and has not reached the limit of repeats.
     pub can_repeat: Can,
 }
 
 /// What to do for the client of a lost server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LossPlan {
-    /// Take another server, now or when the client speaks, tell it [`crate::Session::alignment`],
-    /// and call [`crate::Session::server_taken`]: the client is owed nothing.
+    /// Take another server, now or when the client sends its next request, send it
+    /// [`crate::Session::alignment`], and call [`crate::Session::server_taken`]: the client waits for
+    /// nothing.
     Move,
-    /// Call [`crate::Session::rewind`], then do as for [`Self::Move`], then present the client's
-    /// bytes again, from the first byte of the request in flight.
+    /// Call [`crate::Session::rewind`], then do as for [`Self::Move`], then pass the client's
+    /// bytes in again, from the first byte of the request in flight.
     Repeat,
     /// Do as for [`Self::Move`], and first write `answer` to the client, an ErrorResponse and
     /// ReadyForQuery: the request in flight failed. Without one in flight the answer is empty, and
@@ -66,11 +67,11 @@ pub enum LossPlan {
     /// Write these bytes to the client (they end with an ErrorResponse of severity FATAL), then
     /// close.
     Report(Bytes),
-    /// Close without a word: the client has the server's, a FATAL error, among the bytes forwarded.
+    /// Close without an error: the client already has the server's FATAL error.
     AlreadyReported(FatalOrigin),
-    /// Close without a word: the client left by itself.
+    /// Close without an error: the client has left.
     Close,
-    /// Close without a word: the client is inside a message, where an error would be taken for
+    /// Close without an error: the client is inside a message, and would take the error for
     /// data.
     Cut,
 }
@@ -98,7 +99,7 @@ impl fmt::Display for LossPhase {
 }
 
 impl LossPhase {
-    /// What a client does that has to connect again.
+    /// The hint for a client that has to connect again.
     fn hint_at_the_end(self) -> &'static str {
         match self {
             Self::Idle => "Connect again; nothing was in progress.",
@@ -112,7 +113,7 @@ impl LossPhase {
         }
     }
 
-    /// What a client does that goes on.
+    /// The hint for a client whose connection goes on.
     fn hint(self, role: ServerRole) -> &'static str {
         match (self, role) {
             (Self::InTransaction, _) => {
@@ -134,7 +135,7 @@ impl fmt::Display for ServerLoss {
             Self::Eof => "server closed the connection unexpectedly",
             Self::Reset => "connection to the server was reset",
             Self::TimedOut => "server stopped answering",
-            Self::GivenUp => "connection to the server was given up",
+            Self::GivenUp => "connection to the server was abandoned",
         })
     }
 }
@@ -143,7 +144,7 @@ impl fmt::Display for ServerLoss {
 #[derive(Debug)]
 pub(crate) struct LossReport<'a> {
     pub(crate) loss: ServerLoss,
-    /// The code with which the server said goodbye, if it did.
+    /// The code of the server's last error or notice, if it sent one.
     pub(crate) announced: Option<SqlState>,
     pub(crate) server: &'a str,
     pub(crate) phase: LossPhase,
@@ -151,7 +152,7 @@ pub(crate) struct LossReport<'a> {
 }
 
 impl LossReport<'_> {
-    /// The code of the error that tells of it.
+    /// The SQLSTATE that the client gets.
     pub(crate) fn code(&self) -> SqlState {
         self.announced.unwrap_or(SqlState::CONNECTION_FAILURE)
     }
@@ -167,7 +168,7 @@ impl LossReport<'_> {
         format!("server ended the session because {why}")
     }
 
-    /// The error for a client that goes on.
+    /// The error for a client whose connection goes on.
     pub(crate) fn error(&self) -> Bytes {
         let mut out = BytesMut::new();
         let (message, detail) = (self.message(), self.detail());
@@ -192,7 +193,7 @@ impl LossReport<'_> {
     }
 }
 
-/// The farewell among what was held back: the beginning of an answer is of no use.
+/// The farewell in the bytes that were held back. The beginning of an answer among them is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct HeldFarewell {
     pub(crate) messages: BytesMut,

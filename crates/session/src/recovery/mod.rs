@@ -1,8 +1,8 @@
-//! What is left when a server is lost: a request to repeat, an error to tell.
+//! What is left when a server is lost: a request to repeat, or an error to report.
 //!
 //! - [`attempt`]: the request in flight, as far as it may be sent again.
-//! - [`deferred_error`]: an error the client is still to be told.
-//! - [`loss`]: what the caller is asked to do.
+//! - [`deferred_error`]: an error that the client's next request gets.
+//! - [`loss`]: what the caller does for the client.
 
 pub(crate) mod attempt;
 pub(crate) mod deferred_error;
@@ -10,10 +10,10 @@ pub(crate) mod loss;
 use self::attempt::Attempt;
 use self::deferred_error::DeferredError;
 
-/// What is done when the server is lost.
+/// What the session does when its server is lost.
 #[derive(Debug, Default)]
 pub(crate) struct Recovery {
     pub(crate) attempt: Attempt,
-    /// What the client is to be told of a transaction that was lost with its server.
+    /// The error for a transaction that was lost with its server, until the client gets it.
     pub(crate) deferred_error: Option<Box<DeferredError>>,
 }

@@ -1,4 +1,4 @@
-//! What the session tells the client on its own, right before a ReadyForQuery.
+//! Messages of the proxy itself that the client gets right before a ReadyForQuery.
 
 use bytes::{Bytes, BytesMut};
 use trunkline_codec::sqlstate::SqlState;
@@ -16,7 +16,7 @@ pub(crate) struct Figures {
     pub(crate) bytes: u64,
 }
 
-/// Exists only in sessions that have something to tell.
+/// Exists only in sessions that have such messages.
 #[derive(Debug)]
 pub(crate) struct Announce {
     report_timing: ReportTiming,
@@ -36,7 +36,7 @@ impl Announce {
         self.parameters = parameters;
     }
 
-    /// The server has told this parameter by itself.
+    /// The server itself has sent this parameter.
     pub(crate) fn forget_parameter(&mut self, name: &[u8]) {
         if self.parameters.is_empty() {
             return;
@@ -49,7 +49,7 @@ impl Announce {
         self.parameters = kept.freeze();
     }
 
-    /// What to tell before the ReadyForQuery at hand; once for each.
+    /// What to send before the present ReadyForQuery; once for each.
     pub(crate) fn before_ready(&mut self, current: Option<Figures>, server: &str) -> Option<Bytes> {
         if self.is_told {
             return None;

@@ -1,6 +1,6 @@
 //! The model of the conversation: which answer belongs to which request.
 //!
-//! A message it does not explain is an error; the session is then relayed without being followed.
+//! A message that fits no request is an error; the session is then relayed without being tracked.
 
 use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, TransactionStatus};
 use trunkline_codec::sqlstate::SqlState;
@@ -353,8 +353,8 @@ impl Session {
         self.conversation.own = None;
     }
 
-    /// A FATAL error: nothing follows. The statement in progress failed with it; those behind it
-    /// were never begun.
+    /// A FATAL error: nothing follows. The statement in progress failed with it; those after it
+    /// never began.
     fn ended(&mut self, code: Option<SqlState>, length: u64, now: u64, out: &mut impl Sink) {
         self.conversation.farewell = Farewell::Forwarded(code);
         self.forget_own();
@@ -401,7 +401,7 @@ impl Session {
         self.release(entry);
     }
 
-    /// Tells of a statement that is complete, and begins the next.
+    /// Records a complete statement, and begins the next.
     #[inline]
     pub(crate) fn record(&mut self, entry: Entry, now: u64, out: &mut impl Sink) {
         let timing = self.meter.timing(entry.sent, now);

@@ -39,8 +39,8 @@ impl Session {
 
     /// Whether the request in flight could be sent again to another server, unnoticed: the session
     /// was idle and movable when it began, nothing of its answer was forwarded, and all it does is
-    /// read. Whether its server was a standby, and all of its bytes are still at hand, is the
-    /// caller's to know.
+    /// read. Only the caller knows whether its server was a standby, and whether all of its bytes are
+    /// still at hand.
     ///
     /// The bytes to keep are those forwarded to the server since [`Self::is_before_request`] was
     /// last true, as long as this is `Ok`.
@@ -64,7 +64,7 @@ impl Session {
         self.recovery.attempt == Attempt::Idle && self.client.scanner.is_at_boundary()
     }
 
-    /// What stands for a request in a log: the first statement of these messages of the client, its
+    /// The fingerprint of a request in a log: the first statement of these messages of the client, its
     /// Query, Parse, or that of the prepared statement it runs.
     #[must_use]
     pub fn fingerprint(&self, mut request: &[u8]) -> Option<Fingerprint> {
@@ -86,7 +86,7 @@ impl Session {
         None
     }
 
-    /// Goes back to the idle point before the request in flight, which is to be sent again: present
+    /// Goes back to the idle point before the request in flight, which is to be sent again: pass in
     /// the client's bytes once more, from its first byte on. Only after [`Self::repeatable`] was
     /// `Ok`.
     pub fn rewind(&mut self, now: Instant) {
@@ -105,8 +105,8 @@ impl Session {
         self.recovery.attempt = Attempt::Idle;
     }
 
-    /// The error offered with [`crate::ServerThen::Conflict`] is to go to the client: present the
-    /// chunk again.
+    /// The error offered with [`crate::ServerThen::Conflict`] goes to the client: pass the
+    /// chunk in again.
     pub fn accept_answer(&mut self) {
         self.close_attempt(NotRepeatable::Answered);
     }
@@ -161,10 +161,10 @@ impl Session {
         }
     }
 
-    /// Looks ahead at the beginning of the answer to a request that may be repeated. What carries no
-    /// row is held back until it is known what follows, so that it may still be repeated until then.
-    /// A server sends it together with what follows, unless the client asked for it. Nor does a row
-    /// decide when the error of a server that leaves came along with it.
+    /// Looks ahead in the answer to a request that may be repeated. Messages before the first row are
+    /// held back, so that the request can still be repeated. A server sends them together with what
+    /// follows, unless the client sent a Flush. Rows do not count when the same chunk ends with the
+    /// error of a server that shuts down or cancels.
     pub(crate) fn look_ahead(&self, rest: &[u8]) -> AnswerDecision {
         let mut scanner = self.conversation.scanner.clone();
         let mut at = 0;
@@ -192,8 +192,8 @@ impl Session {
                 _decides => otherwise = AnswerDecision::Forward,
             }
         };
-        // Once it has a Query or Sync, and was not asked before, the server comes to a ReadyForQuery
-        // by itself: nobody waits for what is held.
+        // With a Query or Sync and no Flush before it, the server sends more without being asked:
+        // the client does not wait for the messages that are held.
         let will_go_on = self.recovery.attempt == Attempt::Open { unit: Unit::Whole, flush: Flush::NotSent };
         match verdict {
             AnswerDecision::Hold if at > 0 && (!will_go_on || rest.len() > HELD_BYTES_MAX) => {
@@ -212,8 +212,8 @@ pub(crate) enum AnswerDecision {
     Conflict(SqlState),
 }
 
-/// Whether a chunk has no error at its end: it ends with a ReadyForQuery, and not behind an error or notice,
-/// which end with two NULs.
+/// Whether a chunk has no error at its end: it ends with a ReadyForQuery that does not follow an error or notice,
+/// as those end with two NULs.
 #[inline]
 fn ends_well(chunk: &[u8]) -> bool {
     matches!(chunk, [.., a, b, b'Z', 0, 0, 0, 5, _status] if (a, b) != (&0, &0))

@@ -26,7 +26,7 @@ pub(crate) struct Client {
     pub(crate) end: ClientEnd,
     pub(crate) flow: Flow,
     pub(crate) long: LongMessage,
-    /// What of its messages is not to go to the server.
+    /// Which of its messages do not go to the server.
     pub(crate) dropping: Dropping,
     /// Nothing of it was forwarded yet.
     pub(crate) is_pristine: bool,
@@ -99,7 +99,7 @@ impl Session {
             if let Some(refused) = self.refuse(chunk)? {
                 return Ok(ClientThen::Refuse(Box::new(refused)));
             }
-            // What its request is cannot be told yet.
+            // Its request is not complete yet.
             if self.recovery.deferred_error.is_some() {
                 return Ok(ClientThen::ReadOn);
             }
@@ -140,7 +140,7 @@ impl Session {
         }
     }
 
-    /// A Query was answered by the refusal of what it needs: the server is not to see it.
+    /// A Query was answered with the error for a statement that it needs: it does not go to the server.
     #[cold]
     fn drop_answered(&mut self, chunk: &[u8]) -> Result<ClientThen, FrameError> {
         let mut dropped = 0;

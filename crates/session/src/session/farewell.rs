@@ -1,4 +1,4 @@
-//! The server says goodbye, to all or to this session.
+//! The server ends the connection, because it ends itself or for this session alone.
 
 use trunkline_codec::backend::BackendTag;
 use trunkline_codec::sqlstate::SqlState;
@@ -10,14 +10,14 @@ use crate::pin::NotRepeatable;
 use crate::settings::Mobility;
 
 impl Session {
-    /// The farewell held back is the session's own end: present the chunk again, all of it goes to the client. After
+    /// The farewell held back ends this session alone: pass the chunk in again, all of it goes to the client. After
     /// [`crate::ServerThen::Terminated`], and [`crate::ServerThen::Conflict`] with 57P01.
     pub fn accept_farewell(&mut self) {
         self.conversation.farewell = Farewell::Accepted;
         self.close_attempt(NotRepeatable::Answered);
     }
 
-    /// What the farewell means that begins `rest`; `None` if the client gets it as it comes: it is the session's own,
+    /// What the farewell at the start of `rest` means; `None` if it is forwarded at once: it is about the session alone,
     /// it ends the session in any case, or something follows it. A client that closed its side gets everything.
     #[cold]
     pub(crate) fn goodbye(&self, tag: BackendTag, body: &[u8], rest: &[u8]) -> Option<FarewellScope> {
@@ -27,7 +27,7 @@ impl Session {
         let goodbye = match tag {
             BackendTag::ErrorResponse => self.fatal_goodbye(says_of_server(body)?)?,
             _notice => {
-                let is_unasked = self.conversation.owes_only_us() && self.is_keepable();
+                let is_unasked = self.conversation.owes_only_proxy() && self.is_keepable();
                 (self.is_quiet() || is_unasked).then_some(FarewellScope::Server)?
             }
         };

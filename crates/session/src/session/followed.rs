@@ -69,7 +69,7 @@ impl Session {
         }
     }
 
-    /// The transaction ended with its server: what that one reported last is not what counts.
+    /// The transaction ended with its server: the values which that reported last do not count.
     pub(crate) fn follow_transaction_lost(&mut self) {
         let is_last = self.conversation.outstanding.is_empty();
         if let Some(followed) = &mut self.carried.followed {

@@ -1,4 +1,4 @@
-//! Functions of the user's own, whose effects are known later, and values that are read back.
+//! User-defined functions, whose effects become known later, and values that are read back.
 
 use std::sync::Arc;
 
@@ -44,8 +44,7 @@ impl Session {
         self
     }
 
-    /// What was called and was not known may be known by now. Whether there is nothing left to wait for; else this is
-    /// to be asked again.
+    /// Settles calls of functions that are known by now. Returns whether none is left; else call this again.
     #[inline]
     pub fn settle_calls(&mut self) -> bool {
         let Some(followed) = &mut self.carried.followed else { return true };

@@ -1,4 +1,4 @@
-//! A client that keeps its connection though its server was lost with something owed.
+//! A client that keeps its connection after its server was lost with a request or transaction open.
 
 use std::time::Instant;
 
@@ -20,23 +20,23 @@ use crate::session::Session;
 use crate::sql::read::{TransactionEnd, transaction_end};
 use crate::step::Refused;
 
-/// What a message of a client with a deferred error is.
+/// What a message is that comes from a client with a deferred error.
 enum IncomingMessage {
-    /// It is not answered.
+    /// It has no answer.
     Unanswered,
     /// Query, FunctionCall, or a Sync on its own.
     Whole,
     /// The first of a series that ends with a Sync.
     Extended,
-    /// The same, of one whose end is not here yet: it may give the transaction up.
+    /// The same, but its Sync has not arrived: the series may be a ROLLBACK.
     Incomplete,
-    /// It gives the transaction up by itself, or says goodbye: no error is needed.
+    /// It is a ROLLBACK or Terminate, which needs no error.
     NeedsNoError,
 }
 
 impl Session {
-    /// Whether a client that loses its server now could be told so and go on: all it was given ends
-    /// between two messages, nothing but a transaction is lost with the server, and at most one
+    /// Whether the connection could go on with an error if the server were lost now: the client and the
+    /// server are between two messages, nothing but a transaction is lost with the server, and at most one
     /// request is in flight, all of it.
     pub(crate) fn is_keepable(&self) -> bool {
         let is_in_step = self.mode == Mode::Tracked
@@ -50,9 +50,9 @@ impl Session {
         is_in_step && !is_copying && self.movability().is_ok() && self.conversation.is_one_unit_in_flight()
     }
 
-    /// Whether a silent client has to hear that its server was lost. A failed transaction is the same on any
+    /// Whether a client without a request in flight has to get an error for the lost server. A failed transaction is the same on any
     /// server, unless it has a savepoint to go back to.
-    pub(crate) fn is_loss_to_be_told(&self, was: TransactionStatus) -> bool {
+    pub(crate) fn must_report_loss(&self, was: TransactionStatus) -> bool {
         match was {
             TransactionStatus::Idle => false,
             TransactionStatus::InTransaction => true,
@@ -62,15 +62,15 @@ impl Session {
         }
     }
 
-    /// The server is lost: what is in flight fails with `error`, unless the client knows already.
-    /// What is to be written to it: nothing when it is owed nothing now.
+    /// The server is lost: what is in flight fails with `error`, unless the client has its error already.
+    /// Returns what to write to the client; nothing if it waits for nothing.
     pub(crate) fn keep(&mut self, error: Bytes, now: Instant, out: &mut impl Sink) -> Bytes {
         let (was, at_now) = (self.conversation.status, self.meter.at(now));
-        let is_told = self.conversation.is_told_of_failure() || self.conversation.is_told_of_end();
+        let is_told = self.conversation.has_seen_failure() || self.conversation.has_seen_end();
         self.conversation.status = self.conversation.status_once_failed();
         let mut answer = BytesMut::new();
         if self.conversation.outstanding.is_empty() {
-            if self.is_loss_to_be_told(was) {
+            if self.must_report_loss(was) {
                 self.recovery.deferred_error =
                     Some(Box::new(DeferredError { error, delivery: Delivery::NotBegun, is_commit: false }));
             }
@@ -78,7 +78,7 @@ impl Session {
             if !is_told {
                 answer.extend_from_slice(&error);
             }
-            if let Some(told) = self.tell_before_ready(at_now) {
+            if let Some(told) = self.messages_before_ready(at_now) {
                 answer.extend_from_slice(&told);
             }
             write::ready_for_query(&mut answer, self.conversation.status);
@@ -125,8 +125,8 @@ impl Session {
         }
     }
 
-    /// Answers what the client sends with the error it is owed, in the server's place. `None` once
-    /// there is nothing to refuse.
+    /// Answers what the client sends with the deferred error, in place of a server. `None` once there is
+    /// nothing to refuse.
     #[cold]
     pub(crate) fn refuse(&mut self, chunk: &[u8]) -> Result<Option<Refused>, FrameError> {
         let mut end = 0;
@@ -183,7 +183,7 @@ impl Session {
         Ok((end > 0).then(|| Refused { dropped: end, answer: answer.freeze(), is_end }))
     }
 
-    /// What the message is with which `rest` begins.
+    /// Classifies the message at the start of `rest`.
     fn classify_incoming(
         &mut self,
         tag: FrontendTag,
@@ -206,7 +206,7 @@ impl Session {
         }
         match tag {
             FrontendTag::Query if end == Some(TransactionEnd::Rollback) => IncomingMessage::NeedsNoError,
-            _ if end == Some(TransactionEnd::Rollback) => match self.gives_up(rest) {
+            _ if end == Some(TransactionEnd::Rollback) => match self.is_rollback_series(rest) {
                 Some(true) => IncomingMessage::NeedsNoError,
                 Some(false) => IncomingMessage::Extended,
                 None => IncomingMessage::Incomplete,
@@ -225,9 +225,9 @@ impl Session {
         self.carried.followed.as_ref()?.prepared.sql(statement)
     }
 
-    /// Whether all that a series of extended messages runs is a ROLLBACK; `None` while its Sync is not here. It is
-    /// looked at whole: what a statement is says nothing of which one is run.
-    fn gives_up(&self, series: &[u8]) -> Option<bool> {
+    /// Whether a series of extended messages runs a ROLLBACK and nothing else; `None` until its Sync has arrived. The
+    /// whole series is read: a Parse does not say which statement is run.
+    fn is_rollback_series(&self, series: &[u8]) -> Option<bool> {
         let is_rollback = |sql: &[u8]| transaction_end(sql) == Some(TransactionEnd::Rollback);
         let mut scanner = self.client.scanner.clone();
         let (mut at, mut parsed, mut is_bound) = (0, None, false);

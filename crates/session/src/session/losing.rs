@@ -12,8 +12,8 @@ use crate::recovery::loss::{Can, HeldFarewell, LossPhase, LossPlan, LossReport, 
 use crate::session::Session;
 
 impl Session {
-    /// The server connection ended, or is given up. `tail` is what of the server's bytes was
-    /// presented and not forwarded.
+    /// The server connection ended, or is abandoned. `tail` holds the server's bytes that were
+    /// passed in and not forwarded.
     pub fn handle_server_lost(
         &mut self,
         loss: ServerLoss,
@@ -65,7 +65,7 @@ impl Session {
             phase,
             role: self.conversation.role,
         };
-        // What is given up for good reason is not gone on with: its client connects again.
+        // The proxy has a reason to end this session: the client connects again.
         if loss != ServerLoss::GivenUp && options.can_move == Can::Yes && self.is_keepable() {
             return LossPlan::Fail { answer: lost.error(), code: lost.code() };
         }
@@ -89,7 +89,7 @@ impl Session {
     /// another server can be put into such a one.
     fn has_nothing_to_lose(&self, loss: ServerLoss) -> bool {
         let has_failed = self.conversation.status == TransactionStatus::Failed
-            && !self.is_loss_to_be_told(self.conversation.status)
+            && !self.must_report_loss(self.conversation.status)
             && loss != ServerLoss::GivenUp;
         self.is_quiet() || (has_failed && self.conversation.outstanding.is_empty() && self.is_keepable())
     }

@@ -1,11 +1,11 @@
-//! The session: its state, and what can be asked of it.
+//! The session: its state, and what the caller can ask it.
 //!
 //! - `client`, `server`: the two halves of the machine, what comes from either side.
 //! - `sent`: what requests do, read on their way to the server; `answer`: which answer belongs to which request.
-//! - `followed`, `functions`, `told`: what answers change of what is carried.
-//! - `own`: requests of the proxy's own; `announce`: what is told before a ReadyForQuery.
+//! - `followed`, `functions`, `parameters`: what answers change of what is carried.
+//! - `own`: the proxy's own requests; `announce`: what the client gets before a ReadyForQuery.
 //! - `attempt`, `losing`, `kept`: the request in flight is repeated, the server is lost, the client goes on.
-//! - `farewell`: the server says goodbye.
+//! - `farewell`: the server ends the connection.
 
 pub(crate) mod announce;
 mod answer;
@@ -90,7 +90,7 @@ impl Session {
     /// requests are answered, no transaction is open (not even the implicit one of extended
     /// messages without a Sync), no COPY, and neither side is inside a message.
     ///
-    /// Whether the bytes to be forwarded have all been written only the caller knows.
+    /// Only the caller knows whether the bytes to be forwarded have all been written.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let is_held = self.conversation.farewell == Farewell::Held;
@@ -108,7 +108,7 @@ impl Session {
 
     #[inline]
     pub(crate) fn is_quiet_in(&self, status: TransactionStatus) -> bool {
-        self.conversation.owes_only_us()
+        self.conversation.owes_only_proxy()
             && self.mode == Mode::Tracked
             && self.conversation.status == status
             && self.conversation.pipeline == Pipeline::Synced
@@ -141,14 +141,14 @@ impl Session {
         self.conversation.status
     }
 
-    /// Requests sent to the server whose answers are owed. Meaningless for an untracked session.
+    /// Requests sent to the server and not answered yet. Meaningless for an untracked session.
     #[must_use]
     pub fn outstanding(&self) -> usize {
         self.conversation.outstanding.len()
     }
 
     /// Why the session cannot leave its server now, if there is a reason other than a request in
-    /// progress. What it has left on its server is [`Self::movability`]'s to tell.
+    /// progress. [`Self::movability`] covers what it has changed on its server.
     #[must_use]
     pub fn pinned(&self) -> Option<PinReason> {
         match self.mode {
@@ -160,7 +160,7 @@ impl Session {
         }
     }
 
-    /// What the session's server is, as it said last: at its login, or since.
+    /// The role that the session's server reported last, at its login or since.
     #[must_use]
     pub fn server_role(&self) -> ServerRole {
         self.conversation.role
@@ -188,8 +188,8 @@ impl Session {
         }
     }
 
-    /// Whether the client has said goodbye and the server owes it nothing: neither has anything more to
-    /// say.
+    /// Whether the client has sent Terminate and everything is answered: neither side has anything more to
+    /// send.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.client.end == ClientEnd::Terminated
@@ -202,7 +202,7 @@ impl Session {
             && self.conversation.tail == Tail::Empty
     }
 
-    /// What a freshly logged-in server must be told, to be as the session left its last one.
+    /// What is sent to a server after the login, so that the session finds the state that it had on its last server.
     #[must_use]
     pub fn alignment(&self) -> Alignment {
         let mut out = Writer::default();
@@ -219,7 +219,7 @@ impl Session {
         self.carried.parameters.set_login_timeout(has);
     }
 
-    /// The parameters of the server as the client was last told of them: names and values.
+    /// The server's parameters as the client last received them: names and values.
     pub fn parameters(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.carried.parameters.iter()
     }
@@ -229,8 +229,8 @@ impl Session {
         self.carried.followed.iter().flat_map(|followed| followed.prepared.iter())
     }
 
-    /// ParameterStatus messages for what another server has otherwise than the client was told:
-    /// `now` holds its messages, those of its login and behind them those of
+    /// ParameterStatus messages for parameters whose values on another server differ from those that the client has:
+    /// `now` holds its messages, those of its login followed by those of
     /// [`crate::AlignmentReader::parameters`].
     #[must_use]
     pub fn differences(&self, now: &[u8]) -> Bytes {
@@ -240,7 +240,7 @@ impl Session {
     /// Another server was taken and aligned, after [`crate::LossPlan::Move`] or [`crate::LossPlan::Fail`], after
     /// [`Self::rewind`], or at
     /// any idle point of a movable session. `announce` (see [`Self::differences`]) goes to the client
-    /// before its next ReadyForQuery. Then present the client's unforwarded bytes again.
+    /// before its next ReadyForQuery. Then pass the client's unforwarded bytes in again.
     pub fn server_taken(&mut self, server: ServerName, role: ServerRole, announce: Bytes) {
         self.conversation.server_taken(server, role);
         if let Some(followed) = &mut self.carried.followed {
@@ -273,7 +273,7 @@ impl Session {
         }
     }
 
-    /// Nothing the server sends is explained any more: relays on without a guess.
+    /// The server's messages fit no request any more: the session relays them without tracking.
     #[cold]
     pub(crate) fn untrack(&mut self, reason: PinReason) {
         self.mode = Mode::Untracked(reason);

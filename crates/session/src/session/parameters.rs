@@ -1,4 +1,4 @@
-//! What the client is told of its server: parameters, and the process that notifies.
+//! What the client knows of its server: parameters, and the process IDs in notifications.
 
 use bytes::{Bytes, BytesMut};
 use trunkline_codec::backend::ParameterStatus;
@@ -19,7 +19,7 @@ impl Session {
         self.carried.parameters.defaults(move |name| followed.is_some_and(|followed| followed.has_set(name)))
     }
 
-    /// The server tells a parameter to the client.
+    /// The server reports a parameter to the client.
     pub(crate) fn follow_parameter(&mut self, body: &[u8]) {
         let Ok(ParameterStatus { name, value }) = ParameterStatus::parse(body) else { return };
         if name == b"in_hot_standby" && value == b"off" {
@@ -43,26 +43,28 @@ impl Session {
         }
     }
 
-    /// At the start: what the greeting says of how SQL is read.
+    /// At the start: how the login's parameters say that SQL is read.
     pub(crate) fn follow_login(&mut self) {
-        if self.mobility == Mobility::Movable && self.carried.parameters.began_with_other_strings() {
+        if self.mobility == Mobility::Movable && self.carried.parameters.has_other_strings_at_login() {
             self.followed().pin(PinReason::StringsAtLogin);
         }
     }
 }
 
 impl Session {
-    /// What the client was told at its login: the process id of its server, if that said one.
+    /// The process ID in the login's BackendKeyData, if the server sent one.
     pub fn process_at_login(&mut self, process: Option<ProcessId>) {
         self.carried.processes = Processes { told: process, own: process };
     }
 
-    /// The process id of the server that was taken, if it said one. Call it behind [`Session::server_taken`].
+    /// The process ID of the session on the server that was taken, if it sent one. Call this after
+    /// [`Session::server_taken`].
     pub fn server_process(&mut self, process: Option<ProcessId>) {
         self.carried.processes.own = process;
     }
 
-    /// A NotificationResponse, or its first part, as it is to be told instead; `None` when it may go as it is.
+    /// The NotificationResponse, or its first part, that goes to the client in place of this one; `None` when it goes
+    /// unchanged.
     pub(crate) fn notification_instead(&self, message: &[u8]) -> Option<Bytes> {
         let (header, after) = message.split_at_checked(HEADER)?;
         let (process, rest) = after.split_first_chunk::<4>()?;

@@ -89,13 +89,13 @@ impl Session {
                 let length = std::mem::replace(at, before) - before;
                 return Ok(Stop::Replace { length, by });
             }
-            // Of all messages this is the one that comes by the million.
+            // This is by far the most frequent message.
             if tag == BackendTag::DataRow.byte() && self.mode == Mode::Tracked && self.data_row(length, now) {
                 continue;
             }
             let tag = BackendTag::from_byte(tag);
             if tag == BackendTag::ReadyForQuery
-                && let Some(bytes) = self.tell_before_ready(now)
+                && let Some(bytes) = self.messages_before_ready(now)
             {
                 *at = before;
                 return Ok(Stop::Inject(bytes));
@@ -117,7 +117,7 @@ impl Session {
             match self.mode {
                 Mode::Tracked => {
                     if let Err(reason) = self.answered(tag, body, length, now, out) {
-                        // After this nobody can tell whose answers come.
+                        // After this the requests of the answers are unknown.
                         if self.conversation.own.is_some() {
                             return Err(unexpected(tag, length));
                         }
@@ -129,7 +129,7 @@ impl Session {
         }
     }
 
-    /// The answer to a request of ours; `None` for what the server may say at any time.
+    /// The answer to one of the proxy's own requests; `None` for an asynchronous message.
     #[cold]
     fn take_own(
         &mut self,
@@ -144,7 +144,7 @@ impl Session {
         match backend_tag {
             BackendTag::NotificationResponse | BackendTag::ParameterStatus => return None,
             _other if is_farewell(backend_tag, body) => return None,
-            // The client was told when it made the statement itself.
+            // The client got the notice when it prepared the statement itself.
             BackendTag::NoticeResponse => {
                 self.conversation.is_inside_own = !is_whole;
                 return Some(Ok(None));
@@ -158,9 +158,9 @@ impl Session {
         }))
     }
 
-    /// What goes to the client before the ReadyForQuery at hand.
+    /// What goes to the client before the present ReadyForQuery.
     #[inline]
-    pub(crate) fn tell_before_ready(&mut self, now: u64) -> Option<Bytes> {
+    pub(crate) fn messages_before_ready(&mut self, now: u64) -> Option<Bytes> {
         let announce = self.announce.as_mut()?;
         let front = self.conversation.outstanding.front()?;
         let current = match front.request.kind() {
@@ -178,7 +178,7 @@ impl Session {
         Some(bytes)
     }
 
-    /// A message of a session that is not followed: only what ends it matters.
+    /// A message of a session that is not tracked: only what ends it matters.
     fn relayed(&mut self, tag: BackendTag, body: &[u8]) {
         if tag == BackendTag::NoticeResponse {
             self.noticed(body);
@@ -206,7 +206,7 @@ impl Session {
 enum Stop {
     ReadOn,
     Inject(Bytes),
-    /// The next `length` bytes, one or more whole messages or the first part of a long one that were dealt with, do
+    /// The next `length` bytes, one or more whole messages or the first part of a long one that are handled, do
     /// not go to the client; `by` goes in their place.
     Replace {
         length: usize,

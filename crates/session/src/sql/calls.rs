@@ -1,8 +1,7 @@
-//! Functions of the user's own that SQL calls.
+//! User-defined functions that SQL calls.
 //!
-//! A call is a name before a parenthesis. Names of what is known to leave something behind count wherever they
-//! stand, also in a string, where they may be SQL yet to be run; names that nobody knows count only where a function
-//! can stand.
+//! A call is a name before a parenthesis. Names of functions that are known to change the session count anywhere,
+//! even in a string, which may be SQL that runs later; unknown names count only where the grammar allows a function.
 
 use super::lexer::{Lexer, Token, is_in_word, trim_end, trim_start};
 use super::reader::unquote;
@@ -15,12 +14,12 @@ mod keywords;
 
 use keywords::{comes_before_a_call, comes_before_no_call, is_keyword};
 
-/// What SQL calls, if that is of interest.
+/// The functions that SQL calls and that are not known to be harmless.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Calls {
-    /// What the functions do that are known.
+    /// The effect of those that are known.
     pub(crate) effect: FunctionEffect,
-    /// Names that are yet to be read.
+    /// Names of those that have not been read yet.
     pub(crate) unread: Vec<Name>,
 }
 
@@ -36,7 +35,7 @@ impl Calls {
     }
 }
 
-/// What SQL calls that may leave something behind. `None` when that is nothing.
+/// The functions that SQL calls and that may change the session. `None` when there is none.
 #[inline]
 pub(crate) fn calls(sql: &[u8], functions: &Functions, harmless: &mut HarmlessCalls) -> Option<Box<Calls>> {
     if !functions.watches_words() && !sql.contains(&b'(') {
@@ -45,7 +44,7 @@ pub(crate) fn calls(sql: &[u8], functions: &Functions, harmless: &mut HarmlessCa
     look(sql, functions, harmless)
 }
 
-/// Hashes of the functions of the user's own that a text calls and that leave nothing behind, by the last look.
+/// Hashes of the names of user-defined functions that a text calls and that are harmless by the last look.
 #[derive(Debug, Default)]
 pub(crate) struct HarmlessCalls {
     names: [u64; CALLS_PER_TEXT_MAX],
@@ -77,7 +76,7 @@ impl HarmlessCalls {
 }
 
 fn look(sql: &[u8], functions: &Functions, harmless: &mut HarmlessCalls) -> Option<Box<Calls>> {
-    // Before the catalog: that of a look which ends meanwhile may not be the one that is read.
+    // Read before the catalog: a look that ends in between may not be in the catalog.
     let looks_done = functions.looks_done();
     *harmless = HarmlessCalls { looks_done, ..HarmlessCalls::default() };
     let catalog = functions.load();
@@ -90,7 +89,7 @@ fn look(sql: &[u8], functions: &Functions, harmless: &mut HarmlessCalls) -> Opti
     (!found.is_empty()).then(|| Box::new(found))
 }
 
-/// What is known for sure that a part of long SQL calls.
+/// The known functions that a part of long SQL calls.
 #[cold]
 pub(crate) fn calls_in_part(part: &[u8], functions: &Functions) -> Option<Box<Calls>> {
     let catalog = functions.load();
@@ -99,7 +98,7 @@ pub(crate) fn calls_in_part(part: &[u8], functions: &Functions) -> Option<Box<Ca
     (!found.is_empty()).then(|| Box::new(found))
 }
 
-/// Whether the catalog is what the last looks have shown.
+/// Whether the catalog is current.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Age {
     Current,
@@ -127,7 +126,7 @@ impl Folded {
     }
 }
 
-/// Whether each parenthesis stands behind something harmless, as far as that can be told without reading the SQL.
+/// Whether the text before each parenthesis is harmless, as far as this is known without reading the SQL.
 fn calls_nothing(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut HarmlessCalls) -> bool {
     let mut from = 0;
     while let Some(found) = sql[from..].iter().position(|b| *b == b'(') {
@@ -137,7 +136,7 @@ fn calls_nothing(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut
         match before.last() {
             // The end of a name in quotes, or of a comment.
             Some(b'"' | b'/') => return false,
-            // A comment may stand before it.
+            // A comment may be before it.
             _any if blank.iter().any(|b| matches!(b, b'\n' | b'\r')) && has_line_comment(sql) => {
                 return false;
             }
@@ -173,7 +172,7 @@ fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut 
     let mut found = Calls::default();
     let mut tokens = Vec::new();
     let mut lexer = Lexer::new(sql);
-    // What does not end, the server refuses.
+    // The server refuses a string or comment that does not end.
     while let Ok(Some(token)) = lexer.next() {
         tokens.push(PlacedToken { token, start: lexer.start(), end: lexer.at() });
     }
@@ -200,7 +199,7 @@ fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut 
     found
 }
 
-/// A token and where it stands.
+/// A token and its position.
 #[derive(Clone, Copy)]
 struct PlacedToken<'a> {
     token: Token<'a>,
@@ -222,7 +221,7 @@ fn name_of(token: Token<'_>) -> Option<Name> {
 }
 
 impl Calls {
-    /// What stands before the parenthesis that is the token `at`.
+    /// Reads the name before the parenthesis that is the token `at`.
     fn call(
         &mut self,
         tokens: &[PlacedToken<'_>],
@@ -254,7 +253,7 @@ impl Calls {
         }
     }
 
-    /// Names in text that is not read as SQL: only those count that are known to leave something behind.
+    /// Names in text that is not read as SQL: only functions that are known to change the session count.
     fn names_in(&mut self, text: &[u8], catalog: &FunctionCatalog) {
         let mut rest = text;
         while let Some(start) = rest.iter().position(|b| is_in_word(*b)) {
@@ -273,7 +272,7 @@ impl Calls {
         }
     }
 
-    /// An operator counts also as a part of one that is longer: where one ends is not read here.
+    /// An operator also counts as a part of a longer one: the ends of operators are not read here.
     fn operators_in(&mut self, sql: &[u8], tokens: &[PlacedToken<'_>], catalog: &FunctionCatalog) {
         let mut at = 0;
         while let Some(placed) = tokens.get(at) {
@@ -305,7 +304,7 @@ fn is_of_operator(symbol: u8) -> bool {
     b"~!@#^&|`?+-*/%<>=".contains(&symbol)
 }
 
-/// Whether the name that is the token `at`, with a parenthesis behind it, may be that of a function: not that of a
+/// Whether the name that is the token `at`, before a parenthesis, may be that of a function: not that of a
 /// table with its columns, an alias with its columns, or a type.
 fn may_be_a_call(tokens: &[PlacedToken<'_>], mut at: usize) -> bool {
     let after = at + 1;

@@ -1,17 +1,17 @@
-//! What a statement does to its session.
+//! The effect of a statement on its session.
 
 use super::set_config::Call;
 use crate::names::Name;
 use crate::pin::PinReason;
 
-/// What one statement does to its session once it is complete.
+/// The effect of one complete statement on its session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Nothing, or nothing that outlives its transaction.
     None,
     /// Something until the end of the transaction.
     Local,
-    /// The SQL was not read: only the command tag tells.
+    /// Unknown: the SQL was not read, and only the command tag shows the effect.
     Unread,
     /// Changes settings, if its transaction commits.
     Change(Vec<Change>),
@@ -20,7 +20,7 @@ pub(crate) enum Effect {
     DiscardAll,
     Deallocate(Name),
     DeallocateAll,
-    /// Makes a prepared statement with this SQL.
+    /// Prepares a statement with this SQL.
     Prepare {
         name: Name,
         sql: Box<[u8]>,
@@ -34,9 +34,9 @@ pub(crate) enum Effect {
     Listen(Name),
     Unlisten(Name),
     UnlistenAll,
-    /// Gives up all advisory locks of the session.
+    /// Releases all advisory locks of the session.
     UnlockAll,
-    /// Runs a prepared statement: what that does.
+    /// Runs a prepared statement, with its effect.
     Execute(Name),
     /// Runs a prepared statement, as EXPLAIN ANALYZE does.
     Explained(Name),

@@ -1,4 +1,4 @@
-//! What statements that differ in their constants alone have in common.
+//! A hash that is the same for statements that differ only in their constants.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The forms of single statements, and what each does.
+//! The forms of single statements, and their effects.
 
 use super::effect::Effect;
 use super::lexer::{Lexer, Token};
@@ -10,7 +10,7 @@ use crate::names::Name;
 use crate::pin::PinReason;
 use crate::pins::Pins;
 
-/// Verb and effect. What pins from the moment it is sent is added to `pins`.
+/// Verb and effect. Reasons that pin from the moment it is sent are added to `pins`.
 pub(super) fn one(statement: &[u8], found: &SuspiciousNames, pins: &mut Pins) -> (Verb, Effect) {
     let mut reader = Reader::new(statement);
     while reader.eat_symbol(b'(') {}
@@ -45,7 +45,7 @@ pub(super) fn one(statement: &[u8], found: &SuspiciousNames, pins: &mut Pins) ->
         Verb::Prepare => prepare(&mut reader),
         Verb::Execute => executed(&mut reader),
         Verb::Declare => {
-            // It is run as rows are fetched, after what gives the locks up.
+            // It runs as rows are fetched, after the locks are released.
             if found.pins.contains(PinReason::AdvisoryLock) {
                 pins.add(PinReason::UnknownStatement("DECLARE"));
             }
@@ -71,12 +71,12 @@ pub(super) fn one(statement: &[u8], found: &SuspiciousNames, pins: &mut Pins) ->
     (verb, effect)
 }
 
-/// Whether rows may be updated by a statement that begins so, and not only by what it makes.
+/// Whether a statement with this verb may update rows when it runs, and not only through an object that it creates.
 fn may_update(verb: Verb) -> bool {
     matches!(verb, Verb::Write | Verb::With | Verb::Explain | Verb::Prepare | Verb::Execute)
 }
 
-/// Whether functions may be called by a statement that begins so, without it pinning by itself.
+/// Whether a statement with this verb may call functions and does not pin by itself.
 fn may_call(verb: Verb) -> bool {
     may_update(verb) || matches!(verb, Verb::Read | Verb::Declare)
 }
@@ -91,8 +91,8 @@ fn has_one_of(statement: &[u8], words: &[&str]) -> bool {
     false
 }
 
-/// Why a DO or CALL pins. `DISCARD ALL` undoes what PL/pgSQL does by statements that stand in a DO; it does not
-/// undo all that dynamic SQL, another language or a procedure may do: a library stays loaded, a seed set, a named
+/// Why a DO or CALL pins. `DISCARD ALL` undoes the effects of static PL/pgSQL statements in a DO. It does not undo
+/// everything that dynamic SQL, another language or a procedure may do: a library stays loaded, a seed set, a named
 /// connection open.
 fn called(word: &'static str, statement: &[u8]) -> PinReason {
     let is_open = ["execute", "load", "language", "seed"].iter().any(|it| contains(statement, it.as_bytes()));
@@ -253,7 +253,7 @@ fn rollback(reader: &mut Reader<'_>) -> Effect {
 }
 
 fn create(reader: &mut Reader<'_>) -> Effect {
-    // Its scripts make functions of its library, which is loaded for that.
+    // Its scripts create functions in C, which loads the library.
     if reader.peek().is_some_and(|token| is_word(token, "extension")) {
         return Effect::Pin(PinReason::Load);
     }

@@ -1,6 +1,6 @@
-//! Functions of the user's own, and what each does to a session that calls it.
+//! User-defined functions and their effects on a session that calls them.
 //!
-//! Who reads them is not known here. The reader publishes a [`FunctionCatalog`] for each database in a
+//! The caller reads them. It publishes a [`FunctionCatalog`] for each database in a
 //! [`Functions`], which the sessions of that database share.
 
 use std::collections::{HashMap, HashSet};
@@ -14,25 +14,25 @@ use crate::names::cut_in_utf8;
 use crate::pin::PinReason;
 use crate::sql::suspicious_names::suspicious_names;
 
-/// What running a function leaves behind in its session.
+/// The effect of a function on the session that calls it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionEffect {
-    /// It leaves something that no other server can be told of.
+    /// It changes the session in a way that cannot be restored on another server.
     pub pin: Option<PinReason>,
     /// Settings, in lower case, that it may change: their values can be read afterwards.
     pub sets: Vec<Box<str>>,
-    /// It reaches beyond its session, so it must not be run twice.
+    /// It has effects outside of its session, so it must not be run twice.
     pub is_once: bool,
 }
 
 impl FunctionEffect {
-    /// Of a function that pins.
+    /// The effect of a function that pins.
     #[must_use]
     pub fn pins(reason: PinReason) -> Self {
         Self { pin: Some(reason), sets: Vec::new(), is_once: true }
     }
 
-    /// Of a function that may change a setting.
+    /// The effect of a function that may change a setting.
     #[must_use]
     pub fn sets(key: &str) -> Self {
         if key.len() > SETTING_NAME_MAX {
@@ -41,7 +41,7 @@ impl FunctionEffect {
         Self { pin: None, sets: vec![key.into()], is_once: true }
     }
 
-    /// Of a function whose name, or that of its C function, says what it does: one of PostgreSQL's or of an extension's.
+    /// The effect of a function of PostgreSQL or an extension, by its name or that of its C function.
     #[must_use]
     pub fn of_name(name: &[u8]) -> Self {
         let found = suspicious_names(name);
@@ -49,13 +49,13 @@ impl FunctionEffect {
         Self { pin: found.pins.first().or(setting), sets: Vec::new(), is_once: found.is_once }
     }
 
-    /// Whether nothing is left behind, and it may be run again.
+    /// Whether it changes nothing in the session and may be run again.
     #[must_use]
     pub fn is_harmless(&self) -> bool {
         self.pin.is_none() && self.sets.is_empty() && !self.is_once
     }
 
-    /// What both do. Returns whether that is more than this one did.
+    /// Adds the effect of `other`. Returns whether this one has grown.
     pub fn add(&mut self, other: &Self) -> bool {
         let before = (self.pin, self.sets.len(), self.is_once);
         self.pin = self.pin.or(other.pin);
@@ -73,13 +73,13 @@ impl FunctionEffect {
     }
 }
 
-/// Names as the server keeps them, with what each does.
+/// Effects by name, as the server stores it.
 pub type EffectsByName = HashMap<Box<[u8]>, Arc<FunctionEffect>>;
 
-/// What is thought of a function that is neither built in nor known.
+/// How a function counts that is neither built in nor listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnlistedFunctions {
-    /// It was made since the last look: the session is pinned until the next.
+    /// It was created since the last look: the session is pinned until the next.
     Unread,
     /// Functions are not read here: it pins.
     Pins,
@@ -90,30 +90,30 @@ pub enum UnlistedFunctions {
 pub struct FunctionCatalog {
     /// Names of the functions of PostgreSQL itself. Catalogs of servers of one version share them.
     pub built_in: Arc<HashSet<Box<[u8]>>>,
-    /// Functions of the user's own and of extensions, the harmless ones, too.
+    /// User-defined functions and those of extensions, including harmless ones.
     pub functions: EffectsByName,
-    /// Relations and types by whose mere use such a function is run, in a policy, say; and functions that can be
-    /// called like a column.
+    /// Relations and types whose use runs such a function, in a policy for example; and functions that can be called
+    /// like a column.
     pub words: EffectsByName,
     /// Operators that run such a function.
     pub operators: EffectsByName,
-    /// Such a function is run by something without a name, such as an implicit cast.
+    /// The effect of functions that run without a name in the SQL, by an implicit cast for example.
     pub everything: Option<Arc<FunctionEffect>>,
-    /// What is thought of all others.
+    /// How all other functions count.
     pub unlisted: UnlistedFunctions,
 }
 
-/// What a name stands for that is followed by a parenthesis.
+/// The function that a name before a parenthesis calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Called<'a> {
     BuiltIn,
-    /// A function of the user's own.
+    /// A user-defined function.
     UserDefined(&'a FunctionEffect),
     Unknown,
 }
 
 impl FunctionCatalog {
-    /// Of a database of which nothing is known.
+    /// For a database whose functions are not known.
     #[must_use]
     pub fn unread(built_in: Arc<HashSet<Box<[u8]>>>, unlisted: UnlistedFunctions) -> Self {
         let (functions, words, operators) =
@@ -121,12 +121,12 @@ impl FunctionCatalog {
         Self { built_in, functions, words, operators, everything: None, unlisted }
     }
 
-    /// Whether more than calls has to be looked for in SQL.
+    /// Whether SQL has to be searched for more than calls.
     pub(crate) fn watches_words(&self) -> bool {
         !self.words.is_empty() || !self.operators.is_empty() || self.everything.is_some()
     }
 
-    /// What is called by `name`, as it is after folding. The name of a function may be that of a built-in one, too.
+    /// The function that `name` calls, after case folding. A user-defined function may have the name of a built-in one.
     pub(crate) fn called(&self, name: &[u8]) -> Called<'_> {
         let name = cut_in_utf8(name);
         match self.functions.get(name) {
@@ -146,20 +146,20 @@ pub struct Functions {
     /// Counts the catalogs.
     generation: AtomicU64,
     watches_words: AtomicBool,
-    /// A session has called something since this was last asked for.
+    /// A session has called a function since the last [`Self::take_use`].
     is_used: AtomicBool,
     /// A session waits for the next look.
     is_awaited: AtomicBool,
     looks_begun: AtomicU64,
     looks_done: AtomicU64,
-    /// What is known is of use from the end of the look of this number on.
+    /// The catalog is current after the look of this number.
     look_needed: AtomicU64,
     changes: ArcSwap<Vec<ChangedFunction>>,
-    /// The last look that could not read them.
+    /// The last look that could not read the functions.
     unreadable: AtomicU64,
 }
 
-/// A function that was found to leave more behind than at the look before.
+/// A function whose effect has grown since the look before.
 #[derive(Clone, Debug)]
 pub(crate) struct ChangedFunction {
     /// The number of the look that found it.
@@ -169,14 +169,14 @@ pub(crate) struct ChangedFunction {
     pub(crate) effect: Arc<FunctionEffect>,
 }
 
-/// FNV-1a: of names of a few bytes, which nobody gains anything by choosing.
+/// FNV-1a: names are short, and a collision gains an attacker nothing.
 pub(crate) fn hash_of(name: &[u8]) -> u64 {
     name.iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 impl Functions {
-    /// With the catalog to begin with, before anybody has looked.
+    /// With the first catalog, before the first look.
     #[must_use]
     pub fn new(catalog: FunctionCatalog) -> Self {
         Self {
@@ -193,15 +193,15 @@ impl Functions {
         }
     }
 
-    /// The reader begins a look. To be told of its end: [`Self::look_ended`].
+    /// The reader begins a look; [`Self::look_ended`] ends it.
     pub fn look_begins(&self) -> u64 {
         let number = self.looks_begun.fetch_add(1, Ordering::AcqRel) + 1;
-        // Whoever asks from now on asks for the next one.
+        // A session that waits from now on waits for the next one.
         self.is_awaited.store(false, Ordering::Release);
         number
     }
 
-    /// The look of this number has ended; nothing has changed, or `catalog` is what is there now.
+    /// The look of this number has ended; `catalog` is the new one if something has changed.
     pub fn look_ended(&self, number: u64, catalog: Option<FunctionCatalog>) {
         if let Some(catalog) = catalog {
             let watches_words = catalog.watches_words();
@@ -213,7 +213,7 @@ impl Functions {
         self.looks_done.store(number, Ordering::Release);
     }
 
-    /// The look of this number could not read them: what was called until then is not known, nor what will be, by
+    /// The look of this number could not read the functions: earlier calls are unknown, and later ones count by
     /// `catalog`.
     pub fn look_failed(&self, number: u64, catalog: FunctionCatalog) {
         self.unreadable.store(number, Ordering::Release);
@@ -227,11 +227,11 @@ impl Functions {
 
     fn note_changes(&self, look: u64, catalog: &FunctionCatalog) {
         if look == 1 {
-            // Before the first look nothing was taken for harmless.
+            // Before the first look no function was harmless.
             return;
         }
         let before = self.catalog.load();
-        // One that was dropped and made anew may have been harmless before that.
+        // One that was dropped and created again may have been harmless before.
         let is_more = |name: &[u8], effect: &Arc<FunctionEffect>| {
             let leaves_something = effect.pin.is_some() || !effect.sets.is_empty();
             leaves_something && before.functions.get(name).is_none_or(|before| before != effect)
@@ -252,19 +252,19 @@ impl Functions {
         self.changes.load()
     }
 
-    /// The reader looks no more until a session calls something, or cannot: what is known may be old.
+    /// The reader has stopped looking until a session calls a function, or cannot look: the catalog may be old.
     pub fn is_not_watched(&self) {
         let next = self.looks_begun.load(Ordering::Acquire) + 1;
         self.look_needed.fetch_max(next, Ordering::AcqRel);
     }
 
-    /// A session has made or changed functions, or what may call them: the next look is waited for.
+    /// A session has created or changed functions, or objects that may call them: it waits for the next look.
     pub(crate) fn are_changed(&self) {
         self.is_not_watched();
         self.is_awaited.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a session has called something since this was asked last.
+    /// Whether a session has called a function since the last call of this.
     pub fn take_use(&self) -> bool {
         self.is_used.swap(false, Ordering::Relaxed)
     }
@@ -282,7 +282,7 @@ impl Functions {
         self.catalog.load()
     }
 
-    /// Whether SQL must be looked at that calls nothing.
+    /// Whether SQL without calls must be searched, too.
     #[inline]
     pub(crate) fn watches_words(&self) -> bool {
         self.watches_words.load(Ordering::Relaxed)
@@ -297,19 +297,19 @@ impl Functions {
         self.looks_done.load(Ordering::Acquire) >= self.look_needed.load(Ordering::Acquire)
     }
 
-    /// The number of the look after which it is known what was called just now. A reader is waited for.
+    /// The number of the look after which the functions called now are known. The session waits for it.
     pub(crate) fn next_look(&self) -> u64 {
         let number = self.looks_begun.load(Ordering::Acquire) + 1;
         self.is_awaited.store(true, Ordering::Release);
         number
     }
 
-    /// The same, by somebody who need not know soon.
+    /// The same, for a session that does not wait.
     pub(crate) fn some_look(&self) -> u64 {
         self.looks_begun.load(Ordering::Acquire) + 1
     }
 
-    /// The number of the last look that has ended: what it has found is in the catalog.
+    /// The number of the last look that has ended: its results are in the catalog.
     pub(crate) fn looks_done(&self) -> u64 {
         self.looks_done.load(Ordering::Acquire)
     }

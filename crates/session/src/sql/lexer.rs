@@ -3,14 +3,14 @@
 //! Total: every byte sequence gives tokens or [`Unclear`], and every step advances.
 //! Source: PostgreSQL 18, src/backend/parser/scan.l.
 
-/// A token, with its bytes as they stand between its quotes.
+/// A token, with its bytes as written between its quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token<'a> {
     /// An identifier or keyword without quotes.
     Word(&'a [u8]),
-    /// An identifier in double quotes, which stand doubled inside it.
+    /// An identifier in double quotes; a quote inside it is still doubled.
     Quoted(&'a [u8]),
-    /// A string constant in plain single quotes, which stand doubled inside it.
+    /// A string constant in plain single quotes; a quote inside it is still doubled.
     String(&'a [u8]),
     /// Any other constant: with escapes, in dollar quotes, of bits.
     OtherString,
@@ -136,7 +136,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The inside of quotes that begin after `prefix` bytes and stand doubled inside.
+    /// The text between quotes that begin after `prefix` bytes; a quote inside it is doubled.
     fn quoted(&mut self, prefix: usize, quote: u8) -> Result<&'a [u8], Unclear> {
         let start = self.at + prefix;
         let mut at = start;

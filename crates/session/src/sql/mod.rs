@@ -1,23 +1,23 @@
-//! What a session needs to know of the SQL that passes through it.
+//! What a session reads in the SQL that passes through it.
 //!
-//! Most SQL is told to be plain by its first word and a scan for suspicious names. The rest is read
-//! by a strict reader of the few forms whose effects can be told to another server; what it does not
-//! understand pins the session. Which statement took effect is decided by the server's command tags.
+//! For most SQL the first word and a scan for suspicious names show that it is plain. A strict parser
+//! reads the rest, in the few forms whose effects can be restored on another server; SQL that it does
+//! not understand pins the session. The server's command tags decide which statement took effect.
 //!
 //! - `lexer`: PostgreSQL's tokens.
-//! - `suspicious_names`: names of functions that may leave something behind.
+//! - `suspicious_names`: names of functions that may change the session or have effects outside of it.
 //! - `verb`: the first word of a statement.
 //! - `reader`: its tokens, one by one.
-//! - [`calls`]: functions of the user's own that are called.
-//! - [`functions`]: what functions of the user's own do to a session.
-//! - [`read`]: what a request does.
+//! - [`calls`]: user-defined functions that are called.
+//! - [`functions`]: the effects of user-defined functions on a session.
+//! - [`read`]: the effects of a request.
 //! - [`references`]: the prepared statements it names.
 //! - `forms`: the forms of single statements.
 //! - `set`: the forms of SET and RESET.
 //! - [`set_config`]: the function of that name.
-//! - [`effect`]: what is done.
+//! - [`effect`]: the effect of one statement.
 //! - [`source`]: the source of a function.
-//! - [`fingerprint`]: what stands for a statement in a log.
+//! - [`fingerprint`]: a hash that identifies a statement in a log.
 
 pub(crate) mod calls;
 pub(crate) mod effect;
@@ -45,13 +45,13 @@ impl Class {
     const OWN: u8 = 8;
     const NOTED: u8 = 16;
 
-    /// Reads only, and leaves nothing behind.
+    /// Reads only, and does not change the session.
     pub(crate) const PLAIN: Self = Self(0);
     /// May be run once only.
     pub(crate) const ONCE: Self = Self(Self::NOT_REPEATABLE);
-    /// Commits the transaction or gives it up, and does nothing else.
+    /// COMMIT or ROLLBACK, and nothing else.
     pub(crate) const END: Self = Self(Self::ENDS);
-    /// A request of the proxy's own: its answer is not the client's.
+    /// One of the proxy's own requests: its answer does not go to the client.
     pub(crate) const OWN_REQUEST: Self = Self(Self::OWN);
     /// A Describe whose answer is noted.
     pub(crate) const DESCRIBE_NOTED: Self = Self(Self::NOTED);
@@ -61,13 +61,13 @@ impl Class {
         self.0 & Self::NOT_REPEATABLE == 0
     }
 
-    /// Whether it is a request of the proxy's own.
+    /// Whether it is one of the proxy's own requests.
     #[inline]
     pub(crate) fn is_own(self) -> bool {
         self.0 & Self::OWN != 0
     }
 
-    /// Whether what it is answered with is noted of a statement.
+    /// Whether its answer describes a statement and is noted.
     #[inline]
     pub(crate) fn is_noted(self) -> bool {
         self.0 & Self::NOTED != 0

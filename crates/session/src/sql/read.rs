@@ -1,4 +1,4 @@
-//! What a request does, read from its SQL.
+//! The effects of a request, read from its SQL.
 
 use super::Class;
 use super::effect::Effect;
@@ -15,7 +15,7 @@ use crate::pins::Pins;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reading {
     pub(crate) class: Class,
-    /// From when it is sent on, whether or not it succeeds.
+    /// They count once it is sent, whether or not it succeeds.
     pub(crate) pins: Pins,
     /// One for each statement. None at all when no statement has any, and nothing pins.
     pub(crate) effects: Vec<Effect>,
@@ -27,13 +27,13 @@ impl Reading {
         Self { class, pins: Pins::default(), effects: Vec::new() }
     }
 
-    /// Of SQL that is too long to be seen whole.
+    /// For SQL that is too long to be read whole.
     pub(crate) fn unread() -> Self {
         Self { class: Class::ONCE, pins: Pins::default(), effects: vec![Effect::Unread] }
     }
 
-    /// Of a Query that is sent in parts; this is the first. The others may yet show that it is not to
-    /// be repeated.
+    /// For a Query that is sent in parts; this is the first. The others may show that it must not be
+    /// repeated.
     pub(crate) fn long(part: &[u8]) -> Self {
         let is_read = first_verb(part) == Verb::Read && !part.contains(&b';');
         let class = if is_read { Class::PLAIN } else { Class::ONCE };
@@ -58,7 +58,7 @@ pub(crate) fn read(sql: &[u8]) -> Reading {
     read_closely(sql)
 }
 
-/// The same, of SQL that calls what has these reasons to stay.
+/// The same, for SQL that calls functions with these reasons.
 #[cold]
 pub(crate) fn read_with(sql: &[u8], pins: &Pins) -> Reading {
     let mut found = suspicious_names(sql);
@@ -99,7 +99,7 @@ pub(crate) fn may_execute(part: &[u8]) -> bool {
     }
 }
 
-/// Whether a semicolon stands before the last byte; it may stand in a string.
+/// Whether there is a semicolon before the last byte; it may be in a string.
 #[inline]
 fn has_more_statements(sql: &[u8]) -> bool {
     sql.split_last().is_some_and(|(_, front)| front.contains(&b';'))
@@ -112,7 +112,7 @@ fn read_closely(sql: &[u8]) -> Reading {
 
 fn read_suspicious(sql: &[u8], found: &SuspiciousNames) -> Reading {
     let Ok(statements) = split(sql) else {
-        // The server will refuse it. If it does not, the tag tells.
+        // The server refuses it. If it does not, the command tag shows the effect.
         let mut pins = found.of_any_statement();
         if has_word(sql, b"execute") {
             pins.add(PinReason::UnknownStatement("EXECUTE"));

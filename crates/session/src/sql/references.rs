@@ -9,16 +9,16 @@ use crate::names::{Name, identifier};
 pub(crate) struct References {
     /// Those it may run.
     pub(crate) executed: Vec<Name>,
-    /// Those whose names it may find taken: it drops them, or makes others of the same name.
+    /// Those whose names it uses without running them: it drops them, or prepares others of the same name.
     pub(crate) held: Vec<Name>,
     /// Whether it may list them all.
     pub(crate) lists_all: bool,
 }
 
-/// What stands in the name of the view and of the function behind it.
+/// A common part of the names of the view and of its function.
 const LISTS: &[u8] = b"pg_prepared_statement";
 
-/// Parts of the words looked for, one of which stands in every text that names a statement.
+/// Parts of the keywords; every text that names a statement has one of them.
 const PARTS: [&[u8]; 3] = [b"execute", b"deallocate", b"prepare"];
 
 /// Whether SQL may name a statement.
@@ -26,8 +26,8 @@ pub(crate) fn may_refer(sql: &[u8]) -> bool {
     PARTS.iter().any(|part| sql.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part)))
 }
 
-/// Parts of the names of settings that say how constants of SQL are read when a statement is made. Not of
-/// search_path: the server reads a statement anew where that has changed.
+/// Parts of the names of settings that decide how constants are read when a statement is prepared. search_path is not
+/// among them: the server analyzes a statement again after it has changed.
 const READING: [&[u8]; 9] = [
     b"datestyle",
     b"timezone",
@@ -40,13 +40,13 @@ const READING: [&[u8]; 9] = [
     b"reset all",
 ];
 
-/// Whether SQL may change how constants of statements that are made after it are read.
+/// Whether SQL may change how constants are read in statements that are prepared after it.
 pub(crate) fn may_change_reading(sql: &[u8]) -> bool {
     READING.iter().any(|part| sql.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part)))
 }
 
-/// Whether a statement has constants that such settings say how to read: strings, or NULL in a comparison. What does
-/// not end may have any.
+/// Whether a statement has constants that depend on such settings: strings, or NULL in a comparison. Text that does not
+/// end may have them.
 pub(crate) fn has_constants(sql: &[u8]) -> bool {
     let mut lexer = Lexer::new(sql);
     let (mut has_null, mut has_comparison) = (false, false);
@@ -75,7 +75,7 @@ pub(crate) fn may_begin(sql: &[u8]) -> bool {
     false
 }
 
-/// Reads SQL, also of several statements. What cannot be read the server refuses.
+/// Reads SQL of one or several statements. SQL that cannot be read is refused by the server.
 pub(crate) fn references(sql: &[u8]) -> References {
     let mut found = References::default();
     let mut lexer = Lexer::new(sql);
@@ -99,7 +99,7 @@ pub(crate) fn undeclared(prepare: &[u8]) -> Option<&[u8]> {
     reader.eat("as").then(|| reader.rest())
 }
 
-/// The words that stand before a statement's name.
+/// The keyword before a statement's name.
 #[derive(Clone, Copy)]
 enum Before {
     Execute,
@@ -115,7 +115,7 @@ impl References {
     }
 
     fn deallocates(&mut self, token: Token<'_>) -> Before {
-        // `PREPARE` may be a word of the grammar or the name.
+        // `PREPARE` may be the keyword or the name.
         self.held.extend(name(token));
         if is_word(token, "prepare") { Before::Deallocate } else { Before::Other }
     }
@@ -143,7 +143,7 @@ impl References {
     }
 }
 
-/// As PostgreSQL folds and cuts it. Of a name whose cut depends on an encoding no statement is kept.
+/// As PostgreSQL folds and truncates it. A statement is not kept if the truncation of its name depends on the encoding.
 fn name(token: Token<'_>) -> Option<Name> {
     match token {
         Token::Word(word) => identifier(word.to_ascii_lowercase()),

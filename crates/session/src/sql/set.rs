@@ -35,7 +35,7 @@ pub(super) fn set(reader: &mut Reader<'_>) -> Effect {
 
 /// What is set.
 enum SetTarget {
-    /// Something of the transaction.
+    /// A property of the transaction.
     Transaction,
     Characteristics(Vec<Change>),
     Setting(String),
@@ -227,7 +227,7 @@ pub(super) fn reset(reader: &mut Reader<'_>) -> Effect {
     }
 }
 
-/// What setting `key` by `sql` does.
+/// The effect of setting `key` by `sql`.
 pub(super) fn changed(scope: Scope, key: String, value: Value<'_>, sql: &[u8]) -> Effect {
     match key.as_str() {
         "transaction_isolation" | "transaction_read_only" | "transaction_deferrable" => return Effect::Local,
@@ -246,8 +246,8 @@ pub(super) fn changed(scope: Scope, key: String, value: Value<'_>, sql: &[u8]) -
     }])
 }
 
-/// Whether what a setting was in a transaction matters behind it: a custom one is known from then on, by others the
-/// statements were read that were prepared then.
+/// Whether a value that ends with its transaction matters afterwards: a custom setting exists from then on, and
+/// statements prepared in the transaction were read under the others.
 pub(super) fn outlives_transaction(key: &str) -> bool {
     key.contains('.') || decides_reading(key)
 }

@@ -7,7 +7,7 @@ use super::lexer::Token;
 use super::reader::Reader;
 use super::set::{Scope, Value, changed, known_key, outlives_transaction};
 
-/// One call, its arguments as they stand in the SQL.
+/// One call, with its arguments as written in the SQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     name: Argument,
@@ -17,7 +17,7 @@ pub(crate) struct Call {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Argument {
-    /// As it stands between its quotes.
+    /// As written between its quotes.
     Constant(Box<[u8]>),
     /// Its number; the first is 1.
     Parameter(u16),
@@ -83,7 +83,7 @@ fn argument(reader: &mut Reader<'_>) -> Option<Argument> {
     Some(argument)
 }
 
-/// Types whose values become the very same text: not told, unknown, text, varchar.
+/// Types whose values become the same text: unspecified, unknown, text, varchar.
 /// Source: PostgreSQL 18, src/include/catalog/pg_type.dat.
 const TEXTS: [[u8; 4]; 4] =
     [0_u32.to_be_bytes(), 705_u32.to_be_bytes(), 25_u32.to_be_bytes(), 1043_u32.to_be_bytes()];
@@ -98,15 +98,15 @@ pub(crate) fn keeps_text(calls: &[Call], body: &[u8]) -> bool {
     })
 }
 
-/// What a call with these arguments does. `None` when that is not followed.
+/// The effect of a call with these arguments. `None` when it is not followed.
 pub(crate) fn effect_of_arguments(name: &[u8], value: &[u8], is_local: bool) -> Option<Effect> {
     let constant = |value: &[u8]| Argument::Constant(doubled(value).into());
     let scope = if is_local { Scope::Local } else { Scope::Session };
     effect_of(&[Call { name: constant(name), value: constant(value), scope }], &[])
 }
 
-/// What the calls do with the parameters of a Bind. `None` when that cannot be told: a value is NULL or not
-/// text, or what is set is not followed.
+/// The effect of the calls with the parameters of a Bind. `None` when it is unknown: a value is NULL or not
+/// text, or the setting is not followed.
 pub(crate) fn effect_of(calls: &[Call], bind: &[u8]) -> Option<Effect> {
     let mut changes = Vec::new();
     for call in calls {
@@ -124,7 +124,7 @@ impl Call {
         [&self.name, &self.value].iter().any(|argument| matches!(argument, Argument::Parameter(_)))
     }
 
-    /// The parameters whose values matter: what is gone with the transaction need not be known.
+    /// The parameters whose values matter: those that outlive the transaction.
     fn bound(&self) -> impl Iterator<Item = u16> {
         let value = match self.scope {
             Scope::Session => Some(&self.value),
@@ -148,7 +148,7 @@ impl Call {
         let name = self.name.quoted(bind)?;
         let key = known_key(&name)?;
         if let (Scope::Local, Argument::Parameter(_)) = (self.scope, &self.value) {
-            // Gone with the transaction, so its value need not be known.
+            // It ends with the transaction, so the value does not matter.
             return Some(if outlives_transaction(&key) {
                 Effect::Change(vec![Change::Local { key: key.into() }])
             } else {
@@ -156,7 +156,7 @@ impl Call {
             });
         }
         let value = self.value.quoted(bind)?;
-        // What is made in such a path is temporary and says so nowhere.
+        // An object created in such a path is temporary without the word TEMP.
         if key == "search_path" && value.windows(7).any(|part| part.eq_ignore_ascii_case(b"pg_temp")) {
             return None;
         }
@@ -169,7 +169,7 @@ impl Call {
 }
 
 impl Argument {
-    /// As it would stand between quotes.
+    /// As it would be written between quotes.
     fn quoted(&self, bind: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::Constant(text) => Some(text.to_vec()),
@@ -181,7 +181,7 @@ impl Argument {
     }
 }
 
-/// A value as it stands between quotes.
+/// A value as written between quotes.
 fn doubled(value: &[u8]) -> Vec<u8> {
     let mut quoted = Vec::with_capacity(value.len());
     for &byte in value {

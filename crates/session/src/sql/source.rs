@@ -1,7 +1,7 @@
-//! The source of a function in SQL or PL/pgSQL: what it may leave behind, and what it mentions.
+//! The source of a function in SQL or PL/pgSQL: its effect, and the names that it mentions.
 //!
-//! It is read by words, not by its grammar, and what is not understood pins. What it mentions may leave something
-//! behind, too: that is for the reader of all functions to follow.
+//! It is read by words, not by its grammar, and text that is not understood pins. Functions and objects that it mentions
+//! may have effects, too: the reader of all functions follows those.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,10 +16,10 @@ use crate::names::cut_in_utf8;
 use crate::pin::PinReason;
 use crate::sql::functions::FunctionEffect;
 
-/// A function as its source tells.
+/// A function by its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionSource {
-    /// What it does by itself.
+    /// Its own effect.
     pub effect: FunctionEffect,
     /// Hashes of the names it calls.
     calls: BTreeSet<u64>,
@@ -38,13 +38,13 @@ impl FunctionSource {
         out
     }
 
-    /// Whether it may call a function of this name, as the server keeps it.
+    /// Whether it may call a function of this name, as the server stores it.
     #[must_use]
     pub fn calls(&self, name: &[u8]) -> bool {
         self.calls.contains(&hash(name))
     }
 
-    /// Whether it mentions a relation or type of this name, as the server keeps it.
+    /// Whether it mentions a relation or type of this name, as the server stores it.
     #[must_use]
     pub fn mentions(&self, name: &[u8]) -> bool {
         self.words.contains(&hash(name))
@@ -55,7 +55,7 @@ impl FunctionSource {
         self.words.iter().copied()
     }
 
-    /// The hash under which [`Self::names`] has a name, as the server keeps it.
+    /// The hash that [`Self::names`] has for a name, as the server stores it.
     #[must_use]
     pub fn hash_of(name: &[u8]) -> u64 {
         hash(name)
@@ -89,7 +89,7 @@ impl FunctionSource {
         }
     }
 
-    /// Reads what begins with the token `at`, and says where to go on.
+    /// Reads the token `at` and what belongs to it; returns the position of the next token.
     fn read_token(&mut self, text: &SourceText<'_>, at: usize, depth: usize) -> usize {
         match text.tokens[at].token {
             Token::Word(word) => {
@@ -120,7 +120,7 @@ impl FunctionSource {
         self.effect.is_once |= found.is_once;
     }
 
-    /// A string that is not known to be run: what it names may be run all the same.
+    /// A string constant, which may be SQL that is run.
     fn read_string(&mut self, raw: &[u8]) {
         let found = suspicious_names(raw);
         if let Some(reason) = found.pins.first() {
@@ -157,7 +157,7 @@ impl FunctionSource {
         end
     }
 
-    /// A word of the language. `Some` when that is all there is to it and to so many tokens in all.
+    /// A keyword. `Some` with the number of tokens when they need no further reading.
     fn read_word(&mut self, text: &SourceText<'_>, at: usize, word: &[u8], depth: usize) -> Option<usize> {
         match word {
             b"set_config" => self.read_set_config(text, at),
@@ -174,7 +174,7 @@ impl FunctionSource {
         None
     }
 
-    /// The first word of a statement, as far as it matters here.
+    /// The first word of a statement, where it matters here.
     fn read_statement(&mut self, text: &SourceText<'_>, at: usize, word: &[u8]) {
         match word {
             b"set" => self.read_set(text, at, set::set),
@@ -216,18 +216,18 @@ impl FunctionSource {
         }
     }
 
-    /// `set_config('name', ..., false)`. Any other name than a constant may be that of any setting.
+    /// `set_config('name', ..., false)`. A name that is not a constant may be that of any setting.
     fn read_set_config(&mut self, text: &SourceText<'_>, at: usize) {
         let Some(call) = ConstantSetConfig::read(text, at) else {
             return self.pin(PinReason::UnknownSetting);
         };
-        // A custom setting exists from then on, however long the value is to stay.
+        // A custom setting exists from then on, even if the value ends with the transaction.
         if !call.is_local || call.key.contains('.') {
             self.sets(&call.key);
         }
     }
 
-    /// EXECUTE of a constant is read, of anything else it pins.
+    /// EXECUTE of a constant is read; of anything else, it pins.
     fn read_execute(&mut self, text: &SourceText<'_>, at: usize, depth: usize) -> Option<usize> {
         let is_privilege = text.is_word(at + 1, &["on"]);
         let is_of_trigger = text.is_word(at + 1, &["function", "procedure"]);
@@ -361,7 +361,7 @@ fn is_of_operator(symbol: u8) -> bool {
     b"~!@#^&|`?+-*/%<>=".contains(&symbol)
 }
 
-/// A string as it is meant.
+/// The value of a string constant.
 fn undouble(quoted: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(quoted.len());
     let mut bytes = quoted.iter();

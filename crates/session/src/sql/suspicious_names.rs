@@ -1,7 +1,7 @@
-//! Names in SQL of functions that leave something behind on their server, or reach beyond it.
+//! Names in SQL of functions that change the session, or have effects outside of it.
 //!
-//! A name counts wherever it stands, also inside a string, where it may be SQL yet to be run. What a
-//! function of the user's own calls cannot be seen.
+//! A name counts anywhere, even inside a string, which may be SQL that runs later. Calls inside
+//! user-defined functions are not visible here.
 
 use super::lexer::is_in_word;
 use crate::pin::PinReason;
@@ -10,13 +10,13 @@ use crate::pins::Pins;
 /// What was found in SQL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SuspiciousNames {
-    /// Leaves something behind on its server.
+    /// Reasons from functions that change the session.
     pub(crate) pins: Pins,
     /// Must not be run twice.
     pub(crate) is_once: bool,
     /// Sets a setting by a function.
     pub(crate) has_set_config: bool,
-    /// Speaks of something temporary, perhaps.
+    /// May name a temporary object.
     pub(crate) has_temp: bool,
     /// Names the view whose update sets a setting.
     pub(crate) has_settings_view: bool,
@@ -25,7 +25,7 @@ pub(crate) struct SuspiciousNames {
 #[derive(Clone, Copy)]
 enum Suspicion {
     Once,
-    /// The same, as a word of its own only.
+    /// The same, at the start of a word only.
     OnceAsWord,
     Pin(PinReason),
     SetConfig,
@@ -33,7 +33,7 @@ enum Suspicion {
     Temp,
 }
 
-/// The first that fits counts.
+/// The first match counts.
 const WORDS: &[(&[u8], Suspicion)] = &[
     (b"set_config", Suspicion::SetConfig),
     (b"setseed", Suspicion::Pin(PinReason::SideEffects("setseed"))),
@@ -81,7 +81,7 @@ const WORDS: &[(&[u8], Suspicion)] = &[
     (b"pg_notify", Suspicion::Once),
 ];
 
-/// Bytes a word may begin with.
+/// First bytes of the names.
 static FIRSTS: [bool; 256] = {
     let mut firsts = [false; 256];
     let mut at = 0;
@@ -94,13 +94,12 @@ static FIRSTS: [bool; 256] = {
     firsts
 };
 
-/// Bytes looked at together: as many as the narrowest vector register holds.
+/// Bytes compared at once: the size of the narrowest vector register.
 const LANES: usize = 16;
 
-/// Whether a part of some word stands in the SQL. Of the words, three letters each that are rare
-/// elsewhere.
+/// Whether the SQL has a part of one of the names: three letters of each name that are rare elsewhere.
 ///
-/// This is run for every query, hence its form, of which the compiler makes vector instructions.
+/// This runs for every query; the compiler turns it into vector instructions.
 /// Setting the bit of lower case makes `_` 0x7f.
 #[inline]
 pub(crate) fn may_have_suspicious_name(sql: &[u8]) -> bool {
@@ -169,7 +168,7 @@ impl SuspiciousNames {
         }
     }
 
-    /// What pins when the statements cannot be told apart: whatever a word may stand for.
+    /// The reasons when the SQL cannot be split into statements: all that the names may mean.
     pub(crate) fn of_any_statement(&self) -> Pins {
         let mut pins = self.pins.clone();
         if self.has_set_config || self.has_settings_view {
@@ -187,7 +186,7 @@ impl SuspiciousNames {
     }
 }
 
-/// Whether a word stands in the SQL by itself, in any case.
+/// Whether the SQL has a word by itself, in upper or lower case.
 pub(crate) fn has_word(sql: &[u8], word: &[u8]) -> bool {
     let is_free = |b: Option<&u8>| !b.is_some_and(|b| is_in_word(*b));
     sql.windows(word.len()).enumerate().any(|(at, window)| {

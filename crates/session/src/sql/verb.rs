@@ -30,7 +30,7 @@ pub(super) enum Verb {
     Savepoint,
     Release,
     Create,
-    /// DO, CALL: may do anything, also when it fails.
+    /// DO, CALL: may do anything, even if it fails.
     Call(&'static str),
     Listen,
     Unlisten,
@@ -40,7 +40,7 @@ pub(super) enum Verb {
 /// Longest first word that matters.
 const VERB_MAX: usize = 10;
 
-/// What is not told apart further: these pin by their own name.
+/// Other verbs: these pin by their own name.
 const OTHERS: [&str; 16] = [
     "ALTER",
     "ANALYZE",
@@ -67,7 +67,7 @@ fn command_of(tag: &[u8]) -> &'static str {
     OTHERS.iter().chain(&known).find(is_it).copied().unwrap_or("another statement")
 }
 
-/// Why a statement pins whose tag was not expected of it.
+/// Why a statement with an unexpected command tag pins.
 pub(crate) fn unknown_tag(tag: &[u8]) -> PinReason {
     match tag {
         b"DO" => PinReason::SideEffects("DO"),
@@ -117,7 +117,7 @@ impl Verb {
         Self::Pin(PinReason::UnknownStatement(command_of(word)))
     }
 
-    /// Whether neither the SQL behind it nor its tag says more.
+    /// Whether neither the rest of the SQL nor the command tag matters.
     #[inline]
     pub(super) fn class(self) -> Option<Class> {
         match self {
@@ -142,7 +142,7 @@ pub(super) fn quick_verb(sql: &[u8]) -> Verb {
     Verb::of(&rest[..length])
 }
 
-/// Whether SQL begins with the word that most of it begins with; seven bytes at once.
+/// Whether SQL begins with `SELECT`, the most frequent verb; compares seven bytes at once.
 #[inline]
 fn is_select(sql: &[u8]) -> bool {
     let Some(&[first @ .., after]) = sql.first_chunk::<7>() else { return false };
@@ -151,7 +151,7 @@ fn is_select(sql: &[u8]) -> bool {
     lower == *b"select" && !after.is_ascii_alphabetic()
 }
 
-/// The verb of SQL that begins with it, also behind comments.
+/// The verb of SQL that begins with it, after comments.
 pub(super) fn first_verb(sql: &[u8]) -> Verb {
     let mut lexer = Lexer::new(sql);
     loop {

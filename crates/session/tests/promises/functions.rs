@@ -1,4 +1,4 @@
-//! Functions of the user's own that are called: what they set is read back, what they leave behind pins.
+//! User-defined functions that are called: what they set is read back, what they leave behind pins.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,7 +1,7 @@
-//! What a session has changed on its server, followed so that another server can be told.
+//! What a session has changed on its server, followed so that it can be restored on another.
 //!
-//! SQL is read when it is sent and says what it would do; the command tags of the server say what
-//! was done; the end of the transaction says what of it counts.
+//! SQL is read when it is sent, and shows what it would do. The server's command tags show what was
+//! done, and the end of the transaction decides what of it counts.
 
 mod staged;
 use std::collections::VecDeque;
@@ -38,7 +38,7 @@ pub(crate) enum QueuedRequest {
 #[derive(Debug, Default)]
 pub(crate) struct Followed {
     pub(crate) prepared: Prepared,
-    /// How SQL is read was changed in this transaction.
+    /// A setting that decides how SQL is read was changed in this transaction.
     has_other_reading: bool,
     gucs: Gucs,
     staged: Vec<Staged>,
@@ -102,7 +102,7 @@ impl Followed {
         self.queue.pop_front();
     }
 
-    /// What keeps the session for a request from when it is sent on.
+    /// Reasons that pin the session from when a request is sent.
     pub(crate) fn pin_all(&mut self, reasons: &Pins) {
         self.pins.extend(reasons);
     }
@@ -129,7 +129,7 @@ impl Followed {
         self.apply(effect, era, told);
     }
 
-    /// With the time at which its text was sent.
+    /// With the encoding era in which its text was sent.
     pub(crate) fn next_effect(&mut self) -> (Effect, EncodingEra) {
         let (effect, era) = match self.queue.front_mut() {
             Some(QueuedRequest::Query { effects, era, .. }) => {
@@ -183,7 +183,7 @@ impl Followed {
             }
             // What it ran is not known to be followed.
             Effect::Execute(_) => self.pin(PinReason::UnknownStatement("EXECUTE")),
-            // It ran a statement as rows are read, whose effects are not followed.
+            // It ran a statement as a query, whose effects are not followed.
             Effect::Explained(_) => self.pin(PinReason::UnknownStatement("EXPLAIN")),
             Effect::Pin(reason @ (PinReason::Listen | PinReason::TemporaryObject)) => {
                 self.stage(Staged::Kept(Kept::Pin(reason)));
@@ -192,14 +192,14 @@ impl Followed {
         }
     }
 
-    /// The request sent last turns out to have these reasons, too.
+    /// Adds these reasons to the request that was sent last.
     pub(crate) fn pin_newest(&mut self, reasons: &Pins) {
         if let Some(QueuedRequest::Query { pins, .. }) = self.queue.back_mut() {
             pins.extend(reasons);
         }
     }
 
-    /// What was sent behind a statement that undid reasons gives its own again.
+    /// Requests sent after a statement that removed reasons add their own again.
     fn pin_queued(&mut self) {
         for item in &self.queue {
             self.pins.extend(match item {
@@ -209,7 +209,7 @@ impl Followed {
         }
     }
 
-    /// With no statement left, none can be read in another way than before.
+    /// Without named statements, none can be read under other settings.
     fn statements_dropped(&mut self) {
         if !self.prepared.has_named() {
             self.pins.remove(PinReason::SettingAfterStatements);
@@ -239,7 +239,7 @@ impl Followed {
         }
     }
 
-    /// SQL is read otherwise from now on, at least until the transaction ends.
+    /// A setting that decides how SQL is read has changed, at least until the transaction ends.
     fn reading_changed(&mut self) {
         self.has_other_reading = true;
         if self.prepared.has_named() {
@@ -256,7 +256,7 @@ impl Followed {
         }
     }
 
-    /// A statement was made by rules of reading that may not outlive the transaction.
+    /// A statement was prepared under such a setting, which may not outlive the transaction.
     fn statement_made(&mut self) {
         if self.has_other_reading && self.prepared.has_named() {
             self.pin(PinReason::SettingAfterStatements);

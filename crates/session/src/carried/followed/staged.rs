@@ -1,4 +1,4 @@
-//! What a transaction has done that its end makes count or undoes.
+//! Effects of the open transaction, which COMMIT makes lasting and ROLLBACK undoes.
 
 use super::Followed;
 use crate::carried::encoding::Encoding;
@@ -12,7 +12,7 @@ use crate::sql::effect::Change;
 pub(super) enum Staged {
     Change(Change, Encoding),
     Savepoint(Name),
-    /// Something that keeps the session where it is, if the transaction commits.
+    /// Something that pins the session once the transaction has committed.
     Kept(Kept),
 }
 
@@ -21,13 +21,13 @@ pub(super) enum Staged {
 pub(super) enum Kept {
     HoldCursor(Name),
     Channel(Name),
-    /// Of this channel, or of all.
+    /// UNLISTEN of this channel, or of all.
     NoChannel(Option<Name>),
     Pin(PinReason),
 }
 
 impl Staged {
-    /// Why it will keep the session where it is.
+    /// The reason that it will pin the session.
     pub(super) fn pins(&self) -> Option<PinReason> {
         match self {
             Self::Change(..) | Self::Savepoint(_) | Self::Kept(Kept::NoChannel(_)) => None,
@@ -39,7 +39,7 @@ impl Staged {
 }
 
 impl Followed {
-    /// Whatever becomes of the transaction.
+    /// Takes effect whether the transaction commits or not.
     pub(super) fn close_cursors(&mut self, is_it: impl Fn(&Name) -> bool) {
         self.hold_cursors.retain(|cursor| !is_it(cursor));
         self.staged.retain(|staged| !matches!(staged, Staged::Kept(Kept::HoldCursor(name)) if is_it(name)));

@@ -1,4 +1,4 @@
-//! How the settings of a session are laid on another server.
+//! How the settings of a session are applied on another server.
 //!
 //! ```text
 //! login's statement_timeout off | settings in their order | client_encoding | time-outs, statement_timeout last
@@ -12,7 +12,7 @@ use crate::carried::alignment::Writer;
 const ENCODING: &str = "client_encoding";
 const STATEMENT_TIMEOUT: &str = "statement_timeout";
 
-/// Settings that may end what comes behind them, in the order in which they are laid on.
+/// Settings that may end the statements after them, in the order in which they are applied.
 /// Source: PostgreSQL 18, src/backend/utils/misc/guc_tables.c.
 const TIMEOUTS: [&str; 5] = [
     "idle_in_transaction_session_timeout",
@@ -22,10 +22,10 @@ const TIMEOUTS: [&str; 5] = [
     STATEMENT_TIMEOUT,
 ];
 
-/// Before everything else: the login may have brought a time-out that is shorter than what follows takes.
+/// Comes first: the login may have set a time-out that is shorter than the rest takes.
 const TIMEOUT_OFF: &[u8] = b"SET statement_timeout = 0";
 
-/// The login's own again.
+/// Restores the login's value.
 const TIMEOUT_OF_LOGIN: &[u8] = b"RESET statement_timeout";
 
 impl Gucs {

@@ -28,7 +28,7 @@ impl Setting {
     }
 }
 
-/// Too much was set to be kept.
+/// The settings exceed the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SettingsTooLarge;
 

@@ -1,9 +1,9 @@
-//! Prepared statements: how they are made again on another server, and what running them does.
+//! Prepared statements: how they are prepared again on another server, and the effects of running them.
 //!
 //! - [`presence`]: which of them the present server has, and which a message needs.
-//! - [`read_again`]: what they do, when functions that they call do something else.
-//! - `saved`: one statement as it is kept; `statement_effects`: what running it does.
-//! - [`notes`]: what their client was told of their parameters and columns.
+//! - [`read_again`]: their effects, after functions that they call have changed.
+//! - `saved`: one statement as it is kept; `statement_effects`: the effects of running it.
+//! - [`notes`]: what their client knows of their parameters and columns.
 
 mod notes;
 mod presence;
@@ -46,23 +46,23 @@ pub(crate) struct Prepared {
     pending: VecDeque<Pending>,
     bytes: usize,
     pending_bytes: usize,
-    /// Statements, in flight or made, that do more than read. While there are none, nothing needs
-    /// to be looked up.
+    /// Number of statements, in flight or prepared, with effects. While it is zero, nothing needs to be
+    /// looked up.
     odd: usize,
     unsaved: usize,
-    /// A statement may have been made whose name is not remembered: what it does will be missed.
+    /// A statement may have been prepared whose name is not kept: its effects are missed.
     is_lost: bool,
-    /// Portals of odd statements.
+    /// Portals of statements with effects.
     portals: HashMap<Name, StatementEffects>,
     unnamed_portal: Option<StatementEffects>,
     notes: Notes,
     /// Statements that the present server does not have, or has in another shape.
     absent: usize,
-    /// Some of those may be new to the client; they are to be made before it does anything else.
+    /// Some of those may be new to the client; they are prepared before it does anything else.
     has_new: bool,
-    /// All statements were made on the present server that the message at hand needs though it names none.
+    /// The present server has all statements that the present message needs without naming them.
     is_listed: bool,
-    /// Those with constants were to be made on the present server, before its first transaction.
+    /// Those with constants have been prepared, as far as possible, before the present server's first transaction.
     has_begun: bool,
     /// Buffers for the next Parse.
     spare: Vec<Vec<u8>>,
@@ -75,7 +75,7 @@ const SPARE_BYTES: usize = 2048;
 const SPARES: usize = 2;
 
 impl Prepared {
-    /// Whether every statement can be told to another server.
+    /// Whether every statement can be prepared on another server.
     pub(crate) fn is_saved(&self) -> bool {
         self.unsaved == 0 && !self.is_lost
     }
@@ -98,7 +98,7 @@ impl Prepared {
         read: impl FnOnce(&[u8]) -> Reading,
     ) {
         let Some(parse) = Parse::parse_prefix(body) else {
-            // Without its name it cannot be kept, and will be missed.
+            // Without its name it cannot be kept.
             self.is_lost = true;
             self.pending.push_back(Pending::Nothing);
             return;
@@ -189,8 +189,8 @@ impl Prepared {
         if pins.is_empty() { Ok(()) } else { Err(pins) }
     }
 
-    /// What a statement does once everything sent is answered. Some Parse in flight may yet fail,
-    /// and then what follows it up to the Sync is not run.
+    /// The effects of a statement once everything sent is answered. A Parse in flight may still fail;
+    /// then the server skips what follows it up to the Sync.
     fn resolve(&self, statement: &[u8]) -> &StatementEffects {
         for pending in self.pending.iter().rev() {
             if let Pending::Parse { name_length, saved } = pending
@@ -207,7 +207,7 @@ impl Prepared {
         self.odd > 0
     }
 
-    /// The newest Parse in flight turns out to pin by this, too, when its statement is run.
+    /// Adds reasons to the newest Parse in flight; they pin when its statement is run.
     pub(crate) fn pin_newest(&mut self, reasons: &Pins) {
         if let Some(Pending::Parse { saved, .. }) = self.pending.back_mut()
             && let Some(lasting) = saved.effects.lasting.as_mut().and_then(Arc::get_mut)
@@ -216,12 +216,12 @@ impl Prepared {
         }
     }
 
-    /// What a named statement does that the server has made.
+    /// The effects of a named statement that the server has prepared.
     pub(crate) fn made(&self, name: &[u8]) -> Option<&StatementEffects> {
         self.named.get(name).map(|saved| &saved.effects)
     }
 
-    /// What a named statement may do, by all in flight that have the name and the one that was made.
+    /// The effects that a named statement may have: of all Parses in flight with this name, and of the prepared one.
     pub(crate) fn called(&self, name: &[u8]) -> impl Iterator<Item = &StatementEffects> {
         let in_flight = self.pending.iter().filter_map(move |pending| match pending {
             Pending::Parse { name_length, saved } if saved.name(*name_length) == name => Some(&saved.effects),
@@ -230,7 +230,7 @@ impl Prepared {
         in_flight.chain(self.made(name))
     }
 
-    /// What an Execute that was sent does.
+    /// The effects of an Execute that was sent.
     #[inline]
     pub(crate) fn execute_sent(&self, body: &[u8]) -> StatementEffects {
         if self.unnamed_portal.is_none() && self.portals.is_empty() {
@@ -246,7 +246,7 @@ impl Prepared {
         self.get(statement)?.parsed_sql()
     }
 
-    /// The server is lost with requests in flight: what it made of them nobody knows.
+    /// The server is lost with requests in flight; their outcome is unknown.
     pub(crate) fn server_lost(&mut self) {
         let has_unnamed =
             self.pending.iter().any(|pending| matches!(pending, Pending::Parse { name_length: 0, .. }));
@@ -293,7 +293,7 @@ impl Prepared {
         }
     }
 
-    /// A statement is no more.
+    /// A statement was dropped.
     fn forget(&mut self, saved: SavedStatement) {
         self.odd -= usize::from(!saved.effects.is_plain());
         self.absent -= usize::from(saved.presence != Presence::Present);
@@ -342,7 +342,7 @@ impl Prepared {
 
     /// A PREPARE was executed.
     pub(crate) fn prepared_by_sql(&mut self, name: Name, sql: Box<[u8]>, pins: Pins) {
-        // It may have been made to write.
+        // It may write.
         self.odd += 1;
         let lasting = (!pins.is_empty())
             .then(|| Arc::new(LastingEffects { pins, effect: Effect::None, era: EncodingEra::default() }));

@@ -1,8 +1,8 @@
-//! What the client was told of its statements' parameters and columns.
+//! What the client knows of its statements' parameters and columns.
 //!
-//! Named statements are noted from the client's own Describe, or else asked for once when the session is idle. The
-//! unnamed statement is mostly run in the series that makes it and never again: it is asked for only when the client
-//! shows that it wants more of it, or when the session is about to leave a server that still answers.
+//! For a named statement they come from the client's own Describe; without one, the proxy describes it once when the
+//! session is idle. The unnamed statement is mostly run in the series that prepares it and never again: the proxy
+//! describes it only when the client uses it again, or when the session is about to leave a server that still answers.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -19,7 +19,7 @@ use crate::sql::Class;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    /// Named statements made since the session was last idle that are not known.
+    /// Named statements prepared since the session was last idle whose description is not known.
     young: Vec<Name>,
     /// Parses of named statements in flight.
     pending: usize,
@@ -29,7 +29,7 @@ pub(super) struct Notes {
     portals: HashMap<Name, Name>,
     unnamed_portal: Option<Name>,
     unnamed: UnnamedUse,
-    /// The unnamed statement was bound since it was made.
+    /// The unnamed statement was bound since it was prepared.
     is_unnamed_used: bool,
     /// The server has refused to describe the unnamed statement.
     is_unnamed_refused: bool,
@@ -43,9 +43,9 @@ enum UnnamedUse {
     /// There is none, or it is of an earlier series.
     #[default]
     Settled,
-    /// It was made in this series.
+    /// It was prepared in this series.
     Made,
-    /// It was bound in the series that made it.
+    /// It was bound in the series that prepared it.
     Bound,
     /// It was bound in a later one.
     BoundAgain,
@@ -66,7 +66,7 @@ impl Notes {
         self.pending -= usize::from(name_length > 0);
     }
 
-    /// A named statement was made.
+    /// A named statement was prepared.
     pub(super) fn made(&mut self, name: &Name, shape: &Shape) {
         if !shape.is_known() && self.young.len() < PREPARED_MAX {
             self.young.push(name.clone());
@@ -95,7 +95,7 @@ impl Notes {
         self.has_young() || self.unnamed_portal.is_some()
     }
 
-    /// Another server was taken: nothing is in flight, and what was not asked the old one is never known.
+    /// Another server was taken: nothing is in flight, and descriptions that the old one did not give are lost.
     pub(super) fn server_taken(&mut self) {
         *self = Self::default();
     }
@@ -112,14 +112,14 @@ impl Notes {
 }
 
 impl Prepared {
-    /// Whether something is to be asked at the next idle point.
+    /// Whether the proxy describes statements at the next idle point.
     #[inline]
     pub(crate) fn has_questions(&self) -> bool {
         !self.notes.young.is_empty()
             || matches!(self.notes.unnamed, UnnamedUse::Made | UnnamedUse::BoundAgain)
     }
 
-    /// Statements to be described to the proxy, which is idle: at most [`QUESTIONS_MAX`] of them.
+    /// Statements that the proxy describes while the session is idle: at most [`QUESTIONS_MAX`] of them.
     pub(crate) fn questions(&mut self) -> Vec<Name> {
         let young = self.notes.young.len().saturating_sub(QUESTIONS_MAX - 1);
         let mut names = self.notes.young.split_off(young);
@@ -131,7 +131,7 @@ impl Prepared {
         names
     }
 
-    /// The same for a session that is about to leave its server: what it does not ask now it will never know.
+    /// The same for a session that is about to leave its server, its last chance to describe them.
     pub(crate) fn last_questions(&mut self) -> Vec<Name> {
         if self.is_unknown(b"") && !self.notes.is_unnamed_refused {
             self.notes.unnamed = UnnamedUse::Made;
@@ -151,7 +151,7 @@ impl Prepared {
         self.notes.young.extend(names.filter(|name| !name.is_empty()));
     }
 
-    /// Whether the present server has a statement that it has refused to describe: no other could be held to it.
+    /// Whether the present server has a statement that it has refused to describe: another server's cannot be compared.
     pub(crate) fn has_refused(&self) -> bool {
         self.notes.refused.iter().any(|name| self.is_unknown(name))
     }
@@ -194,7 +194,7 @@ impl Prepared {
         if is_unknown && !is_pending { Class::ONCE } else { Class::PLAIN }
     }
 
-    /// A statement is bound: from now on its client may know of it what it was not told.
+    /// A statement is bound: from its rows the client may know columns that no Describe has shown.
     fn used(&mut self, statement: &[u8]) {
         self.notes.is_unnamed_used |= statement.is_empty();
         for pending in &mut self.pending {
@@ -254,7 +254,7 @@ impl Prepared {
         self.notes.describing.pop_front();
     }
 
-    /// The server has described a statement to the proxy. One whose description is too long is never told to another.
+    /// The server has described a statement to the proxy. A statement with too long a description stays on this server.
     pub(crate) fn learned(&mut self, name: &[u8], shape: Shape) {
         if let Some(saved) = self.get_mut(name) {
             saved.shape = shape;
@@ -262,7 +262,7 @@ impl Prepared {
         self.put(name, Presence::Present);
     }
 
-    /// A statement cannot be held to its shape elsewhere.
+    /// A statement's shape cannot be compared on another server.
     pub(crate) fn cannot_be_known(&mut self, name: &[u8]) {
         let Some(saved) = self.get_mut(name) else { return };
         let bytes = saved.bytes();

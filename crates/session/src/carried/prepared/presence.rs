@@ -1,4 +1,4 @@
-//! Which statements the present server has, and what it is sent before a message that needs others.
+//! Which statements the present server has, and what is sent to it before a message that needs others.
 
 use trunkline_codec::frontend::{Bind, Describe, FrontendTag, Target};
 
@@ -10,22 +10,22 @@ use crate::sql::references::{
     References, has_constants, may_begin, may_change_reading, may_refer, references, undeclared,
 };
 
-/// Where a statement is.
+/// Whether the present server has a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// On the present server, as its client knows it.
+    /// The server has it, as the client knows it.
     Present,
-    /// Not there.
+    /// The server does not have it.
     Absent,
-    /// There under its name is a stand-in.
+    /// The server has a stand-in under its name.
     StandIn,
-    /// That was dropped, to make the statement, which was not made.
+    /// The stand-in was dropped to prepare the statement, which failed.
     Cleared,
-    /// It was made again there, for the message at hand, and is not what its client knows.
+    /// It was prepared again for the present message, and differs from what the client knows.
     Differs,
 }
 
-/// Statements of which the present server must have those that it can make.
+/// Which statements are prepared on the present server, where it can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StatementSelection {
     All,
@@ -35,25 +35,25 @@ pub(crate) enum StatementSelection {
     New,
 }
 
-/// What the server is sent before the client's message.
+/// One thing sent to the server before the client's message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// The statement is dropped there.
+    /// The statement is dropped.
     Drop(Name),
-    /// A statement is made by this Parse.
+    /// A statement is prepared by this Parse.
     Parse { name: Name, sql: Box<[u8]>, types: Box<[u8]> },
-    /// A statement is made by this SQL.
+    /// A statement is prepared by this SQL.
     Run { sql: Box<[u8]> },
-    /// Its description is compared with what its client knows.
+    /// Its description is compared with what the client knows.
     Check(Name),
-    /// Its description is kept: its client knows nothing of it.
+    /// Its description is kept: the client knows none.
     Learn(Name),
-    /// Something that takes the name and has parameters of these types, for the client's message to drop, to collide
-    /// with or to describe, or for its Bind to be tried on.
+    /// A stand-in with this name and parameters of these types, for the client's message to drop, to collide with or to
+    /// describe, or for its Bind to be tried on.
     StandIn { name: Name, types: Box<[u8]> },
-    /// The client's own Bind, of a stand-in; its portal is closed again.
+    /// The client's Bind, of a stand-in; its portal is closed again.
     Bind { body: Box<[u8]>, portal: Name },
-    /// An error in the client's series: the statement is not what its client knows.
+    /// An error in the client's series: the statement differs from what the client knows.
     Fail,
 }
 
@@ -78,8 +78,8 @@ impl Prepared {
         self.absent > 0
     }
 
-    /// What the server must be sent before this message of the client; nothing for most. Of a long message `body` is
-    /// the first part, and what only its other parts name is not found.
+    /// The steps that the server needs before this message of the client; none for most. Of a long message `body` is
+    /// the first part; statements that only later parts name are not found.
     #[cold]
     pub(crate) fn steps_before(&mut self, tag: FrontendTag, body: &[u8]) -> Vec<Step> {
         let mut found = self.named_in(tag, body);
@@ -90,7 +90,7 @@ impl Prepared {
         }
         let mut steps = if tag == FrontendTag::Bind { self.steps_to_try(body) } else { Vec::new() };
         self.resolve_references(&mut found.executed);
-        // Behind an error the server skips everything.
+        // After an error the server skips everything.
         for name in found.executed {
             self.make(&name, &mut steps);
             if steps.last() == Some(&Step::Fail) {
@@ -111,8 +111,8 @@ impl Prepared {
         steps
     }
 
-    /// What tries a Bind on a stand-in, before the statement is made: what is wrong with its parameters the server
-    /// finds before it looks at whether the statement is still what it was. A Bind that is not here whole is not tried.
+    /// The steps that try a Bind on a stand-in before the statement is prepared: a server reports an error in the
+    /// parameters before it checks whether the result type has changed. A Bind that has not arrived whole is not tried.
     /// Source: PostgreSQL 18, src/backend/tcop/postgres.c, `exec_bind_message`.
     fn steps_to_try(&self, body: &[u8]) -> Vec<Step> {
         let is_whole = Bind::parse(body).is_ok();
@@ -126,8 +126,8 @@ impl Prepared {
         steps
     }
 
-    /// What is described in the place of a statement that returns no rows and is not there: the server does not look at
-    /// whether it is still what it was.
+    /// The steps for a Describe of an absent statement without rows, which get a stand-in: the server does not check
+    /// whether its result type has changed.
     /// Source: PostgreSQL 18, src/backend/tcop/postgres.c, `exec_describe_statement_message`.
     fn steps_to_describe(&self, body: &[u8]) -> Option<Vec<Step>> {
         match describe_of(body)? {
@@ -138,8 +138,8 @@ impl Prepared {
         }
     }
 
-    /// What puts something with the types of its parameters in the place of a statement that is not there, where they
-    /// are known.
+    /// The step that prepares a stand-in for an absent statement, with the types of its parameters where they are
+    /// known.
     fn steps_to_stand_in(&self, name: &[u8]) -> Option<Vec<Step>> {
         self.types(name)?;
         match self.presence(name)? {
@@ -174,10 +174,9 @@ impl Prepared {
         }
     }
 
-    /// The statements that the present server must have for this message whatever it names: all, because it lists
-    /// them, those that would be read otherwise after it, or those that it may be in the way of, as nobody has asked for
-    /// them yet. They are made before their transaction begins, since
-    /// making them takes a snapshot, behind which its isolation level is not to be set.
+    /// The statements that this message needs without naming them: all, because it lists them; those that would be read
+    /// differently after it; or those new to the client, which it may make impossible to prepare. They are prepared
+    /// before the transaction begins, since preparing takes a snapshot, after which SET TRANSACTION fails.
     pub(crate) fn must_make(&self, tag: FrontendTag, body: &[u8]) -> Option<StatementSelection> {
         let sql = if self.is_listed { None } else { self.sql_of(tag, body) }?;
         if found_in(sql).lists_all {
@@ -197,7 +196,7 @@ impl Prepared {
         bound.and_then(|bind| self.get(bind.statement)).is_some_and(SavedStatement::is_new)
     }
 
-    /// The same of a message in a transaction: of those that could not be made before it.
+    /// The same for a message in a transaction: those that could not be prepared before it.
     pub(crate) fn must_make_within(&self, tag: FrontendTag, body: &[u8]) -> Option<StatementSelection> {
         let sql = if self.is_listed { None } else { self.sql_of(tag, body) }?;
         may_change_reading(sql).then_some(StatementSelection::WithConstants)
@@ -212,7 +211,7 @@ impl Prepared {
         }
     }
 
-    /// What makes these statements on the present server, each in steps of its own.
+    /// The steps that prepare these statements on the present server, for each statement separately.
     pub(crate) fn steps_to_make(&mut self, which: StatementSelection) -> Vec<Vec<Step>> {
         self.is_listed = true;
         self.has_new = false;
@@ -233,7 +232,7 @@ impl Prepared {
         steps.filter(|steps| !steps.is_empty()).collect()
     }
 
-    /// A message goes to the server: what comes next may list again.
+    /// A message goes to the server: the next one may need all statements again.
     pub(crate) fn message_sent(&mut self) {
         self.is_listed = false;
     }
@@ -251,7 +250,7 @@ impl Prepared {
         needed.retain(|name| seen.insert(name.clone()));
     }
 
-    /// The place of a statement, as it will be once everything sent is answered.
+    /// The presence of a statement once everything sent is answered.
     fn presence(&self, name: &[u8]) -> Option<Presence> {
         for pending in self.pending.iter().rev() {
             match pending {
@@ -308,17 +307,17 @@ impl Prepared {
         steps.push(if saved.is_new() { Step::Learn(name.clone()) } else { Step::Check(name.clone()) });
     }
 
-    /// Something else has taken its name there.
+    /// A stand-in has taken its name on the server.
     pub(crate) fn stood_in(&mut self, name: &[u8]) {
         self.put(name, Presence::StandIn);
     }
 
-    /// Nothing has its name there.
+    /// No statement has its name on the server.
     pub(crate) fn dropped_there(&mut self, name: &[u8]) {
         self.put(name, Presence::Cleared);
     }
 
-    /// The present server has made a statement again; this is its description there.
+    /// The present server has prepared a statement again; this is its description.
     pub(crate) fn made_again(&mut self, name: &[u8], shape: &Shape) {
         let is_same = self.get(name).is_some_and(|saved| saved.shape.is_known() && saved.shape == *shape);
         self.put(name, if is_same { Presence::Present } else { Presence::Differs });

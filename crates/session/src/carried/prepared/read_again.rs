@@ -1,4 +1,4 @@
-//! What statements do, when functions that they call do something else than before.
+//! Prepared statements are read again when functions that they call have changed.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::sql::effect::Effect;
 use crate::sql::read::Reading;
 
 impl Prepared {
-    /// What its statements do is not what it was.
+    /// Reads all statements again.
     #[cold]
     pub(crate) fn read_again(&mut self, mut read: impl FnMut(&[u8]) -> Reading) {
         let in_flight = self.pending.iter_mut().filter_map(|pending| match pending {
@@ -27,7 +27,7 @@ impl Prepared {
 }
 
 impl SavedStatement {
-    /// What functions do that it calls is not what it was.
+    /// Reads the statement again: functions that it calls have changed.
     fn read_again(&mut self, read: &mut impl FnMut(&[u8]) -> Reading) {
         let reading = match &self.origin {
             Origin::Parse(body) => Parse::parse_prefix(body).map(|parse| read(parse.sql)),

@@ -6,14 +6,14 @@ use super::presence::Presence;
 use super::statement_effects::StatementEffects;
 use crate::carried::shape::Shape;
 
-/// How a statement can be made again.
+/// How a statement can be prepared again.
 #[derive(Debug)]
 pub(super) enum Origin {
     /// By a Parse with this body.
     Parse(Vec<u8>),
     /// By this SQL.
     Sql(Box<[u8]>),
-    /// It cannot: it is too long to be kept, or its name is.
+    /// It cannot: it or its name is too long to be kept.
     Unsaved,
 }
 
@@ -23,17 +23,17 @@ pub(super) struct SavedStatement {
     pub(super) effects: StatementEffects,
     pub(super) shape: Shape,
     pub(super) presence: Presence,
-    /// Its client has bound it since it was made, or may have; of the unnamed one `notes` knows.
+    /// The client has bound it since it was prepared, or may have; for the unnamed one see `notes`.
     pub(super) is_used: bool,
 }
 
 impl SavedStatement {
-    /// Its client may know of it what nobody noted: no other server can be held to that.
+    /// The client may know its columns from running it, while the session does not.
     pub(super) fn is_unsure(&self) -> bool {
         self.is_used && !self.shape.is_known()
     }
 
-    /// Its client can know nothing of it, and it is made afresh.
+    /// The client has not used it, so that it can be prepared without a check.
     pub(super) fn is_new(&self) -> bool {
         !self.is_used && !self.shape.is_known()
     }

@@ -1,4 +1,4 @@
-//! What running a prepared statement does to its session.
+//! The effects of running a prepared statement on its session.
 
 use std::sync::Arc;
 
@@ -10,21 +10,21 @@ use crate::sql::effect::Effect;
 use crate::sql::read::Reading;
 use crate::sql::set_config::{Call, effect_of, keeps_text};
 
-/// What running a statement does.
+/// The effects of running a statement.
 #[derive(Clone, Debug)]
 pub(crate) struct StatementEffects {
     pub(crate) class: Class,
-    /// `None` when it does nothing that outlives it.
+    /// `None` when it has no effects that outlive it.
     pub(crate) lasting: Option<Arc<LastingEffects>>,
 }
 
-/// What a statement leaves behind.
+/// Effects that outlive the statement.
 #[derive(Debug)]
 pub(crate) struct LastingEffects {
-    /// From when it is run on, whether or not it succeeds.
+    /// They count once it is run, whether or not it succeeds.
     pub(crate) pins: Pins,
     pub(crate) effect: Effect,
-    /// When its text was sent.
+    /// The encoding era in which its text was sent.
     pub(crate) era: EncodingEra,
 }
 
@@ -36,7 +36,7 @@ impl StatementEffects {
         if reading.pins.is_empty() && reading.effects.is_empty() {
             return Self { class, lasting: None };
         }
-        // Of several statements at once the server will make none.
+        // The server refuses a Parse of several statements.
         let effect = if reading.effects.len() > 1 {
             Effect::Unread
         } else {
@@ -49,13 +49,13 @@ impl StatementEffects {
         Self { class, lasting: Some(Arc::new(LastingEffects { pins: reading.pins, effect, era })) }
     }
 
-    /// Of a portal made by this Bind.
+    /// The effects of a portal that this Bind creates.
     pub(super) fn with_parameters(&self, bind: &[u8], era: EncodingEra) -> Self {
         let mut effects = self.clone();
         if let Some(lasting) = &self.lasting
             && let Effect::SetConfig(calls) = &lasting.effect
         {
-            // Constants of an older encoding and values of this one make no text of one encoding.
+            // Constants and parameter values may be in different encodings.
             let is_of_one = era == lasting.era || calls.iter().all(Call::is_ascii);
             let effect = effect_of(calls, bind).filter(|_| is_of_one);
             let effect = effect.unwrap_or(Effect::Pin(PinReason::UnknownSetting));

@@ -1,4 +1,4 @@
-//! Messages of the proxy's own to the server, and the error it gives in a server's place.
+//! Messages that the proxy itself sends to the server, and errors that it sends in place of a server.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use trunkline_codec::backend::BackendTag;
@@ -9,18 +9,18 @@ use super::OwnRequest;
 use crate::carried::prepared::Step;
 use crate::conversation::outstanding::Request;
 
-/// Name of the statement and portal by which statements of SQL are made again.
+/// Name of the statement and portal that run PREPARE again.
 const AGAIN: &[u8] = b"trunkline: prepare";
 
-/// A portal that does not exist: running it is the shortest way to fail a series.
+/// A portal that does not exist. An Execute of it is the shortest way to fail a series.
 const FAILS: &[u8] = b"trunkline: statement changed";
 
-/// What surrounds questions in a transaction.
+/// These surround the questions in a transaction.
 pub(crate) const SAVEPOINT: &[u8] = b"SAVEPOINT \"trunkline: questions\"";
 const ROLLBACK: &[u8] = b"ROLLBACK TO \"trunkline: questions\"";
 pub(crate) const RELEASE: &[u8] = b"RELEASE \"trunkline: questions\"";
 
-/// Messages being written, and what is expected of each.
+/// Messages being written, and what each of them is for.
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(crate) out: BytesMut,
@@ -82,7 +82,7 @@ impl Batch {
         self.close(Target::Statement, AGAIN, OwnRequest::Plain);
     }
 
-    /// A Bind with the body of one of the client's.
+    /// A Bind with the body of a Bind of the client.
     fn bind(&mut self, body: &[u8]) {
         self.out.put_u8(FrontendTag::Bind.byte());
         self.out.put_u32(u32::try_from(body.len() + 4).unwrap_or(u32::MAX));
@@ -102,8 +102,8 @@ impl Batch {
         self.expect(Request::DescribeStatement, item);
     }
 
-    /// Steps that may fail in a transaction of the client's, which goes on as if they had not been. What they have
-    /// prepared stays: prepared statements are not undone.
+    /// Steps that may fail in a transaction of the client without failing it. Statements that they prepare stay: ROLLBACK TO
+    /// does not undo Parse.
     pub(crate) fn behind_a_savepoint(&mut self, steps: Vec<Step>) {
         self.run(SAVEPOINT, OwnRequest::Plain);
         steps.into_iter().for_each(|step| self.step(step));
@@ -111,7 +111,7 @@ impl Batch {
         self.back_to_the_savepoint();
     }
 
-    /// Has the transaction go on as it was at the savepoint.
+    /// Rolls the transaction back to the savepoint.
     pub(crate) fn back_to_the_savepoint(&mut self) {
         // The portal of what failed would be in the way.
         self.close(Target::Portal, AGAIN, OwnRequest::Plain);
@@ -126,7 +126,7 @@ impl Batch {
     }
 }
 
-/// The error of PostgreSQL for a statement that would answer in another shape.
+/// PostgreSQL's error for a statement whose result type has changed.
 /// Source: PostgreSQL 18, src/backend/utils/cache/plancache.c, `RevalidateCachedQuery`; drivers look at the name of
 /// that function.
 pub(crate) fn changed() -> Bytes {

@@ -1,16 +1,16 @@
-//! Requests of the proxy's own within the conversation.
+//! The proxy's own requests within the conversation.
 //!
-//! They stand in the queue of outstanding requests like the client's, behind all of those, and the client is not read
-//! until they are answered. Their answers do not reach it.
+//! They are in the queue of outstanding requests, after all of the client's, and the proxy does not read the client
+//! until they are answered. Their answers do not reach the client.
 //!
-//! - Questions, while the client has nothing to wait for: what statements take and return. They end with a Sync of
-//!   ours, and may fail. In a transaction they are asked behind a savepoint, so that a failure does not end it: a
+//! - Questions, while the client waits for nothing: what statements take and return. They end with a Sync of the
+//!   proxy's own, and may fail. In a transaction they are asked after a SAVEPOINT, so that a failure does not end it: a
 //!   statement may be readable only by what the transaction has set.
-//! - Before a message in a series of extended messages: statements it needs are made again, with a Flush and no Sync.
-//!   When the server refuses one, its error is the answer to the client's message, which is skipped by the server as
-//!   every message behind an error is. A Bind is tried on something that stands in for its statement first.
-//! - Before a Query: the same with a Sync of ours. When the server refuses, its error is the answer to the Query, our
-//!   ReadyForQuery ends it, and the Query itself is not sent.
+//! - Before a message in a series of extended messages: statements that it needs are prepared again, with a Flush and no Sync.
+//!   When the server refuses one, its error is the answer to the client's message, which the server skips as it does
+//!   every message after an error. A Bind is first tried on a stand-in for its statement.
+//! - Before a Query: the same with a Sync of the proxy's own. When the server refuses, its error is the answer to the
+//!   Query, the ReadyForQuery for that Sync ends it, and the Query itself is not sent.
 
 pub(crate) mod batch;
 use std::collections::VecDeque;
@@ -23,26 +23,26 @@ use super::state::Pipeline;
 use crate::carried::shape::Shape;
 use crate::names::Name;
 
-/// Requests of ours in flight.
+/// The proxy's own requests in flight.
 #[derive(Debug)]
 pub(crate) struct OwnRequests {
     pub(crate) purpose: Purpose,
-    /// One for each of our requests, oldest first.
+    /// One for each of them, oldest first.
     pub(crate) items: VecDeque<OwnRequest>,
     /// Of the statement that is being described.
     pub(crate) shape: Shape,
     pub(crate) guard: Guard,
     /// The statement that the client's message describes.
     pub(crate) described: Option<Name>,
-    /// The first error, of which the client was not told.
+    /// The first error; the client has not seen it.
     pub(crate) refused: Option<Bytes>,
 }
 
-/// Whether questions have a savepoint in front.
+/// Whether a savepoint protects the questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Guard {
     None,
-    /// The savepoint is yet to be made, or gone back to: a failure is the transaction's.
+    /// SAVEPOINT or ROLLBACK TO is in flight: an error fails the transaction.
     Open,
     Savepoint,
     /// A question has failed: the transaction goes back to the savepoint before the client goes on.
@@ -58,7 +58,7 @@ pub(crate) enum Purpose {
 
 #[derive(Debug)]
 pub(crate) enum OwnRequest {
-    /// Its answer says nothing.
+    /// Its answer does not matter.
     Plain,
     /// The description of a statement is kept.
     Learn(Name),
@@ -66,17 +66,17 @@ pub(crate) enum OwnRequest {
     Check(Name),
     /// The savepoint is made.
     Saved,
-    /// Something else has the name of a statement.
+    /// A stand-in now has the name of this statement.
     StoodIn(Name),
-    /// Nothing has the name of a statement any more.
+    /// No statement has this name any more.
     Dropped(Name),
-    /// It fails, so that the client's message does.
+    /// It fails on purpose, so that the client's message fails.
     Fail,
     /// Its row has the values of settings.
     Values,
 }
 
-/// What of the client's messages is not to go to the server.
+/// Which of the client's messages do not go to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dropping {
     Nothing,
@@ -86,7 +86,7 @@ pub(crate) enum Dropping {
     Rest,
 }
 
-/// A message that answers nothing of ours.
+/// A message that answers none of the proxy's own requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unexpected;
 
@@ -102,15 +102,15 @@ impl Conversation {
         }
     }
 
-    /// Whether the next answer is to a request of ours.
+    /// Whether the next answer is for one of the proxy's own requests.
     #[inline]
     pub(crate) fn is_own_due(&self) -> bool {
         self.own.is_some() && self.outstanding.front().is_some_and(|entry| entry.class.is_own())
     }
 
-    /// Whether all that is outstanding is ours.
+    /// Whether the proxy's own requests are all that is outstanding.
     #[inline]
-    pub(crate) fn owes_only_us(&self) -> bool {
+    pub(crate) fn owes_only_proxy(&self) -> bool {
         self.outstanding.front().is_none_or(|entry| entry.class.is_own())
     }
 

@@ -1,4 +1,4 @@
-//! Answers to requests of ours.
+//! Answers to the proxy's own requests.
 
 use crate::carried::shape::{Shape, columns_of, types_of};
 use crate::conversation::outstanding::Request;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use trunkline_codec::backend::{BackendTag, ReadyForQuery, TransactionStatus};
 
 impl Session {
-    /// More of a long answer passed. Whether it was ours.
+    /// The next part of a long answer. Returns whether the answer is to one of the proxy's own requests.
     pub(crate) fn passed_own(&mut self, is_last: bool) -> bool {
         if !self.conversation.is_inside_own {
             return false;
@@ -20,8 +20,8 @@ impl Session {
         true
     }
 
-    /// An answer to a request of ours; of a long one `body` is the first part. Gives what goes to the client in its
-    /// place, or the answer back where it answers nothing of ours.
+    /// An answer to one of the proxy's own requests; of a long one `body` is the first part. Returns what goes to the
+    /// client in its place, or an error where it answers none of them.
     pub(crate) fn own_answered(
         &mut self,
         tag: BackendTag,

@@ -1,4 +1,4 @@
-//! Requests of ours that the server refuses, or that are lost with it.
+//! The proxy's own requests that the server refuses, or that are lost with it.
 
 use crate::conversation::outstanding::{Entry, Outstanding, Request};
 use crate::conversation::own::batch::{changed, error_again, takes};
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use trunkline_codec::backend::{ErrorFields, TransactionStatus};
 
 impl Session {
-    /// The server refuses a request of ours, or was made to.
+    /// The server refuses one of the proxy's own requests, possibly one that was sent to fail.
     pub(super) fn own_failed(
         &mut self,
         entry: Entry,
@@ -43,14 +43,14 @@ impl Session {
             return None;
         }
         self.follow_failed(Request::Bind);
-        // The client has had an answer, and its ReadyForQuery is due: nothing behind it can be told apart if repeated.
+        // The client has an answer and waits for its ReadyForQuery: the request cannot be repeated any more.
         self.recovery.attempt = Attempt::Closed(NotRepeatable::Answered);
         self.meter.answered(body.len() as u64, now);
         self.meter.outcome = Outcome::Failed(ErrorFields::new(body).sqlstate());
         self.record(Entry { request: Request::Bind, ..entry }, now, out);
         match purpose {
             Purpose::BeforeSeries => self.conversation.pipeline = Pipeline::Skipping,
-            // The ReadyForQuery that is due is the client's now.
+            // The ReadyForQuery that is due goes to the client.
             Purpose::BeforeQuery | Purpose::Questions => {
                 self.conversation.outstanding = Outstanding::new();
                 self.conversation.outstanding.push(Entry {
@@ -67,7 +67,7 @@ impl Session {
         Some(self.behind_parameters(described, error))
     }
 
-    /// The error of a Describe: PostgreSQL tells the parameters before it finds that it cannot tell the columns.
+    /// The error of a Describe: PostgreSQL sends the parameters before it finds that it cannot describe the columns.
     /// Source: PostgreSQL 18, src/backend/tcop/postgres.c, `exec_describe_statement_message`.
     fn behind_parameters(&self, described: Option<Name>, error: Bytes) -> Bytes {
         let prepared = self.carried.followed.as_ref().map(|followed| &followed.prepared);
@@ -82,8 +82,8 @@ impl Session {
         }
     }
 
-    /// The server skips what we sent, up to our Sync. A statement whose description fails is not asked for again; those
-    /// behind it are.
+    /// The server skips the proxy's own requests up to their Sync. A statement whose Describe failed is not asked for
+    /// again; the statements after it are.
     fn skip_own(&mut self) {
         let mut skipped = Vec::new();
         while let Some(entry) = self.conversation.outstanding.front() {
@@ -110,7 +110,7 @@ impl Session {
         }
     }
 
-    /// Forgets the requests of ours in flight: their server is lost.
+    /// Forgets the proxy's own requests in flight: their server is lost.
     pub(crate) fn forget_own(&mut self) {
         if std::mem::take(&mut self.conversation.is_inside_own) {
             self.conversation.scanner = scanner_of_a_server();

@@ -1,4 +1,4 @@
-//! Requests of the proxy's own: when they are sent, and what comes of them.
+//! The proxy's own requests: when they are sent, and what their answers change.
 
 mod answers;
 mod failures;
@@ -32,8 +32,8 @@ impl Session {
             || self.must_recover()
     }
 
-    /// What the proxy itself asks the server while its client waits for nothing: to be written to it. The client is
-    /// not read until the answers, which go to [`Self::handle_server`], have come.
+    /// What the proxy itself asks the server while the client waits for nothing. The caller writes it to the server and
+    /// does not read the client until the answers have come; they go to [`Self::handle_server`].
     pub fn questions(&mut self) -> Option<Bytes> {
         if self.must_recover() {
             let mut batch = Batch::default();
@@ -53,14 +53,14 @@ impl Session {
         self.ask(names)
     }
 
-    /// Whether the values of settings are to be read before the session can leave its server.
+    /// Whether values of settings have to be read before the session can leave its server.
     #[must_use]
     #[inline]
     pub fn must_read_back(&self) -> bool {
         self.carried.followed.as_ref().is_some_and(|followed| followed.must_read_back())
     }
 
-    /// Why it should not leave a server that still serves, though it could go on elsewhere if that were lost.
+    /// Why the session should not leave a server that still serves, although it could go on elsewhere if that were lost.
     #[must_use]
     pub fn stays_for(&self) -> Option<PinReason> {
         let has_refused =
@@ -68,7 +68,7 @@ impl Session {
         has_refused.then_some(PinReason::StatementNotDescribed)
     }
 
-    /// Whether the transaction is to go back to our savepoint before anything else, wherever the session may go.
+    /// Whether ROLLBACK TO the proxy's savepoint has to run before anything else.
     #[must_use]
     #[inline]
     pub fn must_recover(&self) -> bool {
@@ -93,7 +93,7 @@ impl Session {
             && self.conversation.tail == Tail::Empty
     }
 
-    /// The same for a session about to leave a server that still answers.
+    /// The same for a session that is about to leave a server that still answers.
     pub fn last_questions(&mut self) -> Option<Bytes> {
         let names = if self.is_idle() {
             self.carried.followed.as_mut()?.prepared.last_questions()
@@ -140,13 +140,13 @@ impl Session {
         batch.out.freeze()
     }
 
-    /// Whether this message of the client's may need something of the server first.
+    /// Whether the server may have to prepare something before this message of the client.
     #[inline]
     pub(crate) fn may_need_more(&self) -> bool {
         self.carried.followed.as_ref().is_some_and(|followed| followed.prepared.has_absent())
     }
 
-    /// What the server is sent before this message of the client's; it is presented again once that is answered.
+    /// What is sent to the server before this message of the client, which is passed in again once that is answered.
     #[cold]
     pub(crate) fn before(&mut self, tag: FrontendTag, body: &[u8], sent: u64) -> Option<Bytes> {
         if self.mode != Mode::Tracked
