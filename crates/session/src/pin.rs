@@ -17,7 +17,7 @@ pub enum PinReason {
     /// session is relayed, but it is not known any more when it is idle.
     UnexpectedMessage(u8),
     /// A COPY that failed may or may not have swallowed a Sync, so it is not known how many
-    /// ReadyForQuery messages are owed.
+    /// ReadyForQuery messages are still to come.
     SyncInFailedCopy,
     /// It has a cursor WITH HOLD.
     HoldCursor,
@@ -27,7 +27,7 @@ pub enum PinReason {
     Load,
     /// It listens for notifications.
     Listen,
-    /// It made a temporary table, view or sequence.
+    /// It created a temporary table, view or sequence.
     TemporaryObject,
     /// It changed a setting in a way that the proxy does not follow.
     UnknownSetting,

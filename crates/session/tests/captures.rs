@@ -89,7 +89,7 @@ impl Replay {
         self.forwarded[usize::from(is_of_server)] += forward;
     }
 
-    /// The server has said goodbye, and no other is to be had.
+    /// The server has ended the connection, and there is no other.
     fn end(&mut self, forward: usize) {
         let options = Options { can_move: Can::No, can_repeat: Can::No };
         let farewell = &self.tails[1][forward..];

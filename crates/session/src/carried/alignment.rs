@@ -19,7 +19,7 @@ struct Owed {
 }
 
 /// Settings as messages for a server, and a failed transaction when the session is in one. Prepared statements are
-/// made there when they are next used.
+/// prepared there when they are next used.
 #[derive(Clone, Debug, Default)]
 pub struct Alignment {
     /// Sent in one write. Empty when the login alone gives the session its state: then there is no

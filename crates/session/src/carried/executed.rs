@@ -1,4 +1,4 @@
-//! Statements run by SQL: `EXECUTE name`, of one made by a Parse or by PREPARE.
+//! Statements that SQL runs: `EXECUTE name`, after a Parse or PREPARE.
 //!
 //! A name stands for what the server has when it runs. So what pins is gathered when the EXECUTE is sent, from
 //! all that the name may stand for then; what is done is looked up when it is complete.
@@ -13,7 +13,7 @@ use crate::pins::Pins;
 use crate::sql::effect::Effect;
 
 impl StatementEffects {
-    /// Adds what pins if the statement is run and nobody sees when.
+    /// Adds the reasons of the statement, which may run without the session seeing it.
     pub(crate) fn run_unseen(&self, pins: &mut Pins) {
         let Some(lasting) = &self.lasting else { return };
         pins.extend(&lasting.pins);

@@ -35,7 +35,7 @@ impl Session {
         }
     }
 
-    /// An Execute stopped at its row limit: what it does beyond rows is done.
+    /// An Execute stopped at its row limit: its effects count.
     pub(crate) fn follow_suspended(&mut self) {
         if let (Some(front), Some(followed)) =
             (self.conversation.outstanding.front(), &mut self.carried.followed)

@@ -76,8 +76,8 @@ impl Session {
         LossPlan::Report(report.freeze())
     }
 
-    /// Whether a client that left is owed nothing: a server that is told so drops the answers to a series without its
-    /// Sync.
+    /// Whether a client that has left waits for no answer: after a Terminate the server drops the answers to a series
+    /// without its Sync.
     fn owes_nothing(&self) -> bool {
         let is_owed = |request| matches!(request, Request::Query | Request::Sync | Request::FunctionCall);
         let is_over = self.conversation.copy == CopyState::None

@@ -155,7 +155,7 @@ impl Session {
                 } else {
                     followed.pin_newest(&found.pins);
                 }
-                // One statement cannot be told from several.
+                // The SQL may be one statement or several.
                 if found.is_once || sql.contains(&b';') {
                     self.close_attempt(NotRepeatable::SideEffects);
                 }

@@ -265,7 +265,7 @@ impl ConstantSetConfig {
         }
         let Some(Token::String(name)) = text.token(at + 2) else { return None };
         let mut next = at + 3;
-        // As a body is printed that was read when it was made: 'name'::text.
+        // PostgreSQL prints the constant of a parsed body with a cast: 'name'::text.
         if text.is_symbol(next, b':') && text.is_symbol(next + 1, b':') {
             next += 3;
         }

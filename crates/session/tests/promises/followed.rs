@@ -1,4 +1,4 @@
-//! Every way in to a session's state is followed, or pins; and what is undone pins no more.
+//! Every change of a session's state is followed, or pins; a change that is undone pins no more.
 
 use trunkline_session::PinReason;
 
@@ -37,7 +37,7 @@ fn discard_all_leaves_what_it_cannot_undo_whatever_else_pinned_first() {
 }
 
 #[test]
-fn what_was_sent_behind_discard_all_pins_again() {
+fn requests_sent_after_discard_all_pin_again() {
     let mut talk = Talk::new();
     let lock = "select pg_advisory_lock(1)";
     talk.client(&[parse("", "discard all"), bind(""), execute(), sync(), query(lock)]);
@@ -58,7 +58,7 @@ fn what_was_sent_behind_discard_all_pins_again() {
 }
 
 #[test]
-fn execute_does_what_the_statement_does_that_a_parse_made() {
+fn execute_has_the_effect_of_a_statement_from_a_parse() {
     let mut talk = Talk::new();
     for (name, sql) in [
         ("s", "set a = 1"),
@@ -93,7 +93,7 @@ fn execute_does_what_the_statement_does_that_a_parse_made() {
 }
 
 #[test]
-fn execute_of_itself_is_given_up() {
+fn execute_of_itself_pins() {
     let mut talk = Talk::new();
     talk.prepare("loop", "execute loop").client(&[query("execute loop")]);
     talk.server(&[error(), ready('I')]).stays(PinReason::UnknownStatement("EXECUTE"));
@@ -142,7 +142,7 @@ fn a_statement_of_prepare_pins_each_time_it_is_run() {
 }
 
 #[test]
-fn what_a_transaction_undid_pins_no_more() {
+fn effects_of_a_rolled_back_transaction_do_not_pin() {
     for (sql, tag) in [
         ("listen x", "LISTEN"),
         ("create temp table t ()", "CREATE TABLE"),
@@ -256,7 +256,7 @@ fn bind_as(portal: &str, statement: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_portal_that_a_fetch_may_run_pins_once_it_is_made() {
+fn a_portal_that_a_fetch_may_run_pins_once_it_is_bound() {
     for (sql, reason) in [
         ("select pg_advisory_lock(1)", PinReason::AdvisoryLock),
         ("select set_config('a', 'b', false)", PinReason::UnknownSetting),

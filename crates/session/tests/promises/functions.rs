@@ -1,4 +1,4 @@
-//! User-defined functions that are called: what they set is read back, what they leave behind pins.
+//! User-defined functions that are called: their settings are read back, other effects pin.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,7 +48,7 @@ fn row(values: &[Option<&str>]) -> Vec<u8> {
 }
 
 impl Talk {
-    /// The proxy asks for values, and is told these.
+    /// The proxy queries values, and gets these.
     #[track_caller]
     fn reads_back(&mut self, values: &[Option<&str>]) -> &mut Self {
         let asked = self.session.questions().expect("values are asked for");
@@ -245,7 +245,7 @@ fn what_looks_have_found_before_a_session_called_anything_does_not_count_against
 }
 
 #[test]
-fn a_function_that_was_dropped_and_made_anew_is_found_out() {
+fn a_function_that_was_dropped_and_created_again_is_noticed() {
     let (mut late, functions) = calling();
     let under_way = functions.look_begins();
     late.ran("select plain(1)", &["SELECT 1"]);

@@ -149,7 +149,7 @@ fn a_client_message_of_no_known_type_is_the_servers_to_refuse_once_it_has_answer
 }
 
 #[test]
-fn a_server_lost_before_it_has_refused_the_client_is_told_of() {
+fn a_server_lost_before_it_has_refused_the_client_is_reported() {
     let mut talk = Talk::new();
     talk.client_step(&[query("select 1"), b"!".to_vec()].concat());
     assert!(matches!(talk.lost(b"", REPEAT), LossPlan::Report(_)));

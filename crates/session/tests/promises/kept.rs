@@ -1,4 +1,4 @@
-//! A client that is told of a lost server and goes on. One test for each rule.
+//! A client that gets an error for a lost server and goes on. One test for each rule.
 
 use trunkline_session::{
     ClientThen, LossPlan, Mobility, ReportTiming, ServerRole, ServerThen, Tracking, TransactionStatus,
@@ -6,7 +6,7 @@ use trunkline_session::{
 
 use crate::talk::*;
 
-/// The answer of a plan that keeps the connection, as messages by type and what they say.
+/// The answer of a plan that keeps the connection: messages by type, with their text.
 #[track_caller]
 fn answer(plan: LossPlan) -> String {
     let LossPlan::Fail { answer, .. } = plan else { panic!("{plan:?}") };
@@ -36,7 +36,7 @@ fn in_transaction() -> Talk {
     talk
 }
 
-/// The server was lost while the client was silent inside a transaction, and another was taken.
+/// The server was lost while the client was idle inside a transaction, and another was taken.
 fn with_deferred_error() -> Talk {
     let mut talk = in_transaction();
     assert_eq!(answer(talk.lost(b"", MOVE)), "");
@@ -44,7 +44,7 @@ fn with_deferred_error() -> Talk {
     talk
 }
 
-/// What becomes of client bytes that are refused: how many are dropped, and the answer.
+/// Sends client bytes that are refused: the number of bytes dropped, and the answer.
 #[track_caller]
 fn refused(talk: &mut Talk, bytes: &[u8]) -> (usize, String) {
     let step = talk.client_step(bytes);
@@ -89,7 +89,7 @@ fn the_timing_is_reported_of_a_failed_request_too() {
 }
 
 #[test]
-fn a_failure_that_was_told_is_not_told_again() {
+fn a_failure_that_the_client_has_seen_is_not_reported_again() {
     for (request, answers, status) in [
         (query("oops"), vec![error()], 'I'),
         (query("begin; oops"), vec![error()], 'I'),
@@ -135,7 +135,7 @@ fn a_transaction_that_was_open_or_may_be_has_failed() {
     answered.client(&[bind("a"), execute(), bind("b"), execute(), sync()]);
     answered.server(&[m('2'), complete("START TRANSACTION")]);
     assert_eq!(answer(answered.lost(b"", MOVE)), "ERROR 08006, ZE");
-    // Of COMMIT and ROLLBACK the end is certain, if not which.
+    // COMMIT and ROLLBACK end the transaction, one way or the other.
     for end in ["commit", "end", "rollback"] {
         for request in [vec![query(end)], vec![parse("", end), bind(""), execute(), sync()]] {
             let mut ended = in_transaction();
@@ -162,7 +162,7 @@ fn a_transaction_that_was_open_or_may_be_has_failed() {
 }
 
 #[test]
-fn the_next_server_is_put_into_a_failed_transaction_behind_what_was_set_before_it() {
+fn the_next_server_gets_the_settings_and_then_a_failed_transaction() {
     let mut talk = Talk::new();
     talk.client(&[query("set a = 1")]).server(&[complete("SET"), ready('I')]);
     talk.client(&[query("begin")]).server(&[complete("BEGIN"), ready('T')]);
@@ -230,13 +230,13 @@ fn a_commit_that_is_refused_ends_the_transaction() {
 }
 
 #[test]
-fn the_error_is_told_at_the_first_message_and_all_is_skipped_up_to_the_sync() {
+fn the_first_message_gets_the_error_and_all_is_skipped_up_to_the_sync() {
     let mut talk = with_deferred_error();
     assert_eq!(refused(&mut talk, &flush()), (5, String::new()), "a Flush is not answered");
     let begun = [parse("a", "select 1"), flush()].concat();
     assert_eq!(refused(&mut talk, &begun), (begun.len(), "ERROR 08006".to_owned()));
     assert_eq!(refused(&mut talk, &query("select 1")).1, "", "skipped as any server does");
-    // A death of the new server changes nothing.
+    // The loss of the new server changes nothing.
     assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
     talk.taken();
     assert_eq!(refused(&mut talk, &sync()), (5, "ZE".to_owned()));
@@ -256,7 +256,7 @@ fn a_long_request_is_refused_at_its_end() {
 }
 
 #[test]
-fn a_rollback_or_goodbye_needs_no_error() {
+fn a_rollback_or_terminate_needs_no_error() {
     let prepared = |talk: &mut Talk| {
         talk.client(&[parse("r", "ROLLBACK"), sync()]).server(&[m('1'), ready('I')]);
         talk.asks(&["r"], &[], &[]).client(&[query("begin")]).server(&[complete("BEGIN"), ready('T')]);
@@ -324,7 +324,7 @@ fn a_failed_transaction_is_moved_without_a_word() {
     talk.taken().client(&[query("commit")]).server(&[complete("ROLLBACK"), ready('I')]).is_idle();
 }
 
-/// Whether it is held back, as what it can be.
+/// Whether it is held back, and what it can be about.
 fn is_farewell(then: &ServerThen, code: &str) -> bool {
     let may_be_of_session = code == "57P01";
     matches!(then, ServerThen::Terminated if may_be_of_session)
@@ -332,7 +332,7 @@ fn is_farewell(then: &ServerThen, code: &str) -> bool {
 }
 
 #[test]
-fn a_failed_transaction_with_a_savepoint_is_told_that_it_is_lost() {
+fn the_loss_of_a_failed_transaction_with_a_savepoint_is_reported() {
     let mut talk = in_transaction();
     talk.client(&[query("savepoint s")]).server(&[complete("SAVEPOINT"), ready('T')]);
     talk.client(&[query("oops")]).server(&[error(), ready('E')]);
@@ -343,7 +343,7 @@ fn a_failed_transaction_with_a_savepoint_is_told_that_it_is_lost() {
 }
 
 #[test]
-fn a_goodbye_of_the_server_is_not_passed_on_when_the_client_goes_on() {
+fn a_farewell_is_not_forwarded_when_the_client_goes_on() {
     for (severity, code) in [("FATAL", "57P01"), ("FATAL", "57P02"), ("FATAL", "40001")] {
         let farewell = report('E', severity, code);
         let mut busy = Talk::new();
@@ -356,7 +356,7 @@ fn a_goodbye_of_the_server_is_not_passed_on_when_the_client_goes_on() {
         assert_eq!(answer(silent.lost(&farewell, MOVE)), "");
         silent.taken();
         assert_eq!(refused(&mut silent, &query("select 1")).1, format!("ERROR {code}, ZE"));
-        // Without another server it is the server's own.
+        // Without another server it is forwarded.
         let mut last = in_transaction();
         last.server_step(&farewell);
         assert_eq!(last.lost(&farewell, STAY), LossPlan::Report(farewell.into()));

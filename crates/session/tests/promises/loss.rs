@@ -30,7 +30,7 @@ fn a_loss_before_the_first_request_is_hidden() {
 }
 
 #[test]
-fn changed_parameters_are_told_before_the_next_ready_for_query() {
+fn changed_parameters_are_sent_before_the_next_ready_for_query() {
     let mut talk = Talk::new();
     assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
     let parameter = message(b'S', b"in_hot_standby\0off\0");
@@ -249,7 +249,7 @@ fn a_crash_that_cannot_be_hidden_is_the_servers() {
     assert!(matches!(pipelined.lost(b"", MOVE), LossPlan::AlreadyReported(FatalOrigin::Server(_))));
 }
 
-/// A session whose server is being asked what its statement returns.
+/// A session whose statement the proxy is describing.
 fn asked() -> Talk {
     let mut talk = Talk::new();
     talk.prepare("s", "select 1");
@@ -259,7 +259,7 @@ fn asked() -> Talk {
 }
 
 #[test]
-fn a_server_that_ends_while_it_is_asked_something_is_left_and_no_statement_of_ours_is_recorded() {
+fn a_server_that_ends_during_own_requests_is_left_and_none_of_them_is_recorded() {
     for farewell in
         [report('E', "FATAL", "57P01"), report('E', "FATAL", "57P02"), report('N', "WARNING", "57P02")]
     {

@@ -24,7 +24,7 @@ impl Talk {
         self.client(&[query(sql)]).server(&answer)
     }
 
-    /// The SQL and statements another server is told, messages by type.
+    /// The SQL and statements sent to another server, other messages by type.
     pub(crate) fn told(&self) -> Vec<String> {
         let bytes = self.session.alignment().messages;
         let mut rest = &bytes[..];
@@ -90,7 +90,7 @@ fn a_fixed_session_stays() {
 }
 
 #[test]
-fn a_statement_that_failed_or_was_skipped_is_not_told() {
+fn a_statement_that_failed_or_was_skipped_is_not_restored() {
     let mut talk = Talk::new();
     talk.client(&[parse("a", "oops"), parse("b", "select 1"), message(b'C', b"Sc\0"), sync()]);
     talk.server(&[error(), ready('I')]);
@@ -128,7 +128,7 @@ fn savepoints_undo_what_came_after_them() {
 }
 
 #[test]
-fn settings_made_by_prepared_statements_count_when_they_run() {
+fn settings_of_prepared_statements_count_when_they_run() {
     let mut talk = Talk::new();
     talk.prepare("a", "set x = 1");
     assert!(talk.told().is_empty());
@@ -293,7 +293,7 @@ fn a_long_query_is_searched_as_it_passes() {
 }
 
 #[test]
-fn the_answers_to_an_alignment_are_swallowed_whatever_their_chunks() {
+fn the_answers_to_an_alignment_are_read_in_any_chunks() {
     let mut talk = Talk::new();
     talk.ran("set a = 1", &["SET"]).prepare("s", "select 1");
     let alignment = talk.session.alignment();
@@ -321,7 +321,7 @@ fn the_answers_to_an_alignment_are_swallowed_whatever_their_chunks() {
 }
 
 #[test]
-fn the_client_is_told_what_differs_once_and_not_what_it_knows_by_then() {
+fn the_client_gets_differences_once_and_none_that_it_has_already() {
     let mut talk = Talk::new();
     talk.server(&[status("TimeZone", "CET")]);
     let seen: Vec<_> = talk.session.parameters().map(|(name, value)| [name, value].concat()).collect();

@@ -44,7 +44,7 @@ fn a_name_that_is_cut_inside_of_a_character_keeps_the_session() {
 }
 
 #[test]
-fn what_a_long_name_has_made_ends_by_another_that_is_cut_alike() {
+fn a_long_name_ends_by_another_with_the_same_truncation() {
     for (make, end) in [("listen", "unlisten"), ("declare", "close")] {
         let mut talk = Talk::new();
         let rest = if make == "declare" { " cursor with hold for select 1" } else { "" };

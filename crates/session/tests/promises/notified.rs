@@ -8,7 +8,7 @@ use crate::talk::*;
 const TOLD: ProcessId = ProcessId(4711);
 const OWN: ProcessId = ProcessId(815);
 
-/// A session that was told of `TOLD` and is `OWN` by now.
+/// A session whose client knows `TOLD` and whose process is `OWN` now.
 fn moved() -> Talk {
     let mut talk = Talk::new();
     talk.session.process_at_login(Some(TOLD));
@@ -22,7 +22,7 @@ fn notification(process: i32, payload: &str) -> Vec<u8> {
     message(b'A', &[&process.to_be_bytes()[..], b"channel\0", payload.as_bytes(), b"\0"].concat())
 }
 
-/// What the client gets of `bytes`, presented in chunks of `size`.
+/// What the client gets of `bytes`, passed in in chunks of `size`.
 fn told(talk: &mut Talk, bytes: &[u8], size: usize) -> Vec<u8> {
     let (mut out, mut held) = (Vec::new(), Vec::new());
     for chunk in bytes.chunks(size) {
@@ -42,7 +42,7 @@ fn told(talk: &mut Talk, bytes: &[u8], size: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_session_that_has_not_moved_is_told_as_the_server_says() {
+fn a_session_that_has_not_moved_gets_notifications_unchanged() {
     let mut talk = Talk::new();
     talk.session.process_at_login(Some(TOLD));
     for process in [TOLD.0, OWN.0, 1] {
@@ -84,7 +84,7 @@ fn a_notification_too_long_to_be_kept_whole_is_exchanged_at_its_beginning() {
 }
 
 #[test]
-fn a_session_that_is_not_followed_any_more_is_told_the_same() {
+fn a_session_that_is_not_tracked_any_more_gets_the_same() {
     let mut talk = moved();
     talk.server(&[complete("UNEXPLAINED")]);
     assert_eq!(told(&mut talk, &notification(OWN.0, ""), usize::MAX), notification(TOLD.0, ""));
@@ -93,7 +93,7 @@ fn a_session_that_is_not_followed_any_more_is_told_the_same() {
 }
 
 #[test]
-fn a_client_that_was_told_no_number_gets_the_servers() {
+fn a_client_without_a_process_id_gets_the_servers() {
     let mut talk = Talk::new();
     talk.session.process_at_login(None);
     talk.taken().session.server_process(Some(OWN));

@@ -35,7 +35,7 @@ fn asked(talk: &mut Talk, messages: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_long_refusal_is_told_cut_and_none_of_its_rest_is() {
+fn a_long_refusal_is_truncated_and_its_rest_dropped() {
     let mut talk = moved(&["s"]);
     asked(&mut talk, &run("s").concat());
     let text = format!("SERROR\0VERROR\0C22P02\0M{}\0\0", "x".repeat(100_000));
@@ -57,7 +57,7 @@ fn a_long_refusal_is_told_cut_and_none_of_its_rest_is() {
 }
 
 #[test]
-fn nothing_is_repeated_behind_a_series_that_a_refusal_has_answered() {
+fn nothing_is_repeated_after_a_series_that_a_refusal_has_answered() {
     let mut talk = moved(&["s"]);
     asked(&mut talk, &run("s").concat());
     assert!(talk.server_step(&error()).inject.is_some());
@@ -67,7 +67,7 @@ fn nothing_is_repeated_behind_a_series_that_a_refusal_has_answered() {
 }
 
 #[test]
-fn nothing_is_repeated_behind_a_query_that_a_refusal_has_answered() {
+fn nothing_is_repeated_after_a_query_that_a_refusal_has_answered() {
     let mut talk = moved(&["s"]);
     let execute = query("execute s(1)");
     asked(&mut talk, &execute);
@@ -78,7 +78,7 @@ fn nothing_is_repeated_behind_a_query_that_a_refusal_has_answered() {
 }
 
 #[test]
-fn of_two_changed_statements_the_one_behind_the_error_stays_as_it_is() {
+fn of_two_changed_statements_the_one_after_the_error_is_unchanged() {
     let mut talk = moved(&["a", "b"]);
     let both = query("execute a(1); execute b(1)");
     asked(&mut talk, &both);
@@ -106,7 +106,7 @@ fn of_two_changed_statements_the_one_behind_the_error_stays_as_it_is() {
 }
 
 #[test]
-fn behind_the_end_of_a_copy_a_series_is_still_open() {
+fn a_series_is_still_open_after_the_end_of_a_copy() {
     let mut talk = moved(&["s"]);
     let ahead = [parse("", "copy t from stdin"), bind(""), execute(), m('c')].concat();
     let own = asked(&mut talk, &[ahead, query("execute s(1)")].concat());
@@ -116,7 +116,7 @@ fn behind_the_end_of_a_copy_a_series_is_still_open() {
 }
 
 #[test]
-fn a_stand_in_that_was_skipped_is_made_again() {
+fn a_stand_in_that_was_skipped_is_prepared_again() {
     let mut talk = moved(&["s"]);
     let rest = [parse("", "deallocate s"), bind(""), execute(), sync()].concat();
     asked(&mut talk, &[parse("", "bad"), rest.clone()].concat());
@@ -128,7 +128,7 @@ fn a_stand_in_that_was_skipped_is_made_again() {
 }
 
 #[test]
-fn a_transaction_that_failed_by_a_savepoint_of_ours_is_failed_for_its_client() {
+fn a_transaction_that_the_proxys_savepoint_failed_is_failed_for_the_client() {
     let mut talk = moved_with(&["s"], "select $1 a where '1/2/2020'::date > 'epoch'");
     asked(&mut talk, &query("begin"));
     talk.swallows(&[error(), ready('I')]);
@@ -140,7 +140,7 @@ fn a_transaction_that_failed_by_a_savepoint_of_ours_is_failed_for_its_client() {
 }
 
 #[test]
-fn no_answer_of_ours_is_told_once_the_conversation_is_lost() {
+fn no_own_answer_is_forwarded_once_the_conversation_is_lost() {
     let mut talk = moved(&["s"]);
     talk.client(&[parse("", "copy t from stdin"), bind(""), execute(), sync()]);
     asked(&mut talk, &query("execute s(1)"));

@@ -20,7 +20,7 @@ fn is_not_repeatable(talk: &mut Talk, why: NotRepeatable) {
 }
 
 #[test]
-fn a_read_without_an_answer_is_repeated_and_told_once() {
+fn a_read_without_an_answer_is_repeated_and_recorded_once() {
     for request in [vec![query("select 1")], unit(), vec![query("begin")], vec![query("set a = 1")]] {
         let mut talk = Talk::new();
         talk.client(&request).wait(5);
@@ -99,7 +99,7 @@ fn no_more_is_held_than_its_limit() {
 }
 
 #[test]
-fn one_unit_is_repeated_and_no_second_behind_it() {
+fn one_unit_is_repeated_and_no_second_after_it() {
     for second in [query("select 2"), sync(), parse("", "select 2")] {
         let mut talk = Talk::new();
         talk.client(&[query("select 1"), second]);
@@ -291,7 +291,7 @@ fn other_errors_are_the_clients() {
 }
 
 #[test]
-fn a_shutdown_notice_before_the_answer_is_held_for_the_end_behind_it() {
+fn a_shutdown_notice_before_the_answer_is_held_until_the_end_follows() {
     for code in ["57P01", "57P02"] {
         let notice = report('N', "WARNING", code);
         let mut talk = Talk::new();

@@ -22,7 +22,7 @@ impl Talk {
         self.client(&[query(sql)]).server(&[complete("SET"), status(name, value), ready('I')])
     }
 
-    /// All that another server is told, without the Closes.
+    /// Everything sent to another server, without the Closes.
     fn laid_on(&self) -> Vec<String> {
         let mut told = self.told();
         told.retain(|sql| sql != "C" && sql != "S");
@@ -36,7 +36,7 @@ impl Talk {
 }
 
 #[test]
-fn a_setting_made_of_several_is_laid_on_as_the_server_reports_it() {
+fn a_setting_with_several_parts_is_applied_as_the_server_reports_it() {
     let mut talk = Talk::new();
     talk.set("set datestyle = 'SQL'", "DateStyle", "SQL, MDY");
     talk.set("set datestyle = 'DMY'", "DateStyle", "SQL, DMY");
@@ -111,7 +111,7 @@ fn a_text_of_an_encoding_that_is_not_known_pins() {
 }
 
 #[test]
-fn time_outs_are_laid_on_last_and_statement_timeout_behind_them() {
+fn time_outs_are_applied_last_and_statement_timeout_after_them() {
     let mut talk = Talk::new();
     for key in ["statement_timeout", "transaction_timeout", "lock_timeout", "work_mem"] {
         talk.ran(&format!("set {key} = 1"), &["SET"]);

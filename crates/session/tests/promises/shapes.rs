@@ -1,4 +1,4 @@
-//! Prepared statements on another server: made when they are used, and as their client knows them or not at all.
+//! Prepared statements on another server: prepared when they are used, with the shape that the client knows or not at all.
 
 mod sql;
 
@@ -8,7 +8,7 @@ use crate::talk::*;
 
 const INT: u32 = 23;
 
-/// A session with the statement `s`, of one parameter, on another server than the one that made it.
+/// A session with the statement `s`, of one parameter, on another server than the one that prepared it.
 fn moved() -> Talk {
     let mut talk = Talk::new();
     talk.client(&[parse("s", "select $1 a"), sync()]).server(&[m('1'), ready('I')]);
@@ -46,7 +46,7 @@ fn made_again() -> [Vec<u8>; 2] {
     [parse_of("s", "select $1 a", &[INT]), describe("s")]
 }
 
-/// What the client is told in the place of the server's answer.
+/// What the client gets in place of the server's answer.
 fn replaced(talk: &mut Talk, answer: &[u8]) -> String {
     let step = talk.server_step(answer);
     assert_eq!((step.forward, step.dropped), (0, answer.len()));
@@ -58,7 +58,7 @@ fn is_changed(told: &str) -> bool {
 }
 
 #[test]
-fn a_statement_is_made_again_with_its_types_when_it_is_used() {
+fn a_statement_is_prepared_again_with_its_types_when_it_is_used() {
     let mut talk = moved();
     assert!(talk.session.alignment().is_empty(), "not before");
     talk.client(&[query("select 1")]).server(&[complete("SELECT 1"), ready('I')]);
@@ -73,7 +73,7 @@ fn a_statement_is_made_again_with_its_types_when_it_is_used() {
 }
 
 #[test]
-fn notices_of_what_is_made_again_do_not_come_twice() {
+fn notices_of_statements_prepared_again_do_not_come_twice() {
     let mut talk = moved();
     let [parsed, described] = made_again();
     talk.needs(&run(), &[tried("s"), parsed, described, flush()]).swallows(&is_tried());
@@ -82,7 +82,7 @@ fn notices_of_what_is_made_again_do_not_come_twice() {
 }
 
 #[test]
-fn a_long_notice_of_what_is_made_again_does_not_come_in_parts() {
+fn a_long_notice_of_a_statement_prepared_again_does_not_come_in_parts() {
     let mut talk = moved();
     let [parsed, described] = made_again();
     talk.needs(&run(), &[tried("s"), parsed, described, flush()]).swallows(&is_tried());
@@ -116,7 +116,7 @@ fn what_the_client_has_described_itself_is_not_asked() {
 }
 
 #[test]
-fn a_statement_of_another_shape_fails_each_time_until_it_is_made_anew() {
+fn a_statement_of_another_shape_fails_each_time_until_the_client_prepares_it_again() {
     for (types, columns) in [(&[INT][..], &["b"][..]), (&[INT], &["a", "b"]), (&[INT], &[]), (&[25], &["a"])]
     {
         let mut talk = moved();
@@ -173,7 +173,7 @@ fn what_failed_before_it_fails_for_the_client_only_once() {
 }
 
 #[test]
-fn a_statement_is_dropped_without_being_made() {
+fn a_statement_is_dropped_without_being_prepared() {
     let mut talk = moved();
     let drop = [query("deallocate s")];
     talk.needs(&drop, &[stand_in("s"), sync()]).swallows(&[m('1'), ready('I')]);
@@ -190,7 +190,7 @@ fn a_statement_is_dropped_without_being_made() {
 }
 
 #[test]
-fn a_name_stays_taken_by_a_statement_that_is_not_made_yet() {
+fn a_name_stays_taken_by_a_statement_that_is_not_prepared_yet() {
     let by_protocol = (vec![parse("s", "select 2"), sync()], flush(), vec![m('1')]);
     let by_sql = (vec![query("prepare s as select 2")], sync(), vec![m('1'), ready('I')]);
     for (again, end, answers) in [by_protocol, by_sql] {
@@ -267,7 +267,7 @@ fn a_server_lost_while_the_proxy_asks_was_asked_nothing_of_the_client() {
 }
 
 #[test]
-fn a_statement_of_which_its_client_knows_nothing_is_made_as_if_for_the_first_time() {
+fn a_statement_that_the_client_has_not_used_is_prepared_without_a_check() {
     for name in ["s", ""] {
         let mut talk = Talk::new();
         talk.client(&[parse(name, "select $1 a"), sync()]).server(&[m('1'), ready('I')]);
@@ -306,7 +306,7 @@ fn what_is_wrong_with_a_bind_is_said_before_what_is_wrong_with_its_statement() {
 }
 
 #[test]
-fn a_statement_without_rows_is_described_without_being_made() {
+fn a_statement_without_rows_is_described_without_being_prepared() {
     let mut talk = Talk::new();
     talk.client(&[parse("s", "insert into t values ($1)"), sync()]).server(&[m('1'), ready('I')]);
     talk.asks(&["s"], &[INT], &[]).lost(b"", MOVE);
@@ -318,7 +318,7 @@ fn a_statement_without_rows_is_described_without_being_made() {
 }
 
 #[test]
-fn a_statement_new_to_its_client_is_made_before_anything_is_in_its_way() {
+fn a_statement_new_to_the_client_is_prepared_before_anything_else() {
     let mut talk = Talk::new();
     talk.client(&[parse("s", "select $1 a"), sync()]).server(&[m('1'), ready('I')]);
     assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);

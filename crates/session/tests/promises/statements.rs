@@ -1,4 +1,4 @@
-//! What is told of statements.
+//! The records of statements.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ fn named_statements_are_resolved_until_they_are_gone() {
 }
 
 #[test]
-fn skipped_statements_are_not_told() {
+fn skipped_statements_are_not_recorded() {
     let mut talk = Talk::new();
     talk.client(&[bind("a"), execute(), bind("a"), execute(), sync()]).server(&[m('2'), error(), ready('I')]);
     assert_eq!(talk.ends(), ["failed 22012"]);

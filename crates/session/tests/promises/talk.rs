@@ -10,7 +10,7 @@ use trunkline_session::{
     Timing, Tracking,
 };
 
-/// What a test wants to know of a record.
+/// The parts of a record that tests check.
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) kind: StatementKind,
@@ -126,8 +126,7 @@ impl Talk {
         self
     }
 
-    /// The proxy asks what statements take and return, and is told that they take these types and return these
-    /// columns.
+    /// The proxy describes statements; the server answers with these types and columns.
     #[track_caller]
     pub(crate) fn asks(&mut self, statements: &[&str], types: &[u32], columns: &[&str]) -> &mut Self {
         let asked = self.session.questions().expect("something is asked");
@@ -167,14 +166,14 @@ impl Talk {
     }
 }
 
-/// Nothing can be done.
+/// No option is left.
 pub(crate) const STAY: Options = Options { can_move: Can::No, can_repeat: Can::No };
 /// An idle session can take another server.
 pub(crate) const MOVE: Options = Options { can_move: Can::Yes, can_repeat: Can::No };
-/// And a request can be sent again.
+/// The same, and a request can be sent again.
 pub(crate) const REPEAT: Options = Options { can_move: Can::Yes, can_repeat: Can::Yes };
 
-/// What the server told at the login.
+/// The server's messages at the login.
 pub(crate) fn greeting() -> Vec<u8> {
     [status("in_hot_standby", "on"), status("TimeZone", "UTC"), status("is_superuser", "off")].concat()
 }

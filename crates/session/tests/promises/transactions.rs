@@ -1,5 +1,5 @@
-//! Prepared statements and transactions: made before one begins where its settings would change what they are, and asked for
-//! behind a savepoint.
+//! Prepared statements and transactions: prepared before a transaction that would change how they are read, and described
+//! after a savepoint.
 
 use trunkline_session::LossPlan;
 
@@ -31,7 +31,7 @@ fn ran(tag: &str) -> [Vec<u8>; 6] {
     [m('3'), m('1'), m('2'), complete(tag), m('3'), m('3')]
 }
 
-/// A session with a statement that has a constant, on another server than the one that made it.
+/// A session with a statement that has a constant, on another server than the one that prepared it.
 fn moved_with_a_constant() -> Talk {
     let mut talk = Talk::new();
     talk.client(&[parse("c", CONSTANT), sync(), parse("s", "select $1 a"), sync()]);
@@ -49,7 +49,7 @@ fn moved_with_a_constant() -> Talk {
 const CONSTANT: &str = "select $1 a where '01/02/2020'::date > 'epoch'";
 
 #[test]
-fn statements_with_constants_are_made_before_they_would_be_read_otherwise() {
+fn statements_with_constants_are_prepared_before_they_would_be_read_differently() {
     let own = [parse_of("c", CONSTANT, &[INT]), describe("c"), sync()];
     let made = [m('1'), takes(&[INT]), returns(&["a"]), ready('I')];
     let mut talk = moved_with_a_constant();
@@ -67,7 +67,7 @@ fn statements_with_constants_are_made_before_they_would_be_read_otherwise() {
 }
 
 #[test]
-fn a_statement_that_cannot_be_made_before_its_transaction_is_made_within() {
+fn a_statement_that_cannot_be_prepared_before_its_transaction_is_prepared_within() {
     let [parsed, described] = [parse_of("c", CONSTANT, &[INT]), describe("c")];
     let made = [m('1'), takes(&[INT]), returns(&["a"])];
     for is_refused in [false, true] {
@@ -95,7 +95,7 @@ fn a_statement_that_cannot_be_made_before_its_transaction_is_made_within() {
 }
 
 #[test]
-fn in_a_transaction_statements_are_asked_for_behind_a_savepoint() {
+fn in_a_transaction_statements_are_described_after_a_savepoint() {
     let (save, release) =
         (own_run("SAVEPOINT \"trunkline: questions\""), own_run("RELEASE \"trunkline: questions\""));
     let begun = || {

@@ -51,7 +51,7 @@ pub(crate) struct Followed {
     pub(crate) login_values: LoginValues,
     /// The transaction has failed, so its end undoes it.
     pub(crate) has_failed: bool,
-    /// The end of the part last seen of a long Query or Parse.
+    /// The last bytes of the latest part of a long Query or Parse.
     pub(crate) carry: Vec<u8>,
     pub(crate) encoding: CurrentEncoding,
     /// A parameter was reported since the session was last idle outside a transaction.
@@ -88,7 +88,7 @@ impl Followed {
         self.gucs.write(out, told.has_login_timeout());
     }
 
-    /// The server is lost with requests in flight, a Query among them or not; none counts.
+    /// The server is lost with requests in flight; their effects do not count.
     pub(crate) fn server_lost(&mut self, has_query: bool) {
         self.has_failed = true;
         self.prepared.server_lost();
@@ -231,7 +231,7 @@ impl Followed {
                 self.reading_changed();
                 self.stage(Staged::Change(change, encoding));
             }
-            // It is known from now on, however the transaction ends.
+            // A custom setting exists from now on, even if the transaction rolls back.
             Change::Local { key } => {
                 self.has_other_reading |= decides_reading(key);
                 self.settle(change, encoding);

@@ -7,7 +7,7 @@ use crate::names::Name;
 use crate::pin::PinReason;
 use crate::sql::effect::Change;
 
-/// Part of a transaction that may yet be undone.
+/// An effect of the transaction that a rollback undoes.
 #[derive(Debug)]
 pub(super) enum Staged {
     Change(Change, Encoding),

@@ -241,7 +241,7 @@ impl Prepared {
         odd.cloned().unwrap_or(StatementEffects::PLAIN)
     }
 
-    /// The SQL of a statement made by a Parse, as far as it is kept.
+    /// The SQL of a statement from a Parse, as far as it is kept.
     pub(crate) fn sql(&self, statement: &[u8]) -> Option<&[u8]> {
         self.get(statement)?.parsed_sql()
     }
@@ -387,7 +387,7 @@ impl Prepared {
         self.notes.transaction_ended();
     }
 
-    /// Names and SQL of the statements that are kept; of those made by SQL, all of it.
+    /// Names and SQL of the statements that are kept; for those from PREPARE, all of the SQL.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let named = self.named.iter().map(|(name, saved)| (&**name, saved));
         let all = named.chain(self.unnamed.as_ref().map(|saved| (&b""[..], saved)));

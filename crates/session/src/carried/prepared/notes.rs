@@ -78,7 +78,7 @@ impl Notes {
         !self.young.is_empty() || self.pending > 0 || !self.refused.is_empty()
     }
 
-    /// Notes that the unnamed statement is bound, where it was made in this series and there is nothing else to note.
+    /// Notes that the unnamed statement is bound, if it was prepared in this series and there is nothing else to note.
     #[inline]
     pub(super) fn is_made_and_bound(&mut self) -> bool {
         let is_so = self.unnamed == UnnamedUse::Made && !self.has_young() && self.unnamed_portal.is_none();

@@ -56,7 +56,7 @@ impl SavedStatement {
 }
 
 impl SavedStatement {
-    /// The SQL of one made by a Parse, as far as it is kept.
+    /// The SQL of one from a Parse, as far as it is kept.
     pub(super) fn parsed_sql(&self) -> Option<&[u8]> {
         match &self.origin {
             Origin::Parse(body) => Parse::parse_prefix(body).map(|parse| parse.sql),
@@ -64,7 +64,7 @@ impl SavedStatement {
         }
     }
 
-    /// The SQL it can be made by; of one made by SQL, all of it.
+    /// The SQL that prepares it; for one from PREPARE, the whole PREPARE.
     pub(super) fn sql(&self) -> Option<&[u8]> {
         match &self.origin {
             Origin::Parse(_) => self.parsed_sql(),

@@ -64,7 +64,7 @@ pub(crate) enum OwnRequest {
     Learn(Name),
     /// The description of a statement is compared with what is known.
     Check(Name),
-    /// The savepoint is made.
+    /// SAVEPOINT has succeeded.
     Saved,
     /// A stand-in now has the name of this statement.
     StoodIn(Name),

@@ -1,7 +1,7 @@
 //! Words of the language around calls.
 //! Source: PostgreSQL 18, src/include/parser/kwlist.h and src/backend/parser/gram.y.
 
-/// Words that may stand before a parenthesis and call nothing, in order.
+/// Words that may precede a parenthesis and call nothing, in order.
 const KEYWORDS: &[&str] = &[
     "all",
     "analyze",
@@ -162,7 +162,7 @@ const KEYWORDS: &[&str] = &[
     "zone",
 ];
 
-/// Words behind which a name is that of a table, an alias or a type, in order.
+/// Words after which a name is that of a table, an alias or a type, in order.
 const BEFORE_NO_CALL: &[&str] = &[
     "analyze",
     "as",
@@ -180,7 +180,7 @@ const BEFORE_NO_CALL: &[&str] = &[
     "with",
 ];
 
-/// Words behind which an expression may stand, in order.
+/// Words that an expression may follow, in order.
 const BEFORE_CALL: &[&str] = &[
     "all",
     "and",

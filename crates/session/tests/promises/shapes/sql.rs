@@ -1,9 +1,9 @@
-//! Statements that SQL runs, and those that SQL made.
+//! Statements that SQL runs, and those from PREPARE.
 
 use super::*;
 
 #[test]
-fn sql_that_runs_a_statement_has_it_made_first() {
+fn sql_that_runs_a_statement_has_it_prepared_first() {
     for sql in ["execute s(1)", "explain analyze execute s(1)", "select 1; execute \"s\"(1)"] {
         let mut talk = moved();
         let [parsed, described] = made_again();
@@ -50,7 +50,7 @@ fn a_changed_statement_fails_the_query_that_runs_it() {
 }
 
 #[test]
-fn a_statement_of_sql_is_made_again_by_its_sql() {
+fn a_statement_of_sql_is_prepared_again_by_its_sql() {
     let mut talk = Talk::new();
     talk.client(&[query("prepare p as select 1")]).server(&[complete("PREPARE"), ready('I')]);
     talk.asks(&["p"], &[], &["a"]).lost(b"", MOVE);
