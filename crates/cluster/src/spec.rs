@@ -14,9 +14,11 @@ pub(crate) const REPLICATION_ROLE: &str = "trunkline_replication";
 pub(crate) const REPLICATION_PASSWORD: &str = "trunkline_replication";
 
 /// Settings of every server. Nothing here outlives the process, so nothing is worth a disk's wait.
-pub(crate) const SETTINGS: [(&str, &str); 19] = [
+pub(crate) const SETTINGS: [(&str, &str); 20] = [
     ("listen_addresses", "127.0.0.1"),
     ("fsync", "off"),
+    // What it reports of itself with client_min_messages = debug1 differs each time.
+    ("jit", "off"),
     ("full_page_writes", "off"),
     ("synchronous_commit", "on"),
     ("wal_level", "replica"),

@@ -71,7 +71,7 @@ impl Session {
         }
         let reading = match found {
             None => read(sql),
-            Some(calls) => read_with(sql, &self.followed().unsettled.note(&calls)),
+            Some(calls) => read_with(sql, &self.followed().unsettled.note(&calls, sql)),
         };
         if reading.is_plain() { Class::PLAIN } else { self.expect(reading) }
     }
