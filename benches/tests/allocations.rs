@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use trunkline::config::flags::Flags;
-use trunkline::config::{Request, load, meant};
+use trunkline::config::{Request, checked, load};
 use trunkline_bench::load::{Mode, request};
 use trunkline_cluster::PortLease;
 
@@ -64,12 +64,12 @@ fn proxy_before(port: u16) -> SocketAddr {
     std::fs::write(&file, text).expect("the directory takes a file");
     let request =
         Request { flags: Flags { file: Some(file), ..Flags::default() }, environment: HashMap::new() };
-    let meant = meant::settings(load(&request)).unwrap_or_else(|problems| panic!("{problems}"));
+    let checked = checked::settings(load(&request)).unwrap_or_else(|problems| panic!("{problems}"));
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(async {
-            let running = trunkline_proxy::serve(meant.proxy).await.expect("it starts");
+            let running = trunkline_proxy::serve(checked.proxy).await.expect("it starts");
             tell.send(running.bound().listeners[0]).expect("somebody waits");
             std::future::pending::<()>().await;
         });

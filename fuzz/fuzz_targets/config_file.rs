@@ -3,13 +3,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use trunkline::config::{Loaded, Problems, file, keys, meant};
+use trunkline::config::{Loaded, Problems, file, keys, checked};
 
 fuzz_target!(|text: &str| {
-    let (mut typed, mut problems) = (keys::defaults(), Problems::default());
-    file::apply("fuzz.toml", text, &mut typed, &mut problems);
-    match meant::settings(Loaded { typed, file: None, problems }) {
-        Ok(meant) => drop(meant.summary()),
+    let (mut raw, mut problems) = (keys::defaults(), Problems::default());
+    file::apply("fuzz.toml", text, &mut raw, &mut problems);
+    match checked::settings(Loaded { raw, file: None, problems }) {
+        Ok(checked) => drop(checked.summary()),
         Err(problems) => assert!(!problems.is_empty(), "refused without saying why"),
     }
 });

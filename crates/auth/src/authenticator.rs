@@ -18,8 +18,8 @@ use trunkline_codec::scram::Verifier;
 use trunkline_codec::write;
 use zeroize::Zeroizing;
 
-use self::scram::{Scram, Yields};
-use crate::credentials::Credentials;
+use self::scram::{Scram, ScramOutcome};
+use crate::credentials::ServerCredentials;
 use crate::secrets::Secret;
 
 /// How the client is asked for its proof.
@@ -36,10 +36,10 @@ pub enum ClientMethod {
 
 /// An exchange that waits for the client's next message.
 #[derive(Debug)]
-pub struct Authenticator(Exchange);
+pub struct Authenticator(AuthExchange);
 
 #[derive(Debug)]
-enum Exchange {
+enum AuthExchange {
     Scram(Box<Scram>),
     Md5 { stored: Zeroizing<String>, salt: [u8; 4] },
     Password { secret: Secret, user: Box<[u8]> },
@@ -47,13 +47,13 @@ enum Exchange {
 
 /// What comes next.
 #[derive(Debug)]
-pub enum Step {
+pub enum AuthStep {
     /// What was written is for the client, and its answer for this.
     Ask(Authenticator),
     /// A password is to be checked, on a thread that may take its time.
     Check(PasswordCheck),
     /// The client is who it says; what was written is to precede AuthenticationOk.
-    Proved(Credentials),
+    Proved(ServerCredentials),
     /// The proof is wrong.
     Failed,
 }
@@ -87,22 +87,22 @@ impl Authenticator {
         user: &[u8],
         mock_secret: &[u8],
         out: &mut BytesMut,
-    ) -> Result<Step, AuthenticationError> {
+    ) -> Result<AuthStep, AuthenticationError> {
         match (method, secret) {
-            (ClientMethod::Trust, secret) => Ok(Step::Proved(from_secret(secret))),
+            (ClientMethod::Trust, secret) => Ok(AuthStep::Proved(from_secret(secret))),
             (ClientMethod::Password, secret) => {
                 write::authentication_cleartext_password(out);
-                Ok(Step::Ask(Authenticator(Exchange::Password { secret, user: user.into() })))
+                Ok(AuthStep::Ask(Authenticator(AuthExchange::Password { secret, user: user.into() })))
             }
-            (ClientMethod::Auto, Secret::Scram(verifier)) => Scram::start(verifier, Yields::Keys, out),
+            (ClientMethod::Auto, Secret::Scram(verifier)) => Scram::start(verifier, ScramOutcome::Keys, out),
             (ClientMethod::Auto, Secret::Password { password, verifier }) => {
-                Scram::start(verifier, Yields::These(Credentials::from_password(password)), out)
+                Scram::start(verifier, ScramOutcome::These(ServerCredentials::from_password(password)), out)
             }
             (ClientMethod::Auto, Secret::Md5(stored)) => {
                 let mut salt = [0_u8; 4];
                 getrandom::fill(&mut salt).map_err(AuthenticationError::Random)?;
                 write::authentication_md5_password(out, salt);
-                Ok(Step::Ask(Authenticator(Exchange::Md5 { stored, salt })))
+                Ok(AuthStep::Ask(Authenticator(AuthExchange::Md5 { stored, salt })))
             }
             (ClientMethod::Auto, Secret::Unusable(_)) => Authenticator::start_to_fail(user, mock_secret, out),
         }
@@ -116,28 +116,32 @@ impl Authenticator {
         user: &[u8],
         mock_secret: &[u8],
         out: &mut BytesMut,
-    ) -> Result<Step, AuthenticationError> {
-        Scram::start(Verifier::mock(mock_secret, user), Yields::Nothing, out)
+    ) -> Result<AuthStep, AuthenticationError> {
+        Scram::start(Verifier::mock(mock_secret, user), ScramOutcome::Nothing, out)
     }
 
     /// Takes the body of the client's answer, a message of type `p`.
     ///
     /// # Errors
     /// When it is not what its turn demands.
-    pub fn handle(self, body: &[u8], out: &mut BytesMut) -> Result<Step, AuthenticationError> {
+    pub fn handle(self, body: &[u8], out: &mut BytesMut) -> Result<AuthStep, AuthenticationError> {
         match self.0 {
-            Exchange::Scram(scram) => scram.handle(body, out),
-            Exchange::Md5 { stored, salt } => {
+            AuthExchange::Scram(scram) => scram.handle(body, out),
+            AuthExchange::Md5 { stored, salt } => {
                 let answer = parse_password(body).map_err(AuthenticationError::protocol)?;
                 let is_right = md5_from_stored(&stored, salt)
                     .is_some_and(|right| secrets_match(right.as_bytes(), answer));
-                Ok(if is_right { Step::Proved(Credentials::from_md5(stored)) } else { Step::Failed })
+                Ok(if is_right {
+                    AuthStep::Proved(ServerCredentials::from_md5(stored))
+                } else {
+                    AuthStep::Failed
+                })
             }
-            Exchange::Password { secret, user } => {
+            AuthExchange::Password { secret, user } => {
                 let given = parse_password(body).map_err(AuthenticationError::protocol)?;
-                let Ok(given) = std::str::from_utf8(given) else { return Ok(Step::Failed) };
+                let Ok(given) = std::str::from_utf8(given) else { return Ok(AuthStep::Failed) };
                 let given = Zeroizing::new(given.to_owned());
-                Ok(Step::Check(PasswordCheck { secret, user, given }))
+                Ok(AuthStep::Check(PasswordCheck { secret, user, given }))
             }
         }
     }
@@ -154,7 +158,7 @@ pub struct PasswordCheck {
 impl PasswordCheck {
     /// Compares them.
     #[must_use]
-    pub fn run(self) -> Step {
+    pub fn run(self) -> AuthStep {
         let given = self.given.as_bytes();
         let is_right = match &self.secret {
             Secret::Scram(verifier) => verifier.check_password(given).is_ok(),
@@ -166,15 +170,19 @@ impl PasswordCheck {
                 false
             }
         };
-        if is_right { Step::Proved(Credentials::from_password(self.given)) } else { Step::Failed }
+        if is_right {
+            AuthStep::Proved(ServerCredentials::from_password(self.given))
+        } else {
+            AuthStep::Failed
+        }
     }
 }
 
 /// What a secret on file is good for without the client's help.
-fn from_secret(secret: Secret) -> Credentials {
+fn from_secret(secret: Secret) -> ServerCredentials {
     match secret {
-        Secret::Password { password, .. } => Credentials::from_password(password),
-        Secret::Md5(stored) => Credentials::from_md5(stored),
-        Secret::Scram(_) | Secret::Unusable(_) => Credentials::default(),
+        Secret::Password { password, .. } => ServerCredentials::from_password(password),
+        Secret::Md5(stored) => ServerCredentials::from_md5(stored),
+        Secret::Scram(_) | Secret::Unusable(_) => ServerCredentials::default(),
     }
 }

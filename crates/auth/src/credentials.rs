@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 ///
 /// Standbys hold the primary's `pg_authid` byte for byte, so one set serves on every server.
 #[derive(Clone, Debug, Default)]
-pub struct Credentials {
+pub struct ServerCredentials {
     scram: Option<(ClientKey, ServerKey)>,
     md5_stored: Option<Zeroizing<String>>,
     password: Option<Password>,
@@ -23,23 +23,23 @@ impl std::fmt::Debug for Password {
     }
 }
 
-impl Credentials {
+impl ServerCredentials {
     /// Keys recovered from a client's proof and its stored verifier.
     #[must_use]
     pub fn from_scram(client_key: ClientKey, server_key: ServerKey) -> Self {
-        Credentials { scram: Some((client_key, server_key)), ..Credentials::default() }
+        ServerCredentials { scram: Some((client_key, server_key)), ..ServerCredentials::default() }
     }
 
     /// `md5` followed by 32 hexadecimal digits, as stored.
     #[must_use]
     pub fn from_md5(stored: Zeroizing<String>) -> Self {
-        Credentials { md5_stored: Some(stored), ..Credentials::default() }
+        ServerCredentials { md5_stored: Some(stored), ..ServerCredentials::default() }
     }
 
     /// The password itself.
     #[must_use]
     pub fn from_password(password: Zeroizing<String>) -> Self {
-        Credentials { password: Some(Password(password)), ..Credentials::default() }
+        ServerCredentials { password: Some(Password(password)), ..ServerCredentials::default() }
     }
 
     /// The password itself, if it is known.

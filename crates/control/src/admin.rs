@@ -21,7 +21,7 @@ use trunkline_health::Health;
 use trunkline_topology::AdminState;
 
 use crate::limits::SESSIONS_LISTED_MAX;
-use trunkline_telemetry::sessions::{self, Asked, Listed};
+use trunkline_telemetry::sessions::{self, SessionFilter, SessionsQuery};
 
 /// Who may open the socket: its owner.
 const MODE: u32 = 0o600;
@@ -54,7 +54,7 @@ impl AdminSocket {
     /// Answers until its task is dropped.
     ///
     /// `workers` are the queues by which the proxy's workers are asked for their sessions.
-    pub async fn serve(self, health: Health, workers: Vec<mpsc::Sender<Asked>>) {
+    pub async fn serve(self, health: Health, workers: Vec<mpsc::Sender<SessionsQuery>>) {
         let running = Arc::new(RunningProxy { health, workers });
         let routes = Router::new()
             .route("/servers/{name}/{wanted}", post(set))
@@ -71,7 +71,7 @@ impl AdminSocket {
 #[derive(Debug)]
 struct RunningProxy {
     health: Health,
-    workers: Vec<mpsc::Sender<Asked>>,
+    workers: Vec<mpsc::Sender<SessionsQuery>>,
 }
 
 struct RemoveOnDrop(PathBuf);
@@ -115,20 +115,20 @@ async fn set(
 #[derive(Debug, serde::Deserialize)]
 struct Listing {
     limit: Option<usize>,
-    pinned: Option<Only>,
+    pinned: Option<OnlyFlag>,
 }
 
 #[derive(Clone, Copy, Debug, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Only {
+enum OnlyFlag {
     Only,
 }
 
 async fn list(State(running): State<Arc<RunningProxy>>, Query(wanted): Query<Listing>) -> Json<Value> {
     let most = wanted.limit.map_or(SESSIONS_LISTED_MAX, |limit| limit.min(SESSIONS_LISTED_MAX));
     let listed = match wanted.pinned {
-        Some(Only::Only) => Listed::Pinned(most),
-        None => Listed::All(most),
+        Some(OnlyFlag::Only) => SessionFilter::Pinned(most),
+        None => SessionFilter::All(most),
     };
     let sessions = sessions::ask(&running.workers, listed).await;
     Json(sessions.listing(Instant::now(), most))

@@ -40,7 +40,7 @@ pub mod termination;
 
 pub use judge::{JudgeSettings, PrimaryUnknown};
 pub use monitor::{Health, Monitor, MonitorSettings, PassiveFailure};
-pub use net::Stream;
+pub use net::ServerStream;
 pub use termination::{EndedBy, Sighting, Termination};
 
 /// Most servers one monitor watches: a bound for everything kept per server.

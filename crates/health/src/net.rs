@@ -10,14 +10,14 @@ use trunkline_topology::Address;
 
 /// A connection to a server.
 #[derive(Debug)]
-pub enum Stream {
+pub enum ServerStream {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
 }
 
-impl Stream {
+impl ServerStream {
     /// Connects. Nothing is set on the socket yet.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for ServerStream {
     #[inline]
     fn poll_read(
         self: Pin<&mut Self>,
@@ -57,7 +57,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for ServerStream {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {

@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::judge::Failure;
+use crate::judge::ProbeFailure;
 use trunkline_topology::Address;
 use trunkline_topology::Postmaster;
 
@@ -44,7 +44,7 @@ pub struct Sighting {
     /// The address that the server's name gave.
     pub address: Option<Address>,
     /// The postmaster that accepted the login.
-    pub postmaster: Result<Postmaster, Failure>,
+    pub postmaster: Result<Postmaster, ProbeFailure>,
     /// When that was known.
     pub at: Instant,
 }
@@ -74,7 +74,7 @@ mod tests {
     use trunkline_codec::sqlstate::SqlState;
 
     use super::*;
-    use crate::judge::Phase;
+    use crate::judge::ProbePhase;
 
     const MS: Duration = Duration::from_millis(1);
     const OWN: Postmaster =
@@ -85,19 +85,19 @@ mod tests {
     }
 
     /// The judgement on a session of `OWN` at port 1, by a login at `port` that ended `later` than the session.
-    fn judge_at(port: u16, later: Duration, postmaster: Result<Postmaster, Failure>) -> EndedBy {
+    fn judge_at(port: u16, later: Duration, postmaster: Result<Postmaster, ProbeFailure>) -> EndedBy {
         let told_at = Instant::now();
         let ended = Termination { address: address(1), postmaster: Some(OWN), told_at };
         Sighting { address: Some(address(port)), postmaster, at: told_at + later }.judge(&ended)
     }
 
-    fn judge(later: Duration, postmaster: Result<Postmaster, Failure>) -> EndedBy {
+    fn judge(later: Duration, postmaster: Result<Postmaster, ProbeFailure>) -> EndedBy {
         judge_at(1, later, postmaster)
     }
 
-    fn refusal(code: &[u8]) -> Result<Postmaster, Failure> {
+    fn refusal(code: &[u8]) -> Result<Postmaster, ProbeFailure> {
         let code = SqlState::parse(code).expect("it is one");
-        Err(Failure::Refusal { code, message: String::new() })
+        Err(ProbeFailure::Refusal { code, message: String::new() })
     }
 
     #[test]
@@ -129,8 +129,8 @@ mod tests {
 
     #[test]
     fn a_server_that_accepts_nobody_went() {
-        let timed_out = Failure::TimedOut { phase: Phase::Login, after: 1000 * MS };
-        let failures = [Failure::Refused, Failure::Lost(String::new()), timed_out];
+        let timed_out = ProbeFailure::TimedOut { phase: ProbePhase::Login, after: 1000 * MS };
+        let failures = [ProbeFailure::Refused, ProbeFailure::Lost(String::new()), timed_out];
         for met in failures.map(Err).into_iter().chain([refusal(b"57P03"), refusal(b"57P01")]) {
             assert_eq!(judge(MS, met), EndedBy::Server);
         }

@@ -25,7 +25,7 @@ use crate::worker;
 use trunkline_auth::secrets::{SecretSettings, SecretStore};
 use trunkline_routing::{Attached, Balancer};
 use trunkline_telemetry::metrics::Metrics;
-use trunkline_telemetry::sessions::{self, Listed, Sessions};
+use trunkline_telemetry::sessions::{self, SessionFilter, Sessions};
 use trunkline_telemetry::statement_log::StatementLog;
 
 /// Why the proxy did not start.
@@ -204,7 +204,7 @@ impl http::Verdicts for Told {
     }
 
     async fn sessions(&self) -> Option<Sessions> {
-        Some(sessions::ask(self.0.questions(), Listed::None).await)
+        Some(sessions::ask(self.0.questions(), SessionFilter::None).await)
     }
 }
 

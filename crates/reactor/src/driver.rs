@@ -16,21 +16,21 @@ use slab::Slab;
 const EVENTS_MAX: usize = 256;
 
 /// The token of the bell that other threads ring; a source's is below it.
-const BELL: Token = Token(usize::MAX);
+const REMOTE_WAKER: Token = Token(usize::MAX);
 
 /// The kernel's side of one thread.
 #[derive(Debug)]
 pub(crate) struct Driver {
     poll: RefCell<Poll>,
     events: RefCell<Events>,
-    sources: RefCell<Slab<Rc<Source>>>,
+    sources: RefCell<Slab<Rc<IoSource>>>,
     /// Tells sources apart that have the same place one after the other.
     made: Cell<u32>,
 }
 
 /// One descriptor as the driver sees it.
 #[derive(Debug)]
-struct Source {
+struct IoSource {
     made: u32,
     ready: Cell<Ready>,
     reader: RefCell<Option<Waker>>,
@@ -69,7 +69,7 @@ impl Ready {
 #[derive(Debug)]
 pub(crate) struct Registration {
     driver: Rc<Driver>,
-    source: Rc<Source>,
+    source: Rc<IoSource>,
     key: usize,
 }
 
@@ -78,14 +78,14 @@ impl Driver {
     /// What the kernel says.
     pub(crate) fn new() -> io::Result<(Self, mio::Waker)> {
         let poll = Poll::new()?;
-        let bell = mio::Waker::new(poll.registry(), BELL)?;
+        let waker = mio::Waker::new(poll.registry(), REMOTE_WAKER)?;
         let driver = Driver {
             poll: RefCell::new(poll),
             events: RefCell::new(Events::with_capacity(EVENTS_MAX)),
             sources: RefCell::default(),
             made: Cell::new(0),
         };
-        Ok((driver, bell))
+        Ok((driver, waker))
     }
 
     /// Watches `descriptor`, of which `ready` is assumed until the kernel says more.
@@ -100,7 +100,7 @@ impl Driver {
             Assumed::Room => Ready(Ready::WRITE),
             Assumed::All => Ready(Ready::READ | Ready::WRITE),
         };
-        let source = Rc::new(Source {
+        let source = Rc::new(IoSource {
             made,
             ready: Cell::new(ready),
             reader: RefCell::default(),
@@ -133,12 +133,12 @@ impl Driver {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
             Err(error) => return Err(error),
         }
-        let mut is_rung = false;
+        let mut is_woken_remotely = false;
         let sources = self.sources.borrow();
         for event in events.iter() {
             let token = event.token();
-            if token == BELL {
-                is_rung = true;
+            if token == REMOTE_WAKER {
+                is_woken_remotely = true;
                 continue;
             }
             let (key, made) = (token.0 & KEY_MASK, token.0 >> KEY_BITS);
@@ -147,7 +147,7 @@ impl Driver {
                 source.note(Ready::of(event));
             }
         }
-        Ok(is_rung)
+        Ok(is_woken_remotely)
     }
 }
 
@@ -178,7 +178,7 @@ pub(crate) enum Assumed {
     All,
 }
 
-impl Source {
+impl IoSource {
     #[inline]
     fn note(&self, ready: Ready) {
         let known = self.ready.get();

@@ -15,35 +15,35 @@ use slab::Slab;
 use crate::driver::{Driver, Wait};
 
 thread_local! {
-    static HERE: RefCell<Option<Rc<Here>>> = const { RefCell::new(None) };
+    static LOCAL: RefCell<Option<Rc<LocalExecutor>>> = const { RefCell::new(None) };
     /// Which executor this thread has, and who waits in it to be polled: apart from the rest for the wakers' sake.
     static ID: Cell<u64> = const { Cell::new(0) };
-    static WOKEN: RefCell<VecDeque<Key>> = const { RefCell::new(VecDeque::new()) };
+    static WOKEN: RefCell<VecDeque<TaskKey>> = const { RefCell::new(VecDeque::new()) };
 }
 
 /// The executor of a thread, as its tasks reach it.
 #[derive(Debug)]
-struct Here {
+struct LocalExecutor {
     id: u64,
     driver: Rc<Driver>,
-    tasks: RefCell<Slab<Slot>>,
+    tasks: RefCell<Slab<TaskSlot>>,
     made: Cell<u32>,
     /// Tasks made since the last one was polled.
     spawned: Cell<usize>,
-    away: Arc<Away>,
+    remote: Arc<RemoteWakeups>,
 }
 
 /// What other threads see of an executor.
 #[derive(Debug)]
-struct Away {
+struct RemoteWakeups {
     /// Nothing once the executor has ended: nobody would take them, and each holds this.
-    woken: Mutex<Option<Vec<Arc<Header>>>>,
-    bell: mio::Waker,
+    woken: Mutex<Option<Vec<Arc<TaskHeader>>>>,
+    waker: mio::Waker,
 }
 
 /// Names a task for as long as it lives, and nobody after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Key {
+struct TaskKey {
     slot: u32,
     made: u32,
 }
@@ -52,34 +52,34 @@ struct Key {
 const BEGIN_IN_A_ROUND_MAX: usize = 64;
 
 /// The future that `block_on` was given: not among the tasks.
-const MAIN: Key = Key { slot: u32::MAX, made: 0 };
+const MAIN: TaskKey = TaskKey { slot: u32::MAX, made: 0 };
 
 /// What a task's wakers share.
 #[derive(Debug)]
-struct Header {
-    key: Key,
+struct TaskHeader {
+    key: TaskKey,
     executor: u64,
     /// In its thread's queue. Only that thread looks at it.
     is_woken: AtomicBool,
     /// In the queue of other threads' wake-ups. Looked at behind its lock only.
-    is_called: AtomicBool,
-    away: Arc<Away>,
+    is_queued_remotely: AtomicBool,
+    remote: Arc<RemoteWakeups>,
 }
 
 /// A place for a task, empty while it is polled.
 #[derive(Debug)]
-struct Slot {
+struct TaskSlot {
     made: u32,
-    body: Option<Body>,
+    body: Option<TaskBody>,
 }
 
-struct Body {
+struct TaskBody {
     future: Pin<Box<dyn Future<Output = ()>>>,
-    header: Arc<Header>,
+    header: Arc<TaskHeader>,
     waker: Waker,
 }
 
-impl std::fmt::Debug for Body {
+impl std::fmt::Debug for TaskBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Body").field("header", &self.header).finish_non_exhaustive()
     }
@@ -88,20 +88,20 @@ impl std::fmt::Debug for Body {
 /// A task that was spawned. Dropping this leaves it running.
 #[derive(Debug)]
 pub struct Task {
-    key: Key,
+    key: TaskKey,
     executor: u64,
 }
 
 impl Task {
     /// Ends it where it waits. Without effect on one that has ended, from within itself, and on another thread.
     pub fn abort(&self) {
-        if let Some(here) = here().filter(|here| here.id == self.executor) {
-            here.remove(self.key);
+        if let Some(local) = local().filter(|local| local.id == self.executor) {
+            local.remove(self.key);
         }
     }
 }
 
-impl Wake for Header {
+impl Wake for TaskHeader {
     fn wake(self: Arc<Self>) {
         Self::wake_by_ref(&self);
     }
@@ -114,32 +114,32 @@ impl Wake for Header {
                 WOKEN.with_borrow_mut(|woken| woken.push_back(self.key));
             }
         } else {
-            self.call();
+            self.wake_remotely();
         }
     }
 }
 
-impl Header {
+impl TaskHeader {
     /// A wake-up from another thread.
     #[cold]
-    fn call(self: &Arc<Self>) {
+    fn wake_remotely(self: &Arc<Self>) {
         let is_first = {
-            let mut woken = self.away.lock();
+            let mut woken = self.remote.lock();
             let Some(woken) = woken.as_mut() else { return };
-            if self.is_called.swap(true, Relaxed) {
+            if self.is_queued_remotely.swap(true, Relaxed) {
                 return;
             }
             woken.push(Arc::clone(self));
             woken.len() == 1
         };
-        if is_first && let Err(error) = self.away.bell.wake() {
+        if is_first && let Err(error) = self.remote.waker.wake() {
             tracing::error!(%error, "could not wake a worker");
         }
     }
 }
 
-impl Away {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Vec<Arc<Header>>>> {
+impl RemoteWakeups {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Vec<Arc<TaskHeader>>>> {
         self.woken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -148,29 +148,35 @@ impl Away {
         let woken = {
             let mut woken = self.lock();
             let woken = woken.as_mut().map(std::mem::take).unwrap_or_default();
-            woken.iter().for_each(|header| header.is_called.store(false, Relaxed));
+            woken.iter().for_each(|header| header.is_queued_remotely.store(false, Relaxed));
             woken
         };
         woken.iter().for_each(Wake::wake_by_ref);
     }
 }
 
-impl Here {
-    fn header(&self, key: Key) -> Arc<Header> {
-        let (is_woken, is_called) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Header { key, executor: self.id, is_woken, is_called, away: Arc::clone(&self.away) })
+impl LocalExecutor {
+    fn header(&self, key: TaskKey) -> Arc<TaskHeader> {
+        let (is_woken, is_queued_remotely) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(TaskHeader {
+            key,
+            executor: self.id,
+            is_woken,
+            is_queued_remotely,
+            remote: Arc::clone(&self.remote),
+        })
     }
 
-    fn insert(&self, future: Pin<Box<dyn Future<Output = ()>>>) -> Key {
+    fn insert(&self, future: Pin<Box<dyn Future<Output = ()>>>) -> TaskKey {
         let mut tasks = self.tasks.borrow_mut();
         let place = tasks.vacant_entry();
         let made = self.made.get().wrapping_add(1);
         self.made.set(made);
         let slot = u32::try_from(place.key()).expect("a descriptor each, so fewer than descriptors");
-        let key = Key { slot, made };
+        let key = TaskKey { slot, made };
         let header = self.header(key);
         let waker = Waker::from(Arc::clone(&header));
-        place.insert(Slot { made, body: Some(Body { future, header: Arc::clone(&header), waker }) });
+        place.insert(TaskSlot { made, body: Some(TaskBody { future, header: Arc::clone(&header), waker }) });
         drop(tasks);
         header.wake_by_ref();
         self.spawned.set(self.spawned.get() + 1);
@@ -178,7 +184,7 @@ impl Here {
     }
 
     /// Ends a task. It is dropped behind the borrow, for it may end or spawn others.
-    fn remove(&self, key: Key) {
+    fn remove(&self, key: TaskKey) {
         let mut tasks = self.tasks.borrow_mut();
         let slot = tasks.get(key.slot as usize).filter(|slot| slot.made == key.made && slot.body.is_some());
         let removed = slot.is_some().then(|| tasks.remove(key.slot as usize));
@@ -187,13 +193,13 @@ impl Here {
     }
 
     /// Takes a task from its place to be polled.
-    fn take(&self, key: Key) -> Option<Body> {
+    fn take(&self, key: TaskKey) -> Option<TaskBody> {
         let mut tasks = self.tasks.borrow_mut();
         let slot = tasks.get_mut(key.slot as usize).filter(|slot| slot.made == key.made)?;
         slot.body.take()
     }
 
-    fn poll(&self, key: Key) {
+    fn poll(&self, key: TaskKey) {
         let Some(mut body) = self.take(key) else { return };
         body.header.is_woken.store(false, Relaxed);
         let polled = body.future.as_mut().poll(&mut Context::from_waker(&body.waker));
@@ -209,13 +215,14 @@ impl Here {
     }
 }
 
-fn here() -> Option<Rc<Here>> {
-    HERE.with_borrow(|here| here.as_ref().map(Rc::clone))
+fn local() -> Option<Rc<LocalExecutor>> {
+    LOCAL.with_borrow(|local| local.as_ref().map(Rc::clone))
 }
 
 /// The driver of this thread, if `block_on` runs here.
 pub(crate) fn driver() -> io::Result<Rc<Driver>> {
-    HERE.with_borrow(|here| here.as_ref().map(|here| Rc::clone(&here.driver)))
+    LOCAL
+        .with_borrow(|local| local.as_ref().map(|local| Rc::clone(&local.driver)))
         .ok_or_else(|| io::Error::other("sockets of the reactor need a thread that it runs on"))
 }
 
@@ -224,8 +231,8 @@ pub(crate) fn driver() -> io::Result<Rc<Driver>> {
 /// # Panics
 /// Outside of [`block_on`](crate::block_on).
 pub fn spawn(future: impl Future<Output = ()> + 'static) -> Task {
-    let here = here().expect("tasks are spawned where block_on runs");
-    Task { key: here.insert(Box::pin(future)), executor: here.id }
+    let local = local().expect("tasks are spawned where block_on runs");
+    Task { key: local.insert(Box::pin(future)), executor: local.id }
 }
 
 static EXECUTORS: AtomicU64 = AtomicU64::new(1);
@@ -239,49 +246,49 @@ static EXECUTORS: AtomicU64 = AtomicU64::new(1);
 /// Within another `block_on`.
 pub(crate) fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
     assert_eq!(ID.get(), 0, "one executor a thread");
-    let (driver, bell) = Driver::new()?;
-    let here = Rc::new(Here {
+    let (driver, waker) = Driver::new()?;
+    let local = Rc::new(LocalExecutor {
         id: EXECUTORS.fetch_add(1, Relaxed),
         driver: Rc::new(driver),
         tasks: RefCell::default(),
         made: Cell::new(0),
         spawned: Cell::new(0),
-        away: Arc::new(Away { woken: Mutex::new(Some(Vec::new())), bell }),
+        remote: Arc::new(RemoteWakeups { woken: Mutex::new(Some(Vec::new())), waker }),
     });
-    ID.set(here.id);
-    HERE.set(Some(Rc::clone(&here)));
+    ID.set(local.id);
+    LOCAL.set(Some(Rc::clone(&local)));
     let _leave = Leave;
-    run(&here, main)
+    run(&local, main)
 }
 
-fn run<F: Future>(here: &Here, main: F) -> io::Result<F::Output> {
+fn run<F: Future>(local: &LocalExecutor, main: F) -> io::Result<F::Output> {
     let mut main = pin!(main);
-    let header = here.header(MAIN);
+    let header = local.header(MAIN);
     let waker = Waker::from(Arc::clone(&header));
     header.wake_by_ref();
     loop {
         // Those woken meanwhile are for the next round, behind whoever the kernel wakes.
         let mut left = WOKEN.with_borrow(VecDeque::len);
-        here.spawned.set(0);
+        local.spawned.set(0);
         let mut may_begin = BEGIN_IN_A_ROUND_MAX;
         while left > 0 {
             let Some(key) = WOKEN.with_borrow_mut(VecDeque::pop_front) else { break };
             left -= 1;
             if key != MAIN {
-                here.poll(key);
+                local.poll(key);
             } else {
                 header.is_woken.store(false, Relaxed);
                 if let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(&waker)) {
                     return Ok(output);
                 }
             }
-            let begin = here.spawned.take().min(may_begin);
+            let begin = local.spawned.take().min(may_begin);
             may_begin -= begin;
             left += begin;
         }
         let is_idle = WOKEN.with_borrow(VecDeque::is_empty);
-        if here.driver.wait(if is_idle { Wait::ForEvents } else { Wait::Not })? {
-            here.away.answer();
+        if local.driver.wait(if is_idle { Wait::ForEvents } else { Wait::Not })? {
+            local.remote.answer();
         }
     }
 }
@@ -291,14 +298,14 @@ struct Leave;
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        if let Some(here) = here() {
+        if let Some(local) = local() {
             // While the thread still has its executor: what they drop may look for it.
-            while !here.tasks.borrow().is_empty() {
-                drop(here.tasks.take());
+            while !local.tasks.borrow().is_empty() {
+                drop(local.tasks.take());
             }
-            let _late = here.away.lock().take();
+            let _late = local.remote.lock().take();
         }
-        HERE.set(None);
+        LOCAL.set(None);
         ID.set(0);
         WOKEN.set(VecDeque::new());
     }

@@ -34,13 +34,13 @@ struct Alarm {
     registration: Registration,
     clock: TimerFd,
     /// By when, and in the order they were made.
-    waiting: RefCell<BTreeMap<Key, Waker>>,
+    waiting: RefCell<BTreeMap<TimerKey, Waker>>,
     made: Cell<u64>,
     /// When the clock will ring.
     armed: Cell<Option<Instant>>,
 }
 
-type Key = (Instant, u64);
+type TimerKey = (Instant, u64);
 
 /// Stands for a time that the clock cannot tell.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
@@ -116,7 +116,7 @@ impl Alarm {
         }
     }
 
-    fn wait(&self, key: Option<Key>, until: Instant, waker: &Waker) -> Key {
+    fn wait(&self, key: Option<TimerKey>, until: Instant, waker: &Waker) -> TimerKey {
         let key = key.unwrap_or_else(|| {
             self.made.set(self.made.get() + 1);
             (until, self.made.get())
@@ -133,11 +133,11 @@ impl Alarm {
 
 /// A pause of this thread; see [`sleep`].
 #[derive(Debug)]
-pub struct Sleep(Kind);
+pub struct Sleep(SleepKind);
 
 #[derive(Debug)]
-enum Kind {
-    Own { alarm: Rc<Alarm>, until: Instant, key: Option<Key> },
+enum SleepKind {
+    Own { alarm: Rc<Alarm>, until: Instant, key: Option<TimerKey> },
     Tokio(Pin<Box<tokio::time::Sleep>>),
 }
 
@@ -154,8 +154,8 @@ pub fn sleep(pause: Duration) -> Sleep {
 pub fn sleep_until(until: Instant) -> Sleep {
     let own = ALARM.with_borrow(|alarm| alarm.as_ref().map(Rc::clone));
     Sleep(match own {
-        Some(alarm) => Kind::Own { alarm, until, key: None },
-        None => Kind::Tokio(Box::pin(tokio::time::sleep_until(until.into()))),
+        Some(alarm) => SleepKind::Own { alarm, until, key: None },
+        None => SleepKind::Tokio(Box::pin(tokio::time::sleep_until(until.into()))),
     })
 }
 
@@ -210,19 +210,19 @@ impl Future for Sleep {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.get_mut().0 {
-            Kind::Own { until, .. } if *until <= Instant::now() => Poll::Ready(()),
-            Kind::Own { alarm, until, key } => {
+            SleepKind::Own { until, .. } if *until <= Instant::now() => Poll::Ready(()),
+            SleepKind::Own { alarm, until, key } => {
                 *key = Some(alarm.wait(*key, *until, cx.waker()));
                 Poll::Pending
             }
-            Kind::Tokio(sleep) => sleep.as_mut().poll(cx),
+            SleepKind::Tokio(sleep) => sleep.as_mut().poll(cx),
         }
     }
 }
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        if let Kind::Own { alarm, key: Some(key), .. } = &self.0 {
+        if let SleepKind::Own { alarm, key: Some(key), .. } = &self.0 {
             // Dropped behind the borrow: a waker may be the last to hold what it wakes.
             let _waker = alarm.waiting.borrow_mut().remove(key);
         }

@@ -21,12 +21,12 @@ struct OnServer {
 pub struct Lease {
     attached: Arc<Attached>,
     server: ServerId,
-    place: Place,
+    place: LeaseKind,
 }
 
 /// What a session is to its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum LeaseKind {
     Own,
     StandsIn,
 }
@@ -57,7 +57,7 @@ impl Attached {
 
     pub(crate) fn lease(self: &Arc<Self>, server: ServerId) -> Lease {
         self.on(server).sessions.fetch_add(1, Relaxed);
-        Lease { attached: Arc::clone(self), server, place: Place::Own }
+        Lease { attached: Arc::clone(self), server, place: LeaseKind::Own }
     }
 
     fn on(&self, server: ServerId) -> &OnServer {
@@ -77,7 +77,7 @@ impl Lease {
     pub fn standing_in(mut self, most: u64) -> Option<Self> {
         let next = |n| (n < most).then_some(n + 1);
         self.attached.on(self.server).standing_in.fetch_update(Relaxed, Relaxed, next).ok()?;
-        self.place = Place::StandsIn;
+        self.place = LeaseKind::StandsIn;
         Some(self)
     }
 }
@@ -87,8 +87,8 @@ impl Drop for Lease {
         let on = self.attached.on(self.server);
         on.sessions.fetch_sub(1, Relaxed);
         match self.place {
-            Place::Own => {}
-            Place::StandsIn => _ = on.standing_in.fetch_sub(1, Relaxed),
+            LeaseKind::Own => {}
+            LeaseKind::StandsIn => _ = on.standing_in.fetch_sub(1, Relaxed),
         }
     }
 }

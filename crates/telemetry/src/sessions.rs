@@ -49,7 +49,7 @@ pub struct SessionInfo {
 
 /// Which sessions are to be listed; all are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listed {
+pub enum SessionFilter {
     /// None.
     None,
     /// Up to so many of them.
@@ -87,7 +87,7 @@ impl Activity {
 
 /// One session.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub struct SessionRow {
     /// Who it is.
     pub info: Arc<SessionInfo>,
     /// The server it is on.
@@ -103,7 +103,7 @@ pub struct Row {
 pub struct Sessions {
     movable: u64,
     pinned: [u64; PinnedBy::COUNT],
-    rows: Vec<Row>,
+    rows: Vec<SessionRow>,
     /// Workers that did not answer in time.
     unheard: usize,
 }
@@ -122,15 +122,15 @@ impl Sessions {
     }
 
     /// Counts a session, and lists it if it is one of those asked for.
-    pub fn count(&mut self, row: Row, listed: Listed) {
+    pub fn count(&mut self, row: SessionRow, listed: SessionFilter) {
         match row.pinned {
             None => self.movable += 1,
             Some(reason) => self.pinned[PinnedBy::from(reason).index()] += 1,
         }
         let most = match listed {
-            Listed::None => 0,
-            Listed::All(most) => most,
-            Listed::Pinned(most) => {
+            SessionFilter::None => 0,
+            SessionFilter::All(most) => most,
+            SessionFilter::Pinned(most) => {
                 if row.pinned.is_some() {
                     most
                 } else {
@@ -172,7 +172,7 @@ impl Sessions {
 
     /// Counts, and the rows, those longest here first.
     pub fn listing(&self, now: Instant, most: usize) -> Value {
-        let mut rows: Vec<&Row> = self.rows.iter().collect();
+        let mut rows: Vec<&SessionRow> = self.rows.iter().collect();
         rows.sort_by_key(|row| row.info.since);
         rows.truncate(most);
         let mut listing = self.counts();
@@ -181,8 +181,8 @@ impl Sessions {
     }
 }
 
-fn told(row: &Row, now: Instant) -> Value {
-    let Row { info, server, activity, pinned } = row;
+fn told(row: &SessionRow, now: Instant) -> Value {
+    let SessionRow { info, server, activity, pinned } = row;
     json!({
         "id": info.id.0,
         "pid": info.process_id.map(|id| id.0),
@@ -199,15 +199,18 @@ fn told(row: &Row, now: Instant) -> Value {
 
 /// A worker is asked for its sessions.
 #[derive(Debug)]
-pub struct Asked {
+pub struct SessionsQuery {
     /// Which of them are to be listed.
-    pub listed: Listed,
+    pub listed: SessionFilter,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Sessions>,
 }
 
 /// Asks every worker by its queue of questions, and adds what they answer in time.
-pub async fn ask(workers: impl IntoIterator<Item = &mpsc::Sender<Asked>>, listed: Listed) -> Sessions {
+pub async fn ask(
+    workers: impl IntoIterator<Item = &mpsc::Sender<SessionsQuery>>,
+    listed: SessionFilter,
+) -> Sessions {
     let answers: Vec<_> = workers.into_iter().map(|questions| put(questions, listed)).collect();
     let deadline = Instant::now() + SESSIONS_ANSWER_TIMEOUT;
     let mut all = Sessions::default();
@@ -225,9 +228,12 @@ pub async fn ask(workers: impl IntoIterator<Item = &mpsc::Sender<Asked>>, listed
 }
 
 /// `None` when the worker has too many questions to answer already, or has ended.
-fn put(questions: &mpsc::Sender<Asked>, listed: Listed) -> Option<oneshot::Receiver<Sessions>> {
+fn put(
+    questions: &mpsc::Sender<SessionsQuery>,
+    listed: SessionFilter,
+) -> Option<oneshot::Receiver<Sessions>> {
     let (answer, answered) = oneshot::channel();
-    questions.try_send(Asked { listed, answer }).ok().map(|()| answered)
+    questions.try_send(SessionsQuery { listed, answer }).ok().map(|()| answered)
 }
 
 #[cfg(test)]
@@ -235,7 +241,7 @@ mod tests {
     use super::*;
     use crate::limits::SESSIONS_QUESTIONS_MAX;
 
-    fn row(id: u64, pinned: Option<PinReason>) -> Row {
+    fn row(id: u64, pinned: Option<PinReason>) -> SessionRow {
         let info = SessionInfo {
             id: SessionId(id),
             process_id: Some(ProcessId(42)),
@@ -245,10 +251,10 @@ mod tests {
             listener: "reads".into(),
             since: Instant::now(),
         };
-        Row { info: Arc::new(info), server: None, activity: Activity::Idle, pinned }
+        SessionRow { info: Arc::new(info), server: None, activity: Activity::Idle, pinned }
     }
 
-    fn counted(listed: Listed) -> Sessions {
+    fn counted(listed: SessionFilter) -> Sessions {
         let mut sessions = Sessions::default();
         for (id, pinned) in
             [None, Some(PinReason::Listen), None, Some(PinReason::Copy)].into_iter().enumerate()
@@ -267,11 +273,11 @@ mod tests {
     fn all_are_counted_and_no_more_than_asked_for_are_listed() {
         let now = Instant::now();
         for (listed, most, expected) in [
-            (Listed::None, 9, &[][..]),
-            (Listed::All(3), 3, &[0, 1, 2]),
-            (Listed::All(9), 2, &[0, 1]),
-            (Listed::Pinned(9), 9, &[1, 3]),
-            (Listed::Pinned(1), 1, &[1]),
+            (SessionFilter::None, 9, &[][..]),
+            (SessionFilter::All(3), 3, &[0, 1, 2]),
+            (SessionFilter::All(9), 2, &[0, 1]),
+            (SessionFilter::Pinned(9), 9, &[1, 3]),
+            (SessionFilter::Pinned(1), 1, &[1]),
         ] {
             let sessions = counted(listed);
             assert_eq!((sessions.movable(), sessions.pinned(PinnedBy::Listen)), (2, 1), "{listed:?}");
@@ -282,11 +288,12 @@ mod tests {
     #[tokio::test]
     async fn a_worker_that_cannot_answer_is_left_out_and_said_to_be() {
         let (busy, _inbox) = mpsc::channel(SESSIONS_QUESTIONS_MAX);
-        let waiting: Vec<_> = (0..SESSIONS_QUESTIONS_MAX).filter_map(|_| put(&busy, Listed::None)).collect();
+        let waiting: Vec<_> =
+            (0..SESSIONS_QUESTIONS_MAX).filter_map(|_| put(&busy, SessionFilter::None)).collect();
         assert_eq!(waiting.len(), SESSIONS_QUESTIONS_MAX, "so many wait");
         let (gone, inbox) = mpsc::channel(1);
         drop(inbox);
-        let sessions = ask([&busy, &gone], Listed::None).await;
+        let sessions = ask([&busy, &gone], SessionFilter::None).await;
         assert_eq!(sessions.counts()["workers_unheard"], 2);
     }
 }

@@ -36,14 +36,14 @@ impl StatementLogSettings {
 
 /// A record on its way to the log.
 #[derive(Debug)]
-struct Entry {
+struct LoggedStatement {
     session: Arc<SessionInfo>,
     server: Arc<str>,
     kind: &'static str,
     sql: Option<Box<[u8]>>,
     /// Whether that is all of it.
     is_whole: bool,
-    outcome: Outcome,
+    outcome: StatementOutcome,
     timing: Timing,
     rows: u64,
     bytes: u64,
@@ -51,7 +51,7 @@ struct Entry {
 }
 
 #[derive(Debug)]
-enum Outcome {
+enum StatementOutcome {
     /// With its command tag.
     Complete(Box<[u8]>),
     Failed(String),
@@ -60,7 +60,7 @@ enum Outcome {
 
 /// The sessions' end of the queue.
 #[derive(Clone, Debug)]
-pub struct StatementLog(SyncSender<Entry>);
+pub struct StatementLog(SyncSender<LoggedStatement>);
 
 /// Whether `record` is to be logged.
 pub fn is_chosen(settings: &StatementLogSettings, timing: &Timing) -> bool {
@@ -88,15 +88,15 @@ impl StatementLog {
         record: &StatementRecord<'_>,
     ) -> bool {
         let outcome = match record.completion {
-            Completion::Complete(tag) => Outcome::Complete(tag.into()),
+            Completion::Complete(tag) => StatementOutcome::Complete(tag.into()),
             Completion::Failed(code) => {
-                Outcome::Failed(code.map_or_else(String::new, |code| code.as_str().to_owned()))
+                StatementOutcome::Failed(code.map_or_else(String::new, |code| code.as_str().to_owned()))
             }
-            Completion::Empty => Outcome::Other("empty"),
-            Completion::Suspended => Outcome::Other("suspended"),
-            Completion::Lost => Outcome::Other("lost"),
+            Completion::Empty => StatementOutcome::Other("empty"),
+            Completion::Suspended => StatementOutcome::Other("suspended"),
+            Completion::Lost => StatementOutcome::Other("lost"),
         };
-        let entry = Entry {
+        let entry = LoggedStatement {
             session: Arc::clone(session),
             server: Arc::clone(record.server),
             kind: kind_word(record),
@@ -125,15 +125,16 @@ fn kind_word(record: &StatementRecord<'_>) -> &'static str {
     }
 }
 
-fn write_all(entries: Receiver<Entry>) {
+fn write_all(entries: Receiver<LoggedStatement>) {
     for entry in entries {
-        let Entry { session, server, kind, sql, is_whole, outcome, timing, rows, bytes, retries } = entry;
+        let LoggedStatement { session, server, kind, sql, is_whole, outcome, timing, rows, bytes, retries } =
+            entry;
         let fingerprint = sql.as_deref().filter(|_| is_whole).map(Fingerprint::of);
         let sql = sql.as_deref().map(String::from_utf8_lossy);
         let (tag, sqlstate) = match &outcome {
-            Outcome::Complete(tag) => (String::from_utf8_lossy(tag).into_owned(), None),
-            Outcome::Failed(code) => ("error".to_owned(), Some(code.as_str())),
-            Outcome::Other(word) => ((*word).to_owned(), None),
+            StatementOutcome::Complete(tag) => (String::from_utf8_lossy(tag).into_owned(), None),
+            StatementOutcome::Failed(code) => ("error".to_owned(), Some(code.as_str())),
+            StatementOutcome::Other(word) => ((*word).to_owned(), None),
         };
         tracing::info!(
             target: TARGET,

@@ -13,6 +13,6 @@ pub mod testing;
 
 pub use address::{Address, SOCKET_PATH_MAX};
 pub use snapshot::{
-    AdminState, ExpectedRole, Lag, Postmaster, Role, ServerId, ServerSpec, ServerStatus, Snapshot, Written,
+    AdminState, ExpectedRole, FlushedWal, Lag, Postmaster, Role, ServerId, ServerSpec, ServerStatus, Snapshot,
 };
-pub use state::{Severity, State};
+pub use state::{LogSeverity, State};

@@ -190,7 +190,7 @@ impl ServerStatus {
 
 /// The primary had flushed no WAL beyond `lsn` at `at`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct FlushedWal {
     /// When.
     pub at: Instant,
     /// Where its WAL ended.
@@ -217,7 +217,7 @@ pub struct Snapshot {
     /// The newest timeline known of this cluster.
     pub timeline: Option<TimelineId>,
     /// Where the primary's WAL ended, when, oldest first.
-    pub written: Arc<[Written]>,
+    pub written: Arc<[FlushedWal]>,
     /// Since when the primary does not answer; `None` while it does.
     pub primary_lost_at: Option<Instant>,
     /// Whether a second server claims to be a primary.
@@ -306,8 +306,9 @@ mod tests {
         let mut snapshot = snapshot();
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
-        snapshot.written =
-            [(1, 100), (2, 200), (3, 300)].map(|(time, lsn)| Written { at: at(time), lsn: Lsn(lsn) }).into();
+        snapshot.written = [(1, 100), (2, 200), (3, 300)]
+            .map(|(time, lsn)| FlushedWal { at: at(time), lsn: Lsn(lsn) })
+            .into();
         let replica = ServerId(1);
         snapshot.servers[1].asked_at = None;
         assert_eq!(snapshot.shown_at_most(replica, at(0)), Some(Lsn(100)));

@@ -115,17 +115,17 @@ impl State {
 
     /// How loud the log says that a server is in this state now.
     #[must_use]
-    pub fn severity(self) -> Severity {
+    pub fn severity(self) -> LogSeverity {
         match self {
-            State::Up | State::Drain | State::Maint => Severity::Info,
-            State::Unknown | State::Lagging | State::Down | State::Fenced => Severity::Warning,
+            State::Up | State::Drain | State::Maint => LogSeverity::Info,
+            State::Unknown | State::Lagging | State::Down | State::Fenced => LogSeverity::Warning,
         }
     }
 }
 
 /// How loud the log says something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
+pub enum LogSeverity {
     /// The operator wanted it, or all is well.
     Info,
     /// The operator will need to act.

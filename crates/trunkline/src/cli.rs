@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::commands::admin::{self, Wanted};
+use crate::commands::admin::{self, WantedState};
 #[cfg(feature = "demo")]
 use crate::commands::demo;
 use crate::commands::{check, completions, config, health, profile, serve, sessions, status};
@@ -33,7 +33,7 @@ enum Command {
     /// Run the proxy, with its health checks
     Serve(serve::Serve),
     /// Run only the health checks: HTTP and agent-check for HAProxy
-    Health(health::Health),
+    Health(health::HealthCommand),
     /// Check the configuration and report every problem at once
     Check(check::Check),
     /// Print a configuration file
@@ -43,7 +43,7 @@ enum Command {
     /// Print the servers: role, state, lag, sessions, and why
     Status(status::Status),
     /// List the sessions: who, on which server, and what keeps them there
-    Sessions(sessions::Sessions),
+    Sessions(sessions::SessionsCommand),
     /// Give a server no new sessions, and move those it has
     Drain(admin::Admin),
     /// Take a server out of service
@@ -72,9 +72,9 @@ impl Cli {
             Command::Profile(profile) => profile.run(),
             Command::Status(status) => status.run(),
             Command::Sessions(sessions) => sessions.run(),
-            Command::Drain(admin) => admin.run(Wanted::Drain),
-            Command::Maint(admin) => admin.run(Wanted::Maint),
-            Command::Ready(admin) => admin.run(Wanted::Ready),
+            Command::Drain(admin) => admin.run(WantedState::Drain),
+            Command::Maint(admin) => admin.run(WantedState::Maint),
+            Command::Ready(admin) => admin.run(WantedState::Ready),
             #[cfg(feature = "demo")]
             Command::Demo(demo) => demo.run(),
             Command::Completions(completions) => Ok(completions.run(Cli::command())),

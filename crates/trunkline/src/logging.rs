@@ -11,8 +11,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
 use crate::Failure;
-use crate::config::meant::LogSettings;
-use crate::config::typed::LogFormat;
+use crate::config::checked::LogSettings;
+use crate::config::raw::LogFormat;
 
 /// Lines waiting to be written; one more is dropped and counted.
 const QUEUE_LINES: usize = 16 * 1024;
@@ -33,7 +33,7 @@ pub(crate) struct Logging {
 
 /// Where statements are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Statements {
+pub(crate) enum StatementOutput {
     /// With everything else.
     InLog,
     /// On standard error too, for a person who watches.
@@ -42,7 +42,7 @@ pub(crate) enum Statements {
 
 /// Starts the process's log, on standard error. Once per process.
 pub(crate) fn start(settings: &LogSettings) -> Result<Logging, Failure> {
-    start_with(settings, stderr(), stderr().is_terminal(), Statements::InLog)
+    start_with(settings, stderr(), stderr().is_terminal(), StatementOutput::InLog)
 }
 
 /// Starts the process's log at the end of a file, with a place for statements. Once per process.
@@ -50,7 +50,7 @@ pub(crate) fn start(settings: &LogSettings) -> Result<Logging, Failure> {
 pub(crate) fn start_in_file(
     settings: &LogSettings,
     path: &std::path::Path,
-    statements: Statements,
+    statements: StatementOutput,
 ) -> Result<Logging, Failure> {
     let file = std::fs::File::options().create(true).append(true).open(path);
     let file = file.map_err(Failure::because(format!("could not open the log {}", path.display())))?;
@@ -61,14 +61,14 @@ fn start_with(
     settings: &LogSettings,
     output: impl Write + Send + 'static,
     is_coloured: bool,
-    statements: Statements,
+    statements: StatementOutput,
 ) -> Result<Logging, Failure> {
     let builder =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE_LINES).thread_name("log");
     let (writer, guard) = builder.finish(output);
     let dropped = writer.error_counter();
     let (filter, level) = reload::Layer::new(filter(&settings.level)?);
-    let shown = (statements == Statements::AlsoOnStderr).then(|| {
+    let shown = (statements == StatementOutput::AlsoOnStderr).then(|| {
         let is_statement = filter_fn(|metadata| metadata.target() == STATEMENT_TARGET);
         let layer = fmt::layer().with_target(false).with_level(false).with_ansi(stderr().is_terminal());
         layer.with_writer(stderr).with_filter(is_statement)

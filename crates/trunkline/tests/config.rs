@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use trunkline::config::checked::{CheckedConfig, settings};
 use trunkline::config::flags::{Flags, ListenerFlag, ServerFlag};
-use trunkline::config::meant::{Meant, settings};
-use trunkline::config::typed::{Role, SessionAttrs};
+use trunkline::config::raw::{RoleWord, SessionAttrsWord};
 use trunkline::config::{Loaded, Problems, Request, file, keys, load, sample};
 use trunkline_health::JudgeSettings;
 use trunkline_proxy::settings::{AuthMode, AuthSettings};
@@ -42,13 +42,13 @@ impl Given {
     fn replica(mut self, text: &str) -> Self {
         self.request.flags.servers.push(ServerFlag {
             flag: "--replica",
-            role: Role::Replica,
+            role: RoleWord::Replica,
             text: text.to_owned(),
         });
         self
     }
 
-    fn meant(self) -> Meant {
+    fn checked(self) -> CheckedConfig {
         settings(load(&self.request)).map_err(|problems| problems.to_string()).unwrap()
     }
 
@@ -140,15 +140,15 @@ fn a_file_that_is_named_must_exist() {
 #[test]
 fn the_sample_parses_to_the_defaults() {
     let text = format!("{}\n{SERVER}", sample::sample());
-    let meant = Given::file(&text).meant();
-    let bare = Given::file(SERVER).meant();
-    assert_eq!(format!("{:?}", meant.proxy), format!("{:?}", bare.proxy));
-    assert_eq!(meant.log, bare.log);
+    let checked = Given::file(&text).checked();
+    let bare = Given::file(SERVER).checked();
+    assert_eq!(format!("{:?}", checked.proxy), format!("{:?}", bare.proxy));
+    assert_eq!(checked.log, bare.log);
 }
 
 #[test]
 fn the_defaults_of_the_table_are_those_of_the_crates() {
-    let proxy = Given::file(SERVER).meant().proxy;
+    let proxy = Given::file(SERVER).checked().proxy;
     assert_eq!(proxy.health.judge, JudgeSettings::default());
     assert_eq!(proxy.fallback, Fallback::default());
     assert_eq!(format!("{:?}", proxy.auth), format!("{:?}", AuthSettings::default()));
@@ -161,38 +161,38 @@ fn the_defaults_of_the_table_are_those_of_the_crates() {
 
 #[test]
 fn the_lag_limits_follow_max_lag() {
-    let judge = Given::file(&format!("{SERVER}[health]\nmax_lag = \"2s\"\n")).meant().proxy.health.judge;
+    let judge = Given::file(&format!("{SERVER}[health]\nmax_lag = \"2s\"\n")).checked().proxy.health.judge;
     assert_eq!((judge.max_lag, judge.readmit_lag), (Duration::from_secs(2), Duration::from_secs(1)));
 }
 
 #[test]
 fn environment_overrides_the_file_and_flags_override_both() {
     let text = format!("{SERVER}[health]\nmax_lag = \"1s\"\ntick = \"200ms\"\nrise = 3\n");
-    let meant = Given::file(&text)
+    let checked = Given::file(&text)
         .env("TRUNKLINE__HEALTH__MAX_LAG", "2s")
         .env("TRUNKLINE__HEALTH__TICK", "300ms")
         .env("TRUNKLINE__LOG__STATEMENTS__THRESHOLD", "0")
         .env("TRUNKLINE__LIMITS__CONNECTIONS_MAX", "77")
         .flag("health.max_lag", "--max-lag", "3s")
-        .meant();
-    let judge = &meant.proxy.health.judge;
+        .checked();
+    let judge = &checked.proxy.health.judge;
     assert_eq!(
         (judge.max_lag, judge.tick, judge.rise),
         (Duration::from_secs(3), Duration::from_millis(300), 3)
     );
-    assert_eq!(meant.proxy.statement_log.threshold, Some(Duration::ZERO));
-    assert_eq!(meant.proxy.limits.connections_max, 77);
+    assert_eq!(checked.proxy.statement_log.threshold, Some(Duration::ZERO));
+    assert_eq!(checked.proxy.limits.connections_max, 77);
 }
 
 #[test]
 fn environment_names_a_server_in_the_variable() {
     let text = "[[server]]\nname = \"replica-1\"\naddress = \"db1:5432\"\n";
-    let meant = Given::file(text)
+    let checked = Given::file(text)
         .env("TRUNKLINE__SERVER__REPLICA_1__WEIGHT", "7")
         .env("TRUNKLINE__SERVER__PRIMARY__ADDRESS", "db0:5432")
         .env("TRUNKLINE__SERVER__PRIMARY__ROLE", "primary")
-        .meant();
-    let servers = &meant.proxy.health.servers;
+        .checked();
+    let servers = &checked.proxy.health.servers;
     assert_eq!((servers[0].name.as_str(), servers[0].weight), ("replica-1", 7));
     assert_eq!((servers[1].name.as_str(), servers[1].expected_role), ("primary", ExpectedRole::Primary));
 }
@@ -244,13 +244,13 @@ fn flags_suffice_without_a_file() {
     let flags = Flags {
         file: None,
         servers: vec![
-            server("--primary", Role::Primary, "primary=127.0.0.1:5431"),
-            server("--replica", Role::Replica, "replica1=127.0.0.1:5433"),
-            server("--replica", Role::Replica, "db3:5433"),
+            server("--primary", RoleWord::Primary, "primary=127.0.0.1:5431"),
+            server("--replica", RoleWord::Replica, "replica1=127.0.0.1:5433"),
+            server("--replica", RoleWord::Replica, "db3:5433"),
         ],
         listeners: vec![
-            listener("--reads", "reads", SessionAttrs::PreferStandby, "127.0.0.1:5434"),
-            listener("--writes", "writes", SessionAttrs::ReadWrite, "localhost:5435"),
+            listener("--reads", "reads", SessionAttrsWord::PreferStandby, "127.0.0.1:5434"),
+            listener("--writes", "writes", SessionAttrsWord::ReadWrite, "localhost:5435"),
         ],
         values: vec![
             ("monitor.conninfo", "--monitor", "user=u password='a b' dbname=d".to_owned()),
@@ -268,7 +268,7 @@ fn flags_suffice_without_a_file() {
 
 #[test]
 fn bare_addresses_are_named_after_their_host_and_port_when_they_share_it() {
-    let proxy = Given::file("").replica("db1:5432").replica("db1:5433").replica("db2").meant().proxy;
+    let proxy = Given::file("").replica("db1:5432").replica("db1:5433").replica("db2").checked().proxy;
     let names: Vec<_> = proxy.health.servers.iter().map(|server| server.name.as_str()).collect();
     assert_eq!(names, ["db1:5432", "db1:5433", "db2"]);
 }
@@ -286,9 +286,9 @@ fn a_file_cut_anywhere_is_reported_and_never_panics() {
     let text = format!("{}\n{SERVER}", sample::sample());
     let ends = (0..text.len()).rev().filter(|end| text.is_char_boundary(*end)).step_by(7);
     for end in ends {
-        let (mut typed, mut problems) = (keys::defaults(), Problems::default());
-        file::apply("cut.toml", &text[..end], &mut typed, &mut problems);
-        let _valid_or_not = settings(Loaded { typed, file: None, problems });
+        let (mut raw, mut problems) = (keys::defaults(), Problems::default());
+        file::apply("cut.toml", &text[..end], &mut raw, &mut problems);
+        let _valid_or_not = settings(Loaded { raw, file: None, problems });
     }
 }
 
@@ -298,7 +298,7 @@ fn a_monitor_flag_wins_part_by_part() {
     let login = Given::file(&text)
         .env("TRUNKLINE__MONITOR__PASSWORD", "from the environment")
         .flag("monitor.conninfo", "--monitor", "user=flag")
-        .meant()
+        .checked()
         .proxy
         .health
         .login;

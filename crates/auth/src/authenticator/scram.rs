@@ -6,8 +6,8 @@ use trunkline_codec::scram::{ChannelBinding, ScramError, ServerExchange, ServerK
 use trunkline_codec::write;
 use zeroize::Zeroizing;
 
-use super::{AuthenticationError, Authenticator, Exchange, Step};
-use crate::credentials::Credentials;
+use super::{AuthExchange, AuthStep, AuthenticationError, Authenticator};
+use crate::credentials::ServerCredentials;
 use crate::nonce;
 
 /// An exchange under way.
@@ -15,24 +15,24 @@ use crate::nonce;
 pub(super) struct Scram {
     exchange: ServerExchange,
     server_key: ServerKey,
-    yields: Yields,
-    awaits: Awaits,
+    yields: ScramOutcome,
+    awaits: ExpectedMessage,
 }
 
 /// What the right proof is good for on servers.
 #[derive(Debug)]
-pub(super) enum Yields {
+pub(super) enum ScramOutcome {
     /// The keys that the proof reveals.
     Keys,
     /// These.
-    These(Credentials),
+    These(ServerCredentials),
     /// No proof is right.
     Nothing,
 }
 
 /// The client's next message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Awaits {
+enum ExpectedMessage {
     /// The choice of a mechanism, with or without the client-first-message.
     Mechanism,
     /// The client-first-message, of a client that left it for the next round.
@@ -44,37 +44,37 @@ enum Awaits {
 impl Scram {
     pub(super) fn start(
         verifier: Verifier,
-        yields: Yields,
+        yields: ScramOutcome,
         out: &mut BytesMut,
-    ) -> Result<Step, AuthenticationError> {
+    ) -> Result<AuthStep, AuthenticationError> {
         let nonce = nonce().map_err(AuthenticationError::Random)?;
         let server_key = verifier.server_key().clone();
         let exchange = ServerExchange::new(verifier, &nonce, ChannelBinding::Unsupported);
         write::authentication_sasl(out, &[SCRAM_SHA_256]).map_err(AuthenticationError::protocol)?;
-        let scram = Scram { exchange, server_key, yields, awaits: Awaits::Mechanism };
-        Ok(Box::new(scram).ask(Awaits::Mechanism))
+        let scram = Scram { exchange, server_key, yields, awaits: ExpectedMessage::Mechanism };
+        Ok(Box::new(scram).ask(ExpectedMessage::Mechanism))
     }
 
-    fn ask(mut self: Box<Self>, awaits: Awaits) -> Step {
+    fn ask(mut self: Box<Self>, awaits: ExpectedMessage) -> AuthStep {
         self.awaits = awaits;
-        Step::Ask(Authenticator(Exchange::Scram(self)))
+        AuthStep::Ask(Authenticator(AuthExchange::Scram(self)))
     }
 
     pub(super) fn handle(
         self: Box<Self>,
         body: &[u8],
         out: &mut BytesMut,
-    ) -> Result<Step, AuthenticationError> {
+    ) -> Result<AuthStep, AuthenticationError> {
         match self.awaits {
-            Awaits::Mechanism => match initial_response(body)? {
+            ExpectedMessage::Mechanism => match initial_response(body)? {
                 Some(first) => self.client_first(&first, out),
                 None => {
                     write::authentication_sasl_continue(out, b"").map_err(AuthenticationError::protocol)?;
-                    Ok(self.ask(Awaits::First))
+                    Ok(self.ask(ExpectedMessage::First))
                 }
             },
-            Awaits::First => self.client_first(body, out),
-            Awaits::Final => self.client_final(body, out),
+            ExpectedMessage::First => self.client_first(body, out),
+            ExpectedMessage::Final => self.client_final(body, out),
         }
     }
 
@@ -82,29 +82,29 @@ impl Scram {
         mut self: Box<Self>,
         message: &[u8],
         out: &mut BytesMut,
-    ) -> Result<Step, AuthenticationError> {
+    ) -> Result<AuthStep, AuthenticationError> {
         let answer = self.exchange.handle_client_first(message).map_err(AuthenticationError::protocol)?;
         write::authentication_sasl_continue(out, &answer).map_err(AuthenticationError::protocol)?;
-        Ok(self.ask(Awaits::Final))
+        Ok(self.ask(ExpectedMessage::Final))
     }
 
     fn client_final(
         mut self: Box<Self>,
         message: &[u8],
         out: &mut BytesMut,
-    ) -> Result<Step, AuthenticationError> {
+    ) -> Result<AuthStep, AuthenticationError> {
         let (answer, client_key) = match self.exchange.handle_client_final(message) {
             Ok(proved) => proved,
-            Err(ScramError::AuthenticationFailed) => return Ok(Step::Failed),
+            Err(ScramError::AuthenticationFailed) => return Ok(AuthStep::Failed),
             Err(error) => return Err(AuthenticationError::protocol(error)),
         };
         let credentials = match self.yields {
-            Yields::Keys => Credentials::from_scram(client_key, self.server_key),
-            Yields::These(credentials) => credentials,
-            Yields::Nothing => return Ok(Step::Failed),
+            ScramOutcome::Keys => ServerCredentials::from_scram(client_key, self.server_key),
+            ScramOutcome::These(credentials) => credentials,
+            ScramOutcome::Nothing => return Ok(AuthStep::Failed),
         };
         write::authentication_sasl_final(out, &answer).map_err(AuthenticationError::protocol)?;
-        Ok(Step::Proved(credentials))
+        Ok(AuthStep::Proved(credentials))
     }
 }
 

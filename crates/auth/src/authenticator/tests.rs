@@ -22,9 +22,9 @@ fn taken(out: &mut BytesMut) -> Vec<u8> {
     message[9..].to_vec()
 }
 
-fn answered(step: Step, body: &[u8], out: &mut BytesMut) -> Result<Step, AuthenticationError> {
+fn answered(step: AuthStep, body: &[u8], out: &mut BytesMut) -> Result<AuthStep, AuthenticationError> {
     match step {
-        Step::Ask(authenticator) => authenticator.handle(body, out),
+        AuthStep::Ask(authenticator) => authenticator.handle(body, out),
         other => panic!("nothing is asked: {other:?}"),
     }
 }
@@ -34,22 +34,24 @@ fn is_let_in(method: ClientMethod, secret: Secret, password: &str, first: First)
     let mut out = BytesMut::new();
     let step = Authenticator::start(method, secret, USER, b"mock", &mut out).expect("random bytes");
     let step = match (method, &step) {
-        (_, Step::Ask(Authenticator(Exchange::Md5 { salt, .. }))) => {
+        (_, AuthStep::Ask(Authenticator(AuthExchange::Md5 { salt, .. }))) => {
             let answer = md5_password(USER, password.as_bytes(), *salt) + "\0";
             answered(step, answer.as_bytes(), &mut out)
         }
-        (_, Step::Ask(Authenticator(Exchange::Password { .. }))) => {
+        (_, AuthStep::Ask(Authenticator(AuthExchange::Password { .. }))) => {
             match answered(step, format!("{password}\0").as_bytes(), &mut out) {
-                Ok(Step::Check(check)) => Ok(check.run()),
+                Ok(AuthStep::Check(check)) => Ok(check.run()),
                 other => panic!("a password is checked: {other:?}"),
             }
         }
-        (_, Step::Ask(Authenticator(Exchange::Scram(_)))) => by_scram(step, password, first, &mut out),
-        (_, Step::Proved(_) | Step::Failed | Step::Check(_)) => Ok(step),
+        (_, AuthStep::Ask(Authenticator(AuthExchange::Scram(_)))) => {
+            by_scram(step, password, first, &mut out)
+        }
+        (_, AuthStep::Proved(_) | AuthStep::Failed | AuthStep::Check(_)) => Ok(step),
     };
     match step.expect("the client keeps to the protocol") {
-        Step::Proved(_) => true,
-        Step::Failed => false,
+        AuthStep::Proved(_) => true,
+        AuthStep::Failed => false,
         other => panic!("the exchange has no end: {other:?}"),
     }
 }
@@ -61,11 +63,11 @@ enum First {
 }
 
 fn by_scram(
-    mut step: Step,
+    mut step: AuthStep,
     password: &str,
     first: First,
     out: &mut BytesMut,
-) -> Result<Step, AuthenticationError> {
+) -> Result<AuthStep, AuthenticationError> {
     taken(out);
     let password = scram::Credentials::Password(password.as_bytes().to_vec().into());
     let mut client = ClientExchange::new(
@@ -85,7 +87,7 @@ fn by_scram(
     }
     let last = client.handle_server_first(&taken(out)).expect("a server's first message");
     step = answered(step, last.as_ref(), out)?;
-    if matches!(step, Step::Proved(_)) {
+    if matches!(step, AuthStep::Proved(_)) {
         client.handle_server_final(&taken(out)).expect("the server has proved itself, too");
     }
     Ok(step)
@@ -124,7 +126,7 @@ fn a_user_who_cannot_log_in_is_asked_like_others_and_fails() {
 fn trust_asks_for_nothing() {
     let mut out = BytesMut::new();
     let step = Authenticator::start(ClientMethod::Trust, Secret::Scram(verifier()), USER, b"", &mut out);
-    assert!(matches!(step, Ok(Step::Proved(_))));
+    assert!(matches!(step, Ok(AuthStep::Proved(_))));
     assert!(out.is_empty());
 }
 

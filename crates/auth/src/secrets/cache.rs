@@ -21,13 +21,13 @@ pub(super) struct Cache {
 
 #[derive(Debug)]
 struct Entries {
-    by_name: HashMap<Box<str>, Entry>,
+    by_name: HashMap<Box<str>, CachedSecret>,
     max: usize,
 }
 
 /// One secret and when it was read.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct CachedSecret {
     pub(super) secret: Secret,
     /// When its reading began: what was changed after that it need not show.
     pub(super) read_at: Instant,
@@ -49,13 +49,13 @@ impl Cache {
     }
 
     /// The user's secret, unless it is older than the time to live.
-    pub(super) fn get(&self, user: &str, now: Instant) -> Option<&Entry> {
+    pub(super) fn get(&self, user: &str, now: Instant) -> Option<&CachedSecret> {
         let entry = self.newest(user)?;
         (now.saturating_duration_since(entry.read_at) < self.ttl).then_some(entry)
     }
 
     /// The user's secret, however old.
-    pub(super) fn newest(&self, user: &str) -> Option<&Entry> {
+    pub(super) fn newest(&self, user: &str) -> Option<&CachedSecret> {
         self.users.by_name.get(user).or_else(|| self.unknown.by_name.get(user))
     }
 
@@ -69,7 +69,7 @@ impl Cache {
         };
         other.by_name.remove(&user);
         into.make_room(&user);
-        into.by_name.insert(user, Entry { secret, read_at });
+        into.by_name.insert(user, CachedSecret { secret, read_at });
     }
 
     pub(super) fn clear(&mut self) {

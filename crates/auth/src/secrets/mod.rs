@@ -30,7 +30,7 @@ pub use query::{to_ask, without_hosts};
 pub use secret::{Secret, Unusable};
 pub use userlist::{ProblemKind, UsersFileError, UsersFileProblem};
 
-use task::{Freshness, Request};
+use task::{Freshness, StoreRequest};
 
 /// Look-ups waiting for the store; one more fails at once with [`LookupError::Busy`].
 pub const LOOKUPS_WAITING_MAX: usize = 1024;
@@ -102,7 +102,7 @@ pub enum LookupError {
 /// A handle to the store. Clones share it; its task ends with the last one.
 #[derive(Clone, Debug)]
 pub struct SecretStore {
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<StoreRequest>,
 }
 
 impl SecretStore {
@@ -116,7 +116,7 @@ impl SecretStore {
         runtime: &Handle,
     ) -> Result<SecretStore, UsersFileError> {
         let (requests, received) = mpsc::channel(LOOKUPS_WAITING_MAX);
-        let source = task::Source::open(&settings, health)?;
+        let source = task::SourceReader::open(&settings, health)?;
         runtime.spawn(task::run(source, settings.cache_ttl, received));
         Ok(SecretStore { requests })
     }
@@ -140,7 +140,7 @@ impl SecretStore {
     /// When the file cannot be read or has errors: the users read before then stay in force.
     pub async fn reload(&self, cache_ttl: Duration) -> Result<usize, UsersFileError> {
         let (reply, answer) = oneshot::channel();
-        if self.requests.send(Request::Reload { cache_ttl, reply }).await.is_err() {
+        if self.requests.send(StoreRequest::Reload { cache_ttl, reply }).await.is_err() {
             return Ok(0);
         }
         answer.await.unwrap_or(Ok(0))
@@ -151,7 +151,7 @@ impl SecretStore {
             return Ok(Secret::Unusable(Unusable::Unknown));
         }
         let (reply, answer) = oneshot::channel();
-        let request = Request::Lookup { user: user.into(), freshness, asked_at: Instant::now(), reply };
+        let request = StoreRequest::Lookup { user: user.into(), freshness, asked_at: Instant::now(), reply };
         self.requests.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => LookupError::Busy,
             mpsc::error::TrySendError::Closed(_) => LookupError::Stopped,

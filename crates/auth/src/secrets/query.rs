@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
-use trunkline_health::{Health, Stream};
+use trunkline_health::{Health, ServerStream};
 use trunkline_routing::eligible;
 use trunkline_topology::{ServerId, ServerStatus, Snapshot};
 
@@ -41,13 +41,13 @@ pub(super) struct QuerySource {
     health: Health,
     login: Config,
     sql: String,
-    columns: Columns,
-    connection: Option<Connection>,
+    columns: ResultColumns,
+    connection: Option<QueryConnection>,
 }
 
 /// What the rows of the query hold.
 #[derive(Clone, Copy, Debug)]
-enum Columns {
+enum ResultColumns {
     /// Those of [`DEFAULT_QUERY`].
     PgAuthid,
     /// User name and password.
@@ -55,7 +55,7 @@ enum Columns {
 }
 
 #[derive(Debug)]
-struct Connection {
+struct QueryConnection {
     server: ServerId,
     client: Client,
     statement: Statement,
@@ -64,8 +64,8 @@ struct Connection {
 impl QuerySource {
     pub(super) fn new(health: Health, login: &Config, custom: Option<String>) -> Self {
         let (sql, columns) = match custom {
-            Some(sql) => (sql, Columns::Custom),
-            None => (DEFAULT_QUERY.to_owned(), Columns::PgAuthid),
+            Some(sql) => (sql, ResultColumns::Custom),
+            None => (DEFAULT_QUERY.to_owned(), ResultColumns::PgAuthid),
         };
         QuerySource { health, login: without_hosts(login), sql, columns, connection: None }
     }
@@ -112,7 +112,7 @@ impl QuerySource {
         server: ServerId,
         host: &str,
         port: u16,
-    ) -> Result<Option<&Connection>, LookupError> {
+    ) -> Result<Option<&QueryConnection>, LookupError> {
         let is_at_hand =
             self.connection.as_ref().is_some_and(|c| c.server == server && !c.client.is_closed());
         if !is_at_hand {
@@ -132,9 +132,14 @@ impl QuerySource {
         Ok(self.connection.as_ref())
     }
 
-    async fn connect(&self, server: ServerId, host: &str, port: u16) -> Result<Connection, ConnectError> {
+    async fn connect(
+        &self,
+        server: ServerId,
+        host: &str,
+        port: u16,
+    ) -> Result<QueryConnection, ConnectError> {
         let stream =
-            Stream::to_host(host, port).await.map_err(|e| ConnectError::Unreachable(e.to_string()))?;
+            ServerStream::to_host(host, port).await.map_err(|e| ConnectError::Unreachable(e.to_string()))?;
         let (client, driver) = self
             .login
             .connect_raw(stream, NoTls)
@@ -150,7 +155,7 @@ impl QuerySource {
             let shape = LookupError::Shape("it needs one parameter $1 and two columns");
             return Err(ConnectError::Query(shape));
         }
-        Ok(Connection { server, client, statement })
+        Ok(QueryConnection { server, client, statement })
     }
 }
 
@@ -163,11 +168,11 @@ enum ConnectError {
 
 /// Asks for all users at once; `None` when the connection was lost.
 async fn ask(
-    connection: &Connection,
-    columns: Columns,
+    connection: &QueryConnection,
+    columns: ResultColumns,
     users: &[Box<str>],
 ) -> Option<Vec<Result<Stored, LookupError>>> {
-    let Connection { client, statement, .. } = connection;
+    let QueryConnection { client, statement, .. } = connection;
     let answers = join_all(users.iter().map(async |user| {
         let name: &str = user;
         client.query(statement, &[&name]).await
@@ -182,7 +187,7 @@ async fn ask(
     Some(stored)
 }
 
-fn read(rows: &[Row], user: &str, columns: Columns) -> Result<Stored, LookupError> {
+fn read(rows: &[Row], user: &str, columns: ResultColumns) -> Result<Stored, LookupError> {
     let row = match rows {
         [] => return Ok(Stored::Unusable(Unusable::Unknown)),
         [row] => row,
@@ -196,8 +201,8 @@ fn read(rows: &[Row], user: &str, columns: Columns) -> Result<Stored, LookupErro
     }
     let password = text(1)?.unwrap_or_default();
     match columns {
-        Columns::Custom => Ok(Stored::parse(password, Cleartext::Accepted)),
-        Columns::PgAuthid => {
+        ResultColumns::Custom => Ok(Stored::parse(password, Cleartext::Accepted)),
+        ResultColumns::PgAuthid => {
             let flag = |column: usize| {
                 row.try_get::<_, bool>(column).map_err(|_| LookupError::Shape("a column is not boolean"))
             };

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use trunkline_health::Health;
 
-use super::cache::{Cache, Entry};
+use super::cache::{Cache, CachedSecret};
 use super::query::QuerySource;
 use super::secret::{Secret, Stored, Unusable};
 use super::userlist::{self, Users, UsersFileError};
@@ -22,13 +22,13 @@ const BATCH_MAX: usize = 64;
 const FAILURE_HOLD: Duration = Duration::from_millis(500);
 
 /// What the store is asked.
-pub(super) enum Request {
+pub(super) enum StoreRequest {
     Lookup { user: Box<str>, freshness: Freshness, asked_at: Instant, reply: Reply },
     Reload { cache_ttl: Duration, reply: oneshot::Sender<Result<usize, UsersFileError>> },
 }
 
-type Answer = Result<Secret, LookupError>;
-type Reply = oneshot::Sender<Answer>;
+type LookupResult = Result<Secret, LookupError>;
+type Reply = oneshot::Sender<LookupResult>;
 
 /// How old the secret may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(super) enum Freshness {
 
 /// Where secrets come from.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) enum SourceReader {
     Query(Box<QuerySource>),
     File(FileSource),
 }
@@ -58,22 +58,22 @@ impl std::fmt::Debug for FileSource {
     }
 }
 
-impl Source {
-    pub(super) fn open(settings: &SecretSettings, health: Health) -> Result<Source, UsersFileError> {
+impl SourceReader {
+    pub(super) fn open(settings: &SecretSettings, health: Health) -> Result<SourceReader, UsersFileError> {
         match &settings.source {
             SecretSource::Query(custom) => {
-                Ok(Source::Query(Box::new(QuerySource::new(health, &settings.login, custom.clone()))))
+                Ok(SourceReader::Query(Box::new(QuerySource::new(health, &settings.login, custom.clone()))))
             }
             SecretSource::File(path) => {
-                Ok(Source::File(FileSource { path: path.clone(), users: userlist::read(path)? }))
+                Ok(SourceReader::File(FileSource { path: path.clone(), users: userlist::read(path)? }))
             }
         }
     }
 
     async fn fetch(&mut self, users: &[Box<str>]) -> Result<Vec<Result<Stored, LookupError>>, LookupError> {
         match self {
-            Source::Query(query) => query.fetch(users).await,
-            Source::File(file) => {
+            SourceReader::Query(query) => query.fetch(users).await,
+            SourceReader::File(file) => {
                 let unknown = || Stored::Unusable(Unusable::Unknown);
                 let stored = |user| Ok(file.users.get(user).cloned().unwrap_or_else(unknown));
                 Ok(users.iter().map(stored).collect())
@@ -82,7 +82,7 @@ impl Source {
     }
 
     async fn reload(&mut self) -> Result<usize, UsersFileError> {
-        let Source::File(file) = self else { return Ok(0) };
+        let SourceReader::File(file) = self else { return Ok(0) };
         let path = file.path.clone();
         let read = tokio::task::spawn_blocking(move || userlist::read(&path)).await;
         file.users = read.map_err(|error| UsersFileError::Unreadable {
@@ -94,7 +94,7 @@ impl Source {
 }
 
 /// Serves requests until the last handle is gone.
-pub(super) async fn run(mut source: Source, ttl: Duration, mut received: mpsc::Receiver<Request>) {
+pub(super) async fn run(mut source: SourceReader, ttl: Duration, mut received: mpsc::Receiver<StoreRequest>) {
     let mut store = Store::new(ttl);
     let mut waiting = Vec::with_capacity(BATCH_MAX);
     while !waiting.is_empty() || received.recv_many(&mut waiting, BATCH_MAX).await > 0 {
@@ -170,12 +170,18 @@ impl Store {
     }
 
     /// Answers what can be answered; the rest is to be fetched.
-    async fn serve(&mut self, batch: impl Iterator<Item = Request>, source: &mut Source) -> Missing {
+    async fn serve(
+        &mut self,
+        batch: impl Iterator<Item = StoreRequest>,
+        source: &mut SourceReader,
+    ) -> Missing {
         let mut missing = Missing::new();
         for request in batch {
             match self.answer(request, self.fetches.trouble(Instant::now())) {
-                Some(Request::Lookup { user, reply, .. }) => missing.entry(user).or_default().push(reply),
-                Some(Request::Reload { cache_ttl, reply }) => {
+                Some(StoreRequest::Lookup { user, reply, .. }) => {
+                    missing.entry(user).or_default().push(reply)
+                }
+                Some(StoreRequest::Reload { cache_ttl, reply }) => {
                     self.cache.believe_for(cache_ttl);
                     let reloaded = source.reload().await;
                     if reloaded.is_ok() {
@@ -190,27 +196,33 @@ impl Store {
     }
 
     /// Does what a request wants, or gives it back when that needs the source.
-    fn answer(&self, request: Request, trouble: Trouble) -> Option<Request> {
+    fn answer(&self, request: StoreRequest, trouble: Trouble) -> Option<StoreRequest> {
         match request {
             // Nobody waits for the answer any more.
-            Request::Lookup { reply, .. } if reply.is_closed() => None,
-            Request::Lookup { user, freshness, asked_at, reply } => {
+            StoreRequest::Lookup { reply, .. } if reply.is_closed() => None,
+            StoreRequest::Lookup { user, freshness, asked_at, reply } => {
                 let oldest = match (freshness, trouble) {
                     (Freshness::Current, Trouble::No) => Freshness::Current,
                     (Freshness::Current, Trouble::Enough) | (Freshness::Lately, _) => Freshness::Lately,
                 };
                 let Some(answer) = self.at_hand(&user, oldest, asked_at, Instant::now()) else {
-                    return Some(Request::Lookup { user, freshness, asked_at, reply });
+                    return Some(StoreRequest::Lookup { user, freshness, asked_at, reply });
                 };
                 drop(reply.send(answer));
                 None
             }
-            Request::Reload { .. } => Some(request),
+            StoreRequest::Reload { .. } => Some(request),
         }
     }
 
     /// The answer that needs no fetching.
-    fn at_hand(&self, user: &str, freshness: Freshness, asked_at: Instant, now: Instant) -> Option<Answer> {
+    fn at_hand(
+        &self,
+        user: &str,
+        freshness: Freshness,
+        asked_at: Instant,
+        now: Instant,
+    ) -> Option<LookupResult> {
         if let Some(entry) = self.cache.newest(user) {
             let will_do = match freshness {
                 Freshness::Current => false,
@@ -246,9 +258,9 @@ impl Store {
         self.failure = None;
         let known = &self.cache;
         let answers = join_all(users.iter().zip(stored).map(async |(user, stored)| {
-            Ok(stored?.derive(known.newest(user).map(|entry: &Entry| &entry.secret)).await)
+            Ok(stored?.derive(known.newest(user).map(|entry: &CachedSecret| &entry.secret)).await)
         }));
-        let answers: Vec<Answer> = answers.await;
+        let answers: Vec<LookupResult> = answers.await;
         for ((user, replies), answer) in users.into_iter().zip(replies).zip(answers) {
             for reply in replies {
                 drop(reply.send(answer.clone()));

@@ -22,7 +22,7 @@ impl UsersFile {
 
     fn store(&self) -> SecretStore {
         let file = FileSource { path: self.0.clone(), users: userlist::read(&self.0).expect("a good file") };
-        start(Source::File(file))
+        start(SourceReader::File(file))
     }
 }
 
@@ -32,7 +32,7 @@ impl Drop for UsersFile {
     }
 }
 
-fn start(source: Source) -> SecretStore {
+fn start(source: SourceReader) -> SecretStore {
     let (requests, received) = mpsc::channel(super::super::LOOKUPS_WAITING_MAX);
     tokio::spawn(run(source, TTL, received));
     SecretStore { requests }
@@ -86,10 +86,10 @@ async fn a_reload_changes_how_long_a_secret_is_believed() {
     for text in ["\"app\" \"one\"\n", "\"app\" \"two\n"] {
         let file = UsersFile::new("");
         let users = userlist::read(&file.0).expect("a good file");
-        let mut source = Source::File(FileSource { path: file.0.clone(), users });
+        let mut source = SourceReader::File(FileSource { path: file.0.clone(), users });
         fs::write(&file.0, text).expect("writable");
         let (mut store, reply) = (store_with(Duration::ZERO, now), oneshot::channel().0);
-        store.serve(std::iter::once(Request::Reload { cache_ttl: TTL / 2, reply }), &mut source).await;
+        store.serve(std::iter::once(StoreRequest::Reload { cache_ttl: TTL / 2, reply }), &mut source).await;
         store.cache.insert("app".into(), Secret::Unusable(Unusable::Expired), now);
         let ask = |at| store.at_hand("app", Freshness::Lately, at, at);
         assert!(ask(now + TTL / 2 - Duration::from_nanos(1)).is_some(), "{text}");
@@ -110,7 +110,7 @@ async fn a_full_queue_refuses_at_once() {
     let (requests, _received) = mpsc::channel(1);
     let store = SecretStore { requests };
     let (reply, _answer) = oneshot::channel();
-    let request = Request::Reload { cache_ttl: TTL, reply };
+    let request = StoreRequest::Reload { cache_ttl: TTL, reply };
     store.requests.try_send(request).unwrap_or_else(|_| panic!("there is room for one"));
     assert_eq!(store.lookup("app").await.expect_err("full"), LookupError::Busy);
 }
@@ -138,7 +138,10 @@ fn beyond_the_bound_of_a_second_those_read_lately_are_believed() {
     let lookup = || {
         let (reply, answer) = oneshot::channel();
         let user = "app".into();
-        (Request::Lookup { user, freshness: Freshness::Current, asked_at: Instant::now(), reply }, answer)
+        (
+            StoreRequest::Lookup { user, freshness: Freshness::Current, asked_at: Instant::now(), reply },
+            answer,
+        )
     };
     for (fetched, trouble) in [(REFRESHES_PER_SECOND_MAX - 1, Trouble::No), (1, Trouble::Enough)] {
         store.fetches.note(fetched, now);

@@ -15,12 +15,12 @@ mod tests;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use self::route::{InvalidQuery, Route, Want};
+use self::route::{InvalidQuery, Route, WantedRole};
 use trunkline_topology::{ExpectedRole, Role, ServerId, ServerStatus, Snapshot};
 
 pub use self::agent::Agent;
 pub use self::paths::is_path;
-pub(crate) use self::paths::{Answer, answer_at};
+pub(crate) use self::paths::{PathAnswer, answer_at};
 
 /// An HTTP request, as far as the contract reads it.
 #[derive(Clone, Copy, Debug)]
@@ -88,9 +88,9 @@ fn answer(snapshot: &Snapshot, request: &Request<'_>, route: &Route<'_>) -> Resp
     };
     match (server, first, second, rest) {
         (Some(server), _, None, None) => {
-            server::answer(snapshot, server, Want::expected_of(server), request, route)
+            server::answer(snapshot, server, WantedRole::expected_of(server), request, route)
         }
-        (Some(server), _, Some(want), None) => match Want::parse(want) {
+        (Some(server), _, Some(want), None) => match WantedRole::parse(want) {
             Some(want) => server::answer(snapshot, server, want, request, route),
             None => not_found(),
         },
@@ -107,14 +107,14 @@ fn fleet(snapshot: &Snapshot, word: &str, request: &Request<'_>, route: &Route<'
     let silence = request.now.saturating_duration_since(snapshot.taken_at);
     Some(match answer_at(word)? {
         // Written from counters, by whoever serves them.
-        Answer::Metrics => return None,
-        Answer::Alive => verdict(silence <= DEAD_AFTER, "alive", "the monitor does not run"),
-        Answer::Ready => match server::untold(snapshot, request.now) {
+        PathAnswer::Metrics => return None,
+        PathAnswer::Alive => verdict(silence <= DEAD_AFTER, "alive", "the monitor does not run"),
+        PathAnswer::Ready => match server::untold(snapshot, request.now) {
             None => verdict(true, "ready", ""),
             Some(why) => unavailable(why),
         },
-        Answer::Cluster => json::cluster(snapshot, request),
-        Answer::Serving(want) => {
+        PathAnswer::Cluster => json::cluster(snapshot, request),
+        PathAnswer::Serving(want) => {
             let serving = snapshot
                 .servers
                 .iter()

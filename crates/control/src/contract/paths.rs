@@ -1,10 +1,10 @@
 //! The table of paths.
 
-use super::route::Want;
+use super::route::WantedRole;
 
 /// What is answered at a path of one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum PathAnswer {
     /// Everything counted, in Prometheus' text format.
     Metrics,
     /// All servers as JSON.
@@ -14,24 +14,24 @@ pub(crate) enum Answer {
     /// Whether there is a verdict on every server, and the proxy takes new sessions.
     Ready,
     /// Whether any server may serve as this.
-    Serving(Want),
+    Serving(WantedRole),
 }
 
 /// Every path of one word that is no server's name, with those of Patroni and of the checker that Trunkline replaces.
-const PATHS: &[(&str, Answer)] = &[
-    ("metrics", Answer::Metrics),
-    ("cluster", Answer::Cluster),
-    ("livez", Answer::Alive),
-    ("liveness", Answer::Alive),
-    ("readyz", Answer::Ready),
-    ("readiness", Answer::Ready),
-    (PRIMARY, Answer::Serving(Want::Primary)),
-    ("read-write", Answer::Serving(Want::Primary)),
-    ("leader", Answer::Serving(Want::Primary)),
-    ("master", Answer::Serving(Want::Primary)),
-    ("replica", Answer::Serving(Want::Replica)),
-    ("read-only", Answer::Serving(Want::ReadOnly)),
-    ("health", Answer::Serving(Want::ReadOnly)),
+const PATHS: &[(&str, PathAnswer)] = &[
+    ("metrics", PathAnswer::Metrics),
+    ("cluster", PathAnswer::Cluster),
+    ("livez", PathAnswer::Alive),
+    ("liveness", PathAnswer::Alive),
+    ("readyz", PathAnswer::Ready),
+    ("readiness", PathAnswer::Ready),
+    (PRIMARY, PathAnswer::Serving(WantedRole::Primary)),
+    ("read-write", PathAnswer::Serving(WantedRole::Primary)),
+    ("leader", PathAnswer::Serving(WantedRole::Primary)),
+    ("master", PathAnswer::Serving(WantedRole::Primary)),
+    ("replica", PathAnswer::Serving(WantedRole::Replica)),
+    ("read-only", PathAnswer::Serving(WantedRole::ReadOnly)),
+    ("health", PathAnswer::Serving(WantedRole::ReadOnly)),
 ];
 
 /// The one path that may be a server's name: it means that server then.
@@ -41,7 +41,7 @@ const PRIMARY: &str = "primary";
 const UNANSWERED: [&str; 2] = ["patroni", "status"];
 
 /// What is answered at `/word`.
-pub(crate) fn answer_at(word: &str) -> Option<Answer> {
+pub(crate) fn answer_at(word: &str) -> Option<PathAnswer> {
     PATHS.iter().find(|(path, _)| *path == word).map(|(_, answer)| *answer)
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Request;
-use super::paths::{Answer, answer_at};
+use super::paths::{PathAnswer, answer_at};
 use trunkline_topology::{ExpectedRole, ServerStatus};
 
 /// A request target, taken apart.
@@ -28,7 +28,7 @@ pub(super) enum LagLimit {
 
 /// What a server is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Want {
+pub(crate) enum WantedRole {
     Primary,
     Replica,
     ReadOnly,
@@ -38,21 +38,22 @@ pub(crate) enum Want {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InvalidQuery(pub(super) String);
 
-impl Want {
+impl WantedRole {
     /// The path's word, of Patroni's.
     pub(super) fn parse(word: &str) -> Option<Self> {
         match answer_at(word) {
-            Some(Answer::Serving(want)) => Some(want),
-            Some(Answer::Metrics | Answer::Cluster | Answer::Alive | Answer::Ready) | None => None,
+            Some(PathAnswer::Serving(want)) => Some(want),
+            Some(PathAnswer::Metrics | PathAnswer::Cluster | PathAnswer::Alive | PathAnswer::Ready)
+            | None => None,
         }
     }
 
     /// What a server is wanted for when the path names only the server.
     pub(super) fn expected_of(server: &ServerStatus) -> Self {
         match server.expected_role {
-            ExpectedRole::Primary => Want::Primary,
-            ExpectedRole::Replica => Want::Replica,
-            ExpectedRole::Any => Want::ReadOnly,
+            ExpectedRole::Primary => WantedRole::Primary,
+            ExpectedRole::Replica => WantedRole::Replica,
+            ExpectedRole::Any => WantedRole::ReadOnly,
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::route::{LagLimit, Route, Want};
+use super::route::{LagLimit, Route, WantedRole};
 use super::{Request, Response, json, plain};
 use trunkline_topology::{Role, ServerStatus, Snapshot};
 
 /// Why a server is not to be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum ServerRefusal {
     /// It lags, drains or is full: sessions it has may finish.
     Drain(String),
     /// It does not serve this.
@@ -30,34 +30,34 @@ pub(super) fn untold(snapshot: &Snapshot, now: Instant) -> Option<&'static str> 
 pub(super) fn refusal(
     snapshot: &Snapshot,
     server: &ServerStatus,
-    want: Want,
+    want: WantedRole,
     now: Instant,
     route: &Route<'_>,
-) -> Option<Refusal> {
+) -> Option<ServerRefusal> {
     if let Some(why) = untold(snapshot, now) {
-        return Some(Refusal::Unfit(why.to_owned()));
+        return Some(ServerRefusal::Unfit(why.to_owned()));
     }
     let reason = || server.reason.to_string();
     if !server.state.keeps_old() {
-        return Some(Refusal::Unfit(reason()));
+        return Some(ServerRefusal::Unfit(reason()));
     }
     if !server.state.takes_new() {
-        return Some(Refusal::Drain(reason()));
+        return Some(ServerRefusal::Drain(reason()));
     }
     if server.saturated {
-        return Some(Refusal::Drain("it accepts no further connections".to_owned()));
+        return Some(ServerRefusal::Drain("it accepts no further connections".to_owned()));
     }
     let is_wanted = match want {
-        Want::Primary => server.role == Role::Primary && snapshot.primary == Some(server.id),
-        Want::Replica => server.role == Role::Standby,
-        Want::ReadOnly => true,
+        WantedRole::Primary => server.role == Role::Primary && snapshot.primary == Some(server.id),
+        WantedRole::Replica => server.role == Role::Standby,
+        WantedRole::ReadOnly => true,
     };
     if !is_wanted {
-        return Some(Refusal::Unfit(format!("role: it is a {}", server.role)));
+        return Some(ServerRefusal::Unfit(format!("role: it is a {}", server.role)));
     }
     match route.lag {
         Some(limit) if server.role == Role::Standby && !is_within(snapshot, server, limit, now, route) => {
-            Some(Refusal::Drain("further behind than asked for".to_owned()))
+            Some(ServerRefusal::Drain("further behind than asked for".to_owned()))
         }
         _ => None,
     }
@@ -83,14 +83,14 @@ fn is_within(
 pub(super) fn answer(
     snapshot: &Snapshot,
     server: &ServerStatus,
-    want: Want,
+    want: WantedRole,
     request: &Request<'_>,
     route: &Route<'_>,
 ) -> Response {
     let refusal = refusal(snapshot, server, want, request.now, route);
     let status = match refusal {
         None => 200,
-        Some(Refusal::Drain(_)) if route.is_drain_told => 404,
+        Some(ServerRefusal::Drain(_)) if route.is_drain_told => 404,
         Some(_) => 503,
     };
     if route.is_json {
@@ -100,7 +100,7 @@ pub(super) fn answer(
 }
 
 /// The old checker's line; what we know beyond it follows.
-fn legacy(server: &ServerStatus, status: u16, refusal: Option<&Refusal>) -> String {
+fn legacy(server: &ServerStatus, status: u16, refusal: Option<&ServerRefusal>) -> String {
     let head = match status {
         200 => "200 OK",
         404 => "404 Not Found",
@@ -110,10 +110,10 @@ fn legacy(server: &ServerStatus, status: u16, refusal: Option<&Refusal>) -> Stri
     let verdict = server.state.as_str().to_ascii_lowercase();
     let reason = match refusal {
         None => &server.reason,
-        Some(Refusal::Drain(why) | Refusal::Unfit(why)) => why.as_str(),
+        Some(ServerRefusal::Drain(why) | ServerRefusal::Unfit(why)) => why.as_str(),
     };
     match (refusal, lag_words(server)) {
-        (Some(Refusal::Unfit(_)), _) | (Some(Refusal::Drain(_)), None) => {
+        (Some(ServerRefusal::Unfit(_)), _) | (Some(ServerRefusal::Drain(_)), None) => {
             format!("{head} - Host: {name}, Error: {reason}, verdict: {verdict}")
         }
         (_, Some(lag)) => {

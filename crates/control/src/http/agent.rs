@@ -31,7 +31,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Each connection names the server meant, as HAProxy's `agent-send "replica1\n"` does.
 pub async fn serve_agent(listener: TcpListener, verdicts: impl Verdicts, shutdown: impl Future<Output = ()>) {
     let (open, tasks) = (Arc::new(Semaphore::new(AGENT_CONNECTIONS_MAX)), TaskTracker::new());
-    let answerer = Arc::new(Answerer { verdicts, agent: Mutex::default() });
+    let answerer = Arc::new(AgentServer { verdicts, agent: Mutex::default() });
     let accepting = async {
         loop {
             let permit = Arc::clone(&open).acquire_owned().await.expect("the semaphore is never closed");
@@ -58,13 +58,13 @@ pub async fn serve_agent(listener: TcpListener, verdicts: impl Verdicts, shutdow
     tasks.wait().await;
 }
 
-struct Answerer<V> {
+struct AgentServer<V> {
     verdicts: V,
     /// Remembers what it said, so that weights do not flap.
     agent: Mutex<Agent>,
 }
 
-impl<V: Verdicts> Answerer<V> {
+impl<V: Verdicts> AgentServer<V> {
     async fn serve(&self, mut stream: TcpStream) {
         let words = timeout(AGENT_WORDS_GRACE, read_words(&mut stream)).await;
         let line = self.line(&words.ok().flatten().unwrap_or_default());

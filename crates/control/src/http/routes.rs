@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::contract::{self, Answer, Extras, answer_at};
+use crate::contract::{self, Extras, PathAnswer, answer_at};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -23,38 +23,38 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
 #[derive(Debug)]
-struct Site<V> {
+struct RouterState<V> {
     verdicts: V,
     metrics: Option<Arc<Metrics>>,
 }
 
 /// One handler for every method and path: the contract has an answer for each.
 pub(super) fn router<V: Verdicts>(verdicts: V, metrics: Option<Arc<Metrics>>) -> Router {
-    Router::new().fallback(answer::<V>).with_state(Arc::new(Site { verdicts, metrics }))
+    Router::new().fallback(answer::<V>).with_state(Arc::new(RouterState { verdicts, metrics }))
 }
 
-async fn answer<V: Verdicts>(State(site): State<Arc<Site<V>>>, request: Request) -> Response {
+async fn answer<V: Verdicts>(State(site): State<Arc<RouterState<V>>>, request: Request) -> Response {
     let (method, target) = (request.method(), request.uri());
     let accept = text_of(request.headers(), &header::ACCEPT);
     let at = target.path();
     match at.strip_prefix('/').and_then(answer_at) {
-        Some(Answer::Metrics) if reads(method) => ok(PROMETHEUS_TEXT, site.metrics_text().await),
+        Some(PathAnswer::Metrics) if reads(method) => ok(PROMETHEUS_TEXT, site.metrics_text().await),
         // Whoever balances over several proxies must stop sending here before the listeners close.
-        Some(Answer::Ready) if site.verdicts.is_draining() => {
+        Some(PathAnswer::Ready) if site.verdicts.is_draining() => {
             with(StatusCode::SERVICE_UNAVAILABLE, PLAIN_TEXT, "Service Unavailable - draining")
         }
         None if at == "/" && reads(method) && page::is_wanted(accept) => page::response(),
-        Some(Answer::Cluster) => {
+        Some(PathAnswer::Cluster) => {
             let sessions = site.verdicts.sessions().await;
             site.told(method, &target.to_string(), accept, sessions.as_ref())
         }
-        Some(Answer::Metrics | Answer::Ready | Answer::Alive | Answer::Serving(_)) | None => {
+        Some(PathAnswer::Metrics | PathAnswer::Ready | PathAnswer::Alive | PathAnswer::Serving(_)) | None => {
             site.told(method, &target.to_string(), accept, None)
         }
     }
 }
 
-impl<V: Verdicts> Site<V> {
+impl<V: Verdicts> RouterState<V> {
     async fn metrics_text(&self) -> String {
         let snapshot = self.verdicts.newest();
         match &self.metrics {

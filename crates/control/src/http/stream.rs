@@ -19,14 +19,14 @@ use super::{REQUEST_BYTES_MAX, REQUEST_TIMEOUT, RESPONSE_TIMEOUT};
 #[derive(Debug)]
 pub(super) struct BoundedStream {
     stream: TcpStream,
-    phase: Phase,
+    phase: StreamPhase,
     deadline: Pin<Box<Sleep>>,
     readable_bytes: usize,
     _permit: OwnedSemaphorePermit,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum StreamPhase {
     Request,
     Response,
 }
@@ -41,7 +41,7 @@ impl BoundedStream {
         let _ = stream.set_nodelay(true);
         BoundedStream {
             stream,
-            phase: Phase::Request,
+            phase: StreamPhase::Request,
             deadline: Box::pin(sleep(timeout)),
             readable_bytes: REQUEST_BYTES_MAX,
             _permit: permit,
@@ -77,8 +77,8 @@ impl AsyncRead for BoundedStream {
 
 impl AsyncWrite for BoundedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.phase == Phase::Request {
-            self.phase = Phase::Response;
+        if self.phase == StreamPhase::Request {
+            self.phase = StreamPhase::Response;
             self.deadline.as_mut().reset(Instant::now() + RESPONSE_TIMEOUT);
         }
         self.check_deadline(cx)?;

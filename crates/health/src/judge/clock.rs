@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::Lsn;
 
-use trunkline_topology::Written;
+use trunkline_topology::FlushedWal;
 
 /// Most entries kept. Thinned beyond it, which widens bounds and never makes them wrong.
 const ENTRIES_MAX: usize = 4096;
@@ -21,7 +21,7 @@ const INTERPOLATE_TICKS_MAX: u32 = 3;
 
 /// A run of samples with one position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
+struct SampleRun {
     lsn: Lsn,
     /// The WAL up to `lsn` existed at this time: the first sample's answer.
     existed_at: Instant,
@@ -33,13 +33,13 @@ struct Entry {
 /// Where the primary's WAL was, when; for one timeline.
 #[derive(Clone, Debug)]
 pub(super) struct LsnClock {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<SampleRun>,
     horizon: Duration,
 }
 
 /// How a standby stands on the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reading {
+pub(super) struct ClockReading {
     /// It is at least this far behind.
     pub(super) lo: Duration,
     /// Best estimate.
@@ -67,8 +67,8 @@ impl LsnClock {
     }
 
     /// Where the WAL ended, when, as far as the primary itself has told.
-    pub(super) fn written(&self) -> Arc<[Written]> {
-        let told = |entry: &Entry| Some(Written { at: entry.complete_at?, lsn: entry.lsn });
+    pub(super) fn written(&self) -> Arc<[FlushedWal]> {
+        let told = |entry: &SampleRun| Some(FlushedWal { at: entry.complete_at?, lsn: entry.lsn });
         self.entries.iter().filter_map(told).collect()
     }
 
@@ -83,14 +83,14 @@ impl LsnClock {
             Some(last) if last.lsn > lsn => self.entries.retain(|entry| entry.lsn < lsn),
             Some(_) | None => {}
         }
-        self.entries.push_back(Entry { lsn, existed_at: received, complete_at: Some(sent) });
+        self.entries.push_back(SampleRun { lsn, existed_at: received, complete_at: Some(sent) });
         self.forget(received);
     }
 
     /// Records that a standby knows of WAL up to `lsn`. It proves that the WAL exists, not that it is all.
     pub(super) fn push_frontier(&mut self, received: Instant, lsn: Lsn) {
         if self.newest().is_none_or(|newest| newest < lsn) {
-            self.entries.push_back(Entry { lsn, existed_at: received, complete_at: None });
+            self.entries.push_back(SampleRun { lsn, existed_at: received, complete_at: None });
             self.forget(received);
         }
     }
@@ -102,17 +102,17 @@ impl LsnClock {
         replay: Lsn,
         tick: Duration,
         covers: impl Fn(Lsn) -> bool,
-    ) -> Reading {
+    ) -> ClockReading {
         // Positions ascend, and what is covered is a prefix of them.
         let covered_count = self.entries.partition_point(|entry| covers(entry.lsn));
         let covered = self.entries.iter().take(covered_count).rev().find(|entry| entry.complete_at.is_some());
         let fresh_as_of = covered.and_then(|entry| entry.complete_at);
         let Some(missing) = self.entries.get(covered_count) else {
-            return Reading { lo: Duration::ZERO, est: Duration::ZERO, fresh_as_of, is_in_sync: true };
+            return ClockReading { lo: Duration::ZERO, est: Duration::ZERO, fresh_as_of, is_in_sync: true };
         };
         let lo = sent.saturating_duration_since(missing.existed_at);
         let est = covered.map_or(lo, |entry| estimate(entry, missing, sent, replay, tick).max(lo));
-        Reading { lo, est, fresh_as_of, is_in_sync: false }
+        ClockReading { lo, est, fresh_as_of, is_in_sync: false }
     }
 
     fn forget(&mut self, now: Instant) {
@@ -137,7 +137,13 @@ impl LsnClock {
 }
 
 /// How far behind a standby is that replayed to between two entries.
-fn estimate(covered: &Entry, missing: &Entry, sent: Instant, replay: Lsn, tick: Duration) -> Duration {
+fn estimate(
+    covered: &SampleRun,
+    missing: &SampleRun,
+    sent: Instant,
+    replay: Lsn,
+    tick: Duration,
+) -> Duration {
     let from = covered.complete_at.unwrap_or(covered.existed_at);
     let span = missing.existed_at.saturating_duration_since(from);
     if span > tick * INTERPOLATE_TICKS_MAX {
@@ -164,7 +170,7 @@ mod tests {
         clock.push_primary(at(3), at(4), Lsn(100));
         clock.push_frontier(at(5), Lsn(150));
         clock.push_primary(at(6), at(7), Lsn(200));
-        let written = [(3, 100), (6, 200)].map(|(asked, lsn)| Written { at: at(asked), lsn: Lsn(lsn) });
+        let written = [(3, 100), (6, 200)].map(|(asked, lsn)| FlushedWal { at: at(asked), lsn: Lsn(lsn) });
         assert_eq!(*clock.written(), written);
     }
 }

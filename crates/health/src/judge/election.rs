@@ -5,10 +5,10 @@ use std::time::Instant;
 use trunkline_codec::ids::{SystemIdentifier, TimelineId};
 
 use super::Judge;
-use super::epoch::{Claim, Claimant, Epoch, HolderLife, Origin};
+use super::epoch::{Claim, Claimant, Epoch, EpochOrigin, HolderLife};
 use super::facts::Receiver;
 use super::liveness::Life;
-use super::server::{Answer, JudgedServer};
+use super::server::{JudgedServer, LastAnswer};
 use trunkline_topology::{ExpectedRole, ServerId};
 
 impl Judge {
@@ -26,7 +26,7 @@ impl Judge {
             })
             .max()
             .map(|(.., id)| id);
-        let mut epoch = Epoch::new(&self.settings, Origin::Found, now);
+        let mut epoch = Epoch::new(&self.settings, EpochOrigin::Found, now);
         match best {
             Some(id) => {
                 self.epoch = Some(epoch);
@@ -83,7 +83,7 @@ impl Judge {
         match claim {
             Claim::Holder if is_new_holder => self.hold(claimant.id, now),
             Claim::Successor => {
-                let mut next = Epoch::new(&self.settings, Origin::Failover, now);
+                let mut next = Epoch::new(&self.settings, EpochOrigin::Failover, now);
                 next.system = epoch.system;
                 self.epoch = Some(next);
                 self.servers.iter_mut().for_each(|server| server.unchecked = None);
@@ -124,7 +124,7 @@ impl Judge {
     fn advance_clock(&mut self, index: usize) {
         let (Some(epoch), Some(answer)) = (&mut self.epoch, &self.servers[index].answer) else { return };
         let Some(facts) = self.servers[index].primary().copied() else { return };
-        let Answer { sent_at, received_at, .. } = *answer;
+        let LastAnswer { sent_at, received_at, .. } = *answer;
         if self.clocked_at == Some(received_at) {
             return;
         }
@@ -153,7 +153,7 @@ impl Judge {
         if epoch.lost_at.is_none() || !is_settled || is_rogues {
             return;
         }
-        let mut next = Epoch::new(&self.settings, Origin::Failover, now);
+        let mut next = Epoch::new(&self.settings, EpochOrigin::Failover, now);
         (next.system, next.timeline, next.lost_at) = (epoch.system, Some(timeline), Some(now));
         self.epoch = Some(next);
         for server in &mut self.servers {

@@ -30,7 +30,7 @@ pub(super) struct Epoch {
     pub(super) started_at: Instant,
     /// The primary's position when the epoch began.
     pub(super) first: Option<Lsn>,
-    pub(super) origin: Origin,
+    pub(super) origin: EpochOrigin,
     /// Since when the primary does not answer.
     pub(super) lost_at: Option<Instant>,
     /// What the primary's clock showed at `started_at`, in microseconds since 1970; at most a round trip too late.
@@ -39,7 +39,7 @@ pub(super) struct Epoch {
 
 /// How an epoch began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum EpochOrigin {
     /// It was there when the watching began.
     Found,
     /// A failover was seen.
@@ -79,7 +79,7 @@ impl Epoch {
         settings.max_lag.saturating_mul(HORIZON_LAGS).max(HORIZON_MIN)
     }
 
-    pub(super) fn new(settings: &JudgeSettings, origin: Origin, now: Instant) -> Self {
+    pub(super) fn new(settings: &JudgeSettings, origin: EpochOrigin, now: Instant) -> Self {
         Epoch {
             system: None,
             timeline: None,
@@ -106,7 +106,7 @@ impl Epoch {
 
     /// Whether standbys may still be on their way to this timeline.
     pub(super) fn is_in_grace(&self, settings: &JudgeSettings, now: Instant) -> bool {
-        self.origin == Origin::Failover
+        self.origin == EpochOrigin::Failover
             && now.saturating_duration_since(self.started_at) < settings.failover_grace
     }
 

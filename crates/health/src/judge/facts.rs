@@ -31,9 +31,9 @@ pub enum Finding {
     /// A new login succeeded.
     Connected,
     /// The probe's query, or the connection it runs on, failed.
-    ProbeFailed(Failure),
+    ProbeFailed(ProbeFailure),
     /// A new login failed.
-    ConnectFailed(Failure),
+    ConnectFailed(ProbeFailure),
 }
 
 /// What a server said about itself.
@@ -117,7 +117,7 @@ pub enum Receiver {
 
 /// Why a look at a server gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum ProbeFailure {
     /// Nothing listens there.
     Refused,
     /// The server's Unix socket cannot be connected to.
@@ -130,7 +130,7 @@ pub enum Failure {
     /// No answer in time.
     TimedOut {
         /// What was under way.
-        phase: Phase,
+        phase: ProbePhase,
         /// How long it was given.
         after: Duration,
     },
@@ -164,7 +164,7 @@ pub enum SocketTrouble {
 
 /// What a probe was doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum ProbePhase {
     /// Name resolution, connect and login.
     Login,
     /// The query.
@@ -173,7 +173,7 @@ pub enum Phase {
 
 /// How much a failure proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Severity {
+pub(super) enum FailureSeverity {
     /// The server does not serve: DOWN now.
     Hard,
     /// May pass: counts towards `fall`.
@@ -184,40 +184,40 @@ pub(super) enum Severity {
     Misconfigured,
 }
 
-impl Failure {
-    pub(super) fn severity(&self) -> Severity {
+impl ProbeFailure {
+    pub(super) fn severity(&self) -> FailureSeverity {
         match self {
-            Failure::Refused
-            | Failure::Socket { trouble: SocketTrouble::Missing | SocketTrouble::Abandoned, .. } => {
-                Severity::Hard
+            ProbeFailure::Refused
+            | ProbeFailure::Socket { trouble: SocketTrouble::Missing | SocketTrouble::Abandoned, .. } => {
+                FailureSeverity::Hard
             }
-            Failure::TimedOut { .. }
-            | Failure::Socket { trouble: SocketTrouble::Denied, .. }
-            | Failure::Lost(_)
-            | Failure::Unresolved(_)
-            | Failure::Malformed(_) => Severity::Soft,
-            Failure::NoResources(_) => Severity::Misconfigured,
-            Failure::Refusal { code, .. } => match code.as_str() {
-                "57P01" | "57P02" | "57P03" => Severity::Hard,
-                "53300" => Severity::Saturated,
-                "3D000" | "42501" => Severity::Misconfigured,
-                code if code.starts_with("28") => Severity::Misconfigured,
-                _ => Severity::Soft,
+            ProbeFailure::TimedOut { .. }
+            | ProbeFailure::Socket { trouble: SocketTrouble::Denied, .. }
+            | ProbeFailure::Lost(_)
+            | ProbeFailure::Unresolved(_)
+            | ProbeFailure::Malformed(_) => FailureSeverity::Soft,
+            ProbeFailure::NoResources(_) => FailureSeverity::Misconfigured,
+            ProbeFailure::Refusal { code, .. } => match code.as_str() {
+                "57P01" | "57P02" | "57P03" => FailureSeverity::Hard,
+                "53300" => FailureSeverity::Saturated,
+                "3D000" | "42501" => FailureSeverity::Misconfigured,
+                code if code.starts_with("28") => FailureSeverity::Misconfigured,
+                _ => FailureSeverity::Soft,
             },
         }
     }
 }
 
-impl Failure {
+impl ProbeFailure {
     /// Whether the server accepts clients, though not this login or not now.
     pub(crate) fn shows_a_server_at_work(&self) -> bool {
-        let Failure::Refusal { code, .. } = self else { return false };
+        let ProbeFailure::Refusal { code, .. } = self else { return false };
         matches!(code.as_str(), "53300" | "3D000" | "42501") || code.as_str().starts_with("28")
     }
 
     /// Whether the connection was ended by an administrator's command.
     pub(crate) fn is_termination(&self) -> bool {
-        matches!(self, Failure::Refusal { code, .. } if *code == SqlState::ADMIN_SHUTDOWN)
+        matches!(self, ProbeFailure::Refusal { code, .. } if *code == SqlState::ADMIN_SHUTDOWN)
     }
 }
 
@@ -243,22 +243,24 @@ impl SocketTrouble {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ProbeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Refused => f.write_str("connection refused"),
-            Failure::Socket { path, trouble } => {
+            ProbeFailure::Refused => f.write_str("connection refused"),
+            ProbeFailure::Socket { path, trouble } => {
                 write!(f, "{} {}: {}", trouble.what(), path.display(), trouble.advice())
             }
-            Failure::TimedOut { phase: Phase::Login, after } => write!(f, "no login within {after:?}"),
-            Failure::TimedOut { phase: Phase::Query, after } => {
+            ProbeFailure::TimedOut { phase: ProbePhase::Login, after } => {
+                write!(f, "no login within {after:?}")
+            }
+            ProbeFailure::TimedOut { phase: ProbePhase::Query, after } => {
                 write!(f, "no answer to the probe within {after:?}")
             }
-            Failure::Lost(text) => write!(f, "connection lost: {text}"),
-            Failure::Unresolved(text) => write!(f, "host name not resolved: {text}"),
-            Failure::NoResources(text) => write!(f, "not probed, the prober lacks resources: {text}"),
-            Failure::Refusal { code, message } => write!(f, "{message} ({})", code.as_str()),
-            Failure::Malformed(text) => write!(f, "unexpected answer to the probe: {text}"),
+            ProbeFailure::Lost(text) => write!(f, "connection lost: {text}"),
+            ProbeFailure::Unresolved(text) => write!(f, "host name not resolved: {text}"),
+            ProbeFailure::NoResources(text) => write!(f, "not probed, the prober lacks resources: {text}"),
+            ProbeFailure::Refusal { code, message } => write!(f, "{message} ({})", code.as_str()),
+            ProbeFailure::Malformed(text) => write!(f, "unexpected answer to the probe: {text}"),
         }
     }
 }

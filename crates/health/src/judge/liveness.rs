@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::facts::{Failure, Severity};
+use super::facts::{FailureSeverity, ProbeFailure};
 use super::settings::JudgeSettings;
 
 /// Deaths within this time make the next recovery slower.
@@ -30,18 +30,18 @@ pub(super) struct Liveness {
     /// The monitoring role's new logins fail for want of connections.
     pub(super) is_saturated: bool,
     /// The monitoring role is refused.
-    pub(super) refused_login: Option<Failure>,
+    pub(super) refused_login: Option<ProbeFailure>,
 }
 
 /// Whether a server answers.
 #[derive(Clone, Debug)]
 pub(super) enum Life {
     /// It neither answered nor failed often enough.
-    Unseen(Option<Failure>),
+    Unseen(Option<ProbeFailure>),
     /// It answers.
     Alive,
     /// It does not, or not yet for long enough.
-    Dead { failure: Failure, revival: Option<Revival> },
+    Dead { failure: ProbeFailure, revival: Option<Revival> },
 }
 
 /// How far a dead server's return is.
@@ -54,7 +54,7 @@ pub(super) struct Revival {
 
 /// What a finding changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum LivenessChange {
     None,
     Died,
     Revived,
@@ -81,14 +81,14 @@ impl Liveness {
     }
 
     /// The probe's query was answered.
-    pub(super) fn answered(&mut self, settings: &JudgeSettings, now: Instant) -> Change {
+    pub(super) fn answered(&mut self, settings: &JudgeSettings, now: Instant) -> LivenessChange {
         self.probe_failures = 0;
         match &mut self.life {
             Life::Unseen(_) => {
                 self.life = Life::Alive;
-                Change::None
+                LivenessChange::None
             }
-            Life::Alive => Change::None,
+            Life::Alive => LivenessChange::None,
             Life::Dead { revival, .. } => {
                 let revival = revival.get_or_insert(Revival { good: 0, has_login: false, since: now });
                 revival.good = revival.good.saturating_add(1);
@@ -98,7 +98,7 @@ impl Liveness {
     }
 
     /// A new login succeeded.
-    pub(super) fn connected(&mut self, settings: &JudgeSettings, now: Instant) -> Change {
+    pub(super) fn connected(&mut self, settings: &JudgeSettings, now: Instant) -> LivenessChange {
         self.connect_failures = 0;
         self.is_saturated = false;
         self.refused_login = None;
@@ -111,10 +111,10 @@ impl Liveness {
     /// The probe's query failed.
     pub(super) fn probe_failed(
         &mut self,
-        failure: Failure,
+        failure: ProbeFailure,
         settings: &JudgeSettings,
         now: Instant,
-    ) -> Change {
+    ) -> LivenessChange {
         self.probe_failures = self.probe_failures.saturating_add(1);
         let count = self.probe_failures;
         self.failed(failure, count, settings, now)
@@ -123,10 +123,10 @@ impl Liveness {
     /// A login failed.
     pub(super) fn connect_failed(
         &mut self,
-        failure: Failure,
+        failure: ProbeFailure,
         settings: &JudgeSettings,
         now: Instant,
-    ) -> Change {
+    ) -> LivenessChange {
         self.connect_failures = self.connect_failures.saturating_add(1);
         let count = self.connect_failures;
         self.failed(failure, count, settings, now)
@@ -141,7 +141,7 @@ impl Liveness {
         }
     }
 
-    fn revive(&mut self, settings: &JudgeSettings, now: Instant) -> Change {
+    fn revive(&mut self, settings: &JudgeSettings, now: Instant) -> LivenessChange {
         let hold = self.hold(settings, now);
         match &self.life {
             Life::Dead { revival: Some(revival), .. }
@@ -150,36 +150,42 @@ impl Liveness {
                     && now.saturating_duration_since(revival.since) >= hold =>
             {
                 self.life = Life::Alive;
-                Change::Revived
+                LivenessChange::Revived
             }
-            Life::Unseen(_) | Life::Alive | Life::Dead { .. } => Change::None,
+            Life::Unseen(_) | Life::Alive | Life::Dead { .. } => LivenessChange::None,
         }
     }
 
-    fn failed(&mut self, failure: Failure, count: u32, settings: &JudgeSettings, now: Instant) -> Change {
+    fn failed(
+        &mut self,
+        failure: ProbeFailure,
+        count: u32,
+        settings: &JudgeSettings,
+        now: Instant,
+    ) -> LivenessChange {
         let is_fatal = match failure.severity() {
-            Severity::Hard => true,
-            Severity::Soft => count >= settings.fall,
-            Severity::Saturated => {
+            FailureSeverity::Hard => true,
+            FailureSeverity::Soft => count >= settings.fall,
+            FailureSeverity::Saturated => {
                 self.is_saturated = true;
-                return Change::None;
+                return LivenessChange::None;
             }
-            Severity::Misconfigured => {
+            FailureSeverity::Misconfigured => {
                 self.refused_login = Some(failure);
-                return Change::None;
+                return LivenessChange::None;
             }
         };
         match &mut self.life {
             Life::Dead { failure: why, revival } => {
                 *why = failure;
                 *revival = None;
-                Change::None
+                LivenessChange::None
             }
             Life::Unseen(why) if !is_fatal => {
                 *why = Some(failure);
-                Change::None
+                LivenessChange::None
             }
-            Life::Alive if !is_fatal => Change::None,
+            Life::Alive if !is_fatal => LivenessChange::None,
             Life::Alive | Life::Unseen(_) => {
                 // What was known of its logins ended with it.
                 (self.is_saturated, self.refused_login) = (false, None);
@@ -188,7 +194,7 @@ impl Liveness {
                 if self.deaths.len() > DEATHS_MAX {
                     self.deaths.pop_front();
                 }
-                Change::Died
+                LivenessChange::Died
             }
         }
     }

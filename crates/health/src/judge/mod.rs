@@ -22,7 +22,7 @@ mod tests;
 mod verdict;
 
 pub use facts::{
-    Facts, Failure, Finding, Observation, Phase, PrimaryFacts, Receiver, RoleFacts, SocketTrouble,
+    Facts, Finding, Observation, PrimaryFacts, ProbeFailure, ProbePhase, Receiver, RoleFacts, SocketTrouble,
     StandbyFacts, StartupWait,
 };
 pub use settings::{JudgeSettings, PrimaryUnknown};
@@ -32,9 +32,9 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use self::epoch::Epoch;
-use self::liveness::Change;
+use self::liveness::LivenessChange;
 use self::reason::Reason;
-use self::server::{Answer, JudgedServer, Verdict};
+use self::server::{JudgedServer, LastAnswer, Verdict};
 use self::standby::Following;
 use self::status::Eligibility;
 use crate::SERVERS_MAX;
@@ -92,7 +92,7 @@ impl Judge {
         let settings = &self.settings;
         let (change, has_answer) = match finding {
             Finding::Answered(facts) => {
-                server.answered(Answer { facts: *facts, address, sent_at, received_at });
+                server.answered(LastAnswer { facts: *facts, address, sent_at, received_at });
                 (server.liveness.answered(settings, now), true)
             }
             Finding::Connected => (server.liveness.connected(settings, now), false),
@@ -101,7 +101,7 @@ impl Judge {
                 (server.liveness.connect_failed(failure, settings, now), false)
             }
         };
-        if change == Change::Died {
+        if change == LivenessChange::Died {
             server.died();
         }
         self.update_lost(now);

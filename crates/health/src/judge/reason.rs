@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 
-use super::facts::Failure;
+use super::facts::ProbeFailure;
 
 /// Why a server is in its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
-    NotProbed(Option<Failure>),
+    NotProbed(Option<ProbeFailure>),
     NotAllProbed,
     Unprobed(Duration),
-    LoginRefused(Failure),
+    LoginRefused(ProbeFailure),
     Saturated,
-    Dead(Failure),
-    Reviving { good: u32, rise: u32, has_login: bool, failure: Failure },
+    Dead(ProbeFailure),
+    Reviving { good: u32, rise: u32, has_login: bool, failure: ProbeFailure },
     Promoted,
     OtherSystem { theirs: Option<SystemIdentifier>, ours: Option<SystemIdentifier> },
     OldPrimary { theirs: TimelineId, ours: Option<TimelineId> },
@@ -34,7 +34,7 @@ pub(super) enum Reason {
     Maint,
     Drain,
     Primary { is_expected: bool },
-    Standby(Fitness, Option<Failure>),
+    Standby(Fitness, Option<ProbeFailure>),
 }
 
 /// How a standby that is up stands.
@@ -66,11 +66,11 @@ impl fmt::Display for Reason {
             }
             Reason::Promoted => f.write_str("promoted: it is configured as a replica but not in recovery"),
             Reason::OtherSystem { theirs, ours } => {
-                let (theirs, ours) = (Known(theirs.as_ref()), Known(ours.as_ref()));
+                let (theirs, ours) = (OrUnknown(theirs.as_ref()), OrUnknown(ours.as_ref()));
                 write!(f, "belongs to another cluster: system identifier {theirs}, this cluster's is {ours}")
             }
             Reason::OldPrimary { theirs, ours } => {
-                let ours = Known(ours.as_ref());
+                let ours = OrUnknown(ours.as_ref());
                 write!(f, "split brain: a primary on timeline {theirs}, while this cluster's is on {ours}")
             }
             Reason::SecondPrimary => f.write_str("split brain: a second primary on the same timeline"),
@@ -149,9 +149,9 @@ impl fmt::Display for Seconds {
     }
 }
 
-struct Known<'a, T>(Option<&'a T>);
+struct OrUnknown<'a, T>(Option<&'a T>);
 
-impl<T: fmt::Display> fmt::Display for Known<'_, T> {
+impl<T: fmt::Display> fmt::Display for OrUnknown<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(value) => value.fmt(f),

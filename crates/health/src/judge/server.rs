@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::{Lsn, TimelineId};
 
-use super::clock::Reading;
+use super::clock::ClockReading;
 use super::epoch::Claim;
 use super::facts::{Facts, PrimaryFacts, RoleFacts, StandbyFacts};
 use super::liveness::Liveness;
@@ -28,7 +28,7 @@ pub(super) struct JudgedServer {
     pub(super) liveness: Liveness,
     /// When anything was found out last, good or bad.
     pub(super) observed_at: Option<Instant>,
-    pub(super) answer: Option<Answer>,
+    pub(super) answer: Option<LastAnswer>,
     /// What it is while it is not in recovery.
     pub(super) claim: Option<Claim>,
     /// It was promoted while the primary lived; forgotten when it is in recovery again.
@@ -42,7 +42,7 @@ pub(super) struct JudgedServer {
     /// Since when it follows a timeline newer than the epoch's.
     pub(super) on_newer_since: Option<(TimelineId, Instant)>,
     pub(super) standing: Standing,
-    pub(super) reading: Option<Reading>,
+    pub(super) reading: Option<ClockReading>,
     pub(super) verdict: Verdict,
     /// When its weight began to ramp up.
     pub(super) ramp_from: Option<Instant>,
@@ -52,7 +52,7 @@ pub(super) struct JudgedServer {
 
 /// A server's last answer.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(super) struct LastAnswer {
     pub(super) facts: Facts,
     /// The address that was asked.
     pub(super) address: Option<Address>,
@@ -132,7 +132,7 @@ impl JudgedServer {
     }
 
     /// Takes in an answer, and forgets what it ends.
-    pub(super) fn answered(&mut self, answer: Answer) {
+    pub(super) fn answered(&mut self, answer: LastAnswer) {
         let replay_before = self.standby().map(|facts| facts.replay);
         let role_before = self.role();
         self.answer = Some(answer);

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::{Lsn, TimelineId};
 
-use super::clock::Reading;
-use super::epoch::{Epoch, Origin};
+use super::clock::ClockReading;
+use super::epoch::{Epoch, EpochOrigin};
 use super::facts::{Receiver, StandbyFacts, StartupWait};
-use super::server::{Answer, JudgedServer, Standing};
+use super::server::{JudgedServer, LastAnswer, Standing};
 use super::settings::JudgeSettings;
 
 /// WAL is shipped up to full pages of this size while a transaction is still running.
@@ -112,7 +112,7 @@ pub(super) fn following(
         Receiver::Present { timeline: Some(_), .. } => Following::Yes,
         Receiver::Present { timeline: None, .. } | Receiver::Absent | Receiver::Hidden => {
             let was_seen = server.on_timeline_at.is_some_and(|at| at >= epoch.started_at);
-            if epoch.origin == Origin::Found || was_seen {
+            if epoch.origin == EpochOrigin::Found || was_seen {
                 Following::Yes
             } else if may_wait {
                 Following::Grace
@@ -125,11 +125,11 @@ pub(super) fn following(
 
 /// Reads the clock for a standby's answer.
 pub(super) fn read(
-    answer: &Answer,
+    answer: &LastAnswer,
     facts: &StandbyFacts,
     epoch: &Epoch,
     settings: &JudgeSettings,
-) -> Reading {
+) -> ClockReading {
     let mut reading = epoch.clock.read(answer.sent_at, facts.replay, settings.tick, |lsn| covers(facts, lsn));
     if reading.fresh_as_of.is_none() {
         reading.fresh_as_of = last_commit_seen(facts, epoch);
@@ -156,7 +156,7 @@ fn last_commit_seen(facts: &StandbyFacts, epoch: &Epoch) -> Option<Instant> {
 /// Where the standing goes with a new reading.
 pub(super) fn next_standing(
     standing: Standing,
-    reading: &Reading,
+    reading: &ClockReading,
     epoch: &Epoch,
     settings: &JudgeSettings,
     now: Instant,

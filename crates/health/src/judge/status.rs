@@ -8,7 +8,7 @@ use trunkline_codec::ids::TimelineId;
 use super::Judge;
 use super::epoch::Claim;
 use super::facts::{Facts, Receiver, RoleFacts, StandbyFacts};
-use super::server::{Answer, JudgedServer};
+use super::server::{JudgedServer, LastAnswer};
 use trunkline_topology::{Lag, Postmaster, Role, ServerId, ServerStatus, Snapshot, State};
 
 /// A server entered a state, or its monitoring role was refused.
@@ -80,7 +80,7 @@ impl JudgedServer {
 
     /// The postmaster that answered last, if that was at the server's present address.
     fn postmaster(&self) -> Option<Postmaster> {
-        let Answer { facts, address, .. } = self.answer.as_ref()?;
+        let LastAnswer { facts, address, .. } = self.answer.as_ref()?;
         let Facts { system_identifier, started_us, .. } = *facts;
         let is_there = *address == self.address;
         started_us.filter(|_| is_there).map(|started_us| Postmaster { system_identifier, started_us })

@@ -6,7 +6,7 @@ use super::epoch::{Claim, Epoch};
 use super::facts::StandbyFacts;
 use super::liveness::Life;
 use super::reason::{Fitness, Reason};
-use super::server::{Answer, JudgedServer, Standing};
+use super::server::{JudgedServer, LastAnswer, Standing};
 use super::settings::{JudgeSettings, PrimaryUnknown};
 use super::standby::{Following, following};
 use trunkline_topology::{AdminState, ExpectedRole, Role, State};
@@ -83,7 +83,12 @@ fn decide_alive(
 }
 
 /// A server that lives but answers no probe is not judged by what it said long ago.
-fn too_old(server: &JudgedServer, answer: &Answer, settings: &JudgeSettings, now: Instant) -> Option<Reason> {
+fn too_old(
+    server: &JudgedServer,
+    answer: &LastAnswer,
+    settings: &JudgeSettings,
+    now: Instant,
+) -> Option<Reason> {
     let age = now.saturating_duration_since(answer.received_at);
     let patience = settings.tick * ANSWER_TICKS_MAX + settings.probe_timeout;
     match &server.liveness.refused_login {

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::Watched;
-use super::pace::Pace;
-use crate::judge::{Failure, Finding, Observation};
-use crate::probe::{Attempt, check_login};
+use super::WatchedServer;
+use super::pace::ProbePace;
+use crate::judge::{Finding, Observation, ProbeFailure};
+use crate::probe::{FailedAttempt, check_login};
 
 /// One server's checker.
-pub(super) async fn run(watched: Arc<Watched>) {
-    let mut pace = Pace::default();
+pub(super) async fn run(watched: Arc<WatchedServer>) {
+    let mut pace = ProbePace::default();
     // The prober's own login is the first check.
     let mut wait = jittered(watched.settings.borrow().connect_check_interval);
     loop {
@@ -27,7 +27,7 @@ pub(super) async fn run(watched: Arc<Watched>) {
         pace.count(is_good);
         let (address, finding) = match checked {
             Ok(address) => (Some(address), Finding::Connected),
-            Err(Attempt { address, failure }) => {
+            Err(FailedAttempt { address, failure }) => {
                 if is_shutting_down(&failure) {
                     // A smart shutdown waits for every client: do not be the one it waits for.
                     watched.signals.release.notify_one();
@@ -46,8 +46,8 @@ pub(super) async fn run(watched: Arc<Watched>) {
     }
 }
 
-fn is_shutting_down(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refusal { code, message }
+fn is_shutting_down(failure: &ProbeFailure) -> bool {
+    matches!(failure, ProbeFailure::Refusal { code, message }
         if code.as_str() == "57P03" && message.contains("shutting down"))
 }
 

@@ -7,8 +7,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use trunkline_codec::sqlstate::SqlState;
 
-use super::desk::{Command, Published};
-use super::{Signals, inquiry};
+use super::judge_task::{JudgeCommand, Published};
+use super::{ServerSignals, inquiry};
 use crate::judge::JudgeSettings;
 use crate::termination::Sighting;
 use trunkline_topology::{AdminState, ServerId, ServerSpec, Snapshot};
@@ -16,14 +16,14 @@ use trunkline_topology::{AdminState, ServerId, ServerSpec, Snapshot};
 /// The verdicts, and a way to tell the monitor what was noticed elsewhere. Clones share; the last one ends the monitor.
 #[derive(Clone, Debug)]
 pub struct Health {
-    shared: Arc<Shared>,
+    shared: Arc<HealthTasks>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct HealthTasks {
     published: Published,
-    commands: mpsc::Sender<Command>,
-    signals: Vec<Arc<Signals>>,
+    commands: mpsc::Sender<JudgeCommand>,
+    signals: Vec<Arc<ServerSignals>>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -41,11 +41,11 @@ pub enum PassiveFailure {
 impl Health {
     pub(super) fn new(
         published: Published,
-        commands: mpsc::Sender<Command>,
-        signals: Vec<Arc<Signals>>,
+        commands: mpsc::Sender<JudgeCommand>,
+        signals: Vec<Arc<ServerSignals>>,
         tasks: Vec<AbortHandle>,
     ) -> Self {
-        Health { shared: Arc::new(Shared { published, commands, signals, tasks }) }
+        Health { shared: Arc::new(HealthTasks { published, commands, signals, tasks }) }
     }
 
     /// The newest verdicts.
@@ -93,22 +93,22 @@ impl Health {
 
     /// Tells what the operator wants of a server. It takes effect within moments.
     pub fn set_admin(&self, server: ServerId, admin: AdminState) {
-        self.command(Command::SetAdmin(server, admin));
+        self.command(JudgeCommand::SetAdmin(server, admin));
     }
 
     /// New settings; of the servers only weight, expected role and admin state change live, matched by name.
     pub fn reload(&self, settings: JudgeSettings, servers: Vec<ServerSpec>) {
-        self.command(Command::Reload(Box::new(settings), servers));
+        self.command(JudgeCommand::Reload(Box::new(settings), servers));
     }
 
-    fn command(&self, command: Command) {
+    fn command(&self, command: JudgeCommand) {
         if self.shared.commands.try_send(command).is_err() {
             tracing::error!(target: "trunkline::health", "command dropped: too many are waiting");
         }
     }
 }
 
-impl Drop for Shared {
+impl Drop for HealthTasks {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.abort();

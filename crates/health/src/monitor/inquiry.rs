@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout_at};
 
-use super::{Signals, Watched};
-use crate::judge::{Failure, Phase};
-use crate::probe::{self, Attempt};
+use super::{ServerSignals, WatchedServer};
+use crate::judge::{ProbeFailure, ProbePhase};
+use crate::probe::{self, FailedAttempt};
 use crate::termination::Sighting;
 use trunkline_topology::Address;
 use trunkline_topology::Postmaster;
@@ -28,12 +28,12 @@ pub(super) struct Inquiry {
     wanted: AtomicU64,
     begun: AtomicU64,
     ask: Notify,
-    last: watch::Sender<Seen>,
+    last: watch::Sender<NumberedSighting>,
 }
 
 /// A login, by its number.
 #[derive(Clone, Debug, Default)]
-struct Seen {
+struct NumberedSighting {
     number: u64,
     sighting: Option<Sighting>,
 }
@@ -57,12 +57,12 @@ impl Inquiry {
     }
 
     fn answer(&self, number: u64, sighting: Sighting) {
-        self.last.send_replace(Seen { number, sighting: Some(sighting) });
+        self.last.send_replace(NumberedSighting { number, sighting: Some(sighting) });
     }
 }
 
 /// What a login that is begun after this call shows of the server. `None` when the monitor has ended.
-pub(super) fn sighting(signals: Arc<Signals>) -> impl Future<Output = Option<Sighting>> + use<> {
+pub(super) fn sighting(signals: Arc<ServerSignals>) -> impl Future<Output = Option<Sighting>> + use<> {
     let number = signals.inquiry.enlist();
     async move {
         let mut last = signals.inquiry.last.subscribe();
@@ -72,7 +72,7 @@ pub(super) fn sighting(signals: Arc<Signals>) -> impl Future<Output = Option<Sig
 }
 
 /// Answers for one server.
-pub(super) async fn run(watched: Arc<Watched>) {
+pub(super) async fn run(watched: Arc<WatchedServer>) {
     let inquiry = &watched.signals.inquiry;
     loop {
         let number = inquiry.next().await;
@@ -90,7 +90,7 @@ pub(super) async fn run(watched: Arc<Watched>) {
 }
 
 /// Asks on a fresh connection which postmaster it is, and where, all within `connect_timeout`.
-async fn look(watched: &Watched) -> (Option<Address>, Result<Postmaster, Failure>) {
+async fn look(watched: &WatchedServer) -> (Option<Address>, Result<Postmaster, ProbeFailure>) {
     let settings = watched.settings.borrow().clone();
     let after = settings.connect_timeout;
     let deadline = tokio::time::Instant::now() + after;
@@ -99,16 +99,16 @@ async fn look(watched: &Watched) -> (Option<Address>, Result<Postmaster, Failure
         loop {
             match probe::postmaster(&watched.server, &watched.login, &settings).await {
                 Ok((address, postmaster)) => return (Some(address), Ok(postmaster)),
-                Err(Attempt { failure, .. }) if failure.is_termination() && attempts < ATTEMPTS_MAX => {
+                Err(FailedAttempt { failure, .. }) if failure.is_termination() && attempts < ATTEMPTS_MAX => {
                     attempts += 1;
                 }
-                Err(Attempt { address, failure }) => return (address, Err(failure)),
+                Err(FailedAttempt { address, failure }) => return (address, Err(failure)),
             }
         }
     };
     timeout_at(deadline, looked)
         .await
-        .unwrap_or((None, Err(Failure::TimedOut { phase: Phase::Login, after })))
+        .unwrap_or((None, Err(ProbeFailure::TimedOut { phase: ProbePhase::Login, after })))
 }
 
 #[cfg(test)]
@@ -127,7 +127,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_login_answers_all_who_asked_before_it_was_begun() {
-        let signals = Arc::new(Signals::default());
+        let signals = Arc::new(ServerSignals::default());
         let waiting: Vec<_> = (0..100).map(|_| sighting(Arc::clone(&signals))).collect();
         let number = signals.inquiry.next().await;
         assert_eq!(number, 1);
@@ -143,7 +143,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_during_a_login_waits_for_the_next() {
-        let signals = Arc::new(Signals::default());
+        let signals = Arc::new(ServerSignals::default());
         let first = sighting(Arc::clone(&signals));
         let number = signals.inquiry.next().await;
         let mut second = std::pin::pin!(sighting(Arc::clone(&signals)));

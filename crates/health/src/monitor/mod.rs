@@ -9,9 +9,9 @@
 //! Beside them one `inquiry` per server, which sessions ask themselves.
 
 mod checker;
-mod desk;
 mod health;
 mod inquiry;
+mod judge_task;
 mod pace;
 mod prober;
 
@@ -50,19 +50,19 @@ pub struct Monitor;
 
 /// What the tasks of one server share.
 #[derive(Debug)]
-struct Watched {
+struct WatchedServer {
     id: ServerId,
     name: String,
     server: ServerHost,
     login: tokio_postgres::Config,
     settings: watch::Receiver<JudgeSettings>,
     observations: mpsc::Sender<(ServerId, Observation)>,
-    signals: Arc<Signals>,
+    signals: Arc<ServerSignals>,
 }
 
 /// How the tasks of one server, and those who suspect it, wake each other.
 #[derive(Debug, Default)]
-struct Signals {
+struct ServerSignals {
     /// Ask now.
     probe: Notify,
     /// Log in now.
@@ -73,7 +73,7 @@ struct Signals {
     inquiry: inquiry::Inquiry,
 }
 
-impl Watched {
+impl WatchedServer {
     async fn report(&self, observation: Observation) {
         // Fails only when the watching ends, and then this task does.
         let _ = self.observations.send((self.id, observation)).await;
@@ -92,7 +92,7 @@ impl Monitor {
         let mut tasks = Vec::new();
         let mut signals = Vec::new();
         for (id, spec) in (0..=u16::MAX).map(ServerId).zip(&servers) {
-            let watched = Arc::new(Watched {
+            let watched = Arc::new(WatchedServer {
                 id,
                 name: spec.name.clone(),
                 server: ServerHost { host: spec.host.clone(), port: spec.port },
@@ -107,9 +107,10 @@ impl Monitor {
             tasks.push(runtime.spawn(inquiry::run(watched)).abort_handle());
         }
         let judge = Judge::new(judge, servers, Instant::now());
-        let published = desk::Published::new(&judge);
-        let desk = desk::Desk { judge, observed, commanded, settings, published: published.clone() };
-        tasks.push(runtime.spawn(desk.run()).abort_handle());
+        let published = judge_task::Published::new(&judge);
+        let judge_task =
+            judge_task::JudgeTask { judge, observed, commanded, settings, published: published.clone() };
+        tasks.push(runtime.spawn(judge_task.run()).abort_handle());
         Health::new(published, commands, signals, tasks)
     }
 }

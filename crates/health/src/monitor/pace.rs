@@ -6,12 +6,12 @@ use crate::judge::JudgeSettings;
 
 /// The run of equal outcomes so far.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct ProbePace {
     is_good: bool,
     streak: u32,
 }
 
-impl Pace {
+impl ProbePace {
     /// Counts an outcome.
     pub(super) fn count(&mut self, is_good: bool) {
         if self.is_good == is_good {

@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::Watched;
-use super::pace::Pace;
-use crate::judge::{Failure, Finding, Observation};
-use crate::probe::{Attempt, Session};
+use super::WatchedServer;
+use super::pace::ProbePace;
+use crate::judge::{Finding, Observation, ProbeFailure};
+use crate::probe::{FailedAttempt, ProbeConnection};
 
 /// Least time between two questions to one server, however often sessions ask for one.
 const PROBE_GAP_MIN: Duration = Duration::from_millis(10);
 
 /// One server's prober. Sequential: never two questions in flight, and a tick that comes too early is skipped.
-pub(super) async fn run(watched: Arc<Watched>) {
-    let mut pace = Pace::default();
+pub(super) async fn run(watched: Arc<WatchedServer>) {
+    let mut pace = ProbePace::default();
     let mut is_degraded_said = false;
     loop {
         let Some(session) = open(&watched).await else {
@@ -36,20 +36,20 @@ pub(super) async fn run(watched: Arc<Watched>) {
     }
 }
 
-async fn open(watched: &Watched) -> Option<Session> {
+async fn open(watched: &WatchedServer) -> Option<ProbeConnection> {
     let settings = watched.settings.borrow().clone();
     let sent_at = Instant::now();
-    let opened = Session::open(&watched.server, &watched.login, &settings).await;
+    let opened = ProbeConnection::open(&watched.server, &watched.login, &settings).await;
     let (address, finding, session) = match opened {
         Ok(session) => (Some(session.address()), Finding::Connected, Some(session)),
-        Err(Attempt { address, failure }) => (address, Finding::ConnectFailed(failure), None),
+        Err(FailedAttempt { address, failure }) => (address, Finding::ConnectFailed(failure), None),
     };
     watched.report(Observation { sent_at, received_at: Instant::now(), address, finding }).await;
     session
 }
 
 /// Asks until the connection must go. Returning drops it, with whatever answer is still under way.
-async fn ask_until_lost(watched: &Watched, mut session: Session, pace: &mut Pace) {
+async fn ask_until_lost(watched: &WatchedServer, mut session: ProbeConnection, pace: &mut ProbePace) {
     let opened_at = Instant::now();
     loop {
         let settings = watched.settings.borrow().clone();
@@ -92,14 +92,19 @@ async fn due(asked_for: &Notify, ago: Duration, wait: Duration) {
 }
 
 /// The connection failed. Whether the server did too shows the login that follows at once.
-async fn lost(watched: &Watched, failure: Failure, [opened_at, sent_at]: [Instant; 2], pace: &mut Pace) {
+async fn lost(
+    watched: &WatchedServer,
+    failure: ProbeFailure,
+    [opened_at, sent_at]: [Instant; 2],
+    pace: &mut ProbePace,
+) {
     // A silent server, or one that ends every connection, is not asked again without a pause.
-    let is_paused =
-        matches!(failure, Failure::TimedOut { .. }) || opened_at.elapsed() < watched.settings.borrow().tick;
+    let is_paused = matches!(failure, ProbeFailure::TimedOut { .. })
+        || opened_at.elapsed() < watched.settings.borrow().tick;
     let failure = match failure {
         // Someone may have ended this one backend: the server's own word is what a login gives.
-        Failure::Refusal { code, message } if code.as_str() == "57P01" => {
-            Failure::Lost(format!("{message} ({})", code.as_str()))
+        ProbeFailure::Refusal { code, message } if code.as_str() == "57P01" => {
+            ProbeFailure::Lost(format!("{message} ({})", code.as_str()))
         }
         other => other,
     };
@@ -112,7 +117,7 @@ async fn lost(watched: &Watched, failure: Failure, [opened_at, sent_at]: [Instan
     }
 }
 
-async fn pause(watched: &Watched, pace: &Pace) {
+async fn pause(watched: &WatchedServer, pace: &ProbePace) {
     let settings = watched.settings.borrow().clone();
     tokio::select! {
         () = sleep(pace.wait(&settings, settings.tick)) => {}

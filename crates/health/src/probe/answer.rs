@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::SimpleQueryRow;
 use trunkline_codec::ids::{SystemIdentifier, TimelineId};
 
-use crate::judge::{Failure, PrimaryFacts, Receiver, RoleFacts, StandbyFacts, StartupWait};
+use crate::judge::{PrimaryFacts, ProbeFailure, Receiver, RoleFacts, StandbyFacts, StartupWait};
 
 /// What does not change while a connection lasts.
 pub(super) struct Identity {
@@ -16,7 +16,7 @@ pub(super) struct Identity {
     pub(super) can_see_all: bool,
 }
 
-pub(super) fn identity(row: &SimpleQueryRow) -> Result<Identity, Failure> {
+pub(super) fn identity(row: &SimpleQueryRow) -> Result<Identity, ProbeFailure> {
     Ok(Identity {
         version: required(row, "version")?,
         // The catalogue shows the unsigned number as a signed one.
@@ -27,11 +27,11 @@ pub(super) fn identity(row: &SimpleQueryRow) -> Result<Identity, Failure> {
     })
 }
 
-pub(super) fn clock_us(row: &SimpleQueryRow) -> Result<i64, Failure> {
+pub(super) fn clock_us(row: &SimpleQueryRow) -> Result<i64, ProbeFailure> {
     required(row, "now_us")
 }
 
-pub(super) fn role(row: &SimpleQueryRow) -> Result<RoleFacts, Failure> {
+pub(super) fn role(row: &SimpleQueryRow) -> Result<RoleFacts, ProbeFailure> {
     if flag(row, "rec")? {
         standby(row).map(RoleFacts::Standby)
     } else {
@@ -41,7 +41,7 @@ pub(super) fn role(row: &SimpleQueryRow) -> Result<RoleFacts, Failure> {
     }
 }
 
-fn standby(row: &SimpleQueryRow) -> Result<StandbyFacts, Failure> {
+fn standby(row: &SimpleQueryRow) -> Result<StandbyFacts, ProbeFailure> {
     let sees_startup = flag(row, "sees_startup")?;
     Ok(StandbyFacts {
         // NULL before the first record is replayed: nothing is shown yet.
@@ -60,7 +60,7 @@ fn standby(row: &SimpleQueryRow) -> Result<StandbyFacts, Failure> {
     })
 }
 
-fn receiver(row: &SimpleQueryRow) -> Result<Receiver, Failure> {
+fn receiver(row: &SimpleQueryRow) -> Result<Receiver, ProbeFailure> {
     if !flag(row, "has_receiver")? {
         return Ok(Receiver::Absent);
     }
@@ -88,24 +88,24 @@ fn duration(setting: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.parse::<u64>().ok()?.saturating_mul(milliseconds)))
 }
 
-fn text<'r>(row: &'r SimpleQueryRow, column: &'static str) -> Result<Option<&'r str>, Failure> {
+fn text<'r>(row: &'r SimpleQueryRow, column: &'static str) -> Result<Option<&'r str>, ProbeFailure> {
     row.try_get(column).map_err(|_| malformed(column))
 }
 
-fn optional<T: FromStr>(row: &SimpleQueryRow, column: &'static str) -> Result<Option<T>, Failure> {
+fn optional<T: FromStr>(row: &SimpleQueryRow, column: &'static str) -> Result<Option<T>, ProbeFailure> {
     text(row, column)?.map(|text| text.parse().map_err(|_| malformed(column))).transpose()
 }
 
-fn required<T: FromStr>(row: &SimpleQueryRow, column: &'static str) -> Result<T, Failure> {
+fn required<T: FromStr>(row: &SimpleQueryRow, column: &'static str) -> Result<T, ProbeFailure> {
     optional(row, column)?.ok_or_else(|| malformed(column))
 }
 
-fn flag(row: &SimpleQueryRow, column: &'static str) -> Result<bool, Failure> {
+fn flag(row: &SimpleQueryRow, column: &'static str) -> Result<bool, ProbeFailure> {
     Ok(text(row, column)? == Some("t"))
 }
 
-fn malformed(column: &str) -> Failure {
-    Failure::Malformed(format!("column {column}"))
+fn malformed(column: &str) -> ProbeFailure {
+    ProbeFailure::Malformed(format!("column {column}"))
 }
 
 #[cfg(test)]

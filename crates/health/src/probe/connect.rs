@@ -9,9 +9,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Config, Connection, NoTls};
 
-use super::{Attempt, failure};
-use crate::judge::{Failure, JudgeSettings, Phase};
-use crate::net::Stream;
+use super::{FailedAttempt, failure};
+use crate::judge::{JudgeSettings, ProbeFailure, ProbePhase};
+use crate::net::ServerStream;
 use trunkline_topology::Address;
 
 /// Keepalive: seconds of silence before the first one, and between them.
@@ -39,7 +39,7 @@ pub struct ServerHost {
 /// A connection that is logged in.
 pub(super) struct Link {
     pub(super) client: Client,
-    pub(super) connection: Connection<Stream, NoTlsStream>,
+    pub(super) connection: Connection<ServerStream, NoTlsStream>,
     pub(super) address: Address,
 }
 
@@ -48,14 +48,14 @@ pub(super) async fn open(
     server: &ServerHost,
     login: &Config,
     settings: &JudgeSettings,
-) -> Result<Link, Attempt> {
+) -> Result<Link, FailedAttempt> {
     let after = settings.connect_timeout;
     let deadline = Instant::now() + after;
-    let timed_out = Failure::TimedOut { phase: Phase::Login, after };
-    let at = |address, failure| Attempt { address, failure };
+    let timed_out = ProbeFailure::TimedOut { phase: ProbePhase::Login, after };
+    let at = |address, failure| FailedAttempt { address, failure };
 
     let (stream, address) = match Address::of_directory(&server.host, server.port) {
-        Some(socket) => match timeout_at(deadline, Stream::connect(&socket)).await {
+        Some(socket) => match timeout_at(deadline, ServerStream::connect(&socket)).await {
             Err(_) => return Err(at(Some(socket), timed_out)),
             Ok(Err(error)) => {
                 let failure = failure::classify_connect(&error, &socket);
@@ -79,17 +79,17 @@ async fn over_tcp(
     server: &ServerHost,
     deadline: Instant,
     settings: &JudgeSettings,
-) -> Result<(Stream, Address), Attempt> {
-    let nowhere = |failure| Attempt { address: None, failure };
-    let timed_out = Failure::TimedOut { phase: Phase::Login, after: settings.connect_timeout };
+) -> Result<(ServerStream, Address), FailedAttempt> {
+    let nowhere = |failure| FailedAttempt { address: None, failure };
+    let timed_out = ProbeFailure::TimedOut { phase: ProbePhase::Login, after: settings.connect_timeout };
     let resolved = timeout_at(deadline, lookup_host((server.host.as_str(), server.port))).await;
     let addresses: Vec<SocketAddr> = match resolved {
         Err(_) => return Err(nowhere(timed_out)),
-        Ok(Err(error)) => return Err(nowhere(Failure::Unresolved(error.to_string()))),
+        Ok(Err(error)) => return Err(nowhere(ProbeFailure::Unresolved(error.to_string()))),
         Ok(Ok(addresses)) => addresses.take(ADDRESSES_MAX).collect(),
     };
     let (stream, address) = first_answering(&addresses, deadline, settings).await?;
-    Ok((Stream::Tcp(stream), Address::Tcp(address)))
+    Ok((ServerStream::Tcp(stream), Address::Tcp(address)))
 }
 
 /// The first address that accepts, as `localhost` often names two; each gets its share of the time left.
@@ -97,18 +97,18 @@ async fn first_answering(
     addresses: &[SocketAddr],
     deadline: Instant,
     settings: &JudgeSettings,
-) -> Result<(TcpStream, SocketAddr), Attempt> {
-    let nothing = Failure::Unresolved("the name has no address".to_owned());
-    let mut attempt = Attempt { address: None, failure: nothing };
+) -> Result<(TcpStream, SocketAddr), FailedAttempt> {
+    let nothing = ProbeFailure::Unresolved("the name has no address".to_owned());
+    let mut attempt = FailedAttempt { address: None, failure: nothing };
     for (index, &address) in addresses.iter().enumerate() {
         let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
         let share = deadline.saturating_duration_since(Instant::now()) / left;
         let failure = match timeout(share, connect(address, settings.tick)).await {
             Ok(Ok(stream)) => return Ok((stream, address)),
             Ok(Err(error)) => failure::classify_connect(&error, &Address::Tcp(address)),
-            Err(_) => Failure::TimedOut { phase: Phase::Login, after: settings.connect_timeout },
+            Err(_) => ProbeFailure::TimedOut { phase: ProbePhase::Login, after: settings.connect_timeout },
         };
-        attempt = Attempt { address: Some(Address::Tcp(address)), failure };
+        attempt = FailedAttempt { address: Some(Address::Tcp(address)), failure };
     }
     Err(attempt)
 }

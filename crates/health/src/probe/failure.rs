@@ -6,50 +6,50 @@ use std::sync::Arc;
 
 use trunkline_codec::sqlstate::SqlState;
 
-use crate::judge::{Failure, SocketTrouble};
+use crate::judge::{ProbeFailure, SocketTrouble};
 use trunkline_topology::Address;
 
 /// Longest server message kept, in characters.
 const MESSAGE_MAX: usize = 200;
 
 /// "recovery is (not) in progress".
-pub(super) fn is_role_flip(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refusal { code, .. } if code.as_str() == "55000")
+pub(super) fn is_role_flip(failure: &ProbeFailure) -> bool {
+    matches!(failure, ProbeFailure::Refusal { code, .. } if code.as_str() == "55000")
 }
 
-pub(super) fn classify(error: &tokio_postgres::Error) -> Failure {
+pub(super) fn classify(error: &tokio_postgres::Error) -> ProbeFailure {
     if let Some(refusal) = error.as_db_error() {
         let message = clip(refusal.message());
         return match SqlState::parse(refusal.code().code().as_bytes()) {
-            Some(code) => Failure::Refusal { code, message },
-            None => Failure::Malformed(message),
+            Some(code) => ProbeFailure::Refusal { code, message },
+            None => ProbeFailure::Malformed(message),
         };
     }
     if error.is_closed() {
-        return Failure::Lost("closed by the server".to_owned());
+        return ProbeFailure::Lost("closed by the server".to_owned());
     }
     match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
         Some(error) => classify_io(error),
-        None => Failure::Malformed(clip(&error.to_string())),
+        None => ProbeFailure::Malformed(clip(&error.to_string())),
     }
 }
 
 /// ENOMEM, ENFILE, EMFILE, EADDRNOTAVAIL and ENOBUFS of Linux: `io::ErrorKind` has no stable names for most.
 const NO_RESOURCES: [i32; 5] = [12, 23, 24, 99, 105];
 
-fn classify_io(error: &io::Error) -> Failure {
+fn classify_io(error: &io::Error) -> ProbeFailure {
     if error.raw_os_error().is_some_and(|code| NO_RESOURCES.contains(&code)) {
-        return Failure::NoResources(clip(&error.to_string()));
+        return ProbeFailure::NoResources(clip(&error.to_string()));
     }
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => Failure::Refused,
-        io::ErrorKind::UnexpectedEof => Failure::Lost("closed by the server".to_owned()),
-        _ => Failure::Lost(clip(&error.to_string())),
+        io::ErrorKind::ConnectionRefused => ProbeFailure::Refused,
+        io::ErrorKind::UnexpectedEof => ProbeFailure::Lost("closed by the server".to_owned()),
+        _ => ProbeFailure::Lost(clip(&error.to_string())),
     }
 }
 
 /// The same where a connection could not be made.
-pub(super) fn classify_connect(error: &io::Error, address: &Address) -> Failure {
+pub(super) fn classify_connect(error: &io::Error, address: &Address) -> ProbeFailure {
     let Address::Unix(path) = address else { return classify_io(error) };
     let trouble = match error.kind() {
         io::ErrorKind::NotFound => SocketTrouble::Missing,
@@ -57,7 +57,7 @@ pub(super) fn classify_connect(error: &io::Error, address: &Address) -> Failure 
         io::ErrorKind::PermissionDenied => SocketTrouble::Denied,
         _ => return classify_io(error),
     };
-    Failure::Socket { path: Arc::clone(path), trouble }
+    ProbeFailure::Socket { path: Arc::clone(path), trouble }
 }
 
 fn clip(text: &str) -> String {
@@ -80,6 +80,6 @@ mod tests {
             assert!(text.starts_with(&format!("{said} {address}: ")) && text.contains(to_do), "{text}");
         }
         let tcp = Address::Tcp(([127, 0, 0, 1], 5432).into());
-        assert_eq!(classify_connect(&io::ErrorKind::ConnectionRefused.into(), &tcp), Failure::Refused);
+        assert_eq!(classify_connect(&io::ErrorKind::ConnectionRefused.into(), &tcp), ProbeFailure::Refused);
     }
 }

@@ -1,6 +1,6 @@
 //! The question a server is asked, and its answer as facts.
 //!
-//! [`Session::open`] logs in and asks once what does not change, [`Session::ask`] asks what does, in one
+//! [`ProbeConnection::open`] logs in and asks once what does not change, [`ProbeConnection::ask`] asks what does, in one
 //! round trip, [`check_login`] only logs in. Each is bounded in time, and none leaves a connection behind
 //! that may still carry a late answer.
 
@@ -17,7 +17,7 @@ use tokio_postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
 
 use self::answer::Identity;
 use self::connect::Link;
-use crate::judge::{Facts, Failure, JudgeSettings, Phase};
+use crate::judge::{Facts, JudgeSettings, ProbeFailure, ProbePhase};
 use trunkline_topology::Address;
 use trunkline_topology::Postmaster;
 
@@ -25,16 +25,16 @@ pub use self::connect::ServerHost;
 
 /// How a failed attempt ended, and the address it got to.
 #[derive(Clone, Debug)]
-pub struct Attempt {
+pub struct FailedAttempt {
     /// The address tried last, once the name was resolved.
     pub address: Option<Address>,
     /// Why it failed.
-    pub failure: Failure,
+    pub failure: ProbeFailure,
 }
 
 /// A persistent connection for probes. Its read half is always polled; dropping it closes the socket at once.
 #[derive(Debug)]
-pub struct Session {
+pub struct ProbeConnection {
     client: Client,
     driver: JoinHandle<Result<(), tokio_postgres::Error>>,
     address: Address,
@@ -51,7 +51,7 @@ pub async fn check_login(
     server: &ServerHost,
     login: &Config,
     settings: &JudgeSettings,
-) -> Result<Address, Attempt> {
+) -> Result<Address, FailedAttempt> {
     let link = connect::open(server, login, settings).await?;
     let address = link.address;
     // Says Terminate rather than resetting: the server's log stays quiet.
@@ -69,13 +69,13 @@ pub async fn postmaster(
     server: &ServerHost,
     login: &Config,
     settings: &JudgeSettings,
-) -> Result<(Address, Postmaster), Attempt> {
+) -> Result<(Address, Postmaster), FailedAttempt> {
     let Link { client, connection, address } = connect::open(server, login, settings).await?;
-    let mut driver = Driver(tokio::spawn(connection));
+    let mut driver = DriverTask(tokio::spawn(connection));
     let patience = settings.connect_timeout;
     let row = timeout(patience, first_row(&client, sql::IDENTIFY))
         .await
-        .unwrap_or(Err(Failure::TimedOut { phase: Phase::Query, after: patience }));
+        .unwrap_or(Err(ProbeFailure::TimedOut { phase: ProbePhase::Query, after: patience }));
     // Says Terminate rather than resetting.
     drop(client);
     let _ = timeout(settings.probe_timeout, &mut driver.0).await;
@@ -84,20 +84,20 @@ pub async fn postmaster(
         Ok(Identity { system_identifier, started_us, .. }) => {
             Ok((address, Postmaster { system_identifier, started_us }))
         }
-        Err(failure) => Err(Attempt { address: Some(address), failure }),
+        Err(failure) => Err(FailedAttempt { address: Some(address), failure }),
     }
 }
 
 /// The task of a connection, which does not outlive who waits for its answer.
-struct Driver(JoinHandle<Result<(), tokio_postgres::Error>>);
+struct DriverTask(JoinHandle<Result<(), tokio_postgres::Error>>);
 
-impl Drop for Driver {
+impl Drop for DriverTask {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-impl Session {
+impl ProbeConnection {
     /// Logs in and asks what does not change while the connection lasts.
     ///
     /// # Errors
@@ -106,9 +106,9 @@ impl Session {
         server: &ServerHost,
         login: &Config,
         settings: &JudgeSettings,
-    ) -> Result<Self, Attempt> {
+    ) -> Result<Self, FailedAttempt> {
         let Link { client, connection, address } = connect::open(server, login, settings).await?;
-        let mut session = Session {
+        let mut session = ProbeConnection {
             client,
             driver: tokio::spawn(connection),
             address,
@@ -118,7 +118,7 @@ impl Session {
         };
         match session.identify(settings.connect_timeout).await {
             Ok(()) => Ok(session),
-            Err(failure) => Err(Attempt { address: Some(session.address()), failure }),
+            Err(failure) => Err(FailedAttempt { address: Some(session.address()), failure }),
         }
     }
 
@@ -139,7 +139,7 @@ impl Session {
     /// # Errors
     /// The refusal, the loss of the connection, or a timeout. After any of them the session must be dropped,
     /// because an answer may still be under way.
-    pub async fn ask(&self, patience: Duration) -> Result<Facts, Failure> {
+    pub async fn ask(&self, patience: Duration) -> Result<Facts, ProbeFailure> {
         let asked = async {
             match self.ask_once().await {
                 // Promoted between two functions of the query: the next answer is consistent.
@@ -149,22 +149,22 @@ impl Session {
         };
         timeout(patience, asked)
             .await
-            .unwrap_or(Err(Failure::TimedOut { phase: Phase::Query, after: patience }))
+            .unwrap_or(Err(ProbeFailure::TimedOut { phase: ProbePhase::Query, after: patience }))
     }
 
     /// Resolves when the server, or the network, ends the connection.
-    pub async fn lost(&mut self) -> Failure {
+    pub async fn lost(&mut self) -> ProbeFailure {
         match (&mut self.driver).await {
-            Ok(Ok(())) => Failure::Lost("closed".to_owned()),
+            Ok(Ok(())) => ProbeFailure::Lost("closed".to_owned()),
             Ok(Err(error)) => failure::classify(&error),
-            Err(_) => Failure::Lost("its task ended".to_owned()),
+            Err(_) => ProbeFailure::Lost("its task ended".to_owned()),
         }
     }
 
-    async fn identify(&mut self, patience: Duration) -> Result<(), Failure> {
+    async fn identify(&mut self, patience: Duration) -> Result<(), ProbeFailure> {
         let row = timeout(patience, self.row(sql::IDENTIFY))
             .await
-            .unwrap_or(Err(Failure::TimedOut { phase: Phase::Login, after: patience }))?;
+            .unwrap_or(Err(ProbeFailure::TimedOut { phase: ProbePhase::Login, after: patience }))?;
         let identity = answer::identity(&row)?;
         self.version = identity.version;
         let Identity { system_identifier, started_us, .. } = identity;
@@ -173,7 +173,7 @@ impl Session {
         Ok(())
     }
 
-    async fn ask_once(&self) -> Result<Facts, Failure> {
+    async fn ask_once(&self) -> Result<Facts, ProbeFailure> {
         let row = self.row(sql::probe(self.version)).await?;
         Ok(Facts {
             role: answer::role(&row)?,
@@ -184,12 +184,12 @@ impl Session {
         })
     }
 
-    async fn row(&self, sql: &str) -> Result<SimpleQueryRow, Failure> {
+    async fn row(&self, sql: &str) -> Result<SimpleQueryRow, ProbeFailure> {
         first_row(&self.client, sql).await
     }
 }
 
-async fn first_row(client: &Client, sql: &str) -> Result<SimpleQueryRow, Failure> {
+async fn first_row(client: &Client, sql: &str) -> Result<SimpleQueryRow, ProbeFailure> {
     let messages = client.simple_query(sql).await.map_err(|error| failure::classify(&error))?;
     messages
         .into_iter()
@@ -197,10 +197,10 @@ async fn first_row(client: &Client, sql: &str) -> Result<SimpleQueryRow, Failure
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         })
-        .ok_or_else(|| Failure::Malformed("no row".to_owned()))
+        .ok_or_else(|| ProbeFailure::Malformed("no row".to_owned()))
 }
 
-impl Drop for Session {
+impl Drop for ProbeConnection {
     fn drop(&mut self) {
         self.driver.abort();
     }

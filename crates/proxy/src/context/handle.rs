@@ -8,7 +8,7 @@ use trunkline_net::Accepted;
 
 use crate::limits::HANDOFF_QUEUE;
 use trunkline_telemetry::limits::SESSIONS_QUESTIONS_MAX;
-use trunkline_telemetry::sessions::Asked;
+use trunkline_telemetry::sessions::SessionsQuery;
 
 /// A connection accepted by another thread.
 #[derive(Debug)]
@@ -24,14 +24,14 @@ pub(crate) struct WorkerHandle {
     /// Connections it has, or is about to be handed.
     pub(crate) connections: AtomicUsize,
     pub(crate) handoff: mpsc::Sender<Handoff>,
-    pub(crate) questions: mpsc::Sender<Asked>,
+    pub(crate) questions: mpsc::Sender<SessionsQuery>,
 }
 
 /// The worker's own end of its handle.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     pub(crate) handoffs: mpsc::Receiver<Handoff>,
-    pub(crate) questions: mpsc::Receiver<Asked>,
+    pub(crate) questions: mpsc::Receiver<SessionsQuery>,
 }
 
 impl WorkerHandle {

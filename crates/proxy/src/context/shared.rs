@@ -21,7 +21,7 @@ use crate::settings::{
 };
 use trunkline_auth::secrets::SecretStore;
 use trunkline_telemetry::metrics::Metrics;
-use trunkline_telemetry::sessions::Asked;
+use trunkline_telemetry::sessions::SessionsQuery;
 use trunkline_telemetry::statement_log::StatementLog;
 
 /// What all threads share. Nothing in it is touched while a query is relayed, but for counters.
@@ -85,7 +85,7 @@ impl Shared {
     }
 
     /// Where each worker is asked for its sessions.
-    pub(crate) fn questions(&self) -> impl Iterator<Item = &mpsc::Sender<Asked>> {
+    pub(crate) fn questions(&self) -> impl Iterator<Item = &mpsc::Sender<SessionsQuery>> {
         self.workers.iter().map(|worker| &worker.questions)
     }
 

@@ -11,7 +11,7 @@ use trunkline_topology::ServerId;
 
 use trunkline_reactor::timer;
 use trunkline_telemetry::limits::SESSIONS_ANSWER_TIMEOUT;
-use trunkline_telemetry::sessions::{Listed, Row, Sessions};
+use trunkline_telemetry::sessions::{SessionFilter, SessionRow, Sessions};
 
 /// What a session has been told. Later ones outrank earlier ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +56,7 @@ pub(crate) struct Slots {
 /// One question to all sessions of a thread.
 #[derive(Debug)]
 struct Round {
-    listed: Cell<Listed>,
+    listed: Cell<SessionFilter>,
     told: RefCell<Sessions>,
     /// Sessions that have yet to answer.
     waiting: Cell<usize>,
@@ -66,7 +66,7 @@ struct Round {
 impl Default for Round {
     fn default() -> Self {
         Round {
-            listed: Cell::new(Listed::None),
+            listed: Cell::new(SessionFilter::None),
             told: RefCell::default(),
             waiting: Cell::new(0),
             ended: Notify::new(),
@@ -185,7 +185,7 @@ impl Slots {
     }
 
     /// Counts and lists the sessions: each is woken and answers. One that does not in time is left out.
-    pub(crate) async fn ask_all(&self, listed: Listed) -> Sessions {
+    pub(crate) async fn ask_all(&self, listed: SessionFilter) -> Sessions {
         let round = &self.round;
         round.listed.set(listed);
         round.told.take();
@@ -217,7 +217,7 @@ impl Slots {
 
 impl SlotGuard {
     /// What the worker asked.
-    pub(crate) fn answer(&self, row: Row) {
+    pub(crate) fn answer(&self, row: SessionRow) {
         let round = &self.worker.slots.round;
         self.slot.is_asked.set(false);
         round.told.borrow_mut().count(row, round.listed.get());
@@ -276,9 +276,9 @@ mod tests {
     async fn a_late_answer_does_not_stand_for_the_next_one() {
         let (slots, _all) = filled(1);
         // Nobody answers in time, and then somebody does.
-        slots.ask_all(Listed::None).await;
+        slots.ask_all(SessionFilter::None).await;
         slots.round.answered();
-        let mut next = std::pin::pin!(slots.ask_all(Listed::None));
+        let mut next = std::pin::pin!(slots.ask_all(SessionFilter::None));
         let early = timer::timeout(std::time::Duration::from_millis(50), next.as_mut()).await;
         assert!(early.is_err(), "this round has no answer yet");
         slots.round.answered();

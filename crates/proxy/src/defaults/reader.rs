@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
-use trunkline_health::{Health, Stream};
+use trunkline_health::{Health, ServerStream};
 use trunkline_topology::ServerId;
 
 use super::Looked;
@@ -187,7 +187,7 @@ impl Reader {
 }
 
 async fn connect(login: &Config, host: &str, port: u16) -> Result<Client, LookError> {
-    let stream = Stream::to_host(host, port).await?;
+    let stream = ServerStream::to_host(host, port).await?;
     let (client, connection) = login.connect_raw(stream, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row as PgRow};
-use trunkline_health::{Health, Stream};
+use trunkline_health::{Health, ServerStream};
 use trunkline_session::FunctionEffect;
 use trunkline_topology::{ServerId, Snapshot};
 
@@ -110,7 +110,7 @@ impl Connection {
         login: &Config,
         database: &str,
     ) -> Result<Self, LookError> {
-        let stream = Stream::to_host(host, port).await.map_err(|_| LookError::NoServer)?;
+        let stream = ServerStream::to_host(host, port).await.map_err(|_| LookError::NoServer)?;
         let mut config = without_hosts(login);
         let options = format!("{} {OPTIONS}", config.get_options().unwrap_or_default());
         config.application_name("trunkline functions").dbname(database).options(options);

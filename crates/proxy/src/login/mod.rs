@@ -35,7 +35,7 @@ use crate::context::Worker;
 use crate::errors::Refusal;
 use crate::server::take::{Connected, TakeError, Taken, Want};
 use crate::settings::{AddHost, AuthMode, Retry};
-use trunkline_auth::credentials::Credentials;
+use trunkline_auth::credentials::ServerCredentials;
 use trunkline_telemetry::metrics::{LoginResult, RefusalReason};
 use trunkline_telemetry::sessions::{SessionId, SessionInfo};
 
@@ -44,7 +44,7 @@ use trunkline_telemetry::sessions::{SessionId, SessionInfo};
 pub(crate) struct Relogin {
     /// The startup packet servers get.
     pub(crate) startup: StartupMessage,
-    pub(crate) credentials: Credentials,
+    pub(crate) credentials: ServerCredentials,
     /// What the startup packet has in place of the client's own name.
     pub(crate) application_name: Option<ApplicationName>,
 }

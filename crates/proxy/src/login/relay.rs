@@ -22,7 +22,7 @@ use crate::errors::Refusal;
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
 use crate::server::login::{Greeting, LoginError, parse_authentication, read_greeting, refused};
 use crate::server::take::{Choice, Connected, Search, Taken};
-use trunkline_auth::credentials::Credentials;
+use trunkline_auth::credentials::ServerCredentials;
 
 /// What a server said first, apart from notices.
 enum FirstWord {
@@ -73,8 +73,11 @@ pub(super) async fn log_in(
         let greeting = timer::timeout(timeout, read_greeting(&mut server.stream, reader)).await;
         match greeting.unwrap_or_else(|_elapsed| Err(LoginError::timed_out(timeout))) {
             Ok(greeting) => {
-                let relogin =
-                    Some(Relogin { startup, credentials: Credentials::default(), application_name: None });
+                let relogin = Some(Relogin {
+                    startup,
+                    credentials: ServerCredentials::default(),
+                    application_name: None,
+                });
                 let taken = Taken { server, greeting, choice: Choice::Regular };
                 return Ok(Authenticated { taken, client_ahead: ahead, relogin, version, preface });
             }

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use trunkline_auth::authenticator::{AuthenticationError, Authenticator, Step};
-use trunkline_auth::credentials::Credentials;
+use trunkline_auth::authenticator::{AuthStep, AuthenticationError, Authenticator};
+use trunkline_auth::credentials::ServerCredentials;
 use trunkline_auth::secrets::{LookupError, Secret, SecretStore, Unusable};
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_net::Transport;
@@ -114,7 +114,7 @@ async fn authenticate(
     worker: &Rc<Worker>,
     dialogue: &mut Dialogue<'_>,
     request: &Request,
-) -> Result<Credentials, LoginEnd> {
+) -> Result<ServerCredentials, LoginEnd> {
     let user = shown(&request.user);
     let Some(store) = &worker.shared.secrets else {
         tracing::error!("verify authentication is on but there is no secret store");
@@ -135,22 +135,25 @@ async fn authenticate(
 }
 
 /// Goes through an exchange to its end; `None` when the proof is wrong.
-async fn prove(dialogue: &mut Dialogue<'_>, mut step: Step) -> Result<Option<Credentials>, LoginEnd> {
+async fn prove(
+    dialogue: &mut Dialogue<'_>,
+    mut step: AuthStep,
+) -> Result<Option<ServerCredentials>, LoginEnd> {
     loop {
         step = match step {
-            Step::Ask(authenticator) => {
+            AuthStep::Ask(authenticator) => {
                 let body = dialogue.ask().await?;
                 authenticator.handle(&body, dialogue.out).map_err(ended)?
             }
             // Not on the thread that relays.
-            Step::Check(check) => {
+            AuthStep::Check(check) => {
                 tokio::task::spawn_blocking(move || check.run()).await.map_err(|error| {
                     tracing::error!(%error, "could not check a password");
                     LoginEnd::Silent(RefusalReason::Proxy)
                 })?
             }
-            Step::Proved(credentials) => return Ok(Some(credentials)),
-            Step::Failed => return Ok(None),
+            AuthStep::Proved(credentials) => return Ok(Some(credentials)),
+            AuthStep::Failed => return Ok(None),
         };
     }
 }

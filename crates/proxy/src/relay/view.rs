@@ -6,7 +6,7 @@ use trunkline_codec::backend::TransactionStatus;
 
 use super::Relay;
 use super::attach::Server;
-use trunkline_telemetry::sessions::{Activity, Row};
+use trunkline_telemetry::sessions::{Activity, SessionRow};
 
 impl Relay {
     /// Answers the worker's question, if there is one.
@@ -16,7 +16,7 @@ impl Relay {
         }
     }
 
-    fn view(&self) -> Row {
+    fn view(&self) -> SessionRow {
         let server = match &self.server {
             Server::Attached { name, .. } => Some(Arc::clone(name)),
             Server::Detached | Server::Taking(_) => None,
@@ -24,7 +24,7 @@ impl Relay {
         // What lasts outranks what the end of a transaction undoes.
         let pinned =
             self.session.movability().err().or(self.session.pinned()).or_else(|| self.session.stays_for());
-        Row { info: Arc::clone(&self.about.info), server, activity: self.activity(), pinned }
+        SessionRow { info: Arc::clone(&self.about.info), server, activity: self.activity(), pinned }
     }
 
     fn activity(&self) -> Activity {

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::client::messages::{MessageReader, RawMessage, ReadError};
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
-use trunkline_auth::credentials::Credentials;
+use trunkline_auth::credentials::ServerCredentials;
 
 /// What a server says between AuthenticationOk and its first ReadyForQuery.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +66,7 @@ impl From<io::Error> for LoginError {
 pub(crate) async fn log_in(
     stream: &mut Transport,
     startup: &StartupMessage,
-    credentials: &Credentials,
+    credentials: &ServerCredentials,
 ) -> Result<Greeting, LoginError> {
     let mut packet = BytesMut::new();
     startup.encode(&mut packet);
@@ -174,7 +174,7 @@ async fn send_password(stream: &mut Transport, password: &[u8]) -> Result<(), Lo
 async fn scram_exchange(
     stream: &mut Transport,
     reader: &mut MessageReader,
-    credentials: &Credentials,
+    credentials: &ServerCredentials,
 ) -> Result<(), LoginError> {
     let secret = credentials.scram().ok_or(NO_SCRAM)?;
     let nonce = trunkline_auth::nonce().map_err(|error| LoginError::Exchange(error.to_string()))?;

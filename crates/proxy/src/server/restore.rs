@@ -20,7 +20,7 @@ use crate::defaults::startup::Setting;
 use crate::defaults::{Asking, Mark, Restoring};
 use crate::limits::{DEFAULTS_NEWS_PATIENCE, LOGIN_REPLY_BYTES_MAX, RESTORING_LOGINS_MAX};
 use crate::net;
-use trunkline_auth::credentials::Credentials;
+use trunkline_auth::credentials::ServerCredentials;
 
 /// Bytes asked of the socket at once.
 const READ_BYTES: usize = 1024;
@@ -29,7 +29,7 @@ const READ_BYTES: usize = 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoginAs<'a> {
     pub(crate) startup: &'a StartupMessage,
-    pub(crate) credentials: &'a Credentials,
+    pub(crate) credentials: &'a ServerCredentials,
     /// What the session was given by its first login; `None` for that one.
     pub(crate) restoring: Option<&'a Restoring<'a>>,
 }

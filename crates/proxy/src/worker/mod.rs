@@ -22,7 +22,7 @@ use trunkline_reactor::timer::{self, Ticker};
 
 use crate::context::{Inbox, Order, Phase, Shared, Slots, Worker};
 use crate::limits::{READ_BUFFER_BYTES, REBALANCE_INTERVAL, TICK};
-use trunkline_telemetry::sessions::Asked;
+use trunkline_telemetry::sessions::SessionsQuery;
 
 /// Starts the thread of worker `index` with its own set of listening sockets; returns when it runs.
 pub(crate) fn spawn(
@@ -104,7 +104,7 @@ async fn run(
 }
 
 /// Answers what is asked about the sessions, beside everything else: they may take their time.
-async fn answer(worker: Rc<Worker>, mut questions: mpsc::Receiver<Asked>) {
+async fn answer(worker: Rc<Worker>, mut questions: mpsc::Receiver<SessionsQuery>) {
     while let Some(asked) = questions.recv().await {
         if !asked.answer.is_closed() {
             // Whoever asked may stop waiting meanwhile.

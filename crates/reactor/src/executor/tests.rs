@@ -178,12 +178,12 @@ fn a_waker_may_outlive_its_executor() {
 
 #[test]
 fn nothing_is_left_of_an_executor_that_is_called_when_it_ends_or_later() {
-    let (waker, away) = here_on(std::future::poll_fn(|cx| {
+    let (waker, remote) = here_on(std::future::poll_fn(|cx| {
         let waker = cx.waker().clone();
         let calls = waker.clone();
         std::thread::spawn(move || calls.wake()).join().expect("it is there");
-        Poll::Ready((waker, here().map(|here| Arc::downgrade(&here.away))))
+        Poll::Ready((waker, local().map(|local| Arc::downgrade(&local.remote))))
     }));
     std::thread::spawn(move || waker.wake()).join().expect("it wakes nobody");
-    assert!(away.expect("it was there").upgrade().is_none(), "its descriptor is still open");
+    assert!(remote.expect("it was there").upgrade().is_none(), "its descriptor is still open");
 }

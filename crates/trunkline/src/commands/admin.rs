@@ -35,24 +35,24 @@ pub(crate) struct Admin {
 
 /// What is wanted of the server.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Wanted {
+pub(crate) enum WantedState {
     Ready,
     Drain,
     Maint,
 }
 
-impl Wanted {
+impl WantedState {
     fn word(self) -> &'static str {
         match self {
-            Wanted::Ready => "ready",
-            Wanted::Drain => "drain",
-            Wanted::Maint => "maint",
+            WantedState::Ready => "ready",
+            WantedState::Drain => "drain",
+            WantedState::Maint => "maint",
         }
     }
 }
 
 impl Admin {
-    pub(crate) fn run(self, wanted: Wanted) -> Result<Exit, Failure> {
+    pub(crate) fn run(self, wanted: WantedState) -> Result<Exit, Failure> {
         let path = format!("/servers/{}/{}", self.server, wanted.word());
         let (status, body) = on_socket(&self.admin, Method::POST, &path)?;
         if status != 200 {

@@ -1,7 +1,7 @@
 //! `trunkline check`.
 
 use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
-use crate::config::{Request, load, meant, process_environment};
+use crate::config::{Request, checked, load, process_environment};
 use crate::{Exit, Failure};
 
 const AFTER: &str = "\
@@ -27,9 +27,9 @@ impl Check {
         let flags = Flags::from(&self.servers).with_proxy(&self.proxy);
         let loaded = load(&Request { flags, environment: process_environment() });
         let from = loaded.file_shown();
-        match meant::settings(loaded) {
-            Ok(meant) => {
-                crate::terminal::print(&format!("{from}: the configuration is valid\n{}", meant.summary()));
+        match checked::settings(loaded) {
+            Ok(checked) => {
+                crate::terminal::print(&format!("{from}: the configuration is valid\n{}", checked.summary()));
                 Ok(Exit::Success)
             }
             Err(problems) => {

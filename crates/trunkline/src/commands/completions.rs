@@ -15,12 +15,12 @@ Examples:
 #[command(after_long_help = AFTER)]
 pub(crate) struct Completions {
     /// The shell
-    shell: Known,
+    shell: ShellName,
 }
 
 /// The shells whose completions are tried.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Known {
+enum ShellName {
     Bash,
     Zsh,
     Fish,
@@ -30,9 +30,9 @@ impl Completions {
     /// Prints the script for `command`, the whole command line.
     pub(crate) fn run(self, mut command: clap::Command) -> Exit {
         let shell = match self.shell {
-            Known::Bash => Shell::Bash,
-            Known::Zsh => Shell::Zsh,
-            Known::Fish => Shell::Fish,
+            ShellName::Bash => Shell::Bash,
+            ShellName::Zsh => Shell::Zsh,
+            ShellName::Fish => Shell::Fish,
         };
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut command, "trunkline", &mut script);

@@ -15,11 +15,11 @@ Examples:
 #[command(after_long_help = AFTER)]
 pub(crate) struct Config {
     #[command(subcommand)]
-    what: What,
+    what: ConfigAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum ConfigAction {
     /// Print a file with every key at its default
     Default,
     /// Print every key as a Markdown page (docs/configuration.md)
@@ -29,8 +29,8 @@ enum What {
 impl Config {
     pub(crate) fn run(self) -> Exit {
         crate::terminal::print(&match self.what {
-            What::Default => sample::sample(),
-            What::Reference => reference::reference(),
+            ConfigAction::Default => sample::sample(),
+            ConfigAction::Reference => reference::reference(),
         });
         Exit::Success
     }

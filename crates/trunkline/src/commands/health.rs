@@ -7,9 +7,9 @@ use tokio::runtime::Handle;
 use trunkline_control::{http, listen};
 use trunkline_health::Monitor;
 
-use super::serve::{Order, Signals, configure, listen_failure, log_problems, runtime};
+use super::serve::{SignalAction, SignalStreams, configure, listen_failure, log_problems, runtime};
+use crate::config::checked::{self, CheckedConfig};
 use crate::config::flags::{Flags, ServerFlags};
-use crate::config::meant::{self, Meant};
 use crate::config::{Request, load, process_environment};
 use crate::logging::{self, Logging};
 use crate::{Exit, Failure};
@@ -23,7 +23,7 @@ Examples:
   printf 'replica1\\n' | nc 127.0.0.1 8009         what its agent-check asks
 
 Nothing is proxied: HAProxy connects to the servers itself and asks here which ones may serve.
-Signals: SIGTERM and SIGINT end it, SIGHUP reads the configuration again.
+SignalStreams: SIGTERM and SIGINT end it, SIGHUP reads the configuration again.
 Exit status: 0 ended by a signal, 1 failed while running, 2 wrong command line or configuration.";
 
 /// Where agent-check is answered when nothing else is said.
@@ -32,26 +32,26 @@ const AGENT_PORT: u16 = 8009;
 /// Flags of `trunkline health`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER)]
-pub(crate) struct Health {
+pub(crate) struct HealthCommand {
     #[command(flatten)]
     servers: ServerFlags,
 }
 
-impl Health {
+impl HealthCommand {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let request = Request { flags: Flags::from(&self.servers), environment: process_environment() };
-        let meant = configure(&request)?;
-        let logging = logging::start(&meant.log)?;
+        let checked = configure(&request)?;
+        let logging = logging::start(&checked.log)?;
         let runtime = runtime()?;
-        let result = runtime.block_on(run(&request, meant, &logging));
+        let result = runtime.block_on(run(&request, checked, &logging));
         runtime.shutdown_background();
         result
     }
 }
 
-async fn run(request: &Request, meant: Meant, logging: &Logging) -> Result<Exit, Failure> {
-    let mut signals = Signals::listen()?;
-    let settings = meant.proxy;
+async fn run(request: &Request, checked: CheckedConfig, logging: &Logging) -> Result<Exit, Failure> {
+    let mut signals = SignalStreams::listen()?;
+    let settings = checked.proxy;
     let health = Monitor::start(settings.health, &Handle::current());
     let mut ready = String::new();
     if let Some(address) = settings.http {
@@ -71,17 +71,17 @@ async fn run(request: &Request, meant: Meant, logging: &Logging) -> Result<Exit,
             never = logging.report_dropped() => match never {},
         };
         match order {
-            Order::Drain | Order::Stop => return Ok(Exit::Success),
-            Order::Reload => reload(request, &health, logging),
+            SignalAction::Drain | SignalAction::Stop => return Ok(Exit::Success),
+            SignalAction::Reload => reload(request, &health, logging),
         }
     }
 }
 
 fn reload(request: &Request, health: &trunkline_health::Health, logging: &Logging) {
-    match meant::settings(load(request)) {
-        Ok(meant) => {
-            logging.reload(&meant.log);
-            health.reload(meant.proxy.health.judge, meant.proxy.health.servers);
+    match checked::settings(load(request)) {
+        Ok(checked) => {
+            logging.reload(&checked.log);
+            health.reload(checked.proxy.health.judge, checked.proxy.health.servers);
             tracing::info!(
                 "configuration reloaded: limits, weights and states of servers; the rest needs a restart"
             );

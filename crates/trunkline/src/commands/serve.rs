@@ -4,8 +4,8 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use trunkline_proxy::Running;
 
+use crate::config::checked::{self, CheckedConfig};
 use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
-use crate::config::meant::{self, Meant};
 use crate::config::{Problem, Problems, Request, load, process_environment};
 use crate::logging::{self, Logging};
 use crate::{Exit, Failure};
@@ -20,7 +20,7 @@ Examples:
   trunkline serve --primary db1 --replica db2 --replica db3     reads on 127.0.0.1:5434
   TRUNKLINE__MONITOR__PASSWORD=secret trunkline serve --log-statements 200ms
 
-Signals: SIGTERM ends sessions at their idle points, within [timeouts] drain, then exits; SIGINT ends at once;
+SignalStreams: SIGTERM ends sessions at their idle points, within [timeouts] drain, then exits; SIGINT ends at once;
 SIGHUP reads the configuration again and logs what cannot change live.
 
 Exit status: 0 ended by a signal, 1 failed while running, 2 wrong command line or configuration.";
@@ -39,20 +39,20 @@ impl Serve {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let flags = Flags::from(&self.servers).with_proxy(&self.proxy);
         let request = Request { flags, environment: process_environment() };
-        let meant = configure(&request)?;
-        let logging = logging::start(&meant.log)?;
-        raise_open_files(meant.proxy.limits.connections_max);
+        let checked = configure(&request)?;
+        let logging = logging::start(&checked.log)?;
+        raise_open_files(checked.proxy.limits.connections_max);
         let runtime = runtime()?;
-        let result = runtime.block_on(serve(&request, meant, &logging));
+        let result = runtime.block_on(serve(&request, checked, &logging));
         // Ended at once by a second signal, worker threads may still run: the process's end takes them along.
         runtime.shutdown_background();
         result
     }
 }
 
-/// The configuration as meant, or all its problems as one failure.
-pub(super) fn configure(request: &Request) -> Result<Meant, Failure> {
-    meant::settings(load(request))
+/// The checked configuration, or all its problems as one failure.
+pub(super) fn configure(request: &Request) -> Result<CheckedConfig, Failure> {
+    checked::settings(load(request))
         .map_err(|problems| Failure::usage(format!("the configuration is not valid\n{problems}")))
 }
 
@@ -86,7 +86,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 /// The signals a server obeys.
-pub(super) struct Signals {
+pub(super) struct SignalStreams {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -94,59 +94,59 @@ pub(super) struct Signals {
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum SignalAction {
     Drain,
     Stop,
     Reload,
 }
 
-impl Signals {
+impl SignalStreams {
     pub(super) fn listen() -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(Failure::because("could not listen for signals"));
-        Ok(Signals {
+        Ok(SignalStreams {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
         })
     }
 
-    pub(super) async fn next(&mut self) -> Order {
+    pub(super) async fn next(&mut self) -> SignalAction {
         tokio::select! {
-            _ = self.terminate.recv() => Order::Drain,
-            _ = self.interrupt.recv() => Order::Stop,
-            _ = self.hangup.recv() => Order::Reload,
+            _ = self.terminate.recv() => SignalAction::Drain,
+            _ = self.interrupt.recv() => SignalAction::Stop,
+            _ = self.hangup.recv() => SignalAction::Reload,
         }
     }
 
     /// Waits for a signal that ends the process, of either kind.
     pub(super) async fn ending(&mut self) {
-        while self.next().await == Order::Reload {}
+        while self.next().await == SignalAction::Reload {}
     }
 }
 
-async fn serve(request: &Request, meant: Meant, logging: &Logging) -> Result<Exit, Failure> {
+async fn serve(request: &Request, checked: CheckedConfig, logging: &Logging) -> Result<Exit, Failure> {
     // Before anything listens: a signal that comes during the start must not end the process halfway.
-    let mut signals = Signals::listen()?;
-    let mut drain = meant.proxy.timeouts.drain;
-    let running = start(&meant).await?;
+    let mut signals = SignalStreams::listen()?;
+    let mut drain = checked.proxy.timeouts.drain;
+    let running = start(&checked).await?;
     tracing::info!(
-        config = meant.file.as_ref().map(|path| path.display().to_string()),
+        config = checked.file.as_ref().map(|path| path.display().to_string()),
         version = env!("CARGO_PKG_VERSION"),
         "started"
     );
-    announce(&running, &meant);
+    announce(&running, &checked);
     loop {
         let order = tokio::select! {
             order = signals.next() => order,
             never = logging.report_dropped() => match never {},
         };
         match order {
-            Order::Reload => drain = reload(request, &running, logging).await.unwrap_or(drain),
-            Order::Drain => {
+            SignalAction::Reload => drain = reload(request, &running, logging).await.unwrap_or(drain),
+            SignalAction::Drain => {
                 tracing::info!(sessions = running.sessions(), timeout = ?drain, "draining: sessions end at their idle points");
                 return Ok(finish(running, drain, &mut signals).await);
             }
-            Order::Stop => {
+            SignalAction::Stop => {
                 tracing::info!(sessions = running.sessions(), "ending at once");
                 running.stop().await;
                 return Ok(Exit::Success);
@@ -156,8 +156,8 @@ async fn serve(request: &Request, meant: Meant, logging: &Logging) -> Result<Exi
 }
 
 /// Starts the proxy, and says what to do when it cannot.
-pub(super) async fn start(meant: &Meant) -> Result<Running, Failure> {
-    trunkline_proxy::serve(meant.proxy.clone()).await.map_err(start_failure)
+pub(super) async fn start(checked: &CheckedConfig) -> Result<Running, Failure> {
+    trunkline_proxy::serve(checked.proxy.clone()).await.map_err(start_failure)
 }
 
 /// What to do when something cannot be started.
@@ -183,10 +183,10 @@ pub(super) fn listen_failure(error: trunkline_control::ListenError) -> Failure {
 const ADDRESS_TAKEN: &str =
     "Is another Trunkline or PostgreSQL running there? Choose another address, or end it.";
 
-fn announce(running: &Running, meant: &Meant) {
+fn announce(running: &Running, checked: &CheckedConfig) {
     let bound = running.bound();
     let mut out = String::new();
-    for (listener, address) in meant.proxy.listeners.iter().zip(&bound.listeners) {
+    for (listener, address) in checked.proxy.listeners.iter().zip(&bound.listeners) {
         out.push_str(&format!("ready: {} on {address} ({})\n", listener.name, listener.target_session_attrs));
     }
     for (name, address) in [("http", bound.http), ("agent", bound.agent)] {
@@ -206,7 +206,7 @@ pub(super) fn tell_manager(state: NotifyState<'_>) {
 }
 
 /// Drains; a further signal ends it at once.
-async fn finish(running: Running, drain: std::time::Duration, signals: &mut Signals) -> Exit {
+async fn finish(running: Running, drain: std::time::Duration, signals: &mut SignalStreams) -> Exit {
     tell_manager(NotifyState::Stopping);
     tokio::select! {
         () = running.drain(drain) => tracing::info!("drained"),
@@ -217,17 +217,17 @@ async fn finish(running: Running, drain: std::time::Duration, signals: &mut Sign
 
 /// Puts a changed configuration in force; the new drain timeout, or `None` when it is not valid.
 async fn reload(request: &Request, running: &Running, logging: &Logging) -> Option<std::time::Duration> {
-    let meant = match meant::settings(load(request)) {
-        Ok(meant) => meant,
+    let checked = match checked::settings(load(request)) {
+        Ok(checked) => checked,
         Err(problems) => {
             log_problems(&problems);
             return None;
         }
     };
-    logging.reload(&meant.log);
-    raise_open_files(meant.proxy.limits.connections_max);
-    let drain = meant.proxy.timeouts.drain;
-    for what in running.reload(meant.proxy).await {
+    logging.reload(&checked.log);
+    raise_open_files(checked.proxy.limits.connections_max);
+    let drain = checked.proxy.timeouts.drain;
+    for what in running.reload(checked.proxy).await {
         tracing::warn!(what, "this changes only with a restart");
     }
     tracing::info!("configuration reloaded");

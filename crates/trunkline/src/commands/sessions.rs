@@ -27,7 +27,7 @@ const HEAD: [&str; 9] = ["ID", "PID", "CLIENT", "STATE", "AGE", "SERVER", "USER"
 /// Flags of `trunkline sessions`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER)]
-pub(crate) struct Sessions {
+pub(crate) struct SessionsCommand {
     /// Only those that cannot leave their server
     #[arg(long)]
     pinned: bool,
@@ -42,7 +42,7 @@ pub(crate) struct Sessions {
     admin: PathBuf,
 }
 
-impl Sessions {
+impl SessionsCommand {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let only = if self.pinned { "&pinned=only" } else { "" };
         let path = format!("/sessions?limit={}{only}", self.limit);

@@ -10,14 +10,14 @@ use config::{Environment, Source as _};
 
 use super::file::{FORMER_SERVER, former_server, unknown_key};
 use super::keys::{self, Key, LISTENER_KEYS, SERVER_KEYS};
-use super::typed::AsTyped;
-use super::{Problem, Problems, Source, Value};
+use super::raw::RawConfig;
+use super::{Problem, Problems, RawValue, Source};
 
 /// What every variable begins with.
 pub const PREFIX: &str = "TRUNKLINE__";
 
-/// Puts what `variables` say over `typed`, and adds what is wrong with them to `problems`.
-pub fn apply(variables: HashMap<String, String>, typed: &mut AsTyped, problems: &mut Problems) {
+/// Puts what `variables` say over `raw`, and adds what is wrong with them to `problems`.
+pub fn apply(variables: HashMap<String, String>, raw: &mut RawConfig, problems: &mut Problems) {
     let environment = Environment::with_prefix(PREFIX.trim_end_matches('_'))
         .prefix_separator("__")
         .separator("__")
@@ -34,38 +34,37 @@ pub fn apply(variables: HashMap<String, String>, typed: &mut AsTyped, problems: 
     for (full, value) in collected {
         let variable = format!("{PREFIX}{}", full.to_ascii_uppercase().replace('.', "__"));
         let source = Source::Environment(Arc::from(variable));
-        let value = Value::Bare(value.into_string().unwrap_or_default());
-        apply_one(&full, &value, &source, typed, problems);
+        let value = RawValue::Bare(value.into_string().unwrap_or_default());
+        apply_one(&full, &value, &source, raw, problems);
     }
 }
 
-fn apply_one(full: &str, value: &Value, source: &Source, typed: &mut AsTyped, problems: &mut Problems) {
+fn apply_one(full: &str, value: &RawValue, source: &Source, raw: &mut RawConfig, problems: &mut Problems) {
     let parts: Vec<&str> = full.split('.').collect();
     match parts.as_slice() {
         [FORMER_SERVER, ..] => problems.push(former_server(source, full)),
         ["server", name, key] => {
-            let at = typed.servers.iter().position(|server| is_named(server.name.value.as_deref(), name));
+            let at = raw.servers.iter().position(|server| is_named(server.name.value.as_deref(), name));
             let at = at.unwrap_or_else(|| {
                 let mut server = keys::new_server(source.clone());
                 server.name.put(Some((*name).to_owned()), source);
-                typed.servers.push(server);
-                typed.servers.len() - 1
+                raw.servers.push(server);
+                raw.servers.len() - 1
             });
-            put_named(full, key, SERVER_KEYS, value, source, &mut typed.servers[at], problems);
+            put_named(full, key, SERVER_KEYS, value, source, &mut raw.servers[at], problems);
         }
         ["listener", name, key] => {
-            let at =
-                typed.listeners.iter().position(|listener| is_named(listener.name.value.as_deref(), name));
+            let at = raw.listeners.iter().position(|listener| is_named(listener.name.value.as_deref(), name));
             let at = at.unwrap_or_else(|| {
                 let mut listener = keys::new_listener(source.clone());
                 listener.name.put(Some((*name).to_owned()), source);
-                typed.listeners.push(listener);
-                typed.listeners.len() - 1
+                raw.listeners.push(listener);
+                raw.listeners.len() - 1
             });
-            put_named(full, key, LISTENER_KEYS, value, source, &mut typed.listeners[at], problems);
+            put_named(full, key, LISTENER_KEYS, value, source, &mut raw.listeners[at], problems);
         }
         _ => match keys::find(full) {
-            Some(key) => report(full, key, key.put(typed, value, source), source, problems),
+            Some(key) => report(full, key, key.put(raw, value, source), source, problems),
             None => {
                 let (section, key) = full.rsplit_once('.').unwrap_or(("", full));
                 problems.push(unknown_key(section, key, source));
@@ -83,7 +82,7 @@ fn put_named<T>(
     full: &str,
     name: &str,
     keys: &[Key<T>],
-    value: &Value,
+    value: &RawValue,
     source: &Source,
     into: &mut T,
     problems: &mut Problems,

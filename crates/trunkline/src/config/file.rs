@@ -7,19 +7,19 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, Key, LISTENER_KEYS, SECTIONS, SERVER_KEYS};
+use super::raw::RawConfig;
 use super::suggest::nearest;
-use super::typed::AsTyped;
-use super::{Problem, Problems, Source, Value};
+use super::{Problem, Problems, RawValue, Source};
 
 /// A word that `[[server]]` and its variables replace; it is refused, with the word to write.
 pub(super) const FORMER_SERVER: &str = "target";
 
-/// Puts what `text` says over `typed`, and adds what is wrong with it to `problems`.
+/// Puts what `text` says over `raw`, and adds what is wrong with it to `problems`.
 ///
 /// `path` is only for messages. Never fails: what can be read is read.
-pub fn apply(path: &str, text: &str, typed: &mut AsTyped, problems: &mut Problems) {
+pub fn apply(path: &str, text: &str, raw: &mut RawConfig, problems: &mut Problems) {
     let (document, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader { path: Arc::from(path), line_starts: line_starts(text), problems };
+    let mut reader = FileReader { path: Arc::from(path), line_starts: line_starts(text), problems };
     for error in errors {
         let source = reader.source(&error.span().unwrap_or(0..0));
         if !reader.problems.has_line(&source) {
@@ -30,7 +30,7 @@ pub fn apply(path: &str, text: &str, typed: &mut AsTyped, problems: &mut Problem
             ));
         }
     }
-    reader.root(document.get_ref(), typed);
+    reader.root(document.get_ref(), raw);
     problems.0.sort_by_key(|problem| match problem.source {
         Source::File { line, .. } => line,
         Source::Default | Source::Environment(_) | Source::Flag(_) => 0,
@@ -45,13 +45,13 @@ fn line_starts(text: &str) -> Vec<usize> {
     std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect()
 }
 
-struct Reader<'p> {
+struct FileReader<'p> {
     path: Arc<str>,
     line_starts: Vec<usize>,
     problems: &'p mut Problems,
 }
 
-impl Reader<'_> {
+impl FileReader<'_> {
     fn source(&self, span: &Range<usize>) -> Source {
         let line = self.line_starts.partition_point(|start| *start <= span.start).max(1);
         Source::File { path: Arc::clone(&self.path), line }
@@ -64,7 +64,7 @@ impl Reader<'_> {
         }
     }
 
-    fn root(&mut self, table: &DeTable<'_>, typed: &mut AsTyped) {
+    fn root(&mut self, table: &DeTable<'_>, raw: &mut RawConfig) {
         for (key, value) in table {
             let (name, source) = (key.get_ref().as_ref(), self.source(&key.span()));
             match (name, value.get_ref()) {
@@ -77,7 +77,7 @@ impl Reader<'_> {
                         // An entry under the former word is read too, so that what is wrong in it is reported.
                         let mut server = keys::new_server(source);
                         if self.entry("server", entry, SERVER_KEYS, &mut server) {
-                            typed.servers.push(server);
+                            raw.servers.push(server);
                         }
                     }
                 }
@@ -85,7 +85,7 @@ impl Reader<'_> {
                     for entry in entries {
                         let mut listener = keys::new_listener(self.source(&entry.span()));
                         if self.entry("listener", entry, LISTENER_KEYS, &mut listener) {
-                            typed.listeners.push(listener);
+                            raw.listeners.push(listener);
                         }
                     }
                 }
@@ -94,13 +94,13 @@ impl Reader<'_> {
                     Problem::new(&source, name, "is a list of tables")
                         .hint(format!("Write [[{name}]], with two brackets, once for each of them.")),
                 ),
-                (_, DeValue::Table(table)) => self.section(name, &source, table, typed),
+                (_, DeValue::Table(table)) => self.section(name, &source, table, raw),
                 _ => self.report(unknown_key("", name, &source)),
             }
         }
     }
 
-    fn section(&mut self, name: &str, source: &Source, table: &DeTable<'_>, typed: &mut AsTyped) {
+    fn section(&mut self, name: &str, source: &Source, table: &DeTable<'_>, raw: &mut RawConfig) {
         let is_section = |full: &str| SECTIONS.iter().any(|section| section.name == full);
         if !is_section(name) {
             return self.report(unknown_section(name, source));
@@ -109,9 +109,9 @@ impl Reader<'_> {
             let (key, source) = (key.get_ref().as_ref(), self.source(&key.span()));
             let full = format!("{name}.{key}");
             match (keys::find(&full), value.get_ref()) {
-                (Some(known), _) => self.put(&full, known, value, &source, typed),
+                (Some(known), _) => self.put(&full, known, value, &source, raw),
                 (None, DeValue::Table(inner)) if is_section(&full) || value.get_ref().is_table() => {
-                    self.section(&full, &source, inner, typed);
+                    self.section(&full, &source, inner, raw);
                 }
                 (None, _) => self.report(unknown_key(name, key, &source)),
             }
@@ -167,14 +167,14 @@ impl Reader<'_> {
 }
 
 /// A value of the file as one of ours; `None` for lists, tables and dates, which no key has.
-fn plain(value: &DeValue<'_>) -> Option<Value> {
+fn plain(value: &DeValue<'_>) -> Option<RawValue> {
     match value {
-        DeValue::String(text) => Some(Value::Text(text.to_string())),
+        DeValue::String(text) => Some(RawValue::Text(text.to_string())),
         DeValue::Integer(number) => {
-            i64::from_str_radix(number.as_str(), number.radix()).ok().map(Value::Integer)
+            i64::from_str_radix(number.as_str(), number.radix()).ok().map(RawValue::Integer)
         }
-        DeValue::Float(number) => number.as_str().parse().ok().map(Value::Float),
-        DeValue::Boolean(value) => Some(Value::Boolean(*value)),
+        DeValue::Float(number) => number.as_str().parse().ok().map(RawValue::Float),
+        DeValue::Boolean(value) => Some(RawValue::Boolean(*value)),
         DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
     }
 }

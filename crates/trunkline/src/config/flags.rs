@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::keys::{self, LISTENER_KEYS, SERVER_KEYS};
-use super::typed::{AsTyped, Role, SessionAttrs};
-use super::{Problem, Problems, Source, Value};
+use super::raw::{RawConfig, RoleWord, SessionAttrsWord};
+use super::{Problem, Problems, RawValue, Source};
 
 /// What flags say, in the words of the key table.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +25,7 @@ pub struct ServerFlag {
     /// The flag.
     pub flag: &'static str,
     /// The role it stands for.
-    pub role: Role,
+    pub role: RoleWord,
     /// `[name=]host:port`.
     pub text: String,
 }
@@ -38,7 +38,7 @@ pub struct ListenerFlag {
     /// The name it stands for.
     pub name: &'static str,
     /// What its sessions may have.
-    pub attrs: SessionAttrs,
+    pub attrs: SessionAttrsWord,
     /// `address:port`.
     pub text: String,
 }
@@ -105,8 +105,8 @@ impl From<&ServerFlags> for Flags {
         let server = |flag, role, texts: &[String]| {
             texts.iter().map(move |text| ServerFlag { flag, role, text: text.clone() }).collect::<Vec<_>>()
         };
-        let mut servers = server("--primary", Role::Primary, &given.primary);
-        servers.extend(server("--replica", Role::Replica, &given.replica));
+        let mut servers = server("--primary", RoleWord::Primary, &given.primary);
+        servers.extend(server("--replica", RoleWord::Replica, &given.replica));
         let values = [
             ("monitor.conninfo", "--monitor", &given.monitor),
             ("health.max_lag", "--max-lag", &given.max_lag),
@@ -126,8 +126,8 @@ impl Flags {
         let listener = |flag, name, attrs, text: &Option<String>| {
             text.clone().map(|text| ListenerFlag { flag, name, attrs, text })
         };
-        self.listeners.extend(listener("--reads", "reads", SessionAttrs::PreferStandby, &given.reads));
-        self.listeners.extend(listener("--writes", "writes", SessionAttrs::ReadWrite, &given.writes));
+        self.listeners.extend(listener("--reads", "reads", SessionAttrsWord::PreferStandby, &given.reads));
+        self.listeners.extend(listener("--writes", "writes", SessionAttrsWord::ReadWrite, &given.writes));
         self.values.extend(written(&[
             ("admin.socket", "--admin", &given.admin),
             ("auth.mode", "--auth", &given.auth),
@@ -138,30 +138,30 @@ impl Flags {
     }
 }
 
-type Written<'v> = (&'static str, &'static str, &'v Option<String>);
+type FlagText<'v> = (&'static str, &'static str, &'v Option<String>);
 
-fn written(values: &[Written<'_>]) -> Vec<(&'static str, &'static str, String)> {
+fn written(values: &[FlagText<'_>]) -> Vec<(&'static str, &'static str, String)> {
     values.iter().filter_map(|(key, flag, value)| Some((*key, *flag, (*value).clone()?))).collect()
 }
 
-/// Puts what the flags say over `typed`, and adds what is wrong with them to `problems`.
-pub fn apply(flags: &Flags, typed: &mut AsTyped, problems: &mut Problems) {
+/// Puts what the flags say over `raw`, and adds what is wrong with them to `problems`.
+pub fn apply(flags: &Flags, raw: &mut RawConfig, problems: &mut Problems) {
     for server in &flags.servers {
-        put_server(server, typed, problems);
+        put_server(server, raw, problems);
     }
     for listener in &flags.listeners {
-        put_listener(listener, typed, problems);
+        put_listener(listener, raw, problems);
     }
     for (full, flag, value) in &flags.values {
-        let (source, value) = (Source::Flag(flag), Value::Bare(value.clone()));
+        let (source, value) = (Source::Flag(flag), RawValue::Bare(value.clone()));
         let Some(key) = keys::find(full) else {
             problems.push(Problem::new(&source, *full, "unknown key"));
             continue;
         };
         if *flag == "--monitor" {
-            clear_named_parts(&value, &mut typed.monitor);
+            clear_named_parts(&value, &mut raw.monitor);
         }
-        if let Err(message) = key.put(typed, &value, &source) {
+        if let Err(message) = key.put(raw, &value, &source) {
             problems.push(Problem::new(&source, "", message).hint(key.hint()));
         }
     }
@@ -169,7 +169,7 @@ pub fn apply(flags: &Flags, typed: &mut AsTyped, problems: &mut Problems) {
 
 /// The parts that a conninfo on the command line names win over the file's and the environment's keys of the
 /// same name; a password it leaves out still comes from them.
-fn clear_named_parts(conninfo: &Value, monitor: &mut super::typed::Monitor) {
+fn clear_named_parts(conninfo: &RawValue, monitor: &mut super::raw::MonitorSection) {
     let parsed = conninfo.as_text().and_then(|text| text.parse::<tokio_postgres::Config>().ok());
     let Some(parsed) = parsed else { return };
     if parsed.get_user().is_some() {
@@ -183,23 +183,23 @@ fn clear_named_parts(conninfo: &Value, monitor: &mut super::typed::Monitor) {
     }
 }
 
-fn put_server(given: &ServerFlag, typed: &mut AsTyped, problems: &mut Problems) {
+fn put_server(given: &ServerFlag, raw: &mut RawConfig, problems: &mut Problems) {
     let source = Source::Flag(given.flag);
     let (name, address) = match given.text.split_once('=') {
         Some((name, address)) => (Some(name), address),
         None => (None, given.text.as_str()),
     };
     let known = name
-        .and_then(|name| typed.servers.iter().position(|server| server.name.value.as_deref() == Some(name)));
+        .and_then(|name| raw.servers.iter().position(|server| server.name.value.as_deref() == Some(name)));
     let at = known.unwrap_or_else(|| {
-        typed.servers.push(keys::new_server(source.clone()));
-        typed.servers.len() - 1
+        raw.servers.push(keys::new_server(source.clone()));
+        raw.servers.len() - 1
     });
-    let server = &mut typed.servers[at];
+    let server = &mut raw.servers[at];
     for (key, value) in [("name", name), ("address", Some(address))] {
         let key = SERVER_KEYS.iter().find(|known| known.name == key).expect("both are keys of a server");
         if let Some(value) = value
-            && let Err(message) = key.put(server, &Value::Bare(value.to_owned()), &source)
+            && let Err(message) = key.put(server, &RawValue::Bare(value.to_owned()), &source)
         {
             problems.push(Problem::new(&source, "", message).hint(key.hint()));
         }
@@ -207,20 +207,19 @@ fn put_server(given: &ServerFlag, typed: &mut AsTyped, problems: &mut Problems) 
     server.role.put(given.role, &source);
 }
 
-fn put_listener(given: &ListenerFlag, typed: &mut AsTyped, problems: &mut Problems) {
+fn put_listener(given: &ListenerFlag, raw: &mut RawConfig, problems: &mut Problems) {
     let source = Source::Flag(given.flag);
-    let known =
-        typed.listeners.iter().position(|listener| listener.name.value.as_deref() == Some(given.name));
+    let known = raw.listeners.iter().position(|listener| listener.name.value.as_deref() == Some(given.name));
     let at = known.unwrap_or_else(|| {
         let mut listener = keys::new_listener(source.clone());
         listener.name.put(Some(given.name.to_owned()), &source);
         listener.target_session_attrs.put(given.attrs, &source);
-        typed.listeners.push(listener);
-        typed.listeners.len() - 1
+        raw.listeners.push(listener);
+        raw.listeners.len() - 1
     });
     let key = LISTENER_KEYS.iter().find(|key| key.name == "address").expect("address is a key of a listener");
-    let value = Value::Bare(given.text.clone());
-    if let Err(message) = key.put(&mut typed.listeners[at], &value, &source) {
+    let value = RawValue::Bare(given.text.clone());
+    if let Err(message) = key.put(&mut raw.listeners[at], &value, &source) {
         problems.push(Problem::new(&source, "", message).hint(key.hint()));
     }
 }

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::typed::{AsTyped, Listener, ServerEntry, Sourced, Word};
-use super::{Source, Value, units};
+use super::raw::{ListenerEntry, RawConfig, ServerEntry, Sourced, Word};
+use super::{RawValue, Source, units};
 
 mod table;
 
@@ -17,7 +17,7 @@ pub struct Section {
     /// What it is about.
     pub doc: &'static str,
     /// Its keys.
-    pub keys: &'static [Key<AsTyped>],
+    pub keys: &'static [Key<RawConfig>],
 }
 
 /// One key of `T`: a section's, a server's or a listener's.
@@ -31,11 +31,11 @@ pub struct Key<T: 'static> {
     /// Meaning, in one or more sentences.
     pub doc: &'static str,
     /// Its kind and the place its value goes to.
-    pub slot: Slot<T>,
+    pub slot: KeyKind<T>,
 }
 
 /// Puts a value, and where it was written, in its place in a `T`.
-pub type Put<T, V> = fn(&mut T, V, &Source);
+pub type Setter<T, V> = fn(&mut T, V, &Source);
 
 /// A place that takes a value as it is read from text. Most keys go to the proxy's own settings directly: only those of which
 /// more is to be said later, with their line, are kept with their source.
@@ -75,15 +75,15 @@ impl Place<u64> for u32 {
 }
 
 /// The kind of a key, with the place in `T` its value goes to.
-pub enum Slot<T: 'static> {
+pub enum KeyKind<T: 'static> {
     /// A length of time greater than zero.
-    Duration(Put<T, Duration>),
+    Duration(Setter<T, Duration>),
     /// A length of time, `0` = off or what the key says.
-    DurationOrZero(Put<T, Duration>),
+    DurationOrZero(Setter<T, Duration>),
     /// A length of time or `off`.
-    DurationOrOff(Put<T, Option<Duration>>),
+    DurationOrOff(Setter<T, Option<Duration>>),
     /// A number of bytes.
-    Bytes(Put<T, u64>),
+    Bytes(Setter<T, u64>),
     /// A whole number within bounds.
     Count {
         /// Least value.
@@ -91,10 +91,10 @@ pub enum Slot<T: 'static> {
         /// Greatest value.
         max: u64,
         /// Where it goes.
-        put: Put<T, u64>,
+        put: Setter<T, u64>,
     },
     /// A number from 0 to 1.
-    Share(Put<T, f64>),
+    Share(Setter<T, f64>),
     /// Any text.
     Text(fn(&mut T) -> &mut Sourced<Option<String>>),
     /// Text never shown.
@@ -110,12 +110,12 @@ pub enum Slot<T: 'static> {
     },
 }
 
-/// The words of `W`, for [`Slot::Word`].
+/// The words of `W`, for [`KeyKind::Word`].
 pub(super) fn words<W: Word>() -> Vec<&'static str> {
     W::WORDS.iter().map(|(word, _)| *word).collect()
 }
 
-/// Puts a word in its place, for [`Slot::Word`].
+/// Puts a word in its place, for [`KeyKind::Word`].
 pub(super) fn put_word<W: Word>(slot: &mut Sourced<W>, word: &str, source: &Source) -> bool {
     W::parse(word).map(|value| slot.put(value, source)).is_some()
 }
@@ -125,39 +125,39 @@ impl<T> Key<T> {
     ///
     /// # Errors
     /// What is wrong with it, in words; the place keeps what it had.
-    pub fn put(&self, into: &mut T, value: &Value, source: &Source) -> Result<(), String> {
+    pub fn put(&self, into: &mut T, value: &RawValue, source: &Source) -> Result<(), String> {
         let text = || value.as_text().ok_or_else(|| self.expected(value));
         match &self.slot {
-            Slot::Duration(put) => match self.duration(value)? {
+            KeyKind::Duration(put) => match self.duration(value)? {
                 Duration::ZERO => return Err("must be longer than zero".to_owned()),
                 duration => put(into, duration, source),
             },
-            Slot::DurationOrZero(put) => put(into, self.duration(value)?, source),
-            Slot::DurationOrOff(put) => {
+            KeyKind::DurationOrZero(put) => put(into, self.duration(value)?, source),
+            KeyKind::DurationOrOff(put) => {
                 let is_off = value.as_text().is_some_and(is_off);
                 put(into, if is_off { None } else { Some(self.duration(value)?) }, source);
             }
-            Slot::Bytes(put) => put(into, self.bytes(value)?, source),
-            Slot::Count { min, max, put } => {
+            KeyKind::Bytes(put) => put(into, self.bytes(value)?, source),
+            KeyKind::Count { min, max, put } => {
                 let number = value.as_integer().ok_or_else(|| self.expected(value))?;
                 let number = u64::try_from(number).ok().filter(|number| (*min..=*max).contains(number));
                 put(into, number.ok_or_else(|| self.expected(value))?, source);
             }
-            Slot::Share(put) => {
+            KeyKind::Share(put) => {
                 let share = value.as_float().filter(|share| (0.0..=1.0).contains(share));
                 put(into, share.ok_or_else(|| self.expected(value))?, source);
             }
-            Slot::Text(slot) | Slot::Secret(slot) => {
+            KeyKind::Text(slot) | KeyKind::Secret(slot) => {
                 let text = text()?;
                 slot(into).put((!text.is_empty()).then(|| text.to_owned()), source);
             }
-            Slot::Listen(slot) => {
+            KeyKind::Listen(slot) => {
                 // Also when it is wrong: who misses an address later sees that one was written.
                 slot(into).source = source.clone();
                 let address = self.listen(text()?)?;
                 slot(into).value = address;
             }
-            Slot::Word { put, .. } => {
+            KeyKind::Word { put, .. } => {
                 if !put(into, text()?, source) {
                     return Err(self.expected(value));
                 }
@@ -170,23 +170,23 @@ impl<T> Key<T> {
     #[must_use]
     pub fn hint(&self) -> String {
         match &self.slot {
-            Slot::Duration(_) | Slot::DurationOrZero(_) => {
+            KeyKind::Duration(_) | KeyKind::DurationOrZero(_) => {
                 r#"Write a number with its unit, such as "500ms", "2s" or "5m"."#.to_owned()
             }
-            Slot::DurationOrOff(_) => {
+            KeyKind::DurationOrOff(_) => {
                 r#"Write a number with its unit, such as "200ms", or "off"."#.to_owned()
             }
-            Slot::Bytes(_) => {
+            KeyKind::Bytes(_) => {
                 r#"Write a number of bytes, with a unit if you like: "4KiB", "16MiB"."#.to_owned()
             }
-            Slot::Count { min, max: u64::MAX, .. } => format!("Write a whole number, at least {min}."),
-            Slot::Count { min, max, .. } => format!("Write a whole number from {min} to {max}."),
-            Slot::Share(_) => "Write a number from 0 to 1.".to_owned(),
-            Slot::Text(_) | Slot::Secret(_) => "Write a text in quotes.".to_owned(),
-            Slot::Listen(_) => {
+            KeyKind::Count { min, max: u64::MAX, .. } => format!("Write a whole number, at least {min}."),
+            KeyKind::Count { min, max, .. } => format!("Write a whole number from {min} to {max}."),
+            KeyKind::Share(_) => "Write a number from 0 to 1.".to_owned(),
+            KeyKind::Text(_) | KeyKind::Secret(_) => "Write a text in quotes.".to_owned(),
+            KeyKind::Listen(_) => {
                 r#"Write an address and a port, such as "127.0.0.1:5434" or "[::]:5434"."#.to_owned()
             }
-            Slot::Word { words, .. } => format!("Write one of: {}.", words().join(", ")),
+            KeyKind::Word { words, .. } => format!("Write one of: {}.", words().join(", ")),
         }
     }
 
@@ -194,42 +194,42 @@ impl<T> Key<T> {
     #[must_use]
     pub fn kind(&self) -> String {
         match &self.slot {
-            Slot::Duration(_) | Slot::DurationOrZero(_) => "duration".to_owned(),
-            Slot::DurationOrOff(_) => "duration or `off`".to_owned(),
-            Slot::Bytes(_) => "bytes".to_owned(),
-            Slot::Count { .. } => "whole number".to_owned(),
-            Slot::Share(_) => "number 0 to 1".to_owned(),
-            Slot::Text(_) => "text".to_owned(),
-            Slot::Secret(_) => "secret".to_owned(),
-            Slot::Listen(_) => "address:port".to_owned(),
-            Slot::Word { words, .. } => {
+            KeyKind::Duration(_) | KeyKind::DurationOrZero(_) => "duration".to_owned(),
+            KeyKind::DurationOrOff(_) => "duration or `off`".to_owned(),
+            KeyKind::Bytes(_) => "bytes".to_owned(),
+            KeyKind::Count { .. } => "whole number".to_owned(),
+            KeyKind::Share(_) => "number 0 to 1".to_owned(),
+            KeyKind::Text(_) => "text".to_owned(),
+            KeyKind::Secret(_) => "secret".to_owned(),
+            KeyKind::Listen(_) => "address:port".to_owned(),
+            KeyKind::Word { words, .. } => {
                 words().iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
             }
         }
     }
 
-    fn expected(&self, value: &Value) -> String {
-        if matches!(self.slot, Slot::Secret(_)) {
+    fn expected(&self, value: &RawValue) -> String {
+        if matches!(self.slot, KeyKind::Secret(_)) {
             "not a text".to_owned()
         } else {
             format!("{} is not valid here", value.shown())
         }
     }
 
-    fn duration(&self, value: &Value) -> Result<Duration, String> {
+    fn duration(&self, value: &RawValue) -> Result<Duration, String> {
         match value {
-            Value::Integer(0) => Ok(Duration::ZERO),
-            Value::Integer(number) => Err(format!("the unit is missing in {number}")),
-            Value::Text(text) | Value::Bare(text) => units::duration(text),
-            Value::Float(_) | Value::Boolean(_) => Err(self.expected(value)),
+            RawValue::Integer(0) => Ok(Duration::ZERO),
+            RawValue::Integer(number) => Err(format!("the unit is missing in {number}")),
+            RawValue::Text(text) | RawValue::Bare(text) => units::duration(text),
+            RawValue::Float(_) | RawValue::Boolean(_) => Err(self.expected(value)),
         }
     }
 
-    fn bytes(&self, value: &Value) -> Result<u64, String> {
+    fn bytes(&self, value: &RawValue) -> Result<u64, String> {
         match value {
-            Value::Integer(number) => u64::try_from(*number).map_err(|_| self.expected(value)),
-            Value::Text(text) | Value::Bare(text) => units::bytes(text),
-            Value::Float(_) | Value::Boolean(_) => Err(self.expected(value)),
+            RawValue::Integer(number) => u64::try_from(*number).map_err(|_| self.expected(value)),
+            RawValue::Text(text) | RawValue::Bare(text) => units::bytes(text),
+            RawValue::Float(_) | RawValue::Boolean(_) => Err(self.expected(value)),
         }
     }
 
@@ -252,19 +252,19 @@ fn is_off(text: &str) -> bool {
 
 /// The key of this full name, such as `health.fallback.mode`.
 #[must_use]
-pub fn find(full_name: &str) -> Option<&'static Key<AsTyped>> {
+pub fn find(full_name: &str) -> Option<&'static Key<RawConfig>> {
     let (section, name) = full_name.rsplit_once('.')?;
     SECTIONS.iter().find(|known| known.name == section)?.keys.iter().find(|key| key.name == name)
 }
 
 /// Everything at its default; no servers, no listeners.
 #[must_use]
-pub fn defaults() -> AsTyped {
-    let mut typed = AsTyped::default();
+pub fn defaults() -> RawConfig {
+    let mut raw = RawConfig::default();
     for section in SECTIONS {
-        put_defaults(section.keys, &mut typed);
+        put_defaults(section.keys, &mut raw);
     }
-    typed
+    raw
 }
 
 /// A server with nothing written.
@@ -277,8 +277,8 @@ pub fn new_server(source: Source) -> ServerEntry {
 
 /// A listener with nothing written.
 #[must_use]
-pub fn new_listener(source: Source) -> Listener {
-    let mut listener = Listener { source, ..Listener::default() };
+pub fn new_listener(source: Source) -> ListenerEntry {
+    let mut listener = ListenerEntry { source, ..ListenerEntry::default() };
     put_defaults(LISTENER_KEYS, &mut listener);
     listener
 }
@@ -286,7 +286,7 @@ pub fn new_listener(source: Source) -> Listener {
 fn put_defaults<T>(keys: &[Key<T>], into: &mut T) {
     for key in keys {
         if let Some(default) = key.default {
-            let value = Value::Bare(default.trim_matches('"').to_owned());
+            let value = RawValue::Bare(default.trim_matches('"').to_owned());
             let put = key.put(into, &value, &Source::Default);
             debug_assert!(put.is_ok(), "default of {}: {put:?}", key.name);
         }
@@ -304,7 +304,7 @@ mod tests {
                 for text in
                     key.default.into_iter().chain([key.example].into_iter().filter(|text| !text.is_empty()))
                 {
-                    let value = Value::Bare(text.trim_matches('"').to_owned());
+                    let value = RawValue::Bare(text.trim_matches('"').to_owned());
                     assert_eq!(key.put(&mut into, &value, &Source::Default), Ok(()), "{}", key.name);
                 }
                 assert!(
@@ -317,25 +317,25 @@ mod tests {
         }
         for section in SECTIONS {
             assert!(section.doc.ends_with('.'), "{}", section.name);
-            all_valid(section.keys, AsTyped::default());
+            all_valid(section.keys, RawConfig::default());
         }
         all_valid(SERVER_KEYS, ServerEntry::default());
-        all_valid(LISTENER_KEYS, Listener::default());
+        all_valid(LISTENER_KEYS, ListenerEntry::default());
     }
 
     #[test]
     fn a_wrong_value_leaves_what_was_there() {
-        let mut typed = defaults();
+        let mut raw = defaults();
         let key = find("health.max_lag").expect("the key exists");
-        assert!(key.put(&mut typed, &Value::Text("soon".to_owned()), &Source::Default).is_err());
-        assert_eq!(typed.health.max_lag.value, Duration::from_secs(10));
+        assert!(key.put(&mut raw, &RawValue::Text("soon".to_owned()), &Source::Default).is_err());
+        assert_eq!(raw.health.max_lag.value, Duration::from_secs(10));
     }
 
     #[test]
     fn a_secret_is_not_repeated_in_an_error() {
         let key = find("monitor.password").expect("the key exists");
         let error =
-            key.put(&mut defaults(), &Value::Integer(1234), &Source::Default).expect_err("not a text");
+            key.put(&mut defaults(), &RawValue::Integer(1234), &Source::Default).expect_err("not a text");
         assert!(!error.contains("1234"));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::typed::AsTyped;
+use super::raw::RawConfig;
 use super::{Problem, Problems, Source, environment, file, flags, keys};
 
 /// File read when none is named and it exists.
@@ -26,7 +26,7 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Loaded {
     /// All sources, one over the other.
-    pub typed: AsTyped,
+    pub raw: RawConfig,
     /// The file read, if any.
     pub file: Option<PathBuf>,
     /// What is wrong with any of them.
@@ -36,13 +36,13 @@ pub struct Loaded {
 /// Reads defaults, file, environment and flags. What can be read is, even when something is wrong.
 #[must_use]
 pub fn load(request: &Request) -> Loaded {
-    let (mut typed, mut problems) = (keys::defaults(), Problems::default());
+    let (mut raw, mut problems) = (keys::defaults(), Problems::default());
     let named = request.flags.file.clone();
     let path =
         named.clone().or_else(|| Path::new(DEFAULT_FILE).exists().then(|| PathBuf::from(DEFAULT_FILE)));
     if let Some(path) = &path {
         match read(path) {
-            Ok(text) => file::apply(&path.display().to_string(), &text, &mut typed, &mut problems),
+            Ok(text) => file::apply(&path.display().to_string(), &text, &mut raw, &mut problems),
             Err(error) => {
                 let source = named.map_or(Source::Default, |_| Source::Flag("--config"));
                 let message = format!("could not read {}: {error}", path.display());
@@ -56,11 +56,11 @@ pub fn load(request: &Request) -> Loaded {
     let variables = request.environment.iter().filter(|(name, _)| name.starts_with(environment::PREFIX));
     environment::apply(
         variables.map(|(name, value)| (name.clone(), value.clone())).collect(),
-        &mut typed,
+        &mut raw,
         &mut problems,
     );
-    flags::apply(&request.flags, &mut typed, &mut problems);
-    Loaded { typed, file: path, problems }
+    flags::apply(&request.flags, &mut raw, &mut problems);
+    Loaded { raw, file: path, problems }
 }
 
 fn read(path: &Path) -> std::io::Result<String> {

@@ -1,28 +1,28 @@
-//! Configuration in two stages: as typed, then as meant.
+//! Configuration in two stages: as written (raw), then checked.
 //!
 //! [`keys`] is the one table of every key: its name, kind, default and meaning. The parser, the sample of
 //! `trunkline config default` ([`sample`]) and `docs/configuration.md` ([`mod@reference`]) are made from it, so
 //! they cannot drift apart.
 //!
 //! Sources are applied in order, each over the one before: defaults, file ([`mod@file`]), environment
-//! ([`mod@environment`]), flags ([`flags`]). The result is [`typed::AsTyped`], in which every value still knows
-//! where it came from; [`meant`] checks it as a whole and turns it into the proxy's settings. Both stages
+//! ([`mod@environment`]), flags ([`flags`]). The result is [`raw::RawConfig`], in which every value still knows
+//! where it came from; [`checked`] validates it as a whole and turns it into the proxy's settings. Both stages
 //! collect every [`Problem`] instead of stopping at the first.
 
+pub mod checked;
 pub mod environment;
 pub mod file;
 pub mod flags;
 pub mod keys;
 mod load;
-pub mod meant;
 mod problem;
+pub mod raw;
 pub mod reference;
 pub mod sample;
 mod suggest;
-pub mod typed;
 pub mod units;
 mod value;
 
 pub use load::{DEFAULT_FILE, Loaded, Request, load, process_environment};
 pub use problem::{Problem, Problems, Source};
-pub use value::Value;
+pub use value::RawValue;

@@ -69,7 +69,7 @@ fn list<T>(out: &mut String, keys: &[Key<T>]) {
 fn plain<T>(key: &Key<T>) -> String {
     let doc = key.doc.replace('`', "");
     match &key.slot {
-        super::keys::Slot::Word { words, .. } => format!("{doc} One of: {}.", words().join(", ")),
+        super::keys::KeyKind::Word { words, .. } => format!("{doc} One of: {}.", words().join(", ")),
         _ => doc,
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// A value as written in the file, the environment or a flag.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub enum RawValue {
     /// A quoted text of the file.
     Text(String),
     /// Text of the environment or a flag, where nothing is quoted: a number may be meant.
@@ -17,13 +17,13 @@ pub enum Value {
     Boolean(bool),
 }
 
-impl Value {
+impl RawValue {
     /// The value as text; `None` for what was not written as text.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         match self {
-            Value::Text(text) | Value::Bare(text) => Some(text),
-            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => None,
+            RawValue::Text(text) | RawValue::Bare(text) => Some(text),
+            RawValue::Integer(_) | RawValue::Float(_) | RawValue::Boolean(_) => None,
         }
     }
 
@@ -31,9 +31,9 @@ impl Value {
     #[must_use]
     pub fn as_integer(&self) -> Option<i64> {
         match self {
-            Value::Integer(number) => Some(*number),
-            Value::Bare(text) => text.trim().parse().ok(),
-            Value::Text(_) | Value::Float(_) | Value::Boolean(_) => None,
+            RawValue::Integer(number) => Some(*number),
+            RawValue::Bare(text) => text.trim().parse().ok(),
+            RawValue::Text(_) | RawValue::Float(_) | RawValue::Boolean(_) => None,
         }
     }
 
@@ -41,11 +41,11 @@ impl Value {
     #[must_use]
     pub fn as_float(&self) -> Option<f64> {
         match self {
-            Value::Float(number) => Some(*number),
+            RawValue::Float(number) => Some(*number),
             #[expect(clippy::cast_precision_loss, reason = "keys of this kind lie between 0 and 1")]
-            Value::Integer(number) => Some(*number as f64),
-            Value::Bare(text) => text.trim().parse().ok(),
-            Value::Text(_) | Value::Boolean(_) => None,
+            RawValue::Integer(number) => Some(*number as f64),
+            RawValue::Bare(text) => text.trim().parse().ok(),
+            RawValue::Text(_) | RawValue::Boolean(_) => None,
         }
     }
 
@@ -53,10 +53,10 @@ impl Value {
     #[must_use]
     pub fn shown(&self) -> Cow<'_, str> {
         match self {
-            Value::Text(text) | Value::Bare(text) => Cow::Owned(format!("{text:?}")),
-            Value::Integer(number) => Cow::Owned(number.to_string()),
-            Value::Float(number) => Cow::Owned(number.to_string()),
-            Value::Boolean(value) => Cow::Borrowed(if *value { "true" } else { "false" }),
+            RawValue::Text(text) | RawValue::Bare(text) => Cow::Owned(format!("{text:?}")),
+            RawValue::Integer(number) => Cow::Owned(number.to_string()),
+            RawValue::Float(number) => Cow::Owned(number.to_string()),
+            RawValue::Boolean(value) => Cow::Borrowed(if *value { "true" } else { "false" }),
         }
     }
 }

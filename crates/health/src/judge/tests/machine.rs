@@ -21,9 +21,9 @@ fn nothing_is_healthy_before_every_server_was_looked_at() {
 
 #[test]
 fn hard_signals_act_at_once() {
-    let socket = |trouble| Failure::Socket { path: Path::new("/run/.s.PGSQL.5432").into(), trouble };
+    let socket = |trouble| ProbeFailure::Socket { path: Path::new("/run/.s.PGSQL.5432").into(), trouble };
     let sockets = [SocketTrouble::Missing, SocketTrouble::Abandoned].map(socket);
-    let all = [Failure::Refused, refusal("57P01"), refusal("57P02"), refusal("57P03")];
+    let all = [ProbeFailure::Refused, refusal("57P01"), refusal("57P02"), refusal("57P03")];
     for failure in all.into_iter().chain(sockets) {
         let mut stage = Stage::started();
         stage.observe(R1, Finding::ConnectFailed(failure));
@@ -33,7 +33,7 @@ fn hard_signals_act_at_once() {
 
 #[test]
 fn soft_failures_count_to_fall() {
-    for failure in [timeout(), Failure::Lost("eof".to_owned()), refusal("57014")] {
+    for failure in [timeout(), ProbeFailure::Lost("eof".to_owned()), refusal("57014")] {
         let mut stage = Stage::started();
         stage.observe(R1, Finding::ProbeFailed(failure.clone()));
         stage.expect(R1, State::Up, "");
@@ -63,7 +63,7 @@ fn a_hung_postmaster_is_down_though_old_connections_answer() {
 #[test]
 fn a_return_takes_rise_good_probes_and_then_ramps_up() {
     let mut stage = Stage::started();
-    stage.observe(R1, Finding::ConnectFailed(Failure::Refused));
+    stage.observe(R1, Finding::ConnectFailed(ProbeFailure::Refused));
     stage.ask(R1);
     stage.expect(R1, State::Down, "1 of 2");
     stage.ask(R1);
@@ -80,7 +80,7 @@ fn repeated_deaths_make_each_return_slower() {
     let mut stage = Stage::started();
     let mut waits = Vec::new();
     for _ in 0..4 {
-        stage.observe(R1, Finding::ConnectFailed(Failure::Refused));
+        stage.observe(R1, Finding::ConnectFailed(ProbeFailure::Refused));
         let from = stage.now;
         while stage.server(R1).state != State::Up {
             stage.round();
@@ -96,7 +96,7 @@ fn the_operator_decides_drain_and_maintenance() {
     let mut stage = Stage::started();
     stage.judge.set_admin(R1, AdminState::Drain, stage.now);
     stage.expect(R1, State::Drain, "operator");
-    stage.observe(R1, Finding::ConnectFailed(Failure::Refused));
+    stage.observe(R1, Finding::ConnectFailed(ProbeFailure::Refused));
     stage.expect(R1, State::Down, "refused");
     stage.judge.set_admin(R1, AdminState::Maint, stage.now);
     stage.expect(R1, State::Maint, "operator");
@@ -146,7 +146,7 @@ fn every_change_is_one_transition() {
     stage.rounds(10);
     assert!(stage.judge.poll_transition().is_none());
     assert_eq!(stage.judge.generation(), generation);
-    stage.observe(R1, Finding::ConnectFailed(Failure::Refused));
+    stage.observe(R1, Finding::ConnectFailed(ProbeFailure::Refused));
     let transition = stage.judge.poll_transition().expect("it went down");
     assert_eq!((transition.from, transition.to), (State::Up, State::Down));
     assert!(stage.judge.poll_transition().is_none());

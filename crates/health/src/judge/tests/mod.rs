@@ -25,7 +25,7 @@ pub(super) const R2: ServerId = ServerId(2);
 pub(super) struct Stage {
     pub(super) judge: Judge,
     pub(super) now: Instant,
-    pub(super) answers: Vec<Result<RoleFacts, Failure>>,
+    pub(super) answers: Vec<Result<RoleFacts, ProbeFailure>>,
     pub(super) system: Vec<u64>,
 }
 
@@ -136,11 +136,11 @@ pub(super) fn standby_facts(replay: u64, timeline: u32) -> StandbyFacts {
     }
 }
 
-pub(super) fn refusal(code: &str) -> Failure {
+pub(super) fn refusal(code: &str) -> ProbeFailure {
     let code = SqlState::parse(code.as_bytes()).expect("a code of five characters");
-    Failure::Refusal { code, message: "no".to_owned() }
+    ProbeFailure::Refusal { code, message: "no".to_owned() }
 }
 
-pub(super) fn timeout() -> Failure {
-    Failure::TimedOut { phase: Phase::Query, after: Duration::from_millis(400) }
+pub(super) fn timeout() -> ProbeFailure {
+    ProbeFailure::TimedOut { phase: ProbePhase::Query, after: Duration::from_millis(400) }
 }

@@ -53,7 +53,7 @@ fn a_record_cut_by_the_flush_position_is_no_lag() {
 #[test]
 fn a_restart_of_a_standby_on_an_idle_primary_needs_no_write() {
     let mut stage = Stage::started();
-    stage.observe(R1, Finding::ConnectFailed(Failure::Refused));
+    stage.observe(R1, Finding::ConnectFailed(ProbeFailure::Refused));
     let mut facts = standby_facts(1000, 1);
     (facts.receive, facts.startup, facts.receiver) = (Some(Lsn(0)), StartupWait::Other, Receiver::Absent);
     stage.answers[1] = Ok(RoleFacts::Standby(facts));
@@ -73,7 +73,7 @@ fn a_delay_above_the_limit_is_never_eligible() {
 #[test]
 fn reads_go_on_without_the_primary() {
     let mut stage = Stage::started();
-    stage.answers[0] = Err(Failure::Refused);
+    stage.answers[0] = Err(ProbeFailure::Refused);
     stage.rounds(200);
     for id in [R1, R2] {
         stage.expect(id, State::Up, "primary has not answered");
@@ -89,7 +89,7 @@ fn reads_go_on_without_the_primary() {
 #[test]
 fn a_start_without_the_primary_measures_against_the_farthest_standby() {
     let mut stage = Stage::new();
-    stage.answers = vec![Err(Failure::Refused), Ok(standby(900, 1)), Ok(standby(1000, 1))];
+    stage.answers = vec![Err(ProbeFailure::Refused), Ok(standby(900, 1)), Ok(standby(1000, 1))];
     stage.round();
     stage.expect(R1, State::Unknown, "not yet known");
     stage.expect(R2, State::Up, "");
@@ -103,7 +103,7 @@ fn the_policy_may_stop_reads_without_the_primary() {
     let mut stage =
         Stage::with(|settings| settings.primary_unknown = PrimaryUnknown::ServeFor(Duration::from_secs(3)));
     stage.round();
-    stage.answers[0] = Err(Failure::Refused);
+    stage.answers[0] = Err(ProbeFailure::Refused);
     stage.rounds(2);
     stage.expect(R1, State::Up, "");
     stage.rounds(8);
@@ -122,7 +122,7 @@ fn a_promoted_replica_is_down_at_once_and_its_followers_fenced() {
     stage.expect(R2, State::Fenced, "follows timeline 2");
     assert!(stage.judge.snapshot(stage.now).split_brain);
     // Its promotion stays a mistake when the primary restarts.
-    stage.answers[0] = Err(Failure::Refused);
+    stage.answers[0] = Err(ProbeFailure::Refused);
     stage.rounds(4);
     stage.expect(R1, State::Down, "promoted");
     stage.answers[0] = Ok(primary(1100, 1));
@@ -133,7 +133,7 @@ fn a_promoted_replica_is_down_at_once_and_its_followers_fenced() {
 #[test]
 fn after_a_failover_the_new_primary_serves_and_the_old_one_is_fenced() {
     let mut stage = Stage::started();
-    stage.answers[0] = Err(Failure::Refused);
+    stage.answers[0] = Err(ProbeFailure::Refused);
     stage.rounds(2);
     stage.answers[1] = Ok(primary(990, 2));
     stage.round();
@@ -152,7 +152,7 @@ fn after_a_failover_the_new_primary_serves_and_the_old_one_is_fenced() {
 #[test]
 fn a_standby_left_on_the_old_timeline_has_the_grace_time() {
     let mut stage = Stage::started();
-    stage.answers[0] = Err(Failure::Refused);
+    stage.answers[0] = Err(ProbeFailure::Refused);
     stage.rounds(2);
     stage.answers[1] = Ok(primary(1000, 2));
     stage.rounds(10);

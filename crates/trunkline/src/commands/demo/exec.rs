@@ -7,8 +7,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use trunkline_cluster::send_signal;
 
-use super::{Signals, Stage};
-use crate::commands::serve::Order;
+use super::{DemoStage, SignalStreams};
+use crate::commands::serve::SignalAction;
 use crate::{Exit, Failure};
 
 /// How long the command may take to end after a signal.
@@ -22,7 +22,11 @@ fn tell_all(shell: i32, signal: Signal) {
 }
 
 /// Runs the command; its exit status is ours.
-pub(super) async fn run(command: &str, stage: &Stage, signals: &mut Signals) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    command: &str,
+    stage: &DemoStage,
+    signals: &mut SignalStreams,
+) -> Result<Exit, Failure> {
     let failed = || Failure::because(format!("could not run {command:?}"));
     let mut child = prepared(command, stage).spawn().map_err(failed())?;
     let pid = i32::try_from(child.id()).map_err(Failure::because("the command's process id"))?;
@@ -42,16 +46,16 @@ pub(super) async fn run(command: &str, stage: &Stage, signals: &mut Signals) -> 
         };
         // It is passed on: a signal sent to us alone is meant for what we run.
         let signal = match order {
-            Order::Drain => Signal::SIGTERM,
-            Order::Stop => Signal::SIGINT,
-            Order::Reload => Signal::SIGHUP,
+            SignalAction::Drain => Signal::SIGTERM,
+            SignalAction::Stop => Signal::SIGINT,
+            SignalAction::Reload => Signal::SIGHUP,
         };
         tell_all(pid, signal);
-        is_told |= order != Order::Reload;
+        is_told |= order != SignalAction::Reload;
     }
 }
 
-fn prepared(command: &str, stage: &Stage) -> Command {
+fn prepared(command: &str, stage: &DemoStage) -> Command {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command);
     for name in ["PGHOSTADDR", "PGSERVICE", "PGOPTIONS", "PGTARGETSESSIONATTRS"] {

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use nix::unistd::Uid;
 
-use super::Stage;
+use super::DemoStage;
 
 /// Connection strings and commands to paste.
-pub(super) fn guide(stage: &Stage) -> String {
+pub(super) fn guide(stage: &DemoStage) -> String {
     let (reads, writes, http) = (stage.ports.reads(), stage.ports.writes(), stage.ports.http());
     let uri = |port| format!("postgresql://postgres:postgres@127.0.0.1:{port}/appdb");
     let trunkline = ourselves();

@@ -16,11 +16,11 @@ use std::path::PathBuf;
 use trunkline_cluster::{Cluster, ClusterSpec, PgInstall};
 use trunkline_proxy::Running;
 
-use super::serve::{self, Signals, runtime};
-use crate::logging::{self, Logging, Statements};
+use super::serve::{self, SignalStreams, runtime};
+use crate::logging::{self, Logging, StatementOutput};
 use crate::{Exit, Failure};
 use ports::Ports;
-use progress::Progress;
+use progress::DemoProgress;
 
 const AFTER: &str = "\
 Examples:
@@ -70,7 +70,7 @@ pub(crate) struct Demo {
 }
 
 /// All that runs.
-struct Stage {
+struct DemoStage {
     cluster: Cluster,
     running: Running,
     ports: Ports,
@@ -88,8 +88,8 @@ impl Demo {
     }
 
     async fn run_async(self) -> Result<Exit, Failure> {
-        let mut signals = Signals::listen()?;
-        let progress = Progress::new(self.exec.is_some());
+        let mut signals = SignalStreams::listen()?;
+        let progress = DemoProgress::new(self.exec.is_some());
         let install = PgInstall::find(self.pg_bin.as_deref()).map_err(|error| stage::failure(&error))?;
         let ports = Ports::choose(self.exec.is_some(), usize::from(self.replicas), &progress)?;
         let pg_ctl = install.bin.join("pg_ctl");
@@ -114,34 +114,35 @@ impl Demo {
         cluster: Cluster,
         ports: Ports,
         pg_ctl: PathBuf,
-        progress: &Progress,
-        signals: &mut Signals,
+        progress: &DemoProgress,
+        signals: &mut SignalStreams,
     ) -> (Cluster, Result<Exit, Failure>) {
         let directory = cluster.directory().to_path_buf();
         let started = async {
-            let meant = stage::configure(self, &cluster, &ports)?;
-            let statements = if self.statements { Statements::AlsoOnStderr } else { Statements::InLog };
-            let logging = logging::start_in_file(&meant.log, &directory.join("trunkline.log"), statements)?;
-            let running = serve::start(&meant).await?;
+            let checked = stage::configure(self, &cluster, &ports)?;
+            let statements =
+                if self.statements { StatementOutput::AlsoOnStderr } else { StatementOutput::InLog };
+            let logging = logging::start_in_file(&checked.log, &directory.join("trunkline.log"), statements)?;
+            let running = serve::start(&checked).await?;
             Ok((logging, running))
         };
         let (logging, running) = match started.await {
             Ok(started) => started,
             Err(failure) => return (cluster, Err(failure)),
         };
-        let stage = Stage { cluster, running, ports, directory, pg_ctl };
+        let stage = DemoStage { cluster, running, ports, directory, pg_ctl };
         let result = self.show(&stage, &logging, progress, signals).await;
-        let Stage { cluster, running, .. } = stage;
+        let DemoStage { cluster, running, .. } = stage;
         running.stop().await;
         (cluster, result)
     }
 
     async fn show(
         &self,
-        stage: &Stage,
+        stage: &DemoStage,
         logging: &Logging,
-        progress: &Progress,
-        signals: &mut Signals,
+        progress: &DemoProgress,
+        signals: &mut SignalStreams,
     ) -> Result<Exit, Failure> {
         stage::wait_until_up(&stage.running, progress).await?;
         match &self.exec {

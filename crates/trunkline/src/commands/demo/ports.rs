@@ -2,7 +2,7 @@
 
 use trunkline_cluster::PortLease;
 
-use super::progress::Progress;
+use super::progress::DemoProgress;
 use super::stage::failure;
 use crate::Failure;
 
@@ -29,7 +29,7 @@ pub(super) struct Ports {
 
 impl Ports {
     /// The well-known ones where they are free; any for a command, so that many can run at once.
-    pub(super) fn choose(is_any: bool, replicas: usize, progress: &Progress) -> Result<Self, Failure> {
+    pub(super) fn choose(is_any: bool, replicas: usize, progress: &DemoProgress) -> Result<Self, Failure> {
         let lease = |what: &str, wanted: u16| {
             if is_any {
                 return PortLease::take();

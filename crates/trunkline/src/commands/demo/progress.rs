@@ -4,15 +4,15 @@ use std::time::Instant;
 
 /// Tells a person what is going on. Clones share the clock.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Progress {
+pub(super) struct DemoProgress {
     began: Instant,
     is_quiet: bool,
 }
 
-impl Progress {
+impl DemoProgress {
     /// `is_quiet`: standard output belongs to someone else.
     pub(super) fn new(is_quiet: bool) -> Self {
-        Progress { began: Instant::now(), is_quiet }
+        DemoProgress { began: Instant::now(), is_quiet }
     }
 
     /// One line.

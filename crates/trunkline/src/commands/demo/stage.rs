@@ -10,14 +10,14 @@ use trunkline_proxy::Running;
 use trunkline_topology::State;
 
 use super::ports::Ports;
-use super::progress::Progress;
-use super::{Demo, Signals};
+use super::progress::DemoProgress;
+use super::{Demo, SignalStreams};
 use crate::Failure;
 use crate::commands::serve::configure as checked;
 use crate::config::Request;
+use crate::config::checked::CheckedConfig;
 use crate::config::flags::{Flags, ListenerFlag, ServerFlag};
-use crate::config::meant::Meant;
-use crate::config::typed::{Role, SessionAttrs};
+use crate::config::raw::{RoleWord, SessionAttrsWord};
 
 /// The table of the setup Trunkline replaces, with something in it.
 const TABLE: &str = "
@@ -52,8 +52,8 @@ pub(super) fn failure(error: &ClusterError) -> Failure {
 /// The servers with the table on all of them; `None` when a signal came meanwhile.
 pub(super) async fn start(
     spec: ClusterSpec,
-    progress: &Progress,
-    signals: &mut Signals,
+    progress: &DemoProgress,
+    signals: &mut SignalStreams,
 ) -> Result<Option<Cluster>, Failure> {
     let clock = *progress;
     let mut work = tokio::task::spawn_blocking(move || load(spec, clock));
@@ -83,7 +83,7 @@ pub(super) async fn start(
     }
 }
 
-fn load(spec: ClusterSpec, progress: Progress) -> Result<Cluster, ClusterError> {
+fn load(spec: ClusterSpec, progress: DemoProgress) -> Result<Cluster, ClusterError> {
     let cluster = Cluster::start(spec, &mut |step| progress.say(&step.to_string()))?;
     cluster.primary.psql(TABLE)?;
     cluster.wait_caught_up()?;
@@ -95,10 +95,10 @@ fn load(spec: ClusterSpec, progress: Progress) -> Result<Cluster, ClusterError> 
 pub(super) const ADMIN_SOCKET: &str = "admin.sock";
 
 /// What a person would type behind `trunkline serve` for this cluster.
-pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result<Meant, Failure> {
+pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result<CheckedConfig, Failure> {
     let servers = cluster.servers().enumerate().map(|(index, server)| {
         let (flag, role) =
-            if index == 0 { ("--primary", Role::Primary) } else { ("--replica", Role::Replica) };
+            if index == 0 { ("--primary", RoleWord::Primary) } else { ("--replica", RoleWord::Replica) };
         ServerFlag { flag, role, text: format!("{}=127.0.0.1:{}", server.name(), server.port()) }
     });
     let listener = |flag, name, attrs, port| {
@@ -122,8 +122,8 @@ pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result
         file: Some(PathBuf::from("/dev/null")),
         servers: servers.collect(),
         listeners: vec![
-            listener("--reads", "reads", SessionAttrs::PreferStandby, ports.reads()),
-            listener("--writes", "writes", SessionAttrs::ReadWrite, ports.writes()),
+            listener("--reads", "reads", SessionAttrsWord::PreferStandby, ports.reads()),
+            listener("--writes", "writes", SessionAttrsWord::ReadWrite, ports.writes()),
         ],
         values,
     };
@@ -131,7 +131,7 @@ pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result
 }
 
 /// Waits until every server is UP.
-pub(super) async fn wait_until_up(running: &Running, progress: &Progress) -> Result<(), Failure> {
+pub(super) async fn wait_until_up(running: &Running, progress: &DemoProgress) -> Result<(), Failure> {
     let deadline = Instant::now() + UP_TIMEOUT;
     let mut changed = running.health().changed();
     loop {

@@ -69,7 +69,7 @@ impl Endpoint {
     }
 
     /// A new session, with Trunkline's timing when the endpoint has it.
-    pub(super) async fn connect(&mut self) -> Result<Session, Failure> {
+    pub(super) async fn connect(&mut self) -> Result<ProfiledSession, Failure> {
         if !self.refuses_option {
             let mut config = self.config.clone();
             let options = config.get_options().map_or_else(String::new, |options| format!("{options} "));
@@ -130,18 +130,18 @@ fn shown(config: &Config) -> String {
 }
 
 /// One session.
-pub(super) struct Session {
+pub(super) struct ProfiledSession {
     client: Client,
     notices: mpsc::UnboundedReceiver<Phases>,
     task: JoinHandle<()>,
 }
 
-async fn connect(config: &Config) -> Result<Session, tokio_postgres::Error> {
+async fn connect(config: &Config) -> Result<ProfiledSession, tokio_postgres::Error> {
     let (client, connection) = config.connect(NoTls).await?;
     // One notice per answer, and each is taken before the next query: the queue never holds more than a few.
     let (tell, notices) = mpsc::unbounded_channel();
     let task = tokio::spawn(drive(connection, tell));
-    Ok(Session { client, notices, task })
+    Ok(ProfiledSession { client, notices, task })
 }
 
 /// Moves the connection's bytes and picks the timing notices out.
@@ -157,7 +157,7 @@ async fn drive(mut connection: Connection<Socket, NoTlsStream>, tell: mpsc::Unbo
     }
 }
 
-impl Session {
+impl ProfiledSession {
     /// Runs the query to its ReadyForQuery; the number of rows.
     pub(super) async fn query(&mut self, sql: &str) -> Result<u64, Failure> {
         while self.notices.try_recv().is_ok() {}

@@ -11,7 +11,7 @@ mod report;
 use std::time::{Duration, Instant};
 
 use crate::{Exit, Failure};
-use connect::{Endpoint, Session};
+use connect::{Endpoint, ProfiledSession};
 use phases::Phases;
 
 const AFTER: &str = "\
@@ -75,7 +75,7 @@ impl Profile {
     async fn run_all(self) -> Result<Exit, Failure> {
         let mut endpoint = Endpoint::new(self.dsn.as_deref())?;
         let mut samples = Vec::with_capacity(self.runs as usize);
-        let mut kept: Option<Session> = None;
+        let mut kept: Option<ProfiledSession> = None;
         for _ in 0..self.runs {
             let began = Instant::now();
             let (mut session, connect) = match kept.take() {
@@ -102,7 +102,11 @@ impl Profile {
         Ok(Exit::Success)
     }
 
-    async fn run_once(&self, session: &mut Session, connect: Option<Duration>) -> Result<Sample, Failure> {
+    async fn run_once(
+        &self,
+        session: &mut ProfiledSession,
+        connect: Option<Duration>,
+    ) -> Result<Sample, Failure> {
         let began = Instant::now();
         let rows = session.query(&self.sql).await?;
         let query = began.elapsed();

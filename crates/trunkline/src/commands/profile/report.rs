@@ -66,14 +66,14 @@ fn table(out: &mut String, samples: &[Sample]) {
 }
 
 /// One line of either form.
-struct Row {
+struct ReportRow {
     name: &'static str,
     meaning: &'static str,
     of: fn(&Sample) -> Option<Duration>,
 }
 
-fn rows() -> [Row; 6] {
-    let row = |name, meaning, of| Row { name, meaning, of };
+fn rows() -> [ReportRow; 6] {
+    let row = |name, meaning, of| ReportRow { name, meaning, of };
     [
         row("connect", "TCP, startup, authentication", |sample| sample.connect),
         row("query", "as the client sees it", |sample| Some(sample.query)),

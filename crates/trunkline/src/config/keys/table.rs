@@ -1,9 +1,9 @@
 //! The keys themselves. Defaults and docs here are what the sample and the reference print.
 
-use super::{Key, Place as _, Put, Section, Slot, put_word, words};
-use crate::config::typed::{
-    AsTyped, AuthModeWord, ClientMethodWord, FallbackMode, FunctionsWord, LogFormat, OnLaggingWord,
-    OnTerminateWord,
+use super::{Key, KeyKind, Place as _, Section, Setter, put_word, words};
+use crate::config::raw::{
+    AuthModeWord, ClientMethodWord, FallbackWord, FunctionsWord, LogFormat, OnLaggingWord, OnTerminateWord,
+    RawConfig,
 };
 
 mod entries;
@@ -14,18 +14,18 @@ pub use self::entries::{LISTENER_KEYS, SERVER_KEYS};
 const THREADS_MAX: u64 = 1024;
 
 /// A key whose default is written in the table.
-const fn key<T>(name: &'static str, default: &'static str, slot: Slot<T>, doc: &'static str) -> Key<T> {
+const fn key<T>(name: &'static str, default: &'static str, slot: KeyKind<T>, doc: &'static str) -> Key<T> {
     Key { name, default: Some(default), example: "", doc, slot }
 }
 
 /// A key that is unset unless written.
-const fn unset<T>(name: &'static str, example: &'static str, slot: Slot<T>, doc: &'static str) -> Key<T> {
+const fn unset<T>(name: &'static str, example: &'static str, slot: KeyKind<T>, doc: &'static str) -> Key<T> {
     Key { name, default: None, example, doc, slot }
 }
 
 /// A whole number within bounds.
-const fn count<T>(min: u64, max: u64, put: Put<T, u64>) -> Slot<T> {
-    Slot::Count { min, max, put }
+const fn count<T>(min: u64, max: u64, put: Setter<T, u64>) -> KeyKind<T> {
+    KeyKind::Count { min, max, put }
 }
 
 /// Every section with its keys, in the order they are printed.
@@ -66,62 +66,62 @@ pub const SECTIONS: &[Section] = &[
     Section { name: "runtime", doc: "The process itself.", keys: RUNTIME },
 ];
 
-const MONITOR: &[Key<AsTyped>] = &[
+const MONITOR: &[Key<RawConfig>] = &[
     unset(
         "conninfo",
         "\"user=trunkline_monitor password=secret dbname=postgres\"",
-        Slot::Secret(|t| &mut t.monitor.conninfo),
+        KeyKind::Secret(|t| &mut t.monitor.conninfo),
         "User, password and database in libpq's form. Hosts and ports come from the servers. Instead of the three keys below.",
     ),
     unset(
         "user",
         "\"trunkline_monitor\"",
-        Slot::Text(|t| &mut t.monitor.user),
+        KeyKind::Text(|t| &mut t.monitor.user),
         "Role of the probes. Default: postgres.",
     ),
     unset(
         "password",
         "\"secret\"",
-        Slot::Secret(|t| &mut t.monitor.password),
+        KeyKind::Secret(|t| &mut t.monitor.password),
         "Its password. Better in the environment: TRUNKLINE__MONITOR__PASSWORD.",
     ),
     unset(
         "dbname",
         "\"postgres\"",
-        Slot::Text(|t| &mut t.monitor.dbname),
+        KeyKind::Text(|t| &mut t.monitor.dbname),
         "Database of the probes. Default: postgres.",
     ),
 ];
 
-const AUTH: &[Key<AsTyped>] = &[
+const AUTH: &[Key<RawConfig>] = &[
     key(
         "mode",
         "\"relay\"",
-        Slot::Word { words: words::<AuthModeWord>, put: |t, w, s| put_word(&mut t.auth.mode, w, s) },
+        KeyKind::Word { words: words::<AuthModeWord>, put: |t, w, s| put_word(&mut t.auth.mode, w, s) },
         "`relay` passes the server's own exchange through and needs nothing; `verify` authenticates in the proxy, so that a session can log in on any server.",
     ),
     unset(
         "query",
         "\"SELECT usename, passwd FROM trunkline.user_lookup($1)\"",
-        Slot::Text(|t| &mut t.auth.query),
+        KeyKind::Text(|t| &mut t.auth.query),
         "Verify: query over the monitoring connection that returns name and secret of user $1. Default: reads pg_authid, which needs GRANT SELECT ON pg_authid to the monitoring role.",
     ),
     unset(
         "users_file",
         "\"/etc/trunkline/userlist.txt\"",
-        Slot::Text(|t| &mut t.auth.users_file),
+        KeyKind::Text(|t| &mut t.auth.users_file),
         "Verify: file of users and secrets in PgBouncer's userlist.txt format, instead of a query.",
     ),
     key(
         "cache_ttl",
         "\"10s\"",
-        Slot::DurationOrZero(|t, v, s| t.auth.cache_ttl.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.auth.cache_ttl.put(v, s)),
         "Verify: how long a secret is believed while it cannot be read anew. Each login reads it, if a server answers.",
     ),
     key(
         "client_method",
         "\"auto\"",
-        Slot::Word {
+        KeyKind::Word {
             words: words::<ClientMethodWord>,
             put: |t, w, s| put_word(&mut t.auth.client_method, w, s),
         },
@@ -130,34 +130,34 @@ const AUTH: &[Key<AsTyped>] = &[
     key(
         "check_user",
         "\"hacheck\"",
-        Slot::Text(|t| &mut t.auth.check_user),
+        KeyKind::Text(|t| &mut t.auth.check_user),
         "User of HAProxy's `option pgsql-check`, answered by the proxy itself. Empty = none.",
     ),
 ];
 
-const HEALTH: &[Key<AsTyped>] = &[
+const HEALTH: &[Key<RawConfig>] = &[
     key(
         "tick",
         "\"500ms\"",
-        Slot::Duration(|t, v, s| t.health.tick.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.health.tick.put(v, s)),
         "Time between two probes of a server.",
     ),
     key(
         "probe_timeout",
         "\"400ms\"",
-        Slot::Duration(|t, v, s| t.health.probe_timeout.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.health.probe_timeout.put(v, s)),
         "For a probe's answer; then its connection is dropped and the failure counted.",
     ),
     key(
         "connect_timeout",
         "\"1s\"",
-        Slot::Duration(|t, v, s| t.health.connect_timeout.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.health.connect_timeout.put(v, s)),
         "To open a probe's connection.",
     ),
     key(
         "connect_check_interval",
         "\"5s\"",
-        Slot::Duration(|t, v, s| t.health.connect_check_interval.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.health.connect_check_interval.put(v, s)),
         "Between fresh connections: a server may answer old ones and accept no new ones.",
     ),
     key(
@@ -175,59 +175,62 @@ const HEALTH: &[Key<AsTyped>] = &[
     key(
         "fast_interval",
         "\"125ms\"",
-        Slot::Duration(|t, v, s| t.health.fast_interval.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.health.fast_interval.put(v, s)),
         "Time between probes after a soft failure, until it is settled.",
     ),
     key(
         "max_lag",
         "\"10s\"",
-        Slot::Duration(|t, v, s| t.health.max_lag.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.health.max_lag.put(v, s)),
         "A replica whose proven lag is above this gets no reads.",
     ),
     key(
         "readmit_lag",
         "\"0\"",
-        Slot::DurationOrZero(|t, v, s| t.health.readmit_lag.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.health.readmit_lag.put(v, s)),
         "It comes back when its estimated lag is below this. 0 = half of max_lag.",
     ),
     key(
         "hard_max_lag",
         "\"0\"",
-        Slot::DurationOrZero(|t, v, s| t.health.hard_max_lag.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.health.hard_max_lag.put(v, s)),
         "A replica with more lag is no fallback either. 0 = 30s, and at least max_lag.",
     ),
     key(
         "on_lagging",
         "\"move\"",
-        Slot::Word { words: words::<OnLaggingWord>, put: |t, w, s| put_word(&mut t.health.on_lagging, w, s) },
+        KeyKind::Word {
+            words: words::<OnLaggingWord>,
+            put: |t, w, s| put_word(&mut t.health.on_lagging, w, s),
+        },
         "Sessions on a replica that lags: `move` to another at their next idle point, those that cannot move stay; `drain` the same, and those that cannot move end there; `keep` stay.",
     ),
     key(
         "primary_unknown",
         "\"serve\"",
-        Slot::Text(|t| &mut t.health.primary_unknown),
+        KeyKind::Text(|t| &mut t.health.primary_unknown),
         "What replicas do while the primary does not answer: `serve`, `serve_for:60s` or `drain`.",
     ),
     key(
         "failover_grace",
         "\"10s\"",
-        Slot::DurationOrZero(|t, v, s| t.health.failover_grace.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.health.failover_grace.put(v, s)),
         "After a failover, how long replicas may still be on the old timeline. 0 = not at all.",
     ),
     key(
         "slow_start",
         "\"10s\"",
-        Slot::DurationOrZero(|t, v, s| t.health.slow_start.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.health.slow_start.put(v, s)),
         "A server that was DOWN grows to its full weight over this time, because its caches are cold. 0 = at once.",
     ),
 ];
 
-const FALLBACK: &[Key<AsTyped>] = &[
+const FALLBACK: &[Key<RawConfig>] = &[
     key(
         "mode",
         "\"primary\"",
-        Slot::Word {
-            words: words::<FallbackMode>,
+        KeyKind::Word {
+            words: words::<FallbackWord>,
             put: |t, w, s| put_word(&mut t.health.fallback_mode, w, s),
         },
         "Where reads go when no replica is eligible. `none` refuses them: the primary never serves reads.",
@@ -240,28 +243,28 @@ const FALLBACK: &[Key<AsTyped>] = &[
     ),
 ];
 
-const HTTP: &[Key<AsTyped>] = &[key(
+const HTTP: &[Key<RawConfig>] = &[key(
     "listen",
     "\"127.0.0.1:8008\"",
-    Slot::Listen(|t| &mut t.http_listen),
+    KeyKind::Listen(|t| &mut t.http_listen),
     "Where HTTP is served; `off` switches it off. Set 0.0.0.0:8008 when HAProxy or Prometheus is on another host.",
 )];
 
-const AGENT: &[Key<AsTyped>] = &[key(
+const AGENT: &[Key<RawConfig>] = &[key(
     "listen",
     "\"off\"",
-    Slot::Listen(|t| &mut t.agent_listen),
+    KeyKind::Listen(|t| &mut t.agent_listen),
     "Where agent-check is answered, such as 127.0.0.1:8009. `trunkline health` serves it there unless told otherwise.",
 )];
 
-const ADMIN: &[Key<AsTyped>] = &[unset(
+const ADMIN: &[Key<RawConfig>] = &[unset(
     "socket",
     "\"/run/trunkline/admin.sock\"",
-    Slot::Text(|t| &mut t.admin_socket),
+    KeyKind::Text(|t| &mut t.admin_socket),
     "File of the admin socket; its owner alone may use it. Default: none.",
 )];
 
-const LIMITS: &[Key<AsTyped>] = &[
+const LIMITS: &[Key<RawConfig>] = &[
     key(
         "connections_max",
         "10000",
@@ -289,80 +292,83 @@ const LIMITS: &[Key<AsTyped>] = &[
     key(
         "startup_packet_bytes_max",
         "10004",
-        Slot::Bytes(|t, v, s| t.startup_packet_bytes_max.put(v, s)),
+        KeyKind::Bytes(|t, v, s| t.startup_packet_bytes_max.put(v, s)),
         "Longest startup packet accepted. In bytes, its length word included. PostgreSQL's own bound is the default and the most.",
     ),
 ];
 
-const TIMEOUTS: &[Key<AsTyped>] = &[
+const TIMEOUTS: &[Key<RawConfig>] = &[
     key(
         "login",
         "\"15s\"",
-        Slot::Duration(|t, v, s| t.timeouts.login.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.timeouts.login.put(v, s)),
         "From a client's connect to the end of its login.",
     ),
     key(
         "connect",
         "\"2s\"",
-        Slot::Duration(|t, v, s| t.timeouts.connect.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.timeouts.connect.put(v, s)),
         "To connect to one server; then another is tried.",
     ),
     key(
         "acquire",
         "\"10s\"",
-        Slot::Duration(|t, v, s| t.timeouts.acquire.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.timeouts.acquire.put(v, s)),
         "To find and take any server; then the client gets SQLSTATE 57P03.",
     ),
     key(
         "failover_wait",
         "\"30s\"",
-        Slot::DurationOrZero(|t, v, s| t.timeouts.failover_wait.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.timeouts.failover_wait.put(v, s)),
         "The same on listeners for the primary, if longer: how long sessions, new ones too, wait for the next primary.",
     ),
     key(
         "idle_session",
         "\"0\"",
-        Slot::DurationOrZero(|t, v, s| t.timeouts.idle_session.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.timeouts.idle_session.put(v, s)),
         "A session idle outside a transaction is ended after this. 0 = never.",
     ),
     key(
         "idle_in_transaction",
         "\"0\"",
-        Slot::DurationOrZero(|t, v, s| t.timeouts.idle_in_transaction.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.timeouts.idle_in_transaction.put(v, s)),
         "A session idle inside a transaction is ended after this. 0 = never.",
     ),
     key(
         "drain",
         "\"30s\"",
-        Slot::DurationOrZero(|t, v, s| t.timeouts.drain.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.timeouts.drain.put(v, s)),
         "After SIGTERM, how long sessions have to reach an idle point before they are cut.",
     ),
     key(
         "server_stall",
         "\"5s\"",
-        Slot::Duration(|t, v, s| t.timeouts.server_stall.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.timeouts.server_stall.put(v, s)),
         "How long a session waits for its server's answer once health has found the server down. Then it goes on with another.",
     ),
 ];
 
-const RETRY: &[Key<AsTyped>] = &[key(
+const RETRY: &[Key<RawConfig>] = &[key(
     "journal_max",
     "\"1MiB\"",
-    Slot::Bytes(|t, v, s| t.retry.journal_max.put(v, s)),
+    KeyKind::Bytes(|t, v, s| t.retry.journal_max.put(v, s)),
     "Bytes of a request kept until its answer begins. A longer one is not sent again; 0 = none is.",
 )];
 
-const SESSION: &[Key<AsTyped>] = &[
+const SESSION: &[Key<RawConfig>] = &[
     key(
         "functions",
         "\"read\"",
-        Slot::Word { words: words::<FunctionsWord>, put: |t, w, s| put_word(&mut t.session.functions, w, s) },
+        KeyKind::Word {
+            words: words::<FunctionsWord>,
+            put: |t, w, s| put_word(&mut t.session.functions, w, s),
+        },
         "What a call of a function that is not PostgreSQL's own does to a session: `read` finds out from its source, in `pg_proc`, whether it leaves something behind, which is then carried along or pins the session to its server; `trust` takes all for harmless; `pin` pins by any.",
     ),
     key(
         "on_terminate",
         "\"end\"",
-        Slot::Word {
+        KeyKind::Word {
             words: words::<OnTerminateWord>,
             put: |t, w, s| put_word(&mut t.session.on_terminate, w, s),
         },
@@ -370,43 +376,43 @@ const SESSION: &[Key<AsTyped>] = &[
     ),
 ];
 
-const LOG: &[Key<AsTyped>] = &[
+const LOG: &[Key<RawConfig>] = &[
     key(
         "format",
         "\"text\"",
-        Slot::Word { words: words::<LogFormat>, put: |t, w, s| put_word(&mut t.log.format, w, s) },
+        KeyKind::Word { words: words::<LogFormat>, put: |t, w, s| put_word(&mut t.log.format, w, s) },
         "`text` for people, `json` for machines.",
     ),
     key(
         "level",
         "\"info\"",
-        Slot::Text(|t| &mut t.log.level),
+        KeyKind::Text(|t| &mut t.log.level),
         "error, warn, info, debug or trace; or a filter such as \"info,trunkline_proxy=debug\".",
     ),
 ];
 
-const LOG_STATEMENTS: &[Key<AsTyped>] = &[
+const LOG_STATEMENTS: &[Key<RawConfig>] = &[
     key(
         "threshold",
         "\"off\"",
-        Slot::DurationOrOff(|t, v, s| t.statement_log.threshold.put(v, s)),
+        KeyKind::DurationOrOff(|t, v, s| t.statement_log.threshold.put(v, s)),
         "Statements that take at least this long are logged. \"0\" = every statement.",
     ),
     key(
         "sample_rate",
         "0.0",
-        Slot::Share(|t, v, s| t.statement_log.sample_rate.put(v, s)),
+        KeyKind::Share(|t, v, s| t.statement_log.sample_rate.put(v, s)),
         "Share of all other statements that is logged.",
     ),
     key(
         "sql_bytes_max",
         "\"4KiB\"",
-        Slot::Bytes(|t, v, s| t.statement_log.sql_bytes_max.put(v, s)),
+        KeyKind::Bytes(|t, v, s| t.statement_log.sql_bytes_max.put(v, s)),
         "Bytes of SQL kept with a statement.",
     ),
 ];
 
-const RUNTIME: &[Key<AsTyped>] = &[key(
+const RUNTIME: &[Key<RawConfig>] = &[key(
     "threads",
     "0",
     count(0, THREADS_MAX, |t, v, s| t.threads.put(v, s)),

@@ -1,4 +1,4 @@
-//! `[[listener]]` as meant.
+//! `[[listener]]`, checked.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -8,18 +8,18 @@ use trunkline_proxy::settings::{AddHost, ListenerSettings, Retry};
 use trunkline_routing::Balance;
 use trunkline_routing::TargetSessionAttrs;
 
-use crate::config::typed::{AsTyped, BalanceWord, Listener, SessionAttrs, Switch};
+use crate::config::raw::{BalanceWord, ListenerEntry, RawConfig, SessionAttrsWord, Switch};
 use crate::config::{Problem, Problems, Source};
 
 /// Port of reads when no listener is configured; that of the setup Trunkline replaces.
 const READS_PORT: u16 = 5434;
 
 /// The listeners, in order; one for reads when none is written.
-pub(super) fn listeners(typed: &AsTyped, problems: &mut Problems) -> Vec<ListenerSettings> {
-    let listeners: Vec<_> = typed.listeners.iter().filter_map(|listener| one(listener, problems)).collect();
+pub(super) fn listeners(raw: &RawConfig, problems: &mut Problems) -> Vec<ListenerSettings> {
+    let listeners: Vec<_> = raw.listeners.iter().filter_map(|listener| one(listener, problems)).collect();
     for (at, listener) in listeners.iter().enumerate() {
         if listeners[..at].iter().any(|before| before.name == listener.name) {
-            let source = &typed.listeners[at].name.source;
+            let source = &raw.listeners[at].name.source;
             problems.push(Problem::new(
                 source,
                 "listener.name",
@@ -27,7 +27,7 @@ pub(super) fn listeners(typed: &AsTyped, problems: &mut Problems) -> Vec<Listene
             ));
         }
     }
-    let addresses = super::addresses(typed);
+    let addresses = super::addresses(raw);
     for (at, (address, key, source)) in addresses.iter().enumerate() {
         let taken = |(other, ..): &&(SocketAddr, _, _)| other == address && address.port() != 0;
         if let Some((_, twin, _)) = addresses[..at].iter().find(taken) {
@@ -37,7 +37,7 @@ pub(super) fn listeners(typed: &AsTyped, problems: &mut Problems) -> Vec<Listene
             );
         }
     }
-    if typed.listeners.is_empty() { vec![reads()] } else { listeners }
+    if raw.listeners.is_empty() { vec![reads()] } else { listeners }
 }
 
 fn reads() -> ListenerSettings {
@@ -52,7 +52,7 @@ fn reads() -> ListenerSettings {
     }
 }
 
-fn one(listener: &Listener, problems: &mut Problems) -> Option<ListenerSettings> {
+fn one(listener: &ListenerEntry, problems: &mut Problems) -> Option<ListenerSettings> {
     let Some(address) = listener.address.value else {
         // A wrong one has been reported already.
         if listener.address.source == Source::Default {
@@ -81,7 +81,7 @@ fn one(listener: &Listener, problems: &mut Problems) -> Option<ListenerSettings>
 }
 
 /// Networks, or single addresses, separated by commas.
-fn networks(listener: &Listener, problems: &mut Problems) -> Vec<IpNet> {
+fn networks(listener: &ListenerEntry, problems: &mut Problems) -> Vec<IpNet> {
     let written = &listener.proxy_protocol_from;
     let words =
         written.value.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|word| !word.is_empty());
@@ -103,14 +103,14 @@ fn networks(listener: &Listener, problems: &mut Problems) -> Vec<IpNet> {
         .collect()
 }
 
-fn attrs(attrs: SessionAttrs) -> TargetSessionAttrs {
+fn attrs(attrs: SessionAttrsWord) -> TargetSessionAttrs {
     match attrs {
-        SessionAttrs::Any => TargetSessionAttrs::Any,
-        SessionAttrs::ReadWrite => TargetSessionAttrs::ReadWrite,
-        SessionAttrs::ReadOnly => TargetSessionAttrs::ReadOnly,
-        SessionAttrs::Primary => TargetSessionAttrs::Primary,
-        SessionAttrs::Standby => TargetSessionAttrs::Standby,
-        SessionAttrs::PreferStandby => TargetSessionAttrs::PreferStandby,
+        SessionAttrsWord::Any => TargetSessionAttrs::Any,
+        SessionAttrsWord::ReadWrite => TargetSessionAttrs::ReadWrite,
+        SessionAttrsWord::ReadOnly => TargetSessionAttrs::ReadOnly,
+        SessionAttrsWord::Primary => TargetSessionAttrs::Primary,
+        SessionAttrsWord::Standby => TargetSessionAttrs::Standby,
+        SessionAttrsWord::PreferStandby => TargetSessionAttrs::PreferStandby,
     }
 }
 

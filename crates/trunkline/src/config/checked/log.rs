@@ -1,13 +1,13 @@
-//! `[log]` as meant.
+//! `[log]`, checked.
 
 use tracing_subscriber::EnvFilter;
 
 use super::LogSettings;
-use crate::config::typed::Log;
+use crate::config::raw::LogSection;
 use crate::config::{Problem, Problems};
 
 /// How the log is written.
-pub(super) fn log(log: &Log, problems: &mut Problems) -> LogSettings {
+pub(super) fn log(log: &LogSection, problems: &mut Problems) -> LogSettings {
     let level = log.level.value.clone().unwrap_or_else(|| "info".to_owned());
     // A bare word that is no level would be taken for the name of a module, and nothing would be logged.
     let is_word = level.chars().all(|c| c.is_ascii_alphanumeric());

@@ -1,8 +1,8 @@
-//! `[session]` as meant.
+//! `[session]`, checked.
 
 use trunkline_proxy::settings::{OnTerminate, UserFunctions};
 
-use crate::config::typed::{FunctionsWord, OnTerminateWord};
+use crate::config::raw::{FunctionsWord, OnTerminateWord};
 
 /// What an operator's `pg_terminate_backend` does to a session.
 pub(super) fn on_terminate(word: OnTerminateWord) -> OnTerminate {

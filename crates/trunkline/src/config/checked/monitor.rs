@@ -1,13 +1,13 @@
-//! `[monitor]` as meant.
+//! `[monitor]`, checked.
 
-use crate::config::typed::Monitor;
+use crate::config::raw::MonitorSection;
 use crate::config::{Problem, Problems};
 
 /// Role of the probes, and database, when none is written.
 const DEFAULT_LOGIN: &str = "postgres";
 
 /// How probes log in; hosts and ports come from the servers.
-pub(super) fn monitor(monitor: &Monitor, problems: &mut Problems) -> Option<tokio_postgres::Config> {
+pub(super) fn monitor(monitor: &MonitorSection, problems: &mut Problems) -> Option<tokio_postgres::Config> {
     let conninfo = monitor.conninfo.value.as_deref().unwrap_or_default();
     let mut config: tokio_postgres::Config = match conninfo.parse() {
         Ok(config) => config,

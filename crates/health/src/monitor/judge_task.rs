@@ -8,11 +8,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
 use crate::judge::{Judge, JudgeSettings, Observation, Transition};
-use trunkline_topology::{AdminState, ServerId, ServerSpec, Severity, Snapshot};
+use trunkline_topology::{AdminState, LogSeverity, ServerId, ServerSpec, Snapshot};
 
 /// What the operator asks of the judge.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum JudgeCommand {
     SetAdmin(ServerId, AdminState),
     Reload(Box<JudgeSettings>, Vec<ServerSpec>),
 }
@@ -25,10 +25,10 @@ pub(super) struct Published {
 }
 
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct JudgeTask {
     pub(super) judge: Judge,
     pub(super) observed: mpsc::Receiver<(ServerId, Observation)>,
-    pub(super) commanded: mpsc::Receiver<Command>,
+    pub(super) commanded: mpsc::Receiver<JudgeCommand>,
     pub(super) settings: watch::Sender<JudgeSettings>,
     pub(super) published: Published,
 }
@@ -42,7 +42,7 @@ impl Published {
     }
 }
 
-impl Desk {
+impl JudgeTask {
     pub(super) async fn run(mut self) {
         let mut tick_at = TokioInstant::now();
         loop {
@@ -68,11 +68,11 @@ impl Desk {
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn obey(&mut self, command: JudgeCommand) {
         let now = Instant::now();
         match command {
-            Command::SetAdmin(id, admin) => self.judge.set_admin(id, admin, now),
-            Command::Reload(settings, servers) => {
+            JudgeCommand::SetAdmin(id, admin) => self.judge.set_admin(id, admin, now),
+            JudgeCommand::Reload(settings, servers) => {
                 self.settings.send_replace((*settings).clone());
                 self.judge.reload(*settings, &servers, now);
             }
@@ -98,7 +98,7 @@ fn log(transition: &Transition) {
         };
     }
     match to.severity() {
-        Severity::Info => line!(info),
-        Severity::Warning => line!(warn),
+        LogSeverity::Info => line!(info),
+        LogSeverity::Warning => line!(warn),
     }
 }

@@ -1,30 +1,30 @@
-//! `[[server]]` as meant.
+//! `[[server]]`, checked.
 
 use std::collections::HashMap;
 
 use trunkline_control::contract::is_path;
 use trunkline_topology::{AdminState, ExpectedRole, ServerSpec};
 
-use crate::config::typed::{AsTyped, Role, ServerEntry, StateWord};
+use crate::config::raw::{RawConfig, RoleWord, ServerEntry, StateWord};
 use crate::config::{Problem, Problems, Source, units};
 
 /// Most servers.
 const SERVERS_MAX: usize = trunkline_health::SERVERS_MAX;
 
 /// The servers, in order.
-pub(super) fn servers(typed: &AsTyped, problems: &mut Problems) -> Vec<ServerSpec> {
-    if typed.servers.is_empty() {
+pub(super) fn servers(raw: &RawConfig, problems: &mut Problems) -> Vec<ServerSpec> {
+    if raw.servers.is_empty() {
         problems.push(
             Problem::new(&Source::Default, "server", "there is none").hint(
                 "Name the servers: [[server]] in the file, or --primary HOST:PORT --replica HOST:PORT.",
             ),
         );
     }
-    if typed.servers.len() > SERVERS_MAX {
-        let source = &typed.servers[SERVERS_MAX].source;
+    if raw.servers.len() > SERVERS_MAX {
+        let source = &raw.servers[SERVERS_MAX].source;
         problems.push(Problem::new(source, "server", format!("there are more than {SERVERS_MAX}")));
     }
-    let parsed: Vec<_> = typed.servers.iter().filter_map(|server| address(server, problems)).collect();
+    let parsed: Vec<_> = raw.servers.iter().filter_map(|server| address(server, problems)).collect();
     let mut hosts: HashMap<&str, usize> = HashMap::new();
     for (_, address) in &parsed {
         *hosts.entry(&address.host).or_default() += 1;
@@ -104,11 +104,11 @@ fn check_name(server: &ServerEntry, name: &str, before: &[ServerSpec], problems:
     }
 }
 
-fn expected_role(role: Role) -> ExpectedRole {
+fn expected_role(role: RoleWord) -> ExpectedRole {
     match role {
-        Role::Any => ExpectedRole::Any,
-        Role::Primary => ExpectedRole::Primary,
-        Role::Replica => ExpectedRole::Replica,
+        RoleWord::Any => ExpectedRole::Any,
+        RoleWord::Primary => ExpectedRole::Primary,
+        RoleWord::Replica => ExpectedRole::Replica,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The configuration as typed: every value with the place it was written.
+//! The configuration as written: every value with its source.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -49,7 +49,7 @@ macro_rules! words {
 
 words!(
     /// Which role a server is expected to have.
-    Role {
+    RoleWord {
         /// Whatever it reports.
         #[default] Any = "any",
         /// Not in recovery.
@@ -80,7 +80,7 @@ words!(
 );
 words!(
     /// libpq's target_session_attrs.
-    SessionAttrs {
+    SessionAttrsWord {
         /// Any server.
         Any = "any",
         /// One that accepts writes.
@@ -128,7 +128,7 @@ words!(
 );
 words!(
     /// What to do when no replica is eligible.
-    FallbackMode {
+    FallbackWord {
         /// Refuse.
         None = "none",
         /// Use the primary.
@@ -190,7 +190,7 @@ pub struct ServerEntry {
     /// `host:port`.
     pub address: Sourced<Option<String>>,
     /// Expected role.
-    pub role: Sourced<Role>,
+    pub role: Sourced<RoleWord>,
     /// Share of the sessions, compared with the others'.
     pub weight: Sourced<u64>,
     /// What the operator wants of it.
@@ -199,7 +199,7 @@ pub struct ServerEntry {
 
 /// One `[[listener]]`.
 #[derive(Clone, Debug, Default)]
-pub struct Listener {
+pub struct ListenerEntry {
     /// Where the entry begins.
     pub source: Source,
     /// Its name in logs and metrics.
@@ -207,7 +207,7 @@ pub struct Listener {
     /// Where it listens.
     pub address: Sourced<Option<SocketAddr>>,
     /// Which servers its sessions may have.
-    pub target_session_attrs: Sourced<SessionAttrs>,
+    pub target_session_attrs: Sourced<SessionAttrsWord>,
     /// How one of several is chosen.
     pub balance: Sourced<BalanceWord>,
     /// Networks that speak the PROXY protocol, separated by commas.
@@ -218,19 +218,19 @@ pub struct Listener {
     pub retry: Sourced<Switch>,
 }
 
-/// Everything, as typed.
+/// Every section, as written.
 #[derive(Clone, Debug, Default)]
-pub struct AsTyped {
+pub struct RawConfig {
     /// `[[server]]`, in order.
     pub servers: Vec<ServerEntry>,
     /// `[[listener]]`, in order.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenerEntry>,
     /// `[monitor]`.
-    pub monitor: Monitor,
+    pub monitor: MonitorSection,
     /// `[auth]`.
-    pub auth: Auth,
+    pub auth: AuthSection,
     /// `[health]` and `[health.fallback]`.
-    pub health: Health,
+    pub health: HealthSection,
     /// `[http] listen`.
     pub http_listen: Sourced<Option<SocketAddr>>,
     /// `[admin] socket`.
@@ -246,9 +246,9 @@ pub struct AsTyped {
     /// `[retry]`.
     pub retry: RetrySettings,
     /// `[session]`.
-    pub session: Session,
+    pub session: SessionSection,
     /// `[log]`.
-    pub log: Log,
+    pub log: LogSection,
     /// `[log.statements]`.
     pub statement_log: StatementLogSettings,
     /// `[runtime] threads`.
@@ -257,7 +257,7 @@ pub struct AsTyped {
 
 /// `[monitor]`: how the probes log in.
 #[derive(Clone, Debug, Default)]
-pub struct Monitor {
+pub struct MonitorSection {
     /// libpq key/value string or URI.
     pub conninfo: Sourced<Option<String>>,
     /// Role name.
@@ -270,7 +270,7 @@ pub struct Monitor {
 
 /// `[auth]`.
 #[derive(Clone, Debug, Default)]
-pub struct Auth {
+pub struct AuthSection {
     /// By whom clients are authenticated.
     pub mode: Sourced<AuthModeWord>,
     /// Query for a user's secret.
@@ -287,7 +287,7 @@ pub struct Auth {
 
 /// `[health]`.
 #[derive(Clone, Debug, Default)]
-pub struct Health {
+pub struct HealthSection {
     /// Time between probes of one server.
     pub tick: Sourced<Duration>,
     /// For one probe.
@@ -317,14 +317,14 @@ pub struct Health {
     /// Old timeline tolerated after a failover.
     pub failover_grace: Sourced<Duration>,
     /// When no replica is eligible.
-    pub fallback_mode: Sourced<FallbackMode>,
+    pub fallback_mode: Sourced<FallbackWord>,
     /// Sessions the primary takes in their place; zero = as many as come.
     pub fallback_connections_max: Sourced<u64>,
 }
 
 /// `[session]`.
 #[derive(Clone, Debug, Default)]
-pub struct Session {
+pub struct SessionSection {
     /// What an operator's `pg_terminate_backend` does.
     pub on_terminate: Sourced<OnTerminateWord>,
     /// What is thought of functions of the user's own.
@@ -333,7 +333,7 @@ pub struct Session {
 
 /// `[log]`.
 #[derive(Clone, Debug, Default)]
-pub struct Log {
+pub struct LogSection {
     /// Text or JSON.
     pub format: Sourced<LogFormat>,
     /// tracing-subscriber's filter.

@@ -1,4 +1,4 @@
-//! `[health]` as meant.
+//! `[health]`, checked.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use trunkline_topology::ServerSpec;
 
 use trunkline_proxy::settings::OnLagging;
 
-use crate::config::typed::{FallbackMode, Health, OnLaggingWord};
+use crate::config::raw::{FallbackWord, HealthSection, OnLaggingWord};
 use crate::config::{Problem, Problems, units};
 
 /// Shortest tick: below it, probes are load and no knowledge.
 const TICK_MIN: Duration = Duration::from_millis(10);
 
 /// How servers are judged.
-pub(super) fn judge(health: &Health, problems: &mut Problems) -> JudgeSettings {
+pub(super) fn judge(health: &HealthSection, problems: &mut Problems) -> JudgeSettings {
     let (max_lag, tick) = (health.max_lag.value, health.tick.value);
     let derived = JudgeSettings::new(max_lag, tick);
     let or_derived = |value: Duration, derived| if value.is_zero() { derived } else { value };
@@ -38,7 +38,7 @@ pub(super) fn judge(health: &Health, problems: &mut Problems) -> JudgeSettings {
     settings
 }
 
-fn check(health: &Health, settings: &JudgeSettings, problems: &mut Problems) {
+fn check(health: &HealthSection, settings: &JudgeSettings, problems: &mut Problems) {
     let shown = units::show_duration;
     if settings.tick < TICK_MIN {
         let message = format!("must be at least {}", shown(TICK_MIN));
@@ -63,16 +63,16 @@ fn check(health: &Health, settings: &JudgeSettings, problems: &mut Problems) {
     }
 }
 
-fn primary_unknown(health: &Health, problems: &mut Problems) -> PrimaryUnknown {
+fn primary_unknown(health: &HealthSection, problems: &mut Problems) -> PrimaryUnknown {
     let text = health.primary_unknown.value.as_deref().unwrap_or("serve").trim();
-    let meant = match (text, text.strip_prefix("serve_for:")) {
+    let checked = match (text, text.strip_prefix("serve_for:")) {
         (_, Some(duration)) => units::duration(duration).map(PrimaryUnknown::ServeFor),
         ("serve", None) => Ok(PrimaryUnknown::Serve),
         ("drain", None) => Ok(PrimaryUnknown::Drain),
         (_, None) => Err(format!("{text:?} is not valid here")),
     };
-    match meant {
-        Ok(meant) => meant,
+    match checked {
+        Ok(checked) => checked,
         Err(message) => {
             problems.push(
                 Problem::new(&health.primary_unknown.source, "health.primary_unknown", message)
@@ -93,12 +93,12 @@ pub(super) fn monitor_settings(
 }
 
 /// Where reads go when no replica is eligible.
-pub(super) fn fallback(mode: FallbackMode) -> Fallback {
+pub(super) fn fallback(mode: FallbackWord) -> Fallback {
     match mode {
-        FallbackMode::None => Fallback::None,
-        FallbackMode::Primary => Fallback::Primary,
-        FallbackMode::Lagging => Fallback::Lagging,
-        FallbackMode::LaggingThenPrimary => Fallback::LaggingThenPrimary,
+        FallbackWord::None => Fallback::None,
+        FallbackWord::Primary => Fallback::Primary,
+        FallbackWord::Lagging => Fallback::Lagging,
+        FallbackWord::LaggingThenPrimary => Fallback::LaggingThenPrimary,
     }
 }
 

@@ -6,10 +6,10 @@ use trunkline_proxy::settings::AuthMode;
 use trunkline_routing::Balance;
 use trunkline_topology::{AdminState, ExpectedRole};
 
-use super::Meant;
+use super::CheckedConfig;
 use crate::config::units::show_duration;
 
-impl Meant {
+impl CheckedConfig {
     /// A few lines for `trunkline check`. No secrets.
     #[must_use]
     pub fn summary(&self) -> String {

@@ -1,14 +1,14 @@
-//! `[auth]` as meant.
+//! `[auth]`, checked.
 
 use std::path::PathBuf;
 
 use trunkline_proxy::settings::{AuthMode, AuthSettings, ClientMethod, SecretSource};
 
-use crate::config::typed::{Auth, AuthModeWord, ClientMethodWord};
+use crate::config::raw::{AuthModeWord, AuthSection, ClientMethodWord};
 use crate::config::{Problem, Problems};
 
 /// Who authenticates clients.
-pub(super) fn auth(auth: &Auth, problems: &mut Problems) -> AuthSettings {
+pub(super) fn auth(auth: &AuthSection, problems: &mut Problems) -> AuthSettings {
     let mode = match auth.mode.value {
         AuthModeWord::Relay => AuthMode::Relay,
         AuthModeWord::Verify => AuthMode::Verify,
@@ -27,7 +27,7 @@ pub(super) fn auth(auth: &Auth, problems: &mut Problems) -> AuthSettings {
     }
 }
 
-fn source(auth: &Auth, mode: AuthMode, problems: &mut Problems) -> SecretSource {
+fn source(auth: &AuthSection, mode: AuthMode, problems: &mut Problems) -> SecretSource {
     let Some(file) = &auth.users_file.value else {
         return SecretSource::Query(auth.query.value.clone());
     };
