@@ -13,7 +13,7 @@ use trunkline_tests::{
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What the endpoint logs when it has logged in to find out whose end it was.
-const JUDGED: &str = "server was logged in to because it had ended a session";
+const JUDGED: &str = "probed with a new login: the server ended a session";
 
 /// A session that has worked, and its server.
 fn session<'c>(cluster: &'c Cluster, endpoint: &Endpoint) -> (Wire, &'c Server) {

@@ -1,4 +1,4 @@
-//! How the proxy has a client prove itself, without I/O: the client's messages go in, the server's come out.
+//! Authenticates a client, without I/O: the client's messages go in, the server's come out.
 //!
 //! ```text
 //! Authenticator::start --> Ask --> handle --> Ask ... --> Proved | Failed

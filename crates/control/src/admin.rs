@@ -62,7 +62,7 @@ impl AdminSocket {
             .with_state(running);
         let file = RemoveOnDrop(self.path);
         if let Err(error) = axum::serve(self.listener, routes).await {
-            tracing::error!(%error, path = %file.0.display(), "the admin socket has ended");
+            tracing::error!(%error, path = %file.0.display(), "the admin socket stopped");
         }
     }
 }
@@ -107,7 +107,7 @@ async fn set(
         );
     };
     health.set_admin(server.id, admin);
-    tracing::info!(server.name = %name, wanted, "an operator has spoken");
+    tracing::info!(server.name = %name, wanted, "operator set the administrative state of a server");
     (StatusCode::OK, Json(json!({ "server": name, "wanted": wanted, "was": server.state.as_str() })))
 }
 

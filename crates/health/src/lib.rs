@@ -3,7 +3,7 @@
 //! - [`judge`]: pure; observations in, verdicts out. The LSN clock lives here.
 //! - [`probe`]: the question, over tokio-postgres.
 //! - [`monitor`]: asks every server every tick, feeds the judge, publishes the verdicts.
-//! - [`termination`]: pure; whose end it is when a server ends a session.
+//! - [`termination`]: pure; tells a server's shutdown from pg_terminate_backend when a session ends.
 //!
 //! The judge alone, on simulated time; `examples/judge.rs` has more, `examples/watch.rs` the whole monitor:
 //!

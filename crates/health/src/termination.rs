@@ -1,4 +1,4 @@
-//! Whose end it is when a server ends a session with FATAL 57P01: the server's own, or an operator's kill.
+//! Decides what ended a session with FATAL 57P01: the server's shutdown, or an operator's pg_terminate_backend.
 //!
 //! A fast shutdown and `pg_terminate_backend` send the same bytes. But a postmaster refuses new clients with 57P03
 //! before it signals the first backend (PostgreSQL 18, src/backend/postmaster/postmaster.c,
@@ -29,7 +29,7 @@ pub struct Termination {
     pub told_at: Instant,
 }
 
-/// Whose end a session's end is.
+/// What ended a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndedBy {
     /// The server went, or it is not known that it did not.
@@ -55,7 +55,7 @@ impl Sighting {
     pub fn judge(&self, ended: &Termination) -> EndedBy {
         let is_same = match &self.postmaster {
             Ok(met) => ended.postmaster == Some(*met),
-            // A server that refuses this role, or has no connection left, does not say who it is.
+            // A server that refuses this role, or has no connection slot left, does not identify itself.
             Err(failure) if failure.shows_a_server_at_work() => {
                 let is_there = self.address.as_ref() == Some(&ended.address);
                 is_there && self.at.saturating_duration_since(ended.told_at) <= RESTART_MIN

@@ -33,7 +33,7 @@ pub async fn connect(remote: Remote<'_>, timeout: Duration) -> io::Result<Transp
     let stream = timer::timeout(timeout, open_stream(remote)).await.map_err(|_elapsed| {
         io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {timeout:?}"))
     })??;
-    // Of a Unix socket the kernel knows at once when the other end is gone.
+    // On a Unix socket the kernel reports a closed peer at once.
     if matches!(remote, Remote::Tcp(_)) {
         notice_death(&stream)?;
     }
@@ -58,7 +58,7 @@ async fn open_stream(remote: Remote<'_>) -> io::Result<Stream> {
 fn notice_death(stream: &Stream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
-    // How many probes is not said: with a user timeout the kernel looks at the time only.
+    // The number of probes is not set: with TCP_USER_TIMEOUT the kernel decides by time alone.
     // Source: Linux, net/ipv4/tcp_timer.c, `tcp_keepalive_timer`.
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))

@@ -56,8 +56,8 @@ fn keep_alive(socket: &Socket, period: Duration) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)
 }
 
-/// Says `words` to a connection that is not served, if its socket takes them at once, and reads away up to
-/// `sent_max` bytes that the peer has sent already: closing over them would be a reset, and the words lost.
+/// Writes `words` to a connection that is refused, if its socket accepts them at once, and discards up to
+/// `sent_max` bytes that the peer has already sent: a close with unread bytes is a reset and loses the message.
 ///
 /// # Errors
 /// What the kernel says to the words.

@@ -1,4 +1,4 @@
-//! The PROXY protocol's header: the client's address, told by the proxy in front of us.
+//! The PROXY protocol header: the client's address, as sent by the load balancer in front of the proxy.
 //!
 //! Versions 1 (a line of text) and 2 (binary), as HAProxy's `send-proxy` and `send-proxy-v2` write them. Only the
 //! header's own bytes are taken from the socket; the startup packet behind it stays there.
@@ -34,7 +34,7 @@ pub enum ProxyHeaderError {
     /// The peer speaks something else.
     #[error("no PROXY protocol header from a peer that must send one")]
     Missing,
-    /// It begins like a header and goes on unlike one.
+    /// It starts like a header but is malformed.
     #[error("malformed PROXY protocol header: {0}")]
     Malformed(&'static str),
     /// It announces more than [`PROXY_HEADER_BYTES_MAX`].

@@ -22,7 +22,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Has an accepted connection be this thread's.
+    /// Registers an accepted connection with this thread's reactor.
     ///
     /// # Errors
     /// What the kernel says.
@@ -42,7 +42,7 @@ impl Transport {
         }
     }
 
-    /// Writes what the peer takes at once; nobody is woken when it takes more.
+    /// Writes what the peer accepts without blocking; no task is woken when it accepts more.
     ///
     /// # Errors
     /// `WouldBlock` when it takes nothing now, or what the kernel says.
@@ -65,7 +65,7 @@ impl Transport {
         }
     }
 
-    /// Whether a read is worth trying. If not, who tried last is woken when it is.
+    /// Whether a read can return bytes. If not, the task that read last is woken when it can.
     #[inline]
     #[must_use]
     pub fn may_read(&self) -> bool {
@@ -75,7 +75,7 @@ impl Transport {
         }
     }
 
-    /// From now on another task reads: who read before is woken no more, and a read is worth trying.
+    /// Hands reading to another task: the previous reader is no longer woken, and the next read is tried.
     pub fn change_reader(&self) {
         match self {
             Transport::Plain(stream) => stream.change_reader(),
@@ -102,7 +102,7 @@ impl Transport {
         std::future::poll_fn(|cx| self.poll_peek(cx, bytes)).await
     }
 
-    /// Ready when the peer has closed its sending side, be it behind bytes still unread; else the task is woken when
+    /// Ready when the peer has closed its sending side, even with bytes still unread; else the task is woken when
     /// there is anything to read.
     pub fn poll_read_closed(&self, cx: &Context<'_>) -> Poll<()> {
         match self {
@@ -111,7 +111,7 @@ impl Transport {
         }
     }
 
-    /// Has what the peer has not received be thrown away when this is dropped.
+    /// Makes a drop discard what the peer has not received.
     ///
     /// # Errors
     /// What the kernel says.
@@ -133,8 +133,8 @@ impl Transport {
         }
     }
 
-    /// Closes so that the peer can read what it was told: with unread bytes of its own in the socket, a plain close
-    /// would be a reset, which throws away what it has not read yet.
+    /// Closes so that the peer can read the last bytes sent: with unread bytes in the receive buffer, a plain close
+    /// would be a reset, which discards what the peer has not read yet.
     pub async fn linger(mut self) {
         if self.shutdown().await.is_err() {
             return;

@@ -1,4 +1,4 @@
-//! What the kernel knows of sockets: which are ready, and who waits for them.
+//! The readiness of sockets as epoll reports it, and the tasks that wait for it.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -12,10 +12,10 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-/// Events taken from the kernel at once: as many tasks may run before the next look at the sockets.
+/// Most events per call of epoll_wait, and so most tasks that run before the sockets are polled again.
 const EVENTS_MAX: usize = 256;
 
-/// The token of the bell that other threads ring; a source's is below it.
+/// The token of the waker that other threads use; tokens of sources are below it.
 const REMOTE_WAKER: Token = Token(usize::MAX);
 
 /// The kernel's side of one thread.
@@ -24,7 +24,7 @@ pub(crate) struct Driver {
     poll: RefCell<Poll>,
     events: RefCell<Events>,
     sources: RefCell<Slab<Rc<IoSource>>>,
-    /// Tells sources apart that have the same place one after the other.
+    /// Generation counter: distinguishes sources that reuse the same slab index.
     made: Cell<u32>,
 }
 
@@ -44,9 +44,9 @@ struct Ready(u8);
 impl Ready {
     const READ: u8 = 1;
     const WRITE: u8 = 2;
-    /// The peer has closed its sending side, or there is an error: what is read next is the end, or will be.
+    /// The peer closed its sending side, or there is an error: reads end after the bytes still buffered.
     const READ_CLOSED: u8 = 4;
-    /// There will be no more room: a write tells why.
+    /// The socket accepts no more bytes: a write returns the reason.
     const WRITE_CLOSED: u8 = 8;
 
     fn of(event: &Event) -> Self {
@@ -88,7 +88,7 @@ impl Driver {
         Ok((driver, waker))
     }
 
-    /// Watches `descriptor`, of which `ready` is assumed until the kernel says more.
+    /// Registers `descriptor` with epoll. The readiness in `assumed` holds until the first event.
     ///
     /// # Errors
     /// What the kernel says.
@@ -118,7 +118,7 @@ impl Driver {
         Ok(registration)
     }
 
-    /// Waits for events, for ever or not at all, and wakes who waits for them. `true` when the bell was rung.
+    /// Polls epoll, with or without blocking, and wakes the waiting tasks. Returns `true` if another thread woke us.
     ///
     /// # Errors
     /// What the kernel says.
@@ -142,7 +142,7 @@ impl Driver {
                 continue;
             }
             let (key, made) = (token.0 & KEY_MASK, token.0 >> KEY_BITS);
-            // One of a batch may have ended another, whose place may have been given away.
+            // An earlier event of this batch may have removed this source, and its slab index may be in use again.
             if let Some(source) = sources.get(key).filter(|source| source.made as usize == made) {
                 source.note(Ready::of(event));
             }
@@ -151,7 +151,7 @@ impl Driver {
     }
 }
 
-/// How a token holds a place among the sources, and which of its tenants is meant.
+/// A token has the slab index in its lower half and the generation in its upper half.
 const KEY_BITS: u32 = usize::BITS / 2;
 const KEY_MASK: usize = (1 << KEY_BITS) - 1;
 
@@ -168,13 +168,13 @@ pub(crate) enum Wait {
     Not,
 }
 
-/// What a descriptor is taken to be ready for before the kernel has said anything.
+/// The readiness assumed for a descriptor before its first event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Assumed {
     Nothing,
-    /// Connected just now, to a server that waits to be spoken to.
+    /// Just connected: the server waits for our first message.
     Room,
-    /// Accepted just now, from a client that has probably spoken already.
+    /// Just accepted: the client has probably sent its first packet.
     All,
 }
 
@@ -183,14 +183,14 @@ impl IoSource {
     fn note(&self, ready: Ready) {
         let known = self.ready.get();
         self.ready.set(Ready(known.0 | ready.0));
-        // Who has been told and has not looked since is not told again.
+        // A task that was woken and has not read or written since is not woken again.
         let ready = Ready(ready.0 & !known.0);
         if ready.has(Ready::READ | Ready::READ_CLOSED)
             && let Some(waker) = self.reader.borrow().as_ref()
         {
             waker.wake_by_ref();
         }
-        // Taken: every event says that there is room, and who has written what it had need not know.
+        // The waker is taken: every event reports room, and a task that has written all its bytes needs no further wake-up.
         if ready.has(Ready::WRITE | Ready::WRITE_CLOSED)
             && let Some(waker) = self.writer.borrow_mut().take()
         {
@@ -267,7 +267,7 @@ impl Registration {
         self.source.forget(Ready::READ);
     }
 
-    /// Has the kernel say again what is there to read, instead of a further read that would mostly find nothing.
+    /// Rearms the epoll registration, which reports pending bytes again: cheaper than one more read that returns EAGAIN.
     ///
     /// # Errors
     /// What the kernel says.

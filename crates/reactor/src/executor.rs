@@ -1,4 +1,4 @@
-//! A thread's tasks: who was woken is polled, in the order of the wake-ups; then the kernel is asked again.
+//! A thread's tasks: woken tasks are polled in the order of their wake-ups, then epoll is polled again.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,12 +16,12 @@ use crate::driver::{Driver, Wait};
 
 thread_local! {
     static LOCAL: RefCell<Option<Rc<LocalExecutor>>> = const { RefCell::new(None) };
-    /// Which executor this thread has, and who waits in it to be polled: apart from the rest for the wakers' sake.
+    /// This thread's executor and its queue of woken tasks: separate from `LOCAL` because wakers need only these.
     static ID: Cell<u64> = const { Cell::new(0) };
     static WOKEN: RefCell<VecDeque<TaskKey>> = const { RefCell::new(VecDeque::new()) };
 }
 
-/// The executor of a thread, as its tasks reach it.
+/// The executor of a thread, for use by its own tasks.
 #[derive(Debug)]
 struct LocalExecutor {
     id: u64,
@@ -33,22 +33,22 @@ struct LocalExecutor {
     remote: Arc<RemoteWakeups>,
 }
 
-/// What other threads see of an executor.
+/// The queue through which other threads wake tasks of an executor.
 #[derive(Debug)]
 struct RemoteWakeups {
-    /// Nothing once the executor has ended: nobody would take them, and each holds this.
+    /// `None` once the executor has ended: nothing would drain the queue, and each header keeps it alive.
     woken: Mutex<Option<Vec<Arc<TaskHeader>>>>,
     waker: mio::Waker,
 }
 
-/// Names a task for as long as it lives, and nobody after it.
+/// Identifies a task for its lifetime; the generation `made` keeps keys of earlier tasks from matching.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct TaskKey {
     slot: u32,
     made: u32,
 }
 
-/// So many tasks that are made in a round begin in it; more wait for the next, for the kernel must be asked between.
+/// Most tasks spawned during a round that also start in it. The rest wait for the next round, after a poll of epoll.
 const BEGIN_IN_A_ROUND_MAX: usize = 64;
 
 /// The future that `block_on` was given: not among the tasks.
@@ -59,9 +59,9 @@ const MAIN: TaskKey = TaskKey { slot: u32::MAX, made: 0 };
 struct TaskHeader {
     key: TaskKey,
     executor: u64,
-    /// In its thread's queue. Only that thread looks at it.
+    /// Whether it is in its thread's queue. Only that thread reads this.
     is_woken: AtomicBool,
-    /// In the queue of other threads' wake-ups. Looked at behind its lock only.
+    /// Whether it is in the queue of wake-ups from other threads. Accessed only under that queue's lock.
     is_queued_remotely: AtomicBool,
     remote: Arc<RemoteWakeups>,
 }
@@ -143,7 +143,7 @@ impl RemoteWakeups {
         self.woken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has those that other threads woke be polled.
+    /// Moves the tasks that other threads woke to the local queue.
     fn answer(&self) {
         let woken = {
             let mut woken = self.lock();
@@ -223,7 +223,7 @@ fn local() -> Option<Rc<LocalExecutor>> {
 pub(crate) fn driver() -> io::Result<Rc<Driver>> {
     LOCAL
         .with_borrow(|local| local.as_ref().map(|local| Rc::clone(&local.driver)))
-        .ok_or_else(|| io::Error::other("sockets of the reactor need a thread that it runs on"))
+        .ok_or_else(|| io::Error::other("a reactor socket is used on a thread without a reactor"))
 }
 
 /// Runs `future` on this thread beside everything else.

@@ -2,11 +2,11 @@
 //!
 //! A worker of the proxy runs on this instead of tokio's runtime: a wake-up by the kernel reaches the task that
 //! waits for it in some hundred instructions, a third of what it takes there, and sockets own less memory. Futures,
-//! traits and channels are tokio's all the same: what awaits them here awaits them anywhere.
+//! traits and channels are tokio's, so code that awaits them runs on either runtime.
 //!
 //! ```text
-//! epoll_wait -> driver: notes what sockets are ready for, wakes who waits
-//!            -> executor: polls who was woken, in turn -> epoll_wait ...
+//! epoll_wait -> driver: records the readiness of sockets, wakes the waiting tasks
+//!            -> executor: polls the woken tasks in order -> epoll_wait ...
 //! ```
 //!
 //! Readiness is edge-triggered: it is noted until a read or write finds the opposite, so a query costs one call to

@@ -27,7 +27,7 @@ const SCRATCH_BYTES: usize = 8 * 1024;
 /// A connected socket.
 #[derive(Debug)]
 pub struct Stream {
-    // Before the socket: its place is given up before its descriptor can be another's.
+    // Declared before the socket: the registration must go before the descriptor can be reused.
     registration: Registration,
     socket: Socket,
 }
@@ -76,8 +76,8 @@ impl Listener {
                 }
                 Err(error) => return Poll::Ready(Err(error)),
                 Ok((socket, peer)) => {
-                    // To find that nobody else waits would cost the kernel a socket made and thrown away, and whoever
-                    // is served already has a turn between two of a flood. Failing this, the next call finds it out.
+                    // A second accept that returns EAGAIN costs the kernel a socket allocation, and rearming gives
+                    // running sessions a turn between two connections of a burst. If rearming fails, the next accept gets EAGAIN.
                     let _asked = self.registration.ask_again(self.socket.as_raw_fd());
                     return Poll::Ready(Ok((Accepted(socket), peer)));
                 }
@@ -102,7 +102,7 @@ impl AsFd for Stream {
 }
 
 impl Stream {
-    /// Has an accepted connection be this thread's.
+    /// Registers an accepted connection with this thread's reactor.
     ///
     /// # Errors
     /// What the kernel says.
@@ -116,7 +116,7 @@ impl Stream {
     /// What the kernel says.
     pub async fn connect_tcp(address: SocketAddr) -> io::Result<Self> {
         let socket = mio::net::TcpStream::connect(address)?;
-        // On the same host there is nothing to wait for.
+        // On the same host the connection is established at once.
         if socket.peer_addr().is_ok() {
             return Self::new(Socket::Tcp(socket), Assumed::Room);
         }
@@ -146,8 +146,8 @@ impl Stream {
         Ok(Stream { registration, socket })
     }
 
-    /// Has what the kernel has not delivered be thrown away when this is dropped. Over a Unix socket nothing
-    /// is on its way.
+    /// Makes a drop discard bytes that the kernel has not delivered (SO_LINGER 0). On a Unix socket nothing
+    /// is in flight.
     ///
     /// # Errors
     /// What the kernel says.
@@ -158,7 +158,7 @@ impl Stream {
         }
     }
 
-    /// Writes what the socket takes at once; nobody is woken when it takes more.
+    /// Writes what the socket accepts without blocking; no task is woken when it accepts more.
     ///
     /// # Errors
     /// `WouldBlock` when it takes nothing now, or what the kernel says.
@@ -177,14 +177,14 @@ impl Stream {
         outcome.map_err(io::Error::from)
     }
 
-    /// Writes the last bytes before the socket is closed, which carries them: the peer gets both in one segment. Who
-    /// does not close it at once leaves them lying for a fifth of a second.
+    /// Writes the last bytes before the socket is closed, so that they share a segment with the FIN. A caller that
+    /// does not close the socket at once delays them by 200 ms.
     ///
     /// # Errors
     /// `WouldBlock` when the socket takes nothing now, or what the kernel says.
     /// Source: tcp(7), `TCP_CORK`; Linux, net/ipv4/tcp_output.c, `tcp_send_fin`; net/ipv4/tcp.c, `__tcp_close`.
     pub fn try_write_last(&self, bytes: &[u8]) -> io::Result<usize> {
-        // Over bytes of the peer's that nobody has read the kernel closes with a reset, and keeps what it holds back.
+        // With unread bytes of the peer the close is a reset, and the kernel never sends what MORE holds back.
         let held_back = if self.registration.may_read() { SendFlags::empty() } else { SendFlags::MORE };
         send(self, bytes, held_back | SendFlags::NOSIGNAL).map_err(io::Error::from)
     }
@@ -212,14 +212,14 @@ impl Stream {
         std::future::poll_fn(|cx| self.poll_peek(cx, bytes)).await
     }
 
-    /// Whether a read is worth trying. If not, who tried last is woken when it is.
+    /// Whether a read can return bytes. If not, the task that read last is woken when it can.
     #[inline]
     #[must_use]
     pub fn may_read(&self) -> bool {
         self.registration.may_read() || !self.registration.has_reader()
     }
 
-    /// From now on another task reads: who read before is woken no more, and a read is worth trying.
+    /// Hands reading to another task: the previous reader is no longer woken, and the next read is tried.
     pub fn change_reader(&self) {
         self.registration.forget_reader();
     }
@@ -247,7 +247,7 @@ impl Stream {
         }
     }
 
-    /// Ready when the peer has closed its sending side, be it behind bytes still unread; else the task is woken when
+    /// Ready when the peer has closed its sending side, even with bytes still unread; else the task is woken when
     /// there is anything to read.
     pub fn poll_read_closed(&self, cx: &Context<'_>) -> Poll<()> {
         self.registration.poll_read_closed(cx)

@@ -42,10 +42,10 @@ struct Alarm {
 
 type TimerKey = (Instant, u64);
 
-/// Stands for a time that the clock cannot tell.
+/// Replaces a deadline that the clock cannot represent.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
-/// Has the timers of this thread be its own from now on.
+/// Installs the timers of this thread.
 ///
 /// # Errors
 /// What the kernel says.
@@ -198,7 +198,7 @@ impl Ticker {
         Ticker { period, next: sleep(period) }
     }
 
-    /// The next tick. Given up and called again it goes on waiting for the same one.
+    /// Waits for the next tick. Cancel-safe: after a dropped call, the next call waits for the same tick.
     pub async fn tick(&mut self) {
         (&mut self.next).await;
         self.next = sleep(self.period);

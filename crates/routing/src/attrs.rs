@@ -80,7 +80,7 @@ impl FromStr for TargetSessionAttrs {
 /// Where reads go when no standby is up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Fallback {
-    /// Nowhere: the client is told that no server is available.
+    /// Nowhere: the client gets the error that no server is available.
     None,
     /// To the primary.
     #[default]

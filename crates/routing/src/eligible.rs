@@ -1,9 +1,9 @@
 //! Which servers a listener's sessions may have.
 //!
-//! [`eligible`] is asked by all that route, or tell others how they would: taking a server, moving, spreading sessions
+//! Everything that routes, or reports how it would route, calls [`eligible`]: taking a server, moving, spreading sessions
 //! again, and the answer to `pgsql-check`.
 //!
-//! A stale snapshot is used as it is: the last verdicts beat none, and a connect that fails is tried elsewhere.
+//! A stale snapshot is used unchanged: old verdicts are better than none, and a failed connect tries the next server.
 
 use trunkline_topology::{Role, ServerId, ServerStatus, Snapshot, State};
 
@@ -37,7 +37,7 @@ pub struct Candidate {
 pub struct Eligible {
     /// Those with room for one more, in configuration order; choose among them by balance.
     pub servers: Vec<Candidate>,
-    /// Some would do but for their room.
+    /// Some match, but have no room.
     pub is_full: bool,
 }
 

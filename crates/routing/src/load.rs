@@ -12,7 +12,7 @@ pub struct Attached(Box<[OnServer]>);
 #[derive(Debug, Default)]
 struct OnServer {
     sessions: AtomicU64,
-    /// Those of them that would be elsewhere if another server would do.
+    /// Those of them that are here only because no server of their first choice is available.
     standing_in: AtomicU64,
 }
 

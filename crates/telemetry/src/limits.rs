@@ -1,4 +1,4 @@
-//! Bounds of what is told about sessions and statements.
+//! Bounds of the listings and logs of sessions and statements.
 
 use std::time::Duration;
 

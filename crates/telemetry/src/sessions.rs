@@ -33,7 +33,7 @@ impl SessionId {
 pub struct SessionInfo {
     /// Its number in logs and listings; no two sessions of a process have the same.
     pub id: SessionId,
-    /// The process id the client was told: that of its first server. Sessions of two servers may have the same.
+    /// The process id that the client got at login: that of its first server. Sessions of two servers may share one.
     pub process_id: Option<ProcessId>,
     /// The role it logged in as.
     pub user: Box<str>,
@@ -155,7 +155,7 @@ impl Sessions {
         self.rows.extend(other.rows);
     }
 
-    /// The counts alone: they name nobody.
+    /// The counts alone, without names.
     pub fn counts(&self) -> Map<String, Value> {
         let all = self.movable + self.pinned.iter().sum::<u64>();
         let pinned = PinnedBy::ALL.iter().filter(|by| self.pinned(**by) > 0);

@@ -273,7 +273,7 @@ impl Snapshot {
         self.tick * STALE_AFTER_TICKS + self.probe_timeout
     }
 
-    /// Whether the verdicts are too old to be told to anyone as current.
+    /// Whether the verdicts are too old to report as current.
     #[must_use]
     pub fn is_stale(&self, now: Instant) -> bool {
         self.is_overrun || now.saturating_duration_since(self.taken_at) > self.stale_after()

@@ -41,7 +41,7 @@ impl State {
     }
 }
 
-/// What others make of a state: a new one is told here what it means to them.
+/// What each state means to routing, logging and metrics: the one place to extend for a new state.
 impl State {
     /// Its label in metrics: `up`, `lagging` ...
     #[must_use]
@@ -86,7 +86,7 @@ impl State {
         }
     }
 
-    /// Whether it may be asked for what is this cluster's own: it is not known to be silent or a stranger.
+    /// Whether queries for this cluster's own data may go to it: it is not known to be down or of another cluster.
     #[must_use]
     pub fn may_be_asked(self) -> bool {
         match self {

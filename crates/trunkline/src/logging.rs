@@ -36,7 +36,7 @@ pub(crate) struct Logging {
 pub(crate) enum StatementOutput {
     /// With everything else.
     InLog,
-    /// On standard error too, for a person who watches.
+    /// On standard error too, for an interactive user.
     AlsoOnStderr,
 }
 
@@ -97,14 +97,17 @@ fn filter(level: &str) -> Result<EnvFilter, Failure> {
 }
 
 impl Logging {
-    /// Puts a changed level in force; the format stays, and that is said.
+    /// Applies a changed level. The format needs a restart, and a change of it is logged.
     pub(crate) fn reload(&self, settings: &LogSettings) {
         let level = filter(&settings.level).map(|filter| self.level.reload(filter));
         if !matches!(level, Ok(Ok(()))) {
-            tracing::error!(level = settings.level, "the log level stays as it was");
+            tracing::error!(
+                level = settings.level,
+                "could not change the log level; the old one stays in force"
+            );
         }
         if settings.format != self.format {
-            tracing::warn!(what = "the log's format", "this changes only with a restart");
+            tracing::warn!(what = "the log's format", "a changed setting takes effect only after a restart");
         }
     }
 

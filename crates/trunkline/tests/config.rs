@@ -1,4 +1,4 @@
-//! The two stages of the configuration: what was typed, and what it means.
+//! The two stages of the configuration: raw and checked.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -19,7 +19,7 @@ pub(super) struct Scram {
     awaits: ExpectedMessage,
 }
 
-/// What the right proof is good for on servers.
+/// What a successful exchange yields for logins on servers.
 #[derive(Debug)]
 pub(super) enum ScramOutcome {
     /// The keys that the proof reveals.

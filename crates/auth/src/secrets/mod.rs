@@ -6,7 +6,7 @@
 //!
 //! Each login reads its secret anew, so that a role or a password is known as soon as it is committed. The cache is for
 //! when that cannot be done: while no server answers, or more is asked than the servers are to be troubled with. Names
-//! of users and names of nobody are treated alike in this, so that time tells nothing of them.
+//! of users and unknown names are treated alike in this, so that timing reveals nothing.
 
 mod cache;
 #[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]

@@ -75,7 +75,7 @@ impl QuerySource {
         &mut self,
         users: &[Box<str>],
     ) -> Result<Vec<Result<Stored, LookupError>>, LookupError> {
-        // Several servers that hang are not waited for one after another: nobody would be left to be told.
+        // Servers that hang are not waited for one after another: every login would time out meanwhile.
         match timeout(LOOKUP_TIMEOUT, self.fetch_from_any(users)).await {
             Ok(answers) => answers,
             Err(_elapsed) => {
@@ -162,7 +162,7 @@ impl QuerySource {
 enum ConnectError {
     /// Try another server.
     Unreachable(String),
-    /// No other server would do.
+    /// Another server would give the same error.
     Query(LookupError),
 }
 
@@ -237,7 +237,7 @@ pub fn to_ask(snapshot: &Snapshot) -> Vec<(ServerId, String, u16)> {
     eligible::to_ask(snapshot).into_iter().map(place).collect()
 }
 
-/// The login alone: whom to connect to is decided anew each time.
+/// The login settings alone: each connect chooses its server again.
 pub fn without_hosts(login: &Config) -> Config {
     let mut config = Config::new();
     if let Some(user) = login.get_user() {

@@ -27,7 +27,7 @@ pub enum Secret {
     Unusable(Unusable),
 }
 
-/// Why a user cannot log in with a password. Clients are not told which.
+/// Why a user cannot log in with a password. The client never learns which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unusable {
     /// There is no such user.

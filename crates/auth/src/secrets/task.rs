@@ -109,7 +109,7 @@ pub(super) async fn run(mut source: SourceReader, ttl: Duration, mut received: m
         let fetched = {
             let mut fetch = pin!(source.fetch(&users));
             loop {
-                // A server that hangs holds up only those whose secrets are not at hand.
+                // A server that hangs delays only logins whose secrets are not cached.
                 tokio::select! {
                     fetched = &mut fetch => break fetched,
                     Some(request) = received.recv(), if waiting.len() < LOOKUPS_WAITING_MAX => {
@@ -198,7 +198,7 @@ impl Store {
     /// Does what a request wants, or gives it back when that needs the source.
     fn answer(&self, request: StoreRequest, trouble: Trouble) -> Option<StoreRequest> {
         match request {
-            // Nobody waits for the answer any more.
+            // The login that asked has ended.
             StoreRequest::Lookup { reply, .. } if reply.is_closed() => None,
             StoreRequest::Lookup { user, freshness, asked_at, reply } => {
                 let oldest = match (freshness, trouble) {
@@ -238,7 +238,7 @@ impl Store {
         is_held.then(|| Err(error.clone()))
     }
 
-    /// Answers those who waited, and keeps what they are told.
+    /// Answers the waiting logins, and caches the answers.
     async fn settle(
         &mut self,
         users: Vec<Box<str>>,
@@ -249,7 +249,7 @@ impl Store {
         let stored = match fetched {
             Ok(stored) => stored,
             Err(error) => {
-                tracing::warn!(%error, users = users.len(), "stored secrets could not be read");
+                tracing::warn!(%error, users = users.len(), "could not read stored secrets");
                 replies.into_iter().flatten().for_each(|reply| drop(reply.send(Err(error.clone()))));
                 self.failure = Some((Instant::now(), error));
                 return;
@@ -267,7 +267,7 @@ impl Store {
             }
             match answer {
                 Ok(secret) => self.cache.insert(user, secret, began),
-                Err(error) => tracing::warn!(%error, "the stored secret of a user could not be read"),
+                Err(error) => tracing::warn!(%error, "could not read a user's stored secret"),
             }
         }
     }

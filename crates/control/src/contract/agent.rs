@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::server::untold;
 use trunkline_topology::{Role, ServerId, ServerStatus, Snapshot, State};
 
-/// Weights are told in steps of this many per cent ...
+/// Weights are reported in steps of this many per cent ...
 const STEP: u8 = 10;
-/// ... and told anew only when they moved this many steps.
+/// ... and change only after a move of this many steps.
 const STEPS_MIN: u8 = 2;
 /// Below this share of `max_lag` the weight is whole.
 const WHOLE_BELOW: f64 = 0.25;

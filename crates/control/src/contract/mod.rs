@@ -1,4 +1,4 @@
-//! The verdicts as told to load balancers: HTTP answers and HAProxy agent-check lines.
+//! The verdicts as load balancers get them: HTTP answers and HAProxy agent-check lines.
 //!
 //! Pure: a snapshot and a request in, a status and a body out. Every request has an answer, and the
 //! body of an answer other than 200 never contains `OK`, because HAProxy's `expect string OK` looks
@@ -40,9 +40,9 @@ pub struct Request<'a> {
 /// Further members of the JSON, such as sessions.
 #[derive(Clone, Debug, Default)]
 pub struct Extras {
-    /// What is told beside the servers.
+    /// Members beside the servers.
     pub cluster: serde_json::Map<String, serde_json::Value>,
-    /// What is told with each server.
+    /// Members of each server.
     pub servers: HashMap<ServerId, serde_json::Map<String, serde_json::Value>>,
 }
 

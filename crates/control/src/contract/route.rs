@@ -14,7 +14,7 @@ pub(super) struct Route<'a> {
     pub(super) lag: Option<LagLimit>,
     /// The limit is on what is proven at most, not on the estimate.
     pub(super) is_guarantee: bool,
-    /// LAGGING and DRAIN are told as 404, for HAProxy's `disable-on-404`.
+    /// LAGGING and DRAIN give 404, for HAProxy's `disable-on-404`.
     pub(super) is_drain_told: bool,
     pub(super) is_json: bool,
 }

@@ -15,10 +15,10 @@ pub(super) enum ServerRefusal {
     Unfit(String),
 }
 
-/// Why no verdict can be told at all.
+/// Why there is no verdict to report.
 pub(super) fn untold(snapshot: &Snapshot, now: Instant) -> Option<&'static str> {
     if !snapshot.is_ready {
-        Some("not every server was looked at yet")
+        Some("not every server has been probed yet")
     } else if snapshot.is_stale(now) {
         Some("stale: the monitor has not finished a round in time")
     } else {
@@ -79,7 +79,7 @@ fn is_within(
     }
 }
 
-/// Whether `server` may be used for `want`, as HAProxy is told.
+/// Whether `server` may be used for `want`, as HAProxy gets the answer.
 pub(super) fn answer(
     snapshot: &Snapshot,
     server: &ServerStatus,

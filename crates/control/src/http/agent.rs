@@ -60,7 +60,7 @@ pub async fn serve_agent(listener: TcpListener, verdicts: impl Verdicts, shutdow
 
 struct AgentServer<V> {
     verdicts: V,
-    /// Remembers what it said, so that weights do not flap.
+    /// Keeps the last answer, so that weights do not flap.
     agent: Mutex<Agent>,
 }
 

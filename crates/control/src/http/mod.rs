@@ -70,6 +70,6 @@ pub async fn serve(
     let listener = listener::BoundedListener::new(listener);
     let served = axum::serve(listener, routes::router(verdicts, metrics)).with_graceful_shutdown(shutdown);
     if let Err(error) = served.await {
-        tracing::error!(%error, "the HTTP server has ended");
+        tracing::error!(%error, "the HTTP server stopped");
     }
 }

@@ -138,9 +138,9 @@ pub enum ProbeFailure {
     Lost(String),
     /// The host name gave no address.
     Unresolved(String),
-    /// This process or machine lacks file descriptors, memory or ports: the server was not even asked.
+    /// This process or machine lacks file descriptors, memory or ports: no probe was sent.
     NoResources(String),
-    /// The server said no.
+    /// The server refused.
     Refusal {
         /// With this code.
         code: SqlState,
@@ -156,7 +156,7 @@ pub enum ProbeFailure {
 pub enum SocketTrouble {
     /// There is none.
     Missing,
-    /// Nobody listens on it any more.
+    /// No process listens on it.
     Abandoned,
     /// The proxy's user may not connect to it.
     Denied,

@@ -48,7 +48,7 @@ const TRANSITIONS_MAX: usize = 4 * SERVERS_MAX;
 pub struct Judge {
     settings: JudgeSettings,
     servers: Vec<JudgedServer>,
-    /// None until every server was looked at once.
+    /// None until every server was probed once.
     epoch: Option<Epoch>,
     /// The primary's answer that the clock has seen last.
     clocked_at: Option<Instant>,
@@ -239,7 +239,7 @@ impl Judge {
     }
 }
 
-/// A refused monitoring role is said aloud even where the state stays UNKNOWN.
+/// A refused monitoring role is logged even if the state stays UNKNOWN.
 fn is_first_refusal(reason: &Reason, before: &Reason) -> bool {
     matches!(reason, Reason::LoginRefused(_)) && !matches!(before, Reason::LoginRefused(_))
 }

@@ -51,7 +51,7 @@ impl fmt::Display for Reason {
         match self {
             Reason::NotProbed(None) => f.write_str("not probed yet"),
             Reason::NotProbed(Some(failure)) => write!(f, "not reached yet: {failure}"),
-            Reason::NotAllProbed => f.write_str("waiting until every server was looked at once"),
+            Reason::NotAllProbed => f.write_str("waiting until every server has been probed once"),
             Reason::Unprobed(age) => write!(f, "no probe was answered for {}", Seconds(*age)),
             Reason::LoginRefused(failure) => {
                 write!(f, "the monitoring role is refused, check its login and rights: {failure}")

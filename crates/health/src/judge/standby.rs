@@ -168,7 +168,7 @@ pub(super) fn next_standing(
         };
     }
     let is_bounded = if epoch.lost_at.is_some() {
-        // Time passes without news of the primary: what is known to exist is the measure, not the clock.
+        // The primary does not answer: lag is measured against the newest known WAL position, not against the clock.
         reading.fresh_as_of.is_some() || reading.is_in_sync && epoch.clock.newest().is_some()
     } else {
         let bound = settings.max_lag + settings.tick * 2;

@@ -82,7 +82,7 @@ fn decide_alive(
     }
 }
 
-/// A server that lives but answers no probe is not judged by what it said long ago.
+/// A server that is alive but answers no probe is not judged by old facts.
 fn too_old(
     server: &JudgedServer,
     answer: &LastAnswer,
@@ -191,7 +191,7 @@ fn fitness(server: &JudgedServer, epoch: &Epoch, follows: Following, now: Instan
     }
 }
 
-/// What the policy says of standbys whose primary does not answer.
+/// Applies `primary_unknown` to standbys whose primary does not answer.
 fn without_primary(epoch: &Epoch, settings: &JudgeSettings, now: Instant) -> Option<(State, Reason)> {
     let since = now.saturating_duration_since(epoch.lost_at?);
     let is_allowed = match settings.primary_unknown {

@@ -66,7 +66,7 @@ impl Health {
         self.shared.published.generation.subscribe()
     }
 
-    /// Has a server looked at at once, by a probe and by a login. Never a ban: the verdict is theirs.
+    /// Triggers a probe and a login of a server at once. It never takes the server out: the judge decides.
     pub fn suspect(&self, server: ServerId, failure: PassiveFailure) {
         if let Some(signals) = self.shared.signals.get(server.index()) {
             tracing::debug!(target: "trunkline::health", ?failure, server.id = server.0, "server suspected");
@@ -75,7 +75,7 @@ impl Health {
         }
     }
 
-    /// Has a server asked at once how it is and where its WAL stands.
+    /// Triggers a probe of a server at once, for its state and WAL position.
     pub fn ask_now(&self, server: ServerId) {
         if let Some(signals) = self.shared.signals.get(server.index()) {
             signals.probe.notify_one();
@@ -103,7 +103,7 @@ impl Health {
 
     fn command(&self, command: JudgeCommand) {
         if self.shared.commands.try_send(command).is_err() {
-            tracing::error!(target: "trunkline::health", "command dropped: too many are waiting");
+            tracing::error!(target: "trunkline::health", "operator command dropped: the monitor's command queue is full");
         }
     }
 }

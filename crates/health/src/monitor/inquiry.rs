@@ -1,7 +1,7 @@
 //! Logs in to one server when a session has ended there, for [`crate::termination`].
 //!
 //! However many sessions ask, one login at a time answers all that asked before it was begun. A login that began
-//! before a session's end says nothing about it: who asks meanwhile waits for the next.
+//! before a session's end proves nothing about it: a session that asks meanwhile waits for the next login.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -83,7 +83,7 @@ pub(super) async fn run(watched: Arc<WatchedServer>) {
             server.name = %watched.name,
             server.addr = address.as_ref().map(tracing::field::display),
             failure = postmaster.as_ref().err().map(tracing::field::display),
-            "server was logged in to because it had ended a session"
+            "probed with a new login: the server ended a session"
         );
         inquiry.answer(number, Sighting { address, postmaster, at: Instant::now() });
     }

@@ -1,4 +1,4 @@
-//! The judge at work: takes observations and commands, publishes and logs verdicts.
+//! The task that owns the judge: receives observations and commands, publishes and logs verdicts.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use tokio::time::{Instant as TokioInstant, sleep_until};
 use crate::judge::{Judge, JudgeSettings, Observation, Transition};
 use trunkline_topology::{AdminState, LogSeverity, ServerId, ServerSpec, Snapshot};
 
-/// What the operator asks of the judge.
+/// An operator's command.
 #[derive(Debug)]
 pub(super) enum JudgeCommand {
     SetAdmin(ServerId, AdminState),
@@ -60,7 +60,7 @@ impl JudgeTask {
             while let Some(transition) = self.judge.poll_transition() {
                 log(&transition);
             }
-            // Every answer counts: a session on its way to another server may wait for a position.
+            // Published after every observation: a moving session may wait for a newer WAL position.
             self.published.snapshot.store(Arc::new(self.judge.snapshot(Instant::now())));
             if self.judge.generation() != generation {
                 self.published.generation.send_replace(self.judge.generation());
@@ -80,7 +80,7 @@ impl JudgeTask {
     }
 }
 
-/// The one line an operator greps for.
+/// Logs a transition: one line, constant message, values as fields.
 fn log(transition: &Transition) {
     let Transition { name, from, to, reason, role, lag, in_sync, .. } = transition;
     let seconds = |of: Option<std::time::Duration>| of.map(|lag| (lag.as_secs_f64() * 1e3).round() / 1e3);

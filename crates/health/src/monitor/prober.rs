@@ -91,14 +91,14 @@ async fn due(asked_for: &Notify, ago: Duration, wait: Duration) {
     }
 }
 
-/// The connection failed. Whether the server did too shows the login that follows at once.
+/// Reports a failed connection. The login that follows at once shows whether the server failed too.
 async fn lost(
     watched: &WatchedServer,
     failure: ProbeFailure,
     [opened_at, sent_at]: [Instant; 2],
     pace: &mut ProbePace,
 ) {
-    // A silent server, or one that ends every connection, is not asked again without a pause.
+    // Pause before the next attempt on a server that does not answer or closes every connection.
     let is_paused = matches!(failure, ProbeFailure::TimedOut { .. })
         || opened_at.elapsed() < watched.settings.borrow().tick;
     let failure = match failure {

@@ -16,15 +16,15 @@ use trunkline_topology::Address;
 
 /// Keepalive: seconds of silence before the first one, and between them.
 const KEEPALIVE_PERIOD: Duration = Duration::from_secs(1);
-/// Keepalives unanswered before the connection is given up.
+/// Unanswered keepalives before the kernel closes the connection.
 const KEEPALIVE_RETRIES: u32 = 2;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
 /// Most that `statement_timeout` may be. Source: PostgreSQL 18, src/backend/utils/misc/guc_tables.c, INT_MAX.
 const STATEMENT_TIMEOUT_MAX_MS: u128 = i32::MAX as u128;
-/// What the probe asks is PostgreSQL's own, whatever a user has made of the same name.
+/// Makes the probe call PostgreSQL's own functions, whatever functions of the same name users have created.
 const SEARCH_PATH: &str = "-c search_path=pg_catalog";
-/// The name by which servers list the probe's connections.
+/// The application_name of the probe's connections in pg_stat_activity.
 const APPLICATION_NAME: &str = "trunkline_health";
 
 /// Where a server is.

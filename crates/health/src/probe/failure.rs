@@ -1,4 +1,4 @@
-//! From the errors of tokio-postgres and the operating system to what they say of the server.
+//! Maps errors of tokio-postgres and the operating system to what they prove about the server.
 
 use std::error::Error as _;
 use std::io;

@@ -88,7 +88,7 @@ pub async fn postmaster(
     }
 }
 
-/// The task of a connection, which does not outlive who waits for its answer.
+/// The task of a connection; dropping this aborts it.
 struct DriverTask(JoinHandle<Result<(), tokio_postgres::Error>>);
 
 impl Drop for DriverTask {

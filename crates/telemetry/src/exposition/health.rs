@@ -40,7 +40,7 @@ fn whole(out: &mut Exposition, snapshot: &Snapshot, now: Instant) {
         "Time since the primary last answered; 0 while it does.",
     )
     .sample(&[], snapshot.primary_lost_at.map_or(0.0, |at| seconds(now.saturating_duration_since(at))));
-    out.family("trunkline_health_stale", Type::Gauge, "1 when the verdicts are too old to be believed.")
+    out.family("trunkline_health_stale", Type::Gauge, "1 when the verdicts are too old to use.")
         .sample(&[], flag(snapshot.is_stale(now)));
     out.family("trunkline_health_age_seconds", Type::Gauge, "Time since the monitor's last verdicts.")
         .sample(&[], seconds(now.saturating_duration_since(snapshot.taken_at)));

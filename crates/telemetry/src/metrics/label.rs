@@ -192,9 +192,9 @@ labels! {
 labels! {
     /// How the search for another server ended.
     MoveOutcome {
-        /// The session goes on there.
+        /// The session continues there.
         Taken = "taken",
-        /// No other would do, and the session ended.
+        /// No other server was available, and the session ended.
         Failed = "failed",
     }
 }
@@ -267,7 +267,7 @@ impl From<PinReason> for PinnedBy {
 }
 
 labels! {
-    /// How a session lost its server when the client had to be told.
+    /// How a session lost its server where the client got an error.
     LossCause {
         /// The server closed the connection without a word.
         Closed = "closed",
@@ -277,7 +277,7 @@ labels! {
         TimedOut = "timed_out",
         /// The proxy gave it up: hung, fenced or drained.
         GivenUp = "given_up",
-        /// The server was told to stop, or the backend to end (57P01).
+        /// The server shut down, or the backend was terminated (57P01).
         AdminShutdown = "admin_shutdown",
         /// Another process of the server crashed (57P02).
         CrashShutdown = "crash_shutdown",

@@ -85,7 +85,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     runtime.map_err(Failure::because("could not start the runtime"))
 }
 
-/// The signals a server obeys.
+/// The signals that `serve` handles.
 pub(super) struct SignalStreams {
     terminate: Signal,
     interrupt: Signal,
@@ -147,7 +147,7 @@ async fn serve(request: &Request, checked: CheckedConfig, logging: &Logging) -> 
                 return Ok(finish(running, drain, &mut signals).await);
             }
             SignalAction::Stop => {
-                tracing::info!(sessions = running.sessions(), "ending at once");
+                tracing::info!(sessions = running.sessions(), "stopping at once: sessions are closed");
                 running.stop().await;
                 return Ok(Exit::Success);
             }
@@ -198,10 +198,10 @@ fn announce(running: &Running, checked: &CheckedConfig) {
     tell_manager(NotifyState::Ready);
 }
 
-/// Tells the service manager, where one asks to be told (NOTIFY_SOCKET, as systemd has it).
+/// Notifies the service manager if it asks for that (NOTIFY_SOCKET, as systemd sets it).
 pub(super) fn tell_manager(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "could not tell the service manager");
+        tracing::warn!(%error, "could not notify the service manager");
     }
 }
 
@@ -210,7 +210,7 @@ async fn finish(running: Running, drain: std::time::Duration, signals: &mut Sign
     tell_manager(NotifyState::Stopping);
     tokio::select! {
         () = running.drain(drain) => tracing::info!("drained"),
-        () = signals.ending() => tracing::warn!("ending at once: a second signal came while draining"),
+        () = signals.ending() => tracing::warn!("stopping at once: a second signal arrived while draining"),
     }
     Exit::Success
 }
@@ -228,7 +228,7 @@ async fn reload(request: &Request, running: &Running, logging: &Logging) -> Opti
     raise_open_files(checked.proxy.limits.connections_max);
     let drain = checked.proxy.timeouts.drain;
     for what in running.reload(checked.proxy).await {
-        tracing::warn!(what, "this changes only with a restart");
+        tracing::warn!(what, "a changed setting takes effect only after a restart");
     }
     tracing::info!("configuration reloaded");
     Some(drain)
@@ -238,6 +238,6 @@ async fn reload(request: &Request, running: &Running, logging: &Logging) -> Opti
 pub(super) fn log_problems(problems: &Problems) {
     for Problem { source, key, message, hint } in &problems.0 {
         let hint = hint.as_deref();
-        tracing::error!(%source, key, problem = message, hint, "the configuration was not reloaded");
+        tracing::error!(%source, key, problem = message, hint, "configuration not reloaded: it has a problem");
     }
 }

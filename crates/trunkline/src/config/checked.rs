@@ -37,7 +37,7 @@ pub struct LogSettings {
     pub level: String,
 }
 
-/// Turns what was typed into settings.
+/// Turns the raw configuration into checked settings.
 ///
 /// # Errors
 /// Every problem of every source, and those that only the whole shows.

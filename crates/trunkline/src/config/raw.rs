@@ -107,7 +107,7 @@ words!(
     }
 );
 words!(
-    /// By whom clients are authenticated.
+    /// Whether the server or the proxy authenticates clients.
     AuthModeWord {
         /// By the server.
         #[default] Relay = "relay",
@@ -160,7 +160,7 @@ words!(
     }
 );
 words!(
-    /// What is thought of functions of the user's own.
+    /// How calls of user-defined functions are treated.
     FunctionsWord {
         /// What their source shows.
         #[default] Read = "read",
@@ -212,7 +212,7 @@ pub struct ListenerEntry {
     pub balance: Sourced<BalanceWord>,
     /// Networks that speak the PROXY protocol, separated by commas.
     pub proxy_protocol_from: Sourced<Option<String>>,
-    /// Whether servers are told the client's address.
+    /// Whether the client's address is added to application_name.
     pub application_name_add_host: Sourced<Switch>,
     /// Whether requests may be sent again.
     pub retry: Sourced<Switch>,
@@ -271,13 +271,13 @@ pub struct MonitorSection {
 /// `[auth]`.
 #[derive(Clone, Debug, Default)]
 pub struct AuthSection {
-    /// By whom clients are authenticated.
+    /// Whether the server or the proxy authenticates clients.
     pub mode: Sourced<AuthModeWord>,
     /// Query for a user's secret.
     pub query: Sourced<Option<String>>,
     /// File of users and secrets.
     pub users_file: Sourced<Option<String>>,
-    /// How long a looked-up secret is believed.
+    /// How long a looked-up secret is cached.
     pub cache_ttl: Sourced<Duration>,
     /// How a client proves itself.
     pub client_method: Sourced<ClientMethodWord>,
@@ -327,7 +327,7 @@ pub struct HealthSection {
 pub struct SessionSection {
     /// What an operator's `pg_terminate_backend` does.
     pub on_terminate: Sourced<OnTerminateWord>,
-    /// What is thought of functions of the user's own.
+    /// How calls of user-defined functions are treated.
     pub functions: Sourced<FunctionsWord>,
 }
 

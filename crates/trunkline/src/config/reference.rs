@@ -21,8 +21,8 @@ Environment: `TRUNKLINE__SECTION__KEY`, such as `TRUNKLINE__HEALTH__MAX_LAG=2s` 
 `TRUNKLINE__LOG__STATEMENTS__THRESHOLD=200ms`. A server or listener is named in the variable:
 `TRUNKLINE__SERVER__REPLICA1__ADDRESS=10.0.0.12:5432` changes the server `replica1`, or adds it.
 
-SIGHUP reads everything again. What cannot change while running (listeners, threads, the set of servers) is named in
-the log, each time, and stays as it was.
+SIGHUP reads everything again. Settings that need a restart (listeners, threads, the set of servers) keep
+their value, and each reload logs which of them differ.
 ";
 
 /// The page.

@@ -1,4 +1,4 @@
-//! What a person may try.
+//! Commands to try.
 
 use std::fmt::Write as _;
 

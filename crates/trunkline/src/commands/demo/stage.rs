@@ -63,7 +63,7 @@ pub(super) async fn start(
             done = &mut work => break done.map_err(Failure::because("could not start the servers"))?,
             () = signals.ending() => {
                 if !is_wanted {
-                    // Insisted upon. The cluster's watcher removes what is there once we are gone.
+                    // A second signal. The cluster's watcher removes the files after this process has exited.
                     std::process::exit(130);
                 }
                 is_wanted = false;
@@ -94,7 +94,7 @@ fn load(spec: ClusterSpec, progress: DemoProgress) -> Result<Cluster, ClusterErr
 /// The demo's admin socket, in its directory.
 pub(super) const ADMIN_SOCKET: &str = "admin.sock";
 
-/// What a person would type behind `trunkline serve` for this cluster.
+/// The flags of `trunkline serve` for this cluster.
 pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result<CheckedConfig, Failure> {
     let servers = cluster.servers().enumerate().map(|(index, server)| {
         let (flag, role) =

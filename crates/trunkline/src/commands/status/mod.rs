@@ -31,7 +31,7 @@ Exit status: 0 shown, 1 no answer from there, 2 wrong command line.";
 
 /// Where HTTP is when nothing else is said.
 const DEFAULT_HTTP: &str = "127.0.0.1:8008";
-/// Where the servers are told.
+/// Where the state of the servers is read.
 pub(crate) const PATH: &str = "/cluster";
 /// Between two looks of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);

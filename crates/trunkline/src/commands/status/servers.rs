@@ -6,7 +6,7 @@ use serde_json::Value;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct View {
     pub(crate) servers: Vec<ServerRow>,
-    /// What a person should know before reading the servers.
+    /// Warnings above the table of servers.
     pub(crate) notes: Vec<&'static str>,
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn parse(body: &str) -> Option<View> {
         notes.push("split brain: a second server claims to be a primary");
     }
     if is("stale") {
-        notes.push("stale: the probes have not finished a round lately");
+        notes.push("stale: the probes have not completed a round recently");
     }
     if cluster.get("primary_lost_seconds").is_some_and(|since| !since.is_null()) {
         notes.push("the primary does not answer: lag is judged against what was last seen of it");

@@ -12,7 +12,7 @@ pub(super) fn on_terminate(word: OnTerminateWord) -> OnTerminate {
     }
 }
 
-/// What is thought of functions of the user's own.
+/// How calls of user-defined functions are treated.
 pub(super) fn user_functions(word: FunctionsWord) -> UserFunctions {
     match word {
         FunctionsWord::Read => UserFunctions::Read,

@@ -50,7 +50,7 @@ pub const SECTIONS: &[Section] = &[
         keys: ADMIN,
     },
     Section { name: "limits", doc: "Bounds on clients.", keys: LIMITS },
-    Section { name: "timeouts", doc: "How long things may take.", keys: TIMEOUTS },
+    Section { name: "timeouts", doc: "Bounds on waiting.", keys: TIMEOUTS },
     Section {
         name: "retry",
         doc: "Reads that are sent again to another server because theirs was lost.",
@@ -116,7 +116,7 @@ const AUTH: &[Key<RawConfig>] = &[
         "cache_ttl",
         "\"10s\"",
         KeyKind::DurationOrZero(|t, v, s| t.auth.cache_ttl.put(v, s)),
-        "Verify: how long a secret is believed while it cannot be read anew. Each login reads it, if a server answers.",
+        "Verify: how long a cached secret is used while no server answers. Otherwise each login reads it again.",
     ),
     key(
         "client_method",
@@ -158,7 +158,7 @@ const HEALTH: &[Key<RawConfig>] = &[
         "connect_check_interval",
         "\"5s\"",
         KeyKind::Duration(|t, v, s| t.health.connect_check_interval.put(v, s)),
-        "Between fresh connections: a server may answer old ones and accept no new ones.",
+        "Time between new connections to a server: it may answer on old connections and accept no new ones.",
     ),
     key(
         "fall",
@@ -287,13 +287,13 @@ const LIMITS: &[Key<RawConfig>] = &[
         "moves_per_second_max",
         "100",
         count(0, 1_000_000, |t, v, s| t.limits.moves_per_second_max.put(v, s)),
-        "Sessions that leave one server in a second because it lags, drains or has more than its share. 0 = as many as want to.",
+        "Sessions that leave one server in a second because it lags, drains or has more than its share. 0 = no bound.",
     ),
     key(
         "startup_packet_bytes_max",
         "10004",
         KeyKind::Bytes(|t, v, s| t.startup_packet_bytes_max.put(v, s)),
-        "Longest startup packet accepted. In bytes, its length word included. PostgreSQL's own bound is the default and the most.",
+        "Longest startup packet accepted. In bytes, its length word included. PostgreSQL's own bound is the default and the maximum.",
     ),
 ];
 
@@ -338,7 +338,7 @@ const TIMEOUTS: &[Key<RawConfig>] = &[
         "drain",
         "\"30s\"",
         KeyKind::DurationOrZero(|t, v, s| t.timeouts.drain.put(v, s)),
-        "After SIGTERM, how long sessions have to reach an idle point before they are cut.",
+        "After SIGTERM, how long sessions have to reach an idle point before they are closed.",
     ),
     key(
         "server_stall",

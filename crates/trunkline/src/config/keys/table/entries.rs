@@ -81,7 +81,7 @@ pub const LISTENER_KEYS: &[Key<ListenerEntry>] = &[
             words: words::<Switch>,
             put: |l, w, s| put_word(&mut l.application_name_add_host, w, s),
         },
-        "`on` tells servers the client's address behind its application_name (`psql - 192.0.2.1:40001`), for pg_stat_activity. The client is told its own name at the login; SHOW and RESET have the address.",
+        "`on` appends the client's address to its application_name (`psql - 192.0.2.1:40001`), for pg_stat_activity. At login the client gets the name without the address; SHOW and RESET return it with the address.",
     ),
     key(
         "retry",
