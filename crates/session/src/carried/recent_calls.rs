@@ -1,11 +1,11 @@
-//! User-defined functions that were called and were harmless by the last look.
+//! User-defined functions that were called, and relations and types that run one, known by the last look.
 //!
 //! A function may have been replaced since that look; the next look shows it. Until that has ended, the session does not
 //! leave a server that still serves.
 
 use crate::limits::RECENT_CALLS_MAX;
 use crate::pin::PinReason;
-use crate::sql::calls::HarmlessCalls;
+use crate::sql::calls::CalledNames;
 use crate::sql::functions::{FunctionEffect, Functions};
 
 /// When a function was called.
@@ -39,7 +39,7 @@ pub(crate) struct RecentCalls {
 }
 
 impl RecentCalls {
-    pub(crate) fn add(&mut self, called: &HarmlessCalls, by: CalledBy, functions: &Functions) {
+    pub(crate) fn add(&mut self, called: &CalledNames, by: CalledBy, functions: &Functions) {
         let look = match by {
             CalledBy::Query => Some(functions.some_look()),
             CalledBy::Statement => None,

@@ -8,7 +8,7 @@ use crate::limits::{EARLY_SQL_MAX, READ_BACK_MAX, UNREAD_NAMES_MAX};
 use crate::names::Name;
 use crate::pin::PinReason;
 use crate::pins::Pins;
-use crate::sql::calls::{Calls, HarmlessCalls, calls, calls_in_part};
+use crate::sql::calls::{CalledNames, Calls, calls, calls_in_part};
 use crate::sql::functions::{Called, Functions, UnlistedFunctions};
 use crate::sql::read::{Reading, read, read_with};
 
@@ -38,9 +38,9 @@ impl Unsettled {
 
     /// Reads SQL and the functions that it calls.
     pub(crate) fn read(&mut self, sql: &[u8]) -> Reading {
-        let mut harmless = HarmlessCalls::default();
-        let found = self.functions.as_ref().and_then(|functions| calls(sql, functions, &mut harmless));
-        self.called_lately(&harmless, CalledBy::Statement);
+        let mut called = CalledNames::default();
+        let found = self.functions.as_ref().and_then(|functions| calls(sql, functions, &mut called));
+        self.called_lately(&called, CalledBy::Statement);
         match found {
             None => read(sql),
             Some(calls) => {
@@ -136,9 +136,9 @@ impl Unsettled {
     }
 
     /// Notes calls of functions that are harmless by the last look.
-    pub(crate) fn called_lately(&mut self, harmless: &HarmlessCalls, by: CalledBy) {
-        if let (false, Some(functions)) = (harmless.is_empty(), &self.functions) {
-            self.recent_calls.add(harmless, by, functions);
+    pub(crate) fn called_lately(&mut self, called: &CalledNames, by: CalledBy) {
+        if let (false, Some(functions)) = (called.is_empty(), &self.functions) {
+            self.recent_calls.add(called, by, functions);
         }
     }
 
@@ -218,9 +218,9 @@ impl Unsettled {
     /// Reads what was sent before the first look, which has ended.
     fn settle_early(&mut self, functions: &Arc<Functions>) -> Pins {
         let early = std::mem::take(&mut self.early);
-        let mut harmless = HarmlessCalls::default();
-        let found = calls(&early, functions, &mut harmless);
-        self.called_lately(&harmless, CalledBy::Query);
+        let mut called = CalledNames::default();
+        let found = calls(&early, functions, &mut called);
+        self.called_lately(&called, CalledBy::Query);
         found.map_or_else(Pins::default, |calls| self.note_known(&calls))
     }
 

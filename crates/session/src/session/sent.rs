@@ -12,7 +12,7 @@ use crate::conversation::state::LongMessage;
 use crate::pin::{NotRepeatable, PinReason};
 use crate::settings::Mobility;
 use crate::sql::Class;
-use crate::sql::calls::{HarmlessCalls, calls};
+use crate::sql::calls::{CalledNames, calls};
 use crate::sql::read::{Reading, may_execute, read, read_with};
 
 impl Session {
@@ -63,11 +63,10 @@ impl Session {
             return self.expect(Reading { pins: found.pins, ..reading });
         }
         let sql = body.strip_suffix(b"\0").unwrap_or(body);
-        let mut harmless = HarmlessCalls::default();
-        let found =
-            self.carried.functions.as_ref().and_then(|functions| calls(sql, functions, &mut harmless));
-        if !harmless.is_empty() {
-            self.followed().unsettled.called_lately(&harmless, CalledBy::Query);
+        let mut called = CalledNames::default();
+        let found = self.carried.functions.as_ref().and_then(|functions| calls(sql, functions, &mut called));
+        if !called.is_empty() {
+            self.followed().unsettled.called_lately(&called, CalledBy::Query);
         }
         let reading = match found {
             None => read(sql),

@@ -14,7 +14,7 @@ mod keywords;
 
 use keywords::{comes_before_a_call, comes_before_no_call, is_keyword};
 
-/// The functions that SQL calls and that are not known to be harmless.
+/// The functions that SQL calls and that are not known to be called.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Calls {
     /// The effect of those that are known.
@@ -39,23 +39,24 @@ impl Calls {
 
 /// The functions that SQL calls and that may change the session. `None` when there is none.
 #[inline]
-pub(crate) fn calls(sql: &[u8], functions: &Functions, harmless: &mut HarmlessCalls) -> Option<Box<Calls>> {
+pub(crate) fn calls(sql: &[u8], functions: &Functions, called: &mut CalledNames) -> Option<Box<Calls>> {
     if !functions.watches_words() && !sql.contains(&b'(') {
         return None;
     }
-    look(sql, functions, harmless)
+    look(sql, functions, called)
 }
 
-/// Hashes of the names of user-defined functions that a text calls and that are harmless by the last look.
+/// Hashes of the names of what a text runs that is known by the last look: user-defined functions, and relations and
+/// types that run one. They may have been replaced since.
 #[derive(Debug, Default)]
-pub(crate) struct HarmlessCalls {
+pub(crate) struct CalledNames {
     names: [u64; CALLS_PER_TEXT_MAX],
     count: usize,
     /// The last look that had ended before the text was read.
     looks_done: u64,
 }
 
-impl HarmlessCalls {
+impl CalledNames {
     fn add(&mut self, name: &[u8]) {
         if let Some(place) = self.names.get_mut(self.count) {
             *place = hash_of(name);
@@ -77,18 +78,18 @@ impl HarmlessCalls {
     }
 }
 
-fn look(sql: &[u8], functions: &Functions, harmless: &mut HarmlessCalls) -> Option<Box<Calls>> {
+fn look(sql: &[u8], functions: &Functions, called: &mut CalledNames) -> Option<Box<Calls>> {
     // Read before the catalog: a look that ends in between may not be in the catalog.
     let looks_done = functions.looks_done();
-    *harmless = HarmlessCalls { looks_done, ..HarmlessCalls::default() };
+    *called = CalledNames { looks_done, ..CalledNames::default() };
     let is_early = functions.is_unread();
     let catalog = functions.load();
     let age = if functions.is_current() { Age::Current } else { Age::Old };
-    if !is_early && !catalog.watches_words() && calls_nothing(sql, &catalog, age, harmless) {
+    if !is_early && !catalog.watches_words() && calls_nothing(sql, &catalog, age, called) {
         return None;
     }
-    *harmless = HarmlessCalls { looks_done, ..HarmlessCalls::default() };
-    let found = Calls { is_early, ..look_closely(sql, &catalog, age, harmless) };
+    *called = CalledNames { looks_done, ..CalledNames::default() };
+    let found = Calls { is_early, ..look_closely(sql, &catalog, age, called) };
     (!found.is_empty()).then(|| Box::new(found))
 }
 
@@ -130,8 +131,8 @@ impl Folded {
     }
 }
 
-/// Whether the text before each parenthesis is harmless, as far as this is known without reading the SQL.
-fn calls_nothing(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut HarmlessCalls) -> bool {
+/// Whether the text before each parenthesis is called, as far as this is known without reading the SQL.
+fn calls_nothing(sql: &[u8], catalog: &FunctionCatalog, age: Age, called: &mut CalledNames) -> bool {
     let mut from = 0;
     while let Some(found) = sql[from..].iter().position(|b| *b == b'(') {
         let before = trim_end(&sql[..from + found]);
@@ -150,7 +151,7 @@ fn calls_nothing(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut
                 match catalog.called(name) {
                     Called::BuiltIn => {}
                     Called::UserDefined(effect) if effect.is_harmless() && age == Age::Current => {
-                        harmless.add(name)
+                        called.add(name)
                     }
                     Called::Unknown if is_keyword(name) => {}
                     Called::UserDefined(_) | Called::Unknown => return false,
@@ -172,7 +173,7 @@ fn last_word(sql: &[u8]) -> &[u8] {
 }
 
 #[cold]
-fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut HarmlessCalls) -> Calls {
+fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age, called: &mut CalledNames) -> Calls {
     let mut found = Calls::default();
     let mut tokens = Vec::new();
     let mut lexer = Lexer::new(sql);
@@ -182,13 +183,16 @@ fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age, harmless: &mut 
     }
     for (at, placed) in tokens.iter().enumerate() {
         match placed.token {
-            Token::Symbol(b'(') => found.call(&tokens, at, catalog, age, harmless),
+            Token::Symbol(b'(') => found.call(&tokens, at, catalog, age, called),
             Token::String(_) | Token::OtherString => {
                 found.names_in(&sql[placed.start..placed.end], catalog);
             }
             Token::Word(_) | Token::Quoted(_) => {
-                if let Some(effect) = name_of(placed.token).and_then(|name| catalog.words.get(&name)) {
+                if let Some(name) = name_of(placed.token)
+                    && let Some(effect) = catalog.words.get(&name)
+                {
                     found.effect.add(effect);
+                    called.add(&name);
                 }
             }
             Token::Number | Token::Parameter(_) | Token::Symbol(_) => {}
@@ -232,7 +236,7 @@ impl Calls {
         at: usize,
         catalog: &FunctionCatalog,
         age: Age,
-        harmless: &mut HarmlessCalls,
+        called: &mut CalledNames,
     ) {
         let Some(before) = at.checked_sub(1) else { return };
         let Some(name) = name_of(tokens[before].token) else { return };
@@ -242,8 +246,7 @@ impl Calls {
                 self.effect.add(effect);
                 match age {
                     Age::Old => self.wait_for(&name),
-                    Age::Current if effect.pin.is_none() && effect.sets.is_empty() => harmless.add(&name),
-                    Age::Current => {}
+                    Age::Current => called.add(&name),
                 }
             }
             Called::Unknown if is_keyword(&name) && matches!(tokens[before].token, Token::Word(_)) => {}

@@ -234,12 +234,15 @@ impl Functions {
         }
         let before = self.catalog.load();
         // One that was dropped and created again may have been harmless before.
-        let is_more = |name: &[u8], effect: &Arc<FunctionEffect>| {
+        let is_more = |before: Option<&Arc<FunctionEffect>>, effect: &Arc<FunctionEffect>| {
             let leaves_something = effect.pin.is_some() || !effect.sets.is_empty();
-            leaves_something && before.functions.get(name).is_none_or(|before| before != effect)
+            leaves_something && before.is_none_or(|before| before != effect)
         };
-        let found = catalog.functions.iter().filter(|(name, effect)| is_more(name, effect));
-        let found = found.map(|(name, effect)| ChangedFunction {
+        let functions = catalog.functions.iter();
+        let functions = functions.filter(|(name, effect)| is_more(before.functions.get(*name), effect));
+        let words = catalog.words.iter();
+        let words = words.filter(|(name, effect)| is_more(before.words.get(*name), effect));
+        let found = functions.chain(words).map(|(name, effect)| ChangedFunction {
             look,
             name: hash_of(name),
             effect: Arc::clone(effect),

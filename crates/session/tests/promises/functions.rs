@@ -311,7 +311,7 @@ fn what_was_sent_before_the_first_look_is_read_after_it() {
     let mut read = catalog(&[]);
     read.words.insert((*b"entered").into(), Arc::new(FunctionEffect::sets("app.tenant")));
     functions.look_ended(number, Some(read));
-    assert!(talk.session.settle_calls());
+    talk.session.settle_calls();
     assert_eq!(talk.session.movability(), Err(PinReason::ReadingBack));
     talk.reads_back(&[Some("b")]);
     assert_eq!(talk.session.movability(), Ok(()));
@@ -349,4 +349,34 @@ fn sql_that_is_too_long_to_be_kept_before_the_first_look_pins() {
         let movability = talk.session.movability();
         assert_eq!(movability.is_ok(), pinned == PinReason::UnreadFunction, "{movability:?}");
     }
+}
+
+#[test]
+fn a_function_that_sets_something_else_since_the_last_look_is_read_before_the_session_leaves() {
+    let (mut talk, functions) = calling();
+    talk.ran("select set_tenant('a')", &["SELECT 1"]).reads_back(&[None]);
+    assert_eq!(talk.session.movability(), Ok(()));
+    assert!(!talk.session.settle_calls_before_leaving(), "it may have been replaced since the last look");
+    look(&functions, Some(catalog(&[("set_tenant", FunctionEffect::sets("app.x"))])));
+    assert!(talk.session.settle_calls_before_leaving());
+    assert_eq!(talk.session.movability(), Err(PinReason::ReadingBack));
+    talk.reads_back(&[None, Some("a")]);
+    assert!(talk.told()[0].contains("'app.x', 'a'"), "{:?}", talk.told());
+}
+
+#[test]
+fn a_view_that_runs_something_else_since_the_last_look_is_read_before_the_session_leaves() {
+    let (mut talk, functions) = calling();
+    let read = |key| {
+        let mut read = catalog(&[]);
+        read.words.insert((*b"entered").into(), Arc::new(FunctionEffect::sets(key)));
+        read
+    };
+    look(&functions, Some(read("app.tenant")));
+    talk.ran("select * from entered", &["SELECT 1"]).reads_back(&[None]);
+    assert!(!talk.session.settle_calls_before_leaving());
+    look(&functions, Some(read("app.x")));
+    talk.session.settle_calls_before_leaving();
+    talk.reads_back(&[None, Some("b")]);
+    assert!(talk.told()[0].contains("'app.x', 'b'"), "{:?}", talk.told());
 }

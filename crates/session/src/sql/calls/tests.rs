@@ -25,7 +25,7 @@ fn seen(catalog: FunctionCatalog, sql: &str) -> Calls {
     let functions = Functions::new(catalog);
     let look = functions.look_begins();
     functions.look_ended(look, None);
-    calls(sql.as_bytes(), &functions, &mut HarmlessCalls::default()).map(|calls| *calls).unwrap_or_default()
+    calls(sql.as_bytes(), &functions, &mut CalledNames::default()).map(|calls| *calls).unwrap_or_default()
 }
 
 fn sets(sql: &str) -> Vec<String> {
@@ -137,7 +137,7 @@ fn relations_and_operators_are_looked_for_where_some_of_them_count() {
     let functions = Functions::new(catalog);
     let look = functions.look_begins();
     functions.look_ended(look, None);
-    let is_seen = |sql: &str| calls(sql.as_bytes(), &functions, &mut HarmlessCalls::default()).is_some();
+    let is_seen = |sql: &str| calls(sql.as_bytes(), &functions, &mut CalledNames::default()).is_some();
     for sql in
         ["table Tenant_View", "select * from \"tenant_view\"", "select 'table tenant_view'", "select 1<~>2"]
     {
@@ -159,14 +159,14 @@ fn where_functions_are_not_read_every_unknown_one_pins() {
 #[test]
 fn what_is_known_of_old_is_read_again() {
     let functions = Functions::new(catalog());
-    let call = calls(b"select plain(1), now()", &functions, &mut HarmlessCalls::default())
+    let call = calls(b"select plain(1), now()", &functions, &mut CalledNames::default())
         .expect("nobody has looked yet");
     assert_eq!(call.unread, [b"plain"[..].into()]);
     let look = functions.look_begins();
     functions.look_ended(look, None);
-    assert_eq!(calls(b"select plain(1), now()", &functions, &mut HarmlessCalls::default()), None);
+    assert_eq!(calls(b"select plain(1), now()", &functions, &mut CalledNames::default()), None);
     functions.is_not_watched();
-    assert!(calls(b"select plain(1)", &functions, &mut HarmlessCalls::default()).is_some());
+    assert!(calls(b"select plain(1)", &functions, &mut CalledNames::default()).is_some());
 }
 
 /// Every string of a hostile alphabet, up to a length.
@@ -182,7 +182,7 @@ fn nothing_panics() {
                 sql.push(alphabet[n % alphabet.len()]);
                 n /= alphabet.len();
             }
-            drop(calls(&sql, &functions, &mut HarmlessCalls::default()));
+            drop(calls(&sql, &functions, &mut CalledNames::default()));
             drop(calls_in_part(&sql, &functions));
         }
     }
