@@ -16,10 +16,8 @@ use trunkline_session::{
 };
 
 use self::faults::{Debt, said};
-use crate::rng::Rng;
-use crate::server::Server;
 use crate::world::Records;
-use crate::{script, wire};
+use trunkline_model::{Rng, Server, script, wire};
 
 /// How a schedule ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +122,7 @@ impl Journey {
     pub(crate) fn run(&mut self, rng: &mut Rng) -> End {
         let mut faults = rng.below(4);
         for _ in 0..100_000 {
-            self.now += Duration::from_micros(rng.next() % 1000);
+            self.now += Duration::from_micros(rng.number() % 1000);
             let is_fault = faults > 0 && rng.one_in(12);
             faults -= usize::from(is_fault);
             let end = if is_fault { self.fault(rng) } else { self.step(rng) };

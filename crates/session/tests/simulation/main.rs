@@ -4,13 +4,9 @@
 //! `TRUNKLINE_SIMULATION_SCHEDULES=<count>` runs more of them.
 
 mod journey;
-mod rng;
-mod script;
-mod server;
-mod wire;
 mod world;
 
-use rng::Rng;
+use trunkline_model::{Rng, script, wire};
 use world::{End, World};
 
 /// Names the seed when a schedule panics.

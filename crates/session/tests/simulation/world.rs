@@ -8,9 +8,7 @@ use trunkline_session::{
     ServerRole, ServerThen, Session, SessionSettings, Sink, StatementKind, StatementRecord, Tracking,
 };
 
-use crate::rng::Rng;
-use crate::server::Server;
-use crate::wire;
+use trunkline_model::{Rng, Server, wire};
 
 /// What the session told of its statements.
 #[derive(Default)]
@@ -107,7 +105,7 @@ impl World {
     }
 
     pub(crate) fn tick(&mut self, rng: &mut Rng) {
-        self.now += Duration::from_micros(rng.next() % 1000);
+        self.now += Duration::from_micros(rng.number() % 1000);
     }
 
     pub(crate) fn has_more_script(&self) -> bool {

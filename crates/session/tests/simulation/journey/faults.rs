@@ -6,9 +6,7 @@ use std::sync::Arc;
 use trunkline_session::{Can, LossPlan, Options, Refused, ServerLoss, ServerRole, TransactionStatus};
 
 use super::{End, Journey, greeting};
-use crate::rng::Rng;
-use crate::server::Server;
-use crate::wire;
+use trunkline_model::{Rng, Server, wire};
 
 /// The request that a client is refused because its transaction was lost while it was silent.
 pub(super) struct Debt {

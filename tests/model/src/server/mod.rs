@@ -7,6 +7,7 @@
 //! What an alignment says with `set_config` is a `set`. A Parse of `bad` fails. The setting `timezone` is reported.
 
 mod extended;
+mod login;
 mod transaction;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -27,20 +28,26 @@ struct Portal {
 }
 
 #[derive(Clone, Default)]
-pub(crate) struct Server {
-    pub(crate) input: Vec<u8>,
-    pub(crate) output: Vec<u8>,
+/// One session's server process.
+pub struct Server {
+    /// Bytes it has yet to read.
+    pub input: Vec<u8>,
+    /// Bytes it has sent that nobody has taken.
+    pub output: Vec<u8>,
     /// Bytes ever put out.
-    pub(crate) put_out: usize,
+    pub put_out: usize,
     /// Of these, up to the end of the last message that answers something.
-    pub(crate) answered: usize,
+    pub answered: usize,
     /// SQL of each Query, Execute and FunctionCall that was begun; `None` where it had none.
-    pub(crate) begun: Vec<Option<String>>,
-    pub(crate) is_closed: bool,
+    pub begun: Vec<Option<String>>,
+    /// It has ended the session.
+    pub is_closed: bool,
     /// Whether a Query joins the implicit transaction before it (PostgreSQL 18).
-    pub(crate) joins_pipeline: bool,
+    pub joins_pipeline: bool,
+    /// How far it says that it has replayed.
+    pub position: String,
     /// The next statement is canceled for recovery.
-    pub(crate) has_conflict: bool,
+    pub has_conflict: bool,
     /// The extended message that fails names a portal that is not there.
     has_no_portal: bool,
     /// The same of a statement.
@@ -51,8 +58,10 @@ pub(crate) struct Server {
     transaction: Transaction,
     copy: Option<CopyIn>,
     commands: VecDeque<String>,
-    pub(crate) statements: BTreeMap<String, String>,
-    pub(crate) settings: Settings,
+    /// Prepared statements, by name.
+    pub statements: BTreeMap<String, String>,
+    /// Settings that are not the default.
+    pub settings: Settings,
     /// Settings as they were before the transaction, and at each of its savepoints.
     before: Option<Settings>,
     savepoints: Vec<(String, Settings, Settings)>,
@@ -62,7 +71,8 @@ pub(crate) struct Server {
     portals: HashMap<String, Portal>,
 }
 
-pub(crate) type Settings = BTreeMap<String, String>;
+/// Values by name.
+pub type Settings = BTreeMap<String, String>;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Transaction {
@@ -79,23 +89,32 @@ enum Ran {
 }
 
 impl Server {
-    pub(crate) fn new(joins_pipeline: bool) -> Self {
+    /// One that has been logged in to.
+    #[must_use]
+    pub fn new(joins_pipeline: bool) -> Self {
         Self { joins_pipeline, ..Self::default() }
     }
 
     /// Whether it is in a transaction that has failed.
-    pub(crate) fn has_failed_transaction(&self) -> bool {
+    pub fn has_failed_transaction(&self) -> bool {
         self.transaction == Transaction::Failed
     }
 
     /// The settings that will be when the transaction is undone.
-    pub(crate) fn settings_before(&self) -> &Settings {
+    pub fn settings_before(&self) -> &Settings {
         self.before.as_ref().unwrap_or(&self.settings)
     }
 
-    pub(crate) fn is_idle(&self) -> bool {
-        !self.is_closed
-            && self.input_is_inert()
+    /// Whether nothing is in progress, nor will be by what it has yet to read.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        !self.is_closed && self.has_nothing_in_progress()
+    }
+
+    /// The same of one that may have ended the session.
+    #[must_use]
+    pub fn has_nothing_in_progress(&self) -> bool {
+        self.input_is_inert()
             && !self.is_skipping
             && !self.is_unsynced
             && self.copy.is_none()
@@ -114,13 +133,13 @@ impl Server {
     }
 
     /// Sends what may come at any time.
-    pub(crate) fn send_async(&mut self) {
+    pub fn send_async(&mut self) {
         self.put(wire::message(b'A', b"\0\0\0\x01channel\0payload\0"));
         self.put(wire::message(b'S', b"TimeZone\0UTC\0"));
     }
 
     /// Says goodbye and closes.
-    pub(crate) fn die(&mut self, last_words: &[u8]) {
+    pub fn die(&mut self, last_words: &[u8]) {
         self.put(last_words.to_vec());
         self.is_closed = true;
     }
@@ -136,7 +155,7 @@ impl Server {
     }
 
     /// Processes one message, if there is one.
-    pub(crate) fn step(&mut self) {
+    pub fn step(&mut self) {
         let Some((tag, body, length)) = wire::front(&self.input) else { return };
         if self.is_closed {
             return;
@@ -277,6 +296,13 @@ impl Server {
                 let value = self.settings.get(*name).cloned().unwrap_or_default();
                 self.answer(b'D', value.as_bytes());
                 "SHOW".to_owned()
+            }
+            ["SELECT", "CASE", "WHEN", "pg_catalog.pg_is_in_recovery()", ..] => {
+                self.answer(b'T', b"\0\0");
+                let columns =
+                    [&[0, 1][..], &(self.position.len() as u32).to_be_bytes(), self.position.as_bytes()];
+                self.answer(b'D', &columns.concat());
+                "SELECT 1".to_owned()
             }
             ["copy", "out", _] => {
                 self.answer(b'H', b"\0\0\0");

@@ -51,7 +51,7 @@ const PREPARED: [(&str, &str); 10] = [
 ];
 
 /// The bytes of a whole conversation.
-pub(crate) fn script(rng: &mut Rng) -> Vec<u8> {
+pub fn script(rng: &mut Rng) -> Vec<u8> {
     let mut out = Vec::new();
     for _ in 0..rng.below(10) {
         unit(rng, &mut out);
@@ -63,7 +63,8 @@ pub(crate) fn script(rng: &mut Rng) -> Vec<u8> {
     out
 }
 
-pub(crate) fn unit(rng: &mut Rng, out: &mut Vec<u8>) {
+/// Appends one request, or a few that belong together.
+pub fn unit(rng: &mut Rng, out: &mut Vec<u8>) {
     match rng.below(12) {
         0..=3 => query(rng, out),
         4..=7 => pipeline(rng, out),

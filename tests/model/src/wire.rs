@@ -1,6 +1,8 @@
 //! Messages as bytes, written apart from the codec under test.
 
-pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+/// A message with its header.
+#[must_use]
+pub fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     out.extend((body.len() as u32 + 4).to_be_bytes());
     out.extend(body);
@@ -8,13 +10,13 @@ pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// The message at the front of `bytes`, if it is whole.
-pub(crate) fn front(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
+pub fn front(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
     let length = u32::from_be_bytes(bytes.get(1..5)?.try_into().ok()?) as usize;
     Some((bytes[0], bytes.get(5..1 + length)?, 1 + length))
 }
 
 /// The whole messages of `bytes`, and how many bytes they leave over.
-pub(crate) fn all(mut bytes: &[u8]) -> (Vec<(u8, &[u8])>, usize) {
+pub fn all(mut bytes: &[u8]) -> (Vec<(u8, &[u8])>, usize) {
     let mut messages = Vec::new();
     while let Some((tag, body, length)) = front(bytes) {
         messages.push((tag, body));
@@ -23,16 +25,20 @@ pub(crate) fn all(mut bytes: &[u8]) -> (Vec<(u8, &[u8])>, usize) {
     (messages, bytes.len())
 }
 
-pub(crate) fn report(tag: u8, severity: &str, code: &str) -> Vec<u8> {
+/// An ErrorResponse or NoticeResponse.
+#[must_use]
+pub fn report(tag: u8, severity: &str, code: &str) -> Vec<u8> {
     message(tag, format!("S{severity}\0V{severity}\0C{code}\0Msaid the model\0\0").as_bytes())
 }
 
-pub(crate) fn is_fatal(tag: u8, body: &[u8]) -> bool {
+/// Whether a message is an error that ends the session.
+#[must_use]
+pub fn is_fatal(tag: u8, body: &[u8]) -> bool {
     tag == b'E' && body.windows(7).any(|w| w == b"VFATAL\0")
 }
 
 /// The first string of a body, and the rest.
-pub(crate) fn cstr(body: &[u8]) -> Option<(String, &[u8])> {
+pub fn cstr(body: &[u8]) -> Option<(String, &[u8])> {
     let end = body.iter().position(|&b| b == 0)?;
     Some((String::from_utf8_lossy(&body[..end]).into_owned(), &body[end + 1..]))
 }
