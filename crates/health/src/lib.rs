@@ -39,6 +39,8 @@ pub mod probe;
 pub mod termination;
 
 pub use judge::{JudgeSettings, PrimaryUnknown};
+#[cfg(any(test, feature = "testing"))]
+pub use monitor::ByHand;
 pub use monitor::{Health, Monitor, MonitorSettings, PassiveFailure};
 pub use net::ServerStream;
 pub use termination::{EndedBy, Sighting, Termination};

@@ -42,7 +42,9 @@ pub fn lag_replica1(snapshot: &mut Snapshot) {
     server.lag_bytes = Some(20 << 20);
 }
 
-fn status(id: ServerId, name: &str, role: Role, now: Instant) -> ServerStatus {
+/// A server that is up and in sync.
+#[must_use]
+pub fn status(id: ServerId, name: &str, role: Role, now: Instant) -> ServerStatus {
     let is_standby = role == Role::Standby;
     let zero = Lag { lo: Duration::ZERO, est: Duration::ZERO, hi: Some(Duration::from_millis(100)) };
     ServerStatus {

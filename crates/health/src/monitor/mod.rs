@@ -8,6 +8,8 @@
 //!
 //! Beside them one `inquiry` per server, which sessions ask themselves.
 
+#[cfg(any(test, feature = "testing"))]
+mod by_hand;
 mod checker;
 mod health;
 mod inquiry;
@@ -15,6 +17,8 @@ mod judge_task;
 mod pace;
 mod prober;
 
+#[cfg(any(test, feature = "testing"))]
+pub use by_hand::ByHand;
 pub use health::{Health, PassiveFailure};
 
 use std::sync::Arc;

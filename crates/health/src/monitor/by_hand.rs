@@ -1,0 +1,48 @@
+//! Verdicts that a test publishes in the place of the monitor.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use super::judge_task::{JudgeCommand, Published};
+use super::{Health, ServerSignals};
+use crate::termination::Sighting;
+use trunkline_topology::{ServerId, Snapshot};
+
+/// The publishing side of a [`Health`] that nothing else feeds.
+#[derive(Debug)]
+pub struct ByHand {
+    published: Published,
+    signals: Vec<Arc<ServerSignals>>,
+    _commands: mpsc::Receiver<JudgeCommand>,
+}
+
+impl ByHand {
+    /// Verdicts that begin with `snapshot`.
+    #[must_use]
+    pub fn new(snapshot: Snapshot) -> (Health, Self) {
+        let signals: Vec<Arc<ServerSignals>> = snapshot.servers.iter().map(|_| Arc::default()).collect();
+        let published = Published {
+            snapshot: Arc::new(arc_swap::ArcSwap::from_pointee(snapshot)),
+            generation: watch::Sender::new(0),
+        };
+        let (commands, commanded) = mpsc::channel(1);
+        let health = Health::new(published.clone(), commands, signals.clone(), Vec::new());
+        (health, ByHand { published, signals, _commands: commanded })
+    }
+
+    /// Replaces the verdicts by what `change` makes of them, and wakes who waits for news.
+    pub fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
+        let mut snapshot = Snapshot::clone(&self.published.snapshot.load());
+        change(&mut snapshot);
+        self.published.snapshot.store(Arc::new(snapshot));
+        self.published.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// Answers those who have asked what a login shows of a server, if there are any.
+    pub fn answer_inquiries(&self, server: ServerId, sighting: &Sighting) {
+        if let Some(signals) = self.signals.get(server.index()) {
+            signals.inquiry.answer_at_once(sighting);
+        }
+    }
+}
