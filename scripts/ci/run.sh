@@ -68,6 +68,7 @@ step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-d
 step "build" build
 step "oldest Rust" scripts/ci/msrv.sh
 step "unit and simulation tests" cargo test --workspace --exclude trunkline-tests --no-fail-fast
+step "20000 schedules of the relay" cargo test --profile quick -p trunkline-proxy --lib relay::simulation
 step "suites on real clusters" all_suites
 step "compose" scripts/ci/compose.sh --engine
 step "instruction ceilings" scripts/ci/ceilings.sh

@@ -133,6 +133,12 @@ impl End {
         self.incoming.borrow().bytes.len()
     }
 
+    /// The bytes that the peer has written and this end has not read, as they are.
+    #[must_use]
+    pub fn peek_unread(&self) -> Vec<u8> {
+        self.incoming.borrow().bytes.iter().copied().collect()
+    }
+
     /// Bytes that this end can write before the peer reads some.
     #[must_use]
     pub fn room(&self) -> usize {

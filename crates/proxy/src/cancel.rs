@@ -18,7 +18,7 @@ use trunkline_topology::Address;
 use zeroize::Zeroize;
 
 use crate::limits::{CANCEL_PAUSE, CANCEL_TIMEOUT, CANCELS_MAX};
-use crate::net::open;
+use crate::net::Connector;
 use trunkline_telemetry::metrics::CancelResult;
 
 /// Bytes of the keys given to clients of protocol 3.2; 3.0 has room for four only.
@@ -103,7 +103,7 @@ impl CancelRegistry {
     }
 
     /// Delivers a client's CancelRequest and waits until the server has taken it.
-    pub(crate) async fn deliver(&self, request: &CancelRequest) -> CancelResult {
+    pub(crate) async fn deliver(&self, connector: &Connector, request: &CancelRequest) -> CancelResult {
         let key = ClientKey { process_id: request.process_id, secret: request.secret_key.clone() };
         let Some(target) = self.sessions.get(&key).map(|target| Arc::clone(&target)) else {
             return CancelResult::Unknown;
@@ -112,7 +112,7 @@ impl CancelRegistry {
         match target.begin() {
             Begin::Deliver(server) => {
                 let _delivering = Delivering(&target);
-                send(&server).await
+                send(connector, &server).await
             }
             Begin::NoServer => CancelResult::Unknown,
             Begin::UnderWay => CancelResult::Coalesced,
@@ -215,9 +215,9 @@ impl CancelHandle {
 
     /// Has what the session's server is at work on canceled. Not waited for: the session is about to leave it, and a
     /// server notices that only when it has done its work.
-    pub(crate) fn cancel_work(&self) {
+    pub(crate) fn cancel_work(&self, connector: &Connector) {
         let Some(server) = self.target.lock().server.clone() else { return };
-        let registry = Arc::clone(&self.registry);
+        let (registry, connector) = (Arc::clone(&self.registry), connector.clone());
         spawn(async move {
             let deliver = async {
                 let _place = loop {
@@ -226,7 +226,7 @@ impl CancelHandle {
                         None => timer::sleep(CANCEL_PAUSE).await,
                     }
                 };
-                send(&server).await
+                send(&connector, &server).await
             };
             let outcome = timer::timeout(CANCEL_TIMEOUT, deliver).await;
             tracing::debug!(server.addr = %server.address, ?outcome, "cancel request for a session given up");
@@ -248,9 +248,9 @@ impl Drop for CancelHandle {
     }
 }
 
-async fn send(server: &ServerKey) -> CancelResult {
+async fn send(connector: &Connector, server: &ServerKey) -> CancelResult {
     let delivery = async {
-        let mut stream = open(&server.address).await?;
+        let mut stream = connector.open(&server.address).await?;
         let request = CancelRequest { process_id: server.process_id, secret_key: server.key.clone() };
         let mut packet = BytesMut::new();
         request.encode(&mut packet);
@@ -317,7 +317,7 @@ mod tests {
         let mut forged = request.secret_key.as_bytes().to_vec();
         forged[3] ^= 1;
         request.secret_key = SecretKey::new(&forged).expect("four bytes");
-        assert_eq!(registry.deliver(&request).await, CancelResult::Unknown);
+        assert_eq!(registry.deliver(&Connector::Network, &request).await, CancelResult::Unknown);
     }
 
     #[test]
@@ -334,10 +334,14 @@ mod tests {
             assert_eq!(meant.key().map(|(process_id, _)| process_id), Some(ProcessId(42)));
             let request = request_of(&meant);
             let accept = async { drop(server.accept().await.expect("a connection")) };
-            let (outcome, ()) = tokio::join!(registry.deliver(&request), accept);
+            let (outcome, ()) = tokio::join!(registry.deliver(&Connector::Network, &request), accept);
             assert_ne!(outcome, CancelResult::Unknown);
             drop(meant);
-            assert_eq!(registry.deliver(&request).await, CancelResult::Unknown, "the others keep theirs");
+            assert_eq!(
+                registry.deliver(&Connector::Network, &request).await,
+                CancelResult::Unknown,
+                "the others keep theirs"
+            );
             assert_eq!(registry.sessions.len(), 99);
         })
         .expect("a thread of its own");
@@ -375,7 +379,7 @@ mod tests {
             assert!(handle.is_delivering());
             packet
         };
-        let (outcome, packet) = tokio::join!(registry.deliver(&request), accept);
+        let (outcome, packet) = tokio::join!(registry.deliver(&Connector::Network, &request), accept);
         assert_eq!(outcome, CancelResult::Delivered);
         assert_eq!(packet[8..], [0, 0, 0, 42, 7, 7, 7, 7]);
         assert!(!handle.is_delivering());
@@ -392,7 +396,7 @@ mod tests {
         let handle = register(&registry, ProtocolVersion::V3_0, address);
         let request = request_of(&handle);
         {
-            let mut delivery = std::pin::pin!(registry.deliver(&request));
+            let mut delivery = std::pin::pin!(registry.deliver(&Connector::Network, &request));
             tokio::select! {
                 biased;
                 _ = &mut delivery => panic!("nobody answers"),
@@ -409,6 +413,6 @@ mod tests {
         let handle = register(&registry, ProtocolVersion::V3_0, nowhere());
         let request = request_of(&handle);
         drop(handle);
-        assert_eq!(registry.deliver(&request).await, CancelResult::Unknown);
+        assert_eq!(registry.deliver(&Connector::Network, &request).await, CancelResult::Unknown);
     }
 }

@@ -20,6 +20,8 @@ mod relay;
 mod serve;
 mod server;
 pub mod settings;
+#[cfg(test)]
+mod testing;
 mod worker;
 
 pub use serve::{Bound, Running, StartError, serve};

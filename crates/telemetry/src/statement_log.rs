@@ -80,6 +80,12 @@ impl StatementLog {
         Ok(StatementLog(sender))
     }
 
+    /// One that takes no record.
+    #[must_use]
+    pub fn off() -> Self {
+        StatementLog(sync_channel(0).0)
+    }
+
     /// Queues a record; `false` when it had to be dropped.
     pub fn offer(
         &self,

@@ -86,6 +86,12 @@ impl Defaults {
         Defaults { servers, tasks, nothing: ArcSwap::default() }
     }
 
+    /// Nothing is known of any server, and none is looked at.
+    #[cfg(test)]
+    pub(crate) fn unread() -> Self {
+        Defaults { servers: Vec::new(), tasks: Vec::new(), nothing: ArcSwap::default() }
+    }
+
     /// What was found on a server.
     fn history(&self, id: ServerId) -> Guard<Arc<History>> {
         let server = self.servers.get(usize::from(id.0));

@@ -204,7 +204,7 @@ async fn log_in(
     let (startup, ahead) = match read_opening(client, live.limits.startup_packet_bytes_max).await {
         Opening::Startup { startup, ahead } => (startup, ahead),
         Opening::Cancel(request) => {
-            let outcome = worker.shared.cancels.deliver(&request).await;
+            let outcome = worker.shared.cancels.deliver(&worker.connector, &request).await;
             tracing::debug!(client.addr = %peer, ?outcome, "cancel request");
             worker.metrics.cancels.one(outcome);
             return Err(LoginEnd::None);

@@ -1,5 +1,7 @@
 //! Connections to servers.
 
-mod connect;
+mod connector;
+#[cfg(test)]
+pub(crate) mod memory;
 
-pub(crate) use self::connect::{connect, open};
+pub(crate) use self::connector::Connector;

@@ -128,6 +128,18 @@ impl Flow {
         self.blocked_since = None;
     }
 
+    /// What is still to be judged, in its order.
+    #[cfg(test)]
+    pub(super) fn unjudged(&self) -> Vec<u8> {
+        [&self.tail[..], &self.ahead].concat()
+    }
+
+    /// What the peer has not taken.
+    #[cfg(test)]
+    pub(super) fn unsent(&self) -> &[u8] {
+        &self.pending[self.sent..]
+    }
+
     /// Whether the peer has taken everything.
     pub(super) fn is_flushed(&self) -> bool {
         self.pending.is_empty()

@@ -20,6 +20,10 @@ mod lost;
 mod parting;
 mod pump;
 mod record;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
 mod view;
 mod watch;
 

@@ -158,7 +158,7 @@ impl Relay {
             self.leave(cx, MoveCause::Ineligible);
             return None;
         }
-        self.about.cancel.cancel_work();
+        self.about.cancel.cancel_work(&self.worker.connector);
         self.server_lost(ServerLoss::GivenUp)
     }
 

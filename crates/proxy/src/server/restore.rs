@@ -19,7 +19,7 @@ use crate::client::messages::ReadError;
 use crate::defaults::startup::Setting;
 use crate::defaults::{Asking, Mark, Restoring};
 use crate::limits::{DEFAULTS_NEWS_PATIENCE, LOGIN_REPLY_BYTES_MAX, RESTORING_LOGINS_MAX};
-use crate::net;
+use crate::net::Connector;
 use trunkline_auth::credentials::ServerCredentials;
 
 /// Bytes asked of the socket at once.
@@ -37,6 +37,7 @@ pub(crate) struct LoginAs<'a> {
 /// Logs in as the session's user. A session that moves asks for what its first login gave, and once more where the
 /// greeting shows that this was not enough, where the server has news of what it gives, or where it refuses a setting.
 pub(super) async fn log_in(
+    connector: &Connector,
     server: &mut Connected,
     who: LoginAs<'_>,
     timeout: Duration,
@@ -80,18 +81,22 @@ pub(super) async fn log_in(
             }
         }
         asking.settings.retain(|setting| !refused.contains(&setting.name));
-        connect_again(server, timeout).await?;
+        connect_again(connector, server, timeout).await?;
     }
     login::log_in(&mut server.stream, startup, credentials).await
 }
 
 /// Leaves the server, and connects to it again.
-async fn connect_again(server: &mut Connected, timeout: Duration) -> Result<(), LoginError> {
+async fn connect_again(
+    connector: &Connector,
+    server: &mut Connected,
+    timeout: Duration,
+) -> Result<(), LoginError> {
     let mut goodbye = BytesMut::new();
     write::terminate(&mut goodbye);
     // If the socket does not take five bytes, its end will have to do.
     let _ = server.stream.try_write_last(&goodbye);
-    server.stream = net::connect(&server.address, timeout).await?;
+    server.stream = connector.connect(&server.address, timeout).await?;
     Ok(())
 }
 

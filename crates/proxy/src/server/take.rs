@@ -24,7 +24,6 @@ use crate::client::messages::ReadError;
 use crate::context::{Live, Worker};
 use crate::errors::{Refusal, Wanted};
 use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
-use crate::net;
 use trunkline_telemetry::metrics::FailoverCause;
 
 /// A server to connect to.
@@ -165,7 +164,7 @@ impl<'a> Search<'a> {
             self.attempts += 1;
             self.worker.shared.defaults.before_login(lease.server()).await;
             let (since, timeout) = (Instant::now(), self.worker.shared.live().timeouts.connect);
-            match net::connect(&address, timeout).await {
+            match self.worker.connector.connect(&address, timeout).await {
                 Ok(stream) => return Ok(Connected { lease, name, address, postmaster, stream, since }),
                 Err(error) => {
                     tracing::info!(
@@ -383,9 +382,10 @@ pub(crate) async fn take(
     alignment: &Alignment,
 ) -> Result<Taken, TakeError> {
     let timeout = search.worker.shared.live().timeouts.connect;
+    let connector = &search.worker.connector;
     loop {
         let mut server = search.connect().await?;
-        let error = match timer::timeout(timeout, log_in(&mut server, who, timeout)).await {
+        let error = match timer::timeout(timeout, log_in(connector, &mut server, who, timeout)).await {
             Ok(Ok(greeting)) => {
                 if !search.is_as_wanted(&server, &greeting) {
                     continue;

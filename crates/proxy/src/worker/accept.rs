@@ -127,11 +127,15 @@ fn turn_away(worker: &Worker, socket: &Accepted, limit: usize) {
 async fn converse(
     placed: Placed,
     _permit: SocketPermit,
-    mut client: Transport,
+    client: Transport,
     peer: SocketAddr,
     listener: usize,
 ) {
-    let worker = &placed.0;
+    serve(&placed.0, client, peer, listener).await;
+}
+
+/// Logs a client in, relays until its session ends, and closes.
+pub(crate) async fn serve(worker: &Rc<Worker>, mut client: Transport, peer: SocketAddr, listener: usize) {
     // Boxed, as the farewells below are, so that a session does not carry their room for all its life.
     let welcome = Box::pin(login::welcome(worker, &mut client, peer, listener)).await;
     match welcome {

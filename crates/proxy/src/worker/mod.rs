@@ -6,7 +6,6 @@
 mod accept;
 mod rebalance;
 
-use std::cell::RefCell;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -20,8 +19,11 @@ use trunkline_net::LINGER;
 use trunkline_reactor::block_on;
 use trunkline_reactor::timer::{self, Ticker};
 
-use crate::context::{Inbox, Order, Phase, Shared, Slots, Worker};
-use crate::limits::{READ_BUFFER_BYTES, REBALANCE_INTERVAL, TICK};
+#[cfg(test)]
+pub(crate) use self::accept::serve;
+use crate::context::{Inbox, Order, Phase, Shared, Worker};
+use crate::limits::{REBALANCE_INTERVAL, TICK};
+use crate::net::Connector;
 use trunkline_telemetry::sessions::SessionsQuery;
 
 /// Starts the thread of worker `index` with its own set of listening sockets; returns when it runs.
@@ -59,18 +61,7 @@ async fn run(
     inbox: Inbox,
     mut phase: watch::Receiver<Phase>,
 ) {
-    let metrics = shared.metrics.thread(index);
-    let buffer = RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice());
-    let worker = Rc::new(Worker {
-        index,
-        shared,
-        metrics,
-        slots: Slots::default(),
-        phase: phase.clone(),
-        buffer,
-        journals: RefCell::default(),
-        parameters: RefCell::default(),
-    });
+    let worker = Worker::new(index, shared, Connector::Network, phase.clone());
     let accepting = accept::start(&worker, sockets);
     let mut health = worker.shared.health.changed();
     let mut tick = Ticker::every(TICK);

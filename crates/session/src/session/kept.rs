@@ -50,6 +50,12 @@ impl Session {
         is_in_step && !is_copying && self.movability().is_ok() && self.conversation.is_one_unit_in_flight()
     }
 
+    /// Whether the next request of the client is answered with the error of a transaction that was lost.
+    #[must_use]
+    pub fn has_deferred_error(&self) -> bool {
+        self.recovery.deferred_error.is_some()
+    }
+
     /// Whether a client without a request in flight has to get an error for the lost server. A failed transaction is the same on any
     /// server, unless it has a savepoint to go back to.
     pub(crate) fn must_report_loss(&self, was: TransactionStatus) -> bool {

@@ -39,10 +39,14 @@ impl Server {
         let (statement, _) = wire::cstr(rest)?;
         self.has_no_statement = !self.statements.contains_key(&statement);
         let sql = self.statements.get(&statement)?.clone();
-        if !portal.is_empty() && self.portals.contains_key(&portal) {
-            return None;
+        // In a failed transaction PostgreSQL makes none but that which ends it: another server need not know of any.
+        let is_end = ["commit", "rollback"].contains(&sql.as_str());
+        if self.transaction != Transaction::Failed || is_end {
+            if !portal.is_empty() && self.portals.contains_key(&portal) {
+                return None;
+            }
+            self.portals.insert(portal, Portal { sql, rows_done: 0 });
         }
-        self.portals.insert(portal, Portal { sql, rows_done: 0 });
         self.answer(b'2', b"");
         Some(())
     }

@@ -202,6 +202,8 @@ impl Server {
         self.is_deferred_failure = false;
         if self.transaction == Transaction::Open {
             self.transaction = Transaction::Failed;
+            // None of them could be run any more.
+            self.portals.clear();
         } else if self.transaction == Transaction::Idle {
             self.undo();
         }

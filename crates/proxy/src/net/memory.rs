@@ -1,0 +1,72 @@
+//! The servers of a test, reached without a kernel.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::task::{Context, Poll, Waker};
+
+use trunkline_net::Transport;
+use trunkline_net::memory::{self, End};
+use trunkline_topology::Address;
+
+/// Where servers of a test listen. All addresses do but those that are down.
+#[derive(Debug)]
+pub(crate) struct Network {
+    /// Bytes of each direction of a connection.
+    capacity: Cell<usize>,
+    down: RefCell<BTreeSet<String>>,
+    accepted: RefCell<VecDeque<(Address, End)>>,
+    acceptor: RefCell<Option<Waker>>,
+}
+
+impl Network {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Network {
+            capacity: Cell::new(capacity),
+            down: RefCell::default(),
+            accepted: RefCell::default(),
+            acceptor: RefCell::default(),
+        }
+    }
+
+    /// Has connections to `address` be refused from now on, or accepted again.
+    pub(crate) fn set_down(&self, address: &Address, is_down: bool) {
+        let mut down = self.down.borrow_mut();
+        match is_down {
+            true => _ = down.insert(address.to_string()),
+            false => _ = down.remove(&address.to_string()),
+        }
+    }
+
+    /// The server's end of the next connection, and the address that was connected to.
+    pub(crate) async fn accept(&self) -> (Address, End) {
+        std::future::poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// The same, if there is one.
+    pub(crate) fn try_accept(&self) -> Option<(Address, End)> {
+        self.accepted.borrow_mut().pop_front()
+    }
+
+    fn poll_accept(&self, cx: &Context<'_>) -> Poll<(Address, End)> {
+        match self.try_accept() {
+            Some(accepted) => Poll::Ready(accepted),
+            None => {
+                self.acceptor.replace(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(super) fn connect(&self, address: &Address) -> io::Result<Transport> {
+        if self.down.borrow().contains(&address.to_string()) {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let (own, theirs) = memory::pair(self.capacity.get());
+        self.accepted.borrow_mut().push_back((address.clone(), theirs));
+        if let Some(waker) = self.acceptor.take() {
+            waker.wake();
+        }
+        Ok(Transport::Memory(own))
+    }
+}

@@ -1,0 +1,62 @@
+//! What happens to a journey: servers die, cancel, refuse and are left.
+
+use std::time::Instant;
+
+use trunkline_health::Sighting;
+use trunkline_model::Rng;
+use trunkline_topology::{Postmaster, ServerId, State};
+
+use super::Journey;
+use crate::relay::simulation::world::SERVERS;
+use crate::testing::address;
+
+impl Journey {
+    /// Something goes wrong, or is planned.
+    pub(super) fn inject(&mut self, rng: &mut Rng) {
+        let attached = self.world.attached();
+        match rng.below(8) {
+            0 => {
+                if let Some(newest) = self.world.servers.newest().filter(|newest| newest.is_serving()) {
+                    newest.model.has_conflict = true;
+                }
+            }
+            1 => {
+                self.all_fit();
+                if let Some(on) = attached {
+                    let state = rng.pick(&[State::Drain, State::Lagging, State::Maint]);
+                    self.world.stage.set_state(on, state);
+                }
+            }
+            2 => {
+                if let Some(on) = attached {
+                    self.world.stage.worker.slots.order_moves((0, on), 1);
+                }
+            }
+            3 => {
+                let id = ServerId(u16::try_from(rng.below(usize::from(SERVERS))).expect("few servers"));
+                self.world.stage.network.set_down(&address(id), true);
+            }
+            _death => {
+                if let Some(newest) = self.world.servers.newest().filter(|newest| newest.is_open()) {
+                    newest.die(rng);
+                    self.tally.deaths += 1;
+                    self.tally.deaths_in_login += usize::from(attached.is_none());
+                }
+            }
+        }
+    }
+
+    /// All servers accept connections again, and health has news of it.
+    pub(super) fn all_fit(&self) {
+        // Where a session was ended, another postmaster is met: its server had gone.
+        let met = Postmaster { system_identifier: None, started_us: 0 };
+        let sighting = Sighting { address: None, postmaster: Ok(met), at: Instant::now() };
+        for id in (0..SERVERS).map(ServerId) {
+            self.world.stage.network.set_down(&address(id), false);
+            self.world.stage.verdicts.answer_inquiries(id, &sighting);
+        }
+        self.world.stage.publish(|snapshot| {
+            snapshot.servers.iter_mut().for_each(|server| server.state = State::Up);
+        });
+    }
+}

@@ -1,0 +1,217 @@
+//! Model servers at the other end of the relay's connections.
+
+use trunkline_model::{Rng, Server, wire};
+use trunkline_net::memory::End;
+
+use crate::net::memory::Network;
+
+/// All connections that were ever made, the newest last.
+pub(super) struct Servers {
+    connections: Vec<Connection>,
+    joins_pipeline: bool,
+}
+
+/// One server process and its socket.
+pub(super) struct Connection {
+    pub(super) model: Server,
+    /// `None` once it is closed.
+    end: Option<End>,
+    is_logged_in: bool,
+    is_resetting: bool,
+    was_taken: bool,
+}
+
+/// Where the servers of the simulation say they are: what every session has seen at most.
+pub(super) const POSITION: &str = "0/5000";
+
+impl Servers {
+    pub(super) fn new(joins_pipeline: bool) -> Self {
+        Servers { connections: Vec::new(), joins_pipeline }
+    }
+
+    /// One that has no faults.
+    pub(super) fn ideal(&self) -> Server {
+        Server::new(self.joins_pipeline)
+    }
+
+    /// The newest connection: that of the session, or the one that is to be.
+    pub(super) fn newest(&mut self) -> Option<&mut Connection> {
+        self.connections.last_mut()
+    }
+
+    /// The session has server number `taken` now.
+    pub(super) fn take(&mut self, taken: usize) {
+        self.connections[taken].was_taken = true;
+    }
+
+    /// What the session had before it took server number `taken`: logins that failed in between do not count.
+    pub(super) fn left(&self, taken: usize) -> Option<&Server> {
+        let before = self.connections[..taken].iter().rev();
+        before.filter(|connection| connection.was_taken).map(|connection| &connection.model).next()
+    }
+
+    /// Server number `taken` as the session has it, before it is sent anything.
+    pub(super) fn as_aligned(&self, taken: usize) -> Server {
+        let mut server = self.connections[taken].model.clone();
+        server.input.clear();
+        server.output.clear();
+        (server.is_closed, server.has_conflict) = (false, false);
+        server
+    }
+
+    /// How many there have been.
+    pub(super) fn count(&self) -> usize {
+        self.connections.len()
+    }
+
+    pub(super) fn accept(&mut self, network: &Network) -> bool {
+        let mut has_accepted = false;
+        while let Some((_address, end)) = network.try_accept() {
+            let mut model = Server::new(self.joins_pipeline);
+            POSITION.clone_into(&mut model.position);
+            let (end, is_logged_in) = (Some(end), false);
+            self.connections.push(Connection {
+                model,
+                end,
+                is_logged_in,
+                is_resetting: false,
+                was_taken: false,
+            });
+            has_accepted = true;
+        }
+        has_accepted
+    }
+
+    /// One of the connections that are open does something; whether any could.
+    pub(super) fn act(&mut self, rng: &mut Rng, most: usize) -> bool {
+        let mut open: Vec<&mut Connection> =
+            self.connections.iter_mut().filter(|c| c.end.is_some()).collect();
+        if open.is_empty() {
+            return false;
+        }
+        let at = rng.below(open.len());
+        open[at].act(rng.below(3), most)
+    }
+
+    /// Each does what it can.
+    pub(super) fn act_all(&mut self) -> bool {
+        let mut has_acted = false;
+        for connection in self.connections.iter_mut().filter(|c| c.end.is_some()) {
+            for action in 0..3 {
+                has_acted |= connection.act(action, usize::MAX);
+            }
+        }
+        has_acted
+    }
+}
+
+impl Connection {
+    pub(super) fn is_open(&self) -> bool {
+        self.end.is_some() && !self.model.is_closed
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        self.is_open() && self.is_logged_in
+    }
+
+    /// The process ends: with or without a word, and what it had said arrives up to some byte, or is lost to a reset.
+    pub(super) fn die(&mut self, rng: &mut Rng) {
+        let words = match rng.below(4) {
+            0 => Vec::new(),
+            1 => wire::report(b'E', "FATAL", "57P01"),
+            2 => wire::report(b'N', "WARNING", "57P01"),
+            _crash => wire::report(b'N', "WARNING", "57P02"),
+        };
+        self.model.die(&words);
+        if rng.one_in(2) {
+            let cut = rng.below(self.model.output.len() + 1);
+            self.model.output.truncate(cut);
+        }
+        self.is_resetting = rng.one_in(3);
+    }
+
+    fn act(&mut self, action: usize, most: usize) -> bool {
+        match action {
+            0 => self.read(most),
+            1 => self.step(),
+            _ => self.write(most),
+        }
+    }
+
+    fn read(&mut self, most: usize) -> bool {
+        let Some(end) = &self.end else { return false };
+        match end.try_read(most) {
+            Ok(bytes) if bytes.is_empty() => {
+                // Its end: what was asked before it is answered, to nobody.
+                self.model.is_closed |= self.model.input.is_empty();
+                if self.model.is_closed && self.model.output.is_empty() {
+                    self.end = None;
+                    return true;
+                }
+                false
+            }
+            Ok(bytes) => {
+                self.model.input.extend(bytes);
+                true
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => false,
+            Err(_reset) => {
+                self.model.is_closed = true;
+                self.end = None;
+                true
+            }
+        }
+    }
+
+    fn step(&mut self) -> bool {
+        if self.model.is_closed {
+            return false;
+        }
+        if !self.is_logged_in {
+            let Some(word) = self.model.input.first_chunk::<4>() else { return false };
+            let length = u32::from_be_bytes(*word) as usize;
+            if self.model.input.len() < length {
+                return false;
+            }
+            self.model.input.drain(..length);
+            self.model.greet();
+            self.is_logged_in = true;
+            return true;
+        }
+        let before = self.model.input.len();
+        self.model.step();
+        self.model.input.len() != before
+    }
+
+    fn write(&mut self, most: usize) -> bool {
+        let Some(end) = &self.end else { return false };
+        if self.model.is_closed && self.is_resetting {
+            if let Some(end) = self.end.take() {
+                end.reset();
+            }
+            return true;
+        }
+        let output = &mut self.model.output;
+        if !output.is_empty() {
+            let count = most.min(output.len());
+            return match end.try_write(&output[..count]) {
+                Ok(written) => {
+                    output.drain(..written);
+                    true
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => false,
+                Err(_gone) => {
+                    output.clear();
+                    true
+                }
+            };
+        }
+        if !self.model.is_closed {
+            return false;
+        }
+        // Read away first: its last words are not to be lost to a reset.
+        while end.try_read(usize::MAX).is_ok_and(|bytes| !bytes.is_empty()) {}
+        self.end = None;
+        true
+    }
+}

@@ -1,0 +1,254 @@
+//! Sessions whose servers a test plays: what a client sees when one is lost, refuses, or is behind.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use trunkline_codec::ids::Lsn;
+use trunkline_health::{EndedBy, Sighting};
+use trunkline_model::wire;
+use trunkline_reactor::{block_on, timer};
+use trunkline_topology::{FlushedWal, Postmaster, ServerId};
+
+use crate::settings::{AuthMode, ClientMethod, OnTerminate, SecretSource, Settings};
+use crate::testing::{Peer, Stage, runtime, settings, standbys};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Plays a test on a thread with three standbys.
+fn play<F: Future<Output = ()>>(settings: Settings, test: impl FnOnce(Stage) -> F) {
+    // As on a worker: what takes long runs aside.
+    let aside = runtime();
+    let _aside = aside.enter();
+    let played = block_on(async {
+        let stage = Stage::new(&settings, standbys(3), 64 * 1024);
+        timer::timeout(PATIENCE, test(stage)).await
+    });
+    played.expect("a thread of its own").expect("nobody waits for ever");
+}
+
+fn tags(messages: &[(u8, Vec<u8>)]) -> String {
+    messages.iter().map(|(tag, _)| char::from(*tag)).collect()
+}
+
+fn has_code(message: &(u8, Vec<u8>), severity: &str, code: &str) -> bool {
+    let text = String::from_utf8_lossy(&message.1);
+    message.0 == b'E' && text.contains(&format!("S{severity}\0")) && text.contains(&format!("C{code}\0"))
+}
+
+/// One row, and the end of the request.
+fn answer() -> Vec<u8> {
+    let end = [wire::message(b'C', b"SELECT 1\0"), wire::message(b'Z', b"I")].concat();
+    [wire::message(b'T', b"\0\0"), wire::message(b'D', b"\0\0"), end].concat()
+}
+
+/// What a standby answers that is asked how far it has replayed.
+fn position(lsn: &str) -> Vec<u8> {
+    let length = u32::try_from(lsn.len()).expect("short").to_be_bytes();
+    let row = wire::message(b'D', &[&[0, 1][..], &length, lsn.as_bytes()].concat());
+    let end = [wire::message(b'C', b"SELECT 1\0"), wire::message(b'Z', b"I")].concat();
+    [wire::message(b'T', b"\0\0"), row, end].concat()
+}
+
+/// A client that has been let in by a server.
+async fn session(stage: &Stage) -> (Peer, ServerId, Peer) {
+    let mut client = Peer::client(stage).await;
+    let (id, server) = Peer::server_in(stage).await;
+    client.hear_up_to(b'Z').await;
+    (client, id, server)
+}
+
+/// The next server, which shows all that the session has seen, has been logged in to and answers its request.
+async fn next_answers(stage: &Stage) -> (ServerId, Peer) {
+    let (id, mut next) = Peer::server_in(stage).await;
+    assert_eq!(next.hear().await.0, b'Q', "how far it has replayed");
+    next.say(&position("0/5000")).await;
+    assert_eq!(next.hear().await, (b'Q', b"select 1\0".to_vec()));
+    next.say(&answer()).await;
+    (id, next)
+}
+
+#[test]
+fn server_lost_while_idle_is_replaced_when_the_client_speaks() {
+    play(settings(), async |stage| {
+        let (mut client, first, server) = session(&stage).await;
+        server.reset();
+        client.query("select 1").await;
+        let (second, _next) = next_answers(&stage).await;
+        assert_ne!(first, second);
+        assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
+    });
+}
+
+#[test]
+fn request_without_an_answer_is_sent_again_to_another_server() {
+    play(settings(), async |stage| {
+        let (mut client, first, mut server) = session(&stage).await;
+        client.query("select 1").await;
+        assert_eq!(server.hear().await.0, b'Q');
+        drop(server);
+        let (second, _next) = next_answers(&stage).await;
+        assert_ne!(first, second);
+        assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
+    });
+}
+
+#[test]
+fn server_lost_inside_an_answer_is_one_error_and_the_connection_goes_on() {
+    play(settings(), async |stage| {
+        let (mut client, _, mut server) = session(&stage).await;
+        client.query("select 1").await;
+        server.hear().await;
+        server.say(&[wire::message(b'T', b"\0\0"), wire::message(b'D', b"\0\0")].concat()).await;
+        assert_eq!(tags(&client.hear_up_to(b'D').await), "TD");
+        drop(server);
+        let told = client.hear_up_to(b'Z').await;
+        assert_eq!(tags(&told), "EZ");
+        assert!(has_code(&told[0], "ERROR", "08006"), "{told:?}");
+        client.query("select 1").await;
+        next_answers(&stage).await;
+        assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
+    });
+}
+
+#[test]
+fn client_that_says_goodbye_without_a_server_takes_none() {
+    play(settings(), async |stage| {
+        let (mut client, _, server) = session(&stage).await;
+        drop(server);
+        client.say(&wire::message(b'X', b"")).await;
+        client.closes().await;
+        assert!(stage.network.try_accept().is_none());
+    });
+}
+
+#[test]
+fn server_that_has_no_connection_left_is_passed_over_at_the_login() {
+    play(settings(), async |stage| {
+        let mut client = Peer::client(&stage).await;
+        let (first, mut full) = Peer::server(&stage).await;
+        full.say(&wire::report(b'E', "FATAL", "53300")).await;
+        let (second, _server) = Peer::server_in(&stage).await;
+        assert_ne!(first, second);
+        assert_eq!(tags(&client.hear_up_to(b'Z').await), "RSSKZ");
+    });
+}
+
+#[test]
+fn refusal_of_the_user_is_the_clients_answer() {
+    play(settings(), async |stage| {
+        let mut client = Peer::client(&stage).await;
+        let (_, mut server) = Peer::server(&stage).await;
+        server.say(&wire::report(b'E', "FATAL", "28000")).await;
+        assert!(has_code(&client.hear().await, "FATAL", "28000"));
+        client.closes().await;
+        assert!(stage.network.try_accept().is_none(), "no other is asked");
+    });
+}
+
+#[test]
+fn server_that_shows_less_than_the_session_has_seen_is_left_for_another() {
+    play(settings(), async |stage| {
+        // Where the primary's WAL ended after all that is asked here.
+        let at = Instant::now() + PATIENCE;
+        stage.publish(|snapshot| snapshot.written = [FlushedWal { at, lsn: Lsn(0x5000) }].into());
+        let (mut client, _, server) = session(&stage).await;
+        drop(server);
+        client.query("select 1").await;
+        let (behind, mut stale) = Peer::server_in(&stage).await;
+        let asked = async {
+            while let Some((tag, _)) = stale.try_hear().await {
+                assert_eq!(tag, b'Q');
+                stale.say(&position("0/4000")).await;
+            }
+        };
+        let answered = async {
+            let (id, _next) = next_answers(&stage).await;
+            assert_ne!(id, behind);
+            client.hear_up_to(b'Z').await
+        };
+        let ((), told) = tokio::join!(asked, answered);
+        assert_eq!(tags(&told), "TDCZ");
+    });
+}
+
+/// A session on a server that ends it with FATAL 57P01, and what a login shows of that server then.
+fn terminated(by: EndedBy, then: impl AsyncFnOnce(&Stage, Peer)) {
+    let settings = Settings { on_terminate: OnTerminate::End, ..settings() };
+    play(settings, async |stage| {
+        let own = Postmaster { system_identifier: None, started_us: 1 };
+        stage.publish(|snapshot| snapshot.servers.iter_mut().for_each(|s| s.postmaster = Some(own)));
+        let (client, id, mut server) = session(&stage).await;
+        server.say(&wire::report(b'E', "FATAL", "57P01")).await;
+        drop(server);
+        let met = match by {
+            EndedBy::Operator => own,
+            EndedBy::Server => Postmaster { started_us: 2, ..own },
+        };
+        let answered = async {
+            loop {
+                let sighting = Sighting { address: None, postmaster: Ok(met), at: Instant::now() };
+                stage.verdicts.answer_inquiries(id, &sighting);
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = then(&stage, client) => {}
+            () = answered => unreachable!("it goes on for ever"),
+        }
+    });
+}
+
+#[test]
+fn session_that_an_operator_ends_has_the_servers_words() {
+    terminated(EndedBy::Operator, async |stage, mut client| {
+        assert!(has_code(&client.hear().await, "FATAL", "57P01"));
+        client.closes().await;
+        assert!(stage.network.try_accept().is_none());
+    });
+}
+
+#[test]
+fn session_whose_server_shuts_down_hears_nothing_of_it() {
+    terminated(EndedBy::Server, async |stage, mut client| {
+        client.query("select 1").await;
+        next_answers(stage).await;
+        assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
+    });
+}
+
+/// Has a client prove itself with `password`, where `secret` is right.
+fn verify(password: &str, then: impl AsyncFnOnce(&Stage, Peer)) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "\"app\" \"secret\"\n").expect("it can be written");
+    let mut settings = settings();
+    settings.auth.mode = AuthMode::Verify;
+    settings.auth.client_method = ClientMethod::Password;
+    settings.auth.source = SecretSource::File(file.path().to_owned());
+    play(settings, async |stage| {
+        let mut client = Peer::client(&stage).await;
+        assert_eq!(client.hear().await, (b'R', vec![0, 0, 0, 3]), "it is asked for the password");
+        client.say(&wire::message(b'p', format!("{password}\0").as_bytes())).await;
+        then(&stage, client).await;
+    });
+}
+
+#[test]
+fn client_that_proves_itself_is_logged_in_with_its_password() {
+    verify("secret", async |stage, mut client| {
+        let (_, mut server) = Peer::server(stage).await;
+        server.say(&wire::message(b'R', &[0, 0, 0, 3])).await;
+        assert_eq!(server.hear().await, (b'p', b"secret\0".to_vec()));
+        server.let_in().await;
+        assert_eq!(tags(&client.hear_up_to(b'Z').await), "RSSKZ");
+    });
+}
+
+#[test]
+fn client_with_a_wrong_password_reaches_no_server() {
+    verify("guess", async |stage, mut client| {
+        assert!(has_code(&client.hear().await, "FATAL", "28P01"));
+        client.closes().await;
+        assert!(stage.network.try_accept().is_none());
+    });
+}

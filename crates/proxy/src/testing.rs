@@ -1,0 +1,285 @@
+//! A worker whose servers are in the same thread, for tests of logins and relays without a kernel.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::watch;
+use trunkline_codec::limits::STARTUP_PACKET_MAX;
+use trunkline_health::{ByHand, JudgeSettings, MonitorSettings};
+use trunkline_routing::{Attached, Balance, Balancer, Fallback, TargetSessionAttrs};
+use trunkline_topology::testing::{snapshot, status};
+use trunkline_topology::{Address, Role, ServerId, Snapshot, State};
+
+use trunkline_model::{Server, wire};
+use trunkline_net::Transport;
+use trunkline_net::memory::{self, End};
+use trunkline_reactor::spawn;
+
+use crate::context::{Listener, Live, Phase, Shared, Worker, WorkerHandle};
+use crate::defaults::Defaults;
+use crate::functions::FunctionStore;
+use crate::moves::Pace;
+use crate::net::Connector;
+use crate::net::memory::Network;
+use crate::settings::{
+    AddHost, AuthMode, AuthSettings, LimitSettings, ListenerSettings, OnLagging, OnTerminate, Retry,
+    RetrySettings, Settings, StatementLogSettings, TimeoutSettings, UserFunctions,
+};
+use crate::worker;
+use trunkline_auth::secrets::{SecretSettings, SecretStore};
+use trunkline_telemetry::metrics::Metrics;
+use trunkline_telemetry::statement_log::StatementLog;
+
+/// A worker, and what a test moves around it.
+pub(crate) struct Stage {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) verdicts: ByHand,
+    pub(crate) network: Rc<Network>,
+    _phase: watch::Sender<Phase>,
+}
+
+/// Longer than any test takes.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Where the client of a test comes from.
+pub(crate) const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 40_000);
+
+/// The address of a server of a test.
+pub(crate) fn address(id: ServerId) -> Address {
+    let host = Ipv4Addr::new(10, 0, 0, u8::try_from(id.0).expect("few servers"));
+    SocketAddr::from((host, 5432)).into()
+}
+
+/// The server at an address.
+pub(crate) fn server_at(of: &Address) -> ServerId {
+    (0..u16::from(u8::MAX)).map(ServerId).find(|id| address(*id) == *of).expect("a server of the test")
+}
+
+/// So many standbys, all fit, whose primary does not answer: what a session has seen need not be waited for.
+pub(crate) fn standbys(count: u16) -> Snapshot {
+    let now = Instant::now();
+    let servers = (0..count).map(|number| {
+        let mut status = status(ServerId(number), &format!("replica{}", number + 1), Role::Standby, now);
+        status.address = Some(address(ServerId(number)));
+        status
+    });
+    Snapshot { servers: servers.collect(), primary: None, primary_lost_at: Some(now), ..snapshot() }
+}
+
+/// Of one listener for reads; whoever connects is let in if the server lets it in.
+pub(crate) fn settings() -> Settings {
+    let listener = ListenerSettings {
+        name: "reads".to_owned(),
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        target_session_attrs: TargetSessionAttrs::PreferStandby,
+        balance: Balance::RoundRobin,
+        proxy_protocol_from: Vec::new(),
+        application_name_add_host: AddHost::Off,
+        retry: Retry::On,
+    };
+    let login = tokio_postgres::Config::new();
+    Settings {
+        health: MonitorSettings { servers: Vec::new(), login, judge: JudgeSettings::default() },
+        fallback: Fallback::default(),
+        fallback_connections_max: 0,
+        on_lagging: OnLagging::Move,
+        on_terminate: OnTerminate::Move,
+        user_functions: UserFunctions::Trust,
+        listeners: vec![listener],
+        auth: AuthSettings::default(),
+        limits: LimitSettings {
+            connections_max: 100,
+            startup_packet_bytes_max: STARTUP_PACKET_MAX as usize,
+            // Zero is no limit.
+            ..LimitSettings::default()
+        },
+        timeouts: TimeoutSettings {
+            login: LONG,
+            connect: LONG,
+            acquire: LONG,
+            failover_wait: LONG,
+            drain: LONG,
+            server_stall: LONG,
+            idle_session: Duration::ZERO,
+            idle_in_transaction: Duration::ZERO,
+        },
+        retry: RetrySettings { journal_max: 1024 * 1024 },
+        statement_log: StatementLogSettings::default(),
+        http: None,
+        agent: None,
+        admin: None,
+        threads: 1,
+    }
+}
+
+/// The control runtime of all tests, on a thread of its own.
+pub(crate) fn runtime() -> Handle {
+    static HANDLE: OnceLock<Handle> = OnceLock::new();
+    let start = || {
+        let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let handle = runtime.handle().clone();
+        std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+        handle
+    };
+    HANDLE.get_or_init(start).clone()
+}
+
+impl Stage {
+    /// A worker with connections of so many bytes in each direction.
+    pub(crate) fn new(settings: &Settings, snapshot: Snapshot, capacity: usize) -> Self {
+        let servers = snapshot.servers.len();
+        let (health, verdicts) = ByHand::new(snapshot);
+        let login = settings.health.login.clone();
+        let secrets = (settings.auth.mode == AuthMode::Verify).then(|| {
+            let (source, cache_ttl) = (settings.auth.source.clone(), settings.auth.cache_ttl);
+            let secrets = SecretSettings { source, login: login.clone(), cache_ttl };
+            SecretStore::start(secrets, health.clone(), &runtime()).expect("the secrets of the test")
+        });
+        let attached = Attached::new(servers);
+        let listeners = settings.listeners.iter().cloned().map(|settings| {
+            let balancer = Balancer::new(settings.balance, Arc::clone(&attached));
+            Listener { settings, balancer }
+        });
+        let shared = Shared {
+            functions: FunctionStore::new(settings.user_functions, health.clone(), login, runtime()),
+            health,
+            defaults: Defaults::unread(),
+            metrics: Arc::new(Metrics::new(1, servers)),
+            admission: Arc::default(),
+            cancels: Arc::default(),
+            listeners: listeners.collect(),
+            attached,
+            pace: Pace::new(servers),
+            secrets,
+            statement_log: StatementLog::off(),
+            workers: vec![WorkerHandle::new().0],
+            mock_secret: [7; 32],
+            live: ArcSwap::from_pointee(Live::of(settings)),
+            is_draining: AtomicBool::new(false),
+        };
+        let network = Rc::new(Network::new(capacity));
+        let (phase, runs) = watch::channel(Phase::Running);
+        let worker = Worker::new(0, Arc::new(shared), Connector::Memory(Rc::clone(&network)), runs);
+        Stage { worker, verdicts, network, _phase: phase }
+    }
+
+    /// Health has news, and the sessions hear of it as from the worker.
+    pub(crate) fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
+        self.verdicts.publish(change);
+        self.worker.slots.order_all(crate::context::Order::Recheck);
+    }
+
+    /// Has a server be in `state`.
+    pub(crate) fn set_state(&self, id: ServerId, state: State) {
+        self.publish(|snapshot| snapshot.servers[id.index()].state = state);
+    }
+}
+
+/// The other end of a connection of the proxy's: a client or a server that a test plays.
+pub(crate) struct Peer {
+    end: End,
+    buffer: Vec<u8>,
+}
+
+impl Peer {
+    /// A client that has sent its startup packet; the proxy serves it in a task of its own.
+    pub(crate) async fn client(stage: &Stage) -> Self {
+        let (end, own) = memory::pair(64 * 1024);
+        let worker = Rc::clone(&stage.worker);
+        spawn(async move { worker::serve(&worker, Transport::Memory(own), CLIENT, 0).await });
+        let mut client = Peer { end, buffer: Vec::new() };
+        let body = b"\0\x03\0\0user\0app\0database\0app\0\0";
+        client.say(&[&[0, 0, 0, 4 + u8::try_from(body.len()).expect("short")], &body[..]].concat()).await;
+        client
+    }
+
+    /// The server's end of the next connection that the proxy makes, its startup packet read.
+    pub(crate) async fn server(stage: &Stage) -> (ServerId, Self) {
+        let (address, end) = stage.network.accept().await;
+        let mut server = Peer { end, buffer: Vec::new() };
+        while server.buffer.len() < 4 || server.buffer.len() < usize::from(server.buffer[3]) {
+            assert!(server.read().await, "it has closed before its startup packet");
+        }
+        server.buffer.drain(..usize::from(server.buffer[3]));
+        (server_at(&address), server)
+    }
+
+    /// The same, and the proxy is let in.
+    pub(crate) async fn server_in(stage: &Stage) -> (ServerId, Self) {
+        let (id, mut server) = Self::server(stage).await;
+        server.let_in().await;
+        (id, server)
+    }
+
+    /// Says what a standby says to who may come in.
+    pub(crate) async fn let_in(&mut self) {
+        let mut model = Server::new(true);
+        model.greet();
+        self.say(&model.output).await;
+    }
+
+    /// Whether there was something to read before the end.
+    async fn read(&mut self) -> bool {
+        let mut chunk = [0; 4096];
+        let count = self.end.read(&mut chunk).await.expect("it closes in order");
+        self.buffer.extend(&chunk[..count]);
+        count > 0
+    }
+
+    pub(crate) async fn say(&mut self, bytes: &[u8]) {
+        self.end.write_all(bytes).await.expect("the proxy is there");
+    }
+
+    /// The next message.
+    pub(crate) async fn hear(&mut self) -> (u8, Vec<u8>) {
+        self.try_hear().await.expect("a message before the end")
+    }
+
+    /// The same; `None` at the end.
+    pub(crate) async fn try_hear(&mut self) -> Option<(u8, Vec<u8>)> {
+        loop {
+            if let Some((tag, body, length)) = wire::front(&self.buffer) {
+                let message = (tag, body.to_vec());
+                self.buffer.drain(..length);
+                return Some(message);
+            }
+            if !self.read().await {
+                return None;
+            }
+        }
+    }
+
+    /// The messages up to the next of that tag, which is the last.
+    pub(crate) async fn hear_up_to(&mut self, tag: u8) -> Vec<(u8, Vec<u8>)> {
+        let mut heard = Vec::new();
+        loop {
+            let message = self.hear().await;
+            heard.push(message);
+            if heard.last().is_some_and(|(last, _)| *last == tag) {
+                return heard;
+            }
+        }
+    }
+
+    /// Sends a query.
+    pub(crate) async fn query(&mut self, sql: &str) {
+        self.say(&wire::message(b'Q', format!("{sql}\0").as_bytes())).await;
+    }
+
+    /// Waits until the proxy has closed; what it said before is thrown away.
+    pub(crate) async fn closes(mut self) {
+        let mut rest = Vec::new();
+        let _reset = self.end.read_to_end(&mut rest).await;
+    }
+
+    /// Closes with a reset.
+    pub(crate) fn reset(self) {
+        self.end.reset();
+    }
+}
