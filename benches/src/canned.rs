@@ -317,8 +317,9 @@ type Row = (&'static [&'static str], &'static [Option<&'static str>]);
 /// What Trunkline's health probe is told: a primary that stands still.
 fn health_answer(sql: &str) -> Option<Row> {
     if sql.contains("pg_control_system") {
-        let names = &["system_identifier", "version", "can_see_all"];
-        return Some((names, &[Some("7000000000000000001"), Some("150000"), Some("t")]));
+        let names = &["system_identifier", "version", "started_us", "can_see_all"];
+        let values = &[Some("7000000000000000001"), Some("150000"), Some("1700000000000000"), Some("t")];
+        return Some((names, values));
     }
     if sql.contains("pg_is_in_recovery() AS rec") {
         let names = &["rec", "now_us", "lsn", "tli_hex"];

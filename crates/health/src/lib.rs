@@ -10,7 +10,7 @@
 //! ```
 //! use std::time::Instant;
 //!
-//! use trunkline_health::judge::{Failure, Finding, Judge, Observation};
+//! use trunkline_health::judge::{Finding, Judge, Observation, ProbeFailure};
 //! use trunkline_health::JudgeSettings;
 //! use trunkline_topology::{AdminState, ExpectedRole, ServerId, ServerSpec, State};
 //!
@@ -27,7 +27,7 @@
 //! // Unknown is never healthy.
 //! assert_eq!(judge.snapshot(now).servers[0].state, State::Unknown);
 //!
-//! let finding = Finding::ConnectFailed(Failure::Refused);
+//! let finding = Finding::ConnectFailed(ProbeFailure::Refused);
 //! judge.observe(ServerId(0), Observation { sent_at: now, received_at: now, address: None, finding }, now);
 //! assert_eq!(judge.snapshot(now).servers[0].state, State::Down);
 //! ```

@@ -21,6 +21,8 @@ impl Relay {
         let Server::Attached { lease, .. } = &self.server else { return None };
         let server = lease.server();
         self.confirm_defaults();
+        // A look that has just ended may free it.
+        self.session.settle_calls();
         if self.client_is == ClientIs::Speaking {
             self.worker.shared.health.suspect(server, PassiveFailure::ServerLost);
         }
