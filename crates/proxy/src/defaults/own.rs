@@ -71,6 +71,11 @@ impl Own {
         matches!(self.given, Given::Unconfirmed(_))
     }
 
+    /// Whether a look from behind the login has ended.
+    pub(crate) fn is_looked_at(&self, defaults: &Defaults) -> bool {
+        defaults.history(self.server).has_looked_since(self.at.ended)
+    }
+
     /// Whether it is worth waiting for.
     pub(crate) fn is_confirmed_soon(&self, now: Instant) -> bool {
         self.is_unconfirmed() && now < self.at.ended + DEFAULTS_CONFIRM_PATIENCE

@@ -16,9 +16,13 @@ impl Relay {
         if !self.about.own.is_unconfirmed() || !is_on_one || self.about.relogin.is_none() {
             return;
         }
+        let defaults = &self.worker.shared.defaults;
+        // Asked after each request until then.
+        if !self.about.own.is_looked_at(defaults) {
+            return;
+        }
         let told = Told::of(self.session.defaults());
         let info = Arc::clone(&self.about.info);
-        let defaults = &self.worker.shared.defaults;
         let keys = self.about.own.confirm(defaults, [&info.user, &info.database], &told);
         if !keys.is_empty() {
             tracing::debug!(
