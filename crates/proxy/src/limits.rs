@@ -149,9 +149,6 @@ pub const FUNCTION_USERS_MAX: usize = 100_000;
 /// Rounds of looking for users, and for functions that mention them, likewise.
 pub const FUNCTION_ROUNDS_MAX: usize = 16;
 
-/// How long SQL of a database that was never looked at is kept to be read after the first look.
-pub const FUNCTION_FIRST_LOOK_PATIENCE: Duration = Duration::from_secs(1);
-
 /// How often a database in use is looked at for functions that are new.
 pub const FUNCTION_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use trunkline_session::Functions;
 
 use super::Shared;
 use super::connection::LookError;
 use super::look::Looker;
 use crate::limits::{
-    FUNCTION_FAILURES_TOLD, FUNCTION_FIRST_LOOK_PATIENCE, FUNCTION_LOOK_INTERVAL, FUNCTION_LOOK_SHARE,
-    FUNCTION_LOOK_TICK, FUNCTION_QUIET, FUNCTION_UNREADABLE_PAUSE, FUNCTIONS_KEPT,
+    FUNCTION_FAILURES_TOLD, FUNCTION_LOOK_INTERVAL, FUNCTION_LOOK_SHARE, FUNCTION_LOOK_TICK, FUNCTION_QUIET,
+    FUNCTION_UNREADABLE_PAUSE, FUNCTIONS_KEPT,
 };
 
 /// Looks at a database while sessions are in it, and a while longer.
@@ -22,20 +22,7 @@ pub(super) async fn run(shared: Arc<Shared>, database: Box<str>, functions: Arc<
     loop {
         let began = Instant::now();
         let number = functions.look_begins();
-        let looked = {
-            let look = looker.look();
-            tokio::pin!(look);
-            match timeout(FUNCTION_FIRST_LOOK_PATIENCE, &mut look).await {
-                Ok(looked) => looked,
-                Err(_elapsed) => {
-                    functions.first_look_is_late();
-                    look.await
-                }
-            }
-        };
-        if looked.is_err() {
-            functions.first_look_is_late();
-        }
+        let looked = looker.look().await;
         if let Some((error, advice)) = complaints.of(&looked) {
             tracing::warn!(
                 db.name = %database, %error,

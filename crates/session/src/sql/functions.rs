@@ -146,7 +146,6 @@ pub struct Functions {
     /// Counts the catalogs.
     generation: AtomicU64,
     watches_words: AtomicBool,
-    is_late: AtomicBool,
     /// A session has called a function since the last [`Self::take_use`].
     is_used: AtomicBool,
     /// A session waits for the next look.
@@ -184,7 +183,6 @@ impl Functions {
             watches_words: AtomicBool::new(
                 catalog.watches_words() || catalog.unlisted == UnlistedFunctions::Unread,
             ),
-            is_late: AtomicBool::new(false),
             catalog: ArcSwap::from_pointee(catalog),
             generation: AtomicU64::new(0),
             is_used: AtomicBool::new(false),
@@ -300,18 +298,9 @@ impl Functions {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// The first look fails, or takes long: SQL is no longer kept to be read after it. Calls of functions by name wait
-    /// for it all the same.
-    pub fn first_look_is_late(&self) {
-        if !self.is_late.swap(true, Ordering::AcqRel) {
-            self.watches_words.store(self.catalog.load().watches_words(), Ordering::Release);
-        }
-    }
-
     /// Whether the first look has yet to end: any relation, type or operator may run a function.
     pub(crate) fn is_unread(&self) -> bool {
         self.looks_done.load(Ordering::Acquire) == 0
-            && !self.is_late.load(Ordering::Acquire)
             && self.catalog.load().unlisted == UnlistedFunctions::Unread
     }
 

@@ -380,18 +380,3 @@ fn a_view_that_runs_something_else_since_the_last_look_is_read_before_the_sessio
     talk.reads_back(&[None, Some("b")]);
     assert!(talk.told()[0].contains("'app.x', 'b'"), "{:?}", talk.told());
 }
-
-#[test]
-fn sql_is_not_kept_for_a_first_look_that_is_late() {
-    let functions = Arc::new(Functions::new(catalog(&[])));
-    let mut talk = Talk::of(Talk::settings(Mobility::Movable), Instant::now());
-    talk.session = Session::new(Talk::settings(Mobility::Movable), talk.now)
-        .with_functions(Some(Arc::clone(&functions)));
-    talk.ran("select v from orders", &["SELECT 1"]);
-    functions.first_look_is_late();
-    assert!(talk.session.settle_calls());
-    talk.ran("select v from orders", &["SELECT 1"]);
-    assert_eq!(talk.session.movability(), Ok(()));
-    talk.ran("select late()", &["SELECT 1"]);
-    assert_eq!(talk.session.movability(), Err(PinReason::UnreadFunction));
-}
