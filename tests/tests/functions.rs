@@ -151,19 +151,6 @@ fn a_session_keeps_the_tenant_that_a_function_has_set() {
 }
 
 #[test]
-fn so_does_the_first_session_of_a_database_before_its_functions_are_read() {
-    let cluster = tenants();
-    for call in ["SELECT * FROM by_view", "SELECT ('a'::text)::told", "TABLE audited"] {
-        let endpoint = endpoint(&cluster).start();
-        let mut wire = login(&endpoint);
-        assert_eq!(wire.query(call).error, None, "{call}");
-        await_movable(&endpoint);
-        drain_away(&cluster, &endpoint, &mut wire);
-        assert_eq!(wire.value("SELECT item FROM orders"), "apples", "{call}");
-    }
-}
-
-#[test]
 fn a_tenant_outlives_the_death_of_its_server() {
     let cluster = tenants();
     let endpoint = endpoint(&cluster).start();

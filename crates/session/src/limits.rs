@@ -80,10 +80,6 @@ pub const SETTING_NAME_MAX: usize = 128;
 /// Functions called by one session that have not been read yet; with one more it is pinned.
 pub const UNREAD_NAMES_MAX: usize = 32;
 
-/// Bytes of SQL that one session keeps until the functions of its database have been read for the first time; with
-/// more it is pinned.
-pub const EARLY_SQL_MAX: usize = 64 * 1024;
-
 /// Longest source of a function that the proxy reads, in bytes; a longer one pins.
 pub const FUNCTION_SOURCE_MAX: usize = 256 * 1024;
 

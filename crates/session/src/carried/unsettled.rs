@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::carried::followed::Followed;
 use crate::carried::recent_calls::{CalledBy, RecentCalls};
-use crate::limits::{EARLY_SQL_MAX, READ_BACK_MAX, UNREAD_NAMES_MAX};
+use crate::limits::{READ_BACK_MAX, UNREAD_NAMES_MAX};
 use crate::names::Name;
 use crate::pin::PinReason;
 use crate::pins::Pins;
@@ -23,8 +23,6 @@ pub(crate) struct Unsettled {
     /// Functions that were called and are not known, until a look of this number has ended.
     names: Vec<Name>,
     look: u64,
-    /// SQL that was sent before the first look had ended; it is read again then.
-    early: Vec<u8>,
     /// Functions, or objects that may call them, were created or changed in this transaction.
     has_defined: bool,
     recent_calls: RecentCalls,
@@ -44,7 +42,7 @@ impl Unsettled {
         match found {
             None => read(sql),
             Some(calls) => {
-                let pins = self.note(&calls, sql);
+                let pins = self.note(&calls);
                 read_with(sql, &pins)
             }
         }
@@ -54,26 +52,12 @@ impl Unsettled {
     #[cold]
     pub(crate) fn read_part(&mut self, part: &[u8]) -> Pins {
         let found = self.functions.as_ref().and_then(|functions| calls_in_part(part, functions));
-        found.map_or_else(Pins::default, |calls| self.note(&calls, part))
+        found.map_or_else(Pins::default, |calls| self.note(&calls))
     }
 
-    /// Notes the calls of `sql`; returns the reasons that pin the session.
+    /// Notes the calls; returns the reasons that pin the session.
     #[cold]
-    pub(crate) fn note(&mut self, calls: &Calls, sql: &[u8]) -> Pins {
-        let mut pins = self.note_known(calls);
-        if calls.is_early {
-            pins.add(PinReason::UnreadFunction);
-            if self.early.len() + sql.len() > EARLY_SQL_MAX {
-                pins.add(PinReason::UserFunction);
-            } else {
-                self.early.extend_from_slice(sql);
-                self.early.push(b';');
-            }
-        }
-        pins
-    }
-
-    fn note_known(&mut self, calls: &Calls) -> Pins {
+    pub(crate) fn note(&mut self, calls: &Calls) -> Pins {
         let mut pins = Pins::default();
         if let Some(reason) = calls.effect.pin {
             pins.add(reason);
@@ -154,7 +138,7 @@ impl Unsettled {
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
         let Some(functions) = &self.functions else { return true };
-        self.names.is_empty() && self.early.is_empty() && self.recent_calls.is_settled(functions)
+        self.names.is_empty() && self.recent_calls.is_settled(functions)
     }
 
     /// Whether the functions that prepared statements have called are not known yet.
@@ -172,14 +156,14 @@ impl Unsettled {
     /// Reasons that pin the session, from called functions that turned out to have more effects.
     fn settle_lately(&mut self) -> Pins {
         let Some(functions) = &self.functions else { return Pins::default() };
-        let calls = Calls { effect: self.recent_calls.settle(functions), ..Calls::default() };
-        self.note_known(&calls)
+        let calls = Calls { effect: self.recent_calls.settle(functions), unread: Vec::new() };
+        self.note(&calls)
     }
 
     /// Whether all functions that were called are known by now, and have no effects.
     pub(crate) fn is_harmless(&self) -> bool {
-        let Some(functions) = self.functions.as_ref().filter(|_| self.waits()) else { return true };
-        if !functions.has_looked(self.look) || !self.early.is_empty() {
+        let Some(functions) = self.functions.as_ref().filter(|_| !self.names.is_empty()) else { return true };
+        if !functions.has_looked(self.look) {
             return false;
         }
         let catalog = functions.load();
@@ -193,13 +177,13 @@ impl Unsettled {
 
     /// Reasons that pin the session, from the functions that were called. `None` while those are not known.
     pub(crate) fn settle(&mut self) -> Option<Pins> {
-        let functions = Arc::clone(self.functions.as_ref().filter(|_| self.waits())?);
-        if !functions.has_looked(self.look) || functions.is_unread() {
+        let functions = self.functions.as_ref().filter(|_| !self.names.is_empty())?;
+        if !functions.has_looked(self.look) {
             return None;
         }
-        let mut pins = self.settle_early(&functions);
         let catalog = functions.load();
         let mut calls = Calls::default();
+        let mut pins = Pins::default();
         for name in std::mem::take(&mut self.names) {
             match catalog.called(&name) {
                 Called::BuiltIn => {}
@@ -211,22 +195,8 @@ impl Unsettled {
             }
         }
         drop(catalog);
-        pins.extend(&self.note_known(&calls));
+        pins.extend(&self.note(&calls));
         Some(pins)
-    }
-
-    /// Reads what was sent before the first look, which has ended.
-    fn settle_early(&mut self, functions: &Arc<Functions>) -> Pins {
-        let early = std::mem::take(&mut self.early);
-        let mut called = CalledNames::default();
-        let found = calls(&early, functions, &mut called);
-        self.called_lately(&called, CalledBy::Query);
-        found.map_or_else(Pins::default, |calls| self.note_known(&calls))
-    }
-
-    /// Whether the effects of something that was called are not known yet.
-    fn waits(&self) -> bool {
-        !self.names.is_empty() || !self.early.is_empty()
     }
 }
 

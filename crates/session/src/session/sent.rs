@@ -70,7 +70,7 @@ impl Session {
         }
         let reading = match found {
             None => read(sql),
-            Some(calls) => read_with(sql, &self.followed().unsettled.note(&calls, sql)),
+            Some(calls) => read_with(sql, &self.followed().unsettled.note(&calls)),
         };
         if reading.is_plain() { Class::PLAIN } else { self.expect(reading) }
     }

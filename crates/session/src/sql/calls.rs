@@ -21,13 +21,11 @@ pub(crate) struct Calls {
     pub(crate) effect: FunctionEffect,
     /// Names of those that have not been read yet.
     pub(crate) unread: Vec<Name>,
-    /// Nothing has been read yet: the SQL is read again once something has.
-    pub(crate) is_early: bool,
 }
 
 impl Calls {
     fn is_empty(&self) -> bool {
-        self.effect.is_harmless() && self.unread.is_empty() && !self.is_early
+        self.effect.is_harmless() && self.unread.is_empty()
     }
 
     fn wait_for(&mut self, name: &[u8]) {
@@ -82,23 +80,21 @@ fn look(sql: &[u8], functions: &Functions, called: &mut CalledNames) -> Option<B
     // Read before the catalog: a look that ends in between may not be in the catalog.
     let looks_done = functions.looks_done();
     *called = CalledNames { looks_done, ..CalledNames::default() };
-    let is_early = functions.is_unread();
     let catalog = functions.load();
     let age = if functions.is_current() { Age::Current } else { Age::Old };
-    if !is_early && !catalog.watches_words() && calls_nothing(sql, &catalog, age, called) {
+    if !catalog.watches_words() && calls_nothing(sql, &catalog, age, called) {
         return None;
     }
     *called = CalledNames { looks_done, ..CalledNames::default() };
-    let found = Calls { is_early, ..look_closely(sql, &catalog, age, called) };
+    let found = look_closely(sql, &catalog, age, called);
     (!found.is_empty()).then(|| Box::new(found))
 }
 
 /// The known functions that a part of long SQL calls.
 #[cold]
 pub(crate) fn calls_in_part(part: &[u8], functions: &Functions) -> Option<Box<Calls>> {
-    let is_early = functions.is_unread();
     let catalog = functions.load();
-    let mut found = Calls { is_early, ..Calls::default() };
+    let mut found = Calls::default();
     found.names_in(part, &catalog);
     (!found.is_empty()).then(|| Box::new(found))
 }

@@ -180,9 +180,7 @@ impl Functions {
     #[must_use]
     pub fn new(catalog: FunctionCatalog) -> Self {
         Self {
-            watches_words: AtomicBool::new(
-                catalog.watches_words() || catalog.unlisted == UnlistedFunctions::Unread,
-            ),
+            watches_words: AtomicBool::new(catalog.watches_words()),
             catalog: ArcSwap::from_pointee(catalog),
             generation: AtomicU64::new(0),
             is_used: AtomicBool::new(false),
@@ -296,12 +294,6 @@ impl Functions {
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
-    }
-
-    /// Whether the first look has yet to end: any relation, type or operator may run a function.
-    pub(crate) fn is_unread(&self) -> bool {
-        self.looks_done.load(Ordering::Acquire) == 0
-            && self.catalog.load().unlisted == UnlistedFunctions::Unread
     }
 
     pub(crate) fn is_current(&self) -> bool {

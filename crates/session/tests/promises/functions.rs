@@ -299,59 +299,6 @@ fn long_sql_that_calls_is_seen() {
 }
 
 #[test]
-fn what_was_sent_before_the_first_look_is_read_after_it() {
-    let functions = Arc::new(Functions::new(catalog(&[])));
-    let mut talk = Talk::of(Talk::settings(Mobility::Movable), Instant::now());
-    talk.session = Session::new(Talk::settings(Mobility::Movable), talk.now)
-        .with_functions(Some(Arc::clone(&functions)));
-    let number = functions.look_begins();
-    talk.ran("select * from entered", &["SELECT 1"]).ran("select 1", &["SELECT 1"]);
-    assert_eq!(talk.session.movability(), Err(PinReason::UnreadFunction));
-    assert!(!talk.session.settle_calls(), "nobody has looked yet");
-    let mut read = catalog(&[]);
-    read.words.insert((*b"entered").into(), Arc::new(FunctionEffect::sets("app.tenant")));
-    functions.look_ended(number, Some(read));
-    talk.session.settle_calls();
-    assert_eq!(talk.session.movability(), Err(PinReason::ReadingBack));
-    talk.reads_back(&[Some("b")]);
-    assert_eq!(talk.session.movability(), Ok(()));
-    assert!(talk.told()[0].contains("'app.tenant', 'b'"), "{:?}", talk.told());
-}
-
-#[test]
-fn harmless_sql_before_the_first_look_keeps_no_session() {
-    let functions = Arc::new(Functions::new(catalog(&[])));
-    let mut talk = Talk::of(Talk::settings(Mobility::Movable), Instant::now());
-    talk.session = Session::new(Talk::settings(Mobility::Movable), talk.now)
-        .with_functions(Some(Arc::clone(&functions)));
-    talk.ran("select v from orders", &["SELECT 1"]);
-    look(&functions, Some(catalog(&[])));
-    assert!(talk.session.settle_calls());
-    assert_eq!(talk.session.movability(), Ok(()));
-}
-
-#[test]
-fn sql_that_is_too_long_to_be_kept_before_the_first_look_pins() {
-    for (spare, pinned) in [(0, PinReason::UnreadFunction), (1, PinReason::UserFunction)] {
-        let functions = Arc::new(Functions::new(catalog(&[])));
-        let mut talk = Talk::of(Talk::settings(Mobility::Movable), Instant::now());
-        talk.session = Session::new(Talk::settings(Mobility::Movable), talk.now)
-            .with_functions(Some(Arc::clone(&functions)));
-        // Each text has its semicolon behind it.
-        let texts = trunkline_session::limits::EARLY_SQL_MAX / 16_384;
-        for text in 0..texts {
-            let length = 16_384 - 1 + if text + 1 == texts { spare + 1 } else { 0 };
-            let sql = format!("{:length$}", "select 1");
-            talk.ran(&sql, &["SELECT 1"]);
-        }
-        look(&functions, Some(catalog(&[])));
-        talk.session.settle_calls();
-        let movability = talk.session.movability();
-        assert_eq!(movability.is_ok(), pinned == PinReason::UnreadFunction, "{movability:?}");
-    }
-}
-
-#[test]
 fn a_function_that_sets_something_else_since_the_last_look_is_read_before_the_session_leaves() {
     let (mut talk, functions) = calling();
     talk.ran("select set_tenant('a')", &["SELECT 1"]).reads_back(&[None]);
