@@ -58,6 +58,16 @@ fn is_changed(told: &str) -> bool {
 }
 
 #[test]
+fn a_refused_parse_of_a_statement_does_not_put_its_stand_in_in_its_place() {
+    let mut talk = moved();
+    let again = [parse("s", "select $1 a"), sync()];
+    talk.needs(&again, &[stand_in("s"), flush()]).swallows(&[m('1')]).client(&again);
+    // The client does not wait for the refusal.
+    let [parsed, described] = made_again();
+    talk.needs(&run(), &[tried_on("s"), parsed, described, flush()]);
+}
+
+#[test]
 fn a_statement_is_prepared_again_with_its_types_when_it_is_used() {
     let mut talk = moved();
     assert!(talk.session.alignment().is_empty(), "not before");

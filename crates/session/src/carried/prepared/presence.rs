@@ -250,18 +250,21 @@ impl Prepared {
         needed.retain(|name| seen.insert(name.clone()));
     }
 
-    /// The presence of a statement once everything sent is answered.
+    /// The presence of a statement once everything sent is answered. A Parse of a name that is taken will be refused,
+    /// also where a stand-in has taken it.
     fn presence(&self, name: &[u8]) -> Option<Presence> {
-        for pending in self.pending.iter().rev() {
+        let mut presence = self.get(name).map(|saved| saved.presence);
+        for pending in &self.pending {
             match pending {
                 Pending::Parse { name_length, saved } if saved.name(*name_length) == name => {
-                    return Some(Presence::Present);
+                    let is_refused = presence.is_some() && !name.is_empty();
+                    presence = if is_refused { presence } else { Some(Presence::Present) };
                 }
-                Pending::CloseStatement(closed) if **closed == *name => return None,
+                Pending::CloseStatement(closed) if **closed == *name => presence = None,
                 Pending::Parse { .. } | Pending::CloseStatement(_) | Pending::Nothing => {}
             }
         }
-        self.get(name).map(|saved| saved.presence)
+        presence
     }
 
     pub(super) fn put(&mut self, name: &[u8], presence: Presence) {
