@@ -23,7 +23,8 @@ pub fn pair(capacity: usize) -> (End, End) {
     (end(&back, &there), end(&there, &back))
 }
 
-/// One end of a pair.
+/// One end of a pair. What a relayed query would call is cold: with sockets it costs a branch, and no room in the
+/// functions around it.
 #[derive(Debug)]
 pub struct End {
     incoming: Rc<RefCell<Pipe>>,
@@ -202,12 +203,14 @@ impl End {
     ///
     /// # Errors
     /// `WouldBlock` when there is none, or `BrokenPipe`.
+    #[cold]
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let (count, waker) = self.outgoing.borrow_mut().take(bytes)?;
         wake(waker);
         Ok(count)
     }
 
+    #[cold]
     pub(crate) fn may_read(&self) -> bool {
         let incoming = self.incoming.borrow();
         incoming.is_readable() || incoming.reader.is_none()
@@ -225,6 +228,7 @@ impl End {
         self.incoming.borrow_mut().reader = Some(cx.waker().clone());
     }
 
+    #[cold]
     pub(crate) fn poll_recv(&self, cx: &Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
         if let Some(read) = self.recv(space) {
             return Poll::Ready(read);
