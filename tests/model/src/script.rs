@@ -63,6 +63,42 @@ pub fn script(rng: &mut Rng) -> Vec<u8> {
     out
 }
 
+/// What may stand in a transaction.
+const WITHIN: [&str; 12] = [
+    "select 1",
+    "show a",
+    "show timezone",
+    "set a to 1",
+    "set timezone to 2",
+    "set local timezone to 3",
+    "set local a to 4",
+    "savepoint s",
+    "savepoint s",
+    "rollback to s",
+    "release s",
+    "select error",
+];
+
+/// What stands in one that goes back to a savepoint.
+const SAVED: [&str; 6] =
+    ["set a to 1", "savepoint s", "set timezone to 2", "select error", "rollback to s", "show a"];
+
+/// A transaction, one request for each of its statements, and a look at what it has left.
+#[must_use]
+pub fn transaction(rng: &mut Rng) -> Vec<Vec<u8>> {
+    let mut statements = vec!["begin"];
+    if rng.one_in(2) {
+        statements.extend(SAVED.iter().filter(|_| !rng.one_in(4)));
+    } else {
+        statements.extend((0..1 + rng.below(6)).map(|_| rng.pick(&WITHIN)));
+    }
+    statements.push(rng.pick(&["commit", "rollback"]));
+    statements.extend(["show a", "show timezone"]);
+    let queries = statements.iter().map(|sql| message(b'Q', format!("{sql}\0").as_bytes()));
+    // Not joined to a series before it that has no Sync.
+    std::iter::once(message(b'S', b"")).chain(queries).collect()
+}
+
 /// Appends one request, or a few that belong together.
 pub fn unit(rng: &mut Rng, out: &mut Vec<u8>) {
     match rng.below(12) {

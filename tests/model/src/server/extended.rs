@@ -40,7 +40,8 @@ impl Server {
         self.has_no_statement = !self.statements.contains_key(&statement);
         let sql = self.statements.get(&statement)?.clone();
         // In a failed transaction PostgreSQL makes none but that which ends it: another server need not know of any.
-        let is_end = ["commit", "rollback"].contains(&sql.as_str());
+        let word = sql.split(' ').next().unwrap_or_default().to_lowercase();
+        let is_end = ["commit", "rollback"].contains(&word.as_str());
         if self.transaction != Transaction::Failed || is_end {
             if !portal.is_empty() && self.portals.contains_key(&portal) {
                 return None;

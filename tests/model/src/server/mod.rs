@@ -95,16 +95,6 @@ impl Server {
         Self { joins_pipeline, ..Self::default() }
     }
 
-    /// Whether it is in a transaction that has failed.
-    pub fn has_failed_transaction(&self) -> bool {
-        self.transaction == Transaction::Failed
-    }
-
-    /// The settings that will be when the transaction is undone.
-    pub fn settings_before(&self) -> &Settings {
-        self.before.as_ref().unwrap_or(&self.settings)
-    }
-
     /// Whether nothing is in progress, nor will be by what it has yet to read.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -204,6 +194,10 @@ impl Server {
             self.transaction = Transaction::Failed;
             // None of them could be run any more.
             self.portals.clear();
+            // With a savepoint, what was set before it is kept.
+            if self.savepoints.is_empty() {
+                self.undo();
+            }
         } else if self.transaction == Transaction::Idle {
             self.undo();
         }

@@ -1,8 +1,26 @@
 //! Settings, and what the end of a transaction does to them.
 
-use super::{Server, Transaction};
+use super::{Server, Settings, Transaction};
 
 impl Server {
+    /// Whether it is in a transaction that has failed.
+    #[must_use]
+    pub fn has_failed_transaction(&self) -> bool {
+        self.transaction == Transaction::Failed
+    }
+
+    /// Whether it is in a transaction, failed or not; `None` while that depends on the Sync of a series.
+    #[must_use]
+    pub fn is_in_transaction(&self) -> Option<bool> {
+        (!self.is_unsynced).then_some(self.transaction != Transaction::Idle)
+    }
+
+    /// The settings that will be when the transaction is undone.
+    #[must_use]
+    pub fn settings_before(&self) -> &Settings {
+        self.before.as_ref().unwrap_or(&self.settings)
+    }
+
     /// What was set since the transaction began counts.
     pub(super) fn end_transaction(&mut self) {
         for (name, value) in std::mem::take(&mut self.local) {

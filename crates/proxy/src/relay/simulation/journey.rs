@@ -103,7 +103,7 @@ impl Journey {
         world.told.restart(said(&mut reference.clone(), &world.turns.concat()));
         Journey {
             world,
-            faults: rng.below(5),
+            faults: rng.below(8),
             rebase: None,
             reference,
             sent: Vec::new(),
@@ -119,7 +119,7 @@ impl Journey {
     /// Runs to the end, with faults now and then.
     pub(super) fn run(&mut self, rng: &mut Rng) -> End {
         for _ in 0..1_000_000 {
-            if self.faults > 0 && rng.one_in(25) {
+            if self.faults > 0 && rng.one_in(60) {
                 self.faults -= 1;
                 self.inject(rng);
             }

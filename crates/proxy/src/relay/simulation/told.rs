@@ -33,6 +33,8 @@ pub(super) struct Told {
     /// Of the messages told since the last fault, how many there were and the tag of the last one.
     pub(super) count: usize,
     pub(super) last: Option<u8>,
+    /// Of these messages, how many ended a request.
+    pub(super) requests: usize,
 }
 
 /// An error that no server without faults would have said.
@@ -121,6 +123,7 @@ impl Told {
         self.expected = expected;
         self.count = 0;
         self.last = None;
+        self.requests = 0;
     }
 
     /// The messages that have become whole.
@@ -143,6 +146,7 @@ impl Told {
                 self.expected.pop_front();
                 self.count += 1;
                 self.last = Some(message.tag());
+                self.requests += usize::from(message.tag() == b'Z');
             }
             !is_met
         };

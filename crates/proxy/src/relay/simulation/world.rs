@@ -77,17 +77,26 @@ fn some_settings(rng: &mut Rng) -> Settings {
     settings
 }
 
+/// What a client says: requests of any kind, and transactions statement by statement.
+fn turns(rng: &mut Rng) -> Vec<Vec<u8>> {
+    let mut turns = Vec::new();
+    for _ in 0..1 + rng.below(10) {
+        if rng.one_in(6) {
+            turns.extend(script::transaction(rng));
+        } else {
+            let mut turn = Vec::new();
+            (0..1 + rng.below(4) / 3).for_each(|_| script::unit(rng, &mut turn));
+            turns.push(turn);
+        }
+    }
+    turns
+}
+
 impl World {
     pub(super) fn new(rng: &mut Rng) -> Self {
         let joins_pipeline = rng.one_in(2);
         let stage = Stage::new(&some_settings(rng), standbys(SERVERS), rng.pick(&CAPACITIES));
-        let turns: Vec<Vec<u8>> = (0..1 + rng.below(10))
-            .map(|_| {
-                let mut turn = Vec::new();
-                (0..1 + rng.below(4) / 3).for_each(|_| script::unit(rng, &mut turn));
-                turn
-            })
-            .collect();
+        let turns = turns(rng);
         let (client, own) = memory::pair(rng.pick(&CAPACITIES));
         let worker = Rc::clone(&stage.worker);
         let life = Life::LoggingIn(Box::pin(async move {

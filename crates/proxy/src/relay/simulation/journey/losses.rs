@@ -38,6 +38,7 @@ impl Journey {
                 assert!(is_loss(body), "{rest:?}");
                 assert_ne!(told.last, Some(b'E'), "one error is enough");
                 self.assert_owed();
+                self.assert_status(status);
                 Some(status.clone())
             }
             other => panic!("{other:?}"),
@@ -52,6 +53,32 @@ impl Journey {
         let length: usize = whole.iter().map(|(_, body)| 5 + body.len()).sum();
         let answer = said(&mut self.reference.clone(), &self.sent[..length]);
         assert!(answer.len() > self.world.told.count, "nothing was in progress");
+    }
+
+    /// A request that failed has failed the transaction it was in, and a COMMIT or ROLLBACK has ended it. Only single
+    /// statements are looked at.
+    fn assert_status(&self, status: &[u8]) {
+        let mut reference = self.reference.clone();
+        let (messages, _) = wire::all(&self.sent);
+        let mut ended = 0;
+        for (tag, body) in messages {
+            if ended == self.world.told.requests {
+                let is_end = [&b"commit\0"[..], b"rollback\0"].contains(&body);
+                let is_single = tag == b'Q' && !body.contains(&b';') && !body.starts_with(b"begin");
+                let has_ended = is_end && self.world.told.last == Some(b'C');
+                assert!(!has_ended, "a transaction has ended once its end is told");
+                if let (true, Some(was_open)) = (is_single, reference.is_in_transaction()) {
+                    let body = String::from_utf8_lossy(body);
+                    assert_eq!(status, ready_status(was_open && !is_end), "the transaction after {body:?}");
+                }
+                return;
+            }
+            reference.input.extend(wire::message(tag, body));
+            reference.step();
+            let (said, _) = wire::all(&reference.output);
+            ended += said.iter().filter(|(tag, _)| *tag == b'Z').count();
+            reference.output.clear();
+        }
     }
 
     /// Another server was taken.
