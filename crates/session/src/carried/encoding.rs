@@ -50,7 +50,7 @@ impl CurrentEncoding {
     ) -> Result<Encoding, UnknownEncoding> {
         let (key, sql): (&str, &[u8]) = match change {
             Change::Set { key, sql } | Change::Reset { key, sql } => (key, sql),
-            Change::Local { key } => (key, b""),
+            Change::Local { key, .. } => (key, b""),
             Change::ResetAll => ("client_encoding", b""),
         };
         self.is_changing |= key == "client_encoding";

@@ -25,6 +25,7 @@ pub(crate) mod prepared;
 pub(crate) mod processes;
 pub(crate) mod read_back;
 pub(crate) mod recent_calls;
+pub(crate) mod search_path;
 pub(crate) mod shape;
 pub(crate) mod statements;
 pub(crate) mod texts;

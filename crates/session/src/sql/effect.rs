@@ -55,9 +55,11 @@ pub(crate) enum Change {
         sql: Box<[u8]>,
     },
     ResetAll,
-    /// Until the end of the transaction. A custom setting is known from then on.
+    /// Until the end of the transaction. A custom setting is known from then on. The SQL tells apart values of
+    /// `search_path`.
     Local {
         key: Box<str>,
+        sql: Box<[u8]>,
     },
 }
 

@@ -239,7 +239,7 @@ pub(super) fn changed(scope: Scope, key: String, value: Value<'_>, sql: &[u8]) -
     let is_noted = outlives_transaction(&key);
     let (key, sql): (Box<str>, Box<[u8]>) = (key.into(), sql.into());
     Effect::Change(vec![match (scope, value) {
-        (Scope::Local, _) if is_noted => Change::Local { key },
+        (Scope::Local, _) if is_noted => Change::Local { key, sql },
         (Scope::Local, _) => return Effect::Local,
         (Scope::Session, Value::Default) => Change::Reset { key, sql },
         (Scope::Session, Value::Given(_)) => Change::Set { key, sql },
@@ -247,9 +247,9 @@ pub(super) fn changed(scope: Scope, key: String, value: Value<'_>, sql: &[u8]) -
 }
 
 /// Whether a value that ends with its transaction matters afterwards: a custom setting exists from then on, and
-/// statements prepared in the transaction were read under the others.
+/// statements prepared in the transaction were read or analysed under the others.
 pub(super) fn outlives_transaction(key: &str) -> bool {
-    key.contains('.') || decides_reading(key)
+    key.contains('.') || decides_reading(key) || key == "search_path"
 }
 
 fn is_on(value: Value<'_>) -> bool {

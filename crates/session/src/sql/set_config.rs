@@ -148,9 +148,11 @@ impl Call {
         let name = self.name.quoted(bind)?;
         let key = known_key(&name)?;
         if let (Scope::Local, Argument::Parameter(_)) = (self.scope, &self.value) {
-            // It ends with the transaction, so the value does not matter.
+            // It ends with the transaction, so the value does not matter, except to compare it.
+            let values =
+                |key: &str, bind: &[u8]| if key == "search_path" { bind.into() } else { Box::default() };
             return Some(if outlives_transaction(&key) {
-                Effect::Change(vec![Change::Local { key: key.into() }])
+                Effect::Change(vec![Change::Local { sql: values(&key, bind), key: key.into() }])
             } else {
                 Effect::Local
             });

@@ -196,7 +196,7 @@ impl FunctionSource {
         match read(&mut reader) {
             Effect::Change(changes) => changes.iter().for_each(|change| match change {
                 Change::Set { key, .. } | Change::Reset { key, .. } => self.sets(key),
-                Change::Local { key } => self.sets(key),
+                Change::Local { key, .. } => self.sets(key),
                 Change::ResetAll => self.pin(PinReason::UnknownSetting),
             }),
             Effect::Local => {}

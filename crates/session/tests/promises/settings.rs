@@ -50,6 +50,15 @@ fn a_setting_with_several_parts_is_applied_as_the_server_reports_it() {
 #[test]
 fn what_was_reported_inside_a_transaction_counts_once_it_is_committed() {
     let mut talk = Talk::new();
+    talk.set("set datestyle = 'SQL, DMY'", "DateStyle", "SQL, DMY").ran_to("begin", &["BEGIN"], 'T');
+    talk.ran_to("set datestyle = 'SQL'", &["SET"], 'T').ran_to("commit", &["COMMIT"], 'I');
+    assert_eq!(
+        talk.laid_on(),
+        [value("datestyle", "SQL, DMY")],
+        "it set half of what it was, so nothing is reported"
+    );
+
+    let mut talk = Talk::new();
     talk.set("set datestyle = 'SQL'", "DateStyle", "SQL, MDY").ran_to("begin", &["BEGIN"], 'T');
     talk.client(&[query("set datestyle = 'DMY'")]);
     talk.server(&[complete("SET"), status("DateStyle", "SQL, DMY"), ready('T')]);

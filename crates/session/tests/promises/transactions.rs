@@ -1,7 +1,7 @@
 //! Prepared statements and transactions: prepared before a transaction that would change how they are read, and described
 //! after a savepoint.
 
-use trunkline_session::LossPlan;
+use trunkline_session::{LossPlan, PinReason};
 
 use crate::talk::*;
 
@@ -124,4 +124,51 @@ fn in_a_transaction_statements_are_described_after_a_savepoint() {
     talk.swallows(&[m('3')]).swallows(&ran("ROLLBACK")).swallows(&ran("RELEASE")).swallows(&[ready('T')]);
     assert!(!talk.session.is_paused() && !talk.session.has_questions());
     talk.client(&[query("commit")]).server(&[complete("COMMIT"), ready('I')]).is_idle();
+}
+
+/// A transaction with another `search_path` in which one of these series runs, whose answer the client does not wait for.
+fn in_another_path(talk: &mut Talk, series: &[Vec<u8>], answers: &[Vec<u8>]) {
+    let start = [query("begin"), query("set local search_path = one")];
+    talk.client(&start[..1]).server(&[complete("BEGIN"), ready('T')]);
+    talk.client(&start[1..]).server(&[complete("SET"), ready('T')]);
+    talk.client(&[series, &[query("commit")]].concat());
+    talk.server(&[answers, &[complete("COMMIT"), ready('I')]].concat()).is_idle();
+}
+
+#[test]
+fn constants_that_the_next_use_reads_again_are_not_read_by_a_description_before() {
+    let mut talk = Talk::new();
+    in_another_path(&mut talk, &[parse("c", CONSTANT)], &[m('1')]);
+    assert_eq!(talk.session.questions(), None);
+    assert_eq!(talk.session.stays_for(), Some(PinReason::StatementNotDescribed));
+    talk.client(&[bind("c"), execute(), sync()]).server(&[m('2'), complete("SELECT 1"), ready('I')]);
+    talk.asks(&["c"], &[INT], &["a"]);
+    assert_eq!(talk.session.stays_for(), None);
+    // Without constants there is nothing to read.
+    in_another_path(&mut talk, &[parse("s", "select $1 a")], &[m('1')]);
+    talk.asks(&["s"], &[INT], &["a"]);
+}
+
+#[test]
+fn constants_that_the_next_use_reads_again_are_prepared_then() {
+    let mut talk = moved_with_a_constant();
+    let run = [bind("c"), execute(), sync()];
+    let [parsed, described] = [parse_of("c", CONSTANT, &[INT]), describe("c")];
+    let tried = [parse_of("c", "", &[INT]), bind("c"), message(b'C', b"P\0"), close("c")].concat();
+    let again = [tried, parsed.clone(), described.clone(), flush()];
+    let answers = [m('1'), m('2'), m('3'), m('3'), m('1'), takes(&[INT]), returns(&["a"])];
+    let (begin, set) = ([query("begin")], [query("set local search_path = one")]);
+    let made = [m('1'), takes(&[INT]), returns(&["a"]), ready('I')];
+    talk.needs(&begin, &[parsed, described, sync()]).swallows(&made);
+    talk.client(&begin).server(&[complete("BEGIN"), ready('T')]);
+    talk.client(&set).server(&[complete("SET"), ready('T')]);
+    talk.client(&run).server(&[m('2'), complete("SELECT 1"), ready('T')]);
+    talk.client(&[query("commit")]).server(&[complete("COMMIT"), ready('I')]).is_idle();
+
+    // It was read under a path that is not the session's: the next use under that reads it again, on one server too.
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    talk.taken().client(&begin).server(&[complete("BEGIN"), ready('T')]);
+    talk.client(&[query("set local datestyle = 'DMY'")]).server(&[complete("SET"), ready('T')]);
+    talk.needs(&run, &again).swallows(&answers).client(&run);
+    talk.server(&[m('2'), complete("SELECT 1"), ready('T')]);
 }

@@ -220,6 +220,7 @@ impl Followed {
         let Ok(encoding) = self.encoding.of(&change, era, told) else {
             return self.pin(PinReason::UnknownSetting);
         };
+        self.prepared.setting_changed(&change);
         match &change {
             Change::Set { key, .. } | Change::Reset { key, .. } => {
                 if decides_reading(key) {
@@ -232,7 +233,7 @@ impl Followed {
                 self.stage(Staged::Change(change, encoding));
             }
             // A custom setting exists from now on, even if the transaction rolls back.
-            Change::Local { key } => {
+            Change::Local { key, .. } => {
                 self.has_other_reading |= decides_reading(key);
                 self.settle(change, encoding);
             }
@@ -267,7 +268,7 @@ impl Followed {
         self.staged.clear();
         self.hold_cursors.clear();
         self.channels.clear();
-        self.prepared.deallocate_all();
+        self.prepared.discard_all();
         self.pins.discard_all();
         self.pin_queued();
         if self.gucs.discard_all().is_err() {
@@ -280,15 +281,11 @@ impl Followed {
     #[inline]
     pub(crate) fn transaction_ended(&mut self, is_last: bool) {
         if is_last {
-            self.prepared.transaction_ended();
+            self.prepared.portals_ended();
         }
+        self.prepared.transaction_ended(self.has_failed);
         if !self.staged.is_empty() {
-            if self.has_failed {
-                self.rollback()
-            } else {
-                self.commit()
-            }
-            self.has_report = true;
+            if self.has_failed { self.rollback() } else { self.commit() }
         }
         self.has_failed = false;
         self.has_other_reading = false;

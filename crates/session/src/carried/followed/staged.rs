@@ -84,7 +84,7 @@ impl Followed {
     fn undo(&mut self, staged: Staged) {
         match staged {
             Staged::Change(Change::Set { key, .. } | Change::Reset { key, .. }, _) => {
-                self.settle(Change::Local { key }, None);
+                self.settle(Change::Local { key, sql: Box::default() }, None);
             }
             Staged::Change(Change::ResetAll | Change::Local { .. }, _) => {}
             Staged::Savepoint(_) | Staged::Kept(_) => {}
@@ -93,6 +93,8 @@ impl Followed {
 
     pub(super) fn commit(&mut self) {
         self.has_failed = false;
+        self.prepared.transaction_ended(false);
+        self.has_report |= !self.staged.is_empty();
         for staged in std::mem::take(&mut self.staged) {
             match staged {
                 Staged::Change(change, encoding) => self.settle(change, encoding),
@@ -104,6 +106,8 @@ impl Followed {
 
     pub(super) fn rollback(&mut self) {
         self.has_failed = false;
+        self.prepared.transaction_ended(true);
+        self.has_report |= !self.staged.is_empty();
         std::mem::take(&mut self.staged).into_iter().for_each(|staged| self.undo(staged));
     }
 
@@ -117,6 +121,7 @@ impl Followed {
     }
 
     pub(super) fn rollback_to(&mut self, name: &Name) {
+        self.prepared.rolled_back_to_savepoint();
         match self.savepoint(name) {
             Some(at) => self.staged.split_off(at + 1).into_iter().for_each(|staged| self.undo(staged)),
             None => self.pin(PinReason::UnknownSavepoint),

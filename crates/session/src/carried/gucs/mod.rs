@@ -57,7 +57,7 @@ impl Gucs {
                 Ok(())
             }
             Change::ResetAll => self.reset_all(),
-            Change::Local { key } => self.touch(&key),
+            Change::Local { key, .. } => self.touch(&key),
         }
     }
 

@@ -3,8 +3,10 @@
 //! - [`presence`]: which of them the present server has, and which a message needs.
 //! - [`read_again`]: their effects, after functions that they call have changed.
 //! - `saved`: one statement as it is kept; `statement_effects`: the effects of running it.
+//! - `analysed`: under which `search_path`.
 //! - [`notes`]: what their client knows of their parameters and columns.
 
+mod analysed;
 mod notes;
 mod presence;
 mod read_again;
@@ -21,6 +23,7 @@ pub(crate) use self::presence::Step;
 use self::saved::{Origin, SavedStatement};
 pub(crate) use self::statement_effects::{LastingEffects, StatementEffects};
 use crate::carried::encoding::EncodingEra;
+use crate::carried::search_path::{PathId, SearchPath};
 use crate::carried::shape::Shape;
 use crate::limits::{PORTALS_MAX, PREPARED_BYTES_MAX, PREPARED_MAX};
 use crate::names::{Name, bind_of, close_of, compared, executed_portal, may_break};
@@ -56,6 +59,9 @@ pub(crate) struct Prepared {
     portals: HashMap<Name, StatementEffects>,
     unnamed_portal: Option<StatementEffects>,
     notes: Notes,
+    path: SearchPath,
+    /// The path has changed while there were statements: they may have been analysed under another one.
+    has_other_path: bool,
     /// Statements that the present server does not have, or has in another shape.
     absent: usize,
     /// Some of those may be new to the client; they are prepared before it does anything else.
@@ -123,6 +129,7 @@ impl Prepared {
             shape,
             presence: Presence::Present,
             is_used: false,
+            analysed: PathId::default(),
         };
         self.pending.push_back(Pending::Parse { name_length, saved });
     }
@@ -154,7 +161,7 @@ impl Prepared {
         let is_unnamed = body.starts_with(b"\0\0");
         let class = if is_unnamed && !self.pending.is_empty() && self.notes.is_made_and_bound() {
             Class::PLAIN
-        } else if self.notes.heed_bind() || (is_unnamed && self.unnamed.is_some()) {
+        } else if self.notes.heed_bind() || self.has_other_path || (is_unnamed && self.unnamed.is_some()) {
             self.note_bind(body)
         } else {
             Class::PLAIN
@@ -258,6 +265,7 @@ impl Prepared {
     /// The oldest Parse in flight succeeded.
     pub(crate) fn parse_answered(&mut self) {
         let Some(Pending::Parse { name_length, mut saved }) = self.next_pending() else { return };
+        saved.analysed = self.path.now();
         let Origin::Parse(body) = &mut saved.origin else { return };
         let name: Name = body[..name_length].into();
         if body.len() == name_length {
@@ -357,6 +365,7 @@ impl Prepared {
                 shape,
                 presence: Presence::Present,
                 is_used: true,
+                analysed: self.path.now(),
             },
         );
     }
@@ -379,12 +388,12 @@ impl Prepared {
 
     /// The session is idle outside a transaction: portals are gone.
     #[inline]
-    pub(crate) fn transaction_ended(&mut self) {
+    pub(crate) fn portals_ended(&mut self) {
         if !self.portals.is_empty() {
             self.portals.clear();
         }
         self.unnamed_portal = None;
-        self.notes.transaction_ended();
+        self.notes.portals_ended();
     }
 
     /// Names and SQL of the statements that are kept; for those from PREPARE, all of the SQL.

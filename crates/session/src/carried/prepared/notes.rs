@@ -33,7 +33,8 @@ pub(super) struct Notes {
     is_unnamed_used: bool,
     /// The server has refused to describe the unnamed statement.
     is_unnamed_refused: bool,
-    /// Named statements that it has refused to describe, under the settings of that time.
+    /// Named statements that it has refused to describe, under the settings of that time, or that a description would
+    /// read under other settings than their next use.
     refused: Vec<Name>,
 }
 
@@ -100,7 +101,7 @@ impl Notes {
         *self = Self::default();
     }
 
-    pub(super) fn transaction_ended(&mut self) {
+    pub(super) fn portals_ended(&mut self) {
         if self.unnamed == UnnamedUse::Bound {
             self.unnamed = UnnamedUse::Settled;
         }
@@ -123,6 +124,10 @@ impl Prepared {
     pub(crate) fn questions(&mut self) -> Vec<Name> {
         let young = self.notes.young.len().saturating_sub(QUESTIONS_MAX - 1);
         let mut names = self.notes.young.split_off(young);
+        let is_read_later =
+            |name: &mut Name| self.get(name).is_some_and(|saved| self.is_read_at_next_use(saved));
+        let later: Vec<Name> = names.extract_if(.., is_read_later).collect();
+        self.notes.refused.extend(later);
         if matches!(self.notes.unnamed, UnnamedUse::Made | UnnamedUse::BoundAgain) {
             self.notes.unnamed = UnnamedUse::Settled;
             names.push(Name::default());
@@ -204,8 +209,10 @@ impl Prepared {
                 saved.is_used = true;
             }
         }
+        let path = self.path.now();
         if let Some(saved) = self.get_mut(statement) {
             saved.is_used = true;
+            saved.analysed = path;
         }
     }
 

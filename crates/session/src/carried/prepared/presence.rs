@@ -89,7 +89,7 @@ impl Prepared {
             return steps;
         }
         let mut steps = if tag == FrontendTag::Bind { self.steps_to_try(body) } else { Vec::new() };
-        self.resolve_references(&mut found.executed);
+        self.resolve_references(&mut found);
         // After an error the server skips everything.
         for name in found.executed {
             self.make(&name, &mut steps);
@@ -218,7 +218,9 @@ impl Prepared {
         self.has_begun |= which != StatementSelection::New;
         let is_wanted = |saved: &SavedStatement| match which {
             StatementSelection::All => true,
-            StatementSelection::WithConstants => saved.is_new() || saved.sql().is_some_and(has_constants),
+            StatementSelection::WithConstants => {
+                saved.is_new() || (saved.sql().is_some_and(has_constants) && !self.is_read_at_next_use(saved))
+            }
             StatementSelection::New => saved.is_new(),
         };
         let wanted = self.named.iter().filter(|(_, saved)| is_wanted(saved));
@@ -237,17 +239,21 @@ impl Prepared {
         self.is_listed = false;
     }
 
-    /// Statements run by those that are needed come before them.
-    fn resolve_references(&self, needed: &mut Vec<Name>) {
+    /// Statements run by those that are needed come before them. Those whose names they need are needed, too.
+    fn resolve_references(&self, found: &mut References) {
+        let needed = &mut found.executed;
         let mut at = 0;
         while at < needed.len() && needed.len() < REFERENCES_MAX {
-            let found = self.get(&needed[at]).and_then(SavedStatement::sql).map(found_in).unwrap_or_default();
-            needed.extend(found.executed);
+            let more = self.get(&needed[at]).and_then(SavedStatement::sql).map(found_in).unwrap_or_default();
+            needed.extend(more.executed);
+            found.held.extend(more.held);
             at += 1;
         }
         needed.reverse();
+        // One that is prepared needs no stand-in.
         let mut seen = std::collections::HashSet::new();
         needed.retain(|name| seen.insert(name.clone()));
+        found.held.retain(|name| seen.insert(name.clone()));
     }
 
     /// The presence of a statement once everything sent is answered. A Parse of a name that is taken will be refused,

@@ -4,6 +4,7 @@ use trunkline_codec::frontend::Parse;
 
 use super::presence::Presence;
 use super::statement_effects::StatementEffects;
+use crate::carried::search_path::PathId;
 use crate::carried::shape::Shape;
 
 /// How a statement can be prepared again.
@@ -25,6 +26,8 @@ pub(super) struct SavedStatement {
     pub(super) presence: Presence,
     /// The client has bound it since it was prepared, or may have; for the unnamed one see `notes`.
     pub(super) is_used: bool,
+    /// The path it was analysed under: by its Parse, or by its last use.
+    pub(super) analysed: PathId,
 }
 
 impl SavedStatement {

@@ -174,7 +174,10 @@ fn what_ends_with_its_transaction_is_not_kept() {
     ] {
         assert_eq!(read(sql.as_bytes()).effects, [Effect::Local], "{sql}");
     }
-    assert_eq!(effect("set local app.x = 1"), Effect::Change(vec![Change::Local { key: "app.x".into() }]));
+    assert_eq!(
+        effect("set local app.x = 1"),
+        Effect::Change(vec![Change::Local { key: "app.x".into(), sql: (*b"set local app.x = 1").into() }])
+    );
 }
 
 #[test]

@@ -88,3 +88,25 @@ fn a_statement_of_sql_keeps_the_types_that_were_chosen_for_it() {
     let own = [parse_of("p", "select f($1)", &[INT]), describe("p"), sync()];
     talk.taken().needs(&[query("execute p(1)")], &own);
 }
+
+#[test]
+fn a_statement_that_drops_another_finds_its_name_taken() {
+    let mut talk = Talk::new();
+    talk.client(&[parse("s", "select $1 a"), sync()]).server(&[m('1'), ready('I')]);
+    talk.asks(&["s"], &[INT], &["a"]);
+    talk.client(&[parse("d", "deallocate s"), sync()]).server(&[m('1'), ready('I')]);
+    talk.session.questions().expect("it is asked");
+    talk.swallows(&[takes(&[]), m('n'), ready('I')]).is_idle();
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    let run = [bind("d"), execute(), sync()];
+    talk.taken().needs(&run, &[parse("d", "deallocate s"), describe("d"), stand_in("s"), flush()]);
+    talk.swallows(&[m('1'), takes(&[]), m('n'), m('1')]).client(&run);
+    talk.server(&[m('2'), complete("DEALLOCATE"), ready('I')]).is_idle();
+}
+
+#[test]
+fn a_name_that_is_dropped_twice_is_taken_once() {
+    let mut talk = moved();
+    let twice = [query("deallocate s; deallocate s")];
+    talk.needs(&twice, &[stand_in("s"), sync()]).swallows(&[m('1'), ready('I')]).client(&twice);
+}
