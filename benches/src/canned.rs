@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::frontend::{Describe, FrontendTag, Target};
 use trunkline_codec::ids::{ProcessId, SecretKey};
-use trunkline_codec::scan::{Phase, Piece, Scanner};
+use trunkline_codec::scan::{Piece, ScanPhase, Scanner};
 use trunkline_codec::startup::{FirstPacket, decode_first};
 use trunkline_codec::write;
 
@@ -147,7 +147,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Ok(());
         }
         let mut scanner = Scanner::frontend();
-        scanner.set_phase(Phase::Normal);
+        scanner.set_phase(ScanPhase::Normal);
         loop {
             let input = self.input.split();
             let mut at = 0;

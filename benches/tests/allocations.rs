@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use trunkline::config::flags::Flags;
-use trunkline::config::{Request, checked, load};
+use trunkline::config::{ConfigSources, checked, load};
 use trunkline_bench::load::{Mode, request};
 use trunkline_cluster::PortLease;
 
@@ -63,7 +63,7 @@ fn proxy_before(port: u16) -> SocketAddr {
     );
     std::fs::write(&file, text).expect("the directory takes a file");
     let request =
-        Request { flags: Flags { file: Some(file), ..Flags::default() }, environment: HashMap::new() };
+        ConfigSources { flags: Flags { file: Some(file), ..Flags::default() }, environment: HashMap::new() };
     let checked = checked::settings(load(&request)).unwrap_or_else(|problems| panic!("{problems}"));
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {

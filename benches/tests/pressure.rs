@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use trunkline_codec::scan::{Phase, Piece, Scanner};
+use trunkline_codec::scan::{Piece, ScanPhase, Scanner};
 use trunkline_codec::write;
 
 use crate::stage::Stage;
@@ -102,7 +102,7 @@ fn send(mut stream: &TcpStream, requests: &[u8], numbers: &mut Numbers) {
 /// (answers, rows)
 fn receive(mut stream: &TcpStream, answers: usize, numbers: &mut Numbers) -> (usize, usize) {
     let mut scanner = Scanner::backend();
-    scanner.set_phase(Phase::Normal);
+    scanner.set_phase(ScanPhase::Normal);
     let mut kept = Vec::new();
     let (mut done, mut rows) = (0, 0);
     while done < answers {

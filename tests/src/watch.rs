@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE};
-use trunkline_control::contract::{Request, respond};
+use trunkline_control::contract::{CheckRequest, respond};
 use trunkline_health::{Health, JudgeSettings, Monitor, MonitorSettings};
 use trunkline_topology::{AdminState, ExpectedRole, ServerSpec, ServerStatus, Snapshot, State};
 
@@ -206,7 +206,7 @@ impl Watch {
     #[must_use]
     pub fn status_of(&self, path: &str) -> u16 {
         let request =
-            Request { method: "GET", target: path, accept: None, now: Instant::now(), extras: None };
+            CheckRequest { method: "GET", target: path, accept: None, now: Instant::now(), extras: None };
         respond(&self.snapshot(), &request).status
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use trunkline_codec::backend::TransactionStatus;
-use trunkline_codec::scan::{Phase, Scanner};
+use trunkline_codec::scan::{ScanPhase, Scanner};
 use trunkline_codec::write;
 
 /// The answer to a query of one row.
@@ -31,6 +31,6 @@ pub(crate) fn query() -> BytesMut {
 
 /// A scanner after the login.
 pub(crate) fn logged_in(mut scanner: Scanner) -> Scanner {
-    scanner.set_phase(Phase::Normal);
+    scanner.set_phase(ScanPhase::Normal);
     scanner
 }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use trunkline_codec::backend::{BackendTag, ErrorFields};
 use trunkline_codec::frontend::Target;
-use trunkline_codec::scan::{Phase, Piece, Scanner};
+use trunkline_codec::scan::{Piece, ScanPhase, Scanner};
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 
@@ -57,7 +57,7 @@ impl Client {
         startup.encode(&mut out);
         client.stream.write_all(&out).await?;
         client.answer().await?;
-        client.scanner.set_phase(Phase::Normal);
+        client.scanner.set_phase(ScanPhase::Normal);
         if mode == Mode::Prepared {
             out.clear();
             write::parse(&mut out, b"s1", sql.as_bytes(), &[]).map_err(io::Error::other)?;

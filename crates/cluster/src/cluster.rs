@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use crate::reaper::Reaper;
-use crate::server::Shared;
+use crate::server::ClusterShared;
 use crate::spec::{MONITOR_PASSWORD, MONITOR_ROLE, REPLICATION_PASSWORD, REPLICATION_ROLE, quote};
 use crate::{ClusterError, ClusterSpec, PortLease, Progress, Server, ServerAccount, tool};
 
@@ -22,7 +22,7 @@ pub struct Cluster {
     /// Its standbys, in order.
     pub replicas: Vec<Server>,
     spec: ClusterSpec,
-    shared: Arc<Shared>,
+    shared: Arc<ClusterShared>,
     // Dropped last: the servers are down by then.
     _home: Home,
 }
@@ -36,7 +36,7 @@ impl Cluster {
         let account = ServerAccount::detect()?;
         account.check_can_enter(&spec.install.bin.join("postgres"))?;
         let home = Home::create(&spec.directory, &account)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ClusterShared {
             install: spec.install.clone(),
             account,
             socket_dir: home.socket_dir.clone(),
@@ -226,7 +226,7 @@ fn short_socket_dir(directory: &Path) -> Result<PathBuf, ClusterError> {
 
 fn create_primary(
     spec: &ClusterSpec,
-    shared: &Arc<Shared>,
+    shared: &Arc<ClusterShared>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Server, ClusterError> {
     progress(Progress::Initializing { major: spec.install.major });
@@ -276,7 +276,7 @@ fn take_port(spec: &ClusterSpec, index: usize) -> Result<PortLease, ClusterError
     }
 }
 
-fn shared_tool(shared: &Shared, directory: &Path, name: &str) -> Command {
+fn shared_tool(shared: &ClusterShared, directory: &Path, name: &str) -> Command {
     let mut command = shared.install.command(name);
     // The caller's working directory may be closed to the servers' user.
     command.current_dir(directory);
@@ -286,7 +286,7 @@ fn shared_tool(shared: &Shared, directory: &Path, name: &str) -> Command {
 
 fn write_settings(
     spec: &ClusterSpec,
-    shared: &Shared,
+    shared: &ClusterShared,
     server: &Server,
     own: &[(String, String)],
 ) -> Result<(), ClusterError> {
@@ -299,7 +299,7 @@ fn write_settings(
     write_owned(shared, &server.data_dir().join("postgresql.conf"), &spec.settings_text(&all))
 }
 
-fn write_owned(shared: &Shared, path: &Path, text: &str) -> Result<(), ClusterError> {
+fn write_owned(shared: &ClusterShared, path: &Path, text: &str) -> Result<(), ClusterError> {
     std::fs::write(path, text).map_err(ClusterError::io(format!("write {}", path.display())))?;
     shared.account.own(path)
 }

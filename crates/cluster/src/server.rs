@@ -47,7 +47,7 @@ impl StopMode {
 
 /// What all servers of one cluster share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct ClusterShared {
     pub(crate) install: PgInstall,
     pub(crate) account: ServerAccount,
     pub(crate) socket_dir: PathBuf,
@@ -63,13 +63,13 @@ pub struct Server {
     lease: PortLease,
     data_dir: PathBuf,
     log_file: PathBuf,
-    shared: Arc<Shared>,
+    shared: Arc<ClusterShared>,
     child: Mutex<Option<Child>>,
 }
 
 impl Server {
     /// A server for the existing data directory `directory/name`.
-    pub(crate) fn new(name: &str, directory: &Path, lease: PortLease, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(name: &str, directory: &Path, lease: PortLease, shared: Arc<ClusterShared>) -> Self {
         Self {
             name: name.to_owned(),
             lease,
@@ -107,7 +107,7 @@ impl Server {
     /// A libpq connection string for the superuser over TCP.
     #[must_use]
     pub fn conninfo(&self) -> String {
-        let Shared { user, password, database, .. } = &*self.shared;
+        let ClusterShared { user, password, database, .. } = &*self.shared;
         format!("host=127.0.0.1 port={} user={user} password={password} dbname={database}", self.port())
     }
 

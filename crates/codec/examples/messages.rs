@@ -7,7 +7,7 @@ use std::error::Error;
 
 use trunkline_codec::backend::{BackendTag, CommandComplete, ErrorFields, ReadyForQuery};
 use trunkline_codec::frontend::{FrontendTag, Parse, Query};
-use trunkline_codec::scan::{Phase, Piece, Scanner};
+use trunkline_codec::scan::{Piece, ScanPhase, Scanner};
 
 /// Who sends.
 #[derive(Clone, Copy)]
@@ -30,7 +30,7 @@ impl Direction {
             Sender::Client => Scanner::frontend(),
             Sender::Server => Scanner::backend(),
         };
-        scanner.set_phase(Phase::Normal);
+        scanner.set_phase(ScanPhase::Normal);
         Direction { sender, scanner, kept: Vec::new() }
     }
 

@@ -17,7 +17,7 @@
 //! ```
 //! use bytes::BytesMut;
 //! use trunkline_codec::frontend::{FrontendTag, Query};
-//! use trunkline_codec::scan::{Phase, Piece, Scanner};
+//! use trunkline_codec::scan::{ScanPhase, Piece, Scanner};
 //! use trunkline_codec::write;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,7 +26,7 @@
 //! write::sync(&mut stream);
 //!
 //! let mut scanner = Scanner::frontend();
-//! scanner.set_phase(Phase::Normal);
+//! scanner.set_phase(ScanPhase::Normal);
 //! let mut at = 0;
 //! // Half a message: nothing yet, and nothing taken.
 //! assert_eq!(scanner.next(&stream[..7], &mut at)?, None);

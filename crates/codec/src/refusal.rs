@@ -7,7 +7,7 @@ use crate::write::{self, ErrorReport};
 
 /// What the peer is told before its connection is closed, as PostgreSQL would.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ConnectionRefusal {
     /// Nothing: PostgreSQL logs and closes.
     Silent,
     /// An ErrorResponse of severity FATAL.
@@ -24,7 +24,7 @@ pub enum Refusal {
     },
 }
 
-impl Refusal {
+impl ConnectionRefusal {
     /// Appends what the peer is told, if anything.
     pub fn encode(&self, out: &mut BytesMut) {
         match self {

@@ -7,7 +7,7 @@ use crate::limits::{
     FRONTEND_SMALL_MAX, LOGIN_ERROR_MAX, NEGOTIATE_PROTOCOL_VERSION_MAX, PARAMETER_DESCRIPTION_MAX,
     PREFIX_MIN, WHOLE_MAX,
 };
-use crate::refusal::Refusal;
+use crate::refusal::ConnectionRefusal;
 use crate::sqlstate::SqlState;
 
 /// Type byte and length word.
@@ -18,7 +18,7 @@ const WHOLE_BODY_MAX: u32 = (WHOLE_MAX - HEADER) as u32;
 
 /// What a connection is doing, which decides the tags and lengths that are legal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum ScanPhase {
     /// From the startup packet to the first ReadyForQuery.
     Authentication,
     /// After it.
@@ -42,7 +42,7 @@ pub struct Scanner {
     /// Body bytes of a large message still to come.
     remaining: u32,
     direction: Direction,
-    phase: Phase,
+    phase: ScanPhase,
 }
 
 /// What [`Scanner::next`] found.
@@ -118,15 +118,15 @@ impl FrameError {
     /// How PostgreSQL would end the connection of a client that sent this.
     /// Source: PostgreSQL 18, src/backend/tcop/postgres.c, `SocketBackend`.
     #[must_use]
-    pub fn refusal(&self) -> Refusal {
+    pub fn refusal(&self) -> ConnectionRefusal {
         match self.kind {
-            FrameErrorKind::UnknownTag => Refusal::Fatal {
+            FrameErrorKind::UnknownTag => ConnectionRefusal::Fatal {
                 code: SqlState::PROTOCOL_VIOLATION,
                 message: format!("invalid frontend message type {}", self.tag),
             },
             FrameErrorKind::LengthTooSmall
             | FrameErrorKind::TooLong { .. }
-            | FrameErrorKind::OldStyleError => Refusal::Silent,
+            | FrameErrorKind::OldStyleError => ConnectionRefusal::Silent,
         }
     }
 }
@@ -145,13 +145,13 @@ impl Scanner {
     }
 
     fn new(direction: Direction) -> Self {
-        let phase = Phase::Authentication;
+        let phase = ScanPhase::Authentication;
         Self { limits: table(direction, phase), remaining: 0, direction, phase }
     }
 
     /// Tells what the connection is doing from the next message on. A scanner starts in
-    /// [`Phase::Authentication`].
-    pub fn set_phase(&mut self, phase: Phase) {
+    /// [`ScanPhase::Authentication`].
+    pub fn set_phase(&mut self, phase: ScanPhase) {
         self.phase = phase;
         self.limits = table(self.direction, phase);
     }
@@ -240,7 +240,7 @@ impl Scanner {
     /// Whether a server's refused header is text: an error of protocol 2 has no length, and the
     /// four letters in its place make one beyond half a GiB.
     fn is_old_style_error(&self, tag: u8, length: u32) -> bool {
-        let is_login = self.direction == Direction::Backend && self.phase == Phase::Authentication;
+        let is_login = self.direction == Direction::Backend && self.phase == ScanPhase::Authentication;
         is_login && tag == b'E' && length.to_be_bytes()[0] >= b' '
     }
 
@@ -257,16 +257,16 @@ impl Scanner {
     }
 }
 
-fn table(direction: Direction, phase: Phase) -> &'static [u32; 256] {
-    static FRONTEND_LOGIN: [u32; 256] = frontend_limits(Phase::Authentication);
-    static FRONTEND: [u32; 256] = frontend_limits(Phase::Normal);
-    static BACKEND_LOGIN: [u32; 256] = backend_limits(Phase::Authentication);
-    static BACKEND: [u32; 256] = backend_limits(Phase::Normal);
+fn table(direction: Direction, phase: ScanPhase) -> &'static [u32; 256] {
+    static FRONTEND_LOGIN: [u32; 256] = frontend_limits(ScanPhase::Authentication);
+    static FRONTEND: [u32; 256] = frontend_limits(ScanPhase::Normal);
+    static BACKEND_LOGIN: [u32; 256] = backend_limits(ScanPhase::Authentication);
+    static BACKEND: [u32; 256] = backend_limits(ScanPhase::Normal);
     match (direction, phase) {
-        (Direction::Frontend, Phase::Authentication) => &FRONTEND_LOGIN,
-        (Direction::Frontend, Phase::Normal) => &FRONTEND,
-        (Direction::Backend, Phase::Authentication) => &BACKEND_LOGIN,
-        (Direction::Backend, Phase::Normal) => &BACKEND,
+        (Direction::Frontend, ScanPhase::Authentication) => &FRONTEND_LOGIN,
+        (Direction::Frontend, ScanPhase::Normal) => &FRONTEND,
+        (Direction::Backend, ScanPhase::Authentication) => &BACKEND_LOGIN,
+        (Direction::Backend, ScanPhase::Normal) => &BACKEND,
     }
 }
 
@@ -283,23 +283,23 @@ const fn allow(mut table: [u32; 256], tags: &[u8], limit: u32) -> [u32; 256] {
 
 /// Clients may send queries behind their startup packet without awaiting the end of the login, so
 /// only `p` depends on the phase.
-const fn frontend_limits(phase: Phase) -> [u32; 256] {
+const fn frontend_limits(phase: ScanPhase) -> [u32; 256] {
     let table = allow([0; 256], b"QPBFd", FRONTEND_LARGE_MAX);
     let table = allow(table, b"DECHScfX", FRONTEND_SMALL_MAX);
     match phase {
-        Phase::Authentication => allow(table, b"p", AUTH_TOKEN_MAX),
-        Phase::Normal => table,
+        ScanPhase::Authentication => allow(table, b"p", AUTH_TOKEN_MAX),
+        ScanPhase::Normal => table,
     }
 }
 
-const fn backend_limits(phase: Phase) -> [u32; 256] {
+const fn backend_limits(phase: ScanPhase) -> [u32; 256] {
     let table = allow([0; 256], b"KSZCI123nsGHWc", BACKEND_SMALL_MAX);
     let table = allow(table, b"R", AUTHENTICATION_REQUEST_MAX);
     let table = allow(table, b"v", NEGOTIATE_PROTOCOL_VERSION_MAX);
     let table = allow(table, b"t", PARAMETER_DESCRIPTION_MAX);
     let table = allow(table, b"DdVTENA", BACKEND_LARGE_MAX);
     match phase {
-        Phase::Authentication => allow(table, b"EN", LOGIN_ERROR_MAX),
-        Phase::Normal => table,
+        ScanPhase::Authentication => allow(table, b"EN", LOGIN_ERROR_MAX),
+        ScanPhase::Normal => table,
     }
 }

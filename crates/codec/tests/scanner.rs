@@ -5,17 +5,17 @@ use trunkline_codec::limits::{
     FRONTEND_SMALL_MAX, LOGIN_ERROR_MAX, NEGOTIATE_PROTOCOL_VERSION_MAX, PARAMETER_DESCRIPTION_MAX,
     PREFIX_MIN, WHOLE_MAX,
 };
-use trunkline_codec::refusal::Refusal;
-use trunkline_codec::scan::{FrameError, FrameErrorKind, Phase, Piece, Scanner};
+use trunkline_codec::refusal::ConnectionRefusal;
+use trunkline_codec::scan::{FrameError, FrameErrorKind, Piece, ScanPhase, Scanner};
 use trunkline_codec::sqlstate::SqlState;
 
-fn frontend(phase: Phase) -> Scanner {
+fn frontend(phase: ScanPhase) -> Scanner {
     let mut scanner = Scanner::frontend();
     scanner.set_phase(phase);
     scanner
 }
 
-fn backend(phase: Phase) -> Scanner {
+fn backend(phase: ScanPhase) -> Scanner {
     let mut scanner = Scanner::backend();
     scanner.set_phase(phase);
     scanner
@@ -61,19 +61,19 @@ fn check_unknown(scanner: &Scanner, known: &[u8]) {
 
 #[test]
 fn frontend_messages_have_the_limits_of_the_server() {
-    for phase in [Phase::Authentication, Phase::Normal] {
+    for phase in [ScanPhase::Authentication, ScanPhase::Normal] {
         check_limit(&frontend(phase), b"QPBFd", FRONTEND_LARGE_MAX);
         check_limit(&frontend(phase), b"DECHScfX", FRONTEND_SMALL_MAX);
     }
-    check_limit(&frontend(Phase::Authentication), b"p", AUTH_TOKEN_MAX);
-    check_unknown(&frontend(Phase::Authentication), b"QPBFdDECHScfXp");
-    check_unknown(&frontend(Phase::Normal), b"QPBFdDECHScfX");
+    check_limit(&frontend(ScanPhase::Authentication), b"p", AUTH_TOKEN_MAX);
+    check_unknown(&frontend(ScanPhase::Authentication), b"QPBFdDECHScfXp");
+    check_unknown(&frontend(ScanPhase::Normal), b"QPBFdDECHScfX");
 }
 
 #[test]
 fn backend_messages_have_the_limits_of_libpq() {
     let small = b"KSZCI123nsGHWc";
-    for phase in [Phase::Authentication, Phase::Normal] {
+    for phase in [ScanPhase::Authentication, ScanPhase::Normal] {
         check_limit(&backend(phase), small, BACKEND_SMALL_MAX);
         check_limit(&backend(phase), b"DdVTA", BACKEND_LARGE_MAX);
         check_limit(&backend(phase), b"R", AUTHENTICATION_REQUEST_MAX);
@@ -81,18 +81,18 @@ fn backend_messages_have_the_limits_of_libpq() {
         check_limit(&backend(phase), b"t", PARAMETER_DESCRIPTION_MAX);
         check_unknown(&backend(phase), b"KSZCI123nsGHWcDdVTENARvt");
     }
-    check_limit(&backend(Phase::Normal), b"EN", BACKEND_LARGE_MAX);
-    check_limit(&backend(Phase::Authentication), b"EN", LOGIN_ERROR_MAX);
+    check_limit(&backend(ScanPhase::Normal), b"EN", BACKEND_LARGE_MAX);
+    check_limit(&backend(ScanPhase::Authentication), b"EN", LOGIN_ERROR_MAX);
 }
 
 #[test]
 fn text_in_place_of_a_length_is_an_old_style_error_only_during_login() {
     let text = b"Ecould not fork new process for connection\n\0";
-    assert_eq!(kind(backend(Phase::Authentication), text), Some(FrameErrorKind::OldStyleError));
+    assert_eq!(kind(backend(ScanPhase::Authentication), text), Some(FrameErrorKind::OldStyleError));
     let limit = BACKEND_LARGE_MAX;
-    assert_eq!(kind(backend(Phase::Normal), text), Some(FrameErrorKind::TooLong { limit }));
+    assert_eq!(kind(backend(ScanPhase::Normal), text), Some(FrameErrorKind::TooLong { limit }));
     assert_eq!(
-        kind(backend(Phase::Authentication), b"Nould"),
+        kind(backend(ScanPhase::Authentication), b"Nould"),
         Some(FrameErrorKind::TooLong { limit: 30_000 })
     );
 }
@@ -102,7 +102,7 @@ fn a_message_of_whole_max_is_whole_and_one_byte_more_is_not() {
     let whole = message(b'Q', WHOLE_MAX as u32 - 1);
     assert_eq!(whole.len(), WHOLE_MAX);
     let mut at = 0;
-    let mut scanner = frontend(Phase::Normal);
+    let mut scanner = frontend(ScanPhase::Normal);
     assert_eq!(scanner.next(&whole[..WHOLE_MAX - 1], &mut at), Ok(None), "kept until it is whole");
     assert_eq!(scanner.next(&whole, &mut at), Ok(Some(Piece::Message { tag: b'Q', body: &whole[5..] })));
     assert_eq!(at, WHOLE_MAX);
@@ -122,7 +122,7 @@ fn a_message_of_whole_max_is_whole_and_one_byte_more_is_not() {
 #[test]
 fn a_large_message_starts_with_a_prefix() {
     let large = message(b'P', 60_000);
-    let mut scanner = frontend(Phase::Normal);
+    let mut scanner = frontend(ScanPhase::Normal);
     let mut at = 0;
     assert_eq!(scanner.next(&large[..5 + PREFIX_MIN - 1], &mut at), Ok(None));
     assert_eq!(at, 0);
@@ -136,7 +136,7 @@ fn every_truncation_of_a_message_waits_for_more() {
     let bytes = message(b'Q', 30);
     for end in 0..bytes.len() {
         let mut at = 0;
-        let mut scanner = frontend(Phase::Normal);
+        let mut scanner = frontend(ScanPhase::Normal);
         assert_eq!(scanner.next(&bytes[..end], &mut at), Ok(None));
         assert!(at == 0 && scanner.is_at_boundary());
     }
@@ -144,16 +144,17 @@ fn every_truncation_of_a_message_waits_for_more() {
 
 #[test]
 fn a_position_beyond_the_chunk_is_the_end_of_it() {
-    assert_eq!(frontend(Phase::Normal).next(b"Q", &mut 2), Ok(None));
+    assert_eq!(frontend(ScanPhase::Normal).next(b"Q", &mut 2), Ok(None));
 }
 
 #[test]
 fn clients_are_told_what_postgres_tells_them() {
-    let error = |bytes: &[u8]| frontend(Phase::Normal).next(bytes, &mut 0).expect_err("an illegal header");
+    let error =
+        |bytes: &[u8]| frontend(ScanPhase::Normal).next(bytes, &mut 0).expect_err("an illegal header");
     let message = "invalid frontend message type 112".to_owned();
-    let unknown = Refusal::Fatal { code: SqlState::PROTOCOL_VIOLATION, message };
+    let unknown = ConnectionRefusal::Fatal { code: SqlState::PROTOCOL_VIOLATION, message };
     assert_eq!(error(b"p\0\0\0\x04").refusal(), unknown);
-    assert_eq!(error(b"Q\0\0\0\x03").refusal(), Refusal::Silent);
-    assert_eq!(error(b"Q\xFF\xFF\xFF\xFF").refusal(), Refusal::Silent);
-    assert_eq!(error(b"D\0\0\x27\x11").refusal(), Refusal::Silent);
+    assert_eq!(error(b"Q\0\0\0\x03").refusal(), ConnectionRefusal::Silent);
+    assert_eq!(error(b"Q\xFF\xFF\xFF\xFF").refusal(), ConnectionRefusal::Silent);
+    assert_eq!(error(b"D\0\0\x27\x11").refusal(), ConnectionRefusal::Silent);
 }

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use trunkline_codec::backend::ErrorFields;
 use trunkline_codec::ids::{ProcessId, SecretKey};
 use trunkline_codec::limits::STARTUP_PACKET_MAX;
-use trunkline_codec::refusal::Refusal;
+use trunkline_codec::refusal::ConnectionRefusal;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::{
     CancelRequest, FirstPacket, InvalidReplication, OptionSetting, ProtocolVersion, Replication,
@@ -36,7 +36,7 @@ fn length_is_checked_at_both_limits_before_anything_else_is_there() {
         let expected = if is_legal { Ok(None) } else { Err(StartupError::Length { length }) };
         assert_eq!(decoded, expected, "{length}");
     }
-    assert_eq!(StartupError::Length { length: 7 }.refusal(), Refusal::Silent);
+    assert_eq!(StartupError::Length { length: 7 }.refusal(), ConnectionRefusal::Silent);
     assert_eq!(decode_first(&u32::MAX.to_be_bytes()), Err(StartupError::Length { length: u32::MAX }));
 }
 
@@ -75,7 +75,7 @@ fn cancel_requests_carry_keys_of_4_to_256_bytes() {
         let decoded = decode_first(&bytes);
         if !is_legal {
             let error = decoded.expect_err("an illegal key");
-            assert_eq!(error.refusal(), Refusal::Silent);
+            assert_eq!(error.refusal(), ConnectionRefusal::Silent);
             continue;
         }
         let secret_key = SecretKey::new(&key).expect("a legal key");
@@ -124,7 +124,7 @@ fn layouts_that_do_not_end_with_the_packet_are_refused() {
     {
         assert_eq!(startup(body), Err(StartupError::Layout), "{body:?}");
     }
-    let Refusal::Fatal { code, .. } = StartupError::Layout.refusal() else { panic!("not FATAL") };
+    let ConnectionRefusal::Fatal { code, .. } = StartupError::Layout.refusal() else { panic!("not FATAL") };
     assert_eq!(code, SqlState::PROTOCOL_VIOLATION);
 }
 
@@ -153,7 +153,7 @@ fn versions_other_than_3_are_refused_in_words_their_clients_understand() {
     assert_eq!(ErrorFields::new(&refusal(4 << 16)[5..]).sqlstate(), Some(SqlState::FEATURE_NOT_SUPPORTED));
     let repeated = StartupError::UnsupportedProtocol(ProtocolVersion::REPEATED_SSL_REQUEST);
     assert!(repeated.to_string().starts_with("unsupported frontend protocol 1234.5679"));
-    assert!(matches!(repeated.refusal(), Refusal::Fatal { .. }));
+    assert!(matches!(repeated.refusal(), ConnectionRefusal::Fatal { .. }));
 }
 
 #[test]

@@ -14,9 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Two connected ends, each of which takes `capacity` bytes that the other has not read.
 #[must_use]
-pub fn pair(capacity: usize) -> (End, End) {
+pub fn pair(capacity: usize) -> (MemoryStream, MemoryStream) {
     let [there, back] = [(); 2].map(|()| Rc::new(RefCell::new(Pipe::new(capacity))));
-    let end = |incoming: &Rc<_>, outgoing: &Rc<_>| End {
+    let end = |incoming: &Rc<_>, outgoing: &Rc<_>| MemoryStream {
         incoming: Rc::clone(incoming),
         outgoing: Rc::clone(outgoing),
     };
@@ -26,7 +26,7 @@ pub fn pair(capacity: usize) -> (End, End) {
 /// One end of a pair. What a relayed query would call is cold: with sockets it costs a branch, and no room in the
 /// functions around it.
 #[derive(Debug)]
-pub struct End {
+pub struct MemoryStream {
     incoming: Rc<RefCell<Pipe>>,
     outgoing: Rc<RefCell<Pipe>>,
 }
@@ -122,7 +122,7 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
-impl End {
+impl MemoryStream {
     /// Has one read of this end bring at most `most` bytes.
     pub fn set_read_max(&self, most: usize) {
         self.incoming.borrow_mut().read_max = most.max(1);
@@ -255,7 +255,7 @@ impl End {
     }
 }
 
-impl Drop for End {
+impl Drop for MemoryStream {
     fn drop(&mut self) {
         let (is_over_unread, writer) = {
             let mut incoming = self.incoming.borrow_mut();
@@ -272,7 +272,7 @@ impl Drop for End {
     }
 }
 
-impl AsyncRead for End {
+impl AsyncRead for MemoryStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -284,7 +284,7 @@ impl AsyncRead for End {
     }
 }
 
-impl AsyncWrite for End {
+impl AsyncWrite for MemoryStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.try_write(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -18,7 +18,7 @@ pub enum Transport {
     /// A socket whose bytes are the peer's own.
     Plain(Stream),
     /// One end of a pair in memory, for tests.
-    Memory(memory::End),
+    Memory(memory::MemoryStream),
 }
 
 impl Transport {

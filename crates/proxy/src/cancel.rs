@@ -31,7 +31,7 @@ pub(crate) struct CancelRegistry {
     /// By process id and secret: processes of two hosts may have one id, and so may a session that has left its first
     /// server and a newer one of the same number. A hash of both leads to one session at most, however many share the
     /// id, so a flood of wrong secrets costs one look each.
-    sessions: DashMap<ClientKey, Arc<Target>>,
+    sessions: DashMap<CancelKey, Arc<CancelTarget>>,
     under_way: AtomicUsize,
 }
 
@@ -39,27 +39,27 @@ pub(crate) struct CancelRegistry {
 ///
 /// The table's hash has a random key and the secrets are compared in constant time: the time of a miss tells nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct ClientKey {
+struct CancelKey {
     process_id: ProcessId,
     secret: SecretKey,
 }
 
 /// One session as a target of cancel requests.
 #[derive(Debug, Default)]
-struct Target {
-    state: Mutex<TargetState>,
+struct CancelTarget {
+    state: Mutex<CancelState>,
 }
 
 #[derive(Debug, Default)]
-struct TargetState {
-    server: Option<ServerKey>,
+struct CancelState {
+    server: Option<ServerCancelKey>,
     /// A second request while one is being delivered adds nothing.
     is_delivering: bool,
 }
 
 /// What a server wants to see in a CancelRequest for one of its processes.
 #[derive(Clone, Debug)]
-pub(crate) struct ServerKey {
+pub(crate) struct ServerCancelKey {
     pub(crate) address: Address,
     pub(crate) process_id: ProcessId,
     pub(crate) key: SecretKey,
@@ -70,8 +70,8 @@ pub(crate) struct ServerKey {
 pub(crate) struct CancelHandle {
     registry: Arc<CancelRegistry>,
     /// `None` for a client that was told no key.
-    key: Option<ClientKey>,
-    target: Arc<Target>,
+    key: Option<CancelKey>,
+    target: Arc<CancelTarget>,
 }
 
 impl CancelRegistry {
@@ -82,14 +82,14 @@ impl CancelRegistry {
     pub(crate) fn register(
         self: &Arc<Self>,
         version: ProtocolVersion,
-        server: ServerKey,
+        server: ServerCancelKey,
     ) -> Result<CancelHandle, getrandom::Error> {
         let process_id = server.process_id;
-        let target = Arc::new(Target {
-            state: Mutex::new(TargetState { server: Some(server), ..Default::default() }),
+        let target = Arc::new(CancelTarget {
+            state: Mutex::new(CancelState { server: Some(server), ..Default::default() }),
         });
         loop {
-            let key = ClientKey { process_id, secret: new_secret(version)? };
+            let key = CancelKey { process_id, secret: new_secret(version)? };
             if let Entry::Vacant(vacant) = self.sessions.entry(key.clone()) {
                 vacant.insert(Arc::clone(&target));
                 return Ok(CancelHandle { registry: Arc::clone(self), key: Some(key), target });
@@ -104,18 +104,18 @@ impl CancelRegistry {
 
     /// Delivers a client's CancelRequest and waits until the server has taken it.
     pub(crate) async fn deliver(&self, connector: &Connector, request: &CancelRequest) -> CancelResult {
-        let key = ClientKey { process_id: request.process_id, secret: request.secret_key.clone() };
+        let key = CancelKey { process_id: request.process_id, secret: request.secret_key.clone() };
         let Some(target) = self.sessions.get(&key).map(|target| Arc::clone(&target)) else {
             return CancelResult::Unknown;
         };
-        let Some(_place) = Place::take(&self.under_way) else { return CancelResult::Coalesced };
+        let Some(_place) = DeliveryPermit::take(&self.under_way) else { return CancelResult::Coalesced };
         match target.begin() {
-            Begin::Deliver(server) => {
-                let _delivering = Delivering(&target);
+            DeliveryStart::Deliver(server) => {
+                let _delivering = DeliveryGuard(&target);
                 send(connector, &server).await
             }
-            Begin::NoServer => CancelResult::Unknown,
-            Begin::UnderWay => CancelResult::Coalesced,
+            DeliveryStart::NoServer => CancelResult::Unknown,
+            DeliveryStart::UnderWay => CancelResult::Coalesced,
         }
     }
 }
@@ -127,14 +127,14 @@ fn new_secret(version: ProtocolVersion) -> Result<SecretKey, getrandom::Error> {
 }
 
 thread_local! {
-    static RANDOM: RefCell<Random> = const { RefCell::new(Random { bytes: [0; RANDOM_BYTES], left: 0 }) };
+    static RANDOM: RefCell<RandomBytes> = const { RefCell::new(RandomBytes { bytes: [0; RANDOM_BYTES], left: 0 }) };
 }
 
 /// Random bytes fetched at once: a system call for each session is more than its key is worth.
 const RANDOM_BYTES: usize = KEY_BYTES * 36;
 
 /// Random bytes of the operating system's that nobody has had; those at the front are left.
-struct Random {
+struct RandomBytes {
     bytes: [u8; RANDOM_BYTES],
     left: usize,
 }
@@ -156,48 +156,48 @@ fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
 }
 
 /// One of [`CANCELS_MAX`] deliveries, given back when dropped: the time limit of a login may end one half-way.
-struct Place<'a>(&'a AtomicUsize);
+struct DeliveryPermit<'a>(&'a AtomicUsize);
 
-impl<'a> Place<'a> {
+impl<'a> DeliveryPermit<'a> {
     fn take(under_way: &'a AtomicUsize) -> Option<Self> {
         let taken = under_way.fetch_update(Relaxed, Relaxed, |n| (n < CANCELS_MAX).then_some(n + 1));
-        taken.is_ok().then(|| Place(under_way))
+        taken.is_ok().then(|| DeliveryPermit(under_way))
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for DeliveryPermit<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
 }
 
 /// A session whose cancel request is under way until this is dropped.
-struct Delivering<'a>(&'a Target);
+struct DeliveryGuard<'a>(&'a CancelTarget);
 
-impl Drop for Delivering<'_> {
+impl Drop for DeliveryGuard<'_> {
     fn drop(&mut self) {
         self.0.lock().is_delivering = false;
     }
 }
 
-enum Begin {
-    Deliver(ServerKey),
+enum DeliveryStart {
+    Deliver(ServerCancelKey),
     NoServer,
     UnderWay,
 }
 
-impl Target {
-    fn begin(&self) -> Begin {
+impl CancelTarget {
+    fn begin(&self) -> DeliveryStart {
         let mut state = self.lock();
         if state.is_delivering {
-            return Begin::UnderWay;
+            return DeliveryStart::UnderWay;
         }
-        let Some(server) = state.server.clone() else { return Begin::NoServer };
+        let Some(server) = state.server.clone() else { return DeliveryStart::NoServer };
         state.is_delivering = true;
-        Begin::Deliver(server)
+        DeliveryStart::Deliver(server)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, TargetState> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, CancelState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -209,7 +209,7 @@ impl CancelHandle {
     }
 
     /// From now on cancel requests go there; `None` while the session has no server.
-    pub(crate) fn set_server(&self, server: Option<ServerKey>) {
+    pub(crate) fn set_server(&self, server: Option<ServerCancelKey>) {
         self.target.lock().server = server;
     }
 
@@ -221,7 +221,7 @@ impl CancelHandle {
         spawn(async move {
             let deliver = async {
                 let _place = loop {
-                    match Place::take(&registry.under_way) {
+                    match DeliveryPermit::take(&registry.under_way) {
                         Some(place) => break place,
                         None => timer::sleep(CANCEL_PAUSE).await,
                     }
@@ -248,7 +248,7 @@ impl Drop for CancelHandle {
     }
 }
 
-async fn send(connector: &Connector, server: &ServerKey) -> CancelResult {
+async fn send(connector: &Connector, server: &ServerCancelKey) -> CancelResult {
     let delivery = async {
         let mut stream = connector.open(&server.address).await?;
         let request = CancelRequest { process_id: server.process_id, secret_key: server.key.clone() };
@@ -292,8 +292,12 @@ mod tests {
     }
 
     /// Process 42 of a server.
-    fn process(address: Address) -> ServerKey {
-        ServerKey { address, process_id: ProcessId(42), key: SecretKey::new(&[7; 4]).expect("four bytes") }
+    fn process(address: Address) -> ServerCancelKey {
+        ServerCancelKey {
+            address,
+            process_id: ProcessId(42),
+            key: SecretKey::new(&[7; 4]).expect("four bytes"),
+        }
     }
 
     fn nowhere() -> Address {

@@ -12,7 +12,7 @@ use trunkline_telemetry::metrics::RefusalReason;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// No server may take this session now.
-    NoServer { wanted: Wanted, detail: String },
+    NoServer { wanted: ServerKind, detail: String },
     /// A limit of the proxy on the number of sessions.
     TooMany { what: &'static str, limit: usize },
     /// The proof was wrong, or the user does not exist: the two look the same.
@@ -20,7 +20,7 @@ pub(crate) enum Refusal {
     /// The secret store cannot answer.
     SecretsUnavailable,
     /// The first packets were not PostgreSQL's, and this is what PostgreSQL would say.
-    Startup(trunkline_codec::refusal::Refusal),
+    Startup(trunkline_codec::refusal::ConnectionRefusal),
     /// The client broke the protocol.
     Protocol { message: String },
     /// A protocol or request the proxy does not speak.
@@ -59,22 +59,22 @@ impl std::fmt::Display for Refusal {
 
 /// What kind of server a session waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum ServerKind {
     /// Any its listener allows.
     Server,
     /// The primary.
     Primary,
 }
 
-impl Wanted {
+impl ServerKind {
     pub(crate) fn of(attrs: TargetSessionAttrs) -> Self {
-        if attrs.is_primary_only() { Wanted::Primary } else { Wanted::Server }
+        if attrs.is_primary_only() { ServerKind::Primary } else { ServerKind::Server }
     }
 
     fn word(self) -> &'static str {
         match self {
-            Wanted::Server => "server",
-            Wanted::Primary => "primary",
+            ServerKind::Server => "server",
+            ServerKind::Primary => "primary",
         }
     }
 }

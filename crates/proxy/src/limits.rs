@@ -141,7 +141,7 @@ pub const FUNCTIONS_MAX: usize = 20_000;
 pub const FUNCTION_SOURCES_MAX: usize = 32 * 1024 * 1024;
 
 /// Bytes of the names of settings that functions change, counted for each function that calls one that does, likewise.
-pub const FUNCTION_DEEDS_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const FUNCTION_EFFECTS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Relations, types, operators and functions that use those of interest, likewise.
 pub const FUNCTION_USERS_MAX: usize = 100_000;

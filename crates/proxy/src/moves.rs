@@ -11,25 +11,25 @@ use crate::limits::{MOVING_LOGINS_MAX, TICK};
 
 /// The pace of moves, by server; shared by all threads.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct MoveRate {
     began: Instant,
-    servers: Box<[ServerPace]>,
+    servers: Box<[ServerMoveRate]>,
 }
 
 #[derive(Debug)]
-struct ServerPace {
+struct ServerMoveRate {
     /// When all departures granted so far would have left at the even rate, in nanoseconds since `began`.
     paid_until: AtomicU64,
     logins: Arc<Semaphore>,
 }
 
-impl Pace {
+impl MoveRate {
     pub(crate) fn new(servers: usize) -> Self {
-        let server = |_| ServerPace {
+        let server = |_| ServerMoveRate {
             paid_until: AtomicU64::new(0),
             logins: Arc::new(Semaphore::new(MOVING_LOGINS_MAX)),
         };
-        Pace { began: Instant::now(), servers: (0..servers).map(server).collect() }
+        MoveRate { began: Instant::now(), servers: (0..servers).map(server).collect() }
     }
 
     /// Whether one more session may leave `server` now, at `per_second` of them; zero is no bound. Sessions look again
@@ -59,13 +59,13 @@ mod tests {
 
     const SERVER: ServerId = ServerId(0);
 
-    fn leave(pace: &Pace, per_second: u32, at: Duration) -> usize {
+    fn leave(pace: &MoveRate, per_second: u32, at: Duration) -> usize {
         (0..1000).filter(|_| pace.may_leave(SERVER, per_second, pace.began + at)).count()
     }
 
     #[test]
     fn sessions_leave_a_tick_at_a_time_and_no_faster_than_the_rate() {
-        let pace = Pace::new(2);
+        let pace = MoveRate::new(2);
         let ticks = (0..8_u32).map(|tick| leave(&pace, 100, TICK * tick));
         assert_eq!(ticks.collect::<Vec<_>>(), [25; 8]);
         assert!(pace.may_leave(ServerId(1), 100, pace.began), "each server has its own");
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_slow_rate_still_lets_one_go_in_its_time() {
-        let pace = Pace::new(1);
+        let pace = MoveRate::new(1);
         assert_eq!(leave(&pace, 1, Duration::ZERO), 1);
         assert_eq!(leave(&pace, 1, Duration::from_millis(900)), 0);
         assert_eq!(leave(&pace, 1, Duration::from_secs(1)), 1);
@@ -81,7 +81,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_so_many_log_in_on_one_server_at_a_time() {
-        let pace = Pace::new(2);
+        let pace = MoveRate::new(2);
         let mut turns = Vec::new();
         for _ in 0..MOVING_LOGINS_MAX {
             turns.push(pace.turn(SERVER).await.expect("never closed"));
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn what_was_not_used_is_not_saved_up() {
-        let pace = Pace::new(1);
+        let pace = MoveRate::new(1);
         assert_eq!(leave(&pace, 100, Duration::from_secs(60)), 25);
         assert_eq!(leave(&pace, 0, Duration::from_secs(60)), 1000, "zero is no bound");
     }

@@ -16,10 +16,10 @@ use trunkline_control::{ListenError, http, listen};
 use trunkline_health::{Health, Monitor};
 use trunkline_topology::Snapshot;
 
-use crate::context::{Inbox, Listener, Live, Phase, Shared, WorkerHandle};
+use crate::context::{BoundListener, Inbox, Live, RunPhase, Shared, WorkerHandle};
 use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
-use crate::moves::Pace;
+use crate::moves::MoveRate;
 use crate::settings::{AuthMode, AuthSettings, ListenerSettings, Settings};
 use crate::worker;
 use trunkline_auth::secrets::{SecretSettings, SecretStore};
@@ -64,7 +64,7 @@ pub struct Running {
     shared: Arc<Shared>,
     /// What it was started with: of this stays what cannot change live.
     started_with: Settings,
-    phase: watch::Sender<Phase>,
+    phase: watch::Sender<RunPhase>,
     threads: Vec<JoinHandle<()>>,
     bound: Bound,
     aside: tokio::task::JoinSet<()>,
@@ -92,7 +92,7 @@ pub async fn serve(settings: Settings) -> Result<Running, StartError> {
     let (shared, inboxes) = shared_and_inboxes;
     let mut aside = tokio::task::JoinSet::new();
     let (http, agent) = serve_aside(&settings, &shared, &mut aside).await?;
-    let (phase, _) = watch::channel(Phase::Running);
+    let (phase, _) = watch::channel(RunPhase::Running);
     let mut handles = Vec::with_capacity(threads);
     let per_worker = transpose(sockets, threads);
     for ((index, inbox), sockets) in inboxes.into_iter().enumerate().zip(per_worker) {
@@ -146,7 +146,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
     let attached = Attached::new(servers);
     let listeners = settings.listeners.iter().cloned().map(|settings| {
         let balancer = Balancer::new(settings.balance, Arc::clone(&attached));
-        Listener { settings, balancer }
+        BoundListener { settings, balancer }
     });
     let listeners = listeners.collect();
     let (workers, inboxes) = (0..threads).map(|_| WorkerHandle::new()).unzip();
@@ -169,7 +169,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
         admission: Arc::default(),
         cancels: Arc::default(),
         attached,
-        pace: Pace::new(servers),
+        pace: MoveRate::new(servers),
         listeners,
         secrets,
         functions,
@@ -192,9 +192,9 @@ fn start_secrets(settings: &Settings, health: &Health) -> Result<SecretStore, St
 
 /// The verdicts as HTTP tells them.
 #[derive(Clone, Debug)]
-struct Told(Arc<Shared>);
+struct HttpVerdicts(Arc<Shared>);
 
-impl http::Verdicts for Told {
+impl http::Verdicts for HttpVerdicts {
     fn newest(&self) -> Arc<Snapshot> {
         Arc::clone(&self.0.health.load())
     }
@@ -218,7 +218,7 @@ async fn serve_aside(
         let (listener, at) = listen("http", address).await?;
         aside.spawn(http::serve(
             listener,
-            Told(Arc::clone(shared)),
+            HttpVerdicts(Arc::clone(shared)),
             Some(Arc::clone(&shared.metrics)),
             std::future::pending(),
         ));
@@ -268,14 +268,14 @@ impl Running {
     pub async fn drain(self, within: Duration) {
         self.shared.is_draining.store(true, Relaxed);
         let deadline = Instant::now() + within;
-        self.phase.send_replace(Phase::Draining { deadline });
+        self.phase.send_replace(RunPhase::Draining { deadline });
         self.join().await;
     }
 
     /// Ends everything at once.
     pub async fn stop(self) {
         self.shared.is_draining.store(true, Relaxed);
-        self.phase.send_replace(Phase::Stopped);
+        self.phase.send_replace(RunPhase::Stopped);
         self.join().await;
     }
 
@@ -306,7 +306,7 @@ impl Running {
         {
             tracing::error!(%error, "the users file was not read again, the users known before stay");
         }
-        self.phase.send_replace(Phase::Running);
+        self.phase.send_replace(RunPhase::Running);
         fixed
     }
 

@@ -18,13 +18,13 @@ use trunkline_topology::{Address, Role, ServerId, Snapshot, State};
 
 use trunkline_model::{Server, wire};
 use trunkline_net::Transport;
-use trunkline_net::memory::{self, End};
+use trunkline_net::memory::{self, MemoryStream};
 use trunkline_reactor::spawn;
 
-use crate::context::{Listener, Live, Phase, Shared, Worker, WorkerHandle};
+use crate::context::{BoundListener, Live, RunPhase, Shared, Worker, WorkerHandle};
 use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
-use crate::moves::Pace;
+use crate::moves::MoveRate;
 use crate::net::Connector;
 use crate::net::memory::Network;
 use crate::settings::{
@@ -37,11 +37,11 @@ use trunkline_telemetry::metrics::Metrics;
 use trunkline_telemetry::statement_log::StatementLog;
 
 /// A worker, and what a test moves around it.
-pub(crate) struct Stage {
+pub(crate) struct TestWorker {
     pub(crate) worker: Rc<Worker>,
     pub(crate) verdicts: ByHand,
     pub(crate) network: Rc<Network>,
-    _phase: watch::Sender<Phase>,
+    _phase: watch::Sender<RunPhase>,
 }
 
 /// Longer than any test takes.
@@ -130,7 +130,7 @@ pub(crate) fn runtime() -> Handle {
     HANDLE.get_or_init(start).clone()
 }
 
-impl Stage {
+impl TestWorker {
     /// A worker with connections of so many bytes in each direction.
     pub(crate) fn new(settings: &Settings, snapshot: Snapshot, capacity: usize) -> Self {
         let servers = snapshot.servers.len();
@@ -144,7 +144,7 @@ impl Stage {
         let attached = Attached::new(servers);
         let listeners = settings.listeners.iter().cloned().map(|settings| {
             let balancer = Balancer::new(settings.balance, Arc::clone(&attached));
-            Listener { settings, balancer }
+            BoundListener { settings, balancer }
         });
         let shared = Shared {
             functions: FunctionStore::new(settings.user_functions, health.clone(), login, runtime()),
@@ -155,7 +155,7 @@ impl Stage {
             cancels: Arc::default(),
             listeners: listeners.collect(),
             attached,
-            pace: Pace::new(servers),
+            pace: MoveRate::new(servers),
             secrets,
             statement_log: StatementLog::off(),
             workers: vec![WorkerHandle::new().0],
@@ -164,9 +164,9 @@ impl Stage {
             is_draining: AtomicBool::new(false),
         };
         let network = Rc::new(Network::new(capacity));
-        let (phase, runs) = watch::channel(Phase::Running);
+        let (phase, runs) = watch::channel(RunPhase::Running);
         let worker = Worker::new(0, Arc::new(shared), Connector::Memory(Rc::clone(&network)), runs);
-        Stage { worker, verdicts, network, _phase: phase }
+        TestWorker { worker, verdicts, network, _phase: phase }
     }
 
     /// Health has news, and the sessions hear of it as from the worker.
@@ -182,27 +182,27 @@ impl Stage {
 }
 
 /// The other end of a connection of the proxy's: a client or a server that a test plays.
-pub(crate) struct Peer {
-    end: End,
+pub(crate) struct TestPeer {
+    end: MemoryStream,
     buffer: Vec<u8>,
 }
 
-impl Peer {
+impl TestPeer {
     /// A client that has sent its startup packet; the proxy serves it in a task of its own.
-    pub(crate) async fn client(stage: &Stage) -> Self {
+    pub(crate) async fn client(stage: &TestWorker) -> Self {
         let (end, own) = memory::pair(64 * 1024);
         let worker = Rc::clone(&stage.worker);
         spawn(async move { worker::serve(&worker, Transport::Memory(own), CLIENT, 0).await });
-        let mut client = Peer { end, buffer: Vec::new() };
+        let mut client = TestPeer { end, buffer: Vec::new() };
         let body = b"\0\x03\0\0user\0app\0database\0app\0\0";
         client.say(&[&[0, 0, 0, 4 + u8::try_from(body.len()).expect("short")], &body[..]].concat()).await;
         client
     }
 
     /// The server's end of the next connection that the proxy makes, its startup packet read.
-    pub(crate) async fn server(stage: &Stage) -> (ServerId, Self) {
+    pub(crate) async fn server(stage: &TestWorker) -> (ServerId, Self) {
         let (address, end) = stage.network.accept().await;
-        let mut server = Peer { end, buffer: Vec::new() };
+        let mut server = TestPeer { end, buffer: Vec::new() };
         while server.buffer.len() < 4 || server.buffer.len() < usize::from(server.buffer[3]) {
             assert!(server.read().await, "it has closed before its startup packet");
         }
@@ -211,7 +211,7 @@ impl Peer {
     }
 
     /// The same, and the proxy is let in.
-    pub(crate) async fn server_in(stage: &Stage) -> (ServerId, Self) {
+    pub(crate) async fn server_in(stage: &TestWorker) -> (ServerId, Self) {
         let (id, mut server) = Self::server(stage).await;
         server.let_in().await;
         (id, server)

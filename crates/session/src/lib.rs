@@ -91,7 +91,7 @@ pub use conversation::farewell::FatalOrigin;
 pub use pin::{NotRepeatable, PinReason};
 pub use position::{Position, PositionReader, ask_position};
 pub use record::{Completion, Sink, StatementKind, StatementRecord, Timing};
-pub use recovery::loss::{Can, LossPlan, Options, ServerLoss};
+pub use recovery::loss::{LossPlan, RecoveryOptions, ServerLoss};
 pub use session::Session;
 pub use settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
 pub use sql::fingerprint::Fingerprint;

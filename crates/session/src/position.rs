@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use trunkline_codec::backend::{BackendTag, DataRow};
 use trunkline_codec::ids::Lsn;
-use trunkline_codec::scan::{FrameError, Phase, Piece, Scanner};
+use trunkline_codec::scan::{FrameError, Piece, ScanPhase, Scanner};
 use trunkline_codec::write;
 
 /// Names no schema but PostgreSQL's own, so that the user's settings do not matter.
@@ -38,7 +38,7 @@ pub struct PositionReader {
 impl Default for PositionReader {
     fn default() -> Self {
         let mut scanner = Scanner::backend();
-        scanner.set_phase(Phase::Normal);
+        scanner.set_phase(ScanPhase::Normal);
         PositionReader { scanner, position: Position::Untold, is_done: false }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use trunkline_session::{
-    Can, ClientThen, LossPlan, Mobility, Options, PinReason, ReportTiming, ServerLoss, ServerRole,
+    ClientThen, LossPlan, Mobility, PinReason, RecoveryOptions, ReportTiming, ServerLoss, ServerRole,
     ServerThen, Session, SessionSettings, Sink, StatementRecord, Tracking,
 };
 
@@ -91,7 +91,7 @@ impl Replay {
 
     /// The server has ended the connection, and there is no other.
     fn end(&mut self, forward: usize) {
-        let options = Options { can_move: Can::No, can_repeat: Can::No };
+        let options = RecoveryOptions { can_move: false, can_repeat: false };
         let farewell = &self.tails[1][forward..];
         let plan = self.session.handle_server_lost(
             ServerLoss::Eof,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use trunkline::config::checked::{CheckedConfig, settings};
 use trunkline::config::flags::{Flags, ListenerFlag, ServerFlag};
 use trunkline::config::raw::{RoleWord, SessionAttrsWord};
-use trunkline::config::{Loaded, Problems, Request, file, keys, load, sample};
+use trunkline::config::{ConfigSources, Loaded, Problems, file, keys, load, sample};
 use trunkline_health::JudgeSettings;
 use trunkline_proxy::settings::{AuthMode, AuthSettings};
 use trunkline_routing::{Fallback, TargetSessionAttrs};
@@ -17,7 +17,7 @@ use trunkline_topology::ExpectedRole;
 
 struct Given {
     directory: tempfile::TempDir,
-    request: Request,
+    request: ConfigSources,
 }
 
 impl Given {
@@ -26,7 +26,7 @@ impl Given {
         let path = directory.path().join("trunkline.toml");
         std::fs::write(&path, text).unwrap();
         let flags = Flags { file: Some(path), ..Flags::default() };
-        Given { directory, request: Request { flags, environment: HashMap::new() } }
+        Given { directory, request: ConfigSources { flags, environment: HashMap::new() } }
     }
 
     fn env(mut self, name: &str, value: &str) -> Self {
@@ -257,7 +257,7 @@ fn flags_suffice_without_a_file() {
             ("auth.mode", "--auth", "verify".to_owned()),
         ],
     };
-    let proxy = settings(load(&Request { flags, environment: HashMap::new() })).unwrap().proxy;
+    let proxy = settings(load(&ConfigSources { flags, environment: HashMap::new() })).unwrap().proxy;
     let names: Vec<_> = proxy.health.servers.iter().map(|server| server.name.as_str()).collect();
     assert_eq!(names, ["primary", "replica1", "db3"]);
     assert_eq!(proxy.listeners[1].target_session_attrs, TargetSessionAttrs::ReadWrite);

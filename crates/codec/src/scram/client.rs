@@ -35,10 +35,10 @@ pub struct ClientExchange {
     /// Empty, as libpq has it: the server takes the name from the startup packet.
     user: &'static str,
     channel_binding: ChannelBinding,
-    state: State,
+    state: ClientExchangeState,
 }
 
-enum State {
+enum ClientExchangeState {
     Start,
     AwaitingFirst,
     AwaitingFinal { server_key: ServerKey, auth_message: String },
@@ -53,7 +53,13 @@ impl ClientExchange {
     #[must_use]
     pub fn new(credentials: Credentials, nonce: &str, channel_binding: ChannelBinding) -> Self {
         debug_assert!(!nonce.is_empty(), "an exchange without a nonce can be replayed");
-        Self { credentials, nonce: nonce.to_owned(), user: "", channel_binding, state: State::Start }
+        Self {
+            credentials,
+            nonce: nonce.to_owned(),
+            user: "",
+            channel_binding,
+            state: ClientExchangeState::Start,
+        }
     }
 
     /// The client's first message.
@@ -61,10 +67,10 @@ impl ClientExchange {
     /// # Errors
     /// When it was asked for before.
     pub fn client_first(&mut self) -> Result<Vec<u8>, ScramError> {
-        let State::Start = std::mem::replace(&mut self.state, State::Over) else {
+        let ClientExchangeState::Start = std::mem::replace(&mut self.state, ClientExchangeState::Over) else {
             return Err(ScramError::OutOfTurn);
         };
-        self.state = State::AwaitingFirst;
+        self.state = ClientExchangeState::AwaitingFirst;
         Ok(format!("{}{}", self.flag().gs2_header(), self.client_first_bare()).into_bytes())
     }
 
@@ -75,7 +81,9 @@ impl ClientExchange {
     /// When the server's message is malformed, does not extend our nonce, or wants too many
     /// iterations.
     pub fn handle_server_first(&mut self, message: &[u8]) -> Result<Vec<u8>, ScramError> {
-        let State::AwaitingFirst = std::mem::replace(&mut self.state, State::Over) else {
+        let ClientExchangeState::AwaitingFirst =
+            std::mem::replace(&mut self.state, ClientExchangeState::Over)
+        else {
             return Err(ScramError::OutOfTurn);
         };
         let first = ServerFirst::parse(message)?;
@@ -89,7 +97,7 @@ impl ClientExchange {
         let auth_message = format!("{},{server_first},{without_proof}", self.client_first_bare());
         let signature = client_key.stored_key().client_signature(auth_message.as_bytes());
         let proof = BASE64.encode(xor(client_key.as_bytes(), &signature));
-        self.state = State::AwaitingFinal { server_key, auth_message };
+        self.state = ClientExchangeState::AwaitingFinal { server_key, auth_message };
         Ok(format!("{without_proof},p={proof}").into_bytes())
     }
 
@@ -98,8 +106,8 @@ impl ClientExchange {
     /// # Errors
     /// `RefusedByServer` when our proof was wrong; `ServerSignature` when its own is.
     pub fn handle_server_final(&mut self, message: &[u8]) -> Result<(), ScramError> {
-        let State::AwaitingFinal { server_key, auth_message } =
-            std::mem::replace(&mut self.state, State::Over)
+        let ClientExchangeState::AwaitingFinal { server_key, auth_message } =
+            std::mem::replace(&mut self.state, ClientExchangeState::Over)
         else {
             return Err(ScramError::OutOfTurn);
         };
@@ -149,10 +157,10 @@ impl std::fmt::Debug for Credentials {
 impl std::fmt::Debug for ClientExchange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = match &self.state {
-            State::Start => "start",
-            State::AwaitingFirst => "awaiting server-first",
-            State::AwaitingFinal { .. } => "awaiting server-final",
-            State::Over => "over",
+            ClientExchangeState::Start => "start",
+            ClientExchangeState::AwaitingFirst => "awaiting server-first",
+            ClientExchangeState::AwaitingFinal { .. } => "awaiting server-final",
+            ClientExchangeState::Over => "over",
         };
         write!(f, "ClientExchange({state})")
     }

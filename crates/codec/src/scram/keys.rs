@@ -14,23 +14,23 @@ use crate::limits::SCRAM_ITERATIONS_MAX;
 /// Bytes in every key and signature.
 pub(super) const KEY_LEN: usize = 32;
 
-pub(super) type Key = [u8; KEY_LEN];
+pub(super) type KeyBytes = [u8; KEY_LEN];
 
 /// What a client proves to know. Whoever has it logs in wherever the same verifier is kept.
 ///
 /// Erased when dropped, never shown by `Debug`.
 #[derive(Clone)]
-pub struct ClientKey(Zeroizing<Key>);
+pub struct ClientKey(Zeroizing<KeyBytes>);
 
 /// What a server proves to know.
 ///
 /// Erased when dropped, never shown by `Debug`.
 #[derive(Clone)]
-pub struct ServerKey(Zeroizing<Key>);
+pub struct ServerKey(Zeroizing<KeyBytes>);
 
 /// `H(ClientKey)`, which a server keeps to check proofs with.
 #[derive(Clone)]
-pub(super) struct StoredKey(Zeroizing<Key>);
+pub(super) struct StoredKey(Zeroizing<KeyBytes>);
 
 impl ClientKey {
     /// From its bytes.
@@ -64,22 +64,22 @@ impl ServerKey {
     }
 
     /// What a server ends an exchange with.
-    pub(super) fn signature(&self, auth_message: &[u8]) -> Key {
+    pub(super) fn signature(&self, auth_message: &[u8]) -> KeyBytes {
         hmac(&self.0[..], auth_message)
     }
 }
 
 impl StoredKey {
-    pub(super) fn new(key: Key) -> Self {
+    pub(super) fn new(key: KeyBytes) -> Self {
         Self(Zeroizing::new(key))
     }
 
-    pub(super) fn as_bytes(&self) -> &Key {
+    pub(super) fn as_bytes(&self) -> &KeyBytes {
         &self.0
     }
 
     /// What a client's key is masked with to make its proof.
-    pub(super) fn client_signature(&self, auth_message: &[u8]) -> Zeroizing<Key> {
+    pub(super) fn client_signature(&self, auth_message: &[u8]) -> Zeroizing<KeyBytes> {
         Zeroizing::new(hmac(&self.0[..], auth_message))
     }
 
@@ -117,7 +117,7 @@ pub(super) fn derive(
 }
 
 /// `Hi` of RFC 5802: PBKDF2 with a single block.
-fn salted_password(password: &[u8], salt: &[u8], iterations: u32) -> Zeroizing<Key> {
+fn salted_password(password: &[u8], salt: &[u8], iterations: u32) -> Zeroizing<KeyBytes> {
     let keyed = keyed(password);
     let mut round = keyed.clone();
     round.update(salt);
@@ -134,11 +134,11 @@ fn salted_password(password: &[u8], salt: &[u8], iterations: u32) -> Zeroizing<K
 }
 
 /// `a XOR b`.
-pub(super) fn xor(a: &Key, b: &Key) -> Key {
+pub(super) fn xor(a: &KeyBytes, b: &KeyBytes) -> KeyBytes {
     std::array::from_fn(|i| a[i] ^ b[i])
 }
 
-fn hmac(key: &[u8], message: &[u8]) -> Key {
+fn hmac(key: &[u8], message: &[u8]) -> KeyBytes {
     let mut mac = keyed(key);
     mac.update(message);
     finish(mac)
@@ -148,6 +148,6 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
 }
 
-fn finish(mac: Hmac<Sha256>) -> Key {
+fn finish(mac: Hmac<Sha256>) -> KeyBytes {
     mac.finalize().into_bytes().into()
 }

@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::keys::Key;
+use super::keys::KeyBytes;
 use super::verifier::parse_iterations;
 use super::{ScramError, check_length};
 
@@ -104,7 +104,7 @@ pub(super) struct ClientFinal<'a> {
     /// The channel binding, in base64.
     pub(super) binding: &'a str,
     pub(super) nonce: &'a str,
-    pub(super) proof: Key,
+    pub(super) proof: KeyBytes,
     /// The message up to the comma before the proof, which the proof covers.
     pub(super) without_proof: &'a str,
 }
@@ -134,7 +134,7 @@ impl<'a> ClientFinal<'a> {
 /// A server's last message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ServerFinal {
-    pub(super) signature: Key,
+    pub(super) signature: KeyBytes,
 }
 
 impl ServerFinal {
@@ -205,6 +205,6 @@ fn checked_nonce(nonce: &str) -> Result<&str, ScramError> {
     Ok(nonce)
 }
 
-fn decode_key(text: &str) -> Option<Key> {
+fn decode_key(text: &str) -> Option<KeyBytes> {
     BASE64.decode(text).ok()?.try_into().ok()
 }

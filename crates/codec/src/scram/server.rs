@@ -18,10 +18,10 @@ use super::{ChannelBinding, ScramError};
 pub struct ServerExchange {
     verifier: Verifier,
     channel_binding: ChannelBinding,
-    state: State,
+    state: ServerExchangeState,
 }
 
-enum State {
+enum ServerExchangeState {
     Start { server_nonce: String },
     AwaitingFinal { flag: BindingFlag, client_first_bare: String, server_first: String, nonce: String },
     Over,
@@ -35,7 +35,7 @@ impl ServerExchange {
     #[must_use]
     pub fn new(verifier: Verifier, server_nonce: &str, channel_binding: ChannelBinding) -> Self {
         debug_assert!(!server_nonce.is_empty(), "an exchange without a nonce can be replayed");
-        let state = State::Start { server_nonce: server_nonce.to_owned() };
+        let state = ServerExchangeState::Start { server_nonce: server_nonce.to_owned() };
         Self { verifier, channel_binding, state }
     }
 
@@ -45,7 +45,9 @@ impl ServerExchange {
     /// When the client's message is malformed, wants what PostgreSQL does not support, or does not
     /// fit the mechanism chosen.
     pub fn handle_client_first(&mut self, message: &[u8]) -> Result<Vec<u8>, ScramError> {
-        let State::Start { server_nonce } = std::mem::replace(&mut self.state, State::Over) else {
+        let ServerExchangeState::Start { server_nonce } =
+            std::mem::replace(&mut self.state, ServerExchangeState::Over)
+        else {
             return Err(ScramError::OutOfTurn);
         };
         let first = ClientFirst::parse(message)?;
@@ -54,7 +56,7 @@ impl ServerExchange {
         let salt = BASE64.encode(&self.verifier.salt);
         let server_first = format!("r={nonce},s={salt},i={}", self.verifier.iterations);
         let reply = server_first.clone().into_bytes();
-        self.state = State::AwaitingFinal {
+        self.state = ServerExchangeState::AwaitingFinal {
             flag: first.flag,
             client_first_bare: first.bare.to_owned(),
             server_first,
@@ -70,8 +72,8 @@ impl ServerExchange {
     /// `AuthenticationFailed` when the proof is wrong or the verifier a mock; others when the
     /// message is malformed or belongs to another exchange.
     pub fn handle_client_final(&mut self, message: &[u8]) -> Result<(Vec<u8>, ClientKey), ScramError> {
-        let State::AwaitingFinal { flag, client_first_bare, server_first, nonce } =
-            std::mem::replace(&mut self.state, State::Over)
+        let ServerExchangeState::AwaitingFinal { flag, client_first_bare, server_first, nonce } =
+            std::mem::replace(&mut self.state, ServerExchangeState::Over)
         else {
             return Err(ScramError::OutOfTurn);
         };
@@ -131,9 +133,9 @@ fn check_flag(flag: BindingFlag, binding: &ChannelBinding) -> Result<(), ScramEr
 impl std::fmt::Debug for ServerExchange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = match &self.state {
-            State::Start { .. } => "start",
-            State::AwaitingFinal { .. } => "awaiting client-final",
-            State::Over => "over",
+            ServerExchangeState::Start { .. } => "start",
+            ServerExchangeState::AwaitingFinal { .. } => "awaiting client-final",
+            ServerExchangeState::Over => "over",
         };
         write!(f, "ServerExchange({state})")
     }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::{Digest, Sha256};
 
 use super::ScramError;
-use super::keys::{ClientKey, Key, ServerKey, StoredKey, derive};
+use super::keys::{ClientKey, KeyBytes, ServerKey, StoredKey, derive};
 use crate::limits::SCRAM_ITERATIONS_DEFAULT;
 
 /// Bytes in the salt PostgreSQL gives a verifier.
@@ -81,8 +81,8 @@ impl Verifier {
             kind: Kind::Mock,
             iterations: SCRAM_ITERATIONS_DEFAULT,
             salt: salt[..SALT_LEN].to_vec(),
-            stored_key: StoredKey::new(Key::default()),
-            server_key: ServerKey::new(Key::default()),
+            stored_key: StoredKey::new(KeyBytes::default()),
+            server_key: ServerKey::new(KeyBytes::default()),
         }
     }
 
@@ -144,6 +144,6 @@ pub(super) fn parse_iterations(digits: &[u8]) -> Option<u32> {
     (iterations >= 1).then_some(iterations)
 }
 
-fn decode_key(text: &[u8]) -> Option<Key> {
+fn decode_key(text: &[u8]) -> Option<KeyBytes> {
     BASE64.decode(text).ok()?.try_into().ok()
 }

@@ -11,7 +11,7 @@ pub use message::{InvalidReplication, Parameters, Replication, StartupMessage};
 pub use options::{OptionSetting, Options};
 
 use crate::limits::{STARTUP_PACKET_MAX, STARTUP_PACKET_MIN};
-use crate::refusal::Refusal;
+use crate::refusal::ConnectionRefusal;
 use crate::sqlstate::SqlState;
 pub use crate::version::ProtocolVersion;
 use crate::version::{CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST};
@@ -62,14 +62,22 @@ impl StartupError {
     /// How PostgreSQL would end the connection.
     /// Source: PostgreSQL 18, src/backend/tcop/backend_startup.c, `ProcessStartupPacket`.
     #[must_use]
-    pub fn refusal(&self) -> Refusal {
+    pub fn refusal(&self) -> ConnectionRefusal {
         let message = self.to_string();
         match self {
-            Self::Length { .. } | Self::CancelLength { .. } => Refusal::Silent,
-            Self::UnsupportedProtocol(version) if version.major < 3 => Refusal::OldStyleFatal { message },
-            Self::UnsupportedProtocol(_) => Refusal::Fatal { code: SqlState::FEATURE_NOT_SUPPORTED, message },
-            Self::Layout | Self::Parameter => Refusal::Fatal { code: SqlState::PROTOCOL_VIOLATION, message },
-            Self::NoUser => Refusal::Fatal { code: SqlState::INVALID_AUTHORIZATION_SPECIFICATION, message },
+            Self::Length { .. } | Self::CancelLength { .. } => ConnectionRefusal::Silent,
+            Self::UnsupportedProtocol(version) if version.major < 3 => {
+                ConnectionRefusal::OldStyleFatal { message }
+            }
+            Self::UnsupportedProtocol(_) => {
+                ConnectionRefusal::Fatal { code: SqlState::FEATURE_NOT_SUPPORTED, message }
+            }
+            Self::Layout | Self::Parameter => {
+                ConnectionRefusal::Fatal { code: SqlState::PROTOCOL_VIOLATION, message }
+            }
+            Self::NoUser => {
+                ConnectionRefusal::Fatal { code: SqlState::INVALID_AUTHORIZATION_SPECIFICATION, message }
+            }
         }
     }
 }

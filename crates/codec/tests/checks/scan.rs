@@ -8,7 +8,7 @@ use trunkline_codec::backend::{
     OldStyleError, ParameterStatus, ReadyForQuery, RowDescription,
 };
 use trunkline_codec::frontend::{Bind, Close, Describe, Execute, FrontendTag, Parse, Query};
-use trunkline_codec::scan::{FrameErrorKind, Phase, Scanner};
+use trunkline_codec::scan::{FrameErrorKind, ScanPhase, Scanner};
 
 use super::reassemble;
 
@@ -32,10 +32,10 @@ impl Way {
     /// Its scanner.
     pub fn scanner(self) -> Scanner {
         let (mut scanner, phase) = match self {
-            Self::FrontendLogin => (Scanner::frontend(), Phase::Authentication),
-            Self::Frontend => (Scanner::frontend(), Phase::Normal),
-            Self::BackendLogin => (Scanner::backend(), Phase::Authentication),
-            Self::Backend => (Scanner::backend(), Phase::Normal),
+            Self::FrontendLogin => (Scanner::frontend(), ScanPhase::Authentication),
+            Self::Frontend => (Scanner::frontend(), ScanPhase::Normal),
+            Self::BackendLogin => (Scanner::backend(), ScanPhase::Authentication),
+            Self::Backend => (Scanner::backend(), ScanPhase::Normal),
         };
         scanner.set_phase(phase);
         scanner

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::{Request, Response};
+use super::{CheckRequest, Response};
 use trunkline_topology::{AdminState, ServerStatus, Snapshot};
 
 /// One server.
@@ -12,13 +12,13 @@ pub(super) fn server(
     snapshot: &Snapshot,
     server: &ServerStatus,
     status: u16,
-    request: &Request<'_>,
+    request: &CheckRequest<'_>,
 ) -> Response {
     json_response(status, &Value::Object(members(snapshot, server, request)))
 }
 
 /// All servers.
-pub(super) fn cluster(snapshot: &Snapshot, request: &Request<'_>) -> Response {
+pub(super) fn cluster(snapshot: &Snapshot, request: &CheckRequest<'_>) -> Response {
     let members: Vec<Value> =
         snapshot.servers.iter().map(|server| Value::Object(members(snapshot, server, request))).collect();
     let primary = snapshot.primary.and_then(|id| snapshot.server(id)).map(|server| &*server.name);
@@ -39,7 +39,7 @@ pub(super) fn cluster(snapshot: &Snapshot, request: &Request<'_>) -> Response {
     json_response(200, &body)
 }
 
-fn members(snapshot: &Snapshot, server: &ServerStatus, request: &Request<'_>) -> Map<String, Value> {
+fn members(snapshot: &Snapshot, server: &ServerStatus, request: &CheckRequest<'_>) -> Map<String, Value> {
     let seconds = |duration: Option<Duration>| duration.map(|duration| rounded(duration.as_secs_f64()));
     let hi = seconds(snapshot.lag_at_most(server.id, request.now));
     let admin = match server.admin {

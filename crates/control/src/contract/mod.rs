@@ -24,7 +24,7 @@ pub(crate) use self::paths::{PathAnswer, answer_at};
 
 /// An HTTP request, as far as the contract reads it.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct CheckRequest<'a> {
     /// `GET`, `HEAD`, `OPTIONS`; anything else is answered 405.
     pub method: &'a str,
     /// The request target in origin or absolute form: `/replica1?lag=2s`.
@@ -62,7 +62,7 @@ const DEAD_AFTER: Duration = Duration::from_secs(10);
 
 /// Answers a request from the verdicts in `snapshot`.
 #[must_use]
-pub fn respond(snapshot: &Snapshot, request: &Request<'_>) -> Response {
+pub fn respond(snapshot: &Snapshot, request: &CheckRequest<'_>) -> Response {
     let mut response = match request.method {
         "GET" | "HEAD" | "OPTIONS" => match Route::parse(request) {
             Ok(route) => answer(snapshot, request, &route),
@@ -79,7 +79,7 @@ pub fn respond(snapshot: &Snapshot, request: &Request<'_>) -> Response {
     response
 }
 
-fn answer(snapshot: &Snapshot, request: &Request<'_>, route: &Route<'_>) -> Response {
+fn answer(snapshot: &Snapshot, request: &CheckRequest<'_>, route: &Route<'_>) -> Response {
     let mut segments = route.path.split('/').filter(|segment| !segment.is_empty());
     let (first, second, rest) = (segments.next(), segments.next(), segments.next());
     let server = match first {
@@ -100,7 +100,7 @@ fn answer(snapshot: &Snapshot, request: &Request<'_>, route: &Route<'_>) -> Resp
 }
 
 /// Paths about all servers.
-fn fleet(snapshot: &Snapshot, word: &str, request: &Request<'_>, route: &Route<'_>) -> Option<Response> {
+fn fleet(snapshot: &Snapshot, word: &str, request: &CheckRequest<'_>, route: &Route<'_>) -> Option<Response> {
     let verdict = |is_good: bool, good: &str, bad: &str| {
         if is_good { plain(200, format!("OK - {good}")) } else { unavailable(bad) }
     };

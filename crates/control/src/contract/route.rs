@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Request;
+use super::CheckRequest;
 use super::paths::{PathAnswer, answer_at};
 use trunkline_topology::{ExpectedRole, ServerStatus};
 
@@ -59,7 +59,7 @@ impl WantedRole {
 }
 
 impl<'a> Route<'a> {
-    pub(super) fn parse(request: &Request<'a>) -> Result<Self, InvalidQuery> {
+    pub(super) fn parse(request: &CheckRequest<'a>) -> Result<Self, InvalidQuery> {
         let (path, query) = split(request.target);
         let accept = request.accept.unwrap_or_default();
         let mut route = Route {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::route::{LagLimit, Route, WantedRole};
-use super::{Request, Response, json, plain};
+use super::{CheckRequest, Response, json, plain};
 use trunkline_topology::{Role, ServerStatus, Snapshot};
 
 /// Why a server is not to be used.
@@ -84,7 +84,7 @@ pub(super) fn answer(
     snapshot: &Snapshot,
     server: &ServerStatus,
     want: WantedRole,
-    request: &Request<'_>,
+    request: &CheckRequest<'_>,
     route: &Route<'_>,
 ) -> Response {
     let refusal = refusal(snapshot, server, want, request.now, route);

@@ -11,7 +11,7 @@ fn ask(snapshot: &Snapshot, target: &str) -> (u16, String) {
 }
 
 fn ask_as(snapshot: &Snapshot, method: &str, target: &str) -> (u16, String) {
-    let request = Request { method, target, accept: None, now: snapshot.taken_at, extras: None };
+    let request = CheckRequest { method, target, accept: None, now: snapshot.taken_at, extras: None };
     let Response { status, body, .. } = respond(snapshot, &request);
     (status, body)
 }
@@ -110,7 +110,7 @@ fn fleet_paths_speak_for_all_servers() {
 #[test]
 fn stale_verdicts_are_not_told() {
     let snapshot = snapshot();
-    let at = |seconds| Request {
+    let at = |seconds| CheckRequest {
         method: "GET",
         target: "/replica1",
         accept: None,
@@ -119,8 +119,8 @@ fn stale_verdicts_are_not_told() {
     };
     assert_eq!(respond(&snapshot, &at(1)).status, 200);
     assert_eq!(respond(&snapshot, &at(3)).status, 503);
-    assert_eq!(respond(&snapshot, &Request { target: "/livez", ..at(3) }).status, 200);
-    assert_eq!(respond(&snapshot, &Request { target: "/livez", ..at(11) }).status, 503);
+    assert_eq!(respond(&snapshot, &CheckRequest { target: "/livez", ..at(3) }).status, 200);
+    assert_eq!(respond(&snapshot, &CheckRequest { target: "/livez", ..at(11) }).status, 503);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn json_has_every_server_and_what_others_add() {
     let snapshot = snapshot();
     let sessions = |n: u64| Map::from_iter([("sessions".to_owned(), Value::from(n))]);
     let extras = Extras { cluster: sessions(7), servers: [(ServerId(1), sessions(3))].into() };
-    let request = Request {
+    let request = CheckRequest {
         method: "GET",
         target: "/cluster",
         accept: None,
@@ -177,7 +177,7 @@ fn json_has_every_server_and_what_others_add() {
     assert_eq!(body["members"][1]["sessions"], 3);
     assert_eq!(body["members"][1]["state"], "UP");
     assert_eq!(body["members"][0]["lag"]["lo"], Value::Null);
-    let one = Request { target: "/replica1", accept: Some("application/json"), ..request };
+    let one = CheckRequest { target: "/replica1", accept: Some("application/json"), ..request };
     let body: Value = serde_json::from_str(&respond(&snapshot, &one).body).expect("it is JSON");
     assert_eq!(body["name"], "replica1");
 }

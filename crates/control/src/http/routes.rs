@@ -75,7 +75,7 @@ impl<V: Verdicts> RouterState<V> {
         let extras = self.metrics.as_deref().map(|metrics| extras(metrics, &snapshot, sessions));
         let method = method.as_str();
         let request =
-            contract::Request { method, target, accept, now: Instant::now(), extras: extras.as_ref() };
+            contract::CheckRequest { method, target, accept, now: Instant::now(), extras: extras.as_ref() };
         let told = contract::respond(&snapshot, &request);
         let status = StatusCode::from_u16(told.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
         let mut response = with(status, told.content_type, told.body);

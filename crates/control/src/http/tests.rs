@@ -56,7 +56,7 @@ fn has_header(head: &str, line: &str) -> bool {
 
 /// What the contract says to the same question.
 fn told(method: &str, target: &str) -> contract::Response {
-    let request = contract::Request { method, target, accept: None, now: Instant::now(), extras: None };
+    let request = contract::CheckRequest { method, target, accept: None, now: Instant::now(), extras: None };
     contract::respond(&testing::snapshot(), &request)
 }
 

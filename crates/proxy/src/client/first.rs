@@ -15,61 +15,63 @@ const NO_ENCRYPTION: &[u8] = b"N";
 
 /// What the client came for.
 #[derive(Debug)]
-pub(crate) enum Opening {
+pub(crate) enum StartupOutcome {
     /// A session. Bytes the client sent ahead go with it.
-    Startup { startup: StartupMessage, ahead: BytesMut },
+    Startup { startup: StartupMessage, read_ahead: BytesMut },
     /// To cancel another session's query.
     Cancel(CancelRequest),
     /// Nothing: it connected and left, as a check of the port does.
-    Nothing,
+    NoBytes,
     /// It left, or the connection broke, behind its first bytes.
-    Gone,
+    ClientGone,
     /// Something PostgreSQL closes without a word.
-    Silent,
+    CloseSilently,
     /// Something that deserves an answer.
     Refused(Refusal),
 }
 
 /// Each encryption request is honoured once; a repeat is taken as a protocol version, as PostgreSQL does.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Asked {
+struct EncryptionRequests {
     ssl: bool,
     gssenc: bool,
 }
 
 /// Reads up to the startup packet of at most `packet_bytes_max` bytes and answers what comes before it.
-pub(crate) async fn read_opening(stream: &mut Transport, packet_bytes_max: usize) -> Opening {
+pub(crate) async fn read_startup(stream: &mut Transport, packet_bytes_max: usize) -> StartupOutcome {
     let mut buffer = BytesMut::new();
-    let mut asked = Asked::default();
+    let mut asked = EncryptionRequests::default();
     loop {
         let (packet, consumed) = match decode_first(&buffer) {
             Ok(Some(decoded)) => decoded,
-            Ok(None) if announced_length(&buffer) > packet_bytes_max => return Opening::Silent,
+            Ok(None) if announced_length(&buffer) > packet_bytes_max => return StartupOutcome::CloseSilently,
             Ok(None) => match read_more(stream, &mut buffer).await {
-                0 if buffer.is_empty() && asked == Asked::default() => return Opening::Nothing,
-                0 => return Opening::Gone,
+                0 if buffer.is_empty() && asked == EncryptionRequests::default() => {
+                    return StartupOutcome::NoBytes;
+                }
+                0 => return StartupOutcome::ClientGone,
                 _ => continue,
             },
             Err(error) => return refuse(&error),
         };
         let _ = buffer.split_to(consumed);
         let (was_asked, name, code) = match packet {
-            FirstPacket::Startup(startup) => return Opening::Startup { startup, ahead: buffer },
-            FirstPacket::Cancel(request) => return Opening::Cancel(request),
+            FirstPacket::Startup(startup) => return StartupOutcome::Startup { startup, read_ahead: buffer },
+            FirstPacket::Cancel(request) => return StartupOutcome::Cancel(request),
             FirstPacket::SslRequest => (&mut asked.ssl, "SSL", 5679),
             FirstPacket::GssEncRequest => (&mut asked.gssenc, "GSSAPI encryption", 5680),
         };
         if std::mem::replace(was_asked, true) {
             let message = format!("unsupported frontend protocol 1234.{code}: server supports 3.0 to 3.2");
-            return Opening::Refused(Refusal::Unsupported { message });
+            return StartupOutcome::Refused(Refusal::Unsupported { message });
         }
         // Plain bytes behind the request could be an injected startup packet (CVE-2021-23214 and kin).
         if !buffer.is_empty() {
             let message = format!("received unencrypted data after {name} request");
-            return Opening::Refused(Refusal::Protocol { message });
+            return StartupOutcome::Refused(Refusal::Protocol { message });
         }
         if stream.write_all(NO_ENCRYPTION).await.is_err() {
-            return Opening::Gone;
+            return StartupOutcome::ClientGone;
         }
     }
 }
@@ -88,9 +90,9 @@ async fn read_more(stream: &mut Transport, buffer: &mut BytesMut) -> usize {
     })
 }
 
-fn refuse(error: &StartupError) -> Opening {
+fn refuse(error: &StartupError) -> StartupOutcome {
     match error.refusal() {
-        trunkline_codec::refusal::Refusal::Silent => Opening::Silent,
-        said => Opening::Refused(Refusal::Startup(said)),
+        trunkline_codec::refusal::ConnectionRefusal::Silent => StartupOutcome::CloseSilently,
+        said => StartupOutcome::Refused(Refusal::Startup(said)),
     }
 }

@@ -3,7 +3,7 @@
 use bytes::{Buf, BytesMut};
 use std::ops::Range;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use trunkline_codec::scan::{FrameError, Phase, Piece, Scanner};
+use trunkline_codec::scan::{FrameError, Piece, ScanPhase, Scanner};
 
 /// Bytes asked of a socket at once during a login.
 const READ_BYTES: usize = 2 * 1024;
@@ -49,8 +49,8 @@ pub(crate) struct MessageReader {
 
 impl MessageReader {
     /// For what a client sends, beginning with bytes already read.
-    pub(crate) fn frontend(ahead: BytesMut) -> Self {
-        Self::new(Scanner::frontend(), ahead)
+    pub(crate) fn frontend(read_ahead: BytesMut) -> Self {
+        Self::new(Scanner::frontend(), read_ahead)
     }
 
     /// For what a server sends.
@@ -59,7 +59,7 @@ impl MessageReader {
     }
 
     fn new(mut scanner: Scanner, buffer: BytesMut) -> Self {
-        scanner.set_phase(Phase::Authentication);
+        scanner.set_phase(ScanPhase::Authentication);
         MessageReader { scanner, buffer, taken: 0 }
     }
 
@@ -94,7 +94,7 @@ impl MessageReader {
     }
 
     /// What lies behind the last message.
-    pub(crate) fn into_ahead(mut self) -> BytesMut {
+    pub(crate) fn into_read_ahead(mut self) -> BytesMut {
         // Mostly nothing, and then no memory either.
         if self.taken == self.buffer.len() { BytesMut::new() } else { self.buffer.split_off(self.taken) }
     }

@@ -14,7 +14,7 @@ use trunkline_session::LoginParameters;
 
 pub(crate) use self::handle::{Handoff, Inbox, WorkerHandle};
 pub(crate) use self::journal::{Journal, JournalPool};
-pub(crate) use self::shared::{Listener, Live, Phase, Shared};
+pub(crate) use self::shared::{BoundListener, Live, RunPhase, Shared};
 pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
 use crate::limits::READ_BUFFER_BYTES;
 use crate::net::Connector;
@@ -30,7 +30,7 @@ pub(crate) struct Worker {
     pub(crate) connector: Connector,
     pub(crate) slots: Slots,
     /// Whether the process goes on: a login that is under way when it does not is refused.
-    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) phase: watch::Receiver<RunPhase>,
     /// Every read of every session goes through here, so that an idle session owns no buffer.
     pub(crate) buffer: RefCell<Box<[u8]>>,
     pub(crate) journals: RefCell<JournalPool>,
@@ -44,7 +44,7 @@ impl Worker {
         index: usize,
         shared: Arc<Shared>,
         connector: Connector,
-        phase: watch::Receiver<Phase>,
+        phase: watch::Receiver<RunPhase>,
     ) -> Rc<Self> {
         Rc::new(Worker {
             index,

@@ -14,7 +14,7 @@ use crate::admission::Admission;
 use crate::cancel::CancelRegistry;
 use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
-use crate::moves::Pace;
+use crate::moves::MoveRate;
 use crate::settings::{
     AuthSettings, LimitSettings, ListenerSettings, OnLagging, OnTerminate, RetrySettings, Settings,
     StatementLogSettings, TimeoutSettings,
@@ -33,8 +33,8 @@ pub(crate) struct Shared {
     pub(crate) admission: Arc<Admission>,
     pub(crate) cancels: Arc<CancelRegistry>,
     pub(crate) attached: Arc<Attached>,
-    pub(crate) pace: Pace,
-    pub(crate) listeners: Vec<Listener>,
+    pub(crate) pace: MoveRate,
+    pub(crate) listeners: Vec<BoundListener>,
     pub(crate) secrets: Option<SecretStore>,
     pub(crate) functions: FunctionStore,
     pub(crate) statement_log: StatementLog,
@@ -63,14 +63,14 @@ pub(crate) struct Live {
 
 /// A listener and its balancer.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub(crate) struct BoundListener {
     pub(crate) settings: ListenerSettings,
     pub(crate) balancer: Balancer,
 }
 
 /// Whether workers go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum RunPhase {
     Running,
     /// Sessions end at their idle points, and at the deadline wherever they are.
     Draining {

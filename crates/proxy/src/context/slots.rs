@@ -48,14 +48,14 @@ pub(crate) struct Slots {
     /// The order every session is under, those to come included.
     standing: Cell<Order>,
     emptied: Notify,
-    round: Round,
+    round: SessionsRound,
     /// Where the next orders to move begin: those told last time may be unable to.
     next_move: Cell<usize>,
 }
 
 /// One question to all sessions of a thread.
 #[derive(Debug)]
-struct Round {
+struct SessionsRound {
     listed: Cell<SessionFilter>,
     told: RefCell<Sessions>,
     /// Sessions that have yet to answer.
@@ -63,9 +63,9 @@ struct Round {
     ended: Notify,
 }
 
-impl Default for Round {
+impl Default for SessionsRound {
     fn default() -> Self {
-        Round {
+        SessionsRound {
             listed: Cell::new(SessionFilter::None),
             told: RefCell::default(),
             waiting: Cell::new(0),
@@ -74,7 +74,7 @@ impl Default for Round {
     }
 }
 
-impl Round {
+impl SessionsRound {
     fn answered(&self) {
         self.waiting.set(self.waiting.get().saturating_sub(1));
         if self.waiting.get() == 0 {

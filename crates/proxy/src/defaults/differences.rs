@@ -7,8 +7,8 @@ use trunkline_codec::backend::ParameterStatus;
 use trunkline_codec::scan::{Piece, Scanner};
 use trunkline_codec::startup::StartupMessage;
 
-use super::generation::{Login, OfServer, SettableBy};
-use super::startup::{Setting, named};
+use super::generation::{ServerSetting, SettableBy, UserDefaults};
+use super::startup::{StartupSetting, named};
 
 /// Settings that servers report and anyone may set, by their names in lower case.
 /// Source: PostgreSQL 18, src/backend/utils/misc/guc_tables.c, `GUC_REPORT`.
@@ -30,14 +30,14 @@ const NOT_DEFAULTS: [&str; 4] =
 
 /// What a server reported of a session's defaults.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct ReportedDefaults {
     /// Values that a login can ask for, by their names in lower case.
     values: BTreeMap<Box<str>, Box<[u8]>>,
     /// Whether texts are in UTF-8 there, as they are here: a startup packet is not converted.
     is_utf8: bool,
 }
 
-impl Told {
+impl ReportedDefaults {
     /// Of names and values.
     pub(crate) fn of<'a>(parameters: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Self {
         let mut told = Self::default();
@@ -58,7 +58,7 @@ impl Told {
     }
 
     /// Of how many settings a login that is given `login` would report another value.
-    pub(crate) fn contradictions(&self, login: &Login) -> usize {
+    pub(crate) fn contradictions(&self, login: &UserDefaults) -> usize {
         let plain = |value: &[u8]| -> Vec<u8> {
             value.iter().filter(|byte| **byte != b' ').map(u8::to_ascii_lowercase).collect()
         };
@@ -70,10 +70,15 @@ impl Told {
 }
 
 /// What a login that would get `now` must ask for to get what `own` was given. Nothing that its startup packet names.
-pub(crate) fn differences(own: &Login, now: &Login, told: &Told, startup: &StartupMessage) -> Vec<Setting> {
+pub(crate) fn differences(
+    own: &UserDefaults,
+    now: &UserDefaults,
+    told: &ReportedDefaults,
+    startup: &StartupMessage,
+) -> Vec<StartupSetting> {
     let mut keys: Vec<&str> = own.keys().chain(now.keys()).collect();
     if !Arc::ptr_eq(own.level(), now.level()) {
-        let is_other = |key: &str, of_server: &OfServer| now.level().get(key) != Some(of_server);
+        let is_other = |key: &str, of_server: &ServerSetting| now.level().get(key) != Some(of_server);
         let others = own.level().iter().filter(|(key, of_server)| is_other(key, of_server));
         keys.extend(others.map(|(key, _)| &**key));
     }
@@ -84,13 +89,13 @@ pub(crate) fn differences(own: &Login, now: &Login, told: &Told, startup: &Start
         let value = told.get(key).unwrap_or(value.as_bytes());
         let is_readable = value.is_ascii() || told.is_utf8;
         let is_free = is_readable && may_ask(now, key) && named(startup, key).is_none();
-        is_free.then(|| Setting { name: key.into(), value: value.into() })
+        is_free.then(|| StartupSetting { name: key.into(), value: value.into() })
     });
     different.collect()
 }
 
 /// The value of a setting by `own`, if it is known and another than `now`'s.
-fn wanted<'a>(own: &'a Login, now: &Login, key: &str) -> Option<&'a str> {
+fn wanted<'a>(own: &'a UserDefaults, now: &UserDefaults, key: &str) -> Option<&'a str> {
     let (value, other) = (own.value(key), now.value(key));
     if value == other {
         return None;
@@ -104,7 +109,7 @@ fn wanted<'a>(own: &'a Login, now: &Login, key: &str) -> Option<&'a str> {
     }
 }
 
-fn may_ask(now: &Login, key: &str) -> bool {
+fn may_ask(now: &UserDefaults, key: &str) -> bool {
     match now.level().get(key) {
         Some(of_server) => match of_server.by {
             SettableBy::Anyone => true,
@@ -117,9 +122,9 @@ fn may_ask(now: &Login, key: &str) -> bool {
 
 /// The settings in which the same login would be given different values by these, and that its session's server can be
 /// asked for: none that it has told anyway.
-pub(crate) fn doubtful(logins: &[Login], told: &Told) -> Vec<Box<str>> {
+pub(crate) fn doubtful(logins: &[UserDefaults], told: &ReportedDefaults) -> Vec<Box<str>> {
     let Some((first, others)) = logins.split_first() else { return Vec::new() };
-    let mut keys: Vec<&str> = logins.iter().flat_map(Login::keys).collect();
+    let mut keys: Vec<&str> = logins.iter().flat_map(UserDefaults::keys).collect();
     keys.sort_unstable();
     keys.dedup();
     let is_doubtful = |key: &str| others.iter().any(|other| other.value(key) != first.value(key));
@@ -131,15 +136,15 @@ pub(crate) fn doubtful(logins: &[Login], told: &Told) -> Vec<Box<str>> {
 /// What a startup packet must ask for where the greeting to `startup` was not right: the server had news of its defaults
 /// that the last look did not. Nothing when it was right. What the client's own packet names is right.
 pub(crate) fn corrected(
-    told: &Told,
-    greeting: &[u8],
+    told: &ReportedDefaults,
+    login_reply: &[u8],
     own: &StartupMessage,
     startup: &StartupMessage,
-) -> Vec<Setting> {
+) -> Vec<StartupSetting> {
     let mut scanner = Scanner::backend();
     let mut at = 0;
     let mut wrong = Vec::new();
-    while let Ok(Some(piece)) = scanner.next(greeting, &mut at) {
+    while let Ok(Some(piece)) = scanner.next(login_reply, &mut at) {
         let Piece::Message { tag: b'S', body } = piece else { continue };
         let Ok(ParameterStatus { name, value }) = ParameterStatus::parse(body) else { continue };
         let Ok(name) = std::str::from_utf8(name) else { continue };
@@ -147,7 +152,7 @@ pub(crate) fn corrected(
         let Some(right) = told.get(&name).filter(|right| *right != value) else { continue };
         let is_asked_for = named(own, &name).is_some() || named(startup, &name).as_deref() == Some(right);
         if !is_asked_for {
-            wrong.push(Setting { name: name.into(), value: right.into() });
+            wrong.push(StartupSetting { name: name.into(), value: right.into() });
         }
     }
     wrong

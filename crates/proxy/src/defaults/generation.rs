@@ -19,18 +19,18 @@ pub(crate) enum SettableBy {
 
 /// A setting of the server itself: of its configuration files, command line or compiled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OfServer {
+pub(crate) struct ServerSetting {
     /// `None` where the connection of the monitoring role needs its own.
     pub(crate) value: Option<Box<str>>,
     pub(crate) by: SettableBy,
 }
 
 /// The server's settings that a login may have otherwise, by their names in lower case.
-pub(crate) type Level = HashMap<Box<str>, OfServer>;
+pub(crate) type ServerSettings = HashMap<Box<str>, ServerSetting>;
 
 /// What ALTER ROLE or ALTER DATABASE have set for one role, database or both: a row of `pg_db_role_setting`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Group {
+pub(crate) struct DbRoleSettings {
     /// The transaction that wrote the row.
     written_by: Box<str>,
     /// Names in lower case, and values as they were given.
@@ -38,7 +38,7 @@ pub(crate) struct Group {
 }
 
 /// For whom a group counts; `None` is for all.
-type For = (Option<Box<str>>, Option<Box<str>>);
+type DatabaseAndRole = (Option<Box<str>>, Option<Box<str>>);
 
 /// See the module. Parts that did not change since the generation before are shared with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,36 +46,36 @@ pub(crate) struct Generation {
     /// When the server was started, and when it last read its configuration, as it says.
     started: Arc<str>,
     loaded: Arc<str>,
-    level: Arc<Level>,
+    level: Arc<ServerSettings>,
     /// By database and role.
-    groups: HashMap<For, Arc<Group>>,
+    groups: HashMap<DatabaseAndRole, Arc<DbRoleSettings>>,
     superusers: Arc<HashSet<Box<str>>>,
 }
 
 /// There is more than is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("settings of roles and databases exceed {DEFAULTS_ROWS_MAX} or {DEFAULTS_BYTES_MAX} bytes")]
-pub(crate) struct TooMuch;
+pub(crate) struct TooManySettings;
 
 /// A setting, and the value that a login gave it.
-pub(crate) type ToldValue = (Box<str>, Option<Box<str>>);
+pub(crate) type LoginSetting = (Box<str>, Option<Box<str>>);
 
 /// What one user gets in one database.
 #[derive(Clone, Debug)]
-pub(crate) struct Login {
+pub(crate) struct UserDefaults {
     started: Arc<str>,
     loaded: Arc<str>,
-    level: Arc<Level>,
+    level: Arc<ServerSettings>,
     /// The narrowest first.
-    groups: [Option<Arc<Group>>; 4],
+    groups: [Option<Arc<DbRoleSettings>>; 4],
     pub(crate) is_superuser: bool,
     /// What the session's server has told of the rest; `None` is the value of what it does not know.
-    told: Arc<[ToldValue]>,
+    told: Arc<[LoginSetting]>,
 }
 
 /// What of a server decides what a login is given, as one of its sessions sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct DefaultsVersion {
     pub(super) started: Box<str>,
     pub(super) loaded: Box<str>,
     /// See [`Login::rows`].
@@ -86,19 +86,19 @@ pub(crate) struct Mark {
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
     loaded: Box<str>,
-    level: Level,
-    groups: HashMap<For, Group>,
+    level: ServerSettings,
+    groups: HashMap<DatabaseAndRole, DbRoleSettings>,
     superusers: HashSet<Box<str>>,
     rows: usize,
     bytes: usize,
 }
 
 impl Builder {
-    fn count(&mut self, texts: &[&str]) -> Result<(), TooMuch> {
+    fn count(&mut self, texts: &[&str]) -> Result<(), TooManySettings> {
         self.rows += 1;
         self.bytes += texts.iter().map(|text| text.len()).sum::<usize>();
         let is_within = self.rows <= DEFAULTS_ROWS_MAX && self.bytes <= DEFAULTS_BYTES_MAX;
-        if is_within { Ok(()) } else { Err(TooMuch) }
+        if is_within { Ok(()) } else { Err(TooManySettings) }
     }
 
     /// A row of `pg_settings`: its name, `reset_val`, `context`, `source` and `boot_val`. What the monitoring role has
@@ -106,7 +106,7 @@ impl Builder {
     pub(crate) fn server(
         &mut self,
         [name, value, context, source, boot_value]: [&str; 5],
-    ) -> Result<(), TooMuch> {
+    ) -> Result<(), TooManySettings> {
         self.count(&[name, value])?;
         let by = match context {
             "user" | "backend" => SettableBy::Anyone,
@@ -123,7 +123,7 @@ impl Builder {
             _of_the_connection => None,
         };
         let value = value.map(Box::from);
-        self.level.insert(name.to_ascii_lowercase().into(), OfServer { value, by });
+        self.level.insert(name.to_ascii_lowercase().into(), ServerSetting { value, by });
         Ok(())
     }
 
@@ -144,7 +144,7 @@ impl Builder {
         database: Option<&str>,
         role: Option<&str>,
         setting: &str,
-    ) -> Result<(), TooMuch> {
+    ) -> Result<(), TooManySettings> {
         self.count(&[database.unwrap_or_default(), role.unwrap_or_default(), setting])?;
         let Some((name, value)) = setting.split_once('=') else { return Ok(()) };
         let of = (database.map(Box::from), role.map(Box::from));
@@ -153,7 +153,7 @@ impl Builder {
     }
 
     /// A role that is a superuser.
-    pub(crate) fn superuser(&mut self, name: &str) -> Result<(), TooMuch> {
+    pub(crate) fn superuser(&mut self, name: &str) -> Result<(), TooManySettings> {
         self.count(&[name])?;
         self.superusers.insert(name.into());
         Ok(())
@@ -183,12 +183,12 @@ fn shared<T: PartialEq>(before: Option<&Arc<T>>, now: T) -> Arc<T> {
 impl Generation {
     /// What a login of `user` to `database` gets.
     /// Source: PostgreSQL 18, src/backend/utils/init/postinit.c, `process_settings`.
-    pub(crate) fn login(&self, user: &str, database: &str) -> Login {
+    pub(crate) fn login(&self, user: &str, database: &str) -> UserDefaults {
         let [user, database] = [cut(user), cut(database)];
         let group = |database: Option<&str>, role: Option<&str>| {
             self.groups.get(&(database.map(Box::from), role.map(Box::from))).cloned()
         };
-        Login {
+        UserDefaults {
             started: Arc::clone(&self.started),
             loaded: Arc::clone(&self.loaded),
             level: Arc::clone(&self.level),
@@ -215,7 +215,7 @@ fn cut(name: &str) -> &str {
     &name[..end.unwrap_or(0)]
 }
 
-impl Login {
+impl UserDefaults {
     /// The value of a setting, by its name in lower case; `None` when it has none, or it is not known.
     pub(crate) fn value(&self, key: &str) -> Option<&str> {
         if let Some((_, told)) = self.told.iter().find(|(name, _)| **name == *key) {
@@ -239,13 +239,14 @@ impl Login {
     }
 
     /// The same with what the session's server has told.
-    pub(crate) fn with_told(self, told: Vec<ToldValue>) -> Login {
-        Login { told: told.into(), ..self }
+    pub(crate) fn with_told(self, told: Vec<LoginSetting>) -> UserDefaults {
+        UserDefaults { told: told.into(), ..self }
     }
 
     /// The rows of `pg_db_role_setting` that count for it, and who wrote them, the widest first.
     fn rows(&self) -> String {
-        let written_by = |group: &Option<Arc<Group>>| group.as_ref().map(|group| group.written_by.clone());
+        let written_by =
+            |group: &Option<Arc<DbRoleSettings>>| group.as_ref().map(|group| group.written_by.clone());
         let [both, role, database, all] = self.groups.each_ref().map(written_by);
         let rows = [("f:f", all), ("f:t", role), ("t:f", database), ("t:t", both)];
         let rows = rows.into_iter().filter_map(|(of, row)| Some(format!("{of}:{}", row?)));
@@ -254,26 +255,26 @@ impl Login {
 
     /// Whether a login on a server of this mark was given this. A process of the server that is older than the last
     /// reading of the configuration has read it a moment later than the server itself.
-    pub(crate) fn is_of(&self, mark: &Mark) -> bool {
+    pub(crate) fn is_of(&self, mark: &DefaultsVersion) -> bool {
         *self.started == *mark.started && *mark.loaded <= *self.loaded && self.rows() == *mark.rows
     }
 
-    pub(crate) fn level(&self) -> &Arc<Level> {
+    pub(crate) fn level(&self) -> &Arc<ServerSettings> {
         &self.level
     }
 
     /// The same with the server's settings as `now` has them, unless the server was started since: a session takes
     /// part in a reload of the configuration.
-    pub(crate) fn reloaded(&self, now: &Login) -> Login {
+    pub(crate) fn reloaded(&self, now: &UserDefaults) -> UserDefaults {
         if self.started != now.started {
             return self.clone();
         }
-        Login { level: Arc::clone(&now.level), loaded: Arc::clone(&now.loaded), ..self.clone() }
+        UserDefaults { level: Arc::clone(&now.level), loaded: Arc::clone(&now.loaded), ..self.clone() }
     }
 
     /// Whether what ALTER ROLE and ALTER DATABASE say is kept once for both.
     #[cfg(test)]
-    pub(super) fn shares_with(&self, other: &Login) -> bool {
+    pub(super) fn shares_with(&self, other: &UserDefaults) -> bool {
         let mut pairs = self.groups.iter().flatten().zip(other.groups.iter().flatten());
         pairs.all(|(one, other)| Arc::ptr_eq(one, other))
     }

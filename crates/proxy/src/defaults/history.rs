@@ -9,7 +9,7 @@ use crate::limits::DEFAULTS_GENERATIONS_MAX;
 
 /// One generation.
 #[derive(Clone, Debug)]
-struct Seen {
+struct SeenGeneration {
     generation: Arc<Generation>,
     /// When the first look had found it.
     found_by: Instant,
@@ -20,12 +20,12 @@ struct Seen {
 /// The newest is the last.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
-    seen: VecDeque<Seen>,
+    seen: VecDeque<SeenGeneration>,
 }
 
 /// A generation that may have been in force while a session logged in.
 #[derive(Clone, Debug)]
-pub(crate) struct Candidate {
+pub(crate) struct PossibleGeneration {
     pub(crate) generation: Arc<Generation>,
     /// From the end of the login to the nearest look that found it.
     pub(crate) distance: Duration,
@@ -42,7 +42,7 @@ impl History {
         let mut seen = self.seen.clone();
         match seen.back_mut() {
             Some(newest) if newest.generation == generation => newest.last = at,
-            Some(_) | None => seen.push_back(Seen { generation, found_by, last: at }),
+            Some(_) | None => seen.push_back(SeenGeneration { generation, found_by, last: at }),
         }
         if seen.len() > DEFAULTS_GENERATIONS_MAX {
             seen.pop_front();
@@ -66,7 +66,7 @@ impl History {
 
     /// The generations that may have been in force at a time from `began` to `ended`, the oldest first, as far as looks
     /// have found any.
-    pub(crate) fn in_force(&self, began: Instant, ended: Instant) -> Vec<Candidate> {
+    pub(crate) fn in_force(&self, began: Instant, ended: Instant) -> Vec<PossibleGeneration> {
         let has_come_later = |at: usize| {
             let before = at.checked_sub(1).and_then(|at| self.seen.get(at));
             before.is_some_and(|before| before.last > ended)
@@ -76,7 +76,7 @@ impl History {
         let candidates = seen.filter(|(at, _)| !was_gone(*at) && !has_come_later(*at)).map(|(_, seen)| {
             let since = ended.saturating_duration_since(seen.last);
             let distance = since.max(seen.found_by.saturating_duration_since(ended));
-            Candidate { generation: Arc::clone(&seen.generation), distance }
+            PossibleGeneration { generation: Arc::clone(&seen.generation), distance }
         });
         candidates.collect()
     }

@@ -7,18 +7,18 @@
 //!
 //! - `reader`: the task of one server.
 //! - `generation`: what a server gives, and to whom; `history`: the latest generations and their times.
-//! - `mark`: how a session that has moved finds that the last look was older than its login.
+//! - `version`: how a session that has moved finds that the last look was older than its login.
 //! - `own`: what a session was given; `differences`: what to ask for; `startup`: what a startup packet names.
 
 mod differences;
 mod generation;
 mod history;
-mod mark;
 mod own;
 mod reader;
 pub(crate) mod startup;
 #[cfg(test)]
 mod tests;
+mod version;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,16 +32,16 @@ use trunkline_health::Health;
 use trunkline_reactor::timer;
 use trunkline_topology::ServerId;
 
-pub(crate) use self::differences::Told;
-pub(crate) use self::generation::Mark;
+pub(crate) use self::differences::ReportedDefaults;
+pub(crate) use self::generation::DefaultsVersion;
 use self::history::History;
-pub(crate) use self::own::{Asking, Own, Restoring};
+pub(crate) use self::own::{RequestedSettings, RestoringLogin, SessionDefaults};
 use crate::limits::DEFAULTS_NEWS_PATIENCE;
 
 /// What each server gives new logins. Dropping it ends the looking.
 #[derive(Debug)]
 pub(crate) struct Defaults {
-    servers: Vec<Arc<Looked>>,
+    servers: Vec<Arc<ServerDefaults>>,
     tasks: Vec<AbortHandle>,
     /// Of a server that is not known.
     nothing: ArcSwap<History>,
@@ -49,7 +49,7 @@ pub(crate) struct Defaults {
 
 /// What is known of one server.
 #[derive(Debug, Default)]
-struct Looked {
+struct ServerDefaults {
     history: ArcSwap<History>,
     /// A session logs in there: a look now tells what it is given.
     login: Notify,
@@ -59,7 +59,7 @@ struct Looked {
     has_been_tried: AtomicBool,
 }
 
-impl Looked {
+impl ServerDefaults {
     fn publish(&self, history: History) {
         self.history.store(Arc::new(history));
         self.looked.notify_waiters();
@@ -77,7 +77,7 @@ impl Defaults {
     /// Looks at all servers of `health`, as the monitoring role.
     pub(crate) fn start(health: &Health, login: &tokio_postgres::Config, runtime: &Handle) -> Self {
         let count = health.load().servers.len();
-        let servers: Vec<Arc<Looked>> = (0..count).map(|_| Arc::default()).collect();
+        let servers: Vec<Arc<ServerDefaults>> = (0..count).map(|_| Arc::default()).collect();
         let tasks = (0_u16..).map(ServerId).zip(&servers).map(|(id, server)| {
             let looks = reader::look(health.clone(), id, login.clone(), Arc::clone(server));
             runtime.spawn(looks).abort_handle()

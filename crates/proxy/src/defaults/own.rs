@@ -16,10 +16,10 @@ use trunkline_session::LoginValue;
 use trunkline_topology::ServerId;
 
 use super::Defaults;
-use super::differences::{Told, corrected, differences, doubtful};
-use super::generation::{Login, Mark, ToldValue};
-use super::history::{Candidate, History};
-use super::startup::{Setting, extended, has_statement_timeout};
+use super::differences::{ReportedDefaults, corrected, differences, doubtful};
+use super::generation::{DefaultsVersion, LoginSetting, UserDefaults};
+use super::history::{History, PossibleGeneration};
+use super::startup::{StartupSetting, extended, has_statement_timeout};
 use crate::limits::DEFAULTS_CONFIRM_PATIENCE;
 
 /// When a session logged in: from the connection on, and until its greeting had come.
@@ -31,27 +31,27 @@ pub(crate) struct LoginTime {
 
 /// A session's defaults.
 #[derive(Clone, Debug)]
-pub(crate) struct Own {
+pub(crate) struct SessionDefaults {
     /// Its first server.
     server: ServerId,
     at: LoginTime,
-    given: Given,
+    given: LoginDefaults,
 }
 
 /// What is known of what the login gave.
 #[derive(Clone, Debug)]
-enum Given {
+enum LoginDefaults {
     /// What the last look before it had found.
-    Unconfirmed(Option<Login>),
+    Unconfirmed(Option<UserDefaults>),
     /// Looks before and after it differ: the session's own server is asked.
-    Asked(Login),
+    Asked(UserDefaults),
     /// It is certain.
-    Known(Login),
+    Known(UserDefaults),
     /// The session left its first server. `None` when no look had found anything in time.
-    Settled(Option<Login>),
+    Settled(Option<UserDefaults>),
 }
 
-impl Own {
+impl SessionDefaults {
     /// Of a session that has just logged in on `server`, since `began`.
     pub(crate) fn at_login(
         defaults: &Defaults,
@@ -62,13 +62,13 @@ impl Own {
         let newest = defaults.history(server).newest().map(|generation| generation.login(user, database));
         let at = LoginTime { began, ended: Instant::now() };
         defaults.look_soon(server);
-        Own { server, at, given: Given::Unconfirmed(newest) }
+        SessionDefaults { server, at, given: LoginDefaults::Unconfirmed(newest) }
     }
 
     /// Whether a look from behind the login is still due.
     #[inline]
     pub(crate) fn is_unconfirmed(&self) -> bool {
-        matches!(self.given, Given::Unconfirmed(_))
+        matches!(self.given, LoginDefaults::Unconfirmed(_))
     }
 
     /// Whether a look from behind the login has ended.
@@ -84,42 +84,48 @@ impl Own {
     /// Whether the session's server is to be asked, or has not answered.
     #[inline]
     pub(crate) fn is_asked(&self) -> bool {
-        matches!(self.given, Given::Asked(_))
+        matches!(self.given, LoginDefaults::Asked(_))
     }
 
     /// Compares looks from before and after the login, if that one has ended. Gives the settings that the session's
     /// server must be asked for, as they were changed meanwhile.
-    pub(crate) fn confirm(&mut self, defaults: &Defaults, names: [&str; 2], told: &Told) -> Vec<Box<str>> {
+    pub(crate) fn confirm(
+        &mut self,
+        defaults: &Defaults,
+        names: [&str; 2],
+        told: &ReportedDefaults,
+    ) -> Vec<Box<str>> {
         let history = defaults.history(self.server);
         if !self.is_unconfirmed() || !history.has_looked_since(self.at.ended) {
             return Vec::new();
         }
         let (given, keys) = confirmed(&history, self.at, names, told);
         let Some(login) = given else { return Vec::new() };
-        self.given = if keys.is_empty() { Given::Known(login) } else { Given::Asked(login) };
+        self.given = if keys.is_empty() { LoginDefaults::Known(login) } else { LoginDefaults::Asked(login) };
         keys
     }
 
     /// The session's server has told these.
     pub(crate) fn told(&mut self, values: Vec<LoginValue>) {
-        if let Given::Asked(login) = &self.given {
+        if let LoginDefaults::Asked(login) = &self.given {
             tracing::debug!(
                 server.id = self.server.0,
                 settings = values.len(),
                 "the server has told what a login gave"
             );
-            self.given = Given::Known(login.clone().with_told(values.into_iter().filter_map(text).collect()));
+            self.given =
+                LoginDefaults::Known(login.clone().with_told(values.into_iter().filter_map(text).collect()));
         }
     }
 
     /// The session leaves a server: what it has from there stays its own. A reload of the configuration is part of it.
-    pub(crate) fn settle(&mut self, defaults: &Defaults, names: [&str; 2], told: &Told) {
+    pub(crate) fn settle(&mut self, defaults: &Defaults, names: [&str; 2], told: &ReportedDefaults) {
         let history = defaults.history(self.server);
         let given = match &self.given {
-            Given::Settled(_) => return,
-            Given::Known(login) | Given::Asked(login) => Some(login.clone()),
+            LoginDefaults::Settled(_) => return,
+            LoginDefaults::Known(login) | LoginDefaults::Asked(login) => Some(login.clone()),
             // The server was lost before it was looked at again, or as it was.
-            Given::Unconfirmed(before) => match history.has_looked_since(self.at.ended) {
+            LoginDefaults::Unconfirmed(before) => match history.has_looked_since(self.at.ended) {
                 true => confirmed(&history, self.at, names, told).0,
                 false => before.clone(),
             },
@@ -128,13 +134,13 @@ impl Own {
         let newest = history.newest().map(|generation| generation.login(user, database));
         let reloaded =
             given.map(|given| newest.map_or_else(|| given.clone(), |newest| given.reloaded(&newest)));
-        self.given = Given::Settled(reloaded);
+        self.given = LoginDefaults::Settled(reloaded);
     }
 
-    fn login(&self) -> Option<&Login> {
+    fn login(&self) -> Option<&UserDefaults> {
         match &self.given {
-            Given::Unconfirmed(login) | Given::Settled(login) => login.as_ref(),
-            Given::Asked(login) | Given::Known(login) => Some(login),
+            LoginDefaults::Unconfirmed(login) | LoginDefaults::Settled(login) => login.as_ref(),
+            LoginDefaults::Asked(login) | LoginDefaults::Known(login) => Some(login),
         }
     }
 
@@ -146,7 +152,7 @@ impl Own {
 }
 
 /// A value that a startup packet can have in any encoding. Others are left to the looks.
-fn text((key, value): LoginValue) -> Option<ToldValue> {
+fn text((key, value): LoginValue) -> Option<LoginSetting> {
     let Some(value) = value else { return Some((key, None)) };
     let value = std::str::from_utf8(&value).ok().filter(|value| value.is_ascii())?;
     Some((key, Some(value.into())))
@@ -158,8 +164,8 @@ pub(super) fn confirmed(
     history: &History,
     at: LoginTime,
     [user, database]: [&str; 2],
-    told: &Told,
-) -> (Option<Login>, Vec<Box<str>>) {
+    told: &ReportedDefaults,
+) -> (Option<UserDefaults>, Vec<Box<str>>) {
     let mut candidates = history.in_force(at.began, at.ended);
     // The session is on the run of the server that is there now, and takes part in its reloads.
     if let Some(last) = candidates.last().map(|last| last.generation.clone()) {
@@ -168,8 +174,8 @@ pub(super) fn confirmed(
     let Some(now) = candidates.last().map(|last| last.generation.login(user, database)) else {
         return (None, Vec::new());
     };
-    let login = |candidate: &Candidate| candidate.generation.login(user, database).reloaded(&now);
-    let logins: Vec<Login> = candidates.iter().map(login).collect();
+    let login = |candidate: &PossibleGeneration| candidate.generation.login(user, database).reloaded(&now);
+    let logins: Vec<UserDefaults> = candidates.iter().map(login).collect();
     let keys = doubtful(&logins, told);
     let best = logins
         .into_iter()
@@ -180,24 +186,24 @@ pub(super) fn confirmed(
 
 /// How a session that moves logs in.
 #[derive(Debug)]
-pub(crate) struct Restoring<'a> {
+pub(crate) struct RestoringLogin<'a> {
     pub(crate) defaults: &'a Defaults,
-    pub(crate) own: Own,
-    pub(crate) told: Told,
+    pub(crate) own: SessionDefaults,
+    pub(crate) told: ReportedDefaults,
     pub(crate) names: [&'a str; 2],
 }
 
 /// What a login asks for.
 #[derive(Debug, Default)]
-pub(crate) struct Asking {
-    pub(crate) settings: Vec<Setting>,
+pub(crate) struct RequestedSettings {
+    pub(crate) settings: Vec<StartupSetting>,
     /// What it would be given by the last look; `None` when that is not known, or of no use.
-    now: Option<Login>,
+    now: Option<UserDefaults>,
 }
 
-impl Asking {
+impl RequestedSettings {
     /// Whether a login on a server of this mark is given what the last look has found.
-    pub(crate) fn fits(&self, mark: &Mark) -> bool {
+    pub(crate) fn fits(&self, mark: &DefaultsVersion) -> bool {
         self.now.as_ref().is_none_or(|now| now.is_of(mark))
     }
 
@@ -207,35 +213,35 @@ impl Asking {
     }
 }
 
-impl Restoring<'_> {
+impl RestoringLogin<'_> {
     /// What to ask of `server`, besides what the session's startup packet does.
-    pub(crate) fn asking(&self, server: ServerId, startup: &StartupMessage) -> Asking {
+    pub(crate) fn asking(&self, server: ServerId, startup: &StartupMessage) -> RequestedSettings {
         let [user, database] = self.names;
         let history = self.defaults.history(server);
         let now = history.newest().map(|generation| generation.login(user, database));
         let (Some(own), Some(now)) = (self.own.login(), now) else {
             tracing::debug!(server.id = server.0, "it is not known what the session was given, or would be");
-            return Asking::default();
+            return RequestedSettings::default();
         };
         let settings = differences(own, &now, &self.told, startup);
         let names: Vec<&str> = settings.iter().map(|setting| &*setting.name).collect();
         tracing::debug!(server.id = server.0, settings = ?names, "the session asks for what it was given elsewhere");
-        Asking { settings, now: Some(now) }
+        RequestedSettings { settings, now: Some(now) }
     }
 
     /// The startup packet that asks for it.
-    pub(crate) fn startup(asking: &Asking, startup: &StartupMessage) -> StartupMessage {
+    pub(crate) fn startup(asking: &RequestedSettings, startup: &StartupMessage) -> StartupMessage {
         extended(startup, &asking.settings)
     }
 
     /// What was wrong in the `greeting` to `asked`.
     pub(crate) fn corrected(
         &self,
-        greeting: &[u8],
+        login_reply: &[u8],
         startup: &StartupMessage,
         asked: &StartupMessage,
-    ) -> Vec<Setting> {
-        corrected(&self.told, greeting, startup, asked)
+    ) -> Vec<StartupSetting> {
+        corrected(&self.told, login_reply, startup, asked)
     }
 
     /// Returns when `server` has been looked at once more.

@@ -13,9 +13,9 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 use trunkline_health::{Health, ServerStream};
 use trunkline_topology::ServerId;
 
-use super::Looked;
-use super::generation::{Builder, Generation, TooMuch};
-use super::mark::moment;
+use super::ServerDefaults;
+use super::generation::{Builder, Generation, TooManySettings};
+use super::version::moment;
 use crate::limits::{
     DEFAULTS_BYTES_MAX, DEFAULTS_LOOK_GAP_MIN, DEFAULTS_LOOK_INTERVAL, DEFAULTS_LOOK_TIMEOUT,
     DEFAULTS_ROWS_MAX, DEFAULTS_SETTING_BYTES_MAX,
@@ -81,7 +81,7 @@ const SUPERUSERS: &str = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper
 
 /// Why a look came to nothing.
 #[derive(Debug, thiserror::Error)]
-enum LookError {
+enum DefaultsReadError {
     #[error(transparent)]
     Connect(#[from] std::io::Error),
     #[error("{}", words(.0))]
@@ -89,7 +89,7 @@ enum LookError {
     #[error("the server's answer is not what was asked for")]
     Malformed,
     #[error(transparent)]
-    TooMuch(#[from] TooMuch),
+    TooManySettings(#[from] TooManySettings),
     #[error("no answer in time")]
     TimedOut,
 }
@@ -100,15 +100,15 @@ fn words(error: &tokio_postgres::Error) -> String {
 }
 
 /// Looks for as long as it is let.
-pub(super) async fn look(health: Health, id: ServerId, login: Config, server: Arc<Looked>) {
-    let mut reader = Reader { login: own_login(login), client: None, seen: None };
+pub(super) async fn look(health: Health, id: ServerId, login: Config, server: Arc<ServerDefaults>) {
+    let mut reader = DefaultsReader { login: own_login(login), client: None, seen: None };
     let mut has_complained = false;
     loop {
         match place(&health, id) {
             Some((host, port, name)) => {
                 let looked = timeout(DEFAULTS_LOOK_TIMEOUT, reader.look(&host, port, &server)).await;
                 server.tried();
-                match looked.unwrap_or(Err(LookError::TimedOut)) {
+                match looked.unwrap_or(Err(DefaultsReadError::TimedOut)) {
                     Ok(()) => has_complained = false,
                     Err(error) => {
                         // An answer may still be under way.
@@ -148,15 +148,20 @@ fn own_login(mut login: Config) -> Config {
     login
 }
 
-struct Reader {
+struct DefaultsReader {
     login: Config,
     client: Option<Client>,
     /// What the last look has found, and the generation read then.
     seen: Option<(String, Arc<Generation>)>,
 }
 
-impl Reader {
-    async fn look(&mut self, host: &str, port: u16, server: &Looked) -> Result<(), LookError> {
+impl DefaultsReader {
+    async fn look(
+        &mut self,
+        host: &str,
+        port: u16,
+        server: &ServerDefaults,
+    ) -> Result<(), DefaultsReadError> {
         if self.client.as_ref().is_none_or(Client::is_closed) {
             self.client = Some(connect(&self.login, host, port).await?);
         }
@@ -186,7 +191,7 @@ impl Reader {
     }
 }
 
-async fn connect(login: &Config, host: &str, port: u16) -> Result<Client, LookError> {
+async fn connect(login: &Config, host: &str, port: u16) -> Result<Client, DefaultsReadError> {
     let stream = ServerStream::to_host(host, port).await?;
     let (client, connection) = login.connect_raw(stream, NoTls).await?;
     tokio::spawn(connection);
@@ -200,13 +205,18 @@ struct Look {
     found: String,
 }
 
-async fn fingerprint(client: &Client) -> Result<Look, LookError> {
+async fn fingerprint(client: &Client) -> Result<Look, DefaultsReadError> {
     let rows = rows(client, &look_sql()).await?;
-    let [started, loaded, found] = columns(rows.first().ok_or(LookError::Malformed)?)?.map(str::to_owned);
+    let [started, loaded, found] =
+        columns(rows.first().ok_or(DefaultsReadError::Malformed)?)?.map(str::to_owned);
     Ok(Look { started, loaded, found })
 }
 
-async fn read(client: &Client, look: &Look, before: Option<&Generation>) -> Result<Generation, LookError> {
+async fn read(
+    client: &Client,
+    look: &Look,
+    before: Option<&Generation>,
+) -> Result<Generation, DefaultsReadError> {
     let mut builder = Builder::default();
     builder.loaded(&look.loaded);
     for row in rows(client, &of_server()).await? {
@@ -234,7 +244,7 @@ async fn read(client: &Client, look: &Look, before: Option<&Generation>) -> Resu
     Ok(builder.finish(&look.started, before))
 }
 
-async fn rows(client: &Client, sql: &str) -> Result<Vec<SimpleQueryRow>, LookError> {
+async fn rows(client: &Client, sql: &str) -> Result<Vec<SimpleQueryRow>, DefaultsReadError> {
     let messages = client.simple_query(sql).await?;
     let rows = messages.into_iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
@@ -243,10 +253,10 @@ async fn rows(client: &Client, sql: &str) -> Result<Vec<SimpleQueryRow>, LookErr
     Ok(rows.collect())
 }
 
-fn columns<const N: usize>(row: &SimpleQueryRow) -> Result<[&str; N], LookError> {
+fn columns<const N: usize>(row: &SimpleQueryRow) -> Result<[&str; N], DefaultsReadError> {
     let mut columns = [""; N];
     for (index, column) in columns.iter_mut().enumerate() {
-        *column = row.try_get(index).ok().flatten().ok_or(LookError::Malformed)?;
+        *column = row.try_get(index).ok().flatten().ok_or(DefaultsReadError::Malformed)?;
     }
     Ok(columns)
 }

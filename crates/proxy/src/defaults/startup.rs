@@ -13,15 +13,15 @@ pub(crate) fn named(startup: &StartupMessage, key: &str) -> Option<Vec<u8>> {
 
 /// A setting to be named by a startup packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Setting {
+pub(crate) struct StartupSetting {
     pub(crate) name: Box<str>,
     pub(crate) value: Box<[u8]>,
 }
 
 /// A startup packet that names these settings too, as many as there is room for.
-pub(crate) fn extended(startup: &StartupMessage, settings: &[Setting]) -> StartupMessage {
+pub(crate) fn extended(startup: &StartupMessage, settings: &[StartupSetting]) -> StartupMessage {
     let mut extended = startup.clone();
-    for Setting { name, value } in settings {
+    for StartupSetting { name, value } in settings {
         let more = [(name.as_bytes(), &**value)];
         let others = extended.parameters().filter(|(other, _)| *other != name.as_bytes());
         if let Ok(longer) = StartupMessage::new(extended.version(), others.chain(more)) {

@@ -7,8 +7,8 @@ use bytes::BytesMut;
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 
-use super::differences::{Told, corrected, differences};
-use super::generation::{Builder, Generation, Mark};
+use super::differences::{ReportedDefaults, corrected, differences};
+use super::generation::{Builder, DefaultsVersion, Generation};
 use super::history::History;
 use super::own::{LoginTime, confirmed};
 use super::startup::extended;
@@ -40,8 +40,8 @@ fn packet(user: &str, parameters: &[(&str, &str)]) -> StartupMessage {
     StartupMessage::new(ProtocolVersion::V3_0, all).expect("short")
 }
 
-fn told(values: &[(&str, &str)]) -> Told {
-    Told::of(values.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())))
+fn told(values: &[(&str, &str)]) -> ReportedDefaults {
+    ReportedDefaults::of(values.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())))
 }
 
 /// What `svc` asks for in `db` to have it as in `own` where it would be as in `now`.
@@ -109,7 +109,7 @@ fn only_superusers_ask_for_what_is_theirs() {
     let none = generation(&[], &[]);
     assert_eq!(asked(&none, &hidden, &[]), ["lock_timeout=0"], "the monitoring role has its own");
     let encoded = generation(&[("", "svc", "client_encoding=LATIN1")], &[]);
-    assert!(asked(&none, &encoded, &[]).is_empty(), "only the greeting tells");
+    assert!(asked(&none, &encoded, &[]).is_empty(), "only what the server says at the login shows it");
     let port = generation(&[("", "svc", "port=1")], &[]);
     assert!(asked(&port, &none, &[]).is_empty(), "of the whole server");
 }
@@ -129,22 +129,22 @@ fn a_reported_value_is_asked_for_as_it_was_reported() {
 
 #[test]
 fn a_greeting_that_is_wrong_is_corrected_once() {
-    let mut greeting = BytesMut::new();
+    let mut login_reply = BytesMut::new();
     for (name, value) in [("TimeZone", "Asia/Tokyo"), ("DateStyle", "ISO, MDY"), ("is_superuser", "on")] {
-        write::parameter_status(&mut greeting, name.as_bytes(), value.as_bytes()).expect("short");
+        write::parameter_status(&mut login_reply, name.as_bytes(), value.as_bytes()).expect("short");
     }
     let told = told(&[("TimeZone", "UTC"), ("DateStyle", "ISO, MDY"), ("is_superuser", "off")]);
     let own = packet("svc", &[]);
-    let right = extended(&own, &corrected(&told, &greeting, &own, &own));
+    let right = extended(&own, &corrected(&told, &login_reply, &own, &own));
     assert_eq!(right, packet("svc", &[("timezone", "UTC")]));
-    assert!(corrected(&told, &greeting, &own, &right).is_empty(), "it is asked for already");
+    assert!(corrected(&told, &login_reply, &own, &right).is_empty(), "it is asked for already");
     let own = packet("svc", &[("timezone", "Asia/Tokyo")]);
-    assert!(corrected(&told, &greeting, &own, &own).is_empty(), "it is the client's own");
+    assert!(corrected(&told, &login_reply, &own, &own).is_empty(), "it is the client's own");
 }
 
 #[test]
 fn a_startup_packet_is_extended_as_far_as_there_is_room() {
-    let setting = |name: &str, length: usize| super::startup::Setting {
+    let setting = |name: &str, length: usize| super::startup::StartupSetting {
         name: name.into(),
         value: vec![b'x'; length].into(),
     };
@@ -291,7 +291,7 @@ fn a_login_is_of_a_mark_that_is_not_newer() {
     let login = builder.finish("10", None).login("svc", "db");
     let is_of = |started: &str, loaded: &str, rows: &str| {
         let values = [started, loaded, rows].map(|value| Some(value.as_bytes()));
-        login.is_of(&Mark::of_values(values.into_iter()).expect("complete"))
+        login.is_of(&DefaultsVersion::of_values(values.into_iter()).expect("complete"))
     };
     assert!(is_of("10", "20", "f:t:700 t:f:701"));
     assert!(is_of("10", "19", "f:t:700 t:f:701"), "the process that looks has heard of it later");
@@ -300,5 +300,5 @@ fn a_login_is_of_a_mark_that_is_not_newer() {
     for rows in ["", "f:t:703 t:f:701", "f:t:700", "f:f:699 f:t:700 t:f:701", "f:t:700 t:f:701 t:t:704"] {
         assert!(!is_of("10", "20", rows), "{rows}");
     }
-    assert_eq!(Mark::of_values([Some(&b"10"[..]), None].into_iter()), None);
+    assert_eq!(DefaultsVersion::of_values([Some(&b"10"[..]), None].into_iter()), None);
 }

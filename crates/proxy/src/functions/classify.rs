@@ -4,7 +4,7 @@ use trunkline_session::{FunctionEffect, FunctionSource, PinReason};
 
 /// A function as `pg_proc` has it.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(super) struct FunctionRow {
     pub(super) oid: u32,
     pub(super) name: Box<[u8]>,
     pub(super) language: String,
@@ -126,14 +126,14 @@ const HARMLESS_LIBRARIES: &[&str] =
     &["plpgsql", "pgoutput", "test_decoding", "dict_snowball", "latin2_and_win1250"];
 
 impl Function {
-    pub(super) fn of(row: Row) -> Self {
+    pub(super) fn of(row: FunctionRow) -> Self {
         let (effect, source) = judge(&row);
-        let Row { oid, name, is_attribute, .. } = row;
+        let FunctionRow { oid, name, is_attribute, .. } = row;
         Self { oid, name, effect, source, is_attribute }
     }
 }
 
-fn judge(row: &Row) -> (FunctionEffect, Option<FunctionSource>) {
+fn judge(row: &FunctionRow) -> (FunctionEffect, Option<FunctionSource>) {
     if let Some(extension) = row.extension.as_deref().filter(|name| is_among(HARMLESS, name)) {
         return (of_extension(extension, &row.name), None);
     }
@@ -192,7 +192,7 @@ mod tests {
         extension: Option<&str>,
         name: &str,
     ) -> FunctionEffect {
-        Function::of(Row {
+        Function::of(FunctionRow {
             oid: 20_000,
             name: name.as_bytes().into(),
             language: language.to_owned(),

@@ -9,8 +9,8 @@ use trunkline_health::{Health, ServerStream};
 use trunkline_session::FunctionEffect;
 use trunkline_topology::{ServerId, Snapshot};
 
-use super::classify::Row;
-use super::known::{Seed, User};
+use super::classify::FunctionRow;
+use super::graph::{Dependency, Dependent};
 use super::sql;
 use crate::limits::{FUNCTION_LOOK_TIMEOUT, FUNCTION_USERS_MAX};
 use trunkline_auth::secrets::{to_ask, without_hosts};
@@ -23,7 +23,7 @@ const OPTIONS: &str = "-c statement_timeout=10000 -c default_transaction_read_on
 
 /// A connection to one database.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct CatalogConnection {
     server: ServerId,
     client: Client,
     /// `server_version_num`.
@@ -32,7 +32,7 @@ pub(super) struct Connection {
 
 /// Why functions could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum LookError {
+pub(super) enum FunctionsReadError {
     /// There is no server to ask.
     #[error("no server answers")]
     NoServer,
@@ -49,17 +49,17 @@ pub(super) enum LookError {
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum ReadFrom {
     /// What is there now: while a primary serves nobody else knows that. A standby may have yet to replay it.
-    News,
+    Primary,
     /// What does not change while servers run.
-    Anything,
+    AnyServer,
 }
 
 /// The servers to ask, in order.
-fn whom(snapshot: &Snapshot, wanted: Wanted) -> Vec<(ServerId, String, u16)> {
+fn whom(snapshot: &Snapshot, from: ReadFrom) -> Vec<(ServerId, String, u16)> {
     let mut servers = to_ask(snapshot);
-    if let (Wanted::News, Some(primary)) = (wanted, snapshot.serving_primary()) {
+    if let (ReadFrom::Primary, Some(primary)) = (from, snapshot.serving_primary()) {
         servers.retain(|(id, _, _)| *id == primary.id);
     }
     servers
@@ -67,37 +67,43 @@ fn whom(snapshot: &Snapshot, wanted: Wanted) -> Vec<(ServerId, String, u16)> {
 
 /// What has changed since the last look, by fingerprint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mark(String);
+pub(super) struct CatalogFingerprint(String);
 
 /// The same of functions, with how much there is to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct FunctionsMark {
-    mark: Mark,
+pub(super) struct FunctionsFingerprint {
+    fingerprint: CatalogFingerprint,
     pub(super) count: i64,
     pub(super) source_bytes: i64,
 }
 
-impl Connection {
+impl CatalogConnection {
     /// A connection to the first server that can be had, the primary before others. `current` is used on if it is to
     /// that one.
     pub(super) async fn to_first(
         current: Option<Self>,
-        wanted: Wanted,
+        from: ReadFrom,
         health: &Health,
         login: &Config,
         database: &str,
-    ) -> Result<Self, LookError> {
+    ) -> Result<Self, FunctionsReadError> {
         let mut current = current.filter(|connection| !connection.client.is_closed());
-        let mut last = LookError::NoServer;
-        for (server, host, port) in whom(&health.load(), wanted) {
+        let mut last = FunctionsReadError::NoServer;
+        for (server, host, port) in whom(&health.load(), from) {
             if let Some(connection) = current.take_if(|connection| connection.server == server) {
                 return Ok(connection);
             }
             match timeout(CONNECT_TIMEOUT, Self::connect(server, &host, port, login, database)).await {
                 Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error @ (LookError::Refused(_) | LookError::TooMany(_)))) => return Err(error),
-                Ok(Err(error @ (LookError::NoServer | LookError::NotNow(_)))) => last = error,
-                Err(_elapsed) => last = LookError::NotNow(format!("no login within {CONNECT_TIMEOUT:?}")),
+                Ok(Err(error @ (FunctionsReadError::Refused(_) | FunctionsReadError::TooMany(_)))) => {
+                    return Err(error);
+                }
+                Ok(Err(error @ (FunctionsReadError::NoServer | FunctionsReadError::NotNow(_)))) => {
+                    last = error
+                }
+                Err(_elapsed) => {
+                    last = FunctionsReadError::NotNow(format!("no login within {CONNECT_TIMEOUT:?}"))
+                }
             }
         }
         Err(last)
@@ -109,8 +115,8 @@ impl Connection {
         port: u16,
         login: &Config,
         database: &str,
-    ) -> Result<Self, LookError> {
-        let stream = ServerStream::to_host(host, port).await.map_err(|_| LookError::NoServer)?;
+    ) -> Result<Self, FunctionsReadError> {
+        let stream = ServerStream::to_host(host, port).await.map_err(|_| FunctionsReadError::NoServer)?;
         let mut config = without_hosts(login);
         let options = format!("{} {OPTIONS}", config.get_options().unwrap_or_default());
         config.application_name("trunkline functions").dbname(database).options(options);
@@ -122,50 +128,56 @@ impl Connection {
         Ok(Self { server, client, version: version.unsigned_abs() })
     }
 
-    async fn ask(&self, sql: &str, with: &[&(dyn ToSql + Sync)]) -> Result<Vec<PgRow>, LookError> {
+    async fn ask(&self, sql: &str, with: &[&(dyn ToSql + Sync)]) -> Result<Vec<PgRow>, FunctionsReadError> {
         match timeout(FUNCTION_LOOK_TIMEOUT, self.client.query(sql, with)).await {
             Ok(rows) => rows.map_err(|error| judge(&error)),
-            Err(_elapsed) => Err(LookError::NotNow(format!("no answer within {FUNCTION_LOOK_TIMEOUT:?}"))),
+            Err(_elapsed) => {
+                Err(FunctionsReadError::NotNow(format!("no answer within {FUNCTION_LOOK_TIMEOUT:?}")))
+            }
         }
     }
 
-    async fn ask_one(&self, sql: &str) -> Result<PgRow, LookError> {
-        self.ask(sql, &[]).await?.pop().ok_or(LookError::NoServer)
+    async fn ask_one(&self, sql: &str) -> Result<PgRow, FunctionsReadError> {
+        self.ask(sql, &[]).await?.pop().ok_or(FunctionsReadError::NoServer)
     }
 
-    pub(super) async fn functions_mark(&self) -> Result<FunctionsMark, LookError> {
-        let row = self.ask_one(sql::FUNCTIONS_MARK).await?;
-        Ok(FunctionsMark {
-            mark: Mark(column(&row, 0)?),
+    pub(super) async fn functions_fingerprint(&self) -> Result<FunctionsFingerprint, FunctionsReadError> {
+        let row = self.ask_one(sql::FUNCTIONS_FINGERPRINT).await?;
+        Ok(FunctionsFingerprint {
+            fingerprint: CatalogFingerprint(column(&row, 0)?),
             count: column(&row, 1)?,
             source_bytes: column(&row, 2)?,
         })
     }
 
-    pub(super) async fn callers_mark(&self) -> Result<Mark, LookError> {
-        Ok(Mark(column(&self.ask_one(sql::CALLERS_MARK).await?, 0)?))
+    pub(super) async fn callers_fingerprint(&self) -> Result<CatalogFingerprint, FunctionsReadError> {
+        Ok(CatalogFingerprint(column(&self.ask_one(sql::CALLERS_FINGERPRINT).await?, 0)?))
     }
 
     /// The built-in functions: OID and name.
-    pub(super) async fn built_in(&self) -> Result<Vec<(u32, Box<[u8]>)>, LookError> {
+    pub(super) async fn built_in(&self) -> Result<Vec<(u32, Box<[u8]>)>, FunctionsReadError> {
         let rows = self.ask(sql::BUILT_IN, &[]).await?;
         rows.iter().map(|row| Ok((column(row, 0)?, name(row, 1)?))).collect()
     }
 
     /// The functions, whose sources have at most so many bytes in all.
-    pub(super) async fn functions(&self, bytes_max: usize) -> Result<Vec<Row>, LookError> {
+    pub(super) async fn functions(&self, bytes_max: usize) -> Result<Vec<FunctionRow>, FunctionsReadError> {
         let most = i64::try_from(bytes_max).unwrap_or(i64::MAX);
         let rows = self.ask(&sql::functions(self.version), &[&most]).await?;
-        let rows: Vec<Row> = rows.iter().map(row_of).collect::<Result<_, _>>()?;
+        let rows: Vec<FunctionRow> = rows.iter().map(row_of).collect::<Result<_, _>>()?;
         let bytes: usize = rows.iter().map(|row| row.source.len()).sum();
-        if bytes > bytes_max { Err(LookError::TooMany("bytes of function sources")) } else { Ok(rows) }
+        if bytes > bytes_max {
+            Err(FunctionsReadError::TooMany("bytes of function sources"))
+        } else {
+            Ok(rows)
+        }
     }
 
     /// What uses one of these built-in functions directly.
     pub(super) async fn users_of_built_in(
         &self,
         of_interest: &[(u32, FunctionEffect)],
-    ) -> Result<Vec<Seed>, LookError> {
+    ) -> Result<Vec<Dependency>, FunctionsReadError> {
         if of_interest.is_empty() {
             return Ok(Vec::new());
         }
@@ -173,42 +185,50 @@ impl Connection {
         let alternatives: Vec<String> = oids.iter().map(u32::to_string).collect();
         let pattern = format!(":funcid ({}) ", alternatives.join("|"));
         let rows = self.ask(sql::USERS_OF_BUILT_IN, &[&oids, &pattern]).await?;
-        let seed = |row| {
+        let dependency = |row| {
             let function: u32 = column(row, 2)?;
             let effect =
                 of_interest.iter().find(|(oid, _)| *oid == function).map(|(_, effect)| effect.clone());
-            Ok(Seed { class: column(row, 0)?, object: column(row, 1)?, effect: effect.unwrap_or_default() })
+            Ok(Dependency {
+                class: column(row, 0)?,
+                object: column(row, 1)?,
+                effect: effect.unwrap_or_default(),
+            })
         };
-        rows.iter().map(seed).collect()
+        rows.iter().map(dependency).collect()
     }
 
     /// What uses these, directly or not.
-    pub(super) async fn users(&self, seeds: &[Seed]) -> Result<Vec<(User, FunctionEffect)>, LookError> {
+    pub(super) async fn users(
+        &self,
+        dependencies: &[Dependency],
+    ) -> Result<Vec<(Dependent, FunctionEffect)>, FunctionsReadError> {
         let mut effects: Vec<&FunctionEffect> = Vec::new();
-        let mut numbers = Vec::with_capacity(seeds.len());
-        for seed in seeds {
-            let number = effects.iter().position(|effect| **effect == seed.effect).unwrap_or_else(|| {
-                effects.push(&seed.effect);
-                effects.len() - 1
-            });
+        let mut numbers = Vec::with_capacity(dependencies.len());
+        for dependency in dependencies {
+            let number =
+                effects.iter().position(|effect| **effect == dependency.effect).unwrap_or_else(|| {
+                    effects.push(&dependency.effect);
+                    effects.len() - 1
+                });
             numbers.push(i32::try_from(number).unwrap_or(i32::MAX));
         }
-        let classes: Vec<u32> = seeds.iter().map(|seed| seed.class).collect();
-        let objects: Vec<u32> = seeds.iter().map(|seed| seed.object).collect();
+        let classes: Vec<u32> = dependencies.iter().map(|dependency| dependency.class).collect();
+        let objects: Vec<u32> = dependencies.iter().map(|dependency| dependency.object).collect();
         let most = i64::try_from(FUNCTION_USERS_MAX).unwrap_or(i64::MAX).saturating_add(1);
         let rows = self.ask(sql::USERS, &[&classes, &objects, &numbers, &most]).await?;
         if rows.len() > FUNCTION_USERS_MAX {
-            return Err(LookError::TooMany("users of functions"));
+            return Err(FunctionsReadError::TooMany("users of functions"));
         }
         let mut users = Vec::with_capacity(rows.len());
         for row in &rows {
             let number: i32 = column(row, 0)?;
             let kind: &str = column(row, 1)?;
             let user = match kind {
-                "function" => User::Function(column(row, 2)?),
-                "word" => User::Word(name(row, 3)?),
-                "operator" => User::Operator(name(row, 3)?),
-                _cast => User::Cast,
+                "function" => Dependent::Function(column(row, 2)?),
+                "word" => Dependent::Word(name(row, 3)?),
+                "operator" => Dependent::Operator(name(row, 3)?),
+                _cast => Dependent::Cast,
             };
             let effect = usize::try_from(number).ok().and_then(|number| effects.get(number));
             users.extend(effect.map(|effect| (user, (*effect).clone())));
@@ -217,8 +237,8 @@ impl Connection {
     }
 }
 
-fn row_of(row: &PgRow) -> Result<Row, LookError> {
-    Ok(Row {
+fn row_of(row: &PgRow) -> Result<FunctionRow, FunctionsReadError> {
+    Ok(FunctionRow {
         oid: column(row, 0)?,
         name: name(row, 1)?,
         language: column(row, 2)?,
@@ -229,22 +249,25 @@ fn row_of(row: &PgRow) -> Result<Row, LookError> {
     })
 }
 
-fn column<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a PgRow, at: usize) -> Result<T, LookError> {
-    row.try_get(at).map_err(|error| LookError::Refused(error.to_string()))
+fn column<'a, T: tokio_postgres::types::FromSql<'a>>(
+    row: &'a PgRow,
+    at: usize,
+) -> Result<T, FunctionsReadError> {
+    row.try_get(at).map_err(|error| FunctionsReadError::Refused(error.to_string()))
 }
 
-fn name(row: &PgRow, at: usize) -> Result<Box<[u8]>, LookError> {
+fn name(row: &PgRow, at: usize) -> Result<Box<[u8]>, FunctionsReadError> {
     Ok(column::<&[u8]>(row, at)?.into())
 }
 
 /// A refusal that lasts, or a failure that passes.
-fn judge(error: &tokio_postgres::Error) -> LookError {
-    let Some(said) = error.as_db_error() else { return LookError::NoServer };
+fn judge(error: &tokio_postgres::Error) -> FunctionsReadError {
+    let Some(said) = error.as_db_error() else { return FunctionsReadError::NoServer };
     let code = said.code().code();
     // Being shut down or canceled, a conflict with recovery, no room: another time.
     let is_passing = ["57", "40", "53", "08"].iter().any(|class| code.starts_with(class));
     let words = format!("{} ({code})", said.message());
-    if is_passing { LookError::NotNow(words) } else { LookError::Refused(words) }
+    if is_passing { FunctionsReadError::NotNow(words) } else { FunctionsReadError::Refused(words) }
 }
 
 #[cfg(test)]
@@ -257,12 +280,12 @@ mod tests {
     #[test]
     fn only_the_primary_has_news_while_it_serves() {
         let mut snapshot = snapshot();
-        let ids = |snapshot: &Snapshot, wanted| -> Vec<u16> {
-            whom(snapshot, wanted).iter().map(|(id, _, _)| id.0).collect()
+        let ids = |snapshot: &Snapshot, from| -> Vec<u16> {
+            whom(snapshot, from).iter().map(|(id, _, _)| id.0).collect()
         };
-        assert_eq!(ids(&snapshot, Wanted::News), [0], "a standby may be behind");
-        assert_eq!(ids(&snapshot, Wanted::Anything), [0, 1, 2]);
+        assert_eq!(ids(&snapshot, ReadFrom::Primary), [0], "a standby may be behind");
+        assert_eq!(ids(&snapshot, ReadFrom::AnyServer), [0, 1, 2]);
         snapshot.servers[0].state = State::Down;
-        assert_eq!(ids(&snapshot, Wanted::News), [1, 2], "nobody makes functions now");
+        assert_eq!(ids(&snapshot, ReadFrom::Primary), [1, 2], "nobody makes functions now");
     }
 }

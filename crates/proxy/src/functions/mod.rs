@@ -4,19 +4,19 @@
 //! connection as the monitoring role; sessions share what it publishes.
 //!
 //! - `task`: when it looks.
-//! - `look`: a look: what is asked, in which order.
+//! - `read`: a look: what is asked, in which order.
 //! - `connection`: to which server, and its answers.
 //! - `sql`: the questions.
 //! - `classify`: what a function does by itself.
-//! - `known`: what calls it by name does, too.
+//! - `graph`: what calls it by name does, too.
 //! - `built_in`: PostgreSQL's own, before anything is read.
 
 mod built_in;
 mod classify;
 #[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
 mod connection;
-mod known;
-mod look;
+mod graph;
+mod read;
 mod sql;
 #[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
 mod task;
@@ -38,13 +38,13 @@ type BuiltIn = Arc<HashSet<Box<[u8]>>>;
 /// The functions of all databases in use.
 #[derive(Debug)]
 pub(crate) struct FunctionStore {
-    shared: Arc<Shared>,
+    shared: Arc<StoreShared>,
     runtime: Handle,
 }
 
 /// What the tasks share.
 #[derive(Debug)]
-struct Shared {
+struct StoreShared {
     mode: UserFunctions,
     health: Health,
     login: tokio_postgres::Config,
@@ -53,7 +53,7 @@ struct Shared {
     databases: Mutex<HashMap<Box<str>, Weak<Functions>>>,
 }
 
-impl Shared {
+impl StoreShared {
     fn databases(&self) -> MutexGuard<'_, HashMap<Box<str>, Weak<Functions>>> {
         self.databases.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,7 +78,7 @@ impl FunctionStore {
         runtime: Handle,
     ) -> Self {
         let built_in = ArcSwap::new(built_in::names());
-        let shared = Shared { mode, health, login, built_in, databases: Mutex::default() };
+        let shared = StoreShared { mode, health, login, built_in, databases: Mutex::default() };
         Self { shared: Arc::new(shared), runtime }
     }
 

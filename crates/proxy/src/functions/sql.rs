@@ -8,7 +8,7 @@ pub(super) const BUILT_IN: &str =
     "SELECT p.oid, convert_to(p.proname::text, 'UTF8') FROM pg_proc p WHERE p.oid < 16384";
 
 /// What changes when a function does: a fingerprint, their number, and the length of their sources.
-pub(super) const FUNCTIONS_MARK: &str = "\
+pub(super) const FUNCTIONS_FINGERPRINT: &str = "\
 SELECT concat_ws(' ', \
  (SELECT sum(hashtextextended(concat_ws(' ', p.oid, p.xmin), 0)) FROM pg_proc p WHERE p.oid >= 16384), \
  (SELECT sum(hashtextextended(concat_ws(' ', e.oid, e.xmin), 0)) FROM pg_extension e)), \
@@ -16,7 +16,7 @@ SELECT concat_ws(' ', \
  (SELECT coalesce(sum(length(p.prosrc)), 0)::int8 FROM pg_proc p WHERE p.oid >= 16384)";
 
 /// What changes when something changes that may call a function.
-pub(super) const CALLERS_MARK: &str = "\
+pub(super) const CALLERS_FINGERPRINT: &str = "\
 SELECT concat_ws(' ', \
  (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 0)) FROM pg_rewrite o WHERE o.oid >= 16384), \
  (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 1)) FROM pg_policy o), \

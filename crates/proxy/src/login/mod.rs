@@ -5,7 +5,7 @@
 //! greeting with a cancel key of the proxy's own.
 
 mod application_name;
-mod limit;
+mod deadline;
 mod relay;
 mod request;
 mod verify;
@@ -25,15 +25,15 @@ use trunkline_codec::write;
 use trunkline_net::{ProxyHeaderError, Transport, read_proxy_header};
 
 pub(crate) use self::application_name::ApplicationName;
-use self::limit::LoginLimit;
-use self::request::{Request, shown};
+use self::deadline::LoginDeadline;
+use self::request::{StartupRequest, shown};
 use crate::admission::SessionPermit;
-use crate::cancel::{CancelHandle, ServerKey};
-use crate::client::first::{Opening, read_opening};
-use crate::context::Phase;
+use crate::cancel::{CancelHandle, ServerCancelKey};
+use crate::client::first::{StartupOutcome, read_startup};
+use crate::context::RunPhase;
 use crate::context::Worker;
 use crate::errors::Refusal;
-use crate::server::take::{Connected, TakeError, Taken, Want};
+use crate::server::take::{Connected, ReadyServer, ServerCriteria, TakeError};
 use crate::settings::{AddHost, AuthMode, Retry};
 use trunkline_auth::credentials::ServerCredentials;
 use trunkline_telemetry::metrics::{LoginResult, RefusalReason};
@@ -51,16 +51,16 @@ pub(crate) struct Relogin {
 
 /// A session that has been greeted and may begin.
 #[derive(Debug)]
-pub(crate) struct Welcome {
+pub(crate) struct NewSession {
     pub(crate) permit: SessionPermit,
     pub(crate) info: Arc<SessionInfo>,
     pub(crate) cancel: CancelHandle,
-    pub(crate) want: Want,
+    pub(crate) criteria: ServerCriteria,
     pub(crate) server: Connected,
     /// Bytes the server sent behind its greeting.
-    pub(crate) server_ahead: BytesMut,
+    pub(crate) server_read_ahead: BytesMut,
     /// Bytes the client sent ahead.
-    pub(crate) client_ahead: BytesMut,
+    pub(crate) client_read_ahead: BytesMut,
     /// `None` for a session that only its own client could log in again.
     pub(crate) relogin: Option<Relogin>,
     /// The ParameterStatus messages the client was told.
@@ -79,24 +79,24 @@ pub(crate) struct Welcome {
 
 /// Why a login came to nothing.
 #[derive(Debug)]
-enum LoginEnd {
+enum LoginFailure {
     /// The client is told so.
     Refused(Refusal),
     /// The client is told a server's own words.
-    ServerSaid(Bytes),
+    ServerRefused(Bytes),
     /// The client is told nothing, but this is why.
     Silent(RefusalReason),
     /// There is nobody to tell: the client has left.
-    Gone,
+    ClientGone,
     /// It was no login: a cancel request, HAProxy's check, or not a byte.
-    None,
+    NotALogin,
 }
 
 /// A client that has proved itself, on a server that waits for its first query.
 #[derive(Debug)]
 struct Authenticated {
-    taken: Taken,
-    client_ahead: BytesMut,
+    taken: ReadyServer,
+    client_read_ahead: BytesMut,
     relogin: Option<Relogin>,
     /// What both sides speak.
     version: ProtocolVersion,
@@ -104,60 +104,60 @@ struct Authenticated {
     preface: BytesMut,
 }
 
-impl From<Refusal> for LoginEnd {
+impl From<Refusal> for LoginFailure {
     fn from(refusal: Refusal) -> Self {
-        LoginEnd::Refused(refusal)
+        LoginFailure::Refused(refusal)
     }
 }
 
-impl From<TakeError> for LoginEnd {
+impl From<TakeError> for LoginFailure {
     fn from(error: TakeError) -> Self {
         match error {
-            TakeError::NoServer(refusal) => LoginEnd::Refused(refusal),
-            TakeError::Refused(message) => LoginEnd::ServerSaid(message),
+            TakeError::NoServer(refusal) => LoginFailure::Refused(refusal),
+            TakeError::Refused(message) => LoginFailure::ServerRefused(message),
         }
     }
 }
 
 /// Goes through the whole login within its time limit. On `None` the client has been told why.
-pub(crate) async fn welcome(
+pub(crate) async fn establish(
     worker: &Rc<Worker>,
     client: &mut Transport,
     peer: SocketAddr,
     listener: usize,
-) -> Option<Box<Welcome>> {
-    let limit = LoginLimit::within(worker.shared.live().timeouts.login);
+) -> Option<Box<NewSession>> {
+    let limit = LoginDeadline::within(worker.shared.live().timeouts.login);
     let mut phase = worker.phase.clone();
     let outcome = tokio::select! {
         outcome = log_in(worker, client, peer, listener, &limit) => outcome,
-        () = limit.passed() => Err(LoginEnd::Refused(Refusal::LoginTimeout)),
-        _ = phase.wait_for(|phase| *phase != Phase::Running) => Err(LoginEnd::Refused(Refusal::ShuttingDown)),
+        () = limit.passed() => Err(LoginFailure::Refused(Refusal::LoginTimeout)),
+        _ = phase.wait_for(|phase| *phase != RunPhase::Running) => Err(LoginFailure::Refused(Refusal::ShuttingDown)),
     };
     let mut out = BytesMut::new();
     match outcome {
-        Ok(welcome) => {
-            let result = if welcome.is_verified { LoginResult::Verified } else { LoginResult::Relayed };
+        Ok(new_session) => {
+            let result = if new_session.is_verified { LoginResult::Verified } else { LoginResult::Relayed };
             worker.metrics.logins.one(result);
             worker.metrics.sessions_accepted.one();
-            return Some(welcome);
+            return Some(new_session);
         }
-        Err(LoginEnd::None) => return None,
-        Err(LoginEnd::Gone) => {
+        Err(LoginFailure::NotALogin) => return None,
+        Err(LoginFailure::ClientGone) => {
             worker.metrics.logins.one(LoginResult::Abandoned);
             worker.metrics.sessions_refused.one(RefusalReason::ClientGone);
             return None;
         }
-        Err(LoginEnd::Silent(reason)) => {
+        Err(LoginFailure::Silent(reason)) => {
             worker.metrics.logins.one(LoginResult::ProxyRefused);
             worker.metrics.sessions_refused.one(reason);
             return None;
         }
-        Err(LoginEnd::ServerSaid(message)) => {
+        Err(LoginFailure::ServerRefused(message)) => {
             worker.metrics.logins.one(LoginResult::ServerRefused);
             worker.metrics.sessions_refused.one(RefusalReason::Server);
             out.extend_from_slice(&message);
         }
-        Err(LoginEnd::Refused(refusal)) => {
+        Err(LoginFailure::Refused(refusal)) => {
             tracing::info!(client.addr = %peer, "connection was refused: {refusal}");
             worker.metrics.sessions_refused.one(refusal.reason());
             worker.metrics.logins.one(login_result(&refusal));
@@ -197,27 +197,27 @@ async fn log_in(
     client: &mut Transport,
     peer: SocketAddr,
     listener: usize,
-    limit: &LoginLimit,
-) -> Result<Box<Welcome>, LoginEnd> {
+    limit: &LoginDeadline,
+) -> Result<Box<NewSession>, LoginFailure> {
     let peer = address_of(worker, client, peer, listener).await?;
     let live = worker.shared.live();
-    let (startup, ahead) = match read_opening(client, live.limits.startup_packet_bytes_max).await {
-        Opening::Startup { startup, ahead } => (startup, ahead),
-        Opening::Cancel(request) => {
+    let (startup, read_ahead) = match read_startup(client, live.limits.startup_packet_bytes_max).await {
+        StartupOutcome::Startup { startup, read_ahead } => (startup, read_ahead),
+        StartupOutcome::Cancel(request) => {
             let outcome = worker.shared.cancels.deliver(&worker.connector, &request).await;
             tracing::debug!(client.addr = %peer, ?outcome, "cancel request");
             worker.metrics.cancels.one(outcome);
-            return Err(LoginEnd::None);
+            return Err(LoginFailure::NotALogin);
         }
-        Opening::Refused(refusal) => return Err(refusal.into()),
-        Opening::Nothing => return Err(LoginEnd::None),
-        Opening::Gone => return Err(LoginEnd::Gone),
-        Opening::Silent => return Err(LoginEnd::Silent(RefusalReason::Protocol)),
+        StartupOutcome::Refused(refusal) => return Err(refusal.into()),
+        StartupOutcome::NoBytes => return Err(LoginFailure::NotALogin),
+        StartupOutcome::ClientGone => return Err(LoginFailure::ClientGone),
+        StartupOutcome::CloseSilently => return Err(LoginFailure::Silent(RefusalReason::Protocol)),
     };
     if worker.shared.is_draining() {
         return Err(Refusal::ShuttingDown.into());
     }
-    let request = Request::read(worker, listener, &startup)?;
+    let request = StartupRequest::read(worker, listener, &startup)?;
     let permit = worker.shared.admission.admit_session(&live.limits, peer.ip())?;
     if live.auth.check_user.as_deref().is_some_and(|check| *request.user == *check.as_bytes()) {
         return Err(verify::answer_check(worker, client, &request).await);
@@ -228,16 +228,16 @@ async fn log_in(
         None => startup,
     };
     let mut authenticated = match live.auth.mode {
-        AuthMode::Relay => relay::log_in(worker, client, startup, ahead, &request, limit).await?,
-        AuthMode::Verify => verify::log_in(worker, client, startup, ahead, &request, limit).await?,
+        AuthMode::Relay => relay::log_in(worker, client, startup, read_ahead, &request, limit).await?,
+        AuthMode::Verify => verify::log_in(worker, client, startup, read_ahead, &request, limit).await?,
     };
     if let Some(name) = &name {
-        name.hide(&mut authenticated.taken.greeting.messages);
+        name.hide(&mut authenticated.taken.login_reply.messages);
     }
     if let Some(relogin) = &mut authenticated.relogin {
         relogin.application_name = name;
     }
-    greet(worker, client, peer, permit, request, authenticated).await
+    finish_login(worker, client, peer, permit, request, authenticated).await
 }
 
 /// The name with the client's address, where the listener adds it. A standby's name has a meaning of its own to the
@@ -245,10 +245,10 @@ async fn log_in(
 fn shown_name(
     worker: &Worker,
     startup: &StartupMessage,
-    request: &Request,
+    request: &StartupRequest,
     client: SocketAddr,
 ) -> Option<ApplicationName> {
-    match worker.shared.listeners[request.want.listener].settings.application_name_add_host {
+    match worker.shared.listeners[request.criteria.listener].settings.application_name_add_host {
         AddHost::On if !request.is_replication => Some(ApplicationName::with_address(startup, client)),
         AddHost::On | AddHost::Off => None,
     }
@@ -260,7 +260,7 @@ async fn address_of(
     client: &mut Transport,
     peer: SocketAddr,
     listener: usize,
-) -> Result<SocketAddr, LoginEnd> {
+) -> Result<SocketAddr, LoginFailure> {
     let proxies = &worker.shared.listeners[listener].settings.proxy_protocol_from;
     let from = peer.ip().to_canonical();
     if !proxies.iter().any(|network| network.contains(&from)) {
@@ -268,65 +268,65 @@ async fn address_of(
     }
     match read_proxy_header(client).await {
         Ok(told) => Ok(told.unwrap_or(peer)),
-        Err(ProxyHeaderError::Closed) => Err(LoginEnd::None),
-        Err(ProxyHeaderError::Broken(_)) => Err(LoginEnd::Gone),
+        Err(ProxyHeaderError::Closed) => Err(LoginFailure::NotALogin),
+        Err(ProxyHeaderError::Broken(_)) => Err(LoginFailure::ClientGone),
         Err(error) => {
             tracing::warn!(client.addr = %peer, %error, "connection from a trusted proxy was refused");
-            Err(LoginEnd::Silent(RefusalReason::Protocol))
+            Err(LoginFailure::Silent(RefusalReason::Protocol))
         }
     }
 }
 
 /// Room for a greeting besides what its server says: AuthenticationOk, BackendKeyData, ReadyForQuery.
-const WELCOME_BYTES: usize = 9 + 4 + 45 + 6;
+const LOGIN_END_BYTES: usize = 9 + 4 + 45 + 6;
 
 /// Tells the client that it is in: AuthenticationOk, the server's parameters, its cancel key, ReadyForQuery.
-async fn greet(
+async fn finish_login(
     worker: &Rc<Worker>,
     client: &mut Transport,
     peer: SocketAddr,
     mut permit: SessionPermit,
-    request: Request,
+    request: StartupRequest,
     authenticated: Authenticated,
-) -> Result<Box<Welcome>, LoginEnd> {
+) -> Result<Box<NewSession>, LoginFailure> {
     permit.admit_user(&worker.shared.live().limits, &request.user)?;
-    let Authenticated { taken, client_ahead, relogin, version, preface } = authenticated;
+    let Authenticated { taken, client_read_ahead, relogin, version, preface } = authenticated;
     let relogin = relogin.filter(|_| request.is_in_utf8());
-    let Taken { server, greeting, .. } = taken;
-    let cancel = cancel_handle(worker, &server, greeting.key, version)?;
+    let ReadyServer { server, login_reply, .. } = taken;
+    let cancel = cancel_handle(worker, &server, login_reply.key, version)?;
     let mut out = preface;
-    out.reserve(greeting.messages.len() + WELCOME_BYTES);
+    out.reserve(login_reply.messages.len() + LOGIN_END_BYTES);
     write::authentication_ok(&mut out);
-    out.extend_from_slice(&greeting.messages);
+    out.extend_from_slice(&login_reply.messages);
     if let Some((process_id, key)) = cancel.key() {
         write::backend_key_data(&mut out, process_id, key);
     }
     write::ready_for_query(&mut out, TransactionStatus::Idle);
-    client.write_all(&out).await.map_err(|_| LoginEnd::Gone)?;
+    client.write_all(&out).await.map_err(|_| LoginFailure::ClientGone)?;
     let info = SessionInfo {
         id: SessionId::next(),
         process_id: cancel.key().map(|(process_id, _)| process_id),
         user: shown(&request.user).into(),
         database: shown(&request.database).into(),
         client: peer,
-        listener: worker.shared.listeners[request.want.listener].settings.name.as_str().into(),
+        listener: worker.shared.listeners[request.criteria.listener].settings.name.as_str().into(),
         since: Instant::now(),
     };
     tracing::debug!(
         session.id = info.id.0, session.pid = info.process_id.map(|id| id.0), client.addr = %peer,
         db.user = %info.user, db.name = %info.database, server.name = %server.name, "session begins"
     );
-    Ok(Box::new(Welcome {
+    Ok(Box::new(NewSession {
         permit,
         info: Arc::new(info),
         cancel,
-        want: request.want,
+        criteria: request.criteria,
         server,
-        server_ahead: greeting.ahead,
-        client_ahead,
+        server_read_ahead: login_reply.read_ahead,
+        client_read_ahead,
         relogin,
-        is_standby: greeting.is_standby,
-        parameters: greeting.messages.freeze(),
+        is_standby: login_reply.is_standby,
+        parameters: login_reply.messages.freeze(),
         is_verified: worker.shared.secrets.is_some(),
         is_replication: request.is_replication,
         reports_timing: request.reports_timing,
@@ -345,11 +345,11 @@ fn cancel_handle(
     server: &Connected,
     key: Option<(ProcessId, SecretKey)>,
     version: ProtocolVersion,
-) -> Result<CancelHandle, LoginEnd> {
+) -> Result<CancelHandle, LoginFailure> {
     let Some((process_id, key)) = key else { return Ok(worker.shared.cancels.without_key()) };
-    let key = ServerKey { address: server.address.clone(), process_id, key };
+    let key = ServerCancelKey { address: server.address.clone(), process_id, key };
     worker.shared.cancels.register(version, key).map_err(|error| {
         tracing::error!(%error, "no random bytes for a cancel key");
-        LoginEnd::Silent(RefusalReason::Proxy)
+        LoginFailure::Silent(RefusalReason::Proxy)
     })
 }

@@ -13,19 +13,19 @@ use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_net::Transport;
 use trunkline_reactor::timer;
 
-use super::limit::LoginLimit;
-use super::request::Request;
-use super::{Authenticated, LoginEnd, Relogin, version};
+use super::deadline::LoginDeadline;
+use super::request::StartupRequest;
+use super::{Authenticated, LoginFailure, Relogin, version};
 use crate::client::messages::{MessageReader, RawMessage, ReadError};
 use crate::context::Worker;
 use crate::errors::Refusal;
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
-use crate::server::login::{Greeting, LoginError, parse_authentication, read_greeting, refused};
-use crate::server::take::{Choice, Connected, Search, Taken};
+use crate::server::login::{LoginError, LoginReply, parse_authentication, read_login_reply, refused};
+use crate::server::take::{ChoiceReason, Connected, ReadyServer, Search};
 use trunkline_auth::credentials::ServerCredentials;
 
 /// What a server said first, apart from notices.
-enum FirstWord {
+enum FirstReply {
     /// The user is in already.
     Ok,
     /// It wants proof; the message is for the client.
@@ -35,7 +35,7 @@ enum FirstWord {
 /// One server's exchange up to its first word.
 struct Exchange {
     reader: MessageReader,
-    first: FirstWord,
+    first: FirstReply,
     /// NegotiateProtocolVersion and notices, for the client.
     preface: BytesMut,
     version: ProtocolVersion,
@@ -45,12 +45,12 @@ pub(super) async fn log_in(
     worker: &Rc<Worker>,
     client: &mut Transport,
     startup: StartupMessage,
-    ahead: BytesMut,
-    request: &Request,
-    limit: &LoginLimit,
-) -> Result<Authenticated, LoginEnd> {
+    read_ahead: BytesMut,
+    request: &StartupRequest,
+    limit: &LoginDeadline,
+) -> Result<Authenticated, LoginFailure> {
     let (startup, owed) = version::ask_for_no_more(startup, version::newest(worker, request))?;
-    let mut search = Search::new(worker, request.want);
+    let mut search = Search::new(worker, request.criteria);
     limit.extend(search.extra_wait());
     let timeout = worker.shared.live().timeouts.connect;
     loop {
@@ -64,22 +64,22 @@ pub(super) async fn log_in(
             }
         };
         let Exchange { reader, first, preface, version } = exchange;
-        if let FirstWord::Challenge(challenge) = first {
+        if let FirstReply::Challenge(challenge) = first {
             let mut out = preface;
             out.extend_from_slice(&challenge);
-            client.write_all(&out).await.map_err(|_| LoginEnd::Gone)?;
-            return pass_through(client, server, reader, ahead, version).await;
+            client.write_all(&out).await.map_err(|_| LoginFailure::ClientGone)?;
+            return pass_through(client, server, reader, read_ahead, version).await;
         }
-        let greeting = timer::timeout(timeout, read_greeting(&mut server.stream, reader)).await;
-        match greeting.unwrap_or_else(|_elapsed| Err(LoginError::timed_out(timeout))) {
-            Ok(greeting) => {
+        let login_reply = timer::timeout(timeout, read_login_reply(&mut server.stream, reader)).await;
+        match login_reply.unwrap_or_else(|_elapsed| Err(LoginError::timed_out(timeout))) {
+            Ok(login_reply) => {
                 let relogin = Some(Relogin {
                     startup,
                     credentials: ServerCredentials::default(),
                     application_name: None,
                 });
-                let taken = Taken { server, greeting, choice: Choice::Regular };
-                return Ok(Authenticated { taken, client_ahead: ahead, relogin, version, preface });
+                let taken = ReadyServer { server, login_reply, choice: ChoiceReason::Regular };
+                return Ok(Authenticated { taken, client_read_ahead: read_ahead, relogin, version, preface });
             }
             Err(error) => search.login_failed(&server, error)?,
         }
@@ -108,8 +108,8 @@ async fn begin(
             BackendTag::Authentication => {
                 let is_ok = matches!(parse_authentication(message)?, Authentication::Ok);
                 let first = match is_ok {
-                    true => FirstWord::Ok,
-                    false => FirstWord::Challenge(Bytes::copy_from_slice(message.bytes)),
+                    true => FirstReply::Ok,
+                    false => FirstReply::Challenge(Bytes::copy_from_slice(message.bytes)),
                 };
                 return Ok(Exchange { reader, first, preface, version });
             }
@@ -129,7 +129,7 @@ async fn begin(
 }
 
 /// What either side said next.
-enum Next<'a> {
+enum Received<'a> {
     Client(Result<RawMessage<'a>, ReadError>),
     Server(Result<RawMessage<'a>, ReadError>),
 }
@@ -146,54 +146,56 @@ async fn pass_through(
     client: &mut Transport,
     mut server: Connected,
     mut server_reader: MessageReader,
-    ahead: BytesMut,
+    read_ahead: BytesMut,
     version: ProtocolVersion,
-) -> Result<Authenticated, LoginEnd> {
-    let mut client_reader = MessageReader::frontend(ahead);
+) -> Result<Authenticated, LoginFailure> {
+    let mut client_reader = MessageReader::frontend(read_ahead);
     let mut turn = Turn::Client;
     loop {
         // The server may speak at any time. What a client sends behind its proof (its first queries, pipelined)
         // is the session's and waits for it.
         let next = tokio::select! {
-            message = server_reader.next(&mut server.stream) => Next::Server(message),
-            message = client_reader.next(client), if turn == Turn::Client => Next::Client(message),
+            message = server_reader.next(&mut server.stream) => Received::Server(message),
+            message = client_reader.next(client), if turn == Turn::Client => Received::Client(message),
         };
         match next {
-            Next::Client(Ok(message)) => {
+            Received::Client(Ok(message)) => {
                 turn = Turn::Server;
                 server.stream.write_all(message.bytes).await.map_err(|error| lost(&server, &error.into()))?;
             }
-            Next::Client(Err(ReadError::Frame(error))) => {
+            Received::Client(Err(ReadError::Frame(error))) => {
                 return Err(Refusal::Protocol { message: error.to_string() }.into());
             }
-            Next::Client(Err(ReadError::TooLong { length })) => {
+            Received::Client(Err(ReadError::TooLong { length })) => {
                 let message = format!("authentication message of {length} bytes is too long");
                 return Err(Refusal::Protocol { message }.into());
             }
-            Next::Client(Err(ReadError::Closed | ReadError::Io(_))) => return Err(LoginEnd::Gone),
-            Next::Server(Err(error)) => return Err(lost(&server, &error.into())),
-            Next::Server(Ok(message)) => {
+            Received::Client(Err(ReadError::Closed | ReadError::Io(_))) => {
+                return Err(LoginFailure::ClientGone);
+            }
+            Received::Server(Err(error)) => return Err(lost(&server, &error.into())),
+            Received::Server(Ok(message)) => {
                 if is_ok(message) {
                     break;
                 }
                 if asks_for_an_answer(message) {
                     turn = Turn::Client;
                 }
-                client.write_all(message.bytes).await.map_err(|_| LoginEnd::Gone)?;
+                client.write_all(message.bytes).await.map_err(|_| LoginFailure::ClientGone)?;
                 if BackendTag::from_byte(message.tag()) == BackendTag::ErrorResponse {
-                    return Err(LoginEnd::ServerSaid(Bytes::new()));
+                    return Err(LoginFailure::ServerRefused(Bytes::new()));
                 }
             }
         }
     }
-    let greeting: Greeting = match read_greeting(&mut server.stream, server_reader).await {
-        Ok(greeting) => greeting,
-        Err(LoginError::Refused { message, .. }) => return Err(LoginEnd::ServerSaid(message)),
+    let login_reply: LoginReply = match read_login_reply(&mut server.stream, server_reader).await {
+        Ok(login_reply) => login_reply,
+        Err(LoginError::Refused { message, .. }) => return Err(LoginFailure::ServerRefused(message)),
         Err(error) => return Err(lost(&server, &error)),
     };
-    let taken = Taken { server, greeting, choice: Choice::Regular };
-    let client_ahead = client_reader.into_ahead();
-    Ok(Authenticated { taken, client_ahead, relogin: None, version, preface: BytesMut::new() })
+    let taken = ReadyServer { server, login_reply, choice: ChoiceReason::Regular };
+    let client_read_ahead = client_reader.into_read_ahead();
+    Ok(Authenticated { taken, client_read_ahead, relogin: None, version, preface: BytesMut::new() })
 }
 
 /// Whether the client has to answer a server's message.
@@ -207,11 +209,11 @@ fn is_ok(message: RawMessage<'_>) -> bool {
         && matches!(parse_authentication(message), Ok(Authentication::Ok))
 }
 
-fn lost(server: &Connected, error: &LoginError) -> LoginEnd {
+fn lost(server: &Connected, error: &LoginError) -> LoginFailure {
     tracing::warn!(
         server.name = %server.name, server.addr = %server.address, %error,
         "server was lost in the middle of an authentication that only its client can repeat"
     );
     let server = server.name.to_string();
-    LoginEnd::Refused(Refusal::ServerLost { server, phase: "during authentication" })
+    LoginFailure::Refused(Refusal::ServerLost { server, phase: "during authentication" })
 }

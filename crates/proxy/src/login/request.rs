@@ -6,7 +6,7 @@ use trunkline_topology::ServerId;
 
 use crate::context::Worker;
 use crate::errors::Refusal;
-use crate::server::take::Want;
+use crate::server::take::ServerCriteria;
 use crate::settings::Retry;
 
 /// Startup option: only the server of this name will do.
@@ -23,16 +23,16 @@ const RETRY_OPTION: &str = "trunkline.retry";
 
 /// A startup packet, understood. Names are cut as the server cuts them.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub(crate) struct StartupRequest {
     pub(crate) user: Box<[u8]>,
     pub(crate) database: Box<[u8]>,
-    pub(crate) want: Want,
+    pub(crate) criteria: ServerCriteria,
     pub(crate) is_replication: bool,
     pub(crate) reports_timing: bool,
     pub(crate) retry: Retry,
 }
 
-impl Request {
+impl StartupRequest {
     /// # Errors
     /// For a packet that PostgreSQL, too, would refuse before authentication.
     pub(crate) fn read(worker: &Worker, listener: usize, startup: &StartupMessage) -> Result<Self, Refusal> {
@@ -45,7 +45,7 @@ impl Request {
             must_be: "a Boolean value or \"database\"",
         })?;
         let is_replication = replication != Replication::No;
-        let options = Options::of(startup);
+        let options = ProxyOptions::of(startup);
         if options.get(FORMER_SERVER_OPTION).is_some() {
             return Err(Refusal::UnknownOption {
                 name: FORMER_SERVER_OPTION,
@@ -72,10 +72,10 @@ impl Request {
             Some(value) if is_true(RETRY_OPTION, &value)? => Retry::On,
             Some(_off) => Retry::Off,
         };
-        Ok(Request {
+        Ok(StartupRequest {
             user: user.into(),
             database: startup.database().into(),
-            want: Want { listener, attrs, only },
+            criteria: ServerCriteria { listener, attrs, only },
             is_replication,
             reports_timing,
             retry,
@@ -100,12 +100,12 @@ pub(super) fn shown(name: &[u8]) -> String {
 }
 
 /// Settings of the proxy's own, as startup parameters or within `options`: mostly none.
-struct Options<'a>(Option<&'a StartupMessage>);
+struct ProxyOptions<'a>(Option<&'a StartupMessage>);
 
-impl<'a> Options<'a> {
+impl<'a> ProxyOptions<'a> {
     fn of(startup: &'a StartupMessage) -> Self {
         let may_hold = |name: &[u8]| name == b"options" || name.starts_with(b"trunkline.");
-        Options(startup.parameters().any(|(name, _)| may_hold(name)).then_some(startup))
+        ProxyOptions(startup.parameters().any(|(name, _)| may_hold(name)).then_some(startup))
     }
 
     fn get(&self, name: &str) -> Option<Vec<u8>> {

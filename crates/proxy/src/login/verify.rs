@@ -17,12 +17,12 @@ use trunkline_session::Alignment;
 use trunkline_telemetry::metrics::RefusalReason;
 use zeroize::Zeroizing;
 
-use super::limit::LoginLimit;
-use super::request::{Request, shown};
-use super::{Authenticated, LoginEnd, Relogin, version};
+use super::deadline::LoginDeadline;
+use super::request::{StartupRequest, shown};
+use super::{Authenticated, LoginFailure, Relogin, version};
 use crate::client::messages::{MessageReader, ReadError};
 use crate::context::Worker;
-use crate::errors::{Refusal, Wanted};
+use crate::errors::{Refusal, ServerKind};
 use crate::limits::LOOKUP_PAUSE;
 use crate::server::take::{LoginAs, Search, take};
 
@@ -30,34 +30,38 @@ pub(super) async fn log_in(
     worker: &Rc<Worker>,
     client: &mut Transport,
     startup: StartupMessage,
-    ahead: BytesMut,
-    request: &Request,
-    limit: &LoginLimit,
-) -> Result<Authenticated, LoginEnd> {
+    read_ahead: BytesMut,
+    request: &StartupRequest,
+    limit: &LoginDeadline,
+) -> Result<Authenticated, LoginFailure> {
     let (version, mut preface) = version::negotiate(&startup, version::newest(worker, request))?;
-    let mut dialogue = Dialogue { client, reader: MessageReader::frontend(ahead), out: &mut preface };
+    let mut dialogue = Dialogue { client, reader: MessageReader::frontend(read_ahead), out: &mut preface };
     let credentials = authenticate(worker, &mut dialogue, request).await?;
-    let client_ahead = dialogue.reader.into_ahead();
+    let client_read_ahead = dialogue.reader.into_read_ahead();
     let startup = for_servers(&startup);
-    let search = Search::new(worker, request.want);
+    let search = Search::new(worker, request.criteria);
     limit.extend(search.extra_wait());
     let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
     let taken = take(search, who, &Alignment::default()).await?;
     let relogin = Some(Relogin { startup, credentials, application_name: None });
-    Ok(Authenticated { taken, client_ahead, relogin, version, preface })
+    Ok(Authenticated { taken, client_read_ahead, relogin, version, preface })
 }
 
 /// Answers HAProxy's `option pgsql-check` for its own user: a challenge if a server is eligible, no server needed.
-pub(super) async fn answer_check(worker: &Rc<Worker>, client: &mut Transport, request: &Request) -> LoginEnd {
+pub(super) async fn answer_check(
+    worker: &Rc<Worker>,
+    client: &mut Transport,
+    request: &StartupRequest,
+) -> LoginFailure {
     let live = worker.shared.live();
     let snapshot = worker.shared.health.load();
-    let eligible = request.want.eligible(&snapshot, &live, &worker.shared.attached);
+    let eligible = request.criteria.eligible(&snapshot, &live, &worker.shared.attached);
     if eligible.servers.is_empty() {
         let detail = match eligible.is_full {
             true => "The primary has as many sessions as it takes in the standbys' place.".to_owned(),
             false => "No server is eligible now.".to_owned(),
         };
-        return Refusal::NoServer { wanted: Wanted::of(request.want.attrs), detail }.into();
+        return Refusal::NoServer { wanted: ServerKind::of(request.criteria.attrs), detail }.into();
     }
     let mut out = BytesMut::new();
     let mut dialogue = Dialogue { client, reader: MessageReader::frontend(BytesMut::new()), out: &mut out };
@@ -69,7 +73,7 @@ pub(super) async fn answer_check(worker: &Rc<Worker>, client: &mut Transport, re
                 Refusal::AuthenticationFailed { user }.into()
             }
             // It knows what it came for.
-            Err(LoginEnd::Gone) => LoginEnd::None,
+            Err(LoginFailure::ClientGone) => LoginFailure::NotALogin,
             Err(end) => end,
         },
         Err(end) => end,
@@ -91,8 +95,8 @@ struct Dialogue<'a> {
 }
 
 impl Dialogue<'_> {
-    async fn ask(&mut self) -> Result<Zeroizing<Vec<u8>>, LoginEnd> {
-        self.client.write_all(self.out).await.map_err(|_| LoginEnd::Gone)?;
+    async fn ask(&mut self) -> Result<Zeroizing<Vec<u8>>, LoginFailure> {
+        self.client.write_all(self.out).await.map_err(|_| LoginFailure::ClientGone)?;
         self.out.clear();
         match self.reader.next(self.client).await {
             Ok(message) if message.tag() == b'p' => Ok(Zeroizing::new(message.body().to_vec())),
@@ -105,7 +109,7 @@ impl Dialogue<'_> {
                 let message = format!("authentication message of {length} bytes is too long");
                 Err(Refusal::Protocol { message }.into())
             }
-            Err(ReadError::Closed | ReadError::Io(_)) => Err(LoginEnd::Gone),
+            Err(ReadError::Closed | ReadError::Io(_)) => Err(LoginFailure::ClientGone),
         }
     }
 }
@@ -113,8 +117,8 @@ impl Dialogue<'_> {
 async fn authenticate(
     worker: &Rc<Worker>,
     dialogue: &mut Dialogue<'_>,
-    request: &Request,
-) -> Result<ServerCredentials, LoginEnd> {
+    request: &StartupRequest,
+) -> Result<ServerCredentials, LoginFailure> {
     let user = shown(&request.user);
     let Some(store) = &worker.shared.secrets else {
         tracing::error!("verify authentication is on but there is no secret store");
@@ -138,7 +142,7 @@ async fn authenticate(
 async fn prove(
     dialogue: &mut Dialogue<'_>,
     mut step: AuthStep,
-) -> Result<Option<ServerCredentials>, LoginEnd> {
+) -> Result<Option<ServerCredentials>, LoginFailure> {
     loop {
         step = match step {
             AuthStep::Ask(authenticator) => {
@@ -149,7 +153,7 @@ async fn prove(
             AuthStep::Check(check) => {
                 tokio::task::spawn_blocking(move || check.run()).await.map_err(|error| {
                     tracing::error!(%error, "could not check a password");
-                    LoginEnd::Silent(RefusalReason::Proxy)
+                    LoginFailure::Silent(RefusalReason::Proxy)
                 })?
             }
             AuthStep::Proved(credentials) => return Ok(Some(credentials)),
@@ -158,19 +162,19 @@ async fn prove(
     }
 }
 
-fn ended(error: AuthenticationError) -> LoginEnd {
+fn ended(error: AuthenticationError) -> LoginFailure {
     match error {
         AuthenticationError::Protocol(message) => Refusal::Protocol { message }.into(),
         AuthenticationError::Random(error) => {
             tracing::error!(%error, "no random bytes for a challenge");
-            LoginEnd::Silent(RefusalReason::Proxy)
+            LoginFailure::Silent(RefusalReason::Proxy)
         }
     }
 }
 
 /// The user's secret. While no server answers the query for it, as in the moment of a failover, that is tried again
 /// for as long as a server would be waited for.
-async fn look_up(worker: &Rc<Worker>, store: &SecretStore, user: &str) -> Result<Secret, LoginEnd> {
+async fn look_up(worker: &Rc<Worker>, store: &SecretStore, user: &str) -> Result<Secret, LoginFailure> {
     let deadline = Instant::now() + worker.shared.live().timeouts.acquire;
     loop {
         match store.lookup(user).await {

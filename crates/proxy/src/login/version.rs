@@ -8,8 +8,8 @@ use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 use trunkline_topology::{ServerId, Snapshot};
 
-use super::LoginEnd;
-use super::request::Request;
+use super::LoginFailure;
+use super::request::StartupRequest;
 use crate::context::Worker;
 use crate::errors::Refusal;
 
@@ -18,8 +18,8 @@ use crate::errors::Refusal;
 const FIRST_WITH_3_2: u32 = 180_000;
 
 /// The newest version that may be offered to the client of `request`.
-pub(super) fn newest(worker: &Worker, request: &Request) -> ProtocolVersion {
-    newest_of(&worker.shared.health.load(), request.want.only)
+pub(super) fn newest(worker: &Worker, request: &StartupRequest) -> ProtocolVersion {
+    newest_of(&worker.shared.health.load(), request.criteria.only)
 }
 
 /// The newest that all servers speak, or the one a session keeps to. A server that health has never reached may be old.
@@ -33,7 +33,7 @@ fn newest_of(snapshot: &Snapshot, only: Option<ServerId>) -> ProtocolVersion {
 pub(super) fn negotiate(
     startup: &StartupMessage,
     newest: ProtocolVersion,
-) -> Result<(ProtocolVersion, BytesMut), LoginEnd> {
+) -> Result<(ProtocolVersion, BytesMut), LoginFailure> {
     let asked = startup.version();
     // 3.1 was never used: a server of 18 takes it for 3.0.
     let version = if asked >= ProtocolVersion::V3_2 { newest } else { ProtocolVersion::V3_0 };
@@ -52,7 +52,7 @@ pub(super) fn negotiate(
 pub(super) fn ask_for_no_more(
     startup: StartupMessage,
     newest: ProtocolVersion,
-) -> Result<(StartupMessage, BytesMut), LoginEnd> {
+) -> Result<(StartupMessage, BytesMut), LoginFailure> {
     // Of 3.2 and beyond a server of 18 is itself the judge.
     if newest >= ProtocolVersion::V3_2 || startup.version() <= newest {
         return Ok((startup, BytesMut::new()));

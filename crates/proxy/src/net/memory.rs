@@ -6,7 +6,7 @@ use std::io;
 use std::task::{Context, Poll, Waker};
 
 use trunkline_net::Transport;
-use trunkline_net::memory::{self, End};
+use trunkline_net::memory::{self, MemoryStream};
 use trunkline_topology::Address;
 
 /// Where servers of a test listen. All addresses do but those that are down.
@@ -15,7 +15,7 @@ pub(crate) struct Network {
     /// Bytes of each direction of a connection.
     capacity: Cell<usize>,
     down: RefCell<BTreeSet<String>>,
-    accepted: RefCell<VecDeque<(Address, End)>>,
+    accepted: RefCell<VecDeque<(Address, MemoryStream)>>,
     acceptor: RefCell<Option<Waker>>,
 }
 
@@ -39,16 +39,16 @@ impl Network {
     }
 
     /// The server's end of the next connection, and the address that was connected to.
-    pub(crate) async fn accept(&self) -> (Address, End) {
+    pub(crate) async fn accept(&self) -> (Address, MemoryStream) {
         std::future::poll_fn(|cx| self.poll_accept(cx)).await
     }
 
     /// The same, if there is one.
-    pub(crate) fn try_accept(&self) -> Option<(Address, End)> {
+    pub(crate) fn try_accept(&self) -> Option<(Address, MemoryStream)> {
         self.accepted.borrow_mut().pop_front()
     }
 
-    fn poll_accept(&self, cx: &Context<'_>) -> Poll<(Address, End)> {
+    fn poll_accept(&self, cx: &Context<'_>) -> Poll<(Address, MemoryStream)> {
         match self.try_accept() {
             Some(accepted) => Poll::Ready(accepted),
             None => {

@@ -11,21 +11,21 @@ use std::time::Instant;
 use bytes::BytesMut;
 use trunkline_codec::write;
 use trunkline_net::Transport;
-use trunkline_session::{Can, Fingerprint, ServerRole};
+use trunkline_session::{Fingerprint, ServerRole};
 use trunkline_topology::{Address, Postmaster, Role, ServerId};
 
-use super::{ClientIs, Ending, Next, Relay};
-use crate::cancel::ServerKey;
+use super::{ClientState, Ending, Next, Relay};
+use crate::cancel::ServerCancelKey;
 use crate::context::Worker;
-use crate::defaults::{Restoring, Told};
+use crate::defaults::{ReportedDefaults, RestoringLogin};
 use crate::limits::{FRESHNESS_HOLD, REPEATS_MAX};
 use crate::login::Relogin;
-use crate::server::take::{Choice, Connected, LoginAs, Move, Search, TakeError, Taken, take};
+use crate::server::take::{ChoiceReason, Connected, LoginAs, Move, ReadyServer, Search, TakeError, take};
 use trunkline_routing::Lease;
 use trunkline_telemetry::metrics::{Label, MoveCause, MoveKind, MoveOutcome, RepeatCause};
 
 /// Where a session stands with its server.
-pub(super) enum Server {
+pub(super) enum Attachment {
     /// On one.
     Attached {
         stream: Transport,
@@ -42,7 +42,7 @@ pub(super) enum Server {
 
 /// Why a session is between servers.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum MoveWhy {
+pub(super) enum MoveReason {
     /// It left the last one at an idle point.
     Moved(MoveCause),
     /// Its request goes to another one.
@@ -61,32 +61,32 @@ pub(super) struct Repeated {
 
 /// The search for a server, with the time it began.
 pub(super) struct Taking {
-    search: Pin<Box<dyn Future<Output = Result<Taken, TakeError>>>>,
+    search: Pin<Box<dyn Future<Output = Result<ReadyServer, TakeError>>>>,
     since: Instant,
 }
 
-impl fmt::Debug for Server {
+impl fmt::Debug for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Server::Attached { name, .. } => f.debug_tuple("Attached").field(name).finish(),
-            Server::Detached => f.write_str("Detached"),
-            Server::Taking(taking) => f.debug_tuple("Taking").field(&taking.since).finish(),
+            Attachment::Attached { name, .. } => f.debug_tuple("Attached").field(name).finish(),
+            Attachment::Detached => f.write_str("Detached"),
+            Attachment::Taking(taking) => f.debug_tuple("Taking").field(&taking.since).finish(),
         }
     }
 }
 
-impl Server {
+impl Attachment {
     pub(super) fn attached(server: Connected) -> Self {
         let Connected { stream, lease, name, address, postmaster, .. } = server;
         stream.change_reader();
-        Server::Attached { stream, lease, name, address, postmaster }
+        Attachment::Attached { stream, lease, name, address, postmaster }
     }
 }
 
 impl Relay {
     /// Without a server: nothing to do until the client wants one.
     pub(super) fn wait_for_client(&mut self, cx: &mut Context<'_>) -> Next {
-        if !self.to_server.has_ahead() {
+        if !self.to_server.has_read_ahead() {
             let mut byte = [0_u8; 1];
             // Only looked at: what the client says is read when there is somebody to tell.
             match self.client.poll_peek(cx, &mut byte) {
@@ -95,36 +95,37 @@ impl Relay {
                 Poll::Ready(Ok(0)) => return Next::End(self.say(&[])),
                 Poll::Ready(Err(_broken)) => return Next::End(Ending::Silent),
                 // Terminate: not worth a server.
-                Poll::Ready(Ok(_)) if byte[0] == b'X' && self.to_server.tail().is_empty() => {
+                Poll::Ready(Ok(_)) if byte[0] == b'X' && self.to_server.held().is_empty() => {
                     return Next::End(Ending::Silent);
                 }
                 Poll::Ready(Ok(_)) => {}
             }
         }
-        let Some(relogin) = self.about.relogin.clone() else { return Next::End(Ending::Silent) };
-        let told = Told::of(self.session.defaults());
-        let info = Arc::clone(&self.about.info);
-        self.about.own.settle(&self.worker.shared.defaults, [&info.user, &info.database], &told);
-        let own = self.about.own.clone();
+        let Some(relogin) = self.context.relogin.clone() else { return Next::End(Ending::Silent) };
+        let told = ReportedDefaults::of(self.session.defaults());
+        let info = Arc::clone(&self.context.info);
+        self.context.own.settle(&self.worker.shared.defaults, [&info.user, &info.database], &told);
+        let own = self.context.own.clone();
         self.session.login_has_timeout(own.has_statement_timeout(&relogin.startup));
-        let (worker, want, alignment) = (Rc::clone(&self.worker), self.about.want, self.session.alignment());
-        let moving = self.about.left;
+        let (worker, criteria, alignment) =
+            (Rc::clone(&self.worker), self.context.criteria, self.session.alignment());
+        let moving = self.context.left;
         let search = Box::pin(async move {
             let search = match &moving {
-                Some(moving) => Search::for_move(&worker, want, *moving),
-                None => Search::new(&worker, want),
+                Some(moving) => Search::for_move(&worker, criteria, *moving),
+                None => Search::new(&worker, criteria),
             };
             let names: [&str; 2] = [&info.user, &info.database];
-            let restoring = Restoring { defaults: &worker.shared.defaults, own, told, names };
+            let restoring = RestoringLogin { defaults: &worker.shared.defaults, own, told, names };
             let Relogin { startup, credentials, .. } = &*relogin;
             take(search, LoginAs { startup, credentials, restoring: Some(&restoring) }, &alignment).await
         });
-        self.server = Server::Taking(Taking { search, since: Instant::now() });
+        self.server = Attachment::Taking(Taking { search, since: Instant::now() });
         Next::Again
     }
 
     pub(super) fn poll_taking(&mut self, cx: &mut Context<'_>) -> Next {
-        let Server::Taking(taking) = &mut self.server else { return Next::Again };
+        let Attachment::Taking(taking) = &mut self.server else { return Next::Again };
         let since = taking.since;
         let Poll::Ready(outcome) = taking.search.as_mut().poll(cx) else {
             return if self.has_client_left(cx) { Next::End(Ending::Silent) } else { Next::Wait };
@@ -139,7 +140,7 @@ impl Relay {
             }
             Err(error) => {
                 self.count_move(MoveOutcome::Failed, since);
-                self.server = Server::Detached;
+                self.server = Attachment::Detached;
                 Next::End(self.ends_unplaced(error))
             }
         }
@@ -150,60 +151,61 @@ impl Relay {
         self.client.poll_read_closed(cx).is_ready()
     }
 
-    fn attach(&mut self, taken: Taken, since: Instant) {
-        let Taken { server, mut greeting, choice } = taken;
-        if let Some(name) = self.about.relogin.as_ref().and_then(|relogin| relogin.application_name.as_ref())
+    fn attach(&mut self, taken: ReadyServer, since: Instant) {
+        let ReadyServer { server, mut login_reply, choice } = taken;
+        if let Some(name) =
+            self.context.relogin.as_ref().and_then(|relogin| relogin.application_name.as_ref())
         {
-            name.hide(&mut greeting.messages);
+            name.hide(&mut login_reply.messages);
         }
         let now = Instant::now();
-        let role = role_of(&self.worker, server.lease.server(), greeting.is_standby);
-        let announce = self.session.differences(&greeting.messages);
+        let role = role_of(&self.worker, server.lease.server(), login_reply.is_standby);
+        let announce = self.session.differences(&login_reply.messages);
         self.answered_at = now;
         self.session.server_taken(Arc::clone(&server.name), role, announce);
-        self.session.server_process(greeting.key.as_ref().map(|(process_id, _)| *process_id));
+        self.session.server_process(login_reply.key.as_ref().map(|(process_id, _)| *process_id));
         self.session.note_wait(now.saturating_duration_since(since));
         let address = server.address.clone();
-        let key = greeting.key.map(|(process_id, key)| ServerKey { address, process_id, key });
-        self.about.cancel.set_server(key);
-        self.about.left = None;
+        let key = login_reply.key.map(|(process_id, key)| ServerCancelKey { address, process_id, key });
+        self.context.cancel.set_server(key);
+        self.context.left = None;
         let repeated = self.repeated();
         let since = repeated.map_or(since, |repeated| repeated.since);
         self.count_move(MoveOutcome::Taken, since);
-        self.to_client.restart(&greeting.ahead);
+        self.to_client.restart(&login_reply.read_ahead);
         self.worker.metrics.server(server.lease.server()).sessions_active.up();
         self.watch.attached();
-        if choice == Choice::OthersBehind {
+        if choice == ChoiceReason::OthersBehind {
             self.watch.stays_until(now + FRESHNESS_HOLD);
         }
-        self.slot.set_place(self.about.want.place_on(server.lease.server()));
+        self.slot.set_place(self.context.criteria.place_on(server.lease.server()));
         tracing::info!(
-            session.id = self.about.info.id.0, server.name = %server.name,
+            session.id = self.context.info.id.0, server.name = %server.name,
             took_us = u64::try_from((now - since).as_micros()).unwrap_or(u64::MAX),
             statement.fingerprint = repeated.and_then(|r| r.fingerprint).map(tracing::field::display),
             "{}", if repeated.is_some() { "request is sent again" } else { "session continues on another server" }
         );
-        self.server = Server::attached(server);
+        self.server = Attachment::attached(server);
     }
 
     /// The request that is to be sent again to the next server.
     fn repeated(&self) -> Option<Repeated> {
-        match self.about.moving {
-            Some(MoveWhy::Repeated(repeated)) => Some(repeated),
-            Some(MoveWhy::Moved(_)) | None => None,
+        match self.context.moving {
+            Some(MoveReason::Repeated(repeated)) => Some(repeated),
+            Some(MoveReason::Moved(_)) | None => None,
         }
     }
 
     /// Counts the end of a search for another server, which began at `since`.
     fn count_move(&mut self, outcome: MoveOutcome, since: Instant) {
         let metrics = &self.worker.metrics;
-        let kind = match self.about.moving.take() {
+        let kind = match self.context.moving.take() {
             None => return,
-            Some(MoveWhy::Moved(cause)) => {
+            Some(MoveReason::Moved(cause)) => {
                 metrics.moves_ended[outcome.index()].one(cause);
                 MoveKind::Move
             }
-            Some(MoveWhy::Repeated(Repeated { cause, .. })) => {
+            Some(MoveReason::Repeated(Repeated { cause, .. })) => {
                 metrics.repeats_ended[outcome.index()].one(cause);
                 MoveKind::Repeat
             }
@@ -214,21 +216,21 @@ impl Relay {
     /// Lets go of the server, if there is one, for another.
     pub(super) fn detach(&mut self) {
         if let Some(server) = self.release() {
-            self.about.left = Some(Move::from(&self.worker.shared.health, server, self.answered_at));
+            self.context.left = Some(Move::from(&self.worker.shared.health, server, self.answered_at));
         }
     }
 
     /// Lets go of the server, if there is one; says which it was.
     pub(super) fn release(&mut self) -> Option<ServerId> {
-        let left = match std::mem::replace(&mut self.server, Server::Detached) {
-            Server::Attached { lease, .. } => Some(lease.server()),
-            Server::Detached | Server::Taking(_) => None,
+        let left = match std::mem::replace(&mut self.server, Attachment::Detached) {
+            Attachment::Attached { lease, .. } => Some(lease.server()),
+            Attachment::Detached | Attachment::Taking(_) => None,
         };
         if let Some(server) = left {
             self.worker.metrics.server(server).sessions_active.down();
         }
         self.slot.set_place(None);
-        self.about.cancel.set_server(None);
+        self.context.cancel.set_server(None);
         self.to_server.drop_pending();
         self.watch.attached();
         left
@@ -236,19 +238,19 @@ impl Relay {
 
     /// Leaves a server at an idle point, with a goodbye. Another is taken when the client speaks.
     pub(super) fn leave(&mut self, cx: &mut Context<'_>, cause: MoveCause) {
-        let Server::Attached { lease, name, .. } = &self.server else { return };
+        let Attachment::Attached { lease, name, .. } = &self.server else { return };
         self.worker.metrics.server(lease.server()).moves.one(cause);
         tracing::info!(
-            session.id = self.about.info.id.0, server.name = %name, cause = cause.word(),
+            session.id = self.context.info.id.0, server.name = %name, cause = cause.word(),
             "session leaves its server"
         );
-        self.about.moving = Some(MoveWhy::Moved(cause));
+        self.context.moving = Some(MoveReason::Moved(cause));
         self.let_go(cx);
     }
 
     /// Says goodbye to the server.
     pub(super) fn let_go(&mut self, cx: &mut Context<'_>) {
-        let Server::Attached { stream, .. } = &self.server else { return };
+        let Attachment::Attached { stream, .. } = &self.server else { return };
         let mut goodbye = BytesMut::new();
         write::terminate(&mut goodbye);
         // If the socket does not take five bytes, its end will have to do.
@@ -259,47 +261,47 @@ impl Relay {
     }
 
     /// Whether another server may be taken for this session.
-    pub(super) fn can_move(&self) -> Can {
-        if self.about.relogin.is_some() && self.client_is == ClientIs::Speaking { Can::Yes } else { Can::No }
+    pub(super) fn can_move(&self) -> bool {
+        self.context.relogin.is_some() && self.client_state == ClientState::Speaking
     }
 
     /// Whether all of the request in flight is at hand, and has not been sent again too often.
-    pub(super) fn can_repeat(&self) -> Can {
+    pub(super) fn can_repeat(&self) -> bool {
         let is_standby = self.session.server_role() == ServerRole::Standby && !self.is_promoted();
         let is_whole = self.journal.is_open() && self.repeats < REPEATS_MAX;
-        if is_standby && is_whole { Can::Yes } else { Can::No }
+        is_standby && is_whole
     }
 
     /// Whether health has found the server promoted, which the server tells the session only with its next answer.
     fn is_promoted(&self) -> bool {
-        let Server::Attached { lease, .. } = &self.server else { return false };
+        let Attachment::Attached { lease, .. } = &self.server else { return false };
         let snapshot = self.worker.shared.health.load();
         snapshot.server(lease.server()).is_some_and(|status| status.role == Role::Primary)
     }
 
     /// A standby says that it cannot answer this request now, though another might.
     pub(super) fn can_repeat_elsewhere(&self) -> bool {
-        self.can_move() == Can::Yes && self.can_repeat() == Can::Yes && self.session.repeatable().is_ok()
+        self.can_move() && self.can_repeat() && self.session.repeatable().is_ok()
     }
 
     /// Goes back to the last idle point, and has the client's request presented once more to another server.
     pub(super) fn repeat(&mut self, cause: RepeatCause) {
         let Some(request) = self.journal.take() else { return };
         let fingerprint = self.session.fingerprint(&request);
-        if let Server::Attached { lease, name, .. } = &self.server {
+        if let Attachment::Attached { lease, name, .. } = &self.server {
             self.worker.metrics.server(lease.server()).repeats.one(cause);
             tracing::info!(
-                session.id = self.about.info.id.0, server.name = %name, cause = cause.word(),
+                session.id = self.context.info.id.0, server.name = %name, cause = cause.word(),
                 statement.fingerprint = fingerprint.map(tracing::field::display),
                 "request goes to another server"
             );
         }
         self.repeats += 1;
         let repeated = Repeated { cause, fingerprint, since: Instant::now() };
-        self.about.moving = Some(MoveWhy::Repeated(repeated));
+        self.context.moving = Some(MoveReason::Repeated(repeated));
         self.detach();
         self.to_client.restart(&[]);
-        self.to_server.present_again(request);
+        self.to_server.process_again(request);
         self.session.rewind(Instant::now());
     }
 }

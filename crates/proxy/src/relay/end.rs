@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use trunkline_net::Transport;
-use trunkline_session::{Can, LossPlan, Options, ServerLoss};
+use trunkline_session::{LossPlan, RecoveryOptions, ServerLoss};
 
 use super::Relay;
-use super::attach::Server;
+use super::attach::Attachment;
 use crate::errors::Refusal;
 use trunkline_telemetry::metrics::LossCause;
 
@@ -23,7 +23,7 @@ pub(crate) enum Ending {
 }
 
 /// The session is to end: no other server will do.
-const NOWHERE: Options = Options { can_move: Can::No, can_repeat: Can::No };
+const NOWHERE: RecoveryOptions = RecoveryOptions { can_move: false, can_repeat: false };
 
 impl Relay {
     /// Ends the session with an ErrorResponse, behind what the client has yet to take.
@@ -40,7 +40,7 @@ impl Relay {
 
     /// Ends an idle session for the proxy's own reason.
     pub(super) fn refuse(&mut self, refusal: &Refusal) -> Ending {
-        let info = &self.about.info;
+        let info = &self.context.info;
         tracing::info!(session.id = info.id.0, client.addr = %info.client, "session is ended: {refusal}");
         self.worker.metrics.sessions_refused.one(refusal.reason());
         let mut out = BytesMut::new();
@@ -50,12 +50,12 @@ impl Relay {
 
     /// Ends the session wherever it stands.
     pub(super) fn kill(&mut self) -> Ending {
-        if !matches!(self.server, Server::Attached { .. }) {
+        if !matches!(self.server, Attachment::Attached { .. }) {
             return self.refuse(&Refusal::ShuttingDown);
         }
-        let tail = self.to_client.take_tail();
+        let held = self.to_client.take_held();
         let plan = self.record(|session, recorder| {
-            session.handle_server_lost(ServerLoss::GivenUp, &tail, NOWHERE, Instant::now(), recorder)
+            session.handle_server_lost(ServerLoss::GivenUp, &held, NOWHERE, Instant::now(), recorder)
         });
         match plan {
             LossPlan::Move | LossPlan::Repeat | LossPlan::Fail { .. } | LossPlan::Report(_) => {

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use trunkline_codec::backend::{BackendTag, ErrorFields};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_health::PassiveFailure;
-use trunkline_session::{FatalOrigin, LossPlan, Options, ServerLoss};
+use trunkline_session::{FatalOrigin, LossPlan, RecoveryOptions, ServerLoss};
 
-use super::attach::{MoveWhy, Server};
-use super::{ClientIs, Ending, Relay};
+use super::attach::{Attachment, MoveReason};
+use super::{ClientState, Ending, Relay};
 use crate::server::take::TakeError;
 use trunkline_telemetry::metrics::{
     FailoverCause, Label, LossCause, MoveCause, RepeatCause, TerminationCause,
@@ -18,23 +18,23 @@ use trunkline_telemetry::metrics::{
 impl Relay {
     /// Decides what the loss of the server means; `None` when the session goes on.
     pub(super) fn server_lost(&mut self, loss: ServerLoss) -> Option<Ending> {
-        let Server::Attached { lease, .. } = &self.server else { return None };
+        let Attachment::Attached { lease, .. } = &self.server else { return None };
         let server = lease.server();
         self.confirm_defaults();
         // A look that has just ended may free it.
         self.session.settle_calls();
-        if self.client_is == ClientIs::Speaking {
+        if self.client_state == ClientState::Speaking {
             self.worker.shared.health.suspect(server, PassiveFailure::ServerLost);
         }
         match loss {
             ServerLoss::Eof | ServerLoss::Reset => {}
             ServerLoss::TimedOut | ServerLoss::GivenUp => self.forget_unsent(),
         }
-        let options = Options { can_move: self.can_move(), can_repeat: self.can_repeat() };
-        let tail = self.to_client.take_tail();
+        let options = RecoveryOptions { can_move: self.can_move(), can_repeat: self.can_repeat() };
+        let held = self.to_client.take_held();
         let now = Instant::now();
         let plan =
-            self.record(|session, recorder| session.handle_server_lost(loss, &tail, options, now, recorder));
+            self.record(|session, recorder| session.handle_server_lost(loss, &held, options, now, recorder));
         match plan {
             LossPlan::Move => {
                 self.moves_on(loss);
@@ -60,7 +60,7 @@ impl Relay {
             }
             LossPlan::AlreadyReported(FatalOrigin::Session(code)) => {
                 // What the client did wrong was counted when it came.
-                if self.client_is != ClientIs::Refused {
+                if self.client_state != ClientState::Refused {
                     self.is_terminated(code);
                 }
                 Some(self.say_no_more())
@@ -77,9 +77,9 @@ impl Relay {
 
     /// The session was idle: another server is taken when the client speaks.
     fn moves_on(&mut self, loss: ServerLoss) {
-        if let Server::Attached { lease, name, .. } = &self.server {
+        if let Attachment::Attached { lease, name, .. } = &self.server {
             tracing::info!(
-                session.id = self.about.info.id.0, server.name = %name, ?loss,
+                session.id = self.context.info.id.0, server.name = %name, ?loss,
                 "server was lost while the session was idle, another will be taken"
             );
             let metrics = self.worker.metrics.server(lease.server());
@@ -88,14 +88,14 @@ impl Relay {
                 metrics.failovers.one(FailoverCause::LostBeforeQuery);
             }
         }
-        self.about.moving = Some(MoveWhy::Moved(MoveCause::ServerLost));
+        self.context.moving = Some(MoveReason::Moved(MoveCause::ServerLost));
         self.detach();
     }
 
     /// What was in progress fails, and the session goes on.
     fn fails(&mut self, loss: ServerLoss, answer: &Bytes, code: SqlState) {
-        if let Server::Attached { lease, name, .. } = &self.server {
-            let info = &self.about.info;
+        if let Attachment::Attached { lease, name, .. } = &self.server {
+            let info = &self.context.info;
             tracing::warn!(
                 session.id = info.id.0, client.addr = %info.client, server.name = %name, ?loss, %code,
                 "server was lost, the client is told of what was in progress and goes on"
@@ -104,15 +104,15 @@ impl Relay {
             metrics.requests_failed.one(failure_cause(code, loss));
             metrics.moves.one(MoveCause::ServerLost);
         }
-        self.about.moving = Some(MoveWhy::Moved(MoveCause::ServerLost));
+        self.context.moving = Some(MoveReason::Moved(MoveCause::ServerLost));
         self.to_client.push_pending(answer);
         self.journal.close(&mut self.worker.journals.borrow_mut());
         self.detach();
     }
 
     fn ends_with_server(&self, message: &'static str, loss: ServerLoss, cause: LossCause) {
-        let Server::Attached { name, .. } = &self.server else { return };
-        let info = &self.about.info;
+        let Attachment::Attached { name, .. } = &self.server else { return };
+        let info = &self.context.info;
         tracing::warn!(
             session.id = info.id.0, client.addr = %info.client, server.name = %name, ?loss,
             pinned = self.why_pinned(), "{message}"
@@ -122,8 +122,8 @@ impl Relay {
 
     /// The server ended the session, and serves on: the client has its words, with this code.
     pub(super) fn is_terminated(&self, code: Option<SqlState>) {
-        let Server::Attached { lease, name, .. } = &self.server else { return };
-        let (info, cause) = (&self.about.info, TerminationCause::of(code));
+        let Attachment::Attached { lease, name, .. } = &self.server else { return };
+        let (info, cause) = (&self.context.info, TerminationCause::of(code));
         tracing::info!(
             session.id = info.id.0, client.addr = %info.client, server.name = %name, cause = cause.word(),
             code = code.map(tracing::field::display),
@@ -134,13 +134,13 @@ impl Relay {
 
     /// No other server was taken in the place of the one that the session was on: it ends.
     pub(super) fn ends_unplaced(&mut self, error: TakeError) -> Ending {
-        if let Some(left) = &self.about.left {
+        if let Some(left) = &self.context.left {
             self.worker.metrics.server(left.from).sessions_lost.one(LossCause::NotReplaced);
         }
         match error {
             TakeError::NoServer(refusal) => self.refuse(&refusal),
             TakeError::Refused(message) => {
-                let info = &self.about.info;
+                let info = &self.context.info;
                 tracing::warn!(
                     session.id = info.id.0, client.addr = %info.client,
                     code = code_of(&message).map(tracing::field::display),
@@ -153,9 +153,9 @@ impl Relay {
 
     /// Has the kernel throw away what it has not delivered: a server that comes back must not find it.
     fn forget_unsent(&mut self) {
-        let Server::Attached { stream, .. } = &self.server else { return };
+        let Attachment::Attached { stream, .. } = &self.server else { return };
         if let Err(error) = stream.set_zero_linger() {
-            tracing::debug!(session.id = self.about.info.id.0, %error, "could not have unsent bytes thrown away");
+            tracing::debug!(session.id = self.context.info.id.0, %error, "could not have unsent bytes thrown away");
         }
     }
 
@@ -169,7 +169,7 @@ impl Relay {
     }
 
     pub(super) fn count_loss(&self, cause: LossCause) {
-        if let Server::Attached { lease, .. } = &self.server {
+        if let Attachment::Attached { lease, .. } = &self.server {
             self.worker.metrics.server(lease.server()).sessions_lost.one(cause);
         }
     }

@@ -1,7 +1,7 @@
 //! The relay: one future per session, two pumps around the machine of `trunkline-session`.
 //!
 //! Each pump reads into the worker's shared buffer, lets the session say how much goes on, and writes that at
-//! once. What the peer does not take is kept (`flow`) and the source not read until it has: that is the whole of
+//! once. What the peer does not take is kept (`buffer`) and the source not read until it has: that is the whole of
 //! back-pressure. Nothing here allocates while peers keep up.
 //!
 //! ```text
@@ -13,11 +13,11 @@
 //! ```
 
 mod attach;
+mod buffer;
+mod defaults;
 mod end;
-mod flow;
-mod given;
+mod inquiry;
 mod lost;
-mod parting;
 mod pump;
 mod record;
 #[cfg(test)]
@@ -37,15 +37,15 @@ use std::time::Instant;
 use trunkline_net::Transport;
 use trunkline_session::{ServerRole, Session};
 
-use self::attach::{MoveWhy, Server};
+use self::attach::{Attachment, MoveReason};
+use self::buffer::RelayBuffer;
 pub(crate) use self::end::{Ending, close};
-use self::flow::Flow;
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
 use crate::context::{Journal, Live, SlotGuard, Slots, Worker};
-use crate::defaults::Own;
-use crate::login::{Relogin, Welcome};
-use crate::server::take::{Move, Want};
+use crate::defaults::SessionDefaults;
+use crate::login::{NewSession, Relogin};
+use crate::server::take::{Move, ServerCriteria};
 use crate::settings::Retry;
 use trunkline_telemetry::sessions::SessionInfo;
 
@@ -57,28 +57,28 @@ pub(crate) struct Relay {
     /// The settings in force; looked up again when there is news.
     live: Arc<Live>,
     client: Transport,
-    server: Server,
+    server: Attachment,
     session: Session,
-    to_server: Flow,
-    to_client: Flow,
+    to_server: RelayBuffer,
+    to_client: RelayBuffer,
     /// The request in flight, while it may be sent again.
     journal: Journal,
     /// Whether it may ever be.
     retry: Retry,
     /// How often it has been.
     repeats: u32,
-    client_is: ClientIs,
+    client_state: ClientState,
     /// When the server said something last.
     answered_at: Instant,
     /// Since when the client has owed a request, for the idle limits.
     idle_since: Option<Instant>,
     watch: watch::Watch,
-    about: Box<About>,
+    context: Box<SessionContext>,
 }
 
 /// Whether the client may still say something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ClientIs {
+enum ClientState {
     Speaking,
     /// It closed its sending side or said goodbye; answers may still be owed.
     Done {
@@ -90,17 +90,17 @@ enum ClientIs {
 
 /// What a session is looked up by, and needs when it moves: seldom touched.
 #[derive(Debug)]
-struct About {
+struct SessionContext {
     info: Arc<SessionInfo>,
     cancel: CancelHandle,
-    want: Want,
+    criteria: ServerCriteria,
     relogin: Option<Rc<Relogin>>,
     /// What its first login gave.
-    own: Own,
+    own: SessionDefaults,
     /// The server it was on, while it is on none.
     left: Option<Move>,
     /// Why it left that one.
-    moving: Option<MoveWhy>,
+    moving: Option<MoveReason>,
     _permit: SessionPermit,
 }
 
@@ -118,43 +118,66 @@ enum Next {
 }
 
 impl Relay {
-    pub(crate) fn new(worker: Rc<Worker>, client: Transport, welcome: Welcome) -> Self {
+    pub(crate) fn new(worker: Rc<Worker>, client: Transport, new_session: NewSession) -> Self {
         let now = Instant::now();
         let slot = Slots::enter(&worker);
         let live = worker.shared.live();
-        let role = attach::role_of(&worker, welcome.server.lease.server(), welcome.is_standby);
-        let mut session = Session::new(record::session_settings(&worker, &live, &welcome, role), now)
-            .with_functions(record::functions(&worker, &welcome));
-        session.process_at_login(welcome.info.process_id);
-        let is_replication = welcome.is_replication;
-        let Welcome {
-            permit, info, cancel, want, server, server_ahead, client_ahead, relogin, retry, ..
-        } = welcome;
+        let role = attach::role_of(&worker, new_session.server.lease.server(), new_session.is_standby);
+        let mut session = Session::new(record::session_settings(&worker, &live, &new_session, role), now)
+            .with_functions(record::functions(&worker, &new_session));
+        session.process_at_login(new_session.info.process_id);
+        let is_replication = new_session.is_replication;
+        let NewSession {
+            permit,
+            info,
+            cancel,
+            criteria,
+            server,
+            server_read_ahead,
+            client_read_ahead,
+            relogin,
+            retry,
+            ..
+        } = new_session;
         // A replication connection is its server's: its position in the WAL cannot be taken elsewhere.
         let relogin = relogin.filter(|_| !is_replication).map(Rc::new);
         let id = server.lease.server();
         worker.metrics.server(id).sessions_active.up();
         client.change_reader();
-        slot.set_place(relogin.as_ref().and_then(|_| want.place_on(id)));
-        let own = Own::at_login(&worker.shared.defaults, id, server.since, [&info.user, &info.database]);
-        let about = About { info, cancel, want, relogin, own, left: None, moving: None, _permit: permit };
+        slot.set_place(relogin.as_ref().and_then(|_| criteria.place_on(id)));
+        let own = SessionDefaults::at_login(
+            &worker.shared.defaults,
+            id,
+            server.since,
+            [&info.user, &info.database],
+        );
+        let context = SessionContext {
+            info,
+            cancel,
+            criteria,
+            relogin,
+            own,
+            left: None,
+            moving: None,
+            _permit: permit,
+        };
         Relay {
             worker,
             slot,
             live,
             client,
-            server: Server::attached(server),
+            server: Attachment::attached(server),
             session,
-            to_server: Flow::with_ahead(&client_ahead),
-            to_client: Flow::with_ahead(&server_ahead),
+            to_server: RelayBuffer::with_read_ahead(&client_read_ahead),
+            to_client: RelayBuffer::with_read_ahead(&server_read_ahead),
             journal: Journal::default(),
             retry,
             repeats: 0,
-            client_is: ClientIs::Speaking,
+            client_state: ClientState::Speaking,
             answered_at: now,
             idle_since: Some(now),
             watch: watch::Watch::new(),
-            about: Box::new(about),
+            context: Box::new(context),
         }
     }
 
@@ -168,9 +191,9 @@ impl Relay {
     fn advance(&mut self, cx: &mut Context<'_>) -> Next {
         loop {
             let next = match &self.server {
-                Server::Attached { .. } if self.watch.is_parting().is_some() => self.poll_parting(cx),
-                Server::Attached { .. } => self.relay(cx),
-                Server::Detached | Server::Taking(_) => self.without_server(cx),
+                Attachment::Attached { .. } if self.watch.inquiry().is_some() => self.poll_inquiry(cx),
+                Attachment::Attached { .. } => self.relay(cx),
+                Attachment::Detached | Attachment::Taking(_) => self.without_server(cx),
             };
             match next {
                 Next::Again => {}
@@ -190,8 +213,8 @@ impl Relay {
             return Next::End(Ending::Silent);
         }
         match &self.server {
-            Server::Taking(_) => self.poll_taking(cx),
-            Server::Attached { .. } | Server::Detached => self.wait_for_client(cx),
+            Attachment::Taking(_) => self.poll_taking(cx),
+            Attachment::Attached { .. } | Attachment::Detached => self.wait_for_client(cx),
         }
     }
 
@@ -234,13 +257,13 @@ impl Relay {
     fn has_news_for_server(&self) -> bool {
         self.client.may_read()
             || self.to_server.has_work()
-            || self.client_is == (ClientIs::Done { told_server: false })
+            || self.client_state == (ClientState::Done { told_server: false })
     }
 
     /// Whether there is something to read from the server, or owed to the client.
     #[inline]
     fn has_news_for_client(&self) -> bool {
-        let may_read = matches!(&self.server, Server::Attached { stream, .. } if stream.may_read());
+        let may_read = matches!(&self.server, Attachment::Attached { stream, .. } if stream.may_read());
         may_read || self.to_client.has_work()
     }
 
@@ -250,7 +273,7 @@ impl Relay {
         self.journal.close(&mut self.worker.journals.borrow_mut());
         // Nothing is to come after it, so nobody need be asked how far the session has seen.
         let _last = self.release();
-        let info = &self.about.info;
+        let info = &self.context.info;
         tracing::debug!(session.id = info.id.0, client.addr = %info.client, "session ends");
     }
 }

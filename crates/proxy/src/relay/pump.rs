@@ -10,9 +10,9 @@ use trunkline_codec::scan::FrameError;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_session::{ClientThen, Peer, ServerLoss, ServerThen, Violation};
 
-use super::attach::Server;
-use super::flow::Chunk;
-use super::{ClientIs, Ending, Next, Relay, record};
+use super::attach::Attachment;
+use super::buffer::Chunk;
+use super::{ClientState, Ending, Next, Relay, record};
 use crate::limits::RELAY_BUDGET_BYTES;
 use crate::settings::Retry;
 use trunkline_telemetry::metrics::{LossCause, RepeatCause};
@@ -26,11 +26,11 @@ impl Relay {
             if let Some(next) = self.flush_to_server(cx) {
                 return next;
             }
-            if self.client_is != ClientIs::Speaking || self.is_client_held() {
+            if self.client_state != ClientState::Speaking || self.is_client_held() {
                 return Next::Wait;
             }
             // A request presented again is not a new one: what it has cost already counts.
-            let is_again = self.to_server.has_ahead();
+            let is_again = self.to_server.has_read_ahead();
             let mut buffer = worker.buffer.borrow_mut();
             let Poll::Ready(chunk) = self.to_server.poll_chunk(cx, &mut self.client, &mut buffer) else {
                 return Next::Wait;
@@ -65,29 +65,29 @@ impl Relay {
             match step.then {
                 ClientThen::ReadOn => {}
                 // Presented again when there is room, even if the client adds nothing.
-                ClientThen::Pause => self.to_server.present_again(Vec::new()),
+                ClientThen::Pause => self.to_server.process_again(Vec::new()),
                 ClientThen::Ask(own) => {
                     self.forward_to_server(cx, &own, now);
-                    self.to_server.present_again(Vec::new());
+                    self.to_server.process_again(Vec::new());
                 }
                 ClientThen::Refuse(refused) => {
                     if self.to_client.write(cx, &mut self.client, &refused.answer, now).is_err() {
                         return Next::End(Ending::Silent);
                     }
                     self.to_server.keep(&buffer[refused.dropped..length]);
-                    self.to_server.present_again(Vec::new());
+                    self.to_server.process_again(Vec::new());
                     if refused.is_end {
                         self.let_go(cx);
                     }
                     // What of the answer was not taken is the other pump's to write.
                     return Next::Again;
                 }
-                ClientThen::Terminate => self.client_is = ClientIs::Done { told_server: true },
+                ClientThen::Terminate => self.client_state = ClientState::Done { told_server: true },
                 ClientThen::Unknown(error) => {
                     self.complain(Peer::Client, &error);
-                    self.client_is = ClientIs::Refused;
+                    self.client_state = ClientState::Refused;
                     // What lies behind it nobody will read.
-                    drop(self.to_server.take_tail());
+                    drop(self.to_server.take_held());
                 }
                 ClientThen::Violation(violation) => return Next::End(self.violation(*violation)),
             }
@@ -110,7 +110,7 @@ impl Relay {
                 Poll::Ready(Ok(blocked)) if blocked.is_zero() => {}
                 Poll::Ready(Ok(blocked)) => self.session.note_client_blocked(blocked),
             }
-            let Server::Attached { stream, .. } = &mut self.server else { return Next::Again };
+            let Attachment::Attached { stream, .. } = &mut self.server else { return Next::Again };
             let mut buffer = worker.buffer.borrow_mut();
             let Poll::Ready(chunk) = self.to_client.poll_chunk(cx, stream, &mut buffer) else {
                 return Next::Wait;
@@ -153,13 +153,13 @@ impl Relay {
             rest = &held[step.dropped..];
             match step.then {
                 ServerThen::ReadOn => self.watch.stays(),
-                ServerThen::Terminated if self.must_ask_whose_end() => {
-                    self.part(rest, now);
+                ServerThen::Terminated if self.must_inquire() => {
+                    self.inquire(rest, now);
                     return Next::Again;
                 }
                 ServerThen::Farewell | ServerThen::Terminated => self.watch.farewell(now, &self.slot),
-                ServerThen::Conflict(SqlState::ADMIN_SHUTDOWN) if self.must_ask_whose_end() => {
-                    self.part(rest, now);
+                ServerThen::Conflict(SqlState::ADMIN_SHUTDOWN) if self.must_inquire() => {
+                    self.inquire(rest, now);
                     return Next::Again;
                 }
                 ServerThen::Conflict(code) => {
@@ -199,14 +199,14 @@ impl Relay {
         if bytes.is_empty() {
             return Ok(());
         }
-        if let Server::Attached { lease, .. } = &self.server {
+        if let Attachment::Attached { lease, .. } = &self.server {
             self.worker.metrics.server(lease.server()).bytes_to_client.add(bytes.len() as u64);
         }
         self.to_client.write(cx, &mut self.client, bytes, now)
     }
 
     pub(super) fn forward_to_server(&mut self, cx: &mut Context<'_>, bytes: &[u8], now: Instant) {
-        let Server::Attached { stream, lease, .. } = &mut self.server else { return };
+        let Attachment::Attached { stream, lease, .. } = &mut self.server else { return };
         if bytes.is_empty() {
             return;
         }
@@ -219,7 +219,7 @@ impl Relay {
 
     /// Passes the client's last bytes on. Nobody waits for the server's end: that would cost a wait and a read.
     fn say_goodbye(&mut self, bytes: &[u8]) {
-        let Server::Attached { stream, lease, .. } = &self.server else { return };
+        let Attachment::Attached { stream, lease, .. } = &self.server else { return };
         self.worker.metrics.server(lease.server()).bytes_to_server.add(bytes.len() as u64);
         // If the socket does not take them, its end will have to do.
         let _ = stream.try_write_last(bytes);
@@ -227,16 +227,16 @@ impl Relay {
 
     /// `Some` while the server does not take what it is owed.
     fn flush_to_server(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        let Server::Attached { stream, .. } = &mut self.server else { return Some(Next::Again) };
+        let Attachment::Attached { stream, .. } = &mut self.server else { return Some(Next::Again) };
         match self.to_server.poll_flush(cx, stream) {
             Poll::Pending => return Some(Next::Wait),
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(_broken)) => self.to_server.drop_pending(),
         }
-        if self.client_is == (ClientIs::Done { told_server: false }) {
+        if self.client_state == (ClientState::Done { told_server: false }) {
             let shutdown = Pin::new(stream).poll_shutdown(cx);
             if shutdown.is_ready() {
-                self.client_is = ClientIs::Done { told_server: true };
+                self.client_state = ClientState::Done { told_server: true };
             }
         }
         None
@@ -244,10 +244,10 @@ impl Relay {
 
     /// The client closed its sending side: the server is told so, behind the last byte.
     fn client_left(&mut self) {
-        let cut_message = self.to_server.take_tail();
+        let cut_message = self.to_server.take_held();
         self.to_server.push_pending(&cut_message);
         self.session.handle_client_eof();
-        self.client_is = ClientIs::Done { told_server: false };
+        self.client_state = ClientState::Done { told_server: false };
     }
 
     /// Whether the client has said goodbye, the server has been told, and nothing is owed to either.
@@ -267,7 +267,7 @@ impl Relay {
 
     /// Logs and counts a violation of the protocol.
     fn complain(&self, by: Peer, error: &FrameError) {
-        let info = &self.about.info;
+        let info = &self.context.info;
         tracing::warn!(
             session.id = info.id.0, client.addr = %info.client, ?by, %error,
             "protocol violation ends the session"

@@ -9,10 +9,10 @@ use trunkline_session::{
 use trunkline_topology::ServerId;
 
 use super::Relay;
-use super::attach::Server;
+use super::attach::Attachment;
 use crate::context::{Live, Worker};
-use crate::login::Welcome;
-use trunkline_telemetry::metrics::{Phase, RefusalReason, ThreadMetrics};
+use crate::login::NewSession;
+use trunkline_telemetry::metrics::{RefusalReason, StatementPhase, ThreadMetrics};
 use trunkline_telemetry::sessions::SessionInfo;
 use trunkline_telemetry::statement_log::{self, StatementLog};
 
@@ -34,9 +34,9 @@ impl Sink for Recorder<'_> {
             if matches!(record.completion, Completion::Failed(_)) {
                 server.statement_errors.one();
             }
-            server.record(Phase::Wait, record.timing.wait);
-            server.record(Phase::ServerFirst, record.timing.server_first);
-            server.record(Phase::ServerTotal, record.timing.server_total);
+            server.record(StatementPhase::Wait, record.timing.wait);
+            server.record(StatementPhase::ServerFirst, record.timing.server_first);
+            server.record(StatementPhase::ServerTotal, record.timing.server_total);
         }
         let settings = &self.live.statement_log;
         if settings.is_on()
@@ -52,15 +52,15 @@ impl Relay {
     /// Lets the session work with a sink for its statements.
     pub(super) fn record<T>(&mut self, work: impl FnOnce(&mut Session, &mut Recorder<'_>) -> T) -> T {
         let server = match &self.server {
-            Server::Attached { lease, .. } => Some(lease.server()),
-            Server::Detached | Server::Taking(_) => None,
+            Attachment::Attached { lease, .. } => Some(lease.server()),
+            Attachment::Detached | Attachment::Taking(_) => None,
         };
         let mut recorder = Recorder {
             metrics: &self.worker.metrics,
             server,
             live: &self.live,
             log: &self.worker.shared.statement_log,
-            info: &self.about.info,
+            info: &self.context.info,
         };
         work(&mut self.session, &mut recorder)
     }
@@ -70,25 +70,25 @@ impl Relay {
 pub(super) fn session_settings(
     worker: &Worker,
     live: &Live,
-    welcome: &Welcome,
+    new_session: &NewSession,
     role: ServerRole,
 ) -> SessionSettings {
     let log = &live.statement_log;
     SessionSettings {
         sql_bytes_max: if log.is_on() { log.sql_bytes_max } else { 0 },
-        report_timing: if welcome.reports_timing { ReportTiming::Notice } else { ReportTiming::Off },
-        server: Arc::clone(&welcome.server.name),
-        tracking: if welcome.is_replication { Tracking::Opaque } else { Tracking::Full },
-        mobility: if welcome.relogin.is_some() { Mobility::Movable } else { Mobility::Fixed },
+        report_timing: if new_session.reports_timing { ReportTiming::Notice } else { ReportTiming::Off },
+        server: Arc::clone(&new_session.server.name),
+        tracking: if new_session.is_replication { Tracking::Opaque } else { Tracking::Full },
+        mobility: if new_session.relogin.is_some() { Mobility::Movable } else { Mobility::Fixed },
         role,
-        parameters: shared_parameters(worker, &welcome.parameters),
+        parameters: shared_parameters(worker, &new_session.parameters),
     }
 }
 
 /// Those of the session's database, for a session that may move.
-pub(super) fn functions(worker: &Worker, welcome: &Welcome) -> Option<Arc<Functions>> {
-    let is_movable = welcome.relogin.is_some() && !welcome.is_replication;
-    is_movable.then(|| worker.shared.functions.of_database(&welcome.info.database)).flatten()
+pub(super) fn functions(worker: &Worker, new_session: &NewSession) -> Option<Arc<Functions>> {
+    let is_movable = new_session.relogin.is_some() && !new_session.is_replication;
+    is_movable.then(|| worker.shared.functions.of_database(&new_session.info.database)).flatten()
 }
 
 /// `told`, in the memory of the session before if that was told the same: it is some 350 bytes.

@@ -10,18 +10,18 @@ use trunkline_reactor::{block_on, timer};
 use trunkline_topology::{FlushedWal, Postmaster, ServerId};
 
 use crate::settings::{AuthMode, ClientMethod, OnTerminate, SecretSource, Settings};
-use crate::testing::{Peer, Stage, runtime, settings, standbys};
+use crate::testing::{TestPeer, TestWorker, runtime, settings, standbys};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Plays a test on a thread with three standbys.
-fn play<F: Future<Output = ()>>(settings: Settings, test: impl FnOnce(Stage) -> F) {
+fn play<F: Future<Output = ()>>(settings: Settings, test: impl FnOnce(TestWorker) -> F) {
     // As on a worker: what takes long runs aside.
     let aside = runtime();
     let _aside = aside.enter();
     let played = block_on(async {
-        let stage = Stage::new(&settings, standbys(3), 64 * 1024);
+        let stage = TestWorker::new(&settings, standbys(3), 64 * 1024);
         timer::timeout(PATIENCE, test(stage)).await
     });
     played.expect("a thread of its own").expect("nobody waits for ever");
@@ -51,16 +51,16 @@ fn position(lsn: &str) -> Vec<u8> {
 }
 
 /// A client that has been let in by a server.
-async fn session(stage: &Stage) -> (Peer, ServerId, Peer) {
-    let mut client = Peer::client(stage).await;
-    let (id, server) = Peer::server_in(stage).await;
+async fn session(stage: &TestWorker) -> (TestPeer, ServerId, TestPeer) {
+    let mut client = TestPeer::client(stage).await;
+    let (id, server) = TestPeer::server_in(stage).await;
     client.hear_up_to(b'Z').await;
     (client, id, server)
 }
 
 /// The next server, which shows all that the session has seen, has been logged in to and answers its request.
-async fn next_answers(stage: &Stage) -> (ServerId, Peer) {
-    let (id, mut next) = Peer::server_in(stage).await;
+async fn next_answers(stage: &TestWorker) -> (ServerId, TestPeer) {
+    let (id, mut next) = TestPeer::server_in(stage).await;
     assert_eq!(next.hear().await.0, b'Q', "how far it has replayed");
     next.say(&position("0/5000")).await;
     assert_eq!(next.hear().await, (b'Q', b"select 1\0".to_vec()));
@@ -125,10 +125,10 @@ fn client_that_says_goodbye_without_a_server_takes_none() {
 #[test]
 fn server_that_has_no_connection_left_is_passed_over_at_the_login() {
     play(settings(), async |stage| {
-        let mut client = Peer::client(&stage).await;
-        let (first, mut full) = Peer::server(&stage).await;
+        let mut client = TestPeer::client(&stage).await;
+        let (first, mut full) = TestPeer::server(&stage).await;
         full.say(&wire::report(b'E', "FATAL", "53300")).await;
-        let (second, _server) = Peer::server_in(&stage).await;
+        let (second, _server) = TestPeer::server_in(&stage).await;
         assert_ne!(first, second);
         assert_eq!(tags(&client.hear_up_to(b'Z').await), "RSSKZ");
     });
@@ -137,8 +137,8 @@ fn server_that_has_no_connection_left_is_passed_over_at_the_login() {
 #[test]
 fn refusal_of_the_user_is_the_clients_answer() {
     play(settings(), async |stage| {
-        let mut client = Peer::client(&stage).await;
-        let (_, mut server) = Peer::server(&stage).await;
+        let mut client = TestPeer::client(&stage).await;
+        let (_, mut server) = TestPeer::server(&stage).await;
         server.say(&wire::report(b'E', "FATAL", "28000")).await;
         assert!(has_code(&client.hear().await, "FATAL", "28000"));
         client.closes().await;
@@ -155,7 +155,7 @@ fn server_that_shows_less_than_the_session_has_seen_is_left_for_another() {
         let (mut client, _, server) = session(&stage).await;
         drop(server);
         client.query("select 1").await;
-        let (behind, mut stale) = Peer::server_in(&stage).await;
+        let (behind, mut stale) = TestPeer::server_in(&stage).await;
         let asked = async {
             while let Some((tag, _)) = stale.try_hear().await {
                 assert_eq!(tag, b'Q');
@@ -173,7 +173,7 @@ fn server_that_shows_less_than_the_session_has_seen_is_left_for_another() {
 }
 
 /// A session on a server that ends it with FATAL 57P01, and what a login shows of that server then.
-fn terminated(by: EndedBy, then: impl AsyncFnOnce(&Stage, Peer)) {
+fn terminated(by: EndedBy, then: impl AsyncFnOnce(&TestWorker, TestPeer)) {
     let settings = Settings { on_terminate: OnTerminate::End, ..settings() };
     play(settings, async |stage| {
         let own = Postmaster { system_identifier: None, started_us: 1 };
@@ -218,7 +218,7 @@ fn session_whose_server_shuts_down_hears_nothing_of_it() {
 }
 
 /// Has a client prove itself with `password`, where `secret` is right.
-fn verify(password: &str, then: impl AsyncFnOnce(&Stage, Peer)) {
+fn verify(password: &str, then: impl AsyncFnOnce(&TestWorker, TestPeer)) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), "\"app\" \"secret\"\n").expect("it can be written");
     let mut settings = settings();
@@ -226,7 +226,7 @@ fn verify(password: &str, then: impl AsyncFnOnce(&Stage, Peer)) {
     settings.auth.client_method = ClientMethod::Password;
     settings.auth.source = SecretSource::File(file.path().to_owned());
     play(settings, async |stage| {
-        let mut client = Peer::client(&stage).await;
+        let mut client = TestPeer::client(&stage).await;
         assert_eq!(client.hear().await, (b'R', vec![0, 0, 0, 3]), "it is asked for the password");
         client.say(&wire::message(b'p', format!("{password}\0").as_bytes())).await;
         then(&stage, client).await;
@@ -236,7 +236,7 @@ fn verify(password: &str, then: impl AsyncFnOnce(&Stage, Peer)) {
 #[test]
 fn client_that_proves_itself_is_logged_in_with_its_password() {
     verify("secret", async |stage, mut client| {
-        let (_, mut server) = Peer::server(stage).await;
+        let (_, mut server) = TestPeer::server(stage).await;
         server.say(&wire::message(b'R', &[0, 0, 0, 3])).await;
         assert_eq!(server.hear().await, (b'p', b"secret\0".to_vec()));
         server.let_in().await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use trunkline_codec::backend::TransactionStatus;
 
 use super::Relay;
-use super::attach::Server;
+use super::attach::Attachment;
 use trunkline_telemetry::sessions::{Activity, SessionRow};
 
 impl Relay {
@@ -18,21 +18,21 @@ impl Relay {
 
     fn view(&self) -> SessionRow {
         let server = match &self.server {
-            Server::Attached { name, .. } => Some(Arc::clone(name)),
-            Server::Detached | Server::Taking(_) => None,
+            Attachment::Attached { name, .. } => Some(Arc::clone(name)),
+            Attachment::Detached | Attachment::Taking(_) => None,
         };
         // What lasts outranks what the end of a transaction undoes.
         let pinned =
             self.session.movability().err().or(self.session.pinned()).or_else(|| self.session.stays_for());
-        SessionRow { info: Arc::clone(&self.about.info), server, activity: self.activity(), pinned }
+        SessionRow { info: Arc::clone(&self.context.info), server, activity: self.activity(), pinned }
     }
 
     fn activity(&self) -> Activity {
         match &self.server {
-            Server::Taking(_) => Activity::TakingServer,
-            Server::Detached => Activity::WithoutServer,
-            Server::Attached { .. } if self.session.outstanding() > 0 => Activity::Active,
-            Server::Attached { .. } => match self.session.transaction_status() {
+            Attachment::Taking(_) => Activity::TakingServer,
+            Attachment::Detached => Activity::WithoutServer,
+            Attachment::Attached { .. } if self.session.outstanding() > 0 => Activity::Active,
+            Attachment::Attached { .. } => match self.session.transaction_status() {
                 TransactionStatus::Idle => Activity::Idle,
                 TransactionStatus::InTransaction | TransactionStatus::Failed => Activity::InTransaction,
             },

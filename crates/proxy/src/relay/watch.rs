@@ -8,8 +8,8 @@ use trunkline_routing::eligible;
 use trunkline_session::{PinReason, ServerLoss, TransactionStatus};
 use trunkline_topology::{Role, ServerId, State};
 
-use super::attach::Server;
-use super::parting::Parting;
+use super::attach::Attachment;
+use super::inquiry::TerminationInquiry;
 use super::{Ending, Relay};
 use crate::context::{Order, Slot};
 use crate::errors::{IdleLimit, Refusal};
@@ -23,7 +23,7 @@ pub(super) struct Watch {
     /// The server said goodbye and has until then to close.
     leaving: Option<Instant>,
     /// The server, or an operator, has ended the connection: which of them is being found out.
-    parting: Option<Box<Parting>>,
+    inquiry: Option<Box<TerminationInquiry>>,
     /// Health says the server is down; if it stays silent until then, it is given up.
     stalled: Option<Instant>,
     /// Health has news that have not been looked at.
@@ -31,7 +31,7 @@ pub(super) struct Watch {
     /// Health says the server is down.
     is_down: bool,
     /// The session is to leave its server at its next idle point.
-    must_leave: Option<Departure>,
+    must_leave: Option<PlannedMove>,
     /// The session came here because other servers showed less than it had seen: until then they are not tried again.
     stays_until: Option<Instant>,
     /// The session's server has been found ineligible, and that was counted.
@@ -40,14 +40,14 @@ pub(super) struct Watch {
 
 /// How a session is to leave its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Departure {
+struct PlannedMove {
     cause: MoveCause,
-    haste: Haste,
-    otherwise: Otherwise,
+    urgency: Urgency,
+    if_unmovable: IfUnmovable,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Haste {
+enum Urgency {
     /// The server is of no use.
     AtOnce,
     /// It still serves: others leave first, so that they do not all log in elsewhere at one time.
@@ -56,14 +56,17 @@ enum Haste {
 
 /// What becomes of a session that cannot leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Otherwise {
-    Stays,
-    Ends,
+enum IfUnmovable {
+    Stay,
+    End,
 }
 
-impl Departure {
-    const REBALANCE: Departure =
-        Departure { cause: MoveCause::Rebalance, haste: Haste::InTurn, otherwise: Otherwise::Stays };
+impl PlannedMove {
+    const REBALANCE: PlannedMove = PlannedMove {
+        cause: MoveCause::Rebalance,
+        urgency: Urgency::InTurn,
+        if_unmovable: IfUnmovable::Stay,
+    };
 }
 
 impl Watch {
@@ -104,28 +107,28 @@ impl Watch {
 
     /// The server may keep the session, or nothing better is left.
     fn need_not_leave(&mut self) {
-        if self.must_leave.is_some_and(|departure| departure.cause == MoveCause::Ineligible) {
+        if self.must_leave.is_some_and(|planned| planned.cause == MoveCause::Ineligible) {
             self.must_leave = None;
         }
     }
 
     /// The connection has ended, and whose end that is will be known in time.
-    pub(super) fn parting(&mut self, parting: Parting) {
-        self.parting = Some(Box::new(parting));
+    pub(super) fn inquires(&mut self, inquiry: TerminationInquiry) {
+        self.inquiry = Some(Box::new(inquiry));
     }
 
     #[inline]
-    pub(super) fn is_parting(&mut self) -> Option<&mut Parting> {
-        self.parting.as_deref_mut()
+    pub(super) fn inquiry(&mut self) -> Option<&mut TerminationInquiry> {
+        self.inquiry.as_deref_mut()
     }
 
     /// It is known.
-    pub(super) fn parted(&mut self) {
-        self.parting = None;
+    pub(super) fn inquiry_answered(&mut self) {
+        self.inquiry = None;
     }
 
     pub(super) fn is_leaving(&self) -> bool {
-        self.leaving.is_some() || self.parting.is_some()
+        self.leaving.is_some() || self.inquiry.is_some()
     }
 }
 
@@ -135,7 +138,7 @@ impl Relay {
         match self.slot.take_order() {
             Order::None => return self.look(cx),
             Order::Kill => return Some(self.kill()),
-            Order::Move => self.watch.must_leave = Some(Departure::REBALANCE),
+            Order::Move => self.watch.must_leave = Some(PlannedMove::REBALANCE),
             Order::Drain | Order::Recheck => {}
         }
         // Any of them may stand in the place of a recheck.
@@ -150,7 +153,7 @@ impl Relay {
             return None;
         }
         self.look_at_health();
-        let Server::Attached { lease, .. } = &self.server else { return None };
+        let Attachment::Attached { lease, .. } = &self.server else { return None };
         if !self.worker.shared.health.load().is_fenced_primary(lease.server()) {
             return None;
         }
@@ -158,7 +161,7 @@ impl Relay {
             self.leave(cx, MoveCause::Ineligible);
             return None;
         }
-        self.about.cancel.cancel_work(&self.worker.connector);
+        self.context.cancel.cancel_work(&self.worker.connector);
         self.server_lost(ServerLoss::GivenUp)
     }
 
@@ -174,7 +177,7 @@ impl Relay {
         if !self.session.settle_calls() {
             self.slot.due_by(Instant::now() + TICK);
         }
-        if self.about.own.is_unconfirmed() && self.about.relogin.is_some() {
+        if self.context.own.is_unconfirmed() && self.context.relogin.is_some() {
             // Not while it is being asked something else.
             if self.is_idle() {
                 self.confirm_defaults();
@@ -187,20 +190,20 @@ impl Relay {
         {
             self.forward_to_server(cx, &questions, Instant::now());
         }
-        if self.about.own.is_asked() {
+        if self.context.own.is_asked() {
             self.take_defaults();
         }
         match self.watch.must_leave {
-            Some(departure) if self.is_idle() => self.depart(cx, departure),
+            Some(planned) if self.is_idle() => self.depart(cx, planned),
             Some(_) | None => None,
         }
     }
 
     /// Whether the server may be asked something for the session's sake.
     fn can_ask(&self) -> bool {
-        let must_ask = self.session.must_read_back() && self.about.relogin.is_some();
+        let must_ask = self.session.must_read_back() && self.context.relogin.is_some();
         let is_needed = must_ask || self.session.must_recover();
-        let is_on_one = matches!(self.server, Server::Attached { .. }) && !self.watch.is_leaving();
+        let is_on_one = matches!(self.server, Attachment::Attached { .. }) && !self.watch.is_leaving();
         (self.can_leave() || (is_on_one && is_needed)) && self.to_server.is_flushed()
     }
 
@@ -209,7 +212,7 @@ impl Relay {
     fn see_to_the_end(&mut self) -> Option<Ending> {
         // While the client does not take what came, nothing more is read: that silence is its own.
         let is_awaited = !self.is_idle() && self.to_client.is_flushed();
-        if self.watch.is_down && is_awaited && matches!(self.server, Server::Attached { .. }) {
+        if self.watch.is_down && is_awaited && matches!(self.server, Attachment::Attached { .. }) {
             let until =
                 *self.watch.stalled.get_or_insert_with(|| Instant::now() + self.live.timeouts.server_stall);
             self.slot.due_by(until);
@@ -221,43 +224,43 @@ impl Relay {
     }
 
     /// Leaves the server if it can, and if it is its turn; `Some` when the session ends instead.
-    fn depart(&mut self, cx: &mut Context<'_>, departure: Departure) -> Option<Ending> {
-        let is_known_soon = match departure.haste {
-            Haste::InTurn => !self.session.settle_calls_before_leaving(),
-            Haste::AtOnce => !self.session.settle_calls(),
+    fn depart(&mut self, cx: &mut Context<'_>, planned: PlannedMove) -> Option<Ending> {
+        let is_known_soon = match planned.urgency {
+            Urgency::InTurn => !self.session.settle_calls_before_leaving(),
+            Urgency::AtOnce => !self.session.settle_calls(),
         };
-        if departure.haste == Haste::InTurn && self.await_confirmation() {
+        if planned.urgency == Urgency::InTurn && self.await_confirmation() {
             return None;
         }
-        let Server::Attached { lease, name, .. } = &self.server else { return None };
-        if is_known_soon && (departure.haste == Haste::InTurn || !self.can_leave()) {
+        let Attachment::Attached { lease, name, .. } = &self.server else { return None };
+        if is_known_soon && (planned.urgency == Urgency::InTurn || !self.can_leave()) {
             self.slot.due_by(Instant::now() + TICK);
             return None;
         }
-        let is_kept = departure.haste == Haste::InTurn && self.session.stays_for().is_some();
+        let is_kept = planned.urgency == Urgency::InTurn && self.session.stays_for().is_some();
         if is_kept || !self.can_leave() {
-            let must_end = departure.otherwise == Otherwise::Ends && !self.watch.is_leaving();
+            let must_end = planned.if_unmovable == IfUnmovable::End && !self.watch.is_leaving();
             if must_end && self.has_room_elsewhere() {
                 let server = name.to_string();
                 return Some(self.refuse(&Refusal::Lagging { server }));
             }
-            if departure.cause == MoveCause::Rebalance {
+            if planned.cause == MoveCause::Rebalance {
                 self.watch.must_leave = None;
             }
             return None;
         }
         let now = Instant::now();
-        if departure.haste == Haste::InTurn
+        if planned.urgency == Urgency::InTurn
             && let Some(questions) = self.session.last_questions()
         {
             self.forward_to_server(cx, &questions, now);
             return None;
         }
-        let look_again = match departure.haste {
-            Haste::AtOnce => None,
-            Haste::InTurn => self.not_before(lease.server(), now),
+        let look_again = match planned.urgency {
+            Urgency::AtOnce => None,
+            Urgency::InTurn => self.not_before(lease.server(), now),
         };
-        match (look_again, departure.cause) {
+        match (look_again, planned.cause) {
             (None, cause) => self.leave(cx, cause),
             // Asked again if it is still wanted.
             (Some(_), MoveCause::Rebalance) => self.watch.must_leave = None,
@@ -281,23 +284,28 @@ impl Relay {
     /// Others may have come first to where there was room when health had its news.
     fn has_room_elsewhere(&self) -> bool {
         let shared = &self.worker.shared;
-        !self.about.want.eligible(&shared.health.load(), &self.live, &shared.attached).servers.is_empty()
+        !self
+            .context
+            .criteria
+            .eligible(&shared.health.load(), &self.live, &shared.attached)
+            .servers
+            .is_empty()
     }
 
     /// No request is owed an answer, and none has been begun.
     fn is_idle(&self) -> bool {
-        let is_searching = matches!(self.server, Server::Taking(_));
-        !is_searching && self.session.is_idle() && self.to_server.tail().is_empty()
+        let is_searching = matches!(self.server, Attachment::Taking(_));
+        !is_searching && self.session.is_idle() && self.to_server.held().is_empty()
     }
 
     /// Every request is answered, be it inside a transaction: only the client can go on.
     fn is_clients_turn(&self) -> bool {
         let is_between_requests = matches!(self.session.pinned(), None | Some(PinReason::Transaction));
-        let is_searching = matches!(self.server, Server::Taking(_));
+        let is_searching = matches!(self.server, Attachment::Taking(_));
         is_between_requests
             && !is_searching
             && self.session.outstanding() == 0
-            && self.to_server.tail().is_empty()
+            && self.to_server.held().is_empty()
     }
 
     fn check_deadlines(&mut self) -> Option<Ending> {
@@ -321,7 +329,7 @@ impl Relay {
     /// Is the session's server still one it may have? If not, and another would do, the session leaves it at its
     /// next idle point.
     fn look_at_health(&mut self) {
-        let Server::Attached { lease, name, .. } = &self.server else { return };
+        let Attachment::Attached { lease, name, .. } = &self.server else { return };
         let (server, name) = (lease.server(), Arc::clone(name));
         let snapshot = self.worker.shared.health.load();
         let Some(status) = snapshot.server(server) else { return };
@@ -330,26 +338,26 @@ impl Relay {
             // It answers health again: its silence here is the query's own.
             self.watch.stalled = None;
         }
-        let want = self.about.want;
+        let criteria = self.context.criteria;
         let is_kept = status.state == State::Lagging && self.live.on_lagging == OnLagging::Keep;
-        let stays = want.only.is_some() || is_kept;
-        if stays || eligible::may_stay(&want.rules(&self.live), &snapshot, server) {
+        let stays = criteria.only.is_some() || is_kept;
+        if stays || eligible::may_stay(&criteria.rules(&self.live), &snapshot, server) {
             self.watch.is_marked = false;
             self.watch.need_not_leave();
             return;
         }
         // With nowhere to go, a stale answer or a full server is better than none; not so a fenced one.
-        let is_useless = eligible::is_worse_than_none(&snapshot, want.attrs, server);
-        let eligible = want.eligible(&snapshot, &self.live, &self.worker.shared.attached);
+        let is_useless = eligible::is_worse_than_none(&snapshot, criteria.attrs, server);
+        let eligible = criteria.eligible(&snapshot, &self.live, &self.worker.shared.attached);
         // Where others are full, it leaves once one of them has room.
         if is_useless || eligible.is_full || !eligible.servers.is_empty() {
             let is_promoted = status.role == Role::Primary && snapshot.primary != Some(server);
             let is_gone = is_useless || is_promoted || status.state == State::Down;
             let must_end = status.state == State::Lagging && self.live.on_lagging == OnLagging::Drain;
-            self.watch.must_leave = Some(Departure {
+            self.watch.must_leave = Some(PlannedMove {
                 cause: MoveCause::Ineligible,
-                haste: if is_gone { Haste::AtOnce } else { Haste::InTurn },
-                otherwise: if must_end { Otherwise::Ends } else { Otherwise::Stays },
+                urgency: if is_gone { Urgency::AtOnce } else { Urgency::InTurn },
+                if_unmovable: if must_end { IfUnmovable::End } else { IfUnmovable::Stay },
             });
         } else {
             self.watch.need_not_leave();
@@ -357,7 +365,7 @@ impl Relay {
         if !std::mem::replace(&mut self.watch.is_marked, true) {
             let pinned = self.session.movability().err().map(|reason| reason.to_string());
             tracing::info!(
-                session.id = self.about.info.id.0, server.name = %name, state = %status.state, pinned,
+                session.id = self.context.info.id.0, server.name = %name, state = %status.state, pinned,
                 "session is on a server that is no longer eligible"
             );
             self.worker.metrics.server(server).sessions_ineligible.one(reason(status.state, status.role));
@@ -366,9 +374,9 @@ impl Relay {
 
     /// Whether the session can do without its server until the client speaks, and then take another.
     fn can_leave(&self) -> bool {
-        let is_on_one = matches!(self.server, Server::Attached { .. });
+        let is_on_one = matches!(self.server, Attachment::Attached { .. });
         is_on_one
-            && self.about.relogin.is_some()
+            && self.context.relogin.is_some()
             && self.session.movability().is_ok()
             && !self.watch.is_leaving()
     }

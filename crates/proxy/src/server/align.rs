@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trunkline_net::Transport;
 use trunkline_session::{Alignment, AlignmentError, Position, PositionReader, ask_position};
 
-use super::take::Taken;
+use super::take::ReadyServer;
 use crate::client::messages::ReadError;
 
 /// Bytes asked of the socket at once: answers to an alignment are short.
@@ -32,7 +32,7 @@ pub(super) enum Ask {
 /// Sends the question for the position and the alignment in one write, and swallows the answers. ParameterStatus
 /// messages among them join those of the greeting.
 pub(super) async fn align(
-    taken: &mut Taken,
+    taken: &mut ReadyServer,
     alignment: &Alignment,
     ask: Ask,
 ) -> Result<Position, AlignError> {
@@ -53,14 +53,14 @@ pub(super) async fn align(
         return Ok(position);
     }
     let mut reader = alignment.reader();
-    let mut buffer = std::mem::take(&mut taken.greeting.ahead);
+    let mut buffer = std::mem::take(&mut taken.login_reply.read_ahead);
     loop {
         let step = reader.handle(&buffer)?;
         let rest = buffer.split_off(step.consumed);
         buffer = rest;
         if step.done {
-            taken.greeting.take_in(reader.parameters());
-            taken.greeting.ahead = buffer;
+            taken.login_reply.take_in(reader.parameters());
+            taken.login_reply.read_ahead = buffer;
             return Ok(position);
         }
         read_more(&mut taken.server.stream, &mut buffer).await?;
@@ -68,16 +68,16 @@ pub(super) async fn align(
 }
 
 /// Asks the server once more.
-pub(super) async fn position(taken: &mut Taken) -> Result<Position, ReadError> {
+pub(super) async fn position(taken: &mut ReadyServer) -> Result<Position, ReadError> {
     let mut question = BytesMut::new();
     ask_position(&mut question);
     taken.server.stream.write_all(&question).await?;
     read_position(taken).await
 }
 
-async fn read_position(taken: &mut Taken) -> Result<Position, ReadError> {
+async fn read_position(taken: &mut ReadyServer) -> Result<Position, ReadError> {
     let mut reader = PositionReader::default();
-    let buffer = &mut taken.greeting.ahead;
+    let buffer = &mut taken.login_reply.read_ahead;
     loop {
         let (consumed, position) = reader.handle(buffer)?;
         let rest = buffer.split_off(consumed);

@@ -10,7 +10,7 @@ use trunkline_session::Position;
 use trunkline_topology::{ServerId, Snapshot};
 
 use super::align;
-use super::take::{Search, Taken};
+use super::take::{ReadyServer, Search};
 use crate::client::messages::ReadError;
 use crate::limits::{REPLAY_LOOK, REPLAY_PATIENCE};
 use trunkline_reactor::timer;
@@ -42,18 +42,18 @@ impl Move {
     }
 
     /// What a server must show.
-    fn bound(&self, snapshot: &Snapshot) -> Bound {
+    fn bound(&self, snapshot: &Snapshot) -> SeenPosition {
         match self.seen.or_else(|| snapshot.shown_at_most(self.from, self.answered_at)) {
-            Some(lsn) => Bound::Known(lsn),
-            None if snapshot.primary_lost_at.is_some() => Bound::Lost,
-            None => Bound::Awaited,
+            Some(lsn) => SeenPosition::Known(lsn),
+            None if snapshot.primary_lost_at.is_some() => SeenPosition::Lost,
+            None => SeenPosition::Awaited,
         }
     }
 }
 
 /// What is known of what a session has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Bound {
+enum SeenPosition {
     Known(Lsn),
     /// The primary is being asked.
     Awaited,
@@ -79,7 +79,7 @@ impl Search<'_> {
         let mut others: Vec<Candidate> = servers.iter().filter(|c| !is_behind(c)).copied().collect();
         if others.is_empty() {
             let live = self.worker.shared.live();
-            let rules = self.want.rules(&live);
+            let rules = self.criteria.rules(&live);
             others = primary_as_fallback(&rules, snapshot, &self.worker.shared.attached);
             others.retain(|candidate| !self.excluded.contains(&candidate.id));
         }
@@ -94,14 +94,14 @@ impl Search<'_> {
 
     /// Whether what a server shows has to be compared with what the session has seen.
     pub(super) fn must_be_fresh(&self) -> bool {
-        self.moving.is_some() && !self.want.attrs.is_primary_only()
+        self.moving.is_some() && !self.criteria.attrs.is_primary_only()
     }
 
     /// Whether the server, which said that it was at `position`, shows all that the session has seen. It is given a
     /// moment to get there; then it is noted as behind.
     pub(super) async fn is_fresh(
         &mut self,
-        taken: &mut Taken,
+        taken: &mut ReadyServer,
         mut position: Position,
     ) -> Result<bool, ReadError> {
         let Some(moving) = self.moving else { return Ok(true) };
@@ -118,20 +118,20 @@ impl Search<'_> {
             let is_late = Instant::now() >= until;
             match bound {
                 _ if is_best => return Ok(true),
-                Bound::Known(seen) if shown >= seen => return Ok(true),
-                Bound::Known(seen) if is_late => {
+                SeenPosition::Known(seen) if shown >= seen => return Ok(true),
+                SeenPosition::Known(seen) if is_late => {
                     tracing::info!(server.name = %taken.server.name, %shown, %seen, "the server is behind what the session has seen");
                     self.behind.push((server, shown));
                     // Where it comes from may still be the one that shows enough.
                     self.excluded.retain(|excluded| *excluded != moving.from);
                     return Ok(false);
                 }
-                Bound::Lost => return Ok(true),
-                Bound::Awaited if is_late => return Ok(true),
-                Bound::Known(_) | Bound::Awaited => {}
+                SeenPosition::Lost => return Ok(true),
+                SeenPosition::Awaited if is_late => return Ok(true),
+                SeenPosition::Known(_) | SeenPosition::Awaited => {}
             }
             timer::sleep(pause).await;
-            if let Bound::Known(_) = bound {
+            if let SeenPosition::Known(_) = bound {
                 position = align::position(taken).await?;
                 // Many may be waiting, and their questions must not keep it from replaying.
                 pause *= 2;

@@ -22,7 +22,7 @@ use trunkline_auth::credentials::ServerCredentials;
 
 /// What a server says between AuthenticationOk and its first ReadyForQuery.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Greeting {
+pub(crate) struct LoginReply {
     /// The ParameterStatus and NoticeResponse messages as they came.
     pub(crate) messages: BytesMut,
     /// Whether it said that it is a standby; servers before 14 do not say.
@@ -30,7 +30,7 @@ pub(crate) struct Greeting {
     /// Its BackendKeyData.
     pub(crate) key: Option<(ProcessId, SecretKey)>,
     /// What lies behind the ReadyForQuery.
-    pub(crate) ahead: BytesMut,
+    pub(crate) read_ahead: BytesMut,
 }
 
 /// Why a login did not come about.
@@ -67,7 +67,7 @@ pub(crate) async fn log_in(
     stream: &mut Transport,
     startup: &StartupMessage,
     credentials: &ServerCredentials,
-) -> Result<Greeting, LoginError> {
+) -> Result<LoginReply, LoginError> {
     let mut packet = BytesMut::new();
     startup.encode(&mut packet);
     stream.write_all(&packet).await?;
@@ -82,7 +82,7 @@ pub(crate) async fn log_in(
             _ => return Err(LoginError::Exchange(format!("unexpected message {:?}", message.tag() as char))),
         }
         match parse_authentication(message)? {
-            Authentication::Ok => return read_greeting(stream, reader).await,
+            Authentication::Ok => return read_login_reply(stream, reader).await,
             Authentication::CleartextPassword => {
                 let password = credentials.password().ok_or(NO_PASSWORD)?;
                 send_password(stream, password.as_bytes()).await?;
@@ -115,36 +115,37 @@ const NO_MD5: LoginError = LoginError::NoMeans { wanted: "an md5 hash" };
 const NO_SCRAM: LoginError = LoginError::NoMeans { wanted: "SCRAM-SHA-256" };
 
 /// Room for what servers tell of their parameters: 400 bytes and more.
-const GREETING_BYTES: usize = 512;
+const LOGIN_REPLY_BYTES: usize = 512;
 
 /// Reads what follows AuthenticationOk, ReadyForQuery included.
-pub(crate) async fn read_greeting(
+pub(crate) async fn read_login_reply(
     stream: &mut Transport,
     mut reader: MessageReader,
-) -> Result<Greeting, LoginError> {
-    let mut greeting = Greeting { messages: BytesMut::with_capacity(GREETING_BYTES), ..Greeting::default() };
+) -> Result<LoginReply, LoginError> {
+    let mut login_reply =
+        LoginReply { messages: BytesMut::with_capacity(LOGIN_REPLY_BYTES), ..LoginReply::default() };
     loop {
         let message = reader.next(stream).await?;
         match BackendTag::from_byte(message.tag()) {
             BackendTag::ReadyForQuery => {
-                greeting.ahead = reader.into_ahead();
-                return Ok(greeting);
+                login_reply.read_ahead = reader.into_read_ahead();
+                return Ok(login_reply);
             }
             BackendTag::ErrorResponse => return Err(refused(message)),
             BackendTag::BackendKeyData => {
                 let key = backend::BackendKeyData::parse(message.body())
                     .map_err(|error| LoginError::Exchange(error.to_string()))?;
-                greeting.key = Some((key.process_id, key.secret_key));
+                login_reply.key = Some((key.process_id, key.secret_key));
             }
             BackendTag::ParameterStatus | BackendTag::NoticeResponse => {
-                let length = greeting.messages.len() + message.bytes.len();
+                let length = login_reply.messages.len() + message.bytes.len();
                 if length > LOGIN_REPLY_BYTES_MAX {
                     return Err(ReadError::TooLong { length }.into());
                 }
                 if let Some(told) = message.body().strip_prefix(b"in_hot_standby\0") {
-                    greeting.is_standby = Some(told == b"on\0");
+                    login_reply.is_standby = Some(told == b"on\0");
                 }
-                greeting.messages.extend_from_slice(message.bytes);
+                login_reply.messages.extend_from_slice(message.bytes);
             }
             _ => return Err(LoginError::Exchange(format!("unexpected message {:?}", message.tag() as char))),
         }
@@ -223,7 +224,7 @@ async fn next_sasl<'a>(
     }
 }
 
-impl Greeting {
+impl LoginReply {
     /// Adds ParameterStatus and NoticeResponse messages.
     pub(crate) fn take_in(&mut self, messages: &[u8]) {
         self.is_standby = in_hot_standby(messages).or(self.is_standby);
@@ -251,21 +252,24 @@ fn in_hot_standby(messages: &[u8]) -> Option<bool> {
 mod tests {
     use super::*;
 
-    fn greeting(statuses: &[(&str, &str)]) -> Greeting {
-        let mut greeting = Greeting::default();
+    fn login_reply(statuses: &[(&str, &str)]) -> LoginReply {
+        let mut login_reply = LoginReply::default();
         for (name, value) in statuses {
             let mut out = BytesMut::new();
             write::parameter_status(&mut out, name.as_bytes(), value.as_bytes()).expect("short");
-            greeting.take_in(&out);
+            login_reply.take_in(&out);
         }
-        greeting
+        login_reply
     }
 
     #[test]
     fn a_server_is_what_it_said_at_the_login() {
-        assert_eq!(greeting(&[("TimeZone", "UTC"), ("in_hot_standby", "on")]).is_standby, Some(true));
-        assert_eq!(greeting(&[("in_hot_standby", "off")]).is_standby, Some(false));
-        assert_eq!(greeting(&[("in_hot_standby", "on"), ("in_hot_standby", "off")]).is_standby, Some(false));
-        assert_eq!(greeting(&[("TimeZone", "UTC")]).is_standby, None);
+        assert_eq!(login_reply(&[("TimeZone", "UTC"), ("in_hot_standby", "on")]).is_standby, Some(true));
+        assert_eq!(login_reply(&[("in_hot_standby", "off")]).is_standby, Some(false));
+        assert_eq!(
+            login_reply(&[("in_hot_standby", "on"), ("in_hot_standby", "off")]).is_standby,
+            Some(false)
+        );
+        assert_eq!(login_reply(&[("TimeZone", "UTC")]).is_standby, None);
     }
 }

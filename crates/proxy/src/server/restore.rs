@@ -8,16 +8,16 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trunkline_codec::backend::{BackendTag, DataRow, ErrorFields};
-use trunkline_codec::scan::{Phase, Piece, Scanner};
+use trunkline_codec::scan::{Piece, ScanPhase, Scanner};
 use trunkline_codec::startup::StartupMessage;
 use trunkline_codec::write;
 use trunkline_reactor::timer;
 
-use super::login::{self, Greeting, LoginError};
+use super::login::{self, LoginError, LoginReply};
 use super::take::{Connected, is_servers_own_trouble};
 use crate::client::messages::ReadError;
-use crate::defaults::startup::Setting;
-use crate::defaults::{Asking, Mark, Restoring};
+use crate::defaults::startup::StartupSetting;
+use crate::defaults::{DefaultsVersion, RequestedSettings, RestoringLogin};
 use crate::limits::{DEFAULTS_NEWS_PATIENCE, LOGIN_REPLY_BYTES_MAX, RESTORING_LOGINS_MAX};
 use crate::net::Connector;
 use trunkline_auth::credentials::ServerCredentials;
@@ -31,7 +31,7 @@ pub(crate) struct LoginAs<'a> {
     pub(crate) startup: &'a StartupMessage,
     pub(crate) credentials: &'a ServerCredentials,
     /// What the session was given by its first login; `None` for that one.
-    pub(crate) restoring: Option<&'a Restoring<'a>>,
+    pub(crate) restoring: Option<&'a RestoringLogin<'a>>,
 }
 
 /// Logs in as the session's user. A session that moves asks for what its first login gave, and once more where the
@@ -41,7 +41,7 @@ pub(super) async fn log_in(
     server: &mut Connected,
     who: LoginAs<'_>,
     timeout: Duration,
-) -> Result<Greeting, LoginError> {
+) -> Result<LoginReply, LoginError> {
     let LoginAs { startup, credentials, restoring } = who;
     let Some(restoring) = restoring else {
         return login::log_in(&mut server.stream, startup, credentials).await;
@@ -50,20 +50,20 @@ pub(super) async fn log_in(
     let mut refused = Vec::new();
     let mut asking = restoring.asking(id, startup);
     for _ in 1..RESTORING_LOGINS_MAX {
-        let asked = Restoring::startup(&asking, startup);
+        let asked = RestoringLogin::startup(&asking, startup);
         match login::log_in(&mut server.stream, &asked, credentials).await {
-            Ok(mut greeting) => {
-                let wrong = restoring.corrected(&greeting.messages, startup, &asked);
+            Ok(mut login_reply) => {
+                let wrong = restoring.corrected(&login_reply.messages, startup, &asked);
                 if !wrong.is_empty() {
                     asking.settings.retain(|setting| wrong.iter().all(|other| other.name != setting.name));
                     asking.settings.extend(wrong);
-                } else if is_as_looked(server, &mut greeting, &asking).await? {
-                    return Ok(greeting);
+                } else if is_as_looked(server, &mut login_reply, &asking).await? {
+                    return Ok(login_reply);
                 } else {
                     let looked = timer::timeout(DEFAULTS_NEWS_PATIENCE, restoring.next_look(id)).await;
                     if looked.is_err() {
                         tracing::warn!(server.name = %server.name, "a session cannot be told from a new login: no look came in time");
-                        return Ok(greeting);
+                        return Ok(login_reply);
                     }
                     asking = restoring.asking(id, startup);
                 }
@@ -101,7 +101,7 @@ async fn connect_again(
 }
 
 /// The settings of which a refusal speaks: by name, or `role` by its value; all where it speaks of none.
-fn named_by(refusal: &Bytes, settings: &[Setting]) -> Vec<Box<str>> {
+fn named_by(refusal: &Bytes, settings: &[StartupSetting]) -> Vec<Box<str>> {
     // Behind its type and length.
     let body = refusal.get(5..).unwrap_or_default();
     let words = ErrorFields::new(body).message().unwrap_or_default().to_ascii_lowercase();
@@ -113,7 +113,7 @@ fn named_by(refusal: &Bytes, settings: &[Setting]) -> Vec<Box<str>> {
             is_edge(at.checked_sub(1).and_then(|at| words.get(at))) && is_edge(words.get(at + name.len()))
         })
     };
-    let is_meant = |setting: &&Setting| {
+    let is_meant = |setting: &&StartupSetting| {
         let role = setting.value.to_ascii_lowercase();
         speaks_of(setting.name.as_bytes()) || (*setting.name == *"role" && speaks_of(&role))
     };
@@ -125,20 +125,20 @@ fn named_by(refusal: &Bytes, settings: &[Setting]) -> Vec<Box<str>> {
 /// at its word.
 async fn is_as_looked(
     server: &mut Connected,
-    greeting: &mut Greeting,
-    asking: &Asking,
+    login_reply: &mut LoginReply,
+    asking: &RequestedSettings,
 ) -> Result<bool, ReadError> {
     if !asking.is_of_a_look() {
         return Ok(true);
     }
     let mut question = BytesMut::new();
-    if write::query(&mut question, Mark::question().as_bytes()).is_err() {
+    if write::query(&mut question, DefaultsVersion::question().as_bytes()).is_err() {
         return Ok(true);
     }
     server.stream.write_all(&question).await?;
     let mut scanner = Scanner::backend();
-    scanner.set_phase(Phase::Normal);
-    let mut buffer = std::mem::take(&mut greeting.ahead);
+    scanner.set_phase(ScanPhase::Normal);
+    let mut buffer = std::mem::take(&mut login_reply.read_ahead);
     let mut mark = None;
     loop {
         let mut at = 0;
@@ -146,16 +146,16 @@ async fn is_as_looked(
             let Piece::Message { tag, body } = piece else { continue };
             match BackendTag::from_byte(tag) {
                 BackendTag::DataRow => {
-                    mark = DataRow::parse(body).ok().and_then(|row| Mark::of_values(row.values()));
+                    mark = DataRow::parse(body).ok().and_then(|row| DefaultsVersion::of_values(row.values()));
                 }
                 BackendTag::ParameterStatus => {
                     let start = at - body.len() - 5;
-                    if greeting.messages.len() + body.len() <= LOGIN_REPLY_BYTES_MAX {
-                        greeting.take_in(&buffer[start..at]);
+                    if login_reply.messages.len() + body.len() <= LOGIN_REPLY_BYTES_MAX {
+                        login_reply.take_in(&buffer[start..at]);
                     }
                 }
                 BackendTag::ReadyForQuery => {
-                    greeting.ahead = buffer.split_off(at);
+                    login_reply.read_ahead = buffer.split_off(at);
                     return Ok(mark.is_none_or(|mark| asking.fits(&mark)));
                 }
                 _notice_or_refusal => {}
@@ -178,7 +178,7 @@ mod tests {
 
     fn dropped(words: &str) -> Vec<String> {
         let settings = [("app.tenant", "a"), ("datestyle", "x"), ("role", "Clerk"), ("work_mem", "1")]
-            .map(|(name, value)| Setting { name: name.into(), value: value.as_bytes().into() });
+            .map(|(name, value)| StartupSetting { name: name.into(), value: value.as_bytes().into() });
         let mut message = BytesMut::new();
         write::error_response(&mut message, &ErrorReport::fatal(SqlState::FEATURE_NOT_SUPPORTED, words));
         named_by(&message.freeze(), &settings).into_iter().map(String::from).collect()

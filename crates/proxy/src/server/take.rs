@@ -15,14 +15,14 @@ use trunkline_topology::{Address, Postmaster, ServerId, Snapshot};
 
 use super::align::{AlignError, Ask, align, position};
 pub(crate) use super::freshness::Move;
-use super::login::{Greeting, LoginError};
+use super::login::{LoginError, LoginReply};
 pub(crate) use super::restore::LoginAs;
 use super::restore::log_in;
 use trunkline_session::{Alignment, AlignmentError};
 
 use crate::client::messages::ReadError;
 use crate::context::{Live, Worker};
-use crate::errors::{Refusal, Wanted};
+use crate::errors::{Refusal, ServerKind};
 use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
 use trunkline_telemetry::metrics::FailoverCause;
 
@@ -49,15 +49,15 @@ pub(crate) struct Connected {
 
 /// A server logged in to and ready for the session.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct ReadyServer {
     pub(crate) server: Connected,
-    pub(crate) greeting: Greeting,
-    pub(crate) choice: Choice,
+    pub(crate) login_reply: LoginReply,
+    pub(crate) choice: ChoiceReason,
 }
 
 /// Why this server was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Choice {
+pub(crate) enum ChoiceReason {
     /// It was its turn.
     Regular,
     /// Others show less than the session has seen.
@@ -75,7 +75,7 @@ pub(crate) enum TakeError {
 
 /// What a session asks of its server.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Want {
+pub(crate) struct ServerCriteria {
     /// Index of its listener.
     pub(crate) listener: usize,
     /// The listener's attributes, or stricter ones.
@@ -84,7 +84,7 @@ pub(crate) struct Want {
     pub(crate) only: Option<ServerId>,
 }
 
-impl Want {
+impl ServerCriteria {
     /// Where a session on `server` stands in the balance of its listener; one that named its server has no part in it.
     pub(crate) fn place_on(&self, server: ServerId) -> Option<(usize, ServerId)> {
         self.only.is_none().then_some((self.listener, server))
@@ -105,7 +105,7 @@ impl Want {
 #[derive(Debug)]
 pub(crate) struct Search<'a> {
     pub(super) worker: &'a Worker,
-    pub(super) want: Want,
+    pub(super) criteria: ServerCriteria,
     /// `None` for a session's first server.
     pub(super) moving: Option<Move>,
     deadline: Instant,
@@ -123,11 +123,11 @@ pub(crate) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    pub(crate) fn new(worker: &'a Worker, want: Want) -> Self {
-        let deadline = Instant::now() + worker.shared.live().timeouts.wait_for_server(want.attrs);
+    pub(crate) fn new(worker: &'a Worker, criteria: ServerCriteria) -> Self {
+        let deadline = Instant::now() + worker.shared.live().timeouts.wait_for_server(criteria.attrs);
         Search {
             worker,
-            want,
+            criteria,
             moving: None,
             deadline,
             excluded: Vec::new(),
@@ -142,12 +142,12 @@ impl<'a> Search<'a> {
     /// How much longer than other searches it may take, because it may have to wait for a failover.
     pub(crate) fn extra_wait(&self) -> Duration {
         let timeouts = &self.worker.shared.live().timeouts;
-        timeouts.wait_for_server(self.want.attrs).saturating_sub(timeouts.acquire)
+        timeouts.wait_for_server(self.criteria.attrs).saturating_sub(timeouts.acquire)
     }
 
     /// For a session that goes on from one server to another.
-    pub(crate) fn for_move(worker: &'a Worker, want: Want, moving: Move) -> Self {
-        Search { moving: Some(moving), excluded: vec![moving.from], ..Search::new(worker, want) }
+    pub(crate) fn for_move(worker: &'a Worker, criteria: ServerCriteria, moving: Move) -> Self {
+        Search { moving: Some(moving), excluded: vec![moving.from], ..Search::new(worker, criteria) }
     }
 
     /// The next server that accepts a connection.
@@ -185,16 +185,16 @@ impl<'a> Search<'a> {
         let shared = &self.worker.shared;
         let snapshot = shared.health.load();
         let live = shared.live();
-        let mut servers = self.want.eligible(&snapshot, &live, &shared.attached).servers;
+        let mut servers = self.criteria.eligible(&snapshot, &live, &shared.attached).servers;
         servers.retain(|candidate| snapshot.servers[usize::from(candidate.id.0)].address.is_some());
-        let balancer = &shared.listeners[self.want.listener].balancer;
+        let balancer = &shared.listeners[self.criteria.listener].balancer;
         let lease = match self.moving {
             None => balancer.choose(&servers, &self.excluded)?,
             Some(moving) => balancer.choose_for_move(&self.for_moving(&snapshot, servers, &moving), &[])?,
         };
         let server = &snapshot.servers[usize::from(lease.server().0)];
         let address = server.address.clone()?;
-        let rules = self.want.rules(&live);
+        let rules = self.criteria.rules(&live);
         let stands_in = rules.stands_in(server);
         let lease = if stands_in { lease.standing_in(rules.standing_in_most())? } else { lease };
         Some(Chosen { lease, name: Arc::clone(&server.name), address, postmaster: server.postmaster })
@@ -290,9 +290,9 @@ impl<'a> Search<'a> {
 
     /// Whether the server still is what it was chosen for, as it says itself: its role may have changed since health
     /// asked last.
-    fn is_as_wanted(&mut self, server: &Connected, greeting: &Greeting) -> bool {
-        let is_standby = greeting.is_standby;
-        let is_wanted = match self.want.attrs {
+    fn is_as_wanted(&mut self, server: &Connected, login_reply: &LoginReply) -> bool {
+        let is_standby = login_reply.is_standby;
+        let is_wanted = match self.criteria.attrs {
             TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => is_standby != Some(true),
             TargetSessionAttrs::Standby => is_standby != Some(false),
             TargetSessionAttrs::Any | TargetSessionAttrs::ReadOnly | TargetSessionAttrs::PreferStandby => {
@@ -309,15 +309,15 @@ impl<'a> Search<'a> {
     /// `None` when the server was lost or is behind, and another should be tried.
     async fn align(
         &mut self,
-        mut taken: Taken,
+        mut taken: ReadyServer,
         alignment: &Alignment,
         timeout: Duration,
-    ) -> Result<Option<Taken>, TakeError> {
+    ) -> Result<Option<ReadyServer>, TakeError> {
         let patience = timeout + REPLAY_PATIENCE;
         let error = match timer::timeout(patience, self.settle(&mut taken, alignment)).await {
             Ok(Ok(is_fresh)) => {
                 if !self.behind.is_empty() {
-                    taken.choice = Choice::OthersBehind;
+                    taken.choice = ChoiceReason::OthersBehind;
                 }
                 return Ok(is_fresh.then_some(taken));
             }
@@ -339,7 +339,7 @@ impl<'a> Search<'a> {
     }
 
     /// Brings the server to the session's state, and says whether it shows all that the session has seen.
-    async fn settle(&mut self, taken: &mut Taken, alignment: &Alignment) -> Result<bool, AlignError> {
+    async fn settle(&mut self, taken: &mut ReadyServer, alignment: &Alignment) -> Result<bool, AlignError> {
         if !self.must_be_fresh() {
             align(taken, alignment, Ask::Nothing).await?;
             return Ok(true);
@@ -361,14 +361,14 @@ impl<'a> Search<'a> {
         if let Some(message) = self.last_words.take() {
             return TakeError::Refused(message);
         }
-        let wanted = Wanted::of(self.want.attrs);
+        let wanted = ServerKind::of(self.criteria.attrs);
         TakeError::NoServer(Refusal::NoServer { wanted, detail: self.describe() })
     }
 
     /// The state of the servers in a sentence without hosts.
     fn describe(&self) -> String {
         let snapshot = self.worker.shared.health.load();
-        let waited = self.worker.shared.live().timeouts.wait_for_server(self.want.attrs);
+        let waited = self.worker.shared.live().timeouts.wait_for_server(self.criteria.attrs);
         let states: Vec<String> =
             snapshot.servers.iter().map(|n| format!("{} is {}", n.name, n.state)).collect();
         format!("None became eligible within {}: {}.", in_words(waited), states.join(", "))
@@ -380,17 +380,17 @@ pub(crate) async fn take(
     mut search: Search<'_>,
     who: LoginAs<'_>,
     alignment: &Alignment,
-) -> Result<Taken, TakeError> {
+) -> Result<ReadyServer, TakeError> {
     let timeout = search.worker.shared.live().timeouts.connect;
     let connector = &search.worker.connector;
     loop {
         let mut server = search.connect().await?;
         let error = match timer::timeout(timeout, log_in(connector, &mut server, who, timeout)).await {
-            Ok(Ok(greeting)) => {
-                if !search.is_as_wanted(&server, &greeting) {
+            Ok(Ok(login_reply)) => {
+                if !search.is_as_wanted(&server, &login_reply) {
                     continue;
                 }
-                let taken = Taken { server, greeting, choice: Choice::Regular };
+                let taken = ReadyServer { server, login_reply, choice: ChoiceReason::Regular };
                 if let Some(taken) = search.align(taken, alignment, timeout).await? {
                     return Ok(taken);
                 }

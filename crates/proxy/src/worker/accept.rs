@@ -89,9 +89,9 @@ pub(super) fn take_over(worker: &Rc<Worker>, handoff: Handoff) {
 }
 
 /// A connection counted on its worker until dropped.
-struct Placed(Rc<Worker>);
+struct PlacedConnection(Rc<Worker>);
 
-impl Drop for Placed {
+impl Drop for PlacedConnection {
     fn drop(&mut self) {
         self.0.shared.workers[self.0.index].connections.fetch_sub(1, Relaxed);
     }
@@ -99,7 +99,7 @@ impl Drop for Placed {
 
 fn begin(worker: &Rc<Worker>, socket: Accepted, peer: SocketAddr, listener: usize) {
     worker.shared.workers[worker.index].connections.fetch_add(1, Relaxed);
-    let placed = Placed(Rc::clone(worker));
+    let placed = PlacedConnection(Rc::clone(worker));
     let limits = worker.shared.live();
     match worker.shared.admission.admit_socket(&limits.limits) {
         Some(permit) => match Transport::of(socket) {
@@ -125,7 +125,7 @@ fn turn_away(worker: &Worker, socket: &Accepted, limit: usize) {
 
 /// One connection from its first packet to its end.
 async fn converse(
-    placed: Placed,
+    placed: PlacedConnection,
     _permit: SocketPermit,
     client: Transport,
     peer: SocketAddr,
@@ -137,10 +137,10 @@ async fn converse(
 /// Logs a client in, relays until its session ends, and closes.
 pub(crate) async fn serve(worker: &Rc<Worker>, mut client: Transport, peer: SocketAddr, listener: usize) {
     // Boxed, as the farewells below are, so that a session does not carry their room for all its life.
-    let welcome = Box::pin(login::welcome(worker, &mut client, peer, listener)).await;
-    match welcome {
-        Some(welcome) => {
-            let mut session = relay::Relay::new(Rc::clone(worker), client, *welcome);
+    let new_session = Box::pin(login::establish(worker, &mut client, peer, listener)).await;
+    match new_session {
+        Some(new_session) => {
+            let mut session = relay::Relay::new(Rc::clone(worker), client, *new_session);
             let ending = (&mut session).await;
             Box::pin(relay::close(session.into_client(), ending)).await;
         }

@@ -21,7 +21,7 @@ use trunkline_reactor::timer::{self, Ticker};
 
 #[cfg(test)]
 pub(crate) use self::accept::serve;
-use crate::context::{Inbox, Order, Phase, Shared, Worker};
+use crate::context::{Inbox, Order, RunPhase, Shared, Worker};
 use crate::limits::{REBALANCE_INTERVAL, TICK};
 use crate::net::Connector;
 use trunkline_telemetry::sessions::SessionsQuery;
@@ -32,7 +32,7 @@ pub(crate) fn spawn(
     shared: Arc<Shared>,
     sockets: Vec<TcpListener>,
     inbox: Inbox,
-    phase: watch::Receiver<Phase>,
+    phase: watch::Receiver<RunPhase>,
     aside: Handle,
 ) -> io::Result<std::thread::JoinHandle<()>> {
     let (started, has_started) = std::sync::mpsc::sync_channel(1);
@@ -59,7 +59,7 @@ async fn run(
     shared: Arc<Shared>,
     sockets: Vec<TcpListener>,
     inbox: Inbox,
-    mut phase: watch::Receiver<Phase>,
+    mut phase: watch::Receiver<RunPhase>,
 ) {
     let worker = Worker::new(index, shared, Connector::Network, phase.clone());
     let accepting = accept::start(&worker, sockets);
@@ -82,7 +82,7 @@ async fn run(
             () = rebalance.tick() => rebalance::round(&worker),
             changed = phase.changed() => {
                 if changed.is_err() { return }
-                if *phase.borrow_and_update() != Phase::Running { break }
+                if *phase.borrow_and_update() != RunPhase::Running { break }
                 // A reload: sessions look at the settings again.
                 worker.slots.order_all(Order::Recheck);
             }
@@ -105,7 +105,7 @@ async fn answer(worker: Rc<Worker>, mut questions: mpsc::Receiver<SessionsQuery>
 }
 
 /// Waits for connections that are still being told why they end, those in the middle of a login included.
-async fn last_words(worker: &Worker, phase: &watch::Receiver<Phase>) {
+async fn last_words(worker: &Worker, phase: &watch::Receiver<RunPhase>) {
     let connections = &worker.shared.workers[worker.index].connections;
     let all_told = async {
         while connections.load(Relaxed) > 0 {
@@ -115,23 +115,23 @@ async fn last_words(worker: &Worker, phase: &watch::Receiver<Phase>) {
     let _ = timer::timeout(patience(phase), all_told).await;
 }
 
-fn patience(phase: &watch::Receiver<Phase>) -> Duration {
+fn patience(phase: &watch::Receiver<RunPhase>) -> Duration {
     match *phase.borrow() {
-        Phase::Running | Phase::Draining { .. } => LINGER,
-        Phase::Stopped => STOP_PATIENCE,
+        RunPhase::Running | RunPhase::Draining { .. } => LINGER,
+        RunPhase::Stopped => STOP_PATIENCE,
     }
 }
 
 /// Ends every session: at its idle point while there is time, then where it stands.
-async fn wind_down(worker: &Rc<Worker>, mut phase: watch::Receiver<Phase>) {
+async fn wind_down(worker: &Rc<Worker>, mut phase: watch::Receiver<RunPhase>) {
     worker.slots.order_all(Order::Drain);
     let mut health = worker.shared.health.changed();
     let mut tick = Ticker::every(TICK);
     while !worker.slots.is_empty() {
         let deadline = match *phase.borrow_and_update() {
-            Phase::Running => return,
-            Phase::Draining { deadline } => deadline,
-            Phase::Stopped => break,
+            RunPhase::Running => return,
+            RunPhase::Draining { deadline } => deadline,
+            RunPhase::Stopped => break,
         };
         tokio::select! {
             () = worker.slots.emptied() => {}

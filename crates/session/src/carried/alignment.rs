@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, TransactionStatus};
 use trunkline_codec::frontend::Target;
-use trunkline_codec::scan::{FrameError, Phase, Piece, Scanner};
+use trunkline_codec::scan::{FrameError, Piece, ScanPhase, Scanner};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write;
 
@@ -26,13 +26,13 @@ pub struct Alignment {
     /// answer to read.
     pub messages: Bytes,
     owed: Owed,
-    stage: Stage,
-    then: Stage,
+    stage: AlignmentStage,
+    then: AlignmentStage,
 }
 
 /// Which part of an alignment the server is answering.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
+enum AlignmentStage {
     /// Settings.
     State,
     /// A transaction that fails on purpose.
@@ -62,14 +62,14 @@ impl Alignment {
     /// Whether the server's position has to be queried before this is sent: in a failed transaction it would refuse.
     #[must_use]
     pub fn needs_position_first(&self) -> bool {
-        self.then == Stage::Beginning
+        self.then == AlignmentStage::Beginning
     }
 
     /// Reads the answers.
     #[must_use]
     pub fn reader(&self) -> AlignmentReader {
         let mut scanner = Scanner::backend();
-        scanner.set_phase(Phase::Normal);
+        scanner.set_phase(ScanPhase::Normal);
         let Self { owed, stage, then, .. } = *self;
         AlignmentReader { scanner, owed, stage, then, parameters: BytesMut::new() }
     }
@@ -106,15 +106,15 @@ impl Writer {
         }
         self.sync();
         let Self { out, owed } = self;
-        Alignment { messages: out.freeze(), owed, stage: Stage::State, then: Stage::Done }
+        Alignment { messages: out.freeze(), owed, stage: AlignmentStage::State, then: AlignmentStage::Done }
     }
 
     /// The same, followed by a transaction that has failed. The settings before it are committed first.
     pub(crate) fn finish_failed(mut self) -> Alignment {
-        let (mut stage, mut owed) = (Stage::Beginning, OWED_BY_FAILURE);
+        let (mut stage, mut owed) = (AlignmentStage::Beginning, OWED_BY_FAILURE);
         if !self.out.is_empty() {
             self.sync();
-            (stage, owed) = (Stage::State, self.owed);
+            (stage, owed) = (AlignmentStage::State, self.owed);
         }
         let written = write::parse(&mut self.out, BEGINS, b"BEGIN", &[])
             .and_then(|()| write::bind(&mut self.out, b"", BEGINS, std::iter::empty()))
@@ -123,7 +123,7 @@ impl Writer {
             .and_then(|()| write::execute(&mut self.out, FAILS, 0));
         debug_assert!(written.is_ok(), "constants without a NUL");
         write::sync(&mut self.out);
-        Alignment { messages: self.out.freeze(), owed, stage, then: Stage::Beginning }
+        Alignment { messages: self.out.freeze(), owed, stage, then: AlignmentStage::Beginning }
     }
 
     fn sync(&mut self) {
@@ -169,9 +169,9 @@ pub enum AlignmentError {
 pub struct AlignmentReader {
     scanner: Scanner,
     owed: Owed,
-    stage: Stage,
-    /// What follows [`Stage::State`].
-    then: Stage,
+    stage: AlignmentStage,
+    /// What follows [`AlignmentStage::State`].
+    then: AlignmentStage,
     parameters: BytesMut,
 }
 
@@ -182,7 +182,7 @@ impl AlignmentReader {
     /// When the server refuses, or sends an unexpected answer.
     pub fn handle(&mut self, chunk: &[u8]) -> Result<AlignmentStep, AlignmentError> {
         let mut at = 0;
-        while self.stage != Stage::Done {
+        while self.stage != AlignmentStage::Done {
             let before = at;
             let (tag, body) = match self.scanner.next(chunk, &mut at)? {
                 None => break,
@@ -191,7 +191,7 @@ impl AlignmentReader {
             };
             self.answered(BackendTag::from_byte(tag), body, &chunk[before..at])?;
         }
-        Ok(AlignmentStep { consumed: at, done: self.stage == Stage::Done })
+        Ok(AlignmentStep { consumed: at, done: self.stage == AlignmentStage::Done })
     }
 
     fn answered(&mut self, tag: BackendTag, body: &[u8], message: &[u8]) -> Result<(), AlignmentError> {
@@ -212,9 +212,9 @@ impl AlignmentReader {
             }
             BackendTag::ErrorResponse => {
                 let fields = ErrorFields::new(body);
-                let is_wanted = self.stage == Stage::Beginning && self.owed == Owed::default();
+                let is_wanted = self.stage == AlignmentStage::Beginning && self.owed == Owed::default();
                 if is_wanted && fields.sqlstate() == Some(SqlState::INVALID_CURSOR_NAME) {
-                    self.stage = Stage::Failed;
+                    self.stage = AlignmentStage::Failed;
                     return Ok(());
                 }
                 let message = String::from_utf8_lossy(fields.message().unwrap_or_default()).into_owned();
@@ -231,8 +231,12 @@ impl AlignmentReader {
         let status = ReadyForQuery::parse(body).map(|ready| ready.status);
         let is_complete = self.owed == Owed::default();
         (self.stage, self.owed) = match (self.stage, status) {
-            (Stage::State, Ok(TransactionStatus::Idle)) if is_complete => (self.then, OWED_BY_FAILURE),
-            (Stage::Failed, Ok(TransactionStatus::Failed)) => (Stage::Done, Owed::default()),
+            (AlignmentStage::State, Ok(TransactionStatus::Idle)) if is_complete => {
+                (self.then, OWED_BY_FAILURE)
+            }
+            (AlignmentStage::Failed, Ok(TransactionStatus::Failed)) => {
+                (AlignmentStage::Done, Owed::default())
+            }
             _unexpected => return Err(AlignmentError::Unexpected(BackendTag::ReadyForQuery.byte())),
         };
         Ok(())

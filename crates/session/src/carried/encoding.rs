@@ -3,7 +3,7 @@
 //! The server reports a client_encoding before its ReadyForQuery, but reads by it from the SET on. Between the two,
 //! and for a text that was sent before a report and counts after it, the encoding is not known.
 
-use crate::carried::parameters::Parameters;
+use crate::carried::parameters::ReportedParameters;
 use crate::sql::effect::Change;
 
 /// The client_encoding under which a text was sent; `None` for a text of ASCII, which is the same in all.
@@ -46,7 +46,7 @@ impl CurrentEncoding {
         &mut self,
         change: &Change,
         era: EncodingEra,
-        told: &Parameters,
+        told: &ReportedParameters,
     ) -> Result<Encoding, UnknownEncoding> {
         let (key, sql): (&str, &[u8]) = match change {
             Change::Set { key, sql } | Change::Reset { key, sql } => (key, sql),

@@ -33,7 +33,7 @@ pub(crate) mod unsettled;
 use std::sync::Arc;
 
 use self::followed::Followed;
-use self::parameters::{LoginParameters, Parameters};
+use self::parameters::{LoginParameters, ReportedParameters};
 use self::processes::Processes;
 use self::statements::Statements;
 use crate::sql::functions::Functions;
@@ -44,7 +44,7 @@ pub(crate) struct Carried {
     /// What the session changed on its server; exists only if it did.
     pub(crate) followed: Option<Box<Followed>>,
     /// The parameters that the client knows; for a session that may move.
-    pub(crate) parameters: Parameters,
+    pub(crate) parameters: ReportedParameters,
     pub(crate) processes: Processes,
     /// Functions of its database; `None` when they are trusted.
     pub(crate) functions: Option<Arc<Functions>>,
@@ -56,7 +56,7 @@ impl Carried {
     pub(crate) fn new(statements: Option<Box<Statements>>, told: Arc<LoginParameters>) -> Self {
         Carried {
             followed: None,
-            parameters: Parameters::new(told),
+            parameters: ReportedParameters::new(told),
             processes: Processes::default(),
             functions: None,
             statements,

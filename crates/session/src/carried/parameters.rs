@@ -35,7 +35,7 @@ impl LoginParameters {
 
 /// ParameterStatus messages: those of the login, and what changed since.
 #[derive(Debug)]
-pub(crate) struct Parameters {
+pub(crate) struct ReportedParameters {
     login: Arc<LoginParameters>,
     /// `None` in most sessions.
     since: Option<Box<SinceLogin>>,
@@ -56,7 +56,7 @@ struct SinceLogin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ParametersTooLarge;
 
-impl Parameters {
+impl ReportedParameters {
     pub(crate) fn new(login: Arc<LoginParameters>) -> Self {
         Self { login, since: None }
     }

@@ -6,7 +6,7 @@ use trunkline_codec::backend::DataRow;
 use crate::carried::followed::Followed;
 use crate::carried::gucs::set_config;
 use crate::carried::login_values::value_at_login;
-use crate::carried::parameters::Parameters;
+use crate::carried::parameters::ReportedParameters;
 use crate::pin::PinReason;
 use crate::sql::effect::Change;
 
@@ -26,7 +26,7 @@ impl Followed {
     }
 
     /// The values have come, in this row; `None` when they could not be read.
-    pub(crate) fn values_read(&mut self, row: Option<&[u8]>, told: &Parameters) {
+    pub(crate) fn values_read(&mut self, row: Option<&[u8]>, told: &ReportedParameters) {
         self.pins.remove(PinReason::ReadingBack);
         let number = self.unsettled.keys().len() + self.login_values.keys().len();
         let Some(values) = row.and_then(|row| values(row, number)) else {

@@ -9,7 +9,7 @@ use trunkline_codec::frontend::Parse;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) parameters: Option<Types>,
-    pub(crate) columns: Option<Columns>,
+    pub(crate) columns: Option<RowColumns>,
 }
 
 /// Type OIDs of parameters, four bytes each, as in a Parse.
@@ -19,7 +19,7 @@ pub(crate) type Types = Box<[u8]>;
 /// type OIDs and type modifiers. Of those only a hash is kept.
 /// Source: PostgreSQL 18, src/backend/utils/cache/plancache.c, `RevalidateCachedQuery`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Columns {
+pub(crate) enum RowColumns {
     /// The statement returns no rows.
     None,
     Rows(u64),
@@ -66,15 +66,15 @@ pub(crate) fn types_of(body: &[u8]) -> Option<Types> {
 }
 
 /// The columns in a RowDescription or NoData.
-pub(crate) fn columns_of(tag: BackendTag, body: &[u8]) -> Option<Columns> {
+pub(crate) fn columns_of(tag: BackendTag, body: &[u8]) -> Option<RowColumns> {
     if tag == BackendTag::NoData {
-        return Some(Columns::None);
+        return Some(RowColumns::None);
     }
     let mut hasher = DefaultHasher::new();
     for column in RowDescription::parse(body).ok()?.columns() {
         (column.name, column.type_oid, column.type_modifier).hash(&mut hasher);
     }
-    Some(Columns::Rows(hasher.finish()))
+    Some(RowColumns::Rows(hasher.finish()))
 }
 
 #[cfg(test)]
@@ -135,7 +135,7 @@ mod tests {
         ] {
             assert_ne!(same, of(other), "{other:?}");
         }
-        assert_eq!(columns_of(BackendTag::NoData, b""), Some(Columns::None));
+        assert_eq!(columns_of(BackendTag::NoData, b""), Some(RowColumns::None));
         assert_eq!(columns_of(BackendTag::RowDescription, b"\0\x01a"), None);
     }
 

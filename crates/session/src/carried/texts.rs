@@ -9,7 +9,7 @@ use crate::limits::STATEMENT_BYTES_MAX;
 pub(crate) struct TextId(NonZeroU32);
 
 #[derive(Debug)]
-struct Slot {
+struct TextSlot {
     holders: u32,
     sql: Vec<u8>,
 }
@@ -23,7 +23,7 @@ const SLOTS_KEPT: usize = 16;
 /// Texts by number. Buffers are used again, so that a query like the last one allocates nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Texts {
-    slots: Vec<Slot>,
+    slots: Vec<TextSlot>,
     vacant: Vec<TextId>,
     bytes: usize,
 }
@@ -44,7 +44,7 @@ impl Texts {
 
     fn grow(&mut self) -> Option<TextId> {
         let number = u32::try_from(self.slots.len()).ok()?.checked_add(1)?;
-        self.slots.push(Slot { holders: 0, sql: Vec::new() });
+        self.slots.push(TextSlot { holders: 0, sql: Vec::new() });
         NonZeroU32::new(number).map(TextId)
     }
 

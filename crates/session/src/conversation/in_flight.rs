@@ -6,8 +6,8 @@ use trunkline_codec::scan::Piece;
 
 use super::Conversation;
 use super::farewell::is_farewell;
-use super::outstanding::{Entry, Kind, Request};
-use super::state::{CopyState, Pipeline, Progress, TransactionEffect};
+use super::outstanding::{Entry, Request, RequestKind};
+use super::state::{AnswerProgress, CopyState, Pipeline, TransactionEffect};
 use crate::sql::Class;
 
 impl Conversation {
@@ -20,13 +20,13 @@ impl Conversation {
     #[inline]
     pub(crate) fn is_running(&self) -> bool {
         let is_statement = matches!(self.front(), Some(Request::Query | Request::Execute));
-        is_statement && self.progress != Progress::Settled && self.copy == CopyState::None
+        is_statement && self.progress != AnswerProgress::Settled && self.copy == CopyState::None
     }
 
     /// An extended message is answered.
     #[inline]
     pub(crate) fn next_of_pipeline(&mut self) {
-        self.progress = Progress::Untouched;
+        self.progress = AnswerProgress::Untouched;
         self.pipeline = Pipeline::Unsynced;
     }
 
@@ -38,10 +38,10 @@ impl Conversation {
         }
         while let Some(request) = requests.next() {
             match request.kind() {
-                Kind::Query => return self.pipeline == Pipeline::Synced && requests.next().is_none(),
-                Kind::Sync => return requests.next().is_none(),
-                Kind::FunctionCall | Kind::CopyEnd => return false,
-                Kind::Extended => {}
+                RequestKind::Query => return self.pipeline == Pipeline::Synced && requests.next().is_none(),
+                RequestKind::Sync => return requests.next().is_none(),
+                RequestKind::FunctionCall | RequestKind::CopyEnd => return false,
+                RequestKind::Extended => {}
             }
             // A Query after it would not be part of it.
             if requests.peek() == Some(&Request::Query) {
@@ -53,7 +53,7 @@ impl Conversation {
 
     /// Whether the client has seen that the request in flight failed.
     pub(crate) fn has_seen_failure(&self) -> bool {
-        let is_settled = self.progress == Progress::Settled
+        let is_settled = self.progress == AnswerProgress::Settled
             && matches!(self.outstanding.front_request(), Some(Request::Query | Request::Sync));
         is_settled || self.pipeline == Pipeline::Failed
     }

@@ -12,11 +12,11 @@ pub(crate) mod outstanding;
 pub(crate) mod own;
 pub(crate) mod state;
 use trunkline_codec::backend::TransactionStatus;
-use trunkline_codec::scan::{Phase, Scanner};
+use trunkline_codec::scan::{ScanPhase, Scanner};
 
 use self::outstanding::Outstanding;
 use self::own::OwnRequests;
-use self::state::{CopyState, Farewell, Joined, Pipeline, Progress, Tail, TransactionEffect};
+use self::state::{AnswerProgress, CopyState, Farewell, Joined, Pipeline, Tail, TransactionEffect};
 use crate::settings::{ServerName, ServerRole};
 
 /// The conversation with the server that the session is on, or was on last.
@@ -30,7 +30,7 @@ pub(crate) struct Conversation {
     pub(crate) status: TransactionStatus,
     pub(crate) pipeline: Pipeline,
     pub(crate) joined: Joined,
-    pub(crate) progress: Progress,
+    pub(crate) progress: AnswerProgress,
     pub(crate) copy: CopyState,
     pub(crate) transaction_effect: TransactionEffect,
     pub(crate) farewell: Farewell,
@@ -52,7 +52,7 @@ impl Conversation {
             status: TransactionStatus::Idle,
             pipeline: Pipeline::Synced,
             joined: Joined::Nothing,
-            progress: Progress::Untouched,
+            progress: AnswerProgress::Untouched,
             copy: CopyState::None,
             transaction_effect: TransactionEffect::Unchanged,
             farewell: Farewell::Staying,
@@ -74,6 +74,6 @@ impl Conversation {
 
 pub(crate) fn scanner_of_a_server() -> Scanner {
     let mut scanner = Scanner::backend();
-    scanner.set_phase(Phase::Normal);
+    scanner.set_phase(ScanPhase::Normal);
     scanner
 }

@@ -27,7 +27,7 @@ pub(crate) enum Request {
 
 /// How a request relates to those before and after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum RequestKind {
     Query,
     /// One of a series that a Sync ends.
     Extended,
@@ -38,19 +38,19 @@ pub(crate) enum Kind {
 
 impl Request {
     #[inline]
-    pub(crate) fn kind(self) -> Kind {
+    pub(crate) fn kind(self) -> RequestKind {
         match self {
-            Self::Query => Kind::Query,
+            Self::Query => RequestKind::Query,
             Self::Parse
             | Self::Bind
             | Self::DescribeStatement
             | Self::DescribePortal
             | Self::Execute
             | Self::Close
-            | Self::BrokenFlush => Kind::Extended,
-            Self::Sync => Kind::Sync,
-            Self::FunctionCall => Kind::FunctionCall,
-            Self::CopyEnd => Kind::CopyEnd,
+            | Self::BrokenFlush => RequestKind::Extended,
+            Self::Sync => RequestKind::Sync,
+            Self::FunctionCall => RequestKind::FunctionCall,
+            Self::CopyEnd => RequestKind::CopyEnd,
         }
     }
 

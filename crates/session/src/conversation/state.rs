@@ -46,7 +46,7 @@ pub(crate) enum Joined {
 
 /// How much of the answer to the oldest outstanding request has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
+pub(crate) enum AnswerProgress {
     /// Nothing.
     Untouched,
     /// Some of it.

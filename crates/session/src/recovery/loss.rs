@@ -25,23 +25,14 @@ pub enum ServerLoss {
     GivenUp,
 }
 
-/// Whether the caller could do something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Can {
-    /// It could.
-    Yes,
-    /// It could not.
-    No,
-}
-
 /// What the caller could do for a session that lost its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct RecoveryOptions {
     /// Whether it could take another server. It could not when no other is allowed.
-    pub can_move: Can,
+    pub can_move: bool,
     /// Whether it could send the request in flight again to another server: it still has all of the
     /// request's bytes, and has not reached the limit of repeats.
-    pub can_repeat: Can,
+    pub can_repeat: bool,
 }
 
 /// What to do for the client of a lost server.

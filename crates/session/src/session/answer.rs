@@ -6,8 +6,10 @@ use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, Transacti
 use trunkline_codec::sqlstate::SqlState;
 
 use crate::conversation::farewell::shutdown_notice;
-use crate::conversation::outstanding::{Entry, Kind, Request};
-use crate::conversation::state::{CopyState, Farewell, Joined, Pipeline, Progress, Syncs, TransactionEffect};
+use crate::conversation::outstanding::{Entry, Request, RequestKind};
+use crate::conversation::state::{
+    AnswerProgress, CopyState, Farewell, Joined, Pipeline, Syncs, TransactionEffect,
+};
 use crate::pin::PinReason;
 use crate::record::{Sink, StatementKind, StatementRecord};
 use crate::recovery::attempt::Attempt;
@@ -63,7 +65,7 @@ impl Session {
     /// Part of a statement's answer.
     #[inline]
     fn underway(&mut self, length: u64, now: u64) {
-        self.conversation.progress = Progress::Underway;
+        self.conversation.progress = AnswerProgress::Underway;
         self.meter.answered(length, now);
     }
 
@@ -104,10 +106,10 @@ impl Session {
 
     fn parameters_described(&mut self, body: &[u8]) -> bool {
         let Some(entry) = self.conversation.outstanding.front() else { return false };
-        let is_due =
-            entry.request == Request::DescribeStatement && self.conversation.progress == Progress::Untouched;
+        let is_due = entry.request == Request::DescribeStatement
+            && self.conversation.progress == AnswerProgress::Untouched;
         if is_due {
-            self.conversation.progress = Progress::Underway;
+            self.conversation.progress = AnswerProgress::Underway;
         }
         if let (Some(followed), true, true) = (&mut self.carried.followed, is_due, entry.class.is_noted()) {
             followed.prepared.parameters_described(body);
@@ -124,8 +126,8 @@ impl Session {
                 self.underway(length, now);
                 return true;
             }
-            (Some(Request::DescribePortal), Progress::Untouched)
-            | (Some(Request::DescribeStatement), Progress::Underway) => {}
+            (Some(Request::DescribePortal), AnswerProgress::Untouched)
+            | (Some(Request::DescribeStatement), AnswerProgress::Underway) => {}
             _unexplained => return false,
         }
         if let Some(entry) = self.conversation.outstanding.settle() {
@@ -223,10 +225,10 @@ impl Session {
 
     fn function_returned(&mut self, length: u64, now: u64) -> bool {
         let is_due = self.conversation.front() == Some(Request::FunctionCall)
-            && self.conversation.progress == Progress::Untouched;
+            && self.conversation.progress == AnswerProgress::Untouched;
         if is_due {
             self.meter.answered(length, now);
-            self.conversation.progress = Progress::Settled;
+            self.conversation.progress = AnswerProgress::Settled;
             self.follow_function_returned();
         }
         is_due
@@ -236,9 +238,10 @@ impl Session {
     fn ready(&mut self, body: &[u8], length: u64, now: u64, out: &mut impl Sink) -> bool {
         let is_due = match self.conversation.front() {
             Some(Request::Query) => {
-                self.conversation.progress != Progress::Untouched && self.conversation.copy == CopyState::None
+                self.conversation.progress != AnswerProgress::Untouched
+                    && self.conversation.copy == CopyState::None
             }
-            Some(Request::FunctionCall) => self.conversation.progress == Progress::Settled,
+            Some(Request::FunctionCall) => self.conversation.progress == AnswerProgress::Settled,
             Some(Request::Sync) => true,
             _unexplained => false,
         };
@@ -259,7 +262,7 @@ impl Session {
         if let (Some(followed), Request::Query) = (&mut self.carried.followed, entry.request) {
             followed.prepared.query_answered();
         }
-        self.conversation.progress = Progress::Untouched;
+        self.conversation.progress = AnswerProgress::Untouched;
         if entry.request == Request::Sync || status == TransactionStatus::Idle {
             self.conversation.joined = Joined::Nothing;
         } else if self.conversation.pipeline != Pipeline::Synced {
@@ -312,23 +315,23 @@ impl Session {
         }
         self.follow_failed(entry.request);
         match entry.request.kind() {
-            Kind::Query | Kind::FunctionCall | Kind::Sync => {
-                if self.conversation.progress == Progress::Settled {
+            RequestKind::Query | RequestKind::FunctionCall | RequestKind::Sync => {
+                if self.conversation.progress == AnswerProgress::Settled {
                     return unexplained;
                 }
                 if entry.request != Request::Sync {
                     self.meter.answered(length, now);
                     self.meter.outcome = Outcome::Failed(code);
                 }
-                self.conversation.progress = Progress::Settled;
+                self.conversation.progress = AnswerProgress::Settled;
                 self.conversation.copy = CopyState::None;
             }
-            Kind::Extended => {
+            RequestKind::Extended => {
                 self.meter.answered(length, now);
                 self.meter.outcome = Outcome::Failed(code);
                 self.skip_to_sync(now, out);
             }
-            Kind::CopyEnd => return unexplained,
+            RequestKind::CopyEnd => return unexplained,
         }
         Ok(())
     }
@@ -336,7 +339,7 @@ impl Session {
     /// An extended message failed: the server discards what follows it, up to the next Sync.
     fn skip_to_sync(&mut self, now: u64, out: &mut impl Sink) {
         self.conversation.copy = CopyState::None;
-        self.conversation.progress = Progress::Untouched;
+        self.conversation.progress = AnswerProgress::Untouched;
         self.conversation.pipeline = Pipeline::Skipping;
         if let Some(entry) = self.conversation.outstanding.pop() {
             self.record(entry, now, out);
@@ -363,11 +366,11 @@ impl Session {
             return;
         }
         self.meter.answered(length, now);
-        if self.conversation.progress != Progress::Settled {
+        if self.conversation.progress != AnswerProgress::Settled {
             self.meter.outcome = Outcome::Failed(code);
         }
         self.record(entry, now, out);
-        self.conversation.progress = Progress::Untouched;
+        self.conversation.progress = AnswerProgress::Untouched;
     }
 
     /// Releases what an answered entry holds.

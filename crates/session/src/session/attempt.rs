@@ -8,7 +8,7 @@ use trunkline_codec::scan::Piece;
 use trunkline_codec::sqlstate::SqlState;
 
 use crate::conversation::farewell::{conflict, shutdown_notice};
-use crate::conversation::outstanding::{Kind, Request};
+use crate::conversation::outstanding::{Request, RequestKind};
 use crate::conversation::state::{ClientEnd, Mode};
 use crate::limits::HELD_BYTES_MAX;
 use crate::names::{bind_of, parse_of};
@@ -148,8 +148,8 @@ impl Session {
             return Attempt::Closed(NotRepeatable::Pinned);
         }
         let unit = match request.kind() {
-            Kind::Query | Kind::Sync => Unit::Whole,
-            Kind::Extended | Kind::FunctionCall | Kind::CopyEnd => Unit::Begun,
+            RequestKind::Query | RequestKind::Sync => Unit::Whole,
+            RequestKind::Extended | RequestKind::FunctionCall | RequestKind::CopyEnd => Unit::Begun,
         };
         Attempt::Open { unit, flush: Flush::NotSent }
     }

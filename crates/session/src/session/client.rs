@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use trunkline_codec::frontend::{Describe, FrontendTag, Target};
-use trunkline_codec::scan::{FrameError, FrameErrorKind, Phase, Piece, Scanner};
+use trunkline_codec::scan::{FrameError, FrameErrorKind, Piece, ScanPhase, Scanner};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, error_response};
 
@@ -57,7 +57,7 @@ impl Client {
 
 fn scanner_of_a_client() -> Scanner {
     let mut scanner = Scanner::frontend();
-    scanner.set_phase(Phase::Normal);
+    scanner.set_phase(ScanPhase::Normal);
     scanner
 }
 

@@ -6,9 +6,9 @@ use trunkline_codec::backend::TransactionStatus;
 
 use crate::conversation::farewell::FatalOrigin;
 use crate::conversation::outstanding::Request;
-use crate::conversation::state::{ClientEnd, CopyState, Farewell, Mode, Pipeline, Progress, Tail};
+use crate::conversation::state::{AnswerProgress, ClientEnd, CopyState, Farewell, Mode, Pipeline, Tail};
 use crate::record::Sink;
-use crate::recovery::loss::{Can, HeldFarewell, LossPhase, LossPlan, LossReport, Options, ServerLoss};
+use crate::recovery::loss::{HeldFarewell, LossPhase, LossPlan, LossReport, RecoveryOptions, ServerLoss};
 use crate::session::Session;
 
 impl Session {
@@ -18,7 +18,7 @@ impl Session {
         &mut self,
         loss: ServerLoss,
         tail: &[u8],
-        options: Options,
+        options: RecoveryOptions,
         now: Instant,
         out: &mut impl Sink,
     ) -> LossPlan {
@@ -39,7 +39,13 @@ impl Session {
         plan
     }
 
-    fn plan_loss(&self, loss: ServerLoss, tail: &[u8], options: Options, phase: LossPhase) -> LossPlan {
+    fn plan_loss(
+        &self,
+        loss: ServerLoss,
+        tail: &[u8],
+        options: RecoveryOptions,
+        phase: LossPhase,
+    ) -> LossPlan {
         if let Farewell::Forwarded(code) = self.conversation.farewell {
             return LossPlan::AlreadyReported(FatalOrigin::of(code));
         }
@@ -50,10 +56,10 @@ impl Session {
             ClientEnd::Terminated | ClientEnd::HalfClosed if self.owes_nothing() => return LossPlan::Close,
             ClientEnd::Terminated | ClientEnd::HalfClosed | ClientEnd::Open | ClientEnd::Refused => {}
         }
-        if options.can_move == Can::Yes && self.movability().is_ok() && self.has_nothing_to_lose(loss) {
+        if options.can_move && self.movability().is_ok() && self.has_nothing_to_lose(loss) {
             return LossPlan::Move;
         }
-        let can_repeat = options.can_move == Can::Yes && options.can_repeat == Can::Yes;
+        let can_repeat = options.can_move && options.can_repeat;
         if can_repeat && self.repeatable().is_ok() {
             return LossPlan::Repeat;
         }
@@ -66,7 +72,7 @@ impl Session {
             role: self.conversation.role,
         };
         // The proxy has a reason to end this session: the client connects again.
-        if loss != ServerLoss::GivenUp && options.can_move == Can::Yes && self.is_keepable() {
+        if loss != ServerLoss::GivenUp && options.can_move && self.is_keepable() {
             return LossPlan::Fail { answer: lost.error(), code: lost.code() };
         }
         let mut report = farewell.messages;
@@ -105,7 +111,7 @@ impl Session {
             }
             Mode::Tracked if self.conversation.outstanding.is_empty() => LossPhase::Idle,
             Mode::Tracked
-                if self.conversation.progress == Progress::Untouched
+                if self.conversation.progress == AnswerProgress::Untouched
                     && self.conversation.pipeline == Pipeline::Synced =>
             {
                 LossPhase::WaitingForFirstByte

@@ -31,7 +31,9 @@ use crate::carried::alignment::{Alignment, Writer};
 use crate::carried::statements::Statements;
 use crate::conversation::Conversation;
 use crate::conversation::outstanding::Outstanding;
-use crate::conversation::state::{ClientEnd, CopyState, Farewell, Flow, Mode, Pipeline, Progress, Tail};
+use crate::conversation::state::{
+    AnswerProgress, ClientEnd, CopyState, Farewell, Flow, Mode, Pipeline, Tail,
+};
 use crate::limits::OUTSTANDING_MAX;
 use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
@@ -265,11 +267,11 @@ impl Session {
                 self.discard(entry);
                 continue;
             }
-            if self.conversation.progress != Progress::Settled {
+            if self.conversation.progress != AnswerProgress::Settled {
                 self.meter.outcome = Outcome::Lost;
             }
             self.record(entry, now, out);
-            self.conversation.progress = Progress::Untouched;
+            self.conversation.progress = AnswerProgress::Untouched;
         }
     }
 

@@ -10,7 +10,7 @@ use trunkline_codec::write::{ErrorReport, error_response};
 
 use super::attempt::AnswerDecision;
 use crate::conversation::farewell::{FarewellScope, is_farewell};
-use crate::conversation::outstanding::Kind;
+use crate::conversation::outstanding::RequestKind;
 use crate::conversation::own::Unexpected;
 use crate::conversation::state::{Farewell, Mode, Tail};
 use crate::pin::{NotRepeatable, PinReason};
@@ -164,12 +164,12 @@ impl Session {
         let announce = self.announce.as_mut()?;
         let front = self.conversation.outstanding.front()?;
         let current = match front.request.kind() {
-            Kind::Query | Kind::FunctionCall => Some(Figures {
+            RequestKind::Query | RequestKind::FunctionCall => Some(Figures {
                 timing: self.meter.timing(front.sent, now),
                 rows: self.meter.rows,
                 bytes: self.meter.bytes,
             }),
-            Kind::Extended | Kind::Sync | Kind::CopyEnd => None,
+            RequestKind::Extended | RequestKind::Sync | RequestKind::CopyEnd => None,
         };
         let bytes = announce.before_ready(current, &self.conversation.server_name)?;
         if self.mobility == Mobility::Movable && self.carried.parameters.told(&bytes).is_err() {

@@ -10,13 +10,13 @@ use super::set::{Scope, Value, changed, known_key, outlives_transaction};
 /// One call, with its arguments as written in the SQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
-    name: Argument,
-    value: Argument,
+    name: ArgumentValue,
+    value: ArgumentValue,
     scope: Scope,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Argument {
+enum ArgumentValue {
     /// As written between its quotes.
     Constant(Box<[u8]>),
     /// Its number; the first is 1.
@@ -69,10 +69,10 @@ fn call(reader: &mut Reader<'_>) -> Option<Call> {
     Some(Call { name, value, scope })
 }
 
-fn argument(reader: &mut Reader<'_>) -> Option<Argument> {
+fn argument(reader: &mut Reader<'_>) -> Option<ArgumentValue> {
     let argument = match reader.bump()? {
-        Token::String(text) => Argument::Constant(text.into()),
-        Token::Parameter(number) => Argument::Parameter(number),
+        Token::String(text) => ArgumentValue::Constant(text.into()),
+        Token::Parameter(number) => ArgumentValue::Parameter(number),
         _other => return None,
     };
     // These casts leave the text as it is.
@@ -100,7 +100,7 @@ pub(crate) fn keeps_text(calls: &[Call], body: &[u8]) -> bool {
 
 /// The effect of a call with these arguments. `None` when it is not followed.
 pub(crate) fn effect_of_arguments(name: &[u8], value: &[u8], is_local: bool) -> Option<Effect> {
-    let constant = |value: &[u8]| Argument::Constant(doubled(value).into());
+    let constant = |value: &[u8]| ArgumentValue::Constant(doubled(value).into());
     let scope = if is_local { Scope::Local } else { Scope::Session };
     effect_of(&[Call { name: constant(name), value: constant(value), scope }], &[])
 }
@@ -121,7 +121,7 @@ pub(crate) fn effect_of(calls: &[Call], bind: &[u8]) -> Option<Effect> {
 
 impl Call {
     fn has_parameter(&self) -> bool {
-        [&self.name, &self.value].iter().any(|argument| matches!(argument, Argument::Parameter(_)))
+        [&self.name, &self.value].iter().any(|argument| matches!(argument, ArgumentValue::Parameter(_)))
     }
 
     /// The parameters whose values matter: those that outlive the transaction.
@@ -131,23 +131,23 @@ impl Call {
             Scope::Local => None,
         };
         [Some(&self.name), value].into_iter().flatten().filter_map(|argument| match argument {
-            Argument::Parameter(number) => Some(*number),
-            Argument::Constant(_) => None,
+            ArgumentValue::Parameter(number) => Some(*number),
+            ArgumentValue::Constant(_) => None,
         })
     }
 
     /// Whether its constants are.
     pub(crate) fn is_ascii(&self) -> bool {
         [&self.name, &self.value].iter().all(|argument| match argument {
-            Argument::Constant(text) => text.is_ascii(),
-            Argument::Parameter(_) => true,
+            ArgumentValue::Constant(text) => text.is_ascii(),
+            ArgumentValue::Parameter(_) => true,
         })
     }
 
     fn effect(&self, bind: &[u8]) -> Option<Effect> {
         let name = self.name.quoted(bind)?;
         let key = known_key(&name)?;
-        if let (Scope::Local, Argument::Parameter(_)) = (self.scope, &self.value) {
+        if let (Scope::Local, ArgumentValue::Parameter(_)) = (self.scope, &self.value) {
             // It ends with the transaction, so the value does not matter, except to compare it.
             let values =
                 |key: &str, bind: &[u8]| if key == "search_path" { bind.into() } else { Box::default() };
@@ -170,7 +170,7 @@ impl Call {
     }
 }
 
-impl Argument {
+impl ArgumentValue {
     /// As it would be written between quotes.
     fn quoted(&self, bind: &[u8]) -> Option<Vec<u8>> {
         match self {

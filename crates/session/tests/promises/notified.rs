@@ -1,7 +1,7 @@
 //! Process ids in notifications.
 
 use trunkline_codec::ids::ProcessId;
-use trunkline_session::{Can, LossPlan, Options, ReportTiming, Tracking};
+use trunkline_session::{LossPlan, RecoveryOptions, ReportTiming, Tracking};
 
 use crate::talk::*;
 
@@ -12,7 +12,7 @@ const OWN: ProcessId = ProcessId(815);
 fn moved() -> Talk {
     let mut talk = Talk::new();
     talk.session.process_at_login(Some(TOLD));
-    let plan = talk.lost(&[], Options { can_move: Can::Yes, can_repeat: Can::Yes });
+    let plan = talk.lost(&[], RecoveryOptions { can_move: true, can_repeat: true });
     assert_eq!(plan, LossPlan::Move);
     talk.taken().session.server_process(Some(OWN));
     talk

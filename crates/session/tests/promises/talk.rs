@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use trunkline_session::{
-    Can, ClientStep, ClientThen, Completion, LoginParameters, LossPlan, Mobility, Options, ReportTiming,
+    ClientStep, ClientThen, Completion, LoginParameters, LossPlan, Mobility, RecoveryOptions, ReportTiming,
     ServerLoss, ServerRole, ServerStep, Session, SessionSettings, Sink, StatementKind, StatementRecord,
     Timing, Tracking,
 };
@@ -116,7 +116,7 @@ impl Talk {
         self
     }
 
-    pub(crate) fn lost(&mut self, tail: &[u8], options: Options) -> LossPlan {
+    pub(crate) fn lost(&mut self, tail: &[u8], options: RecoveryOptions) -> LossPlan {
         self.session.handle_server_lost(ServerLoss::Eof, tail, options, self.now, &mut self.records)
     }
 
@@ -167,11 +167,11 @@ impl Talk {
 }
 
 /// No option is left.
-pub(crate) const STAY: Options = Options { can_move: Can::No, can_repeat: Can::No };
+pub(crate) const STAY: RecoveryOptions = RecoveryOptions { can_move: false, can_repeat: false };
 /// An idle session can take another server.
-pub(crate) const MOVE: Options = Options { can_move: Can::Yes, can_repeat: Can::No };
+pub(crate) const MOVE: RecoveryOptions = RecoveryOptions { can_move: true, can_repeat: false };
 /// The same, and a request can be sent again.
-pub(crate) const REPEAT: Options = Options { can_move: Can::Yes, can_repeat: Can::Yes };
+pub(crate) const REPEAT: RecoveryOptions = RecoveryOptions { can_move: true, can_repeat: true };
 
 /// The server's messages at the login.
 pub(crate) fn greeting() -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trunkline_session::{
-    Can, ClientThen, Completion, LossPlan, Mobility, Options, PinReason, ReportTiming, ServerLoss,
+    ClientThen, Completion, LossPlan, Mobility, PinReason, RecoveryOptions, ReportTiming, ServerLoss,
     ServerRole, ServerThen, Session, SessionSettings, Sink, StatementKind, StatementRecord, Tracking,
 };
 
@@ -174,8 +174,8 @@ impl World {
 
     /// The server connection ends.
     pub(crate) fn server_ends(&mut self, rng: &mut Rng) -> End {
-        let can_move = rng.pick(&[Can::Yes, Can::No]);
-        let options = Options { can_move, can_repeat: Can::No };
+        let can_move = rng.pick(&[true, false]);
+        let options = RecoveryOptions { can_move, can_repeat: false };
         let loss = rng.pick(&[ServerLoss::Eof, ServerLoss::Reset, ServerLoss::TimedOut, ServerLoss::GivenUp]);
         let plan =
             self.session.handle_server_lost(loss, &self.server_tail, options, self.now, &mut self.records);

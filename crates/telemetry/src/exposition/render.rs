@@ -8,8 +8,8 @@ use super::health;
 use super::text::{Exposition, Type};
 use crate::metrics::{
     CancelResult, FailoverCause, HistogramSum, IneligibleState, Label, LoginResult, LossCause, Metrics,
-    MoveCause, MoveKind, MoveOutcome, Phase, PinnedBy, RefusalReason, RepeatCause, ServerMetrics,
-    StatementKind, TerminationCause, ThreadMetrics,
+    MoveCause, MoveKind, MoveOutcome, PinnedBy, RefusalReason, RepeatCause, ServerMetrics, StatementKind,
+    StatementPhase, TerminationCause, ThreadMetrics,
 };
 use crate::sessions::Sessions;
 
@@ -228,7 +228,7 @@ impl PerServer<'_> {
             "Time of statements, by phase: waiting for a server, to the server's first byte, to its last.",
         );
         for (server, name) in &self.names {
-            for phase in Phase::ALL {
+            for phase in StatementPhase::ALL {
                 let sum = self.metrics.latency(*server, *phase);
                 histogram(out, [("server", *name), ("phase", phase.word())], &sum);
             }
@@ -265,7 +265,7 @@ mod tests {
         let metrics = Metrics::new(2, 3);
         let thread = metrics.thread(0);
         for millis in [1, 5, 90, 100_000] {
-            thread.server(ServerId(1)).record(Phase::ServerTotal, Duration::from_millis(millis));
+            thread.server(ServerId(1)).record(StatementPhase::ServerTotal, Duration::from_millis(millis));
         }
         let mut snapshot = testing::snapshot();
         snapshot.servers[1].name = "a \"quoted\\ name\nof two lines".into();
@@ -284,7 +284,7 @@ mod tests {
         metrics.thread(1).server(ServerId(2)).sessions_active.up();
         metrics.thread(1).server(ServerId(2)).bytes_to_client.add(1 << 40);
         for millis in [1, 5, 90] {
-            metrics.thread(0).server(ServerId(1)).record(Phase::Wait, Duration::from_millis(millis));
+            metrics.thread(0).server(ServerId(1)).record(StatementPhase::Wait, Duration::from_millis(millis));
         }
         let text = render_prometheus(&metrics, &testing::snapshot(), None);
         for line in [

@@ -38,7 +38,7 @@ macro_rules! labels {
 
 labels! {
     /// Parts of a statement's time.
-    Phase {
+    StatementPhase {
         /// Until a server was ready for it.
         Wait = "wait",
         /// From the server's receipt to the first byte of its answer.
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn words_are_distinct_and_plain() {
-        check::<Phase>();
+        check::<StatementPhase>();
         check::<StatementKind>();
         check::<RefusalReason>();
         check::<FailoverCause>();

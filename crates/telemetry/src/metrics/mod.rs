@@ -16,7 +16,7 @@ pub use counter::{Counter, CounterSet, Gauge};
 pub use histogram::{BUCKETS, Histogram, HistogramSum, MAX_RECORDED};
 pub use label::{
     CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
-    MoveOutcome, Phase, PinnedBy, RefusalReason, RepeatCause, StatementKind, TerminationCause,
+    MoveOutcome, PinnedBy, RefusalReason, RepeatCause, StatementKind, StatementPhase, TerminationCause,
 };
 pub use thread::{ServerMetrics, ThreadMetrics};
 
@@ -67,7 +67,7 @@ impl Metrics {
 
     /// The latencies of one phase on one server, over all threads.
     #[must_use]
-    pub fn latency(&self, server: ServerId, phase: Phase) -> HistogramSum {
+    pub fn latency(&self, server: ServerId, phase: StatementPhase) -> HistogramSum {
         let mut sum = HistogramSum::default();
         if usize::from(server.0) < self.servers {
             self.all().for_each(|thread| sum.add(thread.server(server).latency(phase)));

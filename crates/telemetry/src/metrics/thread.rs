@@ -8,7 +8,7 @@ use super::counter::{Counter, CounterSet, Gauge};
 use super::histogram::Histogram;
 use super::label::{
     CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
-    MoveOutcome, Phase, RefusalReason, RepeatCause, StatementKind, TerminationCause,
+    MoveOutcome, RefusalReason, RepeatCause, StatementKind, StatementPhase, TerminationCause,
 };
 
 /// What one thread has counted; that thread is the only writer.
@@ -67,7 +67,7 @@ pub struct ServerMetrics {
     pub sessions_terminated: CounterSet<TerminationCause, { TerminationCause::COUNT }>,
     /// Sessions found on it, at an idle point, after it had become ineligible.
     pub sessions_ineligible: CounterSet<IneligibleState, { IneligibleState::COUNT }>,
-    latency: [Histogram; Phase::COUNT],
+    latency: [Histogram; StatementPhase::COUNT],
 }
 
 impl ThreadMetrics {
@@ -122,18 +122,18 @@ impl ServerMetrics {
             sessions_lost: CounterSet::new(),
             sessions_terminated: CounterSet::new(),
             sessions_ineligible: CounterSet::new(),
-            latency: [const { Histogram::new() }; Phase::COUNT],
+            latency: [const { Histogram::new() }; StatementPhase::COUNT],
         }
     }
 
     /// Notes how long one phase of a statement took.
-    pub fn record(&self, phase: Phase, took: Duration) {
+    pub fn record(&self, phase: StatementPhase, took: Duration) {
         self.latency[phase.index()].record(took);
     }
 
     /// The times noted for one phase.
     #[must_use]
-    pub fn latency(&self, phase: Phase) -> &Histogram {
+    pub fn latency(&self, phase: StatementPhase) -> &Histogram {
         &self.latency[phase.index()]
     }
 }

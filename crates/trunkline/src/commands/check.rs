@@ -1,7 +1,7 @@
 //! `trunkline check`.
 
 use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
-use crate::config::{Request, checked, load, process_environment};
+use crate::config::{ConfigSources, checked, load, process_environment};
 use crate::{Exit, Failure};
 
 const AFTER: &str = "\
@@ -25,7 +25,7 @@ pub(crate) struct Check {
 impl Check {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let flags = Flags::from(&self.servers).with_proxy(&self.proxy);
-        let loaded = load(&Request { flags, environment: process_environment() });
+        let loaded = load(&ConfigSources { flags, environment: process_environment() });
         let from = loaded.file_shown();
         match checked::settings(loaded) {
             Ok(checked) => {

@@ -10,7 +10,7 @@ use trunkline_health::Monitor;
 use super::serve::{SignalAction, SignalStreams, configure, listen_failure, log_problems, runtime};
 use crate::config::checked::{self, CheckedConfig};
 use crate::config::flags::{Flags, ServerFlags};
-use crate::config::{Request, load, process_environment};
+use crate::config::{ConfigSources, load, process_environment};
 use crate::logging::{self, Logging};
 use crate::{Exit, Failure};
 
@@ -39,7 +39,7 @@ pub(crate) struct HealthCommand {
 
 impl HealthCommand {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        let request = Request { flags: Flags::from(&self.servers), environment: process_environment() };
+        let request = ConfigSources { flags: Flags::from(&self.servers), environment: process_environment() };
         let checked = configure(&request)?;
         let logging = logging::start(&checked.log)?;
         let runtime = runtime()?;
@@ -49,7 +49,7 @@ impl HealthCommand {
     }
 }
 
-async fn run(request: &Request, checked: CheckedConfig, logging: &Logging) -> Result<Exit, Failure> {
+async fn run(request: &ConfigSources, checked: CheckedConfig, logging: &Logging) -> Result<Exit, Failure> {
     let mut signals = SignalStreams::listen()?;
     let settings = checked.proxy;
     let health = Monitor::start(settings.health, &Handle::current());
@@ -77,7 +77,7 @@ async fn run(request: &Request, checked: CheckedConfig, logging: &Logging) -> Re
     }
 }
 
-fn reload(request: &Request, health: &trunkline_health::Health, logging: &Logging) {
+fn reload(request: &ConfigSources, health: &trunkline_health::Health, logging: &Logging) {
     match checked::settings(load(request)) {
         Ok(checked) => {
             logging.reload(&checked.log);

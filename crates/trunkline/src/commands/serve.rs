@@ -6,7 +6,7 @@ use trunkline_proxy::Running;
 
 use crate::config::checked::{self, CheckedConfig};
 use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
-use crate::config::{Problem, Problems, Request, load, process_environment};
+use crate::config::{ConfigSources, Problem, Problems, load, process_environment};
 use crate::logging::{self, Logging};
 use crate::{Exit, Failure};
 
@@ -38,7 +38,7 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let flags = Flags::from(&self.servers).with_proxy(&self.proxy);
-        let request = Request { flags, environment: process_environment() };
+        let request = ConfigSources { flags, environment: process_environment() };
         let checked = configure(&request)?;
         let logging = logging::start(&checked.log)?;
         raise_open_files(checked.proxy.limits.connections_max);
@@ -51,7 +51,7 @@ impl Serve {
 }
 
 /// The checked configuration, or all its problems as one failure.
-pub(super) fn configure(request: &Request) -> Result<CheckedConfig, Failure> {
+pub(super) fn configure(request: &ConfigSources) -> Result<CheckedConfig, Failure> {
     checked::settings(load(request))
         .map_err(|problems| Failure::usage(format!("the configuration is not valid\n{problems}")))
 }
@@ -124,7 +124,7 @@ impl SignalStreams {
     }
 }
 
-async fn serve(request: &Request, checked: CheckedConfig, logging: &Logging) -> Result<Exit, Failure> {
+async fn serve(request: &ConfigSources, checked: CheckedConfig, logging: &Logging) -> Result<Exit, Failure> {
     // Before anything listens: a signal that comes during the start must not end the process halfway.
     let mut signals = SignalStreams::listen()?;
     let mut drain = checked.proxy.timeouts.drain;
@@ -216,7 +216,11 @@ async fn finish(running: Running, drain: std::time::Duration, signals: &mut Sign
 }
 
 /// Puts a changed configuration in force; the new drain timeout, or `None` when it is not valid.
-async fn reload(request: &Request, running: &Running, logging: &Logging) -> Option<std::time::Duration> {
+async fn reload(
+    request: &ConfigSources,
+    running: &Running,
+    logging: &Logging,
+) -> Option<std::time::Duration> {
     let checked = match checked::settings(load(request)) {
         Ok(checked) => checked,
         Err(problems) => {

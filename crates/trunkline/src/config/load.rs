@@ -15,7 +15,7 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Where to look. Kept by the caller, so that a reload looks in the same places.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
+pub struct ConfigSources {
     /// What the command line says.
     pub flags: flags::Flags,
     /// The process's environment, or a test's.
@@ -35,7 +35,7 @@ pub struct Loaded {
 
 /// Reads defaults, file, environment and flags. What can be read is, even when something is wrong.
 #[must_use]
-pub fn load(request: &Request) -> Loaded {
+pub fn load(request: &ConfigSources) -> Loaded {
     let (mut raw, mut problems) = (keys::defaults(), Problems::default());
     let named = request.flags.file.clone();
     let path =

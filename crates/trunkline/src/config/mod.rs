@@ -23,6 +23,6 @@ mod suggest;
 pub mod units;
 mod value;
 
-pub use load::{DEFAULT_FILE, Loaded, Request, load, process_environment};
+pub use load::{ConfigSources, DEFAULT_FILE, Loaded, load, process_environment};
 pub use problem::{Problem, Problems, Source};
 pub use value::RawValue;

@@ -10,15 +10,15 @@ mod losses;
 use trunkline_model::{Rng, Server};
 use trunkline_topology::ServerId;
 
-use super::told::{Expected, Fault, Message, said};
-use super::world::{Life, SERVERS, World, story};
-use crate::relay::attach::Server as On;
+use super::client_view::{Expected, Fault, Message, said};
+use super::world::{SERVERS, SessionLife, World, story};
+use crate::relay::attach::Attachment;
 use crate::relay::{Ending, Relay};
 use trunkline_telemetry::metrics::{CounterSet, Label, ServerMetrics};
 
 /// How a schedule ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum ScheduleEnd {
     /// All was said.
     Complete,
     /// With a FATAL error.
@@ -117,7 +117,7 @@ impl Journey {
     }
 
     /// Runs to the end, with faults now and then.
-    pub(super) fn run(&mut self, rng: &mut Rng) -> End {
+    pub(super) fn run(&mut self, rng: &mut Rng) -> ScheduleEnd {
         for _ in 0..1_000_000 {
             if self.faults > 0 && rng.one_in(60) {
                 self.faults -= 1;
@@ -158,7 +158,7 @@ impl Journey {
     fn is_stirred(&mut self, rng: &mut Rng) -> bool {
         let is_searching = match self.world.relay() {
             Some(relay) => relay.is_searching(),
-            None => matches!(self.world.life, Life::LoggingIn(_)),
+            None => matches!(self.world.life, SessionLife::LoggingIn(_)),
         };
         if self.faults > 0 && rng.one_in(3) {
             self.faults -= 1;
@@ -190,7 +190,7 @@ impl Journey {
             return has_accepted;
         }
         let failed = requests_failed(&self.world);
-        let is_logging_in = matches!(self.world.life, Life::LoggingIn(_));
+        let is_logging_in = matches!(self.world.life, SessionLife::LoggingIn(_));
         let remaining = self.rebase.is_some().then(|| self.world.remaining());
         let servers = self.world.servers.count();
         self.world.poll();
@@ -253,7 +253,7 @@ impl Journey {
         let Some(relay) = self.world.relay() else { return false };
         let is_paused = relay.session.is_paused();
         assert!(self.world.unsent.is_empty() || is_paused || self.is_untracked, "the client cannot send");
-        assert!(relay.to_client.tail().is_empty() || is_paused, "held from a client that waits");
+        assert!(relay.to_client.held().is_empty() || is_paused, "held from a client that waits");
         self.world.turn += 1;
         self.stirs = 0;
         match self.world.turns.get(self.world.turn) {
@@ -272,14 +272,14 @@ impl Journey {
     }
 
     /// Whether the schedule is over, and how.
-    fn end(&mut self) -> Option<End> {
+    fn end(&mut self) -> Option<ScheduleEnd> {
         if self.is_untracked() {
-            return Some(End::Untracked);
+            return Some(ScheduleEnd::Untracked);
         }
         if self.fault == Some(Fault::Error) {
-            return Some(End::Error);
+            return Some(ScheduleEnd::Error);
         }
-        if !matches!(self.world.life, Life::Over) || self.world.client.is_some() {
+        if !matches!(self.world.life, SessionLife::Over) || self.world.client.is_some() {
             return None;
         }
         let news = self.world.told.news();
@@ -288,19 +288,23 @@ impl Journey {
         let is_all_told = told.expected.is_empty() && self.rebase.is_none();
         let has_said_all = self.world.turn >= self.world.turns.len();
         match &self.world.ending {
-            Some(Ending::Cut(_)) => return Some(End::Cut),
+            Some(Ending::Cut(_)) => return Some(ScheduleEnd::Cut),
             _ => assert!(!told.is_cut(), "it ends inside a message"),
         }
         if self.fault.is_some() {
-            return Some(if self.fault == Some(Fault::Fatal) { End::Fatal } else { End::Error });
+            return Some(if self.fault == Some(Fault::Fatal) {
+                ScheduleEnd::Fatal
+            } else {
+                ScheduleEnd::Error
+            });
         }
         if self.world.is_half_closed {
             self.tally.half_closed += 1;
-            return Some(if is_all_told { End::Complete } else { End::Left });
+            return Some(if is_all_told { ScheduleEnd::Complete } else { ScheduleEnd::Left });
         }
         if has_said_all || is_all_told {
             assert!(is_all_told || self.rebase.is_some(), "expected {:?}", told.expected.front());
-            return Some(End::Complete);
+            return Some(ScheduleEnd::Complete);
         }
         panic!("it ends without a word: {:?}", self.world.ending)
     }
@@ -314,13 +318,13 @@ impl Journey {
 impl Relay {
     /// Whether it waits for more than its peers.
     fn is_searching(&self) -> bool {
-        matches!(self.server, On::Taking(_)) || self.watch.is_leaving()
+        matches!(self.server, Attachment::Taking(_)) || self.watch.is_leaving()
     }
 }
 
 impl Journey {
     /// Tells the story of the schedule.
-    pub(super) fn tell(&self, end: End) {
+    pub(super) fn tell(&self, end: ScheduleEnd) {
         println!("{end:?} after {:?}", self.tally);
         let turns = &self.world.turns;
         for turn in &turns[..=self.world.turn.min(turns.len() - 1)] {
@@ -335,7 +339,7 @@ impl Journey {
 impl Drop for Journey {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.tell(End::Error);
+            self.tell(ScheduleEnd::Error);
         }
     }
 }

@@ -3,9 +3,9 @@
 //! A failing seed is printed; `TRUNKLINE_SIMULATION_SEED=<seed>` runs it alone, and
 //! `TRUNKLINE_SIMULATION_SCHEDULES=<count>` runs more of them.
 
+mod client_view;
 mod journey;
 mod servers;
-mod told;
 mod world;
 
 use trunkline_model::Rng;

@@ -1,21 +1,21 @@
 //! Model servers at the other end of the relay's connections.
 
 use trunkline_model::{Rng, Server, wire};
-use trunkline_net::memory::End;
+use trunkline_net::memory::MemoryStream;
 
 use crate::net::memory::Network;
 
 /// All connections that were ever made, the newest last.
 pub(super) struct Servers {
-    connections: Vec<Connection>,
+    connections: Vec<ModelConnection>,
     joins_pipeline: bool,
 }
 
 /// One server process and its socket.
-pub(super) struct Connection {
+pub(super) struct ModelConnection {
     pub(super) model: Server,
     /// `None` once it is closed.
-    end: Option<End>,
+    end: Option<MemoryStream>,
     is_logged_in: bool,
     is_resetting: bool,
     was_taken: bool,
@@ -35,7 +35,7 @@ impl Servers {
     }
 
     /// The newest connection: that of the session, or the one that is to be.
-    pub(super) fn newest(&mut self) -> Option<&mut Connection> {
+    pub(super) fn newest(&mut self) -> Option<&mut ModelConnection> {
         self.connections.last_mut()
     }
 
@@ -70,7 +70,7 @@ impl Servers {
             let mut model = Server::new(self.joins_pipeline);
             POSITION.clone_into(&mut model.position);
             let (end, is_logged_in) = (Some(end), false);
-            self.connections.push(Connection {
+            self.connections.push(ModelConnection {
                 model,
                 end,
                 is_logged_in,
@@ -84,7 +84,7 @@ impl Servers {
 
     /// One of the connections that are open does something; whether any could.
     pub(super) fn act(&mut self, rng: &mut Rng, most: usize) -> bool {
-        let mut open: Vec<&mut Connection> =
+        let mut open: Vec<&mut ModelConnection> =
             self.connections.iter_mut().filter(|c| c.end.is_some()).collect();
         if open.is_empty() {
             return false;
@@ -105,7 +105,7 @@ impl Servers {
     }
 }
 
-impl Connection {
+impl ModelConnection {
     pub(super) fn is_open(&self) -> bool {
         self.end.is_some() && !self.model.is_closed
     }

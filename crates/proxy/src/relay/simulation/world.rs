@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 
 use trunkline_model::{Rng, script, wire};
 use trunkline_net::Transport;
-use trunkline_net::memory::{self, End};
+use trunkline_net::memory::{self, MemoryStream};
 use trunkline_topology::ServerId;
 
+use super::client_view::ClientView;
 use super::servers::Servers;
-use super::told::Told;
-use crate::login::{self, Welcome};
-use crate::relay::attach::Server;
+use crate::login::{self, NewSession};
+use crate::relay::attach::Attachment;
 use crate::relay::{Ending, Relay, close};
 use crate::settings::{OnTerminate, Settings};
-use crate::testing::{CLIENT, Stage, settings, standbys};
+use crate::testing::{CLIENT, TestWorker, settings, standbys};
 
 /// Servers that a session may have.
 pub(super) const SERVERS: u16 = 3;
@@ -27,11 +27,11 @@ pub(super) const SERVERS: u16 = 3;
 /// Bytes that a connection takes before they are read.
 const CAPACITIES: [usize; 5] = [13, 100, 1000, 10_000, 100_000];
 
-type Login = Pin<Box<dyn Future<Output = (Transport, Option<Box<Welcome>>)>>>;
+type LoginFuture = Pin<Box<dyn Future<Output = (Transport, Option<Box<NewSession>>)>>>;
 
 /// Where the session is in its life.
-pub(super) enum Life {
-    LoggingIn(Login),
+pub(super) enum SessionLife {
+    LoggingIn(LoginFuture),
     Relaying(Box<Relay>),
     Closing(Pin<Box<dyn Future<Output = ()>>>),
     Over,
@@ -47,12 +47,12 @@ impl Wake for Woken {
 }
 
 pub(super) struct World {
-    pub(super) stage: Stage,
-    pub(super) life: Life,
+    pub(super) stage: TestWorker,
+    pub(super) life: SessionLife,
     woken: Arc<Woken>,
     pub(super) servers: Servers,
     /// `None` once the client has gone.
-    pub(super) client: Option<End>,
+    pub(super) client: Option<MemoryStream>,
     /// What the client sends, request by request.
     pub(super) turns: Vec<Vec<u8>>,
     pub(super) turn: usize,
@@ -60,7 +60,7 @@ pub(super) struct World {
     pub(super) unsent: Vec<u8>,
     /// Bytes that the client has.
     pub(super) received: usize,
-    pub(super) told: Told,
+    pub(super) told: ClientView,
     /// The session has ended inside a message, or without a word.
     pub(super) ending: Option<Ending>,
     pub(super) half_closes: bool,
@@ -95,14 +95,14 @@ fn turns(rng: &mut Rng) -> Vec<Vec<u8>> {
 impl World {
     pub(super) fn new(rng: &mut Rng) -> Self {
         let joins_pipeline = rng.one_in(2);
-        let stage = Stage::new(&some_settings(rng), standbys(SERVERS), rng.pick(&CAPACITIES));
+        let stage = TestWorker::new(&some_settings(rng), standbys(SERVERS), rng.pick(&CAPACITIES));
         let turns = turns(rng);
         let (client, own) = memory::pair(rng.pick(&CAPACITIES));
         let worker = Rc::clone(&stage.worker);
-        let life = Life::LoggingIn(Box::pin(async move {
+        let life = SessionLife::LoggingIn(Box::pin(async move {
             let mut own = Transport::Memory(own);
-            let welcome = login::welcome(&worker, &mut own, CLIENT, 0).await;
-            (own, welcome)
+            let new_session = login::establish(&worker, &mut own, CLIENT, 0).await;
+            (own, new_session)
         }));
         World {
             stage,
@@ -114,7 +114,7 @@ impl World {
             turn: 0,
             unsent: startup(),
             received: 0,
-            told: Told::default(),
+            told: ClientView::default(),
             ending: None,
             half_closes: rng.one_in(6),
             is_half_closed: false,
@@ -123,16 +123,16 @@ impl World {
 
     pub(super) fn relay(&self) -> Option<&Relay> {
         match &self.life {
-            Life::Relaying(relay) => Some(relay),
-            Life::LoggingIn(_) | Life::Closing(_) | Life::Over => None,
+            SessionLife::Relaying(relay) => Some(relay),
+            SessionLife::LoggingIn(_) | SessionLife::Closing(_) | SessionLife::Over => None,
         }
     }
 
     /// The server that the session is on.
     pub(super) fn attached(&self) -> Option<ServerId> {
         match &self.relay()?.server {
-            Server::Attached { lease, .. } => Some(lease.server()),
-            Server::Detached | Server::Taking(_) => None,
+            Attachment::Attached { lease, .. } => Some(lease.server()),
+            Attachment::Detached | Attachment::Taking(_) => None,
         }
     }
 
@@ -146,14 +146,17 @@ impl World {
         let waker = Waker::from(Arc::clone(&self.woken));
         let cx = &mut Context::from_waker(&waker);
         match &mut self.life {
-            Life::LoggingIn(login) => {
-                let Poll::Ready((client, welcome)) = login.as_mut().poll(cx) else { return };
-                let welcome = welcome.expect("some server lets it in");
-                self.life =
-                    Life::Relaying(Box::new(Relay::new(Rc::clone(&self.stage.worker), client, *welcome)));
+            SessionLife::LoggingIn(login) => {
+                let Poll::Ready((client, new_session)) = login.as_mut().poll(cx) else { return };
+                let new_session = new_session.expect("some server lets it in");
+                self.life = SessionLife::Relaying(Box::new(Relay::new(
+                    Rc::clone(&self.stage.worker),
+                    client,
+                    *new_session,
+                )));
                 self.woken.0.store(true, Relaxed);
             }
-            Life::Relaying(relay) => {
+            SessionLife::Relaying(relay) => {
                 let Poll::Ready(ending) = Pin::new(&mut **relay).poll(cx) else { return };
                 let said = match &ending {
                     Ending::Silent => Ending::Silent,
@@ -161,17 +164,17 @@ impl World {
                     Ending::Cut(bytes) => Ending::Cut(bytes.clone()),
                 };
                 self.ending = Some(said);
-                if let Life::Relaying(relay) = std::mem::replace(&mut self.life, Life::Over) {
-                    self.life = Life::Closing(Box::pin(close(relay.into_client(), ending)));
+                if let SessionLife::Relaying(relay) = std::mem::replace(&mut self.life, SessionLife::Over) {
+                    self.life = SessionLife::Closing(Box::pin(close(relay.into_client(), ending)));
                 }
                 self.woken.0.store(true, Relaxed);
             }
-            Life::Closing(closing) => {
+            SessionLife::Closing(closing) => {
                 if closing.as_mut().poll(cx).is_ready() {
-                    self.life = Life::Over;
+                    self.life = SessionLife::Over;
                 }
             }
-            Life::Over => {}
+            SessionLife::Over => {}
         }
     }
 
@@ -179,7 +182,7 @@ impl World {
     pub(super) fn remaining(&self) -> (Vec<u8>, Vec<u8>) {
         let mut said = Vec::new();
         if let Some(relay) = self.relay() {
-            said.extend(relay.to_server.unjudged());
+            said.extend(relay.to_server.unprocessed());
             if let Transport::Memory(end) = &relay.client {
                 said.extend(end.peek_unread());
             }
@@ -193,12 +196,12 @@ impl World {
     pub(super) fn capture(&mut self) {
         let unsent = self.relay().map_or(&[][..], |relay| relay.to_client.unsent());
         let known = self.told.bytes.len() - self.received;
-        let arrived = self.client.as_ref().map_or(0, End::unread);
+        let arrived = self.client.as_ref().map_or(0, MemoryStream::unread);
         // Most polls say nothing new.
         if arrived + unsent.len() <= known {
             return;
         }
-        let mut on_its_way = self.client.as_ref().map(End::peek_unread).unwrap_or_default();
+        let mut on_its_way = self.client.as_ref().map(MemoryStream::peek_unread).unwrap_or_default();
         on_its_way.extend(unsent);
         self.told.bytes.extend(&on_its_way[known..]);
     }

@@ -11,7 +11,7 @@ use crate::carried::alignment::Writer;
 use crate::carried::encoding::{CurrentEncoding, EncodingEra};
 use crate::carried::gucs::Gucs;
 use crate::carried::login_values::LoginValues;
-use crate::carried::parameters::Parameters;
+use crate::carried::parameters::ReportedParameters;
 use crate::carried::prepared::{LastingEffects, Prepared};
 use crate::carried::unsettled::Unsettled;
 use crate::names::Name;
@@ -84,7 +84,7 @@ impl Followed {
         self.pins.add(reason);
     }
 
-    pub(crate) fn write(&self, out: &mut Writer, told: &Parameters) {
+    pub(crate) fn write(&self, out: &mut Writer, told: &ReportedParameters) {
         self.gucs.write(out, told.has_login_timeout());
     }
 
@@ -108,7 +108,7 @@ impl Followed {
     }
 
     /// A statement of the front request is complete.
-    pub(crate) fn completed(&mut self, has_effects: bool, tag: &[u8], told: &Parameters) {
+    pub(crate) fn completed(&mut self, has_effects: bool, tag: &[u8], told: &ReportedParameters) {
         self.unsettled.completed(tag);
         let (effect, era) =
             if has_effects { self.next_effect() } else { (Effect::None, self.encoding.era()) };
@@ -124,7 +124,7 @@ impl Followed {
     }
 
     /// The function of a FunctionCall has returned.
-    pub(crate) fn returned(&mut self, told: &Parameters) {
+    pub(crate) fn returned(&mut self, told: &ReportedParameters) {
         let (effect, era) = self.next_effect();
         self.apply(effect, era, told);
     }
@@ -141,7 +141,7 @@ impl Followed {
         self.prepared.effect_behind(effect, era)
     }
 
-    pub(crate) fn apply(&mut self, effect: Effect, era: EncodingEra, told: &Parameters) {
+    pub(crate) fn apply(&mut self, effect: Effect, era: EncodingEra, told: &ReportedParameters) {
         match effect {
             Effect::None | Effect::Local | Effect::Unread => {}
             Effect::Change(changes) => {
@@ -216,7 +216,7 @@ impl Followed {
         }
     }
 
-    pub(crate) fn change(&mut self, change: Change, era: EncodingEra, told: &Parameters) {
+    pub(crate) fn change(&mut self, change: Change, era: EncodingEra, told: &ReportedParameters) {
         let Ok(encoding) = self.encoding.of(&change, era, told) else {
             return self.pin(PinReason::UnknownSetting);
         };
@@ -307,7 +307,7 @@ impl Followed {
 
     /// The values that were reported are those of the settings.
     #[cold]
-    pub(crate) fn reported(&mut self, told: &Parameters) {
+    pub(crate) fn reported(&mut self, told: &ReportedParameters) {
         self.has_report = false;
         self.encoding.settled();
         if self.gucs.reported(told).is_err() {

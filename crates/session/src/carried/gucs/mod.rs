@@ -1,7 +1,7 @@
 //! Settings of a session: the values the server reports of them, or the SQL that set them.
 
 use crate::carried::encoding::Encoding;
-use crate::carried::parameters::Parameters;
+use crate::carried::parameters::ReportedParameters;
 use crate::limits::SETTING_BYTES_MAX;
 use crate::sql::effect::Change;
 
@@ -91,7 +91,7 @@ impl Gucs {
 
     /// The session is idle outside a transaction: what its server reports now is what it has. A value that is not
     /// ASCII was reported under some client_encoding, so the SQL speaks for it.
-    pub(crate) fn reported(&mut self, told: &Parameters) -> Result<(), SettingsTooLarge> {
+    pub(crate) fn reported(&mut self, told: &ReportedParameters) -> Result<(), SettingsTooLarge> {
         for (name, value) in told.iter().filter(|(_, value)| value.is_ascii()) {
             let is_it = |setting: &&mut Setting| setting.key.as_bytes().eq_ignore_ascii_case(name);
             let Some(setting) = self.settings.iter_mut().find(is_it) else { continue };

@@ -11,7 +11,7 @@ use trunkline_codec::frontend::{Describe, Target};
 
 use super::presence::Presence;
 use super::{Origin, Pending, Prepared};
-use crate::carried::shape::{Columns, Shape, Types, columns_of, types_of};
+use crate::carried::shape::{RowColumns, Shape, Types, columns_of, types_of};
 use crate::limits::{PORTALS_MAX, PREPARED_MAX, QUESTIONS_MAX};
 use crate::names::{Name, bind_of, describe_of};
 use crate::sql::Class;
@@ -283,14 +283,14 @@ impl Prepared {
     pub(crate) fn parameters_of_rows(&self, name: &[u8]) -> Option<&Types> {
         let shape = &self.get(name)?.shape;
         match shape.columns? {
-            Columns::Rows(_) => shape.parameters.as_ref(),
-            Columns::None => None,
+            RowColumns::Rows(_) => shape.parameters.as_ref(),
+            RowColumns::None => None,
         }
     }
 
     /// Whether a statement is known to return no rows.
     pub(super) fn returns_no_rows(&self, name: &[u8]) -> bool {
-        self.get(name).is_some_and(|saved| saved.shape.columns == Some(Columns::None))
+        self.get(name).is_some_and(|saved| saved.shape.columns == Some(RowColumns::None))
     }
 
     /// The types noted of a statement.

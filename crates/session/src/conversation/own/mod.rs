@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::Conversation;
-use super::outstanding::{Kind, Request};
+use super::outstanding::{Request, RequestKind};
 use super::state::Pipeline;
 use crate::carried::shape::Shape;
 use crate::names::Name;
@@ -97,8 +97,10 @@ impl Conversation {
         let requests = self.outstanding.iter().map(|entry| entry.request);
         match requests.filter(|request| *request != Request::CopyEnd).last().map(Request::kind) {
             None => self.pipeline != Pipeline::Synced,
-            Some(Kind::Extended) => true,
-            Some(Kind::Query | Kind::Sync | Kind::FunctionCall | Kind::CopyEnd) => false,
+            Some(RequestKind::Extended) => true,
+            Some(
+                RequestKind::Query | RequestKind::Sync | RequestKind::FunctionCall | RequestKind::CopyEnd,
+            ) => false,
         }
     }
 

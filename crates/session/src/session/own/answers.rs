@@ -103,7 +103,7 @@ impl Session {
         }
     }
 
-    fn own_described(&mut self, columns: Option<crate::carried::shape::Columns>) {
+    fn own_described(&mut self, columns: Option<crate::carried::shape::RowColumns>) {
         let parameters = self.conversation.own.as_mut().and_then(|own| own.shape.parameters.take());
         let item = self.own_settled();
         let Some(followed) = &mut self.carried.followed else { return };

@@ -4,7 +4,7 @@ use crate::conversation::outstanding::{Entry, Outstanding, Request};
 use crate::conversation::own::batch::{changed, error_again, takes};
 use crate::conversation::own::{Dropping, Guard, OwnRequest, Purpose};
 use crate::conversation::scanner_of_a_server;
-use crate::conversation::state::{Pipeline, Progress};
+use crate::conversation::state::{AnswerProgress, Pipeline};
 use crate::names::Name;
 use crate::pin::NotRepeatable;
 use crate::record::Sink;
@@ -62,7 +62,7 @@ impl Session {
                 self.client.dropping = Dropping::Next;
             }
         }
-        self.conversation.progress = Progress::Untouched;
+        self.conversation.progress = AnswerProgress::Untouched;
         let described = self.conversation.own.take().and_then(|own| own.described);
         Some(self.behind_parameters(described, error))
     }

@@ -14,7 +14,7 @@ use super::progress::DemoProgress;
 use super::{Demo, SignalStreams};
 use crate::Failure;
 use crate::commands::serve::configure as checked;
-use crate::config::Request;
+use crate::config::ConfigSources;
 use crate::config::checked::CheckedConfig;
 use crate::config::flags::{Flags, ListenerFlag, ServerFlag};
 use crate::config::raw::{RoleWord, SessionAttrsWord};
@@ -127,7 +127,7 @@ pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result
         ],
         values,
     };
-    checked(&Request { flags, environment: HashMap::new() })
+    checked(&ConfigSources { flags, environment: HashMap::new() })
 }
 
 /// Waits until every server is UP.

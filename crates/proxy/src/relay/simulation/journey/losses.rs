@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use trunkline_model::{Server, wire};
 
 use super::{Journey, Rebase, total};
-use crate::relay::simulation::told::{Fault, Message, Refused, is_loss, ready_status, said};
+use crate::relay::simulation::client_view::{Fault, Message, RefusedRequest, is_loss, ready_status, said};
 
 impl Journey {
     /// What was in progress has failed with its server; the client is told now, or with its next request.
@@ -137,7 +137,7 @@ impl Journey {
                     Some(&server.settings),
                     "what the transaction set never happened"
                 );
-                let refused = Refused::of(&all);
+                let refused = RefusedRequest::of(&all);
                 all.drain(..refused.bytes);
                 self.tally.refused += usize::from(!refused.answer.is_empty());
                 (expected, is_commit) = (refused.answer, refused.is_commit);

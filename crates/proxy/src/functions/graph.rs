@@ -7,11 +7,11 @@ use trunkline_session::{EffectsByName, FunctionCatalog, FunctionEffect, Function
 
 use super::BuiltIn;
 use super::classify::Function;
-use crate::limits::FUNCTION_DEEDS_BYTES_MAX;
+use crate::limits::FUNCTION_EFFECTS_BYTES_MAX;
 
 /// Something that is of interest, with what it does: its users are looked for.
 #[derive(Clone, Debug)]
-pub(super) struct Seed {
+pub(super) struct Dependency {
     pub(super) class: u32,
     pub(super) object: u32,
     pub(super) effect: FunctionEffect,
@@ -19,7 +19,7 @@ pub(super) struct Seed {
 
 /// Something that runs a function when it is used.
 #[derive(Clone, Debug)]
-pub(super) enum User {
+pub(super) enum Dependent {
     Function(u32),
     Word(Box<[u8]>),
     Operator(Box<[u8]>),
@@ -32,7 +32,7 @@ pub(super) enum User {
 pub(super) const PG_PROC: u32 = 1255;
 
 /// A name by which something of interest can be used.
-enum Name {
+enum UsedName {
     Call(Box<[u8]>),
     Word(Box<[u8]>),
     Operator(Box<[u8]>),
@@ -40,7 +40,7 @@ enum Name {
 
 /// All functions of a database, and who uses them.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct FunctionGraph {
     functions: Vec<Function>,
     places: HashMap<u32, usize>,
     /// Functions that call or mention a name, by its hash.
@@ -54,17 +54,17 @@ pub(super) struct Known {
     everything: FunctionEffect,
 }
 
-impl Known {
+impl FunctionGraph {
     /// The functions, and the seeds to look for users of.
-    pub(super) fn new(functions: Vec<Function>) -> (Self, Vec<Seed>) {
+    pub(super) fn new(functions: Vec<Function>) -> (Self, Vec<Dependency>) {
         let places = functions.iter().enumerate().map(|(place, function)| (function.oid, place)).collect();
-        let mut known = Self { functions, places, ..Self::default() };
-        known.bytes = known.functions.iter().map(|function| bytes_of(&function.effect)).sum();
-        known.index();
-        let fresh = known.functions.iter().filter(|f| !f.effect.is_harmless()).flat_map(names_of).collect();
-        known.follow_names(fresh);
-        let seeds = known.functions.iter().filter_map(seed).collect();
-        (known, seeds)
+        let mut graph = Self { functions, places, ..Self::default() };
+        graph.bytes = graph.functions.iter().map(|function| bytes_of(&function.effect)).sum();
+        graph.index();
+        let fresh = graph.functions.iter().filter(|f| !f.effect.is_harmless()).flat_map(names_of).collect();
+        graph.follow_names(fresh);
+        let dependencies = graph.functions.iter().filter_map(dependency).collect();
+        (graph, dependencies)
     }
 
     fn index(&mut self) {
@@ -81,41 +81,44 @@ impl Known {
 
     /// Whether what functions do is more than is kept: then it was not followed to the end.
     pub(super) fn is_too_much(&self) -> bool {
-        self.bytes > FUNCTION_DEEDS_BYTES_MAX
+        self.bytes > FUNCTION_EFFECTS_BYTES_MAX
     }
 
     /// These use something that does `effect`. Functions that mention them are found: the seeds of the next round.
-    pub(super) fn add_users(&mut self, users: impl IntoIterator<Item = (User, FunctionEffect)>) -> Vec<Seed> {
+    pub(super) fn add_users(
+        &mut self,
+        users: impl IntoIterator<Item = (Dependent, FunctionEffect)>,
+    ) -> Vec<Dependency> {
         let mut fresh = Vec::new();
         for (user, effect) in users {
             match user {
-                User::Function(oid) => {
+                Dependent::Function(oid) => {
                     let Some(at) = self.places.get(&oid).copied() else { continue };
                     if self.grow(at, &effect) {
                         fresh.extend(self.functions.get(at).map(names_of).unwrap_or_default());
                     }
                 }
-                User::Word(name) => {
+                Dependent::Word(name) => {
                     if self.words.entry(name.clone()).or_default().add(&effect) {
-                        fresh.push((Name::Word(name), effect));
+                        fresh.push((UsedName::Word(name), effect));
                     }
                 }
-                User::Operator(name) => {
+                Dependent::Operator(name) => {
                     if self.operators.entry(name.clone()).or_default().add(&effect) {
-                        fresh.push((Name::Operator(name), effect));
+                        fresh.push((UsedName::Operator(name), effect));
                     }
                 }
-                User::Cast => {
+                Dependent::Cast => {
                     self.everything.add(&effect);
                 }
             }
         }
         let grown = self.follow_names(fresh);
-        grown.into_iter().filter_map(|at| seed(self.functions.get(at)?)).collect()
+        grown.into_iter().filter_map(|at| dependency(self.functions.get(at)?)).collect()
     }
 
     /// Functions that mention these names, and those that mention them, and so on.
-    fn follow_names(&mut self, fresh: Vec<(Name, FunctionEffect)>) -> Vec<usize> {
+    fn follow_names(&mut self, fresh: Vec<(UsedName, FunctionEffect)>) -> Vec<usize> {
         let mut grown = BTreeSet::new();
         let mut waiting = VecDeque::new();
         let mut is_waiting = vec![false; self.functions.len()];
@@ -139,17 +142,17 @@ impl Known {
     }
 
     /// The functions whose sources have this name.
-    fn users_of(&self, name: &Name) -> Vec<usize> {
+    fn users_of(&self, name: &UsedName) -> Vec<usize> {
         let has_it = |at: &usize| {
             self.functions[*at].source.as_ref().is_some_and(|source| match name {
-                Name::Call(name) => source.calls(name),
-                Name::Word(name) => source.mentions(name),
-                Name::Operator(name) => source.operates(name),
+                UsedName::Call(name) => source.calls(name),
+                UsedName::Word(name) => source.mentions(name),
+                UsedName::Operator(name) => source.operates(name),
             })
         };
         let among = match name {
-            Name::Call(name) | Name::Word(name) => self.mentions.get(&FunctionSource::hash_of(name)),
-            Name::Operator(_) => Some(&self.operate),
+            UsedName::Call(name) | UsedName::Word(name) => self.mentions.get(&FunctionSource::hash_of(name)),
+            UsedName::Operator(_) => Some(&self.operate),
         };
         among.into_iter().flatten().copied().filter(has_it).collect()
     }
@@ -204,15 +207,19 @@ fn bytes_of(effect: &FunctionEffect) -> usize {
 }
 
 /// What is run once only is of no interest to those who look at a relation.
-fn seed(function: &Function) -> Option<Seed> {
+fn dependency(function: &Function) -> Option<Dependency> {
     let is_of_interest = function.effect.pin.is_some() || !function.effect.sets.is_empty();
-    is_of_interest.then(|| Seed { class: PG_PROC, object: function.oid, effect: function.effect.clone() })
+    is_of_interest.then(|| Dependency {
+        class: PG_PROC,
+        object: function.oid,
+        effect: function.effect.clone(),
+    })
 }
 
-fn names_of(function: &Function) -> Vec<(Name, FunctionEffect)> {
-    let mut names = vec![(Name::Call(function.name.clone()), function.effect.clone())];
+fn names_of(function: &Function) -> Vec<(UsedName, FunctionEffect)> {
+    let mut names = vec![(UsedName::Call(function.name.clone()), function.effect.clone())];
     if function.is_attribute {
-        names.push((Name::Word(function.name.clone()), function.effect.clone()));
+        names.push((UsedName::Word(function.name.clone()), function.effect.clone()));
     }
     names
 }
@@ -230,8 +237,8 @@ mod tests {
         Function { oid, name: name.as_bytes().into(), effect, source: Some(source), is_attribute: false }
     }
 
-    fn effect_of(known: &Known, name: &str) -> FunctionEffect {
-        let catalog = known.catalog(BuiltIn::default());
+    fn effect_of(graph: &FunctionGraph, name: &str) -> FunctionEffect {
+        let catalog = graph.catalog(BuiltIn::default());
         (*catalog.functions[name.as_bytes()]).clone()
     }
 
@@ -251,41 +258,41 @@ mod tests {
 
     #[test]
     fn callers_do_what_they_call_however_deep_and_in_any_order() {
-        let (known, seeds) = Known::new(tenants());
+        let (graph, dependencies) = FunctionGraph::new(tenants());
         for name in ["set_tenant", "outer_one", "outermost"] {
-            assert_eq!(effect_of(&known, name), FunctionEffect::sets("app.tenant"), "{name}");
+            assert_eq!(effect_of(&graph, name), FunctionEffect::sets("app.tenant"), "{name}");
         }
-        let both = effect_of(&known, "both");
+        let both = effect_of(&graph, "both");
         assert_eq!((both.pin, both.sets.len()), (Some(PinReason::AdvisoryLock), 1));
-        assert!(effect_of(&known, "plain").is_harmless() && effect_of(&known, "reads_view").is_harmless());
-        assert_eq!(seeds.len(), 5);
+        assert!(effect_of(&graph, "plain").is_harmless() && effect_of(&graph, "reads_view").is_harmless());
+        assert_eq!(dependencies.len(), 5);
     }
 
     #[test]
     fn users_are_followed_to_the_functions_that_mention_them() {
-        let (mut known, _) = Known::new(tenants());
-        let view = (User::Word(b"tenant_view"[..].into()), FunctionEffect::sets("app.tenant"));
-        let seeds =
-            known.add_users([view.clone(), (User::Operator(b"<~>"[..].into()), FunctionEffect::sets("a.b"))]);
-        let mut found: Vec<u32> = seeds.iter().map(|seed| seed.object).collect();
+        let (mut graph, _) = FunctionGraph::new(tenants());
+        let view = (Dependent::Word(b"tenant_view"[..].into()), FunctionEffect::sets("app.tenant"));
+        let dependencies = graph
+            .add_users([view.clone(), (Dependent::Operator(b"<~>"[..].into()), FunctionEffect::sets("a.b"))]);
+        let mut found: Vec<u32> = dependencies.iter().map(|dependency| dependency.object).collect();
         found.sort_unstable();
         assert_eq!(found, [7, 8, 9]);
-        assert_eq!(effect_of(&known, "calls_reader"), FunctionEffect::sets("app.tenant"));
-        assert!(known.add_users([view]).is_empty(), "nothing new");
-        let catalog = known.catalog(BuiltIn::default());
+        assert_eq!(effect_of(&graph, "calls_reader"), FunctionEffect::sets("app.tenant"));
+        assert!(graph.add_users([view]).is_empty(), "nothing new");
+        let catalog = graph.catalog(BuiltIn::default());
         assert!(
             catalog.words.contains_key(&b"tenant_view"[..]) && catalog.operators.contains_key(&b"<~>"[..])
         );
         assert!(catalog.everything.is_none());
-        known.add_users([(User::Cast, FunctionEffect::sets("a.b"))]);
-        assert!(known.catalog(BuiltIn::default()).everything.is_some());
+        graph.add_users([(Dependent::Cast, FunctionEffect::sets("a.b"))]);
+        assert!(graph.catalog(BuiltIn::default()).everything.is_some());
     }
 
     #[test]
     fn a_name_does_what_any_function_of_that_name_does() {
         let overloaded =
             vec![function(1, "f", "select 1"), function(2, "f", "select set_config('a.b', 'c', false)")];
-        assert_eq!(effect_of(&Known::new(overloaded).0, "f"), FunctionEffect::sets("a.b"));
+        assert_eq!(effect_of(&FunctionGraph::new(overloaded).0, "f"), FunctionEffect::sets("a.b"));
     }
 
     #[test]
@@ -294,9 +301,9 @@ mod tests {
             function(1, "a", "select b(), set_config('a.a', '', false)"),
             function(2, "b", "select a(), set_config('b.b', '', false)"),
         ];
-        let (known, _) = Known::new(functions);
-        assert_eq!(effect_of(&known, "a"), effect_of(&known, "b"));
-        assert_eq!(effect_of(&known, "a").sets.len(), 2);
+        let (graph, _) = FunctionGraph::new(functions);
+        assert_eq!(effect_of(&graph, "a"), effect_of(&graph, "b"));
+        assert_eq!(effect_of(&graph, "a").sets.len(), 2);
     }
 
     /// Functions that call one another in a chain, the deepest first or last, and all set something of their own.
@@ -314,32 +321,33 @@ mod tests {
             (0..length).map(|n| function(n, &format!("f{n}"), &format!("select f{}()", n + 1))).collect();
         functions.push(function(length, &format!("f{length}"), "select set_config('a.b', '', false)"));
         // Each function is looked at in each round where there is no index: four hundred million looks.
-        let (known, seeds) = Known::new(functions);
-        assert_eq!((seeds.len(), known.is_too_much()), (FUNCTIONS_MAX + 1, false));
+        let (graph, dependencies) = FunctionGraph::new(functions);
+        assert_eq!((dependencies.len(), graph.is_too_much()), (FUNCTIONS_MAX + 1, false));
     }
 
     #[test]
     fn what_functions_do_is_bounded_in_all() {
-        let (known, _) = Known::new(chain(100));
-        assert!(!known.is_too_much());
+        let (graph, _) = FunctionGraph::new(chain(100));
+        assert!(!graph.is_too_much());
         assert_eq!(
-            effect_of(&known, "f0").pin,
+            effect_of(&graph, "f0").pin,
             Some(PinReason::UnknownSetting),
             "it sets more than is read back"
         );
         let effect = |n: usize| FunctionEffect::sets(&format!("{}.{n}", "s".repeat(100)));
         let mut many = chain(2);
-        for n in 0..FUNCTION_DEEDS_BYTES_MAX / 100 {
+        for n in 0..FUNCTION_EFFECTS_BYTES_MAX / 100 {
             let mut one = function(u32::try_from(n).expect("few") + 10, &format!("g{n}"), "select 1");
             one.effect = effect(n);
             many.push(one);
         }
-        assert!(Known::new(many).0.is_too_much());
+        assert!(FunctionGraph::new(many).0.is_too_much());
     }
 
     #[test]
     fn a_notification_in_a_trigger_does_not_concern_those_who_read() {
-        let (_, seeds) = Known::new(vec![function(1, "notifies", "begin perform pg_notify('a', 'b'); end")]);
-        assert!(seeds.is_empty());
+        let (_, dependencies) =
+            FunctionGraph::new(vec![function(1, "notifies", "begin perform pg_notify('a', 'b'); end")]);
+        assert!(dependencies.is_empty());
     }
 }

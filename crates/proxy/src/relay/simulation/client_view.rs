@@ -25,7 +25,7 @@ pub(super) enum Expected {
 
 /// The bytes that the relay has said to its client, and what was read of them.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct ClientView {
     pub(super) bytes: Vec<u8>,
     read: usize,
     timezone: String,
@@ -117,7 +117,7 @@ impl Message {
     }
 }
 
-impl Told {
+impl ClientView {
     /// Begins anew with what is expected from now on.
     pub(super) fn restart(&mut self, expected: VecDeque<Expected>) {
         self.expected = expected;
@@ -156,7 +156,7 @@ impl Told {
 }
 
 /// The request that a client is refused because its transaction was lost while it was silent.
-pub(super) struct Refused {
+pub(super) struct RefusedRequest {
     /// Bytes of the client that go to no server.
     pub(super) bytes: usize,
     /// What it is told.
@@ -165,7 +165,7 @@ pub(super) struct Refused {
     pub(super) is_commit: bool,
 }
 
-impl Refused {
+impl RefusedRequest {
     /// For a client that sends `remaining`.
     pub(super) fn of(remaining: &[u8]) -> Self {
         let (mut bytes, mut answer, mut is_commit) = (0, VecDeque::new(), false);
@@ -187,6 +187,6 @@ impl Refused {
                 break;
             }
         }
-        Refused { bytes, answer, is_commit }
+        RefusedRequest { bytes, answer, is_commit }
     }
 }

@@ -22,62 +22,62 @@ pub(super) enum Chunk {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Flow {
+pub(super) struct RelayBuffer {
     /// What the session did not let go on: the start of a message, presented again with what follows it.
-    tail: Vec<u8>,
+    held: Vec<u8>,
     /// Read already, and to be presented before anything more is read.
-    ahead: Vec<u8>,
+    read_ahead: Vec<u8>,
     /// What the peer has not taken; the first `sent` bytes of it are gone.
     pending: Vec<u8>,
     sent: usize,
     blocked_since: Option<Instant>,
 }
 
-impl Flow {
+impl RelayBuffer {
     /// A direction that begins with bytes already read.
-    pub(super) fn with_ahead(bytes: &[u8]) -> Self {
-        Flow { ahead: bytes.to_vec(), ..Flow::default() }
+    pub(super) fn with_read_ahead(bytes: &[u8]) -> Self {
+        RelayBuffer { read_ahead: bytes.to_vec(), ..RelayBuffer::default() }
     }
 
     /// Keeps what the session did not let go on.
     #[inline]
     pub(super) fn keep(&mut self, rest: &[u8]) {
-        if !rest.is_empty() || !self.tail.is_empty() {
-            self.tail = rest.to_vec();
+        if !rest.is_empty() || !self.held.is_empty() {
+            self.held = rest.to_vec();
         }
     }
 
     /// Has `bytes`, and then what was kept, presented before anything more is read.
-    pub(super) fn present_again(&mut self, mut bytes: Vec<u8>) {
-        bytes.append(&mut self.tail);
-        bytes.append(&mut self.ahead);
-        self.ahead = bytes;
+    pub(super) fn process_again(&mut self, mut bytes: Vec<u8>) {
+        bytes.append(&mut self.held);
+        bytes.append(&mut self.read_ahead);
+        self.read_ahead = bytes;
     }
 
     /// Begins anew with another peer's bytes; what is on its way to the other side stays.
-    pub(super) fn restart(&mut self, ahead: &[u8]) {
-        self.tail = Vec::new();
-        self.ahead = ahead.to_vec();
+    pub(super) fn restart(&mut self, read_ahead: &[u8]) {
+        self.held = Vec::new();
+        self.read_ahead = read_ahead.to_vec();
     }
 
     /// What was kept.
-    pub(super) fn take_tail(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.tail)
+    pub(super) fn take_held(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.held)
     }
 
-    pub(super) fn tail(&self) -> &[u8] {
-        &self.tail
+    pub(super) fn held(&self) -> &[u8] {
+        &self.held
     }
 
     /// Whether there is something to present or to write without reading.
     #[inline]
     pub(super) fn has_work(&self) -> bool {
-        self.has_ahead() || !self.is_flushed()
+        self.has_read_ahead() || !self.is_flushed()
     }
 
     /// Whether there is something to present without reading.
-    pub(super) fn has_ahead(&self) -> bool {
-        !self.ahead.is_empty()
+    pub(super) fn has_read_ahead(&self) -> bool {
+        !self.read_ahead.is_empty()
     }
 
     /// Fills `buffer` with the tail and what lies ahead or is read behind it.
@@ -87,37 +87,37 @@ impl Flow {
         peer: &mut Transport,
         buffer: &mut [u8],
     ) -> Poll<Chunk> {
-        if self.tail.is_empty() && self.ahead.is_empty() {
+        if self.held.is_empty() && self.read_ahead.is_empty() {
             return read(cx, peer, buffer);
         }
-        self.poll_chunk_behind(cx, peer, buffer)
+        self.poll_chunk_after_held(cx, peer, buffer)
     }
 
     #[cold]
-    fn poll_chunk_behind(
+    fn poll_chunk_after_held(
         &mut self,
         cx: &mut Context<'_>,
         peer: &mut Transport,
         buffer: &mut [u8],
     ) -> Poll<Chunk> {
         // At most an incomplete message of WHOLE_MAX: half the buffer is always free.
-        let kept = self.tail.len();
+        let kept = self.held.len();
         let space = &mut buffer[kept..];
-        let read = if self.ahead.is_empty() {
+        let read = if self.read_ahead.is_empty() {
             match ready!(read(cx, peer, space)) {
                 Chunk::Bytes(n) => n,
                 end @ (Chunk::Eof | Chunk::Broken) => return Poll::Ready(end),
             }
         } else {
-            let n = space.len().min(self.ahead.len());
-            space[..n].copy_from_slice(&self.ahead[..n]);
-            self.ahead.drain(..n);
-            if self.ahead.is_empty() {
-                self.ahead = Vec::new();
+            let n = space.len().min(self.read_ahead.len());
+            space[..n].copy_from_slice(&self.read_ahead[..n]);
+            self.read_ahead.drain(..n);
+            if self.read_ahead.is_empty() {
+                self.read_ahead = Vec::new();
             }
             n
         };
-        buffer[..kept].copy_from_slice(&self.tail);
+        buffer[..kept].copy_from_slice(&self.held);
         Poll::Ready(Chunk::Bytes(kept + read))
     }
 
@@ -130,8 +130,8 @@ impl Flow {
 
     /// What is still to be judged, in its order.
     #[cfg(test)]
-    pub(super) fn unjudged(&self) -> Vec<u8> {
-        [&self.tail[..], &self.ahead].concat()
+    pub(super) fn unprocessed(&self) -> Vec<u8> {
+        [&self.held[..], &self.read_ahead].concat()
     }
 
     /// What the peer has not taken.

@@ -23,35 +23,37 @@ use trunkline_health::{EndedBy, Termination};
 use trunkline_reactor::timer;
 use trunkline_session::ServerLoss;
 
-use super::attach::Server;
-use super::{ClientIs, Ending, Next, Relay};
+use super::attach::Attachment;
+use super::{ClientState, Ending, Next, Relay};
 use crate::settings::OnTerminate;
 use trunkline_telemetry::metrics::RepeatCause;
 
 /// Waiting for the judgement.
-pub(super) struct Parting {
+pub(super) struct TerminationInquiry {
     ended_by: Pin<Box<dyn Future<Output = EndedBy>>>,
     /// When the client was first seen to wait for an answer.
     awaited_since: Option<Instant>,
 }
 
-impl fmt::Debug for Parting {
+impl fmt::Debug for TerminationInquiry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parting").field("awaited_since", &self.awaited_since).finish_non_exhaustive()
+        f.debug_struct("TerminationInquiry")
+            .field("awaited_since", &self.awaited_since)
+            .finish_non_exhaustive()
     }
 }
 
 impl Relay {
     /// Whether it matters whose end a termination is: the client of a session that cannot go on gets it in any case.
-    pub(super) fn must_ask_whose_end(&self) -> bool {
+    pub(super) fn must_inquire(&self) -> bool {
         self.live.on_terminate == OnTerminate::End
-            && self.about.relogin.is_some()
-            && self.client_is == ClientIs::Speaking
+            && self.context.relogin.is_some()
+            && self.client_state == ClientState::Speaking
     }
 
     /// Asks whose end it is; what the server said, which begins with what was not forwarded, is kept.
-    pub(super) fn part(&mut self, said: &[u8], now: Instant) {
-        let Server::Attached { lease, address, postmaster, .. } = &self.server else { return };
+    pub(super) fn inquire(&mut self, said: &[u8], now: Instant) {
+        let Attachment::Attached { lease, address, postmaster, .. } = &self.server else { return };
         self.to_client.keep(said);
         let termination = Termination { address: address.clone(), postmaster: *postmaster, told_at: now };
         let sighting = self.worker.shared.health.sighting(lease.server());
@@ -62,23 +64,23 @@ impl Relay {
                 Ok(None) | Err(_) => EndedBy::Server,
             }
         });
-        self.watch.parting(Parting { ended_by, awaited_since: None });
+        self.watch.inquires(TerminationInquiry { ended_by, awaited_since: None });
     }
 
-    pub(super) fn poll_parting(&mut self, cx: &mut Context<'_>) -> Next {
+    pub(super) fn poll_inquiry(&mut self, cx: &mut Context<'_>) -> Next {
         if let Poll::Ready(Err(_broken)) = self.to_client.poll_flush(cx, &mut self.client) {
             return Next::End(Ending::Silent);
         }
-        let Some(parting) = self.watch.is_parting() else { return Next::Again };
+        let Some(inquiry) = self.watch.inquiry() else { return Next::Again };
         let mut byte = [0_u8; 1];
-        if parting.awaited_since.is_none()
+        if inquiry.awaited_since.is_none()
             && let Poll::Ready(Ok(1)) = self.client.poll_peek(cx, &mut byte)
         {
-            parting.awaited_since = Some(Instant::now());
+            inquiry.awaited_since = Some(Instant::now());
         }
-        let Poll::Ready(ended_by) = parting.ended_by.as_mut().poll(cx) else { return Next::Wait };
-        let awaited_since = parting.awaited_since;
-        self.watch.parted();
+        let Poll::Ready(ended_by) = inquiry.ended_by.as_mut().poll(cx) else { return Next::Wait };
+        let awaited_since = inquiry.awaited_since;
+        self.watch.inquiry_answered();
         match ended_by {
             EndedBy::Operator => Next::End(self.ended_by_operator(cx)),
             EndedBy::Server => self.server_went(awaited_since),
@@ -103,7 +105,7 @@ impl Relay {
     fn ended_by_operator(&mut self, cx: &mut Context<'_>) -> Ending {
         self.is_terminated(Some(SqlState::ADMIN_SHUTDOWN));
         self.session.accept_farewell();
-        let said = self.to_client.take_tail();
+        let said = self.to_client.take_held();
         if let Next::End(ending) = self.take_from_server(cx, &said) {
             return ending;
         }

@@ -1,6 +1,6 @@
 //! What a freshly logged-in session asks to know whether it was given what the last look at its server has found.
 
-use super::generation::Mark;
+use super::generation::DefaultsVersion;
 
 /// SQL for a time of the server's, as digits that compare like times, whatever the session's settings. It names no
 /// schema but PostgreSQL's own.
@@ -17,7 +17,7 @@ const ROWS: &str = "coalesce((SELECT pg_catalog.string_agg(pg_catalog.concat_ws(
  AND (s.setrole OPERATOR(pg_catalog.=) 0::pg_catalog.oid OR s.setrole OPERATOR(pg_catalog.=) \
  (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) session_user))), '')";
 
-impl Mark {
+impl DefaultsVersion {
     /// The question, of one row.
     pub(crate) fn question() -> String {
         let [started, loaded] = [moment("pg_postmaster_start_time"), moment("pg_conf_load_time")];
@@ -27,6 +27,6 @@ impl Mark {
     /// What the row says.
     pub(crate) fn of_values<'a>(mut values: impl Iterator<Item = Option<&'a [u8]>>) -> Option<Self> {
         let mut next = || Some(std::str::from_utf8(values.next()??).ok()?.into());
-        Some(Mark { started: next()?, loaded: next()?, rows: next()? })
+        Some(DefaultsVersion { started: next()?, loaded: next()?, rows: next()? })
     }
 }

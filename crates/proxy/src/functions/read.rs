@@ -6,45 +6,47 @@ use std::sync::Arc;
 use trunkline_session::{FunctionCatalog, FunctionEffect, UnlistedFunctions};
 
 use super::classify::Function;
-use super::connection::{Connection, FunctionsMark, LookError, Mark, Wanted};
-use super::known::Known;
-use super::{BuiltIn, Shared};
+use super::connection::{
+    CatalogConnection, CatalogFingerprint, FunctionsFingerprint, FunctionsReadError, ReadFrom,
+};
+use super::graph::FunctionGraph;
+use super::{BuiltIn, StoreShared};
 use crate::limits::{FUNCTION_ROUNDS_MAX, FUNCTION_SOURCES_MAX, FUNCTIONS_MAX};
 use crate::settings::UserFunctions;
 
 /// Looks at one database, again and again.
 #[derive(Debug)]
-pub(super) struct Looker {
-    shared: Arc<Shared>,
+pub(super) struct FunctionsReader {
+    shared: Arc<StoreShared>,
     database: Box<str>,
-    connection: Option<Connection>,
-    built_in: Option<BuiltInRead>,
+    connection: Option<CatalogConnection>,
+    built_in: Option<BuiltInFunctions>,
     functions: Arc<[Function]>,
-    functions_mark: Option<FunctionsMark>,
-    callers_mark: Option<Mark>,
+    functions_fingerprint: Option<FunctionsFingerprint>,
+    callers_fingerprint: Option<CatalogFingerprint>,
 }
 
 /// The built-in functions of a version.
 #[derive(Debug)]
-struct BuiltInRead {
+struct BuiltInFunctions {
     version: u32,
     names: BuiltIn,
     /// Those that leave something behind, by OID.
     of_interest: Vec<(u32, FunctionEffect)>,
 }
 
-impl Looker {
-    pub(super) fn new(shared: Arc<Shared>, database: Box<str>) -> Self {
+impl FunctionsReader {
+    pub(super) fn new(shared: Arc<StoreShared>, database: Box<str>) -> Self {
         let (connection, built_in) = (None, None);
-        let (functions, functions_mark, callers_mark) = (Arc::default(), None, None);
-        Self { shared, database, connection, built_in, functions, functions_mark, callers_mark }
+        let (functions, functions_fingerprint, callers_fingerprint) = (Arc::default(), None, None);
+        Self { shared, database, connection, built_in, functions, functions_fingerprint, callers_fingerprint }
     }
 
     /// The catalog, if it is another than at the last look.
     ///
     /// # Errors
     /// When it cannot be read: then all is read at the next look.
-    pub(super) async fn look(&mut self) -> Result<Option<FunctionCatalog>, LookError> {
+    pub(super) async fn look(&mut self) -> Result<Option<FunctionCatalog>, FunctionsReadError> {
         let looked = match self.shared.mode {
             UserFunctions::Read => self.look_at_functions().await,
             UserFunctions::Pin | UserFunctions::Trust => self.look_at_built_in().await,
@@ -61,9 +63,9 @@ impl Looker {
             // Read anywhere: the monitoring role has a database of its own.
             let database =
                 self.shared.login.get_dbname().or(self.shared.login.get_user()).unwrap_or("postgres");
-            let connection = Connection::to_first(
+            let connection = CatalogConnection::to_first(
                 None,
-                Wanted::Anything,
+                ReadFrom::AnyServer,
                 &self.shared.health,
                 &self.shared.login,
                 database,
@@ -87,110 +89,122 @@ impl Looker {
         self.connection = None;
         self.built_in = None;
         self.functions = Arc::default();
-        self.functions_mark = None;
-        self.callers_mark = None;
+        self.functions_fingerprint = None;
+        self.callers_fingerprint = None;
     }
 
-    async fn look_at_functions(&mut self) -> Result<Option<FunctionCatalog>, LookError> {
-        let Shared { health, login, .. } = &*self.shared;
-        let connection =
-            Connection::to_first(self.connection.take(), Wanted::News, health, login, &self.database).await?;
+    async fn look_at_functions(&mut self) -> Result<Option<FunctionCatalog>, FunctionsReadError> {
+        let StoreShared { health, login, .. } = &*self.shared;
+        let connection = CatalogConnection::to_first(
+            self.connection.take(),
+            ReadFrom::Primary,
+            health,
+            login,
+            &self.database,
+        )
+        .await?;
         let changed = self.compare(&connection).await;
         self.connection = Some(connection);
         changed
     }
 
-    async fn compare(&mut self, connection: &Connection) -> Result<Option<FunctionCatalog>, LookError> {
+    async fn compare(
+        &mut self,
+        connection: &CatalogConnection,
+    ) -> Result<Option<FunctionCatalog>, FunctionsReadError> {
         let is_version_new = self.built_in.as_ref().is_none_or(|read| read.version != connection.version);
         if is_version_new {
             self.read_built_in(connection).await?;
         }
-        let functions_mark = Some(connection.functions_mark().await?);
-        let callers_mark = Some(connection.callers_mark().await?);
-        let are_functions_new = functions_mark != self.functions_mark;
-        if !is_version_new && !are_functions_new && callers_mark == self.callers_mark {
+        let functions_fingerprint = Some(connection.functions_fingerprint().await?);
+        let callers_fingerprint = Some(connection.callers_fingerprint().await?);
+        let are_functions_new = functions_fingerprint != self.functions_fingerprint;
+        if !is_version_new && !are_functions_new && callers_fingerprint == self.callers_fingerprint {
             return Ok(None);
         }
         if are_functions_new {
-            self.functions = read_functions(connection, functions_mark.as_ref()).await?;
+            self.functions = read_functions(connection, functions_fingerprint.as_ref()).await?;
         }
         let catalog = self.follow(connection).await?;
-        (self.functions_mark, self.callers_mark) = (functions_mark, callers_mark);
+        (self.functions_fingerprint, self.callers_fingerprint) = (functions_fingerprint, callers_fingerprint);
         Ok(Some(catalog))
     }
 
     /// Where functions are not to be read, one look is enough.
-    async fn look_at_built_in(&mut self) -> Result<Option<FunctionCatalog>, LookError> {
+    async fn look_at_built_in(&mut self) -> Result<Option<FunctionCatalog>, FunctionsReadError> {
         if self.built_in.is_some() {
             return Ok(None);
         }
-        let Shared { health, login, .. } = &*self.shared;
-        let connection = Connection::to_first(None, Wanted::Anything, health, login, &self.database).await?;
+        let StoreShared { health, login, .. } = &*self.shared;
+        let connection =
+            CatalogConnection::to_first(None, ReadFrom::AnyServer, health, login, &self.database).await?;
         self.read_built_in(&connection).await?;
         Ok(Some(FunctionCatalog::unread(self.shared.built_in.load_full(), UnlistedFunctions::Pins)))
     }
 
-    async fn read_built_in(&mut self, connection: &Connection) -> Result<(), LookError> {
+    async fn read_built_in(&mut self, connection: &CatalogConnection) -> Result<(), FunctionsReadError> {
         let rows = connection.built_in().await?;
         let effects = rows.iter().map(|(oid, name)| (*oid, FunctionEffect::of_name(name)));
         let of_interest = effects.filter(|(_, effect)| effect.pin.is_some()).collect();
         let names: HashSet<Box<[u8]>> = rows.into_iter().map(|(_, name)| name).collect();
         let names = {
-            let known = self.shared.built_in.load_full();
-            if *known == names { known } else { Arc::new(names) }
+            let graph = self.shared.built_in.load_full();
+            if *graph == names { graph } else { Arc::new(names) }
         };
         self.shared.built_in.store(Arc::clone(&names));
-        self.built_in = Some(BuiltInRead { version: connection.version, names, of_interest });
+        self.built_in = Some(BuiltInFunctions { version: connection.version, names, of_interest });
         Ok(())
     }
 
     /// Who uses what, until nothing new is found.
-    async fn follow(&self, connection: &Connection) -> Result<FunctionCatalog, LookError> {
-        let Some(built_in) = &self.built_in else { return Err(LookError::NoServer) };
+    async fn follow(&self, connection: &CatalogConnection) -> Result<FunctionCatalog, FunctionsReadError> {
+        let Some(built_in) = &self.built_in else { return Err(FunctionsReadError::NoServer) };
         let functions = Arc::clone(&self.functions);
-        let (mut known, mut seeds) = aside(move || Known::new(functions.to_vec())).await?;
-        seeds.extend(connection.users_of_built_in(&built_in.of_interest).await?);
+        let (mut graph, mut dependencies) = aside(move || FunctionGraph::new(functions.to_vec())).await?;
+        dependencies.extend(connection.users_of_built_in(&built_in.of_interest).await?);
         for _round in 0..FUNCTION_ROUNDS_MAX {
-            if known.is_too_much() {
-                return Err(LookError::TooMany("settings that functions change"));
+            if graph.is_too_much() {
+                return Err(FunctionsReadError::TooMany("settings that functions change"));
             }
-            if seeds.is_empty() {
-                if known.is_everything_of_interest() {
+            if dependencies.is_empty() {
+                if graph.is_everything_of_interest() {
                     tracing::warn!(
                         db.name = %self.database,
                         "a cast between built-in types runs a function that changes sessions: all sessions are pinned"
                     );
                 }
                 let names = Arc::clone(&built_in.names);
-                return aside(move || known.catalog(names)).await;
+                return aside(move || graph.catalog(names)).await;
             }
-            let users = connection.users(&seeds).await?;
-            (known, seeds) = aside(move || {
-                let seeds = known.add_users(users);
-                (known, seeds)
+            let users = connection.users(&dependencies).await?;
+            (graph, dependencies) = aside(move || {
+                let dependencies = graph.add_users(users);
+                (graph, dependencies)
             })
             .await?;
         }
-        Err(LookError::TooMany("functions that call each other by way of views"))
+        Err(FunctionsReadError::TooMany("functions that call each other by way of views"))
     }
 }
 
 async fn read_functions(
-    connection: &Connection,
-    mark: Option<&FunctionsMark>,
-) -> Result<Arc<[Function]>, LookError> {
+    connection: &CatalogConnection,
+    fingerprint: Option<&FunctionsFingerprint>,
+) -> Result<Arc<[Function]>, FunctionsReadError> {
     let is_over = |number: i64, most: usize| usize::try_from(number).unwrap_or(usize::MAX) > most;
-    if mark.is_some_and(|mark| is_over(mark.count, FUNCTIONS_MAX)) {
-        return Err(LookError::TooMany("functions"));
+    if fingerprint.is_some_and(|fingerprint| is_over(fingerprint.count, FUNCTIONS_MAX)) {
+        return Err(FunctionsReadError::TooMany("functions"));
     }
-    if mark.is_some_and(|mark| is_over(mark.source_bytes, FUNCTION_SOURCES_MAX)) {
-        return Err(LookError::TooMany("bytes of function sources"));
+    if fingerprint.is_some_and(|fingerprint| is_over(fingerprint.source_bytes, FUNCTION_SOURCES_MAX)) {
+        return Err(FunctionsReadError::TooMany("bytes of function sources"));
     }
     let rows = connection.functions(FUNCTION_SOURCES_MAX).await?;
     aside(move || rows.into_iter().map(Function::of).collect()).await
 }
 
 /// Does work that takes long beside the thread that looks at servers.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LookError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| LookError::NotNow(error.to_string()))
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, FunctionsReadError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| FunctionsReadError::NotNow(error.to_string()))
 }

@@ -8,11 +8,11 @@ use trunkline_reactor::timer;
 /// When a login has taken too long. The search for a primary may put it off: a client that has done its part is not
 /// sent away in the middle of a failover, and one that dawdles gains nothing.
 #[derive(Debug)]
-pub(super) struct LoginLimit(Cell<Instant>);
+pub(super) struct LoginDeadline(Cell<Instant>);
 
-impl LoginLimit {
+impl LoginDeadline {
     pub(super) fn within(limit: Duration) -> Self {
-        LoginLimit(Cell::new(Instant::now() + limit))
+        LoginDeadline(Cell::new(Instant::now() + limit))
     }
 
     /// What follows may take so much longer.
