@@ -140,7 +140,8 @@ pub struct ServerStatus {
     pub since: Instant,
     /// What the operator wants of it.
     pub admin: AdminState,
-    /// How far behind; `None` on a primary and where nothing is known, which is never the same as zero.
+    /// How far behind; `None` on a primary, on a server that is DOWN or FENCED, and where nothing is known, which is
+    /// never the same as zero.
     pub lag: Option<Lag>,
     /// WAL bytes it has yet to replay.
     pub lag_bytes: Option<u64>,

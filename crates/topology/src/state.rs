@@ -104,6 +104,15 @@ impl State {
         }
     }
 
+    /// Whether its last known lag still says something: it answers, and with this cluster's data.
+    #[must_use]
+    pub fn shows_lag(self) -> bool {
+        match self {
+            State::Unknown | State::Up | State::Lagging | State::Drain | State::Maint => true,
+            State::Down | State::Fenced => false,
+        }
+    }
+
     /// Whether it is out of service, so that its caches are cold when it returns.
     #[must_use]
     pub fn is_out(self) -> bool {

@@ -46,6 +46,16 @@ pub(super) enum Fitness {
     Following,
 }
 
+impl Reason {
+    /// Whether the verdict is for want of answers: what the server said last is too old to be believed.
+    pub(super) fn is_for_want_of_answers(&self) -> bool {
+        matches!(
+            self,
+            Reason::NotProbed(_) | Reason::Unprobed(_) | Reason::LoginRefused(_) | Reason::Saturated
+        )
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

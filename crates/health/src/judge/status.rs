@@ -61,9 +61,16 @@ impl Transition {
 }
 
 impl JudgedServer {
+    /// What the standby said last, while that still tells how far behind it is: not of a server that is DOWN, nor of one
+    /// that no longer answers.
+    fn measured(&self) -> Option<&StandbyFacts> {
+        let is_measured = self.liveness.is_alive() && self.verdict.state.shows_lag();
+        self.standby().filter(|_| is_measured && !self.verdict.reason.is_for_want_of_answers())
+    }
+
     /// How far behind; nothing for a primary, and nothing while nothing is known.
     fn lag(&self, now: Instant) -> Option<Lag> {
-        self.standby()?;
+        self.measured()?;
         let reading = self.reading?;
         let hi = reading.fresh_as_of.map(|at| now.saturating_duration_since(at));
         // Unproven and unbounded: zero would be a claim.
@@ -74,7 +81,7 @@ impl JudgedServer {
     }
 
     fn in_sync(&self) -> Option<bool> {
-        self.standby()?;
+        self.measured()?;
         self.reading.map(|reading| reading.is_in_sync)
     }
 
@@ -137,7 +144,7 @@ impl Judge {
     }
 
     fn status(&self, server: &JudgedServer, now: Instant) -> ServerStatus {
-        let standby = server.standby();
+        let (standby, measured) = (server.standby(), server.measured());
         let newest = self.epoch.as_ref().and_then(|epoch| epoch.clock.newest());
         ServerStatus {
             id: server.id,
@@ -152,13 +159,13 @@ impl Judge {
             since: server.verdict.since,
             admin: server.spec.admin,
             lag: server.lag(now),
-            lag_bytes: standby.and_then(|facts| Some(newest?.bytes_since(facts.replay))),
+            lag_bytes: measured.and_then(|facts| Some(newest?.bytes_since(facts.replay))),
             in_sync: server.in_sync(),
             timeline: server.timeline(),
             system_identifier: server.answer.as_ref().and_then(|answer| answer.facts.system_identifier),
             postmaster: server.postmaster(),
-            receiver: standby.map(|facts| facts.receiver != Receiver::Absent),
-            paused: standby.map(|facts| facts.is_paused),
+            receiver: measured.map(|facts| facts.receiver != Receiver::Absent),
+            paused: measured.map(|facts| facts.is_paused),
             weight: server.spec.weight,
             slow_start: server.slow_start(&self.settings, now),
             saturated: server.liveness.is_saturated,

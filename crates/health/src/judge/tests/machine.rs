@@ -32,6 +32,28 @@ fn hard_signals_act_at_once() {
 }
 
 #[test]
+fn a_server_that_does_not_answer_reports_neither_lag_nor_sync() {
+    let reports = |stage: &Stage| {
+        let server = stage.server(R1);
+        (server.lag.is_some(), server.lag_bytes.is_some(), server.in_sync, server.receiver)
+    };
+    let (all, nothing) = ((true, true, Some(true), Some(true)), (false, false, None, None));
+    let mut stage = Stage::started();
+    assert_eq!(reports(&stage), all);
+    stage.observe(R1, Finding::ConnectFailed(ProbeFailure::Refused));
+    assert_eq!(reports(&stage), nothing, "DOWN");
+    stage.judge.set_admin(R1, AdminState::Maint, stage.now);
+    assert_eq!(reports(&stage), nothing, "in maintenance, and silent");
+    stage.judge.set_admin(R1, AdminState::Ready, stage.now);
+    stage.rounds(4);
+    assert_eq!(reports(&stage), all, "it is back");
+    stage.now += Duration::from_secs(4);
+    stage.judge.tick(stage.now);
+    stage.expect(R1, State::Unknown, "no probe was answered");
+    assert_eq!(reports(&stage), nothing, "its last answer is too old");
+}
+
+#[test]
 fn soft_failures_count_to_fall() {
     for failure in [timeout(), ProbeFailure::Lost("eof".to_owned()), refusal("57014")] {
         let mut stage = Stage::started();
