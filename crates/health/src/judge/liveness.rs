@@ -1,22 +1,18 @@
-//! Does a server answer? Fall, rise and damping.
+//! Does a server answer? Fall and rise.
 //!
 //! ```text
 //! Unseen --good--> Alive --hard failure, or `fall` soft ones--> Dead --`rise` good ones and a login--> Alive
 //!    `------hard failure, or `fall` soft ones------------------^
 //! ```
+//!
+//! The last step is [`super::damping`]'s, which may hold a server back.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::damping::{self, DAMPING_WINDOW, FAILURES_MAX};
 use super::facts::{FailureSeverity, ProbeFailure};
 use super::settings::JudgeSettings;
-
-/// Deaths within this time make the next recovery slower.
-const DAMPING_WINDOW: Duration = Duration::from_secs(300);
-/// Longest a recovering server is held back.
-const HOLD_MAX: Duration = Duration::from_secs(60);
-/// Deaths remembered: 2^9 ticks exceed [`HOLD_MAX`] for any sensible tick.
-const DEATHS_MAX: usize = 10;
 
 /// Whether a server answers.
 #[derive(Clone, Debug)]
@@ -50,6 +46,8 @@ pub(super) struct Revival {
     pub(super) good: u32,
     pub(super) has_login: bool,
     since: Instant,
+    /// Until when it is held back, if it is.
+    pub(super) held_until: Option<Instant>,
 }
 
 /// What a finding changed.
@@ -57,7 +55,12 @@ pub(super) struct Revival {
 pub(super) enum LivenessChange {
     None,
     Died,
-    Revived,
+}
+
+impl Revival {
+    fn new(now: Instant) -> Self {
+        Revival { good: 0, has_login: false, since: now, held_until: None }
+    }
 }
 
 impl Liveness {
@@ -81,31 +84,26 @@ impl Liveness {
     }
 
     /// The probe's query was answered.
-    pub(super) fn answered(&mut self, settings: &JudgeSettings, now: Instant) -> LivenessChange {
+    pub(super) fn answered(&mut self, now: Instant) {
         self.probe_failures = 0;
         match &mut self.life {
-            Life::Unseen(_) => {
-                self.life = Life::Alive;
-                LivenessChange::None
-            }
-            Life::Alive => LivenessChange::None,
+            Life::Unseen(_) => self.life = Life::Alive,
+            Life::Alive => {}
             Life::Dead { revival, .. } => {
-                let revival = revival.get_or_insert(Revival { good: 0, has_login: false, since: now });
+                let revival = revival.get_or_insert(Revival::new(now));
                 revival.good = revival.good.saturating_add(1);
-                self.revive(settings, now)
             }
         }
     }
 
     /// A new login succeeded.
-    pub(super) fn connected(&mut self, settings: &JudgeSettings, now: Instant) -> LivenessChange {
+    pub(super) fn connected(&mut self, now: Instant) {
         self.connect_failures = 0;
         self.is_saturated = false;
         self.refused_login = None;
         if let Life::Dead { revival, .. } = &mut self.life {
-            revival.get_or_insert(Revival { good: 0, has_login: false, since: now }).has_login = true;
+            revival.get_or_insert(Revival::new(now)).has_login = true;
         }
-        self.revive(settings, now)
     }
 
     /// The probe's query failed.
@@ -132,28 +130,29 @@ impl Liveness {
         self.failed(failure, count, settings, now)
     }
 
-    /// How long a returning server is held back from its first good probe on.
-    fn hold(&self, settings: &JudgeSettings, now: Instant) -> Duration {
-        let recent = self.deaths.iter().filter(|at| now.saturating_duration_since(**at) <= DAMPING_WINDOW);
-        match u32::try_from(recent.count()).unwrap_or(u32::MAX) {
-            0 | 1 => Duration::ZERO,
-            count => (settings.tick * settings.rise).saturating_mul(1 << (count - 1).min(9)).min(HOLD_MAX),
+    /// When a dead server that answers well enough to return may do so, or might have done so; `None` for any other.
+    pub(super) fn returns_at(&self, settings: &JudgeSettings, now: Instant) -> Option<Instant> {
+        let Life::Dead { revival: Some(revival), .. } = &self.life else { return None };
+        let is_ready = revival.has_login && revival.good >= settings.rise;
+        is_ready.then(|| revival.since + damping::hold(self.recent_failures(now), settings))
+    }
+
+    /// How often it died within [`DAMPING_WINDOW`].
+    pub(super) fn recent_failures(&self, now: Instant) -> usize {
+        self.deaths.iter().filter(|at| now.saturating_duration_since(**at) <= DAMPING_WINDOW).count()
+    }
+
+    /// Notes that its return is held back. Whether that is news.
+    pub(super) fn hold_until(&mut self, until: Instant) -> bool {
+        match &mut self.life {
+            Life::Dead { revival: Some(revival), .. } => revival.held_until.replace(until).is_none(),
+            Life::Unseen(_) | Life::Alive | Life::Dead { revival: None, .. } => false,
         }
     }
 
-    fn revive(&mut self, settings: &JudgeSettings, now: Instant) -> LivenessChange {
-        let hold = self.hold(settings, now);
-        match &self.life {
-            Life::Dead { revival: Some(revival), .. }
-                if revival.has_login
-                    && revival.good >= settings.rise
-                    && now.saturating_duration_since(revival.since) >= hold =>
-            {
-                self.life = Life::Alive;
-                LivenessChange::Revived
-            }
-            Life::Unseen(_) | Life::Alive | Life::Dead { .. } => LivenessChange::None,
-        }
+    /// It is back.
+    pub(super) fn revive(&mut self) {
+        self.life = Life::Alive;
     }
 
     fn failed(
@@ -191,7 +190,7 @@ impl Liveness {
                 (self.is_saturated, self.refused_login) = (false, None);
                 self.life = Life::Dead { failure, revival: None };
                 self.deaths.push_back(now);
-                if self.deaths.len() > DEATHS_MAX {
+                if self.deaths.len() > FAILURES_MAX {
                     self.deaths.pop_front();
                 }
                 LivenessChange::Died

@@ -1,17 +1,19 @@
 //! The judgement: observations in, verdicts out. No I/O, no clock, no log.
 //!
 //! ```text
-//! Observation -> liveness (does it answer: fall, rise, damping)
+//! Observation -> liveness (does it answer: fall, rise) -> damping (may it return yet)
 //!             -> election (which primary, which timeline: the epoch and its LSN clock)
 //!             -> standby  (how far behind on that clock, on that timeline)
 //!             -> verdict  (the first rule that applies gives state and reason) -> Transition, Snapshot
 //! ```
 
 mod clock;
+mod damping;
 mod election;
 mod epoch;
 mod facts;
 mod liveness;
+mod notice;
 mod reason;
 mod server;
 mod settings;
@@ -25,6 +27,7 @@ pub use facts::{
     Facts, Finding, Observation, PrimaryFacts, ProbeFailure, ProbePhase, Receiver, RoleFacts, SocketTrouble,
     StandbyFacts, StartupWait,
 };
+pub use notice::{Notice, NoticeKind};
 pub use settings::{JudgeSettings, PrimaryUnknown};
 pub use status::Transition;
 
@@ -33,6 +36,7 @@ use std::time::Instant;
 
 use self::epoch::Epoch;
 use self::liveness::LivenessChange;
+use self::notice::Notices;
 use self::reason::Reason;
 use self::server::{JudgedServer, LastAnswer, Verdict};
 use self::standby::Following;
@@ -53,6 +57,7 @@ pub struct Judge {
     /// The primary's answer that the clock has seen last.
     clocked_at: Option<Instant>,
     transitions: VecDeque<Transition>,
+    notices: Notices,
     eligibility: Eligibility,
     generation: u64,
     ticked_at: Instant,
@@ -73,6 +78,7 @@ impl Judge {
             epoch: None,
             clocked_at: None,
             transitions: VecDeque::new(),
+            notices: Notices::default(),
             eligibility: Eligibility::default(),
             generation: 0,
             ticked_at: now,
@@ -93,9 +99,13 @@ impl Judge {
         let (change, has_answer) = match finding {
             Finding::Answered(facts) => {
                 server.answered(LastAnswer { facts: *facts, address, sent_at, received_at });
-                (server.liveness.answered(settings, now), true)
+                server.liveness.answered(now);
+                (LivenessChange::None, true)
             }
-            Finding::Connected => (server.liveness.connected(settings, now), false),
+            Finding::Connected => {
+                server.liveness.connected(now);
+                (LivenessChange::None, false)
+            }
             Finding::ProbeFailed(failure) => (server.liveness.probe_failed(failure, settings, now), false),
             Finding::ConnectFailed(failure) => {
                 (server.liveness.connect_failed(failure, settings, now), false)
@@ -104,6 +114,7 @@ impl Judge {
         if change == LivenessChange::Died {
             server.died();
         }
+        self.revive(now);
         self.update_lost(now);
         if has_answer {
             self.judge_claim(index, now);
@@ -167,6 +178,11 @@ impl Judge {
         self.transitions.pop_front()
     }
 
+    /// The next thing to log that is no change of a state, oldest first.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop()
+    }
+
     /// Grows whenever a state, a role or an eligibility changes.
     #[must_use]
     pub fn generation(&self) -> u64 {
@@ -214,6 +230,20 @@ impl Judge {
     /// Decides every server anew and notes what changed.
     fn refresh(&mut self, now: Instant) {
         self.elect_first(now);
+        self.decide(now);
+        // Whoever was held back while another served may be the last that is left.
+        while self.revive(now) {
+            self.update_lost(now);
+            self.decide(now);
+        }
+        let eligibility = self.eligibility();
+        if eligibility != self.eligibility {
+            self.eligibility = eligibility;
+            self.generation += 1;
+        }
+    }
+
+    fn decide(&mut self, now: Instant) {
         for index in 0..self.servers.len() {
             let server = &self.servers[index];
             let (state, reason) = verdict::decide(server, self.epoch.as_ref(), &self.settings, now);
@@ -230,11 +260,6 @@ impl Judge {
                 }
                 self.transitions.push_back(transition);
             }
-        }
-        let eligibility = self.eligibility();
-        if eligibility != self.eligibility {
-            self.eligibility = eligibility;
-            self.generation += 1;
         }
     }
 }

@@ -16,7 +16,7 @@ pub(super) enum Reason {
     LoginRefused(ProbeFailure),
     Saturated,
     Dead(ProbeFailure),
-    Reviving { good: u32, rise: u32, has_login: bool, failure: ProbeFailure },
+    Reviving(Return, ProbeFailure),
     Promoted,
     OtherSystem { theirs: Option<SystemIdentifier>, ours: Option<SystemIdentifier> },
     OldPrimary { theirs: TimelineId, ours: Option<TimelineId> },
@@ -35,6 +35,17 @@ pub(super) enum Reason {
     Drain,
     Primary { is_expected: bool },
     Standby(Fitness, Option<ProbeFailure>),
+}
+
+/// What a server that answers again waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Return {
+    /// A new login: those of the probe fail.
+    Login,
+    /// More good probes.
+    Probes { good: u32, rise: u32 },
+    /// The end of a hold.
+    Hold(Duration),
 }
 
 /// How a standby that is up stands.
@@ -68,12 +79,7 @@ impl fmt::Display for Reason {
             }
             Reason::Saturated => f.write_str("no connection slot left for the probe"),
             Reason::Dead(failure) => write!(f, "{failure}"),
-            Reason::Reviving { good, rise, has_login: true, failure } => {
-                write!(f, "answers again ({good} of {rise} good probes) after: {failure}")
-            }
-            Reason::Reviving { has_login: false, failure, .. } => {
-                write!(f, "answers on its old connection, but new logins fail: {failure}")
-            }
+            Reason::Reviving(awaited, failure) => write!(f, "{awaited}: {failure}"),
             Reason::Promoted => f.write_str("promoted: it is configured as a replica but not in recovery"),
             Reason::OtherSystem { theirs, ours } => {
                 let (theirs, ours) = (OrUnknown(theirs.as_ref()), OrUnknown(ours.as_ref()));
@@ -132,6 +138,19 @@ impl fmt::Display for Reason {
                     }
                     None => Ok(()),
                 }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Return {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Return::Login => f.write_str("answers on its old connection, but new logins fail"),
+            Return::Probes { good, rise } => write!(f, "answers again ({good} of {rise} good probes) after"),
+            Return::Hold(left) => {
+                let left = Seconds(*left);
+                write!(f, "answers again, held back for {left} more after repeated failures, the last")
             }
         }
     }

@@ -25,6 +25,8 @@ pub struct JudgeSettings {
     pub fall: u32,
     /// Good probes in a row that bring a server back.
     pub rise: u32,
+    /// Longest a standby that fails again and again is held back while others serve; zero is never.
+    pub damping_max: Duration,
     /// Time over which a returning server's weight ramps up.
     pub slow_start: Duration,
     /// After a failover: how long standbys may take to follow the new timeline.
@@ -60,6 +62,7 @@ impl JudgeSettings {
             fast_interval: tick / 4,
             fall: 2,
             rise: 2,
+            damping_max: Duration::from_secs(60),
             slow_start: Duration::from_secs(10),
             failover_grace: Duration::from_secs(10),
             primary_unknown: PrimaryUnknown::Serve,

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::epoch::{Claim, Epoch};
 use super::facts::StandbyFacts;
-use super::liveness::Life;
-use super::reason::{Fitness, Reason};
+use super::liveness::{Life, Revival};
+use super::reason::{Fitness, Reason, Return};
 use super::server::{JudgedServer, LastAnswer, Standing};
 use super::settings::{JudgeSettings, PrimaryUnknown};
 use super::standby::{Following, following};
@@ -42,12 +42,7 @@ fn decide_fitness(
         Life::Unseen(failure) => failure.clone(),
         Life::Dead { failure, revival } => {
             let reason = match revival {
-                Some(revival) => Reason::Reviving {
-                    good: revival.good,
-                    rise: settings.rise,
-                    has_login: revival.has_login,
-                    failure: failure.clone(),
-                },
+                Some(revival) => Reason::Reviving(awaited(revival, settings, now), failure.clone()),
                 None => Reason::Dead(failure.clone()),
             };
             return (State::Down, reason);
@@ -59,6 +54,15 @@ fn decide_fitness(
         None => Reason::NotProbed(failure),
     };
     (State::Unknown, reason)
+}
+
+/// What a server that answers again waits for.
+fn awaited(revival: &Revival, settings: &JudgeSettings, now: Instant) -> Return {
+    match revival.held_until {
+        Some(until) => Return::Hold(until.saturating_duration_since(now)),
+        None if revival.has_login => Return::Probes { good: revival.good, rise: settings.rise },
+        None => Return::Login,
+    }
 }
 
 fn decide_alive(

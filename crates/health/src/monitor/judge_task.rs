@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
-use crate::judge::{Judge, JudgeSettings, Observation, Transition};
+use crate::judge::{Judge, JudgeSettings, Notice, NoticeKind, Observation, Transition};
 use trunkline_topology::{AdminState, LogSeverity, ServerId, ServerSpec, Snapshot};
 
 /// An operator's command.
@@ -60,6 +60,9 @@ impl JudgeTask {
             while let Some(transition) = self.judge.poll_transition() {
                 log(&transition);
             }
+            while let Some(notice) = self.judge.poll_notice() {
+                log_notice(&notice);
+            }
             // Published after every observation: a moving session may wait for a newer WAL position.
             self.published.snapshot.store(Arc::new(self.judge.snapshot(Instant::now())));
             if self.judge.generation() != generation {
@@ -100,5 +103,17 @@ fn log(transition: &Transition) {
     match to.severity() {
         LogSeverity::Info => line!(info),
         LogSeverity::Warning => line!(warn),
+    }
+}
+
+/// Logs what changes no state.
+fn log_notice(notice: &Notice) {
+    let Notice { name, kind } = notice;
+    match kind {
+        NoticeKind::HeldBack { hold, failures, within } => tracing::warn!(
+            target: "trunkline::health",
+            { server.name = %name, hold_seconds = hold.as_secs_f64(), failures, within_seconds = within.as_secs() },
+            "server is held back after repeated failures"
+        ),
     }
 }

@@ -312,6 +312,8 @@ pub struct HealthSection {
     pub on_lagging: Sourced<OnLaggingWord>,
     /// What replicas do while the primary does not answer: `serve`, `drain`, `serve_for:60s`.
     pub primary_unknown: Sourced<Option<String>>,
+    /// Longest hold on a replica that fails again and again; zero = none.
+    pub damping_max: Sourced<Duration>,
     /// Share of the weight grows over this time after DOWN.
     pub slow_start: Sourced<Duration>,
     /// Old timeline tolerated after a failover.

@@ -113,6 +113,86 @@ fn repeated_deaths_make_each_return_slower() {
     assert!(waits.is_sorted() && waits[3] >= Duration::from_secs(8), "{waits:?}");
 }
 
+/// A restart that `id` is back from at once.
+fn restart(stage: &mut Stage, id: ServerId) {
+    stage.observe(id, Finding::ConnectFailed(ProbeFailure::Refused));
+    stage.expect(id, State::Down, "refused");
+    stage.rounds(2);
+}
+
+#[test]
+fn a_hold_is_said_in_the_reason_and_once_in_the_log() {
+    let mut stage = Stage::started();
+    restart(&mut stage, R1);
+    stage.expect(R1, State::Up, "in sync");
+    restart(&mut stage, R1);
+    stage.expect(R1, State::Down, "held back for 1.50 s");
+    let held = std::iter::from_fn(|| stage.judge.poll_notice()).last().expect("it is held back");
+    let NoticeKind::HeldBack { hold, failures, .. } = held.kind;
+    assert_eq!((&*held.name, failures), ("replica1", 2));
+    assert!(hold > TICK * 2 && hold < TICK * 4, "{hold:?}");
+    stage.rounds(3);
+    stage.expect(R1, State::Up, "in sync");
+    assert_eq!(stage.judge.poll_notice(), None);
+}
+
+#[test]
+fn a_primary_restarted_again_and_again_serves_at_once() {
+    let mut stage = Stage::started();
+    for _ in 0..7 {
+        restart(&mut stage, PRIMARY);
+        stage.expect(PRIMARY, State::Up, "primary");
+    }
+    assert_eq!(stage.judge.poll_notice(), None);
+}
+
+#[test]
+fn standbys_restarted_in_turn_are_never_down_together() {
+    let mut stage = Stage::started();
+    for _ in 0..5 {
+        for (restarted, other) in [(R1, R2), (R2, R1)] {
+            restart(&mut stage, restarted);
+            let states = [restarted, other].map(|id| stage.server(id).state);
+            assert!(states.contains(&State::Up), "{states:?}");
+        }
+    }
+}
+
+#[test]
+fn a_standby_that_is_held_back_returns_when_the_last_other_leaves() {
+    type Leaving = fn(&mut Stage);
+    let ways: [Leaving; 4] = [
+        |stage| stage.observe(R2, Finding::ConnectFailed(ProbeFailure::Refused)),
+        |stage| stage.observe(R2, Finding::ConnectFailed(refusal("53300"))),
+        |stage| stage.judge.set_admin(R2, AdminState::Drain, stage.now),
+        |stage| {
+            (stage.answers[0], stage.answers[1]) = (Ok(primary(2000, 1)), Ok(standby(2000, 1)));
+            stage.rounds(8);
+            stage.expect(R2, State::Lagging, "");
+        },
+    ];
+    for (index, leave) in ways.iter().enumerate() {
+        let mut stage = Stage::started();
+        for _ in 0..5 {
+            restart(&mut stage, R1);
+        }
+        stage.expect(R1, State::Down, "held back");
+        leave(&mut stage);
+        stage.expect(R1, State::Up, "");
+        assert!(!stage.server(R2).is_eligible(), "way {index}");
+    }
+}
+
+#[test]
+fn damping_can_be_switched_off() {
+    let mut stage = Stage::with(|settings| settings.damping_max = Duration::ZERO);
+    stage.round();
+    for _ in 0..5 {
+        restart(&mut stage, R1);
+        stage.expect(R1, State::Up, "in sync");
+    }
+}
+
 #[test]
 fn the_operator_decides_drain_and_maintenance() {
     let mut stage = Stage::started();

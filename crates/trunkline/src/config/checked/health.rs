@@ -30,6 +30,7 @@ pub(super) fn judge(health: &HealthSection, problems: &mut Problems) -> JudgeSet
         fast_interval: health.fast_interval.value,
         fall: to_u32(health.fall.value),
         rise: to_u32(health.rise.value),
+        damping_max: health.damping_max.value,
         slow_start: health.slow_start.value,
         failover_grace: health.failover_grace.value,
         primary_unknown: primary_unknown(health, problems),

@@ -218,6 +218,12 @@ const HEALTH: &[Key<RawConfig>] = &[
         "After a failover, how long replicas may still be on the old timeline. 0 = not at all.",
     ),
     key(
+        "damping_max",
+        "\"60s\"",
+        KeyKind::DurationOrZero(|t, v, s| t.health.damping_max.put(v, s)),
+        "Longest a replica that was DOWN more than once within 5 minutes is held back when it answers again: rise * tick, doubled with each failure. Never the only replica that could serve, nor the primary. 0 = not at all.",
+    ),
+    key(
         "slow_start",
         "\"10s\"",
         KeyKind::DurationOrZero(|t, v, s| t.health.slow_start.put(v, s)),
