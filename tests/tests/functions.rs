@@ -317,7 +317,7 @@ fn functions_that_cannot_be_read_are_not_trusted() {
     let endpoint = endpoint(&cluster).start();
     let mut wire = closed_login().connect(endpoint.reads());
     eventually(PATIENCE, "the log says so", || {
-        endpoint.log().contains("functions of the user's own cannot be read")
+        endpoint.log().contains("could not read user-defined functions")
     });
     assert_eq!(wire.value("SELECT upper(lower('a'))"), "A");
     await_movable(&endpoint);

@@ -106,7 +106,7 @@ fn a_kill_ends_that_client_with_the_servers_own_words() {
                 "{}",
                 endpoint.log()
             );
-            let line = "session was ended by its server, which serves on";
+            let line = "server ended the session, and serves others";
             eventually(PATIENCE, "each is logged", || endpoint.log().matches(line).count() == 5);
         }
     }

@@ -1,4 +1,4 @@
-//! Counting who is connected, so that limits hold: in all, per client address, per user.
+//! Counts connections to enforce limits: in total, per client address, per user.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -28,12 +28,12 @@ pub(crate) struct SocketPermit(Arc<Admission>);
 pub(crate) struct SessionPermit {
     admission: Arc<Admission>,
     address: IpAddr,
-    /// Counted only once it is proved: whoever merely claims a name must not use up its places.
+    /// Set once the client is authenticated: clients that only claim a name must not use up its limit.
     user: Option<Box<[u8]>>,
 }
 
 impl Admission {
-    /// Counts a socket just accepted, or `None` when even cancel requests would find no room.
+    /// Counts a socket just accepted; `None` when there is no room even for cancel requests.
     pub(crate) fn admit_socket(self: &Arc<Self>, limits: &LimitSettings) -> Option<SocketPermit> {
         let room = limits.connections_max.saturating_add(BEFORE_LOGIN_EXTRA);
         take_one(&self.sockets, room).then(|| SocketPermit(Arc::clone(self)))
@@ -96,7 +96,7 @@ fn take_one(count: &AtomicUsize, max: usize) -> bool {
     count.fetch_update(Relaxed, Relaxed, |n| (n < max).then_some(n + 1)).is_ok()
 }
 
-/// `max` 0 means no bound, but still counted: the limit may be set while sessions live.
+/// A `max` of 0 is no limit, but still counted: a limit may be set while sessions live.
 fn take_one_of<K: Eq + Hash + Clone>(counts: &Mutex<HashMap<K, usize>>, key: &K, max: usize) -> bool {
     let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
     match counts.get_mut(key) {

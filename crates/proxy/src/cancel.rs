@@ -1,7 +1,7 @@
 //! Cancel keys, and the delivery of CancelRequests.
 //!
-//! A client's key is the process id of the server that its session logged in on, and a secret made by the proxy.
-//! It names the session, not that process: the request goes to the server that runs the session's query now.
+//! A client's key is the process ID of its session's first server connection, and a secret made by the proxy. It
+//! identifies the session, not that process: a request goes to the server that runs the session's query now.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -28,16 +28,16 @@ const KEY_BYTES_3_0: usize = 4;
 /// Which session a cancel key belongs to; one for the process.
 #[derive(Debug, Default)]
 pub(crate) struct CancelRegistry {
-    /// By process id and secret: processes of two hosts may have one id, and so may a session that has left its first
-    /// server and a newer one of the same number. A hash of both leads to one session at most, however many share the
-    /// id, so a flood of wrong secrets costs one look each.
+    /// By process ID and secret: processes of two hosts may share an ID, and so may a session that has left its
+    /// first server and a newer one. Each request costs one lookup, however many sessions share the ID.
     sessions: DashMap<CancelKey, Arc<CancelTarget>>,
     under_way: AtomicUsize,
 }
 
-/// What a client is told at its login, and shows to have its query canceled.
+/// The key that a client gets at its login, and sends to have its query canceled.
 ///
-/// The table's hash has a random key and the secrets are compared in constant time: the time of a miss tells nothing.
+/// The hash has a random key and secrets are compared in constant time: the time of a failed lookup reveals
+/// nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct CancelKey {
     process_id: ProcessId,
@@ -57,7 +57,7 @@ struct CancelState {
     is_delivering: bool,
 }
 
-/// What a server wants to see in a CancelRequest for one of its processes.
+/// The key of a server process, for a CancelRequest.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerCancelKey {
     pub(crate) address: Address,
@@ -69,13 +69,14 @@ pub(crate) struct ServerCancelKey {
 #[derive(Debug)]
 pub(crate) struct CancelHandle {
     registry: Arc<CancelRegistry>,
-    /// `None` for a client that was told no key.
+    /// `None` for a client that got no key.
     key: Option<CancelKey>,
     target: Arc<CancelTarget>,
 }
 
 impl CancelRegistry {
-    /// Makes the secret of a session that logged in as process `server.process_id`, for a client that speaks `version`.
+    /// Registers a session that logged in as process `server.process_id`, and makes its secret, for a client of
+    /// protocol `version`.
     ///
     /// # Errors
     /// When the operating system gives no random bytes.
@@ -97,12 +98,12 @@ impl CancelRegistry {
         }
     }
 
-    /// For a session on a server that gives no key: nobody can have its queries canceled.
+    /// For a session on a server that sends no key: its queries cannot be canceled.
     pub(crate) fn without_key(self: &Arc<Self>) -> CancelHandle {
         CancelHandle { registry: Arc::clone(self), key: None, target: Arc::default() }
     }
 
-    /// Delivers a client's CancelRequest and waits until the server has taken it.
+    /// Delivers a client's CancelRequest and waits until the server has received it.
     pub(crate) async fn deliver(&self, connector: &Connector, request: &CancelRequest) -> CancelResult {
         let key = CancelKey { process_id: request.process_id, secret: request.secret_key.clone() };
         let Some(target) = self.sessions.get(&key).map(|target| Arc::clone(&target)) else {
@@ -130,16 +131,16 @@ thread_local! {
     static RANDOM: RefCell<RandomBytes> = const { RefCell::new(RandomBytes { bytes: [0; RANDOM_BYTES], left: 0 }) };
 }
 
-/// Random bytes fetched at once: a system call for each session is more than its key is worth.
+/// Random bytes fetched at once, to save a system call for each session.
 const RANDOM_BYTES: usize = KEY_BYTES * 36;
 
-/// Random bytes of the operating system's that nobody has had; those at the front are left.
+/// Random bytes of the operating system; the first `left` of them are unused.
 struct RandomBytes {
     bytes: [u8; RANDOM_BYTES],
     left: usize,
 }
 
-/// `N` of them, at most [`RANDOM_BYTES`].
+/// `N` random bytes, at most [`RANDOM_BYTES`].
 fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
     RANDOM.with_borrow_mut(|random| {
         if random.left < N {
@@ -155,7 +156,7 @@ fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
     })
 }
 
-/// One of [`CANCELS_MAX`] deliveries, given back when dropped: the time limit of a login may end one half-way.
+/// One of [`CANCELS_MAX`] deliveries, given back when dropped: the time limit of a login may end one early.
 struct DeliveryPermit<'a>(&'a AtomicUsize);
 
 impl<'a> DeliveryPermit<'a> {
@@ -171,7 +172,7 @@ impl Drop for DeliveryPermit<'_> {
     }
 }
 
-/// A session whose cancel request is under way until this is dropped.
+/// Marks a session as having a cancel request in delivery until dropped.
 struct DeliveryGuard<'a>(&'a CancelTarget);
 
 impl Drop for DeliveryGuard<'_> {
@@ -203,18 +204,18 @@ impl CancelTarget {
 }
 
 impl CancelHandle {
-    /// The process id and the secret the client is told.
+    /// The process ID and the secret that the client gets.
     pub(crate) fn key(&self) -> Option<(ProcessId, &SecretKey)> {
         self.key.as_ref().map(|key| (key.process_id, &key.secret))
     }
 
-    /// From now on cancel requests go there; `None` while the session has no server.
+    /// Cancel requests go to this server from now on; `None` while the session has no server.
     pub(crate) fn set_server(&self, server: Option<ServerCancelKey>) {
         self.target.lock().server = server;
     }
 
-    /// Has what the session's server is at work on canceled. Not waited for: the session is about to leave it, and a
-    /// server notices that only when it has done its work.
+    /// Cancels what the session's server is working on, without waiting: the session is about to leave, and the
+    /// server would notice that only when it is done.
     pub(crate) fn cancel_work(&self, connector: &Connector) {
         let Some(server) = self.target.lock().server.clone() else { return };
         let (registry, connector) = (Arc::clone(&self.registry), connector.clone());
@@ -233,7 +234,8 @@ impl CancelHandle {
         });
     }
 
-    /// Whether a request is on its way to the session's server: it must not be given to anyone else now.
+    /// Whether a request is being delivered to the session's server: no other session may get that server
+    /// connection now.
     #[cfg(test)]
     fn is_delivering(&self) -> bool {
         self.target.lock().is_delivering
@@ -255,7 +257,7 @@ async fn send(connector: &Connector, server: &ServerCancelKey) -> CancelResult {
         let mut packet = BytesMut::new();
         request.encode(&mut packet);
         stream.write_all(&packet).await?;
-        // The server says nothing and closes when it has sent the signal: that is the receipt.
+        // The server sends nothing, and closes the connection when it has sent the signal.
         let mut nothing = [0_u8; 1];
         stream.read(&mut nothing).await.map(|_| ())
     };

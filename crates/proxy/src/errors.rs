@@ -1,6 +1,6 @@
-//! What clients are told when the proxy itself has to say no.
+//! The errors that clients get from the proxy itself.
 //!
-//! Texts name neither hosts nor secrets: those stay in the log.
+//! Their texts contain neither hosts nor secrets: those appear only in the log.
 
 use bytes::BytesMut;
 use trunkline_codec::sqlstate::SqlState;
@@ -15,15 +15,15 @@ pub(crate) enum Refusal {
     NoServer { wanted: ServerKind, detail: String },
     /// A limit of the proxy on the number of sessions.
     TooMany { what: &'static str, limit: usize },
-    /// The proof was wrong, or the user does not exist: the two look the same.
+    /// The password is wrong, or the user does not exist: a client cannot tell the two apart.
     AuthenticationFailed { user: String },
     /// The secret store cannot answer.
     SecretsUnavailable,
-    /// The first packets were not PostgreSQL's, and this is what PostgreSQL would say.
+    /// The first packets were invalid, and PostgreSQL would answer this.
     Startup(trunkline_codec::refusal::ConnectionRefusal),
     /// The client broke the protocol.
     Protocol { message: String },
-    /// A protocol or request the proxy does not speak.
+    /// A protocol or request that the proxy does not support.
     Unsupported { message: String },
     /// The server was lost after its challenge had reached the client.
     ServerLost { server: String, phase: &'static str },
@@ -37,13 +37,13 @@ pub(crate) enum Refusal {
     LoginTimeout,
     /// The startup packet names no user.
     NoUser,
-    /// A startup parameter has a value it cannot have.
+    /// A startup parameter has an invalid value.
     BadOption { name: &'static str, must_be: &'static str },
-    /// A startup option of the proxy's that it does not have.
+    /// An option that begins like one of the proxy's and is none.
     UnknownOption { name: &'static str, hint: &'static str },
     /// Another server did not take the session's settings or prepared statements.
     StateLost,
-    /// A server asks for a proof of the user that the proxy does not have.
+    /// A server asks for an authentication that the proxy has no secret for.
     NoMeans { wanted: &'static str },
 }
 

@@ -1,15 +1,15 @@
-//! Bounds of sessions and of what serves them that are not settings, by name.
+//! The limits of sessions that are not settings.
 //!
-//! What a single part of the proxy alone knows is bounded by a constant beside it: HTTP and agent-check in `http`, first
-//! packets in `client`, secrets and their users in `auth::secrets`. Those of connections are in `trunkline-net`, the
-//! health monitor's in `trunkline-health`, those of what one session holds in `trunkline_session::limits`.
+//! A limit that concerns one file only is a constant there. The limits of other crates are theirs: of connections
+//! in `trunkline-net`, of HTTP and agent-check in `trunkline-control`, of secrets in `trunkline-auth`, of the
+//! monitor in `trunkline-health`, of what one session holds in `trunkline_session::limits`.
 
 use std::time::Duration;
 
 /// Bytes read from a socket at once; one buffer per worker thread, shared by its sessions.
 ///
-/// Measured on bulk results of 1 KiB rows, CPU seconds per gigabyte: 0.50 with 64 KiB, 0.43 with 128 KiB, 0.40 with
-/// this. It is memory only once something fills it.
+/// Measured on bulk results of 1 KiB rows, CPU seconds per gigabyte: 0.50 with 64 KiB, 0.43 with 128 KiB, 0.40
+/// with this. Pages that are never filled take no memory.
 pub const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Capacity of the longest journal a worker keeps once its request is answered: longer requests are rare.
@@ -41,133 +41,133 @@ pub const CANCELS_MAX: usize = 128;
 /// How long the delivery of one CancelRequest may take, connect included.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Pause before a CancelRequest that must not be dropped tries again to be among them.
+/// Pause before a CancelRequest that must not be dropped tries again for a place among them.
 pub const CANCEL_PAUSE: Duration = Duration::from_millis(10);
 
-/// Sockets waiting to be taken over by another worker thread.
+/// Sockets waiting for the worker thread that they are handed over to.
 pub const HANDOFF_QUEUE: usize = 1024;
 
-/// How long a server that said goodbye to an idle session may take to close the connection.
+/// How long a server that sent a FATAL error to an idle session may take to close the connection.
 pub const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often a worker looks at idle limits and deadlines of its sessions.
 pub const TICK: Duration = Duration::from_millis(250);
 
-/// How often each worker looks whether sessions are spread as the weights say.
+/// How often each worker compares the spread of sessions with the weights.
 pub const REBALANCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sessions asked to move in one round, all workers together: at least so many ...
+/// Sessions ordered to move in one round, by all workers together: at least this many ...
 pub const MOVES_PER_ROUND_MIN: f32 = 4.0;
 
-/// ... or this share of all, if that is more. A move costs its server a login.
+/// ... or this share of all, if that is more. Each move costs a server a login.
 pub const MOVES_PER_ROUND_SHARE: f32 = 0.02;
 
-/// Surplus over the fair share that is left alone.
+/// Surplus over the fair share that is tolerated.
 pub const REBALANCE_TOLERANCE: f32 = 0.1;
 
-/// Sessions on the move that log in on one server at one time.
+/// Moving sessions that log in on one server at one time.
 pub const MOVING_LOGINS_MAX: usize = 32;
 
-/// How long a server may take to replay what a session that comes to it has seen elsewhere.
+/// How long a server may take to replay what a session that moves to it has seen elsewhere.
 pub const REPLAY_PATIENCE: Duration = Duration::from_millis(300);
 
-/// Pause before it is asked again, the first time; then twice as long, and so on.
+/// Pause before its position is queried again; doubled each time.
 pub const REPLAY_LOOK: Duration = Duration::from_millis(5);
 
-/// How long a session stays where it is because others showed less than it had seen, before they are tried again.
+/// How long a session stays on a server because the others were behind, before it tries them again.
 pub const FRESHNESS_HOLD: Duration = Duration::from_secs(10);
 
-/// How often a login is tried again on a standby that refuses a password the primary has: with the pauses below, for
-/// some 300 ms.
+/// How often a login is tried again on a standby that refuses a password that the primary accepts: with the pauses
+/// below, for some 300 ms.
 pub const ROLE_LOOKS_MAX: u32 = 5;
 
-/// Pause before that, the first time; then twice as long, and so on.
+/// Pause before such a login; doubled each time.
 pub const ROLE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Pause after `accept` failed for want of file descriptors or memory.
+/// Pause after `accept` failed because file descriptors or memory ran out.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Pause before servers that have all just refused are tried again within `acquire`.
 pub const RETAKE_PAUSE: Duration = Duration::from_millis(50);
 
-/// Pause before a user's secret is asked for again when no server has answered.
+/// Pause before a user's secret is looked up again when no server has answered.
 pub const LOOKUP_PAUSE: Duration = Duration::from_millis(250);
 
-/// How long a session that finds no server waits at most before it looks again.
+/// How long a session that finds no server waits before it looks again.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Least time between two complaints that connections cannot be accepted.
+/// Minimum time between two log lines about connections that cannot be accepted.
 pub const ACCEPT_COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often a server is asked whether what it gives new logins has changed.
+/// How often a server is asked whether its defaults for new logins have changed.
 pub const DEFAULTS_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Pause between two looks at one server, however many sessions log in there.
+/// Minimum pause between two such queries to one server, however many sessions log in there.
 pub const DEFAULTS_LOOK_GAP_MIN: Duration = Duration::from_millis(25);
 
-/// How long one such look may take.
+/// How long one such query may take.
 pub const DEFAULTS_LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a session waits for a look from behind its first login before it leaves that server without.
+/// How long a session that should move waits for the defaults to be read after its first login.
 pub const DEFAULTS_CONFIRM_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long a session that has moved waits for a look that is not older than its login, and any session for the first
-/// look at a server since the proxy was started.
+/// How long a session that has moved waits for defaults that were read after its login, and any session for the
+/// first read from a server.
 pub const DEFAULTS_NEWS_PATIENCE: Duration = Duration::from_millis(500);
 
-/// How often a session that moves logs in to one server for the sake of its defaults.
+/// How often a session that moves logs in to one server to get its defaults right.
 pub const RESTORING_LOGINS_MAX: usize = 6;
 
-/// Settings of one server, its roles and databases that are kept, and superusers.
+/// Settings of one server, its roles and databases, and superusers, that are kept.
 pub const DEFAULTS_ROWS_MAX: usize = 8192;
 
 /// Bytes of their names and values.
 pub const DEFAULTS_BYTES_MAX: usize = 512 * 1024;
 
-/// Bytes of one such setting of a role or database, with its name. A longer one is left with its server: it is not known,
-/// and a session that moves has what the new server's login gives.
+/// Bytes of one such setting of a role or database, with its name. A longer one is not read: a session that moves
+/// gets the new server's.
 pub const DEFAULTS_SETTING_BYTES_MAX: usize = 16 * 1024;
 
-/// Latest generations of one server's defaults that are kept to tell which one a login was given.
+/// Latest versions of one server's defaults that are kept, to find the one that a login got.
 pub const DEFAULTS_GENERATIONS_MAX: usize = 8;
 
-/// Databases whose functions are read; in any other, sessions that call a function of the user's own are pinned.
+/// Databases whose functions are read; in any other, sessions that call a user-defined function are pinned.
 pub const FUNCTION_DATABASES_MAX: usize = 64;
 
-/// Functions read of one database; with one more none is, and those who call one are pinned.
+/// Functions read from one database. With more, none is read, and sessions that call one are pinned.
 pub const FUNCTIONS_MAX: usize = 20_000;
 
-/// Bytes of their sources, likewise.
+/// Bytes of their sources, with the same consequence.
 pub const FUNCTION_SOURCES_MAX: usize = 32 * 1024 * 1024;
 
-/// Bytes of the names of settings that functions change, counted for each function that calls one that does, likewise.
+/// Bytes of the names of settings that functions change, directly or through others, with the same consequence.
 pub const FUNCTION_EFFECTS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Relations, types, operators and functions that use those of interest, likewise.
+/// Relations, types, operators and functions that depend on those with effects, with the same consequence.
 pub const FUNCTION_USERS_MAX: usize = 100_000;
 
-/// Rounds of looking for users, and for functions that mention them, likewise.
+/// Rounds of searching for dependents, and for functions that mention them, with the same consequence.
 pub const FUNCTION_ROUNDS_MAX: usize = 16;
 
-/// How often a database in use is looked at for functions that are new.
+/// How often a database in use is checked for new functions.
 pub const FUNCTION_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// So many looks that get no answer, one after the other, are a line in the log.
+/// Checks that fail in a row before a line is logged.
 pub const FUNCTION_FAILURES_TOLD: u32 = 5;
 
-/// How often it is seen whether somebody waits for a look.
+/// How often the task checks whether a session waits for it.
 pub const FUNCTION_LOOK_TICK: Duration = Duration::from_millis(50);
 
-/// So many times as long as it took, a database is left alone after a look.
+/// The pause after a check, in multiples of the time that the check took.
 pub const FUNCTION_LOOK_SHARE: u32 = 20;
 
-/// How long one answer of a look may take.
+/// How long one answer of a check may take.
 pub const FUNCTION_LOOK_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A database in which nothing was run for so long is looked at no more until something is.
+/// A database in which nothing ran for this long is not checked until something runs again.
 pub const FUNCTION_QUIET: Duration = Duration::from_secs(10);
 
-/// How long what was read is kept after the last session has left the database.
+/// How long functions are kept after the last session has left the database.
 pub const FUNCTIONS_KEPT: Duration = Duration::from_secs(60);
 
 /// Pause after functions could not be read.

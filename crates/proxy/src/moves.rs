@@ -1,4 +1,4 @@
-//! How fast sessions move: a move costs its server a login, and thousands at once would cost it its service.
+//! How fast sessions move: each move costs a server a login, and thousands at once would overload it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -9,7 +9,7 @@ use trunkline_topology::ServerId;
 
 use crate::limits::{MOVING_LOGINS_MAX, TICK};
 
-/// The pace of moves, by server; shared by all threads.
+/// The rate of moves, by server; shared by all threads.
 #[derive(Debug)]
 pub(crate) struct MoveRate {
     began: Instant,
@@ -32,8 +32,8 @@ impl MoveRate {
         MoveRate { began: Instant::now(), servers: (0..servers).map(server).collect() }
     }
 
-    /// Whether one more session may leave `server` now, at `per_second` of them; zero is no bound. Sessions look again
-    /// every tick, so a tick's worth may leave at once.
+    /// Whether one more session may leave `server` now, at `per_second`; zero is no limit. Sessions ask again
+    /// every tick, so as many may leave at once as the rate allows for one tick.
     pub(crate) fn may_leave(&self, server: ServerId, per_second: u32, now: Instant) -> bool {
         if per_second == 0 {
             return true;
@@ -47,7 +47,7 @@ impl MoveRate {
         paid_until.fetch_update(Relaxed, Relaxed, pay).is_ok()
     }
 
-    /// A turn to log in on `server`.
+    /// Waits for a permit to log in on `server`.
     pub(crate) async fn turn(&self, server: ServerId) -> Result<OwnedSemaphorePermit, AcquireError> {
         Arc::clone(&self.servers[server.index()].logins).acquire_owned().await
     }

@@ -1,4 +1,4 @@
-//! Starting everything, and what the caller may ask of it while it runs.
+//! Starts the proxy, and the handle by which the caller controls it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,21 +31,21 @@ use trunkline_telemetry::statement_log::StatementLog;
 /// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address cannot be listened on.
+    /// The proxy cannot listen on an address.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The admin socket cannot be made.
+    /// The admin socket cannot be created.
     #[error("could not listen on the admin socket {}: {source}", path.display())]
     Admin {
         /// Its file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         source: io::Error,
     },
     /// A worker thread or the like could not be started.
     #[error("could not start {what}: {source}")]
     Thread {
-        /// What was to run there.
+        /// What should have run there.
         what: &'static str,
         /// What the kernel said.
         source: io::Error,
@@ -58,11 +58,11 @@ pub enum StartError {
     Random(getrandom::Error),
 }
 
-/// A proxy that runs. Dropping it stops it at once.
+/// A running proxy. Dropping it stops it at once.
 #[derive(Debug)]
 pub struct Running {
     shared: Arc<Shared>,
-    /// What it was started with: of this stays what cannot change live.
+    /// The settings at the start: those that cannot change live stay in force.
     started_with: Settings,
     phase: watch::Sender<RunPhase>,
     threads: Vec<JoinHandle<()>>,
@@ -190,7 +190,7 @@ fn start_secrets(settings: &Settings, health: &Health) -> Result<SecretStore, St
         .map_err(|error| StartError::Secrets(error.to_string()))
 }
 
-/// The verdicts as HTTP tells them.
+/// What the HTTP server reads of the proxy.
 #[derive(Clone, Debug)]
 struct HttpVerdicts(Arc<Shared>);
 
@@ -263,8 +263,8 @@ impl Running {
         self.shared.admission.sessions()
     }
 
-    /// Takes no new connections, ends sessions at their idle points and the rest after `within`; returns when
-    /// the last has gone.
+    /// Accepts no new connections, ends sessions at their idle points and the rest after `within`; returns when
+    /// the last has ended.
     pub async fn drain(self, within: Duration) {
         self.shared.is_draining.store(true, Relaxed);
         let deadline = Instant::now() + within;
@@ -292,7 +292,7 @@ impl Running {
         self.aside.shutdown().await;
     }
 
-    /// Puts in force what of `settings` can change live; returns what cannot and differs, in words.
+    /// Puts those of the `settings` in force that can change live; describes the others that differ.
     pub async fn reload(&self, settings: Settings) -> Vec<String> {
         let fixed = self.fixed(&settings);
         let started = &self.started_with.auth;
@@ -304,7 +304,7 @@ impl Running {
         if let Some(secrets) = &self.shared.secrets
             && let Err(error) = secrets.reload(cache_ttl).await
         {
-            tracing::error!(%error, "the users file was not read again, the users known before stay");
+            tracing::error!(%error, "could not read the users file again, the users read before stay in force");
         }
         self.phase.send_replace(RunPhase::Running);
         fixed
@@ -326,7 +326,7 @@ impl Running {
                 old.auth.mode != new.auth.mode || old.auth.source != new.auth.source,
                 "the authentication mode or source",
             ),
-            (old.user_functions != new.user_functions, "what is thought of functions of the user's own"),
+            (old.user_functions != new.user_functions, "the treatment of user-defined functions"),
             (old.http != new.http, "the HTTP address"),
             (old.agent != new.agent, "the agent address"),
             (old.admin != new.admin, "the admin socket"),

@@ -1,7 +1,7 @@
-//! The settings as meant: checked, in units of the language, with their defaults.
+//! The settings of the proxy, checked and typed.
 //!
-//! The binary makes them from its file, environment and flags; a test may make them by hand. What a key has when nothing is
-//! written is said once, in the binary's table of keys: where a group of them has a `Default` that is all zero, the table fills it.
+//! The binary makes them from its file, environment and flags; a test may make them directly. The defaults of the
+//! keys are in the binary's table of keys alone: a `Default` here is all zero, and the table fills it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub struct Settings {
     pub on_lagging: OnLagging,
     /// What a session's termination by an operator means.
     pub on_terminate: OnTerminate,
-    /// What is thought of functions of the user's own.
+    /// How calls of user-defined functions are treated.
     pub user_functions: UserFunctions,
     /// Addresses clients connect to; at least one.
     pub listeners: Vec<ListenerSettings>,
@@ -60,12 +60,12 @@ pub struct ListenerSettings {
     pub address: SocketAddr,
     /// Which servers its sessions may have, in libpq's words.
     pub target_session_attrs: TargetSessionAttrs,
-    /// How one of several is chosen.
+    /// How one of several servers is chosen.
     pub balance: Balance,
     /// Networks of the proxies in front: connections from there begin with a PROXY protocol header, all others
     /// must not.
     pub proxy_protocol_from: Vec<IpNet>,
-    /// Whether servers are told the client's address with its `application_name`.
+    /// Whether the proxy adds the client's address to the `application_name` that servers get.
     pub application_name_add_host: AddHost,
     /// Whether requests of its sessions may be sent again to another server.
     pub retry: Retry,
@@ -74,10 +74,10 @@ pub struct ListenerSettings {
 /// Whether servers are told the client's address with its `application_name`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AddHost {
-    /// They are told what the client asked for.
+    /// Servers get the client's name unchanged.
     #[default]
     Off,
-    /// They are told the address behind it.
+    /// Servers get the name followed by the address.
     On,
 }
 
@@ -113,22 +113,22 @@ pub enum OnLagging {
 /// What `pg_terminate_backend` of a session's server connection means for the session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnTerminate {
-    /// Its end, as PostgreSQL has it. A server that shuts down is told from it by a fresh login.
+    /// The session ends, as in PostgreSQL. A new login distinguishes this from a server that shuts down.
     #[default]
     End,
-    /// The loss of a server, as any other.
+    /// The session is treated as on any loss of its server.
     Move,
 }
 
-/// What is thought of functions that are not PostgreSQL's own.
+/// How calls of user-defined functions are treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UserFunctions {
-    /// What their source shows: some leave something behind in the session that calls them.
+    /// The proxy reads their source to find those that change the state of the session.
     #[default]
     Read,
-    /// They leave nothing behind.
+    /// They are assumed to leave the session's state unchanged.
     Trust,
-    /// Each leaves something behind.
+    /// Each is assumed to change the session's state, and pins it.
     Pin,
 }
 
@@ -139,9 +139,9 @@ pub struct AuthSettings {
     pub mode: AuthMode,
     /// Where secrets come from in [`AuthMode::Verify`].
     pub source: SecretSource,
-    /// How the client must prove itself in [`AuthMode::Verify`].
+    /// The authentication method for clients in [`AuthMode::Verify`].
     pub client_method: ClientMethod,
-    /// How long a secret looked up is believed while it cannot be read anew.
+    /// How long a cached secret is used while it cannot be read again.
     pub cache_ttl: Duration,
     /// User name of HAProxy's `option pgsql-check`: answered by the proxy itself, never passed to a server.
     pub check_user: Option<String>,
@@ -150,7 +150,7 @@ pub struct AuthSettings {
 /// By whom clients are authenticated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AuthMode {
-    /// The chosen server's own exchange is passed through; nothing to configure.
+    /// The exchange of the chosen server is passed through; this needs no configuration.
     #[default]
     Relay,
     /// The proxy verifies the client, and can then log the session in on any server.
@@ -181,7 +181,7 @@ pub struct TimeoutSettings {
     pub connect: Duration,
     /// To find and take any server.
     pub acquire: Duration,
-    /// The same where only the primary will do, if that is longer: how long a failover may take.
+    /// The same for sessions that need the primary, if that is longer: how long a failover may take.
     pub failover_wait: Duration,
     /// A session idle outside a transaction; zero = no limit.
     pub idle_session: Duration,
@@ -189,12 +189,13 @@ pub struct TimeoutSettings {
     pub idle_in_transaction: Duration,
     /// To end sessions at their idle points after SIGTERM.
     pub drain: Duration,
-    /// Silence of a busy session's server, counted from when health has found it down, until it is given up.
+    /// How long a server that health has found down may be silent to a busy session before the session gives it
+    /// up.
     pub server_stall: Duration,
 }
 
 impl TimeoutSettings {
-    /// How long a session that wants such servers waits for one.
+    /// How long a session with these attributes waits for a server.
     pub(crate) fn wait_for_server(&self, attrs: TargetSessionAttrs) -> Duration {
         if attrs.is_primary_only() { self.acquire.max(self.failover_wait) } else { self.acquire }
     }

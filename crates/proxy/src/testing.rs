@@ -1,4 +1,4 @@
-//! A worker whose servers are in the same thread, for tests of logins and relays without a kernel.
+//! A worker with in-memory connections, for tests of logins and relays.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -36,7 +36,7 @@ use trunkline_auth::secrets::{SecretSettings, SecretStore};
 use trunkline_telemetry::metrics::Metrics;
 use trunkline_telemetry::statement_log::StatementLog;
 
-/// A worker, and what a test moves around it.
+/// A worker, and what a test controls around it.
 pub(crate) struct TestWorker {
     pub(crate) worker: Rc<Worker>,
     pub(crate) verdicts: ByHand,
@@ -61,7 +61,8 @@ pub(crate) fn server_at(of: &Address) -> ServerId {
     (0..u16::from(u8::MAX)).map(ServerId).find(|id| address(*id) == *of).expect("a server of the test")
 }
 
-/// So many standbys, all fit, whose primary does not answer: what a session has seen need not be waited for.
+/// This many standbys in good state, whose primary does not answer: moves then need not wait for what a session
+/// has seen.
 pub(crate) fn standbys(count: u16) -> Snapshot {
     let now = Instant::now();
     let servers = (0..count).map(|number| {
@@ -72,7 +73,7 @@ pub(crate) fn standbys(count: u16) -> Snapshot {
     Snapshot { servers: servers.collect(), primary: None, primary_lost_at: Some(now), ..snapshot() }
 }
 
-/// Of one listener for reads; whoever connects is let in if the server lets it in.
+/// Settings with one listener for reads, in mode `relay`.
 pub(crate) fn settings() -> Settings {
     let listener = ListenerSettings {
         name: "reads".to_owned(),
@@ -131,7 +132,7 @@ pub(crate) fn runtime() -> Handle {
 }
 
 impl TestWorker {
-    /// A worker with connections of so many bytes in each direction.
+    /// A worker whose connections buffer `capacity` bytes in each direction.
     pub(crate) fn new(settings: &Settings, snapshot: Snapshot, capacity: usize) -> Self {
         let servers = snapshot.servers.len();
         let (health, verdicts) = ByHand::new(snapshot);
@@ -169,19 +170,19 @@ impl TestWorker {
         TestWorker { worker, verdicts, network, _phase: phase }
     }
 
-    /// Health has news, and the sessions hear of it as from the worker.
+    /// Changes the verdicts, and makes the sessions check them as a worker does.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
         self.verdicts.publish(change);
         self.worker.slots.order_all(crate::context::Order::Recheck);
     }
 
-    /// Has a server be in `state`.
+    /// Puts a server into `state`.
     pub(crate) fn set_state(&self, id: ServerId, state: State) {
         self.publish(|snapshot| snapshot.servers[id.index()].state = state);
     }
 }
 
-/// The other end of a connection of the proxy's: a client or a server that a test plays.
+/// The other end of one of the proxy's connections: a client or a server played by a test.
 pub(crate) struct TestPeer {
     end: MemoryStream,
     buffer: Vec<u8>,
@@ -210,21 +211,21 @@ impl TestPeer {
         (server_at(&address), server)
     }
 
-    /// The same, and the proxy is let in.
+    /// The same, after its login has succeeded.
     pub(crate) async fn server_in(stage: &TestWorker) -> (ServerId, Self) {
         let (id, mut server) = Self::server(stage).await;
         server.let_in().await;
         (id, server)
     }
 
-    /// Says what a standby says to who may come in.
+    /// Sends what a standby sends at a successful login.
     pub(crate) async fn let_in(&mut self) {
         let mut model = Server::new(true);
         model.greet();
         self.say(&model.output).await;
     }
 
-    /// Whether there was something to read before the end.
+    /// Reads; `false` at the end.
     async fn read(&mut self) -> bool {
         let mut chunk = [0; 4096];
         let count = self.end.read(&mut chunk).await.expect("it closes in order");
@@ -236,7 +237,7 @@ impl TestPeer {
         self.end.write_all(bytes).await.expect("the proxy is there");
     }
 
-    /// The next message.
+    /// Reads the next message.
     pub(crate) async fn hear(&mut self) -> (u8, Vec<u8>) {
         self.try_hear().await.expect("a message before the end")
     }
@@ -255,7 +256,7 @@ impl TestPeer {
         }
     }
 
-    /// The messages up to the next of that tag, which is the last.
+    /// Reads the messages up to and including the next with this tag.
     pub(crate) async fn hear_up_to(&mut self, tag: u8) -> Vec<(u8, Vec<u8>)> {
         let mut heard = Vec::new();
         loop {
@@ -272,7 +273,7 @@ impl TestPeer {
         self.say(&wire::message(b'Q', format!("{sql}\0").as_bytes())).await;
     }
 
-    /// Waits until the proxy has closed; what it said before is thrown away.
+    /// Waits until the proxy has closed, and discards what it sent before.
     pub(crate) async fn closes(mut self) {
         let mut rest = Vec::new();
         let _reset = self.end.read_to_end(&mut rest).await;

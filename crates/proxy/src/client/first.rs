@@ -7,30 +7,31 @@ use trunkline_net::Transport;
 
 use crate::errors::Refusal;
 
-/// Bytes asked of the socket at once: a startup packet is seldom longer.
+/// Bytes read from the socket at once: a startup packet is rarely longer.
 const READ_BYTES: usize = 1024;
 
 /// The answer to SSLRequest and GSSENCRequest while the proxy offers neither.
 const NO_ENCRYPTION: &[u8] = b"N";
 
-/// What the client came for.
+/// What the first packets of a client ask for.
 #[derive(Debug)]
 pub(crate) enum StartupOutcome {
-    /// A session. Bytes the client sent ahead go with it.
+    /// A session. `read_ahead` are bytes after the startup packet.
     Startup { startup: StartupMessage, read_ahead: BytesMut },
-    /// To cancel another session's query.
+    /// The cancellation of another session's query.
     Cancel(CancelRequest),
-    /// Nothing: it connected and left, as a check of the port does.
+    /// Nothing: it connected and closed, as a port check does.
     NoBytes,
-    /// It left, or the connection broke, behind its first bytes.
+    /// It closed, or the connection broke, after its first bytes.
     ClientGone,
-    /// Something PostgreSQL closes without a word.
+    /// Something that PostgreSQL closes without a message.
     CloseSilently,
-    /// Something that deserves an answer.
+    /// Something that is refused with an error.
     Refused(Refusal),
 }
 
-/// Each encryption request is honoured once; a repeat is taken as a protocol version, as PostgreSQL does.
+/// The encryption requests that have come. Each is answered once; PostgreSQL takes a second one for a protocol
+/// version, and so does the proxy.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct EncryptionRequests {
     ssl: bool,
@@ -65,7 +66,7 @@ pub(crate) async fn read_startup(stream: &mut Transport, packet_bytes_max: usize
             let message = format!("unsupported frontend protocol 1234.{code}: server supports 3.0 to 3.2");
             return StartupOutcome::Refused(Refusal::Unsupported { message });
         }
-        // Plain bytes behind the request could be an injected startup packet (CVE-2021-23214 and kin).
+        // Unencrypted bytes after the request could be an injected startup packet (CVE-2021-23214).
         if !buffer.is_empty() {
             let message = format!("received unencrypted data after {name} request");
             return StartupOutcome::Refused(Refusal::Protocol { message });
@@ -76,12 +77,12 @@ pub(crate) async fn read_startup(stream: &mut Transport, packet_bytes_max: usize
     }
 }
 
-/// The length word, once it is there.
+/// The length word, once it has arrived.
 fn announced_length(buffer: &[u8]) -> usize {
     buffer.first_chunk::<4>().map_or(0, |word| u32::from_be_bytes(*word) as usize)
 }
 
-/// Bytes read; 0 at the end of the stream and for an error, which mean the same here.
+/// The number of bytes read; 0 at the end of the stream and for an error.
 async fn read_more(stream: &mut Transport, buffer: &mut BytesMut) -> usize {
     buffer.reserve(READ_BYTES);
     stream.read_buf(buffer).await.unwrap_or_else(|error| {

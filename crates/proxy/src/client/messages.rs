@@ -1,14 +1,14 @@
-//! Reading one message at a time, for logins: small, bounded, and never a byte lost behind it.
+//! Reads one message at a time, during a login. Messages are bounded, and bytes after the last one are kept.
 
 use bytes::{Buf, BytesMut};
 use std::ops::Range;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use trunkline_codec::scan::{FrameError, Piece, ScanPhase, Scanner};
 
-/// Bytes asked of a socket at once during a login.
+/// Bytes read from a socket at once during a login.
 const READ_BYTES: usize = 2 * 1024;
 
-/// One whole message as it came.
+/// One whole message, byte for byte.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RawMessage<'a> {
     /// Header and body.
@@ -38,22 +38,22 @@ pub(crate) enum ReadError {
     TooLong { length: usize },
 }
 
-/// A socket's bytes as messages; what was read too far stays in the buffer.
+/// Splits a socket's bytes into messages; bytes that were read ahead stay in the buffer.
 #[derive(Debug)]
 pub(crate) struct MessageReader {
     scanner: Scanner,
     buffer: BytesMut,
-    /// So much of the buffer has been given out.
+    /// Bytes of the buffer that have been returned.
     taken: usize,
 }
 
 impl MessageReader {
-    /// For what a client sends, beginning with bytes already read.
+    /// For the messages of a client, beginning with bytes that have been read already.
     pub(crate) fn frontend(read_ahead: BytesMut) -> Self {
         Self::new(Scanner::frontend(), read_ahead)
     }
 
-    /// For what a server sends.
+    /// For the messages of a server.
     pub(crate) fn backend() -> Self {
         Self::new(Scanner::backend(), BytesMut::new())
     }
@@ -65,8 +65,7 @@ impl MessageReader {
 
     /// The next whole message.
     ///
-    /// # Errors
-    /// At the end of the stream, and for a message that a login has no room for.
+    /// # Errors At the end of the stream, and for a message that is too long for a login.
     pub(crate) async fn next(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
@@ -93,9 +92,9 @@ impl MessageReader {
         }
     }
 
-    /// What lies behind the last message.
+    /// The bytes after the last message.
     pub(crate) fn into_read_ahead(mut self) -> BytesMut {
-        // Mostly nothing, and then no memory either.
+        // Mostly there are none, and then they own no memory.
         if self.taken == self.buffer.len() { BytesMut::new() } else { self.buffer.split_off(self.taken) }
     }
 }

@@ -1,4 +1,4 @@
-//! The client's side of a login: its first packets, and reading message by message.
+//! The client side of a login: the first packets, and reading message by message.
 
 pub(crate) mod first;
 pub(crate) mod messages;

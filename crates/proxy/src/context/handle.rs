@@ -1,4 +1,4 @@
-//! What the threads hold of each other.
+//! What threads see of each other's workers.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
@@ -21,7 +21,7 @@ pub(crate) struct Handoff {
 /// What other threads see of a worker.
 #[derive(Debug)]
 pub(crate) struct WorkerHandle {
-    /// Connections it has, or is about to be handed.
+    /// Its connections, including those being handed over to it.
     pub(crate) connections: AtomicUsize,
     pub(crate) handoff: mpsc::Sender<Handoff>,
     pub(crate) questions: mpsc::Sender<SessionsQuery>,

@@ -19,7 +19,7 @@ pub(crate) enum Journal {
 }
 
 impl Journal {
-    /// A request begins: forgets the one before.
+    /// A request begins: discards the one before.
     pub(crate) fn begin(&mut self, pool: &mut JournalPool) {
         match self {
             Journal::Open(bytes) => bytes.clear(),
@@ -27,7 +27,7 @@ impl Journal {
         }
     }
 
-    /// Adds what goes to the server. A request of more than `most` bytes is not kept.
+    /// Appends bytes for the server. A request of more than `most` bytes is not kept.
     pub(crate) fn note(&mut self, bytes: &[u8], most: usize, pool: &mut JournalPool) {
         let Journal::Open(kept) = self else { return };
         if kept.len() + bytes.len() > most {

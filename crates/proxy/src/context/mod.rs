@@ -1,4 +1,4 @@
-//! What a session is given to work with: the proxy's state ([`Shared`], [`Live`]) and its thread's ([`Worker`]).
+//! What sessions work with: the state of the proxy ([`Shared`], [`Live`]) and of their thread ([`Worker`]).
 
 mod handle;
 mod journal;
@@ -29,17 +29,17 @@ pub(crate) struct Worker {
     /// How servers are reached.
     pub(crate) connector: Connector,
     pub(crate) slots: Slots,
-    /// Whether the process goes on: a login that is under way when it does not is refused.
+    /// Whether the process is running: a login in progress is refused when it shuts down.
     pub(crate) phase: watch::Receiver<RunPhase>,
     /// Every read of every session goes through here, so that an idle session owns no buffer.
     pub(crate) buffer: RefCell<Box<[u8]>>,
     pub(crate) journals: RefCell<JournalPool>,
-    /// What the last login's server told of its parameters: nearly always what the next one's tells.
+    /// The parameters that the last login reported: the next one nearly always reports the same.
     pub(crate) parameters: RefCell<Arc<LoginParameters>>,
 }
 
 impl Worker {
-    /// Of a thread without sessions.
+    /// A worker without sessions.
     pub(crate) fn new(
         index: usize,
         shared: Arc<Shared>,

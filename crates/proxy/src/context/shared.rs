@@ -24,7 +24,7 @@ use trunkline_telemetry::metrics::Metrics;
 use trunkline_telemetry::sessions::SessionsQuery;
 use trunkline_telemetry::statement_log::StatementLog;
 
-/// What all threads share. Nothing in it is touched while a query is relayed, but for counters.
+/// What all threads share. Relaying a query touches nothing of it except counters.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) health: Health,
@@ -39,7 +39,8 @@ pub(crate) struct Shared {
     pub(crate) functions: FunctionStore,
     pub(crate) statement_log: StatementLog,
     pub(crate) workers: Vec<WorkerHandle>,
-    /// Makes the mock verifiers of unknown users: the same for a user as long as the process lives.
+    /// The secret that mock verifiers of unknown users are derived from: each user keeps the same one while the
+    /// process lives.
     pub(crate) mock_secret: [u8; 32],
     pub(crate) live: ArcSwap<Live>,
     pub(crate) is_draining: AtomicBool,
@@ -57,7 +58,7 @@ pub(crate) struct Live {
     pub(crate) fallback_connections_max: u64,
     pub(crate) on_lagging: OnLagging,
     pub(crate) on_terminate: OnTerminate,
-    /// How long the login may take by which a server's end is told from an operator's kill.
+    /// How long the login may take that distinguishes a server's shutdown from pg_terminate_backend.
     pub(crate) connect_timeout_of_health: Duration,
 }
 
@@ -68,7 +69,7 @@ pub(crate) struct BoundListener {
     pub(crate) balancer: Balancer,
 }
 
-/// Whether workers go on.
+/// Whether workers accept and keep sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RunPhase {
     Running,
@@ -84,7 +85,7 @@ impl Shared {
         self.live.load_full()
     }
 
-    /// Where each worker is asked for its sessions.
+    /// The channels by which each worker is asked for its sessions.
     pub(crate) fn questions(&self) -> impl Iterator<Item = &mpsc::Sender<SessionsQuery>> {
         self.workers.iter().map(|worker| &worker.questions)
     }
@@ -95,7 +96,7 @@ impl Shared {
 }
 
 impl Live {
-    /// What any session may have, whatever its listener; the listener and the session add to it.
+    /// The routing rules for all sessions; the listener and the session add their own.
     pub(crate) fn rules(&self) -> Rules {
         Rules {
             attrs: TargetSessionAttrs::Any,

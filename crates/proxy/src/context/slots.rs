@@ -1,4 +1,4 @@
-//! How a worker reaches its sessions: each has a slot with the order it is under.
+//! How a worker reaches its sessions: each has a slot with the worker's latest order.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,15 +13,15 @@ use trunkline_reactor::timer;
 use trunkline_telemetry::limits::SESSIONS_ANSWER_TIMEOUT;
 use trunkline_telemetry::sessions::{SessionFilter, SessionRow, Sessions};
 
-/// What a session has been told. Later ones outrank earlier ones.
+/// What a session must do. Later variants outrank earlier ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Order {
     /// Nothing.
     #[default]
     None,
-    /// A deadline of its own has come, or health has news: look.
+    /// Check deadlines and health: a deadline has come, or verdicts have changed.
     Recheck,
-    /// Go to another server at the next idle point, if that is possible: sessions are unevenly spread.
+    /// Move to another server at the next idle point, if possible: sessions are unevenly spread.
     Move,
     /// End at the next idle point.
     Drain,
@@ -33,10 +33,10 @@ pub(crate) enum Order {
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     order: Cell<Order>,
-    /// The worker waits for what the session is.
+    /// The worker waits for a description of the session.
     is_asked: Cell<bool>,
     place: Cell<Option<(usize, ServerId)>>,
-    /// When the session wants to look at its idle limits.
+    /// When the session wants to be woken.
     due: Cell<Option<Instant>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -45,20 +45,20 @@ pub(crate) struct Slot {
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     slots: RefCell<Slab<Rc<Slot>>>,
-    /// The order every session is under, those to come included.
+    /// The order for all sessions, including those that begin later.
     standing: Cell<Order>,
     emptied: Notify,
     round: SessionsRound,
-    /// Where the next orders to move begin: those told last time may be unable to.
+    /// Where the next orders to move begin: the sessions ordered last time may be unable to move.
     next_move: Cell<usize>,
 }
 
-/// One question to all sessions of a thread.
+/// One query to all sessions of a thread.
 #[derive(Debug)]
 struct SessionsRound {
     listed: Cell<SessionFilter>,
     told: RefCell<Sessions>,
-    /// Sessions that have yet to answer.
+    /// Sessions that have not answered yet.
     waiting: Cell<usize>,
     ended: Notify,
 }
@@ -83,7 +83,7 @@ impl SessionsRound {
     }
 }
 
-/// A session's place among the slots, given back when dropped.
+/// A session's slot, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct SlotGuard {
     worker: Rc<super::Worker>,
@@ -92,7 +92,7 @@ pub(crate) struct SlotGuard {
 }
 
 impl Slot {
-    /// The order, taken: those to end stay, the others are heeded once.
+    /// Takes the order: orders to end stay, the others are returned once.
     #[inline]
     pub(crate) fn take_order(&self) -> Order {
         let order = self.order.get();
@@ -102,7 +102,7 @@ impl Slot {
         order
     }
 
-    /// Where the session is, for the balance of sessions: its listener and its server.
+    /// Sets where the session is, for rebalancing: its listener and its server.
     pub(crate) fn set_place(&self, place: Option<(usize, ServerId)>) {
         self.place.set(place);
     }
@@ -112,13 +112,13 @@ impl Slot {
         self.order.get() >= Order::Drain
     }
 
-    /// Where to wake the session; heeded once, its waker does not change.
+    /// Sets the waker of the session; it does not change, so later calls do nothing.
     #[inline]
     pub(crate) fn set_waker(&self, waker: &Waker) {
         self.waker.borrow_mut().get_or_insert_with(|| waker.clone());
     }
 
-    /// When to wake the session for its own sake.
+    /// Sets when to wake the session.
     pub(crate) fn set_due(&self, due: Option<Instant>) {
         self.due.set(due);
     }
@@ -128,7 +128,7 @@ impl Slot {
         self.due.set(Some(self.due.get().map_or(due, |set| set.min(due))));
     }
 
-    /// Whether the worker waits for what the session is.
+    /// Whether the worker waits for a description of the session.
     pub(crate) fn is_asked(&self) -> bool {
         self.is_asked.get()
     }
@@ -172,7 +172,7 @@ impl Slots {
         }
     }
 
-    /// Tells up to `most` of the sessions at `place` to move.
+    /// Orders up to `most` of the sessions at `place` to move.
     pub(crate) fn order_moves(&self, place: (usize, ServerId), most: usize) {
         let slots = self.slots.borrow();
         let from = self.next_move.get();
@@ -184,7 +184,7 @@ impl Slots {
         }
     }
 
-    /// Counts and lists the sessions: each is woken and answers. One that does not in time is left out.
+    /// Counts and lists the sessions: each is woken and answers. Those that do not answer in time are left out.
     pub(crate) async fn ask_all(&self, listed: SessionFilter) -> Sessions {
         let round = &self.round;
         round.listed.set(listed);
@@ -195,12 +195,12 @@ impl Slots {
             slot.wake();
         }
         let all = async {
-            // An answer to the round before may have left its notice behind.
+            // A late answer to the previous query may have left a notification.
             while round.waiting.get() > 0 {
                 round.ended.notified().await;
             }
         };
-        // Late is as good as never: whoever asked has gone by then.
+        // After the timeout, whoever asked has stopped waiting.
         let _late = timer::timeout(SESSIONS_ANSWER_TIMEOUT, all).await;
         round.told.take()
     }
@@ -216,7 +216,7 @@ impl Slots {
 }
 
 impl SlotGuard {
-    /// What the worker asked.
+    /// Answers the worker's query.
     pub(crate) fn answer(&self, row: SessionRow) {
         let round = &self.worker.slots.round;
         self.slot.is_asked.set(false);

@@ -1,4 +1,4 @@
-//! What must be asked for at a login so that it gives what an earlier login, elsewhere or before, has given.
+//! Which settings a login must ask for to get the defaults of an earlier login.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use trunkline_codec::startup::StartupMessage;
 use super::generation::{ServerSetting, SettableBy, UserDefaults};
 use super::startup::{StartupSetting, named};
 
-/// Settings that servers report and anyone may set, by their names in lower case.
+/// Settings that servers report and any user may set, in lower case.
 /// Source: PostgreSQL 18, src/backend/utils/misc/guc_tables.c, `GUC_REPORT`.
 const REPORTED: [&str; 9] = [
     "application_name",
@@ -24,28 +24,28 @@ const REPORTED: [&str; 9] = [
     "timezone",
 ];
 
-/// Settings of a transaction, or of who the session is: no login has defaults of them.
+/// Settings of a transaction or of the session's identity: a login has no defaults for them.
 const NOT_DEFAULTS: [&str; 4] =
     ["transaction_isolation", "transaction_read_only", "transaction_deferrable", "session_authorization"];
 
-/// What a server reported of a session's defaults.
+/// The defaults that a server reported to a session in ParameterStatus messages.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReportedDefaults {
-    /// Values that a login can ask for, by their names in lower case.
+    /// Values that a login can ask for, by name in lower case.
     values: BTreeMap<Box<str>, Box<[u8]>>,
-    /// Whether texts are in UTF-8 there, as they are here: a startup packet is not converted.
+    /// Whether the server's encoding is UTF-8, as the proxy's: a startup packet is not converted.
     is_utf8: bool,
 }
 
 impl ReportedDefaults {
-    /// Of names and values.
+    /// From names and values.
     pub(crate) fn of<'a>(parameters: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Self {
         let mut told = Self::default();
         for (name, value) in parameters {
             let Ok(name) = std::str::from_utf8(name) else { continue };
             let name = name.to_ascii_lowercase();
             told.is_utf8 |= name == "server_encoding" && value == b"UTF8";
-            // What is not ASCII was told under a client_encoding that the login does not have yet.
+            // A value that is not ASCII is in a client_encoding that the next login does not have yet.
             if REPORTED.contains(&name.as_str()) && value.is_ascii() {
                 told.values.insert(name.into(), value.into());
             }
@@ -57,7 +57,7 @@ impl ReportedDefaults {
         self.values.get(key).map(|value| &**value)
     }
 
-    /// Of how many settings a login that is given `login` would report another value.
+    /// The number of settings that a login with the defaults `login` would report another value for.
     pub(crate) fn contradictions(&self, login: &UserDefaults) -> usize {
         let plain = |value: &[u8]| -> Vec<u8> {
             value.iter().filter(|byte| **byte != b' ').map(u8::to_ascii_lowercase).collect()
@@ -69,7 +69,8 @@ impl ReportedDefaults {
     }
 }
 
-/// What a login that would get `now` must ask for to get what `own` was given. Nothing that its startup packet names.
+/// The settings that a login which would get `now` must ask for to get `own`. Those in its startup packet are not
+/// among them.
 pub(crate) fn differences(
     own: &UserDefaults,
     now: &UserDefaults,
@@ -94,7 +95,7 @@ pub(crate) fn differences(
     different.collect()
 }
 
-/// The value of a setting by `own`, if it is known and another than `now`'s.
+/// The value of a setting in `own`, if it is known and differs from that in `now`.
 fn wanted<'a>(own: &'a UserDefaults, now: &UserDefaults, key: &str) -> Option<&'a str> {
     let (value, other) = (own.value(key), now.value(key));
     if value == other {
@@ -103,7 +104,7 @@ fn wanted<'a>(own: &'a UserDefaults, now: &UserDefaults, key: &str) -> Option<&'
     match (value, key) {
         (Some(value), _) => Some(value),
         (None, "role") => Some("none"),
-        // A custom setting cannot be taken away: an empty one is nobody's.
+        // A custom setting cannot be removed, so it is set to an empty value.
         (None, custom) if custom.contains('.') && !own.level().contains_key(custom) => Some(""),
         (None, _not_known) => None,
     }
@@ -115,13 +116,13 @@ fn may_ask(now: &UserDefaults, key: &str) -> bool {
             SettableBy::Anyone => true,
             SettableBy::Superusers => now.is_superuser,
         },
-        // `pg_settings` leaves `role` and custom settings out; all else that it leaves out is the whole server's.
+        // `pg_settings` omits `role` and custom settings; nothing else that it omits can be set by a session.
         None => key == "role" || key.contains('.'),
     }
 }
 
-/// The settings in which the same login would be given different values by these, and that its session's server can be
-/// asked for: none that it has told anyway.
+/// The settings for which these possible defaults of one login differ, and whose values can be queried from the
+/// session's server. Those that it reports are not among them.
 pub(crate) fn doubtful(logins: &[UserDefaults], told: &ReportedDefaults) -> Vec<Box<str>> {
     let Some((first, others)) = logins.split_first() else { return Vec::new() };
     let mut keys: Vec<&str> = logins.iter().flat_map(UserDefaults::keys).collect();
@@ -133,8 +134,9 @@ pub(crate) fn doubtful(logins: &[UserDefaults], told: &ReportedDefaults) -> Vec<
     keys.into_iter().filter(|key| can_be_asked(key) && is_doubtful(key)).map(Box::from).collect()
 }
 
-/// What a startup packet must ask for where the greeting to `startup` was not right: the server had news of its defaults
-/// that the last look did not. Nothing when it was right. What the client's own packet names is right.
+/// The settings to ask for next, given the server's messages after the login by `startup`: those reported with a
+/// wrong value, because the server's defaults have changed since they were read. Settings in the client's own
+/// packet are always right.
 pub(crate) fn corrected(
     told: &ReportedDefaults,
     login_reply: &[u8],

@@ -1,15 +1,15 @@
-//! What a server gives new logins, as one look found it.
+//! The defaults of a server for new logins, as read at one time.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::limits::{DEFAULTS_BYTES_MAX, DEFAULTS_ROWS_MAX};
 
-/// Bytes of a name of a role or database that servers look at.
+/// Significant bytes of the name of a role or database.
 /// Source: PostgreSQL 18, src/include/pg_config_manual.h, `NAMEDATALEN`, less its NUL.
 const NAME_BYTES_MAX: usize = 63;
 
-/// Who may set a setting in a startup packet.
+/// Who may set a setting by a startup packet.
 /// Source: PostgreSQL 18, src/backend/utils/misc/guc.c, `set_config_with_handle`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SettableBy {
@@ -17,33 +17,33 @@ pub(crate) enum SettableBy {
     Superusers,
 }
 
-/// A setting of the server itself: of its configuration files, command line or compiled in.
+/// A setting of the server itself: from its configuration files, its command line, or built in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerSetting {
-    /// `None` where the connection of the monitoring role needs its own.
+    /// `None` where the connection of the monitoring role hides it by its own.
     pub(crate) value: Option<Box<str>>,
     pub(crate) by: SettableBy,
 }
 
-/// The server's settings that a login may have otherwise, by their names in lower case.
+/// The server's settings that a login may override, by name in lower case.
 pub(crate) type ServerSettings = HashMap<Box<str>, ServerSetting>;
 
-/// What ALTER ROLE or ALTER DATABASE have set for one role, database or both: a row of `pg_db_role_setting`.
+/// What ALTER ROLE or ALTER DATABASE has set for one role, one database or both: a row of `pg_db_role_setting`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DbRoleSettings {
     /// The transaction that wrote the row.
     written_by: Box<str>,
-    /// Names in lower case, and values as they were given.
+    /// Names in lower case, and values as written.
     settings: Vec<(Box<str>, Box<str>)>,
 }
 
-/// For whom a group counts; `None` is for all.
+/// The database and the role of a row; `None` means all.
 type DatabaseAndRole = (Option<Box<str>>, Option<Box<str>>);
 
-/// See the module. Parts that did not change since the generation before are shared with it.
+/// The defaults of a server. Parts that have not changed are shared with the generation before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Generation {
-    /// When the server was started, and when it last read its configuration, as it says.
+    /// When the server was started, and when it last read its configuration, in its own words.
     started: Arc<str>,
     loaded: Arc<str>,
     level: Arc<ServerSettings>,
@@ -52,7 +52,7 @@ pub(crate) struct Generation {
     superusers: Arc<HashSet<Box<str>>>,
 }
 
-/// There is more than is kept.
+/// There are more settings than are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("settings of roles and databases exceed {DEFAULTS_ROWS_MAX} or {DEFAULTS_BYTES_MAX} bytes")]
 pub(crate) struct TooManySettings;
@@ -60,25 +60,25 @@ pub(crate) struct TooManySettings;
 /// A setting, and the value that a login gave it.
 pub(crate) type LoginSetting = (Box<str>, Option<Box<str>>);
 
-/// What one user gets in one database.
+/// The defaults of one user in one database.
 #[derive(Clone, Debug)]
 pub(crate) struct UserDefaults {
     started: Arc<str>,
     loaded: Arc<str>,
     level: Arc<ServerSettings>,
-    /// The narrowest first.
+    /// The most specific first.
     groups: [Option<Arc<DbRoleSettings>>; 4],
     pub(crate) is_superuser: bool,
-    /// What the session's server has told of the rest; `None` is the value of what it does not know.
+    /// Values that the session's server was asked for; `None` for a setting that it does not know.
     told: Arc<[LoginSetting]>,
 }
 
-/// What of a server decides what a login is given, as one of its sessions sees it.
+/// What determines the defaults of a login on a server, as one of its sessions reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DefaultsVersion {
     pub(super) started: Box<str>,
     pub(super) loaded: Box<str>,
-    /// See [`Login::rows`].
+    /// See [`UserDefaults::rows`].
     pub(super) rows: Box<str>,
 }
 
@@ -101,8 +101,9 @@ impl Builder {
         if is_within { Ok(()) } else { Err(TooManySettings) }
     }
 
-    /// A row of `pg_settings`: its name, `reset_val`, `context`, `source` and `boot_val`. What the monitoring role has
-    /// by ALTER ROLE hides what the server has in its configuration: that is taken to be PostgreSQL's own default.
+    /// Adds a row of `pg_settings`: name, `reset_val`, `context`, `source` and `boot_val`. A setting of the
+    /// monitoring role by ALTER ROLE hides the server's configuration: the server is then assumed to have
+    /// PostgreSQL's default.
     pub(crate) fn server(
         &mut self,
         [name, value, context, source, boot_value]: [&str; 5],
@@ -159,7 +160,7 @@ impl Builder {
         Ok(())
     }
 
-    /// All that was gathered. It shares with the generation before what did not change.
+    /// The generation. It shares what has not changed with the one before.
     pub(crate) fn finish(self, started: &str, before: Option<&Generation>) -> Generation {
         let Builder { loaded, level, groups, superusers, .. } = self;
         let groups = groups.into_iter().map(|(of, group)| {
@@ -209,14 +210,14 @@ impl Generation {
     }
 }
 
-/// A name as servers cut it.
+/// A name, truncated as servers truncate it.
 fn cut(name: &str) -> &str {
     let end = (0..=NAME_BYTES_MAX.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
     &name[..end.unwrap_or(0)]
 }
 
 impl UserDefaults {
-    /// The value of a setting, by its name in lower case; `None` when it has none, or it is not known.
+    /// The value of a setting, by name in lower case; `None` when it has none, or it is unknown.
     pub(crate) fn value(&self, key: &str) -> Option<&str> {
         if let Some((_, told)) = self.told.iter().find(|(name, _)| **name == *key) {
             return told.as_deref();
@@ -225,25 +226,26 @@ impl UserDefaults {
         self.set_for_it(key).or_else(of_level)
     }
 
-    /// What ALTER ROLE or ALTER DATABASE says of it.
+    /// The value by ALTER ROLE or ALTER DATABASE.
     fn set_for_it(&self, key: &str) -> Option<&str> {
         let groups = self.groups.iter().flatten();
         let mut settings = groups.flat_map(|group| group.settings.iter().rev());
         settings.find(|(name, _)| **name == *key).map(|(_, value)| &**value)
     }
 
-    /// The settings of roles and databases, each once or more.
+    /// The names of settings of roles and databases; a name may occur more than once.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         let of_groups = self.groups.iter().flatten().flat_map(|group| &group.settings).map(|(key, _)| &**key);
         of_groups.chain(self.told.iter().map(|(key, _)| &**key))
     }
 
-    /// The same with what the session's server has told.
+    /// The same with values that the session's server was asked for.
     pub(crate) fn with_told(self, told: Vec<LoginSetting>) -> UserDefaults {
         UserDefaults { told: told.into(), ..self }
     }
 
-    /// The rows of `pg_db_role_setting` that count for it, and who wrote them, the widest first.
+    /// The rows of `pg_db_role_setting` that apply, and the transactions that wrote them, the least specific
+    /// first.
     fn rows(&self) -> String {
         let written_by =
             |group: &Option<Arc<DbRoleSettings>>| group.as_ref().map(|group| group.written_by.clone());
@@ -253,8 +255,8 @@ impl UserDefaults {
         rows.collect::<Vec<_>>().join(" ")
     }
 
-    /// Whether a login on a server of this mark was given this. A process of the server that is older than the last
-    /// reading of the configuration has read it a moment later than the server itself.
+    /// Whether a login that read this version got these defaults. A server process that existed before the last
+    /// reload has read the configuration a moment later than the postmaster.
     pub(crate) fn is_of(&self, mark: &DefaultsVersion) -> bool {
         *self.started == *mark.started && *mark.loaded <= *self.loaded && self.rows() == *mark.rows
     }
@@ -263,8 +265,8 @@ impl UserDefaults {
         &self.level
     }
 
-    /// The same with the server's settings as `now` has them, unless the server was started since: a session takes
-    /// part in a reload of the configuration.
+    /// The same with the server's settings in `now`, unless the server was restarted in between: a reload of the
+    /// configuration applies to existing sessions.
     pub(crate) fn reloaded(&self, now: &UserDefaults) -> UserDefaults {
         if self.started != now.started {
             return self.clone();

@@ -1,4 +1,4 @@
-//! The latest generations of one server's defaults, and when they were found.
+//! The latest generations of one server's defaults, and when they were read.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use crate::limits::DEFAULTS_GENERATIONS_MAX;
 #[derive(Clone, Debug)]
 struct SeenGeneration {
     generation: Arc<Generation>,
-    /// When the first look had found it.
+    /// When it had been read first.
     found_by: Instant,
-    /// When the last look that found it began.
+    /// When the last read that found it unchanged began.
     last: Instant,
 }
 
@@ -27,17 +27,17 @@ pub(crate) struct History {
 #[derive(Clone, Debug)]
 pub(crate) struct PossibleGeneration {
     pub(crate) generation: Arc<Generation>,
-    /// From the end of the login to the nearest look that found it.
+    /// From the end of the login to the nearest time that it was found in force.
     pub(crate) distance: Duration,
 }
 
 impl History {
-    /// The latest generation; `None` before the first look.
+    /// The latest generation; `None` before the first read.
     pub(crate) fn newest(&self) -> Option<&Arc<Generation>> {
         self.seen.back().map(|seen| &seen.generation)
     }
 
-    /// With what a look has found that had it by `found_by`, and again in a question asked `at`.
+    /// Adds a generation that was in force at `found_by`, and still in force when it was checked again `at`.
     pub(super) fn found(&self, generation: Arc<Generation>, found_by: Instant, at: Instant) -> Self {
         let mut seen = self.seen.clone();
         match seen.back_mut() {
@@ -50,7 +50,7 @@ impl History {
         History { seen }
     }
 
-    /// With a look that began `at` and found what is known already.
+    /// Records that a check that began `at` found the newest generation still in force.
     pub(super) fn confirmed(&self, at: Instant) -> Self {
         let mut confirmed = self.clone();
         if let Some(newest) = confirmed.seen.back_mut() {
@@ -59,13 +59,12 @@ impl History {
         confirmed
     }
 
-    /// Whether a look that began after `time` has ended.
+    /// Whether a check that began after `time` has ended.
     pub(crate) fn has_looked_since(&self, time: Instant) -> bool {
         self.seen.back().is_some_and(|newest| newest.last > time)
     }
 
-    /// The generations that may have been in force at a time from `began` to `ended`, the oldest first, as far as looks
-    /// have found any.
+    /// The known generations that may have been in force between `began` and `ended`, the oldest first.
     pub(crate) fn in_force(&self, began: Instant, ended: Instant) -> Vec<PossibleGeneration> {
         let has_come_later = |at: usize| {
             let before = at.checked_sub(1).and_then(|at| self.seen.get(at));

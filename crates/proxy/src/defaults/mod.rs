@@ -1,14 +1,14 @@
-//! The settings that a session has by its login, kept its own when another login would give others.
+//! The default settings of a session, kept when it moves to a server that has others.
 //!
-//! A session's defaults are those that its first login gave: PostgreSQL reads them then and not again. Another server
-//! may have another `postgresql.conf`, and ALTER ROLE or ALTER DATABASE may have changed them since. They are asked
-//! for as startup parameters, which outrank all of that, and which RESET goes back to. Nothing is asked of a server
-//! for this at a login: one task per server looks whether anything has changed, and reads it then.
+//! PostgreSQL reads the defaults of a session once, at its login. Another server may have another
+//! `postgresql.conf`, and ALTER ROLE or ALTER DATABASE may have changed them since. So a session that moves asks
+//! for the defaults of its first login by startup parameters, which outrank all of that, and which RESET restores.
+//! First logins cost no extra query: one task per server checks whether anything has changed, and reads it then.
 //!
 //! - `reader`: the task of one server.
-//! - `generation`: what a server gives, and to whom; `history`: the latest generations and their times.
-//! - `version`: how a session that has moved finds that the last look was older than its login.
-//! - `own`: what a session was given; `differences`: what to ask for; `startup`: what a startup packet names.
+//! - `generation`: the defaults of a server, its roles and databases; `history`: the latest ones and their times.
+//! - `version`: how a session that has moved finds out that the defaults were read before they changed.
+//! - `own`: the defaults of a session; `differences`: which to ask for; `startup`: settings in a startup packet.
 
 mod differences;
 mod generation;
@@ -38,24 +38,24 @@ use self::history::History;
 pub(crate) use self::own::{RequestedSettings, RestoringLogin, SessionDefaults};
 use crate::limits::DEFAULTS_NEWS_PATIENCE;
 
-/// What each server gives new logins. Dropping it ends the looking.
+/// The defaults of each server. Dropping it ends the tasks that read them.
 #[derive(Debug)]
 pub(crate) struct Defaults {
     servers: Vec<Arc<ServerDefaults>>,
     tasks: Vec<AbortHandle>,
-    /// Of a server that is not known.
+    /// The history of an unknown server.
     nothing: ArcSwap<History>,
 }
 
-/// What is known of one server.
+/// What is known about one server.
 #[derive(Debug, Default)]
 struct ServerDefaults {
     history: ArcSwap<History>,
-    /// A session logs in there: a look now tells what it is given.
+    /// A session logs in there: reading the defaults now shows what it gets.
     login: Notify,
-    /// A look has ended.
+    /// The defaults have been read.
     looked: Notify,
-    /// One has, whatever came of it.
+    /// The first attempt to read them has ended, successful or not.
     has_been_tried: AtomicBool,
 }
 
@@ -65,7 +65,7 @@ impl ServerDefaults {
         self.looked.notify_waiters();
     }
 
-    /// A look has ended, and may have come to nothing.
+    /// An attempt to read the defaults has ended, successful or not.
     fn tried(&self) {
         if !self.has_been_tried.swap(true, Ordering::AcqRel) {
             self.looked.notify_waiters();
@@ -74,7 +74,7 @@ impl ServerDefaults {
 }
 
 impl Defaults {
-    /// Looks at all servers of `health`, as the monitoring role.
+    /// Reads the defaults of all servers of `health`, as the monitoring role.
     pub(crate) fn start(health: &Health, login: &tokio_postgres::Config, runtime: &Handle) -> Self {
         let count = health.load().servers.len();
         let servers: Vec<Arc<ServerDefaults>> = (0..count).map(|_| Arc::default()).collect();
@@ -86,35 +86,35 @@ impl Defaults {
         Defaults { servers, tasks, nothing: ArcSwap::default() }
     }
 
-    /// Nothing is known of any server, and none is looked at.
+    /// Knows nothing about any server, and reads none.
     #[cfg(test)]
     pub(crate) fn unread() -> Self {
         Defaults { servers: Vec::new(), tasks: Vec::new(), nothing: ArcSwap::default() }
     }
 
-    /// What was found on a server.
+    /// The defaults found on a server.
     fn history(&self, id: ServerId) -> Guard<Arc<History>> {
         let server = self.servers.get(usize::from(id.0));
         server.map_or_else(|| self.nothing.load(), |server| server.history.load())
     }
 
-    /// Has a server looked at soon, as a session has just logged in there: the looks around the login tell what it was
-    /// given. Nobody waits for that.
+    /// Has the defaults of a server read soon, because a session has just logged in there: those read before and
+    /// after the login show what it got. Nobody waits for that.
     fn look_soon(&self, id: ServerId) {
         if let Some(server) = self.servers.get(usize::from(id.0)) {
             server.login.notify_one();
         }
     }
 
-    /// A session is about to log in on a server: that is looked at soon. Only for the first look since the proxy was
-    /// started the session waits, and not for long.
+    /// A session is about to log in on a server: its defaults are read soon. The session waits only until the
+    /// first attempt since the proxy started has ended, and not for long.
     pub(crate) async fn before_login(&self, id: ServerId) {
         self.look_soon(id);
         let _in_time = timer::timeout(DEFAULTS_NEWS_PATIENCE, self.first_look(id)).await;
     }
 
-    /// Returns once a server has been looked at for the first time since the proxy was started, or could not be: of a
-    /// login before that it would never be known what it was given.
+    /// Returns once the defaults of a server have been read for the first time, or could not be: for a login
+    /// before that they would never be known.
     async fn first_look(&self, id: ServerId) {
         let Some(server) = self.servers.get(usize::from(id.0)) else { return };
         while !server.has_been_tried.load(Ordering::Acquire) {
@@ -127,7 +127,7 @@ impl Defaults {
         }
     }
 
-    /// Has a server looked at, and returns once a look that began after this call has ended.
+    /// Has the defaults of a server read, and returns once a read that began after this call has ended.
     async fn next_look(&self, id: ServerId) {
         let Some(server) = self.servers.get(usize::from(id.0)) else { return };
         let now = Instant::now();

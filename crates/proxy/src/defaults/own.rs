@@ -1,12 +1,12 @@
-//! What a session was given by its first login, and how another login is asked for the same.
+//! The defaults of a session's first login, and how another login asks for them.
 //!
 //! ```text
-//!                 a look from behind the login finds what one from before it found
-//!  Unconfirmed ───────────────────────────────────────────────────────────────────────> Known
-//!    │    │  it finds something else         the session's server has told               ^  │
-//!    │    └────────────────────────> Asked ──────────────────────────────────────────────┘  │
-//!    │                                 │   the session leaves its first server              v
-//!    └─────────────────────────────────┴─────────────────────────────────────────────> Settled
+//!                 read after the login: the same as before the login
+//!  Unconfirmed ─────────────────────────────────────────────────────────> Known
+//!    │    │  they differ          the session's server has answered       ^  │
+//!    │    └──────────────> Asked ─────────────────────────────────────────┘  │
+//!    │                       │   the session leaves its first server          v
+//!    └───────────────────────┴──────────────────────────────────────────> Settled
 //! ```
 
 use std::time::Instant;
@@ -22,14 +22,14 @@ use super::history::{History, PossibleGeneration};
 use super::startup::{StartupSetting, extended, has_statement_timeout};
 use crate::limits::DEFAULTS_CONFIRM_PATIENCE;
 
-/// When a session logged in: from the connection on, and until its greeting had come.
+/// When a session logged in: from the begin of the connection to the end of the login.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoginTime {
     pub(crate) began: Instant,
     pub(crate) ended: Instant,
 }
 
-/// A session's defaults.
+/// The defaults of a session.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionDefaults {
     /// Its first server.
@@ -38,21 +38,21 @@ pub(crate) struct SessionDefaults {
     given: LoginDefaults,
 }
 
-/// What is known of what the login gave.
+/// What is known about the defaults of the first login.
 #[derive(Clone, Debug)]
 enum LoginDefaults {
-    /// What the last look before it had found.
+    /// As read before the login.
     Unconfirmed(Option<UserDefaults>),
-    /// Looks before and after it differ: the session's own server is asked.
+    /// Those read before and after the login differ: the session's server is queried.
     Asked(UserDefaults),
-    /// It is certain.
+    /// Certain.
     Known(UserDefaults),
-    /// The session left its first server. `None` when no look had found anything in time.
+    /// The session left its first server. `None` when the defaults could not be read in time.
     Settled(Option<UserDefaults>),
 }
 
 impl SessionDefaults {
-    /// Of a session that has just logged in on `server`, since `began`.
+    /// For a session that has just logged in on `server`, beginning at `began`.
     pub(crate) fn at_login(
         defaults: &Defaults,
         server: ServerId,
@@ -65,30 +65,30 @@ impl SessionDefaults {
         SessionDefaults { server, at, given: LoginDefaults::Unconfirmed(newest) }
     }
 
-    /// Whether a look from behind the login is still due.
+    /// Whether the defaults have not been confirmed after the login yet.
     #[inline]
     pub(crate) fn is_unconfirmed(&self) -> bool {
         matches!(self.given, LoginDefaults::Unconfirmed(_))
     }
 
-    /// Whether a look from behind the login has ended.
+    /// Whether the defaults have been read after the login.
     pub(crate) fn is_looked_at(&self, defaults: &Defaults) -> bool {
         defaults.history(self.server).has_looked_since(self.at.ended)
     }
 
-    /// Whether it is worth waiting for.
+    /// Whether it is worth waiting for the confirmation.
     pub(crate) fn is_confirmed_soon(&self, now: Instant) -> bool {
         self.is_unconfirmed() && now < self.at.ended + DEFAULTS_CONFIRM_PATIENCE
     }
 
-    /// Whether the session's server is to be asked, or has not answered.
+    /// Whether the session's server is being queried.
     #[inline]
     pub(crate) fn is_asked(&self) -> bool {
         matches!(self.given, LoginDefaults::Asked(_))
     }
 
-    /// Compares looks from before and after the login, if that one has ended. Gives the settings that the session's
-    /// server must be asked for, as they were changed meanwhile.
+    /// Compares the defaults read before and after the login, if both have been read. Returns the settings that
+    /// differ, which the session's server must be queried for.
     pub(crate) fn confirm(
         &mut self,
         defaults: &Defaults,
@@ -105,26 +105,27 @@ impl SessionDefaults {
         keys
     }
 
-    /// The session's server has told these.
+    /// The session's server returned these values.
     pub(crate) fn told(&mut self, values: Vec<LoginValue>) {
         if let LoginDefaults::Asked(login) = &self.given {
             tracing::debug!(
                 server.id = self.server.0,
                 settings = values.len(),
-                "the server has told what a login gave"
+                "the server returned the session's own default settings"
             );
             self.given =
                 LoginDefaults::Known(login.clone().with_told(values.into_iter().filter_map(text).collect()));
         }
     }
 
-    /// The session leaves a server: what it has from there stays its own. A reload of the configuration is part of it.
+    /// The session leaves a server and keeps its defaults from there, including later reloads of the
+    /// configuration.
     pub(crate) fn settle(&mut self, defaults: &Defaults, names: [&str; 2], told: &ReportedDefaults) {
         let history = defaults.history(self.server);
         let given = match &self.given {
             LoginDefaults::Settled(_) => return,
             LoginDefaults::Known(login) | LoginDefaults::Asked(login) => Some(login.clone()),
-            // The server was lost before it was looked at again, or as it was.
+            // The server was lost before or while its defaults were read again.
             LoginDefaults::Unconfirmed(before) => match history.has_looked_since(self.at.ended) {
                 true => confirmed(&history, self.at, names, told).0,
                 false => before.clone(),
@@ -144,22 +145,22 @@ impl SessionDefaults {
         }
     }
 
-    /// Whether statements of the next login may run out of time before the session has its own settings.
+    /// Whether the next login has a statement_timeout before the session's own settings are restored.
     pub(crate) fn has_statement_timeout(&self, startup: &StartupMessage) -> bool {
         let by_default = self.login().and_then(|login| login.value("statement_timeout"));
         has_statement_timeout(startup) || by_default.is_some_and(|value| value != "0")
     }
 }
 
-/// A value that a startup packet can have in any encoding. Others are left to the looks.
+/// A value that is the same in any encoding. Others are left as they were read by the monitoring role.
 fn text((key, value): LoginValue) -> Option<LoginSetting> {
     let Some(value) = value else { return Some((key, None)) };
     let value = std::str::from_utf8(&value).ok().filter(|value| value.is_ascii())?;
     Some((key, Some(value.into())))
 }
 
-/// What a login at this time was given by the looks around it, where they agree; else what its greeting contradicts
-/// least, or what the nearer one had, and the settings in which they differ.
+/// The defaults of a login at this time. If the generations around it differ: those that contradict the reported
+/// parameters least, or else the nearer ones, and the settings in which they differ.
 pub(super) fn confirmed(
     history: &History,
     at: LoginTime,
@@ -167,7 +168,7 @@ pub(super) fn confirmed(
     told: &ReportedDefaults,
 ) -> (Option<UserDefaults>, Vec<Box<str>>) {
     let mut candidates = history.in_force(at.began, at.ended);
-    // The session is on the run of the server that is there now, and takes part in its reloads.
+    // The session's server has not been restarted since the login, and its reloads apply to the session.
     if let Some(last) = candidates.last().map(|last| last.generation.clone()) {
         candidates.retain(|candidate| candidate.generation.is_of_same_run(&last));
     }
@@ -184,7 +185,7 @@ pub(super) fn confirmed(
     (best.map(|(login, _)| login), keys)
 }
 
-/// How a session that moves logs in.
+/// What a moving session needs to log in with its own defaults.
 #[derive(Debug)]
 pub(crate) struct RestoringLogin<'a> {
     pub(crate) defaults: &'a Defaults,
@@ -193,48 +194,51 @@ pub(crate) struct RestoringLogin<'a> {
     pub(crate) names: [&'a str; 2],
 }
 
-/// What a login asks for.
+/// The settings that a login asks for.
 #[derive(Debug, Default)]
 pub(crate) struct RequestedSettings {
     pub(crate) settings: Vec<StartupSetting>,
-    /// What it would be given by the last look; `None` when that is not known, or of no use.
+    /// The defaults it would get otherwise; `None` when they are unknown.
     now: Option<UserDefaults>,
 }
 
 impl RequestedSettings {
-    /// Whether a login on a server of this mark is given what the last look has found.
+    /// Whether the server's defaults are still those that were read.
     pub(crate) fn fits(&self, mark: &DefaultsVersion) -> bool {
         self.now.as_ref().is_none_or(|now| now.is_of(mark))
     }
 
-    /// Whether it can be told that it does not fit.
+    /// Whether the defaults of the server are known, so that a change can be noticed.
     pub(crate) fn is_of_a_look(&self) -> bool {
         self.now.is_some()
     }
 }
 
 impl RestoringLogin<'_> {
-    /// What to ask of `server`, besides what the session's startup packet does.
+    /// The settings to ask `server` for, in addition to the session's startup packet.
     pub(crate) fn asking(&self, server: ServerId, startup: &StartupMessage) -> RequestedSettings {
         let [user, database] = self.names;
         let history = self.defaults.history(server);
         let now = history.newest().map(|generation| generation.login(user, database));
         let (Some(own), Some(now)) = (self.own.login(), now) else {
-            tracing::debug!(server.id = server.0, "it is not known what the session was given, or would be");
+            tracing::debug!(
+                server.id = server.0,
+                "the session's or the server's default settings are unknown"
+            );
             return RequestedSettings::default();
         };
         let settings = differences(own, &now, &self.told, startup);
         let names: Vec<&str> = settings.iter().map(|setting| &*setting.name).collect();
-        tracing::debug!(server.id = server.0, settings = ?names, "the session asks for what it was given elsewhere");
+        tracing::debug!(server.id = server.0, settings = ?names, "the session asks for its own default settings");
         RequestedSettings { settings, now: Some(now) }
     }
 
-    /// The startup packet that asks for it.
+    /// The startup packet with these settings.
     pub(crate) fn startup(asking: &RequestedSettings, startup: &StartupMessage) -> StartupMessage {
         extended(startup, &asking.settings)
     }
 
-    /// What was wrong in the `greeting` to `asked`.
+    /// The settings that were still wrong after the login by `asked`.
     pub(crate) fn corrected(
         &self,
         login_reply: &[u8],
@@ -244,7 +248,7 @@ impl RestoringLogin<'_> {
         corrected(&self.told, login_reply, startup, asked)
     }
 
-    /// Returns when `server` has been looked at once more.
+    /// Returns when the defaults of `server` have been read again.
     pub(crate) async fn next_look(&self, server: ServerId) {
         self.defaults.next_look(server).await;
     }

@@ -1,7 +1,7 @@
-//! Looks whether what one server gives new logins has changed, and reads it.
+//! Checks whether the defaults of one server have changed, and reads them.
 //!
-//! It has a connection of its own, without options: what the monitoring role has for itself hides what the server
-//! gives to others.
+//! It has a connection of its own, without options: settings of the monitoring connection would hide the server's
+//! defaults.
 
 #![expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
 
@@ -21,17 +21,17 @@ use crate::limits::{
     DEFAULTS_ROWS_MAX, DEFAULTS_SETTING_BYTES_MAX,
 };
 
-/// The name by which servers list these connections.
+/// The `application_name` of these connections.
 const APPLICATION_NAME: &str = "trunkline_defaults";
 
-/// How often the server is read again when it changed while it was read.
+/// How often the defaults are read again if they change meanwhile.
 const READS_MAX: usize = 3;
 
-// The connection has the role's own search_path, so everything is named that a user's operator, function or type of
-// the same name could stand in for.
+// The connection has the role's own search_path, so all names are qualified: a user's operator, function or type
+// of the same name must not be used.
 
-/// When the server was started and read its configuration, and a text that is another whenever a new login may be given
-/// something else.
+/// When the server was started and last read its configuration, and a text that changes whenever the defaults of a
+/// login may.
 fn look_sql() -> String {
     let [started, loaded] = [moment("pg_postmaster_start_time"), moment("pg_conf_load_time")];
     format!("SELECT {started}, {loaded}, {OF_NEW_LOGINS}")
@@ -46,7 +46,7 @@ const OF_NEW_LOGINS: &str = "pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_
  (SELECT pg_catalog.md5(pg_catalog.string_agg(r.rolname, ',' ORDER BY r.rolname)) \
  FROM pg_catalog.pg_roles r WHERE r.rolsuper))";
 
-/// A setting whose value is longer than is kept is not known.
+/// A setting with a longer value than is kept is not read.
 fn of_server() -> String {
     format!(
         "SELECT name, coalesce(reset_val, ''), context, source, coalesce(boot_val, '') FROM pg_catalog.pg_settings \
@@ -55,8 +55,8 @@ fn of_server() -> String {
     )
 }
 
-/// The settings of roles and databases, NULL in place of one that is longer than is kept; all in all hardly more than is
-/// kept, and so many rows.
+/// The settings of roles and databases, NULL in place of one that is longer than is kept. Limited to about
+/// `bytes_max` bytes and to `rows_max` rows.
 fn of_roles(rows_max: usize, bytes_max: usize) -> String {
     format!(
         "SELECT of_one_database, datname, of_one_role, rolname, written_by, setting FROM ( \
@@ -79,14 +79,14 @@ fn of_roles(rows_max: usize, bytes_max: usize) -> String {
 
 const SUPERUSERS: &str = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper LIMIT ";
 
-/// Why a look came to nothing.
+/// Why the defaults could not be read.
 #[derive(Debug, thiserror::Error)]
 enum DefaultsReadError {
     #[error(transparent)]
     Connect(#[from] std::io::Error),
     #[error("{}", words(.0))]
     Query(#[from] tokio_postgres::Error),
-    #[error("the server's answer is not what was asked for")]
+    #[error("the server's answer does not fit the query")]
     Malformed,
     #[error(transparent)]
     TooManySettings(#[from] TooManySettings),
@@ -94,12 +94,12 @@ enum DefaultsReadError {
     TimedOut,
 }
 
-/// The server's own words, where it has said some.
+/// The server's error message, if it sent one.
 fn words(error: &tokio_postgres::Error) -> String {
     error.as_db_error().map_or_else(|| error.to_string(), |refusal| refusal.message().to_owned())
 }
 
-/// Looks for as long as it is let.
+/// Checks and reads until the task is aborted.
 pub(super) async fn look(health: Health, id: ServerId, login: Config, server: Arc<ServerDefaults>) {
     let mut reader = DefaultsReader { login: own_login(login), client: None, seen: None };
     let mut has_complained = false;
@@ -111,21 +111,21 @@ pub(super) async fn look(health: Health, id: ServerId, login: Config, server: Ar
                 match looked.unwrap_or(Err(DefaultsReadError::TimedOut)) {
                     Ok(()) => has_complained = false,
                     Err(error) => {
-                        // An answer may still be under way.
+                        // An answer may still be on its way.
                         reader.client = None;
                         if !std::mem::replace(&mut has_complained, true) {
                             tracing::warn!(
                                 server.name = %name, %error,
-                                "could not read what the server gives new logins: sessions may move with other defaults"
+                                "could not read the server's default settings: sessions that move may get different ones"
                             );
                         }
                     }
                 }
             }
-            // One that shuts down waits for every client to leave.
+            // A server that shuts down waits for its clients to disconnect.
             None => reader.client = None,
         }
-        // Sessions may log in one by one, and a look is work for the server.
+        // Sessions may log in one after the other, and each check costs the server something.
         sleep(DEFAULTS_LOOK_GAP_MIN).await;
         tokio::select! {
             () = sleep(DEFAULTS_LOOK_INTERVAL - DEFAULTS_LOOK_GAP_MIN) => {}
@@ -134,7 +134,7 @@ pub(super) async fn look(health: Health, id: ServerId, login: Config, server: Ar
     }
 }
 
-/// Where a server is that is worth being asked.
+/// The address of the server, if it is worth asking.
 fn place(health: &Health, id: ServerId) -> Option<(String, u16, Arc<str>)> {
     let snapshot = health.load();
     let status = snapshot.server(id)?;
@@ -142,7 +142,7 @@ fn place(health: &Health, id: ServerId) -> Option<(String, u16, Arc<str>)> {
     status.state.may_be_asked().then(place)
 }
 
-/// The monitoring role's login without what it would hide.
+/// The login of the monitoring role, for this connection.
 fn own_login(mut login: Config) -> Config {
     login.application_name(APPLICATION_NAME);
     login
@@ -151,7 +151,7 @@ fn own_login(mut login: Config) -> Config {
 struct DefaultsReader {
     login: Config,
     client: Option<Client>,
-    /// What the last look has found, and the generation read then.
+    /// What the last check found, and the generation that was read then.
     seen: Option<(String, Arc<Generation>)>,
 }
 
@@ -179,9 +179,9 @@ impl DefaultsReader {
             let before = self.seen.as_ref().map(|(_, generation)| &**generation);
             let generation = Arc::new(read(client, &look, before).await?);
             let began_again = Instant::now();
-            // What was read between two looks that found the same is of one time.
+            // Nothing changed between two equal checks, so all that was read belongs together.
             if fingerprint(client).await?.found == look.found {
-                tracing::debug!(server.host = %host, server.port = port, "what the server gives new logins was read");
+                tracing::debug!(server.host = %host, server.port = port, "read the server's default settings");
                 server.publish(server.history.load().found(Arc::clone(&generation), found_by, began_again));
                 self.seen = Some((look.found, generation));
                 return Ok(());
@@ -198,7 +198,7 @@ async fn connect(login: &Config, host: &str, port: u16) -> Result<Client, Defaul
     Ok(client)
 }
 
-/// What a look asks first.
+/// The result of a check.
 struct Look {
     started: String,
     loaded: String,

@@ -1,9 +1,9 @@
-//! Settings that a startup packet names: nothing but a SET comes before them.
+//! Settings in a startup packet: only a SET outranks them.
 //! Source: PostgreSQL 18, src/backend/utils/init/postinit.c, `process_startup_options`.
 
 use trunkline_codec::startup::StartupMessage;
 
-/// The value a startup packet gives a setting, `options` included, which come before the parameters.
+/// The value of a setting in a startup packet. Parameters outrank `options`.
 pub(crate) fn named(startup: &StartupMessage, key: &str) -> Option<Vec<u8>> {
     let is_it = |name: &[u8]| name.eq_ignore_ascii_case(key.as_bytes());
     let parameter = startup.parameters().filter(|(name, _)| is_it(name)).last();
@@ -11,14 +11,14 @@ pub(crate) fn named(startup: &StartupMessage, key: &str) -> Option<Vec<u8>> {
     parameter.map(|(_, value)| value.to_vec()).or_else(|| in_options().map(|option| option.value))
 }
 
-/// A setting to be named by a startup packet.
+/// A setting for a startup packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StartupSetting {
     pub(crate) name: Box<str>,
     pub(crate) value: Box<[u8]>,
 }
 
-/// A startup packet that names these settings too, as many as there is room for.
+/// The startup packet with as many of these settings as there is room for.
 pub(crate) fn extended(startup: &StartupMessage, settings: &[StartupSetting]) -> StartupMessage {
     let mut extended = startup.clone();
     for StartupSetting { name, value } in settings {
@@ -31,7 +31,7 @@ pub(crate) fn extended(startup: &StartupMessage, settings: &[StartupSetting]) ->
     extended
 }
 
-/// Whether statements of a session that logs in so may run out of time.
+/// Whether the startup packet sets a statement_timeout.
 pub(crate) fn has_statement_timeout(startup: &StartupMessage) -> bool {
     named(startup, "statement_timeout").is_some_and(|value| value.trim_ascii() != b"0")
 }

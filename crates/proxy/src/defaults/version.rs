@@ -1,14 +1,16 @@
-//! What a freshly logged-in session asks to know whether it was given what the last look at its server has found.
+//! The query by which a session that has just logged in finds out whether the server's defaults have changed since
+//! they were read.
 
 use super::generation::DefaultsVersion;
 
-/// SQL for a time of the server's, as digits that compare like times, whatever the session's settings. It names no
-/// schema but PostgreSQL's own.
+/// SQL for a time of the server, as digits that compare as times do, whatever the session's settings. All names
+/// are qualified by `pg_catalog`.
 pub(super) fn moment(function: &str) -> String {
     format!("pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.{function}()), 'YYYYMMDDHH24MISSUS')")
 }
 
-/// The rows of `pg_db_role_setting` that count for the session that asks: for whom each is, and who wrote it.
+/// The rows of `pg_db_role_setting` that apply to the session: their database and role, and the transaction that
+/// wrote each.
 const ROWS: &str = "coalesce((SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', \
  s.setdatabase OPERATOR(pg_catalog.<>) 0::pg_catalog.oid, s.setrole OPERATOR(pg_catalog.<>) 0::pg_catalog.oid, s.xmin), \
  ' ' ORDER BY s.setdatabase, s.setrole) FROM pg_catalog.pg_db_role_setting s \
@@ -18,13 +20,13 @@ const ROWS: &str = "coalesce((SELECT pg_catalog.string_agg(pg_catalog.concat_ws(
  (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) session_user))), '')";
 
 impl DefaultsVersion {
-    /// The question, of one row.
+    /// The query. It returns one row.
     pub(crate) fn question() -> String {
         let [started, loaded] = [moment("pg_postmaster_start_time"), moment("pg_conf_load_time")];
         format!("SELECT {started}, {loaded}, {ROWS}")
     }
 
-    /// What the row says.
+    /// Reads the row.
     pub(crate) fn of_values<'a>(mut values: impl Iterator<Item = Option<&'a [u8]>>) -> Option<Self> {
         let mut next = || Some(std::str::from_utf8(values.next()??).ok()?.into());
         Some(DefaultsVersion { started: next()?, loaded: next()?, rows: next()? })

@@ -1,7 +1,7 @@
-//! Names of PostgreSQL's own functions, for the time until a server has been asked for its own.
+//! Names of PostgreSQL's built-in functions, used until a server has been asked for its own.
 //!
-//! Of versions 15 and 18 together: `SELECT DISTINCT proname FROM pg_proc WHERE oid < 16384` right after initdb. Without
-//! them the first sessions of a database would be kept on their server by calls of `count` and the like.
+//! From versions 15 and 18: `SELECT DISTINCT proname FROM pg_proc WHERE oid < 16384` after initdb. Without them,
+//! calls of `count` and the like would pin the first sessions of a database.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a function does by itself.
+//! The effect of a function on a session, without that of the functions it calls.
 
 use trunkline_session::{FunctionEffect, FunctionSource, PinReason};
 
@@ -10,28 +10,28 @@ pub(super) struct FunctionRow {
     pub(super) language: String,
     /// Its source, or the name of its C function.
     pub(super) source: Vec<u8>,
-    /// The library it is in.
+    /// Its library.
     pub(super) library: String,
     /// The extension it belongs to.
     pub(super) extension: Option<String>,
-    /// It can be called like a column of a row.
+    /// It can be called in the notation for columns, as `row.function`.
     pub(super) is_attribute: bool,
 }
 
-/// A function and what it does by itself.
+/// A function and its own effect.
 #[derive(Clone, Debug)]
 pub(super) struct Function {
     pub(super) oid: u32,
     pub(super) name: Box<[u8]>,
     pub(super) effect: FunctionEffect,
-    /// What it mentions, where that is of interest.
+    /// The names in its source, if the source can be read.
     pub(super) source: Option<FunctionSource>,
     pub(super) is_attribute: bool,
 }
 
-/// Extensions whose functions leave nothing behind in a session, but for [`EXCEPTIONS`], in order.
+/// Extensions whose functions do not change the state of a session, except for [`EXCEPTIONS`]. Sorted.
 ///
-/// Those of PostgreSQL's own contrib, and well-known others, by their sources.
+/// Those of PostgreSQL's contrib, and well-known others, according to their sources.
 const HARMLESS: &[&str] = &[
     "address_standardizer",
     "address_standardizer_data_us",
@@ -112,7 +112,8 @@ const HARMLESS: &[&str] = &[
     "zhparser",
 ];
 
-/// What some of their functions leave behind: the beginning of a name, and the setting it changes, if it is one.
+/// Functions of these extensions that do change it: the extension, the beginning of the name, and the setting that
+/// the function changes, if it is one.
 const EXCEPTIONS: &[(&str, &str, Option<&str>)] = &[
     ("pg_trgm", "set_limit", Some("pg_trgm.similarity_threshold")),
     ("isn", "isn_weak", None),
@@ -142,10 +143,10 @@ fn judge(row: &FunctionRow) -> (FunctionEffect, Option<FunctionSource>) {
             let source = FunctionSource::read(&row.source);
             (source.effect.clone(), Some(source))
         }
-        // Another name for a function of PostgreSQL's own.
+        // Another name for a built-in function.
         "internal" => (FunctionEffect::of_name(&row.source), None),
         "c" => (of_library(library(&row.library), &row.name), None),
-        // What they keep in globals (GD, SD, %_SHARED) cannot be seen.
+        // Their state in global variables (GD, SD, %_SHARED) cannot be seen.
         _other => (FunctionEffect::pins(PinReason::OpaqueFunction), None),
     }
 }
@@ -173,7 +174,7 @@ fn of_library(library: &str, name: &[u8]) -> FunctionEffect {
     FunctionEffect::pins(PinReason::OpaqueFunction)
 }
 
-/// The name of a library without its place, ending and version: `$libdir/postgis-3` is `postgis`.
+/// The name of a library without directory, suffix and version: `$libdir/postgis-3` is `postgis`.
 fn library(file: &str) -> &str {
     let name = file.rsplit('/').next().unwrap_or(file);
     let name = name.strip_suffix(".so").unwrap_or(name);

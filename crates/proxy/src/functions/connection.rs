@@ -1,4 +1,4 @@
-//! The connection of a look, and the answers it brings.
+//! The connection by which functions are read, and the parsing of its answers.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use super::sql;
 use crate::limits::{FUNCTION_LOOK_TIMEOUT, FUNCTION_USERS_MAX};
 use trunkline_auth::secrets::{to_ask, without_hosts};
 
-/// To connect and log in to one server.
+/// The time limit to connect and log in to one server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a look runs with, after the options of the store of secrets.
+/// Options of this connection, added to those for reading secrets.
 const OPTIONS: &str = "-c statement_timeout=10000 -c default_transaction_read_only=on";
 
 /// A connection to one database.
@@ -36,27 +36,27 @@ pub(super) enum FunctionsReadError {
     /// There is no server to ask.
     #[error("no server answers")]
     NoServer,
-    /// A server does not answer now, though it may another time.
+    /// A server does not answer now, but may later.
     #[error("{0}")]
     NotNow(String),
-    /// The monitoring role may not read this database, or what it reads is not understood.
+    /// The monitoring role may not read this database, or the answer cannot be parsed.
     #[error("{0}")]
     Refused(String),
-    /// There is more than is kept.
+    /// There is more than the proxy reads.
     #[error("there are more {0} than are read")]
     TooMany(&'static str),
 }
 
-/// What is asked for.
+/// Which servers may be read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadFrom {
-    /// What is there now: while a primary serves nobody else knows that. A standby may have yet to replay it.
+    /// Only the primary while one serves: a standby may not have replayed the latest changes.
     Primary,
-    /// What does not change while servers run.
+    /// Any server, for what does not change while servers run.
     AnyServer,
 }
 
-/// The servers to ask, in order.
+/// The servers to try, in order.
 fn whom(snapshot: &Snapshot, from: ReadFrom) -> Vec<(ServerId, String, u16)> {
     let mut servers = to_ask(snapshot);
     if let (ReadFrom::Primary, Some(primary)) = (from, snapshot.serving_primary()) {
@@ -65,11 +65,11 @@ fn whom(snapshot: &Snapshot, from: ReadFrom) -> Vec<(ServerId, String, u16)> {
     servers
 }
 
-/// What has changed since the last look, by fingerprint.
+/// Changes when the catalog does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct CatalogFingerprint(String);
 
-/// The same of functions, with how much there is to read.
+/// The same for functions, with the amount of data to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FunctionsFingerprint {
     fingerprint: CatalogFingerprint,
@@ -78,8 +78,8 @@ pub(super) struct FunctionsFingerprint {
 }
 
 impl CatalogConnection {
-    /// A connection to the first server that can be had, the primary before others. `current` is used on if it is to
-    /// that one.
+    /// Connects to the first server that can be reached, trying the primary first. `current` is kept if it is to
+    /// that server.
     pub(super) async fn to_first(
         current: Option<Self>,
         from: ReadFrom,
@@ -121,7 +121,7 @@ impl CatalogConnection {
         let options = format!("{} {OPTIONS}", config.get_options().unwrap_or_default());
         config.application_name("trunkline functions").dbname(database).options(options);
         let (client, driver) = config.connect_raw(stream, NoTls).await.map_err(|error| judge(&error))?;
-        // Ends with the client, or with the server: then the next look finds the client closed.
+        // Ends when the client is dropped or the server closes: the next check then finds the client closed.
         tokio::spawn(driver);
         let row = client.query_one("SELECT current_setting('server_version_num')::int4", &[]).await;
         let version: i32 = column(&row.map_err(|error| judge(&error))?, 0)?;
@@ -160,7 +160,7 @@ impl CatalogConnection {
         rows.iter().map(|row| Ok((column(row, 0)?, name(row, 1)?))).collect()
     }
 
-    /// The functions, whose sources have at most so many bytes in all.
+    /// Reads the functions, if their sources have at most this many bytes in total.
     pub(super) async fn functions(&self, bytes_max: usize) -> Result<Vec<FunctionRow>, FunctionsReadError> {
         let most = i64::try_from(bytes_max).unwrap_or(i64::MAX);
         let rows = self.ask(&sql::functions(self.version), &[&most]).await?;
@@ -173,7 +173,7 @@ impl CatalogConnection {
         }
     }
 
-    /// What uses one of these built-in functions directly.
+    /// Reads what uses one of these built-in functions directly.
     pub(super) async fn users_of_built_in(
         &self,
         of_interest: &[(u32, FunctionEffect)],
@@ -198,7 +198,7 @@ impl CatalogConnection {
         rows.iter().map(dependency).collect()
     }
 
-    /// What uses these, directly or not.
+    /// Reads what depends on these, directly or not.
     pub(super) async fn users(
         &self,
         dependencies: &[Dependency],
@@ -260,11 +260,11 @@ fn name(row: &PgRow, at: usize) -> Result<Box<[u8]>, FunctionsReadError> {
     Ok(column::<&[u8]>(row, at)?.into())
 }
 
-/// A refusal that lasts, or a failure that passes.
+/// Whether the error is permanent or may pass.
 fn judge(error: &tokio_postgres::Error) -> FunctionsReadError {
     let Some(said) = error.as_db_error() else { return FunctionsReadError::NoServer };
     let code = said.code().code();
-    // Being shut down or canceled, a conflict with recovery, no room: another time.
+    // Shutdown, cancellation, recovery conflict, too many connections: it may pass.
     let is_passing = ["57", "40", "53", "08"].iter().any(|class| code.starts_with(class));
     let words = format!("{} ({code})", said.message());
     if is_passing { FunctionsReadError::NotNow(words) } else { FunctionsReadError::Refused(words) }

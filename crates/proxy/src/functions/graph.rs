@@ -1,4 +1,5 @@
-//! What functions do together: what calls one that leaves something behind leaves it behind, too.
+//! The effects of functions including those they call: a function that calls one with an effect has that effect,
+//! too.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use super::BuiltIn;
 use super::classify::Function;
 use crate::limits::FUNCTION_EFFECTS_BYTES_MAX;
 
-/// Something that is of interest, with what it does: its users are looked for.
+/// An object with an effect, whose dependents are searched for.
 #[derive(Clone, Debug)]
 pub(super) struct Dependency {
     pub(super) class: u32,
@@ -17,7 +18,7 @@ pub(super) struct Dependency {
     pub(super) effect: FunctionEffect,
 }
 
-/// Something that runs a function when it is used.
+/// Something that runs a function with an effect when it is used.
 #[derive(Clone, Debug)]
 pub(super) enum Dependent {
     Function(u32),
@@ -31,14 +32,14 @@ pub(super) enum Dependent {
 /// Source: PostgreSQL 18, src/include/catalog/pg_proc.h.
 pub(super) const PG_PROC: u32 = 1255;
 
-/// A name by which something of interest can be used.
+/// A name by which something with an effect can be used.
 enum UsedName {
     Call(Box<[u8]>),
     Word(Box<[u8]>),
     Operator(Box<[u8]>),
 }
 
-/// All functions of a database, and who uses them.
+/// All functions of a database, and what uses them.
 #[derive(Debug, Default)]
 pub(super) struct FunctionGraph {
     functions: Vec<Function>,
@@ -47,7 +48,7 @@ pub(super) struct FunctionGraph {
     mentions: HashMap<u64, Vec<usize>>,
     /// Functions that use operators.
     operate: Vec<usize>,
-    /// Of what the functions do, copied to each that calls them.
+    /// Bytes of the effects, which are copied to each function that calls them.
     bytes: usize,
     words: HashMap<Box<[u8]>, FunctionEffect>,
     operators: HashMap<Box<[u8]>, FunctionEffect>,
@@ -55,7 +56,7 @@ pub(super) struct FunctionGraph {
 }
 
 impl FunctionGraph {
-    /// The functions, and the seeds to look for users of.
+    /// The graph of these functions, and the objects whose dependents must be searched for.
     pub(super) fn new(functions: Vec<Function>) -> (Self, Vec<Dependency>) {
         let places = functions.iter().enumerate().map(|(place, function)| (function.oid, place)).collect();
         let mut graph = Self { functions, places, ..Self::default() };
@@ -79,12 +80,13 @@ impl FunctionGraph {
         }
     }
 
-    /// Whether what functions do is more than is kept: then it was not followed to the end.
+    /// Whether the effects exceed the limit: then they were not followed to the end.
     pub(super) fn is_too_much(&self) -> bool {
         self.bytes > FUNCTION_EFFECTS_BYTES_MAX
     }
 
-    /// These use something that does `effect`. Functions that mention them are found: the seeds of the next round.
+    /// Adds what uses something with an `effect`. Returns the functions that mention them, whose dependents must
+    /// be searched for next.
     pub(super) fn add_users(
         &mut self,
         users: impl IntoIterator<Item = (Dependent, FunctionEffect)>,
@@ -117,7 +119,7 @@ impl FunctionGraph {
         grown.into_iter().filter_map(|at| dependency(self.functions.get(at)?)).collect()
     }
 
-    /// Functions that mention these names, and those that mention them, and so on.
+    /// Adds the effects to functions that mention these names, to those that mention these functions, and so on.
     fn follow_names(&mut self, fresh: Vec<(UsedName, FunctionEffect)>) -> Vec<usize> {
         let mut grown = BTreeSet::new();
         let mut waiting = VecDeque::new();
@@ -141,7 +143,7 @@ impl FunctionGraph {
         grown.into_iter().collect()
     }
 
-    /// The functions whose sources have this name.
+    /// The functions whose sources contain this name.
     fn users_of(&self, name: &UsedName) -> Vec<usize> {
         let has_it = |at: &usize| {
             self.functions[*at].source.as_ref().is_some_and(|source| match name {
@@ -157,7 +159,7 @@ impl FunctionGraph {
         among.into_iter().flatten().copied().filter(has_it).collect()
     }
 
-    /// A function does this, too. Whether that is more than was known.
+    /// Adds an effect to a function. Returns whether that changed anything.
     fn grow(&mut self, at: usize, effect: &FunctionEffect) -> bool {
         let Some(function) = self.functions.get_mut(at) else { return false };
         let before = bytes_of(&function.effect);
@@ -166,12 +168,12 @@ impl FunctionGraph {
         has_grown
     }
 
-    /// Whether something runs such a function that nobody can see in SQL.
+    /// Whether something runs a function with an effect that cannot be seen in SQL.
     pub(super) fn is_everything_of_interest(&self) -> bool {
         !self.everything.is_harmless()
     }
 
-    /// What sessions are told.
+    /// The catalog for sessions.
     pub(super) fn catalog(&self, built_in: BuiltIn) -> FunctionCatalog {
         let harmless = Arc::new(FunctionEffect::default());
         let shared = |effect: &FunctionEffect| {
@@ -201,12 +203,12 @@ impl FunctionGraph {
     }
 }
 
-/// What a copy of it takes up.
+/// The bytes of a copy of it.
 fn bytes_of(effect: &FunctionEffect) -> usize {
     effect.sets.iter().map(|setting| size_of::<Box<str>>() + setting.len()).sum()
 }
 
-/// What is run once only is of no interest to those who look at a relation.
+/// An effect without settings or pins does not matter to statements that use a relation.
 fn dependency(function: &Function) -> Option<Dependency> {
     let is_of_interest = function.effect.pin.is_some() || !function.effect.sets.is_empty();
     is_of_interest.then(|| Dependency {

@@ -1,15 +1,15 @@
-//! Functions of the user's own, read from `pg_proc` of each database in use.
+//! User-defined functions, read from `pg_proc` of each database in use.
 //!
-//! A task for each database, on the control runtime, looks whether something has changed and then reads it, over one
-//! connection as the monitoring role; sessions share what it publishes.
+//! One task for each database, on the control runtime, checks whether something has changed and then reads it,
+//! over one connection as the monitoring role. Sessions share what it publishes.
 //!
-//! - `task`: when it looks.
-//! - `read`: a look: what is asked, in which order.
-//! - `connection`: to which server, and its answers.
-//! - `sql`: the questions.
-//! - `classify`: what a function does by itself.
-//! - `graph`: what calls it by name does, too.
-//! - `built_in`: PostgreSQL's own, before anything is read.
+//! - `task`: when a database is checked.
+//! - `read`: what one check queries, in which order.
+//! - `connection`: to which server, and the parsing of its answers.
+//! - `sql`: the queries.
+//! - `classify`: the effect of one function by itself.
+//! - `graph`: the effects of what calls it.
+//! - `built_in`: PostgreSQL's own functions, until some are read.
 
 mod built_in;
 mod classify;
@@ -48,7 +48,7 @@ struct StoreShared {
     mode: UserFunctions,
     health: Health,
     login: tokio_postgres::Config,
-    /// Of the server that was read last; of use where a database cannot be read.
+    /// Of the server that was read last; used for databases that cannot be read.
     built_in: ArcSwap<HashSet<Box<[u8]>>>,
     databases: Mutex<HashMap<Box<str>, Weak<Functions>>>,
 }
@@ -58,8 +58,8 @@ impl StoreShared {
         self.databases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets a database whose functions nobody holds but the task that asks. Returns whether that is so: who comes
-    /// later finds none, and has them read anew.
+    /// Removes a database whose functions only the calling task holds. Returns whether it was removed: a later
+    /// session then has them read again.
     fn let_go(&self, database: &str, functions: &Arc<Functions>) -> bool {
         let mut databases = self.databases();
         let is_held = Arc::strong_count(functions) > 1;
@@ -82,7 +82,8 @@ impl FunctionStore {
         Self { shared: Arc::new(shared), runtime }
     }
 
-    /// Those of one database, which are read from now on as long as somebody holds them. `None` when they are trusted.
+    /// The functions of one database, which are read as long as a session holds them. `None` when they are
+    /// trusted.
     pub(crate) fn of_database(&self, database: &str) -> Option<Arc<Functions>> {
         match self.shared.mode {
             UserFunctions::Trust => return None,

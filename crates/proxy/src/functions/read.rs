@@ -1,4 +1,4 @@
-//! One look at a database: has something changed, and what is it now?
+//! One check of a database: has something changed, and what are the effects of its functions now?
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::{BuiltIn, StoreShared};
 use crate::limits::{FUNCTION_ROUNDS_MAX, FUNCTION_SOURCES_MAX, FUNCTIONS_MAX};
 use crate::settings::UserFunctions;
 
-/// Looks at one database, again and again.
+/// Checks one database repeatedly.
 #[derive(Debug)]
 pub(super) struct FunctionsReader {
     shared: Arc<StoreShared>,
@@ -31,7 +31,7 @@ pub(super) struct FunctionsReader {
 struct BuiltInFunctions {
     version: u32,
     names: BuiltIn,
-    /// Those that leave something behind, by OID.
+    /// Those with an effect, by OID.
     of_interest: Vec<(u32, FunctionEffect)>,
 }
 
@@ -42,10 +42,9 @@ impl FunctionsReader {
         Self { shared, database, connection, built_in, functions, functions_fingerprint, callers_fingerprint }
     }
 
-    /// The catalog, if it is another than at the last look.
+    /// Returns the catalog, if it has changed since the last check.
     ///
-    /// # Errors
-    /// When it cannot be read: then all is read at the next look.
+    /// # Errors When it cannot be read: then everything is read at the next check.
     pub(super) async fn look(&mut self) -> Result<Option<FunctionCatalog>, FunctionsReadError> {
         let looked = match self.shared.mode {
             UserFunctions::Read => self.look_at_functions().await,
@@ -57,10 +56,11 @@ impl FunctionsReader {
         looked
     }
 
-    /// The catalog where functions are not read, or cannot be: what is built in is known from elsewhere.
+    /// The catalog when functions are not or cannot be read. The built-in functions are read from another
+    /// database.
     pub(super) async fn unreadable(&mut self) -> FunctionCatalog {
         if self.shared.built_in.load().is_empty() {
-            // Read anywhere: the monitoring role has a database of its own.
+            // They are the same everywhere, and the monitoring role can log in to its own database.
             let database =
                 self.shared.login.get_dbname().or(self.shared.login.get_user()).unwrap_or("postgres");
             let connection = CatalogConnection::to_first(
@@ -79,12 +79,12 @@ impl FunctionsReader {
         FunctionCatalog::unread(self.shared.built_in.load_full(), UnlistedFunctions::Pins)
     }
 
-    /// Gives up its connection for now.
+    /// Closes its connection for now.
     pub(super) fn rest(&mut self) {
         self.connection = None;
     }
 
-    /// Gives up its connection, and with it what is kept to compare with.
+    /// Closes its connection, and discards what it compares with.
     pub(super) fn forget(&mut self) {
         self.connection = None;
         self.built_in = None;
@@ -130,7 +130,7 @@ impl FunctionsReader {
         Ok(Some(catalog))
     }
 
-    /// Where functions are not to be read, one look is enough.
+    /// If functions are not to be read, reading the built-in ones once is enough.
     async fn look_at_built_in(&mut self) -> Result<Option<FunctionCatalog>, FunctionsReadError> {
         if self.built_in.is_some() {
             return Ok(None);
@@ -156,7 +156,7 @@ impl FunctionsReader {
         Ok(())
     }
 
-    /// Who uses what, until nothing new is found.
+    /// Follows the dependencies until nothing new is found.
     async fn follow(&self, connection: &CatalogConnection) -> Result<FunctionCatalog, FunctionsReadError> {
         let Some(built_in) = &self.built_in else { return Err(FunctionsReadError::NoServer) };
         let functions = Arc::clone(&self.functions);
@@ -202,7 +202,7 @@ async fn read_functions(
     aside(move || rows.into_iter().map(Function::of).collect()).await
 }
 
-/// Does work that takes long beside the thread that looks at servers.
+/// Runs long calculations on another thread than the one that monitors servers.
 async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, FunctionsReadError> {

@@ -1,4 +1,4 @@
-//! What is asked. The connection's `search_path` is `pg_catalog` alone.
+//! The queries. The connection's `search_path` is `pg_catalog` alone.
 //!
 //! PostgreSQL's own objects have OIDs below 16384.
 //! Source: PostgreSQL 18, src/include/access/transam.h, `FirstNormalObjectId`.
@@ -7,7 +7,7 @@
 pub(super) const BUILT_IN: &str =
     "SELECT p.oid, convert_to(p.proname::text, 'UTF8') FROM pg_proc p WHERE p.oid < 16384";
 
-/// What changes when a function does: a fingerprint, their number, and the length of their sources.
+/// A fingerprint that changes when a function does, the number of functions, and the length of their sources.
 pub(super) const FUNCTIONS_FINGERPRINT: &str = "\
 SELECT concat_ws(' ', \
  (SELECT sum(hashtextextended(concat_ws(' ', p.oid, p.xmin), 0)) FROM pg_proc p WHERE p.oid >= 16384), \
@@ -15,7 +15,7 @@ SELECT concat_ws(' ', \
  (SELECT count(*) FROM pg_proc p WHERE p.oid >= 16384), \
  (SELECT coalesce(sum(length(p.prosrc)), 0)::int8 FROM pg_proc p WHERE p.oid >= 16384)";
 
-/// What changes when something changes that may call a function.
+/// A fingerprint that changes when something changes that may call a function.
 pub(super) const CALLERS_FINGERPRINT: &str = "\
 SELECT concat_ws(' ', \
  (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 0)) FROM pg_rewrite o WHERE o.oid >= 16384), \
@@ -30,8 +30,8 @@ SELECT concat_ws(' ', \
    WHERE o.oid >= 16384 AND o.contype = 'c'), \
  (SELECT sum(hashtextextended(concat_ws(' ', o.inhrelid, o.inhparent), 8)) FROM pg_inherits o))";
 
-/// The functions. A body that was read when its function was made is printed, where there are such. With more than `$1`
-/// bytes of sources in all, as many functions as have hardly more.
+/// The functions with their sources; a body in the SQL standard's form is deparsed. Stops soon after `$1` bytes of
+/// sources.
 pub(super) fn functions(version: u32) -> String {
     let body = if version >= 140_000 { "pg_get_function_sqlbody(p.oid)" } else { "NULL::text" };
     format!(
@@ -50,8 +50,9 @@ pub(super) fn functions(version: u32) -> String {
     )
 }
 
-/// What uses one of the built-in functions `$1` directly: class and OID of the user, OID of the function. PostgreSQL
-/// records no dependency on what is built in. `$2` is a regular expression that finds them in expressions.
+/// What uses one of the built-in functions `$1` directly: class and OID of the dependent, OID of the function.
+/// PostgreSQL records no dependencies on built-in objects. `$2` is a regular expression that finds them in
+/// expressions.
 pub(super) const USERS_OF_BUILT_IN: &str = "\
 SELECT x.class, x.object, x.function::oid FROM ( \
  SELECT 'pg_rewrite'::regclass::oid, w.oid, substring(concat(w.ev_action::text, w.ev_qual::text) from $2) \
@@ -77,11 +78,11 @@ SELECT x.class, x.object, x.function::oid FROM ( \
    a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn]::oid[]) \
 ) AS x(class, object, function) WHERE x.function IS NOT NULL";
 
-/// All that is run, or may be, by the use of what the arrays `$1` (classes), `$2` (OIDs) and `$3` (numbers of ours)
-/// name: number, kind, OID and name. At most `$4` rows.
+/// All whose use may run the objects in the arrays `$1` (classes), `$2` (OIDs) and `$3` (numbers given by the
+/// proxy): number, kind, OID and name. At most `$4` rows.
 ///
-/// Up along the dependencies, and from what belongs to a relation to the relation: rules, policies, defaults, triggers,
-/// constraints, indexes; from a part of a table to the whole, and to a table whose rows it follows (ON DELETE CASCADE).
+/// Follows pg_depend upwards; from rules, policies, defaults, triggers, constraints and indexes to their relation;
+/// from a partition or child to its parent; and from a table to the one that its foreign key cascades from.
 pub(super) const USERS: &str = "\
 WITH RECURSIVE used(number, class, object) AS ( \
  SELECT s.number, s.class, s.object FROM unnest($3::int4[], $1::oid[], $2::oid[]) s(number, class, object) \

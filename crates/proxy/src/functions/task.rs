@@ -1,4 +1,4 @@
-//! When a database is looked at.
+//! When a database is checked.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::limits::{
     FUNCTION_UNREADABLE_PAUSE, FUNCTIONS_KEPT,
 };
 
-/// Looks at a database while sessions are in it, and a while longer.
+/// Checks a database while it has sessions, and a while longer.
 pub(super) async fn run(shared: Arc<StoreShared>, database: Box<str>, functions: Arc<Functions>) {
     let mut reader = FunctionsReader::new(Arc::clone(&shared), database.clone());
     let mut warnings = Warnings::default();
@@ -26,7 +26,7 @@ pub(super) async fn run(shared: Arc<StoreShared>, database: Box<str>, functions:
         if let Some((error, advice)) = warnings.of(&looked) {
             tracing::warn!(
                 db.name = %database, %error,
-                "functions of the user's own cannot be read: sessions that call one are pinned; {advice}"
+                "could not read user-defined functions, sessions that call one are pinned; {advice}"
             );
         }
         let pause = match looked {
@@ -60,16 +60,16 @@ pub(super) async fn run(shared: Arc<StoreShared>, database: Box<str>, functions:
     }
 }
 
-/// What is said of looks that fail: once for each reason, until one succeeds.
+/// Logs failed checks: once for each reason, until one succeeds.
 #[derive(Debug, Default)]
 struct Warnings {
     said: Option<FunctionsReadError>,
-    /// Looks that failed for now, one after the other.
+    /// Checks in a row that failed with an error that may pass.
     failures: u32,
 }
 
 impl Warnings {
-    /// What is to be said of a look, and what to do about it.
+    /// What to log about a check, and what the operator should do.
     fn of<T>(
         &mut self,
         looked: &Result<T, FunctionsReadError>,
@@ -79,7 +79,7 @@ impl Warnings {
                 *self = Self::default();
                 return None;
             }
-            // The log has that in other words.
+            // The log has that already.
             Err(FunctionsReadError::NoServer) => return None,
             Err(FunctionsReadError::NotNow(_)) => {
                 self.failures = self.failures.saturating_add(1);
@@ -90,7 +90,9 @@ impl Warnings {
                  [session] functions"
             }
             Err(FunctionsReadError::Refused(_)) => "grant the monitoring role CONNECT on the database",
-            Err(FunctionsReadError::TooMany(_)) => "set [session] functions if that is not as it should be",
+            Err(FunctionsReadError::TooMany(_)) => {
+                "set [session] functions to another value if sessions should move all the same"
+            }
         };
         let error = looked.as_ref().err().filter(|error| self.said.as_ref() != Some(error))?.clone();
         self.said = Some(error.clone());
@@ -98,21 +100,21 @@ impl Warnings {
     }
 }
 
-/// What is to be done now.
+/// What the task does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TickAction {
     Wait,
     Look,
-    /// Nobody has called anything for a while.
+    /// No session has called a function for a while.
     Rest,
-    /// Nobody is left.
+    /// No session is left.
     End,
 }
 
-/// When a look is due.
+/// When a check is due.
 #[derive(Debug)]
 struct LookSchedule {
-    /// Not before, even if it is waited for: a look costs its server something.
+    /// Not earlier, even if sessions wait for it: a check costs its server something.
     earliest: Instant,
     due: Instant,
     used_at: Instant,

@@ -1,7 +1,7 @@
-//! The client's address in `application_name`: behind a proxy, `pg_stat_activity` shows only the proxy's own.
+//! Adds the client's address to `application_name`: `pg_stat_activity` shows only the proxy's own address.
 //!
-//! Servers are told `psql - 192.0.2.1:40001`, in PgBouncer's form; the client is told what it asked for. A client
-//! that sets the name itself after its login has it as it set it.
+//! Servers get `psql - 192.0.2.1:40001`, in PgBouncer's form; the client sees the name it asked for. A name that
+//! the client sets after its login is left alone.
 
 use std::net::SocketAddr;
 
@@ -18,22 +18,23 @@ const NAME_BYTES_MAX: usize = 63;
 
 const PARAMETER: &str = "application_name";
 
-/// What servers and the client are told.
+/// The two forms of the name.
 #[derive(Debug)]
 pub(crate) struct ApplicationName {
-    /// What the client asked for, as a server would tell it.
+    /// The name that the client asked for, as a server would report it.
     asked: Box<[u8]>,
-    /// The same with its address.
+    /// The name with the client's address.
     with_address: Box<[u8]>,
 }
 
 impl ApplicationName {
-    /// What the client asks for, with its address: the name is cut before the address is.
+    /// Adds the client's address to the name it asks for. If both are too long, the name is cut.
     pub(super) fn with_address(startup: &StartupMessage, client: SocketAddr) -> Self {
         let in_options =
             || startup.options().filter(|o| o.name == PARAMETER.as_bytes()).last().map(|o| o.value);
         let asked = startup.get(PARAMETER).map(<[u8]>::to_vec).or_else(in_options).unwrap_or_default();
-        // As servers before 16 write what is not ASCII: each byte as one, so that lengths are known.
+        // Servers before 16 replace each byte that is not ASCII by one character. So does the proxy, so that
+        // lengths are known.
         let clean = |byte: &u8| if byte.is_ascii_graphic() || *byte == b' ' { *byte } else { b'?' };
         let asked: Vec<u8> = asked.iter().map(clean).take(NAME_BYTES_MAX).collect();
         let address = SocketAddr::new(client.ip().to_canonical(), client.port());
@@ -43,14 +44,14 @@ impl ApplicationName {
         ApplicationName { asked: asked.into(), with_address: with_address.into() }
     }
 
-    /// The startup packet that tells servers; unchanged when it has no room for that.
+    /// The startup packet for servers; unchanged when it has no room for the longer name.
     pub(super) fn tell(&self, startup: &StartupMessage) -> StartupMessage {
         let others = startup.parameters().filter(|(name, _)| *name != PARAMETER.as_bytes());
         let all = others.chain([(PARAMETER.as_bytes(), &*self.with_address)]);
         StartupMessage::new(startup.version(), all).unwrap_or_else(|_too_long| startup.clone())
     }
 
-    /// Puts the name the client asked for where a server's `messages` have the one with the address.
+    /// Replaces the name with the address in a server's `messages` by the name that the client asked for.
     pub(crate) fn hide(&self, messages: &mut BytesMut) {
         let mut out = BytesMut::with_capacity(messages.len());
         let mut scanner = Scanner::backend();

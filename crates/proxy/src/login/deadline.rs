@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use trunkline_reactor::timer;
 
-/// When a login has taken too long. The search for a primary may put it off: a client that has done its part is not
-/// sent away in the middle of a failover, and one that dawdles gains nothing.
+/// When a login has taken too long. The search for a server extends it once: the client has done its part, and
+/// must not be refused in the middle of a failover.
 #[derive(Debug)]
 pub(super) struct LoginDeadline(Cell<Instant>);
 
@@ -15,12 +15,12 @@ impl LoginDeadline {
         LoginDeadline(Cell::new(Instant::now() + limit))
     }
 
-    /// What follows may take so much longer.
+    /// Extends the deadline.
     pub(super) fn extend(&self, by: Duration) {
         self.0.set(self.0.get() + by);
     }
 
-    /// Returns when the time is over.
+    /// Returns at the deadline.
     pub(super) async fn passed(&self) {
         while Instant::now() < self.0.get() {
             timer::sleep_until(self.0.get()).await;

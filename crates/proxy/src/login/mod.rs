@@ -1,8 +1,8 @@
 //! From an accepted socket to a session on a server.
 //!
-//! First packets, admission, authentication by `relay` (the server's own exchange passed through) or `verify`
-//! (the proxy's), a server taken during the login so that its refusals are the client's answer, and last the
-//! greeting with a cancel key of the proxy's own.
+//! The steps are: the first packets; admission; authentication by `relay` (the server's exchange is passed
+//! through) or by `verify` (the proxy verifies the client); taking a server, during the login, so that the client
+//! gets its refusals; and the end of the login, with a cancel key that the proxy makes.
 
 mod application_name;
 mod deadline;
@@ -45,11 +45,11 @@ pub(crate) struct Relogin {
     /// The startup packet servers get.
     pub(crate) startup: StartupMessage,
     pub(crate) credentials: ServerCredentials,
-    /// What the startup packet has in place of the client's own name.
+    /// The `application_name` in that startup packet, if it is not the client's own.
     pub(crate) application_name: Option<ApplicationName>,
 }
 
-/// A session that has been greeted and may begin.
+/// A session whose login is complete.
 #[derive(Debug)]
 pub(crate) struct NewSession {
     pub(crate) permit: SessionPermit,
@@ -57,17 +57,17 @@ pub(crate) struct NewSession {
     pub(crate) cancel: CancelHandle,
     pub(crate) criteria: ServerCriteria,
     pub(crate) server: Connected,
-    /// Bytes the server sent behind its greeting.
+    /// Bytes that the server sent after the end of its login.
     pub(crate) server_read_ahead: BytesMut,
-    /// Bytes the client sent ahead.
+    /// Bytes that the client sent before the end of its login.
     pub(crate) client_read_ahead: BytesMut,
-    /// `None` for a session that only its own client could log in again.
+    /// `None` for a session that the proxy cannot log in again.
     pub(crate) relogin: Option<Relogin>,
-    /// The ParameterStatus messages the client was told.
+    /// The ParameterStatus messages that the client got.
     pub(crate) parameters: Bytes,
-    /// Whether the server says that it is a standby.
+    /// Whether the server reported that it is a standby.
     pub(crate) is_standby: Option<bool>,
-    /// The proxy itself has verified the user.
+    /// The proxy has authenticated the user itself.
     pub(crate) is_verified: bool,
     /// A replication connection: relayed, never moved.
     pub(crate) is_replication: bool,
@@ -77,30 +77,30 @@ pub(crate) struct NewSession {
     pub(crate) retry: Retry,
 }
 
-/// Why a login came to nothing.
+/// Why a connection does not become a session.
 #[derive(Debug)]
 enum LoginFailure {
-    /// The client is told so.
+    /// The proxy refuses the client, which gets this error.
     Refused(Refusal),
-    /// The client is told a server's own words.
+    /// A server refused the client, which gets this ErrorResponse.
     ServerRefused(Bytes),
-    /// The client is told nothing, but this is why.
+    /// The connection is closed without a message, for this reason.
     Silent(RefusalReason),
-    /// There is nobody to tell: the client has left.
+    /// The client has left.
     ClientGone,
-    /// It was no login: a cancel request, HAProxy's check, or not a byte.
+    /// It was no login: a cancel request, HAProxy's check, or a connection that sent nothing.
     NotALogin,
 }
 
-/// A client that has proved itself, on a server that waits for its first query.
+/// An authenticated client, and a server that waits for its first query.
 #[derive(Debug)]
 struct Authenticated {
     taken: ReadyServer,
     client_read_ahead: BytesMut,
     relogin: Option<Relogin>,
-    /// What both sides speak.
+    /// The protocol version of both sides.
     version: ProtocolVersion,
-    /// What the client is still owed before its AuthenticationOk.
+    /// Messages that the client must get before its AuthenticationOk.
     preface: BytesMut,
 }
 
@@ -119,7 +119,7 @@ impl From<TakeError> for LoginFailure {
     }
 }
 
-/// Goes through the whole login within its time limit. On `None` the client has been told why.
+/// Performs the whole login within its time limit. On `None` the client has got the reason.
 pub(crate) async fn establish(
     worker: &Rc<Worker>,
     client: &mut Transport,
@@ -165,7 +165,7 @@ pub(crate) async fn establish(
         }
     }
     if let Err(error) = client.write_all(&out).await {
-        tracing::debug!(client.addr = %peer, %error, "could not tell the client why it was refused");
+        tracing::debug!(client.addr = %peer, %error, "could not send the refusal to the client");
     }
     None
 }
@@ -240,8 +240,8 @@ async fn log_in(
     finish_login(worker, client, peer, permit, request, authenticated).await
 }
 
-/// The name with the client's address, where the listener adds it. A standby's name has a meaning of its own to the
-/// primary (synchronous_standby_names), so replication is left alone.
+/// The name with the client's address, if the listener adds it. Replication is left alone: the primary looks a
+/// standby's name up in synchronous_standby_names.
 fn shown_name(
     worker: &Worker,
     startup: &StartupMessage,
@@ -254,7 +254,7 @@ fn shown_name(
     }
 }
 
-/// The client's address: its own, or the one that the proxy in front of us tells.
+/// The client's address: that of its socket, or the one in the PROXY header of a trusted proxy.
 async fn address_of(
     worker: &Rc<Worker>,
     client: &mut Transport,
@@ -277,10 +277,10 @@ async fn address_of(
     }
 }
 
-/// Room for a greeting besides what its server says: AuthenticationOk, BackendKeyData, ReadyForQuery.
+/// Bytes of AuthenticationOk, BackendKeyData and ReadyForQuery, which the proxy adds to the server's messages.
 const LOGIN_END_BYTES: usize = 9 + 4 + 45 + 6;
 
-/// Tells the client that it is in: AuthenticationOk, the server's parameters, its cancel key, ReadyForQuery.
+/// Sends the end of the login: AuthenticationOk, the server's parameters, the cancel key, ReadyForQuery.
 async fn finish_login(
     worker: &Rc<Worker>,
     client: &mut Transport,
@@ -334,12 +334,12 @@ async fn finish_login(
     }))
 }
 
-/// The session as a target of cancel requests. The client is told the server's own process id, which it may look up
-/// in `pg_stat_activity` or compare with that of a notification. A server that gives no key cannot be cancelled, and
-/// its clients are told so by silence.
+/// Registers the session for cancel requests. The client gets the server's own process ID, which it may look up in
+/// `pg_stat_activity` or compare with that of a notification. If the server sends no key, neither does the proxy,
+/// and the session cannot be canceled.
 ///
-/// Where sessions share server connections no process is the client's own: there the id must be one that no process
-/// has, above 4194304 (Linux, include/linux/threads.h, `PID_MAX_LIMIT`).
+/// Where sessions share server connections, no process belongs to one client: there the ID must be one that no
+/// process has, above 4194304 (Linux, include/linux/threads.h, `PID_MAX_LIMIT`).
 fn cancel_handle(
     worker: &Worker,
     server: &Connected,

@@ -1,7 +1,7 @@
-//! Authentication by `relay`: the chosen server's own exchange is passed through.
+//! Authentication by `relay`: the exchange of the chosen server is passed through.
 //!
-//! Until the server's challenge has been forwarded another server may take its place unnoticed. A server that
-//! lets the user in without one (trust) leaves the session free to move later, too.
+//! Until the server's challenge has been forwarded, another server can replace it unnoticed. A session that a
+//! server accepts without a challenge (trust) can also move later.
 
 use std::rc::Rc;
 
@@ -24,15 +24,15 @@ use crate::server::login::{LoginError, LoginReply, parse_authentication, read_lo
 use crate::server::take::{ChoiceReason, Connected, ReadyServer, Search};
 use trunkline_auth::credentials::ServerCredentials;
 
-/// What a server said first, apart from notices.
+/// A server's first message, apart from notices.
 enum FirstReply {
-    /// The user is in already.
+    /// AuthenticationOk.
     Ok,
-    /// It wants proof; the message is for the client.
+    /// An authentication request, for the client.
     Challenge(Bytes),
 }
 
-/// One server's exchange up to its first word.
+/// One server's exchange up to its first message.
 struct Exchange {
     reader: MessageReader,
     first: FirstReply,
@@ -86,8 +86,8 @@ pub(super) async fn log_in(
     }
 }
 
-/// Up to the first word of a server, before which the client is `owed` a NegotiateProtocolVersion unless it is the
-/// server that sends one.
+/// Runs the exchange up to the server's first message. `owed` is a NegotiateProtocolVersion that the client gets
+/// before it, unless the server sends one.
 async fn begin(
     stream: &mut Transport,
     startup: &StartupMessage,
@@ -118,7 +118,7 @@ async fn begin(
                 let negotiated = NegotiateProtocolVersion::parse(message.body())
                     .map_err(|error| LoginError::Exchange(error.to_string()))?;
                 version = negotiated.version;
-                // Its own word in place of ours.
+                // The server's own message replaces ours.
                 preface.clear();
                 preface.extend_from_slice(message.bytes);
             }
@@ -128,20 +128,20 @@ async fn begin(
     }
 }
 
-/// What either side said next.
+/// The next message of either side.
 enum Received<'a> {
     Client(Result<RawMessage<'a>, ReadError>),
     Server(Result<RawMessage<'a>, ReadError>),
 }
 
-/// Who has to speak next.
+/// Who has to send the next message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     Client,
     Server,
 }
 
-/// The exchange from the challenge on. From here the session is this server's.
+/// Relays the exchange from the challenge on. From here on the session cannot use another server.
 async fn pass_through(
     client: &mut Transport,
     mut server: Connected,
@@ -152,8 +152,8 @@ async fn pass_through(
     let mut client_reader = MessageReader::frontend(read_ahead);
     let mut turn = Turn::Client;
     loop {
-        // The server may speak at any time. What a client sends behind its proof (its first queries, pipelined)
-        // is the session's and waits for it.
+        // The server may send at any time. What a client sends after its answer (pipelined queries) is for the
+        // session, and waits.
         let next = tokio::select! {
             message = server_reader.next(&mut server.stream) => Received::Server(message),
             message = client_reader.next(client), if turn == Turn::Client => Received::Client(message),

@@ -1,4 +1,4 @@
-//! What a startup packet asks of the proxy.
+//! What a startup packet asks the proxy for.
 
 use trunkline_codec::startup::{Replication, StartupMessage};
 use trunkline_routing::TargetSessionAttrs;
@@ -9,10 +9,10 @@ use crate::errors::Refusal;
 use crate::server::take::ServerCriteria;
 use crate::settings::Retry;
 
-/// Startup option: only the server of this name will do.
+/// Startup option: the session uses only the server of this name.
 const SERVER_OPTION: &str = "trunkline.server";
 
-/// A name that [`SERVER_OPTION`] replaces. Servers would take it for a setting of an extension.
+/// The former name of [`SERVER_OPTION`], refused because servers would accept it as a custom setting.
 const FORMER_SERVER_OPTION: &str = "trunkline.target";
 
 /// Startup option: report each request's timing in a notice.
@@ -21,7 +21,7 @@ const TIMING_OPTION: &str = "trunkline.timing";
 /// Startup option: whether a request may be sent again to another server.
 const RETRY_OPTION: &str = "trunkline.retry";
 
-/// A startup packet, understood. Names are cut as the server cuts them.
+/// A startup packet, parsed. Names are truncated as the server truncates them.
 #[derive(Clone, Debug)]
 pub(crate) struct StartupRequest {
     pub(crate) user: Box<[u8]>,
@@ -33,8 +33,8 @@ pub(crate) struct StartupRequest {
 }
 
 impl StartupRequest {
-    /// # Errors
-    /// For a packet that PostgreSQL, too, would refuse before authentication.
+    /// # Errors For a packet that PostgreSQL would refuse before authentication, or an option that the proxy does
+    /// not accept.
     pub(crate) fn read(worker: &Worker, listener: usize, startup: &StartupMessage) -> Result<Self, Refusal> {
         let user = startup.user();
         if user.is_empty() {
@@ -57,7 +57,7 @@ impl StartupRequest {
             Some(name) => Some(server_named(worker, &name)?),
         };
         let attrs = worker.shared.listeners[listener].settings.target_session_attrs;
-        // WAL is never balanced: it comes from the primary unless the client has named a server.
+        // Replication is never balanced: it goes to the primary unless the client names a server.
         let attrs = match (is_replication, only) {
             (true, None) => TargetSessionAttrs::Primary,
             (true, Some(_)) => TargetSessionAttrs::Any,
@@ -82,14 +82,14 @@ impl StartupRequest {
         })
     }
 
-    /// Whether the names of user and database are. What others are given by a login cannot be asked for, so their
-    /// sessions stay on their server.
+    /// Whether the names of user and database are valid UTF-8. The default settings for other names cannot be
+    /// read, so their sessions stay on their server.
     pub(super) fn is_in_utf8(&self) -> bool {
         [&self.user, &self.database].iter().all(|name| std::str::from_utf8(name).is_ok())
     }
 }
 
-/// A name for logs and listings: of one that is not in UTF-8 the bytes are told.
+/// A name for logs and listings; bytes that are not valid UTF-8 are escaped.
 pub(super) fn shown(name: &[u8]) -> String {
     let mut text = String::new();
     for chunk in name.utf8_chunks() {
@@ -99,7 +99,7 @@ pub(super) fn shown(name: &[u8]) -> String {
     text
 }
 
-/// Settings of the proxy's own, as startup parameters or within `options`: mostly none.
+/// The proxy's own options, as startup parameters or within `options`. `None` when the packet has none, as most.
 struct ProxyOptions<'a>(Option<&'a StartupMessage>);
 
 impl<'a> ProxyOptions<'a> {

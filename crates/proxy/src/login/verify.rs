@@ -1,6 +1,7 @@
-//! Authentication by `verify`: the proxy asks for the proof, and keeps what logs the session in anywhere.
+//! Authentication by `verify`: the proxy authenticates the client, and keeps the credentials to log the session in
+//! on any server.
 //!
-//! The exchange itself is `trunkline_auth`'s: here its messages are sent and received.
+//! The exchange itself is in `trunkline_auth`: here its messages are sent and received.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -47,7 +48,8 @@ pub(super) async fn log_in(
     Ok(Authenticated { taken, client_read_ahead, relogin, version, preface })
 }
 
-/// Answers HAProxy's `option pgsql-check` for its own user: a challenge if a server is eligible, no server needed.
+/// Answers HAProxy's `option pgsql-check` for its user: with a challenge if a server is eligible. No server is
+/// contacted.
 pub(super) async fn answer_check(
     worker: &Rc<Worker>,
     client: &mut Transport,
@@ -72,7 +74,7 @@ pub(super) async fn answer_check(
                 let user = shown(&request.user);
                 Refusal::AuthenticationFailed { user }.into()
             }
-            // It knows what it came for.
+            // The check has its answer.
             Err(LoginFailure::ClientGone) => LoginFailure::NotALogin,
             Err(end) => end,
         },
@@ -80,7 +82,7 @@ pub(super) async fn answer_check(
     }
 }
 
-/// The startup packet without what concerned only the client and the proxy.
+/// The startup packet without protocol options, which concern only the client and the proxy.
 fn for_servers(startup: &StartupMessage) -> StartupMessage {
     let parameters = startup.parameters().filter(|(name, _)| !name.starts_with(b"_pq_."));
     StartupMessage::new(ProtocolVersion::V3_0, parameters).unwrap_or_else(|_| startup.clone())
@@ -90,7 +92,7 @@ fn for_servers(startup: &StartupMessage) -> StartupMessage {
 struct Dialogue<'a> {
     client: &'a mut Transport,
     reader: MessageReader,
-    /// Written before the next read: what the client is owed first goes in one packet with the challenge.
+    /// Sent before the next read, so that several messages go in one packet.
     out: &'a mut BytesMut,
 }
 
@@ -127,7 +129,7 @@ async fn authenticate(
     let method = worker.shared.live().auth.client_method;
     let secret = match std::str::from_utf8(&request.user) {
         Ok(user) => look_up(worker, store, user).await?,
-        // It cannot be asked for, and no other name will do.
+        // A name that is not UTF-8 cannot be looked up, and must not be taken for another.
         Err(_) => Secret::Unusable(Unusable::Unknown),
     };
     let mock_secret = &worker.shared.mock_secret;
@@ -138,7 +140,7 @@ async fn authenticate(
     }
 }
 
-/// Goes through an exchange to its end; `None` when the proof is wrong.
+/// Runs an exchange to its end; `None` when the client does not prove its identity.
 async fn prove(
     dialogue: &mut Dialogue<'_>,
     mut step: AuthStep,
@@ -149,7 +151,7 @@ async fn prove(
                 let body = dialogue.ask().await?;
                 authenticator.handle(&body, dialogue.out).map_err(ended)?
             }
-            // Not on the thread that relays.
+            // This would block the sessions of this thread.
             AuthStep::Check(check) => {
                 tokio::task::spawn_blocking(move || check.run()).await.map_err(|error| {
                     tracing::error!(%error, "could not check a password");
@@ -172,8 +174,8 @@ fn ended(error: AuthenticationError) -> LoginFailure {
     }
 }
 
-/// The user's secret. While no server answers the query for it, as in the moment of a failover, that is tried again
-/// for as long as a server would be waited for.
+/// Looks up the user's secret. While no server answers the query, as during a failover, the look-up is tried again
+/// for as long as a session waits for a server.
 async fn look_up(worker: &Rc<Worker>, store: &SecretStore, user: &str) -> Result<Secret, LoginFailure> {
     let deadline = Instant::now() + worker.shared.live().timeouts.acquire;
     loop {

@@ -1,7 +1,7 @@
 //! Which version of the protocol a client is offered.
 //!
-//! That must be said before a server is taken, and holds for the session's life, on whatever server it then is. So it
-//! is the newest that all servers speak: any of them may come to be the primary, or a standby of the listener's.
+//! The version is negotiated before a server is taken, and cannot change when the session moves. So it is the
+//! newest version that all servers speak: any of them may become the primary, or a standby of the listener.
 
 use bytes::BytesMut;
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
@@ -22,20 +22,22 @@ pub(super) fn newest(worker: &Worker, request: &StartupRequest) -> ProtocolVersi
     newest_of(&worker.shared.health.load(), request.criteria.only)
 }
 
-/// The newest that all servers speak, or the one a session keeps to. A server that health has never reached may be old.
+/// The newest version that all servers speak, or the only server of the session. A server that health has never
+/// reached may be old.
 fn newest_of(snapshot: &Snapshot, only: Option<ServerId>) -> ProtocolVersion {
     let mut servers = snapshot.servers.iter().filter(|server| only.is_none_or(|only| only == server.id));
     let all_speak_it = servers.all(|server| server.version.is_some_and(|version| version >= FIRST_WITH_3_2));
     if all_speak_it { ProtocolVersion::V3_2 } else { ProtocolVersion::V3_0 }
 }
 
-/// What is spoken with a client that sent `startup`, and the NegotiateProtocolVersion if that is not what it asked for.
+/// The version for a client that sent `startup`, and a NegotiateProtocolVersion if that is not the one it asked
+/// for.
 pub(super) fn negotiate(
     startup: &StartupMessage,
     newest: ProtocolVersion,
 ) -> Result<(ProtocolVersion, BytesMut), LoginFailure> {
     let asked = startup.version();
-    // 3.1 was never used: a server of 18 takes it for 3.0.
+    // 3.1 was never used: PostgreSQL 18 takes it for 3.0.
     let version = if asked >= ProtocolVersion::V3_2 { newest } else { ProtocolVersion::V3_0 };
     let options: Vec<&[u8]> = startup.protocol_options().map(|(name, _)| name).collect();
     let mut preface = BytesMut::new();
@@ -47,13 +49,13 @@ pub(super) fn negotiate(
     Ok((version, preface))
 }
 
-/// For a server that negotiates with the client itself: the packet asks for no more than `newest`. The second value is
-/// what the client is owed should the server then have nothing to negotiate.
+/// For a server that negotiates with the client itself: limits the packet to `newest`. The second value is the
+/// message for the client if the server then has nothing to negotiate.
 pub(super) fn ask_for_no_more(
     startup: StartupMessage,
     newest: ProtocolVersion,
 ) -> Result<(StartupMessage, BytesMut), LoginFailure> {
-    // Of 3.2 and beyond a server of 18 is itself the judge.
+    // PostgreSQL 18 negotiates 3.2 and later itself.
     if newest >= ProtocolVersion::V3_2 || startup.version() <= newest {
         return Ok((startup, BytesMut::new()));
     }

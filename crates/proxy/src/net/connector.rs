@@ -6,12 +6,12 @@ use std::time::Duration;
 use trunkline_net::{Remote, Transport};
 use trunkline_topology::Address;
 
-/// What a worker connects to servers with.
+/// How a worker connects to servers.
 #[derive(Clone, Debug)]
 pub(crate) enum Connector {
     /// Over the network, and over Unix sockets.
     Network,
-    /// To the servers of a test, on the same thread.
+    /// In memory, to the servers of a test on the same thread.
     #[cfg(test)]
     Memory(std::rc::Rc<super::memory::Network>),
 }
@@ -19,8 +19,7 @@ pub(crate) enum Connector {
 impl Connector {
     /// Connects within `timeout`.
     ///
-    /// # Errors
-    /// What the kernel says, or `TimedOut`.
+    /// # Errors The error of the kernel, or `TimedOut`.
     pub(crate) async fn connect(&self, address: &Address, timeout: Duration) -> io::Result<Transport> {
         match self {
             Connector::Network => trunkline_net::connect(remote(address), timeout).await,
@@ -29,10 +28,9 @@ impl Connector {
         }
     }
 
-    /// Connects, for as long as it takes, and sets nothing on the socket.
+    /// Connects without a time limit, and sets no options on the socket.
     ///
-    /// # Errors
-    /// What the kernel says.
+    /// # Errors The error of the kernel.
     pub(crate) async fn open(&self, address: &Address) -> io::Result<Transport> {
         match self {
             Connector::Network => trunkline_net::open(remote(address)).await,

@@ -1,4 +1,4 @@
-//! The servers of a test, reached without a kernel.
+//! In-memory connections to the servers of a test.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
@@ -9,7 +9,7 @@ use trunkline_net::Transport;
 use trunkline_net::memory::{self, MemoryStream};
 use trunkline_topology::Address;
 
-/// Where servers of a test listen. All addresses do but those that are down.
+/// Every address accepts connections, except those that are down.
 #[derive(Debug)]
 pub(crate) struct Network {
     /// Bytes of each direction of a connection.
@@ -29,7 +29,7 @@ impl Network {
         }
     }
 
-    /// Has connections to `address` be refused from now on, or accepted again.
+    /// Refuses connections to `address` from now on, or accepts them again.
     pub(crate) fn set_down(&self, address: &Address, is_down: bool) {
         let mut down = self.down.borrow_mut();
         match is_down {
@@ -43,7 +43,7 @@ impl Network {
         std::future::poll_fn(|cx| self.poll_accept(cx)).await
     }
 
-    /// The same, if there is one.
+    /// The same, if there is one already.
     pub(crate) fn try_accept(&self) -> Option<(Address, MemoryStream)> {
         self.accepted.borrow_mut().pop_front()
     }

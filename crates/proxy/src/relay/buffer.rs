@@ -1,6 +1,7 @@
-//! One direction's leftovers: bytes not yet judged, and bytes not yet taken.
+//! The buffers of one direction: bytes that the session has not released yet, and bytes that the peer has not
+//! taken yet.
 //!
-//! Both are empty while peers keep up, and then own no memory.
+//! All are empty while peers keep up, and then own no memory.
 
 use std::io;
 use std::pin::Pin;
@@ -10,36 +11,37 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWrite;
 use trunkline_net::Transport;
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Debug)]
 pub(super) enum Chunk {
-    /// So many bytes stand in the buffer, the tail first.
+    /// The buffer holds this many bytes, those held back first.
     Bytes(usize),
     /// The peer closed its sending side.
     Eof,
-    /// The peer is gone.
+    /// The connection is broken.
     Broken,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct RelayBuffer {
-    /// What the session did not let go on: the start of a message, presented again with what follows it.
+    /// Bytes that the session did not release: the start of a message. They are processed again with those that
+    /// follow.
     held: Vec<u8>,
-    /// Read already, and to be presented before anything more is read.
+    /// Bytes that are processed before anything more is read.
     read_ahead: Vec<u8>,
-    /// What the peer has not taken; the first `sent` bytes of it are gone.
+    /// Bytes that the peer has not taken; the first `sent` of them are sent.
     pending: Vec<u8>,
     sent: usize,
     blocked_since: Option<Instant>,
 }
 
 impl RelayBuffer {
-    /// A direction that begins with bytes already read.
+    /// A direction that begins with bytes that have been read already.
     pub(super) fn with_read_ahead(bytes: &[u8]) -> Self {
         RelayBuffer { read_ahead: bytes.to_vec(), ..RelayBuffer::default() }
     }
 
-    /// Keeps what the session did not let go on.
+    /// Holds back what the session did not release.
     #[inline]
     pub(super) fn keep(&mut self, rest: &[u8]) {
         if !rest.is_empty() || !self.held.is_empty() {
@@ -47,20 +49,20 @@ impl RelayBuffer {
         }
     }
 
-    /// Has `bytes`, and then what was kept, presented before anything more is read.
+    /// Queues `bytes`, and then those held back, to be processed before anything more is read.
     pub(super) fn process_again(&mut self, mut bytes: Vec<u8>) {
         bytes.append(&mut self.held);
         bytes.append(&mut self.read_ahead);
         self.read_ahead = bytes;
     }
 
-    /// Begins anew with another peer's bytes; what is on its way to the other side stays.
+    /// Starts again with the bytes of another peer. Pending bytes stay.
     pub(super) fn restart(&mut self, read_ahead: &[u8]) {
         self.held = Vec::new();
         self.read_ahead = read_ahead.to_vec();
     }
 
-    /// What was kept.
+    /// Takes the bytes held back.
     pub(super) fn take_held(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.held)
     }
@@ -69,18 +71,18 @@ impl RelayBuffer {
         &self.held
     }
 
-    /// Whether there is something to present or to write without reading.
+    /// Whether there is something to process or to write without reading.
     #[inline]
     pub(super) fn has_work(&self) -> bool {
         self.has_read_ahead() || !self.is_flushed()
     }
 
-    /// Whether there is something to present without reading.
+    /// Whether there is something to process without reading.
     pub(super) fn has_read_ahead(&self) -> bool {
         !self.read_ahead.is_empty()
     }
 
-    /// Fills `buffer` with the tail and what lies ahead or is read behind it.
+    /// Fills `buffer` with the bytes held back, followed by those read ahead or else by newly read ones.
     pub(super) fn poll_chunk(
         &mut self,
         cx: &mut Context<'_>,
@@ -121,14 +123,14 @@ impl RelayBuffer {
         Poll::Ready(Chunk::Bytes(kept + read))
     }
 
-    /// Forgets what was meant for a peer that is gone.
+    /// Discards bytes for a peer that has gone.
     pub(super) fn drop_pending(&mut self) {
         self.pending = Vec::new();
         self.sent = 0;
         self.blocked_since = None;
     }
 
-    /// What is still to be judged, in its order.
+    /// What is still to be processed, in order.
     #[cfg(test)]
     pub(super) fn unprocessed(&self) -> Vec<u8> {
         [&self.held[..], &self.read_ahead].concat()
@@ -140,7 +142,7 @@ impl RelayBuffer {
         &self.pending[self.sent..]
     }
 
-    /// Whether the peer has taken everything.
+    /// Whether nothing is pending.
     pub(super) fn is_flushed(&self) -> bool {
         self.pending.is_empty()
     }
@@ -153,12 +155,12 @@ impl RelayBuffer {
         pending
     }
 
-    /// Adds to what the peer has not taken.
+    /// Appends pending bytes.
     pub(super) fn push_pending(&mut self, bytes: &[u8]) {
         self.pending.extend_from_slice(bytes);
     }
 
-    /// Writes what is pending; ready when nothing is, with how long the peer had not taken it.
+    /// Writes pending bytes. Ready when none are left, with how long the peer was blocked.
     #[inline]
     pub(super) fn poll_flush(
         &mut self,
@@ -178,7 +180,7 @@ impl RelayBuffer {
         Poll::Ready(Ok(self.blocked_since.take().map_or(Duration::ZERO, |since| since.elapsed())))
     }
 
-    /// Writes at once what the peer takes, and keeps the rest.
+    /// Writes what the peer takes at once, and keeps the rest pending.
     pub(super) fn write(
         &mut self,
         cx: &mut Context<'_>,
@@ -186,7 +188,7 @@ impl RelayBuffer {
         bytes: &[u8],
         now: Instant,
     ) -> io::Result<()> {
-        // First without a waker: nearly always the socket takes all of it.
+        // First without a waker: the socket nearly always takes all bytes.
         let mut written = match self.pending.is_empty().then(|| peer.try_write(bytes)) {
             Some(Ok(n)) if n == bytes.len() => return Ok(()),
             Some(Ok(n)) => n,

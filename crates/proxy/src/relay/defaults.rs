@@ -1,4 +1,4 @@
-//! What the session's first login gave: it is certain before the session leaves that server.
+//! The defaults of the session's first login: confirmed before the session leaves its first server.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,15 +9,15 @@ use crate::defaults::ReportedDefaults;
 use crate::limits::TICK;
 
 impl Relay {
-    /// Takes in what looks from before and after the first login have found. Where they differ the server is asked, and
-    /// the session is pinned until it has answered.
+    /// Compares the defaults read before and after the first login. For those that differ the session's server is
+    /// queried, and the session is pinned until it has answered.
     pub(super) fn confirm_defaults(&mut self) {
         let is_on_one = matches!(self.server, Attachment::Attached { .. });
         if !self.context.own.is_unconfirmed() || !is_on_one || self.context.relogin.is_none() {
             return;
         }
         let defaults = &self.worker.shared.defaults;
-        // Asked after each request until then.
+        // This is called after each request, so it may return early.
         if !self.context.own.is_looked_at(defaults) {
             return;
         }
@@ -27,13 +27,14 @@ impl Relay {
         if !keys.is_empty() {
             tracing::debug!(
                 session.id = info.id.0, settings = ?keys,
-                "defaults changed around the login, the server is asked which the session has"
+                "default settings changed around the login, the session's own are queried"
             );
             self.session.ask_login_values(keys.iter().map(|key| &**key));
         }
     }
 
-    /// Has the session woken when a look from behind its first login may have ended; whether it is worth waiting for.
+    /// Wakes the session when the defaults may have been read since its first login. Returns whether to wait for
+    /// that.
     pub(super) fn await_confirmation(&mut self) -> bool {
         let now = Instant::now();
         let is_due = self.context.own.is_confirmed_soon(now) && self.context.relogin.is_some();
@@ -43,7 +44,7 @@ impl Relay {
         is_due
     }
 
-    /// Takes what the server has told.
+    /// Takes the values that the session's server has returned.
     pub(super) fn take_defaults(&mut self) {
         if let Some(values) = self.session.take_login_values() {
             self.context.own.told(values);

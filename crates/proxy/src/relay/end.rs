@@ -1,4 +1,4 @@
-//! The last words to a client, and closing so that it hears them.
+//! How a session ends: the last messages to its client, and a close that does not discard them.
 
 use std::time::Instant;
 
@@ -14,41 +14,41 @@ use trunkline_telemetry::metrics::LossCause;
 /// How a session ends.
 #[derive(Debug)]
 pub(crate) enum Ending {
-    /// Both sides know, or there is nobody left to tell.
+    /// Without a message: the client knows, or has left.
     Silent,
-    /// These bytes, ending with an ErrorResponse, then the end.
+    /// With these bytes, the last of which are an ErrorResponse.
     Say(Vec<u8>),
-    /// These bytes, which end inside a message.
+    /// With these bytes, which end inside a message.
     Cut(Vec<u8>),
 }
 
-/// The session is to end: no other server will do.
+/// For a session that must end: no other server is taken.
 const NOWHERE: RecoveryOptions = RecoveryOptions { can_move: false, can_repeat: false };
 
 impl Relay {
-    /// Ends the session with an ErrorResponse, behind what the client has yet to take.
+    /// Ends the session with these messages, after the bytes that the client has not taken yet.
     pub(super) fn say(&mut self, last_words: &[u8]) -> Ending {
         let mut bytes = self.to_client.take_pending();
         bytes.extend_from_slice(last_words);
         if bytes.is_empty() { Ending::Silent } else { Ending::Say(bytes) }
     }
 
-    /// Ends the session behind the last words that are already on their way: the client is given the time to read them.
+    /// Ends the session after the bytes that are already on their way, and gives the client the time to read them.
     pub(super) fn say_no_more(&mut self) -> Ending {
         Ending::Say(self.to_client.take_pending())
     }
 
-    /// Ends an idle session for the proxy's own reason.
+    /// Ends an idle session for a reason of the proxy.
     pub(super) fn refuse(&mut self, refusal: &Refusal) -> Ending {
         let info = &self.context.info;
-        tracing::info!(session.id = info.id.0, client.addr = %info.client, "session is ended: {refusal}");
+        tracing::info!(session.id = info.id.0, client.addr = %info.client, "proxy ends the session: {refusal}");
         self.worker.metrics.sessions_refused.one(refusal.reason());
         let mut out = BytesMut::new();
         refusal.write(&mut out);
         self.say(&out)
     }
 
-    /// Ends the session wherever it stands.
+    /// Ends the session in whatever state it is.
     pub(super) fn kill(&mut self) -> Ending {
         if !matches!(self.server, Attachment::Attached { .. }) {
             return self.refuse(&Refusal::ShuttingDown);
@@ -71,7 +71,7 @@ impl Relay {
     }
 }
 
-/// Writes the last words and closes.
+/// Writes the last messages and closes.
 pub(crate) async fn close(client: Transport, ending: Ending) {
     match ending {
         Ending::Silent => {}

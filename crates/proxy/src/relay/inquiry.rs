@@ -1,13 +1,13 @@
-//! A session whose server connection ended by an administrator's command (FATAL 57P01): is it the server's end, or this
-//! session's alone?
+//! A session whose server connection ended with FATAL 57P01: does the server shut down, or was this one session
+//! terminated?
 //!
-//! What the server said is held back, and neither side is read, until a fresh login has shown it, or has not within
-//! `health.connect_timeout`.
+//! The server's message is held back, and neither side is read, until a new login of the monitoring role has
+//! answered that, or `health.connect_timeout` is over.
 //!
 //! ```text
-//!                                   the server went
-//!                               .--------------------> as for any lost server
-//!  FATAL 57P01  ---> Parting ---|
+//!                                   server shut down
+//!                               .--------------------> handled as any lost server
+//!  FATAL 57P01  ---> Inquiry ---|
 //!                               '--------------------> the FATAL goes to the client: end
 //!                                   an operator's kill
 //! ```
@@ -28,10 +28,10 @@ use super::{ClientState, Ending, Next, Relay};
 use crate::settings::OnTerminate;
 use trunkline_telemetry::metrics::RepeatCause;
 
-/// Waiting for the judgement.
+/// Waits for the answer.
 pub(super) struct TerminationInquiry {
     ended_by: Pin<Box<dyn Future<Output = EndedBy>>>,
-    /// When the client was first seen to wait for an answer.
+    /// When the client was first seen to have sent a request.
     awaited_since: Option<Instant>,
 }
 
@@ -44,14 +44,14 @@ impl fmt::Debug for TerminationInquiry {
 }
 
 impl Relay {
-    /// Whether it matters whose end a termination is: the client of a session that cannot go on gets it in any case.
+    /// Whether the answer matters: a session that cannot move ends in either case.
     pub(super) fn must_inquire(&self) -> bool {
         self.live.on_terminate == OnTerminate::End
             && self.context.relogin.is_some()
             && self.client_state == ClientState::Speaking
     }
 
-    /// Asks whose end it is; what the server said, which begins with what was not forwarded, is kept.
+    /// Asks which of the two it is, and holds back `said`, the server's bytes that were not forwarded.
     pub(super) fn inquire(&mut self, said: &[u8], now: Instant) {
         let Attachment::Attached { lease, address, postmaster, .. } = &self.server else { return };
         self.to_client.keep(said);
@@ -88,7 +88,7 @@ impl Relay {
     }
 
     fn server_went(&mut self, awaited_since: Option<Instant>) -> Next {
-        // A request that was sent counts from then on.
+        // The time of a request that has arrived begins then.
         if self.session.outstanding() == 0
             && let Some(since) = awaited_since
         {
@@ -101,7 +101,7 @@ impl Relay {
         Next::Lost(ServerLoss::Eof)
     }
 
-    /// Passes on what the server said, as it came.
+    /// Forwards the server's message unchanged.
     fn ended_by_operator(&mut self, cx: &mut Context<'_>) -> Ending {
         self.is_terminated(Some(SqlState::ADMIN_SHUTDOWN));
         self.session.accept_farewell();

@@ -1,4 +1,4 @@
-//! The loss of a session's server: what becomes of the session, counted and logged.
+//! A session loses its server: decides what happens to the session, and counts and logs it.
 
 use std::time::Instant;
 
@@ -16,12 +16,12 @@ use trunkline_telemetry::metrics::{
 };
 
 impl Relay {
-    /// Decides what the loss of the server means; `None` when the session goes on.
+    /// Handles the loss of the server; `None` when the session continues.
     pub(super) fn server_lost(&mut self, loss: ServerLoss) -> Option<Ending> {
         let Attachment::Attached { lease, .. } = &self.server else { return None };
         let server = lease.server();
         self.confirm_defaults();
-        // A look that has just ended may free it.
+        // The functions may have just been read, and the session no longer pinned by a call.
         self.session.settle_calls();
         if self.client_state == ClientState::Speaking {
             self.worker.shared.health.suspect(server, PassiveFailure::ServerLost);
@@ -55,11 +55,11 @@ impl Relay {
             }
             LossPlan::AlreadyReported(FatalOrigin::Server(code)) => {
                 let cause = failure_cause(code, loss);
-                self.ends_with_server("session ends because its server went, in its own words", loss, cause);
+                self.ends_with_server("session ends because its server shut down or crashed", loss, cause);
                 Some(self.say_no_more())
             }
             LossPlan::AlreadyReported(FatalOrigin::Session(code)) => {
-                // What the client did wrong was counted when it came.
+                // A message of the client that the server refuses was counted when it arrived.
                 if self.client_state != ClientState::Refused {
                     self.is_terminated(code);
                 }
@@ -70,17 +70,17 @@ impl Relay {
                 self.ends_with_server(message, loss, loss_cause(loss));
                 Some(Ending::Cut(self.to_client.take_pending()))
             }
-            // What the client has yet to take is still its due.
+            // The client still gets the bytes that it has not taken.
             LossPlan::Close => Some(self.say(&[])),
         }
     }
 
-    /// The session was idle: another server is taken when the client speaks.
+    /// The session was idle: another server is taken when the client sends its next request.
     fn moves_on(&mut self, loss: ServerLoss) {
         if let Attachment::Attached { lease, name, .. } = &self.server {
             tracing::info!(
                 session.id = self.context.info.id.0, server.name = %name, ?loss,
-                "server was lost while the session was idle, another will be taken"
+                "server was lost while the session was idle, the session continues on another server"
             );
             let metrics = self.worker.metrics.server(lease.server());
             metrics.moves.one(MoveCause::ServerLost);
@@ -92,13 +92,13 @@ impl Relay {
         self.detach();
     }
 
-    /// What was in progress fails, and the session goes on.
+    /// The request in flight fails, and the session continues.
     fn fails(&mut self, loss: ServerLoss, answer: &Bytes, code: SqlState) {
         if let Attachment::Attached { lease, name, .. } = &self.server {
             let info = &self.context.info;
             tracing::warn!(
                 session.id = info.id.0, client.addr = %info.client, server.name = %name, ?loss, %code,
-                "server was lost, the client is told of what was in progress and goes on"
+                "server was lost, the request in flight fails and the session continues"
             );
             let metrics = self.worker.metrics.server(lease.server());
             metrics.requests_failed.one(failure_cause(code, loss));
@@ -120,19 +120,19 @@ impl Relay {
         self.count_loss(cause);
     }
 
-    /// The server ended the session, and serves on: the client has its words, with this code.
+    /// The server ended this session alone. The client gets its message, which has this code.
     pub(super) fn is_terminated(&self, code: Option<SqlState>) {
         let Attachment::Attached { lease, name, .. } = &self.server else { return };
         let (info, cause) = (&self.context.info, TerminationCause::of(code));
         tracing::info!(
             session.id = info.id.0, client.addr = %info.client, server.name = %name, cause = cause.word(),
             code = code.map(tracing::field::display),
-            "session was ended by its server, which serves on"
+            "server ended the session, and serves others"
         );
         self.worker.metrics.server(lease.server()).sessions_terminated.one(cause);
     }
 
-    /// No other server was taken in the place of the one that the session was on: it ends.
+    /// No other server could be taken: the session ends.
     pub(super) fn ends_unplaced(&mut self, error: TakeError) -> Ending {
         if let Some(left) = &self.context.left {
             self.worker.metrics.server(left.from).sessions_lost.one(LossCause::NotReplaced);
@@ -151,15 +151,15 @@ impl Relay {
         }
     }
 
-    /// Has the kernel throw away what it has not delivered: a server that comes back must not find it.
+    /// Makes the kernel discard unsent bytes: a server that comes back must not receive them.
     fn forget_unsent(&mut self) {
         let Attachment::Attached { stream, .. } = &self.server else { return };
         if let Err(error) = stream.set_zero_linger() {
-            tracing::debug!(session.id = self.context.info.id.0, %error, "could not have unsent bytes thrown away");
+            tracing::debug!(session.id = self.context.info.id.0, %error, "could not discard unsent bytes");
         }
     }
 
-    /// Why the session could not go on, in words for the log.
+    /// Why the session could not continue, for the log.
     fn why_pinned(&self) -> String {
         match (self.session.movability(), self.session.repeatable()) {
             (Err(reason), _) => reason.to_string(),
@@ -184,7 +184,7 @@ fn loss_cause(loss: ServerLoss) -> LossCause {
     }
 }
 
-/// Why a request, or a session, failed with its server, by the code the client is told.
+/// Why a request or session failed with its server, by the code that the client gets.
 fn failure_cause(code: SqlState, loss: ServerLoss) -> LossCause {
     match code {
         SqlState::CONNECTION_FAILURE => loss_cause(loss),
@@ -194,7 +194,7 @@ fn failure_cause(code: SqlState, loss: ServerLoss) -> LossCause {
     }
 }
 
-/// The code of the error among whole messages for a client.
+/// The SQLSTATE of the ErrorResponse among these messages.
 fn code_of(mut messages: &[u8]) -> Option<SqlState> {
     while let Some((&[tag, a, b, c, d], after)) = messages.split_first_chunk::<5>() {
         let length = u32::from_be_bytes([a, b, c, d]).checked_sub(4)? as usize;

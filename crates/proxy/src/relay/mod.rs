@@ -1,8 +1,8 @@
 //! The relay: one future per session, two pumps around the machine of `trunkline-session`.
 //!
-//! Each pump reads into the worker's shared buffer, lets the session say how much goes on, and writes that at
-//! once. What the peer does not take is kept (`buffer`) and the source not read until it has: that is the whole of
-//! back-pressure. Nothing here allocates while peers keep up.
+//! Each pump reads into the worker's shared buffer, asks the session how many bytes to forward, and writes them at
+//! once. Bytes that the peer does not take are kept (`buffer`), and the source is not read until the peer has
+//! taken them. That is all there is to back-pressure. Nothing here allocates while peers keep up.
 //!
 //! ```text
 //!            client speaks                  server lost, nothing owed
@@ -54,7 +54,7 @@ use trunkline_telemetry::sessions::SessionInfo;
 pub(crate) struct Relay {
     worker: Rc<Worker>,
     slot: SlotGuard,
-    /// The settings in force; looked up again when there is news.
+    /// The settings in force; refreshed when they change.
     live: Arc<Live>,
     client: Transport,
     server: Attachment,
@@ -63,55 +63,56 @@ pub(crate) struct Relay {
     to_client: RelayBuffer,
     /// The request in flight, while it may be sent again.
     journal: Journal,
-    /// Whether it may ever be.
+    /// Whether requests of this session may be sent again at all.
     retry: Retry,
-    /// How often it has been.
+    /// How often the request in flight has been sent again.
     repeats: u32,
     client_state: ClientState,
-    /// When the server said something last.
+    /// When the server last sent something.
     answered_at: Instant,
-    /// Since when the client has owed a request, for the idle limits.
+    /// Since when the session has been waiting for the client's next request, for the idle limits.
     idle_since: Option<Instant>,
     watch: watch::Watch,
     context: Box<SessionContext>,
 }
 
-/// Whether the client may still say something.
+/// Whether the client may still send requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClientState {
     Speaking,
-    /// It closed its sending side or said goodbye; answers may still be owed.
+    /// It closed its sending side or sent Terminate. Answers may still be outstanding.
     Done {
         told_server: bool,
     },
-    /// It sent a message of no known type: the server is about to refuse it, and nothing more of it is read.
+    /// It sent a message of unknown type, which the server is about to refuse. Nothing more is read from the
+    /// client.
     Refused,
 }
 
-/// What a session is looked up by, and needs when it moves: seldom touched.
+/// What a session needs for listings, cancel requests and moves. Boxed because it is rarely used.
 #[derive(Debug)]
 struct SessionContext {
     info: Arc<SessionInfo>,
     cancel: CancelHandle,
     criteria: ServerCriteria,
     relogin: Option<Rc<Relogin>>,
-    /// What its first login gave.
+    /// The defaults of its first login.
     own: SessionDefaults,
-    /// The server it was on, while it is on none.
+    /// The server that the session was on, while it has none.
     left: Option<Move>,
-    /// Why it left that one.
+    /// Why it left that server.
     moving: Option<MoveReason>,
     _permit: SessionPermit,
 }
 
-/// What a pump asks for next.
+/// What happens after a pump has run.
 #[derive(Debug)]
 enum Next {
-    /// Look again at once.
+    /// Run the pumps again.
     Again,
     /// Nothing more can be done until a peer moves.
     Wait,
-    /// The server is gone, and this is how the session found out.
+    /// The server was lost, in this way.
     Lost(trunkline_session::ServerLoss),
     /// The session is over.
     End(Ending),
@@ -139,7 +140,7 @@ impl Relay {
             retry,
             ..
         } = new_session;
-        // A replication connection is its server's: its position in the WAL cannot be taken elsewhere.
+        // A replication connection cannot move: its position in the WAL is that of its server.
         let relogin = relogin.filter(|_| !is_replication).map(Rc::new);
         let id = server.lease.server();
         worker.metrics.server(id).sessions_active.up();
@@ -181,13 +182,13 @@ impl Relay {
         }
     }
 
-    /// The client's socket, for the last words.
+    /// The client's socket, to send the last messages on.
     pub(crate) fn into_client(self) -> Transport {
         let Relay { client, .. } = self;
         client
     }
 
-    /// Goes on until nothing more can be done.
+    /// Runs until it would block, or the session ends.
     fn advance(&mut self, cx: &mut Context<'_>) -> Next {
         loop {
             let next = match &self.server {
@@ -208,7 +209,7 @@ impl Relay {
     }
 
     fn without_server(&mut self, cx: &mut Context<'_>) -> Next {
-        // The client may still be owed what was said of its last server.
+        // The client may not have taken all of its last server's answers.
         if let Poll::Ready(Err(_broken)) = self.to_client.poll_flush(cx, &mut self.client) {
             return Next::End(Ending::Silent);
         }
@@ -218,9 +219,10 @@ impl Relay {
         }
     }
 
-    /// The pumps for which there is something, and what their progress makes possible.
+    /// Runs the pumps that have something to do, again while one makes work for the other.
     fn relay(&mut self, cx: &mut Context<'_>) -> Next {
-        // A primary's end is noticed before it is given a request, which could not be sent again.
+        // Read from a primary first: if it has closed the connection, it must not get another request, which could
+        // not be sent again.
         if self.session.server_role() == ServerRole::Primary
             && self.session.is_idle()
             && self.has_news_for_client()
@@ -248,11 +250,12 @@ impl Relay {
             if !was_held || self.is_client_held() {
                 return Next::Wait;
             }
-            // Answers have made room for requests that are waiting, and nothing will wake the pump for them.
+            // Answers have made room for requests that were held back. Nothing else wakes the client's pump for
+            // them.
         }
     }
 
-    /// Whether there is something to read from the client, or owed to the server: else its pump need not look.
+    /// Whether there is something to read from the client or to write to the server.
     #[inline]
     fn has_news_for_server(&self) -> bool {
         self.client.may_read()
@@ -260,18 +263,18 @@ impl Relay {
             || self.client_state == (ClientState::Done { told_server: false })
     }
 
-    /// Whether there is something to read from the server, or owed to the client.
+    /// Whether there is something to read from the server or to write to the client.
     #[inline]
     fn has_news_for_client(&self) -> bool {
         let may_read = matches!(&self.server, Attachment::Attached { stream, .. } if stream.may_read());
         may_read || self.to_client.has_work()
     }
 
-    /// Closes the books of the session.
+    /// Completes the records of the session, and gives its resources back.
     fn finish(&mut self) {
         self.record(|session, recorder| session.finish(Instant::now(), recorder));
         self.journal.close(&mut self.worker.journals.borrow_mut());
-        // Nothing is to come after it, so nobody need be asked how far the session has seen.
+        // The session does not continue on another server, so what it has seen does not matter.
         let _last = self.release();
         let info = &self.context.info;
         tracing::debug!(session.id = info.id.0, client.addr = %info.client, "session ends");

@@ -29,7 +29,7 @@ impl Relay {
             if self.client_state != ClientState::Speaking || self.is_client_held() {
                 return Next::Wait;
             }
-            // A request presented again is not a new one: what it has cost already counts.
+            // A request that is processed again is not new: its repeats count on.
             let is_again = self.to_server.has_read_ahead();
             let mut buffer = worker.buffer.borrow_mut();
             let Poll::Ready(chunk) = self.to_server.poll_chunk(cx, &mut self.client, &mut buffer) else {
@@ -64,7 +64,7 @@ impl Relay {
             self.to_server.keep(&buffer[step.forward..length]);
             match step.then {
                 ClientThen::ReadOn => {}
-                // Presented again when there is room, even if the client adds nothing.
+                // Processed again when there is room, even if the client sends nothing more.
                 ClientThen::Pause => self.to_server.process_again(Vec::new()),
                 ClientThen::Ask(own) => {
                     self.forward_to_server(cx, &own, now);
@@ -79,14 +79,14 @@ impl Relay {
                     if refused.is_end {
                         self.let_go(cx);
                     }
-                    // What of the answer was not taken is the other pump's to write.
+                    // The other pump writes what the client has not taken of the answer.
                     return Next::Again;
                 }
                 ClientThen::Terminate => self.client_state = ClientState::Done { told_server: true },
                 ClientThen::Unknown(error) => {
                     self.complain(Peer::Client, &error);
                     self.client_state = ClientState::Refused;
-                    // What lies behind it nobody will read.
+                    // Nothing after this message will be read.
                     drop(self.to_server.take_held());
                 }
                 ClientThen::Violation(violation) => return Next::End(self.violation(*violation)),
@@ -133,7 +133,8 @@ impl Relay {
         }
     }
 
-    /// Presents a chunk of the server's to the session, again after each injection, and sends on what may go.
+    /// Passes a chunk from the server to the session, again after each injection, and forwards what the session
+    /// releases.
     pub(super) fn take_from_server(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Next {
         let now = Instant::now();
         self.answered_at = now;
@@ -212,20 +213,21 @@ impl Relay {
         }
         self.worker.metrics.server(lease.server()).bytes_to_server.add(bytes.len() as u64);
         if self.to_server.write(cx, stream, bytes, now).is_err() {
-            // What the server said before it closed is still to be read: its end is noticed there.
+            // The server's last messages may still be unread. Its end is noticed when they are read.
             self.to_server.drop_pending();
         }
     }
 
-    /// Passes the client's last bytes on. Nobody waits for the server's end: that would cost a wait and a read.
+    /// Forwards the client's last bytes. The proxy does not wait for the server to close, which would cost a
+    /// wakeup and a read.
     fn say_goodbye(&mut self, bytes: &[u8]) {
         let Attachment::Attached { stream, lease, .. } = &self.server else { return };
         self.worker.metrics.server(lease.server()).bytes_to_server.add(bytes.len() as u64);
-        // If the socket does not take them, its end will have to do.
+        // If the socket does not take them, closing it is enough.
         let _ = stream.try_write_last(bytes);
     }
 
-    /// `Some` while the server does not take what it is owed.
+    /// `Some` while bytes for the server are pending.
     fn flush_to_server(&mut self, cx: &mut Context<'_>) -> Option<Next> {
         let Attachment::Attached { stream, .. } = &mut self.server else { return Some(Next::Again) };
         match self.to_server.poll_flush(cx, stream) {
@@ -242,7 +244,7 @@ impl Relay {
         None
     }
 
-    /// The client closed its sending side: the server is told so, behind the last byte.
+    /// The client closed its sending side: so does the proxy towards the server, after the last byte.
     fn client_left(&mut self) {
         let cut_message = self.to_server.take_held();
         self.to_server.push_pending(&cut_message);
@@ -250,12 +252,12 @@ impl Relay {
         self.client_state = ClientState::Done { told_server: false };
     }
 
-    /// Whether the client has said goodbye, the server has been told, and nothing is owed to either.
+    /// Whether the client has sent Terminate and no bytes are pending for either side.
     fn is_over(&self) -> bool {
         self.session.is_over() && self.to_server.is_flushed() && self.to_client.is_flushed()
     }
 
-    /// Whether what the client says must wait in its socket.
+    /// Whether the client's bytes must wait in its socket.
     pub(super) fn is_client_held(&self) -> bool {
         self.session.is_paused() || self.watch.is_leaving()
     }

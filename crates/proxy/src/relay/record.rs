@@ -1,4 +1,4 @@
-//! Statements of a session on their way to metrics and log.
+//! Hands the statements of a session to the metrics and the statement log.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ impl Sink for Recorder<'_> {
 }
 
 impl Relay {
-    /// Lets the session work with a sink for its statements.
+    /// Calls the session with a sink for its statements.
     pub(super) fn record<T>(&mut self, work: impl FnOnce(&mut Session, &mut Recorder<'_>) -> T) -> T {
         let server = match &self.server {
             Attachment::Attached { lease, .. } => Some(lease.server()),
@@ -66,7 +66,7 @@ impl Relay {
     }
 }
 
-/// What the session machine is told at the start.
+/// The settings that the session machine starts with.
 pub(super) fn session_settings(
     worker: &Worker,
     live: &Live,
@@ -85,13 +85,13 @@ pub(super) fn session_settings(
     }
 }
 
-/// Those of the session's database, for a session that may move.
+/// The functions of the session's database, for a session that may move.
 pub(super) fn functions(worker: &Worker, new_session: &NewSession) -> Option<Arc<Functions>> {
     let is_movable = new_session.relogin.is_some() && !new_session.is_replication;
     is_movable.then(|| worker.shared.functions.of_database(&new_session.info.database)).flatten()
 }
 
-/// `told`, in the memory of the session before if that was told the same: it is some 350 bytes.
+/// The parameters reported at the login. Sessions with equal parameters share one copy of some 350 bytes.
 fn shared_parameters(worker: &Worker, told: &[u8]) -> Arc<LoginParameters> {
     let mut last = worker.parameters.borrow_mut();
     if last.messages() != told {

@@ -1,4 +1,4 @@
-//! What an operator is shown of a session.
+//! What the admin socket and the HTTP server show of a session.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::attach::Attachment;
 use trunkline_telemetry::sessions::{Activity, SessionRow};
 
 impl Relay {
-    /// Answers the worker's question, if there is one.
+    /// Answers the worker's query for this session, if there is one.
     pub(super) fn answer_question(&self) {
         if self.slot.is_asked() {
             self.slot.answer(self.view());
@@ -21,7 +21,7 @@ impl Relay {
             Attachment::Attached { name, .. } => Some(Arc::clone(name)),
             Attachment::Detached | Attachment::Taking(_) => None,
         };
-        // What lasts outranks what the end of a transaction undoes.
+        // A reason that lasts is shown before one that ends with the transaction.
         let pinned =
             self.session.movability().err().or(self.session.pinned()).or_else(|| self.session.stays_for());
         SessionRow { info: Arc::clone(&self.context.info), server, activity: self.activity(), pinned }

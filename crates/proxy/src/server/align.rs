@@ -1,4 +1,4 @@
-//! Telling a freshly logged-in server what the session's last one knew.
+//! Restores the session's state on a server that has just been logged in to.
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,29 +8,29 @@ use trunkline_session::{Alignment, AlignmentError, Position, PositionReader, ask
 use super::take::ReadyServer;
 use crate::client::messages::ReadError;
 
-/// Bytes asked of the socket at once: answers to an alignment are short.
+/// Bytes read from the socket at once: the answers to an alignment are short.
 const READ_BYTES: usize = 4 * 1024;
 
 /// Why a server could not be brought to a session's state.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AlignError {
-    /// It was lost on the way.
+    /// The server was lost meanwhile.
     #[error(transparent)]
     Lost(#[from] ReadError),
-    /// It refuses, and so would any other.
+    /// The server refused a message of the alignment; any other server would, too.
     #[error(transparent)]
     Refused(#[from] AlignmentError),
 }
 
-/// Whether a server is asked for its position before it is aligned.
+/// Whether the alignment begins with a query for the server's WAL position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     Position,
     Nothing,
 }
 
-/// Sends the question for the position and the alignment in one write, and swallows the answers. ParameterStatus
-/// messages among them join those of the greeting.
+/// Sends the position query and the alignment in one write, and consumes the answers. Their ParameterStatus
+/// messages are added to the login reply.
 pub(super) async fn align(
     taken: &mut ReadyServer,
     alignment: &Alignment,
@@ -67,7 +67,7 @@ pub(super) async fn align(
     }
 }
 
-/// Asks the server once more.
+/// Queries the server's WAL position.
 pub(super) async fn position(taken: &mut ReadyServer) -> Result<Position, ReadError> {
     let mut question = BytesMut::new();
     ask_position(&mut question);

@@ -1,4 +1,4 @@
-//! A session that moves must not see less than it has seen: which server shows enough.
+//! A session that moves must not see older data than it has seen. Decides which servers show enough.
 
 use std::time::Instant;
 
@@ -15,33 +15,33 @@ use crate::client::messages::ReadError;
 use crate::limits::{REPLAY_LOOK, REPLAY_PATIENCE};
 use trunkline_reactor::timer;
 
-/// What a session that was on a server already asks of the next one.
+/// What the next server must show to a session that has been on a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Move {
-    /// The server it was on: not the first choice now.
+    /// The server that the session was on. It is not tried first.
     pub(crate) from: ServerId,
-    /// When it was answered last. What that server showed later it has not seen.
+    /// When that server last answered. The session has not seen what it showed later.
     answered_at: Instant,
-    /// Where the WAL ended, at most, of which it has seen something; `None` while that is not known.
+    /// The latest WAL position whose changes the session may have seen; `None` while it is unknown.
     seen: Option<Lsn>,
-    /// How far that server had replayed when health saw it last.
+    /// The replay position of that server at the last probe.
     replayed: Option<Lsn>,
 }
 
 impl Move {
-    /// Of a session that leaves `from`, or has lost it.
+    /// For a session that leaves `from`, or has lost it.
     pub(crate) fn from(health: &Health, from: ServerId, answered_at: Instant) -> Self {
         let snapshot = health.load();
         let seen = snapshot.shown_at_most(from, answered_at);
         if let (None, Some(primary)) = (seen, snapshot.primary) {
-            // Its answer is there by the time another server is logged in to.
+            // The answer arrives while the session logs in to another server.
             health.ask_now(primary);
         }
         let replayed = snapshot.server(from).and_then(|status| status.replay_lsn);
         Move { from, answered_at, seen, replayed }
     }
 
-    /// What a server must show.
+    /// What a server must show at least.
     fn bound(&self, snapshot: &Snapshot) -> SeenPosition {
         match self.seen.or_else(|| snapshot.shown_at_most(self.from, self.answered_at)) {
             Some(lsn) => SeenPosition::Known(lsn),
@@ -51,19 +51,19 @@ impl Move {
     }
 }
 
-/// What is known of what a session has seen.
+/// What is known about the data that a session has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SeenPosition {
     Known(Lsn),
-    /// The primary is being asked.
+    /// Unknown until the primary has answered a probe.
     Awaited,
-    /// Neither the session's server nor the primary can be asked any more.
+    /// Unknown for good: neither the session's server nor the primary can be asked.
     Lost,
 }
 
 impl Search<'_> {
-    /// Of the servers a session may have, those it should move to: none that failed, none found to be behind. If all
-    /// are behind, the primary where it may stand in for a standby, and at last the most advanced.
+    /// The eligible servers that the session should move to: no server that failed and none that is behind. If all
+    /// are behind, the primary where the fallback allows it, and otherwise the most advanced of them.
     pub(super) fn for_moving(
         &self,
         snapshot: &Snapshot,
@@ -92,13 +92,13 @@ impl Search<'_> {
         servers
     }
 
-    /// Whether what a server shows has to be compared with what the session has seen.
+    /// Whether the server's replay position must be compared with what the session has seen.
     pub(super) fn must_be_fresh(&self) -> bool {
         self.moving.is_some() && !self.criteria.attrs.is_primary_only()
     }
 
-    /// Whether the server, which said that it was at `position`, shows all that the session has seen. It is given a
-    /// moment to get there; then it is noted as behind.
+    /// Whether the server, which reported `position`, shows all that the session has seen. It has
+    /// [`REPLAY_PATIENCE`] to catch up; after that it is recorded as behind.
     pub(super) async fn is_fresh(
         &mut self,
         taken: &mut ReadyServer,
@@ -106,11 +106,11 @@ impl Search<'_> {
     ) -> Result<bool, ReadError> {
         let Some(moving) = self.moving else { return Ok(true) };
         let server = taken.server.lease.server();
-        // Chosen again, so there is nothing better.
+        // It was chosen although it is behind, so no other server is better.
         let is_best = self.behind.iter().any(|(behind, _)| *behind == server);
         let until = Instant::now() + REPLAY_PATIENCE;
         let mut pause = REPLAY_LOOK;
-        // It is logged in: the next may.
+        // The login is done: the next session may log in.
         self.turn = None;
         loop {
             let Position::UpTo(shown) = position else { return Ok(true) };
@@ -120,9 +120,9 @@ impl Search<'_> {
                 _ if is_best => return Ok(true),
                 SeenPosition::Known(seen) if shown >= seen => return Ok(true),
                 SeenPosition::Known(seen) if is_late => {
-                    tracing::info!(server.name = %taken.server.name, %shown, %seen, "the server is behind what the session has seen");
+                    tracing::info!(server.name = %taken.server.name, %shown, %seen, "server has not replayed what the session has seen");
                     self.behind.push((server, shown));
-                    // Where it comes from may still be the one that shows enough.
+                    // The server that the session comes from may be the only one that shows enough.
                     self.excluded.retain(|excluded| *excluded != moving.from);
                     return Ok(false);
                 }
@@ -133,14 +133,14 @@ impl Search<'_> {
             timer::sleep(pause).await;
             if let SeenPosition::Known(_) = bound {
                 position = align::position(taken).await?;
-                // Many may be waiting, and their questions must not keep it from replaying.
+                // Many sessions may be waiting, and their queries must not slow the replay down.
                 pause *= 2;
             }
         }
     }
 }
 
-/// Leaves the candidates that are not behind `replayed` as far as health knows, or else the most advanced.
+/// Keeps the candidates that have replayed up to `replayed` according to health, or else the most advanced.
 fn keep_advanced(snapshot: &Snapshot, servers: &mut Vec<Candidate>, replayed: Option<Lsn>) {
     let position = |candidate: &Candidate| {
         let status = snapshot.server(candidate.id)?;

@@ -20,33 +20,33 @@ use crate::client::messages::{MessageReader, RawMessage, ReadError};
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
 use trunkline_auth::credentials::ServerCredentials;
 
-/// What a server says between AuthenticationOk and its first ReadyForQuery.
+/// What a server sends between AuthenticationOk and its first ReadyForQuery.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LoginReply {
-    /// The ParameterStatus and NoticeResponse messages as they came.
+    /// The ParameterStatus and NoticeResponse messages, byte for byte.
     pub(crate) messages: BytesMut,
-    /// Whether it said that it is a standby; servers before 14 do not say.
+    /// Whether the server reported `in_hot_standby`; servers before 14 do not report it.
     pub(crate) is_standby: Option<bool>,
     /// Its BackendKeyData.
     pub(crate) key: Option<(ProcessId, SecretKey)>,
-    /// What lies behind the ReadyForQuery.
+    /// Bytes that arrived after the ReadyForQuery.
     pub(crate) read_ahead: BytesMut,
 }
 
-/// Why a login did not come about.
+/// Why a login failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoginError {
-    /// The server's own words, whole, for the client.
+    /// The server refused; `message` is its whole ErrorResponse, for the client.
     #[error("the server refused the login{}", code.map(|c| format!(" ({})", c.as_str())).unwrap_or_default())]
     Refused { code: Option<SqlState>, message: Bytes },
-    /// The connection broke or said nonsense.
+    /// The connection broke, or the server violated the protocol.
     #[error(transparent)]
     Lost(#[from] ReadError),
-    /// The server wants a proof that the proxy has no means to give.
-    #[error("the server asks for {wanted}, for which the proxy has no secret of this user")]
+    /// The server asks for an authentication that the proxy has no secret for.
+    #[error("the server asks for {wanted}, and the proxy has no such secret of this user")]
     NoMeans { wanted: &'static str },
-    /// The server could not prove that it knows the user's secret, or broke the exchange.
-    #[error("the server's authentication exchange is wrong: {0}")]
+    /// The server did not prove that it knows the user's secret, or violated the exchange.
+    #[error("the server violated the authentication exchange: {0}")]
     Exchange(String),
 }
 
@@ -62,7 +62,7 @@ impl From<io::Error> for LoginError {
     }
 }
 
-/// Sends the startup packet and goes through the login up to the first ReadyForQuery.
+/// Sends the startup packet and completes the login, up to the first ReadyForQuery.
 pub(crate) async fn log_in(
     stream: &mut Transport,
     startup: &StartupMessage,
@@ -77,7 +77,7 @@ pub(crate) async fn log_in(
         match BackendTag::from_byte(message.tag()) {
             BackendTag::Authentication => {}
             BackendTag::ErrorResponse => return Err(refused(message)),
-            // Notices may come anywhere; a version note answers a version we did not ask for.
+            // Notices may come at any time. A lower protocol version makes no difference to the relay.
             BackendTag::NoticeResponse | BackendTag::NegotiateProtocolVersion => continue,
             _ => return Err(LoginError::Exchange(format!("unexpected message {:?}", message.tag() as char))),
         }
@@ -114,7 +114,7 @@ const NO_PASSWORD: LoginError = LoginError::NoMeans { wanted: "the password itse
 const NO_MD5: LoginError = LoginError::NoMeans { wanted: "an md5 hash" };
 const NO_SCRAM: LoginError = LoginError::NoMeans { wanted: "SCRAM-SHA-256" };
 
-/// Room for what servers tell of their parameters: 400 bytes and more.
+/// Initial capacity for a server's ParameterStatus messages, which take 400 bytes and more.
 const LOGIN_REPLY_BYTES: usize = 512;
 
 /// Reads what follows AuthenticationOk, ReadyForQuery included.
@@ -152,13 +152,13 @@ pub(crate) async fn read_login_reply(
     }
 }
 
-/// An ErrorResponse as the reason why a login failed.
+/// The login error for an ErrorResponse.
 pub(crate) fn refused(message: RawMessage<'_>) -> LoginError {
     let code = ErrorFields::new(message.body()).sqlstate();
     LoginError::Refused { code, message: Bytes::copy_from_slice(message.bytes) }
 }
 
-/// The body of an `R` message.
+/// Parses an `R` message.
 pub(crate) fn parse_authentication(message: RawMessage<'_>) -> Result<Authentication<'_>, LoginError> {
     auth::Authentication::parse(message.body()).map_err(|error| LoginError::Exchange(error.to_string()))
 }
@@ -194,7 +194,7 @@ async fn scram_exchange(
     let server_first = server_first.to_vec();
     let derives_keys = credentials.must_derive();
     let step = move || exchange.handle_server_first(&server_first).map(|answer| (answer, exchange));
-    // With a password this is thousands of HMACs: not on the thread that relays.
+    // With a password this computes thousands of HMACs, which would block the sessions of this thread.
     let stepped = if derives_keys {
         let joined = tokio::task::spawn_blocking(step).await;
         joined.map_err(|error| LoginError::Exchange(error.to_string()))?
@@ -225,14 +225,14 @@ async fn next_sasl<'a>(
 }
 
 impl LoginReply {
-    /// Adds ParameterStatus and NoticeResponse messages.
+    /// Appends ParameterStatus and NoticeResponse messages.
     pub(crate) fn take_in(&mut self, messages: &[u8]) {
         self.is_standby = in_hot_standby(messages).or(self.is_standby);
         self.messages.extend_from_slice(messages);
     }
 }
 
-/// What the last ParameterStatus of that name says.
+/// The value of the last ParameterStatus named `in_hot_standby`.
 fn in_hot_standby(messages: &[u8]) -> Option<bool> {
     let mut scanner = Scanner::backend();
     let mut at = 0;

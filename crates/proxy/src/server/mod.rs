@@ -1,4 +1,4 @@
-//! The server's side of a session: connecting, logging in as its user, and taking one of several.
+//! The server side of a session: choosing a server, connecting to it, and logging in as the session's user.
 
 mod align;
 mod freshness;

@@ -1,7 +1,8 @@
-//! Logging a session in once more, with the settings that its first login gave.
+//! Logs a moving session in to another server, with the default settings of its first login.
 //!
-//! What the server gives new logins is known by the last look at it, which may be older than the login. So each login is
-//! followed by the question whether the two fit, and by another login where they do not.
+//! The proxy knows which defaults a server gives to new logins from the last time it read them, which may be older
+//! than the login. So after each login it asks the server whether they have changed since, and logs in again if
+//! so.
 
 use std::time::Duration;
 
@@ -25,17 +26,18 @@ use trunkline_auth::credentials::ServerCredentials;
 /// Bytes asked of the socket at once.
 const READ_BYTES: usize = 1024;
 
-/// As whom a server is logged in to.
+/// The user and the settings of a login to a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoginAs<'a> {
     pub(crate) startup: &'a StartupMessage,
     pub(crate) credentials: &'a ServerCredentials,
-    /// What the session was given by its first login; `None` for that one.
+    /// The defaults of the session's first login; `None` for the first login itself.
     pub(crate) restoring: Option<&'a RestoringLogin<'a>>,
 }
 
-/// Logs in as the session's user. A session that moves asks for what its first login gave, and once more where the
-/// greeting shows that this was not enough, where the server has news of what it gives, or where it refuses a setting.
+/// Logs in as the session's user. A session that moves asks for the defaults of its first login. It logs in again
+/// if the server's ParameterStatus messages show that some still differ, if the server's own defaults have
+/// changed, or if it refuses a setting.
 pub(super) async fn log_in(
     connector: &Connector,
     server: &mut Connected,
@@ -62,7 +64,7 @@ pub(super) async fn log_in(
                 } else {
                     let looked = timer::timeout(DEFAULTS_NEWS_PATIENCE, restoring.next_look(id)).await;
                     if looked.is_err() {
-                        tracing::warn!(server.name = %server.name, "a session cannot be told from a new login: no look came in time");
+                        tracing::warn!(server.name = %server.name, "could not read the server's defaults in time, a moved session may have different ones");
                         return Ok(login_reply);
                     }
                     asking = restoring.asking(id, startup);
@@ -76,7 +78,7 @@ pub(super) async fn log_in(
                 refused.extend(named_by(message, &asking.settings));
                 tracing::warn!(
                     server.name = %server.name, %error, settings = ?refused,
-                    "the server refuses settings that a session had elsewhere, it is given the server's own of them"
+                    "server refuses default settings of a moved session, its own are used"
                 );
             }
         }
@@ -86,7 +88,7 @@ pub(super) async fn log_in(
     login::log_in(&mut server.stream, startup, credentials).await
 }
 
-/// Leaves the server, and connects to it again.
+/// Closes the connection, and connects to the server again.
 async fn connect_again(
     connector: &Connector,
     server: &mut Connected,
@@ -94,15 +96,15 @@ async fn connect_again(
 ) -> Result<(), LoginError> {
     let mut goodbye = BytesMut::new();
     write::terminate(&mut goodbye);
-    // If the socket does not take five bytes, its end will have to do.
+    // If the socket does not take the five bytes of a Terminate, closing it is enough.
     let _ = server.stream.try_write_last(&goodbye);
     server.stream = connector.connect(&server.address, timeout).await?;
     Ok(())
 }
 
-/// The settings of which a refusal speaks: by name, or `role` by its value; all where it speaks of none.
+/// The settings that an ErrorResponse mentions: by name, or `role` by its value. All of them if it mentions none.
 fn named_by(refusal: &Bytes, settings: &[StartupSetting]) -> Vec<Box<str>> {
-    // Behind its type and length.
+    // The body follows the type byte and the length word.
     let body = refusal.get(5..).unwrap_or_default();
     let words = ErrorFields::new(body).message().unwrap_or_default().to_ascii_lowercase();
     let speaks_of = |name: &[u8]| {
@@ -121,8 +123,8 @@ fn named_by(refusal: &Bytes, settings: &[StartupSetting]) -> Vec<Box<str>> {
     if named.is_empty() { settings.iter().map(|setting| setting.name.clone()).collect() } else { named }
 }
 
-/// Asks the server whether what it gave this login is what the last look has found. One that refuses to say is taken
-/// at its word.
+/// Asks the server whether its defaults are still those that were last read. If it refuses to answer, they are
+/// assumed to be.
 async fn is_as_looked(
     server: &mut Connected,
     login_reply: &mut LoginReply,

@@ -1,7 +1,7 @@
-//! A role, or its new password, that a standby has yet to replay.
+//! A role, or its new password, that a standby has not replayed yet.
 //!
-//! Secrets are read from the primary as they are. A client that has just been given its role or password may so be
-//! accepted by the proxy and then meet a standby that has not heard of it: some milliseconds help.
+//! The proxy reads secrets from the primary. It may accept a client whose role or password was just created, and
+//! then connect to a standby that has not replayed that yet. A few milliseconds later it has.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use super::take::{Connected, Search};
 use crate::limits::{ROLE_LOOKS_MAX, ROLE_PAUSE};
 
 impl Search<'_> {
-    /// How long to wait before the login is tried again; `None` when the refusal is to be believed.
+    /// How long to wait before the login is tried again; `None` when the refusal is final.
     ///
-    /// Only the primary's word counts for more than the standby's: it must be the proxy itself that has accepted the
-    /// client, just now, so a session that moves with its old key is not meant.
+    /// The login is tried again only on a standby, and only for a client that the proxy has just authenticated
+    /// against the primary's secrets. A session that moves uses an older key, so its refusal is final.
     pub(super) fn pause_for_role(&mut self, server: &Connected, error: &LoginError) -> Option<Duration> {
         let LoginError::Refused { code: Some(SqlState::INVALID_PASSWORD), .. } = error else { return None };
         let snapshot = self.worker.shared.health.load();

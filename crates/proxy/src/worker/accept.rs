@@ -50,7 +50,7 @@ async fn accept_all(worker: Rc<Worker>, socket: trunkline_net::Listener, listene
             Err(error) => {
                 if complained.is_none_or(|at| at.elapsed() >= ACCEPT_COMPLAINT_INTERVAL) {
                     complained = Some(Instant::now());
-                    tracing::error!(%error, "could not accept a connection; raise the limit on open files if that is it");
+                    tracing::error!(%error, "could not accept a connection; if the limit on open files is reached, raise it");
                 }
                 timer::sleep(ACCEPT_BACKOFF).await;
             }
@@ -58,7 +58,7 @@ async fn accept_all(worker: Rc<Worker>, socket: trunkline_net::Listener, listene
     }
 }
 
-/// Whether the connection was gone before it was accepted: no trouble of ours.
+/// Whether the connection was closed before it was accepted, which is not a problem of the proxy.
 fn is_peers_own(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
@@ -72,7 +72,7 @@ fn place(worker: &Rc<Worker>, socket: Accepted, peer: SocketAddr, listener: usiz
         begin(worker, socket, peer, listener);
         return;
     }
-    // Without room in its queue it simply stays here.
+    // If its queue is full, the connection stays here.
     let Ok(permit) = idlest.handoff.try_reserve() else {
         begin(worker, socket, peer, listener);
         return;
@@ -112,13 +112,13 @@ fn begin(worker: &Rc<Worker>, socket: Accepted, peer: SocketAddr, listener: usiz
     }
 }
 
-/// Says why, if the socket takes it at once: whoever floods the proxy is not waited for.
+/// Sends the reason if the socket takes it at once. The proxy does not wait: it may be flooded with connections.
 fn turn_away(worker: &Worker, socket: &Accepted, limit: usize) {
     let refusal = Refusal::TooMany { what: "to the proxy", limit };
     let mut out = BytesMut::new();
     refusal.write(&mut out);
     if let Err(error) = listen::turn_away(socket, &out, STARTUP_PACKET_MAX as usize) {
-        tracing::debug!(%error, "could not tell a client that there is no room");
+        tracing::debug!(%error, "could not send the refusal to a client");
     }
     worker.metrics.sessions_refused.one(refusal.reason());
 }
@@ -136,7 +136,7 @@ async fn converse(
 
 /// Logs a client in, relays until its session ends, and closes.
 pub(crate) async fn serve(worker: &Rc<Worker>, mut client: Transport, peer: SocketAddr, listener: usize) {
-    // Boxed, as the farewells below are, so that a session does not carry their room for all its life.
+    // Boxed, as the futures below are, so that a session does not reserve memory for them all its life.
     let new_session = Box::pin(login::establish(worker, &mut client, peer, listener)).await;
     match new_session {
         Some(new_session) => {

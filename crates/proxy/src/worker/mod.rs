@@ -1,7 +1,7 @@
 //! A worker thread: its listeners, its sessions, and the reactor they run on.
 //!
-//! Nothing on the path of a query leaves the thread. Connections are accepted on any thread and placed on the
-//! one with the fewest (`accept`); health changes and shutdown reach sessions through their slots.
+//! A query is relayed without leaving its thread. Connections are accepted on any thread and placed on the one
+//! with the fewest (`accept`); health changes and shutdown reach sessions through their slots.
 
 mod accept;
 mod rebalance;
@@ -37,7 +37,7 @@ pub(crate) fn spawn(
 ) -> io::Result<std::thread::JoinHandle<()>> {
     let (started, has_started) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        // Long calculations are the control runtime's.
+        // Long calculations run on the control runtime.
         let _aside = aside.enter();
         let begun = started.clone();
         let ended = block_on(async move {
@@ -46,7 +46,7 @@ pub(crate) fn spawn(
         });
         if let Err(error) = ended {
             tracing::error!(worker = index, %error, "a worker cannot wait for its sockets");
-            // Whoever is still waiting to hear that it has started; later it is nobody.
+            // The starting thread may still wait for this; later nobody does.
             let _nobody = started.try_send(Err(error));
         }
     })?;
@@ -94,17 +94,17 @@ async fn run(
     last_words(&worker, &phase).await;
 }
 
-/// Answers what is asked about the sessions, beside everything else: they may take their time.
+/// Answers queries about the sessions in a task of its own, because sessions may take a while to answer.
 async fn answer(worker: Rc<Worker>, mut questions: mpsc::Receiver<SessionsQuery>) {
     while let Some(asked) = questions.recv().await {
         if !asked.answer.is_closed() {
-            // Whoever asked may stop waiting meanwhile.
+            // The asker may have stopped waiting.
             let _gone = asked.answer.send(worker.slots.ask_all(asked.listed).await);
         }
     }
 }
 
-/// Waits for connections that are still being told why they end, those in the middle of a login included.
+/// Waits for connections that are still being closed, including those in the middle of a login.
 async fn last_words(worker: &Worker, phase: &watch::Receiver<RunPhase>) {
     let connections = &worker.shared.workers[worker.index].connections;
     let all_told = async {
@@ -122,7 +122,7 @@ fn patience(phase: &watch::Receiver<RunPhase>) -> Duration {
     }
 }
 
-/// Ends every session: at its idle point while there is time, then where it stands.
+/// Ends every session: at its idle point until the deadline, then in whatever state it is.
 async fn wind_down(worker: &Rc<Worker>, mut phase: watch::Receiver<RunPhase>) {
     worker.slots.order_all(Order::Drain);
     let mut health = worker.shared.health.changed();
@@ -136,7 +136,7 @@ async fn wind_down(worker: &Rc<Worker>, mut phase: watch::Receiver<RunPhase>) {
         tokio::select! {
             () = worker.slots.emptied() => {}
             () = timer::sleep_until(deadline) => break,
-            // A drain may take a while, in which servers hang and primaries are replaced as ever.
+            // A drain may take a while, and servers may hang or fail over meanwhile.
             () = tick.tick() => worker.slots.wake_due(Instant::now()),
             Ok(()) = health.changed() => worker.slots.order_all(Order::Recheck),
             changed = phase.changed() => if changed.is_err() { break },
@@ -149,7 +149,10 @@ async fn wind_down(worker: &Rc<Worker>, mut phase: watch::Receiver<RunPhase>) {
         }
     };
     if timer::timeout(patience(&phase), all_gone).await.is_err() {
-        tracing::debug!(worker = worker.index, "sessions were cut because their clients did not read");
+        tracing::debug!(
+            worker = worker.index,
+            "sessions were closed although their clients had not read everything"
+        );
     }
 }
 

@@ -1,7 +1,8 @@
-//! Spreading sessions again after a server has come back: long-lived pools would stay where they are for ever.
+//! Spreads sessions again after a server has come back: those of long-lived connection pools would never move
+//! otherwise.
 //!
-//! Each worker asks some of its own sessions to move, from the server that has most beyond its share. Which server
-//! they go to is decided when they have something to say.
+//! Each worker orders some of its sessions to move, from the server that exceeds its share most. Their next server
+//! is chosen when they send a request.
 
 use trunkline_routing::{Candidate, Rules, eligible};
 use trunkline_topology::ServerId;

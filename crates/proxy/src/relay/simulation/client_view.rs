@@ -1,43 +1,43 @@
-//! What a client is told, message by message, against what it should be told.
+//! What a client receives, message by message, and what it should receive.
 
 use std::collections::VecDeque;
 
 use trunkline_model::{Server, wire};
 
-/// A message, without those that may come at any time: ParameterStatus is compared by what the client knows at each
-/// ReadyForQuery, and notices of a server about itself are not.
+/// A message that is compared. Messages that may come at any time are not: ParameterStatus is compared by the
+/// client's knowledge at each ReadyForQuery, and notices of a server about itself are ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Message {
     Ready { status: Vec<u8>, timezone: String },
     Other { tag: u8, body: Vec<u8> },
 }
 
-/// What is to come next.
+/// What the client should receive next.
 #[derive(Clone, Debug)]
 pub(super) enum Expected {
-    /// What a server without faults says.
+    /// A message of a server without faults.
     Said(Message),
-    /// The error of a server that was lost, to a client that goes on.
+    /// The error for a lost server, after which the session continues.
     Loss,
-    /// The end of a request that was refused with it.
+    /// The end of a request that was refused with that error.
     Ready(&'static [u8]),
 }
 
-/// The bytes that the relay has said to its client, and what was read of them.
+/// The bytes that the relay has sent to its client, and those compared so far.
 #[derive(Default)]
 pub(super) struct ClientView {
     pub(super) bytes: Vec<u8>,
     read: usize,
     timezone: String,
     pub(super) expected: VecDeque<Expected>,
-    /// Of the messages told since the last fault, how many there were and the tag of the last one.
+    /// The number of messages since the last fault, and the tag of the last one.
     pub(super) count: usize,
     pub(super) last: Option<u8>,
-    /// Of these messages, how many ended a request.
+    /// How many of these messages ended a request.
     pub(super) requests: usize,
 }
 
-/// An error that no server without faults would have said.
+/// An error that a server without faults would not send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The session goes on, but not as the reference does.
@@ -73,7 +73,7 @@ fn messages(bytes: &[u8], timezone: &mut String) -> (Vec<Message>, usize) {
     (messages, bytes.len() - rest)
 }
 
-/// What a server says to `input`, which is all whole messages.
+/// What a server answers to `input`, which consists of whole messages.
 pub(super) fn said(server: &mut Server, input: &[u8]) -> VecDeque<Expected> {
     let mut timezone = server.settings.get("timezone").cloned().unwrap_or_default();
     server.input.extend(input);
@@ -93,7 +93,7 @@ impl Expected {
     }
 }
 
-/// Whether an error tells of a lost server, to a client that goes on.
+/// Whether an error reports a lost server to a session that continues.
 pub(super) fn is_loss(body: &[u8]) -> bool {
     body.starts_with(b"SERROR\0") && has_code(body, &["C08006\0", "C57P01\0", "C57P02\0"])
 }
@@ -106,8 +106,8 @@ impl Message {
         }
     }
 
-    /// What it tells of a fault, if it does: of a server, or of a statement that was lost with one because nobody knew
-    /// its shape.
+    /// The fault that it reports, if it does: of a server, or of a statement that was lost with its server because
+    /// its shape was not known.
     pub(super) fn fault(&self) -> Option<Fault> {
         let Message::Other { tag: b'E', body } = self else { return None };
         let is_fault =
@@ -118,7 +118,7 @@ impl Message {
 }
 
 impl ClientView {
-    /// Begins anew with what is expected from now on.
+    /// Starts again with what is expected from now on.
     pub(super) fn restart(&mut self, expected: VecDeque<Expected>) {
         self.expected = expected;
         self.count = 0;
@@ -126,19 +126,19 @@ impl ClientView {
         self.requests = 0;
     }
 
-    /// The messages that have become whole.
+    /// The messages that have become complete.
     pub(super) fn news(&mut self) -> Vec<Message> {
         let (messages, read) = messages(&self.bytes[self.read..], &mut self.timezone);
         self.read += read;
         messages
     }
 
-    /// Whether the last message is cut.
+    /// Whether the last message is incomplete.
     pub(super) fn is_cut(&self) -> bool {
         self.read < self.bytes.len()
     }
 
-    /// Takes the messages off that are as expected, and returns the first that is not, with all behind it.
+    /// Removes the messages that are as expected, and returns the first that is not, with all that follow.
     pub(super) fn compare(&mut self, mut news: Vec<Message>) -> Vec<Message> {
         let is_another = |message: &Message| {
             let is_met = self.expected.front().is_some_and(|expected| expected.is_met_by(message));
@@ -155,18 +155,18 @@ impl ClientView {
     }
 }
 
-/// The request that a client is refused because its transaction was lost while it was silent.
+/// The request that is refused because the client's transaction was lost while the client was silent.
 pub(super) struct RefusedRequest {
-    /// Bytes of the client that go to no server.
+    /// Bytes of the client that are not forwarded.
     pub(super) bytes: usize,
-    /// What it is told.
+    /// The answer.
     pub(super) answer: VecDeque<Expected>,
     /// The request would have committed: no transaction is open once it is refused.
     pub(super) is_commit: bool,
 }
 
 impl RefusedRequest {
-    /// For a client that sends `remaining`.
+    /// For a client that has `remaining` to send.
     pub(super) fn of(remaining: &[u8]) -> Self {
         let (mut bytes, mut answer, mut is_commit) = (0, VecDeque::new(), false);
         for (tag, body) in wire::all(remaining).0 {

@@ -1,7 +1,7 @@
-//! A session whose servers die, cancel and are left, against a run on one server that never fails.
+//! Runs a session whose servers die, cancel and are left, and compares it with one server that never fails.
 //!
-//! The client speaks in turns: it waits until all that is owed has come. What it receives must be what one server would
-//! have said, or that and one error. Behind an error that leaves the connection it must be what the next server says,
+//! The client sends in turns: it waits for all answers first. It must receive what one server would have sent, or
+//! that and one error. After an error that leaves the connection open, it must receive what the next server sends,
 //! whose transaction has failed if one was open.
 
 mod faults;
@@ -19,25 +19,25 @@ use trunkline_telemetry::metrics::{CounterSet, Label, ServerMetrics};
 /// How a schedule ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ScheduleEnd {
-    /// All was said.
+    /// All turns are complete.
     Complete,
     /// With a FATAL error.
     Fatal,
     /// Inside a message.
     Cut,
-    /// With an error that the reference has not; what follows is not compared.
+    /// With an error that the reference server did not send; what follows is not compared.
     Error,
-    /// In a state that the session does not follow.
+    /// In a state that the session does not track.
     Untracked,
-    /// Its client left a request without a Sync and then half of the connection.
+    /// The client closed its sending side after a request without a Sync.
     Left,
 }
 
-/// What is to be known when another server is taken.
+/// What is expected of the next server.
 enum Rebase {
-    /// A request has failed. Its end was told with this status, or is still to be told.
+    /// A request has failed. The client got this status at its end, or has not got it yet.
     Failed(Option<Vec<u8>>),
-    /// The request that is refused would have committed: the next server has no transaction.
+    /// The refused request would have committed: the next server has no transaction.
     Refusing,
 }
 
@@ -45,19 +45,19 @@ pub(super) struct Journey {
     pub(super) world: World,
     faults: usize,
     rebase: Option<Rebase>,
-    /// The server as the client has it since the last fault, and what was sent since.
+    /// A server without faults, in the state since the last fault, and what the client has sent since.
     reference: Server,
     sent: Vec<u8>,
     fault: Option<Fault>,
     is_untracked: bool,
     was_attached: bool,
     repeats: u64,
-    /// How often nobody could do anything in this turn.
+    /// How often nothing could happen in this turn without time or news.
     stirs: usize,
     pub(super) tally: Tally,
 }
 
-/// What happened in it.
+/// Counts of what has happened.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tally {
     pub(super) deaths: usize,
@@ -70,10 +70,10 @@ pub(super) struct Tally {
     pub(super) half_closed: usize,
 }
 
-/// How often in a turn a session looks at what it has put off.
+/// How often time passes in one turn.
 const LOOKS: usize = 3;
 
-/// How often in a turn health may have to come with news before a session finds a server.
+/// How often verdicts may have to change in one turn before a session finds a server.
 const STIRS_MAX: usize = 1000;
 
 /// Bytes that move at once.
@@ -85,7 +85,7 @@ fn chunk(rng: &mut Rng) -> usize {
     }
 }
 
-/// What all servers together have counted.
+/// The sum of a counter over all servers.
 fn total<L: Label, const N: usize>(world: &World, of: impl Fn(&ServerMetrics) -> &CounterSet<L, N>) -> u64 {
     let metrics = &world.stage.worker.metrics;
     let servers = (0..SERVERS).map(|id| metrics.server(ServerId(id)));
@@ -116,7 +116,7 @@ impl Journey {
         }
     }
 
-    /// Runs to the end, with faults now and then.
+    /// Runs the schedule to its end, with occasional faults.
     pub(super) fn run(&mut self, rng: &mut Rng) -> ScheduleEnd {
         for _ in 0..1_000_000 {
             if self.faults > 0 && rng.one_in(60) {
@@ -134,7 +134,7 @@ impl Journey {
         panic!("somebody waits for ever")
     }
 
-    /// Somebody does something, if it can.
+    /// One participant makes a step, if it can.
     fn act(&mut self, rng: &mut Rng) -> bool {
         let most = chunk(rng);
         match rng.below(4) {
@@ -145,7 +145,7 @@ impl Journey {
         }
     }
 
-    /// Everybody does what it can.
+    /// Every participant makes the steps it can.
     fn act_all(&mut self) -> bool {
         let has_sent = self.client_sends(usize::MAX);
         let has_polled = self.poll();
@@ -154,7 +154,7 @@ impl Journey {
         has_sent || has_polled || has_served || has_read || self.world.may_half_close()
     }
 
-    /// Nobody can do anything: whether time or news change that.
+    /// No participant can make a step: lets time pass or changes verdicts. Returns whether that helped.
     fn is_stirred(&mut self, rng: &mut Rng) -> bool {
         let is_searching = match self.world.relay() {
             Some(relay) => relay.is_searching(),
@@ -214,7 +214,7 @@ impl Journey {
         true
     }
 
-    /// The greeting is not compared: the session begins behind it.
+    /// The login is not compared: the session begins after it.
     fn logged_in(&mut self) {
         if self.world.relay().is_none() {
             return;
@@ -248,7 +248,7 @@ impl Journey {
         self.is_untracked
     }
 
-    /// Nothing more comes of this turn.
+    /// The turn is complete: begins the next one.
     fn next_turn(&mut self) -> bool {
         let Some(relay) = self.world.relay() else { return false };
         let is_paused = relay.session.is_paused();
@@ -263,7 +263,7 @@ impl Journey {
         true
     }
 
-    /// All is said: the client leaves in one way or the other.
+    /// All turns are complete: the client leaves in one way or another.
     fn leave(&mut self, rng: &mut Rng) {
         if let (Some(client), true) = (&self.world.client, rng.one_in(2)) {
             client.shut_down();
@@ -316,14 +316,14 @@ impl Journey {
 }
 
 impl Relay {
-    /// Whether it waits for more than its peers.
+    /// Whether it waits for something else than its peers.
     fn is_searching(&self) -> bool {
         matches!(self.server, Attachment::Taking(_)) || self.watch.is_leaving()
     }
 }
 
 impl Journey {
-    /// Tells the story of the schedule.
+    /// Prints the schedule.
     pub(super) fn tell(&self, end: ScheduleEnd) {
         println!("{end:?} after {:?}", self.tally);
         let turns = &self.world.turns;

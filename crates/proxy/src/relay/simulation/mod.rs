@@ -73,7 +73,7 @@ impl Tally {
         self.half_closed += other.half_closed;
     }
 
-    /// Everything that is to be tried has happened.
+    /// All kinds of faults have occurred.
     fn assert_rich(&self) {
         assert!(self.deaths_in_login > 0 && self.moves > 0 && self.repeats > 0 && self.half_closed > 0);
         assert!(self.failed > self.failed_in_transaction && self.failed_in_transaction > self.refused);

@@ -21,7 +21,7 @@ pub(super) struct ModelConnection {
     was_taken: bool,
 }
 
-/// Where the servers of the simulation say they are: what every session has seen at most.
+/// The WAL position that all servers of the simulation report: no session has seen more.
 pub(super) const POSITION: &str = "0/5000";
 
 impl Servers {
@@ -29,28 +29,28 @@ impl Servers {
         Servers { connections: Vec::new(), joins_pipeline }
     }
 
-    /// One that has no faults.
+    /// A server without faults.
     pub(super) fn ideal(&self) -> Server {
         Server::new(self.joins_pipeline)
     }
 
-    /// The newest connection: that of the session, or the one that is to be.
+    /// The newest connection: the session's current or next one.
     pub(super) fn newest(&mut self) -> Option<&mut ModelConnection> {
         self.connections.last_mut()
     }
 
-    /// The session has server number `taken` now.
+    /// Notes that the session uses server number `taken` now.
     pub(super) fn take(&mut self, taken: usize) {
         self.connections[taken].was_taken = true;
     }
 
-    /// What the session had before it took server number `taken`: logins that failed in between do not count.
+    /// The server before server number `taken`, without those where only the login was tried.
     pub(super) fn left(&self, taken: usize) -> Option<&Server> {
         let before = self.connections[..taken].iter().rev();
         before.filter(|connection| connection.was_taken).map(|connection| &connection.model).next()
     }
 
-    /// Server number `taken` as the session has it, before it is sent anything.
+    /// Server number `taken` in its state before requests.
     pub(super) fn as_aligned(&self, taken: usize) -> Server {
         let mut server = self.connections[taken].model.clone();
         server.input.clear();
@@ -59,7 +59,7 @@ impl Servers {
         server
     }
 
-    /// How many there have been.
+    /// The number of connections so far.
     pub(super) fn count(&self) -> usize {
         self.connections.len()
     }
@@ -82,7 +82,7 @@ impl Servers {
         has_accepted
     }
 
-    /// One of the connections that are open does something; whether any could.
+    /// One open connection makes a step. Returns whether it could.
     pub(super) fn act(&mut self, rng: &mut Rng, most: usize) -> bool {
         let mut open: Vec<&mut ModelConnection> =
             self.connections.iter_mut().filter(|c| c.end.is_some()).collect();
@@ -93,7 +93,7 @@ impl Servers {
         open[at].act(rng.below(3), most)
     }
 
-    /// Each does what it can.
+    /// Every open connection makes the steps it can.
     pub(super) fn act_all(&mut self) -> bool {
         let mut has_acted = false;
         for connection in self.connections.iter_mut().filter(|c| c.end.is_some()) {
@@ -114,7 +114,7 @@ impl ModelConnection {
         self.is_open() && self.is_logged_in
     }
 
-    /// The process ends: with or without a word, and what it had said arrives up to some byte, or is lost to a reset.
+    /// The process ends, with or without a message. Its output arrives up to some byte, or is lost to a reset.
     pub(super) fn die(&mut self, rng: &mut Rng) {
         let words = match rng.below(4) {
             0 => Vec::new(),
@@ -142,7 +142,7 @@ impl ModelConnection {
         let Some(end) = &self.end else { return false };
         match end.try_read(most) {
             Ok(bytes) if bytes.is_empty() => {
-                // Its end: what was asked before it is answered, to nobody.
+                // The proxy has closed: earlier requests are still processed, and the answers discarded.
                 self.model.is_closed |= self.model.input.is_empty();
                 if self.model.is_closed && self.model.output.is_empty() {
                     self.end = None;
@@ -209,7 +209,7 @@ impl ModelConnection {
         if !self.model.is_closed {
             return false;
         }
-        // Read away first: its last words are not to be lost to a reset.
+        // Read everything first, so that the last messages are not lost to a reset.
         while end.try_read(usize::MAX).is_ok_and(|bytes| !bytes.is_empty()) {}
         self.end = None;
         true

@@ -1,4 +1,4 @@
-//! A client, the relay and its servers, and who of them moves next.
+//! The participants of a schedule: a client, the relay and its servers.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,12 +24,12 @@ use crate::testing::{CLIENT, TestWorker, settings, standbys};
 /// Servers that a session may have.
 pub(super) const SERVERS: u16 = 3;
 
-/// Bytes that a connection takes before they are read.
+/// Bytes that a connection buffers.
 const CAPACITIES: [usize; 5] = [13, 100, 1000, 10_000, 100_000];
 
 type LoginFuture = Pin<Box<dyn Future<Output = (Transport, Option<Box<NewSession>>)>>>;
 
-/// Where the session is in its life.
+/// The stage of the session's life.
 pub(super) enum SessionLife {
     LoggingIn(LoginFuture),
     Relaying(Box<Relay>),
@@ -51,17 +51,17 @@ pub(super) struct World {
     pub(super) life: SessionLife,
     woken: Arc<Woken>,
     pub(super) servers: Servers,
-    /// `None` once the client has gone.
+    /// `None` once the client has closed.
     pub(super) client: Option<MemoryStream>,
     /// What the client sends, request by request.
     pub(super) turns: Vec<Vec<u8>>,
     pub(super) turn: usize,
-    /// What of this turn is not sent.
+    /// What is not sent yet in this turn.
     pub(super) unsent: Vec<u8>,
-    /// Bytes that the client has.
+    /// Bytes that the client has received.
     pub(super) received: usize,
     pub(super) told: ClientView,
-    /// The session has ended inside a message, or without a word.
+    /// How the session ended.
     pub(super) ending: Option<Ending>,
     pub(super) half_closes: bool,
     pub(super) is_half_closed: bool,
@@ -77,7 +77,7 @@ fn some_settings(rng: &mut Rng) -> Settings {
     settings
 }
 
-/// What a client says: requests of any kind, and transactions statement by statement.
+/// What a client sends: requests of any kind, and transactions statement by statement.
 fn turns(rng: &mut Rng) -> Vec<Vec<u8>> {
     let mut turns = Vec::new();
     for _ in 0..1 + rng.below(10) {
@@ -128,7 +128,7 @@ impl World {
         }
     }
 
-    /// The server that the session is on.
+    /// The session's server.
     pub(super) fn attached(&self) -> Option<ServerId> {
         match &self.relay()?.server {
             Attachment::Attached { lease, .. } => Some(lease.server()),
@@ -140,7 +140,7 @@ impl World {
         self.woken.0.load(Relaxed)
     }
 
-    /// Has the session do what it can, if it was woken.
+    /// Polls the session.
     pub(super) fn poll(&mut self) {
         self.woken.0.store(false, Relaxed);
         let waker = Waker::from(Arc::clone(&self.woken));
@@ -178,7 +178,7 @@ impl World {
         }
     }
 
-    /// What the client has said and the session has not taken in, and what it has yet to say.
+    /// What the client has sent and the session has not processed, and what it has not sent yet.
     pub(super) fn remaining(&self) -> (Vec<u8>, Vec<u8>) {
         let mut said = Vec::new();
         if let Some(relay) = self.relay() {
@@ -192,12 +192,12 @@ impl World {
         (said, unsaid)
     }
 
-    /// Notes what the session has said to its client, wherever it is on its way.
+    /// Records what the session has sent to its client, even if it has not arrived yet.
     pub(super) fn capture(&mut self) {
         let unsent = self.relay().map_or(&[][..], |relay| relay.to_client.unsent());
         let known = self.told.bytes.len() - self.received;
         let arrived = self.client.as_ref().map_or(0, MemoryStream::unread);
-        // Most polls say nothing new.
+        // Most polls send nothing.
         if arrived + unsent.len() <= known {
             return;
         }
@@ -206,7 +206,7 @@ impl World {
         self.told.bytes.extend(&on_its_way[known..]);
     }
 
-    /// The client sends some bytes; how many.
+    /// The client sends up to `most` bytes. Returns how many.
     pub(super) fn client_sends(&mut self, most: usize) -> usize {
         let Some(client) = &self.client else { return 0 };
         if self.unsent.is_empty() || self.is_half_closed {
@@ -218,7 +218,7 @@ impl World {
         sent
     }
 
-    /// It has nothing more to say, and says so, though it waits for answers.
+    /// The client may close its sending side once it has sent everything, though it waits for answers.
     pub(super) fn may_half_close(&mut self) -> bool {
         let is_last = self.relay().is_some() && self.turn + 1 == self.turns.len();
         let may = self.half_closes && is_last && self.unsent.is_empty() && !self.is_half_closed;
@@ -229,7 +229,7 @@ impl World {
         may
     }
 
-    /// The client reads some bytes; whether there were any.
+    /// The client reads up to `most` bytes. Returns whether there were any, or the end.
     pub(super) fn client_reads(&mut self, most: usize) -> bool {
         let Some(client) = &self.client else { return false };
         match client.try_read(most) {
@@ -258,7 +258,7 @@ impl World {
         }
     }
 
-    /// Time passes: the session looks at what it has put off.
+    /// Lets time pass: the session's timers fire.
     pub(super) fn pass_time(&mut self) {
         self.stage.worker.slots.wake_due(Instant::now() + Duration::from_secs(3600));
     }
@@ -270,7 +270,7 @@ fn startup() -> Vec<u8> {
     [&length.to_be_bytes()[..], body].concat()
 }
 
-/// The messages of `bytes` in short, for a schedule that fails.
+/// The messages of `bytes` in short, to print a failed schedule.
 pub(super) fn story(bytes: &[u8]) -> String {
     let tell = |(tag, body): &(u8, &[u8])| {
         let text = String::from_utf8_lossy(&body[..body.len().min(30)]).escape_debug().to_string();

@@ -1,4 +1,4 @@
-//! What happens to a journey: servers die, cancel, refuse and are left.
+//! The faults of a schedule: servers die, cancel, refuse and are left.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::relay::simulation::world::SERVERS;
 use crate::testing::address;
 
 impl Journey {
-    /// Something goes wrong, or is planned.
+    /// A fault or a planned move happens.
     pub(super) fn inject(&mut self, rng: &mut Rng) {
         let attached = self.world.attached();
         match rng.below(8) {
@@ -46,9 +46,9 @@ impl Journey {
         }
     }
 
-    /// All servers accept connections again, and health has news of it.
+    /// All servers accept connections again, and the verdicts say so.
     pub(super) fn all_fit(&self) {
-        // Where a session was ended, another postmaster is met: its server had gone.
+        // Where a session was terminated, the inquiry finds another postmaster: the server had been restarted.
         let met = Postmaster { system_identifier: None, started_us: 0 };
         let sighting = Sighting { address: None, postmaster: Ok(met), at: Instant::now() };
         for id in (0..SERVERS).map(ServerId) {

@@ -1,4 +1,4 @@
-//! What the client of a journey is to be told once a request has failed with its server, and another is taken.
+//! What the client must receive after a request has failed with its server, and another server is taken.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use super::{Journey, Rebase, total};
 use crate::relay::simulation::client_view::{Fault, Message, RefusedRequest, is_loss, ready_status, said};
 
 impl Journey {
-    /// What was in progress has failed with its server; the client is told now, or with its next request.
+    /// The request in flight has failed with its server. The client gets the error now, or with its next request.
     pub(super) fn failed(&mut self, news: Vec<Message>) {
         self.tally.failed += 1;
         let rest = self.world.told.compare(news);
@@ -19,7 +19,7 @@ impl Journey {
             && told.last != Some(b'E')
             && rest.len() > 2
         {
-            // The server itself has told of a fault before it died.
+            // The server itself reported a fault before it died.
             self.fault = Some(Fault::Error);
             return;
         }
@@ -47,7 +47,7 @@ impl Journey {
         self.world.told.restart(VecDeque::new());
     }
 
-    /// An error is an answer: the client was owed one.
+    /// An error must answer a request.
     fn assert_owed(&self) {
         let (whole, _) = wire::all(&self.sent);
         let length: usize = whole.iter().map(|(_, body)| 5 + body.len()).sum();
@@ -55,8 +55,8 @@ impl Journey {
         assert!(answer.len() > self.world.told.count, "nothing was in progress");
     }
 
-    /// A request that failed has failed the transaction it was in, and a COMMIT or ROLLBACK has ended it. Only single
-    /// statements are looked at.
+    /// A failed request has failed its transaction, and a COMMIT or ROLLBACK has ended it. Checks single
+    /// statements only.
     fn assert_status(&self, status: &[u8]) {
         let mut reference = self.reference.clone();
         let (messages, _) = wire::all(&self.sent);
@@ -103,7 +103,7 @@ impl Journey {
         }
     }
 
-    /// The newest of so many `servers` was taken, and lost with a request in the same breath.
+    /// The newest of `servers` was taken, and lost with a request within the same poll.
     pub(super) fn note_loss_at_once(&mut self, said_by_client: &[u8], unsaid: &[u8], servers: usize) {
         self.world.servers.take(servers - 1);
         match self.rebase.take() {
@@ -113,7 +113,7 @@ impl Journey {
         }
     }
 
-    /// From now on the client must be told what server number `taken` says.
+    /// From now on the client must receive what server number `taken` sends.
     fn rebase(&mut self, rebase: Rebase, taken: usize, said_by_client: Vec<u8>, unsaid: &[u8]) {
         let server = self.as_the_client_has_it(taken);
         let has_failed = server.has_failed_transaction();
@@ -154,7 +154,8 @@ impl Journey {
         self.reference = server;
     }
 
-    /// The session's server, with all the statements that the client has: they are made there when they are used.
+    /// The session's server with all prepared statements of the client, which are prepared there when they are
+    /// used.
     fn as_the_client_has_it(&self, taken: usize) -> Server {
         let mut server = self.world.servers.as_aligned(taken);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -165,7 +166,7 @@ impl Journey {
         server
     }
 
-    /// A session that was idle has on its new server what it had on the old one.
+    /// A session that was idle has the same settings on its new server as on the old one.
     fn check_settings(&mut self, taken: usize) {
         let repeats = total(&self.world, |server| &server.repeats);
         let has_repeated = std::mem::replace(&mut self.repeats, repeats) != repeats;
