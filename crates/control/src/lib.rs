@@ -11,5 +11,6 @@ pub mod contract;
 pub mod http;
 pub mod limits;
 mod listen;
+mod pace;
 
 pub use self::listen::{ListenError, listen};

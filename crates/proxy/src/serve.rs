@@ -218,6 +218,7 @@ async fn serve_aside(
         let (listener, at) = listen("http", address).await?;
         aside.spawn(http::serve(
             listener,
+            settings.http_checkers.clone(),
             HttpVerdicts(Arc::clone(shared)),
             Some(Arc::clone(&shared.metrics)),
             std::future::pending(),
@@ -328,6 +329,7 @@ impl Running {
             ),
             (old.user_functions != new.user_functions, "the treatment of user-defined functions"),
             (old.http != new.http, "the HTTP address"),
+            (old.http_checkers != new.http_checkers, "the networks of HTTP checkers"),
             (old.agent != new.agent, "the agent address"),
             (old.admin != new.admin, "the admin socket"),
             (old.threads != new.threads, "the number of threads"),

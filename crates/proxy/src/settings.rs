@@ -43,6 +43,8 @@ pub struct Settings {
     pub statement_log: StatementLogSettings,
     /// Where HTTP is served: health contract, metrics, page.
     pub http: Option<SocketAddr>,
+    /// Networks whose HTTP connections find a place when all others are taken.
+    pub http_checkers: Vec<IpNet>,
     /// Where HAProxy's agent-check is answered.
     pub agent: Option<SocketAddr>,
     /// The admin socket's file.

@@ -113,6 +113,7 @@ pub(crate) fn settings() -> Settings {
         retry: RetrySettings { journal_max: 1024 * 1024 },
         statement_log: StatementLogSettings::default(),
         http: None,
+        http_checkers: Vec::new(),
         agent: None,
         admin: None,
         threads: 1,

@@ -34,7 +34,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
     ("routing", &[&["attrs", "load"], &["eligible"], &["balance"]]),
     ("telemetry", &[&["limits", "metrics"], &["sessions"], &["statement_log", "exposition"]]),
     ("auth", &[&["secrets", "credentials", "nonce"], &["authenticator"]]),
-    ("control", &[&["limits", "contract", "listen"], &["admin", "http"]]),
+    ("control", &[&["limits", "contract", "listen"], &["pace"], &["admin", "http"]]),
     (
         "session",
         &[

@@ -13,9 +13,10 @@ use tokio_util::task::TaskTracker;
 
 use super::Verdicts;
 use crate::limits::ACCEPT_BACKOFF;
+use crate::pace::Pace;
 
 /// Agent connections at one time; more wait in the kernel's queue until one ends.
-pub const AGENT_CONNECTIONS_MAX: usize = 512;
+pub const AGENT_CONNECTIONS_MAX: usize = 128;
 
 /// How long the words of `agent-send` are waited for: HAProxy sends them right after it connected, or never.
 pub const AGENT_WORDS_GRACE: Duration = Duration::from_millis(50);
@@ -32,6 +33,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 pub async fn serve_agent(listener: TcpListener, verdicts: impl Verdicts, shutdown: impl Future<Output = ()>) {
     let (open, tasks) = (Arc::new(Semaphore::new(AGENT_CONNECTIONS_MAX)), TaskTracker::new());
     let answerer = Arc::new(AgentServer { verdicts, agent: Mutex::default() });
+    let mut errors = Pace::default();
     let accepting = async {
         loop {
             let permit = Arc::clone(&open).acquire_owned().await.expect("the semaphore is never closed");
@@ -44,7 +46,9 @@ pub async fn serve_agent(listener: TcpListener, verdicts: impl Verdicts, shutdow
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "could not accept an agent-check connection");
+                    if let Some(more) = errors.note() {
+                        tracing::warn!(%error, more, "could not accept an agent-check connection");
+                    }
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
                 }
             }

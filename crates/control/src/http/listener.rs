@@ -1,26 +1,36 @@
-//! Accepting no more connections than may be open.
+//! Accepting no more connections than there are places.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
-use super::CONNECTIONS_MAX;
+use super::places::Places;
 use super::stream::BoundedStream;
 use crate::limits::ACCEPT_BACKOFF;
+use crate::pace::Pace;
 
 /// A listener whose connections are bounded in number, time and bytes.
+///
+/// A connection without a place is closed at once: one that waited would stand in the kernel's queue before a check.
 #[derive(Debug)]
 pub(super) struct BoundedListener {
     listener: TcpListener,
-    open: Arc<Semaphore>,
+    places: Arc<Places>,
+    errors: Pace,
+    refusals: Pace,
 }
 
 impl BoundedListener {
-    pub(super) fn new(listener: TcpListener) -> Self {
-        BoundedListener { listener, open: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+    pub(super) fn new(listener: TcpListener, checkers: Vec<IpNet>) -> Self {
+        BoundedListener {
+            listener,
+            places: Places::new(checkers),
+            errors: Pace::default(),
+            refusals: Pace::default(),
+        }
     }
 }
 
@@ -29,12 +39,20 @@ impl axum::serve::Listener for BoundedListener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (BoundedStream, SocketAddr) {
-        let permit = Arc::clone(&self.open).acquire_owned().await.expect("the semaphore is never closed");
         loop {
             match self.listener.accept().await {
-                Ok((stream, peer)) => return (BoundedStream::new(stream, permit), peer),
+                Ok((stream, peer)) => {
+                    if let Some(place) = self.places.take(peer.ip()) {
+                        return (BoundedStream::new(stream, place), peer);
+                    }
+                    if let Some(more) = self.refusals.note() {
+                        tracing::warn!(client.addr = %peer, more, "an HTTP connection was closed: too many are open");
+                    }
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "could not accept an HTTP connection");
+                    if let Some(more) = self.errors.note() {
+                        tracing::warn!(%error, more, "could not accept an HTTP connection");
+                    }
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
                 }
             }

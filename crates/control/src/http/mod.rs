@@ -7,6 +7,7 @@
 mod agent;
 mod listener;
 mod page;
+mod places;
 mod routes;
 mod stream;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use trunkline_health::Health;
 use trunkline_topology::Snapshot;
@@ -24,11 +26,17 @@ use trunkline_telemetry::sessions::Sessions;
 
 pub use agent::{AGENT_CONNECTIONS_MAX, AGENT_WORDS_BYTES_MAX, AGENT_WORDS_GRACE, serve_agent};
 
-/// HTTP connections at one time; more wait in the kernel's queue until one ends.
-pub const CONNECTIONS_MAX: usize = 512;
+/// HTTP connections at one time; one more is closed at once.
+pub const CONNECTIONS_MAX: usize = 256;
+
+/// Of these, those of one address, unless it is a checker's.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 32;
+
+/// Of these, those that only checkers may have.
+pub const CHECKERS_RESERVED: usize = 64;
 
 /// Longest a connection may take to send its request.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest a connection may take to read its answer.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,14 +68,16 @@ impl Verdicts for Health {
 
 /// Serves HTTP on `listener` until `shutdown` completes and the connections open then have ended.
 ///
-/// `metrics` are the proxy's, or `None` where only health is served.
+/// `metrics` are the proxy's, or `None` where only health is served. Connections from `checkers` find a place when all
+/// others are taken.
 pub async fn serve(
     listener: TcpListener,
+    checkers: Vec<IpNet>,
     verdicts: impl Verdicts,
     metrics: Option<Arc<Metrics>>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
-    let listener = listener::BoundedListener::new(listener);
+    let listener = listener::BoundedListener::new(listener, checkers);
     let served = axum::serve(listener, routes::router(verdicts, metrics)).with_graceful_shutdown(shutdown);
     if let Err(error) = served.await {
         tracing::error!(%error, "the HTTP server stopped");

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::places::Place;
 use super::{REQUEST_BYTES_MAX, REQUEST_TIMEOUT, RESPONSE_TIMEOUT};
 
 /// One HTTP connection: one request, one answer, each with its deadline.
@@ -22,7 +22,7 @@ pub(super) struct BoundedStream {
     phase: StreamPhase,
     deadline: Pin<Box<Sleep>>,
     readable_bytes: usize,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +32,11 @@ enum StreamPhase {
 }
 
 impl BoundedStream {
-    pub(super) fn new(stream: TcpStream, permit: OwnedSemaphorePermit) -> Self {
-        Self::with_timeout(stream, permit, REQUEST_TIMEOUT)
+    pub(super) fn new(stream: TcpStream, place: Place) -> Self {
+        Self::with_timeout(stream, place, REQUEST_TIMEOUT)
     }
 
-    fn with_timeout(stream: TcpStream, permit: OwnedSemaphorePermit, timeout: Duration) -> Self {
+    fn with_timeout(stream: TcpStream, place: Place, timeout: Duration) -> Self {
         // Only the last small write of an answer would be delayed; its loss is no error.
         let _ = stream.set_nodelay(true);
         BoundedStream {
@@ -44,7 +44,7 @@ impl BoundedStream {
             phase: StreamPhase::Request,
             deadline: Box::pin(sleep(timeout)),
             readable_bytes: REQUEST_BYTES_MAX,
-            _permit: permit,
+            _place: place,
         }
     }
 
@@ -98,35 +98,39 @@ impl AsyncWrite for BoundedStream {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::CONNECTIONS_PER_ADDRESS_MAX;
+    use super::super::places::Places;
+    use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
-    use tokio::sync::Semaphore;
 
-    use super::*;
-
-    async fn pair(timeout: Duration) -> (BoundedStream, TcpStream, Arc<Semaphore>) {
+    /// A connection, its peer, and the places it has one of; `left` more are free for this address.
+    async fn pair(timeout: Duration, left: usize) -> (BoundedStream, TcpStream, Arc<Places>, Vec<Place>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let open = Arc::new(Semaphore::new(1));
-        let permit = Arc::clone(&open).try_acquire_owned().expect("one is free");
-        let (stream, _) = accepted.expect("a connection");
-        (BoundedStream::with_timeout(stream, permit, timeout), client.expect("connected"), open)
+        let (stream, peer) = accepted.expect("a connection");
+        let places = Places::new(Vec::new());
+        let place = places.take(peer.ip()).expect("all are free");
+        let others = (1 + left)..CONNECTIONS_PER_ADDRESS_MAX;
+        let others = others.map(|_| places.take(peer.ip()).expect("some are free")).collect();
+        (BoundedStream::with_timeout(stream, place, timeout), client.expect("connected"), places, others)
     }
 
     #[tokio::test]
     async fn a_silent_peer_is_given_up_and_its_place_is_free() {
-        let (mut stream, _client, open) = pair(Duration::from_millis(20)).await;
+        let (mut stream, client, places, _others) = pair(Duration::from_millis(20), 0).await;
         let error = stream.read_u8().await.expect_err("nothing comes");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(open.available_permits(), 0);
+        let address = client.local_addr().expect("connected").ip();
+        assert!(places.take(address).is_none());
         drop(stream);
-        assert_eq!(open.available_permits(), 1);
+        assert!(places.take(address).is_some());
     }
 
     #[tokio::test]
     async fn an_answer_begun_has_time_of_its_own() {
-        let (mut stream, _client, _open) = pair(Duration::from_millis(20)).await;
+        let (mut stream, _client, _places, _others) = pair(Duration::from_millis(20), 0).await;
         stream.write_all(b"x").await.expect("open");
         tokio::time::sleep(Duration::from_millis(40)).await;
         stream.write_all(b"y").await.expect("the request's deadline no longer counts");

@@ -24,9 +24,15 @@ fn verdicts() -> Fixed {
 }
 
 async fn site(metrics: Option<Arc<Metrics>>) -> SocketAddr {
+    site_with(metrics, &[]).await
+}
+
+async fn site_with(metrics: Option<Arc<Metrics>>, checkers: &[&str]) -> SocketAddr {
+    let network = |address: &&str| address.parse::<std::net::IpAddr>().expect("an address").into();
+    let checkers = checkers.iter().map(network).collect();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    tokio::spawn(serve(listener, verdicts(), metrics, std::future::pending()));
+    tokio::spawn(serve(listener, checkers, verdicts(), metrics, std::future::pending()));
     address
 }
 
@@ -191,20 +197,36 @@ async fn a_request_that_never_ends_is_cut_off() {
     assert!(sent < 100 * REQUEST_BYTES_MAX, "{sent} bytes were taken");
 }
 
+/// A connection from another address of this machine than the usual one.
+async fn connect_from(source: &str, to: SocketAddr) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind(SocketAddr::new(source.parse().expect("an address"), 0))
+        .expect("all of 127.0.0.0/8 is local");
+    socket.connect(to).await.expect("listening")
+}
+
 #[tokio::test]
-async fn connections_at_the_bound_are_served_and_one_more_waits() {
-    let address = site(None).await;
+async fn an_address_has_its_share_and_leaves_the_checks_of_others_alone() {
+    let address = site_with(None, &[]).await;
     let mut silent = Vec::new();
-    for _ in 0..CONNECTIONS_MAX - 1 {
-        silent.push(TcpStream::connect(address).await.expect("listening"));
+    for _ in 0..CONNECTIONS_PER_ADDRESS_MAX {
+        silent.push(connect_from("127.0.0.2", address).await);
+    }
+    let mut one_more = connect_from("127.0.0.2", address).await;
+    assert_eq!(one_more.read(&mut [0]).await.unwrap_or_default(), 0, "it is closed at once");
+    assert!(exchange(address, "GET /metrics HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.0 200"));
+}
+
+#[tokio::test]
+async fn a_check_is_answered_when_every_other_place_is_taken() {
+    let address = site_with(None, &["127.0.0.1"]).await;
+    let mut silent = Vec::new();
+    for n in 0..CONNECTIONS_MAX {
+        let source = format!("127.0.1.{}", n / CONNECTIONS_PER_ADDRESS_MAX);
+        silent.push(connect_from(&source, address).await);
     }
     assert!(exchange(address, "GET /metrics HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.0 200"));
-    silent.push(TcpStream::connect(address).await.expect("listening"));
-    let waiting = tokio::spawn(exchange(address, "GET /metrics HTTP/1.0\r\n\r\n"));
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(!waiting.is_finished(), "one more than the bound was served");
-    drop(silent);
-    assert!(waiting.await.expect("served").starts_with("HTTP/1.0 200"));
 }
 
 #[tokio::test]

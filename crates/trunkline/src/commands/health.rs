@@ -56,7 +56,7 @@ async fn run(request: &ConfigSources, checked: CheckedConfig, logging: &Logging)
     let mut ready = String::new();
     if let Some(address) = settings.http {
         let (listener, at) = listen("http", address).await.map_err(listen_failure)?;
-        tokio::spawn(http::serve(listener, health.clone(), None, pending()));
+        tokio::spawn(http::serve(listener, settings.http_checkers, health.clone(), None, pending()));
         ready.push_str(&format!("ready: http on {at}\n"));
     }
     let agent = settings.agent.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, AGENT_PORT)));

@@ -5,6 +5,7 @@ mod health;
 mod listeners;
 mod log;
 mod monitor;
+mod networks;
 mod servers;
 mod session;
 mod summary;
@@ -48,6 +49,7 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
     let judge = health::judge(&raw.health, &mut problems);
     let listeners = listeners::listeners(&raw, &mut problems);
     let auth = auth::auth(&raw.auth, &mut problems);
+    let http_checkers = networks::networks(&raw.http_checkers, "http.checkers", &mut problems);
     let limits = limits(&raw, &mut problems);
     let log = log::log(&raw.log, &mut problems);
     let (Some(monitor), true) = (monitor, problems.is_empty()) else {
@@ -67,6 +69,7 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
         retry: raw.retry,
         statement_log: raw.statement_log,
         http: raw.http_listen.value,
+        http_checkers,
         agent: raw.agent_listen.value,
         admin: raw.admin_socket.value.as_ref().map(PathBuf::from),
         threads: to_usize(raw.threads.value),

@@ -233,6 +233,8 @@ pub struct RawConfig {
     pub health: HealthSection,
     /// `[http] listen`.
     pub http_listen: Sourced<Option<SocketAddr>>,
+    /// `[http] checkers`: networks, separated by commas.
+    pub http_checkers: Sourced<Option<String>>,
     /// `[admin] socket`.
     pub admin_socket: Sourced<Option<String>>,
     /// `[agent] listen`.

@@ -1,13 +1,12 @@
 //! `[[listener]]`, checked.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
-use ipnet::IpNet;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use trunkline_proxy::settings::{AddHost, ListenerSettings, Retry};
 use trunkline_routing::Balance;
 use trunkline_routing::TargetSessionAttrs;
 
+use super::networks::networks;
 use crate::config::raw::{BalanceWord, ListenerEntry, RawConfig, SessionAttrsWord, Switch};
 use crate::config::{Problem, Problems, Source};
 
@@ -68,7 +67,11 @@ fn one(listener: &ListenerEntry, problems: &mut Problems) -> Option<ListenerSett
         address,
         target_session_attrs: attrs(listener.target_session_attrs.value),
         balance: balance(listener.balance.value),
-        proxy_protocol_from: networks(listener, problems),
+        proxy_protocol_from: networks(
+            &listener.proxy_protocol_from,
+            "listener.proxy_protocol_from",
+            problems,
+        ),
         application_name_add_host: match listener.application_name_add_host.value {
             Switch::Off => AddHost::Off,
             Switch::On => AddHost::On,
@@ -78,29 +81,6 @@ fn one(listener: &ListenerEntry, problems: &mut Problems) -> Option<ListenerSett
             Switch::Off => Retry::Off,
         },
     })
-}
-
-/// Networks, or single addresses, separated by commas.
-fn networks(listener: &ListenerEntry, problems: &mut Problems) -> Vec<IpNet> {
-    let written = &listener.proxy_protocol_from;
-    let words =
-        written.value.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|word| !word.is_empty());
-    words
-        .filter_map(|word| {
-            let network = word.parse().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
-            if network.is_err() {
-                problems.push(
-                    Problem::new(
-                        &written.source,
-                        "listener.proxy_protocol_from",
-                        format!("{word:?} is no network"),
-                    )
-                    .hint("Write networks such as 10.0.0.0/8, or addresses, separated by commas."),
-                );
-            }
-            network.ok()
-        })
-        .collect()
 }
 
 fn attrs(attrs: SessionAttrsWord) -> TargetSessionAttrs {

@@ -249,12 +249,20 @@ const FALLBACK: &[Key<RawConfig>] = &[
     ),
 ];
 
-const HTTP: &[Key<RawConfig>] = &[key(
-    "listen",
-    "\"127.0.0.1:8008\"",
-    KeyKind::Listen(|t| &mut t.http_listen),
-    "Where HTTP is served; `off` switches it off. Set 0.0.0.0:8008 when HAProxy or Prometheus is on another host.",
-)];
+const HTTP: &[Key<RawConfig>] = &[
+    key(
+        "listen",
+        "\"127.0.0.1:8008\"",
+        KeyKind::Listen(|t| &mut t.http_listen),
+        "Where HTTP is served; `off` switches it off. Set 0.0.0.0:8008 when HAProxy or Prometheus is on another host.",
+    ),
+    unset(
+        "checkers",
+        "\"10.0.0.5, 10.0.1.0/24\"",
+        KeyKind::Text(|t| &mut t.http_checkers),
+        "Networks that HAProxy's and other checks come from: 64 of the 256 HTTP connections are kept for them, and they may have more than the 32 that any other address may. Default: none.",
+    ),
+];
 
 const AGENT: &[Key<RawConfig>] = &[key(
     "listen",
