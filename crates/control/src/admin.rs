@@ -4,8 +4,10 @@
 //! `POST /servers/NAME/ready`, `/drain` and `/maint` set what is wanted of a server; `GET /sessions` counts and lists
 //! the sessions: `?limit=N` bounds the list, `?pinned=only` leaves out those that can move.
 
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,6 +17,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use trunkline_health::Health;
@@ -26,6 +29,9 @@ use trunkline_telemetry::sessions::{self, SessionFilter, SessionsQuery};
 /// Who may open the socket: its owner.
 const MODE: u32 = 0o600;
 
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
+
 /// A socket file that goes with its listener.
 #[derive(Debug)]
 pub struct AdminSocket {
@@ -34,21 +40,16 @@ pub struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// Listens at `path`; a file that a dead process left there is replaced.
+    /// Listens at `path`; a socket that a dead process left there is replaced.
     ///
     /// # Errors
-    /// When another process listens there, or what the kernel says.
+    /// When another process listens there, a file is there that is no socket, or what the kernel says.
     pub async fn bind(path: &Path) -> io::Result<Self> {
         if UnixStream::connect(path).await.is_ok() {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
         }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let listener = UnixListener::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))?;
-        Ok(AdminSocket { listener, path: path.to_owned() })
+        remove_socket(path)?;
+        Ok(AdminSocket { listener: bind_private(path)?, path: path.to_owned() })
     }
 
     /// Answers until its task is dropped.
@@ -65,6 +66,31 @@ impl AdminSocket {
             tracing::error!(%error, path = %file.0.display(), "the admin socket stopped");
         }
     }
+}
+
+/// Removes the socket at `path`, if there is one. Whatever else is there is not ours to remove.
+fn remove_socket(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
+        Ok(_) => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file is there already that is no socket"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A socket whose file has [`MODE`] from the moment it is made: its mode is set before it is bound.
+/// Source: Linux, net/unix/af_unix.c, `unix_bind_bsd`: the file's mode is the socket's, less the umask.
+fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let file = File::from(OwnedFd::from(socket));
+    file.set_permissions(Permissions::from_mode(MODE))?;
+    let socket = Socket::from(OwnedFd::from(file));
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    UnixListener::from_std(OwnedFd::from(socket).into())
 }
 
 /// What the socket's requests are about.
@@ -150,5 +176,34 @@ mod tests {
         drop(first);
         assert!(path.exists(), "the kernel leaves the file");
         AdminSocket::bind(&path).await.expect("nobody listens any more");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_left_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("precious");
+        std::fs::write(&path, "data").expect("writable");
+        let error = AdminSocket::bind(&path).await.expect_err("a file is there");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_to_string(&path).expect("still there"), "data");
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("writable");
+        AdminSocket::bind(&link).await.expect_err("a symbolic link is no socket");
+    }
+
+    #[tokio::test]
+    async fn the_socket_has_its_mode_from_the_moment_it_is_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("admin.sock");
+        let watched = path.clone();
+        let seen = std::thread::spawn(move || {
+            loop {
+                if let Ok(found) = std::fs::symlink_metadata(&watched) {
+                    return found.permissions().mode() & 0o777;
+                }
+            }
+        });
+        let _socket = AdminSocket::bind(&path).await.expect("free");
+        assert_eq!(seen.join().expect("no panic"), MODE);
     }
 }
