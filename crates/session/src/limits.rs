@@ -11,9 +11,9 @@ pub use trunkline_codec::limits::NAME_BYTES_MAX;
 /// that the server does not send before it gets the Sync that waits after them.
 pub const OUTSTANDING_MAX: usize = 4096;
 
-/// Names and SQL kept of a session's prepared statements, in bytes. A statement beyond it still
-/// works; only its SQL is not known when it is executed.
-pub const STATEMENT_BYTES_MAX: usize = 1 << 20;
+/// SQL kept of a session, in bytes: of its requests in flight, portals and prepared statements. Of the latter, at most
+/// [`PREPARED_BYTES_MAX`] is kept for another server; the rest is for the log, where a statement beyond it has no SQL.
+pub const TEXT_BYTES_MAX: usize = 2 * PREPARED_BYTES_MAX;
 
 /// Named portals whose statement is remembered. They end with their transaction.
 pub const PORTALS_MAX: usize = 256;
@@ -27,7 +27,7 @@ pub const TAG_BYTES_MAX: usize = 32;
 /// is pinned while it has them.
 pub const PREPARED_BYTES_MAX: usize = 1 << 20;
 
-/// Prepared statements kept for another server.
+/// Prepared statements kept, for another server and for the log.
 pub const PREPARED_MAX: usize = 4096;
 
 /// Bytes of the settings kept for another server.

@@ -1,14 +1,13 @@
 //! The session state that the client keeps from login to end, on whatever server.
 //!
 //! - [`followed`]: what the session changed on its server, read from its SQL and confirmed by the server: settings
-//!   ([`gucs`]), prepared statements ([`prepared`]), and the reasons that pin it.
+//!   ([`gucs`]), prepared statements with their SQL for the log ([`prepared`]), and the reasons that pin it.
 //! - [`executed`], [`function_call`], [`long`]: statements run by SQL EXECUTE, functions called by message, SQL that is
 //!   sent in parts.
 //! - [`unsettled`]: called functions whose effects are not known yet; [`recent_calls`]: called functions that may have
 //!   been replaced; [`read_back`]: values that functions have set; [`login_values`]: values from the login.
 //! - [`encoding`]: the client_encoding under which a text was sent.
 //! - [`parameters`], [`processes`]: what the client knows of its server.
-//! - [`statements`], [`texts`]: which SQL a prepared statement or portal stands for, for the log.
 //! - [`shape`]: what a statement takes and returns.
 //! - [`alignment`]: the messages that restore the state on another server.
 
@@ -27,39 +26,42 @@ pub(crate) mod read_back;
 pub(crate) mod recent_calls;
 pub(crate) mod search_path;
 pub(crate) mod shape;
-pub(crate) mod statements;
-pub(crate) mod texts;
 pub(crate) mod unsettled;
 use std::sync::Arc;
 
 use self::followed::Followed;
 use self::parameters::{LoginParameters, ReportedParameters};
+use self::prepared::Prepared;
 use self::processes::Processes;
-use self::statements::Statements;
 use crate::sql::functions::Functions;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Carried {
-    /// What the session changed on its server; exists only if it did.
+    /// What the session changed on its server; exists only if it did, or if its statements are logged.
     pub(crate) followed: Option<Box<Followed>>,
     /// The parameters that the client knows; for a session that may move.
     pub(crate) parameters: ReportedParameters,
     pub(crate) processes: Processes,
     /// Functions of its database; `None` when they are trusted.
     pub(crate) functions: Option<Arc<Functions>>,
-    /// `None` when no SQL is kept.
-    pub(crate) statements: Option<Box<Statements>>,
 }
 
 impl Carried {
-    pub(crate) fn new(statements: Option<Box<Statements>>, told: Arc<LoginParameters>) -> Self {
+    /// Of a session that has just logged in. `logged` is what keeps its SQL for the log, if anything does.
+    pub(crate) fn new(logged: Option<Prepared>, told: Arc<LoginParameters>) -> Self {
         Carried {
-            followed: None,
+            followed: logged.map(|prepared| Box::new(Followed::new(None, prepared))),
             parameters: ReportedParameters::new(told),
             processes: Processes::default(),
             functions: None,
-            statements,
         }
+    }
+
+    /// What the session changes on its server is followed from now on.
+    pub(crate) fn follow(&mut self) -> &mut Followed {
+        let functions = &self.functions;
+        self.followed
+            .get_or_insert_with(|| Box::new(Followed::new(functions.clone(), Prepared::for_moves(0))))
     }
 }

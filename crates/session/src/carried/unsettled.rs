@@ -223,12 +223,6 @@ fn defines(tag: &[u8]) -> bool {
 }
 
 impl Followed {
-    pub(crate) fn beginning(functions: Option<Arc<Functions>>) -> Self {
-        let mut followed = Self::default();
-        followed.unsettled = Unsettled::new(functions);
-        followed
-    }
-
     /// Functions may have changed since prepared statements that call them were read.
     #[inline]
     pub(crate) fn read_again_if_changed(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::carried::texts::TextId;
+use crate::carried::prepared::texts::TextId;
 use crate::sql::Class;
 
 /// What a client sent that the server answers, or that decides how it reads what follows.

@@ -86,19 +86,13 @@ impl Session {
             return false;
         }
         let Some(entry) = self.conversation.outstanding.settle() else { return false };
-        if let (Some(followed), Request::Parse) = (&mut self.carried.followed, request) {
-            followed.parse_answered();
-        }
-        if let (Some(followed), Request::Close) = (&mut self.carried.followed, request) {
-            followed.prepared.close_answered();
-        }
-        if let Some(statements) = &mut self.carried.statements {
+        if let Some(followed) = &mut self.carried.followed {
             match request {
-                Request::Parse => statements.parse_answered(),
-                Request::Close => statements.close_answered(),
+                Request::Parse => followed.parse_answered(),
+                Request::Close => followed.prepared.close_answered(),
                 _bind => {}
             }
-            statements.texts.release(entry.text);
+            followed.prepared.texts.release(entry.text);
         }
         self.conversation.next_of_pipeline();
         true
@@ -151,10 +145,8 @@ impl Session {
             return false;
         }
         self.meter.set_tag(body);
-        if let (Some(statements), b"DISCARD ALL\0" | b"DEALLOCATE ALL\0") =
-            (&mut self.carried.statements, body)
-        {
-            statements.deallocate_all();
+        if let (Some(followed), b"DISCARD ALL\0" | b"DEALLOCATE ALL\0") = (&mut self.carried.followed, body) {
+            followed.prepared.deallocate_all();
         }
         self.follow_completed(body);
         self.executed(Outcome::Tag, length, now, out)
@@ -254,11 +246,6 @@ impl Session {
             self.meter.bytes += length;
             self.record(entry, now, out);
         }
-        if entry.request == Request::Query
-            && let Some(statements) = &mut self.carried.statements
-        {
-            statements.query_answered();
-        }
         if let (Some(followed), Request::Query) = (&mut self.carried.followed, entry.request) {
             followed.prepared.query_answered();
         }
@@ -281,9 +268,6 @@ impl Session {
         }
         if status == TransactionStatus::Idle && self.conversation.outstanding.is_empty() {
             self.recovery.attempt = Attempt::Idle;
-            if let Some(statements) = &mut self.carried.statements {
-                statements.transaction_ended();
-            }
         }
         true
     }
@@ -376,8 +360,8 @@ impl Session {
     /// Releases what an answered entry holds.
     #[inline]
     pub(crate) fn release(&mut self, entry: Entry) {
-        if let Some(statements) = &mut self.carried.statements {
-            statements.texts.release(entry.text);
+        if let Some(followed) = &mut self.carried.followed {
+            followed.prepared.texts.release(entry.text);
         }
     }
 
@@ -388,11 +372,6 @@ impl Session {
         }
         if let (Some(followed), true) = (&mut self.carried.followed, entry.class.is_noted()) {
             followed.prepared.describe_dropped();
-        }
-        if let (Some(statements), Request::Parse | Request::Close) =
-            (&mut self.carried.statements, entry.request)
-        {
-            statements.dropped();
         }
         if let (Some(followed), Request::Parse | Request::Close) = (&mut self.carried.followed, entry.request)
         {
@@ -412,7 +391,7 @@ impl Session {
         if let Some(kind) = StatementKind::of(entry.request) {
             out.statement(&StatementRecord {
                 kind,
-                sql: self.carried.statements.as_ref().and_then(|statements| statements.texts.sql(entry.text)),
+                sql: self.carried.followed.as_ref().and_then(|f| f.prepared.logged_sql(entry.text)),
                 completion: self.meter.completion(),
                 transaction: self.conversation.status,
                 timing,

@@ -13,7 +13,6 @@ use crate::conversation::outstanding::{Entry, Request};
 use crate::conversation::own::Dropping;
 use crate::conversation::state::{ClientEnd, CopyState, Flow, LongMessage, Mode, Pipeline, Syncs, Tail};
 use crate::limits::OUTSTANDING_MAX;
-use crate::names::describe_of;
 use crate::pin::NotRepeatable;
 use crate::record::Sink;
 use crate::step::{ClientStep, ClientThen, Peer, Refused, Violation};
@@ -197,8 +196,7 @@ impl Session {
             // Refused by the scanner, or handled before.
             FrontendTag::Password | FrontendTag::Terminate | FrontendTag::Unknown(_) => return,
         };
-        let text = self.text_of(request, body);
-        let class = self.follow_sent(request, body, length == body.len());
+        let (text, class) = self.follow_sent(request, body, length == body.len());
         self.attempted(request, class);
         self.conversation.outstanding.push(Entry { sent, text, request, class });
     }
@@ -229,30 +227,6 @@ impl Session {
             }
         }
         true
-    }
-
-    /// The SQL a request stands for, as far as it is kept.
-    #[inline]
-    fn text_of(&mut self, request: Request, body: &[u8]) -> Option<crate::carried::texts::TextId> {
-        let statements = self.carried.statements.as_mut()?;
-        match request {
-            Request::Query => statements.query_sent(body),
-            Request::Parse => statements.parse_sent(body),
-            Request::Bind => statements.bind_sent(body),
-            Request::DescribeStatement => {
-                statements.describe_sent(describe_of(body).map_or(&[], |describe| describe.name))
-            }
-            Request::Execute => statements.execute_sent(body),
-            Request::Close => {
-                statements.close_sent(body);
-                None
-            }
-            Request::DescribePortal
-            | Request::BrokenFlush
-            | Request::Sync
-            | Request::FunctionCall
-            | Request::CopyEnd => None,
-        }
     }
 
     /// The type byte of a message that no server knows is the last that goes to it: a server looks at the type before

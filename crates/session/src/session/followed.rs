@@ -8,8 +8,7 @@ use crate::sql::effect::Effect;
 
 impl Session {
     pub(crate) fn followed(&mut self) -> &mut Followed {
-        let functions = &self.carried.functions;
-        self.carried.followed.get_or_insert_with(|| Box::new(Followed::beginning(functions.clone())))
+        self.carried.follow()
     }
 
     /// A statement of the front request is complete, with this tag.
@@ -27,10 +26,8 @@ impl Session {
             Some(followed) => followed.completed(has_effects, tag, &self.carried.parameters),
             None if Effect::None.fits(tag) => {}
             None => {
-                let functions = self.carried.functions.clone();
-                let followed =
-                    self.carried.followed.get_or_insert_with(|| Box::new(Followed::beginning(functions)));
-                followed.completed(has_effects, tag, &self.carried.parameters);
+                self.carried.follow();
+                self.follow_completed(tag);
             }
         }
     }

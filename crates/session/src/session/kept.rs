@@ -108,9 +108,6 @@ impl Session {
         if let Some(followed) = &mut self.carried.followed {
             followed.server_lost(is_query);
         }
-        if let (Some(statements), true) = (&mut self.carried.statements, is_query) {
-            statements.query_answered();
-        }
         self.finish(now, out);
         self.meter.reset(self.meter.at(now));
         if let Some(announce) = &mut self.announce {
@@ -126,9 +123,6 @@ impl Session {
     fn forget_transaction(&mut self) {
         self.recovery.attempt = Attempt::Idle;
         self.follow_transaction_lost();
-        if let Some(statements) = &mut self.carried.statements {
-            statements.transaction_ended();
-        }
     }
 
     /// Answers what the client sends with the deferred error, in place of a server. `None` once there is

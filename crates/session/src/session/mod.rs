@@ -28,7 +28,7 @@ use trunkline_codec::backend::TransactionStatus;
 use self::client::Client;
 use crate::carried::Carried;
 use crate::carried::alignment::{Alignment, Writer};
-use crate::carried::statements::Statements;
+use crate::carried::prepared::Prepared;
 use crate::conversation::Conversation;
 use crate::conversation::outstanding::Outstanding;
 use crate::conversation::state::{
@@ -68,12 +68,15 @@ impl Session {
             Tracking::Full => Mode::Tracked,
             Tracking::Opaque => Mode::Opaque,
         };
-        let is_kept = sql_bytes_max > 0 && mode == Mode::Tracked;
-        let statements = is_kept.then(|| Box::new(Statements::new(sql_bytes_max)));
+        let is_logged = sql_bytes_max > 0 && mode == Mode::Tracked;
+        let logged = is_logged.then(|| match mobility {
+            Mobility::Movable => Prepared::for_moves(sql_bytes_max),
+            Mobility::Fixed => Prepared::for_log(sql_bytes_max),
+        });
         let mut session = Self {
             client: Client::new(),
             conversation: Conversation::new(server, role),
-            carried: Carried::new(statements, parameters),
+            carried: Carried::new(logged, parameters),
             recovery: Recovery::default(),
             meter: Meter::new(now),
             announce: match report_timing {
@@ -281,7 +284,6 @@ impl Session {
         self.mode = Mode::Untracked(reason);
         self.recovery.attempt = Attempt::Closed(NotRepeatable::Pinned);
         self.carried.followed = None;
-        self.carried.statements = None;
         self.announce = None;
         self.conversation.outstanding = Outstanding::new();
         self.conversation.copy = CopyState::None;

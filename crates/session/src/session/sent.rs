@@ -6,6 +6,8 @@ use super::Session;
 use crate::carried::followed::{Followed, QueuedRequest};
 use crate::carried::function_call;
 use crate::carried::long::LongPart;
+use crate::carried::prepared::StatementEffects;
+use crate::carried::prepared::texts::TextId;
 use crate::carried::recent_calls::CalledBy;
 use crate::conversation::outstanding::Request;
 use crate::conversation::state::LongMessage;
@@ -16,47 +18,84 @@ use crate::sql::calls::{CalledNames, calls};
 use crate::sql::read::{Reading, may_execute, read, read_with};
 
 impl Session {
-    /// Reads a request on its way to the server. Of a long one `body` is the first part.
+    /// Reads a request on its way to the server. Returns its SQL for the log, and what is known of it. Of a long one
+    /// `body` is the first part.
     #[inline]
-    pub(crate) fn follow_sent(&mut self, request: Request, body: &[u8], is_whole: bool) -> Class {
-        if self.mobility == Mobility::Fixed {
-            return Class::PLAIN;
-        }
+    pub(crate) fn follow_sent(
+        &mut self,
+        request: Request,
+        body: &[u8],
+        is_whole: bool,
+    ) -> (Option<TextId>, Class) {
         match request {
-            Request::Query => self.follow_query(body, is_whole),
-            Request::Parse => {
-                let Followed { prepared, unsettled, encoding, .. } = self.followed();
-                prepared.parse_sent(body, is_whole, encoding.era(), |sql| unsettled.read(sql));
-                if is_whole {
-                    return Class::PLAIN;
-                }
-                self.long_begins(LongMessage::Parse, body);
-                Class::ONCE
+            Request::Query => {
+                let text = self.carried.followed.as_mut().and_then(|f| f.prepared.query_sent(body));
+                (text, self.follow_query(body, is_whole))
             }
-            Request::Bind => {
-                let Some(followed) = &mut self.carried.followed else { return Class::PLAIN };
-                followed.read_again_if_changed();
-                followed.prepared.bind_sent(body, followed.encoding.era()).unwrap_or_else(|reasons| {
-                    followed.pin_all(&reasons);
-                    Class::PLAIN
-                })
+            Request::Parse => self.follow_parse(body, is_whole),
+            Request::Bind => self.follow_bind(body),
+            Request::DescribeStatement => {
+                let text = self.carried.followed.as_mut().and_then(|f| f.prepared.described_text(body));
+                (text, self.follow_describe(body))
             }
-            Request::DescribeStatement | Request::DescribePortal => {
-                let is_noted = self.carried.followed.as_mut().is_some_and(|f| f.prepared.describe_sent(body));
-                if is_noted { Class::DESCRIBE_NOTED } else { Class::PLAIN }
-            }
+            Request::DescribePortal => (None, self.follow_describe(body)),
             Request::Execute => self.follow_execute(body),
             Request::Close => {
-                self.followed().prepared.close_sent(body);
-                Class::PLAIN
+                if self.mobility == Mobility::Movable {
+                    self.carried.follow();
+                }
+                if let Some(followed) = &mut self.carried.followed {
+                    followed.prepared.close_sent(body);
+                }
+                (None, Class::PLAIN)
             }
-            Request::BrokenFlush | Request::Sync | Request::CopyEnd => Class::PLAIN,
-            Request::FunctionCall => self.follow_function_call(body, is_whole),
+            Request::BrokenFlush | Request::Sync | Request::CopyEnd => (None, Class::PLAIN),
+            Request::FunctionCall => (None, self.follow_function_call(body, is_whole)),
         }
     }
 
     #[inline]
+    fn follow_parse(&mut self, body: &[u8], is_whole: bool) -> (Option<TextId>, Class) {
+        if self.mobility == Mobility::Fixed {
+            let prepared = self.carried.followed.as_mut().map(|followed| &mut followed.prepared);
+            let text = prepared.and_then(|p| p.parse_sent(body, is_whole, |_sql| StatementEffects::PLAIN));
+            return (text, Class::PLAIN);
+        }
+        let Followed { prepared, unsettled, encoding, .. } = self.carried.follow();
+        let text = prepared.parse_sent(body, is_whole, |sql| {
+            let reading = if is_whole { unsettled.read(sql) } else { Reading::unread() };
+            StatementEffects::of(reading, body, encoding.era())
+        });
+        if is_whole {
+            return (text, Class::PLAIN);
+        }
+        self.long_begins(LongMessage::Parse, body);
+        (text, Class::ONCE)
+    }
+
+    #[inline]
+    fn follow_bind(&mut self, body: &[u8]) -> (Option<TextId>, Class) {
+        let Some(followed) = &mut self.carried.followed else { return (None, Class::PLAIN) };
+        followed.read_again_if_changed();
+        let (text, class) = followed.prepared.bind_sent(body, followed.encoding.era());
+        let class = class.unwrap_or_else(|reasons| {
+            followed.pin_all(&reasons);
+            Class::PLAIN
+        });
+        (text, class)
+    }
+
+    fn follow_describe(&mut self, body: &[u8]) -> Class {
+        let is_noted = self.mobility == Mobility::Movable
+            && self.carried.followed.as_mut().is_some_and(|f| f.prepared.describe_sent(body));
+        if is_noted { Class::DESCRIBE_NOTED } else { Class::PLAIN }
+    }
+
+    #[inline]
     fn follow_query(&mut self, body: &[u8], is_whole: bool) -> Class {
+        if self.mobility == Mobility::Fixed {
+            return Class::PLAIN;
+        }
         if !is_whole {
             let found = self.long_begins(LongMessage::Query, body);
             let reading = if found.is_once { Reading::unread() } else { Reading::long(body) };
@@ -91,14 +130,14 @@ impl Session {
     }
 
     #[inline]
-    fn follow_execute(&mut self, body: &[u8]) -> Class {
-        let Some(followed) = &mut self.carried.followed else { return Class::PLAIN };
-        let effects = followed.prepared.execute_sent(body);
-        let Some(lasting) = effects.lasting else { return effects.class };
+    fn follow_execute(&mut self, body: &[u8]) -> (Option<TextId>, Class) {
+        let Some(followed) = &mut self.carried.followed else { return (None, Class::PLAIN) };
+        let (text, effects) = followed.prepared.execute_sent(body);
+        let Some(lasting) = effects.lasting else { return (text, effects.class) };
         let lasting = followed.prepared.all_behind(lasting);
         followed.pin_all(&lasting.pins);
         followed.queue.push_back(QueuedRequest::Execute(lasting));
-        effects.class.with_effects()
+        (text, effects.class.with_effects())
     }
 }
 
@@ -106,6 +145,9 @@ impl Session {
     /// Reads a FunctionCall on its way to the server. Of a long one `body` is the first part.
     #[cold]
     fn follow_function_call(&mut self, body: &[u8], is_whole: bool) -> Class {
+        if self.mobility == Mobility::Fixed {
+            return Class::PLAIN;
+        }
         self.expect(function_call::read(body, is_whole))
     }
 

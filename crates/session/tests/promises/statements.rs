@@ -50,6 +50,18 @@ fn named_statements_are_resolved_until_they_are_gone() {
 }
 
 #[test]
+fn a_statement_prepared_by_sql_is_recorded_with_its_prepare() {
+    let mut talk = Talk::new();
+    talk.client(&[query("prepare a as select 1")]).server(&[complete("PREPARE"), ready('I')]);
+    talk.asks(&["a"], &[], &["a"]);
+    talk.client(&[bind("a"), execute(), sync()]).server(&[m('2'), complete("SELECT 1"), ready('I')]);
+    talk.client(&[query("deallocate a")]).server(&[complete("DEALLOCATE"), ready('I')]);
+    talk.client(&[bind("a"), execute(), sync()]).server(&[error(), ready('I')]);
+    let sql: Vec<_> = talk.records.0.iter().map(|record| record.sql.as_str()).collect();
+    assert_eq!(sql, ["prepare a as select 1", "prepare a as select 1", "deallocate a", "-"]);
+}
+
+#[test]
 fn skipped_statements_are_not_recorded() {
     let mut talk = Talk::new();
     talk.client(&[bind("a"), execute(), bind("a"), execute(), sync()]).server(&[m('2'), error(), ready('I')]);

@@ -18,6 +18,7 @@ use crate::names::Name;
 use crate::pin::PinReason;
 use crate::pins::Pins;
 use crate::sql::effect::{Change, Effect};
+use crate::sql::functions::Functions;
 use crate::sql::set::decides_reading;
 use crate::sql::verb::unknown_tag;
 use staged::{Kept, Staged};
@@ -34,8 +35,9 @@ pub(crate) enum QueuedRequest {
     Execute(Arc<LastingEffects>),
 }
 
-/// Exists only in sessions that may move and have done more than run plain queries.
-#[derive(Debug, Default)]
+/// Exists only in sessions that may move and have done more than run plain queries, and in those whose statements are
+/// logged.
+#[derive(Debug)]
 pub(crate) struct Followed {
     pub(crate) prepared: Prepared,
     /// A setting that decides how SQL is read was changed in this transaction.
@@ -59,6 +61,26 @@ pub(crate) struct Followed {
 }
 
 impl Followed {
+    /// Of a session that has changed nothing yet.
+    pub(crate) fn new(functions: Option<Arc<Functions>>, prepared: Prepared) -> Self {
+        Self {
+            prepared,
+            has_other_reading: false,
+            gucs: Gucs::default(),
+            staged: Vec::new(),
+            queue: VecDeque::new(),
+            hold_cursors: Vec::new(),
+            channels: Vec::new(),
+            pins: Pins::default(),
+            unsettled: Unsettled::new(functions),
+            login_values: LoginValues::default(),
+            has_failed: false,
+            carry: Vec::new(),
+            encoding: CurrentEncoding::default(),
+            has_report: false,
+        }
+    }
+
     pub(crate) fn movability(&self) -> Result<(), PinReason> {
         let reason = match self.pins.contains(PinReason::UnreadFunction) && self.unsettled.is_harmless() {
             true => self.pins.first_but(PinReason::UnreadFunction),
@@ -160,7 +182,7 @@ impl Followed {
             }
             Effect::Prepare { name, sql } => {
                 let pins = self.unsettled.read(&sql).pins;
-                self.prepared.prepared_by_sql(name, sql, pins);
+                self.prepared.prepared_by_sql(name, &sql, pins);
                 self.statement_made();
             }
             Effect::Savepoint(name) => self.stage(Staged::Savepoint(name)),

@@ -34,6 +34,8 @@ impl Prepared {
     /// Whether a statement has constants that its next use under the present path reads again: then neither a Describe
     /// of the proxy nor a new server may read them before.
     pub(super) fn is_read_at_next_use(&self, saved: &SavedStatement) -> bool {
-        self.has_other_path && saved.analysed != self.path.now() && saved.sql().is_some_and(has_constants)
+        self.has_other_path
+            && saved.analysed != self.path.now()
+            && self.kept_sql(saved).is_some_and(has_constants)
     }
 }

@@ -1,5 +1,7 @@
-//! Prepared statements: how they are prepared again on another server, and the effects of running them.
+//! The session's statements: their SQL for the log, how they are prepared again on another server, and the effects of
+//! running them. A text is kept once, by [`texts`]; a statement, a portal and a request in flight share it.
 //!
+//! - `answered`: what the server has confirmed; `portals`: the statements of portals.
 //! - [`presence`]: which of them the present server has, and which a message needs.
 //! - [`read_again`]: their effects, after functions that they call have changed.
 //! - `saved`: one statement as it is kept; `statement_effects`: the effects of running it.
@@ -7,47 +9,54 @@
 //! - [`notes`]: what their client knows of their parameters and columns.
 
 mod analysed;
+mod answered;
 mod notes;
+mod portals;
 mod presence;
 mod read_again;
 mod saved;
 mod statement_effects;
+pub(crate) mod texts;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use trunkline_codec::frontend::{Close, Parse, Target};
+use trunkline_codec::frontend::{Close, Parse, Query, Target};
 
 use self::notes::Notes;
+use self::portals::Portal;
 use self::presence::Presence;
 pub(crate) use self::presence::Step;
 use self::saved::{Origin, SavedStatement};
 pub(crate) use self::statement_effects::{LastingEffects, StatementEffects};
-use crate::carried::encoding::EncodingEra;
+use self::texts::{TextId, Texts};
 use crate::carried::search_path::{PathId, SearchPath};
 use crate::carried::shape::Shape;
-use crate::limits::{PORTALS_MAX, PREPARED_BYTES_MAX, PREPARED_MAX};
-use crate::names::{Name, bind_of, close_of, compared, executed_portal, may_break};
-use crate::pin::PinReason;
+use crate::limits::PREPARED_BYTES_MAX;
+use crate::names::{Name, close_of, compared, may_break};
 use crate::pins::Pins;
-use crate::sql::Class;
-use crate::sql::effect::Effect;
-use crate::sql::read::Reading;
 
 /// A Parse or Close that the server has not answered.
 #[derive(Debug)]
 enum Pending {
-    Parse { name_length: usize, saved: SavedStatement },
+    Parse { name: Name, saved: SavedStatement },
     CloseStatement(Name),
     Nothing,
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Prepared {
+    /// Whether the session may leave its server. Else its statements are kept for the log only.
+    is_movable: bool,
+    /// Longest SQL for the log, in bytes; zero keeps none for it.
+    sql_bytes_max: usize,
+    pub(crate) texts: Texts,
     named: HashMap<Name, SavedStatement>,
     unnamed: Option<SavedStatement>,
     pending: VecDeque<Pending>,
+    /// Bytes of the named statements that can be prepared again.
     bytes: usize,
+    /// The same of those in flight.
     pending_bytes: usize,
     /// Number of statements, in flight or prepared, with effects. While it is zero, nothing needs to be
     /// looked up.
@@ -55,9 +64,9 @@ pub(crate) struct Prepared {
     unsaved: usize,
     /// A statement may have been prepared whose name is not kept: its effects are missed.
     is_lost: bool,
-    /// Portals of statements with effects.
-    portals: HashMap<Name, StatementEffects>,
-    unnamed_portal: Option<StatementEffects>,
+    /// Portals with something to remember.
+    portals: HashMap<Name, Portal>,
+    unnamed_portal: Portal,
     notes: Notes,
     path: SearchPath,
     /// The path has changed while there were statements: they may have been analysed under another one.
@@ -70,17 +79,58 @@ pub(crate) struct Prepared {
     is_listed: bool,
     /// Those with constants have been prepared, as far as possible, before the present server's first transaction.
     has_begun: bool,
-    /// Buffers for the next Parse.
-    spare: Vec<Vec<u8>>,
 }
 
-/// Longest buffer kept for the next Parse, in bytes.
-const SPARE_BYTES: usize = 2048;
-
-/// Buffers kept: of the unnamed statement, and of the one that takes its place.
-const SPARES: usize = 2;
-
 impl Prepared {
+    /// Of a session that may move. Of each text, `sql_bytes_max` bytes are shown in the log.
+    pub(crate) fn for_moves(sql_bytes_max: usize) -> Self {
+        Self { is_movable: true, ..Self::for_log(sql_bytes_max) }
+    }
+
+    /// Of a session that stays on its server.
+    pub(crate) fn for_log(sql_bytes_max: usize) -> Self {
+        Self {
+            is_movable: false,
+            sql_bytes_max,
+            texts: Texts::default(),
+            named: HashMap::new(),
+            unnamed: None,
+            pending: VecDeque::new(),
+            bytes: 0,
+            pending_bytes: 0,
+            odd: 0,
+            unsaved: 0,
+            is_lost: false,
+            portals: HashMap::new(),
+            unnamed_portal: Portal::default(),
+            notes: Notes::default(),
+            path: SearchPath::default(),
+            has_other_path: false,
+            absent: 0,
+            has_new: false,
+            is_listed: false,
+            has_begun: false,
+        }
+    }
+
+    fn is_logged(&self) -> bool {
+        self.sql_bytes_max > 0
+    }
+
+    /// The SQL of a request, for the log.
+    pub(crate) fn logged_sql(&self, text: Option<TextId>) -> Option<&[u8]> {
+        self.texts.sql(text).map(|sql| &sql[..sql.len().min(self.sql_bytes_max)])
+    }
+
+    /// One more holder, in a session whose statements are logged.
+    fn shown(&mut self, text: Option<TextId>) -> Option<TextId> {
+        if self.is_logged() { self.texts.retain(text) } else { None }
+    }
+
+    fn keep_for_log(&mut self, sql: &[u8]) -> Option<TextId> {
+        if self.is_logged() { self.texts.insert(&sql[..sql.len().min(self.sql_bytes_max)]) } else { None }
+    }
+
     /// Whether every statement can be prepared on another server.
     pub(crate) fn is_saved(&self) -> bool {
         self.unsaved == 0 && !self.is_lost
@@ -88,60 +138,65 @@ impl Prepared {
 
     pub(crate) fn has_named(&self) -> bool {
         !self.named.is_empty()
-            || self
-                .pending
-                .iter()
-                .any(|p| matches!(p, Pending::Parse { name_length, .. } if *name_length > 0))
+            || self.pending.iter().any(|p| matches!(p, Pending::Parse { name, .. } if !name.is_empty()))
+    }
+
+    /// A Query was sent. Returns its SQL for the log.
+    #[inline]
+    pub(crate) fn query_sent(&mut self, body: &[u8]) -> Option<TextId> {
+        if !self.is_logged() {
+            return None;
+        }
+        // The NUL that ends a sound query is the last byte, so it need not be searched for.
+        let cut = &body[..body.len().min(self.sql_bytes_max + 1)];
+        match cut.split_last() {
+            Some((0, sql)) => self.keep_for_log(sql),
+            Some(_) | None => self.keep_for_log(Query::parse_prefix(cut).sql),
+        }
     }
 
     /// A Parse was sent; an answer or [`Self::dropped`] follows for it. `is_whole` tells whether
-    /// `body` is all of it.
+    /// `body` is all of it. Returns its SQL for the log.
     pub(crate) fn parse_sent(
         &mut self,
         body: &[u8],
         is_whole: bool,
-        era: EncodingEra,
-        read: impl FnOnce(&[u8]) -> Reading,
-    ) {
+        effects: impl FnOnce(&[u8]) -> StatementEffects,
+    ) -> Option<TextId> {
         let Some(parse) = Parse::parse_prefix(body) else {
             // Without its name it cannot be kept.
             self.is_lost = true;
             self.pending.push_back(Pending::Nothing);
-            return;
+            return None;
         };
-        let reading = if is_whole { read(parse.sql) } else { Reading::unread() };
-        let effects = StatementEffects::of(reading, body, era);
-        let mut copy = self.spare.pop().unwrap_or_default();
-        // The copy is of the name at least, also of a body that is not kept. No other server takes a broken name.
+        let effects = effects(parse.sql);
         let is_small = self.bytes + self.pending_bytes + body.len() <= PREPARED_BYTES_MAX;
-        let is_kept = is_whole && is_small && !may_break(parse.name);
-        let name = compared(parse.name);
-        copy.clear();
-        copy.extend_from_slice(if is_kept { body } else { name });
+        // No other server takes a broken name.
+        let is_kept = self.is_movable && is_whole && is_small && !may_break(parse.name);
+        let start = parse.name.len() + 1;
+        let kept =
+            if is_kept { self.texts.insert_message(body, start..start + parse.sql.len()) } else { None };
+        let (text, origin, shape) = match kept {
+            Some(_) => (kept, Origin::Parse, Shape::of(&parse, body)),
+            None => (self.keep_for_log(parse.sql), Origin::Unsaved, Shape::default()),
+        };
+        let name = Name::from(compared(parse.name));
         self.odd += usize::from(!effects.is_plain());
-        self.pending_bytes += copy.len();
-        let name_length = name.len();
-        self.notes.parse_sent(name_length);
-        let shape = if is_kept { Shape::of(&parse, body) } else { Shape::default() };
+        if self.is_movable {
+            self.notes.parse_sent(&name);
+        }
         let saved = SavedStatement {
-            origin: Origin::Parse(copy),
+            text,
+            origin,
             effects,
             shape,
             presence: Presence::Present,
             is_used: false,
             analysed: PathId::default(),
         };
-        self.pending.push_back(Pending::Parse { name_length, saved });
-    }
-
-    /// The oldest Parse or Close in flight.
-    fn next_pending(&mut self) -> Option<Pending> {
-        let pending = self.pending.pop_front()?;
-        if let Pending::Parse { name_length, saved } = &pending {
-            self.pending_bytes -= saved.bytes();
-            self.notes.parse_ended(*name_length);
-        }
-        Some(pending)
+        self.pending_bytes += self.kept_bytes(&saved);
+        self.pending.push_back(Pending::Parse { name, saved });
+        self.shown(text)
     }
 
     /// A Close was sent; an answer or [`Self::dropped`] follows for it.
@@ -152,61 +207,20 @@ impl Prepared {
         });
     }
 
-    /// A Bind was sent. Whether it may be sent again is in its class.
-    ///
-    /// # Errors
-    /// What pins because of it.
-    #[inline]
-    pub(crate) fn bind_sent(&mut self, body: &[u8], era: EncodingEra) -> Result<Class, Pins> {
-        let is_unnamed = body.starts_with(b"\0\0");
-        let class = if is_unnamed && !self.pending.is_empty() && self.notes.is_made_and_bound() {
-            Class::PLAIN
-        } else if self.notes.heed_bind() || self.has_other_path || (is_unnamed && self.unnamed.is_some()) {
-            self.note_bind(body)
-        } else {
-            Class::PLAIN
-        };
-        if self.odd == 0 && self.portals.is_empty() {
-            self.unnamed_portal = None;
-            return Ok(class);
-        }
-        self.bind_odd(body, era)?;
-        Ok(class)
-    }
-
-    #[cold]
-    fn bind_odd(&mut self, body: &[u8], era: EncodingEra) -> Result<(), Pins> {
-        let Some(bind) = bind_of(body) else { return Ok(()) };
-        let effects = self.resolve(bind.statement);
-        let mut pins = self.pins_instead(bind.statement, effects);
-        let effects = effects.with_parameters(body, era);
-        if !bind.portal.is_empty() {
-            // A FETCH may run it, too.
-            effects.run_unseen(&mut pins);
-        }
-        let effects = Some(effects).filter(|effects| !effects.is_plain());
-        match effects {
-            _ if bind.portal.is_empty() => self.unnamed_portal = effects,
-            None => drop(self.portals.remove(bind.portal)),
-            Some(_) if self.portals.len() >= PORTALS_MAX => {
-                pins.add(PinReason::StatementsTooLarge);
-            }
-            Some(effects) => drop(self.portals.insert(bind.portal.into(), effects)),
-        }
-        if pins.is_empty() { Ok(()) } else { Err(pins) }
-    }
-
-    /// The effects of a statement once everything sent is answered. A Parse in flight may still fail;
-    /// then the server skips what follows it up to the Sync.
-    fn resolve(&self, statement: &[u8]) -> &StatementEffects {
+    /// The statement that a name stands for once everything sent is answered. A Parse in flight may still fail;
+    /// then the server skips what follows it up to the Sync, a Close too.
+    fn resolve(&self, name: &[u8]) -> Option<Resolved<'_>> {
+        let mut is_closed = false;
         for pending in self.pending.iter().rev() {
-            if let Pending::Parse { name_length, saved } = pending
-                && saved.name(*name_length) == statement
-            {
-                return &saved.effects;
+            match pending {
+                Pending::Parse { name: parsed, saved } if **parsed == *name => {
+                    return Some(Resolved { saved, is_closed });
+                }
+                Pending::CloseStatement(closed) if **closed == *name => is_closed = true,
+                Pending::Parse { .. } | Pending::CloseStatement(_) | Pending::Nothing => {}
             }
         }
-        self.get(statement).map_or(&StatementEffects::PLAIN, |saved| &saved.effects)
+        self.get(name).map(|saved| Resolved { saved, is_closed })
     }
 
     /// Whether a statement does more than read.
@@ -231,176 +245,23 @@ impl Prepared {
     /// The effects that a named statement may have: of all Parses in flight with this name, and of the prepared one.
     pub(crate) fn called(&self, name: &[u8]) -> impl Iterator<Item = &StatementEffects> {
         let in_flight = self.pending.iter().filter_map(move |pending| match pending {
-            Pending::Parse { name_length, saved } if saved.name(*name_length) == name => Some(&saved.effects),
+            Pending::Parse { name: parsed, saved } if **parsed == *name => Some(&saved.effects),
             Pending::Parse { .. } | Pending::CloseStatement(_) | Pending::Nothing => None,
         });
         in_flight.chain(self.made(name))
     }
 
-    /// The effects of an Execute that was sent.
-    #[inline]
-    pub(crate) fn execute_sent(&self, body: &[u8]) -> StatementEffects {
-        if self.unnamed_portal.is_none() && self.portals.is_empty() {
-            return StatementEffects::PLAIN;
-        }
-        let portal = executed_portal(body).unwrap_or_default();
-        let odd = if portal.is_empty() { self.unnamed_portal.as_ref() } else { self.portals.get(portal) };
-        odd.cloned().unwrap_or(StatementEffects::PLAIN)
-    }
-
     /// The SQL of a statement from a Parse, as far as it is kept.
     pub(crate) fn sql(&self, statement: &[u8]) -> Option<&[u8]> {
-        self.get(statement)?.parsed_sql()
-    }
-
-    /// The server is lost with requests in flight; their outcome is unknown.
-    pub(crate) fn server_lost(&mut self) {
-        let has_unnamed =
-            self.pending.iter().any(|pending| matches!(pending, Pending::Parse { name_length: 0, .. }));
-        if has_unnamed {
-            self.query_answered();
-        }
-    }
-
-    /// The oldest Parse in flight succeeded.
-    pub(crate) fn parse_answered(&mut self) {
-        let Some(Pending::Parse { name_length, mut saved }) = self.next_pending() else { return };
-        saved.analysed = self.path.now();
-        let Origin::Parse(body) = &mut saved.origin else { return };
-        let name: Name = body[..name_length].into();
-        if body.len() == name_length {
-            saved.origin = Origin::Unsaved;
-        }
-        if name_length > 0 {
-            self.notes.made(&name, &saved.shape);
-            return self.register(name, saved);
-        }
-        self.unsaved += usize::from(matches!(saved.origin, Origin::Unsaved));
-        if let Some(before) = self.unnamed.replace(saved) {
-            self.forget(before);
-        }
-    }
-
-    fn register(&mut self, name: Name, mut saved: SavedStatement) {
-        if let Origin::Parse(body) = &mut saved.origin {
-            body.shrink_to_fit();
-        }
-        if self.named.len() >= PREPARED_MAX {
-            self.is_lost = true;
-            self.odd -= usize::from(!saved.effects.is_plain());
-            return;
-        }
-        if self.bytes + saved.bytes() > PREPARED_BYTES_MAX {
-            saved.origin = Origin::Unsaved;
-        }
-        self.bytes += saved.bytes();
-        self.unsaved += usize::from(matches!(saved.origin, Origin::Unsaved));
-        if let Some(before) = self.named.insert(name, saved) {
-            self.bytes -= before.bytes();
-            self.forget(before);
-        }
-    }
-
-    /// A statement was dropped.
-    fn forget(&mut self, saved: SavedStatement) {
-        self.odd -= usize::from(!saved.effects.is_plain());
-        self.absent -= usize::from(saved.presence != Presence::Present);
-        match saved.origin {
-            Origin::Parse(body) if body.capacity() <= SPARE_BYTES && self.spare.len() < SPARES => {
-                self.spare.push(body);
-            }
-            Origin::Parse(_) | Origin::Sql(_) => {}
-            Origin::Unsaved => self.unsaved -= 1,
-        }
-    }
-
-    /// The oldest Close in flight succeeded.
-    pub(crate) fn close_answered(&mut self) {
-        match self.next_pending() {
-            Some(Pending::CloseStatement(name)) if name.is_empty() => self.query_answered(),
-            Some(Pending::CloseStatement(name)) => self.deallocate(&name),
-            Some(Pending::Parse { .. } | Pending::Nothing) | None => {}
-        }
-    }
-
-    /// The oldest Parse or Close in flight was skipped.
-    pub(crate) fn dropped(&mut self) {
-        if let Some(Pending::Parse { saved, .. }) = self.next_pending() {
-            // One without a body is not yet counted as unsaved.
-            self.forget(saved);
-        }
-    }
-
-    /// The oldest Parse in flight failed; [`Self::dropped`] follows. The server drops the unnamed
-    /// statement before it reads another.
-    /// Source: PostgreSQL 18, src/backend/tcop/postgres.c, `exec_parse_message`.
-    pub(crate) fn parse_failed(&mut self) {
-        if matches!(self.pending.front(), Some(Pending::Parse { name_length: 0, .. })) {
-            self.query_answered();
-        }
-    }
-
-    /// A Query was answered: it has dropped the unnamed statement.
-    #[inline]
-    pub(crate) fn query_answered(&mut self) {
-        if let Some(saved) = self.unnamed.take() {
-            self.forget(saved);
-        }
-    }
-
-    /// A PREPARE was executed.
-    pub(crate) fn prepared_by_sql(&mut self, name: Name, sql: Box<[u8]>, pins: Pins) {
-        // It may write.
-        self.odd += 1;
-        let lasting = (!pins.is_empty())
-            .then(|| Arc::new(LastingEffects { pins, effect: Effect::None, era: EncodingEra::default() }));
-        let effects = StatementEffects { class: Class::ONCE, lasting };
-        let shape = Shape::default();
-        self.notes.made(&name, &shape);
-        self.register(
-            name,
-            SavedStatement {
-                origin: Origin::Sql(sql),
-                effects,
-                shape,
-                presence: Presence::Present,
-                is_used: true,
-                analysed: self.path.now(),
-            },
-        );
-    }
-
-    /// A statement was dropped by name.
-    pub(crate) fn deallocate(&mut self, name: &[u8]) {
-        if let Some(saved) = self.named.remove(name) {
-            self.bytes -= saved.bytes();
-            self.forget(saved);
-        }
-    }
-
-    /// All named statements were dropped.
-    pub(crate) fn deallocate_all(&mut self) {
-        for (_, saved) in std::mem::take(&mut self.named) {
-            self.forget(saved);
-        }
-        self.bytes = 0;
-    }
-
-    /// The session is idle outside a transaction: portals are gone.
-    #[inline]
-    pub(crate) fn portals_ended(&mut self) {
-        if !self.portals.is_empty() {
-            self.portals.clear();
-        }
-        self.unnamed_portal = None;
-        self.notes.portals_ended();
+        let saved = self.get(statement).filter(|saved| saved.origin == Origin::Parse)?;
+        self.kept_sql(saved)
     }
 
     /// Names and SQL of the statements that are kept; for those from PREPARE, all of the SQL.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let named = self.named.iter().map(|(name, saved)| (&**name, saved));
         let all = named.chain(self.unnamed.as_ref().map(|saved| (&b""[..], saved)));
-        all.filter_map(|(name, saved)| Some((name, saved.sql()?)))
+        all.filter_map(|(name, saved)| Some((name, self.kept_sql(saved)?)))
     }
 
     fn get(&self, name: &[u8]) -> Option<&SavedStatement> {
@@ -410,4 +271,27 @@ impl Prepared {
     fn get_mut(&mut self, name: &[u8]) -> Option<&mut SavedStatement> {
         if name.is_empty() { self.unnamed.as_mut() } else { self.named.get_mut(name) }
     }
+
+    /// The SQL that prepares a statement again; for one from PREPARE, the whole PREPARE.
+    fn kept_sql(&self, saved: &SavedStatement) -> Option<&[u8]> {
+        saved.kept_sql(&self.texts)
+    }
+
+    /// Bytes kept to prepare a statement again.
+    fn kept_bytes(&self, saved: &SavedStatement) -> usize {
+        match saved.origin {
+            Origin::Parse | Origin::Sql => self.texts.whole(saved.text).map_or(0, <[u8]>::len),
+            Origin::Unsaved => 0,
+        }
+    }
 }
+
+/// What a name stands for.
+struct Resolved<'a> {
+    saved: &'a SavedStatement,
+    /// A Close of it is in flight.
+    is_closed: bool,
+}
+
+#[cfg(test)]
+mod tests;

@@ -53,8 +53,8 @@ enum UnnamedUse {
 }
 
 impl Notes {
-    pub(super) fn parse_sent(&mut self, name_length: usize) {
-        if name_length == 0 {
+    pub(super) fn parse_sent(&mut self, name: &[u8]) {
+        if name.is_empty() {
             self.unnamed = UnnamedUse::Made;
             self.is_unnamed_refused = false;
             self.is_unnamed_used = false;
@@ -63,8 +63,8 @@ impl Notes {
         }
     }
 
-    pub(super) fn parse_ended(&mut self, name_length: usize) {
-        self.pending -= usize::from(name_length > 0);
+    pub(super) fn parse_ended(&mut self, name: &[u8]) {
+        self.pending -= usize::from(!name.is_empty());
     }
 
     /// A named statement was prepared.
@@ -169,8 +169,7 @@ impl Prepared {
     }
 
     fn is_unknown(&self, name: &[u8]) -> bool {
-        self.get(name)
-            .is_some_and(|saved| !saved.shape.is_known() && !matches!(saved.origin, Origin::Unsaved))
+        self.get(name).is_some_and(|saved| !saved.shape.is_known() && saved.origin != Origin::Unsaved)
     }
 
     /// A Bind was sent that may be of a statement not known yet. It is not sent again to another server, which could
@@ -203,8 +202,8 @@ impl Prepared {
     fn used(&mut self, statement: &[u8]) {
         self.notes.is_unnamed_used |= statement.is_empty();
         for pending in &mut self.pending {
-            if let Pending::Parse { name_length, saved } = pending
-                && saved.name(*name_length) == statement
+            if let Pending::Parse { name, saved } = pending
+                && **name == *statement
             {
                 saved.is_used = true;
             }
@@ -222,7 +221,8 @@ impl Prepared {
     }
 
     fn is_pending(&self, statement: &[u8]) -> bool {
-        let is_it = |pending: &Pending| matches!(pending, Pending::Parse { name_length, saved } if saved.name(*name_length) == statement);
+        let is_it =
+            |pending: &Pending| matches!(pending, Pending::Parse { name, .. } if **name == *statement);
         self.pending.iter().any(is_it)
     }
 
@@ -271,11 +271,13 @@ impl Prepared {
 
     /// A statement's shape cannot be compared on another server.
     pub(crate) fn cannot_be_known(&mut self, name: &[u8]) {
-        let Some(saved) = self.get_mut(name) else { return };
-        let bytes = saved.bytes();
-        if !matches!(std::mem::replace(&mut saved.origin, Origin::Unsaved), Origin::Unsaved) {
-            self.unsaved += 1;
-            self.bytes -= if name.is_empty() { 0 } else { bytes };
+        let Some(saved) = self.get(name).filter(|saved| saved.origin != Origin::Unsaved) else { return };
+        let (bytes, text) = (self.kept_bytes(saved), saved.text);
+        self.unsaved += 1;
+        self.bytes -= if name.is_empty() { 0 } else { bytes };
+        let text = self.kept_unsaved(text);
+        if let Some(saved) = self.get_mut(name) {
+            (saved.origin, saved.text) = (Origin::Unsaved, text);
         }
     }
 

@@ -219,7 +219,8 @@ impl Prepared {
         let is_wanted = |saved: &SavedStatement| match which {
             StatementSelection::All => true,
             StatementSelection::WithConstants => {
-                saved.is_new() || (saved.sql().is_some_and(has_constants) && !self.is_read_at_next_use(saved))
+                saved.is_new()
+                    || (self.kept_sql(saved).is_some_and(has_constants) && !self.is_read_at_next_use(saved))
             }
             StatementSelection::New => saved.is_new(),
         };
@@ -244,7 +245,11 @@ impl Prepared {
         let needed = &mut found.executed;
         let mut at = 0;
         while at < needed.len() && needed.len() < REFERENCES_MAX {
-            let more = self.get(&needed[at]).and_then(SavedStatement::sql).map(found_in).unwrap_or_default();
+            let more = self
+                .get(&needed[at])
+                .and_then(|saved| self.kept_sql(saved))
+                .map(found_in)
+                .unwrap_or_default();
             needed.extend(more.executed);
             found.held.extend(more.held);
             at += 1;
@@ -262,7 +267,7 @@ impl Prepared {
         let mut presence = self.get(name).map(|saved| saved.presence);
         for pending in &self.pending {
             match pending {
-                Pending::Parse { name_length, saved } if saved.name(*name_length) == name => {
+                Pending::Parse { name: parsed, .. } if **parsed == *name => {
                     let is_refused = presence.is_some() && !name.is_empty();
                     presence = if is_refused { presence } else { Some(Presence::Present) };
                 }
@@ -298,18 +303,19 @@ impl Prepared {
 
     fn write(&self, name: &Name, steps: &mut Vec<Step>) {
         let Some(saved) = self.get(name) else { return };
-        match &saved.origin {
-            Origin::Parse(_) => {
-                let sql = saved.parsed_sql().unwrap_or_default().into();
-                let types = self.types(name).map_or_else(|| saved.parsed_types().into(), Clone::clone);
-                steps.push(Step::Parse { name: name.clone(), sql, types });
+        let sql = self.kept_sql(saved).unwrap_or_default();
+        match saved.origin {
+            Origin::Parse => {
+                let types =
+                    self.types(name).map_or_else(|| saved.parsed_types(&self.texts).into(), Clone::clone);
+                steps.push(Step::Parse { name: name.clone(), sql: sql.into(), types });
             }
-            Origin::Sql(sql) => steps.push(match (undeclared(sql), self.types(name)) {
+            Origin::Sql => steps.push(match (undeclared(sql), self.types(name)) {
                 // Told again, the server might choose other types for its parameters.
                 (Some(inner), Some(types)) if !types.is_empty() => {
                     Step::Parse { name: name.clone(), sql: inner.into(), types: types.clone() }
                 }
-                _declared => Step::Run { sql: sql.clone() },
+                _declared => Step::Run { sql: sql.into() },
             }),
             Origin::Unsaved => return,
         }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use trunkline_codec::frontend::Parse;
-
+use super::texts::Texts;
 use super::{LastingEffects, Origin, Pending, Prepared, SavedStatement, StatementEffects};
 use crate::carried::encoding::EncodingEra;
 use crate::sql::Class;
@@ -14,27 +13,25 @@ impl Prepared {
     /// Reads all statements again.
     #[cold]
     pub(crate) fn read_again(&mut self, mut read: impl FnMut(&[u8]) -> Reading) {
-        let in_flight = self.pending.iter_mut().filter_map(|pending| match pending {
+        let Self { named, unnamed, pending, texts, odd, .. } = self;
+        let in_flight = pending.iter_mut().filter_map(|pending| match pending {
             Pending::Parse { saved, .. } => Some(saved),
             Pending::CloseStatement(_) | Pending::Nothing => None,
         });
-        for saved in self.named.values_mut().chain(&mut self.unnamed).chain(in_flight) {
+        for saved in named.values_mut().chain(unnamed).chain(in_flight) {
             let was_odd = usize::from(!saved.effects.is_plain());
-            saved.read_again(&mut read);
-            self.odd = self.odd - was_odd + usize::from(!saved.effects.is_plain());
+            saved.read_again(texts, &mut read);
+            *odd = *odd - was_odd + usize::from(!saved.effects.is_plain());
         }
     }
 }
 
 impl SavedStatement {
     /// Reads the statement again: functions that it calls have changed.
-    fn read_again(&mut self, read: &mut impl FnMut(&[u8]) -> Reading) {
-        let reading = match &self.origin {
-            Origin::Parse(body) => Parse::parse_prefix(body).map(|parse| read(parse.sql)),
-            Origin::Sql(sql) => Some(Reading { class: Class::ONCE, ..read(sql) }),
-            Origin::Unsaved => None,
-        };
-        let Some(Reading { class, pins, .. }) = reading else { return };
+    fn read_again(&mut self, texts: &Texts, read: &mut impl FnMut(&[u8]) -> Reading) {
+        let Some(sql) = self.kept_sql(texts) else { return };
+        let Reading { class, pins, .. } = read(sql);
+        let class = if self.origin == Origin::Sql { Class::ONCE } else { class };
         let before = self.effects.lasting.as_deref();
         let (effect, era) = before
             .map_or((Effect::None, EncodingEra::default()), |lasting| (lasting.effect.clone(), lasting.era));

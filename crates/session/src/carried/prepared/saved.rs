@@ -4,22 +4,24 @@ use trunkline_codec::frontend::Parse;
 
 use super::presence::Presence;
 use super::statement_effects::StatementEffects;
+use super::texts::{TextId, Texts};
 use crate::carried::search_path::PathId;
 use crate::carried::shape::Shape;
 
 /// How a statement can be prepared again.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// By a Parse with this body.
-    Parse(Vec<u8>),
-    /// By this SQL.
-    Sql(Box<[u8]>),
-    /// It cannot: it or its name is too long to be kept.
+    /// By its text, the body of a Parse.
+    Parse,
+    /// By its text, an SQL PREPARE.
+    Sql,
+    /// It cannot: it or its name is too long to be kept. Its text is for the log.
     Unsaved,
 }
 
 #[derive(Debug)]
 pub(super) struct SavedStatement {
+    pub(super) text: Option<TextId>,
     pub(super) origin: Origin,
     pub(super) effects: StatementEffects,
     pub(super) shape: Shape,
@@ -42,45 +44,19 @@ impl SavedStatement {
     }
 
     /// The types of parameters that its Parse names.
-    pub(super) fn parsed_types(&self) -> &[u8] {
-        match &self.origin {
-            Origin::Parse(body) => Parse::parse(body).map_or(&[], |parse| parse.parameter_types),
-            Origin::Sql(_) | Origin::Unsaved => &[],
+    pub(super) fn parsed_types<'a>(&self, texts: &'a Texts) -> &'a [u8] {
+        match self.origin {
+            Origin::Parse => texts.whole(self.text).and_then(|body| Parse::parse(body).ok()),
+            Origin::Sql | Origin::Unsaved => None,
         }
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        match &self.origin {
-            Origin::Parse(body) => body.len(),
-            Origin::Sql(sql) => sql.len(),
-            Origin::Unsaved => 0,
-        }
-    }
-}
-
-impl SavedStatement {
-    /// The SQL of one from a Parse, as far as it is kept.
-    pub(super) fn parsed_sql(&self) -> Option<&[u8]> {
-        match &self.origin {
-            Origin::Parse(body) => Parse::parse_prefix(body).map(|parse| parse.sql),
-            Origin::Sql(_) | Origin::Unsaved => None,
-        }
+        .map_or(&[], |parse| parse.parameter_types)
     }
 
     /// The SQL that prepares it; for one from PREPARE, the whole PREPARE.
-    pub(super) fn sql(&self) -> Option<&[u8]> {
-        match &self.origin {
-            Origin::Parse(_) => self.parsed_sql(),
-            Origin::Sql(sql) => Some(sql),
+    pub(super) fn kept_sql<'a>(&self, texts: &'a Texts) -> Option<&'a [u8]> {
+        match self.origin {
+            Origin::Parse | Origin::Sql => texts.sql(self.text),
             Origin::Unsaved => None,
-        }
-    }
-
-    /// The name at the front of a Parse's body, or what the server compares of it.
-    pub(super) fn name(&self, length: usize) -> &[u8] {
-        match &self.origin {
-            Origin::Parse(body) => body.get(..length).unwrap_or_default(),
-            Origin::Sql(_) | Origin::Unsaved => &[],
         }
     }
 }

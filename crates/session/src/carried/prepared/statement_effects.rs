@@ -29,9 +29,9 @@ pub(crate) struct LastingEffects {
 }
 
 impl StatementEffects {
-    pub(super) const PLAIN: Self = Self { class: Class::PLAIN, lasting: None };
+    pub(crate) const PLAIN: Self = Self { class: Class::PLAIN, lasting: None };
 
-    pub(super) fn of(mut reading: Reading, body: &[u8], era: EncodingEra) -> Self {
+    pub(crate) fn of(mut reading: Reading, body: &[u8], era: EncodingEra) -> Self {
         let class = reading.class;
         if reading.pins.is_empty() && reading.effects.is_empty() {
             return Self { class, lasting: None };

@@ -1,54 +1,66 @@
-//! SQL texts shared by statements, portals and requests in flight.
+//! SQL texts shared by statements, portals and requests in flight: each text is kept once.
 
 use std::num::NonZeroU32;
+use std::ops::Range;
 
-use crate::limits::STATEMENT_BYTES_MAX;
+use crate::limits::TEXT_BYTES_MAX;
 
 /// A text in [`Texts`]. Each holder counts: it is retained when copied and released when dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TextId(NonZeroU32);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct TextSlot {
     holders: u32,
-    sql: Vec<u8>,
+    bytes: Vec<u8>,
+    sql: Range<usize>,
 }
 
 /// Largest buffer kept for the next text, in bytes.
-const BUFFER_KEPT: usize = 512;
+const BUFFER_KEPT: usize = 2048;
 
-/// Most slots kept when none is in use.
-const SLOTS_KEPT: usize = 16;
+/// Most buffers kept, and most slots when none is in use.
+const SLOTS_KEPT: usize = 8;
 
 /// Texts by number. Buffers are used again, so that a query like the last one allocates nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Texts {
     slots: Vec<TextSlot>,
+    /// Slots without a holder that have a buffer for the next text.
     vacant: Vec<TextId>,
+    /// The other slots without a holder.
+    bare: Vec<TextId>,
     bytes: usize,
 }
 
 impl Texts {
-    /// Keeps a text for one holder. `None` when the session keeps too much already.
+    /// Keeps SQL for one holder. `None` when the session keeps too much already.
     pub(crate) fn insert(&mut self, sql: &[u8]) -> Option<TextId> {
-        if self.bytes + sql.len() > STATEMENT_BYTES_MAX {
+        self.insert_message(sql, 0..sql.len())
+    }
+
+    /// Keeps the body of a message whose SQL is at `sql`.
+    pub(crate) fn insert_message(&mut self, body: &[u8], sql: Range<usize>) -> Option<TextId> {
+        if self.bytes + body.len() > TEXT_BYTES_MAX {
             return None;
         }
-        let id = self.vacant.pop().or_else(|| self.grow())?;
+        let id = self.vacant.pop().or_else(|| self.bare.pop()).or_else(|| self.grow())?;
         let slot = self.slots.get_mut(index(id))?;
         slot.holders = 1;
-        slot.sql.extend_from_slice(sql);
-        self.bytes += sql.len();
+        slot.bytes.extend_from_slice(body);
+        slot.sql = sql;
+        self.bytes += body.len();
         Some(id)
     }
 
     fn grow(&mut self) -> Option<TextId> {
         let number = u32::try_from(self.slots.len()).ok()?.checked_add(1)?;
-        self.slots.push(TextSlot { holders: 0, sql: Vec::new() });
+        self.slots.push(TextSlot::default());
         NonZeroU32::new(number).map(TextId)
     }
 
     /// One more holder of `id`, which is returned for its use.
+    #[inline]
     pub(crate) fn retain(&mut self, id: Option<TextId>) -> Option<TextId> {
         let slot = self.slots.get_mut(index(id?))?;
         slot.holders += 1;
@@ -64,25 +76,42 @@ impl Texts {
         if slot.holders > 0 {
             return;
         }
-        self.bytes -= slot.sql.len();
-        slot.sql.clear();
-        if slot.sql.capacity() > BUFFER_KEPT {
-            slot.sql = Vec::new();
+        self.bytes -= slot.bytes.len();
+        slot.bytes.clear();
+        if slot.bytes.capacity() <= BUFFER_KEPT && self.vacant.len() < SLOTS_KEPT {
+            self.vacant.push(id);
+        } else {
+            slot.bytes = Vec::new();
+            self.bare.push(id);
         }
-        self.vacant.push(id);
-        if self.slots.len() > SLOTS_KEPT && self.vacant.len() == self.slots.len() {
+        if self.slots.len() > SLOTS_KEPT && self.vacant.len() + self.bare.len() == self.slots.len() {
             *self = Self::default();
         }
     }
 
+    /// Gives back what its buffer has more than it needs: the text will be kept for long.
+    pub(crate) fn shrink(&mut self, id: Option<TextId>) {
+        if let Some(slot) = id.and_then(|id| self.slots.get_mut(index(id))) {
+            slot.bytes.shrink_to_fit();
+        }
+    }
+
+    /// The SQL.
+    #[inline]
     pub(crate) fn sql(&self, id: Option<TextId>) -> Option<&[u8]> {
-        self.slots.get(index(id?)).map(|slot| slot.sql.as_slice())
+        let slot = self.slots.get(index(id?))?;
+        slot.bytes.get(slot.sql.clone())
+    }
+
+    /// All that is kept: the message, or the SQL.
+    pub(crate) fn whole(&self, id: Option<TextId>) -> Option<&[u8]> {
+        self.slots.get(index(id?)).map(|slot| slot.bytes.as_slice())
     }
 
     /// The number of texts with a holder.
     #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
-        self.slots.len() - self.vacant.len()
+        self.slots.len() - self.vacant.len() - self.bare.len()
     }
 }
 
@@ -103,15 +132,16 @@ mod tests {
         assert_eq!(texts.sql(again), Some(&b"select 1"[..]));
         texts.release(again);
         assert_eq!(texts.held(), 0);
-        let two = texts.insert(b"select 2");
+        let two = texts.insert_message(b"s\0select 2\0", 2..10);
         assert_eq!(two, one, "the slot is used again");
         assert_eq!(texts.sql(two), Some(&b"select 2"[..]));
+        assert_eq!(texts.whole(two), Some(&b"s\0select 2\0"[..]));
     }
 
     #[test]
     fn bytes_kept_end_exactly_at_the_limit() {
         let mut texts = Texts::default();
-        let half = vec![b'x'; STATEMENT_BYTES_MAX / 2];
+        let half = vec![b'x'; TEXT_BYTES_MAX / 2];
         let first = texts.insert(&half);
         let second = texts.insert(&half);
         assert!(first.is_some() && second.is_some());
@@ -126,5 +156,17 @@ mod tests {
         let ids: Vec<_> = (0..100).map(|_| texts.insert(b"select 1")).collect();
         ids.into_iter().for_each(|id| texts.release(id));
         assert_eq!(texts.slots.capacity(), 0);
+    }
+
+    #[test]
+    fn a_burst_beside_a_text_that_stays_leaves_few_buffers_behind() {
+        let mut texts = Texts::default();
+        let stays = texts.insert(b"select 0");
+        let ids: Vec<_> = (0..100).map(|_| texts.insert(b"select 1")).collect();
+        ids.into_iter().for_each(|id| texts.release(id));
+        assert_eq!(texts.slots.iter().filter(|slot| slot.bytes.capacity() > 0).count(), SLOTS_KEPT + 1);
+        assert_eq!(texts.sql(stays), Some(&b"select 0"[..]));
+        let next = texts.insert(b"select 2");
+        assert!(texts.slots[index(next.expect("few"))].bytes.capacity() > 0, "one with a buffer comes first");
     }
 }

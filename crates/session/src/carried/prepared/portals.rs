@@ -1,0 +1,140 @@
+//! The statements that portals run.
+
+use trunkline_codec::frontend::Bind;
+
+use super::texts::TextId;
+use super::{Prepared, StatementEffects};
+use crate::carried::encoding::EncodingEra;
+use crate::limits::PORTALS_MAX;
+use crate::names::{bind_of, describe_of, executed_portal};
+use crate::pin::PinReason;
+use crate::pins::Pins;
+use crate::sql::Class;
+
+/// What is remembered of a portal.
+#[derive(Debug, Default)]
+pub(super) struct Portal {
+    /// The SQL of its statement, for the log.
+    text: Option<TextId>,
+    /// `None` where it only reads.
+    effects: Option<StatementEffects>,
+}
+
+impl Portal {
+    fn is_empty(&self) -> bool {
+        self.text.is_none() && self.effects.is_none()
+    }
+}
+
+impl Prepared {
+    /// A Bind was sent. Returns its SQL for the log. Whether it may be sent again is in its class.
+    ///
+    /// # Errors
+    /// Instead of the class, what pins because of it.
+    #[inline]
+    pub(crate) fn bind_sent(
+        &mut self,
+        body: &[u8],
+        era: EncodingEra,
+    ) -> (Option<TextId>, Result<Class, Pins>) {
+        let class = if self.is_movable { self.class_of_bind(body) } else { Class::PLAIN };
+        if !self.is_logged() && self.odd == 0 && self.portals.is_empty() {
+            self.unnamed_portal = Portal::default();
+            return (None, Ok(class));
+        }
+        let Some(bind) = bind_of(body) else { return (None, Ok(class)) };
+        let mut pins = Pins::default();
+        let effects = if self.odd > 0 { self.effects_of_bind(&bind, body, era, &mut pins) } else { None };
+        let text = self.text_of(bind.statement);
+        let text = self.shown(text);
+        self.put_portal(bind.portal, Portal { text, effects }, &mut pins);
+        (self.texts.retain(text), if pins.is_empty() { Ok(class) } else { Err(pins) })
+    }
+
+    #[inline]
+    fn class_of_bind(&mut self, body: &[u8]) -> Class {
+        let is_unnamed = body.starts_with(b"\0\0");
+        if is_unnamed && !self.pending.is_empty() && self.notes.is_made_and_bound() {
+            Class::PLAIN
+        } else if self.notes.heed_bind() || self.has_other_path || (is_unnamed && self.unnamed.is_some()) {
+            self.note_bind(body)
+        } else {
+            Class::PLAIN
+        }
+    }
+
+    /// The effects of the portal that a Bind creates; `None` where it only reads.
+    #[cold]
+    fn effects_of_bind(
+        &self,
+        bind: &Bind<'_>,
+        body: &[u8],
+        era: EncodingEra,
+        pins: &mut Pins,
+    ) -> Option<StatementEffects> {
+        let effects = self.resolve(bind.statement).map_or(&StatementEffects::PLAIN, |it| &it.saved.effects);
+        pins.extend(&self.pins_instead(bind.statement, effects));
+        let effects = effects.with_parameters(body, era);
+        if !bind.portal.is_empty() {
+            // A FETCH may run it, too.
+            effects.run_unseen(pins);
+        }
+        Some(effects).filter(|effects| !effects.is_plain())
+    }
+
+    /// The text of a statement as it will be once everything sent is answered.
+    fn text_of(&self, statement: &[u8]) -> Option<TextId> {
+        self.resolve(statement).filter(|resolved| !resolved.is_closed)?.saved.text
+    }
+
+    fn put_portal(&mut self, name: &[u8], portal: Portal, pins: &mut Pins) {
+        let before = if name.is_empty() {
+            std::mem::replace(&mut self.unnamed_portal, portal)
+        } else if portal.is_empty() {
+            self.portals.remove(name).unwrap_or_default()
+        } else if let Some(known) = self.portals.get_mut(name) {
+            std::mem::replace(known, portal)
+        } else if self.portals.len() < PORTALS_MAX {
+            self.portals.insert(name.into(), portal).unwrap_or_default()
+        } else {
+            if portal.effects.is_some() {
+                pins.add(PinReason::StatementsTooLarge);
+            }
+            portal
+        };
+        self.texts.release(before.text);
+    }
+
+    /// An Execute was sent. Returns its SQL for the log, and its effects.
+    #[inline]
+    pub(crate) fn execute_sent(&mut self, body: &[u8]) -> (Option<TextId>, StatementEffects) {
+        if self.unnamed_portal.is_empty() && self.portals.is_empty() {
+            return (None, StatementEffects::PLAIN);
+        }
+        let name = executed_portal(body).unwrap_or_default();
+        let portal = if name.is_empty() { Some(&self.unnamed_portal) } else { self.portals.get(name) };
+        let Some(portal) = portal else { return (None, StatementEffects::PLAIN) };
+        let effects = portal.effects.clone().unwrap_or(StatementEffects::PLAIN);
+        (self.texts.retain(portal.text), effects)
+    }
+
+    /// The SQL of the statement that a Describe names, for the log.
+    pub(crate) fn described_text(&mut self, body: &[u8]) -> Option<TextId> {
+        if !self.is_logged() {
+            return None;
+        }
+        let text = self.text_of(describe_of(body)?.name);
+        self.shown(text)
+    }
+
+    /// The session is idle outside a transaction: portals are gone.
+    #[inline]
+    pub(crate) fn portals_ended(&mut self) {
+        for (_, portal) in self.portals.drain() {
+            self.texts.release(portal.text);
+        }
+        let unnamed = std::mem::take(&mut self.unnamed_portal);
+        self.texts.release(unnamed.text);
+        self.notes.portals_ended();
+    }
+}

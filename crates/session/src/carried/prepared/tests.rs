@@ -1,0 +1,160 @@
+use super::*;
+use crate::carried::encoding::EncodingEra;
+use crate::limits::{PORTALS_MAX, TEXT_BYTES_MAX};
+
+fn prepared(sql_bytes_max: usize) -> Prepared {
+    Prepared::for_moves(sql_bytes_max)
+}
+
+fn parse(name: &str, sql: &str) -> Vec<u8> {
+    format!("{name}\0{sql}\0\0\0").into_bytes()
+}
+
+fn bind(portal: &str, statement: &str) -> Vec<u8> {
+    format!("{portal}\0{statement}\0\0\0\0\0\0\0").into_bytes()
+}
+
+fn execute(portal: &str) -> Vec<u8> {
+    format!("{portal}\0\0\0\0\0").into_bytes()
+}
+
+fn executed(prepared: &mut Prepared, portal: &str) -> Option<String> {
+    let (text, _effects) = prepared.execute_sent(&execute(portal));
+    let sql = prepared.logged_sql(text).map(|sql| String::from_utf8_lossy(sql).into_owned());
+    prepared.texts.release(text);
+    sql
+}
+
+/// Sends a Parse and drops the hold of its queue entry.
+fn send_parse(prepared: &mut Prepared, name: &str, sql: &str) {
+    let text = prepared.parse_sent(&parse(name, sql), true, |_sql| StatementEffects::PLAIN);
+    prepared.texts.release(text);
+}
+
+fn send_bind(prepared: &mut Prepared, portal: &str, statement: &str) {
+    let (text, _class) = prepared.bind_sent(&bind(portal, statement), EncodingEra::default());
+    prepared.texts.release(text);
+}
+
+#[test]
+fn execute_resolves_to_the_sql_of_its_statement_even_before_parse_is_answered() {
+    let mut s = prepared(100);
+    send_parse(&mut s, "s1", "select 1");
+    send_parse(&mut s, "", "select 2");
+    send_bind(&mut s, "", "s1");
+    assert_eq!(executed(&mut s, "").as_deref(), Some("select 1"));
+    send_bind(&mut s, "p", "");
+    assert_eq!(executed(&mut s, "p").as_deref(), Some("select 2"));
+    s.parse_answered();
+    s.parse_answered();
+    send_bind(&mut s, "", "s1");
+    assert_eq!(executed(&mut s, "").as_deref(), Some("select 1"));
+}
+
+#[test]
+fn failed_parse_registers_nothing_and_keeps_what_was_there() {
+    let mut s = prepared(100);
+    send_parse(&mut s, "s1", "select 1");
+    s.parse_answered();
+    send_parse(&mut s, "s1", "select 2");
+    send_parse(&mut s, "s2", "select 3");
+    s.dropped();
+    s.dropped();
+    send_bind(&mut s, "", "s1");
+    assert_eq!(executed(&mut s, "").as_deref(), Some("select 1"));
+    send_bind(&mut s, "", "s2");
+    assert_eq!(executed(&mut s, ""), None);
+}
+
+#[test]
+fn close_and_deallocate_all_forget() {
+    let mut s = prepared(100);
+    for name in ["a", "b"] {
+        send_parse(&mut s, name, "select 1");
+        s.parse_answered();
+    }
+    s.close_sent(b"Sa\0");
+    send_bind(&mut s, "", "a");
+    assert_eq!(executed(&mut s, ""), None, "it will be closed by then");
+    s.close_answered();
+    send_bind(&mut s, "", "b");
+    assert_eq!(executed(&mut s, "").as_deref(), Some("select 1"));
+    s.deallocate_all();
+    send_bind(&mut s, "", "b");
+    assert_eq!(executed(&mut s, ""), None);
+    assert_eq!(s.texts.held(), 0);
+}
+
+#[test]
+fn sql_is_cut_at_the_setting_and_not_kept_over_the_limit() {
+    let mut s = prepared(6);
+    let text = s.query_sent(b"select 1\0");
+    assert_eq!(s.texts.sql(text), Some(&b"select"[..]));
+    s.texts.release(text);
+    let text = s.query_sent(b"se\0junk");
+    assert_eq!(s.logged_sql(text), Some(&b"se"[..]));
+    send_parse(&mut s, "", "select 1");
+    send_bind(&mut s, "", "");
+    assert_eq!(executed(&mut s, "").as_deref(), Some("select"), "all of it is kept for another server");
+    assert_eq!(s.iter().count(), 0, "until the server has answered");
+    s.parse_answered();
+    assert_eq!(s.iter().collect::<Vec<_>>(), [(&b""[..], &b"select 1"[..])]);
+
+    let mut s = prepared(TEXT_BYTES_MAX);
+    assert!(s.query_sent(&vec![b'x'; TEXT_BYTES_MAX]).is_some());
+    assert_eq!(s.query_sent(b"x\0"), None);
+}
+
+#[test]
+fn portals_are_bounded_and_end_with_the_transaction() {
+    let mut s = prepared(100);
+    send_parse(&mut s, "", "select 1");
+    for n in 0..=PORTALS_MAX {
+        send_bind(&mut s, &format!("p{n}"), "");
+    }
+    assert_eq!(executed(&mut s, &format!("p{PORTALS_MAX}")), None, "one too many");
+    assert_eq!(executed(&mut s, "p0").as_deref(), Some("select 1"));
+    s.portals_ended();
+    assert_eq!(executed(&mut s, "p0"), None);
+}
+
+#[test]
+fn a_text_is_kept_once_for_the_log_and_for_another_server() {
+    let mut s = prepared(100);
+    send_parse(&mut s, "a", "select 1");
+    s.parse_answered();
+    send_bind(&mut s, "", "a");
+    assert_eq!(s.texts.held(), 1);
+    s.deallocate(b"a");
+    assert_eq!(executed(&mut s, "").as_deref(), Some("select 1"), "the portal still runs it");
+    s.portals_ended();
+    assert_eq!(s.texts.held(), 0);
+}
+
+#[test]
+fn what_is_not_logged_has_no_text_to_show() {
+    let mut s = prepared(0);
+    assert_eq!(s.query_sent(b"select 1\0"), None);
+    let text = s.parse_sent(&parse("a", "select 1"), true, |_sql| StatementEffects::PLAIN);
+    assert_eq!(text, None);
+    s.parse_answered();
+    send_bind(&mut s, "", "a");
+    assert_eq!((executed(&mut s, ""), s.described_text(b"Sa\0")), (None, None));
+    assert_eq!(s.iter().count(), 1);
+    s.close_sent(b"Sa\0");
+    s.close_answered();
+    assert_eq!(s.texts.held(), 0);
+}
+
+#[test]
+fn a_session_that_stays_keeps_no_more_than_the_log_needs() {
+    let mut s = Prepared::for_log(6);
+    send_parse(&mut s, "a", "select 1");
+    send_parse(&mut s, "", "select 2");
+    s.parse_answered();
+    s.parse_answered();
+    assert_eq!((s.iter().count(), s.has_questions()), (0, false));
+    send_bind(&mut s, "", "a");
+    assert_eq!(s.texts.whole(s.unnamed.as_ref().and_then(|saved| saved.text)), Some(&b"select"[..]));
+    assert_eq!(executed(&mut s, "").as_deref(), Some("select"));
+}
