@@ -5,6 +5,7 @@ mod ddl;
 mod functions;
 mod locks;
 mod settings;
+pub(crate) use settings::IDLE_TIMEOUT;
 mod statements;
 mod transactions;
 

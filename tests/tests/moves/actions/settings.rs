@@ -312,10 +312,13 @@ fn set_in_a_block(draft: &mut Draft) {
 
 const BEGIN: [&str; 3] = ["BEGIN", "START TRANSACTION", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"];
 
+/// Sets the time-out of an idle session.
+pub(crate) const IDLE_TIMEOUT: &str = "SET idle_session_timeout";
+
 /// The session ends by its own time-out, and its client is told so. One without a server has nobody to tell it.
 fn idle_session_timeout(draft: &mut Draft) {
     draft.push_alone(Step::Query("ROLLBACK".to_owned()));
-    draft.push_alone(Step::Query("SET idle_session_timeout = '250ms'".to_owned()));
+    draft.push_alone(Step::Query(format!("{IDLE_TIMEOUT} = '250ms'")));
     draft.push_alone(Step::Query("SELECT 1".to_owned()));
     draft.push_alone(Step::Wait(600));
     draft.push(Step::Query("SELECT 'still here'".to_owned()));
