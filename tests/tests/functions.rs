@@ -138,7 +138,6 @@ fn a_session_keeps_the_tenant_that_a_function_has_set() {
         "PREPARE p AS SELECT by_sql('a'); EXECUTE p",
     ] {
         let mut wire = login(&endpoint);
-        // The first session of the database may come before its functions are read.
         await_movable(&endpoint);
         assert_eq!(wire.value("SELECT count(*) FROM orders"), "0");
         assert_eq!(wire.query(call).error, None, "{call}");
@@ -147,6 +146,19 @@ fn a_session_keeps_the_tenant_that_a_function_has_set() {
         assert_eq!(wire.value("SELECT item FROM orders"), "apples", "{call}");
         drop(wire);
         eventually(PATIENCE, "the session has ended", || movable(&endpoint) == 0.0);
+    }
+}
+
+#[test]
+fn the_first_query_of_a_database_is_followed_too() {
+    let cluster = tenants();
+    for call in ["TABLE audited", "TABLE by_view", "SELECT '' <~> 'a'"] {
+        let endpoint = endpoint(&cluster).start();
+        let mut wire = login(&endpoint);
+        assert_eq!(wire.query(call).error, None, "{call}");
+        await_movable(&endpoint);
+        drain_away(&cluster, &endpoint, &mut wire);
+        assert_eq!(wire.value("SELECT item FROM orders"), "apples", "{call}");
     }
 }
 

@@ -9,7 +9,7 @@ use super::script::{Script, Step};
 
 /// The objects of the database; dropped and made again where a script has changed them.
 const OBJECTS: &str = include_str!("world.sql");
-/// Longest wait for the replicas' replay; longer than it waits for queries, which is `max_standby_streaming_delay`.
+/// Longest wait for something on a replica, as its replay; longer than it waits for queries, which is `max_standby_streaming_delay`.
 const REPLAY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A database on all servers.
@@ -121,6 +121,7 @@ impl World {
                 self.change(&format!("ALTER {target} RESET ALL"));
             }
             self.has_other_defaults = false;
+            self.await_looks_at_defaults();
         }
         if std::mem::take(&mut self.is_changed) {
             let made = self.primary.query(OBJECTS);
@@ -140,13 +141,32 @@ impl World {
 
     fn await_replay(&mut self) {
         let written = self.primary.value("SELECT pg_current_wal_flush_lsn()");
-        let deadline = Instant::now() + REPLAY_TIMEOUT;
         let question = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
         for index in 0..self.replicas.len() {
-            while self.ask(index, &question) != [[Some("t".to_owned())]] {
-                assert!(Instant::now() < deadline, "a replica does not replay {written}");
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            self.await_true(index, &question);
+        }
+    }
+}
+
+impl World {
+    /// Waits until all endpoints have looked at the defaults of the servers that they may use. Of a login before that,
+    /// on a server that is lost at once, they do not know what it was given.
+    fn await_looks_at_defaults(&mut self) {
+        for index in 0..self.replicas.len() {
+            let began = self.ask(index, "SELECT clock_timestamp()").remove(0).remove(0).unwrap();
+            let question = format!(
+                "SELECT coalesce(bool_and(query_start > '{began}' AND state = 'idle'), true) FROM pg_stat_activity \
+                 WHERE query LIKE '%pg_db_role_setting%' AND pid <> pg_backend_pid()"
+            );
+            self.await_true(index, &question);
+        }
+    }
+
+    fn await_true(&mut self, index: usize, question: &str) {
+        let deadline = Instant::now() + REPLAY_TIMEOUT;
+        while self.ask(index, question) != [[Some("t".to_owned())]] {
+            assert!(Instant::now() < deadline, "replica {index}: {question}");
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

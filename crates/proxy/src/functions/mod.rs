@@ -26,10 +26,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
+use tokio::sync::SetOnce;
 use trunkline_health::Health;
+use trunkline_reactor::timer;
 use trunkline_session::{FunctionCatalog, Functions, UnlistedFunctions};
 
-use crate::limits::FUNCTION_DATABASES_MAX;
+use crate::limits::{FUNCTION_DATABASES_MAX, FUNCTIONS_FIRST_LOOK_PATIENCE};
 use crate::settings::UserFunctions;
 
 /// Names of the functions of PostgreSQL itself.
@@ -50,11 +52,19 @@ struct StoreShared {
     login: tokio_postgres::Config,
     /// Of the server that was read last; used for databases that cannot be read.
     built_in: ArcSwap<HashSet<Box<[u8]>>>,
-    databases: Mutex<HashMap<Box<str>, Weak<Functions>>>,
+    databases: Mutex<HashMap<Box<str>, Database>>,
+}
+
+/// A database in use.
+#[derive(Debug)]
+struct Database {
+    functions: Weak<Functions>,
+    /// Set when the first look has ended, with or without an answer.
+    looked: Arc<SetOnce<()>>,
 }
 
 impl StoreShared {
-    fn databases(&self) -> MutexGuard<'_, HashMap<Box<str>, Weak<Functions>>> {
+    fn databases(&self) -> MutexGuard<'_, HashMap<Box<str>, Database>> {
         self.databases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -83,26 +93,41 @@ impl FunctionStore {
     }
 
     /// The functions of one database, which are read as long as a session holds them. `None` when they are
-    /// trusted.
-    pub(crate) fn of_database(&self, database: &str) -> Option<Arc<Functions>> {
+    /// trusted. Waits for the first look at them, at most half a second: before it, only a call by name shows a
+    /// function that changes the session, and not a view that runs one.
+    pub(crate) async fn of_database(&self, database: &str) -> Option<Arc<Functions>> {
         match self.shared.mode {
             UserFunctions::Trust => return None,
             UserFunctions::Read | UserFunctions::Pin => {}
         }
-        let mut databases = self.shared.databases();
-        if let Some(functions) = databases.get(database).and_then(Weak::upgrade) {
-            return Some(functions);
+        let (functions, looked) = self.held(database);
+        if let Some(looked) = looked {
+            let _in_time = timer::timeout(FUNCTIONS_FIRST_LOOK_PATIENCE, looked.wait()).await;
         }
-        databases.retain(|_, functions| functions.strong_count() > 0);
-        if databases.len() >= FUNCTION_DATABASES_MAX {
-            let built_in = self.shared.built_in.load_full();
-            let unread = FunctionCatalog::unread(built_in, UnlistedFunctions::Pins);
-            return Some(Arc::new(Functions::new(unread)));
-        }
-        let unread = FunctionCatalog::unread(self.shared.built_in.load_full(), UnlistedFunctions::Unread);
-        let functions = Arc::new(Functions::new(unread));
-        databases.insert(database.into(), Arc::downgrade(&functions));
-        self.runtime.spawn(task::run(Arc::clone(&self.shared), database.into(), Arc::clone(&functions)));
         Some(functions)
+    }
+
+    /// The functions of a database, and the end of the first look if that is still due.
+    fn held(&self, database: &str) -> (Arc<Functions>, Option<Arc<SetOnce<()>>>) {
+        let mut databases = self.shared.databases();
+        if let Some(Database { functions, looked }) = databases.get(database)
+            && let Some(functions) = functions.upgrade()
+        {
+            return (functions, (!looked.initialized()).then(|| Arc::clone(looked)));
+        }
+        databases.retain(|_, database| database.functions.strong_count() > 0);
+        let built_in = self.shared.built_in.load_full();
+        if databases.len() >= FUNCTION_DATABASES_MAX {
+            let unread = FunctionCatalog::unread(built_in, UnlistedFunctions::Pins);
+            return (Arc::new(Functions::new(unread)), None);
+        }
+        let unread = FunctionCatalog::unread(built_in, UnlistedFunctions::Unread);
+        let (functions, looked) = (Arc::new(Functions::new(unread)), Arc::new(SetOnce::new()));
+        let entry = Database { functions: Arc::downgrade(&functions), looked: Arc::clone(&looked) };
+        databases.insert(database.into(), entry);
+        let looks =
+            task::run(Arc::clone(&self.shared), database.into(), Arc::clone(&functions), Arc::clone(&looked));
+        self.runtime.spawn(looks);
+        (functions, Some(looked))
     }
 }

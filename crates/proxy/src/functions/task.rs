@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::SetOnce;
 use tokio::time::sleep;
 use trunkline_session::Functions;
 
@@ -14,8 +15,13 @@ use crate::limits::{
     FUNCTION_UNREADABLE_PAUSE, FUNCTIONS_KEPT,
 };
 
-/// Checks a database while it has sessions, and a while longer.
-pub(super) async fn run(shared: Arc<StoreShared>, database: Box<str>, functions: Arc<Functions>) {
+/// Checks a database while it has sessions, and a while longer. Sets `first_look` when the first check has ended.
+pub(super) async fn run(
+    shared: Arc<StoreShared>,
+    database: Box<str>,
+    functions: Arc<Functions>,
+    first_look: Arc<SetOnce<()>>,
+) {
     let mut reader = FunctionsReader::new(Arc::clone(&shared), database.clone());
     let mut warnings = Warnings::default();
     let mut schedule = LookSchedule::new(Instant::now());
@@ -43,6 +49,7 @@ pub(super) async fn run(shared: Arc<StoreShared>, database: Box<str>, functions:
                 FUNCTION_UNREADABLE_PAUSE
             }
         };
+        let _is_set_already = first_look.set(());
         schedule.looked(began, Instant::now(), pause);
         loop {
             sleep(FUNCTION_LOOK_TICK).await;

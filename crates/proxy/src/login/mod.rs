@@ -23,6 +23,7 @@ use trunkline_codec::ids::{ProcessId, SecretKey};
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 use trunkline_net::{ProxyHeaderError, Transport, read_proxy_header};
+use trunkline_session::Functions;
 
 pub(crate) use self::application_name::ApplicationName;
 use self::deadline::LoginDeadline;
@@ -63,6 +64,8 @@ pub(crate) struct NewSession {
     pub(crate) client_read_ahead: BytesMut,
     /// `None` for a session that the proxy cannot log in again.
     pub(crate) relogin: Option<Relogin>,
+    /// The functions of its database, for a session that may move; `None` where all are trusted.
+    pub(crate) functions: Option<Arc<Functions>>,
     /// The ParameterStatus messages that the client got.
     pub(crate) parameters: Bytes,
     /// Whether the server reported that it is a standby.
@@ -294,6 +297,12 @@ async fn finish_login(
     let relogin = relogin.filter(|_| request.is_in_utf8());
     let ReadyServer { server, login_reply, .. } = taken;
     let cancel = cancel_handle(worker, &server, login_reply.key, version)?;
+    let functions = match &relogin {
+        Some(_) if !request.is_replication => {
+            worker.shared.functions.of_database(&shown(&request.database)).await
+        }
+        Some(_) | None => None,
+    };
     let mut out = preface;
     out.reserve(login_reply.messages.len() + LOGIN_END_BYTES);
     write::authentication_ok(&mut out);
@@ -325,6 +334,7 @@ async fn finish_login(
         server_read_ahead: login_reply.read_ahead,
         client_read_ahead,
         relogin,
+        functions,
         is_standby: login_reply.is_standby,
         parameters: login_reply.messages.freeze(),
         is_verified: worker.shared.secrets.is_some(),

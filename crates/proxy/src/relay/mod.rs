@@ -125,7 +125,7 @@ impl Relay {
         let live = worker.shared.live();
         let role = attach::role_of(&worker, new_session.server.lease.server(), new_session.is_standby);
         let mut session = Session::new(record::session_settings(&worker, &live, &new_session, role), now)
-            .with_functions(record::functions(&worker, &new_session));
+            .with_functions(new_session.functions.clone());
         session.process_at_login(new_session.info.process_id);
         let is_replication = new_session.is_replication;
         let NewSession {

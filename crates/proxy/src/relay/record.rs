@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use trunkline_session::{
-    Completion, Functions, LoginParameters, Mobility, ReportTiming, ServerRole, Session, SessionSettings,
-    Sink, StatementRecord, Tracking,
+    Completion, LoginParameters, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink,
+    StatementRecord, Tracking,
 };
 use trunkline_topology::ServerId;
 
@@ -83,12 +83,6 @@ pub(super) fn session_settings(
         role,
         parameters: shared_parameters(worker, &new_session.parameters),
     }
-}
-
-/// The functions of the session's database, for a session that may move.
-pub(super) fn functions(worker: &Worker, new_session: &NewSession) -> Option<Arc<Functions>> {
-    let is_movable = new_session.relogin.is_some() && !new_session.is_replication;
-    is_movable.then(|| worker.shared.functions.of_database(&new_session.info.database)).flatten()
 }
 
 /// The parameters reported at the login. Sessions with equal parameters share one copy of some 350 bytes.
