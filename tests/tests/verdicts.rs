@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use trunkline_cluster::{Server, StopMode};
-use trunkline_tests::{Auth, Endpoint, Login, Wire, own_cluster};
+use trunkline_cluster::{MONITOR_PASSWORD, MONITOR_ROLE, Server, StopMode};
+use trunkline_tests::{Auth, Endpoint, Login, Wire, eventually, http_get, own_cluster};
 
 /// How long health's part may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,6 +50,40 @@ fn replicas_restarted_in_turn_cost_no_read_though_the_primary_takes_none() {
         reads.join().unwrap()
     });
     assert_eq!(errors, [""; 0], "{}", endpoint.log());
+}
+
+/// The servers that refuse the monitoring role, as `/cluster` says.
+fn refusing(endpoint: &Endpoint) -> Vec<String> {
+    let body = http_get(endpoint.http(), "/cluster").unwrap().body;
+    let cluster: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let members = cluster["members"].as_array().unwrap().iter();
+    let refusing = members.filter(|member| member["monitor_refused"].is_string());
+    refusing.map(|member| member["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_rotated_password_of_the_monitoring_role_is_told_of_every_server_that_serves_on() {
+    let cluster = own_cluster(1);
+    let endpoint = Endpoint::over(&cluster).key("health.connect_check_interval", "\"200ms\"").start();
+    let password = |password| {
+        let sql = format!("ALTER ROLE {MONITOR_ROLE} PASSWORD '{password}'");
+        cluster.primary.psql(&sql).unwrap();
+    };
+    password("another");
+    eventually(PATIENCE, "both say so", || refusing(&endpoint) == ["primary", "replica1"]);
+    assert_eq!((endpoint.status_of("/primary"), endpoint.status_of("/replica1")), (200, 200));
+    // One that restarts has the refusal as its reason, not what it said last when it ended.
+    restart(&cluster.replicas[0]);
+    eventually(PATIENCE, "the newest failure is the reason", || {
+        http_get(endpoint.http(), "/replica1").is_some_and(|answer| answer.body.contains("28P01"))
+    });
+    password(MONITOR_PASSWORD);
+    eventually(PATIENCE, "none says so any more", || refusing(&endpoint).is_empty());
+    endpoint.await_health("replica1", true, PATIENCE);
+    let log = endpoint.log();
+    let said = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+    assert_eq!(said("the server refuses the monitoring role"), 2, "{log}");
+    assert_eq!(said("the server accepts the monitoring role again"), 2, "{log}");
 }
 
 #[test]

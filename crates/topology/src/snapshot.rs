@@ -163,6 +163,8 @@ pub struct ServerStatus {
     pub slow_start: f32,
     /// It answers, but accepts no further connections (53300): no new sessions.
     pub saturated: bool,
+    /// Why it refuses the monitoring role, if it does: a wrong password, pg_hba.conf, database or right.
+    pub monitor_refused: Option<Arc<str>>,
     /// Standby: last WAL position replayed.
     pub replay_lsn: Option<Lsn>,
     /// Primary: last WAL position flushed.

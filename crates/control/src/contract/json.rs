@@ -76,6 +76,7 @@ fn members(snapshot: &Snapshot, server: &ServerStatus, request: &CheckRequest<'_
         "weight": server.weight,
         "slow_start": server.slow_start,
         "saturated": server.saturated,
+        "monitor_refused": server.monitor_refused.as_deref(),
         "version": server.version,
         "last_probe_seconds_ago": server.last_probe.map(|at| age(at, request.now)),
     });

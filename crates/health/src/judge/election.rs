@@ -186,7 +186,7 @@ fn is_looked_at(server: &JudgedServer) -> bool {
     match server.liveness.life() {
         Life::Alive => server.answer.is_some(),
         Life::Dead { .. } => true,
-        Life::Unseen(_) => server.liveness.refused_login.is_some() || server.liveness.is_saturated,
+        Life::Unseen(_) => server.liveness.refusal().is_some() || server.liveness.is_saturated,
     }
 }
 

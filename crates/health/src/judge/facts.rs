@@ -209,6 +209,12 @@ impl ProbeFailure {
 }
 
 impl ProbeFailure {
+    /// Whether the server refuses the monitoring role: its password, its pg_hba.conf entry, its database or its rights
+    /// are wrong.
+    pub(super) fn is_refused_role(&self) -> bool {
+        matches!(self, ProbeFailure::Refusal { .. }) && self.severity() == FailureSeverity::Misconfigured
+    }
+
     /// Whether the server accepts clients, though not this login or not now.
     pub(crate) fn shows_a_server_at_work(&self) -> bool {
         let ProbeFailure::Refusal { code, .. } = self else { return false };

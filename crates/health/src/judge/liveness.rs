@@ -25,8 +25,10 @@ pub(super) struct Liveness {
     deaths: VecDeque<Instant>,
     /// The monitoring role's new logins fail for want of connections.
     pub(super) is_saturated: bool,
-    /// The monitoring role is refused.
-    pub(super) refused_login: Option<ProbeFailure>,
+    /// Why the monitoring role may not log in. Only a login ends it: old connections go on working.
+    refused_login: Option<ProbeFailure>,
+    /// Why it may not ask what it has to, though it may log in. Only an answer ends it.
+    refused_query: Option<ProbeFailure>,
 }
 
 /// Whether a server answers.
@@ -72,6 +74,7 @@ impl Liveness {
             deaths: VecDeque::new(),
             is_saturated: false,
             refused_login: None,
+            refused_query: None,
         }
     }
 
@@ -86,6 +89,7 @@ impl Liveness {
     /// The probe's query was answered.
     pub(super) fn answered(&mut self, now: Instant) {
         self.probe_failures = 0;
+        self.refused_query = None;
         match &mut self.life {
             Life::Unseen(_) => self.life = Life::Alive,
             Life::Alive => {}
@@ -115,6 +119,9 @@ impl Liveness {
     ) -> LivenessChange {
         self.probe_failures = self.probe_failures.saturating_add(1);
         let count = self.probe_failures;
+        if failure.severity() == FailureSeverity::Misconfigured {
+            self.refused_query = Some(failure.clone());
+        }
         self.failed(failure, count, settings, now)
     }
 
@@ -127,6 +134,9 @@ impl Liveness {
     ) -> LivenessChange {
         self.connect_failures = self.connect_failures.saturating_add(1);
         let count = self.connect_failures;
+        if failure.severity() == FailureSeverity::Misconfigured {
+            self.refused_login = Some(failure.clone());
+        }
         self.failed(failure, count, settings, now)
     }
 
@@ -135,6 +145,11 @@ impl Liveness {
         let Life::Dead { revival: Some(revival), .. } = &self.life else { return None };
         let is_ready = revival.has_login && revival.good >= settings.rise;
         is_ready.then(|| revival.since + damping::hold(self.recent_failures(now), settings))
+    }
+
+    /// Why the monitoring role is refused, or cannot even try.
+    pub(super) fn refusal(&self) -> Option<&ProbeFailure> {
+        self.refused_login.as_ref().or(self.refused_query.as_ref())
     }
 
     /// How often it died within [`DAMPING_WINDOW`].
@@ -162,19 +177,18 @@ impl Liveness {
         settings: &JudgeSettings,
         now: Instant,
     ) -> LivenessChange {
-        let is_fatal = match failure.severity() {
-            FailureSeverity::Hard => true,
-            FailureSeverity::Soft => count >= settings.fall,
+        let (is_fatal, shows_life) = match failure.severity() {
+            FailureSeverity::Hard => (true, false),
+            FailureSeverity::Soft => (count >= settings.fall, false),
             FailureSeverity::Saturated => {
                 self.is_saturated = true;
-                return LivenessChange::None;
+                (false, true)
             }
-            FailureSeverity::Misconfigured => {
-                self.refused_login = Some(failure);
-                return LivenessChange::None;
-            }
+            FailureSeverity::Misconfigured => (false, true),
         };
         match &mut self.life {
+            // It answers on a connection that it let in before, and refuses another.
+            Life::Dead { revival: Some(_), .. } if shows_life => LivenessChange::None,
             Life::Dead { failure: why, revival } => {
                 *why = failure;
                 *revival = None;
@@ -186,8 +200,8 @@ impl Liveness {
             }
             Life::Alive if !is_fatal => LivenessChange::None,
             Life::Alive | Life::Unseen(_) => {
-                // What was known of its logins ended with it.
-                (self.is_saturated, self.refused_login) = (false, None);
+                // What was known of its connections ended with it.
+                self.is_saturated = false;
                 self.life = Life::Dead { failure, revival: None };
                 self.deaths.push_back(now);
                 if self.deaths.len() > FAILURES_MAX {

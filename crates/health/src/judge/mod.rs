@@ -32,6 +32,7 @@ pub use settings::{JudgeSettings, PrimaryUnknown};
 pub use status::Transition;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use self::epoch::Epoch;
@@ -248,10 +249,16 @@ impl Judge {
             let server = &self.servers[index];
             let (state, reason) = verdict::decide(server, self.epoch.as_ref(), &self.settings, now);
             let before = &server.verdict;
-            let is_news = state != before.state || is_first_refusal(&reason, &before.reason);
+            let is_news = state != before.state;
             let (from, since) = (before.state, if state == before.state { before.since } else { now });
+            let is_said = matches!(reason, Reason::LoginRefused(_));
             let server = &mut self.servers[index];
-            server.verdict = Verdict { state, reason, since };
+            let has_more_to_say = server.liveness.is_alive() && !is_said;
+            let warning = server.liveness.refusal().filter(|_| has_more_to_say).cloned();
+            server.verdict = Verdict { state, reason, warning, since };
+            if let Some(kind) = server.refusal_news() {
+                self.notices.push(Notice { name: Arc::clone(&server.name), kind });
+            }
             if is_news {
                 server.entered(from, now);
                 let transition = Transition::new(&self.servers[index], from, now);
@@ -262,9 +269,4 @@ impl Judge {
             }
         }
     }
-}
-
-/// A refused monitoring role is logged even if the state stays UNKNOWN.
-fn is_first_refusal(reason: &Reason, before: &Reason) -> bool {
-    matches!(reason, Reason::LoginRefused(_)) && !matches!(before, Reason::LoginRefused(_))
 }

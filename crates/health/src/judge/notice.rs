@@ -30,6 +30,10 @@ pub enum NoticeKind {
         /// within this time.
         within: Duration,
     },
+    /// It refuses the monitoring role, for this reason.
+    MonitorRefused(String),
+    /// It refuses the monitoring role no longer.
+    MonitorAccepted,
 }
 
 /// The notices that nobody has read yet.

@@ -34,8 +34,11 @@ pub(super) enum Reason {
     Maint,
     Drain,
     Primary { is_expected: bool },
-    Standby(Fitness, Option<ProbeFailure>),
+    Standby(Fitness),
 }
+
+/// Why the monitoring role is refused, or cannot try.
+pub(super) struct Refused<'a>(pub(super) &'a ProbeFailure);
 
 /// What a server that answers again waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +77,7 @@ impl fmt::Display for Reason {
             Reason::NotProbed(Some(failure)) => write!(f, "not reached yet: {failure}"),
             Reason::NotAllProbed => f.write_str("waiting until every server has been probed once"),
             Reason::Unprobed(age) => write!(f, "no probe was answered for {}", Seconds(*age)),
-            Reason::LoginRefused(failure) => {
-                write!(f, "the monitoring role is refused, check its login and rights: {failure}")
-            }
+            Reason::LoginRefused(failure) => Refused(failure).fmt(f),
             Reason::Saturated => f.write_str("no connection slot left for the probe"),
             Reason::Dead(failure) => write!(f, "{failure}"),
             Reason::Reviving(awaited, failure) => write!(f, "{awaited}: {failure}"),
@@ -130,15 +131,18 @@ impl fmt::Display for Reason {
             Reason::Primary { is_expected: false } => {
                 f.write_str("primary after its promotion, though configured as a replica")
             }
-            Reason::Standby(fitness, warning) => {
-                write!(f, "{fitness}")?;
-                match warning {
-                    Some(failure) => {
-                        write!(f, "; but new logins of the monitoring role are refused: {failure}")
-                    }
-                    None => Ok(()),
-                }
-            }
+            Reason::Standby(fitness) => fitness.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Refused<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failure = self.0;
+        if failure.is_refused_role() {
+            write!(f, "the monitoring role is refused, check its login and rights: {failure}")
+        } else {
+            failure.fmt(f)
         }
     }
 }

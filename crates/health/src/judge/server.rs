@@ -1,5 +1,6 @@
 //! What is remembered of one server.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,9 +8,10 @@ use trunkline_codec::ids::{Lsn, TimelineId};
 
 use super::clock::ClockReading;
 use super::epoch::Claim;
-use super::facts::{Facts, PrimaryFacts, RoleFacts, StandbyFacts};
+use super::facts::{Facts, PrimaryFacts, ProbeFailure, RoleFacts, StandbyFacts};
 use super::liveness::Liveness;
-use super::reason::Reason;
+use super::notice::NoticeKind;
+use super::reason::{Reason, Refused};
 use super::settings::JudgeSettings;
 use trunkline_topology::Address;
 use trunkline_topology::{Role, ServerId, ServerSpec, State};
@@ -44,6 +46,8 @@ pub(super) struct JudgedServer {
     pub(super) standing: Standing,
     pub(super) reading: Option<ClockReading>,
     pub(super) verdict: Verdict,
+    /// The refusal of the monitoring role that was noticed last.
+    pub(super) noticed_refusal: Option<ProbeFailure>,
     /// When its weight began to ramp up.
     pub(super) ramp_from: Option<Instant>,
     /// It was out of service since it was up last: its return ramps up.
@@ -76,7 +80,19 @@ pub(super) enum Standing {
 pub(super) struct Verdict {
     pub(super) state: State,
     pub(super) reason: Reason,
+    /// Why the server refuses the monitoring role, where that is not the reason itself.
+    pub(super) warning: Option<ProbeFailure>,
     pub(super) since: Instant,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)?;
+        match &self.warning {
+            Some(failure) => write!(f, "; but {}", Refused(failure)),
+            None => Ok(()),
+        }
+    }
 }
 
 impl JudgedServer {
@@ -98,7 +114,13 @@ impl JudgedServer {
             on_newer_since: None,
             standing: Standing::Unproven,
             reading: None,
-            verdict: Verdict { state: State::Unknown, reason: Reason::NotProbed(None), since: now },
+            verdict: Verdict {
+                state: State::Unknown,
+                reason: Reason::NotProbed(None),
+                warning: None,
+                since: now,
+            },
+            noticed_refusal: None,
             ramp_from: None,
             was_out: false,
         }
@@ -145,6 +167,24 @@ impl JudgedServer {
         if self.standby().map(|facts| facts.replay) < replay_before {
             self.divergence = None;
         }
+    }
+
+    /// Why it refuses the monitoring role, if it does.
+    pub(super) fn refused_role(&self) -> Option<&ProbeFailure> {
+        self.liveness.refusal().filter(|failure| failure.is_refused_role())
+    }
+
+    /// What changed in that since it was asked last.
+    pub(super) fn refusal_news(&mut self) -> Option<NoticeKind> {
+        let refusal = self.refused_role().cloned();
+        if refusal == self.noticed_refusal {
+            return None;
+        }
+        self.noticed_refusal.clone_from(&refusal);
+        Some(match refusal {
+            Some(failure) => NoticeKind::MonitorRefused(failure.to_string()),
+            None => NoticeKind::MonitorAccepted,
+        })
     }
 
     /// Notes that it left `from` for its present state.

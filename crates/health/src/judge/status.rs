@@ -11,7 +11,7 @@ use super::facts::{Facts, Receiver, RoleFacts, StandbyFacts};
 use super::server::{JudgedServer, LastAnswer};
 use trunkline_topology::{Lag, Postmaster, Role, ServerId, ServerStatus, Snapshot, State};
 
-/// A server entered a state, or its monitoring role was refused.
+/// A server entered a state.
 #[derive(Clone, Debug)]
 pub struct Transition {
     /// Which server.
@@ -51,7 +51,7 @@ impl Transition {
             name: Arc::clone(&server.name),
             from,
             to: server.verdict.state,
-            reason: server.verdict.reason.to_string(),
+            reason: server.verdict.to_string(),
             role: server.role(),
             lag: server.lag(now),
             in_sync: server.in_sync(),
@@ -155,7 +155,7 @@ impl Judge {
             expected_role: server.spec.expected_role,
             role: server.role(),
             state: server.verdict.state,
-            reason: server.verdict.reason.to_string().into(),
+            reason: server.verdict.to_string().into(),
             since: server.verdict.since,
             admin: server.spec.admin,
             lag: server.lag(now),
@@ -169,6 +169,7 @@ impl Judge {
             weight: server.spec.weight,
             slow_start: server.slow_start(&self.settings, now),
             saturated: server.liveness.is_saturated,
+            monitor_refused: server.refused_role().map(|failure| failure.to_string().into()),
             replay_lsn: standby.map(|facts| facts.replay),
             flush_lsn: server.primary().map(|facts| facts.flush),
             asked_at: server.answer.as_ref().map(|answer| answer.sent_at),

@@ -43,12 +43,13 @@ fn decide_fitness(
         Life::Dead { failure, revival } => {
             let reason = match revival {
                 Some(revival) => Reason::Reviving(awaited(revival, settings, now), failure.clone()),
+                None if failure.is_refused_role() => Reason::LoginRefused(failure.clone()),
                 None => Reason::Dead(failure.clone()),
             };
             return (State::Down, reason);
         }
     };
-    let reason = match &server.liveness.refused_login {
+    let reason = match server.liveness.refusal() {
         Some(refusal) => Reason::LoginRefused(refusal.clone()),
         None if server.liveness.is_saturated => Reason::Saturated,
         None => Reason::NotProbed(failure),
@@ -95,7 +96,7 @@ fn too_old(
 ) -> Option<Reason> {
     let age = now.saturating_duration_since(answer.received_at);
     let patience = settings.tick * ANSWER_TICKS_MAX + settings.probe_timeout;
-    match &server.liveness.refused_login {
+    match server.liveness.refusal() {
         Some(refusal) if age > settings.tick + settings.probe_timeout => {
             Some(Reason::LoginRefused(refusal.clone()))
         }
@@ -178,7 +179,7 @@ fn decide_standby(
         }
         Standing::Fresh => {
             let fitness = fitness(server, epoch, follows, now);
-            (State::Up, Reason::Standby(fitness, server.liveness.refused_login.clone()))
+            (State::Up, Reason::Standby(fitness))
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) async fn run(watched: Arc<WatchedServer>) {
         pace.count(is_good);
         let (address, finding) = match checked {
             Ok(address) => (Some(address), Finding::Connected),
-            Err(FailedAttempt { address, failure }) => {
+            Err(FailedAttempt { address, failure, .. }) => {
                 if is_shutting_down(&failure) {
                     // A smart shutdown waits for every client: do not be the one it waits for.
                     watched.signals.release.notify_one();

@@ -111,7 +111,7 @@ async fn look(watched: &WatchedServer) -> (Option<Address>, Result<Postmaster, P
                 Err(FailedAttempt { failure, .. }) if failure.is_termination() && attempts < ATTEMPTS_MAX => {
                     attempts += 1;
                 }
-                Err(FailedAttempt { address, failure }) => return (address, Err(failure)),
+                Err(FailedAttempt { address, failure, .. }) => return (address, Err(failure)),
             }
         }
     };

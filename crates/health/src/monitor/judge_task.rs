@@ -115,5 +115,15 @@ fn log_notice(notice: &Notice) {
             { server.name = %name, hold_seconds = hold.as_secs_f64(), failures, within_seconds = within.as_secs() },
             "server is held back after repeated failures"
         ),
+        NoticeKind::MonitorRefused(failure) => tracing::error!(
+            target: "trunkline::health",
+            { server.name = %name, %failure },
+            "the server refuses the monitoring role: check its password, rights and pg_hba.conf"
+        ),
+        NoticeKind::MonitorAccepted => tracing::info!(
+            target: "trunkline::health",
+            { server.name = %name },
+            "the server accepts the monitoring role again"
+        ),
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::WatchedServer;
 use super::pace::ProbePace;
-use crate::judge::{Finding, Observation, ProbeFailure};
+use crate::judge::{Finding, Observation, ProbeFailure, ProbePhase};
 use crate::probe::{FailedAttempt, ProbeConnection};
 
 /// Least time between two questions to one server, however often sessions ask for one.
@@ -42,7 +42,13 @@ async fn open(watched: &WatchedServer) -> Option<ProbeConnection> {
     let opened = ProbeConnection::open(&watched.server, &watched.login, &settings).await;
     let (address, finding, session) = match opened {
         Ok(session) => (Some(session.address()), Finding::Connected, Some(session)),
-        Err(FailedAttempt { address, failure }) => (address, Finding::ConnectFailed(failure), None),
+        Err(FailedAttempt { address, phase: ProbePhase::Login, failure }) => {
+            (address, Finding::ConnectFailed(failure), None)
+        }
+        // The login succeeded, the first question did not.
+        Err(FailedAttempt { address, phase: ProbePhase::Query, failure }) => {
+            (address, Finding::ProbeFailed(failure), None)
+        }
     };
     watched.report(Observation { sent_at, received_at: Instant::now(), address, finding }).await;
     session

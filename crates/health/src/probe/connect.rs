@@ -52,7 +52,7 @@ pub(super) async fn open(
     let after = settings.connect_timeout;
     let deadline = Instant::now() + after;
     let timed_out = ProbeFailure::TimedOut { phase: ProbePhase::Login, after };
-    let at = |address, failure| FailedAttempt { address, failure };
+    let at = |address, failure| FailedAttempt { address, phase: ProbePhase::Login, failure };
 
     let (stream, address) = match Address::of_directory(&server.host, server.port) {
         Some(socket) => match timeout_at(deadline, ServerStream::connect(&socket)).await {
@@ -80,7 +80,7 @@ async fn over_tcp(
     deadline: Instant,
     settings: &JudgeSettings,
 ) -> Result<(ServerStream, Address), FailedAttempt> {
-    let nowhere = |failure| FailedAttempt { address: None, failure };
+    let nowhere = |failure| FailedAttempt { address: None, phase: ProbePhase::Login, failure };
     let timed_out = ProbeFailure::TimedOut { phase: ProbePhase::Login, after: settings.connect_timeout };
     let resolved = timeout_at(deadline, lookup_host((server.host.as_str(), server.port))).await;
     let addresses: Vec<SocketAddr> = match resolved {
@@ -99,7 +99,7 @@ async fn first_answering(
     settings: &JudgeSettings,
 ) -> Result<(TcpStream, SocketAddr), FailedAttempt> {
     let nothing = ProbeFailure::Unresolved("the name has no address".to_owned());
-    let mut attempt = FailedAttempt { address: None, failure: nothing };
+    let mut attempt = FailedAttempt { address: None, phase: ProbePhase::Login, failure: nothing };
     for (index, &address) in addresses.iter().enumerate() {
         let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
         let share = deadline.saturating_duration_since(Instant::now()) / left;
@@ -108,7 +108,8 @@ async fn first_answering(
             Ok(Err(error)) => failure::classify_connect(&error, &Address::Tcp(address)),
             Err(_) => ProbeFailure::TimedOut { phase: ProbePhase::Login, after: settings.connect_timeout },
         };
-        attempt = FailedAttempt { address: Some(Address::Tcp(address)), failure };
+        attempt.address = Some(Address::Tcp(address));
+        attempt.failure = failure;
     }
     Err(attempt)
 }

@@ -28,6 +28,8 @@ pub use self::connect::ServerHost;
 pub struct FailedAttempt {
     /// The address tried last, once the name was resolved.
     pub address: Option<Address>,
+    /// What was under way.
+    pub phase: ProbePhase,
     /// Why it failed.
     pub failure: ProbeFailure,
 }
@@ -84,7 +86,7 @@ pub async fn postmaster(
         Ok(Identity { system_identifier, started_us, .. }) => {
             Ok((address, Postmaster { system_identifier, started_us }))
         }
-        Err(failure) => Err(FailedAttempt { address: Some(address), failure }),
+        Err(failure) => Err(FailedAttempt { address: Some(address), phase: ProbePhase::Query, failure }),
     }
 }
 
@@ -118,7 +120,9 @@ impl ProbeConnection {
         };
         match session.identify(settings.connect_timeout).await {
             Ok(()) => Ok(session),
-            Err(failure) => Err(FailedAttempt { address: Some(session.address()), failure }),
+            Err(failure) => {
+                Err(FailedAttempt { address: Some(session.address()), phase: ProbePhase::Query, failure })
+            }
         }
     }
 
@@ -164,7 +168,7 @@ impl ProbeConnection {
     async fn identify(&mut self, patience: Duration) -> Result<(), ProbeFailure> {
         let row = timeout(patience, self.row(sql::IDENTIFY))
             .await
-            .unwrap_or(Err(ProbeFailure::TimedOut { phase: ProbePhase::Login, after: patience }))?;
+            .unwrap_or(Err(ProbeFailure::TimedOut { phase: ProbePhase::Query, after: patience }))?;
         let identity = answer::identity(&row)?;
         self.version = identity.version;
         let Identity { system_identifier, started_us, .. } = identity;

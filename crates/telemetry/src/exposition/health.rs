@@ -80,6 +80,13 @@ fn verdicts(out: &mut Exposition, snapshot: &Snapshot, now: Instant) {
         snapshot,
         |server| Some(flag(server.saturated)),
     );
+    each(
+        out,
+        "trunkline_server_monitor_refused",
+        "1 when the server refuses the monitoring role: its password, its rights or pg_hba.conf are wrong.",
+        snapshot,
+        |server| Some(flag(server.monitor_refused.is_some())),
+    );
 }
 
 fn lag(out: &mut Exposition, snapshot: &Snapshot) {

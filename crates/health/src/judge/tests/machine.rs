@@ -128,7 +128,7 @@ fn a_hold_is_said_in_the_reason_and_once_in_the_log() {
     restart(&mut stage, R1);
     stage.expect(R1, State::Down, "held back for 1.50 s");
     let held = std::iter::from_fn(|| stage.judge.poll_notice()).last().expect("it is held back");
-    let NoticeKind::HeldBack { hold, failures, .. } = held.kind;
+    let NoticeKind::HeldBack { hold, failures, .. } = held.kind else { panic!("{held:?}") };
     assert_eq!((&*held.name, failures), ("replica1", 2));
     assert!(hold > TICK * 2 && hold < TICK * 4, "{hold:?}");
     stage.rounds(3);
@@ -214,17 +214,82 @@ fn a_full_server_is_saturated_not_down() {
     assert!(stage.server(R1).is_eligible());
 }
 
+/// What there is to log of the monitoring role, and of which server.
+fn refusals(stage: &mut Stage) -> Vec<(String, NoticeKind)> {
+    std::iter::from_fn(|| stage.judge.poll_notice()).map(|n| (n.name.to_string(), n.kind)).collect()
+}
+
+fn refused(name: &str, code: &str) -> (String, NoticeKind) {
+    (name.to_owned(), NoticeKind::MonitorRefused(refusal(code).to_string()))
+}
+
 #[test]
 fn a_refused_monitoring_role_is_unknown_and_said_aloud() {
     for code in ["28P01", "28000", "3D000", "42501"] {
         let mut stage = Stage::new();
         stage.answers[1] = Err(refusal(code));
-        stage.round();
+        stage.rounds(3);
         stage.expect(R1, State::Unknown, "monitoring role is refused");
         stage.expect(R2, State::Up, "");
-        let said = std::iter::from_fn(|| stage.judge.poll_transition()).any(|t| t.server == R1);
-        assert!(said, "{code}");
+        assert_eq!(refusals(&mut stage), [refused("replica1", code)], "said once");
     }
+}
+
+#[test]
+fn a_monitoring_role_refused_by_a_server_that_serves_is_said_until_a_login_succeeds() {
+    for (id, name) in [(PRIMARY, "primary"), (R1, "replica1")] {
+        let mut stage = Stage::started();
+        for _ in 0..3 {
+            stage.observe(id, Finding::ConnectFailed(refusal("28P01")));
+            stage.round();
+        }
+        stage.expect(id, State::Up, "the monitoring role is refused");
+        assert_eq!(stage.server(id).monitor_refused.as_deref(), Some("no (28P01)"));
+        assert_eq!(refusals(&mut stage), [refused(name, "28P01")]);
+        stage.observe(id, Finding::Connected);
+        assert_eq!(stage.server(id).monitor_refused, None);
+        assert_eq!(refusals(&mut stage), [(name.to_owned(), NoticeKind::MonitorAccepted)]);
+        assert!(!stage.server(id).reason.contains("refused"));
+    }
+}
+
+#[test]
+fn a_right_that_the_monitoring_role_lacks_is_not_proven_by_a_login() {
+    let mut stage = Stage::started();
+    for _ in 0..3 {
+        stage.observe(R1, Finding::ProbeFailed(refusal("42501")));
+        stage.observe(R1, Finding::Connected);
+    }
+    assert_eq!(refusals(&mut stage), [refused("replica1", "42501")]);
+    stage.round();
+    assert_eq!(refusals(&mut stage), [("replica1".to_owned(), NoticeKind::MonitorAccepted)]);
+}
+
+#[test]
+fn the_newest_failure_is_the_reason() {
+    let mut stage = Stage::started();
+    stage.observe(R1, Finding::ConnectFailed(refusal("57P03")));
+    stage.expect(R1, State::Down, "57P03");
+    // It is back, with another password for the monitoring role.
+    stage.observe(R1, Finding::ConnectFailed(refusal("28P01")));
+    stage.expect(R1, State::Down, "the monitoring role is refused, check its login and rights: no (28P01)");
+    assert_eq!(refusals(&mut stage), [refused("replica1", "28P01")]);
+    stage.observe(R1, Finding::ConnectFailed(refusal("53300")));
+    stage.expect(R1, State::Down, "53300");
+    stage.observe(R1, Finding::ConnectFailed(ProbeFailure::Refused));
+    stage.expect(R1, State::Down, "connection refused");
+}
+
+#[test]
+fn a_full_server_that_returns_is_not_kept_down_for_being_full() {
+    let mut stage = Stage::started();
+    stage.observe(R1, Finding::ConnectFailed(ProbeFailure::Refused));
+    stage.ask(R1);
+    stage.observe(R1, Finding::ConnectFailed(refusal("53300")));
+    let facts = stage.judge.servers[1].answer.clone().expect("it answered").facts;
+    stage.observe(R1, Finding::Answered(Box::new(facts)));
+    stage.expect(R1, State::Up, "");
+    assert!(stage.server(R1).saturated);
 }
 
 #[test]

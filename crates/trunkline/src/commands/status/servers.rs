@@ -27,7 +27,8 @@ pub(crate) struct ServerRow {
 /// The body of `/cluster`; `None` when it is something else.
 pub(crate) fn parse(body: &str) -> Option<View> {
     let cluster: Value = serde_json::from_str(body).ok()?;
-    let servers = cluster.get("members")?.as_array()?.iter().map(server).collect();
+    let members = cluster.get("members")?.as_array()?;
+    let servers = members.iter().map(server).collect();
     let is = |key: &str| cluster.get(key).and_then(Value::as_bool) == Some(true);
     let mut notes = Vec::new();
     if is("split_brain") {
@@ -38,6 +39,11 @@ pub(crate) fn parse(body: &str) -> Option<View> {
     }
     if cluster.get("primary_lost_seconds").is_some_and(|since| !since.is_null()) {
         notes.push("the primary does not answer: lag is judged against what was last seen of it");
+    }
+    if members.iter().any(|member| member.get("monitor_refused").is_some_and(Value::is_string)) {
+        notes.push(
+            "a server refuses the monitoring role, see WHY: check its password, rights and pg_hba.conf",
+        );
     }
     Some(View { servers, notes })
 }
@@ -68,6 +74,14 @@ mod tests {
             (None, None, None)
         );
         assert_eq!(view.notes.len(), 1);
+    }
+
+    #[test]
+    fn a_refused_monitoring_role_is_noted() {
+        let body =
+            r#"{"members": [{"name": "a", "state": "UP", "monitor_refused": "no (28P01)"}, {"name": "b"}]}"#;
+        let view = parse(body).expect("it is an answer");
+        assert!(view.notes[0].contains("monitoring role"), "{:?}", view.notes);
     }
 
     #[test]
