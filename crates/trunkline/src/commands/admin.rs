@@ -1,4 +1,4 @@
-//! `trunkline drain`, `trunkline maint` and `trunkline ready`: what an operator wants of a server.
+//! `trunkline drain`, `trunkline maint` and `trunkline ready`: set the administrative state of a server.
 
 use std::path::PathBuf;
 
@@ -18,22 +18,22 @@ It holds until the proxy ends or reads its configuration again, where [[server]]
 
 Exit status: 0 done, 1 not done, 2 wrong command line.";
 
-/// Where the admin socket is when nothing else is said.
+/// The default path of the admin socket.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/trunkline/admin.sock";
 
-/// Flags of the three.
+/// Flags of the three commands.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER)]
 pub(crate) struct Admin {
     /// The server's name
     #[arg(value_name = "SERVER")]
     server: String,
-    /// File of the proxy's admin socket
+    /// Path of the proxy's admin socket
     #[arg(long, value_name = "PATH", env = "TRUNKLINE_ADMIN", default_value = DEFAULT_SOCKET)]
     admin: PathBuf,
 }
 
-/// What is wanted of the server.
+/// The administrative state to set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum WantedState {
     Ready,

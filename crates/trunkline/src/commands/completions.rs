@@ -18,7 +18,7 @@ pub(crate) struct Completions {
     shell: ShellName,
 }
 
-/// The shells whose completions are tried.
+/// The shells whose completions are tested.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum ShellName {
     Bash,

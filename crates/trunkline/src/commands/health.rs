@@ -26,7 +26,7 @@ Nothing is proxied: HAProxy connects to the servers itself and asks here which o
 SignalStreams: SIGTERM and SIGINT end it, SIGHUP reads the configuration again.
 Exit status: 0 ended by a signal, 1 failed while running, 2 wrong command line or configuration.";
 
-/// Where agent-check is answered when nothing else is said.
+/// The default address of the agent-check server.
 const AGENT_PORT: u16 = 8009;
 
 /// Flags of `trunkline health`.

@@ -44,7 +44,7 @@ impl Serve {
         raise_open_files(checked.proxy.limits.connections_max);
         let runtime = runtime()?;
         let result = runtime.block_on(serve(&request, checked, &logging));
-        // Ended at once by a second signal, worker threads may still run: the process's end takes them along.
+        // After a second signal, worker threads may still run. They end with the process.
         runtime.shutdown_background();
         result
     }
@@ -59,7 +59,7 @@ pub(super) fn configure(request: &ConfigSources) -> Result<CheckedConfig, Failur
 /// A session has two sockets; probes, listeners and logs need some more.
 const FILES_BESIDE_SESSIONS: u64 = 256;
 
-/// Raises the soft limit on open files to the hard one, and says when even that does not suffice.
+/// Raises the soft limit on open files to the hard one, and warns if even that is too low.
 pub(crate) fn raise_open_files(connections_max: usize) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let needed = 2 * connections_max as u64 + FILES_BESIDE_SESSIONS;
@@ -72,14 +72,14 @@ pub(crate) fn raise_open_files(connections_max: usize) {
             files,
             needed,
             connections_max,
-            "the limit on open files is below what connections_max needs; raise it (ulimit -Hn, LimitNOFILE) or lower that"
+            "the limit on open files is too low for connections_max; raise the limit (ulimit -Hn, LimitNOFILE) or lower connections_max"
         ),
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "could not raise the limit on open files"),
     }
 }
 
-/// The runtime of everything that is not a worker thread: signals, probes, HTTP.
+/// The runtime for everything outside the worker threads: signals, probes, HTTP.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(Failure::because("could not start the runtime"))
@@ -92,7 +92,7 @@ pub(super) struct SignalStreams {
     hangup: Signal,
 }
 
-/// What a signal asks for.
+/// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SignalAction {
     Drain,
@@ -125,7 +125,7 @@ impl SignalStreams {
 }
 
 async fn serve(request: &ConfigSources, checked: CheckedConfig, logging: &Logging) -> Result<Exit, Failure> {
-    // Before anything listens: a signal that comes during the start must not end the process halfway.
+    // Installed before anything listens: a signal during the start must not kill the process halfway.
     let mut signals = SignalStreams::listen()?;
     let mut drain = checked.proxy.timeouts.drain;
     let running = start(&checked).await?;
@@ -155,12 +155,12 @@ async fn serve(request: &ConfigSources, checked: CheckedConfig, logging: &Loggin
     }
 }
 
-/// Starts the proxy, and says what to do when it cannot.
+/// Starts the proxy; its errors say what to do.
 pub(super) async fn start(checked: &CheckedConfig) -> Result<Running, Failure> {
     trunkline_proxy::serve(checked.proxy.clone()).await.map_err(start_failure)
 }
 
-/// What to do when something cannot be started.
+/// The hint for an error at the start.
 pub(super) fn start_failure(error: trunkline_proxy::StartError) -> Failure {
     use trunkline_proxy::StartError;
     let hint = match &error {
@@ -169,19 +169,19 @@ pub(super) fn start_failure(error: trunkline_proxy::StartError) -> Failure {
             "Choose a file in a directory that the proxy may write to, with --admin or [admin] socket."
         }
         StartError::Thread { .. } => "Check the limits of processes and memory (ulimit -u, cgroup).",
-        StartError::Secrets(_) => "Check [auth]; `trunkline check` reads it too.",
-        StartError::Random(_) => "Keys for cancel requests need it: check that getrandom(2) is permitted.",
+        StartError::Secrets(_) => "Check [auth], for example with `trunkline check`.",
+        StartError::Random(_) => "Cancel keys need random bytes: check that getrandom(2) is permitted.",
     };
     Failure::new(error.to_string()).hint(hint)
 }
 
-/// What to do when an address cannot be listened on.
+/// The hint for an address that cannot be listened on.
 pub(super) fn listen_failure(error: trunkline_control::ListenError) -> Failure {
     Failure::new(error.to_string()).hint(ADDRESS_TAKEN)
 }
 
 const ADDRESS_TAKEN: &str =
-    "Is another Trunkline or PostgreSQL running there? Choose another address, or end it.";
+    "Is another Trunkline or PostgreSQL running there? Stop it, or choose another address.";
 
 fn announce(running: &Running, checked: &CheckedConfig) {
     let bound = running.bound();
@@ -198,14 +198,14 @@ fn announce(running: &Running, checked: &CheckedConfig) {
     tell_manager(NotifyState::Ready);
 }
 
-/// Notifies the service manager if it asks for that (NOTIFY_SOCKET, as systemd sets it).
+/// Notifies the service manager if NOTIFY_SOCKET is set, as by systemd.
 pub(super) fn tell_manager(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "could not notify the service manager");
     }
 }
 
-/// Drains; a further signal ends it at once.
+/// Drains until done or a further signal.
 async fn finish(running: Running, drain: std::time::Duration, signals: &mut SignalStreams) -> Exit {
     tell_manager(NotifyState::Stopping);
     tokio::select! {
@@ -215,7 +215,7 @@ async fn finish(running: Running, drain: std::time::Duration, signals: &mut Sign
     Exit::Success
 }
 
-/// Puts a changed configuration in force; the new drain timeout, or `None` when it is not valid.
+/// Puts a changed configuration in force. Returns the new drain timeout, or `None` when it is not valid.
 async fn reload(
     request: &ConfigSources,
     running: &Running,
@@ -238,7 +238,7 @@ async fn reload(
     Some(drain)
 }
 
-/// Why a reload did not happen: one line for each problem.
+/// Logs why a reload failed: one line for each problem.
 pub(super) fn log_problems(problems: &Problems) {
     for Problem { source, key, message, hint } in &problems.0 {
         let hint = hint.as_deref();

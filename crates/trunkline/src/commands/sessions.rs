@@ -1,4 +1,4 @@
-//! `trunkline sessions`: who is connected, on which server, and what keeps them there.
+//! `trunkline sessions`: lists the sessions, their servers, and why some cannot move.
 
 use std::path::PathBuf;
 
@@ -28,16 +28,16 @@ const HEAD: [&str; 9] = ["ID", "PID", "CLIENT", "STATE", "AGE", "SERVER", "USER"
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER)]
 pub(crate) struct SessionsCommand {
-    /// Only those that cannot leave their server
+    /// List only sessions that cannot move to another server
     #[arg(long)]
     pinned: bool,
-    /// Most sessions to list
+    /// Maximum number of sessions to list
     #[arg(long, value_name = "N", default_value_t = 1000)]
     limit: u32,
-    /// Print the JSON as it comes
+    /// Print the JSON as received
     #[arg(long)]
     json: bool,
-    /// File of the proxy's admin socket
+    /// Path of the proxy's admin socket
     #[arg(long, value_name = "PATH", env = "TRUNKLINE_ADMIN", default_value = DEFAULT_SOCKET)]
     admin: PathBuf,
 }
@@ -88,7 +88,7 @@ fn row(session: &Value) -> [String; 9] {
     ]
 }
 
-/// `42s`, `7m`, `5h`, `3d`: no more than what tells sessions apart.
+/// An age in its largest unit: `42s`, `7m`, `5h`, `3d`.
 fn age(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds}s"),

@@ -1,4 +1,4 @@
-//! `--exec`: a command that has the cluster to itself.
+//! `--exec`: runs a command against the cluster.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitStatus};
@@ -11,17 +11,17 @@ use super::{DemoStage, SignalStreams};
 use crate::commands::serve::SignalAction;
 use crate::{Exit, Failure};
 
-/// How long the command may take to end after a signal.
+/// How long the command may take to exit after a signal.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Signals the shell and all that it runs: a shell that ends does not take its children along.
+/// Signals the shell and its children: a shell that ends does not end them.
 fn tell_all(shell: i32, signal: Signal) {
     let running = trunkline_cluster::descendants(shell);
     send_signal(shell, signal);
     running.into_iter().for_each(|pid| send_signal(pid, signal));
 }
 
-/// Runs the command; its exit status is ours.
+/// Runs the command and returns its exit status.
 pub(super) async fn run(
     command: &str,
     stage: &DemoStage,
@@ -44,7 +44,7 @@ pub(super) async fn run(
             }
             order = signals.next() => order,
         };
-        // It is passed on: a signal sent to us alone is meant for what we run.
+        // A signal sent to this process alone is meant for the command, too.
         let signal = match order {
             SignalAction::Drain => Signal::SIGTERM,
             SignalAction::Stop => Signal::SIGINT,
@@ -74,7 +74,7 @@ fn prepared(command: &str, stage: &DemoStage) -> Command {
     shell
 }
 
-/// As shells have it: the status, or 128 + the signal.
+/// The exit status as in shells: the status, or 128 + the signal.
 fn exit_status(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     u8::try_from(code).unwrap_or(1)

@@ -61,7 +61,7 @@ pub(super) fn guide(stage: &DemoStage) -> String {
     out
 }
 
-/// How to call this program from any directory: by its name when it is on the path.
+/// How to call this program from any directory: by its name if it is on the PATH.
 fn ourselves() -> String {
     let Ok(program) = std::env::current_exe() else { return "trunkline".to_owned() };
     let path = std::env::var_os("PATH").unwrap_or_default();

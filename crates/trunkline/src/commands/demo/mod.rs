@@ -1,8 +1,8 @@
 //! `trunkline demo`: a throw-away cluster with Trunkline in front of it.
 //!
-//! [`stage`] starts the servers and loads the table, [`ports`] chooses where everything listens, and then
-//! either [`guide`] tells a person what to try while [`watch`] shows the servers, or [`exec`] runs a command.
-//! Everything is in this process and one directory: nothing is left behind.
+//! [`stage`] starts the servers and loads the table, [`ports`] chooses where everything listens, and then either
+//! [`guide`] prints what to try while [`watch`] shows the servers, or [`exec`] runs a command. Everything is in
+//! this process and one directory: nothing is left behind.
 
 mod exec;
 mod guide;
@@ -39,17 +39,17 @@ OS user postgres. Ctrl-C ends it and leaves nothing behind.
 
 Exit status: 0 ended by a signal, 1 failed, 2 wrong command line; with --exec that of CMD.";
 
-/// Most replicas: each is a whole server on this machine.
+/// Maximum number of replicas: each is a whole server on this machine.
 const REPLICAS_MAX: u16 = 16;
 
-/// Exit status of what SIGINT ended: 128 + 2, as shells have it.
+/// Exit status of a process ended by SIGINT: 128 + 2, as in shells.
 const INTERRUPTED: u8 = 130;
 
 /// Flags of `trunkline demo`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER)]
 pub(crate) struct Demo {
-    /// Run this command once all is ready, then end
+    /// Run this command once all servers are ready, then stop
     #[arg(long, value_name = "CMD")]
     exec: Option<String>,
     /// Number of replicas
@@ -69,13 +69,13 @@ pub(crate) struct Demo {
     statements: bool,
 }
 
-/// All that runs.
+/// Everything that runs in the demo.
 struct DemoStage {
     cluster: Cluster,
     running: Running,
     ports: Ports,
     directory: PathBuf,
-    /// PostgreSQL's own tool, for the commands told to a person.
+    /// The path of PostgreSQL's `pg_ctl`, for the commands that are printed.
     pg_ctl: PathBuf,
 }
 
@@ -96,7 +96,7 @@ impl Demo {
         let mut spec = ClusterSpec::new(install, usize::from(self.replicas), stage::directory());
         spec.fixed_ports = ports.servers();
         let Some(cluster) = stage::start(spec, &progress, &mut signals).await? else {
-            // A command that never ran must not look like one that succeeded.
+            // A command that never ran must not appear to have succeeded.
             return Ok(if self.exec.is_some() { Exit::Of(INTERRUPTED) } else { Exit::Success });
         };
         // From here on the cluster must be dropped on a thread that may block, whatever happens.

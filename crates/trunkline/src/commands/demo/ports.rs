@@ -6,7 +6,7 @@ use super::progress::DemoProgress;
 use super::stage::failure;
 use crate::Failure;
 
-/// The ports of the setup Trunkline replaces, where a person looks for them.
+/// The well-known ports of the setup that Trunkline replaces.
 const READS: u16 = 5434;
 const WRITES: u16 = 5435;
 const HTTP: u16 = 8008;
@@ -18,7 +18,7 @@ fn replica(index: usize) -> u16 {
     if index == 0 { 5433 } else { WRITES.saturating_add(index) }
 }
 
-/// The ports, kept against other demos and tests on this machine.
+/// The ports, reserved against other demos and tests on this machine.
 #[derive(Debug)]
 pub(super) struct Ports {
     reads: PortLease,
@@ -28,7 +28,7 @@ pub(super) struct Ports {
 }
 
 impl Ports {
-    /// The well-known ones where they are free; any for a command, so that many can run at once.
+    /// The well-known ports if they are free; any ports for `--exec`, so that many can run at once.
     pub(super) fn choose(is_any: bool, replicas: usize, progress: &DemoProgress) -> Result<Self, Failure> {
         let lease = |what: &str, wanted: u16| {
             if is_any {
@@ -47,7 +47,7 @@ impl Ports {
         for index in 0..replicas {
             servers.push(lease(&format!("replica{}", index + 1), replica(index))?);
         }
-        // The cluster takes leases of its own on these.
+        // The cluster reserves these itself.
         let servers = (!is_any).then(|| servers.iter().map(PortLease::port).collect());
         Ok(Ports { reads, writes, http, servers })
     }

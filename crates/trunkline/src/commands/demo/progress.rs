@@ -1,8 +1,8 @@
-//! What is going on, with the time since the start.
+//! Progress messages, with the time since the start.
 
 use std::time::Instant;
 
-/// Tells a person what is going on. Clones share the clock.
+/// Prints progress messages. Clones share the clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DemoProgress {
     began: Instant,
@@ -10,12 +10,12 @@ pub(super) struct DemoProgress {
 }
 
 impl DemoProgress {
-    /// `is_quiet`: standard output belongs to someone else.
+    /// `is_quiet`: standard output is reserved for the command.
     pub(super) fn new(is_quiet: bool) -> Self {
         DemoProgress { began: Instant::now(), is_quiet }
     }
 
-    /// One line.
+    /// Prints one line.
     pub(super) fn say(&self, what: &str) {
         let line = format!("{:5.1} s  {what}\n", self.began.elapsed().as_secs_f64());
         if self.is_quiet { eprint!("{line}") } else { crate::terminal::print(&line) }

@@ -1,4 +1,4 @@
-//! Starting the servers, loading the table, and the configuration in front of them.
+//! Starts the servers, loads the table, and makes the configuration.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -19,7 +19,7 @@ use crate::config::checked::CheckedConfig;
 use crate::config::flags::{Flags, ListenerFlag, ServerFlag};
 use crate::config::raw::{RoleWord, SessionAttrsWord};
 
-/// The table of the setup Trunkline replaces, with something in it.
+/// The table of the setup that Trunkline replaces, with rows in it.
 const TABLE: &str = "
     CREATE TABLE ynar (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -29,18 +29,18 @@ const TABLE: &str = "
     INSERT INTO ynar (info) SELECT 'row ' || n FROM generate_series(1, 1000) AS n;
     ANALYZE ynar";
 
-/// How long Trunkline may take to find all servers fit.
+/// How long Trunkline may take to find all servers UP.
 const UP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Between two looks for servers that were killed.
+/// Interval of the checks for servers that were killed.
 const REAP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Our directory: below the temporary one, where the servers' user may enter.
+/// The directory of the demo: below the temporary one, where the servers' user has access.
 pub(super) fn directory() -> PathBuf {
     std::env::temp_dir().join(format!("trunkline-demo-{}", std::process::id()))
 }
 
-/// A cluster's error for the terminal; it says itself what to do.
+/// A cluster's error for the terminal; its text says what to do.
 pub(super) fn failure(error: &ClusterError) -> Failure {
     let text = error.to_string();
     match text.split_once("\nHINT: ") {
@@ -49,7 +49,7 @@ pub(super) fn failure(error: &ClusterError) -> Failure {
     }
 }
 
-/// The servers with the table on all of them; `None` when a signal came meanwhile.
+/// Starts the servers and creates the table on all of them; `None` when a signal came meanwhile.
 pub(super) async fn start(
     spec: ClusterSpec,
     progress: &DemoProgress,
@@ -108,7 +108,7 @@ pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result
     let monitor = format!("user={MONITOR_ROLE} password={MONITOR_PASSWORD} dbname=appdb");
     let mut values = vec![
         ("monitor.conninfo", "--monitor", monitor),
-        // Sessions that can log in anywhere are what there is to see.
+        // Only sessions that can log in to any server show how sessions move.
         ("auth.mode", "--auth", demo.auth.clone()),
         ("admin.socket", "--admin", cluster.directory().join(ADMIN_SOCKET).display().to_string()),
         ("http.listen", "--http", format!("127.0.0.1:{}", ports.http())),
@@ -118,7 +118,7 @@ pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result
         values.push(("log.statements.threshold", "--statements", "0".to_owned()));
     }
     let flags = Flags {
-        // Neither a file that lies about nor the environment: the demo is the same everywhere.
+        // No configuration file and no environment: the demo is the same everywhere.
         file: Some(PathBuf::from("/dev/null")),
         servers: servers.collect(),
         listeners: vec![
@@ -144,19 +144,19 @@ pub(super) async fn wait_until_up(running: &Running, progress: &DemoProgress) ->
         if Instant::now() >= deadline {
             return Err(Failure::new(format!("not all servers came up: {waiting}")));
         }
-        // An answer that never changes is looked at again all the same.
+        // Snapshots that do not change are checked again, too.
         let _elapsed = tokio::time::timeout(Duration::from_millis(200), changed.changed()).await;
     }
     progress.say("Trunkline is in front of them, every server is UP");
     Ok(())
 }
 
-/// Reaps servers that were killed, for ever: as a zombie of ours, a postmaster would keep its data directory
-/// locked, and nobody could start it again by hand.
+/// Reaps killed servers for ever: a zombie postmaster would keep its data directory locked, and nobody could start
+/// it again by hand.
 pub(super) async fn reap(cluster: &Cluster) -> Infallible {
     loop {
         for server in cluster.servers() {
-            // Its error says that the server still runs.
+            // The error means that the server still runs.
             let _running = server.wait_stopped(Duration::ZERO);
         }
         tokio::time::sleep(REAP_INTERVAL).await;

@@ -8,7 +8,7 @@ use super::ports::Ports;
 use crate::commands::status::{PATH, Screen, ServerRow, get, parse, table};
 use crate::terminal;
 
-/// Between two looks.
+/// Refresh interval.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// How the servers are shown.
@@ -21,13 +21,13 @@ pub(super) enum Style {
 }
 
 impl Style {
-    /// A table for a terminal that nothing else writes to.
+    /// A table if nothing else writes to the terminal.
     pub(super) fn choose(is_shared: bool) -> Self {
         if terminal::is_terminal() && !is_shared { Style::Table } else { Style::Changes }
     }
 }
 
-/// Shows the servers for ever. Asks the demo's own HTTP, as any other reader would.
+/// Shows the servers for ever. Reads them from the demo's HTTP server, as any client would.
 pub(super) async fn watch(ports: &Ports, style: Style) -> Infallible {
     let address = format!("127.0.0.1:{}", ports.http());
     let (mut screen, mut changes) = (Screen::default(), Changes::new());

@@ -16,13 +16,13 @@ use crate::Failure;
 const DEFAULT_PORT: u16 = 5434;
 /// Startup option that asks Trunkline for its timing.
 const TIMING_OPTION: &str = "-c trunkline.timing=on";
-/// To connect and log in.
+/// Time limit to connect and log in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Where to connect.
 pub(super) struct Endpoint {
     config: Config,
-    /// What it is, for the output.
+    /// Its address, for the output.
     pub(super) shown: String,
     /// Whether the endpoint refuses the option: it is another proxy.
     refuses_option: bool,
@@ -96,7 +96,8 @@ impl Endpoint {
     }
 }
 
-/// A pooler that knows no such option says so with a protocol violation or a refused parameter.
+/// Whether the error means that the endpoint does not know the option: poolers answer with a protocol violation or
+/// an invalid parameter.
 fn is_about_options(error: &tokio_postgres::Error) -> bool {
     let Some(error) = error.as_db_error() else { return false };
     let codes =
@@ -104,7 +105,7 @@ fn is_about_options(error: &tokio_postgres::Error) -> bool {
     codes.contains(&error.code()) || error.message().contains("startup parameter")
 }
 
-/// A server's error in its own words, or the client's.
+/// The server's error message, or the client's.
 fn in_words(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(error) => {
@@ -138,13 +139,13 @@ pub(super) struct ProfiledSession {
 
 async fn connect(config: &Config) -> Result<ProfiledSession, tokio_postgres::Error> {
     let (client, connection) = config.connect(NoTls).await?;
-    // One notice per answer, and each is taken before the next query: the queue never holds more than a few.
+    // Each answer brings one notice, which is read before the next query: the queue never holds more than a few.
     let (tell, notices) = mpsc::unbounded_channel();
     let task = tokio::spawn(drive(connection, tell));
     Ok(ProfiledSession { client, notices, task })
 }
 
-/// Moves the connection's bytes and picks the timing notices out.
+/// Drives the connection and collects the timing notices.
 async fn drive(mut connection: Connection<Socket, NoTlsStream>, tell: mpsc::UnboundedSender<Phases>) {
     let mut messages = stream::poll_fn(|context| connection.poll_message(context));
     while let Some(Ok(message)) = messages.next().await {
@@ -158,7 +159,7 @@ async fn drive(mut connection: Connection<Socket, NoTlsStream>, tell: mpsc::Unbo
 }
 
 impl ProfiledSession {
-    /// Runs the query to its ReadyForQuery; the number of rows.
+    /// Runs the query up to its ReadyForQuery. Returns the number of rows.
     pub(super) async fn query(&mut self, sql: &str) -> Result<u64, Failure> {
         while self.notices.try_recv().is_ok() {}
         let stream = self.client.simple_query_raw(sql).await.map_err(|error| failed(&error))?;
@@ -170,7 +171,7 @@ impl ProfiledSession {
         Ok(rows)
     }
 
-    /// The timing of the query just run, when the endpoint is a Trunkline.
+    /// The timing of the last query, if the endpoint is a Trunkline.
     pub(super) fn phases(&mut self) -> Option<Phases> {
         let mut last = None;
         while let Ok(phases) = self.notices.try_recv() {
@@ -179,7 +180,7 @@ impl ProfiledSession {
         last
     }
 
-    /// What the server says its address is, where no proxy says which server it was.
+    /// The server's address as it reports it, for endpoints that do not name the server.
     pub(super) async fn server_address(&mut self) -> String {
         let sql = "SELECT host(inet_server_addr()) || ':' || inet_server_port()";
         let messages = self.client.simple_query(sql).await.unwrap_or_default();
@@ -190,7 +191,7 @@ impl ProfiledSession {
         first.unwrap_or_else(|| "server".to_owned())
     }
 
-    /// The plan with the server's own times; what the query changed is rolled back.
+    /// The plan with the server's own times. Changes by the query are rolled back.
     pub(super) async fn explain(&mut self, sql: &str) -> Result<Vec<String>, Failure> {
         self.client.batch_execute("BEGIN").await.map_err(|error| failed(&error))?;
         let explained = self.client.simple_query(&format!("EXPLAIN (ANALYZE, BUFFERS) {sql}")).await;
@@ -204,7 +205,7 @@ impl ProfiledSession {
         Ok(lines.iter().filter_map(line).collect())
     }
 
-    /// Ends the session and waits until its bytes are out.
+    /// Ends the session and waits until its last bytes are sent.
     pub(super) async fn close(self) {
         drop(self.client);
         let _ended = self.task.await;

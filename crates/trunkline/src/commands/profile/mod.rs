@@ -1,8 +1,8 @@
 //! `trunkline profile`: where a query's time goes.
 //!
-//! [`run`](Profile::run) connects through the endpoint with `trunkline.timing=on`, which makes Trunkline send
-//! its own timing as a notice behind each answer ([`phases`]). Against any other endpoint the client's side is
-//! all there is, and the output says so.
+//! [`run`](Profile::run) connects through the endpoint with `trunkline.timing=on`, which makes Trunkline send its
+//! own timing as a notice after each answer ([`phases`]). For any other endpoint only the client's times are
+//! known, and the output says so.
 
 mod connect;
 mod phases;
@@ -27,7 +27,7 @@ The query really runs, N times. --explain runs it once more, inside a transactio
 
 Exit status: 0 done, 1 the query or the connection failed, 2 wrong command line.";
 
-/// Most runs: each is kept, and nobody waits for more.
+/// Maximum number of runs; the times of each are kept in memory.
 const RUNS_MAX: u32 = 100_000;
 
 /// Flags of `trunkline profile`.
@@ -54,11 +54,11 @@ pub(crate) struct Profile {
 /// One run of the query.
 #[derive(Clone, Debug)]
 struct Sample {
-    /// To connect and log in; `None` when the session was there already.
+    /// Time to connect and log in; `None` when the session was open already.
     connect: Option<Duration>,
     /// From sending the query to its ReadyForQuery.
     query: Duration,
-    /// What Trunkline measured; `None` when the endpoint is none.
+    /// What Trunkline measured; `None` when the endpoint is no Trunkline.
     phases: Option<Phases>,
     /// The server that answered.
     server: String,

@@ -23,8 +23,8 @@ pub(super) struct Phases {
 }
 
 impl Phases {
-    /// Reads a notice; `None` when it is not a timing notice. Unknown fields are passed over, so that a newer
-    /// proxy may say more.
+    /// Reads a notice; `None` when it is not a timing notice. Unknown fields are ignored, so that a newer proxy
+    /// may add some.
     pub(super) fn parse(message: &str, detail: Option<&str>) -> Option<Self> {
         let detail = detail.filter(|_| message == MESSAGE)?;
         let mut phases = Phases::default();

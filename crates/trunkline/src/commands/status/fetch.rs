@@ -16,9 +16,9 @@ use tokio::time::timeout;
 
 use crate::Failure;
 
-/// From the connection to the last byte of the answer.
+/// Time limit, from the connection to the last byte of the answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// Longest answer read, in bytes: a thousand servers fit.
+/// Maximum size of an answer, in bytes: a thousand servers fit.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// The status and body of `path` at `address` (`host:port`, or an `http://` URL of it).
@@ -26,8 +26,8 @@ pub(crate) fn get(address: &str, path: &str) -> Result<(u16, String), Failure> {
     let address = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
     let ask = async { exchange(TcpStream::connect(address).await?, Method::GET, address, path).await };
     block_on(ask).map_err(|error| {
-        Failure::new(format!("could not ask Trunkline's HTTP at {address}: {error}"))
-            .hint("Is it running there? Name its [http] listen with --http ADDRESS:PORT.")
+        Failure::new(format!("could not reach Trunkline's HTTP server at {address}: {error}"))
+            .hint("Check that it is running, or name its [http] listen with --http ADDRESS:PORT.")
     })
 }
 
@@ -35,8 +35,8 @@ pub(crate) fn get(address: &str, path: &str) -> Result<(u16, String), Failure> {
 pub(crate) fn on_socket(socket: &Path, method: Method, path: &str) -> Result<(u16, String), Failure> {
     let ask = async { exchange(UnixStream::connect(socket).await?, method, "localhost", path).await };
     block_on(ask).map_err(|error| {
-        Failure::new(format!("could not ask Trunkline at {}: {error}", socket.display()))
-            .hint("Run it with --admin PATH or [admin] socket, and name the same file with --admin here.")
+        Failure::new(format!("could not reach Trunkline's admin socket {}: {error}", socket.display()))
+            .hint("Start it with --admin PATH or [admin] socket, and name the same path with --admin here.")
     })
 }
 
@@ -61,7 +61,7 @@ async fn exchange(
         .body(Empty::<Bytes>::new())
         .map_err(io::Error::other)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    // Its error, if any, reaches the request too.
+    // Its error, if any, also appears in the request.
     tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(io::Error::other)?;
     let status = answer.status().as_u16();
@@ -85,7 +85,7 @@ mod tests {
         let thread = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("the client comes");
             let _request = stream.read(&mut [0; 1024]).expect("it asks");
-            // One that has read enough may be gone.
+            // The client may close when it has read enough.
             let _cut_short = stream.write_all(&answer);
         });
         (address, thread)
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn what_is_not_http_is_an_error() {
         let error = answer_to(b"SSH-2.0-OpenSSH\r\n".to_vec()).expect_err("it is no HTTP");
-        assert!(error.contains("could not ask Trunkline's HTTP at 127.0.0.1:"), "{error}");
+        assert!(error.contains("could not reach Trunkline's HTTP server at 127.0.0.1:"), "{error}");
     }
 
     #[test]

@@ -29,11 +29,11 @@ what keeps the others, and what moved since the start; `trunkline sessions` list
 
 Exit status: 0 shown, 1 no answer from there, 2 wrong command line.";
 
-/// Where HTTP is when nothing else is said.
+/// The default address of Trunkline's HTTP server.
 const DEFAULT_HTTP: &str = "127.0.0.1:8008";
-/// Where the state of the servers is read.
+/// Where the state of the servers is read from.
 pub(crate) const PATH: &str = "/cluster";
-/// Between two looks of `--watch`.
+/// Refresh interval of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Flags of `trunkline status`.
@@ -43,10 +43,10 @@ pub(crate) struct Status {
     /// Trunkline's HTTP address
     #[arg(long, value_name = "ADDRESS:PORT", env = "TRUNKLINE_HTTP", default_value = DEFAULT_HTTP)]
     http: String,
-    /// Go on, redrawing the table twice a second
+    /// Redraw the table twice a second until interrupted
     #[arg(long, conflicts_with = "json")]
     watch: bool,
-    /// Print the JSON as it comes
+    /// Print the JSON as received
     #[arg(long)]
     json: bool,
 }
@@ -73,7 +73,7 @@ impl Status {
         Ok(table(&view, terminal::paint()) + &summary(body))
     }
 
-    /// Ends with Ctrl-C. One that cannot be reached for a moment is shown so: it may be restarting.
+    /// Ends with Ctrl-C. A proxy that cannot be reached is shown as such and asked again: it may be restarting.
     fn watch(&self) -> Result<Exit, Failure> {
         let mut screen = Screen::default();
         loop {

@@ -1,4 +1,4 @@
-//! The servers, as `/cluster` tells them.
+//! The servers as reported by `/cluster`.
 
 use serde_json::Value;
 
@@ -16,15 +16,15 @@ pub(crate) struct ServerRow {
     pub(crate) name: String,
     pub(crate) role: String,
     pub(crate) state: String,
-    /// Estimated lag in seconds; `None` is not known, which is never zero.
+    /// Estimated lag in seconds; `None` when it is unknown, which is not the same as zero.
     pub(crate) lag: Option<f64>,
     pub(crate) is_in_sync: Option<bool>,
-    /// `None` where only the health checks run.
+    /// `None` for `trunkline health`, which has no sessions.
     pub(crate) sessions: Option<u64>,
     pub(crate) reason: String,
 }
 
-/// The body of `/cluster`; `None` when it is something else.
+/// Parses the body of `/cluster`; `None` when it is something else.
 pub(crate) fn parse(body: &str) -> Option<View> {
     let cluster: Value = serde_json::from_str(body).ok()?;
     let members = cluster.get("members")?.as_array()?;
@@ -38,7 +38,7 @@ pub(crate) fn parse(body: &str) -> Option<View> {
         notes.push("stale: the probes have not completed a round recently");
     }
     if cluster.get("primary_lost_seconds").is_some_and(|since| !since.is_null()) {
-        notes.push("the primary does not answer: lag is judged against what was last seen of it");
+        notes.push("the primary does not answer: lag is judged against its last known WAL position");
     }
     if members.iter().any(|member| member.get("monitor_refused").is_some_and(Value::is_string)) {
         notes.push(

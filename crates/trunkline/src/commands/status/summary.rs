@@ -1,8 +1,8 @@
-//! What `/cluster` tells of the sessions, in two lines below the table.
+//! The sessions as reported by `/cluster`, in two lines below the table.
 
 use serde_json::{Map, Value};
 
-/// The lines; nothing where only health is served.
+/// The lines; empty for `trunkline health`.
 pub(crate) fn summary(body: &str) -> String {
     let cluster: Value = serde_json::from_str(body).unwrap_or_default();
     let Some(sessions) = cluster.get("sessions").and_then(Value::as_object) else { return String::new() };

@@ -5,7 +5,7 @@ use crate::terminal::Paint;
 
 const HEAD: [&str; 7] = ["SERVER", "ROLE", "STATE", "LAG", "IN SYNC", "SESSIONS", "WHY"];
 
-/// The table, a header first, and what to know about it above.
+/// The table with a header, below the warnings.
 pub(crate) fn table(view: &View, paint: Paint) -> String {
     let servers = &view.servers;
     let rows: Vec<[String; 7]> = servers.iter().map(row).collect();
@@ -14,7 +14,7 @@ pub(crate) fn table(view: &View, paint: Paint) -> String {
     notes + &columns(HEAD, &rows, &[3, 5], colours)
 }
 
-/// Aligned columns under their names. Those of `numbers` end flush; a row's colour is its third cell's.
+/// Aligned columns under their names. Those in `numbers` are right-aligned; the third cell decides a row's colour.
 pub(crate) fn columns<const N: usize>(
     head: [&str; N],
     rows: &[[String; N]],
@@ -35,7 +35,7 @@ pub(crate) fn columns<const N: usize>(
 
 fn row(server: &ServerRow) -> [String; 7] {
     let unknown = || "-".to_owned();
-    // What was last known of a server that does not answer is not what it is now.
+    // The last known lag of a server that does not answer is not its current lag.
     let is_current = !matches!(server.state.as_str(), "DOWN" | "UNKNOWN" | "MAINT");
     let lag = server.lag.filter(|_| is_current);
     let is_in_sync = server.is_in_sync.filter(|_| is_current);
@@ -64,7 +64,7 @@ fn line(cells: &[String], widths: &[usize], numbers: &[usize], colour: Option<&s
     format!("{}\n", out.trim_end())
 }
 
-/// Green serves, yellow does not for now, red is wrong.
+/// Green: serves. Yellow: does not serve for now. Red: something is wrong.
 fn colour(state: &str) -> &'static str {
     match state {
         "UP" => "\x1b[32m",
