@@ -118,7 +118,9 @@ pub fn unit(rng: &mut Rng, out: &mut Vec<u8>) {
 
 fn query(rng: &mut Rng, out: &mut Vec<u8>) {
     let sql = if rng.one_in(60) { "values 50000" } else { rng.pick(&SQL) };
-    out.extend(message(b'Q', format!("{sql}\0").as_bytes()));
+    // The proxy forwards a long message in parts.
+    let padding = if sql == "select 1" && rng.one_in(10) { " ".repeat(40_000) } else { String::new() };
+    out.extend(message(b'Q', format!("{sql}{padding}\0").as_bytes()));
     if sql.contains("copy in") && !rng.one_in(6) {
         (0..sql.matches("copy in").count()).for_each(|_| copy_data(rng, out));
     }

@@ -62,6 +62,8 @@ pub struct Server {
     pub statements: BTreeMap<String, String>,
     /// Settings that are not the default.
     pub settings: Settings,
+    /// Settings as they were before the latest request or transaction.
+    earlier: Settings,
     /// Settings as they were before the transaction, and at each of its savepoints.
     before: Option<Settings>,
     savepoints: Vec<(String, Settings, Settings)>,
@@ -162,6 +164,9 @@ impl Server {
     }
 
     fn message(&mut self, tag: u8, body: &[u8]) {
+        if self.transaction == Transaction::Idle && !self.is_unsynced && tag != b'S' {
+            self.earlier.clone_from(&self.settings);
+        }
         match tag {
             b'Q' => self.query(body),
             b'F' => self.function_call(body),
@@ -199,7 +204,9 @@ impl Server {
                 self.undo();
             }
         } else if self.transaction == Transaction::Idle {
+            // The implicit transaction of a series has ended, before its Sync.
             self.undo();
+            self.is_unsynced = false;
         }
     }
 

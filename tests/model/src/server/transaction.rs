@@ -21,6 +21,13 @@ impl Server {
         self.before.as_ref().unwrap_or(&self.settings)
     }
 
+    /// Whether these are the settings of a session whose latest request or transaction failed with this server: those
+    /// before it, or what it has committed.
+    #[must_use]
+    pub fn may_have_left(&self, settings: &Settings) -> bool {
+        settings == self.settings_before() || *settings == self.earlier
+    }
+
     /// What was set since the transaction began counts.
     pub(super) fn end_transaction(&mut self) {
         for (name, value) in std::mem::take(&mut self.local) {

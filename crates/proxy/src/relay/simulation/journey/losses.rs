@@ -127,6 +127,11 @@ impl Journey {
                     status.is_empty() || status == ready_status(has_failed),
                     "the transaction as it was told"
                 );
+                let left = self.world.servers.left(taken);
+                assert!(
+                    left.is_none_or(|left| left.may_have_left(&server.settings)),
+                    "what a failed request set never happened"
+                );
             }
             Rebase::Failed(None) => {
                 self.tally.failed_in_transaction += 1;
