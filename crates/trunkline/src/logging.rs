@@ -1,5 +1,7 @@
 //! The log: written by a thread of its own, so that a slow disk or terminal never slows a session.
 
+mod escape;
+
 use std::convert::Infallible;
 use std::io::{IsTerminal as _, Write, stderr};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
+use self::escape::EscapedFields;
 use crate::Failure;
 use crate::config::checked::LogSettings;
 use crate::config::raw::LogFormat;
@@ -71,7 +74,7 @@ fn start_with(
     let shown = (statements == StatementOutput::AlsoOnStderr).then(|| {
         let is_statement = filter_fn(|metadata| metadata.target() == STATEMENT_TARGET);
         let layer = fmt::layer().with_target(false).with_level(false).with_ansi(stderr().is_terminal());
-        layer.with_writer(stderr).with_filter(is_statement)
+        layer.with_writer(stderr).fmt_fields(EscapedFields).with_filter(is_statement)
     });
     let registry = tracing_subscriber::registry().with(filter).with(shown);
     let result = match settings.format {
@@ -89,7 +92,7 @@ fn text<S>(writer: NonBlocking, is_coloured: bool) -> impl tracing_subscriber::L
 where
     S: tracing::Subscriber + for<'s> tracing_subscriber::registry::LookupSpan<'s>,
 {
-    fmt::layer().with_target(false).with_ansi(is_coloured).with_writer(writer)
+    fmt::layer().with_target(false).with_ansi(is_coloured).with_writer(writer).fmt_fields(EscapedFields)
 }
 
 fn filter(level: &str) -> Result<EnvFilter, Failure> {

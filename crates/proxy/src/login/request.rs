@@ -89,11 +89,16 @@ impl StartupRequest {
     }
 }
 
-/// A name for logs and listings; bytes that are not valid UTF-8 are escaped.
+/// A name for logs and listings; control characters and bytes that are not valid UTF-8 are escaped.
 pub(super) fn shown(name: &[u8]) -> String {
     let mut text = String::new();
     for chunk in name.utf8_chunks() {
-        text.push_str(chunk.valid());
+        for character in chunk.valid().chars() {
+            match character.is_control() {
+                true => text.extend(character.escape_default()),
+                false => text.push(character),
+            }
+        }
         text.push_str(&chunk.invalid().escape_ascii().to_string());
     }
     text
@@ -146,5 +151,10 @@ mod tests {
         assert_eq!(shown("f\u{fc}r".as_bytes()), "f\u{fc}r");
         assert_eq!(shown(b"adm\xff"), "adm\\xff");
         assert_eq!(shown(b"adm\xfe"), "adm\\xfe");
+    }
+
+    #[test]
+    fn a_name_with_control_characters_is_shown_on_one_line() {
+        assert_eq!(shown(b"app\nERROR\x1b[2J"), "app\\nERROR\\u{1b}[2J");
     }
 }
