@@ -151,6 +151,46 @@ fn verify_does_not_tell_which_users_exist() {
 }
 
 #[test]
+fn two_proxies_show_the_same_salt_for_a_user_who_does_not_exist() {
+    let cluster = shared_cluster();
+    let endpoints = [(); 2].map(|()| Endpoint::over(cluster).auth(Auth::Verify).start());
+    let salt = |endpoint: &Endpoint| Wire::connect(endpoint.reads()).scram_salt(&Login::of("nobody", "x"));
+    assert_eq!(salt(&endpoints[0]), salt(&endpoints[1]));
+    let [keyed, same, other] = ["a", "a", "b"].map(|nonce| {
+        Endpoint::over(cluster).auth(Auth::Verify).key("auth.mock_nonce", &format!("\"{nonce}\"")).start()
+    });
+    assert_eq!(salt(&keyed), salt(&same));
+    assert_ne!(salt(&keyed), salt(&other));
+}
+
+#[test]
+fn a_secret_too_long_is_none() {
+    let cluster = own_cluster(1);
+    let salt = "A".repeat(1 << 20);
+    let key = format!("{}=", "A".repeat(43));
+    for (user, salt) in [("hoarder", salt.as_str()), ("usual", "AAAAAAAAAAAAAAAAAAAAAA==")] {
+        let verifier = format!("SCRAM-SHA-256$4096:{salt}${key}:{key}");
+        let sql = format!("CREATE ROLE {user} LOGIN; ALTER ROLE {user} PASSWORD '{verifier}'");
+        let mut wire = Wire::login(cluster.primary.port());
+        assert!(wire.query(&sql).error.is_none());
+    }
+    let custom = "SELECT rolname::text, rolpassword FROM pg_authid WHERE rolname = $1 -- ours\\n;";
+    let endpoints = [
+        Endpoint::over(&cluster).auth(Auth::Verify).start(),
+        Endpoint::over(&cluster).auth(Auth::Verify).key("auth.query", &format!("\"{custom}\"")).start(),
+    ];
+    for endpoint in endpoints {
+        let salt = |user| Wire::connect(endpoint.reads()).scram_salt(&Login::of(user, "x"));
+        assert_eq!(salt("usual"), "s=AAAAAAAAAAAAAAAAAAAAAA==");
+        assert_eq!(
+            salt("hoarder").len(),
+            salt("usual").len(),
+            "a made-up salt, as for a user without a password"
+        );
+    }
+}
+
+#[test]
 fn verify_knows_a_new_role_and_a_changed_password_at_once() {
     let cluster = own_cluster(1);
     let endpoint = Endpoint::over(&cluster).auth(Auth::Verify).start();

@@ -2,10 +2,12 @@
 //!
 //! - [`secrets`]: the stored secrets of users, and where they come from.
 //! - [`authenticator`]: how a client proves itself, without I/O.
+//! - [`mock`]: the salts that users who cannot log in are challenged with.
 //! - [`credentials`]: what a login leaves behind, which logs the user in on any server.
 
 pub mod authenticator;
 pub mod credentials;
+pub mod mock;
 mod nonce;
 pub mod secrets;
 

@@ -22,6 +22,7 @@ use crate::functions::FunctionStore;
 use crate::moves::MoveRate;
 use crate::settings::{AuthMode, AuthSettings, ListenerSettings, Settings};
 use crate::worker;
+use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretStore};
 use trunkline_routing::{Attached, Balancer};
 use trunkline_telemetry::metrics::Metrics;
@@ -151,8 +152,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
     let listeners = listeners.collect();
     let (workers, inboxes) = (0..threads).map(|_| WorkerHandle::new()).unzip();
     let health = Monitor::start(settings.health.clone(), &Handle::current());
-    let mut mock_secret = [0; 32];
-    getrandom::fill(&mut mock_secret).map_err(StartError::Random)?;
+    let mock = MockSecret::new(settings.auth.mock_nonce.as_ref()).map_err(StartError::Random)?;
     let secrets = match settings.auth.mode {
         AuthMode::Relay => None,
         AuthMode::Verify => Some(start_secrets(settings, &health)?),
@@ -175,7 +175,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
         functions,
         statement_log,
         workers,
-        mock_secret,
+        mock,
         live: ArcSwap::from_pointee(Live::of(settings)),
         is_draining: AtomicBool::new(false),
     };
@@ -327,6 +327,7 @@ impl Running {
                 old.auth.mode != new.auth.mode || old.auth.source != new.auth.source,
                 "the authentication mode or source",
             ),
+            (old.auth.mock_nonce != new.auth.mock_nonce, "the mock nonce"),
             (old.user_functions != new.user_functions, "the treatment of user-defined functions"),
             (old.http != new.http, "the HTTP address"),
             (old.http_checkers != new.http_checkers, "the networks of HTTP checkers"),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 pub use trunkline_auth::authenticator::ClientMethod;
+pub use trunkline_auth::mock::MockNonce;
 pub use trunkline_auth::secrets::SecretSource;
 use trunkline_health::MonitorSettings;
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
@@ -145,6 +146,8 @@ pub struct AuthSettings {
     pub client_method: ClientMethod,
     /// How long a cached secret is used while it cannot be read again.
     pub cache_ttl: Duration,
+    /// What the salts of users who cannot log in are made from; `None`: from the cluster's system identifier.
+    pub mock_nonce: Option<MockNonce>,
     /// User name of HAProxy's `option pgsql-check`: answered by the proxy itself, never passed to a server.
     pub check_user: Option<String>,
 }
@@ -210,6 +213,7 @@ impl Default for AuthSettings {
             source: SecretSource::Query(None),
             client_method: ClientMethod::Auto,
             cache_ttl: Duration::from_secs(10),
+            mock_nonce: None,
             check_user: Some("hacheck".to_owned()),
         }
     }

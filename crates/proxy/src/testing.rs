@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
+use trunkline_auth::mock::MockSecret;
 use trunkline_codec::limits::STARTUP_PACKET_MAX;
 use trunkline_health::{ByHand, JudgeSettings, MonitorSettings};
 use trunkline_routing::{Attached, Balance, Balancer, Fallback, TargetSessionAttrs};
@@ -161,7 +162,7 @@ impl TestWorker {
             secrets,
             statement_log: StatementLog::off(),
             workers: vec![WorkerHandle::new().0],
-            mock_secret: [7; 32],
+            mock: MockSecret::new(None).expect("random bytes"),
             live: ArcSwap::from_pointee(Live::of(settings)),
             is_draining: AtomicBool::new(false),
         };

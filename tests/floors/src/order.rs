@@ -33,7 +33,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
     ("topology", &[&["address", "state"], &["snapshot"], &["testing"]]),
     ("routing", &[&["attrs", "load"], &["eligible"], &["balance"]]),
     ("telemetry", &[&["limits", "metrics"], &["sessions"], &["statement_log", "exposition"]]),
-    ("auth", &[&["secrets", "credentials", "nonce"], &["authenticator"]]),
+    ("auth", &[&["secrets", "credentials", "mock", "nonce"], &["authenticator"]]),
     ("control", &[&["limits", "contract", "listen"], &["pace"], &["admin", "http"]]),
     (
         "session",

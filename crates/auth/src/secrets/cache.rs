@@ -31,6 +31,8 @@ pub(super) struct CachedSecret {
     pub(super) secret: Secret,
     /// When its reading began: what was changed after that it need not show.
     pub(super) read_at: Instant,
+    /// Whether a server has refused it since.
+    pub(super) is_refused: bool,
 }
 
 impl Cache {
@@ -48,10 +50,11 @@ impl Cache {
         self.ttl = ttl;
     }
 
-    /// The user's secret, unless it is older than the time to live.
+    /// The user's secret, unless it is older than the time to live or was refused by a server.
     pub(super) fn get(&self, user: &str, now: Instant) -> Option<&CachedSecret> {
         let entry = self.newest(user)?;
-        (now.saturating_duration_since(entry.read_at) < self.ttl).then_some(entry)
+        let is_young = now.saturating_duration_since(entry.read_at) < self.ttl;
+        (is_young && !entry.is_refused).then_some(entry)
     }
 
     /// The user's secret, however old.
@@ -69,7 +72,19 @@ impl Cache {
         };
         other.by_name.remove(&user);
         into.make_room(&user);
-        into.by_name.insert(user, CachedSecret { secret, read_at });
+        into.by_name.insert(user, CachedSecret { secret, read_at, is_refused: false });
+    }
+
+    /// Believes the user's secret no more until it is read again.
+    pub(super) fn distrust(&mut self, user: &str) {
+        if let Some(entry) = self.users.by_name.get_mut(user) {
+            entry.is_refused = true;
+        }
+    }
+
+    /// Whether this user was found lately.
+    pub(super) fn knows(&self, user: &str) -> bool {
+        self.users.by_name.contains_key(user)
     }
 
     pub(super) fn clear(&mut self) {
@@ -115,6 +130,17 @@ mod tests {
         let mut off = Cache::new(Duration::ZERO);
         off.insert("app".into(), known(), start);
         assert!(off.get("app", start).is_none());
+    }
+
+    #[test]
+    fn a_secret_that_a_server_refused_is_believed_again_once_it_is_read() {
+        let (mut cache, start) = (Cache::new(TTL), Instant::now());
+        cache.insert("app".into(), known(), start);
+        cache.distrust("app");
+        assert!(cache.get("app", start).is_none());
+        assert!(cache.knows("app"), "the user exists all the same");
+        cache.insert("app".into(), known(), start);
+        assert!(cache.get("app", start).is_some());
     }
 
     #[test]

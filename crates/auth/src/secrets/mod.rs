@@ -14,6 +14,7 @@ mod query;
 mod secret;
 mod task;
 mod userlist;
+mod waiting;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -34,6 +35,13 @@ use task::{Freshness, StoreRequest};
 
 /// Look-ups waiting for the store; one more fails at once with [`LookupError::Busy`].
 pub const LOOKUPS_WAITING_MAX: usize = 1024;
+
+/// Look-ups of users who were not found lately that wait beside them: whoever tries names at random fills no other queue.
+pub const STRANGERS_WAITING_MAX: usize = 512;
+
+/// Longest stored secret, in bytes; a user with a longer one cannot log in. PostgreSQL 18 stores at most 512
+/// (src/include/libpq/crypt.h, `MAX_ENCRYPTED_PASSWORD_LEN`), PgBouncer reads 2048 (include/bouncer.h, `MAX_PASSWORD`).
+pub const SECRET_BYTES_MAX: usize = 2048;
 
 /// Longest a session waits for a look-up.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -144,6 +152,13 @@ impl SecretStore {
             return Ok(0);
         }
         answer.await.unwrap_or(Ok(0))
+    }
+
+    /// A server has refused a login with this user's secret, which the proxy had accepted: it is read anew before it is
+    /// believed again.
+    pub fn distrust(&self, user: &str) {
+        // A full queue: what the task has cached is believed a little longer.
+        let _full = self.requests.try_send(StoreRequest::Distrust { user: user.into() });
     }
 
     async fn ask(&self, user: &str, freshness: Freshness) -> Result<Secret, LookupError> {

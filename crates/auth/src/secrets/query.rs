@@ -13,15 +13,18 @@ use trunkline_routing::eligible;
 use trunkline_topology::{ServerId, ServerStatus, Snapshot};
 
 use super::secret::{Cleartext, Stored, Unusable};
-use super::{LOOKUP_TIMEOUT, LookupError};
+use super::{LOOKUP_TIMEOUT, LookupError, SECRET_BYTES_MAX};
 
 /// Reads `pg_authid`, every name and operator by its schema; `$1` is the user name, as text: a cast to `name` would
 /// be an error for one that is too long.
 ///
+/// A role may set a verifier of any length for itself; one longer than [`SECRET_BYTES_MAX`] stays on the server.
+///
 /// It honours VALID UNTIL and NOLOGIN, which a query that returns only the password cannot
 /// (CVE-2025-2291 of PgBouncer).
 pub const DEFAULT_QUERY: &str = "\
-SELECT r.rolname::pg_catalog.text, r.rolpassword, \
+SELECT r.rolname::pg_catalog.text, \
+CASE WHEN pg_catalog.octet_length(r.rolpassword) OPERATOR(pg_catalog.<=) 2048 THEN r.rolpassword END, \
 COALESCE(r.rolvaliduntil OPERATOR(pg_catalog.<) pg_catalog.now(), false), r.rolcanlogin \
 FROM pg_catalog.pg_authid r WHERE r.rolname OPERATOR(pg_catalog.=) $1::pg_catalog.text";
 
@@ -147,7 +150,7 @@ impl QuerySource {
             .map_err(|e| ConnectError::Unreachable(e.to_string()))?;
         // Ends with the client, or with the server: then the next fetch finds the client closed.
         tokio::spawn(driver);
-        let statement = client.prepare(&self.sql).await.map_err(|error| match refusal(&error) {
+        let statement = self.prepare(&client).await.map_err(|error| match refusal(&error) {
             Some(refusal) => ConnectError::Query(refusal),
             None => ConnectError::Unreachable(error.to_string()),
         })?;
@@ -157,6 +160,30 @@ impl QuerySource {
         }
         Ok(QueryConnection { server, client, statement })
     }
+}
+
+impl QuerySource {
+    /// Prepares the query. The operator's own is asked for secrets of bounded length, if it can be a subquery.
+    async fn prepare(&self, client: &Client) -> Result<Statement, tokio_postgres::Error> {
+        match self.columns {
+            ResultColumns::PgAuthid => client.prepare(&self.sql).await,
+            ResultColumns::Custom => match client.prepare(&bounded(&self.sql)).await {
+                Ok(statement) => Ok(statement),
+                Err(error) if error.as_db_error().is_some() => client.prepare(&self.sql).await,
+                Err(error) => Err(error),
+            },
+        }
+    }
+}
+
+/// The operator's query, with no secret for a user whose secret is too long. Behind a line break, as it may end in a
+/// comment.
+fn bounded(custom: &str) -> String {
+    let custom = custom.trim_end().trim_end_matches(';');
+    format!(
+        "SELECT name, CASE WHEN pg_catalog.octet_length(secret::pg_catalog.text) OPERATOR(pg_catalog.<=) \
+         {SECRET_BYTES_MAX} THEN secret END FROM (\n{custom}\n) AS found(name, secret)"
+    )
 }
 
 enum ConnectError {
@@ -261,6 +288,21 @@ pub fn without_hosts(login: &Config) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_query_asks_for_more_than_the_longest_secret() {
+        assert!(
+            DEFAULT_QUERY.contains(&format!("(pg_catalog.<=) {SECRET_BYTES_MAX} THEN")),
+            "{DEFAULT_QUERY}"
+        );
+        let custom = bounded("SELECT name, secret FROM public.lookup($1) -- ours\n;\n");
+        assert!(
+            custom.ends_with(
+                "FROM (\nSELECT name, secret FROM public.lookup($1) -- ours\n\n) AS found(name, secret)"
+            ),
+            "{custom}"
+        );
+    }
 
     #[test]
     fn the_operators_options_come_before_ours() {

@@ -6,6 +6,8 @@ use trunkline_codec::limits::SCRAM_ITERATIONS_DEFAULT;
 use trunkline_codec::scram::{ScramError, Verifier};
 use zeroize::Zeroizing;
 
+use super::SECRET_BYTES_MAX;
+
 /// Bytes in the salt of a verifier made here; PostgreSQL uses as many.
 const SALT_BYTES: usize = 16;
 
@@ -32,7 +34,7 @@ pub enum Secret {
 pub enum Unusable {
     /// There is no such user.
     Unknown,
-    /// The user has no password, or one in a form nobody knows.
+    /// The user has no password, or one in a form nobody knows, or of more than [`SECRET_BYTES_MAX`].
     NoPassword,
     /// The role may not log in.
     NoLogin,
@@ -78,7 +80,7 @@ pub(super) enum Cleartext {
 impl Stored {
     /// Tells a stored secret's kind by its form.
     pub(super) fn parse(text: &str, cleartext: Cleartext) -> Self {
-        if text.is_empty() {
+        if text.is_empty() || text.len() > SECRET_BYTES_MAX {
             return Stored::Unusable(Unusable::NoPassword);
         }
         if is_md5(text) {
@@ -154,6 +156,19 @@ mod tests {
             let stored = Stored::parse(broken, Cleartext::Accepted);
             assert!(matches!(stored, Stored::Unusable(Unusable::NoPassword)), "{broken}");
         }
+    }
+
+    #[test]
+    fn a_secret_at_the_bound_is_read_and_a_longer_one_is_none() {
+        let of = |length| Stored::parse(&"x".repeat(length), Cleartext::Accepted);
+        assert!(matches!(of(SECRET_BYTES_MAX), Stored::Cleartext(_)));
+        assert!(matches!(of(SECRET_BYTES_MAX + 1), Stored::Unusable(Unusable::NoPassword)));
+        let salt = "A".repeat(8 << 20);
+        let verifier = format!("SCRAM-SHA-256$4096:{salt}$a:b");
+        assert!(matches!(
+            Stored::parse(&verifier, Cleartext::Refused),
+            Stored::Unusable(Unusable::NoPassword)
+        ));
     }
 
     #[tokio::test]

@@ -13,18 +13,29 @@ use super::cache::{Cache, CachedSecret};
 use super::query::QuerySource;
 use super::secret::{Secret, Stored, Unusable};
 use super::userlist::{self, Users, UsersFileError};
+use super::waiting::{Acquaintance, BATCH_MAX, Waiting};
 use super::{LOOKUPS_WAITING_MAX, LookupError, REFRESHES_PER_SECOND_MAX, SecretSettings, SecretSource};
-
-/// Requests taken at once: what they need is fetched together.
-const BATCH_MAX: usize = 64;
 
 /// After a failure, requests are answered with it for so long before the servers are tried again.
 const FAILURE_HOLD: Duration = Duration::from_millis(500);
 
 /// What the store is asked.
+#[derive(Debug)]
 pub(super) enum StoreRequest {
-    Lookup { user: Box<str>, freshness: Freshness, asked_at: Instant, reply: Reply },
-    Reload { cache_ttl: Duration, reply: oneshot::Sender<Result<usize, UsersFileError>> },
+    Lookup {
+        user: Box<str>,
+        freshness: Freshness,
+        asked_at: Instant,
+        reply: Reply,
+    },
+    Reload {
+        cache_ttl: Duration,
+        reply: oneshot::Sender<Result<usize, UsersFileError>>,
+    },
+    /// A server has refused what is cached of this user.
+    Distrust {
+        user: Box<str>,
+    },
 }
 
 type LookupResult = Result<Secret, LookupError>;
@@ -96,10 +107,17 @@ impl SourceReader {
 /// Serves requests until the last handle is gone.
 pub(super) async fn run(mut source: SourceReader, ttl: Duration, mut received: mpsc::Receiver<StoreRequest>) {
     let mut store = Store::new(ttl);
-    let mut waiting = Vec::with_capacity(BATCH_MAX);
-    while !waiting.is_empty() || received.recv_many(&mut waiting, BATCH_MAX).await > 0 {
-        let batch = waiting.len().min(BATCH_MAX);
-        let missing = store.serve(waiting.drain(..batch), &mut source).await;
+    let mut waiting = Waiting::default();
+    loop {
+        if waiting.is_empty() {
+            let Some(request) = received.recv().await else { return };
+            store.keep_waiting(&mut waiting, request);
+        }
+        for _ in 0..LOOKUPS_WAITING_MAX {
+            let Ok(request) = received.try_recv() else { break };
+            store.keep_waiting(&mut waiting, request);
+        }
+        let missing = store.serve(waiting.take_batch(), &mut source).await;
         if missing.is_empty() {
             continue;
         }
@@ -109,12 +127,15 @@ pub(super) async fn run(mut source: SourceReader, ttl: Duration, mut received: m
         let fetched = {
             let mut fetch = pin!(source.fetch(&users));
             loop {
-                // A server that hangs delays only logins whose secrets are not cached.
+                // A server that hangs delays only logins whose secrets are not cached. Every request is taken at once,
+                // so that a flood of unknown names is refused here and not in front of the known ones.
                 tokio::select! {
                     fetched = &mut fetch => break fetched,
-                    Some(request) = received.recv(), if waiting.len() < LOOKUPS_WAITING_MAX => {
+                    Some(request) = received.recv() => {
                         let trouble = if waiting.len() < BATCH_MAX { Trouble::No } else { Trouble::Enough };
-                        waiting.extend(store.answer(request, trouble));
+                        if let Some(request) = store.answer(request, trouble) {
+                            store.keep_waiting(&mut waiting, request);
+                        }
                     }
                 }
             }
@@ -172,7 +193,7 @@ impl Store {
     /// Answers what can be answered; the rest is to be fetched.
     async fn serve(
         &mut self,
-        batch: impl Iterator<Item = StoreRequest>,
+        batch: impl IntoIterator<Item = StoreRequest>,
         source: &mut SourceReader,
     ) -> Missing {
         let mut missing = Missing::new();
@@ -189,14 +210,25 @@ impl Store {
                     }
                     drop(reply.send(reloaded));
                 }
-                None => {}
+                Some(StoreRequest::Distrust { .. }) | None => {}
             }
         }
         missing
     }
 
+    /// Puts a request in its queue.
+    fn keep_waiting(&self, waiting: &mut Waiting, request: StoreRequest) {
+        let acquaintance = match &request {
+            StoreRequest::Lookup { user, .. } if !self.cache.knows(user) => Acquaintance::Stranger,
+            StoreRequest::Lookup { .. } | StoreRequest::Reload { .. } | StoreRequest::Distrust { .. } => {
+                Acquaintance::Known
+            }
+        };
+        waiting.push(request, acquaintance);
+    }
+
     /// Does what a request wants, or gives it back when that needs the source.
-    fn answer(&self, request: StoreRequest, trouble: Trouble) -> Option<StoreRequest> {
+    fn answer(&mut self, request: StoreRequest, trouble: Trouble) -> Option<StoreRequest> {
         match request {
             // The login that asked has ended.
             StoreRequest::Lookup { reply, .. } if reply.is_closed() => None,
@@ -209,6 +241,10 @@ impl Store {
                     return Some(StoreRequest::Lookup { user, freshness, asked_at, reply });
                 };
                 drop(reply.send(answer));
+                None
+            }
+            StoreRequest::Distrust { user } => {
+                self.cache.distrust(&user);
                 None
             }
             StoreRequest::Reload { .. } => Some(request),
@@ -229,7 +265,7 @@ impl Store {
                 Freshness::Lately => self.cache.get(user, now).is_some(),
             };
             // Read since it was asked for: as fresh as it can be, also when nothing is to be kept.
-            if will_do || entry.read_at >= asked_at {
+            if will_do || (entry.read_at >= asked_at && !entry.is_refused) {
                 return Some(Ok(entry.secret.clone()));
             }
         }

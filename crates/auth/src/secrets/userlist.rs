@@ -13,14 +13,11 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::USER_NAME_BYTES_MAX;
 use super::secret::{Cleartext, Stored};
+use super::{SECRET_BYTES_MAX, USER_NAME_BYTES_MAX};
 
 /// Longest users file read, in bytes.
 pub(super) const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
-/// Longest password, in bytes. Source: PgBouncer 1.24, include/bouncer.h, `MAX_PASSWORD`.
-const PASSWORD_BYTES_MAX: usize = 2048;
 
 /// Problems reported of one file; the rest are only counted.
 const PROBLEMS_MAX: usize = 20;
@@ -174,7 +171,7 @@ fn parse_line(bytes: &[u8]) -> Result<Option<(Box<str>, Stored)>, ProblemKind> {
     if name.is_empty() {
         return Err(ProblemKind::EmptyName);
     }
-    let (password, _ignored) = quoted(rest.trim_ascii_start(), "password", PASSWORD_BYTES_MAX)?;
+    let (password, _ignored) = quoted(rest.trim_ascii_start(), "password", SECRET_BYTES_MAX)?;
     Ok(Some((name.as_str().into(), Stored::parse(&password, Cleartext::Accepted))))
 }
 

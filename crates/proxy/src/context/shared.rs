@@ -19,6 +19,7 @@ use crate::settings::{
     AuthSettings, LimitSettings, ListenerSettings, OnLagging, OnTerminate, RetrySettings, Settings,
     StatementLogSettings, TimeoutSettings,
 };
+use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::SecretStore;
 use trunkline_telemetry::metrics::Metrics;
 use trunkline_telemetry::sessions::SessionsQuery;
@@ -39,9 +40,8 @@ pub(crate) struct Shared {
     pub(crate) functions: FunctionStore,
     pub(crate) statement_log: StatementLog,
     pub(crate) workers: Vec<WorkerHandle>,
-    /// The secret that mock verifiers of unknown users are derived from: each user keeps the same one while the
-    /// process lives.
-    pub(crate) mock_secret: [u8; 32],
+    /// The secret that mock verifiers of unknown users are derived from: each user keeps the same one.
+    pub(crate) mock: MockSecret,
     pub(crate) live: ArcSwap<Live>,
     pub(crate) is_draining: AtomicBool,
 }
@@ -88,6 +88,15 @@ impl Shared {
     /// The channels by which each worker is asked for its sessions.
     pub(crate) fn questions(&self) -> impl Iterator<Item = &mpsc::Sender<SessionsQuery>> {
         self.workers.iter().map(|worker| &worker.questions)
+    }
+
+    /// The secret for the mock verifiers of users who cannot log in.
+    pub(crate) fn mock_secret(&self) -> &[u8; 32] {
+        self.mock.bytes(|| {
+            let snapshot = self.health.load();
+            let servers = snapshot.servers.iter().filter(|server| server.state.is_fit());
+            snapshot.serving_primary().into_iter().chain(servers).find_map(|server| server.system_identifier)
+        })
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -11,6 +11,8 @@ use tokio::io::AsyncWriteExt;
 use trunkline_auth::authenticator::{AuthStep, AuthenticationError, Authenticator};
 use trunkline_auth::credentials::ServerCredentials;
 use trunkline_auth::secrets::{LookupError, Secret, SecretStore, Unusable};
+use trunkline_codec::backend::ErrorFields;
+use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_net::Transport;
 use trunkline_reactor::timer;
@@ -25,7 +27,7 @@ use crate::client::messages::{MessageReader, ReadError};
 use crate::context::Worker;
 use crate::errors::{Refusal, ServerKind};
 use crate::limits::LOOKUP_PAUSE;
-use crate::server::take::{LoginAs, Search, take};
+use crate::server::take::{LoginAs, Search, TakeError, take};
 
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
@@ -43,9 +45,28 @@ pub(super) async fn log_in(
     let search = Search::new(worker, request.criteria);
     limit.extend(search.extra_wait());
     let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
-    let taken = take(search, who, &Alignment::default()).await?;
+    let taken = match take(search, who, &Alignment::default()).await {
+        Ok(taken) => taken,
+        Err(error) => {
+            distrust_if_refused(worker, request, &error);
+            return Err(error.into());
+        }
+    };
     let relogin = Some(Relogin { startup, credentials, application_name: None });
     Ok(Authenticated { taken, client_read_ahead, relogin, version, preface })
+}
+
+/// A server that refuses the password of a client whose proof was right has another secret than the proxy has read: that
+/// is read anew before it is believed again.
+fn distrust_if_refused(worker: &Worker, request: &StartupRequest, error: &TakeError) {
+    let TakeError::Refused(message) = error else { return };
+    // Behind its type and length.
+    let code = ErrorFields::new(message.get(5..).unwrap_or_default()).sqlstate();
+    if code == Some(SqlState::INVALID_PASSWORD)
+        && let (Some(store), Ok(user)) = (&worker.shared.secrets, std::str::from_utf8(&request.user))
+    {
+        store.distrust(user);
+    }
 }
 
 /// Answers HAProxy's `option pgsql-check` for its user: with a challenge if a server is eligible. No server is
@@ -67,7 +88,7 @@ pub(super) async fn answer_check(
     }
     let mut out = BytesMut::new();
     let mut dialogue = Dialogue { client, reader: MessageReader::frontend(BytesMut::new()), out: &mut out };
-    let step = Authenticator::start_to_fail(&request.user, &worker.shared.mock_secret, dialogue.out);
+    let step = Authenticator::start_to_fail(&request.user, worker.shared.mock_secret(), dialogue.out);
     match step.map_err(ended) {
         Ok(step) => match prove(&mut dialogue, step).await {
             Ok(_) => {
@@ -132,7 +153,7 @@ async fn authenticate(
         // A name that is not UTF-8 cannot be looked up, and must not be taken for another.
         Err(_) => Secret::Unusable(Unusable::Unknown),
     };
-    let mock_secret = &worker.shared.mock_secret;
+    let mock_secret = worker.shared.mock_secret();
     let step = Authenticator::start(method, secret, &request.user, mock_secret, dialogue.out);
     match prove(dialogue, step.map_err(ended)?).await? {
         Some(credentials) => Ok(credentials),
@@ -181,7 +202,9 @@ async fn look_up(worker: &Rc<Worker>, store: &SecretStore, user: &str) -> Result
     loop {
         match store.lookup(user).await {
             Ok(secret) => return Ok(secret),
-            Err(LookupError::NoServer) if Instant::now() < deadline => timer::sleep(LOOKUP_PAUSE).await,
+            Err(LookupError::NoServer | LookupError::Busy) if Instant::now() < deadline => {
+                timer::sleep(LOOKUP_PAUSE).await
+            }
             Err(error) => {
                 tracing::error!(db.user = %user, %error, "could not look up a user's secret");
                 return Err(Refusal::SecretsUnavailable.into());

@@ -283,6 +283,8 @@ pub struct AuthSection {
     pub cache_ttl: Sourced<Duration>,
     /// How a client proves itself.
     pub client_method: Sourced<ClientMethodWord>,
+    /// What the salts of users who cannot log in are made from.
+    pub mock_nonce: Sourced<Option<String>>,
     /// User of HAProxy's pgsql-check.
     pub check_user: Sourced<Option<String>>,
 }

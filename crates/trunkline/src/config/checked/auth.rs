@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use trunkline_proxy::settings::{AuthMode, AuthSettings, ClientMethod, SecretSource};
+use trunkline_proxy::settings::{AuthMode, AuthSettings, ClientMethod, MockNonce, SecretSource};
 
 use crate::config::raw::{AuthModeWord, AuthSection, ClientMethodWord};
 use crate::config::{Problem, Problems};
@@ -23,6 +23,7 @@ pub(super) fn auth(auth: &AuthSection, problems: &mut Problems) -> AuthSettings 
         source: source(auth, mode, problems),
         client_method,
         cache_ttl: auth.cache_ttl.value,
+        mock_nonce: auth.mock_nonce.value.as_deref().map(MockNonce::new),
         check_user: auth.check_user.value.clone(),
     }
 }

@@ -127,6 +127,12 @@ const AUTH: &[Key<RawConfig>] = &[
         },
         "Verify: how clients prove themselves. `auto` follows the stored secret (SCRAM-SHA-256 or md5); `password` is in the clear; `trust` asks for nothing.",
     ),
+    unset(
+        "mock_nonce",
+        "\"a long random text\"",
+        KeyKind::Secret(|t| &mut t.auth.mock_nonce),
+        "Verify: secret that the salts for unknown users are made from, so that they look like users; the same on every instance. Default: made from the cluster's system identifier, which whoever may read that can repeat.",
+    ),
     key(
         "check_user",
         "\"hacheck\"",
