@@ -1,11 +1,12 @@
 //! What health makes of servers that fail again and again: no verdict leaves a client without a server that answers.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use trunkline_cluster::{MONITOR_PASSWORD, MONITOR_ROLE, Server, StopMode};
-use trunkline_tests::{Auth, Endpoint, Login, Wire, eventually, http_get, own_cluster};
+use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE, Server, StopMode};
+use trunkline_tests::{Auth, Endpoint, Login, Wire, binary, eventually, http_get, own_cluster};
 
 /// How long health's part may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -84,6 +85,54 @@ fn a_rotated_password_of_the_monitoring_role_is_told_of_every_server_that_serves
     let said = |words: &str| log.lines().filter(|line| line.contains(words)).count();
     assert_eq!(said("the server refuses the monitoring role"), 2, "{log}");
     assert_eq!(said("the server accepts the monitoring role again"), 2, "{log}");
+}
+
+/// Puts the servers of `new` where those of `old` were, as a restore or pg_upgrade does.
+fn replace(old: &Cluster, new: &Cluster) {
+    let ports: Vec<u16> = old.servers().map(Server::port).collect();
+    let primary = format!("{} port={}", new.primary.conninfo(), ports[0]);
+    new.replicas[0].set("primary_conninfo", &primary).unwrap();
+    for (server, port) in new.servers().zip(&ports) {
+        server.set("port", &port.to_string()).unwrap();
+    }
+    for server in old.servers().chain(new.servers()) {
+        server.stop(StopMode::Fast).unwrap();
+    }
+    for server in new.servers() {
+        server.launch().unwrap();
+    }
+}
+
+#[test]
+fn a_re_initialised_cluster_is_adopted_after_a_while_or_when_an_operator_says_so() {
+    let (old, new) = (own_cluster(1), own_cluster(1));
+    let endpoint = Endpoint::over(&old).auth(Auth::Verify).key("health.adopt_after", "\"2s\"").start();
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("admin.sock");
+    let by_hand = Endpoint::over(&old)
+        .key("health.adopt_after", "\"0s\"")
+        .flag("--admin", socket.to_str().unwrap())
+        .start();
+    let adopt = || {
+        let output = Command::new(binary()).args(["adopt", "--admin"]).arg(&socket).output().unwrap();
+        (output.status.success(), [output.stdout, output.stderr].concat())
+    };
+    let (is_done, said) = adopt();
+    let said = String::from_utf8(said).unwrap();
+    assert!(
+        !is_done && said.contains("primary, replica1 answers as a server of the present cluster"),
+        "{said}"
+    );
+    replace(&old, &new);
+    for name in ["primary", "replica1"] {
+        endpoint.await_health(name, true, PATIENCE);
+    }
+    assert_eq!(Wire::login(endpoint.writes()).value("CREATE TEMP TABLE t (x int); SELECT 1"), "1");
+    assert_eq!(Wire::login(endpoint.reads()).value("SHOW cluster_name"), "replica1");
+    let reason = http_get(by_hand.http(), "/primary").unwrap().body;
+    assert!(reason.contains("`trunkline adopt` makes it this cluster"), "{reason}");
+    assert!(adopt().0);
+    by_hand.await_health("replica1", true, PATIENCE);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The admin socket: what an operator may ask of a running proxy, over HTTP on a Unix socket.
 //!
 //! Whoever may open the socket may drain servers; its file is readable by its owner alone.
-//! `POST /servers/NAME/ready`, `/drain` and `/maint` set what is wanted of a server; `GET /sessions` counts and lists
+//! `POST /servers/NAME/ready`, `/drain` and `/maint` set what is wanted of a server; `POST /adopt` takes a cluster that was
+//! re-initialised for the one to watch; `GET /sessions` counts and lists
 //! the sessions: `?limit=N` bounds the list, `?pinned=only` leaves out those that can move.
 
 use std::fs::{File, Permissions};
@@ -59,6 +60,7 @@ impl AdminSocket {
         let running = Arc::new(RunningProxy { health, workers });
         let routes = Router::new()
             .route("/servers/{name}/{wanted}", post(set))
+            .route("/adopt", post(adopt))
             .route("/sessions", get(list))
             .with_state(running);
         let file = RemoveOnDrop(self.path);
@@ -135,6 +137,17 @@ async fn set(
     health.set_admin(server.id, admin);
     tracing::info!(server.name = %name, wanted, "operator set the administrative state of a server");
     (StatusCode::OK, Json(json!({ "server": name, "wanted": wanted, "was": server.state.as_str() })))
+}
+
+async fn adopt(State(running): State<Arc<RunningProxy>>) -> (StatusCode, Json<Value>) {
+    match running.health.adopt().await {
+        Ok(system) => {
+            tracing::info!(system_identifier = %system, "operator had the re-initialised cluster adopted");
+            // A string: the number needs 64 bits, of which many readers keep 53.
+            (StatusCode::OK, Json(json!({ "system_identifier": system.to_string() })))
+        }
+        Err(why) => (StatusCode::CONFLICT, Json(json!({ "error": why.to_string() }))),
+    }
 }
 
 /// How the sessions are to be listed.

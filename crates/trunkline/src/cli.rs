@@ -5,7 +5,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::commands::admin::{self, WantedState};
 #[cfg(feature = "demo")]
 use crate::commands::demo;
-use crate::commands::{check, completions, config, health, profile, serve, sessions, status};
+use crate::commands::{adopt, check, completions, config, health, profile, serve, sessions, status};
 use crate::{Exit, Failure};
 
 const AFTER: &str = "\
@@ -51,6 +51,8 @@ enum Command {
     /// Put a drained server, or one in maintenance, back to work
     #[command(alias = "undrain")]
     Ready(admin::Admin),
+    /// Go on with a cluster that was re-initialised, under its new system identifier
+    Adopt(adopt::Adopt),
     #[cfg(feature = "demo")]
     /// Start a throw-away cluster with Trunkline in front of it
     Demo(demo::Demo),
@@ -75,6 +77,7 @@ impl Cli {
             Command::Drain(admin) => admin.run(WantedState::Drain),
             Command::Maint(admin) => admin.run(WantedState::Maint),
             Command::Ready(admin) => admin.run(WantedState::Ready),
+            Command::Adopt(adopt) => adopt.run(),
             #[cfg(feature = "demo")]
             Command::Demo(demo) => demo.run(),
             Command::Completions(completions) => Ok(completions.run(Cli::command())),

@@ -49,10 +49,11 @@ impl Judge {
 
     /// Without a primary: what the standbys say of the cluster.
     fn told_by_standbys(&self) -> (Option<SystemIdentifier>, Option<TimelineId>) {
-        let standbys = || self.servers.iter().filter(|server| server.standby().is_some());
-        let system = standbys()
-            .filter_map(|server| server.answer.as_ref())
-            .find_map(|answer| answer.facts.system_identifier);
+        let standbys = || {
+            let alive = self.servers.iter().filter(|server| server.liveness.is_alive());
+            alive.filter(|server| server.standby().is_some())
+        };
+        let system = standbys().find_map(JudgedServer::system);
         let timeline = standbys()
             .filter_map(|server| match server.standby()?.receiver {
                 Receiver::Present { timeline, .. } => timeline,

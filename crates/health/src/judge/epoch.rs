@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 
+use super::adoption::Replacement;
 use super::clock::LsnClock;
 use super::settings::JudgeSettings;
 use trunkline_topology::{ExpectedRole, ServerId};
@@ -33,6 +34,8 @@ pub(super) struct Epoch {
     pub(super) origin: EpochOrigin,
     /// Since when the primary does not answer.
     pub(super) lost_at: Option<Instant>,
+    /// The cluster that has taken this one's place, as it seems.
+    pub(super) replacement: Option<Replacement>,
     /// What the primary's clock showed at `started_at`, in microseconds since 1970; at most a round trip too late.
     pub(super) clock_offset_us: Option<i128>,
 }
@@ -90,6 +93,7 @@ impl Epoch {
             first: None,
             origin,
             lost_at: None,
+            replacement: None,
             clock_offset_us: None,
         }
     }

@@ -7,6 +7,7 @@
 //!             -> verdict  (the first rule that applies gives state and reason) -> Transition, Snapshot
 //! ```
 
+mod adoption;
 mod clock;
 mod damping;
 mod election;
@@ -23,6 +24,7 @@ mod status;
 mod tests;
 mod verdict;
 
+pub use adoption::AdoptionRefusal;
 pub use facts::{
     Facts, Finding, Observation, PrimaryFacts, ProbeFailure, ProbePhase, Receiver, RoleFacts, SocketTrouble,
     StandbyFacts, StartupWait,
@@ -231,6 +233,7 @@ impl Judge {
     /// Decides every server anew and notes what changed.
     fn refresh(&mut self, now: Instant) {
         self.elect_first(now);
+        self.watch_for_replacement(now);
         self.decide(now);
         // Whoever was held back while another served may be the last that is left.
         while self.revive(now) {

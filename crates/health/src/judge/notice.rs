@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use trunkline_codec::ids::SystemIdentifier;
+
 use crate::SERVERS_MAX;
 
 /// Notices kept for [`super::Judge::poll_notice`]; the oldest go first.
@@ -32,6 +34,13 @@ pub enum NoticeKind {
     },
     /// It refuses the monitoring role, for this reason.
     MonitorRefused(String),
+    /// With every other server that answers it belongs to another cluster, which is the one that is watched now.
+    Adopted {
+        /// The number of that cluster,
+        system: SystemIdentifier,
+        /// and of the one before.
+        was: Option<SystemIdentifier>,
+    },
     /// It refuses the monitoring role no longer.
     MonitorAccepted,
 }

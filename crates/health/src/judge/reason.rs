@@ -18,7 +18,7 @@ pub(super) enum Reason {
     Dead(ProbeFailure),
     Reviving(Return, ProbeFailure),
     Promoted,
-    OtherSystem { theirs: Option<SystemIdentifier>, ours: Option<SystemIdentifier> },
+    OtherSystem { theirs: Option<SystemIdentifier>, ours: Option<SystemIdentifier>, hint: AdoptionHint },
     OldPrimary { theirs: TimelineId, ours: Option<TimelineId> },
     SecondPrimary,
     Ahead { replay: Lsn, flush: Lsn },
@@ -35,6 +35,33 @@ pub(super) enum Reason {
     Drain,
     Primary { is_expected: bool },
     Standby(Fitness),
+}
+
+/// What becomes of the servers of another cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AdoptionHint {
+    /// Nothing: this cluster is there.
+    None,
+    /// An operator may adopt it.
+    ByHand,
+    /// It is adopted after this time.
+    In(Duration),
+}
+
+impl fmt::Display for AdoptionHint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AdoptionHint::None => Ok(()),
+            AdoptionHint::ByHand => f.write_str("; `trunkline adopt` makes it this cluster"),
+            AdoptionHint::In(left) => {
+                let left = Seconds(*left);
+                write!(
+                    f,
+                    "; adopted in {left} unless a server of this cluster answers, at once by `trunkline adopt`"
+                )
+            }
+        }
+    }
 }
 
 /// Why the monitoring role is refused, or cannot try.
@@ -82,9 +109,12 @@ impl fmt::Display for Reason {
             Reason::Dead(failure) => write!(f, "{failure}"),
             Reason::Reviving(awaited, failure) => write!(f, "{awaited}: {failure}"),
             Reason::Promoted => f.write_str("promoted: it is configured as a replica but not in recovery"),
-            Reason::OtherSystem { theirs, ours } => {
+            Reason::OtherSystem { theirs, ours, hint } => {
                 let (theirs, ours) = (OrUnknown(theirs.as_ref()), OrUnknown(ours.as_ref()));
-                write!(f, "belongs to another cluster: system identifier {theirs}, this cluster's is {ours}")
+                write!(
+                    f,
+                    "belongs to another cluster: system identifier {theirs}, this cluster's is {ours}{hint}"
+                )
             }
             Reason::OldPrimary { theirs, ours } => {
                 let ours = OrUnknown(ours.as_ref());

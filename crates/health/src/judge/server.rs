@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use trunkline_codec::ids::{Lsn, TimelineId};
+use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 
 use super::clock::ClockReading;
 use super::epoch::Claim;
@@ -148,6 +148,11 @@ impl JudgedServer {
         }
     }
 
+    /// Its cluster's number, as it said itself.
+    pub(super) fn system(&self) -> Option<SystemIdentifier> {
+        self.answer.as_ref()?.facts.system_identifier
+    }
+
     /// Whether it answers, is not in recovery, and did so lately.
     pub(super) fn is_serving_as_primary(&self) -> bool {
         self.liveness.is_alive() && self.role() == Role::Primary
@@ -185,6 +190,14 @@ impl JudgedServer {
             Some(failure) => NoticeKind::MonitorRefused(failure.to_string()),
             None => NoticeKind::MonitorAccepted,
         })
+    }
+
+    /// What was known of it as a server of one cluster says nothing of it in another.
+    pub(super) fn forget_cluster(&mut self) {
+        (self.claim, self.was_rogue) = (None, false);
+        (self.divergence, self.unchecked) = (None, None);
+        (self.on_timeline_at, self.on_newer_since) = (None, None);
+        (self.standing, self.reading) = (Standing::Unproven, None);
     }
 
     /// Notes that it left `from` for its present state.

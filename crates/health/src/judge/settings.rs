@@ -31,6 +31,9 @@ pub struct JudgeSettings {
     pub slow_start: Duration,
     /// After a failover: how long standbys may take to follow the new timeline.
     pub failover_grace: Duration,
+    /// How long all servers that answer must have belonged to another cluster before that is the one watched; zero is
+    /// for ever.
+    pub adopt_after: Duration,
     /// What standbys do while the primary does not answer.
     pub primary_unknown: PrimaryUnknown,
 }
@@ -65,6 +68,7 @@ impl JudgeSettings {
             damping_max: Duration::from_secs(60),
             slow_start: Duration::from_secs(10),
             failover_grace: Duration::from_secs(10),
+            adopt_after: Duration::from_secs(30),
             primary_unknown: PrimaryUnknown::Serve,
         }
     }

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use super::epoch::{Claim, Epoch};
 use super::facts::StandbyFacts;
 use super::liveness::{Life, Revival};
-use super::reason::{Fitness, Reason, Return};
+use super::reason::{AdoptionHint, Fitness, Reason, Return};
 use super::server::{JudgedServer, LastAnswer, Standing};
 use super::settings::{JudgeSettings, PrimaryUnknown};
 use super::standby::{Following, following};
+use trunkline_codec::ids::SystemIdentifier;
 use trunkline_topology::{AdminState, ExpectedRole, Role, State};
 
 /// An answer older than this many ticks, plus the timeouts, says nothing any more.
@@ -113,10 +114,10 @@ fn decide_primary(
     now: Instant,
 ) -> (State, Reason) {
     let Some(facts) = server.primary() else { return (State::Unknown, Reason::NotProbed(None)) };
-    let theirs = server.answer.as_ref().and_then(|answer| answer.facts.system_identifier);
+    let theirs = server.system();
     match server.claim {
         None => (State::Unknown, Reason::NotAllProbed),
-        Some(Claim::OtherSystem) => (State::Fenced, Reason::OtherSystem { theirs, ours: epoch.system }),
+        Some(Claim::OtherSystem) => (State::Fenced, other_system(theirs, epoch, settings, now)),
         Some(Claim::OldTimeline) => {
             (State::Fenced, Reason::OldPrimary { theirs: facts.timeline, ours: epoch.timeline })
         }
@@ -141,9 +142,9 @@ fn decide_standby(
     settings: &JudgeSettings,
     now: Instant,
 ) -> (State, Reason) {
-    let theirs = server.answer.as_ref().and_then(|answer| answer.facts.system_identifier);
+    let theirs = server.system();
     if epoch.is_foreign(theirs) {
-        return (State::Fenced, Reason::OtherSystem { theirs, ours: epoch.system });
+        return (State::Fenced, other_system(theirs, epoch, settings, now));
     }
     if let Some((replay, flush)) = server.divergence {
         return (State::Fenced, Reason::Ahead { replay, flush });
@@ -182,6 +183,26 @@ fn decide_standby(
             (State::Up, Reason::Standby(fitness))
         }
     }
+}
+
+fn other_system(
+    theirs: Option<SystemIdentifier>,
+    epoch: &Epoch,
+    settings: &JudgeSettings,
+    now: Instant,
+) -> Reason {
+    let hint = match epoch.replacement {
+        Some(other) if Some(other.system) == theirs => {
+            if other.has_quorum && !settings.adopt_after.is_zero() {
+                let age = now.saturating_duration_since(other.since);
+                AdoptionHint::In(settings.adopt_after.saturating_sub(age))
+            } else {
+                AdoptionHint::ByHand
+            }
+        }
+        Some(_) | None => AdoptionHint::None,
+    };
+    Reason::OtherSystem { theirs, ours: epoch.system, hint }
 }
 
 fn fitness(server: &JudgedServer, epoch: &Epoch, follows: Following, now: Instant) -> Fitness {

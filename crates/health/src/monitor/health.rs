@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use arc_swap::Guard;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
+use trunkline_codec::ids::SystemIdentifier;
 use trunkline_codec::sqlstate::SqlState;
 
 use super::judge_task::{JudgeCommand, Published};
 use super::{ServerSignals, inquiry};
-use crate::judge::JudgeSettings;
+use crate::judge::{AdoptionRefusal, JudgeSettings};
 use crate::termination::Sighting;
 use trunkline_topology::{AdminState, ServerId, ServerSpec, Snapshot};
 
@@ -99,6 +100,16 @@ impl Health {
     /// New settings; of the servers only weight, expected role and admin state change live, matched by name.
     pub fn reload(&self, settings: JudgeSettings, servers: Vec<ServerSpec>) {
         self.command(JudgeCommand::Reload(Box::new(settings), servers));
+    }
+
+    /// Takes another cluster for the one to watch: the one to which every server that answers belongs.
+    ///
+    /// # Errors
+    /// Why there is none, or not only one.
+    pub async fn adopt(&self) -> Result<SystemIdentifier, AdoptionRefusal> {
+        let (answer, answered) = oneshot::channel();
+        self.command(JudgeCommand::Adopt(answer));
+        answered.await.unwrap_or(Err(AdoptionRefusal::Unheard))
     }
 
     fn command(&self, command: JudgeCommand) {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant as TokioInstant, sleep_until};
+use trunkline_codec::ids::SystemIdentifier;
 
-use crate::judge::{Judge, JudgeSettings, Notice, NoticeKind, Observation, Transition};
+use crate::judge::{AdoptionRefusal, Judge, JudgeSettings, Notice, NoticeKind, Observation, Transition};
 use trunkline_topology::{AdminState, LogSeverity, ServerId, ServerSpec, Snapshot};
 
 /// An operator's command.
@@ -15,6 +16,7 @@ use trunkline_topology::{AdminState, LogSeverity, ServerId, ServerSpec, Snapshot
 pub(super) enum JudgeCommand {
     SetAdmin(ServerId, AdminState),
     Reload(Box<JudgeSettings>, Vec<ServerSpec>),
+    Adopt(oneshot::Sender<Result<SystemIdentifier, AdoptionRefusal>>),
 }
 
 /// Where the verdicts are read.
@@ -79,6 +81,8 @@ impl JudgeTask {
                 self.settings.send_replace((*settings).clone());
                 self.judge.reload(*settings, &servers, now);
             }
+            // Who asked may have left.
+            JudgeCommand::Adopt(answer) => _ = answer.send(self.judge.adopt(now)),
         }
     }
 }
@@ -119,6 +123,11 @@ fn log_notice(notice: &Notice) {
             target: "trunkline::health",
             { server.name = %name, %failure },
             "the server refuses the monitoring role: check its password, rights and pg_hba.conf"
+        ),
+        NoticeKind::Adopted { system, was } => tracing::warn!(
+            target: "trunkline::health",
+            { server.name = %name, system_identifier = %system, was = was.map(tracing::field::display) },
+            "the cluster was re-initialised: its new system identifier is adopted"
         ),
         NoticeKind::MonitorAccepted => tracing::info!(
             target: "trunkline::health",

@@ -1,6 +1,7 @@
 //! One file or folder per command: its flags and what it does.
 
 pub(crate) mod admin;
+pub(crate) mod adopt;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;

@@ -320,6 +320,8 @@ pub struct HealthSection {
     pub damping_max: Sourced<Duration>,
     /// Share of the weight grows over this time after DOWN.
     pub slow_start: Sourced<Duration>,
+    /// How long another cluster must have taken this one's place before it is adopted; zero = only when asked.
+    pub adopt_after: Sourced<Duration>,
     /// Old timeline tolerated after a failover.
     pub failover_grace: Sourced<Duration>,
     /// When no replica is eligible.

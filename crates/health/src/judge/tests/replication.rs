@@ -230,3 +230,81 @@ fn a_larger_limit_is_kept_from_its_reload_on() {
     let server = stuck(&mut stage, &mut lsn, 1, Duration::from_secs(100));
     assert_eq!(server.state, State::Lagging, "{}", server.reason);
 }
+
+/// All servers of a stage, from now on those of a new cluster.
+fn reinitialise(stage: &mut Stage) {
+    stage.system = vec![8; 3];
+    // A new cluster begins with less WAL, on the first timeline.
+    stage.answers = vec![Ok(primary(500, 1)), Ok(standby(500, 1)), Ok(standby(500, 1))];
+}
+
+#[test]
+fn a_cluster_re_initialised_as_a_whole_is_adopted_after_a_while() {
+    let mut stage = Stage::with(|settings| settings.adopt_after = Duration::from_secs(5));
+    stage.round();
+    reinitialise(&mut stage);
+    stage.rounds(2);
+    for id in [PRIMARY, R1, R2] {
+        stage.expect(id, State::Fenced, "this cluster's is 7; adopted in");
+        stage.expect(id, State::Fenced, "`trunkline adopt`");
+    }
+    stage.rounds(12);
+    stage.expect(PRIMARY, State::Up, "primary");
+    stage.expect(R1, State::Up, "in sync");
+    stage.expect(R2, State::Up, "in sync");
+    let told: Vec<_> = std::iter::from_fn(|| stage.judge.poll_notice()).map(|notice| notice.kind).collect();
+    let (system, was) = (SystemIdentifier(8), Some(SystemIdentifier(7)));
+    assert_eq!(told, [NoticeKind::Adopted { system, was }]);
+}
+
+#[test]
+fn no_cluster_is_adopted_while_a_server_of_the_present_one_answers() {
+    let mut stage = Stage::with(|settings| settings.adopt_after = Duration::from_secs(5));
+    stage.round();
+    let last = stage.answers[2].clone();
+    reinitialise(&mut stage);
+    (stage.system[2], stage.answers[2]) = (7, last);
+    stage.rounds(30);
+    let lines = [stage.server(PRIMARY), stage.server(R1)].map(|server| server.reason.to_string());
+    assert!(lines.iter().all(|reason| reason.ends_with("this cluster's is 7")), "{lines:?}");
+    let still_there = stage.judge.adopt(stage.now).expect_err("one is left");
+    assert_eq!(still_there, AdoptionRefusal::StillThere(vec!["replica2".into()]));
+    // In maintenance it is not asked.
+    stage.judge.set_admin(R2, AdminState::Maint, stage.now);
+    stage.rounds(12);
+    stage.expect(PRIMARY, State::Up, "primary");
+    stage.judge.set_admin(R2, AdminState::Ready, stage.now);
+    stage.expect(R2, State::Fenced, "another cluster");
+}
+
+#[test]
+fn a_single_server_of_another_cluster_is_adopted_only_when_an_operator_says_so() {
+    let mut stage = Stage::with(|settings| settings.adopt_after = Duration::from_secs(5));
+    stage.round();
+    assert_eq!(
+        stage.judge.adopt(stage.now),
+        Err(AdoptionRefusal::StillThere(["primary", "replica1", "replica2"].map(Into::into).to_vec()))
+    );
+    reinitialise(&mut stage);
+    stage.answers[1] = Err(ProbeFailure::Refused);
+    stage.answers[2] = Err(ProbeFailure::Refused);
+    stage.rounds(30);
+    stage.expect(PRIMARY, State::Fenced, "this cluster's is 7; `trunkline adopt`");
+    assert_eq!(stage.judge.adopt(stage.now), Ok(SystemIdentifier(8)));
+    stage.expect(PRIMARY, State::Up, "primary");
+    // Its standbys come later.
+    (stage.answers[1], stage.answers[2]) = (Ok(standby(500, 1)), Ok(standby(500, 1)));
+    stage.rounds(3);
+    stage.expect(R1, State::Up, "in sync");
+}
+
+#[test]
+fn servers_of_two_other_clusters_are_not_adopted() {
+    let mut stage = Stage::with(|settings| settings.adopt_after = Duration::from_secs(5));
+    stage.round();
+    reinitialise(&mut stage);
+    stage.system[1] = 9;
+    stage.rounds(30);
+    stage.expect(PRIMARY, State::Fenced, "this cluster's is 7");
+    assert_eq!(stage.judge.adopt(stage.now), Err(AdoptionRefusal::Several));
+}

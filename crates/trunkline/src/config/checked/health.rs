@@ -33,6 +33,7 @@ pub(super) fn judge(health: &HealthSection, problems: &mut Problems) -> JudgeSet
         damping_max: health.damping_max.value,
         slow_start: health.slow_start.value,
         failover_grace: health.failover_grace.value,
+        adopt_after: health.adopt_after.value,
         primary_unknown: primary_unknown(health, problems),
     };
     check(health, &settings, problems);

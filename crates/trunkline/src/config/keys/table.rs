@@ -46,7 +46,7 @@ pub const SECTIONS: &[Section] = &[
     Section { name: "agent", doc: "HAProxy's agent-check: a weight by lag, a word by state.", keys: AGENT },
     Section {
         name: "admin",
-        doc: "What an operator may ask of the running proxy: `trunkline drain`, `maint`, `ready` and `sessions`.",
+        doc: "What an operator may ask of the running proxy: `trunkline drain`, `maint`, `ready`, `adopt` and `sessions`.",
         keys: ADMIN,
     },
     Section { name: "limits", doc: "Bounds on clients.", keys: LIMITS },
@@ -222,6 +222,12 @@ const HEALTH: &[Key<RawConfig>] = &[
         "\"10s\"",
         KeyKind::DurationOrZero(|t, v, s| t.health.failover_grace.put(v, s)),
         "After a failover, how long replicas may still be on the old timeline. 0 = not at all.",
+    ),
+    key(
+        "adopt_after",
+        "\"30s\"",
+        KeyKind::DurationOrZero(|t, v, s| t.health.adopt_after.put(v, s)),
+        "A cluster that was re-initialised (pg_upgrade, a restore) has another system identifier: it is accepted when every server that answers has had it for this long, a primary and half of the servers at least. 0 = only by `trunkline adopt`.",
     ),
     key(
         "damping_max",
