@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use trunkline_cluster::{StopMode, send_signal};
+use trunkline_cluster::{Server, StopMode, send_signal};
 use trunkline_tests::{
     Forwarder, Login, Watch, Weather, cluster_of, eventually, own_cluster, spec, test_judge, traffic,
 };
@@ -152,6 +152,35 @@ fn a_promoted_replica_is_out_at_once_and_what_follows_it_is_fenced() {
     assert!(watch.verdicts_since("replica2", start).iter().all(|verdict| verdict.state != State::Fenced));
 }
 
+/// Has a standby follow another server than it did.
+fn repoint(standby: &Server, to: &Server) {
+    let conninfo = standby.psql("SHOW primary_conninfo").unwrap();
+    let words: Vec<&str> = conninfo.split(' ').filter(|word| !word.starts_with("port=")).collect();
+    let login = "user=trunkline_replication password=trunkline_replication";
+    standby.set("primary_conninfo", &format!("{} {login} port={}", words.join(" "), to.port())).unwrap();
+}
+
+#[test]
+fn a_server_promoted_beside_the_primary_waits_for_the_standbys() {
+    let cluster = own_cluster(2);
+    let any = |name: &str, port| spec(name, port, ExpectedRole::Any);
+    let [promoted, follower] = &cluster.replicas[..] else { panic!("two replicas") };
+    let watch = Watch::settled(vec![
+        any("primary", cluster.primary.port()),
+        any("replica1", promoted.port()),
+        any("replica2", follower.port()),
+    ]);
+    let start = Instant::now();
+    promoted.promote().unwrap();
+    watch.await_state("replica1", State::Fenced, Duration::from_secs(10));
+    watch.assert_only("primary", State::Up, start);
+    promoted.psql("SELECT pg_create_physical_replication_slot('replica2', true)").unwrap();
+    repoint(follower, promoted);
+    watch.await_state("replica1", State::Up, Duration::from_secs(15));
+    watch.await_state("primary", State::Fenced, Duration::from_secs(10));
+    watch.await_state("replica2", State::Up, Duration::from_secs(15));
+}
+
 #[test]
 fn after_a_failover_that_lost_wal_the_diverged_replica_is_out_and_the_other_serves() {
     let cluster = own_cluster(3);
@@ -174,12 +203,7 @@ fn after_a_failover_that_lost_wal_the_diverged_replica_is_out_and_the_other_serv
     new_primary.promote().unwrap();
     new_primary.psql("SELECT pg_create_physical_replication_slot(name, true) FROM unnest('{replica2,replica3}'::text[]) AS name").unwrap();
     for server in [diverged, follower] {
-        let conninfo = server.psql("SHOW primary_conninfo").unwrap();
-        let words: Vec<&str> = conninfo.split(' ').filter(|word| !word.starts_with("port=")).collect();
-        let login = "user=trunkline_replication password=trunkline_replication";
-        server
-            .set("primary_conninfo", &format!("{} {login} port={}", words.join(" "), new_primary.port()))
-            .unwrap();
+        repoint(server, new_primary);
     }
     let _writes = traffic(new_primary);
     // failover_grace is 10 s.

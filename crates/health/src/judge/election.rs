@@ -5,7 +5,7 @@ use std::time::Instant;
 use trunkline_codec::ids::{SystemIdentifier, TimelineId};
 
 use super::Judge;
-use super::epoch::{Claim, Claimant, Epoch, EpochOrigin, HolderLife};
+use super::epoch::{Claim, Claimant, Epoch, EpochOrigin, HolderLife, Support};
 use super::facts::Receiver;
 use super::liveness::Life;
 use super::server::{JudgedServer, LastAnswer};
@@ -69,7 +69,7 @@ impl Judge {
         let server = &self.servers[index];
         let (Some(answer), Some(facts)) = (&server.answer, server.primary().copied()) else {
             let server = &mut self.servers[index];
-            (server.claim, server.was_rogue) = (None, false);
+            (server.claim, server.was_rogue, server.contends_since) = (None, false, None);
             return;
         };
         let claimant = Claimant {
@@ -78,8 +78,10 @@ impl Judge {
             timeline: facts.timeline,
             expected: server.spec.expected_role,
             was_rogue: server.was_rogue,
+            support: self.support(server.id, facts.timeline),
+            contends_since: server.contends_since,
         };
-        let claim = epoch.claim(&claimant, self.holder_life());
+        let claim = epoch.claim(&claimant, self.holder_life(), &self.settings, now);
         let is_new_holder = claim == Claim::Holder && !epoch.is_held_by(claimant.id);
         match claim {
             Claim::Holder if is_new_holder => self.hold(claimant.id, now),
@@ -90,14 +92,43 @@ impl Judge {
                 self.servers.iter_mut().for_each(|server| server.unchecked = None);
                 self.hold(claimant.id, now);
             }
-            Claim::Holder | Claim::Rogue | Claim::OtherSystem | Claim::OldTimeline | Claim::Second => {
+            Claim::Holder
+            | Claim::Rogue
+            | Claim::Contender
+            | Claim::OtherSystem
+            | Claim::OldTimeline
+            | Claim::Second => {
                 let server = &mut self.servers[index];
                 server.claim = Some(claim);
                 server.was_rogue |= claim == Claim::Rogue;
+                let contends = claim == Claim::Contender;
+                server.contends_since = contends.then(|| server.contends_since.unwrap_or(now));
             }
         }
         if self.epoch.as_ref().is_some_and(|epoch| epoch.is_held_by(claimant.id)) {
             self.advance_clock(index);
+        }
+    }
+
+    /// How many of the other standbys follow a server that was promoted to `timeline`.
+    fn support(&self, id: ServerId, timeline: TimelineId) -> Support {
+        let epoch = self.epoch.as_ref();
+        let is_foreign = |server: &JudgedServer| epoch.is_some_and(|epoch| epoch.is_foreign(server.system()));
+        let (mut all, mut following) = (0_usize, 0_usize);
+        for server in &self.servers {
+            let Some(facts) = server.standby().filter(|_| server.liveness.is_alive()) else { continue };
+            if server.id == id || is_foreign(server) {
+                continue;
+            }
+            all += 1;
+            if let Receiver::Present { timeline: Some(theirs), .. } = facts.receiver {
+                following += usize::from(theirs >= timeline);
+            }
+        }
+        match all {
+            0 => Support::NoWitness,
+            all if following * 2 > all => Support::Most,
+            _ => Support::Few,
         }
     }
 
@@ -119,6 +150,7 @@ impl Judge {
         epoch.first = server.primary().map(|facts| facts.flush);
         epoch.lost_at = None;
         server.claim = Some(Claim::Holder);
+        server.contends_since = None;
     }
 
     /// Feeds the primary's answer to the clock, and compares the standbys' positions with it.

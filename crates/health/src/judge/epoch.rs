@@ -58,6 +58,8 @@ pub(super) enum Claim {
     Successor,
     /// Promoted, though configured as a replica, while the primary lives.
     Rogue,
+    /// Promoted while the primary lives, and the other standbys do not follow it.
+    Contender,
     /// Of another cluster.
     OtherSystem,
     /// A primary left behind by a failover.
@@ -74,6 +76,20 @@ pub(super) struct Claimant {
     pub(super) timeline: TimelineId,
     pub(super) expected: ExpectedRole,
     pub(super) was_rogue: bool,
+    pub(super) support: Support,
+    /// Since when it has been a primary beside this one.
+    pub(super) contends_since: Option<Instant>,
+}
+
+/// What the standbys show of a server that was promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Support {
+    /// No other standby answers.
+    NoWitness,
+    /// More than half of them follow its timeline.
+    Most,
+    /// They do not.
+    Few,
 }
 
 impl Epoch {
@@ -114,8 +130,24 @@ impl Epoch {
             && now.saturating_duration_since(self.started_at) < settings.failover_grace
     }
 
+    /// Whether a server was promoted by mistake, as it seems: it contended for longer than a failover takes, and the
+    /// primary is gone for so short a time that it may only be restarting.
+    fn is_mistaken(&self, claimant: &Claimant, grace: Duration, now: Instant) -> bool {
+        let (Some(since), Some(lost_at)) = (claimant.contends_since, self.lost_at) else { return false };
+        lost_at.saturating_duration_since(since) >= grace && now.saturating_duration_since(lost_at) < grace
+    }
+
     /// What a server that is not in recovery is, while the holder serves as a primary or not.
-    pub(super) fn claim(&self, claimant: &Claimant, holder: HolderLife) -> Claim {
+    ///
+    /// A newer timeline wins, but for two exceptions: a server configured as a replica waits until the primary is gone,
+    /// and any other until most of the standbys follow it or the primary is gone.
+    pub(super) fn claim(
+        &self,
+        claimant: &Claimant,
+        holder: HolderLife,
+        settings: &JudgeSettings,
+        now: Instant,
+    ) -> Claim {
         if self.is_foreign(claimant.system) {
             return Claim::OtherSystem;
         }
@@ -129,6 +161,10 @@ impl Epoch {
             Ordering::Greater if is_holder => Claim::Successor,
             Ordering::Greater if claimant.was_rogue => Claim::Rogue,
             Ordering::Greater if !is_vacant && claimant.expected == ExpectedRole::Replica => Claim::Rogue,
+            Ordering::Greater if claimant.support != Support::Few => Claim::Successor,
+            Ordering::Greater if !is_vacant || self.is_mistaken(claimant, settings.failover_grace, now) => {
+                Claim::Contender
+            }
             Ordering::Greater => Claim::Successor,
         }
     }

@@ -21,6 +21,7 @@ pub(super) enum Reason {
     OtherSystem { theirs: Option<SystemIdentifier>, ours: Option<SystemIdentifier>, hint: AdoptionHint },
     OldPrimary { theirs: TimelineId, ours: Option<TimelineId> },
     SecondPrimary,
+    Contender { theirs: TimelineId },
     Ahead { replay: Lsn, flush: Lsn },
     Branched { theirs: TimelineId, ours: TimelineId },
     LeftBehind { theirs: TimelineId, ours: TimelineId },
@@ -121,6 +122,10 @@ impl fmt::Display for Reason {
                 write!(f, "split brain: a primary on timeline {theirs}, while this cluster's is on {ours}")
             }
             Reason::SecondPrimary => f.write_str("split brain: a second primary on the same timeline"),
+            Reason::Contender { theirs } => write!(
+                f,
+                "split brain: promoted to timeline {theirs} while the primary serves, and most standbys follow that"
+            ),
             Reason::Ahead { replay, flush } => {
                 write!(f, "diverged: it replayed to {replay}, ahead of the primary at {flush}")
             }

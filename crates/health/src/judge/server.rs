@@ -35,6 +35,8 @@ pub(super) struct JudgedServer {
     pub(super) claim: Option<Claim>,
     /// It was promoted while the primary lived; forgotten when it is in recovery again.
     pub(super) was_rogue: bool,
+    /// Since when it has been a primary beside the cluster's own, not followed by most of the standbys.
+    pub(super) contends_since: Option<Instant>,
     /// It showed WAL that the primary does not have. Holds until it restarts or its WAL is rewound.
     pub(super) divergence: Option<(Lsn, Lsn)>,
     /// A replayed position to compare with the primary's next answer, and when it was reported.
@@ -108,6 +110,7 @@ impl JudgedServer {
             answer: None,
             claim: None,
             was_rogue: false,
+            contends_since: None,
             divergence: None,
             unchecked: None,
             on_timeline_at: None,
@@ -194,7 +197,7 @@ impl JudgedServer {
 
     /// What was known of it as a server of one cluster says nothing of it in another.
     pub(super) fn forget_cluster(&mut self) {
-        (self.claim, self.was_rogue) = (None, false);
+        (self.claim, self.was_rogue, self.contends_since) = (None, false, None);
         (self.divergence, self.unchecked) = (None, None);
         (self.on_timeline_at, self.on_newer_since) = (None, None);
         (self.standing, self.reading) = (Standing::Unproven, None);

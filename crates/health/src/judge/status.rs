@@ -138,7 +138,7 @@ impl Judge {
 
     fn is_split(&self) -> bool {
         self.servers.iter().filter(|server| server.is_serving_as_primary()).any(|server| match server.claim {
-            Some(Claim::Rogue | Claim::OldTimeline | Claim::Second) => true,
+            Some(Claim::Rogue | Claim::Contender | Claim::OldTimeline | Claim::Second) => true,
             Some(Claim::Holder | Claim::Successor | Claim::OtherSystem) | None => false,
         })
     }

@@ -121,6 +121,7 @@ fn decide_primary(
         Some(Claim::OldTimeline) => {
             (State::Fenced, Reason::OldPrimary { theirs: facts.timeline, ours: epoch.timeline })
         }
+        Some(Claim::Contender) => (State::Fenced, Reason::Contender { theirs: facts.timeline }),
         Some(Claim::Second) => (State::Fenced, Reason::SecondPrimary),
         Some(Claim::Rogue) => (State::Down, Reason::Promoted),
         Some(Claim::Holder | Claim::Successor) if server.spec.expected_role == ExpectedRole::Replica => {

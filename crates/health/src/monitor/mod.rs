@@ -30,7 +30,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::SERVERS_MAX;
 use crate::judge::{Judge, JudgeSettings, Observation};
 use crate::probe::ServerHost;
-use trunkline_topology::{ServerId, ServerSpec};
+use trunkline_topology::{ExpectedRole, ServerId, ServerSpec};
 
 /// Observations on their way to the judge; the probers wait when it is behind.
 const OBSERVATIONS_MAX: usize = 1024;
@@ -90,6 +90,12 @@ impl Monitor {
     pub fn start(settings: MonitorSettings, runtime: &Handle) -> Health {
         let MonitorSettings { mut servers, login, judge } = settings;
         servers.truncate(SERVERS_MAX);
+        if lacks_a_witness(&servers) {
+            tracing::warn!(
+                target: "trunkline::health",
+                "a promotion takes the writers at once, even while the primary serves: with two servers no other standby can show which to follow"
+            );
+        }
         let (observations, observed) = mpsc::channel(OBSERVATIONS_MAX);
         let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
         let settings = watch::Sender::new(judge.clone());
@@ -117,4 +123,10 @@ impl Monitor {
         tasks.push(runtime.spawn(judge_task.run()).abort_handle());
         Health::new(published, commands, signals, tasks)
     }
+}
+
+/// Whether one of two servers may become the primary without a third to bear it out.
+fn lacks_a_witness(servers: &[ServerSpec]) -> bool {
+    let is_any = |server: &ServerSpec| server.expected_role == ExpectedRole::Any;
+    servers.len() == 2 && servers.iter().any(is_any)
 }

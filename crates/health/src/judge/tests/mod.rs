@@ -36,10 +36,15 @@ impl Stage {
     }
 
     pub(super) fn with(change: impl FnOnce(&mut JudgeSettings)) -> Self {
+        let expected = [ExpectedRole::Primary, ExpectedRole::Replica, ExpectedRole::Replica];
+        Self::of(expected, change)
+    }
+
+    /// The same, of servers with these roles in the configuration.
+    pub(super) fn of(expected: [ExpectedRole; 3], change: impl FnOnce(&mut JudgeSettings)) -> Self {
         let now = Instant::now() + Duration::from_secs(3600);
         let mut settings = JudgeSettings::new(MAX_LAG, TICK);
         change(&mut settings);
-        let expected = [ExpectedRole::Primary, ExpectedRole::Replica, ExpectedRole::Replica];
         let specs = expected.iter().zip(["primary", "replica1", "replica2"]).map(|(&expected_role, name)| {
             let (host, admin) = ("h".to_owned(), AdminState::Ready);
             ServerSpec { name: name.to_owned(), host, port: 5432, expected_role, weight: 100, admin }

@@ -308,3 +308,63 @@ fn servers_of_two_other_clusters_are_not_adopted() {
     stage.expect(PRIMARY, State::Fenced, "this cluster's is 7");
     assert_eq!(stage.judge.adopt(stage.now), Err(AdoptionRefusal::Several));
 }
+
+/// Three servers of no fixed role, of which R1 was promoted while the primary lives.
+fn promoted_beside_the_primary() -> Stage {
+    let mut stage = Stage::of([ExpectedRole::Any; 3], |_| {});
+    stage.round();
+    stage.answers[1] = Ok(primary(1100, 2));
+    stage.rounds(3);
+    stage
+}
+
+#[test]
+fn a_server_promoted_beside_the_primary_takes_over_only_when_most_standbys_follow_it() {
+    let mut stage = promoted_beside_the_primary();
+    stage.expect(PRIMARY, State::Up, "primary");
+    stage.expect(R1, State::Fenced, "promoted to timeline 2 while the primary serves");
+    assert!(stage.judge.snapshot(stage.now).split_brain);
+    assert!(stage.judge.snapshot(stage.now).is_fenced_primary(R1), "no write goes there");
+    stage.answers[2] = Ok(standby(1100, 2));
+    stage.rounds(2);
+    stage.expect(R1, State::Up, "primary");
+    stage.expect(PRIMARY, State::Fenced, "timeline 1");
+    stage.expect(R2, State::Up, "");
+}
+
+#[test]
+fn a_server_promoted_beside_the_primary_takes_over_when_that_is_gone() {
+    let mut stage = promoted_beside_the_primary();
+    stage.answers[0] = Err(ProbeFailure::Refused);
+    stage.rounds(2);
+    stage.expect(R1, State::Up, "primary");
+}
+
+#[test]
+fn a_mistaken_promotion_does_not_take_over_when_the_primary_restarts() {
+    let mut stage = promoted_beside_the_primary();
+    // Longer than failover_grace.
+    stage.rounds(22);
+    stage.answers[0] = Err(ProbeFailure::Refused);
+    stage.rounds(4);
+    stage.expect(R1, State::Fenced, "split brain");
+    stage.answers[0] = Ok(primary(1000, 1));
+    stage.rounds(4);
+    stage.expect(PRIMARY, State::Up, "primary");
+    stage.expect(R2, State::Up, "in sync");
+    // A primary that does not come back is another matter.
+    stage.answers[0] = Err(ProbeFailure::Refused);
+    stage.rounds(24);
+    stage.expect(R1, State::Up, "primary");
+}
+
+#[test]
+fn a_promotion_without_a_witness_takes_over_at_once() {
+    let mut stage = Stage::of([ExpectedRole::Any; 3], |_| {});
+    stage.answers[2] = Err(ProbeFailure::Refused);
+    stage.rounds(2);
+    stage.answers[1] = Ok(primary(1100, 2));
+    stage.rounds(2);
+    stage.expect(R1, State::Up, "primary");
+    stage.expect(PRIMARY, State::Fenced, "timeline 1");
+}
