@@ -184,6 +184,16 @@ impl ServerStatus {
         self.state.takes_new() && !self.saturated
     }
 
+    /// The host to connect to: the address that its name gave last, so that nobody else looks the name up; the configured
+    /// host until that is known, and for a Unix socket.
+    #[must_use]
+    pub fn known_host(&self) -> String {
+        match &self.address {
+            Some(Address::Tcp(address)) => address.ip().to_string(),
+            Some(Address::Unix(_)) | None => self.host.to_string(),
+        }
+    }
+
     /// The weight in force now.
     #[must_use]
     pub fn effective_weight(&self) -> f32 {

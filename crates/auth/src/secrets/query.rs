@@ -260,7 +260,7 @@ fn refusal(error: &tokio_postgres::Error) -> Option<LookupError> {
 /// The servers to ask, the best first.
 #[must_use]
 pub fn to_ask(snapshot: &Snapshot) -> Vec<(ServerId, String, u16)> {
-    let place = |server: &ServerStatus| (server.id, server.host.to_string(), server.port);
+    let place = |server: &ServerStatus| (server.id, server.known_host(), server.port);
     eligible::to_ask(snapshot).into_iter().map(place).collect()
 }
 

@@ -105,7 +105,7 @@ impl Monitor {
             let watched = Arc::new(WatchedServer {
                 id,
                 name: spec.name.clone(),
-                server: ServerHost { host: spec.host.clone(), port: spec.port },
+                server: ServerHost::new(spec.host.clone(), spec.port),
                 login: login.clone(),
                 settings: settings.subscribe(),
                 observations: observations.clone(),

@@ -71,6 +71,14 @@ async fn ask_until_lost(watched: &WatchedServer, mut session: ProbeConnection, p
         };
         let address = Some(session.address());
         watched.report(Observation { sent_at, received_at: Instant::now(), address, finding }).await;
+        if watched.server.has_left(&session.address()) {
+            tracing::info!(
+                target: "trunkline::health",
+                { server.name = %watched.name, server.addr = %session.address() },
+                "the server's name leads to another address now: it is followed"
+            );
+            return;
+        }
         let signals = &watched.signals;
         let wait = pace.wait(&settings, settings.tick).saturating_sub(sent_at.elapsed());
         tokio::select! {

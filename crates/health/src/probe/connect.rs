@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Config, Connection, NoTls};
 
+use super::host::{Lookup, NAME_ADDRESSES_MAX, ServerHost};
 use super::{FailedAttempt, failure};
 use crate::judge::{JudgeSettings, ProbeFailure, ProbePhase};
 use crate::net::ServerStream;
@@ -26,15 +27,6 @@ const STATEMENT_TIMEOUT_MAX_MS: u128 = i32::MAX as u128;
 const SEARCH_PATH: &str = "-c search_path=pg_catalog";
 /// The application_name of the probe's connections in pg_stat_activity.
 const APPLICATION_NAME: &str = "trunkline_health";
-
-/// Where a server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerHost {
-    /// Host name or address, or the directory of a Unix socket.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-}
 
 /// A connection that is logged in.
 pub(super) struct Link {
@@ -54,7 +46,7 @@ pub(super) async fn open(
     let timed_out = ProbeFailure::TimedOut { phase: ProbePhase::Login, after };
     let at = |address, failure| FailedAttempt { address, phase: ProbePhase::Login, failure };
 
-    let (stream, address) = match Address::of_directory(&server.host, server.port) {
+    let (stream, address) = match Address::of_directory(server.host(), server.port()) {
         Some(socket) => match timeout_at(deadline, ServerStream::connect(&socket)).await {
             Err(_) => return Err(at(Some(socket), timed_out)),
             Ok(Err(error)) => {
@@ -80,16 +72,35 @@ async fn over_tcp(
     deadline: Instant,
     settings: &JudgeSettings,
 ) -> Result<(ServerStream, Address), FailedAttempt> {
-    let nowhere = |failure| FailedAttempt { address: None, phase: ProbePhase::Login, failure };
-    let timed_out = ProbeFailure::TimedOut { phase: ProbePhase::Login, after: settings.connect_timeout };
-    let resolved = timeout_at(deadline, lookup_host((server.host.as_str(), server.port))).await;
-    let addresses: Vec<SocketAddr> = match resolved {
-        Err(_) => return Err(nowhere(timed_out)),
-        Ok(Err(error)) => return Err(nowhere(ProbeFailure::Unresolved(error.to_string()))),
-        Ok(Ok(addresses)) => addresses.take(ADDRESSES_MAX).collect(),
+    let Lookup { addresses, failure } = look_up(server, deadline, settings).await?;
+    let (stream, address) = match (first_answering(&addresses, deadline, settings).await, failure) {
+        (Ok(answering), _) => answering,
+        // Whether the server has moved or is gone cannot be told.
+        (Err(attempt), Some(failure)) => return Err(FailedAttempt { failure, ..attempt }),
+        (Err(attempt), None) => return Err(attempt),
     };
-    let (stream, address) = first_answering(&addresses, deadline, settings).await?;
     Ok((ServerStream::Tcp(stream), Address::Tcp(address)))
+}
+
+/// Looks a server's name up. A resolver that does not answer gets half of the time, where there are addresses to fall
+/// back on.
+async fn look_up(
+    server: &ServerHost,
+    deadline: Instant,
+    settings: &JudgeSettings,
+) -> Result<Lookup, FailedAttempt> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let patience = if server.is_known() { left / 2 } else { left };
+    let found = match timeout(patience, lookup_host((server.host(), server.port()))).await {
+        Ok(Ok(addresses)) => Ok(addresses.take(NAME_ADDRESSES_MAX).collect()),
+        Ok(Err(error)) => Err(ProbeFailure::Unresolved(error.to_string())),
+        Err(_) => Err(ProbeFailure::TimedOut { phase: ProbePhase::Login, after: settings.connect_timeout }),
+    };
+    server.note_lookup(found).map_err(|failure| FailedAttempt {
+        address: None,
+        phase: ProbePhase::Login,
+        failure,
+    })
 }
 
 /// The first address that accepts, as `localhost` often names two; each gets its share of the time left.
@@ -100,6 +111,7 @@ async fn first_answering(
 ) -> Result<(TcpStream, SocketAddr), FailedAttempt> {
     let nothing = ProbeFailure::Unresolved("the name has no address".to_owned());
     let mut attempt = FailedAttempt { address: None, phase: ProbePhase::Login, failure: nothing };
+    let addresses = &addresses[..addresses.len().min(ADDRESSES_MAX)];
     for (index, &address) in addresses.iter().enumerate() {
         let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
         let share = deadline.saturating_duration_since(Instant::now()) / left;

@@ -7,6 +7,7 @@
 mod answer;
 mod connect;
 mod failure;
+mod host;
 mod sql;
 
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::judge::{Facts, JudgeSettings, ProbeFailure, ProbePhase};
 use trunkline_topology::Address;
 use trunkline_topology::Postmaster;
 
-pub use self::connect::ServerHost;
+pub use self::host::ServerHost;
 
 /// How a failed attempt ended, and the address it got to.
 #[derive(Clone, Debug)]

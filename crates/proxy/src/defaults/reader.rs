@@ -138,7 +138,7 @@ pub(super) async fn look(health: Health, id: ServerId, login: Config, server: Ar
 fn place(health: &Health, id: ServerId) -> Option<(String, u16, Arc<str>)> {
     let snapshot = health.load();
     let status = snapshot.server(id)?;
-    let place = || (status.host.to_string(), status.port, Arc::clone(&status.name));
+    let place = || (status.known_host(), status.port, Arc::clone(&status.name));
     status.state.may_be_asked().then(place)
 }
 

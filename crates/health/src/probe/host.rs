@@ -1,0 +1,148 @@
+//! A server's name, and the addresses that it gave last.
+//!
+//! A name that cannot be looked up says nothing of the server: the last addresses are used while they answer. A name that
+//! gives other addresses is followed, though the old one may still answer.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::judge::ProbeFailure;
+use trunkline_topology::Address;
+
+/// Most addresses of one name that are remembered.
+pub(super) const NAME_ADDRESSES_MAX: usize = 64;
+
+/// Where a server is.
+#[derive(Debug)]
+pub struct ServerHost {
+    host: String,
+    port: u16,
+    last: Mutex<LastLookup>,
+}
+
+/// What the name gave.
+#[derive(Debug, Default)]
+struct LastLookup {
+    /// Of the last look-up that succeeded.
+    addresses: Vec<SocketAddr>,
+    /// Whether one has failed since.
+    has_failed: bool,
+}
+
+/// The addresses to try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lookup {
+    pub(super) addresses: Vec<SocketAddr>,
+    /// Why they are those of an earlier look-up, if they are.
+    pub(super) failure: Option<ProbeFailure>,
+}
+
+impl ServerHost {
+    /// A host name or address, or the directory of a Unix socket, and a port.
+    #[must_use]
+    pub fn new(host: String, port: u16) -> Self {
+        ServerHost { host, port, last: Mutex::default() }
+    }
+
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether a look-up has succeeded before.
+    pub(super) fn is_known(&self) -> bool {
+        !self.last().addresses.is_empty()
+    }
+
+    /// Whether the name led to `address`, and no longer does.
+    pub(crate) fn has_left(&self, address: &Address) -> bool {
+        let Address::Tcp(address) = address else { return false };
+        let last = self.last();
+        !last.addresses.is_empty() && !last.addresses.contains(address)
+    }
+
+    /// Takes in what a look-up gave, and says which addresses to try.
+    ///
+    /// # Errors
+    /// The failure, when no look-up has ever succeeded.
+    pub(super) fn note_lookup(
+        &self,
+        found: Result<Vec<SocketAddr>, ProbeFailure>,
+    ) -> Result<Lookup, ProbeFailure> {
+        let found = match found {
+            Ok(addresses) if addresses.is_empty() => {
+                Err(ProbeFailure::Unresolved("the name has no address".to_owned()))
+            }
+            found => found,
+        };
+        let mut last = self.last();
+        match found {
+            Ok(addresses) => {
+                if std::mem::take(&mut last.has_failed) {
+                    tracing::info!(target: "trunkline::health", { server.host = %self.host }, "host name is resolved again");
+                }
+                last.addresses.clone_from(&addresses);
+                Ok(Lookup { addresses, failure: None })
+            }
+            Err(failure) if last.addresses.is_empty() => Err(failure),
+            Err(failure) => {
+                if !std::mem::replace(&mut last.has_failed, true) {
+                    tracing::warn!(
+                        target: "trunkline::health",
+                        { server.host = %self.host, %failure },
+                        "host name cannot be looked up: the addresses that it gave last are used"
+                    );
+                }
+                Ok(Lookup { addresses: last.addresses.clone(), failure: Some(failure) })
+            }
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, LastLookup> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(last: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, last], 5432))
+    }
+
+    fn failure() -> ProbeFailure {
+        ProbeFailure::Unresolved("no answer".to_owned())
+    }
+
+    #[test]
+    fn a_name_never_looked_up_fails_and_one_that_was_keeps_its_addresses() {
+        let host = ServerHost::new("db1".to_owned(), 5432);
+        assert_eq!(host.note_lookup(Err(failure())), Err(failure()));
+        assert!(!host.is_known());
+        let found = Lookup { addresses: vec![at(1)], failure: None };
+        assert_eq!(host.note_lookup(Ok(vec![at(1)])), Ok(found.clone()));
+        for nothing in [Err(failure()), Ok(Vec::new())] {
+            let kept = host.note_lookup(nothing).expect("it was known");
+            assert_eq!(kept.addresses, found.addresses);
+            assert!(matches!(kept.failure, Some(ProbeFailure::Unresolved(_))));
+        }
+    }
+
+    #[test]
+    fn an_address_is_left_when_the_name_gives_only_others() {
+        let host = ServerHost::new("db1".to_owned(), 5432);
+        assert!(!host.has_left(&at(1).into()), "nothing is known yet");
+        host.note_lookup(Ok(vec![at(1), at(2)])).expect("found");
+        assert!(!host.has_left(&at(1).into()) && !host.has_left(&at(2).into()));
+        host.note_lookup(Ok(vec![at(2), at(3)])).expect("found");
+        assert!(host.has_left(&at(1).into()) && !host.has_left(&at(2).into()));
+        host.note_lookup(Err(failure())).expect("known");
+        assert!(!host.has_left(&at(2).into()), "a failed look-up moves nobody");
+        let socket = Address::of_directory("/run/postgresql", 5432).expect("a directory");
+        assert!(!host.has_left(&socket));
+    }
+}
