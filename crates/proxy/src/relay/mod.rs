@@ -15,6 +15,7 @@
 mod attach;
 mod buffer;
 mod defaults;
+mod departure;
 mod end;
 mod inquiry;
 mod lost;

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use trunkline_routing::eligible;
 use trunkline_session::{PinReason, ServerLoss, TransactionStatus};
-use trunkline_topology::{Role, ServerId, State};
+use trunkline_topology::{Role, State};
 
 use super::attach::Attachment;
+use super::departure::{IfUnmovable, PlannedMove, Urgency};
 use super::inquiry::TerminationInquiry;
 use super::{Ending, Relay};
 use crate::context::{Order, Slot};
 use crate::errors::{IdleLimit, Refusal};
-use crate::limits::{FAREWELL_PATIENCE, LOOK_INTERVAL, TICK};
+use crate::limits::{FAREWELL_PATIENCE, TICK};
 use crate::settings::OnLagging;
 use trunkline_telemetry::metrics::{IneligibleState, MoveCause};
 
@@ -31,42 +32,11 @@ pub(super) struct Watch {
     /// Health says the server is down.
     is_down: bool,
     /// The session is to leave its server at its next idle point.
-    must_leave: Option<PlannedMove>,
+    pub(super) must_leave: Option<PlannedMove>,
     /// The session came here because other servers showed less than it had seen: until then they are not tried again.
-    stays_until: Option<Instant>,
+    pub(super) stays_until: Option<Instant>,
     /// The session's server has been found ineligible, and that was counted.
     is_marked: bool,
-}
-
-/// How a session is to leave its server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct PlannedMove {
-    cause: MoveCause,
-    urgency: Urgency,
-    if_unmovable: IfUnmovable,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Urgency {
-    /// The server is of no use.
-    AtOnce,
-    /// It still serves: others leave first, so that they do not all log in elsewhere at one time.
-    InTurn,
-}
-
-/// What becomes of a session that cannot leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum IfUnmovable {
-    Stay,
-    End,
-}
-
-impl PlannedMove {
-    const REBALANCE: PlannedMove = PlannedMove {
-        cause: MoveCause::Rebalance,
-        urgency: Urgency::InTurn,
-        if_unmovable: IfUnmovable::Stay,
-    };
 }
 
 impl Watch {
@@ -223,77 +193,8 @@ impl Relay {
         None
     }
 
-    /// Leaves the server if it can, and if it is its turn; `Some` when the session ends instead.
-    fn depart(&mut self, cx: &mut Context<'_>, planned: PlannedMove) -> Option<Ending> {
-        let is_known_soon = match planned.urgency {
-            Urgency::InTurn => !self.session.settle_calls_before_leaving(),
-            Urgency::AtOnce => !self.session.settle_calls(),
-        };
-        if planned.urgency == Urgency::InTurn && self.await_confirmation() {
-            return None;
-        }
-        let Attachment::Attached { lease, name, .. } = &self.server else { return None };
-        if is_known_soon && (planned.urgency == Urgency::InTurn || !self.can_leave()) {
-            self.slot.due_by(Instant::now() + TICK);
-            return None;
-        }
-        let is_kept = planned.urgency == Urgency::InTurn && self.session.stays_for().is_some();
-        if is_kept || !self.can_leave() {
-            let must_end = planned.if_unmovable == IfUnmovable::End && !self.watch.is_leaving();
-            if must_end && self.has_room_elsewhere() {
-                let server = name.to_string();
-                return Some(self.refuse(&Refusal::Lagging { server }));
-            }
-            if planned.cause == MoveCause::Rebalance {
-                self.watch.must_leave = None;
-            }
-            return None;
-        }
-        let now = Instant::now();
-        if planned.urgency == Urgency::InTurn
-            && let Some(questions) = self.session.last_questions()
-        {
-            self.forward_to_server(cx, &questions, now);
-            return None;
-        }
-        let look_again = match planned.urgency {
-            Urgency::AtOnce => None,
-            Urgency::InTurn => self.not_before(lease.server(), now),
-        };
-        match (look_again, planned.cause) {
-            (None, cause) => self.leave(cx, cause),
-            // Asked again if it is still wanted.
-            (Some(_), MoveCause::Rebalance) => self.watch.must_leave = None,
-            (Some(at), MoveCause::Ineligible | MoveCause::ServerLost) => self.slot.due_by(at),
-        }
-        None
-    }
-
-    /// When to ask again whether it is the session's turn to leave `server`; `None` when it is.
-    fn not_before(&self, server: ServerId, now: Instant) -> Option<Instant> {
-        if let Some(until) = self.watch.stays_until.filter(|until| *until > now) {
-            return Some(until);
-        }
-        if !self.has_room_elsewhere() {
-            return Some(now + LOOK_INTERVAL);
-        }
-        let most = self.live.limits.moves_per_second_max;
-        (!self.worker.shared.pace.may_leave(server, most, now)).then(|| now + TICK)
-    }
-
-    /// Others may have come first to where there was room when health had its news.
-    fn has_room_elsewhere(&self) -> bool {
-        let shared = &self.worker.shared;
-        !self
-            .context
-            .criteria
-            .eligible(&shared.health.load(), &self.live, &shared.attached)
-            .servers
-            .is_empty()
-    }
-
     /// No request is owed an answer, and none has been begun.
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         let is_searching = matches!(self.server, Attachment::Taking(_));
         !is_searching && self.session.is_idle() && self.to_server.held().is_empty()
     }
@@ -370,15 +271,6 @@ impl Relay {
             );
             self.worker.metrics.server(server).sessions_ineligible.one(reason(status.state, status.role));
         }
-    }
-
-    /// Whether the session can do without its server until the client speaks, and then take another.
-    fn can_leave(&self) -> bool {
-        let is_on_one = matches!(self.server, Attachment::Attached { .. });
-        is_on_one
-            && self.context.relogin.is_some()
-            && self.session.movability().is_ok()
-            && !self.watch.is_leaving()
     }
 
     fn idle_limit(&self) -> (Duration, IdleLimit) {
