@@ -41,8 +41,8 @@ pub(crate) enum Refusal {
     BadOption { name: &'static str, must_be: &'static str },
     /// An option that begins like one of the proxy's and is none.
     UnknownOption { name: &'static str, hint: &'static str },
-    /// Another server did not take the session's settings or prepared statements.
-    StateLost,
+    /// The session's server was lost, and no other took the session.
+    NotReplaced { tried: String },
     /// A server asks for an authentication that the proxy has no secret for.
     NoMeans { wanted: &'static str },
 }
@@ -146,7 +146,7 @@ impl Refusal {
             Refusal::Idle(_) => RefusalReason::Idle,
             Refusal::Lagging { .. } => RefusalReason::Lagging,
             Refusal::LoginTimeout => RefusalReason::LoginTimeout,
-            Refusal::NoMeans { .. } | Refusal::StateLost => RefusalReason::Server,
+            Refusal::NoMeans { .. } | Refusal::NotReplaced { .. } => RefusalReason::Server,
         }
     }
 
@@ -215,10 +215,10 @@ impl Refusal {
                 None,
                 Some(*hint),
             ),
-            Refusal::StateLost => (
+            Refusal::NotReplaced { tried } => (
                 SqlState::CONNECTION_FAILURE,
-                "the session could not be continued on another server".to_owned(),
-                Some("Its settings or prepared statements were refused there.".to_owned()),
+                "the session's server was lost, and no other server takes the session".to_owned(),
+                Some(tried.clone()),
                 Some("Connect again."),
             ),
             Refusal::NoMeans { wanted } => (

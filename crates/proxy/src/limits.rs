@@ -68,6 +68,23 @@ pub const REBALANCE_TOLERANCE: f32 = 0.1;
 /// Moving sessions that log in on one server at one time.
 pub const MOVING_LOGINS_MAX: usize = 32;
 
+/// How long a session that still has its server searches for another, logins and the restoring of its state included.
+/// Its client waits no longer than that.
+pub const PLANNED_MOVE_TIMEOUT: Duration = Duration::from_millis(2500);
+
+/// Sessions that have a second server connection at one time, because they are about to move there.
+pub const PLANNED_MOVES_MAX: usize = 64;
+
+/// How long a server that has refused a session is not asked again by that session, the first time; then twice as long,
+/// and so on ...
+pub const MOVE_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// ... up to this.
+pub const MOVE_RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Least time between two lines in the log about sessions that one server refuses.
+pub const MOVE_REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How long a server may take to replay what a session that moves to it has seen elsewhere.
 pub const REPLAY_PATIENCE: Duration = Duration::from_millis(300);
 

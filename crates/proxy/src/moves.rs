@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use trunkline_topology::ServerId;
 
-use crate::limits::{MOVING_LOGINS_MAX, TICK};
+use crate::limits::{MOVE_REFUSAL_LOG_INTERVAL, MOVING_LOGINS_MAX, PLANNED_MOVES_MAX, TICK};
 
 /// The rate of moves, by server; shared by all threads.
 #[derive(Debug)]
 pub(crate) struct MoveRate {
     began: Instant,
     servers: Box<[ServerMoveRate]>,
+    second_connections: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -21,6 +22,8 @@ struct ServerMoveRate {
     /// When all departures granted so far would have left at the even rate, in nanoseconds since `began`.
     paid_until: AtomicU64,
     logins: Arc<Semaphore>,
+    /// When a refusal by the server may be logged again, in nanoseconds since `began`.
+    next_log: AtomicU64,
 }
 
 impl MoveRate {
@@ -28,8 +31,10 @@ impl MoveRate {
         let server = |_| ServerMoveRate {
             paid_until: AtomicU64::new(0),
             logins: Arc::new(Semaphore::new(MOVING_LOGINS_MAX)),
+            next_log: AtomicU64::new(0),
         };
-        MoveRate { began: Instant::now(), servers: (0..servers).map(server).collect() }
+        let second_connections = Arc::new(Semaphore::new(PLANNED_MOVES_MAX));
+        MoveRate { began: Instant::now(), servers: (0..servers).map(server).collect(), second_connections }
     }
 
     /// Whether one more session may leave `server` now, at `per_second`; zero is no limit. Sessions ask again
@@ -38,8 +43,7 @@ impl MoveRate {
         if per_second == 0 {
             return true;
         }
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let now = nanos(now.saturating_duration_since(self.began));
+        let now = self.since_beginning(now);
         let each = nanos(Duration::from_secs(1)) / u64::from(per_second);
         let paid_until = &self.servers[server.index()].paid_until;
         let pay =
@@ -47,10 +51,36 @@ impl MoveRate {
         paid_until.fetch_update(Relaxed, Relaxed, pay).is_ok()
     }
 
+    /// A second connection for a session that still has its server, if one more may have it now.
+    pub(crate) fn second_connection(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.second_connections).try_acquire_owned().ok()
+    }
+
+    /// Whether there is one to be had.
+    pub(crate) fn has_second_connection(&self) -> bool {
+        self.second_connections.available_permits() > 0
+    }
+
+    /// Whether it is time for a line in the log about `server`, which has refused a session. If so, its time is over.
+    pub(crate) fn may_log_refusal(&self, server: ServerId, now: Instant) -> bool {
+        let now = self.since_beginning(now);
+        let next = now.saturating_add(nanos(MOVE_REFUSAL_LOG_INTERVAL));
+        let claim = |at: u64| (at <= now).then_some(next);
+        self.servers[server.index()].next_log.fetch_update(Relaxed, Relaxed, claim).is_ok()
+    }
+
+    fn since_beginning(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.began))
+    }
+
     /// Waits for a permit to log in on `server`.
     pub(crate) async fn turn(&self, server: ServerId) -> Result<OwnedSemaphorePermit, AcquireError> {
         Arc::clone(&self.servers[server.index()].logins).acquire_owned().await
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -58,6 +58,8 @@ pub enum PinReason {
     /// A function that it called may have changed settings, or settings of its login are not known; their values have
     /// not been read yet.
     ReadingBack,
+    /// Another server did not take it, for this reason, and its own still serves it.
+    RefusedElsewhere(&'static str),
 }
 
 impl PinReason {
@@ -87,6 +89,7 @@ impl PinReason {
             | Self::StatementNotDescribed
             | Self::OpaqueFunction
             | Self::ReadingBack
+            | Self::RefusedElsewhere(_)
             | Self::SideEffects(_) => false,
         }
     }
@@ -121,6 +124,7 @@ impl fmt::Display for PinReason {
             Self::UserFunction => "user-defined function",
             Self::OpaqueFunction => "function of a language or library that is not known",
             Self::ReadingBack => "values of settings are being read",
+            Self::RefusedElsewhere(reason) => return write!(f, "refused by another server: {reason}"),
         };
         f.write_str(words)
     }

@@ -98,6 +98,11 @@ impl Defaults {
         server.map_or_else(|| self.nothing.load(), |server| server.history.load())
     }
 
+    /// Whether a server is looked at.
+    fn looks_at(&self, id: ServerId) -> bool {
+        self.servers.len() > usize::from(id.0)
+    }
+
     /// Has the defaults of a server read soon, because a session has just logged in there: those read before and
     /// after the login show what it got. Nobody waits for that.
     fn look_soon(&self, id: ServerId) {

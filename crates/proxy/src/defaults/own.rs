@@ -62,7 +62,13 @@ impl SessionDefaults {
         let newest = defaults.history(server).newest().map(|generation| generation.login(user, database));
         let at = LoginTime { began, ended: Instant::now() };
         defaults.look_soon(server);
-        SessionDefaults { server, at, given: LoginDefaults::Unconfirmed(newest) }
+        // Where nobody looks, there is nothing to wait for.
+        let given = if defaults.looks_at(server) {
+            LoginDefaults::Unconfirmed(newest)
+        } else {
+            LoginDefaults::Settled(None)
+        };
+        SessionDefaults { server, at, given }
     }
 
     /// Whether the defaults have not been confirmed after the login yet.

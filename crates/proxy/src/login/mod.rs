@@ -178,7 +178,7 @@ fn login_result(refusal: &Refusal) -> LoginResult {
         Refusal::AuthenticationFailed { .. } => LoginResult::Rejected,
         Refusal::SecretsUnavailable => LoginResult::Unavailable,
         Refusal::LoginTimeout => LoginResult::Abandoned,
-        Refusal::NoMeans { .. } | Refusal::ServerLost { .. } | Refusal::StateLost => {
+        Refusal::NoMeans { .. } | Refusal::ServerLost { .. } | Refusal::NotReplaced { .. } => {
             LoginResult::ServerRefused
         }
         Refusal::NoServer { .. }

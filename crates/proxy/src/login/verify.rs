@@ -42,10 +42,10 @@ pub(super) async fn log_in(
     let credentials = authenticate(worker, &mut dialogue, request).await?;
     let client_read_ahead = dialogue.reader.into_read_ahead();
     let startup = for_servers(&startup);
-    let search = Search::new(worker, request.criteria);
+    let mut search = Search::new(worker, request.criteria);
     limit.extend(search.extra_wait());
     let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
-    let taken = match take(search, who, &Alignment::default()).await {
+    let taken = match take(&mut search, who, &Alignment::default()).await {
         Ok(taken) => taken,
         Err(error) => {
             distrust_if_refused(worker, request, &error);

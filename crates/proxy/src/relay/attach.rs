@@ -11,18 +11,22 @@ use std::time::Instant;
 use bytes::BytesMut;
 use trunkline_codec::write;
 use trunkline_net::Transport;
-use trunkline_session::{Fingerprint, ServerRole};
+use trunkline_session::{Alignment, Fingerprint, ServerRole};
 use trunkline_topology::{Address, Postmaster, Role, ServerId};
 
 use super::{ClientState, Ending, Next, Relay};
 use crate::cancel::ServerCancelKey;
 use crate::context::Worker;
-use crate::defaults::{ReportedDefaults, RestoringLogin};
+use crate::defaults::{ReportedDefaults, RestoringLogin, SessionDefaults};
 use crate::limits::{FRESHNESS_HOLD, REPEATS_MAX};
 use crate::login::Relogin;
-use crate::server::take::{ChoiceReason, Connected, LoginAs, Move, ReadyServer, Search, TakeError, take};
+use crate::server::refused::{RefusedBy, take_planned};
+use crate::server::take::{
+    ChoiceReason, Connected, LoginAs, Move, ReadyServer, Search, ServerCriteria, TakeError, take,
+};
 use trunkline_routing::Lease;
 use trunkline_telemetry::metrics::{Label, MoveCause, MoveKind, MoveOutcome, RepeatCause};
+use trunkline_telemetry::sessions::SessionInfo;
 
 /// Where a session stands with its server.
 pub(super) enum Attachment {
@@ -65,6 +69,60 @@ pub(super) struct Taking {
     since: Instant,
 }
 
+/// The session as another server is to have it.
+pub(super) struct NextLogin {
+    worker: Rc<Worker>,
+    criteria: ServerCriteria,
+    relogin: Rc<Relogin>,
+    info: Arc<SessionInfo>,
+    own: SessionDefaults,
+    told: ReportedDefaults,
+    alignment: Alignment,
+}
+
+impl NextLogin {
+    /// The defaults that it restores.
+    pub(super) fn own(&self) -> &SessionDefaults {
+        &self.own
+    }
+
+    /// Takes a server in the place of the one that the session has left.
+    async fn take(self, left: Option<Move>) -> Result<ReadyServer, TakeError> {
+        let take = async |worker: &Worker, criteria, who: LoginAs<'_>, alignment: &Alignment| {
+            let mut search = match left {
+                Some(left) => Search::for_move(worker, criteria, left),
+                None => Search::new(worker, criteria),
+            };
+            take(&mut search, who, alignment).await
+        };
+        self.search(take).await
+    }
+
+    /// Takes a server while the session still has its own, none of those to skip.
+    pub(super) async fn take_planned(
+        self,
+        from: Move,
+        skip: Vec<ServerId>,
+    ) -> Result<ReadyServer, Vec<RefusedBy>> {
+        let take = async |worker: &Worker, criteria, who: LoginAs<'_>, alignment: &Alignment| {
+            take_planned(Search::for_planned_move(worker, criteria, from, skip), who, alignment).await
+        };
+        self.search(take).await
+    }
+
+    async fn search<T>(
+        self,
+        take: impl AsyncFnOnce(&Worker, ServerCriteria, LoginAs<'_>, &Alignment) -> T,
+    ) -> T {
+        let NextLogin { worker, criteria, relogin, info, own, told, alignment } = self;
+        let names: [&str; 2] = [&info.user, &info.database];
+        let restoring = RestoringLogin { defaults: &worker.shared.defaults, own, told, names };
+        let Relogin { startup, credentials, .. } = &*relogin;
+        let who = LoginAs { startup, credentials, restoring: Some(&restoring) };
+        take(&worker, criteria, who, &alignment).await
+    }
+}
+
 impl fmt::Debug for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -101,27 +159,24 @@ impl Relay {
                 Poll::Ready(Ok(_)) => {}
             }
         }
-        let Some(relogin) = self.context.relogin.clone() else { return Next::End(Ending::Silent) };
+        let Some(next) = self.next_login() else { return Next::End(Ending::Silent) };
+        self.context.own = next.own.clone();
+        let search = Box::pin(next.take(self.context.left));
+        self.server = Attachment::Taking(Taking { search, since: Instant::now() });
+        Next::Again
+    }
+
+    /// What logs the session in again as it is now; `None` when only its client could.
+    pub(super) fn next_login(&mut self) -> Option<NextLogin> {
+        let relogin = self.context.relogin.clone()?;
         let told = ReportedDefaults::of(self.session.defaults());
         let info = Arc::clone(&self.context.info);
-        self.context.own.settle(&self.worker.shared.defaults, [&info.user, &info.database], &told);
-        let own = self.context.own.clone();
+        let mut own = self.context.own.clone();
+        own.settle(&self.worker.shared.defaults, [&info.user, &info.database], &told);
         self.session.login_has_timeout(own.has_statement_timeout(&relogin.startup));
         let (worker, criteria, alignment) =
             (Rc::clone(&self.worker), self.context.criteria, self.session.alignment());
-        let moving = self.context.left;
-        let search = Box::pin(async move {
-            let search = match &moving {
-                Some(moving) => Search::for_move(&worker, criteria, *moving),
-                None => Search::new(&worker, criteria),
-            };
-            let names: [&str; 2] = [&info.user, &info.database];
-            let restoring = RestoringLogin { defaults: &worker.shared.defaults, own, told, names };
-            let Relogin { startup, credentials, .. } = &*relogin;
-            take(search, LoginAs { startup, credentials, restoring: Some(&restoring) }, &alignment).await
-        });
-        self.server = Attachment::Taking(Taking { search, since: Instant::now() });
-        Next::Again
+        Some(NextLogin { worker, criteria, relogin, info, own, told, alignment })
     }
 
     pub(super) fn poll_taking(&mut self, cx: &mut Context<'_>) -> Next {
@@ -147,11 +202,11 @@ impl Relay {
     }
 
     /// Whether the client has closed the connection, be it behind a request that is still unread.
-    fn has_client_left(&self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn has_client_left(&self, cx: &mut Context<'_>) -> bool {
         self.client.poll_read_closed(cx).is_ready()
     }
 
-    fn attach(&mut self, taken: ReadyServer, since: Instant) {
+    pub(super) fn attach(&mut self, taken: ReadyServer, since: Instant) {
         let ReadyServer { server, mut login_reply, choice } = taken;
         if let Some(name) =
             self.context.relogin.as_ref().and_then(|relogin| relogin.application_name.as_ref())
@@ -236,8 +291,14 @@ impl Relay {
         left
     }
 
-    /// Leaves a server at an idle point, with a goodbye. Another is taken when the client speaks.
+    /// Leaves a server of no use at an idle point, with a goodbye. Another is taken when the client speaks.
     pub(super) fn leave(&mut self, cx: &mut Context<'_>, cause: MoveCause) {
+        self.leaves_for(cause);
+        self.let_go(cx);
+    }
+
+    /// Counts and logs that the session leaves its server.
+    pub(super) fn leaves_for(&mut self, cause: MoveCause) {
         let Attachment::Attached { lease, name, .. } = &self.server else { return };
         self.worker.metrics.server(lease.server()).moves.one(cause);
         tracing::info!(
@@ -245,16 +306,12 @@ impl Relay {
             "session leaves its server"
         );
         self.context.moving = Some(MoveReason::Moved(cause));
-        self.let_go(cx);
     }
 
-    /// Says goodbye to the server.
+    /// Lets go of the server, with a goodbye.
     pub(super) fn let_go(&mut self, cx: &mut Context<'_>) {
         let Attachment::Attached { stream, .. } = &self.server else { return };
-        let mut goodbye = BytesMut::new();
-        write::terminate(&mut goodbye);
-        // If the socket does not take five bytes, its end will have to do.
-        let _ = stream.try_write_last(&goodbye);
+        terminate(stream);
         self.detach();
         // Without a server the client's next word is what to wait for.
         cx.waker().wake_by_ref();
@@ -304,6 +361,14 @@ impl Relay {
         self.to_server.process_again(request);
         self.session.rewind(Instant::now());
     }
+}
+
+/// Says goodbye to a server.
+pub(super) fn terminate(server: &Transport) {
+    let mut goodbye = BytesMut::new();
+    write::terminate(&mut goodbye);
+    // If the socket does not take five bytes, its end will have to do.
+    let _ = server.try_write_last(&goodbye);
 }
 
 /// What a server is, as it said itself at the login, or else as health knows it: servers before 14 do not say.

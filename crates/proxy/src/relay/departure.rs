@@ -57,7 +57,9 @@ impl Relay {
             self.slot.due_by(Instant::now() + TICK);
             return None;
         }
-        let is_kept = planned.urgency == Urgency::InTurn && self.session.stays_for().is_some();
+        let now = Instant::now();
+        let is_in_turn = planned.urgency == Urgency::InTurn;
+        let is_kept = is_in_turn && (self.session.stays_for().is_some() || self.is_refused_elsewhere(now));
         if is_kept || !self.can_leave() {
             let must_end = planned.if_unmovable == IfUnmovable::End && !self.watch.is_leaving();
             if must_end && self.has_room_elsewhere() {
@@ -66,13 +68,12 @@ impl Relay {
             }
             if planned.cause == MoveCause::Rebalance {
                 self.watch.must_leave = None;
+            } else if is_kept {
+                self.slot.due_by(now + LOOK_INTERVAL);
             }
             return None;
         }
-        let now = Instant::now();
-        if planned.urgency == Urgency::InTurn
-            && let Some(questions) = self.session.last_questions()
-        {
+        if is_in_turn && let Some(questions) = self.session.last_questions() {
             self.forward_to_server(cx, &questions, now);
             return None;
         }
@@ -81,6 +82,7 @@ impl Relay {
             Urgency::InTurn => self.not_before(lease.server(), now),
         };
         match (look_again, planned.cause) {
+            (None, cause) if is_in_turn => self.plan_move(cause),
             (None, cause) => self.leave(cx, cause),
             // Asked again if it is still wanted.
             (Some(_), MoveCause::Rebalance) => self.watch.must_leave = None,
@@ -98,18 +100,29 @@ impl Relay {
             return Some(now + LOOK_INTERVAL);
         }
         let most = self.live.limits.moves_per_second_max;
+        if !self.worker.shared.pace.has_second_connection() {
+            return Some(now + TICK);
+        }
         (!self.worker.shared.pace.may_leave(server, most, now)).then(|| now + TICK)
+    }
+
+    /// Whether every server that would do has refused the session a moment ago.
+    fn is_refused_elsewhere(&self, now: Instant) -> bool {
+        let Attachment::Attached { lease, .. } = &self.server else { return false };
+        let skipped = self.watch.refusals.skipped(now);
+        let is_left = |id| id != lease.server() && !skipped.contains(&id);
+        !skipped.is_empty() && !self.eligible_servers().any(is_left)
+    }
+
+    fn eligible_servers(&self) -> impl Iterator<Item = ServerId> {
+        let shared = &self.worker.shared;
+        let eligible = self.context.criteria.eligible(&shared.health.load(), &self.live, &shared.attached);
+        eligible.servers.into_iter().map(|candidate| candidate.id)
     }
 
     /// Others may have come first to where there was room when health had its news.
     fn has_room_elsewhere(&self) -> bool {
-        let shared = &self.worker.shared;
-        !self
-            .context
-            .criteria
-            .eligible(&shared.health.load(), &self.live, &shared.attached)
-            .servers
-            .is_empty()
+        self.eligible_servers().next().is_some()
     }
 
     /// Whether the session can do without its server until the client speaks, and then take another.

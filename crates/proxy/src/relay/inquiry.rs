@@ -24,6 +24,7 @@ use trunkline_reactor::timer;
 use trunkline_session::ServerLoss;
 
 use super::attach::Attachment;
+use super::watch::Pause;
 use super::{ClientState, Ending, Next, Relay};
 use crate::settings::OnTerminate;
 use trunkline_telemetry::metrics::RepeatCause;
@@ -64,14 +65,14 @@ impl Relay {
                 Ok(None) | Err(_) => EndedBy::Server,
             }
         });
-        self.watch.inquires(TerminationInquiry { ended_by, awaited_since: None });
+        self.watch.pause(Pause::Inquiry(TerminationInquiry { ended_by, awaited_since: None }));
     }
 
     pub(super) fn poll_inquiry(&mut self, cx: &mut Context<'_>) -> Next {
         if let Poll::Ready(Err(_broken)) = self.to_client.poll_flush(cx, &mut self.client) {
             return Next::End(Ending::Silent);
         }
-        let Some(inquiry) = self.watch.inquiry() else { return Next::Again };
+        let Some(Pause::Inquiry(inquiry)) = self.watch.paused() else { return Next::Again };
         let mut byte = [0_u8; 1];
         if inquiry.awaited_since.is_none()
             && let Poll::Ready(Ok(1)) = self.client.poll_peek(cx, &mut byte)

@@ -19,6 +19,7 @@ mod departure;
 mod end;
 mod inquiry;
 mod lost;
+mod planned;
 mod pump;
 mod record;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use trunkline_session::{ServerRole, Session};
 use self::attach::{Attachment, MoveReason};
 use self::buffer::RelayBuffer;
 pub(crate) use self::end::{Ending, close};
+use self::watch::Pause;
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
 use crate::context::{Journal, Live, SlotGuard, Slots, Worker};
@@ -193,8 +195,11 @@ impl Relay {
     fn advance(&mut self, cx: &mut Context<'_>) -> Next {
         loop {
             let next = match &self.server {
-                Attachment::Attached { .. } if self.watch.inquiry().is_some() => self.poll_inquiry(cx),
-                Attachment::Attached { .. } => self.relay(cx),
+                Attachment::Attached { .. } => match self.watch.paused() {
+                    None => self.relay(cx),
+                    Some(Pause::Inquiry(_)) => self.poll_inquiry(cx),
+                    Some(Pause::Moving(_)) => self.poll_planned_search(cx),
+                },
                 Attachment::Detached | Attachment::Taking(_) => self.without_server(cx),
             };
             match next {

@@ -1,11 +1,14 @@
 //! What the admin socket and the HTTP server show of a session.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use trunkline_codec::backend::TransactionStatus;
+use trunkline_session::PinReason;
 
 use super::Relay;
 use super::attach::Attachment;
+use crate::server::refused::in_words;
 use trunkline_telemetry::sessions::{Activity, SessionRow};
 
 impl Relay {
@@ -22,8 +25,10 @@ impl Relay {
             Attachment::Detached | Attachment::Taking(_) => None,
         };
         // A reason that lasts is shown before one that ends with the transaction.
-        let pinned =
-            self.session.movability().err().or(self.session.pinned()).or_else(|| self.session.stays_for());
+        let refused = self.watch.refusals.reason(Instant::now());
+        let refused = || refused.map(|reason| PinReason::RefusedElsewhere(in_words(reason)));
+        let pinned = self.session.movability().err().or(self.session.pinned());
+        let pinned = pinned.or_else(|| self.session.stays_for()).or_else(refused);
         SessionRow { info: Arc::clone(&self.context.info), server, activity: self.activity(), pinned }
     }
 

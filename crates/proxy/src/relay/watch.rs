@@ -11,6 +11,7 @@ use trunkline_topology::{Role, State};
 use super::attach::Attachment;
 use super::departure::{IfUnmovable, PlannedMove, Urgency};
 use super::inquiry::TerminationInquiry;
+use super::planned::{PlannedSearch, Refusals};
 use super::{Ending, Relay};
 use crate::context::{Order, Slot};
 use crate::errors::{IdleLimit, Refusal};
@@ -23,8 +24,8 @@ use trunkline_telemetry::metrics::{IneligibleState, MoveCause};
 pub(super) struct Watch {
     /// The server said goodbye and has until then to close.
     leaving: Option<Instant>,
-    /// The server, or an operator, has ended the connection: which of them is being found out.
-    inquiry: Option<Box<TerminationInquiry>>,
+    /// Nothing goes between the client and the server until this is over.
+    pause: Option<Box<Pause>>,
     /// Health says the server is down; if it stays silent until then, it is given up.
     stalled: Option<Instant>,
     /// Health has news that have not been looked at.
@@ -37,6 +38,17 @@ pub(super) struct Watch {
     pub(super) stays_until: Option<Instant>,
     /// The session's server has been found ineligible, and that was counted.
     is_marked: bool,
+    /// Servers that have refused the session since.
+    pub(super) refusals: Refusals,
+}
+
+/// What a session waits for while it has a server.
+#[derive(Debug)]
+pub(super) enum Pause {
+    /// The server, or an operator, has ended the connection: which of them is being found out.
+    Inquiry(TerminationInquiry),
+    /// Another server is about to take the session.
+    Moving(PlannedSearch),
 }
 
 impl Watch {
@@ -75,30 +87,42 @@ impl Watch {
         self.leaving = None;
     }
 
-    /// The server may keep the session, or nothing better is left.
-    fn need_not_leave(&mut self) {
-        if self.must_leave.is_some_and(|planned| planned.cause == MoveCause::Ineligible) {
-            self.must_leave = None;
-        }
-    }
-
-    /// The connection has ended, and whose end that is will be known in time.
-    pub(super) fn inquires(&mut self, inquiry: TerminationInquiry) {
-        self.inquiry = Some(Box::new(inquiry));
+    /// Has the session wait, in place of what it waits for now.
+    pub(super) fn pause(&mut self, pause: Pause) {
+        self.pause = Some(Box::new(pause));
     }
 
     #[inline]
-    pub(super) fn inquiry(&mut self) -> Option<&mut TerminationInquiry> {
-        self.inquiry.as_deref_mut()
+    pub(super) fn paused(&mut self) -> Option<&mut Pause> {
+        self.pause.as_deref_mut()
     }
 
-    /// It is known.
+    /// It is known whose end the connection's was.
     pub(super) fn inquiry_answered(&mut self) {
-        self.inquiry = None;
+        self.pause = None;
+    }
+
+    /// Takes the search for another server, if there is one.
+    pub(super) fn end_search(&mut self) -> Option<PlannedSearch> {
+        match *self.pause.take()? {
+            Pause::Moving(planned) => Some(planned),
+            inquiry @ Pause::Inquiry(_) => {
+                self.pause(inquiry);
+                None
+            }
+        }
+    }
+
+    /// Why another server is being searched for.
+    fn moves_for(&self) -> Option<MoveCause> {
+        match self.pause.as_deref() {
+            Some(Pause::Moving(search)) => Some(search.cause()),
+            Some(Pause::Inquiry(_)) | None => None,
+        }
     }
 
     pub(super) fn is_leaving(&self) -> bool {
-        self.leaving.is_some() || self.inquiry.is_some()
+        self.leaving.is_some() || self.pause.is_some()
     }
 }
 
@@ -127,6 +151,7 @@ impl Relay {
         if !self.worker.shared.health.load().is_fenced_primary(lease.server()) {
             return None;
         }
+        self.watch.end_search();
         if self.is_idle() && self.can_leave() {
             self.leave(cx, MoveCause::Ineligible);
             return None;
@@ -142,6 +167,9 @@ impl Relay {
             && let Some(ending) = self.see_to_the_end()
         {
             return Some(ending);
+        }
+        if self.watch.moves_for().is_some() {
+            return None;
         }
         self.plan_idle_limit();
         if !self.session.settle_calls() {
@@ -191,6 +219,16 @@ impl Relay {
             return Some(self.refuse(&Refusal::ShuttingDown));
         }
         None
+    }
+
+    /// The server may keep the session, or nothing better is left.
+    fn need_not_leave(&mut self) {
+        if self.watch.must_leave.is_some_and(|planned| planned.cause == MoveCause::Ineligible) {
+            self.watch.must_leave = None;
+        }
+        if self.watch.moves_for() == Some(MoveCause::Ineligible) {
+            self.break_off();
+        }
     }
 
     /// No request is owed an answer, and none has been begun.
@@ -244,7 +282,7 @@ impl Relay {
         let stays = criteria.only.is_some() || is_kept;
         if stays || eligible::may_stay(&criteria.rules(&self.live), &snapshot, server) {
             self.watch.is_marked = false;
-            self.watch.need_not_leave();
+            self.need_not_leave();
             return;
         }
         // With nowhere to go, a stale answer or a full server is better than none; not so a fenced one.
@@ -261,7 +299,7 @@ impl Relay {
                 if_unmovable: if must_end { IfUnmovable::End } else { IfUnmovable::Stay },
             });
         } else {
-            self.watch.need_not_leave();
+            self.need_not_leave();
         }
         if !std::mem::replace(&mut self.watch.is_marked, true) {
             let pinned = self.session.movability().err().map(|reason| reason.to_string());

@@ -7,6 +7,7 @@ use trunkline_health::Health;
 use trunkline_routing::Candidate;
 use trunkline_routing::eligible::primary_as_fallback;
 use trunkline_session::Position;
+use trunkline_telemetry::metrics::MoveRefusal;
 use trunkline_topology::{ServerId, Snapshot};
 
 use super::align;
@@ -71,7 +72,8 @@ impl Search<'_> {
         moving: &Move,
     ) -> Vec<Candidate> {
         servers.retain(|candidate| !self.excluded.contains(&candidate.id));
-        if self.behind.is_empty() {
+        // Behind what the session has seen, its own server is the better one.
+        if self.behind.is_empty() || self.is_planned {
             keep_advanced(snapshot, &mut servers, moving.replayed);
             return servers;
         }
@@ -122,8 +124,13 @@ impl Search<'_> {
                 SeenPosition::Known(seen) if is_late => {
                     tracing::info!(server.name = %taken.server.name, %shown, %seen, "server has not replayed what the session has seen");
                     self.behind.push((server, shown));
-                    // The server that the session comes from may be the only one that shows enough.
-                    self.excluded.retain(|excluded| *excluded != moving.from);
+                    self.refused(server, MoveRefusal::Behind);
+                    if self.is_planned {
+                        self.excluded.push(server);
+                    } else {
+                        // The server that the session comes from may be the only one that shows enough.
+                        self.excluded.retain(|excluded| *excluded != moving.from);
+                    }
                     return Ok(false);
                 }
                 SeenPosition::Lost => return Ok(true),

@@ -15,7 +15,8 @@ use trunkline_codec::write;
 use trunkline_reactor::timer;
 
 use super::login::{self, LoginError, LoginReply};
-use super::take::{Connected, is_servers_own_trouble};
+use super::refused::is_servers_own_trouble;
+use super::take::Connected;
 use crate::client::messages::ReadError;
 use crate::defaults::startup::StartupSetting;
 use crate::defaults::{DefaultsVersion, RequestedSettings, RestoringLogin};

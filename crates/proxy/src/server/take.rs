@@ -10,21 +10,23 @@ use trunkline_codec::sqlstate::SqlState;
 use trunkline_health::PassiveFailure;
 use trunkline_net::Transport;
 use trunkline_reactor::timer;
+use trunkline_routing::eligible::primary_as_fallback;
 use trunkline_routing::{Attached, Eligible, Lease, Rules, TargetSessionAttrs, eligible};
 use trunkline_topology::{Address, Postmaster, ServerId, Snapshot};
 
 use super::align::{AlignError, Ask, align, position};
 pub(crate) use super::freshness::Move;
 use super::login::{LoginError, LoginReply};
+use super::refused::{RefusedBy, is_servers_own_trouble};
 pub(crate) use super::restore::LoginAs;
 use super::restore::log_in;
 use trunkline_session::{Alignment, AlignmentError};
 
 use crate::client::messages::ReadError;
 use crate::context::{Live, Worker};
-use crate::errors::{Refusal, ServerKind};
+use crate::errors::Refusal;
 use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
-use trunkline_telemetry::metrics::FailoverCause;
+use trunkline_telemetry::metrics::{FailoverCause, MoveRefusal};
 
 /// A server to connect to.
 struct Chosen {
@@ -108,15 +110,21 @@ pub(crate) struct Search<'a> {
     pub(super) criteria: ServerCriteria,
     /// `None` for a session's first server.
     pub(super) moving: Option<Move>,
-    deadline: Instant,
+    pub(super) deadline: Instant,
+    /// The session still has its server, and keeps it if no other takes it.
+    pub(super) is_planned: bool,
     /// Servers that failed since health last had news.
     pub(super) excluded: Vec<ServerId>,
+    /// Servers that did not take the session, each with its last reason.
+    pub(super) refused_by: Vec<RefusedBy>,
+    /// The server that is being asked.
+    pub(super) asked: Option<ServerId>,
     /// Servers that show less than the session has seen, and how far they had got.
     pub(super) behind: Vec<(ServerId, Lsn)>,
     /// The turn to log in, of a session that moves.
     pub(super) turn: Option<OwnedSemaphorePermit>,
     /// The last server's own words, for the case that none does better.
-    last_words: Option<Bytes>,
+    pub(super) last_words: Option<Bytes>,
     attempts: u32,
     /// How often a standby was asked again for a role that it may have yet to replay.
     pub(super) role_looks: u32,
@@ -130,7 +138,10 @@ impl<'a> Search<'a> {
             criteria,
             moving: None,
             deadline,
+            is_planned: false,
             excluded: Vec::new(),
+            refused_by: Vec::new(),
+            asked: None,
             behind: Vec::new(),
             turn: None,
             last_words: None,
@@ -153,7 +164,11 @@ impl<'a> Search<'a> {
     /// The next server that accepts a connection.
     pub(crate) async fn connect(&mut self) -> Result<Connected, TakeError> {
         loop {
+            self.asked = None;
             let Some(chosen) = self.choose() else {
+                if self.is_exhausted() {
+                    return Err(self.give_up());
+                }
                 self.wait_for_news().await?;
                 continue;
             };
@@ -162,6 +177,7 @@ impl<'a> Search<'a> {
                 continue;
             }
             self.attempts += 1;
+            self.asked = Some(lease.server());
             self.worker.shared.defaults.before_login(lease.server()).await;
             let (since, timeout) = (Instant::now(), self.worker.shared.live().timeouts.connect);
             match self.worker.connector.connect(&address, timeout).await {
@@ -171,11 +187,11 @@ impl<'a> Search<'a> {
                         server.name = %name, server.addr = %address, %error,
                         "could not connect to the server, trying another"
                     );
-                    let cause = match error.kind() {
-                        std::io::ErrorKind::TimedOut => FailoverCause::ConnectTimeout,
-                        _ => FailoverCause::ConnectFailed,
+                    let (cause, reason) = match error.kind() {
+                        std::io::ErrorKind::TimedOut => (FailoverCause::ConnectTimeout, MoveRefusal::Timeout),
+                        _ => (FailoverCause::ConnectFailed, MoveRefusal::Lost),
                     };
-                    self.failed(lease.server(), PassiveFailure::ConnectFailed, cause);
+                    self.failed(lease.server(), PassiveFailure::ConnectFailed, cause, reason);
                 }
             }
         }
@@ -186,7 +202,14 @@ impl<'a> Search<'a> {
         let snapshot = shared.health.load();
         let live = shared.live();
         let mut servers = self.criteria.eligible(&snapshot, &live, &shared.attached).servers;
-        servers.retain(|candidate| snapshot.servers[usize::from(candidate.id.0)].address.is_some());
+        servers.retain(|candidate| {
+            snapshot.servers[usize::from(candidate.id.0)].address.is_some() && !self.has_refused(candidate.id)
+        });
+        let rules = self.criteria.rules(&live);
+        if servers.is_empty() && self.may_ask_the_primary_last() {
+            servers = primary_as_fallback(&rules, &snapshot, &shared.attached);
+            servers.retain(|candidate| !self.has_refused(candidate.id));
+        }
         let balancer = &shared.listeners[self.criteria.listener].balancer;
         let lease = match self.moving {
             None => balancer.choose(&servers, &self.excluded)?,
@@ -194,7 +217,6 @@ impl<'a> Search<'a> {
         };
         let server = &snapshot.servers[usize::from(lease.server().0)];
         let address = server.address.clone()?;
-        let rules = self.criteria.rules(&live);
         let stands_in = rules.stands_in(server);
         let lease = if stands_in { lease.standing_in(rules.standing_in_most())? } else { lease };
         Some(Chosen { lease, name: Arc::clone(&server.name), address, postmaster: server.postmaster })
@@ -255,57 +277,6 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Notes that `server` failed: not chosen again before there is news of it.
-    fn failed(&mut self, server: ServerId, failure: PassiveFailure, cause: FailoverCause) {
-        self.excluded.push(server);
-        self.worker.shared.health.suspect(server, failure);
-        self.worker.metrics.server(server).failovers.one(cause);
-    }
-
-    /// Judges a failed login: `Ok` when another server should be tried.
-    pub(crate) fn login_failed(&mut self, server: &Connected, error: LoginError) -> Result<(), TakeError> {
-        let id = server.lease.server();
-        tracing::info!(server.name = %server.name, server.addr = %server.address, %error, "login to the server failed");
-        match error {
-            LoginError::Refused { code: Some(code), message } if is_servers_own_trouble(code) => {
-                self.last_words = Some(message);
-                let cause = match code {
-                    SqlState::TOO_MANY_CONNECTIONS => FailoverCause::TooManyConnections,
-                    _ => FailoverCause::NotAccepting,
-                };
-                self.failed(id, PassiveFailure::SqlState(code), cause);
-                Ok(())
-            }
-            LoginError::Refused { message, .. } => Err(TakeError::Refused(message)),
-            LoginError::Lost(_) | LoginError::Exchange(_) => {
-                self.failed(id, PassiveFailure::ServerLost, FailoverCause::LostInLogin);
-                Ok(())
-            }
-            LoginError::NoMeans { wanted } => {
-                tracing::warn!(server.name = %server.name, wanted, "the server's pg_hba.conf asks the proxy for a proof it cannot give");
-                Err(TakeError::NoServer(Refusal::NoMeans { wanted }))
-            }
-        }
-    }
-
-    /// Whether the server still is what it was chosen for, as it says itself: its role may have changed since health
-    /// asked last.
-    fn is_as_wanted(&mut self, server: &Connected, login_reply: &LoginReply) -> bool {
-        let is_standby = login_reply.is_standby;
-        let is_wanted = match self.criteria.attrs {
-            TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => is_standby != Some(true),
-            TargetSessionAttrs::Standby => is_standby != Some(false),
-            TargetSessionAttrs::Any | TargetSessionAttrs::ReadOnly | TargetSessionAttrs::PreferStandby => {
-                true
-            }
-        };
-        if !is_wanted {
-            tracing::info!(server.name = %server.name, is_standby, "the server has another role now, trying another");
-            self.failed(server.lease.server(), PassiveFailure::ServerLost, FailoverCause::NotAccepting);
-        }
-        is_wanted
-    }
-
     /// `None` when the server was lost or is behind, and another should be tried.
     async fn align(
         &mut self,
@@ -329,7 +300,8 @@ impl<'a> Search<'a> {
             }
             Ok(Err(AlignError::Refused(error))) => {
                 tracing::warn!(server.name = %taken.server.name, %error, "a session's state could not be restored");
-                return Err(TakeError::NoServer(Refusal::StateLost));
+                self.refused(taken.server.lease.server(), MoveRefusal::State);
+                return Ok(None);
             }
             Ok(Err(AlignError::Lost(error))) => LoginError::Lost(error),
             Err(_elapsed) => LoginError::timed_out(patience),
@@ -356,28 +328,11 @@ impl<'a> Search<'a> {
         }
         Ok(is_fresh)
     }
-
-    fn give_up(&mut self) -> TakeError {
-        if let Some(message) = self.last_words.take() {
-            return TakeError::Refused(message);
-        }
-        let wanted = ServerKind::of(self.criteria.attrs);
-        TakeError::NoServer(Refusal::NoServer { wanted, detail: self.describe() })
-    }
-
-    /// The state of the servers in a sentence without hosts.
-    fn describe(&self) -> String {
-        let snapshot = self.worker.shared.health.load();
-        let waited = self.worker.shared.live().timeouts.wait_for_server(self.criteria.attrs);
-        let states: Vec<String> =
-            snapshot.servers.iter().map(|n| format!("{} is {}", n.name, n.state)).collect();
-        format!("None became eligible within {}: {}.", in_words(waited), states.join(", "))
-    }
 }
 
 /// Takes a server, logs in to it as the session's user and brings it to the session's state.
 pub(crate) async fn take(
-    mut search: Search<'_>,
+    search: &mut Search<'_>,
     who: LoginAs<'_>,
     alignment: &Alignment,
 ) -> Result<ReadyServer, TakeError> {
@@ -405,24 +360,5 @@ pub(crate) async fn take(
             continue;
         }
         search.login_failed(&server, error)?;
-    }
-}
-
-/// Whether the refusal is about this server now, and not about the user, the database or the request.
-pub(crate) fn is_servers_own_trouble(code: SqlState) -> bool {
-    [
-        SqlState::CANNOT_CONNECT_NOW,
-        SqlState::ADMIN_SHUTDOWN,
-        SqlState::CRASH_SHUTDOWN,
-        SqlState::TOO_MANY_CONNECTIONS,
-    ]
-    .contains(&code)
-}
-
-fn in_words(duration: Duration) -> String {
-    if duration.subsec_millis() == 0 {
-        format!("{} s", duration.as_secs())
-    } else {
-        format!("{} ms", duration.as_millis())
     }
 }

@@ -8,8 +8,8 @@ use super::health;
 use super::text::{Exposition, Type};
 use crate::metrics::{
     CancelResult, FailoverCause, HistogramSum, IneligibleState, Label, LoginResult, LossCause, Metrics,
-    MoveCause, MoveKind, MoveOutcome, PinnedBy, RefusalReason, RepeatCause, ServerMetrics, StatementKind,
-    StatementPhase, TerminationCause, ThreadMetrics,
+    MoveCause, MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause, ServerMetrics,
+    StatementKind, StatementPhase, TerminationCause, ThreadMetrics,
 };
 use crate::sessions::Sessions;
 
@@ -169,6 +169,12 @@ impl PerServer<'_> {
             "Idle sessions that left this server for another, by cause.",
         );
         self.by_label::<MoveCause>(out, "cause", |server, cause| server.moves.of(cause).value());
+        out.family(
+            "trunkline_session_moves_refused_total",
+            Type::Counter,
+            "Sessions that this server did not take and that stayed where they were, by reason.",
+        );
+        self.by_label::<MoveRefusal>(out, "reason", |server, reason| server.moves_refused.of(reason).value());
         out.family(
             "trunkline_requests_repeated_total",
             Type::Counter,

@@ -200,6 +200,34 @@ labels! {
 }
 
 labels! {
+    /// Why a server did not take a session that was to move there.
+    MoveRefusal {
+        /// It refused the user's proof or name (SQLSTATE class 28), or asked for a proof that the proxy does not have.
+        Authentication = "authentication",
+        /// The user may not connect to the database, or lacks another privilege.
+        Permission = "permission",
+        /// It does not have the database.
+        Database = "database",
+        /// It has no connection left, for this user or at all.
+        TooManyConnections = "too_many_connections",
+        /// It starts, stops or recovers.
+        NotAccepting = "not_accepting",
+        /// It refused a setting or a prepared statement of the session.
+        State = "state",
+        /// It shows less than the session has seen.
+        Behind = "behind",
+        /// It has another role now.
+        Role = "role",
+        /// It could not be reached, or was lost during the login.
+        Lost = "lost",
+        /// It took too long.
+        Timeout = "timeout",
+        /// It gave another reason.
+        Other = "other",
+    }
+}
+
+labels! {
     /// Why a session cannot leave its server.
     PinnedBy {
         /// It is a replication session.
@@ -234,6 +262,8 @@ labels! {
         ReadingBack = "reading_back",
         /// A prepared statement that its server refuses to describe.
         Statement = "statement",
+        /// Another server refused the session, and its own still serves it.
+        RefusedElsewhere = "refused_elsewhere",
     }
 }
 
@@ -262,6 +292,7 @@ impl From<PinReason> for PinnedBy {
                 PinnedBy::Function
             }
             PinReason::ReadingBack => PinnedBy::ReadingBack,
+            PinReason::RefusedElsewhere(_) => PinnedBy::RefusedElsewhere,
         }
     }
 }
@@ -394,6 +425,7 @@ mod tests {
         check::<MoveCause>();
         check::<MoveKind>();
         check::<MoveOutcome>();
+        check::<MoveRefusal>();
         check::<PinnedBy>();
         check::<RepeatCause>();
         check::<LossCause>();

@@ -16,7 +16,8 @@ pub use counter::{Counter, CounterSet, Gauge};
 pub use histogram::{BUCKETS, Histogram, HistogramSum, MAX_RECORDED};
 pub use label::{
     CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
-    MoveOutcome, PinnedBy, RefusalReason, RepeatCause, StatementKind, StatementPhase, TerminationCause,
+    MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause, StatementKind, StatementPhase,
+    TerminationCause,
 };
 pub use thread::{ServerMetrics, ThreadMetrics};
 

@@ -8,7 +8,7 @@ use super::counter::{Counter, CounterSet, Gauge};
 use super::histogram::Histogram;
 use super::label::{
     CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
-    MoveOutcome, RefusalReason, RepeatCause, StatementKind, StatementPhase, TerminationCause,
+    MoveOutcome, MoveRefusal, RefusalReason, RepeatCause, StatementKind, StatementPhase, TerminationCause,
 };
 
 /// What one thread has counted; that thread is the only writer.
@@ -57,6 +57,8 @@ pub struct ServerMetrics {
     pub failovers: CounterSet<FailoverCause, { FailoverCause::COUNT }>,
     /// Sessions that left it for another at an idle point.
     pub moves: CounterSet<MoveCause, { MoveCause::COUNT }>,
+    /// Sessions it did not take while they still had another server.
+    pub moves_refused: CounterSet<MoveRefusal, { MoveRefusal::COUNT }>,
     /// Requests it did not answer that were sent again to another.
     pub repeats: CounterSet<RepeatCause, { RepeatCause::COUNT }>,
     /// Requests and transactions that failed because it was lost, their sessions going on.
@@ -117,6 +119,7 @@ impl ServerMetrics {
             bytes_to_server: Counter::new(),
             failovers: CounterSet::new(),
             moves: CounterSet::new(),
+            moves_refused: CounterSet::new(),
             repeats: CounterSet::new(),
             requests_failed: CounterSet::new(),
             sessions_lost: CounterSet::new(),

@@ -50,7 +50,8 @@ pub(super) struct Journey {
     sent: Vec<u8>,
     fault: Option<Fault>,
     is_untracked: bool,
-    was_attached: bool,
+    /// The number of the connection that the session is on.
+    on: Option<usize>,
     repeats: u64,
     /// How often nothing could happen in this turn without time or news.
     stirs: usize,
@@ -62,6 +63,8 @@ pub(super) struct Journey {
 pub(super) struct Tally {
     pub(super) deaths: usize,
     pub(super) deaths_in_login: usize,
+    /// Logins that were refused.
+    pub(super) refusals: usize,
     pub(super) moves: u64,
     pub(super) repeats: u64,
     pub(super) failed: usize,
@@ -109,7 +112,7 @@ impl Journey {
             sent: Vec::new(),
             fault: None,
             is_untracked: false,
-            was_attached: false,
+            on: None,
             repeats: 0,
             stirs: 0,
             tally: Tally::default(),
@@ -226,7 +229,7 @@ impl Journey {
         assert!(!self.world.told.is_cut() && self.world.unsent.is_empty());
         self.world.servers.take(self.world.servers.count() - 1);
         self.world.unsent = self.world.turns[0].clone();
-        self.was_attached = true;
+        self.on = self.world.connection();
     }
 
     fn compare(&mut self, news: Vec<Message>) {
@@ -291,6 +294,8 @@ impl Journey {
             Some(Ending::Cut(_)) => return Some(ScheduleEnd::Cut),
             _ => assert!(!told.is_cut(), "it ends inside a message"),
         }
+        let has_lost_nobody = self.tally.deaths == 0 && !self.world.is_half_closed && !has_said_all;
+        assert!(!has_lost_nobody || self.fault != Some(Fault::Fatal), "a planned move has ended the session");
         if self.fault.is_some() {
             return Some(if self.fault == Some(Fault::Fatal) {
                 ScheduleEnd::Fatal
@@ -312,6 +317,7 @@ impl Journey {
     fn count(&mut self) {
         self.tally.moves = total(&self.world, |server| &server.moves);
         self.tally.repeats = total(&self.world, |server| &server.repeats);
+        self.tally.refusals = self.world.servers.refused;
     }
 }
 

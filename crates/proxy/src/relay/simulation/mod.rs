@@ -65,6 +65,7 @@ impl Tally {
     fn add(&mut self, other: &Tally) {
         self.deaths += other.deaths;
         self.deaths_in_login += other.deaths_in_login;
+        self.refusals += other.refusals;
         self.moves += other.moves;
         self.repeats += other.repeats;
         self.failed += other.failed;
@@ -75,7 +76,13 @@ impl Tally {
 
     /// All kinds of faults have occurred.
     fn assert_rich(&self) {
-        assert!(self.deaths_in_login > 0 && self.moves > 0 && self.repeats > 0 && self.half_closed > 0);
+        assert!(
+            self.refusals > 0
+                && self.deaths_in_login > 0
+                && self.moves > 0
+                && self.repeats > 0
+                && self.half_closed > 0
+        );
         assert!(self.failed > self.failed_in_transaction && self.failed_in_transaction > self.refused);
         assert!(self.refused > 0);
     }

@@ -3,22 +3,32 @@
 use trunkline_model::{Rng, Server, wire};
 use trunkline_net::memory::MemoryStream;
 
+use trunkline_topology::ServerId;
+
 use crate::net::memory::Network;
+use crate::testing::server_at;
 
 /// All connections that were ever made, the newest last.
 pub(super) struct Servers {
     connections: Vec<ModelConnection>,
     joins_pipeline: bool,
+    /// What each new login is refused with.
+    refusal: Option<&'static str>,
+    /// Logins that were refused.
+    pub(super) refused: usize,
 }
 
 /// One server process and its socket.
 pub(super) struct ModelConnection {
     pub(super) model: Server,
+    server: ServerId,
     /// `None` once it is closed.
     end: Option<MemoryStream>,
     is_logged_in: bool,
     is_resetting: bool,
     was_taken: bool,
+    /// What its login is refused with.
+    refusal: Option<&'static str>,
 }
 
 /// The WAL position that all servers of the simulation report: no session has seen more.
@@ -26,7 +36,7 @@ pub(super) const POSITION: &str = "0/5000";
 
 impl Servers {
     pub(super) fn new(joins_pipeline: bool) -> Self {
-        Servers { connections: Vec::new(), joins_pipeline }
+        Servers { connections: Vec::new(), joins_pipeline, refusal: None, refused: 0 }
     }
 
     /// A server without faults.
@@ -34,9 +44,23 @@ impl Servers {
         Server::new(self.joins_pipeline)
     }
 
+    /// Has servers refuse logins from now on with this code, or let everybody in again.
+    pub(super) fn refuse(&mut self, code: Option<&'static str>) {
+        self.refusal = code;
+    }
+
     /// The newest connection: the session's current or next one.
     pub(super) fn newest(&mut self) -> Option<&mut ModelConnection> {
         self.connections.last_mut()
+    }
+
+    /// The connection of a session that is on `server`. One that searches meanwhile asks other servers only.
+    pub(super) fn of_session(&self, server: ServerId) -> Option<usize> {
+        self.connections.iter().rposition(|connection| connection.server == server)
+    }
+
+    pub(super) fn number(&mut self, number: usize) -> &mut ModelConnection {
+        &mut self.connections[number]
     }
 
     /// Notes that the session uses server number `taken` now.
@@ -66,17 +90,20 @@ impl Servers {
 
     pub(super) fn accept(&mut self, network: &Network) -> bool {
         let mut has_accepted = false;
-        while let Some((_address, end)) = network.try_accept() {
+        while let Some((address, end)) = network.try_accept() {
             let mut model = Server::new(self.joins_pipeline);
             POSITION.clone_into(&mut model.position);
             let (end, is_logged_in) = (Some(end), false);
             self.connections.push(ModelConnection {
                 model,
+                server: server_at(&address),
                 end,
                 is_logged_in,
                 is_resetting: false,
                 was_taken: false,
+                refusal: self.refusal,
             });
+            self.refused += usize::from(self.refusal.is_some());
             has_accepted = true;
         }
         has_accepted
@@ -174,6 +201,11 @@ impl ModelConnection {
                 return false;
             }
             self.model.input.drain(..length);
+            if let Some(code) = self.refusal {
+                self.model.output.extend(wire::report(b'E', "FATAL", code));
+                self.model.is_closed = true;
+                return true;
+            }
             self.model.greet();
             self.is_logged_in = true;
             return true;

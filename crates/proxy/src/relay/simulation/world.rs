@@ -136,6 +136,11 @@ impl World {
         }
     }
 
+    /// The number of the connection that it is on.
+    pub(super) fn connection(&self) -> Option<usize> {
+        self.servers.of_session(self.attached()?)
+    }
+
     pub(super) fn is_woken(&self) -> bool {
         self.woken.0.load(Relaxed)
     }

@@ -10,19 +10,26 @@ use super::Journey;
 use crate::relay::simulation::world::SERVERS;
 use crate::testing::address;
 
+/// What servers refuse logins with: about the user, the database, a privilege, or their own room.
+const REFUSALS: [&str; 5] = ["28P01", "28000", "42501", "3D000", "53300"];
+
 impl Journey {
     /// A fault or a planned move happens.
     pub(super) fn inject(&mut self, rng: &mut Rng) {
         let attached = self.world.attached();
-        match rng.below(8) {
+        match rng.below(10) {
             0 => {
-                if let Some(newest) = self.world.servers.newest().filter(|newest| newest.is_serving()) {
-                    newest.model.has_conflict = true;
+                if let Some(number) = self.world.connection() {
+                    let own = self.world.servers.number(number);
+                    own.model.has_conflict |= own.is_serving();
                 }
             }
-            1 => {
+            1 | 8 | 9 => {
                 self.all_fit();
                 if let Some(on) = attached {
+                    if rng.one_in(2) {
+                        self.world.servers.refuse(Some(rng.pick(&REFUSALS)));
+                    }
                     let state = rng.pick(&[State::Drain, State::Lagging, State::Maint]);
                     self.world.stage.set_state(on, state);
                 }
@@ -36,6 +43,15 @@ impl Journey {
                 let id = ServerId(u16::try_from(rng.below(usize::from(SERVERS))).expect("few servers"));
                 self.world.stage.network.set_down(&address(id), true);
             }
+            4 => {
+                if let Some(number) = self.world.connection() {
+                    let own = self.world.servers.number(number);
+                    if own.is_open() {
+                        own.die(rng);
+                        self.tally.deaths += 1;
+                    }
+                }
+            }
             _death => {
                 if let Some(newest) = self.world.servers.newest().filter(|newest| newest.is_open()) {
                     newest.die(rng);
@@ -47,7 +63,8 @@ impl Journey {
     }
 
     /// All servers accept connections again, and the verdicts say so.
-    pub(super) fn all_fit(&self) {
+    pub(super) fn all_fit(&mut self) {
+        self.world.servers.refuse(None);
         // Where a session was terminated, the inquiry finds another postmaster: the server had been restarted.
         let met = Postmaster { system_identifier: None, started_us: 0 };
         let sighting = Sighting { address: None, postmaster: Ok(met), at: Instant::now() };

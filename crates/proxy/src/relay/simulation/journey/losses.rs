@@ -83,13 +83,9 @@ impl Journey {
 
     /// Another server was taken.
     pub(super) fn note_server(&mut self, remaining: Option<(Vec<u8>, Vec<u8>)>) {
-        let is_attached = self.world.attached().is_some();
-        let was_attached = std::mem::replace(&mut self.was_attached, is_attached);
-        let is_new = is_attached && !was_attached;
-        if !is_new {
-            return;
-        }
-        let taken = self.world.servers.count() - 1;
+        let on = self.world.connection();
+        let before = std::mem::replace(&mut self.on, on);
+        let Some(taken) = on.filter(|_| on != before) else { return };
         self.world.servers.take(taken);
         let is_told = self.world.told.expected.is_empty();
         match self.rebase.take() {

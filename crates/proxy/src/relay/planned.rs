@@ -1,0 +1,230 @@
+//! A planned move: a session changes servers only once the new one has let it in completely.
+//!
+//! The session keeps its server while it searches. Nothing of the client is read meanwhile, so what the search restores
+//! on the new server is what the session is. Where no server takes it, the session stays, and each server that has
+//! refused it is left alone for a while.
+//!
+//! ```text
+//!                          another server has taken the session
+//!                       .----------------------------------------> Attached, to that one
+//! Attached ---> Moving -|
+//!    ^                  |  all have refused it, the server or the client has something else to say
+//!    '------------------'
+//! ```
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::sync::OwnedSemaphorePermit;
+use trunkline_telemetry::metrics::{Label, MoveCause, MoveRefusal};
+use trunkline_topology::ServerId;
+
+use super::attach::{Attachment, terminate};
+use super::watch::Pause;
+use super::{Next, Relay};
+use crate::defaults::SessionDefaults;
+use crate::limits::{LOOK_INTERVAL, MOVE_RETRY_PAUSE, MOVE_RETRY_PAUSE_MAX, TICK};
+use crate::server::refused::{RefusedBy, in_words};
+use crate::server::take::{Move, ReadyServer};
+
+/// The search for another server.
+pub(super) struct PlannedSearch {
+    search: Pin<Box<dyn Future<Output = Result<ReadyServer, Vec<RefusedBy>>>>>,
+    cause: MoveCause,
+    /// The defaults that the search restores. They are the session's own once it has moved.
+    own: SessionDefaults,
+    /// When the client was first seen to wait for the end of the search.
+    awaited_since: Option<Instant>,
+    _second_connection: OwnedSemaphorePermit,
+}
+
+impl PlannedSearch {
+    pub(super) fn cause(&self) -> MoveCause {
+        self.cause
+    }
+}
+
+impl fmt::Debug for PlannedSearch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlannedSearch").field("cause", &self.cause).finish_non_exhaustive()
+    }
+}
+
+/// Servers that have refused a session since it came to the one that it is on. At most one entry for each server.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Vec<Refusal>);
+
+#[derive(Debug)]
+struct Refusal {
+    by: RefusedBy,
+    times: u32,
+    /// Not asked again before.
+    until: Instant,
+}
+
+impl Refusals {
+    fn note(&mut self, by: RefusedBy, now: Instant) {
+        let before = self.0.iter().position(|refusal| refusal.by.server == by.server);
+        let times = before.map_or(0, |at| self.0.swap_remove(at).times);
+        let pause = MOVE_RETRY_PAUSE * 2_u32.saturating_pow(times.min(16));
+        let until = now + pause.min(MOVE_RETRY_PAUSE_MAX);
+        self.0.push(Refusal { by, times: times + 1, until });
+    }
+
+    fn current(&self, now: Instant) -> impl Iterator<Item = &Refusal> {
+        self.0.iter().filter(move |refusal| refusal.until > now)
+    }
+
+    /// The servers that are not asked now.
+    pub(super) fn skipped(&self, now: Instant) -> Vec<ServerId> {
+        self.current(now).map(|refusal| refusal.by.server).collect()
+    }
+
+    /// Why the session stays where it is, for as long as that is so.
+    pub(super) fn reason(&self, now: Instant) -> Option<MoveRefusal> {
+        self.current(now).last().map(|refusal| refusal.by.reason)
+    }
+}
+
+impl Relay {
+    /// Begins to search for another server, if there is room for one more connection.
+    pub(super) fn plan_move(&mut self, cause: MoveCause) {
+        let Attachment::Attached { lease, .. } = &self.server else { return };
+        let from = lease.server();
+        let now = Instant::now();
+        let Some(permit) = self.worker.shared.pace.second_connection() else {
+            self.slot.due_by(now + TICK);
+            return;
+        };
+        let Some(next) = self.next_login() else { return };
+        let moving = Move::from(&self.worker.shared.health, from, self.answered_at);
+        let own = next.own().clone();
+        let search = Box::pin(next.take_planned(moving, self.watch.refusals.skipped(now)));
+        let planned = PlannedSearch { search, cause, own, awaited_since: None, _second_connection: permit };
+        self.watch.pause(Pause::Moving(planned));
+        // Nobody has polled it yet.
+        self.slot.wake();
+    }
+
+    /// Goes on with the search, unless the server or the client has something to say.
+    pub(super) fn poll_planned_search(&mut self, cx: &mut Context<'_>) -> Next {
+        let answered_at = self.answered_at;
+        if self.has_news_for_client() {
+            match self.pump_server(cx) {
+                Next::Wait => {}
+                done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
+            }
+        }
+        // What it said may change what the search is to restore, or be its end.
+        let has_spoken = self.answered_at != answered_at;
+        let waits = self.client_waits(cx);
+        let Some(Pause::Moving(planned)) = self.watch.paused() else { return Next::Again };
+        if has_spoken || waits == ClientWaits::ToLeave {
+            return self.break_off();
+        }
+        if waits == ClientWaits::ForAnswer {
+            planned.awaited_since.get_or_insert_with(Instant::now);
+        }
+        match planned.search.as_mut().poll(cx) {
+            Poll::Pending => Next::Wait,
+            Poll::Ready(Ok(taken)) => self.change_servers(cx, taken),
+            Poll::Ready(Err(refused)) => self.stays_with(&refused),
+        }
+    }
+
+    /// What the client wants that is not read now.
+    fn client_waits(&mut self, cx: &mut Context<'_>) -> ClientWaits {
+        if self.has_client_left(cx) {
+            return ClientWaits::ToLeave;
+        }
+        if self.to_server.has_read_ahead() {
+            return ClientWaits::ForAnswer;
+        }
+        let mut byte = [0_u8; 1];
+        match self.client.poll_peek(cx, &mut byte) {
+            Poll::Pending => ClientWaits::ForNothing,
+            // Terminate, or the end.
+            Poll::Ready(Ok(1)) if byte[0] != b'X' => ClientWaits::ForAnswer,
+            Poll::Ready(_) => ClientWaits::ToLeave,
+        }
+    }
+
+    /// Another server has taken the session, which leaves its own.
+    fn change_servers(&mut self, cx: &mut Context<'_>, taken: ReadyServer) -> Next {
+        let Some(planned) = self.watch.end_search() else { return Next::Again };
+        let is_still_free = self.is_idle() && self.can_leave();
+        let Attachment::Attached { stream, .. } = &self.server else { return Next::Again };
+        if !is_still_free {
+            terminate(&taken.server.stream);
+            self.note_wait_of(&planned);
+            return Next::Again;
+        }
+        terminate(stream);
+        self.leaves_for(planned.cause);
+        self.context.own = planned.own;
+        let _left = self.release();
+        self.attach(taken, planned.awaited_since.unwrap_or_else(Instant::now));
+        self.watch.must_look();
+        self.look(cx).map_or(Next::Again, Next::End)
+    }
+
+    /// No server takes the session, which stays where it is served.
+    fn stays_with(&mut self, refused: &[RefusedBy]) -> Next {
+        let Some(planned) = self.watch.end_search() else { return Next::Again };
+        self.note_wait_of(&planned);
+        let now = Instant::now();
+        for by in refused {
+            self.watch.refusals.note(*by, now);
+            self.worker.metrics.server(by.server).moves_refused.one(by.reason);
+            self.log_refusal(*by, planned.cause, now);
+        }
+        self.watch.stays_until(now + LOOK_INTERVAL);
+        Next::Again
+    }
+
+    /// Ends the search before its time; the session looks again soon whether it has to leave.
+    pub(super) fn break_off(&mut self) -> Next {
+        if let Some(planned) = self.watch.end_search() {
+            self.note_wait_of(&planned);
+            self.watch.stays_until(Instant::now() + TICK);
+        }
+        Next::Again
+    }
+
+    /// A client that waited for a search which came to nothing has waited for the proxy.
+    fn note_wait_of(&mut self, planned: &PlannedSearch) {
+        if let Some(since) = planned.awaited_since {
+            self.session.note_wait(since.elapsed());
+        }
+    }
+
+    fn log_refusal(&self, by: RefusedBy, cause: MoveCause, now: Instant) {
+        let Attachment::Attached { name, .. } = &self.server else { return };
+        let snapshot = self.worker.shared.health.load();
+        let refusing = snapshot.server(by.server).map(|status| &status.name);
+        let (id, reason, cause) = (self.context.info.id.0, in_words(by.reason), cause.word());
+        if self.worker.shared.pace.may_log_refusal(by.server, now) {
+            tracing::warn!(
+                session.id = id, server.name = %name, refused_by = refusing.map(tracing::field::display), reason, cause,
+                "session stays on its server because another refuses it; the proxy tries again later"
+            );
+        } else {
+            tracing::debug!(
+                session.id = id, server.name = %name, refused_by = refusing.map(tracing::field::display), reason, cause,
+                "session stays on its server because another refuses it"
+            );
+        }
+    }
+}
+
+/// What a client waits for while its session searches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClientWaits {
+    ForNothing,
+    ForAnswer,
+    /// It has said goodbye, or closed.
+    ToLeave,
+}

@@ -1,0 +1,199 @@
+//! A session that is to leave a server which still serves it: it does when another has let it in, and not before.
+
+use trunkline_model::wire;
+use trunkline_telemetry::sessions::SessionFilter;
+use trunkline_topology::{ServerId, State};
+
+use super::{answer, has_code, next_answers, play, position, session, tags};
+use crate::limits::{PLANNED_MOVE_TIMEOUT, PLANNED_MOVES_MAX};
+use crate::testing::{TestPeer, TestWorker, settings};
+
+/// What the session's row says of its server, and of why it cannot leave it.
+async fn row(stage: &TestWorker) -> (String, String) {
+    let sessions = stage.worker.slots.ask_all(SessionFilter::All(1)).await;
+    let listing = sessions.listing(std::time::Instant::now(), 1);
+    let text = |field: &str| listing["sessions"][0][field].as_str().unwrap_or_default().to_owned();
+    (text("server"), text("pinned"))
+}
+
+fn name(id: ServerId) -> String {
+    format!("replica{}", id.0 + 1)
+}
+
+/// The client asks, and the server that the session has answers.
+async fn served_by(client: &mut TestPeer, server: &mut TestPeer) {
+    client.query("select 1").await;
+    assert_eq!(server.hear().await, (b'Q', b"select 1\0".to_vec()));
+    server.say(&answer()).await;
+    assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
+}
+
+#[test]
+fn session_has_its_server_until_another_has_let_it_in() {
+    play(settings(), async |stage| {
+        let (mut client, first, mut server) = session(&stage).await;
+        stage.set_state(first, State::Drain);
+        let (second, mut next) = TestPeer::server(&stage).await;
+        assert_ne!(first, second);
+        assert_eq!(row(&stage).await.0, name(first));
+        client.query("select 1").await;
+        next.let_in().await;
+        assert_eq!(next.hear().await.0, b'Q', "how far it has replayed");
+        assert_eq!(row(&stage).await.0, name(first));
+        next.say(&position("0/5000")).await;
+        assert_eq!(next.hear().await, (b'Q', b"select 1\0".to_vec()));
+        assert_eq!(server.try_hear().await.map(|(tag, _)| tag), Some(b'X'), "nothing else was said to it");
+        assert_eq!(server.try_hear().await, None);
+        next.say(&answer()).await;
+        assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
+        assert_eq!(row(&stage).await.0, name(second));
+    });
+}
+
+#[test]
+fn session_that_all_others_refuse_stays_where_it_is_served() {
+    for code in ["28P01", "28000", "42501", "3D000", "53300", "57P03", "22023"] {
+        play(settings(), async |stage| {
+            let (mut client, first, mut server) = session(&stage).await;
+            stage.set_state(first, State::Drain);
+            for _ in 0..2 {
+                let (id, mut other) = TestPeer::server(&stage).await;
+                assert_ne!(id, first);
+                other.say(&wire::report(b'E', "FATAL", code)).await;
+                other.closes().await;
+            }
+            served_by(&mut client, &mut server).await;
+            let (on, pinned) = row(&stage).await;
+            assert_eq!(on, name(first));
+            assert!(pinned.starts_with("refused by another server: "), "{pinned}");
+            assert!(stage.network.try_accept().is_none(), "they are left alone for a while");
+        });
+    }
+}
+
+#[test]
+fn server_that_refuses_is_passed_over_for_one_that_does_not() {
+    play(settings(), async |stage| {
+        let (mut client, first, _server) = session(&stage).await;
+        stage.set_state(first, State::Maint);
+        let (second, mut full) = TestPeer::server(&stage).await;
+        full.say(&wire::report(b'E', "FATAL", "28P01")).await;
+        let (third, mut next) = TestPeer::server_in(&stage).await;
+        assert!(second != third && third != first);
+        next.hear().await;
+        next.say(&position("0/5000")).await;
+        served_by(&mut client, &mut next).await;
+    });
+}
+
+#[test]
+fn session_whose_settings_are_refused_elsewhere_stays() {
+    play(settings(), async |stage| {
+        let (mut client, first, mut server) = session(&stage).await;
+        client.query("set work_mem to '1MB'").await;
+        server.hear().await;
+        server.say(&[wire::message(b'C', b"SET\0"), wire::message(b'Z', b"I")].concat()).await;
+        client.hear_up_to(b'Z').await;
+        stage.set_state(first, State::Lagging);
+        for _ in 0..2 {
+            let (_, mut other) = TestPeer::server_in(&stage).await;
+            other.hear().await;
+            other.say(&position("0/5000")).await;
+            other.hear().await;
+            other.say(&[wire::report(b'E', "ERROR", "42501"), wire::message(b'Z', b"I")].concat()).await;
+            other.closes().await;
+        }
+        served_by(&mut client, &mut server).await;
+    });
+}
+
+#[test]
+fn server_that_does_not_answer_keeps_the_client_waiting_for_a_bounded_time() {
+    play(settings(), async |stage| {
+        let (mut client, first, mut server) = session(&stage).await;
+        stage.set_state(first, State::Drain);
+        let (_, _silent) = TestPeer::server(&stage).await;
+        let began = std::time::Instant::now();
+        served_by(&mut client, &mut server).await;
+        assert!(began.elapsed() < PLANNED_MOVE_TIMEOUT * 2, "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn server_that_is_lost_during_the_search_is_replaced_as_any_other() {
+    play(settings(), async |stage| {
+        let (mut client, first, server) = session(&stage).await;
+        stage.set_state(first, State::Drain);
+        let (_, abandoned) = TestPeer::server(&stage).await;
+        server.reset();
+        abandoned.closes().await;
+        client.query("select 1").await;
+        next_answers(&stage).await;
+        assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
+    });
+}
+
+#[test]
+fn goodbye_during_the_search_goes_to_the_server_that_the_session_has() {
+    play(settings(), async |stage| {
+        let (mut client, first, mut server) = session(&stage).await;
+        stage.set_state(first, State::Drain);
+        let (_, abandoned) = TestPeer::server(&stage).await;
+        client.say(&wire::message(b'X', b"")).await;
+        assert_eq!(server.hear().await.0, b'X');
+        abandoned.closes().await;
+        client.closes().await;
+    });
+}
+
+#[test]
+fn server_that_is_ready_again_keeps_a_session_that_nobody_took() {
+    play(settings(), async |stage| {
+        let (mut client, first, mut server) = session(&stage).await;
+        stage.set_state(first, State::Drain);
+        let (_, mut silent) = TestPeer::server(&stage).await;
+        stage.set_state(first, State::Up);
+        assert_eq!(silent.try_hear().await, None, "the search is over");
+        served_by(&mut client, &mut server).await;
+    });
+}
+
+#[test]
+fn session_waits_where_it_is_while_others_have_all_second_connections() {
+    play(settings(), async |stage| {
+        let (mut client, first, mut server) = session(&stage).await;
+        let taken: Vec<_> =
+            (0..PLANNED_MOVES_MAX).map(|_| stage.worker.shared.pace.second_connection()).collect();
+        assert!(taken.iter().all(Option::is_some));
+        stage.set_state(first, State::Drain);
+        served_by(&mut client, &mut server).await;
+        assert!(stage.network.try_accept().is_none());
+        drop(taken);
+        stage.set_state(first, State::Drain);
+        let (_, mut next) = TestPeer::server_in(&stage).await;
+        next.hear().await;
+        next.say(&position("0/5000")).await;
+        served_by(&mut client, &mut next).await;
+    });
+}
+
+#[test]
+fn session_whose_lost_server_nobody_replaces_learns_what_was_tried() {
+    for code in ["28P01", "28000", "3D000"] {
+        play(settings(), async |stage| {
+            let (mut client, first, server) = session(&stage).await;
+            server.reset();
+            client.query("select 1").await;
+            // The one that was lost is asked last.
+            for _ in 0..3 {
+                let (_, mut other) = TestPeer::server(&stage).await;
+                other.say(&wire::report(b'E', "FATAL", code)).await;
+            }
+            let told = client.hear().await;
+            assert!(has_code(&told, "FATAL", "08006"), "{told:?}");
+            let text = String::from_utf8_lossy(&told.1).into_owned();
+            assert!(text.contains(&name(first)), "{text}");
+            client.closes().await;
+        });
+    }
+}
