@@ -63,6 +63,11 @@ pub enum PinReason {
 }
 
 impl PinReason {
+    /// Whether it ends while the client is idle, once the proxy has read what it waits for.
+    pub(crate) fn ends_by_itself(self) -> bool {
+        matches!(self, Self::ReadingBack | Self::UnreadFunction)
+    }
+
     /// Whether `DISCARD ALL` undoes it.
     pub(crate) fn ends_with_discard_all(self) -> bool {
         match self {

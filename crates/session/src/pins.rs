@@ -41,10 +41,12 @@ impl Pins {
         others.first()
     }
 
-    /// The one to tell of: a reason that lasts, if there is one.
+    /// The one to tell of: the first of those that last longest.
     pub(crate) fn first(&self) -> Option<PinReason> {
-        let lasting = self.0.iter().find(|reason| !reason.ends_with_discard_all());
-        lasting.or(self.0.first()).copied()
+        let is_lasting = |reason: &&PinReason| !reason.ends_by_itself() && !reason.ends_with_discard_all();
+        let lasting = self.0.iter().find(is_lasting);
+        let longer = lasting.or_else(|| self.0.iter().find(|reason| !reason.ends_by_itself()));
+        longer.or(self.0.first()).copied()
     }
 }
 
@@ -67,6 +69,9 @@ mod tests {
         pins.add(PinReason::Listen);
         assert_eq!(pins.first(), Some(lasting), "what lasts is told first");
         pins.discard_all();
+        pins.add(PinReason::ReadingBack);
+        assert_eq!(pins.first(), Some(lasting));
+        pins.remove(PinReason::ReadingBack);
         assert_eq!(pins, Pins::from(lasting));
         pins.remove(lasting);
         assert!(pins.is_empty() && pins.first().is_none());

@@ -173,6 +173,8 @@ impl Mover {
                 Some(seen) if seen.server.as_deref() != Some(server) => return Outcome::Left,
                 // A loss is not asked who is pinned.
                 Some(_) if matches!(how, Move::Lost | Move::Crash) => {}
+                // It takes the proxy milliseconds.
+                Some(seen) if seen.pinned.as_deref().is_some_and(is_transient) => {}
                 Some(seen) if seen.pinned.is_some() || seen.state == "active" => return Outcome::Stayed,
                 Some(_) => {}
             }
@@ -213,6 +215,11 @@ impl Mover {
         assert!(head.contains(" 200 "), "{method} {path}: {answer}");
         body.to_owned()
     }
+}
+
+/// Whether a reason that pins a session ends while its client is idle.
+fn is_transient(reason: &str) -> bool {
+    ["values of settings are being read", "function that is yet to be read"].contains(&reason)
 }
 
 /// The index of a replica by its name.

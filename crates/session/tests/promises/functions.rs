@@ -115,7 +115,7 @@ fn values_are_read_outside_of_a_transaction_and_only_when_nothing_else_pins() {
     assert_eq!(talk.session.movability(), Ok(()));
     talk.ran("select set_tenant('a'), lock_it(1)", &["SELECT 1"]);
     assert!(!talk.session.must_read_back(), "it stays anyway");
-    talk.is_pinned(PinReason::ReadingBack);
+    talk.is_pinned(PinReason::AdvisoryLock);
 }
 
 #[test]
