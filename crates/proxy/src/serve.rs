@@ -146,7 +146,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
     let servers = settings.health.servers.len();
     let attached = Attached::new(servers);
     let listeners = settings.listeners.iter().cloned().map(|settings| {
-        let balancer = Balancer::new(settings.balance, Arc::clone(&attached));
+        let balancer = Balancer::new(settings.options.balance, Arc::clone(&attached));
         BoundListener { settings, balancer }
     });
     let listeners = listeners.collect();
@@ -158,7 +158,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
         AuthMode::Verify => Some(start_secrets(settings, &health)?),
     };
     let login = settings.health.login.clone();
-    let functions = FunctionStore::new(settings.user_functions, health.clone(), login, Handle::current());
+    let functions = FunctionStore::new(settings.session.functions, health.clone(), login, Handle::current());
     let statement_log =
         StatementLog::start().map_err(|source| StartError::Thread { what: "the statement log", source })?;
     let defaults = Defaults::start(&health, &settings.health.login, &Handle::current());
@@ -328,7 +328,7 @@ impl Running {
                 "the authentication mode or source",
             ),
             (old.auth.mock_nonce != new.auth.mock_nonce, "the mock nonce"),
-            (old.user_functions != new.user_functions, "the treatment of user-defined functions"),
+            (old.session.functions != new.session.functions, "the treatment of user-defined functions"),
             (old.http != new.http, "the HTTP address"),
             (old.http_checkers != new.http_checkers, "the networks of HTTP checkers"),
             (old.agent != new.agent, "the agent address"),

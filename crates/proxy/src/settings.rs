@@ -16,20 +16,14 @@ use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
 pub use trunkline_telemetry::statement_log::StatementLogSettings;
 
 /// Everything [`crate::serve`] needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// The servers, how they are probed and judged.
     pub health: MonitorSettings,
     /// What to do when no replica is eligible.
-    pub fallback: Fallback,
-    /// Sessions the primary takes as a fallback for standbys; 0 = as many as come.
-    pub fallback_connections_max: u64,
-    /// What becomes of the sessions on a replica that lags.
-    pub on_lagging: OnLagging,
-    /// What a session's termination by an operator means.
-    pub on_terminate: OnTerminate,
-    /// How calls of user-defined functions are treated.
-    pub user_functions: UserFunctions,
+    pub fallback: FallbackSettings,
+    /// What happens to sessions on their servers.
+    pub session: SessionPolicy,
     /// Addresses clients connect to; at least one.
     pub listeners: Vec<ListenerSettings>,
     /// Who authenticates clients, and against what.
@@ -61,6 +55,13 @@ pub struct ListenerSettings {
     pub name: String,
     /// Where it listens.
     pub address: SocketAddr,
+    /// How its sessions are treated.
+    pub options: ListenerOptions,
+}
+
+/// How the sessions of a listener are treated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenerOptions {
     /// Which servers its sessions may have, in libpq's words.
     pub target_session_attrs: TargetSessionAttrs,
     /// How one of several servers is chosen.
@@ -74,7 +75,27 @@ pub struct ListenerSettings {
     pub retry: Retry,
 }
 
-/// Whether servers are told the client's address with its `application_name`.
+/// What to do when no replica is eligible.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FallbackSettings {
+    /// Where reads go.
+    pub mode: Fallback,
+    /// Sessions the primary takes as a fallback for standbys; 0 = as many as come.
+    pub connections_max: u64,
+}
+
+/// What happens to sessions on their servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionPolicy {
+    /// What becomes of the sessions on a replica that lags.
+    pub on_lagging: OnLagging,
+    /// What a session's termination by an operator means.
+    pub on_terminate: OnTerminate,
+    /// How calls of user-defined functions are treated.
+    pub functions: UserFunctions,
+}
+
+/// Whether the proxy adds the client's address to the `application_name` that servers get.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AddHost {
     /// Servers get the client's name unchanged.
@@ -136,7 +157,7 @@ pub enum UserFunctions {
 }
 
 /// Who authenticates clients.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AuthSettings {
     /// By whom.
     pub mode: AuthMode,
@@ -203,18 +224,5 @@ impl TimeoutSettings {
     /// How long a session with these attributes waits for a server.
     pub(crate) fn wait_for_server(&self, attrs: TargetSessionAttrs) -> Duration {
         if attrs.is_primary_only() { self.acquire.max(self.failover_wait) } else { self.acquire }
-    }
-}
-
-impl Default for AuthSettings {
-    fn default() -> Self {
-        AuthSettings {
-            mode: AuthMode::Relay,
-            source: SecretSource::Query(None),
-            client_method: ClientMethod::Auto,
-            cache_ttl: Duration::from_secs(10),
-            mock_nonce: None,
-            check_user: Some("hacheck".to_owned()),
-        }
     }
 }

@@ -12,8 +12,8 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 use trunkline_auth::mock::MockSecret;
 use trunkline_codec::limits::STARTUP_PACKET_MAX;
-use trunkline_health::{ByHand, JudgeSettings, MonitorSettings};
-use trunkline_routing::{Attached, Balance, Balancer, Fallback, TargetSessionAttrs};
+use trunkline_health::ByHand;
+use trunkline_routing::{Attached, Balancer, TargetSessionAttrs};
 use trunkline_topology::testing::{snapshot, status};
 use trunkline_topology::{Address, Role, ServerId, Snapshot, State};
 
@@ -29,8 +29,8 @@ use crate::moves::MoveRate;
 use crate::net::Connector;
 use crate::net::memory::Network;
 use crate::settings::{
-    AddHost, AuthMode, AuthSettings, LimitSettings, ListenerSettings, OnLagging, OnTerminate, Retry,
-    RetrySettings, Settings, StatementLogSettings, TimeoutSettings, UserFunctions,
+    AuthMode, LimitSettings, ListenerOptions, ListenerSettings, OnTerminate, RetrySettings, SessionPolicy,
+    Settings, TimeoutSettings, UserFunctions,
 };
 use crate::worker;
 use trunkline_auth::secrets::{SecretSettings, SecretStore};
@@ -76,30 +76,21 @@ pub(crate) fn standbys(count: u16) -> Snapshot {
 
 /// Settings with one listener for reads, in mode `relay`.
 pub(crate) fn settings() -> Settings {
-    let listener = ListenerSettings {
-        name: "reads".to_owned(),
-        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        target_session_attrs: TargetSessionAttrs::PreferStandby,
-        balance: Balance::RoundRobin,
-        proxy_protocol_from: Vec::new(),
-        application_name_add_host: AddHost::Off,
-        retry: Retry::On,
-    };
-    let login = tokio_postgres::Config::new();
+    let options =
+        ListenerOptions { target_session_attrs: TargetSessionAttrs::PreferStandby, ..Default::default() };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     Settings {
-        health: MonitorSettings { servers: Vec::new(), login, judge: JudgeSettings::default() },
-        fallback: Fallback::default(),
-        fallback_connections_max: 0,
-        on_lagging: OnLagging::Move,
-        on_terminate: OnTerminate::Move,
-        user_functions: UserFunctions::Trust,
-        listeners: vec![listener],
-        auth: AuthSettings::default(),
+        listeners: vec![ListenerSettings { name: "reads".to_owned(), address, options }],
+        session: SessionPolicy {
+            on_terminate: OnTerminate::Move,
+            functions: UserFunctions::Trust,
+            ..Default::default()
+        },
         limits: LimitSettings {
             connections_max: 100,
             startup_packet_bytes_max: STARTUP_PACKET_MAX as usize,
             // Zero is no limit.
-            ..LimitSettings::default()
+            ..Default::default()
         },
         timeouts: TimeoutSettings {
             login: LONG,
@@ -108,16 +99,12 @@ pub(crate) fn settings() -> Settings {
             failover_wait: LONG,
             drain: LONG,
             server_stall: LONG,
-            idle_session: Duration::ZERO,
-            idle_in_transaction: Duration::ZERO,
+            // Zero is no limit.
+            ..Default::default()
         },
         retry: RetrySettings { journal_max: 1024 * 1024 },
-        statement_log: StatementLogSettings::default(),
-        http: None,
-        http_checkers: Vec::new(),
-        agent: None,
-        admin: None,
         threads: 1,
+        ..Default::default()
     }
 }
 
@@ -146,11 +133,11 @@ impl TestWorker {
         });
         let attached = Attached::new(servers);
         let listeners = settings.listeners.iter().cloned().map(|settings| {
-            let balancer = Balancer::new(settings.balance, Arc::clone(&attached));
+            let balancer = Balancer::new(settings.options.balance, Arc::clone(&attached));
             BoundListener { settings, balancer }
         });
         let shared = Shared {
-            functions: FunctionStore::new(settings.user_functions, health.clone(), login, runtime()),
+            functions: FunctionStore::new(settings.session.functions, health.clone(), login, runtime()),
             health,
             defaults: Defaults::unread(),
             metrics: Arc::new(Metrics::new(1, servers)),

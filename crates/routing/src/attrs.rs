@@ -91,44 +91,6 @@ pub enum Fallback {
     LaggingThenPrimary,
 }
 
-impl Fallback {
-    /// The configuration's word.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Fallback::None => "none",
-            Fallback::Primary => "primary",
-            Fallback::Lagging => "lagging",
-            Fallback::LaggingThenPrimary => "lagging_then_primary",
-        }
-    }
-}
-
-impl fmt::Display for Fallback {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// A word that names no fallback.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid fallback \"{0}\": expected none, primary, lagging or lagging_then_primary")]
-pub struct InvalidFallback(pub String);
-
-impl FromStr for Fallback {
-    type Err = InvalidFallback;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        match word {
-            "none" => Ok(Fallback::None),
-            "primary" => Ok(Fallback::Primary),
-            "lagging" => Ok(Fallback::Lagging),
-            "lagging_then_primary" => Ok(Fallback::LaggingThenPrimary),
-            other => Err(InvalidFallback(other.to_owned())),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,9 +103,6 @@ mod tests {
                 Ok(word.to_owned())
             );
         }
-        for word in ["none", "primary", "lagging", "lagging_then_primary"] {
-            assert_eq!(word.parse::<Fallback>().map(|fallback| fallback.to_string()), Ok(word.to_owned()));
-        }
-        assert!("Any".parse::<TargetSessionAttrs>().is_err() && "".parse::<Fallback>().is_err());
+        assert!("Any".parse::<TargetSessionAttrs>().is_err());
     }
 }

@@ -249,7 +249,7 @@ mod tests {
             ("standby", Fallback::Primary, vec![]),
             ("standby", Fallback::LaggingThenPrimary, vec![1]),
         ] {
-            assert_eq!(ids(&snapshot, attrs, fallback), expected, "{attrs} {fallback}");
+            assert_eq!(ids(&snapshot, attrs, fallback), expected, "{attrs} {fallback:?}");
         }
         snapshot.hard_max_lag = Duration::from_secs(5);
         assert_eq!(ids(&snapshot, "prefer-standby", Fallback::LaggingThenPrimary), [0]);

@@ -10,7 +10,7 @@ pub mod balance;
 pub mod eligible;
 pub mod load;
 
-pub use attrs::{Fallback, InvalidFallback, InvalidTargetSessionAttrs, TargetSessionAttrs};
+pub use attrs::{Fallback, InvalidTargetSessionAttrs, TargetSessionAttrs};
 pub use balance::{Balance, Balancer};
 pub use eligible::{Candidate, Eligible, Rules, eligible};
 pub use load::{Attached, Lease};

@@ -25,7 +25,7 @@ impl ServerId {
 }
 
 /// A server as configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerSpec {
     /// Name in logs, paths and metrics, such as `replica1`.
     pub name: String,

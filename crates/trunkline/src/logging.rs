@@ -15,7 +15,7 @@ use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 use self::escape::EscapedFields;
 use crate::Failure;
 use crate::config::checked::LogSettings;
-use crate::config::raw::LogFormat;
+use crate::config::words::LogFormat;
 
 /// Lines waiting to be written; one more is dropped and counted.
 const QUEUE_LINES: usize = 16 * 1024;

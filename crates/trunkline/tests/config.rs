@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use trunkline::config::checked::{CheckedConfig, settings};
 use trunkline::config::flags::{Flags, ListenerFlag, ServerFlag};
-use trunkline::config::raw::{RoleWord, SessionAttrsWord};
 use trunkline::config::{ConfigSources, Loaded, Problems, file, keys, load, sample};
 use trunkline_health::JudgeSettings;
-use trunkline_proxy::settings::{AuthMode, AuthSettings};
+use trunkline_proxy::settings::AuthMode;
 use trunkline_routing::{Fallback, TargetSessionAttrs};
 use trunkline_topology::ExpectedRole;
 
@@ -42,7 +41,7 @@ impl Given {
     fn replica(mut self, text: &str) -> Self {
         self.request.flags.servers.push(ServerFlag {
             flag: "--replica",
-            role: RoleWord::Replica,
+            role: ExpectedRole::Replica,
             text: text.to_owned(),
         });
         self
@@ -150,13 +149,12 @@ fn the_sample_parses_to_the_defaults() {
 fn the_defaults_of_the_table_are_those_of_the_crates() {
     let proxy = Given::file(SERVER).checked().proxy;
     assert_eq!(proxy.health.judge, JudgeSettings::default());
-    assert_eq!(proxy.fallback, Fallback::default());
-    assert_eq!(format!("{:?}", proxy.auth), format!("{:?}", AuthSettings::default()));
+    assert_eq!(proxy.fallback.mode, Fallback::default());
     assert_eq!(proxy.http, Some("127.0.0.1:8008".parse().unwrap()));
     assert_eq!((proxy.agent, proxy.threads), (None, 0));
     let listener = &proxy.listeners[0];
     assert_eq!((listener.name.as_str(), listener.address.port()), ("reads", 5434));
-    assert_eq!(listener.target_session_attrs, TargetSessionAttrs::PreferStandby);
+    assert_eq!(listener.options.target_session_attrs, TargetSessionAttrs::PreferStandby);
 }
 
 #[test]
@@ -244,13 +242,13 @@ fn flags_suffice_without_a_file() {
     let flags = Flags {
         file: None,
         servers: vec![
-            server("--primary", RoleWord::Primary, "primary=127.0.0.1:5431"),
-            server("--replica", RoleWord::Replica, "replica1=127.0.0.1:5433"),
-            server("--replica", RoleWord::Replica, "db3:5433"),
+            server("--primary", ExpectedRole::Primary, "primary=127.0.0.1:5431"),
+            server("--replica", ExpectedRole::Replica, "replica1=127.0.0.1:5433"),
+            server("--replica", ExpectedRole::Replica, "db3:5433"),
         ],
         listeners: vec![
-            listener("--reads", "reads", SessionAttrsWord::PreferStandby, "127.0.0.1:5434"),
-            listener("--writes", "writes", SessionAttrsWord::ReadWrite, "localhost:5435"),
+            listener("--reads", "reads", TargetSessionAttrs::PreferStandby, "127.0.0.1:5434"),
+            listener("--writes", "writes", TargetSessionAttrs::ReadWrite, "localhost:5435"),
         ],
         values: vec![
             ("monitor.conninfo", "--monitor", "user=u password='a b' dbname=d".to_owned()),
@@ -260,7 +258,7 @@ fn flags_suffice_without_a_file() {
     let proxy = settings(load(&ConfigSources { flags, environment: HashMap::new() })).unwrap().proxy;
     let names: Vec<_> = proxy.health.servers.iter().map(|server| server.name.as_str()).collect();
     assert_eq!(names, ["primary", "replica1", "db3"]);
-    assert_eq!(proxy.listeners[1].target_session_attrs, TargetSessionAttrs::ReadWrite);
+    assert_eq!(proxy.listeners[1].options.target_session_attrs, TargetSessionAttrs::ReadWrite);
     assert_eq!(proxy.listeners[1].address, "127.0.0.1:5435".parse().unwrap());
     assert_eq!(proxy.health.login.get_password(), Some(&b"a b"[..]));
     assert_eq!(proxy.auth.mode, AuthMode::Verify);

@@ -65,6 +65,12 @@ pub enum SecretSource {
     File(PathBuf),
 }
 
+impl Default for SecretSource {
+    fn default() -> Self {
+        SecretSource::Query(None)
+    }
+}
+
 /// Where secrets come from, and how long they are believed.
 #[derive(Clone, Debug)]
 pub struct SecretSettings {

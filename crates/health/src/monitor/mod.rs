@@ -38,7 +38,7 @@ const OBSERVATIONS_MAX: usize = 1024;
 const COMMANDS_MAX: usize = 64;
 
 /// What is watched, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct MonitorSettings {
     /// The servers; at most [`SERVERS_MAX`].
     pub servers: Vec<ServerSpec>,

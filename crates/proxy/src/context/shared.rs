@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use trunkline_health::Health;
-use trunkline_routing::{Attached, Balancer, Fallback, Rules, TargetSessionAttrs};
+use trunkline_routing::{Attached, Balancer, Rules, TargetSessionAttrs};
 
 use super::handle::WorkerHandle;
 use crate::admission::Admission;
@@ -16,7 +16,7 @@ use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
 use crate::moves::MoveRate;
 use crate::settings::{
-    AuthSettings, LimitSettings, ListenerSettings, OnLagging, OnTerminate, RetrySettings, Settings,
+    AuthSettings, FallbackSettings, LimitSettings, ListenerSettings, RetrySettings, SessionPolicy, Settings,
     StatementLogSettings, TimeoutSettings,
 };
 use trunkline_auth::mock::MockSecret;
@@ -54,10 +54,8 @@ pub(crate) struct Live {
     pub(crate) retry: RetrySettings,
     pub(crate) statement_log: StatementLogSettings,
     pub(crate) auth: AuthSettings,
-    pub(crate) fallback: Fallback,
-    pub(crate) fallback_connections_max: u64,
-    pub(crate) on_lagging: OnLagging,
-    pub(crate) on_terminate: OnTerminate,
+    pub(crate) fallback: FallbackSettings,
+    pub(crate) session: SessionPolicy,
     /// How long the login may take that distinguishes a server's shutdown from pg_terminate_backend.
     pub(crate) connect_timeout_of_health: Duration,
 }
@@ -109,8 +107,8 @@ impl Live {
     pub(crate) fn rules(&self) -> Rules {
         Rules {
             attrs: TargetSessionAttrs::Any,
-            fallback: self.fallback,
-            standing_in_max: self.fallback_connections_max,
+            fallback: self.fallback.mode,
+            standing_in_max: self.fallback.connections_max,
             only: None,
         }
     }
@@ -122,10 +120,8 @@ impl Live {
             retry: settings.retry.clone(),
             statement_log: settings.statement_log.clone(),
             auth: settings.auth.clone(),
-            fallback: settings.fallback,
-            fallback_connections_max: settings.fallback_connections_max,
-            on_lagging: settings.on_lagging,
-            on_terminate: settings.on_terminate,
+            fallback: settings.fallback.clone(),
+            session: settings.session.clone(),
             connect_timeout_of_health: settings.health.judge.connect_timeout,
         }
     }

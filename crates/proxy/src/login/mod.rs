@@ -251,7 +251,7 @@ fn shown_name(
     request: &StartupRequest,
     client: SocketAddr,
 ) -> Option<ApplicationName> {
-    match worker.shared.listeners[request.criteria.listener].settings.application_name_add_host {
+    match worker.shared.listeners[request.criteria.listener].settings.options.application_name_add_host {
         AddHost::On if !request.is_replication => Some(ApplicationName::with_address(startup, client)),
         AddHost::On | AddHost::Off => None,
     }
@@ -264,7 +264,7 @@ async fn address_of(
     peer: SocketAddr,
     listener: usize,
 ) -> Result<SocketAddr, LoginFailure> {
-    let proxies = &worker.shared.listeners[listener].settings.proxy_protocol_from;
+    let proxies = &worker.shared.listeners[listener].settings.options.proxy_protocol_from;
     let from = peer.ip().to_canonical();
     if !proxies.iter().any(|network| network.contains(&from)) {
         return Ok(peer);

@@ -56,7 +56,7 @@ impl StartupRequest {
             None => None,
             Some(name) => Some(server_named(worker, &name)?),
         };
-        let attrs = worker.shared.listeners[listener].settings.target_session_attrs;
+        let attrs = worker.shared.listeners[listener].settings.options.target_session_attrs;
         // Replication is never balanced: it goes to the primary unless the client names a server.
         let attrs = match (is_replication, only) {
             (true, None) => TargetSessionAttrs::Primary,
@@ -68,7 +68,7 @@ impl StartupRequest {
             Some(value) => is_true(TIMING_OPTION, &value)?,
         };
         let retry = match options.get(RETRY_OPTION) {
-            None => worker.shared.listeners[listener].settings.retry,
+            None => worker.shared.listeners[listener].settings.options.retry,
             Some(value) if is_true(RETRY_OPTION, &value)? => Retry::On,
             Some(_off) => Retry::Off,
         };

@@ -47,7 +47,7 @@ impl fmt::Debug for TerminationInquiry {
 impl Relay {
     /// Whether the answer matters: a session that cannot move ends in either case.
     pub(super) fn must_inquire(&self) -> bool {
-        self.live.on_terminate == OnTerminate::End
+        self.live.session.on_terminate == OnTerminate::End
             && self.context.relogin.is_some()
             && self.client_state == ClientState::Speaking
     }

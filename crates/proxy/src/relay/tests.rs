@@ -176,7 +176,8 @@ fn server_that_shows_less_than_the_session_has_seen_is_left_for_another() {
 
 /// A session on a server that ends it with FATAL 57P01, and what a login shows of that server then.
 fn terminated(by: EndedBy, then: impl AsyncFnOnce(&TestWorker, TestPeer)) {
-    let settings = Settings { on_terminate: OnTerminate::End, ..settings() };
+    let mut settings = settings();
+    settings.session.on_terminate = OnTerminate::End;
     play(settings, async |stage| {
         let own = Postmaster { system_identifier: None, started_us: 1 };
         stage.publish(|snapshot| snapshot.servers.iter_mut().for_each(|s| s.postmaster = Some(own)));

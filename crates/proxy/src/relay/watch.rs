@@ -278,7 +278,7 @@ impl Relay {
             self.watch.stalled = None;
         }
         let criteria = self.context.criteria;
-        let is_kept = status.state == State::Lagging && self.live.on_lagging == OnLagging::Keep;
+        let is_kept = status.state == State::Lagging && self.live.session.on_lagging == OnLagging::Keep;
         let stays = criteria.only.is_some() || is_kept;
         if stays || eligible::may_stay(&criteria.rules(&self.live), &snapshot, server) {
             self.watch.is_marked = false;
@@ -292,7 +292,7 @@ impl Relay {
         if is_useless || eligible.is_full || !eligible.servers.is_empty() {
             let is_promoted = status.role == Role::Primary && snapshot.primary != Some(server);
             let is_gone = is_useless || is_promoted || status.state == State::Down;
-            let must_end = status.state == State::Lagging && self.live.on_lagging == OnLagging::Drain;
+            let must_end = status.state == State::Lagging && self.live.session.on_lagging == OnLagging::Drain;
             self.watch.must_leave = Some(PlannedMove {
                 cause: MoveCause::Ineligible,
                 urgency: if is_gone { Urgency::AtOnce } else { Urgency::InTurn },

@@ -16,7 +16,7 @@ pub(super) fn round(worker: &Worker) {
     let snapshot = shared.health.load();
     let live = shared.live();
     for (index, listener) in shared.listeners.iter().enumerate() {
-        let rules = Rules { attrs: listener.settings.target_session_attrs, ..live.rules() };
+        let rules = Rules { attrs: listener.settings.options.target_session_attrs, ..live.rules() };
         let eligible = eligible(&rules, &snapshot, &shared.attached);
         let sessions = |server| shared.attached.sessions_on(server);
         if let Some((server, surplus)) = most_beyond_its_share(&eligible.servers, sessions) {

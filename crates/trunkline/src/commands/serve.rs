@@ -187,7 +187,10 @@ fn announce(running: &Running, checked: &CheckedConfig) {
     let bound = running.bound();
     let mut out = String::new();
     for (listener, address) in checked.proxy.listeners.iter().zip(&bound.listeners) {
-        out.push_str(&format!("ready: {} on {address} ({})\n", listener.name, listener.target_session_attrs));
+        out.push_str(&format!(
+            "ready: {} on {address} ({})\n",
+            listener.name, listener.options.target_session_attrs
+        ));
     }
     for (name, address) in [("http", bound.http), ("agent", bound.agent)] {
         if let Some(address) = address {

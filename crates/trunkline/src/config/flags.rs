@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use trunkline_routing::TargetSessionAttrs;
+use trunkline_topology::ExpectedRole;
+
 use super::keys::{self, LISTENER_KEYS, SERVER_KEYS};
-use super::raw::{RawConfig, RoleWord, SessionAttrsWord};
+use super::raw::RawConfig;
 use super::{Problem, Problems, RawValue, Source};
 
 /// What flags say, in the words of the key table.
@@ -25,7 +28,7 @@ pub struct ServerFlag {
     /// The flag.
     pub flag: &'static str,
     /// The role it stands for.
-    pub role: RoleWord,
+    pub role: ExpectedRole,
     /// `[name=]host:port`.
     pub text: String,
 }
@@ -38,7 +41,7 @@ pub struct ListenerFlag {
     /// The name it stands for.
     pub name: &'static str,
     /// What its sessions may have.
-    pub attrs: SessionAttrsWord,
+    pub attrs: TargetSessionAttrs,
     /// `address:port`.
     pub text: String,
 }
@@ -105,8 +108,8 @@ impl From<&ServerFlags> for Flags {
         let server = |flag, role, texts: &[String]| {
             texts.iter().map(move |text| ServerFlag { flag, role, text: text.clone() }).collect::<Vec<_>>()
         };
-        let mut servers = server("--primary", RoleWord::Primary, &given.primary);
-        servers.extend(server("--replica", RoleWord::Replica, &given.replica));
+        let mut servers = server("--primary", ExpectedRole::Primary, &given.primary);
+        servers.extend(server("--replica", ExpectedRole::Replica, &given.replica));
         let values = [
             ("monitor.conninfo", "--monitor", &given.monitor),
             ("health.max_lag", "--max-lag", &given.max_lag),
@@ -126,8 +129,8 @@ impl Flags {
         let listener = |flag, name, attrs, text: &Option<String>| {
             text.clone().map(|text| ListenerFlag { flag, name, attrs, text })
         };
-        self.listeners.extend(listener("--reads", "reads", SessionAttrsWord::PreferStandby, &given.reads));
-        self.listeners.extend(listener("--writes", "writes", SessionAttrsWord::ReadWrite, &given.writes));
+        self.listeners.extend(listener("--reads", "reads", TargetSessionAttrs::PreferStandby, &given.reads));
+        self.listeners.extend(listener("--writes", "writes", TargetSessionAttrs::ReadWrite, &given.writes));
         self.values.extend(written(&[
             ("admin.socket", "--admin", &given.admin),
             ("auth.mode", "--auth", &given.auth),
@@ -173,13 +176,13 @@ fn clear_named_parts(conninfo: &RawValue, monitor: &mut super::raw::MonitorSecti
     let parsed = conninfo.as_text().and_then(|text| text.parse::<tokio_postgres::Config>().ok());
     let Some(parsed) = parsed else { return };
     if parsed.get_user().is_some() {
-        monitor.user.value = None;
+        monitor.user = None;
     }
     if parsed.get_password().is_some() {
-        monitor.password.value = None;
+        monitor.password = None;
     }
     if parsed.get_dbname().is_some() {
-        monitor.dbname.value = None;
+        monitor.dbname = None;
     }
 }
 
@@ -204,7 +207,7 @@ fn put_server(given: &ServerFlag, raw: &mut RawConfig, problems: &mut Problems) 
             problems.push(Problem::new(&source, "", message).hint(key.hint()));
         }
     }
-    server.role.put(given.role, &source);
+    server.spec.expected_role = given.role;
 }
 
 fn put_listener(given: &ListenerFlag, raw: &mut RawConfig, problems: &mut Problems) {
@@ -213,7 +216,7 @@ fn put_listener(given: &ListenerFlag, raw: &mut RawConfig, problems: &mut Proble
     let at = known.unwrap_or_else(|| {
         let mut listener = keys::new_listener(source.clone());
         listener.name.put(Some(given.name.to_owned()), &source);
-        listener.target_session_attrs.put(given.attrs, &source);
+        listener.options.target_session_attrs = given.attrs;
         raw.listeners.push(listener);
         raw.listeners.len() - 1
     });

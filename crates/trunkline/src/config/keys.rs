@@ -1,9 +1,14 @@
 //! The table of every key.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::raw::{ListenerEntry, RawConfig, ServerEntry, Sourced, Word};
+use ipnet::IpNet;
+use trunkline_proxy::settings::MockNonce;
+
+use super::raw::{ListenerEntry, RawConfig, ServerEntry, Sourced};
+use super::words::Word;
 use super::{RawValue, Source, units};
 
 mod table;
@@ -37,8 +42,8 @@ pub struct Key<T: 'static> {
 /// Puts a value, and where it was written, in its place in a `T`.
 pub type Setter<T, V> = fn(&mut T, V, &Source);
 
-/// A place that takes a value as it is read from text. Most keys go to the proxy's own settings directly: only those of which
-/// more is to be said later, with their line, are kept with their source.
+/// A place that a value is put in. Most keys go to the proxy's own settings directly. A key that is checked against another
+/// one keeps its source, for the message.
 pub(super) trait Place<V> {
     /// Replaces the value: a later source wins.
     fn put(&mut self, value: V, source: &Source);
@@ -60,7 +65,7 @@ macro_rules! plain_places {
         })+
     };
 }
-plain_places!(Duration, Option<Duration>, f64);
+plain_places!(Duration, Option<Duration>, f64, u64, Option<String>, Vec<IpNet>);
 
 impl Place<u64> for usize {
     fn put(&mut self, value: u64, _source: &Source) {
@@ -74,6 +79,24 @@ impl Place<u64> for u32 {
     }
 }
 
+impl Place<u64> for u16 {
+    fn put(&mut self, value: u64, _source: &Source) {
+        *self = u16::try_from(value).unwrap_or(u16::MAX);
+    }
+}
+
+impl Place<Option<String>> for Option<MockNonce> {
+    fn put(&mut self, value: Option<String>, _source: &Source) {
+        *self = value.as_deref().map(MockNonce::new);
+    }
+}
+
+impl Place<Option<String>> for Option<PathBuf> {
+    fn put(&mut self, value: Option<String>, _source: &Source) {
+        *self = value.map(PathBuf::from);
+    }
+}
+
 /// The kind of a key, with the place in `T` its value goes to.
 pub enum KeyKind<T: 'static> {
     /// A length of time greater than zero.
@@ -82,8 +105,15 @@ pub enum KeyKind<T: 'static> {
     DurationOrZero(Setter<T, Duration>),
     /// A length of time or `off`.
     DurationOrOff(Setter<T, Option<Duration>>),
-    /// A number of bytes.
-    Bytes(Setter<T, u64>),
+    /// A number of bytes within bounds.
+    Bytes {
+        /// Least value.
+        min: u64,
+        /// Greatest value.
+        max: u64,
+        /// Where it goes.
+        put: Setter<T, u64>,
+    },
     /// A whole number within bounds.
     Count {
         /// Least value.
@@ -96,17 +126,19 @@ pub enum KeyKind<T: 'static> {
     /// A number from 0 to 1.
     Share(Setter<T, f64>),
     /// Any text.
-    Text(fn(&mut T) -> &mut Sourced<Option<String>>),
+    Text(Setter<T, Option<String>>),
     /// Text never shown.
-    Secret(fn(&mut T) -> &mut Sourced<Option<String>>),
+    Secret(Setter<T, Option<String>>),
+    /// Networks or single addresses, separated by commas.
+    Networks(Setter<T, Vec<IpNet>>),
     /// `address:port` to listen on, or `off`.
-    Listen(fn(&mut T) -> &mut Sourced<Option<SocketAddr>>),
+    Listen(Setter<T, Option<SocketAddr>>),
     /// One of a closed set of words.
     Word {
         /// The words.
         words: fn() -> Vec<&'static str>,
         /// Puts the word in its place; false when it is none of them.
-        put: fn(&mut T, &str, &Source) -> bool,
+        put: fn(&mut T, &str) -> bool,
     },
 }
 
@@ -116,15 +148,15 @@ pub(super) fn words<W: Word>() -> Vec<&'static str> {
 }
 
 /// Puts a word in its place, for [`KeyKind::Word`].
-pub(super) fn put_word<W: Word>(slot: &mut Sourced<W>, word: &str, source: &Source) -> bool {
-    W::parse(word).map(|value| slot.put(value, source)).is_some()
+pub(super) fn put_word<W: Word>(slot: &mut W, word: &str) -> bool {
+    W::parse(word).map(|value| *slot = value).is_some()
 }
 
 impl<T> Key<T> {
     /// Puts a value in its place.
     ///
     /// # Errors
-    /// What is wrong with it, in words; the place keeps what it had.
+    /// What is wrong with it, in words.
     pub fn put(&self, into: &mut T, value: &RawValue, source: &Source) -> Result<(), String> {
         let text = || value.as_text().ok_or_else(|| self.expected(value));
         match &self.slot {
@@ -137,7 +169,10 @@ impl<T> Key<T> {
                 let is_off = value.as_text().is_some_and(is_off);
                 put(into, if is_off { None } else { Some(self.duration(value)?) }, source);
             }
-            KeyKind::Bytes(put) => put(into, self.bytes(value)?, source),
+            KeyKind::Bytes { min, max, put } => match self.bytes(value)? {
+                bytes if (*min..=*max).contains(&bytes) => put(into, bytes, source),
+                _ => return Err(format!("must be from {min} to {max} bytes")),
+            },
             KeyKind::Count { min, max, put } => {
                 let number = value.as_integer().ok_or_else(|| self.expected(value))?;
                 let number = u64::try_from(number).ok().filter(|number| (*min..=*max).contains(number));
@@ -147,18 +182,19 @@ impl<T> Key<T> {
                 let share = value.as_float().filter(|share| (0.0..=1.0).contains(share));
                 put(into, share.ok_or_else(|| self.expected(value))?, source);
             }
-            KeyKind::Text(slot) | KeyKind::Secret(slot) => {
+            KeyKind::Text(put) | KeyKind::Secret(put) => {
                 let text = text()?;
-                slot(into).put((!text.is_empty()).then(|| text.to_owned()), source);
+                put(into, (!text.is_empty()).then(|| text.to_owned()), source);
             }
-            KeyKind::Listen(slot) => {
-                // Also when it is wrong: who misses an address later sees that one was written.
-                slot(into).source = source.clone();
+            KeyKind::Networks(put) => put(into, networks(text()?)?, source),
+            KeyKind::Listen(put) => {
+                // The source is kept even if the value is wrong, so that the address is not reported as missing.
+                put(into, None, source);
                 let address = self.listen(text()?)?;
-                slot(into).value = address;
+                put(into, address, source);
             }
             KeyKind::Word { put, .. } => {
-                if !put(into, text()?, source) {
+                if !put(into, text()?) {
                     return Err(self.expected(value));
                 }
             }
@@ -176,13 +212,16 @@ impl<T> Key<T> {
             KeyKind::DurationOrOff(_) => {
                 r#"Write a number with its unit, such as "200ms", or "off"."#.to_owned()
             }
-            KeyKind::Bytes(_) => {
+            KeyKind::Bytes { .. } => {
                 r#"Write a number of bytes, with a unit if you like: "4KiB", "16MiB"."#.to_owned()
             }
             KeyKind::Count { min, max: u64::MAX, .. } => format!("Write a whole number, at least {min}."),
             KeyKind::Count { min, max, .. } => format!("Write a whole number from {min} to {max}."),
             KeyKind::Share(_) => "Write a number from 0 to 1.".to_owned(),
             KeyKind::Text(_) | KeyKind::Secret(_) => "Write a text in quotes.".to_owned(),
+            KeyKind::Networks(_) => {
+                "Write networks such as 10.0.0.0/8, or addresses, separated by commas.".to_owned()
+            }
             KeyKind::Listen(_) => {
                 r#"Write an address and a port, such as "127.0.0.1:5434" or "[::]:5434"."#.to_owned()
             }
@@ -196,11 +235,12 @@ impl<T> Key<T> {
         match &self.slot {
             KeyKind::Duration(_) | KeyKind::DurationOrZero(_) => "duration".to_owned(),
             KeyKind::DurationOrOff(_) => "duration or `off`".to_owned(),
-            KeyKind::Bytes(_) => "bytes".to_owned(),
+            KeyKind::Bytes { .. } => "bytes".to_owned(),
             KeyKind::Count { .. } => "whole number".to_owned(),
             KeyKind::Share(_) => "number 0 to 1".to_owned(),
             KeyKind::Text(_) => "text".to_owned(),
             KeyKind::Secret(_) => "secret".to_owned(),
+            KeyKind::Networks(_) => "networks".to_owned(),
             KeyKind::Listen(_) => "address:port".to_owned(),
             KeyKind::Word { words, .. } => {
                 words().iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
@@ -244,6 +284,15 @@ impl<T> Key<T> {
         };
         address.parse().map(Some).map_err(|_| format!("{text:?} is not an address and a port"))
     }
+}
+
+fn networks(list: &str) -> Result<Vec<IpNet>, String> {
+    let words = list.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let network = |word: &str| {
+        let network = word.parse().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
+        network.map_err(|_| format!("{word:?} is no network"))
+    };
+    words.map(network).collect()
 }
 
 fn is_off(text: &str) -> bool {
@@ -328,7 +377,7 @@ mod tests {
         let mut raw = defaults();
         let key = find("health.max_lag").expect("the key exists");
         assert!(key.put(&mut raw, &RawValue::Text("soon".to_owned()), &Source::Default).is_err());
-        assert_eq!(raw.health.max_lag.value, Duration::from_secs(10));
+        assert_eq!(raw.proxy.health.judge.max_lag, Duration::from_secs(10));
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! they cannot drift apart.
 //!
 //! Sources are applied in order, each over the one before: defaults, file ([`mod@file`]), environment
-//! ([`mod@environment`]), flags ([`flags`]). The result is [`raw::RawConfig`], in which every value still knows
-//! where it came from; [`checked`] validates it as a whole and turns it into the proxy's settings. Both stages
+//! ([`mod@environment`]), flags ([`flags`]). The result is [`raw::RawConfig`]: the proxy's settings, and the
+//! keys that [`checked`] still has to check against each other. It validates the whole. Both stages
 //! collect every [`Problem`] instead of stopping at the first.
 
 pub mod checked;
@@ -22,6 +22,7 @@ pub mod sample;
 mod suggest;
 pub mod units;
 mod value;
+pub mod words;
 
 pub use load::{ConfigSources, DEFAULT_FILE, Loaded, load, process_environment};
 pub use problem::{Problem, Problems, Source};

@@ -69,7 +69,7 @@ pub(super) struct World {
 
 fn some_settings(rng: &mut Rng) -> Settings {
     let mut settings = settings();
-    settings.on_terminate = rng.pick(&[OnTerminate::Move, OnTerminate::End]);
+    settings.session.on_terminate = rng.pick(&[OnTerminate::Move, OnTerminate::End]);
     settings.retry.journal_max = rng.pick(&[1024 * 1024, 1024 * 1024, 1024 * 1024, 40]);
     if rng.one_in(2) {
         settings.statement_log.threshold = Some(Duration::from_secs(3600));

@@ -14,10 +14,12 @@ use super::progress::DemoProgress;
 use super::{Demo, SignalStreams};
 use crate::Failure;
 use crate::commands::serve::configure as checked;
+use trunkline_routing::TargetSessionAttrs;
+use trunkline_topology::ExpectedRole;
+
 use crate::config::ConfigSources;
 use crate::config::checked::CheckedConfig;
 use crate::config::flags::{Flags, ListenerFlag, ServerFlag};
-use crate::config::raw::{RoleWord, SessionAttrsWord};
 
 /// The table of the setup that Trunkline replaces, with rows in it.
 const TABLE: &str = "
@@ -97,8 +99,11 @@ pub(super) const ADMIN_SOCKET: &str = "admin.sock";
 /// The flags of `trunkline serve` for this cluster.
 pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result<CheckedConfig, Failure> {
     let servers = cluster.servers().enumerate().map(|(index, server)| {
-        let (flag, role) =
-            if index == 0 { ("--primary", RoleWord::Primary) } else { ("--replica", RoleWord::Replica) };
+        let (flag, role) = if index == 0 {
+            ("--primary", ExpectedRole::Primary)
+        } else {
+            ("--replica", ExpectedRole::Replica)
+        };
         ServerFlag { flag, role, text: format!("{}=127.0.0.1:{}", server.name(), server.port()) }
     });
     let listener = |flag, name, attrs, port| {
@@ -122,8 +127,8 @@ pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result
         file: Some(PathBuf::from("/dev/null")),
         servers: servers.collect(),
         listeners: vec![
-            listener("--reads", "reads", SessionAttrsWord::PreferStandby, ports.reads()),
-            listener("--writes", "writes", SessionAttrsWord::ReadWrite, ports.writes()),
+            listener("--reads", "reads", TargetSessionAttrs::PreferStandby, ports.reads()),
+            listener("--writes", "writes", TargetSessionAttrs::ReadWrite, ports.writes()),
         ],
         values,
     };

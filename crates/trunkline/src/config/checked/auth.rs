@@ -2,38 +2,18 @@
 
 use std::path::PathBuf;
 
-use trunkline_proxy::settings::{AuthMode, AuthSettings, ClientMethod, MockNonce, SecretSource};
+use trunkline_proxy::settings::{AuthMode, SecretSource};
 
-use crate::config::raw::{AuthModeWord, AuthSection, ClientMethodWord};
+use crate::config::raw::SecretsSection;
 use crate::config::{Problem, Problems};
 
-/// Who authenticates clients.
-pub(super) fn auth(auth: &AuthSection, problems: &mut Problems) -> AuthSettings {
-    let mode = match auth.mode.value {
-        AuthModeWord::Relay => AuthMode::Relay,
-        AuthModeWord::Verify => AuthMode::Verify,
-    };
-    let client_method = match auth.client_method.value {
-        ClientMethodWord::Auto => ClientMethod::Auto,
-        ClientMethodWord::Password => ClientMethod::Password,
-        ClientMethodWord::Trust => ClientMethod::Trust,
-    };
-    AuthSettings {
-        mode,
-        source: source(auth, mode, problems),
-        client_method,
-        cache_ttl: auth.cache_ttl.value,
-        mock_nonce: auth.mock_nonce.value.as_deref().map(MockNonce::new),
-        check_user: auth.check_user.value.clone(),
-    }
-}
-
-fn source(auth: &AuthSection, mode: AuthMode, problems: &mut Problems) -> SecretSource {
+/// Where secrets come from.
+pub(super) fn source(auth: &SecretsSection, mode: AuthMode, problems: &mut Problems) -> SecretSource {
     let Some(file) = &auth.users_file.value else {
-        return SecretSource::Query(auth.query.value.clone());
+        return SecretSource::Query(auth.query.clone());
     };
     let source = &auth.users_file.source;
-    if auth.query.value.is_some() {
+    if auth.query.is_some() {
         problems.push(
             Problem::new(source, "auth.users_file", "is set together with auth.query")
                 .hint("Secrets come from one of them: delete the other."),

@@ -2,39 +2,26 @@
 
 use std::time::Duration;
 
-use trunkline_health::{JudgeSettings, MonitorSettings, PrimaryUnknown};
-use trunkline_routing::Fallback;
-use trunkline_topology::ServerSpec;
+use trunkline_health::{JudgeSettings, PrimaryUnknown};
 
-use trunkline_proxy::settings::OnLagging;
-
-use crate::config::raw::{FallbackWord, HealthSection, OnLaggingWord};
+use crate::config::raw::{HealthSection, RawConfig};
 use crate::config::{Problem, Problems, units};
 
 /// Shortest tick: below it, probes are load and no knowledge.
 const TICK_MIN: Duration = Duration::from_millis(10);
 
 /// How servers are judged.
-pub(super) fn judge(health: &HealthSection, problems: &mut Problems) -> JudgeSettings {
-    let (max_lag, tick) = (health.max_lag.value, health.tick.value);
-    let derived = JudgeSettings::new(max_lag, tick);
+pub(super) fn judge(raw: &RawConfig, problems: &mut Problems) -> JudgeSettings {
+    let (health, written) = (&raw.health, &raw.proxy.health.judge);
+    let derived = JudgeSettings::new(written.max_lag, health.tick.value);
     let or_derived = |value: Duration, derived| if value.is_zero() { derived } else { value };
     let settings = JudgeSettings {
-        max_lag,
+        tick: health.tick.value,
+        fast_interval: health.fast_interval.value,
         readmit_lag: or_derived(health.readmit_lag.value, derived.readmit_lag),
         hard_max_lag: or_derived(health.hard_max_lag.value, derived.hard_max_lag),
-        tick,
-        probe_timeout: health.probe_timeout.value,
-        connect_timeout: health.connect_timeout.value,
-        connect_check_interval: health.connect_check_interval.value,
-        fast_interval: health.fast_interval.value,
-        fall: to_u32(health.fall.value),
-        rise: to_u32(health.rise.value),
-        damping_max: health.damping_max.value,
-        slow_start: health.slow_start.value,
-        failover_grace: health.failover_grace.value,
-        adopt_after: health.adopt_after.value,
         primary_unknown: primary_unknown(health, problems),
+        ..written.clone()
     };
     check(health, &settings, problems);
     settings
@@ -83,36 +70,4 @@ fn primary_unknown(health: &HealthSection, problems: &mut Problems) -> PrimaryUn
             PrimaryUnknown::Serve
         }
     }
-}
-
-/// What the monitor needs.
-pub(super) fn monitor_settings(
-    servers: Vec<ServerSpec>,
-    login: tokio_postgres::Config,
-    judge: JudgeSettings,
-) -> MonitorSettings {
-    MonitorSettings { servers, login, judge }
-}
-
-/// Where reads go when no replica is eligible.
-pub(super) fn fallback(mode: FallbackWord) -> Fallback {
-    match mode {
-        FallbackWord::None => Fallback::None,
-        FallbackWord::Primary => Fallback::Primary,
-        FallbackWord::Lagging => Fallback::Lagging,
-        FallbackWord::LaggingThenPrimary => Fallback::LaggingThenPrimary,
-    }
-}
-
-/// What becomes of the sessions on a replica that lags.
-pub(super) fn on_lagging(word: OnLaggingWord) -> OnLagging {
-    match word {
-        OnLaggingWord::Move => OnLagging::Move,
-        OnLaggingWord::Drain => OnLagging::Drain,
-        OnLaggingWord::Keep => OnLagging::Keep,
-    }
-}
-
-fn to_u32(number: u64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -2,13 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use trunkline_proxy::settings::{AddHost, ListenerSettings, Retry};
-use trunkline_routing::Balance;
-use trunkline_routing::TargetSessionAttrs;
+use trunkline_proxy::settings::ListenerSettings;
 
-use super::networks::networks;
-use crate::config::raw::{BalanceWord, ListenerEntry, RawConfig, SessionAttrsWord, Switch};
-use crate::config::{Problem, Problems, Source};
+use crate::config::raw::{ListenerEntry, RawConfig};
+use crate::config::{Problem, Problems, Source, keys};
 
 /// Port of reads when no listener is configured; that of the setup Trunkline replaces.
 const READS_PORT: u16 = 5434;
@@ -43,11 +40,7 @@ fn reads() -> ListenerSettings {
     ListenerSettings {
         name: "reads".to_owned(),
         address: (Ipv4Addr::LOCALHOST, READS_PORT).into(),
-        target_session_attrs: TargetSessionAttrs::PreferStandby,
-        balance: Balance::RoundRobin,
-        proxy_protocol_from: Vec::new(),
-        application_name_add_host: AddHost::Off,
-        retry: Retry::On,
+        options: keys::new_listener(Source::Default).options,
     }
 }
 
@@ -65,39 +58,6 @@ fn one(listener: &ListenerEntry, problems: &mut Problems) -> Option<ListenerSett
     Some(ListenerSettings {
         name: listener.name.value.clone().unwrap_or_else(|| address.to_string()),
         address,
-        target_session_attrs: attrs(listener.target_session_attrs.value),
-        balance: balance(listener.balance.value),
-        proxy_protocol_from: networks(
-            &listener.proxy_protocol_from,
-            "listener.proxy_protocol_from",
-            problems,
-        ),
-        application_name_add_host: match listener.application_name_add_host.value {
-            Switch::Off => AddHost::Off,
-            Switch::On => AddHost::On,
-        },
-        retry: match listener.retry.value {
-            Switch::On => Retry::On,
-            Switch::Off => Retry::Off,
-        },
+        options: listener.options.clone(),
     })
-}
-
-fn attrs(attrs: SessionAttrsWord) -> TargetSessionAttrs {
-    match attrs {
-        SessionAttrsWord::Any => TargetSessionAttrs::Any,
-        SessionAttrsWord::ReadWrite => TargetSessionAttrs::ReadWrite,
-        SessionAttrsWord::ReadOnly => TargetSessionAttrs::ReadOnly,
-        SessionAttrsWord::Primary => TargetSessionAttrs::Primary,
-        SessionAttrsWord::Standby => TargetSessionAttrs::Standby,
-        SessionAttrsWord::PreferStandby => TargetSessionAttrs::PreferStandby,
-    }
-}
-
-fn balance(balance: BalanceWord) -> Balance {
-    match balance {
-        BalanceWord::RoundRobin => Balance::RoundRobin,
-        BalanceWord::LeastOutstanding => Balance::LeastOutstanding,
-        BalanceWord::RandomTwo => Balance::RandomTwo,
-    }
 }

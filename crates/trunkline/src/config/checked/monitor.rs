@@ -26,13 +26,13 @@ pub(super) fn monitor(monitor: &MonitorSection, problems: &mut Problems) -> Opti
                 .hint("Leave them out: every server is probed at its own address."),
         );
     }
-    if let Some(user) = &monitor.user.value {
+    if let Some(user) = &monitor.user {
         config.user(user);
     }
-    if let Some(password) = &monitor.password.value {
+    if let Some(password) = &monitor.password {
         config.password(password);
     }
-    if let Some(dbname) = &monitor.dbname.value {
+    if let Some(dbname) = &monitor.dbname {
         config.dbname(dbname);
     }
     if config.get_user().is_none() {

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use trunkline_control::contract::is_path;
-use trunkline_topology::{AdminState, ExpectedRole, ServerSpec};
+use trunkline_topology::ServerSpec;
 
-use crate::config::raw::{RawConfig, RoleWord, ServerEntry, StateWord};
+use crate::config::raw::{RawConfig, ServerEntry};
 use crate::config::{Problem, Problems, Source, units};
 
 /// Most servers.
@@ -41,9 +41,7 @@ pub(super) fn servers(raw: &RawConfig, problems: &mut Problems) -> Vec<ServerSpe
             name,
             host: address.host.clone(),
             port: address.port,
-            expected_role: expected_role(server.role.value),
-            weight: u16::try_from(server.weight.value).unwrap_or(u16::MAX),
-            admin: admin_state(server.state.value),
+            ..server.spec.clone()
         });
     }
     specs
@@ -101,21 +99,5 @@ fn check_name(server: &ServerEntry, name: &str, before: &[ServerSpec], problems:
             Problem::new(source, "server.name", message)
                 .hint("A name is unique, at most 63 letters, digits, \".\", \"-\", \"_\" or \":\"."),
         );
-    }
-}
-
-fn expected_role(role: RoleWord) -> ExpectedRole {
-    match role {
-        RoleWord::Any => ExpectedRole::Any,
-        RoleWord::Primary => ExpectedRole::Primary,
-        RoleWord::Replica => ExpectedRole::Replica,
-    }
-}
-
-fn admin_state(state: StateWord) -> AdminState {
-    match state {
-        StateWord::Ready => AdminState::Ready,
-        StateWord::Drain => AdminState::Drain,
-        StateWord::Maint => AdminState::Maint,
     }
 }

@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 
-use trunkline_proxy::settings::AuthMode;
-use trunkline_routing::Balance;
 use trunkline_topology::{AdminState, ExpectedRole};
 
 use super::CheckedConfig;
 use crate::config::units::show_duration;
+use crate::config::words::Word as _;
 
 impl CheckedConfig {
     /// A few lines for `trunkline check`. No secrets.
@@ -32,33 +31,28 @@ impl CheckedConfig {
             );
         }
         for listener in &proxy.listeners {
-            let balance = match listener.balance {
-                Balance::RoundRobin => "round-robin",
-                Balance::LeastOutstanding => "least-outstanding",
-                Balance::RandomTwo => "random-two",
-            };
+            let options = &listener.options;
             let _ = writeln!(
                 out,
-                "  listener  {} {} ({}, {balance})",
-                listener.name, listener.address, listener.target_session_attrs
+                "  listener  {} {} ({}, {})",
+                listener.name,
+                listener.address,
+                options.target_session_attrs,
+                options.balance.word()
             );
         }
         for (name, address) in [("http", proxy.http), ("agent", proxy.agent)] {
             let address = address.map_or_else(|| "off".to_owned(), |address| address.to_string());
             let _ = writeln!(out, "  {name:<9} {address}");
         }
-        let mode = match proxy.auth.mode {
-            AuthMode::Relay => "relay",
-            AuthMode::Verify => "verify",
-        };
         let judge = &proxy.health.judge;
-        let _ = writeln!(out, "  auth      {mode}");
+        let _ = writeln!(out, "  auth      {}", proxy.auth.mode.word());
         let _ = writeln!(
             out,
             "  health    max_lag {}, tick {}, fallback {}",
             show_duration(judge.max_lag),
             show_duration(judge.tick),
-            proxy.fallback
+            proxy.fallback.mode.word()
         );
         out
     }

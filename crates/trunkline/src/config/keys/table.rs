@@ -1,10 +1,12 @@
 //! The keys themselves. Defaults and docs here are what the sample and the reference print.
 
+use trunkline_codec::limits::STARTUP_PACKET_MAX;
+use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, UserFunctions};
+use trunkline_routing::Fallback;
+
 use super::{Key, KeyKind, Place as _, Section, Setter, put_word, words};
-use crate::config::raw::{
-    AuthModeWord, ClientMethodWord, FallbackWord, FunctionsWord, LogFormat, OnLaggingWord, OnTerminateWord,
-    RawConfig,
-};
+use crate::config::raw::RawConfig;
+use crate::config::words::{LogFormat, Word};
 
 mod entries;
 
@@ -12,6 +14,9 @@ pub use self::entries::{LISTENER_KEYS, SERVER_KEYS};
 
 /// Most worker threads that can be asked for.
 const THREADS_MAX: u64 = 1024;
+
+/// No startup packet with a user and a database is shorter than this.
+const STARTUP_PACKET_MIN: u64 = 64;
 
 /// A key whose default is written in the table.
 const fn key<T>(name: &'static str, default: &'static str, slot: KeyKind<T>, doc: &'static str) -> Key<T> {
@@ -26,6 +31,16 @@ const fn unset<T>(name: &'static str, example: &'static str, slot: KeyKind<T>, d
 /// A whole number within bounds.
 const fn count<T>(min: u64, max: u64, put: Setter<T, u64>) -> KeyKind<T> {
     KeyKind::Count { min, max, put }
+}
+
+/// A number of bytes within bounds.
+const fn bytes<T>(min: u64, max: u64, put: Setter<T, u64>) -> KeyKind<T> {
+    KeyKind::Bytes { min, max, put }
+}
+
+/// One of the words of `W`.
+const fn word<T, W: Word>(put: fn(&mut T, &str) -> bool) -> KeyKind<T> {
+    KeyKind::Word { words: words::<W>, put }
 }
 
 /// Every section with its keys, in the order they are printed.
@@ -70,25 +85,25 @@ const MONITOR: &[Key<RawConfig>] = &[
     unset(
         "conninfo",
         "\"user=trunkline_monitor password=secret dbname=postgres\"",
-        KeyKind::Secret(|t| &mut t.monitor.conninfo),
+        KeyKind::Secret(|t, v, s| t.monitor.conninfo.put(v, s)),
         "User, password and database in libpq's form. Hosts and ports come from the servers. Instead of the three keys below.",
     ),
     unset(
         "user",
         "\"trunkline_monitor\"",
-        KeyKind::Text(|t| &mut t.monitor.user),
+        KeyKind::Text(|t, v, s| t.monitor.user.put(v, s)),
         "Role of the probes. Default: postgres.",
     ),
     unset(
         "password",
         "\"secret\"",
-        KeyKind::Secret(|t| &mut t.monitor.password),
+        KeyKind::Secret(|t, v, s| t.monitor.password.put(v, s)),
         "Its password. Better in the environment: TRUNKLINE__MONITOR__PASSWORD.",
     ),
     unset(
         "dbname",
         "\"postgres\"",
-        KeyKind::Text(|t| &mut t.monitor.dbname),
+        KeyKind::Text(|t, v, s| t.monitor.dbname.put(v, s)),
         "Database of the probes. Default: postgres.",
     ),
 ];
@@ -97,46 +112,43 @@ const AUTH: &[Key<RawConfig>] = &[
     key(
         "mode",
         "\"relay\"",
-        KeyKind::Word { words: words::<AuthModeWord>, put: |t, w, s| put_word(&mut t.auth.mode, w, s) },
+        word::<_, AuthMode>(|t, w| put_word(&mut t.proxy.auth.mode, w)),
         "`relay` passes the server's own exchange through and needs nothing; `verify` authenticates in the proxy, so that a session can log in on any server.",
     ),
     unset(
         "query",
         "\"SELECT usename, passwd FROM trunkline.user_lookup($1)\"",
-        KeyKind::Text(|t| &mut t.auth.query),
+        KeyKind::Text(|t, v, s| t.auth.query.put(v, s)),
         "Verify: query over the monitoring connection that returns name and secret of user $1. Default: reads pg_authid, which needs GRANT SELECT ON pg_authid to the monitoring role.",
     ),
     unset(
         "users_file",
         "\"/etc/trunkline/userlist.txt\"",
-        KeyKind::Text(|t| &mut t.auth.users_file),
+        KeyKind::Text(|t, v, s| t.auth.users_file.put(v, s)),
         "Verify: file of users and secrets in PgBouncer's userlist.txt format, instead of a query.",
     ),
     key(
         "cache_ttl",
         "\"10s\"",
-        KeyKind::DurationOrZero(|t, v, s| t.auth.cache_ttl.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.proxy.auth.cache_ttl.put(v, s)),
         "Verify: how long a cached secret is used while no server answers. Otherwise each login reads it again.",
     ),
     key(
         "client_method",
         "\"auto\"",
-        KeyKind::Word {
-            words: words::<ClientMethodWord>,
-            put: |t, w, s| put_word(&mut t.auth.client_method, w, s),
-        },
+        word::<_, ClientMethod>(|t, w| put_word(&mut t.proxy.auth.client_method, w)),
         "Verify: how clients prove themselves. `auto` follows the stored secret (SCRAM-SHA-256 or md5); `password` is in the clear; `trust` asks for nothing.",
     ),
     unset(
         "mock_nonce",
         "\"a long random text\"",
-        KeyKind::Secret(|t| &mut t.auth.mock_nonce),
+        KeyKind::Secret(|t, v, s| t.proxy.auth.mock_nonce.put(v, s)),
         "Verify: secret that the salts for unknown users are made from, so that they look like users; the same on every instance. Default: made from the cluster's system identifier, which whoever may read that can repeat.",
     ),
     key(
         "check_user",
         "\"hacheck\"",
-        KeyKind::Text(|t| &mut t.auth.check_user),
+        KeyKind::Text(|t, v, s| t.proxy.auth.check_user.put(v, s)),
         "User of HAProxy's `option pgsql-check`, answered by the proxy itself. Empty = none.",
     ),
 ];
@@ -151,31 +163,31 @@ const HEALTH: &[Key<RawConfig>] = &[
     key(
         "probe_timeout",
         "\"400ms\"",
-        KeyKind::Duration(|t, v, s| t.health.probe_timeout.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.proxy.health.judge.probe_timeout.put(v, s)),
         "For a probe's answer; then its connection is dropped and the failure counted.",
     ),
     key(
         "connect_timeout",
         "\"1s\"",
-        KeyKind::Duration(|t, v, s| t.health.connect_timeout.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.proxy.health.judge.connect_timeout.put(v, s)),
         "To open a probe's connection.",
     ),
     key(
         "connect_check_interval",
         "\"5s\"",
-        KeyKind::Duration(|t, v, s| t.health.connect_check_interval.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.proxy.health.judge.connect_check_interval.put(v, s)),
         "Time between new connections to a server: it may answer on old connections and accept no new ones.",
     ),
     key(
         "fall",
         "2",
-        count(1, 100, |t, v, s| t.health.fall.put(v, s)),
+        count(1, 100, |t, v, s| t.proxy.health.judge.fall.put(v, s)),
         "Soft failures (timeouts, lost connections) in a row until DOWN. Hard ones, such as connection refused, act at once.",
     ),
     key(
         "rise",
         "2",
-        count(1, 100, |t, v, s| t.health.rise.put(v, s)),
+        count(1, 100, |t, v, s| t.proxy.health.judge.rise.put(v, s)),
         "Good probes in a row until UP again.",
     ),
     key(
@@ -187,7 +199,7 @@ const HEALTH: &[Key<RawConfig>] = &[
     key(
         "max_lag",
         "\"10s\"",
-        KeyKind::Duration(|t, v, s| t.health.max_lag.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.proxy.health.judge.max_lag.put(v, s)),
         "A replica whose proven lag is above this gets no reads.",
     ),
     key(
@@ -205,40 +217,37 @@ const HEALTH: &[Key<RawConfig>] = &[
     key(
         "on_lagging",
         "\"move\"",
-        KeyKind::Word {
-            words: words::<OnLaggingWord>,
-            put: |t, w, s| put_word(&mut t.health.on_lagging, w, s),
-        },
+        word::<_, OnLagging>(|t, w| put_word(&mut t.proxy.session.on_lagging, w)),
         "Sessions on a replica that lags: `move` to another at their next idle point, those that cannot move stay; `drain` the same, and those that cannot move end there; `keep` stay.",
     ),
     key(
         "primary_unknown",
         "\"serve\"",
-        KeyKind::Text(|t| &mut t.health.primary_unknown),
+        KeyKind::Text(|t, v, s| t.health.primary_unknown.put(v, s)),
         "What replicas do while the primary does not answer: `serve`, `serve_for:60s` or `drain`.",
     ),
     key(
         "failover_grace",
         "\"10s\"",
-        KeyKind::DurationOrZero(|t, v, s| t.health.failover_grace.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.proxy.health.judge.failover_grace.put(v, s)),
         "After a failover, how long replicas may still be on the old timeline. 0 = not at all.",
     ),
     key(
         "adopt_after",
         "\"30s\"",
-        KeyKind::DurationOrZero(|t, v, s| t.health.adopt_after.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.proxy.health.judge.adopt_after.put(v, s)),
         "A cluster that was re-initialised (pg_upgrade, a restore) has another system identifier: it is accepted when every server that answers has had it for this long, a primary and half of the servers at least. 0 = only by `trunkline adopt`.",
     ),
     key(
         "damping_max",
         "\"60s\"",
-        KeyKind::DurationOrZero(|t, v, s| t.health.damping_max.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.proxy.health.judge.damping_max.put(v, s)),
         "Longest a replica that was DOWN more than once within 5 minutes is held back when it answers again: rise * tick, doubled with each failure. Never the only replica that could serve, nor the primary. 0 = not at all.",
     ),
     key(
         "slow_start",
         "\"10s\"",
-        KeyKind::DurationOrZero(|t, v, s| t.health.slow_start.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.proxy.health.judge.slow_start.put(v, s)),
         "A server that was DOWN grows to its full weight over this time, because its caches are cold. 0 = at once.",
     ),
 ];
@@ -247,16 +256,13 @@ const FALLBACK: &[Key<RawConfig>] = &[
     key(
         "mode",
         "\"primary\"",
-        KeyKind::Word {
-            words: words::<FallbackWord>,
-            put: |t, w, s| put_word(&mut t.health.fallback_mode, w, s),
-        },
+        word::<_, Fallback>(|t, w| put_word(&mut t.proxy.fallback.mode, w)),
         "Where reads go when no replica is eligible. `none` refuses them: the primary never serves reads.",
     ),
     key(
         "primary_connections_max",
         "0",
-        count(0, 1_000_000, |t, v, s| t.health.fallback_connections_max.put(v, s)),
+        count(0, 1_000_000, |t, v, s| t.proxy.fallback.connections_max.put(v, s)),
         "Sessions the primary takes in the replicas' place, so that a stampede cannot stop the writes; sessions that belong there are not counted. 0 = as many as come.",
     ),
 ];
@@ -265,13 +271,13 @@ const HTTP: &[Key<RawConfig>] = &[
     key(
         "listen",
         "\"127.0.0.1:8008\"",
-        KeyKind::Listen(|t| &mut t.http_listen),
+        KeyKind::Listen(|t, v, s| t.http_listen.put(v, s)),
         "Where HTTP is served; `off` switches it off. Set 0.0.0.0:8008 when HAProxy or Prometheus is on another host.",
     ),
     unset(
         "checkers",
         "\"10.0.0.5, 10.0.1.0/24\"",
-        KeyKind::Text(|t| &mut t.http_checkers),
+        KeyKind::Networks(|t, v, s| t.proxy.http_checkers.put(v, s)),
         "Networks that HAProxy's and other checks come from: 64 of the 256 HTTP connections are kept for them, and they may have more than the 32 that any other address may. Default: none.",
     ),
 ];
@@ -279,14 +285,14 @@ const HTTP: &[Key<RawConfig>] = &[
 const AGENT: &[Key<RawConfig>] = &[key(
     "listen",
     "\"off\"",
-    KeyKind::Listen(|t| &mut t.agent_listen),
+    KeyKind::Listen(|t, v, s| t.agent_listen.put(v, s)),
     "Where agent-check is answered, such as 127.0.0.1:8009. `trunkline health` serves it there unless told otherwise.",
 )];
 
 const ADMIN: &[Key<RawConfig>] = &[unset(
     "socket",
     "\"/run/trunkline/admin.sock\"",
-    KeyKind::Text(|t| &mut t.admin_socket),
+    KeyKind::Text(|t, v, s| t.proxy.admin.put(v, s)),
     "File of the admin socket; its owner alone may use it. Default: none.",
 )];
 
@@ -294,31 +300,33 @@ const LIMITS: &[Key<RawConfig>] = &[
     key(
         "connections_max",
         "10000",
-        count(1, 1_000_000, |t, v, s| t.limits.connections_max.put(v, s)),
+        count(1, 1_000_000, |t, v, s| t.proxy.limits.connections_max.put(v, s)),
         "Sessions in all.",
     ),
     key(
         "connections_per_address_max",
         "0",
-        count(0, 1_000_000, |t, v, s| t.limits.connections_per_address_max.put(v, s)),
+        count(0, 1_000_000, |t, v, s| t.proxy.limits.connections_per_address_max.put(v, s)),
         "Sessions from one client address. 0 = no bound of its own.",
     ),
     key(
         "connections_per_user_max",
         "0",
-        count(0, 1_000_000, |t, v, s| t.limits.connections_per_user_max.put(v, s)),
+        count(0, 1_000_000, |t, v, s| t.proxy.limits.connections_per_user_max.put(v, s)),
         "Sessions of one user. 0 = no bound of its own.",
     ),
     key(
         "moves_per_second_max",
         "100",
-        count(0, 1_000_000, |t, v, s| t.limits.moves_per_second_max.put(v, s)),
+        count(0, 1_000_000, |t, v, s| t.proxy.limits.moves_per_second_max.put(v, s)),
         "Sessions that leave one server in a second because it lags, drains or has more than its share. 0 = no bound.",
     ),
     key(
         "startup_packet_bytes_max",
         "10004",
-        KeyKind::Bytes(|t, v, s| t.startup_packet_bytes_max.put(v, s)),
+        bytes(STARTUP_PACKET_MIN, STARTUP_PACKET_MAX as u64, |t, v, s| {
+            t.proxy.limits.startup_packet_bytes_max.put(v, s)
+        }),
         "Longest startup packet accepted. In bytes, its length word included. PostgreSQL's own bound is the default and the maximum.",
     ),
 ];
@@ -327,49 +335,49 @@ const TIMEOUTS: &[Key<RawConfig>] = &[
     key(
         "login",
         "\"15s\"",
-        KeyKind::Duration(|t, v, s| t.timeouts.login.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.proxy.timeouts.login.put(v, s)),
         "From a client's connect to the end of its login.",
     ),
     key(
         "connect",
         "\"2s\"",
-        KeyKind::Duration(|t, v, s| t.timeouts.connect.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.proxy.timeouts.connect.put(v, s)),
         "To connect to one server; then another is tried.",
     ),
     key(
         "acquire",
         "\"10s\"",
-        KeyKind::Duration(|t, v, s| t.timeouts.acquire.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.proxy.timeouts.acquire.put(v, s)),
         "To find and take any server; then the client gets SQLSTATE 57P03.",
     ),
     key(
         "failover_wait",
         "\"30s\"",
-        KeyKind::DurationOrZero(|t, v, s| t.timeouts.failover_wait.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.proxy.timeouts.failover_wait.put(v, s)),
         "The same on listeners for the primary, if longer: how long sessions, new ones too, wait for the next primary.",
     ),
     key(
         "idle_session",
         "\"0\"",
-        KeyKind::DurationOrZero(|t, v, s| t.timeouts.idle_session.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.proxy.timeouts.idle_session.put(v, s)),
         "A session idle outside a transaction is ended after this. 0 = never.",
     ),
     key(
         "idle_in_transaction",
         "\"0\"",
-        KeyKind::DurationOrZero(|t, v, s| t.timeouts.idle_in_transaction.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.proxy.timeouts.idle_in_transaction.put(v, s)),
         "A session idle inside a transaction is ended after this. 0 = never.",
     ),
     key(
         "drain",
         "\"30s\"",
-        KeyKind::DurationOrZero(|t, v, s| t.timeouts.drain.put(v, s)),
+        KeyKind::DurationOrZero(|t, v, s| t.proxy.timeouts.drain.put(v, s)),
         "After SIGTERM, how long sessions have to reach an idle point before they are closed.",
     ),
     key(
         "server_stall",
         "\"5s\"",
-        KeyKind::Duration(|t, v, s| t.timeouts.server_stall.put(v, s)),
+        KeyKind::Duration(|t, v, s| t.proxy.timeouts.server_stall.put(v, s)),
         "How long a session waits for its server's answer once health has found the server down. Then it goes on with another.",
     ),
 ];
@@ -377,7 +385,7 @@ const TIMEOUTS: &[Key<RawConfig>] = &[
 const RETRY: &[Key<RawConfig>] = &[key(
     "journal_max",
     "\"1MiB\"",
-    KeyKind::Bytes(|t, v, s| t.retry.journal_max.put(v, s)),
+    bytes(0, u64::MAX, |t, v, s| t.proxy.retry.journal_max.put(v, s)),
     "Bytes of a request kept until its answer begins. A longer one is not sent again; 0 = none is.",
 )];
 
@@ -385,19 +393,13 @@ const SESSION: &[Key<RawConfig>] = &[
     key(
         "functions",
         "\"read\"",
-        KeyKind::Word {
-            words: words::<FunctionsWord>,
-            put: |t, w, s| put_word(&mut t.session.functions, w, s),
-        },
+        word::<_, UserFunctions>(|t, w| put_word(&mut t.proxy.session.functions, w)),
         "What a call of a function that is not PostgreSQL's own does to a session: `read` finds out from its source, in `pg_proc`, whether it leaves something behind, which is then carried along or pins the session to its server; `trust` takes all for harmless; `pin` pins by any.",
     ),
     key(
         "on_terminate",
         "\"end\"",
-        KeyKind::Word {
-            words: words::<OnTerminateWord>,
-            put: |t, w, s| put_word(&mut t.session.on_terminate, w, s),
-        },
+        word::<_, OnTerminate>(|t, w| put_word(&mut t.proxy.session.on_terminate, w)),
         "What `pg_terminate_backend` of a session's server connection does: `end` the session, as PostgreSQL does; or have it `move`, as if its server were lost.",
     ),
 ];
@@ -406,13 +408,13 @@ const LOG: &[Key<RawConfig>] = &[
     key(
         "format",
         "\"text\"",
-        KeyKind::Word { words: words::<LogFormat>, put: |t, w, s| put_word(&mut t.log.format, w, s) },
+        word::<_, LogFormat>(|t, w| put_word(&mut t.log.format, w)),
         "`text` for people, `json` for machines.",
     ),
     key(
         "level",
         "\"info\"",
-        KeyKind::Text(|t| &mut t.log.level),
+        KeyKind::Text(|t, v, s| t.log_level.put(v, s)),
         "error, warn, info, debug or trace; or a filter such as \"info,trunkline_proxy=debug\".",
     ),
 ];
@@ -421,19 +423,19 @@ const LOG_STATEMENTS: &[Key<RawConfig>] = &[
     key(
         "threshold",
         "\"off\"",
-        KeyKind::DurationOrOff(|t, v, s| t.statement_log.threshold.put(v, s)),
+        KeyKind::DurationOrOff(|t, v, s| t.proxy.statement_log.threshold.put(v, s)),
         "Statements that take at least this long are logged. \"0\" = every statement.",
     ),
     key(
         "sample_rate",
         "0.0",
-        KeyKind::Share(|t, v, s| t.statement_log.sample_rate.put(v, s)),
+        KeyKind::Share(|t, v, s| t.proxy.statement_log.sample_rate.put(v, s)),
         "Share of all other statements that is logged.",
     ),
     key(
         "sql_bytes_max",
         "\"4KiB\"",
-        KeyKind::Bytes(|t, v, s| t.statement_log.sql_bytes_max.put(v, s)),
+        bytes(0, u64::MAX, |t, v, s| t.proxy.statement_log.sql_bytes_max.put(v, s)),
         "Bytes of SQL kept with a statement.",
     ),
 ];
@@ -441,6 +443,6 @@ const LOG_STATEMENTS: &[Key<RawConfig>] = &[
 const RUNTIME: &[Key<RawConfig>] = &[key(
     "threads",
     "0",
-    count(0, THREADS_MAX, |t, v, s| t.threads.put(v, s)),
+    count(0, THREADS_MAX, |t, v, s| t.proxy.threads.put(v, s)),
     "Worker threads. 0 = one per core the process may use.",
 )];

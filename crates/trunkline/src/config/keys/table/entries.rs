@@ -1,40 +1,43 @@
 //! The keys of a `[[server]]` and of a `[[listener]]`.
 
-use super::super::{Key, KeyKind, put_word, words};
-use super::{count, key, unset};
-use crate::config::raw::{
-    BalanceWord, ListenerEntry, RoleWord, ServerEntry, SessionAttrsWord, StateWord, Switch,
-};
+use trunkline_proxy::settings::{AddHost, Retry};
+use trunkline_routing::{Balance, TargetSessionAttrs};
+use trunkline_topology::{AdminState, ExpectedRole};
+
+use super::super::{Key, KeyKind, Place as _, put_word};
+use super::{count, key, unset, word};
+use crate::config::raw::{ListenerEntry, ServerEntry};
+
 /// Keys of a `[[server]]`.
 pub const SERVER_KEYS: &[Key<ServerEntry>] = &[
     unset(
         "name",
         "\"replica1\"",
-        KeyKind::Text(|t| &mut t.name),
+        KeyKind::Text(|t, v, s| t.name.put(v, s)),
         "Name in logs, metrics and health checks. Default: the host, with its port when two servers share it.",
     ),
     unset(
         "address",
         "\"10.0.0.12:5432\"",
-        KeyKind::Text(|t| &mut t.address),
+        KeyKind::Text(|t, v, s| t.address.put(v, s)),
         "Host and port of the PostgreSQL server, or the directory of its Unix socket: `/run/postgresql:5432`. Required.",
     ),
     key(
         "role",
         "\"any\"",
-        KeyKind::Word { words: words::<RoleWord>, put: |t, w, s| put_word(&mut t.role, w, s) },
+        word::<_, ExpectedRole>(|t, w| put_word(&mut t.spec.expected_role, w)),
         "Role the server is expected to have; it is always measured, and a server with another role is not used.",
     ),
     key(
         "weight",
         "100",
-        count(0, 1000, |t, v, s| t.weight.put(v, s)),
+        count(0, 1000, |t, v, s| t.spec.weight.put(v, s)),
         "Share of the sessions, compared with the other servers'. 0 = none.",
     ),
     key(
         "state",
         "\"ready\"",
-        KeyKind::Word { words: words::<StateWord>, put: |t, w, s| put_word(&mut t.state, w, s) },
+        word::<_, AdminState>(|t, w| put_word(&mut t.spec.admin, w)),
         "`drain` finishes its sessions and gets no new ones; `maint` is neither used nor probed.",
     ),
 ];
@@ -44,49 +47,43 @@ pub const LISTENER_KEYS: &[Key<ListenerEntry>] = &[
     unset(
         "name",
         "\"reads\"",
-        KeyKind::Text(|l| &mut l.name),
+        KeyKind::Text(|l, v, s| l.name.put(v, s)),
         "Name in logs and metrics. Default: the address.",
     ),
     unset(
         "address",
         "\"127.0.0.1:5434\"",
-        KeyKind::Listen(|l| &mut l.address),
+        KeyKind::Listen(|l, v, s| l.address.put(v, s)),
         "Where clients connect. Required.",
     ),
     key(
         "target_session_attrs",
         "\"prefer-standby\"",
-        KeyKind::Word {
-            words: words::<SessionAttrsWord>,
-            put: |l, w, s| put_word(&mut l.target_session_attrs, w, s),
-        },
+        word::<_, TargetSessionAttrs>(|l, w| put_word(&mut l.options.target_session_attrs, w)),
         "Which servers its sessions may have, in libpq's words. `prefer-standby` falls back as [health.fallback] says.",
     ),
     key(
         "balance",
         "\"round-robin\"",
-        KeyKind::Word { words: words::<BalanceWord>, put: |l, w, s| put_word(&mut l.balance, w, s) },
+        word::<_, Balance>(|l, w| put_word(&mut l.options.balance, w)),
         "How one of several eligible servers is chosen; weights are honoured by each.",
     ),
     unset(
         "proxy_protocol_from",
         "\"10.0.0.0/8, 192.168.7.1\"",
-        KeyKind::Text(|l| &mut l.proxy_protocol_from),
+        KeyKind::Networks(|l, v, s| l.options.proxy_protocol_from.put(v, s)),
         "Networks of HAProxy and the like in front: connections from there begin with a PROXY protocol header (v1 or v2), which names the client. Default: none.",
     ),
     key(
         "application_name_add_host",
         "\"off\"",
-        KeyKind::Word {
-            words: words::<Switch>,
-            put: |l, w, s| put_word(&mut l.application_name_add_host, w, s),
-        },
+        word::<_, AddHost>(|l, w| put_word(&mut l.options.application_name_add_host, w)),
         "`on` appends the client's address to its application_name (`psql - 192.0.2.1:40001`), for pg_stat_activity. At login the client gets the name without the address; SHOW and RESET return it with the address.",
     ),
     key(
         "retry",
         "\"on\"",
-        KeyKind::Word { words: words::<Switch>, put: |l, w, s| put_word(&mut l.retry, w, s) },
+        word::<_, Retry>(|l, w| put_word(&mut l.options.retry, w)),
         "Whether a read whose answer has not begun may be sent again to another server. A session's startup option `trunkline.retry` overrides it.",
     ),
 ];

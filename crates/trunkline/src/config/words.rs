@@ -1,0 +1,76 @@
+//! The words of the configuration for values of a closed set.
+
+use trunkline_proxy::settings::{
+    AddHost, AuthMode, ClientMethod, OnLagging, OnTerminate, Retry, UserFunctions,
+};
+use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
+use trunkline_topology::{AdminState, ExpectedRole};
+
+/// A closed set of values, each with its word.
+pub trait Word: Copy + 'static {
+    /// The words and the values they stand for.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The word of the value.
+    #[must_use]
+    fn word(self) -> &'static str;
+
+    /// The value of a word.
+    #[must_use]
+    fn parse(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word.trim())).map(|(_, value)| *value)
+    }
+}
+
+/// Gives each variant its word; the compiler finds a variant without one.
+macro_rules! words {
+    ($($name:ident { $($variant:ident = $word:literal),+ $(,)? })+) => {
+        $(impl Word for $name {
+            const WORDS: &'static [(&'static str, Self)] = &[$(($word, $name::$variant)),+];
+
+            fn word(self) -> &'static str {
+                match self {
+                    $($name::$variant => $word),+
+                }
+            }
+        })+
+    };
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one JSON object per line.
+    Json,
+}
+
+words! {
+    LogFormat { Text = "text", Json = "json" }
+    ExpectedRole { Any = "any", Primary = "primary", Replica = "replica" }
+    AdminState { Ready = "ready", Drain = "drain", Maint = "maint" }
+    TargetSessionAttrs {
+        Any = "any",
+        ReadWrite = "read-write",
+        ReadOnly = "read-only",
+        Primary = "primary",
+        Standby = "standby",
+        PreferStandby = "prefer-standby",
+    }
+    Balance { RoundRobin = "round-robin", LeastOutstanding = "least-outstanding", RandomTwo = "random-two" }
+    AddHost { Off = "off", On = "on" }
+    Retry { Off = "off", On = "on" }
+    AuthMode { Relay = "relay", Verify = "verify" }
+    ClientMethod { Auto = "auto", Password = "password", Trust = "trust" }
+    Fallback {
+        None = "none",
+        Primary = "primary",
+        Lagging = "lagging",
+        LaggingThenPrimary = "lagging_then_primary",
+    }
+    OnLagging { Move = "move", Drain = "drain", Keep = "keep" }
+    OnTerminate { End = "end", Move = "move" }
+    UserFunctions { Read = "read", Trust = "trust", Pin = "pin" }
+}
