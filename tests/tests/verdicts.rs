@@ -136,6 +136,23 @@ fn a_re_initialised_cluster_is_adopted_after_a_while_or_when_an_operator_says_so
 }
 
 #[test]
+fn a_query_on_a_server_that_hangs_is_answered_by_another_as_soon_as_health_knows() {
+    let cluster = own_cluster(2);
+    let endpoint = Endpoint::over(&cluster).auth(Auth::Verify).start();
+    let mut wire = Wire::login(endpoint.reads());
+    let name = wire.value("SHOW cluster_name");
+    let server = cluster.replicas.iter().find(|replica| replica.name() == name).unwrap();
+    server.pause();
+    let began = Instant::now();
+    assert_ne!(wire.value("SHOW cluster_name"), name);
+    let took = began.elapsed();
+    server.resume();
+    println!("answered after {took:?}");
+    // Health's part, up to 2.5 s, and what a busy machine adds. `server_stall` is 5 s more.
+    assert!(took < Duration::from_secs(5), "{took:?}\n{}", endpoint.log());
+}
+
+#[test]
 fn a_primary_restarted_seven_times_takes_writes_as_soon_as_it_answers() {
     let cluster = own_cluster(1);
     let endpoint = Endpoint::over(&cluster).auth(Auth::Verify).start();

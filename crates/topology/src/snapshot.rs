@@ -163,6 +163,9 @@ pub struct ServerStatus {
     pub slow_start: f32,
     /// It answers, but accepts no further connections (53300): no new sessions.
     pub saturated: bool,
+    /// It is DOWN because it gives no answer at all. One that says that it shuts down, or has the wrong role, is not
+    /// silent: what it was asked before it may still answer.
+    pub silent: bool,
     /// Why it refuses the monitoring role, if it does: a wrong password, pg_hba.conf, database or right.
     pub monitor_refused: Option<Arc<str>>,
     /// Standby: last WAL position replayed.

@@ -70,6 +70,7 @@ pub fn status(id: ServerId, name: &str, role: Role, now: Instant) -> ServerStatu
         weight: 100,
         slow_start: 1.0,
         saturated: false,
+        silent: false,
         monitor_refused: None,
         replay_lsn: is_standby.then_some(Lsn(0x16_B374_D848)),
         flush_lsn: (!is_standby).then_some(Lsn(0x16_B374_D848)),

@@ -215,6 +215,11 @@ impl ProbeFailure {
         matches!(self, ProbeFailure::Refusal { .. }) && self.severity() == FailureSeverity::Misconfigured
     }
 
+    /// Whether it came as the server's own message.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self, ProbeFailure::Refusal { .. } | ProbeFailure::Malformed(_))
+    }
+
     /// Whether the server accepts clients, though not this login or not now.
     pub(crate) fn shows_a_server_at_work(&self) -> bool {
         let ProbeFailure::Refusal { code, .. } = self else { return false };

@@ -86,6 +86,11 @@ impl Liveness {
         matches!(self.life, Life::Alive)
     }
 
+    /// Whether it gives no answer, not even that it does not serve.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(&self.life, Life::Dead { failure, revival: None } if !failure.is_answer())
+    }
+
     /// The probe's query was answered.
     pub(super) fn answered(&mut self, now: Instant) {
         self.probe_failures = 0;

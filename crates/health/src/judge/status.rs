@@ -169,6 +169,7 @@ impl Judge {
             weight: server.spec.weight,
             slow_start: server.slow_start(&self.settings, now),
             saturated: server.liveness.is_saturated,
+            silent: server.liveness.is_silent(),
             monitor_refused: server.refused_role().map(|failure| failure.to_string().into()),
             replay_lsn: standby.map(|facts| facts.replay),
             flush_lsn: server.primary().map(|facts| facts.flush),

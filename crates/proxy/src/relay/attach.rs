@@ -357,6 +357,13 @@ impl Relay {
         let repeated = Repeated { cause, fingerprint, since: Instant::now() };
         self.context.moving = Some(MoveReason::Repeated(repeated));
         self.detach();
+        // Where standbys cancel many queries, the last attempt goes to the one server that does not.
+        if cause == RepeatCause::RecoveryConflict
+            && self.repeats == REPEATS_MAX
+            && let Some(left) = &mut self.context.left
+        {
+            left.prefer_primary();
+        }
         self.to_client.restart(&[]);
         self.to_server.process_again(request);
         self.session.rewind(Instant::now());

@@ -32,6 +32,8 @@ pub(super) struct Watch {
     must_look: bool,
     /// Health says the server is down.
     is_down: bool,
+    /// And that it does not answer at all.
+    is_silent: bool,
     /// The session is to leave its server at its next idle point.
     pub(super) must_leave: Option<PlannedMove>,
     /// The session came here because other servers showed less than it had seen: until then they are not tried again.
@@ -164,7 +166,7 @@ impl Relay {
     #[inline]
     pub(super) fn at_rest(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
         if (self.watch.is_down || self.slot.is_draining())
-            && let Some(ending) = self.see_to_the_end()
+            && let Some(ending) = self.see_to_the_end(cx)
         {
             return Some(ending);
         }
@@ -207,10 +209,15 @@ impl Relay {
 
     /// The server's, or that of the process.
     #[cold]
-    fn see_to_the_end(&mut self) -> Option<Ending> {
+    fn see_to_the_end(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
         // While the client does not take what came, nothing more is read: that silence is its own.
         let is_awaited = !self.is_idle() && self.to_client.is_flushed();
         if self.watch.is_down && is_awaited && matches!(self.server, Attachment::Attached { .. }) {
+            if self.watch.is_silent && self.can_repeat_elsewhere() {
+                // Nothing is lost by not waiting: the answer comes from elsewhere.
+                cx.waker().wake_by_ref();
+                return self.server_lost(ServerLoss::TimedOut);
+            }
             let until =
                 *self.watch.stalled.get_or_insert_with(|| Instant::now() + self.live.timeouts.server_stall);
             self.slot.due_by(until);
@@ -273,6 +280,11 @@ impl Relay {
         let snapshot = self.worker.shared.health.load();
         let Some(status) = snapshot.server(server) else { return };
         self.watch.is_down = status.state == State::Down;
+        self.watch.is_silent = self.watch.is_down && status.silent;
+        if !status.state.takes_new() {
+            // The server is no better than others any more.
+            self.watch.stays_until = None;
+        }
         if !self.watch.is_down {
             // It answers health again: its silence here is the query's own.
             self.watch.stalled = None;

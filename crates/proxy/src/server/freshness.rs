@@ -27,6 +27,15 @@ pub(crate) struct Move {
     seen: Option<Lsn>,
     /// The replay position of that server at the last probe.
     replayed: Option<Lsn>,
+    preference: Preference,
+}
+
+/// Which of the servers that the session may have is tried first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Preference {
+    None,
+    /// The primary, if it may take the place of a standby.
+    Primary,
 }
 
 impl Move {
@@ -39,7 +48,12 @@ impl Move {
             health.ask_now(primary);
         }
         let replayed = snapshot.server(from).and_then(|status| status.replay_lsn);
-        Move { from, answered_at, seen, replayed }
+        Move { from, answered_at, seen, replayed, preference: Preference::None }
+    }
+
+    /// Tries the primary first, if it may take the place of a standby.
+    pub(crate) fn prefer_primary(&mut self) {
+        self.preference = Preference::Primary;
     }
 
     /// What a server must show at least.
@@ -72,6 +86,12 @@ impl Search<'_> {
         moving: &Move,
     ) -> Vec<Candidate> {
         servers.retain(|candidate| !self.excluded.contains(&candidate.id));
+        if moving.preference == Preference::Primary {
+            let primary = self.primary_instead(snapshot);
+            if !primary.is_empty() {
+                return primary;
+            }
+        }
         // Behind what the session has seen, its own server is the better one.
         if self.behind.is_empty() || self.is_planned {
             keep_advanced(snapshot, &mut servers, moving.replayed);
@@ -80,10 +100,7 @@ impl Search<'_> {
         let is_behind = |candidate: &Candidate| self.behind.iter().any(|(server, _)| *server == candidate.id);
         let mut others: Vec<Candidate> = servers.iter().filter(|c| !is_behind(c)).copied().collect();
         if others.is_empty() {
-            let live = self.worker.shared.live();
-            let rules = self.criteria.rules(&live);
-            others = primary_as_fallback(&rules, snapshot, &self.worker.shared.attached);
-            others.retain(|candidate| !self.excluded.contains(&candidate.id));
+            others = self.primary_instead(snapshot);
         }
         if !others.is_empty() {
             return others;
@@ -92,6 +109,15 @@ impl Search<'_> {
         let most = most.max_by_key(|(_, shown)| *shown).map(|(server, _)| *server);
         servers.retain(|candidate| Some(candidate.id) == most);
         servers
+    }
+
+    /// The primary, if it may take the place of a standby and has not failed.
+    fn primary_instead(&self, snapshot: &Snapshot) -> Vec<Candidate> {
+        let shared = &self.worker.shared;
+        let rules = self.criteria.rules(&shared.live());
+        let mut primary = primary_as_fallback(&rules, snapshot, &shared.attached);
+        primary.retain(|candidate| !self.excluded.contains(&candidate.id));
+        primary
     }
 
     /// Whether the server's replay position must be compared with what the session has seen.

@@ -57,6 +57,7 @@ fn server(id: u16, name: &str, role: Role, state: State) -> ServerStatus {
         weight: 100,
         slow_start: 1.0,
         saturated: false,
+        silent: false,
         monitor_refused: None,
         replay_lsn: None,
         flush_lsn: None,

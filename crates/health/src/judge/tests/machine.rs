@@ -83,6 +83,21 @@ fn a_hung_postmaster_is_down_though_old_connections_answer() {
 }
 
 #[test]
+fn a_server_is_silent_when_it_is_down_and_says_nothing() {
+    let silent = |stage: &Stage| stage.server(R1).silent;
+    let mut stage = Stage::started();
+    stage.observe(R1, Finding::ProbeFailed(timeout()));
+    assert!(!silent(&stage), "one time-out is no verdict");
+    stage.observe(R1, Finding::ProbeFailed(timeout()));
+    assert!(silent(&stage));
+    stage.ask(R1);
+    assert!(!silent(&stage), "it answers again, though it is still DOWN");
+    stage.observe(R1, Finding::ConnectFailed(refusal("57P03")));
+    stage.expect(R1, State::Down, "57P03");
+    assert!(!silent(&stage), "it says that it shuts down");
+}
+
+#[test]
 fn a_return_takes_rise_good_probes_and_then_ramps_up() {
     let mut stage = Stage::started();
     stage.observe(R1, Finding::ConnectFailed(ProbeFailure::Refused));

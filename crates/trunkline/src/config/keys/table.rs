@@ -378,7 +378,7 @@ const TIMEOUTS: &[Key<RawConfig>] = &[
         "server_stall",
         "\"5s\"",
         KeyKind::Duration(|t, v, s| t.proxy.timeouts.server_stall.put(v, s)),
-        "How long a session waits for its server's answer once health has found the server down. Then it goes on with another.",
+        "How long a session waits for its server's answer once health has found the server down. Then it goes on with another. A read that may be repeated does not wait for a server that is silent.",
     ),
 ];
 
