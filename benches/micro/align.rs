@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use criterion::{Criterion, criterion_group, criterion_main};
 use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::write;
-use trunkline_session::{Mobility, Session};
+use trunkline_session::{ConnectionState, Mobility, Session, diff};
 
 /// Statements a pool's connection has prepared.
 const STATEMENTS: usize = 50;
@@ -60,8 +60,8 @@ fn answers() -> BytesMut {
 fn align(c: &mut Criterion) {
     let (session, answers) = (used_session(), answers());
     let mut group = c.benchmark_group("align");
-    group.bench_function("write", |b| b.iter(|| session.alignment()));
-    let alignment = session.alignment();
+    group.bench_function("write", |b| b.iter(|| diff(&ConnectionState::default(), &session.state())));
+    let alignment = diff(&ConnectionState::default(), &session.state());
     group.bench_function("read", |b| {
         b.iter(|| {
             let step = alignment.reader().handle(&answers).expect("the answers due");

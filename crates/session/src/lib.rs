@@ -85,6 +85,7 @@ mod step;
 mod timing;
 
 pub use carried::alignment::{Alignment, AlignmentError, AlignmentReader, AlignmentStep};
+pub use carried::diff::{ConnectionState, SessionState, diff};
 pub use carried::login_values::LoginValue;
 pub use carried::parameters::LoginParameters;
 pub use conversation::farewell::FatalOrigin;

@@ -16,7 +16,7 @@ use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_net::Transport;
 use trunkline_reactor::timer;
-use trunkline_session::Alignment;
+use trunkline_session::SessionState;
 use trunkline_telemetry::metrics::RefusalReason;
 use zeroize::Zeroizing;
 
@@ -45,7 +45,7 @@ pub(super) async fn log_in(
     let mut search = Search::new(worker, request.criteria);
     limit.extend(search.extra_wait());
     let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
-    let taken = match take(&mut search, who, &Alignment::default()).await {
+    let taken = match take(&mut search, who, &SessionState::new()).await {
         Ok(taken) => taken,
         Err(error) => {
             distrust_if_refused(worker, request, &error);

@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use trunkline_codec::write;
 use trunkline_net::Transport;
-use trunkline_session::{Alignment, Fingerprint, ServerRole};
+use trunkline_session::{Fingerprint, ServerRole, SessionState};
 use trunkline_topology::{Address, Postmaster, Role, ServerId};
 
 use super::{ClientState, Ending, Next, Relay};
@@ -77,7 +77,7 @@ pub(super) struct NextLogin {
     info: Arc<SessionInfo>,
     own: SessionDefaults,
     told: ReportedDefaults,
-    alignment: Alignment,
+    state: SessionState,
 }
 
 impl NextLogin {
@@ -88,12 +88,12 @@ impl NextLogin {
 
     /// Takes a server in the place of the one that the session has left.
     async fn take(self, left: Option<Move>) -> Result<ReadyServer, TakeError> {
-        let take = async |worker: &Worker, criteria, who: LoginAs<'_>, alignment: &Alignment| {
+        let take = async |worker: &Worker, criteria, who: LoginAs<'_>, wanted: &SessionState| {
             let mut search = match left {
                 Some(left) => Search::for_move(worker, criteria, left),
                 None => Search::new(worker, criteria),
             };
-            take(&mut search, who, alignment).await
+            take(&mut search, who, wanted).await
         };
         self.search(take).await
     }
@@ -104,22 +104,22 @@ impl NextLogin {
         from: Move,
         skip: Vec<ServerId>,
     ) -> Result<ReadyServer, Vec<RefusedBy>> {
-        let take = async |worker: &Worker, criteria, who: LoginAs<'_>, alignment: &Alignment| {
-            take_planned(Search::for_planned_move(worker, criteria, from, skip), who, alignment).await
+        let take = async |worker: &Worker, criteria, who: LoginAs<'_>, wanted: &SessionState| {
+            take_planned(Search::for_planned_move(worker, criteria, from, skip), who, wanted).await
         };
         self.search(take).await
     }
 
     async fn search<T>(
         self,
-        take: impl AsyncFnOnce(&Worker, ServerCriteria, LoginAs<'_>, &Alignment) -> T,
+        take: impl AsyncFnOnce(&Worker, ServerCriteria, LoginAs<'_>, &SessionState) -> T,
     ) -> T {
-        let NextLogin { worker, criteria, relogin, info, own, told, alignment } = self;
+        let NextLogin { worker, criteria, relogin, info, own, told, state } = self;
         let names: [&str; 2] = [&info.user, &info.database];
         let restoring = RestoringLogin { defaults: &worker.shared.defaults, own, told, names };
         let Relogin { startup, credentials, .. } = &*relogin;
         let who = LoginAs { startup, credentials, restoring: Some(&restoring) };
-        take(&worker, criteria, who, &alignment).await
+        take(&worker, criteria, who, &state).await
     }
 }
 
@@ -167,16 +167,15 @@ impl Relay {
     }
 
     /// What logs the session in again as it is now; `None` when only its client could.
-    pub(super) fn next_login(&mut self) -> Option<NextLogin> {
+    pub(super) fn next_login(&self) -> Option<NextLogin> {
         let relogin = self.context.relogin.clone()?;
         let told = ReportedDefaults::of(self.session.defaults());
         let info = Arc::clone(&self.context.info);
         let mut own = self.context.own.clone();
         own.settle(&self.worker.shared.defaults, [&info.user, &info.database], &told);
-        self.session.login_has_timeout(own.has_statement_timeout(&relogin.startup));
-        let (worker, criteria, alignment) =
-            (Rc::clone(&self.worker), self.context.criteria, self.session.alignment());
-        Some(NextLogin { worker, criteria, relogin, info, own, told, alignment })
+        let (worker, criteria, state) =
+            (Rc::clone(&self.worker), self.context.criteria, self.session.state());
+        Some(NextLogin { worker, criteria, relogin, info, own, told, state })
     }
 
     pub(super) fn poll_taking(&mut self, cx: &mut Context<'_>) -> Next {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_health::PassiveFailure;
 use trunkline_routing::TargetSessionAttrs;
-use trunkline_session::Alignment;
+use trunkline_session::SessionState;
 use trunkline_telemetry::metrics::{FailoverCause, MoveRefusal};
 use trunkline_topology::ServerId;
 
@@ -92,10 +92,10 @@ pub(crate) fn is_servers_own_trouble(code: SqlState) -> bool {
 pub(crate) async fn take_planned(
     mut search: Search<'_>,
     who: LoginAs<'_>,
-    alignment: &Alignment,
+    wanted: &SessionState,
 ) -> Result<ReadyServer, Vec<RefusedBy>> {
     let deadline = search.deadline;
-    match timer::timeout_at(deadline, take(&mut search, who, alignment)).await {
+    match timer::timeout_at(deadline, take(&mut search, who, wanted)).await {
         Ok(Ok(taken)) => return Ok(taken),
         Ok(Err(TakeError::NoServer(_) | TakeError::Refused(_))) => {}
         Err(_elapsed) => {

@@ -13,6 +13,7 @@ use trunkline_codec::scan::{Piece, ScanPhase, Scanner};
 use trunkline_codec::startup::StartupMessage;
 use trunkline_codec::write;
 use trunkline_reactor::timer;
+use trunkline_session::ConnectionState;
 
 use super::login::{self, LoginError, LoginReply};
 use super::refused::is_servers_own_trouble;
@@ -34,6 +35,14 @@ pub(crate) struct LoginAs<'a> {
     pub(crate) credentials: &'a ServerCredentials,
     /// The defaults of the session's first login; `None` for the first login itself.
     pub(crate) restoring: Option<&'a RestoringLogin<'a>>,
+}
+
+impl LoginAs<'_> {
+    /// What a connection has once it is logged in.
+    pub(super) fn connection_state(&self) -> ConnectionState {
+        let has_timeout = |restoring: &RestoringLogin<'_>| restoring.own.has_statement_timeout(self.startup);
+        ConnectionState { has_login_timeout: self.restoring.is_some_and(has_timeout) }
+    }
 }
 
 /// Logs in as the session's user. A session that moves asks for the defaults of its first login. It logs in again

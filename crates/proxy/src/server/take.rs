@@ -20,7 +20,7 @@ use super::login::{LoginError, LoginReply};
 use super::refused::{RefusedBy, is_servers_own_trouble};
 pub(crate) use super::restore::LoginAs;
 use super::restore::log_in;
-use trunkline_session::{Alignment, AlignmentError};
+use trunkline_session::{Alignment, AlignmentError, SessionState, diff};
 
 use crate::client::messages::ReadError;
 use crate::context::{Live, Worker};
@@ -330,11 +330,11 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Takes a server, logs in to it as the session's user and brings it to the session's state.
+/// Takes a server, logs in to it as the session's user and brings it to the session's state `wanted`.
 pub(crate) async fn take(
     search: &mut Search<'_>,
     who: LoginAs<'_>,
-    alignment: &Alignment,
+    wanted: &SessionState,
 ) -> Result<ReadyServer, TakeError> {
     let timeout = search.worker.shared.live().timeouts.connect;
     let connector = &search.worker.connector;
@@ -346,7 +346,8 @@ pub(crate) async fn take(
                     continue;
                 }
                 let taken = ReadyServer { server, login_reply, choice: ChoiceReason::Regular };
-                if let Some(taken) = search.align(taken, alignment, timeout).await? {
+                let alignment = diff(&who.connection_state(), wanted);
+                if let Some(taken) = search.align(taken, &alignment, timeout).await? {
                     return Ok(taken);
                 }
                 continue;

@@ -9,9 +9,10 @@
 //! - [`encoding`]: the client_encoding under which a text was sent.
 //! - [`parameters`], [`processes`]: what the client knows of its server.
 //! - [`shape`]: what a statement takes and returns.
-//! - [`alignment`]: the messages that restore the state on another server.
+//! - [`diff`]: what another server connection lacks of it; [`alignment`]: the messages that bring it there.
 
 pub(crate) mod alignment;
+pub(crate) mod diff;
 pub(crate) mod encoding;
 pub(crate) mod executed;
 pub(crate) mod followed;

@@ -48,8 +48,6 @@ struct SinceLogin {
     changed: Box<[u8]>,
     /// The same when the session was last idle outside a transaction, if it differs.
     settled: Option<Box<[u8]>>,
-    /// Whether a login on another server brings a statement_timeout.
-    has_login_timeout: bool,
 }
 
 /// The parameters exceed the limit.
@@ -68,16 +66,6 @@ impl ReportedParameters {
 
     fn changed(&self) -> &[u8] {
         self.since.as_ref().map_or(&[], |since| &since.changed)
-    }
-
-    pub(crate) fn has_login_timeout(&self) -> bool {
-        self.since.as_ref().is_some_and(|since| since.has_login_timeout)
-    }
-
-    pub(crate) fn set_login_timeout(&mut self, has: bool) {
-        if has || self.since.is_some() {
-            self.since.get_or_insert_default().has_login_timeout = has;
-        }
     }
 
     pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {

@@ -27,7 +27,7 @@ use trunkline_codec::backend::TransactionStatus;
 
 use self::client::Client;
 use crate::carried::Carried;
-use crate::carried::alignment::{Alignment, Writer};
+use crate::carried::diff::SessionState;
 use crate::carried::prepared::Prepared;
 use crate::conversation::Conversation;
 use crate::conversation::outstanding::Outstanding;
@@ -207,21 +207,12 @@ impl Session {
             && self.conversation.tail == Tail::Empty
     }
 
-    /// What is sent to a server after the login, so that the session finds the state that it had on its last server.
+    /// What the session wants of another server connection, to go on there. See [`crate::diff`].
     #[must_use]
-    pub fn alignment(&self) -> Alignment {
-        let mut out = Writer::default();
-        if let Some(followed) = &self.carried.followed {
-            followed.write(&mut out, &self.carried.parameters);
-        }
-        let has_failed = self.conversation.status == TransactionStatus::Failed;
-        if has_failed { out.finish_failed() } else { out.finish() }
-    }
-
-    /// Whether the login on the next server brings a statement_timeout, of its startup packet or of defaults: an
-    /// [`Self::alignment`] must not run into it.
-    pub fn login_has_timeout(&mut self, has: bool) {
-        self.carried.parameters.set_login_timeout(has);
+    pub fn state(&self) -> SessionState {
+        let followed = self.carried.followed.as_ref();
+        let settings = followed.map(|followed| followed.settings().clone()).unwrap_or_default();
+        SessionState { settings, status: self.conversation.status }
     }
 
     /// The server's parameters as the client last received them: names and values.

@@ -141,7 +141,7 @@ fn a_transaction_that_was_open_or_may_be_has_failed() {
             let mut ended = in_transaction();
             ended.client(&request);
             assert_eq!(answer(ended.lost(b"", MOVE)), "ERROR 08006, ZI", "{end}");
-            assert!(ended.session.alignment().is_empty());
+            assert!(ended.alignment().is_empty());
         }
         let mut told = in_transaction();
         told.client(&[query(end)]).server(&[complete("COMMIT")]);
@@ -168,7 +168,7 @@ fn the_next_server_gets_the_settings_and_then_a_failed_transaction() {
     talk.client(&[query("begin")]).server(&[complete("BEGIN"), ready('T')]);
     talk.client(&[query("set a = 2")]).server(&[complete("SET"), ready('T')]);
     talk.client(&[query("select 1")]).lost(b"", MOVE);
-    let alignment = talk.session.alignment();
+    let alignment = talk.alignment();
     let sent = String::from_utf8_lossy(&alignment.messages).into_owned();
     assert!(sent.contains("set a = 1") && !sent.contains("set a = 2") && sent.contains("BEGIN"));
     let set = [m('1'), m('2'), complete("SET"), m('3'), ready('I')].concat();
@@ -191,7 +191,7 @@ fn the_next_server_gets_the_settings_and_then_a_failed_transaction() {
         assert!(alignment.reader().handle(&answers).is_err());
     }
     talk.taken().client(&[query("rollback")]).server(&[complete("ROLLBACK"), ready('I')]).is_idle();
-    assert!(!String::from_utf8_lossy(&talk.session.alignment().messages).contains("set a = 2"));
+    assert!(!String::from_utf8_lossy(&talk.alignment().messages).contains("set a = 2"));
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_commit_that_is_refused_ends_the_transaction() {
         let step = talk.client_step(&request);
         let ClientThen::Refuse(refused) = step.then else { panic!("{step:?}") };
         assert_eq!((told(&refused.answer), refused.is_end), ("ERROR 08006, ZI".to_owned(), true));
-        assert!(talk.session.alignment().is_empty(), "the next server is as after a login");
+        assert!(talk.alignment().is_empty(), "the next server is as after a login");
         talk.taken();
         assert_eq!(talk.session.movability(), Ok(()));
         talk.client(&[query("select 1")]).server(&[complete("SELECT 1"), ready('I')]);
@@ -320,7 +320,7 @@ fn a_failed_transaction_is_moved_without_a_word() {
     let mut talk = in_transaction();
     talk.client(&[query("oops")]).server(&[error(), ready('E')]);
     assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
-    assert!(!talk.session.alignment().is_empty());
+    assert!(!talk.alignment().is_empty());
     talk.taken().client(&[query("commit")]).server(&[complete("ROLLBACK"), ready('I')]).is_idle();
 }
 
@@ -429,5 +429,5 @@ fn a_lost_request_leaves_nothing_behind() {
     talk.swallows(&[m('1'), takes(&[]), returns(&["a"]), ready('I')]);
     talk.client(&set).server(&[complete("SET"), m('D')]).lost(b"", MOVE);
     assert_eq!(kept(&talk), [b"b"], "a query drops the unnamed one");
-    assert!(talk.session.alignment().is_empty(), "and nothing was set");
+    assert!(talk.alignment().is_empty(), "and nothing was set");
 }

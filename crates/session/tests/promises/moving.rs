@@ -26,7 +26,7 @@ impl Talk {
 
     /// The SQL and statements sent to another server, other messages by type.
     pub(crate) fn told(&self) -> Vec<String> {
-        let bytes = self.session.alignment().messages;
+        let bytes = self.alignment().messages;
         let mut rest = &bytes[..];
         let mut told = Vec::new();
         while let [tag, a, b, c, d, after @ ..] = rest {
@@ -65,7 +65,7 @@ fn a_session_without_state_moves_with_its_login_alone() {
     let mut talk = Talk::new();
     talk.ran("select 1", &["SELECT 1"]).ran("begin", &["BEGIN"]).is_movable();
     talk.ran("show x", &["SHOW"]).ran("commit", &["COMMIT"]).is_movable();
-    assert!(talk.session.alignment().is_empty());
+    assert!(talk.alignment().is_empty());
     assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
     talk.taken().is_idle().ran("select 1", &["SELECT 1"]);
 }
@@ -85,7 +85,7 @@ fn a_farewell_to_a_movable_session_is_hidden() {
 fn a_fixed_session_stays() {
     let mut talk = Talk::of(Talk::settings(Mobility::Fixed), std::time::Instant::now());
     talk.ran("set a = 1", &["SET"]);
-    assert!(talk.session.alignment().is_empty(), "nothing is kept");
+    assert!(talk.alignment().is_empty(), "nothing is kept");
     talk.is_pinned(PinReason::Fixed);
 }
 
@@ -199,7 +199,7 @@ fn discard_all_makes_clean_what_it_can() {
     let mut talk = Talk::new();
     talk.ran("set a = 1", &["SET"]).ran("listen x", &["LISTEN"]).prepare("a", "select 1");
     talk.ran("select pg_advisory_lock(1)", &["SELECT 1"]).ran("discard all", &["DISCARD ALL"]).is_movable();
-    assert!(talk.session.alignment().is_empty());
+    assert!(talk.alignment().is_empty());
     talk.ran("load 'x'", &["LOAD"]).ran("discard all", &["DISCARD ALL"]).is_pinned(PinReason::Load);
 }
 
@@ -296,7 +296,7 @@ fn a_long_query_is_searched_as_it_passes() {
 fn the_answers_to_an_alignment_are_read_in_any_chunks() {
     let mut talk = Talk::new();
     talk.ran("set a = 1", &["SET"]).prepare("s", "select 1");
-    let alignment = talk.session.alignment();
+    let alignment = talk.alignment();
     let changed = status("TimeZone", "CET");
     let answers = [m('1'), m('2'), complete("SET"), m('3'), changed.clone(), ready('I')].concat();
     for size in [1, 3, 1000] {

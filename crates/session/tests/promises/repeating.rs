@@ -202,9 +202,9 @@ fn a_request_that_was_not_answered_leaves_nothing_behind() {
     let request = [parse("a", "set x = 1"), bind("a"), execute(), message(b'C', b"Sa\0"), sync()];
     talk.client(&request);
     talk.session.rewind(talk.now);
-    assert!(talk.session.alignment().is_empty());
+    assert!(talk.alignment().is_empty());
     talk.taken().client(&request).server(&[m('1'), m('2'), complete("SET"), m('3'), ready('I')]).is_idle();
-    assert!(talk.session.alignment().messages.windows(9).any(|w| w == b"set x = 1"));
+    assert!(talk.alignment().messages.windows(9).any(|w| w == b"set x = 1"));
 }
 
 #[test]

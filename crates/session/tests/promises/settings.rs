@@ -1,6 +1,6 @@
 //! Settings are laid on another server by the values the server reports, and as they were sent.
 
-use trunkline_session::{LossPlan, PinReason};
+use trunkline_session::{ConnectionState, LossPlan, PinReason, diff};
 
 use crate::talk::*;
 
@@ -42,7 +42,7 @@ fn a_setting_with_several_parts_is_applied_as_the_server_reports_it() {
     talk.set("set datestyle = 'DMY'", "DateStyle", "SQL, DMY");
     assert_eq!(talk.laid_on(), [value("datestyle", "SQL, DMY")]);
     talk.ran("reset datestyle", &["RESET"]);
-    assert!(talk.session.alignment().is_empty());
+    assert!(talk.alignment().is_empty());
     talk.set("set application_name = 'it''s'", "application_name", "it's");
     assert_eq!(talk.laid_on(), [value("application_name", "it''s")]);
 }
@@ -138,21 +138,20 @@ fn time_outs_are_applied_last_and_statement_timeout_after_them() {
 
 #[test]
 fn the_logins_statement_timeout_is_off_while_settings_are_laid_on() {
+    let has_timeout = ConnectionState { has_login_timeout: true };
     let runs = |talk: &Talk, sql: &str| {
-        let messages = talk.session.alignment().messages;
+        let messages = diff(&has_timeout, &talk.session.state()).messages;
         messages.windows(sql.len()).position(|window| window == sql.as_bytes())
     };
     let mut talk = Talk::new();
     talk.ran("set work_mem = 1", &["SET"]);
     assert_eq!(talk.laid_on(), ["set work_mem = 1"], "it has none");
-    talk.session.login_has_timeout(true);
     let [off, set, on] = ["SET statement_timeout = 0", "set work_mem = 1", "RESET statement_timeout"]
         .map(|sql| runs(&talk, sql).expect("told"));
     assert!(off < set && set < on);
     talk.ran("set statement_timeout = 5", &["SET"]);
     assert_eq!(runs(&talk, "RESET statement_timeout"), None, "the session has its own");
     let mut talk = Talk::new();
-    talk.session.login_has_timeout(true);
     talk.ran("set statement_timeout = 5", &["SET"]);
     assert_eq!(runs(&talk, "SET statement_timeout = 0"), None, "it is all there is");
 }

@@ -70,7 +70,7 @@ fn a_refused_parse_of_a_statement_does_not_put_its_stand_in_in_its_place() {
 #[test]
 fn a_statement_is_prepared_again_with_its_types_when_it_is_used() {
     let mut talk = moved();
-    assert!(talk.session.alignment().is_empty(), "not before");
+    assert!(talk.alignment().is_empty(), "not before");
     talk.client(&[query("select 1")]).server(&[complete("SELECT 1"), ready('I')]);
     let [parsed, described] = made_again();
     talk.needs(&run(), &[tried("s"), parsed, described, flush()]).swallows(&is_tried());

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use trunkline_session::{
-    ClientStep, ClientThen, Completion, LoginParameters, LossPlan, Mobility, RecoveryOptions, ReportTiming,
-    ServerLoss, ServerRole, ServerStep, Session, SessionSettings, Sink, StatementKind, StatementRecord,
-    Timing, Tracking,
+    Alignment, ClientStep, ClientThen, Completion, ConnectionState, LoginParameters, LossPlan, Mobility,
+    RecoveryOptions, ReportTiming, ServerLoss, ServerRole, ServerStep, Session, SessionSettings, Sink,
+    StatementKind, StatementRecord, Timing, Tracking, diff,
 };
 
 /// The parts of a record that tests check.
@@ -118,6 +118,11 @@ impl Talk {
 
     pub(crate) fn lost(&mut self, tail: &[u8], options: RecoveryOptions) -> LossPlan {
         self.session.handle_server_lost(ServerLoss::Eof, tail, options, self.now, &mut self.records)
+    }
+
+    /// The messages for a connection that has just been logged in to.
+    pub(crate) fn alignment(&self) -> Alignment {
+        diff(&ConnectionState::default(), &self.session.state())
     }
 
     /// Another server, of the same parameters, was taken.

@@ -7,7 +7,6 @@ mod staged;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::carried::alignment::Writer;
 use crate::carried::encoding::{CurrentEncoding, EncodingEra};
 use crate::carried::gucs::Gucs;
 use crate::carried::login_values::LoginValues;
@@ -106,8 +105,9 @@ impl Followed {
         self.pins.add(reason);
     }
 
-    pub(crate) fn write(&self, out: &mut Writer, told: &ReportedParameters) {
-        self.gucs.write(out, told.has_login_timeout());
+    /// The settings that the session has made.
+    pub(crate) fn settings(&self) -> &Gucs {
+        &self.gucs
     }
 
     /// The server is lost with requests in flight; their effects do not count.

@@ -10,7 +10,7 @@ mod apply;
 pub(crate) use self::apply::set_config;
 
 /// One setting.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Setting {
     /// Its name in lower case.
     key: Box<str>,
@@ -34,7 +34,7 @@ pub(crate) struct SettingsTooLarge;
 
 /// What was set since the login and not reset, in the order it was set last: what may be set depends
 /// on the role, which is a setting too.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Gucs {
     settings: Vec<Setting>,
     bytes: usize,
