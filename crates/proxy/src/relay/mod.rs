@@ -10,6 +10,9 @@
 //!    ^                         | taken  |                              |
 //!    |                         v        |   server lost, client owed   v
 //!    '------------------- Attached -----+-----------------------> end: error
+//!                          |     ^
+//!     has to leave a server|     | another server has taken the session, or none will
+//!     that still serves    '-----'
 //! ```
 
 mod attach;

@@ -10,7 +10,7 @@ use trunkline_codec::ids::Lsn;
 use trunkline_health::{EndedBy, Sighting};
 use trunkline_model::wire;
 use trunkline_reactor::{block_on, timer};
-use trunkline_topology::{FlushedWal, Postmaster, ServerId};
+use trunkline_topology::{FlushedWal, Postmaster, Role, ServerId, State};
 
 use crate::settings::{AuthMode, ClientMethod, OnTerminate, SecretSource, Settings};
 use crate::testing::{TestPeer, TestWorker, runtime, settings, standbys};
@@ -244,6 +244,66 @@ fn client_that_proves_itself_is_logged_in_with_its_password() {
         server.say(&wire::message(b'R', &[0, 0, 0, 3])).await;
         assert_eq!(server.hear().await, (b'p', b"secret\0".to_vec()));
         server.let_in().await;
+        assert_eq!(tags(&client.hear_up_to(b'Z').await), "RSSKZ");
+    });
+}
+
+/// The next server asks for the password, gets the right one, and refuses it with this code.
+async fn refuses_the_password(stage: &TestWorker, code: &str) -> ServerId {
+    let (id, mut server) = TestPeer::server(stage).await;
+    server.say(&wire::message(b'R', &[0, 0, 0, 3])).await;
+    assert_eq!(server.hear().await, (b'p', b"secret\0".to_vec()));
+    server.say(&wire::report(b'E', "FATAL", code)).await;
+    id
+}
+
+#[test]
+fn client_that_has_proved_itself_asks_every_server_and_the_primary_last() {
+    for code in ["28P01", "28000", "42501", "3D000", "22023"] {
+        verify("secret", async |stage, mut client| {
+            stage.publish(|snapshot| {
+                snapshot.servers[0].role = Role::Primary;
+                snapshot.primary = Some(ServerId(0));
+            });
+            let first = refuses_the_password(stage, code).await;
+            let second = refuses_the_password(stage, code).await;
+            assert_eq!([first, second].map(|id| id.0).iter().sum::<u16>(), 3, "both standbys");
+            let (third, _server) = TestPeer::server_in(stage).await;
+            assert_eq!(third, ServerId(0));
+            assert_eq!(tags(&client.hear_up_to(b'Z').await), "RSSKZ");
+        });
+    }
+}
+
+#[test]
+fn client_that_every_server_refuses_has_the_words_of_the_last() {
+    verify("secret", async |stage, mut client| {
+        for code in ["28000", "42501", "3D000"] {
+            refuses_the_password(stage, code).await;
+        }
+        assert!(has_code(&client.hear().await, "FATAL", "3D000"));
+        client.closes().await;
+    });
+}
+
+#[test]
+fn refusal_that_no_replay_can_change_is_believed_at_once() {
+    verify("secret", async |stage, mut client| {
+        refuses_the_password(stage, "0A000").await;
+        assert!(has_code(&client.hear().await, "FATAL", "0A000"));
+        client.closes().await;
+        assert!(stage.network.try_accept().is_none());
+    });
+}
+
+#[test]
+fn single_server_that_refuses_a_password_is_asked_again_for_a_moment() {
+    verify("secret", async |stage, mut client| {
+        for down in [1, 2].map(ServerId) {
+            stage.set_state(down, State::Down);
+        }
+        refuses_the_password(stage, "28P01").await;
+        let (_, _server) = TestPeer::server_in(stage).await;
         assert_eq!(tags(&client.hear_up_to(b'Z').await), "RSSKZ");
     });
 }

@@ -171,9 +171,13 @@ impl<'a> Search<'a> {
                 self.failed(id, PassiveFailure::SqlState(code), cause, reason_of(Some(code)));
                 Ok(())
             }
-            LoginError::Refused { code, message } => {
-                self.is_refused(id, reason_of(code), TakeError::Refused(message))
+            LoginError::Refused { code, message } if self.may_be_wrong(code) => {
+                self.last_words = Some(message);
+                self.worker.metrics.server(id).failovers.one(FailoverCause::Refused);
+                self.refused(id, reason_of(code));
+                Ok(())
             }
+            LoginError::Refused { message, .. } => Err(TakeError::Refused(message)),
             LoginError::Lost(error) => {
                 let is_late = matches!(&error, ReadError::Io(error) if error.kind() == ErrorKind::TimedOut);
                 let reason = if is_late { MoveRefusal::Timeout } else { MoveRefusal::Lost };
@@ -186,25 +190,31 @@ impl<'a> Search<'a> {
             }
             LoginError::NoMeans { wanted } => {
                 tracing::warn!(server.name = %server.name, wanted, "the server's pg_hba.conf asks the proxy for a proof it cannot give");
-                let error = TakeError::NoServer(Refusal::NoMeans { wanted });
-                self.is_refused(id, MoveRefusal::Authentication, error)
+                if self.moving.is_none() {
+                    return Err(TakeError::NoServer(Refusal::NoMeans { wanted }));
+                }
+                self.refused(id, MoveRefusal::Authentication);
+                Ok(())
             }
         }
     }
 
-    /// The server refuses this session, and not because of its own trouble. A session that has had another server is
-    /// right to ask the next one; a client that logs in is told.
-    pub(super) fn is_refused(
-        &mut self,
-        server: ServerId,
-        reason: MoveRefusal,
-        error: TakeError,
-    ) -> Result<(), TakeError> {
-        if self.moving.is_none() {
-            return Err(error);
-        }
-        self.refused(server, reason);
-        Ok(())
+    /// Whether another server may take a session that one has refused with this code.
+    ///
+    /// A session that has had a server before asks the next one in any case. A client that logs in does so once the proxy
+    /// has authenticated it: then the refusal may be that of a standby which has yet to replay a role, a password, a
+    /// privilege or a database. Where its server authenticates it (`relay`), the refusal stands.
+    fn may_be_wrong(&self, code: Option<SqlState>) -> bool {
+        let is_replicated = [
+            SqlState::INVALID_PASSWORD,
+            SqlState::INVALID_AUTHORIZATION,
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            SqlState::INVALID_CATALOG_NAME,
+            SqlState::INVALID_PARAMETER_VALUE,
+            SqlState::UNDEFINED_OBJECT,
+        ];
+        let is_verified = self.worker.shared.secrets.is_some();
+        self.moving.is_some() || (is_verified && code.is_some_and(|code| is_replicated.contains(&code)))
     }
 
     /// Whether the server still is what it was chosen for, as it says itself: its role may have changed since health

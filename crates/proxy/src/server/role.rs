@@ -25,6 +25,10 @@ impl Search<'_> {
         if !is_standby || self.moving.is_some() || self.role_looks >= ROLE_LOOKS_MAX {
             return None;
         }
+        // Another server may know it already, which costs less than a wait.
+        if !self.is_last(server.lease.server()) {
+            return None;
+        }
         let pause = ROLE_PAUSE * 2_u32.pow(self.role_looks);
         self.role_looks += 1;
         tracing::debug!(server.name = %server.name, ?pause, "standby refuses a password that the primary accepts");

@@ -11,7 +11,7 @@ use trunkline_health::PassiveFailure;
 use trunkline_net::Transport;
 use trunkline_reactor::timer;
 use trunkline_routing::eligible::primary_as_fallback;
-use trunkline_routing::{Attached, Eligible, Lease, Rules, TargetSessionAttrs, eligible};
+use trunkline_routing::{Attached, Candidate, Eligible, Lease, Rules, TargetSessionAttrs, eligible};
 use trunkline_topology::{Address, Postmaster, ServerId, Snapshot};
 
 use super::align::{AlignError, Ask, align, position};
@@ -197,19 +197,39 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// The servers that may be asked now, those that failed a moment ago included. The primary stands in for standbys
+    /// once all of them have refused the session.
+    fn candidates(&self, snapshot: &Snapshot, live: &Live) -> Vec<Candidate> {
+        let attached = &self.worker.shared.attached;
+        let mut servers = self.criteria.eligible(snapshot, live, attached).servers;
+        servers.retain(|candidate| self.can_be_asked(snapshot, candidate.id));
+        if servers.is_empty() && self.may_ask_the_primary_last() {
+            servers = primary_as_fallback(&self.criteria.rules(live), snapshot, attached);
+            servers.retain(|candidate| self.can_be_asked(snapshot, candidate.id));
+        }
+        servers
+    }
+
+    fn can_be_asked(&self, snapshot: &Snapshot, id: ServerId) -> bool {
+        snapshot.server(id).is_some_and(|server| server.address.is_some()) && !self.has_refused(id)
+    }
+
+    /// Whether no server is left to be asked but `server`, which has just refused the session.
+    pub(super) fn is_last(&self, server: ServerId) -> bool {
+        let (snapshot, live) = (self.worker.shared.health.load(), self.worker.shared.live());
+        let attached = &self.worker.shared.attached;
+        let mut others = self.criteria.eligible(&snapshot, &live, attached).servers;
+        others.extend(primary_as_fallback(&self.criteria.rules(&live), &snapshot, attached));
+        let is_left = |id| id != server && !self.excluded.contains(&id) && self.can_be_asked(&snapshot, id);
+        !others.iter().any(|other| is_left(other.id))
+    }
+
     fn choose(&self) -> Option<Chosen> {
         let shared = &self.worker.shared;
         let snapshot = shared.health.load();
         let live = shared.live();
-        let mut servers = self.criteria.eligible(&snapshot, &live, &shared.attached).servers;
-        servers.retain(|candidate| {
-            snapshot.servers[usize::from(candidate.id.0)].address.is_some() && !self.has_refused(candidate.id)
-        });
         let rules = self.criteria.rules(&live);
-        if servers.is_empty() && self.may_ask_the_primary_last() {
-            servers = primary_as_fallback(&rules, &snapshot, &shared.attached);
-            servers.retain(|candidate| !self.has_refused(candidate.id));
-        }
+        let servers = self.candidates(&snapshot, &live);
         let balancer = &shared.listeners[self.criteria.listener].balancer;
         let lease = match self.moving {
             None => balancer.choose(&servers, &self.excluded)?,

@@ -128,6 +128,8 @@ labels! {
         NotAccepting = "not_accepting",
         /// The server has no connection left (53300).
         TooManyConnections = "too_many_connections",
+        /// The server refused the user, the database or a setting that another server may know already.
+        Refused = "refused",
         /// The server was lost during its login.
         LostInLogin = "lost_in_login",
         /// The server was lost after its login, before the first query.
