@@ -36,6 +36,10 @@ pub const SETTING_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of the ParameterStatus messages kept beyond those of the login.
 pub const PARAMETER_BYTES_MAX: usize = 16 * 1024;
 
+/// Parameters that a server may report at the login, and as many afterwards; PostgreSQL 18 reports fifteen. A session whose
+/// server reports more stays on it. Each message costs a look at all of them.
+pub const PARAMETERS_MAX: usize = 64;
+
 /// Bytes of the ParameterStatus messages a server may send while it is aligned.
 pub const ALIGNMENT_PARAMETERS_MAX: usize = 64 * 1024;
 

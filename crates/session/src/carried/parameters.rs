@@ -7,7 +7,7 @@ use trunkline_codec::backend::ParameterStatus;
 use trunkline_codec::scan::{Piece, Scanner};
 use trunkline_codec::write;
 
-use crate::limits::PARAMETER_BYTES_MAX;
+use crate::limits::{PARAMETER_BYTES_MAX, PARAMETERS_MAX};
 
 /// The ParameterStatus messages of a login; other messages among them are ignored.
 #[derive(Debug, Default)]
@@ -15,6 +15,8 @@ pub struct LoginParameters {
     messages: Box<[u8]>,
     /// Whether `standard_conforming_strings` is off.
     has_other_strings: bool,
+    /// Whether there are more than a session follows.
+    are_too_many: bool,
 }
 
 impl LoginParameters {
@@ -23,7 +25,8 @@ impl LoginParameters {
     pub fn new(messages: &[u8]) -> Self {
         let has_other_strings =
             statuses(messages).any(|(name, value)| name == b"standard_conforming_strings" && value != b"on");
-        Self { messages: messages.into(), has_other_strings }
+        let are_too_many = statuses(messages).count() > PARAMETERS_MAX;
+        Self { messages: messages.into(), has_other_strings, are_too_many }
     }
 
     /// The messages.
@@ -37,6 +40,8 @@ impl LoginParameters {
 #[derive(Debug)]
 pub(crate) struct ReportedParameters {
     login: Arc<LoginParameters>,
+    /// They exceeded the limits: they are no longer followed, so that each further message costs nothing.
+    is_given_up: bool,
     /// `None` in most sessions.
     since: Option<Box<SinceLogin>>,
 }
@@ -56,7 +61,7 @@ pub(crate) struct ParametersTooLarge;
 
 impl ReportedParameters {
     pub(crate) fn new(login: Arc<LoginParameters>) -> Self {
-        Self { login, since: None }
+        Self { is_given_up: login.are_too_many, login, since: None }
     }
 
     /// Whether `standard_conforming_strings` was off at the login.
@@ -91,16 +96,26 @@ impl ReportedParameters {
 
     /// The client gets the value of `name`.
     pub(crate) fn tell(&mut self, name: &[u8], value: &[u8]) -> Result<(), ParametersTooLarge> {
-        if self.get(name) == Some(value) { Ok(()) } else { self.set(name, value) }
+        if self.is_given_up {
+            return Err(ParametersTooLarge);
+        }
+        if self.get(name) == Some(value) {
+            return Ok(());
+        }
+        let set = self.set(name, value);
+        self.is_given_up = set.is_err();
+        set
     }
 
     fn set(&mut self, name: &[u8], value: &[u8]) -> Result<(), ParametersTooLarge> {
         let mut out = BytesMut::new();
         let others = statuses(self.changed()).filter(|(n, _)| *n != name);
+        let mut count = 0;
         for (name, value) in others.chain([(name, value)]) {
             write::parameter_status(&mut out, name, value).map_err(|_too_long| ParametersTooLarge)?;
+            count += 1;
         }
-        if out.len() > PARAMETER_BYTES_MAX {
+        if out.len() > PARAMETER_BYTES_MAX || count > PARAMETERS_MAX {
             return Err(ParametersTooLarge);
         }
         let since = self.since.get_or_insert_default();
@@ -152,4 +167,38 @@ pub(crate) fn statuses(messages: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> 
         Piece::Message { tag: b'S', body } => ParameterStatus::parse(body).ok().map(|s| (s.name, s.value)),
         Piece::Message { .. } | Piece::Start { .. } | Piece::More { .. } => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reported(login: usize) -> ReportedParameters {
+        let mut messages = BytesMut::new();
+        for n in 0..login {
+            write::parameter_status(&mut messages, format!("login{n}").as_bytes(), b"").expect("short");
+        }
+        ReportedParameters::new(Arc::new(LoginParameters::new(&messages)))
+    }
+
+    fn tell(parameters: &mut ReportedParameters, n: usize, value: &str) -> Result<(), ParametersTooLarge> {
+        parameters.tell(format!("name{n}").as_bytes(), value.as_bytes())
+    }
+
+    #[test]
+    fn names_at_the_limit_are_followed_and_one_more_ends_that() {
+        let mut parameters = reported(0);
+        for n in 0..PARAMETERS_MAX {
+            assert_eq!(tell(&mut parameters, n, "a"), Ok(()));
+        }
+        assert_eq!(tell(&mut parameters, 0, "b"), Ok(()), "a value may change");
+        assert_eq!(tell(&mut parameters, PARAMETERS_MAX, "a"), Err(ParametersTooLarge));
+        assert_eq!(tell(&mut parameters, 0, "b"), Err(ParametersTooLarge), "and nothing is looked up again");
+    }
+
+    #[test]
+    fn more_parameters_than_the_limit_at_the_login_are_not_followed() {
+        assert_eq!(tell(&mut reported(PARAMETERS_MAX), 0, "a"), Ok(()));
+        assert_eq!(tell(&mut reported(PARAMETERS_MAX + 1), 0, "a"), Err(ParametersTooLarge));
+    }
 }

@@ -94,6 +94,40 @@ static FIRSTS: [bool; 256] = {
     firsts
 };
 
+/// Which of the names may begin at a place: a bit for each, the first in the lowest.
+type Candidates = u64;
+
+const PREFIX: &[u8] = b"pg_";
+
+/// The names that begin with this letter, in lower case, but for those that begin with `pg_`.
+static OTHERS: [Candidates; 256] = candidates(false, 0);
+
+/// The names in which this letter follows `pg_`. SQL may be full of that.
+static BEHIND_PREFIX: [Candidates; 256] = candidates(true, PREFIX.len());
+
+const fn candidates(have_prefix: bool, place: usize) -> [Candidates; 256] {
+    assert!(WORDS.len() <= Candidates::BITS as usize);
+    let mut candidates = [0; 256];
+    let mut at = 0;
+    while at < WORDS.len() {
+        let word = WORDS[at].0;
+        let has_prefix = word[0] == PREFIX[0] && word[1] == PREFIX[1] && word[2] == PREFIX[2];
+        if has_prefix == have_prefix {
+            candidates[word[place] as usize] |= 1 << at;
+        }
+        at += 1;
+    }
+    candidates
+}
+
+/// The names that may begin here.
+fn candidates_at(rest: &[u8]) -> Candidates {
+    let letter = |at: usize| rest.get(at).map_or(0, u8::to_ascii_lowercase);
+    let others = OTHERS[usize::from(letter(0))];
+    let has_prefix = rest.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
+    others | if has_prefix { BEHIND_PREFIX[usize::from(letter(PREFIX.len()))] } else { 0 }
+}
+
 /// Bytes compared at once: the size of the narrowest vector register.
 const LANES: usize = 16;
 
@@ -150,15 +184,22 @@ pub(crate) fn suspicious_names(sql: &[u8]) -> SuspiciousNames {
 impl SuspiciousNames {
     fn look(&mut self, sql: &[u8], at: usize) {
         let rest = &sql[at..];
-        let first = rest[0].to_ascii_lowercase();
-        let fits = |word: &[u8]| {
-            word[0] == first && rest.get(..word.len()).is_some_and(|r| r.eq_ignore_ascii_case(word))
+        let fits = |word: &[u8]| rest.get(..word.len()).is_some_and(|r| r.eq_ignore_ascii_case(word));
+        let mut candidates = candidates_at(rest);
+        let trip = loop {
+            if candidates == 0 {
+                return;
+            }
+            let (word, trip) = WORDS[candidates.trailing_zeros() as usize];
+            if fits(word) {
+                break trip;
+            }
+            candidates &= candidates - 1;
         };
-        let Some((_, trip)) = WORDS.iter().find(|(word, _)| fits(word)) else { return };
         match trip {
             Suspicion::Once => self.is_once = true,
             Suspicion::OnceAsWord => self.is_once |= at == 0 || !is_in_word(sql[at - 1]),
-            Suspicion::Pin(reason) => self.pin(*reason),
+            Suspicion::Pin(reason) => self.pin(reason),
             Suspicion::SetConfig => {
                 self.has_set_config = true;
                 self.is_once = true;
@@ -243,5 +284,15 @@ mod tests {
         assert_eq!(of("select * from dblink('', '')"), (None, true));
         let slot = Some(PinReason::SideEffects("replication_slot"));
         assert_eq!(of("select pg_create_physical_replication_slot('x', false, true)"), (slot, true));
+    }
+
+    /// Otherwise SQL full of `pg_` would cost a comparison with every name at each of them.
+    #[test]
+    fn no_place_is_compared_with_more_than_a_few_names() {
+        let most = OTHERS.iter().chain(&BEHIND_PREFIX).map(|names| names.count_ones()).max();
+        assert!(most <= Some(8), "{most:?} of {}", WORDS.len());
+        assert_eq!(candidates_at(b"pg_x_"), 0);
+        assert_eq!(candidates_at(b"pgbench_"), 0);
+        assert_eq!(candidates_at(b"PG_Sleep").count_ones(), candidates_at(b"pg_s").count_ones());
     }
 }
