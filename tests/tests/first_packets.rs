@@ -183,6 +183,8 @@ fn a_replication_session_is_relayed() {
         assert_eq!(answer.value(), system);
         let mut logical = Login::default().with("replication", "database").connect(endpoint.writes());
         assert_eq!(logical.value("SELECT pg_is_in_recovery()"), "f");
+        let replica = Login::default().with("replication", "database").connect(endpoint.reads());
+        assert_eq!(replica.parameters["in_hot_standby"], "on", "reads are not taken to the primary");
         let bad = Login::default().with("replication", "maybe").try_connect(endpoint.writes()).unwrap_err();
         assert_eq!(bad.code, "22023", "{bad:?}");
     }

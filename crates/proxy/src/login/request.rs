@@ -57,12 +57,7 @@ impl StartupRequest {
             Some(name) => Some(server_named(worker, &name)?),
         };
         let attrs = worker.shared.listeners[listener].settings.options.target_session_attrs;
-        // Replication is never balanced: it goes to the primary unless the client names a server.
-        let attrs = match (is_replication, only) {
-            (true, None) => TargetSessionAttrs::Primary,
-            (true, Some(_)) => TargetSessionAttrs::Any,
-            (false, _) => attrs,
-        };
+        let attrs = if is_replication { attrs_of_replication(attrs, only) } else { attrs };
         let reports_timing = match options.get(TIMING_OPTION) {
             None => false,
             Some(value) => is_true(TIMING_OPTION, &value)?,
@@ -134,6 +129,20 @@ fn server_named(worker: &Worker, name: &[u8]) -> Result<ServerId, Refusal> {
         .ok_or(Refusal::BadOption { name: SERVER_OPTION, must_be: "the name of a server" })
 }
 
+/// The attributes for a replication connection. On a listener for reads it goes to a standby, never to the primary: not in
+/// the standbys' place, and not by its name. On others it goes to the primary unless the client names a server.
+fn attrs_of_replication(listener: TargetSessionAttrs, only: Option<ServerId>) -> TargetSessionAttrs {
+    match listener {
+        TargetSessionAttrs::ReadOnly | TargetSessionAttrs::Standby | TargetSessionAttrs::PreferStandby => {
+            TargetSessionAttrs::Standby
+        }
+        TargetSessionAttrs::Any | TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => match only {
+            None => TargetSessionAttrs::Primary,
+            Some(_) => TargetSessionAttrs::Any,
+        },
+    }
+}
+
 fn is_true(name: &'static str, value: &[u8]) -> Result<bool, Refusal> {
     match value.to_ascii_lowercase().as_slice() {
         b"on" | b"true" | b"yes" | b"1" => Ok(true),
@@ -151,6 +160,20 @@ mod tests {
         assert_eq!(shown("f\u{fc}r".as_bytes()), "f\u{fc}r");
         assert_eq!(shown(b"adm\xff"), "adm\\xff");
         assert_eq!(shown(b"adm\xfe"), "adm\\xfe");
+    }
+
+    #[test]
+    fn replication_on_a_listener_for_reads_never_goes_to_the_primary() {
+        use TargetSessionAttrs as Attrs;
+        for only in [None, Some(ServerId(0))] {
+            for reads in [Attrs::PreferStandby, Attrs::Standby, Attrs::ReadOnly] {
+                assert_eq!(attrs_of_replication(reads, only), Attrs::Standby, "{reads}");
+            }
+        }
+        for others in [Attrs::Any, Attrs::ReadWrite, Attrs::Primary] {
+            assert_eq!(attrs_of_replication(others, None), Attrs::Primary, "{others}");
+            assert_eq!(attrs_of_replication(others, Some(ServerId(0))), Attrs::Any, "{others}");
+        }
     }
 
     #[test]
