@@ -37,6 +37,36 @@ fn connections_of_one_address() {
 }
 
 #[test]
+fn silent_connections_make_room_for_clients() {
+    let endpoint = endpoint().key("limits.startups_max", "8").key("runtime.threads", "1").start();
+    let mut silent: Vec<Wire> = (0..20).map(|_| Wire::connect(endpoint.reads())).collect();
+    assert_eq!(Wire::login(endpoint.reads()).value("SELECT 1"), "1");
+    too_many(&silent[0].read_answer().error.unwrap());
+    let log = endpoint.log();
+    assert_eq!(log.matches("that have not sent a startup packet").count(), 1, "one line for all: {log}");
+}
+
+#[test]
+fn a_client_without_a_descriptor_is_told_so_at_once() {
+    let endpoint = endpoint().start();
+    let open = std::fs::read_dir(format!("/proc/{}/fd", endpoint.pid())).unwrap();
+    // As many as are open: only what the gaps between their numbers leave is free.
+    let files = open.count();
+    let lower = ["--pid".to_owned(), endpoint.pid().to_string(), format!("--nofile={files}:")];
+    assert!(Command::new("prlimit").args(lower).status().unwrap().success());
+    let mut held = Vec::new();
+    let refused = (0..64).find_map(|_| {
+        let mut wire = Wire::connect(endpoint.reads());
+        wire.stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let said = wire.read_message().ok();
+        held.push(wire);
+        said
+    });
+    let refused = ServerError::parse(&refused.expect("the descriptors are used up").body);
+    too_many(&refused);
+}
+
+#[test]
 fn connections_of_one_user() {
     for auth in [Auth::Relay, Auth::Verify] {
         let endpoint = endpoint().auth(auth).key("limits.connections_per_user_max", "3").start();

@@ -11,6 +11,5 @@ pub mod contract;
 pub mod http;
 pub mod limits;
 mod listen;
-mod pace;
 
 pub use self::listen::{ListenError, listen};

@@ -1,4 +1,6 @@
-//! Counts connections to enforce limits: in total, per client address, per user.
+//! Counts connections to enforce limits: in total, per client address, per user, and before the startup packet.
+
+mod startups;
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,8 +8,9 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use self::startups::{StartupPermit, Startups};
 use crate::errors::Refusal;
-use crate::limits::BEFORE_LOGIN_EXTRA;
+use crate::limits::REFUSED_EXTRA;
 use crate::settings::LimitSettings;
 
 /// The counts; one for the process.
@@ -15,6 +18,7 @@ use crate::settings::LimitSettings;
 pub(crate) struct Admission {
     sockets: AtomicUsize,
     sessions: AtomicUsize,
+    startups: Arc<Startups>,
     by_address: Mutex<HashMap<IpAddr, usize>>,
     by_user: Mutex<HashMap<Box<[u8]>, usize>>,
 }
@@ -35,8 +39,13 @@ pub(crate) struct SessionPermit {
 impl Admission {
     /// Counts a socket just accepted; `None` when there is no room even for cancel requests.
     pub(crate) fn admit_socket(self: &Arc<Self>, limits: &LimitSettings) -> Option<SocketPermit> {
-        let room = limits.connections_max.saturating_add(BEFORE_LOGIN_EXTRA);
+        let room = limits.connections_max.saturating_add(limits.startups_max).saturating_add(REFUSED_EXTRA);
         take_one(&self.sockets, room).then(|| SocketPermit(Arc::clone(self)))
+    }
+
+    /// Counts a connection whose startup packet is still to come; an older one may have to make room for it.
+    pub(crate) fn admit_startup(&self, limits: &LimitSettings, address: IpAddr) -> StartupPermit {
+        self.startups.admit(limits, address)
     }
 
     /// Counts a session whose startup packet has been read.
@@ -179,7 +188,7 @@ mod tests {
     fn sockets_have_room_beyond_the_sessions() {
         let admission = Arc::new(Admission::default());
         let limits = limits(1, 0, 0);
-        let held: Vec<_> = (0..=BEFORE_LOGIN_EXTRA).map(|_| admission.admit_socket(&limits)).collect();
+        let held: Vec<_> = (0..=REFUSED_EXTRA).map(|_| admission.admit_socket(&limits)).collect();
         assert!(held.iter().all(Option::is_some));
         assert!(admission.admit_socket(&limits).is_none());
     }

@@ -32,8 +32,8 @@ pub const LOGIN_REPLY_BYTES_MAX: usize = 64 * 1024;
 /// Bytes a client may send ahead while its login is going on (pipelined first queries).
 pub const LOGIN_AHEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Connections that may be in their first packets beyond `connections_max`: cancel requests and refusals need room.
-pub const BEFORE_LOGIN_EXTRA: usize = 128;
+/// Connections beyond `connections_max` and `startups_max` together: cancel requests, and those that are being refused.
+pub const REFUSED_EXTRA: usize = 128;
 
 /// CancelRequests being delivered at one time; one more is dropped, as a lost packet would be.
 pub const CANCELS_MAX: usize = 128;
@@ -112,9 +112,6 @@ pub const LOOKUP_PAUSE: Duration = Duration::from_millis(250);
 
 /// How long a session that finds no server waits before it looks again.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Minimum time between two log lines about connections that cannot be accepted.
-pub const ACCEPT_COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often a server is asked whether its defaults for new logins have changed.
 pub const DEFAULTS_LOOK_INTERVAL: Duration = Duration::from_millis(500);

@@ -190,6 +190,8 @@ pub struct LimitSettings {
     pub connections_max: usize,
     /// Sessions from one client address; 0 = no bound of its own.
     pub connections_per_address_max: usize,
+    /// Connections that have not sent their startup packet; the oldest is closed for one more.
+    pub startups_max: usize,
     /// Sessions of one user; 0 = no bound of its own.
     pub connections_per_user_max: usize,
     /// Sessions that leave one server in a second though it still serves them; 0 = as many as want to.

@@ -88,6 +88,7 @@ pub(crate) fn settings() -> Settings {
         },
         limits: LimitSettings {
             connections_max: 100,
+            startups_max: 100,
             startup_packet_bytes_max: STARTUP_PACKET_MAX as usize,
             // Zero is no limit.
             ..Default::default()

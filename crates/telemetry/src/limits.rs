@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Statement records waiting to be written; one more is dropped and counted.
 pub const STATEMENT_LOG_QUEUE: usize = 8192;
 
+/// Least time between two lines in the log about one kind of event that may happen often.
+pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How long an answer about the sessions may take; a worker that is late is left out, and said to be.
 pub const SESSIONS_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -32,9 +32,9 @@ const MODULES: &[(&str, &[&[&str]])] = &[
     ("net", &[&["limits", "memory"], &["listen", "transport"], &["connect", "proxy_header"]]),
     ("topology", &[&["address", "state"], &["snapshot"], &["testing"]]),
     ("routing", &[&["attrs", "load"], &["eligible"], &["balance"]]),
-    ("telemetry", &[&["limits", "metrics"], &["sessions"], &["statement_log", "exposition"]]),
+    ("telemetry", &[&["limits", "metrics"], &["sessions", "log_rate"], &["statement_log", "exposition"]]),
     ("auth", &[&["secrets", "credentials", "mock", "nonce"], &["authenticator"]]),
-    ("control", &[&["limits", "contract", "listen"], &["pace"], &["admin", "http"]]),
+    ("control", &[&["limits", "contract", "listen"], &["admin", "http"]]),
     (
         "session",
         &[

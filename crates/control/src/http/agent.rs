@@ -10,10 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
+use trunkline_telemetry::log_rate::LogRate;
 
 use super::Verdicts;
 use crate::limits::ACCEPT_BACKOFF;
-use crate::pace::Pace;
 
 /// Agent connections at one time; more wait in the kernel's queue until one ends.
 pub const AGENT_CONNECTIONS_MAX: usize = 128;
@@ -33,7 +33,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 pub async fn serve_agent(listener: TcpListener, verdicts: impl Verdicts, shutdown: impl Future<Output = ()>) {
     let (open, tasks) = (Arc::new(Semaphore::new(AGENT_CONNECTIONS_MAX)), TaskTracker::new());
     let answerer = Arc::new(AgentServer { verdicts, agent: Mutex::default() });
-    let mut errors = Pace::default();
+    let mut errors = LogRate::default();
     let accepting = async {
         loop {
             let permit = Arc::clone(&open).acquire_owned().await.expect("the semaphore is never closed");

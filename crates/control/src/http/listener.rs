@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use tokio::net::TcpListener;
+use trunkline_telemetry::log_rate::LogRate;
 
 use super::places::Places;
 use super::stream::BoundedStream;
 use crate::limits::ACCEPT_BACKOFF;
-use crate::pace::Pace;
 
 /// A listener whose connections are bounded in number, time and bytes.
 ///
@@ -19,8 +19,8 @@ use crate::pace::Pace;
 pub(super) struct BoundedListener {
     listener: TcpListener,
     places: Arc<Places>,
-    errors: Pace,
-    refusals: Pace,
+    errors: LogRate,
+    refusals: LogRate,
 }
 
 impl BoundedListener {
@@ -28,8 +28,8 @@ impl BoundedListener {
         BoundedListener {
             listener,
             places: Places::new(checkers),
-            errors: Pace::default(),
-            refusals: Pace::default(),
+            errors: LogRate::default(),
+            refusals: LogRate::default(),
         }
     }
 }

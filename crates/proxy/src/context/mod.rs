@@ -18,6 +18,7 @@ pub(crate) use self::shared::{BoundListener, Live, RunPhase, Shared};
 pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
 use crate::limits::READ_BUFFER_BYTES;
 use crate::net::Connector;
+use trunkline_telemetry::log_rate::LogRate;
 use trunkline_telemetry::metrics::ThreadMetrics;
 
 /// What the sessions of one thread share.
@@ -36,6 +37,8 @@ pub(crate) struct Worker {
     pub(crate) journals: RefCell<JournalPool>,
     /// The parameters that the last login reported: the next one nearly always reports the same.
     pub(crate) parameters: RefCell<Arc<LoginParameters>>,
+    /// Connections refused because there are too many.
+    pub(crate) crowd: RefCell<LogRate>,
 }
 
 impl Worker {
@@ -56,6 +59,7 @@ impl Worker {
             buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             journals: RefCell::default(),
             parameters: RefCell::default(),
+            crowd: RefCell::default(),
         })
     }
 }

@@ -35,7 +35,7 @@ use crate::context::RunPhase;
 use crate::context::Worker;
 use crate::errors::Refusal;
 use crate::server::take::{Connected, ReadyServer, ServerCriteria, TakeError};
-use crate::settings::{AddHost, AuthMode, Retry};
+use crate::settings::{AddHost, AuthMode, LimitSettings, Retry};
 use trunkline_auth::credentials::ServerCredentials;
 use trunkline_telemetry::metrics::{LoginResult, RefusalReason};
 use trunkline_telemetry::sessions::{SessionId, SessionInfo};
@@ -161,7 +161,7 @@ pub(crate) async fn establish(
             out.extend_from_slice(&message);
         }
         Err(LoginFailure::Refused(refusal)) => {
-            tracing::info!(client.addr = %peer, "connection was refused: {refusal}");
+            log_refusal(worker, peer, &refusal);
             worker.metrics.sessions_refused.one(refusal.reason());
             worker.metrics.logins.one(login_result(&refusal));
             refusal.write(&mut out);
@@ -171,6 +171,19 @@ pub(crate) async fn establish(
         tracing::debug!(client.addr = %peer, %error, "could not send the refusal to the client");
     }
     None
+}
+
+/// One line for each refusal. When there are too many clients, one line now and then.
+fn log_refusal(worker: &Worker, peer: SocketAddr, refusal: &Refusal) {
+    let more = match refusal {
+        Refusal::TooMany { .. } => worker.crowd.borrow_mut().note(),
+        _of_one_client => Some(0),
+    };
+    match more {
+        Some(0) => tracing::info!(client.addr = %peer, "connection was refused: {refusal}"),
+        Some(more) => tracing::info!(client.addr = %peer, more, "connection was refused: {refusal}"),
+        None => {}
+    }
 }
 
 fn login_result(refusal: &Refusal) -> LoginResult {
@@ -204,7 +217,7 @@ async fn log_in(
 ) -> Result<Box<NewSession>, LoginFailure> {
     let peer = address_of(worker, client, peer, listener).await?;
     let live = worker.shared.live();
-    let (startup, read_ahead) = match read_startup(client, live.limits.startup_packet_bytes_max).await {
+    let (startup, read_ahead) = match first_packets(worker, client, &live.limits, peer).await? {
         StartupOutcome::Startup { startup, read_ahead } => (startup, read_ahead),
         StartupOutcome::Cancel(request) => {
             let outcome = worker.shared.cancels.deliver(&worker.connector, &request).await;
@@ -241,6 +254,23 @@ async fn log_in(
         relogin.application_name = name;
     }
     finish_login(worker, client, peer, permit, request, authenticated).await
+}
+
+/// Reads up to the startup packet, unless the connection has to make room for a newer one before.
+async fn first_packets(
+    worker: &Worker,
+    client: &mut Transport,
+    limits: &LimitSettings,
+    peer: SocketAddr,
+) -> Result<StartupOutcome, LoginFailure> {
+    let mut permit = worker.shared.admission.admit_startup(limits, peer.ip().to_canonical());
+    tokio::select! {
+        outcome = read_startup(client, limits.startup_packet_bytes_max) => Ok(outcome),
+        () = permit.displaced() => {
+            let what = "that have not sent a startup packet";
+            Err(Refusal::TooMany { what, limit: limits.startups_max }.into())
+        }
+    }
 }
 
 /// The name with the client's address, if the listener adds it. Replication is left alone: the primary looks a

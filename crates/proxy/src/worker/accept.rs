@@ -1,20 +1,21 @@
 //! Accepting connections, and placing each on the worker with the fewest.
 
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
 
 use bytes::BytesMut;
 use trunkline_codec::limits::STARTUP_PACKET_MAX;
 use trunkline_net::{Accepted, Transport, listen};
 use trunkline_reactor::{Task, spawn, timer};
+use trunkline_telemetry::log_rate::LogRate;
 
 use crate::admission::SocketPermit;
 use crate::context::{Handoff, Worker};
 use crate::errors::Refusal;
-use crate::limits::{ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL};
+use crate::limits::ACCEPT_BACKOFF;
 use crate::{login, relay};
 
 /// Accept loops that end when this is dropped.
@@ -42,17 +43,25 @@ pub(crate) fn start(worker: &Rc<Worker>, sockets: Vec<TcpListener>) -> Accepting
 }
 
 async fn accept_all(worker: Rc<Worker>, socket: trunkline_net::Listener, listener: usize) {
-    let mut complained: Option<Instant> = None;
+    let mut errors = LogRate::default();
+    let mut spare = SpareDescriptor::new();
     loop {
         match socket.accept().await {
             Ok((socket, peer)) => place(&worker, socket, peer, listener),
             Err(error) if is_peers_own(&error) => {}
             Err(error) => {
-                if complained.is_none_or(|at| at.elapsed() >= ACCEPT_COMPLAINT_INTERVAL) {
-                    complained = Some(Instant::now());
-                    tracing::error!(%error, "could not accept a connection; if the limit on open files is reached, raise it");
+                if let Some(more) = errors.note() {
+                    tracing::error!(%error, more, "could not accept a connection; if the limit on open files is reached, raise it");
                 }
-                timer::sleep(ACCEPT_BACKOFF).await;
+                if is_out_of_descriptors(&error) && spare.give_up() {
+                    if let Ok((socket, _peer)) = socket.accept().await {
+                        turn_away(&worker, &socket, worker.shared.live().limits.connections_max);
+                    }
+                    spare = SpareDescriptor::new();
+                } else {
+                    timer::sleep(ACCEPT_BACKOFF).await;
+                    spare = spare.or_new();
+                }
             }
         }
     }
@@ -62,6 +71,30 @@ async fn accept_all(worker: Rc<Worker>, socket: trunkline_net::Listener, listene
 fn is_peers_own(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    [Some(nix::libc::EMFILE), Some(nix::libc::ENFILE)].contains(&error.raw_os_error())
+}
+
+/// A descriptor kept for the moment when there is no other: given up, it lets a client be accepted and told that there
+/// is no room. Otherwise the client would wait in the kernel's queue.
+struct SpareDescriptor(Option<File>);
+
+impl SpareDescriptor {
+    fn new() -> Self {
+        SpareDescriptor(File::open("/dev/null").ok())
+    }
+
+    /// This one, or a new one if it was not to be had before.
+    fn or_new(self) -> Self {
+        if self.0.is_some() { self } else { Self::new() }
+    }
+
+    /// Whether there was one to give up.
+    fn give_up(&mut self) -> bool {
+        self.0.take().is_some()
+    }
 }
 
 fn place(worker: &Rc<Worker>, socket: Accepted, peer: SocketAddr, listener: usize) {

@@ -4,6 +4,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use trunkline_proxy::Running;
 
+use super::open_files;
 use crate::config::checked::{self, CheckedConfig};
 use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
 use crate::config::{ConfigSources, Problem, Problems, load, process_environment};
@@ -39,9 +40,9 @@ impl Serve {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let flags = Flags::from(&self.servers).with_proxy(&self.proxy);
         let request = ConfigSources { flags, environment: process_environment() };
-        let checked = configure(&request)?;
+        let mut checked = configure(&request)?;
         let logging = logging::start(&checked.log)?;
-        raise_open_files(checked.proxy.limits.connections_max);
+        open_files::fit(&mut checked.proxy.limits);
         let runtime = runtime()?;
         let result = runtime.block_on(serve(&request, checked, &logging));
         // After a second signal, worker threads may still run. They end with the process.
@@ -54,29 +55,6 @@ impl Serve {
 pub(super) fn configure(request: &ConfigSources) -> Result<CheckedConfig, Failure> {
     checked::settings(load(request))
         .map_err(|problems| Failure::usage(format!("the configuration is not valid\n{problems}")))
-}
-
-/// A session has two sockets; probes, listeners and logs need some more.
-const FILES_BESIDE_SESSIONS: u64 = 256;
-
-/// Raises the soft limit on open files to the hard one, and warns if even that is too low.
-pub(crate) fn raise_open_files(connections_max: usize) {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let needed = 2 * connections_max as u64 + FILES_BESIDE_SESSIONS;
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
-        let wanted = hard.min(needed.max(soft));
-        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).map(|()| wanted)
-    });
-    match raised {
-        Ok(files) if files < needed => tracing::warn!(
-            files,
-            needed,
-            connections_max,
-            "the limit on open files is too low for connections_max; raise the limit (ulimit -Hn, LimitNOFILE) or lower connections_max"
-        ),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "could not raise the limit on open files"),
-    }
 }
 
 /// The runtime for everything outside the worker threads: signals, probes, HTTP.
@@ -224,7 +202,7 @@ async fn reload(
     running: &Running,
     logging: &Logging,
 ) -> Option<std::time::Duration> {
-    let checked = match checked::settings(load(request)) {
+    let mut checked = match checked::settings(load(request)) {
         Ok(checked) => checked,
         Err(problems) => {
             log_problems(&problems);
@@ -232,7 +210,7 @@ async fn reload(
         }
     };
     logging.reload(&checked.log);
-    raise_open_files(checked.proxy.limits.connections_max);
+    open_files::fit(&mut checked.proxy.limits);
     let drain = checked.proxy.timeouts.drain;
     for what in running.reload(checked.proxy).await {
         tracing::warn!(what, "a changed setting takes effect only after a restart");

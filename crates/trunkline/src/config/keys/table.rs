@@ -301,13 +301,19 @@ const LIMITS: &[Key<RawConfig>] = &[
         "connections_max",
         "10000",
         count(1, 1_000_000, |t, v, s| t.proxy.limits.connections_max.put(v, s)),
-        "Sessions in all.",
+        "Sessions in all. Lowered to what the limit on open files allows, with a warning at start.",
     ),
     key(
         "connections_per_address_max",
         "0",
         count(0, 1_000_000, |t, v, s| t.proxy.limits.connections_per_address_max.put(v, s)),
         "Sessions from one client address. 0 = no bound of its own.",
+    ),
+    key(
+        "startups_max",
+        "1024",
+        count(4, 1_000_000, |t, v, s| t.proxy.limits.startups_max.put(v, s)),
+        "Connections that have not sent their startup packet. The oldest is closed for one more; one address has a quarter, and at most `connections_per_address_max`.",
     ),
     key(
         "connections_per_user_max",

@@ -2,24 +2,24 @@
 
 use std::time::Instant;
 
-use crate::limits::COMPLAINT_INTERVAL;
+use crate::limits::LOG_INTERVAL;
 
-/// What happens, and when it was last logged.
+/// One kind of event, and when it was last logged.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub struct LogRate {
     logged: Option<Instant>,
     unlogged: u64,
 }
 
-impl Pace {
+impl LogRate {
     /// Counts one more. When it is time for a line, how many have had none since the last.
-    pub(crate) fn note(&mut self) -> Option<u64> {
+    pub fn note(&mut self) -> Option<u64> {
         self.note_at(Instant::now())
     }
 
     fn note_at(&mut self, now: Instant) -> Option<u64> {
         let since = |logged| now.saturating_duration_since(logged);
-        if self.logged.is_some_and(|logged: Instant| since(logged) < COMPLAINT_INTERVAL) {
+        if self.logged.is_some_and(|logged: Instant| since(logged) < LOG_INTERVAL) {
             self.unlogged += 1;
             return None;
         }
@@ -36,11 +36,11 @@ mod tests {
 
     #[test]
     fn one_line_an_interval_tells_of_those_without() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
-        assert_eq!(pace.note_at(start), Some(0));
-        assert_eq!(pace.note_at(start), None);
-        assert_eq!(pace.note_at(start + COMPLAINT_INTERVAL - Duration::from_nanos(1)), None);
-        assert_eq!(pace.note_at(start + COMPLAINT_INTERVAL), Some(2));
-        assert_eq!(pace.note_at(start + 2 * COMPLAINT_INTERVAL), Some(0));
+        let (mut rate, start) = (LogRate::default(), Instant::now());
+        assert_eq!(rate.note_at(start), Some(0));
+        assert_eq!(rate.note_at(start), None);
+        assert_eq!(rate.note_at(start + LOG_INTERVAL - Duration::from_nanos(1)), None);
+        assert_eq!(rate.note_at(start + LOG_INTERVAL), Some(2));
+        assert_eq!(rate.note_at(start + 2 * LOG_INTERVAL), Some(0));
     }
 }
