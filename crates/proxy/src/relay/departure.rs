@@ -93,7 +93,8 @@ impl Relay {
 
     /// When to ask again whether it is the session's turn to leave `server`; `None` when it is.
     fn not_before(&self, server: ServerId, now: Instant) -> Option<Instant> {
-        if let Some(until) = self.watch.stays_until.filter(|until| *until > now) {
+        let latest = self.watch.stays_until.max(self.watch.next_search);
+        if let Some(until) = latest.filter(|until| *until > now) {
             return Some(until);
         }
         if !self.has_room_elsewhere() {

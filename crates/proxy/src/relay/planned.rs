@@ -181,7 +181,7 @@ impl Relay {
             self.worker.metrics.server(by.server).moves_refused.one(by.reason);
             self.log_refusal(*by, planned.cause, now);
         }
-        self.watch.stays_until(now + LOOK_INTERVAL);
+        self.watch.next_search = Some(now + LOOK_INTERVAL);
         Next::Again
     }
 
@@ -189,7 +189,7 @@ impl Relay {
     pub(super) fn break_off(&mut self) -> Next {
         if let Some(planned) = self.watch.end_search() {
             self.note_wait_of(&planned);
-            self.watch.stays_until(Instant::now() + TICK);
+            self.watch.next_search = Some(Instant::now() + TICK);
         }
         Next::Again
     }

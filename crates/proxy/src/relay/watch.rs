@@ -40,7 +40,9 @@ pub(super) struct Watch {
     pub(super) stays_until: Option<Instant>,
     /// The session's server has been found ineligible, and that was counted.
     is_marked: bool,
-    /// Servers that have refused the session since.
+    /// When the session may search for another server again.
+    pub(super) next_search: Option<Instant>,
+    /// Servers that have refused the session since it came to this one.
     pub(super) refusals: Refusals,
 }
 

@@ -112,11 +112,13 @@ impl Search<'_> {
     }
 
     /// The primary, if it may take the place of a standby and has not failed.
-    fn primary_instead(&self, snapshot: &Snapshot) -> Vec<Candidate> {
+    pub(super) fn primary_instead(&self, snapshot: &Snapshot) -> Vec<Candidate> {
         let shared = &self.worker.shared;
         let rules = self.criteria.rules(&shared.live());
         let mut primary = primary_as_fallback(&rules, snapshot, &shared.attached);
-        primary.retain(|candidate| !self.excluded.contains(&candidate.id));
+        primary.retain(|candidate| {
+            !self.excluded.contains(&candidate.id) && self.can_be_asked(snapshot, candidate.id)
+        });
         primary
     }
 

@@ -10,7 +10,6 @@ use trunkline_codec::sqlstate::SqlState;
 use trunkline_health::PassiveFailure;
 use trunkline_net::Transport;
 use trunkline_reactor::timer;
-use trunkline_routing::eligible::primary_as_fallback;
 use trunkline_routing::{Attached, Candidate, Eligible, Lease, Rules, TargetSessionAttrs, eligible};
 use trunkline_topology::{Address, Postmaster, ServerId, Snapshot};
 
@@ -204,13 +203,13 @@ impl<'a> Search<'a> {
         let mut servers = self.criteria.eligible(snapshot, live, attached).servers;
         servers.retain(|candidate| self.can_be_asked(snapshot, candidate.id));
         if servers.is_empty() && self.may_ask_the_primary_last() {
-            servers = primary_as_fallback(&self.criteria.rules(live), snapshot, attached);
-            servers.retain(|candidate| self.can_be_asked(snapshot, candidate.id));
+            servers = self.primary_instead(snapshot);
         }
         servers
     }
 
-    fn can_be_asked(&self, snapshot: &Snapshot, id: ServerId) -> bool {
+    /// Whether a server has an address, and has not refused the session for good.
+    pub(super) fn can_be_asked(&self, snapshot: &Snapshot, id: ServerId) -> bool {
         snapshot.server(id).is_some_and(|server| server.address.is_some()) && !self.has_refused(id)
     }
 
@@ -219,7 +218,7 @@ impl<'a> Search<'a> {
         let (snapshot, live) = (self.worker.shared.health.load(), self.worker.shared.live());
         let attached = &self.worker.shared.attached;
         let mut others = self.criteria.eligible(&snapshot, &live, attached).servers;
-        others.extend(primary_as_fallback(&self.criteria.rules(&live), &snapshot, attached));
+        others.extend(self.primary_instead(&snapshot));
         let is_left = |id| id != server && !self.excluded.contains(&id) && self.can_be_asked(&snapshot, id);
         !others.iter().any(|other| is_left(other.id))
     }

@@ -1,17 +1,23 @@
 //! A session that is to leave a server which still serves it: it does when another has let it in, and not before.
 
-use trunkline_model::wire;
-use trunkline_telemetry::sessions::SessionFilter;
-use trunkline_topology::{ServerId, State};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Instant;
 
-use super::{answer, has_code, next_answers, play, position, session, tags};
+use trunkline_codec::ids::Lsn;
+use trunkline_model::wire;
+use trunkline_reactor::spawn;
+use trunkline_telemetry::sessions::SessionFilter;
+use trunkline_topology::{FlushedWal, Role, ServerId, State};
+
+use super::{PATIENCE, answer, has_code, next_answers, play, position, session, tags};
 use crate::limits::{PLANNED_MOVE_TIMEOUT, PLANNED_MOVES_MAX};
 use crate::testing::{TestPeer, TestWorker, settings};
 
 /// What the session's row says of its server, and of why it cannot leave it.
 async fn row(stage: &TestWorker) -> (String, String) {
     let sessions = stage.worker.slots.ask_all(SessionFilter::All(1)).await;
-    let listing = sessions.listing(std::time::Instant::now(), 1);
+    let listing = sessions.listing(Instant::now(), 1);
     let text = |field: &str| listing["sessions"][0][field].as_str().unwrap_or_default().to_owned();
     (text("server"), text("pinned"))
 }
@@ -113,7 +119,7 @@ fn server_that_does_not_answer_keeps_the_client_waiting_for_a_bounded_time() {
         let (mut client, first, mut server) = session(&stage).await;
         stage.set_state(first, State::Drain);
         let (_, _silent) = TestPeer::server(&stage).await;
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         served_by(&mut client, &mut server).await;
         assert!(began.elapsed() < PLANNED_MOVE_TIMEOUT * 2, "{:?}", began.elapsed());
     });
@@ -196,4 +202,43 @@ fn session_whose_lost_server_nobody_replaces_learns_what_was_tried() {
             client.closes().await;
         });
     }
+}
+
+#[test]
+fn primary_that_refuses_a_session_is_asked_once() {
+    play(settings(), async |stage| {
+        let at = Instant::now() + PATIENCE;
+        stage.publish(|snapshot| {
+            snapshot.written = [FlushedWal { at, lsn: Lsn(0x5000) }].into();
+            (snapshot.primary, snapshot.primary_lost_at) = (Some(ServerId(2)), None);
+            snapshot.servers[2].role = Role::Primary;
+        });
+        let (mut client, _, server) = session(&stage).await;
+        drop(server);
+        client.query("select 1").await;
+        let (stage, asked) = (Rc::new(stage), Rc::new(Cell::new(0)));
+        let standbys_are_behind = async |mut server: TestPeer| {
+            while let Some((_, body)) = server.try_hear().await {
+                let is_the_clients = body == b"select 1\0";
+                server.say(&if is_the_clients { answer() } else { position("0/4000") }).await;
+            }
+        };
+        let servers = async {
+            loop {
+                let (id, mut server) = TestPeer::server(&stage).await;
+                if id == ServerId(2) {
+                    asked.set(asked.get() + 1);
+                    server.say(&wire::report(b'E', "FATAL", "28000")).await;
+                } else {
+                    server.let_in().await;
+                    spawn(standbys_are_behind(server));
+                }
+            }
+        };
+        tokio::select! {
+            told = client.hear_up_to(b'Z') => assert_eq!(tags(&told), "TDCZ"),
+            () = servers => unreachable!("it goes on for ever"),
+        }
+        assert_eq!(asked.get(), 1);
+    });
 }
