@@ -65,7 +65,7 @@ macro_rules! plain_places {
         })+
     };
 }
-plain_places!(Duration, Option<Duration>, f64, u64, Option<String>, Vec<IpNet>);
+plain_places!(bool, Duration, Option<Duration>, f64, u64, Option<String>, Vec<IpNet>);
 
 impl Place<u64> for usize {
     fn put(&mut self, value: u64, _source: &Source) {
@@ -133,6 +133,8 @@ pub enum KeyKind<T: 'static> {
     Networks(Setter<T, Vec<IpNet>>),
     /// `address:port` to listen on, or `off`.
     Listen(Setter<T, Option<SocketAddr>>),
+    /// `on` or `off`.
+    Switch(Setter<T, bool>),
     /// One of a closed set of words.
     Word {
         /// The words.
@@ -193,6 +195,12 @@ impl<T> Key<T> {
                 let address = self.listen(text()?)?;
                 put(into, address, source);
             }
+            KeyKind::Switch(put) => match value {
+                RawValue::Boolean(is_on) => put(into, *is_on, source),
+                _ if text()?.eq_ignore_ascii_case("on") => put(into, true, source),
+                _ if text()?.eq_ignore_ascii_case("off") => put(into, false, source),
+                _ => return Err(self.expected(value)),
+            },
             KeyKind::Word { put, .. } => {
                 if !put(into, text()?) {
                     return Err(self.expected(value));
@@ -225,6 +233,7 @@ impl<T> Key<T> {
             KeyKind::Listen(_) => {
                 r#"Write an address and a port, such as "127.0.0.1:5434" or "[::]:5434"."#.to_owned()
             }
+            KeyKind::Switch(_) => r#"Write "on" or "off"."#.to_owned(),
             KeyKind::Word { words, .. } => format!("Write one of: {}.", words().join(", ")),
         }
     }
@@ -242,6 +251,7 @@ impl<T> Key<T> {
             KeyKind::Secret(_) => "secret".to_owned(),
             KeyKind::Networks(_) => "networks".to_owned(),
             KeyKind::Listen(_) => "address:port".to_owned(),
+            KeyKind::Switch(_) => "`on`, `off`".to_owned(),
             KeyKind::Word { words, .. } => {
                 words().iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
             }
