@@ -238,3 +238,20 @@ fn a_name_of_the_longest_kind_and_a_move_keep_the_address() {
     assert!(!renamed, "the client is not told of a name it did not ask for");
     assert_eq!(names(&cluster), [told]);
 }
+
+#[test]
+fn connections_are_logged_where_the_operator_wants_that() {
+    let cluster = shared_cluster();
+    let endpoint = Endpoint::over(cluster).key("log.connections", "\"on\"").start();
+    let silent = Endpoint::over(cluster).start();
+    for endpoint in [&endpoint, &silent] {
+        drop(Login::default().connect(endpoint.reads()));
+    }
+    let lines = |event: &str| endpoint.log().lines().filter(|line| line.contains(event)).count();
+    eventually(PATIENCE, "its end is logged", || lines("session ends") == 1);
+    assert_eq!(lines("session begins"), 1);
+    let log = endpoint.log();
+    let end = log.lines().find(|line| line.contains("session ends")).unwrap();
+    assert!(end.contains("db.user=postgres") && end.contains("session.seconds="), "{end}");
+    assert!(!silent.log().contains("session begins"), "{}", silent.log());
+}

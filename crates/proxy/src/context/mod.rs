@@ -14,7 +14,7 @@ use trunkline_session::LoginParameters;
 
 pub(crate) use self::handle::{Handoff, Inbox, WorkerHandle};
 pub(crate) use self::journal::{Journal, JournalPool};
-pub(crate) use self::shared::{BoundListener, Live, RunPhase, Shared};
+pub(crate) use self::shared::{BoundListener, Live, RunPhase, Shared, log_connection};
 pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
 use crate::limits::READ_BUFFER_BYTES;
 use crate::net::Connector;

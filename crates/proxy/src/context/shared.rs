@@ -102,6 +102,14 @@ impl Shared {
     }
 }
 
+/// Logs that a session begins or ends: at level info if the operator wants that, else at level debug.
+macro_rules! log_connection {
+    ($live:expr, $($event:tt)+) => {
+        if $live.session.logs_connections { tracing::info!($($event)+) } else { tracing::debug!($($event)+) }
+    };
+}
+pub(crate) use log_connection;
+
 impl Live {
     /// The routing rules for all sessions; the listener and the session add their own.
     pub(crate) fn rules(&self) -> Rules {

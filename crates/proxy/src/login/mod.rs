@@ -31,8 +31,7 @@ use self::request::{StartupRequest, shown};
 use crate::admission::SessionPermit;
 use crate::cancel::{CancelHandle, ServerCancelKey};
 use crate::client::first::{StartupOutcome, read_startup};
-use crate::context::RunPhase;
-use crate::context::Worker;
+use crate::context::{RunPhase, Worker, log_connection};
 use crate::errors::Refusal;
 use crate::server::take::{Connected, ReadyServer, ServerCriteria, TakeError};
 use crate::settings::{AddHost, AuthMode, LimitSettings, Retry};
@@ -351,7 +350,8 @@ async fn finish_login(
         listener: worker.shared.listeners[request.criteria.listener].settings.name.as_str().into(),
         since: Instant::now(),
     };
-    tracing::debug!(
+    log_connection!(
+        worker.shared.live(),
         session.id = info.id.0, session.pid = info.process_id.map(|id| id.0), client.addr = %peer,
         db.user = %info.user, db.name = %info.database, server.name = %server.name, "session begins"
     );

@@ -48,7 +48,7 @@ pub(crate) use self::end::{Ending, close};
 use self::watch::Pause;
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
-use crate::context::{Journal, Live, SlotGuard, Slots, Worker};
+use crate::context::{Journal, Live, SlotGuard, Slots, Worker, log_connection};
 use crate::defaults::SessionDefaults;
 use crate::login::{NewSession, Relogin};
 use crate::server::take::{Move, ServerCriteria};
@@ -286,7 +286,11 @@ impl Relay {
         // The session does not continue on another server, so what it has seen does not matter.
         let _last = self.release();
         let info = &self.context.info;
-        tracing::debug!(session.id = info.id.0, client.addr = %info.client, "session ends");
+        log_connection!(
+            self.live,
+            session.id = info.id.0, client.addr = %info.client, db.user = %info.user, db.name = %info.database,
+            session.seconds = info.since.elapsed().as_secs_f64(), "session ends"
+        );
     }
 }
 

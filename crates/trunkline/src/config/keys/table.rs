@@ -329,6 +329,12 @@ const LOG: &[Key<RawConfig>] = &[
         KeyKind::Text(|t, v, s| t.log_level.put(v, s)),
         "error, warn, info, debug or trace; or a filter such as \"info,trunkline_proxy=debug\".",
     ),
+    key(
+        "connections",
+        "\"off\"",
+        KeyKind::Switch(|t, v, s| t.proxy.session.logs_connections.put(v, s)),
+        "Whether each session is logged at level info when it begins and when it ends, as by PostgreSQL's log_connections and log_disconnections. Otherwise that is at level debug.",
+    ),
 ];
 
 const LOG_STATEMENTS: &[Key<RawConfig>] = &[
