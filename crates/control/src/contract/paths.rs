@@ -23,6 +23,7 @@ const PATHS: &[(&str, PathAnswer)] = &[
     ("cluster", PathAnswer::Cluster),
     ("livez", PathAnswer::Alive),
     ("liveness", PathAnswer::Alive),
+    ("healthz", PathAnswer::Alive),
     ("readyz", PathAnswer::Ready),
     ("readiness", PathAnswer::Ready),
     (PRIMARY, PathAnswer::Serving(WantedRole::Primary)),

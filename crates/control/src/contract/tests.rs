@@ -100,9 +100,14 @@ fn fleet_paths_speak_for_all_servers() {
     for server in &mut snapshot.servers {
         server.state = State::Down;
     }
-    for (path, status) in
-        [("/replica", 503), ("/read-only", 503), ("/health", 503), ("/livez", 200), ("/readyz", 200)]
-    {
+    for (path, status) in [
+        ("/replica", 503),
+        ("/read-only", 503),
+        ("/health", 503),
+        ("/livez", 200),
+        ("/healthz", 200),
+        ("/readyz", 200),
+    ] {
         assert_eq!(ask(&snapshot, path).0, status, "{path}");
     }
 }
