@@ -122,6 +122,15 @@ impl State {
         }
     }
 
+    /// Whether the operator has put the server into this state: nobody needs to be alarmed.
+    #[must_use]
+    pub fn is_planned(self) -> bool {
+        match self {
+            State::Drain | State::Maint => true,
+            State::Unknown | State::Up | State::Lagging | State::Down | State::Fenced => false,
+        }
+    }
+
     /// How loud the log says that a server is in this state now.
     #[must_use]
     pub fn severity(self) -> LogSeverity {

@@ -58,6 +58,7 @@ fn members(snapshot: &Snapshot, server: &ServerStatus, request: &CheckRequest<'_
         "since_seconds": age(server.since, request.now),
         "admin": admin,
         "eligible": server.is_eligible(),
+        "planned": server.state.is_planned(),
         "lag": {
             "lo": seconds(server.lag.map(|lag| lag.lo)),
             "est": seconds(server.lag.map(|lag| lag.est)),

@@ -188,6 +188,29 @@ fn json_has_every_server_and_what_others_add() {
 }
 
 #[test]
+fn json_says_whether_an_operator_has_taken_a_server_out() {
+    let mut snapshot = snapshot();
+    for (state, eligible, planned) in [
+        (State::Up, true, false),
+        (State::Drain, false, true),
+        (State::Maint, false, true),
+        (State::Down, false, false),
+    ] {
+        snapshot.servers[1].state = state;
+        let request = CheckRequest {
+            method: "GET",
+            target: "/cluster",
+            accept: None,
+            now: snapshot.taken_at,
+            extras: None,
+        };
+        let body: Value = serde_json::from_str(&respond(&snapshot, &request).body).expect("it is JSON");
+        let member = &body["members"][1];
+        assert_eq!((&member["eligible"], &member["planned"]), (&eligible.into(), &planned.into()), "{state}");
+    }
+}
+
+#[test]
 fn the_agent_weighs_by_lag_and_does_not_flap() {
     let mut snapshot = snapshot();
     let mut agent = Agent::default();
