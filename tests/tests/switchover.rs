@@ -231,7 +231,7 @@ fn what_a_client_no_longer_waits_for_is_not_done() {
     cluster.primary.kill();
     wire.send_query("INSERT INTO written VALUES ('abandoned')");
     // Whichever it is that has told: the connection's end, or health.
-    let ways = ["another will be taken", "session leaves its server"];
+    let ways = ["the session continues on another server", "session leaves its server"];
     eventually(PATIENCE, "the session has left its server", || {
         let log = endpoint.log();
         ways.iter().any(|way| log.contains(way))
