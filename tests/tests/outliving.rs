@@ -201,7 +201,9 @@ fn the_rest_of_a_message_is_no_goodbye_whatever_it_begins_with() {
     // The thread has read the one before it answers the other.
     assert_eq!(other.value("SELECT 1"), "1");
     server.kill();
-    eventually(PATIENCE, "the loss is noticed", || endpoint.log().contains("the session continues on another server"));
+    eventually(PATIENCE, "the loss is noticed", || {
+        endpoint.log().contains("the session continues on another server")
+    });
     wire.send(rest);
     assert_eq!(wire.read_answer().value(), "X");
 }

@@ -11,7 +11,6 @@ use trunkline_codec::auth::Authentication;
 use trunkline_codec::backend::{BackendTag, NegotiateProtocolVersion};
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_net::Transport;
-use trunkline_reactor::timer;
 
 use super::deadline::LoginDeadline;
 use super::request::StartupRequest;
@@ -21,6 +20,7 @@ use crate::context::Worker;
 use crate::errors::Refusal;
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
 use crate::server::login::{LoginError, LoginReply, parse_authentication, read_login_reply, refused};
+use crate::server::patience::answered;
 use crate::server::take::{ChoiceReason, Connected, ReadyServer, Search};
 use trunkline_auth::credentials::ServerCredentials;
 
@@ -55,8 +55,9 @@ pub(super) async fn log_in(
     let timeout = worker.shared.live().timeouts.connect;
     loop {
         let mut server = search.connect().await?;
-        let begun = timer::timeout(timeout, begin(&mut server.stream, &startup, &owed)).await;
-        let exchange = match begun.unwrap_or_else(|_elapsed| Err(LoginError::timed_out(timeout))) {
+        let (health, id) = (&worker.shared.health, server.lease.server());
+        let begun = answered(health, id, timeout, begin(&mut server.stream, &startup, &owed)).await;
+        let exchange = match begun.unwrap_or_else(|error| Err(error.into())) {
             Ok(exchange) => exchange,
             Err(error) => {
                 search.login_failed(&server, error)?;
@@ -70,8 +71,8 @@ pub(super) async fn log_in(
             client.write_all(&out).await.map_err(|_| LoginFailure::ClientGone)?;
             return pass_through(client, server, reader, read_ahead, version).await;
         }
-        let login_reply = timer::timeout(timeout, read_login_reply(&mut server.stream, reader)).await;
-        match login_reply.unwrap_or_else(|_elapsed| Err(LoginError::timed_out(timeout))) {
+        let reply = read_login_reply(&mut server.stream, reader);
+        match answered(health, id, timeout, reply).await.unwrap_or_else(|error| Err(error.into())) {
             Ok(login_reply) => {
                 let relogin = Some(Relogin {
                     startup,

@@ -1,7 +1,6 @@
 //! Logging in to a server as the session's user.
 
 use std::io;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
@@ -48,12 +47,6 @@ pub(crate) enum LoginError {
     /// The server did not prove that it knows the user's secret, or violated the exchange.
     #[error("the server violated the authentication exchange: {0}")]
     Exchange(String),
-}
-
-impl LoginError {
-    pub(crate) fn timed_out(limit: Duration) -> Self {
-        io::Error::new(io::ErrorKind::TimedOut, format!("no answer to the login within {limit:?}")).into()
-    }
 }
 
 impl From<io::Error> for LoginError {

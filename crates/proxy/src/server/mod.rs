@@ -3,6 +3,7 @@
 mod align;
 mod freshness;
 pub(crate) mod login;
+pub(crate) mod patience;
 pub(crate) mod refused;
 mod restore;
 mod role;

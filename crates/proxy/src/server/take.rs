@@ -16,6 +16,7 @@ use trunkline_topology::{Address, Postmaster, ServerId, Snapshot};
 use super::align::{AlignError, Ask, align, position};
 pub(crate) use super::freshness::Move;
 use super::login::{LoginError, LoginReply};
+use super::patience::answered;
 use super::refused::{RefusedBy, is_servers_own_trouble};
 pub(crate) use super::restore::LoginAs;
 use super::restore::log_in;
@@ -179,7 +180,9 @@ impl<'a> Search<'a> {
             self.asked = Some(lease.server());
             self.worker.shared.defaults.before_login(lease.server()).await;
             let (since, timeout) = (Instant::now(), self.worker.shared.live().timeouts.connect);
-            match self.worker.connector.connect(&address, timeout).await {
+            let connecting = self.worker.connector.connect(&address, timeout);
+            let connected = answered(&self.worker.shared.health, lease.server(), timeout, connecting).await;
+            match connected.flatten() {
                 Ok(stream) => return Ok(Connected { lease, name, address, postmaster, stream, since }),
                 Err(error) => {
                     tracing::info!(
@@ -304,7 +307,9 @@ impl<'a> Search<'a> {
         timeout: Duration,
     ) -> Result<Option<ReadyServer>, TakeError> {
         let patience = timeout + REPLAY_PATIENCE;
-        let error = match timer::timeout(patience, self.settle(&mut taken, alignment)).await {
+        let (worker, server) = (self.worker, taken.server.lease.server());
+        let settled = self.settle(&mut taken, alignment);
+        let error = match answered(&worker.shared.health, server, patience, settled).await {
             Ok(Ok(is_fresh)) => {
                 if !self.behind.is_empty() {
                     taken.choice = ChoiceReason::OthersBehind;
@@ -323,7 +328,7 @@ impl<'a> Search<'a> {
                 return Ok(None);
             }
             Ok(Err(AlignError::Lost(error))) => LoginError::Lost(error),
-            Err(_elapsed) => LoginError::timed_out(patience),
+            Err(error) => error.into(),
         };
         self.login_failed(&taken.server, error)?;
         Ok(None)
@@ -359,7 +364,9 @@ pub(crate) async fn take(
     let connector = &search.worker.connector;
     loop {
         let mut server = search.connect().await?;
-        let error = match timer::timeout(timeout, log_in(connector, &mut server, who, timeout)).await {
+        let id = server.lease.server();
+        let logged_in = log_in(connector, &mut server, who, timeout);
+        let error = match answered(&search.worker.shared.health, id, timeout, logged_in).await {
             Ok(Ok(login_reply)) => {
                 if !search.is_as_wanted(&server, &login_reply) {
                     continue;
@@ -372,7 +379,7 @@ pub(crate) async fn take(
                 continue;
             }
             Ok(Err(error)) => error,
-            Err(_elapsed) => LoginError::timed_out(timeout),
+            Err(error) => error.into(),
         };
         if let Some(pause) = search.pause_for_role(&server, &error) {
             drop(server);

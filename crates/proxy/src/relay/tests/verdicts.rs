@@ -89,6 +89,33 @@ fn request_to_a_server_that_health_finds_silent_goes_elsewhere_at_once() {
 }
 
 #[test]
+fn login_on_a_server_that_health_finds_silent_goes_elsewhere_at_once() {
+    play(settings(), async |stage| {
+        let mut client = TestPeer::client(&stage).await;
+        // `connect` is longer than the test.
+        let (first, _hung) = TestPeer::server(&stage).await;
+        silence(&stage, first, true);
+        let (second, _server) = TestPeer::server_in(&stage).await;
+        assert_ne!(first, second);
+        client.hear_up_to(b'Z').await;
+    });
+}
+
+#[test]
+fn move_to_a_server_that_health_finds_silent_goes_elsewhere_at_once() {
+    play(settings(), async |stage| {
+        let (mut client, first, server) = session(&stage).await;
+        drop(server);
+        client.query("select 1").await;
+        let (hung, _hung) = TestPeer::server_in(&stage).await;
+        silence(&stage, hung, true);
+        let (third, _next) = next_answers(&stage).await;
+        assert!(third != hung && third != first, "{third:?}");
+        client.hear_up_to(b'Z').await;
+    });
+}
+
+#[test]
 fn request_to_a_server_that_is_down_and_says_so_may_still_be_answered() {
     play(settings(), async |stage| {
         let (mut client, first, mut server) = session(&stage).await;
