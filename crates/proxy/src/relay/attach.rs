@@ -1,4 +1,4 @@
-//! A session's server: being on one, losing it, taking another.
+//! A session's server: how the session gets one, gives it back, and takes another.
 
 use std::fmt;
 use std::future::Future;
@@ -28,9 +28,9 @@ use trunkline_routing::Lease;
 use trunkline_telemetry::metrics::{Label, MoveCause, MoveKind, MoveOutcome, RepeatCause};
 use trunkline_telemetry::sessions::SessionInfo;
 
-/// Where a session stands with its server.
+/// Whether a session has a server.
 pub(super) enum Attachment {
-    /// On one.
+    /// It has one.
     Attached {
         stream: Transport,
         lease: Lease,
@@ -38,38 +38,38 @@ pub(super) enum Attachment {
         address: Address,
         postmaster: Option<Postmaster>,
     },
-    /// On none, and in need of none until the client speaks.
+    /// It has none, and needs none until the client sends a request.
     Detached,
-    /// On its way to one.
+    /// It is searching for one.
     Taking(Taking),
 }
 
-/// Why a session is between servers.
+/// Why a session has left its server.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum MoveReason {
-    /// It left the last one at an idle point.
+    /// It left at an idle point.
     Moved(MoveCause),
-    /// Its request goes to another one.
+    /// Its request in flight is sent again to another server.
     Repeated(Repeated),
 }
 
-/// A request on its way to another server.
+/// A request that is sent again to another server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Repeated {
     cause: RepeatCause,
-    /// Its statement.
+    /// The fingerprint of its statement.
     fingerprint: Option<Fingerprint>,
-    /// When its server was given up.
+    /// When its server was lost or given up.
     since: Instant,
 }
 
-/// The search for a server, with the time it began.
+/// The search for a server, and when it began.
 pub(super) struct Taking {
     search: Pin<Box<dyn Future<Output = Result<ReadyServer, TakeError>>>>,
     since: Instant,
 }
 
-/// The session as another server is to have it.
+/// What another server needs to continue the session.
 pub(super) struct NextLogin {
     worker: Rc<Worker>,
     criteria: ServerCriteria,
@@ -86,7 +86,7 @@ impl NextLogin {
         &self.own
     }
 
-    /// Takes a server in the place of the one that the session has left.
+    /// Takes a server in place of the one that the session has left.
     async fn take(self, left: Option<Move>) -> Result<ReadyServer, TakeError> {
         let take = async |worker: &Worker, criteria, who: LoginAs<'_>, wanted: &SessionState| {
             let mut search = match left {
@@ -142,17 +142,17 @@ impl Attachment {
 }
 
 impl Relay {
-    /// Without a server: nothing to do until the client wants one.
+    /// Waits, without a server, until the client sends something.
     pub(super) fn wait_for_client(&mut self, cx: &mut Context<'_>) -> Next {
         if !self.to_server.has_read_ahead() {
             let mut byte = [0_u8; 1];
-            // Only looked at: what the client says is read when there is somebody to tell.
+            // Only peeked at: the client's bytes are read when there is a server to send them to.
             match self.client.poll_peek(cx, &mut byte) {
                 Poll::Pending => return Next::Wait,
-                // What it is still owed it may yet read.
+                // The client closed its sending side, and may still read the bytes that are pending for it.
                 Poll::Ready(Ok(0)) => return Next::End(self.say(&[])),
                 Poll::Ready(Err(_broken)) => return Next::End(Ending::Silent),
-                // Terminate: not worth a server.
+                // A Terminate needs no server.
                 Poll::Ready(Ok(_)) if byte[0] == b'X' && self.to_server.held().is_empty() => {
                     return Next::End(Ending::Silent);
                 }
@@ -166,7 +166,7 @@ impl Relay {
         Next::Again
     }
 
-    /// What logs the session in again as it is now; `None` when only its client could.
+    /// What is needed to log the session in again; `None` when the proxy cannot.
     pub(super) fn next_login(&self) -> Option<NextLogin> {
         let relogin = self.context.relogin.clone()?;
         let told = ReportedDefaults::of(self.session.defaults());
@@ -185,7 +185,8 @@ impl Relay {
             return if self.has_client_left(cx) { Next::End(Ending::Silent) } else { Next::Wait };
         };
         match outcome {
-            // Nobody waits for the answer any more: what was said to a server that was not there is not said to this one.
+            // The client has left, so nobody waits for the answer: its last requests are not sent to the new
+            // server.
             Ok(_taken) if self.has_client_left(cx) => Next::End(Ending::Silent),
             Ok(taken) => {
                 self.attach(taken, since);
@@ -200,7 +201,7 @@ impl Relay {
         }
     }
 
-    /// Whether the client has closed the connection, be it behind a request that is still unread.
+    /// Whether the client has closed the connection, even if a request before that is still unread.
     pub(super) fn has_client_left(&self, cx: &mut Context<'_>) -> bool {
         self.client.poll_read_closed(cx).is_ready()
     }
@@ -250,7 +251,7 @@ impl Relay {
         }
     }
 
-    /// Counts the end of a search for another server, which began at `since`.
+    /// Counts and times the end of a search for another server that began at `since`.
     fn count_move(&mut self, outcome: MoveOutcome, since: Instant) {
         let metrics = &self.worker.metrics;
         let kind = match self.context.moving.take() {
@@ -267,14 +268,14 @@ impl Relay {
         metrics.record_move(kind, outcome, since.elapsed());
     }
 
-    /// Lets go of the server, if there is one, for another.
+    /// Gives the server back, if there is one, to take another.
     pub(super) fn detach(&mut self) {
         if let Some(server) = self.release() {
             self.context.left = Some(Move::from(&self.worker.shared.health, server, self.answered_at));
         }
     }
 
-    /// Lets go of the server, if there is one; says which it was.
+    /// Gives the server back, if there is one. Returns which it was.
     pub(super) fn release(&mut self) -> Option<ServerId> {
         let left = match std::mem::replace(&mut self.server, Attachment::Detached) {
             Attachment::Attached { lease, .. } => Some(lease.server()),
@@ -290,7 +291,8 @@ impl Relay {
         left
     }
 
-    /// Leaves a server of no use at an idle point, with a goodbye. Another is taken when the client speaks.
+    /// Leaves a useless server at an idle point, with a Terminate. Another is taken when the client sends a
+    /// request.
     pub(super) fn leave(&mut self, cx: &mut Context<'_>, cause: MoveCause) {
         self.leaves_for(cause);
         self.let_go(cx);
@@ -307,12 +309,12 @@ impl Relay {
         self.context.moving = Some(MoveReason::Moved(cause));
     }
 
-    /// Lets go of the server, with a goodbye.
+    /// Gives the server back, with a Terminate.
     pub(super) fn let_go(&mut self, cx: &mut Context<'_>) {
         let Attachment::Attached { stream, .. } = &self.server else { return };
         terminate(stream);
         self.detach();
-        // Without a server the client's next word is what to wait for.
+        // Polled again, to wait for the client's next request.
         cx.waker().wake_by_ref();
     }
 
@@ -321,26 +323,26 @@ impl Relay {
         self.context.relogin.is_some() && self.client_state == ClientState::Speaking
     }
 
-    /// Whether all of the request in flight is at hand, and has not been sent again too often.
+    /// Whether the journal has the whole request in flight, and it may be sent again.
     pub(super) fn can_repeat(&self) -> bool {
         let is_standby = self.session.server_role() == ServerRole::Standby && !self.is_promoted();
         let is_whole = self.journal.is_open() && self.repeats < REPEATS_MAX;
         is_standby && is_whole
     }
 
-    /// Whether health has found the server promoted, which the server tells the session only with its next answer.
+    /// Whether health has found the server promoted. The session learns that from the server's next answer only.
     fn is_promoted(&self) -> bool {
         let Attachment::Attached { lease, .. } = &self.server else { return false };
         let snapshot = self.worker.shared.health.load();
         snapshot.server(lease.server()).is_some_and(|status| status.role == Role::Primary)
     }
 
-    /// A standby says that it cannot answer this request now, though another might.
+    /// Whether the request can be sent to another server after a recovery conflict or the like.
     pub(super) fn can_repeat_elsewhere(&self) -> bool {
         self.can_move() && self.can_repeat() && self.session.repeatable().is_ok()
     }
 
-    /// Goes back to the last idle point, and has the client's request presented once more to another server.
+    /// Goes back to the last idle point, and sends the client's request again to another server.
     pub(super) fn repeat(&mut self, cause: RepeatCause) {
         let Some(request) = self.journal.take() else { return };
         let fingerprint = self.session.fingerprint(&request);
@@ -356,7 +358,7 @@ impl Relay {
         let repeated = Repeated { cause, fingerprint, since: Instant::now() };
         self.context.moving = Some(MoveReason::Repeated(repeated));
         self.detach();
-        // Where standbys cancel many queries, the last attempt goes to the one server that does not.
+        // If standbys cancel many queries, the last attempt goes to the primary, which has no recovery conflicts.
         if cause == RepeatCause::RecoveryConflict
             && self.repeats == REPEATS_MAX
             && let Some(left) = &mut self.context.left
@@ -369,15 +371,15 @@ impl Relay {
     }
 }
 
-/// Says goodbye to a server.
+/// Sends a Terminate to a server.
 pub(super) fn terminate(server: &Transport) {
     let mut goodbye = BytesMut::new();
     write::terminate(&mut goodbye);
-    // If the socket does not take five bytes, its end will have to do.
+    // If the socket does not take the five bytes, closing it is enough.
     let _ = server.try_write_last(&goodbye);
 }
 
-/// What a server is, as it said itself at the login, or else as health knows it: servers before 14 do not say.
+/// The role of a server, as reported at the login, or else as known to health: servers before 14 do not report it.
 pub(super) fn role_of(worker: &Worker, server: ServerId, is_standby: Option<bool>) -> ServerRole {
     match is_standby {
         Some(true) => ServerRole::Standby,

@@ -1,4 +1,4 @@
-//! What a session heeds besides bytes: orders, health, and its own deadlines.
+//! What a session reacts to besides bytes: the worker's orders, verdicts, and its own deadlines.
 
 use std::sync::Arc;
 use std::task::Context;
@@ -19,26 +19,26 @@ use crate::limits::{FAREWELL_PATIENCE, TICK};
 use crate::settings::OnLagging;
 use trunkline_telemetry::metrics::{IneligibleState, MoveCause};
 
-/// What is being watched for.
+/// What the session watches.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// The server said goodbye and has until then to close.
+    /// The server sent a FATAL error, and must close the connection by then.
     leaving: Option<Instant>,
     /// Nothing goes between the client and the server until this is over.
     pause: Option<Box<Pause>>,
-    /// Health says the server is down; if it stays silent until then, it is given up.
+    /// The server is down according to health. If it stays silent until then, it is given up.
     stalled: Option<Instant>,
-    /// Health has news that have not been looked at.
+    /// Verdicts have changed, and the session has not checked them.
     must_look: bool,
-    /// Health says the server is down.
+    /// The server is down according to health.
     is_down: bool,
     /// And that it does not answer at all.
     is_silent: bool,
     /// The session is to leave its server at its next idle point.
     pub(super) must_leave: Option<PlannedMove>,
-    /// The session came here because other servers showed less than it had seen: until then they are not tried again.
+    /// The session came here because the other servers were behind. It does not try them again until then.
     pub(super) stays_until: Option<Instant>,
-    /// The session's server has been found ineligible, and that was counted.
+    /// The session's server has been found ineligible, which is counted once.
     is_marked: bool,
     /// When the session may search for another server again.
     pub(super) next_search: Option<Instant>,
@@ -46,27 +46,27 @@ pub(super) struct Watch {
     pub(super) refusals: Refusals,
 }
 
-/// What a session waits for while it has a server.
+/// What a session with a server may wait for.
 #[derive(Debug)]
 pub(super) enum Pause {
-    /// The server, or an operator, has ended the connection: which of them is being found out.
+    /// The answer whether the server shuts down or an operator has terminated the session.
     Inquiry(TerminationInquiry),
-    /// Another server is about to take the session.
+    /// Another server, to which the session moves.
     Moving(PlannedSearch),
 }
 
 impl Watch {
-    /// Of a session that has just begun: health may have had news during its login.
+    /// For a session that has just begun: verdicts may have changed during its login.
     pub(super) fn new() -> Self {
         Watch { must_look: true, ..Watch::default() }
     }
 
-    /// The server said something.
+    /// The server has sent something.
     pub(super) fn heard(&mut self) {
         self.stalled = None;
     }
 
-    /// A new server, or none: nothing of the old one matters.
+    /// The session has a new server, or none: forgets everything about the old one.
     pub(super) fn attached(&mut self) {
         *self = Watch::default();
     }
@@ -76,17 +76,17 @@ impl Watch {
         slot.set_due(Some(until));
     }
 
-    /// Health may have news of the session's server.
+    /// The verdict on the session's server may have changed.
     pub(super) fn must_look(&mut self) {
         self.must_look = true;
     }
 
-    /// The session is better off here than elsewhere, for a while.
+    /// The session stays on its server until then.
     pub(super) fn stays_until(&mut self, until: Instant) {
         self.stays_until = Some(until);
     }
 
-    /// What followed the server's goodbye shows that it was none.
+    /// The server goes on after its FATAL error, so it does not close.
     pub(super) fn stays(&mut self) {
         self.leaving = None;
     }
@@ -131,7 +131,7 @@ impl Watch {
 }
 
 impl Relay {
-    /// Obeys what the worker has ordered; `Some` when it ends the session.
+    /// Carries out the worker's order; `Some` when it ends the session.
     pub(super) fn heed_orders(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
         match self.slot.take_order() {
             Order::None => return self.look(cx),
@@ -139,13 +139,13 @@ impl Relay {
             Order::Move => self.watch.must_leave = Some(PlannedMove::REBALANCE),
             Order::Drain | Order::Recheck => {}
         }
-        // Any of them may stand in the place of a recheck.
+        // An order replaces a pending recheck, so each implies one.
         self.live = self.worker.shared.live();
         self.watch.must_look();
         self.check_deadlines().or_else(|| self.look(cx))
     }
 
-    /// Looks at health's news, before anything more goes to the server; `Some` when they end the session.
+    /// Checks the verdicts before anything more is sent to the server; `Some` when they end the session.
     pub(super) fn look(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
         if !std::mem::take(&mut self.watch.must_look) {
             return None;
@@ -164,7 +164,7 @@ impl Relay {
         self.server_lost(ServerLoss::GivenUp)
     }
 
-    /// What is due when neither pump can go on; `Some` when it ends the session.
+    /// Does what is due when both pumps are blocked; `Some` when it ends the session.
     #[inline]
     pub(super) fn at_rest(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
         if (self.watch.is_down || self.slot.is_draining())
@@ -180,7 +180,7 @@ impl Relay {
             self.slot.due_by(Instant::now() + TICK);
         }
         if self.context.own.is_unconfirmed() && self.context.relogin.is_some() {
-            // Not while it is being asked something else.
+            // Only between requests.
             if self.is_idle() {
                 self.confirm_defaults();
             }
@@ -201,7 +201,7 @@ impl Relay {
         }
     }
 
-    /// Whether the server may be asked something for the session's sake.
+    /// Whether the proxy may send a query of its own for this session.
     fn can_ask(&self) -> bool {
         let must_ask = self.session.must_read_back() && self.context.relogin.is_some();
         let is_needed = must_ask || self.session.must_recover();
@@ -209,10 +209,10 @@ impl Relay {
         (self.can_leave() || (is_on_one && is_needed)) && self.to_server.is_flushed()
     }
 
-    /// The server's, or that of the process.
+    /// Handles a server that is down, and the shutdown of the proxy.
     #[cold]
     fn see_to_the_end(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
-        // While the client does not take what came, nothing more is read: that silence is its own.
+        // While the client does not take the answer, the server is not read, so its silence means nothing.
         let is_awaited = !self.is_idle() && self.to_client.is_flushed();
         if self.watch.is_down && is_awaited && matches!(self.server, Attachment::Attached { .. }) {
             if self.watch.is_silent && self.can_repeat_elsewhere() {
@@ -230,7 +230,7 @@ impl Relay {
         None
     }
 
-    /// The server may keep the session, or nothing better is left.
+    /// The session may stay on its server, or no other server is better.
     fn need_not_leave(&mut self) {
         if self.watch.must_leave.is_some_and(|planned| planned.cause == MoveCause::Ineligible) {
             self.watch.must_leave = None;
@@ -240,13 +240,13 @@ impl Relay {
         }
     }
 
-    /// No request is owed an answer, and none has been begun.
+    /// Whether no request is outstanding, and none has begun to arrive.
     pub(super) fn is_idle(&self) -> bool {
         let is_searching = matches!(self.server, Attachment::Taking(_));
         !is_searching && self.session.is_idle() && self.to_server.held().is_empty()
     }
 
-    /// Every request is answered, be it inside a transaction: only the client can go on.
+    /// Whether all requests are answered, even within a transaction: the client has to send the next one.
     fn is_clients_turn(&self) -> bool {
         let is_between_requests = matches!(self.session.pinned(), None | Some(PinReason::Transaction));
         let is_searching = matches!(self.server, Attachment::Taking(_));
@@ -274,8 +274,8 @@ impl Relay {
         None
     }
 
-    /// Is the session's server still one it may have? If not, and another would do, the session leaves it at its
-    /// next idle point.
+    /// Checks whether the session's server is still eligible. If not, and another server is better, the session
+    /// leaves at its next idle point.
     fn look_at_health(&mut self) {
         let Attachment::Attached { lease, name, .. } = &self.server else { return };
         let (server, name) = (lease.server(), Arc::clone(name));
@@ -288,7 +288,7 @@ impl Relay {
             self.watch.stays_until = None;
         }
         if !self.watch.is_down {
-            // It answers health again: its silence here is the query's own.
+            // It answers probes again: its silence here means that the query takes long.
             self.watch.stalled = None;
         }
         let criteria = self.context.criteria;
@@ -299,10 +299,10 @@ impl Relay {
             self.need_not_leave();
             return;
         }
-        // With nowhere to go, a stale answer or a full server is better than none; not so a fenced one.
+        // If no other server is eligible, a stale or full server is better than none, but a fenced one is not.
         let is_useless = eligible::is_worse_than_none(&snapshot, criteria.attrs, server);
         let eligible = criteria.eligible(&snapshot, &self.live, &self.worker.shared.attached);
-        // Where others are full, it leaves once one of them has room.
+        // If the others are full, it leaves once one of them has room.
         if is_useless || eligible.is_full || !eligible.servers.is_empty() {
             let is_promoted = status.role == Role::Primary && snapshot.primary != Some(server);
             let is_gone = is_useless || is_promoted || status.state == State::Down;
@@ -334,7 +334,7 @@ impl Relay {
         }
     }
 
-    /// Has the worker wake the session when its idle limit ends.
+    /// Has the worker wake the session at its idle limit.
     #[inline]
     fn plan_idle_limit(&mut self) {
         let (limit, _) = self.idle_limit();

@@ -1,4 +1,5 @@
-//! Taking one of several servers: try, learn from failure, wait for health, give up at a deadline.
+//! Takes one of several servers: tries them, excludes those that fail, waits for new verdicts, and gives up at a
+//! deadline.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,20 +37,20 @@ struct Chosen {
     postmaster: Option<Postmaster>,
 }
 
-/// A server just connected to, its startup packet still to be sent.
+/// A server connection, before its startup packet is sent.
 #[derive(Debug)]
 pub(crate) struct Connected {
     pub(crate) lease: Lease,
     pub(crate) name: Arc<str>,
     pub(crate) address: Address,
-    /// The postmaster at that address, as far as health knows.
+    /// The postmaster at that address according to health.
     pub(crate) postmaster: Option<Postmaster>,
     pub(crate) stream: Transport,
-    /// When the connection was begun: the login came later.
+    /// When the connection was begun, before the login.
     pub(crate) since: Instant,
 }
 
-/// A server logged in to and ready for the session.
+/// A server connection after its login, ready for the session.
 #[derive(Debug)]
 pub(crate) struct ReadyServer {
     pub(crate) server: Connected,
@@ -60,39 +61,40 @@ pub(crate) struct ReadyServer {
 /// Why this server was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ChoiceReason {
-    /// It was its turn.
+    /// The balancer chose it.
     Regular,
-    /// Others show less than the session has seen.
+    /// The others have not replayed what the session has seen.
     OthersBehind,
 }
 
 /// Why no server was taken.
 #[derive(Debug)]
 pub(crate) enum TakeError {
-    /// None is eligible, or none could be reached in time.
+    /// No server is eligible, or none could be reached in time.
     NoServer(Refusal),
-    /// A server's own ErrorResponse is the client's answer.
+    /// A server refused; the client gets its ErrorResponse.
     Refused(Bytes),
 }
 
-/// What a session asks of its server.
+/// Which servers a session may have.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ServerCriteria {
     /// Index of its listener.
     pub(crate) listener: usize,
-    /// The listener's attributes, or stricter ones.
+    /// The attributes of the listener, or stricter ones.
     pub(crate) attrs: TargetSessionAttrs,
-    /// Only this one will do.
+    /// Only this server.
     pub(crate) only: Option<ServerId>,
 }
 
 impl ServerCriteria {
-    /// Where a session on `server` stands in the balance of its listener; one that named its server has no part in it.
+    /// Where a session on `server` counts for the balance of its listener; `None` for a session that named its
+    /// server.
     pub(crate) fn place_on(&self, server: ServerId) -> Option<(usize, ServerId)> {
         self.only.is_none().then_some((self.listener, server))
     }
 
-    /// What routing makes of it under the settings in force.
+    /// The routing rules under the settings in force.
     pub(crate) fn rules(&self, live: &Live) -> Rules {
         Rules { attrs: self.attrs, only: self.only, ..live.rules() }
     }
@@ -103,7 +105,7 @@ impl ServerCriteria {
     }
 }
 
-/// One session's search.
+/// One session's search for a server.
 #[derive(Debug)]
 pub(crate) struct Search<'a> {
     pub(super) worker: &'a Worker,
@@ -113,20 +115,20 @@ pub(crate) struct Search<'a> {
     pub(super) deadline: Instant,
     /// The session still has its server, and keeps it if no other takes it.
     pub(super) is_planned: bool,
-    /// Servers that failed since health last had news.
+    /// Servers that have failed since the verdicts last changed.
     pub(super) excluded: Vec<ServerId>,
-    /// Servers that did not take the session, each with its last reason.
+    /// Servers that refused the session, each with its last reason.
     pub(super) refused_by: Vec<RefusedBy>,
-    /// The server that is being asked.
+    /// The server that is being tried.
     pub(super) asked: Option<ServerId>,
-    /// Servers that show less than the session has seen, and how far they had got.
+    /// Servers that have not replayed what the session has seen, and their positions.
     pub(super) behind: Vec<(ServerId, Lsn)>,
-    /// The turn to log in, of a session that moves.
+    /// The permit to log in, of a session that moves.
     pub(super) turn: Option<OwnedSemaphorePermit>,
-    /// The last server's own words, for the case that none does better.
+    /// The last server's ErrorResponse, for the client if no other server takes the session.
     pub(super) last_words: Option<Bytes>,
     attempts: u32,
-    /// How often a standby was asked again for a role that it may have yet to replay.
+    /// How often a login was tried again on a standby that may not have replayed the role yet.
     pub(super) role_looks: u32,
 }
 
@@ -150,18 +152,18 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// How much longer than other searches it may take, because it may have to wait for a failover.
+    /// How much longer than others this search may take, because it may have to wait for a failover.
     pub(crate) fn extra_wait(&self) -> Duration {
         let timeouts = &self.worker.shared.live().timeouts;
         timeouts.wait_for_server(self.criteria.attrs).saturating_sub(timeouts.acquire)
     }
 
-    /// For a session that goes on from one server to another.
+    /// For a session that moves from one server to another.
     pub(crate) fn for_move(worker: &'a Worker, criteria: ServerCriteria, moving: Move) -> Self {
         Search { moving: Some(moving), excluded: vec![moving.from], ..Search::new(worker, criteria) }
     }
 
-    /// The next server that accepts a connection.
+    /// Connects to the next server that accepts a connection.
     pub(crate) async fn connect(&mut self) -> Result<Connected, TakeError> {
         loop {
             self.asked = None;
@@ -244,8 +246,8 @@ impl<'a> Search<'a> {
         Some(Chosen { lease, name: Arc::clone(&server.name), address, postmaster: server.postmaster })
     }
 
-    /// Of the sessions that move, only so many log in on a server at one time. New ones are not kept waiting.
-    /// `false` when health had news first: another server may do better now.
+    /// Limits how many moving sessions log in on a server at one time; new sessions do not wait. `false` when the
+    /// verdicts changed first: another server may be better now.
     async fn wait_for_turn(&mut self, server: ServerId) -> Result<bool, TakeError> {
         self.turn = None;
         if self.moving.is_none() {
@@ -271,35 +273,35 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Returns when it is worth looking again.
+    /// Returns when it is worth trying again.
     async fn wait_for_news(&mut self) -> Result<(), TakeError> {
         let now = Instant::now();
         if now >= self.deadline {
             return Err(self.give_up());
         }
-        // Others may log in there meanwhile.
+        // Gives the permit to log in to another session.
         self.turn = None;
-        // A place that others give back is no news, so look now and then anyway.
+        // Room that other sessions free changes no verdict, so it is looked for at intervals.
         let left = (self.deadline - now).min(LOOK_INTERVAL);
-        // With servers left that refused a moment ago, ask them again soon; without any, only news helps.
+        // Servers that have just refused are tried again soon. Without any, only new verdicts help.
         let pause =
             if self.excluded.is_empty() { left } else { left.min(RETAKE_PAUSE * self.attempts.clamp(1, 10)) };
         let mut news = self.worker.shared.health.changed();
-        // Marked as seen first, then looked at: a change in between ends the wait at once.
+        // Marked as seen before the verdicts are read: a change in between ends the wait at once.
         news.mark_unchanged();
         if self.excluded.is_empty() && self.choose().is_some() {
             return Ok(());
         }
         match timer::timeout(pause, news.changed()).await {
             Ok(Ok(())) | Err(_) => {}
-            // Health is gone, so the process is stopping.
+            // The monitor has ended, so the process is stopping.
             Ok(Err(_closed)) => return Err(TakeError::NoServer(Refusal::ShuttingDown)),
         }
         self.excluded.clear();
         Ok(())
     }
 
-    /// `None` when the server was lost or is behind, and another should be tried.
+    /// Restores the session's state; `None` when the server was lost or is behind, and another should be tried.
     async fn align(
         &mut self,
         mut taken: ReadyServer,
@@ -317,7 +319,7 @@ impl<'a> Search<'a> {
                 return Ok(is_fresh.then_some(taken));
             }
             Ok(Err(AlignError::Refused(AlignmentError::Refused { code: Some(code), .. })))
-                // A statement_timeout of the login's, on a server that is slow now.
+                // Canceled by the login's own statement_timeout, on a slow server.
                 if is_servers_own_trouble(code) || code == SqlState::QUERY_CANCELED =>
             {
                 LoginError::Lost(ReadError::Closed)
@@ -334,7 +336,7 @@ impl<'a> Search<'a> {
         Ok(None)
     }
 
-    /// Brings the server to the session's state, and says whether it shows all that the session has seen.
+    /// Restores the session's state on the server. Returns whether the server shows all that the session has seen.
     async fn settle(&mut self, taken: &mut ReadyServer, alignment: &Alignment) -> Result<bool, AlignError> {
         if !self.must_be_fresh() {
             align(taken, alignment, Ask::Nothing).await?;
@@ -344,7 +346,8 @@ impl<'a> Search<'a> {
             let position = align(taken, alignment, Ask::Position).await?;
             return Ok(self.is_fresh(taken, position).await?);
         }
-        // It may have to be asked more than once, and a statement may read what it has yet to replay.
+        // The position may have to be queried repeatedly, and the alignment may read what the server has not
+        // replayed yet.
         let position = position(taken).await?;
         let is_fresh = self.is_fresh(taken, position).await?;
         if is_fresh {
@@ -354,7 +357,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Takes a server, logs in to it as the session's user and brings it to the session's state `wanted`.
+/// Takes a server, logs in to it as the session's user and restores the session's state `wanted`.
 pub(crate) async fn take(
     search: &mut Search<'_>,
     who: LoginAs<'_>,

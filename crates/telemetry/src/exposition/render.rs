@@ -1,4 +1,4 @@
-//! The counters, as `/metrics` shows them.
+//! The counters as written for `/metrics`.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub const LATENCY_BOUNDS: [Duration; 16] = [
     Duration::from_secs(60),
 ];
 
-/// Everything counted, the sessions where they could be asked, and the health snapshot, in Prometheus' text format 0.0.4.
+/// All counters, the sessions if they are known, and the health snapshot, in Prometheus' text format 0.0.4.
 #[must_use]
 pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot, sessions: Option<&Sessions>) -> String {
     let mut out = Exposition::default();
@@ -50,7 +50,7 @@ pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot, sessions: Optio
     out.finish()
 }
 
-/// The servers counted for, with their configured names.
+/// The servers with counters, and their configured names.
 fn names<'s>(metrics: &Metrics, snapshot: &'s Snapshot) -> Vec<(ServerId, &'s str)> {
     let counted = snapshot.servers.iter().filter(|server| usize::from(server.id.0) < metrics.servers());
     counted.map(|server| (server.id, &*server.name)).collect()
@@ -85,24 +85,24 @@ fn clients(out: &mut Exposition, metrics: &Metrics) {
 }
 
 fn mobility(out: &mut Exposition, sessions: &Sessions) {
-    out.family("trunkline_sessions_movable", Type::Gauge, "Sessions that could go to another server.")
+    out.family("trunkline_sessions_movable", Type::Gauge, "Sessions that could move to another server.")
         .sample(&[], sessions.movable());
     out.family(
         "trunkline_sessions_pinned",
         Type::Gauge,
-        "Sessions that cannot leave their server, by reason.",
+        "Sessions that cannot move to another server, by reason.",
     );
     for by in PinnedBy::ALL {
         out.sample(&[("reason", by.word())], sessions.pinned(*by));
     }
 }
 
-/// Searches for another server, begun when the client or its request needed one.
+/// Counts searches for another server, by their outcome.
 fn moves(out: &mut Exposition, metrics: &Metrics) {
     out.family(
         "trunkline_session_moves_ended_total",
         Type::Counter,
-        "Idle sessions given another server when their client spoke, by why they had left, and outcome.",
+        "Searches for another server by idle sessions whose client sent a request, by cause of the move and outcome.",
     );
     for outcome in MoveOutcome::ALL {
         for cause in MoveCause::ALL {
@@ -113,7 +113,7 @@ fn moves(out: &mut Exposition, metrics: &Metrics) {
     out.family(
         "trunkline_request_repeats_ended_total",
         Type::Counter,
-        "Requests for which another server was looked for, by cause and outcome.",
+        "Searches for another server to send a request to again, by cause and outcome.",
     );
     for outcome in MoveOutcome::ALL {
         for cause in RepeatCause::ALL {
@@ -145,7 +145,7 @@ fn histogram(out: &mut Exposition, labels: [(&str, &str); 2], sum: &HistogramSum
     out.suffixed("_count", &labels, sum.count());
 }
 
-/// What is counted per server.
+/// The counters per server.
 struct PerServer<'a> {
     metrics: &'a Metrics,
     names: Vec<(ServerId, &'a str)>,
@@ -160,7 +160,7 @@ impl PerServer<'_> {
         out.family(
             "trunkline_failovers_before_query_total",
             Type::Counter,
-            "Sessions that went on to another server before their first query, by what happened on this server.",
+            "Sessions that took another server before their first query, by what happened on this server.",
         );
         self.by_label::<FailoverCause>(out, "cause", |server, cause| server.failovers.of(cause).value());
         out.family(
@@ -178,13 +178,13 @@ impl PerServer<'_> {
         out.family(
             "trunkline_requests_repeated_total",
             Type::Counter,
-            "Requests this server did not answer that went to another, by cause.",
+            "Requests that this server did not answer and that were sent again to another, by cause.",
         );
         self.by_label::<RepeatCause>(out, "cause", |server, cause| server.repeats.of(cause).value());
         out.family(
             "trunkline_requests_failed_total",
             Type::Counter,
-            "Requests and transactions that failed because their server was lost, their sessions going on, by cause.",
+            "Requests and transactions that failed because their server was lost, while the session continued, by cause.",
         );
         self.by_label::<LossCause>(out, "cause", |server, cause| server.requests_failed.of(cause).value());
         out.family(
@@ -196,7 +196,7 @@ impl PerServer<'_> {
         out.family(
             "trunkline_sessions_terminated_total",
             Type::Counter,
-            "Sessions ended by a server that serves on, by cause: an operator's pg_terminate_backend, or a time-out.",
+            "Sessions ended by a server that continues to serve others, by cause: pg_terminate_backend, or a timeout.",
         );
         self.by_label::<TerminationCause>(out, "cause", |server, cause| {
             server.sessions_terminated.of(cause).value()
