@@ -191,6 +191,53 @@ fn a_replication_session_is_relayed() {
 }
 
 #[test]
+fn pg_dump_finds_its_snapshot_with_several_jobs() {
+    let cluster = shared_cluster();
+    let install = PgInstall::find(None).unwrap();
+    for auth in [Auth::Relay, Auth::Verify] {
+        let endpoint = Endpoint::over(cluster).auth(auth).start();
+        let directory = tempfile::tempdir().unwrap();
+        let mut dump = install.command("pg_dump");
+        dump.env("PGPASSWORD", "postgres").args([
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "postgres",
+            "-j",
+            "4",
+            "-Fd",
+            "-p",
+        ]);
+        dump.arg(endpoint.reads().to_string()).arg("-f").arg(directory.path().join("dump")).arg("appdb");
+        let output = dump.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn sessions_that_share_a_name_go_where_its_snapshot_is() {
+    let endpoint = Endpoint::over(shared_cluster()).auth(Auth::Verify).start();
+    let login = |name: &str| Login::default().with("application_name", name).connect(endpoint.reads());
+    let mut exporter = login("dump");
+    assert!(exporter.query("BEGIN ISOLATION LEVEL REPEATABLE READ").error.is_none());
+    let snapshot = exporter.value("SELECT pg_export_snapshot()");
+    let server = exporter.value("SHOW cluster_name");
+    for _ in 0..4 {
+        let mut worker = login("dump");
+        assert_eq!(worker.value("SHOW cluster_name"), server);
+        let set =
+            format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '{snapshot}'; COMMIT");
+        assert!(worker.query(&set).error.is_none());
+    }
+    let others: Vec<String> = (0..4).map(|_| login("another").value("SHOW cluster_name")).collect();
+    assert!(others.iter().any(|other| *other != server), "others are spread as ever: {others:?}");
+    assert!(exporter.query("COMMIT").error.is_none());
+    assert_eq!(exporter.value("SELECT 1"), "1");
+    let after: Vec<String> = (0..4).map(|_| login("dump").value("SHOW cluster_name")).collect();
+    assert!(after.iter().any(|other| *other != server), "and so are these once it is gone: {after:?}");
+}
+
+#[test]
 fn pg_basebackup_and_pg_receivewal_run_through_the_endpoint() {
     let cluster = own_cluster(1);
     let endpoint = Endpoint::over(&cluster).start();

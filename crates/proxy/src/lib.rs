@@ -20,6 +20,7 @@ mod relay;
 mod serve;
 mod server;
 pub mod settings;
+mod snapshots;
 #[cfg(test)]
 mod testing;
 mod worker;

@@ -168,6 +168,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
         metrics: Arc::new(Metrics::new(threads, servers)),
         admission: Arc::default(),
         cancels: Arc::default(),
+        snapshots: Arc::default(),
         attached,
         pace: MoveRate::new(servers),
         listeners,

@@ -144,6 +144,7 @@ impl TestWorker {
             metrics: Arc::new(Metrics::new(1, servers)),
             admission: Arc::default(),
             cancels: Arc::default(),
+            snapshots: Arc::default(),
             listeners: listeners.collect(),
             attached,
             pace: MoveRate::new(servers),

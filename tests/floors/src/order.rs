@@ -53,7 +53,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
         "proxy",
         &[
             &["limits", "settings", "net", "errors"],
-            &["admission", "cancel", "client", "defaults", "functions", "moves"],
+            &["admission", "cancel", "client", "defaults", "functions", "moves", "snapshots"],
             &["context"],
             &["server"],
             &["login"],

@@ -19,6 +19,7 @@ use crate::settings::{
     AuthSettings, FallbackSettings, LimitSettings, ListenerSettings, RetrySettings, SessionPolicy, Settings,
     StatementLogSettings, TimeoutSettings,
 };
+use crate::snapshots::ExportedSnapshots;
 use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::SecretStore;
 use trunkline_telemetry::metrics::Metrics;
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) cancels: Arc<CancelRegistry>,
+    pub(crate) snapshots: Arc<ExportedSnapshots>,
     pub(crate) attached: Arc<Attached>,
     pub(crate) pace: MoveRate,
     pub(crate) listeners: Vec<BoundListener>,

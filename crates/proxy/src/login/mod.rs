@@ -35,6 +35,7 @@ use crate::context::{RunPhase, Worker, log_connection};
 use crate::errors::Refusal;
 use crate::server::take::{Connected, ReadyServer, ServerCriteria, TakeError};
 use crate::settings::{AddHost, AuthMode, LimitSettings, Retry};
+use crate::snapshots::ClientGroup;
 use trunkline_auth::credentials::ServerCredentials;
 use trunkline_telemetry::metrics::{LoginResult, RefusalReason};
 use trunkline_telemetry::sessions::{SessionId, SessionInfo};
@@ -77,6 +78,8 @@ pub(crate) struct NewSession {
     pub(crate) reports_timing: bool,
     /// Whether a request of this session may be sent again.
     pub(crate) retry: Retry,
+    /// The sessions that may want its exported snapshots.
+    pub(crate) group: ClientGroup,
 }
 
 /// Why a connection does not become a session.
@@ -232,7 +235,7 @@ async fn log_in(
     if worker.shared.is_draining() {
         return Err(Refusal::ShuttingDown.into());
     }
-    let request = StartupRequest::read(worker, listener, &startup)?;
+    let request = StartupRequest::read(worker, listener, peer.ip(), &startup)?;
     let permit = worker.shared.admission.admit_session(&live.limits, peer.ip())?;
     if live.auth.check_user.as_deref().is_some_and(|check| *request.user == *check.as_bytes()) {
         return Err(verify::answer_check(worker, client, &request).await);
@@ -359,7 +362,7 @@ async fn finish_login(
         permit,
         info: Arc::new(info),
         cancel,
-        criteria: request.criteria,
+        criteria: ServerCriteria { first: None, ..request.criteria },
         server,
         server_read_ahead: login_reply.read_ahead,
         client_read_ahead,
@@ -371,6 +374,7 @@ async fn finish_login(
         is_replication: request.is_replication,
         reports_timing: request.reports_timing,
         retry: request.retry,
+        group: request.group,
     }))
 }
 

@@ -1,5 +1,7 @@
 //! What a startup packet asks the proxy for.
 
+use std::net::IpAddr;
+
 use trunkline_codec::startup::{Replication, StartupMessage};
 use trunkline_routing::TargetSessionAttrs;
 use trunkline_topology::ServerId;
@@ -8,6 +10,7 @@ use crate::context::Worker;
 use crate::errors::Refusal;
 use crate::server::take::ServerCriteria;
 use crate::settings::Retry;
+use crate::snapshots::ClientGroup;
 
 /// Startup option: the session uses only the server of this name.
 const SERVER_OPTION: &str = "trunkline.server";
@@ -30,12 +33,18 @@ pub(crate) struct StartupRequest {
     pub(crate) is_replication: bool,
     pub(crate) reports_timing: bool,
     pub(crate) retry: Retry,
+    pub(crate) group: ClientGroup,
 }
 
 impl StartupRequest {
     /// # Errors For a packet that PostgreSQL would refuse before authentication, or an option that the proxy does
     /// not accept.
-    pub(crate) fn read(worker: &Worker, listener: usize, startup: &StartupMessage) -> Result<Self, Refusal> {
+    pub(crate) fn read(
+        worker: &Worker,
+        listener: usize,
+        client: IpAddr,
+        startup: &StartupMessage,
+    ) -> Result<Self, Refusal> {
         let user = startup.user();
         if user.is_empty() {
             return Err(Refusal::NoUser);
@@ -67,13 +76,17 @@ impl StartupRequest {
             Some(value) if is_true(RETRY_OPTION, &value)? => Retry::On,
             Some(_off) => Retry::Off,
         };
+        let application = startup.get("application_name").unwrap_or_default();
+        let group = ClientGroup::of(client, user, application);
+        let first = worker.shared.snapshots.server_for(group);
         Ok(StartupRequest {
             user: user.into(),
             database: startup.database().into(),
-            criteria: ServerCriteria { listener, attrs, only },
+            criteria: ServerCriteria { listener, attrs, only, first },
             is_replication,
             reports_timing,
             retry,
+            group,
         })
     }
 

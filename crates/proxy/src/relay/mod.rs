@@ -53,6 +53,7 @@ use crate::defaults::SessionDefaults;
 use crate::login::{NewSession, Relogin};
 use crate::server::take::{Move, ServerCriteria};
 use crate::settings::Retry;
+use crate::snapshots::{ClientGroup, ExportedSnapshot};
 use trunkline_telemetry::sessions::SessionInfo;
 
 /// A session between its login and its end.
@@ -108,6 +109,10 @@ struct SessionContext {
     left: Option<Move>,
     /// Why it left that server.
     moving: Option<MoveReason>,
+    /// The sessions that may want its exported snapshots.
+    group: ClientGroup,
+    /// Its exported snapshot, for them to be found.
+    exported: Option<ExportedSnapshot>,
     _permit: SessionPermit,
 }
 
@@ -144,6 +149,7 @@ impl Relay {
             client_read_ahead,
             relogin,
             retry,
+            group,
             ..
         } = new_session;
         // A replication connection cannot move: its position in the WAL is that of its server.
@@ -166,6 +172,8 @@ impl Relay {
             own,
             left: None,
             moving: None,
+            group,
+            exported: None,
             _permit: permit,
         };
         Relay {

@@ -59,6 +59,7 @@ impl Relay {
                 self.say_goodbye(&buffer[..step.forward]);
                 return Next::End(Ending::Silent);
             }
+            self.note_snapshot();
             self.keep_for_repeat(&buffer[..step.forward]);
             self.forward_to_server(cx, &buffer[..step.forward], now);
             self.to_server.keep(&buffer[step.forward..length]);
@@ -242,6 +243,24 @@ impl Relay {
             }
         }
         None
+    }
+
+    /// Lets others find the session's exported snapshot, before its client is told the name, and for as long as there is one.
+    #[inline]
+    fn note_snapshot(&mut self) {
+        if self.session.exports_snapshot() != self.context.exported.is_some() {
+            self.follow_snapshot();
+        }
+    }
+
+    #[cold]
+    fn follow_snapshot(&mut self) {
+        let group = self.context.group;
+        let server = match &self.server {
+            Attachment::Attached { lease, .. } if self.session.exports_snapshot() => Some(lease.server()),
+            Attachment::Attached { .. } | Attachment::Detached | Attachment::Taking(_) => None,
+        };
+        self.context.exported = server.map(|server| self.worker.shared.snapshots.export(group, server));
     }
 
     /// The client closed its sending side: so does the proxy towards the server, after the last byte.

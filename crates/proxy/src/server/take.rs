@@ -27,6 +27,7 @@ use crate::client::messages::ReadError;
 use crate::context::{Live, Worker};
 use crate::errors::Refusal;
 use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
+use crate::snapshots::keep_first;
 use trunkline_telemetry::metrics::{FailoverCause, MoveRefusal};
 
 /// A server to connect to.
@@ -85,6 +86,8 @@ pub(crate) struct ServerCriteria {
     pub(crate) attrs: TargetSessionAttrs,
     /// Only this server.
     pub(crate) only: Option<ServerId>,
+    /// This one is tried first, for the session's first server.
+    pub(crate) first: Option<ServerId>,
 }
 
 impl ServerCriteria {
@@ -233,10 +236,13 @@ impl<'a> Search<'a> {
         let snapshot = shared.health.load();
         let live = shared.live();
         let rules = self.criteria.rules(&live);
-        let servers = self.candidates(&snapshot, &live);
+        let mut servers = self.candidates(&snapshot, &live);
         let balancer = &shared.listeners[self.criteria.listener].balancer;
         let lease = match self.moving {
-            None => balancer.choose(&servers, &self.excluded)?,
+            None => {
+                keep_first(&mut servers, self.criteria.first, &self.excluded);
+                balancer.choose(&servers, &self.excluded)?
+            }
             Some(moving) => balancer.choose_for_move(&self.for_moving(&snapshot, servers, &moving), &[])?,
         };
         let server = &snapshot.servers[usize::from(lease.server().0)];

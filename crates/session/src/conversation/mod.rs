@@ -38,6 +38,8 @@ pub(crate) struct Conversation {
     pub(crate) own: Option<Box<OwnRequests>>,
     /// The server is sending a long answer to one of them.
     pub(crate) is_inside_own: bool,
+    /// A Query of the transaction at hand names the function that exports its snapshot.
+    pub(crate) exports_snapshot: bool,
 }
 
 impl Conversation {
@@ -58,6 +60,7 @@ impl Conversation {
             farewell: Farewell::Staying,
             own: None,
             is_inside_own: false,
+            exports_snapshot: false,
         }
     }
 

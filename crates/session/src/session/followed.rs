@@ -55,6 +55,7 @@ impl Session {
     /// ReadyForQuery, outside a transaction.
     #[inline]
     pub(crate) fn follow_transaction_ended(&mut self) {
+        self.conversation.exports_snapshot = false;
         self.carried.parameters.settle();
         // Portals of requests in flight are known already.
         let is_last = self.conversation.outstanding.is_empty();

@@ -269,6 +269,13 @@ impl Session {
         }
     }
 
+    /// Whether the client has exported the snapshot of the transaction that it is in.
+    #[inline]
+    #[must_use]
+    pub fn exports_snapshot(&self) -> bool {
+        self.conversation.exports_snapshot
+    }
+
     /// The server's messages fit no request any more: the session relays them without tracking.
     #[cold]
     pub(crate) fn untrack(&mut self, reason: PinReason) {

@@ -16,6 +16,7 @@ use crate::settings::Mobility;
 use crate::sql::Class;
 use crate::sql::calls::{CalledNames, calls};
 use crate::sql::read::{Reading, may_execute, read, read_with};
+use crate::sql::suspicious_names::exports_snapshot;
 
 impl Session {
     /// Reads a request on its way to the server. Returns its SQL for the log, and what is known of it. Of a long one
@@ -94,6 +95,7 @@ impl Session {
     #[inline]
     fn follow_query(&mut self, body: &[u8], is_whole: bool) -> Class {
         if self.mobility == Mobility::Fixed {
+            self.conversation.exports_snapshot |= exports_snapshot(body);
             return Class::PLAIN;
         }
         if !is_whole {
@@ -111,7 +113,11 @@ impl Session {
             None => read(sql),
             Some(calls) => read_with(sql, &self.followed().unsettled.note(&calls)),
         };
-        if reading.is_plain() { Class::PLAIN } else { self.expect(reading) }
+        if reading.is_plain() {
+            return Class::PLAIN;
+        }
+        self.conversation.exports_snapshot |= exports_snapshot(sql);
+        self.expect(reading)
     }
 
     /// A Query that is not plain.

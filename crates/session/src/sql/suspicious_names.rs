@@ -57,7 +57,7 @@ const WORDS: &[(&[u8], Suspicion)] = &[
     (b"pg_try_advisory_xact", Suspicion::Once),
     (b"pg_advisory_", Suspicion::Pin(PinReason::AdvisoryLock)),
     (b"pg_try_advisory", Suspicion::Pin(PinReason::AdvisoryLock)),
-    (b"pg_export_snapshot", Suspicion::Once),
+    (EXPORT_SNAPSHOT, Suspicion::Once),
     (b"pg_backup_start", Suspicion::Pin(PinReason::SideEffects("pg_backup_start"))),
     (b"pg_start_backup", Suspicion::Pin(PinReason::SideEffects("pg_start_backup"))),
     (b"pg_replication_origin_session", Suspicion::Pin(PinReason::SideEffects("pg_replication_origin"))),
@@ -225,6 +225,20 @@ impl SuspiciousNames {
         self.is_once = true;
         self.pins.add(reason);
     }
+}
+
+/// The function that exports the snapshot of its transaction.
+const EXPORT_SNAPSHOT: &[u8] = b"pg_export_snapshot";
+
+/// Whether the SQL names it.
+#[inline]
+pub(crate) fn exports_snapshot(sql: &[u8]) -> bool {
+    may_have_suspicious_name(sql) && names_export(sql)
+}
+
+#[cold]
+fn names_export(sql: &[u8]) -> bool {
+    sql.windows(EXPORT_SNAPSHOT.len()).any(|window| window.eq_ignore_ascii_case(EXPORT_SNAPSHOT))
 }
 
 /// Whether the SQL has a word by itself, in upper or lower case.
