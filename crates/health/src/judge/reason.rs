@@ -66,7 +66,7 @@ impl fmt::Display for AdoptionHint {
 }
 
 /// Why the monitoring role is refused, or cannot try.
-pub(super) struct Refused<'a>(pub(super) &'a ProbeFailure);
+pub(super) struct RefusedLogin<'a>(pub(super) &'a ProbeFailure);
 
 /// What a server that answers again waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl fmt::Display for Reason {
             Reason::NotProbed(Some(failure)) => write!(f, "not reached yet: {failure}"),
             Reason::NotAllProbed => f.write_str("waiting until every server has been probed once"),
             Reason::Unprobed(age) => write!(f, "no probe was answered for {}", Seconds(*age)),
-            Reason::LoginRefused(failure) => Refused(failure).fmt(f),
+            Reason::LoginRefused(failure) => RefusedLogin(failure).fmt(f),
             Reason::Saturated => f.write_str("no connection slot left for the probe"),
             Reason::Dead(failure) => write!(f, "{failure}"),
             Reason::Reviving(awaited, failure) => write!(f, "{awaited}: {failure}"),
@@ -171,7 +171,7 @@ impl fmt::Display for Reason {
     }
 }
 
-impl fmt::Display for Refused<'_> {
+impl fmt::Display for RefusedLogin<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let failure = self.0;
         if failure.is_refused_role() {

@@ -11,7 +11,7 @@ use super::epoch::Claim;
 use super::facts::{Facts, PrimaryFacts, ProbeFailure, RoleFacts, StandbyFacts};
 use super::liveness::Liveness;
 use super::notice::NoticeKind;
-use super::reason::{Reason, Refused};
+use super::reason::{Reason, RefusedLogin};
 use super::settings::JudgeSettings;
 use trunkline_topology::Address;
 use trunkline_topology::{Role, ServerId, ServerSpec, State};
@@ -91,7 +91,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.reason.fmt(f)?;
         match &self.warning {
-            Some(failure) => write!(f, "; but {}", Refused(failure)),
+            Some(failure) => write!(f, "; but {}", RefusedLogin(failure)),
             None => Ok(()),
         }
     }

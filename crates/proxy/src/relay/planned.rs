@@ -55,10 +55,10 @@ impl fmt::Debug for PlannedSearch {
 
 /// Servers that have refused a session since it came to the one that it is on. At most one entry for each server.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Vec<Refusal>);
+pub(super) struct Refusals(Vec<ServerRefused>);
 
 #[derive(Debug)]
-struct Refusal {
+struct ServerRefused {
     by: RefusedBy,
     times: u32,
     /// Not asked again before.
@@ -71,10 +71,10 @@ impl Refusals {
         let times = before.map_or(0, |at| self.0.swap_remove(at).times);
         let pause = MOVE_RETRY_PAUSE * 2_u32.saturating_pow(times.min(16));
         let until = now + pause.min(MOVE_RETRY_PAUSE_MAX);
-        self.0.push(Refusal { by, times: times + 1, until });
+        self.0.push(ServerRefused { by, times: times + 1, until });
     }
 
-    fn current(&self, now: Instant) -> impl Iterator<Item = &Refusal> {
+    fn current(&self, now: Instant) -> impl Iterator<Item = &ServerRefused> {
         self.0.iter().filter(move |refusal| refusal.until > now)
     }
 

@@ -44,12 +44,12 @@ pub type Setter<T, V> = fn(&mut T, V, &Source);
 
 /// A place that a value is put in. Most keys go to the proxy's own settings directly. A key that is checked against another
 /// one keeps its source, for the message.
-pub(super) trait Place<V> {
+pub(super) trait PutValue<V> {
     /// Replaces the value: a later source wins.
     fn put(&mut self, value: V, source: &Source);
 }
 
-impl<V> Place<V> for Sourced<V> {
+impl<V> PutValue<V> for Sourced<V> {
     fn put(&mut self, value: V, source: &Source) {
         *self = Sourced { value, source: source.clone() };
     }
@@ -58,7 +58,7 @@ impl<V> Place<V> for Sourced<V> {
 /// Places that keep the value alone.
 macro_rules! plain_places {
     ($($kind:ty),+) => {
-        $(impl Place<$kind> for $kind {
+        $(impl PutValue<$kind> for $kind {
             fn put(&mut self, value: $kind, _source: &Source) {
                 *self = value;
             }
@@ -67,31 +67,31 @@ macro_rules! plain_places {
 }
 plain_places!(bool, Duration, Option<Duration>, f64, u64, Option<String>, Vec<IpNet>);
 
-impl Place<u64> for usize {
+impl PutValue<u64> for usize {
     fn put(&mut self, value: u64, _source: &Source) {
         *self = usize::try_from(value).unwrap_or(usize::MAX);
     }
 }
 
-impl Place<u64> for u32 {
+impl PutValue<u64> for u32 {
     fn put(&mut self, value: u64, _source: &Source) {
         *self = u32::try_from(value).unwrap_or(u32::MAX);
     }
 }
 
-impl Place<u64> for u16 {
+impl PutValue<u64> for u16 {
     fn put(&mut self, value: u64, _source: &Source) {
         *self = u16::try_from(value).unwrap_or(u16::MAX);
     }
 }
 
-impl Place<Option<String>> for Option<MockNonce> {
+impl PutValue<Option<String>> for Option<MockNonce> {
     fn put(&mut self, value: Option<String>, _source: &Source) {
         *self = value.as_deref().map(MockNonce::new);
     }
 }
 
-impl Place<Option<String>> for Option<PathBuf> {
+impl PutValue<Option<String>> for Option<PathBuf> {
     fn put(&mut self, value: Option<String>, _source: &Source) {
         *self = value.map(PathBuf::from);
     }

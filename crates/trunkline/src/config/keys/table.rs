@@ -3,7 +3,7 @@
 use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, UserFunctions};
 use trunkline_routing::Fallback;
 
-use super::{Key, KeyKind, Place as _, Section, Setter, put_word, words};
+use super::{Key, KeyKind, PutValue as _, Section, Setter, put_word, words};
 use crate::config::raw::RawConfig;
 use crate::config::words::{LogFormat, Word};
 

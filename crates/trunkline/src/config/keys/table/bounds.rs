@@ -2,7 +2,7 @@
 
 use trunkline_codec::limits::STARTUP_PACKET_MAX;
 
-use super::super::{Key, KeyKind, Place as _};
+use super::super::{Key, KeyKind, PutValue as _};
 use super::{bytes, count, key};
 use crate::config::raw::RawConfig;
 

@@ -4,7 +4,7 @@ use trunkline_proxy::settings::{AddHost, Retry};
 use trunkline_routing::{Balance, TargetSessionAttrs};
 use trunkline_topology::{AdminState, ExpectedRole};
 
-use super::super::{Key, KeyKind, Place as _, put_word};
+use super::super::{Key, KeyKind, PutValue as _, put_word};
 use super::{count, key, unset, word};
 use crate::config::raw::{ListenerEntry, ServerEntry};
 
