@@ -1,4 +1,5 @@
-//! Dependencies point down only, between crates and between the modules of a crate; files and functions stay short.
+//! Dependencies point down only, between crates and between the modules of a crate; files and functions stay short; a
+//! type's name is its own.
 //!
 //! `cargo test -p trunkline-floors` checks it, `cargo run -p trunkline-floors` prints the graph. The order itself is
 //! in [`order`], and what it means in ARCHITECTURE.md.
@@ -7,6 +8,7 @@ pub mod graph;
 pub mod imports;
 pub mod lengths;
 pub mod manifest;
+pub mod names;
 pub mod order;
 
 use std::path::{Path, PathBuf};
@@ -77,6 +79,12 @@ mod tests {
         for manifest in crates() {
             faults.extend(order::module_faults(&manifest.name, &imports::read(&manifest.root)));
         }
+        assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    }
+
+    #[test]
+    fn each_type_has_a_name_of_its_own() {
+        let faults = names::faults(&repository().join("crates"));
         assert!(faults.is_empty(), "\n{}", faults.join("\n"));
     }
 
