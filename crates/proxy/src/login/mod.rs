@@ -19,7 +19,6 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 use trunkline_codec::backend::TransactionStatus;
-use trunkline_codec::ids::{ProcessId, SecretKey};
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 use trunkline_net::{ProxyHeaderError, Transport, read_proxy_header};
@@ -29,11 +28,12 @@ pub(crate) use self::application_name::ApplicationName;
 use self::deadline::LoginDeadline;
 use self::request::{StartupRequest, shown};
 use crate::admission::SessionPermit;
-use crate::cancel::{CancelHandle, ServerCancelKey};
+use crate::cancel::CancelHandle;
 use crate::client::first::{StartupOutcome, read_startup};
 use crate::context::{RunPhase, Worker, log_connection};
 use crate::errors::Refusal;
-use crate::server::take::{Connected, ReadyServer, ServerCriteria, TakeError};
+use crate::server::connection::{ReadyServer, ServerConnection};
+use crate::server::take::{ServerCriteria, TakeError};
 use crate::settings::{AddHost, AuthMode, LimitSettings, Retry};
 use crate::snapshots::ClientGroup;
 use trunkline_auth::credentials::ServerCredentials;
@@ -57,7 +57,7 @@ pub(crate) struct NewSession {
     pub(crate) info: Arc<SessionInfo>,
     pub(crate) cancel: CancelHandle,
     pub(crate) criteria: ServerCriteria,
-    pub(crate) server: Connected,
+    pub(crate) server: ServerConnection,
     /// Bytes that the server sent after the end of its login.
     pub(crate) server_read_ahead: BytesMut,
     /// Bytes that the client sent before the end of its login.
@@ -328,7 +328,7 @@ async fn finish_login(
     let Authenticated { taken, client_read_ahead, relogin, version, preface } = authenticated;
     let relogin = relogin.filter(|_| request.is_in_utf8());
     let ReadyServer { server, login_reply, .. } = taken;
-    let cancel = cancel_handle(worker, &server, login_reply.key, version)?;
+    let cancel = cancel_handle(worker, &server, version)?;
     let functions = match &relogin {
         Some(_) if !request.is_replication => {
             worker.shared.functions.of_database(&shown(&request.database)).await
@@ -386,12 +386,10 @@ async fn finish_login(
 /// process has, above 4194304 (Linux, include/linux/threads.h, `PID_MAX_LIMIT`).
 fn cancel_handle(
     worker: &Worker,
-    server: &Connected,
-    key: Option<(ProcessId, SecretKey)>,
+    server: &ServerConnection,
     version: ProtocolVersion,
 ) -> Result<CancelHandle, LoginFailure> {
-    let Some((process_id, key)) = key else { return Ok(worker.shared.cancels.without_key()) };
-    let key = ServerCancelKey { address: server.address.clone(), process_id, key };
+    let Some(key) = server.cancel_key() else { return Ok(worker.shared.cancels.without_key()) };
     worker.shared.cancels.register(version, key).map_err(|error| {
         tracing::error!(%error, "no random bytes for a cancel key");
         LoginFailure::Silent(RefusalReason::Proxy)

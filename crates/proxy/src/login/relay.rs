@@ -19,9 +19,10 @@ use crate::client::messages::{MessageReader, RawMessage, ReadError};
 use crate::context::Worker;
 use crate::errors::Refusal;
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
+use crate::server::connection::{ReadyServer, ServerConnection};
 use crate::server::login::{LoginError, LoginReply, parse_authentication, read_login_reply, refused};
 use crate::server::patience::answered;
-use crate::server::take::{ChoiceReason, Connected, ReadyServer, Search};
+use crate::server::take::Search;
 use trunkline_auth::credentials::ServerCredentials;
 
 /// A server's first message, apart from notices.
@@ -79,7 +80,7 @@ pub(super) async fn log_in(
                     credentials: ServerCredentials::default(),
                     application_name: None,
                 });
-                let taken = ReadyServer { server, login_reply, choice: ChoiceReason::Regular };
+                let taken = ReadyServer::new(server, login_reply);
                 return Ok(Authenticated { taken, client_read_ahead: read_ahead, relogin, version, preface });
             }
             Err(error) => search.login_failed(&server, error)?,
@@ -145,7 +146,7 @@ enum Turn {
 /// Relays the exchange from the challenge on. From here on the session cannot use another server.
 async fn pass_through(
     client: &mut Transport,
-    mut server: Connected,
+    mut server: ServerConnection,
     mut server_reader: MessageReader,
     read_ahead: BytesMut,
     version: ProtocolVersion,
@@ -194,7 +195,7 @@ async fn pass_through(
         Err(LoginError::Refused { message, .. }) => return Err(LoginFailure::ServerRefused(message)),
         Err(error) => return Err(lost(&server, &error)),
     };
-    let taken = ReadyServer { server, login_reply, choice: ChoiceReason::Regular };
+    let taken = ReadyServer::new(server, login_reply);
     let client_read_ahead = client_reader.into_read_ahead();
     Ok(Authenticated { taken, client_read_ahead, relogin: None, version, preface: BytesMut::new() })
 }
@@ -210,7 +211,7 @@ fn is_ok(message: RawMessage<'_>) -> bool {
         && matches!(parse_authentication(message), Ok(Authentication::Ok))
 }
 
-fn lost(server: &Connected, error: &LoginError) -> LoginFailure {
+fn lost(server: &ServerConnection, error: &LoginError) -> LoginFailure {
     tracing::warn!(
         server.name = %server.name, server.addr = %server.address, %error,
         "server was lost in the middle of an authentication that only its client can repeat"

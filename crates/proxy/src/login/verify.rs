@@ -27,7 +27,8 @@ use crate::client::messages::{MessageReader, ReadError};
 use crate::context::Worker;
 use crate::errors::{Refusal, ServerKind};
 use crate::limits::LOOKUP_PAUSE;
-use crate::server::take::{LoginAs, Search, TakeError, take};
+use crate::server::connection::check_out;
+use crate::server::take::{LoginAs, Search, TakeError};
 
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
@@ -45,7 +46,7 @@ pub(super) async fn log_in(
     let mut search = Search::new(worker, request.criteria);
     limit.extend(search.extra_wait());
     let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
-    let taken = match take(&mut search, who, &SessionState::new()).await {
+    let taken = match check_out(&mut search, who, &SessionState::new()).await {
         Ok(taken) => taken,
         Err(error) => {
             distrust_if_refused(worker, request, &error);

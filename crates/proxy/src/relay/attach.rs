@@ -8,36 +8,24 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::BytesMut;
-use trunkline_codec::write;
-use trunkline_net::Transport;
 use trunkline_session::{Fingerprint, ServerRole, SessionState};
-use trunkline_topology::{Address, Postmaster, Role, ServerId};
+use trunkline_topology::{Role, ServerId};
 
 use super::{ClientState, Ending, Next, Relay};
-use crate::cancel::ServerCancelKey;
 use crate::context::Worker;
 use crate::defaults::{ReportedDefaults, RestoringLogin, SessionDefaults};
 use crate::limits::{FRESHNESS_HOLD, REPEATS_MAX};
 use crate::login::Relogin;
+use crate::server::connection::{ReadyServer, ServerConnection, check_out};
 use crate::server::refused::{RefusedBy, take_planned};
-use crate::server::take::{
-    ChoiceReason, Connected, LoginAs, Move, ReadyServer, Search, ServerCriteria, TakeError, take,
-};
-use trunkline_routing::Lease;
+use crate::server::take::{ChoiceReason, LoginAs, Move, Search, ServerCriteria, TakeError};
 use trunkline_telemetry::metrics::{Label, MoveCause, MoveKind, MoveOutcome, RepeatCause};
 use trunkline_telemetry::sessions::SessionInfo;
 
 /// Whether a session has a server.
 pub(super) enum Attachment {
     /// It has one.
-    Attached {
-        stream: Transport,
-        lease: Lease,
-        name: Arc<str>,
-        address: Address,
-        postmaster: Option<Postmaster>,
-    },
+    Attached(ServerConnection),
     /// It has none, and needs none until the client sends a request.
     Detached,
     /// It is searching for one.
@@ -93,7 +81,7 @@ impl NextLogin {
                 Some(left) => Search::for_move(worker, criteria, left),
                 None => Search::new(worker, criteria),
             };
-            take(&mut search, who, wanted).await
+            check_out(&mut search, who, wanted).await
         };
         self.search(take).await
     }
@@ -126,7 +114,9 @@ impl NextLogin {
 impl fmt::Debug for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Attachment::Attached { name, .. } => f.debug_tuple("Attached").field(name).finish(),
+            Attachment::Attached(ServerConnection { name, .. }) => {
+                f.debug_tuple("Attached").field(name).finish()
+            }
             Attachment::Detached => f.write_str("Detached"),
             Attachment::Taking(taking) => f.debug_tuple("Taking").field(&taking.since).finish(),
         }
@@ -134,10 +124,9 @@ impl fmt::Debug for Attachment {
 }
 
 impl Attachment {
-    pub(super) fn attached(server: Connected) -> Self {
-        let Connected { stream, lease, name, address, postmaster, .. } = server;
-        stream.change_reader();
-        Attachment::Attached { stream, lease, name, address, postmaster }
+    pub(super) fn attached(server: ServerConnection) -> Self {
+        server.stream.change_reader();
+        Attachment::Attached(server)
     }
 }
 
@@ -218,11 +207,9 @@ impl Relay {
         let announce = self.session.differences(&login_reply.messages);
         self.answered_at = now;
         self.session.server_taken(Arc::clone(&server.name), role, announce);
-        self.session.server_process(login_reply.key.as_ref().map(|(process_id, _)| *process_id));
+        self.session.server_process(server.key.as_ref().map(|(process_id, _)| *process_id));
         self.session.note_wait(now.saturating_duration_since(since));
-        let address = server.address.clone();
-        let key = login_reply.key.map(|(process_id, key)| ServerCancelKey { address, process_id, key });
-        self.context.cancel.set_server(key);
+        self.context.cancel.set_server(server.cancel_key());
         self.context.left = None;
         let repeated = self.repeated();
         let since = repeated.map_or(since, |repeated| repeated.since);
@@ -269,20 +256,21 @@ impl Relay {
     }
 
     /// Gives the server back, if there is one, to take another.
-    pub(super) fn detach(&mut self) {
-        if let Some(server) = self.release() {
-            self.context.left = Some(Move::from(&self.worker.shared.health, server, self.answered_at));
-        }
+    pub(super) fn detach(&mut self) -> Option<ServerConnection> {
+        let left = self.release()?;
+        let from = left.lease.server();
+        self.context.left = Some(Move::from(&self.worker.shared.health, from, self.answered_at));
+        Some(left)
     }
 
-    /// Gives the server back, if there is one. Returns which it was.
-    pub(super) fn release(&mut self) -> Option<ServerId> {
+    /// Gives the server back, if there is one. Its connection is closed unless it is checked in.
+    pub(super) fn release(&mut self) -> Option<ServerConnection> {
         let left = match std::mem::replace(&mut self.server, Attachment::Detached) {
-            Attachment::Attached { lease, .. } => Some(lease.server()),
+            Attachment::Attached(server) => Some(server),
             Attachment::Detached | Attachment::Taking(_) => None,
         };
-        if let Some(server) = left {
-            self.worker.metrics.server(server).sessions_active.down();
+        if let Some(server) = &left {
+            self.worker.metrics.server(server.lease.server()).sessions_active.down();
         }
         self.slot.set_place(None);
         self.context.cancel.set_server(None);
@@ -300,7 +288,7 @@ impl Relay {
 
     /// Counts and logs that the session leaves its server.
     pub(super) fn leaves_for(&mut self, cause: MoveCause) {
-        let Attachment::Attached { lease, name, .. } = &self.server else { return };
+        let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server else { return };
         self.worker.metrics.server(lease.server()).moves.one(cause);
         tracing::info!(
             session.id = self.context.info.id.0, server.name = %name, cause = cause.word(),
@@ -309,11 +297,14 @@ impl Relay {
         self.context.moving = Some(MoveReason::Moved(cause));
     }
 
-    /// Gives the server back, with a Terminate.
+    /// Gives the server back and checks its connection in.
     pub(super) fn let_go(&mut self, cx: &mut Context<'_>) {
-        let Attachment::Attached { stream, .. } = &self.server else { return };
-        terminate(stream);
-        self.detach();
+        if !matches!(self.server, Attachment::Attached(_)) {
+            return;
+        }
+        if let Some(left) = self.detach() {
+            left.check_in();
+        }
         // Polled again, to wait for the client's next request.
         cx.waker().wake_by_ref();
     }
@@ -332,7 +323,7 @@ impl Relay {
 
     /// Whether health has found the server promoted. The session learns that from the server's next answer only.
     fn is_promoted(&self) -> bool {
-        let Attachment::Attached { lease, .. } = &self.server else { return false };
+        let Attachment::Attached(ServerConnection { lease, .. }) = &self.server else { return false };
         let snapshot = self.worker.shared.health.load();
         snapshot.server(lease.server()).is_some_and(|status| status.role == Role::Primary)
     }
@@ -346,7 +337,7 @@ impl Relay {
     pub(super) fn repeat(&mut self, cause: RepeatCause) {
         let Some(request) = self.journal.take() else { return };
         let fingerprint = self.session.fingerprint(&request);
-        if let Attachment::Attached { lease, name, .. } = &self.server {
+        if let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server {
             self.worker.metrics.server(lease.server()).repeats.one(cause);
             tracing::info!(
                 session.id = self.context.info.id.0, server.name = %name, cause = cause.word(),
@@ -357,7 +348,7 @@ impl Relay {
         self.repeats += 1;
         let repeated = Repeated { cause, fingerprint, since: Instant::now() };
         self.context.moving = Some(MoveReason::Repeated(repeated));
-        self.detach();
+        drop(self.detach());
         // If standbys cancel many queries, the last attempt goes to the primary, which has no recovery conflicts.
         if cause == RepeatCause::RecoveryConflict
             && self.repeats == REPEATS_MAX
@@ -369,14 +360,6 @@ impl Relay {
         self.to_server.process_again(request);
         self.session.rewind(Instant::now());
     }
-}
-
-/// Sends a Terminate to a server.
-pub(super) fn terminate(server: &Transport) {
-    let mut goodbye = BytesMut::new();
-    write::terminate(&mut goodbye);
-    // If the socket does not take the five bytes, closing it is enough.
-    let _ = server.try_write_last(&goodbye);
 }
 
 /// The role of a server, as reported at the login, or else as known to health: servers before 14 do not report it.

@@ -12,7 +12,7 @@ impl Relay {
     /// Compares the defaults read before and after the first login. For those that differ the session's server is
     /// queried, and the session is pinned until it has answered.
     pub(super) fn confirm_defaults(&mut self) {
-        let is_on_one = matches!(self.server, Attachment::Attached { .. });
+        let is_on_one = matches!(self.server, Attachment::Attached(_));
         if !self.context.own.is_unconfirmed() || !is_on_one || self.context.relogin.is_none() {
             return;
         }

@@ -9,6 +9,7 @@ use super::attach::Attachment;
 use super::{Ending, Relay};
 use crate::errors::Refusal;
 use crate::limits::{LOOK_INTERVAL, TICK};
+use crate::server::connection::ServerConnection;
 use trunkline_telemetry::metrics::MoveCause;
 
 /// How a session is to leave its server.
@@ -52,7 +53,7 @@ impl Relay {
         if planned.urgency == Urgency::InTurn && self.await_confirmation() {
             return None;
         }
-        let Attachment::Attached { lease, name, .. } = &self.server else { return None };
+        let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server else { return None };
         if is_known_soon && (planned.urgency == Urgency::InTurn || !self.can_leave()) {
             self.slot.due_by(Instant::now() + TICK);
             return None;
@@ -109,7 +110,7 @@ impl Relay {
 
     /// Whether every server that would do has refused the session a moment ago.
     fn is_refused_elsewhere(&self, now: Instant) -> bool {
-        let Attachment::Attached { lease, .. } = &self.server else { return false };
+        let Attachment::Attached(ServerConnection { lease, .. }) = &self.server else { return false };
         let skipped = self.watch.refusals.skipped(now);
         let is_left = |id| id != lease.server() && !skipped.contains(&id);
         !skipped.is_empty() && !self.eligible_servers().any(is_left)
@@ -128,7 +129,7 @@ impl Relay {
 
     /// Whether the session can do without its server until the client speaks, and then take another.
     pub(super) fn can_leave(&self) -> bool {
-        let is_on_one = matches!(self.server, Attachment::Attached { .. });
+        let is_on_one = matches!(self.server, Attachment::Attached(_));
         is_on_one
             && self.context.relogin.is_some()
             && self.session.movability().is_ok()

@@ -50,7 +50,7 @@ impl Relay {
 
     /// Ends the session in whatever state it is.
     pub(super) fn kill(&mut self) -> Ending {
-        if !matches!(self.server, Attachment::Attached { .. }) {
+        if !matches!(self.server, Attachment::Attached(_)) {
             return self.refuse(&Refusal::ShuttingDown);
         }
         let held = self.to_client.take_held();

@@ -26,6 +26,7 @@ use trunkline_session::ServerLoss;
 use super::attach::Attachment;
 use super::watch::Pause;
 use super::{ClientState, Ending, Next, Relay};
+use crate::server::connection::ServerConnection;
 use crate::settings::OnTerminate;
 use trunkline_telemetry::metrics::RepeatCause;
 
@@ -54,7 +55,9 @@ impl Relay {
 
     /// Asks which of the two it is, and holds back `said`, the server's bytes that were not forwarded.
     pub(super) fn inquire(&mut self, said: &[u8], now: Instant) {
-        let Attachment::Attached { lease, address, postmaster, .. } = &self.server else { return };
+        let Attachment::Attached(ServerConnection { lease, address, postmaster, .. }) = &self.server else {
+            return;
+        };
         self.to_client.keep(said);
         let termination = Termination { address: address.clone(), postmaster: *postmaster, told_at: now };
         let sighting = self.worker.shared.health.sighting(lease.server());

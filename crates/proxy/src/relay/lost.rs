@@ -10,6 +10,7 @@ use trunkline_session::{FatalOrigin, LossPlan, RecoveryOptions, ServerLoss};
 
 use super::attach::{Attachment, MoveReason};
 use super::{ClientState, Ending, Relay};
+use crate::server::connection::ServerConnection;
 use crate::server::take::TakeError;
 use trunkline_telemetry::metrics::{
     FailoverCause, Label, LossCause, MoveCause, RepeatCause, TerminationCause,
@@ -18,7 +19,7 @@ use trunkline_telemetry::metrics::{
 impl Relay {
     /// Handles the loss of the server; `None` when the session continues.
     pub(super) fn server_lost(&mut self, loss: ServerLoss) -> Option<Ending> {
-        let Attachment::Attached { lease, .. } = &self.server else { return None };
+        let Attachment::Attached(ServerConnection { lease, .. }) = &self.server else { return None };
         let server = lease.server();
         self.confirm_defaults();
         // The functions may have just been read, and the session no longer pinned by a call.
@@ -77,7 +78,7 @@ impl Relay {
 
     /// The session was idle: another server is taken when the client sends its next request.
     fn moves_on(&mut self, loss: ServerLoss) {
-        if let Attachment::Attached { lease, name, .. } = &self.server {
+        if let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server {
             tracing::info!(
                 session.id = self.context.info.id.0, server.name = %name, ?loss,
                 "server was lost while the session was idle, the session continues on another server"
@@ -89,12 +90,12 @@ impl Relay {
             }
         }
         self.context.moving = Some(MoveReason::Moved(MoveCause::ServerLost));
-        self.detach();
+        drop(self.detach());
     }
 
     /// The request in flight fails, and the session continues.
     fn fails(&mut self, loss: ServerLoss, answer: &Bytes, code: SqlState) {
-        if let Attachment::Attached { lease, name, .. } = &self.server {
+        if let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server {
             let info = &self.context.info;
             tracing::warn!(
                 session.id = info.id.0, client.addr = %info.client, server.name = %name, ?loss, %code,
@@ -107,11 +108,11 @@ impl Relay {
         self.context.moving = Some(MoveReason::Moved(MoveCause::ServerLost));
         self.to_client.push_pending(answer);
         self.journal.close(&mut self.worker.journals.borrow_mut());
-        self.detach();
+        drop(self.detach());
     }
 
     fn ends_with_server(&self, message: &'static str, loss: ServerLoss, cause: LossCause) {
-        let Attachment::Attached { name, .. } = &self.server else { return };
+        let Attachment::Attached(ServerConnection { name, .. }) = &self.server else { return };
         let info = &self.context.info;
         tracing::warn!(
             session.id = info.id.0, client.addr = %info.client, server.name = %name, ?loss,
@@ -122,7 +123,7 @@ impl Relay {
 
     /// The server ended this session alone. The client gets its message, which has this code.
     pub(super) fn is_terminated(&self, code: Option<SqlState>) {
-        let Attachment::Attached { lease, name, .. } = &self.server else { return };
+        let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server else { return };
         let (info, cause) = (&self.context.info, TerminationCause::of(code));
         tracing::info!(
             session.id = info.id.0, client.addr = %info.client, server.name = %name, cause = cause.word(),
@@ -153,7 +154,7 @@ impl Relay {
 
     /// Makes the kernel discard unsent bytes: a server that comes back must not receive them.
     fn forget_unsent(&mut self) {
-        let Attachment::Attached { stream, .. } = &self.server else { return };
+        let Attachment::Attached(ServerConnection { stream, .. }) = &self.server else { return };
         if let Err(error) = stream.set_zero_linger() {
             tracing::debug!(session.id = self.context.info.id.0, %error, "could not discard unsent bytes");
         }
@@ -169,7 +170,7 @@ impl Relay {
     }
 
     pub(super) fn count_loss(&self, cause: LossCause) {
-        if let Attachment::Attached { lease, .. } = &self.server {
+        if let Attachment::Attached(ServerConnection { lease, .. }) = &self.server {
             self.worker.metrics.server(lease.server()).sessions_lost.one(cause);
         }
     }

@@ -51,6 +51,7 @@ use crate::cancel::CancelHandle;
 use crate::context::{Journal, Live, SlotGuard, Slots, Worker, log_connection};
 use crate::defaults::SessionDefaults;
 use crate::login::{NewSession, Relogin};
+use crate::server::connection::ServerConnection;
 use crate::server::take::{Move, ServerCriteria};
 use crate::settings::Retry;
 use crate::snapshots::{ClientGroup, ExportedSnapshot};
@@ -206,7 +207,7 @@ impl Relay {
     fn advance(&mut self, cx: &mut Context<'_>) -> Next {
         loop {
             let next = match &self.server {
-                Attachment::Attached { .. } => match self.watch.paused() {
+                Attachment::Attached(_) => match self.watch.paused() {
                     None => self.relay(cx),
                     Some(Pause::Inquiry(_)) => self.poll_inquiry(cx),
                     Some(Pause::Moving(_)) => self.poll_planned_search(cx),
@@ -232,7 +233,7 @@ impl Relay {
         }
         match &self.server {
             Attachment::Taking(_) => self.poll_taking(cx),
-            Attachment::Attached { .. } | Attachment::Detached => self.wait_for_client(cx),
+            Attachment::Attached(_) | Attachment::Detached => self.wait_for_client(cx),
         }
     }
 
@@ -283,7 +284,7 @@ impl Relay {
     /// Whether there is something to read from the server or to write to the client.
     #[inline]
     fn has_news_for_client(&self) -> bool {
-        let may_read = matches!(&self.server, Attachment::Attached { stream, .. } if stream.may_read());
+        let may_read = matches!(&self.server, Attachment::Attached(ServerConnection { stream, .. }) if stream.may_read());
         may_read || self.to_client.has_work()
     }
 

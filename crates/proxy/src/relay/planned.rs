@@ -22,13 +22,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use trunkline_telemetry::metrics::{Label, MoveCause, MoveRefusal};
 use trunkline_topology::ServerId;
 
-use super::attach::{Attachment, terminate};
+use super::attach::Attachment;
 use super::watch::Pause;
 use super::{Next, Relay};
 use crate::defaults::SessionDefaults;
 use crate::limits::{LOOK_INTERVAL, MOVE_RETRY_PAUSE, MOVE_RETRY_PAUSE_MAX, TICK};
+use crate::server::connection::{ReadyServer, ServerConnection};
 use crate::server::refused::{RefusedBy, in_words};
-use crate::server::take::{Move, ReadyServer};
+use crate::server::take::Move;
 
 /// The search for another server.
 pub(super) struct PlannedSearch {
@@ -92,7 +93,7 @@ impl Refusals {
 impl Relay {
     /// Begins to search for another server, if there is room for one more connection.
     pub(super) fn plan_move(&mut self, cause: MoveCause) {
-        let Attachment::Attached { lease, .. } = &self.server else { return };
+        let Attachment::Attached(ServerConnection { lease, .. }) = &self.server else { return };
         let from = lease.server();
         let now = Instant::now();
         let Some(permit) = self.worker.shared.pace.second_connection() else {
@@ -156,16 +157,16 @@ impl Relay {
     fn change_servers(&mut self, cx: &mut Context<'_>, taken: ReadyServer) -> Next {
         let Some(planned) = self.watch.end_search() else { return Next::Again };
         let is_still_free = self.is_idle() && self.can_leave();
-        let Attachment::Attached { stream, .. } = &self.server else { return Next::Again };
         if !is_still_free {
-            terminate(&taken.server.stream);
+            taken.server.check_in();
             self.note_wait_of(&planned);
             return Next::Again;
         }
-        terminate(stream);
         self.leaves_for(planned.cause);
         self.context.own = planned.own;
-        let _left = self.release();
+        if let Some(left) = self.release() {
+            left.check_in();
+        }
         self.attach(taken, planned.awaited_since.unwrap_or_else(Instant::now));
         self.watch.must_look();
         self.look(cx).map_or(Next::Again, Next::End)
@@ -202,7 +203,7 @@ impl Relay {
     }
 
     fn log_refusal(&self, by: RefusedBy, cause: MoveCause, now: Instant) {
-        let Attachment::Attached { name, .. } = &self.server else { return };
+        let Attachment::Attached(ServerConnection { name, .. }) = &self.server else { return };
         let snapshot = self.worker.shared.health.load();
         let refusing = snapshot.server(by.server).map(|status| &status.name);
         let (id, reason, cause) = (self.context.info.id.0, in_words(by.reason), cause.word());

@@ -14,6 +14,7 @@ use super::attach::Attachment;
 use super::buffer::Chunk;
 use super::{ClientState, Ending, Next, Relay, record};
 use crate::limits::RELAY_BUDGET_BYTES;
+use crate::server::connection::ServerConnection;
 use crate::settings::Retry;
 use trunkline_telemetry::metrics::{LossCause, RepeatCause};
 
@@ -111,7 +112,9 @@ impl Relay {
                 Poll::Ready(Ok(blocked)) if blocked.is_zero() => {}
                 Poll::Ready(Ok(blocked)) => self.session.note_client_blocked(blocked),
             }
-            let Attachment::Attached { stream, .. } = &mut self.server else { return Next::Again };
+            let Attachment::Attached(ServerConnection { stream, .. }) = &mut self.server else {
+                return Next::Again;
+            };
             let mut buffer = worker.buffer.borrow_mut();
             let Poll::Ready(chunk) = self.to_client.poll_chunk(cx, stream, &mut buffer) else {
                 return Next::Wait;
@@ -201,14 +204,14 @@ impl Relay {
         if bytes.is_empty() {
             return Ok(());
         }
-        if let Attachment::Attached { lease, .. } = &self.server {
+        if let Attachment::Attached(ServerConnection { lease, .. }) = &self.server {
             self.worker.metrics.server(lease.server()).bytes_to_client.add(bytes.len() as u64);
         }
         self.to_client.write(cx, &mut self.client, bytes, now)
     }
 
     pub(super) fn forward_to_server(&mut self, cx: &mut Context<'_>, bytes: &[u8], now: Instant) {
-        let Attachment::Attached { stream, lease, .. } = &mut self.server else { return };
+        let Attachment::Attached(ServerConnection { stream, lease, .. }) = &mut self.server else { return };
         if bytes.is_empty() {
             return;
         }
@@ -222,7 +225,7 @@ impl Relay {
     /// Forwards the client's last bytes. The proxy does not wait for the server to close, which would cost a
     /// wakeup and a read.
     fn say_goodbye(&mut self, bytes: &[u8]) {
-        let Attachment::Attached { stream, lease, .. } = &self.server else { return };
+        let Attachment::Attached(ServerConnection { stream, lease, .. }) = &self.server else { return };
         self.worker.metrics.server(lease.server()).bytes_to_server.add(bytes.len() as u64);
         // If the socket does not take them, closing it is enough.
         let _ = stream.try_write_last(bytes);
@@ -230,7 +233,9 @@ impl Relay {
 
     /// `Some` while bytes for the server are pending.
     fn flush_to_server(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        let Attachment::Attached { stream, .. } = &mut self.server else { return Some(Next::Again) };
+        let Attachment::Attached(ServerConnection { stream, .. }) = &mut self.server else {
+            return Some(Next::Again);
+        };
         match self.to_server.poll_flush(cx, stream) {
             Poll::Pending => return Some(Next::Wait),
             Poll::Ready(Ok(_)) => {}
@@ -257,8 +262,8 @@ impl Relay {
     fn follow_snapshot(&mut self) {
         let group = self.context.group;
         let server = match &self.server {
-            Attachment::Attached { lease, .. } if self.session.exports_snapshot() => Some(lease.server()),
-            Attachment::Attached { .. } | Attachment::Detached | Attachment::Taking(_) => None,
+            Attachment::Attached(server) if self.session.exports_snapshot() => Some(server.lease.server()),
+            Attachment::Attached(_) | Attachment::Detached | Attachment::Taking(_) => None,
         };
         self.context.exported = server.map(|server| self.worker.shared.snapshots.export(group, server));
     }

@@ -12,6 +12,7 @@ use super::Relay;
 use super::attach::Attachment;
 use crate::context::{Live, Worker};
 use crate::login::NewSession;
+use crate::server::connection::ServerConnection;
 use trunkline_telemetry::metrics::{RefusalReason, StatementPhase, ThreadMetrics};
 use trunkline_telemetry::sessions::SessionInfo;
 use trunkline_telemetry::statement_log::{self, StatementLog};
@@ -52,7 +53,7 @@ impl Relay {
     /// Calls the session with a sink for its statements.
     pub(super) fn record<T>(&mut self, work: impl FnOnce(&mut Session, &mut Recorder<'_>) -> T) -> T {
         let server = match &self.server {
-            Attachment::Attached { lease, .. } => Some(lease.server()),
+            Attachment::Attached(ServerConnection { lease, .. }) => Some(lease.server()),
             Attachment::Detached | Attachment::Taking(_) => None,
         };
         let mut recorder = Recorder {

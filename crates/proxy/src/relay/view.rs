@@ -8,6 +8,7 @@ use trunkline_session::PinReason;
 
 use super::Relay;
 use super::attach::Attachment;
+use crate::server::connection::ServerConnection;
 use crate::server::refused::in_words;
 use trunkline_telemetry::sessions::{Activity, SessionRow};
 
@@ -21,7 +22,7 @@ impl Relay {
 
     fn view(&self) -> SessionRow {
         let server = match &self.server {
-            Attachment::Attached { name, .. } => Some(Arc::clone(name)),
+            Attachment::Attached(ServerConnection { name, .. }) => Some(Arc::clone(name)),
             Attachment::Detached | Attachment::Taking(_) => None,
         };
         // A reason that lasts is shown before one that ends with the transaction.
@@ -36,8 +37,8 @@ impl Relay {
         match &self.server {
             Attachment::Taking(_) => Activity::TakingServer,
             Attachment::Detached => Activity::WithoutServer,
-            Attachment::Attached { .. } if self.session.outstanding() > 0 => Activity::Active,
-            Attachment::Attached { .. } => match self.session.transaction_status() {
+            Attachment::Attached(_) if self.session.outstanding() > 0 => Activity::Active,
+            Attachment::Attached(_) => match self.session.transaction_status() {
                 TransactionStatus::Idle => Activity::Idle,
                 TransactionStatus::InTransaction | TransactionStatus::Failed => Activity::InTransaction,
             },

@@ -16,6 +16,7 @@ use super::{Ending, Relay};
 use crate::context::{Order, Slot};
 use crate::errors::{IdleLimit, Refusal};
 use crate::limits::{FAREWELL_PATIENCE, TICK};
+use crate::server::connection::ServerConnection;
 use crate::settings::OnLagging;
 use trunkline_telemetry::metrics::{IneligibleState, MoveCause};
 
@@ -151,7 +152,7 @@ impl Relay {
             return None;
         }
         self.look_at_health();
-        let Attachment::Attached { lease, .. } = &self.server else { return None };
+        let Attachment::Attached(ServerConnection { lease, .. }) = &self.server else { return None };
         if !self.worker.shared.health.load().is_fenced_primary(lease.server()) {
             return None;
         }
@@ -205,7 +206,7 @@ impl Relay {
     fn can_ask(&self) -> bool {
         let must_ask = self.session.must_read_back() && self.context.relogin.is_some();
         let is_needed = must_ask || self.session.must_recover();
-        let is_on_one = matches!(self.server, Attachment::Attached { .. }) && !self.watch.is_leaving();
+        let is_on_one = matches!(self.server, Attachment::Attached(_)) && !self.watch.is_leaving();
         (self.can_leave() || (is_on_one && is_needed)) && self.to_server.is_flushed()
     }
 
@@ -214,7 +215,7 @@ impl Relay {
     fn see_to_the_end(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
         // While the client does not take the answer, the server is not read, so its silence means nothing.
         let is_awaited = !self.is_idle() && self.to_client.is_flushed();
-        if self.watch.is_down && is_awaited && matches!(self.server, Attachment::Attached { .. }) {
+        if self.watch.is_down && is_awaited && matches!(self.server, Attachment::Attached(_)) {
             if self.watch.is_silent && self.can_repeat_elsewhere() {
                 // Nothing is lost by not waiting: the answer comes from elsewhere.
                 cx.waker().wake_by_ref();
@@ -277,7 +278,7 @@ impl Relay {
     /// Checks whether the session's server is still eligible. If not, and another server is better, the session
     /// leaves at its next idle point.
     fn look_at_health(&mut self) {
-        let Attachment::Attached { lease, name, .. } = &self.server else { return };
+        let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server else { return };
         let (server, name) = (lease.server(), Arc::clone(name));
         let snapshot = self.worker.shared.health.load();
         let Some(status) = snapshot.server(server) else { return };

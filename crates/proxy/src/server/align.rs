@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trunkline_net::Transport;
 use trunkline_session::{Alignment, AlignmentError, Position, PositionReader, ask_position};
 
-use super::take::ReadyServer;
+use super::connection::ReadyServer;
 use crate::client::messages::ReadError;
 
 /// Bytes read from the socket at once: the answers to an alignment are short.

@@ -11,7 +11,8 @@ use trunkline_telemetry::metrics::MoveRefusal;
 use trunkline_topology::{ServerId, Snapshot};
 
 use super::align;
-use super::take::{ReadyServer, Search};
+use super::connection::ReadyServer;
+use super::take::Search;
 use crate::client::messages::ReadError;
 use crate::limits::{REPLAY_LOOK, REPLAY_PATIENCE};
 use trunkline_reactor::timer;

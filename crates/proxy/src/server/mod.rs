@@ -1,6 +1,7 @@
 //! The server side of a session: choosing a server, connecting to it, and logging in as the session's user.
 
 mod align;
+pub(crate) mod connection;
 mod freshness;
 pub(crate) mod login;
 pub(crate) mod patience;

@@ -10,9 +10,10 @@ use trunkline_session::SessionState;
 use trunkline_telemetry::metrics::{FailoverCause, MoveRefusal};
 use trunkline_topology::ServerId;
 
+use super::connection::{ReadyServer, ServerConnection, check_out};
 use super::login::{LoginError, LoginReply};
 use super::restore::LoginAs;
-use super::take::{Connected, Move, ReadyServer, Search, ServerCriteria, TakeError, take};
+use super::take::{Move, Search, ServerCriteria, TakeError};
 use crate::client::messages::ReadError;
 use crate::context::Worker;
 use crate::errors::{Refusal, ServerKind};
@@ -95,7 +96,7 @@ pub(crate) async fn take_planned(
     wanted: &SessionState,
 ) -> Result<ReadyServer, Vec<RefusedBy>> {
     let deadline = search.deadline;
-    match timer::timeout_at(deadline, take(&mut search, who, wanted)).await {
+    match timer::timeout_at(deadline, check_out(&mut search, who, wanted)).await {
         Ok(Ok(taken)) => return Ok(taken),
         Ok(Err(TakeError::NoServer(_) | TakeError::Refused(_))) => {}
         Err(_elapsed) => {
@@ -158,7 +159,11 @@ impl<'a> Search<'a> {
     }
 
     /// Judges a failed login: `Ok` when another server should be tried.
-    pub(crate) fn login_failed(&mut self, server: &Connected, error: LoginError) -> Result<(), TakeError> {
+    pub(crate) fn login_failed(
+        &mut self,
+        server: &ServerConnection,
+        error: LoginError,
+    ) -> Result<(), TakeError> {
         let id = server.lease.server();
         tracing::info!(server.name = %server.name, server.addr = %server.address, %error, "login to the server failed");
         match error {
@@ -219,7 +224,7 @@ impl<'a> Search<'a> {
 
     /// Whether the server still is what it was chosen for, as it says itself: its role may have changed since health
     /// asked last.
-    pub(super) fn is_as_wanted(&mut self, server: &Connected, login_reply: &LoginReply) -> bool {
+    pub(super) fn is_as_wanted(&mut self, server: &ServerConnection, login_reply: &LoginReply) -> bool {
         let is_standby = login_reply.is_standby;
         let is_wanted = match self.criteria.attrs {
             TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => is_standby != Some(true),

@@ -15,9 +15,9 @@ use trunkline_codec::write;
 use trunkline_reactor::timer;
 use trunkline_session::ConnectionState;
 
+use super::connection::ServerConnection;
 use super::login::{self, LoginError, LoginReply};
 use super::refused::is_servers_own_trouble;
-use super::take::Connected;
 use crate::client::messages::ReadError;
 use crate::defaults::startup::StartupSetting;
 use crate::defaults::{DefaultsVersion, RequestedSettings, RestoringLogin};
@@ -50,7 +50,7 @@ impl LoginAs<'_> {
 /// changed, or if it refuses a setting.
 pub(super) async fn log_in(
     connector: &Connector,
-    server: &mut Connected,
+    server: &mut ServerConnection,
     who: LoginAs<'_>,
     timeout: Duration,
 ) -> Result<LoginReply, LoginError> {
@@ -101,13 +101,10 @@ pub(super) async fn log_in(
 /// Closes the connection, and connects to the server again.
 async fn connect_again(
     connector: &Connector,
-    server: &mut Connected,
+    server: &mut ServerConnection,
     timeout: Duration,
 ) -> Result<(), LoginError> {
-    let mut goodbye = BytesMut::new();
-    write::terminate(&mut goodbye);
-    // If the socket does not take the five bytes of a Terminate, closing it is enough.
-    let _ = server.stream.try_write_last(&goodbye);
+    server.terminate();
     server.stream = connector.connect(&server.address, timeout).await?;
     Ok(())
 }
@@ -136,7 +133,7 @@ fn named_by(refusal: &Bytes, settings: &[StartupSetting]) -> Vec<Box<str>> {
 /// Asks the server whether its defaults are still those that were last read. If it refuses to answer, they are
 /// assumed to be.
 async fn is_as_looked(
-    server: &mut Connected,
+    server: &mut ServerConnection,
     login_reply: &mut LoginReply,
     asking: &RequestedSettings,
 ) -> Result<bool, ReadError> {

@@ -8,8 +8,9 @@ use std::time::Duration;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_topology::Role;
 
+use super::connection::ServerConnection;
 use super::login::LoginError;
-use super::take::{Connected, Search};
+use super::take::Search;
 use crate::limits::{ROLE_LOOKS_MAX, ROLE_PAUSE};
 
 impl Search<'_> {
@@ -17,7 +18,11 @@ impl Search<'_> {
     ///
     /// The login is tried again only on a standby, and only for a client that the proxy has just authenticated
     /// against the primary's secrets. A session that moves uses an older key, so its refusal is final.
-    pub(super) fn pause_for_role(&mut self, server: &Connected, error: &LoginError) -> Option<Duration> {
+    pub(super) fn pause_for_role(
+        &mut self,
+        server: &ServerConnection,
+        error: &LoginError,
+    ) -> Option<Duration> {
         let LoginError::Refused { code: Some(SqlState::INVALID_PASSWORD), .. } = error else { return None };
         let snapshot = self.worker.shared.health.load();
         let is_standby =

@@ -9,19 +9,18 @@ use tokio::sync::OwnedSemaphorePermit;
 use trunkline_codec::ids::Lsn;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_health::PassiveFailure;
-use trunkline_net::Transport;
 use trunkline_reactor::timer;
 use trunkline_routing::{Attached, Candidate, Eligible, Lease, Rules, TargetSessionAttrs, eligible};
 use trunkline_topology::{Address, Postmaster, ServerId, Snapshot};
 
 use super::align::{AlignError, Ask, align, position};
+use super::connection::{ReadyServer, ServerConnection};
 pub(crate) use super::freshness::Move;
-use super::login::{LoginError, LoginReply};
+use super::login::LoginError;
 use super::patience::answered;
 use super::refused::{RefusedBy, is_servers_own_trouble};
 pub(crate) use super::restore::LoginAs;
-use super::restore::log_in;
-use trunkline_session::{Alignment, AlignmentError, SessionState, diff};
+use trunkline_session::{Alignment, AlignmentError, ConnectionState, SessionState, diff};
 
 use crate::client::messages::ReadError;
 use crate::context::{Live, Worker};
@@ -36,27 +35,6 @@ struct Chosen {
     name: Arc<str>,
     address: Address,
     postmaster: Option<Postmaster>,
-}
-
-/// A server connection, before its startup packet is sent.
-#[derive(Debug)]
-pub(crate) struct Connected {
-    pub(crate) lease: Lease,
-    pub(crate) name: Arc<str>,
-    pub(crate) address: Address,
-    /// The postmaster at that address according to health.
-    pub(crate) postmaster: Option<Postmaster>,
-    pub(crate) stream: Transport,
-    /// When the connection was begun, before the login.
-    pub(crate) since: Instant,
-}
-
-/// A server connection after its login, ready for the session.
-#[derive(Debug)]
-pub(crate) struct ReadyServer {
-    pub(crate) server: Connected,
-    pub(crate) login_reply: LoginReply,
-    pub(crate) choice: ChoiceReason,
 }
 
 /// Why this server was taken.
@@ -167,7 +145,7 @@ impl<'a> Search<'a> {
     }
 
     /// Connects to the next server that accepts a connection.
-    pub(crate) async fn connect(&mut self) -> Result<Connected, TakeError> {
+    pub(crate) async fn connect(&mut self) -> Result<ServerConnection, TakeError> {
         loop {
             self.asked = None;
             let Some(chosen) = self.choose() else {
@@ -188,7 +166,19 @@ impl<'a> Search<'a> {
             let connecting = self.worker.connector.connect(&address, timeout);
             let connected = answered(&self.worker.shared.health, lease.server(), timeout, connecting).await;
             match connected.flatten() {
-                Ok(stream) => return Ok(Connected { lease, name, address, postmaster, stream, since }),
+                Ok(stream) => {
+                    let (key, state) = (None, ConnectionState::default());
+                    return Ok(ServerConnection {
+                        lease,
+                        name,
+                        address,
+                        postmaster,
+                        stream,
+                        since,
+                        key,
+                        state,
+                    });
+                }
                 Err(error) => {
                     tracing::info!(
                         server.name = %name, server.addr = %address, %error,
@@ -308,15 +298,16 @@ impl<'a> Search<'a> {
     }
 
     /// Restores the session's state; `None` when the server was lost or is behind, and another should be tried.
-    async fn align(
+    pub(super) async fn align(
         &mut self,
         mut taken: ReadyServer,
-        alignment: &Alignment,
+        wanted: &SessionState,
         timeout: Duration,
     ) -> Result<Option<ReadyServer>, TakeError> {
         let patience = timeout + REPLAY_PATIENCE;
         let (worker, server) = (self.worker, taken.server.lease.server());
-        let settled = self.settle(&mut taken, alignment);
+        let alignment = diff(&taken.server.state, wanted);
+        let settled = self.settle(&mut taken, &alignment);
         let error = match answered(&worker.shared.health, server, patience, settled).await {
             Ok(Ok(is_fresh)) => {
                 if !self.behind.is_empty() {
@@ -360,41 +351,5 @@ impl<'a> Search<'a> {
             align(taken, alignment, Ask::Nothing).await?;
         }
         Ok(is_fresh)
-    }
-}
-
-/// Takes a server, logs in to it as the session's user and restores the session's state `wanted`.
-pub(crate) async fn take(
-    search: &mut Search<'_>,
-    who: LoginAs<'_>,
-    wanted: &SessionState,
-) -> Result<ReadyServer, TakeError> {
-    let timeout = search.worker.shared.live().timeouts.connect;
-    let connector = &search.worker.connector;
-    loop {
-        let mut server = search.connect().await?;
-        let id = server.lease.server();
-        let logged_in = log_in(connector, &mut server, who, timeout);
-        let error = match answered(&search.worker.shared.health, id, timeout, logged_in).await {
-            Ok(Ok(login_reply)) => {
-                if !search.is_as_wanted(&server, &login_reply) {
-                    continue;
-                }
-                let taken = ReadyServer { server, login_reply, choice: ChoiceReason::Regular };
-                let alignment = diff(&who.connection_state(), wanted);
-                if let Some(taken) = search.align(taken, &alignment, timeout).await? {
-                    return Ok(taken);
-                }
-                continue;
-            }
-            Ok(Err(error)) => error,
-            Err(error) => error.into(),
-        };
-        if let Some(pause) = search.pause_for_role(&server, &error) {
-            drop(server);
-            timer::sleep(pause).await;
-            continue;
-        }
-        search.login_failed(&server, error)?;
     }
 }

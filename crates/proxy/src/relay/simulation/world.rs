@@ -18,6 +18,7 @@ use super::servers::Servers;
 use crate::login::{self, NewSession};
 use crate::relay::attach::Attachment;
 use crate::relay::{Ending, Relay, close};
+use crate::server::connection::ServerConnection;
 use crate::settings::{OnTerminate, Settings};
 use crate::testing::{CLIENT, TestWorker, settings, standbys};
 
@@ -131,7 +132,7 @@ impl World {
     /// The session's server.
     pub(super) fn attached(&self) -> Option<ServerId> {
         match &self.relay()?.server {
-            Attachment::Attached { lease, .. } => Some(lease.server()),
+            Attachment::Attached(ServerConnection { lease, .. }) => Some(lease.server()),
             Attachment::Detached | Attachment::Taking(_) => None,
         }
     }

@@ -1,0 +1,111 @@
+//! A connection to a server, which a session checks out, has to itself, and checks in.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use trunkline_codec::ids::{ProcessId, SecretKey};
+use trunkline_codec::write;
+use trunkline_net::Transport;
+use trunkline_reactor::timer;
+use trunkline_routing::Lease;
+use trunkline_session::{ConnectionState, SessionState};
+use trunkline_topology::{Address, Postmaster};
+
+use super::login::LoginReply;
+use super::patience::answered;
+use super::restore::{LoginAs, log_in};
+use super::take::{ChoiceReason, Search, TakeError};
+use crate::cancel::ServerCancelKey;
+
+/// A connection to a server.
+#[derive(Debug)]
+pub(crate) struct ServerConnection {
+    /// Its place in the balance, for as long as it exists.
+    pub(crate) lease: Lease,
+    pub(crate) name: Arc<str>,
+    pub(crate) address: Address,
+    /// The postmaster at that address according to health.
+    pub(crate) postmaster: Option<Postmaster>,
+    pub(crate) stream: Transport,
+    /// When it was begun, before the login.
+    pub(crate) since: Instant,
+    /// The server's process and its secret, once it is logged in, if the server sent them.
+    pub(crate) key: Option<(ProcessId, SecretKey)>,
+    /// What it has of the state of the session that it was checked out for.
+    pub(super) state: ConnectionState,
+}
+
+/// A connection that is checked out, logged in and ready for the session.
+#[derive(Debug)]
+pub(crate) struct ReadyServer {
+    pub(crate) server: ServerConnection,
+    pub(crate) login_reply: LoginReply,
+    pub(crate) choice: ChoiceReason,
+}
+
+impl ServerConnection {
+    /// What cancels its query; `None` if the server sent no key.
+    pub(crate) fn cancel_key(&self) -> Option<ServerCancelKey> {
+        let (process_id, key) = self.key.clone()?;
+        Some(ServerCancelKey { address: self.address.clone(), process_id, key })
+    }
+
+    /// Sends a Terminate: no other session may have the connection.
+    pub(crate) fn check_in(self) {
+        self.terminate();
+    }
+
+    /// Sends a Terminate to the server.
+    pub(super) fn terminate(&self) {
+        let mut goodbye = BytesMut::new();
+        write::terminate(&mut goodbye);
+        // If the socket does not take the five bytes, closing it is enough.
+        let _ = self.stream.try_write_last(&goodbye);
+    }
+}
+
+impl ReadyServer {
+    /// A connection whose login is complete.
+    pub(crate) fn new(mut server: ServerConnection, mut login_reply: LoginReply) -> Self {
+        server.key = login_reply.key.take();
+        Self { server, login_reply, choice: ChoiceReason::Regular }
+    }
+}
+
+/// Checks a connection out: finds a server, logs in to it as the session's user and brings it to the session's state
+/// `wanted`. Its lifetime is that of the session's stay: each check-out logs in.
+pub(crate) async fn check_out(
+    search: &mut Search<'_>,
+    who: LoginAs<'_>,
+    wanted: &SessionState,
+) -> Result<ReadyServer, TakeError> {
+    let timeout = search.worker.shared.live().timeouts.connect;
+    let connector = &search.worker.connector;
+    loop {
+        let mut server = search.connect().await?;
+        let id = server.lease.server();
+        let logged_in = log_in(connector, &mut server, who, timeout);
+        let error = match answered(&search.worker.shared.health, id, timeout, logged_in).await {
+            Ok(Ok(login_reply)) => {
+                if !search.is_as_wanted(&server, &login_reply) {
+                    continue;
+                }
+                server.state = who.connection_state();
+                let taken = ReadyServer::new(server, login_reply);
+                if let Some(taken) = search.align(taken, wanted, timeout).await? {
+                    return Ok(taken);
+                }
+                continue;
+            }
+            Ok(Err(error)) => error,
+            Err(error) => error.into(),
+        };
+        if let Some(pause) = search.pause_for_role(&server, &error) {
+            drop(server);
+            timer::sleep(pause).await;
+            continue;
+        }
+        search.login_failed(&server, error)?;
+    }
+}
