@@ -214,7 +214,12 @@ fn verify_knows_a_new_role_and_a_changed_password_at_once() {
 #[test]
 fn verify_waits_for_a_standby_that_has_yet_to_replay_a_role() {
     let cluster = own_cluster(1);
-    let endpoint = Endpoint::over(&cluster).auth(Auth::Verify).flag("--log-level", "debug").start();
+    // With a fallback the primary would take the session.
+    let endpoint = Endpoint::over(&cluster)
+        .auth(Auth::Verify)
+        .key("health.fallback.mode", "\"none\"")
+        .flag("--log-level", "debug")
+        .start();
     let replica = &cluster.replicas[0];
     replica.pause_replay().unwrap();
     cluster.primary.psql("CREATE ROLE late LOGIN PASSWORD 'late'").unwrap();
