@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use trunkline_cluster::Cluster;
+use trunkline_cluster::{Cluster, MONITOR_ROLE};
 use trunkline_tests::{Login, Wire};
 
 use super::script::{Script, Step};
@@ -126,6 +126,7 @@ impl World {
         if std::mem::take(&mut self.is_changed) {
             let made = self.primary.query(OBJECTS);
             assert_eq!(made.error, None);
+            self.await_look_at_functions();
             self.await_replay();
         }
     }
@@ -159,6 +160,20 @@ impl World {
                  WHERE query LIKE '%pg_db_role_setting%' AND pid <> pg_backend_pid()"
             );
             self.await_true(index, &question);
+        }
+    }
+
+    /// The same of the functions of this database, which an endpoint reads on the primary while they are used.
+    fn await_look_at_functions(&mut self) {
+        let began = self.primary.value("SELECT clock_timestamp()");
+        let question = format!(
+            "SELECT coalesce(bool_and(query_start > '{began}' AND state = 'idle'), true) FROM pg_stat_activity \
+             WHERE datname = current_database() AND usename = '{MONITOR_ROLE}'"
+        );
+        let deadline = Instant::now() + REPLAY_TIMEOUT;
+        while self.primary.value(&question) != "t" {
+            assert!(Instant::now() < deadline, "the endpoint does not look at the functions");
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
