@@ -77,7 +77,7 @@ fn counted(endpoint: &Endpoint) -> (f64, f64) {
 fn die_for_all(endpoint: &Endpoint, victim: &Server, sessions: usize) {
     victim.kill_postmaster();
     eventually(PATIENCE, "every session has lost its server", || {
-        endpoint.log().matches("server was lost, the client is told").count() == sessions
+        endpoint.log().matches("server was lost, the request in flight fails").count() == sessions
     });
 }
 
