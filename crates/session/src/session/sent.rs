@@ -1,5 +1,6 @@
 //! What requests do, read on their way to the server.
 
+use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::frontend::Parse;
 
 use super::Session;
@@ -95,7 +96,10 @@ impl Session {
     #[inline]
     fn follow_query(&mut self, body: &[u8], is_whole: bool) -> Class {
         if self.mobility == Mobility::Fixed {
-            self.conversation.exports_snapshot |= exports_snapshot(body);
+            // Outside of a transaction block its snapshot ends with the Query.
+            if self.conversation.status == TransactionStatus::InTransaction {
+                self.conversation.exports_snapshot |= exports_snapshot(body);
+            }
             return Class::PLAIN;
         }
         if !is_whole {
