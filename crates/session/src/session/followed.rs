@@ -22,13 +22,14 @@ impl Session {
         if self.mobility == Mobility::Fixed || (!has_effects && tag.starts_with(b"SELECT ")) {
             return;
         }
-        match &mut self.carried.followed {
-            Some(followed) => followed.completed(has_effects, tag, &self.carried.parameters),
-            None if Effect::None.fits(tag) => {}
-            None => {
-                self.carried.follow();
-                self.follow_completed(tag);
+        if self.carried.followed.is_none() {
+            if Effect::None.fits(tag) {
+                return;
             }
+            self.carried.follow();
+        }
+        if let Some(followed) = &mut self.carried.followed {
+            followed.completed(has_effects, tag, &self.carried.parameters);
         }
     }
 

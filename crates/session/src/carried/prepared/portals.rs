@@ -130,11 +130,13 @@ impl Prepared {
     /// The session is idle outside a transaction: portals are gone.
     #[inline]
     pub(crate) fn portals_ended(&mut self) {
-        for (_, portal) in self.portals.drain() {
-            self.texts.release(portal.text);
+        if !self.portals.is_empty() {
+            self.portals.drain().for_each(|(_, portal)| self.texts.release(portal.text));
         }
-        let unnamed = std::mem::take(&mut self.unnamed_portal);
-        self.texts.release(unnamed.text);
+        if !self.unnamed_portal.is_empty() {
+            let unnamed = std::mem::take(&mut self.unnamed_portal);
+            self.texts.release(unnamed.text);
+        }
         self.notes.portals_ended();
     }
 }

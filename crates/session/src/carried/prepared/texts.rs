@@ -68,8 +68,14 @@ impl Texts {
     }
 
     /// One holder less.
+    #[inline]
     pub(crate) fn release(&mut self, id: Option<TextId>) {
-        let Some(id) = id else { return };
+        if let Some(id) = id {
+            self.release_held(id);
+        }
+    }
+
+    fn release_held(&mut self, id: TextId) {
         let Some(slot) = self.slots.get_mut(index(id)) else { return };
         debug_assert!(slot.holders > 0, "released more often than retained");
         slot.holders = slot.holders.saturating_sub(1);
