@@ -13,6 +13,7 @@ pub(super) const ACTIONS: &[Action] = &[
     Action { weight: 3, write: unnamed_kept },
     Action { weight: 5, write: sql_prepare },
     Action { weight: 5, write: sql_execute },
+    Action { weight: 4, write: parse_and_sql_execute },
     Action { weight: 4, write: pipeline },
     Action { weight: 4, write: under_set_local },
     Action { weight: 3, write: portal_in_a_transaction },
@@ -214,6 +215,30 @@ fn sql_execute(draft: &mut Draft) {
         "DEALLOCATE ALL",
     ]);
     draft.query(sql.replace("{}", name));
+}
+
+/// A statement of the protocol that changes the session, run by SQL.
+fn parse_and_sql_execute(draft: &mut Draft) {
+    let name = name(draft);
+    let sql = draft.random.one(&[
+        "SELECT set_tenant('a')",
+        "SELECT set_config('app.note', 'by SQL', false)",
+        "SELECT pg_advisory_lock(31)",
+        "SELECT take_lock(32)",
+        "SELECT pg_advisory_lock(33), set_config('app.tenant', 'b', false)",
+        "SET work_mem = '21MB'",
+    ]);
+    draft.push(Step::Close(Target::Statement, name.to_owned()));
+    draft.arguments.insert(name, Vec::new());
+    draft.push(Step::Parse { name: name.to_owned(), types: Vec::new(), sql: sql.to_owned() });
+    draft.sync();
+    let execute = draft.random.one(&[
+        "EXECUTE {}",
+        "EXECUTE {}",
+        "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) EXECUTE {}",
+    ]);
+    draft.query(execute.replace("{}", name));
+    draft.make_move();
 }
 
 /// Several series, and queries between them, before anything is read.
