@@ -130,6 +130,6 @@ impl Judge {
         for server in &mut self.servers {
             server.forget_cluster();
         }
-        self.elect_first(now);
+        self.begin(Some(system), now);
     }
 }

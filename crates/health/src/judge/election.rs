@@ -14,26 +14,31 @@ use trunkline_topology::{ExpectedRole, ServerId};
 impl Judge {
     /// The first epoch, once every server was looked at: before that a stale primary might win by being first.
     pub(super) fn elect_first(&mut self, now: Instant) {
-        if self.epoch.is_some() || !self.servers.iter().all(is_looked_at) {
-            return;
+        if self.epoch.is_none() && self.servers.iter().all(is_looked_at) {
+            self.begin(None, now);
         }
+    }
+
+    /// Begins with what the servers of the cluster `system` say, or with the newest timeline of any.
+    pub(super) fn begin(&mut self, system: Option<SystemIdentifier>, now: Instant) {
+        let mut epoch = Epoch::new(&self.settings, EpochOrigin::Found, now);
+        epoch.system = system;
         let best = self
             .servers
             .iter()
-            .filter(|server| server.liveness.is_alive())
+            .filter(|server| server.liveness.is_alive() && !epoch.is_foreign(server.system()))
             .filter_map(|server| {
                 Some((server.primary()?.timeline, rank(server), std::cmp::Reverse(server.id), server.id))
             })
             .max()
             .map(|(.., id)| id);
-        let mut epoch = Epoch::new(&self.settings, EpochOrigin::Found, now);
         match best {
             Some(id) => {
                 self.epoch = Some(epoch);
                 self.hold(id, now);
             }
             None => {
-                (epoch.system, epoch.timeline) = self.told_by_standbys();
+                (epoch.system, epoch.timeline) = self.told_by_standbys(&epoch);
                 self.epoch = Some(epoch);
             }
         }
@@ -47,13 +52,13 @@ impl Judge {
         }
     }
 
-    /// Without a primary: what the standbys say of the cluster.
-    fn told_by_standbys(&self) -> (Option<SystemIdentifier>, Option<TimelineId>) {
+    /// Without a primary: what the standbys say of the cluster that `epoch` begins with.
+    fn told_by_standbys(&self, epoch: &Epoch) -> (Option<SystemIdentifier>, Option<TimelineId>) {
         let standbys = || {
             let alive = self.servers.iter().filter(|server| server.liveness.is_alive());
-            alive.filter(|server| server.standby().is_some())
+            alive.filter(|server| server.standby().is_some() && !epoch.is_foreign(server.system()))
         };
-        let system = standbys().find_map(JudgedServer::system);
+        let system = epoch.system.or_else(|| standbys().find_map(JudgedServer::system));
         let timeline = standbys()
             .filter_map(|server| match server.standby()?.receiver {
                 Receiver::Present { timeline, .. } => timeline,

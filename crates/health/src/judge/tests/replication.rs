@@ -278,6 +278,28 @@ fn no_cluster_is_adopted_while_a_server_of_the_present_one_answers() {
 }
 
 #[test]
+fn the_cluster_that_is_adopted_is_not_that_of_a_server_in_maintenance() {
+    for second in [Ok(primary(500, 1)), Ok(standby(500, 1))] {
+        let mut stage = Stage::of([ExpectedRole::Any; 3], |_| {});
+        stage.answers[0] = Ok(primary(1000, 5));
+        stage.round();
+        // The old server goes on, on a newer timeline than the new cluster's.
+        stage.judge.set_admin(PRIMARY, AdminState::Maint, stage.now);
+        stage.system = vec![7, 8, 8];
+        (stage.answers[1], stage.answers[2]) = (second, Ok(standby(500, 1)));
+        stage.rounds(2);
+        assert_eq!(stage.judge.adopt(stage.now), Ok(SystemIdentifier(8)));
+        stage.rounds(2);
+        stage.expect(R1, State::Up, "");
+        stage.expect(R2, State::Up, "");
+        let ours = stage.judge.epoch.as_ref().and_then(|epoch| epoch.system);
+        assert_eq!(ours, Some(SystemIdentifier(8)));
+        stage.judge.set_admin(PRIMARY, AdminState::Ready, stage.now);
+        stage.expect(PRIMARY, State::Fenced, "this cluster's is 8");
+    }
+}
+
+#[test]
 fn a_single_server_of_another_cluster_is_adopted_only_when_an_operator_says_so() {
     let mut stage = Stage::with(|settings| settings.adopt_after = Duration::from_secs(5));
     stage.round();
