@@ -124,9 +124,7 @@ impl Liveness {
     ) -> LivenessChange {
         self.probe_failures = self.probe_failures.saturating_add(1);
         let count = self.probe_failures;
-        if failure.severity() == FailureSeverity::Misconfigured {
-            self.refused_query = Some(failure.clone());
-        }
+        note_refusal(&mut self.refused_query, &failure);
         self.failed(failure, count, settings, now)
     }
 
@@ -139,9 +137,7 @@ impl Liveness {
     ) -> LivenessChange {
         self.connect_failures = self.connect_failures.saturating_add(1);
         let count = self.connect_failures;
-        if failure.severity() == FailureSeverity::Misconfigured {
-            self.refused_login = Some(failure.clone());
-        }
+        note_refusal(&mut self.refused_login, &failure);
         self.failed(failure, count, settings, now)
     }
 
@@ -152,9 +148,10 @@ impl Liveness {
         is_ready.then(|| revival.since + damping::hold(self.recent_failures(now), settings))
     }
 
-    /// Why the monitoring role is refused, or cannot even try.
+    /// Why the monitoring role is refused, or cannot even try: what the server says comes first.
     pub(super) fn refusal(&self) -> Option<&ProbeFailure> {
-        self.refused_login.as_ref().or(self.refused_query.as_ref())
+        let both = || [&self.refused_login, &self.refused_query].into_iter().flatten();
+        both().find(|failure| failure.is_refused_role()).or_else(|| both().next())
     }
 
     /// How often it died within [`DAMPING_WINDOW`].
@@ -215,5 +212,13 @@ impl Liveness {
                 LivenessChange::Died
             }
         }
+    }
+}
+
+/// Notes why the monitoring role is refused, or cannot even try. That it could not try takes back no refusal.
+fn note_refusal(known: &mut Option<ProbeFailure>, failure: &ProbeFailure) {
+    let is_kept = !failure.is_refused_role() && known.as_ref().is_some_and(ProbeFailure::is_refused_role);
+    if failure.severity() == FailureSeverity::Misconfigured && !is_kept {
+        *known = Some(failure.clone());
     }
 }

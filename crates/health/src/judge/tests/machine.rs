@@ -281,6 +281,19 @@ fn a_right_that_the_monitoring_role_lacks_is_not_proven_by_a_login() {
 }
 
 #[test]
+fn a_probe_that_lacked_resources_takes_back_no_refusal() {
+    let starved = || ProbeFailure::NoResources("too many open files".to_owned());
+    for refused_by in [Finding::ConnectFailed, Finding::ProbeFailed] {
+        let mut stage = Stage::started();
+        stage.observe(R1, refused_by(refusal("42501")));
+        stage.observe(R1, Finding::ConnectFailed(starved()));
+        stage.observe(R1, Finding::ProbeFailed(starved()));
+        assert_eq!(refusals(&mut stage), [refused("replica1", "42501")]);
+        assert_eq!(stage.server(R1).monitor_refused.as_deref(), Some("no (42501)"));
+    }
+}
+
+#[test]
 fn the_newest_failure_is_the_reason() {
     let mut stage = Stage::started();
     stage.observe(R1, Finding::ConnectFailed(refusal("57P03")));
