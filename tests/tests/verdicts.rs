@@ -130,7 +130,7 @@ fn a_re_initialised_cluster_is_adopted_after_a_while_or_when_an_operator_says_so
     assert_eq!(Wire::login(endpoint.writes()).value("CREATE TEMP TABLE t (x int); SELECT 1"), "1");
     assert_eq!(Wire::login(endpoint.reads()).value("SHOW cluster_name"), "replica1");
     let reason = http_get(by_hand.http(), "/primary").unwrap().body;
-    assert!(reason.contains("`trunkline adopt` makes it this cluster"), "{reason}");
+    assert!(reason.contains("`trunkline adopt`, or a restart of `trunkline health`, makes it"), "{reason}");
     assert!(adopt().0);
     by_hand.await_health("replica1", true, PATIENCE);
 }

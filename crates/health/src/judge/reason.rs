@@ -53,12 +53,14 @@ impl fmt::Display for AdoptionHint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AdoptionHint::None => Ok(()),
-            AdoptionHint::ByHand => f.write_str("; `trunkline adopt` makes it this cluster"),
+            AdoptionHint::ByHand => {
+                f.write_str("; `trunkline adopt`, or a restart of `trunkline health`, makes it this cluster")
+            }
             AdoptionHint::In(left) => {
                 let left = Seconds(*left);
                 write!(
                     f,
-                    "; adopted in {left} unless a server of this cluster answers, at once by `trunkline adopt`"
+                    "; adopted in {left} unless a server of this cluster answers, at once by `trunkline adopt`, or by a restart of `trunkline health`"
                 )
             }
         }

@@ -246,7 +246,11 @@ fn a_cluster_re_initialised_as_a_whole_is_adopted_after_a_while() {
     stage.rounds(2);
     for id in [PRIMARY, R1, R2] {
         stage.expect(id, State::Fenced, "this cluster's is 7; adopted in");
-        stage.expect(id, State::Fenced, "`trunkline adopt`");
+        stage.expect(
+            id,
+            State::Fenced,
+            "at once by `trunkline adopt`, or by a restart of `trunkline health`",
+        );
     }
     stage.rounds(12);
     stage.expect(PRIMARY, State::Up, "primary");
@@ -311,7 +315,11 @@ fn a_single_server_of_another_cluster_is_adopted_only_when_an_operator_says_so()
     stage.answers[1] = Err(ProbeFailure::Refused);
     stage.answers[2] = Err(ProbeFailure::Refused);
     stage.rounds(30);
-    stage.expect(PRIMARY, State::Fenced, "this cluster's is 7; `trunkline adopt`");
+    stage.expect(
+        PRIMARY,
+        State::Fenced,
+        "this cluster's is 7; `trunkline adopt`, or a restart of `trunkline health`",
+    );
     assert_eq!(stage.judge.adopt(stage.now), Ok(SystemIdentifier(8)));
     stage.expect(PRIMARY, State::Up, "primary");
     // Its standbys come later.
