@@ -126,7 +126,7 @@ impl fmt::Display for Reason {
             Reason::SecondPrimary => f.write_str("split brain: a second primary on the same timeline"),
             Reason::Contender { theirs } => write!(
                 f,
-                "split brain: promoted to timeline {theirs} while the primary serves, and most standbys follow that"
+                "split brain: promoted to timeline {theirs} beside the primary; most standbys do not follow it"
             ),
             Reason::Ahead { replay, flush } => {
                 write!(f, "diverged: it replayed to {replay}, ahead of the primary at {flush}")

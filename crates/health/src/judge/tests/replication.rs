@@ -352,7 +352,7 @@ fn promoted_beside_the_primary() -> Stage {
 fn a_server_promoted_beside_the_primary_takes_over_only_when_most_standbys_follow_it() {
     let mut stage = promoted_beside_the_primary();
     stage.expect(PRIMARY, State::Up, "primary");
-    stage.expect(R1, State::Fenced, "promoted to timeline 2 while the primary serves");
+    stage.expect(R1, State::Fenced, "promoted to timeline 2 beside the primary");
     assert!(stage.judge.snapshot(stage.now).split_brain);
     assert!(stage.judge.snapshot(stage.now).is_fenced_primary(R1), "no write goes there");
     stage.answers[2] = Ok(standby(1100, 2));
@@ -385,6 +385,19 @@ fn a_mistaken_promotion_does_not_take_over_when_the_primary_restarts() {
     // A primary that does not come back is another matter.
     stage.answers[0] = Err(ProbeFailure::Refused);
     stage.rounds(24);
+    stage.expect(R1, State::Up, "primary");
+}
+
+#[test]
+fn a_standby_whose_timeline_is_hidden_bears_out_no_promotion() {
+    let mut stage = Stage::of([ExpectedRole::Any; 3], |_| {});
+    stage.round();
+    let hidden = StandbyFacts { receiver: Receiver::Hidden, ..standby_facts(1100, 2) };
+    (stage.answers[1], stage.answers[2]) = (Ok(primary(1100, 2)), Ok(RoleFacts::Standby(hidden)));
+    stage.rounds(3);
+    stage.expect(R1, State::Fenced, "most standbys do not follow it");
+    stage.answers[0] = Err(ProbeFailure::Refused);
+    stage.rounds(2);
     stage.expect(R1, State::Up, "primary");
 }
 
