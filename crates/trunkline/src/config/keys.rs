@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use trunkline_proxy::settings::MockNonce;
+use trunkline_proxy::settings::{AddHost, MockNonce, Retry};
 
 use super::raw::{ListenerEntry, RawConfig, ServerEntry, Sourced};
 use super::words::Word;
@@ -66,6 +66,18 @@ macro_rules! plain_places {
     };
 }
 plain_places!(bool, Duration, Option<Duration>, f64, u64, Option<String>, Vec<IpNet>);
+
+impl PutValue<bool> for AddHost {
+    fn put(&mut self, value: bool, _source: &Source) {
+        *self = if value { AddHost::On } else { AddHost::Off };
+    }
+}
+
+impl PutValue<bool> for Retry {
+    fn put(&mut self, value: bool, _source: &Source) {
+        *self = if value { Retry::On } else { Retry::Off };
+    }
+}
 
 impl PutValue<u64> for usize {
     fn put(&mut self, value: u64, _source: &Source) {
@@ -197,9 +209,7 @@ impl<T> Key<T> {
             }
             KeyKind::Switch(put) => match value {
                 RawValue::Boolean(is_on) => put(into, *is_on, source),
-                _ if text()?.eq_ignore_ascii_case("on") => put(into, true, source),
-                _ if text()?.eq_ignore_ascii_case("off") => put(into, false, source),
-                _ => return Err(self.expected(value)),
+                _ => put(into, switch(text()?).ok_or_else(|| self.expected(value))?, source),
             },
             KeyKind::Word { put, .. } => {
                 if !put(into, text()?) {
@@ -305,6 +315,12 @@ fn networks(list: &str) -> Result<Vec<IpNet>, String> {
     words.map(network).collect()
 }
 
+/// As a boolean of the file may be written where nothing is quoted.
+fn switch(text: &str) -> Option<bool> {
+    let is = |words: [&str; 2]| words.iter().any(|word| text.trim().eq_ignore_ascii_case(word));
+    is(["on", "true"]).then_some(true).or(is(["off", "false"]).then_some(false))
+}
+
 fn is_off(text: &str) -> bool {
     text.is_empty() || text.eq_ignore_ascii_case("off")
 }
@@ -380,6 +396,26 @@ mod tests {
         }
         all_valid(SERVER_KEYS, ServerEntry::default());
         all_valid(LISTENER_KEYS, ListenerEntry::default());
+    }
+
+    #[test]
+    fn every_switch_is_on_or_off_true_or_false() {
+        fn switches<T>(keys: &[Key<T>], mut into: T) -> usize {
+            let mut number = 0;
+            for key in keys.iter().filter(|key| key.kind().contains("`on`")) {
+                number += 1;
+                for word in ["on", "off", "true", "false", "On"] {
+                    let bare = RawValue::Bare(word.to_owned());
+                    assert_eq!(key.put(&mut into, &bare, &Source::Default), Ok(()), "{}: {word}", key.name);
+                }
+                assert_eq!(key.put(&mut into, &RawValue::Boolean(true), &Source::Default), Ok(()));
+                assert!(key.put(&mut into, &RawValue::Bare("yes".to_owned()), &Source::Default).is_err());
+            }
+            number
+        }
+        let in_sections: usize =
+            SECTIONS.iter().map(|section| switches(section.keys, RawConfig::default())).sum();
+        assert_eq!((in_sections, switches(LISTENER_KEYS, ListenerEntry::default())), (1, 2));
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! The words of the configuration for values of a closed set.
 
-use trunkline_proxy::settings::{
-    AddHost, AuthMode, ClientMethod, OnLagging, OnTerminate, Retry, UserFunctions,
-};
+use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, UserFunctions};
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
 use trunkline_topology::{AdminState, ExpectedRole};
 
@@ -60,8 +58,6 @@ words! {
         PreferStandby = "prefer-standby",
     }
     Balance { RoundRobin = "round-robin", LeastOutstanding = "least-outstanding", RandomTwo = "random-two" }
-    AddHost { Off = "off", On = "on" }
-    Retry { Off = "off", On = "on" }
     AuthMode { Relay = "relay", Verify = "verify" }
     ClientMethod { Auto = "auto", Password = "password", Trust = "trust" }
     Fallback {

@@ -1,6 +1,5 @@
 //! The keys of a `[[server]]` and of a `[[listener]]`.
 
-use trunkline_proxy::settings::{AddHost, Retry};
 use trunkline_routing::{Balance, TargetSessionAttrs};
 use trunkline_topology::{AdminState, ExpectedRole};
 
@@ -77,13 +76,13 @@ pub const LISTENER_KEYS: &[Key<ListenerEntry>] = &[
     key(
         "application_name_add_host",
         "\"off\"",
-        word::<_, AddHost>(|l, w| put_word(&mut l.options.application_name_add_host, w)),
+        KeyKind::Switch(|l, v, s| l.options.application_name_add_host.put(v, s)),
         "`on` appends the client's address to its application_name (`psql - 192.0.2.1:40001`), for pg_stat_activity. At login the client gets the name without the address; SHOW and RESET return it with the address.",
     ),
     key(
         "retry",
         "\"on\"",
-        word::<_, Retry>(|l, w| put_word(&mut l.options.retry, w)),
+        KeyKind::Switch(|l, v, s| l.options.retry.put(v, s)),
         "Whether a read whose answer has not begun may be sent again to another server. A session's startup option `trunkline.retry` overrides it.",
     ),
 ];
