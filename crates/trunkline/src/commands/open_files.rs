@@ -1,30 +1,36 @@
 //! The limit on open files, and what it allows of clients.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use trunkline_proxy::settings::LimitSettings;
+use trunkline_proxy::settings::{LimitSettings, Settings};
 
-/// Descriptors kept for all but clients: HTTP (256), agent-check (128), cancel requests (128), sessions on the move,
-/// probes, listeners and logs.
+/// Descriptors kept for all but clients and probes: HTTP (256), agent-check (128), cancel requests (128), sessions on the
+/// move, listeners and logs.
 const BESIDE_CLIENTS: u64 = 768;
 
-/// Raises the soft limit on open files to what `limits` need, as far as the hard one allows, and lowers `limits` to what it
-/// allows. A client that finds no place is refused at once; one for which there is no descriptor waits unseen.
-pub(super) fn fit(limits: &mut LimitSettings) {
-    let needed = needed(limits);
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
-        let wanted = hard.min(needed.max(soft));
-        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).map(|()| wanted)
-    });
-    let files = match raised {
-        Ok(files) if files >= needed => return,
-        Ok(files) => files,
+/// Connections of the monitor to one server at one time: the probe's own, the login that checks it, and the one that shows
+/// whether it has ended.
+const PROBES_PER_SERVER: u64 = 3;
+
+/// Raises the soft limit on open files to what `settings` need, as far as the hard one allows, and lowers their limits to what
+/// it allows. A client that finds no place is refused at once; one for which there is no descriptor waits unseen.
+pub(super) fn fit(settings: &mut Settings) {
+    let limits = &mut settings.limits;
+    let beside = beside_clients(settings.health.servers.len());
+    let needed = needed(limits, beside);
+    let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok(both) => both,
         Err(error) => {
-            tracing::warn!(%error, "could not raise the limit on open files");
+            tracing::warn!(%error, "could not read the limit on open files");
             return;
         }
     };
+    let files =
+        raised(soft, hard.min(needed.max(soft)), |wanted| setrlimit(Resource::RLIMIT_NOFILE, wanted, hard));
+    if files >= needed {
+        return;
+    }
     let wanted = limits.connections_max;
-    *limits = fitting(limits, files);
+    *limits = fitting(limits, files, beside);
     tracing::warn!(
         files,
         needed,
@@ -35,15 +41,31 @@ pub(super) fn fit(limits: &mut LimitSettings) {
     );
 }
 
+/// The limit in force after an attempt to have it `wanted`.
+fn raised(soft: u64, wanted: u64, set: impl FnOnce(u64) -> nix::Result<()>) -> u64 {
+    match set(wanted) {
+        Ok(()) => wanted,
+        Err(error) => {
+            tracing::warn!(%error, soft, wanted, "could not raise the limit on open files");
+            soft
+        }
+    }
+}
+
 /// A session has two sockets, a connection before its startup packet has one.
-fn needed(limits: &LimitSettings) -> u64 {
-    2 * limits.connections_max as u64 + limits.startups_max as u64 + BESIDE_CLIENTS
+fn needed(limits: &LimitSettings, beside: u64) -> u64 {
+    2 * limits.connections_max as u64 + limits.startups_max as u64 + beside
+}
+
+/// What is not for clients, with so many servers.
+fn beside_clients(servers: usize) -> u64 {
+    BESIDE_CLIENTS + PROBES_PER_SERVER * servers as u64
 }
 
 /// The limits that so many files allow. At least three quarters are for clients.
-fn fitting(limits: &LimitSettings, files: u64) -> LimitSettings {
+fn fitting(limits: &LimitSettings, files: u64, beside: u64) -> LimitSettings {
     let startups = (limits.startups_max as u64).min(files / 8);
-    let sessions = files.saturating_sub(startups + BESIDE_CLIENTS.min(files / 4)) / 2;
+    let sessions = files.saturating_sub(startups + beside.min(files / 4)) / 2;
     let to_usize = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     LimitSettings {
         connections_max: limits.connections_max.min(to_usize(sessions).max(1)),
@@ -62,17 +84,31 @@ mod tests {
 
     #[test]
     fn enough_files_change_nothing_and_one_less_lowers_connections_max() {
-        let limits = limits(10_000, 1024);
-        let needed = needed(&limits);
-        assert_eq!(fitting(&limits, needed), limits);
-        let lowered = fitting(&limits, needed - 1);
+        let (limits, beside) = (limits(10_000, 1024), beside_clients(3));
+        let needed = needed(&limits, beside);
+        assert_eq!(fitting(&limits, needed, beside), limits);
+        let lowered = fitting(&limits, needed - 1, beside);
         assert_eq!((lowered.connections_max, lowered.startups_max), (9_999, 1024));
+    }
+
+    #[test]
+    fn each_server_has_its_probes_before_clients_have_theirs() {
+        let limits = limits(10_000, 1024);
+        let files = needed(&limits, beside_clients(0));
+        let fitted = fitting(&limits, files, beside_clients(20));
+        assert_eq!(fitted.connections_max, 10_000 - 20 * 3 / 2);
+    }
+
+    #[test]
+    fn a_limit_that_cannot_be_raised_is_the_one_that_clients_are_fitted_to() {
+        assert_eq!(raised(1024, 4096, |_| Ok(())), 4096);
+        assert_eq!(raised(1024, 4096, |_| Err(nix::Error::EPERM)), 1024);
     }
 
     #[test]
     fn few_files_are_shared_among_sessions_startups_and_the_rest() {
         for files in [1, 64, 256, 1024, 4096] {
-            let fitted = fitting(&limits(10_000, 1024), files);
+            let fitted = fitting(&limits(10_000, 1024), files, BESIDE_CLIENTS);
             let clients = 2 * fitted.connections_max as u64 + fitted.startups_max as u64;
             assert!(fitted.connections_max >= 1 && fitted.startups_max >= 1);
             assert!(files < 64 || clients + BESIDE_CLIENTS.min(files / 4) <= files, "{files}: {fitted:?}");

@@ -42,7 +42,7 @@ impl Serve {
         let request = ConfigSources { flags, environment: process_environment() };
         let mut checked = configure(&request)?;
         let logging = logging::start(&checked.log)?;
-        open_files::fit(&mut checked.proxy.limits);
+        open_files::fit(&mut checked.proxy);
         let runtime = runtime()?;
         let result = runtime.block_on(serve(&request, checked, &logging));
         // After a second signal, worker threads may still run. They end with the process.
@@ -210,7 +210,7 @@ async fn reload(
         }
     };
     logging.reload(&checked.log);
-    open_files::fit(&mut checked.proxy.limits);
+    open_files::fit(&mut checked.proxy);
     let drain = checked.proxy.timeouts.drain;
     for what in running.reload(checked.proxy).await {
         tracing::warn!(what, "a changed setting takes effect only after a restart");
