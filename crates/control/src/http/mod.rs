@@ -35,10 +35,10 @@ pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 32;
 /// Of these, those that only checkers may have.
 pub const CHECKERS_RESERVED: usize = 64;
 
-/// Longest a connection may take to send its request.
+/// Longest a connection may take to send its request's head. The time in which the answer is made does not count.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Longest a connection may take to read its answer.
+/// Longest the answer may take to be made, and then to be read.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Most bytes read from one connection: a request line and headers. No request has a body.

@@ -20,6 +20,7 @@ use super::{REQUEST_BYTES_MAX, REQUEST_TIMEOUT, RESPONSE_TIMEOUT};
 pub(super) struct BoundedStream {
     stream: TcpStream,
     phase: StreamPhase,
+    head: HeadReader,
     deadline: Pin<Box<Sleep>>,
     readable_bytes: usize,
     _place: Place,
@@ -27,8 +28,38 @@ pub(super) struct BoundedStream {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StreamPhase {
+    /// The head is being sent.
     Request,
+    /// The head is there, and nothing of the answer yet.
+    Answering,
     Response,
+}
+
+/// Looks for the empty line that ends a request's head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum HeadReader {
+    /// Nothing has come, or empty lines, which may precede a request.
+    #[default]
+    Before,
+    /// In a line that is not empty.
+    InLine,
+    /// At the start of a line.
+    LineStart,
+}
+
+impl HeadReader {
+    /// Whether the head ends within `bytes`.
+    fn ends_in(&mut self, bytes: &[u8]) -> bool {
+        for byte in bytes {
+            *self = match (byte, *self) {
+                (b'\n', HeadReader::LineStart) => return true,
+                (b'\n', HeadReader::InLine) => HeadReader::LineStart,
+                (b'\r', same) | (b'\n', same @ HeadReader::Before) => same,
+                _ => HeadReader::InLine,
+            };
+        }
+        false
+    }
 }
 
 impl BoundedStream {
@@ -42,10 +73,17 @@ impl BoundedStream {
         BoundedStream {
             stream,
             phase: StreamPhase::Request,
+            head: HeadReader::default(),
             deadline: Box::pin(sleep(timeout)),
             readable_bytes: REQUEST_BYTES_MAX,
             _place: place,
         }
+    }
+
+    /// Enters a phase after the request, which has time of its own.
+    fn enter(&mut self, phase: StreamPhase) {
+        self.phase = phase;
+        self.deadline.as_mut().reset(Instant::now() + RESPONSE_TIMEOUT);
     }
 
     /// An error once the deadline has passed; wakes the task then.
@@ -70,16 +108,19 @@ impl AsyncRead for BoundedStream {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         // A read may go past the limit by what fits in hyper's buffer; the next one is refused.
-        self.readable_bytes = self.readable_bytes.saturating_sub(buf.filled().len() - before);
+        let read = &buf.filled()[before..];
+        self.readable_bytes = self.readable_bytes.saturating_sub(read.len());
+        if self.phase == StreamPhase::Request && self.head.ends_in(read) {
+            self.enter(StreamPhase::Answering);
+        }
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for BoundedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.phase == StreamPhase::Request {
-            self.phase = StreamPhase::Response;
-            self.deadline.as_mut().reset(Instant::now() + RESPONSE_TIMEOUT);
+        if self.phase != StreamPhase::Response {
+            self.enter(StreamPhase::Response);
         }
         self.check_deadline(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
@@ -134,5 +175,31 @@ mod tests {
         stream.write_all(b"x").await.expect("open");
         tokio::time::sleep(Duration::from_millis(40)).await;
         stream.write_all(b"y").await.expect("the request's deadline no longer counts");
+    }
+
+    #[tokio::test]
+    async fn the_deadline_of_a_request_ends_with_its_head_and_not_before() {
+        for (head, is_whole) in [
+            ("GET / HTTP/1.0\r\n\r\n", true),
+            ("\r\n\nGET / HTTP/1.0\nHost: x\n\n", true),
+            ("GET / HTTP/1.0\r\nHost: x\r\n", false),
+            ("\r\n\r\n\r\n", false),
+        ] {
+            let (mut stream, mut client, _places, _others) = pair(Duration::from_millis(20), 0).await;
+            client.write_all(head.as_bytes()).await.expect("open");
+            stream.read_exact(&mut vec![0; head.len()]).await.expect("it is there");
+            let more = tokio::time::timeout(Duration::from_millis(60), stream.read_u8()).await;
+            assert_eq!(more.is_err(), is_whole, "{head:?}: {more:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_ends_in_the_same_place_however_it_is_cut() {
+        let head = b"\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        for cut in 0..head.len() {
+            let mut reader = HeadReader::default();
+            assert!(!reader.ends_in(&head[..cut]), "{cut}");
+            assert!(reader.ends_in(&head[cut..]), "{cut}");
+        }
     }
 }

@@ -36,6 +36,21 @@ async fn site_with(metrics: Option<Arc<Metrics>>, checkers: &[&str]) -> SocketAd
     address
 }
 
+/// Verdicts whose sessions take as long to be counted as a request may take to be sent.
+#[derive(Clone)]
+struct Slow;
+
+impl Verdicts for Slow {
+    fn newest(&self) -> Arc<Snapshot> {
+        verdicts().newest()
+    }
+
+    async fn sessions(&self) -> Option<Sessions> {
+        tokio::time::sleep(REQUEST_TIMEOUT + Duration::from_millis(100)).await;
+        None
+    }
+}
+
 async fn agent() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
@@ -146,6 +161,20 @@ async fn the_json_has_all_that_the_page_shows() {
         }
     }
     assert_eq!(members.len(), 3);
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_the_time_of_a_request_comes() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let metrics = Some(Arc::new(Metrics::new(1, 3)));
+    tokio::spawn(serve(listener, Vec::new(), Slow, metrics, std::future::pending()));
+    let (metrics, cluster) = tokio::join!(
+        exchange(address, "GET /metrics HTTP/1.0\r\n\r\n"),
+        exchange(address, "GET /cluster HTTP/1.0\r\n\r\n")
+    );
+    assert!(metrics.starts_with("HTTP/1.0 200"), "{metrics}");
+    assert!(cluster.starts_with("HTTP/1.0 200"), "{cluster}");
 }
 
 #[tokio::test]
