@@ -32,7 +32,7 @@ pub const CONNECTIONS_MAX: usize = 256;
 /// Of these, those of one address, unless it is a checker's.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 32;
 
-/// Of these, those that only checkers may have.
+/// Of these, those that only checkers may have, where there are any.
 pub const CHECKERS_RESERVED: usize = 64;
 
 /// Longest a connection may take to send its request's head. The time in which the answer is made does not count.

@@ -13,6 +13,8 @@ use super::{CHECKERS_RESERVED, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX};
 pub(super) struct Places {
     /// Networks whose connections may use every place and have no share.
     checkers: Vec<IpNet>,
+    /// Places that all others may have together.
+    others_max: usize,
     taken: Mutex<TakenPlaces>,
 }
 
@@ -35,7 +37,8 @@ pub(super) struct Place {
 
 impl Places {
     pub(super) fn new(checkers: Vec<IpNet>) -> Arc<Self> {
-        Arc::new(Places { checkers, taken: Mutex::default() })
+        let reserved = if checkers.is_empty() { 0 } else { CHECKERS_RESERVED };
+        Arc::new(Places { checkers, others_max: CONNECTIONS_MAX - reserved, taken: Mutex::default() })
     }
 
     /// A place for a connection from `address`, if there is one.
@@ -48,7 +51,7 @@ impl Places {
         }
         if !is_checker {
             let share = taken.by_address.get(&address).copied().unwrap_or_default();
-            let is_full = taken.others >= CONNECTIONS_MAX - CHECKERS_RESERVED;
+            let is_full = taken.others >= self.others_max;
             if is_full || share >= CONNECTIONS_PER_ADDRESS_MAX {
                 return None;
             }
@@ -113,6 +116,14 @@ mod tests {
         held.extend((0..CHECKERS_RESERVED).map(|_| places.take(checker())));
         assert!(held.iter().all(Option::is_some), "a checker has no share");
         assert!(places.take(checker()).is_none(), "all places are taken");
+    }
+
+    #[test]
+    fn without_checkers_every_place_is_for_all() {
+        let places = Places::new(Vec::new());
+        let held: Vec<_> = (0..CONNECTIONS_MAX).map(|n| places.take(address(n))).collect();
+        assert!(held.iter().all(Option::is_some));
+        assert!(places.take(address(CONNECTIONS_MAX)).is_none());
     }
 
     #[test]
