@@ -11,9 +11,12 @@ pub use trunkline_codec::limits::NAME_BYTES_MAX;
 /// that the server does not send before it gets the Sync that waits after them.
 pub const OUTSTANDING_MAX: usize = 4096;
 
-/// SQL kept of a session, in bytes: of its requests in flight, portals and prepared statements. Of the latter, at most
-/// [`PREPARED_BYTES_MAX`] is kept for another server; the rest is for the log, where a statement beyond it has no SQL.
-pub const TEXT_BYTES_MAX: usize = 2 * PREPARED_BYTES_MAX;
+/// SQL kept of a session's statements, in bytes: at most [`PREPARED_BYTES_MAX`] of those that are prepared, and those that
+/// were replaced while they run.
+pub const STATEMENT_TEXT_BYTES_MAX: usize = 2 * PREPARED_BYTES_MAX;
+
+/// SQL kept for the log only, in bytes. A request beyond it has no SQL there.
+pub const LOG_TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// Named portals whose statement is remembered. They end with their transaction.
 pub const PORTALS_MAX: usize = 256;

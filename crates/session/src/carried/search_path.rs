@@ -7,65 +7,85 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::sql::effect::Change;
+use crate::sql::path_names::path_names;
 
-/// A `search_path`, by a hash of the SQL that has set it; zero is the one of the login.
+/// A `search_path`, by a hash of its names; zero is the one of the login.
+///
+/// Two that differ by it may still be the same to the server: a value that the login has given and the same one set
+/// later, or one from the parameters of two different Binds. What `"$user"` stands for is not told apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PathId(u64);
 
 impl PathId {
+    /// Of the SQL that has set it, or of the Bind that has its value.
     fn of(sql: &[u8]) -> Self {
         let mut hasher = DefaultHasher::new();
-        sql.hash(&mut hasher);
+        match path_names(sql).as_deref() {
+            Some([name]) if name == b"default" => return Self::default(),
+            Some(names) => names.hash(&mut hasher),
+            None => sql.hash(&mut hasher),
+        }
         Self(hasher.finish())
     }
 }
 
-/// The session's `search_path` as its transaction changes it.
-#[derive(Debug, Default)]
+/// The session's `search_path` as its transaction changes it. `None` is one that is not known.
+#[derive(Debug)]
 pub(crate) struct SearchPath {
-    now: PathId,
+    now: Option<PathId>,
     /// What it is after a COMMIT.
-    staged: PathId,
+    staged: Option<PathId>,
     /// What it is after a ROLLBACK.
-    lasting: PathId,
-    /// Number of values that are not known.
-    unknown: u64,
+    lasting: Option<PathId>,
+}
+
+impl Default for SearchPath {
+    fn default() -> Self {
+        let login = Some(PathId::default());
+        Self { now: login, staged: login, lasting: login }
+    }
 }
 
 impl SearchPath {
-    pub(crate) fn now(&self) -> PathId {
+    pub(crate) fn now(&self) -> Option<PathId> {
         self.now
+    }
+
+    /// Whether the present path is known to be another one.
+    pub(crate) fn is_other(&self, path: PathId) -> bool {
+        self.now.is_some_and(|now| now != path)
     }
 
     /// A setting was changed. Returns whether it was this one.
     pub(crate) fn change(&mut self, change: &Change) -> bool {
         let is_path = |key: &str| key == "search_path";
         match change {
-            Change::Set { key, sql } if is_path(key) => {
-                self.now = PathId::of(sql);
-                self.staged = self.now;
-            }
-            Change::Local { key, sql } if is_path(key) => self.now = PathId::of(sql),
-            Change::Reset { key, .. } if is_path(key) => self.reset(),
-            Change::ResetAll => self.reset(),
+            Change::Set { key, sql } if is_path(key) => self.set(PathId::of(sql)),
+            Change::Local { key, sql } if is_path(key) => self.now = Some(PathId::of(sql)),
+            Change::Reset { key, .. } if is_path(key) => self.set(PathId::default()),
+            Change::ResetAll => self.set(PathId::default()),
             Change::Set { .. } | Change::Local { .. } | Change::Reset { .. } => return false,
         }
         true
     }
 
-    fn reset(&mut self) {
-        self.now = PathId::default();
+    fn set(&mut self, path: PathId) {
+        self.now = Some(path);
         self.staged = self.now;
     }
 
-    /// A savepoint has undone some of the transaction's changes.
-    pub(crate) fn rolled_back_to_savepoint(&mut self) {
+    /// A savepoint has undone some of the transaction's changes, but for those that are kept and the local ones before
+    /// it. Returns whether the path may be another one now.
+    pub(crate) fn rolled_back_to_savepoint<'a>(&mut self, kept: impl Iterator<Item = &'a Change>) -> bool {
         if self.now == self.lasting && self.staged == self.lasting {
-            return;
+            return false;
         }
-        self.unknown += 1;
-        self.now = PathId(self.unknown);
-        self.staged = self.now;
+        self.staged = self.lasting;
+        for change in kept {
+            self.change(change);
+        }
+        self.now = None;
+        true
     }
 
     /// The transaction has ended. Returns whether the path is another one now.
@@ -80,28 +100,26 @@ impl SearchPath {
         self.now = self.lasting;
         before != self.now
     }
-
-    /// `DISCARD ALL`, which runs outside of a transaction.
-    pub(crate) fn discard_all(&mut self) {
-        self.reset();
-        self.lasting = self.now;
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn set(sql: &str) -> Change {
-        Change::Set { key: "search_path".into(), sql: sql.as_bytes().into() }
+    fn set(name: &str) -> Change {
+        Change::Set {
+            key: "search_path".into(),
+            sql: format!("set search_path = {name}").into_bytes().into(),
+        }
     }
 
-    fn local(sql: &str) -> Change {
-        Change::Local { key: "search_path".into(), sql: sql.as_bytes().into() }
+    fn local(name: &str) -> Change {
+        let sql = format!("set local search_path to {name}").into_bytes().into();
+        Change::Local { key: "search_path".into(), sql }
     }
 
     #[test]
-    fn a_local_path_ends_with_its_transaction_and_comes_back_with_its_sql() {
+    fn a_local_path_ends_with_its_transaction_and_comes_back_with_its_names() {
         let mut path = SearchPath::default();
         let login = path.now();
         assert!(path.change(&local("one")));
@@ -114,30 +132,57 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_known_by_its_names() {
+        let same = [
+            "set search_path = one, Public",
+            "SET search_path TO one,public;",
+            "set local search_path to one , public",
+        ];
+        let called = "SELECT pg_catalog.set_config('search_path', 'one, public', false)";
+        for sql in same.into_iter().chain([called]) {
+            assert_eq!(PathId::of(sql.as_bytes()), PathId::of(same[0].as_bytes()), "{sql}");
+        }
+        for sql in
+            ["set search_path = 'one, public'", "set search_path = public, one", "set search_path = one", "x"]
+        {
+            assert_ne!(PathId::of(sql.as_bytes()), PathId::of(same[0].as_bytes()), "{sql}");
+        }
+        assert_eq!(PathId::of(b"set local search_path to default"), PathId::default());
+    }
+
+    #[test]
     fn a_commit_keeps_what_a_rollback_undoes() {
         let mut path = SearchPath::default();
         path.change(&set("one"));
         let one = path.now();
         assert!(path.transaction_ended(true));
-        assert_eq!(path.now(), PathId::default());
+        assert_eq!(path.now(), Some(PathId::default()));
         path.change(&set("one"));
         path.change(&local("two"));
         path.transaction_ended(false);
         assert_eq!(path.now(), one);
         path.change(&Change::ResetAll);
         path.transaction_ended(false);
-        assert_eq!(path.now(), PathId::default());
+        assert_eq!(path.now(), Some(PathId::default()));
     }
 
     #[test]
-    fn behind_a_savepoint_no_path_is_one_of_before() {
+    fn behind_a_savepoint_no_path_is_known() {
         let mut path = SearchPath::default();
-        path.rolled_back_to_savepoint();
-        assert_eq!(path.now(), PathId::default(), "nothing was set");
+        assert!(!path.rolled_back_to_savepoint(std::iter::empty()), "nothing was set");
         path.change(&local("one"));
+        assert!(path.is_other(PathId::default()));
+        assert!(path.rolled_back_to_savepoint(std::iter::empty()));
+        assert_eq!(path.now(), None);
+        assert!(!path.is_other(PathId::default()));
+        path.transaction_ended(false);
+        assert_eq!(path.now(), Some(PathId::default()), "nothing is left of it");
+        path.change(&set("one"));
         let one = path.now();
-        path.rolled_back_to_savepoint();
-        assert!(path.now() != one && path.now() != PathId::default());
+        path.change(&set("two"));
+        path.rolled_back_to_savepoint([set("one")].iter());
+        path.transaction_ended(false);
+        assert_eq!(path.now(), one);
         let other = Change::Set { key: "work_mem".into(), sql: Box::default() };
         assert!(!path.change(&other));
     }

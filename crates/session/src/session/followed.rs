@@ -30,6 +30,7 @@ impl Session {
         }
         if let Some(followed) = &mut self.carried.followed {
             followed.completed(has_effects, tag, &self.carried.parameters);
+            followed.prepared.path_settled(self.conversation.outstanding.iter().skip(1));
         }
     }
 
@@ -62,6 +63,7 @@ impl Session {
         let is_last = self.conversation.outstanding.is_empty();
         if let Some(followed) = &mut self.carried.followed {
             followed.transaction_ended(is_last);
+            followed.prepared.path_settled(self.conversation.outstanding.iter());
             if followed.has_report {
                 followed.reported(&self.carried.parameters);
             }

@@ -285,6 +285,7 @@ impl Session {
         self.announce = None;
         self.conversation.outstanding = Outstanding::new();
         self.conversation.copy = CopyState::None;
+        self.conversation.exports_snapshot = false;
         self.client.flow = Flow::Open;
     }
 }

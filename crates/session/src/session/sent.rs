@@ -96,8 +96,12 @@ impl Session {
     #[inline]
     fn follow_query(&mut self, body: &[u8], is_whole: bool) -> Class {
         if self.mobility == Mobility::Fixed {
-            // Outside of a transaction block its snapshot ends with the Query.
-            if self.conversation.status == TransactionStatus::InTransaction {
+            // One that is sent to an idle server and is a single statement has a snapshot of its own, which ends with it.
+            let is_single = || !body.strip_suffix(b";\0").unwrap_or(body).contains(&b';');
+            if self.conversation.status == TransactionStatus::InTransaction
+                || !self.conversation.outstanding.is_empty()
+                || !is_single()
+            {
                 self.conversation.exports_snapshot |= exports_snapshot(body);
             }
             return Class::PLAIN;

@@ -1,7 +1,7 @@
 //! Prepared statements and transactions: prepared before a transaction that would change how they are read, and described
 //! after a savepoint.
 
-use trunkline_session::{LossPlan, PinReason};
+use trunkline_session::{ClientThen, LossPlan, Mobility, PinReason};
 
 use crate::talk::*;
 
@@ -171,4 +171,103 @@ fn constants_that_the_next_use_reads_again_are_prepared_then() {
     talk.client(&[query("set local datestyle = 'DMY'")]).server(&[complete("SET"), ready('T')]);
     talk.needs(&run, &again).swallows(&answers).client(&run);
     talk.server(&[m('2'), complete("SELECT 1"), ready('T')]);
+}
+
+/// Has the server of [`moved_with_a_constant`] prepare its statement, before SQL that would change how it is read, or
+/// not.
+fn is_prepared_before(talk: &mut Talk, sql: &str) -> bool {
+    matches!(talk.client_step(&query(sql)).then, ClientThen::Ask(_))
+}
+
+#[test]
+fn every_use_of_a_statement_reads_its_constants_again() {
+    let begin = |talk: &mut Talk| {
+        let [parsed, described] = [parse_of("c", CONSTANT, &[INT]), describe("c")];
+        talk.needs(&[query("begin")], &[parsed, described, sync()]);
+        talk.swallows(&[m('1'), takes(&[INT]), returns(&["a"]), ready('I')]);
+        talk.ran_to("begin", &["BEGIN"], 'T').ran_to("commit", &["COMMIT"], 'I');
+    };
+    let answered = [m('2'), complete("SELECT 1"), ready('I')];
+    let uses: [fn(&mut Talk); 3] = [
+        |talk| {
+            talk.ran("execute c(1)", &["SELECT 1"]);
+        },
+        |talk| {
+            talk.client(&[describe("c"), sync()]).server(&[takes(&[INT]), returns(&["a"]), ready('I')]);
+        },
+        |talk| {
+            talk.client(&[bind("c"), execute(), sync()]);
+            talk.server(&[m('2'), complete("SELECT 1"), ready('I')]);
+        },
+    ];
+    for (number, used) in uses.into_iter().enumerate() {
+        let mut talk = moved_with_a_constant();
+        begin(&mut talk);
+        talk.ran("set search_path = one", &["SET"]);
+        used(&mut talk);
+        assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+        talk.taken();
+        assert!(is_prepared_before(&mut talk, "begin"), "use {number} was under the path of the session");
+    }
+
+    // Nobody knows under which path a use that does not wait for the SET is.
+    let mut talk = moved_with_a_constant();
+    begin(&mut talk);
+    talk.client(&[query("set search_path = one"), bind("c"), execute(), sync()]);
+    talk.server(&[complete("SET"), ready('I')]).server(&answered).is_idle();
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    begin(talk.taken());
+    // There it was read under this path.
+    talk.ran("set search_path = two", &["SET"]);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    assert!(!is_prepared_before(talk.taken(), "begin"), "its next use reads it");
+}
+
+#[test]
+fn a_savepoint_undoes_the_path_of_a_use() {
+    let mut talk = Talk::new();
+    talk.ran_to("begin", &["BEGIN"], 'T').ran_to("savepoint a", &["SAVEPOINT"], 'T');
+    talk.ran_to("set local search_path = one", &["SET"], 'T');
+    talk.client(&[parse("c", CONSTANT), describe("c"), sync()]);
+    talk.server(&[m('1'), takes(&[INT]), returns(&["a"]), ready('T')]);
+    assert_eq!(talk.session.questions(), None, "the client has asked");
+    talk.ran_to("rollback to a", &["ROLLBACK"], 'T');
+    talk.client(&[bind("c"), execute(), sync()]).server(&[m('2'), complete("SELECT 1"), ready('T')]);
+    talk.ran_to("commit", &["COMMIT"], 'I');
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    assert!(is_prepared_before(talk.taken(), "begin"), "it was used under the path of the session");
+}
+
+#[test]
+fn a_statement_that_only_sql_runs_is_described_after_that() {
+    let mut talk = Talk::new();
+    let all = format!("begin; set local search_path = one; prepare c as {CONSTANT}; commit");
+    talk.ran(&all, &["BEGIN", "SET", "PREPARE", "COMMIT"]);
+    assert_eq!(talk.session.questions(), None);
+    assert_eq!(talk.session.stays_for(), Some(PinReason::StatementNotDescribed));
+    talk.ran("execute c(1)", &["SELECT 1"]).asks(&["c"], &[INT], &["a"]);
+    assert_eq!(talk.session.stays_for(), None);
+}
+
+#[test]
+fn an_exported_snapshot_is_noted_for_as_long_as_it_may_last() {
+    for mobility in [Mobility::Movable, Mobility::Fixed] {
+        let export = "select pg_export_snapshot()";
+        let talk = || Talk::of(Talk::settings(mobility), std::time::Instant::now());
+        let mut begun = talk();
+        begun.ran_to("begin", &["BEGIN"], 'T').ran_to(export, &["SELECT 1"], 'T');
+        assert!(begun.session.exports_snapshot());
+        begun.ran_to("commit", &["COMMIT"], 'I');
+        assert!(!begun.session.exports_snapshot());
+        let mut at_once = talk();
+        at_once.ran_to(&format!("begin; {export}"), &["BEGIN", "SELECT 1"], 'T');
+        assert!(at_once.session.exports_snapshot());
+        let mut pipelined = talk();
+        pipelined.client(&[query("begin"), query(export)]);
+        pipelined.server(&[complete("BEGIN"), ready('T'), complete("SELECT 1"), ready('T')]);
+        assert!(pipelined.session.exports_snapshot());
+        let mut alone = talk();
+        alone.ran_to(&format!("{export};"), &["SELECT 1"], 'I');
+        assert!(!alone.session.exports_snapshot(), "it has ended");
+    }
 }

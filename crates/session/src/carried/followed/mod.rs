@@ -160,6 +160,7 @@ impl Followed {
             Some(QueuedRequest::Execute(lasting)) => (lasting.effect.clone(), lasting.era),
             None => (Effect::Unread, self.encoding.era()),
         };
+        self.prepared.run_by_sql(&effect);
         self.prepared.effect_behind(effect, era)
     }
 

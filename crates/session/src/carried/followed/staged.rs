@@ -121,10 +121,14 @@ impl Followed {
     }
 
     pub(super) fn rollback_to(&mut self, name: &Name) {
-        self.prepared.rolled_back_to_savepoint();
         match self.savepoint(name) {
             Some(at) => self.staged.split_off(at + 1).into_iter().for_each(|staged| self.undo(staged)),
             None => self.pin(PinReason::UnknownSavepoint),
         }
+        let kept = self.staged.iter().filter_map(|staged| match staged {
+            Staged::Change(change, _) => Some(change),
+            Staged::Savepoint(_) | Staged::Kept(_) => None,
+        });
+        self.prepared.rolled_back_to_savepoint(kept);
     }
 }

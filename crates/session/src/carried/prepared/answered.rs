@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::presence::Presence;
 use super::saved::{Origin, SavedStatement};
-use super::texts::TextId;
+use super::texts::{TextId, TextUse};
 use super::{LastingEffects, Pending, Prepared, StatementEffects};
 use crate::carried::encoding::EncodingEra;
 use crate::carried::shape::Shape;
@@ -53,7 +53,7 @@ impl Prepared {
     }
 
     fn register(&mut self, name: Name, mut saved: SavedStatement) {
-        if self.named.len() >= PREPARED_MAX {
+        if self.named.len() >= PREPARED_MAX && !self.named.contains_key(&name) {
             self.is_lost = true;
             self.odd -= usize::from(!saved.effects.is_plain());
             return self.texts.release(saved.text);
@@ -131,7 +131,7 @@ impl Prepared {
         let effects = StatementEffects { class: Class::ONCE, lasting };
         let shape = Shape::default();
         self.notes.made(&name, &shape);
-        let text = self.texts.insert(sql);
+        let text = self.texts.insert(sql, TextUse::Statement);
         let saved = SavedStatement {
             text,
             origin: if text.is_some() { Origin::Sql } else { Origin::Unsaved },

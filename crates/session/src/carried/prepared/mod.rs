@@ -28,8 +28,8 @@ use self::presence::Presence;
 pub(crate) use self::presence::Step;
 use self::saved::{Origin, SavedStatement};
 pub(crate) use self::statement_effects::{LastingEffects, StatementEffects};
-use self::texts::{TextId, Texts};
-use crate::carried::search_path::{PathId, SearchPath};
+use self::texts::{TextId, TextUse, Texts};
+use crate::carried::search_path::SearchPath;
 use crate::carried::shape::Shape;
 use crate::limits::PREPARED_BYTES_MAX;
 use crate::names::{Name, close_of, compared, may_break};
@@ -71,6 +71,8 @@ pub(crate) struct Prepared {
     path: SearchPath,
     /// The path has changed while there were statements: they may have been analysed under another one.
     has_other_path: bool,
+    /// It has changed by the answer at hand.
+    has_new_path: bool,
     /// Statements that the present server does not have, or has in another shape.
     absent: usize,
     /// Some of those may be new to the client; they are prepared before it does anything else.
@@ -106,6 +108,7 @@ impl Prepared {
             notes: Notes::default(),
             path: SearchPath::default(),
             has_other_path: false,
+            has_new_path: false,
             absent: 0,
             has_new: false,
             is_listed: false,
@@ -128,7 +131,11 @@ impl Prepared {
     }
 
     fn keep_for_log(&mut self, sql: &[u8]) -> Option<TextId> {
-        if self.is_logged() { self.texts.insert(&sql[..sql.len().min(self.sql_bytes_max)]) } else { None }
+        if self.is_logged() {
+            self.texts.insert(&sql[..sql.len().min(self.sql_bytes_max)], TextUse::Log)
+        } else {
+            None
+        }
     }
 
     /// Whether every statement can be prepared on another server.
@@ -174,8 +181,11 @@ impl Prepared {
         // No other server takes a broken name.
         let is_kept = self.is_movable && is_whole && is_small && !may_break(parse.name);
         let start = parse.name.len() + 1;
-        let kept =
-            if is_kept { self.texts.insert_message(body, start..start + parse.sql.len()) } else { None };
+        let kept = if is_kept {
+            self.texts.insert_message(body, start..start + parse.sql.len(), TextUse::Statement)
+        } else {
+            None
+        };
         let (text, origin, shape) = match kept {
             Some(_) => (kept, Origin::Parse, Shape::of(&parse, body)),
             None => (self.keep_for_log(parse.sql), Origin::Unsaved, Shape::default()),
@@ -192,7 +202,7 @@ impl Prepared {
             shape,
             presence: Presence::Present,
             is_used: false,
-            analysed: PathId::default(),
+            analysed: None,
         };
         self.pending_bytes += self.kept_bytes(&saved);
         self.pending.push_back(Pending::Parse { name, saved });

@@ -33,9 +33,9 @@ pub(super) struct Notes {
     is_unnamed_used: bool,
     /// The server has refused to describe the unnamed statement.
     is_unnamed_refused: bool,
-    /// Named statements that it has refused to describe, under the settings of that time, or that a description would
-    /// read under other settings than their next use.
-    refused: Vec<Name>,
+    /// Named statements that are described after their next use only: the server has refused to describe them under the
+    /// settings of that time, or a description would read their constants under other settings than that use.
+    asked_when_used: Vec<Name>,
 }
 
 /// How the client uses the unnamed statement.
@@ -76,7 +76,7 @@ impl Notes {
 
     #[inline]
     fn has_young(&self) -> bool {
-        !self.young.is_empty() || self.pending > 0 || !self.refused.is_empty()
+        !self.young.is_empty() || self.pending > 0 || !self.asked_when_used.is_empty()
     }
 
     /// Notes that the unnamed statement is bound, if it was prepared in this series and there is nothing else to note.
@@ -127,7 +127,7 @@ impl Prepared {
         let is_read_later =
             |name: &mut Name| self.get(name).is_some_and(|saved| self.is_read_at_next_use(saved));
         let later: Vec<Name> = names.extract_if(.., is_read_later).collect();
-        self.notes.refused.extend(later);
+        self.notes.asked_when_used.extend(later);
         if matches!(self.notes.unnamed, UnnamedUse::Made | UnnamedUse::BoundAgain) {
             self.notes.unnamed = UnnamedUse::Settled;
             names.push(Name::default());
@@ -150,21 +150,23 @@ impl Prepared {
         let mut names = names.into_iter();
         match names.next() {
             Some(refused) if refused.is_empty() => self.notes.is_unnamed_refused = true,
-            Some(refused) => self.notes.refused.push(refused),
+            Some(refused) => self.notes.asked_when_used.push(refused),
             None => {}
         }
         self.notes.young.extend(names.filter(|name| !name.is_empty()));
     }
 
-    /// Whether the present server has a statement that it has refused to describe: another server's cannot be compared.
-    pub(crate) fn has_refused(&self) -> bool {
-        self.notes.refused.iter().any(|name| self.is_unknown(name))
+    /// Whether a statement can be described only after its next use: another server's cannot be compared with it.
+    pub(crate) fn has_undescribed(&self) -> bool {
+        self.notes.asked_when_used.iter().any(|name| self.is_unknown(name))
     }
 
-    /// A statement that was refused is asked for again.
-    fn ask_again(&mut self, statement: &[u8]) {
-        let Some(at) = self.notes.refused.iter().position(|name| **name == *statement) else { return };
-        let name = self.notes.refused.swap_remove(at);
+    /// A statement that is used again is asked for again, if it could not be before.
+    pub(super) fn ask_again(&mut self, statement: &[u8]) {
+        let Some(at) = self.notes.asked_when_used.iter().position(|name| **name == *statement) else {
+            return;
+        };
+        let name = self.notes.asked_when_used.swap_remove(at);
         self.notes.young.push(name);
     }
 
@@ -208,10 +210,9 @@ impl Prepared {
                 saved.is_used = true;
             }
         }
-        let path = self.path.now();
+        self.analysed(statement);
         if let Some(saved) = self.get_mut(statement) {
             saved.is_used = true;
-            saved.analysed = path;
         }
     }
 
@@ -229,6 +230,9 @@ impl Prepared {
     /// A Describe was sent. Whether its answer is to be noted.
     pub(crate) fn describe_sent(&mut self, body: &[u8]) -> bool {
         let Some(Describe { kind, name }) = describe_of(body) else { return false };
+        if kind == Target::Statement && self.has_other_path {
+            self.analysed(name);
+        }
         let statement = match kind {
             Target::Statement if name.is_empty() || self.notes.has_young() => Some(Name::from(name)),
             Target::Portal if name.is_empty() => self.notes.unnamed_portal.clone(),

@@ -97,12 +97,24 @@ impl Prepared {
         } else if self.portals.len() < PORTALS_MAX {
             self.portals.insert(name.into(), portal).unwrap_or_default()
         } else {
-            if portal.effects.is_some() {
-                pins.add(PinReason::StatementsTooLarge);
-            }
-            portal
+            self.put_beyond_limit(name, portal, pins)
         };
         self.texts.release(before.text);
+    }
+
+    /// One portal too many: effects stand before texts for the log. Returns what is not remembered.
+    #[cold]
+    fn put_beyond_limit(&mut self, name: &[u8], portal: Portal, pins: &mut Pins) -> Portal {
+        if portal.effects.is_none() {
+            return portal;
+        }
+        let only_text = self.portals.iter().find(|(_, known)| known.effects.is_none());
+        let Some(displaced) = only_text.map(|(name, _)| name.clone()) else {
+            pins.add(PinReason::StatementsTooLarge);
+            return portal;
+        };
+        self.portals.insert(name.into(), portal);
+        self.portals.remove(&displaced).unwrap_or_default()
     }
 
     /// An Execute was sent. Returns its SQL for the log, and its effects.

@@ -336,6 +336,7 @@ impl Prepared {
     pub(crate) fn made_again(&mut self, name: &[u8], shape: &Shape) {
         let is_same = self.get(name).is_some_and(|saved| saved.shape.is_known() && saved.shape == *shape);
         self.put(name, if is_same { Presence::Present } else { Presence::Differs });
+        self.analysed(name);
     }
 }
 

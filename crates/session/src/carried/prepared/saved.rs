@@ -28,8 +28,8 @@ pub(super) struct SavedStatement {
     pub(super) presence: Presence,
     /// The client has bound it since it was prepared, or may have; for the unnamed one see `notes`.
     pub(super) is_used: bool,
-    /// The path it was analysed under: by its Parse, or by its last use.
-    pub(super) analysed: PathId,
+    /// The path it was analysed under, by its Parse or by its last use; `None` where that is not known.
+    pub(super) analysed: Option<PathId>,
 }
 
 impl SavedStatement {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::carried::encoding::EncodingEra;
-use crate::limits::{PORTALS_MAX, TEXT_BYTES_MAX};
+use crate::limits::{LOG_TEXT_BYTES_MAX, PORTALS_MAX, PREPARED_MAX};
 
 fn prepared(sql_bytes_max: usize) -> Prepared {
     Prepared::for_moves(sql_bytes_max)
@@ -100,8 +100,8 @@ fn sql_is_cut_at_the_setting_and_not_kept_over_the_limit() {
     s.parse_answered();
     assert_eq!(s.iter().collect::<Vec<_>>(), [(&b""[..], &b"select 1"[..])]);
 
-    let mut s = prepared(TEXT_BYTES_MAX);
-    assert!(s.query_sent(&vec![b'x'; TEXT_BYTES_MAX]).is_some());
+    let mut s = prepared(LOG_TEXT_BYTES_MAX);
+    assert!(s.query_sent(&vec![b'x'; LOG_TEXT_BYTES_MAX]).is_some());
     assert_eq!(s.query_sent(b"x\0"), None);
 }
 
@@ -157,4 +157,34 @@ fn a_session_that_stays_keeps_no_more_than_the_log_needs() {
     send_bind(&mut s, "", "a");
     assert_eq!(s.texts.whole(s.unnamed.as_ref().and_then(|saved| saved.text)), Some(&b"select"[..]));
     assert_eq!(executed(&mut s, "").as_deref(), Some("select"));
+}
+
+#[test]
+fn a_portal_with_effects_takes_the_place_of_one_that_is_only_logged() {
+    let mut s = prepared(100);
+    send_parse(&mut s, "", "select 1");
+    let odd = StatementEffects { class: crate::sql::Class::ONCE, lasting: None };
+    let text = s.parse_sent(&parse("odd", "insert"), true, |_sql| odd);
+    s.texts.release(text);
+    for n in 0..PORTALS_MAX {
+        send_bind(&mut s, &format!("p{n}"), "");
+    }
+    let (text, class) = s.bind_sent(&bind("q", "odd"), EncodingEra::default());
+    s.texts.release(text);
+    assert!(class.is_ok(), "it pins nothing");
+    assert_eq!(s.portals.len(), PORTALS_MAX);
+    assert!(s.execute_sent(b"q\0\0\0\0\0").1.class == crate::sql::Class::ONCE);
+}
+
+#[test]
+fn a_name_that_is_kept_gets_its_new_sql_however_many_there_are() {
+    let mut s = Prepared::for_log(100);
+    for n in 0..=PREPARED_MAX {
+        send_parse(&mut s, &format!("s{n}"), "select 1");
+        s.parse_answered();
+    }
+    send_parse(&mut s, "s0", "select 2");
+    s.parse_answered();
+    send_bind(&mut s, "", "s0");
+    assert_eq!(executed(&mut s, "").as_deref(), Some("select 2"));
 }

@@ -63,9 +63,9 @@ impl Session {
     /// Why the session should not leave a server that still serves, although it could go on elsewhere if that were lost.
     #[must_use]
     pub fn stays_for(&self) -> Option<PinReason> {
-        let has_refused =
-            self.carried.followed.as_ref().is_some_and(|followed| followed.prepared.has_refused());
-        has_refused.then_some(PinReason::StatementNotDescribed)
+        let is_undescribed =
+            self.carried.followed.as_ref().is_some_and(|followed| followed.prepared.has_undescribed());
+        is_undescribed.then_some(PinReason::StatementNotDescribed)
     }
 
     /// Whether ROLLBACK TO the proxy's savepoint has to run before anything else.
