@@ -156,14 +156,15 @@ impl World {
         for index in 0..self.replicas.len() {
             let began = self.ask(index, "SELECT clock_timestamp()").remove(0).remove(0).unwrap();
             let question = format!(
-                "SELECT coalesce(bool_and(query_start > '{began}' AND state = 'idle'), true) FROM pg_stat_activity \
+                "SELECT bool_and(query_start > '{began}' AND state = 'idle') FROM pg_stat_activity \
                  WHERE query LIKE '%pg_db_role_setting%' AND pid <> pg_backend_pid()"
             );
             self.await_true(index, &question);
         }
     }
 
-    /// The same of the functions of this database, which an endpoint reads on the primary while they are used.
+    /// The same of the functions of this database, which an endpoint reads on the primary while they are used. Nobody
+    /// reads them before the first session, or after a while without one: the next one waits for a look then.
     fn await_look_at_functions(&mut self) {
         let began = self.primary.value("SELECT clock_timestamp()");
         let question = format!(
