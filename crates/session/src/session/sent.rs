@@ -96,11 +96,12 @@ impl Session {
     #[inline]
     fn follow_query(&mut self, body: &[u8], is_whole: bool) -> Class {
         if self.mobility == Mobility::Fixed {
-            // One that is sent to an idle server and is a single statement has a snapshot of its own, which ends with it.
-            let is_single = || !body.strip_suffix(b";\0").unwrap_or(body).contains(&b';');
+            // Outside of a transaction block its snapshot ends with the Query.
+            let begins = |word: &[u8]| body.get(..word.len()).is_some_and(|b| b.eq_ignore_ascii_case(word));
             if self.conversation.status == TransactionStatus::InTransaction
                 || !self.conversation.outstanding.is_empty()
-                || !is_single()
+                || begins(b"begin")
+                || begins(b"start")
             {
                 self.conversation.exports_snapshot |= exports_snapshot(body);
             }
