@@ -110,6 +110,11 @@ impl Outstanding {
         in_ring.chain(&self.spill)
     }
 
+    /// Whether there is more than Syncs behind this many of the oldest.
+    pub(crate) fn has_requests_behind(&self, oldest: usize) -> bool {
+        self.iter().skip(oldest).any(|entry| entry.request != Request::Sync)
+    }
+
     #[inline]
     pub(crate) fn front(&self) -> Option<Entry> {
         (self.ring_len != 0).then(|| self.ring[usize::from(self.head & MASK)])

@@ -30,7 +30,7 @@ impl Session {
         }
         if let Some(followed) = &mut self.carried.followed {
             followed.completed(has_effects, tag, &self.carried.parameters);
-            followed.prepared.path_settled(self.conversation.outstanding.iter().skip(1));
+            followed.prepared.path_settled(|| self.conversation.outstanding.has_requests_behind(1));
         }
     }
 
@@ -63,7 +63,7 @@ impl Session {
         let is_last = self.conversation.outstanding.is_empty();
         if let Some(followed) = &mut self.carried.followed {
             followed.transaction_ended(is_last);
-            followed.prepared.path_settled(self.conversation.outstanding.iter());
+            followed.prepared.path_settled(|| self.conversation.outstanding.has_requests_behind(0));
             if followed.has_report {
                 followed.reported(&self.carried.parameters);
             }

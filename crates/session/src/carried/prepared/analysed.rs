@@ -3,7 +3,6 @@
 use super::Prepared;
 use super::saved::SavedStatement;
 use crate::carried::search_path::SearchPath;
-use crate::conversation::outstanding::{Entry, Request};
 use crate::limits::EXECUTE_DEPTH_MAX;
 use crate::names::Name;
 use crate::sql::effect::{Change, Effect};
@@ -40,8 +39,8 @@ impl Prepared {
     /// The effects of an answer are noted. If the path has changed while requests are in flight, it is not known under
     /// which path those use their statements.
     #[inline]
-    pub(crate) fn path_settled<'a>(&mut self, mut in_flight: impl Iterator<Item = &'a Entry>) {
-        if std::mem::take(&mut self.has_new_path) && in_flight.any(|entry| entry.request != Request::Sync) {
+    pub(crate) fn path_settled(&mut self, are_in_flight: impl FnOnce() -> bool) {
+        if std::mem::take(&mut self.has_new_path) && are_in_flight() {
             let all = self.named.values_mut().chain(&mut self.unnamed);
             all.for_each(|saved| saved.analysed = None);
         }
