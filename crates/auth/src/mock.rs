@@ -4,14 +4,15 @@
 //! differs between two instances in front of one cluster, would tell which names do not exist.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use trunkline_codec::ids::SystemIdentifier;
 use zeroize::Zeroizing;
 
-/// The key where none is configured. It is no secret: the system identifier is what an outsider does not know.
+/// The key where none is configured. It is no secret, nor is the system identifier: `/cluster` shows it to whoever
+/// reaches that, who can make these salts. A configured nonce rules that out.
 const DEFAULT_KEY: &[u8] = b"trunkline mock authentication nonce";
 
 /// A configured nonce. Its Debug form shows nothing of it.
@@ -34,8 +35,10 @@ impl fmt::Debug for MockNonce {
 
 /// What the salts are made from.
 pub struct MockSecret {
-    /// `None` until the cluster is known.
-    settled: OnceLock<[u8; 32]>,
+    /// From the configured nonce.
+    configured: Option<[u8; 32]>,
+    /// The system identifier known last; 0 until one is.
+    cluster: AtomicU64,
     /// Until then.
     random: [u8; 32],
 }
@@ -54,24 +57,22 @@ impl MockSecret {
     pub fn new(nonce: Option<&MockNonce>) -> Result<Self, getrandom::Error> {
         let mut random = [0; 32];
         getrandom::fill(&mut random)?;
-        let settled = OnceLock::new();
-        if let Some(MockNonce(nonce)) = nonce {
-            settled.get_or_init(|| keyed(nonce, DEFAULT_KEY));
-        }
-        Ok(MockSecret { settled, random })
+        let configured = nonce.map(|MockNonce(nonce)| keyed(nonce, DEFAULT_KEY));
+        Ok(MockSecret { configured, cluster: AtomicU64::new(0), random })
     }
 
     /// The secret for [`Verifier::mock`](trunkline_codec::scram::Verifier::mock). `cluster` says which cluster the
-    /// servers are of, and is asked until it knows.
-    pub fn bytes(&self, cluster: impl FnOnce() -> Option<SystemIdentifier>) -> &[u8; 32] {
-        if let Some(settled) = self.settled.get() {
-            return settled;
+    /// servers are of, if that is known at the moment: each has its own.
+    pub fn bytes(&self, cluster: impl FnOnce() -> Option<SystemIdentifier>) -> [u8; 32] {
+        if let Some(configured) = self.configured {
+            return configured;
         }
-        match cluster() {
-            Some(SystemIdentifier(number)) => {
-                self.settled.get_or_init(|| keyed(DEFAULT_KEY, &number.to_be_bytes()))
-            }
-            None => &self.random,
+        if let Some(SystemIdentifier(number)) = cluster() {
+            self.cluster.store(number, Relaxed);
+        }
+        match self.cluster.load(Relaxed) {
+            0 => self.random,
+            number => keyed(DEFAULT_KEY, &number.to_be_bytes()),
         }
     }
 }
@@ -108,12 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn until_the_cluster_is_known_the_secret_is_random_and_then_it_stays() {
+    fn until_the_cluster_is_known_the_secret_is_random_and_then_it_is_the_last_known_clusters() {
         let (one, other) = (secret(None), secret(None));
         assert_ne!(one.bytes(|| None), other.bytes(|| None));
-        let settled = *one.bytes(|| Some(CLUSTER));
-        assert_eq!(*one.bytes(|| None), settled);
-        assert_eq!(*one.bytes(|| Some(SystemIdentifier(1))), settled);
+        let known = one.bytes(|| Some(CLUSTER));
+        assert_eq!(one.bytes(|| None), known);
+        let adopted = one.bytes(|| Some(SystemIdentifier(1)));
+        assert_ne!(adopted, known);
+        assert_eq!(adopted, other.bytes(|| Some(SystemIdentifier(1))), "one that starts after the adoption");
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Shared {
     }
 
     /// The secret for the mock verifiers of users who cannot log in.
-    pub(crate) fn mock_secret(&self) -> &[u8; 32] {
+    pub(crate) fn mock_secret(&self) -> [u8; 32] {
         self.mock.bytes(|| {
             let snapshot = self.health.load();
             let servers = snapshot.servers.iter().filter(|server| server.state.is_fit());

@@ -89,7 +89,7 @@ pub(super) async fn answer_check(
     }
     let mut out = BytesMut::new();
     let mut dialogue = Dialogue { client, reader: MessageReader::frontend(BytesMut::new()), out: &mut out };
-    let step = Authenticator::start_to_fail(&request.user, worker.shared.mock_secret(), dialogue.out);
+    let step = Authenticator::start_to_fail(&request.user, &worker.shared.mock_secret(), dialogue.out);
     match step.map_err(ended) {
         Ok(step) => match prove(&mut dialogue, step).await {
             Ok(_) => {
@@ -155,7 +155,7 @@ async fn authenticate(
         Err(_) => Secret::Unusable(Unusable::Unknown),
     };
     let mock_secret = worker.shared.mock_secret();
-    let step = Authenticator::start(method, secret, &request.user, mock_secret, dialogue.out);
+    let step = Authenticator::start(method, secret, &request.user, &mock_secret, dialogue.out);
     match prove(dialogue, step.map_err(ended)?).await? {
         Some(credentials) => Ok(credentials),
         None => Err(Refusal::AuthenticationFailed { user }.into()),

@@ -141,7 +141,7 @@ const AUTH: &[Key<RawConfig>] = &[
         "mock_nonce",
         "\"a long random text\"",
         KeyKind::Secret(|t, v, s| t.proxy.auth.mock_nonce.put(v, s)),
-        "Verify: secret that the salts for unknown users are made from, so that they look like users; the same on every instance. Default: made from the cluster's system identifier, which whoever may read that can repeat.",
+        "Verify: secret that the salts for unknown users are made from, so that they look like users; the same on every instance. Default: the cluster's system identifier, which `/cluster` shows to whoever reaches it: who knows it can tell these salts from users'.",
     ),
     key(
         "check_user",
