@@ -180,15 +180,25 @@ pub(crate) struct TestPeer {
 }
 
 impl TestPeer {
-    /// A client that has sent its startup packet; the proxy serves it in a task of its own.
-    pub(crate) async fn client(stage: &TestWorker) -> Self {
+    /// A client that has connected; the proxy serves it in a task of its own.
+    pub(crate) fn connect(stage: &TestWorker) -> Self {
         let (end, own) = memory::pair(64 * 1024);
         let worker = Rc::clone(&stage.worker);
         spawn(async move { worker::serve(&worker, Transport::Memory(own), CLIENT, 0).await });
-        let mut client = TestPeer { end, buffer: Vec::new() };
-        let body = b"\0\x03\0\0user\0app\0database\0app\0\0";
-        client.say(&[&[0, 0, 0, 4 + u8::try_from(body.len()).expect("short")], &body[..]].concat()).await;
+        TestPeer { end, buffer: Vec::new() }
+    }
+
+    /// A client that has sent its startup packet.
+    pub(crate) async fn client(stage: &TestWorker) -> Self {
+        let mut client = Self::connect(stage);
+        client.start().await;
         client
+    }
+
+    /// Sends the startup packet.
+    pub(crate) async fn start(&mut self) {
+        let body = b"\0\x03\0\0user\0app\0database\0app\0\0";
+        self.say(&[&[0, 0, 0, 4 + u8::try_from(body.len()).expect("short")], &body[..]].concat()).await;
     }
 
     /// The server's end of the next connection that the proxy makes, its startup packet read.

@@ -267,6 +267,8 @@ async fn first_packets(
 ) -> Result<StartupOutcome, LoginFailure> {
     let mut permit = worker.shared.admission.admit_startup(limits, peer.ip().to_canonical());
     tokio::select! {
+        biased;
+        // A packet that is there already counts.
         outcome = read_startup(client, limits.startup_packet_bytes_max) => Ok(outcome),
         () = permit.displaced() => {
             let what = "that have not sent a startup packet";

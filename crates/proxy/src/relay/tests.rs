@@ -13,7 +13,7 @@ use trunkline_reactor::{block_on, timer};
 use trunkline_topology::{FlushedWal, Postmaster, Role, ServerId, State};
 
 use crate::settings::{AuthMode, ClientMethod, OnTerminate, SecretSource, Settings};
-use crate::testing::{TestPeer, TestWorker, runtime, settings, standbys};
+use crate::testing::{CLIENT, TestPeer, TestWorker, runtime, settings, standbys};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -172,6 +172,24 @@ fn server_that_shows_less_than_the_session_has_seen_is_left_for_another() {
         };
         let ((), told) = tokio::join!(asked, answered);
         assert_eq!(tags(&told), "TDCZ");
+    });
+}
+
+#[test]
+fn startup_packet_that_has_come_counts_though_a_newer_connection_needs_the_place() {
+    let mut settings = settings();
+    settings.limits.startups_max = 1;
+    play(settings, async |stage| {
+        // A choice that is left to chance shows in one of them.
+        for _ in 0..20 {
+            let mut client = TestPeer::connect(&stage);
+            tokio::task::yield_now().await;
+            let limits = &stage.worker.shared.live().limits;
+            let _newer = stage.worker.shared.admission.admit_startup(limits, CLIENT.ip());
+            client.start().await;
+            TestPeer::server_in(&stage).await;
+            client.hear_up_to(b'Z').await;
+        }
     });
 }
 
