@@ -81,6 +81,7 @@ impl Relay {
             && let Poll::Ready(Ok(1)) = self.client.poll_peek(cx, &mut byte)
         {
             inquiry.awaited_since = Some(Instant::now());
+            self.idle_since = None;
         }
         let Poll::Ready(ended_by) = inquiry.ended_by.as_mut().poll(cx) else { return Next::Wait };
         let awaited_since = inquiry.awaited_since;

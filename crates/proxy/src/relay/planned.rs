@@ -127,6 +127,7 @@ impl Relay {
             return self.break_off();
         }
         if waits == ClientWaits::ForAnswer {
+            self.idle_since = None;
             planned.awaited_since.get_or_insert_with(Instant::now);
         }
         match planned.search.as_mut().poll(cx) {

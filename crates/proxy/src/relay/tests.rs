@@ -12,6 +12,7 @@ use trunkline_model::wire;
 use trunkline_reactor::{block_on, timer};
 use trunkline_topology::{FlushedWal, Postmaster, Role, ServerId, State};
 
+use crate::limits::TICK;
 use crate::settings::{AuthMode, ClientMethod, OnTerminate, SecretSource, Settings};
 use crate::testing::{CLIENT, TestPeer, TestWorker, runtime, settings, standbys};
 
@@ -235,6 +236,25 @@ fn session_whose_server_shuts_down_hears_nothing_of_it() {
     terminated(EndedBy::Server, async |stage, mut client| {
         client.query("select 1").await;
         next_answers(stage).await;
+        assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
+    });
+}
+
+#[test]
+fn request_that_waits_for_an_inquiry_is_not_idleness() {
+    let mut settings = settings();
+    settings.session.on_terminate = OnTerminate::End;
+    settings.health.judge.connect_timeout = TICK * 4;
+    settings.timeouts.idle_session = TICK;
+    play(settings, async |stage| {
+        let (mut client, _, mut server) = session(&stage).await;
+        server.say(&wire::report(b'E', "FATAL", "57P01")).await;
+        tokio::task::yield_now().await;
+        client.query("select 1").await;
+        timer::sleep(TICK * 2).await;
+        stage.publish(|_| {});
+        // Nobody has answered the inquiry: the server is taken to be gone.
+        next_answers(&stage).await;
         assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
     });
 }

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use trunkline_codec::ids::Lsn;
 use trunkline_model::wire;
-use trunkline_reactor::spawn;
+use trunkline_reactor::{spawn, timer};
 use trunkline_telemetry::sessions::SessionFilter;
 use trunkline_topology::{FlushedWal, Role, ServerId, State};
 
 use super::{PATIENCE, answer, has_code, next_answers, play, position, session, tags};
-use crate::limits::{PLANNED_MOVE_TIMEOUT, PLANNED_MOVES_MAX};
+use crate::limits::{PLANNED_MOVE_TIMEOUT, PLANNED_MOVES_MAX, TICK};
 use crate::testing::{TestPeer, TestWorker, settings};
 
 /// What the session's row says of its server, and of why it cannot leave it.
@@ -122,6 +122,26 @@ fn server_that_does_not_answer_keeps_the_client_waiting_for_a_bounded_time() {
         let began = Instant::now();
         served_by(&mut client, &mut server).await;
         assert!(began.elapsed() < PLANNED_MOVE_TIMEOUT * 2, "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn client_that_waits_for_the_search_is_not_idle() {
+    let mut settings = settings();
+    settings.timeouts.idle_session = TICK;
+    play(settings, async |stage| {
+        let (mut client, first, _server) = session(&stage).await;
+        stage.set_state(first, State::Drain);
+        let (_, mut next) = TestPeer::server(&stage).await;
+        client.query("select 1").await;
+        timer::sleep(TICK * 2).await;
+        stage.publish(|_| {});
+        next.let_in().await;
+        next.hear().await;
+        next.say(&position("0/5000")).await;
+        assert_eq!(next.hear().await, (b'Q', b"select 1\0".to_vec()));
+        next.say(&answer()).await;
+        assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
     });
 }
 
