@@ -152,6 +152,15 @@ impl Relay {
             return None;
         }
         self.look_at_health();
+        let is_useless = self.watch.must_leave.is_some_and(|planned| planned.urgency == Urgency::AtOnce);
+        if is_useless && self.watch.moves_for().is_some() {
+            // The request that waits for the search must not go to this server.
+            self.break_off();
+            if self.is_idle() && self.can_leave() {
+                self.leave(cx, MoveCause::Ineligible);
+                return None;
+            }
+        }
         let Attachment::Attached(ServerConnection { lease, .. }) = &self.server else { return None };
         if !self.worker.shared.health.load().is_fenced_primary(lease.server()) {
             return None;

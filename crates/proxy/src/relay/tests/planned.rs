@@ -146,6 +146,23 @@ fn client_that_waits_for_the_search_is_not_idle() {
 }
 
 #[test]
+fn server_that_is_of_no_use_any_more_does_not_get_the_request_that_waits_for_the_search() {
+    for state in [State::Down, State::Fenced] {
+        play(settings(), async |stage| {
+            let (mut client, first, mut server) = session(&stage).await;
+            stage.set_state(first, State::Drain);
+            let (_, abandoned) = TestPeer::server(&stage).await;
+            client.query("select 1").await;
+            stage.set_state(first, state);
+            abandoned.closes().await;
+            assert_eq!(server.try_hear().await.map(|(tag, _)| tag), Some(b'X'));
+            next_answers(&stage).await;
+            assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
+        });
+    }
+}
+
+#[test]
 fn server_that_is_lost_during_the_search_is_replaced_as_any_other() {
     play(settings(), async |stage| {
         let (mut client, first, server) = session(&stage).await;
