@@ -60,7 +60,8 @@ impl Relay {
         }
         let now = Instant::now();
         let is_in_turn = planned.urgency == Urgency::InTurn;
-        let is_kept = is_in_turn && (self.session.stays_for().is_some() || self.is_refused_elsewhere(now));
+        let stays = is_in_turn && self.session.stays_for().is_some();
+        let is_kept = stays || (is_in_turn && self.is_refused_elsewhere(&self.watch.refusals.skipped(now)));
         if is_kept || !self.can_leave() {
             let must_end = planned.if_unmovable == IfUnmovable::End && !self.watch.is_leaving();
             if must_end && self.has_room_elsewhere() {
@@ -98,33 +99,35 @@ impl Relay {
         if let Some(until) = latest.filter(|until| *until > now) {
             return Some(until);
         }
+        if !self.worker.shared.pace.has_second_connection() {
+            return Some(now + TICK);
+        }
         if !self.has_room_elsewhere() {
             return Some(now + LOOK_INTERVAL);
         }
         let most = self.live.limits.moves_per_second_max;
-        if !self.worker.shared.pace.has_second_connection() {
-            return Some(now + TICK);
-        }
         (!self.worker.shared.pace.may_leave(server, most, now)).then(|| now + TICK)
     }
 
-    /// Whether every server that would do has refused the session a moment ago.
-    fn is_refused_elsewhere(&self, now: Instant) -> bool {
-        let Attachment::Attached(ServerConnection { lease, .. }) = &self.server else { return false };
-        let skipped = self.watch.refusals.skipped(now);
-        let is_left = |id| id != lease.server() && !skipped.contains(&id);
-        !skipped.is_empty() && !self.eligible_servers().any(is_left)
+    /// Whether these servers, which have refused the session a moment ago, are all that would do.
+    pub(super) fn is_refused_elsewhere(&self, refused_by: &[ServerId]) -> bool {
+        !refused_by.is_empty() && !self.other_servers().any(|id| !refused_by.contains(&id))
     }
 
-    fn eligible_servers(&self) -> impl Iterator<Item = ServerId> {
+    /// The other servers that would do.
+    fn other_servers(&self) -> impl Iterator<Item = ServerId> {
         let shared = &self.worker.shared;
+        let own = match &self.server {
+            Attachment::Attached(ServerConnection { lease, .. }) => Some(lease.server()),
+            Attachment::Detached | Attachment::Taking(_) => None,
+        };
         let eligible = self.context.criteria.eligible(&shared.health.load(), &self.live, &shared.attached);
-        eligible.servers.into_iter().map(|candidate| candidate.id)
+        eligible.servers.into_iter().map(|candidate| candidate.id).filter(move |id| Some(*id) != own)
     }
 
     /// Others may have come first to where there was room when health had its news.
     fn has_room_elsewhere(&self) -> bool {
-        self.eligible_servers().next().is_some()
+        self.other_servers().next().is_some()
     }
 
     /// Whether the session can do without its server until the client speaks, and then take another.

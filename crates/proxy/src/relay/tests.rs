@@ -4,12 +4,13 @@ mod planned;
 mod verdicts;
 
 use std::future::Future;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::Lsn;
 use trunkline_health::{EndedBy, Sighting};
 use trunkline_model::wire;
-use trunkline_reactor::{block_on, timer};
+use trunkline_reactor::{block_on, spawn, timer};
 use trunkline_topology::{FlushedWal, Postmaster, Role, ServerId, State};
 
 use crate::limits::TICK;
@@ -26,6 +27,13 @@ fn play<F: Future<Output = ()>>(settings: Settings, test: impl FnOnce(TestWorker
     let _aside = aside.enter();
     let played = block_on(async {
         let stage = TestWorker::new(&settings, standbys(3), 64 * 1024);
+        let worker = Rc::clone(&stage.worker);
+        spawn(async move {
+            loop {
+                timer::sleep(TICK).await;
+                worker.slots.wake_due(Instant::now());
+            }
+        });
         timer::timeout(PATIENCE, test(stage)).await
     });
     played.expect("a thread of its own").expect("nobody waits for ever");

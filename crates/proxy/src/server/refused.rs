@@ -79,13 +79,7 @@ fn reason_of(code: Option<SqlState>) -> MoveRefusal {
 
 /// Whether the refusal is about this server now, and not about the user, the database or the request.
 pub(crate) fn is_servers_own_trouble(code: SqlState) -> bool {
-    [
-        SqlState::CANNOT_CONNECT_NOW,
-        SqlState::ADMIN_SHUTDOWN,
-        SqlState::CRASH_SHUTDOWN,
-        SqlState::TOO_MANY_CONNECTIONS,
-    ]
-    .contains(&code)
+    matches!(reason_of(Some(code)), MoveRefusal::NotAccepting | MoveRefusal::TooManyConnections)
 }
 
 /// Takes another server for a session that still has its own: each server that it may move to is asked once, and the

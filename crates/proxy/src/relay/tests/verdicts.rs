@@ -1,9 +1,7 @@
 //! What the verdicts of health change for a session that is on a server.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
 
-use trunkline_reactor::spawn;
 use trunkline_topology::{Role, State};
 
 use super::*;
