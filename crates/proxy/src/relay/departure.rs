@@ -63,8 +63,10 @@ impl Relay {
         let stays = is_in_turn && self.session.stays_for().is_some();
         let is_kept = stays || (is_in_turn && self.is_refused_elsewhere(&self.watch.refusals.skipped(now)));
         if is_kept || !self.can_leave() {
+            let is_unmovable =
+                stays || !self.can_leave() || self.is_refused_elsewhere(&self.watch.refusals.lasting(now));
             let must_end = planned.if_unmovable == IfUnmovable::End && !self.watch.is_leaving();
-            if must_end && self.has_room_elsewhere() {
+            if must_end && is_unmovable && self.has_room_elsewhere() {
                 let server = name.to_string();
                 return Some(self.refuse(&Refusal::Lagging { server }));
             }

@@ -84,6 +84,12 @@ impl Refusals {
         self.current(now).map(|refusal| refusal.by.server).collect()
     }
 
+    /// Those of them that would say the same if they were asked.
+    pub(super) fn lasting(&self, now: Instant) -> Vec<ServerId> {
+        let lasting = self.current(now).filter(|refusal| refusal.by.is_lasting());
+        lasting.map(|refusal| refusal.by.server).collect()
+    }
+
     /// Why the session stays where it is, for as long as that is so.
     pub(super) fn reason(&self, now: Instant) -> Option<MoveRefusal> {
         self.current(now).last().map(|refusal| refusal.by.reason)

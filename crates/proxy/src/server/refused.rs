@@ -29,7 +29,7 @@ pub(crate) struct RefusedBy {
 
 impl RefusedBy {
     /// Whether the server would say the same if it was asked again at once.
-    fn is_lasting(&self) -> bool {
+    pub(crate) fn is_lasting(&self) -> bool {
         match self.reason {
             MoveRefusal::Authentication
             | MoveRefusal::Permission

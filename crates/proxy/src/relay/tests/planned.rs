@@ -12,6 +12,7 @@ use trunkline_topology::{FlushedWal, Role, ServerId, State};
 
 use super::{PATIENCE, answer, has_code, next_answers, play, position, session, tags};
 use crate::limits::{PLANNED_MOVE_TIMEOUT, PLANNED_MOVES_MAX, TICK};
+use crate::settings::OnLagging;
 use crate::testing::{TestPeer, TestWorker, settings};
 
 /// What the session's row says of its server, and of why it cannot leave it.
@@ -73,6 +74,29 @@ fn session_that_all_others_refuse_stays_where_it_is_served() {
             assert_eq!(on, name(first));
             assert!(pinned.starts_with("refused by another server: "), "{pinned}");
             assert!(stage.network.try_accept().is_none(), "they are left alone for a while");
+        });
+    }
+}
+
+#[test]
+fn session_that_is_drained_because_of_lag_ends_if_it_is_refused_for_good() {
+    for (code, is_for_good) in [("28P01", true), ("3D000", true), ("53300", false), ("57P03", false)] {
+        let mut settings = settings();
+        settings.session.on_lagging = OnLagging::Drain;
+        play(settings, async |stage| {
+            let (mut client, first, mut server) = session(&stage).await;
+            stage.set_state(first, State::Lagging);
+            for _ in 0..2 {
+                let (_, mut other) = TestPeer::server(&stage).await;
+                other.say(&wire::report(b'E', "FATAL", code)).await;
+                other.closes().await;
+            }
+            if is_for_good {
+                assert!(has_code(&client.hear().await, "FATAL", "57P01"));
+                client.closes().await;
+            } else {
+                served_by(&mut client, &mut server).await;
+            }
         });
     }
 }
