@@ -189,7 +189,9 @@ impl Relay {
             self.worker.metrics.server(by.server).moves_refused.one(by.reason);
             self.log_refusal(*by, planned.cause, now);
         }
-        self.watch.next_search = Some(now + LOOK_INTERVAL);
+        // Those that refused are skipped by then.
+        let pause = if refused.is_empty() { LOOK_INTERVAL } else { TICK };
+        self.watch.next_search = Some(now + pause);
         Next::Again
     }
 

@@ -7,11 +7,12 @@ use std::time::Instant;
 use trunkline_codec::ids::Lsn;
 use trunkline_model::wire;
 use trunkline_reactor::{spawn, timer};
+use trunkline_routing::Candidate;
 use trunkline_telemetry::sessions::SessionFilter;
 use trunkline_topology::{FlushedWal, Role, ServerId, State};
 
 use super::{PATIENCE, answer, has_code, next_answers, play, position, session, tags};
-use crate::limits::{PLANNED_MOVE_TIMEOUT, PLANNED_MOVES_MAX, TICK};
+use crate::limits::{MOVE_RETRY_PAUSE, PLANNED_MOVE_TIMEOUT, PLANNED_MOVES_MAX, TICK};
 use crate::settings::OnLagging;
 use crate::testing::{TestPeer, TestWorker, settings};
 
@@ -73,9 +74,42 @@ fn session_that_all_others_refuse_stays_where_it_is_served() {
             let (on, pinned) = row(&stage).await;
             assert_eq!(on, name(first));
             assert!(pinned.starts_with("refused by another server: "), "{pinned}");
-            assert!(stage.network.try_accept().is_none(), "they are left alone for a while");
         });
     }
+}
+
+#[test]
+fn servers_that_refuse_are_left_alone_for_a_while() {
+    play(settings(), async |stage| {
+        let (_client, first, _server) = session(&stage).await;
+        let began = Instant::now();
+        stage.set_state(first, State::Drain);
+        for _ in 0..2 {
+            let (_, mut other) = TestPeer::server(&stage).await;
+            other.say(&wire::report(b'E', "FATAL", "53300")).await;
+        }
+        TestPeer::server(&stage).await;
+        assert!(began.elapsed() >= MOVE_RETRY_PAUSE, "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn server_that_has_just_refused_is_not_asked_by_the_next_search() {
+    play(settings(), async |stage| {
+        let (_client, first, _server) = session(&stage).await;
+        let third = ServerId(if first == ServerId(2) { 1 } else { 2 });
+        // The balance prefers the one that refuses.
+        let balancer = &stage.worker.shared.listeners[0].balancer;
+        let _lease = balancer.choose(&[Candidate { id: third, weight: 1.0 }], &[]);
+        stage.set_state(third, State::Drain);
+        stage.set_state(first, State::Drain);
+        let (second, mut full) = TestPeer::server(&stage).await;
+        full.say(&wire::report(b'E', "FATAL", "53300")).await;
+        full.closes().await;
+        stage.set_state(third, State::Up);
+        let (next, _) = TestPeer::server(&stage).await;
+        assert!(second != third && next == third, "{next:?}");
+    });
 }
 
 #[test]
