@@ -26,7 +26,11 @@ impl Relay {
             Attachment::Detached | Attachment::Taking(_) => None,
         };
         // A reason that lasts is shown before one that ends with the transaction.
-        let refused = self.watch.refusals.reason(Instant::now());
+        let now = Instant::now();
+        let refusals = &self.watch.refusals;
+        let is_refused =
+            || self.watch.must_leave.is_some() && self.is_refused_elsewhere(&refusals.skipped(now));
+        let refused = refusals.reason(now).filter(|_| is_refused());
         let refused = || refused.map(|reason| PinReason::RefusedElsewhere(in_words(reason)));
         let pinned = self.session.movability().err().or(self.session.pinned());
         let pinned = pinned.or_else(|| self.session.stays_for()).or_else(refused);

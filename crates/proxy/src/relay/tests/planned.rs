@@ -74,6 +74,9 @@ fn session_that_all_others_refuse_stays_where_it_is_served() {
             let (on, pinned) = row(&stage).await;
             assert_eq!(on, name(first));
             assert!(pinned.starts_with("refused by another server: "), "{pinned}");
+            stage.set_state(first, State::Up);
+            served_by(&mut client, &mut server).await;
+            assert_eq!(row(&stage).await.1, "", "nothing wants it to leave any more");
         });
     }
 }
