@@ -87,7 +87,7 @@ mod timing;
 pub use carried::alignment::{Alignment, AlignmentError, AlignmentReader, AlignmentStep};
 pub use carried::diff::{ConnectionState, SessionState, diff};
 pub use carried::login_values::LoginValue;
-pub use carried::parameters::LoginParameters;
+pub use carried::parameters::{LoginParameters, are_too_many_parameters};
 pub use conversation::farewell::FatalOrigin;
 pub use pin::{NotRepeatable, PinReason};
 pub use position::{Position, PositionReader, ask_position};
@@ -98,5 +98,5 @@ pub use settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettin
 pub use sql::fingerprint::Fingerprint;
 pub use sql::functions::{EffectsByName, FunctionCatalog, FunctionEffect, Functions, UnlistedFunctions};
 pub use sql::source::FunctionSource;
-pub use step::{ClientStep, ClientThen, Peer, Refused, ServerStep, ServerThen, Violation};
+pub use step::{ClientStep, ClientThen, Peer, Refused, ServerStep, ServerThen, Violation, ViolationError};
 pub use trunkline_codec::backend::TransactionStatus;

@@ -40,7 +40,7 @@ pub const SETTING_BYTES_MAX: usize = 64 * 1024;
 pub const PARAMETER_BYTES_MAX: usize = 16 * 1024;
 
 /// Parameters that a server may report at the login, and as many afterwards; PostgreSQL 18 reports fifteen. A session whose
-/// server reports more stays on it. Each message costs a look at all of them.
+/// server reports more at the login stays on it; one more afterwards ends the session. Each message costs a look at all of them.
 pub const PARAMETERS_MAX: usize = 64;
 
 /// Bytes of the ParameterStatus messages a server may send while it is aligned.

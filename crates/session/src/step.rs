@@ -4,6 +4,8 @@ use bytes::Bytes;
 use trunkline_codec::scan::FrameError;
 use trunkline_codec::sqlstate::SqlState;
 
+use crate::limits::PARAMETERS_MAX;
+
 /// What to do with a chunk from the client.
 #[derive(Debug)]
 pub struct ClientStep {
@@ -83,20 +85,31 @@ pub enum ServerThen {
     /// [`crate::LossPlan::Repeat`], or call [`crate::Session::accept_answer`] and pass the chunk in
     /// again. With 57P01 it may also be the session's own end, as for [`Self::Terminated`].
     Conflict(SqlState),
-    /// The server broke the framing: the session ends.
+    /// The server broke the framing, or reports too much to be followed: the session ends.
     Violation(Box<Violation>),
 }
 
-/// A peer broke the framing, so its messages can no longer be told apart.
+/// A peer sent what ends the session.
 #[derive(Debug)]
 pub struct Violation {
     /// The peer.
     pub by: Peer,
     /// What it sent; for the log.
-    pub error: FrameError,
+    pub error: ViolationError,
     /// An ErrorResponse to write to the client after the bytes already forwarded to it. `None`
     /// while the client is inside a message: it would take the error for data.
     pub report: Option<Bytes>,
+}
+
+/// Why the messages of a peer are followed no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ViolationError {
+    /// It broke the framing, so they can no longer be told apart.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The server reported more parameters since the login than a session follows.
+    #[error("ParameterStatus for more than {PARAMETERS_MAX} parameters since the login")]
+    TooManyParameters,
 }
 
 /// A side of the session.

@@ -38,8 +38,8 @@ const MODULES: &[(&str, &[&[&str]])] = &[
     (
         "session",
         &[
-            &["limits", "pin", "position", "step"],
-            &["names", "pins"],
+            &["limits", "pin", "position"],
+            &["names", "pins", "step"],
             &["sql"],
             &["carried"],
             &["settings"],

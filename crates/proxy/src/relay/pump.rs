@@ -1,12 +1,12 @@
 //! The two pumps.
 
+use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::io::AsyncWrite;
-use trunkline_codec::scan::FrameError;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_session::{ClientThen, Peer, ServerLoss, ServerThen, Violation};
 
@@ -292,7 +292,7 @@ impl Relay {
     }
 
     /// Logs and counts a violation of the protocol.
-    fn complain(&self, by: Peer, error: &FrameError) {
+    fn complain(&self, by: Peer, error: &dyn fmt::Display) {
         let info = &self.context.info;
         tracing::warn!(
             session.id = info.id.0, client.addr = %info.client, ?by, %error,

@@ -11,6 +11,8 @@ use trunkline_codec::ids::Lsn;
 use trunkline_health::{EndedBy, Sighting};
 use trunkline_model::wire;
 use trunkline_reactor::{block_on, spawn, timer};
+use trunkline_session::limits::PARAMETERS_MAX;
+use trunkline_telemetry::metrics::LossCause;
 use trunkline_topology::{FlushedWal, Postmaster, Role, ServerId, State};
 
 use crate::limits::TICK;
@@ -181,6 +183,40 @@ fn server_that_shows_less_than_the_session_has_seen_is_left_for_another() {
         };
         let ((), told) = tokio::join!(asked, answered);
         assert_eq!(tags(&told), "TDCZ");
+    });
+}
+
+/// Reports of parameters, each with a name of its own.
+fn flood(count: usize) -> Vec<u8> {
+    (0..count).flat_map(|n| wire::message(b'S', format!("name{n}\0\0").as_bytes())).collect()
+}
+
+#[test]
+fn server_that_reports_ever_new_parameters_is_lost() {
+    play(settings(), async |stage| {
+        let (mut client, id, mut server) = session(&stage).await;
+        server.say(&flood(PARAMETERS_MAX + 1)).await;
+        let told = client.hear_up_to(b'E').await;
+        assert_eq!(told.len(), PARAMETERS_MAX + 1);
+        assert!(has_code(told.last().expect("the error"), "FATAL", "08006"), "{told:?}");
+        client.closes().await;
+        let lost = &stage.worker.metrics.server(id).sessions_lost;
+        assert_eq!(lost.of(LossCause::Protocol).value(), 1);
+    });
+}
+
+#[test]
+fn server_that_reports_too_many_parameters_takes_over_no_session() {
+    play(settings(), async |stage| {
+        let (mut client, _, server) = session(&stage).await;
+        drop(server);
+        client.query("select 1").await;
+        let (flooding, mut next) = TestPeer::server(&stage).await;
+        let (ok, end) = (wire::message(b'R', &[0; 4]), wire::message(b'Z', b"I"));
+        next.say(&[ok, flood(PARAMETERS_MAX + 1), end].concat()).await;
+        let (id, _next) = next_answers(&stage).await;
+        assert_ne!(id, flooding);
+        assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
     });
 }
 

@@ -20,7 +20,9 @@ use super::login::LoginError;
 use super::patience::answered;
 use super::refused::{RefusedBy, is_servers_own_trouble};
 pub(crate) use super::restore::LoginAs;
-use trunkline_session::{Alignment, AlignmentError, ConnectionState, SessionState, diff};
+use trunkline_session::{
+    Alignment, AlignmentError, ConnectionState, SessionState, are_too_many_parameters, diff,
+};
 
 use crate::client::messages::ReadError;
 use crate::context::{Live, Worker};
@@ -335,6 +337,9 @@ impl<'a> Search<'a> {
 
     /// Restores the session's state on the server. Returns whether the server shows all that the session has seen.
     async fn settle(&mut self, taken: &mut ReadyServer, alignment: &Alignment) -> Result<bool, AlignError> {
+        if are_too_many_parameters(&taken.login_reply.messages) {
+            return Err(AlignmentError::TooManyParameters.into());
+        }
         if !self.must_be_fresh() {
             align(taken, alignment, Ask::Nothing).await?;
             return Ok(true);

@@ -7,7 +7,7 @@ use trunkline_codec::scan::{FrameError, Piece, ScanPhase, Scanner};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write;
 
-use crate::limits::ALIGNMENT_PARAMETERS_MAX;
+use crate::limits::{ALIGNMENT_PARAMETERS_MAX, PARAMETERS_MAX};
 
 /// Answers that an alignment still waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Alignment {
         let mut scanner = Scanner::backend();
         scanner.set_phase(ScanPhase::Normal);
         let Self { owed, stage, then, .. } = *self;
-        AlignmentReader { scanner, owed, stage, then, parameters: BytesMut::new() }
+        AlignmentReader { scanner, owed, stage, then, parameters: BytesMut::new(), reported: 0 }
     }
 }
 
@@ -159,6 +159,9 @@ pub enum AlignmentError {
     /// The server sent something that answers no alignment.
     #[error("server sent an unexpected message {0:#04x}")]
     Unexpected(u8),
+    /// The server reported more parameters, at its login or since, than a session follows.
+    #[error("server reported too many parameters")]
+    TooManyParameters,
     /// The server broke the framing.
     #[error("server sent a {0}")]
     Frame(#[from] FrameError),
@@ -173,6 +176,8 @@ pub struct AlignmentReader {
     /// What follows [`AlignmentStage::State`].
     then: AlignmentStage,
     parameters: BytesMut,
+    /// How many messages these are.
+    reported: usize,
 }
 
 impl AlignmentReader {
@@ -204,8 +209,10 @@ impl AlignmentReader {
             // The columns of what SELECT set_config returns are not asked for; its row comes.
             BackendTag::DataRow if self.owed.executed > 0 => return Ok(()),
             BackendTag::ParameterStatus => {
-                if self.parameters.len() + message.len() > ALIGNMENT_PARAMETERS_MAX {
-                    return Err(AlignmentError::Unexpected(tag.byte()));
+                self.reported += 1;
+                let length = self.parameters.len() + message.len();
+                if length > ALIGNMENT_PARAMETERS_MAX || self.reported > PARAMETERS_MAX {
+                    return Err(AlignmentError::TooManyParameters);
                 }
                 self.parameters.extend_from_slice(message);
                 return Ok(());

@@ -1,5 +1,6 @@
 //! The server's parameters as the client last received them.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -25,7 +26,7 @@ impl LoginParameters {
     pub fn new(messages: &[u8]) -> Self {
         let has_other_strings =
             statuses(messages).any(|(name, value)| name == b"standard_conforming_strings" && value != b"on");
-        let are_too_many = statuses(messages).count() > PARAMETERS_MAX;
+        let are_too_many = are_too_many_parameters(messages);
         Self { messages: messages.into(), has_other_strings, are_too_many }
     }
 
@@ -40,7 +41,7 @@ impl LoginParameters {
 #[derive(Debug)]
 pub(crate) struct ReportedParameters {
     login: Arc<LoginParameters>,
-    /// They exceeded the limits: they are no longer followed, so that each further message costs nothing.
+    /// They exceeded the limits: their values are no longer followed.
     is_given_up: bool,
     /// `None` in most sessions.
     since: Option<Box<SinceLogin>>,
@@ -53,11 +54,18 @@ struct SinceLogin {
     changed: Box<[u8]>,
     /// The same when the session was last idle outside a transaction, if it differs.
     settled: Option<Box<[u8]>>,
+    /// Hashes of the names reported while values are not followed that are not among `changed`.
+    others: Vec<u64>,
 }
 
-/// The parameters exceed the limit.
+/// Why a parameter that is reported is not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ParametersTooLarge;
+pub(crate) enum NotFollowed {
+    /// The values exceed what is kept.
+    TooLarge,
+    /// So many parameters were reported since the login that the server is not to be followed any further.
+    TooMany,
+}
 
 impl ReportedParameters {
     pub(crate) fn new(login: Arc<LoginParameters>) -> Self {
@@ -86,37 +94,67 @@ impl ReportedParameters {
         kept.chain(statuses(changed))
     }
 
+    /// Whether their values are no longer followed.
+    #[inline]
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.is_given_up
+    }
+
     /// The client gets `messages`.
-    pub(crate) fn told(&mut self, messages: &[u8]) -> Result<(), ParametersTooLarge> {
+    pub(crate) fn told(&mut self, messages: &[u8]) -> Result<(), NotFollowed> {
         for (name, value) in statuses(messages) {
-            self.tell(name, value)?;
+            let told = self.tell(name, value);
+            self.is_given_up |= told.is_err();
+            told?;
         }
         Ok(())
     }
 
     /// The client gets the value of `name`.
-    pub(crate) fn tell(&mut self, name: &[u8], value: &[u8]) -> Result<(), ParametersTooLarge> {
-        if self.is_given_up {
-            return Err(ParametersTooLarge);
+    pub(crate) fn tell(&mut self, name: &[u8], value: &[u8]) -> Result<(), NotFollowed> {
+        if !self.is_given_up {
+            if self.get(name) == Some(value) {
+                return Ok(());
+            }
+            let set = self.set(name, value);
+            if set != Err(NotFollowed::TooLarge) {
+                return set;
+            }
+            self.is_given_up = true;
         }
-        if self.get(name) == Some(value) {
-            return Ok(());
-        }
-        let set = self.set(name, value);
-        self.is_given_up = set.is_err();
-        set
+        self.count(name)?;
+        Err(NotFollowed::TooLarge)
     }
 
-    fn set(&mut self, name: &[u8], value: &[u8]) -> Result<(), ParametersTooLarge> {
+    /// The client gets a value of `name` that is not followed.
+    pub(crate) fn count(&mut self, name: &[u8]) -> Result<(), NotFollowed> {
+        let since = self.since.get_or_insert_default();
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let hash = hasher.finish();
+        if since.others.contains(&hash) || statuses(&since.changed).any(|(n, _)| n == name) {
+            return Ok(());
+        }
+        if since.others.len() + statuses(&since.changed).count() >= PARAMETERS_MAX {
+            return Err(NotFollowed::TooMany);
+        }
+        since.others.push(hash);
+        Ok(())
+    }
+
+    fn set(&mut self, name: &[u8], value: &[u8]) -> Result<(), NotFollowed> {
         let mut out = BytesMut::new();
         let others = statuses(self.changed()).filter(|(n, _)| *n != name);
         let mut count = 0;
         for (name, value) in others.chain([(name, value)]) {
-            write::parameter_status(&mut out, name, value).map_err(|_too_long| ParametersTooLarge)?;
+            write::parameter_status(&mut out, name, value).map_err(|_too_long| NotFollowed::TooLarge)?;
             count += 1;
         }
-        if out.len() > PARAMETER_BYTES_MAX || count > PARAMETERS_MAX {
-            return Err(ParametersTooLarge);
+        if count > PARAMETERS_MAX {
+            return Err(NotFollowed::TooMany);
+        }
+        if out.len() > PARAMETER_BYTES_MAX {
+            return Err(NotFollowed::TooLarge);
         }
         let since = self.since.get_or_insert_default();
         let before = std::mem::replace(&mut since.changed, (&*out).into());
@@ -158,6 +196,12 @@ impl ReportedParameters {
     }
 }
 
+/// Whether there are more ParameterStatus messages among these of a login than a session follows.
+#[must_use]
+pub fn are_too_many_parameters(messages: &[u8]) -> bool {
+    statuses(messages).nth(PARAMETERS_MAX).is_some()
+}
+
 /// Names and values of the ParameterStatus messages among `messages`.
 pub(crate) fn statuses(messages: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
     let mut scanner = Scanner::backend();
@@ -181,24 +225,40 @@ mod tests {
         ReportedParameters::new(Arc::new(LoginParameters::new(&messages)))
     }
 
-    fn tell(parameters: &mut ReportedParameters, n: usize, value: &str) -> Result<(), ParametersTooLarge> {
+    fn tell(parameters: &mut ReportedParameters, n: usize, value: &str) -> Result<(), NotFollowed> {
         parameters.tell(format!("name{n}").as_bytes(), value.as_bytes())
     }
 
     #[test]
-    fn names_at_the_limit_are_followed_and_one_more_ends_that() {
+    fn names_at_the_limit_are_followed_and_one_more_is_too_many() {
         let mut parameters = reported(0);
         for n in 0..PARAMETERS_MAX {
             assert_eq!(tell(&mut parameters, n, "a"), Ok(()));
         }
         assert_eq!(tell(&mut parameters, 0, "b"), Ok(()), "a value may change");
-        assert_eq!(tell(&mut parameters, PARAMETERS_MAX, "a"), Err(ParametersTooLarge));
-        assert_eq!(tell(&mut parameters, 0, "b"), Err(ParametersTooLarge), "and nothing is looked up again");
+        assert_eq!(tell(&mut parameters, PARAMETERS_MAX, "a"), Err(NotFollowed::TooMany));
+    }
+
+    #[test]
+    fn names_are_counted_though_values_are_too_large() {
+        let mut parameters = reported(0);
+        assert_eq!(tell(&mut parameters, 0, "a"), Ok(()));
+        assert_eq!(tell(&mut parameters, 1, &"x".repeat(PARAMETER_BYTES_MAX)), Err(NotFollowed::TooLarge));
+        assert_eq!(
+            tell(&mut parameters, 0, "b"),
+            Err(NotFollowed::TooLarge),
+            "and no value is followed again"
+        );
+        for n in 1..PARAMETERS_MAX {
+            assert_eq!(tell(&mut parameters, n, "a"), Err(NotFollowed::TooLarge));
+        }
+        assert_eq!(tell(&mut parameters, 1, "c"), Err(NotFollowed::TooLarge), "a value may change");
+        assert_eq!(tell(&mut parameters, PARAMETERS_MAX, "a"), Err(NotFollowed::TooMany));
     }
 
     #[test]
     fn more_parameters_than_the_limit_at_the_login_are_not_followed() {
         assert_eq!(tell(&mut reported(PARAMETERS_MAX), 0, "a"), Ok(()));
-        assert_eq!(tell(&mut reported(PARAMETERS_MAX + 1), 0, "a"), Err(ParametersTooLarge));
+        assert_eq!(tell(&mut reported(PARAMETERS_MAX + 1), 0, "a"), Err(NotFollowed::TooLarge));
     }
 }

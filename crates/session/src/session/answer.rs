@@ -49,11 +49,7 @@ impl Session {
             BackendTag::ErrorResponse => return self.failed(body, length, now, out),
             BackendTag::NoticeResponse => self.noticed(body),
             // Asynchronous: may come between any two messages.
-            BackendTag::ParameterStatus => {
-                self.follow_parameter(body);
-                true
-            }
-            BackendTag::NotificationResponse => true,
+            BackendTag::ParameterStatus | BackendTag::NotificationResponse => true,
             BackendTag::Authentication
             | BackendTag::BackendKeyData
             | BackendTag::NegotiateProtocolVersion

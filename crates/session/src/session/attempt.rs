@@ -31,6 +31,8 @@ impl Session {
             (Mode::Untracked(reason), _) => Err(reason),
             (Mode::Tracked, Mobility::Fixed) => Err(PinReason::Fixed),
             (Mode::Tracked, Mobility::Movable) => match &self.carried.followed {
+                // A session that no longer follows its parameters was pinned, but DISCARD ALL ends that.
+                Some(_) if self.carried.parameters.is_given_up() => Err(PinReason::SettingsTooLarge),
                 Some(followed) => followed.movability(),
                 None => Ok(()),
             },

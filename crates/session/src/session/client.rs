@@ -249,6 +249,6 @@ impl Session {
             error_response(&mut out, &report);
             out.freeze()
         });
-        Violation { by: Peer::Client, error, report }
+        Violation { by: Peer::Client, error: error.into(), report }
     }
 }

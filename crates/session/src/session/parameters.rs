@@ -5,9 +5,12 @@ use trunkline_codec::backend::ParameterStatus;
 use trunkline_codec::ids::ProcessId;
 
 use super::Session;
+use crate::carried::parameters::NotFollowed;
 use crate::carried::processes::Processes;
+use crate::conversation::state::Mode;
 use crate::pin::PinReason;
 use crate::settings::{Mobility, ServerRole};
+use crate::step::ViolationError;
 
 /// Type byte and length word.
 const HEADER: usize = 5;
@@ -20,8 +23,24 @@ impl Session {
     }
 
     /// The server reports a parameter to the client.
-    pub(crate) fn follow_parameter(&mut self, body: &[u8]) {
-        let Ok(ParameterStatus { name, value }) = ParameterStatus::parse(body) else { return };
+    #[cold]
+    pub(crate) fn follow_parameter(&mut self, body: &[u8]) -> Result<(), ViolationError> {
+        let Ok(ParameterStatus { name, value }) = ParameterStatus::parse(body) else { return Ok(()) };
+        let followed = match self.mode {
+            Mode::Tracked => self.parameter_reported(name, value),
+            Mode::Untracked(_) | Mode::Opaque => self.carried.parameters.count(name),
+        };
+        match followed {
+            Ok(()) => Ok(()),
+            Err(NotFollowed::TooLarge) => {
+                self.followed().pin(PinReason::SettingsTooLarge);
+                Ok(())
+            }
+            Err(NotFollowed::TooMany) => Err(ViolationError::TooManyParameters),
+        }
+    }
+
+    fn parameter_reported(&mut self, name: &[u8], value: &[u8]) -> Result<(), NotFollowed> {
         if name == b"in_hot_standby" && value == b"off" {
             self.conversation.role = ServerRole::Primary;
         }
@@ -29,23 +48,27 @@ impl Session {
             announce.forget_parameter(name);
         }
         if self.mobility == Mobility::Fixed {
-            return;
+            return self.carried.parameters.count(name);
         }
         if let Some(followed) = &mut self.carried.followed {
             followed.parameter_reported(name);
-        }
-        if self.carried.parameters.tell(name, value).is_err() {
-            self.followed().pin(PinReason::SettingsTooLarge);
         }
         // SQL is read by the rules that hold while it is on.
         if name == b"standard_conforming_strings" && value != b"on" {
             self.followed().pin(PinReason::UnknownSetting);
         }
+        self.carried.parameters.tell(name, value)
     }
 
-    /// At the start: how the login's parameters say that SQL is read.
+    /// At the start: whether the login's parameters are followed, and how they say that SQL is read.
     pub(crate) fn follow_login(&mut self) {
-        if self.mobility == Mobility::Movable && self.carried.parameters.has_other_strings_at_login() {
+        if self.mobility == Mobility::Fixed {
+            return;
+        }
+        if self.carried.parameters.is_given_up() {
+            self.followed().pin(PinReason::SettingsTooLarge);
+        }
+        if self.carried.parameters.has_other_strings_at_login() {
             self.followed().pin(PinReason::StringsAtLogin);
         }
     }

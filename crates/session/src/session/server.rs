@@ -19,7 +19,7 @@ use crate::recovery::attempt::Attempt;
 use crate::session::Session;
 use crate::session::announce::Figures;
 use crate::settings::Mobility;
-use crate::step::{Peer, ServerStep, ServerThen, Violation};
+use crate::step::{Peer, ServerStep, ServerThen, Violation, ViolationError};
 
 /// Type byte and length word.
 const HEADER: u64 = 5;
@@ -58,7 +58,7 @@ impl Session {
         at: &mut usize,
         now: u64,
         out: &mut impl Sink,
-    ) -> Result<Stop, FrameError> {
+    ) -> Result<Stop, ViolationError> {
         if let Attempt::Open { .. } = self.recovery.attempt
             && !self.conversation.is_own_due()
         {
@@ -107,6 +107,9 @@ impl Session {
                 *at = before;
                 return Ok(Stop::Replace { length, by: Some(instead) });
             }
+            if tag == BackendTag::ParameterStatus {
+                self.follow_parameter(body).inspect_err(|_too_many| *at = before)?;
+            }
             if is_farewell(tag, body)
                 && let Some(goodbye) = self.goodbye(tag, body, &chunk[before..])
             {
@@ -119,7 +122,7 @@ impl Session {
                     if let Err(reason) = self.answered(tag, body, length, now, out) {
                         // After this the requests of the answers are unknown.
                         if self.conversation.own.is_some() {
-                            return Err(unexpected(tag, length));
+                            return Err(unexpected(tag, length).into());
                         }
                         self.untrack(reason);
                     }
@@ -138,7 +141,7 @@ impl Session {
         length: u64,
         now: u64,
         out: &mut impl Sink,
-    ) -> Option<Result<Option<Bytes>, FrameError>> {
+    ) -> Option<Result<Option<Bytes>, ViolationError>> {
         let backend_tag = BackendTag::from_byte(tag);
         let is_whole = length == HEADER + body.len() as u64;
         match backend_tag {
@@ -154,7 +157,7 @@ impl Session {
         let answered = self.own_answered(backend_tag, body, is_whole, now, out);
         Some(answered.map_err(|Unexpected| {
             let length = u32::try_from(length - 1).ok();
-            FrameError { tag, length, kind: FrameErrorKind::UnknownTag }
+            FrameError { tag, length, kind: FrameErrorKind::UnknownTag }.into()
         }))
     }
 
@@ -187,7 +190,7 @@ impl Session {
         }
     }
 
-    fn server_violation(&self, error: FrameError) -> Violation {
+    fn server_violation(&self, error: ViolationError) -> Violation {
         let report = self.conversation.scanner.is_at_boundary().then(|| {
             let mut out = BytesMut::new();
             let detail = format!("Server \"{}\" sent a {error}.", self.conversation.server_name);

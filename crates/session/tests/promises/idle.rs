@@ -1,7 +1,12 @@
 //! When a session is idle, and what it does not follow.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use trunkline_session::limits::{PARAMETER_BYTES_MAX, PARAMETERS_MAX};
 use trunkline_session::{
-    ClientThen, FatalOrigin, LossPlan, Peer, PinReason, ReportTiming, ServerThen, Tracking,
+    ClientThen, FatalOrigin, LoginParameters, LossPlan, Mobility, Peer, PinReason, ReportTiming, ServerThen,
+    SessionSettings, Tracking, ViolationError,
 };
 
 use crate::talk::*;
@@ -115,6 +120,42 @@ fn a_broken_frame_of_the_server_ends_the_session_with_08006() {
     assert_eq!(violation.by, Peer::Server);
     let report = violation.report.expect("the client is at a boundary");
     assert!(report.windows(6).any(|w| w == b"C08006"));
+}
+
+#[test]
+fn a_server_that_reports_ever_new_parameters_is_followed_up_to_a_limit_and_ends_the_session_with_08006() {
+    let long = status("long", &"x".repeat(PARAMETER_BYTES_MAX));
+    let opaque = Talk::with(ReportTiming::Off, Tracking::Opaque);
+    let fixed = Talk::of(Talk::settings(Mobility::Fixed), Instant::now());
+    let (mut untracked, mut full) = (Talk::new(), Talk::new());
+    untracked.server(&[m('D')]);
+    full.server(&[long]);
+    for mut talk in [Talk::new(), opaque, fixed, untracked, full] {
+        let kept = usize::from(talk.session.movability() == Err(PinReason::SettingsTooLarge));
+        talk.client(&[query("select 1")]);
+        let report = |n: usize| status(&format!("name{n}"), "a");
+        let within: Vec<_> = (kept..PARAMETERS_MAX).map(report).collect();
+        talk.server(&within).server(&within);
+        let flood = (PARAMETERS_MAX..1000).map(report).collect::<Vec<_>>().concat();
+        let step = talk.server_step(&[&within[0][..], &flood].concat());
+        assert_eq!(step.forward, within[0].len(), "one that is known");
+        let ServerThen::Violation(violation) = step.then else { panic!("{step:?}") };
+        assert_eq!((violation.by, violation.error), (Peer::Server, ViolationError::TooManyParameters));
+        let report = printable(&violation.report.expect("the client is at a boundary"));
+        assert!(report.contains("C08006\\x00"), "{report}");
+        assert!(report.contains("more than 64 parameters since the login"), "{report}");
+    }
+}
+
+#[test]
+fn a_server_that_reports_too_many_parameters_at_the_login_keeps_the_session() {
+    let messages: Vec<_> = (0..=PARAMETERS_MAX).map(|n| status(&format!("name{n}"), "a")).collect();
+    let parameters = Arc::new(LoginParameters::new(&messages.concat()));
+    let settings = SessionSettings { parameters, ..Talk::settings(Mobility::Movable) };
+    let mut talk = Talk::of(settings, Instant::now());
+    assert_eq!(talk.session.movability(), Err(PinReason::SettingsTooLarge));
+    talk.client(&[query("discard all")]).server(&[complete("DISCARD ALL"), ready('I')]).is_idle();
+    assert_eq!(talk.session.movability(), Err(PinReason::SettingsTooLarge));
 }
 
 #[test]

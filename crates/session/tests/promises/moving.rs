@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use trunkline_session::limits::{HOLD_CURSORS_MAX, PREPARED_BYTES_MAX, SETTING_BYTES_MAX};
+use trunkline_session::limits::{HOLD_CURSORS_MAX, PARAMETERS_MAX, PREPARED_BYTES_MAX, SETTING_BYTES_MAX};
 use trunkline_session::{AlignmentError, LossPlan, Mobility, PinReason, ServerRole, ServerThen};
 
 use crate::talk::*;
@@ -318,6 +318,10 @@ fn the_answers_to_an_alignment_are_read_in_any_chunks() {
         let seen = alignment.reader().handle(&unexpected);
         assert!(matches!(seen, Err(AlignmentError::Unexpected(_))), "{seen:?}");
     }
+    let flood: Vec<_> = (0..=PARAMETERS_MAX).map(|n| status(&format!("name{n}"), "a")).collect();
+    assert!(alignment.reader().handle(&flood[1..].concat()).is_ok());
+    let seen = alignment.reader().handle(&flood.concat());
+    assert!(matches!(seen, Err(AlignmentError::TooManyParameters)), "{seen:?}");
 }
 
 #[test]
