@@ -1,7 +1,8 @@
 //! A server's name, and the addresses that it gave last.
 //!
 //! A name that cannot be looked up says nothing of the server: the last addresses are used while they answer. A name that
-//! gives other addresses is followed, though the old one may still answer.
+//! gives other addresses is followed, though the old one may still answer: once it has given them twice in a row, because
+//! a name may give a part of its addresses at a time, in turn.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,8 @@ pub struct ServerHost {
 struct LastLookup {
     /// Of the last look-up that succeeded.
     addresses: Vec<SocketAddr>,
+    /// Of the one before that succeeded; `None` before there were two.
+    before: Option<Vec<SocketAddr>>,
     /// Whether one has failed since.
     has_failed: bool,
 }
@@ -57,11 +60,12 @@ impl ServerHost {
         !self.last().addresses.is_empty()
     }
 
-    /// Whether the name led to `address`, and no longer does.
+    /// Whether the name no longer leads to `address`: the last two look-ups that succeeded did not give it.
     pub(crate) fn has_left(&self, address: &Address) -> bool {
         let Address::Tcp(address) = address else { return false };
         let last = self.last();
-        !last.addresses.is_empty() && !last.addresses.contains(address)
+        let Some(before) = &last.before else { return false };
+        !last.addresses.contains(address) && !before.contains(address)
     }
 
     /// Takes in what a look-up gave, and says which addresses to try.
@@ -84,7 +88,8 @@ impl ServerHost {
                 if std::mem::take(&mut last.has_failed) {
                     tracing::info!(target: "trunkline::health", { server.host = %self.host }, "host name is resolved again");
                 }
-                last.addresses.clone_from(&addresses);
+                let before = std::mem::replace(&mut last.addresses, addresses.clone());
+                last.before = (!before.is_empty()).then_some(before);
                 Ok(Lookup { addresses, failure: None })
             }
             Err(failure) if last.addresses.is_empty() => Err(failure),
@@ -133,16 +138,30 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_left_when_the_name_gives_only_others() {
+    fn an_address_is_left_when_the_name_gives_only_others_twice() {
         let host = ServerHost::new("db1".to_owned(), 5432);
         assert!(!host.has_left(&at(1).into()), "nothing is known yet");
         host.note_lookup(Ok(vec![at(1), at(2)])).expect("found");
         assert!(!host.has_left(&at(1).into()) && !host.has_left(&at(2).into()));
         host.note_lookup(Ok(vec![at(2), at(3)])).expect("found");
-        assert!(host.has_left(&at(1).into()) && !host.has_left(&at(2).into()));
+        assert!(!host.has_left(&at(1).into()), "once says little");
         host.note_lookup(Err(failure())).expect("known");
-        assert!(!host.has_left(&at(2).into()), "a failed look-up moves nobody");
+        assert!(
+            !host.has_left(&at(1).into()) && !host.has_left(&at(2).into()),
+            "a failed look-up moves nobody"
+        );
+        host.note_lookup(Ok(vec![at(2), at(3)])).expect("found");
+        assert!(host.has_left(&at(1).into()) && !host.has_left(&at(2).into()));
         let socket = Address::of_directory("/run/postgresql", 5432).expect("a directory");
         assert!(!host.has_left(&socket));
+    }
+
+    #[test]
+    fn a_name_that_gives_its_addresses_in_turn_has_left_none_of_them() {
+        let host = ServerHost::new("db1".to_owned(), 5432);
+        for turn in [[1, 2], [3, 4], [1, 2], [3, 4]] {
+            host.note_lookup(Ok(turn.map(at).to_vec())).expect("found");
+            assert!((1..=4).all(|last| !host.has_left(&at(last).into())), "{turn:?}");
+        }
     }
 }
