@@ -31,8 +31,8 @@ pub(super) struct CachedSecret {
     pub(super) secret: Secret,
     /// When its reading began: what was changed after that it need not show.
     pub(super) read_at: Instant,
-    /// Whether a server has refused it since.
-    pub(super) is_refused: bool,
+    /// Whether it is to be read again before it is believed: a server has refused it since, or its source was reloaded.
+    pub(super) is_distrusted: bool,
 }
 
 impl Cache {
@@ -50,11 +50,11 @@ impl Cache {
         self.ttl = ttl;
     }
 
-    /// The user's secret, unless it is older than the time to live or was refused by a server.
+    /// The user's secret, unless it is older than the time to live or distrusted.
     pub(super) fn get(&self, user: &str, now: Instant) -> Option<&CachedSecret> {
         let entry = self.newest(user)?;
         let is_young = now.saturating_duration_since(entry.read_at) < self.ttl;
-        (is_young && !entry.is_refused).then_some(entry)
+        (is_young && !entry.is_distrusted).then_some(entry)
     }
 
     /// The user's secret, however old.
@@ -72,13 +72,13 @@ impl Cache {
         };
         other.by_name.remove(&user);
         into.make_room(&user);
-        into.by_name.insert(user, CachedSecret { secret, read_at, is_refused: false });
+        into.by_name.insert(user, CachedSecret { secret, read_at, is_distrusted: false });
     }
 
     /// Believes the user's secret no more until it is read again.
     pub(super) fn distrust(&mut self, user: &str) {
         if let Some(entry) = self.users.by_name.get_mut(user) {
-            entry.is_refused = true;
+            entry.is_distrusted = true;
         }
     }
 
@@ -87,8 +87,9 @@ impl Cache {
         self.users.by_name.contains_key(user)
     }
 
-    pub(super) fn clear(&mut self) {
-        self.users.by_name.clear();
+    /// Believes nothing until it is read again. The names of users stay known.
+    pub(super) fn distrust_all(&mut self) {
+        self.users.by_name.values_mut().for_each(|entry| entry.is_distrusted = true);
         self.unknown.by_name.clear();
     }
 }

@@ -50,7 +50,8 @@ pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 pub const REFRESH_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Secrets read anew in one second, all names together: beyond it those read lately are believed. Whoever floods the
-/// proxy with names costs the servers no more than that, but for names that nobody has tried lately.
+/// proxy with names costs the servers no more than that, but for names that nobody has tried lately. The same holds while
+/// as many look-ups wait as are read at once. Unknown names count too, or the time of an answer would tell them from users.
 pub const REFRESHES_PER_SECOND_MAX: usize = 1000;
 
 /// Longest user name looked up, in bytes; longer ones are unknown. PostgreSQL's are at most 63 bytes.
@@ -147,7 +148,7 @@ impl SecretStore {
         }
     }
 
-    /// Reads the users file again, and forgets all that is cached: from now on a secret is believed for `cache_ttl`.
+    /// Reads the users file again, and believes nothing that is cached: from now on a secret is believed for `cache_ttl`.
     /// The number of users in the file, 0 for a query.
     ///
     /// # Errors

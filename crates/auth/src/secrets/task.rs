@@ -206,7 +206,7 @@ impl Store {
                     self.cache.believe_for(cache_ttl);
                     let reloaded = source.reload().await;
                     if reloaded.is_ok() {
-                        self.cache.clear();
+                        self.cache.distrust_all();
                     }
                     drop(reply.send(reloaded));
                 }
@@ -216,13 +216,12 @@ impl Store {
         missing
     }
 
-    /// Puts a request in its queue.
-    fn keep_waiting(&self, waiting: &mut Waiting, request: StoreRequest) {
+    /// Puts a request in its queue, or does at once what needs no queue.
+    fn keep_waiting(&mut self, waiting: &mut Waiting, request: StoreRequest) {
         let acquaintance = match &request {
+            StoreRequest::Distrust { user } => return self.cache.distrust(user),
             StoreRequest::Lookup { user, .. } if !self.cache.knows(user) => Acquaintance::Stranger,
-            StoreRequest::Lookup { .. } | StoreRequest::Reload { .. } | StoreRequest::Distrust { .. } => {
-                Acquaintance::Known
-            }
+            StoreRequest::Lookup { .. } | StoreRequest::Reload { .. } => Acquaintance::Known,
         };
         waiting.push(request, acquaintance);
     }
@@ -265,7 +264,7 @@ impl Store {
                 Freshness::Lately => self.cache.get(user, now).is_some(),
             };
             // Read since it was asked for: as fresh as it can be, also when nothing is to be kept.
-            if will_do || (entry.read_at >= asked_at && !entry.is_refused) {
+            if will_do || (entry.read_at >= asked_at && !entry.is_distrusted) {
                 return Some(Ok(entry.secret.clone()));
             }
         }

@@ -98,6 +98,29 @@ async fn a_reload_changes_how_long_a_secret_is_believed() {
 }
 
 #[tokio::test]
+async fn a_reload_believes_no_secret_and_makes_no_user_a_stranger() {
+    let file = UsersFile::new("");
+    let mut source = SourceReader::File(FileSource { path: file.0.clone(), users: Users::default() });
+    let now = Instant::now();
+    let (mut store, reply) = (store_with(Duration::ZERO, now), oneshot::channel().0);
+    store.serve(std::iter::once(StoreRequest::Reload { cache_ttl: TTL, reply }), &mut source).await;
+    assert!(store.at_hand("app", Freshness::Lately, now, now).is_none());
+    assert!(store.cache.knows("app"));
+}
+
+#[test]
+fn secrets_that_servers_refuse_fill_no_queue() {
+    let now = Instant::now();
+    let (mut store, mut waiting) = (store_with(Duration::ZERO, now), Waiting::default());
+    assert!(store.at_hand("app", Freshness::Lately, now, now).is_some());
+    for _ in 0..2 * super::super::LOOKUPS_WAITING_MAX {
+        store.keep_waiting(&mut waiting, StoreRequest::Distrust { user: "app".into() });
+    }
+    assert!(waiting.is_empty());
+    assert!(store.at_hand("app", Freshness::Lately, now, now).is_none());
+}
+
+#[tokio::test]
 async fn a_store_that_has_stopped_says_so() {
     let (requests, received) = mpsc::channel(1);
     drop(received);
