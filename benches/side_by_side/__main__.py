@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def arguments():
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="about four minutes")
+    parser.add_argument("--quick", action="store_true", help="about five minutes")
     parser.add_argument("--layout", choices=["pinned", "free"], default="pinned",
                         help="pinned: proxy, server and load on one core; free: where the kernel puts them")
     parser.add_argument("--rounds", type=int, help="rounds of each case")
