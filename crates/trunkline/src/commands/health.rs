@@ -23,7 +23,7 @@ Examples:
   printf 'replica1\\n' | nc 127.0.0.1 8009         what its agent-check asks
 
 Nothing is proxied: HAProxy connects to the servers itself and asks here which ones may serve.
-SignalStreams: SIGTERM and SIGINT end it, SIGHUP reads the configuration again.
+Signals: SIGTERM and SIGINT end it, SIGHUP reads the configuration again.
 Exit status: 0 ended by a signal, 1 failed while running, 2 wrong command line or configuration.";
 
 /// The default address of the agent-check server.

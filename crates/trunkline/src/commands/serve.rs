@@ -21,7 +21,7 @@ Examples:
   trunkline serve --primary db1 --replica db2 --replica db3     reads on 127.0.0.1:5434
   TRUNKLINE__MONITOR__PASSWORD=secret trunkline serve --log-statements 200ms
 
-SignalStreams: SIGTERM ends sessions at their idle points, within [timeouts] drain, then exits; SIGINT ends at once;
+Signals: SIGTERM ends sessions at their idle points, within [timeouts] drain, then exits; SIGINT ends at once;
 SIGHUP reads the configuration again and logs what cannot change live.
 
 Exit status: 0 ended by a signal, 1 failed while running, 2 wrong command line or configuration.";
