@@ -39,7 +39,7 @@ pub struct RecoveryOptions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LossPlan {
     /// Take another server, now or when the client sends its next request, send it
-    /// [`crate::Session::state`], and call [`crate::Session::server_taken`]: the client waits for
+    /// what [`crate::diff`] says it lacks, and call [`crate::Session::server_taken`]: the client waits for
     /// nothing.
     Move,
     /// Call [`crate::Session::rewind`], then do as for [`Self::Move`], then pass the client's
