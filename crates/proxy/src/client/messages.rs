@@ -65,7 +65,8 @@ impl MessageReader {
 
     /// The next whole message.
     ///
-    /// # Errors At the end of the stream, and for a message that is too long for a login.
+    /// # Errors
+    /// At the end of the stream, and for a message that is too long for a login.
     pub(crate) async fn next(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),

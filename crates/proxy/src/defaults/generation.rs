@@ -257,8 +257,8 @@ impl UserDefaults {
 
     /// Whether a login that read this version got these defaults. A server process that existed before the last
     /// reload has read the configuration a moment later than the postmaster.
-    pub(crate) fn is_of(&self, mark: &DefaultsVersion) -> bool {
-        *self.started == *mark.started && *mark.loaded <= *self.loaded && self.rows() == *mark.rows
+    pub(crate) fn is_of(&self, version: &DefaultsVersion) -> bool {
+        *self.started == *version.started && *version.loaded <= *self.loaded && self.rows() == *version.rows
     }
 
     pub(crate) fn level(&self) -> &Arc<ServerSettings> {

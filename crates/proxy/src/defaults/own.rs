@@ -210,8 +210,8 @@ pub(crate) struct RequestedSettings {
 
 impl RequestedSettings {
     /// Whether the server's defaults are still those that were read.
-    pub(crate) fn fits(&self, mark: &DefaultsVersion) -> bool {
-        self.now.as_ref().is_none_or(|now| now.is_of(mark))
+    pub(crate) fn fits(&self, version: &DefaultsVersion) -> bool {
+        self.now.as_ref().is_none_or(|now| now.is_of(version))
     }
 
     /// Whether the defaults of the server are known, so that a change can be noticed.

@@ -281,7 +281,7 @@ fn a_session_takes_part_in_a_reload_and_not_in_a_restart() {
 }
 
 #[test]
-fn a_login_is_of_a_mark_that_is_not_newer() {
+fn a_login_is_of_a_version_that_is_not_newer() {
     let mut builder = Builder::default();
     builder.loaded("20");
     builder.row(None, Some("svc"), "700");

@@ -44,7 +44,8 @@ impl FunctionsReader {
 
     /// Returns the catalog, if it has changed since the last check.
     ///
-    /// # Errors When it cannot be read: then everything is read at the next check.
+    /// # Errors
+    /// When it cannot be read: then everything is read at the next check.
     pub(super) async fn look(&mut self) -> Result<Option<FunctionCatalog>, FunctionsReadError> {
         let looked = match self.shared.mode {
             UserFunctions::Read => self.look_at_functions().await,
@@ -148,8 +149,8 @@ impl FunctionsReader {
         let of_interest = effects.filter(|(_, effect)| effect.pin.is_some()).collect();
         let names: HashSet<Box<[u8]>> = rows.into_iter().map(|(_, name)| name).collect();
         let names = {
-            let graph = self.shared.built_in.load_full();
-            if *graph == names { graph } else { Arc::new(names) }
+            let known = self.shared.built_in.load_full();
+            if *known == names { known } else { Arc::new(names) }
         };
         self.shared.built_in.store(Arc::clone(&names));
         self.built_in = Some(BuiltInFunctions { version: connection.version, names, of_interest });

@@ -37,7 +37,8 @@ pub(crate) struct StartupRequest {
 }
 
 impl StartupRequest {
-    /// # Errors For a packet that PostgreSQL would refuse before authentication, or an option that the proxy does
+    /// # Errors
+    /// For a packet that PostgreSQL would refuse before authentication, or an option that the proxy does
     /// not accept.
     pub(crate) fn read(
         worker: &Worker,

@@ -19,7 +19,8 @@ pub(crate) enum Connector {
 impl Connector {
     /// Connects within `timeout`.
     ///
-    /// # Errors The error of the kernel, or `TimedOut`.
+    /// # Errors
+    /// The error of the kernel, or `TimedOut`.
     pub(crate) async fn connect(&self, address: &Address, timeout: Duration) -> io::Result<Transport> {
         match self {
             Connector::Network => trunkline_net::connect(remote(address), timeout).await,
@@ -30,7 +31,8 @@ impl Connector {
 
     /// Connects without a time limit, and sets no options on the socket.
     ///
-    /// # Errors The error of the kernel.
+    /// # Errors
+    /// The error of the kernel.
     pub(crate) async fn open(&self, address: &Address) -> io::Result<Transport> {
         match self {
             Connector::Network => trunkline_net::open(remote(address)).await,

@@ -148,14 +148,15 @@ async fn is_as_looked(
     let mut scanner = Scanner::backend();
     scanner.set_phase(ScanPhase::Normal);
     let mut buffer = std::mem::take(&mut login_reply.read_ahead);
-    let mut mark = None;
+    let mut version = None;
     loop {
         let mut at = 0;
         while let Some(piece) = scanner.next(&buffer, &mut at)? {
             let Piece::Message { tag, body } = piece else { continue };
             match BackendTag::from_byte(tag) {
                 BackendTag::DataRow => {
-                    mark = DataRow::parse(body).ok().and_then(|row| DefaultsVersion::of_values(row.values()));
+                    version =
+                        DataRow::parse(body).ok().and_then(|row| DefaultsVersion::of_values(row.values()));
                 }
                 BackendTag::ParameterStatus => {
                     let start = at - body.len() - 5;
@@ -165,7 +166,7 @@ async fn is_as_looked(
                 }
                 BackendTag::ReadyForQuery => {
                     login_reply.read_ahead = buffer.split_off(at);
-                    return Ok(mark.is_none_or(|mark| asking.fits(&mark)));
+                    return Ok(version.is_none_or(|version| asking.fits(&version)));
                 }
                 _notice_or_refusal => {}
             }
