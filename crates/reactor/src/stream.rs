@@ -67,6 +67,18 @@ impl Listener {
         std::future::poll_fn(|cx| self.poll_accept(cx)).await
     }
 
+    /// The next connection if there is one already.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn accept_waiting(&self) -> Option<io::Result<(Accepted, SocketAddr)>> {
+        let accept = |cx: &mut Context<'_>| match self.poll_accept(cx) {
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            Poll::Pending => Poll::Ready(None),
+        };
+        std::future::poll_fn(accept).await
+    }
+
     fn poll_accept(&self, cx: &Context<'_>) -> Poll<io::Result<(Accepted, SocketAddr)>> {
         loop {
             ready!(self.registration.poll_readable(cx));

@@ -54,7 +54,8 @@ async fn accept_all(worker: Rc<Worker>, socket: trunkline_net::Listener, listene
                     tracing::error!(%error, more, "could not accept a connection; if the limit on open files is reached, raise it");
                 }
                 if is_out_of_descriptors(&error) && spare.give_up() {
-                    if let Ok((socket, _peer)) = socket.accept().await {
+                    // The kernel wants a descriptor before it looks whether a client is there.
+                    if let Some(Ok((socket, _peer))) = socket.accept_waiting().await {
                         turn_away(&worker, &socket, worker.shared.live().limits.connections_max);
                     }
                     spare = SpareDescriptor::new();
