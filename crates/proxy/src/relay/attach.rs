@@ -274,6 +274,7 @@ impl Relay {
         }
         self.slot.set_place(None);
         self.context.cancel.set_server(None);
+        self.context.exported = None;
         self.to_server.drop_pending();
         self.watch.attached();
         left

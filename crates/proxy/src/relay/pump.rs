@@ -182,6 +182,7 @@ impl Relay {
                 break;
             }
         }
+        self.note_snapshot();
         if self.journal.is_open() && self.session.repeatable().is_err() {
             self.journal.close(&mut self.worker.journals.borrow_mut());
         }
