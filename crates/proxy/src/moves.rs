@@ -109,6 +109,16 @@ mod tests {
         assert_eq!(leave(&pace, 1, Duration::from_secs(1)), 1);
     }
 
+    #[test]
+    fn refusals_of_a_server_are_logged_once_in_a_while() {
+        let pace = MoveRate::new(2);
+        let now = pace.began;
+        assert!(pace.may_log_refusal(SERVER, now));
+        assert!(!pace.may_log_refusal(SERVER, now + MOVE_REFUSAL_LOG_INTERVAL - Duration::from_nanos(1)));
+        assert!(pace.may_log_refusal(ServerId(1), now), "each server has its own");
+        assert!(pace.may_log_refusal(SERVER, now + MOVE_REFUSAL_LOG_INTERVAL));
+    }
+
     #[tokio::test]
     async fn only_so_many_log_in_on_one_server_at_a_time() {
         let pace = MoveRate::new(2);

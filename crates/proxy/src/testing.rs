@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 use trunkline_auth::mock::MockSecret;
+use trunkline_codec::ids::Lsn;
 use trunkline_codec::limits::STARTUP_PACKET_MAX;
 use trunkline_health::ByHand;
 use trunkline_routing::{Attached, Balancer, TargetSessionAttrs};
@@ -62,13 +63,16 @@ pub(crate) fn server_at(of: &Address) -> ServerId {
     (0..u16::from(u8::MAX)).map(ServerId).find(|id| address(*id) == *of).expect("a server of the test")
 }
 
-/// This many standbys in good state, whose primary does not answer: moves then need not wait for what a session
-/// has seen.
+/// What every standby has replayed, as health knows it.
+const REPLAYED: Lsn = Lsn(0x5000);
+
+/// This many standbys in good state, which have shown all that they will. Their primary does not answer.
 pub(crate) fn standbys(count: u16) -> Snapshot {
     let now = Instant::now();
     let servers = (0..count).map(|number| {
         let mut status = status(ServerId(number), &format!("replica{}", number + 1), Role::Standby, now);
         status.address = Some(address(ServerId(number)));
+        (status.asked_at, status.replay_lsn) = (Some(now + LONG), Some(REPLAYED));
         status
     });
     Snapshot { servers: servers.collect(), primary: None, primary_lost_at: Some(now), ..snapshot() }

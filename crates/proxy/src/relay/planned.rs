@@ -238,3 +238,32 @@ enum ClientWaits {
     /// It has said goodbye, or closed.
     ToLeave,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn server_that_refuses_again_is_asked_half_as_often_up_to_a_limit() {
+        let (server, mut now) = (ServerId(1), Instant::now());
+        let by = RefusedBy { server, reason: MoveRefusal::TooManyConnections };
+        let mut refusals = Refusals::default();
+        let mut pauses = Vec::new();
+        for _ in 0..20 {
+            refusals.note(by, now);
+            let until = refusals.0[0].until;
+            assert_eq!(refusals.skipped(until - Duration::from_nanos(1)), [server]);
+            assert_eq!(refusals.skipped(until), [], "its time is over");
+            assert_eq!((refusals.0.len(), refusals.lasting(now).len()), (1, 0));
+            pauses.push(until - now);
+            now = until;
+        }
+        assert_eq!(pauses[..4], [1, 2, 4, 8].map(|times| MOVE_RETRY_PAUSE * times));
+        assert_eq!(pauses[19], MOVE_RETRY_PAUSE_MAX);
+        refusals.note(RefusedBy { server, reason: MoveRefusal::Authentication }, now);
+        assert_eq!(refusals.lasting(now), [server]);
+        assert_eq!(refusals.reason(now), Some(MoveRefusal::Authentication), "the newest");
+    }
+}

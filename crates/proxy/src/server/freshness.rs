@@ -12,6 +12,7 @@ use trunkline_topology::{ServerId, Snapshot};
 
 use super::align;
 use super::connection::ReadyServer;
+use super::refused::log_attempt;
 use super::take::Search;
 use crate::client::messages::ReadError;
 use crate::limits::{REPLAY_LOOK, REPLAY_PATIENCE};
@@ -55,6 +56,13 @@ impl Move {
     /// Tries the primary first, if it may take the place of a standby.
     pub(crate) fn prefer_primary(&mut self) {
         self.preference = Preference::Primary;
+    }
+
+    /// Asks the server itself, which still answers, what it has shown at most.
+    pub(super) fn ask_what_was_seen(&self, health: &Health) {
+        if self.seen.is_none() {
+            health.ask_now(self.from);
+        }
     }
 
     /// What a server must show at least.
@@ -150,8 +158,11 @@ impl Search<'_> {
             match bound {
                 _ if is_best => return Ok(true),
                 SeenPosition::Known(seen) if shown >= seen => return Ok(true),
-                SeenPosition::Known(seen) if is_late => {
-                    tracing::info!(server.name = %taken.server.name, %shown, %seen, "server has not replayed what the session has seen");
+                // Nobody can tell. A session that still has its server stays there, unless that says more.
+                SeenPosition::Lost if !self.is_planned => return Ok(true),
+                SeenPosition::Awaited if is_late && !self.is_planned => return Ok(true),
+                _ if is_late => {
+                    log_attempt!(self, info, server.name = %taken.server.name, %shown, seen = ?bound, "server has not replayed what the session has seen");
                     self.behind.push((server, shown));
                     self.refused(server, MoveRefusal::Behind);
                     if self.is_planned {
@@ -162,9 +173,7 @@ impl Search<'_> {
                     }
                     return Ok(false);
                 }
-                SeenPosition::Lost => return Ok(true),
-                SeenPosition::Awaited if is_late => return Ok(true),
-                SeenPosition::Known(_) | SeenPosition::Awaited => {}
+                SeenPosition::Known(_) | SeenPosition::Awaited | SeenPosition::Lost => {}
             }
             timer::sleep(pause).await;
             if let SeenPosition::Known(_) = bound {

@@ -20,6 +20,15 @@ use crate::errors::{Refusal, ServerKind};
 use crate::limits::PLANNED_MOVE_TIMEOUT;
 use trunkline_reactor::timer;
 
+/// Logs what came of one attempt. A session that has a server already may try again for as long as it lives, and has a
+/// line of its own for what came of all its attempts.
+macro_rules! log_attempt {
+    ($search:expr, $level:ident, $($fields:tt)*) => {
+        if $search.is_planned { tracing::debug!($($fields)*) } else { tracing::$level!($($fields)*) }
+    };
+}
+pub(super) use log_attempt;
+
 /// A server that did not take a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RefusedBy {
@@ -111,6 +120,7 @@ impl<'a> Search<'a> {
         skip: Vec<ServerId>,
     ) -> Self {
         let mut search = Search::for_move(worker, criteria, moving);
+        moving.ask_what_was_seen(&worker.shared.health);
         search.excluded.extend(skip);
         search.is_planned = true;
         search.deadline = Instant::now() + PLANNED_MOVE_TIMEOUT;
@@ -149,7 +159,13 @@ impl<'a> Search<'a> {
         self.excluded.push(server);
         self.refused(server, reason);
         self.worker.shared.health.suspect(server, failure);
-        self.worker.metrics.server(server).failovers.one(cause);
+        self.count_failover(server, cause);
+    }
+
+    fn count_failover(&self, server: ServerId, cause: FailoverCause) {
+        if !self.is_planned {
+            self.worker.metrics.server(server).failovers.one(cause);
+        }
     }
 
     /// Judges a failed login: `Ok` when another server should be tried.
@@ -159,7 +175,7 @@ impl<'a> Search<'a> {
         error: LoginError,
     ) -> Result<(), TakeError> {
         let id = server.lease.server();
-        tracing::info!(server.name = %server.name, server.addr = %server.address, %error, "login to the server failed");
+        log_attempt!(self, info, server.name = %server.name, server.addr = %server.address, %error, "login to the server failed");
         match error {
             LoginError::Refused { code: Some(code), message } if is_servers_own_trouble(code) => {
                 self.last_words = Some(message);
@@ -172,7 +188,7 @@ impl<'a> Search<'a> {
             }
             LoginError::Refused { code, message } if self.may_be_wrong(code) => {
                 self.last_words = Some(message);
-                self.worker.metrics.server(id).failovers.one(FailoverCause::Refused);
+                self.count_failover(id, FailoverCause::Refused);
                 self.refused(id, reason_of(code));
                 Ok(())
             }
@@ -188,7 +204,7 @@ impl<'a> Search<'a> {
                 Ok(())
             }
             LoginError::NoMeans { wanted } => {
-                tracing::warn!(server.name = %server.name, wanted, "the server's pg_hba.conf asks the proxy for a proof it cannot give");
+                log_attempt!(self, warn, server.name = %server.name, wanted, "the server's pg_hba.conf asks the proxy for a proof it cannot give");
                 if self.moving.is_none() {
                     return Err(TakeError::NoServer(Refusal::NoMeans { wanted }));
                 }
@@ -228,7 +244,7 @@ impl<'a> Search<'a> {
             }
         };
         if !is_wanted {
-            tracing::info!(server.name = %server.name, is_standby, "the server has another role now, trying another");
+            log_attempt!(self, info, server.name = %server.name, is_standby, "the server has another role now, trying another");
             let (failure, cause) = (PassiveFailure::ServerLost, FailoverCause::NotAccepting);
             self.failed(server.lease.server(), failure, cause, MoveRefusal::Role);
         }

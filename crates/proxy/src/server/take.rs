@@ -18,7 +18,7 @@ use super::connection::{ReadyServer, ServerConnection};
 pub(crate) use super::freshness::Move;
 use super::login::LoginError;
 use super::patience::answered;
-use super::refused::{RefusedBy, is_servers_own_trouble};
+use super::refused::{RefusedBy, is_servers_own_trouble, log_attempt};
 pub(crate) use super::restore::LoginAs;
 use trunkline_session::{
     Alignment, AlignmentError, ConnectionState, SessionState, are_too_many_parameters, diff,
@@ -182,8 +182,8 @@ impl<'a> Search<'a> {
                     });
                 }
                 Err(error) => {
-                    tracing::info!(
-                        server.name = %name, server.addr = %address, %error,
+                    log_attempt!(
+                        self, info, server.name = %name, server.addr = %address, %error,
                         "could not connect to the server, trying another"
                     );
                     let (cause, reason) = match error.kind() {
@@ -324,7 +324,7 @@ impl<'a> Search<'a> {
                 LoginError::Lost(ReadError::Closed)
             }
             Ok(Err(AlignError::Refused(error))) => {
-                tracing::warn!(server.name = %taken.server.name, %error, "a session's state could not be restored");
+                log_attempt!(self, warn, server.name = %taken.server.name, %error, "a session's state could not be restored");
                 self.refused(taken.server.lease.server(), MoveRefusal::State);
                 return Ok(None);
             }

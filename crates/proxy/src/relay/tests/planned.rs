@@ -8,13 +8,15 @@ use trunkline_codec::ids::Lsn;
 use trunkline_model::wire;
 use trunkline_reactor::{spawn, timer};
 use trunkline_routing::Candidate;
+use trunkline_telemetry::metrics::FailoverCause;
 use trunkline_telemetry::sessions::SessionFilter;
 use trunkline_topology::{FlushedWal, Role, ServerId, State};
 
 use super::{PATIENCE, answer, has_code, next_answers, play, position, session, tags};
 use crate::limits::{MOVE_RETRY_PAUSE, PLANNED_MOVE_TIMEOUT, PLANNED_MOVES_MAX, TICK};
 use crate::settings::OnLagging;
-use crate::testing::{TestPeer, TestWorker, settings};
+use crate::snapshots::ClientGroup;
+use crate::testing::{CLIENT, TestPeer, TestWorker, settings};
 
 /// What the session's row says of its server, and of why it cannot leave it.
 async fn row(stage: &TestWorker) -> (String, String) {
@@ -74,11 +76,57 @@ fn session_that_all_others_refuse_stays_where_it_is_served() {
             let (on, pinned) = row(&stage).await;
             assert_eq!(on, name(first));
             assert!(pinned.starts_with("refused by another server: "), "{pinned}");
+            for cause in
+                [FailoverCause::Refused, FailoverCause::TooManyConnections, FailoverCause::NotAccepting]
+            {
+                let metrics = &stage.worker.metrics;
+                let failovers = (0..3).map(|id| metrics.server(ServerId(id)).failovers.of(cause).value());
+                assert_eq!(failovers.sum::<u64>(), 0, "a planned move is none");
+            }
             stage.set_state(first, State::Up);
             served_by(&mut client, &mut server).await;
             assert_eq!(row(&stage).await.1, "", "nothing wants it to leave any more");
         });
     }
+}
+
+#[test]
+fn session_does_not_leave_for_a_server_that_may_show_less() {
+    play(settings(), async |stage| {
+        stage.publish(|snapshot| snapshot.servers.iter_mut().for_each(|server| server.asked_at = None));
+        let (mut client, first, mut server) = session(&stage).await;
+        stage.set_state(first, State::Drain);
+        for _ in 0..2 {
+            let (_, mut other) = TestPeer::server_in(&stage).await;
+            while let Some((tag, _)) = other.try_hear().await.filter(|(tag, _)| *tag == b'Q') {
+                assert_eq!(tag, b'Q');
+                other.say(&position("0/5000")).await;
+            }
+        }
+        served_by(&mut client, &mut server).await;
+        let pinned = row(&stage).await.1;
+        assert!(pinned.ends_with("it is behind what the session has seen"), "{pinned}");
+    });
+}
+
+#[test]
+fn exported_snapshot_is_known_to_others_until_its_transaction_ends() {
+    play(settings(), async |stage| {
+        let (mut client, first, mut server) = session(&stage).await;
+        let group = ClientGroup::of(CLIENT.ip(), b"app", b"");
+        let sql = "begin; select pg_export_snapshot()";
+        client.query(sql).await;
+        server.hear().await;
+        assert_eq!(stage.worker.shared.snapshots.server_for(group), Some(first));
+        server.say(&[wire::message(b'C', b"BEGIN\0"), wire::message(b'Z', b"T")].concat()).await;
+        client.hear_up_to(b'Z').await;
+        assert_eq!(stage.worker.shared.snapshots.server_for(group), Some(first));
+        client.query("commit").await;
+        server.hear().await;
+        server.say(&[wire::message(b'C', b"COMMIT\0"), wire::message(b'Z', b"I")].concat()).await;
+        client.hear_up_to(b'Z').await;
+        assert_eq!(stage.worker.shared.snapshots.server_for(group), None);
+    });
 }
 
 #[test]
