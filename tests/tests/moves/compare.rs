@@ -1,5 +1,6 @@
 //! One script on two sessions: one directly on a replica, the other moved about behind the endpoint.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use super::side::{Said, Side};
 use super::world::World;
 
 /// The replica that the direct session is on; the endpoint does not know it, so that both may hold the same locks.
-const DIRECT: usize = 2;
+pub(crate) const DIRECT: usize = 2;
 /// So long after a function was replaced the proxy may not have read it: its look of each second, and what it takes.
 const READ_BY: Duration = Duration::from_secs(2);
 
@@ -39,10 +40,11 @@ pub(crate) struct Difference {
 }
 
 /// How many moves there were, and of what kind.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) left: usize,
-    pub(crate) stayed: usize,
+    /// By what kept them.
+    pub(crate) stayed: BTreeMap<String, usize>,
     pub(crate) lost: usize,
 }
 
@@ -160,7 +162,7 @@ impl Pair {
                 bench.counts.lost += 1;
             }
             (Outcome::Left, _) => bench.counts.left += 1,
-            (Outcome::Stayed, _) => bench.counts.stayed += 1,
+            (Outcome::Stayed(why), _) => *bench.counts.stayed.entry(why).or_default() += 1,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Many seeds, by several workers on one cluster.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,7 +43,7 @@ pub(crate) struct Found {
     pub(crate) scripts: usize,
     pub(crate) announced: usize,
     pub(crate) left: usize,
-    pub(crate) stayed: usize,
+    pub(crate) stayed: BTreeMap<String, usize>,
     pub(crate) lost: usize,
     /// Seeds, and their least scripts.
     pub(crate) differences: Vec<(u64, Script)>,
@@ -73,11 +74,14 @@ impl Hunt {
             found.scripts,
             began.elapsed(),
             found.left,
-            found.stayed,
+            found.stayed.values().sum::<usize>(),
             found.lost,
             found.announced,
             found.differences.len()
         );
+        for (why, count) in &found.stayed {
+            eprintln!("{count:7} stayed: {why}");
+        }
         found
     }
 
@@ -111,7 +115,9 @@ impl Hunt {
         bench.mover.settle();
         let mut found = found.lock().unwrap();
         found.left += bench.counts.left;
-        found.stayed += bench.counts.stayed;
+        for (why, count) in bench.counts.stayed {
+            *found.stayed.entry(why).or_default() += count;
+        }
         found.lost += bench.counts.lost;
     }
 }

@@ -24,12 +24,12 @@ const CROWD: usize = 8;
 const LOOK: Duration = Duration::from_millis(3);
 
 /// What became of a move.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The session is off that server.
     Left,
-    /// It is pinned, in a transaction or at work.
-    Stayed,
+    /// It is pinned, in a transaction or at work: why, in the proxy's words.
+    Stayed(String),
     /// It had no server to leave.
     Nowhere,
 }
@@ -175,11 +175,12 @@ impl Mover {
                 Some(_) if matches!(how, Move::Lost | Move::Crash) => {}
                 // It takes the proxy milliseconds.
                 Some(seen) if seen.pinned.as_deref().is_some_and(is_transient) => {}
-                Some(seen) if seen.pinned.is_some() || seen.state == "active" => return Outcome::Stayed,
+                Some(Seen { pinned: Some(reason), .. }) => return Outcome::Stayed(reason),
+                Some(Seen { state, .. }) if state == "active" => return Outcome::Stayed(state),
                 Some(_) => {}
             }
             if Instant::now() >= deadline {
-                return Outcome::Stayed;
+                return Outcome::Stayed("no reason in time".to_owned());
             }
             std::thread::sleep(LOOK);
         }

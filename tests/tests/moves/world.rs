@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use trunkline_cluster::{Cluster, MONITOR_ROLE};
 use trunkline_tests::{Login, Wire};
 
+use super::compare::DIRECT;
 use super::script::{Script, Step};
 
 /// The objects of the database; dropped and made again where a script has changed them.
@@ -153,11 +154,11 @@ impl World {
     /// Waits until all endpoints have looked at the defaults of the servers that they may use. Of a login before that,
     /// on a server that is lost at once, they do not know what it was given.
     fn await_looks_at_defaults(&mut self) {
-        for index in 0..self.replicas.len() {
+        for index in 0..DIRECT {
             let began = self.ask(index, "SELECT clock_timestamp()").remove(0).remove(0).unwrap();
             let question = format!(
                 "SELECT bool_and(query_start > '{began}' AND state = 'idle') FROM pg_stat_activity \
-                 WHERE query LIKE '%pg_db_role_setting%' AND pid <> pg_backend_pid()"
+                 WHERE query LIKE '%pg_db_role_setting%' AND usename = '{MONITOR_ROLE}'"
             );
             self.await_true(index, &question);
         }
