@@ -256,7 +256,7 @@ impl Journey {
         let Some(relay) = self.world.relay() else { return false };
         let is_paused = relay.session.is_paused();
         assert!(self.world.unsent.is_empty() || is_paused || self.is_untracked, "the client cannot send");
-        assert!(relay.to_client.held().is_empty() || is_paused, "held from a client that waits");
+        assert!(relay.to_client.input.held().is_empty() || is_paused, "held from a client that waits");
         self.world.turn += 1;
         self.stirs = 0;
         match self.world.turns.get(self.world.turn) {

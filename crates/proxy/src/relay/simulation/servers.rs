@@ -1,5 +1,7 @@
 //! Model servers at the other end of the relay's connections.
 
+use std::collections::BTreeMap;
+
 use trunkline_model::{Rng, Server, wire};
 use trunkline_net::memory::MemoryStream;
 
@@ -12,8 +14,8 @@ use crate::testing::server_at;
 pub(super) struct Servers {
     connections: Vec<ModelConnection>,
     joins_pipeline: bool,
-    /// What each new login is refused with.
-    refusal: Option<&'static str>,
+    /// What new logins are refused with, server by server.
+    refusals: BTreeMap<ServerId, &'static str>,
     /// Logins that were refused.
     pub(super) refused: usize,
 }
@@ -36,7 +38,7 @@ pub(super) const POSITION: &str = "0/5000";
 
 impl Servers {
     pub(super) fn new(joins_pipeline: bool) -> Self {
-        Servers { connections: Vec::new(), joins_pipeline, refusal: None, refused: 0 }
+        Servers { connections: Vec::new(), joins_pipeline, refusals: BTreeMap::new(), refused: 0 }
     }
 
     /// A server without faults.
@@ -44,9 +46,14 @@ impl Servers {
         Server::new(self.joins_pipeline)
     }
 
-    /// Has servers refuse logins from now on with this code, or let everybody in again.
-    pub(super) fn refuse(&mut self, code: Option<&'static str>) {
-        self.refusal = code;
+    /// Has a server refuse logins from now on with this code.
+    pub(super) fn refuse(&mut self, server: ServerId, code: &'static str) {
+        self.refusals.insert(server, code);
+    }
+
+    /// Has all servers let everybody in again.
+    pub(super) fn let_in(&mut self) {
+        self.refusals.clear();
     }
 
     /// The newest connection: the session's current or next one.
@@ -93,17 +100,18 @@ impl Servers {
         while let Some((address, end)) = network.try_accept() {
             let mut model = Server::new(self.joins_pipeline);
             POSITION.clone_into(&mut model.position);
-            let (end, is_logged_in) = (Some(end), false);
+            let (server, end, is_logged_in) = (server_at(&address), Some(end), false);
+            let refusal = self.refusals.get(&server).copied();
             self.connections.push(ModelConnection {
                 model,
-                server: server_at(&address),
+                server,
                 end,
                 is_logged_in,
                 is_resetting: false,
                 was_taken: false,
-                refusal: self.refusal,
+                refusal,
             });
-            self.refused += usize::from(self.refusal.is_some());
+            self.refused += usize::from(refusal.is_some());
             has_accepted = true;
         }
         has_accepted

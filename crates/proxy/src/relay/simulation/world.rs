@@ -188,7 +188,7 @@ impl World {
     pub(super) fn remaining(&self) -> (Vec<u8>, Vec<u8>) {
         let mut said = Vec::new();
         if let Some(relay) = self.relay() {
-            said.extend(relay.to_server.unprocessed());
+            said.extend(relay.to_server.input.unprocessed());
             if let Transport::Memory(end) = &relay.client {
                 said.extend(end.peek_unread());
             }

@@ -13,11 +13,19 @@ use crate::testing::address;
 /// What servers refuse logins with: about the user, the database, a privilege, or their own room.
 const REFUSALS: [&str; 5] = ["28P01", "28000", "42501", "3D000", "53300"];
 
+fn some_server(rng: &mut Rng) -> ServerId {
+    ServerId(u16::try_from(rng.below(usize::from(SERVERS))).expect("few servers"))
+}
+
 impl Journey {
     /// A fault or a planned move happens.
     pub(super) fn inject(&mut self, rng: &mut Rng) {
         let attached = self.world.attached();
-        match rng.below(10) {
+        match rng.below(11) {
+            10 => {
+                let state = rng.pick(&[State::Down, State::Lagging, State::Up, State::Up]);
+                self.world.stage.set_state(some_server(rng), state);
+            }
             0 => {
                 if let Some(number) = self.world.connection() {
                     let own = self.world.servers.number(number);
@@ -27,9 +35,7 @@ impl Journey {
             1 | 8 | 9 => {
                 self.all_fit();
                 if let Some(on) = attached {
-                    if rng.one_in(2) {
-                        self.world.servers.refuse(Some(rng.pick(&REFUSALS)));
-                    }
+                    self.refuse(rng);
                     let state = rng.pick(&[State::Drain, State::Lagging, State::Maint]);
                     self.world.stage.set_state(on, state);
                 }
@@ -40,8 +46,7 @@ impl Journey {
                 }
             }
             3 => {
-                let id = ServerId(u16::try_from(rng.below(usize::from(SERVERS))).expect("few servers"));
-                self.world.stage.network.set_down(&address(id), true);
+                self.world.stage.network.set_down(&address(some_server(rng)), true);
             }
             4 => {
                 if let Some(number) = self.world.connection() {
@@ -62,9 +67,21 @@ impl Journey {
         }
     }
 
+    /// Some servers refuse logins: all of them, or those that have yet to replay a role while others have.
+    fn refuse(&mut self, rng: &mut Rng) {
+        let code = rng.pick(&REFUSALS);
+        let are_alike = rng.one_in(2);
+        let all_refuse = rng.one_in(2);
+        for id in (0..SERVERS).map(ServerId) {
+            if if are_alike { all_refuse } else { rng.one_in(2) } {
+                self.world.servers.refuse(id, code);
+            }
+        }
+    }
+
     /// All servers accept connections again, and the verdicts say so.
     pub(super) fn all_fit(&mut self) {
-        self.world.servers.refuse(None);
+        self.world.servers.let_in();
         // Where a session was terminated, the inquiry finds another postmaster: the server had been restarted.
         let met = Postmaster { system_identifier: None, started_us: 0 };
         let sighting = Sighting { address: None, postmaster: Ok(met), at: Instant::now() };
