@@ -182,6 +182,17 @@ impl Watch {
         within(limit, &format!("{name}: {what}"), || look(&self.server(name)).then_some(())).1
     }
 
+    /// Waits until a server has answered so many more probes.
+    #[track_caller]
+    pub fn await_probes(&self, name: &str, count: usize, limit: Duration) {
+        let mut last = self.server(name).last_probe;
+        for number in 1..=count {
+            let what = format!("{name}: probe {number} of {count}");
+            let newer = || self.server(name).last_probe.filter(|probe| Some(*probe) != last);
+            last = Some(within(limit, &what, newer).0);
+        }
+    }
+
     /// Every change of a server's verdict since `since`, the one that was in force then first.
     #[must_use]
     pub fn verdicts_since(&self, name: &str, since: Instant) -> Vec<Verdict> {

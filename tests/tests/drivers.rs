@@ -142,7 +142,14 @@ fn tokio_postgres_queries_prepares_copies_and_cancels() {
         assert_eq!(copied.iter().map(bytes::Bytes::len).sum::<usize>(), 10 * 2 + 90 * 3 + 2 * 4);
         let cancel = client.cancel_token();
         let (ended, ()) = tokio::join!(client.batch_execute("SELECT pg_sleep(30)"), async {
-            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            let running =
+                "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(30)'";
+            let runs = async {
+                while cluster.primary.psql(running).unwrap() != "1" {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            };
+            tokio::time::timeout(std::time::Duration::from_secs(10), runs).await.unwrap();
             cancel.cancel_query(tokio_postgres::NoTls).await.unwrap();
         });
         let code = ended.unwrap_err().code().cloned();

@@ -73,7 +73,7 @@ fn a_wal_switch_on_an_idle_primary_is_no_lag() {
     cluster.primary.psql("CREATE TABLE t ()").unwrap();
     cluster.primary.psql("SELECT pg_switch_wal()").unwrap();
     cluster.wait_caught_up().unwrap();
-    std::thread::sleep(4 * TICK);
+    watch.await_probes("replica1", 4, SLACK);
     watch.assert_only("replica1", State::Up, start);
     let lag = watch.server("replica1").lag.unwrap();
     assert_eq!(lag.lo, Duration::ZERO, "{lag:?}");
@@ -88,7 +88,7 @@ fn the_first_write_after_an_idle_time_is_no_lag() {
     // Longer than max_lag, so that a formula that counts idle time would show.
     std::thread::sleep(2 * MAX_LAG);
     cluster.primary.psql("INSERT INTO t VALUES (1)").unwrap();
-    std::thread::sleep(4 * TICK);
+    watch.await_probes("replica1", 4, SLACK);
     watch.assert_only("replica1", State::Up, start);
 }
 
@@ -357,7 +357,7 @@ fn a_restarted_primary_costs_the_replicas_nothing() {
     cluster.primary.start().unwrap();
     watch.await_state("primary", State::Up, Duration::from_secs(4));
     let _writes = traffic(&cluster.primary);
-    std::thread::sleep(2 * TICK);
+    ["replica1", "replica2"].map(|name| watch.await_probes(name, 3, SLACK));
     watch.assert_only("replica1", State::Up, start);
     watch.assert_only("replica2", State::Up, start);
 }

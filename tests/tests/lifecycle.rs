@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use trunkline_tests::{
-    Endpoint, Login, Wire, binary, eventually, own_cluster, psql, shared_cluster, traffic,
+    Endpoint, Login, Wire, binary, eventually, http_get, own_cluster, psql, shared_cluster, traffic,
 };
 
 #[test]
@@ -91,7 +91,13 @@ fn sighup_reloads_what_can_change_live() {
     let mut held = Wire::login(endpoint.reads());
     let _writes = traffic(&cluster.primary);
     cluster.replicas[0].pause_replay().unwrap();
-    std::thread::sleep(Duration::from_secs(2));
+    eventually(Duration::from_secs(10), "it lags more than the new limit allows", || {
+        let body = http_get(endpoint.http(), "/cluster").unwrap().body;
+        let cluster: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let mut members = cluster["members"].as_array().unwrap().iter();
+        let replica = members.find(|member| member["name"] == "replica1").unwrap();
+        replica["lag"]["lo"].as_f64().is_some_and(|lag| lag > 1.0)
+    });
     assert_eq!(endpoint.status_of("/replica1"), 200);
     endpoint.rewrite("health.max_lag", "\"1s\"");
     endpoint.signal(Signal::SIGHUP);

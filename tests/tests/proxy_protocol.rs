@@ -5,7 +5,8 @@ use std::io::Write;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
-use trunkline_tests::{Endpoint, EndpointBuilder, Login, ServerError, Wire, shared_cluster};
+use trunkline_cluster::Server;
+use trunkline_tests::{Endpoint, EndpointBuilder, Login, ServerError, Wire, eventually, shared_cluster};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -168,9 +169,14 @@ fn a_cancel_request_may_come_behind_a_header() {
     let mut wire = login(endpoint.reads(), &header([192, 0, 2, 8])).unwrap();
     let port = endpoint.reads();
     let packet = wire.cancel_packet();
-    wire.send_query("SELECT pg_sleep(30)");
+    wire.send_query("SELECT pg_sleep(30) -- behind a header");
     let canceller = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(200));
+        let running =
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%behind a header'";
+        let is_running = |server: &Server| server.psql(running).is_ok_and(|count| count == "1");
+        eventually(Duration::from_secs(10), "the query runs", || {
+            shared_cluster().replicas.iter().any(is_running)
+        });
         let mut other = Wire::connect(port);
         other.send(&[&header([192, 0, 2, 8])[..], &packet].concat());
         other.read_to_end()

@@ -39,6 +39,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
         "session",
         &[
             &["limits", "pin", "position"],
+            &["driver"],
             &["names", "pins", "step"],
             &["sql"],
             &["carried"],
