@@ -12,12 +12,6 @@ use std::time::Duration;
 /// with this. Pages that are never filled take no memory.
 pub const READ_BUFFER_BYTES: usize = 256 * 1024;
 
-/// Capacity of the longest journal a worker keeps once its request is answered: longer requests are rare.
-pub const JOURNAL_KEPT_BYTES: usize = 64 * 1024;
-
-/// Empty journals a worker keeps for its sessions.
-pub const JOURNALS_KEPT: usize = 256;
-
 /// How often one request is sent again.
 pub const REPEATS_MAX: u32 = 2;
 

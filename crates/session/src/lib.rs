@@ -11,6 +11,7 @@
 //! - `conversation`: what belongs to one server: requests in flight, transaction, farewell.
 //! - `recovery`: what is left when that server is lost.
 //! - `session`: the machine, whose halves are `client` and `server`.
+//! - `driver`: what the caller keeps for it: bytes that are not released yet, the request in flight.
 //! - `pin`: why a session cannot leave its server; `position`: how far a server has replayed; `record`,
 //!   `timing`: what is known of each statement once it is complete; `settings`, `step`: what the session gets at its
 //!   start, and what the caller does next.
@@ -71,6 +72,7 @@
 
 mod carried;
 mod conversation;
+mod driver;
 pub mod limits;
 mod names;
 mod pin;
@@ -89,6 +91,8 @@ pub use carried::diff::{ConnectionState, SessionState, diff};
 pub use carried::login_values::LoginValue;
 pub use carried::parameters::{LoginParameters, are_too_many_parameters};
 pub use conversation::farewell::FatalOrigin;
+pub use driver::input::Input;
+pub use driver::journal::{Journal, JournalPool};
 pub use pin::{NotRepeatable, PinReason};
 pub use position::{Position, PositionReader, ask_position};
 pub use record::{Completion, Sink, StatementKind, StatementRecord, Timing};

@@ -102,3 +102,9 @@ pub const RECENT_CALLS_MAX: usize = 32;
 
 /// Those of one text; beyond it, likewise.
 pub const CALLS_PER_TEXT_MAX: usize = 8;
+
+/// Capacity of the longest journal a pool keeps once its request is answered: longer requests are rare.
+pub const JOURNAL_KEPT_BYTES: usize = 64 * 1024;
+
+/// Empty journals that a pool keeps for the sessions of its thread.
+pub const JOURNALS_KEPT: usize = 256;

@@ -1,7 +1,6 @@
 //! What sessions work with: the state of the proxy ([`Shared`], [`Live`]) and of their thread ([`Worker`]).
 
 mod handle;
-mod journal;
 mod shared;
 mod slots;
 
@@ -10,10 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use trunkline_session::LoginParameters;
+use trunkline_session::{JournalPool, LoginParameters};
 
 pub(crate) use self::handle::{Handoff, Inbox, WorkerHandle};
-pub(crate) use self::journal::{Journal, JournalPool};
 pub(crate) use self::shared::{BoundListener, Live, RunPhase, Shared, log_connection};
 pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
 use crate::limits::READ_BUFFER_BYTES;

@@ -133,7 +133,7 @@ impl Attachment {
 impl Relay {
     /// Waits, without a server, until the client sends something.
     pub(super) fn wait_for_client(&mut self, cx: &mut Context<'_>) -> Next {
-        if !self.to_server.has_read_ahead() {
+        if !self.to_server.input.has_read_ahead() {
             let mut byte = [0_u8; 1];
             // Only peeked at: the client's bytes are read when there is a server to send them to.
             match self.client.poll_peek(cx, &mut byte) {
@@ -142,7 +142,7 @@ impl Relay {
                 Poll::Ready(Ok(0)) => return Next::End(self.say(&[])),
                 Poll::Ready(Err(_broken)) => return Next::End(Ending::Silent),
                 // A Terminate needs no server.
-                Poll::Ready(Ok(_)) if byte[0] == b'X' && self.to_server.held().is_empty() => {
+                Poll::Ready(Ok(_)) if byte[0] == b'X' && self.to_server.input.held().is_empty() => {
                     return Next::End(Ending::Silent);
                 }
                 Poll::Ready(Ok(_)) => {}
@@ -214,7 +214,7 @@ impl Relay {
         let repeated = self.repeated();
         let since = repeated.map_or(since, |repeated| repeated.since);
         self.count_move(MoveOutcome::Taken, since);
-        self.to_client.restart(&login_reply.read_ahead);
+        self.to_client.input.restart(&login_reply.read_ahead);
         self.worker.metrics.server(server.lease.server()).sessions_active.up();
         self.watch.attached();
         if choice == ChoiceReason::OthersBehind {
@@ -357,8 +357,8 @@ impl Relay {
         {
             left.prefer_primary();
         }
-        self.to_client.restart(&[]);
-        self.to_server.process_again(request);
+        self.to_client.input.restart(&[]);
+        self.to_server.input.process_again(request);
         self.session.rewind(Instant::now());
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWrite;
 use trunkline_net::Transport;
+use trunkline_session::Input;
 
 /// The result of a read.
 #[derive(Debug)]
@@ -24,11 +25,8 @@ pub(super) enum Chunk {
 
 #[derive(Debug, Default)]
 pub(super) struct RelayBuffer {
-    /// Bytes that the session did not release: the start of a message. They are processed again with those that
-    /// follow.
-    held: Vec<u8>,
-    /// Bytes that are processed before anything more is read.
-    read_ahead: Vec<u8>,
+    /// Bytes that came and wait to be processed.
+    pub(super) input: Input,
     /// Bytes that the peer has not taken; the first `sent` of them are sent.
     pending: Vec<u8>,
     sent: usize,
@@ -38,48 +36,13 @@ pub(super) struct RelayBuffer {
 impl RelayBuffer {
     /// A direction that begins with bytes that have been read already.
     pub(super) fn with_read_ahead(bytes: &[u8]) -> Self {
-        RelayBuffer { read_ahead: bytes.to_vec(), ..RelayBuffer::default() }
-    }
-
-    /// Holds back what the session did not release.
-    #[inline]
-    pub(super) fn keep(&mut self, rest: &[u8]) {
-        if !rest.is_empty() || !self.held.is_empty() {
-            self.held = rest.to_vec();
-        }
-    }
-
-    /// Queues `bytes`, and then those held back, to be processed before anything more is read.
-    pub(super) fn process_again(&mut self, mut bytes: Vec<u8>) {
-        bytes.append(&mut self.held);
-        bytes.append(&mut self.read_ahead);
-        self.read_ahead = bytes;
-    }
-
-    /// Starts again with the bytes of another peer. Pending bytes stay.
-    pub(super) fn restart(&mut self, read_ahead: &[u8]) {
-        self.held = Vec::new();
-        self.read_ahead = read_ahead.to_vec();
-    }
-
-    /// Takes the bytes held back.
-    pub(super) fn take_held(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.held)
-    }
-
-    pub(super) fn held(&self) -> &[u8] {
-        &self.held
+        RelayBuffer { input: Input::with_read_ahead(bytes), ..RelayBuffer::default() }
     }
 
     /// Whether there is something to process or to write without reading.
     #[inline]
     pub(super) fn has_work(&self) -> bool {
-        self.has_read_ahead() || !self.is_flushed()
-    }
-
-    /// Whether there is something to process without reading.
-    pub(super) fn has_read_ahead(&self) -> bool {
-        !self.read_ahead.is_empty()
+        self.input.has_read_ahead() || !self.is_flushed()
     }
 
     /// Fills `buffer` with the bytes held back, followed by those read ahead or else by newly read ones.
@@ -89,7 +52,7 @@ impl RelayBuffer {
         peer: &mut Transport,
         buffer: &mut [u8],
     ) -> Poll<Chunk> {
-        if self.held.is_empty() && self.read_ahead.is_empty() {
+        if self.input.is_empty() {
             return read(cx, peer, buffer);
         }
         self.poll_chunk_after_held(cx, peer, buffer)
@@ -102,25 +65,12 @@ impl RelayBuffer {
         peer: &mut Transport,
         buffer: &mut [u8],
     ) -> Poll<Chunk> {
-        // At most an incomplete message of WHOLE_MAX: half the buffer is always free.
-        let kept = self.held.len();
-        let space = &mut buffer[kept..];
-        let read = if self.read_ahead.is_empty() {
-            match ready!(read(cx, peer, space)) {
-                Chunk::Bytes(n) => n,
-                end @ (Chunk::Eof | Chunk::Broken) => return Poll::Ready(end),
-            }
-        } else {
-            let n = space.len().min(self.read_ahead.len());
-            space[..n].copy_from_slice(&self.read_ahead[..n]);
-            self.read_ahead.drain(..n);
-            if self.read_ahead.is_empty() {
-                self.read_ahead = Vec::new();
-            }
-            n
-        };
-        buffer[..kept].copy_from_slice(&self.held);
-        Poll::Ready(Chunk::Bytes(kept + read))
+        let filled = self.input.fill(buffer, |space| match read(cx, peer, space) {
+            Poll::Ready(Chunk::Bytes(count)) => Ok(count),
+            Poll::Ready(end @ (Chunk::Eof | Chunk::Broken)) => Err(Poll::Ready(end)),
+            Poll::Pending => Err(Poll::Pending),
+        });
+        filled.map_or_else(|nothing| nothing, |count| Poll::Ready(Chunk::Bytes(count)))
     }
 
     /// Discards bytes for a peer that has gone.
@@ -128,12 +78,6 @@ impl RelayBuffer {
         self.pending = Vec::new();
         self.sent = 0;
         self.blocked_since = None;
-    }
-
-    /// What is still to be processed, in order.
-    #[cfg(test)]
-    pub(super) fn unprocessed(&self) -> Vec<u8> {
-        [&self.held[..], &self.read_ahead].concat()
     }
 
     /// What the peer has not taken.

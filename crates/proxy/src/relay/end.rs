@@ -53,7 +53,7 @@ impl Relay {
         if !matches!(self.server, Attachment::Attached(_)) {
             return self.refuse(&Refusal::ShuttingDown);
         }
-        let held = self.to_client.take_held();
+        let held = self.to_client.input.take_held();
         let plan = self.record(|session, recorder| {
             session.handle_server_lost(ServerLoss::GivenUp, &held, NOWHERE, Instant::now(), recorder)
         });

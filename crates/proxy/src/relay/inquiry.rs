@@ -58,7 +58,7 @@ impl Relay {
         let Attachment::Attached(ServerConnection { lease, address, postmaster, .. }) = &self.server else {
             return;
         };
-        self.to_client.keep(said);
+        self.to_client.input.keep(said);
         let termination = Termination { address: address.clone(), postmaster: *postmaster, told_at: now };
         let sighting = self.worker.shared.health.sighting(lease.server());
         let patience = self.live.connect_timeout_of_health;
@@ -110,7 +110,7 @@ impl Relay {
     fn ended_by_operator(&mut self, cx: &mut Context<'_>) -> Ending {
         self.is_terminated(Some(SqlState::ADMIN_SHUTDOWN));
         self.session.accept_farewell();
-        let said = self.to_client.take_held();
+        let said = self.to_client.input.take_held();
         if let Next::End(ending) = self.take_from_server(cx, &said) {
             return ending;
         }

@@ -32,7 +32,7 @@ impl Relay {
             ServerLoss::TimedOut | ServerLoss::GivenUp => self.forget_unsent(),
         }
         let options = RecoveryOptions { can_move: self.can_move(), can_repeat: self.can_repeat() };
-        let held = self.to_client.take_held();
+        let held = self.to_client.input.take_held();
         let now = Instant::now();
         let plan =
             self.record(|session, recorder| session.handle_server_lost(loss, &held, options, now, recorder));

@@ -40,7 +40,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use trunkline_net::Transport;
-use trunkline_session::{ServerRole, Session};
+use trunkline_session::{Journal, ServerRole, Session};
 
 use self::attach::{Attachment, MoveReason};
 use self::buffer::RelayBuffer;
@@ -48,7 +48,7 @@ pub(crate) use self::end::{Ending, close};
 use self::watch::Pause;
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
-use crate::context::{Journal, Live, SlotGuard, Slots, Worker, log_connection};
+use crate::context::{Live, SlotGuard, Slots, Worker, log_connection};
 use crate::defaults::SessionDefaults;
 use crate::login::{NewSession, Relogin};
 use crate::server::connection::ServerConnection;

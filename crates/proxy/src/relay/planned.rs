@@ -148,7 +148,7 @@ impl Relay {
         if self.has_client_left(cx) {
             return ClientWaits::ToLeave;
         }
-        if self.to_server.has_read_ahead() {
+        if self.to_server.input.has_read_ahead() {
             return ClientWaits::ForAnswer;
         }
         let mut byte = [0_u8; 1];

@@ -31,7 +31,7 @@ impl Relay {
                 return Next::Wait;
             }
             // A request that is processed again is not new: its repeats count on.
-            let is_again = self.to_server.has_read_ahead();
+            let is_again = self.to_server.input.has_read_ahead();
             let mut buffer = worker.buffer.borrow_mut();
             let Poll::Ready(chunk) = self.to_server.poll_chunk(cx, &mut self.client, &mut buffer) else {
                 return Next::Wait;
@@ -63,21 +63,21 @@ impl Relay {
             self.note_snapshot();
             self.keep_for_repeat(&buffer[..step.forward]);
             self.forward_to_server(cx, &buffer[..step.forward], now);
-            self.to_server.keep(&buffer[step.forward..length]);
+            self.to_server.input.keep(&buffer[step.forward..length]);
             match step.then {
                 ClientThen::ReadOn => {}
                 // Processed again when there is room, even if the client sends nothing more.
-                ClientThen::Pause => self.to_server.process_again(Vec::new()),
+                ClientThen::Pause => self.to_server.input.process_again(Vec::new()),
                 ClientThen::Ask(own) => {
                     self.forward_to_server(cx, &own, now);
-                    self.to_server.process_again(Vec::new());
+                    self.to_server.input.process_again(Vec::new());
                 }
                 ClientThen::Refuse(refused) => {
                     if self.to_client.write(cx, &mut self.client, &refused.answer, now).is_err() {
                         return Next::End(Ending::Silent);
                     }
-                    self.to_server.keep(&buffer[refused.dropped..length]);
-                    self.to_server.process_again(Vec::new());
+                    self.to_server.input.keep(&buffer[refused.dropped..length]);
+                    self.to_server.input.process_again(Vec::new());
                     if refused.is_end {
                         self.let_go(cx);
                     }
@@ -89,7 +89,7 @@ impl Relay {
                     self.complain(Peer::Client, &error);
                     self.client_state = ClientState::Refused;
                     // Nothing after this message will be read.
-                    drop(self.to_server.take_held());
+                    drop(self.to_server.input.take_held());
                 }
                 ClientThen::Violation(violation) => return Next::End(self.violation(*violation)),
             }
@@ -178,7 +178,7 @@ impl Relay {
                 ServerThen::Violation(violation) => return Next::End(self.violation(*violation)),
             }
             if !goes_on {
-                self.to_client.keep(rest);
+                self.to_client.input.keep(rest);
                 break;
             }
         }
@@ -271,7 +271,7 @@ impl Relay {
 
     /// The client closed its sending side: so does the proxy towards the server, after the last byte.
     fn client_left(&mut self) {
-        let cut_message = self.to_server.take_held();
+        let cut_message = self.to_server.input.take_held();
         self.to_server.push_pending(&cut_message);
         self.session.handle_client_eof();
         self.client_state = ClientState::Done { told_server: false };

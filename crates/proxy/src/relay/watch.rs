@@ -253,7 +253,7 @@ impl Relay {
     /// Whether no request is outstanding, and none has begun to arrive.
     pub(super) fn is_idle(&self) -> bool {
         let is_searching = matches!(self.server, Attachment::Taking(_));
-        !is_searching && self.session.is_idle() && self.to_server.held().is_empty()
+        !is_searching && self.session.is_idle() && self.to_server.input.held().is_empty()
     }
 
     /// Whether all requests are answered, even within a transaction: the client has to send the next one.
@@ -263,7 +263,7 @@ impl Relay {
         is_between_requests
             && !is_searching
             && self.session.outstanding() == 0
-            && self.to_server.held().is_empty()
+            && self.to_server.input.held().is_empty()
     }
 
     fn check_deadlines(&mut self) -> Option<Ending> {

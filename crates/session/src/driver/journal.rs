@@ -1,16 +1,16 @@
 //! The bytes of the request in flight, kept while it may still be sent again to another server.
 //!
-//! The buffer comes from the worker and goes back to it: an idle session owns none.
+//! The buffer comes from a pool and goes back to it: an idle session owns none.
 
 use crate::limits::{JOURNAL_KEPT_BYTES, JOURNALS_KEPT};
 
 /// Empty buffers of the sessions of one thread.
 #[derive(Debug, Default)]
-pub(crate) struct JournalPool(Vec<Vec<u8>>);
+pub struct JournalPool(Vec<Vec<u8>>);
 
 /// One request's bytes.
 #[derive(Debug, Default)]
-pub(crate) enum Journal {
+pub enum Journal {
     /// Nothing is in flight that may be sent again.
     #[default]
     Closed,
@@ -20,7 +20,7 @@ pub(crate) enum Journal {
 
 impl Journal {
     /// A request begins: discards the one before.
-    pub(crate) fn begin(&mut self, pool: &mut JournalPool) {
+    pub fn begin(&mut self, pool: &mut JournalPool) {
         match self {
             Journal::Open(bytes) => bytes.clear(),
             Journal::Closed => *self = Journal::Open(pool.0.pop().unwrap_or_default()),
@@ -28,7 +28,7 @@ impl Journal {
     }
 
     /// Appends bytes for the server. A request of more than `most` bytes is not kept.
-    pub(crate) fn note(&mut self, bytes: &[u8], most: usize, pool: &mut JournalPool) {
+    pub fn note(&mut self, bytes: &[u8], most: usize, pool: &mut JournalPool) {
         let Journal::Open(kept) = self else { return };
         if kept.len() + bytes.len() > most {
             self.close(pool);
@@ -38,7 +38,7 @@ impl Journal {
     }
 
     /// The request is answered, or cannot be sent again any more.
-    pub(crate) fn close(&mut self, pool: &mut JournalPool) {
+    pub fn close(&mut self, pool: &mut JournalPool) {
         if let Journal::Open(mut bytes) = std::mem::take(self)
             && pool.0.len() < JOURNALS_KEPT
             && bytes.capacity() <= JOURNAL_KEPT_BYTES
@@ -48,12 +48,15 @@ impl Journal {
         }
     }
 
-    pub(crate) fn is_open(&self) -> bool {
+    /// Whether all of it so far is kept.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
         matches!(self, Journal::Open(_))
     }
 
     /// The request, to be sent again.
-    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+    #[must_use]
+    pub fn take(&mut self) -> Option<Vec<u8>> {
         match std::mem::take(self) {
             Journal::Open(bytes) => Some(bytes),
             Journal::Closed => None,
