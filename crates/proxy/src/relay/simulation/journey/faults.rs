@@ -25,6 +25,8 @@ impl Journey {
             10 => {
                 let state = rng.pick(&[State::Down, State::Lagging, State::Up, State::Up]);
                 self.world.stage.set_state(some_server(rng), state);
+                // It may be given up with what is in flight there.
+                self.tally.deaths += usize::from(state == State::Down);
             }
             0 => {
                 if let Some(number) = self.world.connection() {
