@@ -8,18 +8,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use trunkline_session::{Fingerprint, ServerRole, SessionState};
+use trunkline_session::{ServerRole, SessionState};
 use trunkline_topology::{Role, ServerId};
 
+use super::repeat::Repeated;
 use super::{ClientState, Ending, Next, Relay};
 use crate::context::Worker;
 use crate::defaults::{ReportedDefaults, RestoringLogin, SessionDefaults};
-use crate::limits::{FRESHNESS_HOLD, REPEATS_MAX};
+use crate::limits::FRESHNESS_HOLD;
 use crate::login::Relogin;
 use crate::server::connection::{ReadyServer, ServerConnection, check_out};
 use crate::server::refused::{RefusedBy, take_planned};
 use crate::server::take::{ChoiceReason, LoginAs, Move, Search, ServerCriteria, TakeError};
-use trunkline_telemetry::metrics::{Label, MoveCause, MoveKind, MoveOutcome, RepeatCause};
+use trunkline_telemetry::metrics::{Label, MoveCause, MoveKind, MoveOutcome};
 use trunkline_telemetry::sessions::SessionInfo;
 
 /// Whether a session has a server.
@@ -39,16 +40,6 @@ pub(super) enum MoveReason {
     Moved(MoveCause),
     /// Its request in flight is sent again to another server.
     Repeated(Repeated),
-}
-
-/// A request that is sent again to another server.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Repeated {
-    cause: RepeatCause,
-    /// The fingerprint of its statement.
-    fingerprint: Option<Fingerprint>,
-    /// When its server was lost or given up.
-    since: Instant,
 }
 
 /// The search for a server, and when it began.
@@ -94,6 +85,14 @@ impl NextLogin {
     ) -> Result<ReadyServer, Vec<RefusedBy>> {
         let take = async |worker: &Worker, criteria, who: LoginAs<'_>, wanted: &SessionState| {
             take_planned(Search::for_planned_move(worker, criteria, from, skip), who, wanted).await
+        };
+        self.search(take).await
+    }
+
+    /// Takes a server for a request that is sent again, while the session still has its own.
+    pub(super) async fn take_to_repeat(self, from: Move) -> Result<ReadyServer, Vec<RefusedBy>> {
+        let take = async |worker: &Worker, criteria, who: LoginAs<'_>, wanted: &SessionState| {
+            take_planned(Search::for_repeat(worker, criteria, from), who, wanted).await
         };
         self.search(take).await
     }
@@ -313,53 +312,6 @@ impl Relay {
     /// Whether another server may be taken for this session.
     pub(super) fn can_move(&self) -> bool {
         self.context.relogin.is_some() && self.client_state == ClientState::Speaking
-    }
-
-    /// Whether the journal has the whole request in flight, and it may be sent again.
-    pub(super) fn can_repeat(&self) -> bool {
-        let is_standby = self.session.server_role() == ServerRole::Standby && !self.is_promoted();
-        let is_whole = self.journal.is_open() && self.repeats < REPEATS_MAX;
-        is_standby && is_whole
-    }
-
-    /// Whether health has found the server promoted. The session learns that from the server's next answer only.
-    fn is_promoted(&self) -> bool {
-        let Attachment::Attached(ServerConnection { lease, .. }) = &self.server else { return false };
-        let snapshot = self.worker.shared.health.load();
-        snapshot.server(lease.server()).is_some_and(|status| status.role == Role::Primary)
-    }
-
-    /// Whether the request can be sent to another server after a recovery conflict or the like.
-    pub(super) fn can_repeat_elsewhere(&self) -> bool {
-        self.can_move() && self.can_repeat() && self.session.repeatable().is_ok()
-    }
-
-    /// Goes back to the last idle point, and sends the client's request again to another server.
-    pub(super) fn repeat(&mut self, cause: RepeatCause) {
-        let Some(request) = self.journal.take() else { return };
-        let fingerprint = self.session.fingerprint(&request);
-        if let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server {
-            self.worker.metrics.server(lease.server()).repeats.one(cause);
-            tracing::info!(
-                session.id = self.context.info.id.0, server.name = %name, cause = cause.word(),
-                statement.fingerprint = fingerprint.map(tracing::field::display),
-                "request goes to another server"
-            );
-        }
-        self.repeats += 1;
-        let repeated = Repeated { cause, fingerprint, since: Instant::now() };
-        self.context.moving = Some(MoveReason::Repeated(repeated));
-        drop(self.detach());
-        // If standbys cancel many queries, the last attempt goes to the primary, which has no recovery conflicts.
-        if cause == RepeatCause::RecoveryConflict
-            && self.repeats == REPEATS_MAX
-            && let Some(left) = &mut self.context.left
-        {
-            left.prefer_primary();
-        }
-        self.to_client.input.restart(&[]);
-        self.to_server.input.process_again(request);
-        self.session.rewind(Instant::now());
     }
 }
 

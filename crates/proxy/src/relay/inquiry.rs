@@ -85,7 +85,7 @@ impl Relay {
         }
         let Poll::Ready(ended_by) = inquiry.ended_by.as_mut().poll(cx) else { return Next::Wait };
         let awaited_since = inquiry.awaited_since;
-        self.watch.inquiry_answered();
+        self.watch.ends_pause();
         match ended_by {
             EndedBy::Operator => Next::End(self.ended_by_operator(cx)),
             EndedBy::Server => self.server_went(awaited_since),

@@ -25,6 +25,7 @@ mod lost;
 mod planned;
 mod pump;
 mod record;
+mod repeat;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -211,6 +212,7 @@ impl Relay {
                     None => self.relay(cx),
                     Some(Pause::Inquiry(_)) => self.poll_inquiry(cx),
                     Some(Pause::Moving(_)) => self.poll_planned_search(cx),
+                    Some(Pause::Repeating(_)) => self.poll_repeat_search(cx),
                 },
                 Attachment::Detached | Attachment::Taking(_) => self.without_server(cx),
             };

@@ -16,7 +16,7 @@ use super::{ClientState, Ending, Next, Relay, record};
 use crate::limits::RELAY_BUDGET_BYTES;
 use crate::server::connection::ServerConnection;
 use crate::settings::Retry;
-use trunkline_telemetry::metrics::{LossCause, RepeatCause};
+use trunkline_telemetry::metrics::LossCause;
 
 impl Relay {
     /// Client to server, until the client has nothing more or the server takes nothing more.
@@ -169,7 +169,7 @@ impl Relay {
                 }
                 ServerThen::Conflict(code) => {
                     if self.can_repeat_elsewhere() {
-                        self.repeat(RepeatCause::of_code(code));
+                        self.repeat_elsewhere(code, rest);
                         return Next::Again;
                     }
                     self.session.accept_answer();

@@ -12,6 +12,7 @@ use super::attach::Attachment;
 use super::departure::{IfUnmovable, PlannedMove, Urgency};
 use super::inquiry::TerminationInquiry;
 use super::planned::{PlannedSearch, Refusals};
+use super::repeat::RepeatSearch;
 use super::{Ending, Relay};
 use crate::context::{Order, Slot};
 use crate::errors::{IdleLimit, Refusal};
@@ -54,6 +55,8 @@ pub(super) enum Pause {
     Inquiry(TerminationInquiry),
     /// Another server, to which the session moves.
     Moving(PlannedSearch),
+    /// Another server for the request in flight.
+    Repeating(RepeatSearch),
 }
 
 impl Watch {
@@ -102,8 +105,8 @@ impl Watch {
         self.pause.as_deref_mut()
     }
 
-    /// It is known whose end the connection's was.
-    pub(super) fn inquiry_answered(&mut self) {
+    /// The session waits no longer.
+    pub(super) fn ends_pause(&mut self) {
         self.pause = None;
     }
 
@@ -111,8 +114,8 @@ impl Watch {
     pub(super) fn end_search(&mut self) -> Option<PlannedSearch> {
         match *self.pause.take()? {
             Pause::Moving(planned) => Some(planned),
-            inquiry @ Pause::Inquiry(_) => {
-                self.pause(inquiry);
+            other @ (Pause::Inquiry(_) | Pause::Repeating(_)) => {
+                self.pause(other);
                 None
             }
         }
@@ -122,7 +125,7 @@ impl Watch {
     fn moves_for(&self) -> Option<MoveCause> {
         match self.pause.as_deref() {
             Some(Pause::Moving(search)) => Some(search.cause()),
-            Some(Pause::Inquiry(_)) | None => None,
+            Some(Pause::Inquiry(_) | Pause::Repeating(_)) | None => None,
         }
     }
 

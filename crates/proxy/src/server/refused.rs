@@ -112,6 +112,14 @@ pub(crate) async fn take_planned(
 }
 
 impl<'a> Search<'a> {
+    /// For a session whose request is sent again, and which keeps its server meanwhile. No server is waited for.
+    pub(crate) fn for_repeat(worker: &'a Worker, criteria: ServerCriteria, moving: Move) -> Self {
+        let mut search = Search::for_move(worker, criteria, moving);
+        search.keeps_server = true;
+        search.deadline = Instant::now() + PLANNED_MOVE_TIMEOUT;
+        search
+    }
+
     /// For a session that leaves its server only once another has taken it. The servers to skip have refused it lately.
     pub(crate) fn for_planned_move(
         worker: &'a Worker,
@@ -122,7 +130,7 @@ impl<'a> Search<'a> {
         let mut search = Search::for_move(worker, criteria, moving);
         moving.ask_what_was_seen(&worker.shared.health);
         search.excluded.extend(skip);
-        search.is_planned = true;
+        (search.is_planned, search.keeps_server) = (true, true);
         search.deadline = Instant::now() + PLANNED_MOVE_TIMEOUT;
         search
     }
@@ -140,7 +148,7 @@ impl<'a> Search<'a> {
 
     /// Whether nothing is gained by a wait: every server that could be asked has been.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.is_planned || (self.may_ask_the_primary_last() && self.excluded.is_empty())
+        self.keeps_server || (self.may_ask_the_primary_last() && self.excluded.is_empty())
     }
 
     /// Whether the primary may take the session in a standby's place, because every standby has refused it.

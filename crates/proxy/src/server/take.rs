@@ -96,8 +96,10 @@ pub(crate) struct Search<'a> {
     /// `None` for a session's first server.
     pub(super) moving: Option<Move>,
     pub(super) deadline: Instant,
-    /// The session still has its server, and keeps it if no other takes it.
+    /// The session moves although its server serves it: to none that is worse.
     pub(super) is_planned: bool,
+    /// The session has its server until another has taken it. Each other server is asked once.
+    pub(super) keeps_server: bool,
     /// Servers that have failed since the verdicts last changed.
     pub(super) excluded: Vec<ServerId>,
     /// Servers that refused the session, each with its last reason.
@@ -124,6 +126,7 @@ impl<'a> Search<'a> {
             moving: None,
             deadline,
             is_planned: false,
+            keeps_server: false,
             excluded: Vec::new(),
             refused_by: Vec::new(),
             asked: None,
