@@ -14,8 +14,6 @@ use trunkline_tests::{Auth, Commits, Endpoint, EndpointBuilder, Login, Wire, eve
 const PATIENCE: Duration = Duration::from_secs(60);
 /// As the harness sets it for every endpoint.
 const MAX_LAG: Duration = Duration::from_secs(2);
-/// A read shows at least what was committed so long before.
-const AGE_MAX: Duration = Duration::from_secs(3);
 /// The longest that a read takes: 3 s, and what a busy machine adds.
 const STALL_MAX: Duration = Duration::from_secs(5);
 /// Sessions that last as long as the fault.

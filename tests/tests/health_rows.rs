@@ -357,7 +357,9 @@ fn a_restarted_primary_costs_the_replicas_nothing() {
     cluster.primary.start().unwrap();
     watch.await_state("primary", State::Up, Duration::from_secs(4));
     let _writes = traffic(&cluster.primary);
-    ["replica1", "replica2"].map(|name| watch.await_probes(name, 3, SLACK));
+    for name in ["replica1", "replica2"] {
+        watch.await_probes(name, 3, SLACK);
+    }
     watch.assert_only("replica1", State::Up, start);
     watch.assert_only("replica2", State::Up, start);
 }
