@@ -87,6 +87,19 @@ pub(crate) enum Pace {
     Slow,
 }
 
+/// Scripts that leave out what pins a session: in most others it stays where it is.
+const FREE_PERCENT: usize = 50;
+
+/// Words of steps that pin a session for long.
+const PINNING: [&str; 9] =
+    ["advisory", "take_lock", "SEED", "setseed", "HOLD", "DO $$", "set_any", "prepare_it", "late_"];
+
+/// Whether a step is likely to pin a session, so that it does not move.
+fn pins(step: &str) -> bool {
+    let is_followed = step.starts_with("query SELECT set_config('app.tenant', ");
+    PINNING.iter().any(|word| step.contains(word)) || (step.contains("set_config") && !is_followed)
+}
+
 /// Most slow moves of a script.
 const SLOW_MOVES_MAX: usize = 2;
 
@@ -113,6 +126,9 @@ pub(crate) fn script(seed: u64, choice: Choice, pace: Pace) -> Script {
     questions::ask(&mut draft);
     let mut steps = draft.steps;
     steps.retain(|step| choice == Choice::Everything || !is_known(&step.to_string()));
+    if draft.random.chance(FREE_PERCENT) {
+        steps.retain(|step| !pins(&step.to_string()));
+    }
     Script { user, startup, steps }
 }
 
