@@ -58,6 +58,10 @@ impl Session {
 
     #[inline]
     fn follow_parse(&mut self, body: &[u8], is_whole: bool) -> (Option<TextId>, Class) {
+        if self.conversation.status == TransactionStatus::InTransaction {
+            let exports = |parse: Parse<'_>| exports_snapshot(parse.sql);
+            self.conversation.exports_snapshot |= Parse::parse_prefix(body).is_some_and(exports);
+        }
         if self.mobility == Mobility::Fixed {
             let prepared = self.carried.followed.as_mut().map(|followed| &mut followed.prepared);
             let text = prepared.and_then(|p| p.parse_sent(body, is_whole, |_sql| StatementEffects::PLAIN));

@@ -266,6 +266,9 @@ fn an_exported_snapshot_is_noted_for_as_long_as_it_may_last() {
         pipelined.client(&[query("begin"), query(export)]);
         pipelined.server(&[complete("BEGIN"), ready('T'), complete("SELECT 1"), ready('T')]);
         assert!(pipelined.session.exports_snapshot());
+        let mut parsed = talk();
+        parsed.ran_to("begin", &["BEGIN"], 'T').client(&[parse("", export), sync()]);
+        assert!(parsed.session.exports_snapshot());
         let mut alone = talk();
         alone.ran_to(&format!("{export};"), &["SELECT 1"], 'I');
         assert!(!alone.session.exports_snapshot(), "it has ended");
