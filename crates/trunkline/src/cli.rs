@@ -5,12 +5,15 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::commands::admin::{self, WantedState};
 #[cfg(feature = "demo")]
 use crate::commands::demo;
-use crate::commands::{adopt, check, completions, config, health, profile, serve, sessions, status};
+use crate::commands::{
+    adopt, check, completions, config, health, init_sql, profile, serve, sessions, status,
+};
 use crate::{Exit, Failure};
 
 const AFTER: &str = "\
 Examples:
   trunkline demo                       a primary, two replicas, and Trunkline in front
+  trunkline init-sql                   SQL for the monitoring role of your servers
   trunkline serve --config trunkline.toml
   trunkline status --watch             which server serves, which does not, and why
   trunkline profile -n 20 \"SELECT 1\"   where a query's time goes
@@ -38,6 +41,8 @@ enum Command {
     Check(check::Check),
     /// Print a configuration file
     Config(config::Config),
+    /// Print the SQL that creates the monitoring role
+    InitSql(init_sql::InitSql),
     /// Run a query through the endpoint and print where its time goes
     Profile(profile::Profile),
     /// Print the servers: role, state, lag, sessions, and why
@@ -71,6 +76,7 @@ impl Cli {
             Command::Health(health) => health.run(),
             Command::Check(check) => check.run(),
             Command::Config(config) => Ok(config.run()),
+            Command::InitSql(init_sql) => Ok(init_sql.run()),
             Command::Profile(profile) => profile.run(),
             Command::Status(status) => status.run(),
             Command::Sessions(sessions) => sessions.run(),

@@ -89,8 +89,33 @@ fn completions_know_the_commands() {
 }
 
 #[test]
+fn there_is_one_recipe_for_the_monitoring_role() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap();
+    let output = trunkline(&["init-sql"]);
+    let recipe = text(&output.stdout);
+    let indented: String =
+        recipe.lines().map(|line| format!("    {line}").trim_end().to_owned() + "\n").collect();
+    assert!(
+        read("docs/authentication.md").contains(&indented),
+        "docs/authentication.md has another recipe than\n{indented}"
+    );
+    let from = recipe.find("CREATE SCHEMA").unwrap();
+    let function = &recipe[from..recipe.find("\nCOMMIT").unwrap()];
+    assert!(
+        read("deploy/docker/postgres/init.sql").contains(function),
+        "the compose project has another function than\n{function}"
+    );
+    for file in ["README.md", "docs/health.md", "deploy/k8s/README.md"] {
+        let document = read(file);
+        assert!(document.contains("trunkline init-sql"), "{file} does not name the recipe");
+        assert!(!document.contains("CREATE ROLE trunkline_monitor"), "{file} has a recipe of its own");
+    }
+}
+
+#[test]
 fn every_long_help_has_examples_and_exit_status() {
-    for command in ["serve", "health", "check", "profile", "status", "demo"] {
+    for command in ["serve", "health", "check", "init-sql", "profile", "status", "demo"] {
         let output = trunkline(&[command, "--help"]);
         let shown = text(&output.stdout);
         assert!(shown.contains("Examples:") && shown.contains("Exit status:"), "{command}:\n{shown}");

@@ -5,15 +5,18 @@ GRANT pg_monitor TO trunkline_monitor;
 ALTER ROLE trunkline_monitor SET default_transaction_read_only = on;
 ALTER ROLE trunkline_monitor SET statement_timeout = '1s';
 
--- auth.mode = "verify" looks secrets up here, so that the probes' role needs no access to pg_authid.
+-- What `trunkline init-sql` prints for auth.mode = "verify".
 CREATE SCHEMA trunkline;
-CREATE FUNCTION trunkline.user_lookup(name text, OUT usename name, OUT passwd text) RETURNS SETOF record
-    LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog
-    AS $$ SELECT rolname, rolpassword FROM pg_authid
-          WHERE rolname = name AND rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > now()) $$;
-REVOKE ALL ON FUNCTION trunkline.user_lookup(text) FROM PUBLIC;
+CREATE FUNCTION trunkline.user_secret(wanted text)
+    RETURNS TABLE (name text, secret text, is_expired boolean, can_login boolean)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT rolname::text, rolpassword, coalesce(rolvaliduntil < now(), false), rolcanlogin
+        FROM pg_authid WHERE rolname = wanted
+    $$;
+REVOKE ALL ON FUNCTION trunkline.user_secret(text) FROM PUBLIC;
 GRANT USAGE ON SCHEMA trunkline TO trunkline_monitor;
-GRANT EXECUTE ON FUNCTION trunkline.user_lookup(text) TO trunkline_monitor;
+GRANT EXECUTE ON FUNCTION trunkline.user_secret(text) TO trunkline_monitor;
 
 CREATE TABLE ynar (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -60,7 +60,7 @@ pub const USER_NAME_BYTES_MAX: usize = 255;
 /// Where secrets come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
-    /// A query over the monitoring connection; `None` reads `pg_authid`.
+    /// A query over the monitoring connection; `None` reads `pg_authid`, itself or through `trunkline.user_secret`.
     Query(Option<String>),
     /// A file in PgBouncer's userlist.txt format.
     File(PathBuf),

@@ -28,6 +28,19 @@ CASE WHEN pg_catalog.octet_length(r.rolpassword) OPERATOR(pg_catalog.<=) 2048 TH
 COALESCE(r.rolvaliduntil OPERATOR(pg_catalog.<) pg_catalog.now(), false), r.rolcanlogin \
 FROM pg_catalog.pg_authid r WHERE r.rolname OPERATOR(pg_catalog.=) $1::pg_catalog.text";
 
+/// Reads the same through the function that `trunkline init-sql` creates.
+const FUNCTION_QUERY: &str = "\
+SELECT name, CASE WHEN pg_catalog.octet_length(secret) OPERATOR(pg_catalog.<=) 2048 THEN secret END, \
+is_expired, can_login FROM trunkline.user_secret($1::pg_catalog.text)";
+
+/// Whether that function is what to ask: the role may not read the table, and the function's owner may. A function of
+/// anybody else could only return secrets of its owner's making.
+const FUNCTION_IS_WANTED: &str = "\
+SELECT NOT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT') AND EXISTS (\
+SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
+WHERE n.nspname OPERATOR(pg_catalog.=) 'trunkline' AND p.proname OPERATOR(pg_catalog.=) 'user_secret' \
+AND pg_catalog.has_table_privilege(p.proowner, 'pg_catalog.pg_authid', 'SELECT'))";
+
 /// What every session of the store runs with, after the operator's own options.
 const OPTIONS: &str =
     "-c search_path=pg_catalog -c default_transaction_read_only=on -c statement_timeout=1000";
@@ -51,7 +64,7 @@ pub(super) struct QuerySource {
 /// What the rows of the query hold.
 #[derive(Clone, Copy, Debug)]
 enum ResultColumns {
-    /// Those of [`DEFAULT_QUERY`].
+    /// Those of [`DEFAULT_QUERY`], and of [`FUNCTION_QUERY`].
     PgAuthid,
     /// User name and password.
     Custom,
@@ -97,7 +110,13 @@ impl QuerySource {
         for (server, host, port) in servers {
             let Some(connection) = self.connection_to(server, &host, port).await? else { continue };
             match timeout(QUERY_TIMEOUT, ask(connection, columns, users)).await {
-                Ok(Some(answers)) => return Ok(answers),
+                Ok(Some(answers)) => {
+                    // What is granted or created next is found by a new connection.
+                    if answers.iter().any(|answer| matches!(answer, Err(LookupError::Query { .. }))) {
+                        self.connection = None;
+                    }
+                    return Ok(answers);
+                }
                 Ok(None) => tracing::debug!(server.host = %host, "connection of auth_query was lost"),
                 Err(_elapsed) => tracing::debug!(server.host = %host, "auth_query was not answered in time"),
             }
@@ -166,7 +185,10 @@ impl QuerySource {
     /// Prepares the query. The operator's own is asked for secrets of bounded length, if it can be a subquery.
     async fn prepare(&self, client: &Client) -> Result<Statement, tokio_postgres::Error> {
         match self.columns {
-            ResultColumns::PgAuthid => client.prepare(&self.sql).await,
+            ResultColumns::PgAuthid => {
+                let row = client.query_one(FUNCTION_IS_WANTED, &[]).await?;
+                client.prepare(if row.try_get(0)? { FUNCTION_QUERY } else { &self.sql }).await
+            }
             ResultColumns::Custom => match client.prepare(&bounded(&self.sql)).await {
                 Ok(statement) => Ok(statement),
                 Err(error) if error.as_db_error().is_some() => client.prepare(&self.sql).await,
@@ -223,8 +245,11 @@ fn read(rows: &[Row], user: &str, columns: ResultColumns) -> Result<Stored, Look
     let text = |column: usize| {
         row.try_get::<_, Option<&str>>(column).map_err(|_| LookupError::Shape("a column is not text"))
     };
-    if text(0)? != Some(user) {
-        return Err(LookupError::Shape("it returned another user than was asked for"));
+    match text(0)? {
+        Some(name) if name == user => {}
+        // What a function that returns no set says of a user who does not exist.
+        None => return Ok(Stored::Unusable(Unusable::Unknown)),
+        Some(_) => return Err(LookupError::Shape("it returned another user than was asked for")),
     }
     let password = text(1)?.unwrap_or_default();
     match columns {
@@ -291,10 +316,9 @@ mod tests {
 
     #[test]
     fn no_query_asks_for_more_than_the_longest_secret() {
-        assert!(
-            DEFAULT_QUERY.contains(&format!("(pg_catalog.<=) {SECRET_BYTES_MAX} THEN")),
-            "{DEFAULT_QUERY}"
-        );
+        for query in [DEFAULT_QUERY, FUNCTION_QUERY] {
+            assert!(query.contains(&format!("(pg_catalog.<=) {SECRET_BYTES_MAX} THEN")), "{query}");
+        }
         let custom = bounded("SELECT name, secret FROM public.lookup($1) -- ours\n;\n");
         assert!(
             custom.ends_with(

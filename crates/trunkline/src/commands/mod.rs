@@ -8,6 +8,7 @@ pub(crate) mod config;
 #[cfg(feature = "demo")]
 pub(crate) mod demo;
 pub(crate) mod health;
+pub(crate) mod init_sql;
 mod open_files;
 pub(crate) mod profile;
 pub(crate) mod serve;

@@ -115,9 +115,9 @@ const AUTH: &[Key<RawConfig>] = &[
     ),
     unset(
         "query",
-        "\"SELECT usename, passwd FROM trunkline.user_lookup($1)\"",
+        "\"SELECT name, secret FROM my_schema.my_function($1)\"",
         KeyKind::Text(|t, v, s| t.auth.query.put(v, s)),
-        "Verify: query over the monitoring connection that returns name and secret of user $1. Default: reads pg_authid, which needs GRANT SELECT ON pg_authid to the monitoring role.",
+        "Verify: query over the monitoring connection that returns name and secret of user $1. Default: reads pg_authid, through the function trunkline.user_secret where the role may not read it itself: `trunkline init-sql` prints what either needs.",
     ),
     unset(
         "users_file",

@@ -1,0 +1,140 @@
+//! `trunkline init-sql`.
+
+use crate::{Exit, terminal};
+
+const AFTER: &str = "\
+Examples:
+  trunkline init-sql | psql -X -h PRIMARY -U postgres -d postgres     psql asks for the role's password at the end
+  trunkline init-sql > init.sql && psql -X -h PRIMARY -U postgres -d postgres -f init.sql
+  trunkline init-sql --verify none                                    only for health probes: [auth] mode = \"relay\"
+
+Run it once, on the primary, as a superuser, in the database that [monitor] dbname names (postgres unless it is set).
+Nothing is connected to. The SQL is for psql and for PostgreSQL 14 to 18; it changes all of it or nothing.
+By hand, without psql: leave out the lines that begin with a backslash, and set a password with ALTER ROLE.
+
+Exit status: 0 printed, 2 wrong command line.";
+
+/// The role when none is named.
+const DEFAULT_ROLE: &str = "trunkline_monitor";
+
+/// Longest name of a role, in bytes. Source: PostgreSQL 18, src/include/pg_config_manual.h, `NAMEDATALEN` - 1.
+const ROLE_BYTES_MAX: usize = 63;
+
+const BEGIN: &str = r"-- The monitoring role of Trunkline. Once, on the primary, as a superuser, in the database that
+-- [monitor] dbname names (postgres unless it is set).
+\set ON_ERROR_STOP on
+BEGIN;
+
+CREATE ROLE ROLE_NAME LOGIN CONNECTION LIMIT 16;
+GRANT pg_monitor TO ROLE_NAME;
+";
+
+const FUNCTION: &str = r#"
+-- For [auth] mode = "verify": the stored secret of one user, through a function that this role alone may call.
+-- The proxy finds the function by its name: [auth] query stays unset.
+CREATE SCHEMA trunkline;
+CREATE FUNCTION trunkline.user_secret(wanted text)
+    RETURNS TABLE (name text, secret text, is_expired boolean, can_login boolean)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT rolname::text, rolpassword, coalesce(rolvaliduntil < now(), false), rolcanlogin
+        FROM pg_authid WHERE rolname = wanted
+    $$;
+REVOKE ALL ON FUNCTION trunkline.user_secret(text) FROM PUBLIC;
+GRANT USAGE ON SCHEMA trunkline TO ROLE_NAME;
+GRANT EXECUTE ON FUNCTION trunkline.user_secret(text) TO ROLE_NAME;
+"#;
+
+const PG_AUTHID: &str = r#"
+-- For [auth] mode = "verify": the role reads every stored secret itself. [auth] query stays unset.
+GRANT SELECT ON pg_authid TO ROLE_NAME;
+"#;
+
+const END: &str = r"
+COMMIT;
+
+-- psql asks for the role's password and sends only its hash. Trunkline takes it from TRUNKLINE__MONITOR__PASSWORD.
+\password ROLE_NAME
+";
+
+/// Flags of `trunkline init-sql`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = AFTER)]
+pub(crate) struct InitSql {
+    /// How the role reads stored secrets, which [auth] mode = "verify" needs
+    #[arg(long, value_name = "HOW", default_value = "function")]
+    verify: SecretAccess,
+    /// Name of the role, as in [monitor] user
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_ROLE, value_parser = role_name)]
+    user: String,
+}
+
+/// How the monitoring role reads stored secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum SecretAccess {
+    /// One at a time, through a SECURITY DEFINER function
+    Function,
+    /// All of them, by SELECT on pg_authid
+    #[value(name = "pg_authid")]
+    PgAuthid,
+    /// Not at all
+    None,
+}
+
+impl InitSql {
+    pub(crate) fn run(self) -> Exit {
+        terminal::print(&recipe(self.verify, &self.user));
+        Exit::Success
+    }
+}
+
+/// The SQL, for psql.
+fn recipe(verify: SecretAccess, role: &str) -> String {
+    let secrets = match verify {
+        SecretAccess::Function => FUNCTION,
+        SecretAccess::PgAuthid => PG_AUTHID,
+        SecretAccess::None => "",
+    };
+    let role = identifier(role);
+    [BEGIN, secrets, END].map(|part| part.replace("ROLE_NAME", &role)).concat()
+}
+
+/// A name as SQL and psql want it: in quotes, but for the default one.
+fn identifier(name: &str) -> String {
+    if name == DEFAULT_ROLE { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+/// A name that a role may have, on one line.
+fn role_name(name: &str) -> Result<String, String> {
+    if name.is_empty() || name.len() > ROLE_BYTES_MAX {
+        return Err(format!("a role's name has 1 to {ROLE_BYTES_MAX} bytes"));
+    }
+    if name.chars().any(char::is_control) {
+        return Err("a role's name has no control characters".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_in_the_recipe() {
+        for verify in [SecretAccess::Function, SecretAccess::PgAuthid, SecretAccess::None] {
+            let sql = recipe(verify, DEFAULT_ROLE);
+            assert!(!sql.contains("PASSWORD '"), "{sql}");
+            assert!(sql.ends_with("\n\\password trunkline_monitor\n"), "{sql}");
+            assert!(!sql.contains("ROLE_NAME"), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_quoted_and_stays_one_name() {
+        let sql = recipe(SecretAccess::PgAuthid, "a\" LOGIN; --");
+        assert!(sql.contains("GRANT SELECT ON pg_authid TO \"a\"\" LOGIN; --\";"), "{sql}");
+        assert!(role_name("two\nlines").is_err() && role_name("").is_err());
+        assert!(role_name(&"r".repeat(ROLE_BYTES_MAX)).is_ok());
+        assert!(role_name(&"r".repeat(ROLE_BYTES_MAX + 1)).is_err());
+    }
+}
