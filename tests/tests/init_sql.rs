@@ -1,11 +1,12 @@
 //! What `trunkline init-sql` prints is run as it is, and suffices for `verify`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
-use trunkline_cluster::{Cluster, MONITOR_PASSWORD, PgInstall};
-use trunkline_tests::{Auth, Endpoint, Login, binary, own_cluster};
+use nix::sys::signal::Signal;
+use trunkline_cluster::{Cluster, MONITOR_PASSWORD, PgInstall, PortLease, send_signal};
+use trunkline_tests::{Auth, Endpoint, Login, binary, own_cluster, shared_cluster};
 
 /// What the command prints.
 fn printed(arguments: &[&str]) -> String {
@@ -98,7 +99,7 @@ fn a_function_whose_owner_may_not_read_secrets_is_not_asked() {
     let error = Login::of("app", "app secret").try_connect(endpoint.reads()).unwrap_err();
     assert_eq!(error.code, "57P03", "{error:?}");
     let log = endpoint.log();
-    assert!(log.contains("42501"), "{log}");
+    assert!(log.contains("(SQLSTATE 42501); run what `trunkline init-sql` prints"), "{log}");
     // What is granted next is found without a restart.
     cluster.primary.psql("GRANT SELECT ON pg_authid TO trunkline_monitor").unwrap();
     cluster.wait_caught_up().unwrap();
@@ -121,4 +122,36 @@ fn a_query_that_says_null_of_an_unknown_user_refuses_as_a_server_does() {
     let error = Login::of("nobody", "x").try_connect(endpoint.reads()).unwrap_err();
     assert_eq!(error.code, "28P01", "{error:?}");
     assert_eq!(Login::default().connect(endpoint.reads()).value("SELECT 1"), "1");
+}
+
+#[test]
+fn the_log_says_at_the_start_whether_sessions_can_move_and_what_makes_them() {
+    let cluster = shared_cluster();
+    let [relay, verify] = [Auth::Relay, Auth::Verify].map(|auth| Endpoint::over(cluster).auth(auth).start());
+    let log = relay.log();
+    for said in ["sessions cannot move to another server", "trunkline init-sql", "--auth verify"] {
+        assert!(log.contains(said), "{said} is missing in:\n{log}");
+    }
+    let log = verify.log();
+    assert!(log.contains("sessions can move to another server") && !log.contains("init-sql"), "{log}");
+}
+
+#[test]
+fn a_monitor_without_a_password_is_told_which_key_is_missing() {
+    let cluster = shared_cluster();
+    let port = PortLease::take().unwrap();
+    // It runs until it has said so, and 20 s at most.
+    let mut command = Command::new("timeout");
+    command.arg("20").arg(binary());
+    command.args(["serve", "--http", "off", "--monitor", "user=trunkline_monitor"]);
+    command.args(["--primary", &format!("127.0.0.1:{}", cluster.primary.port())]);
+    command.args(["--reads", &format!("127.0.0.1:{}", port.port())]);
+    command.env("NO_COLOR", "1").stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let said = log.lines().map_while(Result::ok).find(|line| line.contains("TRUNKLINE__MONITOR__PASSWORD"));
+    send_signal(child.id().try_into().unwrap(), Signal::SIGTERM);
+    child.wait().unwrap();
+    let said = said.unwrap();
+    assert!(said.contains("the server asks for a password, and none is set"), "{said}");
 }

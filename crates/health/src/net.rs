@@ -43,6 +43,20 @@ impl ServerStream {
     }
 }
 
+/// The SQLSTATE and the words for a login without a password where the server asks for one. The server would say the same
+/// of an empty one.
+pub const PASSWORD_LACKS: (&str, &str) = (
+    "28P01",
+    "the server asks for a password, and none is set: set TRUNKLINE__MONITOR__PASSWORD or [monitor] password",
+);
+
+/// Whether a login failed because the server asks for a password and the configuration has none.
+#[must_use]
+pub fn lacks_password(error: &tokio_postgres::Error) -> bool {
+    // The library has no kind for it that can be asked for.
+    std::error::Error::source(error).is_some_and(|cause| cause.to_string() == "password missing")
+}
+
 impl AsyncRead for ServerStream {
     #[inline]
     fn poll_read(

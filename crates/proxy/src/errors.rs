@@ -172,8 +172,8 @@ impl Refusal {
             Refusal::SecretsUnavailable => (
                 SqlState::CANNOT_CONNECT_NOW,
                 "the proxy cannot verify passwords now".to_owned(),
-                Some("No server answers the query for stored secrets.".to_owned()),
-                Some("Try again later."),
+                Some("The proxy could not read stored secrets from any server.".to_owned()),
+                Some("The proxy's log says why, and what to do about it."),
             ),
             Refusal::Protocol { message } => message_alone(SqlState::PROTOCOL_VIOLATION, message),
             Refusal::Unsupported { message } => message_alone(SqlState::FEATURE_NOT_SUPPORTED, message),

@@ -90,18 +90,26 @@ pub enum LookupError {
     #[error("no server answers the query for stored secrets")]
     NoServer,
     /// The servers refuse the query.
-    #[error(
-        "the query for stored secrets fails: {message} (SQLSTATE {code}); grant the monitoring role what it \
-         needs, or set another auth_query"
-    )]
+    #[error("the query for stored secrets fails: {message} (SQLSTATE {code}); {}", mend_query(.code))]
     Query {
         /// SQLSTATE.
         code: String,
         /// The server's message; for the log only.
         message: String,
     },
+    /// No server lets the monitoring role in.
+    #[error(
+        "the monitoring role cannot log in to read stored secrets: {message} (SQLSTATE {code}); {}",
+        mend_login(.code)
+    )]
+    Login {
+        /// SQLSTATE.
+        code: String,
+        /// The server's message; for the log only.
+        message: String,
+    },
     /// The query answers in another form than user name and password.
-    #[error("the query for stored secrets must return at most one row of user name and password: {0}")]
+    #[error("[auth] query must return at most one row of user name and password: {0}")]
     Shape(&'static str),
     /// It took longer than [`LOOKUP_TIMEOUT`].
     #[error("the look-up took longer than {} s", LOOKUP_TIMEOUT.as_secs())]
@@ -112,6 +120,34 @@ pub enum LookupError {
     /// The store's task has ended: the proxy is stopping.
     #[error("the store of secrets has stopped")]
     Stopped,
+}
+
+/// What mends a query that the servers refuse with this SQLSTATE.
+fn mend_query(code: &str) -> &'static str {
+    match code {
+        "42501" => {
+            "run what `trunkline init-sql` prints on the primary, in the database that [monitor] dbname names; or GRANT \
+             the monitoring role what [auth] query reads"
+        }
+        "42883" | "42P01" | "42703" | "3F000" => {
+            "create what [auth] query names in the database that [monitor] dbname names, or leave the key out and run what \
+             `trunkline init-sql` prints"
+        }
+        _ => "change [auth] query, or leave it out and run what `trunkline init-sql` prints",
+    }
+}
+
+/// What mends a login of the monitoring role that the servers refuse with this SQLSTATE.
+fn mend_login(code: &str) -> &'static str {
+    match code {
+        "3D000" => "set [monitor] dbname to a database that exists",
+        "42501" => "GRANT CONNECT on the database of [monitor] dbname to the role",
+        "53300" => "raise max_connections, or the role's CONNECTION LIMIT by ALTER ROLE",
+        _ => {
+            "set [monitor] user and TRUNKLINE__MONITOR__PASSWORD to a login that pg_hba.conf lets in (`trunkline init-sql` \
+             prints the SQL for it)"
+        }
+    }
 }
 
 /// A handle to the store. Clones share it; its task ends with the last one.

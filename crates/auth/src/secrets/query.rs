@@ -107,8 +107,11 @@ impl QuerySource {
     ) -> Result<Vec<Result<Stored, LookupError>>, LookupError> {
         let servers = to_ask(&self.health.load());
         let columns = self.columns;
+        let mut reason = LookupError::NoServer;
         for (server, host, port) in servers {
-            let Some(connection) = self.connection_to(server, &host, port).await? else { continue };
+            let Some(connection) = self.connection_to(server, &host, port, &mut reason).await? else {
+                continue;
+            };
             match timeout(QUERY_TIMEOUT, ask(connection, columns, users)).await {
                 Ok(Some(answers)) => {
                     // What is granted or created next is found by a new connection.
@@ -117,15 +120,20 @@ impl QuerySource {
                     }
                     return Ok(answers);
                 }
-                Ok(None) => tracing::debug!(server.host = %host, "connection of auth_query was lost"),
-                Err(_elapsed) => tracing::debug!(server.host = %host, "auth_query was not answered in time"),
+                Ok(None) => {
+                    tracing::debug!(server.host = %host, "connection for stored secrets was lost");
+                }
+                Err(_elapsed) => {
+                    tracing::debug!(server.host = %host, "stored secrets were not answered in time");
+                }
             }
             self.connection = None;
         }
-        Err(LookupError::NoServer)
+        Err(reason)
     }
 
-    /// The connection to a server, made if it is not the one at hand; `None` when it cannot be had.
+    /// The connection to a server, made if it is not the one at hand; `None` when it cannot be had, with the `reason` when
+    /// the server refuses the login.
     ///
     /// # Errors
     /// When the server is there and refuses the query: another one would say the same.
@@ -134,6 +142,7 @@ impl QuerySource {
         server: ServerId,
         host: &str,
         port: u16,
+        reason: &mut LookupError,
     ) -> Result<Option<&QueryConnection>, LookupError> {
         let is_at_hand =
             self.connection.as_ref().is_some_and(|c| c.server == server && !c.client.is_closed());
@@ -141,12 +150,17 @@ impl QuerySource {
             match timeout(CONNECT_TIMEOUT, self.connect(server, host, port)).await {
                 Ok(Ok(connection)) => self.connection = Some(connection),
                 Ok(Err(ConnectError::Query(error))) => return Err(error),
+                Ok(Err(ConnectError::Login(error))) => {
+                    tracing::debug!(server.host = %host, %error, "could not log in for stored secrets");
+                    *reason = error;
+                    return Ok(None);
+                }
                 Ok(Err(ConnectError::Unreachable(error))) => {
-                    tracing::debug!(server.host = %host, %error, "could not connect for auth_query");
+                    tracing::debug!(server.host = %host, %error, "could not connect for stored secrets");
                     return Ok(None);
                 }
                 Err(_elapsed) => {
-                    tracing::debug!(server.host = %host, "could not connect for auth_query in time");
+                    tracing::debug!(server.host = %host, "could not connect for stored secrets in time");
                     return Ok(None);
                 }
             }
@@ -162,11 +176,7 @@ impl QuerySource {
     ) -> Result<QueryConnection, ConnectError> {
         let stream =
             ServerStream::to_host(host, port).await.map_err(|e| ConnectError::Unreachable(e.to_string()))?;
-        let (client, driver) = self
-            .login
-            .connect_raw(stream, NoTls)
-            .await
-            .map_err(|e| ConnectError::Unreachable(e.to_string()))?;
+        let (client, driver) = self.login.connect_raw(stream, NoTls).await.map_err(not_logged_in)?;
         // Ends with the client, or with the server: then the next fetch finds the client closed.
         tokio::spawn(driver);
         let statement = self.prepare(&client).await.map_err(|error| match refusal(&error) {
@@ -211,8 +221,28 @@ fn bounded(custom: &str) -> String {
 enum ConnectError {
     /// Try another server.
     Unreachable(String),
+    /// Try another server: one may have replayed a role, password or database that this one has not.
+    Login(LookupError),
     /// Another server would give the same error.
     Query(LookupError),
+}
+
+/// Why a login failed. A server that starts, stops or recovers is unreachable, and not one that refuses.
+fn not_logged_in(error: tokio_postgres::Error) -> ConnectError {
+    if trunkline_health::net::lacks_password(&error) {
+        let (code, message) = trunkline_health::net::PASSWORD_LACKS;
+        return ConnectError::Login(LookupError::Login {
+            code: code.to_owned(),
+            message: message.to_owned(),
+        });
+    }
+    match error.as_db_error() {
+        Some(said) if !said.code().code().starts_with("57") => ConnectError::Login(LookupError::Login {
+            code: said.code().code().to_owned(),
+            message: said.message().to_owned(),
+        }),
+        Some(_) | None => ConnectError::Unreachable(error.to_string()),
+    }
 }
 
 /// Asks for all users at once; `None` when the connection was lost.
@@ -302,7 +332,7 @@ pub fn without_hosts(login: &Config) -> Config {
         config.dbname(database);
     }
     config.ssl_mode(login.get_ssl_mode());
-    config.application_name("trunkline auth_query");
+    config.application_name("trunkline_secrets");
     config.options(match login.get_options() {
         Some(options) => format!("{options} {OPTIONS}"),
         None => OPTIONS.to_owned(),

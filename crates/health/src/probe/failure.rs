@@ -7,6 +7,7 @@ use std::sync::Arc;
 use trunkline_codec::sqlstate::SqlState;
 
 use crate::judge::{ProbeFailure, SocketTrouble};
+use crate::net::{PASSWORD_LACKS, lacks_password};
 use trunkline_topology::Address;
 
 /// Longest server message kept, in characters.
@@ -18,12 +19,12 @@ pub(super) fn is_role_flip(failure: &ProbeFailure) -> bool {
 }
 
 pub(super) fn classify(error: &tokio_postgres::Error) -> ProbeFailure {
+    if lacks_password(error) {
+        let (code, message) = PASSWORD_LACKS;
+        return refusal(code, message);
+    }
     if let Some(refusal) = error.as_db_error() {
-        let message = clip(refusal.message());
-        return match SqlState::parse(refusal.code().code().as_bytes()) {
-            Some(code) => ProbeFailure::Refusal { code, message },
-            None => ProbeFailure::Malformed(message),
-        };
+        return self::refusal(refusal.code().code(), refusal.message());
     }
     if error.is_closed() {
         return ProbeFailure::Lost("closed by the server".to_owned());
@@ -31,6 +32,14 @@ pub(super) fn classify(error: &tokio_postgres::Error) -> ProbeFailure {
     match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
         Some(error) => classify_io(error),
         None => ProbeFailure::Malformed(clip(&error.to_string())),
+    }
+}
+
+fn refusal(code: &str, message: &str) -> ProbeFailure {
+    let message = clip(message);
+    match SqlState::parse(code.as_bytes()) {
+        Some(code) => ProbeFailure::Refusal { code, message },
+        None => ProbeFailure::Malformed(message),
     }
 }
 

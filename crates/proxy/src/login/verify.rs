@@ -203,7 +203,9 @@ async fn look_up(worker: &Rc<Worker>, store: &SecretStore, user: &str) -> Result
     loop {
         match store.lookup(user).await {
             Ok(secret) => return Ok(secret),
-            Err(LookupError::NoServer | LookupError::Busy) if Instant::now() < deadline => {
+            Err(LookupError::NoServer | LookupError::Login { .. } | LookupError::Busy)
+                if Instant::now() < deadline =>
+            {
                 timer::sleep(LOOKUP_PAUSE).await
             }
             Err(error) => {

@@ -3,10 +3,12 @@
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use trunkline_proxy::Running;
+use trunkline_proxy::settings::AuthMode;
 
 use super::open_files;
 use crate::config::checked::{self, CheckedConfig};
 use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
+use crate::config::words::Word as _;
 use crate::config::{ConfigSources, Problem, Problems, load, process_environment};
 use crate::logging::{self, Logging};
 use crate::{Exit, Failure};
@@ -112,6 +114,7 @@ async fn serve(request: &ConfigSources, checked: CheckedConfig, logging: &Loggin
         version = env!("CARGO_PKG_VERSION"),
         "started"
     );
+    say_mode(checked.proxy.auth.mode);
     announce(&running, &checked);
     loop {
         let order = tokio::select! {
@@ -130,6 +133,21 @@ async fn serve(request: &ConfigSources, checked: CheckedConfig, logging: &Loggin
                 return Ok(Exit::Success);
             }
         }
+    }
+}
+
+/// Logs who authenticates clients, and what follows for their sessions.
+fn say_mode(mode: AuthMode) {
+    match mode {
+        AuthMode::Verify => tracing::info!(
+            auth.mode = mode.word(),
+            "the proxy authenticates clients: sessions can move to another server"
+        ),
+        AuthMode::Relay => tracing::info!(
+            auth.mode = mode.word(),
+            hint = "for sessions that can, run what `trunkline init-sql` prints on the primary, and start with --auth verify",
+            "the servers authenticate clients: sessions cannot move to another server"
+        ),
     }
 }
 
