@@ -1,7 +1,7 @@
 //! A session that moves is a session that stays: scripts by seed, with moves between any two messages, say the same
 //! as on one replica directly.
 //!
-//! `TRUNKLINE_MOVES_SECONDS` runs other seeds for so long, `TRUNKLINE_MOVES_SEED` runs one, both with the steps whose
+//! `TRUNKLINE_MOVES_SECONDS` runs other seeds for so long, from `TRUNKLINE_MOVES_FIRST` on, `TRUNKLINE_MOVES_SEED` runs one, both with the steps whose
 //! differences are known, unless `TRUNKLINE_MOVES_SETTLED` is there;
 //! `TRUNKLINE_MOVES_SCRIPTS` names a file whose scripts are run in place of those that are kept.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -40,7 +40,7 @@ use hunt::{Found, Hunt, Until};
 const SEEDS: u64 = 300;
 /// Seeds of the short run whose moves take seconds.
 const SLOW_SEEDS: u64 = 8;
-/// The long run begins beyond those of the short one.
+/// The long run begins beyond those of the short one, or at `TRUNKLINE_MOVES_FIRST`.
 const LONG_RUN: u64 = 1_000_000;
 
 /// The seeds of the short run, or those that the environment asks for.
@@ -49,7 +49,10 @@ fn hunt(pace: Pace, seeds: u64) -> Found {
     let number = |name| variable(name).map(|text| text.parse::<u64>().unwrap());
     let (choice, first, until) = match (number("TRUNKLINE_MOVES_SEED"), number("TRUNKLINE_MOVES_SECONDS")) {
         (Some(seed), _) => (Choice::Everything, seed, Until::Seed(seed + 1)),
-        (None, Some(seconds)) => (Choice::Everything, LONG_RUN, Until::Time(Duration::from_secs(seconds))),
+        (None, Some(seconds)) => {
+            let first = number("TRUNKLINE_MOVES_FIRST").unwrap_or(LONG_RUN);
+            (Choice::Everything, first, Until::Time(Duration::from_secs(seconds)))
+        }
         (None, None) => (Choice::Settled, 0, Until::Seed(seeds)),
     };
     let choice = if variable("TRUNKLINE_MOVES_SETTLED").is_some() { Choice::Settled } else { choice };

@@ -29,7 +29,14 @@ impl Said {
     /// Whether both say the same, but for what differs by nature.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         (self.is_over, &self.parameters) == (other.is_over, &other.parameters)
-            && self.messages.iter().map(essence).eq(other.messages.iter().map(essence))
+            && self.compared().map(essence).eq(other.compared().map(essence))
+    }
+
+    /// The messages without those on how statements are analysed: docs/moving.md, "What still differs from one server".
+    fn compared(&self) -> impl Iterator<Item = &Message> {
+        self.messages
+            .iter()
+            .filter(|message| message.tag != b'N' || ServerError::parse(&message.body).severity != "DEBUG")
     }
 
     /// Whether there is such a message.
