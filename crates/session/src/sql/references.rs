@@ -28,7 +28,10 @@ pub(crate) fn may_refer(sql: &[u8]) -> bool {
 
 /// Parts of the names of settings that decide how constants are read when a statement is prepared. search_path is not
 /// among them: the server analyzes a statement again after it has changed.
-const READING: [&[u8]; 9] = [
+const READING: [&[u8]; 12] = [
+    b"client_encoding",
+    b"names",
+    b"lc_monetary",
     b"datestyle",
     b"timezone",
     b"time zone",
@@ -45,9 +48,12 @@ pub(crate) fn may_change_reading(sql: &[u8]) -> bool {
     READING.iter().any(|part| sql.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part)))
 }
 
-/// Whether a statement has constants that depend on such settings: strings, or NULL in a comparison. Text that does not
-/// end may have them.
+/// Whether a statement has constants that depend on such settings: strings, or NULL in a comparison. Text that is not
+/// ASCII depends on the encoding; text that does not end may have constants.
 pub(crate) fn has_constants(sql: &[u8]) -> bool {
+    if !sql.is_ascii() {
+        return true;
+    }
     let mut lexer = Lexer::new(sql);
     let (mut has_null, mut has_comparison) = (false, false);
     loop {
@@ -60,19 +66,6 @@ pub(crate) fn has_constants(sql: &[u8]) -> bool {
             Ok(None) => return has_null && has_comparison,
         }
     }
-}
-
-/// Whether SQL may begin a transaction block.
-pub(crate) fn may_begin(sql: &[u8]) -> bool {
-    let mut lexer = Lexer::new(sql);
-    let mut is_first = true;
-    while let Ok(Some(token)) = lexer.next() {
-        if is_first && (is_word(token, "begin") || is_word(token, "start")) {
-            return true;
-        }
-        is_first = token == Token::Symbol(b';');
-    }
-    false
 }
 
 /// Reads SQL of one or several statements. SQL that cannot be read is refused by the server.
@@ -179,18 +172,6 @@ mod tests {
         }
         for sql in ["select $1, 2 = 2", "select a is null", "select \"it's\"", "/* 'x' */ select 1"] {
             assert!(!has_constants(sql.as_bytes()), "{sql}");
-        }
-    }
-
-    #[test]
-    fn the_beginning_of_a_transaction_is_found() {
-        for sql in
-            ["BEGIN", "/* a */ start transaction", "select 1; begin isolation level serializable", ";begin"]
-        {
-            assert!(may_begin(sql.as_bytes()), "{sql}");
-        }
-        for sql in ["", "select begin from t", "commit", "select 'begin'"] {
-            assert!(!may_begin(sql.as_bytes()), "{sql}");
         }
     }
 

@@ -79,8 +79,8 @@ pub(crate) struct Prepared {
     has_new: bool,
     /// The present server has all statements that the present message needs without naming them.
     is_listed: bool,
-    /// Those with constants have been prepared, as far as possible, before the present server's first transaction.
-    has_begun: bool,
+    /// Those with constants have been prepared, as far as possible, before the first message to the present server.
+    has_made_constants: bool,
 }
 
 impl Prepared {
@@ -112,7 +112,7 @@ impl Prepared {
             absent: 0,
             has_new: false,
             is_listed: false,
-            has_begun: false,
+            has_made_constants: false,
         }
     }
 

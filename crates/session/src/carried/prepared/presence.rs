@@ -7,7 +7,7 @@ use crate::carried::shape::Shape;
 use crate::limits::REFERENCES_MAX;
 use crate::names::{Name, bind_of, describe_of, parse_of};
 use crate::sql::references::{
-    References, has_constants, may_begin, may_change_reading, may_refer, references, undeclared,
+    References, has_constants, may_change_reading, may_refer, references, undeclared,
 };
 
 /// Whether the present server has a statement.
@@ -29,8 +29,10 @@ pub(super) enum Presence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StatementSelection {
     All,
-    /// Those with constants that settings say how to read, and those that are new to the client.
-    WithConstants,
+    /// Those with constants that settings say how to read, and perhaps those that are new to the client.
+    WithConstants {
+        and_new: bool,
+    },
     /// Those that are new to the client.
     New,
 }
@@ -63,7 +65,7 @@ impl Prepared {
         let is_unnamed_new = self.is_unnamed_new();
         self.notes.server_taken();
         self.is_listed = false;
-        self.has_begun = false;
+        self.has_made_constants = false;
         if let Some(saved) = self.unnamed.take_if(|saved| !saved.shape.is_known() && !is_unnamed_new) {
             self.forget(saved);
         }
@@ -174,20 +176,23 @@ impl Prepared {
         }
     }
 
-    /// The statements that this message needs without naming them: all, because it lists them; those that would be read
-    /// differently after it; or those new to the client, which it may make impossible to prepare. They are prepared
-    /// before the transaction begins, since preparing takes a snapshot, after which SET TRANSACTION fails.
+    /// The statements that this message needs without naming them: all, because it lists them; with the first message
+    /// since the server was taken, those with constants, which may be read differently after it; or those new to the
+    /// client, which it may make impossible to prepare. They are prepared before a transaction begins, since preparing
+    /// takes a snapshot, after which SET TRANSACTION fails.
     pub(crate) fn must_make(&self, tag: FrontendTag, body: &[u8]) -> Option<StatementSelection> {
-        let sql = if self.is_listed { None } else { self.sql_of(tag, body) }?;
-        if found_in(sql).lists_all {
+        if self.is_listed || !may_have_effects(tag) {
+            return None;
+        }
+        let sql = self.sql_of(tag, body);
+        if sql.is_some_and(|sql| found_in(sql).lists_all) {
             return Some(StatementSelection::All);
         }
-        let is_in_the_way = self.has_new && !self.is_bound_new(tag, body);
-        let begins = !self.has_begun && may_begin(sql.strip_suffix(b"\0").unwrap_or(sql));
-        if begins || may_change_reading(sql) {
-            return Some(StatementSelection::WithConstants);
+        let is_bound_new = self.is_bound_new(tag, body);
+        if !self.has_made_constants || sql.is_some_and(may_change_reading) {
+            return Some(StatementSelection::WithConstants { and_new: !is_bound_new });
         }
-        is_in_the_way.then_some(StatementSelection::New)
+        (self.has_new && sql.is_some() && !is_bound_new).then_some(StatementSelection::New)
     }
 
     /// Whether a message binds a statement that is new to the client itself.
@@ -199,7 +204,7 @@ impl Prepared {
     /// The same for a message in a transaction: those that could not be prepared before it.
     pub(crate) fn must_make_within(&self, tag: FrontendTag, body: &[u8]) -> Option<StatementSelection> {
         let sql = if self.is_listed { None } else { self.sql_of(tag, body) }?;
-        may_change_reading(sql).then_some(StatementSelection::WithConstants)
+        may_change_reading(sql).then_some(StatementSelection::WithConstants { and_new: true })
     }
 
     fn sql_of<'a>(&'a self, tag: FrontendTag, body: &'a [u8]) -> Option<&'a [u8]> {
@@ -214,12 +219,12 @@ impl Prepared {
     /// The steps that prepare these statements on the present server, for each statement separately.
     pub(crate) fn steps_to_make(&mut self, which: StatementSelection) -> Vec<Vec<Step>> {
         self.is_listed = true;
-        self.has_new = false;
-        self.has_begun |= which != StatementSelection::New;
+        self.has_new &= which == StatementSelection::WithConstants { and_new: false };
+        self.has_made_constants |= which != StatementSelection::New;
         let is_wanted = |saved: &SavedStatement| match which {
             StatementSelection::All => true,
-            StatementSelection::WithConstants => {
-                saved.is_new()
+            StatementSelection::WithConstants { and_new } => {
+                (and_new && saved.is_new())
                     || (self.kept_sql(saved).is_some_and(has_constants) && !self.is_read_at_next_use(saved))
             }
             StatementSelection::New => saved.is_new(),
@@ -337,6 +342,27 @@ impl Prepared {
         let is_same = self.get(name).is_some_and(|saved| saved.shape.is_known() && saved.shape == *shape);
         self.put(name, if is_same { Presence::Present } else { Presence::Differs });
         self.analysed(name);
+    }
+}
+
+/// Whether a message, or what follows it before a Sync, may change something.
+fn may_have_effects(tag: FrontendTag) -> bool {
+    match tag {
+        FrontendTag::Query
+        | FrontendTag::Parse
+        | FrontendTag::Bind
+        | FrontendTag::Describe
+        | FrontendTag::Execute
+        | FrontendTag::Close
+        | FrontendTag::FunctionCall => true,
+        FrontendTag::Sync
+        | FrontendTag::Flush
+        | FrontendTag::CopyData
+        | FrontendTag::CopyDone
+        | FrontendTag::CopyFail
+        | FrontendTag::Password
+        | FrontendTag::Terminate
+        | FrontendTag::Unknown(_) => false,
     }
 }
 
