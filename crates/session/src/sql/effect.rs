@@ -63,6 +63,18 @@ pub(crate) enum Change {
     },
 }
 
+impl Change {
+    /// The SQL that sets `search_path`.
+    pub(crate) fn sets_path(&self) -> Option<&[u8]> {
+        match self {
+            Self::Set { key, sql } | Self::Reset { key, sql } | Self::Local { key, sql } => {
+                (&**key == "search_path").then_some(sql)
+            }
+            Self::ResetAll => None,
+        }
+    }
+}
+
 impl Effect {
     /// Whether a statement with this effect may end with this command tag.
     pub(crate) fn fits(&self, tag: &[u8]) -> bool {

@@ -274,3 +274,42 @@ fn an_exported_snapshot_is_noted_for_as_long_as_it_may_last() {
         assert!(!alone.session.exports_snapshot(), "it has ended");
     }
 }
+
+#[test]
+fn statements_with_constants_are_prepared_before_whatever_comes_first() {
+    let own = [parse_of("c", CONSTANT, &[INT]), describe("c"), sync()];
+    let made = [m('1'), takes(&[INT]), returns(&["a"]), ready('I')];
+    let series: [Vec<Vec<u8>>; 3] = [
+        vec![query("select f()")],
+        vec![parse("", "select set_config($1, $2, false)"), bind(""), execute(), sync()],
+        vec![message(b'F', b"\0\0\x08\x1e")],
+    ];
+    for first in series {
+        let mut talk = moved_with_a_constant();
+        talk.needs(&first, &own).swallows(&made).client(&first);
+    }
+}
+
+#[test]
+fn a_query_that_sets_the_path_of_what_it_runs_has_that_prepared_under_it() {
+    let sets = ["set search_path = one", "select set_config('search_path', 'one', false)"];
+    let own = ["set search_path = one", "SELECT pg_catalog.set_config('search_path', 'one', false)"];
+    for (sets, own) in sets.into_iter().zip(own) {
+        let mut talk = moved_with_a_constant();
+        talk.needs(&[query("select 1")], &[parse_of("c", CONSTANT, &[INT]), describe("c"), sync()]);
+        talk.swallows(&[m('1'), takes(&[INT]), returns(&["a"]), ready('I')]);
+        talk.ran("select 1", &["SELECT 1"]);
+        let made =
+            [own_run("BEGIN"), own_run(own), parse_of("s", "select $1 a", &[INT]), describe("s"), sync()];
+        let undone = [close_own_portal(), own_run("ROLLBACK"), sync()];
+        let all = [query(&format!("{sets}; execute s(1)"))];
+        talk.needs(&all, &[made.concat(), undone.concat()]);
+        talk.swallows(&ran("BEGIN")).swallows(&[m('3'), m('1'), m('2')]);
+        if own.starts_with("SELECT") {
+            talk.swallows(&[message(b'D', b"\0\x01\0\0\0\x03one")]);
+        }
+        talk.swallows(&[complete("SET"), m('3'), m('3'), m('1'), takes(&[INT]), returns(&["a"]), ready('T')]);
+        talk.swallows(&[m('3')]).swallows(&ran("ROLLBACK")).swallows(&[ready('I')]);
+        talk.client(&all).server(&[complete("SET"), complete("SELECT 1"), ready('I')]);
+    }
+}

@@ -6,6 +6,8 @@ use super::{Origin, Pending, Prepared, SavedStatement};
 use crate::carried::shape::Shape;
 use crate::limits::REFERENCES_MAX;
 use crate::names::{Name, bind_of, describe_of, parse_of};
+use crate::sql::effect::{Change, Effect};
+use crate::sql::read::read;
 use crate::sql::references::{
     References, has_constants, may_change_reading, may_refer, references, undeclared,
 };
@@ -238,6 +240,35 @@ impl Prepared {
             steps
         });
         steps.filter(|steps| !steps.is_empty()).collect()
+    }
+
+    /// The steps that prepare what a Query of several statements runs behind a `search_path` that it sets itself, under
+    /// that path: under the session's a statement may be invalid, or another. Nothing else is made before such a message.
+    pub(crate) fn steps_under_its_path(&mut self, body: &[u8]) -> Vec<Step> {
+        let sql = body.strip_suffix(b"\0").unwrap_or(body);
+        if self.is_listed || !sql.contains(&b';') || !may_refer(sql) {
+            return Vec::new();
+        }
+        let (mut steps, mut sets_path, mut makes) = (Vec::new(), false, false);
+        for effect in read(sql).effects {
+            match effect {
+                Effect::Change(changes) => {
+                    for sql in changes.iter().filter_map(Change::sets_path) {
+                        sets_path = true;
+                        steps.push(Step::Run { sql: sql.into() });
+                    }
+                }
+                Effect::Execute(name) | Effect::Explained(name)
+                    if sets_path && self.presence(&name) == Some(Presence::Absent) =>
+                {
+                    self.write(&name, &mut steps);
+                    makes = true;
+                }
+                _other => {}
+            }
+        }
+        self.is_listed |= makes;
+        if makes { steps } else { Vec::new() }
     }
 
     /// A message goes to the server: the next one may need all statements again.

@@ -111,6 +111,17 @@ impl Batch {
         self.back_to_the_savepoint();
     }
 
+    /// Steps in a transaction of their own, which is rolled back. Statements that they prepare stay.
+    pub(crate) fn in_a_transaction(&mut self, steps: Vec<Step>) {
+        self.run(b"BEGIN", OwnRequest::Plain);
+        steps.into_iter().for_each(|step| self.step(step));
+        self.sync();
+        // The portal of what failed would be in the way.
+        self.close(Target::Portal, AGAIN, OwnRequest::Plain);
+        self.run(b"ROLLBACK", OwnRequest::Plain);
+        self.sync();
+    }
+
     /// Rolls the transaction back to the savepoint.
     pub(crate) fn back_to_the_savepoint(&mut self) {
         // The portal of what failed would be in the way.

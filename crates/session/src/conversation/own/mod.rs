@@ -120,6 +120,11 @@ impl Conversation {
         self.own.as_ref().is_some_and(|own| matches!(own.items.front(), Some(OwnRequest::Values)))
     }
 
+    /// Whether the own request in front may be answered with rows that do not matter.
+    pub(crate) fn may_have_row(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| matches!(own.items.front(), Some(OwnRequest::Plain)))
+    }
+
     pub(crate) fn end_own(&mut self) {
         let is_inside = self.is_inside_own;
         let has_ended = |own: &OwnRequests| own.items.is_empty() && !is_inside && own.guard != Guard::Failed;

@@ -44,6 +44,8 @@ impl Session {
             (BackendTag::DataRow, Request::Execute) if self.conversation.is_value_due() => {
                 self.values_read(is_whole.then_some(body));
             }
+            // The row of set_config.
+            (BackendTag::DataRow, Request::Execute) if self.conversation.may_have_row() => {}
             (BackendTag::ParameterDescription, Request::DescribeStatement) => {
                 if let Some(own) = &mut self.conversation.own {
                     own.shape.parameters = is_whole.then(|| types_of(body)).flatten();

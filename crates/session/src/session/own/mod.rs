@@ -158,24 +158,32 @@ impl Session {
         let is_idle = self.is_quiet();
         let is_in_transaction = self.is_quiet_in(TransactionStatus::InTransaction);
         let prepared = &mut self.carried.followed.as_mut()?.prepared;
+        let mut batch = Batch::default();
+        if (is_idle || is_in_transaction) && tag == FrontendTag::Query {
+            let steps = prepared.steps_under_its_path(body);
+            if !steps.is_empty() {
+                if is_in_transaction {
+                    batch.behind_a_savepoint(steps)
+                } else {
+                    batch.in_a_transaction(steps)
+                }
+            }
+        }
         let which = match (is_idle, is_in_transaction) {
             (true, _) => prepared.must_make(tag, body),
             (false, true) => prepared.must_make_within(tag, body),
             (false, false) => None,
         };
-        if let Some(which) = which {
-            let mut batch = Batch::default();
-            for steps in prepared.steps_to_make(which) {
-                if is_in_transaction {
-                    batch.behind_a_savepoint(steps);
-                } else {
-                    steps.into_iter().for_each(|step| batch.step(step));
-                    batch.sync();
-                }
+        for steps in which.map(|which| prepared.steps_to_make(which)).unwrap_or_default() {
+            if is_in_transaction {
+                batch.behind_a_savepoint(steps);
+            } else {
+                steps.into_iter().for_each(|step| batch.step(step));
+                batch.sync();
             }
-            if !batch.expected.is_empty() {
-                return Some(self.send_batch(Purpose::Questions, Guard::None, batch, sent));
-            }
+        }
+        if !batch.expected.is_empty() {
+            return Some(self.send_batch(Purpose::Questions, Guard::None, batch, sent));
         }
         let steps = prepared.steps_before(tag, body);
         prepared.message_sent();
