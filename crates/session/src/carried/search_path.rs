@@ -56,14 +56,18 @@ impl SearchPath {
         self.now.is_some_and(|now| now != path)
     }
 
-    /// A setting was changed. Returns whether it was this one.
+    /// A setting was changed. Returns whether it was this one; of `RESET ALL`, whether the path is another one now.
     pub(crate) fn change(&mut self, change: &Change) -> bool {
+        let before = self.now;
         let is_path = |key: &str| key == "search_path";
         match change {
             Change::Set { key, sql } if is_path(key) => self.set(PathId::of(sql)),
             Change::Local { key, sql } if is_path(key) => self.now = Some(PathId::of(sql)),
             Change::Reset { key, .. } if is_path(key) => self.set(PathId::default()),
-            Change::ResetAll => self.set(PathId::default()),
+            Change::ResetAll => {
+                self.set(PathId::default());
+                return before != self.now;
+            }
             Change::Set { .. } | Change::Local { .. } | Change::Reset { .. } => return false,
         }
         true
@@ -161,9 +165,10 @@ mod tests {
         path.change(&local("two"));
         path.transaction_ended(false);
         assert_eq!(path.now(), one);
-        path.change(&Change::ResetAll);
+        assert!(path.change(&Change::ResetAll));
         path.transaction_ended(false);
         assert_eq!(path.now(), Some(PathId::default()));
+        assert!(!path.change(&Change::ResetAll), "it is the same");
     }
 
     #[test]

@@ -240,6 +240,24 @@ fn how_sql_is_read_must_not_change_under_statements() {
 }
 
 #[test]
+fn a_reset_to_what_it_is_already_changes_nothing_under_statements() {
+    let all = ["SELECT 1", "CLOSE CURSOR ALL", "UNLISTEN", "RESET"];
+    let asyncpg = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;";
+    for (reset, tags) in [(asyncpg, &all[..]), ("reset timezone", &["RESET"]), ("reset all", &["RESET"])] {
+        let mut talk = Talk::new();
+        talk.prepare("a", "select '1.2.2000'::date").ran("set a = 1", &["SET"]);
+        talk.ran(reset, tags).is_movable().prepare("b", "select 'x'").is_movable();
+        let mut talk = Talk::new();
+        talk.ran("set timezone = 'CET'", &["SET"]).prepare("a", "select 'x'").is_movable();
+        talk.ran(reset, tags).is_pinned(PinReason::SettingAfterStatements);
+        let mut talk = Talk::new();
+        talk.ran_to("begin", &["BEGIN"], 'T').ran("set timezone = 'CET'", &["SET"]).ran(reset, tags);
+        talk.ran("prepare a as select 'x'", &["PREPARE"]).ran_to("rollback", &["ROLLBACK"], 'I');
+        talk.is_pinned(PinReason::SettingAfterStatements);
+    }
+}
+
+#[test]
 fn a_statement_read_by_rules_that_end_with_its_transaction_pins() {
     for set in [
         "set local datestyle = 'German'",

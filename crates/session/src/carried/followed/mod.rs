@@ -245,14 +245,10 @@ impl Followed {
         };
         self.prepared.setting_changed(&change);
         match &change {
-            Change::Set { key, .. } | Change::Reset { key, .. } => {
-                if decides_reading(key) {
+            Change::Set { .. } | Change::Reset { .. } | Change::ResetAll => {
+                if self.changes_reading(&change) {
                     self.reading_changed();
                 }
-                self.stage(Staged::Change(change, encoding));
-            }
-            Change::ResetAll => {
-                self.reading_changed();
                 self.stage(Staged::Change(change, encoding));
             }
             // A custom setting exists from now on, even if the transaction rolls back.
@@ -260,6 +256,16 @@ impl Followed {
                 self.has_other_reading |= decides_reading(key);
                 self.settle(change, encoding);
             }
+        }
+    }
+
+    /// Whether a setting that decides how SQL is read may get another value by this. What is reset has the login's value
+    /// already, unless the session has set it; what the open transaction has set was noted then.
+    fn changes_reading(&self, change: &Change) -> bool {
+        match change {
+            Change::Set { key, .. } | Change::Local { key, .. } => decides_reading(key),
+            Change::Reset { key, .. } => decides_reading(key) && self.gucs.has(key.as_bytes()),
+            Change::ResetAll => self.gucs.keys().any(decides_reading),
         }
     }
 

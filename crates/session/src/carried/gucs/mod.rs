@@ -162,6 +162,11 @@ impl Gucs {
         self.settings.iter().any(|setting| setting.key.as_bytes().eq_ignore_ascii_case(name))
     }
 
+    /// The names of what is kept, in lower case.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.settings.iter().map(|setting| &*setting.key)
+    }
+
     /// Nothing is kept any more.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
