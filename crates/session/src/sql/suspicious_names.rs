@@ -31,6 +31,7 @@ enum Suspicion {
     SetConfig,
     SettingsView,
     Temp,
+    TempSchema,
 }
 
 /// The first match counts.
@@ -50,7 +51,7 @@ const WORDS: &[(&[u8], Suspicion)] = &[
     (b"pg_drop_replication_slot", Suspicion::Once),
     (b"pg_replication_slot_", Suspicion::Once),
     (b"pg_sync_replication_slot", Suspicion::Pin(PinReason::SideEffects("pg_sync_replication_slots"))),
-    (b"pg_temp", Suspicion::Pin(PinReason::TemporaryObject)),
+    (TEMP_SCHEMA, Suspicion::TempSchema),
     (b"pg_settings", Suspicion::SettingsView),
     (b"pg_advisory_unlock", Suspicion::Once),
     (b"pg_advisory_xact", Suspicion::Once),
@@ -206,6 +207,11 @@ impl SuspiciousNames {
             }
             Suspicion::SettingsView => self.has_settings_view = true,
             Suspicion::Temp => self.has_temp = true,
+            Suspicion::TempSchema => {
+                if !is_pattern(&sql[..at], &rest[TEMP_SCHEMA.len()..]) {
+                    self.pin(PinReason::TemporaryObject);
+                }
+            }
         }
     }
 
@@ -225,6 +231,19 @@ impl SuspiciousNames {
         self.is_once = true;
         self.pins.add(reason);
     }
+}
+
+/// The schema of temporary objects, and the start of its other names, which a number follows.
+const TEMP_SCHEMA: &[u8] = b"pg_temp";
+
+/// Whether the name between these is all of a string, as drivers compare it with names of schemas: `'^pg_temp_'`,
+/// `'pg_temp_'`, `'pg_temp%'`. That is no name of a schema, nor SQL.
+fn is_pattern(before: &[u8], after: &[u8]) -> bool {
+    let is_start = before.ends_with(b"'^");
+    let rest = after.strip_prefix(b"_").unwrap_or(after);
+    let has_more = is_start || rest.starts_with(b"%") || rest.len() < after.len();
+    let is_end = rest.strip_prefix(b"%").unwrap_or(rest).starts_with(b"'");
+    has_more && is_end && (is_start || before.ends_with(b"'"))
 }
 
 /// The function that exports the snapshot of its transaction.
@@ -298,6 +317,30 @@ mod tests {
         assert_eq!(of("select * from dblink('', '')"), (None, true));
         let slot = Some(PinReason::SideEffects("replication_slot"));
         assert_eq!(of("select pg_create_physical_replication_slot('x', false, true)"), (slot, true));
+    }
+
+    #[test]
+    fn a_pattern_for_names_of_temporary_schemas_is_no_temporary_object() {
+        let of = |sql: &str| suspicious_names(sql.as_bytes()).pins.first();
+        for sql in [
+            "nspname !~ '^pg_temp_' AND nspname = replace((current_schemas(true))[1], 'pg_temp_', 'pg_toast_temp_')",
+            "nspname not like 'pg_temp%' or nspname like 'pg_temp_%'",
+            "nspname ~ '^pg_temp'",
+        ] {
+            assert_eq!(of(sql), None, "{sql}");
+        }
+        for sql in [
+            "select set_config('search_path', 'pg_temp', false)",
+            "select 'create table pg_temp_'",
+            "select 'pg_temp_3.f'()",
+            "create table pg_temp.t ()",
+            "do 'create table pg_temp_' '3.t ()'",
+            "set search_path = 'pg_temp'",
+            "pg_temp_'",
+            "'^pg_temp_3'",
+        ] {
+            assert_eq!(of(sql), Some(PinReason::TemporaryObject), "{sql}");
+        }
     }
 
     /// Otherwise SQL full of `pg_` would cost a comparison with every name at each of them.
