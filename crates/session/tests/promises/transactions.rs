@@ -239,6 +239,18 @@ fn a_savepoint_undoes_the_path_of_a_use() {
 }
 
 #[test]
+fn a_statement_that_sets_the_path_of_its_transaction_is_described_after_that() {
+    let mut talk = Talk::new();
+    talk.ran_to("begin", &["BEGIN"], 'T');
+    let sets = parse("c", "select set_config('search_path', $1, true)");
+    talk.client(&[sets, bind_to("c", &[Some("one")]), execute(), sync()]);
+    talk.server(&[m('1'), m('2'), complete("SELECT 1"), ready('T')]);
+    assert_eq!(talk.session.questions(), None, "its next use may read it under another path");
+    talk.ran_to("commit", &["COMMIT"], 'I').asks(&["c"], &[25], &["set_config"]);
+    assert_eq!(talk.session.stays_for(), None);
+}
+
+#[test]
 fn a_statement_that_only_sql_runs_is_described_after_that() {
     let mut talk = Talk::new();
     let all = format!("begin; set local search_path = one; prepare c as {CONSTANT}; commit");

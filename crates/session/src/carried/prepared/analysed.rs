@@ -40,9 +40,12 @@ impl Prepared {
     /// which path those use their statements.
     #[inline]
     pub(crate) fn path_settled(&mut self, are_in_flight: impl FnOnce() -> bool) {
-        if std::mem::take(&mut self.has_new_path) && are_in_flight() {
-            let all = self.named.values_mut().chain(&mut self.unnamed);
-            all.for_each(|saved| saved.analysed = None);
+        if std::mem::take(&mut self.has_new_path) {
+            if are_in_flight() {
+                let all = self.named.values_mut().chain(&mut self.unnamed);
+                all.for_each(|saved| saved.analysed = None);
+            }
+            self.ask_under_other_path();
         }
     }
 

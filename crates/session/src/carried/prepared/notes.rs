@@ -33,9 +33,18 @@ pub(super) struct Notes {
     is_unnamed_used: bool,
     /// The server has refused to describe the unnamed statement.
     is_unnamed_refused: bool,
-    /// Named statements that are described after their next use only: the server has refused to describe them under the
-    /// settings of that time, or a description would read their constants under other settings than that use.
-    asked_when_used: Vec<Name>,
+    /// Named statements that are described after their next use.
+    asked_when_used: Vec<(Name, NotAsked)>,
+}
+
+/// Why a statement is described after its next use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NotAsked {
+    /// The server has refused to describe it under the settings of that time.
+    Refused,
+    /// A description would read its constants under other settings than that use. It does not under the `search_path` of
+    /// its last use.
+    ReadLater,
 }
 
 /// How the client uses the unnamed statement.
@@ -127,7 +136,7 @@ impl Prepared {
         let is_read_later =
             |name: &mut Name| self.get(name).is_some_and(|saved| self.is_read_at_next_use(saved));
         let later: Vec<Name> = names.extract_if(.., is_read_later).collect();
-        self.notes.asked_when_used.extend(later);
+        later.into_iter().for_each(|name| self.ask_when_used(name, NotAsked::ReadLater));
         if matches!(self.notes.unnamed, UnnamedUse::Made | UnnamedUse::BoundAgain) {
             self.notes.unnamed = UnnamedUse::Settled;
             names.push(Name::default());
@@ -150,23 +159,43 @@ impl Prepared {
         let mut names = names.into_iter();
         match names.next() {
             Some(refused) if refused.is_empty() => self.notes.is_unnamed_refused = true,
-            Some(refused) => self.notes.asked_when_used.push(refused),
+            Some(refused) => self.ask_when_used(refused, NotAsked::Refused),
             None => {}
         }
         self.notes.young.extend(names.filter(|name| !name.is_empty()));
     }
 
+    /// Those that are gone since give way.
+    fn ask_when_used(&mut self, name: Name, why: NotAsked) {
+        let Self { named, notes, .. } = self;
+        notes.asked_when_used.retain(|(known, _)| named.contains_key(known) && *known != name);
+        notes.asked_when_used.push((name, why));
+    }
+
     /// Whether a statement can be described only after its next use: another server's cannot be compared with it.
     pub(crate) fn has_undescribed(&self) -> bool {
-        self.notes.asked_when_used.iter().any(|name| self.is_unknown(name))
+        self.notes.asked_when_used.iter().any(|(name, _)| self.is_unknown(name))
+    }
+
+    /// The `search_path` is another one: what it keeps from being described no more is asked for.
+    #[cold]
+    pub(super) fn ask_under_other_path(&mut self) {
+        let mut later = std::mem::take(&mut self.notes.asked_when_used);
+        let is_asked = |(name, why): &mut (Name, NotAsked)| {
+            *why == NotAsked::ReadLater
+                && !self.get(name).is_some_and(|saved| self.is_read_at_next_use(saved))
+        };
+        let asked: Vec<_> = later.extract_if(.., is_asked).map(|(name, _)| name).collect();
+        self.notes.young.extend(asked);
+        self.notes.asked_when_used = later;
     }
 
     /// A statement that is used again is asked for again, if it could not be before.
     pub(super) fn ask_again(&mut self, statement: &[u8]) {
-        let Some(at) = self.notes.asked_when_used.iter().position(|name| **name == *statement) else {
+        let Some(at) = self.notes.asked_when_used.iter().position(|(name, _)| **name == *statement) else {
             return;
         };
-        let name = self.notes.asked_when_used.swap_remove(at);
+        let (name, _) = self.notes.asked_when_used.swap_remove(at);
         self.notes.young.push(name);
     }
 
