@@ -4,6 +4,7 @@ mod cursors;
 mod ddl;
 mod functions;
 mod locks;
+mod moved;
 mod settings;
 pub(crate) use settings::IDLE_TIMEOUT;
 mod statements;
@@ -22,7 +23,7 @@ pub(crate) struct Action {
 }
 
 /// All of them.
-pub(crate) const ACTIONS: [&[Action]; 7] = [
+pub(crate) const ACTIONS: [&[Action]; 8] = [
     settings::ACTIONS,
     statements::ACTIONS,
     transactions::ACTIONS,
@@ -30,4 +31,5 @@ pub(crate) const ACTIONS: [&[Action]; 7] = [
     locks::ACTIONS,
     functions::ACTIONS,
     ddl::ACTIONS,
+    moved::ACTIONS,
 ];

@@ -254,7 +254,7 @@ fn set_config_by_bind(draft: &mut Draft) {
 }
 
 /// The OID of set_config(text, text, bool), pg_proc.dat.
-const SET_CONFIG: u32 = 2078;
+pub(super) const SET_CONFIG: u32 = 2078;
 
 fn set_config_by_call(draft: &mut Draft) {
     let value = draft.random.one(&["a", "b"]);
