@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::process::{Command, Output};
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
 
 fn trunkline(arguments: &[&str]) -> Output {
     let directory = tempfile::tempdir().unwrap();
@@ -35,6 +36,41 @@ fn check_accepts_what_flags_suffice_for() {
     ] {
         assert!(shown.contains(expected), "{expected} is missing in\n{shown}");
     }
+}
+
+#[test]
+fn the_default_configuration_passes_check_once_its_servers_are_named() {
+    let sample = trunkline(&["config", "default"]).stdout;
+    let check = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trunkline"));
+        command.args(["check", "--config", "-"]).args(arguments).env_clear();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&sample).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let output = check(&[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).starts_with("server: there is none\n  HINT: "), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("\n1 problem"), "{}", text(&output.stderr));
+    let output = check(&["--primary", "db1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("standard input: the configuration is valid"));
+    assert!(text(&output.stderr).starts_with("warning: monitor.password: is not set"));
+}
+
+#[test]
+fn check_reads_the_users_file_and_names_its_lines() {
+    let directory = tempfile::tempdir().unwrap();
+    let users = directory.path().join("users.txt");
+    std::fs::write(&users, "\"app\" \"secret\"\nanother secret\n").unwrap();
+    let file = directory.path().join("trunkline.toml");
+    let auth = format!("[auth]\nmode = \"verify\"\nusers_file = \"{}\"\n", users.display());
+    std::fs::write(&file, auth).unwrap();
+    let output = trunkline(&["check", "--config", file.to_str().unwrap(), "--primary", "db1"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = format!("{}:2: the user name must be in double quotes\n", users.display());
+    assert!(text(&output.stderr).contains(&said), "{}", text(&output.stderr));
 }
 
 #[test]

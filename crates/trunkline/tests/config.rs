@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use trunkline::config::checked::{CheckedConfig, settings};
 use trunkline::config::flags::{Flags, ListenerFlag, ServerFlag};
+use trunkline::config::raw::ConfigPurpose;
 use trunkline::config::{ConfigSources, Loaded, Problems, file, keys, load, sample};
 use trunkline_health::JudgeSettings;
 use trunkline_proxy::settings::AuthMode;
@@ -241,6 +242,7 @@ fn flags_suffice_without_a_file() {
     let listener = |flag, name, attrs, text: &str| ListenerFlag { flag, name, attrs, text: text.to_owned() };
     let flags = Flags {
         file: None,
+        purpose: ConfigPurpose::Proxy,
         servers: vec![
             server("--primary", ExpectedRole::Primary, "primary=127.0.0.1:5431"),
             server("--replica", ExpectedRole::Replica, "replica1=127.0.0.1:5433"),
@@ -286,7 +288,7 @@ fn a_file_cut_anywhere_is_reported_and_never_panics() {
     for end in ends {
         let (mut raw, mut problems) = (keys::defaults(), Problems::default());
         file::apply("cut.toml", &text[..end], &mut raw, &mut problems);
-        let _valid_or_not = settings(Loaded { raw, file: None, problems });
+        let _valid_or_not = settings(Loaded { raw, file: None, problems, warnings: Problems::default() });
     }
 }
 
@@ -302,4 +304,68 @@ fn a_monitor_flag_wins_part_by_part() {
         .login;
     assert_eq!((login.get_user(), login.get_dbname()), (Some("flag"), Some("file")));
     assert_eq!(login.get_password(), Some(&b"from the environment"[..]));
+}
+
+fn warnings(given: Given) -> String {
+    given.checked().warnings.to_string()
+}
+
+#[test]
+fn a_variable_with_one_underscore_is_named_with_what_was_meant() {
+    let said = warnings(
+        Given::file(SERVER)
+            .env("TRUNKLINE_MONITOR_PASSWORD", "s3cret")
+            .env("TRUNKLINE_LOG_STATEMENTS_THRESHOLD", "1s")
+            .env("TRUNKLINE_SERVER_REPLICA_1_ADDRESS", "db2")
+            .env("TRUNKLINE_HTTP", "127.0.0.1:8008")
+            .env("TRUNKLINE__MONITOR__USER", "u"),
+    );
+    for expected in [
+        "environment variable TRUNKLINE_MONITOR_PASSWORD: is not read: two underscores are missing\n  \
+         HINT: Write TRUNKLINE__MONITOR__PASSWORD.",
+        "HINT: Write TRUNKLINE__LOG__STATEMENTS__THRESHOLD.",
+        "HINT: Write TRUNKLINE__SERVER__REPLICA_1__ADDRESS.",
+    ] {
+        assert!(said.contains(expected), "missing:\n{expected}\nin:\n{said}");
+    }
+    assert!(!said.contains("s3cret") && said.contains("4 problems"), "{said}");
+}
+
+#[test]
+fn a_missing_password_is_a_warning_where_a_server_may_ask_for_one() {
+    let missing = "monitor.password: is not set";
+    assert!(warnings(Given::file(SERVER)).contains(missing));
+    assert!(!warnings(Given::file(SERVER).env("TRUNKLINE__MONITOR__PASSWORD", "x")).contains(missing));
+    let over_socket = "[[server]]\naddress = \"/run/postgresql:5432\"\n";
+    assert!(!warnings(Given::file(over_socket)).contains(missing));
+}
+
+#[test]
+fn an_admin_socket_in_no_directory_is_a_warning_with_its_line() {
+    let given = Given::file(&format!("{SERVER}[admin]\nsocket = \"/nowhere/at/all/admin.sock\"\n"));
+    let said = warnings(given);
+    assert!(said.contains("trunkline.toml:4: admin.socket: /nowhere/at/all/admin.sock: there is no directory /nowhere/at/all\n"), "{said}");
+}
+
+#[test]
+fn a_server_that_is_the_proxy_itself_is_a_problem() {
+    let text = "[[server]]\naddress = \"localhost:5434\"\n";
+    let problems = Given::file(text).problems();
+    assert!(
+        problems.contains("trunkline.toml:2: server.address: localhost:5434 is where listener \"reads\" of this proxy listens\n"),
+        "{problems}"
+    );
+    // The health checks alone open no listener.
+    let mut given = Given::file(text);
+    given.request.flags.purpose = ConfigPurpose::HealthChecks;
+    let _valid = given.checked();
+}
+
+#[test]
+fn two_servers_with_one_address_are_a_problem_however_it_is_written() {
+    let problems = Given::file("").replica("a=localhost:5432").replica("b=127.0.0.1:5432").problems();
+    assert!(
+        problems.contains("flag --replica: server.address: 127.0.0.1:5432 is server \"a\" already"),
+        "{problems}"
+    );
 }

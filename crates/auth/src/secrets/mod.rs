@@ -29,7 +29,7 @@ pub use cache::{CACHED_MAX, CACHED_UNKNOWN_MAX};
 pub use query::DEFAULT_QUERY;
 pub use query::{to_ask, without_hosts};
 pub use secret::{Secret, Unusable};
-pub use userlist::{ProblemKind, UsersFileError, UsersFileProblem};
+pub use userlist::{ProblemKind, UsersFileError, UsersFileProblem, check as check_users_file};
 
 use task::{Freshness, StoreRequest};
 

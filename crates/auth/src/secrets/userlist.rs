@@ -90,8 +90,13 @@ pub enum ProblemKind {
 
 impl fmt::Display for UsersFileProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: ", self.line)?;
-        match self.kind {
+        write!(f, "line {}: {}", self.line, self.kind)
+    }
+}
+
+impl fmt::Display for ProblemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             ProblemKind::QuoteExpected { field } => write!(f, "the {field} must be in double quotes"),
             ProblemKind::QuoteOpen { field } => write!(f, "the {field} has no closing double quote"),
             ProblemKind::EmptyName => f.write_str("the user name is empty"),
@@ -108,6 +113,14 @@ fn list(problems: &[UsersFileProblem], more: usize) -> String {
         text.push_str(&format!("\n  and {more} more"));
     }
     text
+}
+
+/// Reads a users file and says how many users it has.
+///
+/// # Errors
+/// When it cannot be read or has errors: all of them, with their lines.
+pub fn check(path: &Path) -> Result<usize, UsersFileError> {
+    read(path).map(|users| users.len())
 }
 
 /// Reads a users file.

@@ -1,13 +1,21 @@
 //! `trunkline check`.
 
+use std::path::Path;
+use std::sync::Arc;
+
+use trunkline_auth::secrets::{UsersFileError, UsersFileProblem, check_users_file};
+use trunkline_proxy::settings::AuthMode;
+
 use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
-use crate::config::{ConfigSources, checked, load, process_environment};
+use crate::config::raw::RawConfig;
+use crate::config::{ConfigSources, Problem, Problems, Source, checked, load, process_environment};
 use crate::{Exit, Failure};
 
 const AFTER: &str = "\
 Examples:
   trunkline check                          ./trunkline.toml, environment and defaults
   trunkline check --config /etc/trunkline.toml
+  trunkline config default | trunkline check --config - --primary db1 --replica db2
   trunkline check --config trunkline.toml && kill -HUP \"$(pidof trunkline)\"
 
 Nothing is connected to. Exit status: 0 valid, 2 not valid.";
@@ -27,8 +35,15 @@ impl Check {
         let flags = Flags::from(&self.servers).with_proxy(&self.proxy);
         let loaded = load(&ConfigSources { flags, environment: process_environment() });
         let from = loaded.file_shown();
-        match checked::settings(loaded) {
+        let of_users = users_file_problems(&loaded.raw);
+        let checked = match checked::settings(loaded) {
+            Ok(_) if !of_users.is_empty() => Err(Problems(of_users)),
+            Err(Problems(problems)) => Err(Problems([problems, of_users].concat())),
+            valid => valid,
+        };
+        match checked {
             Ok(checked) => {
+                checked.warnings.0.iter().for_each(|warning| eprintln!("warning: {warning}"));
                 crate::terminal::print(&format!("{from}: the configuration is valid\n{}", checked.summary()));
                 Ok(Exit::Success)
             }
@@ -38,4 +53,22 @@ impl Check {
             }
         }
     }
+}
+
+/// What is wrong with the lines of the users file. Whether it can be read at all is checked with the other keys.
+fn users_file_problems(raw: &RawConfig) -> Vec<Problem> {
+    let Some(file) = &raw.auth.users_file.value else { return Vec::new() };
+    if raw.proxy.auth.mode != AuthMode::Verify || !Path::new(file).is_file() {
+        return Vec::new();
+    }
+    let Err(UsersFileError::Invalid { problems, .. }) = check_users_file(Path::new(file)) else {
+        return Vec::new();
+    };
+    let path: Arc<str> = Arc::from(file.as_str());
+    let problem = |found: UsersFileProblem| {
+        let source = Source::File { path: Arc::clone(&path), line: found.line };
+        Problem::new(&source, "", found.kind.to_string())
+            .hint("Lines are \"user\" \"secret\", as in PgBouncer's userlist.txt.")
+    };
+    problems.into_iter().map(problem).collect()
 }

@@ -7,9 +7,12 @@ use tokio::runtime::Handle;
 use trunkline_control::{http, listen};
 use trunkline_health::Monitor;
 
-use super::serve::{SignalAction, SignalStreams, configure, listen_failure, log_problems, runtime};
+use super::serve::{
+    SignalAction, SignalStreams, configure, listen_failure, log_problems, log_warnings, runtime,
+};
 use crate::config::checked::{self, CheckedConfig};
 use crate::config::flags::{Flags, ServerFlags};
+use crate::config::raw::ConfigPurpose;
 use crate::config::{ConfigSources, load, process_environment};
 use crate::logging::{self, Logging};
 use crate::{Exit, Failure};
@@ -39,9 +42,11 @@ pub(crate) struct HealthCommand {
 
 impl HealthCommand {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        let request = ConfigSources { flags: Flags::from(&self.servers), environment: process_environment() };
+        let flags = Flags { purpose: ConfigPurpose::HealthChecks, ..Flags::from(&self.servers) };
+        let request = ConfigSources { flags, environment: process_environment() };
         let checked = configure(&request)?;
         let logging = logging::start(&checked.log)?;
+        log_warnings(&checked.warnings);
         let runtime = runtime()?;
         let result = runtime.block_on(run(&request, checked, &logging));
         runtime.shutdown_background();

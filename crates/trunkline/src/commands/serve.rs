@@ -1,5 +1,7 @@
 //! `trunkline serve`.
 
+use std::path::Path;
+
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use trunkline_proxy::Running;
@@ -9,7 +11,7 @@ use super::open_files;
 use crate::config::checked::{self, CheckedConfig};
 use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
 use crate::config::words::Word as _;
-use crate::config::{ConfigSources, Problem, Problems, load, process_environment};
+use crate::config::{ConfigSources, Problem, Problems, STANDARD_INPUT, load, process_environment};
 use crate::logging::{self, Logging};
 use crate::{Exit, Failure};
 
@@ -44,6 +46,7 @@ impl Serve {
         let request = ConfigSources { flags, environment: process_environment() };
         let mut checked = configure(&request)?;
         let logging = logging::start(&checked.log)?;
+        log_warnings(&checked.warnings);
         open_files::fit(&mut checked.proxy);
         let runtime = runtime()?;
         let result = runtime.block_on(serve(&request, checked, &logging));
@@ -55,6 +58,10 @@ impl Serve {
 
 /// The checked configuration, or all its problems as one failure.
 pub(super) fn configure(request: &ConfigSources) -> Result<CheckedConfig, Failure> {
+    if request.flags.file.as_deref() == Some(Path::new(STANDARD_INPUT)) {
+        return Err(Failure::usage("--config - is standard input, which a reload could not read again")
+            .hint("Name a file; `trunkline check --config -` checks standard input."));
+    }
     checked::settings(load(request))
         .map_err(|problems| Failure::usage(format!("the configuration is not valid\n{problems}")))
 }
@@ -235,6 +242,14 @@ async fn reload(
     }
     tracing::info!("configuration reloaded");
     Some(drain)
+}
+
+/// Logs what is valid in a configuration and hardly meant.
+pub(super) fn log_warnings(warnings: &Problems) {
+    for Problem { source, key, message, hint } in &warnings.0 {
+        let hint = hint.as_deref();
+        tracing::warn!(%source, key, problem = message, hint, "the configuration is valid, but hardly meant so");
+    }
 }
 
 /// Logs why a reload failed: one line for each problem.

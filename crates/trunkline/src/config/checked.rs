@@ -5,8 +5,10 @@ mod health;
 mod listeners;
 mod log;
 mod monitor;
+mod own_address;
 mod servers;
 mod summary;
+mod warnings;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,6 +29,8 @@ pub struct CheckedConfig {
     pub log: LogSettings,
     /// The file read, if any.
     pub file: Option<PathBuf>,
+    /// What is valid and hardly meant.
+    pub warnings: Problems,
 }
 
 /// How the log is written.
@@ -43,11 +47,13 @@ pub struct LogSettings {
 /// # Errors
 /// Every problem of every source, and those that only the whole shows.
 pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
-    let Loaded { raw, file, mut problems } = loaded;
+    let Loaded { raw, file, mut problems, mut warnings } = loaded;
     let servers = servers::servers(&raw, &mut problems);
     let monitor = monitor::monitor(&raw.monitor, &mut problems);
     let judge = health::judge(&raw, &mut problems);
     let listeners = listeners::listeners(&raw, &mut problems);
+    own_address::check(&raw, &mut problems);
+    warnings::warnings(&raw, monitor.as_ref(), &servers, &mut warnings);
     let source = auth::source(&raw.auth, raw.proxy.auth.mode, &mut problems);
     let level = log::level(&raw.log_level, &mut problems);
     let (Some(login), true) = (monitor, problems.is_empty()) else {
@@ -59,23 +65,30 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
         auth: AuthSettings { source, ..raw.proxy.auth },
         http: raw.http_listen.value,
         agent: raw.agent_listen.value,
+        admin: raw.admin_socket.value.map(PathBuf::from),
         ..raw.proxy
     };
-    Ok(CheckedConfig { proxy, log: LogSettings { level, ..raw.log }, file })
+    Ok(CheckedConfig { proxy, log: LogSettings { level, ..raw.log }, file, warnings })
 }
 
-/// Every address listened on, with the key that says so.
-fn addresses(raw: &RawConfig) -> Vec<(SocketAddr, String, super::Source)> {
-    let listeners = raw.listeners.iter().filter_map(|listener| {
+/// An address listened on, with the key that says so.
+type Listens = (SocketAddr, String, super::Source);
+
+/// The addresses of the listeners.
+fn of_listeners(raw: &RawConfig) -> impl Iterator<Item = Listens> {
+    raw.listeners.iter().filter_map(|listener| {
         let name = listener.name.value.as_deref().unwrap_or("listener");
         listener
             .address
             .value
             .map(|address| (address, format!("listener {name:?}"), listener.address.source.clone()))
-    });
+    })
+}
+
+/// The addresses beside the listeners'.
+fn of_others(raw: &RawConfig) -> impl Iterator<Item = Listens> {
     let others = [("http.listen", &raw.http_listen), ("agent.listen", &raw.agent_listen)];
-    let others = others.into_iter().filter_map(|(key, listen)| {
+    others.into_iter().filter_map(|(key, listen)| {
         listen.value.map(|address| (address, key.to_owned(), listen.source.clone()))
-    });
-    listeners.chain(others).collect()
+    })
 }

@@ -39,6 +39,41 @@ pub fn apply(variables: HashMap<String, String>, raw: &mut RawConfig, problems: 
     }
 }
 
+/// Variables that name a key, but with one underscore where two belong: they are not read.
+pub fn misspelt<'n>(names: impl Iterator<Item = &'n str>) -> Problems {
+    let mut found: Vec<_> = names.filter_map(|name| Some((name, meant(name)?))).collect();
+    found.sort_unstable();
+    let problem = |(name, meant): (&str, String)| {
+        Problem::new(&Source::Environment(Arc::from(name)), "", "is not read: two underscores are missing")
+            .hint(format!("Write {meant}."))
+    };
+    Problems(found.into_iter().map(problem).collect())
+}
+
+/// The variable that was meant by `name`, if that is none and looks like one.
+fn meant(name: &str) -> Option<String> {
+    let rest = name.strip_prefix(PREFIX.trim_end_matches('_'))?.strip_prefix('_')?;
+    if rest.starts_with('_') {
+        return None;
+    }
+    let sections = keys::SECTIONS.iter().flat_map(|section| {
+        section.keys.iter().map(move |key| format!("{}.{}", section.name, key.name).to_ascii_uppercase())
+    });
+    let plain = |text: &str| text.replace("__", "_");
+    if let Some(full) = sections.into_iter().find(|full| full.replace('.', "_") == plain(rest)) {
+        return Some(format!("{PREFIX}{}", full.replace('.', "__")));
+    }
+    let servers = SERVER_KEYS.iter().map(|key| ("SERVER", key.name));
+    let listeners = LISTENER_KEYS.iter().map(|key| ("LISTENER", key.name));
+    servers.chain(listeners).find_map(|(kind, key)| {
+        let key = key.to_ascii_uppercase();
+        let named = plain(rest);
+        let named =
+            named.strip_prefix(kind)?.strip_prefix('_')?.strip_suffix(key.as_str())?.strip_suffix('_')?;
+        (!named.is_empty()).then(|| format!("{PREFIX}{kind}__{named}__{key}"))
+    })
+}
+
 fn apply_one(full: &str, value: &RawValue, source: &Source, raw: &mut RawConfig, problems: &mut Problems) {
     let parts: Vec<&str> = full.split('.').collect();
     match parts.as_slice() {

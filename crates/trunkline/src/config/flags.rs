@@ -6,7 +6,7 @@ use trunkline_routing::TargetSessionAttrs;
 use trunkline_topology::ExpectedRole;
 
 use super::keys::{self, LISTENER_KEYS, SERVER_KEYS};
-use super::raw::RawConfig;
+use super::raw::{ConfigPurpose, RawConfig};
 use super::{Problem, Problems, RawValue, Source};
 
 /// What flags say, in the words of the key table.
@@ -18,6 +18,8 @@ pub struct Flags {
     pub servers: Vec<ServerFlag>,
     /// Listeners given by `--reads` and `--writes`.
     pub listeners: Vec<ListenerFlag>,
+    /// What the configuration is for.
+    pub purpose: ConfigPurpose,
     /// Keys with the flag that sets them: (key, flag, value).
     pub values: Vec<(&'static str, &'static str, String)>,
 }
@@ -118,7 +120,7 @@ impl From<&ServerFlags> for Flags {
             ("log.format", "--log-format", &given.log_format),
             ("log.level", "--log-level", &given.log_level),
         ];
-        Flags { file: given.config.clone(), servers, listeners: Vec::new(), values: written(&values) }
+        Flags { file: given.config.clone(), servers, values: written(&values), ..Flags::default() }
     }
 }
 
@@ -149,6 +151,7 @@ fn written(values: &[FlagText<'_>]) -> Vec<(&'static str, &'static str, String)>
 
 /// Puts what the flags say over `raw`, and adds what is wrong with them to `problems`.
 pub fn apply(flags: &Flags, raw: &mut RawConfig, problems: &mut Problems) {
+    raw.purpose = flags.purpose;
     for server in &flags.servers {
         put_server(server, raw, problems);
     }

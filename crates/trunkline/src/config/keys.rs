@@ -1,7 +1,6 @@
 //! The table of every key.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -100,12 +99,6 @@ impl PutValue<u64> for u16 {
 impl PutValue<Option<String>> for Option<MockNonce> {
     fn put(&mut self, value: Option<String>, _source: &Source) {
         *self = value.as_deref().map(MockNonce::new);
-    }
-}
-
-impl PutValue<Option<String>> for Option<PathBuf> {
-    fn put(&mut self, value: Option<String>, _source: &Source) {
-        *self = value.map(PathBuf::from);
     }
 }
 

@@ -10,6 +10,9 @@ use super::{Problem, Problems, Source, environment, file, flags, keys};
 /// File read when none is named and it exists.
 pub const DEFAULT_FILE: &str = "trunkline.toml";
 
+/// Stands for standard input where a file is named.
+pub const STANDARD_INPUT: &str = "-";
+
 /// Longest configuration file read, in bytes. Thousands of servers fit; a mistaken path does not fill memory.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -31,6 +34,8 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// What is wrong with any of them.
     pub problems: Problems,
+    /// What is valid and hardly meant.
+    pub warnings: Problems,
 }
 
 /// Reads defaults, file, environment and flags. What can be read is, even when something is wrong.
@@ -42,7 +47,7 @@ pub fn load(request: &ConfigSources) -> Loaded {
         named.clone().or_else(|| Path::new(DEFAULT_FILE).exists().then(|| PathBuf::from(DEFAULT_FILE)));
     if let Some(path) = &path {
         match read(path) {
-            Ok(text) => file::apply(&path.display().to_string(), &text, &mut raw, &mut problems),
+            Ok(text) => file::apply(&shown(path), &text, &mut raw, &mut problems),
             Err(error) => {
                 let source = named.map_or(Source::Default, |_| Source::Flag("--config"));
                 let message = format!("could not read {}: {error}", path.display());
@@ -60,17 +65,28 @@ pub fn load(request: &ConfigSources) -> Loaded {
         &mut problems,
     );
     flags::apply(&request.flags, &mut raw, &mut problems);
-    Loaded { raw, file: path, problems }
+    let warnings = environment::misspelt(request.environment.keys().map(String::as_str));
+    Loaded { raw, file: path, problems, warnings }
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
     use std::io::Read as _;
     let mut text = String::new();
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    let source: Box<dyn std::io::Read> = if path == Path::new(STANDARD_INPUT) {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path)?)
+    };
+    source.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(std::io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes")));
     }
     Ok(text)
+}
+
+/// A file's path for messages.
+fn shown(path: &Path) -> String {
+    if path == Path::new(STANDARD_INPUT) { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 /// The process's environment, without what is not text.
@@ -85,6 +101,6 @@ impl Loaded {
     /// The path of the file read, for messages.
     #[must_use]
     pub fn file_shown(&self) -> Arc<str> {
-        self.file.as_ref().map_or_else(|| Arc::from("no file"), |path| Arc::from(path.display().to_string()))
+        self.file.as_ref().map_or_else(|| Arc::from("no file"), |path| Arc::from(shown(path)))
     }
 }

@@ -24,6 +24,6 @@ pub mod units;
 mod value;
 pub mod words;
 
-pub use load::{ConfigSources, DEFAULT_FILE, Loaded, load, process_environment};
+pub use load::{ConfigSources, DEFAULT_FILE, Loaded, STANDARD_INPUT, load, process_environment};
 pub use problem::{Problem, Problems, Source};
 pub use value::RawValue;

@@ -54,9 +54,21 @@ pub struct ListenerEntry {
     pub options: ListenerOptions,
 }
 
+/// What a configuration is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConfigPurpose {
+    /// The proxy with its health checks.
+    #[default]
+    Proxy,
+    /// The health checks alone: listeners stay closed.
+    HealthChecks,
+}
+
 /// Every section, as written.
 #[derive(Clone, Debug, Default)]
 pub struct RawConfig {
+    /// What it is for.
+    pub purpose: ConfigPurpose,
     /// `[[server]]`, in order.
     pub servers: Vec<ServerEntry>,
     /// `[[listener]]`, in order.
@@ -71,6 +83,8 @@ pub struct RawConfig {
     pub http_listen: Sourced<Option<SocketAddr>>,
     /// `[agent] listen`.
     pub agent_listen: Sourced<Option<SocketAddr>>,
+    /// `[admin] socket`.
+    pub admin_socket: Sourced<Option<String>>,
     /// `[log] level`.
     pub log_level: Sourced<Option<String>>,
     /// All other keys of `[log]`.

@@ -20,6 +20,7 @@ use trunkline_topology::ExpectedRole;
 use crate::config::ConfigSources;
 use crate::config::checked::CheckedConfig;
 use crate::config::flags::{Flags, ListenerFlag, ServerFlag};
+use crate::config::raw::ConfigPurpose;
 
 /// The table of the setup that Trunkline replaces, with rows in it.
 const TABLE: &str = "
@@ -123,6 +124,7 @@ pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result
         values.push(("log.statements.threshold", "--statements", "0".to_owned()));
     }
     let flags = Flags {
+        purpose: ConfigPurpose::Proxy,
         // No configuration file and no environment: the demo is the same everywhere.
         file: Some(PathBuf::from("/dev/null")),
         servers: servers.collect(),

@@ -23,7 +23,7 @@ pub(super) fn listeners(raw: &RawConfig, problems: &mut Problems) -> Vec<Listene
             ));
         }
     }
-    let addresses = super::addresses(raw);
+    let addresses: Vec<_> = super::of_listeners(raw).chain(super::of_others(raw)).collect();
     for (at, (address, key, source)) in addresses.iter().enumerate() {
         let taken = |(other, ..): &&(SocketAddr, _, _)| other == address && address.port() != 0;
         if let Some((_, twin, _)) = addresses[..at].iter().find(taken) {
@@ -36,10 +36,15 @@ pub(super) fn listeners(raw: &RawConfig, problems: &mut Problems) -> Vec<Listene
     if raw.listeners.is_empty() { vec![reads()] } else { listeners }
 }
 
+/// Where reads are when no listener is configured.
+pub(super) fn default_address() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, READS_PORT).into()
+}
+
 fn reads() -> ListenerSettings {
     ListenerSettings {
         name: "reads".to_owned(),
-        address: (Ipv4Addr::LOCALHOST, READS_PORT).into(),
+        address: default_address(),
         options: keys::new_listener(Source::Default).options,
     }
 }

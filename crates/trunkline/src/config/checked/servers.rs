@@ -33,9 +33,14 @@ pub(super) fn servers(raw: &RawConfig, problems: &mut Problems) -> Vec<ServerSpe
     for (server, address) in &parsed {
         let name = name(server, address, hosts[address.host.as_str()] > 1);
         check_name(server, &name, &specs, problems);
-        if let Some(twin) = specs.iter().find(|spec| spec.host == address.host && spec.port == address.port) {
+        if let Some(twin) =
+            specs.iter().find(|spec| is_same(&spec.host, &address.host) && spec.port == address.port)
+        {
             let message = format!("{}:{} is server {:?} already", address.host, address.port, twin.name);
-            problems.push(Problem::new(&server.address.source, "server.address", message));
+            problems.push(
+                Problem::new(&server.address.source, "server.address", message)
+                    .hint("Delete one of the two, or write the other server's own address."),
+            );
         }
         specs.push(ServerSpec {
             name,
@@ -75,6 +80,15 @@ fn name(server: &ServerEntry, address: &units::HostPort, is_host_shared: bool) -
         None if is_host_shared => format!("{}:{}", short(&address.host), address.port),
         None => short(&address.host).to_owned(),
     }
+}
+
+/// Whether two hosts are one: names have no case, and `localhost` is what it stands for.
+fn is_same(left: &str, right: &str) -> bool {
+    let plain = |host: &str| match host.to_ascii_lowercase().as_str() {
+        "localhost" | "::1" => "127.0.0.1".to_owned(),
+        host => host.to_owned(),
+    };
+    if left.starts_with('/') || right.starts_with('/') { left == right } else { plain(left) == plain(right) }
 }
 
 /// A host's name; of a directory the last part.

@@ -290,7 +290,7 @@ const AGENT: &[Key<RawConfig>] = &[key(
 const ADMIN: &[Key<RawConfig>] = &[unset(
     "socket",
     "\"/run/trunkline/admin.sock\"",
-    KeyKind::Text(|t, v, s| t.proxy.admin.put(v, s)),
+    KeyKind::Text(|t, v, s| t.admin_socket.put(v, s)),
     "File of the admin socket; its owner alone may use it. Default: none.",
 )];
 

@@ -1,0 +1,64 @@
+//! Servers that are the proxy itself.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use super::listeners::default_address;
+use crate::config::raw::{ConfigPurpose, RawConfig};
+use crate::config::{Problem, Problems, Source, units};
+
+/// Reports every server whose address the proxy listens on: its sessions would come back to it.
+pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
+    let mut own: Vec<_> = super::of_others(raw).collect();
+    match raw.purpose {
+        ConfigPurpose::Proxy if raw.listeners.is_empty() => {
+            own.push((default_address(), "listener \"reads\"".to_owned(), Source::Default));
+        }
+        ConfigPurpose::Proxy => own.extend(super::of_listeners(raw)),
+        ConfigPurpose::HealthChecks => {}
+    }
+    for server in &raw.servers {
+        let Some(Ok(address)) = server.address.value.as_deref().map(units::server) else { continue };
+        let (host, port) = (&address.host, address.port);
+        if let Some((_, listener, _)) = own.iter().find(|(listens, ..)| is_at(*listens, host, port)) {
+            let message = format!("{host}:{port} is where {listener} of this proxy listens");
+            problems.push(
+                Problem::new(&server.address.source, "server.address", message)
+                    .hint("Write the address of PostgreSQL itself, or move the listener to another port."),
+            );
+        }
+    }
+}
+
+/// Whether a connection to `host` and `port` gets to a socket that listens at `listens`. Names are not looked up.
+fn is_at(listens: SocketAddr, host: &str, port: u16) -> bool {
+    if port == 0 || listens.port() != port {
+        return false;
+    }
+    let everywhere = listens.ip().is_unspecified();
+    if host.eq_ignore_ascii_case("localhost") {
+        return everywhere || listens.ip().is_loopback();
+    }
+    let Ok(address) = host.parse::<IpAddr>() else { return false };
+    address == listens.ip() || (everywhere && is_of_this_machine(address))
+}
+
+/// Only an address of this machine can be bound to; nothing is sent.
+fn is_of_this_machine(address: IpAddr) -> bool {
+    address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_at_a_listener_of_its_port_and_address() {
+        let at = |listens: &str, host: &str, port| is_at(listens.parse().expect("an address"), host, port);
+        assert!(at("127.0.0.1:5434", "localhost", 5434) && at("127.0.0.1:5434", "127.0.0.1", 5434));
+        assert!(at("0.0.0.0:5434", "127.0.0.1", 5434) && at("[::]:5434", "localhost", 5434));
+        assert!(!at("127.0.0.1:5434", "127.0.0.1", 5433));
+        assert!(!at("127.0.0.1:5434", "db1", 5434));
+        // Source: RFC 5737, an address of documentation, which no machine has.
+        assert!(!at("0.0.0.0:5434", "192.0.2.1", 5434) && !at("127.0.0.1:0", "127.0.0.1", 0));
+    }
+}

@@ -1,0 +1,35 @@
+//! What is valid and hardly meant.
+
+use std::path::Path;
+
+use trunkline_topology::ServerSpec;
+
+use crate::config::raw::RawConfig;
+use crate::config::{Problem, Problems, Source};
+
+/// Adds what is worth a word.
+pub(super) fn warnings(
+    raw: &RawConfig,
+    monitor: Option<&tokio_postgres::Config>,
+    servers: &[ServerSpec],
+    warnings: &mut Problems,
+) {
+    let is_over_tcp = servers.iter().any(|server| !server.host.starts_with('/'));
+    if is_over_tcp && monitor.is_some_and(|login| login.get_password().is_none()) {
+        warnings.push(
+            Problem::new(&Source::Default, "monitor.password", "is not set: a server that asks for one cannot be probed")
+                .hint("Set TRUNKLINE__MONITOR__PASSWORD, unless pg_hba.conf lets the role in without; `trunkline init-sql` prints the SQL for it."),
+        );
+    }
+    if let Some(socket) = &raw.admin_socket.value
+        && let Some(directory) = Path::new(socket).parent()
+        && !directory.as_os_str().is_empty()
+        && !directory.is_dir()
+    {
+        let message = format!("{socket}: there is no directory {}", directory.display());
+        warnings.push(
+            Problem::new(&raw.admin_socket.source, "admin.socket", message)
+                .hint("Create it before the start, owned by the user that the proxy runs as, or name a file in another one."),
+        );
+    }
+}
