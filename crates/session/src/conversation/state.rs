@@ -140,8 +140,10 @@ pub(crate) enum ClientEnd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
     Open,
-    /// Until half of the outstanding requests are answered.
+    /// Once half of the outstanding requests are answered.
     Full,
+    /// Once all of them are: the next request needs something before it that does not go between requests.
+    Waiting,
 }
 
 /// The long message that the client is sending.

@@ -127,11 +127,16 @@ impl Session {
                 self.client.end = ClientEnd::Terminated;
                 return Ok(ClientThen::Terminate);
             }
-            if self.may_need_more()
-                && let Some(own) = self.before(tag, body, sent)
-            {
-                (*at, self.client.scanner) = before;
-                return Ok(ClientThen::Ask(own));
+            if self.may_need_more() {
+                if self.must_wait_for_answers(tag, body) {
+                    (*at, self.client.scanner) = before;
+                    self.client.flow = Flow::Waiting;
+                    return Ok(ClientThen::Pause);
+                }
+                if let Some(own) = self.before(tag, body, sent) {
+                    (*at, self.client.scanner) = before;
+                    return Ok(ClientThen::Ask(own));
+                }
             }
             if self.mode == Mode::Tracked {
                 self.sent(tag, body, length, sent);

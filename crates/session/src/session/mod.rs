@@ -135,8 +135,14 @@ impl Session {
     #[must_use]
     #[inline]
     pub fn is_paused(&self) -> bool {
-        let is_full =
-            self.client.flow == Flow::Full && self.conversation.outstanding.len() > OUTSTANDING_MAX / 2;
+        let is_full = match self.client.flow {
+            Flow::Open => false,
+            Flow::Full => self.conversation.outstanding.len() > OUTSTANDING_MAX / 2,
+            // A server that reads COPY data answers nothing before it has them.
+            Flow::Waiting => {
+                !self.conversation.outstanding.is_empty() && self.conversation.copy == CopyState::None
+            }
+        };
         is_full || self.conversation.farewell == Farewell::Held || self.conversation.own.is_some()
     }
 

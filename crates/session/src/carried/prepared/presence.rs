@@ -243,8 +243,8 @@ impl Prepared {
     }
 
     /// The steps that prepare what a Query of several statements runs behind a `search_path` that it sets itself, under
-    /// that path: under the session's a statement may be invalid, or another. Nothing else is made before such a message.
-    pub(crate) fn steps_under_its_path(&mut self, body: &[u8]) -> Vec<Step> {
+    /// that path: under the session's a statement may be invalid, or another.
+    pub(crate) fn steps_under_its_path(&self, body: &[u8]) -> Vec<Step> {
         let sql = body.strip_suffix(b"\0").unwrap_or(body);
         if self.is_listed || !sql.contains(&b';') || !may_refer(sql) {
             return Vec::new();
@@ -267,8 +267,12 @@ impl Prepared {
                 _other => {}
             }
         }
-        self.is_listed |= makes;
         if makes { steps } else { Vec::new() }
+    }
+
+    /// Nothing more is made before the present message than what it names.
+    pub(crate) fn makes_nothing_else(&mut self) {
+        self.is_listed = true;
     }
 
     /// A message goes to the server: the next one may need all statements again.

@@ -146,6 +146,22 @@ impl Session {
         self.carried.followed.as_ref().is_some_and(|followed| followed.prepared.has_absent())
     }
 
+    /// Whether this message needs statements that can be prepared only where all requests are answered, and that will be
+    /// soon.
+    #[cold]
+    pub(crate) fn must_wait_for_answers(&self, tag: FrontendTag, body: &[u8]) -> bool {
+        let conversation = &self.conversation;
+        let prepared = self.carried.followed.as_ref().map(|followed| &followed.prepared);
+        tag == FrontendTag::Query
+            && self.mode == Mode::Tracked
+            && !conversation.outstanding.is_empty()
+            && conversation.own.is_none()
+            && conversation.copy == CopyState::None
+            && conversation.pipeline != Pipeline::Skipping
+            && !conversation.is_series_open()
+            && prepared.is_some_and(|prepared| !prepared.steps_under_its_path(body).is_empty())
+    }
+
     /// What is sent to the server before this message of the client, which is passed in again once that is answered.
     #[cold]
     pub(crate) fn before(&mut self, tag: FrontendTag, body: &[u8], sent: u64) -> Option<Bytes> {
@@ -162,6 +178,7 @@ impl Session {
         if (is_idle || is_in_transaction) && tag == FrontendTag::Query {
             let steps = prepared.steps_under_its_path(body);
             if !steps.is_empty() {
+                prepared.makes_nothing_else();
                 if is_in_transaction {
                     batch.behind_a_savepoint(steps)
                 } else {
