@@ -10,7 +10,7 @@ use super::effect::{Change, Effect};
 use super::lexer::{Lexer, Token, Unclear, is_in_word, trim_start};
 use super::reader::{Reader, is_word, unquote};
 use super::set::{self, known_key};
-use super::suspicious_names::suspicious_names;
+use super::suspicious_names::{has_word, suspicious_names};
 use crate::limits::{FUNCTION_SOURCE_MAX, SOURCE_DEPTH_MAX};
 use crate::names::cut_in_utf8;
 use crate::pin::PinReason;
@@ -27,6 +27,8 @@ pub struct FunctionSource {
     words: BTreeSet<u64>,
     /// Its runs of operator characters.
     operators: BTreeSet<Box<[u8]>>,
+    /// It names the view whose update sets a setting.
+    mentions_settings_view: bool,
 }
 
 impl FunctionSource {
@@ -35,6 +37,9 @@ impl FunctionSource {
     pub fn read(source: &[u8]) -> Self {
         let mut out = Self::default();
         out.read_text(source, 0);
+        if out.mentions_settings_view && [&b"update"[..], b"merge"].iter().any(|word| has_word(source, word)) {
+            out.pin(PinReason::UnknownSetting);
+        }
         out
     }
 
@@ -99,7 +104,13 @@ impl FunctionSource {
                 }
                 self.mention(text, at, &name);
             }
-            Token::Quoted(quoted) => self.mention(text, at, &unquote(quoted)),
+            Token::Quoted(quoted) => {
+                let name = unquote(quoted);
+                if *name == *b"set_config" {
+                    self.read_set_config(text, at);
+                }
+                self.mention(text, at, &name);
+            }
             Token::String(_) | Token::OtherString => self.read_string(text.raw(at)),
             Token::Symbol(symbol) if is_of_operator(symbol) => return self.read_operator(text, at),
             Token::Number | Token::Parameter(_) | Token::Symbol(_) => {}
@@ -118,6 +129,7 @@ impl FunctionSource {
             self.pin(reason);
         }
         self.effect.is_once |= found.is_once;
+        self.mentions_settings_view |= found.has_settings_view;
     }
 
     /// A string constant, which may be SQL that is run.
@@ -130,6 +142,7 @@ impl FunctionSource {
             self.pin(PinReason::UnknownSetting);
         }
         self.effect.is_once |= found.is_once;
+        self.mentions_settings_view |= found.has_settings_view;
         let mut rest = raw;
         while let Some(start) = rest.iter().position(|b| is_in_word(*b)) {
             let length = rest[start..].iter().position(|b| !is_in_word(*b)).unwrap_or(rest.len() - start);

@@ -63,6 +63,20 @@ fn what_cannot_be_read_back_pins() {
 }
 
 #[test]
+fn a_setting_is_set_by_a_name_in_quotes_and_by_the_view() {
+    assert_sets("select \"set_config\"('app.tenant', 'a', false)", &["app.tenant"]);
+    assert_sets(
+        "begin execute 'select pg_catalog.\"set_config\"(''app.tenant'', ''a'', false)'; end",
+        &["app.tenant"],
+    );
+    assert_pins("select \"set_config\"($1, 'a', false)", PinReason::UnknownSetting);
+    assert_pins("begin update pg_settings set setting = 'a' where name = n; end", PinReason::UnknownSetting);
+    assert_pins("select query_to_xml('update \"pg_settings\" set x = 1', a, b, c)", PinReason::UnknownSetting);
+    assert!(effect("select setting from pg_settings where name = 'port'").is_harmless());
+    assert!(effect("select \"SET_CONFIG\"('app.tenant', 'a', false)").sets.is_empty(), "it is another one");
+}
+
+#[test]
 fn plain_functions_are_harmless() {
     for source in [
         "select current_setting('app.tenant', true)",
