@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::effect::{Change, Effect};
 use super::lexer::{Lexer, Token, Unclear, is_in_word, trim_start};
 use super::reader::{Reader, is_word, unquote};
-use super::set::{self, known_key};
+use super::set::{self, known_key, outlives_transaction};
 use super::suspicious_names::{has_word, suspicious_names};
 use crate::limits::{FUNCTION_SOURCE_MAX, SOURCE_DEPTH_MAX};
 use crate::names::cut_in_utf8;
@@ -37,7 +37,8 @@ impl FunctionSource {
     pub fn read(source: &[u8]) -> Self {
         let mut out = Self::default();
         out.read_text(source, 0);
-        if out.mentions_settings_view && [&b"update"[..], b"merge"].iter().any(|word| has_word(source, word)) {
+        if out.mentions_settings_view && [&b"update"[..], b"merge"].iter().any(|word| has_word(source, word))
+        {
             out.pin(PinReason::UnknownSetting);
         }
         out
@@ -234,8 +235,7 @@ impl FunctionSource {
         let Some(call) = ConstantSetConfig::read(text, at) else {
             return self.pin(PinReason::UnknownSetting);
         };
-        // A custom setting exists from then on, even if the value ends with the transaction.
-        if !call.is_local || call.key.contains('.') {
+        if !call.is_local || call.key == "seed" || outlives_transaction(&call.key) {
             self.sets(&call.key);
         }
     }
@@ -287,9 +287,13 @@ impl ConstantSetConfig {
         }
         let key = known_key(&undouble(name))?;
         let end = text.end_of_parenthesis(at + 1)?;
-        let is_true = text.is_word(end - 1, &["true"]);
-        let is_alone = text.is_symbol(end - 2, b',') || text.is_symbol(end - 2, b'>');
-        Some(Self { key, is_local: is_true && is_alone })
+        let is_named = |arrow: usize| {
+            text.is_symbol(arrow, b'>')
+                && text.is_symbol(arrow - 1, b'=')
+                && text.is_behind(arrow - 1, &["is_local"])
+        };
+        let is_alone = text.is_symbol(end - 2, b',') || is_named(end - 2);
+        Some(Self { key, is_local: text.is_word(end - 1, &["true"]) && is_alone })
     }
 }
 

@@ -42,6 +42,27 @@ fn what_lasts_no_longer_than_its_transaction_only_makes_a_custom_setting_known()
     assert_sets("select set_config('app.tenant', $1, true)", &["app.tenant"]);
     assert_sets("select set_config('work_mem', '1MB', is_local => true)", &[]);
     assert_sets("select set_config('work_mem', '1MB', not true)", &["work_mem"]);
+    assert_sets("select set_config('work_mem', '1MB', false>true)", &["work_mem"]);
+    assert_sets("select set_config('work_mem', '1MB', x => true)", &["work_mem"]);
+}
+
+#[test]
+fn what_is_prepared_in_the_transaction_keeps_its_settings() {
+    assert_sets("select set_config('DateStyle', 'ISO, DMY', true)", &["datestyle"]);
+    assert_sets("begin set local time zone 'UTC'; end", &["timezone"]);
+    assert_sets("select set_config('search_path', '', true)", &["search_path"]);
+}
+
+#[test]
+fn the_seed_lasts_however_it_is_set() {
+    let reason = PinReason::SideEffects("setseed");
+    for source in [
+        "select set_config('seed', '0.5', true)",
+        "begin perform \"set_config\"('Seed', x, false); end",
+        "begin set local seed = 0.5; end",
+    ] {
+        assert_pins(source, reason);
+    }
 }
 
 #[test]
@@ -71,7 +92,10 @@ fn a_setting_is_set_by_a_name_in_quotes_and_by_the_view() {
     );
     assert_pins("select \"set_config\"($1, 'a', false)", PinReason::UnknownSetting);
     assert_pins("begin update pg_settings set setting = 'a' where name = n; end", PinReason::UnknownSetting);
-    assert_pins("select query_to_xml('update \"pg_settings\" set x = 1', a, b, c)", PinReason::UnknownSetting);
+    assert_pins(
+        "select query_to_xml('update \"pg_settings\" set x = 1', a, b, c)",
+        PinReason::UnknownSetting,
+    );
     assert!(effect("select setting from pg_settings where name = 'port'").is_harmless());
     assert!(effect("select \"SET_CONFIG\"('app.tenant', 'a', false)").sets.is_empty(), "it is another one");
 }
