@@ -16,6 +16,8 @@ pub(super) struct FunctionRow {
     pub(super) extension: Option<String>,
     /// It can be called in the notation for columns, as `row.function`.
     pub(super) is_attribute: bool,
+    /// The settings that its SET clauses name.
+    pub(super) sets: Vec<String>,
 }
 
 /// A function and its own effect.
@@ -128,7 +130,10 @@ const HARMLESS_LIBRARIES: &[&str] =
 
 impl Function {
     pub(super) fn of(row: FunctionRow) -> Self {
-        let (effect, source) = judge(&row);
+        let (mut effect, source) = judge(&row);
+        for key in &row.sets {
+            effect.add(&FunctionEffect::of_clause(key));
+        }
         let FunctionRow { oid, name, is_attribute, .. } = row;
         Self { oid, name, effect, source, is_attribute }
     }
@@ -201,8 +206,29 @@ mod tests {
             library: library.to_owned(),
             extension: extension.map(str::to_owned),
             is_attribute: false,
+            sets: Vec::new(),
         })
         .effect
+    }
+
+    #[test]
+    fn a_clause_leaves_the_seed_and_the_name_of_a_custom_setting() {
+        let with = |key: &str| {
+            Function::of(FunctionRow {
+                oid: 20_000,
+                name: b"f"[..].into(),
+                language: "sql".to_owned(),
+                source: b"select 1".to_vec(),
+                library: String::new(),
+                extension: None,
+                is_attribute: false,
+                sets: vec![key.to_owned()],
+            })
+            .effect
+        };
+        assert_eq!(with("seed").pin, Some(PinReason::SideEffects("setseed")));
+        assert_eq!(with("App.tenant"), FunctionEffect::sets("app.tenant"));
+        assert!(with("search_path").is_harmless());
     }
 
     #[test]

@@ -246,6 +246,7 @@ fn row_of(row: &PgRow) -> Result<FunctionRow, FunctionsReadError> {
         library: column(row, 4)?,
         extension: column(row, 5)?,
         is_attribute: column(row, 6)?,
+        sets: column(row, 7)?,
     })
 }
 

@@ -41,7 +41,8 @@ pub(super) fn functions(version: u32) -> String {
          ORDER BY s.oid ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before FROM sources s) \
          SELECT p.oid, convert_to(p.proname::text, 'UTF8'), l.lanname::text, \
          s.source, coalesce(p.probin, '')::text, e.extname::text, \
-         coalesce(p.pronargs = 1 AND t.typtype = 'c', false) \
+         coalesce(p.pronargs - p.pronargdefaults <= 1 AND t.typtype IN ('c', 'd', 'p'), false), \
+         ARRAY(SELECT split_part(s.setting, '=', 1) FROM unnest(p.proconfig) s(setting)) \
          FROM counted s JOIN pg_proc p ON p.oid = s.oid JOIN pg_language l ON l.oid = p.prolang \
          LEFT JOIN pg_type t ON t.oid = p.proargtypes[0] \
          LEFT JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' \

@@ -41,6 +41,17 @@ impl FunctionEffect {
         Self { pin: None, sets: vec![key.into()], is_once: true }
     }
 
+    /// The effect of the clause `SET key` of a function, whose value ends with the call.
+    #[must_use]
+    pub fn of_clause(key: &str) -> Self {
+        match key.to_ascii_lowercase() {
+            key if key == "seed" => Self::pins(PinReason::SideEffects("setseed")),
+            // A custom setting exists from then on.
+            key if key.contains('.') => Self::sets(&key),
+            _ends => Self::default(),
+        }
+    }
+
     /// The effect of a function of PostgreSQL or an extension, by its name or that of its C function.
     #[must_use]
     pub fn of_name(name: &[u8]) -> Self {

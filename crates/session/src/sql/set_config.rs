@@ -147,7 +147,10 @@ impl Call {
     fn effect(&self, bind: &[u8]) -> Option<Effect> {
         let name = self.name.quoted(bind)?;
         let key = known_key(&name)?;
-        if let (Scope::Local, ArgumentValue::Parameter(_)) = (self.scope, &self.value) {
+        let depends_on_value = matches!(key.as_str(), "seed" | "standard_conforming_strings");
+        if let (Scope::Local, ArgumentValue::Parameter(_), false) =
+            (self.scope, &self.value, depends_on_value)
+        {
             // It ends with the transaction, so the value does not matter, except to compare it.
             let values =
                 |key: &str, bind: &[u8]| if key == "search_path" { bind.into() } else { Box::default() };

@@ -211,3 +211,18 @@ fn a_sessions_defaults_are_those_of_its_login_or_of_a_reload_since() {
     assert!(matches!(talk.lost(b"", MOVE), LossPlan::Fail { .. }));
     assert_eq!(zone(&talk), "Europe/Rome", "what a lost transaction has set is nothing");
 }
+
+#[test]
+fn a_bound_seed_pins_even_for_a_transaction() {
+    let run = |values: [&str; 2]| {
+        let mut talk = Talk::new();
+        talk.prepare("s", "select set_config($1, $2, true)");
+        talk.client(&[bind_to("s", &values.map(Some)), execute(), sync()]);
+        talk.server(&[m('2'), complete("SELECT 1"), ready('I')]);
+        talk
+    };
+    run(["work_mem", "1MB"]).is_movable();
+    run(["Seed", "0.5"]).is_pinned(PinReason::UnknownSetting);
+    run(["standard_conforming_strings", "on"]).is_movable();
+    run(["standard_conforming_strings", "off"]).is_pinned(PinReason::UnknownSetting);
+}
