@@ -101,6 +101,7 @@ pub use session::Session;
 pub use settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
 pub use sql::fingerprint::Fingerprint;
 pub use sql::functions::{EffectsByName, FunctionCatalog, FunctionEffect, Functions, UnlistedFunctions};
+pub use sql::operator_words::operator_words;
 pub use sql::source::FunctionSource;
 pub use step::{ClientStep, ClientThen, Peer, Refused, ServerStep, ServerThen, Violation, ViolationError};
 pub use trunkline_codec::backend::TransactionStatus;

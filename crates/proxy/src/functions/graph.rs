@@ -4,7 +4,9 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use trunkline_session::{EffectsByName, FunctionCatalog, FunctionEffect, FunctionSource, UnlistedFunctions};
+use trunkline_session::{
+    EffectsByName, FunctionCatalog, FunctionEffect, FunctionSource, UnlistedFunctions, operator_words,
+};
 
 use super::BuiltIn;
 use super::classify::Function;
@@ -100,12 +102,11 @@ impl FunctionGraph {
                         fresh.extend(self.functions.get(at).map(names_of).unwrap_or_default());
                     }
                 }
-                Dependent::Word(name) => {
-                    if self.words.entry(name.clone()).or_default().add(&effect) {
-                        fresh.push((UsedName::Word(name), effect));
-                    }
-                }
+                Dependent::Word(name) => fresh.extend(self.add_word(name, effect)),
                 Dependent::Operator(name) => {
+                    for word in operator_words(&name) {
+                        fresh.extend(self.add_word(word.as_bytes().into(), effect.clone()));
+                    }
                     if self.operators.entry(name.clone()).or_default().add(&effect) {
                         fresh.push((UsedName::Operator(name), effect));
                     }
@@ -117,6 +118,11 @@ impl FunctionGraph {
         }
         let grown = self.follow_names(fresh);
         grown.into_iter().filter_map(|at| dependency(self.functions.get(at)?)).collect()
+    }
+
+    fn add_word(&mut self, word: Box<[u8]>, effect: FunctionEffect) -> Option<(UsedName, FunctionEffect)> {
+        let has_grown = self.words.entry(word.clone()).or_default().add(&effect);
+        has_grown.then_some((UsedName::Word(word), effect))
     }
 
     /// Adds the effects to functions that mention these names, to those that mention these functions, and so on.
@@ -288,6 +294,23 @@ mod tests {
         assert!(catalog.everything.is_none());
         graph.add_users([(Dependent::Cast, FunctionEffect::sets("a.b"))]);
         assert!(graph.catalog(BuiltIn::default()).everything.is_some());
+    }
+
+    #[test]
+    fn an_operator_is_used_by_the_keywords_that_stand_for_it() {
+        let sources = ["select nullif(x, y) from t", "select x like y", "select x = y"];
+        let functions = sources.iter().zip(["f", "g", "h"]).zip(1..);
+        let (mut graph, _) =
+            FunctionGraph::new(functions.map(|((source, name), oid)| function(oid, name, source)).collect());
+        graph.add_users([(Dependent::Operator(b"="[..].into()), FunctionEffect::sets("a.b"))]);
+        for (name, is_user) in [("f", true), ("g", false), ("h", true)] {
+            assert_eq!(!effect_of(&graph, name).is_harmless(), is_user, "{name}");
+        }
+        let catalog = graph.catalog(BuiltIn::default());
+        for word in ["nullif", "case", "in", "distinct", "using", "natural"] {
+            assert!(catalog.words.contains_key(word.as_bytes()), "{word}");
+        }
+        assert!(!catalog.words.contains_key(&b"like"[..]));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! - [`calls`]: user-defined functions that are called.
 //! - [`functions`]: the effects of user-defined functions on a session.
 //! - [`read`]: the effects of a request.
+//! - [`operator_words`]: operators that are written as keywords.
 //! - [`path_names`]: the names in a `search_path`.
 //! - [`references`]: the prepared statements it names.
 //! - `forms`: the forms of single statements.
@@ -26,6 +27,7 @@ pub(crate) mod fingerprint;
 mod forms;
 pub(crate) mod functions;
 mod lexer;
+pub(crate) mod operator_words;
 pub(crate) mod path_names;
 pub(crate) mod read;
 mod reader;
