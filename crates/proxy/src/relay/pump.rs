@@ -168,6 +168,7 @@ impl Relay {
                     return Next::Again;
                 }
                 ServerThen::Conflict(code) => {
+                    self.note_nothing_sent();
                     if self.can_repeat_elsewhere() {
                         self.repeat_elsewhere(code, rest);
                         return Next::Again;

@@ -34,6 +34,7 @@ use crate::limits::REPEATS_MAX;
 use crate::server::connection::{ReadyServer, ServerConnection};
 use crate::server::refused::RefusedBy;
 use crate::server::take::Move;
+use crate::settings::Retry;
 
 /// A request that is sent again to another server.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +80,13 @@ impl Relay {
     /// Whether the request can be sent to another server after a recovery conflict or the like.
     pub(super) fn can_repeat_elsewhere(&self) -> bool {
         self.can_move() && self.can_repeat() && self.session.repeatable().is_ok()
+    }
+
+    /// Opens the journal of a request that the server canceled before anything of it was sent: the journal has all of it.
+    pub(super) fn note_nothing_sent(&mut self) {
+        if self.retry == Retry::On && !self.journal.is_open() && self.session.has_sent_nothing() {
+            self.journal.begin(&mut self.worker.journals.borrow_mut());
+        }
     }
 
     /// Has the request in flight, which its server has canceled with `code`, sent again to another server. `said` are

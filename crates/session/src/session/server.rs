@@ -83,11 +83,10 @@ impl Session {
                 }
             };
             if self.conversation.is_own_due()
-                && let Some(answered) = self.take_own(tag, body, length, now, out)
+                && let Some(stop) = self.take_own((tag, body), length, *at - before, now, out)
             {
-                let by = answered?;
-                let length = std::mem::replace(at, before) - before;
-                return Ok(Stop::Replace { length, by });
+                *at = before;
+                return stop;
             }
             // This is by far the most frequent message.
             if tag == BackendTag::DataRow.byte() && self.mode == Mode::Tracked && self.data_row(length, now) {
@@ -132,16 +131,17 @@ impl Session {
         }
     }
 
-    /// The answer to one of the proxy's own requests; `None` for an asynchronous message.
+    /// The answer to one of the proxy's own requests, of which `here` bytes are in the chunk; `None` for an asynchronous
+    /// message.
     #[cold]
     fn take_own(
         &mut self,
-        tag: u8,
-        body: &[u8],
+        (tag, body): (u8, &[u8]),
         length: u64,
+        here: usize,
         now: u64,
         out: &mut impl Sink,
-    ) -> Option<Result<Option<Bytes>, ViolationError>> {
+    ) -> Option<Result<Stop, ViolationError>> {
         let backend_tag = BackendTag::from_byte(tag);
         let is_whole = length == HEADER + body.len() as u64;
         match backend_tag {
@@ -150,12 +150,17 @@ impl Session {
             // The client got the notice when it prepared the statement itself.
             BackendTag::NoticeResponse => {
                 self.conversation.is_inside_own = !is_whole;
-                return Some(Ok(None));
+                return Some(Ok(Stop::Replace { length: here, by: None }));
+            }
+            BackendTag::ErrorResponse if is_whole => {
+                if let Some(code) = self.own_canceled(body) {
+                    return Some(Ok(Stop::Conflict(code)));
+                }
             }
             _other => {}
         }
         let answered = self.own_answered(backend_tag, body, is_whole, now, out);
-        Some(answered.map_err(|Unexpected| {
+        Some(answered.map(|by| Stop::Replace { length: here, by }).map_err(|Unexpected| {
             let length = u32::try_from(length - 1).ok();
             FrameError { tag, length, kind: FrameErrorKind::UnknownTag }.into()
         }))

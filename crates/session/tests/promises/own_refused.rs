@@ -1,6 +1,6 @@
 //! Requests of the proxy's own that are refused, cut off, or meet a client that is ahead.
 
-use trunkline_session::{ClientThen, LossPlan, ServerThen, TransactionStatus};
+use trunkline_session::{ClientThen, LossPlan, ServerRole, ServerThen, TransactionStatus};
 
 use crate::talk::*;
 
@@ -147,4 +147,57 @@ fn no_own_answer_is_forwarded_once_the_conversation_is_lost() {
     talk.server(&[m('1'), m('2'), m('G')]);
     let step = talk.server_step(&[error(), ready('I')].concat());
     assert!(matches!(step.then, ServerThen::Violation(_)), "{step:?}");
+}
+
+/// What a request of the proxy's own meets on a standby.
+fn own_canceled_in(head: &[Vec<u8>], request: &[u8]) {
+    let answer = report('E', "ERROR", "40001");
+    let canceled = || {
+        let mut talk = moved(&["s"]);
+        asked(&mut talk, request);
+        talk.swallows(head);
+        let step = talk.server_step(&answer);
+        assert_eq!((step.forward, step.dropped, step.inject), (0, 0, None));
+        assert!(
+            matches!(step.then, ServerThen::Conflict(code) if code.as_str() == "40001"),
+            "{:?}",
+            step.then
+        );
+        assert!(talk.session.has_sent_nothing());
+        talk
+    };
+    let mut talk = canceled();
+    assert_eq!(talk.session.repeatable(), Ok(()));
+    talk.session.rewind(talk.now);
+    talk.taken();
+    assert!(talk.session.is_before_request());
+    asked(&mut talk, request);
+
+    let mut talk = canceled();
+    talk.session.accept_answer();
+    let step = talk.server_step(&answer);
+    assert_eq!((step.dropped, step.inject.as_deref()), (answer.len(), Some(&answer[..])));
+}
+
+#[test]
+fn conflict_in_what_a_message_needs_is_offered_like_one_in_the_message() {
+    own_canceled_in(&[], &query("execute s(1)"));
+    own_canceled_in(&[m('1')], &query("execute s(1)"));
+    own_canceled_in(&[], &run("s").concat());
+    own_canceled_in(&[m('1')], &run("s").concat());
+}
+
+#[test]
+fn conflict_in_what_a_message_needs_is_the_clients_where_its_request_stays() {
+    let answer = report('E', "ERROR", "40001");
+    let mut begun = moved(&["s"]);
+    begun.client(&[query("begin")]).server(&[complete("BEGIN"), ready('T')]);
+    asked(&mut begun, &run("s").concat());
+    let mut primary = moved(&["s"]);
+    primary.session.server_taken("primary".into(), ServerRole::Primary, bytes::Bytes::new());
+    asked(&mut primary, &run("s").concat());
+    for talk in [&mut begun, &mut primary] {
+        let step = talk.server_step(&answer);
+        assert_eq!(step.inject.as_deref(), Some(&answer[..]));
+    }
 }

@@ -1,8 +1,11 @@
 //! A request that its server has canceled for a conflict with recovery, while that server serves on.
 
 use trunkline_model::wire;
+use trunkline_reactor::timer;
+use trunkline_topology::ServerId;
 
 use super::{answer, has_code, play, position, session, tags};
+use crate::limits::TICK;
 use crate::testing::{TestPeer, TestWorker, settings};
 
 /// A session whose request its server has just canceled.
@@ -61,4 +64,52 @@ fn request_is_sent_again_once_a_server_that_was_full_has_room() {
         super::next_answers(&stage).await;
         assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
     });
+}
+
+#[test]
+fn conflict_in_what_is_prepared_for_a_message_sends_the_message_elsewhere() {
+    play(settings(), async |stage| {
+        let (mut client, _, mut server) = session(&stage).await;
+        let ready = || wire::message(b'Z', b"I");
+        client.query("prepare s as select 1").await;
+        server.hear().await;
+        server.say(&[wire::message(b'C', b"PREPARE\0"), ready()].concat()).await;
+        client.hear_up_to(b'Z').await;
+        let described = [wire::message(b't', b"\0\0"), wire::message(b'n', b""), ready()].concat();
+        assert_eq!(tags(&server.hear_up_to(b'S').await), "DS");
+        server.say(&described).await;
+        client.query("select 2").await;
+        assert_eq!(server.hear().await.0, b'Q');
+        server.say(&answer()).await;
+        client.hear_up_to(b'Z').await;
+        server.reset();
+        timer::sleep(TICK).await;
+        client.query("execute s").await;
+        let (_, mut standby) = prepares(&stage).await;
+        standby.hear_up_to(b'S').await;
+        standby.say(&[wire::report(b'E', "ERROR", "40001"), ready()].concat()).await;
+        let (_, mut next) = prepares(&stage).await;
+        for (tag, _) in next.hear_up_to(b'S').await {
+            next.say(&match tag {
+                b'C' => wire::message(b'3', b""),
+                b'P' => wire::message(b'1', b""),
+                b'B' => wire::message(b'2', b""),
+                b'E' => wire::message(b'C', b"PREPARE\0"),
+                b'D' => [wire::message(b't', b"\0\0"), wire::message(b'n', b"")].concat(),
+                _sync => ready(),
+            })
+            .await;
+        }
+        assert_eq!(next.hear().await, (b'Q', b"execute s\0".to_vec()));
+        next.say(&answer()).await;
+        assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
+    });
+}
+
+/// The next server, which shows all that the session has seen.
+async fn prepares(stage: &TestWorker) -> (ServerId, TestPeer) {
+    let (id, mut server) = TestPeer::server_in(stage).await;
+    assert_eq!(server.hear().await.0, b'Q', "how far it has replayed");
+    server.say(&position("0/5000")).await;
+    (id, server)
 }

@@ -1,5 +1,6 @@
 //! The proxy's own requests that the server refuses, or that are lost with it.
 
+use crate::conversation::farewell::conflict;
 use crate::conversation::outstanding::{Entry, Outstanding, Request};
 use crate::conversation::own::batch::{changed, error_again, takes};
 use crate::conversation::own::{Dropping, Guard, OwnRequest, Purpose};
@@ -8,14 +9,43 @@ use crate::conversation::state::{AnswerProgress, Pipeline};
 use crate::names::Name;
 use crate::pin::NotRepeatable;
 use crate::record::Sink;
-use crate::recovery::attempt::Attempt;
+use crate::recovery::attempt::{Attempt, Flush, Unit};
 use crate::session::Session;
+use crate::settings::ServerRole;
 use crate::sql::Class;
 use crate::timing::Outcome;
 use bytes::Bytes;
 use trunkline_codec::backend::{ErrorFields, TransactionStatus};
+use trunkline_codec::sqlstate::SqlState;
 
 impl Session {
+    /// The code of a standby's error that cancels, for a conflict with recovery, what is asked before a message of the
+    /// client, while the client's request may be sent to another server.
+    pub(crate) fn own_canceled(&mut self, error: &[u8]) -> Option<SqlState> {
+        let purpose = self.conversation.own.as_ref()?.purpose;
+        let is_for_a_message = matches!(purpose, Purpose::BeforeSeries | Purpose::BeforeQuery);
+        if !is_for_a_message || self.conversation.role != ServerRole::Standby {
+            return None;
+        }
+        let code = conflict(error)?;
+        match self.recovery.attempt {
+            Attempt::Closed(_) => return None,
+            Attempt::Open { .. } => {}
+            Attempt::Idle if !self.is_quiet() || self.movability().is_err() => return None,
+            Attempt::Idle => {
+                self.recovery.attempt = Attempt::Open { unit: Unit::Begun, flush: Flush::NotSent };
+            }
+        }
+        Some(code)
+    }
+
+    /// Whether the server has only been asked what the client's next message needs: nothing of the request in flight
+    /// was sent to it.
+    #[must_use]
+    pub fn has_sent_nothing(&self) -> bool {
+        self.conversation.own.is_some() && self.conversation.owes_only_proxy()
+    }
+
     /// The server refuses one of the proxy's own requests, possibly one that was sent to fail.
     pub(super) fn own_failed(
         &mut self,
