@@ -39,6 +39,8 @@ pub struct Eligible {
     pub servers: Vec<Candidate>,
     /// Some match, but have no room.
     pub is_full: bool,
+    /// All that match have no free connection.
+    pub is_saturated: bool,
 }
 
 /// What kind of servers may be used now.
@@ -91,6 +93,15 @@ impl Rules {
             .unwrap_or_default()
     }
 
+    /// Whether servers match that have no free connection.
+    fn finds_saturated(&self, snapshot: &Snapshot) -> bool {
+        let is_match = |server: &ServerStatus| {
+            let is_member = self.tiers().any(|tier| is_member(snapshot, server, tier));
+            is_member && server.weight > 0 && self.only.is_none_or(|only| server.id == only)
+        };
+        snapshot.servers.iter().any(|server| server.saturated && is_match(server))
+    }
+
     /// Whether one more such session finds room there.
     fn has_room(&self, snapshot: &Snapshot, id: ServerId, load: &Attached) -> bool {
         let stands_in = snapshot.server(id).is_some_and(|server| self.stands_in(server));
@@ -116,7 +127,8 @@ pub fn eligible(rules: &Rules, snapshot: &Snapshot, load: &Attached) -> Eligible
     servers.retain(|candidate| rules.only.is_none_or(|only| candidate.id == only));
     let all = servers.len();
     servers.retain(|candidate| rules.has_room(snapshot, candidate.id, load));
-    Eligible { is_full: servers.len() < all, servers }
+    let is_saturated = all == 0 && rules.finds_saturated(snapshot);
+    Eligible { is_full: servers.len() < all, is_saturated, servers }
 }
 
 /// The primary, if such a session may have it in the standbys' place though some are up.
@@ -268,6 +280,13 @@ mod tests {
         snapshot.servers[1].saturated = true;
         snapshot.servers[2].weight = 0;
         assert_eq!(ids(&snapshot, "standby", Fallback::None), [0_u16; 0]);
+        let is_saturated = |snapshot: &Snapshot| {
+            eligible(&rules("standby", Fallback::None), snapshot, &Attached::new(3)).is_saturated
+        };
+        assert!(is_saturated(&snapshot), "one has no free connection");
+        snapshot.servers[1].weight = 0;
+        assert!(!is_saturated(&snapshot), "none takes sessions");
+        snapshot.servers[1].weight = 100;
         let stays = |id| may_stay(&rules("standby", Fallback::None), &snapshot, ServerId(id));
         assert!(stays(1), "a full server keeps what it has");
         assert!(!stays(0));

@@ -132,6 +132,13 @@ impl Relay {
         self.other_servers().next().is_some()
     }
 
+    /// Whether others would do, but none of them has room.
+    pub(super) fn are_others_full(&self) -> bool {
+        let shared = &self.worker.shared;
+        let eligible = self.context.criteria.eligible(&shared.health.load(), &self.live, &shared.attached);
+        (eligible.is_full || eligible.is_saturated) && !self.has_room_elsewhere()
+    }
+
     /// Whether the session can do without its server until the client speaks, and then take another.
     pub(super) fn can_leave(&self) -> bool {
         let is_on_one = matches!(self.server, Attachment::Attached(_));

@@ -10,6 +10,7 @@ use super::Relay;
 use super::attach::Attachment;
 use crate::server::connection::ServerConnection;
 use crate::server::refused::in_words;
+use trunkline_telemetry::metrics::MoveRefusal;
 use trunkline_telemetry::sessions::{Activity, SessionRow};
 
 impl Relay {
@@ -26,15 +27,19 @@ impl Relay {
             Attachment::Detached | Attachment::Taking(_) => None,
         };
         // A reason that lasts is shown before one that ends with the transaction.
-        let now = Instant::now();
-        let refusals = &self.watch.refusals;
-        let is_refused =
-            || self.watch.must_leave.is_some() && self.is_refused_elsewhere(&refusals.skipped(now));
-        let refused = refusals.reason(now).filter(|_| is_refused());
-        let refused = || refused.map(|reason| PinReason::RefusedElsewhere(in_words(reason)));
+        let refused =
+            || self.refusal(Instant::now()).map(|reason| PinReason::RefusedElsewhere(in_words(reason)));
         let pinned = self.session.movability().err().or(self.session.pinned());
         let pinned = pinned.or_else(|| self.session.stays_for()).or_else(refused);
         SessionRow { info: Arc::clone(&self.context.info), server, activity: self.activity(), pinned }
+    }
+
+    /// Why no other server takes a session that is to leave its own.
+    fn refusal(&self, now: Instant) -> Option<MoveRefusal> {
+        self.watch.must_leave?;
+        let refusals = &self.watch.refusals;
+        let refused = refusals.reason(now).filter(|_| self.is_refused_elsewhere(&refusals.skipped(now)));
+        refused.or_else(|| self.are_others_full().then_some(MoveRefusal::TooManyConnections))
     }
 
     fn activity(&self) -> Activity {

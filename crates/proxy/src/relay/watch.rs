@@ -315,10 +315,11 @@ impl Relay {
         // If no other server is eligible, a stale or full server is better than none, but a fenced one is not.
         let is_useless = eligible::is_worse_than_none(&snapshot, criteria.attrs, server);
         let eligible = criteria.eligible(&snapshot, &self.live, &self.worker.shared.attached);
+        let is_promoted = status.role == Role::Primary && snapshot.primary != Some(server);
+        let is_gone = is_useless || is_promoted || status.state == State::Down;
         // If the others are full, it leaves once one of them has room.
-        if is_useless || eligible.is_full || !eligible.servers.is_empty() {
-            let is_promoted = status.role == Role::Primary && snapshot.primary != Some(server);
-            let is_gone = is_useless || is_promoted || status.state == State::Down;
+        let waits_for_room = eligible.is_full || (eligible.is_saturated && !is_gone);
+        if is_useless || waits_for_room || !eligible.servers.is_empty() {
             let must_end = status.state == State::Lagging && self.live.session.on_lagging == OnLagging::Drain;
             self.watch.must_leave = Some(PlannedMove {
                 cause: MoveCause::Ineligible,

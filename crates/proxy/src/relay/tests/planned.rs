@@ -91,6 +91,26 @@ fn session_that_all_others_refuse_stays_where_it_is_served() {
 }
 
 #[test]
+fn session_says_that_the_others_are_full_and_leaves_once_one_has_room() {
+    play(settings(), async |stage| {
+        let (mut client, first, mut server) = session(&stage).await;
+        stage.publish(|snapshot| {
+            snapshot.servers.iter_mut().for_each(|status| status.saturated = status.id != first);
+            snapshot.servers[first.index()].state = State::Drain;
+        });
+        served_by(&mut client, &mut server).await;
+        let why = "refused by another server: too many connections";
+        assert_eq!(row(&stage).await, (name(first), why.to_owned()));
+        stage.publish(|snapshot| snapshot.servers.iter_mut().for_each(|status| status.saturated = false));
+        let (second, mut next) = TestPeer::server_in(&stage).await;
+        assert_eq!(next.hear().await.0, b'Q', "how far it has replayed");
+        next.say(&position("0/5000")).await;
+        assert_eq!(server.try_hear().await.map(|(tag, _)| tag), Some(b'X'));
+        assert_eq!(row(&stage).await, (name(second), String::new()));
+    });
+}
+
+#[test]
 fn session_does_not_leave_for_a_server_that_may_show_less() {
     play(settings(), async |stage| {
         stage.publish(|snapshot| snapshot.servers.iter_mut().for_each(|server| server.asked_at = None));
