@@ -40,6 +40,10 @@ pub const AUTH_TOKEN_MAX: u32 = 65_535;
 /// Source: PostgreSQL 18, src/include/libpq/sasl.h, `PG_MAX_SASL_MESSAGE_LENGTH`.
 pub const SCRAM_MESSAGE_MAX: usize = 1024;
 
+/// Longest salt of a SCRAM verifier, in bytes. Ours: with the nonces of PostgreSQL its message, which has the salt in
+/// base64, stays below [`SCRAM_MESSAGE_MAX`].
+pub const SCRAM_SALT_MAX: usize = 700;
+
 /// Most PBKDF2 iterations this crate will compute for a peer: each costs two SHA-256 runs, and
 /// the count comes from the other side.
 /// Source: postgres-protocol 0.6.12 and pgjdbc 42.7.11 (CVE-2026-42198) chose the same number.

@@ -136,6 +136,9 @@ fn is_md5(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use trunkline_codec::limits::{SCRAM_MESSAGE_MAX, SCRAM_SALT_MAX};
+    use trunkline_codec::scram::{ChannelBinding, ServerExchange};
+
     use super::*;
 
     const MD5: &str = "md5a3556571e93b0d20722ba62be61e8c2d";
@@ -169,6 +172,20 @@ mod tests {
             Stored::parse(&verifier, Cleartext::Refused),
             Stored::Unusable(Unusable::NoPassword)
         ));
+    }
+
+    #[test]
+    fn a_verifier_with_which_no_exchange_can_be_held_is_none() {
+        let nonce = "x".repeat(24);
+        for (length, is_held) in [(SCRAM_SALT_MAX, true), (SCRAM_SALT_MAX + 1, false)] {
+            let verifier =
+                Verifier::from_password(b"secret", &vec![7; length], 4096).expect("few iterations");
+            let stored = Stored::parse(&verifier.to_string(), Cleartext::Refused);
+            assert_eq!(matches!(stored, Stored::Scram(_)), is_held, "{length}");
+            let mut server = ServerExchange::new(verifier, &nonce, ChannelBinding::Unsupported);
+            let first = server.handle_client_first(format!("n,,n=,r={nonce}").as_bytes());
+            assert!(first.is_ok_and(|first| first.len() <= SCRAM_MESSAGE_MAX));
+        }
     }
 
     #[tokio::test]

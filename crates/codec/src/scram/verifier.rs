@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::ScramError;
 use super::keys::{ClientKey, KeyBytes, ServerKey, StoredKey, derive};
-use crate::limits::SCRAM_ITERATIONS_DEFAULT;
+use crate::limits::{SCRAM_ITERATIONS_DEFAULT, SCRAM_SALT_MAX};
 
 /// Bytes in the salt PostgreSQL gives a verifier.
 /// Source: PostgreSQL 18, src/include/common/scram-common.h, `SCRAM_DEFAULT_SALT_LEN`.
@@ -41,7 +41,7 @@ impl Verifier {
     /// Reads `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`, salt and keys in base64.
     ///
     /// # Errors
-    /// When the text has another form.
+    /// When the text has another form, or a salt of more than [`SCRAM_SALT_MAX`], with which no exchange can be held.
     pub fn parse(text: &str) -> Result<Self, InvalidVerifier> {
         Self::parse_parts(text).ok_or(InvalidVerifier)
     }
@@ -54,7 +54,7 @@ impl Verifier {
         Some(Self {
             kind: Kind::Genuine,
             iterations: parse_iterations(iterations.as_bytes())?,
-            salt: BASE64.decode(salt).ok()?,
+            salt: BASE64.decode(salt).ok().filter(|salt| salt.len() <= SCRAM_SALT_MAX)?,
             stored_key: StoredKey::new(decode_key(stored_key.as_bytes())?),
             server_key: ServerKey::new(decode_key(server_key.as_bytes())?),
         })
