@@ -186,7 +186,7 @@ impl<'a> Search<'a> {
         log_attempt!(self, info, server.name = %server.name, server.addr = %server.address, %error, "login to the server failed");
         match error {
             LoginError::Refused { code: Some(code), message } if is_servers_own_trouble(code) => {
-                self.last_words = Some(message);
+                self.last_words = Some(TakeError::Refused(message));
                 let cause = match code {
                     SqlState::TOO_MANY_CONNECTIONS => FailoverCause::TooManyConnections,
                     _ => FailoverCause::NotAccepting,
@@ -194,50 +194,51 @@ impl<'a> Search<'a> {
                 self.failed(id, PassiveFailure::SqlState(code), cause, reason_of(Some(code)));
                 Ok(())
             }
-            LoginError::Refused { code, message } if self.may_be_wrong(code) => {
-                self.last_words = Some(message);
-                self.count_failover(id, FailoverCause::Refused);
-                self.refused(id, reason_of(code));
+            LoginError::Refused { message, .. } if !self.may_ask_another() => {
+                Err(TakeError::Refused(message))
+            }
+            LoginError::Refused { code, message } => {
+                self.refuses_the_login(id, reason_of(code), TakeError::Refused(message));
                 Ok(())
             }
-            LoginError::Refused { message, .. } => Err(TakeError::Refused(message)),
             LoginError::Lost(error) => {
                 let is_late = matches!(&error, ReadError::Io(error) if error.kind() == ErrorKind::TimedOut);
                 let reason = if is_late { MoveRefusal::Timeout } else { MoveRefusal::Lost };
                 self.failed(id, PassiveFailure::ServerLost, FailoverCause::LostInLogin, reason);
                 Ok(())
             }
+            // The same server lets others in.
             LoginError::Exchange(_) => {
-                self.failed(id, PassiveFailure::ServerLost, FailoverCause::LostInLogin, MoveRefusal::Lost);
+                let refusal = Refusal::NoMeans { wanted: "another proof of the password" };
+                self.refuses_the_login(id, MoveRefusal::Authentication, TakeError::NoServer(refusal));
                 Ok(())
             }
             LoginError::NoMeans { wanted } => {
                 log_attempt!(self, warn, server.name = %server.name, wanted, "the server's pg_hba.conf asks the proxy for a proof it cannot give");
-                if self.moving.is_none() {
-                    return Err(TakeError::NoServer(Refusal::NoMeans { wanted }));
+                let refusal = TakeError::NoServer(Refusal::NoMeans { wanted });
+                if !self.may_ask_another() {
+                    return Err(refusal);
                 }
-                self.refused(id, MoveRefusal::Authentication);
+                self.refuses_the_login(id, MoveRefusal::Authentication, refusal);
                 Ok(())
             }
         }
     }
 
-    /// Whether another server may take a session that one has refused with this code.
+    /// Whether another server is asked for a session that one has refused.
     ///
     /// A session that has had a server before asks the next one in any case. A client that logs in does so once the proxy
-    /// has authenticated it: then the refusal may be that of a standby which has yet to replay a role, a password, a
-    /// privilege or a database. Where its server authenticates it (`relay`), the refusal stands.
-    fn may_be_wrong(&self, code: Option<SqlState>) -> bool {
-        let is_replicated = [
-            SqlState::INVALID_PASSWORD,
-            SqlState::INVALID_AUTHORIZATION,
-            SqlState::INSUFFICIENT_PRIVILEGE,
-            SqlState::INVALID_CATALOG_NAME,
-            SqlState::INVALID_PARAMETER_VALUE,
-            SqlState::UNDEFINED_OBJECT,
-        ];
-        let is_verified = self.worker.shared.secrets.is_some();
-        self.moving.is_some() || (is_verified && code.is_some_and(|code| is_replicated.contains(&code)))
+    /// has authenticated it: the refusal may be that of a standby which has yet to replay a role, a privilege or a
+    /// database, or that is set up otherwise. Where its server authenticates it (`relay`), the refusal stands.
+    fn may_ask_another(&self) -> bool {
+        self.moving.is_some() || self.worker.shared.secrets.is_some()
+    }
+
+    /// Notes that `server` does not let the session in, whose client is told so if no other does.
+    fn refuses_the_login(&mut self, server: ServerId, reason: MoveRefusal, error: TakeError) {
+        self.last_words = Some(error);
+        self.count_failover(server, FailoverCause::Refused);
+        self.refused(server, reason);
     }
 
     /// Whether the server still is what it was chosen for, as it says itself: its role may have changed since health
@@ -264,8 +265,8 @@ impl<'a> Search<'a> {
         if self.moving.is_some() && !self.refused_by.is_empty() {
             return TakeError::NoServer(Refusal::NotReplaced { tried: self.tried() });
         }
-        if let Some(message) = self.last_words.take() {
-            return TakeError::Refused(message);
+        if let Some(error) = self.last_words.take() {
+            return error;
         }
         let wanted = ServerKind::of(self.criteria.attrs);
         TakeError::NoServer(Refusal::NoServer { wanted, detail: self.describe() })

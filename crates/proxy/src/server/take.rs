@@ -110,8 +110,8 @@ pub(crate) struct Search<'a> {
     pub(super) behind: Vec<(ServerId, Lsn)>,
     /// The permit to log in, of a session that moves.
     pub(super) turn: Option<OwnedSemaphorePermit>,
-    /// The last server's ErrorResponse, for the client if no other server takes the session.
-    pub(super) last_words: Option<Bytes>,
+    /// The last server's refusal, for the client if no other server takes the session.
+    pub(super) last_words: Option<TakeError>,
     attempts: u32,
     /// How often a login was tried again on a standby that may not have replayed the role yet.
     pub(super) role_looks: u32,
