@@ -2,7 +2,7 @@
 //!
 //! Each failure within [`DAMPING_WINDOW`] doubles the time for which a standby that answers again is held back, up to
 //! `damping_max`. A hold only spares sessions from moving to and fro, so it never costs the last server: the primary is
-//! not held, nor is a standby while no other serves.
+//! not held, nor is a standby while no other serves, which does not wait for `rise` probes either.
 
 use std::time::{Duration, Instant};
 
@@ -30,8 +30,14 @@ impl Judge {
     pub(super) fn revive(&mut self, now: Instant) -> bool {
         let mut has_revived = false;
         for index in 0..self.servers.len() {
-            let Some(until) = self.servers[index].liveness.returns_at(&self.settings, now) else { continue };
-            let is_held = until > now && self.is_spared(index);
+            let is_spared = self.is_spared(index);
+            let is_missed = !is_spared && self.servers[index].role() == Role::Standby;
+            // One good probe and a login: nothing is better.
+            let rise = if is_missed { 1 } else { self.settings.rise };
+            let Some(until) = self.servers[index].liveness.returns_at(rise, &self.settings, now) else {
+                continue;
+            };
+            let is_held = until > now && is_spared;
             let server = &mut self.servers[index];
             if !is_held {
                 server.liveness.revive();

@@ -141,10 +141,10 @@ impl Liveness {
         self.failed(failure, count, settings, now)
     }
 
-    /// When a dead server that answers well enough to return may do so, or might have done so; `None` for any other.
-    pub(super) fn returns_at(&self, settings: &JudgeSettings, now: Instant) -> Option<Instant> {
+    /// When a dead server that has answered `rise` probes may return, or might have done so; `None` for any other.
+    pub(super) fn returns_at(&self, rise: u32, settings: &JudgeSettings, now: Instant) -> Option<Instant> {
         let Life::Dead { revival: Some(revival), .. } = &self.life else { return None };
-        let is_ready = revival.has_login && revival.good >= settings.rise;
+        let is_ready = revival.has_login && revival.good >= rise;
         is_ready.then(|| revival.since + damping::hold(self.recent_failures(now), settings))
     }
 

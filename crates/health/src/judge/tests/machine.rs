@@ -113,6 +113,20 @@ fn a_return_takes_rise_good_probes_and_then_ramps_up() {
 }
 
 #[test]
+fn a_standby_returns_with_one_good_probe_while_no_other_serves() {
+    let mut stage = Stage::started();
+    for id in [R1, R2] {
+        stage.observe(id, Finding::ConnectFailed(ProbeFailure::Refused));
+    }
+    stage.ask(R1);
+    stage.expect(R1, State::Up, "in sync");
+    stage.ask(R2);
+    stage.expect(R2, State::Down, "1 of 2");
+    stage.ask(R2);
+    stage.expect(R2, State::Up, "in sync");
+}
+
+#[test]
 fn repeated_deaths_make_each_return_slower() {
     let mut stage = Stage::started();
     let mut waits = Vec::new();
