@@ -7,6 +7,12 @@ use trunkline_proxy::settings::{LimitSettings, Settings};
 /// move, listeners and logs.
 const BESIDE_CLIENTS: u64 = 768;
 
+/// Those of them that are open while no client is there: of the process itself ...
+const OPEN_AT_REST: u64 = 16;
+
+/// ... and those of each worker thread. A listener has one more.
+const OPEN_FOR_EACH_THREAD: u64 = 5;
+
 /// Connections of the monitor to one server at one time: the probe's own, the login that checks it, and the one that shows
 /// whether it has ended.
 const PROBES_PER_SERVER: u64 = 3;
@@ -15,7 +21,9 @@ const PROBES_PER_SERVER: u64 = 3;
 /// it allows. A client that finds no place is refused at once; one for which there is no descriptor waits unseen.
 pub(super) fn fit(settings: &mut Settings) {
     let limits = &mut settings.limits;
-    let beside = beside_clients(settings.health.servers.len());
+    let servers = settings.health.servers.len();
+    let (beside, at_rest) =
+        (beside_clients(servers), at_rest(settings.threads, settings.listeners.len(), servers));
     let needed = needed(limits, beside);
     let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok(both) => both,
@@ -30,7 +38,7 @@ pub(super) fn fit(settings: &mut Settings) {
         return;
     }
     let wanted = limits.connections_max;
-    *limits = fitting(limits, files, beside);
+    *limits = fitting(limits, files, beside, at_rest);
     tracing::warn!(
         files,
         needed,
@@ -62,10 +70,19 @@ fn beside_clients(servers: usize) -> u64 {
     BESIDE_CLIENTS + PROBES_PER_SERVER * servers as u64
 }
 
-/// The limits that so many files allow. At least three quarters are for clients.
-fn fitting(limits: &LimitSettings, files: u64, beside: u64) -> LimitSettings {
+/// What is open while no client is there. No threads is one for each core.
+fn at_rest(threads: usize, listeners: usize, servers: usize) -> u64 {
+    let threads = match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        some => some,
+    };
+    OPEN_AT_REST + OPEN_FOR_EACH_THREAD * threads as u64 + (listeners + servers) as u64
+}
+
+/// The limits that so many files allow. At least three quarters are for clients, but for what is open without them.
+fn fitting(limits: &LimitSettings, files: u64, beside: u64, at_rest: u64) -> LimitSettings {
     let startups = (limits.startups_max as u64).min(files / 8);
-    let sessions = files.saturating_sub(startups + beside.min(files / 4)) / 2;
+    let sessions = files.saturating_sub(startups + beside.min((files / 4).max(at_rest))) / 2;
     let to_usize = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     LimitSettings {
         connections_max: limits.connections_max.min(to_usize(sessions).max(1)),
@@ -86,8 +103,8 @@ mod tests {
     fn enough_files_change_nothing_and_one_less_lowers_connections_max() {
         let (limits, beside) = (limits(10_000, 1024), beside_clients(3));
         let needed = needed(&limits, beside);
-        assert_eq!(fitting(&limits, needed, beside), limits);
-        let lowered = fitting(&limits, needed - 1, beside);
+        assert_eq!(fitting(&limits, needed, beside, 30), limits);
+        let lowered = fitting(&limits, needed - 1, beside, 30);
         assert_eq!((lowered.connections_max, lowered.startups_max), (9_999, 1024));
     }
 
@@ -95,7 +112,7 @@ mod tests {
     fn each_server_has_its_probes_before_clients_have_theirs() {
         let limits = limits(10_000, 1024);
         let files = needed(&limits, beside_clients(0));
-        let fitted = fitting(&limits, files, beside_clients(20));
+        let fitted = fitting(&limits, files, beside_clients(20), 30);
         assert_eq!(fitted.connections_max, 10_000 - 20 * 3 / 2);
     }
 
@@ -108,10 +125,14 @@ mod tests {
     #[test]
     fn few_files_are_shared_among_sessions_startups_and_the_rest() {
         for files in [1, 64, 256, 1024, 4096] {
-            let fitted = fitting(&limits(10_000, 1024), files, BESIDE_CLIENTS);
+            let at_rest = at_rest(2, 2, 3);
+            let fitted = fitting(&limits(10_000, 1024), files, BESIDE_CLIENTS, at_rest);
             let clients = 2 * fitted.connections_max as u64 + fitted.startups_max as u64;
             assert!(fitted.connections_max >= 1 && fitted.startups_max >= 1);
-            assert!(files < 64 || clients + BESIDE_CLIENTS.min(files / 4) <= files, "{files}: {fitted:?}");
+            assert!(
+                files < 64 || clients + at_rest.max(files / 4).min(BESIDE_CLIENTS) <= files,
+                "{files}: {fitted:?}"
+            );
         }
     }
 }
