@@ -16,7 +16,7 @@ use trunkline_session::limits::PARAMETERS_MAX;
 use trunkline_telemetry::metrics::{FailoverCause, LossCause};
 use trunkline_topology::{FlushedWal, Postmaster, Role, ServerId, State};
 
-use crate::limits::TICK;
+use crate::limits::{RETAKE_PAUSE, TICK};
 use crate::settings::{AuthMode, ClientMethod, OnTerminate, SecretSource, Settings};
 use crate::testing::{CLIENT, TestPeer, TestWorker, runtime, settings, standbys};
 
@@ -122,6 +122,26 @@ fn server_lost_inside_an_answer_is_one_error_and_the_connection_goes_on() {
         assert!(has_code(&told[0], "ERROR", "08006"), "{told:?}");
         client.query("select 1").await;
         next_answers(&stage).await;
+        assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
+    });
+}
+
+#[test]
+fn session_waits_for_its_own_server_while_all_others_refuse_it() {
+    play(settings(), async |stage| {
+        let (mut client, first, server) = session(&stage).await;
+        drop(server);
+        stage.set_state(first, State::Down);
+        client.query("select 1").await;
+        for _ in 0..2 {
+            let (_, mut other) = TestPeer::server(&stage).await;
+            other.say(&wire::report(b'E', "FATAL", "28000")).await;
+            other.closes().await;
+        }
+        let refused = timer::timeout(RETAKE_PAUSE * 5, client.hear()).await;
+        assert!(refused.is_err(), "{refused:?}");
+        stage.set_state(first, State::Up);
+        assert_eq!(next_answers(&stage).await.0, first);
         assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
     });
 }

@@ -6,9 +6,10 @@ use std::time::Instant;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_health::PassiveFailure;
 use trunkline_routing::TargetSessionAttrs;
+use trunkline_routing::eligible::may_stay;
 use trunkline_session::SessionState;
 use trunkline_telemetry::metrics::{FailoverCause, MoveRefusal};
-use trunkline_topology::ServerId;
+use trunkline_topology::{ServerId, ServerStatus, Snapshot, State};
 
 use super::connection::{ReadyServer, ServerConnection, check_out};
 use super::login::{LoginError, LoginReply};
@@ -148,7 +149,29 @@ impl<'a> Search<'a> {
 
     /// Whether nothing is gained by a wait: every server that could be asked has been.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.keeps_server || (self.may_ask_the_primary_last() && self.excluded.is_empty())
+        self.keeps_server
+            || (self.may_ask_the_primary_last() && self.excluded.is_empty() && !self.may_one_return())
+    }
+
+    /// Whether a server that is down now, and has not refused the session for good, would do once it is back. For a login
+    /// the primary's refusal is the last.
+    fn may_one_return(&self) -> bool {
+        let snapshot = self.worker.shared.health.load();
+        if self.moving.is_none() && snapshot.primary.is_some_and(|primary| self.has_refused(primary)) {
+            return false;
+        }
+        let mut returned = Snapshot::clone(&snapshot);
+        let down = returned.servers.iter_mut().filter(|server| server.state == State::Down);
+        down.for_each(|server| server.state = State::Up);
+        let rules = self.criteria.rules(&self.worker.shared.live());
+        let would_do = |server: &ServerStatus| {
+            server.state == State::Down
+                && server.weight > 0
+                && self.criteria.only.is_none_or(|wanted| wanted == server.id)
+                && self.can_be_asked(&snapshot, server.id)
+                && may_stay(&rules, &returned, server.id)
+        };
+        snapshot.servers.iter().any(would_do)
     }
 
     /// Whether the primary may take the session in a standby's place, because every standby has refused it.
