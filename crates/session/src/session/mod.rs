@@ -135,15 +135,20 @@ impl Session {
     #[must_use]
     #[inline]
     pub fn is_paused(&self) -> bool {
-        let is_full = match self.client.flow {
+        let is_full = self.client.flow != Flow::Open && self.holds_requests_back();
+        is_full || self.conversation.farewell == Farewell::Held || self.conversation.own.is_some()
+    }
+
+    #[cold]
+    fn holds_requests_back(&self) -> bool {
+        match self.client.flow {
             Flow::Open => false,
             Flow::Full => self.conversation.outstanding.len() > OUTSTANDING_MAX / 2,
             // A server that reads COPY data answers nothing before it has them.
             Flow::Waiting => {
                 !self.conversation.outstanding.is_empty() && self.conversation.copy == CopyState::None
             }
-        };
-        is_full || self.conversation.farewell == Farewell::Held || self.conversation.own.is_some()
+        }
     }
 
     /// The transaction status of the last ReadyForQuery. An untracked session keeps the one it had.
