@@ -180,9 +180,16 @@ impl Pair {
         );
         let direct = bench.world.ask(DIRECT, &sql);
         backends.extend(direct.into_iter().filter_map(|row| Some((DIRECT, row.into_iter().next()??))));
-        for (replica, pid) in backends {
-            bench.world.ask(replica, &format!("SELECT pg_terminate_backend({pid}, 5000)"));
-        }
+        let end = |world: &mut World, backends: Vec<(usize, String)>| {
+            for (replica, pid) in backends {
+                world.ask(replica, &format!("SELECT pg_terminate_backend({pid}, 5000)"));
+            }
+        };
+        end(&mut bench.world, backends);
+        // It may have left for another server at that moment.
+        let missed = bench.mover.backends(&mut bench.world, self.moved.port());
+        end(&mut bench.world, missed);
+    }
     }
 
     fn judge(&mut self, at: usize, step: &str, direct: &Said, moved: &Said) -> Option<Verdict> {

@@ -127,16 +127,11 @@ impl Session {
                 self.client.end = ClientEnd::Terminated;
                 return Ok(ClientThen::Terminate);
             }
-            if self.may_need_more() {
-                if self.must_wait_for_answers(tag, body) {
-                    (*at, self.client.scanner) = before;
-                    self.client.flow = Flow::Waiting;
-                    return Ok(ClientThen::Pause);
-                }
-                if let Some(own) = self.before(tag, body, sent) {
-                    (*at, self.client.scanner) = before;
-                    return Ok(ClientThen::Ask(own));
-                }
+            if self.may_need_more()
+                && let Some(first) = self.comes_first(tag, body, sent)
+            {
+                (*at, self.client.scanner) = before;
+                return Ok(first);
             }
             if self.mode == Mode::Tracked {
                 self.sent(tag, body, length, sent);

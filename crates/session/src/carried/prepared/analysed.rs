@@ -41,12 +41,17 @@ impl Prepared {
     #[inline]
     pub(crate) fn path_settled(&mut self, are_in_flight: impl FnOnce() -> bool) {
         if std::mem::take(&mut self.has_new_path) {
-            if are_in_flight() {
-                let all = self.named.values_mut().chain(&mut self.unnamed);
-                all.for_each(|saved| saved.analysed = None);
-            }
-            self.ask_under_other_path();
+            self.path_is_another(are_in_flight());
         }
+    }
+
+    #[cold]
+    fn path_is_another(&mut self, are_in_flight: bool) {
+        if are_in_flight {
+            let all = self.named.values_mut().chain(&mut self.unnamed);
+            all.for_each(|saved| saved.analysed = None);
+        }
+        self.ask_under_other_path();
     }
 
     /// A named statement is used under the present path.

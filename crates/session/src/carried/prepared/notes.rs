@@ -178,7 +178,6 @@ impl Prepared {
     }
 
     /// The `search_path` is another one: what it keeps from being described no more is asked for.
-    #[cold]
     pub(super) fn ask_under_other_path(&mut self) {
         let mut later = std::mem::take(&mut self.notes.asked_when_used);
         let is_asked = |(name, why): &mut (Name, NotAsked)| {

@@ -14,11 +14,12 @@ use crate::carried::shape::Shape;
 use crate::conversation::outstanding::Entry;
 use crate::conversation::own::batch::{Batch, RELEASE, SAVEPOINT};
 use crate::conversation::own::{Guard, OwnRequest, OwnRequests, Purpose};
-use crate::conversation::state::{ClientEnd, CopyState, Farewell, Joined, Mode, Pipeline, Tail};
+use crate::conversation::state::{ClientEnd, CopyState, Farewell, Flow, Joined, Mode, Pipeline, Tail};
 use crate::names::{Name, describe_of};
 use crate::pin::PinReason;
 use crate::session::Session;
 use crate::sql::Class;
+use crate::step::ClientThen;
 
 impl Session {
     /// Whether [`Self::questions`] has something to ask.
@@ -148,8 +149,7 @@ impl Session {
 
     /// Whether this message needs statements that can be prepared only where all requests are answered, and that will be
     /// soon.
-    #[cold]
-    pub(crate) fn must_wait_for_answers(&self, tag: FrontendTag, body: &[u8]) -> bool {
+    fn must_wait_for_answers(&self, tag: FrontendTag, body: &[u8]) -> bool {
         let conversation = &self.conversation;
         let prepared = self.carried.followed.as_ref().map(|followed| &followed.prepared);
         tag == FrontendTag::Query
@@ -162,9 +162,18 @@ impl Session {
             && prepared.is_some_and(|prepared| !prepared.steps_under_its_path(body).is_empty())
     }
 
-    /// What is sent to the server before this message of the client, which is passed in again once that is answered.
+    /// What comes before this message of the client, which is passed in again then.
     #[cold]
-    pub(crate) fn before(&mut self, tag: FrontendTag, body: &[u8], sent: u64) -> Option<Bytes> {
+    pub(crate) fn comes_first(&mut self, tag: FrontendTag, body: &[u8], sent: u64) -> Option<ClientThen> {
+        if self.must_wait_for_answers(tag, body) {
+            self.client.flow = Flow::Waiting;
+            return Some(ClientThen::Pause);
+        }
+        self.before(tag, body, sent).map(ClientThen::Ask)
+    }
+
+    /// What is sent to the server before this message of the client, which is passed in again once that is answered.
+    fn before(&mut self, tag: FrontendTag, body: &[u8], sent: u64) -> Option<Bytes> {
         if self.mode != Mode::Tracked
             || self.conversation.copy != CopyState::None
             || self.conversation.pipeline == Pipeline::Skipping
