@@ -190,7 +190,6 @@ impl Pair {
         let missed = bench.mover.backends(&mut bench.world, self.moved.port());
         end(&mut bench.world, missed);
     }
-    }
 
     fn judge(&mut self, at: usize, step: &str, direct: &Said, moved: &Said) -> Option<Verdict> {
         if direct.is_like(moved) {
