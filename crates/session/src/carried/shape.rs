@@ -23,6 +23,8 @@ pub(crate) enum RowColumns {
     /// The statement returns no rows.
     None,
     Rows(u64),
+    /// They are those of a cursor or statement of the moment: nobody compares them.
+    OfTheMoment,
 }
 
 impl Shape {
@@ -34,6 +36,11 @@ impl Shape {
             (types.len() == usize::from(u16::from_be_bytes(*count)) * 4).then_some(types)
         });
         Self { parameters: types.and_then(|types| chosen(parse.sql, types)), columns: None }
+    }
+
+    /// Of a statement whose columns are those of the moment. The server takes the types that its Parse names.
+    pub(crate) fn of_the_moment(types: &[u8]) -> Self {
+        Self { parameters: Some(types.into()), columns: Some(RowColumns::OfTheMoment) }
     }
 
     /// Whether it is known in full, so that another server's can be compared with it.

@@ -99,6 +99,15 @@ pub(crate) fn may_execute(part: &[u8]) -> bool {
     }
 }
 
+/// Whether a statement returns rows of a cursor or of another prepared one: their columns are not those it was prepared
+/// with, and PostgreSQL does not compare them.
+/// Source: PostgreSQL 18, src/backend/parser/analyze.c, `stmt_requires_parse_analysis`.
+#[cold]
+pub(crate) fn passes_on(sql: &[u8]) -> bool {
+    let mut reader = Reader::new(sql);
+    reader.eat("fetch") || reader.eat("execute")
+}
+
 /// Whether there is a semicolon before the last byte; it may be in a string.
 #[inline]
 fn has_more_statements(sql: &[u8]) -> bool {

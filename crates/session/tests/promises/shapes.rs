@@ -316,6 +316,20 @@ fn what_is_wrong_with_a_bind_is_said_before_what_is_wrong_with_its_statement() {
 }
 
 #[test]
+fn a_statement_with_columns_of_the_moment_is_neither_described_nor_compared() {
+    for sql in ["fetch 1 from c", "execute p"] {
+        let mut talk = Talk::new();
+        talk.client(&[parse("f", sql), sync()]).server(&[m('1'), ready('I')]);
+        assert_eq!(talk.session.questions(), None, "{sql}");
+        assert_eq!((talk.session.stays_for(), talk.lost(b"", MOVE)), (None, LossPlan::Move));
+        let run = [bind("f"), execute(), sync()];
+        talk.taken().needs(&run, &[parse("f", sql), describe("f"), flush()]);
+        talk.swallows(&[m('1'), takes(&[]), returns(&["a"])]).client(&run);
+        talk.server(&[m('2'), complete("FETCH 1"), ready('I')]);
+    }
+}
+
+#[test]
 fn a_statement_without_rows_is_described_without_being_prepared() {
     let mut talk = Talk::new();
     talk.client(&[parse("s", "insert into t values ($1)"), sync()]).server(&[m('1'), ready('I')]);

@@ -41,15 +41,23 @@ impl Prepared {
         let Some(Pending::Parse { name, mut saved }) = self.next_pending() else { return };
         saved.analysed = self.path.now();
         if !name.is_empty() {
-            if self.is_movable {
-                self.notes.made(&name, &saved.shape);
-            }
-            return self.register(name, saved);
+            return self.named_parse_answered(name, saved);
         }
         self.unsaved += usize::from(saved.origin == Origin::Unsaved);
         if let Some(before) = self.unnamed.replace(saved) {
             self.forget(before);
         }
+    }
+
+    #[cold]
+    fn named_parse_answered(&mut self, name: Name, mut saved: SavedStatement) {
+        if saved.passes_on(&self.texts) {
+            saved.shape = Shape::of_the_moment(saved.parsed_types(&self.texts));
+        }
+        if self.is_movable {
+            self.notes.made(&name, &saved.shape);
+        }
+        self.register(name, saved);
     }
 
     fn register(&mut self, name: Name, mut saved: SavedStatement) {

@@ -10,7 +10,7 @@ use trunkline_codec::backend::BackendTag;
 use trunkline_codec::frontend::{Describe, Target};
 
 use super::presence::Presence;
-use super::{Origin, Pending, Prepared};
+use super::{Origin, Pending, Prepared, SavedStatement};
 use crate::carried::shape::{RowColumns, Shape, Types, columns_of, types_of};
 use crate::limits::{PORTALS_MAX, PREPARED_MAX, QUESTIONS_MAX};
 use crate::names::{Name, bind_of, describe_of};
@@ -317,14 +317,17 @@ impl Prepared {
     pub(crate) fn parameters_of_rows(&self, name: &[u8]) -> Option<&Types> {
         let shape = &self.get(name)?.shape;
         match shape.columns? {
-            RowColumns::Rows(_) => shape.parameters.as_ref(),
+            RowColumns::Rows(_) | RowColumns::OfTheMoment => shape.parameters.as_ref(),
             RowColumns::None => None,
         }
     }
 
     /// Whether a statement is known to return no rows.
     pub(super) fn returns_no_rows(&self, name: &[u8]) -> bool {
-        self.get(name).is_some_and(|saved| saved.shape.columns == Some(RowColumns::None))
+        let has_none = |saved: &SavedStatement| {
+            saved.shape.columns == Some(RowColumns::None) && !saved.passes_on(&self.texts)
+        };
+        self.get(name).is_some_and(has_none)
     }
 
     /// The types noted of a statement.

@@ -374,7 +374,9 @@ impl Prepared {
 
     /// The present server has prepared a statement again; this is its description.
     pub(crate) fn made_again(&mut self, name: &[u8], shape: &Shape) {
-        let is_same = self.get(name).is_some_and(|saved| saved.shape.is_known() && saved.shape == *shape);
+        let is_same = self.get(name).is_some_and(|saved| {
+            saved.shape.is_known() && (saved.shape == *shape || saved.passes_on(&self.texts))
+        });
         self.put(name, if is_same { Presence::Present } else { Presence::Differs });
         self.analysed(name);
     }

@@ -7,6 +7,7 @@ use super::statement_effects::StatementEffects;
 use super::texts::{TextId, Texts};
 use crate::carried::search_path::PathId;
 use crate::carried::shape::Shape;
+use crate::sql::read::passes_on;
 
 /// How a statement can be prepared again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,11 @@ impl SavedStatement {
     /// The client has not used it, so that it can be prepared without a check.
     pub(super) fn is_new(&self) -> bool {
         !self.is_used && !self.shape.is_known()
+    }
+
+    /// Whether its columns are those of a cursor or statement of the moment.
+    pub(super) fn passes_on(&self, texts: &Texts) -> bool {
+        self.kept_sql(texts).is_some_and(passes_on)
     }
 
     /// The types of parameters that its Parse names.

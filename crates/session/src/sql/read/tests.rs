@@ -27,6 +27,16 @@ fn reset(key: &str, sql: &str) -> Change {
 }
 
 #[test]
+fn a_statement_that_returns_the_rows_of_another_is_known_by_its_first_word() {
+    for sql in ["FETCH 1 FROM c", " /* a */ execute p(1)", "Execute p"] {
+        assert!(passes_on(sql.as_bytes()), "{sql}");
+    }
+    for sql in ["select 1", "explain execute p", "show x", "(select 1)", "call fetch()", ""] {
+        assert!(!passes_on(sql.as_bytes()), "{sql}");
+    }
+}
+
+#[test]
 fn reading_and_writing_rows_is_plain() {
     for sql in [
         "select 1",
