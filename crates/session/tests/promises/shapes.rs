@@ -221,6 +221,15 @@ fn all_statements_are_there_where_they_are_listed() {
     talk.swallows(&[m('1'), takes(&[INT]), returns(&["a"]), ready('I')]);
     talk.client(&lists).server(&[complete("SELECT 1"), ready('I')]).is_idle();
     let mut talk = moved();
+    talk.ran_to("begin", &["BEGIN"], 'T');
+    let step = talk.client_step(&lists[0]);
+    let ClientThen::Ask(asked) = step.then else { panic!("{:?}", step.then) };
+    assert!(printable(&asked).contains("select $1 a"), "also in a transaction");
+    let mut talk = moved();
+    let runs = [query("do $$begin execute 'execute s'; end$$")];
+    let [parsed, described] = made_again();
+    talk.needs(&runs, &[parsed, described, sync()]);
+    let mut talk = moved();
     let [parsed, described] = made_again();
     talk.needs(&lists, &[parsed, described, sync()]).swallows(&[error(), ready('I')]);
     talk.client(&lists).server(&[complete("SELECT 0"), ready('I')]).is_idle();

@@ -11,6 +11,7 @@ use crate::sql::read::read;
 use crate::sql::references::{
     References, has_constants, may_change_reading, may_refer, references, undeclared,
 };
+use crate::sql::suspicious_names::has_word;
 
 /// Whether the present server has a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +179,7 @@ impl Prepared {
         }
     }
 
-    /// The statements that this message needs without naming them: all, because it lists them; with the first message
+    /// The statements that this message needs without naming them: all, because it lists them or runs SQL; with the first message
     /// since the server was taken, those with constants, which may be read differently after it; or those new to the
     /// client, which it may make impossible to prepare. They are prepared before a transaction begins, since preparing
     /// takes a snapshot, after which SET TRANSACTION fails.
@@ -187,7 +188,7 @@ impl Prepared {
             return None;
         }
         let sql = self.sql_of(tag, body);
-        if sql.is_some_and(|sql| found_in(sql).lists_all) {
+        if sql.is_some_and(may_need_all) {
             return Some(StatementSelection::All);
         }
         let is_bound_new = self.is_bound_new(tag, body);
@@ -203,9 +204,12 @@ impl Prepared {
         bound.and_then(|bind| self.get(bind.statement)).is_some_and(SavedStatement::is_new)
     }
 
-    /// The same for a message in a transaction: those that could not be prepared before it.
+    /// The same for a message in a transaction: all, or those that could not be prepared before it.
     pub(crate) fn must_make_within(&self, tag: FrontendTag, body: &[u8]) -> Option<StatementSelection> {
         let sql = if self.is_listed { None } else { self.sql_of(tag, body) }?;
+        if may_need_all(sql) {
+            return Some(StatementSelection::All);
+        }
         may_change_reading(sql).then_some(StatementSelection::WithConstants { and_new: true })
     }
 
@@ -401,6 +405,11 @@ fn may_have_effects(tag: FrontendTag) -> bool {
         | FrontendTag::Terminate
         | FrontendTag::Unknown(_) => false,
     }
+}
+
+/// Whether SQL may need any statement: it lists them, or is a DO that runs SQL, in which a name may stand.
+fn may_need_all(sql: &[u8]) -> bool {
+    found_in(sql).lists_all || (has_word(sql, b"do") && has_word(sql, b"execute"))
 }
 
 /// Of a Query's body or SQL.
