@@ -149,7 +149,7 @@ fn a_monitor_without_a_password_is_told_which_key_is_missing() {
     command.env("NO_COLOR", "1").stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let log = BufReader::new(child.stderr.take().unwrap());
-    let said = log.lines().map_while(Result::ok).find(|line| line.contains("TRUNKLINE__MONITOR__PASSWORD"));
+    let said = log.lines().map_while(Result::ok).find(|line| line.contains("none is set"));
     send_signal(child.id().try_into().unwrap(), Signal::SIGTERM);
     child.wait().unwrap();
     let said = said.unwrap();
