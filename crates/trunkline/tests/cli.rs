@@ -99,6 +99,20 @@ fn serve_refuses_a_wrong_configuration_with_2() {
 }
 
 #[test]
+fn serve_says_what_is_wrong_with_an_address() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap().to_string();
+    // Source: RFC 5737, an address of documentation, which no machine has.
+    let foreign = "192.0.2.1:5434".to_owned();
+    for (address, hint) in [(at, "HINT: Another program"), (foreign, "HINT: 192.0.2.1 is no address")] {
+        let output = trunkline(&["serve", "--primary", "db1.invalid", "--http", "off", "--reads", &address]);
+        assert_eq!(output.status.code(), Some(1));
+        let shown = text(&output.stderr);
+        assert!(shown.contains(&format!("could not listen on {address}")) && shown.contains(hint), "{shown}");
+    }
+}
+
+#[test]
 fn status_says_what_to_do_when_nobody_answers() {
     // Port 1 is tcpmux, which nobody runs.
     let output = trunkline(&["status", "--http", "127.0.0.1:1"]);

@@ -7,9 +7,8 @@ use tokio::runtime::Handle;
 use trunkline_control::{http, listen};
 use trunkline_health::Monitor;
 
-use super::serve::{
-    SignalAction, SignalStreams, configure, listen_failure, log_problems, log_warnings, runtime,
-};
+use super::listen_failure::listen_failure;
+use super::serve::{SignalAction, SignalStreams, configure, log_problems, log_warnings, runtime};
 use crate::config::checked::{self, CheckedConfig};
 use crate::config::flags::{Flags, ServerFlags};
 use crate::config::raw::ConfigPurpose;

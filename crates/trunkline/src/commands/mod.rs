@@ -9,6 +9,7 @@ pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod health;
 pub(crate) mod init_sql;
+mod listen_failure;
 mod open_files;
 pub(crate) mod profile;
 pub(crate) mod serve;

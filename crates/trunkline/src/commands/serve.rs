@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use trunkline_proxy::Running;
 use trunkline_proxy::settings::AuthMode;
 
+use super::listen_failure::listen_failure;
 use super::open_files;
 use crate::config::checked::{self, CheckedConfig};
 use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
@@ -166,8 +167,8 @@ pub(super) async fn start(checked: &CheckedConfig) -> Result<Running, Failure> {
 /// The hint for an error at the start.
 pub(super) fn start_failure(error: trunkline_proxy::StartError) -> Failure {
     use trunkline_proxy::StartError;
-    let hint = match &error {
-        StartError::Listen(_) => ADDRESS_TAKEN,
+    let hint = match error {
+        StartError::Listen(error) => return listen_failure(error),
         StartError::Admin { .. } => {
             "Choose a file in a directory that the proxy may write to, with --admin or [admin] socket."
         }
@@ -177,14 +178,6 @@ pub(super) fn start_failure(error: trunkline_proxy::StartError) -> Failure {
     };
     Failure::new(error.to_string()).hint(hint)
 }
-
-/// The hint for an address that cannot be listened on.
-pub(super) fn listen_failure(error: trunkline_control::ListenError) -> Failure {
-    Failure::new(error.to_string()).hint(ADDRESS_TAKEN)
-}
-
-const ADDRESS_TAKEN: &str =
-    "Is another Trunkline or PostgreSQL running there? Stop it, or choose another address.";
 
 fn announce(running: &Running, checked: &CheckedConfig) {
     let bound = running.bound();
