@@ -27,7 +27,7 @@ use trunkline_reactor::timer;
 
 pub use cache::{CACHED_MAX, CACHED_UNKNOWN_MAX};
 pub use query::DEFAULT_QUERY;
-pub use query::{to_ask, without_hosts};
+pub use query::{SecretsAccess, to_ask, try_access, without_hosts};
 pub use secret::{Secret, Unusable};
 pub use userlist::{ProblemKind, UsersFileError, UsersFileProblem, check as check_users_file};
 
@@ -138,7 +138,8 @@ fn mend_query(code: &str) -> &'static str {
 }
 
 /// What mends a login of the monitoring role that the servers refuse with this SQLSTATE.
-fn mend_login(code: &str) -> &'static str {
+#[must_use]
+pub fn mend_login(code: &str) -> &'static str {
     match code {
         "3D000" => "set [monitor] dbname to a database that exists",
         "42501" => "GRANT CONNECT on the database of [monitor] dbname to the role",

@@ -55,19 +55,26 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct QuerySource {
     health: Health,
-    login: Config,
-    sql: String,
-    columns: ResultColumns,
+    query: SecretQuery,
     connection: Option<QueryConnection>,
 }
 
-/// What the rows of the query hold.
-#[derive(Clone, Copy, Debug)]
-enum ResultColumns {
-    /// Those of [`DEFAULT_QUERY`], and of [`FUNCTION_QUERY`].
+/// What is asked, and as whom.
+#[derive(Debug)]
+struct SecretQuery {
+    login: Config,
+    custom: Option<String>,
+}
+
+/// How a server gives stored secrets to the monitoring role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretsAccess {
+    /// By SELECT on `pg_authid`.
     PgAuthid,
-    /// User name and password.
-    Custom,
+    /// Through the function that `trunkline init-sql` creates.
+    Function,
+    /// Through the operator's own query.
+    OwnQuery,
 }
 
 #[derive(Debug)]
@@ -75,15 +82,12 @@ struct QueryConnection {
     server: ServerId,
     client: Client,
     statement: Statement,
+    access: SecretsAccess,
 }
 
 impl QuerySource {
     pub(super) fn new(health: Health, login: &Config, custom: Option<String>) -> Self {
-        let (sql, columns) = match custom {
-            Some(sql) => (sql, ResultColumns::Custom),
-            None => (DEFAULT_QUERY.to_owned(), ResultColumns::PgAuthid),
-        };
-        QuerySource { health, login: without_hosts(login), sql, columns, connection: None }
+        QuerySource { health, query: SecretQuery { login: without_hosts(login), custom }, connection: None }
     }
 
     /// What is stored for each of `users`, in their order; from the first server that answers.
@@ -106,13 +110,12 @@ impl QuerySource {
         users: &[Box<str>],
     ) -> Result<Vec<Result<Stored, LookupError>>, LookupError> {
         let servers = to_ask(&self.health.load());
-        let columns = self.columns;
         let mut reason = LookupError::NoServer;
         for (server, host, port) in servers {
             let Some(connection) = self.connection_to(server, &host, port, &mut reason).await? else {
                 continue;
             };
-            match timeout(QUERY_TIMEOUT, ask(connection, columns, users)).await {
+            match timeout(QUERY_TIMEOUT, ask(connection, users)).await {
                 Ok(Some(answers)) => {
                     // What is granted or created next is found by a new connection.
                     if answers.iter().any(|answer| matches!(answer, Err(LookupError::Query { .. }))) {
@@ -147,7 +150,7 @@ impl QuerySource {
         let is_at_hand =
             self.connection.as_ref().is_some_and(|c| c.server == server && !c.client.is_closed());
         if !is_at_hand {
-            match timeout(CONNECT_TIMEOUT, self.connect(server, host, port)).await {
+            match timeout(CONNECT_TIMEOUT, self.query.connect(server, host, port)).await {
                 Ok(Ok(connection)) => self.connection = Some(connection),
                 Ok(Err(ConnectError::Query(error))) => return Err(error),
                 Ok(Err(ConnectError::Login(error))) => {
@@ -167,7 +170,9 @@ impl QuerySource {
         }
         Ok(self.connection.as_ref())
     }
+}
 
+impl SecretQuery {
     async fn connect(
         &self,
         server: ServerId,
@@ -179,7 +184,7 @@ impl QuerySource {
         let (client, driver) = self.login.connect_raw(stream, NoTls).await.map_err(not_logged_in)?;
         // Ends with the client, or with the server: then the next fetch finds the client closed.
         tokio::spawn(driver);
-        let statement = self.prepare(&client).await.map_err(|error| match refusal(&error) {
+        let (statement, access) = self.prepare(&client).await.map_err(|error| match refusal(&error) {
             Some(refusal) => ConnectError::Query(refusal),
             None => ConnectError::Unreachable(error.to_string()),
         })?;
@@ -187,24 +192,51 @@ impl QuerySource {
             let shape = LookupError::Shape("it needs one parameter $1 and two columns");
             return Err(ConnectError::Query(shape));
         }
-        Ok(QueryConnection { server, client, statement })
+        Ok(QueryConnection { server, client, statement, access })
+    }
+
+    /// Prepares the query. The operator's own is asked for secrets of bounded length, if it can be a subquery.
+    async fn prepare(&self, client: &Client) -> Result<(Statement, SecretsAccess), tokio_postgres::Error> {
+        let Some(custom) = &self.custom else {
+            let row = client.query_one(FUNCTION_IS_WANTED, &[]).await?;
+            let (sql, access) = if row.try_get(0)? {
+                (FUNCTION_QUERY, SecretsAccess::Function)
+            } else {
+                (DEFAULT_QUERY, SecretsAccess::PgAuthid)
+            };
+            return Ok((client.prepare(sql).await?, access));
+        };
+        let statement = match client.prepare(&bounded(custom)).await {
+            Err(error) if error.as_db_error().is_some() => client.prepare(custom).await?,
+            prepared => prepared?,
+        };
+        Ok((statement, SecretsAccess::OwnQuery))
     }
 }
 
-impl QuerySource {
-    /// Prepares the query. The operator's own is asked for secrets of bounded length, if it can be a subquery.
-    async fn prepare(&self, client: &Client) -> Result<Statement, tokio_postgres::Error> {
-        match self.columns {
-            ResultColumns::PgAuthid => {
-                let row = client.query_one(FUNCTION_IS_WANTED, &[]).await?;
-                client.prepare(if row.try_get(0)? { FUNCTION_QUERY } else { &self.sql }).await
-            }
-            ResultColumns::Custom => match client.prepare(&bounded(&self.sql)).await {
-                Ok(statement) => Ok(statement),
-                Err(error) if error.as_db_error().is_some() => client.prepare(&self.sql).await,
-                Err(error) => Err(error),
-            },
+/// Looks a user's secret up on one server as the store does, and says how that is done there.
+///
+/// # Errors
+/// What the store would report; [`LookupError::NoServer`] when the server does not answer in time.
+pub async fn try_access(
+    host: &str,
+    port: u16,
+    login: &Config,
+    own_query: Option<&str>,
+    user: &str,
+) -> Result<SecretsAccess, LookupError> {
+    let query = SecretQuery { login: without_hosts(login), custom: own_query.map(str::to_owned) };
+    let connection = match timeout(CONNECT_TIMEOUT, query.connect(ServerId(0), host, port)).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(ConnectError::Login(error) | ConnectError::Query(error))) => return Err(error),
+        Ok(Err(ConnectError::Unreachable(_))) | Err(_) => return Err(LookupError::NoServer),
+    };
+    match timeout(QUERY_TIMEOUT, ask(&connection, &[user.into()])).await {
+        Ok(Some(answers)) => {
+            answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+            Ok(connection.access)
         }
+        Ok(None) | Err(_) => Err(LookupError::NoServer),
     }
 }
 
@@ -246,12 +278,8 @@ fn not_logged_in(error: tokio_postgres::Error) -> ConnectError {
 }
 
 /// Asks for all users at once; `None` when the connection was lost.
-async fn ask(
-    connection: &QueryConnection,
-    columns: ResultColumns,
-    users: &[Box<str>],
-) -> Option<Vec<Result<Stored, LookupError>>> {
-    let QueryConnection { client, statement, .. } = connection;
+async fn ask(connection: &QueryConnection, users: &[Box<str>]) -> Option<Vec<Result<Stored, LookupError>>> {
+    let QueryConnection { client, statement, access, .. } = connection;
     let answers = join_all(users.iter().map(async |user| {
         let name: &str = user;
         client.query(statement, &[&name]).await
@@ -259,14 +287,14 @@ async fn ask(
     let mut stored = Vec::with_capacity(users.len());
     for (user, answer) in users.iter().zip(answers.await) {
         stored.push(match answer {
-            Ok(rows) => read(&rows, user, columns),
+            Ok(rows) => read(&rows, user, *access),
             Err(error) => Err(refusal(&error)?),
         });
     }
     Some(stored)
 }
 
-fn read(rows: &[Row], user: &str, columns: ResultColumns) -> Result<Stored, LookupError> {
+fn read(rows: &[Row], user: &str, access: SecretsAccess) -> Result<Stored, LookupError> {
     let row = match rows {
         [] => return Ok(Stored::Unusable(Unusable::Unknown)),
         [row] => row,
@@ -282,9 +310,9 @@ fn read(rows: &[Row], user: &str, columns: ResultColumns) -> Result<Stored, Look
         Some(_) => return Err(LookupError::Shape("it returned another user than was asked for")),
     }
     let password = text(1)?.unwrap_or_default();
-    match columns {
-        ResultColumns::Custom => Ok(Stored::parse(password, Cleartext::Accepted)),
-        ResultColumns::PgAuthid => {
+    match access {
+        SecretsAccess::OwnQuery => Ok(Stored::parse(password, Cleartext::Accepted)),
+        SecretsAccess::PgAuthid | SecretsAccess::Function => {
             let flag = |column: usize| {
                 row.try_get::<_, bool>(column).map_err(|_| LookupError::Shape("a column is not boolean"))
             };

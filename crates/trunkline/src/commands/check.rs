@@ -1,5 +1,8 @@
 //! `trunkline check`.
 
+mod connect;
+mod report;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,14 +19,21 @@ Examples:
   trunkline check                          ./trunkline.toml, environment and defaults
   trunkline check --config /etc/trunkline.toml
   trunkline config default | trunkline check --config - --primary db1 --replica db2
+  trunkline check --connect --config trunkline.toml        reachable, login, rights, roles, timelines, lag
   trunkline check --config trunkline.toml && kill -HUP \"$(pidof trunkline)\"
 
-Nothing is connected to. Exit status: 0 valid, 2 not valid.";
+Without --connect nothing is connected to. With it every server is asked, side by side, with the login of the monitoring role,
+within 15 s. BEHIND is WAL that the primary had and the standby has not replayed.
+
+Exit status: 0 valid, 1 valid but something is wrong with a server (--connect), 2 not valid.";
 
 /// Flags of `trunkline check`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER)]
 pub(crate) struct Check {
+    /// Ask the servers, too: reachable, login, rights, role, timeline, version, lag
+    #[arg(long)]
+    connect: bool,
     #[command(flatten)]
     servers: ServerFlags,
     #[command(flatten)]
@@ -45,7 +55,7 @@ impl Check {
             Ok(checked) => {
                 checked.warnings.0.iter().for_each(|warning| eprintln!("warning: {warning}"));
                 crate::terminal::print(&format!("{from}: the configuration is valid\n{}", checked.summary()));
-                Ok(Exit::Success)
+                if self.connect { connect::run(&checked.proxy) } else { Ok(Exit::Success) }
             }
             Err(problems) => {
                 eprintln!("{problems}");
