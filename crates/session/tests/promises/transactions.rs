@@ -328,17 +328,19 @@ fn a_query_that_sets_the_path_of_what_it_runs_has_that_prepared_under_it() {
 
 #[test]
 fn such_a_query_waits_for_the_answers_that_are_due() {
-    let mut talk = moved_with_a_constant();
-    talk.needs(&[query("select 1")], &[parse_of("c", CONSTANT, &[INT]), describe("c"), sync()]);
-    talk.swallows(&[m('1'), takes(&[INT]), returns(&["a"]), ready('I')]);
-    talk.client(&[query("select 1")]);
     let all = query("set search_path = one; execute s(1)");
-    let step = talk.client_step(&all);
-    assert!(step.forward == 0 && matches!(step.then, ClientThen::Pause));
-    assert!(talk.session.is_paused());
-    talk.server(&[complete("SELECT 1"), ready('I')]);
-    assert!(!talk.session.is_paused());
-    assert!(matches!(talk.client_step(&all).then, ClientThen::Ask(_)));
+    for all in [all.clone(), query("select name from pg_prepared_statements")] {
+        let mut talk = moved_with_a_constant();
+        talk.needs(&[query("select 1")], &[parse_of("c", CONSTANT, &[INT]), describe("c"), sync()]);
+        talk.swallows(&[m('1'), takes(&[INT]), returns(&["a"]), ready('I')]);
+        talk.client(&[query("select 1")]);
+        let step = talk.client_step(&all);
+        assert!(step.forward == 0 && matches!(step.then, ClientThen::Pause));
+        assert!(talk.session.is_paused());
+        talk.server(&[complete("SELECT 1"), ready('I')]);
+        assert!(!talk.session.is_paused());
+        assert!(matches!(talk.client_step(&all).then, ClientThen::Ask(_)));
+    }
 
     // A server that reads COPY data waits for its client.
     let mut talk = moved_with_a_constant();

@@ -274,6 +274,12 @@ impl Prepared {
         if makes { steps } else { Vec::new() }
     }
 
+    /// Whether a Query lists all statements, or sets the path of what it runs: these are prepared between requests only.
+    pub(crate) fn needs_all_answers(&self, body: &[u8]) -> bool {
+        let lists_all = !self.is_listed && found_in(body).lists_all;
+        lists_all || !self.steps_under_its_path(body).is_empty()
+    }
+
     /// Nothing more is made before the present message than what it names.
     pub(crate) fn makes_nothing_else(&mut self) {
         self.is_listed = true;

@@ -159,7 +159,7 @@ impl Session {
             && conversation.copy == CopyState::None
             && conversation.pipeline != Pipeline::Skipping
             && !conversation.is_series_open()
-            && prepared.is_some_and(|prepared| !prepared.steps_under_its_path(body).is_empty())
+            && prepared.is_some_and(|prepared| prepared.needs_all_answers(body))
     }
 
     /// What comes before this message of the client, which is passed in again then.
