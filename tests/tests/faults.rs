@@ -12,8 +12,8 @@ use trunkline_tests::{Auth, Commits, Endpoint, EndpointBuilder, Login, Wire, eve
 
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// As the harness sets it for every endpoint.
-const MAX_LAG: Duration = Duration::from_secs(2);
+/// How old a read may be: `max_lag` as the harness sets it for every endpoint, 1 s, and what a busy machine adds.
+const AGE_MAX: Duration = Duration::from_secs(4);
 /// The longest that a read takes: 3 s, and what a busy machine adds.
 const STALL_MAX: Duration = Duration::from_secs(5);
 /// Sessions that last as long as the fault.
@@ -122,7 +122,7 @@ fn unnoticed(name: &str, seen: &Seen, endpoint: &Endpoint) {
         seen.stall
     );
     assert_eq!(seen.errors, [""; 0], "{name}\n{}", endpoint.log());
-    assert!(seen.age <= MAX_LAG + Duration::from_secs(1), "{name}: {seen:?}\n{}", endpoint.log());
+    assert!(seen.age < AGE_MAX, "{name}: {seen:?}\n{}", endpoint.log());
     assert!(seen.stall < STALL_MAX, "{name}: {seen:?}\n{}", endpoint.log());
 }
 
