@@ -227,8 +227,9 @@ impl CatalogConnection {
             let user = match kind {
                 "function" => Dependent::Function(column(row, 2)?),
                 "word" => Dependent::Word(name(row, 3)?),
+                "type" => Dependent::Type { oid: column(row, 2)?, name: name(row, 3)? },
                 "operator" => Dependent::Operator(name(row, 3)?),
-                _cast => Dependent::Cast,
+                _cast_or_class => Dependent::Nameless,
             };
             let effect = usize::try_from(number).ok().and_then(|number| effects.get(number));
             users.extend(effect.map(|effect| (user, (*effect).clone())));

@@ -26,8 +26,13 @@ pub(super) enum Dependent {
     Function(u32),
     Word(Box<[u8]>),
     Operator(Box<[u8]>),
-    /// Something without a name.
-    Cast,
+    /// Without a name when it is an array.
+    Type {
+        oid: u32,
+        name: Box<[u8]>,
+    },
+    /// A cast between built-in types, or an operator class for one.
+    Nameless,
 }
 
 /// OID of `pg_proc`, the class of functions.
@@ -54,6 +59,7 @@ pub(super) struct FunctionGraph {
     bytes: usize,
     words: HashMap<Box<[u8]>, FunctionEffect>,
     operators: HashMap<Box<[u8]>, FunctionEffect>,
+    types: HashMap<u32, FunctionEffect>,
     everything: FunctionEffect,
 }
 
@@ -111,7 +117,13 @@ impl FunctionGraph {
                         fresh.push((UsedName::Operator(name), effect));
                     }
                 }
-                Dependent::Cast => {
+                Dependent::Type { oid, name } => {
+                    self.types.entry(oid).or_default().add(&effect);
+                    if !name.is_empty() {
+                        fresh.extend(self.add_word(name, effect));
+                    }
+                }
+                Dependent::Nameless => {
                     self.everything.add(&effect);
                 }
             }
@@ -203,6 +215,7 @@ impl FunctionGraph {
             functions,
             words: all(&words),
             operators: all(&self.operators),
+            types: self.types.iter().map(|(oid, effect)| (*oid, shared(effect))).collect(),
             everything: self.is_everything_of_interest().then(|| shared(&self.everything)),
             unlisted: UnlistedFunctions::Unread,
         }
@@ -292,7 +305,7 @@ mod tests {
             catalog.words.contains_key(&b"tenant_view"[..]) && catalog.operators.contains_key(&b"<~>"[..])
         );
         assert!(catalog.everything.is_none());
-        graph.add_users([(Dependent::Cast, FunctionEffect::sets("a.b"))]);
+        graph.add_users([(Dependent::Nameless, FunctionEffect::sets("a.b"))]);
         assert!(graph.catalog(BuiltIn::default()).everything.is_some());
     }
 
@@ -311,6 +324,17 @@ mod tests {
             assert!(catalog.words.contains_key(word.as_bytes()), "{word}");
         }
         assert!(!catalog.words.contains_key(&b"like"[..]));
+    }
+
+    #[test]
+    fn a_type_is_used_by_its_name_and_by_its_number() {
+        let (mut graph, _) = FunctionGraph::new(vec![function(1, "f", "select x::dom")]);
+        let uses =
+            |oid, name: &[u8]| (Dependent::Type { oid, name: name.into() }, FunctionEffect::sets("a.b"));
+        assert_eq!(graph.add_users([uses(20_001, b"dom"), uses(20_000, b"")]).len(), 1);
+        let catalog = graph.catalog(BuiltIn::default());
+        assert!(catalog.types.contains_key(&20_000) && catalog.types.contains_key(&20_001));
+        assert_eq!(catalog.words.len(), 1);
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl FunctionsReader {
                 if graph.is_everything_of_interest() {
                     tracing::warn!(
                         db.name = %self.database,
-                        "a cast between built-in types runs a function that changes sessions: all sessions are pinned"
+                        "a cast or an operator class of built-in types runs a function that changes sessions: all statements count as calls of it"
                     );
                 }
                 let names = Arc::clone(&built_in.names);

@@ -28,7 +28,11 @@ SELECT concat_ws(' ', \
  (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 6)) FROM pg_attrdef o), \
  (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 7)) FROM pg_constraint o \
    WHERE o.oid >= 16384 AND o.contype = 'c'), \
- (SELECT sum(hashtextextended(concat_ws(' ', o.inhrelid, o.inhparent), 8)) FROM pg_inherits o))";
+ (SELECT sum(hashtextextended(concat_ws(' ', o.inhrelid, o.inhparent), 8)) FROM pg_inherits o), \
+ (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 9)) FROM pg_amproc o WHERE o.oid >= 16384), \
+ (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 10)) FROM pg_amop o WHERE o.oid >= 16384), \
+ (SELECT sum(hashtextextended(concat_ws(' ', o.classid, o.objid, o.objsubid, o.refobjid), 11)) FROM pg_depend o \
+   WHERE o.refclassid = 'pg_type'::regclass AND o.refobjid >= 16384 AND o.deptype = 'n'))";
 
 /// The functions with their sources; a body in the SQL standard's form is deparsed. Stops soon after `$1` bytes of
 /// sources.
@@ -83,7 +87,9 @@ SELECT x.class, x.object, x.function::oid FROM ( \
 /// proxy): number, kind, OID and name. At most `$4` rows.
 ///
 /// Follows pg_depend upwards; from rules, policies, defaults, triggers, constraints and indexes to their relation;
-/// from a partition or child to its parent; and from a table to the one that its foreign key cascades from.
+/// from a partition or child to its parent; from a table to the one that its foreign key cascades from; from a row to
+/// its type; and from an operator or function of an operator class to its type. Where that is built in, what sorts or
+/// compares may run it.
 pub(super) const USERS: &str = "\
 WITH RECURSIVE used(number, class, object) AS ( \
  SELECT s.number, s.class, s.object FROM unnest($3::int4[], $1::oid[], $2::oid[]) s(number, class, object) \
@@ -112,17 +118,27 @@ WITH RECURSIVE used(number, class, object) AS ( \
   UNION ALL SELECT 'pg_type'::regclass::oid, t.oid FROM pg_cast c JOIN pg_type t \
    ON t.oid IN (c.castsource, c.casttarget) AND t.oid >= 16384 \
    WHERE u.class = 'pg_cast'::regclass AND c.oid = u.object \
+  UNION ALL SELECT 'pg_opclass'::regclass::oid, o.oid FROM pg_opclass o JOIN pg_amproc p ON p.amprocfamily = o.opcfamily \
+   WHERE u.class = 'pg_amproc'::regclass AND p.oid = u.object \
+  UNION ALL SELECT 'pg_opclass'::regclass::oid, o.oid FROM pg_opclass o JOIN pg_amop p ON p.amopfamily = o.opcfamily \
+   WHERE u.class = 'pg_amop'::regclass AND p.oid = u.object \
   UNION ALL SELECT 'pg_type'::regclass::oid, o.opcintype FROM pg_opclass o \
    WHERE u.class = 'pg_opclass'::regclass AND o.oid = u.object AND o.opcintype >= 16384 \
+  UNION ALL SELECT 'pg_type'::regclass::oid, c.reltype FROM pg_class c \
+   WHERE u.class = 'pg_class'::regclass AND c.oid = u.object AND c.relkind = 'c' \
  ) n(class, object) WHERE n.class NOT IN ('pg_extension'::regclass, 'pg_namespace'::regclass)) \
 SELECT u.number, 'function', u.object, ''::bytea FROM used u WHERE u.class = 'pg_proc'::regclass \
 UNION ALL SELECT u.number, 'word', u.object, convert_to(c.relname::text, 'UTF8') FROM used u \
  JOIN pg_class c ON u.class = 'pg_class'::regclass AND c.oid = u.object WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') \
-UNION ALL SELECT u.number, 'word', u.object, convert_to(t.typname::text, 'UTF8') FROM used u \
- JOIN pg_type t ON u.class = 'pg_type'::regclass AND t.oid = u.object WHERE t.typcategory <> 'A' \
+UNION ALL SELECT u.number, 'type', u.object, \
+ convert_to(CASE WHEN t.typcategory = 'A' AND t.typtype = 'b' THEN '' ELSE t.typname::text END, 'UTF8') FROM used u \
+ JOIN pg_type t ON u.class = 'pg_type'::regclass AND t.oid = u.object \
 UNION ALL SELECT u.number, 'operator', u.object, convert_to(o.oprname::text, 'UTF8') FROM used u \
  JOIN pg_operator o ON u.class = 'pg_operator'::regclass AND o.oid = u.object \
 UNION ALL SELECT u.number, 'cast', u.object, ''::bytea FROM used u \
  JOIN pg_cast c ON u.class = 'pg_cast'::regclass AND c.oid = u.object \
  WHERE c.castsource < 16384 AND c.casttarget < 16384 \
+UNION ALL SELECT u.number, 'operator class', u.object, ''::bytea FROM used u \
+ JOIN pg_opclass o ON u.class = 'pg_opclass'::regclass AND o.oid = u.object \
+ JOIN pg_am m ON m.oid = o.opcmethod WHERE o.opcintype < 16384 AND m.amname IN ('btree', 'hash') \
 LIMIT $4";

@@ -34,18 +34,28 @@ impl Unsettled {
         Self { functions, generation, ..Self::default() }
     }
 
-    /// Reads SQL and the functions that it calls.
-    pub(crate) fn read(&mut self, sql: &[u8]) -> Reading {
+    /// Reads SQL and the functions that it calls. `types` are those of its parameters, four bytes each.
+    pub(crate) fn read<'a>(&mut self, sql: &[u8], types: impl FnOnce() -> &'a [u8]) -> Reading {
         let mut called = CalledNames::default();
         let found = self.functions.as_ref().and_then(|functions| calls(sql, functions, &mut called));
         self.called_lately(&called, CalledBy::Statement);
         match found {
             None => read(sql),
-            Some(calls) => {
-                let pins = self.note(&calls);
-                read_with(sql, &pins)
-            }
+            Some(calls) => self.read_called(sql, *calls, types()),
         }
+    }
+
+    /// Reads SQL that makes these calls.
+    #[cold]
+    pub(crate) fn read_called(&mut self, sql: &[u8], mut calls: Calls, types: &[u8]) -> Reading {
+        if let (true, Some(functions)) = (calls.watches_types, &self.functions) {
+            calls.add_types(types, functions);
+        }
+        if calls.is_empty() {
+            return read(sql);
+        }
+        let pins = self.note(&calls);
+        read_with(sql, &pins)
     }
 
     /// Reads a part of long SQL: only functions with known effects are found there.
@@ -156,7 +166,7 @@ impl Unsettled {
     /// Reasons that pin the session, from called functions that turned out to have more effects.
     fn settle_lately(&mut self) -> Pins {
         let Some(functions) = &self.functions else { return Pins::default() };
-        let calls = Calls { effect: self.recent_calls.settle(functions), unread: Vec::new() };
+        let calls = Calls { effect: self.recent_calls.settle(functions), ..Calls::default() };
         self.note(&calls)
     }
 
@@ -202,7 +212,7 @@ impl Unsettled {
 
 /// Whether a statement with this tag creates or changes functions, or objects that may call them.
 fn defines(tag: &[u8]) -> bool {
-    const KINDS: [&[u8]; 13] = [
+    const KINDS: [&[u8]; 14] = [
         b"FUNCTION",
         b"PROCEDURE",
         b"ROUTINE",
@@ -214,6 +224,7 @@ fn defines(tag: &[u8]) -> bool {
         b"RULE",
         b"CAST",
         b"DOMAIN",
+        b"TYPE",
         b"EXTENSION",
         b"TABLE",
     ];
@@ -228,7 +239,7 @@ impl Followed {
     pub(crate) fn read_again_if_changed(&mut self) {
         if self.unsettled.has_changed() {
             let Self { prepared, unsettled, .. } = self;
-            prepared.read_again(|sql| unsettled.read(sql));
+            prepared.read_again(|sql, types| unsettled.read(sql, || types));
         }
     }
 

@@ -16,7 +16,7 @@ use crate::pin::{NotRepeatable, PinReason};
 use crate::settings::Mobility;
 use crate::sql::Class;
 use crate::sql::calls::{CalledNames, calls};
-use crate::sql::read::{Reading, may_execute, read, read_with};
+use crate::sql::read::{Reading, may_execute, read};
 use crate::sql::suspicious_names::exports_snapshot;
 
 impl Session {
@@ -69,7 +69,8 @@ impl Session {
         }
         let Followed { prepared, unsettled, encoding, .. } = self.carried.follow();
         let text = prepared.parse_sent(body, is_whole, |sql| {
-            let reading = if is_whole { unsettled.read(sql) } else { Reading::unread() };
+            let types = || Parse::parse(body).map_or(&[][..], |parse| parse.parameter_types);
+            let reading = if is_whole { unsettled.read(sql, types) } else { Reading::unread() };
             StatementEffects::of(reading, body, encoding.era())
         });
         if is_whole {
@@ -124,7 +125,7 @@ impl Session {
         }
         let reading = match found {
             None => read(sql),
-            Some(calls) => read_with(sql, &self.followed().unsettled.note(&calls)),
+            Some(calls) => self.followed().unsettled.read_called(sql, *calls, &[]),
         };
         if reading.is_plain() {
             return Class::PLAIN;

@@ -21,11 +21,24 @@ pub(crate) struct Calls {
     pub(crate) effect: FunctionEffect,
     /// Names of those that have not been read yet.
     pub(crate) unread: Vec<Name>,
+    /// The types of parameters may run more, even of those that the SQL does not use.
+    pub(crate) watches_types: bool,
 }
 
 impl Calls {
-    fn is_empty(&self) -> bool {
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
         self.effect.is_harmless() && self.unread.is_empty()
+    }
+
+    /// Adds what parameters of these types run; four bytes each.
+    pub(crate) fn add_types(&mut self, types: &[u8], functions: &Functions) {
+        let catalog = functions.load();
+        for oid in types.as_chunks::<4>().0 {
+            if let Some(effect) = catalog.types.get(&u32::from_be_bytes(*oid)) {
+                self.effect.add(effect);
+            }
+        }
     }
 
     fn wait_for(&mut self, name: &[u8]) {
@@ -87,7 +100,7 @@ fn look(sql: &[u8], functions: &Functions, called: &mut CalledNames) -> Option<B
     }
     *called = CalledNames { looks_done, ..CalledNames::default() };
     let found = look_closely(sql, &catalog, age, called);
-    (!found.is_empty()).then(|| Box::new(found))
+    (!found.is_empty() || found.watches_types).then(|| Box::new(found))
 }
 
 /// The known functions that a part of long SQL calls.
@@ -96,6 +109,12 @@ pub(crate) fn calls_in_part(part: &[u8], functions: &Functions) -> Option<Box<Ca
     let catalog = functions.load();
     let mut found = Calls::default();
     found.names_in(part, &catalog);
+    found.operators_of(part, &catalog);
+    found.without_name(&catalog);
+    // The types of parameters come last.
+    catalog.types.values().for_each(|effect| {
+        found.effect.add(effect);
+    });
     (!found.is_empty()).then(|| Box::new(found))
 }
 
@@ -170,7 +189,7 @@ fn last_word(sql: &[u8]) -> &[u8] {
 
 #[cold]
 fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age, called: &mut CalledNames) -> Calls {
-    let mut found = Calls::default();
+    let mut found = Calls { watches_types: !catalog.types.is_empty(), ..Calls::default() };
     let mut tokens = Vec::new();
     let mut lexer = Lexer::new(sql);
     // The server refuses a string or comment that does not end.
@@ -197,9 +216,7 @@ fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age, called: &mut Ca
     if !catalog.operators.is_empty() {
         found.operators_in(sql, &tokens, catalog);
     }
-    if let Some(effect) = &catalog.everything {
-        found.effect.add(effect);
-    }
+    found.without_name(catalog);
     found
 }
 
@@ -292,12 +309,21 @@ impl Calls {
                 at += 1;
                 continue;
             }
-            let run = &sql[start..end];
-            for (operator, effect) in &catalog.operators {
-                if run.windows(operator.len()).any(|part| *part == **operator) {
-                    self.effect.add(effect);
-                }
+            self.operators_of(&sql[start..end], catalog);
+        }
+    }
+
+    fn operators_of(&mut self, run: &[u8], catalog: &FunctionCatalog) {
+        for (operator, effect) in &catalog.operators {
+            if run.windows(operator.len()).any(|part| *part == **operator) {
+                self.effect.add(effect);
             }
+        }
+    }
+
+    fn without_name(&mut self, catalog: &FunctionCatalog) {
+        if let Some(effect) = &catalog.everything {
+            self.effect.add(effect);
         }
     }
 }

@@ -106,6 +106,8 @@ pub struct FunctionCatalog {
     /// Relations and types whose use runs such a function, in a policy for example; and functions that can be called
     /// like a column.
     pub words: EffectsByName,
+    /// Types that run such a function, by OID: they may be those of parameters.
+    pub types: HashMap<u32, Arc<FunctionEffect>>,
     /// Operators that run such a function.
     pub operators: EffectsByName,
     /// The effect of functions that run without a name in the SQL, by an implicit cast for example.
@@ -129,12 +131,15 @@ impl FunctionCatalog {
     pub fn unread(built_in: Arc<HashSet<Box<[u8]>>>, unlisted: UnlistedFunctions) -> Self {
         let (functions, words, operators) =
             (EffectsByName::new(), EffectsByName::new(), EffectsByName::new());
-        Self { built_in, functions, words, operators, everything: None, unlisted }
+        Self { built_in, functions, words, types: HashMap::new(), operators, everything: None, unlisted }
     }
 
     /// Whether SQL has to be searched for more than calls.
     pub(crate) fn watches_words(&self) -> bool {
-        !self.words.is_empty() || !self.operators.is_empty() || self.everything.is_some()
+        !self.words.is_empty()
+            || !self.types.is_empty()
+            || !self.operators.is_empty()
+            || self.everything.is_some()
     }
 
     /// The function that `name` calls, after case folding. A user-defined function may have the name of a built-in one.

@@ -1,5 +1,6 @@
 //! User-defined functions that are called: their settings are read back, other effects pin.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -326,4 +327,40 @@ fn a_view_that_runs_something_else_since_the_last_look_is_read_before_the_sessio
     talk.session.settle_calls_before_leaving();
     talk.reads_back(&[None, Some("b")]);
     assert!(talk.told()[0].contains("'app.x', 'b'"), "{:?}", talk.told());
+}
+
+/// A Parse of `sql` whose parameter has this type.
+fn parse_with_type(name: &str, sql: &str, oid: u32) -> Vec<u8> {
+    let mut body = format!("{name}\0{sql}\0\0\x01").into_bytes();
+    body.extend_from_slice(&oid.to_be_bytes());
+    message(b'P', &body)
+}
+
+#[test]
+fn the_type_of_a_parameter_runs_what_its_check_calls() {
+    let with_type = |catalog: &mut FunctionCatalog| {
+        catalog.types = HashMap::from([(20_000, Arc::new(FunctionEffect::sets("app.tenant")))]);
+    };
+    let mut own = catalog(&[]);
+    with_type(&mut own);
+    let (mut talk, functions) = calling();
+    look(&functions, Some(own));
+    let runs = |talk: &mut Talk, name: &str| {
+        talk.client(&[bind_to(name, &[Some("a")]), execute(), sync()]);
+        talk.server(&[m('2'), complete("SELECT 1"), ready('I')]);
+    };
+    for (name, oid) in [("plain", 20_001), ("dom", 20_000)] {
+        talk.client(&[parse_with_type(name, "select $1", oid), sync()]).server(&[m('1'), ready('I')]);
+    }
+    runs(&mut talk, "plain");
+    assert!(!talk.session.must_read_back());
+    runs(&mut talk, "dom");
+    assert!(talk.session.must_read_back());
+    talk.reads_back(&[Some("a")]);
+    let mut more = catalog(&[]);
+    with_type(&mut more);
+    more.types.insert(20_001, Arc::new(FunctionEffect::sets("app.tenant")));
+    look(&functions, Some(more));
+    runs(&mut talk, "plain");
+    assert!(talk.session.must_read_back(), "it is read again with its types");
 }

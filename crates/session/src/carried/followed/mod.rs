@@ -182,7 +182,7 @@ impl Followed {
                 self.statements_dropped();
             }
             Effect::Prepare { name, sql } => {
-                let pins = self.unsettled.read(&sql).pins;
+                let pins = self.unsettled.read(&sql, || &[]).pins;
                 self.prepared.prepared_by_sql(name, &sql, pins);
                 self.statement_made();
             }

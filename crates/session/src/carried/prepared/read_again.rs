@@ -12,7 +12,7 @@ use crate::sql::read::Reading;
 impl Prepared {
     /// Reads all statements again.
     #[cold]
-    pub(crate) fn read_again(&mut self, mut read: impl FnMut(&[u8]) -> Reading) {
+    pub(crate) fn read_again(&mut self, mut read: impl FnMut(&[u8], &[u8]) -> Reading) {
         let Self { named, unnamed, pending, texts, odd, .. } = self;
         let in_flight = pending.iter_mut().filter_map(|pending| match pending {
             Pending::Parse { saved, .. } => Some(saved),
@@ -28,9 +28,9 @@ impl Prepared {
 
 impl SavedStatement {
     /// Reads the statement again: functions that it calls have changed.
-    fn read_again(&mut self, texts: &Texts, read: &mut impl FnMut(&[u8]) -> Reading) {
+    fn read_again(&mut self, texts: &Texts, read: &mut impl FnMut(&[u8], &[u8]) -> Reading) {
         let Some(sql) = self.kept_sql(texts) else { return };
-        let Reading { class, pins, .. } = read(sql);
+        let Reading { class, pins, .. } = read(sql, self.parsed_types(texts));
         let class = if self.origin == Origin::Sql { Class::ONCE } else { class };
         let before = self.effects.lasting.as_deref();
         let (effect, era) = before

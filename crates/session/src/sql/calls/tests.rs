@@ -22,10 +22,14 @@ fn catalog() -> FunctionCatalog {
 }
 
 fn seen(catalog: FunctionCatalog, sql: &str) -> Calls {
+    seen_bytes(catalog, sql.as_bytes())
+}
+
+fn seen_bytes(catalog: FunctionCatalog, sql: &[u8]) -> Calls {
     let functions = Functions::new(catalog);
     let look = functions.look_begins();
     functions.look_ended(look, None);
-    calls(sql.as_bytes(), &functions, &mut CalledNames::default()).map(|calls| *calls).unwrap_or_default()
+    calls(sql, &functions, &mut CalledNames::default()).map(|calls| *calls).unwrap_or_default()
 }
 
 fn sets(sql: &str) -> Vec<String> {
@@ -185,5 +189,17 @@ fn nothing_panics() {
             drop(calls(&sql, &functions, &mut CalledNames::default()));
             drop(calls_in_part(&sql, &functions));
         }
+    }
+}
+
+#[test]
+fn what_has_no_name_is_in_a_part_of_long_sql_too() {
+    let mut everything = catalog();
+    everything.everything = Some(Arc::new(FunctionEffect::sets("app.tenant")));
+    let mut operators = catalog();
+    operators.operators =
+        EffectsByName::from([(b"<=>"[..].into(), Arc::new(FunctionEffect::sets("app.tenant")))]);
+    for catalog in [everything, operators] {
+        assert!(calls_in_part(b"select 1 <=> 2", &Functions::new(catalog)).is_some());
     }
 }
