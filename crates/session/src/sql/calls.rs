@@ -115,6 +115,9 @@ pub(crate) fn calls_in_part(part: &[u8], functions: &Functions) -> Option<Box<Ca
     catalog.types.values().for_each(|effect| {
         found.effect.add(effect);
     });
+    if !may_be_in_utf8(part) {
+        found.beyond_ascii(&catalog);
+    }
     (!found.is_empty()).then(|| Box::new(found))
 }
 
@@ -217,6 +220,9 @@ fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age, called: &mut Ca
         found.operators_in(sql, &tokens, catalog);
     }
     found.without_name(catalog);
+    if std::str::from_utf8(sql).is_err() {
+        found.beyond_ascii(catalog);
+    }
     found
 }
 
@@ -326,6 +332,22 @@ impl Calls {
             self.effect.add(effect);
         }
     }
+
+    /// Names in another encoding than that of the catalog, UTF-8, may be any of these.
+    fn beyond_ascii(&mut self, catalog: &FunctionCatalog) {
+        for (name, effect) in &catalog.words {
+            if !name.is_ascii() {
+                self.effect.add(effect);
+            }
+        }
+    }
+}
+
+/// Whether this part of a text may be UTF-8. It may begin and end within a character.
+fn may_be_in_utf8(part: &[u8]) -> bool {
+    let is_continuation = |byte: &u8| byte & 0xc0 == 0x80;
+    let cut = part.iter().take(3).take_while(|byte| is_continuation(byte)).count();
+    std::str::from_utf8(&part[cut..]).map_or_else(|error| error.error_len().is_none(), |_text| true)
 }
 
 /// Source: PostgreSQL 18, src/backend/parser/scan.l, `op_chars`.

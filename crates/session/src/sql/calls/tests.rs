@@ -193,6 +193,43 @@ fn nothing_panics() {
 }
 
 #[test]
+fn names_that_are_not_utf8_may_be_any_beyond_ascii() {
+    let with = |name: &str| {
+        let mut catalog = catalog();
+        catalog.words =
+            EffectsByName::from([(name.as_bytes().into(), Arc::new(FunctionEffect::sets("app.tenant")))]);
+        catalog
+    };
+    let sets = |catalog: FunctionCatalog, sql: &[u8]| {
+        let functions = Functions::new(catalog);
+        let look = functions.look_begins();
+        functions.look_ended(look, None);
+        let in_part = calls_in_part(sql, &functions).is_some();
+        let is_seen = calls(sql, &functions, &mut CalledNames::default()).is_some();
+        assert_eq!(in_part, is_seen);
+        is_seen
+    };
+    assert!(sets(with("größe"), b"select * from gr\xf6\xdfe"));
+    assert!(sets(with("größe"), "select * from größe".as_bytes()));
+    assert!(!sets(with("größe"), "select * from maß".as_bytes()));
+    assert!(!sets(with("groesse"), b"select * from gr\xf6\xdfe"));
+    assert_eq!(
+        seen_bytes(with("café"), b"table caf\xe9").effect,
+        FunctionEffect::sets("app.tenant"),
+        "not the begin of a character that was cut"
+    );
+}
+
+#[test]
+fn a_part_of_utf8_may_be_cut_within_a_character() {
+    let text = "größe €".as_bytes();
+    for (start, end) in [(0, text.len()), (0, 3), (3, 8), (4, 9), (10, text.len())] {
+        assert!(may_be_in_utf8(&text[start..end]), "{start} to {end}");
+    }
+    assert!(!may_be_in_utf8(b"gr\xf6\xdfe") && !may_be_in_utf8(b"a \xe4 b"));
+}
+
+#[test]
 fn what_has_no_name_is_in_a_part_of_long_sql_too() {
     let mut everything = catalog();
     everything.everything = Some(Arc::new(FunctionEffect::sets("app.tenant")));
