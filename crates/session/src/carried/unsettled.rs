@@ -8,7 +8,7 @@ use crate::limits::{READ_BACK_MAX, UNREAD_NAMES_MAX};
 use crate::names::Name;
 use crate::pin::PinReason;
 use crate::pins::Pins;
-use crate::sql::calls::{CalledNames, Calls, calls, calls_in_part};
+use crate::sql::calls::{CalledNames, Calls, calls, calls_in_part, may_call};
 use crate::sql::functions::{Called, Functions, UnlistedFunctions};
 use crate::sql::read::{Reading, read, read_with};
 
@@ -36,20 +36,34 @@ impl Unsettled {
 
     /// Reads SQL and the functions that it calls. `types` are those of its parameters, four bytes each.
     pub(crate) fn read<'a>(&mut self, sql: &[u8], types: impl FnOnce() -> &'a [u8]) -> Reading {
+        match &self.functions {
+            Some(functions) if may_call(sql, functions) => self.read_calling(sql, types),
+            _none => read(sql),
+        }
+    }
+
+    #[inline]
+    fn read_calling<'a>(&mut self, sql: &[u8], types: impl FnOnce() -> &'a [u8]) -> Reading {
         let mut called = CalledNames::default();
         let found = self.functions.as_ref().and_then(|functions| calls(sql, functions, &mut called));
         self.called_lately(&called, CalledBy::Statement);
         match found {
             None => read(sql),
-            Some(calls) => self.read_called(sql, *calls, types()),
+            Some(calls) => self.read_called(sql, calls, types),
         }
     }
 
     /// Reads SQL that makes these calls.
     #[cold]
-    pub(crate) fn read_called(&mut self, sql: &[u8], mut calls: Calls, types: &[u8]) -> Reading {
+    #[inline(never)]
+    pub(crate) fn read_called<'a>(
+        &mut self,
+        sql: &[u8],
+        mut calls: Box<Calls>,
+        types: impl FnOnce() -> &'a [u8],
+    ) -> Reading {
         if let (true, Some(functions)) = (calls.watches_types, &self.functions) {
-            calls.add_types(types, functions);
+            calls.add_types(types(), functions);
         }
         if calls.is_empty() {
             return read(sql);

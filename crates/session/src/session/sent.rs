@@ -125,7 +125,7 @@ impl Session {
         }
         let reading = match found {
             None => read(sql),
-            Some(calls) => self.followed().unsettled.read_called(sql, *calls, &[]),
+            Some(calls) => self.followed().unsettled.read_called(sql, calls, || &[]),
         };
         if reading.is_plain() {
             return Class::PLAIN;

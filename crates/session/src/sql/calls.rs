@@ -48,10 +48,16 @@ impl Calls {
     }
 }
 
+/// Whether SQL may call any.
+#[inline]
+pub(crate) fn may_call(sql: &[u8], functions: &Functions) -> bool {
+    functions.watches_words() || sql.contains(&b'(')
+}
+
 /// The functions that SQL calls and that may change the session. `None` when there is none.
 #[inline]
 pub(crate) fn calls(sql: &[u8], functions: &Functions, called: &mut CalledNames) -> Option<Box<Calls>> {
-    if !functions.watches_words() && !sql.contains(&b'(') {
+    if !may_call(sql, functions) {
         return None;
     }
     look(sql, functions, called)
@@ -92,7 +98,7 @@ impl CalledNames {
 fn look(sql: &[u8], functions: &Functions, called: &mut CalledNames) -> Option<Box<Calls>> {
     // Read before the catalog: a look that ends in between may not be in the catalog.
     let looks_done = functions.looks_done();
-    *called = CalledNames { looks_done, ..CalledNames::default() };
+    called.looks_done = looks_done;
     let catalog = functions.load();
     let age = if functions.is_current() { Age::Current } else { Age::Old };
     if !catalog.watches_words() && calls_nothing(sql, &catalog, age, called) {
