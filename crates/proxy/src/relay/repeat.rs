@@ -24,7 +24,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_session::{Fingerprint, ServerRole};
 use trunkline_telemetry::metrics::{Label, RepeatCause};
-use trunkline_topology::Role;
+use trunkline_topology::{Role, ServerId};
 
 use super::attach::{Attachment, MoveReason};
 use super::watch::Pause;
@@ -131,14 +131,18 @@ impl Relay {
                 self.watch.must_look();
                 self.look(cx).map_or(Next::Again, Next::End)
             }
-            Err(refused) if !refused.is_empty() && refused.iter().all(RefusedBy::is_lasting) => {
-                self.gets_the_error(cx, cause, &refused)
-            }
+            Err(refused) if self.is_refused_for_good(&refused) => self.gets_the_error(cx, cause, &refused),
             Err(_none) => {
                 self.repeat(cause);
                 Next::Again
             }
         }
+    }
+
+    /// Whether these refusals would stay the same, and no other server is left that may take the session.
+    fn is_refused_for_good(&self, refused: &[RefusedBy]) -> bool {
+        let by: Vec<ServerId> = refused.iter().map(|refused| refused.server).collect();
+        refused.iter().all(RefusedBy::is_lasting) && self.is_refused_elsewhere(&by)
     }
 
     /// No other server takes the session, whose client gets its server's answer.
@@ -149,7 +153,7 @@ impl Relay {
         tracing::info!(
             session.id = self.context.info.id.0,
             cause = cause.word(),
-            "request is not sent again because all other servers refuse the session"
+            "request is not sent again because the other servers refuse the session"
         );
         self.session.accept_answer();
         let said = self.to_client.input.take_held();

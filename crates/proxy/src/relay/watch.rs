@@ -318,7 +318,7 @@ impl Relay {
         let is_promoted = status.role == Role::Primary && snapshot.primary != Some(server);
         let is_gone = is_useless || is_promoted || status.state == State::Down;
         // If the others are full, it leaves once one of them has room.
-        let waits_for_room = eligible.is_full || (eligible.is_saturated && !is_gone);
+        let waits_for_room = eligible.is_full || (eligible.is_saturated && !status.saturated && !is_gone);
         if is_useless || waits_for_room || !eligible.servers.is_empty() {
             let must_end = status.state == State::Lagging && self.live.session.on_lagging == OnLagging::Drain;
             self.watch.must_leave = Some(PlannedMove {

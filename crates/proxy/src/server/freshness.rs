@@ -167,7 +167,7 @@ impl Search<'_> {
                     self.refused(server, MoveRefusal::Behind);
                     if self.is_planned {
                         self.excluded.push(server);
-                    } else if !self.keeps_server {
+                    } else {
                         // The server that the session comes from may be the only one that shows enough.
                         self.excluded.retain(|excluded| *excluded != moving.from);
                     }

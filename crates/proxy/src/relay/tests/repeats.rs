@@ -4,17 +4,22 @@ use trunkline_model::wire;
 use trunkline_reactor::timer;
 use trunkline_topology::ServerId;
 
-use super::{answer, has_code, play, position, session, tags};
+use super::{answer, has_code, next_answers, play, position, session, tags};
 use crate::limits::TICK;
 use crate::testing::{TestPeer, TestWorker, settings};
 
 /// A session whose request its server has just canceled.
 async fn canceled(stage: &TestWorker) -> (TestPeer, TestPeer) {
     let (mut client, _, mut server) = session(stage).await;
+    cancel(&mut client, &mut server).await;
+    (client, server)
+}
+
+/// The server cancels the client's request.
+async fn cancel(client: &mut TestPeer, server: &mut TestPeer) {
     client.query("select 1").await;
     server.hear().await;
     server.say(&[wire::report(b'E', "ERROR", "40001"), wire::message(b'Z', b"I")].concat()).await;
-    (client, server)
 }
 
 async fn refuse(stage: &TestWorker, code: &str) {
@@ -61,7 +66,7 @@ fn request_is_sent_again_once_a_server_that_was_full_has_room() {
         refuse(&stage, "53300").await;
         refuse(&stage, "53300").await;
         drop(server);
-        super::next_answers(&stage).await;
+        next_answers(&stage).await;
         assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
     });
 }
@@ -112,4 +117,23 @@ async fn prepares(stage: &TestWorker) -> (ServerId, TestPeer) {
     assert_eq!(server.hear().await.0, b'Q', "how far it has replayed");
     server.say(&position("0/5000")).await;
     (id, server)
+}
+
+#[test]
+fn session_goes_back_to_its_server_where_the_others_show_less() {
+    play(settings(), async |stage| {
+        let (mut client, own, mut server) = session(&stage).await;
+        cancel(&mut client, &mut server).await;
+        for _ in 0..2 {
+            let (id, mut other) = TestPeer::server_in(&stage).await;
+            assert_ne!(id, own);
+            // Until it is given up.
+            while let Some((b'Q', _)) = other.try_hear().await {
+                other.say(&position("0/4000")).await;
+            }
+        }
+        let (id, _server) = next_answers(&stage).await;
+        assert_eq!(id, own);
+        assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
+    });
 }
