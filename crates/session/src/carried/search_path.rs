@@ -7,7 +7,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::sql::effect::Change;
-use crate::sql::path_names::path_names;
+use crate::sql::path_names::{PathNames, path_names};
 
 /// A `search_path`, by a hash of its names; zero is the one of the login.
 ///
@@ -20,9 +20,9 @@ impl PathId {
     /// Of the SQL that has set it, or of the Bind that has its value.
     fn of(sql: &[u8]) -> Self {
         let mut hasher = DefaultHasher::new();
-        match path_names(sql).as_deref() {
-            Some([name]) if name == b"default" => return Self::default(),
-            Some(names) => names.hash(&mut hasher),
+        match path_names(sql) {
+            Some(PathNames::Default) => return Self::default(),
+            Some(PathNames::Listed(names)) => names.hash(&mut hasher),
             None => sql.hash(&mut hasher),
         }
         Self(hasher.finish())
@@ -37,12 +37,14 @@ pub(crate) struct SearchPath {
     staged: Option<PathId>,
     /// What it is after a ROLLBACK.
     lasting: Option<PathId>,
+    /// The transaction has set it, perhaps to what it was.
+    is_set: bool,
 }
 
 impl Default for SearchPath {
     fn default() -> Self {
         let login = Some(PathId::default());
-        Self { now: login, staged: login, lasting: login }
+        Self { now: login, staged: login, lasting: login, is_set: false }
     }
 }
 
@@ -62,7 +64,10 @@ impl SearchPath {
         let is_path = |key: &str| key == "search_path";
         match change {
             Change::Set { key, sql } if is_path(key) => self.set(PathId::of(sql)),
-            Change::Local { key, sql } if is_path(key) => self.now = Some(PathId::of(sql)),
+            Change::Local { key, sql } if is_path(key) => {
+                self.now = Some(PathId::of(sql));
+                self.is_set = true;
+            }
             Change::Reset { key, .. } if is_path(key) => self.set(PathId::default()),
             Change::ResetAll => {
                 self.set(PathId::default());
@@ -76,12 +81,13 @@ impl SearchPath {
     fn set(&mut self, path: PathId) {
         self.now = Some(path);
         self.staged = self.now;
+        self.is_set = true;
     }
 
     /// A savepoint has undone some of the transaction's changes, but for those that are kept and the local ones before
     /// it. Returns whether the path may be another one now.
     pub(crate) fn rolled_back_to_savepoint<'a>(&mut self, kept: impl Iterator<Item = &'a Change>) -> bool {
-        if self.now == self.lasting && self.staged == self.lasting {
+        if !self.is_set {
             return false;
         }
         self.staged = self.lasting;
@@ -102,6 +108,7 @@ impl SearchPath {
             self.lasting = self.staged;
         }
         self.now = self.lasting;
+        self.is_set = false;
         before != self.now
     }
 }
@@ -152,6 +159,11 @@ mod tests {
             assert_ne!(PathId::of(sql.as_bytes()), PathId::of(same[0].as_bytes()), "{sql}");
         }
         assert_eq!(PathId::of(b"set local search_path to default"), PathId::default());
+        for schema in
+            ["set search_path = \"default\"", "SELECT pg_catalog.set_config('search_path', 'default', false)"]
+        {
+            assert_ne!(PathId::of(schema.as_bytes()), PathId::default(), "{schema}");
+        }
     }
 
     #[test]
@@ -182,6 +194,10 @@ mod tests {
         assert!(!path.is_other(PathId::default()));
         path.transaction_ended(false);
         assert_eq!(path.now(), Some(PathId::default()), "nothing is left of it");
+        path.change(&local("one"));
+        path.change(&local("default"));
+        assert!(path.rolled_back_to_savepoint(std::iter::empty()), "it may be the one before");
+        path.transaction_ended(true);
         path.change(&set("one"));
         let one = path.now();
         path.change(&set("two"));

@@ -38,7 +38,7 @@ pub(crate) struct Conversation {
     pub(crate) own: Option<Box<OwnRequests>>,
     /// The server is sending a long answer to one of them.
     pub(crate) is_inside_own: bool,
-    /// A Query of the transaction at hand names the function that exports its snapshot.
+    /// A Query or Parse of the transaction at hand names the function that exports its snapshot.
     pub(crate) exports_snapshot: bool,
 }
 

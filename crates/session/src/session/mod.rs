@@ -130,13 +130,13 @@ impl Session {
         self.client.is_pristine
     }
 
-    /// Whether the client must not be read: too many of its requests are outstanding, a farewell is
-    /// held back, or the proxy's own requests are in flight.
+    /// Whether the client must not be read: too many of its requests are outstanding, or all that are have to be answered
+    /// before the next one, a farewell is held back, or the proxy's own requests are in flight.
     #[must_use]
     #[inline]
     pub fn is_paused(&self) -> bool {
-        let is_full = self.client.flow != Flow::Open && self.holds_requests_back();
-        is_full || self.conversation.farewell == Farewell::Held || self.conversation.own.is_some()
+        let is_held_back = self.client.flow != Flow::Open && self.holds_requests_back();
+        is_held_back || self.conversation.farewell == Farewell::Held || self.conversation.own.is_some()
     }
 
     #[cold]

@@ -173,8 +173,7 @@ fn constants_that_the_next_use_reads_again_are_prepared_then() {
     talk.server(&[m('2'), complete("SELECT 1"), ready('T')]);
 }
 
-/// Has the server of [`moved_with_a_constant`] prepare its statement, before SQL that would change how it is read, or
-/// not.
+/// Whether the statement of [`moved_with_a_constant`] is prepared before this SQL.
 fn is_prepared_before(talk: &mut Talk, sql: &str) -> bool {
     matches!(talk.client_step(&query(sql)).then, ClientThen::Ask(_))
 }
@@ -308,22 +307,45 @@ fn a_query_that_sets_the_path_of_what_it_runs_has_that_prepared_under_it() {
     let own = ["set search_path = one", "SELECT pg_catalog.set_config('search_path', 'one', false)"];
     for (sets, own) in sets.into_iter().zip(own) {
         let mut talk = moved_with_a_constant();
-        talk.needs(&[query("select 1")], &[parse_of("c", CONSTANT, &[INT]), describe("c"), sync()]);
-        talk.swallows(&[m('1'), takes(&[INT]), returns(&["a"]), ready('I')]);
-        talk.ran("select 1", &["SELECT 1"]);
-        let made =
-            [own_run("BEGIN"), own_run(own), parse_of("s", "select $1 a", &[INT]), describe("s"), sync()];
-        let undone = [close_own_portal(), own_run("ROLLBACK"), sync()];
-        let all = [query(&format!("{sets}; execute s(1)"))];
-        talk.needs(&all, &[made.concat(), undone.concat()]);
+        let made = [own_run("BEGIN"), own_run(own), parse_of("s", "select $1 a", &[INT]), describe("s")];
+        let undone = [own_run("ROLLBACK"), sync(), close_own_portal(), own_run("ROLLBACK"), sync()];
+        // What has constants is prepared before them all, under the session's own path.
+        let constant = [parse_of("c", CONSTANT, &[INT]), describe("c"), sync()];
+        let all = [query(&format!("{sets}; execute s(1); execute s(2)"))];
+        talk.needs(&all, &[made.concat(), undone.concat(), constant.concat()]);
         talk.swallows(&ran("BEGIN")).swallows(&[m('3'), m('1'), m('2')]);
         if own.starts_with("SELECT") {
             talk.swallows(&[message(b'D', b"\0\x01\0\0\0\x03one")]);
         }
-        talk.swallows(&[complete("SET"), m('3'), m('3'), m('1'), takes(&[INT]), returns(&["a"]), ready('T')]);
-        talk.swallows(&[m('3')]).swallows(&ran("ROLLBACK")).swallows(&[ready('I')]);
-        talk.client(&all).server(&[complete("SET"), complete("SELECT 1"), ready('I')]);
+        talk.swallows(&[complete("SET"), m('3'), m('3'), m('1'), takes(&[INT]), returns(&["a"])]);
+        talk.swallows(&ran("ROLLBACK")).swallows(&[ready('I'), m('3')]);
+        talk.swallows(&ran("ROLLBACK")).swallows(&[ready('I')]);
+        talk.swallows(&[m('1'), takes(&[INT]), returns(&["a"]), ready('I')]);
+        let [set, selected] = [complete("SET"), complete("SELECT 1")];
+        talk.client(&all).server(&[set, selected.clone(), selected, ready('I')]);
     }
+}
+
+#[test]
+fn in_a_transaction_such_a_path_is_undone_before_the_server_can_report_it() {
+    let mut talk = moved_with_a_constant();
+    talk.needs(&[query("begin")], &[parse_of("c", CONSTANT, &[INT]), describe("c"), sync()]);
+    talk.swallows(&[m('1'), takes(&[INT]), returns(&["a"]), ready('I')]).ran_to("begin", &["BEGIN"], 'T');
+    let [save, back, release] = ["SAVEPOINT", "ROLLBACK TO", "RELEASE"]
+        .map(|word| own_run(&format!("{word} \"trunkline: questions\"")));
+    let set = own_run("set local search_path = one");
+    let made = [save, set, parse_of("s", "select $1 a", &[INT]), describe("s"), back.clone(), sync()];
+    let undone = [close_own_portal(), back, release, sync()];
+    let all = [query("set local search_path = one; execute s(1)")];
+    talk.needs(&all, &[made.concat(), undone.concat()]);
+    talk.swallows(&ran("SAVEPOINT")).swallows(&ran("SET")).swallows(&[
+        m('1'),
+        takes(&[INT]),
+        returns(&["a"]),
+    ]);
+    talk.swallows(&ran("ROLLBACK")).swallows(&[ready('T'), m('3')]);
+    talk.swallows(&ran("ROLLBACK")).swallows(&ran("RELEASE")).swallows(&[ready('T')]);
+    talk.client(&all).server(&[complete("SET"), complete("SELECT 1"), ready('T')]);
 }
 
 #[test]
@@ -350,4 +372,5 @@ fn such_a_query_waits_for_the_answers_that_are_due() {
     assert!(matches!(talk.client_step(&all).then, ClientThen::Pause));
     talk.server(&[message(b'G', b"\0\0\0")]);
     assert!(!talk.session.is_paused());
+    assert_eq!(talk.client_step(&all).forward, all.len());
 }

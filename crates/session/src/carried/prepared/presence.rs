@@ -253,7 +253,7 @@ impl Prepared {
         if self.is_listed || !sql.contains(&b';') || !may_refer(sql) {
             return Vec::new();
         }
-        let (mut steps, mut sets_path, mut makes) = (Vec::new(), false, false);
+        let (mut steps, mut sets_path, mut made) = (Vec::new(), false, Vec::new());
         for effect in read(sql).effects {
             match effect {
                 Effect::Change(changes) => {
@@ -263,25 +263,26 @@ impl Prepared {
                     }
                 }
                 Effect::Execute(name) | Effect::Explained(name)
-                    if sets_path && self.presence(&name) == Some(Presence::Absent) =>
+                    if sets_path
+                        && self.presence(&name) == Some(Presence::Absent)
+                        && !made.contains(&name) =>
                 {
                     self.write(&name, &mut steps);
-                    makes = true;
+                    made.push(name);
                 }
                 _other => {}
             }
         }
-        if makes { steps } else { Vec::new() }
+        if made.is_empty() { Vec::new() } else { steps }
     }
 
-    /// Whether a Query lists all statements, or sets the path of what it runs: these are prepared between requests only.
+    /// Whether a Query may need all statements, or sets the path of what it runs: these are prepared between requests only.
     pub(crate) fn needs_all_answers(&self, body: &[u8]) -> bool {
-        let lists_all = !self.is_listed && found_in(body).lists_all;
-        lists_all || !self.steps_under_its_path(body).is_empty()
+        (!self.is_listed && may_need_all(body)) || !self.steps_under_its_path(body).is_empty()
     }
 
-    /// Nothing more is made before the present message than what it names.
-    pub(crate) fn makes_nothing_else(&mut self) {
+    /// What the present message needs without naming it is made, as far as possible.
+    pub(crate) fn has_made_what_it_needs(&mut self) {
         self.is_listed = true;
     }
 

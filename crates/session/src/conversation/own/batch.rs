@@ -111,15 +111,23 @@ impl Batch {
         self.back_to_the_savepoint();
     }
 
-    /// Steps in a transaction of their own, which is rolled back. Statements that they prepare stay.
-    pub(crate) fn in_a_transaction(&mut self, steps: Vec<Step>) {
+    /// Steps that set something, in a transaction of their own. It is undone before its Sync, behind which the server
+    /// reports what is set, and once more there in case a step has failed.
+    pub(crate) fn undone_in_a_transaction(&mut self, steps: Vec<Step>) {
         self.run(b"BEGIN", OwnRequest::Plain);
         steps.into_iter().for_each(|step| self.step(step));
+        self.run(b"ROLLBACK", OwnRequest::Plain);
         self.sync();
         // The portal of what failed would be in the way.
         self.close(Target::Portal, AGAIN, OwnRequest::Plain);
         self.run(b"ROLLBACK", OwnRequest::Plain);
         self.sync();
+    }
+
+    /// The same in a transaction of the client.
+    pub(crate) fn undone_behind_a_savepoint(&mut self, mut steps: Vec<Step>) {
+        steps.push(Step::Run { sql: ROLLBACK.into() });
+        self.behind_a_savepoint(steps);
     }
 
     /// Rolls the transaction back to the savepoint.

@@ -184,23 +184,28 @@ impl Session {
         let is_in_transaction = self.is_quiet_in(TransactionStatus::InTransaction);
         let prepared = &mut self.carried.followed.as_mut()?.prepared;
         let mut batch = Batch::default();
-        if (is_idle || is_in_transaction) && tag == FrontendTag::Query {
-            let steps = prepared.steps_under_its_path(body);
-            if !steps.is_empty() {
-                prepared.makes_nothing_else();
-                if is_in_transaction {
-                    batch.behind_a_savepoint(steps)
-                } else {
-                    batch.in_a_transaction(steps)
-                }
-            }
-        }
+        let is_between_requests = is_idle || is_in_transaction;
+        let under_its_path = if is_between_requests && tag == FrontendTag::Query {
+            prepared.steps_under_its_path(body)
+        } else {
+            Vec::new()
+        };
         let which = match (is_idle, is_in_transaction) {
             (true, _) => prepared.must_make(tag, body),
             (false, true) => prepared.must_make_within(tag, body),
             (false, false) => None,
         };
-        for steps in which.map(|which| prepared.steps_to_make(which)).unwrap_or_default() {
+        let mut others = which.map(|which| prepared.steps_to_make(which)).unwrap_or_default();
+        others.retain(|steps| !steps.last().is_some_and(|last| under_its_path.contains(last)));
+        if !under_its_path.is_empty() {
+            prepared.has_made_what_it_needs();
+            if is_in_transaction {
+                batch.undone_behind_a_savepoint(under_its_path);
+            } else {
+                batch.undone_in_a_transaction(under_its_path);
+            }
+        }
+        for steps in others {
             if is_in_transaction {
                 batch.behind_a_savepoint(steps);
             } else {
