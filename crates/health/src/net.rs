@@ -45,7 +45,7 @@ impl ServerStream {
 
 /// The SQLSTATE and the words for a login without a password where the server asks for one. The server would say the same
 /// of an empty one.
-pub const PASSWORD_LACKS: (&str, &str) = (
+pub const PASSWORD_MISSING: (&str, &str) = (
     "28P01",
     "the server asks for a password, and none is set: set TRUNKLINE__MONITOR__PASSWORD or [monitor] password",
 );

@@ -122,12 +122,18 @@ pub enum LookupError {
     Stopped,
 }
 
+/// Whether a query that is refused with this SQLSTATE lacks a right, or an object that it names: which a GRANT or CREATE
+/// mends, whoever is looked up.
+fn lacks_right_or_object(code: &str) -> bool {
+    code == "42501" || ["42883", "42P01", "42703", "3F000"].contains(&code)
+}
+
 /// What mends a query that the servers refuse with this SQLSTATE.
 fn mend_query(code: &str) -> &'static str {
     match code {
         "42501" => {
-            "run what `trunkline init-sql` prints on the primary, in the database that [monitor] dbname names; or GRANT \
-             the monitoring role what [auth] query reads"
+            "run what `trunkline init-sql` prints (`--user` names [monitor] user) on the primary, in the database that \
+             [monitor] dbname names; or GRANT the role what [auth] query reads"
         }
         "42883" | "42P01" | "42703" | "3F000" => {
             "create what [auth] query names in the database that [monitor] dbname names, or leave the key out and run what \

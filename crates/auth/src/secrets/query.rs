@@ -13,7 +13,7 @@ use trunkline_routing::eligible;
 use trunkline_topology::{ServerId, ServerStatus, Snapshot};
 
 use super::secret::{Cleartext, Stored, Unusable};
-use super::{LOOKUP_TIMEOUT, LookupError, SECRET_BYTES_MAX};
+use super::{LOOKUP_TIMEOUT, LookupError, SECRET_BYTES_MAX, lacks_right_or_object};
 
 /// Reads `pg_authid`, every name and operator by its schema; `$1` is the user name, as text: a cast to `name` would
 /// be an error for one that is too long.
@@ -39,6 +39,7 @@ const FUNCTION_IS_WANTED: &str = "\
 SELECT NOT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT') AND EXISTS (\
 SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
 WHERE n.nspname OPERATOR(pg_catalog.=) 'trunkline' AND p.proname OPERATOR(pg_catalog.=) 'user_secret' \
+AND p.prosecdef AND pg_catalog.oidvectortypes(p.proargtypes) OPERATOR(pg_catalog.=) 'text' \
 AND pg_catalog.has_table_privilege(p.proowner, 'pg_catalog.pg_authid', 'SELECT'))";
 
 /// What every session of the store runs with, after the operator's own options.
@@ -118,7 +119,8 @@ impl QuerySource {
             match timeout(QUERY_TIMEOUT, ask(connection, users)).await {
                 Ok(Some(answers)) => {
                     // What is granted or created next is found by a new connection.
-                    if answers.iter().any(|answer| matches!(answer, Err(LookupError::Query { .. }))) {
+                    let may_be_granted = |answer: &Result<Stored, LookupError>| matches!(answer, Err(LookupError::Query { code, .. }) if lacks_right_or_object(code));
+                    if answers.iter().any(may_be_granted) {
                         self.connection = None;
                     }
                     return Ok(answers);
@@ -262,7 +264,7 @@ enum ConnectError {
 /// Why a login failed. A server that starts, stops or recovers is unreachable, and not one that refuses.
 fn not_logged_in(error: tokio_postgres::Error) -> ConnectError {
     if trunkline_health::net::lacks_password(&error) {
-        let (code, message) = trunkline_health::net::PASSWORD_LACKS;
+        let (code, message) = trunkline_health::net::PASSWORD_MISSING;
         return ConnectError::Login(LookupError::Login {
             code: code.to_owned(),
             message: message.to_owned(),

@@ -5,7 +5,8 @@
 //!    `------hard failure, or `fall` soft ones------------------^
 //! ```
 //!
-//! The last step is [`super::damping`]'s, which may hold a server back.
+//! The last step is [`super::damping`]'s, which may hold a server back, and asks a standby for one good probe only while no
+//! other serves.
 
 use std::collections::VecDeque;
 use std::time::Instant;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use trunkline_codec::sqlstate::SqlState;
 
 use crate::judge::{ProbeFailure, SocketTrouble};
-use crate::net::{PASSWORD_LACKS, lacks_password};
+use crate::net::{PASSWORD_MISSING, lacks_password};
 use trunkline_topology::Address;
 
 /// Longest server message kept, in characters.
@@ -20,7 +20,7 @@ pub(super) fn is_role_flip(failure: &ProbeFailure) -> bool {
 
 pub(super) fn classify(error: &tokio_postgres::Error) -> ProbeFailure {
     if lacks_password(error) {
-        let (code, message) = PASSWORD_LACKS;
+        let (code, message) = PASSWORD_MISSING;
         return refusal(code, message);
     }
     if let Some(refusal) = error.as_db_error() {

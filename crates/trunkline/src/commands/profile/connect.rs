@@ -85,7 +85,7 @@ impl Endpoint {
     fn failure(&self, error: &tokio_postgres::Error) -> Failure {
         let code = error.code();
         let hint =
-            if code == Some(&SqlState::INVALID_PASSWORD) || error.to_string().contains("password missing") {
+            if code == Some(&SqlState::INVALID_PASSWORD) || trunkline_health::net::lacks_password(error) {
                 "Set PGUSER and PGPASSWORD, or write both into --dsn."
             } else if code.is_some() {
                 "`trunkline status` shows which servers serve."
