@@ -1,10 +1,13 @@
 //! Servers that are the proxy itself.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use super::listeners::default_address;
 use crate::config::raw::{ConfigPurpose, RawConfig};
 use crate::config::{Problem, Problems, Source, units};
+
+/// The port of the discard protocol, RFC 863: any will do.
+const DISCARD: u16 = 9;
 
 /// Reports every server whose address the proxy listens on: its sessions would come back to it.
 pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
@@ -42,9 +45,15 @@ fn is_at(listens: SocketAddr, host: &str, port: u16) -> bool {
     address == listens.ip() || (everywhere && is_of_this_machine(address))
 }
 
-/// Only an address of this machine can be bound to; nothing is sent.
+/// Whoever would send to an address of this machine has that very address; nothing is sent.
 fn is_of_this_machine(address: IpAddr) -> bool {
-    address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
+    let any =
+        if address.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let own = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((address, DISCARD))?;
+        socket.local_addr()
+    });
+    address.is_loopback() || own.is_ok_and(|own| own.ip() == address)
 }
 
 #[cfg(test)]
