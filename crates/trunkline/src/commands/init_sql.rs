@@ -10,7 +10,8 @@ Examples:
 
 Run it once, on the primary, as a superuser, in the database that [monitor] dbname names (postgres unless it is set).
 Nothing is connected to. The SQL is for psql and for PostgreSQL 14 to 18; it changes all of it or nothing.
-By hand, without psql: leave out the lines that begin with a backslash, and set a password with ALTER ROLE.
+A role that is there already is kept, with its password.
+By hand, without psql: leave out the lines with a backslash, and set a password with ALTER ROLE.
 
 Exit status: 0 printed, 2 wrong command line.";
 
@@ -23,9 +24,12 @@ const ROLE_BYTES_MAX: usize = 63;
 const BEGIN: &str = r"-- The monitoring role of Trunkline. Once, on the primary, as a superuser, in the database that
 -- [monitor] dbname names (postgres unless it is set).
 \set ON_ERROR_STOP on
+SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'ROLE_TEXT') AS role_is_new \gset
 BEGIN;
 
-CREATE ROLE ROLE_NAME LOGIN CONNECTION LIMIT 16;
+\if :role_is_new
+CREATE ROLE ROLE_NAME LOGIN;
+\endif
 GRANT pg_monitor TO ROLE_NAME;
 ";
 
@@ -53,8 +57,10 @@ GRANT SELECT ON pg_authid TO ROLE_NAME;
 const END: &str = r"
 COMMIT;
 
--- psql asks for the role's password and sends only its hash. Trunkline takes it from TRUNKLINE__MONITOR__PASSWORD.
+-- psql asks for a new role's password and sends only its hash. Trunkline takes it from TRUNKLINE__MONITOR__PASSWORD.
+\if :role_is_new
 \password ROLE_NAME
+\endif
 ";
 
 /// Flags of `trunkline init-sql`.
@@ -95,8 +101,14 @@ fn recipe(verify: SecretAccess, role: &str) -> String {
         SecretAccess::PgAuthid => PG_AUTHID,
         SecretAccess::None => "",
     };
-    let role = identifier(role);
-    [BEGIN, secrets, END].map(|part| part.replace("ROLE_NAME", &role)).concat()
+    let (name, text) = (identifier(role), role.replace('\'', "''"));
+    // A name may have either word in it, so it is put in last.
+    let write = |part: &str| {
+        let parts: Vec<String> =
+            part.split("ROLE_TEXT").map(|part| part.replace("ROLE_NAME", &name)).collect();
+        parts.join(&text)
+    };
+    [BEGIN, secrets, END].map(write).concat()
 }
 
 /// A name as SQL and psql want it: in quotes, but for the default one.
@@ -124,8 +136,8 @@ mod tests {
         for verify in [SecretAccess::Function, SecretAccess::PgAuthid, SecretAccess::None] {
             let sql = recipe(verify, DEFAULT_ROLE);
             assert!(!sql.contains("PASSWORD '"), "{sql}");
-            assert!(sql.ends_with("\n\\password trunkline_monitor\n"), "{sql}");
-            assert!(!sql.contains("ROLE_NAME"), "{sql}");
+            assert!(sql.ends_with("\n\\password trunkline_monitor\n\\endif\n"), "{sql}");
+            assert!(!sql.contains("ROLE_NAME") && !sql.contains("ROLE_TEXT"), "{sql}");
         }
     }
 
@@ -133,6 +145,11 @@ mod tests {
     fn a_name_is_quoted_and_stays_one_name() {
         let sql = recipe(SecretAccess::PgAuthid, "a\" LOGIN; --");
         assert!(sql.contains("GRANT SELECT ON pg_authid TO \"a\"\" LOGIN; --\";"), "{sql}");
+        let sql = recipe(SecretAccess::None, "it's ROLE_TEXT");
+        assert!(
+            sql.contains("rolname = 'it''s ROLE_TEXT')") && sql.contains("CREATE ROLE \"it's ROLE_TEXT\""),
+            "{sql}"
+        );
         assert!(role_name("two\nlines").is_err() && role_name("").is_err());
         assert!(role_name(&"r".repeat(ROLE_BYTES_MAX)).is_ok());
         assert!(role_name(&"r".repeat(ROLE_BYTES_MAX + 1)).is_err());
