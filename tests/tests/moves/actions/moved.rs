@@ -1,7 +1,7 @@
 //! A prepared statement, a move, and what then decides how the statement is read.
 
 use super::settings::SET_CONFIG;
-use super::statements::run;
+use super::statements::{run, run_once};
 use super::{Action, STATEMENTS};
 use crate::generator::Draft;
 use crate::script::{Step, Target};
@@ -46,19 +46,7 @@ fn read_before_a_setting(draft: &mut Draft) {
             draft.push_alone(Step::UnreadQuery("SELECT 1".to_owned()));
             draft.query("SET DateStyle = 'ISO, DMY'");
         }
-        _bound => {
-            let sql = "SELECT set_config($1, $2, false)".to_owned();
-            draft.push(Step::Parse { name: String::new(), types: Vec::new(), sql });
-            draft.push(Step::Bind {
-                portal: String::new(),
-                statement: String::new(),
-                formats: Vec::new(),
-                parameters: ["TimeZone", "Asia/Tokyo"].map(|value| Some(value.to_owned())).to_vec(),
-                results: Vec::new(),
-            });
-            draft.push(Step::Execute { portal: String::new(), rows: 0 });
-            draft.sync();
-        }
+        _bound => run_once(draft, "SELECT set_config($1, $2, false)", &["TimeZone", "Asia/Tokyo"]),
     }
     run(draft, "", name);
     draft.sync();

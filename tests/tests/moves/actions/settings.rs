@@ -1,6 +1,7 @@
 //! Settings, in every way there is to make them.
 
 use super::Action;
+use super::statements::run_once;
 use crate::generator::Draft;
 use crate::script::Step;
 
@@ -241,16 +242,7 @@ fn set_config_by_bind(draft: &mut Draft) {
         ("SELECT set_config($1, $2, false)", vec![name, value]),
         ("SELECT set_config('app.tenant', $1, false)", vec![value]),
     ]);
-    draft.push(Step::Parse { name: String::new(), types: Vec::new(), sql: sql.to_owned() });
-    draft.push(Step::Bind {
-        portal: String::new(),
-        statement: String::new(),
-        formats: Vec::new(),
-        parameters: values.into_iter().map(|value| Some(value.to_owned())).collect(),
-        results: Vec::new(),
-    });
-    draft.push(Step::Execute { portal: String::new(), rows: 0 });
-    draft.sync();
+    run_once(draft, sql, &values);
 }
 
 /// The OID of set_config(text, text, bool), pg_proc.dat.

@@ -142,6 +142,20 @@ pub(super) fn run(draft: &mut Draft, portal: &str, statement: &str) {
     draft.push(Step::Execute { portal: portal.to_owned(), rows });
 }
 
+/// A series with an unnamed statement, which is given these values.
+pub(super) fn run_once(draft: &mut Draft, sql: &str, values: &[&str]) {
+    draft.push(Step::Parse { name: String::new(), types: Vec::new(), sql: sql.to_owned() });
+    draft.push(Step::Bind {
+        portal: String::new(),
+        statement: String::new(),
+        formats: Vec::new(),
+        parameters: values.iter().map(|value| Some((*value).to_owned())).collect(),
+        results: Vec::new(),
+    });
+    draft.push(Step::Execute { portal: String::new(), rows: 0 });
+    draft.sync();
+}
+
 fn execute(draft: &mut Draft) {
     let name = name(draft);
     run(draft, "", name);
