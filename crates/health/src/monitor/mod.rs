@@ -101,11 +101,12 @@ impl Monitor {
         let settings = watch::Sender::new(judge.clone());
         let mut tasks = Vec::new();
         let mut signals = Vec::new();
-        for (id, spec) in (0..=u16::MAX).map(ServerId).zip(&servers) {
+        let hosts = ServerHost::of_all(servers.iter().map(|spec| (spec.host.clone(), spec.port)));
+        for ((id, spec), server) in (0..=u16::MAX).map(ServerId).zip(&servers).zip(hosts) {
             let watched = Arc::new(WatchedServer {
                 id,
                 name: spec.name.clone(),
-                server: ServerHost::new(spec.host.clone(), spec.port),
+                server,
                 login: login.clone(),
                 settings: settings.subscribe(),
                 observations: observations.clone(),

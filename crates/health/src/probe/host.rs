@@ -3,9 +3,12 @@
 //! A name that cannot be looked up says nothing of the server: the last addresses are used while they answer. A name that
 //! gives other addresses is followed, though the old one may still answer: once it has given them twice in a row, because
 //! a name may give a part of its addresses at a time, in turn.
+//!
+//! While a name cannot be looked up, an address that another server's name gives is that server's: containers that are
+//! started again get the addresses of those that are down.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::judge::ProbeFailure;
 use trunkline_topology::Address;
@@ -18,7 +21,9 @@ pub(super) const NAME_ADDRESSES_MAX: usize = 64;
 pub struct ServerHost {
     host: String,
     port: u16,
-    last: Mutex<LastLookup>,
+    last: Arc<Mutex<LastLookup>>,
+    /// Of the other servers.
+    others: Vec<Arc<Mutex<LastLookup>>>,
 }
 
 /// What the name gave.
@@ -44,7 +49,18 @@ impl ServerHost {
     /// A host name or address, or the directory of a Unix socket, and a port.
     #[must_use]
     pub fn new(host: String, port: u16) -> Self {
-        ServerHost { host, port, last: Mutex::default() }
+        ServerHost { host, port, last: Arc::default(), others: Vec::new() }
+    }
+
+    /// Servers that are watched together, by host and port.
+    #[must_use]
+    pub fn of_all(servers: impl IntoIterator<Item = (String, u16)>) -> Vec<Self> {
+        let mut hosts: Vec<Self> = servers.into_iter().map(|(host, port)| Self::new(host, port)).collect();
+        let all: Vec<_> = hosts.iter().map(|host| Arc::clone(&host.last)).collect();
+        for host in &mut hosts {
+            host.others = all.iter().filter(|last| !Arc::ptr_eq(last, &host.last)).map(Arc::clone).collect();
+        }
+        hosts
     }
 
     pub(super) fn host(&self) -> &str {
@@ -60,18 +76,31 @@ impl ServerHost {
         !self.last().addresses.is_empty()
     }
 
-    /// Whether the name no longer leads to `address`: the last two look-ups that succeeded did not give it.
+    /// Whether the name no longer leads to `address`: the last two look-ups that succeeded did not give it, or the last
+    /// one failed and the address is another server's.
     pub(crate) fn has_left(&self, address: &Address) -> bool {
         let Address::Tcp(address) = address else { return false };
         let last = self.last();
+        if last.has_failed {
+            drop(last);
+            return self.is_of_another(*address);
+        }
         let Some(before) = &last.before else { return false };
         !last.addresses.contains(address) && !before.contains(address)
+    }
+
+    /// Whether the name of another server gives `address` now. Not to be called with [`Self::last`] held.
+    fn is_of_another(&self, address: SocketAddr) -> bool {
+        self.others.iter().any(|other| {
+            let other = other.lock().unwrap_or_else(PoisonError::into_inner);
+            !other.has_failed && other.addresses.contains(&address)
+        })
     }
 
     /// Takes in what a look-up gave, and says which addresses to try.
     ///
     /// # Errors
-    /// The failure, when no look-up has ever succeeded.
+    /// The failure, when no look-up has ever succeeded, or all that it gave is another server's.
     pub(super) fn note_lookup(
         &self,
         found: Result<Vec<SocketAddr>, ProbeFailure>,
@@ -101,7 +130,13 @@ impl ServerHost {
                         "host name cannot be looked up: the addresses that it gave last are used"
                     );
                 }
-                Ok(Lookup { addresses: last.addresses.clone(), failure: Some(failure) })
+                let mut addresses = last.addresses.clone();
+                drop(last);
+                addresses.retain(|address| !self.is_of_another(*address));
+                if addresses.is_empty() {
+                    return Err(failure);
+                }
+                Ok(Lookup { addresses, failure: Some(failure) })
             }
         }
     }
@@ -154,6 +189,23 @@ mod tests {
         assert!(host.has_left(&at(1).into()) && !host.has_left(&at(2).into()));
         let socket = Address::of_directory("/run/postgresql", 5432).expect("a directory");
         assert!(!host.has_left(&socket));
+    }
+
+    #[test]
+    fn an_address_is_another_servers_once_only_that_ones_name_gives_it() {
+        let both = [("db1".to_owned(), 5432), ("db2".to_owned(), 5432)];
+        let [db1, db2] = <[ServerHost; 2]>::try_from(ServerHost::of_all(both)).expect("two");
+        db1.note_lookup(Ok(vec![at(1)])).expect("found");
+        db2.note_lookup(Ok(vec![at(2)])).expect("found");
+        for host in [&db1, &db2] {
+            host.note_lookup(Err(failure())).expect("the addresses that it gave last");
+        }
+        db1.note_lookup(Ok(vec![at(2)])).expect("started again, with what was db2's");
+        assert!(db2.has_left(&at(2).into()) && !db1.has_left(&at(2).into()));
+        assert_eq!(db2.note_lookup(Err(failure())), Err(failure()));
+        assert!(db2.is_known(), "it is looked up as before");
+        db2.note_lookup(Ok(vec![at(2)])).expect("who says so is believed");
+        assert!(!db2.has_left(&at(2).into()));
     }
 
     #[test]
