@@ -172,6 +172,10 @@ pub const FUNCTION_LOOK_TICK: Duration = Duration::from_millis(50);
 /// The pause after a check, in multiples of the time that the check took.
 pub const FUNCTION_LOOK_SHARE: u32 = 20;
 
+/// The longest pause after a check while a session waits for the next one, however long the last one took: a drain waits
+/// for it.
+pub const FUNCTION_LOOK_PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// How long one answer of a check may take.
 pub const FUNCTION_LOOK_TIMEOUT: Duration = Duration::from_secs(15);
 

@@ -11,8 +11,8 @@ use super::StoreShared;
 use super::connection::FunctionsReadError;
 use super::read::FunctionsReader;
 use crate::limits::{
-    FUNCTION_FAILURES_TOLD, FUNCTION_LOOK_INTERVAL, FUNCTION_LOOK_SHARE, FUNCTION_LOOK_TICK, FUNCTION_QUIET,
-    FUNCTION_UNREADABLE_PAUSE, FUNCTIONS_KEPT,
+    FUNCTION_FAILURES_TOLD, FUNCTION_LOOK_INTERVAL, FUNCTION_LOOK_PAUSE_MAX, FUNCTION_LOOK_SHARE,
+    FUNCTION_LOOK_TICK, FUNCTION_QUIET, FUNCTION_UNREADABLE_PAUSE, FUNCTIONS_KEPT,
 };
 
 /// Checks a database while it has sessions, and a while longer. Sets `first_look` when the first check has ended.
@@ -136,7 +136,7 @@ impl LookSchedule {
 
     fn looked(&mut self, began: Instant, now: Instant, pause: Duration) {
         let cost = now.saturating_duration_since(began) * FUNCTION_LOOK_SHARE;
-        self.earliest = now + cost;
+        self.earliest = now + cost.min(FUNCTION_LOOK_PAUSE_MAX);
         self.due = now + pause.max(cost);
         self.is_resting = false;
     }
@@ -201,6 +201,16 @@ mod tests {
             schedule.tick(start + took * (FUNCTION_LOOK_SHARE + 1), &functions, true),
             TickAction::Look
         );
+    }
+
+    #[test]
+    fn a_session_that_waits_is_not_kept_by_how_long_the_last_look_took() {
+        let start = Instant::now();
+        let mut schedule = LookSchedule::new(start);
+        let ended = start + FUNCTION_LOOK_PAUSE_MAX;
+        schedule.looked(start, ended, FUNCTION_LOOK_INTERVAL);
+        assert_eq!(schedule.earliest, ended + FUNCTION_LOOK_PAUSE_MAX);
+        assert_eq!(schedule.due, ended + FUNCTION_LOOK_PAUSE_MAX * FUNCTION_LOOK_SHARE, "nobody waits");
     }
 
     #[test]
