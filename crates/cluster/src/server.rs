@@ -136,18 +136,22 @@ impl Server {
     pub fn start(&self) -> Result<(), ClusterError> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
+            let lines_before = self.log().lines().count();
             self.launch()?;
             match self.wait_ready() {
                 // Children of a killed postmaster need a moment to notice and end.
-                Err(_ended) if self.is_in_use() && Instant::now() < deadline => std::thread::sleep(POLL),
+                Err(_ended) if self.was_in_use(lines_before) && Instant::now() < deadline => {
+                    std::thread::sleep(POLL);
+                }
                 outcome => return outcome,
             }
         }
     }
 
-    /// Whether the last start failed because processes of the one before still hold its shared memory.
-    fn is_in_use(&self) -> bool {
-        self.log().lines().rev().take(6).any(|line| line.contains("is still in use"))
+    /// Whether a start failed because processes of the postmaster before still hold its shared memory; they may write
+    /// to the log themselves.
+    fn was_in_use(&self, lines_before: usize) -> bool {
+        self.log().lines().skip(lines_before).any(|line| line.contains("is still in use"))
     }
 
     /// Starts it and returns at once.
