@@ -1,8 +1,7 @@
 //! A session that moves is a session that stays: scripts by seed, with moves between any two messages, say the same
 //! as on one replica directly.
 //!
-//! `TRUNKLINE_MOVES_SECONDS` runs other seeds for so long, from `TRUNKLINE_MOVES_FIRST` on, `TRUNKLINE_MOVES_SEED` runs one, both with the steps whose
-//! differences are known, unless `TRUNKLINE_MOVES_SETTLED` is there;
+//! `TRUNKLINE_MOVES_SECONDS` runs other seeds for so long, from `TRUNKLINE_MOVES_FIRST` on; `TRUNKLINE_MOVES_SEED` runs one;
 //! `TRUNKLINE_MOVES_SCRIPTS` names a file whose scripts are run in place of those that are kept.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -14,8 +13,6 @@ mod compare;
 mod generator;
 #[path = "moves/hunt.rs"]
 mod hunt;
-#[path = "moves/known.rs"]
-mod known;
 #[path = "moves/mover.rs"]
 mod mover;
 #[path = "moves/questions.rs"]
@@ -33,7 +30,7 @@ mod world;
 
 use std::time::Duration;
 
-use generator::{Choice, Pace};
+use generator::Pace;
 use hunt::{Found, Hunt, Until};
 
 /// Seeds of the short run.
@@ -47,16 +44,15 @@ const LONG_RUN: u64 = 1_000_000;
 fn hunt(pace: Pace, seeds: u64) -> Found {
     let variable = |name: &str| std::env::var(name).ok();
     let number = |name| variable(name).map(|text| text.parse::<u64>().unwrap());
-    let (choice, first, until) = match (number("TRUNKLINE_MOVES_SEED"), number("TRUNKLINE_MOVES_SECONDS")) {
-        (Some(seed), _) => (Choice::Everything, seed, Until::Seed(seed + 1)),
+    let (first, until) = match (number("TRUNKLINE_MOVES_SEED"), number("TRUNKLINE_MOVES_SECONDS")) {
+        (Some(seed), _) => (seed, Until::Seed(seed + 1)),
         (None, Some(seconds)) => {
             let first = number("TRUNKLINE_MOVES_FIRST").unwrap_or(LONG_RUN);
-            (Choice::Everything, first, Until::Time(Duration::from_secs(seconds)))
+            (first, Until::Time(Duration::from_secs(seconds)))
         }
-        (None, None) => (Choice::Settled, 0, Until::Seed(seeds)),
+        (None, None) => (0, Until::Seed(seeds)),
     };
-    let choice = if variable("TRUNKLINE_MOVES_SETTLED").is_some() { Choice::Settled } else { choice };
-    Hunt::new(choice, pace, first, until).run()
+    Hunt::new(pace, first, until).run()
 }
 
 #[test]
@@ -77,8 +73,8 @@ fn so_does_one_whose_server_crashes_lags_or_is_crowded() {
 fn what_was_found_once_stays_mended() {
     let kept = include_str!("moves/kept.txt");
     let differences = match std::env::var("TRUNKLINE_MOVES_SCRIPTS") {
-        Ok(path) => hunt::replay(&std::fs::read_to_string(path).unwrap(), Choice::Everything),
-        Err(_) => hunt::replay(kept, Choice::Settled),
+        Ok(path) => hunt::replay(&std::fs::read_to_string(path).unwrap()),
+        Err(_) => hunt::replay(kept),
     };
     assert_eq!(differences, [""; 0]);
 }
@@ -86,7 +82,7 @@ fn what_was_found_once_stays_mended() {
 #[test]
 fn a_script_reads_as_it_is_written() {
     for seed in 0..50 {
-        let script = generator::script(seed, Choice::Everything, Pace::Quick);
+        let script = generator::script(seed, Pace::Quick);
         assert_eq!(script.to_string().parse(), Ok(script));
     }
 }

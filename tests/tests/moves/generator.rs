@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::actions::{ACTIONS, Action};
-use super::known::is_known;
 use super::questions;
 use super::random::Random;
 use super::script::{Move, Script, Step};
@@ -69,15 +68,6 @@ impl Draft {
     }
 }
 
-/// Which actions are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Choice {
-    /// All steps but those whose differences are known and wait for their mend.
-    Settled,
-    /// All.
-    Everything,
-}
-
 /// How moves are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
@@ -104,7 +94,7 @@ fn pins(step: &str) -> bool {
 const SLOW_MOVES_MAX: usize = 2;
 
 /// The script of a seed.
-pub(crate) fn script(seed: u64, choice: Choice, pace: Pace) -> Script {
+pub(crate) fn script(seed: u64, pace: Pace) -> Script {
     let mut random = Random::seeded(seed);
     let moves: &'static [Move] = match (pace, random.below(5)) {
         (Pace::Slow, _) => &[Move::Crash, Move::Lag, Move::Spread],
@@ -114,7 +104,7 @@ pub(crate) fn script(seed: u64, choice: Choice, pace: Pace) -> Script {
     };
     let moves_left = if pace == Pace::Slow { SLOW_MOVES_MAX } else { usize::MAX };
     let user = if random.chance(15) { "super" } else { "app" }.to_owned();
-    let startup = startup(&mut random, choice);
+    let startup = startup(&mut random);
     let move_percent = random.pick(&[4, 12, 30]);
     let count = 2 + random.below(ACTIONS_MAX - 1);
     let drawn: Vec<&Action> = drawn(&mut random, count);
@@ -125,7 +115,6 @@ pub(crate) fn script(seed: u64, choice: Choice, pace: Pace) -> Script {
     }
     questions::ask(&mut draft);
     let mut steps = draft.steps;
-    steps.retain(|step| choice == Choice::Everything || !is_known(&step.to_string()));
     if draft.random.chance(FREE_PERCENT) {
         steps.retain(|step| !pins(&step.to_string()));
     }
@@ -154,7 +143,7 @@ fn weighted(random: &mut Random, actions: &[&'static Action]) -> &'static Action
     unreachable!("the weights add up")
 }
 
-fn startup(random: &mut Random, choice: Choice) -> Vec<(String, String)> {
+fn startup(random: &mut Random) -> Vec<(String, String)> {
     let all = [
         ("options", "-c work_mem=5MB -c app.tenant=a"),
         ("DateStyle", "German"),
@@ -167,8 +156,5 @@ fn startup(random: &mut Random, choice: Choice) -> Vec<(String, String)> {
         return Vec::new();
     }
     let (name, value) = random.pick(&all);
-    if choice == Choice::Settled && is_known(&format!("{name} {value}")) {
-        return Vec::new();
-    }
     vec![(name.to_owned(), value.to_owned())]
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use trunkline_cluster::Cluster;
 use trunkline_tests::own_cluster;
 
-use super::compare::{Bench, Verdict};
-use super::generator::{self, Choice, Pace};
+use super::compare::{Bench, Counts, Verdict};
+use super::generator::{self, Pace};
+use super::mover::{AT_WORK, NO_REASON};
 use super::script::Script;
 use super::shrink::shrink;
 
@@ -31,7 +32,6 @@ pub(crate) enum Until {
 /// Which seeds are run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hunt {
-    choice: Choice,
     pace: Pace,
     first: u64,
     until: Until,
@@ -50,8 +50,8 @@ pub(crate) struct Found {
 }
 
 impl Hunt {
-    pub(crate) fn new(choice: Choice, pace: Pace, first: u64, until: Until) -> Self {
-        Self { choice, pace, first, until }
+    pub(crate) fn new(pace: Pace, first: u64, until: Until) -> Self {
+        Self { pace, first, until }
     }
 
     /// Runs all seeds, and prints each difference with its least script when it is found.
@@ -95,7 +95,7 @@ impl Hunt {
             if is_over || found.lock().unwrap().differences.len() >= DIFFERENCES_MAX {
                 break;
             }
-            let script = generator::script(seed, self.choice, self.pace);
+            let script = generator::script(seed, self.pace);
             let verdict = bench.run(&script);
             let is_announced = verdict == Verdict::Announced;
             let difference = match verdict {
@@ -126,20 +126,30 @@ fn cluster(shared: &mut Option<Arc<Cluster>>) -> Arc<Cluster> {
     Arc::clone(shared.get_or_insert_with(|| Arc::new(own_cluster(3))))
 }
 
-/// Runs scripts that are kept as text, a paragraph each. The first lines of those that differ.
-pub(crate) fn replay(kept: &str, choice: Choice) -> Vec<String> {
+/// Runs scripts that are kept as text, a paragraph each. The first lines of those that differ, or whose session says why it
+/// stays where it is although they do not say `# stays`.
+pub(crate) fn replay(kept: &str) -> Vec<String> {
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     let mut bench = Bench::start(&cluster(&mut shared), WORKERS + 1);
-    let mut differences = Vec::new();
+    let mut found = Vec::new();
     for paragraph in kept.split("\n\n").filter(|paragraph| paragraph.contains("\nlogin ")) {
         let script: Script = paragraph.parse().unwrap();
-        if choice == Choice::Settled && paragraph.contains("\n# known\n") {
-            continue;
-        }
-        if let Verdict::Different(difference) = bench.run(&script) {
+        bench.counts = Counts::default();
+        let verdict = bench.run(&script);
+        let first = paragraph.lines().next().unwrap_or_default();
+        if let Verdict::Different(difference) = verdict {
             eprintln!("{paragraph}\n{}", difference.text);
-            differences.push(paragraph.lines().next().unwrap_or_default().to_owned());
+            found.push(first.to_owned());
+        }
+        let may_stay = !paragraph.contains("\nmove ") || paragraph.contains("\n# stays\n");
+        let has_moved = bench.counts.left + bench.counts.lost > 0;
+        if let Some(why) =
+            bench.counts.stayed.keys().find(|why| ![NO_REASON, AT_WORK].contains(&why.as_str()))
+            && !may_stay
+            && !has_moved
+        {
+            found.push(format!("{first}: its session stays: {why}"));
         }
     }
-    differences
+    found
 }

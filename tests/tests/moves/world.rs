@@ -167,6 +167,12 @@ impl World {
     /// The same of the functions of this database, which an endpoint reads on the primary while they are used. Nobody
     /// reads them before the first session, or after a while without one: the next one waits for a look then.
     fn await_look_at_functions(&mut self) {
+        // A look is several queries: the first that is seen may be the last of one that began before.
+        self.await_query_about_functions();
+        self.await_query_about_functions();
+    }
+
+    fn await_query_about_functions(&mut self) {
         let began = self.primary.value("SELECT clock_timestamp()");
         let question = format!(
             "SELECT coalesce(bool_and(query_start > '{began}' AND state = 'idle'), true) FROM pg_stat_activity \
