@@ -19,7 +19,7 @@ TRUNKLINE_BIN=$(cd "$target" && pwd)/quick/trunkline
 export TRUNKLINE_BIN
 
 # These promise times, so nothing runs beside them.
-timed="lag health_rows"
+timed="lag health_rows faults"
 # These keep both processors busy with pgbench, so they come last and two at a time.
 loaded="outliving"
 

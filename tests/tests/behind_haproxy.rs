@@ -147,7 +147,10 @@ fn readiness_and_health_checks_with_a_header_of_their_own_pass() {
         ),
     ] {
         let Some(haproxy) = Haproxy::start(&backend) else { return };
-        std::thread::sleep(Duration::from_secs(2));
+        // Before the first check it is UP, too.
+        eventually(SOON, "HAProxy has checked it", || {
+            haproxy.column("one", "check_status").is_some_and(|status| status.starts_with("L7"))
+        });
         assert_eq!(haproxy.column("one", "status").unwrap(), "UP", "{backend}");
         assert_eq!(psql(haproxy.port(), "SELECT 41 + 1"), "42");
     }
