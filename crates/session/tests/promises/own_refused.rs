@@ -149,14 +149,13 @@ fn no_own_answer_is_forwarded_once_the_conversation_is_lost() {
     assert!(matches!(step.then, ServerThen::Violation(_)), "{step:?}");
 }
 
-/// What a request of the proxy's own meets on a standby.
-fn own_canceled_in(head: &[Vec<u8>], request: &[u8]) {
-    let answer = report('E', "ERROR", "40001");
+/// What a request of the proxy's own meets on a standby: it may be made on another one. Returns the talk up to the refusal.
+fn own_canceled_in(head: &[Vec<u8>], request: &[u8]) -> Talk {
     let canceled = || {
         let mut talk = moved(&["s"]);
         asked(&mut talk, request);
         talk.swallows(head);
-        let step = talk.server_step(&answer);
+        let step = talk.server_step(&report('E', "ERROR", "40001"));
         assert_eq!((step.forward, step.dropped, step.inject), (0, 0, None));
         assert!(
             matches!(step.then, ServerThen::Conflict(code) if code.as_str() == "40001"),
@@ -175,16 +174,29 @@ fn own_canceled_in(head: &[Vec<u8>], request: &[u8]) {
 
     let mut talk = canceled();
     talk.session.accept_answer();
-    let step = talk.server_step(&answer);
-    assert_eq!((step.dropped, step.inject.as_deref()), (answer.len(), Some(&answer[..])));
+    talk
 }
 
 #[test]
 fn conflict_in_what_a_message_needs_is_offered_like_one_in_the_message() {
-    own_canceled_in(&[], &query("execute s(1)"));
-    own_canceled_in(&[m('1')], &query("execute s(1)"));
-    own_canceled_in(&[], &run("s").concat());
-    own_canceled_in(&[m('1')], &run("s").concat());
+    let answer = report('E', "ERROR", "40001");
+    for request in [query("execute s(1)"), run("s").concat()] {
+        for head in [vec![], vec![m('1')]] {
+            let step = own_canceled_in(&head, &request).server_step(&answer);
+            assert_eq!((step.dropped, step.inject.as_deref()), (answer.len(), Some(&answer[..])));
+        }
+    }
+}
+
+#[test]
+fn conflict_in_what_is_prepared_ahead_of_a_message_is_offered_too() {
+    let answer = report('E', "ERROR", "40001");
+    let request = query("set search_path = one; execute s(1)");
+    let run = |tag| vec![m('3'), m('1'), m('2'), complete(tag), m('3'), m('3')];
+    for head in [vec![], run("BEGIN"), [run("BEGIN"), run("SET")].concat()] {
+        let step = own_canceled_in(&head, &request).server_step(&answer);
+        assert_eq!((step.dropped, step.inject), (answer.len(), None), "nobody else can take it");
+    }
 }
 
 #[test]

@@ -51,9 +51,19 @@ pub(crate) enum Guard {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
+    /// What the client does not wait for.
     Questions,
+    /// What its next message may need, in batches of their own: a refusal is none of the message.
+    Ahead,
     BeforeSeries,
     BeforeQuery,
+}
+
+impl Purpose {
+    /// Whether a refusal is not the answer to a message of the client.
+    pub(crate) fn is_apart(self) -> bool {
+        matches!(self, Purpose::Questions | Purpose::Ahead)
+    }
 }
 
 #[derive(Debug)]

@@ -23,8 +23,7 @@ impl Session {
     /// client, while the client's request may be sent to another server.
     pub(crate) fn own_canceled(&mut self, error: &[u8]) -> Option<SqlState> {
         let purpose = self.conversation.own.as_ref()?.purpose;
-        let is_for_a_message = matches!(purpose, Purpose::BeforeSeries | Purpose::BeforeQuery);
-        if !is_for_a_message || self.conversation.role != ServerRole::Standby {
+        if purpose == Purpose::Questions || self.conversation.role != ServerRole::Standby {
             return None;
         }
         let code = conflict(error)?;
@@ -62,14 +61,14 @@ impl Session {
         }
         let is_meant = matches!(own.items.front(), Some(OwnRequest::Fail));
         let error = if is_meant { changed() } else { error_again(body, is_whole) };
-        if purpose == Purpose::Questions && guard == Guard::None && own.refused.is_none() {
+        if purpose.is_apart() && guard == Guard::None && own.refused.is_none() {
             own.refused = Some(error.clone());
         }
         self.skip_own();
         if guard == Guard::Open {
             self.transaction_failed(error.clone());
         }
-        if purpose == Purpose::Questions {
+        if purpose.is_apart() {
             return None;
         }
         self.follow_failed(Request::Bind);
@@ -81,7 +80,7 @@ impl Session {
         match purpose {
             Purpose::BeforeSeries => self.conversation.pipeline = Pipeline::Skipping,
             // The ReadyForQuery that is due goes to the client.
-            Purpose::BeforeQuery | Purpose::Questions => {
+            Purpose::BeforeQuery | Purpose::Ahead | Purpose::Questions => {
                 self.conversation.outstanding = Outstanding::new();
                 self.conversation.outstanding.push(Entry {
                     request: Request::Sync,

@@ -214,7 +214,7 @@ impl Session {
             }
         }
         if !batch.expected.is_empty() {
-            return Some(self.send_batch(Purpose::Questions, Guard::None, batch, sent));
+            return Some(self.send_batch(Purpose::Ahead, Guard::None, batch, sent));
         }
         let steps = prepared.steps_before(tag, body);
         prepared.message_sent();
@@ -227,7 +227,7 @@ impl Session {
         let purpose = if is_alone { Purpose::BeforeQuery } else { Purpose::BeforeSeries };
         match purpose {
             Purpose::BeforeQuery => batch.sync(),
-            Purpose::BeforeSeries | Purpose::Questions => write::flush(&mut batch.out),
+            Purpose::BeforeSeries | Purpose::Ahead | Purpose::Questions => write::flush(&mut batch.out),
         }
         let messages = self.send_batch(purpose, Guard::None, batch, sent);
         if let (Some(own), FrontendTag::Describe, Some(describe)) =
