@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use trunkline_control::admin::AdminSocket;
 use trunkline_control::{ListenError, http, listen};
+use trunkline_health::judge::Transition;
 use trunkline_health::{Health, Monitor};
 use trunkline_topology::Snapshot;
 
@@ -24,7 +25,7 @@ use crate::settings::{AuthMode, AuthSettings, ListenerSettings, Settings};
 use crate::worker;
 use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretStore};
-use trunkline_routing::{Attached, Balancer};
+use trunkline_routing::{Attached, Balancer, Rules, eligible};
 use trunkline_telemetry::metrics::Metrics;
 use trunkline_telemetry::sessions::{self, SessionFilter, Sessions};
 use trunkline_telemetry::statement_log::StatementLog;
@@ -206,6 +207,25 @@ impl http::Verdicts for HttpVerdicts {
 
     async fn sessions(&self) -> Option<Sessions> {
         Some(sessions::ask(self.0.questions(), SessionFilter::None).await)
+    }
+
+    fn transitions(&self) -> Vec<Transition> {
+        self.0.health.transitions()
+    }
+
+    fn listeners(&self) -> Vec<http::ListenerNow> {
+        let (snapshot, live) = (self.newest(), self.0.live());
+        let now = |bound: &BoundListener| {
+            let rules = Rules { attrs: bound.settings.options.target_session_attrs, ..live.rules() };
+            let eligible = eligible(&rules, &snapshot, &self.0.attached);
+            http::ListenerNow {
+                name: bound.settings.name.clone(),
+                address: bound.settings.address,
+                target_session_attrs: rules.attrs.as_str(),
+                servers: eligible.servers.iter().map(|candidate| candidate.id).collect(),
+            }
+        };
+        self.0.listeners.iter().map(now).collect()
     }
 }
 

@@ -4,6 +4,7 @@
 //! browsers. [`serve_agent`] answers HAProxy's agent-check. Both answer from the newest verdicts, never ask a
 //! server for it, and work without a proxy beside them.
 
+mod about;
 mod agent;
 mod listener;
 mod page;
@@ -19,11 +20,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
 use trunkline_health::Health;
+use trunkline_health::judge::Transition;
 use trunkline_topology::Snapshot;
 
 use trunkline_telemetry::metrics::Metrics;
 use trunkline_telemetry::sessions::Sessions;
 
+pub use about::ListenerNow;
 pub use agent::{AGENT_CONNECTIONS_MAX, AGENT_WORDS_BYTES_MAX, AGENT_WORDS_GRACE, serve_agent};
 
 /// HTTP connections at one time; one more is closed at once.
@@ -58,11 +61,23 @@ pub trait Verdicts: Clone + Send + Sync + 'static {
     fn sessions(&self) -> impl Future<Output = Option<Sessions>> + Send {
         std::future::ready(None)
     }
+
+    /// The last changes of a server's state, the newest first.
+    fn transitions(&self) -> Vec<Transition>;
+
+    /// The proxy's listeners, and where each sends sessions now; none where only health is served.
+    fn listeners(&self) -> Vec<ListenerNow> {
+        Vec::new()
+    }
 }
 
 impl Verdicts for Health {
     fn newest(&self) -> Arc<Snapshot> {
         Arc::clone(&self.load())
+    }
+
+    fn transitions(&self) -> Vec<Transition> {
+        Health::transitions(self)
     }
 }
 

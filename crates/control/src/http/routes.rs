@@ -10,9 +10,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
-use trunkline_topology::Snapshot;
 
-use super::{Verdicts, page};
+use super::{Verdicts, about, page};
 use trunkline_telemetry::exposition::{render_health, render_prometheus};
 use trunkline_telemetry::metrics::{Label, Metrics, MoveCause, MoveKind, MoveOutcome, RepeatCause};
 use trunkline_telemetry::sessions::Sessions;
@@ -26,11 +25,13 @@ const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 struct RouterState<V> {
     verdicts: V,
     metrics: Option<Arc<Metrics>>,
+    started: Instant,
 }
 
 /// One handler for every method and path: the contract has an answer for each.
 pub(super) fn router<V: Verdicts>(verdicts: V, metrics: Option<Arc<Metrics>>) -> Router {
-    Router::new().fallback(answer::<V>).with_state(Arc::new(RouterState { verdicts, metrics }))
+    let state = RouterState { verdicts, metrics, started: Instant::now() };
+    Router::new().fallback(answer::<V>).with_state(Arc::new(state))
 }
 
 async fn answer<V: Verdicts>(State(site): State<Arc<RouterState<V>>>, request: Request) -> Response {
@@ -46,10 +47,12 @@ async fn answer<V: Verdicts>(State(site): State<Arc<RouterState<V>>>, request: R
         None if at == "/" && reads(method) && page::is_wanted(accept) => page::response(),
         Some(PathAnswer::Cluster) => {
             let sessions = site.verdicts.sessions().await;
-            site.told(method, &target.to_string(), accept, sessions.as_ref())
+            let extras = site.extras(sessions.as_ref());
+            site.told(method, &target.to_string(), accept, Some(&extras))
         }
         Some(PathAnswer::Metrics | PathAnswer::Ready | PathAnswer::Alive | PathAnswer::Serving(_)) | None => {
-            site.told(method, &target.to_string(), accept, None)
+            let extras = site.sessions_of_each();
+            site.told(method, &target.to_string(), accept, extras.as_ref())
         }
     }
 }
@@ -63,19 +66,37 @@ impl<V: Verdicts> RouterState<V> {
         }
     }
 
-    /// What the contract says.
-    fn told(
-        &self,
-        method: &Method,
-        target: &str,
-        accept: Option<&str>,
-        sessions: Option<&Sessions>,
-    ) -> Response {
+    /// What checks are told beside the verdict on a server.
+    fn sessions_of_each(&self) -> Option<Extras> {
+        let metrics = self.metrics.as_deref()?;
         let snapshot = self.verdicts.newest();
-        let extras = self.metrics.as_deref().map(|metrics| extras(metrics, &snapshot, sessions));
+        let on = |server| [("sessions".to_owned(), metrics.sessions_on(server).into())].into_iter().collect();
+        let servers = snapshot.servers.iter().map(|server| (server.id, on(server.id))).collect();
+        Some(Extras { servers, ..Extras::default() })
+    }
+
+    /// What is told beside the verdicts: of each server, of this process, and of all sessions.
+    fn extras(&self, sessions: Option<&Sessions>) -> Extras {
+        let snapshot = self.verdicts.newest();
+        let mut cluster = Map::new();
+        cluster.insert("trunkline".to_owned(), about::process(self.started));
+        cluster.insert("changes".to_owned(), about::changes(&self.verdicts.transitions()));
+        let Some(metrics) = self.metrics.as_deref() else { return Extras { cluster, ..Extras::default() } };
+        cluster.insert("listeners".to_owned(), about::listeners(&self.verdicts.listeners(), &snapshot));
+        if let Some(sessions) = sessions {
+            cluster.insert("sessions".to_owned(), sessions.counts().into());
+            cluster.insert("moves".to_owned(), told_moves(metrics));
+        }
+        let servers =
+            snapshot.servers.iter().map(|server| (server.id, about::work(metrics, server.id))).collect();
+        Extras { cluster, servers }
+    }
+
+    /// What the contract says.
+    fn told(&self, method: &Method, target: &str, accept: Option<&str>, extras: Option<&Extras>) -> Response {
+        let snapshot = self.verdicts.newest();
         let method = method.as_str();
-        let request =
-            contract::CheckRequest { method, target, accept, now: Instant::now(), extras: extras.as_ref() };
+        let request = contract::CheckRequest { method, target, accept, now: Instant::now(), extras };
         let told = contract::respond(&snapshot, &request);
         let status = StatusCode::from_u16(told.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
         let mut response = with(status, told.content_type, told.body);
@@ -85,19 +106,6 @@ impl<V: Verdicts> RouterState<V> {
         }
         response
     }
-}
-
-/// What only the proxy knows: of each server, and of all sessions.
-fn extras(metrics: &Metrics, snapshot: &Snapshot, sessions: Option<&Sessions>) -> Extras {
-    let on = |server| ("sessions".to_owned(), metrics.sessions_on(server).into());
-    let servers =
-        snapshot.servers.iter().map(|server| (server.id, [on(server.id)].into_iter().collect())).collect();
-    let mut cluster = Map::new();
-    if let Some(sessions) = sessions {
-        cluster.insert("sessions".to_owned(), sessions.counts().into());
-        cluster.insert("moves".to_owned(), told_moves(metrics));
-    }
-    Extras { cluster, servers }
 }
 
 /// How often sessions and requests went to another server, why, and how long that took.

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use trunkline_telemetry::exposition::{lint, testing};
+use trunkline_topology::{ServerId, State};
 
 #[derive(Clone)]
 struct Fixed(Arc<Snapshot>);
@@ -16,6 +17,30 @@ struct Fixed(Arc<Snapshot>);
 impl Verdicts for Fixed {
     fn newest(&self) -> Arc<Snapshot> {
         Arc::clone(&self.0)
+    }
+
+    fn transitions(&self) -> Vec<Transition> {
+        let server = &self.0.servers[2];
+        vec![Transition {
+            server: server.id,
+            name: Arc::clone(&server.name),
+            from: State::Up,
+            to: server.state,
+            reason: server.reason.to_string(),
+            role: server.role,
+            lag: server.lag,
+            in_sync: server.in_sync,
+            at: Instant::now(),
+        }]
+    }
+
+    fn listeners(&self) -> Vec<ListenerNow> {
+        vec![ListenerNow {
+            name: "reads".to_owned(),
+            address: ([127, 0, 0, 1], 5434).into(),
+            target_session_attrs: "prefer-standby",
+            servers: vec![self.0.servers[1].id],
+        }]
     }
 }
 
@@ -43,6 +68,10 @@ struct Slow;
 impl Verdicts for Slow {
     fn newest(&self) -> Arc<Snapshot> {
         verdicts().newest()
+    }
+
+    fn transitions(&self) -> Vec<Transition> {
+        Vec::new()
     }
 
     async fn sessions(&self) -> Option<Sessions> {
@@ -145,7 +174,8 @@ async fn a_browser_gets_the_page() {
 #[tokio::test]
 async fn the_json_has_all_that_the_page_shows() {
     let metrics = Arc::new(Metrics::new(1, 3));
-    metrics.thread(0).server(trunkline_topology::ServerId(2)).sessions_active.up();
+    metrics.thread(0).server(ServerId(2)).sessions_active.up();
+    metrics.thread(0).server(ServerId(2)).statement_errors.add(2);
     let address = site(Some(metrics)).await;
     let answer = exchange(address, "GET /cluster?format=json HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let cluster: serde_json::Value = serde_json::from_str(split(&answer).1).expect("JSON");
@@ -153,7 +183,7 @@ async fn the_json_has_all_that_the_page_shows() {
     let members = cluster["members"].as_array().expect("members");
     for (member, sessions) in members.iter().zip([0, 0, 1]) {
         assert_eq!(member["sessions"], sessions);
-        for name in ["name", "state", "role", "in_sync", "reason"] {
+        for name in ["name", "state", "role", "in_sync", "reason", "address", "since_seconds", "statements"] {
             assert!(member.get(name).is_some(), "{name}");
         }
         for bound in ["lo", "est", "hi"] {
@@ -161,6 +191,17 @@ async fn the_json_has_all_that_the_page_shows() {
         }
     }
     assert_eq!(members.len(), 3);
+    assert_eq!(members[2]["statement_errors"], 2);
+    let counts = members[2]["statement_seconds"].as_array().expect("counts by bound");
+    assert!(counts.iter().all(|count| count[0].is_number() && count[1] == 0), "{counts:?}");
+    assert_eq!(cluster["trunkline"]["version"], env!("CARGO_PKG_VERSION"));
+    assert!(cluster["trunkline"]["uptime_seconds"].is_number() && cluster["trunkline"]["host"].is_string());
+    let [reads] = &cluster["listeners"].as_array().expect("listeners")[..] else { panic!("{cluster}") };
+    assert_eq!((&reads["name"], &reads["address"]), (&"reads".into(), &"127.0.0.1:5434".into()));
+    assert_eq!(reads["servers"], serde_json::json!(["replica1"]));
+    let [change] = &cluster["changes"].as_array().expect("changes")[..] else { panic!("{cluster}") };
+    assert_eq!((&change["server"], &change["from"]), (&"replica2".into(), &"UP".into()));
+    assert_eq!((&change["to"], &change["seconds_ago"]), (&"LAGGING".into(), &0.into()));
 }
 
 #[tokio::test]

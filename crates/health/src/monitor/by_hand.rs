@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::judge_task::{JudgeCommand, Published};
 use super::{Health, ServerSignals};
@@ -22,10 +22,7 @@ impl ByHand {
     #[must_use]
     pub fn new(snapshot: Snapshot) -> (Health, Self) {
         let signals: Vec<Arc<ServerSignals>> = snapshot.servers.iter().map(|_| Arc::default()).collect();
-        let published = Published {
-            snapshot: Arc::new(arc_swap::ArcSwap::from_pointee(snapshot)),
-            generation: watch::Sender::new(0),
-        };
+        let published = Published::new(snapshot, 0);
         let (commands, commanded) = mpsc::channel(1);
         let health = Health::new(published.clone(), commands, signals.clone(), Vec::new());
         (health, ByHand { published, signals, _commands: commanded })

@@ -10,7 +10,7 @@ use trunkline_codec::sqlstate::SqlState;
 
 use super::judge_task::{JudgeCommand, Published};
 use super::{ServerSignals, inquiry};
-use crate::judge::{AdoptionRefusal, JudgeSettings};
+use crate::judge::{AdoptionRefusal, JudgeSettings, Transition};
 use crate::termination::Sighting;
 use trunkline_topology::{AdminState, ServerId, ServerSpec, Snapshot};
 
@@ -59,6 +59,12 @@ impl Health {
     #[must_use]
     pub fn load_full(&self) -> Arc<Snapshot> {
         self.shared.published.snapshot.load_full()
+    }
+
+    /// The last changes of state, the newest first.
+    #[must_use]
+    pub fn transitions(&self) -> Vec<Transition> {
+        self.shared.published.transitions()
     }
 
     /// A number that grows whenever a state, role or eligibility changes.

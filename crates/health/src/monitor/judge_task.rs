@@ -1,6 +1,7 @@
 //! The task that owns the judge: receives observations and commands, publishes and logs verdicts.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -10,6 +11,9 @@ use trunkline_codec::ids::SystemIdentifier;
 
 use crate::judge::{AdoptionRefusal, Judge, JudgeSettings, Notice, NoticeKind, Observation, Transition};
 use trunkline_topology::{AdminState, LogSeverity, ServerId, ServerSpec, Snapshot};
+
+/// Changes of state that are kept to be shown.
+const TRANSITIONS_KEPT: usize = 20;
 
 /// An operator's command.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub(super) enum JudgeCommand {
 pub(super) struct Published {
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) generation: watch::Sender<u64>,
+    /// The newest first.
+    transitions: Arc<Mutex<VecDeque<Transition>>>,
 }
 
 #[derive(Debug)]
@@ -36,11 +42,23 @@ pub(super) struct JudgeTask {
 }
 
 impl Published {
-    pub(super) fn new(judge: &Judge) -> Self {
+    pub(super) fn new(snapshot: Snapshot, generation: u64) -> Self {
         Published {
-            snapshot: Arc::new(ArcSwap::from_pointee(judge.snapshot(Instant::now()))),
-            generation: watch::Sender::new(judge.generation()),
+            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+            generation: watch::Sender::new(generation),
+            transitions: Arc::default(),
         }
+    }
+
+    /// The last changes of state, the newest first.
+    pub(super) fn transitions(&self) -> Vec<Transition> {
+        self.transitions.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn keep(&self, transition: Transition) {
+        let mut kept = self.transitions.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.truncate(TRANSITIONS_KEPT - 1);
+        kept.push_front(transition);
     }
 }
 
@@ -61,6 +79,7 @@ impl JudgeTask {
             }
             while let Some(transition) = self.judge.poll_transition() {
                 log(&transition);
+                self.published.keep(transition);
             }
             while let Some(notice) = self.judge.poll_notice() {
                 log_notice(&notice);

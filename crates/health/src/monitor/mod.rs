@@ -118,7 +118,7 @@ impl Monitor {
             tasks.push(runtime.spawn(inquiry::run(watched)).abort_handle());
         }
         let judge = Judge::new(judge, servers, Instant::now());
-        let published = judge_task::Published::new(&judge);
+        let published = judge_task::Published::new(judge.snapshot(Instant::now()), judge.generation());
         let judge_task =
             judge_task::JudgeTask { judge, observed, commanded, settings, published: published.clone() };
         tasks.push(runtime.spawn(judge_task.run()).abort_handle());

@@ -1,0 +1,78 @@
+//! What the page tells of this process beside the verdicts: where sessions go, what has changed, how much is done.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use rustix::system::uname;
+use serde_json::{Map, Value, json};
+use trunkline_health::judge::Transition;
+use trunkline_telemetry::exposition::LATENCY_BOUNDS;
+use trunkline_telemetry::metrics::{Metrics, StatementPhase};
+use trunkline_topology::{ServerId, Snapshot};
+
+/// A listener, and where its sessions go.
+#[derive(Clone, Debug)]
+pub struct ListenerNow {
+    /// Its configured name.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Which servers its sessions may have, in libpq's words.
+    pub target_session_attrs: &'static str,
+    /// The servers that a new session may have now.
+    pub servers: Vec<ServerId>,
+}
+
+/// Which process answers, and since when it serves.
+pub(super) fn process(started: Instant) -> Value {
+    json!({
+        "host": uname().nodename().to_string_lossy(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": started.elapsed().as_secs(),
+    })
+}
+
+/// The listeners; servers by name.
+pub(super) fn listeners(listeners: &[ListenerNow], snapshot: &Snapshot) -> Value {
+    let told = listeners.iter().map(|listener| {
+        let names = listener.servers.iter().filter_map(|id| snapshot.server(*id)).map(|server| &*server.name);
+        json!({
+            "name": listener.name,
+            "address": listener.address.to_string(),
+            "target_session_attrs": listener.target_session_attrs,
+            "servers": names.collect::<Vec<_>>(),
+        })
+    });
+    told.collect()
+}
+
+/// The changes of state, the newest first.
+pub(super) fn changes(transitions: &[Transition]) -> Value {
+    let told = transitions.iter().map(|change| {
+        json!({
+            "seconds_ago": change.at.elapsed().as_secs(),
+            "server": &*change.name,
+            "from": change.from.as_str(),
+            "to": change.to.as_str(),
+            "reason": change.reason,
+        })
+    });
+    told.collect()
+}
+
+/// What a server has done since the start. Times are cumulative counts by upper bound in seconds, as in Prometheus, so
+/// that who asks twice knows those of the time between.
+pub(super) fn work(metrics: &Metrics, server: ServerId) -> Map<String, Value> {
+    let times = metrics.latency(server, StatementPhase::ServerTotal);
+    let counts = LATENCY_BOUNDS.iter().map(|bound| json!([bound.as_secs_f64(), times.count_up_to(*bound)]));
+    let told = json!({
+        "sessions": metrics.sessions_on(server),
+        "statements": times.count(),
+        "statement_errors": metrics.sum(|thread| thread.server(server).statement_errors.value()),
+        "statement_seconds": counts.collect::<Vec<_>>(),
+    });
+    match told {
+        Value::Object(told) => told,
+        _ => Map::new(),
+    }
+}
