@@ -1,7 +1,7 @@
 //! The servers' answers as a table, and what is wrong with them.
 
 use trunkline_auth::secrets::{SecretsAccess, mend_login};
-use trunkline_codec::ids::{Lsn, SystemIdentifier};
+use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 use trunkline_health::judge::{ProbeFailure, ProbePhase, Receiver, RoleFacts};
 use trunkline_topology::{ExpectedRole, ServerSpec};
 
@@ -24,26 +24,47 @@ const HEAD: [&str; 10] = [
 /// The table, and each fault with what mends it. `role` is the monitoring role.
 pub(super) fn report(answers: &[ServerAnswer], role: &str) -> (String, Vec<String>) {
     let primary = primary_of(answers);
-    let rows: Vec<_> = answers.iter().map(|answer| row(answer, primary.map(|(lsn, _)| lsn))).collect();
+    let rows: Vec<_> = answers.iter().map(|answer| row(answer, primary)).collect();
     let table = columns(HEAD, &rows, &[7, 9], answers.iter().map(|_| None));
-    let cluster = primary.and_then(|(_, cluster)| cluster);
-    let mut faults: Vec<String> = answers.iter().flat_map(|answer| faults(answer, role, cluster)).collect();
+    let mut faults: Vec<String> = answers.iter().flat_map(|answer| faults(answer, role, primary)).collect();
     faults.extend(fault_of_all(answers));
     (table, faults)
 }
 
-/// Position and cluster of the first primary.
-fn primary_of(answers: &[ServerAnswer]) -> Option<(Lsn, Option<SystemIdentifier>)> {
+/// What standbys are compared with: where the first primary is.
+#[derive(Clone, Copy)]
+struct Primary {
+    flush: Lsn,
+    timeline: TimelineId,
+    cluster: Option<SystemIdentifier>,
+}
+
+fn primary_of(answers: &[ServerAnswer]) -> Option<Primary> {
     answers.iter().find_map(|answer| match &answer.asked {
         Ok(ServerFacts { facts, .. }) => match &facts.role {
-            RoleFacts::Primary(primary) => Some((primary.flush, facts.system_identifier)),
+            RoleFacts::Primary(primary) => Some(Primary {
+                flush: primary.flush,
+                timeline: primary.timeline,
+                cluster: facts.system_identifier,
+            }),
             RoleFacts::Standby(_) => None,
         },
         Err(_) => None,
     })
 }
 
-fn row(answer: &ServerAnswer, primary: Option<Lsn>) -> [String; 10] {
+/// The timeline that a standby receives, or a primary writes, where it says.
+fn timeline_of(facts: &RoleFacts) -> Option<TimelineId> {
+    match facts {
+        RoleFacts::Primary(facts) => Some(facts.timeline),
+        RoleFacts::Standby(facts) => match facts.receiver {
+            Receiver::Present { timeline, .. } => timeline,
+            Receiver::Absent | Receiver::Hidden => None,
+        },
+    }
+}
+
+fn row(answer: &ServerAnswer, primary: Option<Primary>) -> [String; 10] {
     let ServerSpec { name, host, port, .. } = &answer.spec;
     let place = [name.clone(), format!("{host}:{port}")];
     let unknown = || "-".to_owned();
@@ -63,15 +84,10 @@ fn row(answer: &ServerAnswer, primary: Option<Lsn>) -> [String; 10] {
             ]
         }
         Ok(said) => {
-            let (timeline, behind) = match &said.facts.role {
-                RoleFacts::Primary(facts) => (Some(facts.timeline), None),
-                RoleFacts::Standby(facts) => {
-                    let timeline = match facts.receiver {
-                        Receiver::Present { timeline, .. } => timeline,
-                        Receiver::Absent | Receiver::Hidden => None,
-                    };
-                    (timeline, primary.map(|primary| primary.bytes_since(facts.replay)))
-                }
+            let timeline = timeline_of(&said.facts.role);
+            let behind = match &said.facts.role {
+                RoleFacts::Primary(_) => None,
+                RoleFacts::Standby(facts) => primary.map(|primary| primary.flush.bytes_since(facts.replay)),
             };
             [
                 "yes".to_owned(),
@@ -126,7 +142,7 @@ fn show_bytes(bytes: u64) -> String {
 }
 
 /// What is wrong with one server.
-fn faults(answer: &ServerAnswer, role: &str, cluster: Option<SystemIdentifier>) -> Vec<String> {
+fn faults(answer: &ServerAnswer, role: &str, primary: Option<Primary>) -> Vec<String> {
     let spec = &answer.spec;
     let fault = |what: &str, hint: &str| {
         format!("server {} ({}:{}): {what}\n  HINT: {hint}", spec.name, spec.host, spec.port)
@@ -156,7 +172,8 @@ fn faults(answer: &ServerAnswer, role: &str, cluster: Option<SystemIdentifier>) 
     if let Some(Err(error)) = &said.secrets {
         faults.push(format!("server {} ({}:{}): {error}", spec.name, spec.host, spec.port));
     }
-    if let (Some(own), Some(cluster)) = (said.facts.system_identifier, cluster)
+    let Some(primary) = primary else { return faults };
+    if let (Some(own), Some(cluster)) = (said.facts.system_identifier, primary.cluster)
         && own != cluster
     {
         let what =
@@ -164,6 +181,14 @@ fn faults(answer: &ServerAnswer, role: &str, cluster: Option<SystemIdentifier>) 
         faults.push(fault(
             &what,
             "Write the address of a standby of this primary, or rebuild it from the primary.",
+        ));
+    } else if let (RoleFacts::Standby(_), Some(own)) = (&said.facts.role, timeline_of(&said.facts.role))
+        && own != primary.timeline
+    {
+        let what = format!("it receives timeline {own}, and the primary is on {}", primary.timeline);
+        faults.push(fault(
+            &what,
+            "A failover left it behind: let its primary_conninfo name the primary, or rebuild it (pg_rewind, pg_basebackup).",
         ));
     }
     faults
@@ -228,7 +253,6 @@ mod tests {
     use std::time::Duration;
 
     use trunkline_auth::secrets::LookupError;
-    use trunkline_codec::ids::TimelineId;
     use trunkline_health::judge::{Facts, PrimaryFacts, StandbyFacts, StartupWait};
     use trunkline_topology::AdminState;
 
@@ -313,6 +337,17 @@ mod tests {
         let faults = said(&[primary("db1", ExpectedRole::Any), twin]);
         assert!(faults.contains("more than one server is a primary: db1, db2"), "{faults}");
         assert!(faults.contains("its system identifier is 8, the primary's 7"), "{faults}");
+    }
+
+    #[test]
+    fn a_standby_that_a_failover_left_behind_is_a_fault() {
+        let mut behind = standby("db2", ExpectedRole::Replica, 0);
+        let said = behind.asked.as_mut().expect("it answers");
+        let RoleFacts::Standby(facts) = &mut said.facts.role else { panic!("a standby") };
+        facts.receiver = Receiver::Present { timeline: Some(TimelineId(2)), latest_end: None };
+        let (_, faults) = report(&[primary("db1", ExpectedRole::Primary), behind], "monitor");
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].contains("it receives timeline 2, and the primary is on 3"), "{faults:?}");
     }
 
     #[test]
