@@ -59,7 +59,12 @@ fn hunt(pace: Pace, seeds: u64) -> Found {
 fn a_session_that_moves_says_what_a_session_that_stays_says() {
     let found = hunt(Pace::Quick, SEEDS);
     assert_eq!(found.differences, [], "of {} scripts", found.scripts);
-    assert!(found.left > 0, "no session was moved");
+    assert!(
+        found.left >= found.scripts / 4,
+        "{} sessions were moved in {} scripts",
+        found.left,
+        found.scripts
+    );
 }
 
 #[test]

@@ -22,10 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CROWD: usize = 8;
 /// Between two looks at the session.
 const LOOK: Duration = Duration::from_millis(3);
-/// Why a session has stayed that neither left in time nor gave a reason.
-pub(crate) const NO_REASON: &str = "no reason in time";
-/// Why one has stayed whose statement took longer.
-pub(crate) const AT_WORK: &str = "active";
 
 /// What became of a move.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,11 +176,11 @@ impl Mover {
                 // It takes the proxy milliseconds.
                 Some(seen) if seen.pinned.as_deref().is_some_and(is_transient) => {}
                 Some(Seen { pinned: Some(reason), .. }) => return Outcome::Stayed(reason),
-                Some(Seen { state, .. }) if state == AT_WORK => return Outcome::Stayed(state),
+                Some(Seen { state, .. }) if state == "active" => return Outcome::Stayed(state),
                 Some(_) => {}
             }
             if Instant::now() >= deadline {
-                return Outcome::Stayed(NO_REASON.to_owned());
+                return Outcome::Stayed("no reason in time".to_owned());
             }
             std::thread::sleep(LOOK);
         }
