@@ -69,7 +69,7 @@ fn proxy_before(port: u16) -> SocketAddr {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(async {
-            let running = trunkline_proxy::serve(checked.proxy).await.expect("it starts");
+            let running = trunkline_proxy::serve(checked.proxy, None).await.expect("it starts");
             tell.send(running.bound().listeners[0]).expect("somebody waits");
             std::future::pending::<()>().await;
         });

@@ -19,6 +19,9 @@ const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long it may take to end after SIGINT before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The admin socket in an endpoint's directory.
+const ADMIN_SOCKET: &str = "admin.sock";
+
 /// Who authenticates clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auth {
@@ -47,6 +50,7 @@ pub struct EndpointBuilder {
     flags: Vec<String>,
     sections: BTreeMap<String, BTreeMap<String, String>>,
     tables: String,
+    has_admin: bool,
 }
 
 /// The ports of an endpoint.
@@ -76,6 +80,7 @@ impl Endpoint {
             flags: Vec::new(),
             sections: BTreeMap::new(),
             tables: String::new(),
+            has_admin: false,
         };
         for (index, server) in cluster.servers().enumerate() {
             let role = if index == 0 { "--primary" } else { "--replica" };
@@ -178,6 +183,19 @@ impl Endpoint {
         self.builder.write_file(self.directory.path());
     }
 
+    /// The exit status of one of the binary's admin commands, and what it prints. See [`EndpointBuilder::with_admin`].
+    ///
+    /// # Panics
+    /// When the binary does not run.
+    #[must_use]
+    pub fn admin(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(binary());
+        command.args(arguments).arg("--admin").arg(self.directory.path().join(ADMIN_SOCKET));
+        let output = command.output().expect("the binary runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
     /// Waits until it has ended.
     ///
     /// # Panics
@@ -219,6 +237,13 @@ impl EndpointBuilder {
     #[must_use]
     pub fn auth(self, auth: Auth) -> Self {
         self.key("auth.mode", &format!("\"{}\"", auth.word()))
+    }
+
+    /// Listens on an admin socket in the endpoint's directory.
+    #[must_use]
+    pub fn with_admin(mut self) -> Self {
+        self.has_admin = true;
+        self
     }
 
     /// One more flag of `trunkline serve`.
@@ -289,6 +314,9 @@ impl EndpointBuilder {
             command.arg(flag).arg(format!("127.0.0.1:{}", lease.port()));
         }
         command.args(["--monitor", &format!("user={MONITOR_ROLE} password={MONITOR_PASSWORD} dbname=appdb")]);
+        if self.has_admin {
+            command.arg("--admin").arg(directory.path().join(ADMIN_SOCKET));
+        }
         command.args(&self.flags).env("NO_COLOR", "1").stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a file can be opened twice")).stderr(log);
         let child = command.spawn().expect("the binary runs");

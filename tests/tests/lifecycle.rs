@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use trunkline_tests::{
-    Endpoint, Login, Wire, binary, eventually, http_get, own_cluster, psql, shared_cluster, traffic,
+    Auth, Endpoint, Login, Wire, binary, eventually, http_get, own_cluster, psql, shared_cluster, traffic,
 };
 
 #[test]
@@ -113,16 +113,60 @@ fn sighup_says_what_cannot_change_live_and_refuses_nonsense_whole() {
     endpoint.rewrite_toml("[[server]]\nname = \"replica3\"\naddress = \"127.0.0.1:1\"\n");
     for times in 1..=2 {
         endpoint.signal(Signal::SIGHUP);
-        for what in ["the number of threads", "servers, their names"] {
+        for what in ["key=\"runtime.threads\"", "key=\"server\""] {
             eventually(Duration::from_secs(3), "the log names what differs, each time", || {
                 endpoint.log().matches(what).count() == times
             });
         }
     }
+    assert!(!endpoint.log().contains(" configuration reloaded\n"), "not all of it was");
     endpoint.rewrite("health.max_lag", "\"a while\"");
     endpoint.signal(Signal::SIGHUP);
     eventually(Duration::from_secs(3), "the log names the problem", || endpoint.log().contains("max_lag"));
     assert_eq!(psql(endpoint.reads(), "SELECT 1"), "1");
+}
+
+#[test]
+fn reload_succeeds_only_when_all_is_in_force() {
+    let mut endpoint = Endpoint::over(shared_cluster()).with_admin().start();
+    let is_successful = |endpoint: &Endpoint| {
+        let metrics = http_get(endpoint.http(), "/metrics").unwrap().body;
+        metrics.contains("\ntrunkline_config_last_reload_successful 1\n")
+    };
+    let (status, said) = endpoint.admin(&["reload"]);
+    assert_eq!((status, said.as_str()), (Some(0), "configuration reloaded\n"));
+    endpoint.rewrite("health.max_lag", "\"a while\"");
+    endpoint.rewrite("limits.connections_max", "1");
+    let (status, said) = endpoint.admin(&["reload"]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("nothing was changed\n") && said.contains("health.max_lag: "), "{said}");
+    assert!(!is_successful(&endpoint));
+    let _two_at_once = [Wire::login(endpoint.reads()), Wire::login(endpoint.reads())];
+    endpoint.rewrite("health.max_lag", "\"5s\"");
+    endpoint.rewrite("runtime.threads", "7");
+    let (status, said) = endpoint.admin(&["reload"]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("need a restart\n  runtime.threads\n  HINT: "), "{said}");
+    assert!(!is_successful(&endpoint));
+    let refused = Login::default().try_connect(endpoint.reads()).expect_err("the rest is in force");
+    assert_eq!(refused.code, "53300");
+    endpoint.rewrite("runtime.threads", "0");
+    assert_eq!(endpoint.admin(&["reload"]).0, Some(0));
+    assert!(is_successful(&endpoint));
+}
+
+#[test]
+fn a_users_file_with_an_error_changes_nothing() {
+    let users = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(users.path(), "\"postgres\" \"postgres\"\n").unwrap();
+    let builder = Endpoint::over(shared_cluster()).auth(Auth::Verify).with_admin();
+    let mut endpoint = builder.key("auth.users_file", &format!("{:?}", users.path())).start();
+    std::fs::write(users.path(), "\"postgres\n").unwrap();
+    endpoint.rewrite("limits.connections_max", "1");
+    let (status, said) = endpoint.admin(&["reload"]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("nothing was changed\nusers file "), "{said}");
+    let _two_at_once = [Wire::login(endpoint.reads()), Wire::login(endpoint.reads())];
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Whoever may open the socket may drain servers; its file is readable by its owner alone.
 //! `POST /servers/NAME/ready`, `/drain` and `/maint` set what is wanted of a server; `POST /adopt` takes a cluster that was
-//! re-initialised for the one to watch; `GET /sessions` counts and lists
+//! re-initialised for the one to watch; `POST /reload` reads the configuration again; `GET /sessions` counts and lists
 //! the sessions: `?limit=N` bounds the list, `?pinned=only` leaves out those that can move.
 
 use std::fs::{File, Permissions};
@@ -25,6 +25,7 @@ use trunkline_health::Health;
 use trunkline_topology::AdminState;
 
 use crate::limits::SESSIONS_LISTED_MAX;
+use crate::reload::{self, ReloadOutcome, ReloadRequest};
 use trunkline_telemetry::sessions::{self, SessionFilter, SessionsQuery};
 
 /// Who may open the socket: its owner.
@@ -53,14 +54,13 @@ impl AdminSocket {
         Ok(AdminSocket { listener: bind_private(path)?, path: path.to_owned() })
     }
 
-    /// Answers until its task is dropped.
-    ///
-    /// `workers` are the queues by which the proxy's workers are asked for their sessions.
-    pub async fn serve(self, health: Health, workers: Vec<mpsc::Sender<SessionsQuery>>) {
-        let running = Arc::new(RunningProxy { health, workers });
+    /// Answers about `running` until its task is dropped.
+    pub async fn serve(self, running: RunningProxy) {
+        let running = Arc::new(running);
         let routes = Router::new()
             .route("/servers/{name}/{wanted}", post(set))
             .route("/adopt", post(adopt))
+            .route("/reload", post(reload))
             .route("/sessions", get(list))
             .with_state(running);
         let file = RemoveOnDrop(self.path);
@@ -97,9 +97,13 @@ fn bind_private(path: &Path) -> io::Result<UnixListener> {
 
 /// What the socket's requests are about.
 #[derive(Debug)]
-struct RunningProxy {
-    health: Health,
-    workers: Vec<mpsc::Sender<SessionsQuery>>,
+pub struct RunningProxy {
+    /// The verdicts.
+    pub health: Health,
+    /// The queues by which the proxy's workers are asked for their sessions.
+    pub workers: Vec<mpsc::Sender<SessionsQuery>>,
+    /// The queue of reloads; `None` where there is no configuration to read again.
+    pub reloads: Option<mpsc::Sender<ReloadRequest>>,
 }
 
 struct RemoveOnDrop(PathBuf);
@@ -147,6 +151,24 @@ async fn adopt(State(running): State<Arc<RunningProxy>>) -> (StatusCode, Json<Va
             (StatusCode::OK, Json(json!({ "system_identifier": system.to_string() })))
         }
         Err(why) => (StatusCode::CONFLICT, Json(json!({ "error": why.to_string() }))),
+    }
+}
+
+/// Answers when the reload has ended.
+async fn reload(State(running): State<Arc<RunningProxy>>) -> (StatusCode, Json<Value>) {
+    let refused = |why: &str| (StatusCode::CONFLICT, Json(json!({ "error": why })));
+    let Some(reloads) = &running.reloads else {
+        return refused("this process has no configuration to read again");
+    };
+    match reload::ask(reloads).await {
+        Some(outcome) => {
+            let status = match outcome {
+                ReloadOutcome::All => StatusCode::OK,
+                ReloadOutcome::Part { .. } | ReloadOutcome::Nothing { .. } => StatusCode::CONFLICT,
+            };
+            (status, Json(json!(outcome)))
+        }
+        None => refused("another reload waits already, or the proxy is stopping"),
     }
 }
 

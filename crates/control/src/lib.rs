@@ -11,5 +11,6 @@ pub mod contract;
 pub mod http;
 pub mod limits;
 mod listen;
+pub mod reload;
 
 pub use self::listen::{ListenError, listen};

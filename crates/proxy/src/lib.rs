@@ -17,6 +17,7 @@ mod login;
 mod moves;
 mod net;
 mod relay;
+mod reload;
 mod serve;
 mod server;
 pub mod settings;
@@ -25,4 +26,5 @@ mod snapshots;
 mod testing;
 mod worker;
 
+pub use reload::ReloadError;
 pub use serve::{Bound, Running, StartError, serve};

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
-use trunkline_control::admin::AdminSocket;
+use tokio::sync::{mpsc, watch};
+use trunkline_control::admin::{AdminSocket, RunningProxy};
+use trunkline_control::reload::ReloadRequest;
 use trunkline_control::{ListenError, http, listen};
 use trunkline_health::judge::Transition;
 use trunkline_health::{Health, Monitor};
@@ -21,7 +22,7 @@ use crate::context::{BoundListener, Inbox, Live, RunPhase, Shared, WorkerHandle}
 use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
 use crate::moves::MoveRate;
-use crate::settings::{AuthMode, AuthSettings, ListenerSettings, Settings};
+use crate::settings::{AuthMode, ListenerSettings, Settings};
 use crate::worker;
 use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretStore};
@@ -63,10 +64,10 @@ pub enum StartError {
 /// A running proxy. Dropping it stops it at once.
 #[derive(Debug)]
 pub struct Running {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     /// The settings at the start: those that cannot change live stay in force.
-    started_with: Settings,
-    phase: watch::Sender<RunPhase>,
+    pub(crate) started_with: Settings,
+    pub(crate) phase: watch::Sender<RunPhase>,
     threads: Vec<JoinHandle<()>>,
     bound: Bound,
     aside: tokio::task::JoinSet<()>,
@@ -83,17 +84,21 @@ pub struct Bound {
     pub agent: Option<SocketAddr>,
 }
 
-/// Starts health, workers, HTTP and agent on the calling runtime and threads of their own.
+/// Starts health, workers, HTTP and agent on the calling runtime and threads of their own. `reloads` takes the requests for a
+/// reload that come over the admin socket.
 ///
 /// # Errors
 /// When an address is taken, a thread cannot be started or the users file cannot be read.
-pub async fn serve(settings: Settings) -> Result<Running, StartError> {
+pub async fn serve(
+    settings: Settings,
+    reloads: Option<mpsc::Sender<ReloadRequest>>,
+) -> Result<Running, StartError> {
     let threads = threads(&settings);
     let (sockets, addresses) = bind_all(&settings.listeners, threads)?;
     let shared_and_inboxes = share(&settings, threads)?;
     let (shared, inboxes) = shared_and_inboxes;
     let mut aside = tokio::task::JoinSet::new();
-    let (http, agent) = serve_aside(&settings, &shared, &mut aside).await?;
+    let (http, agent) = serve_aside(&settings, &shared, reloads, &mut aside).await?;
     let (phase, _) = watch::channel(RunPhase::Running);
     let mut handles = Vec::with_capacity(threads);
     let per_worker = transpose(sockets, threads);
@@ -232,6 +237,7 @@ impl http::Verdicts for HttpVerdicts {
 async fn serve_aside(
     settings: &Settings,
     shared: &Arc<Shared>,
+    reloads: Option<mpsc::Sender<ReloadRequest>>,
     aside: &mut tokio::task::JoinSet<()>,
 ) -> Result<(Option<SocketAddr>, Option<SocketAddr>), StartError> {
     let mut bound = (None, None);
@@ -254,8 +260,8 @@ async fn serve_aside(
     if let Some(path) = &settings.admin {
         let failed = |source| StartError::Admin { path: path.clone(), source };
         let socket = AdminSocket::bind(path).await.map_err(failed)?;
-        let questions = shared.questions().cloned().collect();
-        aside.spawn(socket.serve(shared.health.clone(), questions));
+        let workers = shared.questions().cloned().collect();
+        aside.spawn(socket.serve(RunningProxy { health: shared.health.clone(), workers, reloads }));
     }
     Ok(bound)
 }
@@ -285,6 +291,12 @@ impl Running {
         self.shared.admission.sessions()
     }
 
+    /// How long a drain may take, by the settings in force.
+    #[must_use]
+    pub fn drain_timeout(&self) -> Duration {
+        self.shared.live().timeouts.drain
+    }
+
     /// Accepts no new connections, ends sessions at their idle points and the rest after `within`; returns when
     /// the last has ended.
     pub async fn drain(self, within: Duration) {
@@ -312,50 +324,5 @@ impl Running {
             Err(error) => tracing::error!(%error, "could not wait for the worker threads"),
         }
         self.aside.shutdown().await;
-    }
-
-    /// Puts those of the `settings` in force that can change live; describes the others that differ.
-    pub async fn reload(&self, settings: Settings) -> Vec<String> {
-        let fixed = self.fixed(&settings);
-        let started = &self.started_with.auth;
-        let auth =
-            AuthSettings { mode: started.mode, source: started.source.clone(), ..settings.auth.clone() };
-        let cache_ttl = auth.cache_ttl;
-        self.shared.live.store(Arc::new(Live { auth, ..Live::of(&settings) }));
-        self.shared.health.reload(settings.health.judge, settings.health.servers);
-        if let Some(secrets) = &self.shared.secrets
-            && let Err(error) = secrets.reload(cache_ttl).await
-        {
-            tracing::error!(%error, "could not read the users file again, the users read before stay in force");
-        }
-        self.phase.send_replace(RunPhase::Running);
-        fixed
-    }
-
-    fn fixed(&self, new: &Settings) -> Vec<String> {
-        let old = &self.started_with;
-        let places = |settings: &Settings| {
-            let place = |server: &trunkline_topology::ServerSpec| {
-                (server.name.clone(), server.host.clone(), server.port)
-            };
-            settings.health.servers.iter().map(place).collect::<Vec<_>>()
-        };
-        let changes = [
-            (places(old) != places(new), "servers, their names, addresses or order"),
-            (old.health.login != new.health.login, "the monitoring login"),
-            (old.listeners != new.listeners, "listeners"),
-            (
-                old.auth.mode != new.auth.mode || old.auth.source != new.auth.source,
-                "the authentication mode or source",
-            ),
-            (old.auth.mock_nonce != new.auth.mock_nonce, "the mock nonce"),
-            (old.session.functions != new.session.functions, "the treatment of user-defined functions"),
-            (old.http != new.http, "the HTTP address"),
-            (old.http_checkers != new.http_checkers, "the networks of HTTP checkers"),
-            (old.agent != new.agent, "the agent address"),
-            (old.admin != new.admin, "the admin socket"),
-            (old.threads != new.threads, "the number of threads"),
-        ];
-        changes.into_iter().filter(|(changed, _)| *changed).map(|(_, what)| what.to_owned()).collect()
     }
 }

@@ -6,7 +6,7 @@ use crate::commands::admin::{self, WantedState};
 #[cfg(feature = "demo")]
 use crate::commands::demo;
 use crate::commands::{
-    adopt, check, completions, config, health, init_sql, profile, serve, sessions, status,
+    adopt, check, completions, config, health, init_sql, profile, reload, serve, sessions, status,
 };
 use crate::{Exit, Failure};
 
@@ -56,6 +56,8 @@ enum Command {
     /// Put a drained server, or one in maintenance, back to work
     #[command(alias = "undrain")]
     Ready(admin::Admin),
+    /// Have the running proxy read its configuration again
+    Reload(reload::Reload),
     /// Go on with a cluster that was re-initialised, under its new system identifier
     Adopt(adopt::Adopt),
     #[cfg(feature = "demo")]
@@ -83,6 +85,7 @@ impl Cli {
             Command::Drain(admin) => admin.run(WantedState::Drain),
             Command::Maint(admin) => admin.run(WantedState::Maint),
             Command::Ready(admin) => admin.run(WantedState::Ready),
+            Command::Reload(reload) => reload.run(),
             Command::Adopt(adopt) => adopt.run(),
             #[cfg(feature = "demo")]
             Command::Demo(demo) => demo.run(),

@@ -100,8 +100,8 @@ fn filter(level: &str) -> Result<EnvFilter, Failure> {
 }
 
 impl Logging {
-    /// Applies a changed level. The format needs a restart, and a change of it is logged.
-    pub(crate) fn reload(&self, settings: &LogSettings) {
+    /// Applies a changed level. Returns the keys that differ and need a restart.
+    pub(crate) fn reload(&self, settings: &LogSettings) -> Option<&'static str> {
         let level = filter(&settings.level).map(|filter| self.level.reload(filter));
         if !matches!(level, Ok(Ok(()))) {
             tracing::error!(
@@ -109,9 +109,7 @@ impl Logging {
                 "could not change the log level; the old one stays in force"
             );
         }
-        if settings.format != self.format {
-            tracing::warn!(what = "the log's format", "a changed setting takes effect only after a restart");
-        }
+        (settings.format != self.format).then_some("log.format")
     }
 
     /// Says how many lines were dropped, whenever some were. Never ends.

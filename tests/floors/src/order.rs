@@ -34,7 +34,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
     ("routing", &[&["attrs", "load"], &["eligible"], &["balance"]]),
     ("telemetry", &[&["limits", "metrics"], &["sessions", "log_rate"], &["statement_log", "exposition"]]),
     ("auth", &[&["secrets", "credentials", "mock", "nonce"], &["authenticator"]]),
-    ("control", &[&["limits", "contract", "listen"], &["admin", "http"]]),
+    ("control", &[&["limits", "contract", "listen", "reload"], &["admin", "http"]]),
     (
         "session",
         &[
@@ -61,6 +61,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
             &["relay"],
             &["worker"],
             &["serve"],
+            &["reload"],
         ],
     ),
     ("trunkline", &[&["config", "failure", "terminal"], &["logging"], &["commands"], &["cli"]]),

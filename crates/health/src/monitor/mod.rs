@@ -48,6 +48,15 @@ pub struct MonitorSettings {
     pub judge: JudgeSettings,
 }
 
+impl MonitorSettings {
+    /// Whether `other` has the same servers in the same order, each in its place. How they are weighed may differ.
+    #[must_use]
+    pub fn has_servers_of(&self, other: &Self) -> bool {
+        let place = |server: &ServerSpec| (server.name.clone(), server.host.clone(), server.port);
+        self.servers.iter().map(place).eq(other.servers.iter().map(place))
+    }
+}
+
 /// Starts the watching.
 #[derive(Debug)]
 pub struct Monitor;

@@ -38,6 +38,7 @@ pub const LATENCY_BOUNDS: [Duration; 16] = [
 pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot, sessions: Option<&Sessions>) -> String {
     let mut out = Exposition::default();
     health::write(&mut out, snapshot);
+    config(&mut out, metrics);
     clients(&mut out, metrics);
     if let Some(sessions) = sessions {
         mobility(&mut out, sessions);
@@ -54,6 +55,23 @@ pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot, sessions: Optio
 fn names<'s>(metrics: &Metrics, snapshot: &'s Snapshot) -> Vec<(ServerId, &'s str)> {
     let counted = snapshot.servers.iter().filter(|server| usize::from(server.id.0) < metrics.servers());
     counted.map(|server| (server.id, &*server.name)).collect()
+}
+
+/// Whether the configuration that was written last is in force, in the words of Prometheus's own metrics.
+fn config(out: &mut Exposition, metrics: &Metrics) {
+    let reloads = metrics.config();
+    out.family(
+        "trunkline_config_last_reload_successful",
+        Type::Gauge,
+        "1 if the last reload put all of the configuration in force, or there was none since the start.",
+    )
+    .sample(&[], u8::from(reloads.is_last_successful()));
+    out.family(
+        "trunkline_config_last_reload_success_timestamp_seconds",
+        Type::Gauge,
+        "When all of the configuration was last put in force, by a reload or the start, in seconds since 1970.",
+    )
+    .sample(&[], reloads.succeeded_at());
 }
 
 fn clients(out: &mut Exposition, metrics: &Metrics) {
@@ -280,6 +298,20 @@ mod tests {
         lint::check(&health::render_health(&snapshot));
         let series = text.lines().filter(|line| !line.starts_with('#')).count();
         assert!((200..600).contains(&series), "{series} series for three servers");
+    }
+
+    #[test]
+    fn a_reload_that_changed_nothing_shows_until_one_succeeds() {
+        let metrics = Metrics::new(1, 3);
+        let shown = |metrics: &Metrics, value| {
+            let text = render_prometheus(metrics, &testing::snapshot(), None);
+            text.contains(&format!("\ntrunkline_config_last_reload_successful {value}\n"))
+        };
+        assert!(shown(&metrics, 1));
+        metrics.config().ended(false);
+        assert!(shown(&metrics, 0));
+        metrics.config().ended(true);
+        assert!(shown(&metrics, 1));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Each worker thread owns one [`ThreadMetrics`] and is its only writer, so that counting is a plain load
 //! and store in its own cache lines; `/metrics` reads all of them and adds.
 
+mod config;
 mod counter;
 mod histogram;
 mod label;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use trunkline_topology::ServerId;
 
+pub use config::ConfigReloads;
 pub use counter::{Counter, CounterSet, Gauge};
 pub use histogram::{BUCKETS, Histogram, HistogramSum, MAX_RECORDED};
 pub use label::{
@@ -26,13 +28,15 @@ pub use thread::{ServerMetrics, ThreadMetrics};
 pub struct Metrics {
     threads: Box<[Arc<ThreadMetrics>]>,
     servers: usize,
+    config: ConfigReloads,
 }
 
 impl Metrics {
     /// Counters for so many worker threads and servers.
     #[must_use]
     pub fn new(threads: usize, servers: usize) -> Self {
-        Metrics { threads: (0..threads).map(|_| Arc::new(ThreadMetrics::new(servers))).collect(), servers }
+        let threads = (0..threads).map(|_| Arc::new(ThreadMetrics::new(servers))).collect();
+        Metrics { threads, servers, config: ConfigReloads::started() }
     }
 
     /// The counters of worker thread `index`; only that thread may write them.
@@ -42,6 +46,12 @@ impl Metrics {
     #[must_use]
     pub fn thread(&self, index: usize) -> Arc<ThreadMetrics> {
         Arc::clone(&self.threads[index])
+    }
+
+    /// How the configuration was reloaded.
+    #[must_use]
+    pub fn config(&self) -> &ConfigReloads {
+        &self.config
     }
 
     /// How many servers are counted for.

@@ -5,10 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::runtime::Handle;
 use trunkline_control::{http, listen};
-use trunkline_health::Monitor;
+use trunkline_health::{Health, Monitor};
+use trunkline_proxy::settings::Settings;
 
 use super::listen_failure::listen_failure;
-use super::serve::{SignalAction, SignalStreams, configure, log_problems, log_warnings, runtime};
+use super::serve::reload::{in_force, log_problems};
+use super::serve::{SignalAction, SignalStreams, configure, log_warnings, runtime};
 use crate::config::checked::{self, CheckedConfig};
 use crate::config::flags::{Flags, ServerFlags};
 use crate::config::raw::ConfigPurpose;
@@ -25,7 +27,7 @@ Examples:
   printf 'replica1\\n' | nc 127.0.0.1 8009         what its agent-check asks
 
 Nothing is proxied: HAProxy connects to the servers itself and asks here which ones may serve.
-Signals: SIGTERM and SIGINT end it, SIGHUP reads the configuration again.
+Signals: SIGTERM and SIGINT end it, SIGHUP reads the configuration again and logs what needs a restart.
 Exit status: 0 ended by a signal, 1 failed while running, 2 wrong command line or configuration.";
 
 /// The default address of the agent-check server.
@@ -56,11 +58,11 @@ impl HealthCommand {
 async fn run(request: &ConfigSources, checked: CheckedConfig, logging: &Logging) -> Result<Exit, Failure> {
     let mut signals = SignalStreams::listen()?;
     let settings = checked.proxy;
-    let health = Monitor::start(settings.health, &Handle::current());
+    let health = Monitor::start(settings.health.clone(), &Handle::current());
     let mut ready = String::new();
     if let Some(address) = settings.http {
         let (listener, at) = listen("http", address).await.map_err(listen_failure)?;
-        tokio::spawn(http::serve(listener, settings.http_checkers, health.clone(), None, pending()));
+        tokio::spawn(http::serve(listener, settings.http_checkers.clone(), health.clone(), None, pending()));
         ready.push_str(&format!("ready: http on {at}\n"));
     }
     let agent = settings.agent.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, AGENT_PORT)));
@@ -76,20 +78,26 @@ async fn run(request: &ConfigSources, checked: CheckedConfig, logging: &Logging)
         };
         match order {
             SignalAction::Drain | SignalAction::Stop => return Ok(Exit::Success),
-            SignalAction::Reload => reload(request, &health, logging),
+            SignalAction::Reload => reload(request, &settings, &health, logging),
         }
     }
 }
 
-fn reload(request: &ConfigSources, health: &trunkline_health::Health, logging: &Logging) {
-    match checked::settings(load(request)) {
-        Ok(checked) => {
-            logging.reload(&checked.log);
-            health.reload(checked.proxy.health.judge, checked.proxy.health.servers);
-            tracing::info!(
-                "configuration reloaded: limits, weights and states of servers; the rest needs a restart"
-            );
-        }
-        Err(problems) => log_problems(&problems),
-    }
+fn reload(request: &ConfigSources, started_with: &Settings, health: &Health, logging: &Logging) {
+    let checked = match checked::settings(load(request)) {
+        Ok(checked) => checked,
+        Err(problems) => return log_problems(&problems),
+    };
+    let (old, new) = (started_with, checked.proxy);
+    let changes = [
+        (!old.health.has_servers_of(&new.health), "server"),
+        (old.health.login != new.health.login, "monitor"),
+        (old.http != new.http, "http.listen"),
+        (old.http_checkers != new.http_checkers, "http.checkers"),
+        (old.agent != new.agent, "agent.listen"),
+    ];
+    let changed = changes.into_iter().filter(|(is_changed, _)| *is_changed).map(|(_, key)| key);
+    let needs_restart = changed.chain(logging.reload(&checked.log)).collect();
+    health.reload(new.health.judge, new.health.servers);
+    let _logged = in_force(needs_restart);
 }

@@ -12,6 +12,7 @@ pub(crate) mod init_sql;
 mod listen_failure;
 mod open_files;
 pub(crate) mod profile;
+pub(crate) mod reload;
 pub(crate) mod serve;
 pub(crate) mod sessions;
 pub(crate) mod status;

@@ -1,9 +1,14 @@
 //! `trunkline serve`.
 
+pub(super) mod reload;
+
 use std::path::Path;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use trunkline_control::limits::RELOADS_WAITING_MAX;
+use trunkline_control::reload::ReloadRequest;
 use trunkline_proxy::Running;
 use trunkline_proxy::settings::AuthMode;
 
@@ -27,7 +32,8 @@ Examples:
   TRUNKLINE__MONITOR__PASSWORD=secret trunkline serve --log-statements 200ms
 
 Signals: SIGTERM ends sessions at their idle points, within [timeouts] drain, then exits; SIGINT ends at once;
-SIGHUP reads the configuration again and logs what cannot change live.
+SIGHUP reads the configuration again and logs what
+became of it, as `trunkline reload` does, which also says so to its caller.
 
 Exit status: 0 ended by a signal, 1 failed while running, 2 wrong command line or configuration.";
 
@@ -115,8 +121,8 @@ impl SignalStreams {
 async fn serve(request: &ConfigSources, checked: CheckedConfig, logging: &Logging) -> Result<Exit, Failure> {
     // Installed before anything listens: a signal during the start must not kill the process halfway.
     let mut signals = SignalStreams::listen()?;
-    let mut drain = checked.proxy.timeouts.drain;
-    let running = start(&checked).await?;
+    let (reloads, mut asked) = mpsc::channel(RELOADS_WAITING_MAX);
+    let running = start(&checked, Some(reloads)).await?;
     tracing::info!(
         config = checked.file.as_ref().map(|path| path.display().to_string()),
         version = env!("CARGO_PKG_VERSION"),
@@ -127,11 +133,17 @@ async fn serve(request: &ConfigSources, checked: CheckedConfig, logging: &Loggin
     loop {
         let order = tokio::select! {
             order = signals.next() => order,
+            Some(answer) = asked.recv() => {
+                // Who asked may have stopped waiting.
+                let _gone = answer.send(reload::reload(request, &running, logging).await);
+                continue;
+            }
             never = logging.report_dropped() => match never {},
         };
         match order {
-            SignalAction::Reload => drain = reload(request, &running, logging).await.unwrap_or(drain),
+            SignalAction::Reload => drop(reload::reload(request, &running, logging).await),
             SignalAction::Drain => {
+                let drain = running.drain_timeout();
                 tracing::info!(sessions = running.sessions(), timeout = ?drain, "draining: sessions end at their idle points");
                 return Ok(finish(running, drain, &mut signals).await);
             }
@@ -160,8 +172,11 @@ fn say_mode(mode: AuthMode) {
 }
 
 /// Starts the proxy; its errors say what to do.
-pub(super) async fn start(checked: &CheckedConfig) -> Result<Running, Failure> {
-    trunkline_proxy::serve(checked.proxy.clone()).await.map_err(start_failure)
+pub(super) async fn start(
+    checked: &CheckedConfig,
+    reloads: Option<mpsc::Sender<ReloadRequest>>,
+) -> Result<Running, Failure> {
+    trunkline_proxy::serve(checked.proxy.clone(), reloads).await.map_err(start_failure)
 }
 
 /// The hint for an error at the start.
@@ -214,41 +229,10 @@ async fn finish(running: Running, drain: std::time::Duration, signals: &mut Sign
     Exit::Success
 }
 
-/// Puts a changed configuration in force. Returns the new drain timeout, or `None` when it is not valid.
-async fn reload(
-    request: &ConfigSources,
-    running: &Running,
-    logging: &Logging,
-) -> Option<std::time::Duration> {
-    let mut checked = match checked::settings(load(request)) {
-        Ok(checked) => checked,
-        Err(problems) => {
-            log_problems(&problems);
-            return None;
-        }
-    };
-    logging.reload(&checked.log);
-    open_files::fit(&mut checked.proxy);
-    let drain = checked.proxy.timeouts.drain;
-    for what in running.reload(checked.proxy).await {
-        tracing::warn!(what, "a changed setting takes effect only after a restart");
-    }
-    tracing::info!("configuration reloaded");
-    Some(drain)
-}
-
 /// Logs what is valid in a configuration and hardly meant.
 pub(super) fn log_warnings(warnings: &Problems) {
     for Problem { source, key, message, hint } in &warnings.0 {
         let hint = hint.as_deref();
         tracing::warn!(%source, key, problem = message, hint, "the configuration is valid, but hardly meant so");
-    }
-}
-
-/// Logs why a reload failed: one line for each problem.
-pub(super) fn log_problems(problems: &Problems) {
-    for Problem { source, key, message, hint } in &problems.0 {
-        let hint = hint.as_deref();
-        tracing::error!(%source, key, problem = message, hint, "configuration not reloaded: it has a problem");
     }
 }

@@ -9,7 +9,7 @@ const WIDTH: usize = 100;
 
 const HEADER: &str = "\
 # Trunkline's configuration: every key with its default. Delete what you do not change.
-# Check it with `trunkline check --config FILE`; reload it with SIGHUP.
+# Check it with `trunkline check --config FILE`; reload it with `trunkline reload` or SIGHUP.
 # Each key may be overridden by the environment, TRUNKLINE__SECTION__KEY, and by flags.
 # Durations carry their unit (\"500ms\", \"2s\", \"5m\"), sizes may (\"4KiB\", \"16MiB\").
 ";

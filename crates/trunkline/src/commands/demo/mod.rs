@@ -123,7 +123,7 @@ impl Demo {
             let statements =
                 if self.statements { StatementOutput::AlsoOnStderr } else { StatementOutput::InLog };
             let logging = logging::start_in_file(&checked.log, &directory.join("trunkline.log"), statements)?;
-            let running = serve::start(&checked).await?;
+            let running = serve::start(&checked, None).await?;
             Ok((logging, running))
         };
         let (logging, running) = match started.await {

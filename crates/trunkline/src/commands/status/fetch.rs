@@ -25,7 +25,7 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 pub(crate) fn get(address: &str, path: &str) -> Result<(u16, String), Failure> {
     let address = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
     let ask = async { exchange(TcpStream::connect(address).await?, Method::GET, address, path).await };
-    block_on(ask).map_err(|error| {
+    block_on(TIMEOUT, ask).map_err(|error| {
         Failure::new(format!("could not reach Trunkline's HTTP server at {address}: {error}"))
             .hint("Check that it is running, or name its [http] listen with --http ADDRESS:PORT.")
     })
@@ -33,17 +33,27 @@ pub(crate) fn get(address: &str, path: &str) -> Result<(u16, String), Failure> {
 
 /// The status and body of a request without a body for `path` on the admin socket.
 pub(crate) fn on_socket(socket: &Path, method: Method, path: &str) -> Result<(u16, String), Failure> {
+    on_socket_within(TIMEOUT, socket, method, path)
+}
+
+/// The same for a request that may take up to `limit`.
+pub(crate) fn on_socket_within(
+    limit: Duration,
+    socket: &Path,
+    method: Method,
+    path: &str,
+) -> Result<(u16, String), Failure> {
     let ask = async { exchange(UnixStream::connect(socket).await?, method, "localhost", path).await };
-    block_on(ask).map_err(|error| {
+    block_on(limit, ask).map_err(|error| {
         Failure::new(format!("could not reach Trunkline's admin socket {}: {error}", socket.display()))
             .hint("Start it with --admin PATH or [admin] socket, and name the same path with --admin here.")
     })
 }
 
-fn block_on<T>(ask: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+fn block_on<T>(limit: Duration, ask: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let no_answer = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {TIMEOUT:?}"));
-    runtime.block_on(async { timeout(TIMEOUT, ask).await.unwrap_or_else(|_elapsed| Err(no_answer())) })
+    let no_answer = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"));
+    runtime.block_on(async { timeout(limit, ask).await.unwrap_or_else(|_elapsed| Err(no_answer())) })
 }
 
 async fn exchange(

@@ -9,7 +9,7 @@ mod table;
 use std::time::Duration;
 
 use crate::{Exit, Failure, terminal};
-pub(crate) use fetch::{get, on_socket};
+pub(crate) use fetch::{get, on_socket, on_socket_within};
 pub(crate) use screen::Screen;
 #[cfg(feature = "demo")]
 pub(crate) use servers::ServerRow;

@@ -59,7 +59,7 @@ pub const SECTIONS: &[Section] = &[
     Section { name: "agent", doc: "HAProxy's agent-check: a weight by lag, a word by state.", keys: AGENT },
     Section {
         name: "admin",
-        doc: "What an operator may ask of the running proxy: `trunkline drain`, `maint`, `ready`, `adopt` and `sessions`.",
+        doc: "What an operator may ask of the running proxy: `trunkline drain`, `maint`, `ready`, `adopt`, `reload` and `sessions`.",
         keys: ADMIN,
     },
     Section { name: "limits", doc: "Bounds on clients.", keys: LIMITS },

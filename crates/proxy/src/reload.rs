@@ -1,0 +1,75 @@
+//! Changed settings, put in force while sessions live.
+//!
+//! What can fail is tried first, while nothing has changed yet.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use trunkline_auth::secrets::{SecretSource, UsersFileError, check_users_file};
+
+use crate::context::{Live, RunPhase};
+use crate::serve::Running;
+use crate::settings::{AuthSettings, Settings};
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The users file cannot be read, or has errors.
+    #[error(transparent)]
+    Users(#[from] UsersFileError),
+}
+
+impl Running {
+    /// Puts the `settings` in force, but for those that need a restart: the keys of these that differ.
+    ///
+    /// # Errors
+    /// Nothing has changed, and why.
+    pub async fn reload(&self, settings: Settings) -> Result<Vec<&'static str>, ReloadError> {
+        let needs_restart = self.fixed(&settings);
+        let started = &self.started_with.auth;
+        if let (Some(_), SecretSource::File(path)) = (&self.shared.secrets, &started.source) {
+            check_users(path.clone()).await?;
+        }
+        let auth =
+            AuthSettings { mode: started.mode, source: started.source.clone(), ..settings.auth.clone() };
+        let cache_ttl = auth.cache_ttl;
+        self.shared.live.store(Arc::new(Live { auth, ..Live::of(&settings) }));
+        self.shared.health.reload(settings.health.judge, settings.health.servers);
+        if let Some(secrets) = &self.shared.secrets
+            && let Err(error) = secrets.reload(cache_ttl).await
+        {
+            tracing::error!(%error, "could not read the users file again, the users read before stay in force");
+        }
+        self.phase.send_replace(RunPhase::Running);
+        Ok(needs_restart)
+    }
+
+    /// The keys that differ and cannot change live.
+    fn fixed(&self, new: &Settings) -> Vec<&'static str> {
+        let old = &self.started_with;
+        let changes = [
+            (!old.health.has_servers_of(&new.health), "server"),
+            (old.health.login != new.health.login, "monitor"),
+            (old.listeners != new.listeners, "listener"),
+            (old.auth.mode != new.auth.mode, "auth.mode"),
+            (old.auth.source != new.auth.source, "auth.query, auth.users_file"),
+            (old.auth.mock_nonce != new.auth.mock_nonce, "auth.mock_nonce"),
+            (old.session.functions != new.session.functions, "session.functions"),
+            (old.http != new.http, "http.listen"),
+            (old.http_checkers != new.http_checkers, "http.checkers"),
+            (old.agent != new.agent, "agent.listen"),
+            (old.admin != new.admin, "admin.socket"),
+            (old.threads != new.threads, "runtime.threads"),
+        ];
+        changes.into_iter().filter(|(is_changed, _)| *is_changed).map(|(_, key)| key).collect()
+    }
+}
+
+/// Reads the users file on a thread that may wait for it.
+async fn check_users(path: PathBuf) -> Result<(), UsersFileError> {
+    let file = path.clone();
+    match tokio::task::spawn_blocking(move || check_users_file(&file)).await {
+        Ok(checked) => checked.map(drop),
+        Err(ended) => Err(UsersFileError::Unreadable { path, error: std::io::Error::other(ended) }),
+    }
+}

@@ -1,0 +1,57 @@
+//! Reading the configuration again: on SIGHUP, or when `trunkline reload` asks for it.
+
+use trunkline_control::reload::ReloadOutcome;
+use trunkline_proxy::Running;
+
+use crate::commands::open_files;
+use crate::config::checked::{self, CheckedConfig};
+use crate::config::{ConfigSources, Problem, Problems, load};
+use crate::logging::Logging;
+
+/// Puts a changed configuration in force, logs what became of that and counts it.
+pub(super) async fn reload(request: &ConfigSources, running: &Running, logging: &Logging) -> ReloadOutcome {
+    let outcome = match checked::settings(load(request)) {
+        Ok(checked) => apply(checked, running, logging).await,
+        Err(problems) => {
+            log_problems(&problems);
+            ReloadOutcome::Nothing { problems: problems.0.iter().map(ToString::to_string).collect() }
+        }
+    };
+    running.metrics().config().ended(outcome == ReloadOutcome::All);
+    outcome
+}
+
+async fn apply(mut checked: CheckedConfig, running: &Running, logging: &Logging) -> ReloadOutcome {
+    super::log_warnings(&checked.warnings);
+    open_files::fit(&mut checked.proxy);
+    match running.reload(checked.proxy).await {
+        Ok(mut needs_restart) => {
+            needs_restart.extend(logging.reload(&checked.log));
+            in_force(needs_restart)
+        }
+        Err(error) => {
+            tracing::error!(%error, "configuration not reloaded: nothing was changed");
+            ReloadOutcome::Nothing { problems: vec![error.to_string()] }
+        }
+    }
+}
+
+/// Logs that a configuration is in force but for the keys that need a restart.
+pub(crate) fn in_force(needs_restart: Vec<&'static str>) -> ReloadOutcome {
+    if needs_restart.is_empty() {
+        tracing::info!("configuration reloaded");
+        return ReloadOutcome::All;
+    }
+    for key in &needs_restart {
+        tracing::error!(key, "configuration reloaded only in part: this key's new value needs a restart");
+    }
+    ReloadOutcome::Part { needs_restart: needs_restart.into_iter().map(str::to_owned).collect() }
+}
+
+/// Logs why a reload failed: one line for each problem.
+pub(crate) fn log_problems(problems: &Problems) {
+    for Problem { source, key, message, hint } in &problems.0 {
+        let hint = hint.as_deref();
+        tracing::error!(%source, key, problem = message, hint, "configuration not reloaded: it has a problem");
+    }
+}
