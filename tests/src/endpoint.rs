@@ -183,6 +183,12 @@ impl Endpoint {
         self.builder.write_file(self.directory.path());
     }
 
+    /// Puts other tables at the end of its configuration file, as for a reload.
+    pub fn replace_toml(&mut self, tables: &str) {
+        tables.clone_into(&mut self.builder.tables);
+        self.builder.write_file(self.directory.path());
+    }
+
     /// The exit status of one of the binary's admin commands, and what it prints. See [`EndpointBuilder::with_admin`].
     ///
     /// # Panics

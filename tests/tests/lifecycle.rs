@@ -1,10 +1,12 @@
 //! Start, reload, drain, stop.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use trunkline_cluster::PortLease;
 use trunkline_tests::{
     Auth, Endpoint, Login, Wire, binary, eventually, http_get, own_cluster, psql, shared_cluster, traffic,
 };
@@ -167,6 +169,61 @@ fn a_users_file_with_an_error_changes_nothing() {
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("nothing was changed\nusers file "), "{said}");
     let _two_at_once = [Wire::login(endpoint.reads()), Wire::login(endpoint.reads())];
+}
+
+/// A listener of the configuration file.
+fn listener(name: &str, address: &str, port: u16, attrs: &str) -> String {
+    format!(
+        "[[listener]]\nname = \"{name}\"\naddress = \"{address}:{port}\"\ntarget_session_attrs = \"{attrs}\"\n"
+    )
+}
+
+/// Whether nobody listens at a port of this machine.
+fn is_closed(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err()
+}
+
+#[test]
+fn listeners_come_move_and_go_while_their_sessions_live() {
+    let leases = [PortLease::take().unwrap(), PortLease::take().unwrap()];
+    let [first, second] = [leases[0].port(), leases[1].port()];
+    let mut endpoint = Endpoint::over(shared_cluster()).with_admin().start();
+    let done = (Some(0), "configuration reloaded\n".to_owned());
+    assert!(is_closed(first));
+    endpoint.replace_toml(&listener("extra", "127.0.0.1", first, "standby"));
+    assert_eq!(endpoint.admin(&["reload"]), done, "one is added");
+    let mut held = Wire::login(first);
+    assert_eq!(held.value("SELECT pg_is_in_recovery()"), "t");
+
+    endpoint.replace_toml(&listener("extra", "127.0.0.1", first, "primary"));
+    assert_eq!(endpoint.admin(&["reload"]), done, "its sessions want other servers from now on");
+    assert_eq!(Wire::login(first).value("SELECT pg_is_in_recovery()"), "f");
+    assert_eq!(held.value("SELECT pg_is_in_recovery()"), "t", "the others keep what they came for");
+
+    endpoint.replace_toml(&listener("extra", "127.0.0.1", second, "standby"));
+    assert_eq!(endpoint.admin(&["reload"]), done, "it moves");
+    assert!(is_closed(first));
+    let mut moved = Wire::login(second);
+
+    endpoint.replace_toml(&listener("extra", "0.0.0.0", second, "standby"));
+    assert_eq!(endpoint.admin(&["reload"]), done, "to all addresses, the one it has among them");
+    assert_eq!(Wire::login(second).value("SELECT 1"), "1");
+
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, first)).unwrap();
+    endpoint.rewrite("limits.connections_max", "1");
+    endpoint.replace_toml(&listener("extra", "127.0.0.1", first, "standby"));
+    let (status, said) = endpoint.admin(&["reload"]);
+    assert_eq!(status, Some(1), "{said}");
+    let error = format!("nothing was changed\ncould not listen on 127.0.0.1:{first} (extra): ");
+    assert!(said.contains(&error) && said.contains("\n  HINT: Another program listens there"), "{said}");
+    assert_eq!(Wire::login(second).value("SELECT 1"), "1", "all is as it was");
+    drop(taken);
+
+    endpoint.rewrite("limits.connections_max", "1000");
+    endpoint.replace_toml("");
+    assert_eq!(endpoint.admin(&["reload"]), done, "it goes");
+    assert!(is_closed(second));
+    assert_eq!(held.value("SELECT 1") + &moved.value("SELECT 2"), "12", "and its sessions go on");
 }
 
 #[test]

@@ -21,6 +21,14 @@ pub fn bind(address: SocketAddr, sockets: usize) -> io::Result<Vec<TcpListener>>
     alone.bind(&address.into())?;
     let address = alone.local_addr()?.as_socket().unwrap_or(address);
     drop(alone);
+    bind_beside(address, sockets)
+}
+
+/// The same for an address whose port this process has at another address already: the two may overlap.
+///
+/// # Errors
+/// When another process listens there.
+pub fn bind_beside(address: SocketAddr, sockets: usize) -> io::Result<Vec<TcpListener>> {
     (0..sockets)
         .map(|_| {
             let socket = socket(address)?;

@@ -13,6 +13,7 @@ mod defaults;
 mod errors;
 mod functions;
 pub mod limits;
+mod listening;
 mod login;
 mod moves;
 mod net;

@@ -41,6 +41,12 @@ pub const CANCEL_PAUSE: Duration = Duration::from_millis(10);
 /// Sockets waiting for the worker thread that they are handed over to.
 pub const HANDOFF_QUEUE: usize = 1024;
 
+/// Changes of the listening sockets that wait for one worker: a reload waits until they are done.
+pub const LISTENER_CHANGES_MAX: usize = 1;
+
+/// How long a reload waits until the workers have let go of listening sockets.
+pub const LISTENERS_CHANGE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How long a server that sent a FATAL error to an idle session may take to close the connection.
 pub const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
 

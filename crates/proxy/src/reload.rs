@@ -2,18 +2,30 @@
 //!
 //! What can fail is tried first, while nothing has changed yet.
 
+#![expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
+
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use trunkline_auth::secrets::{SecretSource, UsersFileError, check_users_file};
 
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use trunkline_control::ListenError;
+
 use crate::context::{Live, RunPhase};
+use crate::limits::LISTENERS_CHANGE_TIMEOUT;
+use crate::listening::PreparedListeners;
 use crate::serve::Running;
 use crate::settings::{AuthSettings, Settings};
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
+    /// The proxy cannot listen on a new address.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The users file cannot be read, or has errors.
     #[error(transparent)]
     Users(#[from] UsersFileError),
@@ -24,8 +36,9 @@ impl Running {
     ///
     /// # Errors
     /// Nothing has changed, and why.
-    pub async fn reload(&self, settings: Settings) -> Result<Vec<&'static str>, ReloadError> {
+    pub async fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, ReloadError> {
         let needs_restart = self.fixed(&settings);
+        let listeners = self.listening.prepare(&settings.listeners, self.shared.workers.len())?;
         let started = &self.started_with.auth;
         if let (Some(_), SecretSource::File(path)) = (&self.shared.secrets, &started.source) {
             check_users(path.clone()).await?;
@@ -40,8 +53,35 @@ impl Running {
         {
             tracing::error!(%error, "could not read the users file again, the users read before stay in force");
         }
+        self.change_listeners(listeners).await;
         self.phase.send_replace(RunPhase::Running);
         Ok(needs_restart)
+    }
+
+    /// Opens new listening sockets and closes old ones. Sessions keep their connections.
+    async fn change_listeners(&mut self, listeners: PreparedListeners) {
+        let before = std::mem::take(&mut self.bound.listeners);
+        let (done, mut all_done) = mpsc::channel::<Infallible>(1);
+        let changes = self.listening.commit(listeners, &self.shared, &done);
+        drop(done);
+        self.bound.listeners = self.listening.bound();
+        let changed = async {
+            for (worker, change) in self.shared.workers.iter().zip(changes) {
+                // Fails only when the worker has ended.
+                let _ended = worker.listeners.send(change).await;
+            }
+            all_done.recv().await
+        };
+        if timeout(LISTENERS_CHANGE_TIMEOUT, changed).await.is_err() {
+            tracing::warn!("listening sockets are not closed yet: a worker is busy");
+        }
+        let now = &self.bound.listeners;
+        for address in now.iter().filter(|address| !before.contains(address)) {
+            tracing::info!(%address, "listening on a new address");
+        }
+        for address in before.iter().filter(|address| !now.contains(address)) {
+            tracing::info!(%address, "no longer listening: the sessions that came by this address go on");
+        }
     }
 
     /// The keys that differ and cannot change live.
@@ -50,7 +90,6 @@ impl Running {
         let changes = [
             (!old.health.has_servers_of(&new.health), "server"),
             (old.health.login != new.health.login, "monitor"),
-            (old.listeners != new.listeners, "listener"),
             (old.auth.mode != new.auth.mode, "auth.mode"),
             (old.auth.source != new.auth.source, "auth.query, auth.users_file"),
             (old.auth.mock_nonce != new.auth.mock_nonce, "auth.mock_nonce"),

@@ -21,12 +21,13 @@ use trunkline_topology::Snapshot;
 use crate::context::{BoundListener, Inbox, Live, RunPhase, Shared, WorkerHandle};
 use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
+use crate::listening::ListeningPoints;
 use crate::moves::MoveRate;
-use crate::settings::{AuthMode, ListenerSettings, Settings};
+use crate::settings::{AuthMode, Settings};
 use crate::worker;
 use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretStore};
-use trunkline_routing::{Attached, Balancer, Rules, eligible};
+use trunkline_routing::{Attached, Rules, eligible};
 use trunkline_telemetry::metrics::Metrics;
 use trunkline_telemetry::sessions::{self, SessionFilter, Sessions};
 use trunkline_telemetry::statement_log::StatementLog;
@@ -69,7 +70,8 @@ pub struct Running {
     pub(crate) started_with: Settings,
     pub(crate) phase: watch::Sender<RunPhase>,
     threads: Vec<JoinHandle<()>>,
-    bound: Bound,
+    pub(crate) listening: ListeningPoints,
+    pub(crate) bound: Bound,
     aside: tokio::task::JoinSet<()>,
 }
 
@@ -94,22 +96,23 @@ pub async fn serve(
     reloads: Option<mpsc::Sender<ReloadRequest>>,
 ) -> Result<Running, StartError> {
     let threads = threads(&settings);
-    let (sockets, addresses) = bind_all(&settings.listeners, threads)?;
-    let shared_and_inboxes = share(&settings, threads)?;
-    let (shared, inboxes) = shared_and_inboxes;
+    let mut listening = ListeningPoints::default();
+    let listeners = listening.prepare(&settings.listeners, threads)?;
+    let (shared, inboxes) = share(&settings, threads)?;
     let mut aside = tokio::task::JoinSet::new();
     let (http, agent) = serve_aside(&settings, &shared, reloads, &mut aside).await?;
     let (phase, _) = watch::channel(RunPhase::Running);
     let mut handles = Vec::with_capacity(threads);
-    let per_worker = transpose(sockets, threads);
-    for ((index, inbox), sockets) in inboxes.into_iter().enumerate().zip(per_worker) {
-        let thread =
-            worker::spawn(index, Arc::clone(&shared), sockets, inbox, phase.subscribe(), Handle::current())
-                .map_err(|source| StartError::Thread { what: "a worker", source })?;
+    let (done, _nobody_waits) = mpsc::channel(1);
+    let changes = listening.commit(listeners, &shared, &done);
+    for ((index, inbox), change) in inboxes.into_iter().enumerate().zip(changes) {
+        let (shared, opened) = (Arc::clone(&shared), change.opened);
+        let thread = worker::spawn(index, shared, opened, inbox, phase.subscribe(), Handle::current())
+            .map_err(|source| StartError::Thread { what: "a worker", source })?;
         handles.push(thread);
     }
-    let bound = Bound { listeners: addresses, http, agent };
-    Ok(Running { shared, started_with: settings, phase, threads: handles, bound, aside })
+    let bound = Bound { listeners: listening.bound(), http, agent };
+    Ok(Running { shared, started_with: settings, phase, threads: handles, listening, bound, aside })
 }
 
 /// As many as asked for, or one per core that the process may use.
@@ -120,42 +123,9 @@ fn threads(settings: &Settings) -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-type Sockets = Vec<Vec<std::net::TcpListener>>;
-
-fn bind_all(
-    listeners: &[ListenerSettings],
-    threads: usize,
-) -> Result<(Sockets, Vec<SocketAddr>), StartError> {
-    let mut sockets = Vec::with_capacity(listeners.len());
-    let mut addresses = Vec::with_capacity(listeners.len());
-    for listener in listeners {
-        let failed = |source| ListenError { name: listener.name.clone(), address: listener.address, source };
-        let bound = trunkline_net::listen::bind(listener.address, threads).map_err(failed)?;
-        addresses.push(bound.first().map_or(Ok(listener.address), |s| s.local_addr()).map_err(failed)?);
-        sockets.push(bound);
-    }
-    Ok((sockets, addresses))
-}
-
-/// From one row per listener to one row per worker.
-fn transpose(sockets: Sockets, threads: usize) -> Sockets {
-    let mut per_worker: Sockets = (0..threads).map(|_| Vec::new()).collect();
-    for row in sockets {
-        for (worker, socket) in per_worker.iter_mut().zip(row) {
-            worker.push(socket);
-        }
-    }
-    per_worker
-}
-
 fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>), StartError> {
     let servers = settings.health.servers.len();
     let attached = Attached::new(servers);
-    let listeners = settings.listeners.iter().cloned().map(|settings| {
-        let balancer = Balancer::new(settings.options.balance, Arc::clone(&attached));
-        BoundListener { settings, balancer }
-    });
-    let listeners = listeners.collect();
     let (workers, inboxes) = (0..threads).map(|_| WorkerHandle::new()).unzip();
     let health = Monitor::start(settings.health.clone(), &Handle::current());
     let mock = MockSecret::new(settings.auth.mock_nonce.as_ref()).map_err(StartError::Random)?;
@@ -177,7 +147,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
         snapshots: Arc::default(),
         attached,
         pace: MoveRate::new(servers),
-        listeners,
+        listeners: ArcSwap::default(),
         secrets,
         functions,
         statement_log,
@@ -220,7 +190,7 @@ impl http::Verdicts for HttpVerdicts {
 
     fn listeners(&self) -> Vec<http::ListenerNow> {
         let (snapshot, live) = (self.newest(), self.0.live());
-        let now = |bound: &BoundListener| {
+        let now = |bound: &Arc<BoundListener>| {
             let rules = Rules { attrs: bound.settings.options.target_session_attrs, ..live.rules() };
             let eligible = eligible(&rules, &snapshot, &self.0.attached);
             http::ListenerNow {
@@ -230,7 +200,7 @@ impl http::Verdicts for HttpVerdicts {
                 servers: eligible.servers.iter().map(|candidate| candidate.id).collect(),
             }
         };
-        self.0.listeners.iter().map(now).collect()
+        self.0.listeners.load().iter().map(now).collect()
     }
 }
 

@@ -137,9 +137,9 @@ impl TestWorker {
             SecretStore::start(secrets, health.clone(), &runtime()).expect("the secrets of the test")
         });
         let attached = Attached::new(servers);
-        let listeners = settings.listeners.iter().cloned().map(|settings| {
+        let listeners = (0..).zip(settings.listeners.iter().cloned()).map(|(number, settings)| {
             let balancer = Balancer::new(settings.options.balance, Arc::clone(&attached));
-            BoundListener { settings, balancer }
+            Arc::new(BoundListener { number, settings, balancer })
         });
         let shared = Shared {
             functions: FunctionStore::new(settings.session.functions, health.clone(), login, runtime()),
@@ -149,7 +149,7 @@ impl TestWorker {
             admission: Arc::default(),
             cancels: Arc::default(),
             snapshots: Arc::default(),
-            listeners: listeners.collect(),
+            listeners: ArcSwap::from_pointee(listeners.collect()),
             attached,
             pace: MoveRate::new(servers),
             secrets,
@@ -188,7 +188,8 @@ impl TestPeer {
     pub(crate) fn connect(stage: &TestWorker) -> Self {
         let (end, own) = memory::pair(64 * 1024);
         let worker = Rc::clone(&stage.worker);
-        spawn(async move { worker::serve(&worker, Transport::Memory(own), CLIENT, 0).await });
+        let listener = Arc::clone(&worker.shared.listeners.load()[0]);
+        spawn(async move { worker::serve(&worker, Transport::Memory(own), CLIENT, listener).await });
         TestPeer { end, buffer: Vec::new() }
     }
 

@@ -59,7 +59,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
             &["server"],
             &["login"],
             &["relay"],
-            &["worker"],
+            &["worker", "listening"],
             &["serve"],
             &["reload"],
         ],

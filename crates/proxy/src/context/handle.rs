@@ -1,12 +1,14 @@
 //! What threads see of each other's workers.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::mpsc;
 use trunkline_net::Accepted;
 
-use crate::limits::HANDOFF_QUEUE;
+use super::listeners::{BoundListener, ListenerChange};
+use crate::limits::{HANDOFF_QUEUE, LISTENER_CHANGES_MAX};
 use trunkline_telemetry::limits::SESSIONS_QUESTIONS_MAX;
 use trunkline_telemetry::sessions::SessionsQuery;
 
@@ -15,7 +17,7 @@ use trunkline_telemetry::sessions::SessionsQuery;
 pub(crate) struct Handoff {
     pub(crate) socket: Accepted,
     pub(crate) peer: SocketAddr,
-    pub(crate) listener: usize,
+    pub(crate) listener: Arc<BoundListener>,
 }
 
 /// What other threads see of a worker.
@@ -25,6 +27,7 @@ pub(crate) struct WorkerHandle {
     pub(crate) connections: AtomicUsize,
     pub(crate) handoff: mpsc::Sender<Handoff>,
     pub(crate) questions: mpsc::Sender<SessionsQuery>,
+    pub(crate) listeners: mpsc::Sender<ListenerChange>,
 }
 
 /// The worker's own end of its handle.
@@ -32,13 +35,15 @@ pub(crate) struct WorkerHandle {
 pub(crate) struct Inbox {
     pub(crate) handoffs: mpsc::Receiver<Handoff>,
     pub(crate) questions: mpsc::Receiver<SessionsQuery>,
+    pub(crate) listeners: mpsc::Receiver<ListenerChange>,
 }
 
 impl WorkerHandle {
     pub(crate) fn new() -> (Self, Inbox) {
         let (handoff, handoffs) = mpsc::channel(HANDOFF_QUEUE);
         let (questions, asked) = mpsc::channel(SESSIONS_QUESTIONS_MAX);
-        let handle = WorkerHandle { connections: AtomicUsize::new(0), handoff, questions };
-        (handle, Inbox { handoffs, questions: asked })
+        let (listeners, changes) = mpsc::channel(LISTENER_CHANGES_MAX);
+        let handle = WorkerHandle { connections: AtomicUsize::new(0), handoff, questions, listeners };
+        (handle, Inbox { handoffs, questions: asked, listeners: changes })
     }
 }

@@ -1,6 +1,7 @@
 //! What sessions work with: the state of the proxy ([`Shared`], [`Live`]) and of their thread ([`Worker`]).
 
 mod handle;
+mod listeners;
 mod shared;
 mod slots;
 
@@ -12,7 +13,8 @@ use tokio::sync::watch;
 use trunkline_session::{JournalPool, LoginParameters};
 
 pub(crate) use self::handle::{Handoff, Inbox, WorkerHandle};
-pub(crate) use self::shared::{BoundListener, Live, RunPhase, Shared, log_connection};
+pub(crate) use self::listeners::{BoundListener, DoneSender, ListenerChange, OpenedSocket};
+pub(crate) use self::shared::{Live, RunPhase, Shared, log_connection};
 pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
 use crate::limits::READ_BUFFER_BYTES;
 use crate::net::Connector;

@@ -7,16 +7,17 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use trunkline_health::Health;
-use trunkline_routing::{Attached, Balancer, Rules, TargetSessionAttrs};
+use trunkline_routing::{Attached, Rules, TargetSessionAttrs};
 
 use super::handle::WorkerHandle;
+use super::listeners::BoundListener;
 use crate::admission::Admission;
 use crate::cancel::CancelRegistry;
 use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
 use crate::moves::MoveRate;
 use crate::settings::{
-    AuthSettings, FallbackSettings, LimitSettings, ListenerSettings, RetrySettings, SessionPolicy, Settings,
+    AuthSettings, FallbackSettings, LimitSettings, RetrySettings, SessionPolicy, Settings,
     StatementLogSettings, TimeoutSettings,
 };
 use crate::snapshots::ExportedSnapshots;
@@ -37,7 +38,8 @@ pub(crate) struct Shared {
     pub(crate) snapshots: Arc<ExportedSnapshots>,
     pub(crate) attached: Arc<Attached>,
     pub(crate) pace: MoveRate,
-    pub(crate) listeners: Vec<BoundListener>,
+    /// Those that take new sessions.
+    pub(crate) listeners: ArcSwap<Vec<Arc<BoundListener>>>,
     pub(crate) secrets: Option<SecretStore>,
     pub(crate) functions: FunctionStore,
     pub(crate) statement_log: StatementLog,
@@ -60,13 +62,6 @@ pub(crate) struct Live {
     pub(crate) session: SessionPolicy,
     /// How long the login may take that distinguishes a server's shutdown from pg_terminate_backend.
     pub(crate) connect_timeout_of_health: Duration,
-}
-
-/// A listener and its balancer.
-#[derive(Debug)]
-pub(crate) struct BoundListener {
-    pub(crate) settings: ListenerSettings,
-    pub(crate) balancer: Balancer,
 }
 
 /// Whether workers accept and keep sessions.

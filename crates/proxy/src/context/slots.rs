@@ -35,7 +35,7 @@ pub(crate) struct Slot {
     order: Cell<Order>,
     /// The worker waits for a description of the session.
     is_asked: Cell<bool>,
-    place: Cell<Option<(usize, ServerId)>>,
+    place: Cell<Option<(u64, ServerId)>>,
     /// When the session wants to be woken.
     due: Cell<Option<Instant>>,
     waker: RefCell<Option<Waker>>,
@@ -103,7 +103,7 @@ impl Slot {
     }
 
     /// Sets where the session is, for rebalancing: its listener and its server.
-    pub(crate) fn set_place(&self, place: Option<(usize, ServerId)>) {
+    pub(crate) fn set_place(&self, place: Option<(u64, ServerId)>) {
         self.place.set(place);
     }
 
@@ -173,7 +173,7 @@ impl Slots {
     }
 
     /// Orders up to `most` of the sessions at `place` to move.
-    pub(crate) fn order_moves(&self, place: (usize, ServerId), most: usize) {
+    pub(crate) fn order_moves(&self, place: (u64, ServerId), most: usize) {
         let slots = self.slots.borrow();
         let from = self.next_move.get();
         let later = slots.iter().filter(|(key, _)| *key >= from);

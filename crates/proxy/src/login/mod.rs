@@ -30,7 +30,7 @@ use self::request::{StartupRequest, shown};
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
 use crate::client::first::{StartupOutcome, read_startup};
-use crate::context::{RunPhase, Worker, log_connection};
+use crate::context::{BoundListener, RunPhase, Worker, log_connection};
 use crate::errors::Refusal;
 use crate::server::connection::{ReadyServer, ServerConnection};
 use crate::server::take::{ServerCriteria, TakeError};
@@ -129,7 +129,7 @@ pub(crate) async fn establish(
     worker: &Rc<Worker>,
     client: &mut Transport,
     peer: SocketAddr,
-    listener: usize,
+    listener: &Arc<BoundListener>,
 ) -> Option<Box<NewSession>> {
     let limit = LoginDeadline::within(worker.shared.live().timeouts.login);
     let mut phase = worker.phase.clone();
@@ -214,10 +214,10 @@ async fn log_in(
     worker: &Rc<Worker>,
     client: &mut Transport,
     peer: SocketAddr,
-    listener: usize,
+    listener: &Arc<BoundListener>,
     limit: &LoginDeadline,
 ) -> Result<Box<NewSession>, LoginFailure> {
-    let peer = address_of(worker, client, peer, listener).await?;
+    let peer = address_of(client, peer, listener).await?;
     let live = worker.shared.live();
     let (startup, read_ahead) = match first_packets(worker, client, &live.limits, peer).await? {
         StartupOutcome::Startup { startup, read_ahead } => (startup, read_ahead),
@@ -240,7 +240,7 @@ async fn log_in(
     if live.auth.check_user.as_deref().is_some_and(|check| *request.user == *check.as_bytes()) {
         return Err(verify::answer_check(worker, client, &request).await);
     }
-    let name = shown_name(worker, &startup, &request, peer);
+    let name = shown_name(&startup, &request, peer);
     let startup = match &name {
         Some(name) => name.tell(&startup),
         None => startup,
@@ -280,12 +280,11 @@ async fn first_packets(
 /// The name with the client's address, if the listener adds it. Replication is left alone: the primary looks a
 /// standby's name up in synchronous_standby_names.
 fn shown_name(
-    worker: &Worker,
     startup: &StartupMessage,
     request: &StartupRequest,
     client: SocketAddr,
 ) -> Option<ApplicationName> {
-    match worker.shared.listeners[request.criteria.listener].settings.options.application_name_add_host {
+    match request.criteria.listener.settings.options.application_name_add_host {
         AddHost::On if !request.is_replication => Some(ApplicationName::with_address(startup, client)),
         AddHost::On | AddHost::Off => None,
     }
@@ -293,12 +292,11 @@ fn shown_name(
 
 /// The client's address: that of its socket, or the one in the PROXY header of a trusted proxy.
 async fn address_of(
-    worker: &Rc<Worker>,
     client: &mut Transport,
     peer: SocketAddr,
-    listener: usize,
+    listener: &BoundListener,
 ) -> Result<SocketAddr, LoginFailure> {
-    let proxies = &worker.shared.listeners[listener].settings.options.proxy_protocol_from;
+    let proxies = &listener.settings.options.proxy_protocol_from;
     let from = peer.ip().to_canonical();
     if !proxies.iter().any(|network| network.contains(&from)) {
         return Ok(peer);
@@ -352,7 +350,7 @@ async fn finish_login(
         user: shown(&request.user).into(),
         database: shown(&request.database).into(),
         client: peer,
-        listener: worker.shared.listeners[request.criteria.listener].settings.name.as_str().into(),
+        listener: request.criteria.listener.settings.name.as_str().into(),
         since: Instant::now(),
     };
     log_connection!(

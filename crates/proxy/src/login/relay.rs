@@ -51,7 +51,7 @@ pub(super) async fn log_in(
     limit: &LoginDeadline,
 ) -> Result<Authenticated, LoginFailure> {
     let (startup, owed) = version::ask_for_no_more(startup, version::newest(worker, request))?;
-    let mut search = Search::new(worker, request.criteria);
+    let mut search = Search::new(worker, request.criteria.clone());
     limit.extend(search.extra_wait());
     let timeout = worker.shared.live().timeouts.connect;
     loop {

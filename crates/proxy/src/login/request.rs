@@ -1,12 +1,13 @@
 //! What a startup packet asks the proxy for.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use trunkline_codec::startup::{Replication, StartupMessage};
 use trunkline_routing::TargetSessionAttrs;
 use trunkline_topology::ServerId;
 
-use crate::context::Worker;
+use crate::context::{BoundListener, Worker};
 use crate::errors::Refusal;
 use crate::server::take::ServerCriteria;
 use crate::settings::Retry;
@@ -42,7 +43,7 @@ impl StartupRequest {
     /// not accept.
     pub(crate) fn read(
         worker: &Worker,
-        listener: usize,
+        listener: &Arc<BoundListener>,
         client: IpAddr,
         startup: &StartupMessage,
     ) -> Result<Self, Refusal> {
@@ -66,14 +67,14 @@ impl StartupRequest {
             None => None,
             Some(name) => Some(server_named(worker, &name)?),
         };
-        let attrs = worker.shared.listeners[listener].settings.options.target_session_attrs;
+        let attrs = listener.settings.options.target_session_attrs;
         let attrs = if is_replication { attrs_of_replication(attrs, only) } else { attrs };
         let reports_timing = match options.get(TIMING_OPTION) {
             None => false,
             Some(value) => is_true(TIMING_OPTION, &value)?,
         };
         let retry = match options.get(RETRY_OPTION) {
-            None => worker.shared.listeners[listener].settings.options.retry,
+            None => listener.settings.options.retry,
             Some(value) if is_true(RETRY_OPTION, &value)? => Retry::On,
             Some(_off) => Retry::Off,
         };
@@ -83,7 +84,7 @@ impl StartupRequest {
         Ok(StartupRequest {
             user: user.into(),
             database: startup.database().into(),
-            criteria: ServerCriteria { listener, attrs, only, first },
+            criteria: ServerCriteria { listener: Arc::clone(listener), attrs, only, first },
             is_replication,
             reports_timing,
             retry,

@@ -43,7 +43,7 @@ pub(super) async fn log_in(
     let credentials = authenticate(worker, &mut dialogue, request).await?;
     let client_read_ahead = dialogue.reader.into_read_ahead();
     let startup = for_servers(&startup);
-    let mut search = Search::new(worker, request.criteria);
+    let mut search = Search::new(worker, request.criteria.clone());
     limit.extend(search.extra_wait());
     let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
     let taken = match check_out(&mut search, who, &SessionState::new()).await {

@@ -162,7 +162,7 @@ impl Relay {
         let mut own = self.context.own.clone();
         own.settle(&self.worker.shared.defaults, [&info.user, &info.database], &told);
         let (worker, criteria, state) =
-            (Rc::clone(&self.worker), self.context.criteria, self.session.state());
+            (Rc::clone(&self.worker), self.context.criteria.clone(), self.session.state());
         Some(NextLogin { worker, criteria, relogin, info, own, told, state })
     }
 

@@ -304,7 +304,7 @@ impl Relay {
             // It answers probes again: its silence here means that the query takes long.
             self.watch.stalled = None;
         }
-        let criteria = self.context.criteria;
+        let criteria = &self.context.criteria;
         let is_kept = status.state == State::Lagging && self.live.session.on_lagging == OnLagging::Keep;
         let stays = criteria.only.is_some() || is_kept;
         if stays || eligible::may_stay(&criteria.rules(&self.live), &snapshot, server) {

@@ -25,7 +25,7 @@ use trunkline_session::{
 };
 
 use crate::client::messages::ReadError;
-use crate::context::{Live, Worker};
+use crate::context::{BoundListener, Live, Worker};
 use crate::errors::Refusal;
 use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
 use crate::snapshots::keep_first;
@@ -58,10 +58,10 @@ pub(crate) enum TakeError {
 }
 
 /// Which servers a session may have.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ServerCriteria {
-    /// Index of its listener.
-    pub(crate) listener: usize,
+    /// The listener that it came by.
+    pub(crate) listener: Arc<BoundListener>,
     /// The attributes of the listener, or stricter ones.
     pub(crate) attrs: TargetSessionAttrs,
     /// Only this server.
@@ -73,8 +73,8 @@ pub(crate) struct ServerCriteria {
 impl ServerCriteria {
     /// Where a session on `server` counts for the balance of its listener; `None` for a session that named its
     /// server.
-    pub(crate) fn place_on(&self, server: ServerId) -> Option<(usize, ServerId)> {
-        self.only.is_none().then_some((self.listener, server))
+    pub(crate) fn place_on(&self, server: ServerId) -> Option<(u64, ServerId)> {
+        self.only.is_none().then_some((self.listener.number, server))
     }
 
     /// The routing rules under the settings in force.
@@ -232,7 +232,7 @@ impl<'a> Search<'a> {
         let live = shared.live();
         let rules = self.criteria.rules(&live);
         let mut servers = self.candidates(&snapshot, &live);
-        let balancer = &shared.listeners[self.criteria.listener].balancer;
+        let balancer = &self.criteria.listener.balancer;
         let lease = match self.moving {
             None => {
                 keep_first(&mut servers, self.criteria.first, &self.excluded);

@@ -1,53 +1,106 @@
 //! Accepting connections, and placing each on the worker with the fewest.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::BytesMut;
+use tokio::sync::oneshot;
 use trunkline_codec::limits::STARTUP_PACKET_MAX;
-use trunkline_net::{Accepted, Transport, listen};
+use trunkline_net::{Accepted, LISTEN_BACKLOG, Transport, listen};
 use trunkline_reactor::{Task, spawn, timer};
 use trunkline_telemetry::log_rate::LogRate;
 
 use crate::admission::SocketPermit;
-use crate::context::{Handoff, Worker};
+use crate::context::{BoundListener, DoneSender, Handoff, ListenerChange, OpenedSocket, Worker};
 use crate::errors::Refusal;
 use crate::limits::ACCEPT_BACKOFF;
 use crate::{login, relay};
 
-/// Accept loops that end when this is dropped.
+/// Accept loops, one for each listening socket, by its point. They end when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Accepting(HashMap<u64, AcceptLoop>);
+
+/// The accept loop of one listening socket, and how it is told to end in order.
 #[derive(Debug)]
-pub(crate) struct Accepting(Vec<Task>);
+struct AcceptLoop {
+    task: Task,
+    closing: oneshot::Sender<DoneSender>,
+}
 
 impl Drop for Accepting {
     fn drop(&mut self) {
-        self.0.iter().for_each(Task::abort);
+        self.0.values().for_each(|accepting| accepting.task.abort());
     }
 }
 
-/// Starts one accept loop per listening socket; they are in the listeners' order.
-pub(crate) fn start(worker: &Rc<Worker>, sockets: Vec<TcpListener>) -> Accepting {
-    let loops = sockets.into_iter().enumerate().map(|(listener, socket)| {
-        let worker = Rc::clone(worker);
-        spawn(async move {
-            match trunkline_net::Listener::from_std(socket) {
-                Ok(socket) => accept_all(worker, socket, listener).await,
-                Err(error) => tracing::error!(%error, "could not watch a listening socket"),
+impl Accepting {
+    /// Starts accepting on `sockets`, too.
+    pub(crate) fn open(&mut self, worker: &Rc<Worker>, sockets: Vec<OpenedSocket>) {
+        for opened in sockets {
+            let (closing, closed) = oneshot::channel();
+            let (point, worker) = (opened.point, Rc::clone(worker));
+            let task = spawn(accept_until_closed(worker, opened, closed));
+            self.0.insert(point, AcceptLoop { task, closing });
+        }
+    }
+
+    /// Opens and closes sockets. Connections that a closed one has already are accepted.
+    pub(crate) fn change(&mut self, worker: &Rc<Worker>, change: ListenerChange) {
+        let ListenerChange { opened, closed, done } = change;
+        self.open(worker, opened);
+        for point in closed {
+            if let Some(accepting) = self.0.remove(&point) {
+                // A loop that has ended has closed its socket.
+                let _ended = accepting.closing.send(done.clone());
             }
-        })
-    });
-    Accepting(loops.collect())
+        }
+    }
 }
 
-async fn accept_all(worker: Rc<Worker>, socket: trunkline_net::Listener, listener: usize) {
+async fn accept_until_closed(
+    worker: Rc<Worker>,
+    opened: OpenedSocket,
+    closed: oneshot::Receiver<DoneSender>,
+) {
+    let OpenedSocket { socket, listener, .. } = opened;
+    let socket = match trunkline_net::Listener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(%error, "could not watch a listening socket");
+            return;
+        }
+    };
+    let begin = |socket, peer| place(&worker, socket, peer, listener.load_full());
+    let done = tokio::select! {
+        biased;
+        done = closed => done,
+        never = accept_all(&worker, &socket, begin) => match never {},
+    };
+    for _ in 0..LISTEN_BACKLOG {
+        let Some(Ok((accepted, peer))) = socket.accept_waiting().await else { break };
+        begin(accepted, peer);
+    }
+    drop(socket);
+    drop(done);
+}
+
+/// Begins each connection that comes to a socket.
+async fn accept_all(
+    worker: &Worker,
+    socket: &trunkline_net::Listener,
+    begin: impl Fn(Accepted, SocketAddr),
+) -> Infallible {
     let mut errors = LogRate::default();
     let mut spare = SpareDescriptor::new();
     loop {
         match socket.accept().await {
-            Ok((socket, peer)) => place(&worker, socket, peer, listener),
+            Ok((socket, peer)) => begin(socket, peer),
             Err(error) if is_peers_own(&error) => {}
             Err(error) => {
                 if let Some(more) = errors.note() {
@@ -56,7 +109,7 @@ async fn accept_all(worker: Rc<Worker>, socket: trunkline_net::Listener, listene
                 if is_out_of_descriptors(&error) && spare.give_up() {
                     // The kernel wants a descriptor before it looks whether a client is there.
                     if let Some(Ok((socket, _peer))) = socket.accept_waiting().await {
-                        turn_away(&worker, &socket, worker.shared.live().limits.connections_max);
+                        turn_away(worker, &socket, worker.shared.live().limits.connections_max);
                     }
                     spare = SpareDescriptor::new();
                 } else {
@@ -98,7 +151,7 @@ impl SpareDescriptor {
     }
 }
 
-fn place(worker: &Rc<Worker>, socket: Accepted, peer: SocketAddr, listener: usize) {
+fn place(worker: &Rc<Worker>, socket: Accepted, peer: SocketAddr, listener: Arc<BoundListener>) {
     let handles = &worker.shared.workers;
     let own = &handles[worker.index];
     let idlest = handles.iter().min_by_key(|handle| handle.connections.load(Relaxed)).unwrap_or(own);
@@ -131,7 +184,7 @@ impl Drop for PlacedConnection {
     }
 }
 
-fn begin(worker: &Rc<Worker>, socket: Accepted, peer: SocketAddr, listener: usize) {
+fn begin(worker: &Rc<Worker>, socket: Accepted, peer: SocketAddr, listener: Arc<BoundListener>) {
     worker.shared.workers[worker.index].connections.fetch_add(1, Relaxed);
     let placed = PlacedConnection(Rc::clone(worker));
     let limits = worker.shared.live();
@@ -163,15 +216,20 @@ async fn converse(
     _permit: SocketPermit,
     client: Transport,
     peer: SocketAddr,
-    listener: usize,
+    listener: Arc<BoundListener>,
 ) {
     serve(&placed.0, client, peer, listener).await;
 }
 
 /// Logs a client in, relays until its session ends, and closes.
-pub(crate) async fn serve(worker: &Rc<Worker>, mut client: Transport, peer: SocketAddr, listener: usize) {
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    mut client: Transport,
+    peer: SocketAddr,
+    listener: Arc<BoundListener>,
+) {
     // Boxed, as the futures below are, so that a session does not reserve memory for them all its life.
-    let new_session = Box::pin(login::establish(worker, &mut client, peer, listener)).await;
+    let new_session = Box::pin(login::establish(worker, &mut client, peer, &listener)).await;
     match new_session {
         Some(new_session) => {
             let mut session = relay::Relay::new(Rc::clone(worker), client, *new_session);

@@ -7,7 +7,6 @@ mod accept;
 mod rebalance;
 
 use std::io;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,7 +20,7 @@ use trunkline_reactor::timer::{self, Ticker};
 
 #[cfg(test)]
 pub(crate) use self::accept::serve;
-use crate::context::{Inbox, Order, RunPhase, Shared, Worker};
+use crate::context::{Inbox, OpenedSocket, Order, RunPhase, Shared, Worker};
 use crate::limits::{REBALANCE_INTERVAL, TICK};
 use crate::net::Connector;
 use trunkline_telemetry::sessions::SessionsQuery;
@@ -30,7 +29,7 @@ use trunkline_telemetry::sessions::SessionsQuery;
 pub(crate) fn spawn(
     index: usize,
     shared: Arc<Shared>,
-    sockets: Vec<TcpListener>,
+    sockets: Vec<OpenedSocket>,
     inbox: Inbox,
     phase: watch::Receiver<RunPhase>,
     aside: Handle,
@@ -57,16 +56,17 @@ pub(crate) fn spawn(
 async fn run(
     index: usize,
     shared: Arc<Shared>,
-    sockets: Vec<TcpListener>,
+    sockets: Vec<OpenedSocket>,
     inbox: Inbox,
     mut phase: watch::Receiver<RunPhase>,
 ) {
     let worker = Worker::new(index, shared, Connector::Network, phase.clone());
-    let accepting = accept::start(&worker, sockets);
+    let mut accepting = accept::Accepting::default();
+    accepting.open(&worker, sockets);
     let mut health = worker.shared.health.changed();
     let mut tick = Ticker::every(TICK);
     let mut rebalance = Ticker::every(REBALANCE_INTERVAL);
-    let Inbox { mut handoffs, questions } = inbox;
+    let Inbox { mut handoffs, questions, mut listeners } = inbox;
     trunkline_reactor::spawn(answer(Rc::clone(&worker), questions));
     loop {
         tokio::select! {
@@ -74,6 +74,7 @@ async fn run(
                 Some(handoff) => accept::take_over(&worker, handoff),
                 None => return,
             },
+            Some(change) = listeners.recv() => accepting.change(&worker, change),
             changed = health.changed() => match changed {
                 Ok(()) => worker.slots.order_all(Order::Recheck),
                 Err(_gone) => return,

@@ -15,13 +15,13 @@ pub(super) fn round(worker: &Worker) {
     let shared = &worker.shared;
     let snapshot = shared.health.load();
     let live = shared.live();
-    for (index, listener) in shared.listeners.iter().enumerate() {
+    for listener in shared.listeners.load().iter() {
         let rules = Rules { attrs: listener.settings.options.target_session_attrs, ..live.rules() };
         let eligible = eligible(&rules, &snapshot, &shared.attached);
         let sessions = |server| shared.attached.sessions_on(server);
         if let Some((server, surplus)) = most_beyond_its_share(&eligible.servers, sessions) {
             let own_part = surplus.div_ceil(shared.workers.len().max(1));
-            worker.slots.order_moves((index, server), own_part);
+            worker.slots.order_moves((listener.number, server), own_part);
         }
     }
 }

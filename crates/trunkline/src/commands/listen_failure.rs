@@ -17,7 +17,7 @@ pub(super) fn listen_failure(error: ListenError) -> Failure {
 }
 
 /// What the kernel's word means for this address.
-fn hint(error: &ListenError) -> String {
+pub(super) fn hint(error: &ListenError) -> String {
     let ListenError { address, source, .. } = error;
     match source.kind() {
         ErrorKind::AddrInUse => format!(

@@ -122,7 +122,7 @@ async fn serve(request: &ConfigSources, checked: CheckedConfig, logging: &Loggin
     // Installed before anything listens: a signal during the start must not kill the process halfway.
     let mut signals = SignalStreams::listen()?;
     let (reloads, mut asked) = mpsc::channel(RELOADS_WAITING_MAX);
-    let running = start(&checked, Some(reloads)).await?;
+    let mut running = start(&checked, Some(reloads)).await?;
     tracing::info!(
         config = checked.file.as_ref().map(|path| path.display().to_string()),
         version = env!("CARGO_PKG_VERSION"),
@@ -135,13 +135,13 @@ async fn serve(request: &ConfigSources, checked: CheckedConfig, logging: &Loggin
             order = signals.next() => order,
             Some(answer) = asked.recv() => {
                 // Who asked may have stopped waiting.
-                let _gone = answer.send(reload::reload(request, &running, logging).await);
+                let _gone = answer.send(reload::reload(request, &mut running, logging).await);
                 continue;
             }
             never = logging.report_dropped() => match never {},
         };
         match order {
-            SignalAction::Reload => drop(reload::reload(request, &running, logging).await),
+            SignalAction::Reload => drop(reload::reload(request, &mut running, logging).await),
             SignalAction::Drain => {
                 let drain = running.drain_timeout();
                 tracing::info!(sessions = running.sessions(), timeout = ?drain, "draining: sessions end at their idle points");

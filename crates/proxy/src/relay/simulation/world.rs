@@ -100,9 +100,10 @@ impl World {
         let turns = turns(rng);
         let (client, own) = memory::pair(rng.pick(&CAPACITIES));
         let worker = Rc::clone(&stage.worker);
+        let listener = Arc::clone(&worker.shared.listeners.load()[0]);
         let life = SessionLife::LoggingIn(Box::pin(async move {
             let mut own = Transport::Memory(own);
-            let new_session = login::establish(&worker, &mut own, CLIENT, 0).await;
+            let new_session = login::establish(&worker, &mut own, CLIENT, &listener).await;
             (own, new_session)
         }));
         World {

@@ -170,7 +170,8 @@ fn server_that_has_just_refused_is_not_asked_by_the_next_search() {
         let (_client, first, _server) = session(&stage).await;
         let third = ServerId(if first == ServerId(2) { 1 } else { 2 });
         // The balance prefers the one that refuses.
-        let balancer = &stage.worker.shared.listeners[0].balancer;
+        let listener = std::sync::Arc::clone(&stage.worker.shared.listeners.load()[0]);
+        let balancer = &listener.balancer;
         let _lease = balancer.choose(&[Candidate { id: third, weight: 1.0 }], &[]);
         stage.set_state(third, State::Drain);
         stage.set_state(first, State::Drain);

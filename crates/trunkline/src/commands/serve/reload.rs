@@ -1,15 +1,19 @@
 //! Reading the configuration again: on SIGHUP, or when `trunkline reload` asks for it.
 
 use trunkline_control::reload::ReloadOutcome;
-use trunkline_proxy::Running;
+use trunkline_proxy::{ReloadError, Running};
 
-use crate::commands::open_files;
+use crate::commands::{listen_failure, open_files};
 use crate::config::checked::{self, CheckedConfig};
 use crate::config::{ConfigSources, Problem, Problems, load};
 use crate::logging::Logging;
 
 /// Puts a changed configuration in force, logs what became of that and counts it.
-pub(super) async fn reload(request: &ConfigSources, running: &Running, logging: &Logging) -> ReloadOutcome {
+pub(super) async fn reload(
+    request: &ConfigSources,
+    running: &mut Running,
+    logging: &Logging,
+) -> ReloadOutcome {
     let outcome = match checked::settings(load(request)) {
         Ok(checked) => apply(checked, running, logging).await,
         Err(problems) => {
@@ -21,7 +25,7 @@ pub(super) async fn reload(request: &ConfigSources, running: &Running, logging: 
     outcome
 }
 
-async fn apply(mut checked: CheckedConfig, running: &Running, logging: &Logging) -> ReloadOutcome {
+async fn apply(mut checked: CheckedConfig, running: &mut Running, logging: &Logging) -> ReloadOutcome {
     super::log_warnings(&checked.warnings);
     open_files::fit(&mut checked.proxy);
     match running.reload(checked.proxy).await {
@@ -30,8 +34,13 @@ async fn apply(mut checked: CheckedConfig, running: &Running, logging: &Logging)
             in_force(needs_restart)
         }
         Err(error) => {
-            tracing::error!(%error, "configuration not reloaded: nothing was changed");
-            ReloadOutcome::Nothing { problems: vec![error.to_string()] }
+            let hint = match &error {
+                ReloadError::Listen(error) => Some(listen_failure::hint(error)),
+                ReloadError::Users(_) => None,
+            };
+            tracing::error!(%error, hint, "configuration not reloaded: nothing was changed");
+            let hint = hint.map(|hint| format!("\n  HINT: {hint}")).unwrap_or_default();
+            ReloadOutcome::Nothing { problems: vec![format!("{error}{hint}")] }
         }
     }
 }
