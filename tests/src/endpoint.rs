@@ -319,7 +319,10 @@ impl EndpointBuilder {
         {
             command.arg(flag).arg(format!("127.0.0.1:{}", lease.port()));
         }
-        command.args(["--monitor", &format!("user={MONITOR_ROLE} password={MONITOR_PASSWORD} dbname=appdb")]);
+        if !self.sections.contains_key("monitor") {
+            let login = format!("user={MONITOR_ROLE} password={MONITOR_PASSWORD} dbname=appdb");
+            command.arg("--monitor").arg(login);
+        }
         if self.has_admin {
             command.arg("--admin").arg(directory.path().join(ADMIN_SOCKET));
         }

@@ -6,10 +6,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use trunkline_cluster::PortLease;
+use trunkline_cluster::{MONITOR_PASSWORD, MONITOR_ROLE, PortLease};
 use trunkline_tests::{
     Auth, Endpoint, Login, Wire, binary, eventually, http_get, own_cluster, psql, shared_cluster, traffic,
 };
+
+/// Far beyond what a healthy machine needs.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn sigterm_ends_idle_sessions_at_once_and_lets_busy_ones_finish() {
@@ -224,6 +227,39 @@ fn listeners_come_move_and_go_while_their_sessions_live() {
     assert_eq!(endpoint.admin(&["reload"]), done, "it goes");
     assert!(is_closed(second));
     assert_eq!(held.value("SELECT 1") + &moved.value("SELECT 2"), "12", "and its sessions go on");
+}
+
+#[test]
+fn a_changed_login_of_the_monitor_is_used_everywhere_once_no_server_refuses_it() {
+    let cluster = own_cluster(1);
+    cluster.primary.psql("CREATE ROLE next_monitor LOGIN SUPERUSER PASSWORD 'next'").unwrap();
+    let replayed = "SELECT count(*) FROM pg_roles WHERE rolname = 'next_monitor'";
+    eventually(PATIENCE, "it is on the standby", || cluster.replicas[0].psql(replayed).unwrap() == "1");
+    let builder = Endpoint::over(&cluster).auth(Auth::Verify).key("monitor.dbname", "\"appdb\"").with_admin();
+    let builder = builder.key("monitor.password", &format!("\"{MONITOR_PASSWORD}\""));
+    let mut endpoint = builder.key("monitor.user", &format!("\"{MONITOR_ROLE}\"")).start();
+    let mut held = Wire::login(endpoint.reads());
+
+    endpoint.rewrite("monitor.user", "\"nobody_of_this_name\"");
+    let (status, said) = endpoint.admin(&["reload"]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("refuses the new login of the monitoring role: ") && said.contains("HINT: "), "{said}");
+    assert_eq!(endpoint.status_of("/replica1"), 200);
+
+    endpoint.rewrite("monitor.user", "\"next_monitor\"");
+    endpoint.rewrite("monitor.password", "\"next\"");
+    assert_eq!(endpoint.admin(&["reload"]), (Some(0), "configuration reloaded\n".to_owned()));
+    // A login reads its secret by the new one.
+    assert_eq!(Wire::login(endpoint.reads()).value("SELECT 1"), "1");
+    let users = |role| format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}'");
+    for server in cluster.servers() {
+        eventually(PATIENCE, "the old login is used no more", || {
+            server.psql(&users(MONITOR_ROLE)).unwrap() == "0" && server.psql(&users("next_monitor")).unwrap() != "0"
+        });
+    }
+    cluster.primary.psql(&format!("ALTER ROLE {MONITOR_ROLE} NOLOGIN")).unwrap();
+    assert_eq!(Wire::login(endpoint.reads()).value("SELECT 1") + &held.value("SELECT 2"), "12");
+    assert_eq!(endpoint.status_of("/replica1"), 200);
 }
 
 #[test]

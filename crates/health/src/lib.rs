@@ -41,7 +41,7 @@ pub mod termination;
 pub use judge::{JudgeSettings, PrimaryUnknown};
 #[cfg(any(test, feature = "testing"))]
 pub use monitor::ByHand;
-pub use monitor::{Health, Monitor, MonitorSettings, PassiveFailure};
+pub use monitor::{Health, LoginRefusal, Monitor, MonitorSettings, PassiveFailure, try_login};
 pub use net::ServerStream;
 pub use termination::{EndedBy, Sighting, Termination};
 

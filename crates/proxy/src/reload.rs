@@ -13,6 +13,7 @@ use trunkline_auth::secrets::{SecretSource, UsersFileError, check_users_file};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use trunkline_control::ListenError;
+use trunkline_health::{LoginRefusal, MonitorSettings, try_login};
 
 use crate::context::{Live, RunPhase};
 use crate::limits::LISTENERS_CHANGE_TIMEOUT;
@@ -26,6 +27,9 @@ pub enum ReloadError {
     /// The proxy cannot listen on a new address.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A server refuses the monitoring role's new login.
+    #[error(transparent)]
+    Login(#[from] LoginRefusal),
     /// The users file cannot be read, or has errors.
     #[error(transparent)]
     Users(#[from] UsersFileError),
@@ -39,6 +43,10 @@ impl Running {
     pub async fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, ReloadError> {
         let needs_restart = self.fixed(&settings);
         let listeners = self.listening.prepare(&settings.listeners, self.shared.workers.len())?;
+        let MonitorSettings { servers, login, judge } = &settings.health;
+        if *login != *self.shared.health.login() {
+            try_login(servers, login, judge).await?;
+        }
         let started = &self.started_with.auth;
         if let (Some(_), SecretSource::File(path)) = (&self.shared.secrets, &started.source) {
             check_users(path.clone()).await?;
@@ -48,6 +56,7 @@ impl Running {
         let cache_ttl = auth.cache_ttl;
         self.shared.live.store(Arc::new(Live { auth, ..Live::of(&settings) }));
         self.shared.health.reload(settings.health.judge, settings.health.servers);
+        self.shared.health.set_login(settings.health.login);
         if let Some(secrets) = &self.shared.secrets
             && let Err(error) = secrets.reload(cache_ttl).await
         {
@@ -89,7 +98,6 @@ impl Running {
         let old = &self.started_with;
         let changes = [
             (!old.health.has_servers_of(&new.health), "server"),
-            (old.health.login != new.health.login, "monitor"),
             (old.auth.mode != new.auth.mode, "auth.mode"),
             (old.auth.source != new.auth.source, "auth.query, auth.users_file"),
             (old.auth.mock_nonce != new.auth.mock_nonce, "auth.mock_nonce"),

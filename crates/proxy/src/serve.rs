@@ -133,11 +133,10 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
         AuthMode::Relay => None,
         AuthMode::Verify => Some(start_secrets(settings, &health)?),
     };
-    let login = settings.health.login.clone();
-    let functions = FunctionStore::new(settings.session.functions, health.clone(), login, Handle::current());
+    let functions = FunctionStore::new(settings.session.functions, health.clone(), Handle::current());
     let statement_log =
         StatementLog::start().map_err(|source| StartError::Thread { what: "the statement log", source })?;
-    let defaults = Defaults::start(&health, &settings.health.login, &Handle::current());
+    let defaults = Defaults::start(&health, &Handle::current());
     let shared = Shared {
         health,
         defaults,
@@ -160,9 +159,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
 }
 
 fn start_secrets(settings: &Settings, health: &Health) -> Result<SecretStore, StartError> {
-    let login = settings.health.login.clone();
-    let secrets =
-        SecretSettings { source: settings.auth.source.clone(), login, cache_ttl: settings.auth.cache_ttl };
+    let secrets = SecretSettings { source: settings.auth.source.clone(), cache_ttl: settings.auth.cache_ttl };
     SecretStore::start(secrets, health.clone(), &Handle::current())
         .map_err(|error| StartError::Secrets(error.to_string()))
 }

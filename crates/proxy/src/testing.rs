@@ -130,10 +130,9 @@ impl TestWorker {
     pub(crate) fn new(settings: &Settings, snapshot: Snapshot, capacity: usize) -> Self {
         let servers = snapshot.servers.len();
         let (health, verdicts) = ByHand::new(snapshot);
-        let login = settings.health.login.clone();
         let secrets = (settings.auth.mode == AuthMode::Verify).then(|| {
             let (source, cache_ttl) = (settings.auth.source.clone(), settings.auth.cache_ttl);
-            let secrets = SecretSettings { source, login: login.clone(), cache_ttl };
+            let secrets = SecretSettings { source, cache_ttl };
             SecretStore::start(secrets, health.clone(), &runtime()).expect("the secrets of the test")
         });
         let attached = Attached::new(servers);
@@ -142,7 +141,7 @@ impl TestWorker {
             Arc::new(BoundListener { number, settings, balancer })
         });
         let shared = Shared {
-            functions: FunctionStore::new(settings.session.functions, health.clone(), login, runtime()),
+            functions: FunctionStore::new(settings.session.functions, health.clone(), runtime()),
             health,
             defaults: Defaults::unread(),
             metrics: Arc::new(Metrics::new(1, servers)),

@@ -77,8 +77,6 @@ impl Default for SecretSource {
 pub struct SecretSettings {
     /// The query or the file.
     pub source: SecretSource,
-    /// Login of the monitoring role: user, password, database, options. Hosts and ports are ignored.
-    pub login: tokio_postgres::Config,
     /// How long a secret is believed after it was read, when it cannot be read anew; zero = not beyond its batch.
     pub cache_ttl: Duration,
 }

@@ -3,6 +3,7 @@
 //! It is logged in as the monitoring role and carries nothing a client sent but the user name, as a bind
 //! parameter: a client's `search_path` or `options` never reach it (CVE-2025-12819 of PgBouncer).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -56,6 +57,8 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct QuerySource {
     health: Health,
+    /// The monitoring role's, as it was when the query was made.
+    login: Arc<Config>,
     query: SecretQuery,
     connection: Option<QueryConnection>,
 }
@@ -87,8 +90,20 @@ struct QueryConnection {
 }
 
 impl QuerySource {
-    pub(super) fn new(health: Health, login: &Config, custom: Option<String>) -> Self {
-        QuerySource { health, query: SecretQuery { login: without_hosts(login), custom }, connection: None }
+    pub(super) fn new(health: Health, custom: Option<String>) -> Self {
+        let login = health.login();
+        let query = SecretQuery { login: without_hosts(&login), custom };
+        QuerySource { health, login, query, connection: None }
+    }
+
+    /// Connects again where a reload has put another login in force.
+    fn follow_login(&mut self) {
+        let login = self.health.login();
+        if !Arc::ptr_eq(&login, &self.login) {
+            self.query.login = without_hosts(&login);
+            self.login = login;
+            self.connection = None;
+        }
     }
 
     /// What is stored for each of `users`, in their order; from the first server that answers.
@@ -110,6 +125,7 @@ impl QuerySource {
         &mut self,
         users: &[Box<str>],
     ) -> Result<Vec<Result<Stored, LookupError>>, LookupError> {
+        self.follow_login();
         let servers = to_ask(&self.health.load());
         let mut reason = LookupError::NoServer;
         for (server, host, port) in servers {

@@ -73,7 +73,7 @@ impl SourceReader {
     pub(super) fn open(settings: &SecretSettings, health: Health) -> Result<SourceReader, UsersFileError> {
         match &settings.source {
             SecretSource::Query(custom) => {
-                Ok(SourceReader::Query(Box::new(QuerySource::new(health, &settings.login, custom.clone()))))
+                Ok(SourceReader::Query(Box::new(QuerySource::new(health, custom.clone()))))
             }
             SecretSource::File(path) => {
                 Ok(SourceReader::File(FileSource { path: path.clone(), users: userlist::read(path)? }))

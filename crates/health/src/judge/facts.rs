@@ -211,7 +211,7 @@ impl ProbeFailure {
 impl ProbeFailure {
     /// Whether the server refuses the monitoring role: its password, its pg_hba.conf entry, its database or its rights
     /// are wrong.
-    pub(super) fn is_refused_role(&self) -> bool {
+    pub(crate) fn is_refused_role(&self) -> bool {
         matches!(self, ProbeFailure::Refusal { .. }) && self.severity() == FailureSeverity::Misconfigured
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::judge_task::{JudgeCommand, Published};
 use super::{Health, ServerSignals};
@@ -24,7 +24,8 @@ impl ByHand {
         let signals: Vec<Arc<ServerSignals>> = snapshot.servers.iter().map(|_| Arc::default()).collect();
         let published = Published::new(snapshot, 0);
         let (commands, commanded) = mpsc::channel(1);
-        let health = Health::new(published.clone(), commands, signals.clone(), Vec::new());
+        let login = watch::Sender::default();
+        let health = Health::new(published.clone(), commands, login, signals.clone(), Vec::new());
         (health, ByHand { published, signals, _commands: commanded })
     }
 

@@ -22,7 +22,7 @@ pub(super) async fn run(watched: Arc<WatchedServer>) {
         }
         let settings = watched.settings.borrow().clone();
         let sent_at = Instant::now();
-        let checked = check_login(&watched.server, &watched.login, &settings).await;
+        let checked = check_login(&watched.server, &watched.login(), &settings).await;
         let is_good = checked.is_ok();
         pace.count(is_good);
         let (address, finding) = match checked {

@@ -24,6 +24,7 @@ pub struct Health {
 struct HealthTasks {
     published: Published,
     commands: mpsc::Sender<JudgeCommand>,
+    login: watch::Sender<Arc<tokio_postgres::Config>>,
     signals: Vec<Arc<ServerSignals>>,
     tasks: Vec<AbortHandle>,
 }
@@ -43,10 +44,11 @@ impl Health {
     pub(super) fn new(
         published: Published,
         commands: mpsc::Sender<JudgeCommand>,
+        login: watch::Sender<Arc<tokio_postgres::Config>>,
         signals: Vec<Arc<ServerSignals>>,
         tasks: Vec<AbortHandle>,
     ) -> Self {
-        Health { shared: Arc::new(HealthTasks { published, commands, signals, tasks }) }
+        Health { shared: Arc::new(HealthTasks { published, commands, login, signals, tasks }) }
     }
 
     /// The newest verdicts.
@@ -106,6 +108,28 @@ impl Health {
     /// New settings; of the servers only weight, expected role and admin state change live, matched by name.
     pub fn reload(&self, settings: JudgeSettings, servers: Vec<ServerSpec>) {
         self.command(JudgeCommand::Reload(Box::new(settings), servers));
+    }
+
+    /// Login of the monitoring role: user, password, database, options. Whoever keeps a connection compares the pointer: a new
+    /// login is a new one.
+    #[must_use]
+    pub fn login(&self) -> Arc<tokio_postgres::Config> {
+        Arc::clone(&self.shared.login.borrow())
+    }
+
+    /// Puts another login in force: every server is logged in to again, at once.
+    pub fn set_login(&self, login: tokio_postgres::Config) {
+        self.shared.login.send_if_modified(|current| {
+            let is_new = **current != login;
+            if is_new {
+                *current = Arc::new(login);
+                for signals in &self.shared.signals {
+                    signals.probe.notify_one();
+                    signals.check.notify_one();
+                }
+            }
+            is_new
+        });
     }
 
     /// Takes another cluster for the one to watch: the one to which every server that answers belongs.

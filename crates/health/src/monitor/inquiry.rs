@@ -100,13 +100,13 @@ pub(super) async fn run(watched: Arc<WatchedServer>) {
 
 /// Asks on a fresh connection which postmaster it is, and where, all within `connect_timeout`.
 async fn look(watched: &WatchedServer) -> (Option<Address>, Result<Postmaster, ProbeFailure>) {
-    let settings = watched.settings.borrow().clone();
+    let (settings, login) = (watched.settings.borrow().clone(), watched.login());
     let after = settings.connect_timeout;
     let deadline = tokio::time::Instant::now() + after;
     let looked = async {
         let mut attempts = 1;
         loop {
-            match probe::postmaster(&watched.server, &watched.login, &settings).await {
+            match probe::postmaster(&watched.server, &login, &settings).await {
                 Ok((address, postmaster)) => return (Some(address), Ok(postmaster)),
                 Err(FailedAttempt { failure, .. }) if failure.is_termination() && attempts < ATTEMPTS_MAX => {
                     attempts += 1;

@@ -14,12 +14,14 @@ mod checker;
 mod health;
 mod inquiry;
 mod judge_task;
+mod login;
 mod pace;
 mod prober;
 
 #[cfg(any(test, feature = "testing"))]
 pub use by_hand::ByHand;
 pub use health::{Health, PassiveFailure};
+pub use login::{LoginRefusal, try_login};
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -67,7 +69,7 @@ struct WatchedServer {
     id: ServerId,
     name: String,
     server: ServerHost,
-    login: tokio_postgres::Config,
+    login: watch::Receiver<Arc<tokio_postgres::Config>>,
     settings: watch::Receiver<JudgeSettings>,
     observations: mpsc::Sender<(ServerId, Observation)>,
     signals: Arc<ServerSignals>,
@@ -87,6 +89,11 @@ struct ServerSignals {
 }
 
 impl WatchedServer {
+    /// The login in force.
+    fn login(&self) -> Arc<tokio_postgres::Config> {
+        Arc::clone(&self.login.borrow())
+    }
+
     async fn report(&self, observation: Observation) {
         // Fails only when the watching ends, and then this task does.
         let _ = self.observations.send((self.id, observation)).await;
@@ -108,6 +115,7 @@ impl Monitor {
         let (observations, observed) = mpsc::channel(OBSERVATIONS_MAX);
         let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
         let settings = watch::Sender::new(judge.clone());
+        let login = watch::Sender::new(Arc::new(login));
         let mut tasks = Vec::new();
         let mut signals = Vec::new();
         let hosts = ServerHost::of_all(servers.iter().map(|spec| (spec.host.clone(), spec.port)));
@@ -116,7 +124,7 @@ impl Monitor {
                 id,
                 name: spec.name.clone(),
                 server,
-                login: login.clone(),
+                login: login.subscribe(),
                 settings: settings.subscribe(),
                 observations: observations.clone(),
                 signals: Arc::default(),
@@ -131,7 +139,7 @@ impl Monitor {
         let judge_task =
             judge_task::JudgeTask { judge, observed, commanded, settings, published: published.clone() };
         tasks.push(runtime.spawn(judge_task.run()).abort_handle());
-        Health::new(published, commands, signals, tasks)
+        Health::new(published, commands, login, signals, tasks)
     }
 }
 

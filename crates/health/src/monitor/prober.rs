@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
+use tokio_postgres::Config;
 
 use super::WatchedServer;
 use super::pace::ProbePace;
@@ -18,8 +19,10 @@ const PROBE_GAP_MIN: Duration = Duration::from_millis(10);
 pub(super) async fn run(watched: Arc<WatchedServer>) {
     let mut pace = ProbePace::default();
     let mut is_degraded_said = false;
+    let mut login = watched.login.clone();
     loop {
-        let Some(session) = open(&watched).await else {
+        let current = Arc::clone(&login.borrow_and_update());
+        let Some(session) = open(&watched, &current).await else {
             pace.count(false);
             pause(&watched, &pace).await;
             continue;
@@ -32,14 +35,14 @@ pub(super) async fn run(watched: Arc<WatchedServer>) {
                 "the monitoring role lacks pg_monitor: timelines of standbys stay hidden, grant pg_monitor to it"
             );
         }
-        ask_until_lost(&watched, session, &mut pace).await;
+        ask_until_lost(&watched, session, &mut login, &mut pace).await;
     }
 }
 
-async fn open(watched: &WatchedServer) -> Option<ProbeConnection> {
+async fn open(watched: &WatchedServer, login: &Config) -> Option<ProbeConnection> {
     let settings = watched.settings.borrow().clone();
     let sent_at = Instant::now();
-    let opened = ProbeConnection::open(&watched.server, &watched.login, &settings).await;
+    let opened = ProbeConnection::open(&watched.server, login, &settings).await;
     let (address, finding, session) = match opened {
         Ok(session) => (Some(session.address()), Finding::Connected, Some(session)),
         Err(FailedAttempt { address, phase: ProbePhase::Login, failure }) => {
@@ -54,8 +57,13 @@ async fn open(watched: &WatchedServer) -> Option<ProbeConnection> {
     session
 }
 
-/// Asks until the connection must go. Returning drops it, with whatever answer is still under way.
-async fn ask_until_lost(watched: &WatchedServer, mut session: ProbeConnection, pace: &mut ProbePace) {
+/// Asks until the connection must go, or another login is in force. Returning drops it, with whatever answer is still under way.
+async fn ask_until_lost(
+    watched: &WatchedServer,
+    mut session: ProbeConnection,
+    login: &mut watch::Receiver<Arc<Config>>,
+    pace: &mut ProbePace,
+) {
     let opened_at = Instant::now();
     loop {
         let settings = watched.settings.borrow().clone();
@@ -86,6 +94,7 @@ async fn ask_until_lost(watched: &WatchedServer, mut session: ProbeConnection, p
                 return lost(watched, failure, [opened_at, Instant::now()], pace).await;
             }
             () = signals.release.notified() => return pause(watched, pace).await,
+            Ok(()) = login.changed() => return,
             () = due(&signals.probe, sent_at.elapsed(), wait) => {}
         }
     }

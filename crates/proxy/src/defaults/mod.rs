@@ -75,11 +75,11 @@ impl ServerDefaults {
 
 impl Defaults {
     /// Reads the defaults of all servers of `health`, as the monitoring role.
-    pub(crate) fn start(health: &Health, login: &tokio_postgres::Config, runtime: &Handle) -> Self {
+    pub(crate) fn start(health: &Health, runtime: &Handle) -> Self {
         let count = health.load().servers.len();
         let servers: Vec<Arc<ServerDefaults>> = (0..count).map(|_| Arc::default()).collect();
         let tasks = (0_u16..).map(ServerId).zip(&servers).map(|(id, server)| {
-            let looks = reader::look(health.clone(), id, login.clone(), Arc::clone(server));
+            let looks = reader::look(health.clone(), id, Arc::clone(server));
             runtime.spawn(looks).abort_handle()
         });
         let tasks = tasks.collect();

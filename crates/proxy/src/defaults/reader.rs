@@ -100,12 +100,13 @@ fn words(error: &tokio_postgres::Error) -> String {
 }
 
 /// Checks and reads until the task is aborted.
-pub(super) async fn look(health: Health, id: ServerId, login: Config, server: Arc<ServerDefaults>) {
-    let mut reader = DefaultsReader { login: own_login(login), client: None, seen: None };
+pub(super) async fn look(health: Health, id: ServerId, server: Arc<ServerDefaults>) {
+    let mut reader = DefaultsReader { login: health.login(), client: None, seen: None };
     let mut has_complained = false;
     loop {
         match place(&health, id) {
             Some((host, port, name)) => {
+                reader.follow(health.login());
                 let looked = timeout(DEFAULTS_LOOK_TIMEOUT, reader.look(&host, port, &server)).await;
                 server.tried();
                 match looked.unwrap_or(Err(DefaultsReadError::TimedOut)) {
@@ -143,19 +144,29 @@ fn place(health: &Health, id: ServerId) -> Option<(String, u16, Arc<str>)> {
 }
 
 /// The login of the monitoring role, for this connection.
-fn own_login(mut login: Config) -> Config {
+fn own_login(login: &Config) -> Config {
+    let mut login = login.clone();
     login.application_name(APPLICATION_NAME);
     login
 }
 
 struct DefaultsReader {
-    login: Config,
+    /// The monitoring role's, by which the connection was made.
+    login: Arc<Config>,
     client: Option<Client>,
     /// What the last check found, and the generation that was read then.
     seen: Option<(String, Arc<Generation>)>,
 }
 
 impl DefaultsReader {
+    /// Connects again where a reload has put another login in force.
+    fn follow(&mut self, login: Arc<Config>) {
+        if !Arc::ptr_eq(&login, &self.login) {
+            self.login = login;
+            self.client = None;
+        }
+    }
+
     async fn look(
         &mut self,
         host: &str,
@@ -163,7 +174,7 @@ impl DefaultsReader {
         server: &ServerDefaults,
     ) -> Result<(), DefaultsReadError> {
         if self.client.as_ref().is_none_or(Client::is_closed) {
-            self.client = Some(connect(&self.login, host, port).await?);
+            self.client = Some(connect(&own_login(&self.login), host, port).await?);
         }
         let Some(client) = &self.client else { return Ok(()) };
         for _ in 0..READS_MAX {

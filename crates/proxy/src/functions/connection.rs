@@ -1,5 +1,6 @@
 //! The connection by which functions are read, and the parsing of its answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -25,6 +26,8 @@ const OPTIONS: &str = "-c statement_timeout=10000 -c default_transaction_read_on
 #[derive(Debug)]
 pub(super) struct CatalogConnection {
     server: ServerId,
+    /// The monitoring role's, by which it was made.
+    login: Arc<Config>,
     client: Client,
     /// `server_version_num`.
     pub(super) version: u32,
@@ -79,21 +82,23 @@ pub(super) struct FunctionsFingerprint {
 
 impl CatalogConnection {
     /// Connects to the first server that can be reached, trying the primary first. `current` is kept if it is to
-    /// that server.
+    /// that server, by the login that is still in force.
     pub(super) async fn to_first(
         current: Option<Self>,
         from: ReadFrom,
         health: &Health,
-        login: &Config,
         database: &str,
     ) -> Result<Self, FunctionsReadError> {
-        let mut current = current.filter(|connection| !connection.client.is_closed());
+        let login = health.login();
+        let mut current = current.filter(|connection| {
+            !connection.client.is_closed() && Arc::ptr_eq(&connection.login, &login)
+        });
         let mut last = FunctionsReadError::NoServer;
         for (server, host, port) in whom(&health.load(), from) {
             if let Some(connection) = current.take_if(|connection| connection.server == server) {
                 return Ok(connection);
             }
-            match timeout(CONNECT_TIMEOUT, Self::connect(server, &host, port, login, database)).await {
+            match timeout(CONNECT_TIMEOUT, Self::connect(server, &host, port, &login, database)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error @ (FunctionsReadError::Refused(_) | FunctionsReadError::TooMany(_)))) => {
                     return Err(error);
@@ -113,7 +118,7 @@ impl CatalogConnection {
         server: ServerId,
         host: &str,
         port: u16,
-        login: &Config,
+        login: &Arc<Config>,
         database: &str,
     ) -> Result<Self, FunctionsReadError> {
         let stream = ServerStream::to_host(host, port).await.map_err(|_| FunctionsReadError::NoServer)?;
@@ -125,7 +130,7 @@ impl CatalogConnection {
         tokio::spawn(driver);
         let row = client.query_one("SELECT current_setting('server_version_num')::int4", &[]).await;
         let version: i32 = column(&row.map_err(|error| judge(&error))?, 0)?;
-        Ok(Self { server, client, version: version.unsigned_abs() })
+        Ok(Self { server, login: Arc::clone(login), client, version: version.unsigned_abs() })
     }
 
     async fn ask(&self, sql: &str, with: &[&(dyn ToSql + Sync)]) -> Result<Vec<PgRow>, FunctionsReadError> {

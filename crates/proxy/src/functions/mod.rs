@@ -49,7 +49,6 @@ pub(crate) struct FunctionStore {
 struct StoreShared {
     mode: UserFunctions,
     health: Health,
-    login: tokio_postgres::Config,
     /// Of the server that was read last; used for databases that cannot be read.
     built_in: ArcSwap<HashSet<Box<[u8]>>>,
     databases: Mutex<HashMap<Box<str>, Database>>,
@@ -84,11 +83,10 @@ impl FunctionStore {
     pub(crate) fn new(
         mode: UserFunctions,
         health: Health,
-        login: tokio_postgres::Config,
         runtime: Handle,
     ) -> Self {
         let built_in = ArcSwap::new(built_in::names());
-        let shared = StoreShared { mode, health, login, built_in, databases: Mutex::default() };
+        let shared = StoreShared { mode, health, built_in, databases: Mutex::default() };
         Self { shared: Arc::new(shared), runtime }
     }
 

@@ -62,16 +62,11 @@ impl FunctionsReader {
     pub(super) async fn unreadable(&mut self) -> FunctionCatalog {
         if self.shared.built_in.load().is_empty() {
             // They are the same everywhere, and the monitoring role can log in to its own database.
-            let database =
-                self.shared.login.get_dbname().or(self.shared.login.get_user()).unwrap_or("postgres");
-            let connection = CatalogConnection::to_first(
-                None,
-                ReadFrom::AnyServer,
-                &self.shared.health,
-                &self.shared.login,
-                database,
-            )
-            .await;
+            let health = &self.shared.health;
+            let login = health.login();
+            let database = login.get_dbname().or(login.get_user()).unwrap_or("postgres");
+            let connection =
+                CatalogConnection::to_first(None, ReadFrom::AnyServer, health, database).await;
             if let Ok(connection) = connection {
                 let _otherwise_none_is_known = self.read_built_in(&connection).await;
                 self.built_in = None;
@@ -95,15 +90,9 @@ impl FunctionsReader {
     }
 
     async fn look_at_functions(&mut self) -> Result<Option<FunctionCatalog>, FunctionsReadError> {
-        let StoreShared { health, login, .. } = &*self.shared;
-        let connection = CatalogConnection::to_first(
-            self.connection.take(),
-            ReadFrom::Primary,
-            health,
-            login,
-            &self.database,
-        )
-        .await?;
+        let (current, health) = (self.connection.take(), &self.shared.health);
+        let connection =
+            CatalogConnection::to_first(current, ReadFrom::Primary, health, &self.database).await?;
         let changed = self.compare(&connection).await;
         self.connection = Some(connection);
         changed
@@ -136,9 +125,9 @@ impl FunctionsReader {
         if self.built_in.is_some() {
             return Ok(None);
         }
-        let StoreShared { health, login, .. } = &*self.shared;
+        let health = &self.shared.health;
         let connection =
-            CatalogConnection::to_first(None, ReadFrom::AnyServer, health, login, &self.database).await?;
+            CatalogConnection::to_first(None, ReadFrom::AnyServer, health, &self.database).await?;
         self.read_built_in(&connection).await?;
         Ok(Some(FunctionCatalog::unread(self.shared.built_in.load_full(), UnlistedFunctions::Pins)))
     }

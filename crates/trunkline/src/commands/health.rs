@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::runtime::Handle;
 use trunkline_control::{http, listen};
-use trunkline_health::{Health, Monitor};
+use trunkline_health::{Health, Monitor, MonitorSettings, try_login};
 use trunkline_proxy::settings::Settings;
 
 use super::listen_failure::listen_failure;
@@ -78,20 +78,26 @@ async fn run(request: &ConfigSources, checked: CheckedConfig, logging: &Logging)
         };
         match order {
             SignalAction::Drain | SignalAction::Stop => return Ok(Exit::Success),
-            SignalAction::Reload => reload(request, &settings, &health, logging),
+            SignalAction::Reload => reload(request, &settings, &health, logging).await,
         }
     }
 }
 
-fn reload(request: &ConfigSources, started_with: &Settings, health: &Health, logging: &Logging) {
+async fn reload(request: &ConfigSources, started_with: &Settings, health: &Health, logging: &Logging) {
     let checked = match checked::settings(load(request)) {
         Ok(checked) => checked,
         Err(problems) => return log_problems(&problems),
     };
     let (old, new) = (started_with, checked.proxy);
+    let MonitorSettings { servers, login, judge } = &new.health;
+    if *login != *health.login()
+        && let Err(error) = try_login(servers, login, judge).await
+    {
+        tracing::error!(%error, "configuration not reloaded: nothing was changed");
+        return;
+    }
     let changes = [
         (!old.health.has_servers_of(&new.health), "server"),
-        (old.health.login != new.health.login, "monitor"),
         (old.http != new.http, "http.listen"),
         (old.http_checkers != new.http_checkers, "http.checkers"),
         (old.agent != new.agent, "agent.listen"),
@@ -99,5 +105,6 @@ fn reload(request: &ConfigSources, started_with: &Settings, health: &Health, log
     let changed = changes.into_iter().filter(|(is_changed, _)| *is_changed).map(|(_, key)| key);
     let needs_restart = changed.chain(logging.reload(&checked.log)).collect();
     health.reload(new.health.judge, new.health.servers);
+    health.set_login(new.health.login);
     let _logged = in_force(needs_restart);
 }

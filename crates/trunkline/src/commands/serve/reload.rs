@@ -1,6 +1,9 @@
 //! Reading the configuration again: on SIGHUP, or when `trunkline reload` asks for it.
 
+use trunkline_auth::secrets::mend_login;
 use trunkline_control::reload::ReloadOutcome;
+use trunkline_health::LoginRefusal;
+use trunkline_health::judge::ProbeFailure;
 use trunkline_proxy::{ReloadError, Running};
 
 use crate::commands::{listen_failure, open_files};
@@ -36,7 +39,10 @@ async fn apply(mut checked: CheckedConfig, running: &mut Running, logging: &Logg
         Err(error) => {
             let hint = match &error {
                 ReloadError::Listen(error) => Some(listen_failure::hint(error)),
-                ReloadError::Users(_) => None,
+                ReloadError::Login(LoginRefusal { failure: ProbeFailure::Refusal { code, .. }, .. }) => {
+                    Some(format!("To mend that, {}.", mend_login(code.as_str())))
+                }
+                ReloadError::Login(_) | ReloadError::Users(_) => None,
             };
             tracing::error!(%error, hint, "configuration not reloaded: nothing was changed");
             let hint = hint.map(|hint| format!("\n  HINT: {hint}")).unwrap_or_default();
