@@ -263,6 +263,28 @@ fn a_changed_login_of_the_monitor_is_used_everywhere_once_no_server_refuses_it()
 }
 
 #[test]
+fn who_authenticates_and_against_what_changes_for_the_next_logins() {
+    let users = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(users.path(), "\"app\" \"app secret\"\n").unwrap();
+    let done = (Some(0), "configuration reloaded\n".to_owned());
+    let mut endpoint = Endpoint::over(shared_cluster()).auth(Auth::Relay).with_admin().start();
+    let mut held = Wire::login(endpoint.reads());
+    endpoint.rewrite("auth.mode", "\"verify\"");
+    endpoint.rewrite("auth.users_file", &format!("{:?}", users.path()));
+    assert_eq!(endpoint.admin(&["reload"]), done);
+    assert!(endpoint.log().contains("sessions can move to another server"), "the log has the new mode");
+    drop(Login::of("app", "app secret").connect(endpoint.reads()));
+    let refused = Login::default().try_connect(endpoint.reads()).expect_err("it is not in the file");
+    assert_eq!(refused.code, "28P01");
+    std::fs::write(users.path(), "\"postgres\" \"postgres\"\n").unwrap();
+    assert_eq!(endpoint.admin(&["reload"]), done);
+    assert_eq!(Wire::login(endpoint.reads()).value("SELECT 1") + &held.value("SELECT 2"), "12");
+    endpoint.rewrite("auth.mode", "\"relay\"");
+    assert_eq!(endpoint.admin(&["reload"]), done);
+    drop(Login::of("app", "app secret").connect(endpoint.reads()));
+}
+
+#[test]
 fn a_larger_number_of_connections_is_given_its_open_files() {
     let mut endpoint = Endpoint::over(shared_cluster()).start();
     let open_files_max = |pid: i32| {

@@ -5,21 +5,22 @@
 #![expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
 
 use std::convert::Infallible;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use trunkline_auth::secrets::{SecretSource, UsersFileError, check_users_file};
-
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use trunkline_auth::mock::MockSecret;
+use trunkline_auth::secrets::{SecretSettings, SecretSource, SecretStore, UsersFileError};
 use trunkline_control::ListenError;
 use trunkline_health::{LoginRefusal, MonitorSettings, try_login};
 
-use crate::context::{Live, RunPhase};
+use crate::context::{Live, LiveStores, RunPhase};
+use crate::functions::FunctionStore;
 use crate::limits::LISTENERS_CHANGE_TIMEOUT;
 use crate::listening::PreparedListeners;
 use crate::serve::Running;
-use crate::settings::{AuthSettings, Settings};
+use crate::settings::{AuthMode, Settings};
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,9 @@ pub enum ReloadError {
     /// The users file cannot be read, or has errors.
     #[error(transparent)]
     Users(#[from] UsersFileError),
+    /// The operating system has no randomness.
+    #[error("the operating system gives no random bytes: {0}")]
+    Random(getrandom::Error),
 }
 
 impl Running {
@@ -42,29 +46,59 @@ impl Running {
     /// Nothing has changed, and why.
     pub async fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, ReloadError> {
         let needs_restart = self.fixed(&settings);
-        let listeners = self.listening.prepare(&settings.listeners, self.shared.workers.len())?;
+        let before = self.shared.live();
+        let stores = self.stores(&before, &settings).await?;
         let MonitorSettings { servers, login, judge } = &settings.health;
         if *login != *self.shared.health.login() {
             try_login(servers, login, judge).await?;
         }
-        let started = &self.started_with.auth;
-        if let (Some(_), SecretSource::File(path)) = (&self.shared.secrets, &started.source) {
-            check_users(path.clone()).await?;
+        let listeners = self.listening.prepare(&settings.listeners, self.shared.workers.len())?;
+        // From here on nothing fails.
+        if let Some(secrets) = &stores.secrets {
+            secrets.reload(settings.auth.cache_ttl).await;
         }
-        let auth =
-            AuthSettings { mode: started.mode, source: started.source.clone(), ..settings.auth.clone() };
-        let cache_ttl = auth.cache_ttl;
-        self.shared.live.store(Arc::new(Live { auth, ..Live::of(&settings) }));
+        self.shared.live.store(Arc::new(Live::of(&settings, stores)));
         self.shared.health.reload(settings.health.judge, settings.health.servers);
         self.shared.health.set_login(settings.health.login);
-        if let Some(secrets) = &self.shared.secrets
-            && let Err(error) = secrets.reload(cache_ttl).await
-        {
-            tracing::error!(%error, "could not read the users file again, the users read before stay in force");
-        }
         self.change_listeners(listeners).await;
         self.phase.send_replace(RunPhase::Running);
         Ok(needs_restart)
+    }
+
+    /// What sessions look up by the new settings: those there are, or others.
+    async fn stores(&self, before: &Live, settings: &Settings) -> Result<LiveStores, ReloadError> {
+        let LiveStores { secrets, functions, mock } = before.stores.clone();
+        let auth = &settings.auth;
+        let secrets = match (auth.mode, &auth.source, secrets) {
+            (AuthMode::Relay, ..) => None,
+            // It keeps what it has read, for when no server answers.
+            (AuthMode::Verify, SecretSource::Query(_), Some(store)) if before.auth.source == auth.source => {
+                Some(store)
+            }
+            (AuthMode::Verify, source, _) => {
+                let secrets = SecretSettings { source: source.clone(), cache_ttl: auth.cache_ttl };
+                Some(self.open_secrets(secrets).await?)
+            }
+        };
+        let policy = settings.session.functions;
+        let functions = if before.session.functions == policy {
+            functions
+        } else {
+            Arc::new(FunctionStore::new(policy, self.shared.health.clone(), Handle::current()))
+        };
+        let mock = if before.auth.mock_nonce == auth.mock_nonce {
+            mock
+        } else {
+            Arc::new(MockSecret::new(auth.mock_nonce.as_ref()).map_err(ReloadError::Random)?)
+        };
+        Ok(LiveStores { secrets, functions, mock })
+    }
+
+    /// Reads a users file on a thread that may wait for it.
+    async fn open_secrets(&self, settings: SecretSettings) -> Result<SecretStore, UsersFileError> {
+        let (health, runtime) = (self.shared.health.clone(), Handle::current());
+        let opening = tokio::task::spawn_blocking(move || SecretStore::start(settings, health, &runtime));
+        opening.await.expect("reading a file does not panic")
     }
 
     /// Opens new listening sockets and closes old ones. Sessions keep their connections.
@@ -98,10 +132,6 @@ impl Running {
         let old = &self.started_with;
         let changes = [
             (!old.health.has_servers_of(&new.health), "server"),
-            (old.auth.mode != new.auth.mode, "auth.mode"),
-            (old.auth.source != new.auth.source, "auth.query, auth.users_file"),
-            (old.auth.mock_nonce != new.auth.mock_nonce, "auth.mock_nonce"),
-            (old.session.functions != new.session.functions, "session.functions"),
             (old.http != new.http, "http.listen"),
             (old.http_checkers != new.http_checkers, "http.checkers"),
             (old.agent != new.agent, "agent.listen"),
@@ -109,14 +139,5 @@ impl Running {
             (old.threads != new.threads, "runtime.threads"),
         ];
         changes.into_iter().filter(|(is_changed, _)| *is_changed).map(|(_, key)| key).collect()
-    }
-}
-
-/// Reads the users file on a thread that may wait for it.
-async fn check_users(path: PathBuf) -> Result<(), UsersFileError> {
-    let file = path.clone();
-    match tokio::task::spawn_blocking(move || check_users_file(&file)).await {
-        Ok(checked) => checked.map(drop),
-        Err(ended) => Err(UsersFileError::Unreadable { path, error: std::io::Error::other(ended) }),
     }
 }

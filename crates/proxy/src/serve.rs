@@ -18,7 +18,7 @@ use trunkline_health::judge::Transition;
 use trunkline_health::{Health, Monitor};
 use trunkline_topology::Snapshot;
 
-use crate::context::{BoundListener, Inbox, Live, RunPhase, Shared, WorkerHandle};
+use crate::context::{BoundListener, Inbox, Live, LiveStores, RunPhase, Shared, WorkerHandle};
 use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
 use crate::listening::ListeningPoints;
@@ -134,6 +134,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
         AuthMode::Verify => Some(start_secrets(settings, &health)?),
     };
     let functions = FunctionStore::new(settings.session.functions, health.clone(), Handle::current());
+    let stores = LiveStores { secrets, functions: Arc::new(functions), mock: Arc::new(mock) };
     let statement_log =
         StatementLog::start().map_err(|source| StartError::Thread { what: "the statement log", source })?;
     let defaults = Defaults::start(&health, &Handle::current());
@@ -147,12 +148,9 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
         attached,
         pace: MoveRate::new(servers),
         listeners: ArcSwap::default(),
-        secrets,
-        functions,
         statement_log,
         workers,
-        mock,
-        live: ArcSwap::from_pointee(Live::of(settings)),
+        live: ArcSwap::from_pointee(Live::of(settings, stores)),
         is_draining: AtomicBool::new(false),
     };
     Ok((Arc::new(shared), inboxes))
@@ -256,6 +254,12 @@ impl Running {
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.shared.admission.sessions()
+    }
+
+    /// Who authenticates clients, by the settings in force.
+    #[must_use]
+    pub fn auth_mode(&self) -> AuthMode {
+        self.shared.live().auth.mode
     }
 
     /// How long a drain may take, by the settings in force.

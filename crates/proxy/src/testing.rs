@@ -23,7 +23,7 @@ use trunkline_net::Transport;
 use trunkline_net::memory::{self, MemoryStream};
 use trunkline_reactor::spawn;
 
-use crate::context::{BoundListener, Live, RunPhase, Shared, Worker, WorkerHandle};
+use crate::context::{BoundListener, Live, LiveStores, RunPhase, Shared, Worker, WorkerHandle};
 use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
 use crate::moves::MoveRate;
@@ -140,8 +140,10 @@ impl TestWorker {
             let balancer = Balancer::new(settings.options.balance, Arc::clone(&attached));
             Arc::new(BoundListener { number, settings, balancer })
         });
+        let functions = FunctionStore::new(settings.session.functions, health.clone(), runtime());
+        let mock = Arc::new(MockSecret::new(None).expect("random bytes"));
+        let stores = LiveStores { secrets, functions: Arc::new(functions), mock };
         let shared = Shared {
-            functions: FunctionStore::new(settings.session.functions, health.clone(), runtime()),
             health,
             defaults: Defaults::unread(),
             metrics: Arc::new(Metrics::new(1, servers)),
@@ -151,11 +153,9 @@ impl TestWorker {
             listeners: ArcSwap::from_pointee(listeners.collect()),
             attached,
             pace: MoveRate::new(servers),
-            secrets,
             statement_log: StatementLog::off(),
             workers: vec![WorkerHandle::new().0],
-            mock: MockSecret::new(None).expect("random bytes"),
-            live: ArcSwap::from_pointee(Live::of(settings)),
+            live: ArcSwap::from_pointee(Live::of(settings, stores)),
             is_draining: AtomicBool::new(false),
         };
         let network = Rc::new(Network::new(capacity));

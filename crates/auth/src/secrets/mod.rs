@@ -189,17 +189,10 @@ impl SecretStore {
         }
     }
 
-    /// Reads the users file again, and believes nothing that is cached: from now on a secret is believed for `cache_ttl`.
-    /// The number of users in the file, 0 for a query.
-    ///
-    /// # Errors
-    /// When the file cannot be read or has errors: the users read before then stay in force.
-    pub async fn reload(&self, cache_ttl: Duration) -> Result<usize, UsersFileError> {
-        let (reply, answer) = oneshot::channel();
-        if self.requests.send(StoreRequest::Reload { cache_ttl, reply }).await.is_err() {
-            return Ok(0);
-        }
-        answer.await.unwrap_or(Ok(0))
+    /// Believes nothing that is cached until it has been read anew, and from then on for `cache_ttl`.
+    pub async fn reload(&self, cache_ttl: Duration) {
+        // Fails only when the store has stopped.
+        let _stopped = self.requests.send(StoreRequest::Reload { cache_ttl }).await;
     }
 
     /// A server has refused a login with this user's secret, which the proxy had accepted: it is read anew before it is

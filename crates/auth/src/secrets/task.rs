@@ -28,9 +28,9 @@ pub(super) enum StoreRequest {
         asked_at: Instant,
         reply: Reply,
     },
+    /// The configuration was reloaded.
     Reload {
         cache_ttl: Duration,
-        reply: oneshot::Sender<Result<usize, UsersFileError>>,
     },
     /// A server has refused what is cached of this user.
     Distrust {
@@ -91,17 +91,6 @@ impl SourceReader {
             }
         }
     }
-
-    async fn reload(&mut self) -> Result<usize, UsersFileError> {
-        let SourceReader::File(file) = self else { return Ok(0) };
-        let path = file.path.clone();
-        let read = tokio::task::spawn_blocking(move || userlist::read(&path)).await;
-        file.users = read.map_err(|error| UsersFileError::Unreadable {
-            path: file.path.clone(),
-            error: std::io::Error::other(error),
-        })??;
-        Ok(file.users.len())
-    }
 }
 
 /// Serves requests until the last handle is gone.
@@ -117,7 +106,7 @@ pub(super) async fn run(mut source: SourceReader, ttl: Duration, mut received: m
             let Ok(request) = received.try_recv() else { break };
             store.keep_waiting(&mut waiting, request);
         }
-        let missing = store.serve(waiting.take_batch(), &mut source).await;
+        let missing = store.serve(waiting.take_batch());
         if missing.is_empty() {
             continue;
         }
@@ -191,37 +180,30 @@ impl Store {
     }
 
     /// Answers what can be answered; the rest is to be fetched.
-    async fn serve(
-        &mut self,
-        batch: impl IntoIterator<Item = StoreRequest>,
-        source: &mut SourceReader,
-    ) -> Missing {
+    fn serve(&mut self, batch: impl IntoIterator<Item = StoreRequest>) -> Missing {
         let mut missing = Missing::new();
         for request in batch {
-            match self.answer(request, self.fetches.trouble(Instant::now())) {
-                Some(StoreRequest::Lookup { user, reply, .. }) => {
-                    missing.entry(user).or_default().push(reply)
-                }
-                Some(StoreRequest::Reload { cache_ttl, reply }) => {
-                    self.cache.believe_for(cache_ttl);
-                    let reloaded = source.reload().await;
-                    if reloaded.is_ok() {
-                        self.cache.distrust_all();
-                    }
-                    drop(reply.send(reloaded));
-                }
-                Some(StoreRequest::Distrust { .. }) | None => {}
+            let request = self.answer(request, self.fetches.trouble(Instant::now()));
+            if let Some(StoreRequest::Lookup { user, reply, .. }) = request {
+                missing.entry(user).or_default().push(reply);
             }
         }
         missing
+    }
+
+    /// Believes nothing that is cached until it has been read anew.
+    fn reloaded(&mut self, cache_ttl: Duration) {
+        self.cache.believe_for(cache_ttl);
+        self.cache.distrust_all();
     }
 
     /// Puts a request in its queue, or does at once what needs no queue.
     fn keep_waiting(&mut self, waiting: &mut Waiting, request: StoreRequest) {
         let acquaintance = match &request {
             StoreRequest::Distrust { user } => return self.cache.distrust(user),
+            StoreRequest::Reload { cache_ttl } => return self.reloaded(*cache_ttl),
             StoreRequest::Lookup { user, .. } if !self.cache.knows(user) => Acquaintance::Stranger,
-            StoreRequest::Lookup { .. } | StoreRequest::Reload { .. } => Acquaintance::Known,
+            StoreRequest::Lookup { .. } => Acquaintance::Known,
         };
         waiting.push(request, acquaintance);
     }
@@ -246,7 +228,10 @@ impl Store {
                 self.cache.distrust(&user);
                 None
             }
-            StoreRequest::Reload { .. } => Some(request),
+            StoreRequest::Reload { cache_ttl } => {
+                self.reloaded(cache_ttl);
+                None
+            }
         }
     }
 

@@ -67,43 +67,23 @@ async fn unknown_and_impossible_users_are_unknown() {
     }
 }
 
-#[tokio::test]
-async fn reload_takes_a_good_file_and_keeps_the_old_users_for_a_bad_one() {
-    let file = UsersFile::new("\"app\" \"one\"\n");
-    let store = file.store();
-    store.lookup("app").await.expect("known");
-    fs::write(&file.0, "\"app\" \"two\n").expect("writable");
-    store.reload(TTL).await.expect_err("a bad file");
-    assert_eq!(password(&store.lookup("app").await.expect("known")).0, "one");
-    fs::write(&file.0, "\"app\" \"two\"\n\"b\" \"x\"\n").expect("writable");
-    assert_eq!(store.reload(TTL).await.expect("a good file"), 2);
-    assert_eq!(password(&store.lookup("app").await.expect("known")).0, "two");
+#[test]
+fn a_reload_changes_how_long_a_secret_is_believed() {
+    let now = Instant::now();
+    let mut store = store_with(Duration::ZERO, now);
+    assert!(store.serve([StoreRequest::Reload { cache_ttl: TTL / 2 }]).is_empty());
+    store.cache.insert("app".into(), Secret::Unusable(Unusable::Expired), now);
+    let ask = |at| store.at_hand("app", Freshness::Lately, at, at);
+    assert!(ask(now + TTL / 2 - Duration::from_nanos(1)).is_some());
+    assert!(ask(now + TTL / 2).is_none());
 }
 
-#[tokio::test]
-async fn a_reload_changes_how_long_a_secret_is_believed() {
+#[test]
+fn a_reload_believes_no_secret_and_makes_no_user_a_stranger() {
     let now = Instant::now();
-    for text in ["\"app\" \"one\"\n", "\"app\" \"two\n"] {
-        let file = UsersFile::new("");
-        let users = userlist::read(&file.0).expect("a good file");
-        let mut source = SourceReader::File(FileSource { path: file.0.clone(), users });
-        fs::write(&file.0, text).expect("writable");
-        let (mut store, reply) = (store_with(Duration::ZERO, now), oneshot::channel().0);
-        store.serve(std::iter::once(StoreRequest::Reload { cache_ttl: TTL / 2, reply }), &mut source).await;
-        store.cache.insert("app".into(), Secret::Unusable(Unusable::Expired), now);
-        let ask = |at| store.at_hand("app", Freshness::Lately, at, at);
-        assert!(ask(now + TTL / 2 - Duration::from_nanos(1)).is_some(), "{text}");
-        assert!(ask(now + TTL / 2).is_none(), "{text}");
-    }
-}
-
-#[tokio::test]
-async fn a_reload_believes_no_secret_and_makes_no_user_a_stranger() {
-    let file = UsersFile::new("");
-    let mut source = SourceReader::File(FileSource { path: file.0.clone(), users: Users::default() });
-    let now = Instant::now();
-    let (mut store, reply) = (store_with(Duration::ZERO, now), oneshot::channel().0);
-    store.serve(std::iter::once(StoreRequest::Reload { cache_ttl: TTL, reply }), &mut source).await;
+    let (mut store, mut waiting) = (store_with(Duration::ZERO, now), Waiting::default());
+    store.keep_waiting(&mut waiting, StoreRequest::Reload { cache_ttl: TTL });
+    assert!(waiting.is_empty(), "it is done at once");
     assert!(store.at_hand("app", Freshness::Lately, now, now).is_none());
     assert!(store.cache.knows("app"));
 }
@@ -132,8 +112,7 @@ async fn a_store_that_has_stopped_says_so() {
 async fn a_full_queue_refuses_at_once() {
     let (requests, _received) = mpsc::channel(1);
     let store = SecretStore { requests };
-    let (reply, _answer) = oneshot::channel();
-    let request = StoreRequest::Reload { cache_ttl: TTL, reply };
+    let request = StoreRequest::Reload { cache_ttl: TTL };
     store.requests.try_send(request).unwrap_or_else(|_| panic!("there is room for one"));
     assert_eq!(store.lookup("app").await.expect_err("full"), LookupError::Busy);
 }

@@ -34,8 +34,7 @@ impl Waiting {
         self.len() == 0
     }
 
-    /// Adds a request, or answers it with [`LookupError::Busy`] when its queue is full. Who reloads waits for the answer, so
-    /// that these requests have no bound of their own.
+    /// Adds a request, or answers it with [`LookupError::Busy`] when its queue is full.
     pub(super) fn push(&mut self, request: StoreRequest, acquaintance: Acquaintance) {
         let (queue, max) = match acquaintance {
             Acquaintance::Known => (&mut self.known, LOOKUPS_WAITING_MAX),

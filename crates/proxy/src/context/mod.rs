@@ -14,7 +14,7 @@ use trunkline_session::{JournalPool, LoginParameters};
 
 pub(crate) use self::handle::{Handoff, Inbox, WorkerHandle};
 pub(crate) use self::listeners::{BoundListener, DoneSender, ListenerChange, OpenedSocket};
-pub(crate) use self::shared::{Live, RunPhase, Shared, log_connection};
+pub(crate) use self::shared::{Live, LiveStores, RunPhase, Shared, log_connection};
 pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
 use crate::limits::READ_BUFFER_BYTES;
 use crate::net::Connector;

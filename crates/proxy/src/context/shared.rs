@@ -40,12 +40,8 @@ pub(crate) struct Shared {
     pub(crate) pace: MoveRate,
     /// Those that take new sessions.
     pub(crate) listeners: ArcSwap<Vec<Arc<BoundListener>>>,
-    pub(crate) secrets: Option<SecretStore>,
-    pub(crate) functions: FunctionStore,
     pub(crate) statement_log: StatementLog,
     pub(crate) workers: Vec<WorkerHandle>,
-    /// The secret that mock verifiers of unknown users are derived from: each user keeps the same one.
-    pub(crate) mock: MockSecret,
     pub(crate) live: ArcSwap<Live>,
     pub(crate) is_draining: AtomicBool,
 }
@@ -62,6 +58,17 @@ pub(crate) struct Live {
     pub(crate) session: SessionPolicy,
     /// How long the login may take that distinguishes a server's shutdown from pg_terminate_backend.
     pub(crate) connect_timeout_of_health: Duration,
+    pub(crate) stores: LiveStores,
+}
+
+/// What sessions look up, opened by the settings in force.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveStores {
+    /// The stored secrets, if the proxy authenticates clients.
+    pub(crate) secrets: Option<SecretStore>,
+    pub(crate) functions: Arc<FunctionStore>,
+    /// The secret that mock verifiers of unknown users are derived from: each user keeps the same one.
+    pub(crate) mock: Arc<MockSecret>,
 }
 
 /// Whether workers accept and keep sessions.
@@ -87,7 +94,7 @@ impl Shared {
 
     /// The secret for the mock verifiers of users who cannot log in.
     pub(crate) fn mock_secret(&self) -> [u8; 32] {
-        self.mock.bytes(|| {
+        self.live().stores.mock.bytes(|| {
             let snapshot = self.health.load();
             let servers = snapshot.servers.iter().filter(|server| server.state.is_fit());
             snapshot.serving_primary().into_iter().chain(servers).find_map(|server| server.system_identifier)
@@ -118,7 +125,7 @@ impl Live {
         }
     }
 
-    pub(crate) fn of(settings: &Settings) -> Self {
+    pub(crate) fn of(settings: &Settings, stores: LiveStores) -> Self {
         Live {
             limits: settings.limits.clone(),
             timeouts: settings.timeouts.clone(),
@@ -128,6 +135,7 @@ impl Live {
             fallback: settings.fallback.clone(),
             session: settings.session.clone(),
             connect_timeout_of_health: settings.health.judge.connect_timeout,
+            stores,
         }
     }
 }

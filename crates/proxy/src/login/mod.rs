@@ -30,7 +30,7 @@ use self::request::{StartupRequest, shown};
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
 use crate::client::first::{StartupOutcome, read_startup};
-use crate::context::{BoundListener, RunPhase, Worker, log_connection};
+use crate::context::{BoundListener, Live, RunPhase, Worker, log_connection};
 use crate::errors::Refusal;
 use crate::server::connection::{ReadyServer, ServerConnection};
 use crate::server::take::{ServerCriteria, TakeError};
@@ -247,7 +247,9 @@ async fn log_in(
     };
     let mut authenticated = match live.auth.mode {
         AuthMode::Relay => relay::log_in(worker, client, startup, read_ahead, &request, limit).await?,
-        AuthMode::Verify => verify::log_in(worker, client, startup, read_ahead, &request, limit).await?,
+        AuthMode::Verify => {
+            verify::log_in(worker, &live, client, startup, read_ahead, &request, limit).await?
+        }
     };
     if let Some(name) = &name {
         name.hide(&mut authenticated.taken.login_reply.messages);
@@ -255,7 +257,7 @@ async fn log_in(
     if let Some(relogin) = &mut authenticated.relogin {
         relogin.application_name = name;
     }
-    finish_login(worker, client, peer, permit, request, authenticated).await
+    finish_login(worker, &live, client, peer, permit, request, authenticated).await
 }
 
 /// Reads up to the startup packet, unless the connection has to make room for a newer one before.
@@ -318,20 +320,21 @@ const LOGIN_END_BYTES: usize = 9 + 4 + 45 + 6;
 /// Sends the end of the login: AuthenticationOk, the server's parameters, the cancel key, ReadyForQuery.
 async fn finish_login(
     worker: &Rc<Worker>,
+    live: &Live,
     client: &mut Transport,
     peer: SocketAddr,
     mut permit: SessionPermit,
     request: StartupRequest,
     authenticated: Authenticated,
 ) -> Result<Box<NewSession>, LoginFailure> {
-    permit.admit_user(&worker.shared.live().limits, &request.user)?;
+    permit.admit_user(&live.limits, &request.user)?;
     let Authenticated { taken, client_read_ahead, relogin, version, preface } = authenticated;
     let relogin = relogin.filter(|_| request.is_in_utf8());
     let ReadyServer { server, login_reply, .. } = taken;
     let cancel = cancel_handle(worker, &server, version)?;
     let functions = match &relogin {
         Some(_) if !request.is_replication => {
-            worker.shared.functions.of_database(&shown(&request.database)).await
+            live.stores.functions.of_database(&shown(&request.database)).await
         }
         Some(_) | None => None,
     };
@@ -354,7 +357,7 @@ async fn finish_login(
         since: Instant::now(),
     };
     log_connection!(
-        worker.shared.live(),
+        live,
         session.id = info.id.0, session.pid = info.process_id.map(|id| id.0), client.addr = %peer,
         db.user = %info.user, db.name = %info.database, server.name = %server.name, "session begins"
     );
@@ -370,7 +373,7 @@ async fn finish_login(
         functions,
         is_standby: login_reply.is_standby,
         parameters: login_reply.messages.freeze(),
-        is_verified: worker.shared.secrets.is_some(),
+        is_verified: live.auth.mode == AuthMode::Verify,
         is_replication: request.is_replication,
         reports_timing: request.reports_timing,
         retry: request.retry,

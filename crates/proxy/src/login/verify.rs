@@ -24,7 +24,7 @@ use super::deadline::LoginDeadline;
 use super::request::{StartupRequest, shown};
 use super::{Authenticated, LoginFailure, Relogin, version};
 use crate::client::messages::{MessageReader, ReadError};
-use crate::context::Worker;
+use crate::context::{Live, Worker};
 use crate::errors::{Refusal, ServerKind};
 use crate::limits::LOOKUP_PAUSE;
 use crate::server::connection::check_out;
@@ -32,6 +32,7 @@ use crate::server::take::{LoginAs, Search, TakeError};
 
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
+    live: &Live,
     client: &mut Transport,
     startup: StartupMessage,
     read_ahead: BytesMut,
@@ -40,7 +41,7 @@ pub(super) async fn log_in(
 ) -> Result<Authenticated, LoginFailure> {
     let (version, mut preface) = version::negotiate(&startup, version::newest(worker, request))?;
     let mut dialogue = Dialogue { client, reader: MessageReader::frontend(read_ahead), out: &mut preface };
-    let credentials = authenticate(worker, &mut dialogue, request).await?;
+    let credentials = authenticate(worker, live, &mut dialogue, request).await?;
     let client_read_ahead = dialogue.reader.into_read_ahead();
     let startup = for_servers(&startup);
     let mut search = Search::new(worker, request.criteria.clone());
@@ -49,7 +50,7 @@ pub(super) async fn log_in(
     let taken = match check_out(&mut search, who, &SessionState::new()).await {
         Ok(taken) => taken,
         Err(error) => {
-            distrust_if_refused(worker, request, &error);
+            distrust_if_refused(live, request, &error);
             return Err(error.into());
         }
     };
@@ -59,12 +60,12 @@ pub(super) async fn log_in(
 
 /// A server that refuses the password of a client whose proof was right has another secret than the proxy has read: that
 /// is read anew before it is believed again.
-fn distrust_if_refused(worker: &Worker, request: &StartupRequest, error: &TakeError) {
+fn distrust_if_refused(live: &Live, request: &StartupRequest, error: &TakeError) {
     let TakeError::Refused(message) = error else { return };
     // Behind its type and length.
     let code = ErrorFields::new(message.get(5..).unwrap_or_default()).sqlstate();
     if code == Some(SqlState::INVALID_PASSWORD)
-        && let (Some(store), Ok(user)) = (&worker.shared.secrets, std::str::from_utf8(&request.user))
+        && let (Some(store), Ok(user)) = (&live.stores.secrets, std::str::from_utf8(&request.user))
     {
         store.distrust(user);
     }
@@ -140,15 +141,16 @@ impl Dialogue<'_> {
 
 async fn authenticate(
     worker: &Rc<Worker>,
+    live: &Live,
     dialogue: &mut Dialogue<'_>,
     request: &StartupRequest,
 ) -> Result<ServerCredentials, LoginFailure> {
     let user = shown(&request.user);
-    let Some(store) = &worker.shared.secrets else {
+    let Some(store) = &live.stores.secrets else {
         tracing::error!("verify authentication is on but there is no secret store");
         return Err(Refusal::SecretsUnavailable.into());
     };
-    let method = worker.shared.live().auth.client_method;
+    let method = live.auth.client_method;
     let secret = match std::str::from_utf8(&request.user) {
         Ok(user) => look_up(worker, store, user).await?,
         // A name that is not UTF-8 cannot be looked up, and must not be taken for another.

@@ -254,7 +254,7 @@ impl<'a> Search<'a> {
     /// has authenticated it: the refusal may be that of a standby which has yet to replay a role, a privilege or a
     /// database, or that is set up otherwise. Where its server authenticates it (`relay`), the refusal stands.
     fn may_ask_another(&self) -> bool {
-        self.moving.is_some() || self.worker.shared.secrets.is_some()
+        self.moving.is_some() || self.worker.shared.live().stores.secrets.is_some()
     }
 
     /// Notes that `server` does not let the session in, whose client is told so if no other does.

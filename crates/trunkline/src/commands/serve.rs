@@ -157,7 +157,7 @@ async fn serve(request: &ConfigSources, checked: CheckedConfig, logging: &Loggin
 }
 
 /// Logs who authenticates clients, and what follows for their sessions.
-fn say_mode(mode: AuthMode) {
+pub(super) fn say_mode(mode: AuthMode) {
     match mode {
         AuthMode::Verify => tracing::info!(
             auth.mode = mode.word(),

@@ -31,8 +31,12 @@ pub(super) async fn reload(
 async fn apply(mut checked: CheckedConfig, running: &mut Running, logging: &Logging) -> ReloadOutcome {
     super::log_warnings(&checked.warnings);
     open_files::fit(&mut checked.proxy);
+    let mode = running.auth_mode();
     match running.reload(checked.proxy).await {
         Ok(mut needs_restart) => {
+            if running.auth_mode() != mode {
+                super::say_mode(running.auth_mode());
+            }
             needs_restart.extend(logging.reload(&checked.log));
             in_force(needs_restart)
         }
@@ -42,7 +46,7 @@ async fn apply(mut checked: CheckedConfig, running: &mut Running, logging: &Logg
                 ReloadError::Login(LoginRefusal { failure: ProbeFailure::Refusal { code, .. }, .. }) => {
                     Some(format!("To mend that, {}.", mend_login(code.as_str())))
                 }
-                ReloadError::Login(_) | ReloadError::Users(_) => None,
+                ReloadError::Login(_) | ReloadError::Users(_) | ReloadError::Random(_) => None,
             };
             tracing::error!(%error, hint, "configuration not reloaded: nothing was changed");
             let hint = hint.map(|hint| format!("\n  HINT: {hint}")).unwrap_or_default();
