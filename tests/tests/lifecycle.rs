@@ -170,7 +170,7 @@ fn a_users_file_with_an_error_changes_nothing() {
     endpoint.rewrite("limits.connections_max", "1");
     let (status, said) = endpoint.admin(&["reload"]);
     assert_eq!(status, Some(1), "{said}");
-    assert!(said.contains("nothing was changed\nusers file "), "{said}");
+    assert!(said.contains("nothing was changed\n") && said.contains("users file "), "{said}");
     let _two_at_once = [Wire::login(endpoint.reads()), Wire::login(endpoint.reads())];
 }
 
@@ -282,6 +282,27 @@ fn who_authenticates_and_against_what_changes_for_the_next_logins() {
     endpoint.rewrite("auth.mode", "\"relay\"");
     assert_eq!(endpoint.admin(&["reload"]), done);
     drop(Login::of("app", "app secret").connect(endpoint.reads()));
+}
+
+#[test]
+fn servers_beside_the_sessions_come_move_and_go() {
+    let leases = [PortLease::take().unwrap(), PortLease::take().unwrap()];
+    let [agent, next] = [leases[0].port(), leases[1].port()];
+    let mut endpoint = Endpoint::over(shared_cluster()).with_admin().start();
+    let done = (Some(0), "configuration reloaded\n".to_owned());
+    endpoint.rewrite("agent.listen", &format!("\"127.0.0.1:{agent}\""));
+    assert_eq!(endpoint.admin(&["reload"]), done, "it is added");
+    assert!(!is_closed(agent));
+    endpoint.rewrite("agent.listen", &format!("\"0.0.0.0:{agent}\""));
+    assert_eq!(endpoint.admin(&["reload"]), done, "to all addresses, the one it has among them");
+    assert!(!is_closed(agent));
+    endpoint.rewrite("agent.listen", &format!("\"127.0.0.1:{next}\""));
+    assert_eq!(endpoint.admin(&["reload"]), done, "it moves");
+    eventually(PATIENCE, "the old one is closed", || is_closed(agent));
+    assert!(!is_closed(next));
+    endpoint.rewrite("agent.listen", "\"off\"");
+    assert_eq!(endpoint.admin(&["reload"]), done, "it goes");
+    eventually(PATIENCE, "it is closed", || is_closed(next));
 }
 
 #[test]

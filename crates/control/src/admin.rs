@@ -54,8 +54,8 @@ impl AdminSocket {
         Ok(AdminSocket { listener: bind_private(path)?, path: path.to_owned() })
     }
 
-    /// Answers about `running` until its task is dropped.
-    pub async fn serve(self, running: RunningProxy) {
+    /// Answers about `running` until `shutdown` completes and the requests under way are answered, or its task is dropped.
+    pub async fn serve(self, running: RunningProxy, shutdown: impl Future<Output = ()> + Send + 'static) {
         let running = Arc::new(running);
         let routes = Router::new()
             .route("/servers/{name}/{wanted}", post(set))
@@ -63,9 +63,14 @@ impl AdminSocket {
             .route("/reload", post(reload))
             .route("/sessions", get(list))
             .with_state(running);
-        let file = RemoveOnDrop(self.path);
-        if let Err(error) = axum::serve(self.listener, routes).await {
-            tracing::error!(%error, path = %file.0.display(), "the admin socket stopped");
+        let (path, file) = (self.path.clone(), RemoveOnDrop(self.path));
+        let shutdown = async move {
+            shutdown.await;
+            // Before another socket may be made there.
+            drop(file);
+        };
+        if let Err(error) = axum::serve(self.listener, routes).with_graceful_shutdown(shutdown).await {
+            tracing::error!(%error, path = %path.display(), "the admin socket stopped");
         }
     }
 }

@@ -13,4 +13,4 @@ pub mod limits;
 mod listen;
 pub mod reload;
 
-pub use self::listen::{ListenError, listen};
+pub use self::listen::{ListenError, listen, listen_beside};

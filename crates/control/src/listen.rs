@@ -1,7 +1,7 @@
 //! The addresses that are listened on beside the proxy's.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 
 use tokio::net::TcpListener;
 
@@ -17,13 +17,30 @@ pub struct ListenError {
     pub source: io::Error,
 }
 
-/// Listens for one of the servers beside the proxy; `name` is for the error.
+/// Listens for one of the servers beside the proxy; `name` is for the error. Call it within a runtime.
 ///
 /// # Errors
 /// When the address is taken.
-pub async fn listen(name: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
+pub fn listen(name: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
+    registered(name, address, trunkline_net::listen::bind(address, 1))
+}
+
+/// The same for an address whose port this process has at another address already: the two may overlap.
+///
+/// # Errors
+/// When another process listens there.
+pub fn listen_beside(name: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
+    registered(name, address, trunkline_net::listen::bind_beside(address, 1))
+}
+
+fn registered(
+    name: &str,
+    address: SocketAddr,
+    bound: io::Result<Vec<net::TcpListener>>,
+) -> Result<(TcpListener, SocketAddr), ListenError> {
     let failed = |source| ListenError { name: name.to_owned(), address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let socket = bound.map_err(failed)?.pop().ok_or_else(|| failed(io::ErrorKind::Other.into()))?;
+    let listener = TcpListener::from_std(socket).map_err(failed)?;
     let at = listener.local_addr().map_err(failed)?;
     Ok((listener, at))
 }

@@ -6,11 +6,13 @@
 //! pure machine of `trunkline-session`).
 
 mod admission;
+mod aside;
 mod cancel;
 mod client;
 mod context;
 mod defaults;
 mod errors;
+mod failure;
 mod functions;
 pub mod limits;
 mod listening;
@@ -27,5 +29,5 @@ mod snapshots;
 mod testing;
 mod worker;
 
-pub use reload::ReloadError;
-pub use serve::{Bound, Running, StartError, serve};
+pub use failure::{ReloadError, StartError};
+pub use serve::{Bound, Running, serve};

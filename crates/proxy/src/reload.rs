@@ -12,32 +12,15 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretSource, SecretStore, UsersFileError};
-use trunkline_control::ListenError;
-use trunkline_health::{LoginRefusal, MonitorSettings, try_login};
+use trunkline_health::{MonitorSettings, try_login};
 
+use crate::failure::{ReloadError, StartError};
 use crate::context::{Live, LiveStores, RunPhase};
 use crate::functions::FunctionStore;
 use crate::limits::LISTENERS_CHANGE_TIMEOUT;
 use crate::listening::PreparedListeners;
-use crate::serve::Running;
+use crate::serve::{Bound, Running};
 use crate::settings::{AuthMode, Settings};
-
-/// Why nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
-    /// The proxy cannot listen on a new address.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// A server refuses the monitoring role's new login.
-    #[error(transparent)]
-    Login(#[from] LoginRefusal),
-    /// The users file cannot be read, or has errors.
-    #[error(transparent)]
-    Users(#[from] UsersFileError),
-    /// The operating system has no randomness.
-    #[error("the operating system gives no random bytes: {0}")]
-    Random(getrandom::Error),
-}
 
 impl Running {
     /// Puts the `settings` in force, but for those that need a restart: the keys of these that differ.
@@ -52,7 +35,9 @@ impl Running {
         if *login != *self.shared.health.login() {
             try_login(servers, login, judge).await?;
         }
-        let listeners = self.listening.prepare(&settings.listeners, self.shared.workers.len())?;
+        let aside = self.aside.prepare(&settings).await?;
+        let listeners = self.listening.prepare(&settings.listeners, self.shared.workers.len());
+        let listeners = listeners.map_err(StartError::Listen)?;
         // From here on nothing fails.
         if let Some(secrets) = &stores.secrets {
             secrets.reload(settings.auth.cache_ttl).await;
@@ -60,13 +45,14 @@ impl Running {
         self.shared.live.store(Arc::new(Live::of(&settings, stores)));
         self.shared.health.reload(settings.health.judge, settings.health.servers);
         self.shared.health.set_login(settings.health.login);
+        self.aside.commit(aside, &self.shared);
         self.change_listeners(listeners).await;
         self.phase.send_replace(RunPhase::Running);
         Ok(needs_restart)
     }
 
     /// What sessions look up by the new settings: those there are, or others.
-    async fn stores(&self, before: &Live, settings: &Settings) -> Result<LiveStores, ReloadError> {
+    async fn stores(&self, before: &Live, settings: &Settings) -> Result<LiveStores, StartError> {
         let LiveStores { secrets, functions, mock } = before.stores.clone();
         let auth = &settings.auth;
         let secrets = match (auth.mode, &auth.source, secrets) {
@@ -89,7 +75,7 @@ impl Running {
         let mock = if before.auth.mock_nonce == auth.mock_nonce {
             mock
         } else {
-            Arc::new(MockSecret::new(auth.mock_nonce.as_ref()).map_err(ReloadError::Random)?)
+            Arc::new(MockSecret::new(auth.mock_nonce.as_ref()).map_err(StartError::Random)?)
         };
         Ok(LiveStores { secrets, functions, mock })
     }
@@ -103,11 +89,12 @@ impl Running {
 
     /// Opens new listening sockets and closes old ones. Sessions keep their connections.
     async fn change_listeners(&mut self, listeners: PreparedListeners) {
-        let before = std::mem::take(&mut self.bound.listeners);
+        let before = self.bound.all();
         let (done, mut all_done) = mpsc::channel::<Infallible>(1);
         let changes = self.listening.commit(listeners, &self.shared, &done);
         drop(done);
-        self.bound.listeners = self.listening.bound();
+        let (http, agent) = (self.aside.http(), self.aside.agent());
+        self.bound = Bound { listeners: self.listening.bound(), http, agent };
         let changed = async {
             for (worker, change) in self.shared.workers.iter().zip(changes) {
                 // Fails only when the worker has ended.
@@ -118,12 +105,12 @@ impl Running {
         if timeout(LISTENERS_CHANGE_TIMEOUT, changed).await.is_err() {
             tracing::warn!("listening sockets are not closed yet: a worker is busy");
         }
-        let now = &self.bound.listeners;
+        let now = self.bound.all();
         for address in now.iter().filter(|address| !before.contains(address)) {
             tracing::info!(%address, "listening on a new address");
         }
         for address in before.iter().filter(|address| !now.contains(address)) {
-            tracing::info!(%address, "no longer listening: the sessions that came by this address go on");
+            tracing::info!(%address, "no longer listening: who has come by this address goes on");
         }
     }
 
@@ -132,10 +119,6 @@ impl Running {
         let old = &self.started_with;
         let changes = [
             (!old.health.has_servers_of(&new.health), "server"),
-            (old.http != new.http, "http.listen"),
-            (old.http_checkers != new.http_checkers, "http.checkers"),
-            (old.agent != new.agent, "agent.listen"),
-            (old.admin != new.admin, "admin.socket"),
             (old.threads != new.threads, "runtime.threads"),
         ];
         changes.into_iter().filter(|(is_changed, _)| *is_changed).map(|(_, key)| key).collect()

@@ -1,8 +1,6 @@
 //! Starts the proxy, and the handle by which the caller controls it.
 
-use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -11,15 +9,13 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use trunkline_control::admin::{AdminSocket, RunningProxy};
 use trunkline_control::reload::ReloadRequest;
-use trunkline_control::{ListenError, http, listen};
-use trunkline_health::judge::Transition;
 use trunkline_health::{Health, Monitor};
-use trunkline_topology::Snapshot;
 
-use crate::context::{BoundListener, Inbox, Live, LiveStores, RunPhase, Shared, WorkerHandle};
+use crate::aside::Aside;
+use crate::context::{Inbox, Live, LiveStores, RunPhase, Shared, WorkerHandle};
 use crate::defaults::Defaults;
+use crate::failure::StartError;
 use crate::functions::FunctionStore;
 use crate::listening::ListeningPoints;
 use crate::moves::MoveRate;
@@ -27,40 +23,9 @@ use crate::settings::{AuthMode, Settings};
 use crate::worker;
 use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretStore};
-use trunkline_routing::{Attached, Rules, eligible};
+use trunkline_routing::Attached;
 use trunkline_telemetry::metrics::Metrics;
-use trunkline_telemetry::sessions::{self, SessionFilter, Sessions};
 use trunkline_telemetry::statement_log::StatementLog;
-
-/// Why the proxy did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The proxy cannot listen on an address.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// The admin socket cannot be created.
-    #[error("could not listen on the admin socket {}: {source}", path.display())]
-    Admin {
-        /// Its file.
-        path: PathBuf,
-        /// The error of the kernel.
-        source: io::Error,
-    },
-    /// A worker thread or the like could not be started.
-    #[error("could not start {what}: {source}")]
-    Thread {
-        /// What should have run there.
-        what: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The secrets for `verify` authentication cannot be read.
-    #[error("could not set up authentication: {0}")]
-    Secrets(String),
-    /// The operating system has no randomness.
-    #[error("the operating system gives no random bytes: {0}")]
-    Random(getrandom::Error),
-}
 
 /// A running proxy. Dropping it stops it at once.
 #[derive(Debug)]
@@ -71,8 +36,8 @@ pub struct Running {
     pub(crate) phase: watch::Sender<RunPhase>,
     threads: Vec<JoinHandle<()>>,
     pub(crate) listening: ListeningPoints,
+    pub(crate) aside: Aside,
     pub(crate) bound: Bound,
-    aside: tokio::task::JoinSet<()>,
 }
 
 /// Where a proxy listens: the ports asked for, or those the kernel chose for port 0.
@@ -84,6 +49,13 @@ pub struct Bound {
     pub http: Option<SocketAddr>,
     /// The agent-check server.
     pub agent: Option<SocketAddr>,
+}
+
+impl Bound {
+    /// Every address.
+    pub(crate) fn all(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().copied().chain(self.http).chain(self.agent).collect()
+    }
 }
 
 /// Starts health, workers, HTTP and agent on the calling runtime and threads of their own. `reloads` takes the requests for a
@@ -99,8 +71,9 @@ pub async fn serve(
     let mut listening = ListeningPoints::default();
     let listeners = listening.prepare(&settings.listeners, threads)?;
     let (shared, inboxes) = share(&settings, threads)?;
-    let mut aside = tokio::task::JoinSet::new();
-    let (http, agent) = serve_aside(&settings, &shared, reloads, &mut aside).await?;
+    let mut aside = Aside::new(reloads);
+    let servers_aside = aside.prepare(&settings).await?;
+    aside.commit(servers_aside, &shared);
     let (phase, _) = watch::channel(RunPhase::Running);
     let mut handles = Vec::with_capacity(threads);
     let (done, _nobody_waits) = mpsc::channel(1);
@@ -111,8 +84,8 @@ pub async fn serve(
             .map_err(|source| StartError::Thread { what: "a worker", source })?;
         handles.push(thread);
     }
-    let bound = Bound { listeners: listening.bound(), http, agent };
-    Ok(Running { shared, started_with: settings, phase, threads: handles, listening, bound, aside })
+    let bound = Bound { listeners: listening.bound(), http: aside.http(), agent: aside.agent() };
+    Ok(Running { shared, started_with: settings, phase, threads: handles, listening, aside, bound })
 }
 
 /// As many as asked for, or one per core that the process may use.
@@ -159,76 +132,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
 fn start_secrets(settings: &Settings, health: &Health) -> Result<SecretStore, StartError> {
     let secrets = SecretSettings { source: settings.auth.source.clone(), cache_ttl: settings.auth.cache_ttl };
     SecretStore::start(secrets, health.clone(), &Handle::current())
-        .map_err(|error| StartError::Secrets(error.to_string()))
-}
-
-/// What the HTTP server reads of the proxy.
-#[derive(Clone, Debug)]
-struct HttpVerdicts(Arc<Shared>);
-
-impl http::Verdicts for HttpVerdicts {
-    fn newest(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.0.health.load())
-    }
-
-    fn is_draining(&self) -> bool {
-        self.0.is_draining()
-    }
-
-    async fn sessions(&self) -> Option<Sessions> {
-        Some(sessions::ask(self.0.questions(), SessionFilter::None).await)
-    }
-
-    fn transitions(&self) -> Vec<Transition> {
-        self.0.health.transitions()
-    }
-
-    fn listeners(&self) -> Vec<http::ListenerNow> {
-        let (snapshot, live) = (self.newest(), self.0.live());
-        let now = |bound: &Arc<BoundListener>| {
-            let rules = Rules { attrs: bound.settings.options.target_session_attrs, ..live.rules() };
-            let eligible = eligible(&rules, &snapshot, &self.0.attached);
-            http::ListenerNow {
-                name: bound.settings.name.clone(),
-                address: bound.settings.address,
-                target_session_attrs: rules.attrs.as_str(),
-                servers: eligible.servers.iter().map(|candidate| candidate.id).collect(),
-            }
-        };
-        self.0.listeners.load().iter().map(now).collect()
-    }
-}
-
-async fn serve_aside(
-    settings: &Settings,
-    shared: &Arc<Shared>,
-    reloads: Option<mpsc::Sender<ReloadRequest>>,
-    aside: &mut tokio::task::JoinSet<()>,
-) -> Result<(Option<SocketAddr>, Option<SocketAddr>), StartError> {
-    let mut bound = (None, None);
-    if let Some(address) = settings.http {
-        let (listener, at) = listen("http", address).await?;
-        aside.spawn(http::serve(
-            listener,
-            settings.http_checkers.clone(),
-            HttpVerdicts(Arc::clone(shared)),
-            Some(Arc::clone(&shared.metrics)),
-            std::future::pending(),
-        ));
-        bound.0 = Some(at);
-    }
-    if let Some(address) = settings.agent {
-        let (listener, at) = listen("agent", address).await?;
-        aside.spawn(http::serve_agent(listener, shared.health.clone(), std::future::pending()));
-        bound.1 = Some(at);
-    }
-    if let Some(path) = &settings.admin {
-        let failed = |source| StartError::Admin { path: path.clone(), source };
-        let socket = AdminSocket::bind(path).await.map_err(failed)?;
-        let workers = shared.questions().cloned().collect();
-        aside.spawn(socket.serve(RunningProxy { health: shared.health.clone(), workers, reloads }));
-    }
-    Ok(bound)
+        .map_err(StartError::Secrets)
 }
 
 impl Running {

@@ -53,13 +53,13 @@ const MODULES: &[(&str, &[&[&str]])] = &[
     (
         "proxy",
         &[
-            &["limits", "settings", "net", "errors"],
+            &["limits", "settings", "net", "errors", "failure"],
             &["admission", "cancel", "client", "defaults", "functions", "moves", "snapshots"],
             &["context"],
             &["server"],
             &["login"],
             &["relay"],
-            &["worker", "listening"],
+            &["worker", "listening", "aside"],
             &["serve"],
             &["reload"],
         ],

@@ -4,11 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use tokio::net::TcpListener;
 use trunkline_telemetry::log_rate::LogRate;
 
-use super::places::Places;
+use super::places::{Checkers, Places};
 use super::stream::BoundedStream;
 use crate::limits::ACCEPT_BACKOFF;
 
@@ -24,7 +23,7 @@ pub(super) struct BoundedListener {
 }
 
 impl BoundedListener {
-    pub(super) fn new(listener: TcpListener, checkers: Vec<IpNet>) -> Self {
+    pub(super) fn new(listener: TcpListener, checkers: Checkers) -> Self {
         BoundedListener {
             listener,
             places: Places::new(checkers),

@@ -17,7 +17,6 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tokio::net::TcpListener;
 use trunkline_health::Health;
 use trunkline_health::judge::Transition;
@@ -28,6 +27,7 @@ use trunkline_telemetry::sessions::Sessions;
 
 pub use about::ListenerNow;
 pub use agent::{AGENT_CONNECTIONS_MAX, AGENT_WORDS_BYTES_MAX, AGENT_WORDS_GRACE, serve_agent};
+pub use places::Checkers;
 
 /// HTTP connections at one time; one more is closed at once.
 pub const CONNECTIONS_MAX: usize = 256;
@@ -87,7 +87,7 @@ impl Verdicts for Health {
 /// others are taken.
 pub async fn serve(
     listener: TcpListener,
-    checkers: Vec<IpNet>,
+    checkers: Checkers,
     verdicts: impl Verdicts,
     metrics: Option<Arc<Metrics>>,
     shutdown: impl Future<Output = ()> + Send + 'static,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 use super::{CHECKERS_RESERVED, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX};
@@ -11,11 +12,35 @@ use super::{CHECKERS_RESERVED, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX};
 /// The places for connections; one set for a listener.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// Networks whose connections may use every place and have no share.
-    checkers: Vec<IpNet>,
-    /// Places that all others may have together.
-    others_max: usize,
+    /// Whose connections may use every place and have no share.
+    checkers: Checkers,
     taken: Mutex<TakenPlaces>,
+}
+
+/// The networks that checks come from. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Checkers(Arc<ArcSwap<Vec<IpNet>>>);
+
+impl Checkers {
+    /// These networks.
+    #[must_use]
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Checkers(Arc::new(ArcSwap::from_pointee(networks)))
+    }
+
+    /// Other networks, for the connections that follow.
+    pub fn set(&self, networks: Vec<IpNet>) {
+        self.0.store(Arc::new(networks));
+    }
+
+    fn have(&self, address: IpAddr) -> bool {
+        self.0.load().iter().any(|network| network.contains(&address))
+    }
+
+    /// Places that all others may have together.
+    fn others_max(&self) -> usize {
+        if self.0.load().is_empty() { CONNECTIONS_MAX } else { CONNECTIONS_MAX - CHECKERS_RESERVED }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -36,22 +61,21 @@ pub(super) struct Place {
 }
 
 impl Places {
-    pub(super) fn new(checkers: Vec<IpNet>) -> Arc<Self> {
-        let reserved = if checkers.is_empty() { 0 } else { CHECKERS_RESERVED };
-        Arc::new(Places { checkers, others_max: CONNECTIONS_MAX - reserved, taken: Mutex::default() })
+    pub(super) fn new(checkers: Checkers) -> Arc<Self> {
+        Arc::new(Places { checkers, taken: Mutex::default() })
     }
 
     /// A place for a connection from `address`, if there is one.
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let address = address.to_canonical();
-        let is_checker = self.checkers.iter().any(|network| network.contains(&address));
+        let is_checker = self.checkers.have(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.all >= CONNECTIONS_MAX {
             return None;
         }
         if !is_checker {
             let share = taken.by_address.get(&address).copied().unwrap_or_default();
-            let is_full = taken.others >= self.others_max;
+            let is_full = taken.others >= self.checkers.others_max();
             if is_full || share >= CONNECTIONS_PER_ADDRESS_MAX {
                 return None;
             }
@@ -92,7 +116,7 @@ mod tests {
     }
 
     fn places() -> Arc<Places> {
-        Places::new(vec!["10.0.0.0/8".parse().expect("a network")])
+        Places::new(Checkers::new(vec!["10.0.0.0/8".parse().expect("a network")]))
     }
 
     #[test]
@@ -120,10 +144,21 @@ mod tests {
 
     #[test]
     fn without_checkers_every_place_is_for_all() {
-        let places = Places::new(Vec::new());
+        let places = Places::new(Checkers::default());
         let held: Vec<_> = (0..CONNECTIONS_MAX).map(|n| places.take(address(n))).collect();
         assert!(held.iter().all(Option::is_some));
         assert!(places.take(address(CONNECTIONS_MAX)).is_none());
+    }
+
+    #[test]
+    fn who_checks_may_change() {
+        let checkers = Checkers::default();
+        let places = Places::new(checkers.clone());
+        let mut held: Vec<_> = (0..CONNECTIONS_PER_ADDRESS_MAX).map(|_| places.take(checker())).collect();
+        assert!(places.take(checker()).is_none(), "it has its share");
+        checkers.set(vec!["10.0.0.0/8".parse().expect("a network")]);
+        held.push(places.take(checker()));
+        assert!(held.iter().all(Option::is_some), "it has none any more");
     }
 
     #[test]

@@ -140,7 +140,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::CONNECTIONS_PER_ADDRESS_MAX;
-    use super::super::places::Places;
+    use super::super::places::{Checkers, Places};
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -151,7 +151,7 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let (stream, peer) = accepted.expect("a connection");
-        let places = Places::new(Vec::new());
+        let places = Places::new(Checkers::default());
         let place = places.take(peer.ip()).expect("all are free");
         let others = (1 + left)..CONNECTIONS_PER_ADDRESS_MAX;
         let others = others.map(|_| places.take(peer.ip()).expect("some are free")).collect();

@@ -54,7 +54,7 @@ async fn site(metrics: Option<Arc<Metrics>>) -> SocketAddr {
 
 async fn site_with(metrics: Option<Arc<Metrics>>, checkers: &[&str]) -> SocketAddr {
     let network = |address: &&str| address.parse::<std::net::IpAddr>().expect("an address").into();
-    let checkers = checkers.iter().map(network).collect();
+    let checkers = Checkers::new(checkers.iter().map(network).collect());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(serve(listener, checkers, verdicts(), metrics, std::future::pending()));
@@ -209,7 +209,7 @@ async fn an_answer_that_takes_the_time_of_a_request_comes() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let metrics = Some(Arc::new(Metrics::new(1, 3)));
-    tokio::spawn(serve(listener, Vec::new(), Slow, metrics, std::future::pending()));
+    tokio::spawn(serve(listener, Checkers::default(), Slow, metrics, std::future::pending()));
     let (metrics, cluster) = tokio::join!(
         exchange(address, "GET /metrics HTTP/1.0\r\n\r\n"),
         exchange(address, "GET /cluster HTTP/1.0\r\n\r\n")

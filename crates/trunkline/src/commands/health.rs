@@ -4,7 +4,8 @@ use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::runtime::Handle;
-use trunkline_control::{http, listen};
+use trunkline_control::http::{self, Checkers};
+use trunkline_control::listen;
 use trunkline_health::{Health, Monitor, MonitorSettings, try_login};
 use trunkline_proxy::settings::Settings;
 
@@ -59,14 +60,15 @@ async fn run(request: &ConfigSources, checked: CheckedConfig, logging: &Logging)
     let mut signals = SignalStreams::listen()?;
     let settings = checked.proxy;
     let health = Monitor::start(settings.health.clone(), &Handle::current());
+    let checkers = Checkers::new(settings.http_checkers.clone());
     let mut ready = String::new();
     if let Some(address) = settings.http {
-        let (listener, at) = listen("http", address).await.map_err(listen_failure)?;
-        tokio::spawn(http::serve(listener, settings.http_checkers.clone(), health.clone(), None, pending()));
+        let (listener, at) = listen("http", address).map_err(listen_failure)?;
+        tokio::spawn(http::serve(listener, checkers.clone(), health.clone(), None, pending()));
         ready.push_str(&format!("ready: http on {at}\n"));
     }
     let agent = settings.agent.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, AGENT_PORT)));
-    let (listener, at) = listen("agent", agent).await.map_err(listen_failure)?;
+    let (listener, at) = listen("agent", agent).map_err(listen_failure)?;
     tokio::spawn(http::serve_agent(listener, health.clone(), pending()));
     ready.push_str(&format!("ready: agent on {at}\n"));
     crate::terminal::print(&ready);
@@ -78,12 +80,18 @@ async fn run(request: &ConfigSources, checked: CheckedConfig, logging: &Logging)
         };
         match order {
             SignalAction::Drain | SignalAction::Stop => return Ok(Exit::Success),
-            SignalAction::Reload => reload(request, &settings, &health, logging).await,
+            SignalAction::Reload => reload(request, &settings, &health, &checkers, logging).await,
         }
     }
 }
 
-async fn reload(request: &ConfigSources, started_with: &Settings, health: &Health, logging: &Logging) {
+async fn reload(
+    request: &ConfigSources,
+    started_with: &Settings,
+    health: &Health,
+    checkers: &Checkers,
+    logging: &Logging,
+) {
     let checked = match checked::settings(load(request)) {
         Ok(checked) => checked,
         Err(problems) => return log_problems(&problems),
@@ -99,12 +107,12 @@ async fn reload(request: &ConfigSources, started_with: &Settings, health: &Healt
     let changes = [
         (!old.health.has_servers_of(&new.health), "server"),
         (old.http != new.http, "http.listen"),
-        (old.http_checkers != new.http_checkers, "http.checkers"),
         (old.agent != new.agent, "agent.listen"),
     ];
     let changed = changes.into_iter().filter(|(is_changed, _)| *is_changed).map(|(_, key)| key);
     let needs_restart = changed.chain(logging.reload(&checked.log)).collect();
     health.reload(new.health.judge, new.health.servers);
     health.set_login(new.health.login);
+    checkers.set(new.http_checkers);
     let _logged = in_force(needs_restart);
 }

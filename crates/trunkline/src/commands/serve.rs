@@ -9,11 +9,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use trunkline_control::limits::RELOADS_WAITING_MAX;
 use trunkline_control::reload::ReloadRequest;
-use trunkline_proxy::Running;
 use trunkline_proxy::settings::AuthMode;
+use trunkline_proxy::{Running, StartError};
 
-use super::listen_failure::listen_failure;
-use super::open_files;
+use super::{listen_failure, open_files};
 use crate::config::checked::{self, CheckedConfig};
 use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
 use crate::config::words::Word as _;
@@ -157,7 +156,7 @@ async fn serve(request: &ConfigSources, checked: CheckedConfig, logging: &Loggin
 }
 
 /// Logs who authenticates clients, and what follows for their sessions.
-pub(super) fn say_mode(mode: AuthMode) {
+fn say_mode(mode: AuthMode) {
     match mode {
         AuthMode::Verify => tracing::info!(
             auth.mode = mode.word(),
@@ -179,19 +178,24 @@ pub(super) async fn start(
     trunkline_proxy::serve(checked.proxy.clone(), reloads).await.map_err(start_failure)
 }
 
-/// The hint for an error at the start.
-pub(super) fn start_failure(error: trunkline_proxy::StartError) -> Failure {
-    use trunkline_proxy::StartError;
+/// An error at the start, with its hint.
+fn start_failure(error: StartError) -> Failure {
+    let hint = start_hint(&error);
+    Failure::new(error.to_string()).hint(hint)
+}
+
+/// What to do about an error at the start, or at a reload.
+fn start_hint(error: &StartError) -> String {
     let hint = match error {
-        StartError::Listen(error) => return listen_failure(error),
+        StartError::Listen(error) => return listen_failure::hint(error),
         StartError::Admin { .. } => {
             "Choose a file in a directory that the proxy may write to, with --admin or [admin] socket."
         }
         StartError::Thread { .. } => "Check the limits of processes and memory (ulimit -u, cgroup).",
         StartError::Secrets(_) => "Check [auth], for example with `trunkline check`.",
-        StartError::Random(_) => "Cancel keys need random bytes: check that getrandom(2) is permitted.",
+        StartError::Random(_) => "Keys and salts need random bytes: check that getrandom(2) is permitted.",
     };
-    Failure::new(error.to_string()).hint(hint)
+    hint.to_owned()
 }
 
 fn announce(running: &Running, checked: &CheckedConfig) {

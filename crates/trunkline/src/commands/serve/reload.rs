@@ -6,7 +6,7 @@ use trunkline_health::LoginRefusal;
 use trunkline_health::judge::ProbeFailure;
 use trunkline_proxy::{ReloadError, Running};
 
-use crate::commands::{listen_failure, open_files};
+use crate::commands::open_files;
 use crate::config::checked::{self, CheckedConfig};
 use crate::config::{ConfigSources, Problem, Problems, load};
 use crate::logging::Logging;
@@ -42,11 +42,11 @@ async fn apply(mut checked: CheckedConfig, running: &mut Running, logging: &Logg
         }
         Err(error) => {
             let hint = match &error {
-                ReloadError::Listen(error) => Some(listen_failure::hint(error)),
+                ReloadError::Start(error) => Some(super::start_hint(error)),
                 ReloadError::Login(LoginRefusal { failure: ProbeFailure::Refusal { code, .. }, .. }) => {
                     Some(format!("To mend that, {}.", mend_login(code.as_str())))
                 }
-                ReloadError::Login(_) | ReloadError::Users(_) | ReloadError::Random(_) => None,
+                ReloadError::Login(_) => None,
             };
             tracing::error!(%error, hint, "configuration not reloaded: nothing was changed");
             let hint = hint.map(|hint| format!("\n  HINT: {hint}")).unwrap_or_default();
