@@ -70,7 +70,8 @@ fn proxy_before(port: u16) -> SocketAddr {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(async {
             let running = trunkline_proxy::serve(checked.proxy, None).await.expect("it starts");
-            tell.send(running.bound().listeners[0]).expect("somebody waits");
+            let address = running.bound().listeners[0].to_string();
+            tell.send(address.parse().expect("it listens over TCP")).expect("somebody waits");
             std::future::pending::<()>().await;
         });
     });

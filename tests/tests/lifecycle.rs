@@ -243,7 +243,10 @@ fn a_changed_login_of_the_monitor_is_used_everywhere_once_no_server_refuses_it()
     endpoint.rewrite("monitor.user", "\"nobody_of_this_name\"");
     let (status, said) = endpoint.admin(&["reload"]);
     assert_eq!(status, Some(1), "{said}");
-    assert!(said.contains("refuses the new login of the monitoring role: ") && said.contains("HINT: "), "{said}");
+    assert!(
+        said.contains("refuses the new login of the monitoring role: ") && said.contains("HINT: "),
+        "{said}"
+    );
     assert_eq!(endpoint.status_of("/replica1"), 200);
 
     endpoint.rewrite("monitor.user", "\"next_monitor\"");
@@ -254,7 +257,8 @@ fn a_changed_login_of_the_monitor_is_used_everywhere_once_no_server_refuses_it()
     let users = |role| format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}'");
     for server in cluster.servers() {
         eventually(PATIENCE, "the old login is used no more", || {
-            server.psql(&users(MONITOR_ROLE)).unwrap() == "0" && server.psql(&users("next_monitor")).unwrap() != "0"
+            server.psql(&users(MONITOR_ROLE)).unwrap() == "0"
+                && server.psql(&users("next_monitor")).unwrap() != "0"
         });
     }
     cluster.primary.psql(&format!("ALTER ROLE {MONITOR_ROLE} NOLOGIN")).unwrap();

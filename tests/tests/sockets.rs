@@ -1,11 +1,16 @@
-//! Servers reached over their Unix sockets: whatever goes over TCP goes there, too.
+//! Unix sockets, of servers and of the proxy's own: whatever goes over TCP goes there, too.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use trunkline_cluster::StopMode;
-use trunkline_tests::{Auth, Endpoint, Wire, binary, eventually, http_get, own_cluster, shared_cluster};
+use trunkline_tests::{
+    Auth, Endpoint, Wire, binary, eventually, http_get, own_cluster, psql_output, shared_cluster,
+};
 
 /// Far beyond what a healthy machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -73,4 +78,40 @@ fn check_takes_the_directory_and_refuses_the_socket_itself() {
     assert!(is_valid && said.contains(&format!(" {directory}:{port} ")), "{said}");
     let (is_valid, said) = check(&format!("{directory}/.s.PGSQL.{port}"));
     assert!(!is_valid && said.contains(&format!("write its directory, \"{directory}:{port}\"")), "{said}");
+}
+
+#[test]
+fn clients_come_over_a_socket_that_goes_with_the_endpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let (host, port) = (directory.path().to_str().unwrap(), 5434);
+    let socket = directory.path().join(format!(".s.PGSQL.{port}"));
+    // As a dead process leaves it.
+    drop(UnixListener::bind(&socket).unwrap());
+    let listener = |mode: &str| {
+        format!(
+            "[[listener]]\nname = \"local\"\naddress = \"{host}:{port}\"\nunix_socket_permissions = \"{mode}\"\n"
+        )
+    };
+    let builder = Endpoint::over(shared_cluster()).toml(&listener("0700")).with_admin();
+    let mut endpoint = builder.key("log.connections", "\"on\"").start();
+    let mode = || socket.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(), 0o700);
+    let output = psql_output(port, &[("PGHOST", host)], "SELECT pg_is_in_recovery()");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "t\n", "{output:?}");
+    assert!(endpoint.log().contains("client.addr=[local]"), "the log has PostgreSQL's word");
+
+    endpoint.replace_toml(&listener("0777"));
+    assert_eq!(endpoint.admin(&["reload"]).0, Some(0));
+    assert_eq!(mode(), 0o777);
+
+    let address = format!("{host}:{port}");
+    let second = ["serve", "--primary", "127.0.0.1:1", "--http", "off", "--reads", &address];
+    let output = Command::new(binary()).args(second).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let error = format!("could not listen on {} (reads): another process listens there", socket.display());
+    assert!(!output.status.success() && said.contains(&error) && said.contains("HINT: "), "{said}");
+
+    endpoint.signal(Signal::SIGTERM);
+    assert!(endpoint.await_end(PATIENCE).success());
+    assert!(!socket.exists());
 }

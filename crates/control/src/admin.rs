@@ -5,11 +5,8 @@
 //! re-initialised for the one to watch; `POST /reload` reads the configuration again; `GET /sessions` counts and lists
 //! the sessions: `?limit=N` bounds the list, `?pinned=only` leaves out those that can move.
 
-use std::fs::{File, Permissions};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,10 +15,10 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use trunkline_health::Health;
+use trunkline_net::socket_file::{self, SocketFile};
 use trunkline_topology::AdminState;
 
 use crate::limits::SESSIONS_LISTED_MAX;
@@ -31,14 +28,11 @@ use trunkline_telemetry::sessions::{self, SessionFilter, SessionsQuery};
 /// Who may open the socket: its owner.
 const MODE: u32 = 0o600;
 
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 128;
-
 /// A socket file that goes with its listener.
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
-    path: PathBuf,
+    file: SocketFile,
 }
 
 impl AdminSocket {
@@ -46,12 +40,9 @@ impl AdminSocket {
     ///
     /// # Errors
     /// When another process listens there, a file is there that is no socket, or what the kernel says.
-    pub async fn bind(path: &Path) -> io::Result<Self> {
-        if UnixStream::connect(path).await.is_ok() {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
-        }
-        remove_socket(path)?;
-        Ok(AdminSocket { listener: bind_private(path)?, path: path.to_owned() })
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        let (listener, file) = socket_file::bind(path, MODE)?;
+        Ok(AdminSocket { listener: UnixListener::from_std(listener)?, file })
     }
 
     /// Answers about `running` until `shutdown` completes and the requests under way are answered, or its task is dropped.
@@ -63,7 +54,7 @@ impl AdminSocket {
             .route("/reload", post(reload))
             .route("/sessions", get(list))
             .with_state(running);
-        let (path, file) = (self.path.clone(), RemoveOnDrop(self.path));
+        let (path, file) = (self.file.path().to_owned(), self.file);
         let shutdown = async move {
             shutdown.await;
             // Before another socket may be made there.
@@ -75,31 +66,6 @@ impl AdminSocket {
     }
 }
 
-/// Removes the socket at `path`, if there is one. Whatever else is there is not ours to remove.
-fn remove_socket(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
-        Ok(_) => {
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file is there already that is no socket"))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// A socket whose file has [`MODE`] from the moment it is made: its mode is set before it is bound.
-/// Source: Linux, net/unix/af_unix.c, `unix_bind_bsd`: the file's mode is the socket's, less the umask.
-fn bind_private(path: &Path) -> io::Result<UnixListener> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    let file = File::from(OwnedFd::from(socket));
-    file.set_permissions(Permissions::from_mode(MODE))?;
-    let socket = Socket::from(OwnedFd::from(file));
-    socket.bind(&SockAddr::unix(path)?)?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    UnixListener::from_std(OwnedFd::from(socket).into())
-}
-
 /// What the socket's requests are about.
 #[derive(Debug)]
 pub struct RunningProxy {
@@ -109,16 +75,6 @@ pub struct RunningProxy {
     pub workers: Vec<mpsc::Sender<SessionsQuery>>,
     /// The queue of reloads; `None` where there is no configuration to read again.
     pub reloads: Option<mpsc::Sender<ReloadRequest>>,
-}
-
-struct RemoveOnDrop(PathBuf);
-
-impl Drop for RemoveOnDrop {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::debug!(%error, path = %self.0.display(), "could not remove the admin socket");
-        }
-    }
 }
 
 async fn set(
@@ -203,36 +159,10 @@ async fn list(State(running): State<Arc<RunningProxy>>, Query(wanted): Query<Lis
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::os::unix::fs::PermissionsExt;
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     use super::*;
-
-    #[tokio::test]
-    async fn a_socket_left_by_a_dead_process_is_replaced_and_a_live_one_is_not() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("admin.sock");
-        let first = AdminSocket::bind(&path).await.expect("free");
-        let mode = std::fs::metadata(&path).expect("there").permissions().mode();
-        assert_eq!(mode & 0o777, MODE);
-        let error = AdminSocket::bind(&path).await.expect_err("somebody listens");
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        drop(first);
-        assert!(path.exists(), "the kernel leaves the file");
-        AdminSocket::bind(&path).await.expect("nobody listens any more");
-    }
-
-    #[tokio::test]
-    async fn a_file_that_is_no_socket_is_left_alone() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("precious");
-        std::fs::write(&path, "data").expect("writable");
-        let error = AdminSocket::bind(&path).await.expect_err("a file is there");
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(std::fs::read_to_string(&path).expect("still there"), "data");
-        let link = directory.path().join("link");
-        std::os::unix::fs::symlink(&path, &link).expect("writable");
-        AdminSocket::bind(&link).await.expect_err("a symbolic link is no socket");
-    }
 
     #[tokio::test]
     async fn the_socket_has_its_mode_from_the_moment_it_is_there() {
@@ -253,11 +183,11 @@ mod tests {
             }
             modes
         });
-        let first = AdminSocket::bind(&path).await.expect("free");
+        let first = AdminSocket::bind(&path).expect("free");
         said.recv().expect("the thread looks");
         drop(first);
         for _round in 0..500 {
-            AdminSocket::bind(&path).await.expect("nobody listens any more");
+            AdminSocket::bind(&path).expect("nobody listens any more");
         }
         is_over.store(true, Relaxed);
         assert_eq!(watching.join().expect("no panic"), BTreeSet::from([MODE]));

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{self, SocketAddr};
 
 use tokio::net::TcpListener;
+use trunkline_topology::Address;
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +13,7 @@ pub struct ListenError {
     /// What it is for.
     pub name: String,
     /// The address.
-    pub address: SocketAddr,
+    pub address: Address,
     /// What the kernel said.
     pub source: io::Error,
 }
@@ -38,7 +39,7 @@ fn registered(
     address: SocketAddr,
     bound: io::Result<Vec<net::TcpListener>>,
 ) -> Result<(TcpListener, SocketAddr), ListenError> {
-    let failed = |source| ListenError { name: name.to_owned(), address, source };
+    let failed = |source| ListenError { name: name.to_owned(), address: address.into(), source };
     let socket = bound.map_err(failed)?.pop().ok_or_else(|| failed(io::ErrorKind::Other.into()))?;
     let listener = TcpListener::from_std(socket).map_err(failed)?;
     let at = listener.local_addr().map_err(failed)?;

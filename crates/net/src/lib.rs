@@ -10,6 +10,7 @@ mod limits;
 pub mod listen;
 pub mod memory;
 mod proxy_header;
+pub mod socket_file;
 mod transport;
 
 pub use connect::{Remote, connect, open};

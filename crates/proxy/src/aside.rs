@@ -69,13 +69,13 @@ impl Aside {
     }
 
     /// Binds what the settings add or move.
-    pub(crate) async fn prepare(&self, settings: &Settings) -> Result<PreparedAside, StartError> {
+    pub(crate) fn prepare(&self, settings: &Settings) -> Result<PreparedAside, StartError> {
         let admin = match &settings.admin {
             wanted if self.admin.as_ref().map(|open| &open.address) == wanted.as_ref() => ServerChange::Keep,
             None => ServerChange::Close,
             Some(path) => {
                 let failed = |source| StartError::Admin { path: path.clone(), source };
-                let listener = AdminSocket::bind(path).await.map_err(failed)?;
+                let listener = AdminSocket::bind(path).map_err(failed)?;
                 ServerChange::Open { address: path.clone(), bound: path.clone(), listener }
             }
         };
@@ -190,7 +190,7 @@ impl http::Verdicts for HttpVerdicts {
             let eligible = eligible(&rules, &snapshot, &self.0.attached);
             http::ListenerNow {
                 name: bound.settings.name.clone(),
-                address: bound.settings.address,
+                address: bound.settings.address.clone(),
                 target_session_attrs: rules.attrs.as_str(),
                 servers: eligible.servers.iter().map(|candidate| candidate.id).collect(),
             }

@@ -3,15 +3,20 @@
 //! New addresses are bound before any old one is let go ([`ListeningPoints::prepare`]), so that a reload that cannot have one
 //! of them changes nothing.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use trunkline_control::ListenError;
+use trunkline_net::socket_file::{self, SocketFile};
 use trunkline_routing::Balancer;
+use trunkline_topology::Address;
 
-use crate::context::{BoundListener, ListenerChange, OpenedSocket, Shared};
+use crate::context::{BoundListener, CurrentListener, ListenerChange, ListeningSocket, OpenedSocket, Shared};
 use crate::settings::ListenerSettings;
 
 /// The addresses listened on, in the listeners' order.
@@ -27,9 +32,11 @@ pub(crate) struct ListeningPoints {
 struct ListeningPoint {
     number: u64,
     /// As configured: the port may be 0.
-    address: SocketAddr,
-    bound: SocketAddr,
-    listener: Arc<ArcSwap<BoundListener>>,
+    address: Address,
+    bound: Address,
+    /// Of a Unix socket.
+    file: Option<SocketFile>,
+    listener: CurrentListener,
 }
 
 /// Listeners whose addresses are all bound.
@@ -43,6 +50,8 @@ enum ListenerPlace {
     Kept(u64),
     /// At a new one: a socket for each worker.
     New(SocketAddr, Vec<TcpListener>),
+    /// At a Unix socket, which one worker accepts from for all.
+    Unix(UnixListener, SocketFile),
 }
 
 impl ListeningPoints {
@@ -71,17 +80,27 @@ impl ListeningPoints {
     }
 
     fn bind(&self, settings: &ListenerSettings, sockets: usize) -> Result<ListenerPlace, ListenError> {
-        let address = settings.address;
-        let failed = |source| ListenError { name: settings.name.clone(), address, source };
-        // The same port at another address of the machine, or at all of them.
-        let is_own_port = self.points.iter().any(|point| point.bound.port() == address.port());
-        let bound = if is_own_port {
-            trunkline_net::listen::bind_beside(address, sockets)
-        } else {
-            trunkline_net::listen::bind(address, sockets)
+        let bound = match &settings.address {
+            Address::Tcp(address) => self.bind_tcp(*address, sockets),
+            Address::Unix(path) => bind_unix(path, settings.options.unix_socket_permissions),
         };
-        let bound = bound.map_err(failed)?;
-        let at = bound.first().map_or(Ok(address), TcpListener::local_addr).map_err(failed)?;
+        let failed =
+            |source| ListenError { name: settings.name.clone(), address: settings.address.clone(), source };
+        bound.map_err(failed)
+    }
+
+    fn bind_tcp(&self, address: SocketAddr, sockets: usize) -> io::Result<ListenerPlace> {
+        // The same port at another address of the machine, or at all of them.
+        let is_own_port = self.points.iter().any(|point| match &point.bound {
+            Address::Tcp(own) => own.port() == address.port(),
+            Address::Unix(_) => false,
+        });
+        let bound = if is_own_port {
+            trunkline_net::listen::bind_beside(address, sockets)?
+        } else {
+            trunkline_net::listen::bind(address, sockets)?
+        };
+        let at = bound.first().map_or(Ok(address), TcpListener::local_addr)?;
         Ok(ListenerPlace::New(at, bound))
     }
 
@@ -99,7 +118,8 @@ impl ListeningPoints {
         let mut old = std::mem::take(&mut self.points);
         let mut listeners = Vec::with_capacity(prepared.0.len());
         for (settings, place) in prepared.0 {
-            let address = settings.address;
+            let address = settings.address.clone();
+            let permissions = settings.options.unix_socket_permissions;
             let listener = self.listener(settings, &before, shared);
             listeners.push(Arc::clone(&listener));
             let point = match place {
@@ -107,15 +127,19 @@ impl ListeningPoints {
                     let at = old.iter().position(|point| point.number == number);
                     let point = old.swap_remove(at.expect("prepared from these points, each once"));
                     point.listener.store(listener);
+                    point.permit(permissions);
                     point
                 }
                 ListenerPlace::New(bound, sockets) => {
                     let (number, listener) = (self.number(), Arc::new(ArcSwap::new(listener)));
-                    for (change, socket) in changes.iter_mut().zip(sockets) {
-                        let listener = Arc::clone(&listener);
-                        change.opened.push(OpenedSocket { point: number, socket, listener });
-                    }
-                    ListeningPoint { number, address, bound, listener }
+                    open(&mut changes, number, &listener, sockets.into_iter().map(ListeningSocket::Tcp));
+                    ListeningPoint { number, address, bound: bound.into(), file: None, listener }
+                }
+                ListenerPlace::Unix(socket, file) => {
+                    let (number, listener) = (self.number(), Arc::new(ArcSwap::new(listener)));
+                    open(&mut changes, number, &listener, [ListeningSocket::Unix(socket)]);
+                    let (bound, file) = (address.clone(), Some(file));
+                    ListeningPoint { number, address, bound, file, listener }
                 }
             };
             self.points.push(point);
@@ -152,7 +176,35 @@ impl ListeningPoints {
     }
 
     /// Where it listens, in the listeners' order.
-    pub(crate) fn bound(&self) -> Vec<SocketAddr> {
-        self.points.iter().map(|point| point.bound).collect()
+    pub(crate) fn bound(&self) -> Vec<Address> {
+        self.points.iter().map(|point| point.bound.clone()).collect()
+    }
+}
+
+impl ListeningPoint {
+    /// Lets others connect to its Unix socket, if it is one.
+    fn permit(&self, mode: u32) {
+        if let Some(file) = &self.file
+            && let Err(error) = file.permit(mode)
+        {
+            tracing::error!(%error, path = %file.path().display(), "could not change who may connect to a socket");
+        }
+    }
+}
+
+fn bind_unix(path: &Path, mode: u32) -> io::Result<ListenerPlace> {
+    let (socket, file) = socket_file::bind(path, mode)?;
+    Ok(ListenerPlace::Unix(socket, file))
+}
+
+/// Gives each worker its socket, as far as there are any.
+fn open(
+    changes: &mut [ListenerChange],
+    point: u64,
+    listener: &CurrentListener,
+    sockets: impl IntoIterator<Item = ListeningSocket>,
+) {
+    for (change, socket) in changes.iter_mut().zip(sockets) {
+        change.opened.push(OpenedSocket { point, socket, listener: Arc::clone(listener) });
     }
 }

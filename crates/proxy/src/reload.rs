@@ -14,8 +14,8 @@ use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretSource, SecretStore, UsersFileError};
 use trunkline_health::{MonitorSettings, try_login};
 
-use crate::failure::{ReloadError, StartError};
 use crate::context::{Live, LiveStores, RunPhase};
+use crate::failure::{ReloadError, StartError};
 use crate::functions::FunctionStore;
 use crate::limits::LISTENERS_CHANGE_TIMEOUT;
 use crate::listening::PreparedListeners;
@@ -35,7 +35,7 @@ impl Running {
         if *login != *self.shared.health.login() {
             try_login(servers, login, judge).await?;
         }
-        let aside = self.aside.prepare(&settings).await?;
+        let aside = self.aside.prepare(&settings)?;
         let listeners = self.listening.prepare(&settings.listeners, self.shared.workers.len());
         let listeners = listeners.map_err(StartError::Listen)?;
         // From here on nothing fails.
@@ -95,14 +95,14 @@ impl Running {
         drop(done);
         let (http, agent) = (self.aside.http(), self.aside.agent());
         self.bound = Bound { listeners: self.listening.bound(), http, agent };
-        let changed = async {
-            for (worker, change) in self.shared.workers.iter().zip(changes) {
+        let queues: Vec<_> = self.shared.workers.iter().map(|worker| worker.listeners.clone()).collect();
+        tokio::spawn(async move {
+            for (queue, change) in queues.into_iter().zip(changes) {
                 // Fails only when the worker has ended.
-                let _ended = worker.listeners.send(change).await;
+                let _ended = queue.send(change).await;
             }
-            all_done.recv().await
-        };
-        if timeout(LISTENERS_CHANGE_TIMEOUT, changed).await.is_err() {
+        });
+        if timeout(LISTENERS_CHANGE_TIMEOUT, all_done.recv()).await.is_err() {
             tracing::warn!("listening sockets are not closed yet: a worker is busy");
         }
         let now = self.bound.all();

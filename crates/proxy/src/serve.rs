@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use trunkline_control::reload::ReloadRequest;
 use trunkline_health::{Health, Monitor};
+use trunkline_topology::Address;
 
 use crate::aside::Aside;
 use crate::context::{Inbox, Live, LiveStores, RunPhase, Shared, WorkerHandle};
@@ -44,7 +45,7 @@ pub struct Running {
 #[derive(Clone, Debug)]
 pub struct Bound {
     /// In the listeners' order.
-    pub listeners: Vec<SocketAddr>,
+    pub listeners: Vec<Address>,
     /// The HTTP server.
     pub http: Option<SocketAddr>,
     /// The agent-check server.
@@ -53,8 +54,9 @@ pub struct Bound {
 
 impl Bound {
     /// Every address.
-    pub(crate) fn all(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().copied().chain(self.http).chain(self.agent).collect()
+    pub(crate) fn all(&self) -> Vec<Address> {
+        let others = self.http.into_iter().chain(self.agent).map(Address::from);
+        self.listeners.iter().cloned().chain(others).collect()
     }
 }
 
@@ -72,7 +74,7 @@ pub async fn serve(
     let listeners = listening.prepare(&settings.listeners, threads)?;
     let (shared, inboxes) = share(&settings, threads)?;
     let mut aside = Aside::new(reloads);
-    let servers_aside = aside.prepare(&settings).await?;
+    let servers_aside = aside.prepare(&settings)?;
     aside.commit(servers_aside, &shared);
     let (phase, _) = watch::channel(RunPhase::Running);
     let mut handles = Vec::with_capacity(threads);
@@ -131,8 +133,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
 
 fn start_secrets(settings: &Settings, health: &Health) -> Result<SecretStore, StartError> {
     let secrets = SecretSettings { source: settings.auth.source.clone(), cache_ttl: settings.auth.cache_ttl };
-    SecretStore::start(secrets, health.clone(), &Handle::current())
-        .map_err(StartError::Secrets)
+    SecretStore::start(secrets, health.clone(), &Handle::current()).map_err(StartError::Secrets)
 }
 
 impl Running {

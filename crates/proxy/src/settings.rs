@@ -14,6 +14,7 @@ pub use trunkline_auth::secrets::SecretSource;
 use trunkline_health::MonitorSettings;
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
 pub use trunkline_telemetry::statement_log::StatementLogSettings;
+use trunkline_topology::Address;
 
 /// Everything [`crate::serve`] needs.
 #[derive(Clone, Debug, Default)]
@@ -54,7 +55,7 @@ pub struct ListenerSettings {
     /// Name in logs and metrics, such as `reads`.
     pub name: String,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Address,
     /// How its sessions are treated.
     pub options: ListenerOptions,
 }
@@ -73,6 +74,8 @@ pub struct ListenerOptions {
     pub application_name_add_host: AddHost,
     /// Whether requests of its sessions may be sent again to another server.
     pub retry: Retry,
+    /// Who may connect to its Unix socket, as the mode of a file.
+    pub unix_socket_permissions: u32,
 }
 
 /// What to do when no replica is eligible.

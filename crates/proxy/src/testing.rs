@@ -16,7 +16,7 @@ use trunkline_codec::limits::STARTUP_PACKET_MAX;
 use trunkline_health::ByHand;
 use trunkline_routing::{Attached, Balancer, TargetSessionAttrs};
 use trunkline_topology::testing::{snapshot, status};
-use trunkline_topology::{Address, Role, ServerId, Snapshot, State};
+use trunkline_topology::{Address, ClientAddress, Role, ServerId, Snapshot, State};
 
 use trunkline_model::{Server, wire};
 use trunkline_net::Transport;
@@ -50,7 +50,8 @@ pub(crate) struct TestWorker {
 const LONG: Duration = Duration::from_secs(60);
 
 /// Where the client of a test comes from.
-pub(crate) const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 40_000);
+pub(crate) const CLIENT: ClientAddress =
+    ClientAddress::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 40_000));
 
 /// The address of a server of a test.
 pub(crate) fn address(id: ServerId) -> Address {
@@ -84,7 +85,7 @@ pub(crate) fn settings() -> Settings {
         ListenerOptions { target_session_attrs: TargetSessionAttrs::PreferStandby, ..Default::default() };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     Settings {
-        listeners: vec![ListenerSettings { name: "reads".to_owned(), address, options }],
+        listeners: vec![ListenerSettings { name: "reads".to_owned(), address: address.into(), options }],
         session: SessionPolicy {
             on_terminate: OnTerminate::Move,
             functions: UserFunctions::Trust,

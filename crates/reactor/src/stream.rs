@@ -1,9 +1,10 @@
-//! Sockets: to a client over TCP, to a server over TCP or a Unix socket.
+//! Sockets: to a client or a server, over TCP or a Unix socket.
 
 use std::cell::RefCell;
 use std::io;
 use std::net::{self, Shutdown, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -40,13 +41,42 @@ enum Socket {
 
 /// A connection just accepted, not yet of any thread.
 #[derive(Debug)]
-pub struct Accepted(mio::net::TcpStream);
+pub struct Accepted(Socket);
 
 /// A listening socket.
 #[derive(Debug)]
 pub struct Listener {
     registration: Registration,
-    socket: mio::net::TcpListener,
+    socket: BoundSocket,
+}
+
+#[derive(Debug)]
+enum BoundSocket {
+    Tcp(mio::net::TcpListener),
+    Unix(mio::net::UnixListener),
+}
+
+impl AsRawFd for BoundSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            BoundSocket::Tcp(socket) => socket.as_raw_fd(),
+            BoundSocket::Unix(socket) => socket.as_raw_fd(),
+        }
+    }
+}
+
+impl BoundSocket {
+    /// The next connection, and where it comes from if that is not this machine.
+    fn accept(&self) -> io::Result<(Accepted, Option<SocketAddr>)> {
+        match self {
+            BoundSocket::Tcp(socket) => {
+                socket.accept().map(|(socket, peer)| (Accepted(Socket::Tcp(socket)), Some(peer)))
+            }
+            BoundSocket::Unix(socket) => {
+                socket.accept().map(|(socket, _unnamed)| (Accepted(Socket::Unix(socket)), None))
+            }
+        }
+    }
 }
 
 impl Listener {
@@ -55,15 +85,27 @@ impl Listener {
     /// # Errors
     /// What the kernel says.
     pub fn from_std(socket: net::TcpListener) -> io::Result<Self> {
-        let registration = driver()?.register(socket.as_raw_fd(), Assumed::All)?;
-        Ok(Listener { registration, socket: mio::net::TcpListener::from_std(socket) })
+        Self::new(BoundSocket::Tcp(mio::net::TcpListener::from_std(socket)))
     }
 
-    /// The next connection, and where it comes from.
+    /// Takes a listening Unix socket that does not block.
     ///
     /// # Errors
     /// What the kernel says.
-    pub async fn accept(&self) -> io::Result<(Accepted, SocketAddr)> {
+    pub fn from_std_unix(socket: UnixListener) -> io::Result<Self> {
+        Self::new(BoundSocket::Unix(mio::net::UnixListener::from_std(socket)))
+    }
+
+    fn new(socket: BoundSocket) -> io::Result<Self> {
+        let registration = driver()?.register(socket.as_raw_fd(), Assumed::All)?;
+        Ok(Listener { registration, socket })
+    }
+
+    /// The next connection, and where it comes from; over a Unix socket there is no address.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn accept(&self) -> io::Result<(Accepted, Option<SocketAddr>)> {
         std::future::poll_fn(|cx| self.poll_accept(cx)).await
     }
 
@@ -71,7 +113,7 @@ impl Listener {
     ///
     /// # Errors
     /// What the kernel says.
-    pub async fn accept_waiting(&self) -> Option<io::Result<(Accepted, SocketAddr)>> {
+    pub async fn accept_waiting(&self) -> Option<io::Result<(Accepted, Option<SocketAddr>)>> {
         let accept = |cx: &mut Context<'_>| match self.poll_accept(cx) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
             Poll::Pending => Poll::Ready(None),
@@ -79,7 +121,7 @@ impl Listener {
         std::future::poll_fn(accept).await
     }
 
-    fn poll_accept(&self, cx: &Context<'_>) -> Poll<io::Result<(Accepted, SocketAddr)>> {
+    fn poll_accept(&self, cx: &Context<'_>) -> Poll<io::Result<(Accepted, Option<SocketAddr>)>> {
         loop {
             ready!(self.registration.poll_readable(cx));
             match self.socket.accept() {
@@ -87,11 +129,11 @@ impl Listener {
                     self.registration.would_block_to_read();
                 }
                 Err(error) => return Poll::Ready(Err(error)),
-                Ok((socket, peer)) => {
+                Ok(accepted) => {
                     // A second accept that returns EAGAIN costs the kernel a socket allocation, and rearming gives
                     // running sessions a turn between two connections of a burst. If rearming fails, the next accept gets EAGAIN.
                     let _asked = self.registration.ask_again(self.socket.as_raw_fd());
-                    return Poll::Ready(Ok((Accepted(socket), peer)));
+                    return Poll::Ready(Ok(accepted));
                 }
             }
         }
@@ -106,7 +148,13 @@ impl AsFd for Accepted {
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.socket {
+        self.socket.as_fd()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
             Socket::Tcp(socket) => socket.as_fd(),
             Socket::Unix(socket) => socket.as_fd(),
         }
@@ -119,7 +167,7 @@ impl Stream {
     /// # Errors
     /// What the kernel says.
     pub fn of(accepted: Accepted) -> io::Result<Self> {
-        Self::new(Socket::Tcp(accepted.0), Assumed::All)
+        Self::new(accepted.0, Assumed::All)
     }
 
     /// Connects over TCP. Nothing is set on the socket.

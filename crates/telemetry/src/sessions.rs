@@ -3,7 +3,6 @@
 //! Nothing is kept for this while queries run. Each worker asks its sessions, they answer when they are next polled,
 //! and that is at once: whoever is asked is woken.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -12,6 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
 use trunkline_codec::ids::ProcessId;
 use trunkline_session::PinReason;
+use trunkline_topology::ClientAddress;
 
 use crate::limits::SESSIONS_ANSWER_TIMEOUT;
 use crate::metrics::{Label, PinnedBy};
@@ -40,7 +40,7 @@ pub struct SessionInfo {
     /// Its database.
     pub database: Box<str>,
     /// The client's address.
-    pub client: SocketAddr,
+    pub client: ClientAddress,
     /// The name of the listener that it came by.
     pub listener: Box<str>,
     /// When it was logged in.
@@ -247,7 +247,7 @@ mod tests {
             process_id: Some(ProcessId(42)),
             user: "u".into(),
             database: "d".into(),
-            client: ([192, 0, 2, 1], 7).into(),
+            client: std::net::SocketAddr::from(([192, 0, 2, 1], 7)).into(),
             listener: "reads".into(),
             since: Instant::now(),
         };

@@ -3,7 +3,7 @@
 //!
 //! - [`snapshot`]: the verdict on every server at one moment. Unknown is never healthy, and lag unknown is never zero.
 //! - [`state`]: the verdict, and what it means to others.
-//! - [`address`]: where a server is.
+//! - [`address`]: where a server or a listener is, and where a client comes from.
 
 pub mod address;
 pub mod snapshot;
@@ -11,7 +11,7 @@ pub mod state;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use address::{Address, SOCKET_PATH_MAX};
+pub use address::{Address, ClientAddress, SOCKET_PATH_MAX};
 pub use snapshot::{
     AdminState, ExpectedRole, FlushedWal, Lag, Postmaster, Role, ServerId, ServerSpec, ServerStatus, Snapshot,
 };

@@ -29,7 +29,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
         ],
     ),
     ("reactor", &[&["driver"], &["executor"], &["stream", "timer"], &["thread"]]),
-    ("net", &[&["limits", "memory"], &["listen", "transport"], &["connect", "proxy_header"]]),
+    ("net", &[&["limits", "memory"], &["listen", "socket_file", "transport"], &["connect", "proxy_header"]]),
     ("topology", &[&["address", "state"], &["snapshot"], &["testing"]]),
     ("routing", &[&["attrs", "load"], &["eligible"], &["balance"]]),
     ("telemetry", &[&["limits", "metrics"], &["sessions", "log_rate"], &["statement_log", "exposition"]]),

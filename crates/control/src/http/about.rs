@@ -1,6 +1,5 @@
 //! What the page tells of this process beside the verdicts: where sessions go, what has changed, how much is done.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use rustix::system::uname;
@@ -8,7 +7,7 @@ use serde_json::{Map, Value, json};
 use trunkline_health::judge::Transition;
 use trunkline_telemetry::exposition::LATENCY_BOUNDS;
 use trunkline_telemetry::metrics::{Metrics, StatementPhase};
-use trunkline_topology::{ServerId, Snapshot};
+use trunkline_topology::{Address, ServerId, Snapshot};
 
 /// A listener, and where its sessions go.
 #[derive(Clone, Debug)]
@@ -16,7 +15,7 @@ pub struct ListenerNow {
     /// Its configured name.
     pub name: String,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Which servers its sessions may have, in libpq's words.
     pub target_session_attrs: &'static str,
     /// The servers that a new session may have now.

@@ -37,7 +37,7 @@ impl Verdicts for Fixed {
     fn listeners(&self) -> Vec<ListenerNow> {
         vec![ListenerNow {
             name: "reads".to_owned(),
-            address: ([127, 0, 0, 1], 5434).into(),
+            address: SocketAddr::from(([127, 0, 0, 1], 5434)).into(),
             target_session_attrs: "prefer-standby",
             servers: vec![self.0.servers[1].id],
         }]

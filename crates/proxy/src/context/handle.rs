@@ -1,11 +1,11 @@
 //! What threads see of each other's workers.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::mpsc;
 use trunkline_net::Accepted;
+use trunkline_topology::ClientAddress;
 
 use super::listeners::{BoundListener, ListenerChange};
 use crate::limits::{HANDOFF_QUEUE, LISTENER_CHANGES_MAX};
@@ -16,7 +16,7 @@ use trunkline_telemetry::sessions::SessionsQuery;
 #[derive(Debug)]
 pub(crate) struct Handoff {
     pub(crate) socket: Accepted,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: ClientAddress,
     pub(crate) listener: Arc<BoundListener>,
 }
 

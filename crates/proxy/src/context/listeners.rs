@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -22,12 +23,19 @@ pub(crate) struct BoundListener {
 /// The listener that the connections to one address come by, replaced by reloads.
 pub(crate) type CurrentListener = Arc<ArcSwap<BoundListener>>;
 
+/// A socket that listens.
+#[derive(Debug)]
+pub(crate) enum ListeningSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
 /// A worker's own listening socket for one address.
 #[derive(Debug)]
 pub(crate) struct OpenedSocket {
     /// Tells the sockets of one address from those of others.
     pub(crate) point: u64,
-    pub(crate) socket: TcpListener,
+    pub(crate) socket: ListeningSocket,
     pub(crate) listener: CurrentListener,
 }
 

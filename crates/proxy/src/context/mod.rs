@@ -13,7 +13,9 @@ use tokio::sync::watch;
 use trunkline_session::{JournalPool, LoginParameters};
 
 pub(crate) use self::handle::{Handoff, Inbox, WorkerHandle};
-pub(crate) use self::listeners::{BoundListener, DoneSender, ListenerChange, OpenedSocket};
+pub(crate) use self::listeners::{
+    BoundListener, CurrentListener, DoneSender, ListenerChange, ListeningSocket, OpenedSocket,
+};
 pub(crate) use self::shared::{Live, LiveStores, RunPhase, Shared, log_connection};
 pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
 use crate::limits::READ_BUFFER_BYTES;

@@ -90,9 +90,8 @@ impl CatalogConnection {
         database: &str,
     ) -> Result<Self, FunctionsReadError> {
         let login = health.login();
-        let mut current = current.filter(|connection| {
-            !connection.client.is_closed() && Arc::ptr_eq(&connection.login, &login)
-        });
+        let mut current = current
+            .filter(|connection| !connection.client.is_closed() && Arc::ptr_eq(&connection.login, &login));
         let mut last = FunctionsReadError::NoServer;
         for (server, host, port) in whom(&health.load(), from) {
             if let Some(connection) = current.take_if(|connection| connection.server == server) {

@@ -80,11 +80,7 @@ impl StoreShared {
 }
 
 impl FunctionStore {
-    pub(crate) fn new(
-        mode: UserFunctions,
-        health: Health,
-        runtime: Handle,
-    ) -> Self {
+    pub(crate) fn new(mode: UserFunctions, health: Health, runtime: Handle) -> Self {
         let built_in = ArcSwap::new(built_in::names());
         let shared = StoreShared { mode, health, built_in, databases: Mutex::default() };
         Self { shared: Arc::new(shared), runtime }

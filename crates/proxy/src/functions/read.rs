@@ -65,8 +65,7 @@ impl FunctionsReader {
             let health = &self.shared.health;
             let login = health.login();
             let database = login.get_dbname().or(login.get_user()).unwrap_or("postgres");
-            let connection =
-                CatalogConnection::to_first(None, ReadFrom::AnyServer, health, database).await;
+            let connection = CatalogConnection::to_first(None, ReadFrom::AnyServer, health, database).await;
             if let Ok(connection) = connection {
                 let _otherwise_none_is_known = self.read_built_in(&connection).await;
                 self.built_in = None;

@@ -11,6 +11,7 @@ use trunkline_codec::scan::Piece;
 use trunkline_codec::scan::Scanner;
 use trunkline_codec::startup::StartupMessage;
 use trunkline_codec::write;
+use trunkline_topology::ClientAddress;
 
 /// Bytes of an application_name that servers keep.
 /// Source: PostgreSQL, src/include/pg_config_manual.h, NAMEDATALEN - 1.
@@ -29,7 +30,7 @@ pub(crate) struct ApplicationName {
 
 impl ApplicationName {
     /// Adds the client's address to the name it asks for. If both are too long, the name is cut.
-    pub(super) fn with_address(startup: &StartupMessage, client: SocketAddr) -> Self {
+    pub(super) fn with_address(startup: &StartupMessage, client: ClientAddress) -> Self {
         let in_options =
             || startup.options().filter(|o| o.name == PARAMETER.as_bytes()).last().map(|o| o.value);
         let asked = startup.get(PARAMETER).map(<[u8]>::to_vec).or_else(in_options).unwrap_or_default();
@@ -37,7 +38,12 @@ impl ApplicationName {
         // lengths are known.
         let clean = |byte: &u8| if byte.is_ascii_graphic() || *byte == b' ' { *byte } else { b'?' };
         let asked: Vec<u8> = asked.iter().map(clean).take(NAME_BYTES_MAX).collect();
-        let address = SocketAddr::new(client.ip().to_canonical(), client.port());
+        let address = match client {
+            ClientAddress::Tcp(address) => {
+                SocketAddr::new(address.ip().to_canonical(), address.port()).into()
+            }
+            ClientAddress::Local => client,
+        };
         let suffix = if asked.is_empty() { address.to_string() } else { format!(" - {address}") };
         let kept = asked.len().min(NAME_BYTES_MAX - suffix.len());
         let with_address = [&asked[..kept], suffix.as_bytes()].concat();
@@ -88,7 +94,8 @@ mod tests {
 
     fn told(parameters: &[(&str, &str)], client: &str) -> (String, String) {
         let startup = startup(parameters);
-        let name = ApplicationName::with_address(&startup, client.parse().expect("an address"));
+        let name =
+            ApplicationName::with_address(&startup, client.parse::<SocketAddr>().expect("an address").into());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert_eq!(name.tell(&startup).get(PARAMETER), Some(&*name.with_address));
         (text(&name.with_address), text(&name.asked))
@@ -123,8 +130,10 @@ mod tests {
 
     #[test]
     fn the_client_is_told_its_own_name_and_all_else_as_it_came() {
-        let name =
-            ApplicationName::with_address(&startup(&[(PARAMETER, "psql")]), ([192, 0, 2, 1], 7).into());
+        let name = ApplicationName::with_address(
+            &startup(&[(PARAMETER, "psql")]),
+            SocketAddr::from(([192, 0, 2, 1], 7)).into(),
+        );
         let messages = |values: &[(&str, &str)]| {
             let mut out = BytesMut::new();
             for (name, value) in values {

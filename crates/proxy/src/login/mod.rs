@@ -11,7 +11,6 @@ mod request;
 mod verify;
 mod version;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,6 +22,7 @@ use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 use trunkline_net::{ProxyHeaderError, Transport, read_proxy_header};
 use trunkline_session::Functions;
+use trunkline_topology::ClientAddress;
 
 pub(crate) use self::application_name::ApplicationName;
 use self::deadline::LoginDeadline;
@@ -128,7 +128,7 @@ impl From<TakeError> for LoginFailure {
 pub(crate) async fn establish(
     worker: &Rc<Worker>,
     client: &mut Transport,
-    peer: SocketAddr,
+    peer: ClientAddress,
     listener: &Arc<BoundListener>,
 ) -> Option<Box<NewSession>> {
     let limit = LoginDeadline::within(worker.shared.live().timeouts.login);
@@ -176,7 +176,7 @@ pub(crate) async fn establish(
 }
 
 /// One line for each refusal. When there are too many clients, one line now and then.
-fn log_refusal(worker: &Worker, peer: SocketAddr, refusal: &Refusal) {
+fn log_refusal(worker: &Worker, peer: ClientAddress, refusal: &Refusal) {
     let more = match refusal {
         Refusal::TooMany { .. } => worker.crowd.borrow_mut().note(),
         _of_one_client => Some(0),
@@ -213,7 +213,7 @@ fn login_result(refusal: &Refusal) -> LoginResult {
 async fn log_in(
     worker: &Rc<Worker>,
     client: &mut Transport,
-    peer: SocketAddr,
+    peer: ClientAddress,
     listener: &Arc<BoundListener>,
     limit: &LoginDeadline,
 ) -> Result<Box<NewSession>, LoginFailure> {
@@ -265,7 +265,7 @@ async fn first_packets(
     worker: &Worker,
     client: &mut Transport,
     limits: &LimitSettings,
-    peer: SocketAddr,
+    peer: ClientAddress,
 ) -> Result<StartupOutcome, LoginFailure> {
     let mut permit = worker.shared.admission.admit_startup(limits, peer.ip().to_canonical());
     tokio::select! {
@@ -284,7 +284,7 @@ async fn first_packets(
 fn shown_name(
     startup: &StartupMessage,
     request: &StartupRequest,
-    client: SocketAddr,
+    client: ClientAddress,
 ) -> Option<ApplicationName> {
     match request.criteria.listener.settings.options.application_name_add_host {
         AddHost::On if !request.is_replication => Some(ApplicationName::with_address(startup, client)),
@@ -295,16 +295,17 @@ fn shown_name(
 /// The client's address: that of its socket, or the one in the PROXY header of a trusted proxy.
 async fn address_of(
     client: &mut Transport,
-    peer: SocketAddr,
+    peer: ClientAddress,
     listener: &BoundListener,
-) -> Result<SocketAddr, LoginFailure> {
+) -> Result<ClientAddress, LoginFailure> {
     let proxies = &listener.settings.options.proxy_protocol_from;
-    let from = peer.ip().to_canonical();
+    let ClientAddress::Tcp(address) = peer else { return Ok(peer) };
+    let from = address.ip().to_canonical();
     if !proxies.iter().any(|network| network.contains(&from)) {
         return Ok(peer);
     }
     match read_proxy_header(client).await {
-        Ok(told) => Ok(told.unwrap_or(peer)),
+        Ok(told) => Ok(told.map_or(peer, ClientAddress::Tcp)),
         Err(ProxyHeaderError::Closed) => Err(LoginFailure::NotALogin),
         Err(ProxyHeaderError::Broken(_)) => Err(LoginFailure::ClientGone),
         Err(error) => {
@@ -322,7 +323,7 @@ async fn finish_login(
     worker: &Rc<Worker>,
     live: &Live,
     client: &mut Transport,
-    peer: SocketAddr,
+    peer: ClientAddress,
     mut permit: SessionPermit,
     request: StartupRequest,
     authenticated: Authenticated,

@@ -15,9 +15,12 @@ use trunkline_codec::limits::STARTUP_PACKET_MAX;
 use trunkline_net::{Accepted, LISTEN_BACKLOG, Transport, listen};
 use trunkline_reactor::{Task, spawn, timer};
 use trunkline_telemetry::log_rate::LogRate;
+use trunkline_topology::ClientAddress;
 
 use crate::admission::SocketPermit;
-use crate::context::{BoundListener, DoneSender, Handoff, ListenerChange, OpenedSocket, Worker};
+use crate::context::{
+    BoundListener, DoneSender, Handoff, ListenerChange, ListeningSocket, OpenedSocket, Worker,
+};
 use crate::errors::Refusal;
 use crate::limits::ACCEPT_BACKOFF;
 use crate::{login, relay};
@@ -69,7 +72,11 @@ async fn accept_until_closed(
     closed: oneshot::Receiver<DoneSender>,
 ) {
     let OpenedSocket { socket, listener, .. } = opened;
-    let socket = match trunkline_net::Listener::from_std(socket) {
+    let socket = match socket {
+        ListeningSocket::Tcp(socket) => trunkline_net::Listener::from_std(socket),
+        ListeningSocket::Unix(socket) => trunkline_net::Listener::from_std_unix(socket),
+    };
+    let socket = match socket {
         Ok(socket) => socket,
         Err(error) => {
             tracing::error!(%error, "could not watch a listening socket");
@@ -84,7 +91,7 @@ async fn accept_until_closed(
     };
     for _ in 0..LISTEN_BACKLOG {
         let Some(Ok((accepted, peer))) = socket.accept_waiting().await else { break };
-        begin(accepted, peer);
+        begin(accepted, client_address(peer));
     }
     drop(socket);
     drop(done);
@@ -94,13 +101,13 @@ async fn accept_until_closed(
 async fn accept_all(
     worker: &Worker,
     socket: &trunkline_net::Listener,
-    begin: impl Fn(Accepted, SocketAddr),
+    begin: impl Fn(Accepted, ClientAddress),
 ) -> Infallible {
     let mut errors = LogRate::default();
     let mut spare = SpareDescriptor::new();
     loop {
         match socket.accept().await {
-            Ok((socket, peer)) => begin(socket, peer),
+            Ok((socket, peer)) => begin(socket, client_address(peer)),
             Err(error) if is_peers_own(&error) => {}
             Err(error) => {
                 if let Some(more) = errors.note() {
@@ -119,6 +126,11 @@ async fn accept_all(
             }
         }
     }
+}
+
+/// Where a connection comes from, as the kernel says.
+fn client_address(peer: Option<SocketAddr>) -> ClientAddress {
+    peer.map_or(ClientAddress::Local, ClientAddress::Tcp)
 }
 
 /// Whether the connection was closed before it was accepted, which is not a problem of the proxy.
@@ -151,7 +163,7 @@ impl SpareDescriptor {
     }
 }
 
-fn place(worker: &Rc<Worker>, socket: Accepted, peer: SocketAddr, listener: Arc<BoundListener>) {
+fn place(worker: &Rc<Worker>, socket: Accepted, peer: ClientAddress, listener: Arc<BoundListener>) {
     let handles = &worker.shared.workers;
     let own = &handles[worker.index];
     let idlest = handles.iter().min_by_key(|handle| handle.connections.load(Relaxed)).unwrap_or(own);
@@ -184,7 +196,7 @@ impl Drop for PlacedConnection {
     }
 }
 
-fn begin(worker: &Rc<Worker>, socket: Accepted, peer: SocketAddr, listener: Arc<BoundListener>) {
+fn begin(worker: &Rc<Worker>, socket: Accepted, peer: ClientAddress, listener: Arc<BoundListener>) {
     worker.shared.workers[worker.index].connections.fetch_add(1, Relaxed);
     let placed = PlacedConnection(Rc::clone(worker));
     let limits = worker.shared.live();
@@ -215,7 +227,7 @@ async fn converse(
     placed: PlacedConnection,
     _permit: SocketPermit,
     client: Transport,
-    peer: SocketAddr,
+    peer: ClientAddress,
     listener: Arc<BoundListener>,
 ) {
     serve(&placed.0, client, peer, listener).await;
@@ -225,7 +237,7 @@ async fn converse(
 pub(crate) async fn serve(
     worker: &Rc<Worker>,
     mut client: Transport,
-    peer: SocketAddr,
+    peer: ClientAddress,
     listener: Arc<BoundListener>,
 ) {
     // Boxed, as the futures below are, so that a session does not reserve memory for them all its life.

@@ -1,8 +1,10 @@
 //! Why an address cannot be listened on, and what to do about it.
 
 use std::io::ErrorKind;
+use std::path::Path;
 
 use trunkline_control::ListenError;
+use trunkline_topology::Address;
 
 use crate::Failure;
 
@@ -19,6 +21,10 @@ pub(super) fn listen_failure(error: ListenError) -> Failure {
 /// What the kernel's word means for this address.
 pub(super) fn hint(error: &ListenError) -> String {
     let ListenError { address, source, .. } = error;
+    let address = match address {
+        Address::Tcp(address) => address,
+        Address::Unix(path) => return hint_for_socket(path, source.kind()),
+    };
     match source.kind() {
         ErrorKind::AddrInUse => format!(
             "Another program listens there, such as PostgreSQL or another Trunkline: as root, `ss -ltnp 'sport = :{}'` shows \
@@ -40,9 +46,28 @@ pub(super) fn hint(error: &ListenError) -> String {
     }
 }
 
+/// The same for a Unix socket.
+fn hint_for_socket(path: &Path, error: ErrorKind) -> String {
+    let directory = path.parent().unwrap_or(path).display();
+    match error {
+        ErrorKind::AddrInUse => {
+            "Another program listens there, such as PostgreSQL or another Trunkline: stop it, or choose another port.".to_owned()
+        }
+        ErrorKind::NotFound => {
+            format!("Create the directory {directory}, owned by the user that the proxy runs as.")
+        }
+        ErrorKind::AlreadyExists => format!("Move the file {} away, or choose another directory.", path.display()),
+        ErrorKind::PermissionDenied => {
+            format!("Let the user that the proxy runs as write to {directory}, or choose another directory.")
+        }
+        _ => "Choose another directory.".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::net::SocketAddr;
 
     use super::*;
 
@@ -54,8 +79,9 @@ mod tests {
             ("127.0.0.1:1023", ErrorKind::PermissionDenied, "Ports below 1024"),
             ("127.0.0.1:1024", ErrorKind::PermissionDenied, "SELinux"),
         ] {
-            let address = address.parse().expect("an address");
-            let error = ListenError { name: "reads".to_owned(), address, source: io::Error::from(kind) };
+            let at: SocketAddr = address.parse().expect("an address");
+            let error =
+                ListenError { name: "reads".to_owned(), address: at.into(), source: io::Error::from(kind) };
             let text = listen_failure(error).to_string();
             assert!(text.contains(&format!("could not listen on {address} (reads): ")), "{text}");
             assert!(text.contains("HINT: ") && text.contains(said), "{text}");

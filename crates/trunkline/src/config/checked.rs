@@ -10,11 +10,11 @@ mod servers;
 mod summary;
 mod warnings;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use trunkline_health::MonitorSettings;
 use trunkline_proxy::settings::{AuthSettings, Settings};
+use trunkline_topology::Address;
 
 use super::raw::RawConfig;
 use super::words::LogFormat;
@@ -72,7 +72,7 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
 }
 
 /// An address listened on, with the key that says so.
-type Listens = (SocketAddr, String, super::Source);
+type Listens = (Address, String, super::Source);
 
 /// The addresses of the listeners.
 fn of_listeners(raw: &RawConfig) -> impl Iterator<Item = Listens> {
@@ -81,6 +81,7 @@ fn of_listeners(raw: &RawConfig) -> impl Iterator<Item = Listens> {
         listener
             .address
             .value
+            .clone()
             .map(|address| (address, format!("listener {name:?}"), listener.address.source.clone()))
     })
 }
@@ -89,6 +90,6 @@ fn of_listeners(raw: &RawConfig) -> impl Iterator<Item = Listens> {
 fn of_others(raw: &RawConfig) -> impl Iterator<Item = Listens> {
     let others = [("http.listen", &raw.http_listen), ("agent.listen", &raw.agent_listen)];
     others.into_iter().filter_map(|(key, listen)| {
-        listen.value.map(|address| (address, key.to_owned(), listen.source.clone()))
+        listen.value.map(|address| (address.into(), key.to_owned(), listen.source.clone()))
     })
 }

@@ -1,18 +1,21 @@
 //! The table of every key.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use trunkline_proxy::settings::{AddHost, MockNonce, Retry};
+use trunkline_topology::Address;
 
 use super::raw::{ListenerEntry, RawConfig, ServerEntry, Sourced};
 use super::words::Word;
 use super::{RawValue, Source, units};
 
 mod table;
+mod written;
 
 pub use table::{LISTENER_KEYS, SECTIONS, SERVER_KEYS};
+use written::{is_off, listen, listen_or_socket, networks, permissions, switch};
 
 /// One section of the file.
 pub struct Section {
@@ -96,6 +99,12 @@ impl PutValue<u64> for u16 {
     }
 }
 
+impl PutValue<u32> for u32 {
+    fn put(&mut self, value: u32, _source: &Source) {
+        *self = value;
+    }
+}
+
 impl PutValue<Option<String>> for Option<MockNonce> {
     fn put(&mut self, value: Option<String>, _source: &Source) {
         *self = value.as_deref().map(MockNonce::new);
@@ -138,6 +147,10 @@ pub enum KeyKind<T: 'static> {
     Networks(Setter<T, Vec<IpNet>>),
     /// `address:port` to listen on, or `off`.
     Listen(Setter<T, Option<SocketAddr>>),
+    /// The same, or the directory of a Unix socket with its port.
+    ListenOrSocket(Setter<T, Option<Address>>),
+    /// Permissions of a file, as an octal number.
+    Permissions(Setter<T, u32>),
     /// `on` or `off`.
     Switch(Setter<T, bool>),
     /// One of a closed set of words.
@@ -197,8 +210,16 @@ impl<T> Key<T> {
             KeyKind::Listen(put) => {
                 // The source is kept even if the value is wrong, so that the address is not reported as missing.
                 put(into, None, source);
-                let address = self.listen(text()?)?;
+                let address = listen(text()?)?;
                 put(into, address, source);
+            }
+            KeyKind::ListenOrSocket(put) => {
+                put(into, None, source);
+                let address = listen_or_socket(text()?)?;
+                put(into, address, source);
+            }
+            KeyKind::Permissions(put) => {
+                put(into, permissions(text()?).ok_or_else(|| self.expected(value))?, source);
             }
             KeyKind::Switch(put) => match value {
                 RawValue::Boolean(is_on) => put(into, *is_on, source),
@@ -236,6 +257,12 @@ impl<T> Key<T> {
             KeyKind::Listen(_) => {
                 r#"Write an address and a port, such as "127.0.0.1:5434" or "[::]:5434"."#.to_owned()
             }
+            KeyKind::ListenOrSocket(_) => {
+                r#"Write an address and a port, such as "127.0.0.1:5434" or "[::]:5434", or the directory of a Unix socket with its port, such as "/run/trunkline:5434"."#.to_owned()
+            }
+            KeyKind::Permissions(_) => {
+                r#"Write an octal number in quotes, such as "0777" for everybody or "0770" for the group."#.to_owned()
+            }
             KeyKind::Switch(_) => r#"Write "on" or "off"."#.to_owned(),
             KeyKind::Word { words, .. } => format!("Write one of: {}.", words().join(", ")),
         }
@@ -254,6 +281,8 @@ impl<T> Key<T> {
             KeyKind::Secret(_) => "secret".to_owned(),
             KeyKind::Networks(_) => "networks".to_owned(),
             KeyKind::Listen(_) => "address:port".to_owned(),
+            KeyKind::ListenOrSocket(_) => "address:port, or /directory:port".to_owned(),
+            KeyKind::Permissions(_) => "octal number".to_owned(),
             KeyKind::Switch(_) => "`on`, `off`".to_owned(),
             KeyKind::Word { words, .. } => {
                 words().iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
@@ -285,37 +314,6 @@ impl<T> Key<T> {
             RawValue::Float(_) | RawValue::Boolean(_) => Err(self.expected(value)),
         }
     }
-
-    fn listen(&self, text: &str) -> Result<Option<SocketAddr>, String> {
-        if is_off(text) {
-            return Ok(None);
-        }
-        let address = match text.trim().split_once(':') {
-            Some(("localhost", port)) => format!("127.0.0.1:{port}"),
-            Some(("*" | "", port)) => format!("0.0.0.0:{port}"),
-            _ => text.trim().to_owned(),
-        };
-        address.parse().map(Some).map_err(|_| format!("{text:?} is not an address and a port"))
-    }
-}
-
-fn networks(list: &str) -> Result<Vec<IpNet>, String> {
-    let words = list.split(',').map(str::trim).filter(|word| !word.is_empty());
-    let network = |word: &str| {
-        let network = word.parse().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
-        network.map_err(|_| format!("{word:?} is no network"))
-    };
-    words.map(network).collect()
-}
-
-/// As a boolean of the file may be written where nothing is quoted.
-fn switch(text: &str) -> Option<bool> {
-    let is = |words: [&str; 2]| words.iter().any(|word| text.trim().eq_ignore_ascii_case(word));
-    is(["on", "true"]).then_some(true).or(is(["off", "false"]).then_some(false))
-}
-
-fn is_off(text: &str) -> bool {
-    text.is_empty() || text.eq_ignore_ascii_case("off")
 }
 
 /// The key of this full name, such as `health.fallback.mode`.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use trunkline_proxy::settings::{ListenerOptions, Settings};
-use trunkline_topology::ServerSpec;
+use trunkline_topology::{Address, ServerSpec};
 
 use super::Source;
 use super::checked::LogSettings;
@@ -49,7 +49,7 @@ pub struct ListenerEntry {
     /// Its name in logs and metrics.
     pub name: Sourced<Option<String>>,
     /// Where it listens.
-    pub address: Sourced<Option<SocketAddr>>,
+    pub address: Sourced<Option<Address>>,
     /// All other keys.
     pub options: ListenerOptions,
 }

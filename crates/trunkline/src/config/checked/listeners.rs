@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use trunkline_proxy::settings::ListenerSettings;
+use trunkline_topology::Address;
 
 use crate::config::raw::{ListenerEntry, RawConfig};
 use crate::config::{Problem, Problems, Source, keys};
@@ -25,7 +26,8 @@ pub(super) fn listeners(raw: &RawConfig, problems: &mut Problems) -> Vec<Listene
     }
     let addresses: Vec<_> = super::of_listeners(raw).chain(super::of_others(raw)).collect();
     for (at, (address, key, source)) in addresses.iter().enumerate() {
-        let taken = |(other, ..): &&(SocketAddr, _, _)| other == address && address.port() != 0;
+        let is_chosen_by_kernel = matches!(address, Address::Tcp(address) if address.port() == 0);
+        let taken = |(other, ..): &&(Address, _, _)| other == address && !is_chosen_by_kernel;
         if let Some((_, twin, _)) = addresses[..at].iter().find(taken) {
             problems.push(
                 Problem::new(source, key.as_str(), format!("{address} is the address of {twin} already"))
@@ -44,13 +46,13 @@ pub(super) fn default_address() -> SocketAddr {
 fn reads() -> ListenerSettings {
     ListenerSettings {
         name: "reads".to_owned(),
-        address: default_address(),
+        address: default_address().into(),
         options: keys::new_listener(Source::Default).options,
     }
 }
 
 fn one(listener: &ListenerEntry, problems: &mut Problems) -> Option<ListenerSettings> {
-    let Some(address) = listener.address.value else {
+    let Some(address) = listener.address.value.clone() else {
         // A wrong one has been reported already.
         if listener.address.source == Source::Default {
             problems.push(

@@ -52,8 +52,8 @@ pub const LISTENER_KEYS: &[Key<ListenerEntry>] = &[
     unset(
         "address",
         "\"127.0.0.1:5434\"",
-        KeyKind::Listen(|l, v, s| l.address.put(v, s)),
-        "Where clients connect. Required.",
+        KeyKind::ListenOrSocket(|l, v, s| l.address.put(v, s)),
+        "Where clients connect: an address and a port, or the directory of a Unix socket with its port: `/run/trunkline:5434` is the socket `/run/trunkline/.s.PGSQL.5434`. Required.",
     ),
     key(
         "target_session_attrs",
@@ -84,5 +84,11 @@ pub const LISTENER_KEYS: &[Key<ListenerEntry>] = &[
         "\"on\"",
         KeyKind::Switch(|l, v, s| l.options.retry.put(v, s)),
         "Whether a read whose answer has not begun may be sent again to another server. A session's startup option `trunkline.retry` overrides it.",
+    ),
+    key(
+        "unix_socket_permissions",
+        "\"0777\"",
+        KeyKind::Permissions(|l, v, s| l.options.unix_socket_permissions.put(v, s)),
+        "Who may connect to its Unix socket, as the mode of a file. `0770` is the group of the process, `0700` its user alone; the directory's own permissions apply, too.",
     ),
 ];

@@ -1,0 +1,59 @@
+//! How single values are written: addresses, networks, switches, permissions.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use trunkline_topology::Address;
+
+use crate::config::units::{self, HostPort};
+
+/// Read, write and execute for all.
+const PERMISSIONS_MAX: u32 = 0o777;
+
+/// An address and a port, or the directory of a Unix socket with its port.
+pub(super) fn listen_or_socket(text: &str) -> Result<Option<Address>, String> {
+    if !text.trim().starts_with('/') {
+        return Ok(listen(text)?.map(Address::Tcp));
+    }
+    let HostPort { host, port } = units::server(text)?;
+    Ok(Address::of_directory(&host, port))
+}
+
+/// An address and a port to listen on, or `off`.
+pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
+    if is_off(text) {
+        return Ok(None);
+    }
+    let address = match text.trim().split_once(':') {
+        Some(("localhost", port)) => format!("127.0.0.1:{port}"),
+        Some(("*" | "", port)) => format!("0.0.0.0:{port}"),
+        _ => text.trim().to_owned(),
+    };
+    address.parse().map(Some).map_err(|_| format!("{text:?} is not an address and a port"))
+}
+
+/// Networks, separated by commas.
+pub(super) fn networks(list: &str) -> Result<Vec<IpNet>, String> {
+    let words = list.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let network = |word: &str| {
+        let network = word.parse().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
+        network.map_err(|_| format!("{word:?} is no network"))
+    };
+    words.map(network).collect()
+}
+
+/// As a boolean of the file may be written where nothing is quoted.
+pub(super) fn switch(text: &str) -> Option<bool> {
+    let is = |words: [&str; 2]| words.iter().any(|word| text.trim().eq_ignore_ascii_case(word));
+    is(["on", "true"]).then_some(true).or(is(["off", "false"]).then_some(false))
+}
+
+/// The permission bits of a mode such as `0770`.
+pub(super) fn permissions(text: &str) -> Option<u32> {
+    u32::from_str_radix(text.trim(), 8).ok().filter(|mode| *mode <= PERMISSIONS_MAX)
+}
+
+/// Whether nothing is meant.
+pub(super) fn is_off(text: &str) -> bool {
+    text.is_empty() || text.eq_ignore_ascii_case("off")
+}
