@@ -108,7 +108,7 @@ locate() {
             trunkline) READS_HOST=trunkline READS_PORT=5434 ;;
             haproxy) READS_HOST=haproxy READS_PORT=5435 ;;
             haproxy-only)
-                READS_HOST=haproxy READS_PORT=5436 TRUNKLINE_HTTP=${TRUNKLINE_HTTP:-127.0.0.1:8010} GRACE_MS=1000
+                READS_HOST=haproxy READS_PORT=5437 TRUNKLINE_HTTP=${TRUNKLINE_HTTP:-127.0.0.1:8010} GRACE_MS=1000
                 note "HAProxy asks for verdicts every 0.5 s: reads have $(seconds "$GRACE_MS") more to be where they should"
                 ;;
         esac

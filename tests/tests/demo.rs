@@ -1,7 +1,10 @@
 //! The demo: one command, a live cluster, and nothing left behind.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::process::{Command, Output};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use trunkline_tests::{binary, eventually};
@@ -30,7 +33,7 @@ fn exec_finds_a_live_cluster_and_its_status_is_the_demos() {
     assert_eq!(output.status.code(), Some(7), "{said}");
     assert!(said.contains("5 replica1") && said.contains("5 replica2"), "{said}");
     let directory = said.lines().find_map(|line| line.strip_prefix("directory: ")).unwrap();
-    assert!(!std::path::Path::new(directory).exists(), "{directory} is left behind");
+    assert!(!Path::new(directory).exists(), "{directory} is left behind");
 }
 
 #[test]
@@ -43,23 +46,57 @@ fn options_choose_replicas_and_authentication() {
 }
 
 #[test]
+fn the_banner_names_what_is_there() {
+    let mut child = Command::new(binary())
+        .args(["demo", "--replicas", "1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let banner: Vec<String> = lines.by_ref().take_while(|line| !line.starts_with("Ctrl-C ends it")).collect();
+    let named = |what: &str| {
+        let value = banner.iter().find_map(|line| line.strip_prefix("  ")?.strip_prefix(what));
+        value.and_then(|value| value.split_whitespace().next()).unwrap_or_else(|| panic!("{banner:#?}"))
+    };
+    let page = named("page").strip_prefix("http://").unwrap().trim_end_matches('/');
+    let mut asked = TcpStream::connect(page).unwrap();
+    asked.write_all(b"GET / HTTP/1.0\r\nAccept: text/html\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    asked.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200") && answer.contains("<html"), "{answer}");
+    assert!(Path::new(named("admin")).exists(), "{banner:#?}");
+    let status =
+        Command::new(binary()).args(["drain", "replica1", "--admin", named("admin")]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&status.stdout), "replica1: drain\n", "{status:?}");
+    interrupt(&child);
+    eventually(Duration::from_secs(20), "the demo ends", || child.try_wait().unwrap().is_some());
+    assert!(!Path::new(named("admin")).exists());
+}
+
+fn interrupt(child: &std::process::Child) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+}
+
+#[test]
 fn ctrl_c_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let note = directory.path().join("note");
     let mut child = Command::new(binary())
         .args(["demo", "--replicas", "1", "--exec"])
         .arg(format!("echo $TRUNKLINE_DEMO_DIR > {0}.part; mv {0}.part {0}; sleep 600", note.display()))
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     eventually(Duration::from_secs(60), "the demo is live", || note.exists());
     let home = std::fs::read_to_string(&note).unwrap().trim().to_owned();
     let pid = i32::try_from(child.id()).unwrap();
     let children = trunkline_cluster::descendants(pid);
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGINT).unwrap();
+    interrupt(&child);
     eventually(Duration::from_secs(20), "the demo ends", || child.try_wait().unwrap().is_some());
-    assert!(!std::path::Path::new(&home).exists(), "{home} is left behind");
+    assert!(!Path::new(&home).exists(), "{home} is left behind");
     eventually(Duration::from_secs(5), "its processes are gone", || {
         children.iter().all(|&pid| !trunkline_cluster::is_alive(pid))
     });

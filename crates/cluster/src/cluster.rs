@@ -62,7 +62,7 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::start`].
     pub fn add_standby(&self, name: &str, upstream: &Server) -> Result<Server, ClusterError> {
-        let lease = PortLease::take()?;
+        let lease = Arc::new(PortLease::take()?);
         let server = Server::new(name, &self.spec.directory, lease, Arc::clone(&self.shared));
         self.create_standby(&server, upstream)?;
         server.start()?;
@@ -269,11 +269,8 @@ fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn take_port(spec: &ClusterSpec, index: usize) -> Result<PortLease, ClusterError> {
-    match spec.fixed_ports.as_ref().and_then(|ports| ports.get(index)) {
-        Some(&port) => PortLease::fixed(port),
-        None => PortLease::take(),
-    }
+fn take_port(spec: &ClusterSpec, index: usize) -> Result<Arc<PortLease>, ClusterError> {
+    spec.ports.get(index).map_or_else(|| PortLease::take().map(Arc::new), |lease| Ok(Arc::clone(lease)))
 }
 
 fn shared_tool(shared: &ClusterShared, directory: &Path, name: &str) -> Command {

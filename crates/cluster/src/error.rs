@@ -9,7 +9,8 @@ pub enum ClusterError {
     /// No directory with `postgres` and `initdb` was found.
     #[error(
         "no PostgreSQL server programs found in {searched}\n\
-         HINT: install them with \"apt-get install postgresql\", or name the directory that holds initdb and postgres."
+         HINT: install them with \"apt-get install postgresql\", or name a directory that holds postgres, initdb, \
+         pg_basebackup and psql (trunkline demo: --pg-bin)."
     )]
     NotInstalled {
         /// Where it was looked for.

@@ -60,7 +60,7 @@ pub(crate) struct ClusterShared {
 #[derive(Debug)]
 pub struct Server {
     name: String,
-    lease: PortLease,
+    lease: Arc<PortLease>,
     data_dir: PathBuf,
     log_file: PathBuf,
     shared: Arc<ClusterShared>,
@@ -69,7 +69,12 @@ pub struct Server {
 
 impl Server {
     /// A server for the existing data directory `directory/name`.
-    pub(crate) fn new(name: &str, directory: &Path, lease: PortLease, shared: Arc<ClusterShared>) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        directory: &Path,
+        lease: Arc<PortLease>,
+        shared: Arc<ClusterShared>,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             lease,

@@ -1,8 +1,9 @@
 //! What cluster is wanted.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::PgInstall;
+use crate::{PgInstall, PortLease};
 
 /// The role that health probes log in as; a member of `pg_monitor`.
 pub const MONITOR_ROLE: &str = "trunkline_monitor";
@@ -59,8 +60,8 @@ pub struct ClusterSpec {
     pub settings: Vec<(String, String)>,
     /// Lines of pg_hba.conf that come before the default ones.
     pub hba: Vec<String>,
-    /// Ports of the primary and of each standby, in this order. `None`: free ones are found.
-    pub fixed_ports: Option<Vec<u16>>,
+    /// Ports of the primary and of each standby, in this order. For those that are missing, free ones are found.
+    pub ports: Vec<Arc<PortLease>>,
 }
 
 impl ClusterSpec {
@@ -77,7 +78,7 @@ impl ClusterSpec {
             database: "appdb".into(),
             settings: Vec::new(),
             hba: Vec::new(),
-            fixed_ports: None,
+            ports: Vec::new(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Prints every change of state: `watch "user=... password=... dbname=..." primary=127.0.0.1:5431 replica1=...`
+//! Prints every change of state: `watch "user=... password=... dbname=..." primary=127.0.0.1:5441 replica1=...`
 //!
 //! The first server is expected to be the primary, the others replicas.
 

@@ -24,14 +24,14 @@ fn check_accepts_what_flags_suffice_for() {
         "--replica",
         "replica1=db2:5433",
         "--writes",
-        "127.0.0.1:5435",
+        "127.0.0.1:5431",
     ]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let shown = text(&output.stdout);
     for expected in [
         "the configuration is valid",
         "db1 db1:5432 (primary",
-        "writes 127.0.0.1:5435 (read-write",
+        "writes 127.0.0.1:5431 (read-write",
         "fallback primary",
     ] {
         assert!(shown.contains(expected), "{expected} is missing in\n{shown}");
@@ -170,4 +170,19 @@ fn every_long_help_has_examples_and_exit_status() {
         let shown = text(&output.stdout);
         assert!(shown.contains("Examples:") && shown.contains("Exit status:"), "{command}:\n{shown}");
     }
+}
+
+#[cfg(feature = "demo")]
+#[test]
+fn a_wrong_flag_ends_the_demo_before_it_makes_a_cluster() {
+    let output = trunkline(&["demo", "--max-lag", "2"]);
+    assert_eq!(output.status.code(), Some(2));
+    let shown = text(&output.stderr);
+    assert!(shown.contains("flag --max-lag: the unit is missing in \"2\""), "{shown}");
+    assert!(!text(&output.stdout).contains("creating"), "{}", text(&output.stdout));
+    let output = trunkline(&["demo", "--pg-bin", "/nowhere"]);
+    assert_eq!(output.status.code(), Some(1));
+    let shown = text(&output.stderr);
+    assert!(shown.starts_with("trunkline: no PostgreSQL server programs found in /nowhere"), "{shown}");
+    assert!(shown.contains("--pg-bin"), "{shown}");
 }

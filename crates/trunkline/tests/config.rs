@@ -247,13 +247,13 @@ fn flags_suffice_without_a_file() {
         file: None,
         purpose: ConfigPurpose::Proxy,
         servers: vec![
-            server("--primary", ExpectedRole::Primary, "primary=127.0.0.1:5431"),
-            server("--replica", ExpectedRole::Replica, "replica1=127.0.0.1:5433"),
+            server("--primary", ExpectedRole::Primary, "primary=127.0.0.1:5441"),
+            server("--replica", ExpectedRole::Replica, "replica1=127.0.0.1:5442"),
             server("--replica", ExpectedRole::Replica, "db3:5433"),
         ],
         listeners: vec![
             listener("--reads", "reads", TargetSessionAttrs::PreferStandby, "127.0.0.1:5434"),
-            listener("--writes", "writes", TargetSessionAttrs::ReadWrite, "localhost:5435"),
+            listener("--writes", "writes", TargetSessionAttrs::ReadWrite, "localhost:5431"),
         ],
         values: vec![
             ("monitor.conninfo", "--monitor", "user=u password='a b' dbname=d".to_owned()),
@@ -264,7 +264,7 @@ fn flags_suffice_without_a_file() {
     let names: Vec<_> = proxy.health.servers.iter().map(|server| server.name.as_str()).collect();
     assert_eq!(names, ["primary", "replica1", "db3"]);
     assert_eq!(proxy.listeners[1].options.target_session_attrs, TargetSessionAttrs::ReadWrite);
-    assert_eq!(proxy.listeners[1].address.to_string(), "127.0.0.1:5435");
+    assert_eq!(proxy.listeners[1].address.to_string(), "127.0.0.1:5431");
     assert_eq!(proxy.health.login.get_password(), Some(&b"a b"[..]));
     assert_eq!(proxy.auth.mode, AuthMode::Verify);
 }

@@ -23,11 +23,12 @@ use crate::{Exit, Failure};
 const AFTER: &str = "\
 Examples:
   trunkline serve --config /etc/trunkline.toml
-  trunkline serve --primary primary=127.0.0.1:5431 \\
-      --replica replica1=127.0.0.1:5433 --replica replica2=127.0.0.1:5436 \\
-      --reads 127.0.0.1:5434 --writes 127.0.0.1:5435 --http 127.0.0.1:8008 \\
+  trunkline serve --primary primary=127.0.0.1:5441 \\
+      --replica replica1=127.0.0.1:5442 --replica replica2=127.0.0.1:5443 \\
+      --reads 127.0.0.1:5434 --writes 127.0.0.1:5431 --http 127.0.0.1:8008 \\
       --monitor \"user=monitor password=secret dbname=postgres\" --max-lag 2s
-  trunkline serve --primary db1 --replica db2 --replica db3     reads on 127.0.0.1:5434
+  trunkline serve --primary db1 --replica db2 --replica db3
+      reads on 127.0.0.1:5434
   TRUNKLINE__MONITOR__PASSWORD=secret trunkline serve --log-statements 200ms
 
 Signals: SIGTERM ends sessions at their idle points, within [timeouts] drain, then exits; SIGINT ends at once;

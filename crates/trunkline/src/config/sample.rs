@@ -17,12 +17,12 @@ const HEADER: &str = "\
 const EXAMPLE: &str = "\
 # [[server]]
 # name = \"primary\"
-# address = \"127.0.0.1:5431\"
+# address = \"127.0.0.1:5441\"
 # role = \"primary\"
 #
 # [[server]]
 # name = \"replica1\"
-# address = \"127.0.0.1:5433\"
+# address = \"127.0.0.1:5442\"
 # role = \"replica\"
 #
 # [[listener]]
@@ -31,7 +31,7 @@ const EXAMPLE: &str = "\
 #
 # [[listener]]
 # name = \"writes\"
-# address = \"127.0.0.1:5435\"
+# address = \"127.0.0.1:5431\"
 # target_session_attrs = \"read-write\"
 ";
 

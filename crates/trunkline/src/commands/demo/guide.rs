@@ -12,13 +12,16 @@ pub(super) fn guide(stage: &DemoStage) -> String {
     let uri = |port| format!("postgresql://postgres:postgres@127.0.0.1:{port}/appdb");
     let trunkline = ourselves();
     let directory = stage.directory.display();
+    let admin = stage.directory.join(super::stage::ADMIN_SOCKET);
+    let admin = admin.display();
     let mut out = format!(
-        "\n  reads   {}   replicas, in turn\n  writes  {}   the primary\n  http    http://127.0.0.1:{http}/cluster\n  log     {directory}/trunkline.log\n",
+        "\n  reads   {}   replicas, in turn\n  writes  {}   the primary\n  page    http://127.0.0.1:{http}/   states, lag, sessions\n  admin   {admin}\n  log     {directory}/trunkline.log\n",
         uri(reads),
         uri(writes),
     );
     out.push_str("\nTry in another terminal:\n\n");
     out.push_str("  export PGHOST=127.0.0.1 PGUSER=postgres PGPASSWORD=postgres PGDATABASE=appdb\n");
+    let _ = writeln!(out, "  export TRUNKLINE_HTTP=127.0.0.1:{http} TRUNKLINE_ADMIN={admin}");
     let mut entry = |what: &str, commands: &[String]| {
         let _ = writeln!(out, "\n  # {what}");
         for command in commands {
@@ -45,6 +48,10 @@ pub(super) fn guide(stage: &DemoStage) -> String {
                 format!("psql -p {port} -c \"SELECT pg_wal_replay_resume()\""),
             ],
         );
+        entry(
+            &format!("{name} is emptied without an error, and put back to work"),
+            &[format!("{trunkline} drain {name}"), format!("{trunkline} ready {name}")],
+        );
         let data = replica.data_dir().display();
         let account = if Uid::effective().is_root() { "runuser -u postgres -- " } else { "" };
         let pg_ctl = stage.pg_ctl.display();
@@ -56,7 +63,10 @@ pub(super) fn guide(stage: &DemoStage) -> String {
             ],
         );
     }
-    entry("the servers, from anywhere", &[format!("{trunkline} status --http 127.0.0.1:{http} --watch")]);
+    entry(
+        "the servers and the sessions, from anywhere",
+        &[format!("{trunkline} status --watch"), format!("{trunkline} sessions")],
+    );
     out.push_str("\nCtrl-C ends it and leaves nothing behind.\n\n");
     out
 }

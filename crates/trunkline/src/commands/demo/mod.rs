@@ -12,11 +12,13 @@ mod stage;
 mod watch;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use trunkline_cluster::{Cluster, ClusterSpec, PgInstall};
 use trunkline_proxy::Running;
 
 use super::serve::{self, SignalStreams, runtime};
+use crate::config::checked::CheckedConfig;
 use crate::logging::{self, Logging, StatementOutput};
 use crate::{Exit, Failure};
 use ports::Ports;
@@ -26,7 +28,7 @@ const AFTER: &str = "\
 Examples:
   trunkline demo
   trunkline demo --replicas 3 --max-lag 2s --auth relay
-  trunkline demo --statements                    every statement with its timing, as it happens
+  trunkline demo --statements     every statement with its timing, as it happens
   trunkline demo --exec 'psql -c \"SELECT count(*) FROM ynar\"'
   trunkline demo --pg-bin /usr/lib/postgresql/17/bin --exec ./my_test.sh
 
@@ -90,17 +92,21 @@ impl Demo {
     async fn run_async(self) -> Result<Exit, Failure> {
         let mut signals = SignalStreams::listen()?;
         let progress = DemoProgress::new(self.exec.is_some());
+        let ports = Ports::choose(self.exec.is_some(), self.replicas, &progress)?;
+        let directory = stage::directory();
+        // Before the servers are made: a flag that is wrong costs nothing.
+        let checked = stage::configure(&self, &ports, &directory)?;
         let install = PgInstall::find(self.pg_bin.as_deref()).map_err(|error| stage::failure(&error))?;
-        let ports = Ports::choose(self.exec.is_some(), usize::from(self.replicas), &progress)?;
         let pg_ctl = install.bin.join("pg_ctl");
-        let mut spec = ClusterSpec::new(install, usize::from(self.replicas), stage::directory());
-        spec.fixed_ports = ports.servers();
+        let mut spec = ClusterSpec::new(install, usize::from(self.replicas), directory);
+        spec.ports = ports.servers().map(|(_, lease)| Arc::clone(lease)).collect();
         let Some(cluster) = stage::start(spec, &progress, &mut signals).await? else {
             // A command that never ran must not appear to have succeeded.
             return Ok(if self.exec.is_some() { Exit::Of(INTERRUPTED) } else { Exit::Success });
         };
         // From here on the cluster must be dropped on a thread that may block, whatever happens.
-        let (cluster, result) = self.with_cluster(cluster, ports, pg_ctl, &progress, &mut signals).await;
+        let (cluster, result) =
+            self.with_cluster(cluster, &checked, ports, pg_ctl, &progress, &mut signals).await;
         if self.exec.is_none() {
             progress.say("stopping the servers and removing their directory");
         }
@@ -112,6 +118,7 @@ impl Demo {
     async fn with_cluster(
         &self,
         cluster: Cluster,
+        checked: &CheckedConfig,
         ports: Ports,
         pg_ctl: PathBuf,
         progress: &DemoProgress,
@@ -119,11 +126,10 @@ impl Demo {
     ) -> (Cluster, Result<Exit, Failure>) {
         let directory = cluster.directory().to_path_buf();
         let started = async {
-            let checked = stage::configure(self, &cluster, &ports)?;
             let statements =
                 if self.statements { StatementOutput::AlsoOnStderr } else { StatementOutput::InLog };
             let logging = logging::start_in_file(&checked.log, &directory.join("trunkline.log"), statements)?;
-            let running = serve::start(&checked, None).await?;
+            let running = serve::start(checked, None).await?;
             Ok((logging, running))
         };
         let (logging, running) = match started.await {

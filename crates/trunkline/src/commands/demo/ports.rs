@@ -1,22 +1,19 @@
 //! Where everything of the demo listens.
 
+use std::sync::Arc;
+
 use trunkline_cluster::PortLease;
 
 use super::progress::DemoProgress;
 use super::stage::failure;
 use crate::Failure;
 
-/// The well-known ports of the setup that Trunkline replaces.
+/// The ports of the documents: reads, the primary and HTTP.
 const READS: u16 = 5434;
-const WRITES: u16 = 5435;
+const WRITES: u16 = 5431;
 const HTTP: u16 = 8008;
-const PRIMARY: u16 = 5431;
-
-/// Replicas: 5433, then those behind the listeners.
-fn replica(index: usize) -> u16 {
-    let index = u16::try_from(index).unwrap_or(u16::MAX);
-    if index == 0 { 5433 } else { WRITES.saturating_add(index) }
-}
+/// The primary's own port; those of the replicas follow.
+const SERVERS: u16 = 5441;
 
 /// The ports, reserved against other demos and tests on this machine.
 #[derive(Debug)]
@@ -24,31 +21,34 @@ pub(super) struct Ports {
     reads: PortLease,
     writes: PortLease,
     http: PortLease,
-    servers: Option<Vec<u16>>,
+    servers: Vec<(String, Arc<PortLease>)>,
 }
 
 impl Ports {
-    /// The well-known ports if they are free; any ports for `--exec`, so that many can run at once.
-    pub(super) fn choose(is_any: bool, replicas: usize, progress: &DemoProgress) -> Result<Self, Failure> {
-        let lease = |what: &str, wanted: u16| {
+    /// The ports of the documents where they are free; any ports for `--exec`, so that many can run at once.
+    pub(super) fn choose(is_any: bool, replicas: u16, progress: &DemoProgress) -> Result<Self, Failure> {
+        let mut moved = Vec::new();
+        let mut lease = |what: &str, wanted: u16| {
             if is_any {
-                return PortLease::take();
+                return PortLease::take().map_err(|error| failure(&error));
             }
             PortLease::fixed(wanted).or_else(|_| {
-                let free = PortLease::take()?;
-                progress.say(&format!("port {wanted} is taken: {what} on {} instead", free.port()));
+                let free = PortLease::take().map_err(|error| failure(&error))?;
+                moved.push(format!("{what} on {} instead of {wanted}", free.port()));
                 Ok(free)
             })
         };
-        let lease = |what: &str, wanted| lease(what, wanted).map_err(|error| failure(&error));
         let (reads, writes) = (lease("reads", READS)?, lease("writes", WRITES)?);
         let http = lease("http", HTTP)?;
-        let mut servers = vec![lease("primary", PRIMARY)?];
-        for index in 0..replicas {
-            servers.push(lease(&format!("replica{}", index + 1), replica(index))?);
+        let mut servers = Vec::new();
+        for index in 0..=replicas {
+            let name = if index == 0 { "primary".to_owned() } else { format!("replica{index}") };
+            let taken = lease(&name, SERVERS + index)?;
+            servers.push((name, Arc::new(taken)));
         }
-        // The cluster reserves these itself.
-        let servers = (!is_any).then(|| servers.iter().map(PortLease::port).collect());
+        if !moved.is_empty() {
+            progress.say(&format!("ports are taken: {}", moved.join(", ")));
+        }
         Ok(Ports { reads, writes, http, servers })
     }
 
@@ -64,23 +64,35 @@ impl Ports {
         self.http.port()
     }
 
-    /// Ports of the primary and the replicas; `None` = any.
-    pub(super) fn servers(&self) -> Option<Vec<u16>> {
-        self.servers.clone()
+    /// The servers' names and ports, the primary first.
+    pub(super) fn servers(&self) -> impl Iterator<Item = (&str, &Arc<PortLease>)> {
+        self.servers.iter().map(|(name, lease)| (name.as_str(), lease))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::REPLICAS_MAX;
     use super::*;
 
     #[test]
-    fn no_two_well_known_ports_are_the_same() {
-        let mut ports = vec![READS, WRITES, HTTP, PRIMARY];
-        ports.extend((0..16).map(replica));
-        let count = ports.len();
-        ports.sort_unstable();
-        ports.dedup();
-        assert_eq!(ports.len(), count);
+    fn no_two_ports_of_the_documents_are_the_same() {
+        let servers = SERVERS..=SERVERS + REPLICAS_MAX;
+        assert!([READS, WRITES, HTTP].iter().all(|port| !servers.contains(port)));
+    }
+
+    #[test]
+    fn two_demos_at_once_have_ports_of_their_own() {
+        let progress = DemoProgress::new(true);
+        let all = |ports: &Ports| {
+            let servers: Vec<u16> = ports.servers().map(|(_, lease)| lease.port()).collect();
+            [vec![ports.reads(), ports.writes(), ports.http()], servers].concat()
+        };
+        let first = Ports::choose(false, 2, &progress).unwrap_or_else(|failure| panic!("{failure}"));
+        let second = Ports::choose(false, 2, &progress).unwrap_or_else(|failure| panic!("{failure}"));
+        let mut both = [all(&first), all(&second)].concat();
+        both.sort_unstable();
+        both.dedup();
+        assert_eq!(both.len(), 12);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use trunkline_cluster::{Cluster, ClusterError, ClusterSpec, MONITOR_PASSWORD, MONITOR_ROLE};
@@ -97,15 +97,15 @@ fn load(spec: ClusterSpec, progress: DemoProgress) -> Result<Cluster, ClusterErr
 /// The demo's admin socket, in its directory.
 pub(super) const ADMIN_SOCKET: &str = "admin.sock";
 
-/// The flags of `trunkline serve` for this cluster.
-pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result<CheckedConfig, Failure> {
-    let servers = cluster.servers().enumerate().map(|(index, server)| {
+/// The flags of `trunkline serve` for the servers on `ports`.
+pub(super) fn configure(demo: &Demo, ports: &Ports, directory: &Path) -> Result<CheckedConfig, Failure> {
+    let servers = ports.servers().enumerate().map(|(index, (name, lease))| {
         let (flag, role) = if index == 0 {
             ("--primary", ExpectedRole::Primary)
         } else {
             ("--replica", ExpectedRole::Replica)
         };
-        ServerFlag { flag, role, text: format!("{}=127.0.0.1:{}", server.name(), server.port()) }
+        ServerFlag { flag, role, text: format!("{name}=127.0.0.1:{}", lease.port()) }
     });
     let listener = |flag, name, attrs, port| {
         let text = format!("127.0.0.1:{port}");
@@ -116,7 +116,7 @@ pub(super) fn configure(demo: &Demo, cluster: &Cluster, ports: &Ports) -> Result
         ("monitor.conninfo", "--monitor", monitor),
         // Only sessions that can log in to any server show how sessions move.
         ("auth.mode", "--auth", demo.auth.clone()),
-        ("admin.socket", "--admin", cluster.directory().join(ADMIN_SOCKET).display().to_string()),
+        ("admin.socket", "--admin", directory.join(ADMIN_SOCKET).display().to_string()),
         ("http.listen", "--http", format!("127.0.0.1:{}", ports.http())),
     ];
     values.extend(demo.max_lag.clone().map(|max_lag| ("health.max_lag", "--max-lag", max_lag)));
