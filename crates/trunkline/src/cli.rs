@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::admin::{self, WantedState};
 #[cfg(feature = "demo")]
@@ -12,11 +12,11 @@ use crate::{Exit, Failure};
 
 const AFTER: &str = "\
 Examples:
-  trunkline demo                       a primary, two replicas, and Trunkline in front
-  trunkline init-sql                   SQL for the monitoring role of your servers
+  trunkline demo              a primary, two replicas, and Trunkline in front
+  trunkline init-sql          SQL for the monitoring role of your servers
   trunkline serve --config trunkline.toml
-  trunkline status --watch             which server serves, which does not, and why
-  trunkline profile -n 20 \"SELECT 1\"   where a query's time goes
+  trunkline status --watch    which server serves, which does not, and why
+  trunkline profile -n 20 \"SELECT 1\"      where a query's time goes
 
 Exit status: 0 done, 1 failed while running, 2 wrong command line or configuration.";
 
@@ -67,7 +67,40 @@ enum Command {
     Completions(completions::Completions),
 }
 
+/// The whole command line. Texts are broken where the terminal ends, and nowhere else.
+#[must_use]
+pub fn command() -> clap::Command {
+    fn joined(command: clap::Command) -> clap::Command {
+        match command.get_after_long_help().map(|text| join_paragraphs(&text.to_string())) {
+            Some(text) => command.after_long_help(text),
+            None => command,
+        }
+    }
+    joined(Cli::command()).mut_subcommands(joined)
+}
+
+/// One line for each paragraph; lines that begin with blanks, such as examples, stay as they are.
+fn join_paragraphs(text: &str) -> String {
+    let mut out = String::new();
+    let mut is_open = false;
+    for line in text.lines() {
+        let is_prose = !line.is_empty() && !line.starts_with(' ') && !line.ends_with(':');
+        if !out.is_empty() {
+            out.push(if is_open && is_prose { ' ' } else { '\n' });
+        }
+        out.push_str(line);
+        is_open = is_prose;
+    }
+    out
+}
+
 impl Cli {
+    /// Reads the process's arguments. Ends the process where they are wrong or ask for help.
+    #[must_use]
+    pub fn read() -> Self {
+        Self::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -89,25 +122,33 @@ impl Cli {
             Command::Adopt(adopt) => adopt.run(),
             #[cfg(feature = "demo")]
             Command::Demo(demo) => demo.run(),
-            Command::Completions(completions) => Ok(completions.run(Cli::command())),
+            Command::Completions(completions) => Ok(completions.run(command())),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use super::{command, join_paragraphs};
 
     #[test]
     fn the_command_line_is_well_formed() {
-        super::Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
-    fn every_command_has_examples() {
-        for command in super::Cli::command().get_subcommands() {
+    fn every_command_has_examples_that_fit_a_terminal() {
+        for command in command().get_subcommands() {
             let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Examples:"), "{} has no examples", command.get_name());
+            let wide = help.lines().find(|line| line.starts_with(' ') && line.chars().count() > 80);
+            assert_eq!(wide, None, "{}: an example of more than 80 columns", command.get_name());
         }
+    }
+
+    #[test]
+    fn a_paragraph_is_one_line() {
+        let text = "Examples:\n  trunkline a\n      --b\n\none\ntwo.\n\nthree";
+        assert_eq!(join_paragraphs(text), "Examples:\n  trunkline a\n      --b\n\none two.\n\nthree");
     }
 }

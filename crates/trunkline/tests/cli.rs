@@ -186,3 +186,22 @@ fn a_wrong_flag_ends_the_demo_before_it_makes_a_cluster() {
     assert!(shown.starts_with("trunkline: no PostgreSQL server programs found in /nowhere"), "{shown}");
     assert!(shown.contains("--pg-bin"), "{shown}");
 }
+
+#[test]
+fn help_fits_a_terminal_of_80_columns_and_is_wrapped_once() {
+    for command in ["serve", "health", "check", "init-sql", "profile", "status", "sessions", "drain", "demo"]
+    {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_trunkline"));
+        let output = program.args([command, "--help"]).env_clear().env("COLUMNS", "80").output().unwrap();
+        let shown = text(&output.stdout);
+        let mut lines = shown.lines().peekable();
+        while let Some(line) = lines.next() {
+            assert!(line.chars().count() <= 80, "{command}: more than 80 columns: {line}");
+            let is_prose = !line.is_empty() && !line.starts_with(' ') && !line.ends_with(':');
+            let Some(next) = lines.peek().filter(|next| is_prose && !next.is_empty()) else { continue };
+            // A line ends early only where the next word did not fit.
+            let word = next.split(' ').next().unwrap_or_default().chars().count();
+            assert!(line.chars().count() + 1 + word > 80, "{command}: wrapped twice: {line}\n{next}");
+        }
+    }
+}

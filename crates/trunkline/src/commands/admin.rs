@@ -9,10 +9,11 @@ use crate::{Exit, Failure, terminal};
 
 const AFTER: &str = "\
 Examples:
-  trunkline drain replica1                       no new sessions; those it has move on as they can
-  trunkline maint replica1                       the same, and out of the checks' good books
-  trunkline ready replica1                       back to work
-  trunkline drain replica1 --admin /tmp/a.sock   the socket of `trunkline serve --admin /tmp/a.sock`
+  trunkline drain replica1    no new sessions; those it has move on as they can
+  trunkline maint replica1    the same, and out of the checks' good books
+  trunkline ready replica1    back to work
+  trunkline drain replica1 --admin /tmp/a.sock
+      the socket of `trunkline serve --admin /tmp/a.sock`
 
 It holds until the proxy ends or reads its configuration again, where [[server]] state says the same for good.
 

@@ -10,7 +10,7 @@ use crate::{Exit, Failure, terminal};
 
 const AFTER: &str = "\
 Examples:
-  trunkline adopt                        after pg_upgrade, or a restore with a new system identifier
+  trunkline adopt        after pg_upgrade, or a restore with a new identifier
 
 Every server that answers must belong to the new cluster: stop the old ones, or put them in maintenance.
 Without this command it is adopted by itself after [health] adopt_after.

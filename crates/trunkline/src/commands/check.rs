@@ -16,10 +16,11 @@ use crate::{Exit, Failure};
 
 const AFTER: &str = "\
 Examples:
-  trunkline check                          ./trunkline.toml, environment and defaults
+  trunkline check               ./trunkline.toml, environment and defaults
   trunkline check --config /etc/trunkline.toml
-  trunkline config default | trunkline check --config - --primary db1 --replica db2
-  trunkline check --connect --config trunkline.toml        reachable, login, rights, roles, timelines, lag
+  trunkline config default | trunkline check --config - --primary db1
+  trunkline check --connect --config trunkline.toml
+      reachable, login, rights, roles, timelines, lag
   trunkline check --config trunkline.toml && kill -HUP \"$(pidof trunkline)\"
 
 Without --connect nothing is connected to. With it every server is asked, side by side, with the login of the monitoring role,

@@ -22,13 +22,16 @@ use crate::{Exit, Failure};
 const AFTER: &str = "\
 Examples:
   trunkline health --config /etc/trunkline.toml
-  trunkline health --primary primary=db1:5432 --replica replica1=db2:5432 --replica replica2=db3:5432 \\
-      --monitor \"user=monitor password=secret\" --http 0.0.0.0:8008 --agent 0.0.0.0:8009 --max-lag 2s
+  trunkline health --primary primary=db1:5432 --replica replica1=db2:5432 \\
+      --monitor \"user=monitor password=secret\" --max-lag 2s \\
+      --http 0.0.0.0:8008 --agent 0.0.0.0:8009
   curl -i http://127.0.0.1:8008/replica1          what HAProxy asks
   printf 'replica1\\n' | nc 127.0.0.1 8009         what its agent-check asks
 
 Nothing is proxied: HAProxy connects to the servers itself and asks here which ones may serve.
+
 Signals: SIGTERM and SIGINT end it, SIGHUP reads the configuration again and logs what needs a restart.
+
 Exit status: 0 ended by a signal, 1 failed while running, 2 wrong command line or configuration.";
 
 /// The default address of the agent-check server.

@@ -13,8 +13,9 @@ use crate::{Exit, Failure, terminal};
 
 const AFTER: &str = "\
 Examples:
-  trunkline reload                               the proxy reads the file that it was started with again
-  trunkline reload --admin /tmp/a.sock           the socket of `trunkline serve --admin /tmp/a.sock`
+  trunkline reload    the proxy reads the file that it was started with again
+  trunkline reload --admin /tmp/a.sock
+      the socket of `trunkline serve --admin /tmp/a.sock`
 
 A configuration with a problem changes nothing at all. Keys that need a restart keep their values, all others are in force.
 SIGHUP does the same, and says in the log what became of it.

@@ -11,10 +11,11 @@ use crate::{Exit, Failure, terminal};
 
 const AFTER: &str = "\
 Examples:
-  trunkline sessions                       those longest here first
-  trunkline sessions --pinned              only those that cannot leave their server, and why
+  trunkline sessions             those longest here first
+  trunkline sessions --pinned    only those that cannot leave their server
   trunkline sessions --limit 20 --json | jq '.sessions[].client'
-  trunkline sessions --admin /tmp/a.sock   the socket of `trunkline serve --admin /tmp/a.sock`
+  trunkline sessions --admin /tmp/a.sock
+      the socket of `trunkline serve --admin /tmp/a.sock`
 
 PID is the process id that the client knows: that of the server it logged in on, also after the session has gone to
 another. CLIENT is the address a PROXY protocol header told, where one is believed. PINNED says why the session cannot go to

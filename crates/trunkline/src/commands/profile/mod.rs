@@ -17,10 +17,11 @@ use phases::Phases;
 const AFTER: &str = "\
 Examples:
   trunkline profile \"SELECT count(*) FROM ynar\"
-  trunkline profile -n 100 \"SELECT 1\"                 min, median, p95, max, and each server's share
-  trunkline profile -n 100 --one-session \"SELECT 1\"   without the cost of connecting
+  trunkline profile -n 100 \"SELECT 1\"                 and each server's share
+  trunkline profile -n 100 --one-session \"SELECT 1\"
+      without the cost of connecting
   trunkline profile --explain \"SELECT * FROM ynar\"    with the server's plan
-  trunkline profile --dsn \"host=127.0.0.1 port=5434 user=postgres dbname=appdb\" \"SELECT 1\"
+  trunkline profile --dsn \"host=db1 port=5434 user=app dbname=appdb\" \"SELECT 1\"
 
 Connection: --dsn, else PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE; the port is 5434 when none is given.
 The query really runs, N times. --explain runs it once more, inside a transaction that is rolled back.
