@@ -1,7 +1,9 @@
-//! What the documents name exists: links, pictures, paths, commands of make.
+//! What the documents name exists: links, pictures, paths, commands, flags, keys, metrics.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod commands;
+mod keys;
 mod markdown;
 mod repository;
 
@@ -12,6 +14,9 @@ const SOURCE_ENDINGS: [&str; 4] = [".rs", ".sh", ".py", ".md"];
 
 /// Names that begin as metrics do: the role of the probes.
 const NOT_METRICS: [&str; 1] = ["trunkline_monitor"];
+
+/// Names what was renamed, too, by its old names.
+const CHANGELOG: &str = "CHANGELOG.md";
 
 /// Calls `broken_in` with every document, and fails with all that it found.
 fn in_every_document(broken_in: impl Fn(&Repository, &str, &str) -> Vec<String>) {
@@ -125,11 +130,35 @@ fn architecture_has_one_folder_for_each_thing_to_add() {
 fn commands_of_make_exist() {
     let makefile = Repository::open().read("Makefile");
     in_every_document(|_, _, text| {
-        let words = markdown::code_words(text);
-        let goals = words.windows(2).filter(|pair| pair[0] == "make").map(|pair| &pair[1]);
+        let lines = markdown::code_lines(text);
+        let goals = lines.iter().flat_map(|line| goals(line));
         let missing =
             goals.filter(|goal| !makefile.lines().any(|line| line.starts_with(&format!("{goal}:"))));
         missing.map(|goal| format!("make {goal}")).collect()
+    });
+}
+
+/// What `make` is asked for in a line, where it is a command and not the name of a package.
+fn goals(line: &str) -> Vec<&str> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let is_command = |index: usize| index == 0 || ["$", "&&", "|", ";", "sudo"].contains(&words[index - 1]);
+    let calls = words.windows(2).enumerate().filter(|(index, pair)| pair[0] == "make" && is_command(*index));
+    calls.map(|(_, pair)| pair[1].trim_end_matches([',', '.'])).filter(|goal| *goal != "#").collect()
+}
+
+#[test]
+fn commands_and_flags_of_trunkline_exist() {
+    in_every_document(|_, document, text| match document {
+        CHANGELOG => Vec::new(),
+        _ => markdown::code_lines(text).iter().flat_map(|line| commands::unknown(line)).collect(),
+    });
+}
+
+#[test]
+fn keys_of_the_configuration_exist() {
+    in_every_document(|_, document, text| match document {
+        CHANGELOG => Vec::new(),
+        _ => markdown::code_lines(text).iter().flat_map(|line| keys::unknown(line)).collect(),
     });
 }
 
@@ -138,8 +167,7 @@ fn metrics_named_in_documents_and_alerts_exist() {
     let repository = Repository::open();
     let reference = repository.read("docs/metrics.md");
     let alerts = "deploy/prometheus/alerts.yml";
-    // The changelog also names what was renamed.
-    let documents = repository.documents().filter(|document| *document != "CHANGELOG.md");
+    let documents = repository.documents().filter(|document| *document != CHANGELOG);
     let mut unknown = Vec::new();
     for document in documents.chain([alerts]) {
         let text = repository.read(document);

@@ -21,15 +21,26 @@ pub(crate) fn spans(text: &str) -> Vec<String> {
 
 /// The words of the code in `text`, in spans and in blocks, without the punctuation around them.
 pub(crate) fn code_words(text: &str) -> Vec<String> {
-    let spans = spans(text);
+    let lines = code_lines(text);
+    let words = lines.iter().flat_map(|line| line.split_whitespace()).map(trimmed);
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+/// The code in `text`: each span, and each line of a block with those that continue it after a backslash.
+pub(crate) fn code_lines(text: &str) -> Vec<String> {
     let fenced = fences(text).into_iter().filter(|(_, is_code)| *is_code).map(|(line, _)| line);
     let indented = text.lines().filter(|line| line.starts_with("    "));
-    let code = spans.iter().map(String::as_str).chain(fenced).chain(indented);
-    code.flat_map(str::split_whitespace)
-        .map(trimmed)
-        .filter(|word| !word.is_empty())
-        .map(str::to_owned)
-        .collect()
+    let mut lines = spans(text).into_iter().map(|span| span.replace('\n', " ")).collect::<Vec<_>>();
+    let mut continues = false;
+    for line in fenced.chain(indented).map(str::trim) {
+        let part = line.strip_suffix('\\');
+        match lines.last_mut() {
+            Some(before) if continues => *before = format!("{before} {}", part.unwrap_or(line)),
+            _ => lines.push(part.unwrap_or(line).to_owned()),
+        }
+        continues = part.is_some();
+    }
+    lines
 }
 
 /// The anchors of the headings, as the usual renderers make them.
@@ -76,6 +87,12 @@ fn links_in_code_are_none() {
 fn words_of_code_come_from_spans_and_blocks() {
     let text = "run `make all`, (`src/{a,b}`)\n\n    ./x.sh 20\n\n```sh\ncat y\n```\nplain/word\n";
     assert_eq!(code_words(text), ["make", "all", "src/{a,b}", "```sh", "cat", "y", "```", "./x.sh", "20"]);
+}
+
+#[test]
+fn a_line_of_code_ends_without_a_backslash() {
+    let text = "run `a\nb`\n\n    c \\\n        -d\n    e\n";
+    assert_eq!(code_lines(text), ["a b", "c  -d", "e"]);
 }
 
 #[test]
