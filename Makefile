@@ -2,15 +2,33 @@
 
 FUZZ_SECONDS ?= 60
 
+# A person sees cargo's own progress, a log one line.
+define build_quick
+@if [ -t 1 ]; then set --; else echo "    compiling (minutes the first time)"; set -- --quiet; fi; \
+	exec cargo build "$$@" --profile quick -p trunkline
+endef
+
 .PHONY: help
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 .PHONY: demo
 demo: ## A primary, two streaming replicas and Trunkline in front of them, to play with (DEMO_ARGS="--help" lists more)
-	@scripts/ci/tools.sh server
-	@cargo build --quiet --profile quick -p trunkline
+	@scripts/ci/tools.sh server $(DEMO_ARGS)
+	$(build_quick)
 	@exec "$${CARGO_TARGET_DIR:-target}/quick/trunkline" demo $(DEMO_ARGS)
+
+# Where `make install` puts things; DESTDIR stands before each, for packagers.
+PREFIX ?= /usr/local
+install_environment = PREFIX='$(PREFIX)' SYSCONFDIR='$(SYSCONFDIR)' DESTDIR='$(DESTDIR)'
+
+.PHONY: install
+install: ## The release binary, completions, the systemd unit and a sample configuration below PREFIX (/usr/local); DESTDIR counts
+	@$(install_environment) scripts/install.sh install
+
+.PHONY: uninstall
+uninstall: ## Remove what `make install` put there; /etc/trunkline stays
+	@$(install_environment) scripts/install.sh uninstall
 
 .PHONY: test
 test: ## All checks and suites, as CI runs them; installs PostgreSQL from Debian where it is missing
@@ -26,7 +44,7 @@ test-long: test-foreign ## An hour (MOVES_SECONDS) of random sessions with rando
 .PHONY: test-foreign
 test-foreign: ## PostgreSQL's isolation schedule and libpq_pipeline through both modes; downloads their source from Debian
 	@scripts/ci/tools.sh all
-	@cargo build --quiet --profile quick -p trunkline
+	$(build_quick)
 	@scripts/ci/foreign.sh
 
 .PHONY: quick-test

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All checks and suites: `make test`, and so CI. Works on a bare Debian bookworm or trixie that has git, make, a C
-# compiler and a Rust toolchain; installs the rest when root, and otherwise says what to install.
+# All checks and suites: `make test`, and so CI. Works on a bare Debian bookworm or trixie that has git, make and a Rust
+# toolchain (trixie: it is installed); installs the rest when root, and otherwise says what to install.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
 source scripts/ci/steps.sh
@@ -8,6 +8,9 @@ source scripts/ci/steps.sh
 mkdir -p "$logs"
 rm -f "$logs"/*.log
 export CARGO_TERM_COLOR=never
+# Compiling takes minutes: a person sees which crate, a log does not need it.
+quiet=--quiet
+[ ! -t 1 ] || quiet=
 # A fresh clone compiles everything once: incremental data would be written and never read.
 [ "${CI:-}" != true ] || export CARGO_INCREMENTAL=0
 # Clusters and sockets by the dozen.
@@ -56,13 +59,13 @@ suites() {
 }
 
 build() {
-    cargo build --quiet --profile quick -p trunkline &&
-        cargo test --quiet --workspace --no-run
+    cargo build ${quiet:+$quiet} --profile quick -p trunkline &&
+        cargo test ${quiet:+$quiet} --workspace --no-run
 }
 
 step "tools" scripts/ci/tools.sh all
 step "format" cargo fmt --all --check
-step "clippy" cargo clippy --workspace --all-targets --quiet -- -D warnings
+step "clippy" cargo clippy --workspace --all-targets ${quiet:+$quiet} -- -D warnings
 step "clippy without the demo" cargo clippy -p trunkline --no-default-features --quiet -- -D warnings
 step "dependencies" scripts/ci/deny.sh
 step "deployment files" deploy/check.sh --install

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs what a bare Debian machine lacks.
-#   tools.sh server   a PostgreSQL server from Debian's packages: all that the demo needs
-#   tools.sh all      that, a second major version, HAProxy and the Python driver, for the suites
+# Installs what a bare Debian machine lacks: first a Rust toolchain, without which nothing else is of use.
+#   tools.sh server [FLAG...]   a PostgreSQL server from Debian's packages: all that `trunkline demo FLAG...` needs
+#   tools.sh all                that, a second major version, HAProxy and the Python driver, for the suites
+#   tools.sh rust               the toolchain alone
 # Nothing to do is the usual case, and then it only looks.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -17,16 +18,27 @@ die() {
     exit 1
 }
 
+is_root() { [ "$(id -u)" -eq 0 ]; }
+
 # packages NAME...: installs Debian packages, or tells a plain user to.
 packages() {
-    if [ "$(id -u)" -ne 0 ]; then
-        die "these packages are missing: $*" "run \"sudo apt-get install $*\" and try again."
-    fi
+    is_root || die "these packages are missing: $*" "run \"sudo apt-get install $*\" and try again."
     command -v apt-get >/dev/null || die "no apt-get here to install $*" "install them your system's way."
     say "installing $*"
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq </dev/null >/dev/null || die "apt-get update failed" "check the network."
+    update_packages
     apt-get install -y -qq --no-install-recommends "$@" </dev/null >/dev/null || die "apt-get could not install $*"
+}
+
+update_packages() {
+    [ -z "${is_updated:-}" ] || return 0
+    apt-get update -qq </dev/null >/dev/null || die "apt-get update failed" "check the network."
+    is_updated=1
+}
+
+# candidate PACKAGE: the version that apt-get would install, or nothing.
+candidate() {
+    LC_ALL=C apt-cache policy "$1" 2>/dev/null | sed -nE 's/^  Candidate: ([0-9].*)/\1/p'
 }
 
 has_server() {
@@ -36,6 +48,8 @@ has_server() {
 # Debian's package would start a server of its own; we only want the programs.
 install_server() {
     local conf=/etc/postgresql-common/createcluster.conf
+    # A plain user is told one name.
+    is_root || packages postgresql
     packages postgresql-common
     [ ! -f "$conf" ] || cp "$conf" "$conf.trunkline"
     printf 'create_main_cluster = false\n' >>"$conf"
@@ -43,7 +57,9 @@ install_server() {
     [ ! -f "$conf.trunkline" ] || mv "$conf.trunkline" "$conf"
 }
 
+# server [FLAG...]: nothing to look for where the flags name a directory of server programs.
 server() {
+    case " $* " in *" --pg-bin "* | *" --pg-bin="*) return ;; esac
     has_server || install_server
     # shellcheck disable=SC2012 # a version directory, never an odd name
     say "PostgreSQL server: $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1 || command -v initdb)"
@@ -91,8 +107,72 @@ second_server() {
     say "second server: $(LD_LIBRARY_PATH=target/pg/18/lib target/pg/18/bin/postgres --version)"
 }
 
+# --- Rust -----------------------------------------------------------------------------------------------------------
+# at_least WANTED VERSION
+at_least() {
+    [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]
+}
+
+wanted_rust() {
+    sed -nE 's/^rust-version = "(.*)"/\1/p' Cargo.toml
+}
+
+# The version of the cargo that would run here, or nothing. One of rustup's answers only where a toolchain is chosen.
+found_rust() {
+    command -v cargo >/dev/null && cargo --version 2>/dev/null | cut -d ' ' -f 2
+}
+
+# What the toolchain's own installer takes; a bare Debian has no curl either.
+rustup_line() {
+    command -v curl >/dev/null || printf 'apt-get install curl ca-certificates && '
+    printf '%s' "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$HOME/.cargo/env\""
+}
+
+# has_rust: looks, and installs it where Debian has a new enough one; otherwise says the one thing to do.
+has_rust() {
+    local wanted found what
+    wanted=$(wanted_rust)
+    found=$(found_rust) || found=''
+    [ -z "$found" ] || ! at_least "$wanted" "${found%%-*}" || return 0
+    what="no Rust toolchain here, and $wanted or newer is needed"
+    [ -z "$found" ] || what="Rust $found is too old, $wanted or newer is needed"
+    if [ -z "$found" ] && [ -x "$HOME/.cargo/bin/cargo" ]; then
+        die "cargo is in ~/.cargo/bin, which is not on the PATH" "run \". ~/.cargo/env\" and try again."
+    fi
+    command -v apt-get >/dev/null || die "$what" "run: $(rustup_line)"
+    ! is_root || update_packages
+    install_rust "$wanted" "$what"
+    found=$(found_rust) || found=''
+    { [ -n "$found" ] && at_least "$wanted" "${found%%-*}"; } || die "$what" "run: $(rustup_line)"
+}
+
+# install_rust WANTED WHAT: Debian's own compiler where it is new enough, otherwise by Debian's rustup.
+install_rust() {
+    local version
+    version=$(candidate rustc)
+    if [ -n "$version" ] && at_least "$1" "$version"; then
+        is_root || die "$2" "run: sudo apt-get install cargo rustfmt rust-clippy"
+        packages cargo rustfmt rust-clippy
+    elif command -v rustup >/dev/null || [ -n "$(candidate rustup)" ]; then
+        if ! command -v rustup >/dev/null; then
+            is_root || die "$2" "run: sudo apt-get install rustup && rustup default stable"
+            packages rustup ca-certificates
+        fi
+        say "downloading the stable toolchain with rustup"
+        rustup --quiet default stable >/dev/null || die "rustup could not download a toolchain" "run: rustup default stable"
+    else
+        die "$2; Debian's own is ${version:-not there}" "run: $(rustup_line)"
+    fi
+}
+
+linker() {
+    command -v cc >/dev/null || packages gcc libc6-dev
+}
+
 rust() {
     local component
+    has_rust
+    linker
     for component in fmt clippy; do
         cargo "$component" --version >/dev/null 2>&1 || rustup component add "${component/fmt/rustfmt}" >/dev/null 2>&1 ||
             die "cargo $component is missing" "run \"rustup component add rustfmt clippy\"."
@@ -112,7 +192,8 @@ haproxy() {
 }
 
 case "${1:-}" in
-    server) server ;;
+    server) shift; has_rust; linker; server "$@" ;;
     all) rust; server; processes; haproxy; python; second_server ;;
-    *) die "tools.sh server|all" ;;
+    rust) rust ;;
+    *) die "tools.sh server|all|rust" ;;
 esac
