@@ -200,11 +200,23 @@ impl Pair {
         // A statement whose shape nobody had asked for yet is unknown once its server is lost; the unnamed one is gone.
         let is_unknown =
             self.was_lost && moved.codes().any(|code| ["0A000", "26000"].contains(&code.as_str()));
-        if is_unknown || self.is_unread || (self.is_lost && is_announced(moved)) {
+        if is_unknown
+            || self.is_unread
+            || (self.is_lost && is_announced(moved))
+            || has_other_error(direct, moved)
+        {
             return Some(Verdict::Announced);
         }
         Some(different(at, step, &told(direct, moved), &told(moved, direct)))
     }
+}
+
+/// The statement was run with too few parameters, and cannot be prepared any more: the other of two errors comes, as
+/// docs/moving.md lists.
+fn has_other_error(direct: &Said, moved: &Said) -> bool {
+    let tags = |said: &Said| said.messages.iter().map(|message| message.tag).collect::<Vec<_>>();
+    direct.errors().any(|error| error.text.contains("wrong number of parameters for prepared statement"))
+        && tags(direct) == tags(moved)
 }
 
 /// The client was told by an error of class 08 or by the server's farewell that its server is gone.

@@ -44,10 +44,14 @@ impl Said {
         self.messages.iter().any(|own| essence(own) == essence(message))
     }
 
+    pub(crate) fn errors(&self) -> impl Iterator<Item = ServerError> {
+        let errors = self.messages.iter().filter(|message| message.tag == b'E');
+        errors.map(|error| ServerError::parse(&error.body))
+    }
+
     /// The codes of its errors.
     pub(crate) fn codes(&self) -> impl Iterator<Item = String> {
-        let errors = self.messages.iter().filter(|message| message.tag == b'E');
-        errors.map(|error| ServerError::parse(&error.body).code)
+        self.errors().map(|error| error.code)
     }
 }
 
