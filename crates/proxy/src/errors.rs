@@ -27,8 +27,10 @@ pub(crate) enum Refusal {
     Unsupported { message: String },
     /// The server was lost after its challenge had reached the client.
     ServerLost { server: String, phase: &'static str },
-    /// The proxy is being shut down.
+    /// The proxy is being shut down, and ends the session.
     ShuttingDown,
+    /// The proxy is being shut down, and begins no session.
+    NoNewSessions,
     /// The session was idle for too long.
     Idle(IdleLimit),
     /// The session's server lags, and the session cannot move.
@@ -106,6 +108,15 @@ impl IdleLimit {
 /// SQLSTATE, message, detail, hint.
 type Parts = (SqlState, String, Option<String>, Option<&'static str>);
 
+fn session_ends_with_the_proxy() -> Parts {
+    (
+        SqlState::ADMIN_SHUTDOWN,
+        "terminating connection due to administrator command".to_owned(),
+        Some("The proxy is shutting down.".to_owned()),
+        Some("Connect again."),
+    )
+}
+
 fn message_alone(code: SqlState, message: impl Into<String>) -> Parts {
     (code, message.into(), None, None)
 }
@@ -142,7 +153,7 @@ impl Refusal {
             }
             Refusal::Unsupported { .. } => RefusalReason::Unsupported,
             Refusal::ServerLost { .. } => RefusalReason::ServerLost,
-            Refusal::ShuttingDown => RefusalReason::ShuttingDown,
+            Refusal::ShuttingDown | Refusal::NoNewSessions => RefusalReason::ShuttingDown,
             Refusal::Idle(_) => RefusalReason::Idle,
             Refusal::Lagging { .. } => RefusalReason::Lagging,
             Refusal::LoginTimeout => RefusalReason::LoginTimeout,
@@ -183,12 +194,11 @@ impl Refusal {
                 Some(format!("Server \"{server}\" was lost {phase}.")),
                 Some("Connect again: another server will be chosen."),
             ),
-            Refusal::ShuttingDown => (
-                SqlState::ADMIN_SHUTDOWN,
-                "terminating connection due to administrator command".to_owned(),
-                Some("The proxy is shutting down.".to_owned()),
-                Some("Connect again."),
-            ),
+            Refusal::ShuttingDown => session_ends_with_the_proxy(),
+            // As PostgreSQL tells who connects while it shuts down.
+            Refusal::NoNewSessions => {
+                message_alone(SqlState::CANNOT_CONNECT_NOW, "the proxy is shutting down")
+            }
             Refusal::Idle(limit) => limit.parts(),
             Refusal::Lagging { server } => (
                 SqlState::ADMIN_SHUTDOWN,

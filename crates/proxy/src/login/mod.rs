@@ -136,7 +136,7 @@ pub(crate) async fn establish(
     let outcome = tokio::select! {
         outcome = log_in(worker, client, peer, listener, &limit) => outcome,
         () = limit.passed() => Err(LoginFailure::Refused(Refusal::LoginTimeout)),
-        _ = phase.wait_for(|phase| *phase != RunPhase::Running) => Err(LoginFailure::Refused(Refusal::ShuttingDown)),
+        _ = phase.wait_for(|phase| *phase != RunPhase::Running) => Err(LoginFailure::Refused(Refusal::NoNewSessions)),
     };
     let mut out = BytesMut::new();
     match outcome {
@@ -202,6 +202,7 @@ fn login_result(refusal: &Refusal) -> LoginResult {
         | Refusal::Protocol { .. }
         | Refusal::Unsupported { .. }
         | Refusal::ShuttingDown
+        | Refusal::NoNewSessions
         | Refusal::Idle(_)
         | Refusal::Lagging { .. }
         | Refusal::NoUser
@@ -233,7 +234,7 @@ async fn log_in(
         StartupOutcome::CloseSilently => return Err(LoginFailure::Silent(RefusalReason::Protocol)),
     };
     if worker.shared.is_draining() {
-        return Err(Refusal::ShuttingDown.into());
+        return Err(Refusal::NoNewSessions.into());
     }
     let request = StartupRequest::read(worker, listener, peer.ip(), &startup)?;
     let permit = worker.shared.admission.admit_session(&live.limits, peer.ip())?;
