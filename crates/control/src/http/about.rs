@@ -36,7 +36,7 @@ pub(super) fn listeners(listeners: &[ListenerNow], snapshot: &Snapshot) -> Value
     let told = listeners.iter().map(|listener| {
         let names = listener.servers.iter().filter_map(|id| snapshot.server(*id)).map(|server| &*server.name);
         json!({
-            "name": listener.name,
+            "listener": listener.name,
             "address": listener.address.to_string(),
             "target_session_attrs": listener.target_session_attrs,
             "servers": names.collect::<Vec<_>>(),

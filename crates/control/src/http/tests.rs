@@ -191,13 +191,14 @@ async fn the_json_has_all_that_the_page_shows() {
         }
     }
     assert_eq!(members.len(), 3);
+    assert_eq!(answer.matches("\"name\":").count(), 3, "shell scripts find the servers by it");
     assert_eq!(members[2]["statement_errors"], 2);
     let counts = members[2]["statement_seconds"].as_array().expect("counts by bound");
     assert!(counts.iter().all(|count| count[0].is_number() && count[1] == 0), "{counts:?}");
     assert_eq!(cluster["trunkline"]["version"], env!("CARGO_PKG_VERSION"));
     assert!(cluster["trunkline"]["uptime_seconds"].is_number() && cluster["trunkline"]["host"].is_string());
     let [reads] = &cluster["listeners"].as_array().expect("listeners")[..] else { panic!("{cluster}") };
-    assert_eq!((&reads["name"], &reads["address"]), (&"reads".into(), &"127.0.0.1:5434".into()));
+    assert_eq!((&reads["listener"], &reads["address"]), (&"reads".into(), &"127.0.0.1:5434".into()));
     assert_eq!(reads["servers"], serde_json::json!(["replica1"]));
     let [change] = &cluster["changes"].as_array().expect("changes")[..] else { panic!("{cluster}") };
     assert_eq!((&change["server"], &change["from"]), (&"replica2".into(), &"UP".into()));
