@@ -1,40 +1,66 @@
 //! Listening on a Unix socket: its file is made, replaced if a dead process left it, and removed.
 
-use std::fs::{File, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::limits::LISTEN_BACKLOG;
 
-/// The file of a listening socket, removed when this is dropped.
+/// The file of a listening socket, removed when this is dropped, unless another process has replaced it since.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct SocketFile {
+    path: PathBuf,
+    /// Opened as a mere place: while it is, no other file gets its inode.
+    own: File,
+}
 
 impl SocketFile {
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Changes who may connect.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// When the file has been replaced, or what the kernel says.
     pub fn permit(&self, mode: u32) -> io::Result<()> {
-        std::fs::set_permissions(&self.0, Permissions::from_mode(mode))
+        if !self.is_there()? {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "another process has replaced it"));
+        }
+        std::fs::set_permissions(&self.path, Permissions::from_mode(mode))
+    }
+
+    fn of(path: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+        let own = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+        Ok(SocketFile { path: path.to_owned(), own })
+    }
+
+    /// Whether it is still this file that is at its path.
+    fn is_there(&self) -> io::Result<bool> {
+        let (own, found) = (self.own.metadata()?, std::fs::symlink_metadata(&self.path)?);
+        Ok((own.dev(), own.ino()) == (found.dev(), found.ino()))
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::debug!(%error, path = %self.0.display(), "could not remove the file of a socket");
+        // A process that drains listens no more: its successor may have its own socket there already.
+        let removed = match self.is_there() {
+            Ok(true) => std::fs::remove_file(&self.path),
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            tracing::debug!(%error, path = %self.path.display(), "could not remove the file of a socket");
         }
     }
 }
@@ -56,7 +82,7 @@ pub fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
     file.set_permissions(Permissions::from_mode(mode))?;
     let socket = Socket::from(OwnedFd::from(file));
     socket.bind(&address)?;
-    let file = SocketFile(path.to_owned());
+    let file = SocketFile::of(path)?;
     file.permit(mode)?;
     socket.listen(LISTEN_BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -113,6 +139,20 @@ mod tests {
         assert_eq!(mode(&path), PRIVATE);
         drop(file);
         assert!(!path.exists(), "its file goes with it");
+    }
+
+    #[test]
+    fn a_socket_of_a_successor_outlives_the_one_it_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.sock");
+        let (first, file) = bind(&path, PRIVATE).expect("free");
+        drop(first);
+        let (_second, successor) = bind(&path, PRIVATE).expect("nobody listens any more");
+        file.permit(0o777).expect_err("it is another's");
+        drop(file);
+        assert_eq!(mode(&path), PRIVATE);
+        drop(successor);
+        assert!(!path.exists());
     }
 
     #[test]
