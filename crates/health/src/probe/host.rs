@@ -81,12 +81,14 @@ impl ServerHost {
     pub(crate) fn has_left(&self, address: &Address) -> bool {
         let Address::Tcp(address) = address else { return false };
         let last = self.last();
-        if last.has_failed {
-            drop(last);
-            return self.is_of_another(*address);
+        let is_gone =
+            |before: &Vec<SocketAddr>| !last.addresses.contains(address) && !before.contains(address);
+        if last.before.as_ref().is_some_and(is_gone) {
+            return true;
         }
-        let Some(before) = &last.before else { return false };
-        !last.addresses.contains(address) && !before.contains(address)
+        let has_failed = last.has_failed;
+        drop(last);
+        has_failed && self.is_of_another(*address)
     }
 
     /// Whether the name of another server gives `address` now. Not to be called with [`Self::last`] held.
@@ -187,6 +189,8 @@ mod tests {
         );
         host.note_lookup(Ok(vec![at(2), at(3)])).expect("found");
         assert!(host.has_left(&at(1).into()) && !host.has_left(&at(2).into()));
+        host.note_lookup(Err(failure())).expect("known");
+        assert!(host.has_left(&at(1).into()), "nor does one bring anybody back");
         let socket = Address::of_directory("/run/postgresql", 5432).expect("a directory");
         assert!(!host.has_left(&socket));
     }
