@@ -8,7 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use trunkline_telemetry::exposition::{lint, testing};
+use trunkline_telemetry::exposition::{LATENCY_BOUNDS, lint, testing};
+use trunkline_telemetry::metrics::StatementPhase;
 use trunkline_topology::{ServerId, State};
 
 #[derive(Clone)]
@@ -176,6 +177,7 @@ async fn the_json_has_all_that_the_page_shows() {
     let metrics = Arc::new(Metrics::new(1, 3));
     metrics.thread(0).server(ServerId(2)).sessions_active.up();
     metrics.thread(0).server(ServerId(2)).statement_errors.add(2);
+    metrics.thread(0).server(ServerId(2)).record(StatementPhase::ServerTotal, Duration::from_millis(3));
     let address = site(Some(metrics)).await;
     let answer = exchange(address, "GET /cluster?format=json HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let cluster: serde_json::Value = serde_json::from_str(split(&answer).1).expect("JSON");
@@ -193,8 +195,13 @@ async fn the_json_has_all_that_the_page_shows() {
     assert_eq!(members.len(), 3);
     assert_eq!(answer.matches("\"name\":").count(), 3, "shell scripts find the servers by it");
     assert_eq!(members[2]["statement_errors"], 2);
+    assert_eq!((&members[1]["statements"], &members[2]["statements"]), (&0.into(), &1.into()));
     let counts = members[2]["statement_seconds"].as_array().expect("counts by bound");
-    assert!(counts.iter().all(|count| count[0].is_number() && count[1] == 0), "{counts:?}");
+    assert_eq!(counts.len(), LATENCY_BOUNDS.len());
+    for (count, bound) in counts.iter().zip(LATENCY_BOUNDS) {
+        let is_within = bound > Duration::from_millis(3);
+        assert_eq!(*count, serde_json::json!([bound.as_secs_f64(), u64::from(is_within)]));
+    }
     assert_eq!(cluster["trunkline"]["version"], env!("CARGO_PKG_VERSION"));
     assert!(cluster["trunkline"]["uptime_seconds"].is_number() && cluster["trunkline"]["host"].is_string());
     let [reads] = &cluster["listeners"].as_array().expect("listeners")[..] else { panic!("{cluster}") };

@@ -155,3 +155,35 @@ fn log_notice(notice: &Notice) {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use trunkline_topology::{Role, State};
+
+    use super::*;
+
+    #[test]
+    fn the_last_changes_are_kept_and_no_more() {
+        let now = Instant::now();
+        let judge = Judge::new(JudgeSettings::default(), Vec::new(), now);
+        let published = Published::new(judge.snapshot(now), 0);
+        let changes = 2 * TRANSITIONS_KEPT;
+        for number in 0..changes {
+            published.keep(Transition {
+                server: ServerId(0),
+                name: "replica1".into(),
+                from: State::Up,
+                to: State::Down,
+                reason: number.to_string(),
+                role: Role::Standby,
+                lag: None,
+                in_sync: None,
+                at: now,
+            });
+        }
+        let kept: Vec<String> = published.transitions().into_iter().map(|kept| kept.reason).collect();
+        let newest: Vec<String> =
+            (TRANSITIONS_KEPT..changes).rev().map(|number| number.to_string()).collect();
+        assert_eq!(kept, newest);
+    }
+}
