@@ -100,14 +100,15 @@ fn libpq_finds_the_role_it_asks_for() {
 }
 
 #[test]
-fn the_former_name_of_the_startup_option_is_refused_with_the_new_one() {
+fn startup_options_that_look_like_the_proxys_are_refused_with_those_there_are() {
     let endpoint = Endpoint::over(shared_cluster()).start();
-    for login in [
-        Login::default().with("trunkline.target", "replica1"),
-        Login::default().with("options", "-c trunkline.target=replica1"),
+    for (login, name) in [
+        (Login::default().with("trunkline.target", "replica1"), "trunkline.target"),
+        (Login::default().with("options", "-c trunkline.retri=on"), "trunkline.retri"),
     ] {
         let Err(refusal) = login.try_connect(endpoint.reads()) else { panic!("it was accepted") };
         assert_eq!(refusal.code, "42704", "{refusal:?}");
-        assert!(refusal.text.contains("Write trunkline.server."), "{refusal:?}");
+        let said = format!("unrecognized configuration parameter \"{name}\"");
+        assert!(refusal.text.contains(&said) && refusal.text.contains("trunkline.retry"), "{refusal:?}");
     }
 }

@@ -42,7 +42,7 @@ pub(crate) enum Refusal {
     /// A startup parameter has an invalid value.
     BadOption { name: &'static str, must_be: &'static str },
     /// An option that begins like one of the proxy's and is none.
-    UnknownOption { name: &'static str, hint: &'static str },
+    UnknownOption { name: String, hint: &'static str },
     /// The session's server was lost, and no other took the session.
     NotReplaced { tried: String },
     /// A server asks for an authentication that the proxy has no secret for.

@@ -103,5 +103,6 @@ pub use sql::fingerprint::Fingerprint;
 pub use sql::functions::{EffectsByName, FunctionCatalog, FunctionEffect, Functions, UnlistedFunctions};
 pub use sql::operator_words::operator_words;
 pub use sql::source::FunctionSource;
+pub use sql::verb::command_word;
 pub use step::{ClientStep, ClientThen, Peer, Refused, ServerStep, ServerThen, Violation, ViolationError};
 pub use trunkline_codec::backend::TransactionStatus;

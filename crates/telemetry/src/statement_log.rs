@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use trunkline_session::{Completion, Fingerprint, StatementRecord, Timing};
+use trunkline_session::{Completion, Fingerprint, StatementRecord, Timing, command_word};
 
 use crate::limits::STATEMENT_LOG_QUEUE;
 use crate::sessions::SessionInfo;
@@ -136,12 +136,12 @@ fn write_all(entries: Receiver<LoggedStatement>) {
         let LoggedStatement { session, server, kind, sql, is_whole, outcome, timing, rows, bytes, retries } =
             entry;
         let fingerprint = sql.as_deref().filter(|_| is_whole).map(Fingerprint::of);
-        let sql = sql.as_deref().map(String::from_utf8_lossy);
         let (tag, sqlstate) = match &outcome {
             StatementOutcome::Complete(tag) => (String::from_utf8_lossy(tag).into_owned(), None),
-            StatementOutcome::Failed(code) => ("error".to_owned(), Some(code.as_str())),
+            StatementOutcome::Failed(code) => (failed_tag(code, sql.as_deref()), Some(code.as_str())),
             StatementOutcome::Other(word) => ((*word).to_owned(), None),
         };
+        let sql = sql.as_deref().map(String::from_utf8_lossy);
         tracing::info!(
             target: TARGET,
             listener = %session.listener,
@@ -165,6 +165,12 @@ fn write_all(entries: Receiver<LoggedStatement>) {
             "statement"
         );
     }
+}
+
+/// What stands for the command tag of a statement that failed: `22012 SELECT`.
+fn failed_tag(code: &str, sql: Option<&[u8]>) -> String {
+    let command = sql.and_then(command_word).unwrap_or_default();
+    format!("{code} {command}").trim().to_owned()
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -16,14 +16,18 @@ use crate::snapshots::ClientGroup;
 /// Startup option: the session uses only the server of this name.
 const SERVER_OPTION: &str = "trunkline.server";
 
-/// The former name of [`SERVER_OPTION`], refused because servers would accept it as a custom setting.
-const FORMER_SERVER_OPTION: &str = "trunkline.target";
-
 /// Startup option: report each request's timing in a notice.
 const TIMING_OPTION: &str = "trunkline.timing";
 
 /// Startup option: whether a request may be sent again to another server.
 const RETRY_OPTION: &str = "trunkline.retry";
+
+/// What the names of the proxy's options begin with. Others of such a name are refused, because servers would accept
+/// them as custom settings.
+const OPTION_PREFIX: &[u8] = b"trunkline.";
+
+/// The options that there are, for who wrote another.
+const OPTIONS_HINT: &str = "The proxy's options are trunkline.server, trunkline.timing and trunkline.retry.";
 
 /// A startup packet, parsed. Names are truncated as the server truncates them.
 #[derive(Clone, Debug)]
@@ -56,24 +60,18 @@ impl StartupRequest {
             must_be: "a Boolean value or \"database\"",
         })?;
         let is_replication = replication != Replication::No;
-        let options = ProxyOptions::of(startup);
-        if options.get(FORMER_SERVER_OPTION).is_some() {
-            return Err(Refusal::UnknownOption {
-                name: FORMER_SERVER_OPTION,
-                hint: "Write trunkline.server.",
-            });
-        }
-        let only = match options.get(SERVER_OPTION) {
+        let options = ProxyOptions::of(startup)?;
+        let only = match options.server {
             None => None,
             Some(name) => Some(server_named(worker, &name)?),
         };
         let attrs = listener.settings.options.target_session_attrs;
         let attrs = if is_replication { attrs_of_replication(attrs, only) } else { attrs };
-        let reports_timing = match options.get(TIMING_OPTION) {
+        let reports_timing = match options.timing {
             None => false,
             Some(value) => is_true(TIMING_OPTION, &value)?,
         };
-        let retry = match options.get(RETRY_OPTION) {
+        let retry = match options.retry {
             None => listener.settings.options.retry,
             Some(value) if is_true(RETRY_OPTION, &value)? => Retry::On,
             Some(_off) => Retry::Off,
@@ -114,25 +112,45 @@ pub(super) fn shown(name: &[u8]) -> String {
     text
 }
 
-/// The proxy's own options, as startup parameters or within `options`. `None` when the packet has none, as most.
-struct ProxyOptions<'a>(Option<&'a StartupMessage>);
+/// The proxy's own options, as startup parameters or within `options`.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct ProxyOptions {
+    server: Option<Vec<u8>>,
+    timing: Option<Vec<u8>>,
+    retry: Option<Vec<u8>>,
+}
 
-impl<'a> ProxyOptions<'a> {
-    fn of(startup: &'a StartupMessage) -> Self {
-        let may_hold = |name: &[u8]| name == b"options" || name.starts_with(b"trunkline.");
-        ProxyOptions(startup.parameters().any(|(name, _)| may_hold(name)).then_some(startup))
+impl ProxyOptions {
+    /// The last of each counts, and a parameter more than one within `options`.
+    /// Source: PostgreSQL 18, src/backend/utils/init/postinit.c, `process_startup_options`.
+    fn of(startup: &StartupMessage) -> Result<Self, Refusal> {
+        let mut own = ProxyOptions::default();
+        for setting in startup.options() {
+            own.put(&setting.name, &setting.value)?;
+        }
+        for (name, value) in startup.parameters() {
+            own.put(name, value)?;
+        }
+        Ok(own)
     }
 
-    fn get(&self, name: &str) -> Option<Vec<u8>> {
-        let startup = self.0?;
-        if let Some(value) = startup.get(name) {
-            return Some(value.to_vec());
+    /// Takes what is the proxy's. Case does not matter in names.
+    /// Source: PostgreSQL 18, src/backend/utils/misc/guc.c, `guc_name_compare`.
+    fn put(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+        let prefix = name.get(..OPTION_PREFIX.len());
+        if !prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(OPTION_PREFIX)) {
+            return Ok(());
         }
-        startup
-            .options()
-            .filter(|setting| setting.name == name.as_bytes())
-            .last()
-            .map(|setting| setting.value)
+        let known = [
+            (SERVER_OPTION, &mut self.server),
+            (TIMING_OPTION, &mut self.timing),
+            (RETRY_OPTION, &mut self.retry),
+        ];
+        match known.into_iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())) {
+            Some((_, place)) => *place = Some(value.to_vec()),
+            None => return Err(Refusal::UnknownOption { name: shown(name), hint: OPTIONS_HINT }),
+        }
+        Ok(())
     }
 }
 
@@ -188,6 +206,40 @@ mod tests {
         for others in [Attrs::Any, Attrs::ReadWrite, Attrs::Primary] {
             assert_eq!(attrs_of_replication(others, None), Attrs::Primary, "{others}");
             assert_eq!(attrs_of_replication(others, Some(ServerId(0))), Attrs::Any, "{others}");
+        }
+    }
+
+    fn options(parameters: &[(&[u8], &[u8])]) -> Result<ProxyOptions, Refusal> {
+        let version = trunkline_codec::startup::ProtocolVersion { major: 3, minor: 0 };
+        let user = [(&b"user"[..], &b"u"[..])];
+        let parameters = user.iter().chain(parameters).copied();
+        ProxyOptions::of(&StartupMessage::new(version, parameters).expect("well-formed"))
+    }
+
+    #[test]
+    fn own_options_are_found_in_any_case_and_the_parameter_wins() {
+        let given = options(&[
+            (b"trunkline.retry", b"off"),
+            (b"options", b"-c trunkline.retry=on --Trunkline.Server=one -c trunkline.server=two"),
+            (b"trunk.line", b"of others"),
+        ]);
+        let expected = ProxyOptions { server: Some(b"two".into()), timing: None, retry: Some(b"off".into()) };
+        assert_eq!(given, Ok(expected));
+    }
+
+    #[test]
+    fn an_option_that_looks_like_ours_and_is_not_is_refused_with_those_that_are() {
+        for given in [
+            options(&[(b"trunkline.retri", b"on")]),
+            options(&[(b"TRUNKLINE.", b"")]),
+            options(&[(b"options", b"-c work_mem=1MB -c trunkline.retri=on")]),
+        ] {
+            let refusal = given.expect_err("there is none of this name").to_string();
+            assert!(refusal.starts_with("unrecognized configuration parameter \""), "{refusal}");
+            assert!(refusal.ends_with("(42704)"), "{refusal}");
+        }
+        for option in [SERVER_OPTION, TIMING_OPTION, RETRY_OPTION] {
+            assert!(OPTIONS_HINT.contains(option), "{option}");
         }
     }
 

@@ -151,6 +151,24 @@ fn is_select(sql: &[u8]) -> bool {
     lower == *b"select" && !after.is_ascii_alphabetic()
 }
 
+/// Longest command shown, in bytes: the longest there is has ten.
+const COMMAND_MAX: usize = 16;
+
+/// The command that SQL begins with, after comments, in upper case: `SELECT`. `None` when it begins with no word.
+#[must_use]
+pub fn command_word(sql: &[u8]) -> Option<String> {
+    let mut lexer = Lexer::new(sql);
+    loop {
+        match lexer.next() {
+            Ok(Some(Token::Symbol(b'('))) => {}
+            Ok(Some(Token::Word(word))) if word.len() <= COMMAND_MAX => {
+                return std::str::from_utf8(word).ok().map(str::to_ascii_uppercase);
+            }
+            Ok(_) | Err(Unclear) => return None,
+        }
+    }
+}
+
 /// The verb of SQL that begins with it, after comments.
 pub(super) fn first_verb(sql: &[u8]) -> Verb {
     let mut lexer = Lexer::new(sql);
@@ -160,5 +178,22 @@ pub(super) fn first_verb(sql: &[u8]) -> Verb {
             Ok(Some(Token::Word(word))) => return Verb::of(word),
             Ok(_) | Err(Unclear) => return Verb::Empty,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_the_first_word_after_comments() {
+        let command = |sql: &str| command_word(sql.as_bytes());
+        assert_eq!(command("/* a */ (( select 1))").as_deref(), Some("SELECT"));
+        assert_eq!(command("-- note\nVacuum t").as_deref(), Some("VACUUM"));
+        for none in ["", "1 + 1", "\"quoted\"", "'text", "/* open"] {
+            assert_eq!(command(none), None, "{none}");
+        }
+        assert_eq!(command(&"a".repeat(COMMAND_MAX)).map(|word| word.len()), Some(COMMAND_MAX));
+        assert_eq!(command(&"a".repeat(COMMAND_MAX + 1)), None);
     }
 }
