@@ -48,6 +48,7 @@ pub struct EndpointBuilder {
     servers: Vec<(String, &'static str, String)>,
     awaited: Vec<String>,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
     sections: BTreeMap<String, BTreeMap<String, String>>,
     tables: String,
     has_admin: bool,
@@ -78,6 +79,7 @@ impl Endpoint {
             servers: Vec::new(),
             awaited: Vec::new(),
             flags: Vec::new(),
+            environment: Vec::new(),
             sections: BTreeMap::new(),
             tables: String::new(),
             has_admin: false,
@@ -259,6 +261,13 @@ impl EndpointBuilder {
         self
     }
 
+    /// One more variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// A key of the configuration file, `section.key`, with its value as TOML.
     #[must_use]
     pub fn key(mut self, key: &str, value: &str) -> Self {
@@ -326,7 +335,8 @@ impl EndpointBuilder {
         if self.has_admin {
             command.arg("--admin").arg(directory.path().join(ADMIN_SOCKET));
         }
-        command.args(&self.flags).env("NO_COLOR", "1").stdin(Stdio::null());
+        command.args(&self.flags).envs(self.environment.iter().cloned());
+        command.env("NO_COLOR", "1").stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a file can be opened twice")).stderr(log);
         let child = command.spawn().expect("the binary runs");
         let mut endpoint = Endpoint { child, ports, directory, builder: self };

@@ -66,6 +66,7 @@ fn with_no_room_elsewhere_a_session_stays_on_a_replica_that_lags() {
         .key("health.max_lag", "\"1s\"")
         .key("health.fallback.primary_connections_max", "1")
         .key("timeouts.acquire", "\"1s\"")
+        .key("log.level", "\"info,trunkline_proxy=debug\"")
         .start();
     let replica = &cluster.replicas[0];
     let mut wire = Login::default().connect(endpoint.reads());

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -340,4 +341,30 @@ fn a_configuration_with_problems_is_refused_with_all_of_them() {
             assert!(said.contains(part), "{command} does not say {part:?}: {said}");
         }
     }
+}
+
+#[test]
+fn the_service_manager_is_told_that_it_is_ready_how_it_goes_and_that_it_works() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify.sock");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut endpoint = Endpoint::over(shared_cluster())
+        .env("NOTIFY_SOCKET", path.to_str().unwrap())
+        .env("WATCHDOG_USEC", "300000")
+        .start();
+    let next = || {
+        let mut buffer = [0; 1024];
+        let length = manager.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    assert_eq!(next().trim_end(), "READY=1");
+    let _session = Login::default().connect(endpoint.reads());
+    let is_told = "STATUS=3 of 3 servers up, 1 sessions\nWATCHDOG=1";
+    let limit = Duration::from_secs(20);
+    eventually(limit, "it reports the session", || next().trim_end() == is_told);
+    endpoint.signal(Signal::SIGTERM);
+    eventually(limit, "it says that it ends", || next().trim_end() == "STOPPING=1");
+    // It ends although nobody reads what it says.
+    assert!(endpoint.await_end(Duration::from_secs(5)).success());
 }

@@ -62,8 +62,8 @@ fn with_the_other_replica_behind_the_primary_answers() {
     for _ in 0..20 {
         assert_eq!(newest(&mut wire), 5);
     }
-    let leaves =
-        |line: &str| line.contains("session leaves its server") && line.contains("server.name=primary");
+    let leaves = |line: &str| line.contains("message=\"session moved\"") && line.contains("from=primary");
+    eventually(PATIENCE, "the move is logged", || endpoint.log().contains(" to=primary "));
     assert!(!endpoint.log().lines().any(leaves), "{}", endpoint.log());
 }
 

@@ -193,7 +193,8 @@ fn execute(wire: &mut Wire) -> String {
 #[test]
 fn the_rest_of_a_message_is_no_goodbye_whatever_it_begins_with() {
     let cluster = own_cluster(2);
-    let endpoint = Endpoint::over(&cluster).auth(Auth::Verify).key("runtime.threads", "1").start();
+    let builder = Endpoint::over(&cluster).auth(Auth::Verify).key("runtime.threads", "1");
+    let endpoint = builder.key("log.level", "\"info,trunkline_proxy=debug\"").start();
     let (mut wire, mut other) = (Wire::login(endpoint.reads()), Wire::login(endpoint.writes()));
     let server = server_of(&cluster, &mut wire);
     let (head, rest) = b"Q\0\0\0\x0fSELECT 'X'\0".split_at(13);
@@ -206,6 +207,14 @@ fn the_rest_of_a_message_is_no_goodbye_whatever_it_begins_with() {
     });
     wire.send(rest);
     assert_eq!(wire.read_answer().value(), "X");
+    let to = server_of(&cluster, &mut wire).name();
+    let moved = format!("from={} to={to} cause=server_lost took_us=", server.name());
+    eventually(PATIENCE, "the move is logged", || endpoint.log().contains(&moved));
+    // On its server's death it says no more than that at level info.
+    let log = endpoint.log();
+    let told: Vec<&str> =
+        log.lines().filter(|line| line.contains("level=info") && line.contains(" session.id=")).collect();
+    assert!(told.len() == 1 && told[0].contains(&moved), "{told:?}");
 }
 
 #[test]

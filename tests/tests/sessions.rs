@@ -242,18 +242,35 @@ fn a_name_of_the_longest_kind_and_a_move_keep_the_address() {
 }
 
 #[test]
-fn connections_are_logged_where_the_operator_wants_that() {
+fn connections_and_refusals_are_logged_with_who_came_where() {
     let cluster = shared_cluster();
-    let endpoint = Endpoint::over(cluster).key("log.connections", "\"on\"").start();
-    let silent = Endpoint::over(cluster).start();
-    for endpoint in [&endpoint, &silent] {
+    let logging = |key: &str| Endpoint::over(cluster).key(key, "true").start();
+    let (begins, ends) = (logging("log.connections"), logging("log.disconnections"));
+    for endpoint in [&begins, &ends] {
         drop(Login::default().connect(endpoint.reads()));
     }
-    let lines = |event: &str| endpoint.log().lines().filter(|line| line.contains(event)).count();
-    eventually(PATIENCE, "its end is logged", || lines("session ends") == 1);
-    assert_eq!(lines("session begins"), 1);
-    let log = endpoint.log();
-    let end = log.lines().find(|line| line.contains("session ends")).unwrap();
-    assert!(end.contains("db.user=postgres") && end.contains("session.seconds="), "{end}");
-    assert!(!silent.log().contains("session begins"), "{}", silent.log());
+    let line = |endpoint: &Endpoint, message: &str| -> String {
+        let event = format!("level=info message={message} ");
+        let find = || endpoint.log().lines().find(|line| line.contains(&event)).map(str::to_owned);
+        eventually(PATIENCE, "it is logged", || find().is_some());
+        find().unwrap()
+    };
+    let end = line(&ends, "disconnection");
+    let what = " db.user=postgres db.name=appdb listener=reads session.seconds=0.";
+    assert!(end.contains(" client.addr=127.0.0.1:") && end.contains(what), "{end}");
+    let begin = line(&begins, "\"connection authorized\"");
+    let what = " listener=reads db.user=postgres db.name=appdb server.name=";
+    assert!(begin.contains(" client.addr=127.0.0.1:") && begin.contains(what), "{begin}");
+    assert!(!begins.log().contains("disconnection") && !ends.log().contains("connection authorized"));
+    let nobody = Login::default().with("trunkline.server", "nowhere");
+    assert!(nobody.try_connect(begins.writes()).is_err());
+    let refused = line(&begins, "\"connection was refused\"");
+    assert!(
+        refused.contains(" listener=writes db.user=postgres db.name=appdb reason=\"invalid value"),
+        "{refused}"
+    );
+    let unknown = Login::of("nobody_of_this_name", "guessed");
+    assert!(unknown.try_connect(begins.reads()).is_err());
+    let refused = line(&begins, "\"connection was refused by its server\"");
+    assert!(refused.contains(" db.user=nobody_of_this_name ") && refused.contains(" code=28"), "{refused}");
 }

@@ -3,6 +3,7 @@
 //! Their texts contain neither hosts nor secrets: those appear only in the log.
 
 use bytes::BytesMut;
+use trunkline_codec::backend::{BackendTag, ErrorFields};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{self, ErrorReport, Severity};
 use trunkline_routing::TargetSessionAttrs;
@@ -239,5 +240,37 @@ impl Refusal {
             ),
         };
         Some(parts)
+    }
+}
+
+/// The SQLSTATE of the ErrorResponse among these messages.
+pub(crate) fn code_of(mut messages: &[u8]) -> Option<SqlState> {
+    while let Some((&[tag, a, b, c, d], after)) = messages.split_first_chunk::<5>() {
+        let length = u32::from_be_bytes([a, b, c, d]).checked_sub(4)? as usize;
+        let (body, rest) = after.split_at_checked(length)?;
+        if BackendTag::from_byte(tag) == BackendTag::ErrorResponse {
+            return ErrorFields::new(body).sqlstate();
+        }
+        messages = rest;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_of_last_words_is_that_of_their_error() {
+        let message = |tag: u8, code: &str| {
+            let body = format!("SFATAL\0C{code}\0\0");
+            let length = u32::try_from(body.len() + 4).expect("short");
+            [&[tag], &length.to_be_bytes()[..], body.as_bytes()].concat()
+        };
+        let words = [message(b'N', "01000"), message(b'E', "57P02")].concat();
+        assert_eq!(code_of(&words), Some(SqlState::CRASH_SHUTDOWN));
+        for cut in 0..words.len() {
+            assert_eq!(code_of(&words[..cut]), None, "{cut}");
+        }
     }
 }

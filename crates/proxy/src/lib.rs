@@ -30,4 +30,4 @@ mod testing;
 mod worker;
 
 pub use failure::{ReloadError, StartError};
-pub use serve::{Bound, Running, serve};
+pub use serve::{Bound, Pulse, Running, serve};

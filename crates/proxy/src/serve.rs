@@ -26,6 +26,7 @@ use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretStore};
 use trunkline_routing::Attached;
 use trunkline_telemetry::metrics::Metrics;
+use trunkline_telemetry::sessions::{self, SessionFilter};
 use trunkline_telemetry::statement_log::StatementLog;
 
 /// A running proxy. Dropping it stops it at once.
@@ -136,7 +137,36 @@ fn start_secrets(settings: &Settings, health: &Health) -> Result<SecretStore, St
     SecretStore::start(secrets, health.clone(), &Handle::current()).map_err(StartError::Secrets)
 }
 
+/// Whether the proxy works, for who watches over its process.
+#[derive(Clone, Debug)]
+pub struct Pulse(Arc<Shared>);
+
+impl Pulse {
+    /// Worker threads that do not answer in time.
+    pub async fn workers_silent(&self) -> usize {
+        sessions::ask(self.0.questions(), SessionFilter::None).await.unheard()
+    }
+
+    /// Whether sessions are ending because the process is to end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.is_draining()
+    }
+
+    /// Sessions past their startup packet.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.0.admission.sessions()
+    }
+}
+
 impl Running {
+    /// How it goes, also while it drains.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        Pulse(Arc::clone(&self.shared))
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn bound(&self) -> &Bound {

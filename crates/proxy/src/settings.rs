@@ -96,8 +96,10 @@ pub struct SessionPolicy {
     pub on_terminate: OnTerminate,
     /// How calls of user-defined functions are treated.
     pub functions: UserFunctions,
-    /// Whether the begin and the end of each session is logged at level info.
+    /// Whether the begin of each session is logged at level info.
     pub logs_connections: bool,
+    /// Whether the end of each session is logged at level info.
+    pub logs_disconnections: bool,
 }
 
 /// Whether the proxy adds the client's address to the `application_name` that servers get.

@@ -121,6 +121,12 @@ impl Sessions {
         self.pinned[by.index()]
     }
 
+    /// Workers that did not answer in time.
+    #[must_use]
+    pub fn unheard(&self) -> usize {
+        self.unheard
+    }
+
     /// Counts a session, and lists it if it is one of those asked for.
     pub fn count(&mut self, row: SessionRow, listed: SessionFilter) {
         match row.pinned {

@@ -1,6 +1,6 @@
 //! The log: written by a thread of its own, so that a slow disk or terminal never slows a session.
 
-mod escape;
+mod logfmt;
 
 use std::convert::Infallible;
 use std::io::{IsTerminal as _, Write, stderr};
@@ -12,10 +12,10 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
-use self::escape::EscapedFields;
-use crate::Failure;
+use self::logfmt::{LineHead, Logfmt};
 use crate::config::checked::LogSettings;
 use crate::config::words::LogFormat;
+use crate::{Failure, terminal};
 
 /// Lines waiting to be written; one more is dropped and counted.
 const QUEUE_LINES: usize = 16 * 1024;
@@ -45,7 +45,7 @@ pub(crate) enum StatementOutput {
 
 /// Starts the process's log, on standard error. Once per process.
 pub(crate) fn start(settings: &LogSettings) -> Result<Logging, Failure> {
-    start_with(settings, stderr(), stderr().is_terminal(), StatementOutput::InLog)
+    start_with(settings, stderr(), is_coloured(), StatementOutput::InLog)
 }
 
 /// Starts the process's log at the end of a file, with a place for statements. Once per process.
@@ -73,8 +73,8 @@ fn start_with(
     let (filter, level) = reload::Layer::new(filter(&settings.level)?);
     let shown = (statements == StatementOutput::AlsoOnStderr).then(|| {
         let is_statement = filter_fn(|metadata| metadata.target() == STATEMENT_TARGET);
-        let layer = fmt::layer().with_target(false).with_level(false).with_ansi(stderr().is_terminal());
-        layer.with_writer(stderr).fmt_fields(EscapedFields).with_filter(is_statement)
+        let format = Logfmt { head: LineHead::Nothing, is_coloured: false };
+        fmt::layer().event_format(format).with_writer(stderr).with_filter(is_statement)
     });
     let registry = tracing_subscriber::registry().with(filter).with(shown);
     let result = match settings.format {
@@ -92,7 +92,12 @@ fn text<S>(writer: NonBlocking, is_coloured: bool) -> impl tracing_subscriber::L
 where
     S: tracing::Subscriber + for<'s> tracing_subscriber::registry::LookupSpan<'s>,
 {
-    fmt::layer().with_target(false).with_ansi(is_coloured).with_writer(writer).fmt_fields(EscapedFields)
+    fmt::layer().event_format(Logfmt { head: LineHead::TimeAndLevel, is_coloured }).with_writer(writer)
+}
+
+/// Colour for a terminal alone, and if it is wanted there.
+fn is_coloured() -> bool {
+    stderr().is_terminal() && terminal::welcomes_colour()
 }
 
 fn filter(level: &str) -> Result<EnvFilter, Failure> {

@@ -20,9 +20,14 @@ pub(crate) fn is_terminal() -> bool {
     stdout().is_terminal()
 }
 
-/// Colour for a terminal, unless `NO_COLOR` is set or the terminal is dumb. Source: <https://no-color.org>.
+/// Colour for a terminal, if it is wanted there.
 pub(crate) fn paint() -> Paint {
+    if is_terminal() && welcomes_colour() { Paint::Colour } else { Paint::Plain }
+}
+
+/// Whether `NO_COLOR` is unset and the terminal, if it is one, not dumb. Source: <https://no-color.org>.
+pub(crate) fn welcomes_colour() -> bool {
     let is_unwelcome = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    if is_terminal() && !is_unwelcome && !is_dumb { Paint::Colour } else { Paint::Plain }
+    !is_unwelcome && !is_dumb
 }

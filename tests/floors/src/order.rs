@@ -8,8 +8,8 @@ const CRATES: &[&[&str]] = &[
     &["codec", "reactor", "cluster"],
     &["topology", "net"],
     &["health", "routing", "session"],
-    &["telemetry", "auth"],
-    &["control"],
+    &["telemetry"],
+    &["control", "auth"],
     &["proxy"],
     &["trunkline"],
 ];

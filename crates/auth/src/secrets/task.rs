@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use trunkline_health::Health;
+use trunkline_telemetry::log_rate::LogRate;
 
 use super::cache::{Cache, CachedSecret};
 use super::query::QuerySource;
@@ -172,11 +173,14 @@ struct Store {
     cache: Cache,
     failure: Option<(Instant, LookupError)>,
     fetches: Fetches,
+    /// How often failures, of all and of one user, are logged.
+    failures: [LogRate; 2],
 }
 
 impl Store {
     fn new(ttl: Duration) -> Self {
-        Store { cache: Cache::new(ttl), failure: None, fetches: Fetches::default() }
+        let failures = Default::default();
+        Store { cache: Cache::new(ttl), failure: None, fetches: Fetches::default(), failures }
     }
 
     /// Answers what can be answered; the rest is to be fetched.
@@ -269,7 +273,9 @@ impl Store {
         let stored = match fetched {
             Ok(stored) => stored,
             Err(error) => {
-                tracing::warn!(%error, users = users.len(), "could not read stored secrets");
+                if let Some(more) = self.failures[0].note() {
+                    tracing::warn!(%error, users = users.len(), more, "could not read stored secrets");
+                }
                 replies.into_iter().flatten().for_each(|reply| drop(reply.send(Err(error.clone()))));
                 self.failure = Some((Instant::now(), error));
                 return;
@@ -287,7 +293,11 @@ impl Store {
             }
             match answer {
                 Ok(secret) => self.cache.insert(user, secret, began),
-                Err(error) => tracing::warn!(%error, "could not read a user's stored secret"),
+                Err(error) => {
+                    if let Some(more) = self.failures[1].note() {
+                        tracing::warn!(db.user = %user, %error, more, "could not read a user's stored secret");
+                    }
+                }
             }
         }
     }

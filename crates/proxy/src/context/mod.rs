@@ -21,7 +21,7 @@ pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
 use crate::limits::READ_BUFFER_BYTES;
 use crate::net::Connector;
 use trunkline_telemetry::log_rate::LogRate;
-use trunkline_telemetry::metrics::ThreadMetrics;
+use trunkline_telemetry::metrics::{Label as _, RefusalReason, ThreadMetrics};
 
 /// What the sessions of one thread share.
 #[derive(Debug)]
@@ -39,8 +39,10 @@ pub(crate) struct Worker {
     pub(crate) journals: RefCell<JournalPool>,
     /// The parameters that the last login reported: the next one nearly always reports the same.
     pub(crate) parameters: RefCell<Arc<LoginParameters>>,
-    /// Connections refused because there are too many.
-    pub(crate) crowd: RefCell<LogRate>,
+    /// Connections refused, by the reason.
+    pub(crate) refusals: RefCell<[LogRate; RefusalReason::COUNT]>,
+    /// Users whose secret could not be looked up.
+    pub(crate) lookups_failed: RefCell<LogRate>,
 }
 
 impl Worker {
@@ -61,7 +63,8 @@ impl Worker {
             buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             journals: RefCell::default(),
             parameters: RefCell::default(),
-            crowd: RefCell::default(),
+            refusals: RefCell::default(),
+            lookups_failed: RefCell::default(),
         })
     }
 }

@@ -108,8 +108,8 @@ impl Shared {
 
 /// Logs that a session begins or ends: at level info if the operator wants that, else at level debug.
 macro_rules! log_connection {
-    ($live:expr, $($event:tt)+) => {
-        if $live.session.logs_connections { tracing::info!($($event)+) } else { tracing::debug!($($event)+) }
+    ($is_wanted:expr, $($event:tt)+) => {
+        if $is_wanted { tracing::info!($($event)+) } else { tracing::debug!($($event)+) }
     };
 }
 pub(crate) use log_connection;

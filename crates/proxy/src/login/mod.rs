@@ -6,6 +6,7 @@
 
 mod application_name;
 mod deadline;
+mod refused;
 mod relay;
 mod request;
 mod verify;
@@ -26,6 +27,7 @@ use trunkline_topology::ClientAddress;
 
 pub(crate) use self::application_name::ApplicationName;
 use self::deadline::LoginDeadline;
+use self::refused::Caller;
 use self::request::{StartupRequest, shown};
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
@@ -133,8 +135,9 @@ pub(crate) async fn establish(
 ) -> Option<Box<NewSession>> {
     let limit = LoginDeadline::within(worker.shared.live().timeouts.login);
     let mut phase = worker.phase.clone();
+    let mut caller = Caller::new(peer, listener);
     let outcome = tokio::select! {
-        outcome = log_in(worker, client, peer, listener, &limit) => outcome,
+        outcome = log_in(worker, client, &mut caller, listener, &limit) => outcome,
         () = limit.passed() => Err(LoginFailure::Refused(Refusal::LoginTimeout)),
         _ = phase.wait_for(|phase| *phase != RunPhase::Running) => Err(LoginFailure::Refused(Refusal::NoNewSessions)),
     };
@@ -160,10 +163,11 @@ pub(crate) async fn establish(
         Err(LoginFailure::ServerRefused(message)) => {
             worker.metrics.logins.one(LoginResult::ServerRefused);
             worker.metrics.sessions_refused.one(RefusalReason::Server);
+            caller.log_servers_refusal(&message);
             out.extend_from_slice(&message);
         }
         Err(LoginFailure::Refused(refusal)) => {
-            log_refusal(worker, peer, &refusal);
+            caller.log_refusal(worker, &refusal);
             worker.metrics.sessions_refused.one(refusal.reason());
             worker.metrics.logins.one(login_result(&refusal));
             refusal.write(&mut out);
@@ -173,19 +177,6 @@ pub(crate) async fn establish(
         tracing::debug!(client.addr = %peer, %error, "could not send the refusal to the client");
     }
     None
-}
-
-/// One line for each refusal. When there are too many clients, one line now and then.
-fn log_refusal(worker: &Worker, peer: ClientAddress, refusal: &Refusal) {
-    let more = match refusal {
-        Refusal::TooMany { .. } => worker.crowd.borrow_mut().note(),
-        _of_one_client => Some(0),
-    };
-    match more {
-        Some(0) => tracing::info!(client.addr = %peer, "connection was refused: {refusal}"),
-        Some(more) => tracing::info!(client.addr = %peer, more, "connection was refused: {refusal}"),
-        None => {}
-    }
 }
 
 fn login_result(refusal: &Refusal) -> LoginResult {
@@ -214,11 +205,12 @@ fn login_result(refusal: &Refusal) -> LoginResult {
 async fn log_in(
     worker: &Rc<Worker>,
     client: &mut Transport,
-    peer: ClientAddress,
+    caller: &mut Caller,
     listener: &Arc<BoundListener>,
     limit: &LoginDeadline,
 ) -> Result<Box<NewSession>, LoginFailure> {
-    let peer = address_of(client, peer, listener).await?;
+    let peer = address_of(client, caller.client, listener).await?;
+    caller.client = peer;
     let live = worker.shared.live();
     let (startup, read_ahead) = match first_packets(worker, client, &live.limits, peer).await? {
         StartupOutcome::Startup { startup, read_ahead } => (startup, read_ahead),
@@ -233,6 +225,7 @@ async fn log_in(
         StartupOutcome::ClientGone => return Err(LoginFailure::ClientGone),
         StartupOutcome::CloseSilently => return Err(LoginFailure::Silent(RefusalReason::Protocol)),
     };
+    caller.introduces_itself(&startup);
     if worker.shared.is_draining() {
         return Err(Refusal::NoNewSessions.into());
     }
@@ -359,9 +352,10 @@ async fn finish_login(
         since: Instant::now(),
     };
     log_connection!(
-        live,
+        live.session.logs_connections,
         session.id = info.id.0, session.pid = info.process_id.map(|id| id.0), client.addr = %peer,
-        db.user = %info.user, db.name = %info.database, server.name = %server.name, "session begins"
+        listener = %info.listener, db.user = %info.user, db.name = %info.database, server.name = %server.name,
+        "connection authorized"
     );
     Ok(Box::new(NewSession {
         permit,

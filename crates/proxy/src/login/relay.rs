@@ -183,10 +183,10 @@ async fn pass_through(
                 if asks_for_an_answer(message) {
                     turn = Turn::Client;
                 }
-                client.write_all(message.bytes).await.map_err(|_| LoginFailure::ClientGone)?;
                 if BackendTag::from_byte(message.tag()) == BackendTag::ErrorResponse {
-                    return Err(LoginFailure::ServerRefused(Bytes::new()));
+                    return Err(LoginFailure::ServerRefused(Bytes::copy_from_slice(message.bytes)));
                 }
+                client.write_all(message.bytes).await.map_err(|_| LoginFailure::ClientGone)?;
             }
         }
     }

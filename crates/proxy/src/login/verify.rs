@@ -211,7 +211,9 @@ async fn look_up(worker: &Rc<Worker>, store: &SecretStore, user: &str) -> Result
                 timer::sleep(LOOKUP_PAUSE).await
             }
             Err(error) => {
-                tracing::error!(db.user = %user, %error, "could not look up a user's secret");
+                if let Some(more) = worker.lookups_failed.borrow_mut().note() {
+                    tracing::error!(db.user = %user, %error, more, "could not look up a user's secret");
+                }
                 return Err(Refusal::SecretsUnavailable.into());
             }
         }

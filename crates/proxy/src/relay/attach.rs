@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use trunkline_session::{ServerRole, SessionState};
 use trunkline_topology::{Role, ServerId};
@@ -37,7 +37,12 @@ pub(super) enum Attachment {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum MoveReason {
     /// It left at an idle point.
-    Moved(MoveCause),
+    Moved {
+        /// Why.
+        cause: MoveCause,
+        /// The server that it left.
+        from: ServerId,
+    },
     /// Its request in flight is sent again to another server.
     Repeated(Repeated),
 }
@@ -210,8 +215,8 @@ impl Relay {
         self.session.note_wait(now.saturating_duration_since(since));
         self.context.cancel.set_server(server.cancel_key());
         self.context.left = None;
-        let repeated = self.repeated();
-        let since = repeated.map_or(since, |repeated| repeated.since);
+        let since = self.repeated().map_or(since, |repeated| repeated.since);
+        self.log_arrival(&server.name, now.saturating_duration_since(since));
         self.count_move(MoveOutcome::Taken, since);
         self.to_client.input.restart(&login_reply.read_ahead);
         self.worker.metrics.server(server.lease.server()).sessions_active.up();
@@ -220,20 +225,36 @@ impl Relay {
             self.watch.stays_until(now + FRESHNESS_HOLD);
         }
         self.slot.set_place(self.context.criteria.place_on(server.lease.server()));
-        tracing::info!(
-            session.id = self.context.info.id.0, server.name = %server.name,
-            took_us = u64::try_from((now - since).as_micros()).unwrap_or(u64::MAX),
-            statement.fingerprint = repeated.and_then(|r| r.fingerprint).map(tracing::field::display),
-            "{}", if repeated.is_some() { "request is sent again" } else { "session continues on another server" }
-        );
         self.server = Attachment::attached(server);
+    }
+
+    /// One line for each move.
+    fn log_arrival(&self, to: &str, took: Duration) {
+        let (cause, from, fingerprint, message) = match self.context.moving {
+            None => return,
+            Some(MoveReason::Moved { cause, from }) => (cause.word(), from, None, "session moved"),
+            Some(MoveReason::Repeated(Repeated { cause, from, fingerprint, .. })) => {
+                (cause.word(), from, fingerprint, "request is sent again")
+            }
+        };
+        let snapshot = self.worker.shared.health.load();
+        let from = snapshot.server(from).map(|status| &*status.name);
+        tracing::info!(
+            session.id = self.context.info.id.0,
+            from,
+            to,
+            cause,
+            took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            statement.fingerprint = fingerprint.map(tracing::field::display),
+            "{message}"
+        );
     }
 
     /// The request that is to be sent again to the next server.
     fn repeated(&self) -> Option<Repeated> {
         match self.context.moving {
             Some(MoveReason::Repeated(repeated)) => Some(repeated),
-            Some(MoveReason::Moved(_)) | None => None,
+            Some(MoveReason::Moved { .. }) | None => None,
         }
     }
 
@@ -242,7 +263,7 @@ impl Relay {
         let metrics = &self.worker.metrics;
         let kind = match self.context.moving.take() {
             None => return,
-            Some(MoveReason::Moved(cause)) => {
+            Some(MoveReason::Moved { cause, .. }) => {
                 metrics.moves_ended[outcome.index()].one(cause);
                 MoveKind::Move
             }
@@ -289,12 +310,13 @@ impl Relay {
     /// Counts and logs that the session leaves its server.
     pub(super) fn leaves_for(&mut self, cause: MoveCause) {
         let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server else { return };
-        self.worker.metrics.server(lease.server()).moves.one(cause);
-        tracing::info!(
+        let from = lease.server();
+        self.worker.metrics.server(from).moves.one(cause);
+        tracing::debug!(
             session.id = self.context.info.id.0, server.name = %name, cause = cause.word(),
             "session leaves its server"
         );
-        self.context.moving = Some(MoveReason::Moved(cause));
+        self.context.moving = Some(MoveReason::Moved { cause, from });
     }
 
     /// Gives the server back and checks its connection in.

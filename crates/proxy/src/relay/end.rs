@@ -41,7 +41,10 @@ impl Relay {
     /// Ends an idle session for a reason of the proxy.
     pub(super) fn refuse(&mut self, refusal: &Refusal) -> Ending {
         let info = &self.context.info;
-        tracing::info!(session.id = info.id.0, client.addr = %info.client, "proxy ends the session: {refusal}");
+        tracing::info!(
+            session.id = info.id.0, client.addr = %info.client, listener = %info.listener, db.user = %info.user,
+            db.name = %info.database, reason = %refusal, "proxy ends the session"
+        );
         self.worker.metrics.sessions_refused.one(refusal.reason());
         let mut out = BytesMut::new();
         refusal.write(&mut out);

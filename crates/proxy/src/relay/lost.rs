@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use trunkline_codec::backend::{BackendTag, ErrorFields};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_health::PassiveFailure;
 use trunkline_session::{FatalOrigin, LossPlan, RecoveryOptions, ServerLoss};
 
 use super::attach::{Attachment, MoveReason};
 use super::{ClientState, Ending, Relay};
+use crate::errors::code_of;
 use crate::server::connection::ServerConnection;
 use crate::server::take::TakeError;
 use trunkline_telemetry::metrics::{
@@ -79,17 +79,18 @@ impl Relay {
     /// The session was idle: another server is taken when the client sends its next request.
     fn moves_on(&mut self, loss: ServerLoss) {
         if let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server {
-            tracing::info!(
+            tracing::debug!(
                 session.id = self.context.info.id.0, server.name = %name, ?loss,
                 "server was lost while the session was idle, the session continues on another server"
             );
-            let metrics = self.worker.metrics.server(lease.server());
+            let from = lease.server();
+            self.context.moving = Some(MoveReason::Moved { cause: MoveCause::ServerLost, from });
+            let metrics = self.worker.metrics.server(from);
             metrics.moves.one(MoveCause::ServerLost);
             if self.session.is_pristine() {
                 metrics.failovers.one(FailoverCause::LostBeforeQuery);
             }
         }
-        self.context.moving = Some(MoveReason::Moved(MoveCause::ServerLost));
         drop(self.detach());
     }
 
@@ -101,11 +102,12 @@ impl Relay {
                 session.id = info.id.0, client.addr = %info.client, server.name = %name, ?loss, %code,
                 "server was lost, the request in flight fails and the session continues"
             );
-            let metrics = self.worker.metrics.server(lease.server());
+            let from = lease.server();
+            self.context.moving = Some(MoveReason::Moved { cause: MoveCause::ServerLost, from });
+            let metrics = self.worker.metrics.server(from);
             metrics.requests_failed.one(failure_cause(code, loss));
             metrics.moves.one(MoveCause::ServerLost);
         }
-        self.context.moving = Some(MoveReason::Moved(MoveCause::ServerLost));
         self.to_client.push_pending(answer);
         self.journal.close(&mut self.worker.journals.borrow_mut());
         drop(self.detach());
@@ -192,37 +194,5 @@ fn failure_cause(code: SqlState, loss: ServerLoss) -> LossCause {
         SqlState::ADMIN_SHUTDOWN => LossCause::AdminShutdown,
         SqlState::CRASH_SHUTDOWN => LossCause::CrashShutdown,
         _other => LossCause::Fatal,
-    }
-}
-
-/// The SQLSTATE of the ErrorResponse among these messages.
-fn code_of(mut messages: &[u8]) -> Option<SqlState> {
-    while let Some((&[tag, a, b, c, d], after)) = messages.split_first_chunk::<5>() {
-        let length = u32::from_be_bytes([a, b, c, d]).checked_sub(4)? as usize;
-        let (body, rest) = after.split_at_checked(length)?;
-        if BackendTag::from_byte(tag) == BackendTag::ErrorResponse {
-            return ErrorFields::new(body).sqlstate();
-        }
-        messages = rest;
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_code_of_last_words_is_that_of_their_error() {
-        let message = |tag: u8, code: &str| {
-            let body = format!("SFATAL\0C{code}\0\0");
-            let length = u32::try_from(body.len() + 4).expect("short");
-            [&[tag], &length.to_be_bytes()[..], body.as_bytes()].concat()
-        };
-        let words = [message(b'N', "01000"), message(b'E', "57P02")].concat();
-        assert_eq!(code_of(&words), Some(SqlState::CRASH_SHUTDOWN));
-        for cut in 0..words.len() {
-            assert_eq!(code_of(&words[..cut]), None, "{cut}");
-        }
     }
 }

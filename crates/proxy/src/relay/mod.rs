@@ -298,9 +298,9 @@ impl Relay {
         let _last = self.release();
         let info = &self.context.info;
         log_connection!(
-            self.live,
+            self.live.session.logs_disconnections,
             session.id = info.id.0, client.addr = %info.client, db.user = %info.user, db.name = %info.database,
-            session.seconds = info.since.elapsed().as_secs_f64(), "session ends"
+            listener = %info.listener, session.seconds = info.since.elapsed().as_secs_f64(), "disconnection"
         );
     }
 }

@@ -40,6 +40,8 @@ use crate::settings::Retry;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Repeated {
     pub(super) cause: RepeatCause,
+    /// The server that had it.
+    pub(super) from: ServerId,
     /// The fingerprint of its statement.
     pub(super) fingerprint: Option<Fingerprint>,
     /// When its server was lost or given up.
@@ -176,18 +178,17 @@ impl Relay {
     }
 
     fn repeat_since(&mut self, cause: RepeatCause, since: Instant) {
+        let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server else { return };
         let Some(request) = self.journal.take() else { return };
-        let fingerprint = self.session.fingerprint(&request);
-        if let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server {
-            self.worker.metrics.server(lease.server()).repeats.one(cause);
-            tracing::info!(
-                session.id = self.context.info.id.0, server.name = %name, cause = cause.word(),
-                statement.fingerprint = fingerprint.map(tracing::field::display),
-                "request goes to another server"
-            );
-        }
+        let (fingerprint, from) = (self.session.fingerprint(&request), lease.server());
+        self.worker.metrics.server(from).repeats.one(cause);
+        tracing::debug!(
+            session.id = self.context.info.id.0, server.name = %name, cause = cause.word(),
+            statement.fingerprint = fingerprint.map(tracing::field::display),
+            "request goes to another server"
+        );
         self.repeats += 1;
-        let repeated = Repeated { cause, fingerprint, since };
+        let repeated = Repeated { cause, from, fingerprint, since };
         self.context.moving = Some(MoveReason::Repeated(repeated));
         match self.detach() {
             // The others are lost, or about to be.

@@ -331,7 +331,7 @@ impl Relay {
         }
         if !std::mem::replace(&mut self.watch.is_marked, true) {
             let pinned = self.session.movability().err().map(|reason| reason.to_string());
-            tracing::info!(
+            tracing::debug!(
                 session.id = self.context.info.id.0, server.name = %name, state = %status.state, pinned,
                 "session is on a server that is no longer eligible"
             );

@@ -10,6 +10,7 @@ use trunkline_health::{Health, Monitor, MonitorSettings, try_login};
 use trunkline_proxy::settings::Settings;
 
 use super::listen_failure::listen_failure;
+use super::manager;
 use super::serve::reload::{in_force, log_problems};
 use super::serve::{SignalAction, SignalStreams, configure, log_warnings, runtime};
 use crate::config::checked::{self, CheckedConfig};
@@ -75,7 +76,8 @@ async fn run(request: &ConfigSources, checked: CheckedConfig, logging: &Logging)
     tokio::spawn(http::serve_agent(listener, health.clone(), pending()));
     ready.push_str(&format!("ready: agent on {at}\n"));
     crate::terminal::print(&ready);
-    super::serve::tell_manager(sd_notify::NotifyState::Ready);
+    manager::tell(sd_notify::NotifyState::Ready);
+    manager::report(health.clone(), None);
     loop {
         let order = tokio::select! {
             order = signals.next() => order,

@@ -10,6 +10,7 @@ pub(crate) mod demo;
 pub(crate) mod health;
 pub(crate) mod init_sql;
 mod listen_failure;
+mod manager;
 mod open_files;
 pub(crate) mod profile;
 pub(crate) mod reload;

@@ -12,7 +12,7 @@ use trunkline_control::reload::ReloadRequest;
 use trunkline_proxy::settings::AuthMode;
 use trunkline_proxy::{Running, StartError};
 
-use super::{listen_failure, open_files};
+use super::{listen_failure, manager, open_files};
 use crate::config::checked::{self, CheckedConfig};
 use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
 use crate::config::words::Word as _;
@@ -214,19 +214,13 @@ fn announce(running: &Running, checked: &CheckedConfig) {
         }
     }
     crate::terminal::print(&out);
-    tell_manager(NotifyState::Ready);
-}
-
-/// Notifies the service manager if NOTIFY_SOCKET is set, as by systemd.
-pub(super) fn tell_manager(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "could not notify the service manager");
-    }
+    manager::tell(NotifyState::Ready);
+    manager::report(running.health().clone(), Some(running.pulse()));
 }
 
 /// Drains until done or a further signal.
 async fn finish(running: Running, drain: std::time::Duration, signals: &mut SignalStreams) -> Exit {
-    tell_manager(NotifyState::Stopping);
+    manager::tell(NotifyState::Stopping);
     tokio::select! {
         () = running.drain(drain) => tracing::info!("drained"),
         () = signals.ending() => tracing::warn!("stopping at once: a second signal arrived while draining"),

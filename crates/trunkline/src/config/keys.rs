@@ -406,7 +406,7 @@ mod tests {
         }
         let in_sections: usize =
             SECTIONS.iter().map(|section| switches(section.keys, RawConfig::default())).sum();
-        assert_eq!((in_sections, switches(LISTENER_KEYS, ListenerEntry::default())), (1, 2));
+        assert_eq!((in_sections, switches(LISTENER_KEYS, ListenerEntry::default())), (2, 2));
     }
 
     #[test]

@@ -321,7 +321,7 @@ const LOG: &[Key<RawConfig>] = &[
         "format",
         "\"text\"",
         word::<_, LogFormat>(|t, w| put_word(&mut t.log.format, w)),
-        "`text` for people, `json` for machines.",
+        "`text` is logfmt, for people: one line an event, values quoted where needed; `json` for machines.",
     ),
     key(
         "level",
@@ -333,7 +333,13 @@ const LOG: &[Key<RawConfig>] = &[
         "connections",
         "\"off\"",
         KeyKind::Switch(|t, v, s| t.proxy.session.logs_connections.put(v, s)),
-        "Whether each session is logged at level info when it begins and when it ends, as by PostgreSQL's log_connections and log_disconnections. Otherwise that is at level debug.",
+        "Whether each session that begins is logged at level info, as by PostgreSQL's log_connections: client, user, database, listener, server. Otherwise that is at level debug.",
+    ),
+    key(
+        "disconnections",
+        "\"off\"",
+        KeyKind::Switch(|t, v, s| t.proxy.session.logs_disconnections.put(v, s)),
+        "Whether each session that ends is logged at level info, with how long it lasted, as by PostgreSQL's log_disconnections. Otherwise that is at level debug.",
     ),
 ];
 
