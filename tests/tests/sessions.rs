@@ -109,6 +109,11 @@ fn each_session_is_listed_with_what_keeps_it_on_its_server() {
     assert!(status.contains("3, 1 movable, 2 pinned (1 listen, 1 transaction)"), "{status}");
     assert_eq!(watched.sample("trunkline_sessions_pinned{reason=\"listen\"}"), 1.0);
     assert_eq!(watched.sample("trunkline_sessions_movable"), 1.0);
+    let doing = |state: &str| watched.sample(&format!("trunkline_sessions{{state=\"{state}\"}}"));
+    assert_eq!(["active", "idle", "in_transaction", "waiting"].map(doing), [0.0, 2.0, 1.0, 0.0]);
+    assert_eq!(watched.sample("trunkline_sessions_admitted"), 3.0);
+    assert!(watched.sample("trunkline_sessions_admitted_max") > 3.0);
+    assert!(watched.sample("process_open_fds") > 6.0, "two for each session");
 
     open.query("COMMIT");
     assert_eq!(row(&watched.listing(&[]), &open)["pinned"], Value::Null);

@@ -12,6 +12,7 @@ use self::startups::{StartupPermit, Startups};
 use crate::errors::Refusal;
 use crate::limits::REFUSED_EXTRA;
 use crate::settings::LimitSettings;
+use trunkline_telemetry::sessions::{Occupancy, Usage};
 
 /// The counts; one for the process.
 #[derive(Debug, Default)]
@@ -71,6 +72,18 @@ impl Admission {
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.load(Relaxed)
     }
+
+    /// How much of the limits is used.
+    pub(crate) fn occupancy(&self, limits: &LimitSettings) -> Occupancy {
+        let some = |max: usize| (max > 0).then_some(max);
+        let usage = |used, max| Usage { used, max };
+        Occupancy {
+            sessions: usage(self.sessions(), Some(limits.connections_max)),
+            startups: usage(self.startups.waiting(), Some(limits.startups_max)),
+            one_user: usage(most(&self.by_user), some(limits.connections_per_user_max)),
+            one_address: usage(most(&self.by_address), some(limits.connections_per_address_max)),
+        }
+    }
 }
 
 impl SessionPermit {
@@ -99,6 +112,12 @@ impl Drop for SessionPermit {
             give_back_one_of(&self.admission.by_user, user);
         }
     }
+}
+
+/// The greatest of the counts.
+fn most<K>(counts: &Mutex<HashMap<K, usize>>) -> usize {
+    let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    counts.values().copied().max().unwrap_or_default()
 }
 
 fn take_one(count: &AtomicUsize, max: usize) -> bool {
@@ -163,6 +182,23 @@ mod tests {
             drop(first);
             admit(&admission, &limits).expect("room again");
         }
+    }
+
+    #[test]
+    fn what_is_used_is_told_beside_its_limit() {
+        let admission = Arc::new(Admission::default());
+        let limits = LimitSettings { startups_max: 4, ..limits(9, 0, 5) };
+        let _waiting = admission.admit_startup(&limits, HOME);
+        let _claimed = admission.admit_session(&limits, HOME).expect("room");
+        let _user = admit(&admission, &limits).expect("room");
+        let usage = |used, max| Usage { used, max };
+        let expected = Occupancy {
+            sessions: usage(2, Some(9)),
+            startups: usage(1, Some(4)),
+            one_user: usage(1, Some(5)),
+            one_address: usage(2, None),
+        };
+        assert_eq!(admission.occupancy(&limits), expected);
     }
 
     #[test]

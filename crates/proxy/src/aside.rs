@@ -176,7 +176,8 @@ impl http::Verdicts for HttpVerdicts {
     }
 
     async fn sessions(&self) -> Option<Sessions> {
-        Some(sessions::ask(self.0.questions(), SessionFilter::None).await)
+        let sessions = sessions::ask(self.0.questions(), SessionFilter::None).await;
+        Some(sessions.with_occupancy(self.0.admission.occupancy(&self.0.live().limits)))
     }
 
     fn transitions(&self) -> Vec<Transition> {

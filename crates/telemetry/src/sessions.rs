@@ -14,7 +14,7 @@ use trunkline_session::PinReason;
 use trunkline_topology::ClientAddress;
 
 use crate::limits::SESSIONS_ANSWER_TIMEOUT;
-use crate::metrics::{Label, PinnedBy};
+use crate::metrics::{ActivityLabel, Label, PinnedBy};
 
 /// A session's number: from 1 on, in the order of their logins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,40 @@ pub enum Activity {
     WithoutServer,
 }
 
+/// So much is used of something that may be limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// How much of it.
+    pub used: usize,
+    /// At most; `None` where there is no limit.
+    pub max: Option<usize>,
+}
+
+/// How much of the limits on clients is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Sessions past their startup packet.
+    pub sessions: Usage,
+    /// Connections before it.
+    pub startups: Usage,
+    /// Sessions of the user who has most.
+    pub one_user: Usage,
+    /// Sessions from the address that has most.
+    pub one_address: Usage,
+}
+
+impl From<Activity> for ActivityLabel {
+    fn from(activity: Activity) -> Self {
+        match activity {
+            Activity::Active => ActivityLabel::Active,
+            // Its client has said nothing that needs a server.
+            Activity::Idle | Activity::WithoutServer => ActivityLabel::Idle,
+            Activity::InTransaction => ActivityLabel::InTransaction,
+            Activity::TakingServer => ActivityLabel::Waiting,
+        }
+    }
+}
+
 impl Activity {
     fn word(self) -> &'static str {
         match self {
@@ -103,6 +137,8 @@ pub struct SessionRow {
 pub struct Sessions {
     movable: u64,
     pinned: [u64; PinnedBy::COUNT],
+    doing: [u64; ActivityLabel::COUNT],
+    occupancy: Option<Occupancy>,
     rows: Vec<SessionRow>,
     /// Workers that did not answer in time.
     unheard: usize,
@@ -121,6 +157,25 @@ impl Sessions {
         self.pinned[by.index()]
     }
 
+    /// Sessions that do this.
+    #[must_use]
+    pub fn doing(&self, what: ActivityLabel) -> u64 {
+        self.doing[what.index()]
+    }
+
+    /// How much of the limits is used, where that was asked, too.
+    #[must_use]
+    pub fn occupancy(&self) -> Option<&Occupancy> {
+        self.occupancy.as_ref()
+    }
+
+    /// The same with how much of the limits is used.
+    #[must_use]
+    pub fn with_occupancy(mut self, occupancy: Occupancy) -> Self {
+        self.occupancy = Some(occupancy);
+        self
+    }
+
     /// Workers that did not answer in time.
     #[must_use]
     pub fn unheard(&self) -> usize {
@@ -129,6 +184,7 @@ impl Sessions {
 
     /// Counts a session, and lists it if it is one of those asked for.
     pub fn count(&mut self, row: SessionRow, listed: SessionFilter) {
+        self.doing[ActivityLabel::from(row.activity).index()] += 1;
         match row.pinned {
             None => self.movable += 1,
             Some(reason) => self.pinned[PinnedBy::from(reason).index()] += 1,
@@ -158,6 +214,7 @@ impl Sessions {
     fn add(&mut self, other: Sessions) {
         self.movable += other.movable;
         self.pinned.iter_mut().zip(other.pinned).for_each(|(sum, n)| *sum += n);
+        self.doing.iter_mut().zip(other.doing).for_each(|(sum, n)| *sum += n);
         self.rows.extend(other.rows);
     }
 

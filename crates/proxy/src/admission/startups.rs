@@ -42,6 +42,11 @@ pub(crate) struct StartupPermit {
 }
 
 impl Startups {
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).by_age.len()
+    }
+
     /// A place for a connection just accepted. The oldest connection makes room if there is none: of this address when
     /// its share is used up, or else of all.
     pub(crate) fn admit(self: &Arc<Self>, limits: &LimitSettings, address: IpAddr) -> StartupPermit {

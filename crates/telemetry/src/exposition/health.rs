@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_topology::{Role, ServerStatus, Snapshot, State};
 
+use super::process;
 use super::text::{Exposition, Type};
 
 /// The health snapshot alone, in Prometheus' text format 0.0.4: for a process that relays nothing.
@@ -21,6 +22,7 @@ pub(super) fn write(out: &mut Exposition, snapshot: &Snapshot) {
     verdicts(out, snapshot, now);
     lag(out, snapshot);
     facts(out, snapshot);
+    process::write(out);
 }
 
 fn whole(out: &mut Exposition, snapshot: &Snapshot, now: Instant) {
@@ -102,6 +104,12 @@ fn lag(out: &mut Exposition, snapshot: &Snapshot) {
             out.sample(&[("server", &server.name), ("bound", bound)], seconds(value));
         }
     }
+    out.family(
+        "trunkline_max_lag_seconds",
+        Type::Gauge,
+        "Most proven lag of a server that gets reads (max_lag).",
+    )
+    .sample(&[], seconds(snapshot.max_lag));
     each(out, "trunkline_server_lag_bytes", "WAL not yet replayed, in bytes.", snapshot, |server| {
         server.lag_bytes
     });

@@ -30,7 +30,7 @@ pub fn check(text: &str) {
                 name.ends_with("_total"),
                 "counters, and only they, end in _total: {name}"
             );
-            assert!(name.starts_with("trunkline_"), "{name}");
+            assert!(name.starts_with("trunkline_") || name.starts_with("process_"), "{name}");
             assert!(
                 name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit()),
                 "{name}"

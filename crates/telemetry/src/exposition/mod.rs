@@ -3,6 +3,8 @@
 mod health;
 #[cfg(any(test, feature = "testing"))]
 pub mod lint;
+mod occupancy;
+mod process;
 #[cfg(test)]
 mod reference;
 mod render;

@@ -9,7 +9,7 @@ use trunkline_topology::{Lag, Role, Snapshot};
 
 use super::{LATENCY_BOUNDS, render_health, render_prometheus, testing};
 use crate::metrics::Metrics;
-use crate::sessions::Sessions;
+use crate::sessions::{Occupancy, Sessions, Usage};
 
 const HEADER: &str = "\
 # Metrics
@@ -51,8 +51,7 @@ fn the_reference_page_is_current() {
 fn page() -> String {
     let snapshot = everything_known();
     let health = families(&render_health(&snapshot));
-    let mut traffic =
-        families(&render_prometheus(&Metrics::new(1, 3), &snapshot, Some(&Sessions::default())));
+    let mut traffic = families(&everything(&snapshot));
     traffic.retain(|family| health.iter().all(|known| known.name != family.name));
     let mut out = HEADER.to_owned();
     table(&mut out, "Health", "Shown by `trunkline serve` and by `trunkline health`.", &health);
@@ -70,6 +69,14 @@ fn everything_known() -> Snapshot {
     }
     snapshot.servers[2].role = Role::Unknown;
     snapshot
+}
+
+/// All families, those of limits that may be absent included.
+fn everything(snapshot: &Snapshot) -> String {
+    let some = Usage { used: 0, max: Some(1) };
+    let occupancy = Occupancy { sessions: some, startups: some, one_user: some, one_address: some };
+    let sessions = Sessions::default().with_occupancy(occupancy);
+    render_prometheus(&Metrics::new(1, 3), snapshot, Some(&sessions))
 }
 
 /// The families in `text`, each with the labels of its samples.
@@ -153,8 +160,25 @@ fn values<'f>(out: &mut String, families: impl Iterator<Item = &'f Family>) {
 
 #[test]
 fn every_family_has_a_sample_to_read_labels_from() {
-    let text = render_prometheus(&Metrics::new(1, 3), &everything_known(), Some(&Sessions::default()));
-    for family in families(&text) {
+    for family in families(&everything(&everything_known())) {
         assert!(family.samples > 0, "{} has no sample", family.name);
+    }
+}
+
+#[test]
+fn rules_and_board_name_metrics_that_there_are() {
+    let known: BTreeSet<String> =
+        families(&everything(&everything_known())).into_iter().map(|family| family.name).collect();
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/prometheus");
+    for file in ["alerts.yml", "alerts.test.yml", "grafana.json", "README.md"] {
+        let text = std::fs::read_to_string(deploy.join(file)).expect("it is in the repository");
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let named: BTreeSet<&str> = words
+            .filter(|word| word.starts_with("trunkline_") || word.starts_with("process_"))
+            .map(|word| word.strip_suffix("_bucket").unwrap_or(word))
+            .collect();
+        assert!(named.len() > 3, "{file} names only {named:?}");
+        let unknown: Vec<_> = named.iter().filter(|name| !known.contains(**name)).collect();
+        assert!(unknown.is_empty(), "{file}: {unknown:?}");
     }
 }

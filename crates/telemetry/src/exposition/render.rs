@@ -4,32 +4,48 @@ use std::time::Duration;
 
 use trunkline_topology::{ServerId, Snapshot};
 
-use super::health;
 use super::text::{Exposition, Type};
+use super::{health, occupancy};
 use crate::metrics::{
-    CancelResult, FailoverCause, HistogramSum, IneligibleState, Label, LoginResult, LossCause, Metrics,
-    MoveCause, MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause, ServerMetrics,
-    StatementKind, StatementPhase, TerminationCause, ThreadMetrics,
+    ActivityLabel, CancelResult, FailoverCause, HistogramSum, IneligibleState, Label, LoginResult, LossCause,
+    Metrics, MoveCause, MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause,
+    ServerMetrics, StatementKind, StatementPhase, TerminationCause, ThreadMetrics,
 };
 use crate::sessions::Sessions;
 
-/// Upper bounds of the exported latency buckets: 100 us to 1 min. The histograms kept are finer.
-pub const LATENCY_BOUNDS: [Duration; 16] = [
+/// Upper bounds of the exported latency buckets: 100 us to 1 min. From 2.5 ms on none is more than 5/3 of the one before.
+/// The histograms kept are finer.
+pub const LATENCY_BOUNDS: [Duration; 31] = [
     Duration::from_micros(100),
     Duration::from_micros(250),
     Duration::from_micros(500),
     Duration::from_millis(1),
     Duration::from_micros(2500),
+    Duration::from_micros(3500),
     Duration::from_millis(5),
+    Duration::from_micros(7500),
     Duration::from_millis(10),
+    Duration::from_millis(15),
     Duration::from_millis(25),
+    Duration::from_millis(35),
     Duration::from_millis(50),
+    Duration::from_millis(75),
     Duration::from_millis(100),
+    Duration::from_millis(150),
     Duration::from_millis(250),
+    Duration::from_millis(350),
     Duration::from_millis(500),
+    Duration::from_millis(750),
     Duration::from_secs(1),
+    Duration::from_millis(1500),
     Duration::from_millis(2500),
+    Duration::from_millis(3500),
+    Duration::from_secs(5),
+    Duration::from_millis(7500),
     Duration::from_secs(10),
+    Duration::from_secs(15),
+    Duration::from_secs(25),
+    Duration::from_secs(40),
     Duration::from_secs(60),
 ];
 
@@ -41,6 +57,10 @@ pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot, sessions: Optio
     config(&mut out, metrics);
     clients(&mut out, metrics);
     if let Some(sessions) = sessions {
+        states(&mut out, sessions);
+        if let Some(occupancy) = sessions.occupancy() {
+            occupancy::write(&mut out, occupancy);
+        }
         mobility(&mut out, sessions);
     }
     moves(&mut out, metrics);
@@ -100,6 +120,13 @@ fn clients(out: &mut Exposition, metrics: &Metrics) {
         "Statement records dropped because the log could not keep up.",
     )
     .sample(&[], metrics.sum(|t| t.statement_log_dropped.value()));
+}
+
+fn states(out: &mut Exposition, sessions: &Sessions) {
+    out.family("trunkline_sessions", Type::Gauge, "Sessions, by what they do: waiting is for a server.");
+    for state in ActivityLabel::ALL {
+        out.sample(&[("state", state.word())], sessions.doing(*state));
+    }
 }
 
 fn mobility(out: &mut Exposition, sessions: &Sessions) {
@@ -283,6 +310,7 @@ impl PerServer<'_> {
 mod tests {
     use super::super::{lint, testing};
     use super::*;
+    use crate::sessions::{Occupancy, Usage};
 
     #[test]
     fn prometheus_accepts_all_we_write() {
@@ -297,7 +325,34 @@ mod tests {
         lint::check(&text);
         lint::check(&health::render_health(&snapshot));
         let series = text.lines().filter(|line| !line.starts_with('#')).count();
-        assert!((200..600).contains(&series), "{series} series for three servers");
+        assert!((300..900).contains(&series), "{series} series for three servers");
+    }
+
+    #[test]
+    fn no_bound_from_2500_us_on_is_more_than_five_thirds_of_the_one_before() {
+        let from = Duration::from_micros(2500);
+        for pair in LATENCY_BOUNDS.windows(2).filter(|pair| pair[0] >= from) {
+            assert!(pair[0] < pair[1] && pair[1] * 3 <= pair[0] * 5, "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_stands_beside_what_it_limits_and_none_is_absent() {
+        let (limited, free) = (Usage { used: 7, max: Some(9) }, Usage { used: 3, max: None });
+        let occupancy = Occupancy { sessions: limited, startups: limited, one_user: free, one_address: free };
+        let sessions = Sessions::default().with_occupancy(occupancy);
+        let text = render_prometheus(&Metrics::new(1, 3), &testing::snapshot(), Some(&sessions));
+        lint::check(&text);
+        for line in [
+            "trunkline_sessions{state=\"in_transaction\"} 0",
+            "trunkline_sessions_admitted 7",
+            "trunkline_sessions_admitted_max 9",
+            "trunkline_sessions_of_one_user 3",
+            "trunkline_max_lag_seconds 2",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+        assert!(!text.contains("\ntrunkline_sessions_of_one_user_max "));
     }
 
     #[test]

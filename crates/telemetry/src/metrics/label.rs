@@ -49,6 +49,20 @@ labels! {
 }
 
 labels! {
+    /// What a session does.
+    ActivityLabel {
+        /// A request is being answered.
+        Active = "active",
+        /// It is its client's turn, outside a transaction.
+        Idle = "idle",
+        /// It is its client's turn, inside a transaction.
+        InTransaction = "in_transaction",
+        /// It is being given a server.
+        Waiting = "waiting",
+    }
+}
+
+labels! {
     /// What was sent.
     StatementKind {
         /// A simple query.
@@ -420,20 +434,13 @@ mod tests {
 
     #[test]
     fn words_are_distinct_and_plain() {
-        check::<StatementPhase>();
-        check::<StatementKind>();
-        check::<RefusalReason>();
-        check::<FailoverCause>();
-        check::<MoveCause>();
-        check::<MoveKind>();
-        check::<MoveOutcome>();
-        check::<MoveRefusal>();
-        check::<PinnedBy>();
-        check::<RepeatCause>();
-        check::<LossCause>();
-        check::<TerminationCause>();
-        check::<IneligibleState>();
-        check::<CancelResult>();
-        check::<LoginResult>();
+        macro_rules! check_all {
+            ($($label:ty)+) => { $(check::<$label>();)+ };
+        }
+        check_all! {
+            StatementPhase StatementKind ActivityLabel RefusalReason FailoverCause MoveCause
+            MoveKind MoveOutcome MoveRefusal PinnedBy RepeatCause LossCause
+            TerminationCause IneligibleState CancelResult LoginResult
+        }
     }
 }

@@ -17,8 +17,8 @@ pub use config::ConfigReloads;
 pub use counter::{Counter, CounterSet, Gauge};
 pub use histogram::{BUCKETS, Histogram, HistogramSum, MAX_RECORDED};
 pub use label::{
-    CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
-    MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause, StatementKind, StatementPhase,
+    ActivityLabel, CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause,
+    MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause, StatementKind, StatementPhase,
     TerminationCause,
 };
 pub use thread::{ServerMetrics, ThreadMetrics};
