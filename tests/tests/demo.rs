@@ -1,8 +1,10 @@
 //! The demo: one command, a live cluster, and nothing left behind.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -34,6 +36,34 @@ fn exec_finds_a_live_cluster_and_its_status_is_the_demos() {
     assert!(said.contains("5 replica1") && said.contains("5 replica2"), "{said}");
     let directory = said.lines().find_map(|line| line.strip_prefix("directory: ")).unwrap();
     assert!(!Path::new(directory).exists(), "{directory} is left behind");
+}
+
+#[test]
+fn commands_find_the_demos_admin_socket_by_themselves() {
+    // In a temporary directory of its own: of two demos a command asks which is meant. The servers' user goes through it.
+    let temporary = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
+    let trunkline = binary().display().to_string();
+    let script = format!(
+        "set -e
+         unset TRUNKLINE_ADMIN TRUNKLINE_HTTP
+         export RUNTIME_DIRECTORY=
+         {trunkline} drain replica1
+         {trunkline} sessions
+         {trunkline} status"
+    );
+    let output = Command::new(binary())
+        .args(["demo", "--exec", &script])
+        .env("TMPDIR", temporary.path())
+        .output()
+        .unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("replica1: drain\n") && said.contains("sessions  0, 0 movable, 0 pinned\n"),
+        "{said}"
+    );
+    let drained = said.lines().find(|line| line.starts_with("replica1 ") && line.contains("DRAIN"));
+    assert!(drained.is_some(), "{said}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use trunkline_cluster::Cluster;
@@ -278,4 +279,37 @@ fn connections_and_refusals_are_logged_with_who_came_where() {
     assert!(unknown.try_connect(begins.reads()).is_err());
     let refused = line(&begins, "\"connection was refused by its server\"");
     assert!(refused.contains(" db.user=nobody_of_this_name ") && refused.contains(" code=28"), "{refused}");
+}
+
+#[test]
+fn the_admin_socket_is_made_and_found_in_the_service_managers_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let managed = directory.path().join("trunkline");
+    let managed = managed.to_str().unwrap();
+    let builder = Endpoint::over(shared_cluster()).key("admin.socket", "\"\"");
+    let endpoint = builder.env("RUNTIME_DIRECTORY", managed).start();
+    let run = |arguments: &[&str]| {
+        Command::new(binary())
+            .args(arguments)
+            .env("RUNTIME_DIRECTORY", managed)
+            .env_remove("TRUNKLINE_ADMIN")
+            .env_remove("TRUNKLINE_HTTP")
+            .output()
+            .unwrap()
+    };
+    assert!(endpoint.log().contains(&format!("ready: admin on {managed}/admin.sock\n")), "{}", endpoint.log());
+    let listing: Value = serde_json::from_slice(&run(&["sessions", "--json"]).stdout).unwrap();
+    assert_eq!(listing["all"], 0, "{listing}");
+    let status: Value = serde_json::from_slice(&run(&["status", "--json"]).stdout).unwrap();
+    assert_eq!(status["members"].as_array().map(Vec::len), Some(3), "{status}");
+    // What its death leaves behind is told from what was never there.
+    endpoint.signal(Signal::SIGKILL);
+    let socket = format!("{managed}/admin.sock");
+    eventually(PATIENCE, "the socket is stale", || {
+        let output = run(&["sessions", "--admin", &socket]);
+        String::from_utf8_lossy(&output.stderr).contains("is not running")
+    });
+    let missing = run(&["drain", "replica1", "--admin", "/nowhere/admin.sock"]);
+    let said = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert!(!missing.status.success() && said.contains("/nowhere/admin.sock: no such file"), "{said}");
 }

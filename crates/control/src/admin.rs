@@ -3,10 +3,13 @@
 //! Whoever may open the socket may drain servers; its file is readable by its owner alone.
 //! `POST /servers/NAME/ready`, `/drain` and `/maint` set what is wanted of a server; `POST /adopt` takes a cluster that was
 //! re-initialised for the one to watch; `POST /reload` reads the configuration again; `GET /sessions` counts and lists
-//! the sessions: `?limit=N` bounds the list, `?pinned=only` leaves out those that can move.
+//! the sessions: `?limit=N` bounds the list, `?pinned=only` leaves out those that can move. Every other path is answered as
+//! by the HTTP server, also where that is switched off.
 
+use std::fs::DirBuilder;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,6 +31,9 @@ use trunkline_telemetry::sessions::{self, SessionFilter, SessionsQuery};
 /// Who may open the socket: its owner.
 const MODE: u32 = 0o600;
 
+/// The mode of a directory made for it: others see that there is a socket, and may not open it.
+const DIRECTORY_MODE: u32 = 0o755;
+
 /// A socket file that goes with its listener.
 #[derive(Debug)]
 pub struct AdminSocket {
@@ -45,15 +51,43 @@ impl AdminSocket {
         Ok(AdminSocket { listener: UnixListener::from_std(listener)?, file })
     }
 
+    /// Listens at the first of `paths` where it can, whose directory it makes if only that is missing.
+    ///
+    /// # Errors
+    /// Why it could not at any of them, one by one.
+    pub fn bind_first(paths: &[PathBuf]) -> Result<Self, Vec<(PathBuf, io::Error)>> {
+        let mut refused = Vec::new();
+        for path in paths {
+            match path.parent().map_or(Ok(()), make_directory).and_then(|()| Self::bind(path)) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => refused.push((path.clone(), error)),
+            }
+        }
+        Err(refused)
+    }
+
+    /// Its file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
     /// Answers about `running` until `shutdown` completes and the requests under way are answered, or its task is dropped.
-    pub async fn serve(self, running: RunningProxy, shutdown: impl Future<Output = ()> + Send + 'static) {
+    /// What is not the socket's own is answered by `others`.
+    pub async fn serve(
+        self,
+        running: RunningProxy,
+        others: Router,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) {
         let running = Arc::new(running);
         let routes = Router::new()
             .route("/servers/{name}/{wanted}", post(set))
             .route("/adopt", post(adopt))
             .route("/reload", post(reload))
             .route("/sessions", get(list))
-            .with_state(running);
+            .with_state(running)
+            .fallback_service(others);
         let (path, file) = (self.file.path().to_owned(), self.file);
         let shutdown = async move {
             shutdown.await;
@@ -63,6 +97,14 @@ impl AdminSocket {
         if let Err(error) = axum::serve(self.listener, routes).with_graceful_shutdown(shutdown).await {
             tracing::error!(%error, path = %path.display(), "the admin socket stopped");
         }
+    }
+}
+
+/// Makes a directory that only its owner may write to, unless there is one.
+fn make_directory(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -163,6 +205,20 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     use super::*;
+
+    #[tokio::test]
+    async fn the_first_place_that_can_be_had_is_taken_and_its_directory_made() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name).join("admin.sock");
+        std::fs::write(directory.path().join("file"), "no directory").expect("writable");
+        let places = [at("file"), at("not/there"), at("made"), at("never")];
+        let first = AdminSocket::bind_first(&places).expect("the third can be had");
+        assert_eq!(first.path(), places[2]);
+        assert!(!directory.path().join("never").exists(), "it looks no further");
+        let second = AdminSocket::bind_first(&places[..3]).expect_err("the third is taken");
+        let kinds: Vec<_> = second.iter().map(|(_, error)| error.kind()).collect();
+        assert_eq!(kinds[1..], [io::ErrorKind::NotFound, io::ErrorKind::AddrInUse], "{second:?}");
+    }
 
     #[tokio::test]
     async fn the_socket_has_its_mode_from_the_moment_it_is_there() {

@@ -3,8 +3,9 @@
 //! New ones are bound before any old one is let go ([`Aside::prepare`]).
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -22,7 +23,7 @@ use trunkline_topology::Snapshot;
 
 use crate::context::{BoundListener, Shared};
 use crate::failure::StartError;
-use crate::settings::Settings;
+use crate::settings::{AdminPlace, Settings};
 
 /// The servers that are open.
 #[derive(Debug)]
@@ -70,21 +71,38 @@ impl Aside {
 
     /// Binds what the settings add or move.
     pub(crate) fn prepare(&self, settings: &Settings) -> Result<PreparedAside, StartError> {
-        let admin = match &settings.admin {
-            wanted if self.admin.as_ref().map(|open| &open.address) == wanted.as_ref() => ServerChange::Keep,
-            None => ServerChange::Close,
-            Some(path) => {
-                let failed = |source| StartError::Admin { path: path.clone(), source };
-                let listener = AdminSocket::bind(path).map_err(failed)?;
-                ServerChange::Open { address: path.clone(), bound: path.clone(), listener }
-            }
-        };
+        let admin = self.prepare_admin(&settings.admin)?;
         Ok(PreparedAside {
             http: self.listen("http", self.http.as_ref(), settings.http)?,
             agent: self.listen("agent", self.agent.as_ref(), settings.agent)?,
             admin,
             checkers: settings.http_checkers.clone(),
         })
+    }
+
+    /// One socket is kept wherever it may be. Of several places, none may be had.
+    fn prepare_admin(&self, place: &AdminPlace) -> Result<ServerChange<PathBuf, AdminSocket>, StartError> {
+        let open = self.admin.as_ref().map(|open| &open.bound);
+        let socket = match place {
+            AdminPlace::Off => return Ok(ServerChange::Close),
+            AdminPlace::At(path) if open == Some(path) => return Ok(ServerChange::Keep),
+            AdminPlace::FirstOf(paths) if open.is_some_and(|path| paths.contains(path)) => {
+                return Ok(ServerChange::Keep);
+            }
+            AdminPlace::At(path) => {
+                let failed = |source| StartError::Admin { path: path.clone(), source };
+                AdminSocket::bind(path).map_err(failed)?
+            }
+            AdminPlace::FirstOf(paths) => match AdminSocket::bind_first(paths) {
+                Ok(socket) => socket,
+                Err(refused) => {
+                    log_no_admin(&refused);
+                    return Ok(ServerChange::Close);
+                }
+            },
+        };
+        let path = socket.path().to_owned();
+        Ok(ServerChange::Open { address: path.clone(), bound: path, listener: socket })
     }
 
     fn listen(
@@ -110,6 +128,7 @@ impl Aside {
         self.checkers.set(checkers);
         let (checkers, verdicts) = (self.checkers.clone(), HttpVerdicts(Arc::clone(shared)));
         let (metrics, health) = (Arc::clone(&shared.metrics), shared.health.clone());
+        let others = http::routes(verdicts.clone(), Some(Arc::clone(&metrics)));
         change(&mut self.http, &mut self.tasks, http, |listener, end| {
             http::serve(listener, checkers, verdicts, Some(metrics), end)
         });
@@ -118,7 +137,7 @@ impl Aside {
         });
         let workers = shared.questions().cloned().collect();
         let running = RunningProxy { health: shared.health.clone(), workers, reloads: self.reloads.clone() };
-        change(&mut self.admin, &mut self.tasks, admin, |socket, end| socket.serve(running, end));
+        change(&mut self.admin, &mut self.tasks, admin, |socket, end| socket.serve(running, others, end));
     }
 
     /// Where HTTP is served.
@@ -131,10 +150,24 @@ impl Aside {
         self.agent.as_ref().map(|open| open.bound)
     }
 
+    /// The admin socket's file.
+    pub(crate) fn admin(&self) -> Option<&Path> {
+        self.admin.as_ref().map(|open| open.bound.as_path())
+    }
+
     /// Ends all of them at once.
     pub(crate) async fn shutdown(&mut self) {
         self.tasks.shutdown().await;
     }
+}
+
+fn log_no_admin(refused: &[(PathBuf, io::Error)]) {
+    let tried: Vec<String> = refused.iter().map(|(path, why)| format!("{}: {why}", path.display())).collect();
+    tracing::warn!(
+        tried = tried.join("; "),
+        hint = "give it a directory that it may write to, or name a file with --admin or [admin] socket; \"off\" is none",
+        "no admin socket: drain, maint, ready, adopt, reload and sessions cannot reach this proxy"
+    );
 }
 
 /// Completes when its server is to end.

@@ -1,6 +1,7 @@
 //! Starts the proxy, and the handle by which the caller controls it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -161,6 +162,12 @@ impl Pulse {
 }
 
 impl Running {
+    /// The admin socket's file.
+    #[must_use]
+    pub fn admin(&self) -> Option<&Path> {
+        self.aside.admin()
+    }
+
     /// How it goes, also while it drains.
     #[must_use]
     pub fn pulse(&self) -> Pulse {

@@ -43,10 +43,22 @@ pub struct Settings {
     pub http_checkers: Vec<IpNet>,
     /// Where HAProxy's agent-check is answered.
     pub agent: Option<SocketAddr>,
-    /// The admin socket's file.
-    pub admin: Option<PathBuf>,
+    /// Where the admin socket is.
+    pub admin: AdminPlace,
     /// Worker threads; 0 means one per core the process may use.
     pub threads: usize,
+}
+
+/// Where the admin socket is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AdminPlace {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// In this file; the proxy does not start without it.
+    At(PathBuf),
+    /// In the first of these files that can be had; the proxy starts without any, too.
+    FirstOf(Vec<PathBuf>),
 }
 
 /// One address clients connect to.

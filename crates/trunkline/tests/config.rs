@@ -291,7 +291,9 @@ fn a_file_cut_anywhere_is_reported_and_never_panics() {
     for end in ends {
         let (mut raw, mut problems) = (keys::defaults(), Problems::default());
         file::apply("cut.toml", &text[..end], &mut raw, &mut problems);
-        let _valid_or_not = settings(Loaded { raw, file: None, problems, warnings: Problems::default() });
+        let warnings = Problems::default();
+        let _valid_or_not =
+            settings(Loaded { raw, file: None, problems, warnings, admin_places: Vec::new() });
     }
 }
 

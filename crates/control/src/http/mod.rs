@@ -17,6 +17,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use tokio::net::TcpListener;
 use trunkline_health::Health;
 use trunkline_health::judge::Transition;
@@ -79,6 +80,11 @@ impl Verdicts for Health {
     fn transitions(&self) -> Vec<Transition> {
         Health::transitions(self)
     }
+}
+
+/// What [`serve`] answers with, for serving it elsewhere, too.
+pub fn routes(verdicts: impl Verdicts, metrics: Option<Arc<Metrics>>) -> Router {
+    routes::router(verdicts, metrics)
 }
 
 /// Serves HTTP on `listener` until `shutdown` completes and the connections open then have ended.

@@ -1,10 +1,8 @@
 //! `trunkline drain`, `trunkline maint` and `trunkline ready`: set the administrative state of a server.
 
-use std::path::PathBuf;
-
 use hyper::Method;
 
-use super::status::on_socket;
+use super::admin_socket::{AdminAnswer, AdminFlag};
 use crate::{Exit, Failure, terminal};
 
 const AFTER: &str = "\
@@ -19,9 +17,6 @@ It holds until the proxy ends or reads its configuration again, where [[server]]
 
 Exit status: 0 done, 1 not done, 2 wrong command line.";
 
-/// The default path of the admin socket.
-pub(crate) const DEFAULT_SOCKET: &str = "/run/trunkline/admin.sock";
-
 /// Flags of the three commands.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER)]
@@ -29,9 +24,8 @@ pub(crate) struct Admin {
     /// The server's name
     #[arg(value_name = "SERVER")]
     server: String,
-    /// Path of the proxy's admin socket
-    #[arg(long, value_name = "PATH", env = "TRUNKLINE_ADMIN", default_value = DEFAULT_SOCKET)]
-    admin: PathBuf,
+    #[command(flatten)]
+    socket: AdminFlag,
 }
 
 /// The administrative state to set.
@@ -55,7 +49,7 @@ impl WantedState {
 impl Admin {
     pub(crate) fn run(self, wanted: WantedState) -> Result<Exit, Failure> {
         let path = format!("/servers/{}/{}", self.server, wanted.word());
-        let (status, body) = on_socket(&self.admin, Method::POST, &path)?;
+        let AdminAnswer { status, body, .. } = self.socket.ask(Method::POST, &path)?;
         if status != 200 {
             let said: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
             let why = said["error"].as_str().unwrap_or("it gave no reason").to_owned();

@@ -1,11 +1,8 @@
 //! `trunkline adopt`: the cluster was re-initialised on purpose.
 
-use std::path::PathBuf;
-
 use hyper::Method;
 
-use super::admin::DEFAULT_SOCKET;
-use super::status::on_socket;
+use super::admin_socket::{AdminAnswer, AdminFlag};
 use crate::{Exit, Failure, terminal};
 
 const AFTER: &str = "\
@@ -21,14 +18,13 @@ Exit status: 0 adopted, 1 not adopted, 2 wrong command line.";
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER)]
 pub(crate) struct Adopt {
-    /// File of the proxy's admin socket
-    #[arg(long, value_name = "PATH", env = "TRUNKLINE_ADMIN", default_value = DEFAULT_SOCKET)]
-    admin: PathBuf,
+    #[command(flatten)]
+    socket: AdminFlag,
 }
 
 impl Adopt {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        let (status, body) = on_socket(&self.admin, Method::POST, "/adopt")?;
+        let AdminAnswer { status, body, .. } = self.socket.ask(Method::POST, "/adopt")?;
         let said: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
         if status != 200 {
             let why = said["error"].as_str().unwrap_or("it gave no reason");

@@ -1,12 +1,14 @@
 //! One file or folder per command: its flags and what it does.
 
 pub(crate) mod admin;
+mod admin_socket;
 pub(crate) mod adopt;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
 #[cfg(feature = "demo")]
 pub(crate) mod demo;
+mod fetch;
 pub(crate) mod health;
 pub(crate) mod init_sql;
 mod listen_failure;

@@ -1,14 +1,12 @@
 //! `trunkline reload`: have the running proxy read its configuration again.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::Method;
 use trunkline_control::reload::ReloadOutcome;
 
-use super::admin::DEFAULT_SOCKET;
-use super::status::on_socket_within;
+use super::admin_socket::{AdminAnswer, AdminFlag};
 use crate::{Exit, Failure, terminal};
 
 const AFTER: &str = "\
@@ -29,14 +27,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER)]
 pub(crate) struct Reload {
-    /// Path of the proxy's admin socket
-    #[arg(long, value_name = "PATH", env = "TRUNKLINE_ADMIN", default_value = DEFAULT_SOCKET)]
-    admin: PathBuf,
+    #[command(flatten)]
+    socket: AdminFlag,
 }
 
 impl Reload {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        let (_status, body) = on_socket_within(PATIENCE, &self.admin, Method::POST, "/reload")?;
+        let AdminAnswer { body, .. } = self.socket.ask_within(PATIENCE, Method::POST, "/reload")?;
         match serde_json::from_str(&body) {
             Ok(ReloadOutcome::All) => {
                 terminal::print("configuration reloaded\n");

@@ -213,6 +213,9 @@ fn announce(running: &Running, checked: &CheckedConfig) {
             out.push_str(&format!("ready: {name} on {address}\n"));
         }
     }
+    if let Some(path) = running.admin() {
+        out.push_str(&format!("ready: admin on {}\n", path.display()));
+    }
     crate::terminal::print(&out);
     manager::tell(NotifyState::Ready);
     manager::report(running.health().clone(), Some(running.pulse()));

@@ -1,12 +1,10 @@
 //! `trunkline sessions`: lists the sessions, their servers, and why some cannot move.
 
-use std::path::PathBuf;
-
 use hyper::Method;
 use serde_json::Value;
 
-use super::admin::DEFAULT_SOCKET;
-use super::status::{columns, mobility, on_socket};
+use super::admin_socket::{AdminAnswer, AdminFlag};
+use super::status::{columns, mobility};
 use crate::{Exit, Failure, terminal};
 
 const AFTER: &str = "\
@@ -38,19 +36,18 @@ pub(crate) struct SessionsCommand {
     /// Print the JSON as received
     #[arg(long)]
     json: bool,
-    /// Path of the proxy's admin socket
-    #[arg(long, value_name = "PATH", env = "TRUNKLINE_ADMIN", default_value = DEFAULT_SOCKET)]
-    admin: PathBuf,
+    #[command(flatten)]
+    socket: AdminFlag,
 }
 
 impl SessionsCommand {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let only = if self.pinned { "&pinned=only" } else { "" };
         let path = format!("/sessions?limit={}{only}", self.limit);
-        let (status, body) = on_socket(&self.admin, Method::GET, &path)?;
+        let AdminAnswer { socket, status, body } = self.socket.ask(Method::GET, &path)?;
         let listing: Option<Value> = serde_json::from_str(&body).ok();
         let Some(listing) = listing.filter(|_| status == 200) else {
-            return Err(Failure::new(format!("{} does not answer as Trunkline does", self.admin.display())));
+            return Err(Failure::new(format!("{} does not answer as Trunkline does", socket.display())));
         };
         if self.json {
             terminal::print(&format!("{}\n", body.trim_end()));

@@ -13,9 +13,10 @@ mod warnings;
 use std::path::PathBuf;
 
 use trunkline_health::MonitorSettings;
-use trunkline_proxy::settings::{AuthSettings, Settings};
+use trunkline_proxy::settings::{AdminPlace, AuthSettings, Settings};
 use trunkline_topology::Address;
 
+use super::admin_places::OFF;
 use super::raw::RawConfig;
 use super::words::LogFormat;
 use super::{Loaded, Problems};
@@ -47,7 +48,7 @@ pub struct LogSettings {
 /// # Errors
 /// Every problem of every source, and those that only the whole shows.
 pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
-    let Loaded { raw, file, mut problems, mut warnings } = loaded;
+    let Loaded { raw, file, mut problems, mut warnings, admin_places } = loaded;
     let servers = servers::servers(&raw, &mut problems);
     let monitor = monitor::monitor(&raw.monitor, &mut problems);
     let judge = health::judge(&raw, &mut problems);
@@ -65,10 +66,19 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
         auth: AuthSettings { source, ..raw.proxy.auth },
         http: raw.http_listen.value,
         agent: raw.agent_listen.value,
-        admin: raw.admin_socket.value.map(PathBuf::from),
+        admin: admin_place(raw.admin_socket.value, admin_places),
         ..raw.proxy
     };
     Ok(CheckedConfig { proxy, log: LogSettings { level, ..raw.log }, file, warnings })
+}
+
+/// Where the admin socket is, by what is written.
+fn admin_place(written: Option<String>, usual: Vec<PathBuf>) -> AdminPlace {
+    match written {
+        None => AdminPlace::FirstOf(usual),
+        Some(word) if word.eq_ignore_ascii_case(OFF) => AdminPlace::Off,
+        Some(path) => AdminPlace::At(PathBuf::from(path)),
+    }
 }
 
 /// An address listened on, with the key that says so.

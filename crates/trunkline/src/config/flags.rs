@@ -97,7 +97,8 @@ pub struct ProxyFlags {
     /// Log statements that take at least this long; 0 = all [default: off]
     #[arg(long, value_name = "THRESHOLD", help_heading = "Log")]
     log_statements: Option<String>,
-    /// File of the admin socket, for `trunkline drain` and its kin [default: none]
+    /// File of the admin socket, for `trunkline drain` and its kin; "off" for none [default: in /run/trunkline, or the
+    /// user's $XDG_RUNTIME_DIR/trunkline]
     #[arg(long, value_name = "PATH", help_heading = "Endpoints")]
     admin: Option<String>,
     /// Worker threads; 0 = one per core [default: 0]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::raw::RawConfig;
-use super::{Problem, Problems, Source, environment, file, flags, keys};
+use super::{Problem, Problems, Source, admin_places, environment, file, flags, keys};
 
 /// File read when none is named and it exists.
 pub const DEFAULT_FILE: &str = "trunkline.toml";
@@ -36,6 +36,8 @@ pub struct Loaded {
     pub problems: Problems,
     /// What is valid and hardly meant.
     pub warnings: Problems,
+    /// Where the admin socket may be if no file is named.
+    pub admin_places: Vec<PathBuf>,
 }
 
 /// Reads defaults, file, environment and flags. What can be read is, even when something is wrong.
@@ -66,7 +68,8 @@ pub fn load(request: &ConfigSources) -> Loaded {
     );
     flags::apply(&request.flags, &mut raw, &mut problems);
     let warnings = environment::misspelt(request.environment.keys().map(String::as_str));
-    Loaded { raw, file: path, problems, warnings }
+    let admin_places = admin_places::usual(&request.environment);
+    Loaded { raw, file: path, problems, warnings, admin_places }
 }
 
 fn read(path: &Path) -> std::io::Result<String> {

@@ -9,6 +9,7 @@
 //! keys that [`checked`] still has to check against each other. It validates the whole. Both stages
 //! collect every [`Problem`] instead of stopping at the first.
 
+pub mod admin_places;
 pub mod checked;
 pub mod environment;
 pub mod file;

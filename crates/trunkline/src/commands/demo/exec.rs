@@ -9,6 +9,7 @@ use trunkline_cluster::send_signal;
 
 use super::{DemoStage, SignalStreams};
 use crate::commands::serve::SignalAction;
+use crate::config::admin_places::FILE;
 use crate::{Exit, Failure};
 
 /// How long the command may take to exit after a signal.
@@ -69,7 +70,7 @@ fn prepared(command: &str, stage: &DemoStage) -> Command {
         .env("PGDATABASE", "appdb")
         .env("TRUNKLINE_WRITES_PORT", stage.ports.writes().to_string())
         .env("TRUNKLINE_HTTP", format!("127.0.0.1:{}", stage.ports.http()))
-        .env("TRUNKLINE_ADMIN", stage.directory.join(super::stage::ADMIN_SOCKET))
+        .env("TRUNKLINE_ADMIN", stage.directory.join(FILE))
         .env("TRUNKLINE_DEMO_DIR", &stage.directory);
     shell
 }

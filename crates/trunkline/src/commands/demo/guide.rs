@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use nix::unistd::Uid;
 
 use super::DemoStage;
+use crate::config::admin_places::FILE;
 
 /// Connection strings and commands to paste.
 pub(super) fn guide(stage: &DemoStage) -> String {
@@ -12,7 +13,7 @@ pub(super) fn guide(stage: &DemoStage) -> String {
     let uri = |port| format!("postgresql://postgres:postgres@127.0.0.1:{port}/appdb");
     let trunkline = ourselves();
     let directory = stage.directory.display();
-    let admin = stage.directory.join(super::stage::ADMIN_SOCKET);
+    let admin = stage.directory.join(FILE);
     let admin = admin.display();
     let mut out = format!(
         "\n  reads   {}   replicas, in turn\n  writes  {}   the primary\n  page    http://127.0.0.1:{http}/   states, lag, sessions\n  admin   {admin}\n  log     {directory}/trunkline.log\n",

@@ -33,8 +33,8 @@ Examples:
   trunkline demo --pg-bin /usr/lib/postgresql/17/bin --exec ./my_test.sh
 
 --exec runs CMD by `sh -c` once all is ready, with PGHOST, PGPORT (reads), PGUSER, PGPASSWORD, PGDATABASE,
-TRUNKLINE_WRITES_PORT, TRUNKLINE_HTTP (address:port) and TRUNKLINE_DEMO_DIR (data directories primary, replica1, ...
-below it) set. Standard output is CMD's alone, and the exit status is CMD's.
+TRUNKLINE_WRITES_PORT, TRUNKLINE_HTTP (address:port), TRUNKLINE_ADMIN (the admin socket) and TRUNKLINE_DEMO_DIR (data
+directories primary, replica1, ... below it) set. Standard output is CMD's alone, and the exit status is CMD's.
 
 Needs PostgreSQL's server programs (Debian: apt-get install postgresql). Started by root, the servers run as the
 OS user postgres. Ctrl-C ends it and leaves nothing behind.

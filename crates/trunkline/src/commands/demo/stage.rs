@@ -18,6 +18,7 @@ use trunkline_routing::TargetSessionAttrs;
 use trunkline_topology::ExpectedRole;
 
 use crate::config::ConfigSources;
+use crate::config::admin_places::{DEMO_PREFIX, FILE};
 use crate::config::checked::CheckedConfig;
 use crate::config::flags::{Flags, ListenerFlag, ServerFlag};
 use crate::config::raw::ConfigPurpose;
@@ -40,7 +41,7 @@ const REAP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The directory of the demo: below the temporary one, where the servers' user has access.
 pub(super) fn directory() -> PathBuf {
-    std::env::temp_dir().join(format!("trunkline-demo-{}", std::process::id()))
+    std::env::temp_dir().join(format!("{DEMO_PREFIX}{}", std::process::id()))
 }
 
 /// A cluster's error for the terminal; its text says what to do.
@@ -94,9 +95,6 @@ fn load(spec: ClusterSpec, progress: DemoProgress) -> Result<Cluster, ClusterErr
     Ok(cluster)
 }
 
-/// The demo's admin socket, in its directory.
-pub(super) const ADMIN_SOCKET: &str = "admin.sock";
-
 /// The flags of `trunkline serve` for the servers on `ports`.
 pub(super) fn configure(demo: &Demo, ports: &Ports, directory: &Path) -> Result<CheckedConfig, Failure> {
     let servers = ports.servers().enumerate().map(|(index, (name, lease))| {
@@ -116,7 +114,7 @@ pub(super) fn configure(demo: &Demo, ports: &Ports, directory: &Path) -> Result<
         ("monitor.conninfo", "--monitor", monitor),
         // Only sessions that can log in to any server show how sessions move.
         ("auth.mode", "--auth", demo.auth.clone()),
-        ("admin.socket", "--admin", directory.join(ADMIN_SOCKET).display().to_string()),
+        ("admin.socket", "--admin", directory.join(FILE).display().to_string()),
         ("http.listen", "--http", format!("127.0.0.1:{}", ports.http())),
     ];
     values.extend(demo.max_lag.clone().map(|max_lag| ("health.max_lag", "--max-lag", max_lag)));

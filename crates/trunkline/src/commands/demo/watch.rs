@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use super::ports::Ports;
-use crate::commands::status::{PATH, Screen, ServerRow, get, parse, table};
+use crate::commands::fetch::get;
+use crate::commands::status::{PATH, Screen, ServerRow, parse, table};
 use crate::terminal;
 
 /// Refresh interval.

@@ -1,19 +1,19 @@
-//! `trunkline status`: the table of servers, from a running Trunkline's HTTP.
+//! `trunkline status`: the table of servers, from a running Trunkline's admin socket or HTTP.
 
-mod fetch;
 mod screen;
 mod servers;
+mod source;
 mod summary;
 mod table;
 
 use std::time::Duration;
 
 use crate::{Exit, Failure, terminal};
-pub(crate) use fetch::{get, on_socket, on_socket_within};
 pub(crate) use screen::Screen;
 #[cfg(feature = "demo")]
 pub(crate) use servers::ServerRow;
 pub(crate) use servers::parse;
+use source::StatusSource;
 pub(crate) use summary::{mobility, summary};
 pub(crate) use table::{columns, table};
 
@@ -23,14 +23,14 @@ Examples:
   trunkline status --watch
   trunkline status --http 10.0.0.5:8008 --json | jq .
 
+Without --http and --admin it asks the admin socket that `trunkline drain` would ask, and if there is none 127.0.0.1:8008.
+
 LAG is the estimate, in seconds; \"-\" is not known, which is never zero. IN SYNC: it has replayed all that the
 primary's newest sample had. WHY says what the state follows from. Below: how many sessions could go to another server and
 what keeps the others, and what moved since the start; `trunkline sessions` lists them.
 
 Exit status: 0 shown, 1 no answer from there, 2 wrong command line.";
 
-/// The default address of Trunkline's HTTP server.
-const DEFAULT_HTTP: &str = "127.0.0.1:8008";
 /// Where the state of the servers is read from.
 pub(crate) const PATH: &str = "/cluster";
 /// Refresh interval of `--watch`.
@@ -40,9 +40,8 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER)]
 pub(crate) struct Status {
-    /// Trunkline's HTTP address
-    #[arg(long, value_name = "ADDRESS:PORT", env = "TRUNKLINE_HTTP", default_value = DEFAULT_HTTP)]
-    http: String,
+    #[command(flatten)]
+    source: StatusSource,
     /// Redraw the table twice a second until interrupted
     #[arg(long, conflicts_with = "json")]
     watch: bool,
@@ -56,28 +55,20 @@ impl Status {
         if self.watch {
             return self.watch();
         }
-        let (_, body) = get(&self.http, PATH)?;
+        let (from, body) = self.source.get(PATH)?;
         if self.json {
             terminal::print(&format!("{}\n", body.trim_end()));
         } else {
-            terminal::print(&self.table(&body)?);
+            terminal::print(&shown(&from, &body)?);
         }
         Ok(Exit::Success)
-    }
-
-    fn table(&self, body: &str) -> Result<String, Failure> {
-        let view = parse(body).ok_or_else(|| {
-            Failure::new(format!("{} does not answer as Trunkline does", self.http))
-                .hint("Something else listens there: name Trunkline's [http] listen with --http.")
-        })?;
-        Ok(table(&view, terminal::paint()) + &summary(body))
     }
 
     /// Ends with Ctrl-C. A proxy that cannot be reached is shown as such and asked again: it may be restarting.
     fn watch(&self) -> Result<Exit, Failure> {
         let mut screen = Screen::default();
         loop {
-            let shown = get(&self.http, PATH).and_then(|(_, body)| self.table(&body));
+            let shown = self.source.get(PATH).and_then(|(from, body)| shown(&from, &body));
             let text = shown.unwrap_or_else(|failure| format!("{failure}\n"));
             if terminal::is_terminal() {
                 screen.draw(&text);
@@ -87,4 +78,13 @@ impl Status {
             std::thread::sleep(WATCH_INTERVAL);
         }
     }
+}
+
+/// The table of what `from` answered.
+fn shown(from: &str, body: &str) -> Result<String, Failure> {
+    let view = parse(body).ok_or_else(|| {
+        Failure::new(format!("{from} does not answer as Trunkline does"))
+            .hint("Something else listens there: name Trunkline's [http] listen with --http.")
+    })?;
+    Ok(table(&view, terminal::paint()) + &summary(body))
 }

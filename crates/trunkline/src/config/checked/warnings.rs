@@ -4,6 +4,7 @@ use std::path::Path;
 
 use trunkline_topology::ServerSpec;
 
+use crate::config::admin_places::OFF;
 use crate::config::raw::RawConfig;
 use crate::config::{Problem, Problems, Source};
 
@@ -22,6 +23,7 @@ pub(super) fn warnings(
         );
     }
     if let Some(socket) = &raw.admin_socket.value
+        && !socket.eq_ignore_ascii_case(OFF)
         && let Some(directory) = Path::new(socket).parent()
         && !directory.as_os_str().is_empty()
         && !directory.is_dir()

@@ -291,7 +291,7 @@ const ADMIN: &[Key<RawConfig>] = &[unset(
     "socket",
     "\"/run/trunkline/admin.sock\"",
     KeyKind::Text(|t, v, s| t.admin_socket.put(v, s)),
-    "File of the admin socket; its owner alone may use it. Default: none.",
+    "File of the admin socket; its owner alone may use it. `off` = none. Default: the first that can be had of admin.sock in $RUNTIME_DIRECTORY (of systemd), /run/trunkline and $XDG_RUNTIME_DIR/trunkline, where the commands look for it; none if none can.",
 )];
 
 const RETRY: &[Key<RawConfig>] = &[key(

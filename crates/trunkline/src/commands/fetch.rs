@@ -1,7 +1,6 @@
 //! One HTTP request, with limits: to the public address or to the admin socket.
 
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,13 +10,13 @@ use hyper::header::{ACCEPT, CONNECTION, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::Failure;
 
 /// Time limit, from the connection to the last byte of the answer.
-const TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 /// Maximum size of an answer, in bytes: a thousand servers fit.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
@@ -31,32 +30,15 @@ pub(crate) fn get(address: &str, path: &str) -> Result<(u16, String), Failure> {
     })
 }
 
-/// The status and body of a request without a body for `path` on the admin socket.
-pub(crate) fn on_socket(socket: &Path, method: Method, path: &str) -> Result<(u16, String), Failure> {
-    on_socket_within(TIMEOUT, socket, method, path)
-}
-
-/// The same for a request that may take up to `limit`.
-pub(crate) fn on_socket_within(
-    limit: Duration,
-    socket: &Path,
-    method: Method,
-    path: &str,
-) -> Result<(u16, String), Failure> {
-    let ask = async { exchange(UnixStream::connect(socket).await?, method, "localhost", path).await };
-    block_on(limit, ask).map_err(|error| {
-        Failure::new(format!("could not reach Trunkline's admin socket {}: {error}", socket.display()))
-            .hint("Start it with --admin PATH or [admin] socket, and name the same path with --admin here.")
-    })
-}
-
-fn block_on<T>(limit: Duration, ask: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+/// Runs a request within its time limit.
+pub(super) fn block_on<T>(limit: Duration, ask: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let no_answer = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"));
     runtime.block_on(async { timeout(limit, ask).await.unwrap_or_else(|_elapsed| Err(no_answer())) })
 }
 
-async fn exchange(
+/// The status and body of a request without a body.
+pub(super) async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     method: Method,
     host: &str,
