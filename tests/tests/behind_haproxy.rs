@@ -48,7 +48,7 @@ impl Haproxy {
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let child = command.spawn().unwrap();
         let haproxy = Self { child, port, directory };
-        eventually(Duration::from_secs(10), "HAProxy answers", || {
+        eventually(Duration::from_secs(30), "HAProxy answers", || {
             haproxy.column("BACKEND", "status").is_some()
         });
         Some(haproxy)

@@ -18,7 +18,7 @@ fn running(server: &Server, marker: &str) -> bool {
 
 fn await_running(marker: &str) {
     let servers = || shared_cluster().servers();
-    eventually(Duration::from_secs(10), "the query runs", || servers().any(|server| running(server, marker)));
+    eventually(Duration::from_secs(30), "the query runs", || servers().any(|server| running(server, marker)));
 }
 
 #[test]

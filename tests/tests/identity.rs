@@ -8,7 +8,7 @@ use trunkline_cluster::StopMode;
 use trunkline_codec::write;
 use trunkline_tests::{Auth, Endpoint, Message, Wire, eventually, own_cluster, python, shared_cluster};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The process id the client was told.
 fn told(wire: &Wire) -> i32 {

@@ -297,7 +297,11 @@ fn the_admin_socket_is_made_and_found_in_the_service_managers_directory() {
             .output()
             .unwrap()
     };
-    assert!(endpoint.log().contains(&format!("ready: admin on {managed}/admin.sock\n")), "{}", endpoint.log());
+    assert!(
+        endpoint.log().contains(&format!("ready: admin on {managed}/admin.sock\n")),
+        "{}",
+        endpoint.log()
+    );
     let listing: Value = serde_json::from_slice(&run(&["sessions", "--json"]).stdout).unwrap();
     assert_eq!(listing["all"], 0, "{listing}");
     let status: Value = serde_json::from_slice(&run(&["status", "--json"]).stdout).unwrap();
