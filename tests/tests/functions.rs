@@ -1,13 +1,15 @@
 //! Functions of the user's own: what they leave behind in a session goes with it, or keeps it where it is.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
 use trunkline_cluster::{Cluster, Server};
 use trunkline_codec::write;
 use trunkline_tests::{
-    Auth, Endpoint, EndpointBuilder, Login, Wire, binary, eventually, http_get, own_cluster,
+    Auth, Endpoint, EndpointBuilder, Forwarder, Login, Weather, Wire, binary, eventually, http_get,
+    own_cluster,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -282,6 +284,44 @@ fn a_function_replaced_a_moment_ago_is_read_before_its_session_moves() {
     assert_eq!(wire.value("SELECT harmless('a')"), "a");
     drain_away(&cluster, &endpoint, &mut wire);
     assert_eq!(wire.value("SELECT item FROM orders"), "apples");
+}
+
+#[test]
+fn what_is_made_anew_while_functions_are_read_is_read_again() {
+    let cluster = tenants();
+    let way = Forwarder::to(cluster.primary.port());
+    let endpoint = endpoint(&cluster).through("primary", way.port()).start();
+    let mut wire = login(&endpoint);
+    await_movable(&endpoint);
+    let mut migration = Login::default().connect(cluster.primary.port());
+    // Between two queries there is time for a migration.
+    way.set(Weather::Slow(Duration::from_millis(60)));
+    cluster.primary.psql("CREATE FUNCTION another() RETURNS int LANGUAGE sql AS 'SELECT 1'").unwrap();
+    let began = migration.value("SELECT clock_timestamp()");
+    let reads = format!(
+        "SELECT max(query_start) FROM pg_stat_activity WHERE application_name = 'trunkline functions' \
+         AND datname = current_database() AND query LIKE 'WITH sources%' AND state <> 'active' \
+         AND query_start > '{began}'"
+    );
+    let mut seen = BTreeSet::new();
+    eventually(PATIENCE, "the functions are read, and not yet what depends on them", || {
+        seen.extend(migration.query(&reads).rows.remove(0).remove(0));
+        // The query is prepared, and then run.
+        seen.len() == 2
+    });
+    let anew = "DROP FUNCTION by_operator CASCADE;
+        CREATE FUNCTION by_operator(text, text) RETURNS text LANGUAGE sql AS $$ SELECT by_sql($1 || $2) $$;
+        CREATE OPERATOR <~> (LEFTARG = text, RIGHTARG = text, FUNCTION = by_operator)";
+    assert_eq!(migration.query(anew).error, None);
+    way.set(Weather::Fair);
+    cluster.wait_caught_up().unwrap();
+    let is_over = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'trunkline functions' \
+        AND datname = current_database() AND query NOT LIKE 'WITH sources%' AND state = 'idle' \
+        AND query_start < clock_timestamp() - interval '100 ms'";
+    eventually(PATIENCE, "the look is over", || migration.value(is_over) == "1");
+    assert_eq!(wire.query("SELECT 'a' <~> ''").error, None);
+    drain_away(&cluster, &endpoint, &mut wire);
+    assert_eq!(wire.query("SELECT item FROM orders").rows, [[Some("apples".to_owned())]]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the scripts work on: a database of a worker's own, its roles, and a way back to how it was.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use trunkline_cluster::{Cluster, MONITOR_ROLE};
@@ -167,19 +168,26 @@ impl World {
     /// The same of the functions of this database, which an endpoint reads on the primary while they are used. Nobody
     /// reads them before the first session, or after a while without one: the next one waits for a look then.
     fn await_look_at_functions(&mut self) {
-        // A look is several queries: the first that is seen may be the last of one that began before.
-        self.await_query_about_functions();
-        self.await_query_about_functions();
-    }
-
-    fn await_query_about_functions(&mut self) {
         let began = self.primary.value("SELECT clock_timestamp()");
+        // A look asks whether anything has changed; if so, it reads everything in a transaction.
         let question = format!(
-            "SELECT coalesce(bool_and(query_start > '{began}' AND state = 'idle'), true) FROM pg_stat_activity \
-             WHERE datname = current_database() AND usename = '{MONITOR_ROLE}'"
+            "SELECT pid, xact_start > '{began}' OR query_start > '{began}' AND state = 'idle' AND query <> 'COMMIT', \
+             state = 'idle' AND (query = 'COMMIT' OR query_start < clock_timestamp() - interval '200 ms') \
+             FROM pg_stat_activity WHERE datname = current_database() AND usename = '{MONITOR_ROLE}'"
         );
+        let mut look = BTreeSet::new();
+        let mut have_looked = || {
+            self.primary.query(&question).rows.into_iter().fold(true, |all, row| {
+                let [pid, has_begun, has_ended]: [Option<String>; 3] = row.try_into().unwrap();
+                let pid = pid.unwrap();
+                if has_begun.as_deref() == Some("t") {
+                    look.insert(pid.clone());
+                }
+                all && look.contains(&pid) && has_ended.as_deref() == Some("t")
+            })
+        };
         let deadline = Instant::now() + REPLAY_TIMEOUT;
-        while self.primary.value(&question) != "t" {
+        while !have_looked() {
             assert!(Instant::now() < deadline, "the endpoint does not look at the functions");
             std::thread::sleep(Duration::from_millis(1));
         }

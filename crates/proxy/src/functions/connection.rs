@@ -20,7 +20,8 @@ use trunkline_auth::secrets::{to_ask, without_hosts};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Options of this connection, added to those for reading secrets.
-const OPTIONS: &str = "-c statement_timeout=10000 -c default_transaction_read_only=on";
+const OPTIONS: &str = "-c statement_timeout=10000 -c default_transaction_read_only=on \
+    -c idle_in_transaction_session_timeout=0";
 
 /// A connection to one database.
 #[derive(Debug)]
@@ -132,13 +133,21 @@ impl CatalogConnection {
         Ok(Self { server, login: Arc::clone(login), client, version: version.unsigned_abs() })
     }
 
+    /// All that is read from now on is of one state of the database, until [`Self::commit`].
+    pub(super) async fn begin(&self) -> Result<(), FunctionsReadError> {
+        self.run("BEGIN ISOLATION LEVEL REPEATABLE READ").await
+    }
+
+    pub(super) async fn commit(&self) -> Result<(), FunctionsReadError> {
+        self.run("COMMIT").await
+    }
+
+    async fn run(&self, sql: &str) -> Result<(), FunctionsReadError> {
+        in_time(self.client.batch_execute(sql)).await
+    }
+
     async fn ask(&self, sql: &str, with: &[&(dyn ToSql + Sync)]) -> Result<Vec<PgRow>, FunctionsReadError> {
-        match timeout(FUNCTION_LOOK_TIMEOUT, self.client.query(sql, with)).await {
-            Ok(rows) => rows.map_err(|error| judge(&error)),
-            Err(_elapsed) => {
-                Err(FunctionsReadError::NotNow(format!("no answer within {FUNCTION_LOOK_TIMEOUT:?}")))
-            }
-        }
+        in_time(self.client.query(sql, with)).await
     }
 
     async fn ask_one(&self, sql: &str) -> Result<PgRow, FunctionsReadError> {
@@ -239,6 +248,17 @@ impl CatalogConnection {
             users.extend(effect.map(|effect| (user, (*effect).clone())));
         }
         Ok(users)
+    }
+}
+
+async fn in_time<T>(
+    answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, FunctionsReadError> {
+    match timeout(FUNCTION_LOOK_TIMEOUT, answer).await {
+        Ok(answer) => answer.map_err(|error| judge(&error)),
+        Err(_elapsed) => {
+            Err(FunctionsReadError::NotNow(format!("no answer within {FUNCTION_LOOK_TIMEOUT:?}")))
+        }
     }
 }
 

@@ -22,8 +22,21 @@ pub(super) struct FunctionsReader {
     connection: Option<CatalogConnection>,
     built_in: Option<BuiltInFunctions>,
     functions: Arc<[Function]>,
-    functions_fingerprint: Option<FunctionsFingerprint>,
-    callers_fingerprint: Option<CatalogFingerprint>,
+    fingerprints: Option<Fingerprints>,
+}
+
+/// What changes whenever functions, or objects that run them, do.
+#[derive(Debug, PartialEq, Eq)]
+struct Fingerprints {
+    functions: FunctionsFingerprint,
+    callers: CatalogFingerprint,
+}
+
+impl Fingerprints {
+    async fn read(connection: &CatalogConnection) -> Result<Self, FunctionsReadError> {
+        let functions = connection.functions_fingerprint().await?;
+        Ok(Self { functions, callers: connection.callers_fingerprint().await? })
+    }
 }
 
 /// The built-in functions of a version.
@@ -38,8 +51,7 @@ struct BuiltInFunctions {
 impl FunctionsReader {
     pub(super) fn new(shared: Arc<StoreShared>, database: Box<str>) -> Self {
         let (connection, built_in) = (None, None);
-        let (functions, functions_fingerprint, callers_fingerprint) = (Arc::default(), None, None);
-        Self { shared, database, connection, built_in, functions, functions_fingerprint, callers_fingerprint }
+        Self { shared, database, connection, built_in, functions: Arc::default(), fingerprints: None }
     }
 
     /// Returns the catalog, if it has changed since the last check.
@@ -84,8 +96,7 @@ impl FunctionsReader {
         self.connection = None;
         self.built_in = None;
         self.functions = Arc::default();
-        self.functions_fingerprint = None;
-        self.callers_fingerprint = None;
+        self.fingerprints = None;
     }
 
     async fn look_at_functions(&mut self) -> Result<Option<FunctionCatalog>, FunctionsReadError> {
@@ -105,17 +116,19 @@ impl FunctionsReader {
         if is_version_new {
             self.read_built_in(connection).await?;
         }
-        let functions_fingerprint = Some(connection.functions_fingerprint().await?);
-        let callers_fingerprint = Some(connection.callers_fingerprint().await?);
-        let are_functions_new = functions_fingerprint != self.functions_fingerprint;
-        if !is_version_new && !are_functions_new && callers_fingerprint == self.callers_fingerprint {
+        let found = Fingerprints::read(connection).await?;
+        if !is_version_new && self.fingerprints.as_ref() == Some(&found) {
             return Ok(None);
         }
-        if are_functions_new {
-            self.functions = read_functions(connection, functions_fingerprint.as_ref()).await?;
+        // Several queries of one state: what is made anew between two of them would be missed.
+        connection.begin().await?;
+        let found = Fingerprints::read(connection).await?;
+        if self.fingerprints.take().is_none_or(|known| known.functions != found.functions) {
+            self.functions = read_functions(connection, &found.functions).await?;
         }
         let catalog = self.follow(connection).await?;
-        (self.functions_fingerprint, self.callers_fingerprint) = (functions_fingerprint, callers_fingerprint);
+        connection.commit().await?;
+        self.fingerprints = Some(found);
         Ok(Some(catalog))
     }
 
@@ -178,13 +191,13 @@ impl FunctionsReader {
 
 async fn read_functions(
     connection: &CatalogConnection,
-    fingerprint: Option<&FunctionsFingerprint>,
+    fingerprint: &FunctionsFingerprint,
 ) -> Result<Arc<[Function]>, FunctionsReadError> {
     let is_over = |number: i64, most: usize| usize::try_from(number).unwrap_or(usize::MAX) > most;
-    if fingerprint.is_some_and(|fingerprint| is_over(fingerprint.count, FUNCTIONS_MAX)) {
+    if is_over(fingerprint.count, FUNCTIONS_MAX) {
         return Err(FunctionsReadError::TooMany("functions"));
     }
-    if fingerprint.is_some_and(|fingerprint| is_over(fingerprint.source_bytes, FUNCTION_SOURCES_MAX)) {
+    if is_over(fingerprint.source_bytes, FUNCTION_SOURCES_MAX) {
         return Err(FunctionsReadError::TooMany("bytes of function sources"));
     }
     let rows = connection.functions(FUNCTION_SOURCES_MAX).await?;
