@@ -18,7 +18,7 @@ const AFTER: &str = "\
 Examples:
   trunkline check               ./trunkline.toml, environment and defaults
   trunkline check --config /etc/trunkline.toml
-  trunkline config default | trunkline check --config - --primary db1
+  trunkline config default | trunkline check --config -
   trunkline check --connect --config trunkline.toml
       reachable, login, rights, roles, timelines, lag
   trunkline check --config trunkline.toml && kill -HUP \"$(pidof trunkline)\"

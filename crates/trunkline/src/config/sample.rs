@@ -15,34 +15,36 @@ const HEADER: &str = "\
 ";
 
 const EXAMPLE: &str = "\
-# [[server]]
-# name = \"primary\"
-# address = \"127.0.0.1:5441\"
-# role = \"primary\"
-#
-# [[server]]
-# name = \"replica1\"
-# address = \"127.0.0.1:5442\"
-# role = \"replica\"
-#
-# [[listener]]
-# name = \"reads\"
-# address = \"127.0.0.1:5434\"
-#
-# [[listener]]
-# name = \"writes\"
-# address = \"127.0.0.1:5431\"
-# target_session_attrs = \"read-write\"
+[[server]]
+name = \"primary\"
+address = \"127.0.0.1:5441\"
+role = \"primary\"
+
+[[server]]
+name = \"replica1\"
+address = \"127.0.0.1:5442\"
+role = \"replica\"
+
+[[listener]]
+name = \"reads\"
+address = \"127.0.0.1:5434\"
+
+[[listener]]
+name = \"writes\"
+address = \"127.0.0.1:5431\"
+target_session_attrs = \"read-write\"
 ";
 
-/// The sample: it parses to the defaults.
+/// The sample: it parses to the defaults, with servers and listeners for an example.
 #[must_use]
 pub fn sample() -> String {
-    let mut out = format!("{HEADER}\n# The servers, each as a [[server]]. Keys of a server:\n");
+    let mut out = format!(
+        "{HEADER}\n# The servers, each as a [[server]]: put yours in place of these. Keys of a server:\n"
+    );
     list(&mut out, SERVER_KEYS);
     out.push_str("#\n# Where clients connect, each a [[listener]]. Without any: reads on 127.0.0.1:5434. Keys of a listener:\n");
     list(&mut out, LISTENER_KEYS);
-    let _ = write!(out, "#\n{EXAMPLE}");
+    let _ = write!(out, "\n{EXAMPLE}");
     for section in SECTIONS {
         out.push('\n');
         comment(&mut out, "# ", section.doc);
