@@ -1,5 +1,6 @@
 //! The log: written by a thread of its own, so that a slow disk or terminal never slows a session.
 
+mod flood;
 mod logfmt;
 
 use std::convert::Infallible;
@@ -12,6 +13,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
+use self::flood::FloodLimit;
 use self::logfmt::{LineHead, Logfmt};
 use crate::config::checked::LogSettings;
 use crate::config::words::LogFormat;
@@ -31,6 +33,7 @@ pub(crate) struct Logging {
     level: reload::Handle<EnvFilter, Registry>,
     format: LogFormat,
     dropped: ErrorCounter,
+    flood: FloodLimit,
     _guard: WorkerGuard,
 }
 
@@ -76,7 +79,8 @@ fn start_with(
         let format = Logfmt { head: LineHead::Nothing, is_coloured: false };
         fmt::layer().event_format(format).with_writer(stderr).with_filter(is_statement)
     });
-    let registry = tracing_subscriber::registry().with(filter).with(shown);
+    let flood = FloodLimit::default();
+    let registry = tracing_subscriber::registry().with(filter).with(flood.clone()).with(shown);
     let result = match settings.format {
         LogFormat::Text => registry.with(text(writer, is_coloured)).try_init(),
         LogFormat::Json => {
@@ -85,7 +89,7 @@ fn start_with(
         }
     };
     result.map_err(|error| Failure::new(format!("could not start the log: {error}")))?;
-    Ok(Logging { level, format: settings.format, dropped, _guard: guard })
+    Ok(Logging { level, format: settings.format, dropped, flood, _guard: guard })
 }
 
 fn text<S>(writer: NonBlocking, is_coloured: bool) -> impl tracing_subscriber::Layer<S>
@@ -117,11 +121,18 @@ impl Logging {
         (settings.format != self.format).then_some("log.format")
     }
 
-    /// Says how many lines were dropped, whenever some were. Never ends.
+    /// Says how many lines were dropped or left out, whenever some were. Never ends.
     pub(crate) async fn report_dropped(&self) -> Infallible {
         let mut reported = 0;
         loop {
             tokio::time::sleep(DROPPED_INTERVAL).await;
+            for left_out in self.flood.take_left_out() {
+                tracing::warn!(
+                    lines = left_out.lines,
+                    like = left_out.message,
+                    "log lines were left out: too many alike"
+                );
+            }
             let dropped = self.dropped.dropped_lines();
             if dropped > reported {
                 tracing::warn!(
