@@ -174,8 +174,8 @@ fn moves_and_repeats_are_counted_by_cause_and_timed() {
     eventually(PATIENCE, "it is asked", || row(&watched.listing(&[]), &wire)["state"] == "active");
     cluster.replicas.iter().find(|replica| replica.name() == second).unwrap().kill();
     assert_eq!(wire.read_answer().error, None);
-    // A backend may still say that its postmaster is gone.
-    let repeated = ["server_lost", "shutdown"].map(|cause| {
+    // A backend may still say that its postmaster is gone, and on a busy machine it may outlive the verdict of the probes.
+    let repeated = ["server_lost", "shutdown", "stalled"].map(|cause| {
         watched
             .sample(&format!("trunkline_request_repeats_ended_total{{cause=\"{cause}\",outcome=\"taken\"}}"))
     });
