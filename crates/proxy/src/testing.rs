@@ -189,7 +189,7 @@ impl TestPeer {
         let (end, own) = memory::pair(64 * 1024);
         let worker = Rc::clone(&stage.worker);
         let listener = Arc::clone(&worker.shared.listeners.load()[0]);
-        spawn(async move { worker::serve(&worker, Transport::Memory(own), CLIENT, listener).await });
+        spawn(worker::serve(worker, Transport::Memory(own), CLIENT, listener, ()));
         TestPeer { end, buffer: Vec::new() }
     }
 

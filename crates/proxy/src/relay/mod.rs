@@ -132,7 +132,7 @@ enum Next {
 }
 
 impl Relay {
-    pub(crate) fn new(worker: Rc<Worker>, client: Transport, new_session: NewSession) -> Self {
+    pub(crate) fn new(worker: Rc<Worker>, client: Transport, new_session: Box<NewSession>) -> Self {
         let now = Instant::now();
         let slot = Slots::enter(&worker);
         let live = worker.shared.live();
@@ -153,7 +153,7 @@ impl Relay {
             retry,
             group,
             ..
-        } = new_session;
+        } = *new_session;
         // A replication connection cannot move: its position in the WAL is that of its server.
         let relogin = relogin.filter(|_| !is_replication).map(Rc::new);
         let id = server.lease.server();

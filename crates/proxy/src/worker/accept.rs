@@ -17,7 +17,6 @@ use trunkline_reactor::{Task, spawn, timer};
 use trunkline_telemetry::log_rate::LogRate;
 use trunkline_topology::ClientAddress;
 
-use crate::admission::SocketPermit;
 use crate::context::{
     BoundListener, DoneSender, Handoff, ListenerChange, ListeningSocket, OpenedSocket, Worker,
 };
@@ -203,7 +202,7 @@ fn begin(worker: &Rc<Worker>, socket: Accepted, peer: ClientAddress, listener: A
     match worker.shared.admission.admit_socket(&limits.limits) {
         Some(permit) => match Transport::of(socket) {
             Ok(stream) => {
-                spawn(converse(placed, permit, stream, peer, listener));
+                spawn(serve(Rc::clone(worker), stream, peer, listener, (placed, permit)));
             }
             Err(error) => tracing::error!(%error, "could not watch a connection"),
         },
@@ -222,32 +221,34 @@ fn turn_away(worker: &Worker, socket: &Accepted, limit: usize) {
     worker.metrics.sessions_refused.one(refusal.reason());
 }
 
-/// One connection from its first packet to its end.
-async fn converse(
-    placed: PlacedConnection,
-    _permit: SocketPermit,
-    client: Transport,
-    peer: ClientAddress,
-    listener: Arc<BoundListener>,
-) {
-    serve(&placed.0, client, peer, listener).await;
-}
-
-/// Logs a client in, relays until its session ends, and closes.
-pub(crate) async fn serve(
-    worker: &Rc<Worker>,
+/// Logs a client in, relays until its session ends, and closes; `held` is let go then.
+///
+/// What only the login needs, and the futures of login and close, are boxed: a session does not reserve memory for them
+/// all its life.
+pub(crate) fn serve<H: 'static>(
+    worker: Rc<Worker>,
     mut client: Transport,
     peer: ClientAddress,
     listener: Arc<BoundListener>,
-) {
-    // Boxed, as the futures below are, so that a session does not reserve memory for them all its life.
-    let new_session = Box::pin(login::establish(worker, &mut client, peer, &listener)).await;
-    match new_session {
-        Some(new_session) => {
-            let mut session = relay::Relay::new(Rc::clone(worker), client, *new_session);
-            let ending = (&mut session).await;
-            Box::pin(relay::close(session.into_client(), ending)).await;
+    held: H,
+) -> impl Future<Output = ()> {
+    let login = Box::pin({
+        let worker = Rc::clone(&worker);
+        async move {
+            let new_session = login::establish(&worker, &mut client, peer, &listener).await;
+            (client, new_session)
         }
-        None => Box::pin(client.linger()).await,
+    });
+    async move {
+        let (client, new_session) = login.await;
+        match new_session {
+            Some(new_session) => {
+                let mut session = relay::Relay::new(worker, client, new_session);
+                let ending = (&mut session).await;
+                Box::pin(relay::close(session.into_client(), ending)).await;
+            }
+            None => Box::pin(client.linger()).await,
+        }
+        drop(held);
     }
 }

@@ -159,7 +159,7 @@ impl World {
                 self.life = SessionLife::Relaying(Box::new(Relay::new(
                     Rc::clone(&self.stage.worker),
                     client,
-                    *new_session,
+                    new_session,
                 )));
                 self.woken.0.store(true, Relaxed);
             }
