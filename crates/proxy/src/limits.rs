@@ -172,9 +172,6 @@ pub const FUNCTION_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Checks that fail in a row before a line is logged.
 pub const FUNCTION_FAILURES_TOLD: u32 = 5;
 
-/// How often the task checks whether a session waits for it.
-pub const FUNCTION_LOOK_TICK: Duration = Duration::from_millis(50);
-
 /// The pause after a check, in multiples of the time that the check took.
 pub const FUNCTION_LOOK_SHARE: u32 = 20;
 

@@ -1,10 +1,11 @@
 //! When a database is checked.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::SetOnce;
-use tokio::time::sleep;
+use tokio::time::{sleep_until, timeout};
 use trunkline_session::Functions;
 
 use super::StoreShared;
@@ -12,7 +13,7 @@ use super::connection::FunctionsReadError;
 use super::read::FunctionsReader;
 use crate::limits::{
     FUNCTION_FAILURES_TOLD, FUNCTION_LOOK_INTERVAL, FUNCTION_LOOK_PAUSE_MAX, FUNCTION_LOOK_SHARE,
-    FUNCTION_LOOK_TICK, FUNCTION_QUIET, FUNCTION_UNREADABLE_PAUSE, FUNCTIONS_KEPT,
+    FUNCTION_QUIET, FUNCTION_UNREADABLE_PAUSE, FUNCTIONS_KEPT,
 };
 
 /// Checks a database while it has sessions, and a while longer. Sets `first_look` when the first check has ended.
@@ -52,7 +53,7 @@ pub(super) async fn run(
         let _is_set_already = first_look.set(());
         schedule.looked(began, Instant::now(), pause);
         loop {
-            sleep(FUNCTION_LOOK_TICK).await;
+            schedule.next_tick(&functions).await;
             match schedule.tick(Instant::now(), &functions, Arc::strong_count(&functions) > 1) {
                 TickAction::Look => break,
                 TickAction::Rest => {
@@ -139,6 +140,17 @@ impl LookSchedule {
         self.earliest = now + cost.min(FUNCTION_LOOK_PAUSE_MAX);
         self.due = now + pause.max(cost);
         self.is_resting = false;
+    }
+
+    /// Returns when [`Self::tick`] may have something to do.
+    async fn next_tick(&self, functions: &Functions) {
+        let wanted = async {
+            poll_fn(|cx| functions.poll_wanted(cx, self.is_resting)).await;
+            sleep_until(self.earliest.into()).await;
+        };
+        let pause = self.due.saturating_duration_since(Instant::now());
+        let pause = if pause.is_zero() { FUNCTION_LOOK_INTERVAL } else { pause.min(FUNCTION_LOOK_INTERVAL) };
+        let _whichever_comes_first = timeout(pause, wanted).await;
     }
 
     fn tick(&mut self, now: Instant, functions: &Functions, is_held: bool) -> TickAction {

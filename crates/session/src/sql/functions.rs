@@ -6,8 +6,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use arc_swap::{ArcSwap, Guard};
+use atomic_waker::AtomicWaker;
 
 use crate::limits::{FUNCTION_CHANGES_KEPT, READ_BACK_MAX, SETTING_NAME_MAX};
 use crate::names::cut_in_utf8;
@@ -166,6 +168,8 @@ pub struct Functions {
     is_used: AtomicBool,
     /// A session waits for the next look.
     is_awaited: AtomicBool,
+    /// Waits for that, in [`Self::poll_wanted`].
+    reader: AtomicWaker,
     looks_begun: AtomicU64,
     looks_done: AtomicU64,
     /// The catalog is current after the look of this number.
@@ -201,6 +205,7 @@ impl Functions {
             generation: AtomicU64::new(0),
             is_used: AtomicBool::new(false),
             is_awaited: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
             looks_begun: AtomicU64::new(0),
             looks_done: AtomicU64::new(0),
             look_needed: AtomicU64::new(1),
@@ -280,7 +285,23 @@ impl Functions {
     /// A session has created or changed functions, or objects that may call them: it waits for the next look.
     pub(crate) fn are_changed(&self) {
         self.is_not_watched();
-        self.is_awaited.store(true, Ordering::Relaxed);
+        self.ask_for_look();
+    }
+
+    fn ask_for_look(&self) {
+        if !self.is_awaited.swap(true, Ordering::AcqRel) {
+            self.reader.wake();
+        }
+    }
+
+    /// Ready once a session waits for a look that has not begun, or, `if_used`, has called a function since the last
+    /// [`Self::take_use`]. One task alone may wait.
+    pub fn poll_wanted(&self, cx: &mut Context<'_>, if_used: bool) -> Poll<()> {
+        let is_wanted = || self.is_awaited() || (if_used && self.is_used.load(Ordering::Relaxed));
+        if !is_wanted() {
+            self.reader.register(cx.waker());
+        }
+        if is_wanted() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Whether a session has called a function since the last call of this.
@@ -297,6 +318,7 @@ impl Functions {
     pub(crate) fn load(&self) -> Guard<Arc<FunctionCatalog>> {
         if !self.is_used.load(Ordering::Relaxed) {
             self.is_used.store(true, Ordering::Relaxed);
+            self.reader.wake();
         }
         self.catalog.load()
     }
@@ -319,7 +341,7 @@ impl Functions {
     /// The number of the look after which the functions called now are known. The session waits for it.
     pub(crate) fn next_look(&self) -> u64 {
         let number = self.looks_begun.load(Ordering::Acquire) + 1;
-        self.is_awaited.store(true, Ordering::Release);
+        self.ask_for_look();
         number
     }
 
@@ -340,7 +362,39 @@ impl Functions {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Wake, Waker};
+
     use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_reader_wakes_for_a_session_that_waits_and_if_it_rests_for_a_call() {
+        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let is_wanted = |if_used| functions.poll_wanted(&mut Context::from_waker(&waker), if_used).is_ready();
+        assert!(!is_wanted(true));
+        drop(functions.load());
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(is_wanted(true) && !is_wanted(false));
+        functions.next_look();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2);
+        assert!(is_wanted(false));
+        functions.next_look();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2, "it is awake");
+        assert!(functions.take_use());
+        functions.look_begins();
+        assert!(!is_wanted(true));
+    }
 
     #[test]
     fn deeds_add_up_and_end_at_the_limit() {
