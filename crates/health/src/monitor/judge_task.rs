@@ -10,7 +10,7 @@ use tokio::time::{Instant as TokioInstant, sleep_until};
 use trunkline_codec::ids::SystemIdentifier;
 
 use crate::judge::{AdoptionRefusal, Judge, JudgeSettings, Notice, NoticeKind, Observation, Transition};
-use trunkline_topology::{AdminState, LogSeverity, ServerId, ServerSpec, Snapshot};
+use trunkline_topology::{AdminState, LogSeverity, ServerId, ServerSpec, Snapshot, State};
 
 /// Changes of state that are kept to be shown.
 const TRANSITIONS_KEPT: usize = 20;
@@ -118,7 +118,7 @@ fn log(transition: &Transition) {
             tracing::$level!(
                 target: "trunkline::health",
                 %from, %to, %role, server.name = %name, lag_seconds = est, lag_at_least = lo, lag_at_most = hi, in_sync,
-                reason = %reason,
+                reason = %reason, hint = hint(*from, *to),
                 "server changed state"
             )
         };
@@ -127,6 +127,13 @@ fn log(transition: &Transition) {
         LogSeverity::Info => line!(info),
         LogSeverity::Warning => line!(warn),
     }
+}
+
+/// What to do about a server that never served: most often it is the configuration that is wrong.
+fn hint(from: State, to: State) -> Option<&'static str> {
+    matches!((from, to), (State::Unknown, State::Down | State::Fenced)).then_some(
+        "`trunkline check --connect` with the same configuration asks every server and says what to do",
+    )
 }
 
 /// Logs what changes no state.
@@ -158,9 +165,17 @@ fn log_notice(notice: &Notice) {
 
 #[cfg(test)]
 mod tests {
-    use trunkline_topology::{Role, State};
+    use trunkline_topology::Role;
 
     use super::*;
+
+    #[test]
+    fn only_a_server_that_never_served_gets_the_hint() {
+        assert!(hint(State::Unknown, State::Down).is_some_and(|hint| hint.contains("check --connect")));
+        assert!(hint(State::Unknown, State::Fenced).is_some());
+        assert_eq!(hint(State::Unknown, State::Up), None);
+        assert_eq!(hint(State::Up, State::Down), None);
+    }
 
     #[test]
     fn the_last_changes_are_kept_and_no_more() {
