@@ -40,12 +40,17 @@ MOVES_SECONDS ?= 3600
 test-long: test-foreign ## An hour (MOVES_SECONDS) of random sessions with random moves, each compared with one that stays; finds new seeds
 	@scripts/ci/tools.sh server
 	TRUNKLINE_MOVES_SECONDS=$(MOVES_SECONDS) cargo test -p trunkline-tests --test moves a_session_that_moves -- --nocapture
+	@if [ "$$(id -u)" -eq 0 ]; then tests/newcomer/run.sh; else echo "    newcomer: SKIPPED, only root can make a Debian root"; fi
 
 .PHONY: test-foreign
 test-foreign: ## PostgreSQL's isolation schedule and libpq_pipeline through both modes; downloads their source from Debian
 	@scripts/ci/tools.sh all
 	$(build_quick)
 	@scripts/ci/foreign.sh
+
+.PHONY: newcomer
+newcomer: ## README.md followed in a bare bookworm and a bare trixie, and the usual mistakes; needs root, debootstrap and rustup
+	@tests/newcomer/run.sh
 
 .PHONY: quick-test
 quick-test: ## Unit and simulation tests only: no PostgreSQL, seconds
