@@ -20,6 +20,8 @@ const MOVE_TIMEOUT: Duration = Duration::from_millis(600);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Sessions that crowd a server.
 const CROWD: usize = 8;
+/// How long a question of the proxy's own may take; of a session in a transaction it is not asked.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two looks at the session.
 const LOOK: Duration = Duration::from_millis(3);
 
@@ -92,6 +94,15 @@ impl Mover {
     /// Sends the session of the client at `port` away, and waits until it has left or is seen to stay.
     pub(crate) fn make(&mut self, how: Move, world: &mut World, port: u16) -> Outcome {
         self.settle();
+        if matches!(how, Move::Lost | Move::Crash) && world.await_known_defaults() {
+            // What they do not tell the proxy asks the session's server for, once the session is idle.
+            let is_asked =
+                || self.look(port).and_then(|seen| seen.pinned).is_some_and(|why| is_transient(&why));
+            let deadline = Instant::now() + QUESTION_TIMEOUT;
+            while is_asked() && Instant::now() < deadline {
+                std::thread::sleep(LOOK);
+            }
+        }
         let Some(Seen { server: Some(server), .. }) = self.look(port) else { return Outcome::Nowhere };
         match how {
             Move::Drain | Move::Maint => {

@@ -152,6 +152,15 @@ impl World {
 }
 
 impl World {
+    /// Waits for the looks at defaults that a script has changed, and returns whether it has: of a change around a login
+    /// the proxy does not know if the server is lost before them.
+    pub(crate) fn await_known_defaults(&mut self) -> bool {
+        if self.has_other_defaults {
+            self.await_looks_at_defaults();
+        }
+        self.has_other_defaults
+    }
+
     /// Waits until all endpoints have looked at the defaults of the servers that they may use. Of a login before that,
     /// on a server that is lost at once, they do not know what it was given.
     fn await_looks_at_defaults(&mut self) {
