@@ -85,6 +85,10 @@ pub fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
     let file = SocketFile::of(path)?;
     file.permit(mode)?;
     socket.listen(LISTEN_BACKLOG)?;
+    // Until now another process that starts would find nobody listening, and have replaced it.
+    if !file.is_there().unwrap_or(false) {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process has replaced it"));
+    }
     socket.set_nonblocking(true)?;
     Ok((OwnedFd::from(socket).into(), file))
 }

@@ -126,13 +126,7 @@ impl Logging {
         let mut reported = 0;
         loop {
             tokio::time::sleep(DROPPED_INTERVAL).await;
-            for left_out in self.flood.take_left_out() {
-                tracing::warn!(
-                    lines = left_out.lines,
-                    like = left_out.message,
-                    "log lines were left out: too many alike"
-                );
-            }
+            self.report_left_out();
             let dropped = self.dropped.dropped_lines();
             if dropped > reported {
                 tracing::warn!(
@@ -143,5 +137,23 @@ impl Logging {
                 reported = dropped;
             }
         }
+    }
+
+    /// Says how many lines were left out since the last call, of each kind.
+    fn report_left_out(&self) {
+        for left_out in self.flood.take_left_out() {
+            tracing::warn!(
+                lines = left_out.lines,
+                like = left_out.message,
+                "log lines were left out: too many alike"
+            );
+        }
+    }
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        // Nobody reports any more, and what was left out is counted nowhere else.
+        self.report_left_out();
     }
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use trunkline_codec::limits::NAME_BYTES_MAX;
 use trunkline_codec::startup::{Replication, StartupMessage};
 use trunkline_routing::TargetSessionAttrs;
 use trunkline_topology::ServerId;
@@ -148,7 +149,11 @@ impl ProxyOptions {
         ];
         match known.into_iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())) {
             Some((_, place)) => *place = Some(value.to_vec()),
-            None => return Err(Refusal::UnknownOption { name: shown(name), hint: OPTIONS_HINT }),
+            // Nobody has authenticated yet: what is logged is not to be as long as the client likes.
+            None => {
+                let name = shown(&name[..name.len().min(NAME_BYTES_MAX)]);
+                return Err(Refusal::UnknownOption { name, hint: OPTIONS_HINT });
+            }
         }
         Ok(())
     }

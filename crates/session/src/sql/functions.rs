@@ -216,10 +216,9 @@ impl Functions {
 
     /// The reader begins a look; [`Self::look_ended`] ends it.
     pub fn look_begins(&self) -> u64 {
-        let number = self.looks_begun.fetch_add(1, Ordering::AcqRel) + 1;
-        // A session that waits from now on waits for the next one.
+        // First: a session that sees this look begun waits for the next one, and its wish must not be erased.
         self.is_awaited.store(false, Ordering::Release);
-        number
+        self.looks_begun.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// The look of this number has ended; `catalog` is the new one if something has changed.

@@ -28,8 +28,8 @@ enum Asked {
     Http(String),
     /// This socket alone.
     Socket(PathBuf),
-    /// A variable's socket if it answers, or else the usual ones; the default HTTP address if none does.
-    First(Option<PathBuf>),
+    /// The first of the usual sockets that answers; the default HTTP address if none does.
+    First,
 }
 
 impl StatusSource {
@@ -41,9 +41,8 @@ impl StatusSource {
             Asked::Socket(socket) => {
                 over_socket(&[socket], &[], path).map_err(|error| error.into_failure(true))
             }
-            Asked::First(named) => {
-                let places: Vec<_> = named.into_iter().chain(admin_socket::usual()).collect();
-                match over_socket(&places, &admin_socket::demos(&std::env::temp_dir()), path) {
+            Asked::First => {
+                match over_socket(&admin_socket::usual(), &admin_socket::demos(&std::env::temp_dir()), path) {
                     Err(AdminError::NoneAnswers(_)) => over_http(DEFAULT_HTTP.to_owned(), path),
                     answered => answered.map_err(|error| error.into_failure(false)),
                 }
@@ -56,7 +55,11 @@ impl StatusSource {
         match (self.http.clone(), self.admin.clone()) {
             (Some(address), _) => Asked::Http(address),
             (None, Some(socket)) => Asked::Socket(socket),
-            (None, None) => http.map_or(Asked::First(admin), Asked::Http),
+            (None, None) => match (http, admin) {
+                (Some(address), _) => Asked::Http(address),
+                (None, Some(socket)) => Asked::Socket(socket),
+                (None, None) => Asked::First,
+            },
         }
     }
 }
@@ -80,8 +83,12 @@ mod tests {
     fn a_flag_wins_over_a_variable_and_http_over_a_socket_that_a_variable_names() {
         let (http, admin) = (|| Some("db:8008".to_owned()), || Some(PathBuf::from("/a.sock")));
         let none = StatusSource::default();
-        assert_eq!(none.asked(None, None), Asked::First(None));
-        assert_eq!(none.asked(None, admin()), Asked::First(admin()));
+        assert_eq!(none.asked(None, None), Asked::First);
+        assert_eq!(
+            none.asked(None, admin()),
+            Asked::Socket("/a.sock".into()),
+            "another socket is another proxy's"
+        );
         assert_eq!(none.asked(http(), admin()), Asked::Http("db:8008".to_owned()));
         let socket = StatusSource { admin: admin(), http: None };
         assert_eq!(socket.asked(http(), None), Asked::Socket("/a.sock".into()));
