@@ -249,6 +249,14 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_option_is_shown_no_longer_than_a_name() {
+        let name = [&b"trunkline."[..], &[1; 9000]].concat();
+        let refusal =
+            options(&[(name.as_slice(), &b"on"[..])]).expect_err("there is none of this name").to_string();
+        assert!(refusal.len() < 500, "{} bytes", refusal.len());
+    }
+
+    #[test]
     fn a_name_with_control_characters_is_shown_on_one_line() {
         assert_eq!(shown(b"app\nERROR\x1b[2J"), "app\\nERROR\\u{1b}[2J");
     }
