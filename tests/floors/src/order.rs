@@ -5,7 +5,7 @@ use crate::manifest::Manifest;
 
 /// The crates, those below first. A crate depends on crates of lower floors only.
 const CRATES: &[&[&str]] = &[
-    &["codec", "reactor", "cluster"],
+    &["codec", "reactor", "cluster", "tls"],
     &["topology", "net"],
     &["health", "routing", "session"],
     &["telemetry"],

@@ -1,0 +1,470 @@
+//! The records of one connection: plaintext is sealed into them and opened from them.
+//!
+//! The caller has the buffers of whole records. What is kept here is the beginning of a record that is not whole yet, and
+//! handshake messages in pieces: rustls refers to their place in the bytes, and panics if it is not given them again
+//! with each call. A session at rest keeps nothing.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::ClientConnectionData;
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::server::ServerConnectionData;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
+use rustls::{ClientConfig, Error, ServerConfig};
+
+/// The most plaintext of one record. Source: RFC 8446, 5.1.
+const RECORD_PLAIN_MAX: usize = 16 * 1024;
+/// The most that sealing adds to the plaintext of a record: header, explicit nonce (TLS 1.2), content type, tag.
+/// Source: RFC 5246, 6.2.3.3; RFC 8446, 5.2.
+const RECORD_EXTRA_MAX: usize = 5 + 8 + 1 + 16;
+/// A KeyUpdate or an alert that goes before them.
+const MESSAGE_EXTRA_MAX: usize = 128;
+/// The most that is kept of the peer: a handshake message in pieces, such as a chain of certificates. rustls takes none
+/// that is longer. Source: rustls, msgs/deframer/mod.rs, `MAX_HANDSHAKE_SIZE` (64 KiB), and the headers of its pieces.
+const REST_MAX: usize = 128 * 1024;
+
+/// One end of a TLS connection.
+pub struct Records {
+    side: Side,
+    /// Bytes of the peer that rustls is not done with.
+    rest: Vec<u8>,
+    /// Why nothing is sealed or opened any more: rustls is not asked again after an error.
+    failure: Option<Box<TlsError>>,
+}
+
+enum Side {
+    Server(UnbufferedServerConnection),
+    Client(UnbufferedClientConnection),
+}
+
+/// Why a connection cannot go on. An alert for the peer is among the bytes to send, if TLS has one.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TlsError(#[from] rustls::Error);
+
+/// What bytes of the peer have led to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// The handshake is complete: plaintext can be sealed.
+    pub may_seal: bool,
+    /// The peer has said that it sends no more (close_notify).
+    pub is_closed: bool,
+}
+
+impl Records {
+    /// The side that was connected to.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used.
+    pub fn server(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
+        Ok(Self {
+            side: Side::Server(UnbufferedServerConnection::new(config)?),
+            rest: Vec::new(),
+            failure: None,
+        })
+    }
+
+    /// The side that connects, to a server of this name.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used.
+    pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
+        Ok(Self {
+            side: Side::Client(UnbufferedClientConnection::new(config, name)?),
+            rest: Vec::new(),
+            failure: None,
+        })
+    }
+
+    /// Opens the records in `sealed`, which follows what came before: the plaintext of those that are whole goes to
+    /// `plain`, what TLS itself has to send is appended to `out`.
+    ///
+    /// # Errors
+    /// When the peer breaks the protocol, or is refused: the connection is over once `out` is sent.
+    pub fn open(
+        &mut self,
+        sealed: &mut [u8],
+        plain: impl FnMut(&[u8]),
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, TlsError> {
+        self.check()?;
+        let opened = self.open_more(sealed, plain, out);
+        self.note(opened)
+    }
+
+    fn open_more(
+        &mut self,
+        sealed: &mut [u8],
+        plain: impl FnMut(&[u8]),
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, TlsError> {
+        if self.rest.is_empty() {
+            let (done, opened) = self.side.open(sealed, plain, out);
+            self.rest.extend_from_slice(&sealed[done..]);
+            return opened;
+        }
+        self.rest.extend_from_slice(sealed);
+        let (done, opened) = self.side.open(&mut self.rest, plain, out);
+        self.rest.drain(..done);
+        if self.rest.is_empty() {
+            self.rest = Vec::new();
+        }
+        if self.rest.len() > REST_MAX {
+            return Err(TlsError(Error::General("a handshake message is too long".into())));
+        }
+        opened
+    }
+
+    fn check(&self) -> Result<(), TlsError> {
+        self.failure.as_ref().map_or(Ok(()), |failure| Err(TlsError::clone(failure)))
+    }
+
+    fn note<T>(&mut self, outcome: Result<T, TlsError>) -> Result<T, TlsError> {
+        if let Err(error) = &outcome {
+            self.failure = Some(Box::new(error.clone()));
+        }
+        outcome
+    }
+
+    /// Bytes that [`Self::seal`] may need for so many bytes of plaintext.
+    #[must_use]
+    pub fn room_for(plain: usize) -> usize {
+        plain + plain.div_ceil(RECORD_PLAIN_MAX) * RECORD_EXTRA_MAX + MESSAGE_EXTRA_MAX
+    }
+
+    /// Seals `plain` into `space`, which has [`Self::room_for`] it. Returns how many bytes of it are to be sent: all of
+    /// them, and in this order.
+    ///
+    /// # Errors
+    /// When the handshake is not complete, or the keys are used up.
+    pub fn seal(&mut self, plain: &[u8], space: &mut [u8]) -> Result<usize, TlsError> {
+        self.check()?;
+        let sealed = match &mut self.side {
+            Side::Server(end) => seal(end, &mut self.rest, plain, space),
+            Side::Client(end) => seal(end, &mut self.rest, plain, space),
+        };
+        self.note(sealed)
+    }
+
+    /// Says that no more plaintext comes (close_notify), in what is appended to `out`.
+    pub fn close(&mut self, out: &mut Vec<u8>) {
+        if self.failure.is_some() {
+            return;
+        }
+        let mut space = [0; MESSAGE_EXTRA_MAX];
+        let written = match &mut self.side {
+            Side::Server(end) => close(end, &mut self.rest, &mut space),
+            Side::Client(end) => close(end, &mut self.rest, &mut space),
+        };
+        out.extend_from_slice(&space[..written]);
+    }
+}
+
+impl Side {
+    fn open(
+        &mut self,
+        sealed: &mut [u8],
+        plain: impl FnMut(&[u8]),
+        out: &mut Vec<u8>,
+    ) -> (usize, Result<Opened, TlsError>) {
+        match self {
+            Side::Server(end) => open(end, sealed, plain, out),
+            Side::Client(end) => open(end, sealed, plain, out),
+        }
+    }
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.side {
+            Side::Server(_) => "Records(server)",
+            Side::Client(_) => "Records(client)",
+        })
+    }
+}
+
+/// Both sides, which rustls drives alike.
+trait End {
+    type Data;
+
+    fn process<'c, 'i>(&'c mut self, sealed: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+}
+
+impl End for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, sealed: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(sealed)
+    }
+}
+
+impl End for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, sealed: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(sealed)
+    }
+}
+
+/// Opens records; returns how many bytes at the front are done with.
+fn open(
+    end: &mut impl End,
+    sealed: &mut [u8],
+    mut plain: impl FnMut(&[u8]),
+    out: &mut Vec<u8>,
+) -> (usize, Result<Opened, TlsError>) {
+    let mut opened = Opened::default();
+    let mut done = 0;
+    loop {
+        let UnbufferedStatus { discard, state } = end.process(&mut sealed[done..]);
+        let step = match state {
+            Ok(state) => step(state, &mut opened, &mut plain, out),
+            Err(error) => Err(TlsError(error)),
+        };
+        done += discard;
+        match step {
+            Ok(Step::More) => {}
+            Ok(Step::Over) => return (done, Ok(opened)),
+            Err(error) => {
+                last_words(end, &mut sealed[done..], out);
+                return (done, Err(error));
+            }
+        }
+    }
+}
+
+enum Step {
+    More,
+    Over,
+}
+
+fn step<D>(
+    state: ConnectionState<'_, '_, D>,
+    opened: &mut Opened,
+    plain: &mut impl FnMut(&[u8]),
+    out: &mut Vec<u8>,
+) -> Result<Step, TlsError> {
+    match state {
+        ConnectionState::ReadTraffic(mut records) => {
+            while let Some(record) = records.next_record() {
+                plain(record?.payload);
+            }
+        }
+        ConnectionState::EncodeTlsData(message) => encode(message, out),
+        ConnectionState::TransmitTlsData(sent) => sent.done(),
+        ConnectionState::PeerClosed => opened.is_closed = true,
+        ConnectionState::WriteTraffic(_) => {
+            opened.may_seal = true;
+            return Ok(Step::Over);
+        }
+        ConnectionState::Closed => {
+            opened.is_closed = true;
+            return Ok(Step::Over);
+        }
+        ConnectionState::BlockedHandshake => return Ok(Step::Over),
+        // Early data is not asked for.
+        _other => return Err(TlsError(Error::General("early data".into()))),
+    }
+    Ok(Step::More)
+}
+
+/// The alert that tells the peer of an error. rustls has it ready, and looks at no bytes before it is taken; asked once
+/// more, it would read them again.
+fn last_words(end: &mut impl End, sealed: &mut [u8], out: &mut Vec<u8>) {
+    if let Ok(ConnectionState::EncodeTlsData(message)) = end.process(sealed).state {
+        encode(message, out);
+    }
+}
+
+fn encode<D>(mut message: EncodeTlsData<'_, D>, out: &mut Vec<u8>) {
+    let begin = out.len();
+    let mut room = MESSAGE_EXTRA_MAX;
+    loop {
+        out.resize(begin + room, 0);
+        match message.encode(&mut out[begin..]) {
+            Ok(written) => return out.truncate(begin + written),
+            Err(EncodeError::InsufficientSize(more)) => room = more.required_size,
+            Err(EncodeError::AlreadyEncoded) => return out.truncate(begin),
+        }
+    }
+}
+
+fn seal(end: &mut impl End, rest: &mut [u8], plain: &[u8], space: &mut [u8]) -> Result<usize, TlsError> {
+    let mut written = 0;
+    loop {
+        match end.process(rest).state.map_err(TlsError)? {
+            ConnectionState::WriteTraffic(mut traffic) => {
+                return match traffic.encrypt(plain, &mut space[written..]) {
+                    Ok(more) => Ok(written + more),
+                    Err(EncryptError::InsufficientSize(_)) => Err(TlsError(Error::General("no room".into()))),
+                    Err(EncryptError::EncryptExhausted) => Err(TlsError(Error::EncryptError)),
+                };
+            }
+            ConnectionState::EncodeTlsData(mut message) => {
+                written += message
+                    .encode(&mut space[written..])
+                    .map_err(|error| TlsError(Error::General(error.to_string())))?;
+            }
+            ConnectionState::TransmitTlsData(sent) => sent.done(),
+            // Edge-triggered: the peer's goodbye was told when it was opened.
+            ConnectionState::PeerClosed => {}
+            _none_of_these => return Err(TlsError(Error::HandshakeNotComplete)),
+        }
+    }
+}
+
+fn close(end: &mut impl End, rest: &mut [u8], space: &mut [u8]) -> usize {
+    match end.process(rest).state {
+        Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic.queue_close_notify(space).unwrap_or(0),
+        // It is broken, or not yet begun.
+        Ok(_) | Err(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::RootCertStore;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    use super::*;
+
+    fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+        let made = rcgen::generate_simple_self_signed(["db.example".to_owned()]).unwrap();
+        let certificate: CertificateDer<'static> = made.cert.der().clone();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        let server =
+            ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        (Arc::new(server), Arc::new(client))
+    }
+
+    fn name(name: &'static str) -> ServerName<'static> {
+        ServerName::try_from(name).unwrap()
+    }
+
+    /// An end and what was sent to it.
+    struct Peer {
+        records: Records,
+        plain: Vec<u8>,
+        may_seal: bool,
+        is_closed: bool,
+    }
+
+    impl Peer {
+        fn new(records: Records) -> Self {
+            Self { records, plain: Vec::new(), may_seal: false, is_closed: false }
+        }
+
+        /// Takes these bytes; returns the answer.
+        fn take(&mut self, bytes: &[u8]) -> Result<Vec<u8>, TlsError> {
+            let mut out = Vec::new();
+            let plain = &mut self.plain;
+            let mut bytes = bytes.to_vec();
+            let opened = self.records.open(&mut bytes, |some| plain.extend_from_slice(some), &mut out)?;
+            self.may_seal |= opened.may_seal;
+            self.is_closed |= opened.is_closed;
+            Ok(out)
+        }
+
+        fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
+            let mut space = vec![0; Records::room_for(plain.len())];
+            let written = self.records.seal(plain, &mut space).unwrap();
+            space.truncate(written);
+            space
+        }
+    }
+
+    /// Both ends after a handshake, whose bytes came in pieces of this size.
+    fn pair(piece: usize) -> (Peer, Peer) {
+        let (server, client) = configs();
+        let mut server = Peer::new(Records::server(server).unwrap());
+        let mut client = Peer::new(Records::client(client, name("db.example")).unwrap());
+        let mut to_server = client.take(&[]).unwrap();
+        while !(server.may_seal && client.may_seal) {
+            let mut to_client = Vec::new();
+            to_server.chunks(piece).for_each(|some| to_client.extend(server.take(some).unwrap()));
+            to_server = Vec::new();
+            to_client.chunks(piece).for_each(|some| to_server.extend(client.take(some).unwrap()));
+        }
+        (server, client)
+    }
+
+    #[test]
+    fn what_is_sealed_is_opened_wherever_its_bytes_are_cut() {
+        let sent: Vec<u8> = (0..50_000_u32).flat_map(|n| n.to_be_bytes()).collect();
+        for piece in [1, 7, 1000, 100_000] {
+            let (mut server, mut client) = pair(piece);
+            let sealed = client.seal(&sent);
+            for some in sealed.chunks(piece) {
+                assert_eq!(server.take(some).unwrap(), b"");
+            }
+            assert_eq!(server.plain, sent);
+            let sealed = server.seal(b"an answer");
+            client.take(&sealed).unwrap();
+            assert_eq!(client.plain, b"an answer");
+        }
+    }
+
+    #[test]
+    fn room_for_plaintext_is_room_enough() {
+        let (mut server, _client) = pair(100_000);
+        for length in [0, 1, RECORD_PLAIN_MAX - 1, RECORD_PLAIN_MAX, RECORD_PLAIN_MAX + 1, 300_000] {
+            let plain = vec![b'x'; length];
+            assert!(server.seal(&plain).len() <= Records::room_for(length), "{length}");
+        }
+    }
+
+    #[test]
+    fn an_end_that_closes_says_so() {
+        let (mut server, mut client) = pair(100_000);
+        let mut last = client.seal(b"bye");
+        client.records.close(&mut last);
+        server.take(&last).unwrap();
+        assert_eq!(server.plain, b"bye");
+        assert!(server.is_closed);
+        let sealed = server.seal(b"still answered");
+        client.take(&sealed).unwrap();
+        assert_eq!(client.plain, b"still answered");
+    }
+
+    #[test]
+    fn a_peer_that_is_refused_is_told_why() {
+        let (server, client) = configs();
+        let mut server = Peer::new(Records::server(server).unwrap());
+        let mut client = Peer::new(Records::client(client, name("other.example")).unwrap());
+        let hello = client.take(&[]).unwrap();
+        let answer = server.take(&hello).unwrap();
+        let mut out = Vec::new();
+        let refused = client.records.open(&mut answer.clone(), |_| {}, &mut out).unwrap_err();
+        assert!(refused.to_string().contains("not valid for name"), "{refused}");
+        let told = server.take(&out).unwrap_err();
+        assert!(told.to_string().contains("BadCertificate"), "{told}");
+    }
+
+    #[test]
+    fn an_end_that_failed_goes_on_with_nothing() {
+        let (mut server, mut client) = pair(100_000);
+        let mut sealed = client.seal(b"x");
+        *sealed.last_mut().unwrap() ^= 1;
+        for _again in 0..2 {
+            let refused = server.take(&sealed).unwrap_err();
+            assert!(refused.to_string().contains("cannot decrypt peer's message"), "{refused}");
+            assert!(server.records.seal(b"y", &mut [0; 1000]).is_err());
+        }
+        let mut out = Vec::new();
+        server.records.close(&mut out);
+        assert_eq!((out.as_slice(), server.plain.as_slice()), (&b""[..], &b""[..]));
+    }
+
+    #[test]
+    fn bytes_that_are_no_tls_are_refused() {
+        let mut server = Peer::new(Records::server(configs().0).unwrap());
+        let refused = server.take(b"\0\0\0\x08\x04\xd2\x16\x2f").unwrap_err();
+        assert!(refused.to_string().contains("corrupt message"), "{refused}");
+    }
+}
