@@ -17,4 +17,4 @@ pub use connect::{Remote, connect, open};
 pub use limits::{CLIENT_KEEPALIVE, LINGER, LINGER_BYTES_MAX, LISTEN_BACKLOG};
 pub use listen::{Accepted, Listener};
 pub use proxy_header::{PROXY_HEADER_BYTES_MAX, ProxyHeaderError, read_proxy_header};
-pub use transport::Transport;
+pub use transport::{TlsStream, Transport};

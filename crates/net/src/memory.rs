@@ -210,6 +210,16 @@ impl MemoryStream {
         Ok(count)
     }
 
+    pub(crate) fn poll_send(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.try_write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.outgoing.borrow_mut().writer = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            done => Poll::Ready(done),
+        }
+    }
+
     #[cold]
     pub(crate) fn may_read(&self) -> bool {
         let incoming = self.incoming.borrow();
@@ -286,13 +296,7 @@ impl AsyncRead for MemoryStream {
 
 impl AsyncWrite for MemoryStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.try_write(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.outgoing.borrow_mut().writer = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            done => Poll::Ready(done),
-        }
+        self.poll_send(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,5 +4,7 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that cannot go on panics"))]
 
 pub mod records;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use records::{Opened, Records, TlsError};

@@ -326,22 +326,8 @@ fn close(end: &mut impl End, rest: &mut [u8], space: &mut [u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use rustls::RootCertStore;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
     use super::*;
-
-    fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
-        let made = rcgen::generate_simple_self_signed(["db.example".to_owned()]).unwrap();
-        let certificate: CertificateDer<'static> = made.cert.der().clone();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate.clone()).unwrap();
-        let server =
-            ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-        let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        (Arc::new(server), Arc::new(client))
-    }
+    use crate::testing::configs;
 
     fn name(name: &'static str) -> ServerName<'static> {
         ServerName::try_from(name).unwrap()

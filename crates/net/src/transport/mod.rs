@@ -2,13 +2,17 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use trunkline_reactor::{Accepted, Stream, timer};
 
 use crate::limits::{LINGER, LINGER_BYTES_MAX};
 use crate::memory;
+
+mod tls;
+
+pub use tls::TlsStream;
 
 /// A connection to a client or a server.
 ///
@@ -19,6 +23,8 @@ pub enum Transport {
     Plain(Stream),
     /// One end of a pair in memory, for tests.
     Memory(memory::MemoryStream),
+    /// One of those, with its bytes in TLS records.
+    Tls(Box<TlsStream>),
 }
 
 impl Transport {
@@ -35,10 +41,11 @@ impl Transport {
     /// # Errors
     /// What the kernel says.
     #[inline]
-    pub fn poll_recv(&self, cx: &Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_recv(&self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Transport::Plain(stream) => stream.poll_recv(cx, space),
             Transport::Memory(end) => end.poll_recv(cx, space),
+            Transport::Tls(stream) => stream.poll_recv(cx, space),
         }
     }
 
@@ -51,6 +58,19 @@ impl Transport {
         match self {
             Transport::Plain(stream) => stream.try_write(bytes),
             Transport::Memory(end) => end.try_write(bytes),
+            Transport::Tls(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Writes what the peer accepts; if nothing, the task is woken when it accepts more.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Transport::Plain(stream) => stream.poll_send(cx, bytes),
+            Transport::Memory(end) => end.poll_send(cx, bytes),
+            Transport::Tls(stream) => stream.poll_write(cx, bytes),
         }
     }
 
@@ -62,6 +82,7 @@ impl Transport {
         match self {
             Transport::Plain(stream) => stream.try_write_last(bytes),
             Transport::Memory(end) => end.try_write(bytes),
+            Transport::Tls(stream) => stream.try_write_last(bytes),
         }
     }
 
@@ -72,6 +93,7 @@ impl Transport {
         match self {
             Transport::Plain(stream) => stream.may_read(),
             Transport::Memory(end) => end.may_read(),
+            Transport::Tls(stream) => stream.may_read(),
         }
     }
 
@@ -80,6 +102,7 @@ impl Transport {
         match self {
             Transport::Plain(stream) => stream.change_reader(),
             Transport::Memory(end) => end.change_reader(),
+            Transport::Tls(stream) => stream.socket().change_reader(),
         }
     }
 
@@ -87,10 +110,11 @@ impl Transport {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn poll_peek(&self, cx: &Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_peek(&self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Transport::Plain(stream) => stream.poll_peek(cx, bytes),
             Transport::Memory(end) => end.poll_peek(cx, bytes),
+            Transport::Tls(stream) => stream.poll_peek(cx, bytes),
         }
     }
 
@@ -108,6 +132,7 @@ impl Transport {
         match self {
             Transport::Plain(stream) => stream.poll_read_closed(cx),
             Transport::Memory(end) => end.poll_read_closed(cx),
+            Transport::Tls(stream) => stream.poll_read_closed(cx),
         }
     }
 
@@ -122,6 +147,7 @@ impl Transport {
                 end.set_zero_linger();
                 Ok(())
             }
+            Transport::Tls(stream) => stream.socket().set_zero_linger(),
         }
     }
 
@@ -163,27 +189,33 @@ impl AsyncRead for Transport {
         match self.get_mut() {
             Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Transport::Memory(end) => Pin::new(end).poll_read(cx, buffer),
+            Transport::Tls(stream) => {
+                let read = ready!(stream.poll_recv(cx, buffer.initialize_unfilled()))?;
+                buffer.advance(read);
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }
 
 impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Transport::Memory(end) => Pin::new(end).poll_write(cx, bytes),
-        }
+        self.poll_send(cx, bytes)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Neither holds anything back.
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            // Neither holds anything back.
+            Transport::Plain(_) | Transport::Memory(_) => Poll::Ready(Ok(())),
+            Transport::Tls(stream) => stream.poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Transport::Memory(end) => Pin::new(end).poll_shutdown(cx),
+            Transport::Tls(stream) => stream.poll_shutdown(cx),
         }
     }
 }

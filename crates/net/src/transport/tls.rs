@@ -1,0 +1,479 @@
+//! A connection whose bytes are sealed in TLS records.
+//!
+//! Whoever waits for bytes waits for plaintext: records that came are opened at once, and what of them was not read stays
+//! here. What was sealed and not taken by the socket cannot be sealed again: it stays here, too, and a write counts as done
+//! only when its last byte is with the socket. So nobody above has to ask whether something is left.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+use trunkline_tls::{Records, TlsError};
+
+use super::Transport;
+
+/// Bytes read from the socket at once: two records of the largest kind.
+const SEALED_IN: usize = 2 * 17 * 1024;
+/// Plaintext sealed at once.
+const PLAIN_OUT_MAX: usize = 64 * 1024;
+
+thread_local! {
+    /// Where records are read to, and opened.
+    static IN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Where records are sealed.
+    static OUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct TlsStream {
+    socket: Transport,
+    state: RefCell<TlsState>,
+}
+
+#[derive(Debug)]
+struct TlsState {
+    records: Records,
+    /// Plaintext that nobody has read.
+    plain: Backlog,
+    /// Records that the socket has not taken.
+    sealed: Backlog,
+    /// The last byte of the last write is sealed, but was not counted as written: it comes again.
+    owes: bool,
+    /// The peer sends no more.
+    has_ended: bool,
+    /// This end has said that it sends no more.
+    has_closed: bool,
+}
+
+/// Bytes that wait; no memory while there are none.
+#[derive(Debug, Default)]
+struct Backlog {
+    bytes: Vec<u8>,
+    done: usize,
+}
+
+impl Backlog {
+    fn waiting(&self) -> &[u8] {
+        &self.bytes[self.done..]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.done += count;
+        if self.done >= self.bytes.len() {
+            *self = Backlog::default();
+        }
+    }
+}
+
+/// What opened records have led to.
+struct OpenedInto {
+    /// Bytes of plaintext in the reader's space.
+    filled: usize,
+    /// The handshake is complete.
+    may_seal: bool,
+}
+
+fn refused(error: &TlsError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}
+
+impl TlsStream {
+    /// Shakes hands over `socket`; `came` are bytes that were read from it already.
+    ///
+    /// # Errors
+    /// What the kernel says, `UnexpectedEof`, or why TLS refuses (`InvalidData`), which the peer has been told.
+    pub async fn shake_hands(socket: Transport, records: Records, came: &[u8]) -> io::Result<Self> {
+        let state = TlsState {
+            records,
+            plain: Backlog::default(),
+            sealed: Backlog::default(),
+            owes: false,
+            has_ended: false,
+            has_closed: false,
+        };
+        let stream = Self { socket, state: RefCell::new(state) };
+        let mut step = stream.open(&mut came.to_vec(), &mut []);
+        loop {
+            poll_fn(|cx| stream.poll_send(cx)).await?;
+            if step.map_err(|error| refused(&error))?.may_seal {
+                return Ok(stream);
+            }
+            step = poll_fn(|cx| stream.poll_step(cx)).await?;
+        }
+    }
+
+    /// Reads once during the handshake.
+    fn poll_step(&self, cx: &mut Context<'_>) -> Poll<io::Result<Result<OpenedInto, TlsError>>> {
+        with(&IN, SEALED_IN, |came| {
+            Poll::Ready(match ready!(self.socket.poll_recv(cx, came))? {
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                count => Ok(self.open(&mut came[..count], &mut [])),
+            })
+        })
+    }
+
+    /// Opens records: as much plaintext as fits goes to `space`, the rest waits.
+    fn open(&self, records: &mut [u8], space: &mut [u8]) -> Result<OpenedInto, TlsError> {
+        let mut state = self.state.borrow_mut();
+        let TlsState { records: end, plain, sealed, .. } = &mut *state;
+        let mut filled = 0;
+        let take = |some: &[u8]| {
+            let fits = some.len().min(space.len() - filled);
+            space[filled..filled + fits].copy_from_slice(&some[..fits]);
+            filled += fits;
+            plain.bytes.extend_from_slice(&some[fits..]);
+        };
+        let opened = end.open(records, take, &mut sealed.bytes)?;
+        state.has_ended |= opened.is_closed;
+        Ok(OpenedInto { filled, may_seal: opened.may_seal })
+    }
+
+    /// Sends the records that wait; ready when none is left.
+    fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut state = self.state.borrow_mut();
+            if state.sealed.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let count = ready!(self.socket.poll_send(cx, state.sealed.waiting()))?;
+            state.sealed.advance(count);
+        }
+    }
+
+    /// Sends what the socket takes of the records that wait.
+    fn try_send(&self, state: &mut TlsState) -> io::Result<()> {
+        while !state.sealed.is_empty() {
+            let count = self.socket.try_write(state.sealed.waiting())?;
+            state.sealed.advance(count);
+        }
+        Ok(())
+    }
+
+    /// What waits to be read without the socket: plaintext, or the end.
+    fn take_waiting(&self, space: &mut [u8], is_peek: bool) -> Option<usize> {
+        let mut state = self.state.borrow_mut();
+        let waiting = state.plain.waiting();
+        if waiting.is_empty() {
+            return state.has_ended.then_some(0);
+        }
+        let count = space.len().min(waiting.len());
+        space[..count].copy_from_slice(&waiting[..count]);
+        if !is_peek {
+            state.plain.advance(count);
+        }
+        Some(count)
+    }
+
+    /// Reads records until there is plaintext for `space`, or the end; what does not fit waits.
+    fn poll_records(&self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let read = with(&IN, SEALED_IN, |came| {
+                Poll::Ready(match ready!(self.socket.poll_recv(cx, came))? {
+                    0 => {
+                        // A peer that goes without a close_notify has gone: the protocol within has its own ends.
+                        self.state.borrow_mut().has_ended = true;
+                        Ok(Ok(OpenedInto { filled: 0, may_seal: true }))
+                    }
+                    count => Ok::<_, io::Error>(self.open(&mut came[..count], space)),
+                })
+            });
+            // An alert, or the answer to a new key, goes out as soon as the socket takes it.
+            let sent = self.poll_send(cx);
+            match ready!(read)? {
+                Err(error) => return Poll::Ready(Err(refused(&error))),
+                Ok(opened) if opened.filled > 0 => return Poll::Ready(Ok(opened.filled)),
+                Ok(_) => {}
+            }
+            if let Poll::Ready(Err(error)) = sent {
+                return Poll::Ready(Err(error));
+            }
+            let state = self.state.borrow();
+            if state.has_ended || !state.plain.is_empty() {
+                return Poll::Ready(Ok(0));
+            }
+        }
+    }
+
+    pub(crate) fn poll_recv(&self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self.take_waiting(space, false) {
+            Some(count) => Poll::Ready(Ok(count)),
+            None => self.poll_records(cx, space),
+        }
+    }
+
+    pub(crate) fn poll_peek(&self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.take_waiting(space, true).is_none() {
+            ready!(self.poll_records(cx, &mut []))?;
+        }
+        Poll::Ready(Ok(self.take_waiting(space, true).unwrap_or(0)))
+    }
+
+    pub(crate) fn may_read(&self) -> bool {
+        let state = self.state.borrow();
+        !state.plain.is_empty() || state.has_ended || self.socket.may_read()
+    }
+
+    pub(crate) fn socket(&self) -> &Transport {
+        &self.socket
+    }
+
+    pub(crate) fn poll_read_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.state.borrow().has_ended { Poll::Ready(()) } else { self.socket.poll_read_closed(cx) }
+    }
+
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.seal(bytes, |sealed| self.socket.try_write(sealed))
+    }
+
+    /// As [`Transport::try_write_last`], with the goodbye of TLS.
+    pub(crate) fn try_write_last(&self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.seal(bytes, |sealed| self.socket.try_write_last(sealed))?;
+        if written == bytes.len() {
+            self.say_goodbye(|goodbye| self.socket.try_write_last(goodbye));
+        }
+        Ok(written)
+    }
+
+    /// Seals and sends. Counts the last byte only once all are with the socket: until then it is asked for again, and
+    /// not sealed again.
+    fn seal(&self, bytes: &[u8], send: impl FnOnce(&[u8]) -> io::Result<usize>) -> io::Result<usize> {
+        let mut state = self.state.borrow_mut();
+        self.try_send(&mut state)?;
+        let owed = usize::from(state.owes).min(bytes.len());
+        if owed == bytes.len() {
+            state.owes &= owed == 0;
+            return Ok(owed);
+        }
+        let end = bytes.len().min(owed + PLAIN_OUT_MAX);
+        let plain = &bytes[owed..end];
+        with(&OUT, Records::room_for(PLAIN_OUT_MAX), |space| {
+            let length = state.records.seal(plain, space).map_err(|error| refused(&error))?;
+            state.owes = false;
+            let sent = match send(&space[..length]) {
+                Ok(sent) => sent,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(error) => return Err(error),
+            };
+            if sent == length {
+                return Ok(end);
+            }
+            state.sealed.bytes.extend_from_slice(&space[sent..length]);
+            state.owes = true;
+            if end == 1 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(end - 1) }
+        })
+    }
+
+    fn say_goodbye(&self, send: impl FnOnce(&[u8]) -> io::Result<usize>) {
+        let mut state = self.state.borrow_mut();
+        if !std::mem::replace(&mut state.has_closed, true) {
+            let mut goodbye = Vec::new();
+            state.records.close(&mut goodbye);
+            // Nothing follows it, and who does not get it sees the connection's end.
+            let _sent = send(&goodbye);
+        }
+    }
+
+    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_send(cx))?;
+            match self.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_send(cx)
+    }
+
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        {
+            let mut state = self.state.borrow_mut();
+            if !std::mem::replace(&mut state.has_closed, true) {
+                let TlsState { records, sealed, .. } = &mut *state;
+                records.close(&mut sealed.bytes);
+            }
+        }
+        ready!(self.poll_send(cx))?;
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+/// Lends this thread's space, of so many bytes.
+fn with<T>(
+    space: &'static std::thread::LocalKey<RefCell<Vec<u8>>>,
+    bytes: usize,
+    work: impl FnOnce(&mut [u8]) -> T,
+) -> T {
+    space.with_borrow_mut(|space| {
+        if space.len() < bytes {
+            space.resize(bytes, 0);
+        }
+        work(&mut space[..bytes])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use trunkline_reactor::block_on;
+    use trunkline_tls::testing;
+
+    use super::*;
+    use crate::memory;
+
+    /// Two ends that have shaken hands, over pipes of so many bytes, of which one read brings so many.
+    async fn pair(capacity: usize, read_max: usize) -> (Transport, Transport) {
+        let (server, client) = memory::pair(capacity);
+        server.set_read_max(read_max);
+        client.set_read_max(read_max);
+        let (of_server, of_client) = testing::records();
+        let (server, client) = tokio::join!(
+            TlsStream::shake_hands(Transport::Memory(server), of_server, b""),
+            TlsStream::shake_hands(Transport::Memory(client), of_client, b""),
+        );
+        let over = |stream: io::Result<TlsStream>| Transport::Tls(Box::new(stream.expect("they agree")));
+        (over(server), over(client))
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        block_on(test).expect("a thread of its own");
+    }
+
+    #[test]
+    fn what_one_end_writes_the_other_reads_through_the_narrowest_pipe() {
+        let sent: Vec<u8> = (0..200_000_u32).flat_map(u32::to_be_bytes).collect();
+        for (capacity, read_max) in [(1 << 20, usize::MAX), (5000, 701), (64, 7)] {
+            run(async {
+                let (mut server, mut client) = pair(capacity, read_max).await;
+                let sent = if capacity < 1000 { &sent[..40_000] } else { &sent[..] };
+                let write = async {
+                    server.write_all(sent).await.expect("it reads");
+                    server.flush().await.expect("it reads");
+                    server.shutdown().await.expect("it reads");
+                };
+                let read = async {
+                    let mut came = Vec::new();
+                    client.read_to_end(&mut came).await.expect("it closes in order");
+                    came
+                };
+                let ((), came) = tokio::join!(write, read);
+                assert!(came == sent, "{capacity}: {} of {} bytes", came.len(), sent.len());
+            });
+        }
+    }
+
+    #[test]
+    fn a_write_is_done_when_its_last_byte_is_with_the_socket() {
+        run(async {
+            let (server, mut client) = pair(3000, usize::MAX).await;
+            let message = [b'm'; 10_000];
+            let mut written = server.try_write(&message).expect("some fits");
+            assert_eq!(written, message.len() - 1, "all is sealed, and not all is sent");
+            let refused = server.try_write(&message[written..]).expect_err("it is full");
+            assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+            let mut came = vec![0; message.len()];
+            let read = async { client.read_exact(&mut came).await.expect("all comes") };
+            let write = async {
+                while written < message.len() {
+                    written +=
+                        poll_fn(|cx| server.poll_send(cx, &message[written..])).await.expect("it reads");
+                }
+            };
+            let (_read, ()) = tokio::join!(read, write);
+            assert!(came == message);
+            assert_eq!(server.try_write(b"n").expect("there is room"), 1);
+            assert_eq!(client.read_u8().await.expect("it comes"), b'n');
+        });
+    }
+
+    #[test]
+    fn a_byte_that_was_sealed_and_not_sent_is_not_sealed_again() {
+        run(async {
+            let (mut server, mut client) = pair(3000, usize::MAX).await;
+            let mut written = 0;
+            while let Ok(count) = server.try_write(&[b'f'; 500]) {
+                written += count;
+            }
+            assert_eq!(written % 500, 499, "the last one is sealed, and not all sent");
+            assert_eq!(server.try_write(b"f").expect_err("it is full").kind(), io::ErrorKind::WouldBlock);
+            let write = async {
+                written += poll_fn(|cx| server.poll_send(cx, b"f")).await.expect("it reads");
+                server.shutdown().await.expect("it reads");
+            };
+            let mut came = Vec::new();
+            let ((), read) = tokio::join!(write, client.read_to_end(&mut came));
+            read.expect("it closes in order");
+            assert_eq!((came.len(), came.len() % 500), (written, 0));
+        });
+    }
+
+    #[test]
+    fn plaintext_that_was_not_read_is_there_without_the_socket() {
+        run(async {
+            let (mut server, mut client) = pair(1 << 20, usize::MAX).await;
+            server.write_all(b"hello, world").await.expect("there is room");
+            let mut first = [0; 5];
+            assert_eq!(poll_fn(|cx| client.poll_peek(cx, &mut first)).await.expect("it came"), 5);
+            assert_eq!(client.read(&mut first).await.expect("it came"), 5);
+            assert_eq!(&first, b"hello");
+            assert!(client.may_read());
+            let mut rest = [0; 100];
+            let count = client.read(&mut rest).await.expect("it came");
+            assert_eq!(&rest[..count], b", world");
+            drop(server);
+            assert_eq!(client.read(&mut rest).await.expect("an end without a goodbye is one"), 0);
+        });
+    }
+
+    #[test]
+    fn the_last_words_arrive_with_a_goodbye() {
+        run(async {
+            let (server, mut client) = pair(1 << 20, usize::MAX).await;
+            assert_eq!(server.try_write_last(b"bye").expect("there is room"), 3);
+            let mut came = Vec::new();
+            client.read_to_end(&mut came).await.expect("a goodbye is the end");
+            assert_eq!(came, b"bye");
+            drop(server);
+        });
+    }
+
+    #[test]
+    fn a_peer_that_speaks_no_tls_is_told_by_an_alert() {
+        run(async {
+            let (server, mut client) = memory::pair(1000);
+            let (records, _) = testing::records();
+            client.write_all(b"\0\0\0\x08\x04\xd2\x16\x2f").await.expect("there is room");
+            let refused = TlsStream::shake_hands(Transport::Memory(server), records, b"").await;
+            assert_eq!(refused.expect_err("it is no TLS").kind(), io::ErrorKind::InvalidData);
+            let mut alert = Vec::new();
+            client.read_to_end(&mut alert).await.expect("it closes in order");
+            // Source: RFC 8446, 6: alert, fatal.
+            assert_eq!((alert[0], alert[5]), (21, 2), "{alert:?}");
+        });
+    }
+
+    #[test]
+    fn many_peers_share_the_space_of_a_thread() {
+        run(async {
+            let (mut server, mut client) = pair(1 << 20, usize::MAX).await;
+            let (mut other, mut its_client) = pair(1 << 20, usize::MAX).await;
+            server.write_all(&[b'1'; 9000]).await.expect("there is room");
+            other.write_all(&[b'2'; 9000]).await.expect("there is room");
+            let mut came = [0; 9000];
+            its_client.read_exact(&mut came).await.expect("it came");
+            assert!(came.iter().all(|byte| *byte == b'2'));
+            client.read_exact(&mut came).await.expect("it came");
+            assert!(came.iter().all(|byte| *byte == b'1'));
+        });
+    }
+}
