@@ -3,6 +3,7 @@
 //! One file, [`records`], knows how rustls is driven; nobody else names a type of its connections.
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that cannot go on panics"))]
 
+pub mod accept;
 pub mod records;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -1,0 +1,335 @@
+//! What a listener presents to its clients and demands of them, from files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+
+use crate::{Records, TlsError};
+
+/// What `cert_file` says instead of a path: a certificate is made at start, which no client can verify.
+pub const SELF_SIGNED: &str = "self-signed";
+
+/// The protocol that direct TLS must name. Source: PostgreSQL, src/include/libpq/pqcomm.h, `PG_ALPN_PROTOCOL`.
+pub const ALPN: &[u8] = b"postgresql";
+
+/// Whether clients may, or must, use TLS, in PgBouncer's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientSslMode {
+    /// They may not.
+    #[default]
+    Disable,
+    /// They may: the client decides.
+    Allow,
+    /// The same.
+    Prefer,
+    /// They must.
+    Require,
+    /// They must, with a certificate that `ca_file` vouches for.
+    VerifyCa,
+    /// The same: a client has no name that could be verified.
+    VerifyFull,
+}
+
+impl ClientSslMode {
+    /// Whether a client without TLS is refused.
+    #[must_use]
+    pub fn must_encrypt(self) -> bool {
+        matches!(self, Self::Require | Self::VerifyCa | Self::VerifyFull)
+    }
+
+    /// Whether a client without a certificate is refused.
+    #[must_use]
+    pub fn must_verify(self) -> bool {
+        matches!(self, Self::VerifyCa | Self::VerifyFull)
+    }
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    V12,
+    /// TLS 1.3.
+    V13,
+}
+
+/// What is written about a listener's TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptSettings {
+    /// Unset: `prefer` with a certificate, `disable` without.
+    pub sslmode: Option<ClientSslMode>,
+    /// PEM: the certificate, and those between it and the root; or [`SELF_SIGNED`].
+    pub cert_file: Option<String>,
+    /// PEM: its key.
+    pub key_file: Option<PathBuf>,
+    /// PEM: who vouches for clients.
+    pub ca_file: Option<PathBuf>,
+    /// PEM: certificates that those have revoked.
+    pub crl_file: Option<PathBuf>,
+    /// The oldest version that is spoken.
+    pub min_protocol_version: TlsVersion,
+    /// The newest.
+    pub max_protocol_version: TlsVersion,
+    /// Names of the ciphers that are used, as in RFCs or as in OpenSSL; empty: the usual ones.
+    pub ciphers: Vec<String>,
+}
+
+impl Default for AcceptSettings {
+    fn default() -> Self {
+        Self {
+            sslmode: None,
+            cert_file: None,
+            key_file: None,
+            ca_file: None,
+            crl_file: None,
+            min_protocol_version: TlsVersion::V12,
+            max_protocol_version: TlsVersion::V13,
+            ciphers: Vec::new(),
+        }
+    }
+}
+
+impl AcceptSettings {
+    /// What is in force.
+    #[must_use]
+    pub fn sslmode(&self) -> ClientSslMode {
+        let by_certificate =
+            if self.cert_file.is_some() { ClientSslMode::Prefer } else { ClientSslMode::Disable };
+        self.sslmode.unwrap_or(by_certificate)
+    }
+}
+
+/// Why TLS cannot be had as it is written.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// A certificate is needed.
+    #[error("client_tls.sslmode needs client_tls.cert_file")]
+    NoCertificate,
+    /// Its key is needed.
+    #[error("client_tls.cert_file needs client_tls.key_file")]
+    NoKey,
+    /// Who vouches for clients is needed.
+    #[error("client_tls.sslmode verify-ca and verify-full need client_tls.ca_file")]
+    NoRoots,
+    /// The oldest version is newer than the newest.
+    #[error("client_tls.min_protocol_version is above client_tls.max_protocol_version")]
+    NoVersion,
+    /// There is no such cipher.
+    #[error("client_tls.ciphers: {0:?} is none of {1}")]
+    UnknownCipher(String, String),
+    /// A file cannot be read, or has nothing of that kind in it.
+    #[error("{file}: {reason}")]
+    File {
+        /// Its path.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// They do not fit, or cannot be used.
+    #[error("{cert_file} and {key_file}: {reason}")]
+    Pair {
+        /// The certificate's path.
+        cert_file: String,
+        /// The key's path.
+        key_file: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// The TLS of a listener.
+#[derive(Clone, Debug)]
+pub struct Acceptor {
+    config: Arc<ServerConfig>,
+    mode: ClientSslMode,
+}
+
+impl Acceptor {
+    /// Reads the files; `None` where clients may not use TLS.
+    ///
+    /// # Errors
+    /// What is wrong with the files, or with what is written.
+    pub fn load(settings: &AcceptSettings, host: &str) -> Result<Option<Self>, AcceptError> {
+        let mode = settings.sslmode();
+        if mode == ClientSslMode::Disable {
+            return Ok(None);
+        }
+        let provider = Arc::new(provider(&settings.ciphers)?);
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+        let builder = builder.with_protocol_versions(&versions(settings)?).map_err(|error| {
+            AcceptError::File { file: "client_tls.ciphers".to_owned(), reason: error.to_string() }
+        })?;
+        let builder = builder.with_client_cert_verifier(verifier(settings, mode, &provider)?);
+        let pair = Pair::read(settings, host)?;
+        let mut config =
+            builder.with_single_cert(pair.chain, pair.key).map_err(|error| AcceptError::Pair {
+                cert_file: pair.cert_file,
+                key_file: pair.key_file,
+                reason: error.to_string(),
+            })?;
+        // Drivers do not resume sessions, and PostgreSQL has turned this off: two records less for each handshake.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(Some(Self { config: Arc::new(config), mode }))
+    }
+
+    /// What clients may, or must do.
+    #[must_use]
+    pub fn mode(&self) -> ClientSslMode {
+        self.mode
+    }
+
+    /// The proxy's end of a new connection.
+    ///
+    /// # Errors
+    /// When TLS has no memory or no random bytes.
+    pub fn accept(&self) -> Result<Records, TlsError> {
+        Records::server(Arc::clone(&self.config))
+    }
+}
+
+/// A certificate and its key.
+struct Pair {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    cert_file: String,
+    key_file: String,
+}
+
+impl Pair {
+    fn read(settings: &AcceptSettings, host: &str) -> Result<Self, AcceptError> {
+        let cert_file = settings.cert_file.clone().ok_or(AcceptError::NoCertificate)?;
+        if cert_file == SELF_SIGNED {
+            return Self::make(host);
+        }
+        let key_file = settings.key_file.clone().ok_or(AcceptError::NoKey)?;
+        let chain = certificates(Path::new(&cert_file))?;
+        let key = PrivateKeyDer::from_pem_file(&key_file)
+            .map_err(|error| of_file(&key_file, "no private key", &error))?;
+        Ok(Self { chain, key, cert_file, key_file: key_file.display().to_string() })
+    }
+
+    /// One for a host of this name.
+    fn make(host: &str) -> Result<Self, AcceptError> {
+        let failed = |error: rcgen::Error| AcceptError::File {
+            file: SELF_SIGNED.to_owned(),
+            reason: error.to_string(),
+        };
+        let names = vec![host.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).map_err(failed)?;
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        Ok(Self {
+            chain: vec![made.cert.der().clone()],
+            key: PrivateKeyDer::Pkcs8(key),
+            cert_file: SELF_SIGNED.to_owned(),
+            key_file: SELF_SIGNED.to_owned(),
+        })
+    }
+}
+
+fn of_file(file: &Path, what: &str, error: &rustls::pki_types::pem::Error) -> AcceptError {
+    let reason = match error {
+        rustls::pki_types::pem::Error::NoItemsFound => format!("{what} in it"),
+        other => other.to_string(),
+    };
+    AcceptError::File { file: file.display().to_string(), reason }
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, AcceptError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file)
+        .map_err(|error| of_file(file, "no certificate", &error))?
+        .collect();
+    let found = found.map_err(|error| of_file(file, "no certificate", &error))?;
+    if found.is_empty() {
+        let file = file.display().to_string();
+        return Err(AcceptError::File { file, reason: "no certificate in it".to_owned() });
+    }
+    Ok(found)
+}
+
+fn versions(settings: &AcceptSettings) -> Result<Vec<&'static SupportedProtocolVersion>, AcceptError> {
+    let all = [(TlsVersion::V12, &version::TLS12), (TlsVersion::V13, &version::TLS13)];
+    let wanted = settings.min_protocol_version..=settings.max_protocol_version;
+    let found: Vec<_> = all.into_iter().filter(|(version, _)| wanted.contains(version)).collect();
+    if found.is_empty() {
+        return Err(AcceptError::NoVersion);
+    }
+    Ok(found.into_iter().map(|(_, version)| version).collect())
+}
+
+/// Each cipher by its name in RFCs and by that in OpenSSL. Source: `openssl ciphers -stdname`.
+const CIPHERS: [(&str, &str); 9] = [
+    ("TLS_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384"),
+    ("TLS_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"),
+    ("TLS_CHACHA20_POLY1305_SHA256", "TLS_CHACHA20_POLY1305_SHA256"),
+    ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+    ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+    ("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"),
+    ("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", "ECDHE-RSA-AES256-GCM-SHA384"),
+    ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256"),
+    ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-RSA-CHACHA20-POLY1305"),
+];
+
+/// The ciphers of these names, in this order.
+fn provider(ciphers: &[String]) -> Result<CryptoProvider, AcceptError> {
+    let mut provider = aws_lc_rs::default_provider();
+    if ciphers.is_empty() {
+        return Ok(provider);
+    }
+    let mut chosen = Vec::new();
+    for name in ciphers {
+        let is_it = |(rfc, openssl): &&(&str, &str)| {
+            rfc.eq_ignore_ascii_case(name) || openssl.eq_ignore_ascii_case(name)
+        };
+        let known = CIPHERS.iter().find(is_it).map(|(rfc, _)| *rfc);
+        let suite = known.and_then(|rfc| provider.cipher_suites.iter().find(|suite| name_of(suite) == rfc));
+        let Some(suite) = suite else {
+            let all: Vec<&str> = CIPHERS.iter().map(|(rfc, _)| *rfc).collect();
+            return Err(AcceptError::UnknownCipher(name.clone(), all.join(", ")));
+        };
+        chosen.push(*suite);
+    }
+    provider.cipher_suites = chosen;
+    Ok(provider)
+}
+
+/// The name of a cipher in RFCs; rustls writes `TLS13_` for those of TLS 1.3.
+fn name_of(suite: &rustls::SupportedCipherSuite) -> String {
+    format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")
+}
+
+fn verifier(
+    settings: &AcceptSettings,
+    mode: ClientSslMode,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, AcceptError> {
+    let Some(ca_file) = &settings.ca_file else {
+        return match mode.must_verify() {
+            true => Err(AcceptError::NoRoots),
+            false => Ok(WebPkiClientVerifier::no_client_auth()),
+        };
+    };
+    let unfit = |file: &Path, reason: String| AcceptError::File { file: file.display().to_string(), reason };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca_file)? {
+        roots.add(certificate).map_err(|error| unfit(ca_file, error.to_string()))?;
+    }
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    if let Some(crl_file) = &settings.crl_file {
+        let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_file_iter(crl_file)
+            .map_err(|error| of_file(crl_file, "no revocation list", &error))?
+            .collect();
+        builder = builder.with_crls(lists.map_err(|error| of_file(crl_file, "no revocation list", &error))?);
+    }
+    if !mode.must_verify() {
+        builder = builder.allow_unauthenticated();
+    }
+    builder.build().map_err(|error| unfit(ca_file, error.to_string()))
+}
