@@ -46,6 +46,8 @@ pub(crate) enum Refusal {
     UnknownOption { name: String, hint: &'static str },
     /// The session's server was lost, and no other took the session.
     NotReplaced { tried: String },
+    /// The client must use TLS, and does not.
+    NoEncryption { client: String, user: String, database: String },
     /// A server asks for an authentication that the proxy has no secret for.
     NoMeans { wanted: &'static str },
 }
@@ -149,6 +151,7 @@ impl Refusal {
             Refusal::AuthenticationFailed { .. } => RefusalReason::Authentication,
             Refusal::SecretsUnavailable => RefusalReason::SecretsUnavailable,
             Refusal::Startup(_) | Refusal::Protocol { .. } => RefusalReason::Protocol,
+            Refusal::NoEncryption { .. } => RefusalReason::Authentication,
             Refusal::NoUser | Refusal::BadOption { .. } | Refusal::UnknownOption { .. } => {
                 RefusalReason::Protocol
             }
@@ -210,6 +213,15 @@ impl Refusal {
             Refusal::LoginTimeout => {
                 message_alone(SqlState::QUERY_CANCELED, "canceling authentication due to timeout")
             }
+            // As PostgreSQL says it whose pg_hba.conf has `hostssl` alone.
+            Refusal::NoEncryption { client, user, database } => (
+                SqlState::INVALID_AUTHORIZATION,
+                format!(
+                    "no pg_hba.conf entry for host \"{client}\", user \"{user}\", database \"{database}\", no encryption"
+                ),
+                Some("The proxy lets clients in by TLS only.".to_owned()),
+                Some("Connect with sslmode=require or above."),
+            ),
             Refusal::NoUser => {
                 let message = "no PostgreSQL user name specified in startup packet";
                 message_alone(SqlState::INVALID_AUTHORIZATION, message)

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use trunkline_auth::secrets::UsersFileError;
 use trunkline_control::ListenError;
 use trunkline_health::LoginRefusal;
+use trunkline_tls::accept::AcceptError;
 
 /// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,9 @@ pub enum StartError {
     /// The secrets for `verify` authentication cannot be read.
     #[error("could not set up authentication: {0}")]
     Secrets(#[from] UsersFileError),
+    /// The TLS of clients cannot be had.
+    #[error("could not set up TLS for clients: {0}")]
+    Tls(#[from] AcceptError),
     /// The operating system has no randomness.
     #[error("the operating system gives no random bytes: {0}")]
     Random(getrandom::Error),

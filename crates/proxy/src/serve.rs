@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use trunkline_control::reload::ReloadRequest;
 use trunkline_health::{Health, Monitor};
+use trunkline_tls::accept::Acceptor;
 use trunkline_topology::Address;
 
 use crate::aside::Aside;
@@ -111,7 +112,8 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
         AuthMode::Verify => Some(start_secrets(settings, &health)?),
     };
     let functions = FunctionStore::new(settings.session.functions, health.clone(), Handle::current());
-    let stores = LiveStores { secrets, functions: Arc::new(functions), mock: Arc::new(mock) };
+    let client_tls = Acceptor::load(&settings.client_tls)?;
+    let stores = LiveStores { client_tls, secrets, functions: Arc::new(functions), mock: Arc::new(mock) };
     let statement_log =
         StatementLog::start().map_err(|source| StartError::Thread { what: "the statement log", source })?;
     let defaults = Defaults::start(&health, &Handle::current());

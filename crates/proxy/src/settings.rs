@@ -14,6 +14,7 @@ pub use trunkline_auth::secrets::SecretSource;
 use trunkline_health::MonitorSettings;
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
 pub use trunkline_telemetry::statement_log::StatementLogSettings;
+use trunkline_tls::accept::AcceptSettings;
 use trunkline_topology::Address;
 
 /// Everything [`crate::serve`] needs.
@@ -29,6 +30,8 @@ pub struct Settings {
     pub listeners: Vec<ListenerSettings>,
     /// Who authenticates clients, and against what.
     pub auth: AuthSettings,
+    /// The TLS of clients.
+    pub client_tls: AcceptSettings,
     /// Bounds on clients.
     pub limits: LimitSettings,
     /// How long things may take.

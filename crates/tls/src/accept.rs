@@ -1,6 +1,5 @@
 //! What a listener presents to its clients and demands of them, from files.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -67,17 +66,18 @@ pub struct AcceptSettings {
     /// PEM: the certificate, and those between it and the root; or [`SELF_SIGNED`].
     pub cert_file: Option<String>,
     /// PEM: its key.
-    pub key_file: Option<PathBuf>,
+    pub key_file: Option<String>,
     /// PEM: who vouches for clients.
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<String>,
     /// PEM: certificates that those have revoked.
-    pub crl_file: Option<PathBuf>,
+    pub crl_file: Option<String>,
     /// The oldest version that is spoken.
     pub min_protocol_version: TlsVersion,
     /// The newest.
     pub max_protocol_version: TlsVersion,
-    /// Names of the ciphers that are used, as in RFCs or as in OpenSSL; empty: the usual ones.
-    pub ciphers: Vec<String>,
+    /// Names of the ciphers that are used, as in RFCs or as in OpenSSL, with colons or commas between; unset: the usual
+    /// ones.
+    pub ciphers: Option<String>,
 }
 
 impl Default for AcceptSettings {
@@ -90,7 +90,7 @@ impl Default for AcceptSettings {
             crl_file: None,
             min_protocol_version: TlsVersion::V12,
             max_protocol_version: TlsVersion::V13,
-            ciphers: Vec::new(),
+            ciphers: None,
         }
     }
 }
@@ -155,18 +155,18 @@ impl Acceptor {
     ///
     /// # Errors
     /// What is wrong with the files, or with what is written.
-    pub fn load(settings: &AcceptSettings, host: &str) -> Result<Option<Self>, AcceptError> {
+    pub fn load(settings: &AcceptSettings) -> Result<Option<Self>, AcceptError> {
         let mode = settings.sslmode();
         if mode == ClientSslMode::Disable {
             return Ok(None);
         }
-        let provider = Arc::new(provider(&settings.ciphers)?);
+        let provider = Arc::new(provider(settings.ciphers.as_deref().unwrap_or_default())?);
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder.with_protocol_versions(&versions(settings)?).map_err(|error| {
             AcceptError::File { file: "client_tls.ciphers".to_owned(), reason: error.to_string() }
         })?;
         let builder = builder.with_client_cert_verifier(verifier(settings, mode, &provider)?);
-        let pair = Pair::read(settings, host)?;
+        let pair = Pair::read(settings)?;
         let mut config =
             builder.with_single_cert(pair.chain, pair.key).map_err(|error| AcceptError::Pair {
                 cert_file: pair.cert_file,
@@ -204,25 +204,25 @@ struct Pair {
 }
 
 impl Pair {
-    fn read(settings: &AcceptSettings, host: &str) -> Result<Self, AcceptError> {
+    fn read(settings: &AcceptSettings) -> Result<Self, AcceptError> {
         let cert_file = settings.cert_file.clone().ok_or(AcceptError::NoCertificate)?;
         if cert_file == SELF_SIGNED {
-            return Self::make(host);
+            return Self::make();
         }
         let key_file = settings.key_file.clone().ok_or(AcceptError::NoKey)?;
-        let chain = certificates(Path::new(&cert_file))?;
+        let chain = certificates(&cert_file)?;
         let key = PrivateKeyDer::from_pem_file(&key_file)
             .map_err(|error| of_file(&key_file, "no private key", &error))?;
-        Ok(Self { chain, key, cert_file, key_file: key_file.display().to_string() })
+        Ok(Self { chain, key, cert_file, key_file })
     }
 
-    /// One for a host of this name.
-    fn make(host: &str) -> Result<Self, AcceptError> {
+    /// One for this machine, as those see it who try the proxy out.
+    fn make() -> Result<Self, AcceptError> {
         let failed = |error: rcgen::Error| AcceptError::File {
             file: SELF_SIGNED.to_owned(),
             reason: error.to_string(),
         };
-        let names = vec![host.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
         let made = rcgen::generate_simple_self_signed(names).map_err(failed)?;
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
         Ok(Self {
@@ -234,22 +234,21 @@ impl Pair {
     }
 }
 
-fn of_file(file: &Path, what: &str, error: &rustls::pki_types::pem::Error) -> AcceptError {
+fn of_file(file: &str, what: &str, error: &rustls::pki_types::pem::Error) -> AcceptError {
     let reason = match error {
         rustls::pki_types::pem::Error::NoItemsFound => format!("{what} in it"),
         other => other.to_string(),
     };
-    AcceptError::File { file: file.display().to_string(), reason }
+    AcceptError::File { file: file.to_owned(), reason }
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, AcceptError> {
+fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, AcceptError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file)
         .map_err(|error| of_file(file, "no certificate", &error))?
         .collect();
     let found = found.map_err(|error| of_file(file, "no certificate", &error))?;
     if found.is_empty() {
-        let file = file.display().to_string();
-        return Err(AcceptError::File { file, reason: "no certificate in it".to_owned() });
+        return Err(AcceptError::File { file: file.to_owned(), reason: "no certificate in it".to_owned() });
     }
     Ok(found)
 }
@@ -278,13 +277,13 @@ const CIPHERS: [(&str, &str); 9] = [
 ];
 
 /// The ciphers of these names, in this order.
-fn provider(ciphers: &[String]) -> Result<CryptoProvider, AcceptError> {
+fn provider(ciphers: &str) -> Result<CryptoProvider, AcceptError> {
     let mut provider = aws_lc_rs::default_provider();
     if ciphers.is_empty() {
         return Ok(provider);
     }
     let mut chosen = Vec::new();
-    for name in ciphers {
+    for name in ciphers.split([':', ',']).map(str::trim).filter(|name| !name.is_empty()) {
         let is_it = |(rfc, openssl): &&(&str, &str)| {
             rfc.eq_ignore_ascii_case(name) || openssl.eq_ignore_ascii_case(name)
         };
@@ -292,7 +291,7 @@ fn provider(ciphers: &[String]) -> Result<CryptoProvider, AcceptError> {
         let suite = known.and_then(|rfc| provider.cipher_suites.iter().find(|suite| name_of(suite) == rfc));
         let Some(suite) = suite else {
             let all: Vec<&str> = CIPHERS.iter().map(|(rfc, _)| *rfc).collect();
-            return Err(AcceptError::UnknownCipher(name.clone(), all.join(", ")));
+            return Err(AcceptError::UnknownCipher(name.to_owned(), all.join(", ")));
         };
         chosen.push(*suite);
     }
@@ -316,7 +315,7 @@ fn verifier(
             false => Ok(WebPkiClientVerifier::no_client_auth()),
         };
     };
-    let unfit = |file: &Path, reason: String| AcceptError::File { file: file.display().to_string(), reason };
+    let unfit = |file: &str, reason: String| AcceptError::File { file: file.to_owned(), reason };
     let mut roots = RootCertStore::empty();
     for certificate in certificates(ca_file)? {
         roots.add(certificate).map_err(|error| unfit(ca_file, error.to_string()))?;

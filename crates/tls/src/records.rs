@@ -149,6 +149,15 @@ impl Records {
         self.note(sealed)
     }
 
+    /// The protocol that both ends have named (ALPN), after the handshake.
+    #[must_use]
+    pub fn protocol(&self) -> Option<&[u8]> {
+        match &self.side {
+            Side::Server(end) => end.alpn_protocol(),
+            Side::Client(end) => end.alpn_protocol(),
+        }
+    }
+
     /// Says that no more plaintext comes (close_notify), in what is appended to `out`.
     pub fn close(&mut self, out: &mut Vec<u8>) {
         if self.failure.is_some() {

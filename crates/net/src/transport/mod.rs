@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use trunkline_reactor::{Accepted, Stream, timer};
+use trunkline_tls::Records;
 
 use crate::limits::{LINGER, LINGER_BYTES_MAX};
 use crate::memory;
@@ -36,12 +37,44 @@ impl Transport {
         Stream::of(accepted).map(Transport::Plain)
     }
 
+    /// Shakes hands, and has all that follows in TLS records; `came` are bytes that were read already.
+    ///
+    /// # Errors
+    /// What the kernel says, `UnexpectedEof`, or why TLS refuses (`InvalidData`), which the peer has been told. The
+    /// connection can then be closed, and nothing else.
+    pub async fn begin_tls(&mut self, records: Records, came: &[u8]) -> io::Result<()> {
+        // Stands in while the handshake has the connection.
+        let socket = std::mem::replace(self, Transport::Memory(memory::pair(0).0));
+        match TlsStream::shake_hands(socket, records, came).await {
+            Ok(stream) => {
+                *self = Transport::Tls(Box::new(stream));
+                Ok(())
+            }
+            Err((error, socket)) => {
+                *self = socket;
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether what it carries is encrypted.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self, Transport::Tls(_))
+    }
+
+    /// Whether both ends of TLS have named this protocol (ALPN).
+    #[must_use]
+    pub fn names_protocol(&self, protocol: &[u8]) -> bool {
+        matches!(self, Transport::Tls(stream) if stream.names_protocol(protocol))
+    }
+
     /// Reads what is there: bytes read, 0 at the end.
     ///
     /// # Errors
     /// What the kernel says.
     #[inline]
-    pub fn poll_recv(&self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_recv(&self, cx: &Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Transport::Plain(stream) => stream.poll_recv(cx, space),
             Transport::Memory(end) => end.poll_recv(cx, space),
@@ -66,7 +99,7 @@ impl Transport {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_send(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Transport::Plain(stream) => stream.poll_send(cx, bytes),
             Transport::Memory(end) => end.poll_send(cx, bytes),
@@ -110,7 +143,7 @@ impl Transport {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn poll_peek(&self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_peek(&self, cx: &Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Transport::Plain(stream) => stream.poll_peek(cx, bytes),
             Transport::Memory(end) => end.poll_peek(cx, bytes),

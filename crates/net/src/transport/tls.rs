@@ -90,7 +90,11 @@ impl TlsStream {
     ///
     /// # Errors
     /// What the kernel says, `UnexpectedEof`, or why TLS refuses (`InvalidData`), which the peer has been told.
-    pub async fn shake_hands(socket: Transport, records: Records, came: &[u8]) -> io::Result<Self> {
+    pub(super) async fn shake_hands(
+        socket: Transport,
+        records: Records,
+        came: &[u8],
+    ) -> Result<Self, (io::Error, Transport)> {
         let state = TlsState {
             records,
             plain: Backlog::default(),
@@ -100,18 +104,30 @@ impl TlsStream {
             has_closed: false,
         };
         let stream = Self { socket, state: RefCell::new(state) };
-        let mut step = stream.open(&mut came.to_vec(), &mut []);
-        loop {
-            poll_fn(|cx| stream.poll_send(cx)).await?;
-            if step.map_err(|error| refused(&error))?.may_seal {
-                return Ok(stream);
-            }
-            step = poll_fn(|cx| stream.poll_step(cx)).await?;
+        match stream.finish_handshake(came).await {
+            Ok(()) => Ok(stream),
+            Err(error) => Err((error, stream.socket)),
         }
     }
 
+    async fn finish_handshake(&self, came: &[u8]) -> io::Result<()> {
+        let mut step = self.open(&mut came.to_vec(), &mut []);
+        loop {
+            poll_fn(|cx| self.poll_send(cx)).await?;
+            if step.map_err(|error| refused(&error))?.may_seal {
+                return Ok(());
+            }
+            step = poll_fn(|cx| self.poll_step(cx)).await?;
+        }
+    }
+
+    /// The protocol that both ends have named.
+    pub(super) fn names_protocol(&self, protocol: &[u8]) -> bool {
+        self.state.borrow().records.protocol() == Some(protocol)
+    }
+
     /// Reads once during the handshake.
-    fn poll_step(&self, cx: &mut Context<'_>) -> Poll<io::Result<Result<OpenedInto, TlsError>>> {
+    fn poll_step(&self, cx: &Context<'_>) -> Poll<io::Result<Result<OpenedInto, TlsError>>> {
         with(&IN, SEALED_IN, |came| {
             Poll::Ready(match ready!(self.socket.poll_recv(cx, came))? {
                 0 => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -137,7 +153,7 @@ impl TlsStream {
     }
 
     /// Sends the records that wait; ready when none is left.
-    fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_send(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let mut state = self.state.borrow_mut();
             if state.sealed.is_empty() {
@@ -173,7 +189,7 @@ impl TlsStream {
     }
 
     /// Reads records until there is plaintext for `space`, or the end; what does not fit waits.
-    fn poll_records(&self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_records(&self, cx: &Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             let read = with(&IN, SEALED_IN, |came| {
                 Poll::Ready(match ready!(self.socket.poll_recv(cx, came))? {
@@ -202,14 +218,14 @@ impl TlsStream {
         }
     }
 
-    pub(crate) fn poll_recv(&self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_recv(&self, cx: &Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
         match self.take_waiting(space, false) {
             Some(count) => Poll::Ready(Ok(count)),
             None => self.poll_records(cx, space),
         }
     }
 
-    pub(crate) fn poll_peek(&self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_peek(&self, cx: &Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
         if self.take_waiting(space, true).is_none() {
             ready!(self.poll_records(cx, &mut []))?;
         }
@@ -281,7 +297,7 @@ impl TlsStream {
         }
     }
 
-    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.poll_send(cx))?;
             match self.try_write(bytes) {
@@ -291,7 +307,7 @@ impl TlsStream {
         }
     }
 
-    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         self.poll_send(cx)
     }
 
@@ -341,7 +357,7 @@ mod tests {
             TlsStream::shake_hands(Transport::Memory(server), of_server, b""),
             TlsStream::shake_hands(Transport::Memory(client), of_client, b""),
         );
-        let over = |stream: io::Result<TlsStream>| Transport::Tls(Box::new(stream.expect("they agree")));
+        let over = |stream: Result<TlsStream, _>| Transport::Tls(Box::new(stream.expect("they agree")));
         (over(server), over(client))
     }
 
@@ -454,7 +470,9 @@ mod tests {
             let (records, _) = testing::records();
             client.write_all(b"\0\0\0\x08\x04\xd2\x16\x2f").await.expect("there is room");
             let refused = TlsStream::shake_hands(Transport::Memory(server), records, b"").await;
-            assert_eq!(refused.expect_err("it is no TLS").kind(), io::ErrorKind::InvalidData);
+            let (error, socket) = refused.expect_err("it is no TLS");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            drop(socket);
             let mut alert = Vec::new();
             client.read_to_end(&mut alert).await.expect("it closes in order");
             // Source: RFC 8446, 6: alert, fatal.

@@ -1,17 +1,24 @@
 //! The first packets of a connection: encryption requests, a cancel request, or the startup packet.
 
+use std::io::ErrorKind;
+
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trunkline_codec::startup::{CancelRequest, FirstPacket, StartupError, StartupMessage, decode_first};
 use trunkline_net::Transport;
+use trunkline_tls::accept::{ALPN, Acceptor};
 
 use crate::errors::Refusal;
 
 /// Bytes read from the socket at once: a startup packet is rarely longer.
 const READ_BYTES: usize = 1024;
 
-/// The answer to SSLRequest and GSSENCRequest while the proxy offers neither.
+/// The answers to SSLRequest and GSSENCRequest.
+const ENCRYPTION: &[u8] = b"S";
 const NO_ENCRYPTION: &[u8] = b"N";
+
+/// The first byte of a TLS handshake. Source: RFC 8446, 5.1.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// What the first packets of a client ask for.
 #[derive(Debug)]
@@ -28,6 +35,8 @@ pub(crate) enum StartupOutcome {
     CloseSilently,
     /// Something that is refused with an error.
     Refused(Refusal),
+    /// The TLS handshake failed, for this reason.
+    TlsFailed(String),
 }
 
 /// The encryption requests that have come. Each is answered once; PostgreSQL takes a second one for a protocol
@@ -39,10 +48,27 @@ struct EncryptionRequests {
 }
 
 /// Reads up to the startup packet of at most `packet_bytes_max` bytes and answers what comes before it.
-pub(crate) async fn read_startup(stream: &mut Transport, packet_bytes_max: usize) -> StartupOutcome {
+pub(crate) async fn read_startup(
+    stream: &mut Transport,
+    packet_bytes_max: usize,
+    tls: Option<&Acceptor>,
+) -> StartupOutcome {
     let mut buffer = BytesMut::new();
     let mut asked = EncryptionRequests::default();
     loop {
+        if buffer.first() == Some(&TLS_HANDSHAKE) && asked == EncryptionRequests::default() {
+            // TLS without a request, as of PostgreSQL 17.
+            let Some(tls) = tls else { return StartupOutcome::CloseSilently };
+            if let Err(failure) = begin_tls(stream, tls, &buffer).await {
+                return failure;
+            }
+            if !stream.names_protocol(ALPN) {
+                let reason = "direct TLS without the application protocol \"postgresql\" (ALPN)";
+                return StartupOutcome::TlsFailed(reason.to_owned());
+            }
+            buffer.clear();
+            asked = EncryptionRequests { ssl: true, gssenc: true };
+        }
         let (packet, consumed) = match decode_first(&buffer) {
             Ok(Some(decoded)) => decoded,
             Ok(None) if announced_length(&buffer) > packet_bytes_max => return StartupOutcome::CloseSilently,
@@ -71,10 +97,26 @@ pub(crate) async fn read_startup(stream: &mut Transport, packet_bytes_max: usize
             let message = format!("received unencrypted data after {name} request");
             return StartupOutcome::Refused(Refusal::Protocol { message });
         }
-        if stream.write_all(NO_ENCRYPTION).await.is_err() {
+        let offered = tls.filter(|_| name == "SSL");
+        let answer = if offered.is_some() { ENCRYPTION } else { NO_ENCRYPTION };
+        if stream.write_all(answer).await.is_err() {
             return StartupOutcome::ClientGone;
         }
+        if let Some(tls) = offered {
+            if let Err(failure) = begin_tls(stream, tls, b"").await {
+                return failure;
+            }
+            asked = EncryptionRequests { ssl: true, gssenc: true };
+        }
     }
+}
+
+async fn begin_tls(stream: &mut Transport, tls: &Acceptor, came: &[u8]) -> Result<(), StartupOutcome> {
+    let records = tls.accept().map_err(|error| StartupOutcome::TlsFailed(error.to_string()))?;
+    stream.begin_tls(records, came).await.map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => StartupOutcome::TlsFailed(error.to_string()),
+        _broken => StartupOutcome::ClientGone,
+    })
 }
 
 /// The length word, once it has arrived.

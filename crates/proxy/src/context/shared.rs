@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use trunkline_health::Health;
 use trunkline_routing::{Attached, Rules, TargetSessionAttrs};
+use trunkline_tls::accept::Acceptor;
 
 use super::handle::WorkerHandle;
 use super::listeners::BoundListener;
@@ -64,6 +65,8 @@ pub(crate) struct Live {
 /// What sessions look up, opened by the settings in force.
 #[derive(Clone, Debug)]
 pub(crate) struct LiveStores {
+    /// The TLS of clients; `None` where they may not use it.
+    pub(crate) client_tls: Option<Acceptor>,
     /// The stored secrets, if the proxy authenticates clients.
     pub(crate) secrets: Option<SecretStore>,
     pub(crate) functions: Arc<FunctionStore>,

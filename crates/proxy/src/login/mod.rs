@@ -23,6 +23,7 @@ use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 use trunkline_net::{ProxyHeaderError, Transport, read_proxy_header};
 use trunkline_session::Functions;
+use trunkline_tls::accept::Acceptor;
 use trunkline_topology::ClientAddress;
 
 pub(crate) use self::application_name::ApplicationName;
@@ -197,6 +198,7 @@ fn login_result(refusal: &Refusal) -> LoginResult {
         | Refusal::Idle(_)
         | Refusal::Lagging { .. }
         | Refusal::NoUser
+        | Refusal::NoEncryption { .. }
         | Refusal::BadOption { .. }
         | Refusal::UnknownOption { .. } => LoginResult::ProxyRefused,
     }
@@ -212,7 +214,8 @@ async fn log_in(
     let peer = address_of(client, caller.client, listener).await?;
     caller.client = peer;
     let live = worker.shared.live();
-    let (startup, read_ahead) = match first_packets(worker, client, &live.limits, peer).await? {
+    let tls = live.stores.client_tls.as_ref().filter(|_| peer != ClientAddress::Local);
+    let (startup, read_ahead) = match first_packets(worker, client, &live.limits, tls, peer).await? {
         StartupOutcome::Startup { startup, read_ahead } => (startup, read_ahead),
         StartupOutcome::Cancel(request) => {
             let outcome = worker.shared.cancels.deliver(&worker.connector, &request).await;
@@ -224,12 +227,20 @@ async fn log_in(
         StartupOutcome::NoBytes => return Err(LoginFailure::NotALogin),
         StartupOutcome::ClientGone => return Err(LoginFailure::ClientGone),
         StartupOutcome::CloseSilently => return Err(LoginFailure::Silent(RefusalReason::Protocol)),
+        StartupOutcome::TlsFailed(reason) => {
+            caller.log_failed_tls(&reason);
+            return Err(LoginFailure::Silent(RefusalReason::Protocol));
+        }
     };
     caller.introduces_itself(&startup);
     if worker.shared.is_draining() {
         return Err(Refusal::NoNewSessions.into());
     }
     let request = StartupRequest::read(worker, listener, peer.ip(), &startup)?;
+    if tls.is_some_and(|tls| tls.mode().must_encrypt()) && !client.is_encrypted() {
+        let (user, database) = (shown(&request.user), shown(&request.database));
+        return Err(Refusal::NoEncryption { client: peer.ip().to_string(), user, database }.into());
+    }
     let permit = worker.shared.admission.admit_session(&live.limits, peer.ip())?;
     if live.auth.check_user.as_deref().is_some_and(|check| *request.user == *check.as_bytes()) {
         return Err(verify::answer_check(worker, client, &request).await);
@@ -259,13 +270,14 @@ async fn first_packets(
     worker: &Worker,
     client: &mut Transport,
     limits: &LimitSettings,
+    tls: Option<&Acceptor>,
     peer: ClientAddress,
 ) -> Result<StartupOutcome, LoginFailure> {
     let mut permit = worker.shared.admission.admit_startup(limits, peer.ip().to_canonical());
     tokio::select! {
         biased;
         // A packet that is there already counts.
-        outcome = read_startup(client, limits.startup_packet_bytes_max) => Ok(outcome),
+        outcome = read_startup(client, limits.startup_packet_bytes_max, tls) => Ok(outcome),
         () = permit.displaced() => {
             let what = "that have not sent a startup packet";
             Err(Refusal::TooMany { what, limit: limits.startups_max }.into())

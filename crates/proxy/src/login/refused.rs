@@ -52,6 +52,13 @@ impl Caller {
         );
     }
 
+    /// One line for a handshake that failed.
+    pub(super) fn log_failed_tls(&self, reason: &str) {
+        tracing::info!(
+            client.addr = %self.client, listener = %self.listener.settings.name, reason, "TLS handshake failed"
+        );
+    }
+
     fn shown_names(&self) -> [Option<String>; 2] {
         match &self.names {
             Some([user, database]) => [Some(shown(user)), Some(shown(database))],

@@ -2,6 +2,7 @@
 
 use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, UserFunctions};
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
+use trunkline_tls::accept::{ClientSslMode, TlsVersion};
 use trunkline_topology::{AdminState, ExpectedRole};
 
 /// A closed set of values, each with its word.
@@ -46,6 +47,15 @@ pub enum LogFormat {
 }
 
 words! {
+    ClientSslMode {
+        Disable = "disable",
+        Allow = "allow",
+        Prefer = "prefer",
+        Require = "require",
+        VerifyCa = "verify-ca",
+        VerifyFull = "verify-full",
+    }
+    TlsVersion { V12 = "TLSv1.2", V13 = "TLSv1.3" }
     LogFormat { Text = "text", Json = "json" }
     ExpectedRole { Any = "any", Primary = "primary", Replica = "replica" }
     AdminState { Ready = "ready", Drain = "drain", Maint = "maint" }

@@ -2,6 +2,7 @@
 
 use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, UserFunctions};
 use trunkline_routing::Fallback;
+use trunkline_tls::accept::{ClientSslMode, TlsVersion};
 
 use super::{Key, KeyKind, PutValue as _, Section, Setter, put_word, words};
 use crate::config::raw::RawConfig;
@@ -49,6 +50,11 @@ pub const SECTIONS: &[Section] = &[
         keys: MONITOR,
     },
     Section { name: "auth", doc: "Who authenticates clients.", keys: AUTH },
+    Section {
+        name: "client_tls",
+        doc: "TLS of clients, on every listener that is not a Unix socket. A reload reads the files again.",
+        keys: CLIENT_TLS,
+    },
     Section { name: "health", doc: "When a server may serve.", keys: HEALTH },
     Section { name: "health.fallback", doc: "When no replica is eligible.", keys: FALLBACK },
     Section {
@@ -148,6 +154,59 @@ const AUTH: &[Key<RawConfig>] = &[
         "\"hacheck\"",
         KeyKind::Text(|t, v, s| t.proxy.auth.check_user.put(v, s)),
         "User of HAProxy's `option pgsql-check`, answered by the proxy itself. Empty = none.",
+    ),
+];
+
+const CLIENT_TLS: &[Key<RawConfig>] = &[
+    unset(
+        "sslmode",
+        "\"require\"",
+        word::<_, ClientSslMode>(|t, w| {
+            ClientSslMode::parse(w).map(|mode| t.proxy.client_tls.sslmode = Some(mode)).is_some()
+        }),
+        "Whether clients may use TLS, in PgBouncer's words. `allow` and `prefer`: the client decides; `require`: no other client is let in; `verify-ca` and `verify-full`: nor one without a certificate that `ca_file` vouches for. Default: `prefer` if there is a certificate, else `disable`.",
+    ),
+    unset(
+        "cert_file",
+        "\"/etc/trunkline/server.crt\"",
+        KeyKind::Text(|t, v, s| t.proxy.client_tls.cert_file.put(v, s)),
+        "PEM: the certificate, followed by those between it and its root. `self-signed`: one is made at start, for trying out.",
+    ),
+    unset(
+        "key_file",
+        "\"/etc/trunkline/server.key\"",
+        KeyKind::Text(|t, v, s| t.proxy.client_tls.key_file.put(v, s)),
+        "PEM: its private key.",
+    ),
+    unset(
+        "ca_file",
+        "\"/etc/trunkline/clients.crt\"",
+        KeyKind::Text(|t, v, s| t.proxy.client_tls.ca_file.put(v, s)),
+        "PEM: the roots of clients' certificates.",
+    ),
+    unset(
+        "crl_file",
+        "\"/etc/trunkline/clients.crl\"",
+        KeyKind::Text(|t, v, s| t.proxy.client_tls.crl_file.put(v, s)),
+        "PEM: revocation lists of those roots.",
+    ),
+    key(
+        "min_protocol_version",
+        "\"TLSv1.2\"",
+        word::<_, TlsVersion>(|t, w| put_word(&mut t.proxy.client_tls.min_protocol_version, w)),
+        "The oldest version of TLS that is spoken.",
+    ),
+    key(
+        "max_protocol_version",
+        "\"TLSv1.3\"",
+        word::<_, TlsVersion>(|t, w| put_word(&mut t.proxy.client_tls.max_protocol_version, w)),
+        "The newest.",
+    ),
+    unset(
+        "ciphers",
+        "\"TLS_AES_256_GCM_SHA384:ECDHE-ECDSA-AES256-GCM-SHA384\"",
+        KeyKind::Text(|t, v, s| t.proxy.client_tls.ciphers.put(v, s)),
+        "Ciphers that are used, in this order, by their names in RFCs or in OpenSSL. Default: all that the proxy knows.",
     ),
 ];
 
