@@ -95,7 +95,8 @@ impl Transport {
         }
     }
 
-    /// Writes what the peer accepts; if nothing, the task is woken when it accepts more.
+    /// Writes what the peer accepts; if nothing, the task is woken when it accepts more. What is left over has to be
+    /// written next: its beginning may be on its way.
     ///
     /// # Errors
     /// What the kernel says.
@@ -103,7 +104,7 @@ impl Transport {
         match self {
             Transport::Plain(stream) => stream.poll_send(cx, bytes),
             Transport::Memory(end) => end.poll_send(cx, bytes),
-            Transport::Tls(stream) => stream.poll_write(cx, bytes),
+            Transport::Tls(stream) => stream.poll_send(cx, bytes),
         }
     }
 
@@ -233,7 +234,10 @@ impl AsyncRead for Transport {
 
 impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, bytes)
+        match &*self {
+            Transport::Tls(stream) => stream.poll_write(cx, bytes),
+            Transport::Plain(_) | Transport::Memory(_) => self.poll_send(cx, bytes),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -113,7 +113,7 @@ impl TlsStream {
     async fn finish_handshake(&self, came: &[u8]) -> io::Result<()> {
         let mut step = self.open(&mut came.to_vec(), &mut []);
         loop {
-            poll_fn(|cx| self.poll_send(cx)).await?;
+            poll_fn(|cx| self.poll_drain(cx)).await?;
             if step.map_err(|error| refused(&error))?.may_seal {
                 return Ok(());
             }
@@ -153,7 +153,7 @@ impl TlsStream {
     }
 
     /// Sends the records that wait; ready when none is left.
-    fn poll_send(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_drain(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let mut state = self.state.borrow_mut();
             if state.sealed.is_empty() {
@@ -202,7 +202,7 @@ impl TlsStream {
                 })
             });
             // An alert, or the answer to a new key, goes out as soon as the socket takes it.
-            let sent = self.poll_send(cx);
+            let sent = self.poll_drain(cx);
             match ready!(read)? {
                 Err(error) => return Poll::Ready(Err(refused(&error))),
                 Ok(opened) if opened.filled > 0 => return Poll::Ready(Ok(opened.filled)),
@@ -297,9 +297,10 @@ impl TlsStream {
         }
     }
 
-    pub(crate) fn poll_write(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    /// Writes, and counts a byte once its record is with the socket.
+    pub(crate) fn poll_send(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.poll_send(cx))?;
+            ready!(self.poll_drain(cx))?;
             match self.try_write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return Poll::Ready(done),
@@ -307,8 +308,21 @@ impl TlsStream {
         }
     }
 
+    /// Writes, and counts all bytes that are sealed: what the socket has not taken goes with the next read or write, or
+    /// with a flush. Whoever gives up in between has nothing to remember.
+    pub(crate) fn poll_write(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_drain(cx))?;
+        let written = self.try_write(bytes);
+        let is_owed = usize::from(std::mem::take(&mut self.state.borrow_mut().owes));
+        Poll::Ready(match written {
+            Ok(count) => Ok(count + is_owed),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(is_owed),
+            Err(error) => Err(error),
+        })
+    }
+
     pub(crate) fn poll_flush(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_send(cx)
+        self.poll_drain(cx)
     }
 
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -319,7 +333,7 @@ impl TlsStream {
                 records.close(&mut sealed.bytes);
             }
         }
-        ready!(self.poll_send(cx))?;
+        ready!(self.poll_drain(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

@@ -4,11 +4,9 @@
 //! All are empty while peers keep up, and then own no memory.
 
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWrite;
 use trunkline_net::Transport;
 use trunkline_session::Input;
 
@@ -117,7 +115,7 @@ impl RelayBuffer {
     #[cold]
     fn flush_pending(&mut self, cx: &mut Context<'_>, peer: &mut Transport) -> Poll<io::Result<Duration>> {
         while self.sent < self.pending.len() {
-            self.sent += ready!(Pin::new(&mut *peer).poll_write(cx, &self.pending[self.sent..]))?;
+            self.sent += ready!(peer.poll_send(cx, &self.pending[self.sent..]))?;
         }
         self.pending = Vec::new();
         self.sent = 0;
@@ -140,7 +138,7 @@ impl RelayBuffer {
             Some(Err(_)) | None => 0,
         };
         while self.pending.is_empty() && written < bytes.len() {
-            match Pin::new(&mut *peer).poll_write(cx, &bytes[written..]) {
+            match peer.poll_send(cx, &bytes[written..]) {
                 Poll::Ready(Ok(n)) => written += n,
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => break,
