@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use crate::verify::public_key;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
 
+use crate::files::{FileError, certificates, of_file};
+use crate::versions::{TlsVersion, versions};
 use crate::{Records, TlsError};
 
 /// What `cert_file` says instead of a path: a certificate is made at start, which no client can verify.
@@ -47,15 +52,6 @@ impl ClientSslMode {
     pub fn must_verify(self) -> bool {
         matches!(self, Self::VerifyCa | Self::VerifyFull)
     }
-}
-
-/// A version of TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TlsVersion {
-    /// TLS 1.2.
-    V12,
-    /// TLS 1.3.
-    V13,
 }
 
 /// What is written about a listener's TLS.
@@ -123,14 +119,9 @@ pub enum AcceptError {
     /// There is no such cipher.
     #[error("client_tls.ciphers: {0:?} is none of {1}")]
     UnknownCipher(String, String),
-    /// A file cannot be read, or has nothing of that kind in it.
-    #[error("{file}: {reason}")]
-    File {
-        /// Its path.
-        file: String,
-        /// What is wrong.
-        reason: String,
-    },
+    /// A file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// They do not fit, or cannot be used.
     #[error("{cert_file} and {key_file}: {reason}")]
     Pair {
@@ -162,17 +153,15 @@ impl Acceptor {
         }
         let provider = Arc::new(provider(settings.ciphers.as_deref().unwrap_or_default())?);
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
-        let builder = builder.with_protocol_versions(&versions(settings)?).map_err(|error| {
-            AcceptError::File { file: "client_tls.ciphers".to_owned(), reason: error.to_string() }
-        })?;
+        let versions = versions(settings.min_protocol_version, settings.max_protocol_version);
+        if versions.is_empty() {
+            return Err(AcceptError::NoVersion);
+        }
+        let builder =
+            builder.with_protocol_versions(&versions).map_err(|error| unfit("client_tls.ciphers", error))?;
         let builder = builder.with_client_cert_verifier(verifier(settings, mode, &provider)?);
         let pair = Pair::read(settings)?;
-        let mut config =
-            builder.with_single_cert(pair.chain, pair.key).map_err(|error| AcceptError::Pair {
-                cert_file: pair.cert_file,
-                key_file: pair.key_file,
-                reason: error.to_string(),
-            })?;
+        let mut config = builder.with_cert_resolver(Arc::new(pair.presented(&provider)?));
         // Drivers do not resume sessions, and PostgreSQL has turned this off: two records less for each handshake.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -203,7 +192,35 @@ struct Pair {
     key_file: String,
 }
 
+/// The one certificate of a listener.
+#[derive(Debug)]
+struct Presented(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Presented {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
 impl Pair {
+    /// With its key, if they fit. The certificate may be of X.509 version 1, which rustls does not read.
+    fn presented(self, provider: &CryptoProvider) -> Result<Presented, AcceptError> {
+        let Self { chain, key, cert_file, key_file } = self;
+        let unusable = |reason: String| AcceptError::Pair { cert_file: cert_file.clone(), key_file, reason };
+        let key = match provider.key_provider.load_private_key(key) {
+            Ok(key) => key,
+            Err(error) => return Err(unusable(error.to_string())),
+        };
+        let own = key.public_key();
+        match chain.first().map(|leaf| public_key(leaf)) {
+            Some(Ok(of_certificate)) if own.is_none_or(|own| own.as_ref() == of_certificate) => {
+                Ok(Presented(Arc::new(CertifiedKey::new(chain, key))))
+            }
+            Some(Ok(_)) => Err(unusable("the key is not that of the certificate".to_owned())),
+            Some(Err(_)) | None => Err(unfit(&cert_file, "the certificate cannot be read")),
+        }
+    }
+
     fn read(settings: &AcceptSettings) -> Result<Self, AcceptError> {
         let cert_file = settings.cert_file.clone().ok_or(AcceptError::NoCertificate)?;
         if cert_file == SELF_SIGNED {
@@ -218,10 +235,7 @@ impl Pair {
 
     /// One for this machine, as those see it who try the proxy out.
     fn make() -> Result<Self, AcceptError> {
-        let failed = |error: rcgen::Error| AcceptError::File {
-            file: SELF_SIGNED.to_owned(),
-            reason: error.to_string(),
-        };
+        let failed = |error: rcgen::Error| unfit(SELF_SIGNED, error);
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
         let made = rcgen::generate_simple_self_signed(names).map_err(failed)?;
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
@@ -232,35 +246,6 @@ impl Pair {
             key_file: SELF_SIGNED.to_owned(),
         })
     }
-}
-
-fn of_file(file: &str, what: &str, error: &rustls::pki_types::pem::Error) -> AcceptError {
-    let reason = match error {
-        rustls::pki_types::pem::Error::NoItemsFound => format!("{what} in it"),
-        other => other.to_string(),
-    };
-    AcceptError::File { file: file.to_owned(), reason }
-}
-
-fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, AcceptError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file)
-        .map_err(|error| of_file(file, "no certificate", &error))?
-        .collect();
-    let found = found.map_err(|error| of_file(file, "no certificate", &error))?;
-    if found.is_empty() {
-        return Err(AcceptError::File { file: file.to_owned(), reason: "no certificate in it".to_owned() });
-    }
-    Ok(found)
-}
-
-fn versions(settings: &AcceptSettings) -> Result<Vec<&'static SupportedProtocolVersion>, AcceptError> {
-    let all = [(TlsVersion::V12, &version::TLS12), (TlsVersion::V13, &version::TLS13)];
-    let wanted = settings.min_protocol_version..=settings.max_protocol_version;
-    let found: Vec<_> = all.into_iter().filter(|(version, _)| wanted.contains(version)).collect();
-    if found.is_empty() {
-        return Err(AcceptError::NoVersion);
-    }
-    Ok(found.into_iter().map(|(_, version)| version).collect())
 }
 
 /// Each cipher by its name in RFCs and by that in OpenSSL. Source: `openssl ciphers -stdname`.
@@ -304,6 +289,10 @@ fn name_of(suite: &rustls::SupportedCipherSuite) -> String {
     format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")
 }
 
+fn unfit(file: &str, error: impl std::fmt::Display) -> AcceptError {
+    FileError { file: file.to_owned(), reason: error.to_string() }.into()
+}
+
 fn verifier(
     settings: &AcceptSettings,
     mode: ClientSslMode,
@@ -315,10 +304,9 @@ fn verifier(
             false => Ok(WebPkiClientVerifier::no_client_auth()),
         };
     };
-    let unfit = |file: &str, reason: String| AcceptError::File { file: file.to_owned(), reason };
     let mut roots = RootCertStore::empty();
     for certificate in certificates(ca_file)? {
-        roots.add(certificate).map_err(|error| unfit(ca_file, error.to_string()))?;
+        roots.add(certificate).map_err(|error| unfit(ca_file, error))?;
     }
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     if let Some(crl_file) = &settings.crl_file {
@@ -330,5 +318,5 @@ fn verifier(
     if !mode.must_verify() {
         builder = builder.allow_unauthenticated();
     }
-    builder.build().map_err(|error| unfit(ca_file, error.to_string()))
+    builder.build().map_err(|error| unfit(ca_file, error))
 }

@@ -4,8 +4,14 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that cannot go on panics"))]
 
 pub mod accept;
+pub mod connect;
+mod files;
 pub mod records;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod verify;
+mod versions;
 
+pub use files::FileError;
 pub use records::{Opened, Records, TlsError};
+pub use versions::TlsVersion;

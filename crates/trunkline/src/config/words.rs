@@ -2,7 +2,7 @@
 
 use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, UserFunctions};
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
-use trunkline_tls::accept::{ClientSslMode, TlsVersion};
+use trunkline_tls::{TlsVersion, accept::ClientSslMode};
 use trunkline_topology::{AdminState, ExpectedRole};
 
 /// A closed set of values, each with its word.

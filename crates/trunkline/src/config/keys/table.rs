@@ -2,7 +2,7 @@
 
 use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, UserFunctions};
 use trunkline_routing::Fallback;
-use trunkline_tls::accept::{ClientSslMode, TlsVersion};
+use trunkline_tls::{TlsVersion, accept::ClientSslMode};
 
 use super::{Key, KeyKind, PutValue as _, Section, Setter, put_word, words};
 use crate::config::raw::RawConfig;

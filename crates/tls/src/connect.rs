@@ -1,0 +1,205 @@
+//! How servers are connected to, in libpq's words.
+
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use webpki::{CertRevocationList, OwnedCertRevocationList};
+
+use crate::accept::ALPN;
+use crate::files::{FileError, certificates, of_file};
+use crate::verify::{LibpqVerifier, Roots};
+use crate::versions::{TlsVersion, versions};
+use crate::{Records, TlsError};
+
+/// What `sslrootcert` says for the roots that this machine trusts.
+pub const SYSTEM: &str = "system";
+
+/// Whether a server is spoken to by TLS, and what is checked, in libpq's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerSslMode {
+    /// Never.
+    Disable,
+    /// Only if it lets nobody in without.
+    Allow,
+    /// If it can.
+    #[default]
+    Prefer,
+    /// Always.
+    Require,
+    /// Always, and a root vouches for it.
+    VerifyCa,
+    /// The same, for the name it is connected to by.
+    VerifyFull,
+}
+
+impl ServerSslMode {
+    /// Whether a connection without TLS is refused.
+    #[must_use]
+    pub fn must_encrypt(self) -> bool {
+        matches!(self, Self::Require | Self::VerifyCa | Self::VerifyFull)
+    }
+}
+
+/// What is written about the TLS of servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectSettings {
+    /// Whether, and what is checked.
+    pub sslmode: ServerSslMode,
+    /// PEM: who vouches for servers; or [`SYSTEM`].
+    pub sslrootcert: Option<String>,
+    /// PEM: what those have revoked.
+    pub sslcrl: Option<String>,
+    /// PEM: the proxy's own certificate.
+    pub sslcert: Option<String>,
+    /// PEM: its key.
+    pub sslkey: Option<String>,
+    /// Whether the server is told by which name it was connected to.
+    pub sslsni: bool,
+    /// The oldest version that is spoken.
+    pub min_protocol_version: TlsVersion,
+    /// The newest.
+    pub max_protocol_version: TlsVersion,
+}
+
+impl Default for ConnectSettings {
+    fn default() -> Self {
+        Self {
+            sslmode: ServerSslMode::default(),
+            sslrootcert: None,
+            sslcrl: None,
+            sslcert: None,
+            sslkey: None,
+            sslsni: true,
+            min_protocol_version: TlsVersion::V12,
+            max_protocol_version: TlsVersion::V13,
+        }
+    }
+}
+
+/// Why TLS cannot be had as it is written.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Who vouches for servers is needed.
+    #[error("sslmode verify-ca and verify-full need sslrootcert")]
+    NoRoots,
+    /// Anybody can have a certificate by a public root: only the name tells who it is.
+    #[error("sslrootcert = \"system\" needs sslmode verify-full")]
+    WeakWithSystem,
+    /// This machine trusts nobody.
+    #[error("sslrootcert = \"system\": this machine has no roots")]
+    NoSystemRoots,
+    /// A certificate of the proxy needs its key.
+    #[error("sslcert needs sslkey")]
+    NoKey,
+    /// The oldest version is newer than the newest.
+    #[error("ssl_min_protocol_version is above ssl_max_protocol_version")]
+    NoVersion,
+    /// A file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// The TLS of a server.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    config: Arc<ClientConfig>,
+    mode: ServerSslMode,
+}
+
+impl ServerTls {
+    /// Reads the files; `None` where TLS is not used.
+    ///
+    /// # Errors
+    /// What is wrong with the files, or with what is written.
+    pub fn load(settings: &ConnectSettings) -> Result<Option<Self>, ConnectError> {
+        if settings.sslmode == ServerSslMode::Disable {
+            return Ok(None);
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let versions = versions(settings.min_protocol_version, settings.max_protocol_version);
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&versions)
+            .map_err(|_| ConnectError::NoVersion)?;
+        let verifier = Arc::new(verifier(settings, &provider)?);
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let mut config = match &settings.sslcert {
+            None => builder.with_no_client_auth(),
+            Some(cert_file) => {
+                let key_file = settings.sslkey.as_ref().ok_or(ConnectError::NoKey)?;
+                let key = PrivateKeyDer::from_pem_file(key_file)
+                    .map_err(|error| of_file(key_file, "no private key", &error))?;
+                builder.with_client_auth_cert(certificates(cert_file)?, key).map_err(|error| FileError {
+                    file: format!("{cert_file} and {key_file}"),
+                    reason: error.to_string(),
+                })?
+            }
+        };
+        config.enable_sni = settings.sslsni;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(Some(Self { config: Arc::new(config), mode: settings.sslmode }))
+    }
+
+    /// Whether, and what is checked.
+    #[must_use]
+    pub fn mode(&self) -> ServerSslMode {
+        self.mode
+    }
+
+    /// The proxy's end of a connection to a server of this name.
+    ///
+    /// # Errors
+    /// When it is no name that a server can have.
+    pub fn connect(&self, host: &str) -> Result<Records, TlsError> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| TlsError::from(rustls::Error::General(format!("{host:?} is no name for TLS"))))?;
+        Records::client(Arc::clone(&self.config), name)
+    }
+}
+
+fn verifier(settings: &ConnectSettings, provider: &CryptoProvider) -> Result<LibpqVerifier, ConnectError> {
+    let must_verify = matches!(settings.sslmode, ServerSslMode::VerifyCa | ServerSslMode::VerifyFull);
+    let roots = match settings.sslrootcert.as_deref() {
+        None if must_verify => return Err(ConnectError::NoRoots),
+        None => None,
+        Some(SYSTEM) if settings.sslmode != ServerSslMode::VerifyFull => {
+            return Err(ConnectError::WeakWithSystem);
+        }
+        Some(SYSTEM) => Some(rustls_native_certs::load_native_certs().certs),
+        Some(file) => Some(certificates(file)?),
+    };
+    let roots = match roots {
+        None => None,
+        Some(certificates) => {
+            let mut store = RootCertStore::empty();
+            // A root that webpki does not read may still be the server's own certificate.
+            store.add_parsable_certificates(certificates.iter().cloned());
+            if certificates.is_empty() {
+                return Err(ConnectError::NoSystemRoots);
+            }
+            Some(Roots { store, certificates, revoked: revoked(settings.sslcrl.as_deref())? })
+        }
+    };
+    Ok(LibpqVerifier {
+        roots,
+        checks_name: settings.sslmode == ServerSslMode::VerifyFull,
+        algorithms: provider.signature_verification_algorithms,
+    })
+}
+
+fn revoked(file: Option<&str>) -> Result<Vec<CertRevocationList<'static>>, ConnectError> {
+    let Some(file) = file else { return Ok(Vec::new()) };
+    let mut lists = Vec::new();
+    for list in
+        CertificateRevocationListDer::pem_file_iter(file).map_err(|error| of_file(file, "no list", &error))?
+    {
+        let list = list.map_err(|error| of_file(file, "no revocation list", &error))?;
+        let list = OwnedCertRevocationList::from_der(&list)
+            .map_err(|error| FileError { file: file.to_owned(), reason: error.to_string() })?;
+        lists.push(CertRevocationList::from(list));
+    }
+    Ok(lists)
+}

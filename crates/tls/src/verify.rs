@@ -1,0 +1,268 @@
+//! Whether a server is whom it should be, by the rules of libpq.
+//!
+//! libpq takes certificates that webpki does not: one that is its own root (`openssl req -new -x509`, as PostgreSQL's manual
+//! makes it), one of X.509 version 1 (`openssl x509 -req` without extensions), and a name that is only in the subject.
+//! Source: PostgreSQL, src/interfaces/libpq/fe-secure-common.c, fe-secure-openssl.c.
+
+use std::net::IpAddr;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{
+    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+    verify_tls13_signature_with_raw_key,
+};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use webpki::{CertRevocationList, EndEntityCert, KeyUsage, RevocationOptionsBuilder, UnknownStatusPolicy};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::der_parser::asn1_rs::{Any, FromDer as _};
+use x509_parser::extensions::GeneralName;
+
+/// Who vouches for servers.
+#[derive(Debug)]
+pub(crate) struct Roots {
+    pub(crate) store: RootCertStore,
+    /// The same, whole: a server may have one of them for its own.
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+    /// What they have revoked.
+    pub(crate) revoked: Vec<CertRevocationList<'static>>,
+}
+
+/// The checks of one `sslmode`.
+#[derive(Debug)]
+pub(crate) struct LibpqVerifier {
+    /// `None`: whoever answers is believed, as by `sslmode=require` without a root.
+    pub(crate) roots: Option<Roots>,
+    /// `verify-full`.
+    pub(crate) checks_name: bool,
+    pub(crate) algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for LibpqVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if let Some(roots) = &self.roots {
+            self.verify_chain(roots, end_entity, intermediates, now)?;
+            if self.checks_name {
+                verify_name(end_entity, server_name)?;
+            }
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        if EndEntityCert::try_from(cert).is_ok() {
+            return verify_tls13_signature(message, cert, signature, &self.algorithms);
+        }
+        // Of version 1: its key is read here.
+        let parsed = parse(cert)?;
+        let key = SubjectPublicKeyInfoDer::from(parsed.public_key().raw);
+        verify_tls13_signature_with_raw_key(message, &key, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl LibpqVerifier {
+    fn verify_chain(
+        &self,
+        roots: &Roots,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        if roots.certificates.iter().any(|root| root.as_ref() == end_entity.as_ref()) {
+            return verify_time(&parse(end_entity)?, now);
+        }
+        let Ok(certificate) = EndEntityCert::try_from(end_entity) else {
+            return self.verify_version_1(roots, end_entity, now);
+        };
+        let revoked: Vec<&CertRevocationList<'_>> = roots.revoked.iter().collect();
+        let revocation = RevocationOptionsBuilder::new(&revoked)
+            .ok()
+            .map(|builder| builder.with_status_policy(UnknownStatusPolicy::Allow).build());
+        certificate
+            .verify_for_usage(
+                self.algorithms.all,
+                &roots.store.roots,
+                intermediates,
+                now,
+                KeyUsage::server_auth(),
+                revocation,
+                None,
+            )
+            .map(drop)
+            .map_err(told)
+    }
+
+    /// A certificate without extensions that a root has signed itself.
+    fn verify_version_1(
+        &self,
+        roots: &Roots,
+        whole: &CertificateDer<'_>,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let certificate = parse(whole)?;
+        verify_time(&certificate, now)?;
+        let mut outcome = Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        for root in &roots.certificates {
+            let root = parse(root)?;
+            if root.subject().as_raw() == certificate.issuer().as_raw() {
+                verify_time(&root, now)?;
+                outcome = self.verify_signature(&root, &certificate, whole);
+            }
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn verify_signature(
+        &self,
+        signer: &X509Certificate<'_>,
+        signed: &X509Certificate<'_>,
+        whole: &[u8],
+    ) -> Result<(), Error> {
+        let bad = || Error::InvalidCertificate(CertificateError::BadSignature);
+        let key = signer.public_key();
+        let key_algorithm = element(key.raw, 0).ok_or_else(bad)?;
+        let signed_by = element(whole, 1).ok_or_else(bad)?;
+        let fits = self.algorithms.all.iter().find(|algorithm| {
+            algorithm.public_key_alg_id().as_ref() == key_algorithm
+                && algorithm.signature_alg_id().as_ref() == signed_by
+        });
+        let Some(algorithm) = fits else { return Err(bad()) };
+        algorithm
+            .verify_signature(
+                &key.subject_public_key.data,
+                signed.tbs_certificate.as_ref(),
+                &signed.signature_value.data,
+            )
+            .map_err(|_| bad())
+    }
+}
+
+/// The content of an element of a sequence: the algorithm is the first one of a key, and the second of a certificate.
+fn element(sequence: &[u8], number: usize) -> Option<&[u8]> {
+    let mut rest = Any::from_der(sequence).ok()?.1.data;
+    for _before in 0..number {
+        (rest, _) = Any::from_der(rest).ok()?;
+    }
+    Some(Any::from_der(rest).ok()?.1.data)
+}
+
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
+    match X509Certificate::from_der(certificate) {
+        Ok((_, parsed)) => Ok(parsed),
+        Err(_) => Err(Error::InvalidCertificate(CertificateError::BadEncoding)),
+    }
+}
+
+/// The public key of a certificate, as SubjectPublicKeyInfo.
+pub(crate) fn public_key(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, Error> {
+    parse(certificate).map(|parsed| parsed.public_key().raw.to_vec())
+}
+
+fn verify_time(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Error> {
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let validity = certificate.validity();
+    if now < validity.not_before.timestamp() {
+        return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
+    }
+    if now > validity.not_after.timestamp() {
+        return Err(Error::InvalidCertificate(CertificateError::Expired));
+    }
+    Ok(())
+}
+
+fn told(error: webpki::Error) -> Error {
+    let kind = match error {
+        webpki::Error::CertExpired { .. } => CertificateError::Expired,
+        webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,
+        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
+        webpki::Error::CertRevoked => CertificateError::Revoked,
+        webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        other => return Error::General(format!("the server's certificate: {other}")),
+    };
+    Error::InvalidCertificate(kind)
+}
+
+/// The server's name is one of the certificate's. The subject's common name counts only if the certificate has no name
+/// of its own kind elsewhere.
+fn verify_name(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), Error> {
+    if let Ok(parsed) = EndEntityCert::try_from(certificate)
+        && parsed.verify_is_valid_for_subject_name(name).is_ok()
+    {
+        return Ok(());
+    }
+    let parsed = parse(certificate)?;
+    let mismatch = || Error::InvalidCertificate(CertificateError::NotValidForName);
+    let names = parsed.subject_alternative_name().ok().flatten();
+    let has_names = names.is_some_and(|names| {
+        names
+            .value
+            .general_names
+            .iter()
+            .any(|name| matches!(name, GeneralName::DNSName(_) | GeneralName::IPAddress(_)))
+    });
+    if has_names {
+        return Err(mismatch());
+    }
+    let common = parsed.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+    let host = match name {
+        ServerName::DnsName(host) => host.as_ref().to_owned(),
+        ServerName::IpAddress(address) => IpAddr::from(*address).to_string(),
+        _other => return Err(mismatch()),
+    };
+    if common.is_some_and(|common| is_of(common, &host)) { Ok(()) } else { Err(mismatch()) }
+}
+
+/// Whether a host has this name, which may begin with `*.` for one label.
+fn is_of(name: &str, host: &str) -> bool {
+    if name.eq_ignore_ascii_case(host) {
+        return true;
+    }
+    let Some(domain) = name.strip_prefix("*.") else { return false };
+    host.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(domain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_stands_for_one_label() {
+        assert!(is_of("db.example", "DB.example") && is_of("*.example", "db.example"));
+        for (name, host) in [
+            ("*.example", "a.b.example"),
+            ("*.example", ".example"),
+            ("*", "db"),
+            ("d*.example", "db.example"),
+        ] {
+            assert!(!is_of(name, host), "{name} {host}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Certificates as PostgreSQL's manual and its users make them, and what each `sslmode` says of them: as libpq does.
+//!
+//! Source: PostgreSQL, doc/src/sgml/runtime.sgml, "Creating Certificates"; libpq.sgml, "SSL Mode Descriptions".
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+use trunkline_tls::Records;
+use trunkline_tls::accept::{AcceptSettings, Acceptor};
+use trunkline_tls::connect::{ConnectSettings, ServerSslMode, ServerTls};
+
+/// Files made by `openssl`.
+struct Made(TempDir);
+
+impl Made {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, file: &str) -> String {
+        self.0.path().join(file).display().to_string()
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        std::fs::write(self.0.path().join(file), text).unwrap();
+    }
+
+    /// Runs `openssl` with these words, in the directory.
+    fn openssl(&self, words: &str) {
+        let output = Command::new("openssl").args(words.split(' ')).current_dir(&self.0).output().unwrap();
+        assert!(output.status.success(), "openssl {words}\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// The manual's root, and a server's request for a name.
+    fn root_and_request(&self, name: &str) {
+        self.openssl("req -new -x509 -nodes -days 30 -subj /CN=root.example -keyout root.key -out root.crt");
+        self.openssl(&format!("req -new -nodes -subj /CN={name} -keyout server.key -out server.csr"));
+    }
+
+    /// Signs the request by the root, with these extensions.
+    fn sign(&self, extensions: &str) {
+        self.write("extensions", extensions);
+        self.openssl(
+            "x509 -req -in server.csr -days 30 -CA root.crt -CAkey root.key -CAcreateserial -extfile extensions -out server.crt",
+        );
+    }
+
+    /// Connects to a server with that certificate, of this name.
+    fn connect(&self, sslmode: ServerSslMode, root: Option<&str>, host: &str) -> Result<(), String> {
+        let settings = ConnectSettings {
+            sslmode,
+            sslrootcert: root.map(|file| self.path(file)),
+            ..ConnectSettings::default()
+        };
+        self.connect_by(&settings, host)
+    }
+
+    fn connect_by(&self, settings: &ConnectSettings, host: &str) -> Result<(), String> {
+        let accept = AcceptSettings {
+            cert_file: Some(self.path("server.crt")),
+            key_file: Some(self.path("server.key")),
+            ..AcceptSettings::default()
+        };
+        let server = Acceptor::load(&accept).unwrap().unwrap().accept().unwrap();
+        let client = ServerTls::load(settings).map_err(|error| error.to_string())?.unwrap();
+        shake_hands(server, client.connect(host).unwrap())
+    }
+}
+
+fn shake_hands(mut server: Records, mut client: Records) -> Result<(), String> {
+    let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
+    let mut is_done = [false; 2];
+    client.open(&mut [], |_| {}, &mut to_server).unwrap();
+    while is_done != [true; 2] {
+        let opened = server.open(&mut std::mem::take(&mut to_server), |_| {}, &mut to_client);
+        is_done[0] |= opened.map_err(|error| format!("server: {error}"))?.may_seal;
+        let opened = client.open(&mut std::mem::take(&mut to_client), |_| {}, &mut to_server);
+        is_done[1] |= opened.map_err(|error| error.to_string())?.may_seal;
+    }
+    Ok(())
+}
+
+use ServerSslMode::{Prefer, Require, VerifyCa, VerifyFull};
+
+fn refused(outcome: Result<(), String>, why: &str) {
+    let error = outcome.expect_err("it is refused");
+    assert!(error.contains(why), "{error}");
+}
+
+#[test]
+fn a_certificate_that_is_its_own_root() {
+    let made = Made::new();
+    made.openssl(
+        "req -new -x509 -days 365 -nodes -text -out server.crt -keyout server.key -subj /CN=db.example",
+    );
+    for mode in [Prefer, Require, VerifyCa, VerifyFull] {
+        assert_eq!(made.connect(mode, Some("server.crt"), "db.example"), Ok(()), "{mode:?}");
+    }
+    assert_eq!(
+        made.connect(VerifyCa, Some("server.crt"), "other.example"),
+        Ok(()),
+        "the name does not count"
+    );
+    refused(made.connect(VerifyFull, Some("server.crt"), "other.example"), "NotValidForName");
+    assert_eq!(made.connect(Require, None, "other.example"), Ok(()), "nobody is asked");
+    refused(made.connect(VerifyCa, None, "db.example"), "need sslrootcert");
+}
+
+#[test]
+fn a_certificate_of_version_1_by_the_manuals_root() {
+    let made = Made::new();
+    made.root_and_request("db.example");
+    made.openssl("x509 -req -in server.csr -text -days 365 -CA root.crt -CAkey root.key -CAcreateserial -out server.crt");
+    assert_eq!(made.connect(VerifyFull, Some("root.crt"), "db.example"), Ok(()));
+    refused(made.connect(VerifyFull, Some("root.crt"), "other.example"), "NotValidForName");
+    let other = Made::new();
+    other.root_and_request("db.example");
+    std::fs::copy(Path::new(&other.path("root.crt")), made.path("other.crt")).unwrap();
+    refused(made.connect(VerifyCa, Some("other.crt"), "db.example"), "BadSignature");
+}
+
+#[test]
+fn names_of_a_certificate() {
+    let made = Made::new();
+    made.root_and_request("common.example");
+    made.sign("subjectAltName=DNS:db.example,DNS:*.pool.example,IP:10.0.0.1");
+    for host in ["db.example", "a.pool.example", "10.0.0.1"] {
+        assert_eq!(made.connect(VerifyFull, Some("root.crt"), host), Ok(()), "{host}");
+    }
+    for host in ["common.example", "a.b.pool.example", "10.0.0.2"] {
+        refused(made.connect(VerifyFull, Some("root.crt"), host), "NotValidForName");
+    }
+    made.sign("basicConstraints=CA:FALSE");
+    assert_eq!(made.connect(VerifyFull, Some("root.crt"), "common.example"), Ok(()), "it has no other name");
+}
+
+#[test]
+fn a_certificate_by_another_root_or_at_another_time() {
+    let made = Made::new();
+    made.root_and_request("db.example");
+    made.sign("subjectAltName=DNS:db.example");
+    made.openssl(
+        "req -new -x509 -nodes -days 30 -subj /CN=stranger.example -keyout stranger.key -out stranger.crt",
+    );
+    for mode in [Prefer, Require, VerifyCa] {
+        refused(made.connect(mode, Some("stranger.crt"), "db.example"), "UnknownIssuer");
+    }
+    for ((from, to), why) in [((2019, 2020), "Expired"), ((2090, 2091), "NotValidYet")] {
+        let mut parameters = rcgen::CertificateParams::new(["db.example".to_owned()]).unwrap();
+        parameters.not_before = rcgen::date_time_ymd(from, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(to, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        made.write("server.crt", &parameters.self_signed(&key).unwrap().pem());
+        made.write("server.key", &key.serialize_pem());
+        refused(made.connect(VerifyCa, Some("server.crt"), "db.example"), why);
+    }
+    assert_eq!(made.connect(Require, None, "db.example"), Ok(()));
+}
+
+#[test]
+fn a_chain_with_one_between() {
+    let made = Made::new();
+    made.root_and_request("db.example");
+    made.openssl("req -new -nodes -subj /CN=between.example -keyout between.key -out between.csr");
+    made.write("ca", "basicConstraints=critical,CA:TRUE");
+    made.openssl("x509 -req -in between.csr -days 30 -CA root.crt -CAkey root.key -CAcreateserial -extfile ca -out between.crt");
+    made.write("extensions", "subjectAltName=DNS:db.example");
+    made.openssl("x509 -req -in server.csr -days 30 -CA between.crt -CAkey between.key -CAcreateserial -extfile extensions -out leaf.crt");
+    let chain = ["leaf.crt", "between.crt"].map(|file| std::fs::read_to_string(made.path(file)).unwrap());
+    made.write("server.crt", &chain[0]);
+    refused(made.connect(VerifyFull, Some("root.crt"), "db.example"), "UnknownIssuer");
+    made.write("server.crt", &chain.concat());
+    assert_eq!(made.connect(VerifyFull, Some("root.crt"), "db.example"), Ok(()));
+}
+
+#[test]
+fn keys_of_every_kind() {
+    let made = Made::new();
+    made.root_and_request("db.example");
+    for key in
+        ["ed25519", "ec -pkeyopt ec_paramgen_curve:P-256", "ec -pkeyopt ec_paramgen_curve:P-384", "rsa:4096"]
+    {
+        made.openssl(&format!(
+            "req -new -nodes -subj /CN=db.example -newkey {key} -keyout server.key -out server.csr"
+        ));
+        made.sign("subjectAltName=DNS:db.example");
+        let outcome = made.connect(VerifyFull, Some("root.crt"), "db.example");
+        assert_eq!(outcome, Ok(()), "{key}");
+    }
+}
+
+#[test]
+fn the_roots_of_the_machine_count_for_names_alone() {
+    let weak = ConnectSettings {
+        sslmode: VerifyCa,
+        sslrootcert: Some("system".to_owned()),
+        ..ConnectSettings::default()
+    };
+    refused(ServerTls::load(&weak).map(drop).map_err(|error| error.to_string()), "needs sslmode verify-full");
+}
