@@ -18,7 +18,7 @@ use trunkline_topology::Address;
 use zeroize::Zeroize;
 
 use crate::limits::{CANCEL_PAUSE, CANCEL_TIMEOUT, CANCELS_MAX};
-use crate::net::Connector;
+use crate::net::{Connector, ServerPlace, TlsPlace};
 use trunkline_telemetry::metrics::CancelResult;
 
 /// Bytes of the keys given to clients of protocol 3.2; 3.0 has room for four only.
@@ -61,6 +61,7 @@ struct CancelState {
 #[derive(Clone, Debug)]
 pub(crate) struct ServerCancelKey {
     pub(crate) address: Address,
+    pub(crate) tls: Option<Arc<TlsPlace>>,
     pub(crate) process_id: ProcessId,
     pub(crate) key: SecretKey,
 }
@@ -252,7 +253,8 @@ impl Drop for CancelHandle {
 
 async fn send(connector: &Connector, server: &ServerCancelKey) -> CancelResult {
     let delivery = async {
-        let mut stream = connector.open(&server.address).await?;
+        let mut stream =
+            connector.open(ServerPlace { address: &server.address, tls: server.tls.as_deref() }).await?;
         let request = CancelRequest { process_id: server.process_id, secret_key: server.key.clone() };
         let mut packet = BytesMut::new();
         request.encode(&mut packet);
@@ -296,6 +298,7 @@ mod tests {
     /// Process 42 of a server.
     fn process(address: Address) -> ServerCancelKey {
         ServerCancelKey {
+            tls: None,
             address,
             process_id: ProcessId(42),
             key: SecretKey::new(&[7; 4]).expect("four bytes"),

@@ -14,6 +14,7 @@ use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretSource, SecretStore, UsersFileError};
 use trunkline_health::{MonitorSettings, try_login};
 use trunkline_tls::accept::Acceptor;
+use trunkline_tls::connect::ServerTls;
 
 use crate::context::{Live, LiveStores, RunPhase};
 use crate::failure::{ReloadError, StartError};
@@ -54,9 +55,10 @@ impl Running {
 
     /// What sessions look up by the new settings: those there are, or others.
     async fn stores(&self, before: &Live, settings: &Settings) -> Result<LiveStores, StartError> {
-        let LiveStores { client_tls: _, secrets, functions, mock } = before.stores.clone();
+        let LiveStores { client_tls: _, server_tls: _, secrets, functions, mock } = before.stores.clone();
         // The files may have changed while their names have not.
         let client_tls = Acceptor::load(&settings.client_tls)?;
+        let server_tls = ServerTls::load(&settings.server_tls)?;
         let auth = &settings.auth;
         let secrets = match (auth.mode, &auth.source, secrets) {
             (AuthMode::Relay, ..) => None,
@@ -80,7 +82,7 @@ impl Running {
         } else {
             Arc::new(MockSecret::new(auth.mock_nonce.as_ref()).map_err(StartError::Random)?)
         };
-        Ok(LiveStores { client_tls, secrets, functions, mock })
+        Ok(LiveStores { client_tls, server_tls, secrets, functions, mock })
     }
 
     /// Reads a users file on a thread that may wait for it.

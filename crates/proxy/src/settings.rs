@@ -15,6 +15,7 @@ use trunkline_health::MonitorSettings;
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
 pub use trunkline_telemetry::statement_log::StatementLogSettings;
 use trunkline_tls::accept::AcceptSettings;
+use trunkline_tls::connect::ConnectSettings;
 use trunkline_topology::Address;
 
 /// Everything [`crate::serve`] needs.
@@ -32,6 +33,8 @@ pub struct Settings {
     pub auth: AuthSettings,
     /// The TLS of clients.
     pub client_tls: AcceptSettings,
+    /// The TLS of servers.
+    pub server_tls: ConnectSettings,
     /// Bounds on clients.
     pub limits: LimitSettings,
     /// How long things may take.

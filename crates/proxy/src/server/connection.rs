@@ -17,6 +17,7 @@ use super::patience::answered;
 use super::restore::{LoginAs, log_in};
 use super::take::{ChoiceReason, Search, TakeError};
 use crate::cancel::ServerCancelKey;
+use crate::net::{ServerPlace, TlsPlace};
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct ServerConnection {
     pub(crate) lease: Lease,
     pub(crate) name: Arc<str>,
     pub(crate) address: Address,
+    /// How it is spoken to by TLS, if it may be.
+    pub(crate) tls: Option<Arc<TlsPlace>>,
     /// The postmaster at that address according to health.
     pub(crate) postmaster: Option<Postmaster>,
     pub(crate) stream: Transport,
@@ -48,7 +51,14 @@ impl ServerConnection {
     /// What cancels its query; `None` if the server sent no key.
     pub(crate) fn cancel_key(&self) -> Option<ServerCancelKey> {
         let (process_id, key) = self.key.clone()?;
-        Some(ServerCancelKey { address: self.address.clone(), process_id, key })
+        // As it was reached itself. Source: PostgreSQL 17, fe-cancel.c.
+        let tls = self.tls.clone().filter(|_| self.stream.is_encrypted());
+        Some(ServerCancelKey { address: self.address.clone(), tls, process_id, key })
+    }
+
+    /// Where it leads to.
+    pub(super) fn place(&self) -> ServerPlace<'_> {
+        ServerPlace { address: &self.address, tls: self.tls.as_deref() }
     }
 
     /// Sends a Terminate: no other session may have the connection.

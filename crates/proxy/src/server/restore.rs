@@ -105,7 +105,7 @@ async fn connect_again(
     timeout: Duration,
 ) -> Result<(), LoginError> {
     server.terminate();
-    server.stream = connector.connect(&server.address, timeout).await?;
+    server.stream = connector.connect(server.place(), timeout).await?;
     Ok(())
 }
 

@@ -28,6 +28,7 @@ use crate::client::messages::ReadError;
 use crate::context::{BoundListener, Live, Worker};
 use crate::errors::Refusal;
 use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
+use crate::net::{ServerPlace, TlsPlace};
 use crate::snapshots::keep_first;
 use trunkline_telemetry::metrics::{FailoverCause, MoveRefusal};
 
@@ -36,6 +37,7 @@ struct Chosen {
     lease: Lease,
     name: Arc<str>,
     address: Address,
+    tls: Option<Arc<TlsPlace>>,
     postmaster: Option<Postmaster>,
 }
 
@@ -160,7 +162,7 @@ impl<'a> Search<'a> {
                 self.wait_for_news().await?;
                 continue;
             };
-            let Chosen { lease, name, address, postmaster } = chosen;
+            let Chosen { lease, name, address, tls, postmaster } = chosen;
             if !self.wait_for_turn(lease.server()).await? {
                 continue;
             }
@@ -168,7 +170,10 @@ impl<'a> Search<'a> {
             self.asked = Some(lease.server());
             self.worker.shared.defaults.before_login(lease.server()).await;
             let (since, timeout) = (Instant::now(), self.worker.shared.live().timeouts.connect);
-            let connecting = self.worker.connector.connect(&address, timeout);
+            let connecting = self
+                .worker
+                .connector
+                .connect(ServerPlace { address: &address, tls: tls.as_deref() }, timeout);
             let connected = answered(&self.worker.shared.health, lease.server(), timeout, connecting).await;
             match connected.flatten() {
                 Ok(stream) => {
@@ -177,6 +182,7 @@ impl<'a> Search<'a> {
                         lease,
                         name,
                         address,
+                        tls,
                         postmaster,
                         stream,
                         since,
@@ -244,7 +250,9 @@ impl<'a> Search<'a> {
         let address = server.address.clone()?;
         let stands_in = rules.stands_in(server);
         let lease = if stands_in { lease.standing_in(rules.standing_in_most())? } else { lease };
-        Some(Chosen { lease, name: Arc::clone(&server.name), address, postmaster: server.postmaster })
+        let tls = live.stores.server_tls.as_ref().filter(|_| matches!(address, Address::Tcp(_)));
+        let tls = tls.map(|tls| Arc::new(TlsPlace { host: Arc::clone(&server.host), tls: tls.clone() }));
+        Some(Chosen { lease, name: Arc::clone(&server.name), address, tls, postmaster: server.postmaster })
     }
 
     /// Limits how many moving sessions log in on a server at one time; new sessions do not wait. `false` when the

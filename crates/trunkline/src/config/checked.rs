@@ -56,7 +56,7 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
     let listeners = listeners::listeners(&raw, &mut problems);
     own_address::check(&raw, &mut problems);
     warnings::warnings(&raw, monitor.as_ref(), &servers, &mut warnings);
-    tls::check(&raw.proxy.client_tls, &mut problems);
+    tls::check(&raw.proxy.client_tls, &raw.proxy.server_tls, &mut problems);
     let source = auth::source(&raw.auth, raw.proxy.auth.mode, &mut problems);
     let level = log::level(&raw.log_level, &mut problems);
     let (Some(login), true) = (monitor, problems.is_empty()) else {

@@ -2,7 +2,9 @@
 
 use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, UserFunctions};
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
-use trunkline_tls::{TlsVersion, accept::ClientSslMode};
+use trunkline_tls::TlsVersion;
+use trunkline_tls::accept::ClientSslMode;
+use trunkline_tls::connect::ServerSslMode;
 use trunkline_topology::{AdminState, ExpectedRole};
 
 /// A closed set of values, each with its word.
@@ -48,6 +50,14 @@ pub enum LogFormat {
 
 words! {
     ClientSslMode {
+        Disable = "disable",
+        Allow = "allow",
+        Prefer = "prefer",
+        Require = "require",
+        VerifyCa = "verify-ca",
+        VerifyFull = "verify-full",
+    }
+    ServerSslMode {
         Disable = "disable",
         Allow = "allow",
         Prefer = "prefer",

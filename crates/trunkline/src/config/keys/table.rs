@@ -2,7 +2,9 @@
 
 use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, UserFunctions};
 use trunkline_routing::Fallback;
-use trunkline_tls::{TlsVersion, accept::ClientSslMode};
+use trunkline_tls::TlsVersion;
+use trunkline_tls::accept::ClientSslMode;
+use trunkline_tls::connect::ServerSslMode;
 
 use super::{Key, KeyKind, PutValue as _, Section, Setter, put_word, words};
 use crate::config::raw::RawConfig;
@@ -54,6 +56,11 @@ pub const SECTIONS: &[Section] = &[
         name: "client_tls",
         doc: "TLS of clients, on every listener that is not a Unix socket. A reload reads the files again.",
         keys: CLIENT_TLS,
+    },
+    Section {
+        name: "server_tls",
+        doc: "TLS of servers, in libpq's words; not over Unix sockets. A reload reads the files again.",
+        keys: SERVER_TLS,
     },
     Section { name: "health", doc: "When a server may serve.", keys: HEALTH },
     Section { name: "health.fallback", doc: "When no replica is eligible.", keys: FALLBACK },
@@ -207,6 +214,57 @@ const CLIENT_TLS: &[Key<RawConfig>] = &[
         "\"TLS_AES_256_GCM_SHA384:ECDHE-ECDSA-AES256-GCM-SHA384\"",
         KeyKind::Text(|t, v, s| t.proxy.client_tls.ciphers.put(v, s)),
         "Ciphers that are used, in this order, by their names in RFCs or in OpenSSL. Default: all that the proxy knows.",
+    ),
+];
+
+const SERVER_TLS: &[Key<RawConfig>] = &[
+    key(
+        "sslmode",
+        "\"prefer\"",
+        word::<_, ServerSslMode>(|t, w| put_word(&mut t.proxy.server_tls.sslmode, w)),
+        "Whether servers are spoken to by TLS, and what is checked. `prefer` protects from nobody who can change what is sent; `verify-full` does.",
+    ),
+    unset(
+        "sslrootcert",
+        "\"/etc/trunkline/root.crt\"",
+        KeyKind::Text(|t, v, s| t.proxy.server_tls.sslrootcert.put(v, s)),
+        "PEM: the roots of servers' certificates, or a server's own; `system`: those that this machine trusts, for `verify-full` alone.",
+    ),
+    unset(
+        "sslcrl",
+        "\"/etc/trunkline/root.crl\"",
+        KeyKind::Text(|t, v, s| t.proxy.server_tls.sslcrl.put(v, s)),
+        "PEM: revocation lists of those roots.",
+    ),
+    unset(
+        "sslcert",
+        "\"/etc/trunkline/client.crt\"",
+        KeyKind::Text(|t, v, s| t.proxy.server_tls.sslcert.put(v, s)),
+        "PEM: the proxy's own certificate, for servers that ask for one.",
+    ),
+    unset(
+        "sslkey",
+        "\"/etc/trunkline/client.key\"",
+        KeyKind::Text(|t, v, s| t.proxy.server_tls.sslkey.put(v, s)),
+        "PEM: its private key.",
+    ),
+    key(
+        "sslsni",
+        "\"on\"",
+        KeyKind::Switch(|t, v, s| t.proxy.server_tls.sslsni.put(v, s)),
+        "Whether a server is told by which name it is connected to.",
+    ),
+    key(
+        "ssl_min_protocol_version",
+        "\"TLSv1.2\"",
+        word::<_, TlsVersion>(|t, w| put_word(&mut t.proxy.server_tls.min_protocol_version, w)),
+        "The oldest version of TLS that is spoken.",
+    ),
+    key(
+        "ssl_max_protocol_version",
+        "\"TLSv1.3\"",
+        word::<_, TlsVersion>(|t, w| put_word(&mut t.proxy.server_tls.max_protocol_version, w)),
+        "The newest.",
     ),
 ];
 
