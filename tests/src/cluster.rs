@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use crate::{Certificates, tls_is_on};
 use trunkline_cluster::{Cluster, ClusterSpec, MONITOR_ROLE, PgInstall, Server};
 
 /// The repository's root directory.
@@ -70,6 +71,9 @@ pub fn cluster_of(install: PgInstall, replicas: usize, settings: &[(&str, &str)]
     // A vacuum would write WAL at a moment of its own, where tests say that nothing is written.
     spec.settings.push(("autovacuum".into(), "off".into()));
     spec.settings.extend(settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
+    if tls_is_on() {
+        spec.settings.extend(Certificates::shared().server_settings());
+    }
     spec.hba = hba();
     let cluster = match Cluster::start(spec, &mut |_| {}) {
         Ok(cluster) => cluster,

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE, PortLease, resident_bytes, send_signal};
 
-use crate::{eventually, http_get, root};
+use crate::{Certificates, eventually, http_get, root, tls_is_on};
 
 /// How long the binary may take until all its servers are judged.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -91,7 +91,8 @@ impl Endpoint {
         }
         // No test finds, or takes, the usual admin socket of this machine.
         let builder = builder.key("admin.socket", "\"off\"");
-        builder.key("health.max_lag", "\"2s\"").key("health.slow_start", "\"0\"")
+        let builder = builder.key("health.max_lag", "\"2s\"").key("health.slow_start", "\"0\"");
+        if tls_is_on() { builder.with_tls() } else { builder }
     }
 
     /// The same over the servers' Unix sockets.
@@ -247,6 +248,18 @@ impl EndpointBuilder {
     #[must_use]
     pub fn auth(self, auth: Auth) -> Self {
         self.key("auth.mode", &format!("\"{}\"", auth.word()))
+    }
+
+    /// Clients may use TLS, and servers are reached by it alone: they have certificates.
+    #[must_use]
+    pub fn with_tls(self) -> Self {
+        let certificates = Certificates::shared();
+        let quoted = |path: &std::path::Path| format!("{:?}", path.display().to_string());
+        let [certificate, key] = certificates.endpoint();
+        self.key("client_tls.cert_file", &quoted(&certificate))
+            .key("client_tls.key_file", &quoted(&key))
+            .key("server_tls.sslmode", "\"verify-full\"")
+            .key("server_tls.sslrootcert", &quoted(&certificates.root()))
     }
 
     /// Listens on an admin socket in the endpoint's directory.

@@ -5,6 +5,7 @@
 //! break a server start [`own_cluster`]. Nothing here sleeps where an event can be waited for.
 
 mod built_in;
+mod certificates;
 mod cluster;
 mod commits;
 mod drivers;
@@ -14,10 +15,12 @@ mod forwarder;
 mod http;
 mod impostor;
 mod login;
+mod stream;
 mod watch;
 mod wire;
 
 pub use built_in::{functions_not_judged, reached_without_a_name};
+pub use certificates::{Certificates, tls_is_on};
 pub use cluster::{Traffic, cluster_of, own_cluster, pg18, root, shared_cluster, traffic};
 pub use commits::Commits;
 pub use drivers::{Pgbench, pgbench, psql, psql_output, python};
@@ -27,5 +30,6 @@ pub use forwarder::{Forwarder, Weather};
 pub use http::{HttpAnswer, http_get};
 pub use impostor::Impostor;
 pub use login::Login;
+pub use stream::ClientStream;
 pub use watch::{Verdict, Watch, spec, test_judge};
 pub use wire::{Answer, Message, ServerError, Wire};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE};
 use trunkline_control::contract::{CheckRequest, respond};
-use trunkline_health::{Health, JudgeSettings, Monitor, MonitorSettings};
+use trunkline_health::{Health, JudgeSettings, Monitor, MonitorLogin, MonitorSettings};
 use trunkline_topology::{AdminState, ExpectedRole, ServerSpec, ServerStatus, Snapshot, State};
 
 use crate::{Forwarder, within};
@@ -108,7 +108,11 @@ impl Watch {
     pub fn start(servers: Vec<ServerSpec>, judge: JudgeSettings) -> Self {
         let mut login = tokio_postgres::Config::new();
         login.user(MONITOR_ROLE).password(MONITOR_PASSWORD).dbname("appdb");
-        let settings = MonitorSettings { servers, login, judge };
+        let settings = MonitorSettings {
+            servers,
+            login: MonitorLogin { config: login, ..MonitorLogin::default() },
+            judge,
+        };
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
         let runtime = std::thread::spawn(move || {

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -15,7 +14,7 @@ use trunkline_codec::scram::{ChannelBinding, ClientExchange, Credentials};
 use trunkline_codec::startup::CancelRequest;
 use trunkline_codec::{auth, write};
 
-use crate::Login;
+use crate::{ClientStream, Login};
 
 /// Longest wait for the next byte.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -74,7 +73,7 @@ impl Answer {
 #[derive(Debug)]
 pub struct Wire {
     /// The connection itself, for half-close and timeouts.
-    pub stream: TcpStream,
+    pub stream: ClientStream,
     /// ParameterStatus, the last value of each.
     pub parameters: BTreeMap<String, String>,
     /// The body of BackendKeyData: process id and key.
@@ -82,7 +81,18 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Connects to 127.0.0.1 and sends nothing.
+    /// As [`Wire::connect`], without TLS whatever the suite uses: for bytes that come before it.
+    ///
+    /// # Panics
+    /// When nobody listens there.
+    #[track_caller]
+    #[must_use]
+    pub fn connect_plain(port: u16) -> Self {
+        let stream = ClientStream::plain(port, READ_TIMEOUT).expect("something listens on the port");
+        Self { stream, parameters: BTreeMap::new(), key_data: None }
+    }
+
+    /// Connects to 127.0.0.1, by TLS where the suite uses it, and sends nothing more.
     ///
     /// # Panics
     /// When nobody listens there.
@@ -94,9 +104,7 @@ impl Wire {
 
     /// As [`Wire::connect`], where it may be that nobody listens.
     pub(crate) fn try_connect(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(READ_TIMEOUT))?;
-        stream.set_nodelay(true)?;
+        let stream = ClientStream::connect(port, READ_TIMEOUT)?;
         Ok(Self { stream, parameters: BTreeMap::new(), key_data: None })
     }
 

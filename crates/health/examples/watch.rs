@@ -4,13 +4,14 @@
 
 use std::time::Instant;
 
-use trunkline_health::{JudgeSettings, Monitor, MonitorSettings};
+use trunkline_health::{JudgeSettings, Monitor, MonitorLogin, MonitorSettings};
 use trunkline_topology::{AdminState, ExpectedRole, ServerSpec};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let login = arguments.next().ok_or("expected a login, then name=host:port ...")?.parse()?;
+    let login = MonitorLogin { config: login, ..MonitorLogin::default() };
     let mut servers = Vec::new();
     for argument in arguments {
         let (name, address) = argument.split_once('=').ok_or("expected name=host:port")?;

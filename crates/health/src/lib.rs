@@ -33,12 +33,14 @@
 //! ```
 
 pub mod judge;
+pub mod login;
 pub mod monitor;
 pub mod net;
 pub mod probe;
 pub mod termination;
 
 pub use judge::{JudgeSettings, PrimaryUnknown};
+pub use login::{LoginFailure, MonitorLogin};
 #[cfg(any(test, feature = "testing"))]
 pub use monitor::ByHand;
 pub use monitor::{Health, LoginRefusal, Monitor, MonitorSettings, PassiveFailure, try_login};

@@ -7,7 +7,6 @@ use trunkline_auth::secrets::UsersFileError;
 use trunkline_control::ListenError;
 use trunkline_health::LoginRefusal;
 use trunkline_tls::accept::AcceptError;
-use trunkline_tls::connect::ConnectError;
 
 /// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +36,6 @@ pub enum StartError {
     /// The TLS of clients cannot be had.
     #[error("could not set up TLS for clients: {0}")]
     Tls(#[from] AcceptError),
-    /// The TLS of servers cannot be had.
-    #[error("could not set up TLS for servers: {0}")]
-    ServerTls(#[from] ConnectError),
     /// The operating system has no randomness.
     #[error("the operating system gives no random bytes: {0}")]
     Random(getrandom::Error),

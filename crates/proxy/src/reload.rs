@@ -14,7 +14,6 @@ use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretSource, SecretStore, UsersFileError};
 use trunkline_health::{MonitorSettings, try_login};
 use trunkline_tls::accept::Acceptor;
-use trunkline_tls::connect::ServerTls;
 
 use crate::context::{Live, LiveStores, RunPhase};
 use crate::failure::{ReloadError, StartError};
@@ -58,7 +57,7 @@ impl Running {
         let LiveStores { client_tls: _, server_tls: _, secrets, functions, mock } = before.stores.clone();
         // The files may have changed while their names have not.
         let client_tls = Acceptor::load(&settings.client_tls)?;
-        let server_tls = ServerTls::load(&settings.server_tls)?;
+        let server_tls = settings.health.login.tls.clone();
         let auth = &settings.auth;
         let secrets = match (auth.mode, &auth.source, secrets) {
             (AuthMode::Relay, ..) => None,

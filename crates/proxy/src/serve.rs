@@ -13,7 +13,6 @@ use tokio::sync::{mpsc, watch};
 use trunkline_control::reload::ReloadRequest;
 use trunkline_health::{Health, Monitor};
 use trunkline_tls::accept::Acceptor;
-use trunkline_tls::connect::ServerTls;
 use trunkline_topology::Address;
 
 use crate::aside::Aside;
@@ -114,7 +113,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
     };
     let functions = FunctionStore::new(settings.session.functions, health.clone(), Handle::current());
     let client_tls = Acceptor::load(&settings.client_tls)?;
-    let server_tls = ServerTls::load(&settings.server_tls)?;
+    let server_tls = settings.health.login.tls.clone();
     let stores =
         LiveStores { client_tls, server_tls, secrets, functions: Arc::new(functions), mock: Arc::new(mock) };
     let statement_log =

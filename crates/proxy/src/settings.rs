@@ -15,7 +15,6 @@ use trunkline_health::MonitorSettings;
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
 pub use trunkline_telemetry::statement_log::StatementLogSettings;
 use trunkline_tls::accept::AcceptSettings;
-use trunkline_tls::connect::ConnectSettings;
 use trunkline_topology::Address;
 
 /// Everything [`crate::serve`] needs.
@@ -33,8 +32,6 @@ pub struct Settings {
     pub auth: AuthSettings,
     /// The TLS of clients.
     pub client_tls: AcceptSettings,
-    /// The TLS of servers.
-    pub server_tls: ConnectSettings,
     /// Bounds on clients.
     pub limits: LimitSettings,
     /// How long things may take.

@@ -1,5 +1,7 @@
 //! How servers are connected to, in libpq's words.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -16,6 +18,27 @@ use crate::{Records, TlsError};
 
 /// What `sslrootcert` says for the roots that this machine trusts.
 pub const SYSTEM: &str = "system";
+
+/// What asks a server for TLS. Source: PostgreSQL, protocol-message-formats, SSLRequest.
+pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+
+/// For a server's answer to that which is not the one that is needed.
+#[must_use]
+pub fn wrong_answer(answer: u8) -> io::Error {
+    io::Error::other(match answer {
+        b'N' => "the server does not support SSL, but sslmode requires it".to_owned(),
+        b'E' => "the server answers with an error to a request for TLS: it is no PostgreSQL, or has no room for the connection".to_owned(),
+        other => format!("the server answers {:?} to a request for TLS", char::from(other)),
+    })
+}
+
+/// For a server that did not say that it speaks PostgreSQL, when TLS was begun unasked.
+#[must_use]
+pub fn no_protocol() -> io::Error {
+    io::Error::other(
+        "the server takes TLS but names no protocol: sslnegotiation = \"direct\" needs PostgreSQL 17 or newer",
+    )
+}
 
 /// Whether a server is spoken to by TLS, and what is checked, in libpq's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +64,43 @@ impl ServerSslMode {
     pub fn must_encrypt(self) -> bool {
         matches!(self, Self::Require | Self::VerifyCa | Self::VerifyFull)
     }
+
+    /// Whether a root vouches for the server: a password may be shown to it.
+    #[must_use]
+    pub fn is_verified(self) -> bool {
+        matches!(self, Self::VerifyCa | Self::VerifyFull)
+    }
+
+    /// What is tried, one after the other: the second if the server refuses the first. Source: PostgreSQL 17, libpq-ssl,
+    /// table 32.1.
+    #[must_use]
+    pub fn order(self) -> &'static [Encryption] {
+        match self {
+            Self::Disable => &[Encryption::Plain],
+            Self::Allow => &[Encryption::Plain, Encryption::Tls],
+            Self::Prefer => &[Encryption::Tls, Encryption::Plain],
+            Self::Require | Self::VerifyCa | Self::VerifyFull => &[Encryption::Tls],
+        }
+    }
+}
+
+/// Whether one connection is made by TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// Without.
+    Plain,
+    /// By TLS, if the server agrees.
+    Tls,
+}
+
+/// How TLS is begun, in libpq's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Negotiation {
+    /// The server is asked first.
+    #[default]
+    Postgres,
+    /// At once, which spares a round trip; servers from 17 on take it.
+    Direct,
 }
 
 /// What is written about the TLS of servers.
@@ -56,6 +116,8 @@ pub struct ConnectSettings {
     pub sslcert: Option<String>,
     /// PEM: its key.
     pub sslkey: Option<String>,
+    /// How it is begun.
+    pub sslnegotiation: Negotiation,
     /// Whether the server is told by which name it was connected to.
     pub sslsni: bool,
     /// The oldest version that is spoken.
@@ -72,6 +134,7 @@ impl Default for ConnectSettings {
             sslcrl: None,
             sslcert: None,
             sslkey: None,
+            sslnegotiation: Negotiation::default(),
             sslsni: true,
             min_protocol_version: TlsVersion::V12,
             max_protocol_version: TlsVersion::V13,
@@ -91,6 +154,9 @@ pub enum ConnectError {
     /// This machine trusts nobody.
     #[error("sslrootcert = \"system\": this machine has no roots")]
     NoSystemRoots,
+    /// What is begun without asking cannot be refused.
+    #[error("sslnegotiation = \"direct\" needs sslmode require, verify-ca or verify-full")]
+    WeakWithDirect,
     /// A certificate of the proxy needs its key.
     #[error("sslcert needs sslkey")]
     NoKey,
@@ -107,6 +173,16 @@ pub enum ConnectError {
 pub struct ServerTls {
     config: Arc<ClientConfig>,
     mode: ServerSslMode,
+    negotiation: Negotiation,
+    /// Of all that it was made from.
+    fingerprint: u64,
+}
+
+/// Two of the same files with the same contents are one.
+impl PartialEq for ServerTls {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
 }
 
 impl ServerTls {
@@ -117,6 +193,9 @@ impl ServerTls {
     pub fn load(settings: &ConnectSettings) -> Result<Option<Self>, ConnectError> {
         if settings.sslmode == ServerSslMode::Disable {
             return Ok(None);
+        }
+        if settings.sslnegotiation == Negotiation::Direct && !settings.sslmode.must_encrypt() {
+            return Err(ConnectError::WeakWithDirect);
         }
         let provider = Arc::new(aws_lc_rs::default_provider());
         let versions = versions(settings.min_protocol_version, settings.max_protocol_version);
@@ -140,7 +219,22 @@ impl ServerTls {
         config.enable_sni = settings.sslsni;
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = rustls::client::Resumption::disabled();
-        Ok(Some(Self { config: Arc::new(config), mode: settings.sslmode }))
+        let (mode, negotiation) = (settings.sslmode, settings.sslnegotiation);
+        Ok(Some(Self { config: Arc::new(config), mode, negotiation, fingerprint: fingerprint(settings) }))
+    }
+
+    /// The same for a library that drives the connection itself, and the name that the server must have.
+    ///
+    /// # Errors
+    /// When it is no name that a server can have.
+    pub fn for_library(&self, host: &str) -> Result<(Arc<ClientConfig>, ServerName<'static>), TlsError> {
+        Ok((Arc::clone(&self.config), server_name(host)?))
+    }
+
+    /// How it is begun.
+    #[must_use]
+    pub fn negotiation(&self) -> Negotiation {
+        self.negotiation
     }
 
     /// Whether, and what is checked.
@@ -154,10 +248,25 @@ impl ServerTls {
     /// # Errors
     /// When it is no name that a server can have.
     pub fn connect(&self, host: &str) -> Result<Records, TlsError> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| TlsError::from(rustls::Error::General(format!("{host:?} is no name for TLS"))))?;
-        Records::client(Arc::clone(&self.config), name)
+        Records::client(Arc::clone(&self.config), server_name(host)?)
     }
+}
+
+fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(host.to_owned())
+        .map_err(|_| TlsError::from(rustls::Error::General(format!("{host:?} is no name for TLS"))))
+}
+
+/// Changes with what is written, and with what is in the files.
+fn fingerprint(settings: &ConnectSettings) -> u64 {
+    let ConnectSettings { sslrootcert, sslcrl, sslcert, sslkey, .. } = settings;
+    let mut hasher = DefaultHasher::new();
+    format!("{settings:?}").hash(&mut hasher);
+    for file in [sslrootcert, sslcrl, sslcert, sslkey].into_iter().flatten() {
+        // What cannot be read has failed before.
+        std::fs::read(file).ok().hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 fn verifier(settings: &ConnectSettings, provider: &CryptoProvider) -> Result<LibpqVerifier, ConnectError> {

@@ -6,12 +6,16 @@
 pub mod accept;
 pub mod connect;
 mod files;
+pub mod fleet;
 pub mod records;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verify;
 mod versions;
+pub mod words;
 
+pub use accept::ALPN;
+pub use connect::SSL_REQUEST;
 pub use files::FileError;
 pub use records::{Opened, Records, TlsError};
 pub use versions::TlsVersion;

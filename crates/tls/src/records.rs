@@ -42,7 +42,7 @@ enum Side {
 
 /// Why a connection cannot go on. An alert for the peer is among the bytes to send, if TLS has one.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
+#[error("{}", crate::words::of(.0))]
 pub struct TlsError(#[from] rustls::Error);
 
 /// What bytes of the peer have led to.

@@ -187,20 +187,41 @@ impl ServerStatus {
         self.state.takes_new() && !self.saturated
     }
 
-    /// The host to connect to: the address that its name gave last, so that nobody else looks the name up; the configured
-    /// host until that is known, and for a Unix socket.
+    /// Where it is connected to.
     #[must_use]
-    pub fn known_host(&self) -> String {
-        match &self.address {
-            Some(Address::Tcp(address)) => address.ip().to_string(),
-            Some(Address::Unix(_)) | None => self.host.to_string(),
-        }
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint { host: Arc::clone(&self.host), port: self.port, address: self.address.clone() }
     }
 
     /// The weight in force now.
     #[must_use]
     pub fn effective_weight(&self) -> f32 {
         f32::from(self.weight) * self.slow_start
+    }
+}
+
+/// Where a server is connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The host as it is configured: the name that its certificate is for.
+    pub host: Arc<str>,
+    /// The port.
+    pub port: u16,
+    /// The address that its name gave last, if that is known: then nobody else looks the name up.
+    pub address: Option<Address>,
+}
+
+impl Endpoint {
+    /// Of a server that no name has been looked up for.
+    #[must_use]
+    pub fn new(host: &str, port: u16) -> Self {
+        Self { host: host.into(), port, address: None }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
     }
 }
 

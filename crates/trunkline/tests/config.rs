@@ -268,7 +268,7 @@ fn flags_suffice_without_a_file() {
     assert_eq!(names, ["primary", "replica1", "db3"]);
     assert_eq!(proxy.listeners[1].options.target_session_attrs, TargetSessionAttrs::ReadWrite);
     assert_eq!(proxy.listeners[1].address.to_string(), "127.0.0.1:5431");
-    assert_eq!(proxy.health.login.get_password(), Some(&b"a b"[..]));
+    assert_eq!(proxy.health.login.config.get_password(), Some(&b"a b"[..]));
     assert_eq!(proxy.auth.mode, AuthMode::Verify);
 }
 
@@ -309,7 +309,8 @@ fn a_monitor_flag_wins_part_by_part() {
         .checked()
         .proxy
         .health
-        .login;
+        .login
+        .config;
     assert_eq!((login.get_user(), login.get_dbname()), (Some("flag"), Some("file")));
     assert_eq!(login.get_password(), Some(&b"from the environment"[..]));
 }

@@ -213,8 +213,5 @@ impl World {
 
 /// Nothing waits to be read, and the connection has not ended.
 fn is_quiet(wire: &Wire) -> bool {
-    wire.stream.set_nonblocking(true).unwrap();
-    let seen = wire.stream.peek(&mut [0]);
-    wire.stream.set_nonblocking(false).unwrap();
-    seen.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    wire.stream.is_quiet().unwrap()
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, NoTls, Row, Statement};
-use trunkline_health::{Health, ServerStream};
+use tokio_postgres::{Client, Config, Row, Statement};
+use trunkline_health::login::{LoginFailure, PASSWORD_MISSING, lacks_password};
+use trunkline_health::{Health, MonitorLogin};
 use trunkline_routing::eligible;
-use trunkline_topology::{ServerId, ServerStatus, Snapshot};
+use trunkline_topology::{Endpoint, ServerId, ServerStatus, Snapshot};
 
 use super::secret::{Cleartext, Stored, Unusable};
 use super::{LOOKUP_TIMEOUT, LookupError, SECRET_BYTES_MAX, lacks_right_or_object};
@@ -58,7 +59,7 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct QuerySource {
     health: Health,
     /// The monitoring role's, as it was when the query was made.
-    login: Arc<Config>,
+    login: Arc<MonitorLogin>,
     query: SecretQuery,
     connection: Option<QueryConnection>,
 }
@@ -66,7 +67,7 @@ pub(super) struct QuerySource {
 /// What is asked, and as whom.
 #[derive(Debug)]
 struct SecretQuery {
-    login: Config,
+    login: MonitorLogin,
     custom: Option<String>,
 }
 
@@ -92,7 +93,7 @@ struct QueryConnection {
 impl QuerySource {
     pub(super) fn new(health: Health, custom: Option<String>) -> Self {
         let login = health.login();
-        let query = SecretQuery { login: without_hosts(&login), custom };
+        let query = SecretQuery { login: for_secrets(&login), custom };
         QuerySource { health, login, query, connection: None }
     }
 
@@ -100,7 +101,7 @@ impl QuerySource {
     fn follow_login(&mut self) {
         let login = self.health.login();
         if !Arc::ptr_eq(&login, &self.login) {
-            self.query.login = without_hosts(&login);
+            self.query.login = for_secrets(&login);
             self.login = login;
             self.connection = None;
         }
@@ -128,8 +129,8 @@ impl QuerySource {
         self.follow_login();
         let servers = to_ask(&self.health.load());
         let mut reason = LookupError::NoServer;
-        for (server, host, port) in servers {
-            let Some(connection) = self.connection_to(server, &host, port, &mut reason).await? else {
+        for (server, endpoint) in servers {
+            let Some(connection) = self.connection_to(server, &endpoint, &mut reason).await? else {
                 continue;
             };
             match timeout(QUERY_TIMEOUT, ask(connection, users)).await {
@@ -142,10 +143,10 @@ impl QuerySource {
                     return Ok(answers);
                 }
                 Ok(None) => {
-                    tracing::debug!(server.host = %host, "connection for stored secrets was lost");
+                    tracing::debug!(server.host = %endpoint.host, "connection for stored secrets was lost");
                 }
                 Err(_elapsed) => {
-                    tracing::debug!(server.host = %host, "stored secrets were not answered in time");
+                    tracing::debug!(server.host = %endpoint.host, "stored secrets were not answered in time");
                 }
             }
             self.connection = None;
@@ -161,27 +162,26 @@ impl QuerySource {
     async fn connection_to(
         &mut self,
         server: ServerId,
-        host: &str,
-        port: u16,
+        endpoint: &Endpoint,
         reason: &mut LookupError,
     ) -> Result<Option<&QueryConnection>, LookupError> {
         let is_at_hand =
             self.connection.as_ref().is_some_and(|c| c.server == server && !c.client.is_closed());
         if !is_at_hand {
-            match timeout(CONNECT_TIMEOUT, self.query.connect(server, host, port)).await {
+            match timeout(CONNECT_TIMEOUT, self.query.connect(server, endpoint)).await {
                 Ok(Ok(connection)) => self.connection = Some(connection),
                 Ok(Err(ConnectError::Query(error))) => return Err(error),
                 Ok(Err(ConnectError::Login(error))) => {
-                    tracing::debug!(server.host = %host, %error, "could not log in for stored secrets");
+                    tracing::debug!(server.host = %endpoint.host, %error, "could not log in for stored secrets");
                     *reason = error;
                     return Ok(None);
                 }
                 Ok(Err(ConnectError::Unreachable(error))) => {
-                    tracing::debug!(server.host = %host, %error, "could not connect for stored secrets");
+                    tracing::debug!(server.host = %endpoint.host, %error, "could not connect for stored secrets");
                     return Ok(None);
                 }
                 Err(_elapsed) => {
-                    tracing::debug!(server.host = %host, "could not connect for stored secrets in time");
+                    tracing::debug!(server.host = %endpoint.host, "could not connect for stored secrets in time");
                     return Ok(None);
                 }
             }
@@ -191,15 +191,9 @@ impl QuerySource {
 }
 
 impl SecretQuery {
-    async fn connect(
-        &self,
-        server: ServerId,
-        host: &str,
-        port: u16,
-    ) -> Result<QueryConnection, ConnectError> {
-        let stream =
-            ServerStream::to_host(host, port).await.map_err(|e| ConnectError::Unreachable(e.to_string()))?;
-        let (client, driver) = self.login.connect_raw(stream, NoTls).await.map_err(not_logged_in)?;
+    async fn connect(&self, server: ServerId, endpoint: &Endpoint) -> Result<QueryConnection, ConnectError> {
+        let logged_in = self.login.connect_as(&self.login.config, endpoint).await;
+        let (client, driver) = logged_in.map_err(not_logged_in)?;
         // Ends with the client, or with the server: then the next fetch finds the client closed.
         tokio::spawn(driver);
         let (statement, access) = self.prepare(&client).await.map_err(|error| match refusal(&error) {
@@ -237,14 +231,13 @@ impl SecretQuery {
 /// # Errors
 /// What the store would report; [`LookupError::NoServer`] when the server does not answer in time.
 pub async fn try_access(
-    host: &str,
-    port: u16,
-    login: &Config,
+    endpoint: &Endpoint,
+    login: &MonitorLogin,
     own_query: Option<&str>,
     user: &str,
 ) -> Result<SecretsAccess, LookupError> {
-    let query = SecretQuery { login: without_hosts(login), custom: own_query.map(str::to_owned) };
-    let connection = match timeout(CONNECT_TIMEOUT, query.connect(ServerId(0), host, port)).await {
+    let query = SecretQuery { login: for_secrets(login), custom: own_query.map(str::to_owned) };
+    let connection = match timeout(CONNECT_TIMEOUT, query.connect(ServerId(0), endpoint)).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(ConnectError::Login(error) | ConnectError::Query(error))) => return Err(error),
         Ok(Err(ConnectError::Unreachable(_))) | Err(_) => return Err(LookupError::NoServer),
@@ -278,9 +271,10 @@ enum ConnectError {
 }
 
 /// Why a login failed. A server that starts, stops or recovers is unreachable, and not one that refuses.
-fn not_logged_in(error: tokio_postgres::Error) -> ConnectError {
-    if trunkline_health::net::lacks_password(&error) {
-        let (code, message) = trunkline_health::net::PASSWORD_MISSING;
+fn not_logged_in(failure: LoginFailure) -> ConnectError {
+    let LoginFailure::Login(error) = failure else { return ConnectError::Unreachable(failure.to_string()) };
+    if lacks_password(&error) {
+        let (code, message) = PASSWORD_MISSING;
         return ConnectError::Login(LookupError::Login {
             code: code.to_owned(),
             message: message.to_owned(),
@@ -360,8 +354,8 @@ fn refusal(error: &tokio_postgres::Error) -> Option<LookupError> {
 
 /// The servers to ask, the best first.
 #[must_use]
-pub fn to_ask(snapshot: &Snapshot) -> Vec<(ServerId, String, u16)> {
-    let place = |server: &ServerStatus| (server.id, server.known_host(), server.port);
+pub fn to_ask(snapshot: &Snapshot) -> Vec<(ServerId, Endpoint)> {
+    let place = |server: &ServerStatus| (server.id, server.endpoint());
     eligible::to_ask(snapshot).into_iter().map(place).collect()
 }
 
@@ -377,13 +371,16 @@ pub fn without_hosts(login: &Config) -> Config {
     if let Some(database) = login.get_dbname() {
         config.dbname(database);
     }
-    config.ssl_mode(login.get_ssl_mode());
     config.application_name("trunkline_secrets");
     config.options(match login.get_options() {
         Some(options) => format!("{options} {OPTIONS}"),
         None => OPTIONS.to_owned(),
     });
     config
+}
+
+fn for_secrets(login: &MonitorLogin) -> MonitorLogin {
+    MonitorLogin { config: without_hosts(&login.config), tls: login.tls.clone() }
 }
 
 #[cfg(test)]

@@ -138,6 +138,8 @@ pub enum ProbeFailure {
     Lost(String),
     /// The host name gave no address.
     Unresolved(String),
+    /// The server answers, but there is no TLS with it as `[server_tls]` wants it.
+    Tls(String),
     /// This process or machine lacks file descriptors, memory or ports: no probe was sent.
     NoResources(String),
     /// The server refused.
@@ -195,6 +197,7 @@ impl ProbeFailure {
             | ProbeFailure::Socket { trouble: SocketTrouble::Denied, .. }
             | ProbeFailure::Lost(_)
             | ProbeFailure::Unresolved(_)
+            | ProbeFailure::Tls(_)
             | ProbeFailure::Malformed(_) => FailureSeverity::Soft,
             ProbeFailure::NoResources(_) => FailureSeverity::Misconfigured,
             ProbeFailure::Refusal { code, .. } => match code.as_str() {
@@ -269,6 +272,7 @@ impl fmt::Display for ProbeFailure {
             }
             ProbeFailure::Lost(text) => write!(f, "connection lost: {text}"),
             ProbeFailure::Unresolved(text) => write!(f, "host name not resolved: {text}"),
+            ProbeFailure::Tls(text) => write!(f, "TLS failed: {text}"),
             ProbeFailure::NoResources(text) => write!(f, "not probed, the prober lacks resources: {text}"),
             ProbeFailure::Refusal { code, message } => write!(f, "{message} ({})", code.as_str()),
             ProbeFailure::Malformed(text) => write!(f, "unexpected answer to the probe: {text}"),

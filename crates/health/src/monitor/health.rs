@@ -11,6 +11,7 @@ use trunkline_codec::sqlstate::SqlState;
 use super::judge_task::{JudgeCommand, Published};
 use super::{ServerSignals, inquiry};
 use crate::judge::{AdoptionRefusal, JudgeSettings, Transition};
+use crate::login::MonitorLogin;
 use crate::termination::Sighting;
 use trunkline_topology::{AdminState, ServerId, ServerSpec, Snapshot};
 
@@ -24,7 +25,7 @@ pub struct Health {
 struct HealthTasks {
     published: Published,
     commands: mpsc::Sender<JudgeCommand>,
-    login: watch::Sender<Arc<tokio_postgres::Config>>,
+    login: watch::Sender<Arc<MonitorLogin>>,
     signals: Vec<Arc<ServerSignals>>,
     tasks: Vec<AbortHandle>,
 }
@@ -44,7 +45,7 @@ impl Health {
     pub(super) fn new(
         published: Published,
         commands: mpsc::Sender<JudgeCommand>,
-        login: watch::Sender<Arc<tokio_postgres::Config>>,
+        login: watch::Sender<Arc<MonitorLogin>>,
         signals: Vec<Arc<ServerSignals>>,
         tasks: Vec<AbortHandle>,
     ) -> Self {
@@ -113,12 +114,12 @@ impl Health {
     /// Login of the monitoring role: user, password, database, options. Whoever keeps a connection compares the pointer: a new
     /// login is a new one.
     #[must_use]
-    pub fn login(&self) -> Arc<tokio_postgres::Config> {
+    pub fn login(&self) -> Arc<MonitorLogin> {
         Arc::clone(&self.shared.login.borrow())
     }
 
     /// Puts another login in force: every server is logged in to again, at once.
-    pub fn set_login(&self, login: tokio_postgres::Config) {
+    pub fn set_login(&self, login: MonitorLogin) {
         self.shared.login.send_if_modified(|current| {
             let is_new = **current != login;
             if is_new {

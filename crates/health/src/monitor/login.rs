@@ -1,9 +1,9 @@
 //! Whether the servers let a login of the monitoring role in, before a reload puts it in force.
 
 use futures_util::future::join_all;
-use tokio_postgres::Config;
 
 use crate::judge::{JudgeSettings, ProbeFailure};
+use crate::login::MonitorLogin;
 use crate::probe::{FailedAttempt, ServerHost, check_login};
 use trunkline_topology::ServerSpec;
 
@@ -23,7 +23,7 @@ pub struct LoginRefusal {
 /// The first server that refuses the role, its password or its database.
 pub async fn try_login(
     servers: &[ServerSpec],
-    login: &Config,
+    login: &MonitorLogin,
     settings: &JudgeSettings,
 ) -> Result<(), LoginRefusal> {
     let tries = servers.iter().map(async |spec| {

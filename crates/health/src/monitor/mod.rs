@@ -31,6 +31,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::SERVERS_MAX;
 use crate::judge::{Judge, JudgeSettings, Observation};
+use crate::login::MonitorLogin;
 use crate::probe::ServerHost;
 use trunkline_topology::{ExpectedRole, ServerId, ServerSpec};
 
@@ -44,8 +45,8 @@ const COMMANDS_MAX: usize = 64;
 pub struct MonitorSettings {
     /// The servers; at most [`SERVERS_MAX`].
     pub servers: Vec<ServerSpec>,
-    /// Login of the monitoring role: user, password, database, options. Hosts and ports are ignored.
-    pub login: tokio_postgres::Config,
+    /// How the monitoring role logs in.
+    pub login: MonitorLogin,
     /// How servers are judged and how often they are probed.
     pub judge: JudgeSettings,
 }
@@ -69,7 +70,7 @@ struct WatchedServer {
     id: ServerId,
     name: String,
     server: ServerHost,
-    login: watch::Receiver<Arc<tokio_postgres::Config>>,
+    login: watch::Receiver<Arc<MonitorLogin>>,
     settings: watch::Receiver<JudgeSettings>,
     observations: mpsc::Sender<(ServerId, Observation)>,
     signals: Arc<ServerSignals>,
@@ -90,7 +91,7 @@ struct ServerSignals {
 
 impl WatchedServer {
     /// The login in force.
-    fn login(&self) -> Arc<tokio_postgres::Config> {
+    fn login(&self) -> Arc<MonitorLogin> {
         Arc::clone(&self.login.borrow())
     }
 

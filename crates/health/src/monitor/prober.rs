@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
-use tokio_postgres::Config;
 
 use super::WatchedServer;
 use super::pace::ProbePace;
 use crate::judge::{Finding, Observation, ProbeFailure, ProbePhase};
+use crate::login::MonitorLogin;
 use crate::probe::{FailedAttempt, ProbeConnection};
 
 /// Least time between two questions to one server, however often sessions ask for one.
@@ -39,7 +39,7 @@ pub(super) async fn run(watched: Arc<WatchedServer>) {
     }
 }
 
-async fn open(watched: &WatchedServer, login: &Config) -> Option<ProbeConnection> {
+async fn open(watched: &WatchedServer, login: &MonitorLogin) -> Option<ProbeConnection> {
     let settings = watched.settings.borrow().clone();
     let sent_at = Instant::now();
     let opened = ProbeConnection::open(&watched.server, login, &settings).await;
@@ -61,7 +61,7 @@ async fn open(watched: &WatchedServer, login: &Config) -> Option<ProbeConnection
 async fn ask_until_lost(
     watched: &WatchedServer,
     mut session: ProbeConnection,
-    login: &mut watch::Receiver<Arc<Config>>,
+    login: &mut watch::Receiver<Arc<MonitorLogin>>,
     pace: &mut ProbePace,
 ) {
     let opened_at = Instant::now();

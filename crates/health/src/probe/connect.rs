@@ -7,11 +7,12 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Config, Connection, NoTls};
+use tokio_postgres::{Client, Config, Connection};
 
 use super::host::{Lookup, NAME_ADDRESSES_MAX, ServerHost};
 use super::{FailedAttempt, failure};
 use crate::judge::{JudgeSettings, ProbeFailure, ProbePhase};
+use crate::login::{Dial, MonitorLogin, log_in};
 use crate::net::ServerStream;
 use trunkline_topology::Address;
 
@@ -38,7 +39,7 @@ pub(super) struct Link {
 /// Resolves, connects and logs in, all within `connect_timeout`.
 pub(super) async fn open(
     server: &ServerHost,
-    login: &Config,
+    login: &MonitorLogin,
     settings: &JudgeSettings,
 ) -> Result<Link, FailedAttempt> {
     let after = settings.connect_timeout;
@@ -57,13 +58,35 @@ pub(super) async fn open(
         },
         None => over_tcp(server, deadline, settings).await?,
     };
-    let mut login = login.clone();
-    login.application_name(APPLICATION_NAME);
-    login.options(options(&login, settings.probe_timeout));
-    match timeout_at(deadline, login.connect_raw(stream, NoTls)).await {
+    let mut config = login.config.clone();
+    config.application_name(APPLICATION_NAME);
+    config.options(options(&config, settings.probe_timeout));
+    let mut dialer = Redial { first: Some(stream), address: &address, tick: settings.tick };
+    let tls = login.tls.of(server.host(), server.port());
+    match timeout_at(deadline, log_in(&config, server.host(), tls, &mut dialer)).await {
         Err(_) => Err(at(Some(address), timed_out)),
-        Ok(Err(error)) => Err(at(Some(address), failure::classify(&error))),
+        Ok(Err(failure)) => {
+            let failure = failure::classify_login(&failure, &address);
+            Err(at(Some(address), failure))
+        }
         Ok(Ok((client, connection))) => Ok(Link { client, connection, address }),
+    }
+}
+
+/// The connection that is there, then others to the same address.
+struct Redial<'a> {
+    first: Option<ServerStream>,
+    address: &'a Address,
+    tick: Duration,
+}
+
+impl Dial for Redial<'_> {
+    async fn dial(&mut self) -> std::io::Result<ServerStream> {
+        match (self.first.take(), self.address) {
+            (Some(stream), _) => Ok(stream),
+            (None, Address::Tcp(address)) => connect(*address, self.tick).await.map(ServerStream::Tcp),
+            (None, socket @ Address::Unix(_)) => ServerStream::connect(socket).await,
+        }
     }
 }
 

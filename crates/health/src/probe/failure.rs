@@ -7,7 +7,8 @@ use std::sync::Arc;
 use trunkline_codec::sqlstate::SqlState;
 
 use crate::judge::{ProbeFailure, SocketTrouble};
-use crate::net::{PASSWORD_MISSING, lacks_password};
+use crate::login::{LoginFailure, PASSWORD_MISSING, lacks_password};
+use trunkline_tls::words;
 use trunkline_topology::Address;
 
 /// Longest server message kept, in characters.
@@ -16,6 +17,21 @@ const MESSAGE_MAX: usize = 200;
 /// "recovery is (not) in progress".
 pub(super) fn is_role_flip(failure: &ProbeFailure) -> bool {
     matches!(failure, ProbeFailure::Refusal { code, .. } if code.as_str() == "55000")
+}
+
+/// Why a login came to nothing.
+pub(super) fn classify_login(failure: &LoginFailure, address: &Address) -> ProbeFailure {
+    match failure {
+        LoginFailure::Connect(error) => classify_connect(error, address),
+        // A server that dies meanwhile is lost, whatever it was asked.
+        LoginFailure::Tls(error) => match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::Other => {
+                ProbeFailure::Tls(clip(&words::of_io(error)))
+            }
+            _ => classify_io(error),
+        },
+        LoginFailure::Login(error) => classify(error),
+    }
 }
 
 pub(super) fn classify(error: &tokio_postgres::Error) -> ProbeFailure {

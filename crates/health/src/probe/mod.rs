@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use self::answer::Identity;
 use self::connect::Link;
 use crate::judge::{Facts, JudgeSettings, ProbeFailure, ProbePhase};
+use crate::login::MonitorLogin;
 use trunkline_topology::Address;
 use trunkline_topology::Postmaster;
 
@@ -52,7 +53,7 @@ pub struct ProbeConnection {
 /// Whatever kept the login from succeeding within `connect_timeout`.
 pub async fn check_login(
     server: &ServerHost,
-    login: &Config,
+    login: &MonitorLogin,
     settings: &JudgeSettings,
 ) -> Result<Address, FailedAttempt> {
     let link = connect::open(server, login, settings).await?;
@@ -70,7 +71,7 @@ pub async fn check_login(
 /// Whatever kept the login from succeeding, or the answer from coming, within `connect_timeout` each.
 pub async fn postmaster(
     server: &ServerHost,
-    login: &Config,
+    login: &MonitorLogin,
     settings: &JudgeSettings,
 ) -> Result<(Address, Postmaster), FailedAttempt> {
     let Link { client, connection, address } = connect::open(server, login, settings).await?;
@@ -107,7 +108,7 @@ impl ProbeConnection {
     /// Whatever kept the login from succeeding within `connect_timeout`.
     pub async fn open(
         server: &ServerHost,
-        login: &Config,
+        login: &MonitorLogin,
         settings: &JudgeSettings,
     ) -> Result<Self, FailedAttempt> {
         let Link { client, connection, address } = connect::open(server, login, settings).await?;

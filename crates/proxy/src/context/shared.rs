@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use trunkline_health::Health;
 use trunkline_routing::{Attached, Rules, TargetSessionAttrs};
 use trunkline_tls::accept::Acceptor;
-use trunkline_tls::connect::ServerTls;
+use trunkline_tls::fleet::FleetTls;
 
 use super::handle::WorkerHandle;
 use super::listeners::BoundListener;
@@ -68,8 +68,8 @@ pub(crate) struct Live {
 pub(crate) struct LiveStores {
     /// The TLS of clients; `None` where they may not use it.
     pub(crate) client_tls: Option<Acceptor>,
-    /// The TLS of servers; `None` where it is not used.
-    pub(crate) server_tls: Option<ServerTls>,
+    /// The TLS of servers.
+    pub(crate) server_tls: FleetTls,
     /// The stored secrets, if the proxy authenticates clients.
     pub(crate) secrets: Option<SecretStore>,
     pub(crate) functions: Arc<FunctionStore>,

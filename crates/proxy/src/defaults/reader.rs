@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::time::{sleep, timeout};
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
-use trunkline_health::{Health, ServerStream};
-use trunkline_topology::ServerId;
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use trunkline_health::{Health, LoginFailure, MonitorLogin};
+use trunkline_topology::{Endpoint, ServerId};
 
 use super::ServerDefaults;
 use super::generation::{Builder, Generation, TooManySettings};
@@ -83,7 +83,7 @@ const SUPERUSERS: &str = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper
 #[derive(Debug, thiserror::Error)]
 enum DefaultsReadError {
     #[error(transparent)]
-    Connect(#[from] std::io::Error),
+    Login(#[from] LoginFailure),
     #[error("{}", words(.0))]
     Query(#[from] tokio_postgres::Error),
     #[error("the server's answer does not fit the query")]
@@ -105,9 +105,9 @@ pub(super) async fn look(health: Health, id: ServerId, server: Arc<ServerDefault
     let mut has_complained = false;
     loop {
         match place(&health, id) {
-            Some((host, port, name)) => {
+            Some((endpoint, name)) => {
                 reader.follow(health.login());
-                let looked = timeout(DEFAULTS_LOOK_TIMEOUT, reader.look(&host, port, &server)).await;
+                let looked = timeout(DEFAULTS_LOOK_TIMEOUT, reader.look(&endpoint, &server)).await;
                 server.tried();
                 match looked.unwrap_or(Err(DefaultsReadError::TimedOut)) {
                     Ok(()) => has_complained = false,
@@ -136,23 +136,16 @@ pub(super) async fn look(health: Health, id: ServerId, server: Arc<ServerDefault
 }
 
 /// The address of the server, if it is worth asking.
-fn place(health: &Health, id: ServerId) -> Option<(String, u16, Arc<str>)> {
+fn place(health: &Health, id: ServerId) -> Option<(Endpoint, Arc<str>)> {
     let snapshot = health.load();
     let status = snapshot.server(id)?;
-    let place = || (status.known_host(), status.port, Arc::clone(&status.name));
+    let place = || (status.endpoint(), Arc::clone(&status.name));
     status.state.may_be_asked().then(place)
-}
-
-/// The login of the monitoring role, for this connection.
-fn own_login(login: &Config) -> Config {
-    let mut login = login.clone();
-    login.application_name(APPLICATION_NAME);
-    login
 }
 
 struct DefaultsReader {
     /// The monitoring role's, by which the connection was made.
-    login: Arc<Config>,
+    login: Arc<MonitorLogin>,
     client: Option<Client>,
     /// What the last check found, and the generation that was read then.
     seen: Option<(String, Arc<Generation>)>,
@@ -160,21 +153,16 @@ struct DefaultsReader {
 
 impl DefaultsReader {
     /// Connects again where a reload has put another login in force.
-    fn follow(&mut self, login: Arc<Config>) {
+    fn follow(&mut self, login: Arc<MonitorLogin>) {
         if !Arc::ptr_eq(&login, &self.login) {
             self.login = login;
             self.client = None;
         }
     }
 
-    async fn look(
-        &mut self,
-        host: &str,
-        port: u16,
-        server: &ServerDefaults,
-    ) -> Result<(), DefaultsReadError> {
+    async fn look(&mut self, endpoint: &Endpoint, server: &ServerDefaults) -> Result<(), DefaultsReadError> {
         if self.client.as_ref().is_none_or(Client::is_closed) {
-            self.client = Some(connect(&own_login(&self.login), host, port).await?);
+            self.client = Some(connect(&self.login, endpoint).await?);
         }
         let Some(client) = &self.client else { return Ok(()) };
         for _ in 0..READS_MAX {
@@ -192,7 +180,7 @@ impl DefaultsReader {
             let began_again = Instant::now();
             // Nothing changed between two equal checks, so all that was read belongs together.
             if fingerprint(client).await?.found == look.found {
-                tracing::debug!(server.host = %host, server.port = port, "read the server's default settings");
+                tracing::debug!(server.host = %endpoint.host, server.port = endpoint.port, "read the server's default settings");
                 server.publish(server.history.load().found(Arc::clone(&generation), found_by, began_again));
                 self.seen = Some((look.found, generation));
                 return Ok(());
@@ -202,9 +190,10 @@ impl DefaultsReader {
     }
 }
 
-async fn connect(login: &Config, host: &str, port: u16) -> Result<Client, DefaultsReadError> {
-    let stream = ServerStream::to_host(host, port).await?;
-    let (client, connection) = login.connect_raw(stream, NoTls).await?;
+async fn connect(login: &MonitorLogin, endpoint: &Endpoint) -> Result<Client, DefaultsReadError> {
+    let mut config = login.config.clone();
+    config.application_name(APPLICATION_NAME);
+    let (client, connection) = login.connect_as(&config, endpoint).await?;
     tokio::spawn(connection);
     Ok(client)
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row as PgRow};
-use trunkline_health::{Health, ServerStream};
+use tokio_postgres::{Client, Row as PgRow};
+use trunkline_health::{Health, LoginFailure, MonitorLogin};
 use trunkline_session::FunctionEffect;
-use trunkline_topology::{ServerId, Snapshot};
+use trunkline_topology::{Endpoint, ServerId, Snapshot};
 
 use super::classify::FunctionRow;
 use super::graph::{Dependency, Dependent};
@@ -28,7 +28,7 @@ const OPTIONS: &str = "-c statement_timeout=10000 -c default_transaction_read_on
 pub(super) struct CatalogConnection {
     server: ServerId,
     /// The monitoring role's, by which it was made.
-    login: Arc<Config>,
+    login: Arc<MonitorLogin>,
     client: Client,
     /// `server_version_num`.
     pub(super) version: u32,
@@ -61,10 +61,10 @@ pub(super) enum ReadFrom {
 }
 
 /// The servers to try, in order.
-fn whom(snapshot: &Snapshot, from: ReadFrom) -> Vec<(ServerId, String, u16)> {
+fn whom(snapshot: &Snapshot, from: ReadFrom) -> Vec<(ServerId, Endpoint)> {
     let mut servers = to_ask(snapshot);
     if let (ReadFrom::Primary, Some(primary)) = (from, snapshot.serving_primary()) {
-        servers.retain(|(id, _, _)| *id == primary.id);
+        servers.retain(|(id, _)| *id == primary.id);
     }
     servers
 }
@@ -94,11 +94,11 @@ impl CatalogConnection {
         let mut current = current
             .filter(|connection| !connection.client.is_closed() && Arc::ptr_eq(&connection.login, &login));
         let mut last = FunctionsReadError::NoServer;
-        for (server, host, port) in whom(&health.load(), from) {
+        for (server, endpoint) in whom(&health.load(), from) {
             if let Some(connection) = current.take_if(|connection| connection.server == server) {
                 return Ok(connection);
             }
-            match timeout(CONNECT_TIMEOUT, Self::connect(server, &host, port, &login, database)).await {
+            match timeout(CONNECT_TIMEOUT, Self::connect(server, &endpoint, &login, database)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error @ (FunctionsReadError::Refused(_) | FunctionsReadError::TooMany(_)))) => {
                     return Err(error);
@@ -116,16 +116,18 @@ impl CatalogConnection {
 
     async fn connect(
         server: ServerId,
-        host: &str,
-        port: u16,
-        login: &Arc<Config>,
+        endpoint: &Endpoint,
+        login: &Arc<MonitorLogin>,
         database: &str,
     ) -> Result<Self, FunctionsReadError> {
-        let stream = ServerStream::to_host(host, port).await.map_err(|_| FunctionsReadError::NoServer)?;
-        let mut config = without_hosts(login);
+        let mut config = without_hosts(&login.config);
         let options = format!("{} {OPTIONS}", config.get_options().unwrap_or_default());
         config.application_name("trunkline functions").dbname(database).options(options);
-        let (client, driver) = config.connect_raw(stream, NoTls).await.map_err(|error| judge(&error))?;
+        let (client, driver) =
+            login.connect_as(&config, endpoint).await.map_err(|failure| match failure {
+                LoginFailure::Login(error) => judge(&error),
+                LoginFailure::Connect(_) | LoginFailure::Tls(_) => FunctionsReadError::NoServer,
+            })?;
         // Ends when the client is dropped or the server closes: the next check then finds the client closed.
         tokio::spawn(driver);
         let row = client.query_one("SELECT current_setting('server_version_num')::int4", &[]).await;
@@ -307,7 +309,7 @@ mod tests {
     fn only_the_primary_has_news_while_it_serves() {
         let mut snapshot = snapshot();
         let ids = |snapshot: &Snapshot, from| -> Vec<u16> {
-            whom(snapshot, from).iter().map(|(id, _, _)| id.0).collect()
+            whom(snapshot, from).iter().map(|(id, _)| id.0).collect()
         };
         assert_eq!(ids(&snapshot, ReadFrom::Primary), [0], "a standby may be behind");
         assert_eq!(ids(&snapshot, ReadFrom::AnyServer), [0, 1, 2]);

@@ -76,7 +76,7 @@ impl FunctionsReader {
             // They are the same everywhere, and the monitoring role can log in to its own database.
             let health = &self.shared.health;
             let login = health.login();
-            let database = login.get_dbname().or(login.get_user()).unwrap_or("postgres");
+            let database = login.config.get_dbname().or(login.config.get_user()).unwrap_or("postgres");
             let connection = CatalogConnection::to_first(None, ReadFrom::AnyServer, health, database).await;
             if let Ok(connection) = connection {
                 let _otherwise_none_is_known = self.read_built_in(&connection).await;

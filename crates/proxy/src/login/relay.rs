@@ -4,6 +4,7 @@
 //! server accepts without a challenge (trust) can also move later.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
@@ -19,6 +20,7 @@ use crate::client::messages::{MessageReader, RawMessage, ReadError};
 use crate::context::Worker;
 use crate::errors::Refusal;
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
+use crate::net::Connector;
 use crate::server::connection::{ReadyServer, ServerConnection};
 use crate::server::login::{LoginError, LoginReply, parse_authentication, read_login_reply, refused};
 use crate::server::patience::answered;
@@ -57,7 +59,9 @@ pub(super) async fn log_in(
     loop {
         let mut server = search.connect().await?;
         let (health, id) = (&worker.shared.health, server.lease.server());
-        let begun = answered(health, id, timeout, begin(&mut server.stream, &startup, &owed)).await;
+        let connector = &worker.connector;
+        let begun =
+            answered(health, id, timeout, begin(connector, &mut server, &startup, &owed, timeout)).await;
         let exchange = match begun.unwrap_or_else(|error| Err(error.into())) {
             Ok(exchange) => exchange,
             Err(error) => {
@@ -88,9 +92,31 @@ pub(super) async fn log_in(
     }
 }
 
+/// Begins the exchange; on another connection, with TLS or without, where the server refuses this kind and `sslmode` allows
+/// both.
+async fn begin(
+    connector: &Connector,
+    server: &mut ServerConnection,
+    startup: &StartupMessage,
+    owed: &[u8],
+    timeout: Duration,
+) -> Result<Exchange, LoginError> {
+    let error = match begin_on(&mut server.stream, startup, owed).await {
+        Ok(exchange) => return Ok(exchange),
+        Err(error) => error,
+    };
+    if !server.turn_to_other_kind(connector, &error, timeout).await {
+        return Err(error);
+    }
+    match begin_on(&mut server.stream, startup, owed).await {
+        Err(other) if other.refuses_kind() => Err(error),
+        outcome => outcome,
+    }
+}
+
 /// Runs the exchange up to the server's first message. `owed` is a NegotiateProtocolVersion that the client gets
 /// before it, unless the server sends one.
-async fn begin(
+async fn begin_on(
     stream: &mut Transport,
     startup: &StartupMessage,
     owed: &[u8],

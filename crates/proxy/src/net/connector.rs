@@ -4,10 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use trunkline_net::{Remote, TlsAnswer, Transport, ask_for_tls};
+use trunkline_net::{Remote, TlsAnswer, Transport, negotiate_tls};
 use trunkline_reactor::timer;
 use trunkline_tls::Records;
-use trunkline_tls::connect::ServerTls;
+use trunkline_tls::connect::{Encryption, ServerTls, wrong_answer};
 use trunkline_topology::Address;
 
 /// Where a server is, and how it is spoken to there.
@@ -26,12 +26,27 @@ pub(crate) struct TlsPlace {
 }
 
 impl TlsPlace {
+    /// Begins TLS; goes on without where the server has none and the mode allows that.
+    async fn begin(&self, stream: &mut Transport) -> io::Result<()> {
+        match negotiate_tls(stream, self.records()?, self.tls.negotiation()).await? {
+            TlsAnswer::Plain if self.tls.mode().must_encrypt() => Err(wrong_answer(b'N')),
+            TlsAnswer::Plain | TlsAnswer::Tls => Ok(()),
+        }
+    }
+
     fn records(&self) -> io::Result<Records> {
         self.tls.connect(&self.host).map_err(|error| io::Error::other(error.to_string()))
     }
 
-    fn must_encrypt(&self) -> bool {
-        self.tls.mode().must_encrypt()
+    /// What is tried first.
+    fn first(&self) -> Encryption {
+        self.tls.mode().order()[0]
+    }
+
+    /// What is tried if the server refuses a connection of this kind.
+    pub(crate) fn after(&self, is_encrypted: bool) -> Option<Encryption> {
+        let tried = if is_encrypted { Encryption::Tls } else { Encryption::Plain };
+        self.tls.mode().order().iter().skip_while(|kind| **kind != tried).nth(1).copied()
     }
 }
 
@@ -51,23 +66,38 @@ impl Connector {
     /// # Errors
     /// The error of the kernel, or `TimedOut`.
     pub(crate) async fn connect(&self, to: ServerPlace<'_>, timeout: Duration) -> io::Result<Transport> {
+        let Some(tls) = to.tls else { return self.connect_plain(to.address, timeout).await };
         let began = Instant::now();
-        let mut stream = self.connect_plain(to.address, timeout).await?;
-        let Some(tls) = to.tls else { return Ok(stream) };
-        let left = timeout.saturating_sub(began.elapsed());
-        let asked = timer::timeout(left, ask_for_tls(&mut stream, tls.records()?)).await;
-        match asked.map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))? {
-            Ok(TlsAnswer::Tls) => Ok(stream),
-            Ok(TlsAnswer::Plain) if !tls.must_encrypt() => Ok(stream),
-            Ok(TlsAnswer::Plain) => {
-                Err(io::Error::other("server does not support SSL, but SSL was required"))
-            }
+        match self.connect_as(tls.first(), to, timeout).await {
             // As libpq: sslmode=prefer prefers any connection to none.
-            Err(error) if !tls.must_encrypt() && error.kind() == io::ErrorKind::InvalidData => {
+            Err(error)
+                if tls.after(true) == Some(Encryption::Plain)
+                    && error.kind() == io::ErrorKind::InvalidData =>
+            {
                 self.connect_plain(to.address, timeout.saturating_sub(began.elapsed())).await
             }
-            Err(error) => Err(error),
+            connected => connected,
         }
+    }
+
+    /// The same, by TLS or without: by TLS a server that has none is refused if the mode demands it.
+    ///
+    /// # Errors
+    /// The error of the kernel, `TimedOut`, or `InvalidData` if the handshake failed.
+    pub(crate) async fn connect_as(
+        &self,
+        kind: Encryption,
+        to: ServerPlace<'_>,
+        timeout: Duration,
+    ) -> io::Result<Transport> {
+        let began = Instant::now();
+        let mut stream = self.connect_plain(to.address, timeout).await?;
+        if let (Encryption::Tls, Some(tls)) = (kind, to.tls) {
+            let left = timeout.saturating_sub(began.elapsed());
+            let asked = timer::timeout(left, tls.begin(&mut stream)).await;
+            asked.map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
+        }
+        Ok(stream)
     }
 
     async fn connect_plain(&self, address: &Address, timeout: Duration) -> io::Result<Transport> {
@@ -89,7 +119,7 @@ impl Connector {
             Connector::Memory(network) => network.connect(to.address)?,
         };
         if let Some(tls) = to.tls {
-            ask_for_tls(&mut stream, tls.records()?).await?;
+            tls.begin(&mut stream).await?;
         }
         Ok(stream)
     }

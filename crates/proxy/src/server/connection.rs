@@ -1,7 +1,7 @@
 //! A connection to a server, which a session checks out, has to itself, and checks in.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use trunkline_codec::ids::{ProcessId, SecretKey};
@@ -12,12 +12,12 @@ use trunkline_routing::Lease;
 use trunkline_session::{ConnectionState, SessionState};
 use trunkline_topology::{Address, Postmaster};
 
-use super::login::LoginReply;
+use super::login::{LoginError, LoginReply};
 use super::patience::answered;
 use super::restore::{LoginAs, log_in};
 use super::take::{ChoiceReason, Search, TakeError};
 use crate::cancel::ServerCancelKey;
-use crate::net::{ServerPlace, TlsPlace};
+use crate::net::{Connector, ServerPlace, TlsPlace};
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -61,6 +61,28 @@ impl ServerConnection {
         ServerPlace { address: &self.address, tls: self.tls.as_deref() }
     }
 
+    /// Connects again, by TLS if this connection is without, or the reverse, after a login that was refused for its kind.
+    /// `false` if there is no other kind, or no such connection.
+    pub(crate) async fn turn_to_other_kind(
+        &mut self,
+        connector: &Connector,
+        refusal: &LoginError,
+        timeout: Duration,
+    ) -> bool {
+        let other = self.tls.as_ref().and_then(|tls| tls.after(self.stream.is_encrypted()));
+        let Some(kind) = other.filter(|_| refusal.refuses_kind()) else { return false };
+        match connector.connect_as(kind, self.place(), timeout).await {
+            Ok(stream) => {
+                self.stream = stream;
+                true
+            }
+            Err(error) => {
+                tracing::debug!(server.name = %self.name, ?kind, %error, "could not connect in the other way");
+                false
+            }
+        }
+    }
+
     /// Sends a Terminate: no other session may have the connection.
     pub(crate) fn check_in(self) {
         self.terminate();
@@ -83,6 +105,26 @@ impl ReadyServer {
     }
 }
 
+/// Logs in; on another connection, with TLS or without, where the server refuses this kind and `sslmode` allows both.
+async fn log_in_either_way(
+    connector: &Connector,
+    server: &mut ServerConnection,
+    who: LoginAs<'_>,
+    timeout: Duration,
+) -> Result<LoginReply, LoginError> {
+    let error = match log_in(connector, server, who, timeout).await {
+        Ok(login_reply) => return Ok(login_reply),
+        Err(error) => error,
+    };
+    if !server.turn_to_other_kind(connector, &error, timeout).await {
+        return Err(error);
+    }
+    match log_in(connector, server, who, timeout).await {
+        Err(other) if other.refuses_kind() => Err(error),
+        outcome => outcome,
+    }
+}
+
 /// Checks a connection out: finds a server, logs in to it as the session's user and brings it to the session's state
 /// `wanted`. Its lifetime is that of the session's stay: each check-out logs in.
 pub(crate) async fn check_out(
@@ -95,7 +137,7 @@ pub(crate) async fn check_out(
     loop {
         let mut server = search.connect().await?;
         let id = server.lease.server();
-        let logged_in = log_in(connector, &mut server, who, timeout);
+        let logged_in = log_in_either_way(connector, &mut server, who, timeout);
         let error = match answered(&search.worker.shared.health, id, timeout, logged_in).await {
             Ok(Ok(login_reply)) => {
                 if !search.is_as_wanted(&server, &login_reply) {

@@ -49,6 +49,13 @@ pub(crate) enum LoginError {
     Exchange(String),
 }
 
+impl LoginError {
+    /// Whether the server refuses connections of this kind, with TLS or without: pg_hba.conf has no entry for it.
+    pub(crate) fn refuses_kind(&self) -> bool {
+        matches!(self, Self::Refused { code: Some(SqlState::INVALID_AUTHORIZATION_SPECIFICATION), .. })
+    }
+}
+
 impl From<io::Error> for LoginError {
     fn from(error: io::Error) -> Self {
         LoginError::Lost(error.into())

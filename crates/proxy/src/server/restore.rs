@@ -14,6 +14,7 @@ use trunkline_codec::startup::StartupMessage;
 use trunkline_codec::write;
 use trunkline_reactor::timer;
 use trunkline_session::ConnectionState;
+use trunkline_tls::connect::Encryption;
 
 use super::connection::ServerConnection;
 use super::login::{self, LoginError, LoginReply};
@@ -105,7 +106,9 @@ async fn connect_again(
     timeout: Duration,
 ) -> Result<(), LoginError> {
     server.terminate();
-    server.stream = connector.connect(server.place(), timeout).await?;
+    // By TLS or without, as the server has agreed to before.
+    let kind = if server.stream.is_encrypted() { Encryption::Tls } else { Encryption::Plain };
+    server.stream = connector.connect_as(kind, server.place(), timeout).await?;
     Ok(())
 }
 

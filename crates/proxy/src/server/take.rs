@@ -250,7 +250,7 @@ impl<'a> Search<'a> {
         let address = server.address.clone()?;
         let stands_in = rules.stands_in(server);
         let lease = if stands_in { lease.standing_in(rules.standing_in_most())? } else { lease };
-        let tls = live.stores.server_tls.as_ref().filter(|_| matches!(address, Address::Tcp(_)));
+        let tls = live.stores.server_tls.of(&server.host, server.port);
         let tls = tls.map(|tls| Arc::new(TlsPlace { host: Arc::clone(&server.host), tls: tls.clone() }));
         Some(Chosen { lease, name: Arc::clone(&server.name), address, tls, postmaster: server.postmaster })
     }

@@ -13,7 +13,7 @@ mod warnings;
 
 use std::path::PathBuf;
 
-use trunkline_health::MonitorSettings;
+use trunkline_health::{MonitorLogin, MonitorSettings};
 use trunkline_proxy::settings::{AdminPlace, AuthSettings, Settings};
 use trunkline_topology::Address;
 
@@ -56,14 +56,15 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
     let listeners = listeners::listeners(&raw, &mut problems);
     own_address::check(&raw, &mut problems);
     warnings::warnings(&raw, monitor.as_ref(), &servers, &mut warnings);
-    tls::check(&raw.proxy.client_tls, &raw.proxy.server_tls, &mut problems);
+    tls::of_clients(&raw.proxy.client_tls, &mut problems);
+    let tls = tls::of_servers(&raw, &servers, &mut problems);
     let source = auth::source(&raw.auth, raw.proxy.auth.mode, &mut problems);
     let level = log::level(&raw.log_level, &mut problems);
-    let (Some(login), true) = (monitor, problems.is_empty()) else {
+    let (Some(config), true) = (monitor, problems.is_empty()) else {
         return Err(problems);
     };
     let proxy = Settings {
-        health: MonitorSettings { servers, login, judge },
+        health: MonitorSettings { servers, login: MonitorLogin { config, tls }, judge },
         listeners,
         auth: AuthSettings { source, ..raw.proxy.auth },
         http: raw.http_listen.value,

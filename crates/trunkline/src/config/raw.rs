@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use trunkline_proxy::settings::{ListenerOptions, Settings};
+use trunkline_tls::connect::{ConnectSettings, Negotiation, ServerSslMode};
 use trunkline_topology::{Address, ServerSpec};
 
 use super::Source;
@@ -37,8 +38,47 @@ pub struct ServerEntry {
     pub name: Sourced<Option<String>>,
     /// `host:port`.
     pub address: Sourced<Option<String>>,
+    /// Its own TLS, in place of `[server_tls]`.
+    pub tls: ConnectOverrides,
     /// All other keys.
     pub spec: ServerSpec,
+}
+
+/// The keys of `[server_tls]` that a `[[server]]` has for itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectOverrides {
+    /// Whether, and what is checked.
+    pub sslmode: Option<ServerSslMode>,
+    /// Who vouches for it.
+    pub sslrootcert: Option<String>,
+    /// What those have revoked.
+    pub sslcrl: Option<String>,
+    /// The proxy's own certificate.
+    pub sslcert: Option<String>,
+    /// Its key.
+    pub sslkey: Option<String>,
+    /// How TLS is begun.
+    pub sslnegotiation: Option<Negotiation>,
+}
+
+impl ConnectOverrides {
+    /// What is in force for the server: its own keys before those of all; `None` if it has none.
+    #[must_use]
+    pub fn over(&self, all: &ConnectSettings) -> Option<ConnectSettings> {
+        if *self == Self::default() {
+            return None;
+        }
+        let Self { sslmode, sslrootcert, sslcrl, sslcert, sslkey, sslnegotiation } = self.clone();
+        Some(ConnectSettings {
+            sslmode: sslmode.unwrap_or(all.sslmode),
+            sslrootcert: sslrootcert.or_else(|| all.sslrootcert.clone()),
+            sslcrl: sslcrl.or_else(|| all.sslcrl.clone()),
+            sslcert: sslcert.or_else(|| all.sslcert.clone()),
+            sslkey: sslkey.or_else(|| all.sslkey.clone()),
+            sslnegotiation: sslnegotiation.unwrap_or(all.sslnegotiation),
+            ..all.clone()
+        })
+    }
 }
 
 /// One `[[listener]]`.
@@ -77,6 +117,8 @@ pub struct RawConfig {
     pub monitor: MonitorSection,
     /// `[auth]`: where secrets come from.
     pub auth: SecretsSection,
+    /// `[server_tls]`.
+    pub server_tls: ConnectSettings,
     /// `[health]`: keys with conditions.
     pub health: HealthSection,
     /// `[http] listen`.

@@ -4,7 +4,7 @@ use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, 
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
 use trunkline_tls::TlsVersion;
 use trunkline_tls::accept::ClientSslMode;
-use trunkline_tls::connect::ServerSslMode;
+use trunkline_tls::connect::{Negotiation, ServerSslMode};
 use trunkline_topology::{AdminState, ExpectedRole};
 
 /// A closed set of values, each with its word.
@@ -65,6 +65,7 @@ words! {
         VerifyCa = "verify-ca",
         VerifyFull = "verify-full",
     }
+    Negotiation { Postgres = "postgres", Direct = "direct" }
     TlsVersion { V12 = "TLSv1.2", V13 = "TLSv1.3" }
     LogFormat { Text = "text", Json = "json" }
     ExpectedRole { Any = "any", Primary = "primary", Replica = "replica" }

@@ -8,7 +8,7 @@ use trunkline_health::judge::{Facts, ProbeFailure, ProbePhase, RoleFacts};
 use trunkline_health::probe::{ProbeConnection, ServerHost};
 use trunkline_health::{JudgeSettings, MonitorSettings};
 use trunkline_proxy::settings::{AuthMode, SecretSource, Settings};
-use trunkline_topology::ServerSpec;
+use trunkline_topology::{Endpoint, ServerSpec};
 
 use super::report;
 use crate::commands::serve::runtime;
@@ -39,7 +39,7 @@ pub(super) fn run(settings: &Settings) -> Result<Exit, Failure> {
     let answers = runtime.block_on(ask_all(settings));
     // A look-up of a name may still hang.
     runtime.shutdown_background();
-    let role = settings.health.login.get_user().unwrap_or_default();
+    let role = settings.health.login.config.get_user().unwrap_or_default();
     let (table, faults) = report::report(&answers, role);
     terminal::print(&format!("\n{table}"));
     for fault in &faults {
@@ -73,8 +73,8 @@ async fn ask(server: &ServerSpec, settings: &Settings) -> FirstAnswer {
     };
     let secrets = match (settings.auth.mode, &settings.auth.source) {
         (AuthMode::Verify, SecretSource::Query(own)) => {
-            let user = login.get_user().unwrap_or_default();
-            Some(try_access(&server.host, server.port, login, own.as_deref(), user).await)
+            let user = login.config.get_user().unwrap_or_default();
+            Some(try_access(&Endpoint::new(&server.host, server.port), login, own.as_deref(), user).await)
         }
         (AuthMode::Verify, SecretSource::File(_)) | (AuthMode::Relay, _) => None,
     };

@@ -112,7 +112,10 @@ fn is_reached(phase: ProbePhase, failure: &ProbeFailure) -> bool {
     phase == ProbePhase::Query
         || matches!(
             failure,
-            ProbeFailure::Refusal { .. } | ProbeFailure::Malformed(_) | ProbeFailure::Lost(_)
+            ProbeFailure::Refusal { .. }
+                | ProbeFailure::Tls(_)
+                | ProbeFailure::Malformed(_)
+                | ProbeFailure::Lost(_)
         )
 }
 
@@ -231,6 +234,10 @@ fn hint(failure: &ProbeFailure) -> String {
         ProbeFailure::Lost(_) => "See the server's log for why it ends the connection.".to_owned(),
         ProbeFailure::Unresolved(_) => {
             "See that the name is right, for example with `getent hosts`.".to_owned()
+        }
+        ProbeFailure::Tls(_) => {
+            "[server_tls] says what is wanted; `openssl s_client -starttls postgres -connect HOST:PORT` shows what the server has."
+                .to_owned()
         }
         ProbeFailure::NoResources(_) => "Raise the limit on open files (ulimit -n).".to_owned(),
         ProbeFailure::Refusal { code, .. } if code.as_str() == "57P03" => {

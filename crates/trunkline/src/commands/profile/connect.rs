@@ -1,15 +1,22 @@
 //! Connecting through the endpoint, and one session there.
 
+use std::io;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, SimpleQueryMessage, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, SimpleQueryMessage};
+use trunkline_health::login::lacks_password;
+use trunkline_health::{LoginFailure, MonitorLogin, ServerStream};
+use trunkline_tls::fleet::{FleetSettings, FleetTls};
+use trunkline_topology::{Address, Endpoint as Place};
 
 use super::phases::Phases;
+use super::tls;
 use crate::Failure;
 
 /// Port of the reads listener.
@@ -22,6 +29,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Where to connect.
 pub(super) struct Endpoint {
     config: Config,
+    tls: FleetTls,
     /// Its address, for the output.
     pub(super) shown: String,
     /// Whether the endpoint refuses the option: it is another proxy.
@@ -31,14 +39,14 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// The endpoint of a connection string, or of the PG* environment.
     pub(super) fn new(dsn: Option<&str>) -> Result<Self, Failure> {
-        let mut config = match dsn {
-            Some(dsn) => dsn.parse().map_err(|_| {
-                Failure::usage("--dsn is not a valid connection string")
-                    .hint("Write \"host=127.0.0.1 port=5434 user=postgres dbname=appdb\" or postgresql://...")
-            })?,
-            None => Config::new(),
-        };
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let (dsn, tls) = tls::split(dsn.unwrap_or_default(), variable)?;
+        let mut config: Config = dsn.parse().map_err(|_| {
+            Failure::usage("--dsn is not a valid connection string")
+                .hint("Write \"host=127.0.0.1 port=5434 user=postgres dbname=appdb\" or postgresql://...")
+        })?;
+        let settings = FleetSettings { all: tls, ..FleetSettings::default() };
+        let tls = FleetTls::load(&settings).map_err(|error| Failure::usage(error.to_string()))?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             config.host(variable("PGHOST").unwrap_or_else(|| "127.0.0.1".to_owned()));
         }
@@ -63,9 +71,9 @@ impl Endpoint {
         {
             config.dbname(dbname);
         }
-        config.application_name("trunkline profile").connect_timeout(CONNECT_TIMEOUT);
+        config.application_name("trunkline profile");
         let shown = shown(&config);
-        Ok(Endpoint { config, shown, refuses_option: false })
+        Ok(Endpoint { config, tls, shown, refuses_option: false })
     }
 
     /// A new session, with Trunkline's timing when the endpoint has it.
@@ -73,32 +81,74 @@ impl Endpoint {
         if !self.refuses_option {
             let mut config = self.config.clone();
             let options = config.get_options().map_or_else(String::new, |options| format!("{options} "));
-            match connect(config.options(format!("{options}{TIMING_OPTION}"))).await {
+            config.options(format!("{options}{TIMING_OPTION}"));
+            match self.connect_as(&config).await {
                 Ok(session) => return Ok(session),
                 Err(error) if is_about_options(&error) => self.refuses_option = true,
                 Err(error) => return Err(self.failure(&error)),
             }
         }
-        connect(&self.config).await.map_err(|error| self.failure(&error))
+        self.connect_as(&self.config).await.map_err(|error| self.failure(&error))
     }
 
-    fn failure(&self, error: &tokio_postgres::Error) -> Failure {
-        let code = error.code();
-        let hint =
-            if code == Some(&SqlState::INVALID_PASSWORD) || trunkline_health::net::lacks_password(error) {
-                "Set PGUSER and PGPASSWORD, or write both into --dsn."
-            } else if code.is_some() {
-                "`trunkline status` shows which servers serve."
-            } else {
-                "Is Trunkline running there? Name another endpoint with --dsn, or PGHOST and PGPORT."
+    /// Tries one host after the other.
+    async fn connect_as(&self, config: &Config) -> Result<ProfiledSession, LoginFailure> {
+        let login = MonitorLogin { config: config.clone(), tls: self.tls.clone() };
+        let mut last = LoginFailure::Connect(io::ErrorKind::NotFound.into());
+        for place in places(config) {
+            match timeout(CONNECT_TIMEOUT, login.connect_as(config, &place)).await {
+                Ok(Ok((client, connection))) => return Ok(ProfiledSession::of(client, connection)),
+                Ok(Err(error)) => last = error,
+                Err(_elapsed) => last = LoginFailure::Connect(io::ErrorKind::TimedOut.into()),
+            }
+        }
+        Err(last)
+    }
+
+    fn failure(&self, failure: &LoginFailure) -> Failure {
+        let LoginFailure::Login(error) = failure else {
+            let hint = match failure {
+                LoginFailure::Tls(_) => {
+                    "sslmode and sslrootcert in --dsn, or PGSSLMODE and PGSSLROOTCERT, say what is wanted."
+                }
+                _ => "Is Trunkline running there? Name another endpoint with --dsn, or PGHOST and PGPORT.",
             };
+            return Failure::new(format!("could not connect to {}: {failure}", self.shown)).hint(hint);
+        };
+        let code = error.code();
+        let hint = if code == Some(&SqlState::INVALID_PASSWORD) || lacks_password(error) {
+            "Set PGUSER and PGPASSWORD, or write both into --dsn."
+        } else if code.is_some() {
+            "`trunkline status` shows which servers serve."
+        } else {
+            "Is Trunkline running there? Name another endpoint with --dsn, or PGHOST and PGPORT."
+        };
         Failure::new(format!("could not connect to {}: {}", self.shown, in_words(error))).hint(hint)
     }
 }
 
+/// The hosts, each with its port and the address that is given for it.
+fn places(config: &Config) -> Vec<Place> {
+    let (ports, addresses) = (config.get_ports(), config.get_hostaddrs());
+    let count = config.get_hosts().len().max(addresses.len());
+    let place = |at: usize| {
+        let port = ports.get(at).or(ports.first()).copied().unwrap_or(DEFAULT_PORT);
+        let address = addresses.get(at).map(|ip| Address::Tcp((*ip, port).into()));
+        let host = match (config.get_hosts().get(at), addresses.get(at)) {
+            (Some(tokio_postgres::config::Host::Tcp(host)), _) => host.clone(),
+            #[cfg(unix)]
+            (Some(tokio_postgres::config::Host::Unix(path)), _) => path.display().to_string(),
+            (None, address) => address.map(ToString::to_string).unwrap_or_default(),
+        };
+        Place { address, ..Place::new(&host, port) }
+    };
+    (0..count).map(place).collect()
+}
+
 /// Whether the error means that the endpoint does not know the option: poolers answer with a protocol violation or
 /// an invalid parameter.
-fn is_about_options(error: &tokio_postgres::Error) -> bool {
+fn is_about_options(failure: &LoginFailure) -> bool {
+    let LoginFailure::Login(error) = failure else { return false };
     let Some(error) = error.as_db_error() else { return false };
     let codes =
         [&SqlState::PROTOCOL_VIOLATION, &SqlState::UNDEFINED_OBJECT, &SqlState::INVALID_PARAMETER_VALUE];
@@ -137,16 +187,8 @@ pub(super) struct ProfiledSession {
     task: JoinHandle<()>,
 }
 
-async fn connect(config: &Config) -> Result<ProfiledSession, tokio_postgres::Error> {
-    let (client, connection) = config.connect(NoTls).await?;
-    // Each answer brings one notice, which is read before the next query: the queue never holds more than a few.
-    let (tell, notices) = mpsc::unbounded_channel();
-    let task = tokio::spawn(drive(connection, tell));
-    Ok(ProfiledSession { client, notices, task })
-}
-
 /// Drives the connection and collects the timing notices.
-async fn drive(mut connection: Connection<Socket, NoTlsStream>, tell: mpsc::UnboundedSender<Phases>) {
+async fn drive(mut connection: Connection<ServerStream, NoTlsStream>, tell: mpsc::UnboundedSender<Phases>) {
     let mut messages = stream::poll_fn(|context| connection.poll_message(context));
     while let Some(Ok(message)) = messages.next().await {
         if let AsyncMessage::Notice(notice) = message
@@ -159,6 +201,13 @@ async fn drive(mut connection: Connection<Socket, NoTlsStream>, tell: mpsc::Unbo
 }
 
 impl ProfiledSession {
+    fn of(client: Client, connection: Connection<ServerStream, NoTlsStream>) -> Self {
+        // Each answer brings one notice, which is read before the next query: the queue never holds more than a few.
+        let (tell, notices) = mpsc::unbounded_channel();
+        let task = tokio::spawn(drive(connection, tell));
+        Self { client, notices, task }
+    }
+
     /// Runs the query up to its ReadyForQuery. Returns the number of rows.
     pub(super) async fn query(&mut self, sql: &str) -> Result<u64, Failure> {
         while self.notices.try_recv().is_ok() {}

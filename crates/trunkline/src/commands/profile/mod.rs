@@ -7,6 +7,7 @@
 mod connect;
 mod phases;
 mod report;
+mod tls;
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! `[monitor]`, checked.
 
+use tokio_postgres::config::SslMode;
+
 use crate::config::raw::MonitorSection;
 use crate::config::{Problem, Problems};
 
@@ -25,6 +27,11 @@ pub(super) fn monitor(monitor: &MonitorSection, problems: &mut Problems) -> Opti
             Problem::new(&monitor.conninfo.source, "monitor.conninfo", "has a host or a port")
                 .hint("Leave them out: every server is probed at its own address."),
         );
+    }
+    if config.get_ssl_mode() != SslMode::Prefer {
+        problems.push(Problem::new(&monitor.conninfo.source, "monitor.conninfo", "has an sslmode").hint(
+            "Write it in [server_tls], or in a [[server]]: it is one for all connections to a server.",
+        ));
     }
     if let Some(user) = &monitor.user {
         config.user(user);

@@ -1,32 +1,39 @@
-//! `[client_tls]`, checked.
+//! `[client_tls]` and `[server_tls]`, checked.
 
 use trunkline_tls::accept::{AcceptError, AcceptSettings, Acceptor};
-use trunkline_tls::connect::{ConnectError, ConnectSettings, ServerTls};
+use trunkline_tls::connect::ConnectError;
+use trunkline_tls::fleet::{FleetSettings, FleetTls};
+use trunkline_topology::ServerSpec;
 
+use crate::config::raw::RawConfig;
 use crate::config::{Problem, Problems, Source};
 
-/// Reads the files as the proxy will.
-pub(super) fn check(clients: &AcceptSettings, servers: &ConnectSettings, problems: &mut Problems) {
-    of_clients(clients, problems);
-    of_servers(servers, problems);
+/// The TLS of the servers, as it will be spoken.
+pub(super) fn of_servers(raw: &RawConfig, servers: &[ServerSpec], problems: &mut Problems) -> FleetTls {
+    let alone = raw.servers.iter().zip(servers).filter_map(|(entry, spec)| {
+        let own = entry.tls.over(&raw.server_tls)?;
+        Some(((spec.host.clone(), spec.port), own))
+    });
+    let settings = FleetSettings { all: raw.server_tls.clone(), alone: alone.collect() };
+    FleetTls::load(&settings).unwrap_or_else(|error| {
+        let hint = match &error.error {
+            ConnectError::NoRoots => "Name the file with the roots of servers' certificates, or \"system\".",
+            ConnectError::WeakWithSystem => {
+                "Anybody can have a certificate by a public root: set sslmode = \"verify-full\"."
+            }
+            ConnectError::WeakWithDirect => "Set sslmode = \"require\" or more, or leave sslnegotiation out.",
+            ConnectError::NoSystemRoots => "Install them (Debian: ca-certificates), or name a file.",
+            ConnectError::NoKey => "Name the private key of that certificate.",
+            ConnectError::NoVersion => "Swap them.",
+            ConnectError::File(_) => "It must be a file in PEM that the proxy may read.",
+        };
+        problems.push(Problem::new(&Source::default(), "server_tls", error.to_string()).hint(hint));
+        FleetTls::default()
+    })
 }
 
-fn of_servers(settings: &ConnectSettings, problems: &mut Problems) {
-    let Err(error) = ServerTls::load(settings) else { return };
-    let hint = match &error {
-        ConnectError::NoRoots => "Name the file with the roots of servers' certificates, or \"system\".",
-        ConnectError::WeakWithSystem => {
-            "Anybody can have a certificate by a public root: set sslmode = \"verify-full\"."
-        }
-        ConnectError::NoSystemRoots => "Install them (Debian: ca-certificates), or name a file.",
-        ConnectError::NoKey => "Name the private key of that certificate.",
-        ConnectError::NoVersion => "Swap them.",
-        ConnectError::File(_) => "It must be a file in PEM that the proxy may read.",
-    };
-    problems.push(Problem::new(&Source::default(), "server_tls", error.to_string()).hint(hint));
-}
-
-fn of_clients(settings: &AcceptSettings, problems: &mut Problems) {
+/// Reads the files of `[client_tls]` as the proxy will.
+pub(super) fn of_clients(settings: &AcceptSettings, problems: &mut Problems) {
     let Err(error) = Acceptor::load(settings) else { return };
     let hint = match &error {
         AcceptError::NoCertificate => "Name a certificate, or \"self-signed\" to try it out.",

@@ -4,7 +4,7 @@ use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, 
 use trunkline_routing::Fallback;
 use trunkline_tls::TlsVersion;
 use trunkline_tls::accept::ClientSslMode;
-use trunkline_tls::connect::ServerSslMode;
+use trunkline_tls::connect::{Negotiation, ServerSslMode};
 
 use super::{Key, KeyKind, PutValue as _, Section, Setter, put_word, words};
 use crate::config::raw::RawConfig;
@@ -221,49 +221,55 @@ const SERVER_TLS: &[Key<RawConfig>] = &[
     key(
         "sslmode",
         "\"prefer\"",
-        word::<_, ServerSslMode>(|t, w| put_word(&mut t.proxy.server_tls.sslmode, w)),
+        word::<_, ServerSslMode>(|t, w| put_word(&mut t.server_tls.sslmode, w)),
         "Whether servers are spoken to by TLS, and what is checked. `prefer` protects from nobody who can change what is sent; `verify-full` does.",
     ),
     unset(
         "sslrootcert",
         "\"/etc/trunkline/root.crt\"",
-        KeyKind::Text(|t, v, s| t.proxy.server_tls.sslrootcert.put(v, s)),
+        KeyKind::Text(|t, v, s| t.server_tls.sslrootcert.put(v, s)),
         "PEM: the roots of servers' certificates, or a server's own; `system`: those that this machine trusts, for `verify-full` alone.",
     ),
     unset(
         "sslcrl",
         "\"/etc/trunkline/root.crl\"",
-        KeyKind::Text(|t, v, s| t.proxy.server_tls.sslcrl.put(v, s)),
+        KeyKind::Text(|t, v, s| t.server_tls.sslcrl.put(v, s)),
         "PEM: revocation lists of those roots.",
     ),
     unset(
         "sslcert",
         "\"/etc/trunkline/client.crt\"",
-        KeyKind::Text(|t, v, s| t.proxy.server_tls.sslcert.put(v, s)),
+        KeyKind::Text(|t, v, s| t.server_tls.sslcert.put(v, s)),
         "PEM: the proxy's own certificate, for servers that ask for one.",
     ),
     unset(
         "sslkey",
         "\"/etc/trunkline/client.key\"",
-        KeyKind::Text(|t, v, s| t.proxy.server_tls.sslkey.put(v, s)),
+        KeyKind::Text(|t, v, s| t.server_tls.sslkey.put(v, s)),
         "PEM: its private key.",
+    ),
+    key(
+        "sslnegotiation",
+        "\"postgres\"",
+        word::<_, Negotiation>(|t, w| put_word(&mut t.server_tls.sslnegotiation, w)),
+        "`direct` begins TLS without asking first, which saves a round trip: for servers from PostgreSQL 17 on, and `sslmode` from `require` on.",
     ),
     key(
         "sslsni",
         "\"on\"",
-        KeyKind::Switch(|t, v, s| t.proxy.server_tls.sslsni.put(v, s)),
+        KeyKind::Switch(|t, v, s| t.server_tls.sslsni.put(v, s)),
         "Whether a server is told by which name it is connected to.",
     ),
     key(
         "ssl_min_protocol_version",
         "\"TLSv1.2\"",
-        word::<_, TlsVersion>(|t, w| put_word(&mut t.proxy.server_tls.min_protocol_version, w)),
+        word::<_, TlsVersion>(|t, w| put_word(&mut t.server_tls.min_protocol_version, w)),
         "The oldest version of TLS that is spoken.",
     ),
     key(
         "ssl_max_protocol_version",
         "\"TLSv1.3\"",
-        word::<_, TlsVersion>(|t, w| put_word(&mut t.proxy.server_tls.max_protocol_version, w)),
+        word::<_, TlsVersion>(|t, w| put_word(&mut t.server_tls.max_protocol_version, w)),
         "The newest.",
     ),
 ];

@@ -1,11 +1,13 @@
 //! The keys of a `[[server]]` and of a `[[listener]]`.
 
 use trunkline_routing::{Balance, TargetSessionAttrs};
+use trunkline_tls::connect::{Negotiation, ServerSslMode};
 use trunkline_topology::{AdminState, ExpectedRole};
 
 use super::super::{Key, KeyKind, PutValue as _, put_word};
 use super::{count, key, unset, word};
 use crate::config::raw::{ListenerEntry, ServerEntry};
+use crate::config::words::Word as _;
 
 /// Keys of a `[[server]]`.
 pub const SERVER_KEYS: &[Key<ServerEntry>] = &[
@@ -38,6 +40,46 @@ pub const SERVER_KEYS: &[Key<ServerEntry>] = &[
         "\"ready\"",
         word::<_, AdminState>(|t, w| put_word(&mut t.spec.admin, w)),
         "`drain` finishes its sessions and gets no new ones; `maint` is neither used nor probed.",
+    ),
+    unset(
+        "sslmode",
+        "\"verify-full\"",
+        word::<_, ServerSslMode>(|t, w| {
+            ServerSslMode::parse(w).map(|mode| t.tls.sslmode = Some(mode)).is_some()
+        }),
+        "This server's own, as all the keys that follow, in place of the key of that name in `[server_tls]`.",
+    ),
+    unset(
+        "sslrootcert",
+        "\"/etc/trunkline/replica1-root.crt\"",
+        KeyKind::Text(|t, v, s| t.tls.sslrootcert.put(v, s)),
+        "The roots of its certificate.",
+    ),
+    unset(
+        "sslcrl",
+        "\"/etc/trunkline/replica1-root.crl\"",
+        KeyKind::Text(|t, v, s| t.tls.sslcrl.put(v, s)),
+        "Revocation lists of those roots.",
+    ),
+    unset(
+        "sslcert",
+        "\"/etc/trunkline/replica1-client.crt\"",
+        KeyKind::Text(|t, v, s| t.tls.sslcert.put(v, s)),
+        "The proxy's own certificate for it.",
+    ),
+    unset(
+        "sslkey",
+        "\"/etc/trunkline/replica1-client.key\"",
+        KeyKind::Text(|t, v, s| t.tls.sslkey.put(v, s)),
+        "The private key of that.",
+    ),
+    unset(
+        "sslnegotiation",
+        "\"direct\"",
+        word::<_, Negotiation>(|t, w| {
+            Negotiation::parse(w).map(|kind| t.tls.sslnegotiation = Some(kind)).is_some()
+        }),
+        "How TLS is begun with it.",
     ),
 ];
 

@@ -1,0 +1,151 @@
+//! Logging in to servers, for all that the proxy asks them itself.
+
+use std::io;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{Client, Config, Connection, NoTls};
+use tokio_rustls::TlsConnector;
+use trunkline_tls::connect::{Encryption, Negotiation, ServerTls, no_protocol, wrong_answer};
+use trunkline_tls::fleet::FleetTls;
+use trunkline_tls::{ALPN, SSL_REQUEST, words};
+
+use crate::net::ServerStream;
+use trunkline_topology::Endpoint;
+
+/// A connection that is logged in; the second part drives it.
+pub type LoggedIn = (Client, Connection<ServerStream, NoTlsStream>);
+
+/// How the monitoring role logs in, and by which TLS. Whoever keeps a connection compares the pointer: a new login is a
+/// new one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MonitorLogin {
+    /// User, password, database, options. Hosts and ports are ignored.
+    pub config: Config,
+    /// The TLS of each server.
+    pub tls: FleetTls,
+}
+
+/// Why no login came about.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginFailure {
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(io::Error),
+    /// There is no TLS on it.
+    #[error("TLS failed: {}", words::of_io(.0))]
+    Tls(io::Error),
+    /// The server refused, or left.
+    #[error(transparent)]
+    Login(tokio_postgres::Error),
+}
+
+impl MonitorLogin {
+    /// Logs in by this login, with `config` in place of its own.
+    ///
+    /// # Errors
+    /// Whatever kept it from succeeding. It waits without a limit: that is the caller's.
+    pub async fn connect_as(&self, config: &Config, endpoint: &Endpoint) -> Result<LoggedIn, LoginFailure> {
+        let Endpoint { host, port, .. } = endpoint;
+        log_in(config, host, self.tls.of(host, *port), &mut ByName(endpoint)).await
+    }
+}
+
+/// Makes connections to one server.
+pub(crate) trait Dial: Send {
+    /// Makes one.
+    fn dial(&mut self) -> impl Future<Output = io::Result<ServerStream>> + Send;
+}
+
+/// By the address that is known, or whatever its name leads to.
+struct ByName<'a>(&'a Endpoint);
+
+impl Dial for ByName<'_> {
+    async fn dial(&mut self) -> io::Result<ServerStream> {
+        ServerStream::to(self.0).await
+    }
+}
+
+/// Logs in to `host`: on another connection, if the server refuses one of this kind and `sslmode` allows the other.
+pub(crate) async fn log_in(
+    config: &Config,
+    host: &str,
+    tls: Option<&ServerTls>,
+    dialer: &mut impl Dial,
+) -> Result<LoggedIn, LoginFailure> {
+    let mut config = config.clone();
+    // TLS is there already, or not wanted.
+    config.ssl_mode(SslMode::Disable);
+    let order = tls.map_or(&[Encryption::Plain][..], |tls| tls.mode().order());
+    let mut last = None;
+    for (at, &kind) in order.iter().enumerate() {
+        let may_go_on = at + 1 < order.len();
+        let stream = dialer.dial().await.map_err(LoginFailure::Connect)?;
+        let stream = match (kind, tls) {
+            (Encryption::Tls, Some(tls)) => match encrypt(stream, host, tls).await {
+                Ok(stream) => stream,
+                Err(error) if may_go_on => {
+                    last = Some(LoginFailure::Tls(error));
+                    continue;
+                }
+                Err(error) => return Err(LoginFailure::Tls(error)),
+            },
+            (Encryption::Plain | Encryption::Tls, _) => stream,
+        };
+        let is_of_kind = matches!(stream, ServerStream::Tls(_)) == (kind == Encryption::Tls);
+        match config.connect_raw(stream, NoTls).await {
+            Ok(logged_in) => return Ok(logged_in),
+            Err(error) if may_go_on && is_of_kind && refuses_kind(&error) => {
+                last = Some(LoginFailure::Login(error));
+            }
+            // What was wrong with the first kind is what the operator must know, unless the other got further.
+            Err(error) => match last {
+                Some(first) if refuses_kind(&error) => return Err(first),
+                _ => return Err(LoginFailure::Login(error)),
+            },
+        }
+    }
+    Err(last.unwrap_or_else(|| LoginFailure::Connect(io::ErrorKind::NotConnected.into())))
+}
+
+/// Whether a server refuses connections of this kind: it has no entry in pg_hba.conf for it.
+fn refuses_kind(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&tokio_postgres::error::SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+}
+
+/// TLS on the connection; the plain one if the server has none and that is enough.
+async fn encrypt(stream: ServerStream, host: &str, tls: &ServerTls) -> io::Result<ServerStream> {
+    let ServerStream::Tcp(mut stream) = stream else { return Ok(stream) };
+    if tls.negotiation() == Negotiation::Postgres {
+        stream.write_all(&SSL_REQUEST).await?;
+        // One byte and no more: what a stranger adds to the answer is read as TLS, and fails there.
+        match stream.read_u8().await? {
+            b'S' => {}
+            b'N' if !tls.mode().must_encrypt() => return Ok(ServerStream::Tcp(stream)),
+            answer => return Err(wrong_answer(answer)),
+        }
+    }
+    let (config, name) = tls.for_library(host).map_err(io::Error::other)?;
+    let stream: tokio_rustls::client::TlsStream<TcpStream> =
+        TlsConnector::from(config).connect(name, stream).await?;
+    if tls.negotiation() == Negotiation::Direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+        return Err(no_protocol());
+    }
+    Ok(ServerStream::Tls(Box::new(stream)))
+}
+
+/// The SQLSTATE and the words for a login without a password where the server asks for one. The server would say the same
+/// of an empty one.
+pub const PASSWORD_MISSING: (&str, &str) = (
+    "28P01",
+    "the server asks for a password, and none is set: set TRUNKLINE__MONITOR__PASSWORD or [monitor] password",
+);
+
+/// Whether a login failed because the server asks for a password and the configuration has none.
+#[must_use]
+pub fn lacks_password(error: &tokio_postgres::Error) -> bool {
+    // The library has no kind for it that can be asked for.
+    std::error::Error::source(error).is_some_and(|cause| cause.to_string() == "password missing")
+}

@@ -1,0 +1,100 @@
+//! The TLS of all servers: what is written for all of them, and for one alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::connect::{ConnectError, ConnectSettings, ServerTls};
+
+/// What is written about the TLS of the servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FleetSettings {
+    /// For those that nothing is written for alone.
+    pub all: ConnectSettings,
+    /// For the server of this host and port.
+    pub alone: HashMap<(String, u16), ConnectSettings>,
+}
+
+/// The TLS of the servers. Clones share; without any, none is spoken.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FleetTls {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Shared {
+    settings: FleetSettings,
+    all: Option<ServerTls>,
+    alone: HashMap<(String, u16), Option<ServerTls>>,
+}
+
+/// Why the TLS of a server cannot be had as it is written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}{error}", server.as_ref().map(|(host, port)| format!("server {host}:{port}: ")).unwrap_or_default())]
+pub struct FleetError {
+    /// The server, if it is written for one alone.
+    pub server: Option<(String, u16)>,
+    /// What is wrong.
+    pub error: ConnectError,
+}
+
+impl FleetTls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// What is wrong with the files, or with what is written.
+    pub fn load(settings: &FleetSettings) -> Result<Self, FleetError> {
+        let all = ServerTls::load(&settings.all).map_err(|error| FleetError { server: None, error })?;
+        let mut alone = HashMap::new();
+        for (server, written) in &settings.alone {
+            let tls = ServerTls::load(written)
+                .map_err(|error| FleetError { server: Some(server.clone()), error })?;
+            alone.insert(server.clone(), tls);
+        }
+        Ok(Self { shared: Arc::new(Shared { settings: settings.clone(), all, alone }) })
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub fn settings(&self) -> &FleetSettings {
+        &self.shared.settings
+    }
+
+    /// The TLS of one server; `None` where none is spoken. Unix sockets, which are directories, have none.
+    #[must_use]
+    pub fn of(&self, host: &str, port: u16) -> Option<&ServerTls> {
+        if host.starts_with('/') {
+            return None;
+        }
+        let Shared { all, alone, .. } = &*self.shared;
+        if alone.is_empty() {
+            return all.as_ref();
+        }
+        alone.get(&(host.to_owned(), port)).unwrap_or(all).as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connect::ServerSslMode;
+
+    #[test]
+    fn a_server_has_its_own_tls_before_that_of_all() {
+        let require = ConnectSettings { sslmode: ServerSslMode::Require, ..ConnectSettings::default() };
+        let never = ConnectSettings { sslmode: ServerSslMode::Disable, ..ConnectSettings::default() };
+        let alone = HashMap::from([(("db1".to_owned(), 5432), never)]);
+        let fleet = FleetTls::load(&FleetSettings { all: require, alone }).unwrap();
+        assert!(fleet.of("db1", 5432).is_none());
+        assert_eq!(fleet.of("db1", 5433).map(ServerTls::mode), Some(ServerSslMode::Require));
+        assert!(fleet.of("/run/postgresql", 5432).is_none(), "a directory");
+        assert!(FleetTls::default().of("db1", 5433).is_none());
+    }
+
+    #[test]
+    fn what_is_wrong_names_the_server() {
+        let wrong = ConnectSettings { sslmode: ServerSslMode::VerifyFull, ..ConnectSettings::default() };
+        let alone = HashMap::from([(("db1".to_owned(), 5432), wrong)]);
+        let error = FleetTls::load(&FleetSettings { alone, ..FleetSettings::default() }).unwrap_err();
+        assert!(error.to_string().starts_with("server db1:5432: sslmode"), "{error}");
+    }
+}
