@@ -35,9 +35,10 @@ pub struct Records {
     failure: Option<Box<TlsError>>,
 }
 
+/// rustls's connections take kilobytes: they are not moved through every future that holds one.
 enum Side {
-    Server(UnbufferedServerConnection),
-    Client(UnbufferedClientConnection),
+    Server(Box<UnbufferedServerConnection>),
+    Client(Box<UnbufferedClientConnection>),
 }
 
 /// Why a connection cannot go on. An alert for the peer is among the bytes to send, if TLS has one.
@@ -61,7 +62,7 @@ impl Records {
     /// When the configuration cannot be used.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
         Ok(Self {
-            side: Side::Server(UnbufferedServerConnection::new(config)?),
+            side: Side::Server(Box::new(UnbufferedServerConnection::new(config)?)),
             rest: Vec::new(),
             failure: None,
         })
@@ -73,7 +74,7 @@ impl Records {
     /// When the configuration cannot be used.
     pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
         Ok(Self {
-            side: Side::Client(UnbufferedClientConnection::new(config, name)?),
+            side: Side::Client(Box::new(UnbufferedClientConnection::new(config, name)?)),
             rest: Vec::new(),
             failure: None,
         })
@@ -143,8 +144,8 @@ impl Records {
     pub fn seal(&mut self, plain: &[u8], space: &mut [u8]) -> Result<usize, TlsError> {
         self.check()?;
         let sealed = match &mut self.side {
-            Side::Server(end) => seal(end, &mut self.rest, plain, space),
-            Side::Client(end) => seal(end, &mut self.rest, plain, space),
+            Side::Server(end) => seal(end.as_mut(), &mut self.rest, plain, space),
+            Side::Client(end) => seal(end.as_mut(), &mut self.rest, plain, space),
         };
         self.note(sealed)
     }
@@ -165,8 +166,8 @@ impl Records {
         }
         let mut space = [0; MESSAGE_EXTRA_MAX];
         let written = match &mut self.side {
-            Side::Server(end) => close(end, &mut self.rest, &mut space),
-            Side::Client(end) => close(end, &mut self.rest, &mut space),
+            Side::Server(end) => close(end.as_mut(), &mut self.rest, &mut space),
+            Side::Client(end) => close(end.as_mut(), &mut self.rest, &mut space),
         };
         out.extend_from_slice(&space[..written]);
     }
@@ -180,8 +181,8 @@ impl Side {
         out: &mut Vec<u8>,
     ) -> (usize, Result<Opened, TlsError>) {
         match self {
-            Side::Server(end) => open(end, sealed, plain, out),
-            Side::Client(end) => open(end, sealed, plain, out),
+            Side::Server(end) => open(end.as_mut(), sealed, plain, out),
+            Side::Client(end) => open(end.as_mut(), sealed, plain, out),
         }
     }
 }
