@@ -359,9 +359,21 @@ impl EndpointBuilder {
         endpoint
     }
 
+    fn verifies(&self) -> bool {
+        self.sections.get("auth").and_then(|keys| keys.get("mode")).is_some_and(|mode| mode == "\"verify\"")
+    }
+
     fn write_file(&self, directory: &std::path::Path) {
         let mut text = String::new();
-        for (section, keys) in &self.sections {
+        let mut sections = self.sections.clone();
+        if tls_is_on() && !self.verifies() {
+            // libpq binds its SCRAM exchange to the TLS it sees: relayed into other TLS, the server refuses it.
+            sections
+                .entry("server_tls".to_owned())
+                .or_default()
+                .insert("sslmode".to_owned(), "\"disable\"".to_owned());
+        }
+        for (section, keys) in &sections {
             let _infallible = writeln!(text, "[{section}]");
             for (key, value) in keys {
                 let _infallible = writeln!(text, "{key} = {value}");

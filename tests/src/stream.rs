@@ -1,5 +1,6 @@
 //! The bytes of a client's connection: as they are, or in TLS.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -10,8 +11,8 @@ use rustls::pki_types::ServerName;
 
 use crate::certificates::{Certificates, tls_is_on};
 
-/// Bytes read from a socket at once: rustls refuses more while it holds plaintext.
-const READ_BYTES: usize = 4096;
+/// Bytes read from a socket at once.
+const READ_BYTES: usize = 64 * 1024;
 
 /// A client's connection. Clones share it, so that one thread reads while another writes.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct ClientStream {
 #[derive(Debug)]
 struct Tls {
     connection: Mutex<ClientConnection>,
+    /// Plaintext that was not read yet.
+    opened: Mutex<VecDeque<u8>>,
     /// Held while records leave, in their order.
     sending: Mutex<()>,
 }
@@ -47,7 +50,8 @@ impl ClientStream {
         while connection.is_handshaking() {
             connection.complete_io(&mut socket)?;
         }
-        let tls = Tls { connection: Mutex::new(connection), sending: Mutex::new(()) };
+        let tls =
+            Tls { connection: Mutex::new(connection), opened: Mutex::default(), sending: Mutex::new(()) };
         Ok(Self { socket, tls: Some(Arc::new(tls)) })
     }
 
@@ -97,9 +101,7 @@ impl ClientStream {
     /// What the kernel says.
     pub fn is_quiet(&self) -> io::Result<bool> {
         if let Some(tls) = &self.tls {
-            let mut connection = tls.connection.lock().expect("no thread panics with it");
-            let state = connection.process_new_packets().map_err(io::Error::other)?;
-            if state.plaintext_bytes_to_read() > 0 {
+            if !tls.opened.lock().expect("no thread panics with it").is_empty() {
                 return Ok(false);
             }
         }
@@ -125,6 +127,26 @@ impl ClientStream {
 }
 
 impl Tls {
+    /// Opens records; whether that was the end.
+    fn open(&self, mut records: &[u8]) -> io::Result<bool> {
+        let mut connection = self.connection.lock().expect("no thread panics with it");
+        let mut opened = self.opened.lock().expect("no thread panics with it");
+        loop {
+            let taken = connection.read_tls(&mut records)?;
+            connection.process_new_packets().map_err(io::Error::other)?;
+            let mut plain = Vec::new();
+            // It has no more for now, or has ended: with close_notify or without.
+            let ended = match connection.reader().read_to_end(&mut plain) {
+                Ok(_) => true,
+                Err(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+            };
+            opened.extend(&plain);
+            if records.is_empty() || taken == 0 {
+                return Ok(ended && opened.is_empty());
+            }
+        }
+    }
+
     /// Has the connection write something, and sends its records.
     fn send(
         &self,
@@ -151,23 +173,16 @@ impl Read for ClientStream {
     fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &self.tls else { return self.socket.read(space) };
         loop {
-            let read = tls.connection.lock().expect("no thread panics with it").reader().read(space);
-            match read {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // An end without close_notify is one all the same.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
-                read => return read,
+            let mut opened = tls.opened.lock().expect("no thread panics with it");
+            let read = opened.read(space)?;
+            if read > 0 || space.is_empty() {
+                return Ok(read);
             }
+            drop(opened);
             let mut came = vec![0; READ_BYTES];
             let length = self.socket.read(&mut came)?;
-            let mut connection = tls.connection.lock().expect("no thread panics with it");
-            let mut left = &came[..length];
-            loop {
-                connection.read_tls(&mut left)?;
-                connection.process_new_packets().map_err(io::Error::other)?;
-                if left.is_empty() {
-                    break;
-                }
+            if tls.open(&came[..length])? {
+                return Ok(0);
             }
         }
     }
