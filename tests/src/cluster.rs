@@ -75,6 +75,26 @@ pub fn cluster_of(install: PgInstall, replicas: usize, settings: &[(&str, &str)]
         spec.settings.extend(Certificates::shared().server_settings());
     }
     spec.hba = hba();
+    begun(spec)
+}
+
+/// A primary and `replicas` replicas that nobody reaches over TCP without TLS, of the given PostgreSQL.
+///
+/// # Panics
+/// When it does not start, with the reason.
+#[must_use]
+pub fn tls_cluster(install: Option<PgInstall>, replicas: usize) -> Cluster {
+    let directory = tempfile::Builder::new().prefix("trunkline-test-").tempdir_in("/tmp");
+    let directory = directory.expect("/tmp takes a directory");
+    let mut spec = ClusterSpec::new(install.unwrap_or_else(self::install), replicas, directory.keep());
+    spec.settings.push(("autovacuum".into(), "off".into()));
+    spec.settings.extend(Certificates::shared().server_settings());
+    spec.hba = vec!["hostnossl all all 127.0.0.1/32 reject".to_owned()];
+    spec.hba.extend(hba());
+    begun(spec)
+}
+
+fn begun(spec: ClusterSpec) -> Cluster {
     let cluster = match Cluster::start(spec, &mut |_| {}) {
         Ok(cluster) => cluster,
         Err(error) => panic!("{error}"),
