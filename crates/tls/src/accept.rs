@@ -12,6 +12,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
+use crate::end_point::EndPoint;
 use crate::files::{FileError, certificates, of_file};
 use crate::versions::{TlsVersion, versions};
 use crate::{Records, TlsError};
@@ -139,6 +140,8 @@ pub enum AcceptError {
 pub struct Acceptor {
     config: Arc<ServerConfig>,
     mode: ClientSslMode,
+    /// What clients bind their logins to.
+    end_point: Option<Arc<EndPoint>>,
 }
 
 impl Acceptor {
@@ -161,12 +164,13 @@ impl Acceptor {
             builder.with_protocol_versions(&versions).map_err(|error| unfit("client_tls.ciphers", error))?;
         let builder = builder.with_client_cert_verifier(verifier(settings, mode, &provider)?);
         let pair = Pair::read(settings)?;
+        let end_point = pair.chain.first().and_then(EndPoint::of).map(Arc::new);
         let mut config = builder.with_cert_resolver(Arc::new(pair.presented(&provider)?));
         // Drivers do not resume sessions, and PostgreSQL has turned this off: two records less for each handshake.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Some(Self { config: Arc::new(config), mode }))
+        Ok(Some(Self { config: Arc::new(config), mode, end_point }))
     }
 
     /// What clients may, or must do.
@@ -180,7 +184,8 @@ impl Acceptor {
     /// # Errors
     /// When TLS has no memory or no random bytes.
     pub fn accept(&self) -> Result<Records, TlsError> {
-        Records::server(Arc::clone(&self.config))
+        let records = Records::server(Arc::clone(&self.config))?;
+        Ok(records.presenting(self.end_point.clone()))
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod connect;
+mod end_point;
 mod files;
 pub mod fleet;
 pub mod records;
@@ -16,6 +17,7 @@ pub mod words;
 
 pub use accept::ALPN;
 pub use connect::SSL_REQUEST;
+pub use end_point::EndPoint;
 pub use files::FileError;
 pub use records::{Opened, Records, TlsError};
 pub use versions::TlsVersion;

@@ -15,6 +15,8 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
 use rustls::{ClientConfig, Error, ServerConfig};
 
+use crate::EndPoint;
+
 /// The most plaintext of one record. Source: RFC 8446, 5.1.
 const RECORD_PLAIN_MAX: usize = 16 * 1024;
 /// The most that sealing adds to the plaintext of a record: header, explicit nonce (TLS 1.2), content type, tag.
@@ -31,6 +33,8 @@ pub struct Records {
     side: Side,
     /// Bytes of the peer that rustls is not done with.
     rest: Vec<u8>,
+    /// Of the certificate that a server presents.
+    own_end_point: Option<Arc<EndPoint>>,
     /// Why nothing is sealed or opened any more: rustls is not asked again after an error.
     failure: Option<Box<TlsError>>,
 }
@@ -64,6 +68,7 @@ impl Records {
         Ok(Self {
             side: Side::Server(Box::new(UnbufferedServerConnection::new(config)?)),
             rest: Vec::new(),
+            own_end_point: None,
             failure: None,
         })
     }
@@ -76,6 +81,7 @@ impl Records {
         Ok(Self {
             side: Side::Client(Box::new(UnbufferedClientConnection::new(config, name)?)),
             rest: Vec::new(),
+            own_end_point: None,
             failure: None,
         })
     }
@@ -156,6 +162,21 @@ impl Records {
         match &self.side {
             Side::Server(end) => end.alpn_protocol(),
             Side::Client(end) => end.alpn_protocol(),
+        }
+    }
+
+    /// Notes what a client of this server binds its login to.
+    #[must_use]
+    pub fn presenting(self, own_end_point: Option<Arc<EndPoint>>) -> Self {
+        Self { own_end_point, ..self }
+    }
+
+    /// What a login over this connection can be bound to, after the handshake: the server's certificate.
+    #[must_use]
+    pub fn end_point(&self) -> Option<EndPoint> {
+        match &self.side {
+            Side::Server(_) => self.own_end_point.as_deref().cloned(),
+            Side::Client(end) => end.peer_certificates()?.first().and_then(EndPoint::of),
         }
     }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use trunkline_reactor::{Accepted, Stream, timer};
-use trunkline_tls::Records;
+use trunkline_tls::{EndPoint, Records};
 
 use crate::limits::{LINGER, LINGER_BYTES_MAX};
 use crate::memory;
@@ -67,6 +67,16 @@ impl Transport {
     #[must_use]
     pub fn names_protocol(&self, protocol: &[u8]) -> bool {
         matches!(self, Transport::Tls(stream) if stream.names_protocol(protocol))
+    }
+
+    /// What a login over it can be bound to (`tls-server-end-point`): `None` without TLS, and for a certificate whose
+    /// signature names no hash. Computed anew on the side that connected.
+    #[must_use]
+    pub fn end_point(&self) -> Option<EndPoint> {
+        match self {
+            Transport::Plain(_) | Transport::Memory(_) => None,
+            Transport::Tls(stream) => stream.end_point(),
+        }
     }
 
     /// Reads what is there: bytes read, 0 at the end.

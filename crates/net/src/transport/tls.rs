@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
-use trunkline_tls::{Records, TlsError};
+use trunkline_tls::{EndPoint, Records, TlsError};
 
 use super::Transport;
 
@@ -124,6 +124,11 @@ impl TlsStream {
     /// The protocol that both ends have named.
     pub(super) fn names_protocol(&self, protocol: &[u8]) -> bool {
         self.state.borrow().records.protocol() == Some(protocol)
+    }
+
+    /// What a login can be bound to.
+    pub(super) fn end_point(&self) -> Option<EndPoint> {
+        self.state.borrow().records.end_point()
     }
 
     /// Reads once during the handshake.
