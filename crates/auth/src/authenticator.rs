@@ -8,13 +8,15 @@
 //! A user who does not exist, may not log in or whose password has expired goes through the same exchange as others,
 //! with a made-up verifier, and fails the same way: names cannot be guessed.
 
+#[cfg(test)]
+mod binding_tests;
 mod scram;
 #[cfg(test)]
 mod tests;
 
 use bytes::BytesMut;
 use trunkline_codec::auth::{md5_from_stored, md5_stored, parse_password, secrets_match};
-use trunkline_codec::scram::Verifier;
+use trunkline_codec::scram::{ScramError, Verifier};
 use trunkline_codec::write;
 use zeroize::Zeroizing;
 
@@ -64,12 +66,34 @@ pub enum AuthenticationError {
     /// The client broke the protocol.
     #[error("{0}")]
     Protocol(String),
+    /// The client's login is not bound to this connection as it should be: someone may be in between.
+    #[error("{0}")]
+    Binding(BindingError),
     /// The operating system gives no random bytes for a challenge.
     #[error("the operating system gives no random bytes: {0}")]
     Random(getrandom::Error),
 }
 
+/// What is wrong with a client's channel binding, in PostgreSQL's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BindingError {
+    /// It could bind its login, and has not seen that this was offered.
+    #[error("SCRAM channel binding negotiation error")]
+    NotSeen,
+    /// It has bound it to another certificate.
+    #[error("SCRAM channel binding check failed")]
+    Different,
+}
+
 impl AuthenticationError {
+    fn of_scram(error: ScramError) -> Self {
+        match error {
+            ScramError::ChannelBindingNegotiation => AuthenticationError::Binding(BindingError::NotSeen),
+            ScramError::ChannelBinding => AuthenticationError::Binding(BindingError::Different),
+            other => AuthenticationError::protocol(other),
+        }
+    }
+
     fn protocol(error: impl std::fmt::Display) -> Self {
         AuthenticationError::Protocol(error.to_string())
     }
@@ -77,7 +101,8 @@ impl AuthenticationError {
 
 impl Authenticator {
     /// Begins the exchange with `user`, whose stored secret is this. `mock_secret` makes the verifiers of users who
-    /// cannot log in: the same for a user as long as it is the same.
+    /// cannot log in: the same for a user as long as it is the same. `end_point` is what a login can be bound to: the hash
+    /// of the certificate that the client was shown.
     ///
     /// # Errors
     /// When there are no random bytes.
@@ -86,6 +111,7 @@ impl Authenticator {
         secret: Secret,
         user: &[u8],
         mock_secret: &[u8],
+        end_point: Option<&[u8]>,
         out: &mut BytesMut,
     ) -> Result<AuthStep, AuthenticationError> {
         match (method, secret) {
@@ -94,9 +120,12 @@ impl Authenticator {
                 write::authentication_cleartext_password(out);
                 Ok(AuthStep::Ask(Authenticator(AuthExchange::Password { secret, user: user.into() })))
             }
-            (ClientMethod::Auto, Secret::Scram(verifier)) => Scram::start(verifier, ScramOutcome::Keys, out),
+            (ClientMethod::Auto, Secret::Scram(verifier)) => {
+                Scram::start(verifier, ScramOutcome::Keys, end_point, out)
+            }
             (ClientMethod::Auto, Secret::Password { password, verifier }) => {
-                Scram::start(verifier, ScramOutcome::These(ServerCredentials::from_password(password)), out)
+                let yields = ScramOutcome::These(ServerCredentials::from_password(password));
+                Scram::start(verifier, yields, end_point, out)
             }
             (ClientMethod::Auto, Secret::Md5(stored)) => {
                 let mut salt = [0_u8; 4];
@@ -104,7 +133,9 @@ impl Authenticator {
                 write::authentication_md5_password(out, salt);
                 Ok(AuthStep::Ask(Authenticator(AuthExchange::Md5 { stored, salt })))
             }
-            (ClientMethod::Auto, Secret::Unusable(_)) => Authenticator::start_to_fail(user, mock_secret, out),
+            (ClientMethod::Auto, Secret::Unusable(_)) => {
+                Authenticator::start_to_fail(user, mock_secret, end_point, out)
+            }
         }
     }
 
@@ -115,9 +146,10 @@ impl Authenticator {
     pub fn start_to_fail(
         user: &[u8],
         mock_secret: &[u8],
+        end_point: Option<&[u8]>,
         out: &mut BytesMut,
     ) -> Result<AuthStep, AuthenticationError> {
-        Scram::start(Verifier::mock(mock_secret, user), ScramOutcome::Nothing, out)
+        Scram::start(Verifier::mock(mock_secret, user), ScramOutcome::Nothing, end_point, out)
     }
 
     /// Takes the body of the client's answer, a message of type `p`.

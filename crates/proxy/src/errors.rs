@@ -3,6 +3,7 @@
 //! Their texts contain neither hosts nor secrets: those appear only in the log.
 
 use bytes::BytesMut;
+use trunkline_auth::authenticator::BindingError;
 use trunkline_codec::backend::{BackendTag, ErrorFields};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{self, ErrorReport, Severity};
@@ -48,6 +49,8 @@ pub(crate) enum Refusal {
     NotReplaced { tried: String },
     /// The client must use TLS, and does not.
     NoEncryption { client: String, user: String, database: String },
+    /// The client's login is not bound to its TLS connection as it should be.
+    Binding(BindingError),
     /// A server asks for an authentication that the proxy has no secret for.
     NoMeans { wanted: &'static str },
 }
@@ -120,6 +123,19 @@ fn session_ends_with_the_proxy() -> Parts {
     )
 }
 
+/// In PostgreSQL's words. Source: src/backend/libpq/auth-scram.c.
+fn binding(error: BindingError) -> Parts {
+    let detail = match error {
+        BindingError::NotSeen => {
+            let detail = "The client supports SCRAM channel binding but thinks the server does not.  \
+                          However, this server does support channel binding.";
+            Some(detail.to_owned())
+        }
+        BindingError::Different => None,
+    };
+    (SqlState::INVALID_AUTHORIZATION, error.to_string(), detail, None)
+}
+
 fn message_alone(code: SqlState, message: impl Into<String>) -> Parts {
     (code, message.into(), None, None)
 }
@@ -151,7 +167,7 @@ impl Refusal {
             Refusal::AuthenticationFailed { .. } => RefusalReason::Authentication,
             Refusal::SecretsUnavailable => RefusalReason::SecretsUnavailable,
             Refusal::Startup(_) | Refusal::Protocol { .. } => RefusalReason::Protocol,
-            Refusal::NoEncryption { .. } => RefusalReason::Authentication,
+            Refusal::NoEncryption { .. } | Refusal::Binding(_) => RefusalReason::Authentication,
             Refusal::NoUser | Refusal::BadOption { .. } | Refusal::UnknownOption { .. } => {
                 RefusalReason::Protocol
             }
@@ -222,6 +238,7 @@ impl Refusal {
                 Some("The proxy lets clients in by TLS only.".to_owned()),
                 Some("Connect with sslmode=require or above."),
             ),
+            Refusal::Binding(error) => binding(*error),
             Refusal::NoUser => {
                 let message = "no PostgreSQL user name specified in startup packet";
                 message_alone(SqlState::INVALID_AUTHORIZATION, message)

@@ -1,7 +1,7 @@
-//! The SCRAM-SHA-256 exchange.
+//! The SCRAM-SHA-256 exchange, bound to the client's TLS connection if the client can (SCRAM-SHA-256-PLUS).
 
 use bytes::BytesMut;
-use trunkline_codec::auth::{SCRAM_SHA_256, SaslInitialResponse};
+use trunkline_codec::auth::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS, SaslInitialResponse};
 use trunkline_codec::scram::{ChannelBinding, ScramError, ServerExchange, ServerKey, Verifier};
 use trunkline_codec::write;
 use zeroize::Zeroizing;
@@ -13,7 +13,6 @@ use crate::nonce;
 /// An exchange under way.
 #[derive(Debug)]
 pub(super) struct Scram {
-    exchange: ServerExchange,
     server_key: ServerKey,
     yields: ScramOutcome,
     awaits: ExpectedMessage,
@@ -31,89 +30,111 @@ pub(super) enum ScramOutcome {
 }
 
 /// The client's next message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum ExpectedMessage {
     /// The choice of a mechanism, with or without the client-first-message.
-    Mechanism,
+    Mechanism { verifier: Verifier, nonce: String, end_point: Option<Box<[u8]>> },
     /// The client-first-message, of a client that left it for the next round.
-    First,
+    First(ServerExchange),
     /// The client-final-message.
-    Final,
+    Final(ServerExchange),
 }
 
 impl Scram {
+    /// `end_point` is what the login can be bound to.
     pub(super) fn start(
         verifier: Verifier,
         yields: ScramOutcome,
+        end_point: Option<&[u8]>,
         out: &mut BytesMut,
     ) -> Result<AuthStep, AuthenticationError> {
         let nonce = nonce().map_err(AuthenticationError::Random)?;
         let server_key = verifier.server_key().clone();
-        let exchange = ServerExchange::new(verifier, &nonce, ChannelBinding::Unsupported);
-        write::authentication_sasl(out, &[SCRAM_SHA_256]).map_err(AuthenticationError::protocol)?;
-        let scram = Scram { exchange, server_key, yields, awaits: ExpectedMessage::Mechanism };
-        Ok(Box::new(scram).ask(ExpectedMessage::Mechanism))
+        // In this order, the better one first. Source: PostgreSQL, src/backend/libpq/auth-scram.c, `scram_get_mechanisms`.
+        let mechanisms: &[&str] = match end_point {
+            Some(_) => &[SCRAM_SHA_256_PLUS, SCRAM_SHA_256],
+            None => &[SCRAM_SHA_256],
+        };
+        write::authentication_sasl(out, mechanisms).map_err(AuthenticationError::protocol)?;
+        let awaits = ExpectedMessage::Mechanism { verifier, nonce, end_point: end_point.map(Box::from) };
+        Ok(Scram { server_key, yields, awaits }.ask())
     }
 
-    fn ask(mut self: Box<Self>, awaits: ExpectedMessage) -> AuthStep {
-        self.awaits = awaits;
-        AuthStep::Ask(Authenticator(AuthExchange::Scram(self)))
+    fn ask(self) -> AuthStep {
+        AuthStep::Ask(Authenticator(AuthExchange::Scram(Box::new(self))))
     }
 
-    pub(super) fn handle(
-        self: Box<Self>,
-        body: &[u8],
-        out: &mut BytesMut,
-    ) -> Result<AuthStep, AuthenticationError> {
-        match self.awaits {
-            ExpectedMessage::Mechanism => match initial_response(body)? {
-                Some(first) => self.client_first(&first, out),
-                None => {
-                    write::authentication_sasl_continue(out, b"").map_err(AuthenticationError::protocol)?;
-                    Ok(self.ask(ExpectedMessage::First))
+    pub(super) fn handle(self, body: &[u8], out: &mut BytesMut) -> Result<AuthStep, AuthenticationError> {
+        let Scram { server_key, yields, awaits } = self;
+        let awaits = match awaits {
+            ExpectedMessage::Mechanism { verifier, nonce, end_point } => {
+                let (binding, first) = initial_response(body, end_point)?;
+                let exchange = ServerExchange::new(verifier, &nonce, binding);
+                match first {
+                    Some(first) => client_first(exchange, &first, out)?,
+                    None => {
+                        write::authentication_sasl_continue(out, b"")
+                            .map_err(AuthenticationError::protocol)?;
+                        ExpectedMessage::First(exchange)
+                    }
                 }
-            },
-            ExpectedMessage::First => self.client_first(body, out),
-            ExpectedMessage::Final => self.client_final(body, out),
-        }
-    }
-
-    fn client_first(
-        mut self: Box<Self>,
-        message: &[u8],
-        out: &mut BytesMut,
-    ) -> Result<AuthStep, AuthenticationError> {
-        let answer = self.exchange.handle_client_first(message).map_err(AuthenticationError::protocol)?;
-        write::authentication_sasl_continue(out, &answer).map_err(AuthenticationError::protocol)?;
-        Ok(self.ask(ExpectedMessage::Final))
-    }
-
-    fn client_final(
-        mut self: Box<Self>,
-        message: &[u8],
-        out: &mut BytesMut,
-    ) -> Result<AuthStep, AuthenticationError> {
-        let (answer, client_key) = match self.exchange.handle_client_final(message) {
-            Ok(proved) => proved,
-            Err(ScramError::AuthenticationFailed) => return Ok(AuthStep::Failed),
-            Err(error) => return Err(AuthenticationError::protocol(error)),
+            }
+            ExpectedMessage::First(exchange) => client_first(exchange, body, out)?,
+            ExpectedMessage::Final(exchange) => return client_final(exchange, server_key, yields, body, out),
         };
-        let credentials = match self.yields {
-            ScramOutcome::Keys => ServerCredentials::from_scram(client_key, self.server_key),
-            ScramOutcome::These(credentials) => credentials,
-            ScramOutcome::Nothing => return Ok(AuthStep::Failed),
-        };
-        write::authentication_sasl_final(out, &answer).map_err(AuthenticationError::protocol)?;
-        Ok(AuthStep::Proved(credentials))
+        Ok(Scram { server_key, yields, awaits }.ask())
     }
 }
 
+fn client_first(
+    mut exchange: ServerExchange,
+    message: &[u8],
+    out: &mut BytesMut,
+) -> Result<ExpectedMessage, AuthenticationError> {
+    let answer = exchange.handle_client_first(message).map_err(AuthenticationError::of_scram)?;
+    write::authentication_sasl_continue(out, &answer).map_err(AuthenticationError::protocol)?;
+    Ok(ExpectedMessage::Final(exchange))
+}
+
+fn client_final(
+    mut exchange: ServerExchange,
+    server_key: ServerKey,
+    yields: ScramOutcome,
+    message: &[u8],
+    out: &mut BytesMut,
+) -> Result<AuthStep, AuthenticationError> {
+    let (answer, client_key) = match exchange.handle_client_final(message) {
+        Ok(proved) => proved,
+        Err(ScramError::AuthenticationFailed) => return Ok(AuthStep::Failed),
+        Err(error) => return Err(AuthenticationError::of_scram(error)),
+    };
+    let credentials = match yields {
+        ScramOutcome::Keys => ServerCredentials::from_scram(client_key, server_key),
+        ScramOutcome::These(credentials) => credentials,
+        ScramOutcome::Nothing => return Ok(AuthStep::Failed),
+    };
+    write::authentication_sasl_final(out, &answer).map_err(AuthenticationError::protocol)?;
+    Ok(AuthStep::Proved(credentials))
+}
+
 /// The client-first-message within a SASLInitialResponse, if it is there already.
-fn initial_response(body: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, AuthenticationError> {
+type FirstMessage = Option<Zeroizing<Vec<u8>>>;
+
+/// What the mechanism that a client chose binds to, of what was offered.
+fn initial_response(
+    body: &[u8],
+    end_point: Option<Box<[u8]>>,
+) -> Result<(ChannelBinding, FirstMessage), AuthenticationError> {
     let response = SaslInitialResponse::parse(body).map_err(AuthenticationError::protocol)?;
-    if response.mechanism != SCRAM_SHA_256.as_bytes() {
-        let message = "client selected an invalid SASL authentication mechanism";
-        return Err(AuthenticationError::protocol(message));
-    }
-    Ok(response.data.map(|data| Zeroizing::new(data.to_vec())))
+    let is_plus = response.mechanism == SCRAM_SHA_256_PLUS.as_bytes();
+    let binding = match end_point {
+        Some(end_point) if is_plus => ChannelBinding::TlsServerEndPoint(end_point),
+        Some(_) if response.mechanism == SCRAM_SHA_256.as_bytes() => ChannelBinding::Unused,
+        None if response.mechanism == SCRAM_SHA_256.as_bytes() => ChannelBinding::Unsupported,
+        Some(_) | None => {
+            let message = "client selected an invalid SASL authentication mechanism";
+            return Err(AuthenticationError::protocol(message));
+        }
+    };
+    Ok((binding, response.data.map(|data| Zeroizing::new(data.to_vec()))))
 }

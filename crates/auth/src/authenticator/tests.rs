@@ -32,7 +32,7 @@ fn answered(step: AuthStep, body: &[u8], out: &mut BytesMut) -> Result<AuthStep,
 /// Whether a client with this password is let in, by whatever it is asked for.
 fn is_let_in(method: ClientMethod, secret: Secret, password: &str, first: First) -> bool {
     let mut out = BytesMut::new();
-    let step = Authenticator::start(method, secret, USER, b"mock", &mut out).expect("random bytes");
+    let step = Authenticator::start(method, secret, USER, b"mock", None, &mut out).expect("random bytes");
     let step = match (method, &step) {
         (_, AuthStep::Ask(Authenticator(AuthExchange::Md5 { salt, .. }))) => {
             let answer = md5_password(USER, password.as_bytes(), *salt) + "\0";
@@ -125,7 +125,8 @@ fn a_user_who_cannot_log_in_is_asked_like_others_and_fails() {
 #[test]
 fn trust_asks_for_nothing() {
     let mut out = BytesMut::new();
-    let step = Authenticator::start(ClientMethod::Trust, Secret::Scram(verifier()), USER, b"", &mut out);
+    let step =
+        Authenticator::start(ClientMethod::Trust, Secret::Scram(verifier()), USER, b"", None, &mut out);
     assert!(matches!(step, Ok(AuthStep::Proved(_))));
     assert!(out.is_empty());
 }
@@ -139,8 +140,8 @@ fn what_its_turn_does_not_demand_is_a_breach_of_the_protocol() {
         (Secret::Md5(md5_stored(USER, b"").into()), b"no zero byte"),
     ] {
         let mut out = BytesMut::new();
-        let step =
-            Authenticator::start(ClientMethod::Auto, secret, USER, b"", &mut out).expect("random bytes");
+        let step = Authenticator::start(ClientMethod::Auto, secret, USER, b"", None, &mut out)
+            .expect("random bytes");
         let answer = answered(step, body, &mut out);
         assert!(matches!(answer, Err(AuthenticationError::Protocol(_))), "{body:?}: {answer:?}");
     }

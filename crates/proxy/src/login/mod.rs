@@ -182,7 +182,7 @@ pub(crate) async fn establish(
 
 fn login_result(refusal: &Refusal) -> LoginResult {
     match refusal {
-        Refusal::AuthenticationFailed { .. } => LoginResult::Rejected,
+        Refusal::AuthenticationFailed { .. } | Refusal::Binding(_) => LoginResult::Rejected,
         Refusal::SecretsUnavailable => LoginResult::Unavailable,
         Refusal::LoginTimeout => LoginResult::Abandoned,
         Refusal::NoMeans { .. } | Refusal::ServerLost { .. } | Refusal::NotReplaced { .. } => {

@@ -18,6 +18,7 @@ use trunkline_net::Transport;
 use trunkline_reactor::timer;
 use trunkline_session::SessionState;
 use trunkline_telemetry::metrics::RefusalReason;
+use trunkline_tls::EndPoint;
 use zeroize::Zeroizing;
 
 use super::deadline::LoginDeadline;
@@ -90,7 +91,10 @@ pub(super) async fn answer_check(
     }
     let mut out = BytesMut::new();
     let mut dialogue = Dialogue { client, reader: MessageReader::frontend(BytesMut::new()), out: &mut out };
-    let step = Authenticator::start_to_fail(&request.user, &worker.shared.mock_secret(), dialogue.out);
+    let mock_secret = worker.shared.mock_secret();
+    let end_point = dialogue.client.end_point();
+    let end_point = end_point.as_ref().map(EndPoint::as_bytes);
+    let step = Authenticator::start_to_fail(&request.user, &mock_secret, end_point, dialogue.out);
     match step.map_err(ended) {
         Ok(step) => match prove(&mut dialogue, step).await {
             Ok(_) => {
@@ -157,7 +161,9 @@ async fn authenticate(
         Err(_) => Secret::Unusable(Unusable::Unknown),
     };
     let mock_secret = worker.shared.mock_secret();
-    let step = Authenticator::start(method, secret, &request.user, &mock_secret, dialogue.out);
+    let end_point = dialogue.client.end_point();
+    let end_point = end_point.as_ref().map(EndPoint::as_bytes);
+    let step = Authenticator::start(method, secret, &request.user, &mock_secret, end_point, dialogue.out);
     match prove(dialogue, step.map_err(ended)?).await? {
         Some(credentials) => Ok(credentials),
         None => Err(Refusal::AuthenticationFailed { user }.into()),
@@ -191,6 +197,7 @@ async fn prove(
 fn ended(error: AuthenticationError) -> LoginFailure {
     match error {
         AuthenticationError::Protocol(message) => Refusal::Protocol { message }.into(),
+        AuthenticationError::Binding(error) => Refusal::Binding(error).into(),
         AuthenticationError::Random(error) => {
             tracing::error!(%error, "no random bytes for a challenge");
             LoginFailure::Silent(RefusalReason::Proxy)
