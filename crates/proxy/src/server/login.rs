@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
-use trunkline_codec::auth::{self, Authentication, SCRAM_SHA_256};
+use trunkline_codec::auth::{self, Authentication};
 use trunkline_codec::backend::{self, BackendTag, ErrorFields, ParameterStatus};
 use trunkline_codec::ids::{ProcessId, SecretKey};
 use trunkline_codec::scan::{Piece, Scanner};
@@ -15,6 +15,7 @@ use trunkline_codec::write;
 use trunkline_net::Transport;
 use zeroize::Zeroizing;
 
+use super::mechanism;
 use crate::client::messages::{MessageReader, RawMessage, ReadError};
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
 use trunkline_auth::credentials::ServerCredentials;
@@ -92,10 +93,8 @@ pub(crate) async fn log_in(
                 send_password(stream, answer.as_bytes()).await?;
             }
             Authentication::Sasl(mechanisms) => {
-                if !mechanisms.iter().any(|m| m == SCRAM_SHA_256.as_bytes()) {
-                    return Err(LoginError::NoMeans { wanted: "a SASL mechanism other than SCRAM-SHA-256" });
-                }
-                scram_exchange(stream, &mut reader, credentials).await?;
+                let choice = mechanism::choose(mechanisms, stream)?;
+                scram_exchange(stream, &mut reader, credentials, choice).await?;
             }
             Authentication::Gss | Authentication::GssContinue(_) | Authentication::Sspi => {
                 return Err(LoginError::NoMeans { wanted: "GSSAPI or SSPI" });
@@ -176,14 +175,15 @@ async fn scram_exchange(
     stream: &mut Transport,
     reader: &mut MessageReader,
     credentials: &ServerCredentials,
+    (mechanism, binding): (&'static str, ChannelBinding),
 ) -> Result<(), LoginError> {
     let secret = credentials.scram().ok_or(NO_SCRAM)?;
     let nonce = trunkline_auth::nonce().map_err(|error| LoginError::Exchange(error.to_string()))?;
-    let mut exchange = ClientExchange::new(secret, &nonce, ChannelBinding::Unsupported);
+    let mut exchange = ClientExchange::new(secret, &nonce, binding);
     let mut out = BytesMut::new();
     let wrong = |error: &dyn std::fmt::Display| LoginError::Exchange(error.to_string());
     let first = exchange.client_first().map_err(|error| wrong(&error))?;
-    write::sasl_initial_response(&mut out, SCRAM_SHA_256.as_bytes(), Some(&first))
+    write::sasl_initial_response(&mut out, mechanism.as_bytes(), Some(&first))
         .map_err(|error| wrong(&error))?;
     stream.write_all(&out).await?;
 
