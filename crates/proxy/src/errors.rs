@@ -51,6 +51,8 @@ pub(crate) enum Refusal {
     NoEncryption { client: String, user: String, database: String },
     /// The client's login is not bound to its TLS connection as it should be.
     Binding(BindingError),
+    /// A relayed login that client and server could each bind to a TLS connection of its own.
+    BoundTwice,
     /// A server asks for an authentication that the proxy has no secret for.
     NoMeans { wanted: &'static str },
 }
@@ -136,6 +138,20 @@ fn binding(error: BindingError) -> Parts {
     (SqlState::INVALID_AUTHORIZATION, error.to_string(), detail, None)
 }
 
+/// Client and server have each a TLS connection to the proxy.
+fn bound_twice() -> Parts {
+    let detail = "The client can bind its login to its own TLS connection, and the server to another, the proxy's: each \
+                  would take the other for an attacker.";
+    let hint = "Set mode = \"verify\" in section [auth] of the proxy's configuration, or connect with \
+                channel_binding=disable.";
+    (
+        SqlState::INVALID_AUTHORIZATION,
+        "the proxy cannot relay a SCRAM login from one TLS connection to another".to_owned(),
+        Some(detail.to_owned()),
+        Some(hint),
+    )
+}
+
 fn message_alone(code: SqlState, message: impl Into<String>) -> Parts {
     (code, message.into(), None, None)
 }
@@ -167,7 +183,9 @@ impl Refusal {
             Refusal::AuthenticationFailed { .. } => RefusalReason::Authentication,
             Refusal::SecretsUnavailable => RefusalReason::SecretsUnavailable,
             Refusal::Startup(_) | Refusal::Protocol { .. } => RefusalReason::Protocol,
-            Refusal::NoEncryption { .. } | Refusal::Binding(_) => RefusalReason::Authentication,
+            Refusal::NoEncryption { .. } | Refusal::Binding(_) | Refusal::BoundTwice => {
+                RefusalReason::Authentication
+            }
             Refusal::NoUser | Refusal::BadOption { .. } | Refusal::UnknownOption { .. } => {
                 RefusalReason::Protocol
             }
@@ -239,6 +257,7 @@ impl Refusal {
                 Some("Connect with sslmode=require or above."),
             ),
             Refusal::Binding(error) => binding(*error),
+            Refusal::BoundTwice => bound_twice(),
             Refusal::NoUser => {
                 let message = "no PostgreSQL user name specified in startup packet";
                 message_alone(SqlState::INVALID_AUTHORIZATION, message)

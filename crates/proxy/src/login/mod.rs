@@ -6,6 +6,7 @@
 
 mod application_name;
 mod deadline;
+mod offer;
 mod refused;
 mod relay;
 mod request;
@@ -199,6 +200,7 @@ fn login_result(refusal: &Refusal) -> LoginResult {
         | Refusal::Lagging { .. }
         | Refusal::NoUser
         | Refusal::NoEncryption { .. }
+        | Refusal::BoundTwice
         | Refusal::BadOption { .. }
         | Refusal::UnknownOption { .. } => LoginResult::ProxyRefused,
     }

@@ -1,5 +1,7 @@
 //! Authentication by `relay`: the exchange of the chosen server is passed through.
 //!
+//! What is said of channel binding is not passed on as it is: see [`offer`].
+//!
 //! Until the server's challenge has been forwarded, another server can replace it unnoticed. A session that a
 //! server accepts without a challenge (trust) can also move later.
 
@@ -14,6 +16,7 @@ use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_net::Transport;
 
 use super::deadline::LoginDeadline;
+use super::offer::{AnswerWatch, RelayedChallenge};
 use super::request::StartupRequest;
 use super::{Authenticated, LoginFailure, Relogin, version};
 use crate::client::messages::{MessageReader, RawMessage, ReadError};
@@ -32,7 +35,7 @@ enum FirstReply {
     /// AuthenticationOk.
     Ok,
     /// An authentication request, for the client.
-    Challenge(Bytes),
+    Challenge(Result<RelayedChallenge, Refusal>),
 }
 
 /// One server's exchange up to its first message.
@@ -72,9 +75,10 @@ pub(super) async fn log_in(
         let Exchange { reader, first, preface, version } = exchange;
         if let FirstReply::Challenge(challenge) = first {
             let mut out = preface;
-            out.extend_from_slice(&challenge);
+            let RelayedChallenge { message, answer } = challenge?;
+            out.extend_from_slice(&message);
             client.write_all(&out).await.map_err(|_| LoginFailure::ClientGone)?;
-            return pass_through(client, server, reader, read_ahead, version).await;
+            return pass_through(client, (server, reader), read_ahead, answer, version).await;
         }
         let reply = read_login_reply(&mut server.stream, reader);
         match answered(health, id, timeout, reply).await.unwrap_or_else(|error| Err(error.into())) {
@@ -137,7 +141,7 @@ async fn begin_on(
                 let is_ok = matches!(parse_authentication(message)?, Authentication::Ok);
                 let first = match is_ok {
                     true => FirstReply::Ok,
-                    false => FirstReply::Challenge(Bytes::copy_from_slice(message.bytes)),
+                    false => FirstReply::Challenge(RelayedChallenge::of(message)?),
                 };
                 return Ok(Exchange { reader, first, preface, version });
             }
@@ -172,9 +176,9 @@ enum Turn {
 /// Relays the exchange from the challenge on. From here on the session cannot use another server.
 async fn pass_through(
     client: &mut Transport,
-    mut server: ServerConnection,
-    mut server_reader: MessageReader,
+    (mut server, mut server_reader): (ServerConnection, MessageReader),
     read_ahead: BytesMut,
+    mut answer: AnswerWatch,
     version: ProtocolVersion,
 ) -> Result<Authenticated, LoginFailure> {
     let mut client_reader = MessageReader::frontend(read_ahead);
@@ -189,6 +193,7 @@ async fn pass_through(
         match next {
             Received::Client(Ok(message)) => {
                 turn = Turn::Server;
+                answer.look_at(message)?;
                 server.stream.write_all(message.bytes).await.map_err(|error| lost(&server, &error.into()))?;
             }
             Received::Client(Err(ReadError::Frame(error))) => {
