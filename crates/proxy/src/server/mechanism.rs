@@ -37,13 +37,20 @@ pub(super) fn choose(
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use trunkline_codec::auth::Authentication;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use trunkline_auth::credentials::ServerCredentials;
+    use trunkline_codec::auth::{Authentication, SaslInitialResponse};
+    use trunkline_codec::backend::TransactionStatus;
+    use trunkline_codec::scram::{ScramError, ServerExchange, Verifier};
+    use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
     use trunkline_codec::write;
     use trunkline_net::memory;
     use trunkline_reactor::block_on;
     use trunkline_tls::testing;
 
     use super::*;
+    use crate::client::messages::MessageReader;
+    use crate::server::login::log_in;
 
     fn chosen(offered: &[&str], stream: &Transport) -> Result<(&'static str, ChannelBinding), LoginError> {
         let mut out = BytesMut::new();
@@ -54,14 +61,20 @@ mod tests {
         }
     }
 
+    /// A server's end and ours, over TLS.
+    async fn ends() -> (Transport, Transport) {
+        let (server, client) = memory::pair(10_000);
+        let (mut server, mut client) = (Transport::Memory(server), Transport::Memory(client));
+        let (of_server, of_client) = testing::records();
+        let ends = tokio::join!(server.begin_tls(of_server, b""), client.begin_tls(of_client, b""));
+        assert!(matches!(ends, (Ok(()), Ok(()))));
+        (server, client)
+    }
+
     #[test]
     fn a_login_is_bound_to_the_servers_certificate_where_the_server_can() {
         block_on(async {
-            let (server, client) = memory::pair(10_000);
-            let (mut server, mut client) = (Transport::Memory(server), Transport::Memory(client));
-            let (of_server, of_client) = testing::records();
-            let ends = tokio::join!(server.begin_tls(of_server, b""), client.begin_tls(of_client, b""));
-            assert!(matches!(ends, (Ok(()), Ok(()))));
+            let (_server, client) = ends().await;
             let (mechanism, binding) = chosen(&[SCRAM_SHA_256_PLUS, SCRAM_SHA_256], &client).expect("it can");
             assert_eq!(mechanism, SCRAM_SHA_256_PLUS);
             let certificate = client.end_point().expect("it has shown one");
@@ -69,6 +82,55 @@ mod tests {
             let (mechanism, binding) = chosen(&[SCRAM_SHA_256], &client).expect("it can");
             assert_eq!((mechanism, binding), (SCRAM_SHA_256, ChannelBinding::Unused));
             assert!(matches!(chosen(&["OAUTHBEARER"], &client), Err(LoginError::NoMeans { .. })));
+        })
+        .expect("a thread of its own");
+    }
+
+    /// A server that takes only bound logins, to a certificate with this hash.
+    async fn serve(mut stream: Transport, verifier: Verifier, end_point: &[u8]) -> Result<(), ScramError> {
+        let mut packet = [0; 1000];
+        let _startup = stream.read(&mut packet).await.expect("it writes");
+        let mut out = BytesMut::new();
+        write::authentication_sasl(&mut out, &[SCRAM_SHA_256_PLUS]).expect("it is short");
+        stream.write_all(&out.split()).await.expect("it reads");
+        let mut reader = MessageReader::frontend(BytesMut::new());
+        let binding = ChannelBinding::TlsServerEndPoint(end_point.into());
+        let mut exchange = ServerExchange::new(verifier, "nonce", binding);
+        let message = reader.next(&mut stream).await.expect("it answers");
+        let response = SaslInitialResponse::parse(message.body()).expect("it is one");
+        assert_eq!(response.mechanism, SCRAM_SHA_256_PLUS.as_bytes());
+        let first = exchange.handle_client_first(response.data.expect("it is there"))?;
+        write::authentication_sasl_continue(&mut out, &first).expect("it is short");
+        stream.write_all(&out.split()).await.expect("it reads");
+        let message = reader.next(&mut stream).await.expect("it answers");
+        let (last, _key) = exchange.handle_client_final(message.body())?;
+        write::authentication_sasl_final(&mut out, &last).expect("it is short");
+        write::authentication_ok(&mut out);
+        write::ready_for_query(&mut out, TransactionStatus::Idle);
+        stream.write_all(&out).await.expect("it reads");
+        Ok(())
+    }
+
+    #[test]
+    fn a_recovered_key_logs_in_where_only_bound_logins_are_taken() {
+        let verifier = Verifier::from_password(b"secret", &[7; 16], 4096).expect("legal iterations");
+        let client_key = verifier.check_password(b"secret").expect("it is right");
+        let credentials = ServerCredentials::from_scram(client_key, verifier.server_key().clone());
+        let user = [(&b"user"[..], &b"app"[..])];
+        let startup = StartupMessage::new(ProtocolVersion::V3_0, user).expect("it is short");
+        block_on(async {
+            let (server, mut client) = ends().await;
+            let end_point = client.end_point().expect("it has shown one");
+            let serving = serve(server, verifier.clone(), end_point.as_bytes());
+            let (served, reply) = tokio::join!(serving, log_in(&mut client, &startup, &credentials));
+            assert_eq!(served, Ok(()));
+            assert!(reply.is_ok(), "{reply:?}");
+
+            let (server, mut client) = ends().await;
+            let serving = serve(server, verifier, b"of another");
+            let (served, reply) = tokio::join!(serving, log_in(&mut client, &startup, &credentials));
+            assert_eq!(served, Err(ScramError::ChannelBinding), "somebody is in between");
+            assert!(reply.is_err(), "{reply:?}");
         })
         .expect("a thread of its own");
     }
