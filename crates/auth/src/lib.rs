@@ -3,10 +3,12 @@
 //! - [`secrets`]: the stored secrets of users, and where they come from.
 //! - [`authenticator`]: how a client proves itself, without I/O.
 //! - [`mock`]: the salts that users who cannot log in are challenged with.
+//! - [`failures`]: who failed of late, and whom the door is closed to.
 //! - [`credentials`]: what a login leaves behind, which logs the user in on any server.
 
 pub mod authenticator;
 pub mod credentials;
+pub mod failures;
 pub mod mock;
 mod nonce;
 pub mod secrets;

@@ -19,6 +19,8 @@ pub(crate) enum Refusal {
     TooMany { what: &'static str, limit: usize },
     /// The password is wrong, or the user does not exist: a client cannot tell the two apart.
     AuthenticationFailed { user: String },
+    /// Too many clients like this one have failed of late.
+    TooManyFailures { seconds: u64 },
     /// The secret store cannot answer.
     SecretsUnavailable,
     /// The first packets were invalid, and PostgreSQL would answer this.
@@ -138,6 +140,15 @@ fn binding(error: BindingError) -> Parts {
     (SqlState::INVALID_AUTHORIZATION, error.to_string(), detail, None)
 }
 
+fn too_many_failures(seconds: u64) -> Parts {
+    (
+        SqlState::INVALID_AUTHORIZATION,
+        "too many authentication failures".to_owned(),
+        Some(format!("The proxy refuses such logins from this address for {seconds} s.")),
+        Some("See that the password is right, then try again."),
+    )
+}
+
 /// Client and server have each a TLS connection to the proxy.
 fn bound_twice() -> Parts {
     let detail = "The client can bind its login to its own TLS connection, and the server to another, the proxy's: each \
@@ -181,6 +192,7 @@ impl Refusal {
             Refusal::NoServer { .. } => RefusalReason::NoServer,
             Refusal::TooMany { .. } => RefusalReason::TooMany,
             Refusal::AuthenticationFailed { .. } => RefusalReason::Authentication,
+            Refusal::TooManyFailures { .. } => RefusalReason::TooManyFailures,
             Refusal::SecretsUnavailable => RefusalReason::SecretsUnavailable,
             Refusal::Startup(_) | Refusal::Protocol { .. } => RefusalReason::Protocol,
             Refusal::NoEncryption { .. } | Refusal::Binding(_) | Refusal::BoundTwice => {
@@ -218,6 +230,7 @@ impl Refusal {
                 let message = format!("password authentication failed for user \"{user}\"");
                 message_alone(SqlState::INVALID_PASSWORD, message)
             }
+            Refusal::TooManyFailures { seconds } => too_many_failures(*seconds),
             Refusal::SecretsUnavailable => (
                 SqlState::CANNOT_CONNECT_NOW,
                 "the proxy cannot verify passwords now".to_owned(),

@@ -24,6 +24,7 @@ use crate::listening::ListeningPoints;
 use crate::moves::MoveRate;
 use crate::settings::{AuthMode, Settings};
 use crate::worker;
+use trunkline_auth::failures::FailureGuard;
 use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretStore};
 use trunkline_routing::Attached;
@@ -124,6 +125,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
         defaults,
         metrics: Arc::new(Metrics::new(threads, servers)),
         admission: Arc::default(),
+        failures: FailureGuard::default(),
         cancels: Arc::default(),
         snapshots: Arc::default(),
         attached,

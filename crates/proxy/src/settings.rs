@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 pub use trunkline_auth::authenticator::ClientMethod;
+pub use trunkline_auth::failures::FailureLimits;
 pub use trunkline_auth::mock::MockNonce;
 pub use trunkline_auth::secrets::SecretSource;
 use trunkline_health::MonitorSettings;
@@ -191,6 +192,8 @@ pub struct AuthSettings {
     pub cache_ttl: Duration,
     /// What the salts of users who cannot log in are made from; `None`: from the cluster's system identifier.
     pub mock_nonce: Option<MockNonce>,
+    /// How many failures close the door to a client.
+    pub failures: FailureLimits,
     /// User name of HAProxy's `option pgsql-check`: answered by the proxy itself, never passed to a server.
     pub check_user: Option<String>,
 }

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
+use trunkline_auth::failures::FailureGuard;
 use trunkline_auth::mock::MockSecret;
 use trunkline_codec::ids::Lsn;
 use trunkline_codec::limits::STARTUP_PACKET_MAX;
@@ -150,6 +151,7 @@ impl TestWorker {
             defaults: Defaults::unread(),
             metrics: Arc::new(Metrics::new(1, servers)),
             admission: Arc::default(),
+            failures: FailureGuard::default(),
             cancels: Arc::default(),
             snapshots: Arc::default(),
             listeners: ArcSwap::from_pointee(listeners.collect()),

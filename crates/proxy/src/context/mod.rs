@@ -43,6 +43,8 @@ pub(crate) struct Worker {
     pub(crate) refusals: RefCell<[LogRate; RefusalReason::COUNT]>,
     /// Users whose secret could not be looked up.
     pub(crate) lookups_failed: RefCell<LogRate>,
+    /// Doors closed after too many failures.
+    pub(crate) doors_closed: RefCell<LogRate>,
 }
 
 impl Worker {
@@ -65,6 +67,7 @@ impl Worker {
             parameters: RefCell::default(),
             refusals: RefCell::default(),
             lookups_failed: RefCell::default(),
+            doors_closed: RefCell::default(),
         })
     }
 }

@@ -23,6 +23,7 @@ use crate::settings::{
     StatementLogSettings, TimeoutSettings,
 };
 use crate::snapshots::ExportedSnapshots;
+use trunkline_auth::failures::FailureGuard;
 use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::SecretStore;
 use trunkline_telemetry::metrics::Metrics;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) defaults: Defaults,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) failures: FailureGuard,
     pub(crate) cancels: Arc<CancelRegistry>,
     pub(crate) snapshots: Arc<ExportedSnapshots>,
     pub(crate) attached: Arc<Attached>,

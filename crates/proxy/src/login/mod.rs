@@ -6,6 +6,7 @@
 
 mod application_name;
 mod deadline;
+mod door;
 mod offer;
 mod refused;
 mod relay;
@@ -29,6 +30,7 @@ use trunkline_topology::ClientAddress;
 
 pub(crate) use self::application_name::ApplicationName;
 use self::deadline::LoginDeadline;
+use self::door::Visitor;
 use self::refused::Caller;
 use self::request::{StartupRequest, shown};
 use crate::admission::SessionPermit;
@@ -191,6 +193,7 @@ fn login_result(refusal: &Refusal) -> LoginResult {
         }
         Refusal::NoServer { .. }
         | Refusal::TooMany { .. }
+        | Refusal::TooManyFailures { .. }
         | Refusal::Startup(_)
         | Refusal::Protocol { .. }
         | Refusal::Unsupported { .. }
@@ -252,12 +255,14 @@ async fn log_in(
         Some(name) => name.tell(&startup),
         None => startup,
     };
-    let mut authenticated = match live.auth.mode {
-        AuthMode::Relay => relay::log_in(worker, client, startup, read_ahead, &request, limit).await?,
-        AuthMode::Verify => {
-            verify::log_in(worker, &live, client, startup, read_ahead, &request, limit).await?
-        }
+    let visitor = Visitor { client: peer, user: &request.user };
+    visitor.wait(worker).await?;
+    let authenticated = match live.auth.mode {
+        AuthMode::Relay => relay::log_in(worker, client, startup, read_ahead, &request, limit).await,
+        AuthMode::Verify => verify::log_in(worker, &live, client, startup, read_ahead, &request, limit).await,
     };
+    let mut authenticated = authenticated.map_err(|failure| visitor.failed(worker, failure))?;
+    visitor.let_in(worker)?;
     if let Some(name) = &name {
         name.hide(&mut authenticated.taken.login_reply.messages);
     }

@@ -72,6 +72,7 @@ fn comes_to_many(reason: RefusalReason) -> bool {
     match reason {
         RefusalReason::NoServer
         | RefusalReason::TooMany
+        | RefusalReason::TooManyFailures
         | RefusalReason::SecretsUnavailable
         | RefusalReason::ServerLost
         | RefusalReason::LoginTimeout

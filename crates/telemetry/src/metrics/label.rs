@@ -104,6 +104,8 @@ labels! {
         NoServer = "no_server",
         /// A limit on the number of sessions.
         TooMany = "too_many",
+        /// Too many wrong proofs from the same address.
+        TooManyFailures = "too_many_failures",
         /// Wrong proof, unknown user, or one that may not log in.
         Authentication = "authentication",
         /// The store of secrets could not answer.

@@ -157,6 +157,24 @@ const AUTH: &[Key<RawConfig>] = &[
         "Verify: secret that the salts for unknown users are made from, so that they look like users; the same on every instance. Default: the cluster's system identifier, which `/cluster` shows to whoever reaches it: who knows it can tell these salts from users'.",
     ),
     key(
+        "failures_max",
+        "10",
+        count(0, 1_000_000, |t, v, s| t.proxy.auth.failures.max.put(v, s)),
+        "Failed logins of a user from one address that close the door to this user from there for a while; five times as many failures of all users close it to whoever has not logged in from that address before. Each slows the next one down, up to 2 s. Elsewhere nobody is kept out. 0 = no limit.",
+    ),
+    key(
+        "failures_window",
+        "\"1m\"",
+        KeyKind::Duration(|t, v, s| t.proxy.auth.failures.window.put(v, s)),
+        "The time in which these failures count.",
+    ),
+    key(
+        "failures_pause",
+        "\"30s\"",
+        KeyKind::Duration(|t, v, s| t.proxy.auth.failures.pause.put(v, s)),
+        "How long the door stays closed.",
+    ),
+    key(
         "check_user",
         "\"hacheck\"",
         KeyKind::Text(|t, v, s| t.proxy.auth.check_user.put(v, s)),

@@ -1,0 +1,108 @@
+//! Clients that fail to prove who they are: slowed down, then refused for a while.
+
+use std::time::Instant;
+
+use trunkline_auth::failures::{ClosedTo, Door, Knock, SLOW_PAUSE_MAX};
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_reactor::timer;
+use trunkline_topology::ClientAddress;
+
+use super::LoginFailure;
+use super::request::shown;
+use crate::context::Worker;
+use crate::errors::{Refusal, code_of};
+use crate::settings::AuthMode;
+
+/// A client that says who it is. Clients of Unix sockets have no address that could be told from others': for them the door
+/// is always open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Visitor<'a> {
+    pub(super) client: ClientAddress,
+    pub(super) user: &'a [u8],
+}
+
+impl Visitor<'_> {
+    fn knock(&self) -> Option<Knock<'_>> {
+        match self.client {
+            ClientAddress::Tcp(address) => Some(Knock { address: address.ip(), user: self.user }),
+            ClientAddress::Local => None,
+        }
+    }
+
+    /// Lets the client wait, or refuses it, if too many have failed like it.
+    pub(super) async fn wait(&self, worker: &Worker) -> Result<(), Refusal> {
+        let shared = &worker.shared;
+        let Some(knock) = self.knock() else { return Ok(()) };
+        match shared.failures.look(&shared.live().auth.failures, knock, Instant::now()) {
+            Door::Open => Ok(()),
+            Door::Closed(left) => Err(Refusal::TooManyFailures { seconds: left.as_secs() + 1 }),
+            Door::Slow(pause) => match shared.failures.slow_down() {
+                Some(_permit) => {
+                    timer::sleep(pause).await;
+                    Ok(())
+                }
+                None => Err(Refusal::TooManyFailures { seconds: SLOW_PAUSE_MAX.as_secs() }),
+            },
+        }
+    }
+
+    /// Notes a right proof. One that was found while the door was closed is worth nothing.
+    pub(super) fn let_in(&self, worker: &Worker) -> Result<(), Refusal> {
+        let shared = &worker.shared;
+        let Some(knock) = self.knock() else { return Ok(()) };
+        let (limits, now) = (&shared.live().auth.failures, Instant::now());
+        if let Door::Closed(left) = shared.failures.look(limits, knock, now) {
+            return Err(Refusal::TooManyFailures { seconds: left.as_secs() + 1 });
+        }
+        shared.failures.let_in(limits, knock, now);
+        Ok(())
+    }
+
+    /// Notes a failure if it is a wrong proof. One that was found while the door was closed is told no more than a right
+    /// one is.
+    pub(super) fn failed(&self, worker: &Worker, failure: LoginFailure) -> LoginFailure {
+        let shared = &worker.shared;
+        let live = shared.live();
+        let Some(knock) = self.knock().filter(|_| is_wrong_proof(&failure, live.auth.mode)) else {
+            return failure;
+        };
+        let (limits, now) = (&live.auth.failures, Instant::now());
+        if let Door::Closed(left) = shared.failures.look(limits, knock, now) {
+            return Refusal::TooManyFailures { seconds: left.as_secs() + 1 }.into();
+        }
+        if let Some(closed_to) = shared.failures.failed(limits, knock, now) {
+            self.log(worker, closed_to);
+        }
+        failure
+    }
+
+    fn log(&self, worker: &Worker, closed_to: ClosedTo) {
+        let Some(more) = worker.doors_closed.borrow_mut().note() else { return };
+        let limits = &worker.shared.live().auth.failures;
+        tracing::warn!(
+            client.addr = %self.client, db.user = shown(self.user), of = words(closed_to),
+            pause_seconds = limits.pause.as_secs(), more = (more > 0).then_some(more),
+            "too many authentication failures: logins are refused for a while"
+        );
+    }
+}
+
+fn words(closed_to: ClosedTo) -> &'static str {
+    match closed_to {
+        ClosedTo::User => "the user from that address",
+        ClosedTo::Address => "the address, for users that it was not used by before",
+    }
+}
+
+/// Whether a login failed because its client could not prove who it is. In `verify` a server refuses what the proxy has
+/// found right: that says nothing of the client.
+fn is_wrong_proof(failure: &LoginFailure, mode: AuthMode) -> bool {
+    match failure {
+        LoginFailure::Refused(refusal) => matches!(refusal, Refusal::AuthenticationFailed { .. }),
+        LoginFailure::ServerRefused(message) => match mode {
+            AuthMode::Verify => false,
+            AuthMode::Relay => code_of(message) == Some(SqlState::INVALID_PASSWORD),
+        },
+        LoginFailure::Silent(_) | LoginFailure::ClientGone | LoginFailure::NotALogin => false,
+    }
+}
