@@ -29,6 +29,8 @@ pub enum Auth {
     Relay,
     /// The proxy.
     Verify,
+    /// The servers, by a password that the proxy asks for.
+    Login,
 }
 
 impl Auth {
@@ -36,6 +38,7 @@ impl Auth {
         match self {
             Self::Relay => "relay",
             Self::Verify => "verify",
+            Self::Login => "login",
         }
     }
 }

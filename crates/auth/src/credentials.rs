@@ -1,6 +1,6 @@
 //! What lets the proxy log a session's user in on any server.
 
-use trunkline_codec::auth::{md5_from_stored, md5_password};
+use trunkline_codec::auth::{md5_from_stored, md5_password, md5_stored};
 use trunkline_codec::scram::{self, ClientKey, ServerKey};
 use zeroize::Zeroizing;
 
@@ -15,12 +15,50 @@ pub struct ServerCredentials {
 }
 
 #[derive(Clone)]
-struct Password(Zeroizing<String>);
+struct Password {
+    text: Zeroizing<Vec<u8>>,
+    /// Whether a server may have it over a connection that others may read or take over.
+    is_for_any: bool,
+}
 
 impl std::fmt::Debug for Password {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Password(..)")
     }
+}
+
+/// Whether nobody but the server that is meant is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerLeg {
+    /// A Unix socket, or TLS with a certificate that was checked.
+    Protected,
+    /// Any other.
+    Exposed,
+}
+
+/// The password itself, as a server asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordAnswer<'a> {
+    /// It is this.
+    Given(&'a [u8]),
+    /// It is known, and not for a connection like this.
+    Withheld,
+    /// It is not known.
+    Unknown,
+}
+
+/// By what a server has let a user in.
+#[derive(Clone, Debug, Default)]
+pub enum LoginProof {
+    /// By nothing.
+    #[default]
+    None,
+    /// By the password itself.
+    Password,
+    /// By an answer to an md5 challenge.
+    Md5,
+    /// By these keys; the server has proved to know the verifier that they belong to.
+    Scram(ClientKey, ServerKey),
 }
 
 impl ServerCredentials {
@@ -36,16 +74,46 @@ impl ServerCredentials {
         ServerCredentials { md5_stored: Some(stored), ..ServerCredentials::default() }
     }
 
-    /// The password itself.
+    /// The password itself, which any server may have.
     #[must_use]
     pub fn from_password(password: Zeroizing<String>) -> Self {
-        ServerCredentials { password: Some(Password(password)), ..ServerCredentials::default() }
+        let text = Zeroizing::new(password.as_bytes().to_vec());
+        let password = Password { text, is_for_any: true };
+        ServerCredentials { password: Some(password), ..ServerCredentials::default() }
     }
 
-    /// The password itself, if it is known.
+    /// A password that a client has given, and that nobody has checked. Itself it goes over protected connections only.
     #[must_use]
-    pub fn password(&self) -> Option<&str> {
-        self.password.as_ref().map(|p| p.0.as_str())
+    pub fn from_client(password: Zeroizing<Vec<u8>>) -> Self {
+        let password = Password { text: password, is_for_any: false };
+        ServerCredentials { password: Some(password), ..ServerCredentials::default() }
+    }
+
+    /// What is to be kept of these, once a server has let `user` in by `proof`: the password only where nothing less
+    /// would do.
+    #[must_use]
+    pub fn kept(self, user: &[u8], proof: LoginProof) -> Self {
+        match (proof, &self.password) {
+            (LoginProof::None, _) => ServerCredentials::default(),
+            (LoginProof::Scram(client_key, server_key), _) => Self::from_scram(client_key, server_key),
+            (LoginProof::Md5, Some(Password { text, .. })) => {
+                Self::from_md5(Zeroizing::new(md5_stored(user, text)))
+            }
+            (LoginProof::Md5, None) | (LoginProof::Password, _) => self,
+        }
+    }
+
+    /// The password itself, for a server at the end of such a connection.
+    #[must_use]
+    pub fn password(&self, leg: ServerLeg) -> PasswordAnswer<'_> {
+        match (&self.password, leg) {
+            (None, _) => PasswordAnswer::Unknown,
+            (Some(Password { text, is_for_any: true }), _)
+            | (Some(Password { text, is_for_any: false }), ServerLeg::Protected) => {
+                PasswordAnswer::Given(text)
+            }
+            (Some(Password { is_for_any: false, .. }), ServerLeg::Exposed) => PasswordAnswer::Withheld,
+        }
     }
 
     /// The answer to an md5 challenge.
@@ -53,7 +121,7 @@ impl ServerCredentials {
     pub fn md5_answer(&self, user: &[u8], salt: [u8; 4]) -> Option<Zeroizing<String>> {
         let from_stored = self.md5_stored.as_ref().and_then(|stored| md5_from_stored(stored, salt));
         from_stored
-            .or_else(|| self.password().map(|password| md5_password(user, password.as_bytes(), salt)))
+            .or_else(|| self.password.as_ref().map(|password| md5_password(user, &password.text, salt)))
             .map(Zeroizing::new)
     }
 
@@ -64,13 +132,55 @@ impl ServerCredentials {
             let (client_key, server_key) = (client_key.clone(), server_key.clone());
             return Some(scram::Credentials::ClientKey { client_key, server_key });
         }
-        let password = self.password()?;
-        Some(scram::Credentials::Password(Zeroizing::new(password.as_bytes().to_vec())))
+        self.password.as_ref().map(|password| scram::Credentials::Password(password.text.clone()))
     }
 
     /// Whether a SCRAM exchange has to derive its keys from the password first.
     #[must_use]
     pub fn must_derive(&self) -> bool {
         self.scram.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given() -> ServerCredentials {
+        ServerCredentials::from_client(Zeroizing::new(b"hunter2".to_vec()))
+    }
+
+    #[test]
+    fn clients_password_goes_over_protected_connections_only() {
+        assert_eq!(given().password(ServerLeg::Protected), PasswordAnswer::Given(b"hunter2"));
+        assert_eq!(given().password(ServerLeg::Exposed), PasswordAnswer::Withheld);
+        let on_file = ServerCredentials::from_password(Zeroizing::new("hunter2".to_owned()));
+        assert_eq!(on_file.password(ServerLeg::Exposed), PasswordAnswer::Given(b"hunter2"));
+        assert_eq!(ServerCredentials::default().password(ServerLeg::Protected), PasswordAnswer::Unknown);
+    }
+
+    #[test]
+    fn password_is_kept_only_where_nothing_less_would_do() {
+        let keys = || LoginProof::Scram(ClientKey::new([1; 32]), ServerKey::new([2; 32]));
+        for proof in [LoginProof::None, LoginProof::Md5, keys()] {
+            let kept = given().kept(b"app", proof);
+            assert_eq!(kept.password(ServerLeg::Protected), PasswordAnswer::Unknown);
+        }
+        let kept = given().kept(b"app", LoginProof::Password);
+        assert_eq!(kept.password(ServerLeg::Protected), PasswordAnswer::Given(b"hunter2"));
+        assert!(given().kept(b"app", LoginProof::None).scram().is_none());
+        assert!(!given().kept(b"app", keys()).must_derive());
+    }
+
+    #[test]
+    fn md5_form_answers_as_the_password_does() {
+        let kept = given().kept(b"app", LoginProof::Md5);
+        let salt = [1, 2, 3, 4];
+        assert_eq!(kept.md5_answer(b"app", salt), given().md5_answer(b"app", salt));
+    }
+
+    #[test]
+    fn debug_shows_no_password() {
+        assert!(!format!("{:?}", given()).contains("hunter2"));
     }
 }

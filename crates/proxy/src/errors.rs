@@ -57,6 +57,8 @@ pub(crate) enum Refusal {
     BoundTwice,
     /// A server asks for an authentication that the proxy has no secret for.
     NoMeans { wanted: &'static str },
+    /// A server asks for a password that the connection to it would expose.
+    PasswordWithheld,
 }
 
 impl std::fmt::Display for Refusal {
@@ -207,7 +209,9 @@ impl Refusal {
             Refusal::Idle(_) => RefusalReason::Idle,
             Refusal::Lagging { .. } => RefusalReason::Lagging,
             Refusal::LoginTimeout => RefusalReason::LoginTimeout,
-            Refusal::NoMeans { .. } | Refusal::NotReplaced { .. } => RefusalReason::Server,
+            Refusal::NoMeans { .. } | Refusal::PasswordWithheld | Refusal::NotReplaced { .. } => {
+                RefusalReason::Server
+            }
         }
     }
 
@@ -298,6 +302,18 @@ impl Refusal {
                 "the proxy cannot log in to the server as this user".to_owned(),
                 Some(format!("The server asks for {wanted}, which the proxy does not have.")),
                 Some("Let the server's pg_hba.conf ask the proxy's address for scram-sha-256."),
+            ),
+            Refusal::PasswordWithheld => (
+                SqlState::INVALID_AUTHORIZATION,
+                "the proxy does not send the password to its server".to_owned(),
+                Some(
+                    "The server asks for the password itself, and the proxy's connection to it does not protect it."
+                        .to_owned(),
+                ),
+                Some(
+                    "Let the proxy reach the server by TLS with sslmode=verify-ca or verify-full, or let the server's \
+                     pg_hba.conf ask the proxy's address for scram-sha-256.",
+                ),
             ),
         };
         Some(parts)

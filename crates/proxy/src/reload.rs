@@ -60,7 +60,7 @@ impl Running {
         let server_tls = settings.health.login.tls.clone();
         let auth = &settings.auth;
         let secrets = match (auth.mode, &auth.source, secrets) {
-            (AuthMode::Relay, ..) => None,
+            (AuthMode::Relay | AuthMode::Login, ..) => None,
             // It keeps what it has read, for when no server answers.
             (AuthMode::Verify, SecretSource::Query(_), Some(store)) if before.auth.source == auth.source => {
                 Some(store)

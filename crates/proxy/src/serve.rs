@@ -109,7 +109,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
     let health = Monitor::start(settings.health.clone(), &Handle::current());
     let mock = MockSecret::new(settings.auth.mock_nonce.as_ref()).map_err(StartError::Random)?;
     let secrets = match settings.auth.mode {
-        AuthMode::Relay => None,
+        AuthMode::Relay | AuthMode::Login => None,
         AuthMode::Verify => Some(start_secrets(settings, &health)?),
     };
     let functions = FunctionStore::new(settings.session.functions, health.clone(), Handle::current());

@@ -206,6 +206,9 @@ pub enum AuthMode {
     Relay,
     /// The proxy verifies the client, and can then log the session in on any server.
     Verify,
+    /// The proxy asks clients on TLS or a Unix socket for their password, and a server verifies it; the session can then be
+    /// logged in on any server. Others as by [`AuthMode::Relay`].
+    Login,
 }
 
 /// Bounds on clients.

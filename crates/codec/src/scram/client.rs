@@ -26,8 +26,8 @@ pub enum Credentials {
 /// A client's side of one exchange.
 ///
 /// ```text
-/// Start --client-first--> AwaitingFirst --server-first--> AwaitingFinal --server-final--> Over
-///   any failure --------------------------------------------------------------------------^
+/// Start --client-first--> AwaitingFirst --server-first--> AwaitingFinal --server-final--> Proved
+///   any failure ------------------------------------------------------------------------> Over
 /// ```
 pub struct ClientExchange {
     credentials: Credentials,
@@ -41,7 +41,8 @@ pub struct ClientExchange {
 enum ClientExchangeState {
     Start,
     AwaitingFirst,
-    AwaitingFinal { server_key: ServerKey, auth_message: String },
+    AwaitingFinal { client_key: ClientKey, server_key: ServerKey, auth_message: String },
+    Proved { client_key: ClientKey, server_key: ServerKey },
     Over,
 }
 
@@ -97,7 +98,7 @@ impl ClientExchange {
         let auth_message = format!("{},{server_first},{without_proof}", self.client_first_bare());
         let signature = client_key.stored_key().client_signature(auth_message.as_bytes());
         let proof = BASE64.encode(xor(client_key.as_bytes(), &signature));
-        self.state = ClientExchangeState::AwaitingFinal { server_key, auth_message };
+        self.state = ClientExchangeState::AwaitingFinal { client_key, server_key, auth_message };
         Ok(format!("{without_proof},p={proof}").into_bytes())
     }
 
@@ -106,14 +107,31 @@ impl ClientExchange {
     /// # Errors
     /// `RefusedByServer` when our proof was wrong; `ServerSignature` when its own is.
     pub fn handle_server_final(&mut self, message: &[u8]) -> Result<(), ScramError> {
-        let ClientExchangeState::AwaitingFinal { server_key, auth_message } =
+        let ClientExchangeState::AwaitingFinal { client_key, server_key, auth_message } =
             std::mem::replace(&mut self.state, ClientExchangeState::Over)
         else {
             return Err(ScramError::OutOfTurn);
         };
         let last = ServerFinal::parse(message)?;
         let expected = server_key.signature(auth_message.as_bytes());
-        if expected.ct_eq(&last.signature).into() { Ok(()) } else { Err(ScramError::ServerSignature) }
+        if !bool::from(expected.ct_eq(&last.signature)) {
+            return Err(ScramError::ServerSignature);
+        }
+        self.state = ClientExchangeState::Proved { client_key, server_key };
+        Ok(())
+    }
+
+    /// The keys that this exchange has proved, for the next one with a server that keeps the same verifier; `None`
+    /// unless both sides have proved themselves.
+    #[must_use]
+    pub fn into_keys(self) -> Option<(ClientKey, ServerKey)> {
+        match self.state {
+            ClientExchangeState::Proved { client_key, server_key } => Some((client_key, server_key)),
+            ClientExchangeState::Start
+            | ClientExchangeState::AwaitingFirst
+            | ClientExchangeState::AwaitingFinal { .. }
+            | ClientExchangeState::Over => None,
+        }
     }
 
     fn keys(&self, first: &ServerFirst<'_>) -> Result<(ClientKey, ServerKey), ScramError> {
@@ -160,6 +178,7 @@ impl std::fmt::Debug for ClientExchange {
             ClientExchangeState::Start => "start",
             ClientExchangeState::AwaitingFirst => "awaiting server-first",
             ClientExchangeState::AwaitingFinal { .. } => "awaiting server-final",
+            ClientExchangeState::Proved { .. } => "proved",
             ClientExchangeState::Over => "over",
         };
         write!(f, "ClientExchange({state})")
@@ -168,6 +187,7 @@ impl std::fmt::Debug for ClientExchange {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{ServerExchange, Verifier};
     use super::*;
 
     #[test]
@@ -182,5 +202,30 @@ mod tests {
         assert_eq!(client.handle_server_first(server_first.as_bytes()), Ok(client_final.into_bytes()));
         let server_final = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
         assert_eq!(client.handle_server_final(server_final), Ok(()));
+        assert!(client.into_keys().is_some());
+    }
+
+    #[test]
+    fn keys_of_an_exchange_are_given_once_both_sides_have_proved_themselves() {
+        let verifier = Verifier::from_password(b"pencil", b"0123456789abcdef", 4096).expect("few iterations");
+        let password = Credentials::Password(Zeroizing::new(b"pencil".to_vec()));
+        let mut server = ServerExchange::new(verifier.clone(), "theirs", ChannelBinding::Unsupported);
+        let run = |server: &mut ServerExchange, credentials, spoils: bool| {
+            let mut client = ClientExchange::new(credentials, "ours", ChannelBinding::Unsupported);
+            let first = server.handle_client_first(&client.client_first().expect("it begins"));
+            let last = client.handle_server_first(&first.expect("it is well-formed")).expect("so is this");
+            let (mut signature, _) = server.handle_client_final(&last).expect("the password is right");
+            if spoils {
+                signature[2] ^= 1;
+            }
+            let _may_fail = client.handle_server_final(&signature);
+            client.into_keys()
+        };
+        let (client_key, server_key) =
+            run(&mut server, password.clone(), false).expect("both have proved it");
+        let mut again = ServerExchange::new(verifier.clone(), "theirs", ChannelBinding::Unsupported);
+        assert!(run(&mut again, Credentials::ClientKey { client_key, server_key }, false).is_some());
+        let mut spoilt = ServerExchange::new(verifier, "theirs", ChannelBinding::Unsupported);
+        assert!(run(&mut spoilt, password, true).is_none());
     }
 }

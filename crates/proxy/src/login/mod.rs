@@ -1,13 +1,15 @@
 //! From an accepted socket to a session on a server.
 //!
 //! The steps are: the first packets; admission; authentication by `relay` (the server's exchange is passed
-//! through) or by `verify` (the proxy verifies the client); taking a server, during the login, so that the client
+//! through), by `verify` (the proxy verifies the client) or by `login` (a server verifies the password that the client
+//! gives to the proxy); taking a server, during the login, so that the client
 //! gets its refusals; and the end of the login, with a cancel key that the proxy makes.
 
 mod application_name;
 mod deadline;
 mod door;
 mod offer;
+mod password;
 mod refused;
 mod relay;
 mod request;
@@ -76,8 +78,6 @@ pub(crate) struct NewSession {
     pub(crate) parameters: Bytes,
     /// Whether the server reported that it is a standby.
     pub(crate) is_standby: Option<bool>,
-    /// The proxy has authenticated the user itself.
-    pub(crate) is_verified: bool,
     /// A replication connection: relayed, never moved.
     pub(crate) is_replication: bool,
     /// The client wants the timing of each request as a notice.
@@ -115,6 +115,24 @@ struct Authenticated {
     preface: BytesMut,
 }
 
+/// How this client is authenticated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LoginWay {
+    Relay,
+    Verify,
+    Login,
+}
+
+impl LoginWay {
+    fn result(self) -> LoginResult {
+        match self {
+            LoginWay::Relay => LoginResult::Relayed,
+            LoginWay::Verify => LoginResult::Verified,
+            LoginWay::Login => LoginResult::LoggedIn,
+        }
+    }
+}
+
 impl From<Refusal> for LoginFailure {
     fn from(refusal: Refusal) -> Self {
         LoginFailure::Refused(refusal)
@@ -148,8 +166,6 @@ pub(crate) async fn establish(
     let mut out = BytesMut::new();
     match outcome {
         Ok(new_session) => {
-            let result = if new_session.is_verified { LoginResult::Verified } else { LoginResult::Relayed };
-            worker.metrics.logins.one(result);
             worker.metrics.sessions_accepted.one();
             return Some(new_session);
         }
@@ -188,9 +204,10 @@ fn login_result(refusal: &Refusal) -> LoginResult {
         Refusal::AuthenticationFailed { .. } | Refusal::Binding(_) => LoginResult::Rejected,
         Refusal::SecretsUnavailable => LoginResult::Unavailable,
         Refusal::LoginTimeout => LoginResult::Abandoned,
-        Refusal::NoMeans { .. } | Refusal::ServerLost { .. } | Refusal::NotReplaced { .. } => {
-            LoginResult::ServerRefused
-        }
+        Refusal::NoMeans { .. }
+        | Refusal::PasswordWithheld
+        | Refusal::ServerLost { .. }
+        | Refusal::NotReplaced { .. } => LoginResult::ServerRefused,
         Refusal::NoServer { .. }
         | Refusal::TooMany { .. }
         | Refusal::TooManyFailures { .. }
@@ -257,9 +274,21 @@ async fn log_in(
     };
     let visitor = Visitor { client: peer, user: &request.user };
     visitor.wait(worker).await?;
-    let authenticated = match live.auth.mode {
-        AuthMode::Relay => relay::log_in(worker, client, startup, read_ahead, &request, limit).await,
-        AuthMode::Verify => verify::log_in(worker, &live, client, startup, read_ahead, &request, limit).await,
+    let way = match live.auth.mode {
+        AuthMode::Relay => LoginWay::Relay,
+        AuthMode::Verify => LoginWay::Verify,
+        AuthMode::Login if password::is_protected(client, peer) => LoginWay::Login,
+        AuthMode::Login => LoginWay::Relay,
+    };
+    // Boxed: only one of them is taken, and each is large.
+    let authenticated = match way {
+        LoginWay::Relay => Box::pin(relay::log_in(worker, client, startup, read_ahead, &request, limit)).await,
+        LoginWay::Verify => {
+            Box::pin(verify::log_in(worker, &live, client, startup, read_ahead, &request, limit)).await
+        }
+        LoginWay::Login => {
+            Box::pin(password::log_in(worker, client, startup, read_ahead, &request, limit)).await
+        }
     };
     let mut authenticated = authenticated.map_err(|failure| visitor.failed(worker, failure))?;
     visitor.let_in(worker)?;
@@ -269,7 +298,9 @@ async fn log_in(
     if let Some(relogin) = &mut authenticated.relogin {
         relogin.application_name = name;
     }
-    finish_login(worker, &live, client, peer, permit, request, authenticated).await
+    let new_session = finish_login(worker, &live, client, peer, permit, request, authenticated).await?;
+    worker.metrics.logins.one(way.result());
+    Ok(new_session)
 }
 
 /// Reads up to the startup packet, unless the connection has to make room for a newer one before.
@@ -388,7 +419,6 @@ async fn finish_login(
         functions,
         is_standby: login_reply.is_standby,
         parameters: login_reply.messages.freeze(),
-        is_verified: live.auth.mode == AuthMode::Verify,
         is_replication: request.is_replication,
         reports_timing: request.reports_timing,
         retry: request.retry,

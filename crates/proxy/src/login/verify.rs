@@ -45,7 +45,7 @@ pub(super) async fn log_in(
     let credentials = authenticate(worker, live, &mut dialogue, request).await?;
     let client_read_ahead = dialogue.reader.into_read_ahead();
     let startup = for_servers(&startup);
-    let mut search = Search::new(worker, request.criteria.clone());
+    let mut search = Search::vouched_for(worker, request.criteria.clone());
     limit.extend(search.extra_wait());
     let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
     let taken = match check_out(&mut search, who, &SessionState::new()).await {
@@ -110,21 +110,22 @@ pub(super) async fn answer_check(
 }
 
 /// The startup packet without protocol options, which concern only the client and the proxy.
-fn for_servers(startup: &StartupMessage) -> StartupMessage {
+pub(super) fn for_servers(startup: &StartupMessage) -> StartupMessage {
     let parameters = startup.parameters().filter(|(name, _)| !name.starts_with(b"_pq_."));
     StartupMessage::new(ProtocolVersion::V3_0, parameters).unwrap_or_else(|_| startup.clone())
 }
 
 /// The messages of one authentication.
-struct Dialogue<'a> {
-    client: &'a mut Transport,
-    reader: MessageReader,
+pub(super) struct Dialogue<'a> {
+    pub(super) client: &'a mut Transport,
+    pub(super) reader: MessageReader,
     /// Sent before the next read, so that several messages go in one packet.
-    out: &'a mut BytesMut,
+    pub(super) out: &'a mut BytesMut,
 }
 
 impl Dialogue<'_> {
-    async fn ask(&mut self) -> Result<Zeroizing<Vec<u8>>, LoginFailure> {
+    /// Sends what there is, and reads the answer.
+    pub(super) async fn ask(&mut self) -> Result<Zeroizing<Vec<u8>>, LoginFailure> {
         self.client.write_all(self.out).await.map_err(|_| LoginFailure::ClientGone)?;
         self.out.clear();
         match self.reader.next(self.client).await {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use trunkline_net::{Remote, TlsAnswer, Transport, negotiate_tls};
 use trunkline_reactor::timer;
 use trunkline_tls::Records;
-use trunkline_tls::connect::{Encryption, ServerTls, wrong_answer};
+use trunkline_tls::connect::{Encryption, ServerSslMode, ServerTls, wrong_answer};
 use trunkline_topology::Address;
 
 /// Where a server is, and how it is spoken to there.
@@ -36,6 +36,11 @@ impl TlsPlace {
 
     fn records(&self) -> io::Result<Records> {
         self.tls.connect(&self.host).map_err(|error| io::Error::other(error.to_string()))
+    }
+
+    /// Whether a server without a certificate that a root vouches for is not spoken to.
+    pub(crate) fn checks_certificate(&self) -> bool {
+        matches!(self.tls.mode(), ServerSslMode::VerifyCa | ServerSslMode::VerifyFull)
     }
 
     /// What is tried first.

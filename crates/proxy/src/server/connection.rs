@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use trunkline_auth::credentials::ServerLeg;
 use trunkline_codec::ids::{ProcessId, SecretKey};
 use trunkline_codec::write;
 use trunkline_net::Transport;
@@ -54,6 +55,16 @@ impl ServerConnection {
         // As it was reached itself. Source: PostgreSQL 17, fe-cancel.c.
         let tls = self.tls.clone().filter(|_| self.stream.is_encrypted());
         Some(ServerCancelKey { address: self.address.clone(), tls, process_id, key })
+    }
+
+    /// Whether it is known who is at its other end.
+    pub(super) fn leg(&self) -> ServerLeg {
+        let is_checked = |tls: &Arc<TlsPlace>| tls.checks_certificate() && self.stream.is_encrypted();
+        match &self.address {
+            Address::Unix(_) => ServerLeg::Protected,
+            Address::Tcp(_) if self.tls.as_ref().is_some_and(is_checked) => ServerLeg::Protected,
+            Address::Tcp(_) => ServerLeg::Exposed,
+        }
     }
 
     /// Where it leads to.

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::mechanism;
 use crate::client::messages::{MessageReader, RawMessage, ReadError};
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
-use trunkline_auth::credentials::ServerCredentials;
+use trunkline_auth::credentials::{LoginProof, PasswordAnswer, ServerCredentials, ServerLeg};
 
 /// What a server sends between AuthenticationOk and its first ReadyForQuery.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +31,8 @@ pub(crate) struct LoginReply {
     pub(crate) key: Option<(ProcessId, SecretKey)>,
     /// Bytes that arrived after the ReadyForQuery.
     pub(crate) read_ahead: BytesMut,
+    /// What the server has accepted as a proof.
+    pub(crate) proof: LoginProof,
 }
 
 /// Why a login failed.
@@ -45,6 +47,9 @@ pub(crate) enum LoginError {
     /// The server asks for an authentication that the proxy has no secret for.
     #[error("the server asks for {wanted}, and the proxy has no such secret of this user")]
     NoMeans { wanted: &'static str },
+    /// The server asks for a password that may not be sent over this connection.
+    #[error("the server asks for the password itself, and the connection to it is not protected")]
+    Exposed,
     /// The server did not prove that it knows the user's secret, or violated the exchange.
     #[error("the server violated the authentication exchange: {0}")]
     Exchange(String),
@@ -68,11 +73,13 @@ pub(crate) async fn log_in(
     stream: &mut Transport,
     startup: &StartupMessage,
     credentials: &ServerCredentials,
+    leg: ServerLeg,
 ) -> Result<LoginReply, LoginError> {
     let mut packet = BytesMut::new();
     startup.encode(&mut packet);
     stream.write_all(&packet).await?;
     let mut reader = MessageReader::backend();
+    let mut proof = LoginProof::None;
     loop {
         let message = reader.next(stream).await?;
         match BackendTag::from_byte(message.tag()) {
@@ -83,18 +90,26 @@ pub(crate) async fn log_in(
             _ => return Err(LoginError::Exchange(format!("unexpected message {:?}", message.tag() as char))),
         }
         match parse_authentication(message)? {
-            Authentication::Ok => return read_login_reply(stream, reader).await,
+            Authentication::Ok => {
+                let login_reply = read_login_reply(stream, reader).await?;
+                return Ok(LoginReply { proof, ..login_reply });
+            }
             Authentication::CleartextPassword => {
-                let password = credentials.password().ok_or(NO_PASSWORD)?;
-                send_password(stream, password.as_bytes()).await?;
+                match credentials.password(leg) {
+                    PasswordAnswer::Given(password) => send_password(stream, password).await?,
+                    PasswordAnswer::Withheld => return Err(LoginError::Exposed),
+                    PasswordAnswer::Unknown => return Err(NO_PASSWORD),
+                }
+                proof = LoginProof::Password;
             }
             Authentication::Md5Password { salt } => {
                 let answer = credentials.md5_answer(startup.user(), salt).ok_or(NO_MD5)?;
                 send_password(stream, answer.as_bytes()).await?;
+                proof = LoginProof::Md5;
             }
             Authentication::Sasl(mechanisms) => {
                 let choice = mechanism::choose(mechanisms, stream)?;
-                scram_exchange(stream, &mut reader, credentials, choice).await?;
+                proof = scram_exchange(stream, &mut reader, credentials, choice).await?;
             }
             Authentication::Gss | Authentication::GssContinue(_) | Authentication::Sspi => {
                 return Err(LoginError::NoMeans { wanted: "GSSAPI or SSPI" });
@@ -176,7 +191,7 @@ async fn scram_exchange(
     reader: &mut MessageReader,
     credentials: &ServerCredentials,
     (mechanism, binding): (&'static str, ChannelBinding),
-) -> Result<(), LoginError> {
+) -> Result<LoginProof, LoginError> {
     let secret = credentials.scram().ok_or(NO_SCRAM)?;
     let nonce = trunkline_auth::nonce().map_err(|error| LoginError::Exchange(error.to_string()))?;
     let mut exchange = ClientExchange::new(secret, &nonce, binding);
@@ -210,7 +225,8 @@ async fn scram_exchange(
     let Authentication::SaslFinal(server_final) = parse_authentication(message)? else {
         return Err(LoginError::Exchange("expected AuthenticationSASLFinal".to_owned()));
     };
-    exchange.handle_server_final(server_final).map_err(|error| LoginError::Exchange(error.to_string()))
+    exchange.handle_server_final(server_final).map_err(|error| wrong(&error))?;
+    Ok(exchange.into_keys().map_or(LoginProof::None, |(client, server)| LoginProof::Scram(client, server)))
 }
 
 async fn next_sasl<'a>(

@@ -236,6 +236,15 @@ impl<'a> Search<'a> {
                 self.refuses_the_login(id, MoveRefusal::Authentication, TakeError::NoServer(refusal));
                 Ok(())
             }
+            LoginError::Exposed => {
+                log_attempt!(self, warn, server.name = %server.name, "the server asks for the password itself, which goes to it only by TLS with sslmode verify-ca or verify-full, or over a Unix socket");
+                let refusal = TakeError::NoServer(Refusal::PasswordWithheld);
+                if !self.may_ask_another() {
+                    return Err(refusal);
+                }
+                self.refuses_the_login(id, MoveRefusal::Authentication, refusal);
+                Ok(())
+            }
             LoginError::NoMeans { wanted } => {
                 log_attempt!(self, warn, server.name = %server.name, wanted, "the server's pg_hba.conf asks the proxy for a proof it cannot give");
                 let refusal = TakeError::NoServer(Refusal::NoMeans { wanted });
@@ -252,9 +261,9 @@ impl<'a> Search<'a> {
     ///
     /// A session that has had a server before asks the next one in any case. A client that logs in does so once the proxy
     /// has authenticated it: the refusal may be that of a standby which has yet to replay a role, a privilege or a
-    /// database, or that is set up otherwise. Where its server authenticates it (`relay`), the refusal stands.
+    /// database, or that is set up otherwise. Where its server authenticates it (`relay`, `login`), the refusal stands.
     fn may_ask_another(&self) -> bool {
-        self.moving.is_some() || self.worker.shared.live().stores.secrets.is_some()
+        self.moving.is_some() || self.is_vouched_for
     }
 
     /// Notes that `server` does not let the session in, whose client is told so if no other does.

@@ -57,14 +57,14 @@ pub(super) async fn log_in(
 ) -> Result<LoginReply, LoginError> {
     let LoginAs { startup, credentials, restoring } = who;
     let Some(restoring) = restoring else {
-        return login::log_in(&mut server.stream, startup, credentials).await;
+        return as_user(server, startup, credentials).await;
     };
     let id = server.lease.server();
     let mut refused = Vec::new();
     let mut asking = restoring.asking(id, startup);
     for _ in 1..RESTORING_LOGINS_MAX {
         let asked = RestoringLogin::startup(&asking, startup);
-        match login::log_in(&mut server.stream, &asked, credentials).await {
+        match as_user(server, &asked, credentials).await {
             Ok(mut login_reply) => {
                 let wrong = restoring.corrected(&login_reply.messages, startup, &asked);
                 if !wrong.is_empty() {
@@ -96,7 +96,16 @@ pub(super) async fn log_in(
         asking.settings.retain(|setting| !refused.contains(&setting.name));
         connect_again(connector, server, timeout).await?;
     }
-    login::log_in(&mut server.stream, startup, credentials).await
+    as_user(server, startup, credentials).await
+}
+
+async fn as_user(
+    server: &mut ServerConnection,
+    startup: &StartupMessage,
+    credentials: &ServerCredentials,
+) -> Result<LoginReply, LoginError> {
+    let leg = server.leg();
+    login::log_in(&mut server.stream, startup, credentials, leg).await
 }
 
 /// Closes the connection, and connects to the server again.

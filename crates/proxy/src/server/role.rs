@@ -27,7 +27,7 @@ impl Search<'_> {
         let snapshot = self.worker.shared.health.load();
         let is_standby =
             snapshot.server(server.lease.server()).is_some_and(|status| status.role == Role::Standby);
-        if !is_standby || self.moving.is_some() || self.role_looks >= ROLE_LOOKS_MAX {
+        if !is_standby || !self.is_vouched_for || self.moving.is_some() || self.role_looks >= ROLE_LOOKS_MAX {
             return None;
         }
         // Another server may know it already, which costs less than a wait.

@@ -97,6 +97,8 @@ pub(crate) struct Search<'a> {
     pub(super) criteria: ServerCriteria,
     /// `None` for a session's first server.
     pub(super) moving: Option<Move>,
+    /// The proxy itself has authenticated the client.
+    pub(super) is_vouched_for: bool,
     pub(super) deadline: Instant,
     /// The session moves although its server serves it: to none that is worse.
     pub(super) is_planned: bool,
@@ -126,6 +128,7 @@ impl<'a> Search<'a> {
             worker,
             criteria,
             moving: None,
+            is_vouched_for: false,
             deadline,
             is_planned: false,
             keeps_server: false,
@@ -144,6 +147,11 @@ impl<'a> Search<'a> {
     pub(crate) fn extra_wait(&self) -> Duration {
         let timeouts = &self.worker.shared.live().timeouts;
         timeouts.wait_for_server(self.criteria.attrs).saturating_sub(timeouts.acquire)
+    }
+
+    /// For a client that the proxy itself has authenticated.
+    pub(crate) fn vouched_for(worker: &'a Worker, criteria: ServerCriteria) -> Self {
+        Search { is_vouched_for: true, ..Search::new(worker, criteria) }
     }
 
     /// For a session that moves from one server to another.

@@ -408,6 +408,8 @@ labels! {
         Verified = "verified",
         /// With a session, the user verified by the server.
         Relayed = "relayed",
+        /// With a session, the user verified by the server, by the password that the client gave to the proxy.
+        LoggedIn = "logged_in",
         /// With a wrong proof, or for a user that does not exist or may not log in.
         Rejected = "rejected",
         /// Without an answer about the user's secret.

@@ -163,6 +163,11 @@ fn say_mode(mode: AuthMode) {
             auth.mode = mode.word(),
             "the proxy authenticates clients: sessions can move to another server"
         ),
+        AuthMode::Login => tracing::info!(
+            auth.mode = mode.word(),
+            hint = "for sessions of other clients that can, let them connect by TLS",
+            "the servers authenticate clients: sessions that came by TLS or a Unix socket can move to another server"
+        ),
         AuthMode::Relay => tracing::info!(
             auth.mode = mode.word(),
             hint = "for sessions that can, run what `trunkline init-sql` prints on the primary, and start with --auth verify",

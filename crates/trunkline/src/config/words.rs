@@ -79,7 +79,7 @@ words! {
         PreferStandby = "prefer-standby",
     }
     Balance { RoundRobin = "round-robin", LeastOutstanding = "least-outstanding", RandomTwo = "random-two" }
-    AuthMode { Relay = "relay", Verify = "verify" }
+    AuthMode { Relay = "relay", Verify = "verify", Login = "login" }
     ClientMethod { Auto = "auto", Password = "password", Trust = "trust" }
     Fallback {
         None = "none",

@@ -76,7 +76,7 @@ async fn ask(server: &ServerSpec, settings: &Settings) -> FirstAnswer {
             let user = login.config.get_user().unwrap_or_default();
             Some(try_access(&Endpoint::new(&server.host, server.port), login, own.as_deref(), user).await)
         }
-        (AuthMode::Verify, SecretSource::File(_)) | (AuthMode::Relay, _) => None,
+        (AuthMode::Verify, SecretSource::File(_)) | (AuthMode::Relay | AuthMode::Login, _) => None,
     };
     let sees_all = !connection.is_degraded();
     (ServerAnswer { spec, asked: Ok(ServerFacts { facts, sees_all, secrets }) }, Some(connection))

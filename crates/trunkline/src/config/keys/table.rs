@@ -124,7 +124,7 @@ const AUTH: &[Key<RawConfig>] = &[
         "mode",
         "\"relay\"",
         word::<_, AuthMode>(|t, w| put_word(&mut t.proxy.auth.mode, w)),
-        "`relay` passes the server's own exchange through and needs nothing; `verify` authenticates in the proxy, so that a session can log in on any server.",
+        "`relay` passes the server's own exchange through and needs nothing; `verify` authenticates in the proxy, so that a session can log in on any server; `login` asks clients on TLS or a Unix socket for their password and logs in with it, so that their sessions can, too.",
     ),
     unset(
         "query",
