@@ -101,7 +101,7 @@ def trunkline(backend, directory, threads, binary, name="trunkline", host="127.0
         targets += ["--replica", f"replica{number}={host}:{at}"]
     config = directory / f"{name}.toml"
     config.write_text("[health]\nslow_start = \"0\"\n")
-    command = [binary, "serve", "--config", config, *targets, "--reads", f"127.0.0.1:{port}"]
+    command = [binary, "serve", "--config", config, "--auth", "relay", *targets, "--reads", f"127.0.0.1:{port}"]
     command += ["--http", f"127.0.0.1:{http}", "--monitor", backend.monitor, "--threads", str(threads)]
     peer = Peer(name, port, Process([str(word) for word in command], directory / f"{name}.log"))
     names = ["primary"] + [f"replica{number}" for number, _ in enumerate(replicas, 1)]

@@ -28,7 +28,7 @@ proxy() { # UNIT LOAD CLIENTS
     read -r server <"$work/port"
     reads=$(free_port) http=$(free_port)
     valgrind --tool=callgrind --instr-atstart=no --callgrind-out-file="$work/out" \
-        "$bin/trunkline" serve --config /dev/null --primary "primary=127.0.0.1:$server" --threads 1 \
+        "$bin/trunkline" serve --config /dev/null --auth relay --primary "primary=127.0.0.1:$server" --threads 1 \
         --reads "127.0.0.1:$reads" --http "127.0.0.1:$http" --monitor "user=bench dbname=bench" 2>"$work/log" &
     proxy=$!
     children="$children $proxy"

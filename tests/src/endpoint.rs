@@ -25,6 +25,8 @@ const ADMIN_SOCKET: &str = "admin.sock";
 /// Who authenticates clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auth {
+    /// What the servers let the proxy do.
+    Auto,
     /// The servers.
     Relay,
     /// The proxy.
@@ -36,6 +38,7 @@ pub enum Auth {
 impl Auth {
     fn word(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::Relay => "relay",
             Self::Verify => "verify",
             Self::Login => "login",
@@ -75,7 +78,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint for all servers of `cluster`, authentication by the servers.
+    /// An endpoint for all servers of `cluster`, authentication by the servers (`relay`).
     #[must_use]
     pub fn over(cluster: &Cluster) -> EndpointBuilder {
         let mut builder = EndpointBuilder {
@@ -94,6 +97,7 @@ impl Endpoint {
         }
         // No test finds, or takes, the usual admin socket of this machine.
         let builder = builder.key("admin.socket", "\"off\"");
+        let builder = builder.auth(Auth::Relay);
         let builder = builder.key("health.max_lag", "\"2s\"").key("health.slow_start", "\"0\"");
         if tls_is_on() { builder.with_tls() } else { builder }
     }
@@ -362,14 +366,14 @@ impl EndpointBuilder {
         endpoint
     }
 
-    fn verifies(&self) -> bool {
-        self.sections.get("auth").and_then(|keys| keys.get("mode")).is_some_and(|mode| mode == "\"verify\"")
+    fn relays(&self) -> bool {
+        self.sections.get("auth").and_then(|keys| keys.get("mode")).is_some_and(|mode| mode == "\"relay\"")
     }
 
     fn write_file(&self, directory: &std::path::Path) {
         let mut text = String::new();
         let mut sections = self.sections.clone();
-        if tls_is_on() && !self.verifies() {
+        if tls_is_on() && self.relays() {
             // libpq binds its SCRAM exchange to the TLS it sees: relayed into other TLS, the server refuses it.
             sections
                 .entry("server_tls".to_owned())

@@ -49,6 +49,8 @@ impl Stage {
                 "serve",
                 "--config",
                 "/dev/null",
+                "--auth",
+                "relay",
                 "--threads",
                 "1",
                 "--monitor",

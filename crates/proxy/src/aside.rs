@@ -21,7 +21,7 @@ use trunkline_routing::{Rules, eligible};
 use trunkline_telemetry::sessions::{self, SessionFilter, Sessions};
 use trunkline_topology::Snapshot;
 
-use crate::context::{BoundListener, Shared};
+use crate::context::{BoundListener, SettledAuth, Shared};
 use crate::failure::StartError;
 use crate::settings::{AdminPlace, Settings};
 
@@ -211,6 +211,19 @@ impl http::Verdicts for HttpVerdicts {
     async fn sessions(&self) -> Option<Sessions> {
         let sessions = sessions::ask(self.0.questions(), SessionFilter::None).await;
         Some(sessions.with_occupancy(self.0.admission.occupancy(&self.0.live().limits)))
+    }
+
+    fn auth(&self) -> Option<http::AuthNow> {
+        let unknown = || http::AuthNow {
+            mode: None,
+            why: "auto: no server has said yet whether stored secrets can be read, logins wait".to_owned(),
+            hint: None,
+        };
+        let now = |settled: SettledAuth| {
+            let (mode, why, hint) = (Some(settled.mode.word()), settled.why(), settled.hint());
+            http::AuthNow { mode, why, hint }
+        };
+        Some(self.0.live().auth_choice.now().map_or_else(unknown, now))
     }
 
     fn transitions(&self) -> Vec<Transition> {

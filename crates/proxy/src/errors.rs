@@ -165,6 +165,39 @@ fn bound_twice() -> Parts {
     )
 }
 
+fn secrets_unavailable() -> Parts {
+    (
+        SqlState::CANNOT_CONNECT_NOW,
+        "the proxy cannot verify passwords now".to_owned(),
+        Some("The proxy could not read stored secrets from any server.".to_owned()),
+        Some("The proxy's log says why, and what to do about it."),
+    )
+}
+
+fn no_means(wanted: &str) -> Parts {
+    (
+        SqlState::INVALID_AUTHORIZATION,
+        "the proxy cannot log in to the server as this user".to_owned(),
+        Some(format!("The server asks for {wanted}, which the proxy does not have.")),
+        Some("Let the server's pg_hba.conf ask the proxy's address for scram-sha-256."),
+    )
+}
+
+fn password_withheld() -> Parts {
+    (
+        SqlState::INVALID_AUTHORIZATION,
+        "the proxy does not send the password to its server".to_owned(),
+        Some(
+            "The server asks for the password itself, and the proxy's connection to it does not protect it."
+                .to_owned(),
+        ),
+        Some(
+            "Let the proxy reach the server by TLS with sslmode=verify-ca or verify-full, or let the server's pg_hba.conf ask \
+             the proxy's address for scram-sha-256.",
+        ),
+    )
+}
+
 fn message_alone(code: SqlState, message: impl Into<String>) -> Parts {
     (code, message.into(), None, None)
 }
@@ -235,12 +268,7 @@ impl Refusal {
                 message_alone(SqlState::INVALID_PASSWORD, message)
             }
             Refusal::TooManyFailures { seconds } => too_many_failures(*seconds),
-            Refusal::SecretsUnavailable => (
-                SqlState::CANNOT_CONNECT_NOW,
-                "the proxy cannot verify passwords now".to_owned(),
-                Some("The proxy could not read stored secrets from any server.".to_owned()),
-                Some("The proxy's log says why, and what to do about it."),
-            ),
+            Refusal::SecretsUnavailable => secrets_unavailable(),
             Refusal::Protocol { message } => message_alone(SqlState::PROTOCOL_VIOLATION, message),
             Refusal::Unsupported { message } => message_alone(SqlState::FEATURE_NOT_SUPPORTED, message),
             Refusal::ServerLost { server, phase } => (
@@ -297,24 +325,8 @@ impl Refusal {
                 Some(tried.clone()),
                 Some("Connect again."),
             ),
-            Refusal::NoMeans { wanted } => (
-                SqlState::INVALID_AUTHORIZATION,
-                "the proxy cannot log in to the server as this user".to_owned(),
-                Some(format!("The server asks for {wanted}, which the proxy does not have.")),
-                Some("Let the server's pg_hba.conf ask the proxy's address for scram-sha-256."),
-            ),
-            Refusal::PasswordWithheld => (
-                SqlState::INVALID_AUTHORIZATION,
-                "the proxy does not send the password to its server".to_owned(),
-                Some(
-                    "The server asks for the password itself, and the proxy's connection to it does not protect it."
-                        .to_owned(),
-                ),
-                Some(
-                    "Let the proxy reach the server by TLS with sslmode=verify-ca or verify-full, or let the server's \
-                     pg_hba.conf ask the proxy's address for scram-sha-256.",
-                ),
-            ),
+            Refusal::NoMeans { wanted } => no_means(wanted),
+            Refusal::PasswordWithheld => password_withheld(),
         };
         Some(parts)
     }

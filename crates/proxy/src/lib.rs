@@ -29,5 +29,6 @@ mod snapshots;
 mod testing;
 mod worker;
 
+pub use context::{AuthReason, ChosenMode, SettledAuth};
 pub use failure::{ReloadError, StartError};
 pub use serve::{Bound, Pulse, Running, serve};

@@ -15,13 +15,21 @@ use trunkline_auth::secrets::{SecretSettings, SecretSource, SecretStore, UsersFi
 use trunkline_health::{MonitorSettings, try_login};
 use trunkline_tls::accept::Acceptor;
 
-use crate::context::{Live, LiveStores, RunPhase};
+use crate::context::{AuthChoice, ChosenMode, Live, LiveStores, RunPhase};
 use crate::failure::{ReloadError, StartError};
 use crate::functions::FunctionStore;
 use crate::limits::LISTENERS_CHANGE_TIMEOUT;
 use crate::listening::PreparedListeners;
 use crate::serve::{Bound, Running};
 use crate::settings::{AuthMode, Settings};
+
+/// Whether `auto` has found that stored secrets can be read, and is told nothing new: then a reload is no occasion to
+/// fall back to passwords.
+fn is_verified_still(before: &Live, settings: &Settings) -> bool {
+    let (old, new) = (&before.auth, &settings.auth);
+    let is_verified = before.auth_choice.now().is_some_and(|settled| settled.mode == ChosenMode::Verify);
+    is_verified && old.mode == AuthMode::Auto && new.mode == AuthMode::Auto && old.source == new.source
+}
 
 impl Running {
     /// Puts the `settings` in force, but for those that need a restart: the keys of these that differ.
@@ -33,19 +41,24 @@ impl Running {
         let before = self.shared.live();
         let stores = self.stores(&before, &settings).await?;
         let MonitorSettings { servers, login, judge } = &settings.health;
-        if *login != *self.shared.health.login() {
+        let has_new_login = *login != *self.shared.health.login();
+        if has_new_login {
             try_login(servers, login, judge).await?;
         }
         let aside = self.aside.prepare(&settings)?;
         let listeners = self.listening.prepare(&settings.listeners, self.shared.workers.len());
         let listeners = listeners.map_err(StartError::Listen)?;
         // From here on nothing fails.
+        self.shared.health.set_login(settings.health.login.clone());
         if let Some(secrets) = &stores.secrets {
             secrets.reload(settings.auth.cache_ttl).await;
         }
-        self.shared.live.store(Arc::new(Live::of(&settings, stores)));
+        let auth_choice = match &before.auth_choice {
+            choice if !has_new_login && is_verified_still(&before, &settings) => choice.clone(),
+            _ => AuthChoice::start(&settings, stores.secrets.as_ref(), &Handle::current()),
+        };
+        self.shared.live.store(Arc::new(Live::of(&settings, stores, auth_choice)));
         self.shared.health.reload(settings.health.judge, settings.health.servers);
-        self.shared.health.set_login(settings.health.login);
         self.aside.commit(aside, &self.shared);
         self.change_listeners(listeners).await;
         self.phase.send_replace(RunPhase::Running);
@@ -62,10 +75,12 @@ impl Running {
         let secrets = match (auth.mode, &auth.source, secrets) {
             (AuthMode::Relay | AuthMode::Login, ..) => None,
             // It keeps what it has read, for when no server answers.
-            (AuthMode::Verify, SecretSource::Query(_), Some(store)) if before.auth.source == auth.source => {
+            (AuthMode::Verify | AuthMode::Auto, SecretSource::Query(_), Some(store))
+                if before.auth.source == auth.source =>
+            {
                 Some(store)
             }
-            (AuthMode::Verify, source, _) => {
+            (AuthMode::Verify | AuthMode::Auto, source, _) => {
                 let secrets = SecretSettings { source: source.clone(), cache_ttl: auth.cache_ttl };
                 Some(self.open_secrets(secrets).await?)
             }

@@ -16,7 +16,7 @@ use trunkline_tls::accept::Acceptor;
 use trunkline_topology::Address;
 
 use crate::aside::Aside;
-use crate::context::{Inbox, Live, LiveStores, RunPhase, Shared, WorkerHandle};
+use crate::context::{AuthChoice, Inbox, Live, LiveStores, RunPhase, SettledAuth, Shared, WorkerHandle};
 use crate::defaults::Defaults;
 use crate::failure::StartError;
 use crate::functions::FunctionStore;
@@ -110,8 +110,9 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
     let mock = MockSecret::new(settings.auth.mock_nonce.as_ref()).map_err(StartError::Random)?;
     let secrets = match settings.auth.mode {
         AuthMode::Relay | AuthMode::Login => None,
-        AuthMode::Verify => Some(start_secrets(settings, &health)?),
+        AuthMode::Verify | AuthMode::Auto => Some(start_secrets(settings, &health)?),
     };
+    let auth_choice = AuthChoice::start(settings, secrets.as_ref(), &Handle::current());
     let functions = FunctionStore::new(settings.session.functions, health.clone(), Handle::current());
     let client_tls = Acceptor::load(&settings.client_tls)?;
     let server_tls = settings.health.login.tls.clone();
@@ -133,7 +134,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
         listeners: ArcSwap::default(),
         statement_log,
         workers,
-        live: ArcSwap::from_pointee(Live::of(settings, stores)),
+        live: ArcSwap::from_pointee(Live::of(settings, stores, auth_choice)),
         is_draining: AtomicBool::new(false),
     };
     Ok((Arc::new(shared), inboxes))
@@ -204,10 +205,10 @@ impl Running {
         self.shared.admission.sessions()
     }
 
-    /// Who authenticates clients, by the settings in force.
+    /// Who authenticates clients, by the settings in force; `None` while no server has answered `auto`, which logs it then.
     #[must_use]
-    pub fn auth_mode(&self) -> AuthMode {
-        self.shared.live().auth.mode
+    pub fn settled_auth(&self) -> Option<SettledAuth> {
+        self.shared.live().auth_choice.now()
     }
 
     /// How long a drain may take, by the settings in force.

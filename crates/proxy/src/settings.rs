@@ -184,7 +184,7 @@ pub enum UserFunctions {
 pub struct AuthSettings {
     /// By whom.
     pub mode: AuthMode,
-    /// Where secrets come from in [`AuthMode::Verify`].
+    /// Where secrets come from in [`AuthMode::Verify`] and [`AuthMode::Auto`].
     pub source: SecretSource,
     /// The authentication method for clients in [`AuthMode::Verify`].
     pub client_method: ClientMethod,
@@ -209,6 +209,8 @@ pub enum AuthMode {
     /// The proxy asks clients on TLS or a Unix socket for their password, and a server verifies it; the session can then be
     /// logged in on any server. Others as by [`AuthMode::Relay`].
     Login,
+    /// One of those: what the servers let the proxy do.
+    Auto,
 }
 
 /// Bounds on clients.

@@ -24,7 +24,7 @@ use trunkline_net::Transport;
 use trunkline_net::memory::{self, MemoryStream};
 use trunkline_reactor::spawn;
 
-use crate::context::{BoundListener, Live, LiveStores, RunPhase, Shared, Worker, WorkerHandle};
+use crate::context::{AuthChoice, BoundListener, Live, LiveStores, RunPhase, Shared, Worker, WorkerHandle};
 use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
 use crate::moves::MoveRate;
@@ -132,11 +132,12 @@ impl TestWorker {
     pub(crate) fn new(settings: &Settings, snapshot: Snapshot, capacity: usize) -> Self {
         let servers = snapshot.servers.len();
         let (health, verdicts) = ByHand::new(snapshot);
-        let secrets = (settings.auth.mode == AuthMode::Verify).then(|| {
+        let secrets = matches!(settings.auth.mode, AuthMode::Verify | AuthMode::Auto).then(|| {
             let (source, cache_ttl) = (settings.auth.source.clone(), settings.auth.cache_ttl);
             let secrets = SecretSettings { source, cache_ttl };
             SecretStore::start(secrets, health.clone(), &runtime()).expect("the secrets of the test")
         });
+        let auth_choice = AuthChoice::start(settings, secrets.as_ref(), &runtime());
         let attached = Attached::new(servers);
         let listeners = (0..).zip(settings.listeners.iter().cloned()).map(|(number, settings)| {
             let balancer = Balancer::new(settings.options.balance, Arc::clone(&attached));
@@ -159,7 +160,7 @@ impl TestWorker {
             pace: MoveRate::new(servers),
             statement_log: StatementLog::off(),
             workers: vec![WorkerHandle::new().0],
-            live: ArcSwap::from_pointee(Live::of(settings, stores)),
+            live: ArcSwap::from_pointee(Live::of(settings, stores, auth_choice)),
             is_draining: AtomicBool::new(false),
         };
         let network = Rc::new(Network::new(capacity));

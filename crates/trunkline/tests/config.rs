@@ -98,7 +98,7 @@ mode = "verfy"
         "trunkline.toml:14: health.rise: \"two\" is not valid here\n",
         "trunkline.toml:16: [healt]: unknown section\n  HINT: Did you mean [health]?",
         "trunkline.toml:20: timeouts.connections_max: unknown key\n  HINT: \"connections_max\" belongs in [limits].",
-        "trunkline.toml:23: auth.mode: \"verfy\" is not valid here\n  HINT: Write one of: relay, verify, login.",
+        "trunkline.toml:23: auth.mode: \"verfy\" is not valid here\n  HINT: Write one of: auto, verify, login, relay.",
         "trunkline.toml:2: server.address: is missing",
         "9 problems in the configuration",
     ] {

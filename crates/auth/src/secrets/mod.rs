@@ -155,6 +155,22 @@ pub fn mend_login(code: &str) -> &'static str {
     }
 }
 
+impl LookupError {
+    /// Whether a server has answered, and what the query needs is missing there: a right, or an object that it names.
+    #[must_use]
+    pub fn is_about_rights(&self) -> bool {
+        matches!(self, LookupError::Query { code, .. } if lacks_right_or_object(code))
+    }
+}
+
+/// What was asked of the store.
+enum PendingLookup {
+    /// It needed no asking.
+    Answered(Secret),
+    /// The answer will come here.
+    Waiting(oneshot::Receiver<Result<Secret, LookupError>>),
+}
+
 /// A handle to the store. Clones share it; its task ends with the last one.
 #[derive(Clone, Debug)]
 pub struct SecretStore {
@@ -189,6 +205,18 @@ impl SecretStore {
         }
     }
 
+    /// What the source says of a user now: one attempt, and nothing that was read before. For tasks beside the sessions.
+    ///
+    /// # Errors
+    /// When it cannot be said now; see [`LookupError`].
+    pub async fn look_up_once(&self, user: &str) -> Result<Secret, LookupError> {
+        match self.request(user, Freshness::Current)? {
+            PendingLookup::Answered(secret) => Ok(secret),
+            // The store limits the time that it takes itself.
+            PendingLookup::Waiting(answer) => answer.await.map_err(|_dropped| LookupError::Stopped)?,
+        }
+    }
+
     /// Believes nothing that is cached until it has been read anew, and from then on for `cache_ttl`.
     pub async fn reload(&self, cache_ttl: Duration) {
         // Fails only when the store has stopped.
@@ -203,8 +231,20 @@ impl SecretStore {
     }
 
     async fn ask(&self, user: &str, freshness: Freshness) -> Result<Secret, LookupError> {
+        let answer = match self.request(user, freshness)? {
+            PendingLookup::Answered(secret) => return Ok(secret),
+            PendingLookup::Waiting(answer) => answer,
+        };
+        match timer::timeout(LOOKUP_TIMEOUT, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_dropped)) => Err(LookupError::Stopped),
+            Err(_elapsed) => Err(LookupError::Timeout),
+        }
+    }
+
+    fn request(&self, user: &str, freshness: Freshness) -> Result<PendingLookup, LookupError> {
         if user.is_empty() || user.len() > USER_NAME_BYTES_MAX || user.contains('\0') {
-            return Ok(Secret::Unusable(Unusable::Unknown));
+            return Ok(PendingLookup::Answered(Secret::Unusable(Unusable::Unknown)));
         }
         let (reply, answer) = oneshot::channel();
         let request = StoreRequest::Lookup { user: user.into(), freshness, asked_at: Instant::now(), reply };
@@ -212,10 +252,6 @@ impl SecretStore {
             mpsc::error::TrySendError::Full(_) => LookupError::Busy,
             mpsc::error::TrySendError::Closed(_) => LookupError::Stopped,
         })?;
-        match timer::timeout(LOOKUP_TIMEOUT, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_dropped)) => Err(LookupError::Stopped),
-            Err(_elapsed) => Err(LookupError::Timeout),
-        }
+        Ok(PendingLookup::Waiting(answer))
     }
 }

@@ -195,10 +195,11 @@ impl Store {
         missing
     }
 
-    /// Believes nothing that is cached until it has been read anew.
+    /// Believes nothing that is cached, a failure included, until it has been read anew.
     fn reloaded(&mut self, cache_ttl: Duration) {
         self.cache.believe_for(cache_ttl);
         self.cache.distrust_all();
+        self.failure = None;
     }
 
     /// Puts a request in its queue, or does at once what needs no queue.

@@ -22,6 +22,22 @@ pub struct ListenerNow {
     pub servers: Vec<ServerId>,
 }
 
+/// Who authenticates clients.
+#[derive(Clone, Debug)]
+pub struct AuthNow {
+    /// The mode in force; `None` while no server has answered `auto`.
+    pub mode: Option<&'static str>,
+    /// Why it is this one, or that it is not known.
+    pub why: String,
+    /// What would make more sessions movable.
+    pub hint: Option<&'static str>,
+}
+
+/// Who authenticates clients, and why.
+pub(super) fn auth(auth: &AuthNow) -> Value {
+    json!({ "mode": auth.mode, "why": auth.why, "hint": auth.hint })
+}
+
 /// Which process answers, and since when it serves.
 pub(super) fn process(started: Instant) -> Value {
     json!({

@@ -26,7 +26,7 @@ use trunkline_topology::Snapshot;
 use trunkline_telemetry::metrics::Metrics;
 use trunkline_telemetry::sessions::Sessions;
 
-pub use about::ListenerNow;
+pub use about::{AuthNow, ListenerNow};
 pub use agent::{AGENT_CONNECTIONS_MAX, AGENT_WORDS_BYTES_MAX, AGENT_WORDS_GRACE, serve_agent};
 pub use places::Checkers;
 
@@ -61,6 +61,11 @@ pub trait Verdicts: Clone + Send + Sync + 'static {
     /// The proxy's sessions, counted; `None` where only health is served.
     fn sessions(&self) -> impl Future<Output = Option<Sessions>> + Send {
         std::future::ready(None)
+    }
+
+    /// Who authenticates clients; `None` where only health is served.
+    fn auth(&self) -> Option<AuthNow> {
+        None
     }
 
     /// The last changes of a server's state, the newest first.

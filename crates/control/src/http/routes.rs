@@ -83,6 +83,9 @@ impl<V: Verdicts> RouterState<V> {
         cluster.insert("changes".to_owned(), about::changes(&self.verdicts.transitions()));
         let Some(metrics) = self.metrics.as_deref() else { return Extras { cluster, ..Extras::default() } };
         cluster.insert("listeners".to_owned(), about::listeners(&self.verdicts.listeners(), &snapshot));
+        if let Some(auth) = self.verdicts.auth() {
+            cluster.insert("auth".to_owned(), about::auth(&auth));
+        }
         if let Some(sessions) = sessions {
             cluster.insert("sessions".to_owned(), sessions.counts().into());
             cluster.insert("moves".to_owned(), told_moves(metrics));

@@ -1,5 +1,6 @@
 //! What sessions work with: the state of the proxy ([`Shared`], [`Live`]) and of their thread ([`Worker`]).
 
+mod auth_choice;
 mod handle;
 mod listeners;
 mod shared;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use trunkline_session::{JournalPool, LoginParameters};
 
+pub(crate) use self::auth_choice::AuthChoice;
+pub use self::auth_choice::{AuthReason, ChosenMode, SettledAuth};
 pub(crate) use self::handle::{Handoff, Inbox, WorkerHandle};
 pub(crate) use self::listeners::{
     BoundListener, CurrentListener, DoneSender, ListenerChange, ListeningSocket, OpenedSocket,

@@ -11,6 +11,7 @@ use trunkline_routing::{Attached, Rules, TargetSessionAttrs};
 use trunkline_tls::accept::Acceptor;
 use trunkline_tls::fleet::FleetTls;
 
+use super::auth_choice::AuthChoice;
 use super::handle::WorkerHandle;
 use super::listeners::BoundListener;
 use crate::admission::Admission;
@@ -58,6 +59,8 @@ pub(crate) struct Live {
     pub(crate) retry: RetrySettings,
     pub(crate) statement_log: StatementLogSettings,
     pub(crate) auth: AuthSettings,
+    /// Who authenticates clients by these, as soon as it is known.
+    pub(crate) auth_choice: AuthChoice,
     pub(crate) fallback: FallbackSettings,
     pub(crate) session: SessionPolicy,
     /// How long the login may take that distinguishes a server's shutdown from pg_terminate_backend.
@@ -133,13 +136,14 @@ impl Live {
         }
     }
 
-    pub(crate) fn of(settings: &Settings, stores: LiveStores) -> Self {
+    pub(crate) fn of(settings: &Settings, stores: LiveStores, auth_choice: AuthChoice) -> Self {
         Live {
             limits: settings.limits.clone(),
             timeouts: settings.timeouts.clone(),
             retry: settings.retry.clone(),
             statement_log: settings.statement_log.clone(),
             auth: settings.auth.clone(),
+            auth_choice,
             fallback: settings.fallback.clone(),
             session: settings.session.clone(),
             connect_timeout_of_health: settings.health.judge.connect_timeout,

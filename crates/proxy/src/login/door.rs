@@ -9,9 +9,9 @@ use trunkline_topology::ClientAddress;
 
 use super::LoginFailure;
 use super::request::shown;
+use super::way::LoginWay;
 use crate::context::Worker;
 use crate::errors::{Refusal, code_of};
-use crate::settings::AuthMode;
 
 /// A client that says who it is. Clients of Unix sockets have no address that could be told from others': for them the door
 /// is always open.
@@ -60,10 +60,10 @@ impl Visitor<'_> {
 
     /// Notes a failure if it is a wrong proof. One that was found while the door was closed is told no more than a right
     /// one is.
-    pub(super) fn failed(&self, worker: &Worker, failure: LoginFailure) -> LoginFailure {
+    pub(super) fn failed(&self, worker: &Worker, failure: LoginFailure, way: LoginWay) -> LoginFailure {
         let shared = &worker.shared;
         let live = shared.live();
-        let Some(knock) = self.knock().filter(|_| is_wrong_proof(&failure, live.auth.mode)) else {
+        let Some(knock) = self.knock().filter(|_| is_wrong_proof(&failure, way)) else {
             return failure;
         };
         let (limits, now) = (&live.auth.failures, Instant::now());
@@ -96,12 +96,12 @@ fn words(closed_to: ClosedTo) -> &'static str {
 
 /// Whether a login failed because its client could not prove who it is. In `verify` a server refuses what the proxy has
 /// found right: that says nothing of the client.
-fn is_wrong_proof(failure: &LoginFailure, mode: AuthMode) -> bool {
+fn is_wrong_proof(failure: &LoginFailure, way: LoginWay) -> bool {
     match failure {
         LoginFailure::Refused(refusal) => matches!(refusal, Refusal::AuthenticationFailed { .. }),
-        LoginFailure::ServerRefused(message) => match mode {
-            AuthMode::Verify => false,
-            AuthMode::Relay => code_of(message) == Some(SqlState::INVALID_PASSWORD),
+        LoginFailure::ServerRefused(message) => match way {
+            LoginWay::Verify => false,
+            LoginWay::Relay | LoginWay::Login => code_of(message) == Some(SqlState::INVALID_PASSWORD),
         },
         LoginFailure::Silent(_) | LoginFailure::ClientGone | LoginFailure::NotALogin => false,
     }

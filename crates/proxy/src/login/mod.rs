@@ -15,6 +15,7 @@ mod relay;
 mod request;
 mod verify;
 mod version;
+mod way;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use self::deadline::LoginDeadline;
 use self::door::Visitor;
 use self::refused::Caller;
 use self::request::{StartupRequest, shown};
+use self::way::LoginWay;
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
 use crate::client::first::{StartupOutcome, read_startup};
@@ -42,7 +44,7 @@ use crate::context::{BoundListener, Live, RunPhase, Worker, log_connection};
 use crate::errors::Refusal;
 use crate::server::connection::{ReadyServer, ServerConnection};
 use crate::server::take::{ServerCriteria, TakeError};
-use crate::settings::{AddHost, AuthMode, LimitSettings, Retry};
+use crate::settings::{AddHost, LimitSettings, Retry};
 use crate::snapshots::ClientGroup;
 use trunkline_auth::credentials::ServerCredentials;
 use trunkline_telemetry::metrics::{LoginResult, RefusalReason};
@@ -113,24 +115,6 @@ struct Authenticated {
     version: ProtocolVersion,
     /// Messages that the client must get before its AuthenticationOk.
     preface: BytesMut,
-}
-
-/// How this client is authenticated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LoginWay {
-    Relay,
-    Verify,
-    Login,
-}
-
-impl LoginWay {
-    fn result(self) -> LoginResult {
-        match self {
-            LoginWay::Relay => LoginResult::Relayed,
-            LoginWay::Verify => LoginResult::Verified,
-            LoginWay::Login => LoginResult::LoggedIn,
-        }
-    }
 }
 
 impl From<Refusal> for LoginFailure {
@@ -274,12 +258,7 @@ async fn log_in(
     };
     let visitor = Visitor { client: peer, user: &request.user };
     visitor.wait(worker).await?;
-    let way = match live.auth.mode {
-        AuthMode::Relay => LoginWay::Relay,
-        AuthMode::Verify => LoginWay::Verify,
-        AuthMode::Login if password::is_protected(client, peer) => LoginWay::Login,
-        AuthMode::Login => LoginWay::Relay,
-    };
+    let way = LoginWay::of(worker, &live, client, peer, &request).await?;
     // Boxed: only one of them is taken, and each is large.
     let authenticated = match way {
         LoginWay::Relay => Box::pin(relay::log_in(worker, client, startup, read_ahead, &request, limit)).await,
@@ -290,7 +269,7 @@ async fn log_in(
             Box::pin(password::log_in(worker, client, startup, read_ahead, &request, limit)).await
         }
     };
-    let mut authenticated = authenticated.map_err(|failure| visitor.failed(worker, failure))?;
+    let mut authenticated = authenticated.map_err(|failure| visitor.failed(worker, failure, way))?;
     visitor.let_in(worker)?;
     if let Some(name) = &name {
         name.hide(&mut authenticated.taken.login_reply.messages);

@@ -1,8 +1,7 @@
 //! Authentication by `login`: the proxy asks for the password, and the server that the client gets is the judge of it.
 //!
 //! What lets the session move is what that server's own method yields: the keys of SCRAM, the md5 form, or nothing
-//! where it asked for nothing. The password itself is kept only where servers ask for it. Clients whose connection
-//! does not protect a password are not asked: see [`is_protected`].
+//! where it asked for nothing. The password itself is kept only where servers ask for it.
 
 use std::rc::Rc;
 
@@ -13,7 +12,6 @@ use trunkline_codec::startup::StartupMessage;
 use trunkline_codec::write;
 use trunkline_net::Transport;
 use trunkline_session::SessionState;
-use trunkline_topology::ClientAddress;
 use zeroize::Zeroizing;
 
 use super::deadline::LoginDeadline;
@@ -26,11 +24,7 @@ use crate::errors::Refusal;
 use crate::server::connection::check_out;
 use crate::server::take::{LoginAs, Search};
 
-/// Whether nobody else can read what this client sends.
-pub(super) fn is_protected(client: &Transport, peer: ClientAddress) -> bool {
-    client.is_encrypted() || peer == ClientAddress::Local
-}
-
+/// Logs a client in whose connection protects its password.
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
     client: &mut Transport,

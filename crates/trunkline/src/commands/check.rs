@@ -1,5 +1,6 @@
 //! `trunkline check`.
 
+mod auth;
 mod connect;
 mod report;
 
@@ -69,7 +70,8 @@ impl Check {
 /// What is wrong with the lines of the users file. Whether it can be read at all is checked with the other keys.
 fn users_file_problems(raw: &RawConfig) -> Vec<Problem> {
     let Some(file) = &raw.auth.users_file.value else { return Vec::new() };
-    if raw.proxy.auth.mode != AuthMode::Verify || !Path::new(file).is_file() {
+    let is_read = matches!(raw.proxy.auth.mode, AuthMode::Verify | AuthMode::Auto);
+    if !is_read || !Path::new(file).is_file() {
         return Vec::new();
     }
     let Err(UsersFileError::Invalid { problems, .. }) = check_users_file(Path::new(file)) else {

@@ -9,13 +9,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use trunkline_control::limits::RELOADS_WAITING_MAX;
 use trunkline_control::reload::ReloadRequest;
-use trunkline_proxy::settings::AuthMode;
-use trunkline_proxy::{Running, StartError};
+use trunkline_proxy::{Running, SettledAuth, StartError};
 
 use super::{listen_failure, manager, open_files};
 use crate::config::checked::{self, CheckedConfig};
 use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
-use crate::config::words::Word as _;
 use crate::config::{ConfigSources, Problem, Problems, STANDARD_INPUT, load, process_environment};
 use crate::logging::{self, Logging};
 use crate::{Exit, Failure};
@@ -128,7 +126,7 @@ async fn serve(request: &ConfigSources, checked: CheckedConfig, logging: &Loggin
         version = env!("CARGO_PKG_VERSION"),
         "started"
     );
-    say_mode(checked.proxy.auth.mode);
+    say_mode(running.settled_auth().as_ref());
     announce(&running, &checked);
     loop {
         let order = tokio::select! {
@@ -156,23 +154,10 @@ async fn serve(request: &ConfigSources, checked: CheckedConfig, logging: &Loggin
     }
 }
 
-/// Logs who authenticates clients, and what follows for their sessions.
-fn say_mode(mode: AuthMode) {
-    match mode {
-        AuthMode::Verify => tracing::info!(
-            auth.mode = mode.word(),
-            "the proxy authenticates clients: sessions can move to another server"
-        ),
-        AuthMode::Login => tracing::info!(
-            auth.mode = mode.word(),
-            hint = "for sessions of other clients that can, let them connect by TLS",
-            "the servers authenticate clients: sessions that came by TLS or a Unix socket can move to another server"
-        ),
-        AuthMode::Relay => tracing::info!(
-            auth.mode = mode.word(),
-            hint = "for sessions that can, run what `trunkline init-sql` prints on the primary, and start with --auth verify",
-            "the servers authenticate clients: sessions cannot move to another server"
-        ),
+/// Logs who authenticates clients, and what follows for their sessions. `auto` does so itself once a server has answered.
+fn say_mode(settled: Option<&SettledAuth>) {
+    if let Some(settled) = settled {
+        settled.log();
     }
 }
 

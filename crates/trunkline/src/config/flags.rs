@@ -91,7 +91,7 @@ pub struct ProxyFlags {
     /// Where clients write: the primary
     #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Endpoints")]
     writes: Option<String>,
-    /// Who authenticates clients: relay or verify [default: relay]
+    /// Who authenticates clients: auto, verify, login or relay [default: auto]
     #[arg(long, value_name = "MODE", help_heading = "Configuration")]
     auth: Option<String>,
     /// Log statements that take at least this long; 0 = all [default: off]

@@ -79,7 +79,7 @@ words! {
         PreferStandby = "prefer-standby",
     }
     Balance { RoundRobin = "round-robin", LeastOutstanding = "least-outstanding", RandomTwo = "random-two" }
-    AuthMode { Relay = "relay", Verify = "verify", Login = "login" }
+    AuthMode { Auto = "auto", Verify = "verify", Login = "login", Relay = "relay" }
     ClientMethod { Auto = "auto", Password = "password", Trust = "trust" }
     Fallback {
         None = "none",

@@ -10,7 +10,7 @@ use trunkline_health::{JudgeSettings, MonitorSettings};
 use trunkline_proxy::settings::{AuthMode, SecretSource, Settings};
 use trunkline_topology::{Endpoint, ServerSpec};
 
-use super::report;
+use super::{auth, report};
 use crate::commands::serve::runtime;
 use crate::{Exit, Failure, terminal};
 
@@ -31,6 +31,8 @@ pub(super) struct ServerFacts {
     pub(super) sees_all: bool,
     /// How stored secrets can be read, where the proxy reads them from the servers.
     pub(super) secrets: Option<Result<SecretsAccess, LookupError>>,
+    /// Whether the proxy does without them where it has no right to them.
+    pub(super) is_auto: bool,
 }
 
 /// Asks all servers and prints what they say.
@@ -41,7 +43,7 @@ pub(super) fn run(settings: &Settings) -> Result<Exit, Failure> {
     runtime.shutdown_background();
     let role = settings.health.login.config.get_user().unwrap_or_default();
     let (table, faults) = report::report(&answers, role);
-    terminal::print(&format!("\n{table}"));
+    terminal::print(&format!("\n{table}\n{}", auth::becomes(&answers, settings)));
     for fault in &faults {
         terminal::print(&format!("\n{fault}\n"));
     }
@@ -72,14 +74,16 @@ async fn ask(server: &ServerSpec, settings: &Settings) -> FirstAnswer {
         Err(failure) => return (ServerAnswer { spec, asked: Err((ProbePhase::Query, failure)) }, None),
     };
     let secrets = match (settings.auth.mode, &settings.auth.source) {
-        (AuthMode::Verify, SecretSource::Query(own)) => {
+        (AuthMode::Verify | AuthMode::Auto, SecretSource::Query(own)) => {
             let user = login.config.get_user().unwrap_or_default();
             Some(try_access(&Endpoint::new(&server.host, server.port), login, own.as_deref(), user).await)
         }
-        (AuthMode::Verify, SecretSource::File(_)) | (AuthMode::Relay | AuthMode::Login, _) => None,
+        (AuthMode::Verify | AuthMode::Auto, SecretSource::File(_))
+        | (AuthMode::Relay | AuthMode::Login, _) => None,
     };
     let sees_all = !connection.is_degraded();
-    (ServerAnswer { spec, asked: Ok(ServerFacts { facts, sees_all, secrets }) }, Some(connection))
+    let is_auto = settings.auth.mode == AuthMode::Auto;
+    (ServerAnswer { spec, asked: Ok(ServerFacts { facts, sees_all, secrets, is_auto }) }, Some(connection))
 }
 
 /// Asks a standby again; keeps what it said first if it does not answer now.

@@ -172,7 +172,9 @@ fn faults(answer: &ServerAnswer, role: &str, primary: Option<Primary>) -> Vec<St
         let grant = format!("Run on the primary: GRANT pg_monitor TO \"{}\";", role.replace('"', "\"\""));
         faults.push(fault("the monitoring role is no member of pg_monitor", &grant));
     }
-    if let Some(Err(error)) = &said.secrets {
+    if let Some(Err(error)) = &said.secrets
+        && !(said.is_auto && error.is_about_rights())
+    {
         faults.push(format!("server {} ({}:{}): {error}", spec.name, spec.host, spec.port));
     }
     let Some(primary) = primary else { return faults };
@@ -292,7 +294,7 @@ mod tests {
     fn answer(name: &str, expected: ExpectedRole, role: RoleFacts) -> ServerAnswer {
         let system_identifier = Some(SystemIdentifier(7));
         let facts = Facts { role, clock_us: 0, system_identifier, started_us: None, version: Some(150_018) };
-        let said = ServerFacts { facts, sees_all: true, secrets: None };
+        let said = ServerFacts { facts, sees_all: true, secrets: None, is_auto: false };
         ServerAnswer { spec: spec(name, expected), asked: Ok(said) }
     }
 

@@ -60,7 +60,7 @@ pub(crate) struct Demo {
     /// A replica with more proven lag than this gets no reads [default: 10s]
     #[arg(long, value_name = "DURATION")]
     max_lag: Option<String>,
-    /// Who authenticates clients: relay or verify
+    /// Who authenticates clients: auto, verify, login or relay
     #[arg(long, value_name = "MODE", default_value = "verify")]
     auth: String,
     /// Directory of initdb and postgres [default: the newest found]

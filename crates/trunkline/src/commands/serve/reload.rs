@@ -31,11 +31,12 @@ pub(super) async fn reload(
 async fn apply(mut checked: CheckedConfig, running: &mut Running, logging: &Logging) -> ReloadOutcome {
     super::log_warnings(&checked.warnings);
     open_files::fit(&mut checked.proxy);
-    let mode = running.auth_mode();
+    let auth = running.settled_auth();
     match running.reload(checked.proxy).await {
         Ok(mut needs_restart) => {
-            if running.auth_mode() != mode {
-                super::say_mode(running.auth_mode());
+            let now = running.settled_auth();
+            if now != auth {
+                super::say_mode(now.as_ref());
             }
             needs_restart.extend(logging.reload(&checked.log));
             in_force(needs_restart)

@@ -1,4 +1,4 @@
-//! The sessions as reported by `/cluster`, in two lines below the table.
+//! The sessions as reported by `/cluster`, and who authenticates them, in a few lines below the table.
 
 use serde_json::{Map, Value};
 
@@ -6,12 +6,21 @@ use serde_json::{Map, Value};
 pub(crate) fn summary(body: &str) -> String {
     let cluster: Value = serde_json::from_str(body).unwrap_or_default();
     let Some(sessions) = cluster.get("sessions").and_then(Value::as_object) else { return String::new() };
-    let mut out = format!("\nsessions  {}\n", mobility(sessions));
+    let mut out = format!("\n{}sessions  {}\n", auth(&cluster["auth"]), mobility(sessions));
     if let Some(moves) = cluster.get("moves") {
         out.push_str(&format!("moved     {}\n", ended(&moves["move"])));
         out.push_str(&format!("repeated  {}\n", ended(&moves["repeat"])));
     }
     out
+}
+
+/// `auth      login, chosen by auto: the monitoring role may not read stored secrets (SQLSTATE 42501)`, and what would
+/// change that.
+fn auth(told: &Value) -> String {
+    let Some(why) = told["why"].as_str() else { return String::new() };
+    let mode = told["mode"].as_str().map(|mode| format!("{mode}, ")).unwrap_or_default();
+    let hint = told["hint"].as_str().map(|hint| format!("          {hint}\n")).unwrap_or_default();
+    format!("auth      {mode}{why}\n{hint}")
 }
 
 /// `12, 9 movable, 3 pinned (2 listen, 1 temporary object)`
@@ -63,11 +72,14 @@ mod tests {
     #[test]
     fn what_keeps_sessions_and_what_moved_them_is_counted() {
         let body = r#"{"members": [],
+            "auth": {"mode": "login", "why": "chosen by auto: of this", "hint": "do that"},
             "sessions": {"all": 12, "movable": 9, "pinned": {"listen": 2, "temporary_object": 1}, "workers_unheard": 1},
             "moves": {"move": {"taken": {"rebalance": 3}, "failed": {"server_lost": 1},
                                "median_seconds": 0.003, "p99_seconds": 0.0081},
                       "repeat": {"taken": {}, "failed": {}, "median_seconds": null, "p99_seconds": null}}}"#;
         let expected = "
+auth      login, chosen by auto: of this
+          do that
 sessions  12, 9 movable, 3 pinned (2 listen, 1 temporary object); 1 threads were too busy to answer
 moved     3 (3 rebalance), median 3.0 ms, 99 % within 8.1 ms; 1 failed (1 server lost)
 repeated  0

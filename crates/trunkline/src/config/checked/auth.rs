@@ -19,7 +19,7 @@ pub(super) fn source(auth: &SecretsSection, mode: AuthMode, problems: &mut Probl
                 .hint("Secrets come from one of them: delete the other."),
         );
     }
-    if mode == AuthMode::Verify
+    if matches!(mode, AuthMode::Verify | AuthMode::Auto)
         && let Err(error) = open(file)
     {
         problems.push(

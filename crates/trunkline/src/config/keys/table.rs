@@ -122,9 +122,9 @@ const MONITOR: &[Key<RawConfig>] = &[
 const AUTH: &[Key<RawConfig>] = &[
     key(
         "mode",
-        "\"relay\"",
+        "\"auto\"",
         word::<_, AuthMode>(|t, w| put_word(&mut t.proxy.auth.mode, w)),
-        "`relay` passes the server's own exchange through and needs nothing; `verify` authenticates in the proxy, so that a session can log in on any server; `login` asks clients on TLS or a Unix socket for their password and logs in with it, so that their sessions can, too.",
+        "`verify` authenticates in the proxy, so that a session can log in on any server; `login` asks clients on TLS or a Unix socket for their password and logs in with it, so that their sessions can, too, and relays others; `relay` passes the server's own exchange through and needs nothing. `auto`: `verify` if stored secrets can be read (`query`, `users_file`), else `login` if some clients can have TLS or a Unix socket, else `relay`; decided at start and reload, once a server has answered.",
     ),
     unset(
         "query",
