@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
+use trunkline_codec::sqlstate::SqlState;
 
 use crate::address::Address;
 use crate::state::State;
@@ -168,6 +169,8 @@ pub struct ServerStatus {
     pub silent: bool,
     /// Why it refuses the monitoring role, if it does: a wrong password, pg_hba.conf, database or right.
     pub monitor_refused: Option<Arc<str>>,
+    /// With which SQLSTATE it does.
+    pub monitor_refused_code: Option<SqlState>,
     /// Standby: last WAL position replayed.
     pub replay_lsn: Option<Lsn>,
     /// Primary: last WAL position flushed.

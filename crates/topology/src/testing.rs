@@ -72,6 +72,7 @@ pub fn status(id: ServerId, name: &str, role: Role, now: Instant) -> ServerStatu
         saturated: false,
         silent: false,
         monitor_refused: None,
+        monitor_refused_code: None,
         replay_lsn: is_standby.then_some(Lsn(0x16_B374_D848)),
         flush_lsn: (!is_standby).then_some(Lsn(0x16_B374_D848)),
         asked_at: Some(now),

@@ -280,6 +280,22 @@ fn bare_addresses_are_named_after_their_host_and_port_when_they_share_it() {
 }
 
 #[test]
+fn a_password_comes_from_a_command_or_is_written_and_not_both() {
+    let command = "[monitor]\npassword_command = [\"cat\", \"/run/it\"]\n";
+    let checked = Given::file(&format!("{SERVER}{command}")).checked();
+    assert_eq!(checked.password_command, Some(vec!["cat".to_owned(), "/run/it".to_owned()]));
+    let problems = Given::file(&format!("{SERVER}{command}password = \"it\"\n")).problems();
+    assert!(problems.contains("monitor.password_command: is set together with a password"), "{problems}");
+    let flagged =
+        Given::file(&format!("{SERVER}{command}")).flag("monitor.conninfo", "--monitor", "password=it");
+    assert_eq!(flagged.checked().password_command, None, "a flag wins");
+    for wrong in ["[]", "[\"\"]", "\"cat /run/it\"", "[1]"] {
+        let problems = Given::file(&format!("{SERVER}[monitor]\npassword_command = {wrong}\n")).problems();
+        assert!(problems.contains("Write a program and its arguments"), "{wrong}: {problems}");
+    }
+}
+
+#[test]
 fn a_password_is_never_repeated() {
     let problems =
         Given::file(SERVER).flag("monitor.conninfo", "--monitor", "user=u password='s3cret").problems();

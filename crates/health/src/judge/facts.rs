@@ -218,6 +218,21 @@ impl ProbeFailure {
         matches!(self, ProbeFailure::Refusal { .. }) && self.severity() == FailureSeverity::Misconfigured
     }
 
+    /// The SQLSTATE that the server gave.
+    pub(super) fn code(&self) -> Option<SqlState> {
+        match self {
+            ProbeFailure::Refusal { code, .. } => Some(*code),
+            ProbeFailure::Refused
+            | ProbeFailure::Socket { .. }
+            | ProbeFailure::TimedOut { .. }
+            | ProbeFailure::Lost(_)
+            | ProbeFailure::Unresolved(_)
+            | ProbeFailure::NoResources(_)
+            | ProbeFailure::Tls(_)
+            | ProbeFailure::Malformed(_) => None,
+        }
+    }
+
     /// Whether it came as the server's own message.
     pub(super) fn is_answer(&self) -> bool {
         matches!(self, ProbeFailure::Refusal { .. } | ProbeFailure::Malformed(_))

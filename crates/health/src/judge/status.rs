@@ -7,7 +7,7 @@ use trunkline_codec::ids::TimelineId;
 
 use super::Judge;
 use super::epoch::Claim;
-use super::facts::{Facts, Receiver, RoleFacts, StandbyFacts};
+use super::facts::{Facts, ProbeFailure, Receiver, RoleFacts, StandbyFacts};
 use super::server::{JudgedServer, LastAnswer};
 use trunkline_topology::{Lag, Postmaster, Role, ServerId, ServerStatus, Snapshot, State};
 
@@ -171,6 +171,7 @@ impl Judge {
             saturated: server.liveness.is_saturated,
             silent: server.liveness.is_silent(),
             monitor_refused: server.refused_role().map(|failure| failure.to_string().into()),
+            monitor_refused_code: server.refused_role().and_then(ProbeFailure::code),
             replay_lsn: standby.map(|facts| facts.replay),
             flush_lsn: server.primary().map(|facts| facts.flush),
             asked_at: server.answer.as_ref().map(|answer| answer.sent_at),

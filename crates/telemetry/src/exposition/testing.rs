@@ -59,6 +59,7 @@ fn server(id: u16, name: &str, role: Role, state: State) -> ServerStatus {
         saturated: false,
         silent: false,
         monitor_refused: None,
+        monitor_refused_code: None,
         replay_lsn: None,
         flush_lsn: None,
         asked_at: None,

@@ -57,7 +57,7 @@ impl Check {
             Ok(checked) => {
                 checked.warnings.0.iter().for_each(|warning| eprintln!("warning: {warning}"));
                 crate::terminal::print(&format!("{from}: the configuration is valid\n{}", checked.summary()));
-                if self.connect { connect::run(&checked.proxy) } else { Ok(Exit::Success) }
+                if self.connect { connect::run(checked) } else { Ok(Exit::Success) }
             }
             Err(problems) => {
                 eprintln!("{problems}");

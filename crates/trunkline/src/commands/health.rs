@@ -11,6 +11,7 @@ use trunkline_proxy::settings::Settings;
 
 use super::listen_failure::listen_failure;
 use super::manager;
+use super::monitor_password::{self, MonitorPassword};
 use super::serve::reload::{in_force, log_problems};
 use super::serve::{SignalAction, SignalStreams, configure, log_warnings, runtime};
 use crate::config::checked::{self, CheckedConfig};
@@ -60,10 +61,17 @@ impl HealthCommand {
     }
 }
 
-async fn run(request: &ConfigSources, checked: CheckedConfig, logging: &Logging) -> Result<Exit, Failure> {
+async fn run(
+    request: &ConfigSources,
+    mut checked: CheckedConfig,
+    logging: &Logging,
+) -> Result<Exit, Failure> {
     let mut signals = SignalStreams::listen()?;
+    monitor_password::fill(&mut checked).await;
+    let command = checked.password_command;
     let settings = checked.proxy;
     let health = Monitor::start(settings.health.clone(), &Handle::current());
+    let mut password = MonitorPassword::keep(command, &health);
     let checkers = Checkers::new(settings.http_checkers.clone());
     let mut ready = String::new();
     if let Some(address) = settings.http {
@@ -85,7 +93,9 @@ async fn run(request: &ConfigSources, checked: CheckedConfig, logging: &Logging)
         };
         match order {
             SignalAction::Drain | SignalAction::Stop => return Ok(Exit::Success),
-            SignalAction::Reload => reload(request, &settings, &health, &checkers, logging).await,
+            SignalAction::Reload => {
+                reload(request, &settings, &health, &checkers, &mut password, logging).await;
+            }
         }
     }
 }
@@ -95,12 +105,14 @@ async fn reload(
     started_with: &Settings,
     health: &Health,
     checkers: &Checkers,
+    password: &mut MonitorPassword,
     logging: &Logging,
 ) {
-    let checked = match checked::settings(load(request)) {
+    let mut checked = match checked::settings(load(request)) {
         Ok(checked) => checked,
         Err(problems) => return log_problems(&problems),
     };
+    password.refill(&mut checked, &health.login()).await;
     let (old, new) = (started_with, checked.proxy);
     let MonitorSettings { servers, login, judge } = &new.health;
     if *login != *health.login()
@@ -118,6 +130,7 @@ async fn reload(
     let needs_restart = changed.chain(logging.reload(&checked.log)).collect();
     health.reload(new.health.judge, new.health.servers);
     health.set_login(new.health.login);
+    password.follow(checked.password_command, health);
     checkers.set(new.http_checkers);
     let _logged = in_force(needs_restart);
 }

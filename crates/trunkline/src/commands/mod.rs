@@ -13,6 +13,7 @@ pub(crate) mod health;
 pub(crate) mod init_sql;
 mod listen_failure;
 mod manager;
+mod monitor_password;
 mod open_files;
 pub(crate) mod profile;
 pub(crate) mod reload;

@@ -11,6 +11,7 @@ use trunkline_control::limits::RELOADS_WAITING_MAX;
 use trunkline_control::reload::ReloadRequest;
 use trunkline_proxy::{Running, SettledAuth, StartError};
 
+use super::monitor_password::{self, MonitorPassword};
 use super::{listen_failure, manager, open_files};
 use crate::config::checked::{self, CheckedConfig};
 use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
@@ -116,11 +117,17 @@ impl SignalStreams {
     }
 }
 
-async fn serve(request: &ConfigSources, checked: CheckedConfig, logging: &Logging) -> Result<Exit, Failure> {
+async fn serve(
+    request: &ConfigSources,
+    mut checked: CheckedConfig,
+    logging: &Logging,
+) -> Result<Exit, Failure> {
     // Installed before anything listens: a signal during the start must not kill the process halfway.
     let mut signals = SignalStreams::listen()?;
     let (reloads, mut asked) = mpsc::channel(RELOADS_WAITING_MAX);
+    monitor_password::fill(&mut checked).await;
     let mut running = start(&checked, Some(reloads)).await?;
+    let mut password = MonitorPassword::keep(checked.password_command.clone(), running.health());
     tracing::info!(
         config = checked.file.as_ref().map(|path| path.display().to_string()),
         version = env!("CARGO_PKG_VERSION"),
@@ -133,13 +140,15 @@ async fn serve(request: &ConfigSources, checked: CheckedConfig, logging: &Loggin
             order = signals.next() => order,
             Some(answer) = asked.recv() => {
                 // Who asked may have stopped waiting.
-                let _gone = answer.send(reload::reload(request, &mut running, logging).await);
+                let _gone = answer.send(reload::reload(request, &mut running, &mut password, logging).await);
                 continue;
             }
             never = logging.report_dropped() => match never {},
         };
         match order {
-            SignalAction::Reload => drop(reload::reload(request, &mut running, logging).await),
+            SignalAction::Reload => {
+                drop(reload::reload(request, &mut running, &mut password, logging).await);
+            }
             SignalAction::Drain => {
                 let drain = running.drain_timeout();
                 tracing::info!(sessions = running.sessions(), timeout = ?drain, "draining: sessions end at their idle points");

@@ -29,6 +29,8 @@ pub struct CheckedConfig {
     pub proxy: Settings,
     /// The log.
     pub log: LogSettings,
+    /// Program and arguments that print the password of the monitoring role.
+    pub password_command: Option<Vec<String>>,
     /// The file read, if any.
     pub file: Option<PathBuf>,
     /// What is valid and hardly meant.
@@ -72,7 +74,8 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
         admin: admin_place(raw.admin_socket.value, admin_places),
         ..raw.proxy
     };
-    Ok(CheckedConfig { proxy, log: LogSettings { level, ..raw.log }, file, warnings })
+    let password_command = raw.monitor.password_command.value;
+    Ok(CheckedConfig { proxy, log: LogSettings { level, ..raw.log }, password_command, file, warnings })
 }
 
 /// Where the admin socket is, by what is written.

@@ -166,7 +166,7 @@ impl FileReader<'_> {
     }
 }
 
-/// A value of the file as one of ours; `None` for lists, tables and dates, which no key has.
+/// A value of the file as one of ours; `None` for tables, dates and lists of anything but text, which no key has.
 fn plain(value: &DeValue<'_>) -> Option<RawValue> {
     match value {
         DeValue::String(text) => Some(RawValue::Text(text.to_string())),
@@ -175,7 +175,11 @@ fn plain(value: &DeValue<'_>) -> Option<RawValue> {
         }
         DeValue::Float(number) => number.as_str().parse().ok().map(RawValue::Float),
         DeValue::Boolean(value) => Some(RawValue::Boolean(*value)),
-        DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+        DeValue::Array(items) => {
+            let text = |item: &Spanned<DeValue<'_>>| item.get_ref().as_str().map(str::to_owned);
+            items.iter().map(text).collect::<Option<_>>().map(RawValue::List)
+        }
+        DeValue::Datetime(_) | DeValue::Table(_) => None,
     }
 }
 

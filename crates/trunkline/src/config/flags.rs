@@ -184,6 +184,7 @@ fn clear_named_parts(conninfo: &RawValue, monitor: &mut super::raw::MonitorSecti
     }
     if parsed.get_password().is_some() {
         monitor.password = None;
+        monitor.password_command.value = None;
     }
     if parsed.get_dbname().is_some() {
         monitor.dbname = None;

@@ -15,7 +15,7 @@ mod table;
 mod written;
 
 pub use table::{LISTENER_KEYS, SECTIONS, SERVER_KEYS};
-use written::{is_off, listen, listen_or_socket, networks, permissions, switch};
+use written::{command, is_off, listen, listen_or_socket, networks, permissions, switch};
 
 /// One section of the file.
 pub struct Section {
@@ -153,6 +153,8 @@ pub enum KeyKind<T: 'static> {
     Permissions(Setter<T, u32>),
     /// `on` or `off`.
     Switch(Setter<T, bool>),
+    /// A program with its arguments.
+    Command(Setter<T, Vec<String>>),
     /// One of a closed set of words.
     Word {
         /// The words.
@@ -225,6 +227,7 @@ impl<T> Key<T> {
                 RawValue::Boolean(is_on) => put(into, *is_on, source),
                 _ => put(into, switch(text()?).ok_or_else(|| self.expected(value))?, source),
             },
+            KeyKind::Command(put) => put(into, command(value).ok_or_else(|| self.expected(value))?, source),
             KeyKind::Word { put, .. } => {
                 if !put(into, text()?) {
                     return Err(self.expected(value));
@@ -264,6 +267,7 @@ impl<T> Key<T> {
                 r#"Write an octal number in quotes, such as "0777" for everybody or "0770" for the group."#.to_owned()
             }
             KeyKind::Switch(_) => r#"Write "on" or "off"."#.to_owned(),
+            KeyKind::Command(_) => r#"Write a program and its arguments, such as ["cat", "/run/secrets/monitor"]."#.to_owned(),
             KeyKind::Word { words, .. } => format!("Write one of: {}.", words().join(", ")),
         }
     }
@@ -284,6 +288,7 @@ impl<T> Key<T> {
             KeyKind::ListenOrSocket(_) => "address:port, or /directory:port".to_owned(),
             KeyKind::Permissions(_) => "octal number".to_owned(),
             KeyKind::Switch(_) => "`on`, `off`".to_owned(),
+            KeyKind::Command(_) => "list of texts".to_owned(),
             KeyKind::Word { words, .. } => {
                 words().iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
             }
@@ -303,7 +308,7 @@ impl<T> Key<T> {
             RawValue::Integer(0) => Ok(Duration::ZERO),
             RawValue::Integer(number) => Err(format!("the unit is missing in {number}")),
             RawValue::Text(text) | RawValue::Bare(text) => units::duration(text),
-            RawValue::Float(_) | RawValue::Boolean(_) => Err(self.expected(value)),
+            RawValue::Float(_) | RawValue::Boolean(_) | RawValue::List(_) => Err(self.expected(value)),
         }
     }
 
@@ -311,7 +316,7 @@ impl<T> Key<T> {
         match value {
             RawValue::Integer(number) => u64::try_from(*number).map_err(|_| self.expected(value)),
             RawValue::Text(text) | RawValue::Bare(text) => units::bytes(text),
-            RawValue::Float(_) | RawValue::Boolean(_) => Err(self.expected(value)),
+            RawValue::Float(_) | RawValue::Boolean(_) | RawValue::List(_) => Err(self.expected(value)),
         }
     }
 }

@@ -144,6 +144,8 @@ pub struct MonitorSection {
     pub user: Option<String>,
     /// Its password.
     pub password: Option<String>,
+    /// What prints its password.
+    pub password_command: Sourced<Option<Vec<String>>>,
     /// Database connected to.
     pub dbname: Option<String>,
 }

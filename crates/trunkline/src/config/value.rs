@@ -15,6 +15,8 @@ pub enum RawValue {
     Float(f64),
     /// `true` or `false`.
     Boolean(bool),
+    /// A list of texts.
+    List(Vec<String>),
 }
 
 impl RawValue {
@@ -23,7 +25,7 @@ impl RawValue {
     pub fn as_text(&self) -> Option<&str> {
         match self {
             RawValue::Text(text) | RawValue::Bare(text) => Some(text),
-            RawValue::Integer(_) | RawValue::Float(_) | RawValue::Boolean(_) => None,
+            RawValue::Integer(_) | RawValue::Float(_) | RawValue::Boolean(_) | RawValue::List(_) => None,
         }
     }
 
@@ -33,7 +35,7 @@ impl RawValue {
         match self {
             RawValue::Integer(number) => Some(*number),
             RawValue::Bare(text) => text.trim().parse().ok(),
-            RawValue::Text(_) | RawValue::Float(_) | RawValue::Boolean(_) => None,
+            RawValue::Text(_) | RawValue::Float(_) | RawValue::Boolean(_) | RawValue::List(_) => None,
         }
     }
 
@@ -45,7 +47,7 @@ impl RawValue {
             #[expect(clippy::cast_precision_loss, reason = "keys of this kind lie between 0 and 1")]
             RawValue::Integer(number) => Some(*number as f64),
             RawValue::Bare(text) => text.trim().parse().ok(),
-            RawValue::Text(_) | RawValue::Boolean(_) => None,
+            RawValue::Text(_) | RawValue::Boolean(_) | RawValue::List(_) => None,
         }
     }
 
@@ -57,6 +59,7 @@ impl RawValue {
             RawValue::Integer(number) => Cow::Owned(number.to_string()),
             RawValue::Float(number) => Cow::Owned(number.to_string()),
             RawValue::Boolean(value) => Cow::Borrowed(if *value { "true" } else { "false" }),
+            RawValue::List(texts) => Cow::Owned(format!("{texts:?}")),
         }
     }
 }

@@ -11,7 +11,9 @@ use trunkline_proxy::settings::{AuthMode, SecretSource, Settings};
 use trunkline_topology::{Endpoint, ServerSpec};
 
 use super::{auth, report};
+use crate::commands::monitor_password;
 use crate::commands::serve::runtime;
+use crate::config::checked::CheckedConfig;
 use crate::{Exit, Failure, terminal};
 
 /// For a login, and for each answer: four times this and the two seconds of the look-up of secrets are the longest it takes.
@@ -36,8 +38,13 @@ pub(super) struct ServerFacts {
 }
 
 /// Asks all servers and prints what they say.
-pub(super) fn run(settings: &Settings) -> Result<Exit, Failure> {
+pub(super) fn run(mut checked: CheckedConfig) -> Result<Exit, Failure> {
     let runtime = runtime()?;
+    let _complaints = tracing::subscriber::set_default(
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).finish(),
+    );
+    runtime.block_on(monitor_password::fill(&mut checked));
+    let settings = &checked.proxy;
     let answers = runtime.block_on(ask_all(settings));
     // A look-up of a name may still hang.
     runtime.shutdown_background();

@@ -6,6 +6,7 @@ use trunkline_health::LoginRefusal;
 use trunkline_health::judge::ProbeFailure;
 use trunkline_proxy::{ReloadError, Running};
 
+use crate::commands::monitor_password::MonitorPassword;
 use crate::commands::open_files;
 use crate::config::checked::{self, CheckedConfig};
 use crate::config::{ConfigSources, Problem, Problems, load};
@@ -15,10 +16,11 @@ use crate::logging::Logging;
 pub(super) async fn reload(
     request: &ConfigSources,
     running: &mut Running,
+    password: &mut MonitorPassword,
     logging: &Logging,
 ) -> ReloadOutcome {
     let outcome = match checked::settings(load(request)) {
-        Ok(checked) => apply(checked, running, logging).await,
+        Ok(checked) => apply(checked, running, password, logging).await,
         Err(problems) => {
             log_problems(&problems);
             ReloadOutcome::Nothing { problems: problems.0.iter().map(ToString::to_string).collect() }
@@ -28,12 +30,19 @@ pub(super) async fn reload(
     outcome
 }
 
-async fn apply(mut checked: CheckedConfig, running: &mut Running, logging: &Logging) -> ReloadOutcome {
+async fn apply(
+    mut checked: CheckedConfig,
+    running: &mut Running,
+    password: &mut MonitorPassword,
+    logging: &Logging,
+) -> ReloadOutcome {
     super::log_warnings(&checked.warnings);
     open_files::fit(&mut checked.proxy);
+    password.refill(&mut checked, &running.health().login()).await;
     let auth = running.settled_auth();
     match running.reload(checked.proxy).await {
         Ok(mut needs_restart) => {
+            password.follow(checked.password_command, running.health());
             let now = running.settled_auth();
             if now != auth {
                 super::say_mode(now.as_ref());

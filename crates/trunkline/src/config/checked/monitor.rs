@@ -42,6 +42,13 @@ pub(super) fn monitor(monitor: &MonitorSection, problems: &mut Problems) -> Opti
     if let Some(dbname) = &monitor.dbname {
         config.dbname(dbname);
     }
+    let command = &monitor.password_command;
+    if command.value.is_some() && config.get_password().is_some() {
+        problems.push(
+            Problem::new(&command.source, "monitor.password_command", "is set together with a password")
+                .hint("The password comes from one of them: delete the other, or the password in monitor.conninfo."),
+        );
+    }
     if config.get_user().is_none() {
         config.user(DEFAULT_LOGIN);
     }

@@ -16,7 +16,8 @@ pub(super) fn warnings(
     warnings: &mut Problems,
 ) {
     let is_over_tcp = servers.iter().any(|server| !server.host.starts_with('/'));
-    if is_over_tcp && monitor.is_some_and(|login| login.get_password().is_none()) {
+    let has_command = raw.monitor.password_command.value.is_some();
+    if is_over_tcp && !has_command && monitor.is_some_and(|login| login.get_password().is_none()) {
         warnings.push(
             Problem::new(&Source::Default, "monitor.password", "is not set: a server that asks for one cannot be probed")
                 .hint("Set TRUNKLINE__MONITOR__PASSWORD, unless pg_hba.conf lets the role in without; `trunkline init-sql` prints the SQL for it."),

@@ -112,6 +112,12 @@ const MONITOR: &[Key<RawConfig>] = &[
         "Its password. Better in the environment: TRUNKLINE__MONITOR__PASSWORD.",
     ),
     unset(
+        "password_command",
+        "[\"vault\", \"kv\", \"get\", \"-field=password\", \"secret/trunkline\"]",
+        KeyKind::Command(|t, v, s| t.monitor.password_command.put(Some(v), s)),
+        "Program and arguments that print the password, instead of `password`: run at start, and again when a server refuses the password (28P01, 28000). No shell; what it says on standard error is logged.",
+    ),
+    unset(
         "dbname",
         "\"postgres\"",
         KeyKind::Text(|t, v, s| t.monitor.dbname.put(v, s)),

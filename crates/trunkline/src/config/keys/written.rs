@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use trunkline_topology::Address;
 
+use crate::config::RawValue;
 use crate::config::units::{self, HostPort};
 
 /// Read, write and execute for all.
@@ -46,6 +47,20 @@ pub(super) fn networks(list: &str) -> Result<Vec<IpNet>, String> {
 pub(super) fn switch(text: &str) -> Option<bool> {
     let is = |words: [&str; 2]| words.iter().any(|word| text.trim().eq_ignore_ascii_case(word));
     is(["on", "true"]).then_some(true).or(is(["off", "false"]).then_some(false))
+}
+
+/// A program and its arguments: a list, or the text of one where there are no lists, as in the environment.
+pub(super) fn command(value: &RawValue) -> Option<Vec<String>> {
+    let texts = match value {
+        RawValue::List(texts) => texts.clone(),
+        RawValue::Bare(text) => {
+            let table: toml::Table = format!("it = {text}").parse().ok()?;
+            let items = table.get("it")?.as_array()?;
+            items.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<_>>()?
+        }
+        RawValue::Text(_) | RawValue::Integer(_) | RawValue::Float(_) | RawValue::Boolean(_) => return None,
+    };
+    texts.first().is_some_and(|program| !program.is_empty()).then_some(texts)
 }
 
 /// The permission bits of a mode such as `0770`.
