@@ -261,7 +261,9 @@ async fn log_in(
     let way = LoginWay::of(worker, &live, client, peer, &request).await?;
     // Boxed: only one of them is taken, and each is large.
     let authenticated = match way {
-        LoginWay::Relay => Box::pin(relay::log_in(worker, client, startup, read_ahead, &request, limit)).await,
+        LoginWay::Relay => {
+            Box::pin(relay::log_in(worker, client, startup, read_ahead, &request, limit)).await
+        }
         LoginWay::Verify => {
             Box::pin(verify::log_in(worker, &live, client, startup, read_ahead, &request, limit)).await
         }
