@@ -8,6 +8,7 @@
 mod admission;
 mod aside;
 mod cancel;
+mod certificates;
 mod client;
 mod context;
 mod defaults;

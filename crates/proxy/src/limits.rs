@@ -12,6 +12,15 @@ use std::time::Duration;
 /// with this. Pages that are never filled take no memory.
 pub const READ_BUFFER_BYTES: usize = 256 * 1024;
 
+/// How often the files of certificates are looked at.
+pub const TLS_FILES_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A certificate that expires within this is warned of ...
+pub const CERTIFICATE_EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// ... so often.
+pub const CERTIFICATE_WARNING_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How often one request is sent again.
 pub const REPEATS_MAX: u32 = 2;
 

@@ -14,9 +14,12 @@ use tokio::sync::mpsc;
 use trunkline_control::ListenError;
 use trunkline_net::socket_file::{self, SocketFile};
 use trunkline_routing::Balancer;
+use trunkline_tls::accept::Acceptor;
 use trunkline_topology::Address;
 
+use crate::certificates;
 use crate::context::{BoundListener, CurrentListener, ListenerChange, ListeningSocket, OpenedSocket, Shared};
+use crate::failure::StartError;
 use crate::settings::ListenerSettings;
 
 /// The addresses listened on, in the listeners' order.
@@ -41,7 +44,9 @@ struct ListeningPoint {
 
 /// Listeners whose addresses are all bound.
 #[derive(Debug)]
-pub(crate) struct PreparedListeners(Vec<(ListenerSettings, ListenerPlace)>);
+pub(crate) struct PreparedListeners(Vec<PreparedListener>);
+
+type PreparedListener = (ListenerSettings, Option<Acceptor>, ListenerPlace);
 
 /// Where a listener is to listen.
 #[derive(Debug)]
@@ -60,10 +65,16 @@ impl ListeningPoints {
         &self,
         listeners: &[ListenerSettings],
         sockets: usize,
-    ) -> Result<PreparedListeners, ListenError> {
+    ) -> Result<PreparedListeners, StartError> {
         let mut free: Vec<&ListeningPoint> = self.points.iter().collect();
+        let mut acceptors: Vec<Acceptor> =
+            free.iter().filter_map(|point| point.listener.load().tls.clone()).collect();
         let mut prepared = Vec::with_capacity(listeners.len());
         for settings in listeners {
+            let tls = match &settings.address {
+                Address::Tcp(_) => certificates::acceptor(&settings.options.tls, &mut acceptors)?,
+                Address::Unix(_) => None,
+            };
             // With port 0, an address does not tell one point from another.
             let own = |point: &&ListeningPoint| {
                 point.address == settings.address && point.listener.load().settings.name == settings.name
@@ -74,7 +85,7 @@ impl ListeningPoints {
                 Some(at) => ListenerPlace::Kept(free.remove(at).number),
                 None => self.bind(settings, sockets)?,
             };
-            prepared.push((settings.clone(), place));
+            prepared.push((settings.clone(), tls, place));
         }
         Ok(PreparedListeners(prepared))
     }
@@ -117,10 +128,10 @@ impl ListeningPoints {
         let before = shared.listeners.load_full();
         let mut old = std::mem::take(&mut self.points);
         let mut listeners = Vec::with_capacity(prepared.0.len());
-        for (settings, place) in prepared.0 {
+        for (settings, tls, place) in prepared.0 {
             let address = settings.address.clone();
             let permissions = settings.options.unix_socket_permissions;
-            let listener = self.listener(settings, &before, shared);
+            let listener = self.listener(settings, tls, &before, shared);
             listeners.push(Arc::clone(&listener));
             let point = match place {
                 ListenerPlace::Kept(number) => {
@@ -155,6 +166,7 @@ impl ListeningPoints {
     fn listener(
         &mut self,
         settings: ListenerSettings,
+        tls: Option<Acceptor>,
         before: &[Arc<BoundListener>],
         shared: &Shared,
     ) -> Arc<BoundListener> {
@@ -167,7 +179,7 @@ impl ListeningPoints {
             .filter(|known| known.settings.options.target_session_attrs == attrs)
             .map_or_else(|| self.number(), |known| known.number);
         let balancer = Balancer::new(settings.options.balance, Arc::clone(&shared.attached));
-        Arc::new(BoundListener { number, settings, balancer })
+        Arc::new(BoundListener { number, settings, balancer, tls })
     }
 
     fn number(&mut self) -> u64 {

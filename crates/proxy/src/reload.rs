@@ -13,7 +13,6 @@ use tokio::time::timeout;
 use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretSource, SecretStore, UsersFileError};
 use trunkline_health::{MonitorSettings, try_login};
-use trunkline_tls::accept::Acceptor;
 
 use crate::context::{AuthChoice, ChosenMode, Live, LiveStores, RunPhase};
 use crate::failure::{ReloadError, StartError};
@@ -36,9 +35,13 @@ impl Running {
     ///
     /// # Errors
     /// Nothing has changed, and why.
-    pub async fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, ReloadError> {
+    pub async fn reload(&mut self, mut settings: Settings) -> Result<Vec<&'static str>, ReloadError> {
         let needs_restart = self.fixed(&settings);
         let before = self.shared.live();
+        if settings.health.login.tls == before.stores.server_tls {
+            // The one whose files are looked at.
+            settings.health.login.tls = before.stores.server_tls.clone();
+        }
         let stores = self.stores(&before, &settings).await?;
         let MonitorSettings { servers, login, judge } = &settings.health;
         let has_new_login = *login != *self.shared.health.login();
@@ -46,8 +49,7 @@ impl Running {
             try_login(servers, login, judge).await?;
         }
         let aside = self.aside.prepare(&settings)?;
-        let listeners = self.listening.prepare(&settings.listeners, self.shared.workers.len());
-        let listeners = listeners.map_err(StartError::Listen)?;
+        let listeners = self.listening.prepare(&settings.listeners, self.shared.workers.len())?;
         // From here on nothing fails.
         self.shared.health.set_login(settings.health.login.clone());
         if let Some(secrets) = &stores.secrets {
@@ -61,15 +63,14 @@ impl Running {
         self.shared.health.reload(settings.health.judge, settings.health.servers);
         self.aside.commit(aside, &self.shared);
         self.change_listeners(listeners).await;
+        self.look_at_certificates();
         self.phase.send_replace(RunPhase::Running);
         Ok(needs_restart)
     }
 
     /// What sessions look up by the new settings: those there are, or others.
     async fn stores(&self, before: &Live, settings: &Settings) -> Result<LiveStores, StartError> {
-        let LiveStores { client_tls: _, server_tls: _, secrets, functions, mock } = before.stores.clone();
-        // The files may have changed while their names have not.
-        let client_tls = Acceptor::load(&settings.client_tls)?;
+        let LiveStores { server_tls: _, secrets, functions, mock } = before.stores.clone();
         let server_tls = settings.health.login.tls.clone();
         let auth = &settings.auth;
         let secrets = match (auth.mode, &auth.source, secrets) {
@@ -96,7 +97,7 @@ impl Running {
         } else {
             Arc::new(MockSecret::new(auth.mock_nonce.as_ref()).map_err(StartError::Random)?)
         };
-        Ok(LiveStores { client_tls, server_tls, secrets, functions, mock })
+        Ok(LiveStores { server_tls, secrets, functions, mock })
     }
 
     /// Reads a users file on a thread that may wait for it.

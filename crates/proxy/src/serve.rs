@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use trunkline_control::reload::ReloadRequest;
 use trunkline_health::{Health, Monitor};
-use trunkline_tls::accept::Acceptor;
 use trunkline_topology::Address;
 
 use crate::aside::Aside;
+use crate::certificates;
 use crate::context::{AuthChoice, Inbox, Live, LiveStores, RunPhase, SettledAuth, Shared, WorkerHandle};
 use crate::defaults::Defaults;
 use crate::failure::StartError;
@@ -43,6 +44,8 @@ pub struct Running {
     pub(crate) listening: ListeningPoints,
     pub(crate) aside: Aside,
     pub(crate) bound: Bound,
+    /// Looks at the files of certificates; ends with this.
+    _certificates: JoinSet<()>,
 }
 
 /// Where a proxy listens: the ports asked for, or those the kernel chose for port 0.
@@ -91,7 +94,18 @@ pub async fn serve(
         handles.push(thread);
     }
     let bound = Bound { listeners: listening.bound(), http: aside.http(), agent: aside.agent() };
-    Ok(Running { shared, started_with: settings, phase, threads: handles, listening, aside, bound })
+    let mut certificates = JoinSet::new();
+    certificates.spawn(certificates::watch(Arc::downgrade(&shared)));
+    Ok(Running {
+        shared,
+        started_with: settings,
+        phase,
+        threads: handles,
+        listening,
+        aside,
+        bound,
+        _certificates: certificates,
+    })
 }
 
 /// As many as asked for, or one per core that the process may use.
@@ -114,10 +128,8 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
     };
     let auth_choice = AuthChoice::start(settings, secrets.as_ref(), &Handle::current());
     let functions = FunctionStore::new(settings.session.functions, health.clone(), Handle::current());
-    let client_tls = Acceptor::load(&settings.client_tls)?;
     let server_tls = settings.health.login.tls.clone();
-    let stores =
-        LiveStores { client_tls, server_tls, secrets, functions: Arc::new(functions), mock: Arc::new(mock) };
+    let stores = LiveStores { server_tls, secrets, functions: Arc::new(functions), mock: Arc::new(mock) };
     let statement_log =
         StatementLog::start().map_err(|source| StartError::Thread { what: "the statement log", source })?;
     let defaults = Defaults::start(&health, &Handle::current());
@@ -173,6 +185,11 @@ impl Running {
     #[must_use]
     pub fn admin(&self) -> Option<&Path> {
         self.aside.admin()
+    }
+
+    /// Looks at the files of certificates now.
+    pub fn look_at_certificates(&self) {
+        certificates::look(&self.shared);
     }
 
     /// How it goes, also while it drains.

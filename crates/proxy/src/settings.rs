@@ -31,8 +31,6 @@ pub struct Settings {
     pub listeners: Vec<ListenerSettings>,
     /// Who authenticates clients, and against what.
     pub auth: AuthSettings,
-    /// The TLS of clients.
-    pub client_tls: AcceptSettings,
     /// Bounds on clients.
     pub limits: LimitSettings,
     /// How long things may take.
@@ -92,6 +90,8 @@ pub struct ListenerOptions {
     pub retry: Retry,
     /// Who may connect to its Unix socket, as the mode of a file.
     pub unix_socket_permissions: u32,
+    /// The TLS of its clients, unless it is a Unix socket.
+    pub tls: AcceptSettings,
 }
 
 /// What to do when no replica is eligible.

@@ -141,12 +141,11 @@ impl TestWorker {
         let attached = Attached::new(servers);
         let listeners = (0..).zip(settings.listeners.iter().cloned()).map(|(number, settings)| {
             let balancer = Balancer::new(settings.options.balance, Arc::clone(&attached));
-            Arc::new(BoundListener { number, settings, balancer })
+            Arc::new(BoundListener { number, settings, balancer, tls: None })
         });
         let functions = FunctionStore::new(settings.session.functions, health.clone(), runtime());
         let mock = Arc::new(MockSecret::new(None).expect("random bytes"));
-        let stores =
-            LiveStores { client_tls: None, server_tls: None, secrets, functions: Arc::new(functions), mock };
+        let stores = LiveStores { server_tls: None, secrets, functions: Arc::new(functions), mock };
         let shared = Shared {
             health,
             defaults: Defaults::unread(),

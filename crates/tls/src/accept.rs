@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::verify::public_key;
+use crate::verify::{expiry, public_key};
+use rustls::SignatureAlgorithm;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -14,6 +15,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 use crate::end_point::EndPoint;
 use crate::files::{FileError, certificates, of_file};
+use crate::rotation::{Certificate, Rotating, Rotation};
 use crate::versions::{TlsVersion, versions};
 use crate::{Records, TlsError};
 
@@ -100,6 +102,12 @@ impl AcceptSettings {
             if self.cert_file.is_some() { ClientSslMode::Prefer } else { ClientSslMode::Disable };
         self.sslmode.unwrap_or(by_certificate)
     }
+
+    /// The files that are read.
+    fn files(&self) -> Vec<String> {
+        let all = [&self.cert_file, &self.key_file, &self.ca_file, &self.crl_file];
+        all.into_iter().flatten().filter(|file| *file != SELF_SIGNED).cloned().collect()
+    }
 }
 
 /// Why TLS cannot be had as it is written.
@@ -135,11 +143,21 @@ pub enum AcceptError {
     },
 }
 
-/// The TLS of a listener.
+/// The TLS of a listener. Its clones are one: files that are replaced are in force for all of them.
 #[derive(Clone, Debug)]
-pub struct Acceptor {
+pub struct Acceptor(Arc<RotatingAcceptor>);
+
+#[derive(Debug)]
+struct RotatingAcceptor {
+    settings: AcceptSettings,
+    loaded: Rotating<AcceptConfig>,
+}
+
+/// What was made of the files.
+#[derive(Debug)]
+struct AcceptConfig {
     config: Arc<ServerConfig>,
-    mode: ClientSslMode,
+    certificate: Certificate,
     /// What clients bind their logins to.
     end_point: Option<Arc<EndPoint>>,
 }
@@ -150,10 +168,57 @@ impl Acceptor {
     /// # Errors
     /// What is wrong with the files, or with what is written.
     pub fn load(settings: &AcceptSettings) -> Result<Option<Self>, AcceptError> {
-        let mode = settings.sslmode();
-        if mode == ClientSslMode::Disable {
+        if settings.sslmode() == ClientSslMode::Disable {
             return Ok(None);
         }
+        let loaded = Rotating::load(settings.files(), || AcceptConfig::read(settings))?;
+        Ok(Some(Self(Arc::new(RotatingAcceptor { settings: settings.clone(), loaded }))))
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub fn settings(&self) -> &AcceptSettings {
+        &self.0.settings
+    }
+
+    /// What clients may, or must do.
+    #[must_use]
+    pub fn mode(&self) -> ClientSslMode {
+        self.0.settings.sslmode()
+    }
+
+    /// Puts files in force that have been replaced.
+    #[must_use]
+    pub fn look(&self) -> Rotation {
+        self.0.loaded.look(|| AcceptConfig::read(&self.0.settings))
+    }
+
+    /// Why files that have been replaced are not in force.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        self.0.loaded.problem()
+    }
+
+    /// The certificate in force.
+    #[must_use]
+    pub fn certificate(&self) -> Certificate {
+        self.0.loaded.in_force().certificate.clone()
+    }
+
+    /// The proxy's end of a new connection.
+    ///
+    /// # Errors
+    /// When TLS has no memory or no random bytes.
+    pub fn accept(&self) -> Result<Records, TlsError> {
+        let in_force = self.0.loaded.in_force();
+        let records = Records::server(Arc::clone(&in_force.config))?;
+        Ok(records.presenting(in_force.end_point.clone()))
+    }
+}
+
+impl AcceptConfig {
+    fn read(settings: &AcceptSettings) -> Result<Self, AcceptError> {
+        let mode = settings.sslmode();
         let provider = Arc::new(provider(settings.ciphers.as_deref().unwrap_or_default())?);
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
         let versions = versions(settings.min_protocol_version, settings.max_protocol_version);
@@ -165,27 +230,13 @@ impl Acceptor {
         let builder = builder.with_client_cert_verifier(verifier(settings, mode, &provider)?);
         let pair = Pair::read(settings)?;
         let end_point = pair.chain.first().and_then(EndPoint::of).map(Arc::new);
-        let mut config = builder.with_cert_resolver(Arc::new(pair.presented(&provider)?));
+        let (presented, certificate) = pair.presented(&provider)?;
+        let mut config = builder.with_cert_resolver(Arc::new(presented));
         // Drivers do not resume sessions, and PostgreSQL has turned this off: two records less for each handshake.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Some(Self { config: Arc::new(config), mode, end_point }))
-    }
-
-    /// What clients may, or must do.
-    #[must_use]
-    pub fn mode(&self) -> ClientSslMode {
-        self.mode
-    }
-
-    /// The proxy's end of a new connection.
-    ///
-    /// # Errors
-    /// When TLS has no memory or no random bytes.
-    pub fn accept(&self) -> Result<Records, TlsError> {
-        let records = Records::server(Arc::clone(&self.config))?;
-        Ok(records.presenting(self.end_point.clone()))
+        Ok(Self { config: Arc::new(config), certificate, end_point })
     }
 }
 
@@ -209,21 +260,23 @@ impl ResolvesServerCert for Presented {
 
 impl Pair {
     /// With its key, if they fit. The certificate may be of X.509 version 1, which rustls does not read.
-    fn presented(self, provider: &CryptoProvider) -> Result<Presented, AcceptError> {
+    fn presented(self, provider: &CryptoProvider) -> Result<(Presented, Certificate), AcceptError> {
         let Self { chain, key, cert_file, key_file } = self;
         let unusable = |reason: String| AcceptError::Pair { cert_file: cert_file.clone(), key_file, reason };
         let key = match provider.key_provider.load_private_key(key) {
             Ok(key) => key,
             Err(error) => return Err(unusable(error.to_string())),
         };
-        let own = key.public_key();
-        match chain.first().map(|leaf| public_key(leaf)) {
-            Some(Ok(of_certificate)) if own.is_none_or(|own| own.as_ref() == of_certificate) => {
-                Ok(Presented(Arc::new(CertifiedKey::new(chain, key))))
-            }
-            Some(Ok(_)) => Err(unusable("the key is not that of the certificate".to_owned())),
-            Some(Err(_)) | None => Err(unfit(&cert_file, "the certificate cannot be read")),
+        let unread = || unfit(&cert_file, "the certificate cannot be read");
+        let leaf = chain.first().ok_or_else(unread)?;
+        let of_certificate = public_key(leaf).map_err(|_| unread())?;
+        if key.public_key().is_some_and(|own| own.as_ref() != of_certificate) {
+            return Err(unusable("the key is not that of the certificate".to_owned()));
         }
+        let expires_at = expiry(leaf).map_err(|_| unread())?;
+        let is_rsa = key.algorithm() == SignatureAlgorithm::RSA;
+        let certificate = Certificate { file: cert_file, expires_at, is_rsa };
+        Ok((Presented(Arc::new(CertifiedKey::new(chain, key))), certificate))
     }
 
     fn read(settings: &AcceptSettings) -> Result<Self, AcceptError> {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateRevocationListDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SignatureAlgorithm};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use crate::accept::ALPN;
 use crate::files::{FileError, certificates, of_file};
-use crate::verify::{LibpqVerifier, Roots};
+use crate::rotation::{Certificate, Rotating, Rotation};
+use crate::verify::{LibpqVerifier, Roots, expiry};
 use crate::versions::{TlsVersion, versions};
 use crate::{Records, TlsError};
 
@@ -168,12 +169,22 @@ pub enum ConnectError {
     File(#[from] FileError),
 }
 
-/// The TLS of a server.
+/// The TLS of a server. Its clones are one: files that are replaced are in force for all of them.
 #[derive(Clone, Debug)]
-pub struct ServerTls {
+pub struct ServerTls(Arc<RotatingServerTls>);
+
+#[derive(Debug)]
+struct RotatingServerTls {
+    settings: ConnectSettings,
+    loaded: Rotating<ConnectConfig>,
+}
+
+/// What was made of the files.
+#[derive(Debug)]
+struct ConnectConfig {
     config: Arc<ClientConfig>,
-    mode: ServerSslMode,
-    negotiation: Negotiation,
+    /// The proxy's own.
+    certificate: Option<Certificate>,
     /// Of all that it was made from.
     fingerprint: u64,
 }
@@ -181,7 +192,15 @@ pub struct ServerTls {
 /// Two of the same files with the same contents are one.
 impl PartialEq for ServerTls {
     fn eq(&self, other: &Self) -> bool {
-        self.fingerprint == other.fingerprint
+        self.0.loaded.in_force().fingerprint == other.0.loaded.in_force().fingerprint
+    }
+}
+
+impl ConnectSettings {
+    /// The files that are read.
+    fn files(&self) -> Vec<String> {
+        let all = [&self.sslrootcert, &self.sslcrl, &self.sslcert, &self.sslkey];
+        all.into_iter().flatten().filter(|file| *file != SYSTEM).cloned().collect()
     }
 }
 
@@ -197,30 +216,8 @@ impl ServerTls {
         if settings.sslnegotiation == Negotiation::Direct && !settings.sslmode.must_encrypt() {
             return Err(ConnectError::WeakWithDirect);
         }
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let versions = versions(settings.min_protocol_version, settings.max_protocol_version);
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&versions)
-            .map_err(|_| ConnectError::NoVersion)?;
-        let verifier = Arc::new(verifier(settings, &provider)?);
-        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-        let mut config = match &settings.sslcert {
-            None => builder.with_no_client_auth(),
-            Some(cert_file) => {
-                let key_file = settings.sslkey.as_ref().ok_or(ConnectError::NoKey)?;
-                let key = PrivateKeyDer::from_pem_file(key_file)
-                    .map_err(|error| of_file(key_file, "no private key", &error))?;
-                builder.with_client_auth_cert(certificates(cert_file)?, key).map_err(|error| FileError {
-                    file: format!("{cert_file} and {key_file}"),
-                    reason: error.to_string(),
-                })?
-            }
-        };
-        config.enable_sni = settings.sslsni;
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        config.resumption = rustls::client::Resumption::disabled();
-        let (mode, negotiation) = (settings.sslmode, settings.sslnegotiation);
-        Ok(Some(Self { config: Arc::new(config), mode, negotiation, fingerprint: fingerprint(settings) }))
+        let loaded = Rotating::load(settings.files(), || ConnectConfig::read(settings))?;
+        Ok(Some(Self(Arc::new(RotatingServerTls { settings: settings.clone(), loaded }))))
     }
 
     /// The same for a library that drives the connection itself, and the name that the server must have.
@@ -228,19 +225,43 @@ impl ServerTls {
     /// # Errors
     /// When it is no name that a server can have.
     pub fn for_library(&self, host: &str) -> Result<(Arc<ClientConfig>, ServerName<'static>), TlsError> {
-        Ok((Arc::clone(&self.config), server_name(host)?))
+        Ok((Arc::clone(&self.0.loaded.in_force().config), server_name(host)?))
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub fn settings(&self) -> &ConnectSettings {
+        &self.0.settings
     }
 
     /// How it is begun.
     #[must_use]
     pub fn negotiation(&self) -> Negotiation {
-        self.negotiation
+        self.0.settings.sslnegotiation
     }
 
     /// Whether, and what is checked.
     #[must_use]
     pub fn mode(&self) -> ServerSslMode {
-        self.mode
+        self.0.settings.sslmode
+    }
+
+    /// Puts files in force that have been replaced.
+    #[must_use]
+    pub fn look(&self) -> Rotation {
+        self.0.loaded.look(|| ConnectConfig::read(&self.0.settings))
+    }
+
+    /// Why files that have been replaced are not in force.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        self.0.loaded.problem()
+    }
+
+    /// The proxy's own certificate in force, if it has one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<Certificate> {
+        self.0.loaded.in_force().certificate.clone()
     }
 
     /// The proxy's end of a connection to a server of this name.
@@ -248,7 +269,7 @@ impl ServerTls {
     /// # Errors
     /// When it is no name that a server can have.
     pub fn connect(&self, host: &str) -> Result<Records, TlsError> {
-        Records::client(Arc::clone(&self.config), server_name(host)?)
+        Records::client(Arc::clone(&self.0.loaded.in_force().config), server_name(host)?)
     }
 }
 
@@ -267,6 +288,51 @@ fn fingerprint(settings: &ConnectSettings) -> u64 {
         std::fs::read(file).ok().hash(&mut hasher);
     }
     hasher.finish()
+}
+
+impl ConnectConfig {
+    fn read(settings: &ConnectSettings) -> Result<Self, ConnectError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let versions = versions(settings.min_protocol_version, settings.max_protocol_version);
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&versions)
+            .map_err(|_| ConnectError::NoVersion)?;
+        let verifier = Arc::new(verifier(settings, &provider)?);
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let mut certificate = None;
+        let mut config = match &settings.sslcert {
+            None => builder.with_no_client_auth(),
+            Some(cert_file) => {
+                let key_file = settings.sslkey.as_ref().ok_or(ConnectError::NoKey)?;
+                let key = PrivateKeyDer::from_pem_file(key_file)
+                    .map_err(|error| of_file(key_file, "no private key", &error))?;
+                let chain = certificates(cert_file)?;
+                certificate = Some(own(cert_file, &chain, &key, &provider)?);
+                builder.with_client_auth_cert(chain, key).map_err(|error| FileError {
+                    file: format!("{cert_file} and {key_file}"),
+                    reason: error.to_string(),
+                })?
+            }
+        };
+        config.enable_sni = settings.sslsni;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(Self { config: Arc::new(config), certificate, fingerprint: fingerprint(settings) })
+    }
+}
+
+/// What is told of the proxy's own certificate.
+fn own(
+    file: &str,
+    chain: &[CertificateDer<'_>],
+    key: &PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+) -> Result<Certificate, FileError> {
+    let unfit = |error: rustls::Error| FileError { file: file.to_owned(), reason: error.to_string() };
+    let expires_at = chain.first().map(expiry).transpose().map_err(unfit)?.unwrap_or_default();
+    let key = provider.key_provider.load_private_key(key.clone_key()).map_err(unfit)?;
+    let is_rsa = key.algorithm() == SignatureAlgorithm::RSA;
+    Ok(Certificate { file: file.to_owned(), expires_at, is_rsa })
 }
 
 fn verifier(settings: &ConnectSettings, provider: &CryptoProvider) -> Result<LibpqVerifier, ConnectError> {

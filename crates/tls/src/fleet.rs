@@ -59,6 +59,11 @@ impl FleetTls {
         &self.shared.settings
     }
 
+    /// All that is spoken to any of them.
+    pub fn each(&self) -> impl Iterator<Item = &ServerTls> {
+        self.shared.all.iter().chain(self.shared.alone.values().flatten())
+    }
+
     /// The TLS of one server; `None` where none is spoken. Unix sockets, which are directories, have none.
     #[must_use]
     pub fn of(&self, host: &str, port: u16) -> Option<&ServerTls> {

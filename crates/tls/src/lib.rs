@@ -9,6 +9,7 @@ mod end_point;
 mod files;
 pub mod fleet;
 pub mod records;
+mod rotation;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verify;
@@ -20,4 +21,5 @@ pub use connect::SSL_REQUEST;
 pub use end_point::EndPoint;
 pub use files::FileError;
 pub use records::{Opened, Records, TlsError};
+pub use rotation::{Certificate, Rotation};
 pub use versions::TlsVersion;

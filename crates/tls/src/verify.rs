@@ -186,6 +186,11 @@ pub(crate) fn public_key(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, Er
     parse(certificate).map(|parsed| parsed.public_key().raw.to_vec())
 }
 
+/// When a certificate expires, in seconds since 1970.
+pub(crate) fn expiry(certificate: &CertificateDer<'_>) -> Result<i64, Error> {
+    parse(certificate).map(|parsed| parsed.validity().not_after.timestamp())
+}
+
 fn verify_time(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Error> {
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let validity = certificate.validity();

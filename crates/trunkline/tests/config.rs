@@ -13,6 +13,8 @@ use trunkline::config::{ConfigSources, Loaded, Problems, file, keys, load, sampl
 use trunkline_health::JudgeSettings;
 use trunkline_proxy::settings::AuthMode;
 use trunkline_routing::{Fallback, TargetSessionAttrs};
+use trunkline_tls::TlsVersion;
+use trunkline_tls::accept::ClientSslMode;
 use trunkline_topology::ExpectedRole;
 
 struct Given {
@@ -391,6 +393,36 @@ fn two_servers_with_one_address_are_a_problem_however_it_is_written() {
     let problems = Given::file("").replica("a=localhost:5432").replica("b=127.0.0.1:5432").problems();
     assert!(
         problems.contains("flag --replica: server.address: 127.0.0.1:5432 is server \"a\" already"),
+        "{problems}"
+    );
+}
+
+#[test]
+fn a_listener_has_the_tls_of_all_but_for_what_it_says_itself() {
+    let file = format!(
+        "{SERVER}[client_tls]\ncert_file = \"self-signed\"\nmin_protocol_version = \"TLSv1.3\"\n\
+         [[listener]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\n\
+         [[listener]]\nname = \"b\"\naddress = \"127.0.0.1:2\"\nclient_tls.sslmode = \"require\"\n\
+         [[listener]]\nname = \"c\"\naddress = \"127.0.0.1:3\"\n[listener.client_tls]\nsslmode = \"disable\"\n"
+    );
+    let given = Given::file(&file).env("TRUNKLINE__LISTENER__A__CLIENT_TLS__MIN_PROTOCOL_VERSION", "TLSv1.2");
+    let proxy = given.checked().proxy;
+    let told = proxy.listeners.iter().map(|listener| {
+        let tls = &listener.options.tls;
+        (listener.name.as_str(), tls.sslmode(), tls.min_protocol_version)
+    });
+    let expected = [
+        ("a", ClientSslMode::Prefer, TlsVersion::V12),
+        ("b", ClientSslMode::Require, TlsVersion::V13),
+        ("c", ClientSslMode::Disable, TlsVersion::V13),
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    let wrong =
+        Given::file(&file.replace("sslmode = \"disable\"", "sslmode = \"verify-full\"\nsslmod = 1\n"));
+    let problems = wrong.problems();
+    assert!(problems.contains("listener.client_tls.sslmod: unknown key"), "{problems}");
+    assert!(
+        problems.contains("listener \"c\": client_tls: client_tls.sslmode verify-ca and verify-full need"),
         "{problems}"
     );
 }

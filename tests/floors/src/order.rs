@@ -58,7 +58,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
             &["context"],
             &["server"],
             &["login"],
-            &["relay"],
+            &["relay", "certificates"],
             &["worker", "listening", "aside"],
             &["serve"],
             &["reload"],

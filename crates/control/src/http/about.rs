@@ -1,12 +1,12 @@
 //! What the page tells of this process beside the verdicts: where sessions go, what has changed, how much is done.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::system::uname;
 use serde_json::{Map, Value, json};
 use trunkline_health::judge::Transition;
 use trunkline_telemetry::exposition::LATENCY_BOUNDS;
-use trunkline_telemetry::metrics::{Metrics, StatementPhase};
+use trunkline_telemetry::metrics::{Label as _, Metrics, StatementPhase};
 use trunkline_topology::{Address, ServerId, Snapshot};
 
 /// A listener, and where its sessions go.
@@ -56,6 +56,22 @@ pub(super) fn listeners(listeners: &[ListenerNow], snapshot: &Snapshot) -> Value
             "address": listener.address.to_string(),
             "target_session_attrs": listener.target_session_attrs,
             "servers": names.collect::<Vec<_>>(),
+        })
+    });
+    told.collect()
+}
+
+/// The certificates in force, and why newer ones are not.
+pub(super) fn certificates(metrics: &Metrics) -> Value {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let told = metrics.certificates().rows().into_iter().map(|row| {
+        json!({
+            "leg": row.leg.word(),
+            "file": row.file,
+            "expires_at": row.expires_at,
+            "expires_in_seconds": row.expires_at.map(|at| at.saturating_sub(now)),
+            "problem": row.problem,
         })
     });
     told.collect()

@@ -86,6 +86,7 @@ impl<V: Verdicts> RouterState<V> {
         if let Some(auth) = self.verdicts.auth() {
             cluster.insert("auth".to_owned(), about::auth(&auth));
         }
+        cluster.insert("certificates".to_owned(), about::certificates(metrics));
         if let Some(sessions) = sessions {
             cluster.insert("sessions".to_owned(), sessions.counts().into());
             cluster.insert("moves".to_owned(), told_moves(metrics));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use trunkline_routing::Balancer;
+use trunkline_tls::accept::Acceptor;
 
 use crate::settings::ListenerSettings;
 
@@ -18,6 +19,8 @@ pub(crate) struct BoundListener {
     pub(crate) number: u64,
     pub(crate) settings: ListenerSettings,
     pub(crate) balancer: Balancer,
+    /// `None` where clients may not use TLS.
+    pub(crate) tls: Option<Acceptor>,
 }
 
 /// The listener that the connections to one address come by, replaced by reloads.

@@ -8,7 +8,6 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use trunkline_health::Health;
 use trunkline_routing::{Attached, Rules, TargetSessionAttrs};
-use trunkline_tls::accept::Acceptor;
 use trunkline_tls::fleet::FleetTls;
 
 use super::auth_choice::AuthChoice;
@@ -71,8 +70,6 @@ pub(crate) struct Live {
 /// What sessions look up, opened by the settings in force.
 #[derive(Clone, Debug)]
 pub(crate) struct LiveStores {
-    /// The TLS of clients; `None` where they may not use it.
-    pub(crate) client_tls: Option<Acceptor>,
     /// The TLS of servers.
     pub(crate) server_tls: FleetTls,
     /// The stored secrets, if the proxy authenticates clients.

@@ -220,7 +220,7 @@ async fn log_in(
     let peer = address_of(client, caller.client, listener).await?;
     caller.client = peer;
     let live = worker.shared.live();
-    let tls = live.stores.client_tls.as_ref().filter(|_| peer != ClientAddress::Local);
+    let tls = listener.tls.as_ref().filter(|_| peer != ClientAddress::Local);
     let (startup, read_ahead) = match first_packets(worker, client, &live.limits, tls, peer).await? {
         StartupOutcome::Startup { startup, read_ahead } => (startup, read_ahead),
         StartupOutcome::Cancel(request) => {

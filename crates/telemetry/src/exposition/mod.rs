@@ -11,6 +11,7 @@ mod render;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod text;
+mod tls;
 
 pub use self::health::render_health;
 pub use self::render::{LATENCY_BOUNDS, render_prometheus};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use trunkline_topology::{Lag, Role, Snapshot};
 
 use super::{LATENCY_BOUNDS, render_health, render_prometheus, testing};
-use crate::metrics::Metrics;
+use crate::metrics::{CertificateRow, Label as _, Metrics, TlsLeg};
 use crate::sessions::{Occupancy, Sessions, Usage};
 
 const HEADER: &str = "\
@@ -22,7 +22,7 @@ never zero. Counts are of this process alone: sum them over several. A name that
 ";
 
 /// Labels whose values are names or versions, which no closed set has.
-const OPEN_LABELS: [&str; 2] = ["server", "version"];
+const OPEN_LABELS: [&str; 3] = ["server", "version", "file"];
 
 /// One family of the exposition.
 #[derive(Default)]
@@ -76,7 +76,15 @@ fn everything(snapshot: &Snapshot) -> String {
     let some = Usage { used: 0, max: Some(1) };
     let occupancy = Occupancy { sessions: some, startups: some, one_user: some, one_address: some };
     let sessions = Sessions::default().with_occupancy(occupancy);
-    render_prometheus(&Metrics::new(1, 3), snapshot, Some(&sessions))
+    let metrics = Metrics::new(1, 3);
+    let row = |leg: &TlsLeg| CertificateRow {
+        leg: *leg,
+        file: "tls.crt".to_owned(),
+        expires_at: Some(0),
+        problem: None,
+    };
+    metrics.certificates().publish(TlsLeg::ALL.iter().map(row).collect());
+    render_prometheus(&metrics, snapshot, Some(&sessions))
 }
 
 /// The families in `text`, each with the labels of its samples.

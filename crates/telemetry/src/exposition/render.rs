@@ -5,7 +5,7 @@ use std::time::Duration;
 use trunkline_topology::{ServerId, Snapshot};
 
 use super::text::{Exposition, Type};
-use super::{health, occupancy};
+use super::{health, occupancy, tls};
 use crate::metrics::{
     ActivityLabel, CancelResult, FailoverCause, HistogramSum, IneligibleState, Label, LoginResult, LossCause,
     Metrics, MoveCause, MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause,
@@ -56,6 +56,7 @@ pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot, sessions: Optio
     health::write(&mut out, snapshot);
     config(&mut out, metrics);
     clients(&mut out, metrics);
+    tls::write(&mut out, metrics);
     if let Some(sessions) = sessions {
         states(&mut out, sessions);
         if let Some(occupancy) = sessions.occupancy() {

@@ -36,6 +36,8 @@ macro_rules! labels {
     };
 }
 
+pub(super) use labels;
+
 labels! {
     /// Parts of a statement's time.
     StatementPhase {

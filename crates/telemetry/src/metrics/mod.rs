@@ -8,6 +8,7 @@ mod counter;
 mod histogram;
 mod label;
 mod thread;
+mod tls;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub use label::{
     TerminationCause,
 };
 pub use thread::{ServerMetrics, ThreadMetrics};
+pub use tls::{CertificateRow, Certificates, TlsLeg};
 
 /// All counters of the process.
 #[derive(Debug)]
@@ -29,6 +31,7 @@ pub struct Metrics {
     threads: Box<[Arc<ThreadMetrics>]>,
     servers: usize,
     config: ConfigReloads,
+    certificates: Certificates,
 }
 
 impl Metrics {
@@ -36,7 +39,7 @@ impl Metrics {
     #[must_use]
     pub fn new(threads: usize, servers: usize) -> Self {
         let threads = (0..threads).map(|_| Arc::new(ThreadMetrics::new(servers))).collect();
-        Metrics { threads, servers, config: ConfigReloads::started() }
+        Metrics { threads, servers, config: ConfigReloads::started(), certificates: Certificates::default() }
     }
 
     /// The counters of worker thread `index`; only that thread may write them.
@@ -52,6 +55,12 @@ impl Metrics {
     #[must_use]
     pub fn config(&self) -> &ConfigReloads {
         &self.config
+    }
+
+    /// The certificates in force.
+    #[must_use]
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// How many servers are counted for.

@@ -58,7 +58,7 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
     let listeners = listeners::listeners(&raw, &mut problems);
     own_address::check(&raw, &mut problems);
     warnings::warnings(&raw, monitor.as_ref(), &servers, &mut warnings);
-    tls::of_clients(&raw.proxy.client_tls, &mut problems);
+    tls::of_clients(&raw, &listeners, &mut problems);
     let tls = tls::of_servers(&raw, &servers, &mut problems);
     let source = auth::source(&raw.auth, raw.proxy.auth.mode, &mut problems);
     let level = log::level(&raw.log_level, &mut problems);

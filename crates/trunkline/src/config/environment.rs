@@ -66,10 +66,11 @@ fn meant(name: &str) -> Option<String> {
     let servers = SERVER_KEYS.iter().map(|key| ("SERVER", key.name));
     let listeners = LISTENER_KEYS.iter().map(|key| ("LISTENER", key.name));
     servers.chain(listeners).find_map(|(kind, key)| {
-        let key = key.to_ascii_uppercase();
+        let key = key.to_ascii_uppercase().replace('.', "__");
+        let ending = plain(&key);
         let named = plain(rest);
         let named =
-            named.strip_prefix(kind)?.strip_prefix('_')?.strip_suffix(key.as_str())?.strip_suffix('_')?;
+            named.strip_prefix(kind)?.strip_prefix('_')?.strip_suffix(ending.as_str())?.strip_suffix('_')?;
         (!named.is_empty()).then(|| format!("{PREFIX}{kind}__{named}__{key}"))
     })
 }
@@ -88,7 +89,8 @@ fn apply_one(full: &str, value: &RawValue, source: &Source, raw: &mut RawConfig,
             });
             put_named(full, key, SERVER_KEYS, value, source, &mut raw.servers[at], problems);
         }
-        ["listener", name, key] => {
+        ["listener", name, key @ ..] if !key.is_empty() => {
+            let key = &key.join(".");
             let at = raw.listeners.iter().position(|listener| is_named(listener.name.value.as_deref(), name));
             let at = at.unwrap_or_else(|| {
                 let mut listener = keys::new_listener(source.clone());

@@ -128,15 +128,33 @@ impl FileReader<'_> {
             );
             return false;
         };
+        self.keys_of_entry(name, "", table, keys, into);
+        true
+    }
+
+    /// Reads the keys of one entry; `within` is the table in it that they are in, with a point, or empty.
+    fn keys_of_entry<T>(
+        &mut self,
+        name: &str,
+        within: &str,
+        table: &DeTable<'_>,
+        keys: &[Key<T>],
+        into: &mut T,
+    ) {
         for (key, value) in table {
-            let (key, source) = (key.get_ref().as_ref(), self.source(&key.span()));
+            let source = self.source(&key.span());
+            let key = format!("{within}{}", key.get_ref());
             let full = format!("{name}.{key}");
-            match keys.iter().find(|known| known.name == key) {
-                Some(known) => self.put(&full, known, value, &source, into),
-                None => {
+            let inner = format!("{key}.");
+            match (keys.iter().find(|known| known.name == key), value.get_ref()) {
+                (Some(known), _) => self.put(&full, known, value, &source, into),
+                (None, DeValue::Table(table)) if keys.iter().any(|known| known.name.starts_with(&inner)) => {
+                    self.keys_of_entry(name, &inner, table, keys, into);
+                }
+                (None, _) => {
                     let mut problem = Problem::new(&source, full, "unknown key");
                     let names = keys.iter().map(|known| known.name);
-                    problem = match nearest(key, names.clone()) {
+                    problem = match nearest(&key, names.clone()) {
                         Some(near) => problem.hint(format!("Did you mean {near:?}?")),
                         None => problem
                             .hint(format!("Keys of [[{name}]]: {}.", names.collect::<Vec<_>>().join(", "))),
@@ -145,7 +163,6 @@ impl FileReader<'_> {
                 }
             }
         }
-        true
     }
 
     fn put<T>(

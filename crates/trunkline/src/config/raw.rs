@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use trunkline_proxy::settings::{ListenerOptions, Settings};
+use trunkline_tls::TlsVersion;
+use trunkline_tls::accept::{AcceptSettings, ClientSslMode};
 use trunkline_tls::connect::{ConnectSettings, Negotiation, ServerSslMode};
 use trunkline_topology::{Address, ServerSpec};
 
@@ -90,8 +92,49 @@ pub struct ListenerEntry {
     pub name: Sourced<Option<String>>,
     /// Where it listens.
     pub address: Sourced<Option<Address>>,
+    /// What it says over `[client_tls]`.
+    pub client_tls: AcceptOverrides,
     /// All other keys.
     pub options: ListenerOptions,
+}
+
+/// The keys of `[client_tls]` that a listener has of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AcceptOverrides {
+    /// Whether clients may, or must use TLS.
+    pub sslmode: Option<ClientSslMode>,
+    /// The certificate.
+    pub cert_file: Option<String>,
+    /// Its key.
+    pub key_file: Option<String>,
+    /// Who vouches for clients.
+    pub ca_file: Option<String>,
+    /// What those have revoked.
+    pub crl_file: Option<String>,
+    /// The oldest version.
+    pub min_protocol_version: Option<TlsVersion>,
+    /// The newest.
+    pub max_protocol_version: Option<TlsVersion>,
+    /// The ciphers.
+    pub ciphers: Option<String>,
+}
+
+impl AcceptOverrides {
+    /// What is in force where `all` is for every listener.
+    #[must_use]
+    pub fn over(&self, all: &AcceptSettings) -> AcceptSettings {
+        let either = |own: &Option<String>, all: &Option<String>| own.clone().or_else(|| all.clone());
+        AcceptSettings {
+            sslmode: self.sslmode.or(all.sslmode),
+            cert_file: either(&self.cert_file, &all.cert_file),
+            key_file: either(&self.key_file, &all.key_file),
+            ca_file: either(&self.ca_file, &all.ca_file),
+            crl_file: either(&self.crl_file, &all.crl_file),
+            min_protocol_version: self.min_protocol_version.unwrap_or(all.min_protocol_version),
+            max_protocol_version: self.max_protocol_version.unwrap_or(all.max_protocol_version),
+            ciphers: either(&self.ciphers, &all.ciphers),
+        }
+    }
 }
 
 /// What a configuration is for.
@@ -115,6 +158,8 @@ pub struct RawConfig {
     pub listeners: Vec<ListenerEntry>,
     /// `[monitor]`.
     pub monitor: MonitorSection,
+    /// `[client_tls]`: what a listener has that says nothing else.
+    pub client_tls: AcceptSettings,
     /// `[auth]`: where secrets come from.
     pub auth: SecretsSection,
     /// `[server_tls]`.

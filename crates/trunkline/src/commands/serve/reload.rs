@@ -23,6 +23,8 @@ pub(super) async fn reload(
         Ok(checked) => apply(checked, running, password, logging).await,
         Err(problems) => {
             log_problems(&problems);
+            // One of them may be a certificate that was replaced by a broken one: `status` shows that at once.
+            running.look_at_certificates();
             ReloadOutcome::Nothing { problems: problems.0.iter().map(ToString::to_string).collect() }
         }
     };

@@ -1,5 +1,6 @@
 //! `trunkline status`: the table of servers, from a running Trunkline's admin socket or HTTP.
 
+mod certificates;
 mod screen;
 mod servers;
 mod source;

@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
+use super::certificates;
+
 /// The answer of `/cluster`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct View {
     pub(crate) servers: Vec<ServerRow>,
     /// Warnings above the table of servers.
-    pub(crate) notes: Vec<&'static str>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// One server.
@@ -31,20 +33,20 @@ pub(crate) fn parse(body: &str) -> Option<View> {
     let servers = members.iter().map(server).collect();
     let is = |key: &str| cluster.get(key).and_then(Value::as_bool) == Some(true);
     let mut notes = Vec::new();
+    let mut note = |text: &str| notes.push(text.to_owned());
     if is("split_brain") {
-        notes.push("split brain: a second server claims to be a primary");
+        note("split brain: a second server claims to be a primary");
     }
     if is("stale") {
-        notes.push("stale: the probes have not completed a round recently");
+        note("stale: the probes have not completed a round recently");
     }
     if cluster.get("primary_lost_seconds").is_some_and(|since| !since.is_null()) {
-        notes.push("the primary does not answer: lag is judged against its last known WAL position");
+        note("the primary does not answer: lag is judged against its last known WAL position");
     }
     if members.iter().any(|member| member.get("monitor_refused").is_some_and(Value::is_string)) {
-        notes.push(
-            "a server refuses the monitoring role, see WHY: check its password, rights and pg_hba.conf",
-        );
+        note("a server refuses the monitoring role, see WHY: check its password, rights and pg_hba.conf");
     }
+    notes.extend(certificates::notes(&cluster));
     Some(View { servers, notes })
 }
 

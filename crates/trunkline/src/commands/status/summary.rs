@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use super::certificates;
+
 /// The lines; empty for `trunkline health`.
 pub(crate) fn summary(body: &str) -> String {
     let cluster: Value = serde_json::from_str(body).unwrap_or_default();
@@ -11,7 +13,7 @@ pub(crate) fn summary(body: &str) -> String {
         out.push_str(&format!("moved     {}\n", ended(&moves["move"])));
         out.push_str(&format!("repeated  {}\n", ended(&moves["repeat"])));
     }
-    out
+    out + &certificates::lines(&cluster)
 }
 
 /// `auth      login, chosen by auto: the monitoring role may not read stored secrets (SQLSTATE 42501)`, and what would

@@ -2,7 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use trunkline_proxy::settings::ListenerSettings;
+use trunkline_proxy::settings::{ListenerOptions, ListenerSettings};
+use trunkline_tls::accept::AcceptSettings;
 use trunkline_topology::Address;
 
 use crate::config::raw::{ListenerEntry, RawConfig};
@@ -13,7 +14,8 @@ const READS_PORT: u16 = 5434;
 
 /// The listeners, in order; one for reads when none is written.
 pub(super) fn listeners(raw: &RawConfig, problems: &mut Problems) -> Vec<ListenerSettings> {
-    let listeners: Vec<_> = raw.listeners.iter().filter_map(|listener| one(listener, problems)).collect();
+    let listeners: Vec<_> =
+        raw.listeners.iter().filter_map(|listener| one(listener, &raw.client_tls, problems)).collect();
     for (at, listener) in listeners.iter().enumerate() {
         if listeners[..at].iter().any(|before| before.name == listener.name) {
             let source = &raw.listeners[at].name.source;
@@ -35,7 +37,7 @@ pub(super) fn listeners(raw: &RawConfig, problems: &mut Problems) -> Vec<Listene
             );
         }
     }
-    if raw.listeners.is_empty() { vec![reads()] } else { listeners }
+    if raw.listeners.is_empty() { vec![reads(&raw.client_tls)] } else { listeners }
 }
 
 /// Where reads are when no listener is configured.
@@ -43,15 +45,16 @@ pub(super) fn default_address() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, READS_PORT).into()
 }
 
-fn reads() -> ListenerSettings {
+fn reads(tls: &AcceptSettings) -> ListenerSettings {
+    let options = keys::new_listener(Source::Default).options;
     ListenerSettings {
         name: "reads".to_owned(),
         address: default_address().into(),
-        options: keys::new_listener(Source::Default).options,
+        options: ListenerOptions { tls: tls.clone(), ..options },
     }
 }
 
-fn one(listener: &ListenerEntry, problems: &mut Problems) -> Option<ListenerSettings> {
+fn one(listener: &ListenerEntry, tls: &AcceptSettings, problems: &mut Problems) -> Option<ListenerSettings> {
     let Some(address) = listener.address.value.clone() else {
         // A wrong one has been reported already.
         if listener.address.source == Source::Default {
@@ -65,6 +68,6 @@ fn one(listener: &ListenerEntry, problems: &mut Problems) -> Option<ListenerSett
     Some(ListenerSettings {
         name: listener.name.value.clone().unwrap_or_else(|| address.to_string()),
         address,
-        options: listener.options.clone(),
+        options: ListenerOptions { tls: listener.client_tls.over(tls), ..listener.options.clone() },
     })
 }

@@ -1,5 +1,6 @@
-//! `[client_tls]` and `[server_tls]`, checked.
+//! `[client_tls]`, those of listeners and `[server_tls]`, checked.
 
+use trunkline_proxy::settings::ListenerSettings;
 use trunkline_tls::accept::{AcceptError, AcceptSettings, Acceptor};
 use trunkline_tls::connect::ConnectError;
 use trunkline_tls::fleet::{FleetSettings, FleetTls};
@@ -32,8 +33,19 @@ pub(super) fn of_servers(raw: &RawConfig, servers: &[ServerSpec], problems: &mut
     })
 }
 
-/// Reads the files of `[client_tls]` as the proxy will.
-pub(super) fn of_clients(settings: &AcceptSettings, problems: &mut Problems) {
+/// Reads the files of `[client_tls]`, and of the listeners that have their own, as the proxy will.
+pub(super) fn of_clients(raw: &RawConfig, listeners: &[ListenerSettings], problems: &mut Problems) {
+    let (all, own): (Vec<_>, Vec<_>) =
+        listeners.iter().partition(|listener| listener.options.tls == raw.client_tls);
+    if own.is_empty() || !all.is_empty() {
+        check("client_tls", &raw.client_tls, problems);
+    }
+    for listener in own {
+        check(&format!("listener {:?}: client_tls", listener.name), &listener.options.tls, problems);
+    }
+}
+
+fn check(key: &str, settings: &AcceptSettings, problems: &mut Problems) {
     let Err(error) = Acceptor::load(settings) else { return };
     let hint = match &error {
         AcceptError::NoCertificate => "Name a certificate, or \"self-signed\" to try it out.",
@@ -44,5 +56,5 @@ pub(super) fn of_clients(settings: &AcceptSettings, problems: &mut Problems) {
         AcceptError::File { .. } => "It must be a file in PEM that the proxy may read.",
         AcceptError::Pair { .. } => "See that the key is that of the first certificate.",
     };
-    problems.push(Problem::new(&Source::default(), "client_tls", error.to_string()).hint(hint));
+    problems.push(Problem::new(&Source::default(), key, error.to_string()).hint(hint));
 }

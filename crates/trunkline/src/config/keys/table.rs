@@ -193,50 +193,50 @@ const CLIENT_TLS: &[Key<RawConfig>] = &[
         "sslmode",
         "\"require\"",
         word::<_, ClientSslMode>(|t, w| {
-            ClientSslMode::parse(w).map(|mode| t.proxy.client_tls.sslmode = Some(mode)).is_some()
+            ClientSslMode::parse(w).map(|mode| t.client_tls.sslmode = Some(mode)).is_some()
         }),
         "Whether clients may use TLS, in PgBouncer's words. `allow` and `prefer`: the client decides; `require`: no other client is let in; `verify-ca` and `verify-full`: nor one without a certificate that `ca_file` vouches for. Default: `prefer` if there is a certificate, else `disable`.",
     ),
     unset(
         "cert_file",
         "\"/etc/trunkline/server.crt\"",
-        KeyKind::Text(|t, v, s| t.proxy.client_tls.cert_file.put(v, s)),
+        KeyKind::Text(|t, v, s| t.client_tls.cert_file.put(v, s)),
         "PEM: the certificate, followed by those between it and its root. `self-signed`: one is made at start, for trying out.",
     ),
     unset(
         "key_file",
         "\"/etc/trunkline/server.key\"",
-        KeyKind::Text(|t, v, s| t.proxy.client_tls.key_file.put(v, s)),
+        KeyKind::Text(|t, v, s| t.client_tls.key_file.put(v, s)),
         "PEM: its private key.",
     ),
     unset(
         "ca_file",
         "\"/etc/trunkline/clients.crt\"",
-        KeyKind::Text(|t, v, s| t.proxy.client_tls.ca_file.put(v, s)),
+        KeyKind::Text(|t, v, s| t.client_tls.ca_file.put(v, s)),
         "PEM: the roots of clients' certificates.",
     ),
     unset(
         "crl_file",
         "\"/etc/trunkline/clients.crl\"",
-        KeyKind::Text(|t, v, s| t.proxy.client_tls.crl_file.put(v, s)),
+        KeyKind::Text(|t, v, s| t.client_tls.crl_file.put(v, s)),
         "PEM: revocation lists of those roots.",
     ),
     key(
         "min_protocol_version",
         "\"TLSv1.2\"",
-        word::<_, TlsVersion>(|t, w| put_word(&mut t.proxy.client_tls.min_protocol_version, w)),
+        word::<_, TlsVersion>(|t, w| put_word(&mut t.client_tls.min_protocol_version, w)),
         "The oldest version of TLS that is spoken.",
     ),
     key(
         "max_protocol_version",
         "\"TLSv1.3\"",
-        word::<_, TlsVersion>(|t, w| put_word(&mut t.proxy.client_tls.max_protocol_version, w)),
+        word::<_, TlsVersion>(|t, w| put_word(&mut t.client_tls.max_protocol_version, w)),
         "The newest.",
     ),
     unset(
         "ciphers",
         "\"TLS_AES_256_GCM_SHA384:ECDHE-ECDSA-AES256-GCM-SHA384\"",
-        KeyKind::Text(|t, v, s| t.proxy.client_tls.ciphers.put(v, s)),
+        KeyKind::Text(|t, v, s| t.client_tls.ciphers.put(v, s)),
         "Ciphers that are used, in this order, by their names in RFCs or in OpenSSL. Default: all that the proxy knows.",
     ),
 ];

@@ -1,10 +1,12 @@
 //! The keys of a `[[server]]` and of a `[[listener]]`.
 
 use trunkline_routing::{Balance, TargetSessionAttrs};
+use trunkline_tls::TlsVersion;
+use trunkline_tls::accept::ClientSslMode;
 use trunkline_tls::connect::{Negotiation, ServerSslMode};
 use trunkline_topology::{AdminState, ExpectedRole};
 
-use super::super::{Key, KeyKind, PutValue as _, put_word};
+use super::super::{Key, KeyKind, PutValue as _, put_word, words};
 use super::{count, key, unset, word};
 use crate::config::raw::{ListenerEntry, ServerEntry};
 use crate::config::words::Word as _;
@@ -132,5 +134,62 @@ pub const LISTENER_KEYS: &[Key<ListenerEntry>] = &[
         "\"0777\"",
         KeyKind::Permissions(|l, v, s| l.options.unix_socket_permissions.put(v, s)),
         "Who may connect to its Unix socket, as the mode of a file. `0770` is the group of the process, `0700` its user alone; the directory's own permissions apply, too.",
+    ),
+    unset(
+        "client_tls.sslmode",
+        "\"require\"",
+        KeyKind::Word {
+            words: words::<ClientSslMode>,
+            put: |l, w| ClientSslMode::parse(w).map(|mode| l.client_tls.sslmode = Some(mode)).is_some(),
+        },
+        "As in [client_tls], for this listener alone. What it does not say is as there.",
+    ),
+    unset(
+        "client_tls.cert_file",
+        "\"/etc/trunkline/reads.crt\"",
+        KeyKind::Text(|l, v, s| l.client_tls.cert_file.put(v, s)),
+        "As in [client_tls].",
+    ),
+    unset(
+        "client_tls.key_file",
+        "\"/etc/trunkline/reads.key\"",
+        KeyKind::Text(|l, v, s| l.client_tls.key_file.put(v, s)),
+        "As in [client_tls].",
+    ),
+    unset(
+        "client_tls.ca_file",
+        "\"/etc/trunkline/clients.crt\"",
+        KeyKind::Text(|l, v, s| l.client_tls.ca_file.put(v, s)),
+        "As in [client_tls].",
+    ),
+    unset(
+        "client_tls.crl_file",
+        "\"/etc/trunkline/clients.crl\"",
+        KeyKind::Text(|l, v, s| l.client_tls.crl_file.put(v, s)),
+        "As in [client_tls].",
+    ),
+    unset(
+        "client_tls.min_protocol_version",
+        "\"TLSv1.3\"",
+        KeyKind::Word {
+            words: words::<TlsVersion>,
+            put: |l, w| TlsVersion::parse(w).map(|v| l.client_tls.min_protocol_version = Some(v)).is_some(),
+        },
+        "As in [client_tls].",
+    ),
+    unset(
+        "client_tls.max_protocol_version",
+        "\"TLSv1.3\"",
+        KeyKind::Word {
+            words: words::<TlsVersion>,
+            put: |l, w| TlsVersion::parse(w).map(|v| l.client_tls.max_protocol_version = Some(v)).is_some(),
+        },
+        "As in [client_tls].",
+    ),
+    unset(
+        "client_tls.ciphers",
+        "\"TLS_AES_128_GCM_SHA256\"",
+        KeyKind::Text(|l, v, s| l.client_tls.ciphers.put(v, s)),
+        "As in [client_tls].",
     ),
 ];

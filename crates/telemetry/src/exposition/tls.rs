@@ -1,0 +1,17 @@
+//! TLS of both legs.
+
+use super::text::{Exposition, Type};
+use crate::metrics::{Label as _, Metrics};
+
+pub(super) fn write(out: &mut Exposition, metrics: &Metrics) {
+    out.family(
+        "trunkline_tls_certificate_expiry_timestamp_seconds",
+        Type::Gauge,
+        "When the certificate in force expires, in seconds since 1970, by the leg that it is presented on and its file.",
+    );
+    for row in metrics.certificates().rows() {
+        if let Some(expires_at) = row.expires_at {
+            out.sample(&[("leg", row.leg.word()), ("file", &row.file)], expires_at);
+        }
+    }
+}
