@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
 use trunkline_codec::ids::ProcessId;
 use trunkline_session::PinReason;
+use trunkline_tls::Negotiated;
 use trunkline_topology::ClientAddress;
 
 use crate::limits::SESSIONS_ANSWER_TIMEOUT;
@@ -43,6 +44,8 @@ pub struct SessionInfo {
     pub client: ClientAddress,
     /// The name of the listener that it came by.
     pub listener: Box<str>,
+    /// TLS of the client's connection.
+    pub tls: Option<Negotiated>,
     /// When it was logged in.
     pub since: Instant,
 }
@@ -126,6 +129,8 @@ pub struct SessionRow {
     pub info: Arc<SessionInfo>,
     /// The server it is on.
     pub server: Option<Arc<str>>,
+    /// TLS of the connection to that server.
+    pub server_tls: Option<Negotiated>,
     /// What it is doing.
     pub activity: Activity,
     /// Why it cannot leave that server; `None` when it can.
@@ -245,7 +250,8 @@ impl Sessions {
 }
 
 fn told(row: &SessionRow, now: Instant) -> Value {
-    let SessionRow { info, server, activity, pinned } = row;
+    let SessionRow { info, server, server_tls, activity, pinned } = row;
+    let tls = |of: &Option<Negotiated>| of.map(|tls| tls.to_string());
     json!({
         "id": info.id.0,
         "pid": info.process_id.map(|id| id.0),
@@ -254,6 +260,7 @@ fn told(row: &SessionRow, now: Instant) -> Value {
         "database": &*info.database,
         "listener": &*info.listener,
         "server": server.as_deref(),
+        "tls": { "client": tls(&info.tls), "server": tls(server_tls) },
         "state": activity.word(),
         "pinned": pinned.map(|reason| reason.to_string()),
         "age_seconds": now.saturating_duration_since(info.since).as_secs(),
@@ -312,9 +319,10 @@ mod tests {
             database: "d".into(),
             client: std::net::SocketAddr::from(([192, 0, 2, 1], 7)).into(),
             listener: "reads".into(),
+            tls: None,
             since: Instant::now(),
         };
-        SessionRow { info: Arc::new(info), server: None, activity: Activity::Idle, pinned }
+        SessionRow { info: Arc::new(info), server: None, server_tls: None, activity: Activity::Idle, pinned }
     }
 
     fn counted(listed: SessionFilter) -> Sessions {

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use trunkline_session::{Completion, Fingerprint, StatementRecord, Timing, command_word};
+use trunkline_tls::Negotiated;
 
 use crate::limits::STATEMENT_LOG_QUEUE;
 use crate::sessions::SessionInfo;
@@ -39,6 +40,7 @@ impl StatementLogSettings {
 struct LoggedStatement {
     session: Arc<SessionInfo>,
     server: Arc<str>,
+    server_tls: Option<Negotiated>,
     kind: &'static str,
     sql: Option<Box<[u8]>>,
     /// Whether that is all of it.
@@ -86,11 +88,12 @@ impl StatementLog {
         StatementLog(sync_channel(0).0)
     }
 
-    /// Queues a record; `false` when it had to be dropped.
+    /// Queues a record, with the TLS of its server's connection; `false` when it had to be dropped.
     pub fn offer(
         &self,
         settings: &StatementLogSettings,
         session: &Arc<SessionInfo>,
+        server_tls: Option<Negotiated>,
         record: &StatementRecord<'_>,
     ) -> bool {
         let outcome = match record.completion {
@@ -105,6 +108,7 @@ impl StatementLog {
         let entry = LoggedStatement {
             session: Arc::clone(session),
             server: Arc::clone(record.server),
+            server_tls,
             kind: kind_word(record),
             sql: record.sql.map(Into::into),
             is_whole: record.sql.is_some_and(|sql| sql.len() < settings.sql_bytes_max),
@@ -133,10 +137,10 @@ fn kind_word(record: &StatementRecord<'_>) -> &'static str {
 
 fn write_all(entries: Receiver<LoggedStatement>) {
     for entry in entries {
-        let LoggedStatement { session, server, kind, sql, is_whole, outcome, timing, rows, bytes, retries } =
-            entry;
-        let fingerprint = sql.as_deref().filter(|_| is_whole).map(Fingerprint::of);
-        let (tag, sqlstate) = match &outcome {
+        let LoggedStatement { session, server, server_tls, kind, sql, is_whole, outcome, .. } = &entry;
+        let LoggedStatement { timing, rows, bytes, retries, .. } = entry;
+        let fingerprint = sql.as_deref().filter(|_| *is_whole).map(Fingerprint::of);
+        let (tag, sqlstate) = match outcome {
             StatementOutcome::Complete(tag) => (String::from_utf8_lossy(tag).into_owned(), None),
             StatementOutcome::Failed(code) => (failed_tag(code, sql.as_deref()), Some(code.as_str())),
             StatementOutcome::Other(word) => ((*word).to_owned(), None),
@@ -148,6 +152,8 @@ fn write_all(entries: Receiver<LoggedStatement>) {
             server.name = %server,
             session.id = session.id.0,
             client.addr = %session.client,
+            tls.client = session.tls.map(tracing::field::display),
+            tls.server = server_tls.map(tracing::field::display),
             db.user = %session.user,
             db.name = %session.database,
             statement.kind = kind,

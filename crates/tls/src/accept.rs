@@ -13,6 +13,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
+use crate::ciphers::{CIPHERS, Cipher};
 use crate::end_point::EndPoint;
 use crate::files::{FileError, certificates, of_file};
 use crate::rotation::{Certificate, Rotating, Rotation};
@@ -306,19 +307,6 @@ impl Pair {
     }
 }
 
-/// Each cipher by its name in RFCs and by that in OpenSSL. Source: `openssl ciphers -stdname`.
-const CIPHERS: [(&str, &str); 9] = [
-    ("TLS_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384"),
-    ("TLS_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"),
-    ("TLS_CHACHA20_POLY1305_SHA256", "TLS_CHACHA20_POLY1305_SHA256"),
-    ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "ECDHE-ECDSA-AES256-GCM-SHA384"),
-    ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256"),
-    ("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"),
-    ("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", "ECDHE-RSA-AES256-GCM-SHA384"),
-    ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256"),
-    ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-RSA-CHACHA20-POLY1305"),
-];
-
 /// The ciphers of these names, in this order.
 fn provider(ciphers: &str) -> Result<CryptoProvider, AcceptError> {
     let mut provider = aws_lc_rs::default_provider();
@@ -327,13 +315,13 @@ fn provider(ciphers: &str) -> Result<CryptoProvider, AcceptError> {
     }
     let mut chosen = Vec::new();
     for name in ciphers.split([':', ',']).map(str::trim).filter(|name| !name.is_empty()) {
-        let is_it = |(rfc, openssl): &&(&str, &str)| {
-            rfc.eq_ignore_ascii_case(name) || openssl.eq_ignore_ascii_case(name)
+        let is_it = |cipher: &&Cipher| {
+            cipher.rfc.eq_ignore_ascii_case(name) || cipher.openssl.eq_ignore_ascii_case(name)
         };
-        let known = CIPHERS.iter().find(is_it).map(|(rfc, _)| *rfc);
+        let known = CIPHERS.iter().find(is_it).map(|cipher| cipher.rfc);
         let suite = known.and_then(|rfc| provider.cipher_suites.iter().find(|suite| name_of(suite) == rfc));
         let Some(suite) = suite else {
-            let all: Vec<&str> = CIPHERS.iter().map(|(rfc, _)| *rfc).collect();
+            let all: Vec<&str> = CIPHERS.iter().map(|cipher| cipher.rfc).collect();
             return Err(AcceptError::UnknownCipher(name.to_owned(), all.join(", ")));
         };
         chosen.push(*suite);

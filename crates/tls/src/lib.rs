@@ -4,6 +4,7 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that cannot go on panics"))]
 
 pub mod accept;
+mod ciphers;
 pub mod connect;
 mod end_point;
 mod files;
@@ -17,6 +18,7 @@ mod versions;
 pub mod words;
 
 pub use accept::ALPN;
+pub use ciphers::Negotiated;
 pub use connect::SSL_REQUEST;
 pub use end_point::EndPoint;
 pub use files::FileError;

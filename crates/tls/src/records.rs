@@ -16,6 +16,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptErr
 use rustls::{ClientConfig, Error, ServerConfig};
 
 use crate::EndPoint;
+use crate::ciphers::Negotiated;
 
 /// The most plaintext of one record. Source: RFC 8446, 5.1.
 const RECORD_PLAIN_MAX: usize = 16 * 1024;
@@ -177,6 +178,15 @@ impl Records {
         match &self.side {
             Side::Server(_) => self.own_end_point.as_deref().cloned(),
             Side::Client(end) => end.peer_certificates()?.first().and_then(EndPoint::of),
+        }
+    }
+
+    /// Version and cipher, once the handshake has agreed on them.
+    #[must_use]
+    pub fn negotiated(&self) -> Option<Negotiated> {
+        match &self.side {
+            Side::Server(end) => Negotiated::of(end),
+            Side::Client(end) => Negotiated::of(end),
         }
     }
 

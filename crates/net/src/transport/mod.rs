@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use trunkline_reactor::{Accepted, Stream, timer};
-use trunkline_tls::{EndPoint, Records};
+use trunkline_tls::{EndPoint, Negotiated, Records};
 
 use crate::limits::{LINGER, LINGER_BYTES_MAX};
 use crate::memory;
@@ -61,6 +61,15 @@ impl Transport {
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
         matches!(self, Transport::Tls(_))
+    }
+
+    /// Version and cipher of TLS; `None` without it.
+    #[must_use]
+    pub fn negotiated(&self) -> Option<Negotiated> {
+        match self {
+            Transport::Tls(stream) => stream.negotiated(),
+            Transport::Plain(_) | Transport::Memory(_) => None,
+        }
     }
 
     /// Whether both ends of TLS have named this protocol (ALPN).

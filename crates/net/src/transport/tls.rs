@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
-use trunkline_tls::{EndPoint, Records, TlsError};
+use trunkline_tls::{EndPoint, Negotiated, Records, TlsError};
 
 use super::Transport;
 
@@ -129,6 +129,11 @@ impl TlsStream {
     /// What a login can be bound to.
     pub(super) fn end_point(&self) -> Option<EndPoint> {
         self.state.borrow().records.end_point()
+    }
+
+    /// Version and cipher.
+    pub(super) fn negotiated(&self) -> Option<Negotiated> {
+        self.state.borrow().records.negotiated()
     }
 
     /// Reads once during the handshake.

@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trunkline_codec::startup::{CancelRequest, FirstPacket, StartupError, StartupMessage, decode_first};
 use trunkline_net::Transport;
+use trunkline_telemetry::metrics::{HandshakeResult, ThreadMetrics, TlsLeg};
 use trunkline_tls::accept::{ALPN, Acceptor};
 
 use crate::errors::Refusal;
@@ -52,6 +53,7 @@ pub(crate) async fn read_startup(
     stream: &mut Transport,
     packet_bytes_max: usize,
     tls: Option<&Acceptor>,
+    metrics: &ThreadMetrics,
 ) -> StartupOutcome {
     let mut buffer = BytesMut::new();
     let mut asked = EncryptionRequests::default();
@@ -59,7 +61,7 @@ pub(crate) async fn read_startup(
         if buffer.first() == Some(&TLS_HANDSHAKE) && asked == EncryptionRequests::default() {
             // TLS without a request, as of PostgreSQL 17.
             let Some(tls) = tls else { return StartupOutcome::CloseSilently };
-            if let Err(failure) = begin_tls(stream, tls, &buffer).await {
+            if let Err(failure) = begin_tls(stream, tls, &buffer, metrics).await {
                 return failure;
             }
             if !stream.names_protocol(ALPN) {
@@ -103,7 +105,7 @@ pub(crate) async fn read_startup(
             return StartupOutcome::ClientGone;
         }
         if let Some(tls) = offered {
-            if let Err(failure) = begin_tls(stream, tls, b"").await {
+            if let Err(failure) = begin_tls(stream, tls, b"", metrics).await {
                 return failure;
             }
             asked = EncryptionRequests { ssl: true, gssenc: true };
@@ -111,12 +113,40 @@ pub(crate) async fn read_startup(
     }
 }
 
-async fn begin_tls(stream: &mut Transport, tls: &Acceptor, came: &[u8]) -> Result<(), StartupOutcome> {
-    let records = tls.accept().map_err(|error| StartupOutcome::TlsFailed(error.to_string()))?;
-    stream.begin_tls(records, came).await.map_err(|error| match error.kind() {
-        ErrorKind::InvalidData => StartupOutcome::TlsFailed(error.to_string()),
-        _broken => StartupOutcome::ClientGone,
-    })
+async fn begin_tls(
+    stream: &mut Transport,
+    tls: &Acceptor,
+    came: &[u8],
+    metrics: &ThreadMetrics,
+) -> Result<(), StartupOutcome> {
+    let mut handshake = CountedHandshake { metrics, result: HandshakeResult::Abandoned };
+    let began = match tls.accept() {
+        Ok(records) => stream.begin_tls(records, came).await,
+        Err(error) => Err(std::io::Error::new(ErrorKind::InvalidData, error.to_string())),
+    };
+    match began {
+        Ok(()) => {
+            handshake.result = HandshakeResult::Completed;
+            Ok(())
+        }
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            handshake.result = HandshakeResult::Failed;
+            Err(StartupOutcome::TlsFailed(error.to_string()))
+        }
+        Err(_broken) => Err(StartupOutcome::ClientGone),
+    }
+}
+
+/// A handshake with a client, counted when dropped: the login that it is part of may end before it does.
+struct CountedHandshake<'a> {
+    metrics: &'a ThreadMetrics,
+    result: HandshakeResult,
+}
+
+impl Drop for CountedHandshake<'_> {
+    fn drop(&mut self) {
+        self.metrics.handshake_ended(TlsLeg::Client, self.result);
+    }
 }
 
 /// The length word, once it has arrived.

@@ -296,7 +296,7 @@ async fn first_packets(
     tokio::select! {
         biased;
         // A packet that is there already counts.
-        outcome = read_startup(client, limits.startup_packet_bytes_max, tls) => Ok(outcome),
+        outcome = read_startup(client, limits.startup_packet_bytes_max, tls, &worker.metrics) => Ok(outcome),
         () = permit.displaced() => {
             let what = "that have not sent a startup packet";
             Err(Refusal::TooMany { what, limit: limits.startups_max }.into())
@@ -380,12 +380,14 @@ async fn finish_login(
         database: shown(&request.database).into(),
         client: peer,
         listener: request.criteria.listener.settings.name.as_str().into(),
+        tls: client.negotiated(),
         since: Instant::now(),
     };
     log_connection!(
         live.session.logs_connections,
         session.id = info.id.0, session.pid = info.process_id.map(|id| id.0), client.addr = %peer,
         listener = %info.listener, db.user = %info.user, db.name = %info.database, server.name = %server.name,
+        tls.client = info.tls.map(display), tls.server = server.stream.negotiated().map(display),
         "connection authorized"
     );
     Ok(Box::new(NewSession {

@@ -6,7 +6,7 @@ use trunkline_session::{
     Completion, LoginParameters, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink,
     StatementRecord, Tracking,
 };
-use trunkline_topology::ServerId;
+use trunkline_tls::Negotiated;
 
 use super::Relay;
 use super::attach::Attachment;
@@ -20,7 +20,7 @@ use trunkline_telemetry::statement_log::{self, StatementLog};
 /// Takes a session's statements as they complete.
 pub(super) struct Recorder<'a> {
     metrics: &'a ThreadMetrics,
-    server: Option<ServerId>,
+    server: Option<&'a ServerConnection>,
     live: &'a Live,
     log: &'a StatementLog,
     info: &'a Arc<SessionInfo>,
@@ -29,7 +29,7 @@ pub(super) struct Recorder<'a> {
 impl Sink for Recorder<'_> {
     fn statement(&mut self, record: &StatementRecord<'_>) {
         if let Some(server) = self.server {
-            let server = self.metrics.server(server);
+            let server = self.metrics.server(server.lease.server());
             server.statements.one(record.kind.into());
             server.rows.add(record.rows);
             if matches!(record.completion, Completion::Failed(_)) {
@@ -42,10 +42,16 @@ impl Sink for Recorder<'_> {
         let settings = &self.live.statement_log;
         if settings.is_on()
             && statement_log::is_chosen(settings, &record.timing)
-            && !self.log.offer(settings, self.info, record)
+            && !self.log.offer(settings, self.info, self.server_tls(), record)
         {
             self.metrics.statement_log_dropped.one();
         }
+    }
+}
+
+impl Recorder<'_> {
+    fn server_tls(&self) -> Option<Negotiated> {
+        self.server.and_then(|connection| connection.stream.negotiated())
     }
 }
 
@@ -53,7 +59,7 @@ impl Relay {
     /// Calls the session with a sink for its statements.
     pub(super) fn record<T>(&mut self, work: impl FnOnce(&mut Session, &mut Recorder<'_>) -> T) -> T {
         let server = match &self.server {
-            Attachment::Attached(ServerConnection { lease, .. }) => Some(lease.server()),
+            Attachment::Attached(connection) => Some(connection),
             Attachment::Detached | Attachment::Taking(_) => None,
         };
         let mut recorder = Recorder {

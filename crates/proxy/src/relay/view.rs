@@ -22,16 +22,24 @@ impl Relay {
     }
 
     fn view(&self) -> SessionRow {
-        let server = match &self.server {
-            Attachment::Attached(ServerConnection { name, .. }) => Some(Arc::clone(name)),
-            Attachment::Detached | Attachment::Taking(_) => None,
+        let (server, server_tls) = match &self.server {
+            Attachment::Attached(ServerConnection { name, stream, .. }) => {
+                (Some(Arc::clone(name)), stream.negotiated())
+            }
+            Attachment::Detached | Attachment::Taking(_) => (None, None),
         };
         // A reason that lasts is shown before one that ends with the transaction.
         let refused =
             || self.refusal(Instant::now()).map(|reason| PinReason::RefusedElsewhere(in_words(reason)));
         let pinned = self.session.movability().err().or(self.session.pinned());
         let pinned = pinned.or_else(|| self.session.stays_for()).or_else(refused);
-        SessionRow { info: Arc::clone(&self.context.info), server, activity: self.activity(), pinned }
+        SessionRow {
+            info: Arc::clone(&self.context.info),
+            server,
+            server_tls,
+            activity: self.activity(),
+            pinned,
+        }
     }
 
     /// Why no other server takes a session that is to leave its own.

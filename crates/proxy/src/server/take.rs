@@ -1,6 +1,7 @@
 //! Takes one of several servers: tries them, excludes those that fail, waits for new verdicts, and gives up at a
 //! deadline.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use trunkline_codec::ids::Lsn;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_health::PassiveFailure;
+use trunkline_net::Transport;
 use trunkline_reactor::timer;
 use trunkline_routing::{Attached, Candidate, Eligible, Lease, Rules, TargetSessionAttrs, eligible};
 use trunkline_topology::{Address, Postmaster, ServerId, Snapshot};
@@ -30,7 +32,7 @@ use crate::errors::Refusal;
 use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
 use crate::net::{ServerPlace, TlsPlace};
 use crate::snapshots::keep_first;
-use trunkline_telemetry::metrics::{FailoverCause, MoveRefusal};
+use trunkline_telemetry::metrics::{FailoverCause, HandshakeResult, MoveRefusal, TlsLeg};
 
 /// A server to connect to.
 struct Chosen {
@@ -183,7 +185,9 @@ impl<'a> Search<'a> {
                 .connector
                 .connect(ServerPlace { address: &address, tls: tls.as_deref() }, timeout);
             let connected = answered(&self.worker.shared.health, lease.server(), timeout, connecting).await;
-            match connected.flatten() {
+            let connected = connected.flatten();
+            self.count_handshake(tls.is_some(), &connected);
+            match connected {
                 Ok(stream) => {
                     let (key, state) = (None, ConnectionState::default());
                     return Ok(ServerConnection {
@@ -204,13 +208,25 @@ impl<'a> Search<'a> {
                         "could not connect to the server, trying another"
                     );
                     let (cause, reason) = match error.kind() {
-                        std::io::ErrorKind::TimedOut => (FailoverCause::ConnectTimeout, MoveRefusal::Timeout),
+                        io::ErrorKind::TimedOut => (FailoverCause::ConnectTimeout, MoveRefusal::Timeout),
                         _ => (FailoverCause::ConnectFailed, MoveRefusal::Lost),
                     };
                     self.failed(lease.server(), PassiveFailure::ConnectFailed, cause, reason);
                 }
             }
         }
+    }
+
+    /// Counts the handshake of a connection, if there was one.
+    fn count_handshake(&self, may_use_tls: bool, connected: &io::Result<Transport>) {
+        let result = match connected {
+            Ok(stream) if stream.is_encrypted() => HandshakeResult::Completed,
+            Err(error) if may_use_tls && error.kind() == io::ErrorKind::InvalidData => {
+                HandshakeResult::Failed
+            }
+            Ok(_) | Err(_) => return,
+        };
+        self.worker.metrics.handshake_ended(TlsLeg::Server, result);
     }
 
     /// The servers that may be asked now, those that failed a moment ago included. The primary stands in for standbys

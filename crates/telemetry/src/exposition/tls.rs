@@ -1,9 +1,16 @@
 //! TLS of both legs.
 
 use super::text::{Exposition, Type};
-use crate::metrics::{Label as _, Metrics};
+use crate::metrics::{HandshakeResult, Label as _, Metrics, TlsLeg};
 
 pub(super) fn write(out: &mut Exposition, metrics: &Metrics) {
+    out.family("trunkline_tls_handshakes_total", Type::Counter, "TLS handshakes ended, by leg and result.");
+    for leg in TlsLeg::ALL {
+        for result in HandshakeResult::ALL {
+            let ended = metrics.sum(|thread| thread.tls_handshakes[leg.index()].of(*result).value());
+            out.sample(&[("leg", leg.word()), ("result", result.word())], ended);
+        }
+    }
     out.family(
         "trunkline_tls_certificate_expiry_timestamp_seconds",
         Type::Gauge,

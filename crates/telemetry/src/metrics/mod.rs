@@ -23,7 +23,7 @@ pub use label::{
     TerminationCause,
 };
 pub use thread::{ServerMetrics, ThreadMetrics};
-pub use tls::{CertificateRow, Certificates, TlsLeg};
+pub use tls::{CertificateRow, Certificates, HandshakeResult, TlsLeg};
 
 /// All counters of the process.
 #[derive(Debug)]

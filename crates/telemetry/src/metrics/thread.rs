@@ -10,6 +10,7 @@ use super::label::{
     CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
     MoveOutcome, MoveRefusal, RefusalReason, RepeatCause, StatementKind, StatementPhase, TerminationCause,
 };
+use super::tls::{HandshakeResult, TlsLeg};
 
 /// What one thread has counted; that thread is the only writer.
 ///
@@ -26,6 +27,8 @@ pub struct ThreadMetrics {
     pub logins: CounterSet<LoginResult, { LoginResult::COUNT }>,
     /// CancelRequests received.
     pub cancels: CounterSet<CancelResult, { CancelResult::COUNT }>,
+    /// TLS handshakes ended, by [`TlsLeg`] and result.
+    pub tls_handshakes: [CounterSet<HandshakeResult, { HandshakeResult::COUNT }>; TlsLeg::COUNT],
     /// Statement records dropped because the log could not keep up.
     pub statement_log_dropped: Counter,
     /// Searches for another server after a move, by [`MoveOutcome`] and cause.
@@ -79,12 +82,18 @@ impl ThreadMetrics {
             sessions_refused: CounterSet::new(),
             logins: CounterSet::new(),
             cancels: CounterSet::new(),
+            tls_handshakes: std::array::from_fn(|_| CounterSet::new()),
             statement_log_dropped: Counter::new(),
             moves_ended: std::array::from_fn(|_| CounterSet::new()),
             repeats_ended: std::array::from_fn(|_| CounterSet::new()),
             move_times: Box::default(),
             servers: (0..servers).map(|_| ServerMetrics::new()).collect(),
         }
+    }
+
+    /// Counts a TLS handshake.
+    pub fn handshake_ended(&self, leg: TlsLeg, result: HandshakeResult) {
+        self.tls_handshakes[leg.index()].one(result);
     }
 
     /// Notes how long a session was without a server while its client waited.

@@ -14,6 +14,18 @@ labels! {
     }
 }
 
+labels! {
+    /// How a handshake ended.
+    HandshakeResult {
+        /// Both ends have agreed.
+        Completed = "completed",
+        /// One of them has refused the other.
+        Failed = "failed",
+        /// The other end has left, or took too long.
+        Abandoned = "abandoned",
+    }
+}
+
 /// A certificate that the proxy presents, or files that it checks the other end's by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateRow {

@@ -18,10 +18,20 @@ Examples:
 PID is the process id that the client knows: that of the server it logged in on, also after the session has gone to
 another. CLIENT is the address a PROXY protocol header told, where one is believed. PINNED says why the session cannot go to
 another server when its own dies, lags or is drained; \"-\" means that it can. At most 1000 are listed, all are counted.
+CLIENT TLS and SERVER TLS, with version and cipher, are there if any session uses TLS.
 
 Exit status: 0 shown, 1 no answer from there, 2 wrong command line.";
 
 const HEAD: [&str; 9] = ["ID", "PID", "CLIENT", "STATE", "AGE", "SERVER", "USER", "DATABASE", "PINNED"];
+
+/// The columns of numbers.
+const NUMBERS: [usize; 3] = [0, 1, 4];
+
+/// What is not there.
+const NONE: &str = "-";
+
+/// Behind those, where any session uses TLS.
+const TLS_HEAD: [&str; 2] = ["CLIENT TLS", "SERVER TLS"];
 
 /// Flags of `trunkline sessions`.
 #[derive(Debug, clap::Args)]
@@ -60,9 +70,27 @@ impl SessionsCommand {
 
 fn table(listing: &Value) -> String {
     let none = Vec::new();
-    let rows: Vec<[String; 9]> = listing["sessions"].as_array().unwrap_or(&none).iter().map(row).collect();
+    let sessions = listing["sessions"].as_array().unwrap_or(&none);
+    let has_tls = sessions.iter().any(|session| tls(session).iter().any(|of| of != NONE));
+    let table = if has_tls {
+        let rows: Vec<_> = sessions.iter().map(|session| joined(row(session), tls(session))).collect();
+        columns(joined(HEAD, TLS_HEAD), &rows, &NUMBERS, rows.iter().map(|_| None))
+    } else {
+        let rows: Vec<_> = sessions.iter().map(row).collect();
+        columns(HEAD, &rows, &NUMBERS, rows.iter().map(|_| None))
+    };
     let counts = listing.as_object().map(mobility).unwrap_or_default();
-    format!("{}\nsessions  {counts}\n", columns(HEAD, &rows, &[0, 1, 4], rows.iter().map(|_| None)))
+    format!("{table}\nsessions  {counts}\n")
+}
+
+/// TLS of both legs.
+fn tls(session: &Value) -> [String; 2] {
+    ["client", "server"].map(|leg| session["tls"][leg].as_str().unwrap_or(NONE).to_owned())
+}
+
+fn joined<T>(left: [T; 9], right: [T; 2]) -> [T; 11] {
+    let mut both = left.into_iter().chain(right);
+    std::array::from_fn(|_| both.next().expect("nine and two are eleven"))
 }
 
 fn row(session: &Value) -> [String; 9] {
@@ -114,5 +142,18 @@ mod tests {
         assert!(lines[1].starts_with(" 7  4711  ") && lines[2].starts_with(" 8     -  "), "{text}");
         assert!(lines[2].contains("5s  -") && lines[2].ends_with('-'), "{text}");
         assert_eq!(lines[4], "sessions  2, 1 movable, 1 pinned (1 listen)");
+    }
+
+    #[test]
+    fn tls_has_its_columns_where_any_session_uses_it() {
+        let plain = serde_json::json!({"id": 7, "tls": {"client": null, "server": null}});
+        let tls =
+            serde_json::json!({"id": 8, "tls": {"client": "TLSv1.3 TLS_AES_256_GCM_SHA384", "server": null}});
+        let of = |sessions: &[&Value]| table(&serde_json::json!({ "sessions": sessions }));
+        assert!(!of(&[&plain]).contains("TLS"));
+        let text = of(&[&plain, &tls]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].ends_with("PINNED  CLIENT TLS                      SERVER TLS"), "{text}");
+        assert!(lines[2].ends_with("TLSv1.3 TLS_AES_256_GCM_SHA384  -"), "{text}");
     }
 }
