@@ -29,9 +29,17 @@ pub(crate) fn acceptor(
     Ok(Some(new))
 }
 
+/// Whether TLS may be spoken at all.
+pub(crate) fn are_there_any(shared: &Shared) -> bool {
+    !all(shared).is_empty()
+}
+
 /// Looks at the files now and then, for as long as the proxy runs.
 pub(crate) async fn watch(shared: Weak<Shared>) {
     let mut warned = HashMap::new();
+    if let Some(shared) = shared.upgrade() {
+        all(&shared).iter().for_each(Files::advise);
+    }
     loop {
         let Some(shared) = shared.upgrade() else { return };
         // Files may be on a disk that is slow to answer.
@@ -84,6 +92,7 @@ impl Files {
         match rotation {
             Rotation::Unchanged => {}
             Rotation::Renewed => {
+                self.advise();
                 let certificate = self.certificate();
                 let days = certificate.as_ref().map(|certificate| days_left(certificate.expires_at));
                 tracing::info!(
@@ -98,6 +107,18 @@ impl Files {
                 problem = self.problem(),
                 "files of TLS were replaced and cannot be used: what was before stays in force"
             ),
+        }
+    }
+
+    /// Logs what costs more than it has to.
+    fn advise(&self) {
+        if let Some(certificate) = self.certificate().filter(|certificate| certificate.is_rsa) {
+            tracing::warn!(
+                leg = self.leg().word(),
+                file = certificate.file,
+                hint = "let its next key be ECDSA (P-256), which every driver of the last ten years knows",
+                "the key of a certificate is RSA: a login costs twice as much as with ECDSA"
+            );
         }
     }
 

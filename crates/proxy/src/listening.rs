@@ -59,6 +59,13 @@ enum ListenerPlace {
     Unix(UnixListener, SocketFile),
 }
 
+impl PreparedListeners {
+    /// Whether clients of any may use TLS.
+    pub(crate) fn have_tls(&self) -> bool {
+        self.0.iter().any(|(_, tls, _)| tls.is_some())
+    }
+}
+
 impl ListeningPoints {
     /// Binds the addresses of `listeners` that are not bound yet, each with so many sockets.
     pub(crate) fn prepare(

@@ -80,6 +80,10 @@ pub async fn serve(
     let mut listening = ListeningPoints::default();
     let listeners = listening.prepare(&settings.listeners, threads)?;
     let (shared, inboxes) = share(&settings, threads)?;
+    if shared.live().stores.server_tls.each().next().is_some() || listeners.have_tls() {
+        // Before `/readyz` can be asked.
+        trunkline_tls::warm_up();
+    }
     let mut aside = Aside::new(reloads);
     let servers_aside = aside.prepare(&settings)?;
     aside.commit(servers_aside, &shared);

@@ -15,6 +15,7 @@ mod rotation;
 pub mod testing;
 mod verify;
 mod versions;
+mod warm_up;
 pub mod words;
 
 pub use accept::ALPN;
@@ -25,3 +26,4 @@ pub use files::FileError;
 pub use records::{Opened, Records, TlsError};
 pub use rotation::{Certificate, Rotation};
 pub use versions::TlsVersion;
+pub use warm_up::warm_up;

@@ -18,11 +18,13 @@ use rustls::{ClientConfig, Error, ServerConfig};
 use crate::EndPoint;
 use crate::ciphers::Negotiated;
 
+/// Type, version and length of a record. Source: RFC 8446, 5.1.
+const HEADER_BYTES: usize = 5;
 /// The most plaintext of one record. Source: RFC 8446, 5.1.
 const RECORD_PLAIN_MAX: usize = 16 * 1024;
 /// The most that sealing adds to the plaintext of a record: header, explicit nonce (TLS 1.2), content type, tag.
 /// Source: RFC 5246, 6.2.3.3; RFC 8446, 5.2.
-const RECORD_EXTRA_MAX: usize = 5 + 8 + 1 + 16;
+const RECORD_EXTRA_MAX: usize = HEADER_BYTES + 8 + 1 + 16;
 /// A KeyUpdate or an alert that goes before them.
 const MESSAGE_EXTRA_MAX: usize = 128;
 /// The most that is kept of the peer: a handshake message in pieces, such as a chain of certificates. rustls takes none
@@ -85,6 +87,14 @@ impl Records {
             own_end_point: None,
             failure: None,
         })
+    }
+
+    /// Whether `sealed`, which follows what came before, is the end of a record: before, there is nothing to compute.
+    #[must_use]
+    pub fn completes_record(&self, sealed: &[u8]) -> bool {
+        let mut bytes = self.rest.iter().chain(sealed).skip(HEADER_BYTES - 2);
+        let (Some(&high), Some(&low)) = (bytes.next(), bytes.next()) else { return false };
+        self.rest.len() + sealed.len() >= HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]))
     }
 
     /// Opens the records in `sealed`, which follows what came before: the plaintext of those that are whole goes to
@@ -434,6 +444,20 @@ mod tests {
             let sealed = server.seal(b"an answer");
             client.take(&sealed).unwrap();
             assert_eq!(client.plain, b"an answer");
+        }
+    }
+
+    #[test]
+    fn a_record_is_complete_with_its_last_byte() {
+        let (server, client) = configs();
+        let mut server = Peer::new(Records::server(server).unwrap());
+        let mut client = Peer::new(Records::client(client, name("db.example")).unwrap());
+        let hello = client.take(&[]).unwrap();
+        assert!(server.records.completes_record(&hello) && !server.records.completes_record(&[]));
+        for (at, byte) in hello.iter().enumerate() {
+            let is_last = at + 1 == hello.len();
+            assert_eq!(server.records.completes_record(&[*byte]), is_last, "{at}");
+            assert_eq!(server.take(&[*byte]).unwrap().is_empty(), !is_last);
         }
     }
 

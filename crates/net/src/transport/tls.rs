@@ -5,7 +5,6 @@
 //! only when its last byte is with the socket. So nobody above has to ask whether something is left.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,6 +13,9 @@ use tokio::io::AsyncWrite;
 use trunkline_tls::{EndPoint, Negotiated, Records, TlsError};
 
 use super::Transport;
+
+mod handshake;
+mod turn;
 
 /// Bytes read from the socket at once: two records of the largest kind.
 const SEALED_IN: usize = 2 * 17 * 1024;
@@ -86,41 +88,6 @@ fn refused(error: &TlsError) -> io::Error {
 }
 
 impl TlsStream {
-    /// Shakes hands over `socket`; `came` are bytes that were read from it already.
-    ///
-    /// # Errors
-    /// What the kernel says, `UnexpectedEof`, or why TLS refuses (`InvalidData`), which the peer has been told.
-    pub(super) async fn shake_hands(
-        socket: Transport,
-        records: Records,
-        came: &[u8],
-    ) -> Result<Self, (io::Error, Transport)> {
-        let state = TlsState {
-            records,
-            plain: Backlog::default(),
-            sealed: Backlog::default(),
-            owes: false,
-            has_ended: false,
-            has_closed: false,
-        };
-        let stream = Self { socket, state: RefCell::new(state) };
-        match stream.finish_handshake(came).await {
-            Ok(()) => Ok(stream),
-            Err(error) => Err((error, stream.socket)),
-        }
-    }
-
-    async fn finish_handshake(&self, came: &[u8]) -> io::Result<()> {
-        let mut step = self.open(&mut came.to_vec(), &mut []);
-        loop {
-            poll_fn(|cx| self.poll_drain(cx)).await?;
-            if step.map_err(|error| refused(&error))?.may_seal {
-                return Ok(());
-            }
-            step = poll_fn(|cx| self.poll_step(cx)).await?;
-        }
-    }
-
     /// The protocol that both ends have named.
     pub(super) fn names_protocol(&self, protocol: &[u8]) -> bool {
         self.state.borrow().records.protocol() == Some(protocol)
@@ -134,16 +101,6 @@ impl TlsStream {
     /// Version and cipher.
     pub(super) fn negotiated(&self) -> Option<Negotiated> {
         self.state.borrow().records.negotiated()
-    }
-
-    /// Reads once during the handshake.
-    fn poll_step(&self, cx: &Context<'_>) -> Poll<io::Result<Result<OpenedInto, TlsError>>> {
-        with(&IN, SEALED_IN, |came| {
-            Poll::Ready(match ready!(self.socket.poll_recv(cx, came))? {
-                0 => Err(io::ErrorKind::UnexpectedEof.into()),
-                count => Ok(self.open(&mut came[..count], &mut [])),
-            })
-        })
     }
 
     /// Opens records: as much plaintext as fits goes to `space`, the rest waits.
@@ -364,6 +321,8 @@ fn with<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use trunkline_reactor::block_on;
     use trunkline_tls::testing;

@@ -20,6 +20,7 @@ use trunkline_reactor::timer::{self, Ticker};
 
 #[cfg(test)]
 pub(crate) use self::accept::serve;
+use crate::certificates;
 use crate::context::{Inbox, OpenedSocket, Order, RunPhase, Shared, Worker};
 use crate::limits::{REBALANCE_INTERVAL, TICK};
 use crate::net::Connector;
@@ -36,6 +37,9 @@ pub(crate) fn spawn(
 ) -> io::Result<std::thread::JoinHandle<()>> {
     let (started, has_started) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        if certificates::are_there_any(&shared) {
+            trunkline_tls::warm_up();
+        }
         // Long calculations run on the control runtime.
         let _aside = aside.enter();
         let begun = started.clone();

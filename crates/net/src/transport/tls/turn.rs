@@ -1,0 +1,180 @@
+//! Whose turn it is to compute a flight of a handshake.
+//!
+//! A signature takes as long as hundreds of queries. A hundred clients that come at once must not stop the sessions of
+//! their thread for the sum of them: one flight is computed in a round of the executor, and then the others have theirs.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
+
+thread_local! {
+    static TURNS: RefCell<Turns> = const { RefCell::new(Turns::NONE) };
+}
+
+/// Those of a thread that wait, in their order: as many at most as there are connections.
+#[derive(Debug)]
+struct Turns {
+    is_taken: bool,
+    waiting: VecDeque<(u64, Waker)>,
+    /// Who has been woken for its turn.
+    called: Option<u64>,
+    last_ticket: u64,
+}
+
+impl Turns {
+    const NONE: Turns = Turns { is_taken: false, waiting: VecDeque::new(), called: None, last_ticket: 0 };
+
+    fn pass_on(&mut self) {
+        match self.waiting.pop_front() {
+            Some((ticket, waker)) => {
+                self.called = Some(ticket);
+                waker.wake();
+            }
+            None => self.is_taken = false,
+        }
+    }
+}
+
+/// The one turn of a thread. Dropped, it is the next one's.
+#[derive(Debug)]
+pub(super) struct Turn(());
+
+impl Turn {
+    /// Waits for it.
+    pub(super) async fn take() -> Self {
+        let mut place = Place(None);
+        poll_fn(|cx| place.poll(cx)).await
+    }
+
+    /// Ends it: whoever waits has the next one in the next round, and so has whoever comes in this round.
+    pub(super) async fn end(self) {
+        if TURNS.with_borrow(|turns| turns.waiting.is_empty()) {
+            next_round().await;
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        TURNS.with_borrow_mut(Turns::pass_on);
+    }
+}
+
+/// A place in the queue, given up when dropped.
+struct Place(Option<u64>);
+
+impl Place {
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<Turn> {
+        TURNS.with_borrow_mut(|turns| {
+            if let Some(ticket) = self.0 {
+                if turns.called == Some(ticket) {
+                    turns.called = None;
+                    self.0 = None;
+                    return Poll::Ready(Turn(()));
+                }
+                if let Some((_, waker)) = turns.waiting.iter_mut().find(|(waiting, _)| *waiting == ticket) {
+                    waker.clone_from(cx.waker());
+                }
+                return Poll::Pending;
+            }
+            if !turns.is_taken {
+                turns.is_taken = true;
+                return Poll::Ready(Turn(()));
+            }
+            turns.last_ticket += 1;
+            self.0 = Some(turns.last_ticket);
+            turns.waiting.push_back((turns.last_ticket, cx.waker().clone()));
+            Poll::Pending
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(ticket) = self.0 else { return };
+        TURNS.with_borrow_mut(|turns| {
+            turns.waiting.retain(|(waiting, _)| *waiting != ticket);
+            if turns.called == Some(ticket) {
+                turns.called = None;
+                turns.pass_on();
+            }
+        });
+    }
+}
+
+/// Goes on in the executor's next round.
+async fn next_round() {
+    let mut is_next = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut is_next, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use trunkline_reactor::{block_on, spawn, timer};
+
+    use super::*;
+
+    #[test]
+    fn a_round_has_one_turn_however_many_come_at_once() {
+        const MANY: u32 = 50;
+        block_on(async {
+            let round = Rc::new(Cell::new(0_u32));
+            let counter = Rc::clone(&round);
+            spawn(async move {
+                loop {
+                    counter.set(counter.get() + 1);
+                    next_round().await;
+                }
+            });
+            let turns = Rc::new(RefCell::new(Vec::new()));
+            for number in 0..MANY {
+                let (round, turns) = (Rc::clone(&round), Rc::clone(&turns));
+                spawn(async move {
+                    let turn = Turn::take().await;
+                    turns.borrow_mut().push((number, round.get()));
+                    turn.end().await;
+                });
+            }
+            while turns.borrow().len() < MANY as usize {
+                next_round().await;
+            }
+            let turns = turns.borrow();
+            assert!(turns.windows(2).all(|pair| pair[0].1 < pair[1].1), "{turns:?}");
+            assert!(turns.iter().map(|(number, _)| *number).eq(0..MANY), "in their order: {turns:?}");
+            let rounds = turns[turns.len() - 1].1 - turns[0].1;
+            assert!(rounds <= MANY + 2, "no round is wasted: {rounds}");
+        })
+        .expect("a thread of its own");
+    }
+
+    #[test]
+    fn who_gives_up_holds_nobody_up() {
+        block_on(async {
+            let held = Turn::take().await;
+            let limit = Duration::from_millis(1);
+            assert!(timer::timeout(limit, Turn::take()).await.is_err(), "it is taken");
+            {
+                // Called, and gone before it looks.
+                let mut place = Place(None);
+                poll_fn(|cx| Poll::Ready(place.poll(cx).is_pending())).await;
+                drop(held);
+                assert!(TURNS.with_borrow(|turns| turns.called.is_some()));
+            }
+            Turn::take().await.end().await;
+            assert!(TURNS.with_borrow(|turns| !turns.is_taken && turns.waiting.is_empty()));
+        })
+        .expect("a thread of its own");
+    }
+}
