@@ -76,6 +76,35 @@ fn options_choose_replicas_and_authentication() {
 }
 
 #[test]
+fn with_tls_both_legs_are_verified_and_nobody_comes_without() {
+    let trunkline = binary().display().to_string();
+    let output = demo(
+        &["--replicas", "1", "--tls"],
+        &format!(
+            "set -e
+             psql -XAtc 'SELECT version, cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid()'
+             psql -XAtc '\\conninfo'
+             {trunkline} status
+             for port in $PGPORT $TRUNKLINE_WRITES_PORT; do
+               if PGSSLMODE=disable psql -XAtc 'SELECT 1' -p $port; then exit 9; fi
+               if PGSSLROOTCERT=/etc/ssl/certs/ca-certificates.crt psql -XAtc 'SELECT 1' -p $port; then exit 8; fi
+             done
+             psql -XAtc 'SHOW cluster_name' -p $TRUNKLINE_WRITES_PORT
+             replica=$(sed -n 4p $TRUNKLINE_DEMO_DIR/replica1/postmaster.pid)
+             if PGSSLMODE=disable psql -XAtc 'SELECT 1' -p $replica; then exit 7; fi
+             stat -c %a $TRUNKLINE_DEMO_DIR/tls/proxy.key"
+        ),
+    );
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("TLSv1.3|TLS_AES_256_GCM_SHA384\n"), "{said}");
+    assert!(said.contains("SSL connection (protocol: TLSv1.3"), "{said}");
+    assert!(said.contains("tls       for clients: ") && said.contains("\nprimary\n"), "{said}");
+    assert!(said.contains("no encryption") && said.contains("certificate verify failed"), "{said}");
+    assert!(said.contains("\n600\n"), "{said}");
+}
+
+#[test]
 fn the_banner_names_what_is_there() {
     let mut child = Command::new(binary())
         .args(["demo", "--replicas", "1"])

@@ -1,5 +1,8 @@
 //! A primary and its standbys.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -238,6 +241,11 @@ fn create_primary(
     tool::run(&mut initdb, "initdb")?;
     write_settings(spec, shared, &server, &[])?;
     write_owned(shared, &server.data_dir().join("pg_hba.conf"), &spec.hba_text())?;
+    if let Some(made) = &spec.certificate {
+        // Copied to the standbys with all the rest.
+        write_owned(shared, &server.data_dir().join("server.crt"), &made.certificate)?;
+        write_private(shared, &server.data_dir().join("server.key"), &made.key)?;
+    }
     server.start()?;
     create_roles(spec, &server)?;
     progress(Progress::Started { server: "primary".into(), port: server.port() });
@@ -298,6 +306,14 @@ fn write_settings(
 
 fn write_owned(shared: &ClusterShared, path: &Path, text: &str) -> Result<(), ClusterError> {
     std::fs::write(path, text).map_err(ClusterError::io(format!("write {}", path.display())))?;
+    shared.account.own(path)
+}
+
+/// As [`write_owned`], for the owner's eyes alone.
+fn write_private(shared: &ClusterShared, path: &Path, text: &str) -> Result<(), ClusterError> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(ClusterError::io(format!("write {}", path.display())))?;
     shared.account.own(path)
 }
 

@@ -28,4 +28,4 @@ pub use port::PortLease;
 pub use process::{descendants, is_alive, resident_bytes, send_signal};
 pub use progress::Progress;
 pub use server::{Server, StopMode};
-pub use spec::{ClusterSpec, MONITOR_PASSWORD, MONITOR_ROLE};
+pub use spec::{ClusterSpec, MONITOR_PASSWORD, MONITOR_ROLE, ServerCertificate};

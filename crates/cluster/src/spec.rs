@@ -41,6 +41,21 @@ pub(crate) const SETTINGS: [(&str, &str); 20] = [
     ("lc_messages", "C"),
 ];
 
+/// What the servers present, in PEM.
+#[derive(Clone)]
+pub struct ServerCertificate {
+    /// The certificate.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
+}
+
+impl std::fmt::Debug for ServerCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerCertificate").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
 /// What [`Cluster::start`](crate::Cluster::start) is asked for.
 #[derive(Debug, Clone)]
 pub struct ClusterSpec {
@@ -60,6 +75,8 @@ pub struct ClusterSpec {
     pub settings: Vec<(String, String)>,
     /// Lines of pg_hba.conf that come before the default ones.
     pub hba: Vec<String>,
+    /// With it, the servers let nobody in over TCP without TLS.
+    pub certificate: Option<ServerCertificate>,
     /// Ports of the primary and of each standby, in this order. For those that are missing, free ones are found.
     pub ports: Vec<Arc<PortLease>>,
 }
@@ -78,6 +95,7 @@ impl ClusterSpec {
             database: "appdb".into(),
             settings: Vec::new(),
             hba: Vec::new(),
+            certificate: None,
             ports: Vec::new(),
         }
     }
@@ -85,16 +103,19 @@ impl ClusterSpec {
     /// The text of pg_hba.conf: SCRAM over TCP, no password over the private socket directory.
     pub(crate) fn hba_text(&self) -> String {
         let mut text: String = self.hba.iter().map(|line| format!("{line}\n")).collect();
-        text.push_str(
+        let kind = if self.certificate.is_some() { "hostssl" } else { "host" };
+        text.push_str(&format!(
             "local all,replication all trust\n\
-             host all,replication all 127.0.0.1/32 scram-sha-256\n",
-        );
+             {kind} all,replication all 127.0.0.1/32 scram-sha-256\n",
+        ));
         text
     }
 
     /// The text of a server's settings file, later lines winning.
     pub(crate) fn settings_text(&self, own: &[(String, String)]) -> String {
         let common = SETTINGS.iter().map(|&(name, value)| (name, value));
+        // server.crt and server.key are its defaults for the files.
+        let common = common.chain(self.certificate.as_ref().map(|_| ("ssl", "on")));
         let wanted = self.settings.iter().chain(own).map(|(name, value)| (name.as_str(), value.as_str()));
         common.chain(wanted).map(|(name, value)| format!("{name} = {}\n", quote(value))).collect()
     }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use trunkline_tls::Records;
 
-use super::turn::Turn;
+use super::turn::HandshakeTurn;
 use super::{Backlog, IN, OpenedInto, SEALED_IN, TlsState, TlsStream, refused, with};
 use crate::Transport;
 
@@ -50,8 +50,11 @@ impl TlsStream {
 
     /// Takes bytes of the peer: when it is this connection's turn, unless there is nothing to compute yet.
     async fn compute(&self, came: &mut [u8]) -> io::Result<OpenedInto> {
-        let turn =
-            if self.state.borrow().records.completes_record(came) { Some(Turn::take().await) } else { None };
+        let turn = if self.state.borrow().records.completes_record(came) {
+            Some(HandshakeTurn::take().await)
+        } else {
+            None
+        };
         let opened = self.open(came, &mut []).map_err(|error| refused(&error));
         if let Some(turn) = turn {
             turn.end().await;

@@ -38,12 +38,12 @@ impl Turns {
 
 /// The one turn of a thread. Dropped, it is the next one's.
 #[derive(Debug)]
-pub(super) struct Turn(());
+pub(super) struct HandshakeTurn(());
 
-impl Turn {
+impl HandshakeTurn {
     /// Waits for it.
     pub(super) async fn take() -> Self {
-        let mut place = Place(None);
+        let mut place = TurnPlace(None);
         poll_fn(|cx| place.poll(cx)).await
     }
 
@@ -55,23 +55,23 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for HandshakeTurn {
     fn drop(&mut self) {
         TURNS.with_borrow_mut(Turns::pass_on);
     }
 }
 
 /// A place in the queue, given up when dropped.
-struct Place(Option<u64>);
+struct TurnPlace(Option<u64>);
 
-impl Place {
-    fn poll(&mut self, cx: &Context<'_>) -> Poll<Turn> {
+impl TurnPlace {
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<HandshakeTurn> {
         TURNS.with_borrow_mut(|turns| {
             if let Some(ticket) = self.0 {
                 if turns.called == Some(ticket) {
                     turns.called = None;
                     self.0 = None;
-                    return Poll::Ready(Turn(()));
+                    return Poll::Ready(HandshakeTurn(()));
                 }
                 if let Some((_, waker)) = turns.waiting.iter_mut().find(|(waiting, _)| *waiting == ticket) {
                     waker.clone_from(cx.waker());
@@ -80,7 +80,7 @@ impl Place {
             }
             if !turns.is_taken {
                 turns.is_taken = true;
-                return Poll::Ready(Turn(()));
+                return Poll::Ready(HandshakeTurn(()));
             }
             turns.last_ticket += 1;
             self.0 = Some(turns.last_ticket);
@@ -90,7 +90,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TurnPlace {
     fn drop(&mut self) {
         let Some(ticket) = self.0 else { return };
         TURNS.with_borrow_mut(|turns| {
@@ -142,7 +142,7 @@ mod tests {
             for number in 0..MANY {
                 let (round, turns) = (Rc::clone(&round), Rc::clone(&turns));
                 spawn(async move {
-                    let turn = Turn::take().await;
+                    let turn = HandshakeTurn::take().await;
                     turns.borrow_mut().push((number, round.get()));
                     turn.end().await;
                 });
@@ -162,17 +162,17 @@ mod tests {
     #[test]
     fn who_gives_up_holds_nobody_up() {
         block_on(async {
-            let held = Turn::take().await;
+            let held = HandshakeTurn::take().await;
             let limit = Duration::from_millis(1);
-            assert!(timer::timeout(limit, Turn::take()).await.is_err(), "it is taken");
+            assert!(timer::timeout(limit, HandshakeTurn::take()).await.is_err(), "it is taken");
             {
                 // Called, and gone before it looks.
-                let mut place = Place(None);
+                let mut place = TurnPlace(None);
                 poll_fn(|cx| Poll::Ready(place.poll(cx).is_pending())).await;
                 drop(held);
                 assert!(TURNS.with_borrow(|turns| turns.called.is_some()));
             }
-            Turn::take().await.end().await;
+            HandshakeTurn::take().await.end().await;
             assert!(TURNS.with_borrow(|turns| !turns.is_taken && turns.waiting.is_empty()));
         })
         .expect("a thread of its own");

@@ -59,11 +59,15 @@ pub(super) async fn run(
 fn prepared(command: &str, stage: &DemoStage) -> Command {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command);
-    for name in ["PGHOSTADDR", "PGSERVICE", "PGOPTIONS", "PGTARGETSESSIONATTRS"] {
+    for name in ["PGHOSTADDR", "PGSERVICE", "PGOPTIONS", "PGTARGETSESSIONATTRS", "PGSSLMODE", "PGSSLROOTCERT"]
+    {
         shell.env_remove(name);
     }
+    if let Some(root) = &stage.root {
+        shell.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", root);
+    }
     shell
-        .env("PGHOST", "127.0.0.1")
+        .env("PGHOST", stage.host())
         .env("PGPORT", stage.ports.reads().to_string())
         .env("PGUSER", "postgres")
         .env("PGPASSWORD", "postgres")

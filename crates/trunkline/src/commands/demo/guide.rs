@@ -10,7 +10,10 @@ use crate::config::admin_places::FILE;
 /// Connection strings and commands to paste.
 pub(super) fn guide(stage: &DemoStage) -> String {
     let (reads, writes, http) = (stage.ports.reads(), stage.ports.writes(), stage.ports.http());
-    let uri = |port| format!("postgresql://postgres:postgres@127.0.0.1:{port}/appdb");
+    let (host, root) = (stage.host(), stage.root.as_ref().map(|root| root.display().to_string()));
+    let tls =
+        root.as_ref().map(|root| format!("?sslmode=verify-full&sslrootcert={root}")).unwrap_or_default();
+    let uri = |port| format!("postgresql://postgres:postgres@{host}:{port}/appdb{tls}");
     let trunkline = ourselves();
     let directory = stage.directory.display();
     let admin = stage.directory.join(FILE);
@@ -21,7 +24,10 @@ pub(super) fn guide(stage: &DemoStage) -> String {
         uri(writes),
     );
     out.push_str("\nTry in another terminal:\n\n");
-    out.push_str("  export PGHOST=127.0.0.1 PGUSER=postgres PGPASSWORD=postgres PGDATABASE=appdb\n");
+    let _ = writeln!(out, "  export PGHOST={host} PGUSER=postgres PGPASSWORD=postgres PGDATABASE=appdb");
+    if let Some(root) = &root {
+        let _ = writeln!(out, "  export PGSSLMODE=verify-full PGSSLROOTCERT={root}");
+    }
     let _ = writeln!(out, "  export TRUNKLINE_HTTP=127.0.0.1:{http} TRUNKLINE_ADMIN={admin}");
     let mut entry = |what: &str, commands: &[String]| {
         let _ = writeln!(out, "\n  # {what}");
@@ -35,6 +41,17 @@ pub(super) fn guide(stage: &DemoStage) -> String {
             "for i in 1 2 3 4; do psql -p {reads} -Atc \"SELECT current_setting('cluster_name'), count(*) FROM ynar\"; done"
         )],
     );
+    if root.is_some() {
+        entry(
+            "who speaks TLS: psql to the proxy, and the proxy to its servers",
+            &[
+                format!("psql -p {reads} -c '\\conninfo'"),
+                format!(
+                    "psql -p {reads} -c 'SELECT ssl, version, cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid()'"
+                ),
+            ],
+        );
+    }
     entry(
         "where the time goes",
         &[format!("PGPORT={reads} {trunkline} profile -n 20 \"SELECT count(*) FROM ynar\"")],

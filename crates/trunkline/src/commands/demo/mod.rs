@@ -4,6 +4,7 @@
 //! [`guide`] prints what to try while [`watch`] shows the servers, or [`exec`] runs a command. Everything is in
 //! this process and one directory: nothing is left behind.
 
+mod certificates;
 mod exec;
 mod guide;
 mod ports;
@@ -21,6 +22,7 @@ use super::serve::{self, SignalStreams, runtime};
 use crate::config::checked::CheckedConfig;
 use crate::logging::{self, Logging, StatementOutput};
 use crate::{Exit, Failure};
+use certificates::DemoCertificates;
 use ports::Ports;
 use progress::DemoProgress;
 
@@ -28,13 +30,14 @@ const AFTER: &str = "\
 Examples:
   trunkline demo
   trunkline demo --replicas 3 --max-lag 2s --auth relay
+  trunkline demo --tls            verify-full from psql to the proxy, and from there to the servers
   trunkline demo --statements     every statement with its timing, as it happens
   trunkline demo --exec 'psql -c \"SELECT count(*) FROM ynar\"'
   trunkline demo --pg-bin /usr/lib/postgresql/17/bin --exec ./my_test.sh
 
 --exec runs CMD by `sh -c` once all is ready, with PGHOST, PGPORT (reads), PGUSER, PGPASSWORD, PGDATABASE,
 TRUNKLINE_WRITES_PORT, TRUNKLINE_HTTP (address:port), TRUNKLINE_ADMIN (the admin socket) and TRUNKLINE_DEMO_DIR (data
-directories primary, replica1, ... below it) set. Standard output is CMD's alone, and the exit status is CMD's.
+directories primary, replica1, ... below it) set; with --tls PGSSLMODE and PGSSLROOTCERT, too. Standard output is CMD's alone, and the exit status is CMD's.
 
 Needs PostgreSQL's server programs (Debian: apt-get install postgresql). Started by root, the servers run as the
 OS user postgres. Ctrl-C ends it and leaves nothing behind.
@@ -69,6 +72,9 @@ pub(crate) struct Demo {
     /// Show every statement with its timing
     #[arg(long)]
     statements: bool,
+    /// Make a CA and certificates: TLS from clients and to servers, which let nobody in without
+    #[arg(long)]
+    tls: bool,
 }
 
 /// Everything that runs in the demo.
@@ -77,8 +83,24 @@ struct DemoStage {
     running: Running,
     ports: Ports,
     directory: PathBuf,
+    /// The root of all certificates, with `--tls`.
+    root: Option<PathBuf>,
     /// The path of PostgreSQL's `pg_ctl`, for the commands that are printed.
     pg_ctl: PathBuf,
+}
+
+/// What is known before anything runs.
+struct DemoPlan {
+    checked: CheckedConfig,
+    /// With `--tls`.
+    certificates: Option<DemoCertificates>,
+}
+
+impl DemoStage {
+    /// Where clients connect. Every libpq finds a name in a certificate; those before 15 find no address there.
+    fn host(&self) -> &'static str {
+        if self.root.is_some() { "localhost" } else { "127.0.0.1" }
+    }
 }
 
 impl Demo {
@@ -95,18 +117,21 @@ impl Demo {
         let ports = Ports::choose(self.exec.is_some(), self.replicas, &progress)?;
         let directory = stage::directory();
         // Before the servers are made: a flag that is wrong costs nothing.
-        let checked = stage::configure(&self, &ports, &directory)?;
+        let checked = stage::configure(&self, &ports, &directory, None)?;
+        let certificates = self.tls.then(DemoCertificates::make).transpose()?;
         let install = PgInstall::find(self.pg_bin.as_deref()).map_err(|error| stage::failure(&error))?;
         let pg_ctl = install.bin.join("pg_ctl");
         let mut spec = ClusterSpec::new(install, usize::from(self.replicas), directory);
+        spec.certificate = certificates.as_ref().map(DemoCertificates::of_servers);
         spec.ports = ports.servers().map(|(_, lease)| Arc::clone(lease)).collect();
         let Some(cluster) = stage::start(spec, &progress, &mut signals).await? else {
             // A command that never ran must not appear to have succeeded.
             return Ok(if self.exec.is_some() { Exit::Of(INTERRUPTED) } else { Exit::Success });
         };
+        let plan = DemoPlan { checked, certificates };
         // From here on the cluster must be dropped on a thread that may block, whatever happens.
         let (cluster, result) =
-            self.with_cluster(cluster, &checked, ports, pg_ctl, &progress, &mut signals).await;
+            self.with_cluster(cluster, plan, ports, pg_ctl, &progress, &mut signals).await;
         if self.exec.is_none() {
             progress.say("stopping the servers and removing their directory");
         }
@@ -118,7 +143,7 @@ impl Demo {
     async fn with_cluster(
         &self,
         cluster: Cluster,
-        checked: &CheckedConfig,
+        plan: DemoPlan,
         ports: Ports,
         pg_ctl: PathBuf,
         progress: &DemoProgress,
@@ -126,17 +151,23 @@ impl Demo {
     ) -> (Cluster, Result<Exit, Failure>) {
         let directory = cluster.directory().to_path_buf();
         let started = async {
+            // The cluster wants its directory empty, so these come after it.
+            let files = plan.certificates.map(|made| made.write(&directory)).transpose()?;
+            let checked = match &files {
+                Some(files) => stage::configure(self, &ports, &directory, Some(files))?,
+                None => plan.checked,
+            };
             let statements =
                 if self.statements { StatementOutput::AlsoOnStderr } else { StatementOutput::InLog };
             let logging = logging::start_in_file(&checked.log, &directory.join("trunkline.log"), statements)?;
-            let running = serve::start(checked, None).await?;
-            Ok((logging, running))
+            let running = serve::start(&checked, None).await?;
+            Ok((logging, running, files.map(|files| files.root)))
         };
-        let (logging, running) = match started.await {
+        let (logging, running, root) = match started.await {
             Ok(started) => started,
             Err(failure) => return (cluster, Err(failure)),
         };
-        let stage = DemoStage { cluster, running, ports, directory, pg_ctl };
+        let stage = DemoStage { cluster, running, ports, directory, root, pg_ctl };
         let result = self.show(&stage, &logging, progress, signals).await;
         let DemoStage { cluster, running, .. } = stage;
         running.stop().await;

@@ -9,6 +9,7 @@ use trunkline_cluster::{Cluster, ClusterError, ClusterSpec, MONITOR_PASSWORD, MO
 use trunkline_proxy::Running;
 use trunkline_topology::State;
 
+use super::certificates::CertificateFiles;
 use super::ports::Ports;
 use super::progress::DemoProgress;
 use super::{Demo, SignalStreams};
@@ -96,7 +97,12 @@ fn load(spec: ClusterSpec, progress: DemoProgress) -> Result<Cluster, ClusterErr
 }
 
 /// The flags of `trunkline serve` for the servers on `ports`.
-pub(super) fn configure(demo: &Demo, ports: &Ports, directory: &Path) -> Result<CheckedConfig, Failure> {
+pub(super) fn configure(
+    demo: &Demo,
+    ports: &Ports,
+    directory: &Path,
+    tls: Option<&CertificateFiles>,
+) -> Result<CheckedConfig, Failure> {
     let servers = ports.servers().enumerate().map(|(index, (name, lease))| {
         let (flag, role) = if index == 0 {
             ("--primary", ExpectedRole::Primary)
@@ -118,6 +124,15 @@ pub(super) fn configure(demo: &Demo, ports: &Ports, directory: &Path) -> Result<
         ("http.listen", "--http", format!("127.0.0.1:{}", ports.http())),
     ];
     values.extend(demo.max_lag.clone().map(|max_lag| ("health.max_lag", "--max-lag", max_lag)));
+    if let Some(files) = tls {
+        values.extend([
+            ("client_tls.sslmode", "--tls", "require".to_owned()),
+            ("client_tls.cert_file", "--tls", files.certificate.display().to_string()),
+            ("client_tls.key_file", "--tls", files.key.display().to_string()),
+            ("server_tls.sslmode", "--tls", "verify-full".to_owned()),
+            ("server_tls.sslrootcert", "--tls", files.root.display().to_string()),
+        ]);
+    }
     if demo.statements {
         values.push(("log.statements.threshold", "--statements", "0".to_owned()));
     }
