@@ -168,6 +168,8 @@ transcript() {
     checked "trunkline status" says "$logs/status" "SERVER" "WHY" "DOWN"
     in_demo "$(quoted 'trunkline profile -n 20')" "$logs/profile"
     checked "trunkline profile" says "$logs/profile" "20 runs, ms" "server first" "answered by" "replica2"
+    in_demo "$(quoted 'trunkline demo --tls')" "$logs/tls"
+    checked "trunkline demo --tls" says "$logs/tls" "TLSv1.3|TLS_AES_256_GCM_SHA384"
 }
 
 demo() {
