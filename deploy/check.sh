@@ -59,7 +59,7 @@ if [ "${1:-}" = --install ]; then
 fi
 
 if has shellcheck; then
-    checked "scripts (shellcheck)" shellcheck -x -e SC2317 scripts/*.sh scripts/ci/*.sh scripts/bench/*.sh tests/newcomer/*.sh deploy/check.sh deploy/docker/root.sh deploy/docker/postgres/entrypoint.sh \
+    checked "scripts (shellcheck)" shellcheck -x -e SC2317 scripts/*.sh scripts/ci/*.sh scripts/bench/*.sh tests/newcomer/*.sh deploy/check.sh deploy/docker/root.sh deploy/docker/postgres/entrypoint.sh deploy/docker/postgres/certificates.sh \
         deploy/haproxy/trunkline-check
 else skip "scripts: no shellcheck here"; fi
 

@@ -17,6 +17,10 @@ use crate::verify::{LibpqVerifier, Roots, expiry};
 use crate::versions::{TlsVersion, versions};
 use crate::{Records, TlsError};
 
+/// Where the roots of a machine are, of which some may not be there: Debian and its kin, Fedora and its kin, Alpine.
+const SYSTEM_FILES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
 /// What `sslrootcert` says for the roots that this machine trusts.
 pub const SYSTEM: &str = "system";
 
@@ -200,7 +204,10 @@ impl ConnectSettings {
     /// The files that are read.
     fn files(&self) -> Vec<String> {
         let all = [&self.sslrootcert, &self.sslcrl, &self.sslcert, &self.sslkey];
-        all.into_iter().flatten().filter(|file| *file != SYSTEM).cloned().collect()
+        let named = all.into_iter().flatten().filter(|file| *file != SYSTEM).cloned();
+        let is_of_machine = self.sslrootcert.as_deref() == Some(SYSTEM);
+        let of_machine = SYSTEM_FILES.iter().filter(|_| is_of_machine).map(|file| (*file).to_owned());
+        named.chain(of_machine).collect()
     }
 }
 

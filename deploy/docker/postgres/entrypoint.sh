@@ -2,6 +2,7 @@
 # A primary, or a replica of one: creates the data directory the first time, and then only starts.
 #   SERVER    its name: cluster_name, and a replica's replication slot
 #   PRIMARY   host of the primary, for a replica; empty for the primary itself
+#   /tls      tls.crt and server.key: it speaks TLS
 #   REPLICAS  names of the replicas, for the primary: a slot for each keeps the WAL that it needs while it is down
 set -euo pipefail
 : "${SERVER:?}" "${PGDATA:?}"
@@ -27,6 +28,13 @@ wal_retrieve_retry_interval = '500ms'
 password_encryption = 'scram-sha-256'
 log_line_prefix = '%m [%p] %q%u@%d '
 END
+    if [ -e /tls/server.key ]; then
+        cat <<END
+ssl = on
+ssl_cert_file = '/tls/tls.crt'
+ssl_key_file = '/tls/server.key'
+END
+    fi
     if [ -n "${PRIMARY:-}" ]; then
         cat <<END
 primary_slot_name = '$SERVER'

@@ -16,9 +16,18 @@ pub(super) fn write(out: &mut Exposition, metrics: &Metrics) {
         Type::Gauge,
         "When the certificate in force expires, in seconds since 1970, by the leg that it is presented on and its file.",
     );
-    for row in metrics.certificates().rows() {
+    let rows = metrics.certificates().rows();
+    for row in &rows {
         if let Some(expires_at) = row.expires_at {
             out.sample(&[("leg", row.leg.word()), ("file", &row.file)], expires_at);
         }
+    }
+    out.family(
+        "trunkline_tls_certificate_reload_successful",
+        Type::Gauge,
+        "1 if what is in the files of TLS is in force, 0 if they were replaced by what cannot be used.",
+    );
+    for row in &rows {
+        out.sample(&[("leg", row.leg.word()), ("file", &row.file)], u8::from(row.problem.is_none()));
     }
 }
