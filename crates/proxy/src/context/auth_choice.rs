@@ -14,7 +14,7 @@ use trunkline_tls::accept::ClientSslMode;
 use trunkline_topology::Address;
 
 use crate::limits::LOOKUP_PAUSE;
-use crate::settings::{AuthMode, SecretSource, Settings};
+use crate::settings::{AuthMode, ListenerSettings, SecretSource, Settings};
 
 /// Who authenticates clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,17 +115,11 @@ impl ChosenMode {
     /// that protects those.
     #[must_use]
     pub fn without_secrets(settings: &Settings) -> Self {
-        let is_socket = |address: &Address| matches!(address, Address::Unix(_));
-        let has_socket = settings.listeners.iter().any(|listener| is_socket(&listener.address));
-        match settings.client_tls.sslmode() {
-            ClientSslMode::Disable if !has_socket => ChosenMode::Relay,
-            ClientSslMode::Disable
-            | ClientSslMode::Allow
-            | ClientSslMode::Prefer
-            | ClientSslMode::Require
-            | ClientSslMode::VerifyCa
-            | ClientSslMode::VerifyFull => ChosenMode::Login,
-        }
+        let protects = |listener: &ListenerSettings| {
+            matches!(listener.address, Address::Unix(_))
+                || listener.options.tls.sslmode() != ClientSslMode::Disable
+        };
+        if settings.listeners.iter().any(protects) { ChosenMode::Login } else { ChosenMode::Relay }
     }
 
     /// Its word in the configuration.

@@ -38,7 +38,7 @@ pub(super) fn choose(
 mod tests {
     use bytes::BytesMut;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use trunkline_auth::credentials::ServerCredentials;
+    use trunkline_auth::credentials::{ServerCredentials, ServerLeg};
     use trunkline_codec::auth::{Authentication, SaslInitialResponse};
     use trunkline_codec::backend::TransactionStatus;
     use trunkline_codec::scram::{ScramError, ServerExchange, Verifier};
@@ -122,13 +122,15 @@ mod tests {
             let (server, mut client) = ends().await;
             let end_point = client.end_point().expect("it has shown one");
             let serving = serve(server, verifier.clone(), end_point.as_bytes());
-            let (served, reply) = tokio::join!(serving, log_in(&mut client, &startup, &credentials));
+            let (served, reply) =
+                tokio::join!(serving, log_in(&mut client, &startup, &credentials, ServerLeg::Exposed));
             assert_eq!(served, Ok(()));
             assert!(reply.is_ok(), "{reply:?}");
 
             let (server, mut client) = ends().await;
             let serving = serve(server, verifier, b"of another");
-            let (served, reply) = tokio::join!(serving, log_in(&mut client, &startup, &credentials));
+            let (served, reply) =
+                tokio::join!(serving, log_in(&mut client, &startup, &credentials, ServerLeg::Exposed));
             assert_eq!(served, Err(ScramError::ChannelBinding), "somebody is in between");
             assert!(reply.is_err(), "{reply:?}");
         })
