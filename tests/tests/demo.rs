@@ -102,6 +102,8 @@ fn with_tls_both_legs_are_verified_and_nobody_comes_without() {
     assert!(said.contains("tls       for clients: ") && said.contains("\nprimary\n"), "{said}");
     assert!(said.contains("no encryption") && said.contains("certificate verify failed"), "{said}");
     assert!(said.contains("\n600\n"), "{said}");
+    let relayed = demo(&["--tls", "--auth", "relay"], "true");
+    assert_eq!(relayed.status.code(), Some(2), "{}", text(&relayed));
 }
 
 #[test]

@@ -59,12 +59,19 @@ pub(super) async fn run(
 fn prepared(command: &str, stage: &DemoStage) -> Command {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command);
-    for name in ["PGHOSTADDR", "PGSERVICE", "PGOPTIONS", "PGTARGETSESSIONATTRS", "PGSSLMODE", "PGSSLROOTCERT"]
-    {
+    for name in [
+        "PGHOSTADDR",
+        "PGSERVICE",
+        "PGOPTIONS",
+        "PGTARGETSESSIONATTRS",
+        "PGSSLMODE",
+        "PGSSLROOTCERT",
+        "PGCHANNELBINDING",
+    ] {
         shell.env_remove(name);
     }
     if let Some(root) = &stage.root {
-        shell.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", root);
+        shell.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", root).env("PGCHANNELBINDING", "require");
     }
     shell
         .env("PGHOST", stage.host())

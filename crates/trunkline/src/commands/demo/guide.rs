@@ -11,8 +11,10 @@ use crate::config::admin_places::FILE;
 pub(super) fn guide(stage: &DemoStage) -> String {
     let (reads, writes, http) = (stage.ports.reads(), stage.ports.writes(), stage.ports.http());
     let (host, root) = (stage.host(), stage.root.as_ref().map(|root| root.display().to_string()));
-    let tls =
-        root.as_ref().map(|root| format!("?sslmode=verify-full&sslrootcert={root}")).unwrap_or_default();
+    let tls = root
+        .as_ref()
+        .map(|root| format!("?sslmode=verify-full&channel_binding=require&sslrootcert={root}"))
+        .unwrap_or_default();
     let uri = |port| format!("postgresql://postgres:postgres@{host}:{port}/appdb{tls}");
     let trunkline = ourselves();
     let directory = stage.directory.display();
@@ -26,7 +28,7 @@ pub(super) fn guide(stage: &DemoStage) -> String {
     out.push_str("\nTry in another terminal:\n\n");
     let _ = writeln!(out, "  export PGHOST={host} PGUSER=postgres PGPASSWORD=postgres PGDATABASE=appdb");
     if let Some(root) = &root {
-        let _ = writeln!(out, "  export PGSSLMODE=verify-full PGSSLROOTCERT={root}");
+        let _ = writeln!(out, "  export PGSSLMODE=verify-full PGCHANNELBINDING=require PGSSLROOTCERT={root}");
     }
     let _ = writeln!(out, "  export TRUNKLINE_HTTP=127.0.0.1:{http} TRUNKLINE_ADMIN={admin}");
     let mut entry = |what: &str, commands: &[String]| {

@@ -17,9 +17,11 @@ use std::sync::Arc;
 
 use trunkline_cluster::{Cluster, ClusterSpec, PgInstall};
 use trunkline_proxy::Running;
+use trunkline_proxy::settings::AuthMode;
 
 use super::serve::{self, SignalStreams, runtime};
 use crate::config::checked::CheckedConfig;
+use crate::config::words::Word as _;
 use crate::logging::{self, Logging, StatementOutput};
 use crate::{Exit, Failure};
 use certificates::DemoCertificates;
@@ -37,7 +39,8 @@ Examples:
 
 --exec runs CMD by `sh -c` once all is ready, with PGHOST, PGPORT (reads), PGUSER, PGPASSWORD, PGDATABASE,
 TRUNKLINE_WRITES_PORT, TRUNKLINE_HTTP (address:port), TRUNKLINE_ADMIN (the admin socket) and TRUNKLINE_DEMO_DIR (data
-directories primary, replica1, ... below it) set; with --tls PGSSLMODE and PGSSLROOTCERT, too. Standard output is CMD's alone, and the exit status is CMD's.
+directories primary, replica1, ... below it) set; with --tls PGSSLMODE, PGSSLROOTCERT and PGCHANNELBINDING,
+too. Standard output is CMD's alone, and the exit status is CMD's.
 
 Needs PostgreSQL's server programs (Debian: apt-get install postgresql). Started by root, the servers run as the
 OS user postgres. Ctrl-C ends it and leaves nothing behind.
@@ -112,6 +115,10 @@ impl Demo {
     }
 
     async fn run_async(self) -> Result<Exit, Failure> {
+        if self.tls && self.auth.eq_ignore_ascii_case(AuthMode::Relay.word()) {
+            return Err(Failure::usage("--tls with --auth relay: a server's SCRAM cannot be passed from one TLS connection to another")
+                .hint("Leave --auth out: with verify, the proxy proves who the client is on each."));
+        }
         let mut signals = SignalStreams::listen()?;
         let progress = DemoProgress::new(self.exec.is_some());
         let ports = Ports::choose(self.exec.is_some(), self.replicas, &progress)?;
