@@ -172,6 +172,27 @@ fn sessions_outlive_their_server_by_what_its_method_has_yielded() {
 }
 
 #[test]
+fn session_whose_password_was_changed_ends_with_its_server() {
+    let cluster = own_cluster(2);
+    cluster.primary.psql("CREATE ROLE app LOGIN PASSWORD 'old'").unwrap();
+    hide_secrets(&cluster);
+    let endpoint = for_tls_clients(Endpoint::over(&cluster)).auth(Auth::Login).start();
+    let mut session = Psql::start(endpoint.reads(), "app", "old");
+    let own = session.value("SELECT current_setting('cluster_name')");
+    cluster.primary.psql("ALTER ROLE app PASSWORD 'new'").unwrap();
+    cluster.wait_caught_up().unwrap();
+    let victim = cluster.servers().find(|server| server.name() == own).unwrap();
+    victim.kill_postmaster();
+    victim.wait_stopped(PATIENCE).unwrap();
+    writeln!(session.input, "SELECT 1;").unwrap();
+    let mut line = String::new();
+    session.output.read_line(&mut line).unwrap();
+    assert_eq!(line, "", "no other server takes what the proxy has kept");
+    assert!(endpoint.log().contains("password authentication failed") || endpoint.log().contains("28P01"));
+    assert!(over_tls(endpoint.reads(), "app", "new", "SELECT 1").0);
+}
+
+#[test]
 fn auto_asks_where_both_legs_have_tls_and_the_password_itself_goes_to_a_server_that_is_verified() {
     let settings = Certificates::shared().server_settings();
     let settings = settings.each_ref().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -267,6 +288,25 @@ fn auto_relays_where_no_client_can_be_asked() {
 }
 
 #[test]
+fn auto_asks_clients_of_a_unix_socket_where_there_is_no_tls() {
+    if tls_is_on() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().to_str().unwrap();
+    let listener = format!("[[listener]]\nname = \"local\"\naddress = \"{socket}:5432\"\n");
+    let endpoint = Endpoint::over(cluster()).auth(Auth::Auto).toml(&listener).start();
+    let of = |password| {
+        let as_app = [("PGHOST", socket), ("PGUSER", "app"), ("PGPASSWORD", password)];
+        psql_output(5432, &as_app, "SELECT current_user")
+    };
+    assert_eq!(String::from_utf8(of("app secret").stdout).unwrap(), "app\n");
+    assert!(!of("wrong").status.success());
+    drop(Login::of("app", "app secret").connect(endpoint.reads()));
+    assert_eq!((logins(&endpoint, "logged_in"), logins(&endpoint, "relayed")), (1, 1));
+}
+
+#[test]
 fn auto_with_a_users_file_asks_no_server() {
     let users = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(users.path(), "\"app\" \"app secret\"\n").unwrap();
@@ -310,6 +350,21 @@ fn auto_that_verifies_falls_to_nothing_weaker_when_the_right_is_lost() {
         assert!(!is_in && said.contains("the proxy cannot verify passwords now"), "{said}");
     }
     assert_eq!(logins(&endpoint, "verified"), 1);
+}
+
+#[test]
+fn auto_asks_again_at_a_reload_whether_secrets_can_be_read() {
+    let cluster = own_cluster(1);
+    hide_secrets(&cluster);
+    let endpoint = for_tls_clients(Endpoint::over(&cluster)).auth(Auth::Auto).with_admin().start();
+    assert!(over_tls(endpoint.reads(), "postgres", "postgres", "SELECT 1").0);
+    cluster.primary.psql(&format!("GRANT SELECT ON pg_authid TO {MONITOR_ROLE}")).unwrap();
+    cluster.wait_caught_up().unwrap();
+    assert!(over_tls(endpoint.reads(), "postgres", "postgres", "SELECT 1").0);
+    assert_eq!((logins(&endpoint, "logged_in"), logins(&endpoint, "verified")), (2, 0), "it was decided");
+    assert_eq!(endpoint.admin(&["reload"]).0, Some(0));
+    assert!(over_tls(endpoint.reads(), "postgres", "postgres", "SELECT 1").0);
+    assert_eq!((logins(&endpoint, "logged_in"), logins(&endpoint, "verified")), (2, 1));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use bytes::{Buf, BytesMut};
 use std::ops::Range;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use trunkline_codec::scan::{FrameError, Piece, ScanPhase, Scanner};
+use zeroize::Zeroize as _;
 
 /// Bytes read from a socket at once during a login.
 const READ_BYTES: usize = 2 * 1024;
@@ -91,6 +92,11 @@ impl MessageReader {
             Some(Piece::Start { body_len, .. }) => Err(ReadError::TooLong { length: body_len as usize }),
             Some(Piece::More { body, .. }) => Err(ReadError::TooLong { length: body.len() }),
         }
+    }
+
+    /// Erases the last message, which was a secret.
+    pub(crate) fn erase_last(&mut self) {
+        self.buffer[..self.taken].zeroize();
     }
 
     /// The bytes after the last message.

@@ -129,7 +129,11 @@ impl Dialogue<'_> {
         self.client.write_all(self.out).await.map_err(|_| LoginFailure::ClientGone)?;
         self.out.clear();
         match self.reader.next(self.client).await {
-            Ok(message) if message.tag() == b'p' => Ok(Zeroizing::new(message.body().to_vec())),
+            Ok(message) if message.tag() == b'p' => {
+                let body = Zeroizing::new(message.body().to_vec());
+                self.reader.erase_last();
+                Ok(body)
+            }
             Ok(message) => {
                 let message = format!("expected password response, got message type {}", message.tag());
                 Err(Refusal::Protocol { message }.into())

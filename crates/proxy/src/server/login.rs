@@ -13,7 +13,7 @@ use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::StartupMessage;
 use trunkline_codec::write;
 use trunkline_net::Transport;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::mechanism;
 use crate::client::messages::{MessageReader, RawMessage, ReadError};
@@ -177,12 +177,15 @@ pub(crate) fn parse_authentication(message: RawMessage<'_>) -> Result<Authentica
     auth::Authentication::parse(message.body()).map_err(|error| LoginError::Exchange(error.to_string()))
 }
 
+/// Bytes of a PasswordMessage beside the password: type, length and the zero at its end.
+const PASSWORD_MESSAGE_BYTES: usize = 1 + 4 + 1;
+
 async fn send_password(stream: &mut Transport, password: &[u8]) -> Result<(), LoginError> {
-    let mut out = Zeroizing::new(Vec::with_capacity(password.len() + 6));
-    let mut packet = BytesMut::new();
+    let mut packet = BytesMut::with_capacity(password.len() + PASSWORD_MESSAGE_BYTES);
     write::password(&mut packet, password).map_err(|error| LoginError::Exchange(error.to_string()))?;
-    out.extend_from_slice(&packet);
-    stream.write_all(&out).await?;
+    let message = Zeroizing::new(packet.to_vec());
+    packet.zeroize();
+    stream.write_all(&message).await?;
     Ok(())
 }
 
