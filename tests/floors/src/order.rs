@@ -5,7 +5,7 @@ use crate::manifest::Manifest;
 
 /// The crates, those below first. A crate depends on crates of lower floors only.
 const CRATES: &[&[&str]] = &[
-    &["codec", "reactor", "cluster", "tls"],
+    &["codec", "reactor", "cluster", "tls", "hba"],
     &["topology", "net"],
     &["health", "routing", "session"],
     &["telemetry"],
@@ -30,6 +30,19 @@ const MODULES: &[(&str, &[&[&str]])] = &[
     ),
     ("reactor", &[&["driver"], &["executor"], &["stream", "timer"], &["thread"]]),
     ("net", &[&["limits", "memory"], &["listen", "socket_file", "transport"], &["connect", "proxy_header"]]),
+    (
+        "hba",
+        &[
+            &["limits", "kinds"],
+            &["files", "problem"],
+            &["token"],
+            &["lines", "pattern"],
+            &["address", "options"],
+            &["rule"],
+            &["ident"],
+            &["rules"],
+        ],
+    ),
     ("topology", &[&["address", "state"], &["snapshot"], &["testing"]]),
     ("routing", &[&["attrs", "load"], &["eligible"], &["balance"]]),
     ("telemetry", &[&["limits", "metrics"], &["sessions", "log_rate"], &["statement_log", "exposition"]]),
