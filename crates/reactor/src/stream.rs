@@ -170,6 +170,17 @@ impl Stream {
         Self::new(accepted.0, Assumed::All)
     }
 
+    /// The number of the user that the peer of a Unix socket ran as when it connected; `None` over TCP.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn peer_user(&self) -> io::Result<Option<u32>> {
+        match &self.socket {
+            Socket::Tcp(_) => Ok(None),
+            Socket::Unix(socket) => Ok(Some(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw())),
+        }
+    }
+
     /// Connects over TCP. Nothing is set on the socket.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ mod files;
 pub mod fleet;
 pub mod records;
 mod rotation;
+mod subject;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verify;
@@ -25,5 +26,6 @@ pub use end_point::EndPoint;
 pub use files::FileError;
 pub use records::{Opened, Records, TlsError};
 pub use rotation::{Certificate, Rotation};
+pub use subject::Subject;
 pub use versions::TlsVersion;
 pub use warm_up::warm_up;

@@ -176,6 +176,16 @@ impl Records {
         }
     }
 
+    /// The peer's own certificate in DER, after the handshake; whoever demands one has verified it by then.
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        let chain = match &self.side {
+            Side::Server(end) => end.peer_certificates(),
+            Side::Client(end) => end.peer_certificates(),
+        };
+        chain?.first().map(AsRef::as_ref)
+    }
+
     /// Notes what a client of this server binds its login to.
     #[must_use]
     pub fn presenting(self, own_end_point: Option<Arc<EndPoint>>) -> Self {

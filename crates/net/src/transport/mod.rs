@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use trunkline_reactor::{Accepted, Stream, timer};
-use trunkline_tls::{EndPoint, Negotiated, Records};
+use trunkline_tls::{EndPoint, Negotiated, Records, Subject};
 
 use crate::limits::{LINGER, LINGER_BYTES_MAX};
 use crate::memory;
@@ -85,6 +85,27 @@ impl Transport {
         match self {
             Transport::Plain(_) | Transport::Memory(_) => None,
             Transport::Tls(stream) => stream.end_point(),
+        }
+    }
+
+    /// Whom the peer's certificate is of: `None` without TLS, and without a certificate that has been verified.
+    #[must_use]
+    pub fn peer_subject(&self) -> Option<Subject> {
+        match self {
+            Transport::Tls(stream) => stream.peer_subject(),
+            Transport::Plain(_) | Transport::Memory(_) => None,
+        }
+    }
+
+    /// The number of the user that the peer of a Unix socket runs as; `None` over a network.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn peer_user(&self) -> io::Result<Option<u32>> {
+        match self {
+            Transport::Plain(stream) => stream.peer_user(),
+            Transport::Memory(_) => Ok(None),
+            Transport::Tls(stream) => stream.socket().peer_user(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
-use trunkline_tls::{EndPoint, Negotiated, Records, TlsError};
+use trunkline_tls::{EndPoint, Negotiated, Records, Subject, TlsError};
 
 use super::Transport;
 
@@ -91,6 +91,11 @@ impl TlsStream {
     /// The protocol that both ends have named.
     pub(super) fn names_protocol(&self, protocol: &[u8]) -> bool {
         self.state.borrow().records.protocol() == Some(protocol)
+    }
+
+    /// Whom the peer's certificate is of, if it has shown one that can be read.
+    pub(super) fn peer_subject(&self) -> Option<Subject> {
+        self.state.borrow().records.peer_certificate().and_then(Subject::of)
     }
 
     /// What a login can be bound to.
