@@ -30,6 +30,8 @@ pub enum ClientMethod {
     /// By the kind of the stored secret: SCRAM-SHA-256 unless it is an md5 hash.
     #[default]
     Auto,
+    /// SCRAM-SHA-256, whatever is stored: a user with an md5 hash cannot log in.
+    ScramSha256,
     /// AuthenticationCleartextPassword. The password crosses the network in the clear.
     Password,
     /// No proof at all.
@@ -120,10 +122,10 @@ impl Authenticator {
                 write::authentication_cleartext_password(out);
                 Ok(AuthStep::Ask(Authenticator(AuthExchange::Password { secret, user: user.into() })))
             }
-            (ClientMethod::Auto, Secret::Scram(verifier)) => {
+            (ClientMethod::Auto | ClientMethod::ScramSha256, Secret::Scram(verifier)) => {
                 Scram::start(verifier, ScramOutcome::Keys, end_point, out)
             }
-            (ClientMethod::Auto, Secret::Password { password, verifier }) => {
+            (ClientMethod::Auto | ClientMethod::ScramSha256, Secret::Password { password, verifier }) => {
                 let yields = ScramOutcome::These(ServerCredentials::from_password(password));
                 Scram::start(verifier, yields, end_point, out)
             }
@@ -133,7 +135,8 @@ impl Authenticator {
                 write::authentication_md5_password(out, salt);
                 Ok(AuthStep::Ask(Authenticator(AuthExchange::Md5 { stored, salt })))
             }
-            (ClientMethod::Auto, Secret::Unusable(_)) => {
+            (ClientMethod::ScramSha256, Secret::Md5(_))
+            | (ClientMethod::Auto | ClientMethod::ScramSha256, Secret::Unusable(_)) => {
                 Authenticator::start_to_fail(user, mock_secret, end_point, out)
             }
         }

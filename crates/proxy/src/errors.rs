@@ -2,6 +2,8 @@
 //!
 //! Their texts contain neither hosts nor secrets: those appear only in the log.
 
+mod hba;
+
 use bytes::BytesMut;
 use trunkline_auth::authenticator::BindingError;
 use trunkline_codec::backend::{BackendTag, ErrorFields};
@@ -9,6 +11,8 @@ use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{self, ErrorReport, Severity};
 use trunkline_routing::TargetSessionAttrs;
 use trunkline_telemetry::metrics::RefusalReason;
+
+pub(crate) use self::hba::{HbaRefusal, HbaRefusalKind, RefusedClient};
 
 /// A refusal that ends the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +59,8 @@ pub(crate) enum Refusal {
     Binding(BindingError),
     /// A relayed login that client and server could each bind to a TLS connection of its own.
     BoundTwice,
+    /// No rule of `hba_file` lets the client in.
+    Hba(Box<HbaRefusal>),
     /// A server asks for an authentication that the proxy has no secret for.
     NoMeans { wanted: &'static str },
     /// A server asks for a password that the connection to it would expose.
@@ -63,6 +69,9 @@ pub(crate) enum Refusal {
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Refusal::Hba(refusal) = self {
+            return refusal.fmt(f);
+        }
         match self.parts() {
             Some((code, message, Some(detail), _)) => write!(f, "{message} ({}): {detail}", code.as_str()),
             Some((code, message, None, _)) => write!(f, "{message} ({})", code.as_str()),
@@ -230,7 +239,7 @@ impl Refusal {
             Refusal::TooManyFailures { .. } => RefusalReason::TooManyFailures,
             Refusal::SecretsUnavailable => RefusalReason::SecretsUnavailable,
             Refusal::Startup(_) | Refusal::Protocol { .. } => RefusalReason::Protocol,
-            Refusal::NoEncryption { .. } | Refusal::Binding(_) | Refusal::BoundTwice => {
+            Refusal::NoEncryption { .. } | Refusal::Binding(_) | Refusal::BoundTwice | Refusal::Hba(_) => {
                 RefusalReason::Authentication
             }
             Refusal::NoUser | Refusal::BadOption { .. } | Refusal::UnknownOption { .. } => {
@@ -303,6 +312,7 @@ impl Refusal {
             ),
             Refusal::Binding(error) => binding(*error),
             Refusal::BoundTwice => bound_twice(),
+            Refusal::Hba(refusal) => refusal.parts(),
             Refusal::NoUser => {
                 let message = "no PostgreSQL user name specified in startup packet";
                 message_alone(SqlState::INVALID_AUTHORIZATION, message)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use trunkline_auth::secrets::UsersFileError;
 use trunkline_control::ListenError;
+use trunkline_hba::FileProblems;
 use trunkline_health::LoginRefusal;
 use trunkline_tls::accept::AcceptError;
 
@@ -36,6 +37,9 @@ pub enum StartError {
     /// The TLS of clients cannot be had.
     #[error("could not set up TLS for clients: {0}")]
     Tls(#[from] AcceptError),
+    /// The rules for clients cannot be read.
+    #[error("could not read the rules of hba_file: {0}")]
+    Access(#[from] FileProblems),
     /// The operating system has no randomness.
     #[error("the operating system gives no random bytes: {0}")]
     Random(getrandom::Error),

@@ -5,6 +5,7 @@
 //! (first packets, authentication, taking a server by `server`) -> `relay` (two pumps around the
 //! pure machine of `trunkline-session`).
 
+mod access;
 mod admission;
 mod aside;
 mod cancel;
@@ -30,6 +31,7 @@ mod snapshots;
 mod testing;
 mod worker;
 
+pub use access::Access;
 pub use context::{AuthReason, ChosenMode, SettledAuth};
 pub use failure::{ReloadError, StartError};
 pub use serve::{Bound, Pulse, Running, serve};

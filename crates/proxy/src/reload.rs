@@ -14,12 +14,13 @@ use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretSource, SecretStore, UsersFileError};
 use trunkline_health::{MonitorSettings, try_login};
 
+use crate::access::Access;
 use crate::context::{AuthChoice, ChosenMode, Live, LiveStores, RunPhase};
 use crate::failure::{ReloadError, StartError};
 use crate::functions::FunctionStore;
 use crate::limits::LISTENERS_CHANGE_TIMEOUT;
 use crate::listening::PreparedListeners;
-use crate::serve::{Bound, Running};
+use crate::serve::{Bound, Running, reads_secrets};
 use crate::settings::{AuthMode, Settings};
 
 /// Whether `auto` has found that stored secrets can be read, and is told nothing new: then a reload is no occasion to
@@ -70,18 +71,15 @@ impl Running {
 
     /// What sessions look up by the new settings: those there are, or others.
     async fn stores(&self, before: &Live, settings: &Settings) -> Result<LiveStores, StartError> {
-        let LiveStores { server_tls: _, secrets, functions, mock } = before.stores.clone();
+        let LiveStores { server_tls: _, access: _, secrets, functions, mock } = before.stores.clone();
         let server_tls = settings.health.login.tls.clone();
+        let access = Access::load(&settings.auth, &settings.listeners)?.map(Arc::new);
         let auth = &settings.auth;
-        let secrets = match (auth.mode, &auth.source, secrets) {
-            (AuthMode::Relay | AuthMode::Login, ..) => None,
+        let secrets = match (reads_secrets(settings, access.as_deref()), &auth.source, secrets) {
+            (false, ..) => None,
             // It keeps what it has read, for when no server answers.
-            (AuthMode::Verify | AuthMode::Auto, SecretSource::Query(_), Some(store))
-                if before.auth.source == auth.source =>
-            {
-                Some(store)
-            }
-            (AuthMode::Verify | AuthMode::Auto, source, _) => {
+            (true, SecretSource::Query(_), Some(store)) if before.auth.source == auth.source => Some(store),
+            (true, source, _) => {
                 let secrets = SecretSettings { source: source.clone(), cache_ttl: auth.cache_ttl };
                 Some(self.open_secrets(secrets).await?)
             }
@@ -97,7 +95,7 @@ impl Running {
         } else {
             Arc::new(MockSecret::new(auth.mock_nonce.as_ref()).map_err(StartError::Random)?)
         };
-        Ok(LiveStores { server_tls, secrets, functions, mock })
+        Ok(LiveStores { server_tls, access, secrets, functions, mock })
     }
 
     /// Reads a users file on a thread that may wait for it.

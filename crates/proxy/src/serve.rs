@@ -15,6 +15,7 @@ use trunkline_control::reload::ReloadRequest;
 use trunkline_health::{Health, Monitor};
 use trunkline_topology::Address;
 
+use crate::access::Access;
 use crate::aside::Aside;
 use crate::certificates;
 use crate::context::{AuthChoice, Inbox, Live, LiveStores, RunPhase, SettledAuth, Shared, WorkerHandle};
@@ -126,14 +127,16 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
     let (workers, inboxes) = (0..threads).map(|_| WorkerHandle::new()).unzip();
     let health = Monitor::start(settings.health.clone(), &Handle::current());
     let mock = MockSecret::new(settings.auth.mock_nonce.as_ref()).map_err(StartError::Random)?;
-    let secrets = match settings.auth.mode {
-        AuthMode::Relay | AuthMode::Login => None,
-        AuthMode::Verify | AuthMode::Auto => Some(start_secrets(settings, &health)?),
+    let access = Access::load(&settings.auth, &settings.listeners)?.map(Arc::new);
+    let secrets = match reads_secrets(settings, access.as_deref()) {
+        true => Some(start_secrets(settings, &health)?),
+        false => None,
     };
     let auth_choice = AuthChoice::start(settings, secrets.as_ref(), &Handle::current());
     let functions = FunctionStore::new(settings.session.functions, health.clone(), Handle::current());
     let server_tls = settings.health.login.tls.clone();
-    let stores = LiveStores { server_tls, secrets, functions: Arc::new(functions), mock: Arc::new(mock) };
+    let stores =
+        LiveStores { server_tls, access, secrets, functions: Arc::new(functions), mock: Arc::new(mock) };
     let statement_log =
         StatementLog::start().map_err(|source| StartError::Thread { what: "the statement log", source })?;
     let defaults = Defaults::start(&health, &Handle::current());
@@ -154,6 +157,15 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
         is_draining: AtomicBool::new(false),
     };
     Ok((Arc::new(shared), inboxes))
+}
+
+/// Whether logins need stored secrets.
+pub(crate) fn reads_secrets(settings: &Settings, access: Option<&Access>) -> bool {
+    match (access, settings.auth.mode) {
+        (Some(access), _) => access.needs_secrets(),
+        (None, AuthMode::Relay | AuthMode::Login) => false,
+        (None, AuthMode::Verify | AuthMode::Auto) => true,
+    }
 }
 
 fn start_secrets(settings: &Settings, health: &Health) -> Result<SecretStore, StartError> {

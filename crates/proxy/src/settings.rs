@@ -194,8 +194,20 @@ pub struct AuthSettings {
     pub mock_nonce: Option<MockNonce>,
     /// How many failures close the door to a client.
     pub failures: FailureLimits,
+    /// `pg_hba.conf`: which client is authenticated how, in place of [`Self::mode`].
+    pub hba_file: Option<String>,
+    /// `pg_ident.conf`: the maps that its rules name.
+    pub ident_file: Option<String>,
     /// User name of HAProxy's `option pgsql-check`: answered by the proxy itself, never passed to a server.
     pub check_user: Option<String>,
+}
+
+impl AuthSettings {
+    /// Whether stored secrets are read: by the mode, or perhaps by a rule of the `hba_file`.
+    #[must_use]
+    pub fn may_read_secrets(&self) -> bool {
+        matches!(self.mode, AuthMode::Verify | AuthMode::Auto) || self.hba_file.is_some()
+    }
 }
 
 /// By whom clients are authenticated.

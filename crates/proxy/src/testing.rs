@@ -145,8 +145,13 @@ impl TestWorker {
         });
         let functions = FunctionStore::new(settings.session.functions, health.clone(), runtime());
         let mock = Arc::new(MockSecret::new(None).expect("random bytes"));
-        let stores =
-            LiveStores { server_tls: Default::default(), secrets, functions: Arc::new(functions), mock };
+        let stores = LiveStores {
+            server_tls: Default::default(),
+            access: None,
+            secrets,
+            functions: Arc::new(functions),
+            mock,
+        };
         let shared = Shared {
             health,
             defaults: Defaults::unread(),

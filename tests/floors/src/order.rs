@@ -67,7 +67,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
         "proxy",
         &[
             &["limits", "settings", "net", "errors", "failure"],
-            &["admission", "cancel", "client", "defaults", "functions", "moves", "snapshots"],
+            &["access", "admission", "cancel", "client", "defaults", "functions", "moves", "snapshots"],
             &["context"],
             &["server", "certificates"],
             &["login"],

@@ -25,6 +25,8 @@ pub enum ChosenMode {
     Verify,
     /// The servers, by a password that the proxy asks for where it is protected; others as by `Relay`.
     Login,
+    /// Whoever the rule of `hba_file` says that is for the client.
+    Rules,
 }
 
 /// Why.
@@ -129,6 +131,7 @@ impl ChosenMode {
             ChosenMode::Relay => "relay",
             ChosenMode::Verify => "verify",
             ChosenMode::Login => "login",
+            ChosenMode::Rules => "hba_file",
         }
     }
 
@@ -138,6 +141,7 @@ impl ChosenMode {
         match self {
             ChosenMode::Relay => "the servers authenticate clients: sessions cannot move to another server",
             ChosenMode::Verify => "the proxy authenticates clients: sessions can move to another server",
+            ChosenMode::Rules => "each client is authenticated as its rule in hba_file says",
             ChosenMode::Login => {
                 "the servers authenticate clients: sessions that came by TLS or a Unix socket can move to another server"
             }
@@ -149,6 +153,9 @@ impl SettledAuth {
     /// What needs no server's answer.
     #[must_use]
     pub fn unasked(settings: &Settings) -> Option<Self> {
+        if settings.auth.hba_file.is_some() {
+            return Some(SettledAuth { mode: ChosenMode::Rules, reason: AuthReason::Configured });
+        }
         let (mode, reason) = match (settings.auth.mode, &settings.auth.source) {
             (AuthMode::Relay, _) => (ChosenMode::Relay, AuthReason::Configured),
             (AuthMode::Verify, _) => (ChosenMode::Verify, AuthReason::Configured),
@@ -201,7 +208,7 @@ impl SettledAuth {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match (self.mode, &self.reason) {
-            (ChosenMode::Verify, _) => None,
+            (ChosenMode::Verify | ChosenMode::Rules, _) => None,
             (ChosenMode::Relay, AuthReason::Configured) => Some(
                 "for sessions that can, run what `trunkline init-sql` prints on the primary, and start with --auth verify",
             ),

@@ -13,6 +13,7 @@ use trunkline_tls::fleet::FleetTls;
 use super::auth_choice::AuthChoice;
 use super::handle::WorkerHandle;
 use super::listeners::BoundListener;
+use crate::access::Access;
 use crate::admission::Admission;
 use crate::cancel::CancelRegistry;
 use crate::defaults::Defaults;
@@ -72,6 +73,8 @@ pub(crate) struct Live {
 pub(crate) struct LiveStores {
     /// The TLS of servers.
     pub(crate) server_tls: FleetTls,
+    /// The rules for clients; `None` where `[auth] mode` is the same for all.
+    pub(crate) access: Option<Arc<Access>>,
     /// The stored secrets, if the proxy authenticates clients.
     pub(crate) secrets: Option<SecretStore>,
     pub(crate) functions: Arc<FunctionStore>,

@@ -13,6 +13,7 @@ mod password;
 mod refused;
 mod relay;
 mod request;
+mod ruling;
 mod verify;
 mod version;
 mod way;
@@ -36,6 +37,7 @@ use self::deadline::LoginDeadline;
 use self::door::Visitor;
 use self::refused::Caller;
 use self::request::{StartupRequest, shown};
+use self::ruling::{Ruling, ruling};
 use self::way::LoginWay;
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
@@ -205,6 +207,7 @@ fn login_result(refusal: &Refusal) -> LoginResult {
         | Refusal::NoUser
         | Refusal::NoEncryption { .. }
         | Refusal::BoundTwice
+        | Refusal::Hba(_)
         | Refusal::BadOption { .. }
         | Refusal::UnknownOption { .. } => LoginResult::ProxyRefused,
     }
@@ -251,6 +254,7 @@ async fn log_in(
     if live.auth.check_user.as_deref().is_some_and(|check| *request.user == *check.as_bytes()) {
         return Err(verify::answer_check(worker, client, &request).await);
     }
+    let Ruling { way, method } = ruling(worker, &live, client, peer, &startup, &request).await?;
     let name = shown_name(&startup, &request, peer);
     let startup = match &name {
         Some(name) => name.tell(&startup),
@@ -258,14 +262,14 @@ async fn log_in(
     };
     let visitor = Visitor { client: peer, user: &request.user };
     visitor.wait(worker).await?;
-    let way = LoginWay::of(worker, &live, client, peer, &request).await?;
     // Boxed: only one of them is taken, and each is large.
     let authenticated = match way {
         LoginWay::Relay => {
             Box::pin(relay::log_in(worker, client, startup, read_ahead, &request, limit)).await
         }
         LoginWay::Verify => {
-            Box::pin(verify::log_in(worker, &live, client, startup, read_ahead, &request, limit)).await
+            let by = (&*live, method);
+            Box::pin(verify::log_in(worker, by, client, startup, read_ahead, &request, limit)).await
         }
         LoginWay::Login => {
             Box::pin(password::log_in(worker, client, startup, read_ahead, &request, limit)).await

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use trunkline_auth::authenticator::{AuthStep, AuthenticationError, Authenticator};
+use trunkline_auth::authenticator::{AuthStep, AuthenticationError, Authenticator, ClientMethod};
 use trunkline_auth::credentials::ServerCredentials;
 use trunkline_auth::secrets::{LookupError, Secret, SecretStore, Unusable};
 use trunkline_codec::backend::ErrorFields;
@@ -26,14 +26,14 @@ use super::request::{StartupRequest, shown};
 use super::{Authenticated, LoginFailure, Relogin, version};
 use crate::client::messages::{MessageReader, ReadError};
 use crate::context::{Live, Worker};
-use crate::errors::{Refusal, ServerKind};
+use crate::errors::{HbaRefusal, Refusal, ServerKind};
 use crate::limits::LOOKUP_PAUSE;
 use crate::server::connection::check_out;
 use crate::server::take::{LoginAs, Search, TakeError};
 
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
-    live: &Live,
+    (live, method): (&Live, ClientMethod),
     client: &mut Transport,
     startup: StartupMessage,
     read_ahead: BytesMut,
@@ -42,7 +42,7 @@ pub(super) async fn log_in(
 ) -> Result<Authenticated, LoginFailure> {
     let (version, mut preface) = version::negotiate(&startup, version::newest(worker, request))?;
     let mut dialogue = Dialogue { client, reader: MessageReader::frontend(read_ahead), out: &mut preface };
-    let credentials = authenticate(worker, live, &mut dialogue, request).await?;
+    let credentials = authenticate(worker, (live, method), &mut dialogue, request).await?;
     let client_read_ahead = dialogue.reader.into_read_ahead();
     let startup = for_servers(&startup);
     let mut search = Search::vouched_for(worker, request.criteria.clone());
@@ -52,7 +52,12 @@ pub(super) async fn log_in(
         Ok(taken) => taken,
         Err(error) => {
             distrust_if_refused(live, request, &error);
-            return Err(error.into());
+            return Err(match error {
+                TakeError::NoServer(Refusal::NoMeans { wanted }) if method == ClientMethod::Trust => {
+                    HbaRefusal::no_secret(wanted).into()
+                }
+                other => other.into(),
+            });
         }
     };
     let relogin = Some(Relogin { startup, credentials, application_name: None });
@@ -150,7 +155,7 @@ impl Dialogue<'_> {
 
 async fn authenticate(
     worker: &Rc<Worker>,
-    live: &Live,
+    (live, method): (&Live, ClientMethod),
     dialogue: &mut Dialogue<'_>,
     request: &StartupRequest,
 ) -> Result<ServerCredentials, LoginFailure> {
@@ -159,9 +164,8 @@ async fn authenticate(
         tracing::error!("verify authentication is on but there is no secret store");
         return Err(Refusal::SecretsUnavailable.into());
     };
-    let method = live.auth.client_method;
     let secret = match std::str::from_utf8(&request.user) {
-        Ok(user) => look_up(worker, store, user).await?,
+        Ok(user) => look_up(worker, store, user, method).await?,
         // A name that is not UTF-8 cannot be looked up, and must not be taken for another.
         Err(_) => Secret::Unusable(Unusable::Unknown),
     };
@@ -212,7 +216,14 @@ fn ended(error: AuthenticationError) -> LoginFailure {
 
 /// Looks up the user's secret. While no server answers the query, as during a failover, the look-up is tried again
 /// for as long as a session waits for a server.
-async fn look_up(worker: &Rc<Worker>, store: &SecretStore, user: &str) -> Result<Secret, LoginFailure> {
+///
+/// Whoever needs no password to come in may have none on the servers either: a query that they refuse keeps nobody out then.
+async fn look_up(
+    worker: &Rc<Worker>,
+    store: &SecretStore,
+    user: &str,
+    method: ClientMethod,
+) -> Result<Secret, LoginFailure> {
     let deadline = Instant::now() + worker.shared.live().timeouts.acquire;
     loop {
         match store.lookup(user).await {
@@ -221,6 +232,9 @@ async fn look_up(worker: &Rc<Worker>, store: &SecretStore, user: &str) -> Result
                 if Instant::now() < deadline =>
             {
                 timer::sleep(LOOKUP_PAUSE).await
+            }
+            Err(LookupError::Query { .. }) if method == ClientMethod::Trust => {
+                return Ok(Secret::Unusable(Unusable::NoPassword));
             }
             Err(error) => {
                 if let Some(more) = worker.lookups_failed.borrow_mut().note() {

@@ -2,7 +2,7 @@
 
 use trunkline_net::Transport;
 use trunkline_reactor::timer;
-use trunkline_telemetry::metrics::LoginResult;
+use trunkline_telemetry::metrics::{LoginResult, RefusalReason};
 use trunkline_topology::ClientAddress;
 
 use super::LoginFailure;
@@ -38,9 +38,15 @@ impl LoginWay {
         Ok(match mode {
             ChosenMode::Relay => LoginWay::Relay,
             ChosenMode::Verify => LoginWay::Verify,
-            ChosenMode::Login if is_protected(client, peer) => LoginWay::Login,
-            ChosenMode::Login => LoginWay::Relay,
+            ChosenMode::Login => LoginWay::by_password(client, peer),
+            // No rules can be asked here: nobody comes in without them.
+            ChosenMode::Rules => return Err(LoginFailure::Silent(RefusalReason::Proxy)),
         })
+    }
+
+    /// Where a client's password is protected, it is asked for; else the server's exchange is passed through.
+    pub(super) fn by_password(client: &Transport, peer: ClientAddress) -> Self {
+        if is_protected(client, peer) { LoginWay::Login } else { LoginWay::Relay }
     }
 
     /// What a login by it is counted as.
@@ -54,7 +60,7 @@ impl LoginWay {
 }
 
 /// Whether nobody else can read what this client sends.
-fn is_protected(client: &Transport, peer: ClientAddress) -> bool {
+pub(super) fn is_protected(client: &Transport, peer: ClientAddress) -> bool {
     client.is_encrypted() || peer == ClientAddress::Local
 }
 

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use trunkline_auth::secrets::{UsersFileError, UsersFileProblem, check_users_file};
-use trunkline_proxy::settings::AuthMode;
 
 use crate::config::flags::{Flags, ProxyFlags, ServerFlags};
 use crate::config::raw::RawConfig;
@@ -70,8 +69,7 @@ impl Check {
 /// What is wrong with the lines of the users file. Whether it can be read at all is checked with the other keys.
 fn users_file_problems(raw: &RawConfig) -> Vec<Problem> {
     let Some(file) = &raw.auth.users_file.value else { return Vec::new() };
-    let is_read = matches!(raw.proxy.auth.mode, AuthMode::Verify | AuthMode::Auto);
-    if !is_read || !Path::new(file).is_file() {
+    if !raw.proxy.auth.may_read_secrets() || !Path::new(file).is_file() {
         return Vec::new();
     }
     let Err(UsersFileError::Invalid { problems, .. }) = check_users_file(Path::new(file)) else {

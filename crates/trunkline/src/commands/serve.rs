@@ -193,7 +193,7 @@ fn start_hint(error: &StartError) -> String {
         }
         StartError::Thread { .. } => "Check the limits of processes and memory (ulimit -u, cgroup).",
         StartError::Secrets(_) => "Check [auth], for example with `trunkline check`.",
-        StartError::Tls(_) => "`trunkline check` says what to do.",
+        StartError::Tls(_) | StartError::Access(_) => "`trunkline check` says what to do.",
         StartError::Random(_) => "Keys and salts need random bytes: check that getrandom(2) is permitted.",
     };
     hint.to_owned()

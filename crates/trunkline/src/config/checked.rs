@@ -1,6 +1,7 @@
 //! The checked configuration: valid as a whole, in the types of the proxy.
 
 mod auth;
+mod hba;
 mod health;
 mod listeners;
 mod log;
@@ -60,7 +61,8 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
     warnings::warnings(&raw, monitor.as_ref(), &servers, &mut warnings);
     tls::of_clients(&raw, &listeners, &mut problems);
     let tls = tls::of_servers(&raw, &servers, &mut problems);
-    let source = auth::source(&raw.auth, raw.proxy.auth.mode, &mut problems);
+    hba::check(&raw.proxy.auth, &listeners, &mut problems);
+    let source = auth::source(&raw.auth, &raw.proxy.auth, &mut problems);
     let level = log::level(&raw.log_level, &mut problems);
     let (Some(config), true) = (monitor, problems.is_empty()) else {
         return Err(problems);

@@ -80,7 +80,7 @@ words! {
     }
     Balance { RoundRobin = "round-robin", LeastOutstanding = "least-outstanding", RandomTwo = "random-two" }
     AuthMode { Auto = "auto", Verify = "verify", Login = "login", Relay = "relay" }
-    ClientMethod { Auto = "auto", Password = "password", Trust = "trust" }
+    ClientMethod { Auto = "auto", ScramSha256 = "scram-sha-256", Password = "password", Trust = "trust" }
     Fallback {
         None = "none",
         Primary = "primary",

@@ -2,13 +2,17 @@
 
 use std::path::PathBuf;
 
-use trunkline_proxy::settings::{AuthMode, SecretSource};
+use trunkline_proxy::settings::{AuthSettings, SecretSource};
 
 use crate::config::raw::SecretsSection;
 use crate::config::{Problem, Problems};
 
 /// Where secrets come from.
-pub(super) fn source(auth: &SecretsSection, mode: AuthMode, problems: &mut Problems) -> SecretSource {
+pub(super) fn source(
+    auth: &SecretsSection,
+    settings: &AuthSettings,
+    problems: &mut Problems,
+) -> SecretSource {
     let Some(file) = &auth.users_file.value else {
         return SecretSource::Query(auth.query.clone());
     };
@@ -19,7 +23,7 @@ pub(super) fn source(auth: &SecretsSection, mode: AuthMode, problems: &mut Probl
                 .hint("Secrets come from one of them: delete the other."),
         );
     }
-    if matches!(mode, AuthMode::Verify | AuthMode::Auto)
+    if settings.may_read_secrets()
         && let Err(error) = open(file)
     {
         problems.push(

@@ -46,7 +46,10 @@ impl CheckedConfig {
             let _ = writeln!(out, "  {name:<9} {address}");
         }
         let judge = &proxy.health.judge;
-        let _ = writeln!(out, "  auth      {}", proxy.auth.mode.word());
+        let _ = match &proxy.auth.hba_file {
+            Some(file) => writeln!(out, "  auth      by the rules of {file}"),
+            None => writeln!(out, "  auth      {}", proxy.auth.mode.word()),
+        };
         let _ = writeln!(
             out,
             "  health    max_lag {}, tick {}, fallback {}",

@@ -154,13 +154,25 @@ const AUTH: &[Key<RawConfig>] = &[
         "client_method",
         "\"auto\"",
         word::<_, ClientMethod>(|t, w| put_word(&mut t.proxy.auth.client_method, w)),
-        "Verify: how clients prove themselves. `auto` follows the stored secret (SCRAM-SHA-256 or md5); `password` is in the clear; `trust` asks for nothing.",
+        "Verify: how clients prove themselves. `auto` follows the stored secret (SCRAM-SHA-256 or md5); `scram-sha-256` lets nobody in with an md5 secret; `password` is in the clear; `trust` asks for nothing.",
     ),
     unset(
         "mock_nonce",
         "\"a long random text\"",
         KeyKind::Secret(|t, v, s| t.proxy.auth.mock_nonce.put(v, s)),
         "Verify: secret that the salts for unknown users are made from, so that they look like users; the same on every instance. Default: the cluster's system identifier, which `/cluster` shows to whoever reaches it: who knows it can tell these salts from users'.",
+    ),
+    unset(
+        "hba_file",
+        "\"/etc/trunkline/pg_hba.conf\"",
+        KeyKind::Text(|t, v, s| t.proxy.auth.hba_file.put(v, s)),
+        "Rules in the format of PostgreSQL's pg_hba.conf: which client comes in how. The first that a connection matches decides, in place of `mode` and `client_method`; a connection that none matches is refused. Methods: `trust`, `reject`, `scram-sha-256`, `md5`, `password`, `cert`, `peer`, and the proxy's own `relay` and `login`. A reload reads it again.",
+    ),
+    unset(
+        "ident_file",
+        "\"/etc/trunkline/pg_ident.conf\"",
+        KeyKind::Text(|t, v, s| t.proxy.auth.ident_file.put(v, s)),
+        "The maps that rules with `map=` name, in the format of PostgreSQL's pg_ident.conf. A reload reads it again.",
     ),
     key(
         "failures_max",
