@@ -5,3 +5,6 @@
 
 #[path = "../../crates/codec/tests/checks/mod.rs"]
 pub mod checks;
+
+#[path = "../../crates/hba/tests/checks/mod.rs"]
+pub mod hba_checks;
