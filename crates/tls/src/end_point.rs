@@ -29,7 +29,7 @@ impl EndPoint {
 
 /// A hash, by its name in RFC 8017.
 #[derive(Clone, Copy)]
-enum Hash {
+enum BindingHash {
     Sha224,
     Sha256,
     Sha384,
@@ -38,56 +38,56 @@ enum Hash {
     Sha512T256,
 }
 
-impl Hash {
+impl BindingHash {
     fn digest(self, bytes: &[u8]) -> Box<[u8]> {
         match self {
-            Hash::Sha224 => Sha224::digest(bytes)[..].into(),
-            Hash::Sha256 => Sha256::digest(bytes)[..].into(),
-            Hash::Sha384 => Sha384::digest(bytes)[..].into(),
-            Hash::Sha512 => Sha512::digest(bytes)[..].into(),
-            Hash::Sha512T224 => Sha512_224::digest(bytes)[..].into(),
-            Hash::Sha512T256 => Sha512_256::digest(bytes)[..].into(),
+            BindingHash::Sha224 => Sha224::digest(bytes)[..].into(),
+            BindingHash::Sha256 => Sha256::digest(bytes)[..].into(),
+            BindingHash::Sha384 => Sha384::digest(bytes)[..].into(),
+            BindingHash::Sha512 => Sha512::digest(bytes)[..].into(),
+            BindingHash::Sha512T224 => Sha512_224::digest(bytes)[..].into(),
+            BindingHash::Sha512T256 => Sha512_256::digest(bytes)[..].into(),
         }
     }
 }
 
 /// The hash that the signature is made with. In the place of MD5 and SHA-1 it is SHA-256.
 /// Source: RFC 5929, 4.1; PostgreSQL, src/backend/libpq/be-secure-openssl.c, `be_tls_get_certificate_hash`.
-fn hash_of(signed_by: &AlgorithmIdentifier<'_>) -> Option<Hash> {
+fn hash_of(signed_by: &AlgorithmIdentifier<'_>) -> Option<BindingHash> {
     Some(match signed_by.algorithm.to_id_string().as_str() {
         // RSA with MD5, SHA-1, and the others. Source: RFC 8017, appendix C.
-        "1.2.840.113549.1.1.4" | "1.2.840.113549.1.1.5" | "1.3.14.3.2.29" => Hash::Sha256,
+        "1.2.840.113549.1.1.4" | "1.2.840.113549.1.1.5" | "1.3.14.3.2.29" => BindingHash::Sha256,
         // RSASSA-PSS has parameters that say it; it is SHA-1 where they do not (RFC 4055, 3.1).
         "1.2.840.113549.1.1.10" => {
             let parameters = RsaSsaPssParams::try_from(signed_by.parameters.as_ref()?).ok()?;
             return hash_by_name(&parameters.hash_algorithm_oid().to_id_string());
         }
-        "1.2.840.113549.1.1.14" => Hash::Sha224,
-        "1.2.840.113549.1.1.11" => Hash::Sha256,
-        "1.2.840.113549.1.1.12" => Hash::Sha384,
-        "1.2.840.113549.1.1.13" => Hash::Sha512,
-        "1.2.840.113549.1.1.15" => Hash::Sha512T224,
-        "1.2.840.113549.1.1.16" => Hash::Sha512T256,
+        "1.2.840.113549.1.1.14" => BindingHash::Sha224,
+        "1.2.840.113549.1.1.11" => BindingHash::Sha256,
+        "1.2.840.113549.1.1.12" => BindingHash::Sha384,
+        "1.2.840.113549.1.1.13" => BindingHash::Sha512,
+        "1.2.840.113549.1.1.15" => BindingHash::Sha512T224,
+        "1.2.840.113549.1.1.16" => BindingHash::Sha512T256,
         // ECDSA with SHA-1, and the others. Source: RFC 3279, 2.2.3; RFC 5758, 3.2.
-        "1.2.840.10045.4.1" => Hash::Sha256,
-        "1.2.840.10045.4.3.1" => Hash::Sha224,
-        "1.2.840.10045.4.3.2" => Hash::Sha256,
-        "1.2.840.10045.4.3.3" => Hash::Sha384,
-        "1.2.840.10045.4.3.4" => Hash::Sha512,
+        "1.2.840.10045.4.1" => BindingHash::Sha256,
+        "1.2.840.10045.4.3.1" => BindingHash::Sha224,
+        "1.2.840.10045.4.3.2" => BindingHash::Sha256,
+        "1.2.840.10045.4.3.3" => BindingHash::Sha384,
+        "1.2.840.10045.4.3.4" => BindingHash::Sha512,
         _unknown => return None,
     })
 }
 
 /// Source: RFC 8017, appendix B.1.
-fn hash_by_name(oid: &str) -> Option<Hash> {
+fn hash_by_name(oid: &str) -> Option<BindingHash> {
     Some(match oid {
-        "1.2.840.113549.2.5" | "1.3.14.3.2.26" => Hash::Sha256,
-        "2.16.840.1.101.3.4.2.4" => Hash::Sha224,
-        "2.16.840.1.101.3.4.2.1" => Hash::Sha256,
-        "2.16.840.1.101.3.4.2.2" => Hash::Sha384,
-        "2.16.840.1.101.3.4.2.3" => Hash::Sha512,
-        "2.16.840.1.101.3.4.2.5" => Hash::Sha512T224,
-        "2.16.840.1.101.3.4.2.6" => Hash::Sha512T256,
+        "1.2.840.113549.2.5" | "1.3.14.3.2.26" => BindingHash::Sha256,
+        "2.16.840.1.101.3.4.2.4" => BindingHash::Sha224,
+        "2.16.840.1.101.3.4.2.1" => BindingHash::Sha256,
+        "2.16.840.1.101.3.4.2.2" => BindingHash::Sha384,
+        "2.16.840.1.101.3.4.2.3" => BindingHash::Sha512,
+        "2.16.840.1.101.3.4.2.5" => BindingHash::Sha512T224,
+        "2.16.840.1.101.3.4.2.6" => BindingHash::Sha512T256,
         _unknown => return None,
     })
 }
