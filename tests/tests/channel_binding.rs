@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use trunkline_cluster::{Cluster, PgInstall, Server};
+use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE, PgInstall, Server};
 use trunkline_tests::{
     Auth, Endpoint, EndpointBuilder, eventually, http_get, own_cluster, pg18, psql_output,
 };
@@ -139,7 +139,10 @@ fn a_client_that_demands_channel_binding_reaches_a_server_that_demands_tls() {
     certificates.make("server", USUAL);
     certificates.make("proxy", USUAL);
     let cluster = tls_cluster(1, &certificates);
-    let endpoint = verified(&cluster, &certificates).start();
+    // The proxy's own role binds its logins, too: for probes, secrets, settings and functions.
+    let monitor =
+        format!("\"user={MONITOR_ROLE} password={MONITOR_PASSWORD} dbname=appdb channel_binding=require\"");
+    let endpoint = verified(&cluster, &certificates).key("monitor.conninfo", &monitor).start();
     let root = certificates.path("proxy.crt");
     let client = Client { mode: "verify-full", root: &root, ..Client::default() };
     for binding in ["require", "prefer", "disable"] {

@@ -4,19 +4,18 @@ use std::io;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio_postgres::config::SslMode;
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Config, Connection, NoTls};
+use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres::{Client, Config, Connection};
 use tokio_rustls::TlsConnector;
 use trunkline_tls::connect::{Encryption, Negotiation, ServerTls, no_protocol, wrong_answer};
 use trunkline_tls::fleet::FleetTls;
 use trunkline_tls::{ALPN, SSL_REQUEST, words};
 
-use crate::net::ServerStream;
+use crate::net::{AsItIs, ServerStream};
 use trunkline_topology::Endpoint;
 
 /// A connection that is logged in; the second part drives it.
-pub type LoggedIn = (Client, Connection<ServerStream, NoTlsStream>);
+pub type LoggedIn = (Client, Connection<ServerStream, ServerStream>);
 
 /// How the monitoring role logs in, and by which TLS. Whoever keeps a connection compares the pointer: a new login is a
 /// new one.
@@ -76,8 +75,8 @@ pub(crate) async fn log_in(
     dialer: &mut impl Dial,
 ) -> Result<LoggedIn, LoginFailure> {
     let mut config = config.clone();
-    // TLS is there already, or not wanted.
-    config.ssl_mode(SslMode::Disable);
+    // The library neither asks for TLS nor begins it: it binds the login to what is there.
+    config.ssl_negotiation(SslNegotiation::Direct);
     let order = tls.map_or(&[Encryption::Plain][..], |tls| tls.mode().order());
     let mut last = None;
     for (at, &kind) in order.iter().enumerate() {
@@ -94,8 +93,10 @@ pub(crate) async fn log_in(
             },
             (Encryption::Plain | Encryption::Tls, _) => stream,
         };
-        let is_of_kind = matches!(stream, ServerStream::Tls(_)) == (kind == Encryption::Tls);
-        match config.connect_raw(stream, NoTls).await {
+        let is_encrypted = matches!(stream, ServerStream::Tls(_));
+        let is_of_kind = is_encrypted == (kind == Encryption::Tls);
+        config.ssl_mode(if is_encrypted { SslMode::Require } else { SslMode::Disable });
+        match config.connect_raw(stream, AsItIs).await {
             Ok(logged_in) => return Ok(logged_in),
             Err(error) if may_go_on && is_of_kind && refuses_kind(&error) => {
                 last = Some(LoginFailure::Login(error));

@@ -1,12 +1,16 @@
 //! The connection to a server: over TCP, by TLS or not, or over a Unix socket on the same host.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect};
 use tokio_rustls::client::TlsStream;
+use trunkline_tls::EndPoint;
 use trunkline_topology::{Address, Endpoint};
 
 /// A connection to a server.
@@ -47,6 +51,32 @@ impl ServerStream {
         };
         stream.set_nodelay(true)?;
         Ok(Self::Tcp(stream))
+    }
+}
+
+/// For a library that would begin TLS: the connection is encrypted already, or is not to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AsItIs;
+
+impl TlsConnect<ServerStream> for AsItIs {
+    type Stream = ServerStream;
+    type Error = Infallible;
+    type Future = Ready<Result<ServerStream, Infallible>>;
+
+    fn connect(self, stream: ServerStream) -> Self::Future {
+        ready(Ok(stream))
+    }
+}
+
+impl tokio_postgres::tls::TlsStream for ServerStream {
+    /// The certificate of a server that is reached by TLS.
+    fn channel_binding(&self) -> ChannelBinding {
+        let Self::Tls(stream) = self else { return ChannelBinding::none() };
+        let certificates = stream.get_ref().1.peer_certificates();
+        match certificates.and_then(|all| all.first()).and_then(EndPoint::of) {
+            Some(end_point) => ChannelBinding::tls_server_end_point(end_point.as_bytes().to_vec()),
+            None => ChannelBinding::none(),
+        }
     }
 }
 

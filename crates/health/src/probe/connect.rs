@@ -6,7 +6,6 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Config, Connection};
 
 use super::host::{Lookup, NAME_ADDRESSES_MAX, ServerHost};
@@ -32,7 +31,7 @@ const APPLICATION_NAME: &str = "trunkline_health";
 /// A connection that is logged in.
 pub(super) struct Link {
     pub(super) client: Client,
-    pub(super) connection: Connection<ServerStream, NoTlsStream>,
+    pub(super) connection: Connection<ServerStream, ServerStream>,
     pub(super) address: Address,
 }
 

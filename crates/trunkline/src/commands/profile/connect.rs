@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, SimpleQueryMessage};
 use trunkline_health::login::lacks_password;
 use trunkline_health::{LoginFailure, MonitorLogin, ServerStream};
@@ -188,7 +187,7 @@ pub(super) struct ProfiledSession {
 }
 
 /// Drives the connection and collects the timing notices.
-async fn drive(mut connection: Connection<ServerStream, NoTlsStream>, tell: mpsc::UnboundedSender<Phases>) {
+async fn drive(mut connection: Connection<ServerStream, ServerStream>, tell: mpsc::UnboundedSender<Phases>) {
     let mut messages = stream::poll_fn(|context| connection.poll_message(context));
     while let Some(Ok(message)) = messages.next().await {
         if let AsyncMessage::Notice(notice) = message
@@ -201,7 +200,7 @@ async fn drive(mut connection: Connection<ServerStream, NoTlsStream>, tell: mpsc
 }
 
 impl ProfiledSession {
-    fn of(client: Client, connection: Connection<ServerStream, NoTlsStream>) -> Self {
+    fn of(client: Client, connection: Connection<ServerStream, ServerStream>) -> Self {
         // Each answer brings one notice, which is read before the next query: the queue never holds more than a few.
         let (tell, notices) = mpsc::unbounded_channel();
         let task = tokio::spawn(drive(connection, tell));
