@@ -125,7 +125,8 @@ fn refusal(port: u16, login: &Login) -> ServerError {
 #[test]
 fn each_client_comes_in_by_the_method_of_its_rule() {
     let files = Files::with_rules(
-        "host all cleartext_user 127.0.0.1/32 relay\n\
+        "hostssl postgres app 127.0.0.1/32 login\n\
+         host all cleartext_user 127.0.0.1/32 relay\n\
          host all app 127.0.0.1/32 scram-sha-256\n\
          host all md5_user 127.0.0.1/32 md5\n\
          hostssl \"appdb\" trust_user samehost trust\n\
@@ -139,6 +140,7 @@ fn each_client_comes_in_by_the_method_of_its_rule() {
         psql.comes_in(port);
     }
     Psql::of("app", "wrong").is_told(port, "password authentication failed for user \"app\"");
+    Psql::of("app", "app secret").with("PGDATABASE", "postgres").over_tls().comes_in(port);
     Psql::of("md5_user", "md5").plain().comes_in(port);
     Psql::of("md5_user", "wrong").is_told(port, "password authentication failed for user \"md5_user\"");
     Psql::of("trust_user", "").over_tls().comes_in(port);
@@ -160,8 +162,11 @@ fn each_client_comes_in_by_the_method_of_its_rule() {
         assert!(trace.starts_with(asked), "{}: {trace}", login.user);
     }
     let page = trunkline_tests::http_get(endpoint.http(), "/metrics").unwrap().body;
-    let relayed = page.lines().find(|line| line.contains("logins_total{outcome=\"relayed\"}")).unwrap();
-    assert!(relayed.ends_with(" 2"), "{relayed}");
+    let ended = |outcome: &str| {
+        let sample = format!("trunkline_logins_total{{outcome=\"{outcome}\"}} ");
+        page.lines().find_map(|line| line.strip_prefix(&sample)).unwrap().to_owned()
+    };
+    assert_eq!(["relayed", "logged_in"].map(ended), ["2", "1"]);
 }
 
 #[test]

@@ -70,7 +70,8 @@ impl Access {
 fn without_roots(rule: &HbaRule) -> FileProblem {
     FileProblem {
         place: Some(rule.place().clone()),
-        message: "the rule demands a client certificate, and client_tls.ca_file is not set".to_owned(),
+        message: "the rule demands a client certificate, and client_tls.ca_file is not set for any listener"
+            .to_owned(),
         hint: Some("Set it to the file with the roots of clients' certificates.".to_owned()),
     }
 }
