@@ -276,6 +276,10 @@ fn check_names_the_file_and_the_line_and_what_to_do() {
     assert!(said.contains("auth.hba_file: could not read /nonexistent: "), "{said}");
     let (_, said) = check("ident_file = \"/nonexistent\"");
     assert!(said.contains("auth.ident_file: is set without auth.hba_file"), "{said}");
+    files.write("hba", "host all all all scram-sha-256\nhostssl all all all cert\n");
+    let (_, said) = check(&format!("{hba}\n[client_tls]\nca_file = {}", files.quoted("root.crt")));
+    let warning = "hba:2: the rule is for no client: no listener has TLS\n  HINT: ";
+    assert!(said.contains(warning), "{said}");
     files.write("hba", "host all all all scram-sha-256\n");
     let (status, said) = check(&hba);
     assert!(status == Some(0) && said.contains("auth      by the rules of "), "{said}");

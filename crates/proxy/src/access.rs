@@ -7,8 +7,10 @@ use nix::sys::socket::SockaddrStorage;
 use trunkline_hba::limits::PROBLEMS_MAX;
 use trunkline_hba::{
     CertificateDemand, DiskFiles, FileProblem, FileProblems, HbaClient, HbaMethod, HbaRule, HbaRules,
-    IdentMaps, LocalNetwork,
+    IdentMaps, LinePlace, LocalNetwork,
 };
+use trunkline_tls::accept::ClientSslMode;
+use trunkline_topology::Address;
 
 use crate::settings::{AuthSettings, ListenerSettings};
 
@@ -41,6 +43,18 @@ impl Access {
             }
         }
         Ok(Some(Access { rules, maps }))
+    }
+
+    /// The rules that no client can match: they are for TLS, and no listener has it.
+    pub fn without_clients<'a>(
+        &'a self,
+        listeners: &[ListenerSettings],
+    ) -> impl Iterator<Item = &'a LinePlace> + use<'a> {
+        let has_tls = listeners.iter().any(|listener| {
+            matches!(listener.address, Address::Tcp(_))
+                && listener.options.tls.sslmode() != ClientSslMode::Disable
+        });
+        self.rules.iter().filter(move |rule| rule.needs_tls() && !has_tls).map(HbaRule::place)
     }
 
     /// Whether a rule is there whose clients are logged in on servers with stored secrets.

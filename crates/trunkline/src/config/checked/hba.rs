@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use trunkline_hba::{FileProblem, FileProblems};
+use trunkline_hba::{FileProblem, FileProblems, LinePlace};
 use trunkline_proxy::Access;
 use trunkline_proxy::settings::{AuthSettings, ListenerSettings};
 
@@ -13,12 +13,24 @@ const HINT: &str =
     "Lines are as in PostgreSQL's pg_hba.conf and pg_ident.conf; docs/authentication.md says what is not.";
 
 /// Reads the files as the proxy will.
-pub(super) fn check(auth: &AuthSettings, listeners: &[ListenerSettings], problems: &mut Problems) {
+pub(super) fn check(
+    auth: &AuthSettings,
+    listeners: &[ListenerSettings],
+    problems: &mut Problems,
+    warnings: &mut Problems,
+) {
     if auth.hba_file.is_none() && auth.ident_file.is_some() {
         let problem = Problem::new(&Source::Default, "auth.ident_file", "is set without auth.hba_file");
         problems.push(problem.hint("Maps are for the rules of hba_file: set that, or delete this."));
     }
-    let Err(FileProblems { problems: found, more }) = Access::load(auth, listeners) else { return };
+    let FileProblems { problems: found, more } = match Access::load(auth, listeners) {
+        Ok(access) => {
+            let idle = access.iter().flat_map(|access| access.without_clients(listeners));
+            idle.map(without_tls).for_each(|warning| warnings.push(warning));
+            return;
+        }
+        Err(problems) => problems,
+    };
     found.into_iter().map(of_line).for_each(|problem| problems.push(problem));
     if more > 0 {
         problems.push(Problem::new(
@@ -27,6 +39,12 @@ pub(super) fn check(auth: &AuthSettings, listeners: &[ListenerSettings], problem
             format!("has {more} further problems"),
         ));
     }
+}
+
+fn without_tls(place: &LinePlace) -> Problem {
+    let source = Source::File { path: Arc::clone(&place.file), line: place.line };
+    Problem::new(&source, "", "the rule is for no client: no listener has TLS")
+        .hint("Set [client_tls] cert_file, or write host.")
 }
 
 fn of_line(found: FileProblem) -> Problem {
