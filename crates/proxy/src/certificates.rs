@@ -3,9 +3,11 @@
 #![expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Weak;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use trunkline_health::Health;
 use trunkline_telemetry::metrics::{CertificateRow, Label as _, TlsLeg};
 use trunkline_tls::accept::{AcceptError, AcceptSettings, Acceptor};
 use trunkline_tls::connect::ServerTls;
@@ -49,6 +51,18 @@ pub(crate) async fn watch(shared: Weak<Shared>) {
         });
         if let Ok(rows) = looked.await {
             warn(&rows, &mut warned, Instant::now());
+        }
+        tokio::time::sleep(TLS_FILES_INTERVAL).await;
+    }
+}
+
+/// Looks at the files by which probes verify servers, now and then: for who has only these.
+pub async fn watch_probes(health: Health) -> Infallible {
+    loop {
+        let login = health.login();
+        let look = move || login.tls.each().for_each(|tls| Files::Servers(tls.clone()).look());
+        if let Err(error) = tokio::task::spawn_blocking(look).await {
+            tracing::error!(%error, "could not look at the files of TLS");
         }
         tokio::time::sleep(TLS_FILES_INTERVAL).await;
     }

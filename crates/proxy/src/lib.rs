@@ -32,6 +32,7 @@ mod testing;
 mod worker;
 
 pub use access::Access;
+pub use certificates::watch_probes;
 pub use context::{AuthReason, ChosenMode, SettledAuth};
 pub use failure::{ReloadError, StartError};
 pub use serve::{Bound, Pulse, Running, serve};

@@ -72,6 +72,7 @@ async fn run(
     let settings = checked.proxy;
     let health = Monitor::start(settings.health.clone(), &Handle::current());
     let mut password = MonitorPassword::keep(command, &health);
+    tokio::spawn(trunkline_proxy::watch_probes(health.clone()));
     let checkers = Checkers::new(settings.http_checkers.clone());
     let mut ready = String::new();
     if let Some(address) = settings.http {
