@@ -39,18 +39,6 @@ macro_rules! labels {
 pub(super) use labels;
 
 labels! {
-    /// Parts of a statement's time.
-    StatementPhase {
-        /// Until a server was ready for it.
-        Wait = "wait",
-        /// From the server's receipt to the first byte of its answer.
-        ServerFirst = "server_first",
-        /// From the server's receipt to the end of its answer.
-        ServerTotal = "server_total",
-    }
-}
-
-labels! {
     /// What a session does.
     ActivityLabel {
         /// A request is being answered.
@@ -61,41 +49,6 @@ labels! {
         InTransaction = "in_transaction",
         /// It is being given a server.
         Waiting = "waiting",
-    }
-}
-
-labels! {
-    /// What was sent.
-    StatementKind {
-        /// A simple query.
-        Query = "query",
-        /// An Execute of an extended query.
-        Execute = "execute",
-        /// A FunctionCall.
-        FunctionCall = "function_call",
-        /// A Parse that failed.
-        Parse = "parse",
-        /// A Bind that failed.
-        Bind = "bind",
-        /// A Describe that failed.
-        Describe = "describe",
-        /// A Close that failed.
-        Close = "close",
-    }
-}
-
-impl From<trunkline_session::StatementKind> for StatementKind {
-    fn from(kind: trunkline_session::StatementKind) -> Self {
-        use trunkline_session::StatementKind as Sent;
-        match kind {
-            Sent::Query => StatementKind::Query,
-            Sent::Execute => StatementKind::Execute,
-            Sent::FunctionCall => StatementKind::FunctionCall,
-            Sent::Parse => StatementKind::Parse,
-            Sent::Bind => StatementKind::Bind,
-            Sent::Describe => StatementKind::Describe,
-            Sent::Close => StatementKind::Close,
-        }
     }
 }
 
@@ -428,6 +381,7 @@ labels! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::{StatementKind, StatementPhase};
 
     fn check<L: Label + std::fmt::Debug>() {
         for (index, label) in L::ALL.iter().enumerate() {

@@ -7,6 +7,7 @@ mod config;
 mod counter;
 mod histogram;
 mod label;
+mod statement;
 mod thread;
 mod tls;
 
@@ -19,9 +20,9 @@ pub use counter::{Counter, CounterSet, Gauge};
 pub use histogram::{BUCKETS, Histogram, HistogramSum, MAX_RECORDED};
 pub use label::{
     ActivityLabel, CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause,
-    MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause, StatementKind, StatementPhase,
-    TerminationCause,
+    MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause, TerminationCause,
 };
+pub use statement::{StatementKind, StatementPhase};
 pub use thread::{ServerMetrics, ThreadMetrics};
 pub use tls::{CertificateRow, Certificates, HandshakeResult, TlsLeg};
 

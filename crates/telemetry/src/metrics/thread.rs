@@ -8,8 +8,9 @@ use super::counter::{Counter, CounterSet, Gauge};
 use super::histogram::Histogram;
 use super::label::{
     CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
-    MoveOutcome, MoveRefusal, RefusalReason, RepeatCause, StatementKind, StatementPhase, TerminationCause,
+    MoveOutcome, MoveRefusal, RefusalReason, RepeatCause, TerminationCause,
 };
+use super::statement::{StatementKind, StatementPhase};
 use super::tls::{HandshakeResult, TlsLeg};
 
 /// What one thread has counted; that thread is the only writer.

@@ -11,10 +11,7 @@ use crate::config::admin_places::FILE;
 pub(super) fn guide(stage: &DemoStage) -> String {
     let (reads, writes, http) = (stage.ports.reads(), stage.ports.writes(), stage.ports.http());
     let (host, root) = (stage.host(), stage.root.as_ref().map(|root| root.display().to_string()));
-    let tls = root
-        .as_ref()
-        .map(|root| format!("?sslmode=verify-full&channel_binding=require&sslrootcert={root}"))
-        .unwrap_or_default();
+    let tls = root.as_deref().map(verified).unwrap_or_default();
     let uri = |port| format!("postgresql://postgres:postgres@{host}:{port}/appdb{tls}");
     let trunkline = ourselves();
     let directory = stage.directory.display();
@@ -89,6 +86,11 @@ pub(super) fn guide(stage: &DemoStage) -> String {
     );
     out.push_str("\nCtrl-C ends it and leaves nothing behind.\n\n");
     out
+}
+
+/// What a connection string says to verify the proxy by this root.
+fn verified(root: &str) -> String {
+    format!("?sslmode=verify-full&channel_binding=require&sslrootcert={root}")
 }
 
 /// How to call this program from any directory: by its name if it is on the PATH.
