@@ -75,6 +75,8 @@ pub(crate) fn look(shared: &Shared) {
         files.row()
     });
     let mut rows: Vec<CertificateRow> = rows.collect();
+    // Of several listeners with one file, the one that has a problem with it is shown.
+    rows.sort_by_key(|row| (row.leg.index(), row.file.clone(), row.problem.is_none()));
     rows.dedup_by(|later, earlier| later.leg == earlier.leg && later.file == earlier.file);
     shared.metrics.certificates().publish(rows);
 }
@@ -88,9 +90,8 @@ enum Files {
 /// All that are in force.
 fn all(shared: &Shared) -> Vec<Files> {
     let listeners = shared.listeners.load();
-    let mut clients: Vec<&Acceptor> = listeners.iter().filter_map(|listener| listener.tls.as_ref()).collect();
-    clients.sort_by(|left, right| left.settings().cert_file.cmp(&right.settings().cert_file));
-    let mut all: Vec<Files> = clients.into_iter().cloned().map(Files::Clients).collect();
+    let clients = listeners.iter().filter_map(|listener| listener.tls.clone());
+    let mut all: Vec<Files> = clients.map(Files::Clients).collect();
     all.extend(shared.live().stores.server_tls.each().cloned().map(Files::Servers));
     all
 }
@@ -157,13 +158,21 @@ impl Files {
         }
     }
 
+    /// The file that the other end's certificate is checked by.
+    fn roots(&self) -> Option<String> {
+        match self {
+            Files::Clients(tls) => tls.settings().ca_file.clone(),
+            Files::Servers(tls) => tls.settings().sslrootcert.clone(),
+        }
+    }
+
     /// `None` where there is nothing to show: no certificate of the proxy's, and no problem with those of others.
     fn row(&self) -> Option<CertificateRow> {
         let (certificate, problem) = (self.certificate(), self.problem());
         let expires_at = certificate.as_ref().map(|certificate| certificate.expires_at);
         let file = match certificate {
             Some(certificate) => certificate.file,
-            None if problem.is_some() => "server_tls.sslrootcert".to_owned(),
+            None if problem.is_some() => self.roots()?,
             None => return None,
         };
         Some(CertificateRow { leg: self.leg(), file, expires_at, problem })
