@@ -40,7 +40,7 @@ pub mod probe;
 pub mod termination;
 
 pub use judge::{JudgeSettings, PrimaryUnknown};
-pub use login::{LoginFailure, MonitorLogin};
+pub use login::{MonitorLogin, MonitorLoginError};
 #[cfg(any(test, feature = "testing"))]
 pub use monitor::ByHand;
 pub use monitor::{Health, LoginRefusal, Monitor, MonitorSettings, PassiveFailure, try_login};

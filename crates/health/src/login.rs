@@ -29,7 +29,7 @@ pub struct MonitorLogin {
 
 /// Why no login came about.
 #[derive(Debug, thiserror::Error)]
-pub enum LoginFailure {
+pub enum MonitorLoginError {
     /// There is no connection.
     #[error(transparent)]
     Connect(io::Error),
@@ -46,7 +46,11 @@ impl MonitorLogin {
     ///
     /// # Errors
     /// Whatever kept it from succeeding. It waits without a limit: that is the caller's.
-    pub async fn connect_as(&self, config: &Config, endpoint: &Endpoint) -> Result<LoggedIn, LoginFailure> {
+    pub async fn connect_as(
+        &self,
+        config: &Config,
+        endpoint: &Endpoint,
+    ) -> Result<LoggedIn, MonitorLoginError> {
         let Endpoint { host, port, .. } = endpoint;
         log_in(config, host, self.tls.of(host, *port), &mut ByName(endpoint)).await
     }
@@ -73,7 +77,7 @@ pub(crate) async fn log_in(
     host: &str,
     tls: Option<&ServerTls>,
     dialer: &mut impl Dial,
-) -> Result<LoggedIn, LoginFailure> {
+) -> Result<LoggedIn, MonitorLoginError> {
     let mut config = config.clone();
     // The library neither asks for TLS nor begins it: it binds the login to what is there.
     config.ssl_negotiation(SslNegotiation::Direct);
@@ -81,15 +85,15 @@ pub(crate) async fn log_in(
     let mut last = None;
     for (at, &kind) in order.iter().enumerate() {
         let may_go_on = at + 1 < order.len();
-        let stream = dialer.dial().await.map_err(LoginFailure::Connect)?;
+        let stream = dialer.dial().await.map_err(MonitorLoginError::Connect)?;
         let stream = match (kind, tls) {
             (Encryption::Tls, Some(tls)) => match encrypt(stream, host, tls).await {
                 Ok(stream) => stream,
                 Err(error) if may_go_on => {
-                    last = Some(LoginFailure::Tls(error));
+                    last = Some(MonitorLoginError::Tls(error));
                     continue;
                 }
-                Err(error) => return Err(LoginFailure::Tls(error)),
+                Err(error) => return Err(MonitorLoginError::Tls(error)),
             },
             (Encryption::Plain | Encryption::Tls, _) => stream,
         };
@@ -99,16 +103,16 @@ pub(crate) async fn log_in(
         match config.connect_raw(stream, AsItIs).await {
             Ok(logged_in) => return Ok(logged_in),
             Err(error) if may_go_on && is_of_kind && refuses_kind(&error) => {
-                last = Some(LoginFailure::Login(error));
+                last = Some(MonitorLoginError::Login(error));
             }
             // What was wrong with the first kind is what the operator must know, unless the other got further.
             Err(error) => match last {
                 Some(first) if refuses_kind(&error) => return Err(first),
-                _ => return Err(LoginFailure::Login(error)),
+                _ => return Err(MonitorLoginError::Login(error)),
             },
         }
     }
-    Err(last.unwrap_or_else(|| LoginFailure::Connect(io::ErrorKind::NotConnected.into())))
+    Err(last.unwrap_or_else(|| MonitorLoginError::Connect(io::ErrorKind::NotConnected.into())))
 }
 
 /// Whether a server refuses connections of this kind: it has no entry in pg_hba.conf for it.

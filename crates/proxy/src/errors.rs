@@ -174,6 +174,18 @@ fn bound_twice() -> Parts {
     )
 }
 
+/// As PostgreSQL says it whose pg_hba.conf has `hostssl` alone.
+fn no_encryption(client: &str, user: &str, database: &str) -> Parts {
+    (
+        SqlState::INVALID_AUTHORIZATION,
+        format!(
+            "no pg_hba.conf entry for host \"{client}\", user \"{user}\", database \"{database}\", no encryption"
+        ),
+        Some("The proxy lets clients in by TLS only.".to_owned()),
+        Some("Connect with sslmode=require or above."),
+    )
+}
+
 fn secrets_unavailable() -> Parts {
     (
         SqlState::CANNOT_CONNECT_NOW,
@@ -301,15 +313,7 @@ impl Refusal {
             Refusal::LoginTimeout => {
                 message_alone(SqlState::QUERY_CANCELED, "canceling authentication due to timeout")
             }
-            // As PostgreSQL says it whose pg_hba.conf has `hostssl` alone.
-            Refusal::NoEncryption { client, user, database } => (
-                SqlState::INVALID_AUTHORIZATION,
-                format!(
-                    "no pg_hba.conf entry for host \"{client}\", user \"{user}\", database \"{database}\", no encryption"
-                ),
-                Some("The proxy lets clients in by TLS only.".to_owned()),
-                Some("Connect with sslmode=require or above."),
-            ),
+            Refusal::NoEncryption { client, user, database } => no_encryption(client, user, database),
             Refusal::Binding(error) => binding(*error),
             Refusal::BoundTwice => bound_twice(),
             Refusal::Hba(refusal) => refusal.parts(),

@@ -149,7 +149,7 @@ impl Default for ConnectSettings {
 
 /// Why TLS cannot be had as it is written.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
+pub enum ServerTlsError {
     /// Who vouches for servers is needed.
     #[error("sslmode verify-ca and verify-full need sslrootcert")]
     NoRoots,
@@ -216,12 +216,12 @@ impl ServerTls {
     ///
     /// # Errors
     /// What is wrong with the files, or with what is written.
-    pub fn load(settings: &ConnectSettings) -> Result<Option<Self>, ConnectError> {
+    pub fn load(settings: &ConnectSettings) -> Result<Option<Self>, ServerTlsError> {
         if settings.sslmode == ServerSslMode::Disable {
             return Ok(None);
         }
         if settings.sslnegotiation == Negotiation::Direct && !settings.sslmode.must_encrypt() {
-            return Err(ConnectError::WeakWithDirect);
+            return Err(ServerTlsError::WeakWithDirect);
         }
         let loaded = Rotating::load(settings.files(), || ConnectConfig::read(settings))?;
         Ok(Some(Self(Arc::new(RotatingServerTls { settings: settings.clone(), loaded }))))
@@ -298,19 +298,19 @@ fn fingerprint(settings: &ConnectSettings) -> u64 {
 }
 
 impl ConnectConfig {
-    fn read(settings: &ConnectSettings) -> Result<Self, ConnectError> {
+    fn read(settings: &ConnectSettings) -> Result<Self, ServerTlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let versions = versions(settings.min_protocol_version, settings.max_protocol_version);
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&versions)
-            .map_err(|_| ConnectError::NoVersion)?;
+            .map_err(|_| ServerTlsError::NoVersion)?;
         let verifier = Arc::new(verifier(settings, &provider)?);
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut certificate = None;
         let mut config = match &settings.sslcert {
             None => builder.with_no_client_auth(),
             Some(cert_file) => {
-                let key_file = settings.sslkey.as_ref().ok_or(ConnectError::NoKey)?;
+                let key_file = settings.sslkey.as_ref().ok_or(ServerTlsError::NoKey)?;
                 let key = PrivateKeyDer::from_pem_file(key_file)
                     .map_err(|error| of_file(key_file, "no private key", &error))?;
                 let chain = certificates(cert_file)?;
@@ -342,13 +342,13 @@ fn own(
     Ok(Certificate { file: file.to_owned(), expires_at, is_rsa })
 }
 
-fn verifier(settings: &ConnectSettings, provider: &CryptoProvider) -> Result<LibpqVerifier, ConnectError> {
+fn verifier(settings: &ConnectSettings, provider: &CryptoProvider) -> Result<LibpqVerifier, ServerTlsError> {
     let must_verify = matches!(settings.sslmode, ServerSslMode::VerifyCa | ServerSslMode::VerifyFull);
     let roots = match settings.sslrootcert.as_deref() {
-        None if must_verify => return Err(ConnectError::NoRoots),
+        None if must_verify => return Err(ServerTlsError::NoRoots),
         None => None,
         Some(SYSTEM) if settings.sslmode != ServerSslMode::VerifyFull => {
-            return Err(ConnectError::WeakWithSystem);
+            return Err(ServerTlsError::WeakWithSystem);
         }
         Some(SYSTEM) => Some(rustls_native_certs::load_native_certs().certs),
         Some(file) => Some(certificates(file)?),
@@ -360,7 +360,7 @@ fn verifier(settings: &ConnectSettings, provider: &CryptoProvider) -> Result<Lib
             // A root that webpki does not read may still be the server's own certificate.
             store.add_parsable_certificates(certificates.iter().cloned());
             if certificates.is_empty() {
-                return Err(ConnectError::NoSystemRoots);
+                return Err(ServerTlsError::NoSystemRoots);
             }
             Some(Roots { store, certificates, revoked: revoked(settings.sslcrl.as_deref())? })
         }
@@ -372,7 +372,7 @@ fn verifier(settings: &ConnectSettings, provider: &CryptoProvider) -> Result<Lib
     })
 }
 
-fn revoked(file: Option<&str>) -> Result<Vec<CertRevocationList<'static>>, ConnectError> {
+fn revoked(file: Option<&str>) -> Result<Vec<CertRevocationList<'static>>, ServerTlsError> {
     let Some(file) = file else { return Ok(Vec::new()) };
     let mut lists = Vec::new();
     for list in

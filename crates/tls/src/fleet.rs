@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::connect::{ConnectError, ConnectSettings, ServerTls};
+use crate::connect::{ConnectSettings, ServerTls, ServerTlsError};
 
 /// What is written about the TLS of the servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,11 +17,11 @@ pub struct FleetSettings {
 /// The TLS of the servers. Clones share; without any, none is spoken.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FleetTls {
-    shared: Arc<Shared>,
+    shared: Arc<FleetShared>,
 }
 
 #[derive(Debug, Default, PartialEq)]
-struct Shared {
+struct FleetShared {
     settings: FleetSettings,
     all: Option<ServerTls>,
     alone: HashMap<(String, u16), Option<ServerTls>>,
@@ -34,7 +34,7 @@ pub struct FleetError {
     /// The server, if it is written for one alone.
     pub server: Option<(String, u16)>,
     /// What is wrong.
-    pub error: ConnectError,
+    pub error: ServerTlsError,
 }
 
 impl FleetTls {
@@ -50,7 +50,7 @@ impl FleetTls {
                 .map_err(|error| FleetError { server: Some(server.clone()), error })?;
             alone.insert(server.clone(), tls);
         }
-        Ok(Self { shared: Arc::new(Shared { settings: settings.clone(), all, alone }) })
+        Ok(Self { shared: Arc::new(FleetShared { settings: settings.clone(), all, alone }) })
     }
 
     /// What it was made from.
@@ -70,7 +70,7 @@ impl FleetTls {
         if host.starts_with('/') {
             return None;
         }
-        let Shared { all, alone, .. } = &*self.shared;
+        let FleetShared { all, alone, .. } = &*self.shared;
         if alone.is_empty() {
             return all.as_ref();
         }

@@ -287,8 +287,8 @@ fn open(
         };
         done += discard;
         match step {
-            Ok(Step::More) => {}
-            Ok(Step::Over) => return (done, Ok(opened)),
+            Ok(RecordStep::More) => {}
+            Ok(RecordStep::Over) => return (done, Ok(opened)),
             Err(error) => {
                 last_words(end, &mut sealed[done..], out);
                 return (done, Err(error));
@@ -297,7 +297,7 @@ fn open(
     }
 }
 
-enum Step {
+enum RecordStep {
     More,
     Over,
 }
@@ -307,7 +307,7 @@ fn step<D>(
     opened: &mut Opened,
     plain: &mut impl FnMut(&[u8]),
     out: &mut Vec<u8>,
-) -> Result<Step, TlsError> {
+) -> Result<RecordStep, TlsError> {
     match state {
         ConnectionState::ReadTraffic(mut records) => {
             while let Some(record) = records.next_record() {
@@ -319,17 +319,17 @@ fn step<D>(
         ConnectionState::PeerClosed => opened.is_closed = true,
         ConnectionState::WriteTraffic(_) => {
             opened.may_seal = true;
-            return Ok(Step::Over);
+            return Ok(RecordStep::Over);
         }
         ConnectionState::Closed => {
             opened.is_closed = true;
-            return Ok(Step::Over);
+            return Ok(RecordStep::Over);
         }
-        ConnectionState::BlockedHandshake => return Ok(Step::Over),
+        ConnectionState::BlockedHandshake => return Ok(RecordStep::Over),
         // Early data is not asked for.
         _other => return Err(TlsError(Error::General("early data".into()))),
     }
-    Ok(Step::More)
+    Ok(RecordStep::More)
 }
 
 /// The alert that tells the peer of an error. rustls has it ready, and looks at no bytes before it is taken; asked once
@@ -386,146 +386,4 @@ fn close(end: &mut impl End, rest: &mut [u8], space: &mut [u8]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::configs;
-
-    fn name(name: &'static str) -> ServerName<'static> {
-        ServerName::try_from(name).unwrap()
-    }
-
-    /// An end and what was sent to it.
-    struct Peer {
-        records: Records,
-        plain: Vec<u8>,
-        may_seal: bool,
-        is_closed: bool,
-    }
-
-    impl Peer {
-        fn new(records: Records) -> Self {
-            Self { records, plain: Vec::new(), may_seal: false, is_closed: false }
-        }
-
-        /// Takes these bytes; returns the answer.
-        fn take(&mut self, bytes: &[u8]) -> Result<Vec<u8>, TlsError> {
-            let mut out = Vec::new();
-            let plain = &mut self.plain;
-            let mut bytes = bytes.to_vec();
-            let opened = self.records.open(&mut bytes, |some| plain.extend_from_slice(some), &mut out)?;
-            self.may_seal |= opened.may_seal;
-            self.is_closed |= opened.is_closed;
-            Ok(out)
-        }
-
-        fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
-            let mut space = vec![0; Records::room_for(plain.len())];
-            let written = self.records.seal(plain, &mut space).unwrap();
-            space.truncate(written);
-            space
-        }
-    }
-
-    /// Both ends after a handshake, whose bytes came in pieces of this size.
-    fn pair(piece: usize) -> (Peer, Peer) {
-        let (server, client) = configs();
-        let mut server = Peer::new(Records::server(server).unwrap());
-        let mut client = Peer::new(Records::client(client, name("db.example")).unwrap());
-        let mut to_server = client.take(&[]).unwrap();
-        while !(server.may_seal && client.may_seal) {
-            let mut to_client = Vec::new();
-            to_server.chunks(piece).for_each(|some| to_client.extend(server.take(some).unwrap()));
-            to_server = Vec::new();
-            to_client.chunks(piece).for_each(|some| to_server.extend(client.take(some).unwrap()));
-        }
-        (server, client)
-    }
-
-    #[test]
-    fn what_is_sealed_is_opened_wherever_its_bytes_are_cut() {
-        let sent: Vec<u8> = (0..50_000_u32).flat_map(|n| n.to_be_bytes()).collect();
-        for piece in [1, 7, 1000, 100_000] {
-            let (mut server, mut client) = pair(piece);
-            let sealed = client.seal(&sent);
-            for some in sealed.chunks(piece) {
-                assert_eq!(server.take(some).unwrap(), b"");
-            }
-            assert_eq!(server.plain, sent);
-            let sealed = server.seal(b"an answer");
-            client.take(&sealed).unwrap();
-            assert_eq!(client.plain, b"an answer");
-        }
-    }
-
-    #[test]
-    fn a_record_is_complete_with_its_last_byte() {
-        let (server, client) = configs();
-        let mut server = Peer::new(Records::server(server).unwrap());
-        let mut client = Peer::new(Records::client(client, name("db.example")).unwrap());
-        let hello = client.take(&[]).unwrap();
-        assert!(server.records.completes_record(&hello) && !server.records.completes_record(&[]));
-        for (at, byte) in hello.iter().enumerate() {
-            let is_last = at + 1 == hello.len();
-            assert_eq!(server.records.completes_record(&[*byte]), is_last, "{at}");
-            assert_eq!(server.take(&[*byte]).unwrap().is_empty(), !is_last);
-        }
-    }
-
-    #[test]
-    fn room_for_plaintext_is_room_enough() {
-        let (mut server, _client) = pair(100_000);
-        for length in [0, 1, RECORD_PLAIN_MAX - 1, RECORD_PLAIN_MAX, RECORD_PLAIN_MAX + 1, 300_000] {
-            let plain = vec![b'x'; length];
-            assert!(server.seal(&plain).len() <= Records::room_for(length), "{length}");
-        }
-    }
-
-    #[test]
-    fn an_end_that_closes_says_so() {
-        let (mut server, mut client) = pair(100_000);
-        let mut last = client.seal(b"bye");
-        client.records.close(&mut last);
-        server.take(&last).unwrap();
-        assert_eq!(server.plain, b"bye");
-        assert!(server.is_closed);
-        let sealed = server.seal(b"still answered");
-        client.take(&sealed).unwrap();
-        assert_eq!(client.plain, b"still answered");
-    }
-
-    #[test]
-    fn a_peer_that_is_refused_is_told_why() {
-        let (server, client) = configs();
-        let mut server = Peer::new(Records::server(server).unwrap());
-        let mut client = Peer::new(Records::client(client, name("other.example")).unwrap());
-        let hello = client.take(&[]).unwrap();
-        let answer = server.take(&hello).unwrap();
-        let mut out = Vec::new();
-        let refused = client.records.open(&mut answer.clone(), |_| {}, &mut out).unwrap_err();
-        assert!(refused.to_string().contains("not valid for name"), "{refused}");
-        let told = server.take(&out).unwrap_err();
-        assert!(told.to_string().contains("BadCertificate"), "{told}");
-    }
-
-    #[test]
-    fn an_end_that_failed_goes_on_with_nothing() {
-        let (mut server, mut client) = pair(100_000);
-        let mut sealed = client.seal(b"x");
-        *sealed.last_mut().unwrap() ^= 1;
-        for _again in 0..2 {
-            let refused = server.take(&sealed).unwrap_err();
-            assert!(refused.to_string().contains("cannot decrypt peer's message"), "{refused}");
-            assert!(server.records.seal(b"y", &mut [0; 1000]).is_err());
-        }
-        let mut out = Vec::new();
-        server.records.close(&mut out);
-        assert_eq!((out.as_slice(), server.plain.as_slice()), (&b""[..], &b""[..]));
-    }
-
-    #[test]
-    fn bytes_that_are_no_tls_are_refused() {
-        let mut server = Peer::new(Records::server(configs().0).unwrap());
-        let refused = server.take(b"\0\0\0\x08\x04\xd2\x16\x2f").unwrap_err();
-        assert!(refused.to_string().contains("corrupt message"), "{refused}");
-    }
-}
+mod tests;

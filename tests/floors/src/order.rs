@@ -29,7 +29,14 @@ const MODULES: &[(&str, &[&[&str]])] = &[
         ],
     ),
     ("reactor", &[&["driver"], &["executor"], &["stream", "timer"], &["thread"]]),
-    ("net", &[&["limits", "memory"], &["listen", "socket_file", "transport"], &["connect", "proxy_header"]]),
+    (
+        "net",
+        &[
+            &["limits", "memory"],
+            &["listen", "socket_file", "transport"],
+            &["connect", "proxy_header", "negotiate"],
+        ],
+    ),
     (
         "hba",
         &[

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, Row, Statement};
-use trunkline_health::login::{LoginFailure, PASSWORD_MISSING, lacks_password};
+use trunkline_health::login::{MonitorLoginError, PASSWORD_MISSING, lacks_password};
 use trunkline_health::{Health, MonitorLogin};
 use trunkline_routing::eligible;
 use trunkline_topology::{Endpoint, ServerId, ServerStatus, Snapshot};
@@ -271,8 +271,10 @@ enum ConnectError {
 }
 
 /// Why a login failed. A server that starts, stops or recovers is unreachable, and not one that refuses.
-fn not_logged_in(failure: LoginFailure) -> ConnectError {
-    let LoginFailure::Login(error) = failure else { return ConnectError::Unreachable(failure.to_string()) };
+fn not_logged_in(failure: MonitorLoginError) -> ConnectError {
+    let MonitorLoginError::Login(error) = failure else {
+        return ConnectError::Unreachable(failure.to_string());
+    };
     if lacks_password(&error) {
         let (code, message) = PASSWORD_MISSING;
         return ConnectError::Login(LookupError::Login {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use trunkline_codec::sqlstate::SqlState;
 
 use crate::judge::{ProbeFailure, SocketTrouble};
-use crate::login::{LoginFailure, PASSWORD_MISSING, lacks_password};
+use crate::login::{MonitorLoginError, PASSWORD_MISSING, lacks_password};
 use trunkline_tls::words;
 use trunkline_topology::Address;
 
@@ -20,17 +20,17 @@ pub(super) fn is_role_flip(failure: &ProbeFailure) -> bool {
 }
 
 /// Why a login came to nothing.
-pub(super) fn classify_login(failure: &LoginFailure, address: &Address) -> ProbeFailure {
+pub(super) fn classify_login(failure: &MonitorLoginError, address: &Address) -> ProbeFailure {
     match failure {
-        LoginFailure::Connect(error) => classify_connect(error, address),
+        MonitorLoginError::Connect(error) => classify_connect(error, address),
         // A server that dies meanwhile is lost, whatever it was asked.
-        LoginFailure::Tls(error) => match error.kind() {
+        MonitorLoginError::Tls(error) => match error.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::Other => {
                 ProbeFailure::Tls(clip(&words::of_io(error)))
             }
             _ => classify_io(error),
         },
-        LoginFailure::Login(error) => classify(error),
+        MonitorLoginError::Login(error) => classify(error),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
-use trunkline_health::{Health, LoginFailure, MonitorLogin};
+use trunkline_health::{Health, MonitorLogin, MonitorLoginError};
 use trunkline_topology::{Endpoint, ServerId};
 
 use super::ServerDefaults;
@@ -83,7 +83,7 @@ const SUPERUSERS: &str = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper
 #[derive(Debug, thiserror::Error)]
 enum DefaultsReadError {
     #[error(transparent)]
-    Login(#[from] LoginFailure),
+    Login(#[from] MonitorLoginError),
     #[error("{}", words(.0))]
     Query(#[from] tokio_postgres::Error),
     #[error("the server's answer does not fit the query")]

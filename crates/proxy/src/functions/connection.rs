@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row as PgRow};
-use trunkline_health::{Health, LoginFailure, MonitorLogin};
+use trunkline_health::{Health, MonitorLogin, MonitorLoginError};
 use trunkline_session::FunctionEffect;
 use trunkline_topology::{Endpoint, ServerId, Snapshot};
 
@@ -125,8 +125,8 @@ impl CatalogConnection {
         config.application_name("trunkline functions").dbname(database).options(options);
         let (client, driver) =
             login.connect_as(&config, endpoint).await.map_err(|failure| match failure {
-                LoginFailure::Login(error) => judge(&error),
-                LoginFailure::Connect(_) | LoginFailure::Tls(_) => FunctionsReadError::NoServer,
+                MonitorLoginError::Login(error) => judge(&error),
+                MonitorLoginError::Connect(_) | MonitorLoginError::Tls(_) => FunctionsReadError::NoServer,
             })?;
         // Ends when the client is dropped or the server closes: the next check then finds the client closed.
         tokio::spawn(driver);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use nix::unistd::Uid;
+use trunkline_cluster::Server;
 
 use super::DemoStage;
 use crate::config::admin_places::FILE;
@@ -56,29 +57,7 @@ pub(super) fn guide(stage: &DemoStage) -> String {
         &[format!("PGPORT={reads} {trunkline} profile -n 20 \"SELECT count(*) FROM ynar\"")],
     );
     if let Some(replica) = stage.cluster.replicas.first() {
-        let (name, port) = (replica.name(), replica.port());
-        entry(
-            &format!("{name} falls behind: it leaves after max_lag, and comes back"),
-            &[
-                format!("psql -p {port} -c \"SELECT pg_wal_replay_pause()\""),
-                format!("psql -p {writes} -c \"INSERT INTO ynar (info) VALUES ('missing on {name}')\""),
-                format!("psql -p {port} -c \"SELECT pg_wal_replay_resume()\""),
-            ],
-        );
-        entry(
-            &format!("{name} is emptied without an error, and put back to work"),
-            &[format!("{trunkline} drain {name}"), format!("{trunkline} ready {name}")],
-        );
-        let data = replica.data_dir().display();
-        let account = if Uid::effective().is_root() { "runuser -u postgres -- " } else { "" };
-        let pg_ctl = stage.pg_ctl.display();
-        entry(
-            &format!("{name} is killed, and started again"),
-            &[
-                format!("kill -9 $(head -n 1 {data}/postmaster.pid)"),
-                format!("{account}{pg_ctl} -D {data} -l {directory}/{name}.restart.log start"),
-            ],
-        );
+        of_replica(stage, replica, &mut entry);
     }
     entry(
         "the servers and the sessions, from anywhere",
@@ -86,6 +65,34 @@ pub(super) fn guide(stage: &DemoStage) -> String {
     );
     out.push_str("\nCtrl-C ends it and leaves nothing behind.\n\n");
     out
+}
+
+/// What to do to a replica, each with its commands.
+fn of_replica(stage: &DemoStage, replica: &Server, entry: &mut impl FnMut(&str, &[String])) {
+    let (trunkline, writes, directory) = (ourselves(), stage.ports.writes(), stage.directory.display());
+    let (name, port) = (replica.name(), replica.port());
+    entry(
+        &format!("{name} falls behind: it leaves after max_lag, and comes back"),
+        &[
+            format!("psql -p {port} -c \"SELECT pg_wal_replay_pause()\""),
+            format!("psql -p {writes} -c \"INSERT INTO ynar (info) VALUES ('missing on {name}')\""),
+            format!("psql -p {port} -c \"SELECT pg_wal_replay_resume()\""),
+        ],
+    );
+    entry(
+        &format!("{name} is emptied without an error, and put back to work"),
+        &[format!("{trunkline} drain {name}"), format!("{trunkline} ready {name}")],
+    );
+    let data = replica.data_dir().display();
+    let account = if Uid::effective().is_root() { "runuser -u postgres -- " } else { "" };
+    let pg_ctl = stage.pg_ctl.display();
+    entry(
+        &format!("{name} is killed, and started again"),
+        &[
+            format!("kill -9 $(head -n 1 {data}/postmaster.pid)"),
+            format!("{account}{pg_ctl} -D {data} -l {directory}/{name}.restart.log start"),
+        ],
+    );
 }
 
 /// What a connection string says to verify the proxy by this root.

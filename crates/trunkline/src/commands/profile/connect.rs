@@ -10,9 +10,9 @@ use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, SimpleQueryMessage};
 use trunkline_health::login::lacks_password;
-use trunkline_health::{LoginFailure, MonitorLogin, ServerStream};
+use trunkline_health::{MonitorLogin, MonitorLoginError, ServerStream};
 use trunkline_tls::fleet::{FleetSettings, FleetTls};
-use trunkline_topology::{Address, Endpoint as Place};
+use trunkline_topology::{Address, Endpoint};
 
 use super::phases::Phases;
 use super::tls;
@@ -26,7 +26,7 @@ const TIMING_OPTION: &str = "-c trunkline.timing=on";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Where to connect.
-pub(super) struct Endpoint {
+pub(super) struct ProfiledEndpoint {
     config: Config,
     tls: FleetTls,
     /// Its address, for the output.
@@ -35,7 +35,7 @@ pub(super) struct Endpoint {
     refuses_option: bool,
 }
 
-impl Endpoint {
+impl ProfiledEndpoint {
     /// The endpoint of a connection string, or of the PG* environment.
     pub(super) fn new(dsn: Option<&str>) -> Result<Self, Failure> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -72,7 +72,7 @@ impl Endpoint {
         }
         config.application_name("trunkline profile");
         let shown = shown(&config);
-        Ok(Endpoint { config, tls, shown, refuses_option: false })
+        Ok(ProfiledEndpoint { config, tls, shown, refuses_option: false })
     }
 
     /// A new session, with Trunkline's timing when the endpoint has it.
@@ -91,23 +91,23 @@ impl Endpoint {
     }
 
     /// Tries one host after the other.
-    async fn connect_as(&self, config: &Config) -> Result<ProfiledSession, LoginFailure> {
+    async fn connect_as(&self, config: &Config) -> Result<ProfiledSession, MonitorLoginError> {
         let login = MonitorLogin { config: config.clone(), tls: self.tls.clone() };
-        let mut last = LoginFailure::Connect(io::ErrorKind::NotFound.into());
+        let mut last = MonitorLoginError::Connect(io::ErrorKind::NotFound.into());
         for place in places(config) {
             match timeout(CONNECT_TIMEOUT, login.connect_as(config, &place)).await {
                 Ok(Ok((client, connection))) => return Ok(ProfiledSession::of(client, connection)),
                 Ok(Err(error)) => last = error,
-                Err(_elapsed) => last = LoginFailure::Connect(io::ErrorKind::TimedOut.into()),
+                Err(_elapsed) => last = MonitorLoginError::Connect(io::ErrorKind::TimedOut.into()),
             }
         }
         Err(last)
     }
 
-    fn failure(&self, failure: &LoginFailure) -> Failure {
-        let LoginFailure::Login(error) = failure else {
+    fn failure(&self, failure: &MonitorLoginError) -> Failure {
+        let MonitorLoginError::Login(error) = failure else {
             let hint = match failure {
-                LoginFailure::Tls(_) => {
+                MonitorLoginError::Tls(_) => {
                     "sslmode and sslrootcert in --dsn, or PGSSLMODE and PGSSLROOTCERT, say what is wanted."
                 }
                 _ => "Is Trunkline running there? Name another endpoint with --dsn, or PGHOST and PGPORT.",
@@ -127,7 +127,7 @@ impl Endpoint {
 }
 
 /// The hosts, each with its port and the address that is given for it.
-fn places(config: &Config) -> Vec<Place> {
+fn places(config: &Config) -> Vec<Endpoint> {
     let (ports, addresses) = (config.get_ports(), config.get_hostaddrs());
     let count = config.get_hosts().len().max(addresses.len());
     let place = |at: usize| {
@@ -139,15 +139,15 @@ fn places(config: &Config) -> Vec<Place> {
             (Some(tokio_postgres::config::Host::Unix(path)), _) => path.display().to_string(),
             (None, address) => address.map(ToString::to_string).unwrap_or_default(),
         };
-        Place { address, ..Place::new(&host, port) }
+        Endpoint { address, ..Endpoint::new(&host, port) }
     };
     (0..count).map(place).collect()
 }
 
 /// Whether the error means that the endpoint does not know the option: poolers answer with a protocol violation or
 /// an invalid parameter.
-fn is_about_options(failure: &LoginFailure) -> bool {
-    let LoginFailure::Login(error) = failure else { return false };
+fn is_about_options(failure: &MonitorLoginError) -> bool {
+    let MonitorLoginError::Login(error) = failure else { return false };
     let Some(error) = error.as_db_error() else { return false };
     let codes =
         [&SqlState::PROTOCOL_VIOLATION, &SqlState::UNDEFINED_OBJECT, &SqlState::INVALID_PARAMETER_VALUE];

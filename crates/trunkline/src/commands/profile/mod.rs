@@ -12,7 +12,7 @@ mod tls;
 use std::time::{Duration, Instant};
 
 use crate::{Exit, Failure};
-use connect::{Endpoint, ProfiledSession};
+use connect::{ProfiledEndpoint, ProfiledSession};
 use phases::Phases;
 
 const AFTER: &str = "\
@@ -75,7 +75,7 @@ impl Profile {
     }
 
     async fn run_all(self) -> Result<Exit, Failure> {
-        let mut endpoint = Endpoint::new(self.dsn.as_deref())?;
+        let mut endpoint = ProfiledEndpoint::new(self.dsn.as_deref())?;
         let mut samples = Vec::with_capacity(self.runs as usize);
         let mut kept: Option<ProfiledSession> = None;
         for _ in 0..self.runs {

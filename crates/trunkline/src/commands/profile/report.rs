@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Sample;
-use super::connect::Endpoint;
+use super::connect::ProfiledEndpoint;
 
 /// The whole report.
-pub(super) fn report(sql: &str, endpoint: &Endpoint, samples: &[Sample]) -> String {
+pub(super) fn report(sql: &str, endpoint: &ProfiledEndpoint, samples: &[Sample]) -> String {
     let is_trunkline = samples.iter().any(|sample| sample.phases.is_some());
     let through = if is_trunkline { "through Trunkline" } else { "not a Trunkline: no proxy phases" };
     let mut out = format!("query     {}\nendpoint  {} ({through})\n\n", sql.trim(), endpoint.shown);

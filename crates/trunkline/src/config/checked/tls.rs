@@ -2,7 +2,7 @@
 
 use trunkline_proxy::settings::ListenerSettings;
 use trunkline_tls::accept::{AcceptError, AcceptSettings, Acceptor};
-use trunkline_tls::connect::ConnectError;
+use trunkline_tls::connect::ServerTlsError;
 use trunkline_tls::fleet::{FleetSettings, FleetTls};
 use trunkline_topology::ServerSpec;
 
@@ -18,15 +18,19 @@ pub(super) fn of_servers(raw: &RawConfig, servers: &[ServerSpec], problems: &mut
     let settings = FleetSettings { all: raw.server_tls.clone(), alone: alone.collect() };
     FleetTls::load(&settings).unwrap_or_else(|error| {
         let hint = match &error.error {
-            ConnectError::NoRoots => "Name the file with the roots of servers' certificates, or \"system\".",
-            ConnectError::WeakWithSystem => {
+            ServerTlsError::NoRoots => {
+                "Name the file with the roots of servers' certificates, or \"system\"."
+            }
+            ServerTlsError::WeakWithSystem => {
                 "Anybody can have a certificate by a public root: set sslmode = \"verify-full\"."
             }
-            ConnectError::WeakWithDirect => "Set sslmode = \"require\" or more, or leave sslnegotiation out.",
-            ConnectError::NoSystemRoots => "Install them (Debian: ca-certificates), or name a file.",
-            ConnectError::NoKey => "Name the private key of that certificate.",
-            ConnectError::NoVersion => "Swap them.",
-            ConnectError::File(_) => "It must be a file in PEM that the proxy may read.",
+            ServerTlsError::WeakWithDirect => {
+                "Set sslmode = \"require\" or more, or leave sslnegotiation out."
+            }
+            ServerTlsError::NoSystemRoots => "Install them (Debian: ca-certificates), or name a file.",
+            ServerTlsError::NoKey => "Name the private key of that certificate.",
+            ServerTlsError::NoVersion => "Swap them.",
+            ServerTlsError::File(_) => "It must be a file in PEM that the proxy may read.",
         };
         problems.push(Problem::new(&Source::default(), "server_tls", error.to_string()).hint(hint));
         FleetTls::default()

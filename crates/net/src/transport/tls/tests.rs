@@ -1,0 +1,155 @@
+use std::future::poll_fn;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use trunkline_reactor::block_on;
+use trunkline_tls::testing;
+
+use super::*;
+use crate::memory;
+
+/// Two ends that have shaken hands, over pipes of so many bytes, of which one read brings so many.
+async fn pair(capacity: usize, read_max: usize) -> (Transport, Transport) {
+    let (server, client) = memory::pair(capacity);
+    server.set_read_max(read_max);
+    client.set_read_max(read_max);
+    let (of_server, of_client) = testing::records();
+    let (server, client) = tokio::join!(
+        TlsStream::shake_hands(Transport::Memory(server), of_server, b""),
+        TlsStream::shake_hands(Transport::Memory(client), of_client, b""),
+    );
+    let over = |stream: Result<TlsStream, _>| Transport::Tls(Box::new(stream.expect("they agree")));
+    (over(server), over(client))
+}
+
+fn run(test: impl Future<Output = ()>) {
+    block_on(test).expect("a thread of its own");
+}
+
+#[test]
+fn what_one_end_writes_the_other_reads_through_the_narrowest_pipe() {
+    let sent: Vec<u8> = (0..200_000_u32).flat_map(u32::to_be_bytes).collect();
+    for (capacity, read_max) in [(1 << 20, usize::MAX), (5000, 701), (64, 7)] {
+        run(async {
+            let (mut server, mut client) = pair(capacity, read_max).await;
+            let sent = if capacity < 1000 { &sent[..40_000] } else { &sent[..] };
+            let write = async {
+                server.write_all(sent).await.expect("it reads");
+                server.flush().await.expect("it reads");
+                server.shutdown().await.expect("it reads");
+            };
+            let read = async {
+                let mut came = Vec::new();
+                client.read_to_end(&mut came).await.expect("it closes in order");
+                came
+            };
+            let ((), came) = tokio::join!(write, read);
+            assert!(came == sent, "{capacity}: {} of {} bytes", came.len(), sent.len());
+        });
+    }
+}
+
+#[test]
+fn a_write_is_done_when_its_last_byte_is_with_the_socket() {
+    run(async {
+        let (server, mut client) = pair(3000, usize::MAX).await;
+        let message = [b'm'; 10_000];
+        let mut written = server.try_write(&message).expect("some fits");
+        assert_eq!(written, message.len() - 1, "all is sealed, and not all is sent");
+        let refused = server.try_write(&message[written..]).expect_err("it is full");
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        let mut came = vec![0; message.len()];
+        let read = async { client.read_exact(&mut came).await.expect("all comes") };
+        let write = async {
+            while written < message.len() {
+                written += poll_fn(|cx| server.poll_send(cx, &message[written..])).await.expect("it reads");
+            }
+        };
+        let (_read, ()) = tokio::join!(read, write);
+        assert!(came == message);
+        assert_eq!(server.try_write(b"n").expect("there is room"), 1);
+        assert_eq!(client.read_u8().await.expect("it comes"), b'n');
+    });
+}
+
+#[test]
+fn a_byte_that_was_sealed_and_not_sent_is_not_sealed_again() {
+    run(async {
+        let (mut server, mut client) = pair(3000, usize::MAX).await;
+        let mut written = 0;
+        while let Ok(count) = server.try_write(&[b'f'; 500]) {
+            written += count;
+        }
+        assert_eq!(written % 500, 499, "the last one is sealed, and not all sent");
+        assert_eq!(server.try_write(b"f").expect_err("it is full").kind(), io::ErrorKind::WouldBlock);
+        let write = async {
+            written += poll_fn(|cx| server.poll_send(cx, b"f")).await.expect("it reads");
+            server.shutdown().await.expect("it reads");
+        };
+        let mut came = Vec::new();
+        let ((), read) = tokio::join!(write, client.read_to_end(&mut came));
+        read.expect("it closes in order");
+        assert_eq!((came.len(), came.len() % 500), (written, 0));
+    });
+}
+
+#[test]
+fn plaintext_that_was_not_read_is_there_without_the_socket() {
+    run(async {
+        let (mut server, mut client) = pair(1 << 20, usize::MAX).await;
+        server.write_all(b"hello, world").await.expect("there is room");
+        let mut first = [0; 5];
+        assert_eq!(poll_fn(|cx| client.poll_peek(cx, &mut first)).await.expect("it came"), 5);
+        assert_eq!(client.read(&mut first).await.expect("it came"), 5);
+        assert_eq!(&first, b"hello");
+        assert!(client.may_read());
+        let mut rest = [0; 100];
+        let count = client.read(&mut rest).await.expect("it came");
+        assert_eq!(&rest[..count], b", world");
+        drop(server);
+        assert_eq!(client.read(&mut rest).await.expect("an end without a goodbye is one"), 0);
+    });
+}
+
+#[test]
+fn the_last_words_arrive_with_a_goodbye() {
+    run(async {
+        let (server, mut client) = pair(1 << 20, usize::MAX).await;
+        assert_eq!(server.try_write_last(b"bye").expect("there is room"), 3);
+        let mut came = Vec::new();
+        client.read_to_end(&mut came).await.expect("a goodbye is the end");
+        assert_eq!(came, b"bye");
+        drop(server);
+    });
+}
+
+#[test]
+fn a_peer_that_speaks_no_tls_is_told_by_an_alert() {
+    run(async {
+        let (server, mut client) = memory::pair(1000);
+        let (records, _) = testing::records();
+        client.write_all(b"\0\0\0\x08\x04\xd2\x16\x2f").await.expect("there is room");
+        let refused = TlsStream::shake_hands(Transport::Memory(server), records, b"").await;
+        let (error, socket) = refused.expect_err("it is no TLS");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        drop(socket);
+        let mut alert = Vec::new();
+        client.read_to_end(&mut alert).await.expect("it closes in order");
+        // Source: RFC 8446, 6: alert, fatal.
+        assert_eq!((alert[0], alert[5]), (21, 2), "{alert:?}");
+    });
+}
+
+#[test]
+fn many_peers_share_the_space_of_a_thread() {
+    run(async {
+        let (mut server, mut client) = pair(1 << 20, usize::MAX).await;
+        let (mut other, mut its_client) = pair(1 << 20, usize::MAX).await;
+        server.write_all(&[b'1'; 9000]).await.expect("there is room");
+        other.write_all(&[b'2'; 9000]).await.expect("there is room");
+        let mut came = [0; 9000];
+        its_client.read_exact(&mut came).await.expect("it came");
+        assert!(came.iter().all(|byte| *byte == b'2'));
+        client.read_exact(&mut came).await.expect("it came");
+        assert!(came.iter().all(|byte| *byte == b'1'));
+    });
+}
