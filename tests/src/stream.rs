@@ -100,10 +100,10 @@ impl ClientStream {
     /// # Errors
     /// What the kernel says.
     pub fn is_quiet(&self) -> io::Result<bool> {
-        if let Some(tls) = &self.tls {
-            if !tls.opened.lock().expect("no thread panics with it").is_empty() {
-                return Ok(false);
-            }
+        if let Some(tls) = &self.tls
+            && !tls.opened.lock().expect("no thread panics with it").is_empty()
+        {
+            return Ok(false);
         }
         self.socket.set_nonblocking(true)?;
         let seen = self.socket.peek(&mut [0]);

@@ -130,7 +130,8 @@ mod tests {
     fn keys_of_tls_are_taken_out_of_both_forms() {
         let none = |_: &str| None;
         let (rest, tls) =
-            split("host=db sslmode=verify-full user='a b' sslrootcert = '/a b/ca.pem' port=1", none).unwrap();
+            split("host=db sslmode=verify-full user='a b' sslrootcert = '/a b/ca.pem' port=1", none)
+                .expect("it is valid");
         assert_eq!(rest.trim(), "host=db user='a b' port=1");
         assert_eq!(
             (tls.sslmode, tls.sslrootcert.as_deref()),
@@ -138,17 +139,17 @@ mod tests {
         );
         let (rest, tls) =
             split("postgresql://u@h:1/db?sslmode=require&application_name=x&sslrootcert=%2Fca", none)
-                .unwrap();
+                .expect("it is valid");
         assert_eq!(rest, "postgresql://u@h:1/db?application_name=x");
         assert_eq!((tls.sslmode, tls.sslrootcert.as_deref()), (ServerSslMode::Require, Some("/ca")));
-        assert_eq!(split("postgresql://h?sslmode=require", none).unwrap().0, "postgresql://h");
+        assert_eq!(split("postgresql://h?sslmode=require", none).expect("it is valid").0, "postgresql://h");
         assert!(split("sslmode=always", none).is_err());
     }
 
     #[test]
     fn variables_stand_in() {
         let set = |name: &str| (name == "PGSSLMODE").then(|| "disable".to_owned());
-        assert_eq!(split("host=db", set).unwrap().1.sslmode, ServerSslMode::Disable);
-        assert_eq!(split("sslmode=require", set).unwrap().1.sslmode, ServerSslMode::Require);
+        assert_eq!(split("host=db", set).expect("it is valid").1.sslmode, ServerSslMode::Disable);
+        assert_eq!(split("sslmode=require", set).expect("it is valid").1.sslmode, ServerSslMode::Require);
     }
 }
