@@ -280,7 +280,7 @@ fn a_scram_login_is_relayed_except_from_one_tls_connection_to_another() {
     assert_eq!(plain.run(tls.reads()).as_deref(), Ok(IN));
     let why = [
         "FATAL:  the proxy cannot relay a SCRAM login from one TLS connection to another",
-        "HINT:  Set mode = \"verify\" in section [auth]",
+        "HINT:  Set mode = \"verify\" or \"login\" in section [auth]",
     ];
     refused(encrypted.run(tls.reads()), &why);
     assert_eq!(Client { binding: "disable", ..encrypted }.run(tls.reads()).as_deref(), Ok(IN));

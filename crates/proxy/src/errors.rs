@@ -164,7 +164,7 @@ fn too_many_failures(seconds: u64) -> Parts {
 fn bound_twice() -> Parts {
     let detail = "The client can bind its login to its own TLS connection, and the server to another, the proxy's: each \
                   would take the other for an attacker.";
-    let hint = "Set mode = \"verify\" in section [auth] of the proxy's configuration, or connect with \
+    let hint = "Set mode = \"verify\" or \"login\" in section [auth] of the proxy's configuration, or connect with \
                 channel_binding=disable.";
     (
         SqlState::INVALID_AUTHORIZATION,

@@ -375,6 +375,27 @@ fn an_admin_socket_in_no_directory_is_a_warning_with_its_line() {
 }
 
 #[test]
+fn relay_where_both_sides_must_have_tls_is_a_warning() {
+    let said = "auth.mode: is relay, with TLS on both sides";
+    let text = |mode: &str, clients: &str, servers: &str| {
+        format!(
+            "{SERVER}[auth]\nmode = \"{mode}\"\n[client_tls]\ncert_file = \"self-signed\"\n\
+             sslmode = \"{clients}\"\n[server_tls]\nsslmode = \"{servers}\"\n"
+        )
+    };
+    for (mode, clients, servers, is_said) in [
+        ("relay", "require", "require", true),
+        ("relay", "prefer", "require", false),
+        ("relay", "require", "prefer", false),
+        ("login", "require", "require", false),
+        ("verify", "require", "require", false),
+    ] {
+        let warnings = warnings(Given::file(&text(mode, clients, servers)));
+        assert_eq!(warnings.contains(said), is_said, "{mode} {clients} {servers}: {warnings}");
+    }
+}
+
+#[test]
 fn a_server_that_is_the_proxy_itself_is_a_problem() {
     let text = "[[server]]\naddress = \"localhost:5434\"\n";
     let problems = Given::file(text).problems();

@@ -61,6 +61,7 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
     warnings::warnings(&raw, monitor.as_ref(), &servers, &mut warnings);
     tls::of_clients(&raw, &listeners, &mut problems);
     let tls = tls::of_servers(&raw, &servers, &mut problems);
+    warnings::relay_between_tls(&raw.proxy.auth, &listeners, (&servers, &tls), &mut warnings);
     hba::check(&raw.proxy.auth, &listeners, &mut problems, &mut warnings);
     let source = auth::source(&raw.auth, &raw.proxy.auth, &mut problems);
     let level = log::level(&raw.log_level, &mut problems);

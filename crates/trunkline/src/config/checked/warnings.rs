@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use trunkline_proxy::settings::{AuthMode, AuthSettings, ListenerSettings};
+use trunkline_tls::fleet::FleetTls;
 use trunkline_topology::ServerSpec;
 
 use crate::config::admin_places::OFF;
@@ -34,5 +36,26 @@ pub(super) fn warnings(
             Problem::new(&raw.admin_socket.source, "admin.socket", message)
                 .hint("Create it before the start, owned by the user that the proxy runs as, or name a file in another one."),
         );
+    }
+}
+
+/// A SCRAM login cannot be relayed where client and server could each bind it to a TLS connection of its own.
+pub(super) fn relay_between_tls(
+    auth: &AuthSettings,
+    listeners: &[ListenerSettings],
+    (servers, tls): (&[ServerSpec], &FleetTls),
+    warnings: &mut Problems,
+) {
+    let from_clients = listeners.iter().any(|listener| listener.options.tls.sslmode().must_encrypt());
+    let to_servers = servers
+        .iter()
+        .filter_map(|server| tls.of(&server.host, server.port))
+        .any(|tls| tls.mode().must_encrypt());
+    if auth.mode == AuthMode::Relay && from_clients && to_servers {
+        let message =
+            "is relay, with TLS on both sides: clients that could bind their SCRAM login to TLS are refused";
+        warnings.push(Problem::new(&Source::Default, "auth.mode", message).hint(
+            "Set \"verify\" or \"login\", unless the servers ask for something else than scram-sha-256.",
+        ));
     }
 }
