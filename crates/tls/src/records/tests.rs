@@ -113,7 +113,7 @@ fn a_peer_that_is_refused_is_told_why() {
     let answer = server.take(&hello).unwrap();
     let mut out = Vec::new();
     let refused = client.records.open(&mut answer.clone(), |_| {}, &mut out).unwrap_err();
-    assert!(refused.to_string().contains("not valid for name"), "{refused}");
+    assert!(refused.to_string().contains("not for host name"), "{refused}");
     let told = server.take(&out).unwrap_err();
     assert!(told.to_string().contains("BadCertificate"), "{told}");
 }
