@@ -123,6 +123,25 @@ fn a_user_who_cannot_log_in_is_asked_like_others_and_fails() {
 }
 
 #[test]
+fn by_scram_alone_nobody_is_let_in_with_an_md5_hash_and_others_are_as_ever() {
+    let method = ClientMethod::ScramSha256;
+    let password = Secret::Password { password: RIGHT.to_owned().into(), verifier: verifier() };
+    for secret in [Secret::Scram(verifier()), password] {
+        assert!(is_let_in(method, secret.clone(), RIGHT, First::WithTheMechanism));
+        assert!(!is_let_in(method, secret, "wrong", First::WithTheMechanism));
+    }
+    for secret in
+        [Secret::Md5(md5_stored(USER, RIGHT.as_bytes()).into()), Secret::Unusable(Unusable::Unknown)]
+    {
+        let mut out = BytesMut::new();
+        let step = Authenticator::start(method, secret.clone(), USER, b"", None, &mut out);
+        let asked = matches!(step, Ok(AuthStep::Ask(Authenticator(AuthExchange::Scram(_)))));
+        assert!(asked, "{secret:?} looks like any other");
+        assert!(!is_let_in(method, secret, RIGHT, First::WithTheMechanism));
+    }
+}
+
+#[test]
 fn trust_asks_for_nothing() {
     let mut out = BytesMut::new();
     let step =
