@@ -1,0 +1,200 @@
+//! What regular expressions, includes and maps mean: the proxy's rules against those of a PostgreSQL that has them all.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use trunkline_cluster::Cluster;
+use trunkline_hba::{DiskFiles, HbaClient, HbaRules, IdentMaps};
+use trunkline_tests::{Login, cluster_of, eventually, pg18, psql_output};
+
+/// A cluster whose rules and maps are those of this file: one database, which need not exist, for each of them.
+fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        let cluster = cluster_of(pg18(), 0, &[]);
+        let write = |file: &str, text: String| {
+            fs::write(cluster.primary.data_dir().join(file), text).unwrap();
+        };
+        write("pg_ident.conf", MAPS.to_owned());
+        write("pg_hba.conf", format!("local all postgres trust\n{}{}", peers(), expressions()));
+        cluster.primary.psql("SELECT pg_reload_conf()").unwrap();
+        eventually(Duration::from_secs(10), "the server has read the rules", || {
+            refused(cluster.primary.port(), "anybody", "x0").contains("rejects")
+        });
+        cluster
+    })
+}
+
+/// What a server says to a user of a database that it does not let in.
+fn refused(port: u16, user: &str, database: &str) -> String {
+    match Login::of(user, "x").with("database", database).try_connect(port) {
+        Ok(_) => panic!("{user} got in"),
+        Err(error) => error.text,
+    }
+}
+
+/// Of the database `x` and their number; the first matches everybody.
+const EXPRESSIONS: &[&str] = &[
+    "",
+    "^app",
+    "app$",
+    "^a.p$",
+    "^[[:alpha:]]+$",
+    "^[]x]$",
+    "^[^]x]$",
+    "^(?:a|b)$",
+    "(?i)^ADM",
+    "^\\w+$",
+    "^\\W+$",
+    "^\\d{2,4}$",
+    "a|b",
+    "^\u{e9}$",
+    "^.{2}$",
+    "^[^a]$",
+    "^\\.$",
+    "^a\\-b$",
+    "x*",
+    "^(ab)+$",
+    "^\\s$",
+    "^[a-c]+$",
+    "^[\\d-]+$",
+    "^a.b$",
+    "^a,b$",
+    "^[\\w.]+$",
+    "^.$",
+    "^(a|ab)(c|bcd)?$",
+    "^a+?b*?$",
+    "\"",
+    "^[[:space:][:digit:]]$",
+    "^$",
+];
+
+const USERS: &[&str] = &[
+    "app", "App", "apple", "a p", "ap", "ADMIN", "admin", "12", "12345", "\u{e9}", "]", "x", "a", "b", "c",
+    "-", "a-b", ".", "abab", "ab", "a\nb", " ", "a,b", "a_1", "abcd", "\"", "\\", "\n",
+];
+
+fn expressions() -> String {
+    let rule = |(index, expression): (usize, &&str)| {
+        format!("host x{index} \"/{}\" all reject\n", expression.replace('"', "\"\""))
+    };
+    EXPRESSIONS.iter().enumerate().map(rule).collect()
+}
+
+fn load(rules: &str, maps: &str) -> (HbaRules, IdentMaps) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("hba"), rules).unwrap();
+    fs::write(path("ident"), maps).unwrap();
+    let maps = IdentMaps::load(&DiskFiles, &path("ident")).unwrap();
+    (HbaRules::load(&DiskFiles, &path("hba"), &maps).unwrap(), maps)
+}
+
+#[test]
+fn expressions_match_the_same_names() {
+    let port = cluster().primary.port();
+    let (rules, _) = load(&expressions(), "");
+    for (index, expression) in EXPRESSIONS.iter().enumerate() {
+        for user in USERS {
+            let database = format!("x{index}");
+            let client = HbaClient {
+                address: "127.0.0.1".parse().ok(),
+                is_encrypted: false,
+                user: user.as_bytes(),
+                database: Some(database.as_bytes()),
+            };
+            let ours = rules.find(&client, Vec::new).is_some();
+            let theirs = refused(port, user, &database).contains("rejects");
+            assert_eq!(ours, theirs, "{expression:?} {user:?}");
+        }
+    }
+}
+
+/// Of the database `m` and its number, which is the map's.
+const MAPS: &str = r#"
+m0 root all
+m1 root "all"
+m2 /^(.*)t$ \1
+m3 /^r(o+)t$ x\1y
+m4 /^(x)?root$ \1
+m4 root guest
+m5 root /^gu
+m6 "root" "/^gu"
+m7 /^ROOT$ guest
+m8 root \1
+m9 /nobody guest
+m9 /oo guest
+m10 /^(r)(o) \2
+m11 /^(.)oot$ \1\1
+"#;
+
+const MAP_COUNT: usize = 12;
+
+fn peers() -> String {
+    (0..MAP_COUNT).map(|map| format!("local m{map} all peer map=m{map}\n")).collect()
+}
+
+#[test]
+fn maps_allow_the_same_users() {
+    if !nix::unistd::getuid().is_root() {
+        println!("the maps of this test are for root");
+        return;
+    }
+    let cluster = cluster();
+    let (_, maps) = load("", MAPS);
+    let host = cluster.socket_dir().display().to_string();
+    for map in (0..MAP_COUNT).map(|map| format!("m{map}")) {
+        for user in ["guest", "all", "root", "roo", "xooy", "app", "\\1", "\\2", "r\\1", "rr", "gu"] {
+            let who = [("PGHOST", host.as_str()), ("PGUSER", user), ("PGDATABASE", &map)];
+            let output = psql_output(cluster.primary.port(), &who, "SELECT 1");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let theirs = !said.contains("Peer authentication failed");
+            assert_eq!(maps.allows(Some(&map), b"root", user.as_bytes()), theirs, "{map} {user}: {said}");
+        }
+    }
+}
+
+/// Lines that PostgreSQL 16 knows and 15 does not, whether it takes them, and whether the proxy does.
+const LINES: &[(&str, bool, bool)] = &[
+    ("host all /^app_\\d+$ all md5", true, true),
+    // A comma ends a word, unless there are quotes around it.
+    ("host /^db\\d{2,4}$ all all md5", false, false),
+    ("host \"/^db\\d{2,4}$\" \"/^(a|b),c$\" all md5", true, true),
+    ("host all / all md5", true, true),
+    ("host all /( all md5", false, false),
+    ("host all /a{2,1} all md5", false, false),
+    ("host all /* all md5", false, false),
+    ("host all @nowhere all md5", false, false),
+    ("include nowhere", false, false),
+    ("include_if_exists nowhere", true, true),
+    ("include_dir nowhere", false, false),
+    ("include", false, false),
+    ("include a b", false, false),
+    ("\"include_if_exists\" nowhere", true, true),
+    // What only PostgreSQL's engine can do, or means otherwise.
+    ("host all /(a)\\1 all md5", true, false),
+    ("host all /(?=a) all md5", true, false),
+    ("host all /\\ma all md5", true, false),
+    ("host all /a\\b all md5", true, false),
+    ("host all /app\\Z all md5", true, false),
+];
+
+#[test]
+fn the_same_lines_are_taken() {
+    let cluster = cluster_of(pg18(), 0, &[]);
+    let own = cluster.primary.data_dir().join("pg_hba.conf");
+    for (line, by_postgresql, by_proxy) in LINES {
+        fs::write(&own, format!("{line}\n")).unwrap();
+        // Only this view reads the file: nobody reloads the server.
+        let sql = "SELECT count(*) FROM pg_hba_file_rules WHERE error IS NOT NULL";
+        assert_eq!(cluster.primary.psql(sql).unwrap() == "0", *by_postgresql, "PostgreSQL: {line}");
+        let folder = tempfile::tempdir().unwrap();
+        let path: &Path = &folder.path().join("hba");
+        fs::write(path, format!("{line}\n")).unwrap();
+        let taken = HbaRules::load(&DiskFiles, path.to_str().unwrap(), &IdentMaps::default()).is_ok();
+        assert_eq!(taken, *by_proxy, "the proxy: {line}");
+    }
+}
