@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 
-use trunkline_hba::limits::{DEPTH_MAX, FILE_BYTES_MAX, FILES_MAX, LINES_MAX, PROBLEMS_MAX};
+use trunkline_hba::limits::{DEPTH_MAX, FILE_BYTES_MAX, FILES_MAX, LINES_MAX, PROBLEMS_MAX, WORDS_MAX};
 use trunkline_hba::{
     AccessFiles, CertificateDemand, CertificateName, DiskFiles, FileProblems, HbaClient, HbaMethod, HbaRules,
     IdentMaps,
@@ -218,6 +218,16 @@ fn what_is_read_is_bounded() {
     assert!(rules(&[("/etc/hba", &rule.repeat(LINES_MAX))]).is_ok());
     let more = told(rules(&[("/etc/hba", &rule.repeat(LINES_MAX + 2))]));
     assert_eq!(more, [format!("/etc/hba:{}: there are more than {LINES_MAX} lines", LINES_MAX + 1)]);
+    // The first file is one of them.
+    for (files, is_read) in [(FILES_MAX - 1, true), (FILES_MAX, false)] {
+        let text = "include more\n".repeat(files);
+        assert_eq!(rules(&[("/etc/hba", &text), ("/etc/more", "# none\n")]).is_ok(), is_read, "{files}");
+    }
+    // Beside its type, database and method.
+    for (users, is_read) in [(WORDS_MAX - 3, true), (WORDS_MAX - 2, false)] {
+        let text = format!("local all {} trust\n", vec!["u"; users].join(","));
+        assert_eq!(rules(&[("/etc/hba", &text)]).is_ok(), is_read, "{users}");
+    }
     let wrong = rules(&[("/etc/hba", &"x\n".repeat(PROBLEMS_MAX + 3))]).unwrap_err();
     assert_eq!((wrong.problems.len(), wrong.more), (PROBLEMS_MAX, 3));
     assert!(wrong.to_string().ends_with("; and 3 more"), "{wrong}");
