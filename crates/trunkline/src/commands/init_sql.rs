@@ -8,7 +8,7 @@ Examples:
       psql asks for the role's password at the end
   trunkline init-sql > init.sql && psql -X -h PRIMARY -U postgres -f init.sql
   trunkline init-sql --verify none
-      only for health probes: [auth] mode = \"relay\"
+      only for health probes: [auth] mode = \"login\" or \"relay\"
 
 Run it once, on the primary, as a superuser, in the database that [monitor] dbname names (postgres unless it is set).
 Nothing is connected to. The SQL is for psql and for PostgreSQL 14 to 18; it changes all of it or nothing.
