@@ -37,8 +37,9 @@ test: ## All checks and suites, as CI runs them; installs PostgreSQL from Debian
 MOVES_SECONDS ?= 3600
 
 .PHONY: test-long
-test-long: test-foreign ## An hour (MOVES_SECONDS) of random sessions with random moves, each compared with one that stays; finds new seeds
+test-long: test-foreign ## Each suite over TLS or without, as `make test` does not; an hour (MOVES_SECONDS) of random sessions with random moves, each compared with one that stays
 	@scripts/ci/tools.sh server
+	@scripts/ci/reversed.sh
 	TRUNKLINE_MOVES_SECONDS=$(MOVES_SECONDS) cargo test -p trunkline-tests --test moves a_session_that_moves -- --nocapture
 	@if [ "$$(id -u)" -eq 0 ]; then tests/newcomer/run.sh; else echo "    newcomer: SKIPPED, only root can make a Debian root"; fi
 

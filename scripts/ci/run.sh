@@ -4,6 +4,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
 source scripts/ci/steps.sh
+source scripts/ci/suites.sh
 
 mkdir -p "$logs"
 rm -f "$logs"/*.log
@@ -20,15 +21,6 @@ target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target"
 TRUNKLINE_BIN=$(cd "$target" && pwd)/quick/trunkline
 export TRUNKLINE_BIN
-
-# These promise times, so nothing runs beside them.
-timed="lag health_rows faults"
-# These keep both processors busy with pgbench, so they come last and two at a time.
-loaded="outliving"
-
-suite() {
-    cargo test -p trunkline-tests --test "$1" -- --test-threads "${2:-3}"
-}
 
 all_suites() {
     local status=0 name slow
@@ -50,12 +42,6 @@ all_suites() {
         suite "$name" 2 || status=1
     done
     return "$status"
-}
-
-# The suites that are neither timed nor slow nor loaded.
-suites() {
-    find tests/tests -maxdepth 1 -name '*.rs' -printf '%f\n' | sed 's/\.rs$//' | sort |
-        grep -vE "^slow_|^(${timed// /|}|${loaded// /|})$"
 }
 
 build() {

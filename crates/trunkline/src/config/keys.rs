@@ -411,7 +411,7 @@ mod tests {
         }
         let in_sections: usize =
             SECTIONS.iter().map(|section| switches(section.keys, RawConfig::default())).sum();
-        assert_eq!((in_sections, switches(LISTENER_KEYS, ListenerEntry::default())), (2, 2));
+        assert_eq!((in_sections, switches(LISTENER_KEYS, ListenerEntry::default())), (3, 2));
     }
 
     #[test]

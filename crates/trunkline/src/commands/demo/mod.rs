@@ -32,7 +32,7 @@ const AFTER: &str = "\
 Examples:
   trunkline demo
   trunkline demo --replicas 3 --max-lag 2s --auth relay
-  trunkline demo --tls            verify-full from psql to the proxy, and from there to the servers
+  trunkline demo --tls            TLS from psql on, each certificate verified
   trunkline demo --statements     every statement with its timing, as it happens
   trunkline demo --exec 'psql -c \"SELECT count(*) FROM ynar\"'
   trunkline demo --pg-bin /usr/lib/postgresql/17/bin --exec ./my_test.sh

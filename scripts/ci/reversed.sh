@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Each suite the other way: with TLS where `make test` runs it without, and the reverse. About twenty minutes.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
+source scripts/ci/suites.sh
+
+# They set up TLS themselves, or count bytes and connections that it changes.
+fixed="tls tls_drivers tls_faults certificates channel_binding handshakes hba hba_lines hba_semantics first_packets"
+
+status=0
+for name in $timed $(suites) $loaded; do
+    case " $fixed " in *" $name "*) continue ;; esac
+    other=on
+    ! speaks_tls "$name" || other=
+    printf '    %s, %s\n' "$name" "$([ -n "$other" ] && echo over TLS || echo without TLS)"
+    TRUNKLINE_TEST_TLS=$other cargo test --quiet -p trunkline-tests --test "$name" -- --test-threads 2 || status=1
+done
+exit "$status"
