@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # Which suites there are, and how each is run. Sourced.
 
 # These promise times, so nothing runs beside them.
