@@ -1,11 +1,11 @@
-//! `[monitor] password_command`: a password that another program keeps.
+//! `password_command` of `[monitor]` and of `[auth]`: passwords that another program keeps.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::path::Path;
 use std::time::Duration;
 
 use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE};
-use trunkline_tests::{Endpoint, EndpointBuilder, eventually, http_get, own_cluster, psql};
+use trunkline_tests::{Endpoint, EndpointBuilder, Login, eventually, http_get, own_cluster, psql, psql_output};
 
 /// Far beyond what a healthy machine needs.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -69,4 +69,43 @@ fn proxy_starts_without_a_password_and_takes_it_once_there_is_one() {
     std::fs::write(&file, MONITOR_PASSWORD).unwrap();
     endpoint.await_health("primary", true, PATIENCE);
     endpoint.await_health("replica1", true, PATIENCE);
+}
+
+/// The user's name is the last argument, and so what `sh -c` calls `$0`.
+#[test]
+fn users_whom_the_proxy_lets_in_without_a_password_get_theirs_from_the_command() {
+    let cluster = own_cluster(2);
+    cluster.primary.psql("CREATE ROLE app LOGIN PASSWORD 'first'").unwrap();
+    cluster.wait_caught_up().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let hba = directory.path().join("hba");
+    std::fs::write(&hba, "host all app 127.0.0.1/32 trust\n").unwrap();
+    std::fs::write(directory.path().join("app"), "first").unwrap();
+    let script = format!("cat {}/$0", directory.path().display());
+    let endpoint = Endpoint::over(&cluster)
+        .key("auth.hba_file", &format!("{hba:?}"))
+        .key("auth.password_command", &format!("[\"sh\", \"-c\", {script:?}]"))
+        .start();
+    let app = [("PGUSER", "app"), ("PGPASSWORD", "")];
+    let ask = || {
+        let output = psql_output(endpoint.reads(), &app, "SELECT current_user");
+        let text = if output.status.success() { output.stdout } else { output.stderr };
+        String::from_utf8_lossy(&text).trim_end().to_owned()
+    };
+    assert_eq!(ask(), "app");
+    // A session that is there finds its way to another server.
+    let mut wire = Login::of("app", "").connect(endpoint.reads());
+    let victim = wire.value("SHOW cluster_name");
+    let victim = cluster.replicas.iter().find(|replica| replica.name() == victim).unwrap();
+    victim.kill_postmaster();
+    assert_ne!(wire.value("SHOW cluster_name"), victim.name());
+
+    cluster.primary.psql("ALTER ROLE app PASSWORD 'second'").unwrap();
+    let other = cluster.replicas.iter().find(|replica| replica.name() != victim.name()).unwrap();
+    eventually(PATIENCE, "the replica has it", || {
+        other.psql("SELECT pg_last_wal_replay_lsn()").is_ok() && ask() != "app"
+    });
+    std::fs::write(directory.path().join("app"), "second").unwrap();
+    eventually(PATIENCE, "the command is run again once its password is refused", || ask() == "app");
+    assert!(!endpoint.log().contains("second"), "{}", endpoint.log());
 }

@@ -135,6 +135,13 @@ impl ServerCredentials {
         self.password.as_ref().map(|password| scram::Credentials::Password(password.text.clone()))
     }
 
+    /// Whether nothing but a server that asks for nothing lets the user in with these.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { scram, md5_stored, password } = self;
+        scram.is_none() && md5_stored.is_none() && password.is_none()
+    }
+
     /// Whether a SCRAM exchange has to derive its keys from the password first.
     #[must_use]
     pub fn must_derive(&self) -> bool {

@@ -20,7 +20,7 @@ use crate::failure::{ReloadError, StartError};
 use crate::functions::FunctionStore;
 use crate::limits::LISTENERS_CHANGE_TIMEOUT;
 use crate::listening::PreparedListeners;
-use crate::serve::{Bound, Running, reads_secrets};
+use crate::serve::{Bound, Running, reads_secrets, session_passwords_of};
 use crate::settings::{AuthMode, Settings};
 
 /// Whether `auto` has found that stored secrets can be read, and is told nothing new: then a reload is no occasion to
@@ -71,7 +71,8 @@ impl Running {
 
     /// What sessions look up by the new settings: those there are, or others.
     async fn stores(&self, before: &Live, settings: &Settings) -> Result<LiveStores, StartError> {
-        let LiveStores { server_tls: _, access: _, secrets, functions, mock } = before.stores.clone();
+        let LiveStores { server_tls: _, access: _, secrets, session_passwords, functions, mock } =
+            before.stores.clone();
         let server_tls = settings.health.login.tls.clone();
         let access = Access::load(&settings.auth, &settings.listeners)?.map(Arc::new);
         let auth = &settings.auth;
@@ -95,7 +96,12 @@ impl Running {
         } else {
             Arc::new(MockSecret::new(auth.mock_nonce.as_ref()).map_err(StartError::Random)?)
         };
-        Ok(LiveStores { server_tls, access, secrets, functions, mock })
+        let session_passwords = match (&auth.password_command, session_passwords) {
+            // It keeps what it has.
+            (Some(command), Some(known)) if *command == known.command() => Some(known),
+            (command, _) => session_passwords_of(command.clone()),
+        };
+        Ok(LiveStores { server_tls, access, secrets, session_passwords, functions, mock })
     }
 
     /// Reads a users file on a thread that may wait for it.

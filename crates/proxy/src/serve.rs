@@ -29,6 +29,7 @@ use crate::worker;
 use trunkline_auth::failures::FailureGuard;
 use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretStore};
+use trunkline_auth::session_passwords::SessionPasswords;
 use trunkline_routing::Attached;
 use trunkline_telemetry::metrics::Metrics;
 use trunkline_telemetry::sessions::{self, SessionFilter};
@@ -135,8 +136,15 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
     let auth_choice = AuthChoice::start(settings, secrets.as_ref(), &Handle::current());
     let functions = FunctionStore::new(settings.session.functions, health.clone(), Handle::current());
     let server_tls = settings.health.login.tls.clone();
-    let stores =
-        LiveStores { server_tls, access, secrets, functions: Arc::new(functions), mock: Arc::new(mock) };
+    let session_passwords = session_passwords_of(settings.auth.password_command.clone());
+    let stores = LiveStores {
+        server_tls,
+        access,
+        secrets,
+        session_passwords,
+        functions: Arc::new(functions),
+        mock: Arc::new(mock),
+    };
     let statement_log =
         StatementLog::start().map_err(|source| StartError::Thread { what: "the statement log", source })?;
     let defaults = Defaults::start(&health, &Handle::current());
@@ -278,4 +286,9 @@ impl Running {
         }
         self.aside.shutdown().await;
     }
+}
+
+/// Passwords of users for the servers, if a `command` prints them.
+pub(crate) fn session_passwords_of(command: Option<Vec<String>>) -> Option<SessionPasswords> {
+    command.map(|command| SessionPasswords::new(command, Handle::current()))
 }

@@ -190,6 +190,8 @@ pub struct AuthSettings {
     pub client_method: ClientMethod,
     /// How long a cached secret is used while it cannot be read again.
     pub cache_ttl: Duration,
+    /// Program and arguments that print a user's password for the servers; the user's name is one argument more.
+    pub password_command: Option<Vec<String>>,
     /// What the salts of users who cannot log in are made from; `None`: from the cluster's system identifier.
     pub mock_nonce: Option<MockNonce>,
     /// How many failures close the door to a client.

@@ -149,6 +149,7 @@ impl TestWorker {
             server_tls: Default::default(),
             access: None,
             secrets,
+            session_passwords: None,
             functions: Arc::new(functions),
             mock,
         };

@@ -53,7 +53,14 @@ const MODULES: &[(&str, &[&[&str]])] = &[
     ("topology", &[&["address", "state"], &["snapshot"], &["testing"]]),
     ("routing", &[&["attrs", "load"], &["eligible"], &["balance"]]),
     ("telemetry", &[&["limits", "metrics"], &["sessions", "log_rate"], &["statement_log", "exposition"]]),
-    ("auth", &[&["secrets", "credentials", "failures", "mock", "nonce"], &["authenticator"]]),
+    (
+        "auth",
+        &[
+            &["password_command"],
+            &["session_passwords", "secrets", "credentials", "failures", "mock", "nonce"],
+            &["authenticator"],
+        ],
+    ),
     ("control", &[&["limits", "contract", "listen", "reload"], &["admin", "http"]]),
     (
         "session",

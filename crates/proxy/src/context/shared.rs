@@ -27,6 +27,7 @@ use crate::snapshots::ExportedSnapshots;
 use trunkline_auth::failures::FailureGuard;
 use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::SecretStore;
+use trunkline_auth::session_passwords::SessionPasswords;
 use trunkline_telemetry::metrics::Metrics;
 use trunkline_telemetry::sessions::SessionsQuery;
 use trunkline_telemetry::statement_log::StatementLog;
@@ -77,6 +78,8 @@ pub(crate) struct LiveStores {
     pub(crate) access: Option<Arc<Access>>,
     /// The stored secrets, if the proxy authenticates clients.
     pub(crate) secrets: Option<SecretStore>,
+    /// Passwords of users for the servers, if a command prints them.
+    pub(crate) session_passwords: Option<SessionPasswords>,
     pub(crate) functions: Arc<FunctionStore>,
     /// The secret that mock verifiers of unknown users are derived from: each user keeps the same one.
     pub(crate) mock: Arc<MockSecret>,

@@ -14,6 +14,7 @@ use trunkline_session::{ConnectionState, SessionState};
 use trunkline_topology::{Address, Postmaster};
 
 use super::login::{LoginError, LoginReply};
+use super::means::LoginMeans;
 use super::patience::answered;
 use super::restore::{LoginAs, log_in};
 use super::take::{ChoiceReason, Search, TakeError};
@@ -145,9 +146,11 @@ pub(crate) async fn check_out(
 ) -> Result<ReadyServer, TakeError> {
     let timeout = search.worker.shared.live().timeouts.connect;
     let connector = &search.worker.connector;
+    let mut means = LoginMeans::new(search.worker, who).await;
     loop {
         let mut server = search.connect().await?;
         let id = server.lease.server();
+        let who = means.who();
         let logged_in = log_in_either_way(connector, &mut server, who, timeout);
         let error = match answered(&search.worker.shared.health, id, timeout, logged_in).await {
             Ok(Ok(login_reply)) => {
@@ -164,6 +167,9 @@ pub(crate) async fn check_out(
             Ok(Err(error)) => error,
             Err(error) => error.into(),
         };
+        if means.has_other(&error).await {
+            continue;
+        }
         if let Some(pause) = search.pause_for_role(&server, &error) {
             drop(server);
             timer::sleep(pause).await;

@@ -4,6 +4,7 @@ mod align;
 pub(crate) mod connection;
 mod freshness;
 pub(crate) mod login;
+mod means;
 mod mechanism;
 pub(crate) mod patience;
 pub(crate) mod refused;

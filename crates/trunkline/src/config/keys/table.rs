@@ -156,6 +156,12 @@ const AUTH: &[Key<RawConfig>] = &[
         "Verify: how clients prove themselves. `auto` follows the stored secret (SCRAM-SHA-256 or md5); `scram-sha-256` lets nobody in with an md5 secret; `password` is in the clear; `trust` asks for nothing.",
     ),
     unset(
+        "password_command",
+        "[\"rds-token\", \"--region\", \"eu-central-1\"]",
+        KeyKind::Command(|t, v, _source| t.proxy.auth.password_command = Some(v)),
+        "Program and arguments that print a user's password or token for the servers; the user's name is its last argument. For sessions whose own login leaves nothing that a server takes: `cert`, `peer` and `trust` of `hba_file`, or a server that wants the password itself. Kept until a server refuses it, then run once more. No shell.",
+    ),
+    unset(
         "mock_nonce",
         "\"a long random text\"",
         KeyKind::Secret(|t, v, s| t.proxy.auth.mock_nonce.put(v, s)),
