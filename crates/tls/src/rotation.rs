@@ -86,11 +86,13 @@ impl<T> Rotating<T> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).problem.clone()
     }
 
-    /// Reads the files if they are others than at the last look.
+    /// Reads the files if they are others than at the last look, or could not be used then: what was wrong need not show
+    /// in the file, as with rights that are given after it was written.
     pub(crate) fn look<E: std::fmt::Display>(&self, load: impl FnOnce() -> Result<T, E>) -> Rotation {
         let stamps = stamps(&self.files);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.stamps == stamps {
+        let is_same = seen.stamps == stamps;
+        if is_same && seen.problem.is_none() {
             return Rotation::Unchanged;
         }
         seen.stamps = stamps;
@@ -101,8 +103,10 @@ impl<T> Rotating<T> {
                 Rotation::Renewed
             }
             Err(error) => {
-                seen.problem = Some(error.to_string());
-                Rotation::Broken
+                let problem = Some(error.to_string());
+                let is_told = is_same && seen.problem == problem;
+                seen.problem = problem;
+                if is_told { Rotation::Unchanged } else { Rotation::Broken }
             }
         }
     }
@@ -145,6 +149,26 @@ mod tests {
         std::fs::write(&path, "good 22").unwrap();
         assert_eq!(rotating.look(|| read(&path)), Rotation::Renewed);
         assert_eq!((rotating.in_force().as_str(), rotating.problem()), ("good 22", None));
+    }
+
+    #[test]
+    fn what_is_mended_without_a_new_file_is_in_force() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "good 1").unwrap();
+        let (rotating, path) = rotating(&path);
+        std::fs::write(&path, "good 22").unwrap();
+        let denied = || Err::<String, _>("permission denied");
+        assert_eq!(rotating.look(denied), Rotation::Broken);
+        assert_eq!(rotating.look(denied), Rotation::Unchanged, "it is told once");
+        assert_eq!(
+            rotating.look(|| Err::<String, _>("of no use")),
+            Rotation::Broken,
+            "that is another problem"
+        );
+        assert_eq!(rotating.look(|| read(&path)), Rotation::Renewed);
+        assert_eq!((rotating.in_force().as_str(), rotating.problem()), ("good 22", None));
+        assert_eq!(rotating.look(|| read(&path)), Rotation::Unchanged);
     }
 
     #[test]
