@@ -236,7 +236,8 @@ impl Transport {
     /// Closes so that the peer can read the last bytes sent: with unread bytes in the receive buffer, a plain close
     /// would be a reset, which discards what the peer has not read yet.
     pub async fn linger(mut self) {
-        if self.shutdown().await.is_err() {
+        // TLS has records to send before it, for which a peer that reads nothing leaves no room.
+        if !matches!(timer::timeout(LINGER, self.shutdown()).await, Ok(Ok(()))) {
             return;
         }
         let drain = async {

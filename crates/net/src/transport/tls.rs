@@ -19,6 +19,8 @@ mod turn;
 
 /// Bytes read from the socket at once: two records of the largest kind.
 const SEALED_IN: usize = 2 * 17 * 1024;
+/// Reads of the socket that bring no plaintext, in one call.
+const ROUNDS_MAX: usize = 16;
 /// Plaintext sealed at once.
 const PLAIN_OUT_MAX: usize = 64 * 1024;
 
@@ -161,7 +163,10 @@ impl TlsStream {
     }
 
     /// Reads records until there is plaintext for `space`, or the end; what does not fit waits.
+    ///
+    /// Records may be empty, and a peer can send such without an end: after [`ROUNDS_MAX`] others have their turn.
     fn poll_records(&self, cx: &Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut rounds = 0;
         loop {
             let read = with(&IN, SEALED_IN, |came| {
                 Poll::Ready(match ready!(self.socket.poll_recv(cx, came))? {
@@ -186,6 +191,11 @@ impl TlsStream {
             let state = self.state.borrow();
             if state.has_ended || !state.plain.is_empty() {
                 return Poll::Ready(Ok(0));
+            }
+            rounds += 1;
+            if rounds >= ROUNDS_MAX && self.socket.may_read() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
         }
     }

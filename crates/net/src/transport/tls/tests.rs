@@ -93,6 +93,35 @@ fn a_byte_that_was_sealed_and_not_sent_is_not_sealed_again() {
 }
 
 #[test]
+fn records_that_bring_nothing_do_not_keep_the_thread() {
+    run(async {
+        let (mut server, mut client) = pair(1 << 20, 1).await;
+        server.write_all(&[b'x'; 10_000]).await.expect("there is room");
+        let mut polls = 0;
+        let mut space = [0; 10_000];
+        let count = poll_fn(|cx| {
+            polls += 1;
+            client.poll_recv(cx, &mut space)
+        });
+        assert_eq!(count.await.expect("it came"), 10_000);
+        assert!(polls >= 10_000 / ROUNDS_MAX, "others had {polls} turns");
+        server.write_all(b"more").await.expect("there is room");
+        assert_eq!(client.read(&mut space).await.expect("it came"), 4);
+    });
+}
+
+#[test]
+fn a_peer_that_reads_nothing_does_not_keep_a_connection_that_closes() {
+    run(async {
+        let (mut server, client) = pair(3000, usize::MAX).await;
+        server.write_all(&[b'x'; 4000]).await.expect("it is sealed");
+        let closed = trunkline_reactor::timer::timeout(crate::limits::LINGER * 10, server.linger()).await;
+        assert!(closed.is_ok(), "it is still open");
+        drop(client);
+    });
+}
+
+#[test]
 fn plaintext_that_was_not_read_is_there_without_the_socket() {
     run(async {
         let (mut server, mut client) = pair(1 << 20, usize::MAX).await;
