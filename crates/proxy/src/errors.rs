@@ -347,12 +347,29 @@ impl Refusal {
 }
 
 /// The SQLSTATE of the ErrorResponse among these messages.
-pub(crate) fn code_of(mut messages: &[u8]) -> Option<SqlState> {
+pub(crate) fn code_of(messages: &[u8]) -> Option<SqlState> {
+    error_in(messages)?.sqlstate()
+}
+
+/// Whether the ErrorResponse among these messages says that a proof was wrong. Of passwords that a server has others judge
+/// (LDAP, PAM, RADIUS) it says so with the code of much else: there the function that says it tells.
+/// Source: PostgreSQL 18, src/backend/libpq/auth.c, `auth_failed`.
+pub(crate) fn says_wrong_proof(messages: &[u8]) -> bool {
+    let Some(error) = error_in(messages) else { return false };
+    match error.sqlstate() {
+        Some(SqlState::INVALID_PASSWORD) => true,
+        Some(SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => error.field(b'R') == Some(b"auth_failed"),
+        Some(_) | None => false,
+    }
+}
+
+/// The ErrorResponse among these messages.
+fn error_in(mut messages: &[u8]) -> Option<ErrorFields<'_>> {
     while let Some((&[tag, a, b, c, d], after)) = messages.split_first_chunk::<5>() {
         let length = u32::from_be_bytes([a, b, c, d]).checked_sub(4)? as usize;
         let (body, rest) = after.split_at_checked(length)?;
         if BackendTag::from_byte(tag) == BackendTag::ErrorResponse {
-            return ErrorFields::new(body).sqlstate();
+            return Some(ErrorFields::new(body));
         }
         messages = rest;
     }

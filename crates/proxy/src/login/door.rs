@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use trunkline_auth::failures::{ClosedTo, Door, Knock, SLOW_PAUSE_MAX};
-use trunkline_codec::sqlstate::SqlState;
 use trunkline_reactor::timer;
 use trunkline_topology::ClientAddress;
 
@@ -11,7 +10,7 @@ use super::LoginFailure;
 use super::request::shown;
 use super::way::LoginWay;
 use crate::context::Worker;
-use crate::errors::{Refusal, code_of};
+use crate::errors::{Refusal, says_wrong_proof};
 
 /// A client that says who it is. Clients of Unix sockets have no address that could be told from others': for them the door
 /// is always open.
@@ -101,8 +100,40 @@ fn is_wrong_proof(failure: &LoginFailure, way: LoginWay) -> bool {
         LoginFailure::Refused(refusal) => matches!(refusal, Refusal::AuthenticationFailed { .. }),
         LoginFailure::ServerRefused(message) => match way {
             LoginWay::Verify => false,
-            LoginWay::Relay | LoginWay::Login => code_of(message) == Some(SqlState::INVALID_PASSWORD),
+            LoginWay::Relay | LoginWay::Login => says_wrong_proof(message),
         },
         LoginFailure::Silent(_) | LoginFailure::ClientGone | LoginFailure::NotALogin => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn refused(code: &str, routine: &str) -> LoginFailure {
+        let body = format!("SFATAL\0VFATAL\0C{code}\0Mno\0R{routine}\0\0");
+        let length = u32::try_from(4 + body.len()).expect("short").to_be_bytes();
+        LoginFailure::ServerRefused(Bytes::from([b"E", &length[..], body.as_bytes()].concat()))
+    }
+
+    #[test]
+    fn a_server_says_whether_the_proof_was_wrong() {
+        for (code, routine, is_wrong) in [
+            ("28P01", "auth_failed", true),
+            ("28P01", "", true),
+            // By LDAP, PAM or RADIUS.
+            ("28000", "auth_failed", true),
+            // No entry in pg_hba.conf, and no such role.
+            ("28000", "ClientAuthentication", false),
+            ("28000", "InitializeSessionUserId", false),
+            ("53300", "auth_failed", false),
+        ] {
+            for way in [LoginWay::Relay, LoginWay::Login] {
+                assert_eq!(is_wrong_proof(&refused(code, routine), way), is_wrong, "{code} {routine}");
+            }
+            assert!(!is_wrong_proof(&refused(code, routine), LoginWay::Verify), "{code} {routine}");
+        }
     }
 }
