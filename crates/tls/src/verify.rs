@@ -17,6 +17,7 @@ use webpki::{CertRevocationList, EndEntityCert, KeyUsage, RevocationOptionsBuild
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::asn1_rs::{Any, FromDer as _};
 use x509_parser::extensions::GeneralName;
+use x509_parser::x509::X509Version;
 
 /// Who vouches for servers.
 #[derive(Debug)]
@@ -96,8 +97,13 @@ impl LibpqVerifier {
         if roots.certificates.iter().any(|root| root.as_ref() == end_entity.as_ref()) {
             return verify_time(&parse(end_entity)?, now);
         }
-        let Ok(certificate) = EndEntityCert::try_from(end_entity) else {
-            return self.verify_version_1(roots, end_entity, now);
+        let certificate = match EndEntityCert::try_from(end_entity) {
+            Ok(certificate) => certificate,
+            Err(_) if parse(end_entity)?.version() == X509Version::V1 => {
+                return self.verify_version_1(roots, end_entity, now);
+            }
+            // As with an extension that has to be understood, and is not.
+            Err(error) => return Err(told(error)),
         };
         let revoked: Vec<&CertRevocationList<'_>> = roots.revoked.iter().collect();
         let revocation = RevocationOptionsBuilder::new(&revoked)

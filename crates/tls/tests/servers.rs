@@ -122,6 +122,17 @@ fn a_certificate_of_version_1_by_the_manuals_root() {
 }
 
 #[test]
+fn a_certificate_with_what_has_to_be_understood_and_is_not() {
+    let made = Made::new();
+    made.root_and_request("db.example");
+    made.sign("subjectAltName=DNS:db.example\n1.2.3.4=critical,ASN1:NULL");
+    for mode in [VerifyCa, VerifyFull] {
+        refused(made.connect(mode, Some("root.crt"), "db.example"), "UnsupportedCriticalExtension");
+    }
+    assert_eq!(made.connect(Require, None, "db.example"), Ok(()), "nobody is asked");
+}
+
+#[test]
 fn names_of_a_certificate() {
     let made = Made::new();
     made.root_and_request("common.example");
