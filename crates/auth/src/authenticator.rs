@@ -205,10 +205,13 @@ impl PasswordCheck {
                 false
             }
         };
-        if is_right {
-            AuthStep::Proved(ServerCredentials::from_password(self.given))
-        } else {
-            AuthStep::Failed
+        match self.secret {
+            _ if !is_right => AuthStep::Failed,
+            Secret::Password { password, .. } => AuthStep::Proved(ServerCredentials::from_password(password)),
+            Secret::Scram(_) | Secret::Md5(_) | Secret::Unusable(_) => {
+                let given = Zeroizing::new(self.given.as_bytes().to_vec());
+                AuthStep::Proved(ServerCredentials::from_client(given))
+            }
         }
     }
 }

@@ -82,7 +82,7 @@ impl ServerCredentials {
         ServerCredentials { password: Some(password), ..ServerCredentials::default() }
     }
 
-    /// A password that a client has given, and that nobody has checked. Itself it goes over protected connections only.
+    /// A password that a client has given, and that is not on file. Itself it goes over protected connections only.
     #[must_use]
     pub fn from_client(password: Zeroizing<Vec<u8>>) -> Self {
         let password = Password { text: password, is_for_any: false };

@@ -4,6 +4,7 @@ use trunkline_codec::auth::md5_password;
 use trunkline_codec::scram::{self, ClientExchange};
 
 use super::*;
+use crate::credentials::{PasswordAnswer, ServerLeg};
 use crate::secrets::Unusable;
 
 const USER: &[u8] = b"alice";
@@ -110,6 +111,22 @@ fn the_right_password_is_let_in_by_every_method_and_a_wrong_one_by_none() {
                 assert!(!is_let_in(method, secret, "wrong", first), "{shown}");
             }
         }
+    }
+}
+
+#[test]
+fn a_password_that_is_not_on_file_goes_to_servers_over_protected_connections_only() {
+    let on_file = Secret::Password { password: RIGHT.to_owned().into(), verifier: verifier() };
+    let md5 = Secret::Md5(md5_stored(USER, RIGHT.as_bytes()).into());
+    for (secret, exposed) in [
+        (Secret::Scram(verifier()), PasswordAnswer::Withheld),
+        (md5, PasswordAnswer::Withheld),
+        (on_file, PasswordAnswer::Given(RIGHT.as_bytes())),
+    ] {
+        let check = PasswordCheck { secret, user: USER.into(), given: RIGHT.to_owned().into() };
+        let AuthStep::Proved(credentials) = check.run() else { panic!("it is right") };
+        assert_eq!(credentials.password(ServerLeg::Protected), PasswordAnswer::Given(RIGHT.as_bytes()));
+        assert_eq!(credentials.password(ServerLeg::Exposed), exposed);
     }
 }
 
