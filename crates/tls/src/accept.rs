@@ -359,7 +359,9 @@ fn verifier(
         let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_file_iter(crl_file)
             .map_err(|error| of_file(crl_file, "no revocation list", &error))?
             .collect();
-        builder = builder.with_crls(lists.map_err(|error| of_file(crl_file, "no revocation list", &error))?);
+        let lists = lists.map_err(|error| of_file(crl_file, "no revocation list", &error))?;
+        // As PostgreSQL: who is revoked since a list has expired is not known.
+        builder = builder.with_crls(lists).enforce_revocation_expiration();
     }
     if !mode.must_verify() {
         builder = builder.allow_unauthenticated();

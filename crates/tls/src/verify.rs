@@ -13,7 +13,7 @@ use rustls::crypto::{
 };
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use webpki::{CertRevocationList, EndEntityCert, KeyUsage, RevocationOptionsBuilder, UnknownStatusPolicy};
+use webpki::{CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationOptionsBuilder};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::asn1_rs::{Any, FromDer as _};
 use x509_parser::extensions::GeneralName;
@@ -106,9 +106,10 @@ impl LibpqVerifier {
             Err(error) => return Err(told(error)),
         };
         let revoked: Vec<&CertRevocationList<'_>> = roots.revoked.iter().collect();
+        // Each certificate of the chain needs a list that is in force, if there are any: OpenSSL's X509_V_FLAG_CRL_CHECK_ALL.
         let revocation = RevocationOptionsBuilder::new(&revoked)
             .ok()
-            .map(|builder| builder.with_status_policy(UnknownStatusPolicy::Allow).build());
+            .map(|builder| builder.with_expiration_policy(ExpirationPolicy::Enforce).build());
         certificate
             .verify_for_usage(
                 self.algorithms.all,
@@ -132,6 +133,7 @@ impl LibpqVerifier {
     ) -> Result<(), Error> {
         let certificate = parse(whole)?;
         verify_time(&certificate, now)?;
+        verify_status(&roots.revoked, &certificate)?;
         let mut outcome = Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
         for root in &roots.certificates {
             let root = parse(root)?;
@@ -209,12 +211,27 @@ fn verify_time(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), E
     Ok(())
 }
 
+/// A certificate of version 1 is in no list; its issuer has one, if there are any.
+fn verify_status(lists: &[CertRevocationList<'_>], certificate: &X509Certificate<'_>) -> Result<(), Error> {
+    let issuer = Any::from_der(certificate.issuer().as_raw()).ok().map(|(_, issuer)| issuer.data);
+    let mut of_issuer = lists.iter().filter(|list| Some(list.issuer()) == issuer).peekable();
+    if !lists.is_empty() && of_issuer.peek().is_none() {
+        return Err(Error::InvalidCertificate(CertificateError::UnknownRevocationStatus));
+    }
+    match of_issuer.all(|list| matches!(list.find_serial(certificate.raw_serial()), Ok(None))) {
+        true => Ok(()),
+        false => Err(Error::InvalidCertificate(CertificateError::Revoked)),
+    }
+}
+
 fn told(error: webpki::Error) -> Error {
     let kind = match error {
         webpki::Error::CertExpired { .. } => CertificateError::Expired,
         webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,
         webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
         webpki::Error::CertRevoked => CertificateError::Revoked,
+        webpki::Error::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
+        webpki::Error::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
         webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,
         other => return Error::General(format!("the server's certificate: {other}")),
     };

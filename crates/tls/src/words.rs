@@ -41,6 +41,12 @@ fn of_certificate(wrong: &CertificateError) -> String {
             "certificate verify failed: the certificate is not valid yet; see its dates and this machine's clock"
         }
         Wrong::Revoked => "certificate verify failed: the certificate is revoked",
+        Wrong::UnknownRevocationStatus => {
+            "certificate verify failed: no revocation list at hand is of who signed it; add theirs to the file"
+        }
+        Wrong::ExpiredRevocationList | Wrong::ExpiredRevocationListContext { .. } => {
+            "certificate verify failed: the revocation list has expired; renew its file, or set this machine's clock"
+        }
         Wrong::NotValidForName => {
             "the certificate is not for this host name; connect by a name that it has, or renew it with this one"
         }

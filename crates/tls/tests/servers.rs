@@ -170,6 +170,90 @@ fn a_certificate_by_another_root_or_at_another_time() {
     assert_eq!(made.connect(Require, None, "db.example"), Ok(()));
 }
 
+/// A root with what it needs to revoke certificates.
+fn revoking_root(made: &Made) -> rcgen::Issuer<'static, rcgen::KeyPair> {
+    let mut parameters = rcgen::CertificateParams::default();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, "root.example");
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    made.write("root.crt", &parameters.self_signed(&key).unwrap().pem());
+    made.write("root.key", &key.serialize_pem());
+    rcgen::Issuer::new(parameters, key)
+}
+
+/// Its list, in force until that year, with this serial number.
+fn list(root: &rcgen::Issuer<'_, rcgen::KeyPair>, until: i32, serial: u64) -> String {
+    let revoked = rcgen::RevokedCertParams {
+        serial_number: serial.into(),
+        revocation_time: rcgen::date_time_ymd(2019, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2019, 1, 1),
+        next_update: rcgen::date_time_ymd(until, 1, 1),
+        crl_number: 1_u64.into(),
+        issuing_distribution_point: None,
+        revoked_certs: vec![revoked],
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    list.signed_by(root).unwrap().pem().unwrap()
+}
+
+#[test]
+fn a_certificate_that_is_revoked_or_of_which_nobody_can_say() {
+    let made = Made::new();
+    let root = revoking_root(&made);
+    made.openssl("req -new -nodes -subj /CN=db.example -keyout server.key -out server.csr");
+    made.write("extensions", "subjectAltName=DNS:db.example");
+    let lists = [
+        (list(&root, 2090, 8), None),
+        (list(&root, 2090, 9), Some("is revoked")),
+        (list(&root, 2020, 8), Some("list has expired")),
+        (list(&revoking_root(&Made::new()), 2090, 8), Some("")),
+    ];
+    let settings = ConnectSettings {
+        sslmode: VerifyFull,
+        sslrootcert: Some(made.path("root.crt")),
+        sslcrl: Some(made.path("list")),
+        ..ConnectSettings::default()
+    };
+    made.openssl("x509 -req -in server.csr -days 30 -CA root.crt -CAkey root.key -set_serial 9 -extfile extensions -out server.crt");
+    for (list, why) in &lists {
+        made.write("list", list);
+        let outcome = made.connect_by(&settings, "db.example");
+        match why {
+            None => assert_eq!(outcome, Ok(())),
+            Some(why) => refused(outcome, why),
+        }
+    }
+    // Of version 1.
+    made.openssl(
+        "x509 -req -in server.csr -days 30 -CA root.crt -CAkey root.key -set_serial 9 -out server.crt",
+    );
+    for (list, why) in &lists[..2] {
+        made.write("list", list);
+        let outcome = made.connect_by(&settings, "db.example");
+        match why {
+            None => assert_eq!(outcome, Ok(())),
+            Some(why) => refused(outcome, why),
+        }
+    }
+    // By who has no list.
+    let other = Made::new();
+    other.root_and_request("db.example");
+    other.openssl("req -new -x509 -nodes -days 30 -subj /CN=other.example -key root.key -out root.crt");
+    let settings = ConnectSettings { sslrootcert: Some(other.path("root.crt")), ..settings };
+    for extensions in [" -extfile extensions", ""] {
+        other.write("extensions", "subjectAltName=DNS:db.example");
+        other.openssl(&format!(
+            "x509 -req -in server.csr -days 30 -CA root.crt -CAkey root.key -set_serial 9{extensions} -out server.crt"
+        ));
+        made.write("list", &lists[0].0);
+        refused(other.connect_by(&settings, "db.example"), "no revocation list at hand");
+    }
+}
+
 #[test]
 fn a_chain_with_one_between() {
     let made = Made::new();
