@@ -193,7 +193,8 @@ fn the_same_lines_are_taken() {
         assert_eq!(cluster.primary.psql(sql).unwrap() == "0", *by_postgresql, "PostgreSQL: {line}");
         let folder = tempfile::tempdir().unwrap();
         let path: &Path = &folder.path().join("hba");
-        fs::write(path, format!("{line}\n")).unwrap();
+        // With a rule: a file without any is refused as a whole.
+        fs::write(path, format!("{line}\nlocal all all reject\n")).unwrap();
         let taken = HbaRules::load(&DiskFiles, path.to_str().unwrap(), &IdentMaps::default()).is_ok();
         assert_eq!(taken, *by_proxy, "the proxy: {line}");
     }

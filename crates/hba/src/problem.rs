@@ -73,6 +73,11 @@ impl Wrong {
         self
     }
 
+    /// As the only problem, of no line.
+    pub(crate) fn alone(self) -> FileProblems {
+        FileProblems { problems: vec![self.into()], more: 0 }
+    }
+
     pub(crate) fn at(self, place: &LinePlace) -> FileProblem {
         let place = self.place.unwrap_or_else(|| place.clone());
         FileProblem { place: Some(place), message: self.message, hint: self.hint }

@@ -34,11 +34,17 @@ impl HbaRules {
     /// Reads the rules. The maps that they name must be among `maps`.
     ///
     /// # Errors
-    /// Everything that is wrong with the file or those it includes.
+    /// Everything that is wrong with the file or those it includes. A file without rules is wrong, too: it may be one that
+    /// is being written.
     pub fn load(files: &dyn AccessFiles, path: &str, maps: &IdentMaps) -> Result<Self, FileProblems> {
         let count = PatternCount::default();
         let read = |line: &FieldLine| HbaRule::read(line, &count).and_then(|rule| with_its_map(rule, maps));
-        lines::read(files, path, read).map(HbaRules)
+        let rules = lines::read(files, path, read)?;
+        if rules.is_empty() {
+            let wrong = Wrong::new(format!("{path} contains no entries"));
+            return Err(wrong.hint("Nobody could come in: write a rule, or leave hba_file out.").alone());
+        }
+        Ok(HbaRules(rules))
     }
 
     /// The rules, in order.

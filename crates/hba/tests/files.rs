@@ -146,6 +146,16 @@ fn what_is_wrong_is_told_with_its_line_and_what_to_do() {
 }
 
 #[test]
+fn a_file_without_rules_is_refused() {
+    for text in ["", "# all are\n# gone\n", "include_if_exists nowhere\n"] {
+        let refused = rules(&[("/etc/hba", text)]);
+        assert_eq!(told(refused), ["/etc/hba contains no entries"], "{text}");
+    }
+    assert_eq!(told(rules(&[("/etc/hba", "x\n")])).len(), 1, "what is wrong with a line is said alone");
+    assert!(maps("# none yet\n").is_ok());
+}
+
+#[test]
 fn included_files_are_read_where_they_are_named() {
     let texts = [
         (
@@ -220,7 +230,7 @@ fn what_is_read_is_bounded() {
     assert_eq!(more, [format!("/etc/hba:{}: there are more than {LINES_MAX} lines", LINES_MAX + 1)]);
     // The first file is one of them.
     for (files, is_read) in [(FILES_MAX - 1, true), (FILES_MAX, false)] {
-        let text = "include more\n".repeat(files);
+        let text = rule.to_owned() + &"include more\n".repeat(files);
         assert_eq!(rules(&[("/etc/hba", &text), ("/etc/more", "# none\n")]).is_ok(), is_read, "{files}");
     }
     // Beside its type, database and method.
