@@ -225,6 +225,16 @@ impl Transport {
         }
     }
 
+    /// Writes all bytes, and returns once they are with the socket: a plain write of TLS leaves some to the next call, which
+    /// whoever waits for the peer may never make.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn send_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes).await?;
+        self.flush().await
+    }
+
     /// Writes the last bytes and closes so that the peer can read them; gives up after [`LINGER`] for each.
     pub async fn close_with(mut self, bytes: &[u8]) {
         let said = timer::timeout(LINGER, self.write_all(bytes)).await;

@@ -376,7 +376,8 @@ async fn finish_login(
         write::backend_key_data(&mut out, process_id, key);
     }
     write::ready_for_query(&mut out, TransactionStatus::Idle);
-    client.write_all(&out).await.map_err(|_| LoginFailure::ClientGone)?;
+    // The client waits for the end of it, and the session for the client.
+    client.send_all(&out).await.map_err(|_| LoginFailure::ClientGone)?;
     let info = SessionInfo {
         id: SessionId::next(),
         process_id: cancel.key().map(|(process_id, _)| process_id),

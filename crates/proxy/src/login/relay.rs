@@ -217,7 +217,7 @@ async fn pass_through(
                 if BackendTag::from_byte(message.tag()) == BackendTag::ErrorResponse {
                     return Err(LoginFailure::ServerRefused(Bytes::copy_from_slice(message.bytes)));
                 }
-                client.write_all(message.bytes).await.map_err(|_| LoginFailure::ClientGone)?;
+                client.send_all(message.bytes).await.map_err(|_| LoginFailure::ClientGone)?;
             }
         }
     }

@@ -93,6 +93,21 @@ fn a_byte_that_was_sealed_and_not_sent_is_not_sealed_again() {
 }
 
 #[test]
+fn what_is_sent_whole_needs_no_further_call() {
+    run(async {
+        let (mut server, mut client) = pair(3000, usize::MAX).await;
+        let message = [b'm'; 10_000];
+        let mut came = vec![0; message.len()];
+        let both = async { tokio::join!(server.send_all(&message), client.read_exact(&mut came)) };
+        let (sent, read) =
+            trunkline_reactor::timer::timeout(crate::limits::LINGER, both).await.expect("it comes");
+        sent.expect("it reads");
+        read.expect("all comes");
+        assert!(came == message);
+    });
+}
+
+#[test]
 fn records_that_bring_nothing_do_not_keep_the_thread() {
     run(async {
         let (mut server, mut client) = pair(1 << 20, 1).await;
