@@ -70,6 +70,12 @@ impl PatternCount {
     }
 }
 
+/// Source: PostgreSQL 16, src/backend/regex/regc_locale.c, `classNames`.
+const CLASSES: &[&str] = &[
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
+    "upper", "xdigit", "word",
+];
+
 /// What of an expression PostgreSQL would take for something else than the engine here.
 /// Source: PostgreSQL 16, doc/src/sgml/func.sgml, "Regular Expression Escapes" and "Bracket Expressions".
 fn means_something_else(expression: &str) -> Option<&'static str> {
@@ -94,7 +100,12 @@ fn means_something_else(expression: &str) -> Option<&'static str> {
             }
             ('[', Some(':')) if in_bracket => {
                 // A class such as [:alpha:], to its end.
-                let _ = rest.by_ref().find(|c| *c == ']');
+                let class: String = rest.by_ref().skip(1).take_while(|c| *c != ']').collect();
+                if !class.strip_suffix(':').is_some_and(|name| CLASSES.contains(&name)) {
+                    return Some(
+                        "there is no such class of characters in PostgreSQL, or it is a word boundary",
+                    );
+                }
             }
             ('[', _) if in_bracket => return Some("write \\[ for a bracket within brackets"),
             ('[', _) => {
@@ -134,6 +145,9 @@ mod tests {
             ("/b", b"abc", true),
             ("/^.*$", b"adm\xff\n", true),
             ("/^[[:alpha:]_]+$", b"a_b", true),
+            ("/^[[:alpha:][:digit:]{]+$", b"a1{", true),
+            ("/^a\\{b$", b"a{b", true),
+            ("/^a{1,2}$", b"aaa", false),
             ("/^[]a]$", b"]", true),
             ("/^(?:a|b)$", b"b", true),
             ("/(?i)^ADM", b"admin", true),
@@ -159,6 +173,11 @@ mod tests {
             "/[a&&b]",
             "/[a--b]",
             "/[a[b]]",
+            "/[[:<:]]a",
+            "/a[[:>:]]",
+            "/[[:nothing:]]",
+            "/[[:^alpha:]]",
+            "/[[:alpha]",
             "/(a)\\1",
             "/(",
             "/[a",
