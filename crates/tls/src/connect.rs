@@ -13,7 +13,7 @@ use webpki::{CertRevocationList, OwnedCertRevocationList};
 use crate::accept::ALPN;
 use crate::files::{FileError, certificates, of_file};
 use crate::rotation::{Certificate, Rotating, Rotation};
-use crate::verify::{LibpqVerifier, Roots, expiry};
+use crate::verify::{LibpqVerifier, Roots, expiry, may_sign};
 use crate::versions::{TlsVersion, versions};
 use crate::{Records, TlsError};
 
@@ -357,8 +357,8 @@ fn verifier(settings: &ConnectSettings, provider: &CryptoProvider) -> Result<Lib
         None => None,
         Some(certificates) => {
             let mut store = RootCertStore::empty();
-            // A root that webpki does not read may still be the server's own certificate.
-            store.add_parsable_certificates(certificates.iter().cloned());
+            // One that webpki does not read, or that signs no others, may still be the server's own certificate.
+            store.add_parsable_certificates(certificates.iter().filter(|root| may_sign(root)).cloned());
             if certificates.is_empty() {
                 return Err(ServerTlsError::NoSystemRoots);
             }

@@ -135,7 +135,7 @@ impl LibpqVerifier {
         verify_time(&certificate, now)?;
         verify_status(&roots.revoked, &certificate)?;
         let mut outcome = Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
-        for root in &roots.certificates {
+        for root in roots.certificates.iter().filter(|root| may_sign(root)) {
             let root = parse(root)?;
             if root.subject().as_raw() == certificate.issuer().as_raw() {
                 verify_time(&root, now)?;
@@ -209,6 +209,18 @@ fn verify_time(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), E
         return Err(Error::InvalidCertificate(CertificateError::Expired));
     }
     Ok(())
+}
+
+/// Whether a certificate is one by which others are signed. In a file of roots there may be servers' own, too, whose keys are
+/// not to make further servers. Source: OpenSSL 3, crypto/x509/v3_purp.c, `check_ca`.
+pub(crate) fn may_sign(certificate: &CertificateDer<'_>) -> bool {
+    let Ok(parsed) = parse(certificate) else { return false };
+    match (parsed.basic_constraints(), parsed.key_usage()) {
+        _ if parsed.version() == X509Version::V1 => true,
+        (Ok(Some(constraints)), _) => constraints.value.ca,
+        (Ok(None), Ok(Some(usage))) => usage.value.key_cert_sign(),
+        (Ok(None), _) | (Err(_), _) => false,
+    }
 }
 
 /// A certificate of version 1 is in no list; its issuer has one, if there are any.

@@ -133,6 +133,35 @@ fn a_certificate_with_what_has_to_be_understood_and_is_not() {
 }
 
 #[test]
+fn a_servers_own_certificate_among_the_roots_vouches_for_no_other() {
+    let made = Made::new();
+    made.root_and_request("db.example");
+    // Another server's, which is its own root.
+    for extensions in ["basicConstraints=CA:FALSE", "subjectAltName=DNS:other.example"] {
+        made.write("extensions", &format!("[own]\n{extensions}\n[req]\ndistinguished_name=dn\n[dn]\n"));
+        made.openssl("req -x509 -nodes -days 30 -subj /CN=other.example -config extensions -extensions own -keyout other.key -out other.crt");
+        made.write("names", "subjectAltName=DNS:db.example");
+        for names in [" -extfile names", ""] {
+            made.openssl(&format!(
+                "x509 -req -in server.csr -days 30 -CA other.crt -CAkey other.key -CAcreateserial{names} -out server.crt"
+            ));
+            let roots =
+                ["root.crt", "other.crt"].map(|file| std::fs::read_to_string(made.path(file)).unwrap());
+            made.write("roots.crt", &roots.concat());
+            refused(made.connect(VerifyFull, Some("roots.crt"), "db.example"), "none of the roots");
+        }
+        made.openssl("x509 -in other.crt -out server.crt");
+        std::fs::copy(made.path("other.key"), made.path("server.key")).unwrap();
+        assert_eq!(
+            made.connect(VerifyFull, Some("roots.crt"), "other.example"),
+            Ok(()),
+            "it is there itself"
+        );
+        made.root_and_request("db.example");
+    }
+}
+
+#[test]
 fn names_of_a_certificate() {
     let made = Made::new();
     made.root_and_request("common.example");
