@@ -20,6 +20,9 @@ use crate::ciphers::Negotiated;
 
 /// Type, version and length of a record. Source: RFC 8446, 5.1.
 const HEADER_BYTES: usize = 5;
+/// Types of records that are no alert, and that an alert can be behind. Source: RFC 8446, 5.1.
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const HANDSHAKE: u8 = 22;
 /// The most plaintext of one record. Source: RFC 8446, 5.1.
 const RECORD_PLAIN_MAX: usize = 16 * 1024;
 /// The most that sealing adds to the plaintext of a record: header, explicit nonce (TLS 1.2), content type, tag.
@@ -332,11 +335,15 @@ fn step<D>(
     Ok(RecordStep::More)
 }
 
-/// The alert that tells the peer of an error. rustls has it ready, and looks at no bytes before it is taken; asked once
-/// more, it would read them again.
+/// The alert that tells the peer of an error, behind what it needs to read it, such as a ServerHello. rustls has them
+/// ready, and looks at no bytes before they are taken; asked once more, it would read them again.
 fn last_words(end: &mut impl End, sealed: &mut [u8], out: &mut Vec<u8>) {
-    if let Ok(ConnectionState::EncodeTlsData(message)) = end.process(sealed).state {
+    while let Ok(ConnectionState::EncodeTlsData(message)) = end.process(sealed).state {
+        let begin = out.len();
         encode(message, out);
+        if !matches!(out.get(begin), Some(&(CHANGE_CIPHER_SPEC | HANDSHAKE))) {
+            return;
+        }
     }
 }
 

@@ -119,6 +119,22 @@ fn a_peer_that_is_refused_is_told_why() {
 }
 
 #[test]
+fn a_client_that_names_another_protocol_is_told_so() {
+    let (mut server, mut client) = configs();
+    Arc::make_mut(&mut server).alpn_protocols = vec![crate::ALPN.to_vec()];
+    Arc::make_mut(&mut client).alpn_protocols = vec![b"http/1.1".to_vec()];
+    let mut server = Records::server(server).unwrap();
+    let mut client = Peer::new(Records::client(client, name("db.example")).unwrap());
+    let mut out = Vec::new();
+    let mut hello = client.take(&[]).unwrap();
+    let error = server.open(&mut hello, |_| {}, &mut out).unwrap_err();
+    assert!(matches!(error.0, Error::NoApplicationProtocol), "{error}");
+    // It comes behind the ServerHello, whose keys it is sealed with.
+    let told = client.take(&out).unwrap_err();
+    assert_eq!(told.0, Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol));
+}
+
+#[test]
 fn an_end_that_failed_goes_on_with_nothing() {
     let (mut server, mut client) = pair(100_000);
     let mut sealed = client.seal(b"x");
