@@ -6,6 +6,7 @@ psql and pgbench through it, and cuts what went over the wire into seeds. The st
 to run (salts, keys, process ids), so the seeds that are kept are replaced only on purpose.
 
     fuzz/capture.py [--bin /usr/lib/postgresql/15/bin]
+    fuzz/capture.py --handshakes [--newer target/pg/18/bin]   only how clients begin TLS; needs no server
 
 Run as root (the server then runs as the user postgres) or as any other user.
 """
@@ -238,17 +239,81 @@ def seeds(connections):
     return {**found, **scram_seeds()}
 
 
-def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--bin", default="/usr/lib/postgresql/15/bin", help="directory of PostgreSQL's programs")
-    with Server(arguments.parse_args().bin) as server:
-        connections = exchanges(server, Forwarder(server.port))
-    for target, named in seeds(connections).items():
+class Hellos:
+    """Takes what clients begin TLS with, and hangs up."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+
+    def of(self, command, environment=()):
+        client = subprocess.Popen(
+            [str(word) for word in command],
+            env={**os.environ, "PGCONNECT_TIMEOUT": "5", **dict(environment)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        connection, _ = self.listener.accept()
+        with connection:
+            flight = connection.recv(65536)
+            if flight[4:8] == (80877103).to_bytes(4, "big"):
+                connection.sendall(b"S")
+                flight = connection.recv(65536)
+        client.wait()
+        return flight
+
+
+def handshake_seeds(bin_dir, newer_bin_dir):
+    """The first records of clients, and others that a client may send, behind the byte that says which they are."""
+    hellos = Hellos()
+    target = f"host=127.0.0.1 port={hellos.port} user=postgres gssencmode=disable sslmode=require"
+    library = [("LD_LIBRARY_PATH", str(Path(newer_bin_dir).parent / "lib"))]
+    openssl = ["openssl", "s_client", "-connect", f"127.0.0.1:{hellos.port}"]
+    found = {
+        "psql_15": hellos.of([Path(bin_dir) / "psql", target]),
+        "psql_18_direct": hellos.of([Path(newer_bin_dir) / "psql", f"{target} sslnegotiation=direct"], library),
+        "openssl_tls12": hellos.of([*openssl, "-starttls", "postgres", "-tls1_2"]),
+        "openssl_tls13": hellos.of([*openssl, "-starttls", "postgres", "-tls1_3"]),
+        "openssl_alpn": hellos.of([*openssl, "-alpn", "postgresql"]),
+        "openssl_other_alpn": hellos.of([*openssl, "-alpn", "http/1.1"]),
+    }
+    seeds = {name: b"\0" + flight for name, flight in found.items()}
+    # A hello in two records, and one behind which comes another.
+    hello = found["psql_15"]
+    pieces = (hello[5:100], hello[100:])
+    seeds["two_records"] = b"\0" + b"".join(hello[:3] + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+    seeds["two_hellos"] = b"\0" + hello + hello
+    seeds["too_long"] = b"\0\x16\3\1\xff\xff\1"
+    seeds["alert"] = b"\1\x15\3\3\0\2\2\x28"
+    seeds["forged"] = b"\1\x17\3\3\0\x20" + b"." * 32
+    startup = b"\0\3\0\0user\0postgres\0\0"
+    seeds["startup"] = b"\3" + (len(startup) + 4).to_bytes(4, "big") + startup
+    seeds["ssl_request"] = b"\3" + (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
+    return {"client_records": seeds}
+
+
+def write(found):
+    for target, named in found.items():
         directory = CORPUS / target
         directory.mkdir(parents=True, exist_ok=True)
         for name, seed in named.items():
             (directory / name).write_bytes(seed[:SEED_MAX])
-    print(*(f"{target}: {len(named)} seeds" for target, named in seeds(connections).items()), sep="\n")
+    print(*(f"{target}: {len(named)} seeds" for target, named in found.items()), sep="\n")
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--bin", default="/usr/lib/postgresql/15/bin", help="directory of PostgreSQL's programs")
+    newer = CORPUS.parent.parent / "target/pg/18/bin"
+    arguments.add_argument("--newer", default=newer, help="the same of PostgreSQL 17 or newer, for direct TLS")
+    arguments.add_argument("--handshakes", action="store_true", help="makes only the seeds of client_records")
+    chosen = arguments.parse_args()
+    write(handshake_seeds(chosen.bin, chosen.newer))
+    if chosen.handshakes:
+        return
+    with Server(chosen.bin) as server:
+        write(seeds(exchanges(server, Forwarder(server.port))))
 
 
 if __name__ == "__main__":

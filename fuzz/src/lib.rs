@@ -8,3 +8,6 @@ pub mod checks;
 
 #[path = "../../crates/hba/tests/checks/mod.rs"]
 pub mod hba_checks;
+
+#[path = "../../crates/tls/tests/checks/mod.rs"]
+pub mod tls_checks;
