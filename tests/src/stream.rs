@@ -6,8 +6,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 use crate::certificates::{Certificates, tls_is_on};
 
@@ -44,15 +44,46 @@ impl ClientStream {
         if answer != *b"S" {
             return Ok(Self { socket, tls: None });
         }
+        Self::seal(socket, Certificates::shared().client())
+    }
+
+    /// Shakes hands over a socket whose other end speaks TLS from now on.
+    ///
+    /// # Errors
+    /// What the kernel or TLS says.
+    ///
+    /// # Panics
+    /// Never: the name is an address.
+    pub fn seal(mut socket: TcpStream, config: Arc<ClientConfig>) -> io::Result<Self> {
         let name = ServerName::try_from("127.0.0.1").expect("it is an address");
-        let connection = ClientConnection::new(Certificates::shared().client(), name);
-        let mut connection = connection.map_err(io::Error::other)?;
+        let mut connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
         while connection.is_handshaking() {
             connection.complete_io(&mut socket)?;
         }
         let tls =
             Tls { connection: Mutex::new(connection), opened: Mutex::default(), sending: Mutex::new(()) };
         Ok(Self { socket, tls: Some(Arc::new(tls)) })
+    }
+
+    /// The socket below TLS.
+    #[must_use]
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// Does something to the end of TLS; returns the records that it has to send then, which are the caller's to send.
+    ///
+    /// # Panics
+    /// When there is no TLS.
+    pub fn records_after(&self, change: impl FnOnce(&mut ClientConnection)) -> Vec<u8> {
+        let tls = self.tls.as_ref().expect("the connection is of TLS");
+        let mut connection = tls.connection.lock().expect("no thread panics with it");
+        change(&mut connection);
+        let mut records = Vec::new();
+        while connection.wants_write() {
+            connection.write_tls(&mut records).expect("memory takes all");
+        }
+        records
     }
 
     /// Connects to 127.0.0.1 without TLS.

@@ -102,6 +102,12 @@ impl Wire {
         Self::try_connect(port).expect("something listens on the port")
     }
 
+    /// Over a connection that is there, with nothing sent.
+    #[must_use]
+    pub fn over(stream: ClientStream) -> Self {
+        Self { stream, parameters: BTreeMap::new(), key_data: None }
+    }
+
     /// As [`Wire::connect`], where it may be that nobody listens.
     pub(crate) fn try_connect(port: u16) -> io::Result<Self> {
         let stream = ClientStream::connect(port, READ_TIMEOUT)?;
