@@ -169,3 +169,6 @@ fn refuse(error: &StartupError) -> StartupOutcome {
         said => StartupOutcome::Refused(Refusal::Startup(said)),
     }
 }
+
+#[cfg(test)]
+mod tests;
