@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio_rustls::TlsAcceptor;
 use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::frontend::{Describe, FrontendTag, Target};
 use trunkline_codec::ids::{ProcessId, SecretKey};
@@ -33,6 +34,12 @@ const PARAMETERS: [(&str, &str); 13] = [
     ("TimeZone", "UTC"),
 ];
 
+/// Bytes of an SSLRequest; a startup packet has no fewer.
+const FIRST_BYTES: usize = 8;
+
+/// What begins a handshake. Source: RFC 8446, 5.1.
+const TLS_HANDSHAKE: u8 = 0x16;
+
 /// Bytes of rows written at once: a longer answer repeats them.
 const BATCH_BYTES: usize = 64 * 1024;
 
@@ -56,15 +63,18 @@ pub struct Settings {
     pub piece_bytes: usize,
 }
 
-/// Serves every connection of `listener`, for ever.
+/// Serves every connection of `listener`, for ever. Clients may have TLS if there is `tls`.
 ///
 /// # Errors
 /// When no connection can be accepted any more.
-pub async fn serve(listener: TcpListener, settings: Settings) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, settings: Settings, tls: Option<TlsAcceptor>) -> io::Result<()> {
     for process_id in 1.. {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        begin(stream, settings, process_id);
+        match tls.clone() {
+            None => begin(stream, settings, process_id),
+            Some(tls) => begin_asked(stream, settings, process_id, tls),
+        }
     }
     Ok(())
 }
@@ -85,6 +95,25 @@ fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, settings:
     tokio::spawn(async move {
         // A client that goes away is how every session ends.
         let _gone = Connection::new(stream, settings).run(process_id).await;
+    });
+}
+
+/// As the client wants it: TLS at once, after an SSLRequest, or none.
+fn begin_asked(mut stream: TcpStream, settings: Settings, process_id: i32, tls: TlsAcceptor) {
+    tokio::spawn(async move {
+        let mut first = [0; FIRST_BYTES];
+        stream.peek(&mut first[..1]).await?;
+        if first[0] != TLS_HANDSHAKE {
+            stream.read_exact(&mut first).await?;
+            if !matches!(decode_first(&first), Ok(Some((FirstPacket::SslRequest, _)))) {
+                let mut connection = Connection::new(stream, settings);
+                connection.input.extend_from_slice(&first);
+                return connection.run(process_id).await;
+            }
+            stream.write_all(b"S").await?;
+        }
+        let stream = tls.accept(stream).await?;
+        Connection::new(stream, settings).run(process_id).await
     });
 }
 
@@ -295,6 +324,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         for bytes in self.output.chunks(piece) {
             self.stream.write_all(bytes).await?;
         }
+        self.stream.flush().await?;
         self.output.clear();
         Ok(())
     }

@@ -8,3 +8,4 @@
 
 pub mod canned;
 pub mod load;
+pub mod tls;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use tokio::net::{TcpSocket, UnixListener};
 use trunkline_bench::canned::{Settings, Shape, serve, serve_socket};
+use trunkline_bench::tls::acceptor;
 
 /// Connections that may wait to be accepted: a storm of logins must not be what is measured.
 const BACKLOG: u32 = 4096;
@@ -20,6 +21,12 @@ struct Args {
     /// Directory for a Unix socket beside it, named by the same port
     #[arg(long)]
     socket_dir: Option<PathBuf>,
+    /// Certificate of clients' TLS, if they want it; the Unix socket has none
+    #[arg(long, requires = "key")]
+    certificate: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, requires = "certificate")]
+    key: Option<PathBuf>,
     /// Rows of an answer
     #[arg(long, default_value_t = 1)]
     rows: usize,
@@ -42,6 +49,8 @@ async fn main() -> anyhow::Result<()> {
         delay: Duration::from_micros(args.delay_us),
         piece_bytes: args.chunk,
     };
+    let tls = args.certificate.as_deref().zip(args.key.as_deref());
+    let tls = tls.map(|(certificate, key)| acceptor(certificate, key)).transpose()?;
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(args.listen)?;
@@ -57,5 +66,5 @@ async fn main() -> anyhow::Result<()> {
         let _ended = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::exit(0);
     });
-    Ok(serve(listener, settings).await?)
+    Ok(serve(listener, settings, tls).await?)
 }

@@ -1,11 +1,13 @@
 //! `pgload`: a closed loop of clients. Prints its figures as one line of JSON.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use serde_json::json;
-use trunkline_bench::load::{Mode, Plan, bulk, closed_loop, hold, reconnect};
+use trunkline_bench::load::{Endpoint, Mode, Negotiation, Plan, bulk, closed_loop, hold, reconnect};
+use trunkline_bench::tls::connector;
 
 /// A closed loop of clients against a server that asks for no password
 #[derive(Parser)]
@@ -15,6 +17,12 @@ struct Args {
     /// Port on 127.0.0.1
     #[arg(long, global = true, default_value_t = 5432)]
     port: u16,
+    /// TLS 1.3, and the certificate that vouches for the server's
+    #[arg(long, global = true, value_name = "ROOT")]
+    tls: Option<PathBuf>,
+    /// Who begins with TLS
+    #[arg(long, global = true, value_enum, default_value_t = Negotiation::Postgres)]
+    negotiation: Negotiation,
     /// Clients
     #[arg(long, global = true, default_value_t = 1)]
     clients: usize,
@@ -54,8 +62,10 @@ enum Load {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    let connector = args.tls.as_deref().map(connector).transpose()?;
+    let tls = connector.map(|connector| (args.negotiation, connector));
     let plan = Plan {
-        port: args.port,
+        endpoint: Endpoint { port: args.port, tls },
         clients: args.clients,
         mode: args.mode,
         sql: args.sql,

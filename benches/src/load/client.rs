@@ -3,13 +3,14 @@
 use std::io;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use trunkline_codec::backend::{BackendTag, ErrorFields};
 use trunkline_codec::frontend::Target;
 use trunkline_codec::scan::{Piece, ScanPhase, Scanner};
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
+
+use super::Endpoint;
+use super::endpoint::Stream;
 
 /// Bytes read at once: as many as a large answer needs to come quickly.
 const READ_BYTES: usize = 256 * 1024;
@@ -28,7 +29,7 @@ pub enum Mode {
 /// A session that is logged in. It logs in where nothing is asked for (`trust`).
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     scanner: Scanner,
     request: BytesMut,
     /// Room for one read; small while the answers are.
@@ -41,11 +42,9 @@ impl Client {
     ///
     /// # Errors
     /// When the server refuses, or hangs up.
-    pub async fn connect(port: u16, mode: Mode, sql: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        stream.set_nodelay(true)?;
+    pub async fn connect(endpoint: &Endpoint, mode: Mode, sql: &str) -> io::Result<Self> {
         let mut client = Client {
-            stream,
+            stream: endpoint.connect().await?,
             scanner: Scanner::backend(),
             request: request(mode, sql)?,
             buffer: vec![0; 1024],

@@ -5,8 +5,10 @@
 
 mod client;
 mod cpu;
+mod endpoint;
 mod run;
 
 pub use client::{Client, Mode, request};
 pub use cpu::cpu_time;
+pub use endpoint::{Endpoint, Negotiation};
 pub use run::{Figures, Plan, bulk, closed_loop, hold, reconnect};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::task::{JoinSet, LocalSet};
 
-use super::{Client, Mode, cpu_time};
+use super::{Client, Endpoint, Mode, cpu_time};
 
 /// Logins under way at once while sessions are opened to be held.
 const LOGINS_AT_ONCE: usize = 64;
@@ -16,8 +16,8 @@ const LOGINS_AT_ONCE: usize = 64;
 /// What is to be measured.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where clients connect on 127.0.0.1.
-    pub port: u16,
+    /// Where clients connect.
+    pub endpoint: Endpoint,
     /// How many.
     pub clients: usize,
     /// How they ask.
@@ -96,7 +96,7 @@ impl Tally {
 pub async fn closed_loop(plan: &Plan) -> io::Result<Figures> {
     let mut clients = Vec::with_capacity(plan.clients);
     for _ in 0..plan.clients {
-        clients.push(Client::connect(plan.port, plan.mode, &plan.sql).await?);
+        clients.push(Client::connect(&plan.endpoint, plan.mode, &plan.sql).await?);
     }
     measured(plan, clients, |mut client, tally| async move {
         while !tally.is_over.get() {
@@ -114,11 +114,11 @@ pub async fn closed_loop(plan: &Plan) -> io::Result<Figures> {
 /// # Errors
 /// The first error of any client.
 pub async fn reconnect(plan: &Plan) -> io::Result<Figures> {
-    let turns = vec![(plan.port, plan.mode, plan.sql.clone()); plan.clients];
-    measured(plan, turns, |(port, mode, sql), tally| async move {
+    let turns = vec![(plan.endpoint.clone(), plan.mode, plan.sql.clone()); plan.clients];
+    measured(plan, turns, |(endpoint, mode, sql), tally| async move {
         while !tally.is_over.get() {
             let began = Instant::now();
-            let mut client = Client::connect(port, mode, &sql).await?;
+            let mut client = Client::connect(&endpoint, mode, &sql).await?;
             let bytes = client.query().await?;
             client.terminate().await?;
             tally.note(began, bytes);
@@ -133,7 +133,7 @@ pub async fn reconnect(plan: &Plan) -> io::Result<Figures> {
 /// # Errors
 /// The client's.
 pub async fn bulk(plan: &Plan, times: u32) -> io::Result<Figures> {
-    let mut client = Client::connect(plan.port, plan.mode, &plan.sql).await?;
+    let mut client = Client::connect(&plan.endpoint, plan.mode, &plan.sql).await?;
     let (began, cpu_before) = (Instant::now(), cpu_time(&plan.pids));
     let mut bytes = 0;
     for _ in 0..times {
@@ -157,9 +157,9 @@ pub async fn hold(plan: &Plan) -> io::Result<Vec<Client>> {
         if opening.len() == LOGINS_AT_ONCE {
             held.extend(opening.join_next().await.transpose().map_err(io::Error::other)?.transpose()?);
         }
-        let (port, mode, sql) = (plan.port, plan.mode, plan.sql.clone());
+        let (endpoint, mode, sql) = (plan.endpoint.clone(), plan.mode, plan.sql.clone());
         opening.spawn(async move {
-            let mut client = Client::connect(port, mode, &sql).await?;
+            let mut client = Client::connect(&endpoint, mode, &sql).await?;
             client.query().await?;
             io::Result::Ok(client)
         });
