@@ -78,7 +78,7 @@ bench: ## Trunkline beside HAProxy and PgBouncer, pinned to one core; results in
 	@scripts/bench/bench.sh $(BENCH_ARGS)
 
 .PHONY: bench-quick
-bench-quick: ## The same in about five minutes
+bench-quick: ## The same in about eight minutes
 	@scripts/bench/bench.sh --quick $(BENCH_ARGS)
 
 .PHONY: bench-instructions

@@ -12,15 +12,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import cases, peers, plot, report
+from . import cases, peers, plot, report, tls
 from .machine import Process, children, describe, load_average, place, steal_ticks
 
 ROOT = Path(__file__).resolve().parents[2]
+STAGES = ["canned", "idle", "tls", "postgres"]
 
 
 def arguments():
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="about five minutes")
+    parser.add_argument("--quick", action="store_true", help="about eight minutes")
     parser.add_argument("--layout", choices=["pinned", "free"], default="pinned",
                         help="pinned: proxy, server and load on one core; free: where the kernel puts them")
     parser.add_argument("--rounds", type=int, help="rounds of each case")
@@ -33,7 +34,7 @@ def arguments():
                         help="another proxy, already running; with it only `--stage` makes sense that it is in front of")
     parser.add_argument("--binary", action="append", default=[], metavar="NAME=PATH", help="another Trunkline to compare")
     parser.add_argument("--without", default="", help="peers to leave out, by name, separated by commas")
-    parser.add_argument("--stage", choices=["canned", "idle", "postgres"], action="append", help="default: all")
+    parser.add_argument("--stage", choices=STAGES, action="append", help="default: all")
     parser.add_argument("--canned-port", type=int, default=0, help="port of the canned server, for --peer")
     parser.add_argument("--bin-dir", type=Path, help="directory of the built binaries")
     parser.add_argument("--results", type=Path, default=ROOT / "benches/results")
@@ -53,10 +54,13 @@ class Run:
         self.trunklines += [tuple(text.split("=", 1)) for text in args.binary]
 
     def stage(self, name):
+        if name == "tls":
+            self.tls()
+            return
         begin = {"canned": self.canned, "idle": self.canned, "postgres": self.postgres}[name]
         wanted = {"canned": cases.canned_cases, "idle": cases.idle_cases, "postgres": cases.postgres_cases}[name]
         rounds = 1 if name == "idle" else self.rounds if name == "canned" else max(1, self.rounds - 2)
-        chosen = [case for case in wanted(self.args.quick) if re.search(self.args.only, case.name)]
+        chosen = self.chosen(wanted(self.args.quick))
         if not chosen:
             return
         process, backend = begin()
@@ -70,10 +74,41 @@ class Run:
         finally:
             process.stop()
 
-    def with_peers(self, backend, chosen, rounds):
+    def chosen(self, wanted):
+        return [case for case in wanted if re.search(self.args.only, case.name)]
+
+    def tls(self):
+        """The cases of the canned server and the idle ones, with TLS on one leg and on both."""
+        quick = self.args.quick
+        busy = {legs: self.chosen(cases.tls_cases(quick, legs)) for legs in tls.LEGS}
+        idle = [legs for legs in tls.LEGS if self.chosen([cases.tls_idle(quick, legs)])]
+        plain = self.idle_plain() if idle else {}
+        files = tls.make(self.directory)
+        process, backend = self.canned(["--certificate", files.certificate, "--key", files.key])
+        try:
+            for legs, chosen in busy.items():
+                if chosen:
+                    self.with_peers(backend, chosen, self.rounds, tls.Tls(files, legs))
+            for legs in idle:
+                self.with_peers(backend, [cases.tls_idle(quick, legs, plain)], 1, tls.Tls(files, legs))
+        finally:
+            process.stop()
+
+    def idle_plain(self):
+        """{peer: KiB} of an idle session without TLS: of this run's case, which is measured now if it was not yet."""
+        case = cases.tls_idle(self.args.quick)
+        if case.name not in self.found:
+            process, backend = self.canned()
+            try:
+                self.with_peers(backend, [case], 1)
+            finally:
+                process.stop()
+        return {peer: values[0]["KiB/session"] for peer, values in self.found[case.name].items()}
+
+    def with_peers(self, backend, chosen, rounds, legs=None):
         running = []
         try:
-            self.start(backend, running)
+            self.start(backend, running, legs)
             bench = cases.Bench(self.bin_dir / "pgload", self.directory, self.layout, self.seconds, backend)
             for case in chosen:
                 self.measure(bench, case, running, rounds)
@@ -81,23 +116,29 @@ class Run:
             for peer in running:
                 peer.stop()
 
-    def start(self, backend, running):
-        without = self.args.without.split(",")
-        threads = self.args.threads
+    def makers(self, backend, legs):
+        """{name: what starts it}. With TLS the proxies alone, each once."""
+        directory, threads = self.directory, self.args.threads
         makers = {
             "direct": lambda: peers.direct(backend),
-            "haproxy": lambda: peers.haproxy(backend, self.directory, threads),
-            "pgbouncer-session": lambda: peers.pgbouncer(backend, self.directory, "session"),
-            "pgbouncer-transaction": lambda: peers.pgbouncer(backend, self.directory, "transaction"),
+            "haproxy": lambda: peers.haproxy(backend, directory, threads, legs),
+            "pgbouncer-session": lambda: peers.pgbouncer(backend, directory, "session", legs),
+            "pgbouncer-transaction": lambda: peers.pgbouncer(backend, directory, "transaction"),
         }
         for name, binary in self.trunklines:
             makers[name] = lambda name=name, binary=binary: peers.trunkline(
-                backend, self.directory, threads, binary, name)
+                backend, directory, threads, binary, name, tls=legs)
+        if legs:
+            return {name: make for name, make in makers.items() if name not in ("direct", "pgbouncer-transaction")}
         makers["trunkline-socket"] = lambda: peers.trunkline(
-            backend, self.directory, threads, self.bin_dir / "trunkline", "trunkline-socket", backend.socket_dir)
+            backend, directory, threads, self.bin_dir / "trunkline", "trunkline-socket", backend.socket_dir)
         for text in self.args.peer:
             makers[text.split("=")[0]] = lambda text=text: peers.other(text)
-        for name, make in makers.items():
+        return makers
+
+    def start(self, backend, running, legs):
+        without = self.args.without.split(",")
+        for name, make in self.makers(backend, legs).items():
             if name not in without:
                 running.append(make())
         if self.layout:
@@ -129,9 +170,9 @@ class Run:
             text = ", ".join(f"{what} {report.number(value['median'])}" for what, value in measured.items())
             print(f"  {name}: {text}", file=sys.stderr, flush=True)
 
-    def canned(self):
+    def canned(self, more=()):
         command = [str(self.bin_dir / "fakepg"), "--listen", f"127.0.0.1:{self.args.canned_port}",
-                   "--socket-dir", str(self.directory)]
+                   "--socket-dir", str(self.directory), *map(str, more)]
         process = Process(command, self.directory / "fakepg.log", stdout=subprocess.PIPE)
         port = int(process.line())
         return process, peers.Backend([port], "bench", "", "bench", "user=bench dbname=bench",
@@ -160,7 +201,7 @@ def main():
     load_before, ticks = load_average(), steal_ticks()
     run = Run(args, directory)
     try:
-        for stage in args.stage or ["canned", "idle", "postgres"]:
+        for stage in args.stage or STAGES:
             run.stage(stage)
     finally:
         shutil.rmtree(directory, ignore_errors=True)

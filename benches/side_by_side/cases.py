@@ -62,46 +62,46 @@ class Bench:
                 place(children(pid), *self.layout)
 
     def load(self, peer, what, *more):
-        command = [self.pgload, what, "--port", peer.port, "--seconds", self.seconds, *more]
+        command = [self.pgload, what, "--port", peer.port, "--seconds", self.seconds, *peer.options, *more]
         for pid in peer.pids():
             command += ["--pid", pid]
         return json.loads(self.run(command))
 
 
-# Against canned answers.
+# Against canned answers. `where` begins a case's name: what is on the legs.
 
 
-def closed_loop(mode, clients, skip=()):
+def closed_loop(mode, clients, skip=(), where="canned"):
     def run(bench, peer):
         got = bench.load(peer, "loop", "--mode", mode, "--clients", clients)
         return {"CPU us/query": got["cpu_us"], "queries/s": got["per_second"], "p50 us": got["p50_us"],
                 "p99 us": got["p99_us"]}
 
-    return Case(f"canned, {mode}, {clients} clients", ["CPU us/query", "queries/s", "p50 us", "p99 us"], run, skip)
+    return Case(f"{where}, {mode}, {clients} clients", ["CPU us/query", "queries/s", "p50 us", "p99 us"], run, skip)
 
 
-def reconnect(clients):
+def reconnect(clients, where="canned"):
     def run(bench, peer):
         got = bench.load(peer, "reconnect", "--clients", clients, "--warm-up", "0.1")
         return {"CPU us/connect": got["cpu_us"], "connects/s": got["per_second"]}
 
-    return Case(f"canned, connect and ask once, {clients} clients", ["CPU us/connect", "connects/s"], run)
+    return Case(f"{where}, connect and ask once, {clients} clients", ["CPU us/connect", "connects/s"], run)
 
 
-def bulk(times):
+def bulk(times, where="canned", measures=("MB/s", "CPU s/GB")):
     def run(bench, peer):
         got = bench.load(peer, "bulk", "--times", times, "--sql", BULK_SQL)
         return {"MB/s": got["bytes"] / 1e6 / got["seconds"], "CPU s/GB": got["cpu_seconds"] / (got["bytes"] / 1e9)}
 
-    return Case("canned, 100 MB of 1 KiB rows", ["MB/s", "CPU s/GB"], run)
+    return Case(f"{where}, 100 MB of 1 KiB rows", list(measures), run)
 
 
-def idle(sessions, hold_seconds):
-    """Memory and processor time of sessions that have asked once and are silent."""
+def idle(sessions, hold_seconds, where="", plain=None):
+    """Memory and processor time of sessions that have asked once and are silent. `plain`: what they take without TLS."""
 
     def run(bench, peer):
         before_rss, before_pss = memory_kib(peer.pids())
-        command = [str(bench.pgload), "hold", "--port", str(peer.port), "--clients", str(sessions)]
+        command = [str(bench.pgload), "hold", "--port", str(peer.port), "--clients", str(sessions), *peer.options]
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             if b"sessions" not in child.stdout.readline():
@@ -115,10 +115,13 @@ def idle(sessions, hold_seconds):
             child.stdin.close()
             child.wait()
         time.sleep(0.5)
-        return {"RSS MiB": rss / 1024, "KiB/session": (rss - before_rss) / sessions,
-                "PSS KiB/session": (pss - before_pss) / sessions, "idle CPU %": used * 100}
+        each = (rss - before_rss) / sessions
+        found = {"KiB above plain": each - plain[peer.name]} if plain else {}
+        return found | {"RSS MiB": rss / 1024, "KiB/session": each,
+                        "PSS KiB/session": (pss - before_pss) / sessions, "idle CPU %": used * 100}
 
-    return Case(f"{sessions} idle sessions", ["KiB/session", "RSS MiB", "PSS KiB/session", "idle CPU %"], run,
+    measures = ["KiB/session", "RSS MiB", "PSS KiB/session", "idle CPU %"]
+    return Case(f"{where}{sessions} idle sessions", ["KiB above plain", *measures] if plain else measures, run,
                 skip=("direct",))
 
 
@@ -212,6 +215,22 @@ def canned_cases(is_quick):
 
 def idle_cases(is_quick):
     return [idle(1000, 2 if is_quick else 10), idle(9000, 2 if is_quick else 10)]
+
+
+def tls_cases(is_quick, legs):
+    """What TLS adds. Processor time comes first: the ratios are of it."""
+    cases = [closed_loop("simple", n, where=legs) for n in (1, 16, 64)]
+    cases += [closed_loop("prepared", n, where=legs) for n in ((16,) if is_quick else (1, 16, 64))]
+    cases += [reconnect(n, legs) for n in ((1,) if is_quick else (1, 16))]
+    return cases + [bulk(1 if is_quick else 3, legs, ("CPU s/GB", "MB/s"))]
+
+
+#: Sessions whose memory is compared with and without TLS.
+TLS_SESSIONS = 1000
+
+
+def tls_idle(is_quick, legs=None, plain=None):
+    return idle(TLS_SESSIONS, 1 if is_quick else 5, f"{legs}, " if legs else "", plain)
 
 
 def postgres_cases(is_quick):

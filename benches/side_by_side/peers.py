@@ -33,6 +33,8 @@ class Peer:
     port: int
     process: Process = None
     pid: int = None
+    #: What the load is told of it.
+    options: list = field(default_factory=list)
 
     def pids(self):
         pid = self.process.pid if self.process else self.pid
@@ -47,10 +49,11 @@ def direct(backend):
     return Peer("direct", backend.servers[-1])
 
 
-def haproxy(backend, directory, threads):
+def haproxy(backend, directory, threads, tls=None):
     port = free_port()
+    of_bind, of_server = tls.haproxy() if tls else ("", "")
     reads = backend.servers[1:] or backend.servers
-    servers = "\n".join(f"    server s{n} 127.0.0.1:{at} check inter 2s" for n, at in enumerate(reads))
+    servers = "\n".join(f"    server s{n} 127.0.0.1:{at} check inter 2s{of_server}" for n, at in enumerate(reads))
     config = f"""global
     maxconn {SESSIONS_MAX}
     nbthread {threads}
@@ -60,14 +63,16 @@ defaults
     timeout client 1h
     timeout server 1h
 listen reads
-    bind 127.0.0.1:{port}
+    bind 127.0.0.1:{port}{of_bind}
     balance roundrobin
 {servers}
 """
-    return _started("haproxy", port, ["haproxy", "-db", "-f"], config, directory / "haproxy.cfg")
+    peer = _started("haproxy", port, ["haproxy", "-db", "-f"], config, directory / "haproxy.cfg")
+    peer.options = tls.load("direct") if tls else []
+    return peer
 
 
-def pgbouncer(backend, directory, mode):
+def pgbouncer(backend, directory, mode, tls=None):
     port = free_port()
     (directory / "users.txt").write_text(f'"{backend.user}" "{backend.password}"\n')
     config = f"""[databases]
@@ -86,13 +91,15 @@ unix_socket_dir =
 log_connections = 0
 log_disconnections = 0
 ignore_startup_parameters = extra_float_digits
-"""
+{tls.pgbouncer() if tls else ""}"""
     name = f"pgbouncer-{mode}"
     # It refuses to run as root.
-    return _started(name, port, ["pgbouncer", "-q", "-u", "nobody"], config, directory / f"{name}.ini")
+    peer = _started(name, port, ["pgbouncer", "-q", "-u", "nobody"], config, directory / f"{name}.ini")
+    peer.options = tls.load("postgres") if tls else []
+    return peer
 
 
-def trunkline(backend, directory, threads, binary, name="trunkline", host="127.0.0.1"):
+def trunkline(backend, directory, threads, binary, name="trunkline", host="127.0.0.1", tls=None):
     """`host` is where the servers are: an address, or the directory of their Unix sockets."""
     port, http = free_port(), free_port()
     primary, *replicas = backend.servers
@@ -100,11 +107,12 @@ def trunkline(backend, directory, threads, binary, name="trunkline", host="127.0
     for number, at in enumerate(replicas, 1):
         targets += ["--replica", f"replica{number}={host}:{at}"]
     config = directory / f"{name}.toml"
-    config.write_text("[health]\nslow_start = \"0\"\n")
+    config.write_text("[health]\nslow_start = \"0\"\n" + (tls.trunkline() if tls else ""))
     command = [binary, "serve", "--config", config, "--auth", "relay", *targets, "--reads", f"127.0.0.1:{port}"]
     command += ["--http", f"127.0.0.1:{http}", "--monitor", backend.monitor, "--threads", str(threads)]
     peer = Peer(name, port, Process([str(word) for word in command], directory / f"{name}.log"))
     names = ["primary"] + [f"replica{number}" for number, _ in enumerate(replicas, 1)]
+    peer.options = tls.load("postgres") if tls else []
     for target in names:
         _await_up(peer, f"http://127.0.0.1:{http}/{target}")
     return peer
@@ -145,7 +153,7 @@ def _await_up(peer, url, limit=20):
 
 def install_missing():
     """Debian's packages of what is compared, where they are missing."""
-    wanted = {"haproxy": "haproxy", "pgbouncer": "pgbouncer", "pgbench": "postgresql-contrib"}
+    wanted = {"haproxy": "haproxy", "openssl": "openssl", "pgbouncer": "pgbouncer", "pgbench": "postgresql-contrib"}
     missing = [package for tool, package in wanted.items() if not shutil.which(tool)]
     if missing:
         subprocess.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing], check=True)
@@ -155,6 +163,7 @@ def versions(binary):
     return {
         "haproxy": first_line("haproxy", "-v"),
         "pgbouncer": first_line("pgbouncer", "-V"),
+        "openssl": first_line("openssl", "version"),
         "trunkline": first_line(binary, "--version"),
         "pgbench": first_line("pgbench", "--version"),
     }
