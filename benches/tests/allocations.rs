@@ -59,7 +59,7 @@ fn proxy_before(port: u16) -> SocketAddr {
         "[[server]]\naddress = \"127.0.0.1:{port}\"\nrole = \"primary\"\n\
          [[listener]]\naddress = \"127.0.0.1:{own}\"\n\
          [monitor]\nuser = \"bench\"\ndbname = \"bench\"\n\
-         [http]\nlisten = \"off\"\n[runtime]\nthreads = 1\n"
+         [auth]\nmode = \"relay\"\n[http]\nlisten = \"off\"\n[runtime]\nthreads = 1\n"
     );
     std::fs::write(&file, text).expect("the directory takes a file");
     let request =

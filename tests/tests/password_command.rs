@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE};
-use trunkline_tests::{Endpoint, EndpointBuilder, Login, eventually, http_get, own_cluster, psql, psql_output};
+use trunkline_tests::{
+    Endpoint, EndpointBuilder, Login, eventually, http_get, own_cluster, psql, psql_output,
+};
 
 /// Far beyond what a healthy machine needs.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -75,12 +77,12 @@ fn proxy_starts_without_a_password_and_takes_it_once_there_is_one() {
 #[test]
 fn users_whom_the_proxy_lets_in_without_a_password_get_theirs_from_the_command() {
     let cluster = own_cluster(2);
-    cluster.primary.psql("CREATE ROLE app LOGIN PASSWORD 'first'").unwrap();
+    cluster.primary.psql("CREATE ROLE app LOGIN PASSWORD 'of-day-one'").unwrap();
     cluster.wait_caught_up().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let hba = directory.path().join("hba");
     std::fs::write(&hba, "host all app 127.0.0.1/32 trust\n").unwrap();
-    std::fs::write(directory.path().join("app"), "first").unwrap();
+    std::fs::write(directory.path().join("app"), "of-day-one").unwrap();
     let script = format!("cat {}/$0", directory.path().display());
     let endpoint = Endpoint::over(&cluster)
         .key("auth.hba_file", &format!("{hba:?}"))
@@ -100,12 +102,12 @@ fn users_whom_the_proxy_lets_in_without_a_password_get_theirs_from_the_command()
     victim.kill_postmaster();
     assert_ne!(wire.value("SHOW cluster_name"), victim.name());
 
-    cluster.primary.psql("ALTER ROLE app PASSWORD 'second'").unwrap();
+    cluster.primary.psql("ALTER ROLE app PASSWORD 'of-day-two'").unwrap();
     let other = cluster.replicas.iter().find(|replica| replica.name() != victim.name()).unwrap();
     eventually(PATIENCE, "the replica has it", || {
         other.psql("SELECT pg_last_wal_replay_lsn()").is_ok() && ask() != "app"
     });
-    std::fs::write(directory.path().join("app"), "second").unwrap();
+    std::fs::write(directory.path().join("app"), "of-day-two").unwrap();
     eventually(PATIENCE, "the command is run again once its password is refused", || ask() == "app");
-    assert!(!endpoint.log().contains("second"), "{}", endpoint.log());
+    assert!(!endpoint.log().contains("of-day"), "{}", endpoint.log());
 }

@@ -3,6 +3,8 @@
 //! No shell is involved. What the program prints is kept by whoever asked and is never logged; what it says on standard
 //! error is.
 
+#![expect(clippy::disallowed_methods, reason = "it runs on the control thread, which has tokio's timers")]
+
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 

@@ -126,6 +126,7 @@ impl SessionPasswords {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests run on tokio")]
 mod tests {
     use super::*;
 

@@ -32,6 +32,7 @@
 //! assert_eq!(judge.snapshot(now).servers[0].state, State::Down);
 //! ```
 
+pub mod guard;
 pub mod judge;
 pub mod login;
 pub mod monitor;

@@ -11,11 +11,15 @@ use trunkline_tls::connect::{Encryption, Negotiation, ServerTls, no_protocol, wr
 use trunkline_tls::fleet::FleetTls;
 use trunkline_tls::{ALPN, SSL_REQUEST, words};
 
+use crate::guard::GuardedStream;
 use crate::net::{AsItIs, ServerStream};
 use trunkline_topology::Endpoint;
 
 /// A connection that is logged in; the second part drives it.
-pub type LoggedIn = (Client, Connection<ServerStream, ServerStream>);
+pub type LoggedIn = (Client, LoginDriver);
+
+/// What drives a connection to a server.
+pub type LoginDriver = Connection<GuardedStream, GuardedStream>;
 
 /// How the monitoring role logs in, and by which TLS. Whoever keeps a connection compares the pointer: a new login is a
 /// new one.
@@ -25,6 +29,8 @@ pub struct MonitorLogin {
     pub config: Config,
     /// The TLS of each server.
     pub tls: FleetTls,
+    /// Whether a server gets the password itself also where the connection does not protect it, as libpq does it.
+    pub trusts_any_server: bool,
 }
 
 /// Why no login came about.
@@ -52,7 +58,8 @@ impl MonitorLogin {
         endpoint: &Endpoint,
     ) -> Result<LoggedIn, MonitorLoginError> {
         let Endpoint { host, port, .. } = endpoint;
-        log_in(config, host, self.tls.of(host, *port), &mut ByName(endpoint)).await
+        let how = LoginLeg { host, tls: self.tls.of(host, *port), trusts_any: self.trusts_any_server };
+        log_in(config, how, &mut ByName(endpoint)).await
     }
 }
 
@@ -71,13 +78,32 @@ impl Dial for ByName<'_> {
     }
 }
 
+/// Whom a login is for, and how it gets there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LoginLeg<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) tls: Option<&'a ServerTls>,
+    pub(crate) trusts_any: bool,
+}
+
+impl LoginLeg<'_> {
+    /// Whether nobody but the server can read what is sent on `stream`.
+    fn protects(&self, stream: &ServerStream) -> bool {
+        match stream {
+            ServerStream::Unix(_) => true,
+            ServerStream::Tls(_) => self.tls.is_some_and(|tls| tls.mode().is_verified()),
+            ServerStream::Tcp(_) => false,
+        }
+    }
+}
+
 /// Logs in to `host`: on another connection, if the server refuses one of this kind and `sslmode` allows the other.
 pub(crate) async fn log_in(
     config: &Config,
-    host: &str,
-    tls: Option<&ServerTls>,
+    leg: LoginLeg<'_>,
     dialer: &mut impl Dial,
 ) -> Result<LoggedIn, MonitorLoginError> {
+    let LoginLeg { host, tls, trusts_any } = leg;
     let mut config = config.clone();
     // The library neither asks for TLS nor begins it: it binds the login to what is there.
     config.ssl_negotiation(SslNegotiation::Direct);
@@ -100,6 +126,8 @@ pub(crate) async fn log_in(
         let is_encrypted = matches!(stream, ServerStream::Tls(_));
         let is_of_kind = is_encrypted == (kind == Encryption::Tls);
         config.ssl_mode(if is_encrypted { SslMode::Require } else { SslMode::Disable });
+        let protects = trusts_any || leg.protects(&stream);
+        let stream = GuardedStream::new(stream, protects);
         match config.connect_raw(stream, AsItIs).await {
             Ok(logged_in) => return Ok(logged_in),
             Err(error) if may_go_on && is_of_kind && refuses_kind(&error) => {

@@ -58,12 +58,12 @@ impl ServerStream {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AsItIs;
 
-impl TlsConnect<ServerStream> for AsItIs {
-    type Stream = ServerStream;
+impl<S: tokio_postgres::tls::TlsStream + Unpin> TlsConnect<S> for AsItIs {
+    type Stream = S;
     type Error = Infallible;
-    type Future = Ready<Result<ServerStream, Infallible>>;
+    type Future = Ready<Result<S, Infallible>>;
 
-    fn connect(self, stream: ServerStream) -> Self::Future {
+    fn connect(self, stream: S) -> Self::Future {
         ready(Ok(stream))
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, Row, Statement};
+use trunkline_health::guard::{PASSWORD_WITHHELD, withheld_password};
 use trunkline_health::login::{MonitorLoginError, PASSWORD_MISSING, lacks_password};
 use trunkline_health::{Health, MonitorLogin};
 use trunkline_routing::eligible;
@@ -282,6 +283,13 @@ fn not_logged_in(failure: MonitorLoginError) -> ConnectError {
             message: message.to_owned(),
         });
     }
+    if withheld_password(&error) {
+        let (code, message) = PASSWORD_WITHHELD;
+        return ConnectError::Login(LookupError::Login {
+            code: code.to_owned(),
+            message: message.to_owned(),
+        });
+    }
     match error.as_db_error() {
         Some(said) if !said.code().code().starts_with("57") => ConnectError::Login(LookupError::Login {
             code: said.code().code().to_owned(),
@@ -382,7 +390,7 @@ pub fn without_hosts(login: &Config) -> Config {
 }
 
 fn for_secrets(login: &MonitorLogin) -> MonitorLogin {
-    MonitorLogin { config: without_hosts(&login.config), tls: login.tls.clone() }
+    MonitorLogin { config: without_hosts(&login.config), ..login.clone() }
 }
 
 #[cfg(test)]

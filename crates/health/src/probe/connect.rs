@@ -6,12 +6,12 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_postgres::{Client, Config, Connection};
+use tokio_postgres::{Client, Config};
 
 use super::host::{Lookup, NAME_ADDRESSES_MAX, ServerHost};
 use super::{FailedAttempt, failure};
 use crate::judge::{JudgeSettings, ProbeFailure, ProbePhase};
-use crate::login::{Dial, MonitorLogin, log_in};
+use crate::login::{Dial, LoginDriver, LoginLeg, MonitorLogin, log_in};
 use crate::net::ServerStream;
 use trunkline_topology::Address;
 
@@ -31,7 +31,7 @@ const APPLICATION_NAME: &str = "trunkline_health";
 /// A connection that is logged in.
 pub(super) struct Link {
     pub(super) client: Client,
-    pub(super) connection: Connection<ServerStream, ServerStream>,
+    pub(super) connection: LoginDriver,
     pub(super) address: Address,
 }
 
@@ -62,7 +62,8 @@ pub(super) async fn open(
     config.options(options(&config, settings.probe_timeout));
     let mut dialer = Redial { first: Some(stream), address: &address, tick: settings.tick };
     let tls = login.tls.of(server.host(), server.port());
-    match timeout_at(deadline, log_in(&config, server.host(), tls, &mut dialer)).await {
+    let leg = LoginLeg { host: server.host(), tls, trusts_any: login.trusts_any_server };
+    match timeout_at(deadline, log_in(&config, leg, &mut dialer)).await {
         Err(_) => Err(at(Some(address), timed_out)),
         Ok(Err(failure)) => {
             let failure = failure::classify_login(&failure, &address);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use trunkline_codec::sqlstate::SqlState;
 
+use crate::guard::{PASSWORD_WITHHELD, withheld_password};
 use crate::judge::{ProbeFailure, SocketTrouble};
 use crate::login::{MonitorLoginError, PASSWORD_MISSING, lacks_password};
 use trunkline_tls::words;
@@ -37,6 +38,10 @@ pub(super) fn classify_login(failure: &MonitorLoginError, address: &Address) -> 
 pub(super) fn classify(error: &tokio_postgres::Error) -> ProbeFailure {
     if lacks_password(error) {
         let (code, message) = PASSWORD_MISSING;
+        return refusal(code, message);
+    }
+    if withheld_password(error) {
+        let (code, message) = PASSWORD_WITHHELD;
         return refusal(code, message);
     }
     if let Some(refusal) = error.as_db_error() {

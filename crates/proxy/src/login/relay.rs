@@ -28,7 +28,7 @@ use crate::server::connection::{ReadyServer, ServerConnection};
 use crate::server::login::{LoginError, LoginReply, parse_authentication, read_login_reply, refused};
 use crate::server::patience::answered;
 use crate::server::take::Search;
-use trunkline_auth::credentials::ServerCredentials;
+use trunkline_auth::credentials::{ServerCredentials, ServerLeg};
 
 /// A server's first message, apart from notices.
 enum FirstReply {
@@ -74,8 +74,11 @@ pub(super) async fn log_in(
         };
         let Exchange { reader, first, preface, version } = exchange;
         if let FirstReply::Challenge(challenge) = first {
+            if is_exposed(client, &server, &challenge) {
+                return Err(Refusal::PasswordWithheld.into());
+            }
             let mut out = preface;
-            let RelayedChallenge { message, answer } = challenge?;
+            let RelayedChallenge { message, answer, .. } = challenge?;
             out.extend_from_slice(&message);
             client.write_all(&out).await.map_err(|_| LoginFailure::ClientGone)?;
             return pass_through(client, (server, reader), read_ahead, answer, version).await;
@@ -94,6 +97,16 @@ pub(super) async fn log_in(
             Err(error) => search.login_failed(&server, error)?,
         }
     }
+}
+
+/// Whether the server asks for the password itself, a client on TLS means to protect it, and the way to the server does not.
+fn is_exposed(
+    client: &Transport,
+    server: &ServerConnection,
+    challenge: &Result<RelayedChallenge, Refusal>,
+) -> bool {
+    let asks = challenge.as_ref().is_ok_and(|challenge| challenge.asks_for_password);
+    asks && client.is_encrypted() && server.leg() == ServerLeg::Exposed
 }
 
 /// Begins the exchange; on another connection, with TLS or without, where the server refuses this kind and `sslmode` allows

@@ -59,7 +59,7 @@ impl ServerConnection {
     }
 
     /// Whether it is known who is at its other end.
-    pub(super) fn leg(&self) -> ServerLeg {
+    pub(crate) fn leg(&self) -> ServerLeg {
         let is_checked = |tls: &Arc<TlsPlace>| tls.checks_certificate() && self.stream.is_encrypted();
         match &self.address {
             Address::Unix(_) => ServerLeg::Protected,

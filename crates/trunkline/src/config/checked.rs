@@ -69,7 +69,11 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
         return Err(problems);
     };
     let proxy = Settings {
-        health: MonitorSettings { servers, login: MonitorLogin { config, tls }, judge },
+        health: MonitorSettings {
+            servers,
+            login: MonitorLogin { config, tls, trusts_any_server: false },
+            judge,
+        },
         listeners,
         auth: AuthSettings { source, ..raw.proxy.auth },
         http: raw.http_listen.value,

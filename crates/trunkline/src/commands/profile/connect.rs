@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, SimpleQueryMessage};
-use trunkline_health::login::lacks_password;
-use trunkline_health::{MonitorLogin, MonitorLoginError, ServerStream};
+use tokio_postgres::{AsyncMessage, Client, Config, SimpleQueryMessage};
+use trunkline_health::login::{LoginDriver, lacks_password};
+use trunkline_health::{MonitorLogin, MonitorLoginError};
 use trunkline_tls::fleet::{FleetSettings, FleetTls};
 use trunkline_topology::{Address, Endpoint};
 
@@ -92,7 +92,7 @@ impl ProfiledEndpoint {
 
     /// Tries one host after the other.
     async fn connect_as(&self, config: &Config) -> Result<ProfiledSession, MonitorLoginError> {
-        let login = MonitorLogin { config: config.clone(), tls: self.tls.clone() };
+        let login = MonitorLogin { config: config.clone(), tls: self.tls.clone(), trusts_any_server: true };
         let mut last = MonitorLoginError::Connect(io::ErrorKind::NotFound.into());
         for place in places(config) {
             match timeout(CONNECT_TIMEOUT, login.connect_as(config, &place)).await {
@@ -187,7 +187,7 @@ pub(super) struct ProfiledSession {
 }
 
 /// Drives the connection and collects the timing notices.
-async fn drive(mut connection: Connection<ServerStream, ServerStream>, tell: mpsc::UnboundedSender<Phases>) {
+async fn drive(mut connection: LoginDriver, tell: mpsc::UnboundedSender<Phases>) {
     let mut messages = stream::poll_fn(|context| connection.poll_message(context));
     while let Some(Ok(message)) = messages.next().await {
         if let AsyncMessage::Notice(notice) = message
@@ -200,7 +200,7 @@ async fn drive(mut connection: Connection<ServerStream, ServerStream>, tell: mps
 }
 
 impl ProfiledSession {
-    fn of(client: Client, connection: Connection<ServerStream, ServerStream>) -> Self {
+    fn of(client: Client, connection: LoginDriver) -> Self {
         // Each answer brings one notice, which is read before the next query: the queue never holds more than a few.
         let (tell, notices) = mpsc::unbounded_channel();
         let task = tokio::spawn(drive(connection, tell));
