@@ -144,7 +144,7 @@ fn maps_allow_the_same_users() {
         return;
     }
     let cluster = cluster();
-    let (_, maps) = load("", MAPS);
+    let (_, maps) = load("local all all reject\n", MAPS);
     let host = cluster.socket_dir().display().to_string();
     for map in (0..MAP_COUNT).map(|map| format!("m{map}")) {
         for user in ["guest", "all", "root", "roo", "xooy", "app", "\\1", "\\2", "r\\1", "rr", "gu"] {

@@ -27,6 +27,9 @@ pub const REPEATS_MAX: u32 = 2;
 /// Bytes one direction of one session may move before the other sessions of its thread get their turn.
 pub const RELAY_BUDGET_BYTES: usize = 256 * 1024;
 
+/// Of this, what a read takes at least: TLS records of a byte each cost their opening, not their bytes.
+pub const READ_COST_BYTES: usize = 8 * 1024;
+
 /// Bytes a server may send between its AuthenticationOk and its first ReadyForQuery.
 ///
 /// A dozen ParameterStatus, a BackendKeyData and notices: well under 4 KiB from PostgreSQL.

@@ -13,7 +13,7 @@ use trunkline_session::{ClientThen, Peer, ServerLoss, ServerThen, Violation};
 use super::attach::Attachment;
 use super::buffer::Chunk;
 use super::{ClientState, Ending, Next, Relay, record};
-use crate::limits::RELAY_BUDGET_BYTES;
+use crate::limits::{READ_COST_BYTES, RELAY_BUDGET_BYTES};
 use crate::server::connection::ServerConnection;
 use crate::settings::Retry;
 use trunkline_telemetry::metrics::LossCause;
@@ -93,7 +93,7 @@ impl Relay {
                 }
                 ClientThen::Violation(violation) => return Next::End(self.violation(*violation)),
             }
-            budget = budget.saturating_sub(length);
+            budget = budget.saturating_sub(length.max(READ_COST_BYTES));
             if budget == 0 {
                 cx.waker().wake_by_ref();
                 return Next::Wait;
@@ -129,7 +129,7 @@ impl Relay {
                 Next::Wait => {}
                 done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
             }
-            budget = budget.saturating_sub(length);
+            budget = budget.saturating_sub(length.max(READ_COST_BYTES));
             if budget == 0 {
                 cx.waker().wake_by_ref();
                 return Next::Wait;
