@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use trunkline_net::{Remote, TlsAnswer, Transport, negotiate_tls};
 use trunkline_reactor::timer;
 use trunkline_tls::Records;
-use trunkline_tls::connect::{Encryption, ServerSslMode, ServerTls, wrong_answer};
+use trunkline_tls::connect::{Encryption, ServerTls, wrong_answer};
 use trunkline_topology::Address;
 
 /// Where a server is, and how it is spoken to there.
@@ -40,7 +40,7 @@ impl TlsPlace {
 
     /// Whether a server without a certificate that a root vouches for is not spoken to.
     pub(crate) fn checks_certificate(&self) -> bool {
-        matches!(self.tls.mode(), ServerSslMode::VerifyCa | ServerSslMode::VerifyFull)
+        self.tls.mode().is_verified()
     }
 
     /// What is tried first.
