@@ -111,3 +111,28 @@ fn users_whom_the_proxy_lets_in_without_a_password_get_theirs_from_the_command()
     eventually(PATIENCE, "the command is run again once its password is refused", || ask() == "app");
     assert!(!endpoint.log().contains("of-day"), "{}", endpoint.log());
 }
+
+/// A server that trusts everybody has let the session in: on one that does not, the user is nobody.
+#[test]
+fn command_gives_no_password_to_whom_a_server_alone_has_let_in() {
+    let cluster = own_cluster(2);
+    cluster.primary.psql("CREATE ROLE app LOGIN PASSWORD 'of-day-one'").unwrap();
+    cluster.wait_caught_up().unwrap();
+    let (trusting, asking) = (&cluster.replicas[0], &cluster.replicas[1]);
+    let rules = trusting.data_dir().join("pg_hba.conf");
+    let text = std::fs::read_to_string(&rules).unwrap();
+    std::fs::write(&rules, format!("host all app 127.0.0.1/32 trust\n{text}")).unwrap();
+    trusting.psql("SELECT pg_reload_conf()").unwrap();
+    let endpoint = Endpoint::over(&cluster)
+        .key("auth.password_command", "[\"sh\", \"-c\", \"echo of-day-one\"]")
+        .with_admin()
+        .start();
+    assert_eq!(endpoint.admin(&["drain", asking.name()]).0, Some(0));
+    let mut wire = Login::of("app", "").connect(endpoint.reads());
+    assert_eq!(wire.value("SHOW cluster_name"), trusting.name());
+    assert_eq!(endpoint.admin(&["ready", asking.name()]).0, Some(0));
+    endpoint.await_health(asking.name(), true, PATIENCE);
+    trusting.kill_postmaster();
+    let answer = wire.query("SHOW cluster_name");
+    assert!(answer.error.is_some(), "{answer:?}");
+}

@@ -12,6 +12,17 @@ pub struct ServerCredentials {
     scram: Option<(ClientKey, ServerKey)>,
     md5_stored: Option<Zeroizing<String>>,
     password: Option<Password>,
+    vouched_by: VouchedBy,
+}
+
+/// Who has found out that the user is whom it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VouchedBy {
+    /// Nobody yet, or a server, which may let in whom another would not.
+    #[default]
+    Server,
+    /// The proxy: the user may have whatever else logs it in.
+    Proxy,
 }
 
 #[derive(Clone)]
@@ -135,10 +146,22 @@ impl ServerCredentials {
         self.password.as_ref().map(|password| scram::Credentials::Password(password.text.clone()))
     }
 
+    /// The same, of a user whom the proxy has let in itself.
+    #[must_use]
+    pub fn vouched_by_proxy(self) -> Self {
+        Self { vouched_by: VouchedBy::Proxy, ..self }
+    }
+
+    /// Who has let the user in.
+    #[must_use]
+    pub fn vouched_by(&self) -> VouchedBy {
+        self.vouched_by
+    }
+
     /// Whether nothing but a server that asks for nothing lets the user in with these.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { scram, md5_stored, password } = self;
+        let Self { scram, md5_stored, password, vouched_by: _ } = self;
         scram.is_none() && md5_stored.is_none() && password.is_none()
     }
 

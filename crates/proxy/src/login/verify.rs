@@ -174,7 +174,7 @@ async fn authenticate(
     let end_point = end_point.as_ref().map(EndPoint::as_bytes);
     let step = Authenticator::start(method, secret, &request.user, &mock_secret, end_point, dialogue.out);
     match prove(dialogue, step.map_err(ended)?).await? {
-        Some(credentials) => Ok(credentials),
+        Some(credentials) => Ok(credentials.vouched_by_proxy()),
         None => Err(Refusal::AuthenticationFailed { user }.into()),
     }
 }

@@ -1,6 +1,6 @@
 //! What a session logs in to servers with: what its own login has left, or a password that a command prints.
 
-use trunkline_auth::credentials::ServerCredentials;
+use trunkline_auth::credentials::{ServerCredentials, VouchedBy};
 use trunkline_auth::session_passwords::{SessionPasswords, SharedPassword};
 use trunkline_codec::sqlstate::SqlState;
 use zeroize::Zeroizing;
@@ -21,9 +21,13 @@ pub(super) struct LoginMeans<'a> {
 }
 
 impl<'a> LoginMeans<'a> {
-    /// Those of `who`. A command is run before the first connection if there is nothing else.
+    /// Those of `who`. A command is run before the first connection if there is nothing else; for nobody whom a server alone has
+    /// let in, as one that trusts everybody may have.
     pub(super) async fn new(worker: &Worker, who: LoginAs<'a>) -> Self {
-        let passwords = worker.shared.live().stores.session_passwords.clone();
+        let passwords = match who.credentials.vouched_by() {
+            VouchedBy::Proxy => worker.shared.live().stores.session_passwords.clone(),
+            VouchedBy::Server => None,
+        };
         let mut means = Self { who, passwords, printed: None, tried: 0 };
         if who.credentials.is_empty() {
             means.next().await;
