@@ -56,6 +56,7 @@ pub fn spec(name: &str, port: u16, expected_role: ExpectedRole) -> ServerSpec {
         expected_role,
         weight: 100,
         admin: AdminState::Ready,
+        ..ServerSpec::default()
     }
 }
 

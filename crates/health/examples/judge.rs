@@ -28,6 +28,7 @@ fn server(name: &str, expected_role: ExpectedRole) -> ServerSpec {
         expected_role,
         weight: 100,
         admin: AdminState::Ready,
+        ..ServerSpec::default()
     }
 }
 

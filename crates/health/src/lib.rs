@@ -21,7 +21,7 @@
 //!     port: 5432,
 //!     expected_role: ExpectedRole::Replica,
 //!     weight: 100,
-//!     admin: AdminState::Ready,
+//!     admin: AdminState::Ready, ..ServerSpec::default()
 //! };
 //! let mut judge = Judge::new(JudgeSettings::default(), vec![replica], now);
 //! // Unknown is never healthy.

@@ -62,7 +62,7 @@ pub(crate) fn address(id: ServerId) -> Address {
 
 /// The server at an address.
 pub(crate) fn server_at(of: &Address) -> ServerId {
-    (0..u16::from(u8::MAX)).map(ServerId).find(|id| address(*id) == *of).expect("a server of the test")
+    (0..u32::from(u8::MAX)).map(ServerId).find(|id| address(*id) == *of).expect("a server of the test")
 }
 
 /// What every standby has replayed, as health knows it.

@@ -64,14 +64,14 @@ impl Balancer {
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut total = 0.0;
         for candidate in open {
-            owed[usize::from(candidate.id.0)] += candidate.weight;
+            owed[candidate.id.index()] += candidate.weight;
             total += candidate.weight;
         }
         let most = |a: &&&Candidate, b: &&&Candidate| {
-            owed[usize::from(a.id.0)].total_cmp(&owed[usize::from(b.id.0)]).then(b.id.0.cmp(&a.id.0))
+            owed[a.id.index()].total_cmp(&owed[b.id.index()]).then(b.id.0.cmp(&a.id.0))
         };
         let chosen = open.iter().max_by(most).map_or(open[0].id, |c| c.id);
-        owed[usize::from(chosen.0)] -= total;
+        owed[chosen.index()] -= total;
         chosen
     }
 

@@ -265,7 +265,7 @@ mod tests {
         }
         snapshot.hard_max_lag = Duration::from_secs(5);
         assert_eq!(ids(&snapshot, "prefer-standby", Fallback::LaggingThenPrimary), [0]);
-        assert_eq!(ids(&snapshot, "prefer-standby", Fallback::Lagging), [0_u16; 0]);
+        assert_eq!(ids(&snapshot, "prefer-standby", Fallback::Lagging), [0_u32; 0]);
     }
 
     #[test]
@@ -279,7 +279,7 @@ mod tests {
         let mut snapshot = snapshot();
         snapshot.servers[1].saturated = true;
         snapshot.servers[2].weight = 0;
-        assert_eq!(ids(&snapshot, "standby", Fallback::None), [0_u16; 0]);
+        assert_eq!(ids(&snapshot, "standby", Fallback::None), [0_u32; 0]);
         let is_saturated = |snapshot: &Snapshot| {
             eligible(&rules("standby", Fallback::None), snapshot, &Attached::new(3)).is_saturated
         };
@@ -339,7 +339,7 @@ mod tests {
         assert_eq!(asked(&snapshot), [2, 1]);
         snapshot.servers[1].state = State::Fenced;
         snapshot.servers[2].state = State::Unknown;
-        assert_eq!(asked(&snapshot), [0_u16; 0], "none that is not known to be of this cluster");
+        assert_eq!(asked(&snapshot), [0_u32; 0], "none that is not known to be of this cluster");
     }
 
     #[test]
@@ -347,7 +347,7 @@ mod tests {
         let mut snapshot = snapshot();
         snapshot.servers[0].state = State::Down;
         assert_eq!(ids(&snapshot, "prefer-standby", Fallback::Primary), [1, 2]);
-        assert_eq!(ids(&snapshot, "read-write", Fallback::Primary), [0_u16; 0]);
+        assert_eq!(ids(&snapshot, "read-write", Fallback::Primary), [0_u32; 0]);
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Attached {
     }
 
     fn on(&self, server: ServerId) -> &OnServer {
-        &self.0[usize::from(server.0)]
+        &self.0[server.index()]
     }
 }
 

@@ -13,19 +13,44 @@ use crate::state::State;
 /// Verdicts older than this many ticks (plus the probe timeout) are stale.
 const STALE_AFTER_TICKS: u32 = 3;
 
-/// A server's place in the configuration, counted from 0.
+/// Bits of a [`ServerId`] that are its slot.
+const SLOT_BITS: u32 = 16;
+
+/// One server from the moment it comes until it is forgotten; never that of another one.
+///
+/// Those that are there together have different slots. The slot of a forgotten server is given to another one later, with
+/// another generation: tables that are indexed by slot stay small however many servers come and go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServerId(pub u16);
+pub struct ServerId(pub u32);
 
 impl ServerId {
-    /// The place as an index into [`Snapshot::servers`].
+    /// The server that has `slot` as its `generation`-th holder, counted from 0.
+    #[must_use]
+    pub fn new(slot: u16, generation: u16) -> Self {
+        Self(u32::from(generation) << SLOT_BITS | u32::from(slot))
+    }
+
+    /// The slot, as an index into tables of what is kept per server.
     #[must_use]
     pub fn index(self) -> usize {
-        usize::from(self.0)
+        usize::from(self.slot())
+    }
+
+    /// The slot.
+    #[must_use]
+    pub fn slot(self) -> u16 {
+        // The lower half.
+        (self.0 & u32::from(u16::MAX)) as u16
+    }
+
+    /// How many servers have had the slot before.
+    #[must_use]
+    pub fn generation(self) -> u16 {
+        (self.0 >> SLOT_BITS) as u16
     }
 }
 
-/// A server as configured.
+/// A server as it is wanted: configured, discovered, or added by an operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerSpec {
     /// Name in logs, paths and metrics, such as `replica1`.
@@ -40,6 +65,32 @@ pub struct ServerSpec {
     pub weight: u16,
     /// What the operator wants of it.
     pub admin: AdminState,
+    /// Where it stands, such as an availability zone; `None`: unknown.
+    pub zone: Option<Arc<str>>,
+    /// Who says that it is there.
+    pub origin: Origin,
+}
+
+/// Who says that a server is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The configuration.
+    #[default]
+    Configured,
+    /// An operator, by `trunkline server add`: until a restart.
+    Added,
+    /// A source of `[discovery]`, by its name.
+    Discovered(Arc<str>),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Configured => f.pad("configured"),
+            Origin::Added => f.pad("added"),
+            Origin::Discovered(source) => f.pad(source),
+        }
+    }
 }
 
 /// The role the operator expects a server to have.
@@ -119,7 +170,7 @@ pub struct Lag {
 /// Everything known about one server.
 #[derive(Clone, Debug)]
 pub struct ServerStatus {
-    /// Its place in the configuration.
+    /// Which one.
     pub id: ServerId,
     /// Its configured name.
     pub name: Arc<str>,
@@ -158,6 +209,12 @@ pub struct ServerStatus {
     pub receiver: Option<bool>,
     /// Whether replay is paused.
     pub paused: Option<bool>,
+    /// Where it stands, such as an availability zone.
+    pub zone: Option<Arc<str>>,
+    /// Who says that it is there.
+    pub origin: Origin,
+    /// It is no longer wanted: its sessions leave it, and then it is forgotten.
+    pub is_leaving: bool,
     /// Configured weight.
     pub weight: u16,
     /// Share of the weight in force now, 0 to 1: ramps up after a recovery, because caches are cold.
@@ -240,7 +297,7 @@ pub struct FlushedWal {
 /// The verdict on every server at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// The servers in configuration order: `servers[id.index()]`.
+    /// The servers in configuration order, then those that came later; one of them by [`Snapshot::server`].
     pub servers: Vec<ServerStatus>,
     /// When it was taken.
     pub taken_at: Instant,
@@ -272,7 +329,8 @@ impl Snapshot {
     /// A server's status.
     #[must_use]
     pub fn server(&self, id: ServerId) -> Option<&ServerStatus> {
-        self.servers.get(id.index())
+        let in_place = self.servers.get(id.index()).filter(|server| server.id == id);
+        in_place.or_else(|| self.servers.iter().find(|server| server.id == id))
     }
 
     /// A server's status, by its configured name.

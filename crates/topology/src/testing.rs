@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 
-use crate::snapshot::{AdminState, ExpectedRole, Lag, Role, ServerId, ServerStatus, Snapshot};
+use crate::snapshot::{AdminState, ExpectedRole, Lag, Origin, Role, ServerId, ServerStatus, Snapshot};
 use crate::state::State;
 
 /// A primary and two standbys, all up and in sync.
@@ -67,6 +67,9 @@ pub fn status(id: ServerId, name: &str, role: Role, now: Instant) -> ServerStatu
         postmaster: None,
         receiver: is_standby.then_some(true),
         paused: is_standby.then_some(false),
+        zone: None,
+        origin: Origin::Configured,
+        is_leaving: false,
         weight: 100,
         slow_start: 1.0,
         saturated: false,

@@ -8,7 +8,7 @@ const CRATES: &[&[&str]] = &[
     &["codec", "reactor", "cluster", "tls", "hba"],
     &["topology", "net"],
     &["health", "routing", "session"],
-    &["telemetry"],
+    &["telemetry", "discovery"],
     &["control", "auth"],
     &["proxy"],
     &["trunkline"],

@@ -72,7 +72,7 @@ impl Judge {
     /// Judges `servers`, of which nothing is known at `now`. Those beyond [`SERVERS_MAX`] are ignored.
     #[must_use]
     pub fn new(settings: JudgeSettings, servers: Vec<ServerSpec>, now: Instant) -> Self {
-        let ids = (0..=u16::MAX).map(ServerId);
+        let ids = (0..).map(ServerId);
         let servers =
             ids.zip(servers).take(SERVERS_MAX).map(|(id, spec)| JudgedServer::new(id, spec, now)).collect();
         Judge {

@@ -120,7 +120,7 @@ impl Monitor {
         let mut tasks = Vec::new();
         let mut signals = Vec::new();
         let hosts = ServerHost::of_all(servers.iter().map(|spec| (spec.host.clone(), spec.port)));
-        for ((id, spec), server) in (0..=u16::MAX).map(ServerId).zip(&servers).zip(hosts) {
+        for ((id, spec), server) in (0..).map(ServerId).zip(&servers).zip(hosts) {
             let watched = Arc::new(WatchedServer {
                 id,
                 name: spec.name.clone(),

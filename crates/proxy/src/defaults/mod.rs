@@ -78,7 +78,7 @@ impl Defaults {
     pub(crate) fn start(health: &Health, runtime: &Handle) -> Self {
         let count = health.load().servers.len();
         let servers: Vec<Arc<ServerDefaults>> = (0..count).map(|_| Arc::default()).collect();
-        let tasks = (0_u16..).map(ServerId).zip(&servers).map(|(id, server)| {
+        let tasks = (0..).map(ServerId).zip(&servers).map(|(id, server)| {
             let looks = reader::look(health.clone(), id, Arc::clone(server));
             runtime.spawn(looks).abort_handle()
         });
@@ -94,19 +94,19 @@ impl Defaults {
 
     /// The defaults found on a server.
     fn history(&self, id: ServerId) -> Guard<Arc<History>> {
-        let server = self.servers.get(usize::from(id.0));
+        let server = self.servers.get(id.index());
         server.map_or_else(|| self.nothing.load(), |server| server.history.load())
     }
 
     /// Whether a server is looked at.
     fn looks_at(&self, id: ServerId) -> bool {
-        self.servers.len() > usize::from(id.0)
+        self.servers.len() > id.index()
     }
 
     /// Has the defaults of a server read soon, because a session has just logged in there: those read before and
     /// after the login show what it got. Nobody waits for that.
     fn look_soon(&self, id: ServerId) {
-        if let Some(server) = self.servers.get(usize::from(id.0)) {
+        if let Some(server) = self.servers.get(id.index()) {
             server.login.notify_one();
         }
     }
@@ -121,7 +121,7 @@ impl Defaults {
     /// Returns once the defaults of a server have been read for the first time, or could not be: for a login
     /// before that they would never be known.
     async fn first_look(&self, id: ServerId) {
-        let Some(server) = self.servers.get(usize::from(id.0)) else { return };
+        let Some(server) = self.servers.get(id.index()) else { return };
         while !server.has_been_tried.load(Ordering::Acquire) {
             let looked = server.looked.notified();
             if server.has_been_tried.load(Ordering::Acquire) {
@@ -134,7 +134,7 @@ impl Defaults {
 
     /// Has the defaults of a server read, and returns once a read that began after this call has ended.
     async fn next_look(&self, id: ServerId) {
-        let Some(server) = self.servers.get(usize::from(id.0)) else { return };
+        let Some(server) = self.servers.get(id.index()) else { return };
         let now = Instant::now();
         server.login.notify_one();
         loop {

@@ -270,7 +270,7 @@ impl<'a> Search<'a> {
             }
             Some(moving) => balancer.choose_for_move(&self.for_moving(&snapshot, servers, &moving), &[])?,
         };
-        let server = &snapshot.servers[usize::from(lease.server().0)];
+        let server = snapshot.server(lease.server())?;
         let address = server.address.clone()?;
         let stands_in = rules.stands_in(server);
         let lease = if stands_in { lease.standing_in(rules.standing_in_most())? } else { lease };

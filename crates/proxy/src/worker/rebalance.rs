@@ -64,8 +64,7 @@ mod tests {
     fn plan(counts: &[u64], weights: &[f32]) -> Option<(u16, usize)> {
         let candidates: Vec<Candidate> =
             (0..).zip(weights).map(|(id, &weight)| Candidate { id: ServerId(id), weight }).collect();
-        most_beyond_its_share(&candidates, |server| counts[usize::from(server.0)])
-            .map(|(n, moves)| (n.0, moves))
+        most_beyond_its_share(&candidates, |server| counts[server.index()]).map(|(n, moves)| (n.0, moves))
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot, sessions: Optio
 
 /// The servers with counters, and their configured names.
 fn names<'s>(metrics: &Metrics, snapshot: &'s Snapshot) -> Vec<(ServerId, &'s str)> {
-    let counted = snapshot.servers.iter().filter(|server| usize::from(server.id.0) < metrics.servers());
+    let counted = snapshot.servers.iter().filter(|server| server.id.index() < metrics.servers());
     counted.map(|server| (server.id, &*server.name)).collect()
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use trunkline_topology::{AdminState, ExpectedRole, Lag, Role, ServerId, ServerStatus, Snapshot, State};
+use trunkline_topology::{
+    AdminState, ExpectedRole, Lag, Origin, Role, ServerId, ServerStatus, Snapshot, State,
+};
 
 /// A primary and two standbys: `replica1` up, 20 ms behind, `replica2` lagging by 5.2 s.
 #[must_use]
@@ -35,7 +37,7 @@ pub fn snapshot() -> Snapshot {
 fn server(id: u16, name: &str, role: Role, state: State) -> ServerStatus {
     let hi = Some(Duration::from_millis(520));
     ServerStatus {
-        id: ServerId(id),
+        id: ServerId(id.into()),
         name: name.into(),
         host: "127.0.0.1".into(),
         port: 1,
@@ -54,6 +56,9 @@ fn server(id: u16, name: &str, role: Role, state: State) -> ServerStatus {
         postmaster: None,
         receiver: Some(true),
         paused: Some(false),
+        zone: None,
+        origin: Origin::Configured,
+        is_leaving: false,
         weight: 100,
         slow_start: 1.0,
         saturated: false,

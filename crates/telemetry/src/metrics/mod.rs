@@ -73,7 +73,7 @@ impl Metrics {
     /// Sessions that have a server connection to `server` now; 0 for a server not counted for.
     #[must_use]
     pub fn sessions_on(&self, server: ServerId) -> u64 {
-        if usize::from(server.0) >= self.servers {
+        if server.index() >= self.servers {
             return 0;
         }
         let net = self.all().fold(0_u64, |sum, t| sum.wrapping_add(t.server(server).sessions_active.raw()));
@@ -90,7 +90,7 @@ impl Metrics {
     #[must_use]
     pub fn latency(&self, server: ServerId, phase: StatementPhase) -> HistogramSum {
         let mut sum = HistogramSum::default();
-        if usize::from(server.0) < self.servers {
+        if server.index() < self.servers {
             self.all().for_each(|thread| sum.add(thread.server(server).latency(phase)));
         }
         sum

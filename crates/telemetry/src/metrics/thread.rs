@@ -114,7 +114,7 @@ impl ThreadMetrics {
     /// When the server is not one of those the metrics were made for: server ids come from the configuration.
     #[must_use]
     pub fn server(&self, server: ServerId) -> &ServerMetrics {
-        &self.servers[usize::from(server.0)]
+        &self.servers[server.index()]
     }
 }
 

@@ -269,7 +269,15 @@ mod tests {
 
     fn spec(name: &str, expected_role: ExpectedRole) -> ServerSpec {
         let (name, host) = (name.to_owned(), format!("{name}.example"));
-        ServerSpec { name, host, port: 5432, expected_role, weight: 100, admin: AdminState::Ready }
+        ServerSpec {
+            name,
+            host,
+            port: 5432,
+            expected_role,
+            weight: 100,
+            admin: AdminState::Ready,
+            ..ServerSpec::default()
+        }
     }
 
     fn primary(name: &str, expected: ExpectedRole) -> ServerAnswer {
