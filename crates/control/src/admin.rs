@@ -1,7 +1,8 @@
 //! The admin socket: what an operator may ask of a running proxy, over HTTP on a Unix socket.
 //!
 //! Whoever may open the socket may drain servers; its file is readable by its owner alone.
-//! `POST /servers/NAME/ready`, `/drain` and `/maint` set what is wanted of a server; `POST /adopt` takes a cluster that was
+//! `POST /servers/NAME/ready`, `/drain` and `/maint` set what is wanted of a server, `/add`, `/set` and `/remove` change which
+//! there are; `POST /adopt` takes a cluster that was
 //! re-initialised for the one to watch; `POST /reload` reads the configuration again; `GET /sessions` counts and lists
 //! the sessions: `?limit=N` bounds the list, `?pinned=only` leaves out those that can move. Every other path is answered as
 //! by the HTTP server, also where that is switched off.
@@ -24,6 +25,7 @@ use trunkline_health::Health;
 use trunkline_net::socket_file::{self, SocketFile};
 use trunkline_topology::AdminState;
 
+use crate::fleet::{self, EditRefusal, EditRequest, ServerEdit, ServerKeys, ServerPlace, WantedServer};
 use crate::limits::SESSIONS_LISTED_MAX;
 use crate::reload::{self, ReloadOutcome, ReloadRequest};
 use trunkline_telemetry::sessions::{self, SessionFilter, SessionsQuery};
@@ -82,6 +84,9 @@ impl AdminSocket {
     ) {
         let running = Arc::new(running);
         let routes = Router::new()
+            .route("/servers/{name}/add", post(add))
+            .route("/servers/{name}/set", post(change))
+            .route("/servers/{name}/remove", post(remove))
             .route("/servers/{name}/{wanted}", post(set))
             .route("/adopt", post(adopt))
             .route("/reload", post(reload))
@@ -115,6 +120,8 @@ pub struct RunningProxy {
     pub health: Health,
     /// The queues by which the proxy's workers are asked for their sessions.
     pub workers: Vec<mpsc::Sender<SessionsQuery>>,
+    /// The queue of changes to the set of servers.
+    pub edits: mpsc::Sender<EditRequest>,
     /// The queue of reloads; `None` where there is no configuration to read again.
     pub reloads: Option<mpsc::Sender<ReloadRequest>>,
 }
@@ -144,6 +151,57 @@ async fn set(
     health.set_admin(server.id, admin);
     tracing::info!(server.name = %name, wanted, "operator set the administrative state of a server");
     (StatusCode::OK, Json(json!({ "server": name, "wanted": wanted, "was": server.state.as_str() })))
+}
+
+/// Where a new server is, and what it is.
+#[derive(Debug, serde::Deserialize)]
+struct NewServer {
+    #[serde(flatten)]
+    place: ServerPlace,
+    #[serde(flatten)]
+    keys: ServerKeys,
+}
+
+async fn add(
+    State(running): State<Arc<RunningProxy>>,
+    Segments(name): Segments<String>,
+    Json(NewServer { place, keys }): Json<NewServer>,
+) -> (StatusCode, Json<Value>) {
+    edit(&running, name, WantedServer::Added(place, keys)).await
+}
+
+async fn change(
+    State(running): State<Arc<RunningProxy>>,
+    Segments(name): Segments<String>,
+    Json(keys): Json<ServerKeys>,
+) -> (StatusCode, Json<Value>) {
+    edit(&running, name, WantedServer::Changed(keys)).await
+}
+
+async fn remove(
+    State(running): State<Arc<RunningProxy>>,
+    Segments(name): Segments<String>,
+) -> (StatusCode, Json<Value>) {
+    edit(&running, name, WantedServer::Removed).await
+}
+
+async fn edit(running: &RunningProxy, name: String, wanted: WantedServer) -> (StatusCode, Json<Value>) {
+    tracing::info!(server.name = %name, ?wanted, "operator changes the set of servers");
+    match fleet::ask(&running.edits, ServerEdit { name: name.clone(), wanted }).await {
+        Ok(()) => (StatusCode::OK, Json(json!({ "server": name }))),
+        Err(refusal) => {
+            let status = match refusal {
+                EditRefusal::NoSuch { .. } => StatusCode::NOT_FOUND,
+                EditRefusal::Invalid(_) => StatusCode::BAD_REQUEST,
+                EditRefusal::NameTaken(_)
+                | EditRefusal::PlaceTaken { .. }
+                | EditRefusal::TooMany(_)
+                | EditRefusal::Stopping => StatusCode::CONFLICT,
+            };
+            tracing::info!(server.name = %name, %refusal, "the set of servers was not changed");
+            (status, Json(json!({ "error": refusal.to_string() })))
+        }
+    }
 }
 
 async fn adopt(State(running): State<Arc<RunningProxy>>) -> (StatusCode, Json<Value>) {

@@ -23,6 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             expected_role: if servers.is_empty() { ExpectedRole::Primary } else { ExpectedRole::Replica },
             weight: 100,
             admin: AdminState::Ready,
+            ..ServerSpec::default()
         });
     }
     let max_lag = std::env::var("MAX_LAG_SECONDS").map_or(Ok(10), |seconds| seconds.parse())?;

@@ -48,5 +48,4 @@ pub use monitor::{Health, LoginRefusal, Monitor, MonitorSettings, PassiveFailure
 pub use net::ServerStream;
 pub use termination::{EndedBy, Sighting, Termination};
 
-/// Most servers one monitor watches: a bound for everything kept per server.
-pub const SERVERS_MAX: usize = 1024;
+pub use trunkline_topology::SERVERS_MAX;

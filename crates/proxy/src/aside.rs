@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use trunkline_control::admin::{AdminSocket, RunningProxy};
+use trunkline_control::fleet::EditRequest;
 use trunkline_control::http::{self, Checkers};
 use trunkline_control::reload::ReloadRequest;
 use trunkline_control::{ListenError, listen, listen_beside};
@@ -29,6 +30,7 @@ use crate::settings::{AdminPlace, Settings};
 #[derive(Debug)]
 pub(crate) struct Aside {
     reloads: Option<mpsc::Sender<ReloadRequest>>,
+    edits: mpsc::Sender<EditRequest>,
     checkers: Checkers,
     http: Option<OpenServer<SocketAddr>>,
     agent: Option<OpenServer<SocketAddr>>,
@@ -63,10 +65,13 @@ pub(crate) struct PreparedAside {
 }
 
 impl Aside {
-    /// None yet. `reloads` takes the requests for a reload that come over the admin socket.
-    pub(crate) fn new(reloads: Option<mpsc::Sender<ReloadRequest>>) -> Self {
+    /// None yet. `reloads` and `edits` take the requests for a reload and for other servers that come over the admin socket.
+    pub(crate) fn new(
+        reloads: Option<mpsc::Sender<ReloadRequest>>,
+        edits: mpsc::Sender<EditRequest>,
+    ) -> Self {
         let (http, agent, admin) = (None, None, None);
-        Aside { reloads, checkers: Checkers::default(), http, agent, admin, tasks: JoinSet::new() }
+        Aside { reloads, edits, checkers: Checkers::default(), http, agent, admin, tasks: JoinSet::new() }
     }
 
     /// Binds what the settings add or move.
@@ -136,7 +141,8 @@ impl Aside {
             http::serve_agent(listener, health, end)
         });
         let workers = shared.questions().cloned().collect();
-        let running = RunningProxy { health: shared.health.clone(), workers, reloads: self.reloads.clone() };
+        let (reloads, edits) = (self.reloads.clone(), self.edits.clone());
+        let running = RunningProxy { health: shared.health.clone(), workers, reloads, edits };
         change(&mut self.admin, &mut self.tasks, admin, |socket, end| socket.serve(running, others, end));
     }
 

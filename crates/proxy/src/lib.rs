@@ -15,6 +15,7 @@ mod context;
 mod defaults;
 mod errors;
 mod failure;
+mod fleet;
 mod functions;
 pub mod limits;
 mod listening;

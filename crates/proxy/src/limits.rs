@@ -21,6 +21,15 @@ pub const CERTIFICATE_EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 60 *
 /// ... so often.
 pub const CERTIFICATE_WARNING_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Changes of the set of servers that wait for the one under way; who asks for one more waits, too.
+pub const SERVER_EDITS_WAITING_MAX: usize = 16;
+
+/// How often a server that leaves is looked at: whether its last session has gone.
+pub const DEPARTURES_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a server that leaves must have been without sessions before it is forgotten.
+pub const DEPARTED_REST: Duration = Duration::from_secs(1);
+
 /// How often one request is sent again.
 pub const REPEATS_MAX: u32 = 2;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
-use trunkline_topology::ServerId;
+use trunkline_topology::{SERVERS_MAX, ServerId};
 
 use crate::limits::{MOVE_REFUSAL_LOG_INTERVAL, MOVING_LOGINS_MAX, PLANNED_MOVES_MAX, TICK};
 
@@ -13,6 +13,7 @@ use crate::limits::{MOVE_REFUSAL_LOG_INTERVAL, MOVING_LOGINS_MAX, PLANNED_MOVES_
 #[derive(Debug)]
 pub(crate) struct MoveRate {
     began: Instant,
+    /// By slot. What is left of a server's predecessor is over within a second.
     servers: Box<[ServerMoveRate]>,
     second_connections: Arc<Semaphore>,
 }
@@ -27,14 +28,18 @@ struct ServerMoveRate {
 }
 
 impl MoveRate {
-    pub(crate) fn new(servers: usize) -> Self {
+    pub(crate) fn new() -> Self {
         let server = |_| ServerMoveRate {
             paid_until: AtomicU64::new(0),
             logins: Arc::new(Semaphore::new(MOVING_LOGINS_MAX)),
             next_log: AtomicU64::new(0),
         };
         let second_connections = Arc::new(Semaphore::new(PLANNED_MOVES_MAX));
-        MoveRate { began: Instant::now(), servers: (0..servers).map(server).collect(), second_connections }
+        MoveRate {
+            began: Instant::now(),
+            servers: (0..SERVERS_MAX).map(server).collect(),
+            second_connections,
+        }
     }
 
     /// Whether one more session may leave `server` now, at `per_second`; zero is no limit. Sessions ask again
@@ -95,7 +100,7 @@ mod tests {
 
     #[test]
     fn sessions_leave_a_tick_at_a_time_and_no_faster_than_the_rate() {
-        let pace = MoveRate::new(2);
+        let pace = MoveRate::new();
         let ticks = (0..8_u32).map(|tick| leave(&pace, 100, TICK * tick));
         assert_eq!(ticks.collect::<Vec<_>>(), [25; 8]);
         assert!(pace.may_leave(ServerId(1), 100, pace.began), "each server has its own");
@@ -103,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_slow_rate_still_lets_one_go_in_its_time() {
-        let pace = MoveRate::new(1);
+        let pace = MoveRate::new();
         assert_eq!(leave(&pace, 1, Duration::ZERO), 1);
         assert_eq!(leave(&pace, 1, Duration::from_millis(900)), 0);
         assert_eq!(leave(&pace, 1, Duration::from_secs(1)), 1);
@@ -111,7 +116,7 @@ mod tests {
 
     #[test]
     fn refusals_of_a_server_are_logged_once_in_a_while() {
-        let pace = MoveRate::new(2);
+        let pace = MoveRate::new();
         let now = pace.began;
         assert!(pace.may_log_refusal(SERVER, now));
         assert!(!pace.may_log_refusal(SERVER, now + MOVE_REFUSAL_LOG_INTERVAL - Duration::from_nanos(1)));
@@ -121,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_so_many_log_in_on_one_server_at_a_time() {
-        let pace = MoveRate::new(2);
+        let pace = MoveRate::new();
         let mut turns = Vec::new();
         for _ in 0..MOVING_LOGINS_MAX {
             turns.push(pace.turn(SERVER).await.expect("never closed"));
@@ -144,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_was_not_used_is_not_saved_up() {
-        let pace = MoveRate::new(1);
+        let pace = MoveRate::new();
         assert_eq!(leave(&pace, 100, Duration::from_secs(60)), 25);
         assert_eq!(leave(&pace, 0, Duration::from_secs(60)), 1000, "zero is no bound");
     }

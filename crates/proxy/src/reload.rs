@@ -61,7 +61,8 @@ impl Running {
             _ => AuthChoice::start(&settings, stores.secrets.as_ref(), &Handle::current()),
         };
         self.shared.live.store(Arc::new(Live::of(&settings, stores, auth_choice)));
-        self.shared.health.reload(settings.health.judge, settings.health.servers);
+        self.shared.health.reload(settings.health.judge);
+        self.fleet.configure(settings.health.servers).await;
         self.aside.commit(aside, &self.shared);
         self.change_listeners(listeners).await;
         self.look_at_certificates();
@@ -141,10 +142,7 @@ impl Running {
     /// The keys that differ and cannot change live.
     fn fixed(&self, new: &Settings) -> Vec<&'static str> {
         let old = &self.started_with;
-        let changes = [
-            (!old.health.has_servers_of(&new.health), "server"),
-            (old.threads != new.threads, "runtime.threads"),
-        ];
+        let changes = [(old.threads != new.threads, "runtime.threads")];
         changes.into_iter().filter(|(is_changed, _)| *is_changed).map(|(_, key)| key).collect()
     }
 }

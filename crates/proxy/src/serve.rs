@@ -21,6 +21,7 @@ use crate::certificates;
 use crate::context::{AuthChoice, Inbox, Live, LiveStores, RunPhase, SettledAuth, Shared, WorkerHandle};
 use crate::defaults::Defaults;
 use crate::failure::StartError;
+use crate::fleet::{self, FleetHandle};
 use crate::functions::FunctionStore;
 use crate::listening::ListeningPoints;
 use crate::moves::MoveRate;
@@ -46,8 +47,9 @@ pub struct Running {
     pub(crate) listening: ListeningPoints,
     pub(crate) aside: Aside,
     pub(crate) bound: Bound,
-    /// Looks at the files of certificates; ends with this.
-    _certificates: JoinSet<()>,
+    pub(crate) fleet: FleetHandle,
+    /// Look at the files of certificates, and change the set of servers; they end with this.
+    _tasks: JoinSet<()>,
 }
 
 /// Where a proxy listens: the ports asked for, or those the kernel chose for port 0.
@@ -86,7 +88,8 @@ pub async fn serve(
         // Before `/readyz` can be asked.
         trunkline_tls::warm_up();
     }
-    let mut aside = Aside::new(reloads);
+    let (fleet, fleet_orders) = FleetHandle::new();
+    let mut aside = Aside::new(reloads, fleet.edits.clone());
     let servers_aside = aside.prepare(&settings)?;
     aside.commit(servers_aside, &shared);
     let (phase, _) = watch::channel(RunPhase::Running);
@@ -100,8 +103,9 @@ pub async fn serve(
         handles.push(thread);
     }
     let bound = Bound { listeners: listening.bound(), http: aside.http(), agent: aside.agent() };
-    let mut certificates = JoinSet::new();
-    certificates.spawn(certificates::watch(Arc::downgrade(&shared)));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(certificates::watch(Arc::downgrade(&shared)));
+    tasks.spawn(fleet::run(Arc::clone(&shared), fleet_orders, settings.health.servers.clone()));
     Ok(Running {
         shared,
         started_with: settings,
@@ -110,7 +114,8 @@ pub async fn serve(
         listening,
         aside,
         bound,
-        _certificates: certificates,
+        fleet,
+        _tasks: tasks,
     })
 }
 
@@ -123,8 +128,7 @@ fn threads(settings: &Settings) -> usize {
 }
 
 fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>), StartError> {
-    let servers = settings.health.servers.len();
-    let attached = Attached::new(servers);
+    let attached = Attached::new();
     let (workers, inboxes) = (0..threads).map(|_| WorkerHandle::new()).unzip();
     let health = Monitor::start(settings.health.clone(), &Handle::current());
     let mock = MockSecret::new(settings.auth.mock_nonce.as_ref()).map_err(StartError::Random)?;
@@ -151,13 +155,13 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
     let shared = Shared {
         health,
         defaults,
-        metrics: Arc::new(Metrics::new(threads, servers)),
+        metrics: Arc::new(Metrics::new(threads)),
         admission: Arc::default(),
         failures: FailureGuard::default(),
         cancels: Arc::default(),
         snapshots: Arc::default(),
         attached,
-        pace: MoveRate::new(servers),
+        pace: MoveRate::new(),
         listeners: ArcSwap::default(),
         statement_log,
         workers,

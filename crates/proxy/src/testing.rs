@@ -69,7 +69,7 @@ pub(crate) fn server_at(of: &Address) -> ServerId {
 const REPLAYED: Lsn = Lsn(0x5000);
 
 /// This many standbys in good state, which have shown all that they will. Their primary does not answer.
-pub(crate) fn standbys(count: u16) -> Snapshot {
+pub(crate) fn standbys(count: u32) -> Snapshot {
     let now = Instant::now();
     let servers = (0..count).map(|number| {
         let mut status = status(ServerId(number), &format!("replica{}", number + 1), Role::Standby, now);
@@ -130,7 +130,6 @@ pub(crate) fn runtime() -> Handle {
 impl TestWorker {
     /// A worker whose connections buffer `capacity` bytes in each direction.
     pub(crate) fn new(settings: &Settings, snapshot: Snapshot, capacity: usize) -> Self {
-        let servers = snapshot.servers.len();
         let (health, verdicts) = ByHand::new(snapshot);
         let secrets = matches!(settings.auth.mode, AuthMode::Verify | AuthMode::Auto).then(|| {
             let (source, cache_ttl) = (settings.auth.source.clone(), settings.auth.cache_ttl);
@@ -138,7 +137,7 @@ impl TestWorker {
             SecretStore::start(secrets, health.clone(), &runtime()).expect("the secrets of the test")
         });
         let auth_choice = AuthChoice::start(settings, secrets.as_ref(), &runtime());
-        let attached = Attached::new(servers);
+        let attached = Attached::new();
         let listeners = (0..).zip(settings.listeners.iter().cloned()).map(|(number, settings)| {
             let balancer = Balancer::new(settings.options.balance, Arc::clone(&attached));
             Arc::new(BoundListener { number, settings, balancer, tls: None })
@@ -156,14 +155,14 @@ impl TestWorker {
         let shared = Shared {
             health,
             defaults: Defaults::unread(),
-            metrics: Arc::new(Metrics::new(1, servers)),
+            metrics: Arc::new(Metrics::new(1)),
             admission: Arc::default(),
             failures: FailureGuard::default(),
             cancels: Arc::default(),
             snapshots: Arc::default(),
             listeners: ArcSwap::from_pointee(listeners.collect()),
             attached,
-            pace: MoveRate::new(servers),
+            pace: MoveRate::new(),
             statement_log: StatementLog::off(),
             workers: vec![WorkerHandle::new().0],
             live: ArcSwap::from_pointee(Live::of(settings, stores, auth_choice)),

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use trunkline_topology::ServerId;
+use trunkline_topology::{SERVERS_MAX, ServerId};
 
 use crate::eligible::Candidate;
 use crate::load::{Attached, Lease};
@@ -24,15 +24,15 @@ pub enum Balance {
 pub struct Balancer {
     balance: Balance,
     attached: Arc<Attached>,
-    /// Smooth weighted round-robin: what each server is owed, by server.
+    /// Smooth weighted round-robin: what each server is owed, by slot.
     owed: Mutex<Box<[f32]>>,
 }
 
 impl Balancer {
-    /// For as many servers as `attached` counts.
+    /// By the sessions that `attached` counts.
     #[must_use]
     pub fn new(balance: Balance, attached: Arc<Attached>) -> Self {
-        let owed = vec![0.0; attached.servers()].into();
+        let owed = vec![0.0; SERVERS_MAX].into();
         Balancer { balance, attached, owed: Mutex::new(owed) }
     }
 
@@ -46,6 +46,11 @@ impl Balancer {
     #[must_use]
     pub fn choose_for_move(&self, candidates: &[Candidate], excluded: &[ServerId]) -> Option<Lease> {
         self.choose_by(Balance::LeastOutstanding, candidates, excluded)
+    }
+
+    /// Owes nothing to the next server that has the slot of `server`, which is forgotten.
+    pub fn forget(&self, server: ServerId) {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)[server.index()] = 0.0;
     }
 
     fn choose_by(&self, balance: Balance, candidates: &[Candidate], excluded: &[ServerId]) -> Option<Lease> {
@@ -111,7 +116,7 @@ mod tests {
     }
 
     fn shares(balance: Balance, weights: &[f32], rounds: usize) -> Vec<u64> {
-        let attached = Attached::new(weights.len());
+        let attached = Attached::new();
         let balancer = Balancer::new(balance, Arc::clone(&attached));
         let candidates = candidates(weights);
         let held: Vec<_> = (0..rounds).map(|_| balancer.choose(&candidates, &[])).collect();
@@ -139,7 +144,7 @@ mod tests {
 
     #[test]
     fn an_excluded_server_is_not_chosen_and_a_lease_ends_with_its_holder() {
-        let attached = Attached::new(2);
+        let attached = Attached::new();
         let balancer = Balancer::new(Balance::RoundRobin, Arc::clone(&attached));
         let candidates = candidates(&[100.0, 100.0]);
         let lease = balancer.choose(&candidates, &[ServerId(0)]).expect("one is left");

@@ -224,12 +224,12 @@ mod tests {
         Rules { attrs, fallback, standing_in_max: 0, only: None }
     }
 
-    fn numbers(servers: &[Candidate]) -> Vec<u16> {
+    fn numbers(servers: &[Candidate]) -> Vec<u32> {
         servers.iter().map(|candidate| candidate.id.0).collect()
     }
 
-    fn ids(snapshot: &Snapshot, attrs: &str, fallback: Fallback) -> Vec<u16> {
-        let idle = Attached::new(snapshot.servers.len());
+    fn ids(snapshot: &Snapshot, attrs: &str, fallback: Fallback) -> Vec<u32> {
+        let idle = Attached::new();
         numbers(&eligible(&rules(attrs, fallback), snapshot, &idle).servers)
     }
 
@@ -281,7 +281,7 @@ mod tests {
         snapshot.servers[2].weight = 0;
         assert_eq!(ids(&snapshot, "standby", Fallback::None), [0_u32; 0]);
         let is_saturated = |snapshot: &Snapshot| {
-            eligible(&rules("standby", Fallback::None), snapshot, &Attached::new(3)).is_saturated
+            eligible(&rules("standby", Fallback::None), snapshot, &Attached::new()).is_saturated
         };
         assert!(is_saturated(&snapshot), "one has no free connection");
         snapshot.servers[1].weight = 0;
@@ -297,7 +297,7 @@ mod tests {
     fn a_primary_that_stands_in_for_as_many_as_it_takes_is_full() {
         let mut snapshot = snapshot();
         (snapshot.servers[1].state, snapshot.servers[2].state) = (State::Down, State::Down);
-        let load = Attached::new(3);
+        let load = Attached::new();
         let rules = Rules { standing_in_max: 2, ..rules("prefer-standby", Fallback::Primary) };
         let asked = |rules: &Rules| {
             let eligible = eligible(rules, &snapshot, &load);
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn a_session_that_named_its_server_gets_that_one_or_none() {
         let mut snapshot = snapshot();
-        let load = Attached::new(3);
+        let load = Attached::new();
         let rules = Rules { only: Some(ServerId(2)), ..rules("prefer-standby", Fallback::Primary) };
         assert_eq!(numbers(&eligible(&rules, &snapshot, &load).servers), [2]);
         snapshot.servers[2].state = State::Down;
@@ -333,7 +333,7 @@ mod tests {
         let mut snapshot = snapshot();
         lag_replica1(&mut snapshot);
         let asked =
-            |snapshot: &Snapshot| -> Vec<u16> { to_ask(snapshot).iter().map(|server| server.id.0).collect() };
+            |snapshot: &Snapshot| -> Vec<u32> { to_ask(snapshot).iter().map(|server| server.id.0).collect() };
         assert_eq!(asked(&snapshot), [0, 2, 1]);
         snapshot.servers[0].state = State::Down;
         assert_eq!(asked(&snapshot), [2, 1]);

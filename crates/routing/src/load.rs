@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use trunkline_topology::ServerId;
+use trunkline_topology::{SERVERS_MAX, ServerId};
 
-/// Sessions per server, over all threads; read by the balancers, one for the process.
+/// Sessions per server, by slot, over all threads; read by the balancers, one for the process.
 #[derive(Debug)]
 pub struct Attached(Box<[OnServer]>);
 
@@ -32,15 +32,10 @@ enum LeaseKind {
 }
 
 impl Attached {
-    /// How many servers are counted.
-    pub(crate) fn servers(&self) -> usize {
-        self.0.len()
-    }
-
-    /// No sessions yet, on as many servers.
+    /// No sessions yet.
     #[must_use]
-    pub fn new(servers: usize) -> Arc<Self> {
-        Arc::new(Attached((0..servers).map(|_| OnServer::default()).collect()))
+    pub fn new() -> Arc<Self> {
+        Arc::new(Attached((0..SERVERS_MAX).map(|_| OnServer::default()).collect()))
     }
 
     /// Sessions that this server has.
@@ -99,7 +94,7 @@ mod tests {
 
     #[test]
     fn who_stands_in_is_counted_apart_and_up_to_the_bound() {
-        let attached = Attached::new(1);
+        let attached = Attached::new();
         let take = || attached.lease(ServerId(0));
         let _own = take();
         let first = take().standing_in(2).expect("below the bound");

@@ -13,7 +13,7 @@ pub mod testing;
 
 pub use address::{Address, ClientAddress, SOCKET_PATH_MAX};
 pub use snapshot::{
-    AdminState, Endpoint, ExpectedRole, FlushedWal, Lag, Origin, Postmaster, Role, ServerId, ServerSpec,
-    ServerStatus, Snapshot,
+    AdminState, Endpoint, ExpectedRole, FlushedWal, Lag, Origin, Postmaster, Role, SERVERS_MAX, ServerId,
+    ServerSpec, ServerStatus, Snapshot,
 };
 pub use state::{LogSeverity, State};

@@ -13,6 +13,9 @@ use crate::state::State;
 /// Verdicts older than this many ticks (plus the probe timeout) are stale.
 const STALE_AFTER_TICKS: u32 = 3;
 
+/// Most servers of one cluster that are watched at one time: a bound for everything kept per server.
+pub const SERVERS_MAX: usize = 1024;
+
 /// Bits of a [`ServerId`] that are its slot.
 const SLOT_BITS: u32 = 16;
 

@@ -61,7 +61,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
             &["authenticator"],
         ],
     ),
-    ("control", &[&["limits", "contract", "listen", "reload"], &["admin", "http"]]),
+    ("control", &[&["limits", "contract", "fleet", "listen", "reload"], &["admin", "http"]]),
     (
         "session",
         &[
@@ -83,7 +83,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
             &["limits", "settings", "net", "errors", "failure"],
             &["access", "admission", "cancel", "client", "defaults", "functions", "moves", "snapshots"],
             &["context"],
-            &["server", "certificates"],
+            &["server", "certificates", "fleet"],
             &["login"],
             &["relay"],
             &["worker", "listening", "aside"],

@@ -99,7 +99,7 @@ pub(super) fn work(metrics: &Metrics, server: ServerId) -> Map<String, Value> {
     let told = json!({
         "sessions": metrics.sessions_on(server),
         "statements": times.count(),
-        "statement_errors": metrics.sum(|thread| thread.server(server).statement_errors.value()),
+        "statement_errors": metrics.sum_on(server, |counted| counted.statement_errors.value()),
         "statement_seconds": counts.collect::<Vec<_>>(),
     });
     match told {

@@ -152,7 +152,7 @@ async fn head_has_the_headers_and_no_body() {
 
 #[tokio::test]
 async fn metrics_pass_the_lint_with_and_without_a_proxy() {
-    for metrics in [None, Some(Arc::new(Metrics::new(1, 3)))] {
+    for metrics in [None, Some(Arc::new(Metrics::new(1)))] {
         let is_proxy = metrics.is_some();
         let address = site(metrics).await;
         let answer = exchange(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -174,7 +174,7 @@ async fn a_browser_gets_the_page() {
 
 #[tokio::test]
 async fn the_json_has_all_that_the_page_shows() {
-    let metrics = Arc::new(Metrics::new(1, 3));
+    let metrics = Arc::new(Metrics::new(1));
     metrics.thread(0).server(ServerId(2)).sessions_active.up();
     metrics.thread(0).server(ServerId(2)).statement_errors.add(2);
     metrics.thread(0).server(ServerId(2)).record(StatementPhase::ServerTotal, Duration::from_millis(3));
@@ -216,7 +216,7 @@ async fn the_json_has_all_that_the_page_shows() {
 async fn an_answer_that_takes_the_time_of_a_request_comes() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    let metrics = Some(Arc::new(Metrics::new(1, 3)));
+    let metrics = Some(Arc::new(Metrics::new(1)));
     tokio::spawn(serve(listener, Checkers::default(), Slow, metrics, std::future::pending()));
     let (metrics, cluster) = tokio::join!(
         exchange(address, "GET /metrics HTTP/1.0\r\n\r\n"),

@@ -108,15 +108,13 @@ impl Judge {
     /// Whether a primary and at least half of the servers answer.
     fn has_quorum(&self) -> bool {
         let has_primary = self.answering().any(|server| server.role() == Role::Primary);
-        let all = self.servers.iter().filter(|server| server.spec.admin != AdminState::Maint).count();
+        let all = self.servers.iter().filter(|server| server.admin() != AdminState::Maint).count();
         has_primary && self.answering().count() * 2 >= all
     }
 
     /// The servers that answer, but for those in maintenance.
     fn answering(&self) -> impl Iterator<Item = &JudgedServer> {
-        self.servers
-            .iter()
-            .filter(|server| server.spec.admin != AdminState::Maint && server.liveness.is_alive())
+        self.servers.iter().filter(|server| server.admin() != AdminState::Maint && server.liveness.is_alive())
     }
 
     /// Begins anew with another cluster: nothing that was known of the last one counts.

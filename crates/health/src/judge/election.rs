@@ -14,7 +14,7 @@ use trunkline_topology::{ExpectedRole, ServerId};
 impl Judge {
     /// The first epoch, once every server was looked at: before that a stale primary might win by being first.
     pub(super) fn elect_first(&mut self, now: Instant) {
-        if self.epoch.is_none() && self.servers.iter().all(is_looked_at) {
+        if self.epoch.is_none() && !self.servers.is_empty() && self.servers.iter().all(is_looked_at) {
             self.begin(None, now);
         }
     }
@@ -145,7 +145,7 @@ impl Judge {
                 server.claim = server.primary().map(|_| Claim::OldTimeline);
             }
         }
-        let server = &mut self.servers[id.index()];
+        let Some(server) = self.servers.iter_mut().find(|server| server.id == id) else { return };
         let Some(timeline) = server.primary().map(|facts| facts.timeline) else { return };
         epoch.holder = Some(id);
         epoch.held_since = now;
@@ -202,7 +202,7 @@ impl Judge {
     /// Whether the primary answers.
     pub(super) fn holder_life(&self) -> HolderLife {
         let holder = self.epoch.as_ref().and_then(|epoch| epoch.holder);
-        match holder.map(|id| &self.servers[id.index()]) {
+        match holder.and_then(|id| self.server(id)) {
             Some(server) if server.is_serving_as_primary() => HolderLife::Serving,
             Some(_) | None => HolderLife::Gone,
         }

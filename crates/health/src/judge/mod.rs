@@ -16,6 +16,7 @@ mod facts;
 mod liveness;
 mod notice;
 mod reason;
+mod roster;
 mod server;
 mod settings;
 mod standby;
@@ -30,6 +31,7 @@ pub use facts::{
     StandbyFacts, StartupWait,
 };
 pub use notice::{Notice, NoticeKind};
+pub use roster::RosterChange;
 pub use settings::{JudgeSettings, PrimaryUnknown};
 pub use status::Transition;
 
@@ -41,6 +43,7 @@ use self::epoch::Epoch;
 use self::liveness::LivenessChange;
 use self::notice::Notices;
 use self::reason::Reason;
+use self::roster::ServerSlots;
 use self::server::{JudgedServer, LastAnswer, Verdict};
 use self::standby::Following;
 use self::status::Eligibility;
@@ -55,6 +58,7 @@ const TRANSITIONS_MAX: usize = 4 * SERVERS_MAX;
 pub struct Judge {
     settings: JudgeSettings,
     servers: Vec<JudgedServer>,
+    slots: ServerSlots,
     /// None until every server was probed once.
     epoch: Option<Epoch>,
     /// The primary's answer that the clock has seen last.
@@ -72,12 +76,13 @@ impl Judge {
     /// Judges `servers`, of which nothing is known at `now`. Those beyond [`SERVERS_MAX`] are ignored.
     #[must_use]
     pub fn new(settings: JudgeSettings, servers: Vec<ServerSpec>, now: Instant) -> Self {
-        let ids = (0..).map(ServerId);
-        let servers =
-            ids.zip(servers).take(SERVERS_MAX).map(|(id, spec)| JudgedServer::new(id, spec, now)).collect();
+        let mut slots = ServerSlots::default();
+        let number = |spec| Some(JudgedServer::new(slots.take(now)?, spec, now));
+        let servers = servers.into_iter().map_while(number).collect();
         Judge {
             settings,
             servers,
+            slots,
             epoch: None,
             clocked_at: None,
             transitions: VecDeque::new(),
@@ -89,10 +94,10 @@ impl Judge {
         }
     }
 
-    /// Takes in what a look at a server gave. An id that is not configured is ignored.
+    /// Takes in what a look at a server gave. One of a server that is not there is ignored.
     pub fn observe(&mut self, id: ServerId, observation: Observation, now: Instant) {
-        let index = id.index();
-        let Some(server) = self.servers.get_mut(index) else { return };
+        let Some(index) = self.position(id) else { return };
+        let server = &mut self.servers[index];
         let Observation { sent_at, received_at, address, finding } = observation;
         server.observed_at = Some(received_at);
         if address.is_some() {
@@ -145,27 +150,21 @@ impl Judge {
         self.refresh(now);
     }
 
-    /// Tells what the operator wants of a server.
+    /// Tells what the operator wants of a server, until the next [`Self::reload`].
     pub fn set_admin(&mut self, id: ServerId, admin: AdminState, now: Instant) {
-        if let Some(server) = self.servers.get_mut(id.index()) {
-            server.spec.admin = admin;
+        if let Some(index) = self.position(id) {
+            self.servers[index].by_hand = Some(admin);
             self.refresh(now);
         }
     }
 
-    /// New settings. Servers are matched by name; weight, expected role and admin state follow.
-    pub fn reload(&mut self, settings: JudgeSettings, specs: &[ServerSpec], now: Instant) {
+    /// New settings. What operators have set by hand is over.
+    pub fn reload(&mut self, settings: JudgeSettings, now: Instant) {
         self.settings = settings;
         if let Some(epoch) = &mut self.epoch {
             epoch.clock.set_horizon(Epoch::horizon(&self.settings));
         }
-        for server in &mut self.servers {
-            if let Some(spec) = specs.iter().find(|spec| spec.name == server.spec.name) {
-                server.spec.weight = spec.weight;
-                server.spec.expected_role = spec.expected_role;
-                server.spec.admin = spec.admin;
-            }
-        }
+        self.servers.iter_mut().for_each(|server| server.by_hand = None);
         self.generation += 1;
         self.refresh(now);
     }

@@ -34,6 +34,7 @@ pub(super) enum Reason {
     Unproven,
     Maint,
     Drain,
+    Leaving,
     Primary { is_expected: bool },
     Standby(Fitness),
 }
@@ -164,6 +165,9 @@ impl fmt::Display for Reason {
             Reason::Unproven => f.write_str("not yet known how far behind it is"),
             Reason::Maint => f.write_str("in maintenance by the operator"),
             Reason::Drain => f.write_str("draining by the operator"),
+            Reason::Leaving => {
+                f.write_str("no longer one of the servers: forgotten when its sessions have left")
+            }
             Reason::Primary { is_expected: true } => f.write_str("primary"),
             Reason::Primary { is_expected: false } => {
                 f.write_str("primary after its promotion, though configured as a replica")

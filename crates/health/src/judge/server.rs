@@ -13,8 +13,7 @@ use super::liveness::Liveness;
 use super::notice::NoticeKind;
 use super::reason::{Reason, RefusedLogin};
 use super::settings::JudgeSettings;
-use trunkline_topology::Address;
-use trunkline_topology::{Role, ServerId, ServerSpec, State};
+use trunkline_topology::{Address, AdminState, Role, ServerId, ServerSpec, State};
 
 /// Share of its weight a returning server starts with.
 const SLOW_START_FLOOR: f32 = 0.05;
@@ -26,6 +25,10 @@ pub(super) struct JudgedServer {
     pub(super) spec: ServerSpec,
     pub(super) name: Arc<str>,
     pub(super) host: Arc<str>,
+    /// What an operator has set in the place of `spec.admin`.
+    pub(super) by_hand: Option<AdminState>,
+    /// It is no longer wanted, and is forgotten when its sessions have gone.
+    pub(super) is_leaving: bool,
     pub(super) address: Option<Address>,
     pub(super) liveness: Liveness,
     /// When anything was found out last, good or bad.
@@ -104,6 +107,8 @@ impl JudgedServer {
             name: spec.name.as_str().into(),
             host: spec.host.as_str().into(),
             spec,
+            by_hand: None,
+            is_leaving: false,
             address: None,
             liveness: Liveness::new(),
             observed_at: None,
@@ -127,6 +132,19 @@ impl JudgedServer {
             ramp_from: None,
             was_out: false,
         }
+    }
+
+    /// What the operator wants of it.
+    pub(super) fn admin(&self) -> AdminState {
+        self.by_hand.unwrap_or(self.spec.admin)
+    }
+
+    /// Takes over what is wanted of it now. Its place is the same.
+    pub(super) fn respecify(&mut self, spec: ServerSpec) {
+        if *self.name != *spec.name {
+            self.name = spec.name.as_str().into();
+        }
+        self.spec = spec;
     }
 
     pub(super) fn role(&self) -> Role {

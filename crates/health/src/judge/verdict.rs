@@ -22,12 +22,13 @@ pub(super) fn decide(
     settings: &JudgeSettings,
     now: Instant,
 ) -> (State, Reason) {
-    if server.spec.admin == AdminState::Maint {
+    if server.admin() == AdminState::Maint {
         return (State::Maint, Reason::Maint);
     }
     let (state, reason) = decide_fitness(server, epoch, settings, now);
-    match (server.spec.admin, state) {
-        (AdminState::Drain, State::Up | State::Lagging) => (State::Drain, Reason::Drain),
+    match state {
+        State::Up | State::Lagging if server.is_leaving => (State::Drain, Reason::Leaving),
+        State::Up | State::Lagging if server.admin() == AdminState::Drain => (State::Drain, Reason::Drain),
         _ => (state, reason),
     }
 }

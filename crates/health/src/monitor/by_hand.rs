@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
+use super::Health;
 use super::judge_task::{JudgeCommand, Published};
-use super::{Health, ServerSignals};
+use super::watchers::AllSignals;
 use crate::termination::Sighting;
 use trunkline_topology::{ServerId, Snapshot};
 
@@ -13,7 +14,7 @@ use trunkline_topology::{ServerId, Snapshot};
 #[derive(Debug)]
 pub struct ByHand {
     published: Published,
-    signals: Vec<Arc<ServerSignals>>,
+    signals: AllSignals,
     _commands: mpsc::Receiver<JudgeCommand>,
 }
 
@@ -21,11 +22,14 @@ impl ByHand {
     /// Verdicts that begin with `snapshot`.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> (Health, Self) {
-        let signals: Vec<Arc<ServerSignals>> = snapshot.servers.iter().map(|_| Arc::default()).collect();
+        let signals = AllSignals::default();
+        for server in &snapshot.servers {
+            let _woken_by_nobody = signals.enter(server.id);
+        }
         let published = Published::new(snapshot, 0);
         let (commands, commanded) = mpsc::channel(1);
         let login = watch::Sender::default();
-        let health = Health::new(published.clone(), commands, login, signals.clone(), Vec::new());
+        let health = Health::new(published.clone(), commands, login, signals.clone(), None);
         (health, ByHand { published, signals, _commands: commanded })
     }
 
@@ -39,7 +43,7 @@ impl ByHand {
 
     /// Answers those who have asked what a login shows of a server, if there are any.
     pub fn answer_inquiries(&self, server: ServerId, sighting: &Sighting) {
-        if let Some(signals) = self.signals.get(server.index()) {
+        if let Some(signals) = self.signals.of(server) {
             signals.inquiry.answer_at_once(sighting);
         }
     }

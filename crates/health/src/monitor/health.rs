@@ -8,9 +8,10 @@ use tokio::task::AbortHandle;
 use trunkline_codec::ids::SystemIdentifier;
 use trunkline_codec::sqlstate::SqlState;
 
+use super::inquiry;
 use super::judge_task::{JudgeCommand, Published};
-use super::{ServerSignals, inquiry};
-use crate::judge::{AdoptionRefusal, JudgeSettings, Transition};
+use super::watchers::AllSignals;
+use crate::judge::{AdoptionRefusal, JudgeSettings, RosterChange, Transition};
 use crate::login::MonitorLogin;
 use crate::termination::Sighting;
 use trunkline_topology::{AdminState, ServerId, ServerSpec, Snapshot};
@@ -26,8 +27,9 @@ struct HealthTasks {
     published: Published,
     commands: mpsc::Sender<JudgeCommand>,
     login: watch::Sender<Arc<MonitorLogin>>,
-    signals: Vec<Arc<ServerSignals>>,
-    tasks: Vec<AbortHandle>,
+    signals: AllSignals,
+    /// The judge's, which owns those of the servers.
+    task: Option<AbortHandle>,
 }
 
 /// What a session noticed about a server.
@@ -46,10 +48,10 @@ impl Health {
         published: Published,
         commands: mpsc::Sender<JudgeCommand>,
         login: watch::Sender<Arc<MonitorLogin>>,
-        signals: Vec<Arc<ServerSignals>>,
-        tasks: Vec<AbortHandle>,
+        signals: AllSignals,
+        task: Option<AbortHandle>,
     ) -> Self {
-        Health { shared: Arc::new(HealthTasks { published, commands, login, signals, tasks }) }
+        Health { shared: Arc::new(HealthTasks { published, commands, login, signals, task }) }
     }
 
     /// The newest verdicts.
@@ -78,7 +80,7 @@ impl Health {
 
     /// Triggers a probe and a login of a server at once. It never takes the server out: the judge decides.
     pub fn suspect(&self, server: ServerId, failure: PassiveFailure) {
-        if let Some(signals) = self.shared.signals.get(server.index()) {
+        if let Some(signals) = self.shared.signals.of(server) {
             tracing::debug!(target: "trunkline::health", ?failure, server.id = server.0, "server suspected");
             signals.probe.notify_one();
             signals.check.notify_one();
@@ -87,7 +89,7 @@ impl Health {
 
     /// Triggers a probe of a server at once, for its state and WAL position.
     pub fn ask_now(&self, server: ServerId) {
-        if let Some(signals) = self.shared.signals.get(server.index()) {
+        if let Some(signals) = self.shared.signals.of(server) {
             signals.probe.notify_one();
         }
     }
@@ -97,7 +99,7 @@ impl Health {
     ///
     /// Bounded by twice `connect_timeout`, as a login may be under way that is no answer.
     pub fn sighting(&self, server: ServerId) -> impl Future<Output = Option<Sighting>> + use<> {
-        let asked = self.shared.signals.get(server.index()).cloned().map(inquiry::sighting);
+        let asked = self.shared.signals.of(server).map(inquiry::sighting);
         async move { asked?.await }
     }
 
@@ -106,9 +108,27 @@ impl Health {
         self.command(JudgeCommand::SetAdmin(server, admin));
     }
 
-    /// New settings; of the servers only weight, expected role and admin state change live, matched by name.
-    pub fn reload(&self, settings: JudgeSettings, servers: Vec<ServerSpec>) {
-        self.command(JudgeCommand::Reload(Box::new(settings), servers));
+    /// New settings. What was set by [`Self::set_admin`] is over.
+    pub fn reload(&self, settings: JudgeSettings) {
+        self.command(JudgeCommand::Reload(Box::new(settings)));
+    }
+
+    /// The servers wanted from now on; at most [`crate::SERVERS_MAX`] with those that still leave. One that is there no
+    /// longer takes no new sessions, and is told of in the snapshot until it is forgotten. A server is the same while its
+    /// host and port are.
+    ///
+    /// `None` when the monitor has ended.
+    pub async fn set_servers(&self, servers: Vec<ServerSpec>) -> Option<RosterChange> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.commands.send(JudgeCommand::SetServers(servers, answer)).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// Forgets a server that leaves and has no sessions any more, and says whether it was there to be forgotten.
+    pub async fn forget(&self, server: ServerId) -> bool {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.shared.commands.send(JudgeCommand::Forget(server, answer)).await;
+        asked.is_ok() && answered.await.unwrap_or(false)
     }
 
     /// Login of the monitoring role: user, password, database, options. Whoever keeps a connection compares the pointer: a new
@@ -124,10 +144,7 @@ impl Health {
             let is_new = **current != login;
             if is_new {
                 *current = Arc::new(login);
-                for signals in &self.shared.signals {
-                    signals.probe.notify_one();
-                    signals.check.notify_one();
-                }
+                self.shared.signals.wake_all();
             }
             is_new
         });
@@ -152,7 +169,7 @@ impl Health {
 
 impl Drop for HealthTasks {
     fn drop(&mut self) {
-        for task in &self.tasks {
+        if let Some(task) = &self.task {
             task.abort();
         }
     }

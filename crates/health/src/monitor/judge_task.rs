@@ -9,7 +9,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant as TokioInstant, sleep_until};
 use trunkline_codec::ids::SystemIdentifier;
 
-use crate::judge::{AdoptionRefusal, Judge, JudgeSettings, Notice, NoticeKind, Observation, Transition};
+use super::watchers::Watchers;
+use crate::SERVERS_MAX;
+use crate::judge::{
+    AdoptionRefusal, Judge, JudgeSettings, Notice, NoticeKind, Observation, RosterChange, Transition,
+};
 use trunkline_topology::{AdminState, LogSeverity, ServerId, ServerSpec, Snapshot, State};
 
 /// Changes of state that are kept to be shown.
@@ -19,7 +23,9 @@ const TRANSITIONS_KEPT: usize = 20;
 #[derive(Debug)]
 pub(super) enum JudgeCommand {
     SetAdmin(ServerId, AdminState),
-    Reload(Box<JudgeSettings>, Vec<ServerSpec>),
+    Reload(Box<JudgeSettings>),
+    SetServers(Vec<ServerSpec>, oneshot::Sender<RosterChange>),
+    Forget(ServerId, oneshot::Sender<bool>),
     Adopt(oneshot::Sender<Result<SystemIdentifier, AdoptionRefusal>>),
 }
 
@@ -39,6 +45,7 @@ pub(super) struct JudgeTask {
     pub(super) commanded: mpsc::Receiver<JudgeCommand>,
     pub(super) settings: watch::Sender<JudgeSettings>,
     pub(super) published: Published,
+    pub(super) watchers: Watchers,
 }
 
 impl Published {
@@ -85,7 +92,7 @@ impl JudgeTask {
                 log_notice(&notice);
             }
             // Published after every observation: a moving session may wait for a newer WAL position.
-            self.published.snapshot.store(Arc::new(self.judge.snapshot(Instant::now())));
+            self.publish();
             if self.judge.generation() != generation {
                 self.published.generation.send_replace(self.judge.generation());
             }
@@ -96,13 +103,73 @@ impl JudgeTask {
         let now = Instant::now();
         match command {
             JudgeCommand::SetAdmin(id, admin) => self.judge.set_admin(id, admin, now),
-            JudgeCommand::Reload(settings, servers) => {
+            JudgeCommand::Reload(settings) => {
                 self.settings.send_replace((*settings).clone());
-                self.judge.reload(*settings, &servers, now);
+                self.judge.reload(*settings, now);
+            }
+            JudgeCommand::SetServers(servers, answer) => {
+                let change = self.judge.set_servers(servers, now);
+                for (id, spec) in &change.came {
+                    self.watchers.watch(*id, spec);
+                }
+                log_roster(&change);
+                self.publish();
+                // Who asked may have left, here and below.
+                let _unheard = answer.send(change);
+            }
+            JudgeCommand::Forget(id, answer) => {
+                let was_there = self.forget(id, now);
+                self.publish();
+                let _unheard = answer.send(was_there);
             }
             // Who asked may have left.
             JudgeCommand::Adopt(answer) => _ = answer.send(self.judge.adopt(now)),
         }
+    }
+}
+
+impl JudgeTask {
+    fn publish(&self) {
+        self.published.snapshot.store(Arc::new(self.judge.snapshot(Instant::now())));
+    }
+
+    fn forget(&mut self, id: ServerId, now: Instant) -> bool {
+        let snapshot = self.published.snapshot.load();
+        let name = snapshot.server(id).map(|server| Arc::clone(&server.name));
+        let was_there = self.judge.forget(id, now);
+        if was_there {
+            self.watchers.forget(id);
+            tracing::info!(target: "trunkline::health", { server.name = name.as_deref() }, "server forgotten");
+        }
+        was_there
+    }
+}
+
+/// Logs which servers come and go.
+fn log_roster(change: &RosterChange) {
+    for (_, ServerSpec { name, host, port, origin, zone, .. }) in &change.came {
+        tracing::info!(
+            target: "trunkline::health",
+            { server.name = %name, server.host = %host, server.port = port, %origin, zone = zone.as_deref() },
+            "server joins: it serves when it has passed its checks"
+        );
+    }
+    for (_, name) in &change.leaving {
+        tracing::info!(
+            target: "trunkline::health",
+            { server.name = %name },
+            "server leaves: it gets no new sessions, and is forgotten when those it has are gone"
+        );
+    }
+    for (_, name) in &change.stayed {
+        tracing::info!(target: "trunkline::health", { server.name = %name }, "server stays after all");
+    }
+    for name in &change.refused {
+        tracing::error!(
+            target: "trunkline::health",
+            { server.name = %name, most = SERVERS_MAX },
+            "no room for another server: take others out first"
+        );
     }
 }
 

@@ -17,12 +17,14 @@ mod judge_task;
 mod login;
 mod pace;
 mod prober;
+mod watchers;
 
 #[cfg(any(test, feature = "testing"))]
 pub use by_hand::ByHand;
 pub use health::{Health, PassiveFailure};
 pub use login::{LoginRefusal, try_login};
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,8 +34,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::SERVERS_MAX;
 use crate::judge::{Judge, JudgeSettings, Observation};
 use crate::login::MonitorLogin;
-use crate::probe::ServerHost;
+use crate::probe::{ServerHost, ServerHosts};
+use judge_task::JudgeTask;
 use trunkline_topology::{ExpectedRole, ServerId, ServerSpec};
+use watchers::{AllSignals, Watchers};
 
 /// Observations on their way to the judge; the probers wait when it is behind.
 const OBSERVATIONS_MAX: usize = 1024;
@@ -49,15 +53,6 @@ pub struct MonitorSettings {
     pub login: MonitorLogin,
     /// How servers are judged and how often they are probed.
     pub judge: JudgeSettings,
-}
-
-impl MonitorSettings {
-    /// Whether `other` has the same servers in the same order, each in its place. How they are weighed may differ.
-    #[must_use]
-    pub fn has_servers_of(&self, other: &Self) -> bool {
-        let place = |server: &ServerSpec| (server.name.clone(), server.host.clone(), server.port);
-        self.servers.iter().map(place).eq(other.servers.iter().map(place))
-    }
 }
 
 /// Starts the watching.
@@ -117,30 +112,25 @@ impl Monitor {
         let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
         let settings = watch::Sender::new(judge.clone());
         let login = watch::Sender::new(Arc::new(login));
-        let mut tasks = Vec::new();
-        let mut signals = Vec::new();
-        let hosts = ServerHost::of_all(servers.iter().map(|spec| (spec.host.clone(), spec.port)));
-        for ((id, spec), server) in (0..).map(ServerId).zip(&servers).zip(hosts) {
-            let watched = Arc::new(WatchedServer {
-                id,
-                name: spec.name.clone(),
-                server,
-                login: login.subscribe(),
-                settings: settings.subscribe(),
-                observations: observations.clone(),
-                signals: Arc::default(),
-            });
-            signals.push(Arc::clone(&watched.signals));
-            tasks.push(runtime.spawn(prober::run(Arc::clone(&watched))).abort_handle());
-            tasks.push(runtime.spawn(checker::run(Arc::clone(&watched))).abort_handle());
-            tasks.push(runtime.spawn(inquiry::run(watched)).abort_handle());
+        let signals = AllSignals::default();
+        let mut watchers = Watchers {
+            runtime: runtime.clone(),
+            hosts: ServerHosts::default(),
+            login: login.subscribe(),
+            settings: settings.subscribe(),
+            observations,
+            signals: signals.clone(),
+            tasks: BTreeMap::new(),
+        };
+        let mut judge = Judge::new(judge, Vec::new(), Instant::now());
+        for (id, spec) in judge.set_servers(servers, Instant::now()).came {
+            watchers.watch(id, &spec);
         }
-        let judge = Judge::new(judge, servers, Instant::now());
         let published = judge_task::Published::new(judge.snapshot(Instant::now()), judge.generation());
         let judge_task =
-            judge_task::JudgeTask { judge, observed, commanded, settings, published: published.clone() };
-        tasks.push(runtime.spawn(judge_task.run()).abort_handle());
-        Health::new(published, commands, login, signals, tasks)
+            JudgeTask { judge, observed, commanded, settings, published: published.clone(), watchers };
+        let task = runtime.spawn(judge_task.run()).abort_handle();
+        Health::new(published, commands, login, signals, Some(task))
     }
 }
 

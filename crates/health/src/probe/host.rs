@@ -8,7 +8,7 @@
 //! started again get the addresses of those that are down.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::judge::ProbeFailure;
 use trunkline_topology::Address;
@@ -22,8 +22,29 @@ pub struct ServerHost {
     host: String,
     port: u16,
     last: Arc<Mutex<LastLookup>>,
-    /// Of the other servers.
-    others: Vec<Arc<Mutex<LastLookup>>>,
+    book: ServerHosts,
+}
+
+/// Servers that are watched together: each knows which addresses are another's. Those dropped are forgotten.
+#[derive(Clone, Debug, Default)]
+pub struct ServerHosts(Arc<Mutex<Vec<Weak<Mutex<LastLookup>>>>>);
+
+impl ServerHosts {
+    /// One more: a host name or address, or the directory of a Unix socket, and a port.
+    #[must_use]
+    pub fn enter(&self, host: String, port: u16) -> ServerHost {
+        let last = Arc::default();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|other| other.strong_count() > 0);
+        all.push(Arc::downgrade(&last));
+        ServerHost { host, port, last, book: self.clone() }
+    }
+
+    /// What the names of all gave last.
+    fn lookups(&self) -> Vec<Arc<Mutex<LastLookup>>> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter_map(Weak::upgrade).collect()
+    }
 }
 
 /// What the name gave.
@@ -46,21 +67,10 @@ pub(super) struct Lookup {
 }
 
 impl ServerHost {
-    /// A host name or address, or the directory of a Unix socket, and a port.
+    /// A host name or address, or the directory of a Unix socket, and a port; alone.
     #[must_use]
     pub fn new(host: String, port: u16) -> Self {
-        ServerHost { host, port, last: Arc::default(), others: Vec::new() }
-    }
-
-    /// Servers that are watched together, by host and port.
-    #[must_use]
-    pub fn of_all(servers: impl IntoIterator<Item = (String, u16)>) -> Vec<Self> {
-        let mut hosts: Vec<Self> = servers.into_iter().map(|(host, port)| Self::new(host, port)).collect();
-        let all: Vec<_> = hosts.iter().map(|host| Arc::clone(&host.last)).collect();
-        for host in &mut hosts {
-            host.others = all.iter().filter(|last| !Arc::ptr_eq(last, &host.last)).map(Arc::clone).collect();
-        }
-        hosts
+        ServerHosts::default().enter(host, port)
     }
 
     pub(super) fn host(&self) -> &str {
@@ -93,7 +103,7 @@ impl ServerHost {
 
     /// Whether the name of another server gives `address` now. Not to be called with [`Self::last`] held.
     fn is_of_another(&self, address: SocketAddr) -> bool {
-        self.others.iter().any(|other| {
+        self.book.lookups().iter().filter(|other| !Arc::ptr_eq(other, &self.last)).any(|other| {
             let other = other.lock().unwrap_or_else(PoisonError::into_inner);
             !other.has_failed && other.addresses.contains(&address)
         })
@@ -197,8 +207,8 @@ mod tests {
 
     #[test]
     fn an_address_is_another_servers_once_only_that_ones_name_gives_it() {
-        let both = [("db1".to_owned(), 5432), ("db2".to_owned(), 5432)];
-        let [db1, db2] = <[ServerHost; 2]>::try_from(ServerHost::of_all(both)).expect("two");
+        let hosts = ServerHosts::default();
+        let [db1, db2] = ["db1", "db2"].map(|name| hosts.enter(name.to_owned(), 5432));
         db1.note_lookup(Ok(vec![at(1)])).expect("found");
         db2.note_lookup(Ok(vec![at(2)])).expect("found");
         for host in [&db1, &db2] {
@@ -210,6 +220,17 @@ mod tests {
         assert!(db2.is_known(), "it is looked up as before");
         db2.note_lookup(Ok(vec![at(2)])).expect("who says so is believed");
         assert!(!db2.has_left(&at(2).into()));
+    }
+
+    #[test]
+    fn a_server_that_has_gone_holds_no_address() {
+        let hosts = ServerHosts::default();
+        let [db1, db2] = ["db1", "db2"].map(|name| hosts.enter(name.to_owned(), 5432));
+        db1.note_lookup(Ok(vec![at(1)])).expect("found");
+        db2.note_lookup(Ok(vec![at(1)])).expect("found");
+        db1.note_lookup(Err(failure())).expect_err("its only address is db2's");
+        drop(db2);
+        db1.note_lookup(Err(failure())).expect("its address is its own again");
     }
 
     #[test]

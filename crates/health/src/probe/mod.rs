@@ -23,7 +23,7 @@ use crate::login::MonitorLogin;
 use trunkline_topology::Address;
 use trunkline_topology::Postmaster;
 
-pub use self::host::ServerHost;
+pub use self::host::{ServerHost, ServerHosts};
 
 /// How a failed attempt ended, and the address it got to.
 #[derive(Clone, Debug)]

@@ -20,14 +20,15 @@ pub(crate) mod startup;
 mod tests;
 mod version;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 use trunkline_health::Health;
 use trunkline_reactor::timer;
 use trunkline_topology::ServerId;
@@ -41,10 +42,17 @@ use crate::limits::DEFAULTS_NEWS_PATIENCE;
 /// The defaults of each server. Dropping it ends the tasks that read them.
 #[derive(Debug)]
 pub(crate) struct Defaults {
-    servers: Vec<Arc<ServerDefaults>>,
-    tasks: Vec<AbortHandle>,
-    /// The history of an unknown server.
-    nothing: ArcSwap<History>,
+    servers: RwLock<BTreeMap<ServerId, LookedAt>>,
+    /// `None`: nothing is known about any server, and none is read.
+    reader: Option<(Health, Handle)>,
+}
+
+/// A server whose defaults are read.
+#[derive(Debug)]
+struct LookedAt {
+    server: Arc<ServerDefaults>,
+    /// One task, which ends with this.
+    _looks: JoinSet<()>,
 }
 
 /// What is known about one server.
@@ -74,39 +82,65 @@ impl ServerDefaults {
 }
 
 impl Defaults {
-    /// Reads the defaults of all servers of `health`, as the monitoring role.
+    /// Reads the defaults of all servers of `health`, as the monitoring role, also of those that come later.
     pub(crate) fn start(health: &Health, runtime: &Handle) -> Self {
-        let count = health.load().servers.len();
-        let servers: Vec<Arc<ServerDefaults>> = (0..count).map(|_| Arc::default()).collect();
-        let tasks = (0..).map(ServerId).zip(&servers).map(|(id, server)| {
-            let looks = reader::look(health.clone(), id, Arc::clone(server));
-            runtime.spawn(looks).abort_handle()
-        });
-        let tasks = tasks.collect();
-        Defaults { servers, tasks, nothing: ArcSwap::default() }
+        let defaults =
+            Defaults { servers: RwLock::default(), reader: Some((health.clone(), runtime.clone())) };
+        defaults.follow();
+        defaults
     }
 
     /// Knows nothing about any server, and reads none.
     #[cfg(test)]
     pub(crate) fn unread() -> Self {
-        Defaults { servers: Vec::new(), tasks: Vec::new(), nothing: ArcSwap::default() }
+        Defaults { servers: RwLock::default(), reader: None }
+    }
+
+    /// Begins with the servers that have come, and ends with those that are forgotten.
+    pub(crate) fn follow(&self) {
+        let Some((health, _)) = &self.reader else { return };
+        let snapshot = health.load_full();
+        let mut servers = self.servers.write().unwrap_or_else(PoisonError::into_inner);
+        servers.retain(|id, _| snapshot.server(*id).is_some());
+        drop(servers);
+        for server in &snapshot.servers {
+            let _looked_at = self.of(server.id);
+        }
+    }
+
+    /// What is known about a server, which is looked at from now on; `None` for one that is not there.
+    fn of(&self, id: ServerId) -> Option<Arc<ServerDefaults>> {
+        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = servers.get(&id) {
+            return Some(Arc::clone(&known.server));
+        }
+        drop(servers);
+        let (health, runtime) = self.reader.as_ref()?;
+        health.load().server(id)?;
+        let mut servers = self.servers.write().unwrap_or_else(PoisonError::into_inner);
+        let known = servers.entry(id).or_insert_with(|| {
+            let server = Arc::<ServerDefaults>::default();
+            let mut looks = JoinSet::new();
+            looks.spawn_on(reader::look(health.clone(), id, Arc::clone(&server)), runtime);
+            LookedAt { server, _looks: looks }
+        });
+        Some(Arc::clone(&known.server))
     }
 
     /// The defaults found on a server.
-    fn history(&self, id: ServerId) -> Guard<Arc<History>> {
-        let server = self.servers.get(id.index());
-        server.map_or_else(|| self.nothing.load(), |server| server.history.load())
+    fn history(&self, id: ServerId) -> Arc<History> {
+        self.of(id).map_or_else(Arc::default, |server| server.history.load_full())
     }
 
     /// Whether a server is looked at.
     fn looks_at(&self, id: ServerId) -> bool {
-        self.servers.len() > id.index()
+        self.of(id).is_some()
     }
 
     /// Has the defaults of a server read soon, because a session has just logged in there: those read before and
     /// after the login show what it got. Nobody waits for that.
     fn look_soon(&self, id: ServerId) {
-        if let Some(server) = self.servers.get(id.index()) {
+        if let Some(server) = self.of(id) {
             server.login.notify_one();
         }
     }
@@ -121,7 +155,7 @@ impl Defaults {
     /// Returns once the defaults of a server have been read for the first time, or could not be: for a login
     /// before that they would never be known.
     async fn first_look(&self, id: ServerId) {
-        let Some(server) = self.servers.get(id.index()) else { return };
+        let Some(server) = self.of(id) else { return };
         while !server.has_been_tried.load(Ordering::Acquire) {
             let looked = server.looked.notified();
             if server.has_been_tried.load(Ordering::Acquire) {
@@ -134,7 +168,7 @@ impl Defaults {
 
     /// Has the defaults of a server read, and returns once a read that began after this call has ended.
     async fn next_look(&self, id: ServerId) {
-        let Some(server) = self.servers.get(id.index()) else { return };
+        let Some(server) = self.of(id) else { return };
         let now = Instant::now();
         server.login.notify_one();
         loop {
@@ -143,14 +177,6 @@ impl Defaults {
                 return;
             }
             looked.await;
-        }
-    }
-}
-
-impl Drop for Defaults {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
         }
     }
 }

@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn only_the_primary_has_news_while_it_serves() {
         let mut snapshot = snapshot();
-        let ids = |snapshot: &Snapshot, from| -> Vec<u16> {
+        let ids = |snapshot: &Snapshot, from| -> Vec<u32> {
             whom(snapshot, from).iter().map(|(id, _)| id.0).collect()
         };
         assert_eq!(ids(&snapshot, ReadFrom::Primary), [0], "a standby may be behind");

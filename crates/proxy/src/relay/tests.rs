@@ -370,7 +370,7 @@ fn client_that_has_proved_itself_asks_every_server_and_the_primary_last() {
             });
             let first = refuses_the_password(stage, code).await;
             let second = refuses_the_password(stage, code).await;
-            assert_eq!([first, second].map(|id| id.0).iter().sum::<u16>(), 3, "both standbys");
+            assert_eq!([first, second].map(|id| id.0).iter().sum::<u32>(), 3, "both standbys");
             let (third, _server) = TestPeer::server_in(stage).await;
             assert_eq!(third, ServerId(0));
             assert_eq!(tags(&client.hear_up_to(b'Z').await), "RSSKZ");

@@ -61,7 +61,7 @@ fn most_beyond_its_share(
 mod tests {
     use super::*;
 
-    fn plan(counts: &[u64], weights: &[f32]) -> Option<(u16, usize)> {
+    fn plan(counts: &[u64], weights: &[f32]) -> Option<(u32, usize)> {
         let candidates: Vec<Candidate> =
             (0..).zip(weights).map(|(id, &weight)| Candidate { id: ServerId(id), weight }).collect();
         most_beyond_its_share(&candidates, |server| counts[server.index()]).map(|(n, moves)| (n.0, moves))

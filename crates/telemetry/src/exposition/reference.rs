@@ -76,7 +76,7 @@ fn everything(snapshot: &Snapshot) -> String {
     let some = Usage { used: 0, max: Some(1) };
     let occupancy = Occupancy { sessions: some, startups: some, one_user: some, one_address: some };
     let sessions = Sessions::default().with_occupancy(occupancy);
-    let metrics = Metrics::new(1, 3);
+    let metrics = Metrics::new(1);
     let row = |leg: &TlsLeg| CertificateRow {
         leg: *leg,
         file: "tls.crt".to_owned(),

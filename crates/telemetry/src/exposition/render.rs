@@ -9,7 +9,7 @@ use super::{health, occupancy, tls};
 use crate::metrics::{
     ActivityLabel, CancelResult, FailoverCause, HistogramSum, IneligibleState, Label, LoginResult, LossCause,
     Metrics, MoveCause, MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause,
-    ServerMetrics, StatementKind, StatementPhase, TerminationCause, ThreadMetrics,
+    ServerMetrics, StatementKind, StatementPhase, TerminationCause,
 };
 use crate::sessions::Sessions;
 
@@ -65,17 +65,16 @@ pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot, sessions: Optio
         mobility(&mut out, sessions);
     }
     moves(&mut out, metrics);
-    let servers = PerServer { metrics, names: names(metrics, snapshot) };
+    let servers = PerServer { metrics, names: names(snapshot) };
     servers.sessions(&mut out);
     servers.statements(&mut out);
     servers.latencies(&mut out);
     out.finish()
 }
 
-/// The servers with counters, and their configured names.
-fn names<'s>(metrics: &Metrics, snapshot: &'s Snapshot) -> Vec<(ServerId, &'s str)> {
-    let counted = snapshot.servers.iter().filter(|server| server.id.index() < metrics.servers());
-    counted.map(|server| (server.id, &*server.name)).collect()
+/// The servers and their names.
+fn names(snapshot: &Snapshot) -> Vec<(ServerId, &str)> {
+    snapshot.servers.iter().map(|server| (server.id, &*server.name)).collect()
 }
 
 /// Whether the configuration that was written last is in force, in the words of Prometheus's own metrics.
@@ -303,7 +302,7 @@ impl PerServer<'_> {
     }
 
     fn sum(&self, server: ServerId, read: impl Fn(&ServerMetrics) -> u64) -> u64 {
-        self.metrics.sum(|thread: &ThreadMetrics| read(thread.server(server)))
+        self.metrics.sum_on(server, read)
     }
 }
 
@@ -315,7 +314,7 @@ mod tests {
 
     #[test]
     fn prometheus_accepts_all_we_write() {
-        let metrics = Metrics::new(2, 3);
+        let metrics = Metrics::new(2);
         let thread = metrics.thread(0);
         for millis in [1, 5, 90, 100_000] {
             thread.server(ServerId(1)).record(StatementPhase::ServerTotal, Duration::from_millis(millis));
@@ -342,7 +341,7 @@ mod tests {
         let (limited, free) = (Usage { used: 7, max: Some(9) }, Usage { used: 3, max: None });
         let occupancy = Occupancy { sessions: limited, startups: limited, one_user: free, one_address: free };
         let sessions = Sessions::default().with_occupancy(occupancy);
-        let text = render_prometheus(&Metrics::new(1, 3), &testing::snapshot(), Some(&sessions));
+        let text = render_prometheus(&Metrics::new(1), &testing::snapshot(), Some(&sessions));
         lint::check(&text);
         for line in [
             "trunkline_sessions{state=\"in_transaction\"} 0",
@@ -358,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_reload_that_changed_nothing_shows_until_one_succeeds() {
-        let metrics = Metrics::new(1, 3);
+        let metrics = Metrics::new(1);
         let shown = |metrics: &Metrics, value| {
             let text = render_prometheus(metrics, &testing::snapshot(), None);
             text.contains(&format!("\ntrunkline_config_last_reload_successful {value}\n"))
@@ -372,7 +371,7 @@ mod tests {
 
     #[test]
     fn what_was_counted_is_what_is_shown() {
-        let metrics = Metrics::new(2, 3);
+        let metrics = Metrics::new(2);
         metrics.thread(0).sessions_refused.one(RefusalReason::NoServer);
         metrics.thread(1).sessions_refused.one(RefusalReason::NoServer);
         metrics.thread(1).server(ServerId(2)).sessions_active.up();

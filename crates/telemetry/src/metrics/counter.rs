@@ -27,6 +27,11 @@ impl Counter {
         self.add(1);
     }
 
+    /// Zero again.
+    pub(super) fn reset(&self) {
+        self.0.store(0, Relaxed);
+    }
+
     /// The number now.
     #[must_use]
     pub fn value(&self) -> u64 {
@@ -56,6 +61,11 @@ impl Gauge {
         self.0.store(self.0.load(Relaxed).wrapping_sub(1), Relaxed);
     }
 
+    /// Zero again.
+    pub(super) fn reset(&self) {
+        self.0.store(0, Relaxed);
+    }
+
     /// This thread's share, modulo 2^64: to be added to the others' shares.
     pub(super) fn raw(&self) -> u64 {
         self.0.load(Relaxed)
@@ -81,6 +91,11 @@ impl<L: Label, const N: usize> CounterSet<L, N> {
     #[must_use]
     pub fn of(&self, label: L) -> &Counter {
         &self.counters[label.index()]
+    }
+
+    /// All at zero again.
+    pub(super) fn reset(&self) {
+        self.counters.iter().for_each(Counter::reset);
     }
 
     /// Adds one to the counter of `label`.

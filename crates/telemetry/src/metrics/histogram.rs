@@ -50,6 +50,12 @@ impl Histogram {
         bucket.store(bucket.load(Relaxed).wrapping_add(1), Relaxed);
         self.sum_nanos.add(nanos);
     }
+
+    /// Nothing counted again.
+    pub(super) fn reset(&self) {
+        self.buckets.iter().for_each(|bucket| bucket.store(0, Relaxed));
+        self.sum_nanos.reset();
+    }
 }
 
 impl Default for Histogram {

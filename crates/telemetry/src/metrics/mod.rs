@@ -30,17 +30,16 @@ pub use tls::{CertificateRow, Certificates, HandshakeResult, TlsLeg};
 #[derive(Debug)]
 pub struct Metrics {
     threads: Box<[Arc<ThreadMetrics>]>,
-    servers: usize,
     config: ConfigReloads,
     certificates: Certificates,
 }
 
 impl Metrics {
-    /// Counters for so many worker threads and servers.
+    /// Counters for so many worker threads.
     #[must_use]
-    pub fn new(threads: usize, servers: usize) -> Self {
-        let threads = (0..threads).map(|_| Arc::new(ThreadMetrics::new(servers))).collect();
-        Metrics { threads, servers, config: ConfigReloads::started(), certificates: Certificates::default() }
+    pub fn new(threads: usize) -> Self {
+        let threads = (0..threads).map(|_| Arc::new(ThreadMetrics::new())).collect();
+        Metrics { threads, config: ConfigReloads::started(), certificates: Certificates::default() }
     }
 
     /// The counters of worker thread `index`; only that thread may write them.
@@ -64,21 +63,22 @@ impl Metrics {
         &self.certificates
     }
 
-    /// How many servers are counted for.
-    #[must_use]
-    pub fn servers(&self) -> usize {
-        self.servers
+    /// Counts from zero for the next server that has the slot of `server`, which is forgotten.
+    pub fn forget(&self, server: ServerId) {
+        self.counted(server).for_each(ServerMetrics::reset);
     }
 
-    /// Sessions that have a server connection to `server` now; 0 for a server not counted for.
+    /// Sessions that have a server connection to `server` now.
     #[must_use]
     pub fn sessions_on(&self, server: ServerId) -> u64 {
-        if server.index() >= self.servers {
-            return 0;
-        }
-        let net = self.all().fold(0_u64, |sum, t| sum.wrapping_add(t.server(server).sessions_active.raw()));
+        let net = self.sum_on(server, |counted| counted.sessions_active.raw());
         // A reader may see a session leave one thread before it sees it arrive at another.
         if net > i64::MAX.unsigned_abs() { 0 } else { net }
+    }
+
+    /// Sum over all threads of what `read` takes from their counters for `server`.
+    pub fn sum_on(&self, server: ServerId, read: impl Fn(&ServerMetrics) -> u64) -> u64 {
+        self.counted(server).fold(0_u64, |sum, counted| sum.wrapping_add(read(counted)))
     }
 
     /// Sum over all threads of what `read` takes from each.
@@ -90,9 +90,7 @@ impl Metrics {
     #[must_use]
     pub fn latency(&self, server: ServerId, phase: StatementPhase) -> HistogramSum {
         let mut sum = HistogramSum::default();
-        if server.index() < self.servers {
-            self.all().for_each(|thread| sum.add(thread.server(server).latency(phase)));
-        }
+        self.counted(server).for_each(|counted| sum.add(counted.latency(phase)));
         sum
     }
 
@@ -104,6 +102,10 @@ impl Metrics {
         sum
     }
 
+    fn counted(&self, server: ServerId) -> impl Iterator<Item = &ServerMetrics> {
+        self.all().filter_map(move |thread| thread.counted(server))
+    }
+
     fn all(&self) -> impl Iterator<Item = &ThreadMetrics> {
         self.threads.iter().map(AsRef::as_ref)
     }
@@ -111,20 +113,49 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn what_threads_count_is_added_when_read() {
-        let metrics = Metrics::new(2, 3);
+        let metrics = Metrics::new(2);
         metrics.thread(0).server(ServerId(1)).rows.add(5);
         metrics.thread(1).server(ServerId(1)).rows.add(7);
-        assert_eq!(metrics.sum(|t| t.server(ServerId(1)).rows.value()), 12);
-        assert_eq!(metrics.sum(|t| t.server(ServerId(0)).rows.value()), 0);
+        assert_eq!(metrics.sum_on(ServerId(1), |counted| counted.rows.value()), 12);
+        assert_eq!(metrics.sum_on(ServerId(0), |counted| counted.rows.value()), 0);
+    }
+
+    #[test]
+    fn the_next_server_of_a_slot_begins_at_zero() {
+        let metrics = Metrics::new(2);
+        let (first, next) = (ServerId::new(7, 0), ServerId::new(7, 1));
+        for thread in [0, 1] {
+            let thread = metrics.thread(thread);
+            let counted = thread.server(first);
+            counted.rows.add(5);
+            counted.sessions_active.up();
+            counted.statements.one(StatementKind::Query);
+            counted.record(StatementPhase::ServerTotal, Duration::from_millis(3));
+        }
+        assert_eq!(
+            (metrics.sessions_on(first), metrics.latency(first, StatementPhase::ServerTotal).count()),
+            (2, 2)
+        );
+        metrics.forget(first);
+        assert_eq!(
+            (metrics.sessions_on(next), metrics.latency(next, StatementPhase::ServerTotal).count()),
+            (0, 0)
+        );
+        let all = |counted: &ServerMetrics| {
+            counted.rows.value() + counted.statements.of(StatementKind::Query).value()
+        };
+        assert_eq!(metrics.sum_on(next, all), 0);
     }
 
     #[test]
     fn a_session_may_leave_on_another_thread_than_it_came() {
-        let metrics = Metrics::new(2, 1);
+        let metrics = Metrics::new(2);
         metrics.thread(0).server(ServerId(0)).sessions_active.up();
         metrics.thread(0).server(ServerId(0)).sessions_active.up();
         metrics.thread(1).server(ServerId(0)).sessions_active.down();

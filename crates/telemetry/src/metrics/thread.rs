@@ -1,8 +1,9 @@
 //! The counters of one thread.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use trunkline_topology::ServerId;
+use trunkline_topology::{SERVERS_MAX, ServerId};
 
 use super::counter::{Counter, CounterSet, Gauge};
 use super::histogram::Histogram;
@@ -38,7 +39,8 @@ pub struct ThreadMetrics {
     pub repeats_ended: [CounterSet<RepeatCause, { RepeatCause::COUNT }>; MoveOutcome::COUNT],
     /// How long those searches took, by [`MoveKind`] and [`MoveOutcome`].
     move_times: Box<[[Histogram; MoveOutcome::COUNT]; MoveKind::COUNT]>,
-    servers: Box<[ServerMetrics]>,
+    /// By slot; made when the slot is first counted for.
+    servers: Box<[OnceLock<Box<ServerMetrics>>]>,
 }
 
 /// What one thread has counted for one server.
@@ -77,7 +79,7 @@ pub struct ServerMetrics {
 }
 
 impl ThreadMetrics {
-    pub(super) fn new(servers: usize) -> Self {
+    pub(super) fn new() -> Self {
         ThreadMetrics {
             sessions_accepted: Counter::new(),
             sessions_refused: CounterSet::new(),
@@ -88,7 +90,7 @@ impl ThreadMetrics {
             moves_ended: std::array::from_fn(|_| CounterSet::new()),
             repeats_ended: std::array::from_fn(|_| CounterSet::new()),
             move_times: Box::default(),
-            servers: (0..servers).map(|_| ServerMetrics::new()).collect(),
+            servers: (0..SERVERS_MAX).map(|_| OnceLock::new()).collect(),
         }
     }
 
@@ -111,16 +113,22 @@ impl ThreadMetrics {
     /// The counters for `server`.
     ///
     /// # Panics
-    /// When the server is not one of those the metrics were made for: server ids come from the configuration.
+    /// When its slot is beyond [`SERVERS_MAX`]: those of a health monitor are not.
     #[must_use]
     pub fn server(&self, server: ServerId) -> &ServerMetrics {
-        &self.servers[server.index()]
+        self.servers[server.index()].get_or_init(ServerMetrics::new)
+    }
+
+    /// The same, if anything has been counted for its slot.
+    #[must_use]
+    pub fn counted(&self, server: ServerId) -> Option<&ServerMetrics> {
+        self.servers.get(server.index())?.get().map(AsRef::as_ref)
     }
 }
 
 impl ServerMetrics {
-    fn new() -> Self {
-        ServerMetrics {
+    fn new() -> Box<Self> {
+        Box::new(ServerMetrics {
             sessions_active: Gauge::new(),
             statements: CounterSet::new(),
             statement_errors: Counter::new(),
@@ -136,7 +144,26 @@ impl ServerMetrics {
             sessions_terminated: CounterSet::new(),
             sessions_ineligible: CounterSet::new(),
             latency: [const { Histogram::new() }; StatementPhase::COUNT],
+        })
+    }
+
+    /// Counts from zero again, for the next server of the slot. The owning thread may be counting: what it adds at the same
+    /// moment may be lost, or stay.
+    pub(super) fn reset(&self) {
+        self.sessions_active.reset();
+        for counter in [&self.statement_errors, &self.rows, &self.bytes_to_client, &self.bytes_to_server] {
+            counter.reset();
         }
+        self.statements.reset();
+        self.failovers.reset();
+        self.moves.reset();
+        self.moves_refused.reset();
+        self.repeats.reset();
+        self.requests_failed.reset();
+        self.sessions_lost.reset();
+        self.sessions_terminated.reset();
+        self.sessions_ineligible.reset();
+        self.latency.iter().for_each(Histogram::reset);
     }
 
     /// Notes how long one phase of a statement took.

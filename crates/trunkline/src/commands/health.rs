@@ -122,14 +122,16 @@ async fn reload(
         tracing::error!(%error, "configuration not reloaded: nothing was changed");
         return;
     }
-    let changes = [
-        (!old.health.has_servers_of(&new.health), "server"),
-        (old.http != new.http, "http.listen"),
-        (old.agent != new.agent, "agent.listen"),
-    ];
+    let changes = [(old.http != new.http, "http.listen"), (old.agent != new.agent, "agent.listen")];
     let changed = changes.into_iter().filter(|(is_changed, _)| *is_changed).map(|(_, key)| key);
     let needs_restart = changed.chain(logging.reload(&checked.log)).collect();
-    health.reload(new.health.judge, new.health.servers);
+    health.reload(new.health.judge);
+    // Nobody has sessions there: those that leave are forgotten at once.
+    if let Some(change) = health.set_servers(new.health.servers).await {
+        for (id, _) in change.leaving {
+            health.forget(id).await;
+        }
+    }
     health.set_login(new.health.login);
     password.follow(checked.password_command, health);
     checkers.set(new.http_checkers);

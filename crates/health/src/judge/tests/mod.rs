@@ -47,7 +47,15 @@ impl Stage {
         change(&mut settings);
         let specs = expected.iter().zip(["primary", "replica1", "replica2"]).map(|(&expected_role, name)| {
             let (host, admin) = ("h".to_owned(), AdminState::Ready);
-            ServerSpec { name: name.to_owned(), host, port: 5432, expected_role, weight: 100, admin }
+            ServerSpec {
+                name: name.to_owned(),
+                host,
+                port: 5432,
+                expected_role,
+                weight: 100,
+                admin,
+                ..ServerSpec::default()
+            }
         });
         Stage {
             judge: Judge::new(settings, specs.collect(), now),

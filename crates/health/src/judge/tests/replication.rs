@@ -223,7 +223,7 @@ fn a_primary_that_is_asked_often_does_not_make_the_oldest_proof_forgotten() {
 #[test]
 fn a_larger_limit_is_kept_from_its_reload_on() {
     let mut stage = Stage::started();
-    stage.judge.reload(JudgeSettings::new(Duration::from_secs(300), TICK), &[], stage.now);
+    stage.judge.reload(JudgeSettings::new(Duration::from_secs(300), TICK), stage.now);
     let mut lsn = 1000;
     let server = stuck(&mut stage, &mut lsn, 1, Duration::from_secs(250));
     assert_eq!(server.state, State::Up, "{}", server.reason);

@@ -45,7 +45,7 @@ async fn outcome(bytes: &[u8], read_max: usize, tls: &Acceptor) -> (Vec<u8>, Sta
     server.set_read_max(read_max);
     assert_eq!(client.try_write(bytes).expect("there is room"), bytes.len());
     client.shut_down();
-    let metrics = Metrics::new(1, 0).thread(0);
+    let metrics = Metrics::new(1).thread(0);
     let mut stream = Transport::Memory(server);
     let packet_bytes_max = usize::try_from(STARTUP_PACKET_MAX).expect("it is small");
     let outcome = read_startup(&mut stream, packet_bytes_max, Some(tls), &metrics).await;

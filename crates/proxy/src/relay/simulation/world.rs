@@ -23,7 +23,7 @@ use crate::settings::{OnTerminate, Settings};
 use crate::testing::{CLIENT, TestWorker, settings, standbys};
 
 /// Servers that a session may have.
-pub(super) const SERVERS: u16 = 3;
+pub(super) const SERVERS: u32 = 3;
 
 /// Bytes that a connection buffers.
 const CAPACITIES: [usize; 5] = [13, 100, 1000, 10_000, 100_000];

@@ -14,7 +14,7 @@ struct Servers {
     /// Those that cancel every query for a conflict with recovery.
     in_conflict: Rc<Cell<[bool; 3]>>,
     /// Which have been asked the client's query, in this order.
-    asked: Rc<RefCell<Vec<u16>>>,
+    asked: Rc<RefCell<Vec<u32>>>,
 }
 
 impl Servers {
@@ -54,7 +54,7 @@ impl Servers {
         }
     }
 
-    fn asked_last(&self) -> Option<u16> {
+    fn asked_last(&self) -> Option<u32> {
         self.asked.borrow().last().copied()
     }
 }
