@@ -3,8 +3,42 @@
 //! A source says who *may* be there; health alone says who serves. What a source says of roles starts a probe and is never
 //! a verdict.
 //!
-//! - [`member`]: one server as a source names it, checked before anybody believes it.
+//! ```text
+//! patroni ─┐  Members              ┌─ kept: the last good answer, on disk
+//! dns     ─┼──────────▶ discovery ─┤
+//! ...     ─┘  by news   check      └─▶ found ──▶ merge: with the configured servers, what is wanted
+//! ```
+//!
+//! - [`member`]: one server as a source names it.
+//! - [`source`]: the settings of a source.
+//! - [`check`]: what an answer must be before anybody believes it.
+//! - [`merge`]: configured, added and discovered servers become one list.
+//! - [`discovery`]: the handle, and the task that owns what was found.
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that cannot go on panics"))]
 
+mod backoff;
+pub mod check;
+pub mod discovery;
+pub mod dns;
+pub mod found;
+pub mod http;
+mod kept;
+pub mod kubernetes;
+pub mod limits;
 pub mod member;
+pub mod merge;
+pub mod news;
+pub mod patroni;
+pub mod source;
+pub mod standbys;
+pub mod surroundings;
+pub mod topology;
 
+pub use check::AnswerFault;
+pub use discovery::Discovery;
+pub use found::{Found, SourceStatus};
 pub use member::{Member, RoleHint};
+pub use merge::merge;
+pub use news::{NewsSender, SourceError};
+pub use source::{SourceKind, SourceSettings};
+pub use surroundings::Surroundings;

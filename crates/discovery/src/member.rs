@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 /// A member of the cluster, as a source names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// Its name there: a Patroni member, a pod, a DB instance.
     pub name: String,
@@ -17,6 +17,8 @@ pub struct Member {
     pub weight: Option<u16>,
     /// Its zone, if the source says.
     pub zone: Option<Arc<str>>,
+    /// What else the source says of it, for people to read, such as `nofailover` or `replicatefrom=pg2`.
+    pub tags: Vec<Arc<str>>,
 }
 
 /// What a source says of a member's role. Its change starts a probe, no more.
@@ -29,4 +31,16 @@ pub enum RoleHint {
     Primary,
     /// It follows another.
     Replica,
+}
+
+impl RoleHint {
+    /// `unknown`, `primary` or `replica`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+        }
+    }
 }

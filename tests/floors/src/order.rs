@@ -38,6 +38,18 @@ const MODULES: &[(&str, &[&[&str]])] = &[
         ],
     ),
     (
+        "discovery",
+        &[
+            &["limits", "member"],
+            &["check", "backoff"],
+            &["news", "found", "kept"],
+            &["http", "merge", "surroundings"],
+            &["dns", "kubernetes", "patroni", "standbys", "topology"],
+            &["source"],
+            &["discovery"],
+        ],
+    ),
+    (
         "hba",
         &[
             &["limits", "kinds"],
