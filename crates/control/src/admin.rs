@@ -27,7 +27,7 @@ use trunkline_topology::AdminState;
 
 use crate::fleet::{self, EditRefusal, EditRequest, ServerEdit, ServerKeys, ServerPlace, WantedServer};
 use crate::limits::SESSIONS_LISTED_MAX;
-use crate::reload::{self, ReloadOutcome, ReloadRequest};
+use crate::reload::{self, ReloadOutcome, Reloads};
 use trunkline_telemetry::sessions::{self, SessionFilter, SessionsQuery};
 
 /// Who may open the socket: its owner.
@@ -123,7 +123,7 @@ pub struct RunningProxy {
     /// The queue of changes to the set of servers.
     pub edits: mpsc::Sender<EditRequest>,
     /// The queue of reloads; `None` where there is no configuration to read again.
-    pub reloads: Option<mpsc::Sender<ReloadRequest>>,
+    pub reloads: Option<Reloads>,
 }
 
 async fn set(
@@ -153,19 +153,11 @@ async fn set(
     (StatusCode::OK, Json(json!({ "server": name, "wanted": wanted, "was": server.state.as_str() })))
 }
 
-/// Where a new server is, and what it is.
-#[derive(Debug, serde::Deserialize)]
-struct NewServer {
-    #[serde(flatten)]
-    place: ServerPlace,
-    #[serde(flatten)]
-    keys: ServerKeys,
-}
-
 async fn add(
     State(running): State<Arc<RunningProxy>>,
     Segments(name): Segments<String>,
-    Json(NewServer { place, keys }): Json<NewServer>,
+    Query(place): Query<ServerPlace>,
+    Query(keys): Query<ServerKeys>,
 ) -> (StatusCode, Json<Value>) {
     edit(&running, name, WantedServer::Added(place, keys)).await
 }
@@ -173,7 +165,7 @@ async fn add(
 async fn change(
     State(running): State<Arc<RunningProxy>>,
     Segments(name): Segments<String>,
-    Json(keys): Json<ServerKeys>,
+    Query(keys): Query<ServerKeys>,
 ) -> (StatusCode, Json<Value>) {
     edit(&running, name, WantedServer::Changed(keys)).await
 }
@@ -188,7 +180,10 @@ async fn remove(
 async fn edit(running: &RunningProxy, name: String, wanted: WantedServer) -> (StatusCode, Json<Value>) {
     tracing::info!(server.name = %name, ?wanted, "operator changes the set of servers");
     match fleet::ask(&running.edits, ServerEdit { name: name.clone(), wanted }).await {
-        Ok(()) => (StatusCode::OK, Json(json!({ "server": name }))),
+        Ok(()) => {
+            let file = running.reloads.as_ref().and_then(|reloads| reloads.file.as_deref());
+            (StatusCode::OK, Json(json!({ "server": name, "config": file })))
+        }
         Err(refusal) => {
             let status = match refusal {
                 EditRefusal::NoSuch { .. } => StatusCode::NOT_FOUND,
@@ -221,7 +216,7 @@ async fn reload(State(running): State<Arc<RunningProxy>>) -> (StatusCode, Json<V
     let Some(reloads) = &running.reloads else {
         return refused("this process has no configuration to read again");
     };
-    match reload::ask(reloads).await {
+    match reload::ask(&reloads.queue).await {
         Some(outcome) => {
             let status = match outcome {
                 ReloadOutcome::All => StatusCode::OK,

@@ -1,10 +1,21 @@
 //! A reload of the configuration as an operator asks for it, and what became of it.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 /// Asks the process to read its configuration again; whoever reloads sends the outcome back.
 pub type ReloadRequest = oneshot::Sender<ReloadOutcome>;
+
+/// By which the configuration is read again, and where it is.
+#[derive(Clone, Debug)]
+pub struct Reloads {
+    /// Takes the requests.
+    pub queue: mpsc::Sender<ReloadRequest>,
+    /// The file, if there is one.
+    pub file: Option<PathBuf>,
+}
 
 /// What became of a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

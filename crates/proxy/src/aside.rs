@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use trunkline_control::admin::{AdminSocket, RunningProxy};
 use trunkline_control::fleet::EditRequest;
 use trunkline_control::http::{self, Checkers};
-use trunkline_control::reload::ReloadRequest;
+use trunkline_control::reload::Reloads;
 use trunkline_control::{ListenError, listen, listen_beside};
 use trunkline_health::judge::Transition;
 use trunkline_routing::{Rules, eligible};
@@ -29,7 +29,7 @@ use crate::settings::{AdminPlace, Settings};
 /// The servers that are open.
 #[derive(Debug)]
 pub(crate) struct Aside {
-    reloads: Option<mpsc::Sender<ReloadRequest>>,
+    reloads: Option<Reloads>,
     edits: mpsc::Sender<EditRequest>,
     checkers: Checkers,
     http: Option<OpenServer<SocketAddr>>,
@@ -66,10 +66,7 @@ pub(crate) struct PreparedAside {
 
 impl Aside {
     /// None yet. `reloads` and `edits` take the requests for a reload and for other servers that come over the admin socket.
-    pub(crate) fn new(
-        reloads: Option<mpsc::Sender<ReloadRequest>>,
-        edits: mpsc::Sender<EditRequest>,
-    ) -> Self {
+    pub(crate) fn new(reloads: Option<Reloads>, edits: mpsc::Sender<EditRequest>) -> Self {
         let (http, agent, admin) = (None, None, None);
         Aside { reloads, edits, checkers: Checkers::default(), http, agent, admin, tasks: JoinSet::new() }
     }

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use trunkline_control::reload::ReloadRequest;
+use trunkline_control::reload::Reloads;
 use trunkline_health::{Health, Monitor};
 use trunkline_topology::Address;
 
@@ -76,10 +76,7 @@ impl Bound {
 ///
 /// # Errors
 /// When an address is taken, a thread cannot be started or the users file cannot be read.
-pub async fn serve(
-    settings: Settings,
-    reloads: Option<mpsc::Sender<ReloadRequest>>,
-) -> Result<Running, StartError> {
+pub async fn serve(settings: Settings, reloads: Option<Reloads>) -> Result<Running, StartError> {
     let threads = threads(&settings);
     let mut listening = ListeningPoints::default();
     let listeners = listening.prepare(&settings.listeners, threads)?;

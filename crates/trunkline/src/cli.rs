@@ -6,7 +6,7 @@ use crate::commands::admin::{self, WantedState};
 #[cfg(feature = "demo")]
 use crate::commands::demo;
 use crate::commands::{
-    adopt, check, completions, config, health, init_sql, profile, reload, serve, sessions, status,
+    adopt, check, completions, config, health, init_sql, profile, reload, serve, server, sessions, status,
 };
 use crate::{Exit, Failure};
 
@@ -49,6 +49,8 @@ enum Command {
     Status(status::Status),
     /// List the sessions: who, on which server, and what keeps them there
     Sessions(sessions::SessionsCommand),
+    /// Add, change or remove a server of the running proxy
+    Server(server::ServerCommand),
     /// Give a server no new sessions, and move those it has
     Drain(admin::Admin),
     /// Take a server out of service
@@ -115,6 +117,7 @@ impl Cli {
             Command::Profile(profile) => profile.run(),
             Command::Status(status) => status.run(),
             Command::Sessions(sessions) => sessions.run(),
+            Command::Server(server) => server.run(),
             Command::Drain(admin) => admin.run(WantedState::Drain),
             Command::Maint(admin) => admin.run(WantedState::Maint),
             Command::Ready(admin) => admin.run(WantedState::Ready),

@@ -1,9 +1,12 @@
 //! The servers that are wanted, of all who may say so: the configuration, operators, and discovery.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use trunkline_control::contract::is_path;
 use trunkline_control::fleet::{EditRefusal, ServerEdit, ServerKeys, ServerPlace, WantedServer};
+use trunkline_discovery::merge::MergeFault;
+use trunkline_discovery::{Found, merge};
 use trunkline_topology::{Origin, SERVERS_MAX, ServerSpec};
 
 /// Longest name of a server. PostgreSQL's names are as long.
@@ -22,6 +25,7 @@ pub(super) struct WantedServers {
     changed: BTreeMap<String, ServerKeys>,
     /// Names of those that an operator has taken out.
     removed: BTreeSet<String>,
+    found: Arc<Found>,
 }
 
 impl WantedServers {
@@ -40,14 +44,21 @@ impl WantedServers {
         self.configured = configured;
     }
 
+    /// Discovery has found something else.
+    ///
+    /// # Errors
+    /// There would be too many servers; nothing has changed then.
+    pub(super) fn find(&mut self, found: Arc<Found>) -> Result<(), MergeFault> {
+        merge(&self.configured, &self.added, &found, &is_path)?;
+        self.found = found;
+        Ok(())
+    }
+
     /// All of them, each once.
     pub(super) fn list(&self) -> Vec<ServerSpec> {
-        let mut list = self.configured.clone();
-        for spec in &self.added {
-            if !list.iter().any(|other| is_same(spec, other)) {
-                list.push(spec.clone());
-            }
-        }
+        let merged = merge(&self.configured, &self.added, &self.found, &is_path);
+        // More are configured than before: what was found has no room.
+        let mut list = merged.unwrap_or_else(|_| self.configured.clone());
         list.retain(|spec| !self.removed.contains(&spec.name));
         for spec in &mut list {
             if let Some(keys) = self.changed.get(&spec.name) {

@@ -18,5 +18,6 @@ mod open_files;
 pub(crate) mod profile;
 pub(crate) mod reload;
 pub(crate) mod serve;
+pub(crate) mod server;
 pub(crate) mod sessions;
 pub(crate) mod status;

@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use trunkline_control::limits::RELOADS_WAITING_MAX;
-use trunkline_control::reload::ReloadRequest;
+use trunkline_control::reload::Reloads;
 use trunkline_proxy::{Running, SettledAuth, StartError};
 
 use super::monitor_password::{self, MonitorPassword};
@@ -126,7 +126,9 @@ async fn serve(
     let mut signals = SignalStreams::listen()?;
     let (reloads, mut asked) = mpsc::channel(RELOADS_WAITING_MAX);
     monitor_password::fill(&mut checked).await;
-    let mut running = start(&checked, Some(reloads)).await?;
+    // A proxy may be told of the file from another directory.
+    let file = checked.file.as_ref().and_then(|file| file.canonicalize().ok());
+    let mut running = start(&checked, Some(Reloads { queue: reloads, file })).await?;
     let mut password = MonitorPassword::keep(checked.password_command.clone(), running.health());
     tracing::info!(
         config = checked.file.as_ref().map(|path| path.display().to_string()),
@@ -171,10 +173,7 @@ fn say_mode(settled: Option<&SettledAuth>) {
 }
 
 /// Starts the proxy; its errors say what to do.
-pub(super) async fn start(
-    checked: &CheckedConfig,
-    reloads: Option<mpsc::Sender<ReloadRequest>>,
-) -> Result<Running, Failure> {
+pub(super) async fn start(checked: &CheckedConfig, reloads: Option<Reloads>) -> Result<Running, Failure> {
     trunkline_proxy::serve(checked.proxy.clone(), reloads).await.map_err(start_failure)
 }
 
