@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -12,6 +13,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE, PortLease, resident_bytes, send_signal};
 
+use crate::http::exchange;
 use crate::{Certificates, eventually, http_get, root, tls_is_on};
 
 /// How long the binary may take until all its servers are judged.
@@ -212,6 +214,17 @@ impl Endpoint {
         let output = command.output().expect("the binary runs");
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// What the admin socket answers to a POST: status and body. See [`EndpointBuilder::with_admin`].
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn admin_post(&self, path: &str) -> (u16, String) {
+        let socket = UnixStream::connect(self.directory.path().join(ADMIN_SOCKET)).expect("it listens");
+        let answer = exchange(socket, "POST", path).expect("it answers");
+        (answer.status, answer.body)
     }
 
     /// Waits until it has ended.

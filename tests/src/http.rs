@@ -21,9 +21,14 @@ pub struct HttpAnswer {
 /// `GET path` on 127.0.0.1, in the words of HAProxy's default check. `None` when nobody answers properly.
 #[must_use]
 pub fn http_get(port: u16, path: &str) -> Option<HttpAnswer> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(TIMEOUT)).ok()?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
+    exchange(stream, "GET", path)
+}
+
+/// Sends a request without a body and reads the answer.
+pub(crate) fn exchange(mut stream: impl Read + Write, method: &str, path: &str) -> Option<HttpAnswer> {
+    stream.write_all(format!("{method} {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes).into_owned();

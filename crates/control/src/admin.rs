@@ -25,7 +25,9 @@ use trunkline_health::Health;
 use trunkline_net::socket_file::{self, SocketFile};
 use trunkline_topology::AdminState;
 
-use crate::fleet::{self, EditRefusal, EditRequest, ServerEdit, ServerKeys, ServerPlace, WantedServer};
+use crate::fleet::{
+    self, EditRefusal, EditRequest, RoleWord, ServerEdit, ServerKeys, ServerPlace, WantedServer,
+};
 use crate::limits::SESSIONS_LISTED_MAX;
 use crate::reload::{self, ReloadOutcome, Reloads};
 use trunkline_telemetry::sessions::{self, SessionFilter, SessionsQuery};
@@ -178,7 +180,21 @@ async fn remove(
 }
 
 async fn edit(running: &RunningProxy, name: String, wanted: WantedServer) -> (StatusCode, Json<Value>) {
-    tracing::info!(server.name = %name, ?wanted, "operator changes the set of servers");
+    let (word, place, keys) = match &wanted {
+        WantedServer::Added(place, keys) => ("added", Some(place), Some(keys)),
+        WantedServer::Changed(keys) => ("changed", None, Some(keys)),
+        WantedServer::Removed => ("removed", None, None),
+    };
+    tracing::info!(
+        server.name = %name,
+        wanted = word,
+        server.host = place.map(|place| &*place.host),
+        server.port = place.map(|place| place.port),
+        weight = keys.and_then(|keys| keys.weight),
+        zone = keys.and_then(|keys| keys.zone.as_deref()),
+        role = keys.and_then(|keys| keys.role).map(RoleWord::as_str),
+        "operator changes the set of servers"
+    );
     match fleet::ask(&running.edits, ServerEdit { name: name.clone(), wanted }).await {
         Ok(()) => {
             let file = running.reloads.as_ref().and_then(|reloads| reloads.file.as_deref());

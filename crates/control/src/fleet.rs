@@ -59,6 +59,18 @@ pub enum RoleWord {
     Replica,
 }
 
+impl RoleWord {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+        }
+    }
+}
+
 impl From<RoleWord> for ExpectedRole {
     fn from(word: RoleWord) -> Self {
         match word {

@@ -87,8 +87,8 @@ pub(super) struct KeyFlags {
 #[derive(Debug, clap::Args)]
 struct EditFlags {
     /// Write it to the configuration file, too: the one that the proxy was started with, or --save=FILE
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
-    save: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    save: Option<Option<PathBuf>>,
     #[command(flatten)]
     socket: AdminFlag,
 }
@@ -156,10 +156,13 @@ fn ask(socket: &AdminFlag, name: &str, wanted: &str) -> Result<Option<PathBuf>, 
 }
 
 /// Writes it to the file, if that is wanted.
-fn save(wanted: Option<PathBuf>, config: Option<PathBuf>, edit: &SavedEdit<'_>) -> Result<Exit, Failure> {
+fn save(
+    wanted: Option<Option<PathBuf>>,
+    config: Option<PathBuf>,
+    edit: &SavedEdit<'_>,
+) -> Result<Exit, Failure> {
     let Some(named) = wanted else { return Ok(Exit::Success) };
-    let file = if named.as_os_str().is_empty() { config } else { Some(named) };
-    let file = file.ok_or_else(|| {
+    let file = named.or(config).ok_or_else(|| {
         Failure::new("it is in force, but not saved: the proxy was started without a configuration file")
             .hint("Name the file: --save=FILE.")
     })?;

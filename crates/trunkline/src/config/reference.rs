@@ -23,9 +23,8 @@ Environment: `TRUNKLINE__SECTION__KEY`, such as `TRUNKLINE__HEALTH__MAX_LAG=2s` 
 
 `trunkline reload` (over the admin socket) and SIGHUP read everything again. A configuration with a problem changes nothing
 at all, nor does one that needs an address that cannot be had. Listeners come, move and go; sessions that came by an address
-that is given up go on. A changed login of the monitor is tried on every server first: one that refuses it leaves all as it
-was. These keys need a restart and keep their values: servers but for their weight, role and state, `log.format` and
-`[runtime]`. Each of them that differs is an error of the reload: `trunkline reload` prints it and exits with status 1, the
+that is given up go on. So do servers: one that is taken out is emptied first ([docs/running.md](running.md#servers-come-and-go)). A changed login of the monitor is tried on every server first: one that refuses it leaves all as it
+was. These keys need a restart and keep their values: `log.format` and `[runtime]`. Each of them that differs is an error of the reload: `trunkline reload` prints it and exits with status 1, the
 log has it, and the metric `trunkline_config_last_reload_successful` is 0 until all of the configuration is in force.
 The flags and the environment of the process stay what they were at its start: what is to change while it runs belongs in
 the file.

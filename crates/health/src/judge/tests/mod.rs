@@ -2,6 +2,7 @@
 
 mod machine;
 mod replication;
+mod roster;
 mod simulation;
 
 use std::time::{Duration, Instant};
