@@ -26,7 +26,7 @@ use trunkline_net::socket_file::{self, SocketFile};
 use trunkline_topology::AdminState;
 
 use crate::fleet::{
-    self, EditRefusal, EditRequest, RoleWord, ServerEdit, ServerKeys, ServerPlace, WantedServer,
+    self, EditRefusal, EditRequest, NewPlace, RoleWord, ServerEdit, ServerKeys, WantedServer,
 };
 use crate::limits::SESSIONS_LISTED_MAX;
 use crate::reload::{self, ReloadOutcome, Reloads};
@@ -158,7 +158,7 @@ async fn set(
 async fn add(
     State(running): State<Arc<RunningProxy>>,
     Segments(name): Segments<String>,
-    Query(place): Query<ServerPlace>,
+    Query(place): Query<NewPlace>,
     Query(keys): Query<ServerKeys>,
 ) -> (StatusCode, Json<Value>) {
     edit(&running, name, WantedServer::Added(place, keys)).await

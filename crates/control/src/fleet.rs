@@ -17,7 +17,7 @@ pub struct ServerEdit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WantedServer {
     /// It comes.
-    Added(ServerPlace, ServerKeys),
+    Added(NewPlace, ServerKeys),
     /// It is weighed or placed otherwise.
     Changed(ServerKeys),
     /// It leaves.
@@ -26,7 +26,7 @@ pub enum WantedServer {
 
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerPlace {
+pub struct NewPlace {
     /// Host name or address, or the directory of its Unix socket.
     pub host: String,
     /// Port.
@@ -108,7 +108,7 @@ pub enum EditRefusal {
     #[error("{host}:{port} is server \"{name}\" already", host = place.host, port = place.port)]
     PlaceTaken {
         /// Where.
-        place: ServerPlace,
+        place: NewPlace,
         /// The server that is there.
         name: String,
     },

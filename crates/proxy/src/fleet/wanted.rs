@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use trunkline_control::contract::is_path;
-use trunkline_control::fleet::{EditRefusal, ServerEdit, ServerKeys, ServerPlace, WantedServer};
+use trunkline_control::fleet::{EditRefusal, NewPlace, ServerEdit, ServerKeys, WantedServer};
 use trunkline_discovery::merge::MergeFault;
 use trunkline_discovery::{Found, merge};
 use trunkline_topology::{Origin, SERVERS_MAX, ServerSpec};
@@ -81,7 +81,7 @@ impl WantedServers {
         }
     }
 
-    fn add(&mut self, name: String, place: ServerPlace, keys: &ServerKeys) -> Result<(), EditRefusal> {
+    fn add(&mut self, name: String, place: NewPlace, keys: &ServerKeys) -> Result<(), EditRefusal> {
         check_name(&name)?;
         check_place(&place)?;
         check_keys(keys)?;
@@ -95,7 +95,7 @@ impl WantedServers {
         if list.len() >= SERVERS_MAX {
             return Err(EditRefusal::TooMany(format!("there are {SERVERS_MAX} servers, and no more can be")));
         }
-        let ServerPlace { host, port } = place;
+        let NewPlace { host, port } = place;
         let mut spec =
             ServerSpec { name, host, port, weight: 100, origin: Origin::Added, ..ServerSpec::default() };
         put(keys, &mut spec);
@@ -176,8 +176,8 @@ fn check_name(name: &str) -> Result<(), EditRefusal> {
     Ok(())
 }
 
-fn check_place(place: &ServerPlace) -> Result<(), EditRefusal> {
-    let ServerPlace { host, port } = place;
+fn check_place(place: &NewPlace) -> Result<(), EditRefusal> {
+    let NewPlace { host, port } = place;
     let is_plain = !host.is_empty() && host.len() <= 253 && host.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_plain || *port == 0 {
         return Err(EditRefusal::Invalid(format!("{host:?} and {port} are no host and port of a server")));
@@ -215,7 +215,7 @@ mod tests {
     }
 
     fn add(name: &str, last: u8) -> ServerEdit {
-        let place = ServerPlace { host: format!("10.0.0.{last}"), port: 5432 };
+        let place = NewPlace { host: format!("10.0.0.{last}"), port: 5432 };
         ServerEdit { name: name.to_owned(), wanted: WantedServer::Added(place, ServerKeys::default()) }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::presence::Presence;
-use super::saved::{Origin, SavedStatement};
+use super::saved::{SavedStatement, StatementOrigin};
 use super::texts::{TextId, TextUse};
 use super::{LastingEffects, Pending, Prepared, StatementEffects};
 use crate::carried::encoding::EncodingEra;
@@ -43,7 +43,7 @@ impl Prepared {
         if !name.is_empty() {
             return self.named_parse_answered(name, saved);
         }
-        self.unsaved += usize::from(saved.origin == Origin::Unsaved);
+        self.unsaved += usize::from(saved.origin == StatementOrigin::Unsaved);
         if let Some(before) = self.unnamed.replace(saved) {
             self.forget(before);
         }
@@ -67,12 +67,12 @@ impl Prepared {
             return self.texts.release(saved.text);
         }
         if self.bytes + self.kept_bytes(&saved) > PREPARED_BYTES_MAX {
-            saved.origin = Origin::Unsaved;
+            saved.origin = StatementOrigin::Unsaved;
             saved.text = self.kept_unsaved(saved.text);
         }
         self.texts.shrink(saved.text);
         self.bytes += self.kept_bytes(&saved);
-        self.unsaved += usize::from(saved.origin == Origin::Unsaved);
+        self.unsaved += usize::from(saved.origin == StatementOrigin::Unsaved);
         if let Some(before) = self.named.insert(name, saved) {
             self.bytes -= self.kept_bytes(&before);
             self.forget(before);
@@ -92,7 +92,7 @@ impl Prepared {
     pub(super) fn forget(&mut self, saved: SavedStatement) {
         self.odd -= usize::from(!saved.effects.is_plain());
         self.absent -= usize::from(saved.presence != Presence::Present);
-        self.unsaved -= usize::from(saved.origin == Origin::Unsaved);
+        self.unsaved -= usize::from(saved.origin == StatementOrigin::Unsaved);
         self.texts.release(saved.text);
     }
 
@@ -142,7 +142,7 @@ impl Prepared {
         let text = self.texts.insert(sql, TextUse::Statement);
         let saved = SavedStatement {
             text,
-            origin: if text.is_some() { Origin::Sql } else { Origin::Unsaved },
+            origin: if text.is_some() { StatementOrigin::Sql } else { StatementOrigin::Unsaved },
             effects,
             shape,
             presence: Presence::Present,

@@ -26,7 +26,7 @@ use self::notes::Notes;
 use self::portals::Portal;
 use self::presence::Presence;
 pub(crate) use self::presence::Step;
-use self::saved::{Origin, SavedStatement};
+use self::saved::{SavedStatement, StatementOrigin};
 pub(crate) use self::statement_effects::{LastingEffects, StatementEffects};
 use self::texts::{TextId, TextUse, Texts};
 use crate::carried::search_path::SearchPath;
@@ -187,8 +187,8 @@ impl Prepared {
             None
         };
         let (text, origin, shape) = match kept {
-            Some(_) => (kept, Origin::Parse, Shape::of(&parse, body)),
-            None => (self.keep_for_log(parse.sql), Origin::Unsaved, Shape::default()),
+            Some(_) => (kept, StatementOrigin::Parse, Shape::of(&parse, body)),
+            None => (self.keep_for_log(parse.sql), StatementOrigin::Unsaved, Shape::default()),
         };
         let name = Name::from(compared(parse.name));
         self.odd += usize::from(!effects.is_plain());
@@ -263,7 +263,7 @@ impl Prepared {
 
     /// The SQL of a statement from a Parse, as far as it is kept.
     pub(crate) fn sql(&self, statement: &[u8]) -> Option<&[u8]> {
-        let saved = self.get(statement).filter(|saved| saved.origin == Origin::Parse)?;
+        let saved = self.get(statement).filter(|saved| saved.origin == StatementOrigin::Parse)?;
         self.kept_sql(saved)
     }
 
@@ -290,8 +290,10 @@ impl Prepared {
     /// Bytes kept to prepare a statement again.
     fn kept_bytes(&self, saved: &SavedStatement) -> usize {
         match saved.origin {
-            Origin::Parse | Origin::Sql => self.texts.whole(saved.text).map_or(0, <[u8]>::len),
-            Origin::Unsaved => 0,
+            StatementOrigin::Parse | StatementOrigin::Sql => {
+                self.texts.whole(saved.text).map_or(0, <[u8]>::len)
+            }
+            StatementOrigin::Unsaved => 0,
         }
     }
 }

@@ -10,7 +10,7 @@ use trunkline_codec::backend::BackendTag;
 use trunkline_codec::frontend::{Describe, Target};
 
 use super::presence::Presence;
-use super::{Origin, Pending, Prepared, SavedStatement};
+use super::{Pending, Prepared, SavedStatement, StatementOrigin};
 use crate::carried::shape::{RowColumns, Shape, Types, columns_of, types_of};
 use crate::limits::{PORTALS_MAX, PREPARED_MAX, QUESTIONS_MAX};
 use crate::names::{Name, bind_of, describe_of};
@@ -199,7 +199,8 @@ impl Prepared {
     }
 
     fn is_unknown(&self, name: &[u8]) -> bool {
-        self.get(name).is_some_and(|saved| !saved.shape.is_known() && saved.origin != Origin::Unsaved)
+        self.get(name)
+            .is_some_and(|saved| !saved.shape.is_known() && saved.origin != StatementOrigin::Unsaved)
     }
 
     /// A Bind was sent that may be of a statement not known yet. It is not sent again to another server, which could
@@ -303,13 +304,15 @@ impl Prepared {
 
     /// A statement's shape cannot be compared on another server.
     pub(crate) fn cannot_be_known(&mut self, name: &[u8]) {
-        let Some(saved) = self.get(name).filter(|saved| saved.origin != Origin::Unsaved) else { return };
+        let Some(saved) = self.get(name).filter(|saved| saved.origin != StatementOrigin::Unsaved) else {
+            return;
+        };
         let (bytes, text) = (self.kept_bytes(saved), saved.text);
         self.unsaved += 1;
         self.bytes -= if name.is_empty() { 0 } else { bytes };
         let text = self.kept_unsaved(text);
         if let Some(saved) = self.get_mut(name) {
-            (saved.origin, saved.text) = (Origin::Unsaved, text);
+            (saved.origin, saved.text) = (StatementOrigin::Unsaved, text);
         }
     }
 

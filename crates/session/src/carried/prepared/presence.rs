@@ -2,7 +2,7 @@
 
 use trunkline_codec::frontend::{Bind, Describe, FrontendTag, Target};
 
-use super::{Origin, Pending, Prepared, SavedStatement};
+use super::{Pending, Prepared, SavedStatement, StatementOrigin};
 use crate::carried::shape::Shape;
 use crate::limits::REFERENCES_MAX;
 use crate::names::{Name, bind_of, describe_of, parse_of};
@@ -356,19 +356,19 @@ impl Prepared {
         let Some(saved) = self.get(name) else { return };
         let sql = self.kept_sql(saved).unwrap_or_default();
         match saved.origin {
-            Origin::Parse => {
+            StatementOrigin::Parse => {
                 let types =
                     self.types(name).map_or_else(|| saved.parsed_types(&self.texts).into(), Clone::clone);
                 steps.push(Step::Parse { name: name.clone(), sql: sql.into(), types });
             }
-            Origin::Sql => steps.push(match (undeclared(sql), self.types(name)) {
+            StatementOrigin::Sql => steps.push(match (undeclared(sql), self.types(name)) {
                 // Told again, the server might choose other types for its parameters.
                 (Some(inner), Some(types)) if !types.is_empty() => {
                     Step::Parse { name: name.clone(), sql: inner.into(), types: types.clone() }
                 }
                 _declared => Step::Run { sql: sql.into() },
             }),
-            Origin::Unsaved => return,
+            StatementOrigin::Unsaved => return,
         }
         steps.push(if saved.is_new() { Step::Learn(name.clone()) } else { Step::Check(name.clone()) });
     }

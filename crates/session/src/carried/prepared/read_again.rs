@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::texts::Texts;
-use super::{LastingEffects, Origin, Pending, Prepared, SavedStatement, StatementEffects};
+use super::{LastingEffects, Pending, Prepared, SavedStatement, StatementEffects, StatementOrigin};
 use crate::carried::encoding::EncodingEra;
 use crate::sql::Class;
 use crate::sql::effect::Effect;
@@ -31,7 +31,7 @@ impl SavedStatement {
     fn read_again(&mut self, texts: &Texts, read: &mut impl FnMut(&[u8], &[u8]) -> Reading) {
         let Some(sql) = self.kept_sql(texts) else { return };
         let Reading { class, pins, .. } = read(sql, self.parsed_types(texts));
-        let class = if self.origin == Origin::Sql { Class::ONCE } else { class };
+        let class = if self.origin == StatementOrigin::Sql { Class::ONCE } else { class };
         let before = self.effects.lasting.as_deref();
         let (effect, era) = before
             .map_or((Effect::None, EncodingEra::default()), |lasting| (lasting.effect.clone(), lasting.era));

@@ -11,7 +11,7 @@ use crate::sql::read::passes_on;
 
 /// How a statement can be prepared again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum StatementOrigin {
     /// By its text, the body of a Parse.
     Parse,
     /// By its text, an SQL PREPARE.
@@ -23,7 +23,7 @@ pub(super) enum Origin {
 #[derive(Debug)]
 pub(super) struct SavedStatement {
     pub(super) text: Option<TextId>,
-    pub(super) origin: Origin,
+    pub(super) origin: StatementOrigin,
     pub(super) effects: StatementEffects,
     pub(super) shape: Shape,
     pub(super) presence: Presence,
@@ -52,8 +52,8 @@ impl SavedStatement {
     /// The types of parameters that its Parse names.
     pub(super) fn parsed_types<'a>(&self, texts: &'a Texts) -> &'a [u8] {
         match self.origin {
-            Origin::Parse => texts.whole(self.text).and_then(|body| Parse::parse(body).ok()),
-            Origin::Sql | Origin::Unsaved => None,
+            StatementOrigin::Parse => texts.whole(self.text).and_then(|body| Parse::parse(body).ok()),
+            StatementOrigin::Sql | StatementOrigin::Unsaved => None,
         }
         .map_or(&[], |parse| parse.parameter_types)
     }
@@ -61,8 +61,8 @@ impl SavedStatement {
     /// The SQL that prepares it; for one from PREPARE, the whole PREPARE.
     pub(super) fn kept_sql<'a>(&self, texts: &'a Texts) -> Option<&'a [u8]> {
         match self.origin {
-            Origin::Parse | Origin::Sql => texts.sql(self.text),
-            Origin::Unsaved => None,
+            StatementOrigin::Parse | StatementOrigin::Sql => texts.sql(self.text),
+            StatementOrigin::Unsaved => None,
         }
     }
 }
