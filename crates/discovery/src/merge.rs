@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use trunkline_health::SERVERS_MAX;
-use trunkline_topology::{AdminState, ExpectedRole, Origin, ServerSpec};
+use trunkline_topology::{AdminState, ExpectedRole, Origin, ProbeSpec, ServerSpec};
 
 use crate::check::{SocketHosts, host_of};
 use crate::found::{Found, SourceStatus};
@@ -105,5 +105,6 @@ fn discovered(member: &Member, source: &SourceStatus) -> ServerSpec {
         admin: AdminState::Ready,
         zone: member.zone.clone(),
         origin: Origin::Discovered(Arc::clone(&source.name)),
+        probe: ProbeSpec::default(),
     }
 }

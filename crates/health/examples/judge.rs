@@ -35,13 +35,15 @@ fn server(name: &str, expected_role: ExpectedRole) -> ServerSpec {
 /// What the replica answers that has replayed up to `replay`.
 fn standby(replay: Lsn) -> RoleFacts {
     RoleFacts::Standby(StandbyFacts {
-        replay,
+        replay: Some(replay),
         receive: Some(replay),
         last_commit_us: None,
-        is_paused: false,
+        is_paused: Some(false),
         startup: StartupWait::Stream,
         receiver: Receiver::Present { timeline: Some(TIMELINE), latest_end: None },
-        apply_delay: Duration::ZERO,
+        apply_delay: Some(Duration::ZERO),
+        told_lag: None,
+        estimated_lag: None,
     })
 }
 
@@ -53,6 +55,8 @@ fn answered(role: RoleFacts, now: Instant) -> Observation {
         system_identifier: Some(SystemIdentifier(1)),
         started_us: None,
         version: Some(180_000),
+        membership: None,
+        refused: Vec::new(),
     };
     Observation { sent_at: now, received_at: now, address: None, finding: Finding::Answered(Box::new(facts)) }
 }
@@ -65,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for second in 0_u32..10 {
         let now = started + TICK * second;
         let flush = WRITTEN * (u64::from(second) + 100);
-        let primary = RoleFacts::Primary(PrimaryFacts { flush: Lsn(flush), timeline: TIMELINE });
+        let primary = RoleFacts::Primary(PrimaryFacts { flush: Some(Lsn(flush)), timeline: Some(TIMELINE) });
         judge.observe(ServerId(0), answered(primary, now), now);
         // Nothing written before the first second is missing.
         let replay = flush.saturating_sub(WRITTEN * lag.min(u64::from(second)));

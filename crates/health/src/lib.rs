@@ -40,7 +40,7 @@ pub mod net;
 pub mod probe;
 pub mod termination;
 
-pub use judge::{JudgeSettings, PrimaryUnknown};
+pub use judge::{JudgeSettings, LagUnknown, PrimaryUnknown};
 pub use login::{MonitorLogin, MonitorLoginError};
 #[cfg(any(test, feature = "testing"))]
 pub use monitor::ByHand;

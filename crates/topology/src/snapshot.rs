@@ -8,6 +8,7 @@ use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 use trunkline_codec::sqlstate::SqlState;
 
 use crate::address::Address;
+use crate::dialect::ProbeSpec;
 use crate::state::State;
 
 /// Verdicts older than this many ticks (plus the probe timeout) are stale.
@@ -72,6 +73,8 @@ pub struct ServerSpec {
     pub zone: Option<Arc<str>>,
     /// Who says that it is there.
     pub origin: Origin,
+    /// How it is asked, where that differs from the other servers.
+    pub probe: ProbeSpec,
 }
 
 /// Who says that a server is there.

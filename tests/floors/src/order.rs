@@ -62,7 +62,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
             &["rules"],
         ],
     ),
-    ("topology", &[&["address", "state"], &["snapshot"], &["testing"]]),
+    ("topology", &[&["address", "dialect", "state"], &["snapshot"], &["testing"]]),
     ("routing", &[&["attrs", "load"], &["eligible"], &["balance"]]),
     ("telemetry", &[&["limits", "metrics"], &["sessions", "log_rate"], &["statement_log", "exposition"]]),
     (

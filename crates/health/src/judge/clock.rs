@@ -48,6 +48,19 @@ pub(super) struct ClockReading {
     pub(super) fresh_as_of: Option<Instant>,
     /// It has all that is known to exist.
     pub(super) is_in_sync: bool,
+    /// By what.
+    pub(super) basis: LagBasis,
+}
+
+/// What a reading rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LagBasis {
+    /// WAL positions: a proof in both directions.
+    Positions,
+    /// The operator's `lag_query`, which is believed in both directions.
+    LagQuery,
+    /// When the last transaction replayed was committed, if that is known: proves that little is missing, never that much is.
+    LastCommit,
 }
 
 impl LsnClock {
@@ -59,6 +72,11 @@ impl LsnClock {
     /// The farthest position known.
     pub(super) fn newest(&self) -> Option<Lsn> {
         self.entries.back().map(|entry| entry.lsn)
+    }
+
+    /// Forgets every position.
+    pub(super) fn forget_all(&mut self) {
+        self.entries.clear();
     }
 
     /// From now on remembers `horizon`.
@@ -108,11 +126,17 @@ impl LsnClock {
         let covered = self.entries.iter().take(covered_count).rev().find(|entry| entry.complete_at.is_some());
         let fresh_as_of = covered.and_then(|entry| entry.complete_at);
         let Some(missing) = self.entries.get(covered_count) else {
-            return ClockReading { lo: Duration::ZERO, est: Duration::ZERO, fresh_as_of, is_in_sync: true };
+            return ClockReading {
+                lo: Duration::ZERO,
+                est: Duration::ZERO,
+                fresh_as_of,
+                is_in_sync: true,
+                basis: LagBasis::Positions,
+            };
         };
         let lo = sent.saturating_duration_since(missing.existed_at);
         let est = covered.map_or(lo, |entry| estimate(entry, missing, sent, replay, tick).max(lo));
-        ClockReading { lo, est, fresh_as_of, is_in_sync: false }
+        ClockReading { lo, est, fresh_as_of, is_in_sync: false, basis: LagBasis::Positions }
     }
 
     fn forget(&mut self, now: Instant) {

@@ -5,10 +5,11 @@ use std::time::Instant;
 use trunkline_codec::ids::{SystemIdentifier, TimelineId};
 
 use super::Judge;
-use super::epoch::{Claim, Claimant, Epoch, EpochOrigin, HolderLife, Support};
+use super::epoch::{Claim, Claimant, Epoch, EpochOrigin, HolderLife, PrimaryWal, Support};
 use super::facts::Receiver;
 use super::liveness::Life;
-use super::server::{JudgedServer, LastAnswer};
+use super::membership::{Membership, Storage};
+use super::server::{JudgedServer, LastAnswer, Standing};
 use trunkline_topology::{ExpectedRole, ServerId};
 
 impl Judge {
@@ -26,9 +27,12 @@ impl Judge {
         let best = self
             .servers
             .iter()
-            .filter(|server| server.liveness.is_alive() && !epoch.is_foreign(server.system()))
+            .filter(|server| server.liveness.is_alive() && !epoch.is_foreign(&server.identity()))
+            .filter(|server| epoch.recognises(&server.identity(), &server.spec.origin))
             .filter_map(|server| {
-                Some((server.primary()?.timeline, rank(server), std::cmp::Reverse(server.id), server.id))
+                let timeline = server.primary()?.timeline;
+                let is_named = server.membership().is_some_and(Membership::is_writer);
+                Some((timeline, is_named, rank(server), std::cmp::Reverse(server.id), server.id))
             })
             .max()
             .map(|(.., id)| id);
@@ -56,13 +60,13 @@ impl Judge {
     fn told_by_standbys(&self, epoch: &Epoch) -> (Option<SystemIdentifier>, Option<TimelineId>) {
         let standbys = || {
             let alive = self.servers.iter().filter(|server| server.liveness.is_alive());
-            alive.filter(|server| server.standby().is_some() && !epoch.is_foreign(server.system()))
+            alive.filter(|server| server.standby().is_some() && !epoch.is_foreign(&server.identity()))
         };
         let system = epoch.system.or_else(|| standbys().find_map(JudgedServer::system));
         let timeline = standbys()
             .filter_map(|server| match server.standby()?.receiver {
                 Receiver::Present { timeline, .. } => timeline,
-                Receiver::Absent | Receiver::Hidden => None,
+                Receiver::Absent | Receiver::Hidden | Receiver::Refused => None,
             })
             .max();
         (system, timeline)
@@ -72,30 +76,35 @@ impl Judge {
     pub(super) fn judge_claim(&mut self, index: usize, now: Instant) {
         let Some(epoch) = &self.epoch else { return };
         let server = &self.servers[index];
-        let (Some(answer), Some(facts)) = (&server.answer, server.primary().copied()) else {
+        let Some(facts) = server.primary().copied() else {
             let server = &mut self.servers[index];
             (server.claim, server.was_rogue, server.contends_since) = (None, false, None);
             return;
         };
         let claimant = Claimant {
             id: server.id,
-            system: answer.facts.system_identifier,
+            identity: server.identity(),
             timeline: facts.timeline,
+            origin: &server.spec.origin,
             expected: server.spec.expected_role,
             was_rogue: server.was_rogue,
-            support: self.support(server.id, facts.timeline),
+            support: match facts.timeline {
+                Some(timeline) => self.support(server.id, timeline),
+                None => self.named_by(server),
+            },
             contends_since: server.contends_since,
         };
         let claim = epoch.claim(&claimant, self.holder_life(), &self.settings, now);
         let is_new_holder = claim == Claim::Holder && !epoch.is_held_by(claimant.id);
+        let id = claimant.id;
         match claim {
-            Claim::Holder if is_new_holder => self.hold(claimant.id, now),
+            Claim::Holder if is_new_holder => self.hold(id, now),
             Claim::Successor => {
                 let mut next = Epoch::new(&self.settings, EpochOrigin::Failover, now);
                 next.system = epoch.system;
                 self.epoch = Some(next);
                 self.servers.iter_mut().for_each(|server| server.unchecked = None);
-                self.hold(claimant.id, now);
+                self.hold(id, now);
             }
             Claim::Holder
             | Claim::Rogue
@@ -110,7 +119,7 @@ impl Judge {
                 server.contends_since = contends.then(|| server.contends_since.unwrap_or(now));
             }
         }
-        if self.epoch.as_ref().is_some_and(|epoch| epoch.is_held_by(claimant.id)) {
+        if self.epoch.as_ref().is_some_and(|epoch| epoch.is_held_by(id)) {
             self.advance_clock(index);
         }
     }
@@ -118,7 +127,8 @@ impl Judge {
     /// How many of the other standbys follow a server that was promoted to `timeline`.
     fn support(&self, id: ServerId, timeline: TimelineId) -> Support {
         let epoch = self.epoch.as_ref();
-        let is_foreign = |server: &JudgedServer| epoch.is_some_and(|epoch| epoch.is_foreign(server.system()));
+        let is_foreign =
+            |server: &JudgedServer| epoch.is_some_and(|epoch| epoch.is_foreign(&server.identity()));
         let (mut all, mut following) = (0_usize, 0_usize);
         for server in &self.servers {
             let Some(facts) = server.standby().filter(|_| server.liveness.is_alive()) else { continue };
@@ -130,11 +140,20 @@ impl Judge {
                 following += usize::from(theirs >= timeline);
             }
         }
-        match all {
-            0 => Support::NoWitness,
-            all if following * 2 > all => Support::Most,
-            _ => Support::Few,
+        Support::of(following, all)
+    }
+
+    /// How many of the other instances of a managed cluster say that `claimant` is the writer.
+    fn named_by(&self, claimant: &JudgedServer) -> Support {
+        let Some(own) = claimant.membership().map(|membership| &membership.own) else { return Support::Few };
+        let others = self.servers.iter().filter(|other| other.id != claimant.id && other.liveness.is_alive());
+        let named = others.filter_map(|other| other.membership()?.writer.as_ref());
+        let (mut all, mut naming) = (0, 0);
+        for writer in named {
+            all += 1;
+            naming += usize::from(writer == own);
         }
+        Support::of(naming, all)
     }
 
     /// Makes `id` the primary of the epoch.
@@ -146,13 +165,13 @@ impl Judge {
             }
         }
         let Some(server) = self.servers.iter_mut().find(|server| server.id == id) else { return };
-        let Some(timeline) = server.primary().map(|facts| facts.timeline) else { return };
+        let Some(facts) = server.primary().copied() else { return };
         epoch.holder = Some(id);
         epoch.held_since = now;
-        epoch.timeline = Some(timeline);
+        epoch.timeline = facts.timeline;
         epoch.system =
             epoch.system.or(server.answer.as_ref().and_then(|answer| answer.facts.system_identifier));
-        epoch.first = server.primary().map(|facts| facts.flush);
+        epoch.first = facts.flush;
         epoch.lost_at = None;
         server.claim = Some(Claim::Holder);
         server.contends_since = None;
@@ -167,15 +186,36 @@ impl Judge {
             return;
         }
         self.clocked_at = Some(received_at);
-        epoch.clock.push_primary(sent_at, received_at, facts.flush);
         epoch.clock_offset_us = Some(clock_offset_us(epoch.started_at, sent_at, answer.facts.clock_us));
+        epoch.timeline = epoch.timeline.or(facts.timeline);
+        epoch.system = epoch.system.or(answer.facts.system_identifier);
+        epoch.membership.clone_from(&answer.facts.membership);
+        let shares_storage =
+            epoch.membership.as_ref().is_some_and(|membership| membership.storage == Storage::Shared);
+        let told = match facts.flush {
+            Some(_) => PrimaryWal::Told,
+            None => PrimaryWal::Refused,
+        };
+        if std::mem::replace(&mut epoch.wal, told) != told {
+            // What was proven by one kind of position is not by the other.
+            epoch.clock.forget_all();
+            for server in &mut self.servers {
+                (server.standing, server.reading) = (Standing::Unproven, None);
+            }
+        }
+        let Some(flush) = facts.flush else { return };
+        epoch.clock.push_primary(sent_at, received_at, flush);
+        if shares_storage {
+            // Nothing can diverge that all have in common.
+            return;
+        }
         for server in &mut self.servers {
             if let Some((replay, reported_at)) = server.unchecked
                 && reported_at <= sent_at
             {
                 server.unchecked = None;
-                if replay > facts.flush {
-                    server.divergence = Some((replay, facts.flush));
+                if replay > flush {
+                    server.divergence = Some((replay, flush));
                 }
             }
         }

@@ -4,14 +4,16 @@
 //! compared, so each has its own clock.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 
 use super::adoption::Replacement;
 use super::clock::LsnClock;
+use super::membership::{ClusterIdentity, Membership, Storage};
 use super::settings::JudgeSettings;
-use trunkline_topology::{ExpectedRole, ServerId};
+use trunkline_topology::{ExpectedRole, Origin, ServerId};
 
 /// The clock remembers this many times `max_lag`, and at least [`HORIZON_MIN`].
 const HORIZON_LAGS: u32 = 10;
@@ -36,8 +38,21 @@ pub(super) struct Epoch {
     pub(super) lost_at: Option<Instant>,
     /// The cluster that has taken this one's place, as it seems.
     pub(super) replacement: Option<Replacement>,
+    /// What the primary says of a managed cluster.
+    pub(super) membership: Option<Arc<Membership>>,
+    /// Whether the primary tells its position.
+    pub(super) wal: PrimaryWal,
     /// What the primary's clock showed at `started_at`, in microseconds since 1970; at most a round trip too late.
     pub(super) clock_offset_us: Option<i128>,
+}
+
+/// Whether a primary tells its WAL position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PrimaryWal {
+    /// It does, or has not answered yet.
+    Told,
+    /// It refuses to: standbys are compared with what their upstreams tell them.
+    Refused,
 }
 
 /// How an epoch began.
@@ -70,10 +85,12 @@ pub(super) enum Claim {
 
 /// A server that is not in recovery.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Claimant {
+pub(super) struct Claimant<'a> {
     pub(super) id: ServerId,
-    pub(super) system: Option<SystemIdentifier>,
-    pub(super) timeline: TimelineId,
+    pub(super) identity: ClusterIdentity<'a>,
+    pub(super) timeline: Option<TimelineId>,
+    /// Who says that it is there.
+    pub(super) origin: &'a Origin,
     pub(super) expected: ExpectedRole,
     pub(super) was_rogue: bool,
     pub(super) support: Support,
@@ -90,6 +107,17 @@ pub(super) enum Support {
     Most,
     /// They do not.
     Few,
+}
+
+impl Support {
+    /// Of so many witnesses.
+    pub(super) fn of(following: usize, all: usize) -> Self {
+        match all {
+            0 => Support::NoWitness,
+            all if following * 2 > all => Support::Most,
+            _ => Support::Few,
+        }
+    }
 }
 
 impl Epoch {
@@ -110,6 +138,8 @@ impl Epoch {
             origin,
             lost_at: None,
             replacement: None,
+            membership: None,
+            wal: PrimaryWal::Told,
             clock_offset_us: None,
         }
     }
@@ -119,9 +149,24 @@ impl Epoch {
         self.holder == Some(id)
     }
 
-    /// Whether a server of this cluster number is not of this cluster.
-    pub(super) fn is_foreign(&self, system: Option<SystemIdentifier>) -> bool {
-        matches!((self.system, system), (Some(ours), Some(theirs)) if ours != theirs)
+    /// By what this cluster is known.
+    fn identity(&self) -> ClusterIdentity<'_> {
+        ClusterIdentity { system: self.system, membership: self.membership.as_deref() }
+    }
+
+    /// Whether a server of this identity is known not to be of this cluster.
+    pub(super) fn is_foreign(&self, theirs: &ClusterIdentity<'_>) -> bool {
+        self.identity().is_foreign_to(theirs)
+    }
+
+    /// Whether a server may be taken for one of this cluster: an operator's word is enough, a discovery's is not.
+    pub(super) fn recognises(&self, theirs: &ClusterIdentity<'_>, origin: &Origin) -> bool {
+        let ours = self.identity();
+        match origin {
+            Origin::Configured | Origin::Added => true,
+            Origin::Discovered(_) if ours.is_known() => ours.is_comparable_to(theirs),
+            Origin::Discovered(_) => self.holder.is_none() && theirs.is_known(),
+        }
     }
 
     /// Whether standbys may still be on their way to this timeline.
@@ -132,7 +177,7 @@ impl Epoch {
 
     /// Whether a server was promoted by mistake, as it seems: it contended for longer than a failover takes, and the
     /// primary is gone for so short a time that it may only be restarting.
-    fn is_mistaken(&self, claimant: &Claimant, grace: Duration, now: Instant) -> bool {
+    fn is_mistaken(&self, claimant: &Claimant<'_>, grace: Duration, now: Instant) -> bool {
         let (Some(since), Some(lost_at)) = (claimant.contends_since, self.lost_at) else { return false };
         lost_at.saturating_duration_since(since) >= grace && now.saturating_duration_since(lost_at) < grace
     }
@@ -143,18 +188,20 @@ impl Epoch {
     /// and any other until most of the standbys follow it or the primary is gone.
     pub(super) fn claim(
         &self,
-        claimant: &Claimant,
+        claimant: &Claimant<'_>,
         holder: HolderLife,
         settings: &JudgeSettings,
         now: Instant,
     ) -> Claim {
-        if self.is_foreign(claimant.system) {
+        if self.is_foreign(&claimant.identity) || !self.recognises(&claimant.identity, claimant.origin) {
             return Claim::OtherSystem;
         }
         let is_holder = self.is_held_by(claimant.id);
         let is_vacant = is_holder || self.holder.is_none() || holder == HolderLife::Gone;
-        let Some(timeline) = self.timeline else { return Claim::Holder };
-        match claimant.timeline.cmp(&timeline) {
+        let (Some(timeline), Some(theirs)) = (self.timeline, claimant.timeline) else {
+            return self.claim_without_timelines(claimant, is_vacant);
+        };
+        match theirs.cmp(&timeline) {
             Ordering::Less => Claim::OldTimeline,
             Ordering::Equal if is_vacant => Claim::Holder,
             Ordering::Equal => Claim::Second,
@@ -166,6 +213,31 @@ impl Epoch {
                 Claim::Contender
             }
             Ordering::Greater => Claim::Successor,
+        }
+    }
+}
+
+impl Epoch {
+    /// The same where there are no timelines to compare: on Aurora, or where a server refuses to tell. One that was
+    /// promoted beside the primary is the primary once that is gone, or most others name it.
+    fn claim_without_timelines(&self, claimant: &Claimant<'_>, is_vacant: bool) -> Claim {
+        let membership = claimant.identity.membership;
+        let names_another = membership.is_some_and(|told| told.writer.is_some() && !told.is_writer());
+        // There, no second writer can write: it is never a mistake.
+        let is_fenced_by_storage = membership.is_some_and(|told| told.storage == Storage::Shared);
+        let is_replica = claimant.expected == ExpectedRole::Replica && !is_fenced_by_storage;
+        if self.is_held_by(claimant.id) {
+            Claim::Holder
+        } else if names_another {
+            Claim::Second
+        } else if self.holder.is_none() {
+            Claim::Holder
+        } else if claimant.was_rogue || is_replica && !is_vacant {
+            Claim::Rogue
+        } else if is_vacant || claimant.support == Support::Most {
+            Claim::Successor
+        } else {
+            Claim::Second
         }
     }
 }

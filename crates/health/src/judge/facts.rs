@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 use trunkline_codec::sqlstate::SqlState;
 
+use super::asked::RefusedFact;
+use super::membership::Membership;
 use trunkline_topology::Address;
 
 /// The outcome of one look at one server.
@@ -49,6 +51,10 @@ pub struct Facts {
     pub started_us: Option<i64>,
     /// `server_version_num`.
     pub version: Option<u32>,
+    /// What it says of a managed cluster, if it is of one.
+    pub membership: Option<Arc<Membership>>,
+    /// What it did not tell.
+    pub refused: Vec<RefusedFact>,
 }
 
 /// What a server said of its role.
@@ -63,29 +69,42 @@ pub enum RoleFacts {
 /// What a primary says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrimaryFacts {
-    /// WAL flushed. Not the insert position, which standbys may never reach, nor the write position, which may regress.
-    pub flush: Lsn,
-    /// Its timeline.
-    pub timeline: TimelineId,
+    /// WAL flushed. Not the insert position, which standbys may never reach, nor the write position, which may regress;
+    /// that one only where the server refuses to tell this. `None`: it refuses both.
+    pub flush: Option<Lsn>,
+    /// Its timeline. `None`: there are none, as on Aurora, or it refuses to tell.
+    pub timeline: Option<TimelineId>,
 }
 
 /// What a standby says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StandbyFacts {
-    /// WAL replayed.
-    pub replay: Lsn,
+    /// WAL replayed. `None`: it refuses to tell.
+    pub replay: Option<Lsn>,
     /// WAL received by streaming since the server started; goes back to a segment's start on restarts.
     pub receive: Option<Lsn>,
     /// Commit time of the last transaction replayed, by the primary's clock, in microseconds since 1970.
     pub last_commit_us: Option<i64>,
-    /// Whether replay is paused.
-    pub is_paused: bool,
+    /// Whether replay is paused. `None`: it refuses to tell.
+    pub is_paused: Option<bool>,
     /// What the startup process waits for.
     pub startup: StartupWait,
     /// The WAL receiver.
     pub receiver: Receiver,
-    /// `recovery_min_apply_delay`.
-    pub apply_delay: Duration,
+    /// `recovery_min_apply_delay`. `None`: it refuses to tell.
+    pub apply_delay: Option<Duration>,
+    /// How far behind it is by the operator's `lag_query`, which is believed.
+    pub told_lag: Option<Duration>,
+    /// How far behind it is as the platform itself estimates it, which proves nothing.
+    pub estimated_lag: Option<Duration>,
+}
+
+impl StandbyFacts {
+    /// Whether it tells a position, so that the LSN clock can be read for it.
+    #[must_use]
+    pub fn has_position(&self) -> bool {
+        self.replay.is_some() || self.receive.is_some() && self.startup != StartupWait::Hidden
+    }
 }
 
 /// What the startup process, which replays, waits for.
@@ -106,6 +125,8 @@ pub enum Receiver {
     Absent,
     /// One runs, but the monitoring role may not see more.
     Hidden,
+    /// The server refuses to tell whether one runs.
+    Refused,
     /// One runs.
     Present {
         /// The timeline it receives.

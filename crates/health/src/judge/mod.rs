@@ -8,12 +8,14 @@
 //! ```
 
 mod adoption;
+mod asked;
 mod clock;
 mod damping;
 mod election;
 mod epoch;
 mod facts;
 mod liveness;
+mod membership;
 mod notice;
 mod reason;
 mod roster;
@@ -26,20 +28,22 @@ mod tests;
 mod verdict;
 
 pub use adoption::AdoptionRefusal;
+pub use asked::{AskedFact, RefusedFact};
 pub use facts::{
     Facts, Finding, Observation, PrimaryFacts, ProbeFailure, ProbePhase, Receiver, RoleFacts, SocketTrouble,
     StandbyFacts, StartupWait,
 };
+pub use membership::{Membership, Storage};
 pub use notice::{Notice, NoticeKind};
 pub use roster::RosterChange;
-pub use settings::{JudgeSettings, PrimaryUnknown};
+pub use settings::{JudgeSettings, LagUnknown, PrimaryUnknown};
 pub use status::Transition;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use self::epoch::Epoch;
+use self::epoch::{Epoch, PrimaryWal};
 use self::liveness::LivenessChange;
 use self::notice::Notices;
 use self::reason::Reason;
@@ -196,14 +200,20 @@ impl Judge {
         let (Some(epoch), server) = (&mut self.epoch, &mut self.servers[index]) else { return };
         let (Some(answer), Some(facts)) = (server.answer.as_ref(), server.standby().copied()) else { return };
         let received_at = answer.received_at;
-        if epoch.is_foreign(answer.facts.system_identifier) {
+        if epoch.is_foreign(&server.identity()) {
             return;
         }
         standby::note_timeline(server, &facts, epoch, now);
         match standby::following(server, &facts, epoch, &self.settings, now) {
             Following::Yes => {
-                if epoch.lost_at.is_some() && server.divergence.is_none() {
-                    epoch.clock.push_frontier(received_at, standby::frontier(&facts));
+                let frontier = match (epoch.lost_at, epoch.wal) {
+                    (Some(_), _) => Some(standby::frontier(&facts)),
+                    // Its own position proves nothing while the primary lives: only what its upstream says does.
+                    (None, PrimaryWal::Refused) => standby::upstream(&facts),
+                    (None, PrimaryWal::Told) => None,
+                };
+                if let Some(frontier) = frontier.filter(|_| server.divergence.is_none()) {
+                    epoch.clock.push_frontier(received_at, frontier);
                 }
             }
             Following::Grace if server.on_newer_since.is_none() => {}
@@ -212,8 +222,10 @@ impl Judge {
             | Following::Unknown { .. }
             | Following::Branched { .. } => return,
         }
-        if server.unchecked.is_none_or(|(lsn, _)| lsn < facts.replay) {
-            server.unchecked = Some((facts.replay, received_at));
+        if let Some(replay) = facts.replay
+            && server.unchecked.is_none_or(|(lsn, _)| lsn < replay)
+        {
+            server.unchecked = Some((replay, received_at));
         }
     }
 
@@ -221,7 +233,7 @@ impl Judge {
     fn judge_standby(&mut self, index: usize, now: Instant) {
         let (Some(epoch), server) = (&self.epoch, &mut self.servers[index]) else { return };
         let (Some(answer), Some(facts)) = (server.answer.as_ref(), server.standby()) else { return };
-        if epoch.is_foreign(answer.facts.system_identifier) {
+        if epoch.is_foreign(&server.identity()) {
             return;
         }
         let reading = standby::read(answer, facts, epoch, &self.settings);
@@ -257,7 +269,8 @@ impl Judge {
             let server = &mut self.servers[index];
             let has_more_to_say = server.liveness.is_alive() && !is_said;
             let warning = server.liveness.refusal().filter(|_| has_more_to_say).cloned();
-            server.verdict = Verdict { state, reason, warning, since };
+            let refusals = server.refusals();
+            server.verdict = Verdict { state, reason, warning, refusals, since };
             if let Some(kind) = server.refusal_news() {
                 self.notices.push(Notice { name: Arc::clone(&server.name), kind });
             }

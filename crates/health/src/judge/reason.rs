@@ -1,11 +1,19 @@
 //! Why a server is in its state, in words an operator understands.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 
 use super::facts::ProbeFailure;
+
+const NOT_THE_WRITER: &str = "split brain: it is not in recovery, and the cluster's writer is";
+const UNIDENTIFIED: &str = "found by discovery, and nothing tells whether it is of this cluster: let the monitoring role call pg_control_system on it \
+     and on the primary, or configure it by hand";
+const LAG_UNKNOWN: &str =
+    "nothing tells how far behind it is: set dialect and lag_query, or lag_unknown = \"serve\"";
+const PRIMARY_MUTE: &str = "the primary does not tell its position, which primary_unknown does not allow";
 
 /// Why a server is in its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,9 +27,11 @@ pub(super) enum Reason {
     Reviving(Return, ProbeFailure),
     Promoted,
     OtherSystem { theirs: Option<SystemIdentifier>, ours: Option<SystemIdentifier>, hint: AdoptionHint },
-    OldPrimary { theirs: TimelineId, ours: Option<TimelineId> },
+    OldPrimary { theirs: Option<TimelineId>, ours: Option<TimelineId> },
     SecondPrimary,
-    Contender { theirs: TimelineId },
+    NotTheWriter { writer: Option<Arc<str>> },
+    Unidentified,
+    Contender { theirs: Option<TimelineId> },
     Ahead { replay: Lsn, flush: Lsn },
     Branched { theirs: TimelineId, ours: TimelineId },
     LeftBehind { theirs: TimelineId, ours: TimelineId },
@@ -32,6 +42,8 @@ pub(super) enum Reason {
     Behind { lo: Duration, max_lag: Duration, is_paused: bool },
     CatchingUp { lo: Duration, readmit_lag: Duration },
     Unproven,
+    LagUnknown,
+    PrimaryMute,
     Maint,
     Drain,
     Leaving,
@@ -89,6 +101,14 @@ pub(super) enum Fitness {
     Behind(Duration),
     PrimaryGone(Duration),
     Following,
+    /// So much by `lag_query`.
+    Told(Duration),
+    /// Its last commit is so old: it is behind by that at most.
+    Commit(Duration),
+    /// It has all that standbys are told of, while the primary itself tells no position.
+    Upstream,
+    /// Nothing tells, and `lag_unknown` lets it serve.
+    Unmeasured,
 }
 
 impl Reason {
@@ -121,13 +141,16 @@ impl fmt::Display for Reason {
                 )
             }
             Reason::OldPrimary { theirs, ours } => {
-                let ours = OrUnknown(ours.as_ref());
+                let (theirs, ours) = (OrUnknown(theirs.as_ref()), OrUnknown(ours.as_ref()));
                 write!(f, "split brain: a primary on timeline {theirs}, while this cluster's is on {ours}")
             }
             Reason::SecondPrimary => f.write_str("split brain: a second primary on the same timeline"),
+            Reason::NotTheWriter { writer } => write!(f, "{NOT_THE_WRITER} {}", OrUnknown(writer.as_ref())),
+            Reason::Unidentified => f.write_str(UNIDENTIFIED),
             Reason::Contender { theirs } => write!(
                 f,
-                "split brain: promoted to timeline {theirs} beside the primary; most standbys do not follow it"
+                "split brain: promoted to timeline {} beside the primary; most standbys do not follow it",
+                OrUnknown(theirs.as_ref())
             ),
             Reason::Ahead { replay, flush } => {
                 write!(f, "diverged: it replayed to {replay}, ahead of the primary at {flush}")
@@ -163,6 +186,8 @@ impl fmt::Display for Reason {
                 Seconds(*readmit_lag)
             ),
             Reason::Unproven => f.write_str("not yet known how far behind it is"),
+            Reason::LagUnknown => f.write_str(LAG_UNKNOWN),
+            Reason::PrimaryMute => f.write_str(PRIMARY_MUTE),
             Reason::Maint => f.write_str("in maintenance by the operator"),
             Reason::Drain => f.write_str("draining by the operator"),
             Reason::Leaving => {
@@ -210,6 +235,14 @@ impl fmt::Display for Fitness {
                 write!(f, "has all that is known; the primary has not answered for {}", Seconds(*since))
             }
             Fitness::Following => f.write_str("following the new primary"),
+            Fitness::Told(lag) => write!(f, "{} behind by lag_query", Seconds(*lag)),
+            Fitness::Commit(age) => {
+                write!(f, "at most {} behind by the last commit replayed", Seconds(*age))
+            }
+            Fitness::Upstream => {
+                f.write_str("has all that its upstream sent; the primary does not tell its position")
+            }
+            Fitness::Unmeasured => f.write_str("how far behind is unknown; it serves by lag_unknown"),
         }
     }
 }

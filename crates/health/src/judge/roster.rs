@@ -125,6 +125,11 @@ impl Judge {
         true
     }
 
+    /// The servers, as they are wanted now.
+    pub(crate) fn specs(&self) -> impl Iterator<Item = (ServerId, &ServerSpec)> {
+        self.servers.iter().map(|server| (server.id, &server.spec))
+    }
+
     /// Where a server is in the list.
     pub(super) fn position(&self, id: ServerId) -> Option<usize> {
         let in_place = self.servers.get(id.index()).filter(|server| server.id == id);

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 
+use super::asked::RefusedFacts;
 use super::clock::ClockReading;
 use super::epoch::Claim;
 use super::facts::{Facts, PrimaryFacts, ProbeFailure, RoleFacts, StandbyFacts};
 use super::liveness::Liveness;
+use super::membership::{ClusterIdentity, Membership};
 use super::notice::NoticeKind;
 use super::reason::{Reason, RefusedLogin};
 use super::settings::JudgeSettings;
@@ -87,12 +89,17 @@ pub(super) struct Verdict {
     pub(super) reason: Reason,
     /// Why the server refuses the monitoring role, where that is not the reason itself.
     pub(super) warning: Option<ProbeFailure>,
+    /// What the server refuses to tell, so that the verdict rests on the rest.
+    pub(super) refusals: RefusedFacts,
     pub(super) since: Instant,
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.reason.fmt(f)?;
+        if !self.refusals.is_empty() && !self.reason.is_for_want_of_answers() {
+            write!(f, "; {}", self.refusals)?;
+        }
         match &self.warning {
             Some(failure) => write!(f, "; but {}", RefusedLogin(failure)),
             None => Ok(()),
@@ -126,6 +133,7 @@ impl JudgedServer {
                 state: State::Unknown,
                 reason: Reason::NotProbed(None),
                 warning: None,
+                refusals: RefusedFacts::of(&[], Role::Unknown),
                 since: now,
             },
             noticed_refusal: None,
@@ -174,6 +182,22 @@ impl JudgedServer {
         self.answer.as_ref()?.facts.system_identifier
     }
 
+    /// By what its cluster is known, as it said itself.
+    pub(super) fn identity(&self) -> ClusterIdentity<'_> {
+        ClusterIdentity { system: self.system(), membership: self.membership() }
+    }
+
+    /// What it says of a managed cluster.
+    pub(super) fn membership(&self) -> Option<&Membership> {
+        self.answer.as_ref()?.facts.membership.as_deref()
+    }
+
+    /// What it refuses to tell of what its verdict may rest on.
+    pub(super) fn refusals(&self) -> RefusedFacts {
+        let refused = self.answer.as_ref().map_or(&[][..], |answer| &answer.facts.refused);
+        RefusedFacts::of(refused, self.role())
+    }
+
     /// Whether it answers, is not in recovery, and did so lately.
     pub(super) fn is_serving_as_primary(&self) -> bool {
         self.liveness.is_alive() && self.role() == Role::Primary
@@ -181,7 +205,7 @@ impl JudgedServer {
 
     /// Takes in an answer, and forgets what it ends.
     pub(super) fn answered(&mut self, answer: LastAnswer) {
-        let replay_before = self.standby().map(|facts| facts.replay);
+        let replay_before = self.standby().and_then(|facts| facts.replay);
         let role_before = self.role();
         self.answer = Some(answer);
         if self.role() != role_before {
@@ -190,7 +214,8 @@ impl JudgedServer {
             (self.on_timeline_at, self.on_newer_since) = (None, None);
         }
         // Replay goes back only when the data directory was rewound or made anew.
-        if self.standby().map(|facts| facts.replay) < replay_before {
+        let replay = self.standby().and_then(|facts| facts.replay);
+        if replay.is_some() && replay < replay_before {
             self.divergence = None;
         }
     }

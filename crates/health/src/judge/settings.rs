@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use trunkline_topology::{Dialect, ProbeSpec};
+
 /// How servers are judged and how often they are probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JudgeSettings {
@@ -36,6 +38,20 @@ pub struct JudgeSettings {
     pub adopt_after: Duration,
     /// What standbys do while the primary does not answer.
     pub primary_unknown: PrimaryUnknown,
+    /// What a standby does of which nothing tells how far behind it is.
+    pub lag_unknown: LagUnknown,
+    /// How servers are asked that do not say so themselves.
+    pub probe: ProbeSpec,
+}
+
+/// What a standby does of which nothing tells how far behind it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LagUnknown {
+    /// It gets no reads: unknown lag is never zero.
+    #[default]
+    Drain,
+    /// It serves, as the operator wants it.
+    Serve,
 }
 
 /// What standbys do while the primary does not answer.
@@ -70,6 +86,8 @@ impl JudgeSettings {
             failover_grace: Duration::from_secs(10),
             adopt_after: Duration::from_secs(30),
             primary_unknown: PrimaryUnknown::Serve,
+            lag_unknown: LagUnknown::Drain,
+            probe: ProbeSpec { dialect: Some(Dialect::Auto), lag_query: None },
         }
     }
 }

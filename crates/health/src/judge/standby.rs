@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::{Lsn, TimelineId};
 
-use super::clock::ClockReading;
-use super::epoch::{Epoch, EpochOrigin};
+use super::clock::{ClockReading, LagBasis};
+use super::epoch::{Epoch, EpochOrigin, PrimaryWal};
 use super::facts::{Receiver, StandbyFacts, StartupWait};
 use super::server::{JudgedServer, LastAnswer, Standing};
 use super::settings::JudgeSettings;
@@ -36,7 +36,7 @@ pub(super) enum Following {
 /// The primary's flush position may lie inside a record; such a record cannot be replayed yet. Then having
 /// received it and consumed all that was received is as good.
 pub(super) fn covers(facts: &StandbyFacts, lsn: Lsn) -> bool {
-    if facts.replay >= lsn {
+    if facts.replay.is_some_and(|replay| replay >= lsn) {
         return true;
     }
     let has_received = facts.receive.is_some_and(|receive| receive >= lsn);
@@ -46,20 +46,24 @@ pub(super) fn covers(facts: &StandbyFacts, lsn: Lsn) -> bool {
         StartupWait::Hidden => {
             has_received
                 && lsn.0.is_multiple_of(WAL_PAGE)
-                && lsn.bytes_since(facts.replay) <= STRADDLE_MAX
-                && !facts.is_paused
-                && facts.apply_delay == Duration::ZERO
+                && facts.replay.is_some_and(|replay| lsn.bytes_since(replay) <= STRADDLE_MAX)
+                && facts.is_paused == Some(false)
+                && facts.apply_delay == Some(Duration::ZERO)
         }
     }
 }
 
 /// The farthest WAL position a standby knows to exist.
 pub(super) fn frontier(facts: &StandbyFacts) -> Lsn {
-    let latest_end = match facts.receiver {
+    facts.replay.max(facts.receive).max(upstream(facts)).unwrap_or_default()
+}
+
+/// The farthest position that a standby's upstream has told it of.
+pub(super) fn upstream(facts: &StandbyFacts) -> Option<Lsn> {
+    match facts.receiver {
         Receiver::Present { latest_end, .. } => latest_end,
-        Receiver::Absent | Receiver::Hidden => None,
-    };
-    facts.replay.max(facts.receive.unwrap_or_default()).max(latest_end.unwrap_or_default())
+        Receiver::Absent | Receiver::Hidden | Receiver::Refused => None,
+    }
 }
 
 /// Notes which timeline the standby is on. Call once per answer.
@@ -68,8 +72,10 @@ pub(super) fn note_timeline(server: &mut JudgedServer, facts: &StandbyFacts, epo
     let theirs = match facts.receiver {
         Receiver::Present { timeline, .. } => timeline,
         // Replay beyond where the new primary began is the only sign that rights leave visible.
-        Receiver::Hidden if epoch.first.is_some_and(|first| facts.replay > first) => Some(ours),
-        Receiver::Hidden | Receiver::Absent => None,
+        Receiver::Hidden | Receiver::Refused if epoch.first.is_some() && facts.replay > epoch.first => {
+            Some(ours)
+        }
+        Receiver::Hidden | Receiver::Absent | Receiver::Refused => None,
     };
     match theirs {
         Some(theirs) if theirs == ours => {
@@ -110,7 +116,10 @@ pub(super) fn following(
             }
         }
         Receiver::Present { timeline: Some(_), .. } => Following::Yes,
-        Receiver::Present { timeline: None, .. } | Receiver::Absent | Receiver::Hidden => {
+        Receiver::Present { timeline: None, .. }
+        | Receiver::Absent
+        | Receiver::Hidden
+        | Receiver::Refused => {
             let was_seen = server.on_timeline_at.is_some_and(|at| at >= epoch.started_at);
             if epoch.origin == EpochOrigin::Found || was_seen {
                 Following::Yes
@@ -130,8 +139,20 @@ pub(super) fn read(
     epoch: &Epoch,
     settings: &JudgeSettings,
 ) -> ClockReading {
-    let mut reading = epoch.clock.read(answer.sent_at, facts.replay, settings.tick, |lsn| covers(facts, lsn));
+    if let Some(lag) = facts.told_lag {
+        let fresh_as_of = answer.sent_at.checked_sub(lag);
+        return ClockReading { lo: lag, est: lag, fresh_as_of, is_in_sync: false, basis: LagBasis::LagQuery };
+    }
+    if !facts.has_position() {
+        let fresh_as_of = last_commit_seen(facts, epoch);
+        let est = fresh_as_of.map(|at| answer.received_at.saturating_duration_since(at)).unwrap_or_default();
+        let basis = LagBasis::LastCommit;
+        return ClockReading { lo: Duration::ZERO, est, fresh_as_of, is_in_sync: false, basis };
+    }
+    let position = facts.replay.or(facts.receive).unwrap_or_default();
+    let mut reading = epoch.clock.read(answer.sent_at, position, settings.tick, |lsn| covers(facts, lsn));
     if reading.fresh_as_of.is_none() {
+        reading.est = reading.est.max(facts.estimated_lag.unwrap_or_default());
         reading.fresh_as_of = last_commit_seen(facts, epoch);
         if let Some(fresh_as_of) = reading.fresh_as_of.filter(|_| !reading.is_in_sync) {
             let hi = answer.received_at.saturating_duration_since(fresh_as_of);
@@ -167,7 +188,8 @@ pub(super) fn next_standing(
             Standing::Fresh | Standing::Unproven => Standing::Lagging { good: 0, since: now },
         };
     }
-    let is_bounded = if epoch.lost_at.is_some() {
+    let is_by_positions = reading.basis == LagBasis::Positions;
+    let is_bounded = if is_by_positions && (epoch.lost_at.is_some() || epoch.wal == PrimaryWal::Refused) {
         // The primary does not answer: lag is measured against the newest known WAL position, not against the clock.
         reading.fresh_as_of.is_some() || reading.is_in_sync && epoch.clock.newest().is_some()
     } else {
@@ -175,6 +197,8 @@ pub(super) fn next_standing(
         reading.fresh_as_of.is_some_and(|at| now.saturating_duration_since(at) < bound)
     };
     match standing {
+        // Without positions nothing would ever prove that it lags.
+        Standing::Fresh if reading.basis == LagBasis::LastCommit && !is_bounded => Standing::Unproven,
         Standing::Fresh => Standing::Fresh,
         Standing::Unproven if is_bounded && reading.est < settings.max_lag => Standing::Fresh,
         Standing::Unproven => Standing::Unproven,

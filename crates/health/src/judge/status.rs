@@ -95,7 +95,7 @@ impl JudgedServer {
 
     fn timeline(&self) -> Option<TimelineId> {
         match &self.answer.as_ref()?.facts.role {
-            RoleFacts::Primary(facts) => Some(facts.timeline),
+            RoleFacts::Primary(facts) => facts.timeline,
             RoleFacts::Standby(StandbyFacts { receiver: Receiver::Present { timeline, .. }, .. }) => {
                 *timeline
             }
@@ -159,13 +159,17 @@ impl Judge {
             since: server.verdict.since,
             admin: server.admin(),
             lag: server.lag(now),
-            lag_bytes: measured.and_then(|facts| Some(newest?.bytes_since(facts.replay))),
+            lag_bytes: measured.and_then(|facts| Some(newest?.bytes_since(facts.replay?))),
             in_sync: server.in_sync(),
             timeline: server.timeline(),
             system_identifier: server.answer.as_ref().and_then(|answer| answer.facts.system_identifier),
             postmaster: server.postmaster(),
-            receiver: measured.map(|facts| facts.receiver != Receiver::Absent),
-            paused: measured.map(|facts| facts.is_paused),
+            receiver: measured.and_then(|facts| match facts.receiver {
+                Receiver::Absent => Some(false),
+                Receiver::Hidden | Receiver::Present { .. } => Some(true),
+                Receiver::Refused => None,
+            }),
+            paused: measured.and_then(|facts| facts.is_paused),
             zone: server.spec.zone.clone(),
             origin: server.spec.origin.clone(),
             is_leaving: server.is_leaving,
@@ -175,8 +179,8 @@ impl Judge {
             silent: server.liveness.is_silent(),
             monitor_refused: server.refused_role().map(|failure| failure.to_string().into()),
             monitor_refused_code: server.refused_role().and_then(ProbeFailure::code),
-            replay_lsn: standby.map(|facts| facts.replay),
-            flush_lsn: server.primary().map(|facts| facts.flush),
+            replay_lsn: standby.and_then(|facts| facts.replay),
+            flush_lsn: server.primary().and_then(|facts| facts.flush),
             asked_at: server.answer.as_ref().map(|answer| answer.sent_at),
             last_probe: server.observed_at,
             version: server.answer.as_ref().and_then(|answer| answer.facts.version),

@@ -1,13 +1,15 @@
 //! From what is remembered of a server to its state. The first rule that applies decides.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::epoch::{Claim, Epoch};
+use super::clock::LagBasis;
+use super::epoch::{Claim, Epoch, PrimaryWal};
 use super::facts::StandbyFacts;
 use super::liveness::{Life, Revival};
 use super::reason::{AdoptionHint, Fitness, Reason, Return};
 use super::server::{JudgedServer, LastAnswer, Standing};
-use super::settings::{JudgeSettings, PrimaryUnknown};
+use super::settings::{JudgeSettings, LagUnknown, PrimaryUnknown};
 use super::standby::{Following, following};
 use trunkline_codec::ids::SystemIdentifier;
 use trunkline_topology::{AdminState, ExpectedRole, Role, State};
@@ -116,9 +118,15 @@ fn decide_primary(
 ) -> (State, Reason) {
     let Some(facts) = server.primary() else { return (State::Unknown, Reason::NotProbed(None)) };
     let theirs = server.system();
+    if let Some(verdict) = unrecognised(server, epoch) {
+        return verdict;
+    }
     match server.claim {
         None => (State::Unknown, Reason::NotAllProbed),
         Some(Claim::OtherSystem) => (State::Fenced, other_system(theirs, epoch, settings, now)),
+        Some(Claim::OldTimeline | Claim::Second) if writer_of(epoch).is_some() => {
+            (State::Fenced, Reason::NotTheWriter { writer: writer_of(epoch).cloned() })
+        }
         Some(Claim::OldTimeline) => {
             (State::Fenced, Reason::OldPrimary { theirs: facts.timeline, ours: epoch.timeline })
         }
@@ -145,8 +153,11 @@ fn decide_standby(
     now: Instant,
 ) -> (State, Reason) {
     let theirs = server.system();
-    if epoch.is_foreign(theirs) {
+    if epoch.is_foreign(&server.identity()) {
         return (State::Fenced, other_system(theirs, epoch, settings, now));
+    }
+    if let Some(verdict) = unrecognised(server, epoch) {
+        return verdict;
     }
     if let Some((replay, flush)) = server.divergence {
         return (State::Fenced, Reason::Ahead { replay, flush });
@@ -162,19 +173,22 @@ fn decide_standby(
             return (State::Fenced, Reason::Branched { theirs, ours });
         }
     }
-    if facts.apply_delay > settings.max_lag {
-        let reason = Reason::Delayed { delay: facts.apply_delay, max_lag: settings.max_lag };
-        return (State::Lagging, reason);
+    if let Some(delay) = facts.apply_delay.filter(|delay| *delay > settings.max_lag) {
+        return (State::Lagging, Reason::Delayed { delay, max_lag: settings.max_lag });
     }
     if let Some(verdict) = without_primary(epoch, settings, now) {
         return verdict;
     }
     let lo = server.reading.map_or(Duration::ZERO, |reading| reading.lo);
     match server.standing {
-        Standing::Unproven if epoch.clock.newest().is_none() => (State::Unknown, Reason::NoPrimarySeen),
+        Standing::Unproven if !is_measured(facts) => unmeasured(settings),
+        Standing::Unproven if epoch.clock.newest().is_some() => (State::Unknown, Reason::Unproven),
+        Standing::Unproven if epoch.wal == PrimaryWal::Refused => unmeasured(settings),
+        Standing::Unproven if facts.told_lag.is_none() => (State::Unknown, Reason::NoPrimarySeen),
         Standing::Unproven => (State::Unknown, Reason::Unproven),
         Standing::Lagging { .. } if lo > settings.max_lag => {
-            let reason = Reason::Behind { lo, max_lag: settings.max_lag, is_paused: facts.is_paused };
+            let is_paused = facts.is_paused == Some(true);
+            let reason = Reason::Behind { lo, max_lag: settings.max_lag, is_paused };
             (State::Lagging, reason)
         }
         Standing::Lagging { .. } => {
@@ -184,6 +198,31 @@ fn decide_standby(
             let fitness = fitness(server, epoch, follows, now);
             (State::Up, Reason::Standby(fitness))
         }
+    }
+}
+
+/// A discovered server that does not tell of which cluster it is.
+fn unrecognised(server: &JudgedServer, epoch: &Epoch) -> Option<(State, Reason)> {
+    let is_recognised = epoch.recognises(&server.identity(), &server.spec.origin);
+    (!is_recognised).then_some((State::Unknown, Reason::Unidentified))
+}
+
+/// The instance that writes, where the platform says so and there are no timelines.
+fn writer_of(epoch: &Epoch) -> Option<&Arc<str>> {
+    let membership = epoch.membership.as_ref().filter(|_| epoch.timeline.is_none())?;
+    membership.writer.as_ref()
+}
+
+/// Whether anything tells how far behind a standby is.
+fn is_measured(facts: &StandbyFacts) -> bool {
+    facts.has_position() || facts.told_lag.is_some()
+}
+
+/// Of a standby of which nothing tells how far behind it is.
+fn unmeasured(settings: &JudgeSettings) -> (State, Reason) {
+    match settings.lag_unknown {
+        LagUnknown::Serve => (State::Up, Reason::Standby(Fitness::Unmeasured)),
+        LagUnknown::Drain => (State::Unknown, Reason::LagUnknown),
     }
 }
 
@@ -210,6 +249,9 @@ fn other_system(
 fn fitness(server: &JudgedServer, epoch: &Epoch, follows: Following, now: Instant) -> Fitness {
     match (server.reading, epoch.lost_at) {
         _ if follows == Following::Grace => Fitness::Following,
+        (Some(reading), _) if reading.basis == LagBasis::LagQuery => Fitness::Told(reading.est),
+        (Some(reading), _) if reading.basis == LagBasis::LastCommit => Fitness::Commit(reading.est),
+        (Some(reading), None) if reading.is_in_sync && epoch.wal == PrimaryWal::Refused => Fitness::Upstream,
         (Some(reading), None) if reading.is_in_sync => Fitness::InSync,
         (Some(reading), Some(lost_at)) if reading.is_in_sync => {
             Fitness::PrimaryGone(now.saturating_duration_since(lost_at))
@@ -221,6 +263,10 @@ fn fitness(server: &JudgedServer, epoch: &Epoch, follows: Following, now: Instan
 
 /// Applies `primary_unknown` to standbys whose primary does not answer.
 fn without_primary(epoch: &Epoch, settings: &JudgeSettings, now: Instant) -> Option<(State, Reason)> {
+    let is_mute = epoch.wal == PrimaryWal::Refused && epoch.clock.newest().is_some();
+    if is_mute && settings.primary_unknown == PrimaryUnknown::Drain {
+        return Some((State::Unknown, Reason::PrimaryMute));
+    }
     let since = now.saturating_duration_since(epoch.lost_at?);
     let is_allowed = match settings.primary_unknown {
         PrimaryUnknown::Serve => true,

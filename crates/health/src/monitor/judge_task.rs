@@ -112,6 +112,9 @@ impl JudgeTask {
                 for (id, spec) in &change.came {
                     self.watchers.watch(*id, spec);
                 }
+                for (id, spec) in self.judge.specs() {
+                    self.watchers.respecify(id, spec);
+                }
                 log_roster(&change);
                 self.publish();
                 // Who asked may have left, here and below.

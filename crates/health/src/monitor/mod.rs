@@ -36,7 +36,7 @@ use crate::judge::{Judge, JudgeSettings, Observation};
 use crate::login::MonitorLogin;
 use crate::probe::{ServerHost, ServerHosts};
 use judge_task::JudgeTask;
-use trunkline_topology::{ExpectedRole, ServerId, ServerSpec};
+use trunkline_topology::{ExpectedRole, ProbeSpec, ServerId, ServerSpec};
 use watchers::{AllSignals, Watchers};
 
 /// Observations on their way to the judge; the probers wait when it is behind.
@@ -65,6 +65,8 @@ struct WatchedServer {
     id: ServerId,
     name: String,
     server: ServerHost,
+    /// How it is asked, where that differs from the other servers.
+    probe: watch::Receiver<ProbeSpec>,
     login: watch::Receiver<Arc<MonitorLogin>>,
     settings: watch::Receiver<JudgeSettings>,
     observations: mpsc::Sender<(ServerId, Observation)>,
@@ -120,6 +122,7 @@ impl Monitor {
             settings: settings.subscribe(),
             observations,
             signals: signals.clone(),
+            probes: BTreeMap::new(),
             tasks: BTreeMap::new(),
         };
         let mut judge = Judge::new(judge, Vec::new(), Instant::now());

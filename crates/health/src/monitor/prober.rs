@@ -42,7 +42,8 @@ pub(super) async fn run(watched: Arc<WatchedServer>) {
 async fn open(watched: &WatchedServer, login: &MonitorLogin) -> Option<ProbeConnection> {
     let settings = watched.settings.borrow().clone();
     let sent_at = Instant::now();
-    let opened = ProbeConnection::open(&watched.server, login, &settings).await;
+    let probe = watched.probe.borrow().clone();
+    let opened = ProbeConnection::open(&watched.server, login, &settings, &probe).await;
     let (address, finding, session) = match opened {
         Ok(session) => (Some(session.address()), Finding::Connected, Some(session)),
         Err(FailedAttempt { address, phase: ProbePhase::Login, failure }) => {
@@ -85,6 +86,9 @@ async fn ask_until_lost(
                 { server.name = %watched.name, server.addr = %session.address() },
                 "the server's name leads to another address now: it is followed"
             );
+            return;
+        }
+        if !session.is_asked_as(&watched.probe.borrow(), &watched.settings.borrow()) {
             return;
         }
         let signals = &watched.signals;

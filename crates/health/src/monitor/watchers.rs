@@ -11,7 +11,7 @@ use super::{ServerSignals, WatchedServer, checker, inquiry, prober};
 use crate::judge::{JudgeSettings, Observation};
 use crate::login::MonitorLogin;
 use crate::probe::ServerHosts;
-use trunkline_topology::{ServerId, ServerSpec};
+use trunkline_topology::{ProbeSpec, ServerId, ServerSpec};
 
 /// How the tasks of each server are woken. Clones share.
 #[derive(Clone, Debug, Default)]
@@ -52,16 +52,20 @@ pub(super) struct Watchers {
     pub(super) settings: watch::Receiver<JudgeSettings>,
     pub(super) observations: mpsc::Sender<(ServerId, Observation)>,
     pub(super) signals: AllSignals,
+    /// How each is asked, where that differs from the others.
+    pub(super) probes: BTreeMap<ServerId, watch::Sender<ProbeSpec>>,
     pub(super) tasks: BTreeMap<ServerId, JoinSet<()>>,
 }
 
 impl Watchers {
     /// Begins to watch a server.
     pub(super) fn watch(&mut self, id: ServerId, spec: &ServerSpec) {
+        let probe = watch::Sender::new(spec.probe.clone());
         let watched = Arc::new(WatchedServer {
             id,
             name: spec.name.clone(),
             server: self.hosts.enter(spec.host.clone(), spec.port),
+            probe: probe.subscribe(),
             login: self.login.clone(),
             settings: self.settings.clone(),
             observations: self.observations.clone(),
@@ -71,12 +75,24 @@ impl Watchers {
         tasks.spawn_on(prober::run(Arc::clone(&watched)), &self.runtime);
         tasks.spawn_on(checker::run(Arc::clone(&watched)), &self.runtime);
         tasks.spawn_on(inquiry::run(watched), &self.runtime);
+        self.probes.insert(id, probe);
         self.tasks.insert(id, tasks);
+    }
+
+    /// From now on asks a server as `spec` says.
+    pub(super) fn respecify(&mut self, id: ServerId, spec: &ServerSpec) {
+        let Some(probe) = self.probes.get(&id) else { return };
+        let _is_changed = probe.send_if_modified(|known| {
+            let is_changed = *known != spec.probe;
+            known.clone_from(&spec.probe);
+            is_changed
+        });
     }
 
     /// Ends the watching of a server that is forgotten.
     pub(super) fn forget(&mut self, id: ServerId) {
         self.tasks.remove(&id);
+        self.probes.remove(&id);
         self.signals.remove(id);
     }
 }

@@ -4,26 +4,32 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tokio_postgres::SimpleQueryRow;
-use trunkline_codec::ids::{SystemIdentifier, TimelineId};
+use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 
 use crate::judge::{PrimaryFacts, ProbeFailure, Receiver, RoleFacts, StandbyFacts, StartupWait};
 
-/// What does not change while a connection lasts.
+/// What does not change while a connection lasts. What the server refuses to tell is `None`.
+#[derive(Debug, Default)]
 pub(super) struct Identity {
     pub(super) version: u32,
     pub(super) system_identifier: Option<SystemIdentifier>,
-    pub(super) started_us: i64,
+    pub(super) started_us: Option<i64>,
     pub(super) can_see_all: bool,
+    /// `rds.extensions`, on RDS and Aurora.
+    pub(super) rds_extensions: Option<String>,
+    pub(super) has_rds_tools: bool,
 }
 
 pub(super) fn identity(row: &SimpleQueryRow) -> Result<Identity, ProbeFailure> {
     Ok(Identity {
         version: required(row, "version")?,
         // The catalogue shows the unsigned number as a signed one.
-        system_identifier: optional::<i64>(row, "system_identifier")?
+        system_identifier: asked::<i64>(row, "system_identifier")?
             .map(|n| SystemIdentifier(n.cast_unsigned())),
-        started_us: required(row, "started_us")?,
-        can_see_all: flag(row, "can_see_all")?,
+        started_us: asked(row, "started_us")?,
+        can_see_all: asked_text(row, "can_see_all") == Some("t"),
+        rds_extensions: asked_text(row, "rds_extensions").map(str::to_owned),
+        has_rds_tools: asked_text(row, "has_rds_tools") == Some("t"),
     })
 }
 
@@ -31,38 +37,105 @@ pub(super) fn clock_us(row: &SimpleQueryRow) -> Result<i64, ProbeFailure> {
     required(row, "now_us")
 }
 
+pub(super) fn is_in_recovery(row: &SimpleQueryRow) -> Result<bool, ProbeFailure> {
+    flag(row, "rec")
+}
+
+/// What PostgreSQL's own functions tell, and the operator's `lag_query` where there is one.
 pub(super) fn role(row: &SimpleQueryRow) -> Result<RoleFacts, ProbeFailure> {
-    if flag(row, "rec")? {
-        standby(row).map(RoleFacts::Standby)
+    let told = told(row)?;
+    if is_in_recovery(row)? {
+        standby(row, told).map(RoleFacts::Standby)
     } else {
-        let timeline = text(row, "tli_hex")?.and_then(|hex| u32::from_str_radix(hex, 16).ok());
-        let timeline = timeline.ok_or_else(|| malformed("tli_hex"))?;
-        Ok(RoleFacts::Primary(PrimaryFacts { flush: required(row, "lsn")?, timeline: TimelineId(timeline) }))
+        let timeline = match asked_text(row, "tli_hex") {
+            Some(hex) => Some(u32::from_str_radix(hex, 16).map_err(|_| malformed("tli_hex"))?),
+            None => None,
+        };
+        let flush = match told {
+            Some(Told::Position(lsn)) => Some(lsn),
+            Some(Told::Lag(_) | Told::Unknown) | None => {
+                asked(row, "flush_lsn")?.or(asked(row, "write_lsn")?)
+            }
+        };
+        Ok(RoleFacts::Primary(PrimaryFacts { flush, timeline: timeline.map(TimelineId) }))
     }
 }
 
-fn standby(row: &SimpleQueryRow) -> Result<StandbyFacts, ProbeFailure> {
-    let sees_startup = flag(row, "sees_startup")?;
-    Ok(StandbyFacts {
+fn standby(row: &SimpleQueryRow, told: Option<Told>) -> Result<StandbyFacts, ProbeFailure> {
+    let apply_delay = asked_text(row, "apply_delay");
+    let is_replay_told = has(row, "replay_lsn");
+    let replay = match told {
+        Some(Told::Position(lsn)) => Some(lsn),
+        Some(Told::Lag(_) | Told::Unknown) => None,
         // NULL before the first record is replayed: nothing is shown yet.
-        replay: optional(row, "lsn")?.unwrap_or_default(),
-        receive: optional(row, "receive_lsn")?,
-        last_commit_us: optional(row, "last_xact_us")?,
-        is_paused: flag(row, "is_paused")?,
-        startup: match text(row, "startup_wait")? {
+        None => asked(row, "replay_lsn")?.or(is_replay_told.then(Lsn::default)),
+    };
+    Ok(StandbyFacts {
+        replay,
+        receive: asked(row, "receive_lsn")?,
+        last_commit_us: asked(row, "last_xact_us")?,
+        is_paused: asked_text(row, "is_paused").map(|paused| paused == "t"),
+        startup: match asked_text(row, "startup_wait") {
             Some("RecoveryWalStream") => StartupWait::Stream,
             Some(_) => StartupWait::Other,
-            None if sees_startup => StartupWait::Other,
+            None if asked_text(row, "sees_startup") == Some("t") => StartupWait::Other,
             None => StartupWait::Hidden,
         },
         receiver: receiver(row)?,
-        apply_delay: text(row, "apply_delay")?.and_then(duration).unwrap_or_default(),
+        // The setting is missing where there is no such thing.
+        apply_delay: has(row, "apply_delay").then(|| apply_delay.and_then(duration).unwrap_or_default()),
+        told_lag: match told {
+            Some(Told::Lag(lag)) => Some(lag),
+            Some(Told::Position(_) | Told::Unknown) | None => None,
+        },
+        estimated_lag: None,
     })
 }
 
+/// What `lag_query` gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Lag(Duration),
+    Position(Lsn),
+    Unknown,
+}
+
+/// What `lag_query` gave, if it was asked.
+fn told(row: &SimpleQueryRow) -> Result<Option<Told>, ProbeFailure> {
+    if !has(row, "told_lag") {
+        return Ok(None);
+    }
+    match asked_text(row, "told_lag") {
+        None => Ok(Some(Told::Unknown)),
+        Some(text) => {
+            let told = read_told(text).ok_or_else(|| {
+                ProbeFailure::Malformed(format!(
+                    "lag_query gave {text:?}: it must give milliseconds, an LSN such as 0/16B3748, or NULL"
+                ))
+            })?;
+            Ok(Some(told))
+        }
+    }
+}
+
+fn read_told(text: &str) -> Option<Told> {
+    let text = text.trim();
+    if text.contains('/') {
+        return text.parse().ok().map(Told::Position);
+    }
+    let milliseconds: f64 = text.parse().ok()?;
+    // Below zero is what two clocks make of no lag at all.
+    Duration::try_from_secs_f64(milliseconds.max(0.0) / 1e3)
+        .ok()
+        .filter(|_| milliseconds.is_finite())
+        .map(Told::Lag)
+}
+
 fn receiver(row: &SimpleQueryRow) -> Result<Receiver, ProbeFailure> {
-    if !flag(row, "has_receiver")? {
-        return Ok(Receiver::Absent);
+    match asked_text(row, "has_receiver") {
+        None => return Ok(Receiver::Refused),
+        Some("t") => {}
+        Some(_) => return Ok(Receiver::Absent),
     }
     if text(row, "status")?.is_none() {
         return Ok(Receiver::Hidden);
@@ -88,6 +161,24 @@ fn duration(setting: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.parse::<u64>().ok()?.saturating_mul(milliseconds)))
 }
 
+/// Whether the statement asked for a column.
+pub(super) fn has(row: &SimpleQueryRow, column: &str) -> bool {
+    row.columns().iter().any(|had| had.name() == column)
+}
+
+/// A column's text; nothing where the statement did not ask for it, or it is NULL.
+pub(super) fn asked_text<'r>(row: &'r SimpleQueryRow, column: &'static str) -> Option<&'r str> {
+    row.try_get(column).ok().flatten()
+}
+
+/// A column's value; nothing where the statement did not ask for it, or it is NULL.
+pub(super) fn asked<T: FromStr>(
+    row: &SimpleQueryRow,
+    column: &'static str,
+) -> Result<Option<T>, ProbeFailure> {
+    asked_text(row, column).map(|text| text.parse().map_err(|_| malformed(column))).transpose()
+}
+
 fn text<'r>(row: &'r SimpleQueryRow, column: &'static str) -> Result<Option<&'r str>, ProbeFailure> {
     row.try_get(column).map_err(|_| malformed(column))
 }
@@ -104,13 +195,25 @@ fn flag(row: &SimpleQueryRow, column: &'static str) -> Result<bool, ProbeFailure
     Ok(text(row, column)? == Some("t"))
 }
 
-fn malformed(column: &str) -> ProbeFailure {
+pub(super) fn malformed(column: &str) -> ProbeFailure {
     ProbeFailure::Malformed(format!("column {column}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lag_query_gives_milliseconds_or_a_position() {
+        for (text, milliseconds) in [("0", 0), ("1500", 1500), ("12.5", 12), (" 3 ", 3), ("-7", 0)] {
+            let Some(Told::Lag(lag)) = read_told(text) else { panic!("{text}") };
+            assert_eq!(lag.as_millis(), milliseconds, "{text}");
+        }
+        assert_eq!(read_told("0/16B3748"), Some(Told::Position(Lsn(0x016B_3748))));
+        for text in ["", "soon", "1e400", "NaN", "inf", "0/", "1/2/3"] {
+            assert_eq!(read_told(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn settings_with_units_are_read() {

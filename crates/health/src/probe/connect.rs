@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -10,7 +11,7 @@ use tokio_postgres::{Client, Config};
 
 use super::host::{Lookup, NAME_ADDRESSES_MAX, ServerHost};
 use super::{FailedAttempt, failure};
-use crate::judge::{JudgeSettings, ProbeFailure, ProbePhase};
+use crate::judge::{AskedFact, JudgeSettings, ProbeFailure, ProbePhase, RefusedFact};
 use crate::login::{Dial, LoginDriver, LoginLeg, MonitorLogin, log_in};
 use crate::net::ServerStream;
 use trunkline_topology::Address;
@@ -23,8 +24,8 @@ const KEEPALIVE_RETRIES: u32 = 2;
 const ADDRESSES_MAX: usize = 4;
 /// Most that `statement_timeout` may be. Source: PostgreSQL 18, src/backend/utils/misc/guc_tables.c, INT_MAX.
 const STATEMENT_TIMEOUT_MAX_MS: u128 = i32::MAX as u128;
-/// Makes the probe call PostgreSQL's own functions, whatever functions of the same name users have created.
-const SEARCH_PATH: &str = "-c search_path=pg_catalog";
+/// Makes the probe's operators PostgreSQL's own, whatever operators of the same name users have created.
+const SEARCH_PATH: &str = "SET search_path = pg_catalog";
 /// The application_name of the probe's connections in pg_stat_activity.
 const APPLICATION_NAME: &str = "trunkline_health";
 
@@ -59,7 +60,6 @@ pub(super) async fn open(
     };
     let mut config = login.config.clone();
     config.application_name(APPLICATION_NAME);
-    config.options(options(&config, settings.probe_timeout));
     let mut dialer = Redial { first: Some(stream), address: &address, tick: settings.tick };
     let tls = login.tls.of(server.host(), server.port());
     let leg = LoginLeg { host: server.host(), tls, trusts_any: login.trusts_any_server };
@@ -164,14 +164,39 @@ async fn connect(address: SocketAddr, tick: Duration) -> std::io::Result<TcpStre
     socket.connect(address).await
 }
 
-/// The server gives up a little before we do, so that no backend is left at work. Of two of one name the last counts.
-fn options(login: &Config, probe_timeout: Duration) -> String {
+/// What a probe's connection sets for itself once it is logged in: many poolers refuse a startup packet with `options`.
+///
+/// The server gives up a little before we do, so that no backend is left at work. The operator's own `options` come first.
+pub(super) fn own_settings(login: &Config, probe_timeout: Duration) -> Vec<String> {
     let statement_timeout_ms = (probe_timeout * 9 / 10).as_millis().clamp(1, STATEMENT_TIMEOUT_MAX_MS);
-    let own = format!("-c statement_timeout={statement_timeout_ms}");
-    match login.get_options() {
-        Some(given) => format!("{own} {given} {SEARCH_PATH}"),
-        None => format!("{own} {SEARCH_PATH}"),
+    let has_own = login.get_options().is_some_and(|options| options.contains("statement_timeout"));
+    let timeout = (!has_own).then(|| format!("SET statement_timeout = {statement_timeout_ms}"));
+    timeout.into_iter().chain([SEARCH_PATH.to_owned()]).collect()
+}
+
+/// Runs `statements`, each apart, in one round trip, and returns what the server refuses: the probe does without, as it
+/// waits for no answer longer than it is told to and names every function in full.
+pub(super) async fn set(
+    client: &Client,
+    statements: &[String],
+    patience: Duration,
+) -> Result<Vec<RefusedFact>, ProbeFailure> {
+    let all = join_all(statements.iter().map(|statement| client.batch_execute(statement)));
+    let after = patience;
+    let answers = timeout(patience, all)
+        .await
+        .map_err(|_| ProbeFailure::TimedOut { phase: ProbePhase::Query, after })?;
+    let mut refused = Vec::new();
+    for answer in answers {
+        match answer.map_err(|error| failure::classify(&error)) {
+            Ok(()) => {}
+            Err(ProbeFailure::Refusal { code, .. }) if !failure::ends_connection(code) => {
+                refused.push(RefusedFact { fact: AskedFact::Settings, code });
+            }
+            Err(failure) => return Err(failure),
+        }
     }
+    Ok(refused)
 }
 
 #[cfg(test)]
@@ -179,12 +204,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn given_options_count_but_for_the_search_path() {
+    fn the_operators_own_timeout_stays_and_the_search_path_does_not() {
         let mut login = Config::new();
         let second = Duration::from_secs(1);
-        assert_eq!(options(&login, second), "-c statement_timeout=900 -c search_path=pg_catalog");
-        login.options("-c search_path=public");
-        let both = "-c statement_timeout=900 -c search_path=public -c search_path=pg_catalog";
-        assert_eq!(options(&login, second), both);
+        assert_eq!(own_settings(&login, second), ["SET statement_timeout = 900", SEARCH_PATH]);
+        login.options("-c work_mem=8MB");
+        assert_eq!(own_settings(&login, second), ["SET statement_timeout = 900", SEARCH_PATH]);
+        login.options("-c statement_timeout=5s -c search_path=public");
+        assert_eq!(own_settings(&login, second), [SEARCH_PATH]);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use trunkline_codec::sqlstate::SqlState;
 
 use crate::guard::{PASSWORD_WITHHELD, withheld_password};
-use crate::judge::{ProbeFailure, SocketTrouble};
+use crate::judge::{AskedFact, ProbeFailure, SocketTrouble};
 use crate::login::{MonitorLoginError, PASSWORD_MISSING, lacks_password};
 use trunkline_tls::words;
 use trunkline_topology::Address;
@@ -18,6 +18,24 @@ const MESSAGE_MAX: usize = 200;
 /// "recovery is (not) in progress".
 pub(super) fn is_role_flip(failure: &ProbeFailure) -> bool {
     matches!(failure, ProbeFailure::Refusal { code, .. } if code.as_str() == "55000")
+}
+
+/// Whether a server that refuses `fact` with `code` may do without it: the monitoring role lacks the right, or the server
+/// has no such function, or does not support it, or not in its state.
+pub(super) fn leaves_out(fact: AskedFact, code: SqlState) -> bool {
+    match fact {
+        // Whatever is wrong with the operator's query is wrong with that alone, but for what ends a connection.
+        AskedFact::LagQuery => !ends_connection(code),
+        _ => matches!(
+            code.as_str(),
+            "42501" | "0A000" | "55000" | "42883" | "42P01" | "42703" | "42704" | "3F000"
+        ),
+    }
+}
+
+/// Whether a refusal is of the connection, or of all that could be asked, rather than of what was.
+pub(super) fn ends_connection(code: SqlState) -> bool {
+    matches!(code.as_str().get(..2), Some("08" | "53" | "57" | "58" | "XX"))
 }
 
 /// Why a login came to nothing.

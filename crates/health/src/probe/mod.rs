@@ -5,23 +5,27 @@
 //! that may still carry a late answer.
 
 mod answer;
+mod aurora;
 mod connect;
 mod failure;
 mod host;
+mod platform;
+mod question;
 mod sql;
 
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Client, SimpleQueryRow};
 
 use self::answer::Identity;
 use self::connect::Link;
-use crate::judge::{Facts, JudgeSettings, ProbeFailure, ProbePhase};
+use self::platform::Platform;
+use self::question::Question;
+use crate::judge::{AskedFact, Facts, JudgeSettings, ProbeFailure, ProbePhase, RefusedFact};
 use crate::login::MonitorLogin;
-use trunkline_topology::Address;
-use trunkline_topology::Postmaster;
+use trunkline_topology::{Address, Dialect, Postmaster, ProbeSpec};
 
 pub use self::host::{ServerHost, ServerHosts};
 
@@ -42,9 +46,15 @@ pub struct ProbeConnection {
     client: Client,
     driver: JoinHandle<Result<(), tokio_postgres::Error>>,
     address: Address,
-    version: u32,
-    postmaster: Option<Postmaster>,
-    is_degraded: bool,
+    /// How it is asked.
+    spec: ProbeSpec,
+    /// What does not change, as it was told last.
+    identity: Identity,
+    platform: Platform,
+    identify: Question,
+    tick: Question,
+    /// What the connection could not be set to.
+    unset: Vec<RefusedFact>,
 }
 
 /// Logs in and leaves again: can new sessions be made there?
@@ -76,19 +86,35 @@ pub async fn postmaster(
 ) -> Result<(Address, Postmaster), FailedAttempt> {
     let Link { client, connection, address } = connect::open(server, login, settings).await?;
     let mut driver = DriverTask(tokio::spawn(connection));
+    let mut question = Question::new(sql::IDENTIFY, sql::whose());
     let patience = settings.connect_timeout;
-    let row = timeout(patience, first_row(&client, sql::IDENTIFY))
-        .await
-        .unwrap_or(Err(ProbeFailure::TimedOut { phase: ProbePhase::Query, after: patience }));
+    let asked = question.ask(&client, patience).await;
     // Says Terminate rather than resetting.
     drop(client);
     let _ = timeout(settings.probe_timeout, &mut driver.0).await;
-    let identity = row.and_then(|row| answer::identity(&row));
-    match identity {
-        Ok(Identity { system_identifier, started_us, .. }) => {
-            Ok((address, Postmaster { system_identifier, started_us }))
-        }
+    let identity = asked.and_then(|rows| identity_of(&rows));
+    let told = identity.and_then(|Identity { system_identifier, started_us, .. }| {
+        let started_us = started_us.ok_or_else(|| refusal_of(&question, AskedFact::StartTime))?;
+        Ok(Postmaster { system_identifier, started_us })
+    });
+    match told {
+        Ok(postmaster) => Ok((address, postmaster)),
         Err(failure) => Err(FailedAttempt { address: Some(address), phase: ProbePhase::Query, failure }),
+    }
+}
+
+fn identity_of(rows: &[SimpleQueryRow]) -> Result<Identity, ProbeFailure> {
+    let row = rows.first().ok_or_else(|| ProbeFailure::Malformed("no row".to_owned()))?;
+    answer::identity(row)
+}
+
+/// What the server said when it was asked for `fact`.
+fn refusal_of(question: &Question, fact: AskedFact) -> ProbeFailure {
+    match question.refused().iter().find(|refused| refused.fact == fact) {
+        Some(RefusedFact { fact, code }) => {
+            ProbeFailure::Refusal { code: *code, message: format!("{} is refused", fact.function()) }
+        }
+        None => answer::malformed("started_us"),
     }
 }
 
@@ -102,7 +128,8 @@ impl Drop for DriverTask {
 }
 
 impl ProbeConnection {
-    /// Logs in and asks what does not change while the connection lasts.
+    /// Logs in and asks what does not change while the connection lasts. Where `spec` does not say how the server is asked,
+    /// `settings` do.
     ///
     /// # Errors
     /// Whatever kept the login from succeeding within `connect_timeout`.
@@ -110,17 +137,23 @@ impl ProbeConnection {
         server: &ServerHost,
         login: &MonitorLogin,
         settings: &JudgeSettings,
+        spec: &ProbeSpec,
     ) -> Result<Self, FailedAttempt> {
+        let spec = spec.or(&settings.probe);
         let Link { client, connection, address } = connect::open(server, login, settings).await?;
         let mut session = ProbeConnection {
             client,
             driver: tokio::spawn(connection),
             address,
-            version: 0,
-            postmaster: None,
-            is_degraded: false,
+            identity: Identity::default(),
+            platform: Platform::new(spec.dialect()),
+            identify: Question::new(sql::IDENTIFY, sql::identify(spec.dialect())),
+            tick: Question::new(sql::TICK, Vec::new()),
+            unset: Vec::new(),
+            spec,
         };
-        match session.identify(settings.connect_timeout).await {
+        let statements = connect::own_settings(&login.config, settings.probe_timeout);
+        match session.begin(&statements, settings.connect_timeout).await {
             Ok(()) => Ok(session),
             Err(failure) => {
                 Err(FailedAttempt { address: Some(session.address()), phase: ProbePhase::Query, failure })
@@ -137,25 +170,42 @@ impl ProbeConnection {
     /// Whether the monitoring role lacks `pg_monitor`, without which timelines of standbys stay hidden.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
-        self.is_degraded
+        !self.identity.can_see_all && !self.identify.refuses(AskedFact::StatsRights)
     }
 
-    /// Asks for the facts, in one round trip.
+    /// Whether it is asked as `spec` says, or where that does not say, as `settings` do.
+    #[must_use]
+    pub fn is_asked_as(&self, spec: &ProbeSpec, settings: &JudgeSettings) -> bool {
+        self.spec == spec.or(&settings.probe)
+    }
+
+    /// Asks for the facts, in one round trip; in more after the server has refused to tell something.
     ///
     /// # Errors
     /// The refusal, the loss of the connection, or a timeout. After any of them the session must be dropped,
     /// because an answer may still be under way.
-    pub async fn ask(&self, patience: Duration) -> Result<Facts, ProbeFailure> {
-        let asked = async {
-            match self.ask_once().await {
-                // Promoted between two functions of the query: the next answer is consistent.
-                Err(failure) if failure::is_role_flip(&failure) => self.ask_once().await,
-                other => other,
+    pub async fn ask(&mut self, patience: Duration) -> Result<Facts, ProbeFailure> {
+        if self.identify.is_due_again() || self.platform.is_due_again() {
+            self.identify(patience).await?;
+        }
+        let rows = self.tick.ask(&self.client, patience).await?;
+        let first = rows.first().ok_or_else(|| ProbeFailure::Malformed("no row".to_owned()))?;
+        let (role, membership) = match self.platform.dialect() {
+            Dialect::Aurora => aurora::facts(&rows)?,
+            Dialect::Auto | Dialect::Postgres | Dialect::RdsCluster | Dialect::Custom => {
+                (answer::role(first)?, self.platform.membership())
             }
         };
-        timeout(patience, asked)
-            .await
-            .unwrap_or(Err(ProbeFailure::TimedOut { phase: ProbePhase::Query, after: patience }))
+        let questions = [self.identify.refused(), self.platform.refused(), self.tick.refused(), &self.unset];
+        Ok(Facts {
+            role,
+            clock_us: answer::clock_us(first)?,
+            system_identifier: self.identity.system_identifier,
+            started_us: self.identity.started_us,
+            version: Some(self.identity.version),
+            membership,
+            refused: questions.concat(),
+        })
     }
 
     /// Resolves when the server, or the network, ends the connection.
@@ -167,43 +217,36 @@ impl ProbeConnection {
         }
     }
 
+    /// Sets what the connection needs, and asks what does not change, in one round trip.
+    async fn begin(&mut self, statements: &[String], patience: Duration) -> Result<(), ProbeFailure> {
+        let settings = connect::set(&self.client, statements, patience);
+        let asked = self.identify.ask(&self.client, patience);
+        let (unset, rows) = tokio::join!(settings, asked);
+        self.unset = unset?;
+        self.take_identity(&rows?, patience).await
+    }
+
     async fn identify(&mut self, patience: Duration) -> Result<(), ProbeFailure> {
-        let row = timeout(patience, self.row(sql::IDENTIFY))
-            .await
-            .unwrap_or(Err(ProbeFailure::TimedOut { phase: ProbePhase::Query, after: patience }))?;
-        let identity = answer::identity(&row)?;
-        self.version = identity.version;
-        let Identity { system_identifier, started_us, .. } = identity;
-        self.postmaster = Some(Postmaster { system_identifier, started_us });
-        self.is_degraded = !identity.can_see_all;
+        let rows = self.identify.ask(&self.client, patience).await?;
+        self.take_identity(&rows, patience).await
+    }
+
+    async fn take_identity(
+        &mut self,
+        rows: &[SimpleQueryRow],
+        patience: Duration,
+    ) -> Result<(), ProbeFailure> {
+        self.identity = identity_of(rows)?;
+        let before = self.platform.dialect();
+        self.platform.look(&self.client, &self.identity, patience).await?;
+        let is_first = self.tick.is_empty();
+        if is_first || self.platform.dialect() != before {
+            let (version, lag_query) = (self.identity.version, self.spec.lag_query.as_deref());
+            let pieces = sql::tick(self.platform.dialect(), version, lag_query);
+            self.tick = Question::new(sql::TICK, pieces);
+        }
         Ok(())
     }
-
-    async fn ask_once(&self) -> Result<Facts, ProbeFailure> {
-        let row = self.row(sql::probe(self.version)).await?;
-        Ok(Facts {
-            role: answer::role(&row)?,
-            clock_us: answer::clock_us(&row)?,
-            system_identifier: self.postmaster.and_then(|postmaster| postmaster.system_identifier),
-            started_us: self.postmaster.map(|postmaster| postmaster.started_us),
-            version: Some(self.version),
-        })
-    }
-
-    async fn row(&self, sql: &str) -> Result<SimpleQueryRow, ProbeFailure> {
-        first_row(&self.client, sql).await
-    }
-}
-
-async fn first_row(client: &Client, sql: &str) -> Result<SimpleQueryRow, ProbeFailure> {
-    let messages = client.simple_query(sql).await.map_err(|error| failure::classify(&error))?;
-    messages
-        .into_iter()
-        .find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
-        })
-        .ok_or_else(|| ProbeFailure::Malformed("no row".to_owned()))
 }
 
 impl Drop for ProbeConnection {

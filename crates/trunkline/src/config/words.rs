@@ -1,11 +1,12 @@
 //! The words of the configuration for values of a closed set.
 
+use trunkline_health::LagUnknown;
 use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, UserFunctions};
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
 use trunkline_tls::TlsVersion;
 use trunkline_tls::accept::ClientSslMode;
 use trunkline_tls::connect::{Negotiation, ServerSslMode};
-use trunkline_topology::{AdminState, ExpectedRole};
+use trunkline_topology::{AdminState, Dialect, ExpectedRole};
 
 /// A closed set of values, each with its word.
 pub trait Word: Copy + 'static {
@@ -69,6 +70,14 @@ words! {
     TlsVersion { V12 = "TLSv1.2", V13 = "TLSv1.3" }
     LogFormat { Text = "text", Json = "json" }
     ExpectedRole { Any = "any", Primary = "primary", Replica = "replica" }
+    Dialect {
+        Auto = "auto",
+        Postgres = "postgres",
+        Aurora = "aurora",
+        RdsCluster = "rds-cluster",
+        Custom = "custom",
+    }
+    LagUnknown { Drain = "drain", Serve = "serve" }
     AdminState { Ready = "ready", Drain = "drain", Maint = "maint" }
     TargetSessionAttrs {
         Any = "any",

@@ -1,6 +1,8 @@
 //! The judge as a table of situations, on simulated time.
 
+mod aurora;
 mod machine;
+mod refused;
 mod replication;
 mod roster;
 mod simulation;
@@ -27,7 +29,10 @@ pub(super) struct Stage {
     pub(super) judge: Judge,
     pub(super) now: Instant,
     pub(super) answers: Vec<Result<RoleFacts, ProbeFailure>>,
+    /// Zero where it refuses to tell.
     pub(super) system: Vec<u64>,
+    pub(super) refused: Vec<Vec<RefusedFact>>,
+    pub(super) membership: Vec<Option<Arc<Membership>>>,
 }
 
 impl Stage {
@@ -63,6 +68,8 @@ impl Stage {
             now,
             answers: vec![Ok(primary(1000, 1)), Ok(standby(1000, 1)), Ok(standby(1000, 1))],
             system: vec![7; 3],
+            refused: vec![Vec::new(); 3],
+            membership: vec![None; 3],
         }
     }
 
@@ -90,9 +97,13 @@ impl Stage {
                 let facts = Facts {
                     role,
                     clock_us: 0,
-                    system_identifier: Some(SystemIdentifier(self.system[id.index()])),
+                    system_identifier: Some(self.system[id.index()])
+                        .filter(|system| *system > 0)
+                        .map(SystemIdentifier),
                     started_us: None,
                     version: Some(150_000),
+                    membership: self.membership[id.index()].clone(),
+                    refused: self.refused[id.index()].clone(),
                 };
                 self.observe(id, Finding::Answered(Box::new(facts)));
             }
@@ -131,7 +142,7 @@ impl Stage {
 }
 
 pub(super) fn primary(flush: u64, timeline: u32) -> RoleFacts {
-    RoleFacts::Primary(PrimaryFacts { flush: Lsn(flush), timeline: TimelineId(timeline) })
+    RoleFacts::Primary(PrimaryFacts { flush: Some(Lsn(flush)), timeline: Some(TimelineId(timeline)) })
 }
 
 pub(super) fn standby(replay: u64, timeline: u32) -> RoleFacts {
@@ -140,13 +151,15 @@ pub(super) fn standby(replay: u64, timeline: u32) -> RoleFacts {
 
 pub(super) fn standby_facts(replay: u64, timeline: u32) -> StandbyFacts {
     StandbyFacts {
-        replay: Lsn(replay),
+        replay: Some(Lsn(replay)),
         receive: Some(Lsn(replay)),
         last_commit_us: None,
-        is_paused: false,
+        is_paused: Some(false),
         startup: StartupWait::Stream,
         receiver: Receiver::Present { timeline: Some(TimelineId(timeline)), latest_end: None },
-        apply_delay: Duration::ZERO,
+        apply_delay: Some(Duration::ZERO),
+        told_lag: None,
+        estimated_lag: None,
     }
 }
 

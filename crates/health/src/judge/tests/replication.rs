@@ -64,7 +64,7 @@ fn a_restart_of_a_standby_on_an_idle_primary_needs_no_write() {
 #[test]
 fn a_delay_above_the_limit_is_never_eligible() {
     let mut stage = Stage::new();
-    let facts = StandbyFacts { apply_delay: Duration::from_secs(6), ..standby_facts(1000, 1) };
+    let facts = StandbyFacts { apply_delay: Some(Duration::from_secs(6)), ..standby_facts(1000, 1) };
     stage.answers[1] = Ok(RoleFacts::Standby(facts));
     stage.rounds(3);
     stage.expect(R1, State::Lagging, "recovery_min_apply_delay");

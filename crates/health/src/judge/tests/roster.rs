@@ -50,6 +50,8 @@ impl Roster {
             clock_us: 0,
             started_us: None,
             version: None,
+            membership: None,
+            refused: Vec::new(),
         };
         let finding = Finding::Answered(Box::new(facts));
         let at = self.now;

@@ -126,14 +126,16 @@ fn facts(world: &World) -> StandbyFacts {
     StandbyFacts {
         receive: Some(Lsn(received)),
         startup: if has_consumed { StartupWait::Stream } else { StartupWait::Other },
-        is_paused: world.is_paused,
+        is_paused: Some(world.is_paused),
         ..standby_facts(world.replay, 1)
     }
 }
 
 fn observe(stage: &mut Stage, id: ServerId, role: RoleFacts, sent_at: Instant, received_at: Instant) {
     let system_identifier = Some(SystemIdentifier(7));
-    let facts = Facts { role, clock_us: 0, system_identifier, started_us: None, version: None };
+    let (membership, refused) = (None, Vec::new());
+    let facts =
+        Facts { role, clock_us: 0, system_identifier, started_us: None, version: None, membership, refused };
     let finding = Finding::Answered(Box::new(facts));
     stage.judge.observe(id, Observation { sent_at, received_at, address: None, finding }, received_at);
     stage.now = stage.now.max(received_at);

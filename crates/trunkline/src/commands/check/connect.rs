@@ -70,7 +70,7 @@ async fn ask(server: &ServerSpec, settings: &Settings) -> FirstAnswer {
     let MonitorSettings { login, judge, .. } = &settings.health;
     let judge = JudgeSettings { connect_timeout: PATIENCE, probe_timeout: PATIENCE, ..judge.clone() };
     let host = ServerHost::new(server.host.clone(), server.port);
-    let connection = match ProbeConnection::open(&host, login, &judge).await {
+    let mut connection = match ProbeConnection::open(&host, login, &judge, &server.probe).await {
         Ok(connection) => connection,
         Err(attempt) => {
             return (ServerAnswer { spec, asked: Err((attempt.phase, attempt.failure)) }, None);
@@ -95,7 +95,7 @@ async fn ask(server: &ServerSpec, settings: &Settings) -> FirstAnswer {
 
 /// Asks a standby again; keeps what it said first if it does not answer now.
 async fn again((mut answer, connection): FirstAnswer) -> ServerAnswer {
-    if let (Ok(said), Some(connection)) = (&mut answer.asked, connection)
+    if let (Ok(said), Some(mut connection)) = (&mut answer.asked, connection)
         && let RoleFacts::Standby(_) = said.facts.role
         && let Ok(facts) = connection.ask(PATIENCE).await
     {

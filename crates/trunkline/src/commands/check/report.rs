@@ -34,8 +34,8 @@ pub(super) fn report(answers: &[ServerAnswer], role: &str) -> (String, Vec<Strin
 /// What standbys are compared with: where the first primary is.
 #[derive(Clone, Copy)]
 struct Primary {
-    flush: Lsn,
-    timeline: TimelineId,
+    flush: Option<Lsn>,
+    timeline: Option<TimelineId>,
     cluster: Option<SystemIdentifier>,
 }
 
@@ -56,10 +56,10 @@ fn primary_of(answers: &[ServerAnswer]) -> Option<Primary> {
 /// The timeline that a standby receives, or a primary writes, where it says.
 fn timeline_of(facts: &RoleFacts) -> Option<TimelineId> {
     match facts {
-        RoleFacts::Primary(facts) => Some(facts.timeline),
+        RoleFacts::Primary(facts) => facts.timeline,
         RoleFacts::Standby(facts) => match facts.receiver {
             Receiver::Present { timeline, .. } => timeline,
-            Receiver::Absent | Receiver::Hidden => None,
+            Receiver::Absent | Receiver::Hidden | Receiver::Refused => None,
         },
     }
 }
@@ -87,7 +87,9 @@ fn row(answer: &ServerAnswer, primary: Option<Primary>) -> [String; 10] {
             let timeline = timeline_of(&said.facts.role);
             let behind = match &said.facts.role {
                 RoleFacts::Primary(_) => None,
-                RoleFacts::Standby(facts) => primary.map(|primary| primary.flush.bytes_since(facts.replay)),
+                RoleFacts::Standby(facts) => {
+                    primary.and_then(|primary| Some(primary.flush?.bytes_since(facts.replay?)))
+                }
             };
             [
                 "yes".to_owned(),
@@ -188,9 +190,10 @@ fn faults(answer: &ServerAnswer, role: &str, primary: Option<Primary>) -> Vec<St
             "Write the address of a standby of this primary, or rebuild it from the primary.",
         ));
     } else if let (RoleFacts::Standby(_), Some(own)) = (&said.facts.role, timeline_of(&said.facts.role))
-        && own != primary.timeline
+        && let Some(ours) = primary.timeline
+        && own != ours
     {
-        let what = format!("it receives timeline {own}, and the primary is on {}", primary.timeline);
+        let what = format!("it receives timeline {own}, and the primary is on {ours}");
         faults.push(fault(
             &what,
             "A failover left it behind: let its primary_conninfo name the primary, or rebuild it (pg_rewind, pg_basebackup).",
@@ -281,27 +284,38 @@ mod tests {
     }
 
     fn primary(name: &str, expected: ExpectedRole) -> ServerAnswer {
-        let role = RoleFacts::Primary(PrimaryFacts { flush: Lsn(5 << 20), timeline: TimelineId(3) });
+        let role =
+            RoleFacts::Primary(PrimaryFacts { flush: Some(Lsn(5 << 20)), timeline: Some(TimelineId(3)) });
         answer(name, expected, role)
     }
 
     fn standby(name: &str, expected: ExpectedRole, replay: u64) -> ServerAnswer {
         let receiver = Receiver::Present { timeline: Some(TimelineId(3)), latest_end: None };
         let role = RoleFacts::Standby(StandbyFacts {
-            replay: Lsn(replay),
+            replay: Some(Lsn(replay)),
             receive: None,
             last_commit_us: None,
-            is_paused: false,
+            is_paused: Some(false),
             startup: StartupWait::Stream,
             receiver,
-            apply_delay: Duration::ZERO,
+            apply_delay: Some(Duration::ZERO),
+            told_lag: None,
+            estimated_lag: None,
         });
         answer(name, expected, role)
     }
 
     fn answer(name: &str, expected: ExpectedRole, role: RoleFacts) -> ServerAnswer {
         let system_identifier = Some(SystemIdentifier(7));
-        let facts = Facts { role, clock_us: 0, system_identifier, started_us: None, version: Some(150_018) };
+        let facts = Facts {
+            role,
+            clock_us: 0,
+            system_identifier,
+            started_us: None,
+            version: Some(150_018),
+            membership: None,
+            refused: Vec::new(),
+        };
         let said = ServerFacts { facts, sees_all: true, secrets: None, is_auto: false };
         ServerAnswer { spec: spec(name, expected), asked: Ok(said) }
     }

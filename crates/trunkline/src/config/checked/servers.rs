@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use trunkline_control::contract::is_path;
-use trunkline_topology::ServerSpec;
+use trunkline_topology::{Dialect, ProbeSpec, ServerSpec};
 
 use crate::config::raw::{RawConfig, ServerEntry};
 use crate::config::{Problem, Problems, Source, units};
@@ -42,6 +42,7 @@ pub(super) fn servers(raw: &RawConfig, problems: &mut Problems) -> Vec<ServerSpe
                     .hint("Delete one of the two, or write the other server's own address."),
             );
         }
+        check_probe(server, &raw.proxy.health.judge.probe, problems);
         specs.push(ServerSpec {
             name,
             host: address.host.clone(),
@@ -50,6 +51,27 @@ pub(super) fn servers(raw: &RawConfig, problems: &mut Problems) -> Vec<ServerSpe
         });
     }
     specs
+}
+
+/// A query for the lag and the dialect that asks it go together.
+fn check_probe(server: &ServerEntry, general: &ProbeSpec, problems: &mut Problems) {
+    let spec = server.spec.probe.or(general);
+    let problem = match (spec.dialect(), &spec.lag_query) {
+        (Dialect::Custom, None) => Some((
+            "dialect is \"custom\", and there is no lag_query",
+            "Write a SELECT that gives milliseconds, an LSN or NULL as lag_query, here or in [health].",
+        )),
+        (Dialect::Custom, Some(_)) | (_, None) => None,
+        // The general query is for others.
+        (_, Some(_)) if server.spec.probe.lag_query.is_none() && server.spec.probe.dialect.is_some() => None,
+        (_, Some(_)) => Some((
+            "lag_query is set, and dialect is not \"custom\"",
+            "Only the dialect \"custom\" asks a lag_query: set it, or delete the query.",
+        )),
+    };
+    if let Some((message, hint)) = problem {
+        problems.push(Problem::new(&server.source, "server.dialect", message).hint(hint));
+    }
 }
 
 fn address<'t>(
@@ -113,5 +135,40 @@ fn check_name(server: &ServerEntry, name: &str, before: &[ServerSpec], problems:
             Problem::new(source, "server.name", message)
                 .hint("A name is unique, at most 63 letters, digits, \".\", \"-\", \"_\" or \":\"."),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with a server of `own` where all others are asked as `general` says.
+    fn wrong(own: (Option<Dialect>, Option<&str>), general: (Option<Dialect>, Option<&str>)) -> String {
+        let spec = |(dialect, query): (Option<Dialect>, Option<&str>)| ProbeSpec {
+            dialect,
+            lag_query: query.map(Into::into),
+        };
+        let mut server = ServerEntry::default();
+        server.spec.probe = spec(own);
+        let mut problems = Problems::default();
+        check_probe(&server, &spec(general), &mut problems);
+        problems.to_string()
+    }
+
+    #[test]
+    fn a_lag_query_and_the_dialect_that_asks_it_go_together() {
+        let (custom, auto, query) = (Some(Dialect::Custom), Some(Dialect::Auto), Some("SELECT 1"));
+        assert!(wrong((custom, None), (auto, None)).contains("there is no lag_query"));
+        assert!(wrong((None, None), (auto, query)).contains("dialect is not \"custom\""));
+        assert!(wrong((None, query), (auto, None)).contains("dialect is not \"custom\""));
+        let fine = wrong((None, None), (auto, None));
+        for (own, general) in [
+            ((custom, None), (auto, query)),
+            ((custom, query), (auto, None)),
+            ((None, None), (custom, query)),
+            ((Some(Dialect::Aurora), None), (custom, query)),
+        ] {
+            assert_eq!(wrong(own, general), fine, "{own:?} {general:?}");
+        }
     }
 }

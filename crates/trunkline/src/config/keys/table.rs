@@ -1,7 +1,9 @@
 //! The keys themselves. Defaults and docs here are what the sample and the reference print.
 
+use trunkline_health::LagUnknown;
 use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, UserFunctions};
 use trunkline_routing::Fallback;
+use trunkline_topology::Dialect;
 
 use super::{Key, KeyKind, PutValue as _, Section, Setter, put_word, words};
 use crate::config::raw::RawConfig;
@@ -12,6 +14,7 @@ mod entries;
 mod tls;
 
 use self::bounds::{LIMITS, TIMEOUTS};
+use self::entries::put_dialect;
 pub use self::entries::{LISTENER_KEYS, SERVER_KEYS};
 use self::tls::{CLIENT_TLS, SERVER_TLS};
 
@@ -277,6 +280,24 @@ const HEALTH: &[Key<RawConfig>] = &[
         "\"serve\"",
         KeyKind::Text(|t, v, s| t.health.primary_unknown.put(v, s)),
         "What replicas do while the primary does not answer: `serve`, `serve_for:60s` or `drain`.",
+    ),
+    key(
+        "dialect",
+        "\"auto\"",
+        word::<_, Dialect>(|t, w| put_dialect(&mut t.proxy.health.judge.probe, w)),
+        "How servers are asked: `postgres` by PostgreSQL's own functions; `aurora` by `aurora_replica_status()`; `rds-cluster`, an RDS Multi-AZ DB cluster, as `postgres` and by `rds_tools`; `custom` by `lag_query`; `auto` as each server shows to be right.",
+    ),
+    unset(
+        "lag_query",
+        "\"SELECT lag_ms FROM public.replica_lag\"",
+        KeyKind::Text(|t, v, _| t.proxy.health.judge.probe.lag_query = v.map(Into::into)),
+        "With `dialect = \"custom\"`, a SELECT of one value, how far behind the server is: a number of milliseconds, an LSN as text (`0/16B3748`, on the primary its own), or NULL where that is unknown. The monitoring role runs it with `search_path = pg_catalog`: write schemas.",
+    ),
+    key(
+        "lag_unknown",
+        "\"drain\"",
+        word::<_, LagUnknown>(|t, w| put_word(&mut t.proxy.health.judge.lag_unknown, w)),
+        "What a replica does of which nothing tells how far behind it is: `drain`, it gets no reads; `serve`.",
     ),
     key(
         "failover_grace",

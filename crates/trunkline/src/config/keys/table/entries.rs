@@ -4,12 +4,17 @@ use trunkline_routing::{Balance, TargetSessionAttrs};
 use trunkline_tls::TlsVersion;
 use trunkline_tls::accept::ClientSslMode;
 use trunkline_tls::connect::{Negotiation, ServerSslMode};
-use trunkline_topology::{AdminState, ExpectedRole};
+use trunkline_topology::{AdminState, Dialect, ExpectedRole, ProbeSpec};
 
 use super::super::{Key, KeyKind, PutValue as _, put_word, words};
 use super::{count, key, unset, word};
 use crate::config::raw::{ListenerEntry, ServerEntry};
 use crate::config::words::Word as _;
+
+/// Puts the word of a dialect, which is optional, into its place.
+pub(super) fn put_dialect(probe: &mut ProbeSpec, written: &str) -> bool {
+    Dialect::parse(written).map(|dialect| probe.dialect = Some(dialect)).is_some()
+}
 
 /// Keys of a `[[server]]`.
 pub const SERVER_KEYS: &[Key<ServerEntry>] = &[
@@ -42,6 +47,18 @@ pub const SERVER_KEYS: &[Key<ServerEntry>] = &[
         "\"ready\"",
         word::<_, AdminState>(|t, w| put_word(&mut t.spec.admin, w)),
         "`drain` finishes its sessions and gets no new ones; `maint` is neither used nor probed.",
+    ),
+    unset(
+        "dialect",
+        "\"aurora\"",
+        word::<_, Dialect>(|t, w| put_dialect(&mut t.spec.probe, w)),
+        "As in [health], for this server alone. Default: that.",
+    ),
+    unset(
+        "lag_query",
+        "\"SELECT lag_ms FROM public.replica_lag\"",
+        KeyKind::Text(|t, v, _| t.spec.probe.lag_query = v.map(Into::into)),
+        "As in [health], for this server alone. Default: that.",
     ),
     unset(
         "sslmode",
