@@ -83,7 +83,19 @@ impl Endpoint {
     /// An endpoint for all servers of `cluster`, authentication by the servers (`relay`).
     #[must_use]
     pub fn over(cluster: &Cluster) -> EndpointBuilder {
-        let mut builder = EndpointBuilder {
+        let mut builder = Self::over_none();
+        for (index, server) in cluster.servers().enumerate() {
+            let role = if index == 0 { "--primary" } else { "--replica" };
+            builder.servers.push((server.name().to_owned(), role, format!("127.0.0.1:{}", server.port())));
+            builder.awaited.push(server.name().to_owned());
+        }
+        if tls_is_on() { builder.with_tls() } else { builder }
+    }
+
+    /// An endpoint without servers: tables of the configuration name them.
+    #[must_use]
+    pub fn over_none() -> EndpointBuilder {
+        let builder = EndpointBuilder {
             servers: Vec::new(),
             awaited: Vec::new(),
             flags: Vec::new(),
@@ -92,16 +104,10 @@ impl Endpoint {
             tables: String::new(),
             has_admin: false,
         };
-        for (index, server) in cluster.servers().enumerate() {
-            let role = if index == 0 { "--primary" } else { "--replica" };
-            builder.servers.push((server.name().to_owned(), role, format!("127.0.0.1:{}", server.port())));
-            builder.awaited.push(server.name().to_owned());
-        }
         // No test finds, or takes, the usual admin socket of this machine.
         let builder = builder.key("admin.socket", "\"off\"");
         let builder = builder.auth(Auth::Relay);
-        let builder = builder.key("health.max_lag", "\"2s\"").key("health.slow_start", "\"0\"");
-        if tls_is_on() { builder.with_tls() } else { builder }
+        builder.key("health.max_lag", "\"2s\"").key("health.slow_start", "\"0\"")
     }
 
     /// The same over the servers' Unix sockets.
