@@ -1,4 +1,4 @@
-//! A connection on which no server gets the password itself.
+//! A connection on which no server gets the password itself, and one that only discovery names no hash of it either.
 //!
 //! Whoever can answer in a server's place may ask for it (AuthenticationCleartextPassword), and would read what the
 //! monitoring role can read. The library answers whatever it is asked, so the question does not reach it.
@@ -15,9 +15,19 @@ use crate::net::ServerStream;
 /// The SQLSTATE and the words for a server that asks for the password itself where others could read it.
 pub const PASSWORD_WITHHELD: (&str, &str) = (
     "28000",
-    "the server asks for the password itself, and the connection does not protect it: reach it with sslmode verify-ca or \
-     verify-full, or let its pg_hba.conf ask for scram-sha-256",
+    "the server asks for the password itself, or as one that was discovered for its md5 hash, and the connection does not \
+     protect it: reach it with sslmode verify-ca or verify-full, or let its pg_hba.conf ask for scram-sha-256",
 );
+
+/// Who says that there is a server, and so how far it is believed before it has let the role in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NamedBy {
+    /// An operator: it may ask for an md5 hash, as clusters of old do.
+    #[default]
+    Operator,
+    /// Discovery: whoever can answer for the source could collect hashes, each with a salt of his choice.
+    Discovery,
+}
 
 /// The error of such a connection.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +50,9 @@ pub struct GuardedStream {
 
 impl GuardedStream {
     /// Guards the password unless the connection `protects` it.
-    pub(crate) fn new(stream: ServerStream, protects: bool) -> Self {
-        Self { stream, guard: (!protects).then(PasswordGuard::default) }
+    pub(crate) fn new(stream: ServerStream, protects: bool, named_by: NamedBy) -> Self {
+        let guard = || PasswordGuard { named_by, ..PasswordGuard::default() };
+        Self { stream, guard: (!protects).then(guard) }
     }
 }
 
@@ -53,6 +64,7 @@ struct PasswordGuard {
     filled: usize,
     /// Bytes of the message that say nothing here.
     left: usize,
+    named_by: NamedBy,
 }
 
 /// What the messages so far come to.
@@ -68,6 +80,8 @@ enum ServerDemand {
 const HEADER_BYTES: usize = 5;
 /// AuthenticationCleartextPassword. Source: PostgreSQL, src/include/libpq/protocol.h, `AUTH_REQ_PASSWORD`.
 const ASKS_FOR_PASSWORD: u32 = 3;
+/// AuthenticationMD5Password.
+const ASKS_FOR_MD5: u32 = 5;
 /// AuthenticationOk.
 const IS_IN: u32 = 0;
 
@@ -87,12 +101,13 @@ impl PasswordGuard {
             let length = usize::try_from(u32::from_be_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
             match self.filled {
                 HEADER_BYTES if tag != b'R' => {
-                    *self = PasswordGuard { left: length.saturating_sub(4), ..PasswordGuard::default() };
+                    self.skip(length.saturating_sub(4));
                 }
                 9 => {
-                    *self = PasswordGuard { left: length.saturating_sub(8), ..PasswordGuard::default() };
+                    self.skip(length.saturating_sub(8));
                     match u32::from_be_bytes(code) {
                         ASKS_FOR_PASSWORD => return ServerDemand::Password,
+                        ASKS_FOR_MD5 if self.named_by == NamedBy::Discovery => return ServerDemand::Password,
                         IS_IN => return ServerDemand::Done,
                         _ => {}
                     }
@@ -101,6 +116,11 @@ impl PasswordGuard {
             }
         }
         ServerDemand::Nothing
+    }
+
+    /// The next message begins after so many bytes.
+    fn skip(&mut self, bytes: usize) {
+        *self = PasswordGuard { left: bytes, named_by: self.named_by, ..PasswordGuard::default() };
     }
 }
 
@@ -154,7 +174,11 @@ mod tests {
 
     /// What a guard finds in `messages`, read in pieces of this size.
     fn found(messages: &[u8], piece: usize) -> ServerDemand {
-        let mut guard = PasswordGuard::default();
+        found_of(NamedBy::Operator, messages, piece)
+    }
+
+    fn found_of(named_by: NamedBy, messages: &[u8], piece: usize) -> ServerDemand {
+        let mut guard = PasswordGuard { named_by, ..PasswordGuard::default() };
         for piece in messages.chunks(piece) {
             match guard.look_at(piece) {
                 ServerDemand::Nothing => {}
@@ -169,12 +193,16 @@ mod tests {
         let notice = b"N\0\0\0\x0cR\0\0\0\x08\0\0\x03".as_slice();
         let cleartext = b"R\0\0\0\x08\0\0\0\x03".as_slice();
         let scram = b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0".as_slice();
+        let md5 = b"R\0\0\0\x0c\0\0\0\x05salt".as_slice();
         let is_in = b"R\0\0\0\x08\0\0\0\0".as_slice();
         for piece in 1..=24 {
             assert_eq!(found(&[notice, cleartext].concat(), piece), ServerDemand::Password);
             assert_eq!(found(&[notice, scram, cleartext].concat(), piece), ServerDemand::Password);
             assert_eq!(found(&[notice, scram, is_in, cleartext].concat(), piece), ServerDemand::Done);
             assert_eq!(found(&[notice, scram].concat(), piece), ServerDemand::Nothing);
+            let md5 = [notice, md5].concat();
+            assert_eq!(found(&md5, piece), ServerDemand::Nothing);
+            assert_eq!(found_of(NamedBy::Discovery, &md5, piece), ServerDemand::Password);
         }
     }
 }

@@ -11,7 +11,7 @@ use trunkline_tls::connect::{Encryption, Negotiation, ServerTls, no_protocol, wr
 use trunkline_tls::fleet::FleetTls;
 use trunkline_tls::{ALPN, SSL_REQUEST, words};
 
-use crate::guard::GuardedStream;
+use crate::guard::{GuardedStream, NamedBy};
 use crate::net::{AsItIs, ServerStream};
 use trunkline_topology::Endpoint;
 
@@ -58,7 +58,12 @@ impl MonitorLogin {
         endpoint: &Endpoint,
     ) -> Result<LoggedIn, MonitorLoginError> {
         let Endpoint { host, port, .. } = endpoint;
-        let how = LoginLeg { host, tls: self.tls.of(host, *port), trusts_any: self.trusts_any_server };
+        let how = LoginLeg {
+            host,
+            tls: self.tls.of(host, *port),
+            trusts_any: self.trusts_any_server,
+            named_by: NamedBy::Operator,
+        };
         log_in(config, how, &mut ByName(endpoint)).await
     }
 }
@@ -84,6 +89,7 @@ pub(crate) struct LoginLeg<'a> {
     pub(crate) host: &'a str,
     pub(crate) tls: Option<&'a ServerTls>,
     pub(crate) trusts_any: bool,
+    pub(crate) named_by: NamedBy,
 }
 
 impl LoginLeg<'_> {
@@ -103,7 +109,7 @@ pub(crate) async fn log_in(
     leg: LoginLeg<'_>,
     dialer: &mut impl Dial,
 ) -> Result<LoggedIn, MonitorLoginError> {
-    let LoginLeg { host, tls, trusts_any } = leg;
+    let LoginLeg { host, tls, trusts_any, named_by } = leg;
     let mut config = config.clone();
     // The library neither asks for TLS nor begins it: it binds the login to what is there.
     config.ssl_negotiation(SslNegotiation::Direct);
@@ -127,7 +133,7 @@ pub(crate) async fn log_in(
         let is_of_kind = is_encrypted == (kind == Encryption::Tls);
         config.ssl_mode(if is_encrypted { SslMode::Require } else { SslMode::Disable });
         let protects = trusts_any || leg.protects(&stream);
-        let stream = GuardedStream::new(stream, protects);
+        let stream = GuardedStream::new(stream, protects, named_by);
         match config.connect_raw(stream, AsItIs).await {
             Ok(logged_in) => return Ok(logged_in),
             Err(error) if may_go_on && is_of_kind && refuses_kind(&error) => {

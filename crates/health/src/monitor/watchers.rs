@@ -8,10 +8,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::{ServerSignals, WatchedServer, checker, inquiry, prober};
+use crate::guard::NamedBy;
 use crate::judge::{JudgeSettings, Observation};
 use crate::login::MonitorLogin;
 use crate::probe::ServerHosts;
-use trunkline_topology::{ProbeSpec, ServerId, ServerSpec};
+use trunkline_topology::{Origin, ProbeSpec, ServerId, ServerSpec};
 
 /// How the tasks of each server are woken. Clones share.
 #[derive(Clone, Debug, Default)]
@@ -61,10 +62,14 @@ impl Watchers {
     /// Begins to watch a server.
     pub(super) fn watch(&mut self, id: ServerId, spec: &ServerSpec) {
         let probe = watch::Sender::new(spec.probe.clone());
+        let named_by = match spec.origin {
+            Origin::Configured | Origin::Added => NamedBy::Operator,
+            Origin::Discovered(_) => NamedBy::Discovery,
+        };
         let watched = Arc::new(WatchedServer {
             id,
             name: spec.name.clone(),
-            server: self.hosts.enter(spec.host.clone(), spec.port),
+            server: self.hosts.enter(spec.host.clone(), spec.port).named(named_by),
             probe: probe.subscribe(),
             login: self.login.clone(),
             settings: self.settings.clone(),

@@ -62,7 +62,8 @@ pub(super) async fn open(
     config.application_name(APPLICATION_NAME);
     let mut dialer = Redial { first: Some(stream), address: &address, tick: settings.tick };
     let tls = login.tls.of(server.host(), server.port());
-    let leg = LoginLeg { host: server.host(), tls, trusts_any: login.trusts_any_server };
+    let (host, named_by) = (server.host(), server.named_by());
+    let leg = LoginLeg { host, tls, trusts_any: login.trusts_any_server, named_by };
     match timeout_at(deadline, log_in(&config, leg, &mut dialer)).await {
         Err(_) => Err(at(Some(address), timed_out)),
         Ok(Err(failure)) => {

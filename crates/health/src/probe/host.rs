@@ -10,6 +10,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use crate::guard::NamedBy;
 use crate::judge::ProbeFailure;
 use trunkline_topology::Address;
 
@@ -23,6 +24,7 @@ pub struct ServerHost {
     port: u16,
     last: Arc<Mutex<LastLookup>>,
     book: ServerHosts,
+    named_by: NamedBy,
 }
 
 /// Servers that are watched together: each knows which addresses are another's. Those dropped are forgotten.
@@ -37,7 +39,7 @@ impl ServerHosts {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|other| other.strong_count() > 0);
         all.push(Arc::downgrade(&last));
-        ServerHost { host, port, last, book: self.clone() }
+        ServerHost { host, port, last, book: self.clone(), named_by: NamedBy::Operator }
     }
 
     /// What the names of all gave last.
@@ -71,6 +73,17 @@ impl ServerHost {
     #[must_use]
     pub fn new(host: String, port: u16) -> Self {
         ServerHosts::default().enter(host, port)
+    }
+
+    /// The same, as one that `named_by` says is there.
+    #[must_use]
+    pub fn named(mut self, named_by: NamedBy) -> Self {
+        self.named_by = named_by;
+        self
+    }
+
+    pub(super) fn named_by(&self) -> NamedBy {
+        self.named_by
     }
 
     pub(super) fn host(&self) -> &str {
