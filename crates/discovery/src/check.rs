@@ -117,14 +117,22 @@ pub fn host_of(text: &str, sockets: SocketHosts) -> Option<String> {
         let is_fit = sockets == SocketHosts::Allowed && text.len() <= DIRECTORY_MAX;
         return (is_fit && !text.chars().any(char::is_control)).then(|| text.to_owned());
     }
-    if let Ok(ip) = text.parse::<IpAddr>() {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if let Ok(ip) = name.parse::<IpAddr>() {
         // Nobody is there; to Linux 0.0.0.0 is this machine.
         return (!ip.is_unspecified() && !ip.is_multicast()).then(|| ip.to_string());
     }
-    let name = text.strip_suffix('.').unwrap_or(text);
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let has_shape = !name.is_empty() && name.len() <= HOST_MAX && !name.starts_with(['-', '.']);
-    (has_shape && name.chars().all(is_plain)).then(|| name.to_ascii_lowercase())
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    let is_label = |label: &str| !label.is_empty() && !label.starts_with('-') && label.chars().all(is_plain);
+    // 127.1, 0x7f000001 and the like are addresses to inet_aton(3), which name resolution tries first.
+    let is_number = |label: &str| {
+        let hex = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
+        hex.map_or(label.chars().all(|c| c.is_ascii_digit()), |hex| {
+            hex.chars().all(|c| c.is_ascii_hexdigit())
+        })
+    };
+    let is_fit = name.len() <= HOST_MAX && name.split('.').all(is_label) && !name.split('.').all(is_number);
+    is_fit.then(|| name.to_ascii_lowercase())
 }
 
 fn is_plain(c: char) -> bool {
@@ -171,4 +179,155 @@ fn zone_of(text: &str) -> Option<Arc<str>> {
 
 fn printable(text: &str) -> Arc<str> {
     text.chars().take(WORD_MAX).map(|c| if c.is_control() { '?' } else { c }).collect::<String>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn member(name: &str, host: &str, port: u16) -> Member {
+        Member { name: name.to_owned(), host: host.to_owned(), port, ..Member::default() }
+    }
+
+    fn checked(members: Vec<Member>) -> Result<Vec<Member>, AnswerFault> {
+        check(members, SocketHosts::Refused)
+    }
+
+    fn many(count: usize) -> Vec<Member> {
+        (0..count).map(|n| member(&format!("m{n}"), &format!("h{n}"), 5432)).collect()
+    }
+
+    #[test]
+    fn an_answer_has_one_member_at_least_and_only_so_many() {
+        assert_eq!(checked(Vec::new()), Err(AnswerFault::Empty));
+        assert_eq!(checked(many(MEMBERS_MAX)).unwrap().len(), MEMBERS_MAX);
+        assert_eq!(checked(many(MEMBERS_MAX + 1)), Err(AnswerFault::TooMany(MEMBERS_MAX + 1)));
+    }
+
+    #[test]
+    fn a_cluster_has_one_leader_at_most() {
+        let mut members = many(3);
+        members[0].role = RoleHint::Primary;
+        assert!(checked(members.clone()).is_ok());
+        members[2].role = RoleHint::Primary;
+        let (first, second) = ("m0".to_owned(), "m2".to_owned());
+        assert_eq!(checked(members), Err(AnswerFault::TwoLeaders { first, second }));
+    }
+
+    #[test]
+    fn a_place_is_one_however_it_is_written() {
+        for (left, right) in [("DB1.example.", "db1.example"), ("::1", "0:0:0:0:0:0:0:1")] {
+            let fault = checked(vec![member("a", left, 1), member("b", right, 1)]).unwrap_err();
+            assert!(matches!(fault, AnswerFault::PlaceTwice { .. }), "{fault}");
+            assert!(checked(vec![member("a", left, 1), member("b", right, 2)]).is_ok());
+        }
+    }
+
+    #[test]
+    fn hosts_are_those_that_can_be_connected_to() {
+        let longest = format!("{}.example", "a".repeat(HOST_MAX - 8));
+        for host in [
+            "db1",
+            "10.0.0.1",
+            "1.db1",
+            "3f2a9c1b7d10",
+            "1.2.3.x",
+            "fd00::1",
+            "a_b.c-d",
+            "127.0.0.1",
+            longest.as_str(),
+        ] {
+            assert!(host_of(host, SocketHosts::Refused).is_some(), "{host}");
+        }
+        let too_long = format!("a{longest}");
+        for host in [
+            "",
+            ".",
+            "-x",
+            "a b",
+            "a\nb",
+            "a/b",
+            "0.0.0.0",
+            "0.0.0.0.",
+            "0",
+            "127.1",
+            "0x7f.1",
+            "a..b",
+            "a.-b",
+            "::",
+            "224.0.0.1",
+            "db1:5432",
+            "fe80::1%eth0",
+            "bücher",
+            "a,b",
+            &too_long,
+        ] {
+            assert_eq!(host_of(host, SocketHosts::Refused), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_directory_of_sockets_is_for_sources_on_this_machine() {
+        let directory = format!("/{}", "d".repeat(DIRECTORY_MAX - 1));
+        assert_eq!(host_of(&directory, SocketHosts::Refused), None);
+        assert_eq!(host_of(&directory, SocketHosts::Allowed).as_deref(), Some(directory.as_str()));
+        assert_eq!(host_of(&format!("{directory}d"), SocketHosts::Allowed), None);
+        assert_eq!(host_of("/run/\n", SocketHosts::Allowed), None);
+    }
+
+    #[test]
+    fn long_names_that_differ_at_their_end_stay_apart_and_stay_what_they_are() {
+        let pod = "a-very-long-name-of-a-stateful-set-that-somebody-chose-on-a-bad-day";
+        let members = vec![member(&format!("{pod}-0"), "a", 1), member(&format!("{pod}-1"), "b", 1)];
+        let names: Vec<_> = checked(members).unwrap().into_iter().map(|member| member.name).collect();
+        assert_eq!(
+            names,
+            [
+                "a-very-long-name-of-a-stateful-set-that-somebody-chose-6b433a12",
+                "a-very-long-name-of-a-stateful-set-that-somebody-chose-6c433ba5",
+            ]
+        );
+    }
+
+    #[test]
+    fn words_are_made_fit() {
+        let named = Member {
+            weight: Some(u16::MAX),
+            zone: Some("eu west\u{1b}".into()),
+            tags: vec!["a\nb".into(); TAGS_MAX + 1],
+            ..member("", "db1", 5432)
+        };
+        let members = checked(vec![named]).unwrap();
+        let member = &members[0];
+        assert_eq!((member.name.as_str(), member.weight), ("db1:5432", Some(WEIGHT_MAX)));
+        assert_eq!((member.zone.as_deref(), member.tags.len()), (Some("eu_west_"), TAGS_MAX));
+        assert_eq!(&*member.tags[0], "a?b");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_passes_can_be_used(
+            members in prop::collection::vec(("\\PC{0,80}|[a-z]{1,3}", "\\PC{0,20}|[a-z.]{1,4}|[0-9a-f:.]{2,9}", 0_u16..3, "\\PC{0,80}"), 0..6),
+        ) {
+            let members: Vec<_> = members
+                .into_iter()
+                .map(|(name, host, port, zone)| Member { zone: Some(zone.into()), ..member(&name, &host, port) })
+                .collect();
+            if let Ok(good) = checked(members.clone()) {
+                prop_assert_eq!(good.len(), members.len());
+                let names: HashSet<_> = good.iter().map(|member| &member.name).collect();
+                prop_assert_eq!(names.len(), good.len());
+                for member in &good {
+                    prop_assert!(is_name(&member.name), "{}", member.name);
+                    prop_assert!(member.port > 0 && !member.host.starts_with('/'));
+                    prop_assert_eq!(host_of(&member.host, SocketHosts::Refused), Some(member.host.clone()));
+                    prop_assert!(member.zone.as_ref().is_none_or(|zone| zone.chars().count() <= WORD_MAX));
+                }
+                let again = checked(good.clone());
+                prop_assert_eq!(again, Ok(good), "what is good stays as it is");
+            }
+        }
+    }
 }

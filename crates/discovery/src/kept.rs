@@ -2,8 +2,9 @@
 //!
 //! What is read is checked as if a stranger had sent it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -163,12 +164,18 @@ pub(crate) fn write(
 }
 
 fn replace(state_dir: &Path, file: &Path, kept: &KeptFile) -> io::Result<()> {
-    // Of mode 0600, as it is made. If this process is killed, it stays there: the next start finds it by its beginning.
-    let mut new = tempfile::Builder::new().prefix(".discovery-").tempfile_in(state_dir)?;
-    serde_json::to_writer(&mut new, kept)?;
-    new.write_all(b"\n")?;
-    new.as_file().sync_all()?;
-    new.persist(file).map_err(|error| error.error)?;
+    // Of one name for each source: what a killed process has left is removed by the next one.
+    let new = file.with_extension("json.new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut text = serde_json::to_vec(kept)?;
+    text.push(b'\n');
+    let mut writing = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    writing.write_all(&text)?;
+    writing.sync_all()?;
+    fs::rename(&new, file)?;
     File::open(state_dir)?.sync_all()
 }
 
@@ -201,6 +208,123 @@ impl From<&Member> for KeptMember {
             weight: *weight,
             zone: zone.as_deref().map(str::to_owned),
             tags: tags.iter().map(|tag| tag.to_string()).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn members() -> Vec<Member> {
+        let first = Member {
+            name: "pg1".to_owned(),
+            host: "10.0.0.1".to_owned(),
+            port: 5432,
+            role: RoleHint::Primary,
+            weight: Some(0),
+            zone: Some("a".into()),
+            tags: vec!["nofailover".into()],
+        };
+        let second = Member { name: "pg2".to_owned(), port: 5433, ..Member::default() };
+        vec![first, Member { host: "db2".to_owned(), role: RoleHint::Replica, ..second }]
+    }
+
+    fn read_main(directory: &Path) -> Result<Option<Kept>, KeptError> {
+        read(directory, "main", "patroni", SocketHosts::Refused)
+    }
+
+    #[test]
+    fn what_is_written_is_read_by_its_own_source_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        assert_eq!(read_main(directory.path()).unwrap(), None);
+        for _ in 0..2 {
+            write(directory.path(), "main", "patroni", &members(), at).unwrap();
+        }
+        assert_eq!(read_main(directory.path()).unwrap(), Some(Kept { members: members(), at }));
+        let file = directory.path().join("discovery-main.json");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left there");
+        assert!(read(directory.path(), "main", "dns", SocketHosts::Refused).is_err(), "of another kind");
+        fs::rename(&file, directory.path().join("discovery-other.json")).unwrap();
+        assert!(read(directory.path(), "other", "patroni", SocketHosts::Refused).is_err(), "of another name");
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["", "../x", "a/b", "a b"] {
+            assert!(matches!(
+                read(directory.path(), name, "dns", SocketHosts::Refused),
+                Err(KeptError::Name(_))
+            ));
+            let written = write(directory.path(), name, "dns", &members(), UNIX_EPOCH);
+            assert!(matches!(written, Err(KeptError::Name(_))));
+        }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("discovery-main.json");
+        symlink("/dev/zero", &file).unwrap();
+        assert!(read_main(directory.path()).unwrap_err().to_string().contains("is no regular file"));
+        // It is replaced itself, not what it leads to.
+        write(directory.path(), "main", "patroni", &members(), UNIX_EPOCH).unwrap();
+        assert!(read_main(directory.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn hostile_files_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("discovery-main.json");
+        write(directory.path(), "main", "patroni", &members(), UNIX_EPOCH).unwrap();
+        let good = fs::read_to_string(&file).unwrap();
+        let edited = |from: &str, to: &str| {
+            assert!(good.contains(from), "{good}");
+            good.replace(from, to)
+        };
+        let cases = [
+            (String::new(), "EOF"),
+            ("[".repeat(100_000), "is not used"),
+            (edited("\"version\":1", "\"version\":2"), "version 2"),
+            (edited("\"at\":0", "\"at\":18446744073709551615"), "out of range"),
+            (edited("replica", "primary"), "two leaders"),
+            (edited("\"port\":5433", "\"port\":0"), "port"),
+            (edited("\"port\":5433", "\"port\":65536"), "65536"),
+            (edited("db2", "/run/x"), "no host"),
+            (edited("\"source\":", "\"x\":0,\"source\":"), "unknown field"),
+            (format!("{good}{}", " ".repeat(ANSWER_BYTES_MAX)), "is longer than"),
+        ];
+        for (text, told) in cases {
+            fs::write(&file, &text).unwrap();
+            let error = read_main(directory.path()).unwrap_err().to_string();
+            assert!(error.contains(told) && error.contains("discovery-main.json"), "{told}: {error}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_file_that_is_cut_or_changed_anywhere_is_read_or_refused(at in 0_usize..400, byte in any::<u8>()) {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("discovery-main.json");
+            write(directory.path(), "main", "patroni", &members(), UNIX_EPOCH).unwrap();
+            let good = fs::read(&file).unwrap();
+            let at = at % good.len();
+            fs::write(&file, &good[..at]).unwrap();
+            prop_assert!(read_main(directory.path()).is_err() || at == good.len() - 1);
+            let mut changed = good;
+            changed[at] = byte;
+            fs::write(&file, &changed).unwrap();
+            if let Ok(kept) = read_main(directory.path()) {
+                prop_assert_eq!(kept.unwrap().members.len(), 2);
+            }
         }
     }
 }

@@ -114,11 +114,14 @@ impl FromStr for HttpUrl {
             return Err(UrlError::Query(text.to_owned()));
         }
         let authority = uri.authority().ok_or_else(garbled)?;
-        let port = match (authority.port_u16(), authority.port()) {
-            (Some(0), _) | (None, Some(_)) => return Err(garbled()),
-            (Some(port), _) => port,
-            (None, None) => usual_port,
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => usual_port,
+            Some(port) => port.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or_else(garbled)?,
+            None => return Err(garbled()),
         };
+        if port == 0 {
+            return Err(garbled());
+        }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         let url = Self::new(scheme, host, port).map_err(|_| garbled())?;
         Ok(Self { prefix: uri.path().trim_end_matches('/').to_owned(), ..url })

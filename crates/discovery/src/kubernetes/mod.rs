@@ -1,4 +1,12 @@
-//! The endpoints of Kubernetes Services.
+//! The endpoints of Kubernetes Services, by EndpointSlices of the API.
+//!
+//! - `slices`: what the API says, and which members that are; pure.
+//! - `lines`: the lines of a watch; pure.
+//! - `watch`: list, watch, and what follows the end of a watch.
+
+mod lines;
+mod slices;
+mod watch;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -65,9 +73,9 @@ impl KubernetesSettings {
 
 /// Asks until it is dropped.
 pub(crate) async fn follow(
-    _settings: &KubernetesSettings,
-    _interval: Duration,
-    _news: &NewsSender,
+    settings: &KubernetesSettings,
+    interval: Duration,
+    news: &NewsSender,
 ) -> Infallible {
-    std::future::pending().await
+    watch::follow(settings, interval, news).await
 }

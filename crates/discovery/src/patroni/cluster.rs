@@ -21,15 +21,12 @@ struct ClusterView {
 #[derive(Deserialize)]
 struct ClusterMember {
     name: String,
-    #[serde(default)]
-    role: String,
-    #[serde(default)]
-    state: String,
+    role: Option<String>,
+    state: Option<String>,
     /// Not there while a member has yet to say where it is.
     host: Option<String>,
     port: Option<u16>,
-    #[serde(default)]
-    tags: BTreeMap<String, Value>,
+    tags: Option<BTreeMap<String, Value>>,
 }
 
 /// The members that say where they are, whatever their state: health judges it.
@@ -43,21 +40,23 @@ pub(super) fn read(body: &[u8]) -> Result<Vec<Member>, String> {
 
 fn member(member: ClusterMember) -> Option<Member> {
     let ClusterMember { name, role, state, host, port, tags } = member;
+    let tags = tags.unwrap_or_default();
     let is_excluded = tags.get("noloadbalance").is_some_and(is_true);
     let weight = if is_excluded { Some(0) } else { tags.get("weight").and_then(weight) };
     let zone = tags.get("zone").and_then(text).map(Arc::from);
     let kept = tags.iter().filter_map(|(key, value)| shown(key, value)).collect();
-    let role = role_hint(&role, &state);
+    let role = role_hint(role.as_deref(), state.as_deref());
     Some(Member { name, host: host?, port: port.unwrap_or(PORT), role, weight, zone, tags: kept })
 }
 
 /// What the role is a hint for, if the member's PostgreSQL is up. The leader of a standby cluster takes no writes.
-fn role_hint(role: &str, state: &str) -> RoleHint {
+fn role_hint(role: Option<&str>, state: Option<&str>) -> RoleHint {
     match (state, role) {
-        ("running" | "streaming", "leader" | "primary" | "master") => RoleHint::Primary,
-        ("running" | "streaming", "replica" | "sync_standby" | "quorum_standby" | "standby_leader") => {
-            RoleHint::Replica
-        }
+        (Some("running" | "streaming"), Some("leader" | "primary" | "master")) => RoleHint::Primary,
+        (
+            Some("running" | "streaming"),
+            Some("replica" | "sync_standby" | "quorum_standby" | "standby_leader"),
+        ) => RoleHint::Replica,
         _ => RoleHint::Unknown,
     }
 }
