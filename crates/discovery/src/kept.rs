@@ -52,7 +52,7 @@ pub(crate) enum KeptError {
 
 /// What is on disk of one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Kept {
+pub(crate) struct KeptAnswer {
     /// The members, checked.
     pub(crate) members: Vec<Member>,
     /// When they were named last.
@@ -110,7 +110,7 @@ pub(crate) fn read(
     source: &str,
     kind: &str,
     sockets: SocketHosts,
-) -> Result<Option<Kept>, KeptError> {
+) -> Result<Option<KeptAnswer>, KeptError> {
     let file = file_of(state_dir, source)?;
     let garbled = |reason: String| KeptError::Garbled { file: file.clone(), reason };
     let text = match read_bounded(&file) {
@@ -128,7 +128,7 @@ pub(crate) fn read(
     let at = at.ok_or_else(|| garbled("its time is out of range".to_owned()))?;
     let members = kept.members.into_iter().map(Member::from).collect();
     let members = check(members, sockets).map_err(|fault| KeptError::Faulty { file: file.clone(), fault })?;
-    Ok(Some(Kept { members, at }))
+    Ok(Some(KeptAnswer { members, at }))
 }
 
 /// A regular file only: anything else could block.
@@ -234,7 +234,7 @@ mod tests {
         vec![first, Member { host: "db2".to_owned(), role: RoleHint::Replica, ..second }]
     }
 
-    fn read_main(directory: &Path) -> Result<Option<Kept>, KeptError> {
+    fn read_main(directory: &Path) -> Result<Option<KeptAnswer>, KeptError> {
         read(directory, "main", "patroni", SocketHosts::Refused)
     }
 
@@ -246,7 +246,7 @@ mod tests {
         for _ in 0..2 {
             write(directory.path(), "main", "patroni", &members(), at).unwrap();
         }
-        assert_eq!(read_main(directory.path()).unwrap(), Some(Kept { members: members(), at }));
+        assert_eq!(read_main(directory.path()).unwrap(), Some(KeptAnswer { members: members(), at }));
         let file = directory.path().join("discovery-main.json");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left there");

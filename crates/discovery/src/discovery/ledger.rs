@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Sources;
 use crate::check::check;
 use crate::found::{AnswerFrom, Found, GoodAnswer, LastError, SourceStatus};
-use crate::kept::{self, Kept};
+use crate::kept::{self, KeptAnswer};
 use crate::limits::{ERROR_TEXT_MAX, KEPT_AGE_MAX, SOURCES_MAX};
 use crate::member::{Member, RoleHint};
 use crate::news::{Members, News, NewsSender, SourceError};
@@ -20,7 +20,7 @@ use crate::surroundings::Surroundings;
 
 /// What was found, and who is asked.
 pub(super) struct Ledger {
-    entries: Vec<Entry>,
+    entries: Vec<FollowedSource>,
     state_dir: Option<PathBuf>,
     around: Surroundings,
     runtime: Handle,
@@ -32,7 +32,7 @@ pub(super) struct Ledger {
 }
 
 /// One source.
-struct Entry {
+struct FollowedSource {
     settings: SourceSettings,
     status: SourceStatus,
     /// Of the task that asks.
@@ -79,8 +79,12 @@ impl Ledger {
 
     /// Files are small and few: reading and writing them here blocks for a moment that nobody but sources waits for.
     fn set(&mut self, sources: &Sources) {
-        self.state_dir.clone_from(&sources.state_dir);
         let mut before = std::mem::take(&mut self.entries);
+        if self.state_dir != sources.state_dir {
+            self.state_dir.clone_from(&sources.state_dir);
+            // Nothing is there yet: the next answers are written, whatever they say.
+            before.iter_mut().for_each(|entry| entry.kept_at = None);
+        }
         for settings in sources.sources.iter().take(SOURCES_MAX) {
             let known = before.iter().position(|entry| entry.settings.name == settings.name);
             let entry = match known.map(|at| before.swap_remove(at)) {
@@ -104,14 +108,14 @@ impl Ledger {
         settings: &SourceSettings,
         status: SourceStatus,
         kept_at: Option<SystemTime>,
-    ) -> Entry {
+    ) -> FollowedSource {
         self.tasks += 1;
         let number = self.tasks;
         let news = NewsSender::new(number, self.sender.clone());
         let (settings, around) = (settings.clone(), self.around.clone());
         let following = follow(settings.clone(), around, news);
         let task = AbortOnDropHandle::new(self.runtime.spawn(async move { match following.await {} }));
-        Entry { settings, status, number, kept_at, _task: task }
+        FollowedSource { settings, status, number, kept_at, _task: task }
     }
 
     /// Of a source that is new: what is kept of it.
@@ -129,7 +133,7 @@ impl Ledger {
         };
         let Some(state_dir) = &self.state_dir else { return (status, None) };
         match kept::read(state_dir, name, kind.as_str(), kind.socket_hosts()) {
-            Ok(Some(Kept { members, at })) => {
+            Ok(Some(KeptAnswer { members, at })) => {
                 tracing::info!(discovery.source = %name, members = members.len(), "source goes on from its last good answer on disk");
                 status.answer = Some(GoodAnswer { members: members.into(), at, from: AnswerFrom::Disk });
                 (status, Some(at))
@@ -157,7 +161,7 @@ impl Ledger {
     }
 }
 
-impl Entry {
+impl FollowedSource {
     fn hear(&mut self, members: Members, state_dir: Option<&Path>, now: SystemTime) {
         let checked = members.and_then(|members| {
             check(members, self.settings.kind.socket_hosts()).map_err(SourceError::Faulty)

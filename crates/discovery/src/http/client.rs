@@ -267,11 +267,12 @@ impl HttpAnswer {
             match self.body.frame().await {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(failure(&self.place, &error)),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => return Ok(Some(data)),
-                    // Trailers say nothing here.
-                    Err(_) => {}
-                },
+                // Trailers say nothing here.
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
             }
         }
     }

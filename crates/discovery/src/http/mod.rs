@@ -1,7 +1,7 @@
 //! An HTTP client for sources: HTTP/1.1, with TLS or without, every answer bounded, no redirects.
 //!
-//! - [`url`]: where.
-//! - [`settings`]: TLS and credentials.
+//! - `url`: where.
+//! - `settings`: TLS and credentials.
 //! - `client`: one request over one connection.
 
 pub(crate) mod client;

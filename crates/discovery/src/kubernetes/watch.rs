@@ -24,7 +24,7 @@ use crate::http::{HttpCredentials, HttpScheme, HttpSettings, HttpTls, HttpUrl, S
 use crate::news::{Members, NewsSender, SourceError};
 
 /// How much later than agreed the API may end a watch before it is taken for dead.
-const SLACK: Duration = Duration::from_secs(15);
+const SLACK: Duration = Duration::from_secs(5);
 
 /// A watch that ends sooner has not worked: the next one waits.
 const SHORTEST: Duration = Duration::from_secs(1);

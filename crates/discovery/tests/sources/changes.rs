@@ -87,3 +87,16 @@ async fn a_source_with_other_settings_keeps_its_answer_and_asks_anew() {
         .unwrap()
         .unwrap();
 }
+
+#[tokio::test]
+async fn another_directory_gets_the_answer_that_is_there() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let fake = Fake::start(|_| ok(CLUSTER)).await;
+    let discovery = start(&fake, one.path());
+    let mut found = discovery.found();
+    let before = until(&mut found, |source| source.answer.is_some()).await;
+    let asked = fake.heads().len();
+    discovery.set(vec![source("main", patroni(&[&fake.url]))], Some(other.path().to_owned()));
+    until(&mut found, |source| source.answer != before.answer && fake.heads().len() > asked + 1).await;
+    assert!(other.path().join("discovery-main.json").exists());
+}

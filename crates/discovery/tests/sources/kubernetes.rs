@@ -132,6 +132,16 @@ async fn a_watch_that_ends_or_is_cut_goes_on_at_its_last_bookmark() {
 }
 
 #[tokio::test]
+async fn a_watch_that_falls_silent_begins_again() {
+    let mut api = api(LIST).await;
+    let (_discovery, mut found) = follow(kubernetes(&api.fake));
+    let _silent = api.next_watch().await;
+    let _next = api.next_watch().await;
+    let source = until(&mut found, |source| source.answer.is_some()).await;
+    assert_eq!((source.last_error, api.asked().len()), (None, 3), "one list, two watches");
+}
+
+#[tokio::test]
 async fn what_an_api_has_forgotten_is_listed_again() {
     let mut api = api(LIST).await;
     let (_discovery, mut found) = follow(kubernetes(&api.fake));

@@ -149,9 +149,16 @@ fn endless_body() -> Reply {
     Reply::Endless(format!("HTTP/1.1 200 OK\r\n\r\n{}", " ".repeat(64 << 10)).into_bytes())
 }
 
+fn endless_head() -> Reply {
+    Reply::Endless(format!("HTTP/1.1 200 OK\r\nX-Long: {}", "x".repeat(64 << 10)).into_bytes())
+}
+
+/// What a case is, what is answered, and what is told of it.
+type Case = (&'static str, fn() -> Reply, &'static str);
+
 #[tokio::test]
 async fn what_a_hostile_patroni_says_changes_nothing_and_is_told() {
-    let cases: [(&str, fn() -> Reply, &str); 13] = [
+    let cases: &[Case] = &[
         ("two leaders", two_leaders, "two leaders, \"pg1\" and \"pg2\""),
         ("nobody", || ok(r#"{"members": []}"#), "names no member"),
         ("nobody with a place", || ok(r#"{"members": [{"name": "pg1"}]}"#), "names no member"),
@@ -163,6 +170,7 @@ async fn what_a_hostile_patroni_says_changes_nothing_and_is_told() {
         ("garbage", || ok("<html>"), "cannot be read"),
         ("arrays without end", nested, "recursion limit"),
         ("no HTTP", || Reply::Raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec()), "cannot be read"),
+        ("a head without end", endless_head, "cannot be read"),
         ("a body without end", endless_body, "longer than 4194304 bytes"),
         (
             "a body that is cut",
@@ -170,7 +178,7 @@ async fn what_a_hostile_patroni_says_changes_nothing_and_is_told() {
             "could not ask",
         ),
     ];
-    for (what, reply, told) in cases {
+    for &(what, reply, told) in cases {
         let fake = changing(1, || ok(CLUSTER), reply).await;
         // So much takes a moment to send where others compute, too.
         let settings = PatroniSettings { timeout: Duration::from_secs(20), ..settings(&[&fake.url]) };
