@@ -1,6 +1,6 @@
 //! The task that checks answers, keeps them on disk, and publishes them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -63,7 +63,7 @@ impl Ledger {
         loop {
             tokio::select! {
                 news = self.news.recv() => match news {
-                    Some(news) => self.hear(news),
+                    Some(news) => self.hear(news).await,
                     None => return,
                 },
                 changed = wanted.changed() => match changed {
@@ -77,7 +77,7 @@ impl Ledger {
         }
     }
 
-    /// Files are small and few: reading and writing them here blocks for a moment that nobody but sources waits for.
+    /// Reads what is kept of sources that are new: small files, and seldom.
     fn set(&mut self, sources: &Sources) {
         let mut before = std::mem::take(&mut self.entries);
         if self.state_dir != sources.state_dir {
@@ -147,12 +147,18 @@ impl Ledger {
         }
     }
 
-    fn hear(&mut self, News { task, members }: News) {
-        let state_dir = self.state_dir.as_deref();
+    async fn hear(&mut self, News { task, members }: News) {
         // Of a task that has been ended since: its source is gone, or has other settings.
-        let Some(entry) = self.entries.iter_mut().find(|entry| entry.number == task) else { return };
-        entry.hear(members, state_dir, SystemTime::now());
+        let Some(at) = self.entries.iter().position(|entry| entry.number == task) else { return };
+        let now = SystemTime::now();
+        let keep = self.entries.get_mut(at).and_then(|entry| entry.hear(members, now));
         self.publish();
+        // Who reads what was found does not wait for the disk.
+        if let (Some(keep), Some(state_dir), Some(entry)) = (keep, &self.state_dir, self.entries.get_mut(at))
+        {
+            entry.keep(keep, state_dir.clone(), now).await;
+            self.publish();
+        }
     }
 
     fn publish(&self) {
@@ -162,17 +168,21 @@ impl Ledger {
 }
 
 impl FollowedSource {
-    fn hear(&mut self, members: Members, state_dir: Option<&Path>, now: SystemTime) {
+    /// What is to be kept on disk now, if anything is.
+    fn hear(&mut self, members: Members, now: SystemTime) -> Option<Arc<[Member]>> {
         let checked = members.and_then(|members| {
             check(members, self.settings.kind.socket_hosts()).map_err(SourceError::Faulty)
         });
         match checked {
-            Ok(members) => self.believe(members, state_dir, now),
-            Err(error) => self.regret(&error, now),
+            Ok(members) => self.believe(members, now),
+            Err(error) => {
+                self.regret(&error, now);
+                None
+            }
         }
     }
 
-    fn believe(&mut self, members: Vec<Member>, state_dir: Option<&Path>, now: SystemTime) {
+    fn believe(&mut self, members: Vec<Member>, now: SystemTime) -> Option<Arc<[Member]>> {
         let status = &mut self.status;
         let is_same = status.members() == members;
         if status.is_failing() {
@@ -183,26 +193,30 @@ impl FollowedSource {
             status.role_changes += u64::from(has_role_changed(status.members(), &members));
         }
         status.errors_since = 0;
-        let members = match &status.answer {
+        let members: Arc<[Member]> = match &status.answer {
             Some(answer) if is_same => Arc::clone(&answer.members),
             _ => members.into(),
         };
-        status.answer = Some(GoodAnswer { members, at: now, from: AnswerFrom::Source });
+        status.answer = Some(GoodAnswer { members: Arc::clone(&members), at: now, from: AnswerFrom::Source });
         let is_old =
             self.kept_at.is_none_or(|at| now.duration_since(at).map_or(true, |age| age >= KEPT_AGE_MAX));
-        if !is_same || is_old {
-            self.keep(state_dir, now);
-        }
+        (!is_same || is_old).then_some(members)
     }
 
-    fn keep(&mut self, state_dir: Option<&Path>, now: SystemTime) {
+    async fn keep(&mut self, members: Arc<[Member]>, state_dir: PathBuf, now: SystemTime) {
         let status = &mut self.status;
-        let Some(state_dir) = state_dir else { return };
+        let (name, kind) = (Arc::clone(&status.name), status.kind);
+        let writing =
+            tokio::task::spawn_blocking(move || kept::write(&state_dir, &name, kind, &members, now));
+        let written = match writing.await {
+            Ok(written) => written.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
         let before = status.keep_problem.take();
-        match kept::write(state_dir, &status.name, status.kind, status.members(), now) {
+        match written {
             Ok(()) => self.kept_at = Some(now),
             Err(error) => {
-                let text = bounded(&error.to_string());
+                let text = bounded(&error);
                 if before.as_ref() != Some(&text) {
                     tracing::warn!(discovery.source = %status.name, %error, "last good answer cannot be kept on disk");
                 }

@@ -287,3 +287,100 @@ impl SlicePort {
         self.name.as_deref().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A slice with these pods, of which `true` terminate.
+    fn slice(name: usize, pods: &[(u8, bool)]) -> String {
+        let endpoints: Vec<String> = pods
+            .iter()
+            .map(|(pod, leaves)| {
+                format!(
+                    r#"{{"addresses":["10.0.0.{pod}"],"conditions":{{"terminating":{leaves}}},"targetRef":{{"name":"pod-{pod}"}}}}"#
+                )
+            })
+            .collect();
+        let endpoints = endpoints.join(",");
+        format!(
+            r#"{{"metadata":{{"name":"s{name}","resourceVersion":"7"}},"addressType":"IPv4","ports":[{{"name":"","port":5432}}],"endpoints":[{endpoints}]}}"#
+        )
+    }
+
+    fn list(slices: &BTreeMap<usize, Vec<(u8, bool)>>) -> Slices {
+        let items: Vec<_> = slices.iter().map(|(name, pods)| slice(*name, pods)).collect();
+        let text = format!(r#"{{"metadata":{{"resourceVersion":"7"}},"items":[{}]}}"#, items.join(","));
+        Slices::read(text.as_bytes()).unwrap()
+    }
+
+    fn pods() -> impl Strategy<Value = Vec<(u8, bool)>> {
+        prop::collection::vec((1_u8..6, prop::bool::weighted(0.2)), 0..5)
+    }
+
+    proptest! {
+        #[test]
+        fn a_watch_leads_to_what_a_list_would_say(
+            first in prop::collection::btree_map(0_usize..4, pods(), 0..4),
+            events in prop::collection::vec((0_usize..4, prop::option::of(pods())), 0..12),
+        ) {
+            let mut slices = list(&first);
+            let mut model = first;
+            for (name, event) in events {
+                let (kind, text) = match &event {
+                    Some(pods) => ("MODIFIED", slice(name, pods)),
+                    None => ("DELETED", slice(name, &[])),
+                };
+                slices.follow(format!(r#"{{"type":"{kind}","object":{text}}}"#).as_bytes()).unwrap();
+                match event {
+                    Some(pods) => model.insert(name, pods),
+                    None => model.remove(&name),
+                };
+            }
+            let members = slices.members(None).unwrap();
+            prop_assert_eq!(&members, &list(&model).members(None).unwrap());
+            let names: HashSet<_> = members.iter().map(|member| member.name.clone()).collect();
+            prop_assert_eq!(names.len(), members.len());
+            let all = model.values().flatten();
+            let leaving: HashSet<u8> = all.clone().filter(|(_, leaves)| *leaves).map(|(pod, _)| *pod).collect();
+            let staying: HashSet<_> =
+                all.filter(|(pod, _)| !leaving.contains(pod)).map(|(pod, _)| format!("pod-{pod}")).collect();
+            prop_assert_eq!(names, staying);
+        }
+
+        #[test]
+        fn whatever_bytes_come_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "[\\[\\]{}:,\"a-z0-9]{0,80}") {
+            let mut slices = list(&BTreeMap::new());
+            for bytes in [bytes.as_slice(), text.as_bytes()] {
+                if let Err(fault) = slices.follow(bytes) {
+                    prop_assert!(matches!(fault, WatchFault::Garbled(_)));
+                }
+                prop_assert!(Slices::read(bytes).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn slices_and_endpoints_have_a_greatest_number() {
+        let empty: BTreeMap<_, _> = (0..SLICES_MAX).map(|name| (name, Vec::new())).collect();
+        let mut slices = list(&empty);
+        let more = |text: &str| format!(r#"{{"type":"ADDED","object":{text}}}"#);
+        let fault = slices.follow(more(&slice(SLICES_MAX, &[])).as_bytes()).unwrap_err();
+        assert_eq!(fault, WatchFault::Garbled(format!("there are more than {SLICES_MAX} slices")));
+        let mut slices = list(&BTreeMap::new());
+        let most = slice(0, &vec![(1, false); ENDPOINTS_MAX]);
+        assert_eq!(slices.follow(more(&most).as_bytes()), Ok(()));
+        let fault = slices.follow(more(&slice(1, &[(1, false)])).as_bytes()).unwrap_err();
+        assert_eq!(fault, WatchFault::Garbled(format!("there are more than {ENDPOINTS_MAX} endpoints")));
+    }
+
+    #[test]
+    fn a_list_that_is_not_whole_is_refused() {
+        let text = r#"{"metadata":{"resourceVersion":"7","continue":"abc"},"items":[]}"#;
+        assert_eq!(Slices::read(text.as_bytes()).err().as_deref(), Some("the list is not whole"));
+        let text = r#"{"metadata":{"resourceVersion":"7","continue":""},"items":null}"#;
+        assert!(Slices::read(text.as_bytes()).is_ok());
+    }
+}

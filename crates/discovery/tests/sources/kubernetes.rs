@@ -11,11 +11,11 @@ use crate::certificates::{Authority, ClientCertificates};
 use crate::fake::{Fake, Piece, Reply};
 use crate::{error, follow, names, until};
 
-/// A list as an API server writes it.
-const LIST: &str = include_str!("recorded/list.json");
+/// A list, as an API server of Kubernetes 1.30 writes it.
+const LIST: &str = include_str!("slices/list.json");
 
 /// A watch of the same, from the list's version on: a line for each change.
-const WATCH: &str = include_str!("recorded/watch.jsonl");
+const WATCH: &str = include_str!("slices/watch.jsonl");
 
 /// What an API server says when a version is too old, as the event of a watch.
 const GONE: &str = r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"too old resource version: 20150 (20400)","reason":"Expired","code":410}}"#;
