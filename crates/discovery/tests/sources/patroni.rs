@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use trunkline_discovery::http::HttpUrl;
+use trunkline_discovery::limits::{ANSWER_BYTES_MAX, ERROR_TEXT_MAX};
 use trunkline_discovery::patroni::PatroniSettings;
 use trunkline_discovery::{RoleHint, SourceKind};
 
@@ -77,6 +78,20 @@ async fn members_come_with_roles_and_tags() {
     let head = &fake.heads()[0];
     assert!(head.starts_with("GET /cluster HTTP/1.1\r\n"), "{head}");
     assert!(!head.to_lowercase().contains("authorization"), "{head}");
+}
+
+#[tokio::test]
+async fn an_answer_of_http_1_0_is_read_to_its_end() {
+    // As Python's http.server gives it, which Patroni is made with.
+    let answer = || {
+        let head =
+            "HTTP/1.0 200 OK\r\nServer: BaseHTTP/0.6 Python/3.11.2\r\nContent-Type: application/json\r\n\r\n";
+        Reply::Raw(format!("{head}{CLUSTER}").into_bytes())
+    };
+    let fake = Fake::start(move |_| answer()).await;
+    let (_discovery, mut found) = follow(patroni(&[&fake.url]));
+    let source = until(&mut found, |source| source.answer.is_some()).await;
+    assert_eq!((names(&source).as_str(), source.last_error), ("pg1 pg2 pg3 pg4", None));
 }
 
 #[tokio::test]
@@ -187,7 +202,20 @@ async fn what_a_hostile_patroni_says_changes_nothing_and_is_told() {
         let source = until(&mut found, |source| source.errors_since >= 1).await;
         assert!(error(&source).contains(told), "{what}: {}", error(&source));
         assert_eq!(source.members(), before.members(), "{what}");
-        assert!(error(&source).len() <= trunkline_discovery::limits::ERROR_TEXT_MAX, "{what}");
+        assert!(error(&source).len() <= ERROR_TEXT_MAX, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_has_a_longest_length() {
+    let padded = |length: usize| CLUSTER.to_owned() + &" ".repeat(length - CLUSTER.len());
+    for (length, is_read) in [(ANSWER_BYTES_MAX, true), (ANSWER_BYTES_MAX + 1, false)] {
+        let body = padded(length);
+        let fake = Fake::start(move |_| ok(&body)).await;
+        let settings = PatroniSettings { timeout: Duration::from_secs(20), ..settings(&[&fake.url]) };
+        let (_discovery, mut found) = follow(SourceKind::Patroni(settings));
+        let source = until(&mut found, |source| source.is_failing() || source.answer.is_some()).await;
+        assert_eq!(source.answer.is_some(), is_read, "{length}: {}", error(&source));
     }
 }
 
