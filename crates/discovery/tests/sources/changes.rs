@@ -96,9 +96,7 @@ async fn another_directory_gets_the_answer_that_is_there() {
     let fake = Fake::start(|_| ok(CLUSTER)).await;
     let discovery = start(&fake, one.path());
     let mut found = discovery.found();
-    let before = until(&mut found, |source| source.answer.is_some()).await;
-    let asked = fake.heads().len();
+    until(&mut found, |source| source.answer.is_some()).await;
     discovery.set(vec![source("main", patroni(&[&fake.url]))], Some(other.path().to_owned()));
-    until(&mut found, |source| source.answer != before.answer && fake.heads().len() > asked + 2).await;
-    assert!(other.path().join("discovery-main.json").exists());
+    until(&mut found, |_| other.path().join("discovery-main.json").exists()).await;
 }

@@ -1,7 +1,5 @@
 //! TLS and credentials, with Patroni as the API.
 
-use std::time::Duration;
-
 use trunkline_discovery::SourceKind;
 use trunkline_discovery::http::{CertificateCheck, HttpCredentials, HttpSettings, HttpTls, SecretFrom};
 use trunkline_discovery::patroni::PatroniSettings;
@@ -12,8 +10,7 @@ use crate::patroni::{CLUSTER, ok, settings};
 use crate::{error, follow, until};
 
 fn patroni(fake: &Fake, http: HttpSettings) -> SourceKind {
-    let timeout = Duration::from_secs(10);
-    SourceKind::Patroni(PatroniSettings { timeout, http, ..settings(&[&fake.url]) })
+    SourceKind::Patroni(PatroniSettings { http, ..settings(&[&fake.url]) })
 }
 
 fn trusting(authority: &Authority) -> HttpSettings {
