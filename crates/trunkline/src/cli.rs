@@ -6,13 +6,14 @@ use crate::commands::admin::{self, WantedState};
 #[cfg(feature = "demo")]
 use crate::commands::demo;
 use crate::commands::{
-    adopt, check, completions, config, health, init_sql, profile, reload, serve, server, sessions, status,
+    adopt, check, completions, config, health, init, init_sql, profile, reload, serve, server, sessions, status,
 };
 use crate::{Exit, Failure};
 
 const AFTER: &str = "\
 Examples:
   trunkline demo              a primary, two replicas, and Trunkline in front
+  trunkline init --from SOURCE       a configuration from what is there
   trunkline init-sql          SQL for the monitoring role of your servers
   trunkline serve --config trunkline.toml
   trunkline status --watch    which server serves, which does not, and why
@@ -41,6 +42,8 @@ enum Command {
     Check(check::Check),
     /// Print a configuration file
     Config(config::Config),
+    /// Make a configuration from a live cluster, Patroni, PgBouncer or HAProxy
+    Init(init::Init),
     /// Print the SQL that creates the monitoring role
     InitSql(init_sql::InitSql),
     /// Run a query through the endpoint and print where its time goes
@@ -113,6 +116,7 @@ impl Cli {
             Command::Health(health) => health.run(),
             Command::Check(check) => check.run(),
             Command::Config(config) => Ok(config.run()),
+            Command::Init(init) => init.run(),
             Command::InitSql(init_sql) => Ok(init_sql.run()),
             Command::Profile(profile) => profile.run(),
             Command::Status(status) => status.run(),

@@ -18,7 +18,7 @@ By hand, without psql: leave out the lines with a backslash, and set a password 
 Exit status: 0 printed, 2 wrong command line.";
 
 /// The role when none is named.
-const DEFAULT_ROLE: &str = "trunkline_monitor";
+pub(super) const DEFAULT_ROLE: &str = "trunkline_monitor";
 
 /// Longest name of a role, in bytes. Source: PostgreSQL 18, src/include/pg_config_manual.h, `NAMEDATALEN` - 1.
 const ROLE_BYTES_MAX: usize = 63;
@@ -79,7 +79,7 @@ pub(crate) struct InitSql {
 
 /// How the monitoring role reads stored secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum SecretAccess {
+pub(super) enum SecretAccess {
     /// One at a time, through a SECURITY DEFINER function
     Function,
     /// All of them, by SELECT on pg_authid
@@ -97,7 +97,7 @@ impl InitSql {
 }
 
 /// The SQL, for psql.
-fn recipe(verify: SecretAccess, role: &str) -> String {
+pub(super) fn recipe(verify: SecretAccess, role: &str) -> String {
     let secrets = match verify {
         SecretAccess::Function => FUNCTION,
         SecretAccess::PgAuthid => PG_AUTHID,
@@ -114,12 +114,12 @@ fn recipe(verify: SecretAccess, role: &str) -> String {
 }
 
 /// A name as SQL and psql want it: in quotes, but for the default one.
-fn identifier(name: &str) -> String {
+pub(super) fn identifier(name: &str) -> String {
     if name == DEFAULT_ROLE { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
 /// A name that a role may have, on one line.
-fn role_name(name: &str) -> Result<String, String> {
+pub(super) fn role_name(name: &str) -> Result<String, String> {
     if name.is_empty() || name.len() > ROLE_BYTES_MAX {
         return Err(format!("a role's name has 1 to {ROLE_BYTES_MAX} bytes"));
     }

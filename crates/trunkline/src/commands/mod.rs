@@ -6,10 +6,12 @@ pub(crate) mod adopt;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
+mod conninfo_tls;
 #[cfg(feature = "demo")]
 pub(crate) mod demo;
 mod fetch;
 pub(crate) mod health;
+pub(crate) mod init;
 pub(crate) mod init_sql;
 mod listen_failure;
 mod manager;

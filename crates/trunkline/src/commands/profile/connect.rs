@@ -15,7 +15,7 @@ use trunkline_tls::fleet::{FleetSettings, FleetTls};
 use trunkline_topology::{Address, Endpoint};
 
 use super::phases::Phases;
-use super::tls;
+use crate::commands::conninfo_tls;
 use crate::Failure;
 
 /// Port of the reads listener.
@@ -39,7 +39,7 @@ impl ProfiledEndpoint {
     /// The endpoint of a connection string, or of the PG* environment.
     pub(super) fn new(dsn: Option<&str>) -> Result<Self, Failure> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let (dsn, tls) = tls::split(dsn.unwrap_or_default(), variable)?;
+        let (dsn, tls) = conninfo_tls::split(dsn.unwrap_or_default(), variable)?;
         let mut config: Config = dsn.parse().map_err(|_| {
             Failure::usage("--dsn is not a valid connection string")
                 .hint("Write \"host=127.0.0.1 port=5434 user=postgres dbname=appdb\" or postgresql://...")

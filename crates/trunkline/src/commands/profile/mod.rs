@@ -7,7 +7,6 @@
 mod connect;
 mod phases;
 mod report;
-mod tls;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,133 @@
+//! A live cluster as a source.
+//!
+//! [`walk`] goes from the servers of the connection string to those that they name, [`look`] asks one of them, and
+//! [`found`] makes the draft of what they said.
+
+mod found;
+mod look;
+mod walk;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::Host;
+use trunkline_health::MonitorLogin;
+use trunkline_tls::connect::ConnectSettings;
+use trunkline_tls::fleet::{FleetSettings, FleetTls};
+
+use self::walk::Place;
+use super::draft::Draft;
+use crate::commands::conninfo_tls;
+use crate::commands::serve::runtime;
+use crate::Failure;
+
+/// PostgreSQL's port.
+const DEFAULT_PORT: u16 = 5432;
+
+/// Looks at the cluster that `conninfo` leads to. `monitor` is the monitoring role, which need not be there.
+pub(super) fn draft(conninfo: &str, monitor: &str) -> Result<Draft, Failure> {
+    let access = ClusterAccess::of(conninfo, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
+    let runtime = runtime()?;
+    let walked = runtime.block_on(walk::walk(&access, monitor));
+    // A look-up of a name may still hang.
+    runtime.shutdown_background();
+    Ok(found::draft(&access, &walked?))
+}
+
+/// How the cluster's servers are logged in to.
+struct ClusterAccess {
+    login: MonitorLogin,
+    /// What was written about TLS.
+    tls: ConnectSettings,
+    /// The servers that were named.
+    places: Vec<Place>,
+    /// The user, for messages.
+    user: String,
+    dbname: String,
+}
+
+impl ClusterAccess {
+    /// By a connection string; what it leaves out is as libpq has it. `variable` is the environment.
+    fn of(conninfo: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
+        let (conninfo, tls) = conninfo_tls::split(conninfo, &variable)?;
+        let mut config: Config = conninfo.parse().map_err(|error: tokio_postgres::Error| {
+            Failure::usage(format!("--from is not a valid connection string: {}", crate::failure::with_causes(&error)))
+                .hint("Write \"host=db1 port=5432 user=postgres dbname=app\" or postgresql://user@db1/app.")
+        })?;
+        let user = config.get_user().map(str::to_owned).or_else(|| variable("PGUSER")).or_else(|| variable("USER"));
+        let user = user.unwrap_or_else(|| "postgres".to_owned());
+        config.user(&user);
+        if config.get_password().is_none()
+            && let Some(password) = variable("PGPASSWORD")
+        {
+            config.password(password);
+        }
+        let dbname = config.get_dbname().map(str::to_owned).or_else(|| variable("PGDATABASE"));
+        let dbname = dbname.unwrap_or_else(|| "postgres".to_owned());
+        config.dbname(&dbname);
+        config.application_name("trunkline init");
+        let fleet = FleetSettings { all: tls.clone(), ..FleetSettings::default() };
+        let fleet = FleetTls::load(&fleet).map_err(|error| Failure::usage(error.to_string()))?;
+        let places = places(&config, &variable)?;
+        let login = MonitorLogin { config, tls: fleet, trusts_any_server: true };
+        Ok(ClusterAccess { login, tls, places, user, dbname })
+    }
+
+    /// The servers that were named, for messages.
+    fn shown(&self) -> String {
+        self.places.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The hosts of a connection string, each with its port.
+fn places(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Result<Vec<Place>, Failure> {
+    let mut hosts: Vec<String> = config
+        .get_hosts()
+        .iter()
+        .map(|host| match host {
+            Host::Tcp(host) => host.clone(),
+            #[cfg(unix)]
+            Host::Unix(path) => path.display().to_string(),
+        })
+        .collect();
+    if hosts.is_empty() {
+        hosts = config.get_hostaddrs().iter().map(ToString::to_string).collect();
+    }
+    if hosts.is_empty() {
+        hosts.push(variable("PGHOST").unwrap_or_else(|| "127.0.0.1".to_owned()));
+    }
+    let default = match variable("PGPORT").map(|port| port.parse()) {
+        None => DEFAULT_PORT,
+        Some(Ok(port)) => port,
+        Some(Err(_)) => return Err(Failure::usage("PGPORT is not a port")),
+    };
+    let ports = config.get_ports();
+    let port = |at: usize| match ports {
+        [] => default,
+        [one] => *one,
+        many => many.get(at).copied().unwrap_or(default),
+    };
+    Ok(hosts.into_iter().enumerate().map(|(at, host)| Place { host, port: port(at) }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_have_their_ports_and_the_environment_stands_in() {
+        let none = |_: &str| None;
+        let of = |text: &str, variable: &dyn Fn(&str) -> Option<String>| {
+            ClusterAccess::of(text, variable).map(|access| access.shown()).map_err(|failure| failure.to_string())
+        };
+        assert_eq!(of("host=a,b port=1,2 user=x", &none).as_deref(), Ok("a:1, b:2"));
+        assert_eq!(of("host=a,/run port=7 user=x", &none).as_deref(), Ok("a:7, /run:7"));
+        assert_eq!(of("postgresql://x@h/db", &none).as_deref(), Ok("h:5432"));
+        let set = |name: &str| match name {
+            "PGHOST" => Some("db".to_owned()),
+            "PGPORT" => Some("6".to_owned()),
+            _ => None,
+        };
+        assert_eq!(of("user=x", &set).as_deref(), Ok("db:6"));
+        let error = of("host=a nonsense", &none).expect_err("it is not valid");
+        assert!(error.contains("--from is not a valid connection string"), "{error}");
+    }
+}

@@ -1,0 +1,150 @@
+//! Patroni's REST API as a source: `GET /cluster`.
+//!
+//! Source: Patroni's documentation, "Patroni REST API", "Monitoring endpoint".
+
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use super::draft::{Draft, DraftServer, RoleFound};
+use crate::Failure;
+use crate::commands::fetch::{TIMEOUT, block_on, exchange};
+
+/// Patroni's port where the URL has none.
+const DEFAULT_PORT: u16 = 8008;
+
+const HINT: &str = "Name the REST API of any member, such as patroni:http://10.0.0.11:8008 ([restapi] connect_address).";
+
+/// Asks Patroni who is there.
+pub(super) fn draft(url: &str) -> Result<Draft, Failure> {
+    let base = base_url(url)?;
+    let host = base.trim_start_matches("http://");
+    let ask = async {
+        let stream = TcpStream::connect(host).await?;
+        exchange(stream, hyper::Method::GET, host, "/cluster").await
+    };
+    let (status, body) = block_on(TIMEOUT, ask)
+        .map_err(|error| Failure::new(format!("could not ask Patroni at {base}: {error}")).hint(HINT))?;
+    if status != 200 {
+        return Err(Failure::new(format!("Patroni at {base} answers GET /cluster with status {status}")).hint(HINT));
+    }
+    of_answer(&base, &body)
+}
+
+/// `http://host:port` of what was written.
+fn base_url(url: &str) -> Result<String, Failure> {
+    let url = url.trim();
+    if url.starts_with("https://") {
+        return Err(Failure::usage(format!("{url}: https is not spoken here")).hint(
+            "Use the connection string of a server instead: --from \"host=... user=...\" finds the same servers.",
+        ));
+    }
+    let place = url.strip_prefix("http://").unwrap_or(url);
+    let place = place.split('/').next().unwrap_or_default();
+    if place.contains('@') {
+        return Err(Failure::usage("a user in the URL is not needed: GET /cluster asks for none")
+            .hint("Write patroni:http://host:8008."));
+    }
+    if place.is_empty() {
+        return Err(Failure::usage("patroni: without a URL").hint(HINT));
+    }
+    let has_port = place.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && !port.ends_with(']'));
+    Ok(if has_port { format!("http://{place}") } else { format!("http://{place}:{DEFAULT_PORT}") })
+}
+
+fn of_answer(base: &str, body: &str) -> Result<Draft, Failure> {
+    let wrong = |what: &str| Failure::new(format!("what answers at {base} is not Patroni: {what}")).hint(HINT);
+    let answer: Value = serde_json::from_str(body).map_err(|error| wrong(&error.to_string()))?;
+    let members = answer["members"].as_array().ok_or_else(|| wrong("no list of members in GET /cluster"))?;
+    let mut draft = Draft::of(format!("Patroni at {base}"));
+    if let Some(scope) = answer["scope"].as_str() {
+        draft.found.push(format!("the Patroni cluster {scope:?} of {} members", members.len()));
+    }
+    for member in members {
+        let name = member["name"].as_str().unwrap_or_default();
+        let place = member["host"].as_str().zip(member["port"].as_u64().and_then(|port| u16::try_from(port).ok()));
+        let (Some((host, port)), false) = (place, name.is_empty()) else {
+            draft.unseen.push(format!("the member {name:?} has no host and port yet: it is left out"));
+            continue;
+        };
+        put_member(&mut draft, member, name, (host, port));
+    }
+    draft.found.push(
+        "roles are measured, never taken from here: after a switchover Trunkline follows the primary by its own probes"
+            .to_owned(),
+    );
+    draft.unseen.push("version, TLS and the monitoring role: Patroni does not say".to_owned());
+    if let Some(pause) = answer["pause"].as_bool().filter(|pause| *pause) {
+        draft.found.push(format!("Patroni is paused ({pause}): it does no failover"));
+    }
+    draft.usual_listeners();
+    draft.role = RoleFound::NotAsked;
+    draft.to_do.push(
+        "where Patroni runs on this machine, too, give [http] listen another port than Patroni's 8008, such as 127.0.0.1:8018"
+            .to_owned(),
+    );
+    Ok(draft)
+}
+
+fn put_member(draft: &mut Draft, member: &Value, name: &str, (host, port): (&str, u16)) {
+    let role = member["role"].as_str().unwrap_or("unknown");
+    let state = member["state"].as_str().unwrap_or("unknown");
+    let mut note = format!("Patroni: {role}, {state}");
+    if let Some(timeline) = member["timeline"].as_u64() {
+        note.push_str(&format!(", timeline {timeline}"));
+    }
+    if matches!(role, "leader" | "master" | "primary") {
+        draft.primary = Some((host.to_owned(), port));
+    }
+    let tag = |tag: &str| member["tags"][tag].as_bool() == Some(true);
+    let mut server = DraftServer { name: Some(name.to_owned()), host: host.to_owned(), port: Some(port), ..DraftServer::default() };
+    if tag("noloadbalance") {
+        note.push_str(", tag noloadbalance: weight 0");
+        server.weight = Some(0);
+    }
+    server.note = note + ".";
+    draft.server(server);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::init::testing::valid;
+
+    const CLUSTER: &str = r#"{"members": [
+        {"name": "pg1", "role": "leader", "state": "running", "api_url": "http://10.0.0.1:8008/patroni",
+         "host": "10.0.0.1", "port": 5432, "timeline": 3},
+        {"name": "pg2", "role": "replica", "state": "streaming", "host": "10.0.0.2", "port": 5432, "timeline": 3,
+         "tags": {"noloadbalance": true}, "lag": 0},
+        {"name": "pg3\n[[server]]", "role": "replica", "state": "creating replica"}],
+        "scope": "demo\n[auth]"}"#;
+
+    #[test]
+    fn each_member_with_a_place_is_a_server() {
+        let draft = of_answer("http://x:8008", CLUSTER).expect("it is Patroni's");
+        let places: Vec<_> = draft.servers.iter().map(|server| (server.host.as_str(), server.weight)).collect();
+        assert_eq!(places, [("10.0.0.1", None), ("10.0.0.2", Some(0))]);
+        assert_eq!(draft.primary, Some(("10.0.0.1".to_owned(), 5432)));
+        assert!(draft.unseen[0].contains("has no host and port yet"), "{:?}", draft.unseen);
+        let text = valid(&draft);
+        assert!(text.contains("# Patroni: leader, running, timeline 3.\n[[server]]\nname = \"pg1\""), "{text}");
+        assert_eq!(text.matches("\n[auth]\n").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn what_is_not_patroni_is_said_to_be_none() {
+        for body in ["", "[]", "{\"members\": 1}"] {
+            let error = of_answer("http://x:8008", body).expect_err("it is none").to_string();
+            assert!(error.contains("what answers at http://x:8008 is not Patroni"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_url_may_lack_scheme_and_port() {
+        assert_eq!(base_url("h").expect("valid"), "http://h:8008");
+        assert_eq!(base_url("http://[::1]:9/cluster").expect("valid"), "http://[::1]:9");
+        assert_eq!(base_url("http://[::1]").expect("valid"), "http://[::1]:8008");
+        for wrong in ["https://h", "", "http://u:p@h"] {
+            assert!(base_url(wrong).is_err(), "{wrong}");
+        }
+    }
+}
