@@ -56,12 +56,22 @@ fn serves(directory: &Path, file: &Path, (reads, writes): (u16, u16), flags: &[S
     let http = PortLease::take().unwrap();
     let log = directory.join("log");
     let mut command = Command::new(binary());
-    command.args(["serve", "--config", file, "--admin", "off", "--http", &format!("127.0.0.1:{}", http.port())]);
+    command.args([
+        "serve",
+        "--config",
+        file,
+        "--admin",
+        "off",
+        "--http",
+        &format!("127.0.0.1:{}", http.port()),
+    ]);
     command.args(flags).current_dir(directory).env("TRUNKLINE__MONITOR__PASSWORD", MONITOR_PASSWORD);
     command.stdout(Stdio::null()).stderr(File::create(&log).unwrap());
     let served = Served { child: command.spawn().unwrap(), log };
     eventually(Duration::from_secs(20), "a replica and the primary serve", || {
-        ["/replica", "/primary"].iter().all(|path| http_get(http.port(), path).is_some_and(|answer| answer.status == 200))
+        ["/replica", "/primary"]
+            .iter()
+            .all(|path| http_get(http.port(), path).is_some_and(|answer| answer.status == 200))
     });
     let mut reader = Wire::login(reads);
     assert_eq!(reader.value("SELECT pg_is_in_recovery()"), "t");
@@ -69,7 +79,7 @@ fn serves(directory: &Path, file: &Path, (reads, writes): (u16, u16), flags: &[S
     assert_eq!(writer.value("SELECT pg_is_in_recovery()"), "f");
     let table = format!("made_{}", writes);
     let answer = writer.query(&format!("CREATE TABLE {table} (i int); DROP TABLE {table}"));
-    assert!(answer.tags().contains("CREATE TABLE"), "{}", answer.tags());
+    assert_eq!(answer.error, None);
     drop(served);
 }
 
@@ -125,7 +135,11 @@ fn a_standby_leads_to_its_primary_and_what_the_primary_cannot_see_is_said() {
 
     cluster.primary.psql("DROP OWNED BY trunkline_monitor; DROP ROLE trunkline_monitor").unwrap();
     let (_directory, _file, text) = init(&cluster.primary.conninfo());
-    assert!(text.contains("the monitoring role is not there yet") && text.contains("CREATE ROLE trunkline_monitor"), "{text}");
+    assert!(
+        text.contains("the monitoring role is not there yet")
+            && text.contains("CREATE ROLE trunkline_monitor"),
+        "{text}"
+    );
 }
 
 /// Answers `GET /cluster` as Patroni does, until the test ends.
@@ -167,7 +181,8 @@ fn a_patroni_cluster_becomes_a_configuration_that_serves() {
 #[test]
 fn a_pgbouncer_ini_becomes_a_configuration_that_serves() {
     let cluster = shared_cluster();
-    let [primary, replica1, replica2] = [&cluster.primary, &cluster.replicas[0], &cluster.replicas[1]].map(|s| s.port());
+    let [primary, replica1, replica2] =
+        [&cluster.primary, &cluster.replicas[0], &cluster.replicas[1]].map(|s| s.port());
     // The listener of reads is at the port after: two free ones in a row.
     let (writes, _reads) = two_ports_in_a_row();
     let source = tempfile::tempdir().unwrap();
@@ -184,7 +199,12 @@ fn a_pgbouncer_ini_becomes_a_configuration_that_serves() {
     );
     std::fs::write(&ini, text).unwrap();
     let (directory, file, text) = init(ini.to_str().unwrap());
-    for said in ["connections_max = 50", "idle_in_transaction = \"60s\"", "server_reset_query = DISCARD ALL (line 13)"] {
+    for said in [
+        "connections_max = 50",
+        "idle_in_transaction = \"60s\"",
+        "server_reset_query = DISCARD ALL (line 14)",
+        "stored secrets are in users_file",
+    ] {
         assert!(text.contains(said), "{said} is missing in\n{text}");
     }
     serves(directory.path(), &file, (writes.port() + 1, writes.port()), &[]);
@@ -206,7 +226,8 @@ fn two_ports_in_a_row() -> (PortLease, PortLease) {
 #[test]
 fn an_haproxy_configuration_becomes_a_configuration_that_serves() {
     let cluster = shared_cluster();
-    let [primary, replica1, replica2] = [&cluster.primary, &cluster.replicas[0], &cluster.replicas[1]].map(|s| s.port());
+    let [primary, replica1, replica2] =
+        [&cluster.primary, &cluster.replicas[0], &cluster.replicas[1]].map(|s| s.port());
     let (reads, writes) = (PortLease::take().unwrap(), PortLease::take().unwrap());
     let source = tempfile::tempdir().unwrap();
     let cfg = source.path().join("haproxy.cfg");
@@ -239,13 +260,17 @@ fn what_is_wrong_is_said_and_no_file_is_overwritten_unasked() {
     let closed = PortLease::take().unwrap();
     let place = format!("host=127.0.0.1 port={} user=postgres", closed.port());
     let (status, error) = said(&["--from", &place]);
-    assert!(status == Some(1) && error.contains("could not look at 127.0.0.1:") && error.contains("HINT"), "{error}");
+    assert!(
+        status == Some(1) && error.contains("could not look at 127.0.0.1:") && error.contains("HINT"),
+        "{error}"
+    );
     let (status, error) = said(&["--from", &format!("patroni:http://127.0.0.1:{}", closed.port())]);
     assert!(status == Some(1) && error.contains("could not ask Patroni at http://127.0.0.1:"), "{error}");
     let (status, error) = said(&["--from", "nothing"]);
     assert!(status == Some(2) && error.contains("is no file, and no connection string"), "{error}");
 
-    std::fs::write(directory.path().join("h.cfg"), "listen write\n bind :1\n server a 10.0.0.1:5432\n").unwrap();
+    std::fs::write(directory.path().join("h.cfg"), "listen write\n bind :1\n server a 10.0.0.1:5432\n")
+        .unwrap();
     std::fs::write(directory.path().join("there.toml"), "mine").unwrap();
     let (status, error) = said(&["--from", "h.cfg", "--out", "there.toml"]);
     assert!(status == Some(1) && error.contains("there.toml is there already"), "{error}");

@@ -12,6 +12,7 @@ use trunkline_proxy::settings::Settings;
 use super::listen_failure::listen_failure;
 use super::manager;
 use super::monitor_password::{self, MonitorPassword};
+use super::observe::{self, ObserveFlags};
 use super::serve::reload::{in_force, log_problems};
 use super::serve::{SignalAction, SignalStreams, configure, log_warnings, runtime};
 use crate::config::checked::{self, CheckedConfig};
@@ -30,9 +31,16 @@ Examples:
   curl -i http://127.0.0.1:8008/replica1          what HAProxy asks
   printf 'replica1\\n' | nc 127.0.0.1 8009         what its agent-check asks
 
+  trunkline health --observe --config t.toml --for 10m --svg lag.svg
+      beside what you have: what the usual formulas say, and what is proven
+
 Nothing is proxied: HAProxy connects to the servers itself and asks here which ones may serve.
 
 Signals: SIGTERM and SIGINT end it, SIGHUP reads the configuration again and logs what needs a restart.
+
+With --observe nothing is listened on and nothing changed: a table every minute and at the end says how long each formula called
+a standby fresh that was proven to lag, or lagging that was proven to be fresh, by max_lag. It asks each server once a tick, as the
+monitoring role, on one connection more than the probes have.
 
 Exit status: 0 ended by a signal, 1 failed while running, 2 wrong command line or configuration.";
 
@@ -45,6 +53,8 @@ const AGENT_PORT: u16 = 8009;
 pub(crate) struct HealthCommand {
     #[command(flatten)]
     servers: ServerFlags,
+    #[command(flatten)]
+    observe: ObserveFlags,
 }
 
 impl HealthCommand {
@@ -55,7 +65,10 @@ impl HealthCommand {
         let logging = logging::start(&checked.log)?;
         log_warnings(&checked.warnings);
         let runtime = runtime()?;
-        let result = runtime.block_on(run(&request, checked, &logging));
+        let result = match self.observe.observe {
+            true => runtime.block_on(observe::run(checked, self.observe)),
+            false => runtime.block_on(run(&request, checked, &logging)),
+        };
         runtime.shutdown_background();
         result
     }

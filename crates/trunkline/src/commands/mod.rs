@@ -16,6 +16,7 @@ pub(crate) mod init_sql;
 mod listen_failure;
 mod manager;
 mod monitor_password;
+mod observe;
 mod open_files;
 pub(crate) mod profile;
 pub(crate) mod reload;

@@ -140,7 +140,8 @@ impl Draft {
 
     /// Adds a server unless one of the same place is there. A name that it cannot have here is left away.
     pub(super) fn server(&mut self, mut server: DraftServer) {
-        let is_there = self.servers.iter().any(|known| (&known.host, known.port) == (&server.host, server.port));
+        let is_there =
+            self.servers.iter().any(|known| (&known.host, known.port) == (&server.host, server.port));
         if is_there {
             return;
         }
@@ -159,7 +160,10 @@ impl Draft {
     fn is_name(&self, name: &str) -> bool {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let is_taken = self.servers.iter().any(|known| known.name.as_deref() == Some(name));
-        (1..=NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(is_plain) && !is_path(name) && !is_taken
+        (1..=NAME_BYTES_MAX).contains(&name.len())
+            && name.chars().all(is_plain)
+            && !is_path(name)
+            && !is_taken
     }
 
     /// The usual two listeners on this machine, where the source has none.

@@ -19,6 +19,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use self::draft::Draft;
+pub(super) use self::patroni::base_url;
 use self::source::InitSource;
 use super::init_sql::{self, DEFAULT_ROLE};
 use crate::{Exit, Failure, terminal};
@@ -139,7 +140,8 @@ fn summary(draft: &Draft, out: &Path) -> String {
 fn read_source(path: &Path) -> Result<String, Failure> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(SOURCE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(SOURCE_BYTES_MAX + 1).read_to_end(&mut bytes));
     read.map_err(|error| {
         Failure::new(format!("could not read {}: {error}", path.display()))
             .hint("Check the path, and that this user may read it.")

@@ -12,7 +12,8 @@ use crate::commands::fetch::{TIMEOUT, block_on, exchange};
 /// Patroni's port where the URL has none.
 const DEFAULT_PORT: u16 = 8008;
 
-const HINT: &str = "Name the REST API of any member, such as patroni:http://10.0.0.11:8008 ([restapi] connect_address).";
+const HINT: &str =
+    "Name the REST API of any member, such as patroni:http://10.0.0.11:8008 ([restapi] connect_address).";
 
 /// Asks Patroni who is there.
 pub(super) fn draft(url: &str) -> Result<Draft, Failure> {
@@ -25,13 +26,15 @@ pub(super) fn draft(url: &str) -> Result<Draft, Failure> {
     let (status, body) = block_on(TIMEOUT, ask)
         .map_err(|error| Failure::new(format!("could not ask Patroni at {base}: {error}")).hint(HINT))?;
     if status != 200 {
-        return Err(Failure::new(format!("Patroni at {base} answers GET /cluster with status {status}")).hint(HINT));
+        return Err(
+            Failure::new(format!("Patroni at {base} answers GET /cluster with status {status}")).hint(HINT)
+        );
     }
     of_answer(&base, &body)
 }
 
 /// `http://host:port` of what was written.
-fn base_url(url: &str) -> Result<String, Failure> {
+pub(in crate::commands) fn base_url(url: &str) -> Result<String, Failure> {
     let url = url.trim();
     if url.starts_with("https://") {
         return Err(Failure::usage(format!("{url}: https is not spoken here")).hint(
@@ -47,12 +50,14 @@ fn base_url(url: &str) -> Result<String, Failure> {
     if place.is_empty() {
         return Err(Failure::usage("patroni: without a URL").hint(HINT));
     }
-    let has_port = place.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && !port.ends_with(']'));
+    let has_port =
+        place.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && !port.ends_with(']'));
     Ok(if has_port { format!("http://{place}") } else { format!("http://{place}:{DEFAULT_PORT}") })
 }
 
 fn of_answer(base: &str, body: &str) -> Result<Draft, Failure> {
-    let wrong = |what: &str| Failure::new(format!("what answers at {base} is not Patroni: {what}")).hint(HINT);
+    let wrong =
+        |what: &str| Failure::new(format!("what answers at {base} is not Patroni: {what}")).hint(HINT);
     let answer: Value = serde_json::from_str(body).map_err(|error| wrong(&error.to_string()))?;
     let members = answer["members"].as_array().ok_or_else(|| wrong("no list of members in GET /cluster"))?;
     let mut draft = Draft::of(format!("Patroni at {base}"));
@@ -61,7 +66,8 @@ fn of_answer(base: &str, body: &str) -> Result<Draft, Failure> {
     }
     for member in members {
         let name = member["name"].as_str().unwrap_or_default();
-        let place = member["host"].as_str().zip(member["port"].as_u64().and_then(|port| u16::try_from(port).ok()));
+        let place =
+            member["host"].as_str().zip(member["port"].as_u64().and_then(|port| u16::try_from(port).ok()));
         let (Some((host, port)), false) = (place, name.is_empty()) else {
             draft.unseen.push(format!("the member {name:?} has no host and port yet: it is left out"));
             continue;
@@ -96,7 +102,12 @@ fn put_member(draft: &mut Draft, member: &Value, name: &str, (host, port): (&str
         draft.primary = Some((host.to_owned(), port));
     }
     let tag = |tag: &str| member["tags"][tag].as_bool() == Some(true);
-    let mut server = DraftServer { name: Some(name.to_owned()), host: host.to_owned(), port: Some(port), ..DraftServer::default() };
+    let mut server = DraftServer {
+        name: Some(name.to_owned()),
+        host: host.to_owned(),
+        port: Some(port),
+        ..DraftServer::default()
+    };
     if tag("noloadbalance") {
         note.push_str(", tag noloadbalance: weight 0");
         server.weight = Some(0);
@@ -121,12 +132,16 @@ mod tests {
     #[test]
     fn each_member_with_a_place_is_a_server() {
         let draft = of_answer("http://x:8008", CLUSTER).expect("it is Patroni's");
-        let places: Vec<_> = draft.servers.iter().map(|server| (server.host.as_str(), server.weight)).collect();
+        let places: Vec<_> =
+            draft.servers.iter().map(|server| (server.host.as_str(), server.weight)).collect();
         assert_eq!(places, [("10.0.0.1", None), ("10.0.0.2", Some(0))]);
         assert_eq!(draft.primary, Some(("10.0.0.1".to_owned(), 5432)));
         assert!(draft.unseen[0].contains("has no host and port yet"), "{:?}", draft.unseen);
         let text = valid(&draft);
-        assert!(text.contains("# Patroni: leader, running, timeline 3.\n[[server]]\nname = \"pg1\""), "{text}");
+        assert!(
+            text.contains("# Patroni: leader, running, timeline 3.\n[[server]]\nname = \"pg1\""),
+            "{text}"
+        );
         assert_eq!(text.matches("\n[auth]\n").count(), 1, "{text}");
     }
 

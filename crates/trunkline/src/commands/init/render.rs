@@ -18,8 +18,16 @@ pub(super) fn render(draft: &Draft, role: &str) -> String {
         _ => role,
     };
     let mut out = String::new();
-    comment(&mut out, "", &format!("Trunkline's configuration, made by `trunkline init` from {}.", draft.source));
-    comment(&mut out, "", "docs/configuration.md has every key; `trunkline config default` prints them with their defaults.");
+    comment(
+        &mut out,
+        "",
+        &format!("Trunkline's configuration, made by `trunkline init` from {}.", draft.source),
+    );
+    comment(
+        &mut out,
+        "",
+        "docs/configuration.md has every key; `trunkline config default` prints them with their defaults.",
+    );
     list(&mut out, "Found:", &draft.found);
     list(&mut out, "Could not be seen:", &draft.unseen);
     list(&mut out, "Has no equal here:", &draft.unequal);
@@ -43,7 +51,9 @@ pub(super) fn render(draft: &Draft, role: &str) -> String {
 
 /// Text that stays on one line wherever it comes from.
 pub(super) fn on_one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c })
+        .collect()
 }
 
 /// A comment of whole words within [`WIDTH`]; `bullet` begins its first line, and the others stand below its end.
@@ -91,7 +101,10 @@ fn next(draft: &Draft, role: &str) -> Vec<String> {
         )),
         RoleFound::There { .. } => {}
     }
-    steps.push("set TRUNKLINE__MONITOR__PASSWORD in the environment of the proxy, and of the commands that follow".to_owned());
+    steps.push(
+        "set TRUNKLINE__MONITOR__PASSWORD in the environment of the proxy, and of the commands that follow"
+            .to_owned(),
+    );
     steps.push("trunkline check --connect --config FILE: what is wrong, with what mends it".to_owned());
     steps.push("trunkline serve --config FILE".to_owned());
     steps
@@ -176,9 +189,19 @@ fn put_key(out: &mut String, key: &DraftKey) {
     put(out, "", &format!("{} = {}", key.name, key.value));
 }
 
+/// How stored secrets are read: from the servers, unless the source has a file of them.
+fn secrets_of(draft: &Draft) -> SecretAccess {
+    let has_file = draft.keys.iter().any(|key| (key.section, key.name) == ("auth", "users_file"));
+    if has_file { SecretAccess::None } else { SecretAccess::Function }
+}
+
 fn auth_note(draft: &Draft, role: &str) -> String {
     let role = identifier(role);
     let said = match &draft.role {
+        _ if secrets_of(draft) == SecretAccess::None => {
+            "auto is verify: stored secrets are in users_file, and sessions can move to any server that has the same ones."
+                .to_owned()
+        }
         RoleFound::There { secrets: Granted::Yes, .. } => {
             format!("{role} may read stored secrets, so that auto is verify: sessions can move to any server.")
         }
@@ -196,6 +219,7 @@ fn auth_note(draft: &Draft, role: &str) -> String {
 /// The SQL of the monitoring role, as a comment, and the command that runs it.
 fn put_sql(out: &mut String, draft: &Draft, role: &str) {
     let (host, port) = draft.primary.clone().unwrap_or_else(|| ("PRIMARY".to_owned(), 5432));
+    let verify = if secrets_of(draft) == SecretAccess::None { " --verify none" } else { "" };
     let user = if role == crate::commands::init_sql::DEFAULT_ROLE {
         String::new()
     } else {
@@ -205,16 +229,20 @@ fn put_sql(out: &mut String, draft: &Draft, role: &str) {
     out.push_str("\n# The monitoring role, for psql. The same without this file:\n");
     let shell = |word: &str| {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
-        if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+        if word.chars().all(is_plain) {
+            word.to_owned()
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        }
     };
     let command = format!(
-        "trunkline init-sql{user} | psql -X -h {} -p {port} -U postgres -d {}",
+        "trunkline init-sql{verify}{user} | psql -X -h {} -p {port} -U postgres -d {}",
         shell(&host),
         shell(dbname)
     );
     put(out, "#   ", &on_one_line(&command));
     out.push_str("#\n");
-    for line in recipe(SecretAccess::Function, role).lines() {
+    for line in recipe(secrets_of(draft), role).lines() {
         put(out, "", format!("#     {line}").trim_end());
     }
 }

@@ -42,7 +42,11 @@ impl InitSource {
         if text.contains('=') {
             return Ok(InitSource::Conninfo(text.to_owned()));
         }
-        let what = if text.is_empty() { "is empty".to_owned() } else { format!("{text:?} is no file, and no connection string") };
+        let what = if text.is_empty() {
+            "is empty".to_owned()
+        } else {
+            format!("{text:?} is no file, and no connection string")
+        };
         Err(Failure::usage(format!("--from {what}")).hint(
             "Write \"host=db1 user=postgres\", postgresql://..., patroni:http://host:8008, or the path of a PgBouncer ini or an \
              HAProxy configuration.",

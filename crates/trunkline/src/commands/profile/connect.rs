@@ -15,8 +15,8 @@ use trunkline_tls::fleet::{FleetSettings, FleetTls};
 use trunkline_topology::{Address, Endpoint};
 
 use super::phases::Phases;
-use crate::commands::conninfo_tls;
 use crate::Failure;
+use crate::commands::conninfo_tls;
 
 /// Port of the reads listener.
 const DEFAULT_PORT: u16 = 5434;

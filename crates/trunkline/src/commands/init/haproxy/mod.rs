@@ -31,7 +31,9 @@ fn of_text(source: &str, text: &str) -> Draft {
     let parts = Part::all(&sections);
     for part in &parts {
         match (part.mode, part.binds.is_empty() || part.servers.is_empty()) {
-            (Mode::Http, _) => draft.unequal.push(format!("{}: mode http, which is not PostgreSQL: left out", part.shown())),
+            (Mode::Http, _) => {
+                draft.unequal.push(format!("{}: mode http, which is not PostgreSQL: left out", part.shown()))
+            }
             (Mode::Tcp, true) if part.servers.is_empty() => {
                 draft.unequal.push(format!("{}: no server: left out", part.shown()));
             }
@@ -46,20 +48,30 @@ fn of_text(source: &str, text: &str) -> Draft {
                 .to_owned(),
         );
     }
-    draft.unseen.push("roles and versions: no server was asked. Each role is measured when Trunkline runs".to_owned());
+    draft.unseen.push(
+        "roles and versions: no server was asked. Each role is measured when Trunkline runs".to_owned(),
+    );
     draft.to_do.push("stop HAProxy, or give the listeners other ports: the addresses are its own".to_owned());
     draft
 }
 
 /// `global`: what has an equal.
 fn globals(sections: &[Section], draft: &mut Draft) {
-    let lines = sections.iter().filter(|section| section.kind == SectionKind::Global).flat_map(|section| &section.lines);
+    let lines = sections
+        .iter()
+        .filter(|section| section.kind == SectionKind::Global)
+        .flat_map(|section| &section.lines);
     for line in lines {
         if line.first() == "maxconn"
             && let Some(Ok(connections)) = line.words.get(1).map(|word| word.parse::<u32>())
             && connections > 0
         {
-            draft.key("limits", "connections_max", i64::from(connections), format!("HAProxy's global maxconn ({}).", line.place()));
+            draft.key(
+                "limits",
+                "connections_max",
+                i64::from(connections),
+                format!("HAProxy's global maxconn ({}).", line.place()),
+            );
         }
     }
 }
@@ -90,7 +102,10 @@ fn put_part(part: &Part, draft: &mut Draft) {
             part.shown()
         ));
         if matches!(path, "/master" | "/primary" | "/replica" | "/leader") {
-            draft.found.push("that looks like Patroni: `trunkline init --from patroni:http://HOST:8008` finds its members".to_owned());
+            draft.found.push(
+                "that looks like Patroni: `trunkline init --from patroni:http://HOST:8008` finds its members"
+                    .to_owned(),
+            );
         }
     }
     draft.unequal.extend(part.unequal.iter().cloned());
@@ -115,9 +130,10 @@ fn attrs(part: &Part) -> (TargetSessionAttrs, &'static str) {
     let has_backup = part.servers.iter().any(HaServer::is_backup);
     match part.purpose {
         Purpose::Writes => (TargetSessionAttrs::ReadWrite, "the primary, wherever it is"),
-        Purpose::Reads if has_backup => {
-            (TargetSessionAttrs::PreferStandby, "replicas, and the primary when there is none, as by `backup`")
-        }
+        Purpose::Reads if has_backup => (
+            TargetSessionAttrs::PreferStandby,
+            "replicas, and the primary when there is none, as by `backup`",
+        ),
         Purpose::Reads => (
             TargetSessionAttrs::Standby,
             "replicas alone, as before; \"prefer-standby\" goes to the primary when no replica can serve",
@@ -152,7 +168,8 @@ fn give_weights(parts: &[Part], draft: &mut Draft) {
         return;
     }
     for server in &mut draft.servers {
-        let of = |ha: &&HaServer| ha.host == server.host && Some(ha.port.unwrap_or(DEFAULT_PORT)) == server.port;
+        let of =
+            |ha: &&HaServer| ha.host == server.host && Some(ha.port.unwrap_or(DEFAULT_PORT)) == server.port;
         server.weight = all().find(of).map(|ha| ha.weight);
     }
 }

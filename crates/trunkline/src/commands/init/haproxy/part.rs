@@ -88,23 +88,32 @@ impl Part {
         for section in sections {
             match section.kind {
                 SectionKind::Defaults => defaults = &section.lines,
-                SectionKind::Listen | SectionKind::Frontend | SectionKind::Backend => own.push((section, defaults)),
+                SectionKind::Listen | SectionKind::Frontend | SectionKind::Backend => {
+                    own.push((section, defaults))
+                }
                 SectionKind::Global | SectionKind::Other => {}
             }
         }
-        let backend = |name: &str| own.iter().find(|(section, _)| section.kind == SectionKind::Backend && section.name == name);
+        let backend = |name: &str| {
+            own.iter().find(|(section, _)| section.kind == SectionKind::Backend && section.name == name)
+        };
         own.iter()
             .filter_map(|(section, defaults)| match section.kind {
                 SectionKind::Listen => Some(Part::of(section, defaults, None, Vec::new())),
                 SectionKind::Frontend => {
                     let uses = |line: &&Line| matches!(line.first(), "default_backend" | "use_backend");
-                    let named: Vec<&str> = section.lines.iter().filter(uses).map(|line| line.word(1)).collect();
+                    let named: Vec<&str> =
+                        section.lines.iter().filter(uses).map(|line| line.word(1)).collect();
                     let default = section.lines.iter().find(|line| line.first() == "default_backend");
-                    let chosen = default.map(|line| line.word(1)).or(named.first().copied()).unwrap_or_default();
-                    let others = named.into_iter().filter(|name| *name != chosen).map(str::to_owned).collect();
+                    let chosen =
+                        default.map(|line| line.word(1)).or(named.first().copied()).unwrap_or_default();
+                    let others =
+                        named.into_iter().filter(|name| *name != chosen).map(str::to_owned).collect();
                     Some(Part::of(section, defaults, backend(chosen).copied(), others))
                 }
-                SectionKind::Backend | SectionKind::Global | SectionKind::Defaults | SectionKind::Other => None,
+                SectionKind::Backend | SectionKind::Global | SectionKind::Defaults | SectionKind::Other => {
+                    None
+                }
             })
             .collect()
     }
@@ -117,10 +126,16 @@ impl Part {
         }
     }
 
-    fn of(section: &Section, defaults: &[Line], backend: Option<(&Section, &[Line])>, others: Vec<String>) -> Part {
+    fn of(
+        section: &Section,
+        defaults: &[Line],
+        backend: Option<(&Section, &[Line])>,
+        others: Vec<String>,
+    ) -> Part {
         let mut part = Part { name: section.name.clone(), ..Part::default() };
         part.backend = backend.map(|(backend, _)| backend.name.clone());
-        let of_backend = backend.into_iter().flat_map(|(backend, defaults)| defaults.iter().chain(&backend.lines));
+        let of_backend =
+            backend.into_iter().flat_map(|(backend, defaults)| defaults.iter().chain(&backend.lines));
         let lines: Vec<&Line> = defaults.iter().chain(&section.lines).chain(of_backend).collect();
         let mut server_defaults: Vec<String> = Vec::new();
         for line in &lines {
@@ -216,7 +231,10 @@ impl Part {
             }
         }
         if line.has("accept-proxy") {
-            self.say(line, "set proxy_protocol_from of the listener to the networks of those who send the PROXY header");
+            self.say(
+                line,
+                "set proxy_protocol_from of the listener to the networks of those who send the PROXY header",
+            );
         }
         if line.has("ssl") {
             self.say(line, "TLS without PostgreSQL's SSLRequest; [client_tls] cert_file and key_file serve sslmode and sslnegotiation=direct");
@@ -265,18 +283,25 @@ impl Part {
 
     /// By the path of the checks, and where that says nothing by the names.
     fn purpose(&self) -> Purpose {
-        let path = self.check_path.as_deref().map(|path| path.split('?').next().unwrap_or(path).trim_end_matches('/'));
+        let path = self
+            .check_path
+            .as_deref()
+            .map(|path| path.split('?').next().unwrap_or(path).trim_end_matches('/'));
         match path {
             Some("/primary" | "/master" | "/leader" | "/read-write") => return Purpose::Writes,
-            Some("/replica" | "/standby" | "/sync" | "/synchronous" | "/async" | "/asynchronous" | "/quorum") => {
+            Some(
+                "/replica" | "/standby" | "/sync" | "/synchronous" | "/async" | "/asynchronous" | "/quorum",
+            ) => {
                 return Purpose::Reads;
             }
             Some("/read-only" | "/health" | "/liveness" | "/readiness") => return Purpose::AnyServer,
             _ => {}
         }
-        let names = format!("{} {}", self.name, self.backend.as_deref().unwrap_or_default()).to_ascii_lowercase();
+        let names =
+            format!("{} {}", self.name, self.backend.as_deref().unwrap_or_default()).to_ascii_lowercase();
         let words: Vec<&str> = names.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-        let has = |wanted: &[&str]| words.iter().any(|word| wanted.iter().any(|known| word.starts_with(known)));
+        let has =
+            |wanted: &[&str]| words.iter().any(|word| wanted.iter().any(|known| word.starts_with(known)));
         if has(&["primary", "master", "leader", "write", "rw", "readwrite"]) {
             Purpose::Writes
         } else if has(&["replica", "read", "ro", "standby", "slave", "follower", "secondar"]) {

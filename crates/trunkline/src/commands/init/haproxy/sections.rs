@@ -64,8 +64,20 @@ pub(super) struct Section {
 
 /// Words that begin a section that does not matter here.
 const OTHERS: &[&str] = &[
-    "resolvers", "peers", "userlist", "mailers", "program", "http-errors", "cache", "ring", "fcgi-app", "log-forward", "crt-store",
-    "traces", "log-profile", "acme",
+    "resolvers",
+    "peers",
+    "userlist",
+    "mailers",
+    "program",
+    "http-errors",
+    "cache",
+    "ring",
+    "fcgi-app",
+    "log-forward",
+    "crt-store",
+    "traces",
+    "log-profile",
+    "acme",
 ];
 
 /// All sections, in order.
@@ -140,9 +152,11 @@ mod tests {
 
     #[test]
     fn sections_have_their_lines() {
-        let sections = read("stray\nglobal\n maxconn 5\nlisten pg :5000\n mode tcp\nresolvers d\n nameserver x\n");
+        let sections =
+            read("stray\nglobal\n maxconn 5\nlisten pg :5000\n mode tcp\nresolvers d\n nameserver x\n");
         let shown: Vec<_> = sections.iter().map(|s| (s.kind, s.name.as_str(), s.lines.len())).collect();
-        let wanted = [(SectionKind::Global, "", 1), (SectionKind::Listen, "pg", 2), (SectionKind::Other, "d", 1)];
+        let wanted =
+            [(SectionKind::Global, "", 1), (SectionKind::Listen, "pg", 2), (SectionKind::Other, "d", 1)];
         assert_eq!(shown, wanted);
         assert_eq!(sections[1].lines[0].words, ["bind", ":5000"]);
         assert_eq!(sections[1].lines[1].place(), "line 5");

@@ -88,7 +88,11 @@ backend nobody
     let places: Vec<_> = draft.servers.iter().map(|server| server.host.as_str()).collect();
     assert_eq!(places, ["db1", "db2", "db3", "db4"]);
     let attrs: Vec<_> = draft.listeners.iter().map(|listener| listener.attrs).collect();
-    assert_eq!(attrs, [TargetSessionAttrs::ReadWrite, TargetSessionAttrs::PreferStandby], "backup is the primary");
+    assert_eq!(
+        attrs,
+        [TargetSessionAttrs::ReadWrite, TargetSessionAttrs::PreferStandby],
+        "backup is the primary"
+    );
     assert!(written.contains("address = \"db2:5432\"\nstate = \"maint\""), "{written}");
     assert!(written.contains("check_user = \"checker\""), "{written}");
     let unequal = draft.unequal.join("\n");
@@ -102,7 +106,11 @@ backend nobody
 fn a_section_that_says_nothing_of_roles_may_have_any_server() {
     let draft = of_text("h.cfg", "listen pg\n bind *:5000\n server a db1:1\n server a db2:1\n");
     assert_eq!(draft.listeners[0].attrs, TargetSessionAttrs::Any);
-    assert!(draft.unseen.iter().any(|said| said.starts_with("which sections are for writes")), "{:?}", draft.unseen);
+    assert!(
+        draft.unseen.iter().any(|said| said.starts_with("which sections are for writes")),
+        "{:?}",
+        draft.unseen
+    );
     let names: Vec<_> = draft.servers.iter().map(|server| server.name.as_deref()).collect();
     assert_eq!(names, [Some("a"), None], "no name twice");
     valid(&draft);

@@ -25,7 +25,9 @@ pub(super) fn draft(access: &ClusterAccess, walked: &Walked) -> Draft {
     let (ours, others): (Vec<_>, Vec<_>) =
         walked.seen.iter().partition(|(_, look)| look.system_identifier == cluster.system_identifier);
     for (place, _) in others {
-        draft.unseen.push(format!("{place}: it has another system identifier, so it is another cluster's: left out"));
+        draft
+            .unseen
+            .push(format!("{place}: it has another system identifier, so it is another cluster's: left out"));
     }
     let rows: Vec<(&ServerLook, &StandbyRow)> =
         ours.iter().flat_map(|(_, look)| look.standbys().iter().map(move |row| (look, row))).collect();
@@ -59,8 +61,9 @@ fn cluster_of<'w>(access: &ClusterAccess, walked: &'w Walked) -> &'w ServerLook 
     let named = |(place, _): &&(Place, ServerLook)| access.places.contains(place);
     let first = walked.seen.iter().find(named).or(walked.seen.first());
     let of_first = &first.expect("a walk without an answer is an error").1;
-    let is_its_primary =
-        |(_, look): &&(Place, ServerLook)| look.is_primary() && look.system_identifier == of_first.system_identifier;
+    let is_its_primary = |(_, look): &&(Place, ServerLook)| {
+        look.is_primary() && look.system_identifier == of_first.system_identifier
+    };
     walked.seen.iter().find(is_its_primary).map_or(of_first, |(_, look)| look)
 }
 
@@ -72,7 +75,8 @@ fn take_row<'w>(
 ) -> Option<&'w StandbyRow> {
     let LookedRole::Standby { slot, .. } = &look.role else { return None };
     let by_slot = |row: &StandbyRow| slot.is_some() && row.slot == *slot;
-    let by_name = |row: &StandbyRow| !look.cluster_name.is_empty() && row.application_name == look.cluster_name;
+    let by_name =
+        |row: &StandbyRow| !look.cluster_name.is_empty() && row.application_name == look.cluster_name;
     let by_address = |row: &StandbyRow| row.address.as_deref() == Some(place.host.as_str());
     let rules: [&dyn Fn(&StandbyRow) -> bool; 3] = [&by_slot, &by_name, &by_address];
     let at = rules.iter().find_map(|rule| left.iter().position(|(_, row)| rule(row)))?;
@@ -102,7 +106,10 @@ fn put_servers(draft: &mut Draft, seen: &[Seen<'_>]) {
             }
         );
         if look.version < VERSION_MIN {
-            draft.unseen.push(format!("{place}: PostgreSQL {} cannot be probed; 12 is the oldest that can", look.version_text));
+            draft.unseen.push(format!(
+                "{place}: PostgreSQL {} cannot be probed; 12 is the oldest that can",
+                look.version_text
+            ));
         }
         if let Some(own) = look.port.filter(|own| *own != place.port) {
             draft.found.push(format!("{place} listens on port {own} itself: something forwards to it"));
@@ -116,7 +123,8 @@ fn put_servers(draft: &mut Draft, seen: &[Seen<'_>]) {
         });
     }
     draft.found.push(
-        "addresses are as they lead there from this machine: look whether the proxy's machine has the same".to_owned(),
+        "addresses are as they lead there from this machine: look whether the proxy's machine has the same"
+            .to_owned(),
     );
 }
 
@@ -134,7 +142,9 @@ fn put_unseen(draft: &mut Draft, left: &[(&ServerLook, &StandbyRow)], walked: &W
         let port = sender.port.unwrap_or(super::DEFAULT_PORT);
         let tried = walked.unanswered.iter().find(|(place, _)| place.host == *address && place.port == port);
         let why = match tried {
-            Some((_, error)) => format!("{address}:{port}, with the port of its sender, gave no answer: {error}"),
+            Some((_, error)) => {
+                format!("{address}:{port}, with the port of its sender, gave no answer: {error}")
+            }
             None => format!("at {address}:{port}, with the port of its sender, is another server"),
         };
         draft.unseen.push(format!(
@@ -148,7 +158,8 @@ fn put_unseen(draft: &mut Draft, left: &[(&ServerLook, &StandbyRow)], walked: &W
             ..DraftServer::default()
         });
     }
-    let is_of_row = |place: &Place| left.iter().any(|(_, row)| row.address.as_deref() == Some(place.host.as_str()));
+    let is_of_row =
+        |place: &Place| left.iter().any(|(_, row)| row.address.as_deref() == Some(place.host.as_str()));
     for (place, error) in walked.unanswered.iter().filter(|(place, _)| !is_of_row(place)) {
         draft.unseen.push(format!("{place}: {error}"));
     }
@@ -185,7 +196,9 @@ fn put_role(draft: &mut Draft, cluster: &ServerLook) {
     draft.role = cluster.monitor.clone();
     match &cluster.monitor {
         RoleFound::There { name: Some(name), .. } => {
-            draft.found.push(format!("{name} may be the monitoring role: it sees all statistics and is no superuser"));
+            draft.found.push(format!(
+                "{name} may be the monitoring role: it sees all statistics and is no superuser"
+            ));
         }
         RoleFound::There { secrets: Granted::Yes, .. } => {
             draft.found.push("the monitoring role is there, and may read stored secrets".to_owned());

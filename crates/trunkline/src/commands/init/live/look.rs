@@ -1,9 +1,9 @@
 //! One server, asked once. PostgreSQL 12 and later.
 
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use trunkline_health::login::lacks_password;
 use trunkline_health::{MonitorLogin, MonitorLoginError};
 use trunkline_topology::Endpoint;
-use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::walk::Place;
 use crate::commands::init::draft::{Granted, RoleFound};
@@ -96,7 +96,8 @@ impl ServerLook {
     /// The places that it leads to. The port of a standby is nowhere to be seen: that of this server is tried.
     pub(super) fn names(&self, place: &Place) -> Vec<Place> {
         let port = self.port.unwrap_or(place.port);
-        let standbys = self.standbys().iter().filter_map(|row| Some(Place { host: row.address.clone()?, port }));
+        let standbys =
+            self.standbys().iter().filter_map(|row| Some(Place { host: row.address.clone()?, port }));
         let sender = match &self.role {
             LookedRole::Standby { sender, .. } => sender.clone(),
             LookedRole::Primary { .. } => None,
@@ -106,7 +107,8 @@ impl ServerLook {
 
     /// Whether two places lead to one postmaster.
     pub(super) fn is_same_server(&self, other: &ServerLook) -> bool {
-        (&self.system_identifier, &self.started_us, self.port) == (&other.system_identifier, &other.started_us, other.port)
+        (&self.system_identifier, &self.started_us, self.port)
+            == (&other.system_identifier, &other.started_us, other.port)
     }
 
     pub(super) fn is_primary(&self) -> bool {
@@ -115,8 +117,13 @@ impl ServerLook {
 }
 
 /// Logs in and asks.
-pub(super) async fn look(login: &MonitorLogin, endpoint: &Endpoint, monitor: &str) -> Result<ServerLook, String> {
-    let (client, connection) = login.connect_as(&login.config, endpoint).await.map_err(|error| in_words(&error))?;
+pub(super) async fn look(
+    login: &MonitorLogin,
+    endpoint: &Endpoint,
+    monitor: &str,
+) -> Result<ServerLook, String> {
+    let (client, connection) =
+        login.connect_as(&login.config, endpoint).await.map_err(|error| in_words(&error))?;
     let driver = tokio::spawn(connection);
     let answer = ask(&client, monitor).await.map_err(|error| error_in_words(&error));
     drop(client);
@@ -131,11 +138,13 @@ async fn ask(client: &Client, monitor: &str) -> Result<ServerLook, tokio_postgre
     let row = rows.first();
     let text = |name: &str| row.and_then(|row| row.get(name)).unwrap_or_default().to_owned();
     // Also what a role without pg_monitor, or a managed server, does not get.
-    let standbys: Vec<_> = rows_or_none(client, STANDBYS).await.iter().take(STANDBYS_MAX).map(standby).collect();
+    let standbys: Vec<_> =
+        rows_or_none(client, STANDBYS).await.iter().take(STANDBYS_MAX).map(standby).collect();
     let is_standby = text("is_standby") == "t";
     let role = if is_standby {
         let receiver = rows_or_none(client, RECEIVER).await;
-        let of = |name: &str| receiver.first().and_then(|row| row.get(name)).filter(|value| !value.is_empty());
+        let of =
+            |name: &str| receiver.first().and_then(|row| row.get(name)).filter(|value| !value.is_empty());
         let port = of("sender_port").and_then(|port| port.parse().ok());
         let sender = of("sender_host").zip(port).map(|(host, port)| Place { host: host.to_owned(), port });
         LookedRole::Standby { sender, slot: of("slot_name").map(str::to_owned), standbys }
@@ -178,7 +187,11 @@ async fn monitoring_role(client: &Client, monitor: &str, is_super: &str, sees_al
     if (is_super, sees_all) != ("f", "t") {
         return RoleFound::Missing;
     }
-    let name = rows_or_none(client, "SELECT current_user").await.first().and_then(|row| row.get(0)).map(str::to_owned);
+    let name = rows_or_none(client, "SELECT current_user")
+        .await
+        .first()
+        .and_then(|row| row.get(0))
+        .map(str::to_owned);
     match rights(client, "current_user").await {
         Some(RoleFound::There { monitors, secrets, .. }) => RoleFound::There { name, monitors, secrets },
         Some(RoleFound::NotAsked | RoleFound::Missing) | None => RoleFound::Missing,

@@ -15,16 +15,17 @@ use trunkline_tls::fleet::{FleetSettings, FleetTls};
 
 use self::walk::Place;
 use super::draft::Draft;
+use crate::Failure;
 use crate::commands::conninfo_tls;
 use crate::commands::serve::runtime;
-use crate::Failure;
 
 /// PostgreSQL's port.
 const DEFAULT_PORT: u16 = 5432;
 
 /// Looks at the cluster that `conninfo` leads to. `monitor` is the monitoring role, which need not be there.
 pub(super) fn draft(conninfo: &str, monitor: &str) -> Result<Draft, Failure> {
-    let access = ClusterAccess::of(conninfo, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
+    let access =
+        ClusterAccess::of(conninfo, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
     let runtime = runtime()?;
     let walked = runtime.block_on(walk::walk(&access, monitor));
     // A look-up of a name may still hang.
@@ -49,10 +50,14 @@ impl ClusterAccess {
     fn of(conninfo: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let (conninfo, tls) = conninfo_tls::split(conninfo, &variable)?;
         let mut config: Config = conninfo.parse().map_err(|error: tokio_postgres::Error| {
-            Failure::usage(format!("--from is not a valid connection string: {}", crate::failure::with_causes(&error)))
-                .hint("Write \"host=db1 port=5432 user=postgres dbname=app\" or postgresql://user@db1/app.")
+            Failure::usage(format!(
+                "--from is not a valid connection string: {}",
+                crate::failure::with_causes(&error)
+            ))
+            .hint("Write \"host=db1 port=5432 user=postgres dbname=app\" or postgresql://user@db1/app.")
         })?;
-        let user = config.get_user().map(str::to_owned).or_else(|| variable("PGUSER")).or_else(|| variable("USER"));
+        let user =
+            config.get_user().map(str::to_owned).or_else(|| variable("PGUSER")).or_else(|| variable("USER"));
         let user = user.unwrap_or_else(|| "postgres".to_owned());
         config.user(&user);
         if config.get_password().is_none()
@@ -116,7 +121,9 @@ mod tests {
     fn hosts_have_their_ports_and_the_environment_stands_in() {
         let none = |_: &str| None;
         let of = |text: &str, variable: &dyn Fn(&str) -> Option<String>| {
-            ClusterAccess::of(text, variable).map(|access| access.shown()).map_err(|failure| failure.to_string())
+            ClusterAccess::of(text, variable)
+                .map(|access| access.shown())
+                .map_err(|failure| failure.to_string())
         };
         assert_eq!(of("host=a,b port=1,2 user=x", &none).as_deref(), Ok("a:1, b:2"));
         assert_eq!(of("host=a,/run port=7 user=x", &none).as_deref(), Ok("a:7, /run:7"));

@@ -10,8 +10,8 @@ use trunkline_topology::Endpoint;
 
 use super::ClusterAccess;
 use super::look::{ServerLook, look};
-use crate::commands::init::SERVERS_MAX;
 use crate::Failure;
+use crate::commands::init::SERVERS_MAX;
 
 /// For a login and the answers of one server.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,7 +44,8 @@ pub(super) async fn walk(access: &ClusterAccess, monitor: &str) -> Result<Walked
     let mut tried: Vec<Place> = Vec::new();
     let mut round: VecDeque<Place> = access.places.iter().cloned().collect();
     while !round.is_empty() && tried.len() < SERVERS_MAX {
-        let places: Vec<Place> = round.drain(..).filter(|place| !tried.contains(place)).take(SERVERS_MAX).collect();
+        let places: Vec<Place> =
+            round.drain(..).filter(|place| !tried.contains(place)).take(SERVERS_MAX).collect();
         tried.extend(places.iter().cloned());
         let looks = join_all(places.iter().map(|place| ask(access, monitor, place))).await;
         for (place, answer) in places.into_iter().zip(looks) {

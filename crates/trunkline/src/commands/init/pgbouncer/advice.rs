@@ -49,7 +49,10 @@ const ADVICE: &[(&str, &str)] = &[
     ("reserve_pool_size", POOL_SIZE),
     ("reserve_pool_timeout", POOL_SIZE),
     ("max_db_connections", POOL_SIZE),
-    ("max_user_connections", "server connections are as many as sessions: bound those with [limits] connections_per_user_max"),
+    (
+        "max_user_connections",
+        "server connections are as many as sessions: bound those with [limits] connections_per_user_max",
+    ),
     ("server_reset_query", NO_REUSE),
     ("server_reset_query_always", NO_REUSE),
     ("server_check_delay", NO_REUSE),
@@ -58,16 +61,25 @@ const ADVICE: &[(&str, &str)] = &[
     ("server_idle_timeout", NO_REUSE),
     ("server_login_retry", "a server that refuses is asked again by the health probes, every tick"),
     ("query_timeout", "no equal: set statement_timeout, with ALTER ROLE or ALTER DATABASE"),
-    ("transaction_timeout", "no equal: set transaction_timeout (PostgreSQL 17) or idle_in_transaction_session_timeout"),
+    (
+        "transaction_timeout",
+        "no equal: set transaction_timeout (PostgreSQL 17) or idle_in_transaction_session_timeout",
+    ),
     ("cancel_wait_timeout", "a cancel is sent at once"),
     ("client_login_timeout", "0 = no limit there; here there is always one, [timeouts] login"),
     ("server_connect_timeout", "0 = no limit there; here there is always one, [timeouts] connect"),
     ("query_wait_timeout", "0 = no limit there; here there is always one, [timeouts] acquire"),
-    ("admin_users", "`trunkline status`, `drain`, `maint` and their kin use the admin socket, which its owner alone may open"),
+    (
+        "admin_users",
+        "`trunkline status`, `drain`, `maint` and their kin use the admin socket, which its owner alone may open",
+    ),
     ("stats_users", "/metrics and /cluster of [http] say what SHOW STATS and SHOW POOLS do"),
     ("auth_user", "the monitoring role reads stored secrets; see [auth] query, and the SQL below"),
     ("auth_dbname", "stored secrets are read in [monitor] dbname"),
-    ("auth_type", "no equal: `hba_file` with a rule for such clients has cert, peer and trust; pam, ldap and any have none"),
+    (
+        "auth_type",
+        "no equal: `hba_file` with a rule for such clients has cert, peer and trust; pam, ldap and any have none",
+    ),
     ("auth_ldap_options", "no equal: [auth] mode = \"relay\" lets the servers' own pg_hba.conf ask LDAP"),
     ("client_tls_ciphers", "names differ: [client_tls] ciphers has its own list, and good defaults"),
     ("client_tls13_ciphers", "names differ: [client_tls] ciphers has its own list, and good defaults"),
@@ -78,9 +90,15 @@ const ADVICE: &[(&str, &str)] = &[
     ("server_tls13_ciphers", "the library's own ciphers are used with servers"),
     ("server_tls_protocols", "only TLSv1.2 and TLSv1.3 are spoken"),
     ("unix_socket_group", "no equal: give the socket's directory that group"),
-    ("peer_id", "no equal: a cancel reaches the instance that has the session; put several behind an address that keeps a client"),
+    (
+        "peer_id",
+        "no equal: a cancel reaches the instance that has the session; put several behind an address that keeps a client",
+    ),
     ("autodb_idle_timeout", "databases are not kept here"),
-    ("max_db_client_connections", "no equal: [limits] bounds sessions in all, for each user and for each address"),
+    (
+        "max_db_client_connections",
+        "no equal: [limits] bounds sessions in all, for each user and for each address",
+    ),
 ];
 
 const POOL: &str = "session is what Trunkline does: a session has a server connection of its own from its login to its end. With \
@@ -92,18 +110,23 @@ const NO_REUSE: &str = "a server connection ends with its session: nothing is le
 
 /// What to say of a key that is not carried over, if anything.
 pub(super) fn of(entry: &IniEntry) -> Option<String> {
-    if NOT_NEEDED.contains(&entry.key.as_str()) {
+    let is_as_here = (entry.key.as_str(), entry.value.as_str()) == ("pool_mode", "session");
+    if is_as_here || NOT_NEEDED.contains(&entry.key.as_str()) {
         return None;
     }
     let advice = ADVICE.iter().find(|(key, _)| *key == entry.key).map(|(_, advice)| *advice);
-    let advice = advice.unwrap_or("unknown to `trunkline init`, or not a value that it can carry over; look whether it is needed");
+    let advice = advice.unwrap_or(
+        "unknown to `trunkline init`, or not a value that it can carry over; look whether it is needed",
+    );
     Some(format!("{}: {advice}", entry.shown()))
 }
 
 /// What to say of an entry of another section.
 pub(super) fn of_section(section: &str, entry: &IniEntry) -> String {
     let advice = match section {
-        "users" => "users have no keys of their own here: [limits] connections_per_user_max is for all of them",
+        "users" => {
+            "users have no keys of their own here: [limits] connections_per_user_max is for all of them"
+        }
         _ => "instances do not know each other here",
     };
     format!("[{section}] {}: {advice}", entry.shown())

@@ -15,7 +15,8 @@ pub(super) fn read(ini: &Ini, draft: &mut Draft) {
     for entry in ini.section("databases") {
         count += 1;
         let pairs = pairs(&entry.value);
-        let of = |key: &str| pairs.iter().rev().find(|(known, _)| known == key).map(|(_, value)| value.as_str());
+        let of =
+            |key: &str| pairs.iter().rev().find(|(known, _)| known == key).map(|(_, value)| value.as_str());
         let hosts: Vec<&str> = match of("host") {
             None => vec![SOCKET_DIR],
             Some(hosts) => hosts.split(',').map(str::trim).filter(|host| !host.is_empty()).collect(),
@@ -45,13 +46,22 @@ fn put_servers(draft: &mut Draft, entry: &IniEntry, hosts: &[&str], port: Option
         None => DEFAULT_PORT,
         Some(Ok(port)) => port,
         Some(Err(_)) => {
-            draft.unseen.push(format!("the database {} ({}): its port is none; it is left out", entry.key, entry.place()));
+            draft.unseen.push(format!(
+                "the database {} ({}): its port is none; it is left out",
+                entry.key,
+                entry.place()
+            ));
             return;
         }
     };
     for host in hosts {
         let note = format!("PgBouncer's database {} ({}).", entry.key, entry.place());
-        draft.server(DraftServer { host: (*host).to_owned(), port: Some(port), note, ..DraftServer::default() });
+        draft.server(DraftServer {
+            host: (*host).to_owned(),
+            port: Some(port),
+            note,
+            ..DraftServer::default()
+        });
     }
 }
 

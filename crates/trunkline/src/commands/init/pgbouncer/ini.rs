@@ -102,10 +102,22 @@ impl Ini {
         let key = key.trim().trim_matches('"');
         let key = if section == "pgbouncer" { key.to_ascii_lowercase() } else { key.to_owned() };
         let file = file.map(Path::to_path_buf);
-        self.entries.push(IniEntry { section: section.to_owned(), key, value: value.trim().to_owned(), file, line });
+        self.entries.push(IniEntry {
+            section: section.to_owned(),
+            key,
+            value: value.trim().to_owned(),
+            file,
+            line,
+        });
     }
 
-    fn include(&mut self, from: &Path, file: &str, (section, depth): (&mut String, usize), read: ReadFile<'_>) {
+    fn include(
+        &mut self,
+        from: &Path,
+        file: &str,
+        (section, depth): (&mut String, usize),
+        read: ReadFile<'_>,
+    ) {
         let file = from.parent().unwrap_or(Path::new("")).join(file);
         if depth >= INCLUDES_MAX {
             self.problems.push(format!("{}: included more than {INCLUDES_MAX} files deep", file.display()));
@@ -175,15 +187,22 @@ mod tests {
 
     #[test]
     fn connection_strings_are_taken_apart() {
-        let of = |text: &str| pairs(text).into_iter().map(|(key, value)| format!("{key}:{value}")).collect::<Vec<_>>();
-        assert_eq!(of("host=a  port = 1 password='it''s x' Dbname=b"), ["host:a", "port:1", "password:it's x", "dbname:b"]);
+        let of = |text: &str| {
+            pairs(text).into_iter().map(|(key, value)| format!("{key}:{value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of("host=a  port = 1 password='it''s x' Dbname=b"),
+            ["host:a", "port:1", "password:it's x", "dbname:b"]
+        );
         assert_eq!(of("host='open"), ["host:open"]);
         assert_eq!(of(""), [] as [&str; 0]);
     }
 
     #[test]
     fn no_password_is_shown() {
-        let ini = Ini::read(Path::new("f"), "[databases]\na = host=1 Password=geheim\n", &mut |_| Err(String::new()));
+        let ini = Ini::read(Path::new("f"), "[databases]\na = host=1 Password=geheim\n", &mut |_| {
+            Err(String::new())
+        });
         assert_eq!(ini.section("databases").next().map(IniEntry::shown).as_deref(), Some("a = ... (line 2)"));
     }
 }

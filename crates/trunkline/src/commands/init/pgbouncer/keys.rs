@@ -68,9 +68,12 @@ pub(super) fn carry(entry: &IniEntry, draft: &mut Draft) -> bool {
             "max_user_client_connections" => number(draft, "connections_per_user_max", value, note),
             "auth_type" => auth_type(value, note, draft),
             "auth_query" => auth_query(value, note, draft),
-            "client_tls_protocols" => {
-                protocols(value, ("client_tls", ["min_protocol_version", "max_protocol_version"]), &note, draft)
-            }
+            "client_tls_protocols" => protocols(
+                value,
+                ("client_tls", ["min_protocol_version", "max_protocol_version"]),
+                &note,
+                draft,
+            ),
             "server_tls_protocols" => protocols(
                 value,
                 ("server_tls", ["ssl_min_protocol_version", "ssl_max_protocol_version"]),
@@ -78,7 +81,11 @@ pub(super) fn carry(entry: &IniEntry, draft: &mut Draft) -> bool {
                 draft,
             ),
             // Read with the listeners.
-            "listen_addr" | "listen_port" | "application_name_add_host" | "unix_socket_mode" | "unix_socket_dir" => true,
+            "listen_addr"
+            | "listen_port"
+            | "application_name_add_host"
+            | "unix_socket_mode"
+            | "unix_socket_dir" => true,
             _ => false,
         };
     }
@@ -133,7 +140,9 @@ fn auth_type(value: &str, note: String, draft: &mut Draft) -> bool {
         // The rules say it, line by line.
         "hba" => return true,
         "trust" => {
-            let warning = format!("{note} It asks clients for nothing, as there: servers must take the stored secrets, or trust the proxy.");
+            let warning = format!(
+                "{note} It asks clients for nothing, as there: servers must take the stored secrets, or trust the proxy."
+            );
             draft.key("auth", "client_method", "trust", warning);
             return true;
         }

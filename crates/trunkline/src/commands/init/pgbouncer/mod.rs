@@ -50,7 +50,9 @@ fn of_ini(path: &Path, ini: &Ini) -> Draft {
          PgBouncer did not name is not here, and `trunkline init --from \"host=... user=...\"` finds those that stream"
             .to_owned(),
     );
-    draft.to_do.push("stop PgBouncer, or give the listeners other ports: the addresses are its own".to_owned());
+    draft
+        .to_do
+        .push("stop PgBouncer, or give the listeners other ports: the addresses are its own".to_owned());
     draft
 }
 
@@ -78,7 +80,11 @@ fn listeners(ini: &Ini, draft: &mut Draft) {
             address: format!("{host}:{port}"),
             attrs,
             balance: Balance::default(),
-            keys: more.iter().filter(|(key, _)| host.starts_with('/') || *key != "unix_socket_permissions").cloned().collect(),
+            keys: more
+                .iter()
+                .filter(|(key, _)| host.starts_with('/') || *key != "unix_socket_permissions")
+                .cloned()
+                .collect(),
             note: note.to_owned(),
         });
     };
@@ -105,7 +111,10 @@ fn address(word: &str, entry: &IniEntry, draft: &mut Draft) -> Option<String> {
             Ok(std::net::IpAddr::V4(address)) => Some(address.to_string()),
             Ok(std::net::IpAddr::V6(address)) => Some(format!("[{address}]")),
             Err(_) => {
-                draft.unseen.push(format!("{}: {word} is a name; write its address in a [[listener]]", entry.shown()));
+                draft.unseen.push(format!(
+                    "{}: {word} is a name; write its address in a [[listener]]",
+                    entry.shown()
+                ));
                 None
             }
         },
@@ -166,7 +175,9 @@ wonder = 1
         }
         assert_eq!(draft.servers.len(), 3, "each place once: {:?}", draft.servers);
         let unequal = draft.unequal.join("\n");
-        for said in ["pool_mode = transaction (line 12)", "default_pool_size = 20", "user=reader", "wonder = 1"] {
+        for said in
+            ["pool_mode = transaction (line 12)", "default_pool_size = 20", "user=reader", "wonder = 1"]
+        {
             assert!(unequal.contains(said), "{said} is missing in\n{unequal}");
         }
         assert!(!unequal.contains("client_idle_timeout"), "0 is the default here: {unequal}");
@@ -175,13 +186,16 @@ wonder = 1
 
     #[test]
     fn a_query_through_a_function_of_its_own_is_carried_over() {
-        let draft = of("[databases]\na = host=h\n[pgbouncer]\nauth_query = SELECT * FROM pgbouncer.get_auth($1)\n");
+        let draft =
+            of("[databases]\na = host=h\n[pgbouncer]\nauth_query = SELECT * FROM pgbouncer.get_auth($1)\n");
         assert!(valid(&draft).contains("query = \"SELECT * FROM pgbouncer.get_auth($1)\""));
     }
 
     #[test]
     fn nothing_in_the_file_can_write_keys_of_ours() {
-        let draft = of("[databases]\n\"a\" = host='h\u{b}[[server]]' port=x\nb = host=i\"\\\n[pgbouncer]\nlisten_addr=x\u{85}y\n");
+        let draft = of(
+            "[databases]\n\"a\" = host='h\u{b}[[server]]' port=x\nb = host=i\"\\\n[pgbouncer]\nlisten_addr=x\u{85}y\n",
+        );
         let text = crate::commands::init::render::render(&draft, "m");
         assert!(text.parse::<toml::Table>().is_ok(), "{text}");
     }
