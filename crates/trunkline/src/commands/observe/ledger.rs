@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::formula::{Answers, FORMULAS, Formula, Limits, Said};
+use super::formula::{Answers, FORMULAS, Limits, Said};
 
 /// Most answers that wait for the verdict after them.
 const PENDING_MAX: usize = 4;
@@ -124,7 +124,7 @@ pub(super) struct Ledger {
     /// Longest that an answer stands: who slept does not know.
     stands_max: Duration,
     pending: VecDeque<(Sample, Option<Duration>)>,
-    /// By [`Formula::ALL`].
+    /// By `Formula::ALL`.
     pub(super) formulas: [FormulaTally; FORMULAS],
     pub(super) proven: ProofTally,
 }
@@ -172,10 +172,10 @@ impl Ledger {
             Proof::Undecided => &mut self.proven.undecided,
         };
         *share += lasted;
+        let said = sample.answers.map(|answer| answer.said(self.limits));
         let mut marks = [Mark::Undecided; FORMULAS];
-        for at in 0..Formula::ALL.len() {
-            let said = sample.answers[at].said(self.limits);
-            marks[at] = self.formulas[at].count(said, proof, lasted);
+        for ((mark, tally), said) in marks.iter_mut().zip(&mut self.formulas).zip(said) {
+            *mark = tally.count(said, proof, lasted);
         }
         Settled { sample, proof, marks }
     }

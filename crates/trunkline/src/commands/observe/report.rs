@@ -13,6 +13,10 @@ use crate::commands::status::columns;
 const HEAD: [&str; 7] =
     ["SERVER", "WHO SAYS", "NOW", "RIGHT", "FRESH, BUT LAGGED", "LAGGING, BUT FRESH", "SILENT"];
 
+/// What the columns count.
+const LEGEND: &str = "RIGHT of \"proven\" is how long it was proven that a standby lags by more than max_lag, or does not, or is not to\n\
+    serve; SILENT, how long it was not. A formula is held against that alone: what was not proven is nobody's fault.\n";
+
 /// What was said and what was proven, for people.
 pub(super) fn table(account: &Account, snapshot: &Snapshot) -> String {
     let max_lag = account.limits.max_lag;
@@ -39,7 +43,7 @@ pub(super) fn table(account: &Account, snapshot: &Snapshot) -> String {
     }
     let rows: Vec<[String; 7]> =
         standbys.iter().flat_map(|observed| rows(observed, snapshot, account)).collect();
-    out + &columns(HEAD, &rows, &[3, 4, 5, 6], rows.iter().map(|_| None))
+    out + &columns(HEAD, &rows, &[3, 4, 5, 6], rows.iter().map(|_| None)) + LEGEND
 }
 
 fn rows(observed: &Observed, snapshot: &Snapshot, account: &Account) -> Vec<[String; 7]> {

@@ -11,7 +11,7 @@ use super::series::Bucket;
 /// Width of the whole, in its own units.
 const WIDTH: f64 = 960.0;
 /// Where the time axis begins, and ends.
-const LEFT: f64 = 230.0;
+const LEFT: f64 = 250.0;
 const RIGHT: f64 = 890.0;
 /// Height of the lines' part of one standby.
 const PLOT: f64 = 150.0;
@@ -20,18 +20,18 @@ const STRIP: f64 = 12.0;
 /// From one standby to the next.
 const PANEL: f64 = PLOT + STRIP * FORMULAS as f64 + 78.0;
 /// Above the first standby.
-const TOP: f64 = 84.0;
+const TOP: f64 = 102.0;
 /// Lines over the plot, beside its base.
 const GRID: u32 = 4;
 
 /// Colours for light and dark, without a script.
 const STYLE: &str = "<style>
-svg{--ink:#1b1f24;--soft:#6a737d;--paper:#ffffff;--grid:#d9dee3;--band:#9ecbff;--age:#b35900;--both:#6f42c1;--bytes:#0a7a5c;--right:#8fd19e;--fresh:#d73a49;--lagging:#f0b429;--none:#e4e8ec;--unfit:#d73a4922}
-@media(prefers-color-scheme:dark){svg{--ink:#e6edf3;--soft:#9aa4ae;--paper:#0d1117;--grid:#2d333b;--band:#1f4f8a;--age:#ffa657;--both:#d2a8ff;--bytes:#56d4a8;--right:#2f6f3e;--fresh:#f85149;--lagging:#d29922;--none:#262c33;--unfit:#f8514933}}
-text{font:12px system-ui,sans-serif;fill:var(--ink)}.soft{fill:var(--soft)}.title{font-size:16px;font-weight:600}.name{font-size:14px;font-weight:600}.end{text-anchor:end}.mid{text-anchor:middle}
-.paper{fill:var(--paper)}.grid{stroke:var(--grid)}.limit{stroke:var(--ink);stroke-dasharray:5 4}.band{fill:var(--band);opacity:.75}.unfit{fill:var(--unfit)}
-polyline{fill:none;stroke-width:1.6}.age{stroke:var(--age)}.both{stroke:var(--both)}.bytes{stroke:var(--bytes);stroke-dasharray:2 3}
-.m0{fill:var(--none)}.m1{fill:var(--right)}.m2{fill:var(--lagging)}.m3{fill:var(--fresh)}
+text{font:12px system-ui,sans-serif;fill:#1b1f24}.soft{fill:#6a737d}.title{font-size:16px;font-weight:600}.name{font-size:14px;font-weight:600}.end{text-anchor:end}.mid{text-anchor:middle}
+.paper{fill:#ffffff}.grid{stroke:#d9dee3}.limit{stroke:#1b1f24;stroke-dasharray:5 4}.band{fill:#9ecbff}.unfit{fill:#fbdde0}
+polyline{fill:none;stroke-width:1.6}.age{stroke:#b35900}.both{stroke:#6f42c1}.bytes{stroke:#0a7a5c;stroke-dasharray:2 3}
+.m0{fill:#e4e8ec}.m1{fill:#8fd19e}.m2{fill:#f0b429}.m3{fill:#d73a49}
+@media(prefers-color-scheme:dark){text{fill:#e6edf3}.soft{fill:#9aa4ae}.paper{fill:#0d1117}.grid{stroke:#2d333b}.limit{stroke:#e6edf3}.band{fill:#1f4f8a}.unfit{fill:#3d1a1f}
+.age{stroke:#ffa657}.both{stroke:#d2a8ff}.bytes{stroke:#56d4a8}.m0{fill:#262c33}.m1{fill:#2f6f3e}.m2{fill:#d29922}.m3{fill:#f85149}}
 </style>";
 
 /// The whole plot.
@@ -76,8 +76,8 @@ fn legend(out: &mut String) {
     for (class, words) in
         [("m1", "right"), ("m3", "fresh, but lagged"), ("m2", "lagging, but fresh"), ("m0", "undecided")]
     {
-        let _ = write!(out, "<rect class=\"{class}\" x=\"{x}\" y=\"56\" width=\"10\" height=\"10\"/>");
-        text(out, (x + 14.0, 66.0), "", words);
+        let _ = write!(out, "<rect class=\"{class}\" x=\"{x}\" y=\"74\" width=\"10\" height=\"10\"/>");
+        text(out, (x + 14.0, 84.0), "", words);
         x += 24.0 + words.len() as f64 * 6.1;
     }
     out.push('\n');

@@ -340,7 +340,9 @@ fn place(word: &str) -> Option<(String, Option<u16>)> {
         None => Some((plain(word), None)),
         Some(_) if word.ends_with(']') => Some((plain(word), None)),
         // "+1000" is relative to the port of the client.
-        Some((host, port)) if !host.is_empty() => port.parse().ok().map(|port| (plain(host), Some(port))),
+        Some((host, port)) if !host.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            port.parse().ok().map(|port| (plain(host), Some(port)))
+        }
         Some(_) => None,
     }
 }

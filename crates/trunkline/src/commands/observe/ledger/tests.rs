@@ -1,5 +1,5 @@
 use super::*;
-use crate::commands::observe::formula::FormulaAnswer;
+use crate::commands::observe::formula::{Formula, FormulaAnswer};
 
 const TICK: Duration = Duration::from_millis(500);
 const SECOND: Duration = Duration::from_secs(1);
