@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use trunkline_cluster::{Cluster, MONITOR_PASSWORD, PortLease, send_signal};
-use trunkline_tests::{Wire, binary, eventually, http_get, own_cluster, shared_cluster};
+use trunkline_tests::{Login, Wire, binary, eventually, http_get, own_cluster, shared_cluster};
 
 fn trunkline(directory: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(binary());
@@ -73,14 +73,23 @@ fn serves(directory: &Path, file: &Path, (reads, writes): (u16, u16), flags: &[S
             .iter()
             .all(|path| http_get(http.port(), path).is_some_and(|answer| answer.status == 200))
     });
-    let mut reader = Wire::login(reads);
+    let mut reader = plain_login(reads);
     assert_eq!(reader.value("SELECT pg_is_in_recovery()"), "t");
-    let mut writer = Wire::login(writes);
+    let mut writer = plain_login(writes);
     assert_eq!(writer.value("SELECT pg_is_in_recovery()"), "f");
     let table = format!("made_{}", writes);
     let answer = writer.query(&format!("CREATE TABLE {table} (i int); DROP TABLE {table}"));
     assert_eq!(answer.error, None);
     drop(served);
+}
+
+/// The configurations give clients no TLS, whatever the servers have.
+fn plain_login(port: u16) -> Wire {
+    let mut wire = Wire::connect_plain(port);
+    let login = Login::default();
+    wire.send(&login.packet());
+    wire.finish_login(&login).unwrap();
+    wire
 }
 
 /// Ports for the listeners of a source that has none of its own, and the flags that put them in place.

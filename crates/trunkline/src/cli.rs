@@ -6,7 +6,8 @@ use crate::commands::admin::{self, WantedState};
 #[cfg(feature = "demo")]
 use crate::commands::demo;
 use crate::commands::{
-    adopt, check, completions, config, health, init, init_sql, profile, reload, serve, server, sessions, status,
+    adopt, check, completions, config, health, init, init_sql, profile, reload, serve, server, sessions,
+    status,
 };
 use crate::{Exit, Failure};
 

@@ -75,14 +75,14 @@ pub(super) struct DraftServer {
     /// Weight, where it is not the default.
     pub(super) weight: Option<u16>,
     /// Whether the source has it out of service.
-    pub(super) standing: Standing,
+    pub(super) standing: DraftStanding,
     /// What is known of it.
     pub(super) note: String,
 }
 
 /// Whether a server serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum DraftStanding {
     /// It does.
     #[default]
     InService,

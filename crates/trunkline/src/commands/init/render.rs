@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use trunkline_topology::AdminState;
 
-use super::draft::{Draft, DraftKey, DraftListener, DraftServer, Granted, RoleFound, Standing};
+use super::draft::{Draft, DraftKey, DraftListener, DraftServer, DraftStanding, Granted, RoleFound};
 use crate::commands::init_sql::{SecretAccess, identifier, recipe};
 use crate::config::words::Word as _;
 
@@ -139,8 +139,8 @@ fn put_server(out: &mut String, prefix: &str, server: &DraftServer) {
         put(out, prefix, &format!("weight = {weight}"));
     }
     match server.standing {
-        Standing::InService => {}
-        Standing::Disabled => put(out, prefix, &format!("state = {}", text(AdminState::Maint.word()))),
+        DraftStanding::InService => {}
+        DraftStanding::Disabled => put(out, prefix, &format!("state = {}", text(AdminState::Maint.word()))),
     }
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use trunkline_health::SERVERS_MAX;
 use trunkline_topology::{Role, ServerId, ServerStatus, Snapshot, State};
 
 use super::formula::{Answers, FormulaAnswer, Limits};
-use super::ledger::{Fitness, Ledger, Sample, Verdict};
+use super::ledger::{FormulaLedger, FormulaSample, MomentVerdict, ObservedFitness};
 use super::patroni::{LeaderKey, PatroniSays};
 use super::sampler::{Report, ServerAnswers};
 use super::series::Series;
@@ -38,7 +39,7 @@ pub(super) struct Account {
 pub(super) struct Observed {
     pub(super) id: ServerId,
     pub(super) name: Arc<str>,
-    pub(super) ledger: Ledger,
+    pub(super) ledger: FormulaLedger,
     pub(super) series: Series,
     /// What the formulas gave last.
     pub(super) last: Answers,
@@ -51,27 +52,41 @@ pub(super) struct Observed {
 }
 
 impl Account {
-    /// An empty one.
-    pub(super) fn new(snapshot: &Snapshot, limits: Limits, patroni: PatroniSource) -> Self {
-        let observed = |server: &ServerStatus| Observed {
-            id: server.id,
-            name: Arc::clone(&server.name),
-            ledger: Ledger::new(limits, snapshot.tick),
-            series: Series::new(),
-            last: Answers::default(),
-            error: None,
-            role: Role::Unknown,
-            was_standby: false,
-        };
+    /// An empty one, of no servers yet.
+    pub(super) fn new(limits: Limits, patroni: PatroniSource) -> Self {
         Account {
             began: Instant::now(),
             began_at: SystemTime::now(),
             limits,
             patroni,
             patroni_error: None,
-            servers: snapshot.servers.iter().map(observed).collect(),
+            servers: Vec::new(),
             key: LeaderKey::default(),
         }
+    }
+
+    /// Takes in the servers that are new, and names them. Those that have gone are reported on, as long as there is room.
+    pub(super) fn follow(&mut self, snapshot: &Snapshot) -> Vec<ServerId> {
+        let is_new = |server: &&ServerStatus| !self.servers.iter().any(|known| known.id == server.id);
+        let new: Vec<&ServerStatus> = snapshot.servers.iter().filter(is_new).collect();
+        for server in &new {
+            if self.servers.len() >= SERVERS_MAX
+                && let Some(gone) = self.servers.iter().position(|known| snapshot.server(known.id).is_none())
+            {
+                self.servers.remove(gone);
+            }
+            self.servers.push(Observed {
+                id: server.id,
+                name: Arc::clone(&server.name),
+                ledger: FormulaLedger::new(self.limits, snapshot.tick),
+                series: Series::new(),
+                last: Answers::default(),
+                error: None,
+                role: Role::Unknown,
+                was_standby: false,
+            });
+        }
+        new.into_iter().map(|server| server.id).collect()
     }
 
     /// How long it is observed.
@@ -116,7 +131,7 @@ impl Account {
             },
         };
         observed.last = answers;
-        let sample = Sample { sent, received, before: verdict(status, &before), answers };
+        let sample = FormulaSample { sent, received, before: verdict(status, &before), answers };
         for settled in observed.ledger.take(sample, verdict(current, now)) {
             let at = settled.sample.sent.saturating_duration_since(self.began).as_secs_f64();
             observed.series.push(at, &settled);
@@ -125,18 +140,44 @@ impl Account {
 }
 
 /// What a snapshot says of a standby.
-fn verdict(status: &ServerStatus, snapshot: &Snapshot) -> Verdict {
-    let by_lag = if status.lag.is_some() { Fitness::ByLag } else { Fitness::Unknown };
+fn verdict(status: &ServerStatus, snapshot: &Snapshot) -> MomentVerdict {
+    let by_lag = if status.lag.is_some() { ObservedFitness::ByLag } else { ObservedFitness::Unknown };
     let fitness = match status.state {
-        State::Down | State::Fenced => Fitness::Unfit,
-        State::Unknown | State::Maint => Fitness::Unknown,
+        State::Down | State::Fenced => ObservedFitness::Unfit,
+        State::Unknown | State::Maint => ObservedFitness::Unknown,
         State::Up | State::Lagging | State::Drain => by_lag,
     };
-    Verdict {
+    MomentVerdict {
         at: snapshot.taken_at,
         asked_at: status.asked_at,
         fitness,
         lo: status.lag.map_or(Duration::ZERO, |lag| lag.lo),
         hi: status.lag.and_then(|lag| lag.hi),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trunkline_topology::testing::snapshot;
+
+    use super::*;
+
+    #[test]
+    fn servers_that_come_are_taken_in_and_those_that_went_make_room() {
+        let limits = Limits { max_lag: Duration::from_secs(2), lag_bytes: 1 };
+        let mut account = Account::new(limits, PatroniSource::Computed);
+        let mut snapshot = snapshot();
+        let count = snapshot.servers.len();
+        assert_eq!(account.follow(&snapshot).len(), count);
+        assert_eq!(account.follow(&snapshot), [], "nobody is asked twice");
+        for generation in 1..2000 {
+            let server = &mut snapshot.servers[1];
+            server.id = ServerId::new(server.id.slot(), generation);
+            assert_eq!(account.follow(&snapshot).len(), 1);
+            assert!(account.servers.len() <= SERVERS_MAX, "{generation}");
+        }
+        assert!(
+            snapshot.servers.iter().all(|server| account.servers.iter().any(|known| known.id == server.id))
+        );
     }
 }

@@ -19,13 +19,13 @@ const PENDING_MAX: usize = 4;
 
 /// What the judge knew of a standby at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct MomentVerdict {
     /// When the bounds hold.
     pub(super) at: Instant,
     /// When the standby was asked last.
     pub(super) asked_at: Option<Instant>,
     /// Whether it may be asked for data at all.
-    pub(super) fitness: Fitness,
+    pub(super) fitness: ObservedFitness,
     /// It was at least this far behind.
     pub(super) lo: Duration,
     /// It was at most this far behind, if that is known.
@@ -34,7 +34,7 @@ pub(super) struct Verdict {
 
 /// Whether a server may serve as far as its state goes, whatever its lag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fitness {
+pub(super) enum ObservedFitness {
     /// Its lag says it.
     ByLag,
     /// DOWN or FENCED.
@@ -72,13 +72,13 @@ pub(super) enum Mark {
 
 /// Answers to one question, and the verdict before it.
 #[derive(Clone, Debug)]
-pub(super) struct Sample {
+pub(super) struct FormulaSample {
     /// When it was asked.
     pub(super) sent: Instant,
     /// When the answer was there.
     pub(super) received: Instant,
     /// The verdict when it was asked.
-    pub(super) before: Verdict,
+    pub(super) before: MomentVerdict,
     /// What the formulas gave.
     pub(super) answers: Answers,
 }
@@ -87,7 +87,7 @@ pub(super) struct Sample {
 #[derive(Clone, Debug)]
 pub(super) struct Settled {
     /// What was asked, and answered.
-    pub(super) sample: Sample,
+    pub(super) sample: FormulaSample,
     /// What was proven.
     pub(super) proof: Proof,
     /// How each formula did.
@@ -119,20 +119,20 @@ pub(super) struct ProofTally {
 
 /// The account of one standby.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct FormulaLedger {
     limits: Limits,
     /// Longest that an answer stands: who slept does not know.
     stands_max: Duration,
-    pending: VecDeque<(Sample, Option<Duration>)>,
+    pending: VecDeque<(FormulaSample, Option<Duration>)>,
     /// By `Formula::ALL`.
     pub(super) formulas: [FormulaTally; FORMULAS],
     pub(super) proven: ProofTally,
 }
 
-impl Ledger {
+impl FormulaLedger {
     /// An empty one, for questions every `tick`.
     pub(super) fn new(limits: Limits, tick: Duration) -> Self {
-        Ledger {
+        FormulaLedger {
             limits,
             stands_max: tick * 2,
             pending: VecDeque::with_capacity(PENDING_MAX + 1),
@@ -142,7 +142,7 @@ impl Ledger {
     }
 
     /// Takes a sample, with the verdict of now, and settles those that it decides.
-    pub(super) fn take(&mut self, sample: Sample, now: Verdict) -> Vec<Settled> {
+    pub(super) fn take(&mut self, sample: FormulaSample, now: MomentVerdict) -> Vec<Settled> {
         if let Some((last, lasted)) = self.pending.back_mut() {
             let until = sample.sent.saturating_duration_since(last.sent);
             *lasted = Some(until.min(self.stands_max));
@@ -151,7 +151,7 @@ impl Ledger {
         let mut settled = Vec::new();
         while let Some((first, Some(lasted))) = self.pending.front() {
             let is_decided = now.asked_at.is_some_and(|asked| asked >= first.received)
-                || now.fitness != Fitness::ByLag
+                || now.fitness != ObservedFitness::ByLag
                 || self.pending.len() > PENDING_MAX;
             if !is_decided {
                 break;
@@ -163,7 +163,7 @@ impl Ledger {
         settled
     }
 
-    fn settle(&mut self, sample: Sample, lasted: Duration, after: Verdict) -> Settled {
+    fn settle(&mut self, sample: FormulaSample, lasted: Duration, after: MomentVerdict) -> Settled {
         let proof = proof(&sample, after, self.limits.max_lag);
         let share = match proof {
             Proof::Fresh => &mut self.proven.fresh,
@@ -199,12 +199,12 @@ impl FormulaTally {
 }
 
 /// What the verdicts on both sides prove of the moment between them.
-fn proof(sample: &Sample, after: Verdict, max_lag: Duration) -> Proof {
+fn proof(sample: &FormulaSample, after: MomentVerdict, max_lag: Duration) -> Proof {
     let before = sample.before;
-    if (before.fitness, after.fitness) == (Fitness::Unfit, Fitness::Unfit) {
+    if (before.fitness, after.fitness) == (ObservedFitness::Unfit, ObservedFitness::Unfit) {
         return Proof::Unfit;
     }
-    if before.fitness != Fitness::ByLag || after.fitness != Fitness::ByLag {
+    if before.fitness != ObservedFitness::ByLag || after.fitness != ObservedFitness::ByLag {
         return Proof::Undecided;
     }
     let since = sample.received.saturating_duration_since(before.at);

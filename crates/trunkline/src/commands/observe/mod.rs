@@ -90,10 +90,12 @@ pub(super) async fn run(mut checked: CheckedConfig, flags: ObserveFlags) -> Resu
     if let PatroniSource::Asked(url) = &patroni {
         tokio::spawn(patroni::run(url.clone(), health.load().tick, says));
     }
-    let mut account = Account::new(&health.load(), limits, patroni);
+    let mut account = Account::new(limits, patroni);
     // A file that cannot be written is known at once, and not after the observation.
     write_files(&account, &health, &flags)?;
-    let mut reports = start_samplers(&health);
+    let (send, mut reports) = mpsc::channel(REPORTS_MAX);
+    let mut changed = health.changed();
+    follow(&health, &mut account, &send);
     let every = flags.every.unwrap_or(EVERY).max(EVERY_MIN);
     let mut reporting = interval_at(Instant::now() + every, every);
     reporting.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -105,6 +107,7 @@ pub(super) async fn run(mut checked: CheckedConfig, flags: ObserveFlags) -> Resu
                 let says = said.borrow().clone();
                 account.take(report, &says, &health.load());
             }
+            Ok(()) = changed.changed() => follow(&health, &mut account, &send),
             _ = reporting.tick() => {
                 terminal::print(&format!("{}\n", report::table(&account, &health.load())));
                 if let Err(failure) = write_files(&account, &health, &flags) {
@@ -123,12 +126,11 @@ pub(super) async fn run(mut checked: CheckedConfig, flags: ObserveFlags) -> Resu
     Ok(Exit::Success)
 }
 
-fn start_samplers(health: &Health) -> mpsc::Receiver<sampler::Report> {
-    let (send, reports) = mpsc::channel(REPORTS_MAX);
-    for server in &health.load().servers {
-        tokio::spawn(sampler::run(health.clone(), server.id, send.clone()));
+/// Asks those that came, too. Who asks a server that has gone ends by itself.
+fn follow(health: &Health, account: &mut Account, reports: &mpsc::Sender<sampler::Report>) {
+    for server in account.follow(&health.load()) {
+        tokio::spawn(sampler::run(health.clone(), server, reports.clone()));
     }
-    reports
 }
 
 fn write_files(account: &Account, health: &Health, flags: &ObserveFlags) -> Result<(), Failure> {

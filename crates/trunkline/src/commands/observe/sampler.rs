@@ -38,14 +38,14 @@ pub(super) enum ServerAnswers {
 }
 
 /// A connection that is asked.
-struct Asked {
+struct SamplerLink {
     client: Client,
     driver: JoinHandle<()>,
     /// The login in force when it was made.
     login: Arc<MonitorLogin>,
 }
 
-impl Drop for Asked {
+impl Drop for SamplerLink {
     fn drop(&mut self) {
         self.driver.abort();
     }
@@ -53,7 +53,7 @@ impl Drop for Asked {
 
 /// Asks until nobody listens any more.
 pub(super) async fn run(health: Health, server: ServerId, reports: mpsc::Sender<Report>) {
-    let mut asked: Option<Asked> = None;
+    let mut asked: Option<SamplerLink> = None;
     let mut ticks = interval(health.load().tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
@@ -81,7 +81,7 @@ pub(super) async fn run(health: Health, server: ServerId, reports: mpsc::Sender<
 }
 
 async fn ask(
-    asked: &mut Option<Asked>,
+    asked: &mut Option<SamplerLink>,
     login: Arc<MonitorLogin>,
     endpoint: &Endpoint,
     patience: Duration,
@@ -90,7 +90,7 @@ async fn ask(
     if asked.is_none() {
         *asked = Some(timeout(patience, connect(login, endpoint)).await.map_err(|_elapsed| late())??);
     }
-    let Some(Asked { client, .. }) = asked else { return Err(late()) };
+    let Some(SamplerLink { client, .. }) = asked else { return Err(late()) };
     let messages = timeout(patience, client.simple_query(ASK)).await.map_err(|_elapsed| late())?;
     let messages = messages.map_err(|error| in_words(&error))?;
     let row = messages.iter().find_map(|message| match message {
@@ -100,7 +100,7 @@ async fn ask(
     row.map(read).ok_or_else(|| "no row".to_owned())
 }
 
-async fn connect(login: Arc<MonitorLogin>, endpoint: &Endpoint) -> Result<Asked, String> {
+async fn connect(login: Arc<MonitorLogin>, endpoint: &Endpoint) -> Result<SamplerLink, String> {
     let mut config: Config = login.config.clone();
     config.application_name(APPLICATION_NAME);
     let (client, connection) = login.connect_as(&config, endpoint).await.map_err(|error| match &error {
@@ -111,7 +111,7 @@ async fn connect(login: Arc<MonitorLogin>, endpoint: &Endpoint) -> Result<Asked,
         // Its error, if any, also appears in the question.
         let _ended = connection.await;
     });
-    Ok(Asked { client, driver, login })
+    Ok(SamplerLink { client, driver, login })
 }
 
 fn in_words(error: &tokio_postgres::Error) -> String {

@@ -109,18 +109,18 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::commands::observe::ledger::{Fitness, Sample, Verdict};
+    use crate::commands::observe::ledger::{FormulaSample, MomentVerdict, ObservedFitness};
 
     fn settled(lo: u64, mark: Mark) -> Settled {
         let now = Instant::now();
-        let before = Verdict {
+        let before = MomentVerdict {
             at: now,
             asked_at: None,
-            fitness: Fitness::ByLag,
+            fitness: ObservedFitness::ByLag,
             lo: Duration::from_secs(lo),
             hi: Some(Duration::from_secs(lo + 1)),
         };
-        let sample = Sample { sent: now, received: now, before, answers: Default::default() };
+        let sample = FormulaSample { sent: now, received: now, before, answers: Default::default() };
         Settled { sample, proof: Proof::Fresh, marks: [mark; FORMULAS] }
     }
 

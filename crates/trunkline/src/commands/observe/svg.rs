@@ -73,6 +73,7 @@ fn legend(out: &mut String) {
         text(out, (x + 28.0, 66.0), "", words);
         x += 46.0 + words.len() as f64 * 6.1;
     }
+    x = 20.0;
     for (class, words) in
         [("m1", "right"), ("m3", "fresh, but lagged"), ("m2", "lagging, but fresh"), ("m0", "undecided")]
     {
@@ -275,26 +276,27 @@ mod tests {
     use super::*;
     use crate::commands::observe::account::PatroniSource;
     use crate::commands::observe::formula::{FormulaAnswer, Limits};
-    use crate::commands::observe::ledger::{Fitness, Proof, Sample, Settled, Verdict};
+    use crate::commands::observe::ledger::{FormulaSample, MomentVerdict, ObservedFitness, Proof, Settled};
 
     fn account() -> Account {
         let limits = Limits { max_lag: Duration::from_secs(2), lag_bytes: 1 << 20 };
-        let mut account = Account::new(&snapshot(), limits, PatroniSource::Computed);
+        let mut account = Account::new(limits, PatroniSource::Computed);
+        account.follow(&snapshot());
         let observed = &mut account.servers[1];
         (observed.was_standby, observed.name) = (true, "a<b".into());
         let now = Instant::now();
         for at in 0..100 {
-            let before = Verdict {
+            let before = MomentVerdict {
                 at: now,
                 asked_at: Some(now),
-                fitness: Fitness::ByLag,
+                fitness: ObservedFitness::ByLag,
                 lo: Duration::ZERO,
                 hi: (at != 50).then(|| Duration::from_millis(300)),
             };
             let age = if at == 20 { FormulaAnswer::Nothing } else { FormulaAnswer::Seconds(f64::from(at)) };
             let answers =
                 [age, FormulaAnswer::InSync, FormulaAnswer::Seconds(0.0), FormulaAnswer::Bytes(4096)];
-            let sample = Sample { sent: now, received: now, before, answers };
+            let sample = FormulaSample { sent: now, received: now, before, answers };
             let wrong = if at > 2 { Mark::WronglyLagging } else { Mark::Right };
             let marks = [wrong, Mark::Right, Mark::Right, Mark::Undecided];
             let settled = Settled { sample, proof: Proof::Fresh, marks };
@@ -321,7 +323,7 @@ mod tests {
     #[test]
     fn without_a_standby_it_says_so() {
         let limits = Limits { max_lag: Duration::from_secs(2), lag_bytes: 1 };
-        let account = Account::new(&snapshot(), limits, PatroniSource::Computed);
+        let account = Account::new(limits, PatroniSource::Computed);
         assert!(svg(&account).contains("no standby has been seen"));
     }
 }

@@ -10,9 +10,9 @@ use std::path::Path;
 
 use trunkline_routing::{Balance, TargetSessionAttrs};
 
-use self::part::{Bind, HaServer, Mode, Part, Purpose};
-use self::sections::{Section, SectionKind};
-use super::draft::{Draft, DraftListener, DraftServer, Standing};
+use self::part::{HaBind, HaMode, HaPurpose, HaServer, Part};
+use self::sections::{HaSection, SectionKind};
+use super::draft::{Draft, DraftListener, DraftServer, DraftStanding};
 use super::read_source;
 use crate::Failure;
 
@@ -31,17 +31,17 @@ fn of_text(source: &str, text: &str) -> Draft {
     let parts = Part::all(&sections);
     for part in &parts {
         match (part.mode, part.binds.is_empty() || part.servers.is_empty()) {
-            (Mode::Http, _) => {
+            (HaMode::Http, _) => {
                 draft.unequal.push(format!("{}: mode http, which is not PostgreSQL: left out", part.shown()))
             }
-            (Mode::Tcp, true) if part.servers.is_empty() => {
+            (HaMode::Tcp, true) if part.servers.is_empty() => {
                 draft.unequal.push(format!("{}: no server: left out", part.shown()));
             }
-            (Mode::Tcp, _) => put_part(part, &mut draft),
+            (HaMode::Tcp, _) => put_part(part, &mut draft),
         }
     }
     give_weights(&parts, &mut draft);
-    if parts.iter().any(|part| part.purpose == Purpose::Unknown && part.mode == Mode::Tcp) {
+    if parts.iter().any(|part| part.purpose == HaPurpose::Unknown && part.mode == HaMode::Tcp) {
         draft.unseen.push(
             "which sections are for writes: neither their checks nor their names say it. Set target_session_attrs of those \
              listeners that have \"any\""
@@ -56,7 +56,7 @@ fn of_text(source: &str, text: &str) -> Draft {
 }
 
 /// `global`: what has an equal.
-fn globals(sections: &[Section], draft: &mut Draft) {
+fn globals(sections: &[HaSection], draft: &mut Draft) {
     let lines = sections
         .iter()
         .filter(|section| section.kind == SectionKind::Global)
@@ -96,7 +96,7 @@ fn put_part(part: &Part, draft: &mut Draft) {
         );
         draft.key("auth", "check_user", user.clone(), note);
     }
-    if let Some(path) = part.check_path.as_deref().filter(|_| part.purpose != Purpose::Unknown) {
+    if let Some(path) = part.check_path.as_deref().filter(|_| part.purpose != HaPurpose::Unknown) {
         draft.found.push(format!(
             "{}: its checks ask for {path} by HTTP. Nothing here needs them: servers are probed by SQL",
             part.shown()
@@ -120,7 +120,7 @@ fn put_server(part: &Part, server: &HaServer, draft: &mut Draft) {
         host: server.host.clone(),
         port: Some(server.port.unwrap_or(DEFAULT_PORT)),
         weight: None,
-        standing: if server.is_disabled() { Standing::Disabled } else { Standing::InService },
+        standing: if server.is_disabled() { DraftStanding::Disabled } else { DraftStanding::InService },
         note,
     });
 }
@@ -129,21 +129,21 @@ fn put_server(part: &Part, server: &HaServer, draft: &mut Draft) {
 fn attrs(part: &Part) -> (TargetSessionAttrs, &'static str) {
     let has_backup = part.servers.iter().any(HaServer::is_backup);
     match part.purpose {
-        Purpose::Writes => (TargetSessionAttrs::ReadWrite, "the primary, wherever it is"),
-        Purpose::Reads if has_backup => (
+        HaPurpose::Writes => (TargetSessionAttrs::ReadWrite, "the primary, wherever it is"),
+        HaPurpose::Reads if has_backup => (
             TargetSessionAttrs::PreferStandby,
             "replicas, and the primary when there is none, as by `backup`",
         ),
-        Purpose::Reads => (
+        HaPurpose::Reads => (
             TargetSessionAttrs::Standby,
             "replicas alone, as before; \"prefer-standby\" goes to the primary when no replica can serve",
         ),
-        Purpose::AnyServer => (TargetSessionAttrs::Any, "any server, as the checks of HAProxy had it"),
-        Purpose::Unknown => (TargetSessionAttrs::Any, "any server: HAProxy did not tell their roles apart"),
+        HaPurpose::AnyServer => (TargetSessionAttrs::Any, "any server, as the checks of HAProxy had it"),
+        HaPurpose::Unknown => (TargetSessionAttrs::Any, "any server: HAProxy did not tell their roles apart"),
     }
 }
 
-fn put_listener(part: &Part, bind: &Bind, (attrs, why): (TargetSessionAttrs, &str), draft: &mut Draft) {
+fn put_listener(part: &Part, bind: &HaBind, (attrs, why): (TargetSessionAttrs, &str), draft: &mut Draft) {
     let balance = match part.balance.as_ref().map(|(word, _)| word.as_str()) {
         Some("leastconn") => Balance::LeastOutstanding,
         Some(word) if word.starts_with("random") => Balance::RandomTwo,
@@ -161,7 +161,7 @@ fn put_listener(part: &Part, bind: &Bind, (attrs, why): (TargetSessionAttrs, &st
 
 /// Weights, where HAProxy had different ones: its default is 1, ours is 100.
 fn give_weights(parts: &[Part], draft: &mut Draft) {
-    let all = || parts.iter().filter(|part| part.mode == Mode::Tcp).flat_map(|part| &part.servers);
+    let all = || parts.iter().filter(|part| part.mode == HaMode::Tcp).flat_map(|part| &part.servers);
     let mut weights: Vec<u16> = all().map(|server| server.weight).collect();
     weights.dedup();
     if weights.len() < 2 {

@@ -1,6 +1,6 @@
 //! A `listen`, or a `frontend` with its `backend`: where clients come to, and which servers they get.
 
-use super::sections::{Line, Section, SectionKind};
+use super::sections::{HaLine, HaSection, SectionKind};
 
 /// One way from clients to servers.
 #[derive(Clone, Debug, Default)]
@@ -8,11 +8,11 @@ pub(super) struct Part {
     pub(super) name: String,
     /// The backend's name, where it is another one.
     backend: Option<String>,
-    pub(super) mode: Mode,
-    pub(super) binds: Vec<Bind>,
+    pub(super) mode: HaMode,
+    pub(super) binds: Vec<HaBind>,
     pub(super) servers: Vec<HaServer>,
     pub(super) balance: Option<(String, String)>,
-    pub(super) purpose: Purpose,
+    pub(super) purpose: HaPurpose,
     /// The path of HTTP checks.
     pub(super) check_path: Option<String>,
     pub(super) check_user: Option<(String, String)>,
@@ -24,7 +24,7 @@ pub(super) struct Part {
 
 /// What is spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum HaMode {
     /// `mode tcp`, also the default.
     #[default]
     Tcp,
@@ -34,7 +34,7 @@ pub(super) enum Mode {
 
 /// What its clients want.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum HaPurpose {
     /// Nothing says it.
     #[default]
     Unknown,
@@ -48,7 +48,7 @@ pub(super) enum Purpose {
 
 /// An address that HAProxy listens on.
 #[derive(Clone, Debug)]
-pub(super) struct Bind {
+pub(super) struct HaBind {
     pub(super) address: String,
     pub(super) place: String,
 }
@@ -82,9 +82,9 @@ impl HaServer {
 
 impl Part {
     /// All of a file, in order. A backend that no frontend names has no clients, and is left out.
-    pub(super) fn all(sections: &[Section]) -> Vec<Part> {
-        let mut defaults: &[Line] = &[];
-        let mut own: Vec<(&Section, &[Line])> = Vec::new();
+    pub(super) fn all(sections: &[HaSection]) -> Vec<Part> {
+        let mut defaults: &[HaLine] = &[];
+        let mut own: Vec<(&HaSection, &[HaLine])> = Vec::new();
         for section in sections {
             match section.kind {
                 SectionKind::Defaults => defaults = &section.lines,
@@ -101,7 +101,7 @@ impl Part {
             .filter_map(|(section, defaults)| match section.kind {
                 SectionKind::Listen => Some(Part::of(section, defaults, None, Vec::new())),
                 SectionKind::Frontend => {
-                    let uses = |line: &&Line| matches!(line.first(), "default_backend" | "use_backend");
+                    let uses = |line: &&HaLine| matches!(line.first(), "default_backend" | "use_backend");
                     let named: Vec<&str> =
                         section.lines.iter().filter(uses).map(|line| line.word(1)).collect();
                     let default = section.lines.iter().find(|line| line.first() == "default_backend");
@@ -127,16 +127,16 @@ impl Part {
     }
 
     fn of(
-        section: &Section,
-        defaults: &[Line],
-        backend: Option<(&Section, &[Line])>,
+        section: &HaSection,
+        defaults: &[HaLine],
+        backend: Option<(&HaSection, &[HaLine])>,
         others: Vec<String>,
     ) -> Part {
         let mut part = Part { name: section.name.clone(), ..Part::default() };
         part.backend = backend.map(|(backend, _)| backend.name.clone());
         let of_backend =
             backend.into_iter().flat_map(|(backend, defaults)| defaults.iter().chain(&backend.lines));
-        let lines: Vec<&Line> = defaults.iter().chain(&section.lines).chain(of_backend).collect();
+        let lines: Vec<&HaLine> = defaults.iter().chain(&section.lines).chain(of_backend).collect();
         let mut server_defaults: Vec<String> = Vec::new();
         for line in &lines {
             part.read(line, &mut server_defaults);
@@ -151,10 +151,10 @@ impl Part {
         part
     }
 
-    fn read(&mut self, line: &Line, server_defaults: &mut Vec<String>) {
+    fn read(&mut self, line: &HaLine, server_defaults: &mut Vec<String>) {
         let with_place = |word: &str| (word.to_owned(), line.place());
         match line.first() {
-            "mode" => self.mode = if line.word(1) == "http" { Mode::Http } else { Mode::Tcp },
+            "mode" => self.mode = if line.word(1) == "http" { HaMode::Http } else { HaMode::Tcp },
             "bind" => self.bind(line),
             "server" => self.server(line, server_defaults),
             "server-template" => {
@@ -197,18 +197,18 @@ impl Part {
         }
     }
 
-    fn say(&mut self, line: &Line, what: &str) {
+    fn say(&mut self, line: &HaLine, what: &str) {
         self.unequal.push(format!("{} ({}): {what}", line.words.join(" "), line.place()));
     }
 
     /// Once for all lines of the same first two words.
-    fn say_once(&mut self, line: &Line, what: &str) {
+    fn say_once(&mut self, line: &HaLine, what: &str) {
         if !self.unequal.iter().any(|said| said.ends_with(what)) {
             self.say(line, what);
         }
     }
 
-    fn option(&mut self, line: &Line) {
+    fn option(&mut self, line: &HaLine) {
         match line.word(1) {
             "httpchk" => {
                 let path = line.words.iter().skip(2).find(|word| word.starts_with('/'));
@@ -220,10 +220,10 @@ impl Part {
         }
     }
 
-    fn bind(&mut self, line: &Line) {
+    fn bind(&mut self, line: &HaLine) {
         for word in line.word(1).split(',').filter(|word| !word.is_empty()) {
             match bind_address(word) {
-                Some(address) => self.binds.push(Bind { address, place: line.place() }),
+                Some(address) => self.binds.push(HaBind { address, place: line.place() }),
                 None => self.unseen.push(format!(
                     "bind {word} ({}): it is no address and port that can be read here; write a [[listener]] for it",
                     line.place()
@@ -241,13 +241,13 @@ impl Part {
         }
     }
 
-    fn slow_start(&mut self, line: &Line) {
+    fn slow_start(&mut self, line: &HaLine) {
         if let Some(time) = line.after("slowstart").and_then(time) {
             self.slow_start = Some((time, line.place()));
         }
     }
 
-    fn server(&mut self, line: &Line, defaults: &[String]) {
+    fn server(&mut self, line: &HaLine, defaults: &[String]) {
         let Some((host, port)) = place(line.word(2)) else {
             self.unseen.push(format!(
                 "server {} {} ({}): its address cannot be read here; write a [[server]] for it",
@@ -282,19 +282,19 @@ impl Part {
     }
 
     /// By the path of the checks, and where that says nothing by the names.
-    fn purpose(&self) -> Purpose {
+    fn purpose(&self) -> HaPurpose {
         let path = self
             .check_path
             .as_deref()
             .map(|path| path.split('?').next().unwrap_or(path).trim_end_matches('/'));
         match path {
-            Some("/primary" | "/master" | "/leader" | "/read-write") => return Purpose::Writes,
+            Some("/primary" | "/master" | "/leader" | "/read-write") => return HaPurpose::Writes,
             Some(
                 "/replica" | "/standby" | "/sync" | "/synchronous" | "/async" | "/asynchronous" | "/quorum",
             ) => {
-                return Purpose::Reads;
+                return HaPurpose::Reads;
             }
-            Some("/read-only" | "/health" | "/liveness" | "/readiness") => return Purpose::AnyServer,
+            Some("/read-only" | "/health" | "/liveness" | "/readiness") => return HaPurpose::AnyServer,
             _ => {}
         }
         let names =
@@ -303,11 +303,11 @@ impl Part {
         let has =
             |wanted: &[&str]| words.iter().any(|word| wanted.iter().any(|known| word.starts_with(known)));
         if has(&["primary", "master", "leader", "write", "rw", "readwrite"]) {
-            Purpose::Writes
+            HaPurpose::Writes
         } else if has(&["replica", "read", "ro", "standby", "slave", "follower", "secondar"]) {
-            Purpose::Reads
+            HaPurpose::Reads
         } else {
-            Purpose::Unknown
+            HaPurpose::Unknown
         }
     }
 }

@@ -2,13 +2,13 @@
 
 /// One line that says something.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct HaLine {
     /// Its words, without quotes.
     pub(super) words: Vec<String>,
     number: usize,
 }
 
-impl Line {
+impl HaLine {
     /// Its first word.
     pub(super) fn first(&self) -> &str {
         self.word(0)
@@ -55,11 +55,11 @@ pub(super) enum SectionKind {
 
 /// A section with its lines.
 #[derive(Clone, Debug)]
-pub(super) struct Section {
+pub(super) struct HaSection {
     pub(super) kind: SectionKind,
     /// Its name; empty without one.
     pub(super) name: String,
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<HaLine>,
 }
 
 /// Words that begin a section that does not matter here.
@@ -81,8 +81,8 @@ const OTHERS: &[&str] = &[
 ];
 
 /// All sections, in order.
-pub(super) fn read(text: &str) -> Vec<Section> {
-    let mut sections: Vec<Section> = Vec::new();
+pub(super) fn read(text: &str) -> Vec<HaSection> {
+    let mut sections: Vec<HaSection> = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let words = words(line);
         let Some(first) = words.first() else { continue };
@@ -98,16 +98,16 @@ pub(super) fn read(text: &str) -> Vec<Section> {
         match (kind, sections.last_mut()) {
             (Some(kind), _) => {
                 let name = words.get(1).cloned().unwrap_or_default();
-                let mut section = Section { kind, name, lines: Vec::new() };
+                let mut section = HaSection { kind, name, lines: Vec::new() };
                 // The address behind a listen's name is an old form of bind.
                 if kind == SectionKind::Listen
                     && let Some(address) = words.get(2)
                 {
-                    section.lines.push(Line { words: vec!["bind".to_owned(), address.clone()], number });
+                    section.lines.push(HaLine { words: vec!["bind".to_owned(), address.clone()], number });
                 }
                 sections.push(section);
             }
-            (None, Some(section)) => section.lines.push(Line { words, number }),
+            (None, Some(section)) => section.lines.push(HaLine { words, number }),
             (None, None) => {}
         }
     }

@@ -4,7 +4,7 @@ use trunkline_tls::connect::{ConnectSettings, ServerSslMode};
 
 use super::ClusterAccess;
 use super::look::{LookedRole, ServerLook, ServerSsl, StandbyRow};
-use super::walk::{Place, Walked};
+use super::walk::{LivePlace, Walked};
 use crate::commands::init::draft::{Draft, DraftServer, Granted, RoleFound};
 use crate::config::words::Word as _;
 
@@ -12,8 +12,8 @@ use crate::config::words::Word as _;
 const VERSION_MIN: u32 = 120_000;
 
 /// A server that was seen, and whatever sends to it says of it.
-struct Seen<'w> {
-    place: &'w Place,
+struct SeenServer<'w> {
+    place: &'w LivePlace,
     look: &'w ServerLook,
     row: Option<&'w StandbyRow>,
 }
@@ -32,16 +32,16 @@ pub(super) fn draft(access: &ClusterAccess, walked: &Walked) -> Draft {
     let rows: Vec<(&ServerLook, &StandbyRow)> =
         ours.iter().flat_map(|(_, look)| look.standbys().iter().map(move |row| (look, row))).collect();
     let mut left: Vec<(&ServerLook, &StandbyRow)> = rows;
-    let seen: Vec<Seen<'_>> = ours
+    let seen: Vec<SeenServer<'_>> = ours
         .iter()
         .map(|(place, look)| {
             let row = take_row(&mut left, place, look);
-            Seen { place, look, row }
+            SeenServer { place, look, row }
         })
         .collect();
     put_servers(&mut draft, &seen);
     put_unseen(&mut draft, &left, walked);
-    let primaries: Vec<&Seen<'_>> = seen.iter().filter(|seen| seen.look.is_primary()).collect();
+    let primaries: Vec<&SeenServer<'_>> = seen.iter().filter(|seen| seen.look.is_primary()).collect();
     if let [primary] = primaries.as_slice() {
         draft.primary = Some((primary.place.host.clone(), primary.place.port));
     }
@@ -58,10 +58,10 @@ pub(super) fn draft(access: &ClusterAccess, walked: &Walked) -> Draft {
 
 /// The server whose cluster it is: the primary, or else the first that was named and seen.
 fn cluster_of<'w>(access: &ClusterAccess, walked: &'w Walked) -> &'w ServerLook {
-    let named = |(place, _): &&(Place, ServerLook)| access.places.contains(place);
+    let named = |(place, _): &&(LivePlace, ServerLook)| access.places.contains(place);
     let first = walked.seen.iter().find(named).or(walked.seen.first());
     let of_first = &first.expect("a walk without an answer is an error").1;
-    let is_its_primary = |(_, look): &&(Place, ServerLook)| {
+    let is_its_primary = |(_, look): &&(LivePlace, ServerLook)| {
         look.is_primary() && look.system_identifier == of_first.system_identifier
     };
     walked.seen.iter().find(is_its_primary).map_or(of_first, |(_, look)| look)
@@ -70,7 +70,7 @@ fn cluster_of<'w>(access: &ClusterAccess, walked: &'w Walked) -> &'w ServerLook 
 /// The row of its sender that is about this server: by its slot, the name that it gives itself, or its address.
 fn take_row<'w>(
     left: &mut Vec<(&'w ServerLook, &'w StandbyRow)>,
-    place: &Place,
+    place: &LivePlace,
     look: &ServerLook,
 ) -> Option<&'w StandbyRow> {
     let LookedRole::Standby { slot, .. } = &look.role else { return None };
@@ -83,9 +83,9 @@ fn take_row<'w>(
     Some(left.remove(at).1)
 }
 
-fn put_servers(draft: &mut Draft, seen: &[Seen<'_>]) {
+fn put_servers(draft: &mut Draft, seen: &[SeenServer<'_>]) {
     for server in seen {
-        let Seen { place, look, row } = server;
+        let SeenServer { place, look, row } = server;
         let name = Some(look.cluster_name.clone()).filter(|name| {
             let is_alone = seen.iter().filter(|other| other.look.cluster_name == *name).count() == 1;
             is_alone && !name.is_empty()
@@ -159,13 +159,13 @@ fn put_unseen(draft: &mut Draft, left: &[(&ServerLook, &StandbyRow)], walked: &W
         });
     }
     let is_of_row =
-        |place: &Place| left.iter().any(|(_, row)| row.address.as_deref() == Some(place.host.as_str()));
+        |place: &LivePlace| left.iter().any(|(_, row)| row.address.as_deref() == Some(place.host.as_str()));
     for (place, error) in walked.unanswered.iter().filter(|(place, _)| !is_of_row(place)) {
         draft.unseen.push(format!("{place}: {error}"));
     }
 }
 
-fn say_primaries(draft: &mut Draft, primaries: &[&Seen<'_>], access: &ClusterAccess) {
+fn say_primaries(draft: &mut Draft, primaries: &[&SeenServer<'_>], access: &ClusterAccess) {
     match primaries {
         [] => draft.unseen.push(
             "the primary: no server that answered is one, and pg_stat_wal_receiver of the standbys does not lead there (the role \
@@ -212,7 +212,7 @@ fn put_role(draft: &mut Draft, cluster: &ServerLook) {
 }
 
 /// TLS as the connection string had it; and what the servers have.
-fn put_tls(draft: &mut Draft, seen: &[Seen<'_>], tls: &ConnectSettings) {
+fn put_tls(draft: &mut Draft, seen: &[SeenServer<'_>], tls: &ConnectSettings) {
     let with = seen.iter().filter(|seen| seen.look.ssl == ServerSsl::On).count();
     draft.found.push(format!("{with} of {} servers have TLS (ssl = on)", seen.len()));
     let note = "As in the connection string.";
@@ -242,7 +242,7 @@ fn put_tls(draft: &mut Draft, seen: &[Seen<'_>], tls: &ConnectSettings) {
     }
 }
 
-fn put_connections(draft: &mut Draft, seen: &[Seen<'_>]) {
+fn put_connections(draft: &mut Draft, seen: &[SeenServer<'_>]) {
     let sum: u32 = seen.iter().map(|seen| seen.look.max_connections).fold(0, u32::saturating_add);
     draft.found.push(format!(
         "max_connections of all servers together is {sum}: a session has a server connection of its own, so that more sessions \

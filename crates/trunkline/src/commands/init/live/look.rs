@@ -5,7 +5,7 @@ use trunkline_health::login::lacks_password;
 use trunkline_health::{MonitorLogin, MonitorLoginError};
 use trunkline_topology::Endpoint;
 
-use super::walk::Place;
+use super::walk::LivePlace;
 use crate::commands::init::draft::{Granted, RoleFound};
 use crate::failure::with_causes;
 
@@ -65,7 +65,7 @@ pub(super) enum LookedRole {
     /// A primary, with those that receive from it.
     Primary { standbys: Vec<StandbyRow> },
     /// A standby, with where it receives from, and those that receive from it.
-    Standby { sender: Option<Place>, slot: Option<String>, standbys: Vec<StandbyRow> },
+    Standby { sender: Option<LivePlace>, slot: Option<String>, standbys: Vec<StandbyRow> },
 }
 
 impl Default for LookedRole {
@@ -94,10 +94,10 @@ impl ServerLook {
     }
 
     /// The places that it leads to. The port of a standby is nowhere to be seen: that of this server is tried.
-    pub(super) fn names(&self, place: &Place) -> Vec<Place> {
+    pub(super) fn names(&self, place: &LivePlace) -> Vec<LivePlace> {
         let port = self.port.unwrap_or(place.port);
         let standbys =
-            self.standbys().iter().filter_map(|row| Some(Place { host: row.address.clone()?, port }));
+            self.standbys().iter().filter_map(|row| Some(LivePlace { host: row.address.clone()?, port }));
         let sender = match &self.role {
             LookedRole::Standby { sender, .. } => sender.clone(),
             LookedRole::Primary { .. } => None,
@@ -146,7 +146,8 @@ async fn ask(client: &Client, monitor: &str) -> Result<ServerLook, tokio_postgre
         let of =
             |name: &str| receiver.first().and_then(|row| row.get(name)).filter(|value| !value.is_empty());
         let port = of("sender_port").and_then(|port| port.parse().ok());
-        let sender = of("sender_host").zip(port).map(|(host, port)| Place { host: host.to_owned(), port });
+        let sender =
+            of("sender_host").zip(port).map(|(host, port)| LivePlace { host: host.to_owned(), port });
         LookedRole::Standby { sender, slot: of("slot_name").map(str::to_owned), standbys }
     } else {
         LookedRole::Primary { standbys }

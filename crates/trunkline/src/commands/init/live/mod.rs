@@ -13,7 +13,7 @@ use trunkline_health::MonitorLogin;
 use trunkline_tls::connect::ConnectSettings;
 use trunkline_tls::fleet::{FleetSettings, FleetTls};
 
-use self::walk::Place;
+use self::walk::LivePlace;
 use super::draft::Draft;
 use crate::Failure;
 use crate::commands::conninfo_tls;
@@ -39,7 +39,7 @@ struct ClusterAccess {
     /// What was written about TLS.
     tls: ConnectSettings,
     /// The servers that were named.
-    places: Vec<Place>,
+    places: Vec<LivePlace>,
     /// The user, for messages.
     user: String,
     dbname: String,
@@ -83,7 +83,7 @@ impl ClusterAccess {
 }
 
 /// The hosts of a connection string, each with its port.
-fn places(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Result<Vec<Place>, Failure> {
+fn places(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Result<Vec<LivePlace>, Failure> {
     let mut hosts: Vec<String> = config
         .get_hosts()
         .iter()
@@ -110,7 +110,7 @@ fn places(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Result
         [one] => *one,
         many => many.get(at).copied().unwrap_or(default),
     };
-    Ok(hosts.into_iter().enumerate().map(|(at, host)| Place { host, port: port(at) }).collect())
+    Ok(hosts.into_iter().enumerate().map(|(at, host)| LivePlace { host, port: port(at) }).collect())
 }
 
 #[cfg(test)]

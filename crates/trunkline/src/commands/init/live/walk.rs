@@ -18,12 +18,12 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct LivePlace {
     pub(super) host: String,
     pub(super) port: u16,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for LivePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
     }
@@ -33,18 +33,18 @@ impl fmt::Display for Place {
 #[derive(Debug, Default)]
 pub(super) struct Walked {
     /// The servers that answered, each once.
-    pub(super) seen: Vec<(Place, ServerLook)>,
+    pub(super) seen: Vec<(LivePlace, ServerLook)>,
     /// Places that gave no answer, and why.
-    pub(super) unanswered: Vec<(Place, String)>,
+    pub(super) unanswered: Vec<(LivePlace, String)>,
 }
 
 /// Looks at the servers that were named and at those that they name, until none is new.
 pub(super) async fn walk(access: &ClusterAccess, monitor: &str) -> Result<Walked, Failure> {
     let mut walked = Walked::default();
-    let mut tried: Vec<Place> = Vec::new();
-    let mut round: VecDeque<Place> = access.places.iter().cloned().collect();
+    let mut tried: Vec<LivePlace> = Vec::new();
+    let mut round: VecDeque<LivePlace> = access.places.iter().cloned().collect();
     while !round.is_empty() && tried.len() < SERVERS_MAX {
-        let places: Vec<Place> =
+        let places: Vec<LivePlace> =
             round.drain(..).filter(|place| !tried.contains(place)).take(SERVERS_MAX).collect();
         tried.extend(places.iter().cloned());
         let looks = join_all(places.iter().map(|place| ask(access, monitor, place))).await;
@@ -66,7 +66,7 @@ pub(super) async fn walk(access: &ClusterAccess, monitor: &str) -> Result<Walked
     Ok(walked)
 }
 
-async fn ask(access: &ClusterAccess, monitor: &str, place: &Place) -> Result<ServerLook, String> {
+async fn ask(access: &ClusterAccess, monitor: &str, place: &LivePlace) -> Result<ServerLook, String> {
     let endpoint = Endpoint::new(&place.host, place.port);
     match timeout(LOOK_TIMEOUT, look(&access.login, &endpoint, monitor)).await {
         Ok(answer) => answer,

@@ -8,16 +8,16 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Simulated {
     start: Instant,
     tick: u32,
-    ledger: Ledger,
+    ledger: FormulaLedger,
     settled: Vec<Settled>,
-    verdict: Verdict,
+    verdict: MomentVerdict,
 }
 
 /// What is so in one tick.
 #[derive(Clone, Copy)]
 struct Truth {
     lag: Duration,
-    fitness: Fitness,
+    fitness: ObservedFitness,
     answers: Answers,
 }
 
@@ -26,7 +26,7 @@ fn limits() -> Limits {
 }
 
 fn truth(lag: Duration, answers: Answers) -> Truth {
-    Truth { lag, fitness: Fitness::ByLag, answers }
+    Truth { lag, fitness: ObservedFitness::ByLag, answers }
 }
 
 /// The replay age in seconds, in sync or not, both combined, and Patroni's bytes.
@@ -38,14 +38,14 @@ fn answers(age: f64, is_in_sync: FormulaAnswer, bytes: u64) -> Answers {
 impl Simulated {
     fn new() -> Self {
         let start = Instant::now();
-        let verdict = Verdict {
+        let verdict = MomentVerdict {
             at: start,
             asked_at: Some(start),
-            fitness: Fitness::ByLag,
+            fitness: ObservedFitness::ByLag,
             lo: Duration::ZERO,
             hi: Some(Duration::ZERO),
         };
-        Self { start, tick: 0, ledger: Ledger::new(limits(), TICK), settled: Vec::new(), verdict }
+        Self { start, tick: 0, ledger: FormulaLedger::new(limits(), TICK), settled: Vec::new(), verdict }
     }
 
     fn now(&self) -> Instant {
@@ -57,12 +57,13 @@ impl Simulated {
         for number in 0..ticks {
             let Truth { lag, fitness, answers } = truth(number);
             let now = self.now();
-            let sample = Sample { sent: now, received: now + TICK / 100, before: self.verdict, answers };
+            let sample =
+                FormulaSample { sent: now, received: now + TICK / 100, before: self.verdict, answers };
             self.settled.extend(self.ledger.take(sample, self.verdict));
             let at = now + TICK / 2;
             // The judge sees the primary every tick, so that its bounds are a tick apart.
             let (lo, hi) = (lag.saturating_sub(TICK), Some(lag + TICK / 2));
-            self.verdict = Verdict { at, asked_at: Some(at), fitness, lo, hi };
+            self.verdict = MomentVerdict { at, asked_at: Some(at), fitness, lo, hi };
             self.tick += 1;
         }
     }
@@ -128,7 +129,7 @@ fn near_the_limit_nothing_is_held_against_anybody() {
 fn a_fenced_server_that_calls_itself_fresh_is_wrong_in_its_own_column() {
     let mut standby = Simulated::new();
     standby.run(40, |_| Truth {
-        fitness: Fitness::Unfit,
+        fitness: ObservedFitness::Unfit,
         ..truth(Duration::ZERO, answers(0.0, FormulaAnswer::InSync, 0))
     });
     let tally = standby.tally(Formula::InSync);
@@ -159,13 +160,19 @@ fn who_slept_does_not_know_what_was_meanwhile() {
 
 #[test]
 fn few_answers_wait_when_no_probe_comes() {
-    let mut ledger = Ledger::new(limits(), TICK);
+    let mut ledger = FormulaLedger::new(limits(), TICK);
     let start = Instant::now();
-    let frozen = Verdict { at: start, asked_at: None, fitness: Fitness::ByLag, lo: 9 * SECOND, hi: None };
+    let frozen = MomentVerdict {
+        at: start,
+        asked_at: None,
+        fitness: ObservedFitness::ByLag,
+        lo: 9 * SECOND,
+        hi: None,
+    };
     let mut settled = 0;
     for tick in 0..1000 {
         let now = start + TICK * tick;
-        let sample = Sample {
+        let sample = FormulaSample {
             sent: now,
             received: now,
             before: frozen,
