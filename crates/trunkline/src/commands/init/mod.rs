@@ -87,7 +87,8 @@ impl Init {
         match &self.out {
             None => terminal::print(&text),
             Some(out) => {
-                write(out, &text, self.force)?;
+                let existing = if self.force { Existing::Replaced } else { Existing::Kept };
+                write(out, &text, existing)?;
                 terminal::print(&summary(&draft, out));
             }
         }
@@ -100,12 +101,19 @@ fn is_there(out: &Path) -> Failure {
         .hint("Name another file with --out, or overwrite it with --force.")
 }
 
-fn write(out: &Path, text: &str, force: bool) -> Result<(), Failure> {
+/// What becomes of a file that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Existing {
+    Kept,
+    Replaced,
+}
+
+fn write(out: &Path, text: &str, existing: Existing) -> Result<(), Failure> {
     let mut options = OpenOptions::new();
     options.write(true).mode(FILE_MODE);
-    match force {
-        true => options.create(true).truncate(true),
-        false => options.create_new(true),
+    match existing {
+        Existing::Replaced => options.create(true).truncate(true),
+        Existing::Kept => options.create_new(true),
     };
     let written = options.open(out).and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| match error.kind() {
