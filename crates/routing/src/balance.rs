@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use trunkline_topology::{SERVERS_MAX, ServerId};
 
-use crate::eligible::Candidate;
+use crate::candidate::Candidate;
 use crate::load::{Attached, Lease};
 
 /// How a server is chosen among the eligible ones.
@@ -87,8 +87,7 @@ impl Balancer {
     }
 
     fn better_of_two(&self, open: &[&Candidate]) -> ServerId {
-        let first = open[draw(open.len())];
-        let second = open[draw(open.len())];
+        let (first, second) = (draw(open), draw(open));
         if self.load(second) < self.load(first) { second.id } else { first.id }
     }
 
@@ -101,9 +100,14 @@ impl Balancer {
     }
 }
 
-/// An index below `n`.
-fn draw(n: usize) -> usize {
-    fastrand::usize(..n)
+/// One of them at random, by weight: of a server with little, two draws in a row are rare.
+fn draw<'c>(open: &[&'c Candidate]) -> &'c Candidate {
+    let mut left = fastrand::f32() * open.iter().map(|c| c.weight).sum::<f32>();
+    let drawn = open.iter().find(|candidate| {
+        left -= candidate.weight;
+        left < 0.0
+    });
+    drawn.unwrap_or(&open[fastrand::usize(..open.len())])
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 use trunkline_topology::{Role, ServerId, ServerStatus, Snapshot, State};
 
 use crate::attrs::{Fallback, TargetSessionAttrs};
+use crate::candidate::Candidate;
 use crate::load::Attached;
 
 /// What a session may have, by its listener and its own startup packet.
@@ -21,15 +22,6 @@ pub struct Rules {
     pub standing_in_max: u64,
     /// Only this server will do.
     pub only: Option<ServerId>,
-}
-
-/// A server a session may have.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Candidate {
-    /// Which one.
-    pub id: ServerId,
-    /// Its share: configured weight times slow start.
-    pub weight: f32,
 }
 
 /// The servers a session may have now.
@@ -93,6 +85,17 @@ impl Rules {
             .unwrap_or_default()
     }
 
+    /// Whether such a session could have the server, were it well.
+    fn may_ever_have(&self, server: &ServerStatus) -> bool {
+        let is_standby = server.role != Role::Primary;
+        !server.is_leaving
+            && match self.attrs {
+                TargetSessionAttrs::Any | TargetSessionAttrs::ReadOnly => true,
+                TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => !is_standby,
+                TargetSessionAttrs::Standby | TargetSessionAttrs::PreferStandby => is_standby,
+            }
+    }
+
     /// Whether servers match that have no free connection.
     fn finds_saturated(&self, snapshot: &Snapshot) -> bool {
         let is_match = |server: &ServerStatus| {
@@ -128,7 +131,20 @@ pub fn eligible(rules: &Rules, snapshot: &Snapshot, load: &Attached) -> Eligible
     let all = servers.len();
     servers.retain(|candidate| rules.has_room(snapshot, candidate.id, load));
     let is_saturated = all == 0 && rules.finds_saturated(snapshot);
+    weigh(rules, snapshot, load, &mut servers);
     Eligible { is_full: servers.len() < all, is_saturated, servers }
+}
+
+/// What is known besides the verdicts: who is slow, and who is near.
+fn weigh(rules: &Rules, snapshot: &Snapshot, load: &Attached, servers: &mut [Candidate]) {
+    for candidate in servers.iter_mut() {
+        candidate.weight *= load.speed(candidate.id);
+    }
+    if servers.len() > 1 {
+        let zones = load.zones();
+        let of_the_kind = snapshot.servers.iter().filter(|server| rules.may_ever_have(server));
+        zones.weigh(snapshot, zones.configured(of_the_kind), servers);
+    }
 }
 
 /// The primary, if such a session may have it in the standbys' place though some are up.

@@ -1,19 +1,28 @@
-//! How many sessions each server has.
+//! How many sessions each server has, and what is known of the servers besides their verdicts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use arc_swap::ArcSwap;
 use trunkline_topology::{SERVERS_MAX, ServerId};
 
-/// Sessions per server, by slot, over all threads; read by the balancers, one for the process.
+use crate::zones::ZonePreference;
+
+/// Sessions per server, by slot, over all threads, and what weighs the servers besides their verdicts; read by the balancers, one for
+/// the process.
 #[derive(Debug)]
-pub struct Attached(Box<[OnServer]>);
+pub struct Attached {
+    servers: Box<[OnServer]>,
+    zones: ArcSwap<ZonePreference>,
+}
 
 #[derive(Debug, Default)]
 struct OnServer {
     sessions: AtomicU64,
     /// Those of them that are here only because no server of their first choice is available.
     standing_in: AtomicU64,
+    /// What a slow server has lost of its weight, as the bits of an `f32`; in the upper half, whose it is.
+    lost: AtomicU64,
 }
 
 /// A session's place on a server: counted from the choice on, so that choices made at one time spread.
@@ -35,7 +44,33 @@ impl Attached {
     /// No sessions yet.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Attached((0..SERVERS_MAX).map(|_| OnServer::default()).collect()))
+        let servers = (0..SERVERS_MAX).map(|_| OnServer::default()).collect();
+        Arc::new(Attached { servers, zones: ArcSwap::default() })
+    }
+
+    /// Puts a preference in force.
+    pub fn prefer(&self, zones: ZonePreference) {
+        self.zones.store(Arc::new(zones));
+    }
+
+    /// The preference in force.
+    #[must_use]
+    pub fn zones(&self) -> Arc<ZonePreference> {
+        self.zones.load_full()
+    }
+
+    /// The share of its weight, 0 to 1, that a server keeps for its speed. 1 unless it was [slowed](Attached::slow).
+    #[must_use]
+    pub fn speed(&self, server: ServerId) -> f32 {
+        let lost = self.on(server).lost.load(Relaxed);
+        let (bits, whose) = (lost as u32, (lost >> u32::BITS) as u32);
+        if whose == server.0 { 1.0 - f32::from_bits(bits) } else { 1.0 }
+    }
+
+    /// Leaves a server this share of its weight, 0 to 1.
+    pub fn slow(&self, server: ServerId, speed: f32) {
+        let lost = (1.0 - speed).clamp(0.0, 1.0).to_bits();
+        self.on(server).lost.store(u64::from(server.0) << u32::BITS | u64::from(lost), Relaxed);
     }
 
     /// Sessions that this server has.
@@ -56,7 +91,7 @@ impl Attached {
     }
 
     fn on(&self, server: ServerId) -> &OnServer {
-        &self.0[server.index()]
+        &self.servers[server.index()]
     }
 }
 
@@ -91,6 +126,17 @@ impl Drop for Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_has_lost_is_not_the_next_ones_in_its_slot() {
+        let attached = Attached::new();
+        let (first, next) = (ServerId::new(1, 0), ServerId::new(1, 1));
+        assert_eq!((attached.speed(ServerId(0)), attached.speed(first)), (1.0, 1.0));
+        attached.slow(first, 0.25);
+        assert_eq!((attached.speed(first), attached.speed(next)), (0.25, 1.0));
+        attached.slow(next, 7.0);
+        assert_eq!((attached.speed(first), attached.speed(next)), (1.0, 1.0));
+    }
 
     #[test]
     fn who_stands_in_is_counted_apart_and_up_to_the_bound() {
