@@ -80,6 +80,7 @@ mod pins;
 mod position;
 mod record;
 mod recovery;
+mod sampling;
 mod session;
 mod settings;
 mod sql;

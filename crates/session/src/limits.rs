@@ -108,3 +108,6 @@ pub const JOURNAL_KEPT_BYTES: usize = 64 * 1024;
 
 /// Empty journals that a pool keeps for the sessions of its thread.
 pub const JOURNALS_KEPT: usize = 256;
+
+/// Bytes of a statement that its fingerprint is of, where servers are compared by their statements.
+pub const SAMPLED_SQL_BYTES_MAX: usize = 2048;

@@ -7,6 +7,7 @@ use trunkline_codec::sqlstate::SqlState;
 
 use crate::conversation::outstanding::Request;
 use crate::settings::ServerName;
+use crate::sql::fingerprint::Fingerprint;
 
 /// Takes the statements of a session as they complete.
 pub trait Sink {
@@ -42,6 +43,9 @@ pub struct StatementRecord<'a> {
     pub retries: u32,
     /// The server that answered.
     pub server: &'a ServerName,
+    /// Its fingerprint, if it is one of those that are drawn to compare servers by: by number, so that long ones are as
+    /// likely as short ones; all of a session that runs few. Of a prepared statement only where its SQL is kept.
+    pub sampled: Option<Fingerprint>,
 }
 
 /// What was sent.

@@ -384,6 +384,7 @@ impl Session {
     pub(crate) fn record(&mut self, entry: Entry, now: u64, out: &mut impl Sink) {
         let timing = self.meter.timing(entry.sent, now);
         let (rows, bytes) = (self.meter.rows, self.meter.bytes);
+        let sampled = if entry.request.is_run() { self.sampler.completed(entry.sent) } else { None };
         if let Some(kind) = StatementKind::of(entry.request) {
             out.statement(&StatementRecord {
                 kind,
@@ -395,6 +396,7 @@ impl Session {
                 bytes,
                 retries: u32::from(self.meter.retries),
                 server: &self.conversation.server_name,
+                sampled,
             });
         }
         if let Some(announce) = &mut self.announce {

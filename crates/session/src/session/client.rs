@@ -198,6 +198,7 @@ impl Session {
         };
         let (text, class) = self.follow_sent(request, body, length == body.len());
         self.attempted(request, class);
+        self.sample(request, body, sent);
         self.conversation.outstanding.push(Entry { sent, text, request, class });
     }
 

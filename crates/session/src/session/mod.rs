@@ -39,6 +39,7 @@ use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
 use crate::recovery::Recovery;
 use crate::recovery::attempt::Attempt;
+use crate::sampling::Sampler;
 use crate::session::announce::Announce;
 use crate::settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
 use crate::timing::{Meter, Outcome};
@@ -51,6 +52,7 @@ pub struct Session {
     pub(crate) carried: Carried,
     pub(crate) recovery: Recovery,
     pub(crate) meter: Meter,
+    pub(crate) sampler: Sampler,
     pub(crate) announce: Option<Box<Announce>>,
     pub(crate) mobility: Mobility,
     pub(crate) report_timing: ReportTiming,
@@ -79,6 +81,7 @@ impl Session {
             carried: Carried::new(logged, parameters),
             recovery: Recovery::default(),
             meter: Meter::new(now),
+            sampler: Sampler::new(),
             announce: match report_timing {
                 ReportTiming::Off => None,
                 ReportTiming::Notice => Some(Box::new(Announce::new(report_timing))),

@@ -162,6 +162,37 @@ impl Session {
 }
 
 impl Session {
+    /// Draws some of the statements that go to the server.
+    #[inline]
+    pub(crate) fn sample(&mut self, request: Request, body: &[u8], sent: u64) {
+        match request {
+            Request::Query => {
+                if self.sampler.draws(sent) {
+                    self.sampler.sent(body.strip_suffix(b"\0").unwrap_or(body), sent);
+                }
+            }
+            Request::Bind => {
+                if let Some(followed) = &self.carried.followed
+                    && self.sampler.draws(sent)
+                    && let Some(sql) = followed.prepared.sql_of_bind(body)
+                {
+                    self.sampler.bound(sql);
+                }
+            }
+            Request::Execute => self.sampler.executed(sent),
+            Request::Parse
+            | Request::DescribeStatement
+            | Request::DescribePortal
+            | Request::Close
+            | Request::BrokenFlush
+            | Request::Sync
+            | Request::FunctionCall
+            | Request::CopyEnd => {}
+        }
+    }
+}
+
+impl Session {
     /// Reads a FunctionCall on its way to the server. Of a long one `body` is the first part.
     #[cold]
     fn follow_function_call(&mut self, body: &[u8], is_whole: bool) -> Class {

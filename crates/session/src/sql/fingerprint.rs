@@ -49,6 +49,14 @@ impl Fingerprint {
     }
 }
 
+impl Fingerprint {
+    /// The hash.
+    #[must_use]
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+}
+
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_session::{ReportTiming, StatementKind, Tracking};
+use trunkline_session::{Fingerprint, ReportTiming, StatementKind, Tracking};
 
 use crate::talk::*;
 
@@ -81,4 +81,30 @@ fn the_timing_notice_precedes_the_ready_for_query() {
     assert!(text.contains("Mtrunkline timing") && text.contains(detail), "{text:?}");
     talk.server(&[ready('I')]).is_idle();
     talk.client(&[sync()]).server(&[ready('I')]).is_idle();
+}
+
+/// Slow enough that each is drawn.
+#[test]
+fn what_servers_are_compared_by_is_the_fingerprint_of_each_statement() {
+    let mut talk = Talk::new();
+    let of = |sql: &str| Some(Fingerprint::of(sql.as_bytes()));
+    talk.wait(100).client(&[query("select 1")]).server(&[m('T'), complete("SELECT 1"), ready('I')]);
+    talk.wait(100).client(&[parse("a", "select a"), sync()]).server(&[m('1'), ready('I')]);
+    talk.client(&[bind("a"), execute(), sync()]).server(&[m('2'), complete("SELECT 1"), ready('I')]);
+    talk.wait(100).client(&[parse("", "select b"), bind(""), execute(), sync()]);
+    talk.server(&[m('1'), m('2'), complete("SELECT 1"), ready('I')]);
+    talk.wait(100).client(&[query("select 2 + 3")]).server(&[error(), ready('I')]);
+    let sampled: Vec<_> = talk.records.0.iter().map(|record| record.sampled).collect();
+    assert_eq!(sampled, [of("select 7"), of("select a"), of("select b"), of("select 8 + 9")]);
+}
+
+#[test]
+fn of_a_pipeline_one_statement_is_drawn_and_has_its_own_fingerprint() {
+    let mut talk = Talk::new();
+    talk.wait(100);
+    talk.client(&[query("select a"), query("select b"), parse("", "select c"), bind(""), execute(), sync()]);
+    talk.server(&[complete("SELECT 1"), ready('I'), complete("SELECT 1"), ready('I')]);
+    talk.server(&[m('1'), m('2'), complete("SELECT 1"), ready('I')]);
+    let sampled: Vec<_> = talk.records.0.iter().map(|record| record.sampled).collect();
+    assert_eq!(sampled, [Some(Fingerprint::of(b"select a")), None, None]);
 }

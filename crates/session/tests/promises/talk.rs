@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use trunkline_session::{
-    Alignment, ClientStep, ClientThen, Completion, ConnectionState, LoginParameters, LossPlan, Mobility,
-    RecoveryOptions, ReportTiming, ServerLoss, ServerRole, ServerStep, Session, SessionSettings, Sink,
-    StatementKind, StatementRecord, Timing, Tracking, diff,
+    Alignment, ClientStep, ClientThen, Completion, ConnectionState, Fingerprint, LoginParameters, LossPlan,
+    Mobility, RecoveryOptions, ReportTiming, ServerLoss, ServerRole, ServerStep, Session, SessionSettings,
+    Sink, StatementKind, StatementRecord, Timing, Tracking, diff,
 };
 
 /// The parts of a record that tests check.
@@ -19,6 +19,7 @@ pub(crate) struct Seen {
     pub(crate) rows: u64,
     pub(crate) timing: Timing,
     pub(crate) retries: u32,
+    pub(crate) sampled: Option<Fingerprint>,
 }
 
 #[derive(Default)]
@@ -40,6 +41,7 @@ impl Sink for Records {
             rows: record.rows,
             timing: record.timing,
             retries: record.retries,
+            sampled: record.sampled,
         });
     }
 }

@@ -83,6 +83,11 @@ impl Prepared {
     }
 
     /// The text of a statement as it will be once everything sent is answered.
+    /// The SQL of the statement that a Bind names, as far as it is kept.
+    pub(crate) fn sql_of_bind(&self, body: &[u8]) -> Option<&[u8]> {
+        self.texts.sql(self.text_of(bind_of(body)?.statement))
+    }
+
     fn text_of(&self, statement: &[u8]) -> Option<TextId> {
         self.resolve(statement).filter(|resolved| !resolved.is_closed)?.saved.text
     }
