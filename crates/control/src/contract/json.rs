@@ -74,6 +74,7 @@ fn members(snapshot: &Snapshot, server: &ServerStatus, request: &CheckRequest<'_
         "paused": server.paused,
         "replay_lsn": server.replay_lsn.map(|lsn| lsn.to_string()),
         "flush_lsn": server.flush_lsn.map(|lsn| lsn.to_string()),
+        "zone": server.zone.as_deref(),
         "weight": server.weight,
         "slow_start": server.slow_start,
         "saturated": server.saturated,

@@ -1,6 +1,7 @@
 //! What the page tells of this process beside the verdicts: where sessions go, what has changed, how much is done.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::system::uname;
 use serde_json::{Map, Value, json};
@@ -31,6 +32,71 @@ pub struct AuthNow {
     pub why: String,
     /// What would make more sessions movable.
     pub hint: Option<&'static str>,
+}
+
+/// What weighs the servers besides their verdicts.
+#[derive(Clone, Debug)]
+pub struct SpreadNow {
+    /// The proxy's own zone.
+    pub zone: Option<Arc<str>>,
+    /// The servers that were compared.
+    pub speeds: Vec<SpeedNow>,
+}
+
+/// How fast a server is, compared with its peers.
+#[derive(Clone, Debug)]
+pub struct SpeedNow {
+    /// Which one.
+    pub server: ServerId,
+    /// The share of its weight that it keeps.
+    pub speed: f32,
+    /// `fine`, `mixed` or `slow`; `None` while there was too little to compare.
+    pub verdict: Option<&'static str>,
+    /// How many statements, by groups of sessions, were compared last.
+    pub cells: usize,
+    /// How many of those were slow.
+    pub slow_cells: usize,
+    /// The median time of the monitor's last probes.
+    pub probe: Option<Duration>,
+    /// The same of its peers.
+    pub probe_of_peers: Option<Duration>,
+    /// The most frequent of the statements.
+    pub statements: Vec<StatementSpeed>,
+}
+
+/// How fast a server answers one statement.
+#[derive(Clone, Debug)]
+pub struct StatementSpeed {
+    /// The statement's fingerprint.
+    pub fingerprint: u64,
+    /// How many times were measured.
+    pub samples: u32,
+    /// The mean time to the first byte.
+    pub own: Duration,
+    /// The same of its peers.
+    pub peers: Duration,
+}
+
+/// What was measured of a server's speed.
+pub(super) fn speed(speed: &SpeedNow) -> Value {
+    let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+    let statements = speed.statements.iter().map(|statement| {
+        json!({
+            "fingerprint": format!("{:016x}", statement.fingerprint),
+            "samples": statement.samples,
+            "first_byte_seconds": statement.own.as_secs_f64(),
+            "peers_first_byte_seconds": statement.peers.as_secs_f64(),
+        })
+    });
+    json!({
+        "share": speed.speed,
+        "verdict": speed.verdict,
+        "cells": speed.cells,
+        "slow_cells": speed.slow_cells,
+        "probe_seconds": seconds(speed.probe),
+        "peers_probe_seconds": seconds(speed.probe_of_peers),
+        "statements": statements.collect::<Vec<_>>(),
+    })
 }
 
 /// Who authenticates clients, and why.

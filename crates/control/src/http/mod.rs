@@ -26,7 +26,7 @@ use trunkline_topology::Snapshot;
 use trunkline_telemetry::metrics::Metrics;
 use trunkline_telemetry::sessions::Sessions;
 
-pub use about::{AuthNow, ListenerNow};
+pub use about::{AuthNow, ListenerNow, SpeedNow, SpreadNow, StatementSpeed};
 pub use agent::{AGENT_CONNECTIONS_MAX, AGENT_WORDS_BYTES_MAX, AGENT_WORDS_GRACE, serve_agent};
 pub use places::Checkers;
 
@@ -70,6 +70,11 @@ pub trait Verdicts: Clone + Send + Sync + 'static {
 
     /// The last changes of a server's state, the newest first.
     fn transitions(&self) -> Vec<Transition>;
+
+    /// The proxy's own zone, and what was found of its servers' speeds; `None` where only health is served.
+    fn spread(&self) -> Option<SpreadNow> {
+        None
+    }
 
     /// The proxy's listeners, and where each sends sessions now; none where only health is served.
     fn listeners(&self) -> Vec<ListenerNow> {

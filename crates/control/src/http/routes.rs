@@ -1,5 +1,6 @@
 //! From a request to its answer.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use super::{Verdicts, about, page};
 use trunkline_telemetry::exposition::{render_health, render_prometheus};
 use trunkline_telemetry::metrics::{Label, Metrics, MoveCause, MoveKind, MoveOutcome, RepeatCause};
 use trunkline_telemetry::sessions::Sessions;
+use trunkline_topology::ServerId;
 
 /// What `/metrics` is written in. Source: Prometheus, Exposition formats.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -91,8 +93,16 @@ impl<V: Verdicts> RouterState<V> {
             cluster.insert("sessions".to_owned(), sessions.counts().into());
             cluster.insert("moves".to_owned(), told_moves(metrics));
         }
-        let servers =
+        let mut servers: HashMap<ServerId, Map<String, Value>> =
             snapshot.servers.iter().map(|server| (server.id, about::work(metrics, server.id))).collect();
+        if let Some(spread) = self.verdicts.spread() {
+            cluster.insert("zone".to_owned(), spread.zone.as_deref().into());
+            for speed in &spread.speeds {
+                if let Some(server) = servers.get_mut(&speed.server) {
+                    server.insert("speed".to_owned(), about::speed(speed));
+                }
+            }
+        }
         Extras { cluster, servers }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use trunkline_topology::{ServerId, Snapshot};
 
 use super::text::{Exposition, Type};
-use super::{health, occupancy, tls};
+use super::{health, occupancy, spread, tls};
 use crate::metrics::{
     ActivityLabel, CancelResult, FailoverCause, HistogramSum, IneligibleState, Label, LoginResult, LossCause,
     Metrics, MoveCause, MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause,
@@ -69,6 +69,7 @@ pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot, sessions: Optio
     servers.sessions(&mut out);
     servers.statements(&mut out);
     servers.latencies(&mut out);
+    spread::write(&mut out, metrics, &servers.names);
     out.finish()
 }
 

@@ -11,7 +11,8 @@ mod statement;
 mod thread;
 mod tls;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use trunkline_topology::ServerId;
 
@@ -32,6 +33,8 @@ pub struct Metrics {
     threads: Box<[Arc<ThreadMetrics>]>,
     config: ConfigReloads,
     certificates: Certificates,
+    /// Shares of their weight that slow servers keep.
+    speeds: Mutex<BTreeMap<ServerId, f32>>,
 }
 
 impl Metrics {
@@ -39,7 +42,12 @@ impl Metrics {
     #[must_use]
     pub fn new(threads: usize) -> Self {
         let threads = (0..threads).map(|_| Arc::new(ThreadMetrics::new())).collect();
-        Metrics { threads, config: ConfigReloads::started(), certificates: Certificates::default() }
+        Metrics {
+            threads,
+            config: ConfigReloads::started(),
+            certificates: Certificates::default(),
+            speeds: Mutex::default(),
+        }
     }
 
     /// The counters of worker thread `index`; only that thread may write them.
@@ -63,9 +71,27 @@ impl Metrics {
         &self.certificates
     }
 
+    /// Notes which share of its weight, 0 to 1, a server keeps for its speed.
+    pub fn set_speed(&self, server: ServerId, speed: f32) {
+        let mut speeds = self.speeds.lock().unwrap_or_else(PoisonError::into_inner);
+        if speed < 1.0 {
+            speeds.insert(server, speed);
+        } else {
+            speeds.remove(&server);
+        }
+    }
+
+    /// That share; 1 where none was noted.
+    #[must_use]
+    pub fn speed(&self, server: ServerId) -> f32 {
+        let speeds = self.speeds.lock().unwrap_or_else(PoisonError::into_inner);
+        speeds.get(&server).copied().unwrap_or(1.0)
+    }
+
     /// Counts from zero for the next server that has the slot of `server`, which is forgotten.
     pub fn forget(&self, server: ServerId) {
         self.counted(server).for_each(ServerMetrics::reset);
+        self.set_speed(server, 1.0);
     }
 
     /// Sessions that have a server connection to `server` now.

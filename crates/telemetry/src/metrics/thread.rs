@@ -33,6 +33,8 @@ pub struct ThreadMetrics {
     pub tls_handshakes: [CounterSet<HandshakeResult, { HandshakeResult::COUNT }>; TlsLeg::COUNT],
     /// Statement records dropped because the log could not keep up.
     pub statement_log_dropped: Counter,
+    /// Times of statements that were not compared because too many waited.
+    pub speed_samples_dropped: Counter,
     /// Searches for another server after a move, by [`MoveOutcome`] and cause.
     pub moves_ended: [CounterSet<MoveCause, { MoveCause::COUNT }>; MoveOutcome::COUNT],
     /// The same for requests that were sent again.
@@ -49,6 +51,8 @@ pub struct ThreadMetrics {
 pub struct ServerMetrics {
     /// Sessions that have a server connection to it now.
     pub sessions_active: Gauge,
+    /// Sessions that got it although it is in another zone than the proxy.
+    pub sessions_crossed: Counter,
     /// Statements it completed, errors included.
     pub statements: CounterSet<StatementKind, { StatementKind::COUNT }>,
     /// Statements that ended in an ERROR or FATAL.
@@ -87,6 +91,7 @@ impl ThreadMetrics {
             cancels: CounterSet::new(),
             tls_handshakes: std::array::from_fn(|_| CounterSet::new()),
             statement_log_dropped: Counter::new(),
+            speed_samples_dropped: Counter::new(),
             moves_ended: std::array::from_fn(|_| CounterSet::new()),
             repeats_ended: std::array::from_fn(|_| CounterSet::new()),
             move_times: Box::default(),
@@ -130,6 +135,7 @@ impl ServerMetrics {
     fn new() -> Box<Self> {
         Box::new(ServerMetrics {
             sessions_active: Gauge::new(),
+            sessions_crossed: Counter::new(),
             statements: CounterSet::new(),
             statement_errors: Counter::new(),
             rows: Counter::new(),
@@ -151,7 +157,13 @@ impl ServerMetrics {
     /// moment may be lost, or stay.
     pub(super) fn reset(&self) {
         self.sessions_active.reset();
-        for counter in [&self.statement_errors, &self.rows, &self.bytes_to_client, &self.bytes_to_server] {
+        for counter in [
+            &self.sessions_crossed,
+            &self.statement_errors,
+            &self.rows,
+            &self.bytes_to_client,
+            &self.bytes_to_server,
+        ] {
             counter.reset();
         }
         self.statements.reset();
