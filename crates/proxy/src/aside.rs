@@ -18,6 +18,7 @@ use trunkline_control::http::{self, Checkers};
 use trunkline_control::reload::Reloads;
 use trunkline_control::{ListenError, listen, listen_beside};
 use trunkline_health::judge::Transition;
+use trunkline_routing::gray::{Compared, Finding, SpeedVerdict};
 use trunkline_routing::{Rules, eligible};
 use trunkline_telemetry::sessions::{self, SessionFilter, Sessions};
 use trunkline_topology::Snapshot;
@@ -233,6 +234,21 @@ impl http::Verdicts for HttpVerdicts {
         self.0.health.transitions()
     }
 
+    fn spread(&self) -> Option<http::SpreadNow> {
+        let found = |finding: &Finding| http::SpeedNow {
+            server: finding.server,
+            speed: finding.speed,
+            verdict: finding.verdict.map(SpeedVerdict::as_str),
+            cells: finding.cells,
+            slow_cells: finding.slow_cells,
+            probe: finding.probe,
+            probe_of_peers: finding.probe_of_peers,
+            statements: finding.statements.iter().map(statement_speed).collect(),
+        };
+        let speeds = self.0.speeds.findings().iter().map(found).collect();
+        Some(http::SpreadNow { zone: self.0.attached.zones().own.clone(), speeds })
+    }
+
     fn listeners(&self) -> Vec<http::ListenerNow> {
         let (snapshot, live) = (self.newest(), self.0.live());
         let now = |bound: &Arc<BoundListener>| {
@@ -247,4 +263,9 @@ impl http::Verdicts for HttpVerdicts {
         };
         self.0.listeners.load().iter().map(now).collect()
     }
+}
+
+fn statement_speed(compared: &Compared) -> http::StatementSpeed {
+    let Compared { fingerprint, samples, own, peers } = *compared;
+    http::StatementSpeed { fingerprint, samples, own, peers }
 }

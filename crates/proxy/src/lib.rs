@@ -27,7 +27,9 @@ mod reload;
 mod serve;
 mod server;
 pub mod settings;
+mod slow;
 mod snapshots;
+mod speeds;
 #[cfg(test)]
 mod testing;
 mod worker;

@@ -211,3 +211,9 @@ pub const FUNCTIONS_KEPT: Duration = Duration::from_secs(60);
 
 /// Pause after functions could not be read.
 pub const FUNCTION_UNREADABLE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Times of statements that wait to be looked at; more are dropped.
+pub const SPEED_SAMPLES_MAX: usize = 16 * 1024;
+
+/// How often, in a window of the judge of slow servers, they are taken from the queue.
+pub const SLOW_LOOKS_PER_WINDOW: u32 = 4;

@@ -61,6 +61,7 @@ impl Running {
             _ => AuthChoice::start(&settings, stores.secrets.as_ref(), &Handle::current()),
         };
         self.shared.live.store(Arc::new(Live::of(&settings, stores, auth_choice)));
+        self.shared.attached.prefer(settings.spread.zones());
         self.shared.health.reload(settings.health.judge);
         self.fleet.configure(settings.health.servers).await;
         self.aside.commit(aside, &self.shared);

@@ -26,6 +26,8 @@ use crate::functions::FunctionStore;
 use crate::listening::ListeningPoints;
 use crate::moves::MoveRate;
 use crate::settings::{AuthMode, Settings};
+use crate::slow;
+use crate::speeds::Speeds;
 use crate::worker;
 use trunkline_auth::failures::FailureGuard;
 use trunkline_auth::mock::MockSecret;
@@ -80,7 +82,8 @@ pub async fn serve(settings: Settings, reloads: Option<Reloads>) -> Result<Runni
     let threads = threads(&settings);
     let mut listening = ListeningPoints::default();
     let listeners = listening.prepare(&settings.listeners, threads)?;
-    let (shared, inboxes) = share(&settings, threads)?;
+    let (speeds, speed_samples) = Speeds::new();
+    let (shared, inboxes) = share(&settings, threads, speeds)?;
     if shared.live().stores.server_tls.each().next().is_some() || listeners.have_tls() {
         // Before `/readyz` can be asked.
         trunkline_tls::warm_up();
@@ -102,6 +105,7 @@ pub async fn serve(settings: Settings, reloads: Option<Reloads>) -> Result<Runni
     let bound = Bound { listeners: listening.bound(), http: aside.http(), agent: aside.agent() };
     let mut tasks = JoinSet::new();
     tasks.spawn(certificates::watch(Arc::downgrade(&shared)));
+    tasks.spawn(slow::watch(Arc::downgrade(&shared), speed_samples));
     tasks.spawn(fleet::run(Arc::clone(&shared), fleet_orders, settings.health.servers.clone()));
     Ok(Running {
         shared,
@@ -124,8 +128,13 @@ fn threads(settings: &Settings) -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>), StartError> {
+fn share(
+    settings: &Settings,
+    threads: usize,
+    speeds: Speeds,
+) -> Result<(Arc<Shared>, Vec<Inbox>), StartError> {
     let attached = Attached::new();
+    attached.prefer(settings.spread.zones());
     let (workers, inboxes) = (0..threads).map(|_| WorkerHandle::new()).unzip();
     let health = Monitor::start(settings.health.clone(), &Handle::current());
     let mock = MockSecret::new(settings.auth.mock_nonce.as_ref()).map_err(StartError::Random)?;
@@ -158,6 +167,7 @@ fn share(settings: &Settings, threads: usize) -> Result<(Arc<Shared>, Vec<Inbox>
         cancels: Arc::default(),
         snapshots: Arc::default(),
         attached,
+        speeds,
         pace: MoveRate::new(),
         listeners: ArcSwap::default(),
         statement_log,

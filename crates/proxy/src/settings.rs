@@ -13,7 +13,7 @@ pub use trunkline_auth::failures::FailureLimits;
 pub use trunkline_auth::mock::MockNonce;
 pub use trunkline_auth::secrets::SecretSource;
 use trunkline_health::MonitorSettings;
-use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
+use trunkline_routing::{Balance, Fallback, TargetSessionAttrs, ZonePreference};
 pub use trunkline_telemetry::statement_log::StatementLogSettings;
 use trunkline_tls::accept::AcceptSettings;
 use trunkline_topology::Address;
@@ -25,6 +25,8 @@ pub struct Settings {
     pub health: MonitorSettings,
     /// What to do when no replica is eligible.
     pub fallback: FallbackSettings,
+    /// What weighs servers besides their verdicts.
+    pub spread: SpreadSettings,
     /// What happens to sessions on their servers.
     pub session: SessionPolicy,
     /// Addresses clients connect to; at least one.
@@ -101,6 +103,36 @@ pub struct FallbackSettings {
     pub mode: Fallback,
     /// Sessions the primary takes as a fallback for standbys; 0 = as many as come.
     pub connections_max: u64,
+}
+
+/// What weighs servers besides their verdicts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SpreadSettings {
+    /// The proxy's own zone.
+    pub zone: Option<String>,
+    /// The share of the zone's weight, 0 to 1, below which sessions begin to leave it.
+    pub zone_spill: f64,
+    /// What becomes of a server that is slower than its peers.
+    pub slow_servers: SlowServers,
+}
+
+impl SpreadSettings {
+    /// The zones as routing prefers them.
+    #[must_use]
+    pub fn zones(&self) -> ZonePreference {
+        // A share needs no exact bits.
+        ZonePreference { own: self.zone.as_deref().map(Into::into), spill: self.zone_spill as f32 }
+    }
+}
+
+/// What becomes of a server that is up, but slower than its peers in the same statements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowServers {
+    /// It loses weight step by step, and gets it back when it is as fast again.
+    #[default]
+    Shift,
+    /// Nothing.
+    Off,
 }
 
 /// What happens to sessions on their servers.

@@ -34,6 +34,7 @@ use crate::settings::{
     AuthMode, LimitSettings, ListenerOptions, ListenerSettings, OnTerminate, RetrySettings, SessionPolicy,
     Settings, TimeoutSettings, UserFunctions,
 };
+use crate::speeds::Speeds;
 use crate::worker;
 use trunkline_auth::secrets::{SecretSettings, SecretStore};
 use trunkline_telemetry::metrics::Metrics;
@@ -162,6 +163,7 @@ impl TestWorker {
             snapshots: Arc::default(),
             listeners: ArcSwap::from_pointee(listeners.collect()),
             attached,
+            speeds: Speeds::new().0,
             pace: MoveRate::new(),
             statement_log: StatementLog::off(),
             workers: vec![WorkerHandle::new().0],

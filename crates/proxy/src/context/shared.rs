@@ -20,10 +20,11 @@ use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
 use crate::moves::MoveRate;
 use crate::settings::{
-    AuthSettings, FallbackSettings, LimitSettings, RetrySettings, SessionPolicy, Settings,
+    AuthSettings, FallbackSettings, LimitSettings, RetrySettings, SessionPolicy, Settings, SpreadSettings,
     StatementLogSettings, TimeoutSettings,
 };
 use crate::snapshots::ExportedSnapshots;
+use crate::speeds::Speeds;
 use trunkline_auth::failures::FailureGuard;
 use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::SecretStore;
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) cancels: Arc<CancelRegistry>,
     pub(crate) snapshots: Arc<ExportedSnapshots>,
     pub(crate) attached: Arc<Attached>,
+    pub(crate) speeds: Speeds,
     pub(crate) pace: MoveRate,
     /// Those that take new sessions.
     pub(crate) listeners: ArcSwap<Vec<Arc<BoundListener>>>,
@@ -63,6 +65,7 @@ pub(crate) struct Live {
     /// Who authenticates clients by these, as soon as it is known.
     pub(crate) auth_choice: AuthChoice,
     pub(crate) fallback: FallbackSettings,
+    pub(crate) spread: SpreadSettings,
     pub(crate) session: SessionPolicy,
     /// How long the login may take that distinguishes a server's shutdown from pg_terminate_backend.
     pub(crate) connect_timeout_of_health: Duration,
@@ -148,6 +151,7 @@ impl Live {
             auth: settings.auth.clone(),
             auth_choice,
             fallback: settings.fallback.clone(),
+            spread: settings.spread.clone(),
             session: settings.session.clone(),
             connect_timeout_of_health: settings.health.judge.connect_timeout,
             stores,

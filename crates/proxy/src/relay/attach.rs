@@ -219,7 +219,7 @@ impl Relay {
         self.log_arrival(&server.name, now.saturating_duration_since(since));
         self.count_move(MoveOutcome::Taken, since);
         self.to_client.input.restart(&login_reply.read_ahead);
-        self.worker.metrics.server(server.lease.server()).sessions_active.up();
+        count_arrival(&self.worker, server.lease.server());
         self.watch.attached();
         if choice == ChoiceReason::OthersBehind {
             self.watch.stays_until(now + FRESHNESS_HOLD);
@@ -346,5 +346,15 @@ pub(super) fn role_of(worker: &Worker, server: ServerId, is_standby: Option<bool
             Some(Role::Standby) => ServerRole::Standby,
             Some(Role::Primary | Role::Unknown) | None => ServerRole::Primary,
         },
+    }
+}
+
+/// Counts a session on its server.
+pub(super) fn count_arrival(worker: &Worker, id: ServerId) {
+    let counted = worker.metrics.server(id);
+    counted.sessions_active.up();
+    let (snapshot, zones) = (worker.shared.health.load(), worker.shared.attached.zones());
+    if snapshot.server(id).is_some_and(|server| zones.crosses(server)) {
+        counted.sessions_crossed.one();
     }
 }

@@ -43,7 +43,7 @@ use std::time::Instant;
 use trunkline_net::Transport;
 use trunkline_session::{Journal, ServerRole, Session};
 
-use self::attach::{Attachment, MoveReason};
+use self::attach::{Attachment, MoveReason, count_arrival};
 use self::buffer::RelayBuffer;
 pub(crate) use self::end::{Ending, close};
 use self::watch::Pause;
@@ -157,7 +157,7 @@ impl Relay {
         // A replication connection cannot move: its position in the WAL is that of its server.
         let relogin = relogin.filter(|_| !is_replication).map(Rc::new);
         let id = server.lease.server();
-        worker.metrics.server(id).sessions_active.up();
+        count_arrival(&worker, id);
         client.change_reader();
         slot.set_place(relogin.as_ref().and_then(|_| criteria.place_on(id)));
         let own = SessionDefaults::at_login(

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use trunkline_session::{
-    Completion, LoginParameters, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink,
-    StatementRecord, Tracking,
+    Completion, Fingerprint, LoginParameters, Mobility, ReportTiming, ServerRole, Session, SessionSettings,
+    Sink, StatementRecord, Tracking,
 };
 use trunkline_tls::Negotiated;
+use trunkline_topology::ServerId;
 
 use super::Relay;
 use super::attach::Attachment;
 use crate::context::{Live, Worker};
 use crate::login::NewSession;
 use crate::server::connection::ServerConnection;
+use crate::speeds::Speeds;
 use trunkline_telemetry::metrics::{RefusalReason, StatementPhase, ThreadMetrics};
 use trunkline_telemetry::sessions::SessionInfo;
 use trunkline_telemetry::statement_log::{self, StatementLog};
@@ -23,6 +25,7 @@ pub(super) struct Recorder<'a> {
     server: Option<&'a ServerConnection>,
     live: &'a Live,
     log: &'a StatementLog,
+    speeds: &'a Speeds,
     info: &'a Arc<SessionInfo>,
 }
 
@@ -39,6 +42,9 @@ impl Sink for Recorder<'_> {
             server.record(StatementPhase::ServerFirst, record.timing.server_first);
             server.record(StatementPhase::ServerTotal, record.timing.server_total);
         }
+        if let (Some(server), Some(fingerprint)) = (self.server, record.sampled) {
+            self.sampled(server.lease.server(), fingerprint, record);
+        }
         let settings = &self.live.statement_log;
         if settings.is_on()
             && statement_log::is_chosen(settings, &record.timing)
@@ -50,6 +56,13 @@ impl Sink for Recorder<'_> {
 }
 
 impl Recorder<'_> {
+    #[cold]
+    fn sampled(&self, server: ServerId, fingerprint: Fingerprint, record: &StatementRecord<'_>) {
+        if !self.speeds.offer(server, self.info, fingerprint, record) {
+            self.metrics.speed_samples_dropped.one();
+        }
+    }
+
     fn server_tls(&self) -> Option<Negotiated> {
         self.server.and_then(|connection| connection.stream.negotiated())
     }
@@ -67,6 +80,7 @@ impl Relay {
             server,
             live: &self.live,
             log: &self.worker.shared.statement_log,
+            speeds: &self.worker.shared.speeds,
             info: &self.context.info,
         };
         work(&mut self.session, &mut recorder)

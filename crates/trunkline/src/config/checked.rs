@@ -11,11 +11,12 @@ mod servers;
 mod summary;
 mod tls;
 mod warnings;
+mod zones;
 
 use std::path::PathBuf;
 
 use trunkline_health::{MonitorLogin, MonitorSettings};
-use trunkline_proxy::settings::{AdminPlace, AuthSettings, Settings};
+use trunkline_proxy::settings::{AdminPlace, AuthSettings, Settings, SpreadSettings};
 use trunkline_topology::Address;
 
 use super::admin_places::OFF;
@@ -64,6 +65,8 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
     warnings::relay_between_tls(&raw.proxy.auth, &listeners, (&servers, &tls), &mut warnings);
     hba::check(&raw.proxy.auth, &listeners, &mut problems, &mut warnings);
     let source = auth::source(&raw.auth, &raw.proxy.auth, &mut problems);
+    let zone = zones::own(&raw, &mut problems);
+    zones::warn(zone.as_deref(), &servers, &mut warnings);
     let level = log::level(&raw.log_level, &mut problems);
     let (Some(config), true) = (monitor, problems.is_empty()) else {
         return Err(problems);
@@ -76,6 +79,7 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
         },
         listeners,
         auth: AuthSettings { source, ..raw.proxy.auth },
+        spread: SpreadSettings { zone, ..raw.proxy.spread },
         http: raw.http_listen.value,
         agent: raw.agent_listen.value,
         admin: admin_place(raw.admin_socket.value, admin_places),

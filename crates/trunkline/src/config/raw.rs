@@ -172,6 +172,8 @@ pub struct RawConfig {
     pub agent_listen: Sourced<Option<SocketAddr>>,
     /// `[admin] socket`.
     pub admin_socket: Sourced<Option<String>>,
+    /// `[runtime] zone_file`.
+    pub zone_file: Sourced<Option<String>>,
     /// `[log] level`.
     pub log_level: Sourced<Option<String>>,
     /// All other keys of `[log]`.

@@ -1,7 +1,7 @@
 //! The words of the configuration for values of a closed set.
 
 use trunkline_health::LagUnknown;
-use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, UserFunctions};
+use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, SlowServers, UserFunctions};
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
 use trunkline_tls::TlsVersion;
 use trunkline_tls::accept::ClientSslMode;
@@ -98,5 +98,6 @@ words! {
     }
     OnLagging { Move = "move", Drain = "drain", Keep = "keep" }
     OnTerminate { End = "end", Move = "move" }
+    SlowServers { Shift = "shift", Off = "off" }
     UserFunctions { Read = "read", Trust = "trust", Pin = "pin" }
 }

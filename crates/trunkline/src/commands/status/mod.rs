@@ -4,6 +4,7 @@ mod certificates;
 mod screen;
 mod servers;
 mod source;
+mod speeds;
 mod summary;
 mod table;
 
@@ -22,6 +23,7 @@ const AFTER: &str = "\
 Examples:
   trunkline status
   trunkline status --watch
+  trunkline status --why
   trunkline status --http 10.0.0.5:8008 --json | jq .
 
 Without --http and --admin it asks the admin socket that `trunkline drain` would ask, and if there is none 127.0.0.1:8008.
@@ -29,6 +31,9 @@ Without --http and --admin it asks the admin socket that `trunkline drain` would
 LAG is the estimate, in seconds; \"-\" is not known, which is never zero. IN SYNC: it has replayed all that the
 primary's newest sample had. WHY says what the state follows from. Below: how many sessions could go to another server and
 what keeps the others, and what moved since the start; `trunkline sessions` lists them.
+
+With --why: ZONE, the SHARE of its weight that a server keeps for its speed, how many of the statements (by groups of sessions)
+that its peers run, too, were slow there, and the times to the first byte of the most frequent ones, with their fingerprints.
 
 Exit status: 0 shown, 1 no answer from there, 2 wrong command line.";
 
@@ -46,6 +51,9 @@ pub(crate) struct Status {
     /// Redraw the table twice a second until interrupted
     #[arg(long, conflicts_with = "json")]
     watch: bool,
+    /// Show what was measured of the servers' speeds, too
+    #[arg(long, conflicts_with = "json")]
+    why: bool,
     /// Print the JSON as received
     #[arg(long)]
     json: bool,
@@ -60,7 +68,7 @@ impl Status {
         if self.json {
             terminal::print(&format!("{}\n", body.trim_end()));
         } else {
-            terminal::print(&shown(&from, &body)?);
+            terminal::print(&self.shown(&from, &body)?);
         }
         Ok(Exit::Success)
     }
@@ -69,7 +77,7 @@ impl Status {
     fn watch(&self) -> Result<Exit, Failure> {
         let mut screen = Screen::default();
         loop {
-            let shown = self.source.get(PATH).and_then(|(from, body)| shown(&from, &body));
+            let shown = self.source.get(PATH).and_then(|(from, body)| self.shown(&from, &body));
             let text = shown.unwrap_or_else(|failure| format!("{failure}\n"));
             if terminal::is_terminal() {
                 screen.draw(&text);
@@ -79,13 +87,14 @@ impl Status {
             std::thread::sleep(WATCH_INTERVAL);
         }
     }
-}
 
-/// The table of what `from` answered.
-fn shown(from: &str, body: &str) -> Result<String, Failure> {
-    let view = parse(body).ok_or_else(|| {
-        Failure::new(format!("{from} does not answer as Trunkline does"))
-            .hint("Something else listens there: name Trunkline's [http] listen with --http.")
-    })?;
-    Ok(table(&view, terminal::paint()) + &summary(body))
+    /// The tables of what `from` answered.
+    fn shown(&self, from: &str, body: &str) -> Result<String, Failure> {
+        let view = parse(body).ok_or_else(|| {
+            Failure::new(format!("{from} does not answer as Trunkline does"))
+                .hint("Something else listens there: name Trunkline's [http] listen with --http.")
+        })?;
+        let why = if self.why { speeds::table(body) } else { String::new() };
+        Ok(table(&view, terminal::paint()) + &why + &summary(body))
+    }
 }

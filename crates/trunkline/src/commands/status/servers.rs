@@ -18,6 +18,7 @@ pub(crate) struct ServerRow {
     pub(crate) name: String,
     pub(crate) role: String,
     pub(crate) state: String,
+    pub(crate) zone: Option<String>,
     /// Estimated lag in seconds; `None` when it is unknown, which is not the same as zero.
     pub(crate) lag: Option<f64>,
     pub(crate) is_in_sync: Option<bool>,
@@ -56,6 +57,7 @@ fn server(member: &Value) -> ServerRow {
         name: text("name"),
         role: text("role"),
         state: text("state"),
+        zone: member.get("zone").and_then(Value::as_str).map(str::to_owned),
         lag: member.pointer("/lag/est").and_then(Value::as_f64),
         is_in_sync: member.get("in_sync").and_then(Value::as_bool),
         sessions: member.get("sessions").and_then(Value::as_u64),

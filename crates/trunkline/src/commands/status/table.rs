@@ -5,13 +5,28 @@ use crate::terminal::Paint;
 
 const HEAD: [&str; 7] = ["SERVER", "ROLE", "STATE", "LAG", "IN SYNC", "SESSIONS", "WHY"];
 
-/// The table with a header, below the warnings.
+/// The table with a header, below the warnings. Zones have a column where there are any.
 pub(crate) fn table(view: &View, paint: Paint) -> String {
     let servers = &view.servers;
-    let rows: Vec<[String; 7]> = servers.iter().map(row).collect();
     let colours = servers.iter().map(|server| (paint == Paint::Colour).then(|| colour(&server.state)));
     let notes: String = view.notes.iter().map(|note| format!("! {note}\n")).collect();
-    notes + &columns(HEAD, &rows, &[3, 5], colours)
+    let rows = servers.iter().map(row);
+    if servers.iter().all(|server| server.zone.is_none()) {
+        let rows: Vec<_> = rows.collect();
+        return notes + &columns(HEAD, &rows, &[3, 5], colours);
+    }
+    let [name, role, state, rest @ ..] = HEAD;
+    let [lag, in_sync, sessions, why] = rest;
+    let zoned: Vec<[String; 8]> = servers
+        .iter()
+        .zip(rows)
+        .map(|(server, row)| {
+            let [name, role, state, lag, in_sync, sessions, why] = row;
+            let zone = server.zone.clone().unwrap_or_else(|| "-".to_owned());
+            [name, role, state, zone, lag, in_sync, sessions, why]
+        })
+        .collect();
+    notes + &columns([name, role, state, "ZONE", lag, in_sync, sessions, why], &zoned, &[4, 6], colours)
 }
 
 /// Aligned columns under their names. Those in `numbers` are right-aligned; the third cell decides a row's colour.
@@ -92,6 +107,20 @@ mod tests {
             let view = View { servers: vec![server("replica1", state, Some(0.25))], notes: Vec::new() };
             assert!(table(&view, Paint::Plain).contains("0.25 s"), "{state}");
         }
+    }
+
+    #[test]
+    fn zones_are_shown_where_there_are_any() {
+        let mut servers = vec![server("replica1", "UP", Some(0.0)), server("replica2", "DOWN", None)];
+        let shown = |servers: &[ServerRow]| {
+            table(&View { servers: servers.to_vec(), notes: Vec::new() }, Paint::Plain)
+        };
+        assert!(!shown(&servers).contains("ZONE"));
+        servers[0].zone = Some("eu-1a".to_owned());
+        let text = shown(&servers);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0].find("ZONE"), lines[1].find("eu-1a"), "{text}");
+        assert_eq!(lines[0].find("ZONE"), lines[2].find("-  "), "{text}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The keys themselves. Defaults and docs here are what the sample and the reference print.
 
 use trunkline_health::LagUnknown;
-use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, UserFunctions};
+use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, SlowServers, UserFunctions};
 use trunkline_routing::Fallback;
 use trunkline_topology::Dialect;
 
@@ -11,15 +11,14 @@ use crate::config::words::{LogFormat, Word};
 
 mod bounds;
 mod entries;
+mod runtime;
 mod tls;
 
 use self::bounds::{LIMITS, TIMEOUTS};
 use self::entries::put_dialect;
 pub use self::entries::{LISTENER_KEYS, SERVER_KEYS};
+use self::runtime::RUNTIME;
 use self::tls::{CLIENT_TLS, SERVER_TLS};
-
-/// Most worker threads that can be asked for.
-const THREADS_MAX: u64 = 1024;
 
 /// A key whose default is written in the table.
 const fn key<T>(name: &'static str, default: &'static str, slot: KeyKind<T>, doc: &'static str) -> Key<T> {
@@ -323,6 +322,12 @@ const HEALTH: &[Key<RawConfig>] = &[
         KeyKind::DurationOrZero(|t, v, s| t.proxy.health.judge.slow_start.put(v, s)),
         "A server that was DOWN grows to its full weight over this time, because its caches are cold. 0 = at once.",
     ),
+    key(
+        "slow_servers",
+        "\"shift\"",
+        word::<_, SlowServers>(|t, w| put_word(&mut t.proxy.spread.slow_servers, w)),
+        "A replica that is up and fresh, but answers the same statements much later than its peers: `shift` takes its weight step by step, down to a tenth, and gives it back when it is as fast again; `off` does nothing. `trunkline status --why` shows what was measured.",
+    ),
 ];
 
 const FALLBACK: &[Key<RawConfig>] = &[
@@ -438,10 +443,3 @@ const LOG_STATEMENTS: &[Key<RawConfig>] = &[
         "Bytes of SQL kept with a statement.",
     ),
 ];
-
-const RUNTIME: &[Key<RawConfig>] = &[key(
-    "threads",
-    "0",
-    count(0, THREADS_MAX, |t, v, s| t.proxy.threads.put(v, s)),
-    "Worker threads. 0 = one per core the process may use.",
-)];

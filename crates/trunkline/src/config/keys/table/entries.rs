@@ -42,6 +42,12 @@ pub const SERVER_KEYS: &[Key<ServerEntry>] = &[
         count(0, 1000, |t, v, s| t.spec.weight.put(v, s)),
         "Share of the sessions, compared with the other servers'. 0 = none.",
     ),
+    unset(
+        "zone",
+        "\"eu-central-1a\"",
+        KeyKind::Text(|t, v, _source| t.spec.zone = v.map(Into::into)),
+        "Where the server stands, such as an availability zone; compared with the proxy's `[runtime] zone`.",
+    ),
     key(
         "state",
         "\"ready\"",
