@@ -18,7 +18,7 @@ use trunkline_control::http::{self, Checkers};
 use trunkline_control::reload::Reloads;
 use trunkline_control::{ListenError, listen, listen_beside};
 use trunkline_health::judge::Transition;
-use trunkline_routing::gray::{Compared, Finding, SpeedVerdict};
+use trunkline_routing::gray::{Compared, SpeedFinding, SpeedVerdict};
 use trunkline_routing::{Rules, eligible};
 use trunkline_telemetry::sessions::{self, SessionFilter, Sessions};
 use trunkline_topology::Snapshot;
@@ -235,7 +235,7 @@ impl http::Verdicts for HttpVerdicts {
     }
 
     fn spread(&self) -> Option<http::SpreadNow> {
-        let found = |finding: &Finding| http::SpeedNow {
+        let found = |finding: &SpeedFinding| http::SpeedNow {
             server: finding.server,
             speed: finding.speed,
             verdict: finding.verdict.map(SpeedVerdict::as_str),

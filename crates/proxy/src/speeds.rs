@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
-use trunkline_routing::gray::{Finding, Sample};
+use trunkline_routing::gray::{SpeedFinding, SpeedSample};
 use trunkline_session::{Completion, Fingerprint, StatementRecord};
 use trunkline_telemetry::sessions::SessionInfo;
 use trunkline_topology::ServerId;
@@ -17,13 +17,13 @@ use crate::limits::SPEED_SAMPLES_MAX;
 /// What is known of the servers' speeds.
 #[derive(Debug)]
 pub(crate) struct Speeds {
-    samples: mpsc::Sender<Sample>,
-    findings: ArcSwap<Vec<Finding>>,
+    samples: mpsc::Sender<SpeedSample>,
+    findings: ArcSwap<Vec<SpeedFinding>>,
 }
 
 /// The other end of the sessions' samples.
 #[derive(Debug)]
-pub(crate) struct SpeedSamples(mpsc::Receiver<Sample>);
+pub(crate) struct SpeedSamples(mpsc::Receiver<SpeedSample>);
 
 impl Speeds {
     pub(crate) fn new() -> (Self, SpeedSamples) {
@@ -32,12 +32,12 @@ impl Speeds {
     }
 
     /// What was found last, by server.
-    pub(crate) fn findings(&self) -> Arc<Vec<Finding>> {
+    pub(crate) fn findings(&self) -> Arc<Vec<SpeedFinding>> {
         self.findings.load_full()
     }
 
     /// Shows what was found.
-    pub(crate) fn found(&self, findings: Vec<Finding>) {
+    pub(crate) fn found(&self, findings: Vec<SpeedFinding>) {
         self.findings.store(Arc::new(findings));
     }
 
@@ -58,7 +58,7 @@ impl Speeds {
         }
         let mut key = DefaultHasher::new();
         (fingerprint.bits(), &session.user, &session.database).hash(&mut key);
-        let sample = Sample {
+        let sample = SpeedSample {
             server,
             key: key.finish(),
             fingerprint: fingerprint.bits(),
@@ -75,7 +75,7 @@ impl Speeds {
 
 impl SpeedSamples {
     /// The oldest sample that waits.
-    pub(crate) fn next(&mut self) -> Option<Sample> {
+    pub(crate) fn next(&mut self) -> Option<SpeedSample> {
         self.0.try_recv().ok()
     }
 }

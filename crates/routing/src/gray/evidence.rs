@@ -31,7 +31,7 @@ const SHOWN_MAX: usize = 5;
 
 /// The time of one statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sample {
+pub struct SpeedSample {
     /// The server that answered.
     pub server: ServerId,
     /// What must be equal of statements that are compared: a hash of fingerprint, user and database.
@@ -110,7 +110,7 @@ impl Cell {
 }
 
 impl Evidence {
-    pub(super) fn take(&mut self, sample: Sample) {
+    pub(super) fn take(&mut self, sample: SpeedSample) {
         let has_room = self.counted.len() < COUNTED_MAX;
         match self.counted.get_mut(&sample.key) {
             Some((count, _)) => *count = count.saturating_add(SAMPLE_COUNTS),

@@ -14,7 +14,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use trunkline_routing::gray::{Sample, SlowJudge};
+//! use trunkline_routing::gray::{SpeedSample, SlowJudge};
 //! use trunkline_topology::ServerId;
 //!
 //! let servers = [ServerId(1), ServerId(2), ServerId(3)];
@@ -22,7 +22,7 @@
 //! for _second in 0..10 {
 //!     for (server, millis) in servers.into_iter().zip([51, 1, 1]) {
 //!         for session in 0..200 {
-//!             judge.take(Sample { server, key: 1, fingerprint: 1, session, first: Duration::from_millis(millis) });
+//!             judge.take(SpeedSample { server, key: 1, fingerprint: 1, session, first: Duration::from_millis(millis) });
 //!         }
 //!     }
 //!     judge.close_window(&servers, |_is_known| true);
@@ -45,10 +45,10 @@ use std::time::Duration;
 
 use trunkline_topology::ServerId;
 
-pub use self::evidence::{Compared, Sample};
+pub use self::evidence::{Compared, SpeedSample};
 use self::evidence::{Comparison, Evidence, WINDOWS_MAX};
 use self::probes::Probes;
-use self::standing::Standing;
+use self::standing::SpeedStanding;
 pub use self::standing::{FLOOR, SpeedVerdict};
 
 /// How often the judge looks.
@@ -102,12 +102,12 @@ const FORGIVEN_WINDOWS: u32 = 120;
 pub struct SlowJudge {
     evidence: Evidence,
     probes: Probes,
-    servers: BTreeMap<ServerId, Standing>,
+    servers: BTreeMap<ServerId, SpeedStanding>,
 }
 
 /// What was found of one server.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Finding {
+pub struct SpeedFinding {
     /// Which one.
     pub server: ServerId,
     /// The share of its weight that it keeps.
@@ -128,7 +128,7 @@ pub struct Finding {
 
 impl SlowJudge {
     /// Takes the time of one statement.
-    pub fn take(&mut self, sample: Sample) {
+    pub fn take(&mut self, sample: SpeedSample) {
         self.evidence.take(sample);
     }
 
@@ -149,7 +149,7 @@ impl SlowJudge {
         self.probes.retain(&is_known);
         let before = std::mem::take(&mut self.servers);
         let is_new = |server: &&ServerId| !before.contains_key(server);
-        let new = serving.iter().filter(is_new).map(|server| (*server, Standing::default()));
+        let new = serving.iter().filter(is_new).map(|server| (*server, SpeedStanding::default()));
         let new: Vec<_> = new.collect();
         self.servers =
             before.iter().filter(|(id, _)| is_known(**id)).map(|(id, s)| (*id, s.clone())).collect();
@@ -163,7 +163,7 @@ impl SlowJudge {
             standing.rests();
         }
         self.pardon(serving);
-        let changed = |(id, standing): (&ServerId, &Standing)| {
+        let changed = |(id, standing): (&ServerId, &SpeedStanding)| {
             let was = before.get(id).map_or(1.0, |before| before.speed);
             (was.to_bits() != standing.speed.to_bits()).then_some((*id, standing.speed))
         };
@@ -177,8 +177,8 @@ impl SlowJudge {
     }
 
     /// What was found, by server.
-    pub fn findings(&self) -> impl Iterator<Item = Finding> + '_ {
-        self.servers.iter().map(|(id, standing)| Finding {
+    pub fn findings(&self) -> impl Iterator<Item = SpeedFinding> + '_ {
+        self.servers.iter().map(|(id, standing)| SpeedFinding {
             server: *id,
             speed: standing.speed,
             verdict: standing.verdict,

@@ -110,7 +110,7 @@ impl World {
                 at += first + 1.0 / session.rate;
                 samples += 1;
                 let first = Duration::from_secs_f64(first);
-                self.judge.take(Sample {
+                self.judge.take(SpeedSample {
                     server: lease.server(),
                     key,
                     fingerprint: key,

@@ -42,7 +42,7 @@ const MIXED_WINDOWS: u32 = 60;
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub(super) struct Standing {
+pub(super) struct SpeedStanding {
     pub(super) speed: f32,
     pub(super) verdict: Option<SpeedVerdict>,
     /// How often in a row it was slow, by span.
@@ -68,9 +68,9 @@ pub(super) struct Standing {
     pub(super) statements: Vec<Compared>,
 }
 
-impl Default for Standing {
+impl Default for SpeedStanding {
     fn default() -> Self {
-        Standing {
+        SpeedStanding {
             speed: 1.0,
             verdict: None,
             slow: [0; SPANS.len()],
@@ -90,7 +90,7 @@ impl Default for Standing {
     }
 }
 
-impl Standing {
+impl SpeedStanding {
     /// Over how many windows to look now.
     pub(super) fn due(&mut self) -> Vec<usize> {
         self.age += 1;

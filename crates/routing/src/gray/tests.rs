@@ -10,7 +10,7 @@ fn window(judge: &mut SlowJudge, servers: &[ServerId], took: impl Fn(ServerId, u
             for key in 0..3 {
                 let first = took(server, session, key);
                 for _ in 0..10 {
-                    judge.take(Sample { server, key, fingerprint: key, session, first });
+                    judge.take(SpeedSample { server, key, fingerprint: key, session, first });
                 }
             }
         }
@@ -75,7 +75,7 @@ fn servers_are_compared_by_what_their_peers_do_too() {
     for _ in 0..30 {
         for (key, server) in (0..).zip(SERVERS) {
             for session in 0..200 {
-                judge.take(Sample {
+                judge.take(SpeedSample {
                     server,
                     key,
                     fingerprint: key,
@@ -148,7 +148,7 @@ fn slow_probes_and_few_slow_statements_are_enough_either_alone_is_not() {
                 judge.probed(server, at(probe));
                 for sample in 0..20 {
                     let session = sample % 2;
-                    judge.take(Sample { server, key: 1, fingerprint: 1, session, first: at(statement) });
+                    judge.take(SpeedSample { server, key: 1, fingerprint: 1, session, first: at(statement) });
                 }
             }
             judge.close_window(&SERVERS, |_| true);
@@ -164,8 +164,8 @@ fn few_statements_are_judged_over_several_windows() {
         for server in SERVERS {
             for session in 0..8 {
                 let first = MS * if server == ServerId(3) { 50 } else { 1 };
-                judge.take(Sample { server, key: 1, fingerprint: 1, session, first });
-                judge.take(Sample { server, key: 2, fingerprint: 2, session, first });
+                judge.take(SpeedSample { server, key: 1, fingerprint: 1, session, first });
+                judge.take(SpeedSample { server, key: 2, fingerprint: 2, session, first });
             }
         }
         judge.close_window(&SERVERS, |_| true);
@@ -183,7 +183,7 @@ fn a_server_that_is_gone_is_forgotten_and_tables_are_bounded() {
             judge.probed(server, MS);
             for _ in 0..5000 {
                 key += 1;
-                judge.take(Sample { server, key, fingerprint: key, session: key, first: MS });
+                judge.take(SpeedSample { server, key, fingerprint: key, session: key, first: MS });
             }
         }
         judge.close_window(&servers, |id| servers.contains(&id));
