@@ -27,6 +27,8 @@ pub struct SourceStatus {
     pub role_changes: u64,
     /// Its last error. Answers that came since say that it is over: see [`SourceStatus::is_failing`].
     pub last_error: Option<LastError>,
+    /// How many errors there were since the start.
+    pub errors: u64,
     /// How many errors there were since the last good answer.
     pub errors_since: u64,
     /// Why its last good answer is not on disk, if it is not.

@@ -13,6 +13,8 @@
 //! - [`source`]: the settings of a source.
 //! - [`check`]: what an answer must be before anybody believes it.
 //! - [`merge`]: configured, added and discovered servers become one list.
+//! - [`dns`], [`patroni`], [`kubernetes`]: those who are asked beside the cluster; [`standbys`], [`topology`]: the cluster itself, by
+//!   SQL.
 //! - [`discovery`]: the handle, and the task that owns what was found.
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that cannot go on panics"))]
 
@@ -29,9 +31,13 @@ pub mod member;
 pub mod merge;
 pub mod news;
 pub mod patroni;
+mod presence;
 pub mod source;
+mod sql;
 pub mod standbys;
 pub mod surroundings;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod topology;
 
 pub use check::AnswerFault;

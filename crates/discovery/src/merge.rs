@@ -142,6 +142,7 @@ mod tests {
                 answer: Some(answer),
                 role_changes: 0,
                 last_error: None,
+                errors: 0,
                 errors_since: 0,
                 keep_problem: None,
             }

@@ -49,8 +49,17 @@ impl SourceKind {
             Self::Patroni(_) => "patroni",
             Self::Kubernetes(_) => "kubernetes",
             Self::Dns(_) => "dns",
-            Self::Topology(_) => "topology",
+            Self::Topology(topology) => topology.cluster.as_str(),
             Self::Standbys(_) => "standbys",
+        }
+    }
+
+    /// Whether it is asked of the servers themselves, so that one must be known before.
+    #[must_use]
+    pub fn asks_servers(&self) -> bool {
+        match self {
+            Self::Topology(_) | Self::Standbys(_) => true,
+            Self::Patroni(_) | Self::Kubernetes(_) | Self::Dns(_) => false,
         }
     }
 

@@ -1,5 +1,10 @@
 //! What a source may ask besides its own settings.
 
-/// What is the same for all sources of a proxy, such as who can be asked by SQL.
+use trunkline_health::Health;
+
+/// What is the same for all sources of a proxy.
 #[derive(Clone, Debug, Default)]
-pub struct Surroundings {}
+pub struct Surroundings {
+    /// The servers that are known, and the login of the monitoring role, for what is asked by SQL.
+    pub health: Option<Health>,
+}

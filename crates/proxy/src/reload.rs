@@ -64,6 +64,7 @@ impl Running {
         self.shared.attached.prefer(settings.spread.zones());
         self.shared.health.reload(settings.health.judge);
         self.fleet.configure(settings.health.servers).await;
+        self.discovery.set(settings.discovery.sources, settings.discovery.state_dir);
         self.aside.commit(aside, &self.shared);
         self.change_listeners(listeners).await;
         self.look_at_certificates();

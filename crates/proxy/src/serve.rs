@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use trunkline_control::reload::Reloads;
+use trunkline_discovery::{Discovery, Surroundings};
 use trunkline_health::{Health, Monitor};
 use trunkline_topology::Address;
 
@@ -25,7 +26,7 @@ use crate::fleet::{self, FleetHandle};
 use crate::functions::FunctionStore;
 use crate::listening::ListeningPoints;
 use crate::moves::MoveRate;
-use crate::settings::{AuthMode, Settings};
+use crate::settings::{AuthMode, DiscoverySettings, Settings};
 use crate::slow;
 use crate::speeds::Speeds;
 use crate::worker;
@@ -49,6 +50,7 @@ pub struct Running {
     pub(crate) listening: ListeningPoints,
     pub(crate) aside: Aside,
     pub(crate) bound: Bound,
+    pub(crate) discovery: Discovery,
     pub(crate) fleet: FleetHandle,
     /// Look at the files of certificates, and change the set of servers; they end with this.
     _tasks: JoinSet<()>,
@@ -84,6 +86,9 @@ pub async fn serve(settings: Settings, reloads: Option<Reloads>) -> Result<Runni
     let listeners = listening.prepare(&settings.listeners, threads)?;
     let (speeds, speed_samples) = Speeds::new();
     let (shared, inboxes) = share(&settings, threads, speeds)?;
+    let around = Surroundings { health: Some(shared.health.clone()) };
+    let DiscoverySettings { sources, state_dir } = settings.discovery.clone();
+    let discovery = Discovery::start(sources, state_dir, around, &Handle::current());
     if shared.live().stores.server_tls.each().next().is_some() || listeners.have_tls() {
         // Before `/readyz` can be asked.
         trunkline_tls::warm_up();
@@ -106,7 +111,8 @@ pub async fn serve(settings: Settings, reloads: Option<Reloads>) -> Result<Runni
     let mut tasks = JoinSet::new();
     tasks.spawn(certificates::watch(Arc::downgrade(&shared)));
     tasks.spawn(slow::watch(Arc::downgrade(&shared), speed_samples));
-    tasks.spawn(fleet::run(Arc::clone(&shared), fleet_orders, settings.health.servers.clone()));
+    let configured = settings.health.servers.clone();
+    tasks.spawn(fleet::run(Arc::clone(&shared), fleet_orders, configured, discovery.found()));
     Ok(Running {
         shared,
         started_with: settings,
@@ -115,6 +121,7 @@ pub async fn serve(settings: Settings, reloads: Option<Reloads>) -> Result<Runni
         listening,
         aside,
         bound,
+        discovery,
         fleet,
         _tasks: tasks,
     })

@@ -12,6 +12,7 @@ pub use trunkline_auth::authenticator::ClientMethod;
 pub use trunkline_auth::failures::FailureLimits;
 pub use trunkline_auth::mock::MockNonce;
 pub use trunkline_auth::secrets::SecretSource;
+use trunkline_discovery::SourceSettings;
 use trunkline_health::MonitorSettings;
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs, ZonePreference};
 pub use trunkline_telemetry::statement_log::StatementLogSettings;
@@ -23,6 +24,8 @@ use trunkline_topology::Address;
 pub struct Settings {
     /// The servers, how they are probed and judged.
     pub health: MonitorSettings,
+    /// Who else knows of servers.
+    pub discovery: DiscoverySettings,
     /// What to do when no replica is eligible.
     pub fallback: FallbackSettings,
     /// What weighs servers besides their verdicts.
@@ -51,6 +54,15 @@ pub struct Settings {
     pub admin: AdminPlace,
     /// Worker threads; 0 means one per core the process may use.
     pub threads: usize,
+}
+
+/// Who knows of servers besides the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiscoverySettings {
+    /// The sources, in order.
+    pub sources: Vec<SourceSettings>,
+    /// Where the last good answer of each is kept; `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// Where the admin socket is.

@@ -314,7 +314,7 @@ fn a_file_cut_anywhere_is_reported_and_never_panics() {
         file::apply("cut.toml", &text[..end], &mut raw, &mut problems);
         let warnings = Problems::default();
         let _valid_or_not =
-            settings(Loaded { raw, file: None, problems, warnings, admin_places: Vec::new() });
+            settings(Loaded { raw, file: None, problems, warnings, admin_places: Vec::new(), pod_api: None });
     }
 }
 

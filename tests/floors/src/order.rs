@@ -40,10 +40,11 @@ const MODULES: &[(&str, &[&[&str]])] = &[
     (
         "discovery",
         &[
-            &["limits", "member"],
-            &["check", "backoff"],
+            &["limits", "member", "testing"],
+            &["check", "backoff", "presence"],
             &["news", "found", "kept"],
             &["http", "merge", "surroundings"],
+            &["sql"],
             &["dns", "kubernetes", "patroni", "standbys", "topology"],
             &["source"],
             &["discovery"],

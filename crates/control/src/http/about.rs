@@ -129,8 +129,7 @@ pub(super) fn listeners(listeners: &[ListenerNow], snapshot: &Snapshot) -> Value
 
 /// The certificates in force, and why newer ones are not.
 pub(super) fn certificates(metrics: &Metrics) -> Value {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let now = unix_seconds();
     let told = metrics.certificates().rows().into_iter().map(|row| {
         json!({
             "leg": row.leg.word(),
@@ -141,6 +140,34 @@ pub(super) fn certificates(metrics: &Metrics) -> Value {
         })
     });
     told.collect()
+}
+
+/// The sources of servers, as they last answered. An age below zero is that of a clock that was set.
+pub(super) fn sources(metrics: &Metrics) -> Value {
+    let now = unix_seconds();
+    let age = |at: u64| now.saturating_sub(i64::try_from(at).unwrap_or(i64::MAX));
+    let told = metrics.sources().rows().into_iter().map(|row| {
+        let members = row.members.into_iter().map(|member| {
+            json!({ "name": member.name, "place": member.place, "role": member.role, "tags": member.tags })
+        });
+        json!({
+            "source": row.name,
+            "kind": row.kind,
+            "members": members.collect::<Vec<_>>(),
+            "answered_at": row.answered_at,
+            "answered_seconds_ago": row.answered_at.map(age),
+            "from": if row.is_from_disk { "disk" } else { "source" },
+            "errors": row.errors,
+            "error": row.error,
+            "keep_problem": row.keep_problem,
+        })
+    });
+    told.collect()
+}
+
+fn unix_seconds() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    i64::try_from(now).unwrap_or(i64::MAX)
 }
 
 /// The changes of state, the newest first.

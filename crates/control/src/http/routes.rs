@@ -89,6 +89,7 @@ impl<V: Verdicts> RouterState<V> {
             cluster.insert("auth".to_owned(), about::auth(&auth));
         }
         cluster.insert("certificates".to_owned(), about::certificates(metrics));
+        cluster.insert("sources".to_owned(), about::sources(metrics));
         if let Some(sessions) = sessions {
             cluster.insert("sessions".to_owned(), sessions.counts().into());
             cluster.insert("moves".to_owned(), told_moves(metrics));

@@ -128,6 +128,7 @@ impl Ledger {
             answer: None,
             role_changes: 0,
             last_error: None,
+            errors: 0,
             errors_since: 0,
             keep_problem: None,
         };
@@ -233,6 +234,7 @@ impl FollowedSource {
         if !is_known {
             tracing::warn!(discovery.source = %status.name, error = %text, "source gives no answer that can be used: its last good one stays");
         }
+        status.errors += 1;
         status.errors_since += 1;
         status.last_error = Some(LastError { text, at: now });
     }

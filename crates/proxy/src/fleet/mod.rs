@@ -5,17 +5,20 @@
 
 #![expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
 
+mod sources;
 mod wanted;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 use trunkline_control::fleet::{EditRefusal, EditRequest, ServerEdit};
+use trunkline_discovery::Found;
 use trunkline_topology::{ServerId, ServerSpec};
 
+use self::sources::{RolesSaid, row};
 use self::wanted::WantedServers;
 use crate::context::Shared;
 use crate::limits::{DEPARTED_REST, DEPARTURES_INTERVAL, SERVER_EDITS_WAITING_MAX};
@@ -44,6 +47,10 @@ struct Configured(Vec<ServerSpec>, oneshot::Sender<()>);
 struct Fleet {
     shared: Arc<Shared>,
     wanted: WantedServers,
+    /// What sources say of roles.
+    roles: RolesSaid,
+    /// Why what sources say is not in force, as it was logged.
+    fault: Option<String>,
     /// Servers that leave and have no sessions any more, and since when.
     emptied: BTreeMap<ServerId, Instant>,
 }
@@ -65,10 +72,18 @@ impl FleetHandle {
     }
 }
 
-/// Carries the orders out until it is dropped; the servers that are there are `configured`.
-pub(crate) async fn run(shared: Arc<Shared>, mut orders: FleetOrders, configured: Vec<ServerSpec>) {
+/// Carries the orders out until it is dropped; the servers that are there are `configured`. Those of `found` come at
+/// once, and change with it.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut orders: FleetOrders,
+    configured: Vec<ServerSpec>,
+    mut found: watch::Receiver<Arc<Found>>,
+) {
     let mut news = shared.health.changed();
-    let mut fleet = Fleet { shared, wanted: WantedServers::new(configured), emptied: BTreeMap::new() };
+    let (wanted, roles, emptied) = (WantedServers::new(configured), RolesSaid::default(), BTreeMap::new());
+    let mut fleet = Fleet { shared, wanted, roles, fault: None, emptied };
+    found.mark_changed();
     loop {
         let is_anybody_leaving = fleet.take_leave().await;
         tokio::select! {
@@ -80,6 +95,10 @@ pub(crate) async fn run(shared: Arc<Shared>, mut orders: FleetOrders, configured
                 fleet.wanted.configure(servers);
                 fleet.apply().await;
                 let _unheard = done.send(());
+            }
+            Ok(()) = found.changed() => {
+                let found = Arc::clone(&found.borrow_and_update());
+                fleet.find(found).await;
             }
             Ok(()) = news.changed() => fleet.shared.defaults.follow(),
             () = sleep(DEPARTURES_INTERVAL), if is_anybody_leaving => {}
@@ -100,6 +119,36 @@ impl Fleet {
             )));
         }
         Ok(())
+    }
+
+    /// Puts what sources say in force, unless that cannot be.
+    async fn find(&mut self, found: Arc<Found>) {
+        self.shared.metrics.sources().publish(found.sources.iter().map(row).collect());
+        let before = self.wanted.list();
+        match self.wanted.find(Arc::clone(&found)) {
+            Ok(()) => self.fault = None,
+            Err(fault) => {
+                let fault = fault.to_string();
+                if self.fault.as_ref() != Some(&fault) {
+                    tracing::error!(%fault, "what sources say is not in force: the set of servers stays as it is");
+                }
+                self.fault = Some(fault);
+            }
+        }
+        // Most answers say what the one before said.
+        if self.wanted.list() != before {
+            let refused = self.apply().await;
+            if !refused.is_empty() {
+                tracing::warn!(
+                    servers = refused.join(", "),
+                    "no room for servers that sources name while so many leave"
+                );
+            }
+        }
+        // A probe sees a changed role sooner than the next tick would.
+        for server in self.roles.changed(&found, &self.shared.health.load()) {
+            self.shared.health.ask_now(server);
+        }
     }
 
     /// Has the wanted servers watched, and returns the names of those for which there is no room.

@@ -8,6 +8,7 @@ mod process;
 #[cfg(test)]
 mod reference;
 mod render;
+mod sources;
 mod spread;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use trunkline_topology::{Lag, Role, Snapshot};
 
 use super::{LATENCY_BOUNDS, render_health, render_prometheus, testing};
-use crate::metrics::{CertificateRow, Label as _, Metrics, TlsLeg};
+use crate::metrics::{CertificateRow, Label as _, Metrics, SourceRow, TlsLeg};
 use crate::sessions::{Occupancy, Sessions, Usage};
 
 const HEADER: &str = "\
@@ -22,7 +22,7 @@ never zero. Counts are of this process alone: sum them over several. A name that
 ";
 
 /// Labels whose values are names or versions, which no closed set has.
-const OPEN_LABELS: [&str; 3] = ["server", "version", "file"];
+const OPEN_LABELS: [&str; 4] = ["server", "version", "file", "source"];
 
 /// One family of the exposition.
 #[derive(Default)]
@@ -84,6 +84,7 @@ fn everything(snapshot: &Snapshot) -> String {
         problem: None,
     };
     metrics.certificates().publish(TlsLeg::ALL.iter().map(row).collect());
+    metrics.sources().publish(vec![SourceRow { name: "pods".to_owned(), ..SourceRow::default() }]);
     render_prometheus(&metrics, snapshot, Some(&sessions))
 }
 

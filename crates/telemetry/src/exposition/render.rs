@@ -5,7 +5,7 @@ use std::time::Duration;
 use trunkline_topology::{ServerId, Snapshot};
 
 use super::text::{Exposition, Type};
-use super::{health, occupancy, spread, tls};
+use super::{health, occupancy, sources, spread, tls};
 use crate::metrics::{
     ActivityLabel, CancelResult, FailoverCause, HistogramSum, IneligibleState, Label, LoginResult, LossCause,
     Metrics, MoveCause, MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause,
@@ -57,6 +57,7 @@ pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot, sessions: Optio
     config(&mut out, metrics);
     clients(&mut out, metrics);
     tls::write(&mut out, metrics);
+    sources::write(&mut out, metrics);
     if let Some(sessions) = sessions {
         states(&mut out, sessions);
         if let Some(occupancy) = sessions.occupancy() {

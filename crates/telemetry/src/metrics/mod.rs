@@ -7,6 +7,7 @@ mod config;
 mod counter;
 mod histogram;
 mod label;
+mod sources;
 mod statement;
 mod thread;
 mod tls;
@@ -23,6 +24,7 @@ pub use label::{
     ActivityLabel, CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause,
     MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause, TerminationCause,
 };
+pub use sources::{SourceMember, SourceRow, SourceRows};
 pub use statement::{StatementKind, StatementPhase};
 pub use thread::{ServerMetrics, ThreadMetrics};
 pub use tls::{CertificateRow, Certificates, HandshakeResult, TlsLeg};
@@ -35,6 +37,7 @@ pub struct Metrics {
     certificates: Certificates,
     /// Shares of their weight that slow servers keep.
     speeds: Mutex<BTreeMap<ServerId, f32>>,
+    sources: SourceRows,
 }
 
 impl Metrics {
@@ -47,6 +50,7 @@ impl Metrics {
             config: ConfigReloads::started(),
             certificates: Certificates::default(),
             speeds: Mutex::default(),
+            sources: SourceRows::default(),
         }
     }
 
@@ -86,6 +90,12 @@ impl Metrics {
     pub fn speed(&self, server: ServerId) -> f32 {
         let speeds = self.speeds.lock().unwrap_or_else(PoisonError::into_inner);
         speeds.get(&server).copied().unwrap_or(1.0)
+    }
+
+    /// The sources of servers.
+    #[must_use]
+    pub fn sources(&self) -> &SourceRows {
+        &self.sources
     }
 
     /// Counts from zero for the next server that has the slot of `server`, which is forgotten.

@@ -3,6 +3,7 @@
 mod auth;
 mod connect;
 mod report;
+mod sources;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,16 +24,16 @@ Examples:
       reachable, login, rights, roles, timelines, lag
   trunkline check --config trunkline.toml && kill -HUP \"$(pidof trunkline)\"
 
-Without --connect nothing is connected to. With it every server is asked, side by side, with the login of the monitoring role,
-within 15 s. BEHIND is WAL that the primary had and the standby has not replayed.
+Without --connect nothing is connected to. With it each source of [discovery] is asked first, within 10 s, then every server,
+side by side, with the login of the monitoring role, within 15 s. BEHIND is WAL that the primary had and the standby has not replayed.
 
-Exit status: 0 valid, 1 valid but something is wrong with a server (--connect), 2 not valid.";
+Exit status: 0 valid, 1 valid but something is wrong with a server or a source (--connect), 2 not valid.";
 
 /// Flags of `trunkline check`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER)]
 pub(crate) struct Check {
-    /// Ask the servers, too: reachable, login, rights, role, timeline, version, lag
+    /// Ask the sources and the servers, too: reachable, login, rights, role, timeline, version, lag
     #[arg(long)]
     connect: bool,
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! The checked configuration: valid as a whole, in the types of the proxy.
 
 mod auth;
+mod discovery;
 mod hba;
 mod health;
 mod listeners;
@@ -23,6 +24,8 @@ use super::admin_places::OFF;
 use super::raw::RawConfig;
 use super::words::LogFormat;
 use super::{Loaded, Problems};
+
+pub use discovery::PodApi;
 
 /// Everything the commands need.
 #[derive(Clone, Debug)]
@@ -53,8 +56,9 @@ pub struct LogSettings {
 /// # Errors
 /// Every problem of every source, and those that only the whole shows.
 pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
-    let Loaded { raw, file, mut problems, mut warnings, admin_places } = loaded;
+    let Loaded { raw, file, mut problems, mut warnings, admin_places, pod_api } = loaded;
     let servers = servers::servers(&raw, &mut problems);
+    let discovery = discovery::discovery(&raw.discovery, &pod_api, &mut problems);
     let monitor = monitor::monitor(&raw.monitor, &mut problems);
     let judge = health::judge(&raw, &mut problems);
     let listeners = listeners::listeners(&raw, &mut problems);
@@ -77,6 +81,7 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
             login: MonitorLogin { config, tls, trusts_any_server: false },
             judge,
         },
+        discovery,
         listeners,
         auth: AuthSettings { source, ..raw.proxy.auth },
         spread: SpreadSettings { zone, ..raw.proxy.spread },

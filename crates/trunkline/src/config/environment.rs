@@ -1,7 +1,8 @@
 //! The environment layer: `TRUNKLINE__SECTION__KEY`.
 //!
 //! `TRUNKLINE__HEALTH__MAX_LAG=2s` is `[health] max_lag`. A server or listener is named in the variable:
-//! `TRUNKLINE__SERVER__REPLICA1__ADDRESS=10.0.0.12:5432` changes the server `replica1`, or adds it.
+//! `TRUNKLINE__SERVER__REPLICA1__ADDRESS=10.0.0.12:5432` changes the server `replica1`, or adds it; so does
+//! `TRUNKLINE__DISCOVERY__SOURCE__PODS__INTERVAL=5s` with the source `pods`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use config::{Environment, Source as _};
 
 use super::file::{FORMER_SERVER, former_server, unknown_key};
-use super::keys::{self, Key, LISTENER_KEYS, SERVER_KEYS};
+use super::keys::{self, Key, LISTENER_KEYS, SERVER_KEYS, SOURCE_KEYS};
 use super::raw::RawConfig;
 use super::{Problem, Problems, RawValue, Source};
 
@@ -65,12 +66,16 @@ fn meant(name: &str) -> Option<String> {
     }
     let servers = SERVER_KEYS.iter().map(|key| ("SERVER", key.name));
     let listeners = LISTENER_KEYS.iter().map(|key| ("LISTENER", key.name));
-    servers.chain(listeners).find_map(|(kind, key)| {
+    let sources = SOURCE_KEYS.iter().map(|key| ("DISCOVERY__SOURCE", key.name));
+    servers.chain(listeners).chain(sources).find_map(|(kind, key)| {
         let key = key.to_ascii_uppercase().replace('.', "__");
         let ending = plain(&key);
         let named = plain(rest);
-        let named =
-            named.strip_prefix(kind)?.strip_prefix('_')?.strip_suffix(ending.as_str())?.strip_suffix('_')?;
+        let named = named
+            .strip_prefix(plain(kind).as_str())?
+            .strip_prefix('_')?
+            .strip_suffix(ending.as_str())?
+            .strip_suffix('_')?;
         (!named.is_empty()).then(|| format!("{PREFIX}{kind}__{named}__{key}"))
     })
 }
@@ -99,6 +104,17 @@ fn apply_one(full: &str, value: &RawValue, source: &Source, raw: &mut RawConfig,
                 raw.listeners.len() - 1
             });
             put_named(full, key, LISTENER_KEYS, value, source, &mut raw.listeners[at], problems);
+        }
+        ["discovery", "source", name, key] => {
+            let sources = &mut raw.discovery.sources;
+            let at = sources.iter().position(|source| is_named(source.name.value.as_deref(), name));
+            let at = at.unwrap_or_else(|| {
+                let mut entry = keys::new_source(source.clone());
+                entry.name.put(Some((*name).to_owned()), source);
+                sources.push(entry);
+                sources.len() - 1
+            });
+            put_named(full, key, SOURCE_KEYS, value, source, &mut sources[at], problems);
         }
         _ => match keys::find(full) {
             Some(key) => report(full, key, key.put(raw, value, source), source, problems),

@@ -4,15 +4,18 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
-use super::keys::{self, Key, LISTENER_KEYS, SECTIONS, SERVER_KEYS};
+use super::keys::{self, Key, LISTENER_KEYS, SECTIONS, SERVER_KEYS, SOURCE_KEYS};
 use super::raw::RawConfig;
 use super::suggest::nearest;
 use super::{Problem, Problems, RawValue, Source};
 
 /// A word that `[[server]]` and its variables replace; it is refused, with the word to write.
 pub(super) const FORMER_SERVER: &str = "target";
+
+/// The list of sources, in `[discovery]`.
+pub(super) const SOURCE: &str = "discovery.source";
 
 /// Puts what `text` says over `raw`, and adds what is wrong with it to `problems`.
 ///
@@ -110,6 +113,11 @@ impl FileReader<'_> {
             let full = format!("{name}.{key}");
             match (keys::find(&full), value.get_ref()) {
                 (Some(known), _) => self.put(&full, known, value, &source, raw),
+                (None, DeValue::Array(entries)) if full == SOURCE => self.sources(entries, raw),
+                (None, _) if full == SOURCE => self.report(
+                    Problem::new(&source, full, "is a list of tables")
+                        .hint("Write [[discovery.source]], with two brackets, once for each of them."),
+                ),
                 (None, DeValue::Table(inner)) if is_section(&full) || value.get_ref().is_table() => {
                     self.section(&full, &source, inner, raw);
                 }
@@ -118,7 +126,16 @@ impl FileReader<'_> {
         }
     }
 
-    /// Reads one `[[server]]` or `[[listener]]`; false when it is no table at all.
+    fn sources(&mut self, entries: &DeArray<'_>, raw: &mut RawConfig) {
+        for entry in entries {
+            let mut source = keys::new_source(self.source(&entry.span()));
+            if self.entry(SOURCE, entry, SOURCE_KEYS, &mut source) {
+                raw.discovery.sources.push(source);
+            }
+        }
+    }
+
+    /// Reads one entry of a list, such as a `[[server]]`; false when it is no table at all.
     fn entry<T>(&mut self, name: &str, entry: &Spanned<DeValue<'_>>, keys: &[Key<T>], into: &mut T) -> bool {
         let DeValue::Table(table) = entry.get_ref() else {
             let source = self.source(&entry.span());
@@ -238,7 +255,7 @@ fn unknown_section(name: &str, source: &Source) -> Problem {
         Some(near @ ("server" | "listener")) => problem.hint(format!("Did you mean [[{near}]]?")),
         Some(near) => problem.hint(format!("Did you mean [{near}]?")),
         None => problem.hint(format!(
-            "Sections: {}, and [[server]], [[listener]].",
+            "Sections: {}, and [[server]], [[listener]], [[discovery.source]].",
             names().collect::<Vec<_>>().join(", ")
         )),
     }

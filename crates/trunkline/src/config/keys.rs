@@ -7,15 +7,15 @@ use ipnet::IpNet;
 use trunkline_proxy::settings::{AddHost, MockNonce, Retry};
 use trunkline_topology::Address;
 
-use super::raw::{ListenerEntry, RawConfig, ServerEntry, Sourced};
+use super::raw::{ListenerEntry, RawConfig, ServerEntry, SourceEntry, Sourced};
 use super::words::Word;
 use super::{RawValue, Source, units};
 
 mod table;
 mod written;
 
-pub use table::{LISTENER_KEYS, SECTIONS, SERVER_KEYS};
-use written::{command, is_off, listen, listen_or_socket, networks, permissions, switch};
+pub use table::{LISTENER_KEYS, SECTIONS, SERVER_KEYS, SOURCE_KEYS};
+use written::{command, is_off, list, listen, listen_or_socket, networks, permissions, switch};
 
 /// One section of the file.
 pub struct Section {
@@ -27,7 +27,7 @@ pub struct Section {
     pub keys: &'static [Key<RawConfig>],
 }
 
-/// One key of `T`: a section's, a server's or a listener's.
+/// One key of `T`: a section's, or that of an entry of a list.
 pub struct Key<T: 'static> {
     /// Name within its section.
     pub name: &'static str,
@@ -143,6 +143,8 @@ pub enum KeyKind<T: 'static> {
     Text(Setter<T, Option<String>>),
     /// Text never shown.
     Secret(Setter<T, Option<String>>),
+    /// Texts.
+    List(Setter<T, Vec<String>>),
     /// Networks or single addresses, separated by commas.
     Networks(Setter<T, Vec<IpNet>>),
     /// `address:port` to listen on, or `off`.
@@ -208,6 +210,7 @@ impl<T> Key<T> {
                 let text = text()?;
                 put(into, (!text.is_empty()).then(|| text.to_owned()), source);
             }
+            KeyKind::List(put) => put(into, list(value).ok_or_else(|| self.expected(value))?, source),
             KeyKind::Networks(put) => put(into, networks(text()?)?, source),
             KeyKind::Listen(put) => {
                 // The source is kept even if the value is wrong, so that the address is not reported as missing.
@@ -254,6 +257,7 @@ impl<T> Key<T> {
             KeyKind::Count { min, max, .. } => format!("Write a whole number from {min} to {max}."),
             KeyKind::Share(_) => "Write a number from 0 to 1.".to_owned(),
             KeyKind::Text(_) | KeyKind::Secret(_) => "Write a text in quotes.".to_owned(),
+            KeyKind::List(_) => r#"Write a list of texts, such as ["one", "two"]."#.to_owned(),
             KeyKind::Networks(_) => {
                 "Write networks such as 10.0.0.0/8, or addresses, separated by commas.".to_owned()
             }
@@ -283,12 +287,12 @@ impl<T> Key<T> {
             KeyKind::Share(_) => "number 0 to 1".to_owned(),
             KeyKind::Text(_) => "text".to_owned(),
             KeyKind::Secret(_) => "secret".to_owned(),
+            KeyKind::List(_) | KeyKind::Command(_) => "list of texts".to_owned(),
             KeyKind::Networks(_) => "networks".to_owned(),
             KeyKind::Listen(_) => "address:port".to_owned(),
             KeyKind::ListenOrSocket(_) => "address:port, or /directory:port".to_owned(),
             KeyKind::Permissions(_) => "octal number".to_owned(),
             KeyKind::Switch(_) => "`on`, `off`".to_owned(),
-            KeyKind::Command(_) => "list of texts".to_owned(),
             KeyKind::Word { words, .. } => {
                 words().iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
             }
@@ -354,6 +358,14 @@ pub fn new_listener(source: Source) -> ListenerEntry {
     listener
 }
 
+/// A source with nothing written.
+#[must_use]
+pub fn new_source(source: Source) -> SourceEntry {
+    let mut entry = SourceEntry { source, ..SourceEntry::default() };
+    put_defaults(SOURCE_KEYS, &mut entry);
+    entry
+}
+
 fn put_defaults<T>(keys: &[Key<T>], into: &mut T) {
     for key in keys {
         if let Some(default) = key.default {
@@ -392,6 +404,7 @@ mod tests {
         }
         all_valid(SERVER_KEYS, ServerEntry::default());
         all_valid(LISTENER_KEYS, ListenerEntry::default());
+        all_valid(SOURCE_KEYS, SourceEntry::default());
     }
 
     #[test]
@@ -411,7 +424,9 @@ mod tests {
         }
         let in_sections: usize =
             SECTIONS.iter().map(|section| switches(section.keys, RawConfig::default())).sum();
-        assert_eq!((in_sections, switches(LISTENER_KEYS, ListenerEntry::default())), (3, 2));
+        let of_sources = switches(SOURCE_KEYS, SourceEntry::default());
+        let of_listeners = switches(LISTENER_KEYS, ListenerEntry::default());
+        assert_eq!((in_sections, of_listeners, of_sources), (3, 2, 1));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::checked::PodApi;
 use super::raw::RawConfig;
 use super::{Problem, Problems, Source, admin_places, environment, file, flags, keys};
 
@@ -38,6 +39,8 @@ pub struct Loaded {
     pub warnings: Problems,
     /// Where the admin socket may be if no file is named.
     pub admin_places: Vec<PathBuf>,
+    /// Where the API of Kubernetes is, in a pod.
+    pub pod_api: PodApi,
 }
 
 /// Reads defaults, file, environment and flags. What can be read is, even when something is wrong.
@@ -69,7 +72,9 @@ pub fn load(request: &ConfigSources) -> Loaded {
     flags::apply(&request.flags, &mut raw, &mut problems);
     let warnings = environment::misspelt(request.environment.keys().map(String::as_str));
     let admin_places = admin_places::usual(&request.environment);
-    Loaded { raw, file: path, problems, warnings, admin_places }
+    let variable = |name| request.environment.get(name).filter(|value| !value.is_empty()).cloned();
+    let pod_api = variable("KUBERNETES_SERVICE_HOST").zip(variable("KUBERNETES_SERVICE_PORT"));
+    Loaded { raw, file: path, problems, warnings, admin_places, pod_api }
 }
 
 fn read(path: &Path) -> std::io::Result<String> {

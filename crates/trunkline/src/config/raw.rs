@@ -15,6 +15,10 @@ use trunkline_topology::{Address, ServerSpec};
 use super::Source;
 use super::checked::LogSettings;
 
+mod discovery;
+
+pub use discovery::{DiscoverySection, SourceEntry, SourceWord};
+
 /// A value and where it was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sourced<T> {
@@ -156,6 +160,8 @@ pub struct RawConfig {
     pub servers: Vec<ServerEntry>,
     /// `[[listener]]`, in order.
     pub listeners: Vec<ListenerEntry>,
+    /// `[discovery]`.
+    pub discovery: DiscoverySection,
     /// `[monitor]`.
     pub monitor: MonitorSection,
     /// `[client_tls]`: what a listener has that says nothing else.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::keys::{Key, LISTENER_KEYS, SECTIONS, SERVER_KEYS};
+use super::keys::{Key, LISTENER_KEYS, SECTIONS, SERVER_KEYS, SOURCE_KEYS};
 
 const HEADER: &str = "\
 # Configuration
@@ -19,7 +19,8 @@ powers of 1024, as in PostgreSQL). `0` needs no unit.
 
 Environment: `TRUNKLINE__SECTION__KEY`, such as `TRUNKLINE__HEALTH__MAX_LAG=2s` or
 `TRUNKLINE__LOG__STATEMENTS__THRESHOLD=200ms`. A server or listener is named in the variable:
-`TRUNKLINE__SERVER__REPLICA1__ADDRESS=10.0.0.12:5432` changes the server `replica1`, or adds it.
+`TRUNKLINE__SERVER__REPLICA1__ADDRESS=10.0.0.12:5432` changes the server `replica1`, or adds it; a source is named in
+`TRUNKLINE__DISCOVERY__SOURCE__PODS__INTERVAL=5s`. A list is written with commas.
 
 `trunkline reload` (over the admin socket) and SIGHUP read everything again. A configuration with a problem changes nothing
 at all, nor does one that needs an address that cannot be had. Listeners come, move and go; sessions that came by an address
@@ -34,7 +35,12 @@ the file.
 #[must_use]
 pub fn reference() -> String {
     let mut out = HEADER.to_owned();
-    table(&mut out, "[[server]]", "A PostgreSQL server. At least one is needed.", SERVER_KEYS);
+    table(
+        &mut out,
+        "[[server]]",
+        "A PostgreSQL server. At least one is needed, unless a `[[discovery.source]]` finds them.",
+        SERVER_KEYS,
+    );
     table(
         &mut out,
         "[[listener]]",
@@ -43,6 +49,10 @@ pub fn reference() -> String {
     );
     for section in SECTIONS {
         table(&mut out, &format!("[{}]", section.name), section.doc, section.keys);
+        if section.name == "discovery" {
+            let doc = "Somebody who knows of servers: see [discovery.md](discovery.md).";
+            table(&mut out, "[[discovery.source]]", doc, SOURCE_KEYS);
+        }
     }
     out
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::keys::{Key, LISTENER_KEYS, SECTIONS, SERVER_KEYS};
+use super::keys::{Key, LISTENER_KEYS, SECTIONS, SERVER_KEYS, SOURCE_KEYS};
 
 /// Columns a comment may take.
 const WIDTH: usize = 100;
@@ -44,6 +44,10 @@ pub fn sample() -> String {
     list(&mut out, SERVER_KEYS);
     out.push_str("#\n# Where clients connect, each a [[listener]]. Without any: reads on 127.0.0.1:5434. Keys of a listener:\n");
     list(&mut out, LISTENER_KEYS);
+    out.push_str(
+        "#\n# Who else knows of servers, each a [[discovery.source]], after [discovery]. Keys of a source:\n",
+    );
+    list(&mut out, SOURCE_KEYS);
     let _ = write!(out, "\n{EXAMPLE}");
     for section in SECTIONS {
         out.push('\n');

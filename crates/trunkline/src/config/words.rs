@@ -1,5 +1,6 @@
 //! The words of the configuration for values of a closed set.
 
+use trunkline_discovery::dns::DnsFamily;
 use trunkline_health::LagUnknown;
 use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, SlowServers, UserFunctions};
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
@@ -7,6 +8,8 @@ use trunkline_tls::TlsVersion;
 use trunkline_tls::accept::ClientSslMode;
 use trunkline_tls::connect::{Negotiation, ServerSslMode};
 use trunkline_topology::{AdminState, Dialect, ExpectedRole};
+
+use super::raw::SourceWord;
 
 /// A closed set of values, each with its word.
 pub trait Word: Copy + 'static {
@@ -99,5 +102,14 @@ words! {
     OnLagging { Move = "move", Drain = "drain", Keep = "keep" }
     OnTerminate { End = "end", Move = "move" }
     SlowServers { Shift = "shift", Off = "off" }
+    DnsFamily { Auto = "auto", Ipv4 = "ipv4", Ipv6 = "ipv6", Both = "both" }
+    SourceWord {
+        Dns = "dns",
+        Patroni = "patroni",
+        Kubernetes = "kubernetes",
+        Rds = "rds",
+        Aurora = "aurora",
+        Standbys = "standbys",
+    }
     UserFunctions { Read = "read", Trust = "trust", Pin = "pin" }
 }

@@ -43,6 +43,30 @@ pub(crate) fn code_lines(text: &str) -> Vec<String> {
     lines
 }
 
+/// The blocks of this language in `text`.
+pub(crate) fn blocks(text: &str, language: &str) -> Vec<String> {
+    let mut blocks: Vec<String> = Vec::new();
+    let mut is_wanted = false;
+    for (line, is_code) in fences(text) {
+        match line.trim_start().strip_prefix("```") {
+            Some(word) => {
+                is_wanted = is_code && word.trim() == language;
+                if is_wanted {
+                    blocks.push(String::new());
+                }
+            }
+            None if is_wanted => {
+                if let Some(block) = blocks.last_mut() {
+                    block.push_str(line);
+                    block.push('\n');
+                }
+            }
+            None => {}
+        }
+    }
+    blocks
+}
+
 /// The anchors of the headings, as the usual renderers make them.
 pub(crate) fn anchors(text: &str) -> Vec<String> {
     let headings = fences(text).into_iter().filter(|(line, is_code)| !is_code && line.starts_with('#'));
@@ -87,6 +111,12 @@ fn links_in_code_are_none() {
 fn words_of_code_come_from_spans_and_blocks() {
     let text = "run `make all`, (`src/{a,b}`)\n\n    ./x.sh 20\n\n```sh\ncat y\n```\nplain/word\n";
     assert_eq!(code_words(text), ["make", "all", "src/{a,b}", "```sh", "cat", "y", "```", "./x.sh", "20"]);
+}
+
+#[test]
+fn blocks_are_those_of_the_language() {
+    let text = "```toml\na = 1\n\n[b]\n```\n```sh\nc\n```\n```toml\nd = 2\n```\n";
+    assert_eq!(blocks(text, "toml"), ["a = 1\n\n[b]\n", "d = 2\n"]);
 }
 
 #[test]

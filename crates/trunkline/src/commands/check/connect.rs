@@ -10,7 +10,7 @@ use trunkline_health::{JudgeSettings, MonitorSettings};
 use trunkline_proxy::settings::{AuthMode, SecretSource, Settings};
 use trunkline_topology::{Endpoint, ServerSpec};
 
-use super::{auth, report};
+use super::{auth, report, sources};
 use crate::commands::monitor_password;
 use crate::commands::serve::runtime;
 use crate::config::checked::CheckedConfig;
@@ -44,12 +44,18 @@ pub(super) fn run(mut checked: CheckedConfig) -> Result<Exit, Failure> {
         tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).finish(),
     );
     runtime.block_on(monitor_password::fill(&mut checked));
+    let found = runtime.block_on(sources::ask(&checked.proxy));
+    checked.proxy.health.servers = found.servers;
     let settings = &checked.proxy;
     let answers = runtime.block_on(ask_all(settings));
     // A look-up of a name may still hang.
     runtime.shutdown_background();
     let role = settings.health.login.config.get_user().unwrap_or_default();
-    let (table, faults) = report::report(&answers, role);
+    let (table, mut faults) = report::report(&answers, role);
+    if !settings.discovery.sources.is_empty() {
+        terminal::print(&format!("\n{}", found.table));
+    }
+    faults.extend(found.faults);
     terminal::print(&format!("\n{table}\n{}", auth::becomes(&answers, settings)));
     for fault in &faults {
         terminal::print(&format!("\n{fault}\n"));

@@ -4,6 +4,7 @@ mod certificates;
 mod screen;
 mod servers;
 mod source;
+mod sources;
 mod speeds;
 mod summary;
 mod table;
@@ -29,7 +30,8 @@ Examples:
 Without --http and --admin it asks the admin socket that `trunkline drain` would ask, and if there is none 127.0.0.1:8008.
 
 LAG is the estimate, in seconds; \"-\" is not known, which is never zero. IN SYNC: it has replayed all that the
-primary's newest sample had. WHY says what the state follows from. Below: how many sessions could go to another server and
+primary's newest sample had. WHY says what the state follows from. ZONE and FROM are shown where there are zones, or sources
+of servers: FROM names the source. Below: how many sessions could go to another server and
 what keeps the others, and what moved since the start; `trunkline sessions` lists them.
 
 With --why: ZONE, the SHARE of its weight that a server keeps for its speed, how many of the statements (by groups of sessions)

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::certificates;
+use super::{certificates, sources};
 
 /// The answer of `/cluster`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,6 +25,8 @@ pub(crate) struct ServerRow {
     /// `None` for `trunkline health`, which has no sessions.
     pub(crate) sessions: Option<u64>,
     pub(crate) reason: String,
+    /// Who says that it is there: `configured`, `added`, or the name of a source.
+    pub(crate) origin: Option<String>,
 }
 
 /// Parses the body of `/cluster`; `None` when it is something else.
@@ -48,6 +50,7 @@ pub(crate) fn parse(body: &str) -> Option<View> {
         note("a server refuses the monitoring role, see WHY: check its password, rights and pg_hba.conf");
     }
     notes.extend(certificates::notes(&cluster));
+    notes.extend(sources::notes(&cluster));
     Some(View { servers, notes })
 }
 
@@ -62,6 +65,7 @@ fn server(member: &Value) -> ServerRow {
         is_in_sync: member.get("in_sync").and_then(Value::as_bool),
         sessions: member.get("sessions").and_then(Value::as_u64),
         reason: text("reason"),
+        origin: member.get("origin").and_then(Value::as_str).map(str::to_owned),
     }
 }
 

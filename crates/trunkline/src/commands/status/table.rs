@@ -5,28 +5,29 @@ use crate::terminal::Paint;
 
 const HEAD: [&str; 7] = ["SERVER", "ROLE", "STATE", "LAG", "IN SYNC", "SESSIONS", "WHY"];
 
-/// The table with a header, below the warnings. Zones have a column where there are any.
+/// The same where servers have zones, or come from elsewhere than the configuration.
+const HEAD_WITH_ORIGIN: [&str; 9] =
+    ["SERVER", "ROLE", "STATE", "LAG", "IN SYNC", "SESSIONS", "ZONE", "FROM", "WHY"];
+
+/// The table with a header, below the warnings.
 pub(crate) fn table(view: &View, paint: Paint) -> String {
     let servers = &view.servers;
     let colours = servers.iter().map(|server| (paint == Paint::Colour).then(|| colour(&server.state)));
     let notes: String = view.notes.iter().map(|note| format!("! {note}\n")).collect();
-    let rows = servers.iter().map(row);
-    if servers.iter().all(|server| server.zone.is_none()) {
-        let rows: Vec<_> = rows.collect();
+    let rows: Vec<[String; 7]> = servers.iter().map(row).collect();
+    let has_origin = servers.iter().any(|server| {
+        server.zone.is_some() || server.origin.as_deref().is_some_and(|origin| origin != "configured")
+    });
+    if !has_origin {
         return notes + &columns(HEAD, &rows, &[3, 5], colours);
     }
-    let [name, role, state, rest @ ..] = HEAD;
-    let [lag, in_sync, sessions, why] = rest;
-    let zoned: Vec<[String; 8]> = servers
-        .iter()
-        .zip(rows)
-        .map(|(server, row)| {
-            let [name, role, state, lag, in_sync, sessions, why] = row;
-            let zone = server.zone.clone().unwrap_or_else(|| "-".to_owned());
-            [name, role, state, zone, lag, in_sync, sessions, why]
-        })
-        .collect();
-    notes + &columns([name, role, state, "ZONE", lag, in_sync, sessions, why], &zoned, &[4, 6], colours)
+    let with_origin = |(cells, server): (&[String; 7], &ServerRow)| {
+        let [name, role, state, lag, in_sync, sessions, why] = cells.clone();
+        let shown = |word: &Option<String>| word.clone().unwrap_or_else(|| "-".to_owned());
+        [name, role, state, lag, in_sync, sessions, shown(&server.zone), shown(&server.origin), why]
+    };
+    let rows: Vec<[String; 9]> = rows.iter().zip(servers).map(with_origin).collect();
+    notes + &columns(HEAD_WITH_ORIGIN, &rows, &[3, 5], colours)
 }
 
 /// Aligned columns under their names. Those in `numbers` are right-aligned; the third cell decides a row's colour.
@@ -99,6 +100,18 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0].find("STATE"), lines[1].find("UP"));
         assert!(lines[2].contains("LAGGING  12.34 s"), "{text}");
+    }
+
+    #[test]
+    fn zone_and_origin_are_shown_where_there_is_one() {
+        let mut servers = vec![server("a", "UP", None), server("b", "UP", None)];
+        servers[0].origin = Some("configured".to_owned());
+        let plain = table(&View { servers: servers.clone(), notes: Vec::new() }, Paint::Plain);
+        assert!(!plain.contains("FROM"), "{plain}");
+        servers[1].origin = Some("pods".to_owned());
+        let text = table(&View { servers, notes: Vec::new() }, Paint::Plain);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0].find("FROM"), lines[2].find("pods"), "{text}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use trunkline_control::contract::is_path;
 use trunkline_topology::{Dialect, ProbeSpec, ServerSpec};
 
-use crate::config::raw::{RawConfig, ServerEntry};
+use crate::config::raw::{RawConfig, ServerEntry, SourceEntry, SourceWord};
 use crate::config::{Problem, Problems, Source, units};
 
 /// Most servers.
@@ -13,12 +13,18 @@ const SERVERS_MAX: usize = trunkline_health::SERVERS_MAX;
 
 /// The servers, in order.
 pub(super) fn servers(raw: &RawConfig, problems: &mut Problems) -> Vec<ServerSpec> {
-    if raw.servers.is_empty() {
-        problems.push(
-            Problem::new(&Source::Default, "server", "there is none").hint(
-                "Name the servers: [[server]] in the file, or --primary HOST:PORT --replica HOST:PORT.",
+    let sources = &raw.discovery.sources;
+    let finds_the_first = |entry: &SourceEntry| !entry.kind.is_some_and(SourceWord::asks_servers);
+    match sources.iter().find(|entry| !finds_the_first(entry)) {
+        _ if !raw.servers.is_empty() || sources.iter().any(finds_the_first) => {}
+        None => problems.push(Problem::new(&Source::Default, "server", "there is none").hint(
+            "Name the servers: [[server]] in the file, or --primary HOST:PORT --replica HOST:PORT; or name a source: [[discovery.source]].",
+        )),
+        Some(source) => problems.push(
+            Problem::new(&source.source, "server", "there is none that this source could ask").hint(
+                "Name one server at least: [[server]] in the file, or --primary HOST:PORT; the source finds the others.",
             ),
-        );
+        ),
     }
     if raw.servers.len() > SERVERS_MAX {
         let source = &raw.servers[SERVERS_MAX].source;

@@ -30,6 +30,15 @@ impl CheckedConfig {
                 server.name, server.host, server.port, server.weight
             );
         }
+        for source in &proxy.discovery.sources {
+            let _ = writeln!(
+                out,
+                "  source    {} ({}, weight {})",
+                source.name,
+                source.kind.as_str(),
+                source.weight
+            );
+        }
         for listener in &proxy.listeners {
             let options = &listener.options;
             let _ = writeln!(

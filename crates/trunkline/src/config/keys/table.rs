@@ -10,11 +10,14 @@ use crate::config::raw::RawConfig;
 use crate::config::words::{LogFormat, Word};
 
 mod bounds;
+mod discovery;
 mod entries;
 mod runtime;
 mod tls;
 
-use self::bounds::{LIMITS, TIMEOUTS};
+use self::bounds::{LIMITS, RETRY, TIMEOUTS};
+use self::discovery::DISCOVERY;
+pub use self::discovery::SOURCE_KEYS;
 use self::entries::put_dialect;
 pub use self::entries::{LISTENER_KEYS, SERVER_KEYS};
 use self::runtime::RUNTIME;
@@ -51,6 +54,11 @@ pub const SECTIONS: &[Section] = &[
         name: "monitor",
         doc: "How the health probes log in on every server. The role needs pg_monitor (or pg_read_all_stats).",
         keys: MONITOR,
+    },
+    Section {
+        name: "discovery",
+        doc: "Who else knows of servers, besides [[server]]: each a [[discovery.source]].",
+        keys: DISCOVERY,
     },
     Section { name: "auth", doc: "Who authenticates clients.", keys: AUTH },
     Section {
@@ -372,13 +380,6 @@ const ADMIN: &[Key<RawConfig>] = &[unset(
     "\"/run/trunkline/admin.sock\"",
     KeyKind::Text(|t, v, s| t.admin_socket.put(v, s)),
     "File of the admin socket; its owner alone may use it. `off` = none. Default: the first that can be had of admin.sock in $RUNTIME_DIRECTORY (of systemd), /run/trunkline and $XDG_RUNTIME_DIR/trunkline, where the commands look for it; none if none can.",
-)];
-
-const RETRY: &[Key<RawConfig>] = &[key(
-    "journal_max",
-    "\"1MiB\"",
-    bytes(0, u64::MAX, |t, v, s| t.proxy.retry.journal_max.put(v, s)),
-    "Bytes of a request kept until its answer begins. A longer one is not sent again; 0 = none is.",
 )];
 
 const SESSION: &[Key<RawConfig>] = &[

@@ -43,6 +43,19 @@ pub(super) fn networks(list: &str) -> Result<Vec<IpNet>, String> {
     words.map(network).collect()
 }
 
+/// Texts: a list, or one text with commas where there are no lists, as in the environment.
+pub(super) fn list(value: &RawValue) -> Option<Vec<String>> {
+    match value {
+        RawValue::List(texts) => Some(texts.clone()),
+        RawValue::Text(text) | RawValue::Bare(text) => {
+            let words = text.trim().trim_start_matches('[').trim_end_matches(']').split(',');
+            let words = words.map(|word| word.trim().trim_matches('"')).filter(|word| !word.is_empty());
+            Some(words.map(str::to_owned).collect())
+        }
+        RawValue::Integer(_) | RawValue::Float(_) | RawValue::Boolean(_) => None,
+    }
+}
+
 /// As a boolean of the file may be written where nothing is quoted.
 pub(super) fn switch(text: &str) -> Option<bool> {
     let is = |words: [&str; 2]| words.iter().any(|word| text.trim().eq_ignore_ascii_case(word));

@@ -1,4 +1,4 @@
-//! The keys of `[limits]` and `[timeouts]`.
+//! The keys of `[limits]`, `[timeouts]` and `[retry]`.
 
 use trunkline_codec::limits::STARTUP_PACKET_MAX;
 
@@ -102,3 +102,11 @@ pub(super) const TIMEOUTS: &[Key<RawConfig>] = &[
         "How long a session waits for its server's answer once health has found the server down. Then it goes on with another. A read that may be repeated does not wait for a server that is silent.",
     ),
 ];
+
+/// `[retry]`.
+pub(super) const RETRY: &[Key<RawConfig>] = &[key(
+    "journal_max",
+    "\"1MiB\"",
+    bytes(0, u64::MAX, |t, v, s| t.proxy.retry.journal_max.put(v, s)),
+    "Bytes of a request kept until its answer begins. A longer one is not sent again; 0 = none is.",
+)];
