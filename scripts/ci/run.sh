@@ -26,6 +26,8 @@ all_suites() {
     local status=0 name slow
     # Those tests end at once without it, as if they had passed.
     command -v haproxy >/dev/null || printf '    behind haproxy: SKIPPED, no haproxy here (apt-get install haproxy)\n'
+    { [ "$(id -u)" -eq 0 ] && unshare --net --pid --fork true 2>/dev/null; } ||
+        printf '    patroni: SKIPPED, only root makes network namespaces, and not everywhere\n'
     cargo test -p trunkline-tests --lib || status=1
     for name in $timed; do
         suite "$name" || status=1

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what a bare Debian machine lacks: first a Rust toolchain, without which nothing else is of use.
 #   tools.sh server [FLAG...]   a PostgreSQL server from Debian's packages: all that `trunkline demo FLAG...` needs
-#   tools.sh all                that, a second major version, HAProxy and drivers, for the suites
+#   tools.sh all                that, a second major version, HAProxy, Patroni and drivers, for the suites
+#   tools.sh patroni            a server, Patroni and etcd, for scripts/test_patroni.sh
 #   tools.sh rust               the toolchain alone
 # Nothing to do is the usual case, and then it only looks.
 set -euo pipefail
@@ -202,9 +203,36 @@ haproxy() {
     say "HAProxy: $(/usr/sbin/haproxy -v | head -n 1)"
 }
 
+has_patroni() {
+    command -v patroni && command -v etcd && command -v ip
+} >/dev/null
+
+# Its packages would start services of their own; we only want the programs.
+install_patroni() {
+    local policy=/usr/sbin/policy-rc.d made=''
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        made=1
+    fi
+    packages patroni etcd-server etcd-client iproute2
+    [ -z "$made" ] || rm -f "$policy"
+}
+
+# One suite has them, each member on a network of its own; it skips its tests otherwise.
+patroni_and_etcd() {
+    has_patroni || ! is_root || ! command -v apt-get >/dev/null || install_patroni
+    if has_patroni; then
+        say "Patroni: $(patroni --version | cut -d ' ' -f 2), etcd $(etcd --version | sed -n 's/^etcd Version: //p')"
+    else
+        say "patroni: SKIPPED, no patroni and etcd here (apt-get install patroni etcd-server iproute2)"
+    fi
+}
+
 case "${1:-}" in
     server) shift; has_rust; linker; server "$@" ;;
-    all) rust; server; processes; haproxy; python; java_driver; second_server ;;
+    all) rust; server; processes; haproxy; python; java_driver; second_server; patroni_and_etcd ;;
+    patroni) rust; server; patroni_and_etcd ;;
     rust) rust ;;
-    *) die "tools.sh server|all|rust" ;;
+    *) die "tools.sh server|all|patroni|rust" ;;
 esac

@@ -108,10 +108,10 @@ fn begun(spec: ClusterSpec) -> Cluster {
 
 /// The verifier of the password `postgres` with one iteration instead of 4,096: thousands of logins from
 /// unoptimized tests then cost nothing.
-const CHEAP_POSTGRES: &str = "SCRAM-SHA-256$1:dHJ1bmtsaW5lLXRlc3RzIQ==$\
+pub(crate) const CHEAP_POSTGRES: &str = "SCRAM-SHA-256$1:dHJ1bmtsaW5lLXRlc3RzIQ==$\
     mBe+XIpQrSQMoSGRFBVPeFxd8oNom4/jcO1Yqo6DWZI=:+0aMIuU1b6F/yHo6ROGpB3F0HTh7W7rKRLLlJivDMKI=";
 
-fn install() -> PgInstall {
+pub(crate) fn install() -> PgInstall {
     let chosen = std::env::var_os("TRUNKLINE_TEST_PG_BIN").map(PathBuf::from);
     match PgInstall::find(chosen.as_deref()) {
         Ok(install) => install,
@@ -132,7 +132,7 @@ pub fn pg18() -> PgInstall {
 }
 
 /// The same for the password of [`MONITOR_ROLE`], whose probes log in every few seconds.
-const CHEAP_MONITOR: &str = "SCRAM-SHA-256$1:dHJ1bmtsaW5lLXRlc3RzIQ==$\
+pub(crate) const CHEAP_MONITOR: &str = "SCRAM-SHA-256$1:dHJ1bmtsaW5lLXRlc3RzIQ==$\
     a8n82f8OPI2pdTmKUowvU3vmtnDGnti0AEzvZX1W4h4=:L5BpCk/HlWU49oRc4mrFtHpTptukQJ32321xINhhSOc=";
 
 /// Commits small transactions on `server` until dropped, about 50 a second.

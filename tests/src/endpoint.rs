@@ -340,6 +340,13 @@ impl EndpointBuilder {
         self.not_awaiting(name)
     }
 
+    /// Starts when the server `name`, which the configuration file or a discovery names, is healthy, too.
+    #[must_use]
+    pub fn awaiting(mut self, name: &str) -> Self {
+        self.awaited.push(name.to_owned());
+        self
+    }
+
     /// Starts also while the server `name` is not healthy.
     #[must_use]
     pub fn not_awaiting(mut self, name: &str) -> Self {
