@@ -59,7 +59,7 @@ if [ "${1:-}" = --install ]; then
 fi
 
 if has shellcheck; then
-    checked "scripts (shellcheck)" shellcheck -x -e SC2317 scripts/*.sh scripts/ci/*.sh scripts/bench/*.sh tests/newcomer/*.sh deploy/check.sh deploy/docker/root.sh deploy/docker/postgres/entrypoint.sh deploy/docker/postgres/certificates.sh \
+    checked "scripts (shellcheck)" shellcheck -x -e SC2317 scripts/*.sh scripts/ci/*.sh scripts/bench/*.sh tests/newcomer/*.sh deploy/check.sh deploy/docker/root.sh deploy/docker/postgres/entrypoint.sh deploy/docker/postgres/certificates.sh deploy/patroni/new_cluster.sh \
         deploy/haproxy/trunkline-check
 else skip "scripts: no shellcheck here"; fi
 
@@ -88,9 +88,11 @@ else skip "deploy/systemd: no systemd-analyze here"; fi
 
 if docker compose version >/dev/null 2>&1; then
     checked "docker-compose.yml (Compose v2)" docker compose --profile haproxy --profile haproxy-only --profile client config -q
-else skip "docker-compose.yml: no Compose v2 here"; fi
+    checked "deploy/patroni/docker-compose.yml (Compose v2)" docker compose -f deploy/patroni/docker-compose.yml config -q
+else skip "docker-compose.yml, deploy/patroni: no Compose v2 here"; fi
 if has docker-compose; then
     checked "docker-compose.yml ($(docker-compose version --short))" docker-compose --profile haproxy --profile client config -q
+    checked "deploy/patroni/docker-compose.yml ($(docker-compose version --short))" docker-compose -f deploy/patroni/docker-compose.yml config -q
 fi
 
 [ "$failures" -eq 0 ]
