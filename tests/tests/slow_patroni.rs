@@ -29,7 +29,7 @@ impl Scene {
     fn set(patroni: PatroniCluster, servers: &str) -> Self {
         let leader = patroni.leader();
         patroni.psql(&leader, "appdb", ClientLoad::TABLES);
-        let mut builder = Endpoint::over_none().toml(servers).auth(Auth::Verify);
+        let mut builder = Endpoint::over_none().toml(servers).auth(Auth::Verify).with_admin();
         for name in patroni.names() {
             builder = builder.awaiting(name);
         }
@@ -92,16 +92,19 @@ impl Scene {
     }
 }
 
-/// One line for a person who looks on.
+/// One line for a person who looks on; scripts/test_patroni.sh reads it, too.
 fn described(what: &str, at: Duration, share: &LoadShare) -> String {
-    let mut text =
-        format!("{:5.1} s  {what}: {} reads, {} writes", at.as_secs_f32(), share.reads, share.writes);
-    let (read, write) = (share.longest_read.as_millis(), share.longest_write.as_millis());
-    write!(text, ", slowest {read} ms and {write} ms, errors: ").unwrap();
-    for kind in [LoadKind::Read, LoadKind::Write, LoadKind::Connect] {
-        write!(text, "{} {kind:?} ", share.errors_of(kind).count()).unwrap();
-    }
-    text
+    let [reads, writes, connects] =
+        [LoadKind::Read, LoadKind::Write, LoadKind::Connect].map(|kind| share.errors_of(kind).count());
+    format!(
+        "{:5.1} s  {what}: {} reads, {} writes; slowest read {} ms, slowest write {} ms; \
+         failed: {reads} reads, {writes} writes under way, {connects} connections",
+        at.as_secs_f32(),
+        share.reads,
+        share.writes,
+        share.longest_read.as_millis(),
+        share.longest_write.as_millis(),
+    )
 }
 
 fn everything_that_patroni_does(scene: &mut Scene) {
@@ -138,8 +141,28 @@ fn skips() -> bool {
     missing.is_some()
 }
 
+/// A fourth member, which `tell` makes known to the proxy, and which is gone later.
+fn a_member_comes_and_goes(scene: &mut Scene, tell: impl Fn(&Scene, MemberChange, &str)) {
+    let added = scene.patroni.add();
+    tell(scene, MemberChange::Came, &added);
+    scene.check("a member added", 4, 0);
+    eventually(PATIENCE, "sessions reach it", || scene.endpoint.sessions_on(&added) > 0);
+    tell(scene, MemberChange::Goes, &added);
+    scene.patroni.remove_last();
+    scene.check("a member removed", 3, 0);
+    let path = format!("/{added}");
+    eventually(PATIENCE, "the proxy forgets it", || scene.endpoint.status_of(&path) == 404);
+}
+
+/// What an operator without discovery tells the proxy of.
+#[derive(Clone, Copy)]
+enum MemberChange {
+    Came,
+    Goes,
+}
+
 #[test]
-fn servers_by_name_survive_switchover_failover_a_cut_and_a_new_copy() {
+fn servers_by_name_survive_all_that_patroni_does() {
     if skips() {
         return;
     }
@@ -150,5 +173,13 @@ fn servers_by_name_survive_switchover_failover_a_cut_and_a_new_copy() {
     }
     let mut scene = Scene::set(patroni, &tables);
     everything_that_patroni_does(&mut scene);
+    a_member_comes_and_goes(&mut scene, |scene, change, name| {
+        let address = scene.patroni.server(name).to_string();
+        let (status, said) = match change {
+            MemberChange::Came => scene.endpoint.admin(&["server", "add", name, &address]),
+            MemberChange::Goes => scene.endpoint.admin(&["server", "remove", name]),
+        };
+        assert_eq!(status, Some(0), "{said}");
+    });
     scene.end();
 }
