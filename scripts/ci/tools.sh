@@ -215,7 +215,8 @@ install_patroni() {
         chmod 755 "$policy"
         made=1
     fi
-    packages patroni etcd-server etcd-client iproute2
+    # Newer releases only recommend the library by which Patroni speaks to etcd.
+    packages patroni python3-etcd etcd-server etcd-client iproute2
     [ -z "$made" ] || rm -f "$policy"
 }
 
