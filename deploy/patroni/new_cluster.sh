@@ -4,4 +4,4 @@
 set -euo pipefail
 psql -X -v ON_ERROR_STOP=1 -d "$1" -c 'CREATE DATABASE appdb'
 psql -X -v ON_ERROR_STOP=1 -d "$1 dbname=appdb" -v monitor_password="$MONITOR_PASSWORD" \
-    -v replication_password="$PATRONI_REPLICATION_PASSWORD" -f /init.sql
+    -v replication_password="$REPLICATION_PASSWORD" -f /init.sql
