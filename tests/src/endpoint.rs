@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -14,7 +12,7 @@ use tempfile::TempDir;
 use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE, PortLease, resident_bytes, send_signal};
 
 use crate::http::exchange;
-use crate::{Certificates, eventually, http_get, root, tls_is_on};
+use crate::{Certificates, binary, eventually, http_get, tls_is_on};
 
 /// How long the binary may take until all its servers are judged.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -437,23 +435,4 @@ impl Endpoint {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
-}
-
-/// The binary under test: `$TRUNKLINE_BIN`, or the one that cargo builds with the profile `quick`.
-#[must_use]
-pub fn binary() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| std::env::var_os("TRUNKLINE_BIN").map_or_else(build, PathBuf::from)).clone()
-}
-
-fn build() -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--quiet", "--profile", "quick", "-p", "trunkline"])
-        .current_dir(root())
-        .status()
-        .expect("cargo runs");
-    assert!(status.success(), "the binary does not build");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    root().join(target).join("quick/trunkline")
 }

@@ -4,6 +4,7 @@
 //! [`shared_cluster`], which lives as long as the test binary and must be left as it was found; those that
 //! break a server start [`own_cluster`]. Nothing here sleeps where an event can be waited for.
 
+mod binary;
 mod built_in;
 mod certificates;
 mod cluster;
@@ -23,12 +24,13 @@ mod stream;
 mod watch;
 mod wire;
 
+pub use binary::binary;
 pub use built_in::{functions_not_judged, reached_without_a_name};
 pub use certificates::{Certificates, tls_is_on};
 pub use cluster::{Traffic, cluster_of, own_cluster, pg18, root, shared_cluster, tls_cluster, traffic};
 pub use commits::Commits;
 pub use drivers::{Pgbench, pgbench, psql, psql_output, python};
-pub use endpoint::{Auth, Endpoint, EndpointBuilder, binary};
+pub use endpoint::{Auth, Endpoint, EndpointBuilder};
 pub use eventually::{eventually, within};
 pub use fake::{FakeOptions, FakeRow, FakeSays, FakeScript, FakeServer};
 pub use forwarder::{Forwarder, Weather};
