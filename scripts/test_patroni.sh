@@ -6,15 +6,12 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 usage() {
     cat <<END
-Usage: test_patroni.sh [servers|discovery]
+Usage: test_patroni.sh
 
-Starts etcd and three members of Patroni, each with a network of its own, Trunkline before them, 16 clients that read and 4 that
-write. Then: a switchover, SIGKILL of the leader with its Patroni, the leader's network cut, a replica copied again; with
-discovery also a fourth member that comes and goes. Each answer is checked, and at the end every acknowledged write is looked for.
-
-  servers     Trunkline knows the members by [[server]]
-  discovery   Trunkline knows the URLs of Patroni's REST API alone
-              Without a word: both, one after the other
+Starts etcd and three members of Patroni, each with a network of its own, and two Trunklines before them: one knows the members by
+[[server]] (ByName), the other has the URLs of Patroni's REST API alone (ByDiscovery). Each has 16 clients that read and 4 that write.
+Then: a switchover, SIGKILL of the leader with its Patroni, the leader's network cut, a replica copied again, a fourth member that
+comes and goes. Each answer is checked, and at the end every acknowledged write is looked for.
 
   -h, --help  This text
 
@@ -24,18 +21,10 @@ Exit status: 0 it holds, 1 it falls short.
 END
 }
 
-which=''
-while [ $# -gt 0 ]; do
-    case "$1" in
-        servers) which=servers_by_name ;;
-        discovery) which=servers_that_patroni_names ;;
-        *)
-            common_option "$@"
-            die "unknown word $1" "test_patroni.sh --help lists them."
-            ;;
-    esac
-    shift
-done
+if [ $# -gt 0 ]; then
+    common_option "$@"
+    die "unknown word $1" "test_patroni.sh --help lists what there is."
+fi
 
 [ "$(id -u)" -eq 0 ] || die "only root makes network namespaces" "run it with sudo."
 cd "$ROOT" || exit
@@ -56,9 +45,9 @@ shown() {
     [ "$FAILURES" -eq 0 ]
 }
 
-step "the cluster under load, $([ -z "$which" ] && echo 'twice' || echo 'once')"
+step "the cluster under load"
 log=$(mktemp "${TMPDIR:-/tmp}/trunkline-script.XXXXXX")
-cargo test --quiet -p trunkline-tests --test slow_patroni -- ${which:+"$which"} --nocapture --test-threads 1 2>&1 |
+cargo test --quiet -p trunkline-tests --test slow_patroni -- --nocapture 2>&1 |
     tee "$log" | shown
 status=("${PIPESTATUS[@]}")
 if [ "${status[0]}" -ne 0 ] || [ "${status[2]}" -ne 0 ]; then

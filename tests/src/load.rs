@@ -1,5 +1,6 @@
 //! Clients that read and write all the time, and check every answer.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -81,9 +82,10 @@ impl ClientLoad {
     pub const TABLES: &str = "CREATE TABLE numbers AS SELECT i FROM generate_series(0, 999) AS i;
         CREATE TABLE written (writer int, number bigint, PRIMARY KEY (writer, number));";
 
-    /// Starts so many `readers` at one port of 127.0.0.1 and `writers` at another.
+    /// Starts so many `readers` at one port of 127.0.0.1, and at another the writers of these numbers, which are no other
+    /// load's on the same tables.
     #[must_use]
-    pub fn start((reads_port, readers): (u16, usize), (writes_port, writers): (u16, usize)) -> Self {
+    pub fn start((reads_port, readers): (u16, usize), (writes_port, writers): (u16, Range<usize>)) -> Self {
         let tally = Arc::new(LoadTally {
             reads_port,
             writes_port,
@@ -97,7 +99,7 @@ impl ClientLoad {
             std::thread::spawn(move || tally.read(number))
         });
         let mut clients: Vec<_> = reading.collect();
-        clients.extend((0..writers).map(|number| {
+        clients.extend(writers.map(|number| {
             let tally = Arc::clone(&tally);
             std::thread::spawn(move || tally.write(number))
         }));

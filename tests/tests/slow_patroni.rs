@@ -1,12 +1,15 @@
 //! Real clusters of Patroni, under load: what Patroni does, clients do not notice.
 //!
-//! Each test has a network of its own, and ends at once where none can be had or Patroni is missing.
+//! The test has a network of its own, and ends at once where none can be had or Patroni is missing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use trunkline_tests::{Auth, ClientLoad, Endpoint, LoadKind, LoadShare, PatroniCluster, binary, eventually};
+use trunkline_tests::{
+    Auth, ClientLoad, Endpoint, EndpointBuilder, LoadKind, LoadShare, PatroniCluster, binary, eventually,
+};
 
 const READERS: usize = 16;
 const WRITERS: usize = 4;
@@ -16,88 +19,130 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Errors that a write may get that was under way when its server was lost, see docs/moving.md.
 const LOST: [&str; 4] = ["08006", "57P01", "57P02", "57P03"];
 
-/// A cluster, the proxy before it, and clients.
+/// A cluster, proxies before it that know of its members each in a way of its own, and clients of each.
 struct Scene {
-    load: ClientLoad,
-    endpoint: Endpoint,
+    fronts: Vec<Front>,
     patroni: PatroniCluster,
     began: Instant,
 }
 
-impl Scene {
-    /// Sets it up, with the servers that `servers` has in the configuration file.
-    fn set(patroni: PatroniCluster, servers: &str) -> Self {
-        let leader = patroni.leader();
-        patroni.psql(&leader, "appdb", ClientLoad::TABLES);
-        let mut builder = Endpoint::over_none().toml(servers).auth(Auth::Verify).with_admin();
-        for name in patroni.names() {
-            builder = builder.awaiting(name);
+struct Front {
+    way: Way,
+    load: ClientLoad,
+    endpoint: Endpoint,
+    writers: Range<usize>,
+}
+
+/// How a proxy knows of the members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By `[[server]]`, and what an operator tells it.
+    ByName,
+    /// By Patroni's REST API.
+    ByDiscovery,
+}
+
+impl Way {
+    fn tables(self, patroni: &PatroniCluster) -> String {
+        let server =
+            |name| format!("[[server]]\nname = \"{name}\"\naddress = \"{}\"\n", patroni.server(name));
+        match self {
+            Self::ByName => patroni.names().map(server).collect(),
+            Self::ByDiscovery => {
+                format!("[[discovery.source]]\nkind = \"patroni\"\nurls = {:?}\n", patroni.urls())
+            }
         }
-        let endpoint = builder.start();
-        let load = ClientLoad::start((endpoint.reads(), READERS), (endpoint.writes(), WRITERS));
-        let scene = Self { load, endpoint, patroni, began: Instant::now() };
-        scene.go_on();
-        let share = scene.load.take();
-        assert!(share.errors.is_empty(), "{:?}", share.errors);
-        scene
+    }
+}
+
+impl Front {
+    fn open(way: Way, patroni: &PatroniCluster, writers: Range<usize>) -> Self {
+        let builder = Endpoint::over_none().toml(&way.tables(patroni)).auth(Auth::Verify).with_admin();
+        let endpoint = patroni.names().fold(builder, EndpointBuilder::awaiting).start();
+        let load = ClientLoad::start((endpoint.reads(), READERS), (endpoint.writes(), writers.clone()));
+        Self { way, load, endpoint, writers }
     }
 
     /// Waits until every client has had answers since.
     fn go_on(&self) {
-        let since = self.load.requests();
-        let wanted = since + 20 * u64::try_from(READERS + WRITERS).unwrap();
+        let wanted = self.load.requests() + 20 * u64::try_from(READERS + WRITERS).unwrap();
         eventually(PATIENCE, "clients go on", || self.load.requests() > wanted);
     }
 
-    /// Waits until Patroni has settled, the proxy has all `count` servers, and clients have gone on. Reads may not have
-    /// noticed what was done meanwhile, and of each writer at most the insert that was under way.
+    fn is_up(&self, name: &str) -> bool {
+        self.endpoint.status_of(&format!("/{name}")) == 200
+    }
+
+    /// What clients have seen: reads may not have failed, and of each writer at most `lost` inserts that were under way.
     #[track_caller]
-    fn check(&self, what: &str, count: usize, lost: usize) -> LoadShare {
-        self.patroni.await_settled(count);
-        let names: Vec<&str> = self.patroni.names().collect();
-        let is_up = |name: &&str| self.endpoint.status_of(&format!("/{name}")) == 200;
-        eventually(PATIENCE, "the proxy has all servers", || names.iter().all(is_up));
-        self.go_on();
-        let share = self.load.take();
-        eprintln!("{}", described(what, self.began.elapsed(), &share));
-        let of = |kind| share.errors_of(kind).collect::<Vec<_>>();
-        assert!(of(LoadKind::Read).is_empty(), "{what}: {:?}", of(LoadKind::Read));
-        assert!(of(LoadKind::Connect).is_empty(), "{what}: {:?}", of(LoadKind::Connect));
-        for writer in 0..WRITERS {
+    fn check(&self, share: &LoadShare, lost: usize) {
+        for kind in [LoadKind::Read, LoadKind::Connect] {
+            let errors: Vec<_> = share.errors_of(kind).collect();
+            assert!(errors.is_empty(), "{:?}: {errors:?}", self.way);
+        }
+        for writer in self.writers.clone() {
             let errors: Vec<_> =
                 share.errors_of(LoadKind::Write).filter(|error| error.client == writer).collect();
-            assert!(errors.len() <= lost, "{what}: writer {writer}: {errors:?}");
-            assert!(
-                errors.iter().all(|error| LOST.contains(&error.error.code.as_str())),
-                "{what}: {errors:?}"
-            );
+            assert!(errors.len() <= lost, "{:?}: {errors:?}", self.way);
+            let are_known = errors.iter().all(|error| LOST.contains(&error.error.code.as_str()));
+            assert!(are_known, "{:?}: {errors:?}", self.way);
         }
-        share
+    }
+}
+
+impl Scene {
+    fn set(patroni: PatroniCluster, ways: &[Way]) -> Self {
+        patroni.psql(&patroni.leader(), "appdb", ClientLoad::TABLES);
+        let open = |(index, &way)| Front::open(way, &patroni, index * WRITERS..(index + 1) * WRITERS);
+        let fronts: Vec<Front> = ways.iter().enumerate().map(open).collect();
+        let scene = Self { fronts, patroni, began: Instant::now() };
+        scene.check("nothing happens", 3, 0);
+        scene
+    }
+
+    /// Waits until Patroni has settled, the proxies have all `count` servers, and clients have gone on. Then what they have
+    /// seen since the last time.
+    #[track_caller]
+    fn check(&self, what: &str, count: usize, lost: usize) {
+        self.patroni.await_settled(count);
+        for front in &self.fronts {
+            let all_up = || self.patroni.names().all(|name| front.is_up(name));
+            eventually(PATIENCE, "the proxy has all servers", all_up);
+            front.go_on();
+        }
+        for front in &self.fronts {
+            let share = front.load.take();
+            eprintln!("{}", described(front.way, what, self.began.elapsed(), &share));
+            front.check(&share, lost);
+        }
     }
 
     /// Ends the clients, and looks for every insert that was acknowledged.
     fn end(self) {
-        let (share, acknowledged) = self.load.end();
-        assert!(share.errors.is_empty(), "{:?}", share.errors);
-        assert!(!acknowledged.is_empty());
-        let sql = "SELECT writer, number FROM written ORDER BY 1, 2";
-        let rows = self.patroni.psql(&self.patroni.leader(), "appdb", sql);
+        let mut acknowledged = Vec::new();
+        for front in self.fronts {
+            let (share, more) = front.load.end();
+            assert!(share.errors.is_empty(), "{:?}", share.errors);
+            assert!(!more.is_empty());
+            acknowledged.extend(more);
+        }
+        let rows = self.patroni.psql(&self.patroni.leader(), "appdb", "SELECT writer, number FROM written");
         let row = |line: &str| {
             let (writer, number) = line.split_once('|').unwrap();
             (writer.parse().unwrap(), number.parse().unwrap())
         };
-        let kept: std::collections::BTreeSet<(usize, u64)> = rows.lines().map(row).collect();
+        let kept: BTreeSet<(usize, u64)> = rows.lines().map(row).collect();
         let lost: Vec<_> = acknowledged.iter().filter(|pair| !kept.contains(pair)).collect();
         assert!(lost.is_empty(), "{} acknowledged inserts are gone: {lost:?}", lost.len());
     }
 }
 
 /// One line for a person who looks on; scripts/test_patroni.sh reads it, too.
-fn described(what: &str, at: Duration, share: &LoadShare) -> String {
+fn described(way: Way, what: &str, at: Duration, share: &LoadShare) -> String {
     let [reads, writes, connects] =
         [LoadKind::Read, LoadKind::Write, LoadKind::Connect].map(|kind| share.errors_of(kind).count());
     format!(
-        "{:5.1} s  {what}: {} reads, {} writes; slowest read {} ms, slowest write {} ms; \
+        "{:5.1} s  {way:?}, {what}: {} reads, {} writes; slowest read {} ms, slowest write {} ms; \
          failed: {reads} reads, {writes} writes under way, {connects} connections",
         at.as_secs_f32(),
         share.reads,
@@ -141,45 +186,39 @@ fn skips() -> bool {
     missing.is_some()
 }
 
-/// A fourth member, which `tell` makes known to the proxy, and which is gone later.
-fn a_member_comes_and_goes(scene: &mut Scene, tell: impl Fn(&Scene, MemberChange, &str)) {
+/// A fourth member, which is gone later. Discovery hears of it from the three whose URLs it has.
+fn a_member_comes_and_goes(scene: &mut Scene) {
     let added = scene.patroni.add();
-    tell(scene, MemberChange::Came, &added);
+    let address = scene.patroni.server(&added).to_string();
+    tell(scene, &["server", "add", &added, &address]);
     scene.check("a member added", 4, 0);
-    eventually(PATIENCE, "sessions reach it", || scene.endpoint.sessions_on(&added) > 0);
-    tell(scene, MemberChange::Goes, &added);
+    for front in &scene.fronts {
+        eventually(PATIENCE, "sessions reach it", || front.endpoint.sessions_on(&added) > 0);
+    }
+    tell(scene, &["server", "remove", &added]);
     scene.patroni.remove_last();
     scene.check("a member removed", 3, 0);
-    let path = format!("/{added}");
-    eventually(PATIENCE, "the proxy forgets it", || scene.endpoint.status_of(&path) == 404);
+    for front in &scene.fronts {
+        let path = format!("/{added}");
+        eventually(PATIENCE, "the proxy forgets it", || front.endpoint.status_of(&path) == 404);
+    }
 }
 
-/// What an operator without discovery tells the proxy of.
-#[derive(Clone, Copy)]
-enum MemberChange {
-    Came,
-    Goes,
+/// What an operator tells the proxies that have no discovery.
+fn tell(scene: &Scene, words: &[&str]) {
+    for front in scene.fronts.iter().filter(|front| front.way == Way::ByName) {
+        let (status, said) = front.endpoint.admin(words);
+        assert_eq!(status, Some(0), "{said}");
+    }
 }
 
 #[test]
-fn servers_by_name_survive_all_that_patroni_does() {
+fn clients_do_not_notice_what_patroni_does() {
     if skips() {
         return;
     }
-    let patroni = PatroniCluster::start(3);
-    let mut tables = String::new();
-    for name in patroni.names() {
-        write!(tables, "[[server]]\nname = \"{name}\"\naddress = \"{}\"\n", patroni.server(name)).unwrap();
-    }
-    let mut scene = Scene::set(patroni, &tables);
+    let mut scene = Scene::set(PatroniCluster::start(3), &[Way::ByName, Way::ByDiscovery]);
     everything_that_patroni_does(&mut scene);
-    a_member_comes_and_goes(&mut scene, |scene, change, name| {
-        let address = scene.patroni.server(name).to_string();
-        let (status, said) = match change {
-            MemberChange::Came => scene.endpoint.admin(&["server", "add", name, &address]),
-            MemberChange::Goes => scene.endpoint.admin(&["server", "remove", name]),
-        };
-        assert_eq!(status, Some(0), "{said}");
-    });
+    a_member_comes_and_goes(&mut scene);
     scene.end();
 }
