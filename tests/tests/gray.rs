@@ -120,7 +120,7 @@ fn one_replica_of_three_behind_50_ms_loses_its_share_and_has_it_again() {
     let http = format!("127.0.0.1:{}", endpoint.http());
     let output = Command::new(binary()).args(["status", "--why", "--http", &http]).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = told.lines().filter(|line| line.starts_with("replica2")).last().unwrap_or_default();
+    let line = told.lines().rfind(|line| line.starts_with("replica2")).unwrap_or_default();
     assert!(line.contains("0.10") && line.contains("slow"), "{told}");
 
     network.set(Weather::Fair);
