@@ -40,7 +40,8 @@ fn answering(body: String) -> u16 {
             let mut stream = stream.unwrap();
             let request = BufReader::new(stream.try_clone().unwrap());
             let has_end = request.lines().map_while(Result::ok).any(|line| line.is_empty());
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
             // The other side may have gone.
             let _sent = has_end.then(|| stream.write_all(format!("{head}{body}").as_bytes()));
         }
@@ -58,7 +59,7 @@ fn plain_hosts_begin_with_one_of_them() {
     endpoint.await_health("pg1", true, PATIENCE);
     assert_eq!(psql(endpoint.writes(), "SHOW cluster_name"), "primary");
     // All servers of this cluster are at one address, and the source gives them the primary's port: nobody is added.
-    eventually(PATIENCE, "the primary was asked", || source(&endpoint)["age"].is_number());
+    eventually(PATIENCE, "the primary was asked", || source(&endpoint)["answered_at"].is_number());
 }
 
 #[test]
@@ -98,7 +99,7 @@ fn kubernetes_and_aurora_are_waited_for() {
     ];
     for builder in builders {
         let endpoint = builder.start();
-        eventually(PATIENCE, "why there is no answer is said", || source(&endpoint)["error"].is_object());
+        eventually(PATIENCE, "why there is no answer is said", || source(&endpoint)["error"].is_string());
         assert_eq!(endpoint.status_of("/readyz"), 503, "nobody can be served");
     }
 }

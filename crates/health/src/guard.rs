@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::ChannelBinding;
 
 use crate::net::ServerStream;
+use trunkline_topology::Origin;
 
 /// The SQLSTATE and the words for a server that asks for the password itself where others could read it.
 pub const PASSWORD_WITHHELD: (&str, &str) = (
@@ -27,6 +28,12 @@ pub enum NamedBy {
     Operator,
     /// Discovery: whoever can answer for the source could collect hashes, each with a salt of his choice.
     Discovery,
+}
+
+impl From<&Origin> for NamedBy {
+    fn from(origin: &Origin) -> Self {
+        if origin.is_operator() { Self::Operator } else { Self::Discovery }
+    }
 }
 
 /// The error of such a connection.

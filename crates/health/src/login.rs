@@ -62,7 +62,7 @@ impl MonitorLogin {
             host,
             tls: self.tls.of(host, *port),
             trusts_any: self.trusts_any_server,
-            named_by: NamedBy::Operator,
+            named_by: NamedBy::from(&endpoint.origin),
         };
         log_in(config, how, &mut ByName(endpoint)).await
     }

@@ -41,7 +41,7 @@ impl ServerStream {
     /// # Errors
     /// What the resolver or the kernel says.
     pub(crate) async fn to(endpoint: &Endpoint) -> io::Result<Self> {
-        let Endpoint { host, port, address } = endpoint;
+        let Endpoint { host, port, address, .. } = endpoint;
         if let Some(socket) = Address::of_directory(host, *port) {
             return Self::connect(&socket).await;
         }

@@ -89,6 +89,17 @@ pub enum Origin {
     Discovered(Arc<str>),
 }
 
+impl Origin {
+    /// Whether an operator says so.
+    #[must_use]
+    pub fn is_operator(&self) -> bool {
+        match self {
+            Origin::Configured | Origin::Added => true,
+            Origin::Discovered(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -256,7 +267,8 @@ impl ServerStatus {
     /// Where it is connected to.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
-        Endpoint { host: Arc::clone(&self.host), port: self.port, address: self.address.clone() }
+        let (host, address) = (Arc::clone(&self.host), self.address.clone());
+        Endpoint { host, port: self.port, address, origin: self.origin.clone() }
     }
 
     /// The weight in force now.
@@ -275,13 +287,15 @@ pub struct Endpoint {
     pub port: u16,
     /// The address that its name gave last, if that is known: then nobody else looks the name up.
     pub address: Option<Address>,
+    /// Who says that it is there, and so how far it is believed.
+    pub origin: Origin,
 }
 
 impl Endpoint {
     /// Of a server that no name has been looked up for.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Self {
-        Self { host: host.into(), port, address: None }
+        Self { host: host.into(), port, address: None, origin: Origin::Configured }
     }
 }
 

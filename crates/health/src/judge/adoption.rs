@@ -108,8 +108,13 @@ impl Judge {
     /// Whether a primary and at least half of the servers answer.
     fn has_quorum(&self) -> bool {
         let has_primary = self.answering().any(|server| server.role() == Role::Primary);
-        let all = self.servers.iter().filter(|server| server.admin() != AdminState::Maint).count();
-        has_primary && self.answering().count() * 2 >= all
+        // What was only discovered may be anybody's: where an operator has named servers, they alone count.
+        let is_anybody_named = self.servers.iter().any(|server| server.spec.origin.is_operator());
+        let counts = |server: &&JudgedServer| !is_anybody_named || server.spec.origin.is_operator();
+        let all =
+            self.servers.iter().filter(|server| server.admin() != AdminState::Maint).filter(counts).count();
+        let answering = self.answering().filter(counts).count();
+        has_primary && answering > 0 && answering * 2 >= all
     }
 
     /// The servers that answer, but for those in maintenance.

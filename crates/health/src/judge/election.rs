@@ -15,20 +15,27 @@ use trunkline_topology::{ExpectedRole, ServerId};
 impl Judge {
     /// The first epoch, once every server was looked at: before that a stale primary might win by being first.
     pub(super) fn elect_first(&mut self, now: Instant) {
-        if self.epoch.is_none() && !self.servers.is_empty() && self.servers.iter().all(is_looked_at) {
+        let is_anybody = self.servers.iter().any(|server| !server.is_leaving);
+        if self.epoch.is_none()
+            && is_anybody
+            && self.servers.iter().all(|server| server.is_leaving || is_looked_at(server))
+        {
             self.begin(None, now);
         }
     }
 
     /// Begins with what the servers of the cluster `system` say, or with the newest timeline of any.
+    ///
+    /// Whoever an operator has named goes before those that were only discovered: a stranger among these must not become
+    /// the cluster. Where all are discovered, most of them decide which it is.
     pub(super) fn begin(&mut self, system: Option<SystemIdentifier>, now: Instant) {
         let mut epoch = Epoch::new(&self.settings, EpochOrigin::Found, now);
-        epoch.system = system;
+        let beginners = self.beginners();
+        epoch.system = system.or_else(|| self.told_by_most(beginners));
         let best = self
             .servers
             .iter()
-            .filter(|server| server.liveness.is_alive() && !epoch.is_foreign(&server.identity()))
-            .filter(|server| epoch.recognises(&server.identity(), &server.spec.origin))
+            .filter(|server| server.liveness.is_alive() && beginners.includes(server) && epoch.takes(server))
             .filter_map(|server| {
                 let timeline = server.primary()?.timeline;
                 let is_named = server.membership().is_some_and(Membership::is_writer);
@@ -42,7 +49,7 @@ impl Judge {
                 self.hold(id, now);
             }
             None => {
-                (epoch.system, epoch.timeline) = self.told_by_standbys(&epoch);
+                (epoch.system, epoch.timeline) = self.told_by_standbys(&epoch, beginners);
                 self.epoch = Some(epoch);
             }
         }
@@ -56,11 +63,34 @@ impl Judge {
         }
     }
 
+    /// Who may say which cluster it is.
+    fn beginners(&self) -> Beginners {
+        let is_named = |server: &JudgedServer| server.liveness.is_alive() && server.spec.origin.is_operator();
+        if self.servers.iter().any(is_named) { Beginners::NamedByOperators } else { Beginners::All }
+    }
+
+    /// Where all servers are discovered: the cluster that most of them are of.
+    fn told_by_most(&self, beginners: Beginners) -> Option<SystemIdentifier> {
+        if beginners == Beginners::NamedByOperators {
+            return None;
+        }
+        let alive = self.servers.iter().filter(|server| server.liveness.is_alive());
+        let told: Vec<_> = alive.filter_map(JudgedServer::system).collect();
+        let votes = |system: &SystemIdentifier| told.iter().filter(|other| *other == system).count();
+        // Of two that as many are of, that of the server which was there first.
+        told.iter().rev().max_by_key(|system| votes(system)).copied()
+    }
+
     /// Without a primary: what the standbys say of the cluster that `epoch` begins with.
-    fn told_by_standbys(&self, epoch: &Epoch) -> (Option<SystemIdentifier>, Option<TimelineId>) {
+    fn told_by_standbys(
+        &self,
+        epoch: &Epoch,
+        beginners: Beginners,
+    ) -> (Option<SystemIdentifier>, Option<TimelineId>) {
         let standbys = || {
             let alive = self.servers.iter().filter(|server| server.liveness.is_alive());
-            alive.filter(|server| server.standby().is_some() && !epoch.is_foreign(&server.identity()))
+            let of_cluster = alive.filter(|server| beginners.includes(server) && epoch.takes(server));
+            of_cluster.filter(|server| server.standby().is_some())
         };
         let system = epoch.system.or_else(|| standbys().find_map(JudgedServer::system));
         let timeline = standbys()
@@ -94,7 +124,15 @@ impl Judge {
             },
             contends_since: server.contends_since,
         };
-        let claim = epoch.claim(&claimant, self.holder_life(), &self.settings, now);
+        let claim = match self.twin(server) {
+            // One that leaves is followed to where it is wanted, and is no second primary meanwhile.
+            Some(holder) if holder.is_leaving && !server.is_leaving => {
+                let id = server.id;
+                return self.hold(id, now);
+            }
+            Some(_) => Claim::Twin,
+            None => epoch.claim(&claimant, self.holder_life(), &self.settings, now),
+        };
         let is_new_holder = claim == Claim::Holder && !epoch.is_held_by(claimant.id);
         let id = claimant.id;
         match claim {
@@ -107,6 +145,7 @@ impl Judge {
                 self.hold(id, now);
             }
             Claim::Holder
+            | Claim::Twin
             | Claim::Rogue
             | Claim::Contender
             | Claim::OtherSystem
@@ -124,11 +163,22 @@ impl Judge {
         }
     }
 
+    /// The primary, if `server` is that very postmaster at another place: under a new address, or under two names.
+    fn twin(&self, server: &JudgedServer) -> Option<&JudgedServer> {
+        let holder = self.epoch.as_ref()?.holder.filter(|id| *id != server.id)?;
+        let holder = self.server(holder)?;
+        let run = |server: &JudgedServer| {
+            let facts = &server.answer.as_ref()?.facts;
+            Some((facts.system_identifier?, facts.started_us?))
+        };
+        let is_one = run(holder).is_some() && run(holder) == run(server);
+        Some(holder).filter(|_| is_one && self.holder_life() == HolderLife::Serving)
+    }
+
     /// How many of the other standbys follow a server that was promoted to `timeline`.
     fn support(&self, id: ServerId, timeline: TimelineId) -> Support {
         let epoch = self.epoch.as_ref();
-        let is_foreign =
-            |server: &JudgedServer| epoch.is_some_and(|epoch| epoch.is_foreign(&server.identity()));
+        let is_foreign = |server: &JudgedServer| epoch.is_some_and(|epoch| !epoch.takes(server));
         let (mut all, mut following) = (0_usize, 0_usize);
         for server in &self.servers {
             let Some(facts) = server.standby().filter(|_| server.liveness.is_alive()) else { continue };
@@ -146,7 +196,9 @@ impl Judge {
     /// How many of the other instances of a managed cluster say that `claimant` is the writer.
     fn named_by(&self, claimant: &JudgedServer) -> Support {
         let Some(own) = claimant.membership().map(|membership| &membership.own) else { return Support::Few };
+        let is_ours = |server: &&JudgedServer| self.epoch.as_ref().is_none_or(|epoch| epoch.takes(server));
         let others = self.servers.iter().filter(|other| other.id != claimant.id && other.liveness.is_alive());
+        let others = others.filter(is_ours);
         let named = others.filter_map(|other| other.membership()?.writer.as_ref());
         let (mut all, mut naming) = (0, 0);
         for writer in named {
@@ -158,10 +210,17 @@ impl Judge {
 
     /// Makes `id` the primary of the epoch.
     fn hold(&mut self, id: ServerId, now: Instant) {
+        let twin = self.server(id).and_then(|server| self.twin(server)).map(|holder| holder.id);
         let Some(epoch) = &mut self.epoch else { return };
         for server in &mut self.servers {
-            if server.claim == Some(Claim::Holder) {
-                server.claim = server.primary().map(|_| Claim::OldTimeline);
+            match server.claim {
+                Some(Claim::Holder) if server.is_leaving && Some(server.id) == twin => {
+                    server.claim = Some(Claim::Twin);
+                }
+                Some(Claim::Holder | Claim::Twin) => {
+                    server.claim = server.primary().map(|_| Claim::OldTimeline);
+                }
+                Some(_) | None => {}
             }
         }
         let Some(server) = self.servers.iter_mut().find(|server| server.id == id) else { return };
@@ -255,6 +314,24 @@ impl Judge {
                 HolderLife::Serving => epoch.lost_at = None,
                 HolderLife::Gone => _ = epoch.lost_at.get_or_insert(now),
             }
+        }
+    }
+}
+
+/// Who may say which cluster it is, before that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beginners {
+    /// Those that an operator has named, of which there are some that answer.
+    NamedByOperators,
+    /// All, as none of those answers.
+    All,
+}
+
+impl Beginners {
+    fn includes(self, server: &JudgedServer) -> bool {
+        match self {
+            Self::NamedByOperators => server.spec.origin.is_operator(),
+            Self::All => true,
         }
     }
 }

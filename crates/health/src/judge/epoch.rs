@@ -12,6 +12,7 @@ use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
 use super::adoption::Replacement;
 use super::clock::LsnClock;
 use super::membership::{ClusterIdentity, Membership, Storage};
+use super::server::JudgedServer;
 use super::settings::JudgeSettings;
 use trunkline_topology::{ExpectedRole, Origin, ServerId};
 
@@ -69,6 +70,8 @@ pub(super) enum EpochOrigin {
 pub(super) enum Claim {
     /// The primary.
     Holder,
+    /// The primary's own postmaster, at another place.
+    Twin,
     /// A new primary: its epoch begins.
     Successor,
     /// Promoted, though configured as a replica, while the primary lives.
@@ -167,6 +170,12 @@ impl Epoch {
             Origin::Discovered(_) if ours.is_known() => ours.is_comparable_to(theirs),
             Origin::Discovered(_) => self.holder.is_none() && theirs.is_known(),
         }
+    }
+
+    /// Whether a server counts as one of this cluster.
+    pub(super) fn takes(&self, server: &JudgedServer) -> bool {
+        let theirs = server.identity();
+        !self.is_foreign(&theirs) && self.recognises(&theirs, &server.spec.origin)
     }
 
     /// Whether standbys may still be on their way to this timeline.

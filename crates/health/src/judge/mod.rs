@@ -200,7 +200,7 @@ impl Judge {
         let (Some(epoch), server) = (&mut self.epoch, &mut self.servers[index]) else { return };
         let (Some(answer), Some(facts)) = (server.answer.as_ref(), server.standby().copied()) else { return };
         let received_at = answer.received_at;
-        if epoch.is_foreign(&server.identity()) {
+        if !epoch.takes(server) {
             return;
         }
         standby::note_timeline(server, &facts, epoch, now);
@@ -233,7 +233,7 @@ impl Judge {
     fn judge_standby(&mut self, index: usize, now: Instant) {
         let (Some(epoch), server) = (&self.epoch, &mut self.servers[index]) else { return };
         let (Some(answer), Some(facts)) = (server.answer.as_ref(), server.standby()) else { return };
-        if epoch.is_foreign(&server.identity()) {
+        if !epoch.takes(server) {
             return;
         }
         let reading = standby::read(answer, facts, epoch, &self.settings);

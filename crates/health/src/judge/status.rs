@@ -139,7 +139,7 @@ impl Judge {
     fn is_split(&self) -> bool {
         self.servers.iter().filter(|server| server.is_serving_as_primary()).any(|server| match server.claim {
             Some(Claim::Rogue | Claim::Contender | Claim::OldTimeline | Claim::Second) => true,
-            Some(Claim::Holder | Claim::Successor | Claim::OtherSystem) | None => false,
+            Some(Claim::Holder | Claim::Twin | Claim::Successor | Claim::OtherSystem) | None => false,
         })
     }
 

@@ -133,7 +133,9 @@ fn decide_primary(
         Some(Claim::Contender) => (State::Fenced, Reason::Contender { theirs: facts.timeline }),
         Some(Claim::Second) => (State::Fenced, Reason::SecondPrimary),
         Some(Claim::Rogue) => (State::Down, Reason::Promoted),
-        Some(Claim::Holder | Claim::Successor) if server.spec.expected_role == ExpectedRole::Replica => {
+        Some(Claim::Holder | Claim::Twin | Claim::Successor)
+            if server.spec.expected_role == ExpectedRole::Replica =>
+        {
             // A promotion takes it out of reads at once; as the primary it serves when it has proven to be one.
             if now.saturating_duration_since(epoch.held_since) < settings.failover_grace {
                 (State::Down, Reason::Promoted)
@@ -141,7 +143,9 @@ fn decide_primary(
                 (State::Up, Reason::Primary { is_expected: false })
             }
         }
-        Some(Claim::Holder | Claim::Successor) => (State::Up, Reason::Primary { is_expected: true }),
+        Some(Claim::Holder | Claim::Twin | Claim::Successor) => {
+            (State::Up, Reason::Primary { is_expected: true })
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::guard::NamedBy;
 use crate::judge::{JudgeSettings, Observation};
 use crate::login::MonitorLogin;
 use crate::probe::ServerHosts;
-use trunkline_topology::{Origin, ProbeSpec, ServerId, ServerSpec};
+use trunkline_topology::{ProbeSpec, ServerId, ServerSpec};
 
 /// How the tasks of each server are woken. Clones share.
 #[derive(Clone, Debug, Default)]
@@ -53,8 +53,8 @@ pub(super) struct Watchers {
     pub(super) settings: watch::Receiver<JudgeSettings>,
     pub(super) observations: mpsc::Sender<(ServerId, Observation)>,
     pub(super) signals: AllSignals,
-    /// How each is asked, where that differs from the others.
-    pub(super) probes: BTreeMap<ServerId, watch::Sender<ProbeSpec>>,
+    /// How each is asked, where that differs from the others, and how far it is believed.
+    pub(super) probes: BTreeMap<ServerId, (watch::Sender<ProbeSpec>, watch::Sender<NamedBy>)>,
     pub(super) tasks: BTreeMap<ServerId, JoinSet<()>>,
 }
 
@@ -62,14 +62,11 @@ impl Watchers {
     /// Begins to watch a server.
     pub(super) fn watch(&mut self, id: ServerId, spec: &ServerSpec) {
         let probe = watch::Sender::new(spec.probe.clone());
-        let named_by = match spec.origin {
-            Origin::Configured | Origin::Added => NamedBy::Operator,
-            Origin::Discovered(_) => NamedBy::Discovery,
-        };
+        let named_by = watch::Sender::new(NamedBy::from(&spec.origin));
         let watched = Arc::new(WatchedServer {
             id,
             name: spec.name.clone(),
-            server: self.hosts.enter(spec.host.clone(), spec.port).named(named_by),
+            server: self.hosts.enter(spec.host.clone(), spec.port).named(named_by.subscribe()),
             probe: probe.subscribe(),
             login: self.login.clone(),
             settings: self.settings.clone(),
@@ -80,13 +77,14 @@ impl Watchers {
         tasks.spawn_on(prober::run(Arc::clone(&watched)), &self.runtime);
         tasks.spawn_on(checker::run(Arc::clone(&watched)), &self.runtime);
         tasks.spawn_on(inquiry::run(watched), &self.runtime);
-        self.probes.insert(id, probe);
+        self.probes.insert(id, (probe, named_by));
         self.tasks.insert(id, tasks);
     }
 
     /// From now on asks a server as `spec` says.
     pub(super) fn respecify(&mut self, id: ServerId, spec: &ServerSpec) {
-        let Some(probe) = self.probes.get(&id) else { return };
+        let Some((probe, named_by)) = self.probes.get(&id) else { return };
+        named_by.send_replace(NamedBy::from(&spec.origin));
         let _is_changed = probe.send_if_modified(|known| {
             let is_changed = *known != spec.probe;
             known.clone_from(&spec.probe);

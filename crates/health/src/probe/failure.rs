@@ -25,7 +25,8 @@ pub(super) fn is_role_flip(failure: &ProbeFailure) -> bool {
 pub(super) fn leaves_out(fact: AskedFact, code: SqlState) -> bool {
     match fact {
         // Whatever is wrong with the operator's query is wrong with that alone, but for what ends a connection.
-        AskedFact::LagQuery => !ends_connection(code),
+        // One that waits for a lock or takes too long is ended alone, too.
+        AskedFact::LagQuery => code.as_str() == "57014" || !ends_connection(code),
         _ => matches!(
             code.as_str(),
             "42501" | "0A000" | "55000" | "42883" | "42P01" | "42703" | "42704" | "3F000"

@@ -10,6 +10,8 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use tokio::sync::watch;
+
 use crate::guard::NamedBy;
 use crate::judge::ProbeFailure;
 use trunkline_topology::Address;
@@ -24,7 +26,8 @@ pub struct ServerHost {
     port: u16,
     last: Arc<Mutex<LastLookup>>,
     book: ServerHosts,
-    named_by: NamedBy,
+    /// Changes when the server is configured that was discovered, or the other way round.
+    named_by: watch::Receiver<NamedBy>,
 }
 
 /// Servers that are watched together: each knows which addresses are another's. Those dropped are forgotten.
@@ -39,7 +42,7 @@ impl ServerHosts {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|other| other.strong_count() > 0);
         all.push(Arc::downgrade(&last));
-        ServerHost { host, port, last, book: self.clone(), named_by: NamedBy::Operator }
+        ServerHost { host, port, last, book: self.clone(), named_by: watch::channel(NamedBy::Operator).1 }
     }
 
     /// What the names of all gave last.
@@ -75,15 +78,15 @@ impl ServerHost {
         ServerHosts::default().enter(host, port)
     }
 
-    /// The same, as one that `named_by` says is there.
+    /// The same, as one that who is in `named_by` says is there.
     #[must_use]
-    pub fn named(mut self, named_by: NamedBy) -> Self {
+    pub fn named(mut self, named_by: watch::Receiver<NamedBy>) -> Self {
         self.named_by = named_by;
         self
     }
 
     pub(super) fn named_by(&self) -> NamedBy {
-        self.named_by
+        *self.named_by.borrow()
     }
 
     pub(super) fn host(&self) -> &str {

@@ -17,6 +17,8 @@ const INSTANCES_MAX: usize = 64;
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Only Aurora's servers have this one among the extensions that can be created there.
 const AURORA_EXTENSION: &str = "aurora_stat_utils";
+/// And only RDS's this one.
+const RDS_EXTENSION: &str = "rds_tools";
 
 /// What is behind one connection.
 #[derive(Debug)]
@@ -62,9 +64,11 @@ impl Platform {
         patience: Duration,
     ) -> Result<(), ProbeFailure> {
         let is_aurora = identity.rds_extensions.as_deref().is_some_and(names_aurora);
+        let is_rds = identity.rds_extensions.as_deref().is_some_and(|told| names(told, RDS_EXTENSION));
         self.dialect = match self.configured {
             Dialect::Auto if is_aurora => Dialect::Aurora,
-            Dialect::Auto if identity.has_rds_tools => Dialect::RdsCluster,
+            // Its name alone is nobody's word: whoever may create a schema could have one.
+            Dialect::Auto if identity.has_rds_tools && is_rds => Dialect::RdsCluster,
             Dialect::Auto => Dialect::Postgres,
             configured => configured,
         };
@@ -89,7 +93,11 @@ impl Platform {
 }
 
 fn names_aurora(extensions: &str) -> bool {
-    extensions.split(',').any(|extension| extension.trim() == AURORA_EXTENSION)
+    names(extensions, AURORA_EXTENSION)
+}
+
+fn names(extensions: &str, wanted: &str) -> bool {
+    extensions.split(',').any(|extension| extension.trim() == wanted)
 }
 
 /// Of an instance without a source, which is a cluster of its own, there is none.

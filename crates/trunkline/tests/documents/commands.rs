@@ -6,8 +6,8 @@ use trunkline::cli;
 /// What follows the name of the program without being a command: the text of a notice.
 const NOT_COMMANDS: [&str; 1] = ["timing"];
 
-/// Words after which `trunkline` is the value of a flag of another program, such as cargo's or docker's.
-const BEFORE_A_VALUE: [&str; 3] = ["-p", "-t", "--path"];
+/// Words after which `trunkline` is a value of another program, such as cargo, docker or patronictl.
+const BEFORE_A_VALUE: [&str; 5] = ["-p", "-t", "--path", "switchover", "reinit"];
 
 /// The commands and flags in `line` that do not exist.
 pub(crate) fn unknown(line: &str) -> Vec<String> {

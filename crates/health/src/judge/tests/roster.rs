@@ -44,11 +44,16 @@ impl Roster {
     }
 
     fn answer(&mut self, id: ServerId, role: RoleFacts) {
+        self.answer_as(id, role, Some(7), None);
+    }
+
+    /// The same by a server of this cluster, started then.
+    fn answer_as(&mut self, id: ServerId, role: RoleFacts, system: Option<u64>, started_us: Option<i64>) {
         let facts = Facts {
             role,
-            system_identifier: Some(SystemIdentifier(7)),
+            system_identifier: system.map(SystemIdentifier),
             clock_us: 0,
-            started_us: None,
+            started_us,
             version: None,
             membership: None,
             refused: Vec::new(),
@@ -191,4 +196,123 @@ fn without_servers_nothing_is_chosen_and_the_first_to_come_are_all_looked_at() {
     roster.answer(ServerId(1), primary(1000, 2));
     roster.answer(ServerId(2), standby(1000, 2));
     assert_eq!(roster.judge.snapshot(roster.now).primary, Some(ServerId(1)));
+}
+
+fn discovered(name: &str, host: &str) -> ServerSpec {
+    ServerSpec { origin: Origin::Discovered(Arc::from("source")), ..spec(name, host) }
+}
+
+fn empty() -> Roster {
+    let now = Instant::now() + Duration::from_secs(3600);
+    Roster { judge: Judge::new(JudgeSettings::new(MAX_LAG, TICK), Vec::new(), now), now }
+}
+
+#[test]
+fn a_discovered_standby_that_hides_its_cluster_takes_no_part() {
+    let mut roster = Roster::new();
+    roster.set([three(), vec![discovered("stranger", "h9")]].concat());
+    let stranger = ServerId(3);
+    roster.answer_as(stranger, standby(1_000_000, 9), None, None);
+    roster.now += Duration::from_secs(5);
+    let lost = Finding::ConnectFailed(ProbeFailure::Refused);
+    let (sent_at, received_at) = (roster.now, roster.now);
+    let observation = Observation { sent_at, received_at, address: None, finding: lost };
+    roster.judge.observe(ServerId(0), observation, roster.now);
+    for _round in 0..10 {
+        roster.answer_as(stranger, standby(1_000_000, 9), None, None);
+        roster.round(&[(1, false), (2, false)]);
+    }
+    let states = roster.states();
+    assert!(states[1..3].iter().all(|(_, state)| *state == State::Up), "{states:?}");
+    assert_ne!(states[3].1, State::Up);
+}
+
+#[test]
+fn what_an_operator_has_named_begins_before_what_was_only_discovered() {
+    let mut roster = empty();
+    roster.set([three(), vec![discovered("stranger", "h9")]].concat());
+    roster.answer_as(ServerId(3), primary(1000, 7), Some(9), None);
+    roster.answer(ServerId(0), primary(1000, 2));
+    roster.answer(ServerId(1), standby(1000, 2));
+    roster.answer(ServerId(2), standby(1000, 2));
+    assert_eq!(roster.judge.snapshot(roster.now).primary, Some(ServerId(0)));
+    assert_eq!(roster.states()[3].1, State::Fenced);
+}
+
+#[test]
+fn without_a_primary_the_standbys_that_are_named_say_which_cluster_it_is() {
+    let mut roster = empty();
+    roster.set(vec![discovered("stranger", "h9"), spec("pg2", "h2"), spec("pg3", "h3")]);
+    roster.answer_as(ServerId(0), standby(1000, 7), Some(9), None);
+    roster.answer(ServerId(1), standby(1000, 2));
+    roster.answer(ServerId(2), standby(1000, 2));
+    roster.now += TICK;
+    roster.judge.tick(roster.now);
+    let states = roster.states();
+    assert_eq!(states[0].1, State::Fenced, "{states:?}");
+    assert!(states[1..].iter().all(|(_, state)| *state != State::Down), "{states:?}");
+}
+
+#[test]
+fn where_all_are_discovered_most_of_them_are_the_cluster() {
+    let mut roster = empty();
+    let all = [("stranger", "h9"), ("pg1", "h1"), ("pg2", "h2")];
+    roster.set(all.map(|(name, host)| discovered(name, host)).to_vec());
+    roster.answer_as(ServerId(0), primary(1000, 7), Some(9), None);
+    roster.answer(ServerId(1), primary(1000, 2));
+    roster.answer(ServerId(2), standby(1000, 2));
+    assert_eq!(roster.judge.snapshot(roster.now).primary, Some(ServerId(1)));
+    assert_eq!(roster.states()[0].1, State::Fenced);
+}
+
+#[test]
+fn discovered_servers_of_another_cluster_are_not_adopted_in_the_place_of_named_ones() {
+    let mut roster = Roster::new();
+    let strangers = ["a", "b", "c", "d", "e"].map(|name| discovered(name, name));
+    roster.set([three(), strangers.to_vec()].concat());
+    for _second in 0..120 {
+        for slot in 0..3 {
+            let lost = Finding::ConnectFailed(ProbeFailure::Refused);
+            let at = roster.now;
+            let observation = Observation { sent_at: at, received_at: at, address: None, finding: lost };
+            roster.judge.observe(ServerId(slot), observation, at);
+        }
+        roster.answer_as(ServerId(3), primary(1000, 1), Some(9), None);
+        (4..8).for_each(|slot| roster.answer_as(ServerId(slot), standby(1000, 1), Some(9), None));
+        roster.now += Duration::from_secs(1);
+        roster.judge.tick(roster.now);
+    }
+    let states = roster.states();
+    assert!(states[3..].iter().all(|(_, state)| *state == State::Fenced), "{states:?}");
+}
+
+#[test]
+fn a_primary_whose_address_changes_is_no_second_one() {
+    let mut roster = Roster::new();
+    roster.answer_as(ServerId(0), primary(1000, 1), Some(7), Some(42));
+    roster.set(vec![spec("pg1", "h7"), spec("pg2", "h2"), spec("pg3", "h3")]);
+    for _round in 0..3 {
+        roster.answer_as(ServerId(3), primary(1000, 1), Some(7), Some(42));
+        roster.answer_as(ServerId(0), primary(1000, 1), Some(7), Some(42));
+        roster.round(&[(1, false), (2, false)]);
+        let snapshot = roster.judge.snapshot(roster.now);
+        assert_eq!((snapshot.primary, snapshot.split_brain), (Some(ServerId(3)), false));
+        assert_eq!(roster.states()[0].1, State::Drain, "its sessions go on until they can leave");
+        assert_eq!(roster.states()[3].1, State::Up);
+    }
+    assert!(roster.judge.forget(ServerId(0), roster.now));
+    // Two names of one server that both stay: one is the primary, and nobody is fenced.
+    roster.set(vec![
+        spec("pg1", "h7"),
+        discovered("10.0.0.7", "10.0.0.7"),
+        spec("pg2", "h2"),
+        spec("pg3", "h3"),
+    ]);
+    for _round in 0..3 {
+        roster.answer_as(ServerId(4), primary(1000, 1), Some(7), Some(42));
+        roster.answer_as(ServerId(3), primary(1000, 1), Some(7), Some(42));
+        roster.round(&[(1, false), (2, false)]);
+        let snapshot = roster.judge.snapshot(roster.now);
+        assert_eq!((snapshot.primary, snapshot.split_brain), (Some(ServerId(3)), false));
+    }
 }
