@@ -58,12 +58,12 @@ pub fn merge(
 #[derive(Default)]
 struct WantedList {
     servers: Vec<ServerSpec>,
-    places: HashMap<(String, u16), usize>,
+    places: HashMap<Place, usize>,
 }
 
 impl WantedList {
     fn put(&mut self, host: &str, port: u16, spec: impl FnOnce() -> ServerSpec, zone: Option<&Arc<str>>) {
-        let before = *self.places.entry((place(host), port)).or_insert(self.servers.len());
+        let before = *self.places.entry(place(host, port)).or_insert(self.servers.len());
         match self.servers.get_mut(before) {
             Some(server) => server.zone = server.zone.take().or_else(|| zone.cloned()),
             None => self.servers.push(spec()),
@@ -86,12 +86,16 @@ impl WantedList {
     }
 }
 
-/// A host as all of its spellings are compared, as the configuration does it.
-fn place(host: &str) -> String {
+/// A host and a port, as all spellings of the host are compared: by it one server is told from another.
+pub type Place = (String, u16);
+
+/// The place of a server, as the configuration compares it.
+#[must_use]
+pub fn place(host: &str, port: u16) -> Place {
     let host = host_of(host, SocketHosts::Allowed).unwrap_or_else(|| host.to_owned());
     match host.as_str() {
-        "localhost" | "::1" => "127.0.0.1".to_owned(),
-        _ => host,
+        "localhost" | "::1" => ("127.0.0.1".to_owned(), port),
+        _ => (host, port),
     }
 }
 

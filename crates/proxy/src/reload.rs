@@ -4,6 +4,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -12,7 +13,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretSource, SecretStore, UsersFileError};
+use trunkline_discovery::merge::place;
 use trunkline_health::{MonitorSettings, try_login};
+use trunkline_topology::{Origin, ServerSpec, Snapshot};
 
 use crate::access::Access;
 use crate::context::{AuthChoice, ChosenMode, Live, LiveStores, RunPhase};
@@ -31,6 +34,24 @@ fn is_verified_still(before: &Live, settings: &Settings) -> bool {
     is_verified && old.mode == AuthMode::Auto && new.mode == AuthMode::Auto && old.source == new.source
 }
 
+/// Who must let a new login in: the servers of the new configuration, and those that are found or were added. One that
+/// was configured and no longer is has no say.
+fn asked_for_login(configured: &[ServerSpec], snapshot: &Snapshot) -> Vec<ServerSpec> {
+    let mut servers = configured.to_vec();
+    let mut places: HashSet<_> = servers.iter().map(|spec| place(&spec.host, spec.port)).collect();
+    for server in snapshot.servers.iter().filter(|server| !server.is_leaving) {
+        let has_say = match server.origin {
+            Origin::Configured => false,
+            Origin::Added | Origin::Discovered(_) => true,
+        };
+        if has_say && places.insert(place(&server.host, server.port)) {
+            let (name, host) = (server.name.to_string(), server.host.to_string());
+            servers.push(ServerSpec { name, host, port: server.port, ..ServerSpec::default() });
+        }
+    }
+    servers
+}
+
 impl Running {
     /// Puts the `settings` in force, but for those that need a restart: the keys of these that differ.
     ///
@@ -47,7 +68,8 @@ impl Running {
         let MonitorSettings { servers, login, judge } = &settings.health;
         let has_new_login = *login != *self.shared.health.login();
         if has_new_login {
-            try_login(servers, login, judge).await?;
+            let servers = asked_for_login(servers, &self.shared.health.load());
+            try_login(&servers, login, judge).await?;
         }
         let aside = self.aside.prepare(&settings)?;
         let listeners = self.listening.prepare(&settings.listeners, self.shared.workers.len())?;
@@ -63,7 +85,9 @@ impl Running {
         self.shared.live.store(Arc::new(Live::of(&settings, stores, auth_choice)));
         self.shared.attached.prefer(settings.spread.zones());
         self.shared.health.reload(settings.health.judge);
-        self.fleet.configure(settings.health.servers).await;
+        // It knows the new sources before they can have said anything, or the old ones are gone.
+        let sources = settings.discovery.sources.iter().map(|source| Arc::clone(&source.name)).collect();
+        self.fleet.configure(settings.health.servers, sources).await;
         self.discovery.set(settings.discovery.sources, settings.discovery.state_dir);
         self.aside.commit(aside, &self.shared);
         self.change_listeners(listeners).await;
@@ -146,5 +170,29 @@ impl Running {
         let old = &self.started_with;
         let changes = [(old.threads != new.threads, "runtime.threads")];
         changes.into_iter().filter(|(is_changed, _)| *is_changed).map(|(_, key)| key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trunkline_telemetry::exposition::testing::snapshot;
+
+    use super::*;
+
+    #[test]
+    fn servers_that_were_found_are_asked_for_a_new_login() {
+        let mut snapshot = snapshot();
+        for (port, server) in (1..).zip(&mut snapshot.servers) {
+            server.port = port;
+        }
+        snapshot.servers[1].origin = Origin::Discovered("dns".into());
+        snapshot.servers[2].origin = Origin::Added;
+        let ports = |configured: &[ServerSpec], snapshot: &Snapshot| -> Vec<u16> {
+            asked_for_login(configured, snapshot).iter().map(|spec| spec.port).collect()
+        };
+        assert_eq!(ports(&[], &snapshot), [2, 3]);
+        let configured = ServerSpec { host: "localhost".to_owned(), port: 2, ..ServerSpec::default() };
+        snapshot.servers[2].is_leaving = true;
+        assert_eq!(ports(&[configured], &snapshot), [2], "it is asked once");
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use trunkline_control::contract::is_path;
 use trunkline_control::fleet::{EditRefusal, NewPlace, ServerEdit, ServerKeys, WantedServer};
-use trunkline_discovery::merge::MergeFault;
-use trunkline_discovery::{Found, merge};
+use trunkline_discovery::merge::{MergeFault, Place, place};
+use trunkline_discovery::{Found, Member, merge};
 use trunkline_topology::{Origin, SERVERS_MAX, ServerSpec};
 
 /// Longest name of a server. PostgreSQL's names are as long.
@@ -21,10 +21,10 @@ const WEIGHT_MAX: u16 = 1000;
 pub(super) struct WantedServers {
     configured: Vec<ServerSpec>,
     added: Vec<ServerSpec>,
-    /// By name.
-    changed: BTreeMap<String, ServerKeys>,
-    /// Names of those that an operator has taken out.
-    removed: BTreeSet<String>,
+    /// By place: a source may name a server otherwise tomorrow.
+    changed: BTreeMap<Place, ServerKeys>,
+    /// Places of those that an operator has taken out. No added server is at one of them.
+    removed: BTreeSet<Place>,
     found: Arc<Found>,
 }
 
@@ -36,11 +36,14 @@ impl WantedServers {
     /// The configuration was read again. Of what operators have set, it wins over what it says itself; servers that they
     /// have added or taken out stay so, unless it names them anew.
     pub(super) fn configure(&mut self, configured: Vec<ServerSpec>) {
-        let is_configured = |name: &str| configured.iter().any(|spec| spec.name == name);
-        let was_configured = |name: &str| self.configured.iter().any(|spec| spec.name == name);
-        self.changed.retain(|name, _| !is_configured(name));
-        self.removed.retain(|name| !is_configured(name) || was_configured(name));
-        self.added.retain(|spec| !configured.iter().any(|other| is_same(spec, other)));
+        let places = |specs: &[ServerSpec]| specs.iter().map(place_of).collect::<BTreeSet<_>>();
+        let (are_configured, were_configured) = (places(&configured), places(&self.configured));
+        self.changed.retain(|place, _| !are_configured.contains(place));
+        self.removed.retain(|place| !are_configured.contains(place) || were_configured.contains(place));
+        // The name of one that is taken out is free.
+        let removed = &self.removed;
+        let in_force = || configured.iter().filter(|other| !removed.contains(&place_of(other)));
+        self.added.retain(|spec| !in_force().any(|other| is_same(spec, other)));
         self.configured = configured;
     }
 
@@ -54,18 +57,59 @@ impl WantedServers {
         Ok(())
     }
 
-    /// All of them, each once.
+    /// All of them, each once. Where there are too many, those found last are not among them: see
+    /// [`Self::left_out`].
     pub(super) fn list(&self) -> Vec<ServerSpec> {
         let merged = merge(&self.configured, &self.added, &self.found, &is_path);
-        // More are configured than before: what was found has no room.
-        let mut list = merged.unwrap_or_else(|_| self.configured.clone());
-        list.retain(|spec| !self.removed.contains(&spec.name));
+        let mut list = merged.unwrap_or_else(|_| self.as_far_as_there_is_room());
+        list.retain(|spec| !self.is_removed(spec));
         for spec in &mut list {
-            if let Some(keys) = self.changed.get(&spec.name) {
+            if let Some(keys) = self.changed.get(&place_of(spec)) {
                 put(keys, spec);
             }
         }
         list
+    }
+
+    /// For how many servers there is no room: more are configured than when the others were found.
+    pub(super) fn left_out(&self) -> usize {
+        match merge(&self.configured, &self.added, &self.found, &is_path) {
+            Ok(_) => 0,
+            Err(MergeFault::TooMany { wanted }) => wanted.saturating_sub(SERVERS_MAX),
+        }
+    }
+
+    /// What was found.
+    pub(super) fn found(&self) -> &Found {
+        &self.found
+    }
+
+    /// Whether an operator has taken it out.
+    pub(super) fn is_removed(&self, spec: &ServerSpec) -> bool {
+        self.removed.contains(&place_of(spec))
+    }
+
+    /// Those that are configured and added, then those found, in their order.
+    fn as_far_as_there_is_room(&self) -> Vec<ServerSpec> {
+        let mut places = BTreeSet::new();
+        let mut has_room = |place: Place| {
+            let is_in = places.len() < SERVERS_MAX || places.contains(&place);
+            if is_in {
+                places.insert(place);
+            }
+            is_in
+        };
+        let mut by_hand = |specs: &[ServerSpec]| -> Vec<ServerSpec> {
+            specs.iter().filter(|spec| has_room(place_of(spec))).cloned().collect()
+        };
+        let (configured, added) = (by_hand(&self.configured), by_hand(&self.added));
+        let mut found = Found::clone(&self.found);
+        for answer in found.sources.iter_mut().filter_map(|source| source.answer.as_mut()) {
+            let is_in = |member: &&Member| has_room(place(&member.host, member.port));
+            answer.members = answer.members.iter().filter(is_in).cloned().collect();
+        }
+        // There cannot be too many of them now.
+        merge(&configured, &added, &found, &is_path).unwrap_or(configured)
     }
 
     /// Does what an operator wants.
@@ -76,8 +120,8 @@ impl WantedServers {
         let ServerEdit { name, wanted } = edit;
         match wanted {
             WantedServer::Added(place, keys) => self.add(name, place, &keys),
-            WantedServer::Changed(keys) => self.change(name, keys),
-            WantedServer::Removed => self.remove(name),
+            WantedServer::Changed(keys) => self.change(&name, keys),
+            WantedServer::Removed => self.remove(&name),
         }
     }
 
@@ -89,64 +133,95 @@ impl WantedServers {
         if list.iter().any(|spec| spec.name == name) {
             return Err(EditRefusal::NameTaken(name));
         }
-        if let Some(there) = list.iter().find(|spec| spec.host == place.host && spec.port == place.port) {
-            return Err(EditRefusal::PlaceTaken { place, name: there.name.clone() });
+        let at = (self::place(&place.host, place.port), place);
+        if let Some(there) = list.iter().find(|spec| place_of(spec) == at.0) {
+            return Err(EditRefusal::PlaceTaken { place: at.1, name: there.name.clone() });
         }
         if list.len() >= SERVERS_MAX {
             return Err(EditRefusal::TooMany(format!("there are {SERVERS_MAX} servers, and no more can be")));
         }
-        let NewPlace { host, port } = place;
-        let mut spec =
-            ServerSpec { name, host, port, weight: 100, origin: Origin::Added, ..ServerSpec::default() };
-        put(keys, &mut spec);
-        let back = self.configured.iter().find(|other| is_same(&spec, other) && other.name == spec.name);
-        self.removed.remove(&spec.name);
-        match back {
-            // As it is configured, but for what is said now.
-            Some(_) => _ = self.changed.insert(spec.name, keys.clone()),
-            None => {
-                self.added.retain(|other| other.name != spec.name);
-                self.added.push(spec);
-            }
+        let before = self.clone();
+        self.put_in(&name, at.clone(), keys);
+        let list = self.list();
+        let there = list.iter().find(|spec| place_of(spec) == at.0);
+        if there.is_some_and(|spec| spec.name == name) {
+            return Ok(());
         }
-        Ok(())
+        let there = there.map(|spec| spec.name.clone());
+        *self = before;
+        let NewPlace { host, port } = at.1;
+        Err(match there {
+            Some(there) => EditRefusal::Invalid(format!(
+                "{host}:{port} is configured as server \"{there}\", which was taken out: add it under that name"
+            )),
+            None => EditRefusal::TooMany(format!("no room for \"{name}\": there are {SERVERS_MAX} servers")),
+        })
     }
 
-    fn change(&mut self, name: String, keys: ServerKeys) -> Result<(), EditRefusal> {
+    fn put_in(&mut self, name: &str, (at, written): (Place, NewPlace), keys: &ServerKeys) {
+        self.removed.remove(&at);
+        self.changed.remove(&at);
+        if self.configured.iter().any(|other| other.name == name && place_of(other) == at) {
+            // As it is configured, but for what is said now.
+            self.changed.insert(at, keys.clone());
+            return;
+        }
+        let NewPlace { host, port } = written;
+        let (name, origin) = (name.to_owned(), Origin::Added);
+        let mut spec = ServerSpec { name, host, port, weight: 100, origin, ..ServerSpec::default() };
+        put(keys, &mut spec);
+        self.added.retain(|other| !is_same(&spec, other));
+        self.added.push(spec);
+    }
+
+    fn change(&mut self, name: &str, keys: ServerKeys) -> Result<(), EditRefusal> {
         check_keys(&keys)?;
-        self.must_be(&name)?;
+        let at = self.place_named(name)?;
         let ServerKeys { role, weight, zone } = keys;
-        let known = self.changed.entry(name).or_default();
+        let known = self.changed.entry(at).or_default();
         known.role = role.or(known.role);
         known.weight = weight.or(known.weight);
         known.zone = zone.or_else(|| known.zone.take());
         Ok(())
     }
 
-    fn remove(&mut self, name: String) -> Result<(), EditRefusal> {
-        self.must_be(&name)?;
-        self.changed.remove(&name);
-        let before = self.added.len();
-        self.added.retain(|spec| spec.name != name);
-        let is_elsewhere = self.configured.iter().any(|spec| spec.name == name);
-        if is_elsewhere || self.added.len() == before {
-            self.removed.insert(name);
+    fn remove(&mut self, name: &str) -> Result<(), EditRefusal> {
+        let list = self.list();
+        match list.iter().find(|spec| spec.name == name) {
+            Some(spec) => self.take_out(spec),
+            None => return Err(no_such(name, list)),
         }
         Ok(())
     }
 
-    fn must_be(&self, name: &str) -> Result<(), EditRefusal> {
+    /// An operator takes it out, wanted or not.
+    pub(super) fn take_out(&mut self, spec: &ServerSpec) {
+        let at = place_of(spec);
+        self.changed.remove(&at);
+        self.added.retain(|spec| place_of(spec) != at);
+        // Also of one that was added: a source may name the same server.
+        self.removed.insert(at);
+    }
+
+    fn place_named(&self, name: &str) -> Result<Place, EditRefusal> {
         let list = self.list();
-        if list.iter().any(|spec| spec.name == name) {
-            return Ok(());
-        }
-        let names = list.into_iter().map(|spec| spec.name).collect();
-        Err(EditRefusal::NoSuch { name: name.to_owned(), names })
+        let place = list.iter().find(|spec| spec.name == name).map(place_of);
+        place.ok_or_else(|| no_such(name, list))
     }
 }
 
+fn no_such(name: &str, list: Vec<ServerSpec>) -> EditRefusal {
+    let names = list.into_iter().map(|spec| spec.name).collect();
+    EditRefusal::NoSuch { name: name.to_owned(), names }
+}
+
+/// By which a server is the same.
+pub(super) fn place_of(spec: &ServerSpec) -> Place {
+    place(&spec.host, spec.port)
+}
+
 fn is_same(left: &ServerSpec, right: &ServerSpec) -> bool {
-    left.name == right.name || (left.host == right.host && left.port == right.port)
+    left.name == right.name || place_of(left) == place_of(right)
 }
 
 fn put(keys: &ServerKeys, spec: &mut ServerSpec) {
@@ -275,5 +350,91 @@ mod tests {
         wanted.configure(vec![spec("replica2", 3)]);
         assert_eq!(names(&wanted), ["replica2"]);
         assert_eq!(wanted.list()[0].origin, Origin::Configured, "it is saved");
+    }
+
+    /// A source that names these: name and last number of the address.
+    fn found(members: impl IntoIterator<Item = (String, u16)>) -> Arc<Found> {
+        use trunkline_discovery::SourceStatus;
+        use trunkline_discovery::found::{AnswerFrom, GoodAnswer};
+        let member = |(name, last)| Member {
+            name,
+            host: format!("10.0.{}.{}", last / 256, last % 256),
+            port: 5432,
+            ..Member::default()
+        };
+        let members = members.into_iter().map(member).collect();
+        let at = std::time::SystemTime::UNIX_EPOCH;
+        let answer = Some(GoodAnswer { members, at, from: AnswerFrom::Source });
+        let (name, last_error, keep_problem) = ("dns".into(), None, None);
+        Arc::new(Found {
+            sources: vec![SourceStatus {
+                name,
+                kind: "dns",
+                weight: 100,
+                answer,
+                role_changes: 0,
+                last_error,
+                errors: 0,
+                errors_since: 0,
+                keep_problem,
+            }],
+        })
+    }
+
+    fn named(name: &str, last: u16) -> Arc<Found> {
+        found([(name.to_owned(), last)])
+    }
+
+    #[test]
+    fn what_an_operator_wants_holds_though_a_source_renames_the_server() {
+        let mut wanted = two();
+        wanted.find(named("pg3", 3)).expect("room");
+        wanted.edit(weigh("pg3", 10)).expect("it is there");
+        wanted.find(named("10.0.0.3:5432", 3)).expect("room");
+        assert_eq!((wanted.list()[2].name.as_str(), wanted.list()[2].weight), ("10.0.0.3:5432", 10));
+        wanted.edit(remove("10.0.0.3:5432")).expect("it is there");
+        wanted.find(named("primary", 3)).expect("room");
+        assert_eq!(names(&wanted), ["primary", "replica1"]);
+    }
+
+    #[test]
+    fn an_added_server_that_is_taken_out_does_not_come_back_as_it_was_found() {
+        let mut wanted = two();
+        wanted.edit(add("hand", 3)).expect("a new one");
+        wanted.find(named("pg3", 3)).expect("room");
+        assert_eq!(names(&wanted), ["primary", "replica1", "hand"]);
+        wanted.edit(remove("hand")).expect("it is there");
+        assert_eq!(names(&wanted), ["primary", "replica1"]);
+    }
+
+    #[test]
+    fn a_server_is_added_where_it_is_said_or_not_at_all() {
+        let local = ServerSpec { host: "localhost".to_owned(), ..spec("primary", 1) };
+        let mut wanted = WantedServers::new(vec![local, spec("replica1", 2)]);
+        let place = NewPlace { host: "127.0.0.1".to_owned(), port: 5432 };
+        let twin = WantedServer::Added(place, ServerKeys::default());
+        let refused = wanted.edit(ServerEdit { name: "twin".to_owned(), wanted: twin });
+        assert!(matches!(refused, Err(EditRefusal::PlaceTaken { .. })), "{refused:?}");
+        wanted.edit(weigh("replica1", 10)).expect("it is there");
+        wanted.edit(remove("replica1")).expect("it is there");
+        let refused = wanted.edit(add("other", 2));
+        assert!(matches!(refused, Err(EditRefusal::Invalid(_))), "{refused:?}");
+        assert_eq!(names(&wanted), ["primary"]);
+        wanted.edit(add("replica1", 9)).expect("its name is free");
+        assert_eq!((names(&wanted).len(), wanted.list()[1].host.as_str()), (2, "10.0.0.9"));
+        wanted.configure(wanted.configured.clone());
+        assert_eq!(wanted.list()[1].host, "10.0.0.9", "no reload takes it out that says nothing new");
+    }
+
+    #[test]
+    fn where_more_are_configured_found_servers_stay_as_far_as_there_is_room() {
+        let mut wanted = WantedServers::default();
+        wanted.edit(add("hand", 1)).expect("a new one");
+        let many = (0..SERVERS_MAX - 1).filter_map(|n| u16::try_from(n + 256).ok());
+        wanted.find(found(many.map(|n| (format!("pg{n:04}"), n)))).expect("room");
+        wanted.configure(vec![spec("primary", 2)]);
+        let names = names(&wanted);
+        assert_eq!((names.len(), wanted.left_out()), (SERVERS_MAX, 1));
+        assert_eq!(names[..3], ["primary", "hand", "pg0256"]);
     }
 }
