@@ -39,7 +39,8 @@ shown() {
             *'; failed: 0 reads, '*) pass "$line" ;;
             *'; failed: '*) fail "$line" ;;
             'test '*' ... FAILED' | *' panicked at '*) fail "$line" ;;
-            'running '* | *SKIPPED*) note "$line" ;;
+            *SKIPPED*) fail "$line" ;;
+            'running '*) note "$line" ;;
         esac
     done
     [ "$FAILURES" -eq 0 ]

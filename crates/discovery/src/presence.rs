@@ -3,8 +3,10 @@
 //! A source that names a part of its members at a time, as a reader endpoint does, or that loses sight of one that
 //! restarts, must not take servers from the sessions: health alone judges those that are kept.
 
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use crate::check::{SocketHosts, host_of};
 use crate::member::Member;
 
 /// Least number of successive answers that do not name a member before it is gone.
@@ -57,11 +59,11 @@ impl MemberPresence {
         for known in &mut self.known {
             known.absent = known.absent.saturating_add(1);
         }
+        let places = self.known.iter().enumerate().map(|(at, known)| (place(&known.member), at));
+        let mut places: HashMap<_, usize> = places.collect();
         for member in members {
-            let place = |known: &&mut KnownMember| {
-                known.member.host == member.host && known.member.port == member.port
-            };
-            match self.known.iter_mut().find(place) {
+            let at = *places.entry(place(&member)).or_insert(self.known.len());
+            match self.known.get_mut(at) {
                 Some(known) => {
                     // Absent once is present in this answer.
                     let missed = known.absent.saturating_sub(1);
@@ -82,8 +84,33 @@ impl MemberPresence {
         let is_full = self.known.len() > REMEMBERED_MAX;
         // One that is gone is remembered for a while: if it comes back, the name gives its addresses in turn.
         self.known.retain(|known| is_there(known) || (known.absent <= ABSENT_ANSWERS_MAX && !is_full));
-        self.known.iter().filter(|known| is_there(known)).map(|known| known.member.clone()).collect()
+        with_own_names(self.known.iter().filter(|known| is_there(known)))
     }
+}
+
+/// A place as all of its spellings are compared.
+fn place(member: &Member) -> (String, u16) {
+    (host_of(&member.host, SocketHosts::Allowed).unwrap_or_else(|| member.host.clone()), member.port)
+}
+
+/// The members, of which none that is absent has the name of another: one that was built anew elsewhere has its name
+/// there, and an answer in which a name is twice would not count at all. The absent one is called by its address.
+fn with_own_names<'a>(known: impl Iterator<Item = &'a KnownMember> + Clone) -> Vec<Member> {
+    let named = known.clone().filter(|known| known.absent == 0);
+    let mut names: HashSet<String> = named.map(|known| known.member.name.clone()).collect();
+    let mut members = Vec::new();
+    for known in known {
+        let mut member = known.member.clone();
+        if known.absent > 0 && !names.insert(member.name.clone()) {
+            member.name = member.host.clone();
+            if !names.insert(member.name.clone()) {
+                member.name = format!("{}:{}", member.host, member.port);
+                names.insert(member.name.clone());
+            }
+        }
+        members.push(member);
+    }
+    members
 }
 
 #[cfg(test)]
@@ -129,6 +156,33 @@ mod tests {
             .map(|turn| presence.answered(members(&[readers[turn as usize % 4]]), now).len())
             .position(|there| there == 4);
         assert!(gone.is_some(), "one that never comes back is gone at last");
+    }
+
+    #[test]
+    fn one_that_was_built_anew_elsewhere_has_its_name_there_and_the_answer_counts() {
+        let at = |host: &str| Member {
+            name: "pg2".to_owned(),
+            host: host.to_owned(),
+            port: 5432,
+            ..Member::default()
+        };
+        let now = Instant::now();
+        let mut presence = MemberPresence::new(Forget::After(Duration::from_secs(60)));
+        for host in ["10.0.0.2", "10.0.0.9", "10.0.0.10"] {
+            presence.answered(vec![at(host)], now);
+        }
+        let there = presence.answered(vec![at("10.0.0.9")], now);
+        let names: Vec<_> = there.iter().map(|member| member.name.as_str()).collect();
+        assert_eq!(names, ["10.0.0.2", "pg2", "10.0.0.10"]);
+        assert!(crate::check::check(there, SocketHosts::Refused).is_ok());
+    }
+
+    #[test]
+    fn a_host_that_is_written_another_way_is_the_same() {
+        let now = Instant::now();
+        let mut presence = MemberPresence::new(Forget::AfterAnswers);
+        presence.answered(members(&["db1.example"]), now);
+        assert_eq!(hosts(&presence.answered(members(&["DB1.example."]), now)), ["DB1.example."]);
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! Asking a server of the cluster by SQL, with the login of the monitoring role.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::time::timeout;
 use tokio_postgres::{Client, Row};
+use tokio_util::task::AbortOnDropHandle;
 use trunkline_health::{Health, MonitorLogin, MonitorLoginError};
-use trunkline_topology::{Endpoint, Role, ServerId, ServerStatus, Snapshot, State};
+use trunkline_topology::{Endpoint, Role, ServerId, ServerStatus, Snapshot};
 
+use crate::limits::MEMBERS_MAX;
 use crate::news::SourceError;
 use crate::surroundings::Surroundings;
 
@@ -59,7 +63,14 @@ struct SqlLink {
     server: ServerId,
     endpoint: Endpoint,
     login: Arc<MonitorLogin>,
+    connection: SqlConnection,
+}
+
+/// A connection and what drives it.
+struct SqlConnection {
     client: Client,
+    /// Aborted with the client: a server that is silent would keep the socket and its task for good.
+    _driver: AbortOnDropHandle<Result<(), tokio_postgres::Error>>,
 }
 
 impl SqlAsker {
@@ -110,30 +121,38 @@ impl SqlAsker {
             link.server == server.id
                 && link.endpoint == endpoint
                 && Arc::ptr_eq(&link.login, &login)
-                && !link.client.is_closed()
+                && !link.connection.client.is_closed()
         });
         let link = match kept {
             Some(link) => link,
             None => {
-                let client = in_time(CONNECT_TIMEOUT, &server.name, connect(&login, &endpoint)).await?;
-                SqlLink { server: server.id, endpoint, login, client }
+                let connection = in_time(CONNECT_TIMEOUT, &server.name, connect(&login, &endpoint)).await?;
+                SqlLink { server: server.id, endpoint, login, connection }
             }
         };
-        let answer = async { link.client.query(query, &[]).await.map_err(SqlFailure::Query) };
-        let rows = in_time(ANSWER_TIMEOUT, &server.name, answer).await?;
-        self.link = Some(link);
+        let rows = in_time(ANSWER_TIMEOUT, &server.name, rows(&link.connection.client, query)).await?;
+        // Behind too many rows there may be any number more: that connection is of no further use.
+        if rows.len() <= MEMBERS_MAX {
+            self.link = Some(link);
+        }
         Ok(rows)
     }
 }
 
-async fn connect(login: &MonitorLogin, endpoint: &Endpoint) -> Result<Client, SqlFailure> {
+/// The rows of an answer, one more than may be at most: whatever the query says, a server may send more.
+async fn rows(client: &Client, query: &str) -> Result<Vec<Row>, SqlFailure> {
+    let stream = client.query_raw(query, std::iter::empty::<&str>()).await.map_err(SqlFailure::Query)?;
+    pin!(stream).take(MEMBERS_MAX + 1).try_collect().await.map_err(SqlFailure::Query)
+}
+
+async fn connect(login: &MonitorLogin, endpoint: &Endpoint) -> Result<SqlConnection, SqlFailure> {
     let mut config = login.config.clone();
     config.application_name(APPLICATION_NAME);
     let (client, driver) = login.connect_as(&config, endpoint).await.map_err(SqlFailure::Login)?;
-    // Ends when the client is dropped or the server closes: the next question then finds the client closed.
-    tokio::spawn(driver);
-    client.batch_execute(SETTINGS).await.map_err(SqlFailure::Query)?;
-    Ok(client)
+    // Ends when the server closes: the next question then finds the client closed.
+    let connection = SqlConnection { client, _driver: AbortOnDropHandle::new(tokio::spawn(driver)) };
+    connection.client.batch_execute(SETTINGS).await.map_err(SqlFailure::Query)?;
+    Ok(connection)
 }
 
 /// What went wrong with one server.
@@ -195,7 +214,8 @@ fn to_ask(snapshot: &Snapshot, whom: AskedServer, kept: Option<ServerId>) -> Vec
             let may_answer = |server: &&ServerStatus| {
                 server.role != Role::Unknown
                     && !server.is_leaving
-                    && !matches!(server.state, State::Down | State::Fenced)
+                    && server.state.may_be_asked()
+                    && is_known(server)
                     && server.monitor_refused.is_none()
             };
             let mut servers: Vec<_> = snapshot.servers.iter().filter(may_answer).collect();
@@ -206,9 +226,18 @@ fn to_ask(snapshot: &Snapshot, whom: AskedServer, kept: Option<ServerId>) -> Vec
     }
 }
 
+/// Whether it is known to be of this cluster, or an operator says that it is. One in maintenance is not judged: a source
+/// could name any server, and be told by it which servers there are.
+fn is_known(server: &ServerStatus) -> bool {
+    server.origin.is_operator() || server.system_identifier.is_some()
+}
+
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
     use trunkline_topology::testing::snapshot;
+    use trunkline_topology::{Origin, State};
 
     use super::*;
 
@@ -232,6 +261,18 @@ mod tests {
     }
 
     #[test]
+    fn none_is_asked_that_is_not_judged_or_not_known_to_be_of_the_cluster() {
+        let mut snapshot = snapshot();
+        snapshot.servers[0].state = State::Unknown;
+        snapshot.servers[1].state = State::Maint;
+        snapshot.servers[1].system_identifier = None;
+        snapshot.servers[1].origin = Origin::Discovered("p".into());
+        assert_eq!(names(&to_ask(&snapshot, AskedServer::Any, None)), ["replica2"]);
+        snapshot.servers[1].origin = Origin::Added;
+        assert_eq!(names(&to_ask(&snapshot, AskedServer::Any, None)), ["replica2", "replica1"]);
+    }
+
+    #[test]
     fn the_server_of_the_connection_is_asked_first_while_it_answers() {
         let mut snapshot = snapshot();
         let last = snapshot.servers.len() - 1;
@@ -240,5 +281,67 @@ mod tests {
         assert_eq!(names(&to_ask(&snapshot, AskedServer::Any, kept))[0], name);
         snapshot.servers[last].state = State::Down;
         assert!(!names(&to_ask(&snapshot, AskedServer::Any, kept)).contains(&name));
+    }
+
+    /// AuthenticationOk and ReadyForQuery.
+    const LET_IN: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+
+    /// CommandComplete and ReadyForQuery.
+    const IS_SET: &[u8] = b"C\0\0\0\x08SET\0Z\0\0\0\x05I";
+
+    /// ParseComplete, ParameterDescription, RowDescription of one text, and ReadyForQuery.
+    const PREPARED: &[u8] = b"1\0\0\0\x04t\0\0\0\x06\0\0T\0\0\0\x1a\0\x01a\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0Z\0\0\0\x05I";
+
+    /// BindComplete.
+    const BOUND: &[u8] = b"2\0\0\0\x04";
+
+    /// DataRow.
+    const ROW: &[u8] = b"D\0\0\0\x0b\0\x01\0\0\0\x01x";
+
+    /// A login, and where a server will be.
+    async fn server() -> (TcpListener, MonitorLogin, Endpoint) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut login = MonitorLogin::default();
+        login.config.user("monitor");
+        (listener, login, Endpoint::new("127.0.0.1", port))
+    }
+
+    /// Gives each of the answers to a question.
+    async fn answer(stream: &mut TcpStream, answers: &[&[u8]]) {
+        for answer in answers {
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            stream.write_all(answer).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_falls_silent_keeps_neither_socket_nor_task() {
+        let (listener, login, endpoint) = server().await;
+        let silent = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream, &[LET_IN]).await;
+            let mut rest = Vec::new();
+            let _cut =
+                timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await.expect("its end");
+        };
+        let asked = in_time(Duration::from_millis(200), "a", connect(&login, &endpoint));
+        let (asked, ()) = tokio::join!(asked, silent);
+        assert!(matches!(asked.err(), Some(SourceError::Slow { .. })));
+    }
+
+    #[tokio::test]
+    async fn no_more_rows_are_taken_than_there_may_be() {
+        let (listener, login, endpoint) = server().await;
+        let endless = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream, &[LET_IN, IS_SET, PREPARED, BOUND]).await;
+            while stream.write_all(&ROW.repeat(1000)).await.is_ok() {}
+        });
+        let connection = connect(&login, &endpoint).await.ok().expect("a connection");
+        let asked = timeout(Duration::from_secs(10), rows(&connection.client, "SELECT"));
+        assert_eq!(asked.await.expect("an end").ok().map(|rows| rows.len()), Some(MEMBERS_MAX + 1));
+        drop(connection);
+        timeout(Duration::from_secs(10), endless).await.expect("the connection's end").unwrap();
     }
 }

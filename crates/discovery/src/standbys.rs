@@ -129,9 +129,10 @@ struct FoundStandbys {
 fn found(settings: &StandbysSettings, seen: &[SeenStandby], primary: AnsweringServer) -> FoundStandbys {
     let is_believed = |address: &IpAddr| settings.networks.iter().any(|network| network.contains(address));
     let addresses = || seen.iter().filter_map(|standby| Some((standby.address?, standby.name.as_str())));
-    let mut names: HashMap<&str, usize> = HashMap::new();
-    for (_, name) in addresses() {
-        *names.entry(name).or_default() += 1;
+    // By address: a walsender that lingers after its standby has connected anew makes no second one of it.
+    let mut names: HashMap<&str, HashSet<IpAddr>> = HashMap::new();
+    for (address, name) in addresses() {
+        names.entry(name).or_default().insert(address);
     }
     let port = settings.port.unwrap_or(primary.port);
     let mut places = HashSet::from([(primary.host.clone(), primary.port)]);
@@ -144,8 +145,10 @@ fn found(settings: &StandbysSettings, seen: &[SeenStandby], primary: AnsweringSe
     }];
     for (address, name) in addresses().filter(|(address, _)| is_believed(address)) {
         let host = address.to_string();
-        let is_own =
-            names.get(name) == Some(&1) && name != UNNAMED && !name.is_empty() && name != primary.name;
+        let is_own = names.get(name).is_some_and(|at| at.len() == 1)
+            && name != UNNAMED
+            && !name.is_empty()
+            && name != primary.name;
         if places.insert((host.clone(), port)) {
             let name = if is_own { name.to_owned() } else { host.clone() };
             members.push(Member { name, host, port, role: RoleHint::Replica, ..Member::default() });
@@ -240,6 +243,13 @@ mod tests {
         let rows = [seen("10.0.0.2", "a"), seen("10.0.0.2", "b"), seen("10.0.0.1", "c")];
         let found = found(&settings(Some(5433)), &rows, primary());
         assert_eq!(shown(&found), [("pg1", "10.0.0.1", 5433), ("a", "10.0.0.2", 5433)]);
+    }
+
+    #[test]
+    fn a_standby_whose_old_walsender_lingers_keeps_its_name() {
+        let rows = [seen("10.0.0.2", "pg2"), seen("10.0.0.2", "pg2")];
+        let found = found(&settings(None), &rows, primary());
+        assert_eq!(shown(&found), [("pg1", "10.0.0.1", 5433), ("pg2", "10.0.0.2", 5433)]);
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! changes".
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::SERVICES_MAX;
 use crate::limits::MEMBERS_MAX;
@@ -17,6 +19,9 @@ const SLICES_MAX: usize = 1000;
 
 /// Most endpoints in all slices: each member once in each Service, for both families of addresses.
 const ENDPOINTS_MAX: usize = MEMBERS_MAX * SERVICES_MAX * 2;
+
+/// Most bytes of all slices: far more than that many endpoints of a cluster in order have.
+const SLICES_BYTES_MAX: usize = 32 << 20;
 
 /// The status of an API that has forgotten the version that a watch begins at.
 const GONE: u16 = 410;
@@ -72,11 +77,32 @@ enum AddressFamily {
 #[serde(rename_all = "camelCase")]
 struct SliceEndpoint {
     /// The first counts: the others mean the same endpoint.
-    #[serde(default)]
-    addresses: Vec<String>,
+    #[serde(default, rename = "addresses", deserialize_with = "first_of")]
+    address: Option<String>,
     conditions: Option<SliceConditions>,
     target_ref: Option<TargetRef>,
     zone: Option<String>,
+}
+
+/// The first of a list, without a place for the rest.
+fn first_of<'de, D: Deserializer<'de>>(list: D) -> Result<Option<String>, D::Error> {
+    struct First;
+
+    impl<'de> Visitor<'de> for First {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of addresses")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let first = list.next_element()?;
+            while list.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(first)
+        }
+    }
+
+    list.deserialize_seq(First)
 }
 
 /// What is not there is unknown. `ready` does not count here: health alone judges.
@@ -195,8 +221,11 @@ impl Slices {
             return Err(format!("there are more than {SLICES_MAX} slices"));
         }
         let endpoints: usize = self.by_name.values().map(|slice| slice.endpoints().len()).sum();
-        match endpoints > ENDPOINTS_MAX {
-            true => Err(format!("there are more than {ENDPOINTS_MAX} endpoints")),
+        if endpoints > ENDPOINTS_MAX {
+            return Err(format!("there are more than {ENDPOINTS_MAX} endpoints"));
+        }
+        match self.by_name.values().map(EndpointSlice::bytes).sum::<usize>() > SLICES_BYTES_MAX {
+            true => Err(format!("the slices have more than {SLICES_BYTES_MAX} bytes")),
             false => Ok(()),
         }
     }
@@ -218,7 +247,7 @@ impl Slices {
         for slice in slices.iter().filter(|slice| !slice.endpoints().is_empty()) {
             let port = slice.port(port_name)?;
             for endpoint in slice.endpoints() {
-                let (Some(name), Some(host)) = (endpoint.name(), endpoint.addresses.first()) else {
+                let (Some(name), Some(host)) = (endpoint.name(), endpoint.address.as_ref()) else {
                     continue;
                 };
                 if leaving.contains(name) || names.contains(name) || places.contains(&(host, port)) {
@@ -246,12 +275,19 @@ impl EndpointSlice {
         self.endpoints.as_deref().unwrap_or_default()
     }
 
+    /// What it takes of memory.
+    fn bytes(&self) -> usize {
+        let ports = self.ports.as_deref().unwrap_or_default();
+        let ports: usize = ports.iter().map(|port| size_of::<SlicePort>() + port.name().len()).sum();
+        let endpoints: usize = self.endpoints().iter().map(SliceEndpoint::bytes).sum();
+        let SliceMeta { name, resource_version } = &self.metadata;
+        size_of::<Self>() + name.len() + resource_version.len() + ports + endpoints
+    }
+
     fn port(&self, port_name: Option<&str>) -> Result<u16, String> {
         let ports = self.ports.as_deref().unwrap_or_default();
-        let names = || {
-            let names: Vec<_> = ports.iter().take(10).map(|port| format!("{:?}", port.name())).collect();
-            names.join(", ")
-        };
+        let names =
+            || ports.iter().take(10).map(|port| format!("{:?}", port.name())).collect::<Vec<_>>().join(", ");
         let slice = &self.metadata.name;
         let port = match (port_name, ports) {
             (Some(wanted), _) => ports.iter().find(|port| port.name() == wanted).ok_or_else(|| {
@@ -274,7 +310,13 @@ impl SliceEndpoint {
     /// The pod's; of an endpoint that is none its address.
     fn name(&self) -> Option<&str> {
         let target = self.target_ref.as_ref().and_then(|target| target.name.as_deref());
-        target.filter(|name| !name.is_empty()).or_else(|| self.addresses.first().map(String::as_str))
+        target.filter(|name| !name.is_empty()).or(self.address.as_deref())
+    }
+
+    fn bytes(&self) -> usize {
+        let target = self.target_ref.as_ref().and_then(|target| target.name.as_ref());
+        let texts = [self.address.as_ref(), target, self.zone.as_ref()];
+        size_of::<Self>() + texts.into_iter().flatten().map(String::len).sum::<usize>()
     }
 
     fn is_terminating(&self) -> bool {
@@ -374,6 +416,26 @@ mod tests {
         assert_eq!(slices.follow(more(&most).as_bytes()), Ok(()));
         let fault = slices.follow(more(&slice(1, &[(1, false)])).as_bytes()).unwrap_err();
         assert_eq!(fault, WatchFault::Garbled(format!("there are more than {ENDPOINTS_MAX} endpoints")));
+    }
+
+    #[test]
+    fn slices_have_a_greatest_number_of_bytes_and_only_first_addresses_count_there() {
+        let slice = |name: usize, endpoint: &str| {
+            format!(
+                r#"{{"type":"ADDED","object":{{"metadata":{{"name":"s{name}","resourceVersion":"7"}},"endpoints":[{endpoint}]}}}}"#
+            )
+        };
+        let mut slices = list(&BTreeMap::new());
+        let word = "a".repeat(1 << 20);
+        let addresses = format!(r#"{{"addresses":["10.0.0.1","{word}"]}}"#);
+        let zone = format!(r#"{{"addresses":[],"zone":"{word}"}}"#);
+        for name in 0..64 {
+            assert_eq!(slices.follow(slice(name, &addresses).as_bytes()), Ok(()));
+        }
+        let faults: Vec<_> =
+            (0..32).filter_map(|name| slices.follow(slice(name, &zone).as_bytes()).err()).collect();
+        let reason = format!("the slices have more than {SLICES_BYTES_MAX} bytes");
+        assert_eq!(faults, [WatchFault::Garbled(reason)]);
     }
 
     #[test]

@@ -62,6 +62,7 @@ impl HealthCommand {
         let flags = Flags { purpose: ConfigPurpose::HealthChecks, ..Flags::from(&self.servers) };
         let request = ConfigSources { flags, environment: process_environment() };
         let checked = configure(&request)?;
+        refuse_sources(&checked.proxy)?;
         let logging = logging::start(&checked.log)?;
         log_warnings(&checked.warnings);
         let runtime = runtime()?;
@@ -72,6 +73,19 @@ impl HealthCommand {
         runtime.shutdown_background();
         result
     }
+}
+
+/// Nobody would ask a source here: with its servers left out, what is said of the cluster would be wrong.
+fn refuse_sources(settings: &Settings) -> Result<(), Failure> {
+    let Some(source) = settings.discovery.sources.first() else { return Ok(()) };
+    Err(Failure::usage(format!(
+        "[[discovery.source]] {:?}: the health checks alone find no servers",
+        source.name
+    ))
+    .hint(
+        "Name the servers in a file for these health checks: [[server]], or --primary and --replica; or let `trunkline serve` \
+         answer HAProxy, with http.listen and agent.listen: it knows the servers of its sources.",
+    ))
 }
 
 async fn run(
@@ -126,6 +140,10 @@ async fn reload(
         Ok(checked) => checked,
         Err(problems) => return log_problems(&problems),
     };
+    if let Err(failure) = refuse_sources(&checked.proxy) {
+        tracing::error!(%failure, "configuration not reloaded: nothing was changed");
+        return;
+    }
     password.refill(&mut checked, &health.login()).await;
     let (old, new) = (started_with, checked.proxy);
     let MonitorSettings { servers, login, judge } = &new.health;
@@ -149,4 +167,29 @@ async fn reload(
     password.follow(checked.password_command, health);
     checkers.set(new.http_checkers);
     let _logged = in_force(needs_restart);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use trunkline_discovery::topology::{ManagedCluster, TopologySettings};
+    use trunkline_discovery::{SourceKind, SourceSettings};
+
+    use super::*;
+
+    #[test]
+    fn a_source_is_refused_for_nobody_would_ask_it() {
+        let mut settings = Settings::default();
+        assert!(refuse_sources(&settings).is_ok());
+        let topology = TopologySettings { cluster: ManagedCluster::Rds, endpoint: None };
+        settings.discovery.sources.push(SourceSettings {
+            name: "rds".into(),
+            kind: SourceKind::Topology(topology),
+            weight: 100,
+            interval: Duration::from_secs(5),
+        });
+        let failure = refuse_sources(&settings).expect_err("it is refused");
+        assert!(failure.to_string().contains("[[discovery.source]] \"rds\""), "{failure}");
+    }
 }

@@ -17,11 +17,14 @@ const OPEN_FOR_EACH_THREAD: u64 = 5;
 /// whether it has ended.
 const PROBES_PER_SERVER: u64 = 3;
 
+/// Servers that sources may still find, beside those configured: how many there are is not known when the limits are set.
+const DISCOVERED_SERVERS: usize = 64;
+
 /// Raises the soft limit on open files to what `settings` need, as far as the hard one allows, and lowers their limits to what
 /// it allows. A client that finds no place is refused at once; one for which there is no descriptor waits unseen.
 pub(super) fn fit(settings: &mut Settings) {
+    let servers = servers(settings);
     let limits = &mut settings.limits;
-    let servers = settings.health.servers.len();
     let (beside, at_rest) =
         (beside_clients(servers), at_rest(settings.threads, settings.listeners.len(), servers));
     let needed = needed(limits, beside);
@@ -47,6 +50,12 @@ pub(super) fn fit(settings: &mut Settings) {
         startups_max = limits.startups_max,
         "connections_max is lowered to what the limit on open files allows; raise that (ulimit -Hn, LimitNOFILE)"
     );
+}
+
+/// How many servers descriptors are kept for.
+fn servers(settings: &Settings) -> usize {
+    let discovered = if settings.discovery.sources.is_empty() { 0 } else { DISCOVERED_SERVERS };
+    settings.health.servers.len() + discovered
 }
 
 /// The limit in force after an attempt to have it `wanted`.
@@ -93,6 +102,8 @@ fn fitting(limits: &LimitSettings, files: u64, beside: u64, at_rest: u64) -> Lim
 
 #[cfg(test)]
 mod tests {
+    use trunkline_discovery::topology::{ManagedCluster, TopologySettings};
+
     use super::*;
 
     fn limits(connections: usize, startups: usize) -> LimitSettings {
@@ -114,6 +125,23 @@ mod tests {
         let files = needed(&limits, beside_clients(0));
         let fitted = fitting(&limits, files, beside_clients(20), 30);
         assert_eq!(fitted.connections_max, 10_000 - 20 * 3 / 2);
+    }
+
+    #[test]
+    fn a_source_has_descriptors_for_the_servers_that_it_may_find() {
+        let mut settings = Settings::default();
+        assert_eq!(servers(&settings), settings.health.servers.len());
+        let source = trunkline_discovery::SourceSettings {
+            name: "rds".into(),
+            kind: trunkline_discovery::SourceKind::Topology(TopologySettings {
+                cluster: ManagedCluster::Rds,
+                endpoint: None,
+            }),
+            weight: 100,
+            interval: std::time::Duration::from_secs(5),
+        };
+        settings.discovery.sources.push(source);
+        assert_eq!(servers(&settings), settings.health.servers.len() + DISCOVERED_SERVERS);
     }
 
     #[test]

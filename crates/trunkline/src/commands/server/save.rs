@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::Path;
 
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
@@ -81,16 +82,18 @@ fn put(server: &mut Table, keys: &KeyFlags) {
     }
 }
 
-/// Puts `text` in the place of the file: written aside, with its permissions, and renamed.
+/// Puts `text` in the place of the file: written aside, with its owner and permissions, and renamed.
 fn replace(file: &Path, text: &str) -> io::Result<()> {
     // A link to the file stays one.
     let file = file.canonicalize()?;
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let aside = file.with_file_name(name);
-    let permissions = fs::metadata(&file)?.permissions();
+    let before = fs::metadata(&file)?;
     let written = fs::File::create(&aside).and_then(|mut new| {
-        new.set_permissions(permissions)?;
+        keep_owner(&new, &before)?;
+        // After the owner: a change of that may take permissions away.
+        new.set_permissions(before.permissions())?;
         new.write_all(text.as_bytes())?;
         new.sync_all()?;
         fs::rename(&aside, &file)
@@ -100,6 +103,18 @@ fn replace(file: &Path, text: &str) -> io::Result<()> {
         let _left = fs::remove_file(&aside);
     }
     written
+}
+
+/// Gives `new` the owner and group of the file that it replaces: the proxy may not be able to read it otherwise.
+fn keep_owner(new: &fs::File, before: &fs::Metadata) -> io::Result<()> {
+    let now = new.metadata()?;
+    if (now.uid(), now.gid()) == (before.uid(), before.gid()) {
+        return Ok(());
+    }
+    fchown(new, Some(before.uid()), Some(before.gid())).map_err(|error| {
+        let (owner, group) = (before.uid(), before.gid());
+        io::Error::new(error.kind(), format!("could not keep owner {owner} and group {group}: {error}"))
+    })
 }
 
 #[cfg(test)]
@@ -167,5 +182,18 @@ address = \"10.0.0.11:5432\"
         assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o640);
         assert!(!fs::read_to_string(&file).expect("readable").contains("replica1"));
         assert_eq!(fs::read_dir(directory.path()).expect("readable").count(), 2);
+    }
+
+    #[test]
+    fn the_file_keeps_its_owner_and_group() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("a.toml");
+        fs::write(&file, FILE).expect("writable");
+        // Only root can give a file away; for others it stays theirs.
+        let _given = std::os::unix::fs::chown(&file, Some(12_345), Some(54_321));
+        let owner = |file: &Path| fs::metadata(file).map(|now| (now.uid(), now.gid())).expect("there");
+        let before = owner(&file);
+        assert!(save(&file, &SavedEdit::Remove { name: "replica1" }).is_ok());
+        assert_eq!(owner(&file), before);
     }
 }

@@ -30,6 +30,9 @@ const SQL_INTERVAL: Duration = Duration::from_secs(5);
 /// Shortest time between two questions.
 const INTERVAL_MIN: Duration = Duration::from_millis(500);
 
+/// Shortest time for one answer: in less, a source never gives one.
+const TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
 /// Where a pod's environment says that the API of Kubernetes is: host and port.
 pub type PodApi = Option<(String, String)>;
 
@@ -132,11 +135,16 @@ impl SourceEntryReader<'_> {
             SourceWord::Dns | SourceWord::Rds | SourceWord::Aurora | SourceWord::Standbys => SQL_INTERVAL,
         };
         let interval = self.entry.interval.value.unwrap_or(usual);
-        if interval < INTERVAL_MIN {
-            let message = "is shorter than 500ms";
-            self.problem(&self.entry.interval.source, "interval", message, "Write \"500ms\" or more.");
-        }
+        self.refuse_shorter("interval", interval, INTERVAL_MIN, &self.entry.interval.source);
         interval
+    }
+
+    fn refuse_shorter(&mut self, key: &str, value: Duration, least: Duration, source: &Source) {
+        if value < least {
+            let least = least.as_millis();
+            let hint = format!("Write \"{least}ms\" or more.");
+            self.problem(source, key, format!("is shorter than {least}ms"), &hint);
+        }
     }
 
     fn kind(&mut self, pod_api: &PodApi) -> Option<SourceKind> {
@@ -172,6 +180,7 @@ impl SourceEntryReader<'_> {
             }
         };
         let (ttl_min, ttl_max) = (entry.ttl_min.value, entry.ttl_max.value);
+        self.refuse_shorter("ttl_min", ttl_min, INTERVAL_MIN, &entry.ttl_min.source);
         if ttl_min > ttl_max {
             let source =
                 if entry.ttl_min.source == Source::Default { &entry.ttl_max } else { &entry.ttl_min };
@@ -186,6 +195,7 @@ impl SourceEntryReader<'_> {
         let urls = self.list("urls", &entry.urls, URLS_MAX, hint, |text| {
             text.parse::<HttpUrl>().map_err(|error| error.to_string())
         })?;
+        self.refuse_shorter("timeout", entry.timeout.value, TIMEOUT_MIN, &entry.timeout.source);
         let credentials = self.credentials()?;
         if entry.cert_file.value.is_some() != entry.key_file.value.is_some() {
             let (key, source) = match entry.cert_file.value {

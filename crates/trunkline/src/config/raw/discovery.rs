@@ -136,6 +136,8 @@ impl SourceEntry {
             ("port", &self.port.source, &[Standbys]),
             ("forget_after", &self.forget_after.source, &[Standbys]),
         ];
-        all.into_iter().filter(|(_, source, _)| **source != Source::Default).collect()
+        // Where it is written is not kept: the problem is that of the entry.
+        let family = self.family.map(|_| ("family", &self.source, [Dns].as_slice()));
+        all.into_iter().filter(|(_, source, _)| **source != Source::Default).chain(family).collect()
     }
 }

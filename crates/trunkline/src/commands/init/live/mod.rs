@@ -12,6 +12,7 @@ use tokio_postgres::config::Host;
 use trunkline_health::MonitorLogin;
 use trunkline_tls::connect::ConnectSettings;
 use trunkline_tls::fleet::{FleetSettings, FleetTls};
+use trunkline_topology::{Endpoint, Origin};
 
 use self::walk::LivePlace;
 use super::draft::Draft;
@@ -21,6 +22,9 @@ use crate::commands::serve::runtime;
 
 /// PostgreSQL's port.
 const DEFAULT_PORT: u16 = 5432;
+
+/// Who names the servers that the connection string does not.
+const FOUND: &str = "init";
 
 /// Looks at the cluster that `conninfo` leads to. `monitor` is the monitoring role, which need not be there.
 pub(super) fn draft(conninfo: &str, monitor: &str) -> Result<Draft, Failure> {
@@ -36,6 +40,8 @@ pub(super) fn draft(conninfo: &str, monitor: &str) -> Result<Draft, Failure> {
 /// How the cluster's servers are logged in to.
 struct ClusterAccess {
     login: MonitorLogin,
+    /// The same for servers that others named.
+    login_of_found: MonitorLogin,
     /// What was written about TLS.
     tls: ConnectSettings,
     /// The servers that were named.
@@ -73,7 +79,18 @@ impl ClusterAccess {
         let fleet = FleetTls::load(&fleet).map_err(|error| Failure::usage(error.to_string()))?;
         let places = places(&config, &variable)?;
         let login = MonitorLogin { config, tls: fleet, trusts_any_server: true };
-        Ok(ClusterAccess { login, tls, places, user, dbname })
+        let login_of_found = MonitorLogin { trusts_any_server: false, ..login.clone() };
+        Ok(ClusterAccess { login, login_of_found, tls, places, user, dbname })
+    }
+
+    /// How the server at a place is logged in to. The operator pointed at those of the connection string alone: any server
+    /// can say that it has a standby somewhere, and gets neither the password nor an md5 hash of it there.
+    fn way(&self, place: &LivePlace) -> (&MonitorLogin, Endpoint) {
+        let endpoint = Endpoint::new(&place.host, place.port);
+        if self.places.contains(place) {
+            return (&self.login, endpoint);
+        }
+        (&self.login_of_found, Endpoint { origin: Origin::Discovered(FOUND.into()), ..endpoint })
     }
 
     /// The servers that were named, for messages.
@@ -136,5 +153,21 @@ mod tests {
         assert_eq!(of("user=x", &set).as_deref(), Ok("db:6"));
         let error = of("host=a nonsense", &none).expect_err("it is not valid");
         assert!(error.contains("--from is not a valid connection string"), "{error}");
+    }
+
+    #[test]
+    fn only_servers_that_the_operator_named_get_the_password_as_libpq_gives_it() {
+        let access = ClusterAccess::of("host=a,b port=1,2 user=x password=p", |_| None);
+        let access = access.map_err(|failure| failure.to_string()).expect("it is valid");
+        let trusted = |host: &str, port| {
+            let (login, endpoint) = access.way(&LivePlace { host: host.to_owned(), port });
+            (login.trusts_any_server, endpoint.origin.is_operator())
+        };
+        for (host, port) in [("a", 1), ("b", 2)] {
+            assert_eq!(trusted(host, port), (true, true));
+        }
+        for (host, port) in [("a", 2), ("10.0.0.9", 1)] {
+            assert_eq!(trusted(host, port), (false, false));
+        }
     }
 }

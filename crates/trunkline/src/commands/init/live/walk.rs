@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
-use trunkline_topology::Endpoint;
 
 use super::ClusterAccess;
 use super::look::{ServerLook, look};
@@ -67,8 +66,8 @@ pub(super) async fn walk(access: &ClusterAccess, monitor: &str) -> Result<Walked
 }
 
 async fn ask(access: &ClusterAccess, monitor: &str, place: &LivePlace) -> Result<ServerLook, String> {
-    let endpoint = Endpoint::new(&place.host, place.port);
-    match timeout(LOOK_TIMEOUT, look(&access.login, &endpoint, monitor)).await {
+    let (login, endpoint) = access.way(place);
+    match timeout(LOOK_TIMEOUT, look(login, &endpoint, monitor)).await {
         Ok(answer) => answer,
         Err(_elapsed) => Err(format!("no answer within {LOOK_TIMEOUT:?}")),
     }

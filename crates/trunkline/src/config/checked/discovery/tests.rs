@@ -59,6 +59,12 @@ fn what_is_wrong_in_a_value_is_said() {
         ("kind = \"dns\"\nnames = [\"10.0.0.1\"]", "is an address, not a name"),
         ("kind = \"dns\"\nnames = [\"db\"]\nresolver = \"ns1\"", "\"ns1\" is no address"),
         ("kind = \"dns\"\nnames = [\"db\"]\nttl_min = \"1m\"", "is longer than ttl_max"),
+        ("kind = \"dns\"\nnames = [\"db\"]\nttl_min = \"1ms\"", "ttl_min: is shorter than 500ms"),
+        ("kind = \"patroni\"\nurls = [\"http://db1\"]\ntimeout = \"1ms\"", "timeout: is shorter than 100ms"),
+        (
+            "kind = \"patroni\"\nurls = [\"http://db1\"]\nfamily = \"ipv4\"",
+            "family: is no key of kind patroni",
+        ),
         ("kind = \"dns\"\nnames = [\"db\"]\nname = \"a b\"", "is no valid name"),
         ("kind = \"patroni\"\nurls = [\"ftp://db1\"]", "is no URL of http or https"),
         ("kind = \"patroni\"\nurls = [\"http://db1\"]\nusername = \"u\"", "password: is missing"),
