@@ -58,7 +58,7 @@ pub fn merge(
 #[derive(Default)]
 struct WantedList {
     servers: Vec<ServerSpec>,
-    places: HashMap<Place, usize>,
+    places: HashMap<HostPlace, usize>,
 }
 
 impl WantedList {
@@ -87,11 +87,11 @@ impl WantedList {
 }
 
 /// A host and a port, as all spellings of the host are compared: by it one server is told from another.
-pub type Place = (String, u16);
+pub type HostPlace = (String, u16);
 
 /// The place of a server, as the configuration compares it.
 #[must_use]
-pub fn place(host: &str, port: u16) -> Place {
+pub fn place(host: &str, port: u16) -> HostPlace {
     let host = host_of(host, SocketHosts::Allowed).unwrap_or_else(|| host.to_owned());
     match host.as_str() {
         "localhost" | "::1" => ("127.0.0.1".to_owned(), port),

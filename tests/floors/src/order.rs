@@ -41,8 +41,8 @@ const MODULES: &[(&str, &[&[&str]])] = &[
         "discovery",
         &[
             &["limits", "member", "testing"],
-            &["check", "backoff", "presence"],
-            &["news", "found", "kept"],
+            &["check", "backoff"],
+            &["news", "found", "kept", "presence"],
             &["http", "merge", "surroundings"],
             &["sql"],
             &["dns", "kubernetes", "patroni", "standbys", "topology"],

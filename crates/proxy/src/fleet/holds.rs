@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use trunkline_discovery::merge::{Place, place};
+use trunkline_discovery::merge::{HostPlace, place};
 use trunkline_discovery::{Found, SourceStatus};
 use trunkline_topology::{Origin, ServerSpec, Snapshot, State};
 
@@ -21,9 +21,9 @@ pub(super) struct Holds {
     reloaded: Option<(Vec<Arc<str>>, Instant)>,
     /// Those that the configuration no longer names, nor a source that has answered: until all sources have answered
     /// and one of the wanted servers is UP, and no longer than [`SOURCES_PATIENCE`].
-    by_reload: HashSet<Place>,
+    by_reload: HashSet<HostPlace>,
     /// Those that serve while none of the servers is UP that their source names instead: until one is.
-    by_answer: HashSet<Place>,
+    by_answer: HashSet<HostPlace>,
 }
 
 /// What the wanted servers are compared with.
@@ -52,21 +52,21 @@ impl Holds {
         there: &InForce<'_>,
     ) -> Vec<ServerSpec> {
         let mut list = wanted.list();
-        let places: HashSet<Place> = list.iter().map(place_of).collect();
+        let places: HashSet<HostPlace> = list.iter().map(place_of).collect();
         let leave = |spec: &&ServerSpec| !places.contains(&place_of(spec)) && !wanted.is_removed(spec);
         let leavers: Vec<&ServerSpec> = there.servers.iter().filter(leave).collect();
         let serving = serving(there.snapshot);
         let is_one_up = places.iter().any(|at| serving.get(at) == Some(&State::Up));
         let by_reload = self.held_by_reload(&leavers, wanted.found(), is_one_up, now);
         let does_one_serve = places.iter().chain(&by_reload).any(|at| serving.contains_key(at));
-        let starts = |at: &Place| !does_one_serve && serving.contains_key(at);
+        let starts = |at: &HostPlace| !does_one_serve && serving.contains_key(at);
         let stays = |spec: &ServerSpec| {
             let at = place_of(spec);
             !is_one_up
                 && is_left_by_answer(spec, wanted.found())
                 && (self.by_answer.contains(&at) || starts(&at))
         };
-        let by_answer: HashSet<Place> =
+        let by_answer: HashSet<HostPlace> =
             leavers.iter().filter(|spec| stays(spec)).map(|spec| place_of(spec)).collect();
         if !by_reload.is_empty() && self.by_reload.is_empty() {
             tracing::warn!(
@@ -98,7 +98,7 @@ impl Holds {
         found: &Found,
         is_one_up: bool,
         now: Instant,
-    ) -> HashSet<Place> {
+    ) -> HashSet<HostPlace> {
         let is_over = |at: Instant| now.saturating_duration_since(at) >= SOURCES_PATIENCE;
         self.reloaded.take_if(|(_, at)| is_over(*at));
         let Some((sources, _)) = &self.reloaded else { return HashSet::new() };
@@ -113,7 +113,7 @@ impl Holds {
 }
 
 /// Where servers are UP or LAGGING that do not leave, and which of both.
-fn serving(snapshot: &Snapshot) -> HashMap<Place, State> {
+fn serving(snapshot: &Snapshot) -> HashMap<HostPlace, State> {
     let is_serving = |state| matches!(state, State::Up | State::Lagging);
     let servers = snapshot.servers.iter().filter(|server| !server.is_leaving && is_serving(server.state));
     servers.map(|server| (place(&server.host, server.port), server.state)).collect()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use trunkline_control::contract::is_path;
 use trunkline_control::fleet::{EditRefusal, NewPlace, ServerEdit, ServerKeys, WantedServer};
-use trunkline_discovery::merge::{MergeFault, Place, place};
+use trunkline_discovery::merge::{HostPlace, MergeFault, place};
 use trunkline_discovery::{Found, Member, merge};
 use trunkline_topology::{Origin, SERVERS_MAX, ServerSpec};
 
@@ -22,9 +22,9 @@ pub(super) struct WantedServers {
     configured: Vec<ServerSpec>,
     added: Vec<ServerSpec>,
     /// By place: a source may name a server otherwise tomorrow.
-    changed: BTreeMap<Place, ServerKeys>,
+    changed: BTreeMap<HostPlace, ServerKeys>,
     /// Places of those that an operator has taken out. No added server is at one of them.
-    removed: BTreeSet<Place>,
+    removed: BTreeSet<HostPlace>,
     found: Arc<Found>,
 }
 
@@ -92,7 +92,7 @@ impl WantedServers {
     /// Those that are configured and added, then those found, in their order.
     fn as_far_as_there_is_room(&self) -> Vec<ServerSpec> {
         let mut places = BTreeSet::new();
-        let mut has_room = |place: Place| {
+        let mut has_room = |place: HostPlace| {
             let is_in = places.len() < SERVERS_MAX || places.contains(&place);
             if is_in {
                 places.insert(place);
@@ -158,7 +158,7 @@ impl WantedServers {
         })
     }
 
-    fn put_in(&mut self, name: &str, (at, written): (Place, NewPlace), keys: &ServerKeys) {
+    fn put_in(&mut self, name: &str, (at, written): (HostPlace, NewPlace), keys: &ServerKeys) {
         self.removed.remove(&at);
         self.changed.remove(&at);
         if self.configured.iter().any(|other| other.name == name && place_of(other) == at) {
@@ -203,7 +203,7 @@ impl WantedServers {
         self.removed.insert(at);
     }
 
-    fn place_named(&self, name: &str) -> Result<Place, EditRefusal> {
+    fn place_named(&self, name: &str) -> Result<HostPlace, EditRefusal> {
         let list = self.list();
         let place = list.iter().find(|spec| spec.name == name).map(place_of);
         place.ok_or_else(|| no_such(name, list))
@@ -216,7 +216,7 @@ fn no_such(name: &str, list: Vec<ServerSpec>) -> EditRefusal {
 }
 
 /// By which a server is the same.
-pub(super) fn place_of(spec: &ServerSpec) -> Place {
+pub(super) fn place_of(spec: &ServerSpec) -> HostPlace {
     place(&spec.host, spec.port)
 }
 
