@@ -14,6 +14,7 @@ fuzz_target!(|text: &str| {
         problems,
         warnings: Problems::default(),
         admin_places: Vec::new(),
+        pod_api: None,
     }) {
         Ok(checked) => drop(checked.summary()),
         Err(problems) => assert!(!problems.is_empty(), "refused without saying why"),
