@@ -12,7 +12,7 @@
 //! - [`member`]: one server as a source names it.
 //! - [`source`]: the settings of a source.
 //! - [`check`]: what an answer must be before anybody believes it.
-//! - [`merge`]: configured, added and discovered servers become one list.
+//! - [`mod@merge`]: configured, added and discovered servers become one list.
 //! - [`dns`], [`patroni`], [`kubernetes`]: those who are asked beside the cluster; [`standbys`], [`topology`]: the cluster itself, by
 //!   SQL.
 //! - [`discovery`]: the handle, and the task that owns what was found.
