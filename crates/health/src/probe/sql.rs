@@ -58,7 +58,8 @@ const FLUSHED: &str =
 const WRITTEN: &str =
     "(CASE WHEN NOT r.rec THEN pg_catalog.pg_current_wal_lsn() END)::pg_catalog.text AS write_lsn";
 // The name of any segment begins with the timeline that is written now.
-const TIMELINE: &str = "CASE WHEN NOT r.rec THEN pg_catalog.substr(pg_catalog.pg_walfile_name('0/1000000'::pg_catalog.pg_lsn), 1, 8) END AS tli_hex";
+// It is immutable to the planner, which would call it with a constant, also on a standby, which refuses it.
+const TIMELINE: &str = "pg_catalog.substr(pg_catalog.pg_walfile_name(CASE WHEN NOT r.rec THEN '0/1000000'::pg_catalog.pg_lsn END), 1, 8) AS tli_hex";
 const LAST_COMMIT: &str = "(extract(epoch FROM CASE WHEN r.rec THEN pg_catalog.pg_last_xact_replay_timestamp() END) OPERATOR(pg_catalog.*) 1e6)::pg_catalog.int8 AS last_xact_us";
 const PAUSE_STATE: &str = "CASE WHEN r.rec THEN pg_catalog.pg_get_wal_replay_pause_state() OPERATOR(pg_catalog.=) 'paused' END AS is_paused";
 const PAUSED: &str = "CASE WHEN r.rec THEN pg_catalog.pg_is_wal_replay_paused() END AS is_paused";

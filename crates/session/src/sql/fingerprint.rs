@@ -34,7 +34,7 @@ impl Fingerprint {
             is_after_constant = is_constant;
             match token {
                 _ if is_of_list => {}
-                Token::Word(word) => hash.token(&word.to_ascii_lowercase()),
+                Token::Word(word) => hash.word(word),
                 Token::Quoted(name) => hash.token(name),
                 Token::Symbol(symbol) => hash.token(&[symbol]),
                 Token::String(_) | Token::OtherString | Token::Number | Token::Parameter(_) => {
@@ -72,8 +72,17 @@ impl Hash {
     }
 
     fn token(&mut self, token: &[u8]) {
-        for byte in token.iter().chain(b"\0") {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        self.bytes(token.iter().copied());
+    }
+
+    /// Whatever its case.
+    fn word(&mut self, word: &[u8]) {
+        self.bytes(word.iter().map(u8::to_ascii_lowercase));
+    }
+
+    fn bytes(&mut self, bytes: impl Iterator<Item = u8>) {
+        for byte in bytes.chain([0]) {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
 }
