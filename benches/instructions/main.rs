@@ -114,13 +114,13 @@ fn ready(mobility: Mobility, name: &str) -> (Session, Journey) {
 }
 
 #[library_benchmark]
-#[bench::fixed_simple(args = (ready(Mobility::Fixed, "simple")), config = ceiling(1_260))]
+#[bench::fixed_simple(args = (ready(Mobility::Fixed, "simple")), config = ceiling(1_340))]
 #[bench::fixed_extended(args = (ready(Mobility::Fixed, "extended")), config = ceiling(2_190))]
 #[bench::fixed_prepared(args = (ready(Mobility::Fixed, "prepared")), config = ceiling(1_890))]
 #[bench::fixed_rows_1000(args = (ready(Mobility::Fixed, "rows_1000")), config = ceiling(76_900))]
-#[bench::movable_simple(args = (ready(Mobility::Movable, "simple")), config = ceiling(2_240))]
-#[bench::movable_extended(args = (ready(Mobility::Movable, "extended")), config = ceiling(4_600))]
-#[bench::movable_prepared(args = (ready(Mobility::Movable, "prepared")), config = ceiling(2_480))]
+#[bench::movable_simple(args = (ready(Mobility::Movable, "simple")), config = ceiling(2_350))]
+#[bench::movable_extended(args = (ready(Mobility::Movable, "extended")), config = ceiling(4_870))]
+#[bench::movable_prepared(args = (ready(Mobility::Movable, "prepared")), config = ceiling(2_660))]
 #[bench::movable_rows_1000(args = (ready(Mobility::Movable, "rows_1000")), config = ceiling(77_800))]
 fn session((mut session, journey): (Session, Journey)) -> (Session, Journey) {
     let now = Instant::now();
