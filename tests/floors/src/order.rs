@@ -7,7 +7,7 @@ use crate::manifest::Manifest;
 const CRATES: &[&[&str]] = &[
     &["codec", "reactor", "cluster", "tls", "hba"],
     &["topology", "net"],
-    &["health", "routing", "session"],
+    &["health", "routing", "session", "pool"],
     &["telemetry", "discovery"],
     &["control", "auth"],
     &["proxy"],
@@ -63,6 +63,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
             &["rules"],
         ],
     ),
+    ("pool", &[&["counts", "settings"], &["pool"]]),
     ("topology", &[&["address", "dialect", "state"], &["snapshot"], &["testing"]]),
     ("routing", &[&["attrs", "candidate", "gray"], &["zones"], &["load"], &["eligible"], &["balance"]]),
     ("telemetry", &[&["limits", "metrics"], &["sessions", "log_rate"], &["statement_log", "exposition"]]),
