@@ -19,4 +19,4 @@ pub use limits::{CLIENT_KEEPALIVE, LINGER, LINGER_BYTES_MAX, LISTEN_BACKLOG};
 pub use listen::{Accepted, Listener};
 pub use negotiate::{TlsAnswer, negotiate_tls};
 pub use proxy_header::{PROXY_HEADER_BYTES_MAX, ProxyHeaderError, read_proxy_header};
-pub use transport::{TlsStream, Transport};
+pub use transport::{ReleasedTransport, TlsStream, Transport};

@@ -230,6 +230,14 @@ impl MemoryStream {
         let _waker = self.incoming.borrow_mut().reader.take();
     }
 
+    pub(crate) fn set_reader(&self, cx: &Context<'_>) {
+        self.wait_to_read(cx);
+    }
+
+    pub(crate) fn has_news(&self) -> bool {
+        self.incoming.borrow().is_readable()
+    }
+
     pub(crate) fn set_zero_linger(&self) {
         self.outgoing.borrow_mut().has_zero_linger = true;
     }

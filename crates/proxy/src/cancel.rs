@@ -52,9 +52,18 @@ struct CancelTarget {
 
 #[derive(Debug, Default)]
 struct CancelState {
-    server: Option<ServerCancelKey>,
+    server: Option<Arc<ServerCancelKey>>,
     /// A second request while one is being delivered adds nothing.
     is_delivering: bool,
+}
+
+/// Which process ID a client is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ShownProcess {
+    /// That of its first server process, which it may look up in `pg_stat_activity`.
+    Servers,
+    /// One that no process has: where sessions share server connections, none belongs to one client.
+    MadeUp,
 }
 
 /// The key of a server process, for a CancelRequest.
@@ -76,21 +85,26 @@ pub(crate) struct CancelHandle {
 }
 
 impl CancelRegistry {
-    /// Registers a session that logged in as process `server.process_id`, and makes its secret, for a client of
-    /// protocol `version`.
+    /// Registers a session whose first server process is `server.process_id`, and makes its secret, for a client of
+    /// protocol `version`, which is shown this process ID or another.
     ///
     /// # Errors
     /// When the operating system gives no random bytes.
     pub(crate) fn register(
         self: &Arc<Self>,
         version: ProtocolVersion,
-        server: ServerCancelKey,
+        server: Arc<ServerCancelKey>,
+        shown: ShownProcess,
     ) -> Result<CancelHandle, getrandom::Error> {
-        let process_id = server.process_id;
+        let own = server.process_id;
         let target = Arc::new(CancelTarget {
             state: Mutex::new(CancelState { server: Some(server), ..Default::default() }),
         });
         loop {
+            let process_id = match shown {
+                ShownProcess::Servers => own,
+                ShownProcess::MadeUp => made_up_process()?,
+            };
             let key = CancelKey { process_id, secret: new_secret(version)? };
             if let Entry::Vacant(vacant) = self.sessions.entry(key.clone()) {
                 vacant.insert(Arc::clone(&target));
@@ -120,6 +134,14 @@ impl CancelRegistry {
             DeliveryStart::UnderWay => CancelResult::Coalesced,
         }
     }
+}
+
+/// A process ID that no process has. Source: Linux, include/linux/threads.h, `PID_MAX_LIMIT`.
+fn made_up_process() -> Result<ProcessId, getrandom::Error> {
+    const FIRST: i32 = 4 * 1024 * 1024 + 1;
+    let drawn = u32::from_le_bytes(random()?);
+    let beyond = drawn % (i32::MAX - FIRST).unsigned_abs();
+    Ok(ProcessId(FIRST + i32::try_from(beyond).unwrap_or(0)))
 }
 
 fn new_secret(version: ProtocolVersion) -> Result<SecretKey, getrandom::Error> {
@@ -183,7 +205,7 @@ impl Drop for DeliveryGuard<'_> {
 }
 
 enum DeliveryStart {
-    Deliver(ServerCancelKey),
+    Deliver(Arc<ServerCancelKey>),
     NoServer,
     UnderWay,
 }
@@ -211,8 +233,18 @@ impl CancelHandle {
     }
 
     /// Cancel requests go to this server from now on; `None` while the session has no server.
-    pub(crate) fn set_server(&self, server: Option<ServerCancelKey>) {
+    pub(crate) fn set_server(&self, server: Option<Arc<ServerCancelKey>>) {
         self.target.lock().server = server;
+    }
+
+    /// Takes the server away from cancel requests, unless one is being delivered to it, which might cancel what another
+    /// session runs there next.
+    pub(crate) fn may_part(&self) -> bool {
+        let mut state = self.target.lock();
+        if !state.is_delivering {
+            state.server = None;
+        }
+        !state.is_delivering
     }
 
     /// Cancels what the session's server is working on, without waiting: the session is about to leave, and the
@@ -310,7 +342,8 @@ mod tests {
     }
 
     fn register(registry: &Arc<CancelRegistry>, version: ProtocolVersion, address: Address) -> CancelHandle {
-        registry.register(version, process(address)).expect("random bytes")
+        let shown = ShownProcess::Servers;
+        registry.register(version, Arc::new(process(address)), shown).expect("random bytes")
     }
 
     fn request_of(handle: &CancelHandle) -> CancelRequest {
@@ -361,7 +394,7 @@ mod tests {
         let registry = Arc::new(CancelRegistry::default());
         let handle = registry.without_key();
         assert!(handle.key().is_none() && registry.sessions.is_empty());
-        handle.set_server(Some(process(nowhere())));
+        handle.set_server(Some(Arc::new(process(nowhere()))));
     }
 
     #[test]
@@ -374,7 +407,7 @@ mod tests {
         let registry = Arc::new(CancelRegistry::default());
         let handle = register(&registry, ProtocolVersion::V3_2, nowhere());
         assert_eq!(handle.key().map(|(_, key)| key.as_bytes().len()), Some(KEY_BYTES));
-        handle.set_server(Some(process(address)));
+        handle.set_server(Some(Arc::new(process(address))));
         let request = request_of(&handle);
         let accept = async {
             let (peer, _) = server.accept().await.expect("a connection");

@@ -256,6 +256,19 @@ impl Registration {
         let _waker = self.source.reader.take();
     }
 
+    /// This task is woken when there is something to read, without a read before.
+    pub(crate) fn set_reader(&self, cx: &Context<'_>) {
+        set(&self.source.reader, cx.waker());
+    }
+
+    /// Takes the descriptor out of epoll, for another thread to register.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn deregister(self, descriptor: RawFd) -> io::Result<()> {
+        self.driver.poll.borrow().registry().deregister(&mut SourceFd(&descriptor))
+    }
+
     #[inline]
     pub(crate) fn may_write(&self) -> bool {
         self.source.ready.get().has(Ready::WRITE | Ready::WRITE_CLOSED)

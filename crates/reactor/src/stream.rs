@@ -39,7 +39,7 @@ enum Socket {
     Unix(mio::net::UnixStream),
 }
 
-/// A connection just accepted, not yet of any thread.
+/// A connection of no thread: just accepted, or [given up](Stream::release) by one.
 #[derive(Debug)]
 pub struct Accepted(Socket);
 
@@ -168,6 +168,20 @@ impl Stream {
     /// What the kernel says.
     pub fn of(accepted: Accepted) -> io::Result<Self> {
         Self::new(accepted.0, Assumed::All)
+    }
+
+    /// Gives the connection up, for another thread to register with [`Self::of`].
+    ///
+    /// # Errors
+    /// What the kernel says; the connection is closed then.
+    pub fn release(self) -> io::Result<Accepted> {
+        let Stream { registration, socket } = self;
+        let descriptor = match &socket {
+            Socket::Tcp(socket) => socket.as_raw_fd(),
+            Socket::Unix(socket) => socket.as_raw_fd(),
+        };
+        registration.deregister(descriptor)?;
+        Ok(Accepted(socket))
     }
 
     /// The number of the user that the peer of a Unix socket ran as when it connected; `None` over TCP.
@@ -308,6 +322,17 @@ impl Stream {
     /// Hands reading to another task: the previous reader is no longer woken, and the next read is tried.
     pub fn change_reader(&self) {
         self.registration.forget_reader();
+    }
+
+    /// Hands reading to this task, which does not read now: it is woken when there is something.
+    pub fn set_reader(&self, cx: &Context<'_>) {
+        self.registration.set_reader(cx);
+    }
+
+    /// Whether something has come that nobody has read, as far as epoll has told: bytes, or the end.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.registration.may_read()
     }
 
     /// Reads what is there: bytes read, 0 at the end.

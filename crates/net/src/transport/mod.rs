@@ -28,7 +28,48 @@ pub enum Transport {
     Tls(Box<TlsStream>),
 }
 
+/// A connection of no thread, on its way to another.
+#[derive(Debug)]
+pub struct ReleasedTransport(Released);
+
+#[derive(Debug)]
+enum Released {
+    Plain(Accepted),
+    Tls(Box<(Accepted, tls::TlsState)>),
+}
+
+impl ReleasedTransport {
+    /// Registers the connection with this thread's reactor.
+    ///
+    /// # Errors
+    /// What the kernel says; the connection is closed then.
+    pub fn adopt(self) -> io::Result<Transport> {
+        match self.0 {
+            Released::Plain(socket) => Transport::of(socket),
+            Released::Tls(parts) => {
+                let (socket, state) = *parts;
+                TlsStream::of(socket, state).map(|stream| Transport::Tls(Box::new(stream)))
+            }
+        }
+    }
+}
+
 impl Transport {
+    /// Gives the connection up, for another thread. Nothing may be on its way in either direction.
+    ///
+    /// # Errors
+    /// What the kernel says, or `Unsupported` where this connection cannot be given up; it is closed then.
+    pub fn release(self) -> io::Result<ReleasedTransport> {
+        match self {
+            Transport::Plain(stream) => stream.release().map(|socket| ReleasedTransport(Released::Plain(socket))),
+            Transport::Tls(stream) => match stream.release()? {
+                Some(parts) => Ok(ReleasedTransport(Released::Tls(Box::new(parts)))),
+                None => Err(io::ErrorKind::Unsupported.into()),
+            },
+            Transport::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Registers an accepted connection with this thread's reactor.
     ///
     /// # Errors
@@ -177,6 +218,25 @@ impl Transport {
             Transport::Plain(stream) => stream.change_reader(),
             Transport::Memory(end) => end.change_reader(),
             Transport::Tls(stream) => stream.socket().change_reader(),
+        }
+    }
+
+    /// Hands reading to this task, which does not read now: it is woken when there is something.
+    pub fn set_reader(&self, cx: &Context<'_>) {
+        match self {
+            Transport::Plain(stream) => stream.set_reader(cx),
+            Transport::Memory(end) => end.set_reader(cx),
+            Transport::Tls(stream) => stream.socket().set_reader(cx),
+        }
+    }
+
+    /// Whether something has come that nobody has read, as far as is known without a read: bytes, or the end.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        match self {
+            Transport::Plain(stream) => stream.has_news(),
+            Transport::Memory(end) => end.has_news(),
+            Transport::Tls(stream) => stream.has_news(),
         }
     }
 

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
+use trunkline_reactor::Accepted;
 use trunkline_tls::{EndPoint, Negotiated, Records, Subject, TlsError};
 
 use super::Transport;
@@ -39,7 +40,7 @@ pub struct TlsStream {
 }
 
 #[derive(Debug)]
-struct TlsState {
+pub(super) struct TlsState {
     records: Records,
     /// Plaintext that nobody has read.
     plain: Backlog,
@@ -217,6 +218,26 @@ impl TlsStream {
     pub(crate) fn may_read(&self) -> bool {
         let state = self.state.borrow();
         !state.plain.is_empty() || state.has_ended || self.socket.may_read()
+    }
+
+    pub(crate) fn has_news(&self) -> bool {
+        let state = self.state.borrow();
+        !state.plain.is_empty() || state.has_ended || self.socket.has_news()
+    }
+
+    /// Gives the connection up. `None` for one in memory, and for one that the socket has not taken all of.
+    pub(super) fn release(self) -> io::Result<Option<(Accepted, TlsState)>> {
+        let Self { socket, state } = self;
+        let state = state.into_inner();
+        let Transport::Plain(stream) = socket else { return Ok(None) };
+        if !state.sealed.is_empty() || !state.plain.is_empty() || state.has_ended {
+            return Ok(None);
+        }
+        Ok(Some((stream.release()?, state)))
+    }
+
+    pub(super) fn of(socket: Accepted, state: TlsState) -> io::Result<Self> {
+        Ok(Self { socket: Transport::of(socket)?, state: RefCell::new(state) })
     }
 
     pub(crate) fn socket(&self) -> &Transport {

@@ -40,7 +40,7 @@ use self::request::{StartupRequest, shown};
 use self::ruling::{Ruling, ruling};
 use self::way::LoginWay;
 use crate::admission::SessionPermit;
-use crate::cancel::CancelHandle;
+use crate::cancel::{CancelHandle, ShownProcess};
 use crate::client::first::{StartupOutcome, read_startup};
 use crate::context::{BoundListener, Live, RunPhase, Worker, log_connection};
 use crate::errors::Refusal;
@@ -425,8 +425,8 @@ fn cancel_handle(
     server: &ServerConnection,
     version: ProtocolVersion,
 ) -> Result<CancelHandle, LoginFailure> {
-    let Some(key) = server.cancel_key() else { return Ok(worker.shared.cancels.without_key()) };
-    worker.shared.cancels.register(version, key).map_err(|error| {
+    let Some(key) = server.key.clone() else { return Ok(worker.shared.cancels.without_key()) };
+    worker.shared.cancels.register(version, key, ShownProcess::Servers).map_err(|error| {
         tracing::error!(%error, "no random bytes for a cancel key");
         LoginFailure::Silent(RefusalReason::Proxy)
     })

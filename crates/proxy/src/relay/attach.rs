@@ -211,9 +211,9 @@ impl Relay {
         let announce = self.session.differences(&login_reply.messages);
         self.answered_at = now;
         self.session.server_taken(Arc::clone(&server.name), role, announce);
-        self.session.server_process(server.key.as_ref().map(|(process_id, _)| *process_id));
+        self.session.server_process(server.process_id());
         self.session.note_wait(now.saturating_duration_since(since));
-        self.context.cancel.set_server(server.cancel_key());
+        self.context.cancel.set_server(server.key.clone());
         self.context.left = None;
         let since = self.repeated().map_or(since, |repeated| repeated.since);
         self.log_arrival(&server.name, now.saturating_duration_since(since));

@@ -35,8 +35,8 @@ pub(crate) struct ServerConnection {
     pub(crate) stream: Transport,
     /// When it was begun, before the login.
     pub(crate) since: Instant,
-    /// The server's process and its secret, once it is logged in, if the server sent them.
-    pub(crate) key: Option<(ProcessId, SecretKey)>,
+    /// What cancels its query, once it is logged in; `None` if the server sent no key.
+    pub(crate) key: Option<Arc<ServerCancelKey>>,
     /// What it has of the state of the session that it was checked out for.
     pub(super) state: ConnectionState,
 }
@@ -50,12 +50,15 @@ pub(crate) struct ReadyServer {
 }
 
 impl ServerConnection {
-    /// What cancels its query; `None` if the server sent no key.
-    pub(crate) fn cancel_key(&self) -> Option<ServerCancelKey> {
-        let (process_id, key) = self.key.clone()?;
-        // As it was reached itself. Source: PostgreSQL 17, fe-cancel.c.
+    /// Its process; `None` if the server sent no key.
+    pub(crate) fn process_id(&self) -> Option<ProcessId> {
+        self.key.as_ref().map(|key| key.process_id)
+    }
+
+    /// How its query is canceled: as it was reached itself. Source: PostgreSQL 17, fe-cancel.c.
+    fn cancel_key(&self, (process_id, key): (ProcessId, SecretKey)) -> Arc<ServerCancelKey> {
         let tls = self.tls.clone().filter(|_| self.stream.is_encrypted());
-        Some(ServerCancelKey { address: self.address.clone(), tls, process_id, key })
+        Arc::new(ServerCancelKey { address: self.address.clone(), tls, process_id, key })
     }
 
     /// Whether it is known who is at its other end.
@@ -112,7 +115,7 @@ impl ServerConnection {
 impl ReadyServer {
     /// A connection whose login is complete.
     pub(crate) fn new(mut server: ServerConnection, mut login_reply: LoginReply) -> Self {
-        server.key = login_reply.key.take();
+        server.key = login_reply.key.take().map(|key| server.cancel_key(key));
         Self { server, login_reply, choice: ChoiceReason::Regular }
     }
 }
