@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::connection::CloseReason;
+
 /// Clients and server connections of one pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolCounts {
@@ -21,4 +23,38 @@ pub struct PoolCounts {
     pub sv_login: u64,
     /// How long the client that waits longest has waited.
     pub maxwait: Duration,
+}
+
+/// What has happened in all pools since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolTotals {
+    /// Connections that were opened.
+    pub opened: u64,
+    /// Places whose connection could not be opened.
+    pub open_failed: u64,
+    /// Times that a client got an idle connection, at once or after it had waited.
+    pub reused: u64,
+    /// Clients that had to wait.
+    pub waited: u64,
+    /// Clients whose wait has ended by a connection or a place for one.
+    pub granted: u64,
+    /// Clients that `query_wait_timeout` has sent away.
+    pub expired: u64,
+    /// Clients that found too many others waiting.
+    pub refused: u64,
+    closed: [u64; CloseReason::COUNTED.len()],
+}
+
+impl PoolTotals {
+    /// Connections that were closed, by reason.
+    pub fn closed(&self) -> impl Iterator<Item = (CloseReason, u64)> {
+        CloseReason::COUNTED.into_iter().zip(self.closed)
+    }
+
+    pub(crate) fn note_closed(&mut self, reason: CloseReason) {
+        let index = CloseReason::COUNTED.iter().position(|counted| *counted == reason);
+        if let Some(count) = index.and_then(|index| self.closed.get_mut(index)) {
+            *count += 1;
+        }
+    }
 }

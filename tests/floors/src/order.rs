@@ -63,7 +63,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
             &["rules"],
         ],
     ),
-    ("pool", &[&["counts", "settings"], &["pool"]]),
+    ("pool", &[&["connection", "key", "limits", "settings"], &["counts", "waiter"], &["answer"], &["pools"]]),
     ("topology", &[&["address", "dialect", "state"], &["snapshot"], &["testing"]]),
     ("routing", &[&["attrs", "candidate", "gray"], &["zones"], &["load"], &["eligible"], &["balance"]]),
     ("telemetry", &[&["limits", "metrics"], &["sessions", "log_rate"], &["statement_log", "exposition"]]),

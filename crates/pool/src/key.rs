@@ -1,0 +1,78 @@
+//! What two server connections must have in common to stand in for each other.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// Database, user, and all else that makes connections to a server not interchangeable. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PoolKey(Arc<KeyParts>);
+
+#[derive(PartialEq, Eq)]
+struct KeyParts {
+    digest: u64,
+    user: Box<str>,
+    database: Box<str>,
+    rest: Box<[u8]>,
+}
+
+impl PoolKey {
+    /// `rest` has the startup parameters, the listener's class and the generation of the secrets, in any encoding that
+    /// is equal for equal values; `digest` is a hash of it.
+    #[must_use]
+    pub fn new(database: &str, user: &str, digest: u64, rest: &[u8]) -> Self {
+        PoolKey(Arc::new(KeyParts {
+            digest,
+            user: user.into(),
+            database: database.into(),
+            rest: rest.into(),
+        }))
+    }
+
+    /// The database that connections are logged in to.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        &self.0.database
+    }
+
+    /// The user that connections are logged in as.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.0.user
+    }
+
+    /// The hash of all that is neither database nor user.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.0.digest
+    }
+
+    /// All that is neither database nor user, as it was given.
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        &self.0.rest
+    }
+}
+
+impl Hash for PoolKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.digest.hash(state);
+        self.0.user.hash(state);
+        self.0.database.hash(state);
+    }
+}
+
+impl fmt::Debug for PoolKey {
+    // Not the rest: a startup parameter may be private.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PoolKey({}/{} {:016x})", self.database(), self.user(), self.digest())
+    }
+}
+
+/// A key as the pools know it, for as long as a client [has joined](crate::Pools::join) it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolId {
+    pub(crate) index: u32,
+    /// Tells apart the keys that have had the index.
+    pub(crate) serial: u32,
+}
