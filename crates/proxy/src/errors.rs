@@ -19,6 +19,8 @@ pub(crate) use self::hba::{HbaRefusal, HbaRefusalKind, RefusedClient};
 pub(crate) enum Refusal {
     /// No server may take this session now.
     NoServer { wanted: ServerKind, detail: String },
+    /// No server connection of the pools was to be had, for this reason.
+    Pool { why: String },
     /// A limit of the proxy on the number of sessions.
     TooMany { what: &'static str, limit: usize },
     /// The password is wrong, or the user does not exist: a client cannot tell the two apart.
@@ -245,7 +247,7 @@ impl Refusal {
     /// Its label in the metrics.
     pub(crate) fn reason(&self) -> RefusalReason {
         match self {
-            Refusal::NoServer { .. } => RefusalReason::NoServer,
+            Refusal::NoServer { .. } | Refusal::Pool { .. } => RefusalReason::NoServer,
             Refusal::TooMany { .. } => RefusalReason::TooMany,
             Refusal::AuthenticationFailed { .. } => RefusalReason::Authentication,
             Refusal::TooManyFailures { .. } => RefusalReason::TooManyFailures,

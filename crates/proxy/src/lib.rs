@@ -22,6 +22,7 @@ mod listening;
 mod login;
 mod moves;
 mod net;
+mod pool;
 mod relay;
 mod reload;
 mod serve;

@@ -30,6 +30,18 @@ pub const DEPARTURES_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a server that leaves must have been without sessions before it is forgotten.
 pub const DEPARTED_REST: Duration = Duration::from_secs(1);
 
+/// How long a session in transaction mode prefers the server that it was on last: another has to show as much.
+pub const POOL_STAY: Duration = Duration::from_secs(1);
+
+/// How often a client in the queue of a pool looks whether it is its turn, also if nobody tells it.
+pub const POOL_LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long a real login of a user to a database vouches for others of it, which get connections that are logged in already.
+pub const POOL_VOUCHES: Duration = Duration::from_secs(60);
+
+/// How long DISCARD ALL may take on a connection whose client has gone.
+pub const POOL_RESET_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How often one request is sent again.
 pub const REPEATS_MAX: u32 = 2;
 

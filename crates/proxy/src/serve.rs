@@ -26,6 +26,7 @@ use crate::fleet::{self, FleetHandle};
 use crate::functions::FunctionStore;
 use crate::listening::ListeningPoints;
 use crate::moves::MoveRate;
+use crate::pool::SharedPools;
 use crate::settings::{AuthMode, DiscoverySettings, Settings};
 use crate::slow;
 use crate::speeds::Speeds;
@@ -142,7 +143,9 @@ fn share(
 ) -> Result<(Arc<Shared>, Vec<Inbox>), StartError> {
     let attached = Attached::new();
     attached.prefer(settings.spread.zones());
-    let (workers, inboxes) = (0..threads).map(|_| WorkerHandle::new()).unzip();
+    let (workers, inboxes): (Vec<WorkerHandle>, _) = (0..threads).map(|_| WorkerHandle::new()).unzip();
+    let mailboxes = workers.iter().map(|worker| worker.pool_mail.clone()).collect();
+    let pools = SharedPools::new(settings.pool.clone(), mailboxes);
     let health = Monitor::start(settings.health.clone(), &Handle::current());
     let mock = MockSecret::new(settings.auth.mock_nonce.as_ref()).map_err(StartError::Random)?;
     let access = Access::load(&settings.auth, &settings.listeners)?.map(Arc::new);
@@ -176,6 +179,7 @@ fn share(
         attached,
         speeds,
         pace: MoveRate::new(),
+        pools,
         listeners: ArcSwap::default(),
         statement_log,
         workers,

@@ -14,6 +14,7 @@ pub use trunkline_auth::mock::MockNonce;
 pub use trunkline_auth::secrets::SecretSource;
 use trunkline_discovery::SourceSettings;
 use trunkline_health::MonitorSettings;
+pub use trunkline_pool::{PoolMode, PoolOverride, PoolSettings, ServerReuse};
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs, ZonePreference};
 pub use trunkline_telemetry::statement_log::StatementLogSettings;
 use trunkline_tls::accept::AcceptSettings;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub spread: SpreadSettings,
     /// What happens to sessions on their servers.
     pub session: SessionPolicy,
+    /// Server connections that clients share.
+    pub pool: PoolSettings,
     /// Addresses clients connect to; at least one.
     pub listeners: Vec<ListenerSettings>,
     /// Who authenticates clients, and against what.
@@ -106,6 +109,8 @@ pub struct ListenerOptions {
     pub unix_socket_permissions: u32,
     /// The TLS of its clients, unless it is a Unix socket.
     pub tls: AcceptSettings,
+    /// For how long its clients have a server connection to themselves; `None`: as the pools' settings say.
+    pub pool_mode: Option<PoolMode>,
 }
 
 /// What to do when no replica is eligible.

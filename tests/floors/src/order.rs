@@ -106,6 +106,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
                 "snapshots",
                 "speeds",
             ],
+            &["pool"],
             &["context"],
             &["server", "certificates", "fleet", "slow"],
             &["login"],

@@ -79,6 +79,11 @@ impl Pools {
         todo!()
     }
 
+    /// The connection is with another worker now, by another name.
+    pub fn rename(&mut self, token: ConnectionToken, to: ConnectionToken) {
+        todo!()
+    }
+
     /// The connection of this place cannot be opened.
     pub fn open_failed(&mut self, place: ReservedPlace, now: Instant) -> Effects {
         todo!()

@@ -9,6 +9,7 @@ use trunkline_topology::ClientAddress;
 
 use super::listeners::{BoundListener, ListenerChange};
 use crate::limits::{HANDOFF_QUEUE, LISTENER_CHANGES_MAX};
+use crate::pool::mail::{PoolMail, PoolMailbox};
 use trunkline_telemetry::limits::SESSIONS_QUESTIONS_MAX;
 use trunkline_telemetry::sessions::SessionsQuery;
 
@@ -28,6 +29,7 @@ pub(crate) struct WorkerHandle {
     pub(crate) handoff: mpsc::Sender<Handoff>,
     pub(crate) questions: mpsc::Sender<SessionsQuery>,
     pub(crate) listeners: mpsc::Sender<ListenerChange>,
+    pub(crate) pool_mail: PoolMailbox,
 }
 
 /// The worker's own end of its handle.
@@ -36,6 +38,7 @@ pub(crate) struct Inbox {
     pub(crate) handoffs: mpsc::Receiver<Handoff>,
     pub(crate) questions: mpsc::Receiver<SessionsQuery>,
     pub(crate) listeners: mpsc::Receiver<ListenerChange>,
+    pub(crate) pool_mail: mpsc::UnboundedReceiver<PoolMail>,
 }
 
 impl WorkerHandle {
@@ -43,7 +46,9 @@ impl WorkerHandle {
         let (handoff, handoffs) = mpsc::channel(HANDOFF_QUEUE);
         let (questions, asked) = mpsc::channel(SESSIONS_QUESTIONS_MAX);
         let (listeners, changes) = mpsc::channel(LISTENER_CHANGES_MAX);
-        let handle = WorkerHandle { connections: AtomicUsize::new(0), handoff, questions, listeners };
-        (handle, Inbox { handoffs, questions: asked, listeners: changes })
+        let (pool_mail, mail) = PoolMailbox::new();
+        let handle =
+            WorkerHandle { connections: AtomicUsize::new(0), handoff, questions, listeners, pool_mail };
+        (handle, Inbox { handoffs, questions: asked, listeners: changes, pool_mail: mail })
     }
 }

@@ -23,6 +23,7 @@ pub(crate) use self::shared::{Live, LiveStores, RunPhase, Shared, log_connection
 pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
 use crate::limits::READ_BUFFER_BYTES;
 use crate::net::Connector;
+use crate::pool::shelf::Shelf;
 use trunkline_telemetry::log_rate::LogRate;
 use trunkline_telemetry::metrics::{Label as _, RefusalReason, ThreadMetrics};
 
@@ -35,6 +36,8 @@ pub(crate) struct Worker {
     /// How servers are reached.
     pub(crate) connector: Connector,
     pub(crate) slots: Slots,
+    /// Its idle connections to servers.
+    pub(crate) shelf: Rc<Shelf>,
     /// Whether the process is running: a login in progress is refused when it shuts down.
     pub(crate) phase: watch::Receiver<RunPhase>,
     /// Every read of every session goes through here, so that an idle session owns no buffer.
@@ -64,6 +67,7 @@ impl Worker {
             shared,
             connector,
             slots: Slots::default(),
+            shelf: Rc::default(),
             phase,
             buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             journals: RefCell::default(),
@@ -72,5 +76,14 @@ impl Worker {
             lookups_failed: RefCell::default(),
             doors_closed: RefCell::default(),
         })
+    }
+
+    /// The parameters that a login reports. Sessions with equal parameters share one copy of some 350 bytes.
+    pub(crate) fn shared_parameters(&self, told: &[u8]) -> Arc<LoginParameters> {
+        let mut last = self.parameters.borrow_mut();
+        if last.messages() != told {
+            *last = Arc::new(LoginParameters::new(told));
+        }
+        Arc::clone(&last)
     }
 }

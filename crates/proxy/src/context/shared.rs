@@ -19,9 +19,10 @@ use crate::cancel::CancelRegistry;
 use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
 use crate::moves::MoveRate;
+use crate::pool::SharedPools;
 use crate::settings::{
-    AuthSettings, FallbackSettings, LimitSettings, RetrySettings, SessionPolicy, Settings, SpreadSettings,
-    StatementLogSettings, TimeoutSettings,
+    AuthSettings, FallbackSettings, LimitSettings, PoolSettings, RetrySettings, SessionPolicy, Settings,
+    SpreadSettings, StatementLogSettings, TimeoutSettings,
 };
 use crate::snapshots::ExportedSnapshots;
 use crate::speeds::Speeds;
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) attached: Arc<Attached>,
     pub(crate) speeds: Speeds,
     pub(crate) pace: MoveRate,
+    pub(crate) pools: Arc<SharedPools>,
     /// Those that take new sessions.
     pub(crate) listeners: ArcSwap<Vec<Arc<BoundListener>>>,
     pub(crate) statement_log: StatementLog,
@@ -60,6 +62,8 @@ pub(crate) struct Live {
     pub(crate) limits: LimitSettings,
     pub(crate) timeouts: TimeoutSettings,
     pub(crate) retry: RetrySettings,
+    /// The server connections that clients share. A session's own mode is [`PoolSettings::mode_of`] with its listener's.
+    pub(crate) pool: PoolSettings,
     pub(crate) statement_log: StatementLogSettings,
     pub(crate) auth: AuthSettings,
     /// Who authenticates clients by these, as soon as it is known.
@@ -147,6 +151,7 @@ impl Live {
             limits: settings.limits.clone(),
             timeouts: settings.timeouts.clone(),
             retry: settings.retry.clone(),
+            pool: settings.pool.clone(),
             statement_log: settings.statement_log.clone(),
             auth: settings.auth.clone(),
             auth_choice,

@@ -205,6 +205,15 @@ impl Slots {
         round.told.take()
     }
 
+    /// Wakes one session.
+    pub(crate) fn wake(&self, session: u64) {
+        let slots = self.slots.borrow();
+        let slot = usize::try_from(session).ok().and_then(|session| slots.get(session));
+        if let Some(slot) = slot {
+            slot.wake();
+        }
+    }
+
     pub(crate) fn wake_due(&self, now: Instant) {
         for (_, slot) in self.slots.borrow().iter() {
             if slot.due.get().is_some_and(|due| due <= now) {
@@ -216,6 +225,11 @@ impl Slots {
 }
 
 impl SlotGuard {
+    /// The session's number among those of its thread, for [`Slots::wake`].
+    pub(crate) fn number(&self) -> u64 {
+        self.key as u64
+    }
+
     /// Answers the worker's query.
     pub(crate) fn answer(&self, row: SessionRow) {
         let round = &self.worker.slots.round;

@@ -1,6 +1,7 @@
 //! The defaults of a server for new logins, as read at one time.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use crate::limits::{DEFAULTS_BYTES_MAX, DEFAULTS_ROWS_MAX};
@@ -47,6 +48,8 @@ pub(crate) struct Generation {
     started: Arc<str>,
     loaded: Arc<str>,
     level: Arc<ServerSettings>,
+    /// A hash of `level`.
+    level_digest: u64,
     /// By database and role.
     groups: HashMap<DatabaseAndRole, Arc<DbRoleSettings>>,
     superusers: Arc<HashSet<Box<str>>>,
@@ -66,6 +69,7 @@ pub(crate) struct UserDefaults {
     started: Arc<str>,
     loaded: Arc<str>,
     level: Arc<ServerSettings>,
+    level_digest: u64,
     /// The most specific first.
     groups: [Option<Arc<DbRoleSettings>>; 4],
     pub(crate) is_superuser: bool,
@@ -167,14 +171,26 @@ impl Builder {
             let shared = before.and_then(|before| before.groups.get(&of)).filter(|same| ***same == group);
             (of, shared.cloned().unwrap_or_else(|| Arc::new(group)))
         });
+        let level_digest = digest_of(&level);
         Generation {
             started: started.into(),
             loaded: loaded.into(),
+            level_digest,
             groups: groups.collect(),
             level: shared(before.map(|before| &before.level), level),
             superusers: shared(before.map(|before| &before.superusers), superusers),
         }
     }
+}
+
+/// Independent of the order of the settings.
+fn digest_of(level: &ServerSettings) -> u64 {
+    let hash = |(name, setting): (&Box<str>, &ServerSetting)| {
+        let mut hasher = DefaultHasher::new();
+        (name, &setting.value).hash(&mut hasher);
+        hasher.finish()
+    };
+    level.iter().map(hash).fold(0, u64::wrapping_add)
 }
 
 fn shared<T: PartialEq>(before: Option<&Arc<T>>, now: T) -> Arc<T> {
@@ -193,6 +209,7 @@ impl Generation {
             started: Arc::clone(&self.started),
             loaded: Arc::clone(&self.loaded),
             level: Arc::clone(&self.level),
+            level_digest: self.level_digest,
             groups: [
                 group(Some(database), Some(user)),
                 group(None, Some(user)),
@@ -233,6 +250,15 @@ impl UserDefaults {
         settings.find(|(name, _)| **name == *key).map(|(_, value)| &**value)
     }
 
+    /// A hash of them: equal defaults have the same.
+    pub(crate) fn digest(&self) -> u32 {
+        let mut hasher = DefaultHasher::new();
+        let groups = self.groups.each_ref().map(|group| group.as_ref().map(|group| &group.settings));
+        (self.level_digest, groups, self.is_superuser, &self.told).hash(&mut hasher);
+        // Half of the bits tell them apart well enough; zero is for those that are not known.
+        (hasher.finish() as u32).max(1)
+    }
+
     /// The names of settings of roles and databases; a name may occur more than once.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         let of_groups = self.groups.iter().flatten().flat_map(|group| &group.settings).map(|(key, _)| &**key);
@@ -271,7 +297,8 @@ impl UserDefaults {
         if self.started != now.started {
             return self.clone();
         }
-        UserDefaults { level: Arc::clone(&now.level), loaded: Arc::clone(&now.loaded), ..self.clone() }
+        UserDefaults { level: Arc::clone(&now.level),
+            level_digest: now.level_digest, loaded: Arc::clone(&now.loaded), ..self.clone() }
     }
 
     /// Whether what ALTER ROLE and ALTER DATABASE say is kept once for both.

@@ -10,6 +10,7 @@ mod deadline;
 mod door;
 mod offer;
 mod password;
+mod pooling;
 mod refused;
 mod relay;
 mod request;
@@ -44,9 +45,11 @@ use crate::cancel::{CancelHandle, ShownProcess};
 use crate::client::first::{StartupOutcome, read_startup};
 use crate::context::{BoundListener, Live, RunPhase, Worker, log_connection};
 use crate::errors::Refusal;
-use crate::server::connection::{ReadyServer, ServerConnection};
+use crate::pool::seat::PoolSeat;
+use crate::server::connection::ReadyServer;
+use crate::pool::connection::ServerConnection;
 use crate::server::take::{ServerCriteria, TakeError};
-use crate::settings::{AddHost, LimitSettings, Retry};
+use crate::settings::{AddHost, LimitSettings, PoolMode, Retry};
 use crate::snapshots::ClientGroup;
 use trunkline_auth::credentials::ServerCredentials;
 use trunkline_telemetry::metrics::{LoginResult, RefusalReason};
@@ -76,6 +79,8 @@ pub(crate) struct NewSession {
     pub(crate) client_read_ahead: BytesMut,
     /// `None` for a session that the proxy cannot log in again.
     pub(crate) relogin: Option<Relogin>,
+    /// Its place among the clients of its pools, for one that shares server connections.
+    pub(crate) seat: Option<PoolSeat>,
     /// The functions of its database, for a session that may move; `None` where all are trusted.
     pub(crate) functions: Option<Arc<Functions>>,
     /// The ParameterStatus messages that the client got.
@@ -113,6 +118,8 @@ struct Authenticated {
     taken: ReadyServer,
     client_read_ahead: BytesMut,
     relogin: Option<Relogin>,
+    /// Its place among the clients of its pools.
+    seat: Option<PoolSeat>,
     /// The protocol version of both sides.
     version: ProtocolVersion,
     /// Messages that the client must get before its AuthenticationOk.
@@ -195,6 +202,7 @@ fn login_result(refusal: &Refusal) -> LoginResult {
         | Refusal::ServerLost { .. }
         | Refusal::NotReplaced { .. } => LoginResult::ServerRefused,
         Refusal::NoServer { .. }
+        | Refusal::Pool { .. }
         | Refusal::TooMany { .. }
         | Refusal::TooManyFailures { .. }
         | Refusal::Startup(_)
@@ -358,10 +366,11 @@ async fn finish_login(
     authenticated: Authenticated,
 ) -> Result<Box<NewSession>, LoginFailure> {
     permit.admit_user(&live.limits, &request.user)?;
-    let Authenticated { taken, client_read_ahead, relogin, version, preface } = authenticated;
+    let Authenticated { taken, client_read_ahead, relogin, seat, version, preface } = authenticated;
     let relogin = relogin.filter(|_| request.is_in_utf8());
+    let seat = seat.filter(|_| relogin.is_some());
     let ReadyServer { server, login_reply, .. } = taken;
-    let cancel = cancel_handle(worker, &server, version)?;
+    let cancel = cancel_handle(worker, &server, version, seat.as_ref())?;
     let functions = match &relogin {
         Some(_) if !request.is_replication => {
             live.stores.functions.of_database(&shown(&request.database)).await
@@ -404,6 +413,7 @@ async fn finish_login(
         server_read_ahead: login_reply.read_ahead,
         client_read_ahead,
         relogin,
+        seat,
         functions,
         is_standby: login_reply.is_standby,
         parameters: login_reply.messages.freeze(),
@@ -417,16 +427,18 @@ async fn finish_login(
 /// Registers the session for cancel requests. The client gets the server's own process ID, which it may look up in
 /// `pg_stat_activity` or compare with that of a notification. If the server sends no key, neither does the proxy,
 /// and the session cannot be canceled.
-///
-/// Where sessions share server connections, no process belongs to one client: there the ID must be one that no
-/// process has, above 4194304 (Linux, include/linux/threads.h, `PID_MAX_LIMIT`).
 fn cancel_handle(
     worker: &Worker,
     server: &ServerConnection,
     version: ProtocolVersion,
+    seat: Option<&PoolSeat>,
 ) -> Result<CancelHandle, LoginFailure> {
+    let shown = match seat.map(PoolSeat::mode) {
+        Some(PoolMode::Transaction) => ShownProcess::MadeUp,
+        Some(PoolMode::Session) | None => ShownProcess::Servers,
+    };
     let Some(key) = server.key.clone() else { return Ok(worker.shared.cancels.without_key()) };
-    worker.shared.cancels.register(version, key, ShownProcess::Servers).map_err(|error| {
+    worker.shared.cancels.register(version, key, shown).map_err(|error| {
         tracing::error!(%error, "no random bytes for a cancel key");
         LoginFailure::Silent(RefusalReason::Proxy)
     })

@@ -17,11 +17,13 @@ use zeroize::Zeroizing;
 use super::deadline::LoginDeadline;
 use super::request::{StartupRequest, shown};
 use super::verify::{Dialogue, for_servers};
+use super::pooling::seat;
 use super::{Authenticated, LoginFailure, Relogin, version};
 use crate::client::messages::MessageReader;
 use crate::context::Worker;
 use crate::errors::Refusal;
 use crate::server::connection::check_out;
+use crate::server::pooled::{Pooled, PooledClient};
 use crate::server::take::{LoginAs, Search};
 
 /// Logs a client in whose connection protects its password.
@@ -48,9 +50,14 @@ pub(super) async fn log_in(
     let mut search = Search::new(worker, request.criteria.clone());
     limit.extend(search.extra_wait());
     let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
-    let mut taken = check_out(&mut search, who, &SessionState::new()).await?;
+    let seat = seat(worker, request, &startup)?;
+    let names: [&str; 2] = [&shown(&request.user), &shown(&request.database)];
+    // The server is the judge of the password, so each client logs in to one.
+    let who_is_it = PooledClient::Unproven;
+    let pooled = seat.as_ref().map(|seat| Pooled { seat, names, who: who_is_it, start: None });
+    let mut taken = check_out(&mut search, who, &SessionState::new(), pooled).await?;
     let proof = std::mem::take(&mut taken.login_reply.proof);
     let credentials = credentials.kept(startup.user(), proof);
     let relogin = Some(Relogin { startup, credentials, application_name: None });
-    Ok(Authenticated { taken, client_read_ahead, relogin, version, preface })
+    Ok(Authenticated { taken, client_read_ahead, relogin, seat, version, preface })
 }

@@ -23,12 +23,14 @@ use zeroize::Zeroizing;
 
 use super::deadline::LoginDeadline;
 use super::request::{StartupRequest, shown};
+use super::pooling::{seat, tell_login};
 use super::{Authenticated, LoginFailure, Relogin, version};
 use crate::client::messages::{MessageReader, ReadError};
 use crate::context::{Live, Worker};
 use crate::errors::{HbaRefusal, Refusal, ServerKind};
 use crate::limits::LOOKUP_PAUSE;
 use crate::server::connection::check_out;
+use crate::server::pooled::{Pooled, PooledClient};
 use crate::server::take::{LoginAs, Search, TakeError};
 
 pub(super) async fn log_in(
@@ -48,8 +50,19 @@ pub(super) async fn log_in(
     let mut search = Search::vouched_for(worker, request.criteria.clone());
     limit.extend(search.extra_wait());
     let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
-    let taken = match check_out(&mut search, who, &SessionState::new()).await {
-        Ok(taken) => taken,
+    let seat = seat(worker, request, &startup)?;
+    let names: [&str; 2] = [&shown(&request.user), &shown(&request.database)];
+    let pooled = seat.as_ref().map(|seat| Pooled {
+        seat,
+        names,
+        who: if seat.is_vouched_for() { PooledClient::New } else { PooledClient::Unproven },
+        start: None,
+    });
+    let taken = match check_out(&mut search, who, &SessionState::new(), pooled).await {
+        Ok(mut taken) => {
+            tell_login(&mut taken);
+            taken
+        }
         Err(error) => {
             distrust_if_refused(live, request, &error);
             return Err(match error {
@@ -61,7 +74,7 @@ pub(super) async fn log_in(
         }
     };
     let relogin = Some(Relogin { startup, credentials, application_name: None });
-    Ok(Authenticated { taken, client_read_ahead, relogin, version, preface })
+    Ok(Authenticated { taken, client_read_ahead, relogin, seat, version, preface })
 }
 
 /// A server that refuses the password of a client whose proof was right has another secret than the proxy has read: that

@@ -11,13 +11,18 @@ use std::time::{Duration, Instant};
 use trunkline_session::{ServerRole, SessionState};
 use trunkline_topology::{Role, ServerId};
 
+use super::pooled::Tried;
 use super::repeat::Repeated;
 use super::{ClientState, Ending, Next, Relay};
 use crate::context::Worker;
 use crate::defaults::{ReportedDefaults, RestoringLogin, SessionDefaults};
 use crate::limits::FRESHNESS_HOLD;
 use crate::login::Relogin;
-use crate::server::connection::{ReadyServer, ServerConnection, check_out};
+use crate::pool::seat::PoolSeat;
+use crate::pool::start::PoolStart;
+use crate::server::connection::{ReadyServer, check_out};
+use crate::pool::connection::ServerConnection;
+use crate::server::pooled::{LastServer, Pooled, PooledClient};
 use crate::server::refused::{RefusedBy, take_planned};
 use crate::server::take::{ChoiceReason, LoginAs, Move, Search, ServerCriteria, TakeError};
 use trunkline_telemetry::metrics::{Label, MoveCause, MoveKind, MoveOutcome};
@@ -62,6 +67,10 @@ pub(super) struct NextLogin {
     own: SessionDefaults,
     told: ReportedDefaults,
     state: SessionState,
+    seat: Option<Rc<PoolSeat>>,
+    /// Where it gave a connection back to the pools.
+    last: Option<LastServer>,
+    start: Option<PoolStart>,
 }
 
 impl NextLogin {
@@ -71,13 +80,18 @@ impl NextLogin {
     }
 
     /// Takes a server in place of the one that the session has left.
-    async fn take(self, left: Option<Move>) -> Result<ReadyServer, TakeError> {
+    async fn take(mut self, left: Option<Move>) -> Result<ReadyServer, TakeError> {
+        let (seat, last, start) = (self.seat.take(), self.last, self.start.take());
+        let own = self.own.clone();
         let take = async |worker: &Worker, criteria, who: LoginAs<'_>, wanted: &SessionState| {
             let mut search = match left {
                 Some(left) => Search::for_move(worker, criteria, left),
                 None => Search::new(worker, criteria),
             };
-            check_out(&mut search, who, wanted).await
+            let names = who.restoring.map_or([""; 2], |restoring| restoring.names);
+            let who_is_it = PooledClient::Going { own: &own, last };
+            let pooled = seat.as_ref().map(|seat| Pooled { seat, names, who: who_is_it, start });
+            check_out(&mut search, who, wanted, pooled).await
         };
         self.search(take).await
     }
@@ -106,7 +120,7 @@ impl NextLogin {
         self,
         take: impl AsyncFnOnce(&Worker, ServerCriteria, LoginAs<'_>, &SessionState) -> T,
     ) -> T {
-        let NextLogin { worker, criteria, relogin, info, own, told, state } = self;
+        let NextLogin { worker, criteria, relogin, info, own, told, state, .. } = self;
         let names: [&str; 2] = [&info.user, &info.database];
         let restoring = RestoringLogin { defaults: &worker.shared.defaults, own, told, names };
         let Relogin { startup, credentials, .. } = &*relogin;
@@ -137,22 +151,38 @@ impl Attachment {
 impl Relay {
     /// Waits, without a server, until the client sends something.
     pub(super) fn wait_for_client(&mut self, cx: &mut Context<'_>) -> Next {
+        let start = match self.try_pool() {
+            Tried::Done(next) => return next,
+            Tried::Start(start) => Some(start),
+            Tried::Nothing => None,
+        };
         if !self.to_server.input.has_read_ahead() {
             let mut byte = [0_u8; 1];
             // Only peeked at: the client's bytes are read when there is a server to send them to.
             match self.client.poll_peek(cx, &mut byte) {
-                Poll::Pending => return Next::Wait,
+                Poll::Pending => {
+                    self.put_back(start);
+                    return Next::Wait;
+                }
                 // The client closed its sending side, and may still read the bytes that are pending for it.
-                Poll::Ready(Ok(0)) => return Next::End(self.say(&[])),
-                Poll::Ready(Err(_broken)) => return Next::End(Ending::Silent),
+                Poll::Ready(Ok(0)) => {
+                    self.put_back(start);
+                    return Next::End(self.say(&[]));
+                }
+                Poll::Ready(Err(_broken)) => {
+                    self.put_back(start);
+                    return Next::End(Ending::Silent);
+                }
                 // A Terminate needs no server.
                 Poll::Ready(Ok(_)) if byte[0] == b'X' && self.to_server.input.held().is_empty() => {
+                    self.put_back(start);
                     return Next::End(Ending::Silent);
                 }
                 Poll::Ready(Ok(_)) => {}
             }
         }
-        let Some(next) = self.next_login() else { return Next::End(Ending::Silent) };
+        let Some(mut next) = self.next_login() else { return Next::End(Ending::Silent) };
+        next.start = start;
         self.context.own = next.own.clone();
         let search = Box::pin(next.take(self.context.left));
         self.server = Attachment::Taking(Taking { search, since: Instant::now() });
@@ -168,7 +198,8 @@ impl Relay {
         own.settle(&self.worker.shared.defaults, [&info.user, &info.database], &told);
         let (worker, criteria, state) =
             (Rc::clone(&self.worker), self.context.criteria.clone(), self.session.state());
-        Some(NextLogin { worker, criteria, relogin, info, own, told, state })
+        let (seat, last) = (self.context.seat.clone(), self.context.last);
+        Some(NextLogin { worker, criteria, relogin, info, own, told, state, seat, last, start: None })
     }
 
     pub(super) fn poll_taking(&mut self, cx: &mut Context<'_>) -> Next {
@@ -208,9 +239,16 @@ impl Relay {
         }
         let now = Instant::now();
         let role = role_of(&self.worker, server.lease.server(), login_reply.is_standby);
-        let announce = self.session.differences(&login_reply.messages);
         self.answered_at = now;
-        self.session.server_taken(Arc::clone(&server.name), role, announce);
+        let name = Arc::clone(&server.name);
+        if server.member.is_some() {
+            let announce = self.session.differences_on(&server.state, &login_reply.messages);
+            self.session.connection_taken(name, role, announce, &server.state);
+            self.context.chosen_at = now;
+        } else {
+            let announce = self.session.differences(&login_reply.messages);
+            self.session.server_taken(name, role, announce);
+        }
         self.session.server_process(server.process_id());
         self.session.note_wait(now.saturating_duration_since(since));
         self.context.cancel.set_server(server.key.clone());

@@ -9,7 +9,7 @@ use super::attach::Attachment;
 use super::{Ending, Relay};
 use crate::errors::Refusal;
 use crate::limits::{LOOK_INTERVAL, TICK};
-use crate::server::connection::ServerConnection;
+use crate::pool::connection::ServerConnection;
 use trunkline_telemetry::metrics::MoveCause;
 
 /// How a session is to leave its server.

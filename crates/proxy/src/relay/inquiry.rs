@@ -26,7 +26,7 @@ use trunkline_session::ServerLoss;
 use super::attach::Attachment;
 use super::watch::Pause;
 use super::{ClientState, Ending, Next, Relay};
-use crate::server::connection::ServerConnection;
+use crate::pool::connection::ServerConnection;
 use crate::settings::OnTerminate;
 use trunkline_telemetry::metrics::RepeatCause;
 

@@ -10,7 +10,7 @@ use trunkline_session::{FatalOrigin, LossPlan, RecoveryOptions, ServerLoss};
 use super::attach::{Attachment, MoveReason};
 use super::{ClientState, Ending, Relay};
 use crate::errors::code_of;
-use crate::server::connection::ServerConnection;
+use crate::pool::connection::ServerConnection;
 use crate::server::take::TakeError;
 use trunkline_telemetry::metrics::{
     FailoverCause, Label, LossCause, MoveCause, RepeatCause, TerminationCause,

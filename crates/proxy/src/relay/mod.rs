@@ -23,6 +23,7 @@ mod end;
 mod inquiry;
 mod lost;
 mod planned;
+mod pooled;
 mod pump;
 mod record;
 mod repeat;
@@ -40,7 +41,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use bytes::Bytes;
 use trunkline_net::Transport;
+use trunkline_pool::CarriedState;
 use trunkline_session::{Journal, ServerRole, Session};
 
 use self::attach::{Attachment, MoveReason, count_arrival};
@@ -52,7 +55,9 @@ use crate::cancel::CancelHandle;
 use crate::context::{Live, SlotGuard, Slots, Worker, log_connection};
 use crate::defaults::SessionDefaults;
 use crate::login::{NewSession, Relogin};
-use crate::server::connection::ServerConnection;
+use crate::pool::seat::PoolSeat;
+use crate::pool::connection::ServerConnection;
+use crate::server::pooled::LastServer;
 use crate::server::take::{Move, ServerCriteria};
 use crate::settings::Retry;
 use crate::snapshots::{ClientGroup, ExportedSnapshot};
@@ -105,6 +110,16 @@ struct SessionContext {
     cancel: CancelHandle,
     criteria: ServerCriteria,
     relogin: Option<Rc<Relogin>>,
+    /// Its place among the clients of its pools.
+    seat: Option<Rc<PoolSeat>>,
+    /// Where it last gave a connection back to the pools.
+    last: Option<LastServer>,
+    /// What the next connection from the pools is to be like.
+    carried: CarriedState,
+    /// When it came to the server that it is on.
+    chosen_at: Instant,
+    /// It is woken once the defaults of its login have been read.
+    awaits_look: bool,
     /// The defaults of its first login.
     own: SessionDefaults,
     /// The server that the session was on, while it has none.
@@ -140,6 +155,10 @@ impl Relay {
         let mut session = Session::new(record::session_settings(&worker, &live, &new_session, role), now)
             .with_functions(new_session.functions.clone());
         session.process_at_login(new_session.info.process_id);
+        if new_session.server.member.is_some() {
+            let ServerConnection { name, state, .. } = &new_session.server;
+            session.connection_taken(Arc::clone(name), role, Bytes::new(), state);
+        }
         let is_replication = new_session.is_replication;
         let NewSession {
             permit,
@@ -150,6 +169,7 @@ impl Relay {
             server_read_ahead,
             client_read_ahead,
             relogin,
+            seat,
             retry,
             group,
             ..
@@ -160,17 +180,20 @@ impl Relay {
         count_arrival(&worker, id);
         client.change_reader();
         slot.set_place(relogin.as_ref().and_then(|_| criteria.place_on(id)));
-        let own = SessionDefaults::at_login(
-            &worker.shared.defaults,
-            id,
-            server.since,
-            [&info.user, &info.database],
-        );
+        let own = server.own.as_deref().cloned().unwrap_or_else(|| {
+            let names: [&str; 2] = [&info.user, &info.database];
+            SessionDefaults::at_login(&worker.shared.defaults, id, server.since, names)
+        });
         let context = SessionContext {
             info,
             cancel,
             criteria,
             relogin,
+            seat: seat.map(Rc::new),
+            last: None,
+            carried: CarriedState::default(),
+            chosen_at: now,
+            awaits_look: false,
             own,
             left: None,
             moving: None,
@@ -292,10 +315,10 @@ impl Relay {
 
     /// Completes the records of the session, and gives its resources back.
     fn finish(&mut self) {
+        let left = self.state_left();
         self.record(|session, recorder| session.finish(Instant::now(), recorder));
         self.journal.close(&mut self.worker.journals.borrow_mut());
-        // The session does not continue on another server, so what it has seen does not matter.
-        let _last = self.release();
+        self.give_back(left);
         let info = &self.context.info;
         log_connection!(
             self.live.session.logs_disconnections,

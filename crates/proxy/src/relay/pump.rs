@@ -14,9 +14,12 @@ use super::attach::Attachment;
 use super::buffer::Chunk;
 use super::{ClientState, Ending, Next, Relay, record};
 use crate::limits::{READ_COST_BYTES, RELAY_BUDGET_BYTES};
-use crate::server::connection::ServerConnection;
+use crate::pool::connection::ServerConnection;
 use crate::settings::Retry;
 use trunkline_telemetry::metrics::LossCause;
+
+/// A client's goodbye, as it comes from one that is idle.
+const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
 
 impl Relay {
     /// Client to server, until the client has nothing more or the server takes nothing more.
@@ -38,12 +41,16 @@ impl Relay {
             };
             let length = match chunk {
                 Chunk::Bytes(length) => length,
+                Chunk::Eof if self.keeps_server_without_client() => return Next::End(Ending::Silent),
                 Chunk::Eof => {
                     self.client_left();
                     continue;
                 }
                 Chunk::Broken => return Next::End(Ending::Silent),
             };
+            if buffer[..length] == TERMINATE && self.keeps_server_without_client() {
+                return Next::End(Ending::Silent);
+            }
             let now = Instant::now();
             self.idle_since = None;
             if self.session.is_before_request() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use trunkline_session::{
-    Completion, Fingerprint, LoginParameters, Mobility, ReportTiming, ServerRole, Session, SessionSettings,
+    Completion, Fingerprint, Mobility, ReportTiming, ServerRole, Session, SessionSettings,
     Sink, StatementRecord, Tracking,
 };
 use trunkline_tls::Negotiated;
@@ -13,7 +13,7 @@ use super::Relay;
 use super::attach::Attachment;
 use crate::context::{Live, Worker};
 use crate::login::NewSession;
-use crate::server::connection::ServerConnection;
+use crate::pool::connection::ServerConnection;
 use crate::speeds::Speeds;
 use trunkline_telemetry::metrics::{RefusalReason, StatementPhase, ThreadMetrics};
 use trunkline_telemetry::sessions::SessionInfo;
@@ -102,17 +102,8 @@ pub(super) fn session_settings(
         tracking: if new_session.is_replication { Tracking::Opaque } else { Tracking::Full },
         mobility: if new_session.relogin.is_some() { Mobility::Movable } else { Mobility::Fixed },
         role,
-        parameters: shared_parameters(worker, &new_session.parameters),
+        parameters: worker.shared_parameters(&new_session.parameters),
     }
-}
-
-/// The parameters reported at the login. Sessions with equal parameters share one copy of some 350 bytes.
-fn shared_parameters(worker: &Worker, told: &[u8]) -> Arc<LoginParameters> {
-    let mut last = worker.parameters.borrow_mut();
-    if last.messages() != told {
-        *last = Arc::new(LoginParameters::new(told));
-    }
-    Arc::clone(&last)
 }
 
 pub(super) fn count_refusal(worker: &Worker, reason: RefusalReason) {

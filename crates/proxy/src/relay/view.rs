@@ -8,7 +8,7 @@ use trunkline_session::PinReason;
 
 use super::Relay;
 use super::attach::Attachment;
-use crate::server::connection::ServerConnection;
+use crate::pool::connection::ServerConnection;
 use crate::server::refused::in_words;
 use trunkline_telemetry::metrics::MoveRefusal;
 use trunkline_telemetry::sessions::{Activity, SessionRow};

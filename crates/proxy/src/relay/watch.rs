@@ -17,7 +17,7 @@ use super::{Ending, Relay};
 use crate::context::{Order, Slot};
 use crate::errors::{IdleLimit, Refusal};
 use crate::limits::{FAREWELL_PATIENCE, TICK};
-use crate::server::connection::ServerConnection;
+use crate::pool::connection::ServerConnection;
 use crate::settings::OnLagging;
 use trunkline_telemetry::metrics::{IneligibleState, MoveCause};
 
@@ -207,6 +207,9 @@ impl Relay {
         }
         if self.context.own.is_asked() {
             self.take_defaults();
+        }
+        if self.context.seat.is_some() {
+            self.give_back_at_rest();
         }
         match self.watch.must_leave {
             Some(planned) if self.is_idle() => self.depart(cx, planned),

@@ -6,7 +6,9 @@ use trunkline_net::Transport;
 use trunkline_session::{Alignment, AlignmentError, Position, PositionReader, ask_position};
 
 use super::connection::ReadyServer;
+use super::login::LoginReply;
 use crate::client::messages::ReadError;
+use crate::pool::connection::ServerConnection;
 
 /// Bytes read from the socket at once: the answers to an alignment are short.
 const READ_BYTES: usize = 4 * 1024;
@@ -65,6 +67,19 @@ pub(super) async fn align(
         }
         read_more(&mut taken.server.stream, &mut buffer).await?;
     }
+}
+
+/// The same on a connection that no session has. Returns the ParameterStatus messages, too.
+pub(crate) async fn run(
+    server: ServerConnection,
+    alignment: &Alignment,
+) -> Result<(ServerConnection, BytesMut), AlignError> {
+    let mut taken = ReadyServer::new(server, LoginReply::default());
+    let _untold = align(&mut taken, alignment, Ask::Nothing).await?;
+    if !taken.login_reply.read_ahead.is_empty() {
+        return Err(AlignError::Lost(ReadError::Closed));
+    }
+    Ok((taken.server, taken.login_reply.messages))
 }
 
 /// Queries the server's WAL position.

@@ -1,45 +1,23 @@
 //! A connection to a server, which a session checks out, has to itself, and checks in.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::BytesMut;
 use trunkline_auth::credentials::ServerLeg;
 use trunkline_codec::ids::{ProcessId, SecretKey};
-use trunkline_codec::write;
-use trunkline_net::Transport;
 use trunkline_reactor::timer;
-use trunkline_routing::Lease;
 use trunkline_session::{ConnectionState, SessionState};
-use trunkline_topology::{Address, Postmaster};
+use trunkline_topology::Address;
 
 use super::login::{LoginError, LoginReply};
 use super::means::LoginMeans;
 use super::patience::answered;
+use super::pooled::{FromPool, Pooled};
 use super::restore::{LoginAs, log_in};
 use super::take::{ChoiceReason, Search, TakeError};
 use crate::cancel::ServerCancelKey;
 use crate::net::{Connector, ServerPlace, TlsPlace};
-
-/// A connection to a server.
-#[derive(Debug)]
-pub(crate) struct ServerConnection {
-    /// Its place in the balance, for as long as it exists.
-    pub(crate) lease: Lease,
-    pub(crate) name: Arc<str>,
-    pub(crate) address: Address,
-    /// How it is spoken to by TLS, if it may be.
-    pub(crate) tls: Option<Arc<TlsPlace>>,
-    /// The postmaster at that address according to health.
-    pub(crate) postmaster: Option<Postmaster>,
-    pub(crate) stream: Transport,
-    /// When it was begun, before the login.
-    pub(crate) since: Instant,
-    /// What cancels its query, once it is logged in; `None` if the server sent no key.
-    pub(crate) key: Option<Arc<ServerCancelKey>>,
-    /// What it has of the state of the session that it was checked out for.
-    pub(super) state: ConnectionState,
-}
+use crate::pool::connection::ServerConnection;
 
 /// A connection that is checked out, logged in and ready for the session.
 #[derive(Debug)]
@@ -50,11 +28,6 @@ pub(crate) struct ReadyServer {
 }
 
 impl ServerConnection {
-    /// Its process; `None` if the server sent no key.
-    pub(crate) fn process_id(&self) -> Option<ProcessId> {
-        self.key.as_ref().map(|key| key.process_id)
-    }
-
     /// How its query is canceled: as it was reached itself. Source: PostgreSQL 17, fe-cancel.c.
     fn cancel_key(&self, (process_id, key): (ProcessId, SecretKey)) -> Arc<ServerCancelKey> {
         let tls = self.tls.clone().filter(|_| self.stream.is_encrypted());
@@ -97,25 +70,15 @@ impl ServerConnection {
             }
         }
     }
-
-    /// Sends a Terminate: no other session may have the connection.
-    pub(crate) fn check_in(self) {
-        self.terminate();
-    }
-
-    /// Sends a Terminate to the server.
-    pub(super) fn terminate(&self) {
-        let mut goodbye = BytesMut::new();
-        write::terminate(&mut goodbye);
-        // If the socket does not take the five bytes, closing it is enough.
-        let _ = self.stream.try_write_last(&goodbye);
-    }
 }
 
 impl ReadyServer {
     /// A connection whose login is complete.
     pub(crate) fn new(mut server: ServerConnection, mut login_reply: LoginReply) -> Self {
-        server.key = login_reply.key.take().map(|key| server.cancel_key(key));
+        if let Some(key) = login_reply.key.take() {
+            server.key = Some(server.cancel_key(key));
+        }
+        server.is_standby = login_reply.is_standby.or(server.is_standby);
         Self { server, login_reply, choice: ChoiceReason::Regular }
     }
 }
@@ -140,18 +103,31 @@ async fn log_in_either_way(
     }
 }
 
-/// Checks a connection out: finds a server, logs in to it as the session's user and brings it to the session's state
-/// `wanted`. Its lifetime is that of the session's stay: each check-out logs in.
+/// Checks a connection out for the session's user and brings it to the session's state `wanted`: an idle one of the pools
+/// if the session has a seat there, else one that is connected to and logged in to.
 pub(crate) async fn check_out(
     search: &mut Search<'_>,
     who: LoginAs<'_>,
     wanted: &SessionState,
+    mut pooled: Option<Pooled<'_>>,
 ) -> Result<ReadyServer, TakeError> {
     let timeout = search.worker.shared.live().timeouts.connect;
     let connector = &search.worker.connector;
     let mut means = LoginMeans::new(search.worker, who).await;
     loop {
-        let mut server = search.connect().await?;
+        let (mut server, place) = match &mut pooled {
+            None => (search.connect().await?, None),
+            Some(pooled) => match search.from_pool(pooled, wanted).await? {
+                FromPool::New(server, place) => (*server, Some(place)),
+                FromPool::Idle(server, check) => {
+                    search.must_show(pooled.last(), server.lease.server());
+                    match search.align_idle(*server, wanted, check, timeout).await? {
+                        Some(taken) => return Ok(taken),
+                        None => continue,
+                    }
+                }
+            },
+        };
         let id = server.lease.server();
         let who = means.who();
         let logged_in = log_in_either_way(connector, &mut server, who, timeout);
@@ -160,7 +136,12 @@ pub(crate) async fn check_out(
                 if !search.is_as_wanted(&server, &login_reply) {
                     continue;
                 }
-                server.state = who.connection_state();
+                let parameters = search.worker.shared_parameters(&login_reply.messages);
+                server.state = ConnectionState::logged_in(who.has_login_timeout(), parameters);
+                if let (Some(pooled), Some(place)) = (&pooled, place) {
+                    search.must_show(pooled.last(), id);
+                    search.joins_pool(&mut server, place, pooled);
+                }
                 let taken = ReadyServer::new(server, login_reply);
                 if let Some(taken) = search.align(taken, wanted, timeout).await? {
                     return Ok(taken);

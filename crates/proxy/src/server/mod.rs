@@ -1,12 +1,13 @@
 //! The server side of a session: choosing a server, connecting to it, and logging in as the session's user.
 
-mod align;
+pub(crate) mod align;
 pub(crate) mod connection;
 mod freshness;
 pub(crate) mod login;
 mod means;
 mod mechanism;
 pub(crate) mod patience;
+pub(crate) mod pooled;
 pub(crate) mod refused;
 mod restore;
 mod role;

@@ -11,7 +11,8 @@ use trunkline_session::SessionState;
 use trunkline_telemetry::metrics::{FailoverCause, MoveRefusal};
 use trunkline_topology::{ServerId, ServerStatus, Snapshot, State};
 
-use super::connection::{ReadyServer, ServerConnection, check_out};
+use super::connection::{ReadyServer, check_out};
+use crate::pool::connection::ServerConnection;
 use super::login::{LoginError, LoginReply};
 use super::restore::LoginAs;
 use super::take::{Move, Search, ServerCriteria, TakeError};
@@ -100,7 +101,7 @@ pub(crate) async fn take_planned(
     wanted: &SessionState,
 ) -> Result<ReadyServer, Vec<RefusedBy>> {
     let deadline = search.deadline;
-    match timer::timeout_at(deadline, check_out(&mut search, who, wanted)).await {
+    match timer::timeout_at(deadline, check_out(&mut search, who, wanted, None)).await {
         Ok(Ok(taken)) => return Ok(taken),
         Ok(Err(TakeError::NoServer(_) | TakeError::Refused(_))) => {}
         Err(_elapsed) => {

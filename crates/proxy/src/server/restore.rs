@@ -13,10 +13,9 @@ use trunkline_codec::scan::{Piece, ScanPhase, Scanner};
 use trunkline_codec::startup::StartupMessage;
 use trunkline_codec::write;
 use trunkline_reactor::timer;
-use trunkline_session::ConnectionState;
 use trunkline_tls::connect::Encryption;
 
-use super::connection::ServerConnection;
+use crate::pool::connection::ServerConnection;
 use super::login::{self, LoginError, LoginReply};
 use super::refused::is_servers_own_trouble;
 use crate::client::messages::ReadError;
@@ -39,10 +38,10 @@ pub(crate) struct LoginAs<'a> {
 }
 
 impl LoginAs<'_> {
-    /// What a connection has once it is logged in.
-    pub(super) fn connection_state(&self) -> ConnectionState {
+    /// Whether the login brings a statement_timeout, of its startup packet or of defaults.
+    pub(super) fn has_login_timeout(&self) -> bool {
         let has_timeout = |restoring: &RestoringLogin<'_>| restoring.own.has_statement_timeout(self.startup);
-        ConnectionState { has_login_timeout: self.restoring.is_some_and(has_timeout) }
+        self.restoring.is_some_and(has_timeout)
     }
 }
 

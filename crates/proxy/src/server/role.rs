@@ -8,7 +8,7 @@ use std::time::Duration;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_topology::Role;
 
-use super::connection::ServerConnection;
+use crate::pool::connection::ServerConnection;
 use super::login::LoginError;
 use super::take::Search;
 use crate::limits::{ROLE_LOOKS_MAX, ROLE_PAUSE};

@@ -16,7 +16,8 @@ use trunkline_routing::{Attached, Candidate, Eligible, Lease, Rules, TargetSessi
 use trunkline_topology::{Address, Postmaster, ServerId, Snapshot};
 
 use super::align::{AlignError, Ask, align, position};
-use super::connection::{ReadyServer, ServerConnection};
+use super::connection::ReadyServer;
+use crate::pool::connection::ServerConnection;
 pub(crate) use super::freshness::Move;
 use super::login::LoginError;
 use super::patience::answered;
@@ -172,47 +173,70 @@ impl<'a> Search<'a> {
                 self.wait_for_news().await?;
                 continue;
             };
-            let Chosen { lease, name, address, tls, postmaster } = chosen;
-            if !self.wait_for_turn(lease.server()).await? {
-                continue;
+            if let Some(server) = self.connect_chosen(chosen).await? {
+                return Ok(server);
             }
-            self.attempts += 1;
-            self.asked = Some(lease.server());
-            self.worker.shared.defaults.before_login(lease.server()).await;
-            let (since, timeout) = (Instant::now(), self.worker.shared.live().timeouts.connect);
-            let connecting = self
-                .worker
-                .connector
-                .connect(ServerPlace { address: &address, tls: tls.as_deref() }, timeout);
-            let connected = answered(&self.worker.shared.health, lease.server(), timeout, connecting).await;
-            let connected = connected.flatten();
-            self.count_handshake(tls.is_some(), &connected);
-            match connected {
-                Ok(stream) => {
-                    let (key, state) = (None, ConnectionState::default());
-                    return Ok(ServerConnection {
-                        lease,
-                        name,
-                        address,
-                        tls,
-                        postmaster,
-                        stream,
-                        since,
-                        key,
-                        state,
-                    });
-                }
-                Err(error) => {
-                    log_attempt!(
-                        self, info, server.name = %name, server.addr = %address, %error,
-                        "could not connect to the server, trying another"
-                    );
-                    let (cause, reason) = match error.kind() {
-                        io::ErrorKind::TimedOut => (FailoverCause::ConnectTimeout, MoveRefusal::Timeout),
-                        _ => (FailoverCause::ConnectFailed, MoveRefusal::Lost),
-                    };
-                    self.failed(lease.server(), PassiveFailure::ConnectFailed, cause, reason);
-                }
+        }
+    }
+
+    /// Connects to this server; `None` when it failed, or the verdicts have changed.
+    pub(super) async fn connect_to(&mut self, id: ServerId) -> Result<Option<ServerConnection>, TakeError> {
+        self.asked = None;
+        let (shared, live) = (&self.worker.shared, self.worker.shared.live());
+        let snapshot = shared.health.load();
+        let mut servers = self.candidates(&snapshot, &live);
+        servers.retain(|candidate| candidate.id == id);
+        let lease = self.criteria.listener.balancer.choose(&servers, &self.excluded);
+        match lease.and_then(|lease| self.chosen(lease, &snapshot, &live)) {
+            Some(chosen) => self.connect_chosen(chosen).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn connect_chosen(&mut self, chosen: Chosen) -> Result<Option<ServerConnection>, TakeError> {
+        let Chosen { lease, name, address, tls, postmaster } = chosen;
+        if !self.wait_for_turn(lease.server()).await? {
+            return Ok(None);
+        }
+        self.attempts += 1;
+        self.asked = Some(lease.server());
+        self.worker.shared.defaults.before_login(lease.server()).await;
+        let (since, timeout) = (Instant::now(), self.worker.shared.live().timeouts.connect);
+        let place = ServerPlace { address: &address, tls: tls.as_deref() };
+        let connecting = self.worker.connector.connect(place, timeout);
+        let connected = answered(&self.worker.shared.health, lease.server(), timeout, connecting).await;
+        let connected = connected.flatten();
+        self.count_handshake(tls.is_some(), &connected);
+        match connected {
+            Ok(stream) => {
+                let (key, state) = (None, ConnectionState::default());
+                let (is_standby, own, member) = (None, None, None);
+                Ok(Some(ServerConnection {
+                    lease,
+                    name,
+                    address,
+                    tls,
+                    postmaster,
+                    stream,
+                    since,
+                    key,
+                    state,
+                    is_standby,
+                    own,
+                    member,
+                }))
+            }
+            Err(error) => {
+                log_attempt!(
+                    self, info, server.name = %name, server.addr = %address, %error,
+                    "could not connect to the server, trying another"
+                );
+                let (cause, reason) = match error.kind() {
+                    io::ErrorKind::TimedOut => (FailoverCause::ConnectTimeout, MoveRefusal::Timeout),
+                    _ => (FailoverCause::ConnectFailed, MoveRefusal::Lost),
+                };
+                self.failed(lease.server(), PassiveFailure::ConnectFailed, cause, reason);
+                Ok(None)
             }
         }
     }
@@ -231,7 +255,7 @@ impl<'a> Search<'a> {
 
     /// The servers that may be asked now, those that failed a moment ago included. The primary stands in for standbys
     /// once all of them have refused the session.
-    fn candidates(&self, snapshot: &Snapshot, live: &Live) -> Vec<Candidate> {
+    pub(super) fn candidates(&self, snapshot: &Snapshot, live: &Live) -> Vec<Candidate> {
         let attached = &self.worker.shared.attached;
         let mut servers = self.criteria.eligible(snapshot, live, attached).servers;
         servers.retain(|candidate| self.can_be_asked(snapshot, candidate.id));
@@ -260,7 +284,6 @@ impl<'a> Search<'a> {
         let shared = &self.worker.shared;
         let snapshot = shared.health.load();
         let live = shared.live();
-        let rules = self.criteria.rules(&live);
         let mut servers = self.candidates(&snapshot, &live);
         let balancer = &self.criteria.listener.balancer;
         let lease = match self.moving {
@@ -270,6 +293,12 @@ impl<'a> Search<'a> {
             }
             Some(moving) => balancer.choose_for_move(&self.for_moving(&snapshot, servers, &moving), &[])?,
         };
+        self.chosen(lease, &snapshot, &live)
+    }
+
+    /// Where the server of this place is, and how it is spoken to.
+    fn chosen(&self, lease: Lease, snapshot: &Snapshot, live: &Live) -> Option<Chosen> {
+        let rules = self.criteria.rules(live);
         let server = snapshot.server(lease.server())?;
         let address = server.address.clone()?;
         let stands_in = rules.stands_in(server);
@@ -307,7 +336,7 @@ impl<'a> Search<'a> {
     }
 
     /// Returns when it is worth trying again.
-    async fn wait_for_news(&mut self) -> Result<(), TakeError> {
+    pub(super) async fn wait_for_news(&mut self) -> Result<(), TakeError> {
         let now = Instant::now();
         if now >= self.deadline {
             return Err(self.give_up());

@@ -4,6 +4,7 @@
 //! with the fewest (`accept`); health changes and shutdown reach sessions through their slots.
 
 mod accept;
+mod pools;
 mod rebalance;
 
 use std::io;
@@ -70,7 +71,8 @@ async fn run(
     let mut health = worker.shared.health.changed();
     let mut tick = Ticker::every(TICK);
     let mut rebalance = Ticker::every(REBALANCE_INTERVAL);
-    let Inbox { mut handoffs, questions, mut listeners } = inbox;
+    let Inbox { mut handoffs, questions, mut listeners, pool_mail } = inbox;
+    trunkline_reactor::spawn(pools::read_mail(Rc::clone(&worker), pool_mail));
     trunkline_reactor::spawn(answer(Rc::clone(&worker), questions));
     loop {
         tokio::select! {
@@ -80,10 +82,16 @@ async fn run(
             },
             Some(change) = listeners.recv() => accepting.change(&worker, change),
             changed = health.changed() => match changed {
-                Ok(()) => worker.slots.order_all(Order::Recheck),
+                Ok(()) => {
+                    pools::look(&worker);
+                    worker.slots.order_all(Order::Recheck);
+                }
                 Err(_gone) => return,
             },
-            () = tick.tick() => worker.slots.wake_due(Instant::now()),
+            () = tick.tick() => {
+                pools::tick(&worker);
+                worker.slots.wake_due(Instant::now());
+            }
             () = rebalance.tick() => rebalance::round(&worker),
             changed = phase.changed() => {
                 if changed.is_err() { return }
@@ -96,6 +104,7 @@ async fn run(
     drop(accepting);
     drop(handoffs);
     wind_down(&worker, phase.clone()).await;
+    pools::close_all(&worker);
     last_words(&worker, &phase).await;
 }
 

@@ -18,7 +18,7 @@ use super::servers::Servers;
 use crate::login::{self, NewSession};
 use crate::relay::attach::Attachment;
 use crate::relay::{Ending, Relay, close};
-use crate::server::connection::ServerConnection;
+use crate::pool::connection::ServerConnection;
 use crate::settings::{OnTerminate, Settings};
 use crate::testing::{CLIENT, TestWorker, settings, standbys};
 

@@ -1,0 +1,39 @@
+//! The place of a client among those of its pools.
+
+use trunkline_codec::startup::StartupMessage;
+use trunkline_pool::{PoolMode, ServerReuse};
+
+use super::request::{StartupRequest, shown};
+use super::LoginFailure;
+use crate::context::Worker;
+use crate::errors::Refusal;
+use crate::pool::seat::PoolSeat;
+use crate::server::connection::ReadyServer;
+use crate::settings::AddHost;
+
+/// Takes a place for a client that has proved who it is; `None` for one that has its server connections to itself.
+pub(super) fn seat(
+    worker: &Worker,
+    request: &StartupRequest,
+    startup: &StartupMessage,
+) -> Result<Option<PoolSeat>, LoginFailure> {
+    let live = worker.shared.live();
+    let (user, database) = (shown(&request.user), shown(&request.database));
+    let listener = request.criteria.listener.settings.options.pool_mode;
+    let mode = live.pool.mode_of(listener, &user, &database);
+    let shares = mode == PoolMode::Transaction || live.pool.server_reuse == ServerReuse::On;
+    // The name of each client would make each its own pool.
+    let is_shown = request.criteria.listener.settings.options.application_name_add_host == AddHost::On;
+    if !shares || is_shown || request.is_replication || !request.is_in_utf8() {
+        return Ok(None);
+    }
+    let seat = PoolSeat::join(&worker.shared.pools, mode, [&user, &database], startup);
+    seat.map(Some).map_err(|refusal| Refusal::Pool { why: refusal.to_string() }.into())
+}
+
+/// What the client is told of a connection that another client has logged in to.
+pub(super) fn tell_login(taken: &mut ReadyServer) {
+    if taken.server.member.is_some() {
+        taken.login_reply.messages = taken.server.state.parameter_messages(&taken.login_reply.messages);
+    }
+}

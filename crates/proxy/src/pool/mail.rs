@@ -1,0 +1,33 @@
+//! What workers tell each other about connections.
+
+use tokio::sync::{mpsc, oneshot};
+use trunkline_pool::{CloseReason, ConnectionToken};
+
+use super::connection::ReleasedConnection;
+
+/// One message to a worker.
+#[derive(Debug)]
+pub(crate) enum PoolMail {
+    /// The wait of this client is over.
+    Granted { client: u64 },
+    /// This idle connection is to be closed.
+    Close { token: ConnectionToken, reason: CloseReason },
+    /// A client of another worker has got this connection.
+    HandOver { token: ConnectionToken, to: oneshot::Sender<Option<ReleasedConnection>> },
+}
+
+/// The way to one worker. As many messages as there are connections and clients that wait, which are bounded, may be on it.
+#[derive(Clone, Debug)]
+pub(crate) struct PoolMailbox(mpsc::UnboundedSender<PoolMail>);
+
+impl PoolMailbox {
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<PoolMail>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (PoolMailbox(sender), receiver)
+    }
+
+    pub(super) fn send(&self, mail: PoolMail) {
+        // A worker that has ended needs no mail.
+        let _ended = self.0.send(mail);
+    }
+}

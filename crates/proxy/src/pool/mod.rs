@@ -1,0 +1,73 @@
+//! Server connections between two clients: kept, given to whoever asks next, and closed in time.
+//!
+//! `trunkline_pool` decides, for the whole process; here are its lock, the connections themselves, and the mail between
+//! workers. A connection stays with the worker that opened it, whose reactor has its socket, until a client of another
+//! worker gets it.
+//!
+//! - [`connection`]: a connection to a server.
+//! - [`seat`]: a session's place among the clients of its key.
+//! - [`member`]: a connection's place in its pool.
+//! - [`shelf`]: the idle connections of one worker.
+//! - [`start`]: what the pools answer to a client that asks.
+//! - [`mail`]: what workers tell each other.
+
+pub(crate) mod connection;
+pub(crate) mod mail;
+pub(crate) mod member;
+pub(crate) mod seat;
+pub(crate) mod shelf;
+pub(crate) mod start;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use dashmap::DashMap;
+use trunkline_pool::{Effects, Grant, PoolId, PoolSettings, Pools};
+
+use self::mail::{PoolMail, PoolMailbox};
+
+/// The pools of the process, and the way to each worker.
+#[derive(Debug)]
+pub(crate) struct SharedPools {
+    pools: Mutex<Pools>,
+    mailboxes: Vec<PoolMailbox>,
+    /// When a server last let in a client of this key itself.
+    vouched: DashMap<PoolId, Instant>,
+}
+
+impl SharedPools {
+    /// No pools yet. Each worker has one of the mailboxes, in order.
+    pub(crate) fn new(settings: PoolSettings, mailboxes: Vec<PoolMailbox>) -> Arc<Self> {
+        Arc::new(SharedPools { pools: Mutex::new(Pools::new(settings)), mailboxes, vouched: DashMap::new() })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Pools> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the workers what has become of others.
+    pub(crate) fn deliver(&self, effects: Effects) {
+        effects.grants.into_iter().for_each(|grant| self.granted(grant));
+        for closing in effects.close {
+            self.tell(closing.token.worker, PoolMail::Close { token: closing.token, reason: closing.reason });
+        }
+    }
+
+    /// Tells a client that its wait is over.
+    pub(crate) fn granted(&self, grant: Grant) {
+        self.tell(grant.worker, PoolMail::Granted { client: grant.client });
+    }
+
+    /// Sends mail to a worker. One that has ended has no sessions, and its connections are closed.
+    pub(crate) fn tell(&self, worker: u16, mail: PoolMail) {
+        if let Some(mailbox) = self.mailboxes.get(usize::from(worker)) {
+            mailbox.send(mail);
+        }
+    }
+
+    /// Puts other settings in force.
+    pub(crate) fn reconfigure(&self, settings: PoolSettings) {
+        let effects = self.lock().reconfigure(settings, Instant::now());
+        self.deliver(effects);
+    }
+}

@@ -1,0 +1,70 @@
+//! A session's place among the clients of its key.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use trunkline_codec::startup::StartupMessage;
+use trunkline_pool::{PoolId, PoolKey, PoolMode, PoolRefusal};
+
+use super::SharedPools;
+use crate::limits::POOL_VOUCHES;
+
+/// One client of the pools of a key, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct PoolSeat {
+    pools: Arc<SharedPools>,
+    id: PoolId,
+    mode: PoolMode,
+}
+
+impl PoolSeat {
+    /// Joins the pools of this user, database and startup packet.
+    ///
+    /// # Errors
+    /// When there are too many pools.
+    pub(crate) fn join(
+        pools: &Arc<SharedPools>,
+        mode: PoolMode,
+        [user, database]: [&str; 2],
+        startup: &StartupMessage,
+    ) -> Result<Self, PoolRefusal> {
+        let mut rest = BytesMut::new();
+        startup.encode(&mut rest);
+        rest.extend_from_slice(&[u8::from(mode == PoolMode::Transaction)]);
+        let mut hasher = DefaultHasher::new();
+        rest.hash(&mut hasher);
+        let key = PoolKey::new(database, user, hasher.finish(), &rest);
+        let id = pools.lock().join(&key, Instant::now())?;
+        Ok(PoolSeat { pools: Arc::clone(pools), id, mode })
+    }
+
+    /// A server has let a client of this seat in itself.
+    pub(crate) fn vouched_for(&self) {
+        self.pools.vouched.insert(self.id, Instant::now());
+    }
+
+    /// Whether that was so a moment ago: what a server checks only at a login, it has checked then.
+    pub(crate) fn is_vouched_for(&self) -> bool {
+        self.pools.vouched.get(&self.id).is_some_and(|at| at.elapsed() < POOL_VOUCHES)
+    }
+
+    pub(crate) fn pools(&self) -> &Arc<SharedPools> {
+        &self.pools
+    }
+
+    pub(crate) fn id(&self) -> PoolId {
+        self.id
+    }
+
+    pub(crate) fn mode(&self) -> PoolMode {
+        self.mode
+    }
+}
+
+impl Drop for PoolSeat {
+    fn drop(&mut self) {
+        self.pools.lock().leave(self.id);
+    }
+}

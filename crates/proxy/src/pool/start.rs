@@ -1,0 +1,98 @@
+//! What the pools answer to a client that asks, held so that nothing of it is lost when the client goes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+use trunkline_pool::{CheckFirst, CheckOut, Given, PoolAsk, PoolRefusal, Taken, Ticket};
+
+use super::SharedPools;
+use super::connection::{ReleasedConnection, ServerConnection};
+use super::mail::PoolMail;
+use super::member::OpenPlace;
+use super::shelf::Shelf;
+
+/// What a client has got.
+#[derive(Debug)]
+pub(crate) enum PoolStart {
+    /// An idle connection of this worker.
+    Idle(Box<ServerConnection>, CheckFirst),
+    /// An idle connection of another worker, on its way.
+    Coming(oneshot::Receiver<Option<ReleasedConnection>>, CheckFirst),
+    /// A place for a new connection.
+    Open(OpenPlace),
+    /// A place in the queue.
+    Wait(PoolTicket),
+    /// An idle connection that has ended meanwhile.
+    Gone,
+}
+
+/// A place in the queue, given up when dropped.
+#[derive(Debug)]
+pub(crate) struct PoolTicket {
+    pools: Arc<SharedPools>,
+    ticket: Ticket,
+    pub(crate) since: Instant,
+    is_over: bool,
+}
+
+impl PoolStart {
+    /// Asks for a connection.
+    ///
+    /// # Errors
+    /// When too many wait already.
+    pub(crate) fn ask(pools: &Arc<SharedPools>, shelf: &Shelf, ask: &PoolAsk<'_>) -> Result<Self, PoolRefusal> {
+        let now = Instant::now();
+        let answer = pools.lock().check_out(ask, now);
+        match answer {
+            CheckOut::Idle(given) => Ok(Self::given(pools, shelf, ask.worker, given)),
+            CheckOut::Open { place, effects } => {
+                pools.deliver(effects);
+                Ok(PoolStart::Open(OpenPlace::new(pools, place)))
+            }
+            CheckOut::Wait(ticket) => {
+                Ok(PoolStart::Wait(PoolTicket { pools: Arc::clone(pools), ticket, since: now, is_over: false }))
+            }
+            CheckOut::Refused(refusal) => Err(refusal),
+        }
+    }
+
+    fn given(pools: &Arc<SharedPools>, shelf: &Shelf, worker: u16, given: Given) -> Self {
+        let Given { token, check, .. } = given;
+        if token.worker == worker {
+            return match shelf.take(token) {
+                Some(server) => PoolStart::Idle(Box::new(server), check),
+                None => PoolStart::Gone,
+            };
+        }
+        let (to, coming) = oneshot::channel();
+        pools.tell(token.worker, PoolMail::HandOver { token, to });
+        PoolStart::Coming(coming, check)
+    }
+}
+
+impl PoolTicket {
+    /// What the wait has brought; `Err` while it goes on.
+    pub(crate) fn take(mut self, shelf: &Shelf, worker: u16) -> Result<PoolStart, Self> {
+        let taken = self.pools.lock().take(self.ticket, Instant::now());
+        match taken {
+            None => Err(self),
+            Some(taken) => {
+                self.is_over = true;
+                Ok(match taken {
+                    Taken::Idle(given) => PoolStart::given(&self.pools, shelf, worker, given),
+                    Taken::Open(place) => PoolStart::Open(OpenPlace::new(&self.pools, place)),
+                })
+            }
+        }
+    }
+}
+
+impl Drop for PoolTicket {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let effects = self.pools.lock().cancel(self.ticket, Instant::now());
+            self.pools.deliver(effects);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A session that shares server connections: in transaction mode it gives its own back whenever it is idle, and takes one
+//! when its client speaks; in session mode it gives it back at its end.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Instant;
+
+use trunkline_pool::{CarriedState, CheckFirst, PoolMode};
+use trunkline_reactor::{spawn, timer};
+use trunkline_routing::eligible;
+use trunkline_session::{ConnectionState, SessionState, diff};
+
+use super::attach::Attachment;
+use super::{Next, Relay};
+use crate::context::Worker;
+use crate::limits::{POOL_RESET_TIMEOUT, POOL_STAY, TICK};
+use crate::pool::connection::ServerConnection;
+use crate::pool::seat::PoolSeat;
+use crate::pool::start::PoolStart;
+use crate::server::align::run;
+use crate::server::connection::ReadyServer;
+use crate::server::login::LoginReply;
+use crate::server::pooled::{LastServer, ask_last, marks};
+use crate::server::take::ChoiceReason;
+
+/// What the pools have for a session without a wait.
+#[derive(Debug)]
+pub(super) enum Tried {
+    /// Nothing more is to be done now.
+    Done(Next),
+    /// This, with which the search begins.
+    Start(PoolStart),
+    /// The search begins from nothing.
+    Nothing,
+}
+
+impl Relay {
+    /// The session's place among those that have a connection for a transaction only.
+    pub(super) fn seat_in_transaction_mode(&self) -> Option<&Rc<PoolSeat>> {
+        self.context.seat.as_ref().filter(|seat| seat.mode() == PoolMode::Transaction)
+    }
+
+    /// Takes an idle connection to the server that the session was on, if nothing has to be done for that.
+    pub(super) fn try_pool(&mut self) -> Tried {
+        let Some(seat) = self.seat_in_transaction_mode() else { return Tried::Nothing };
+        if !self.to_server.input.has_read_ahead() && !self.client.may_read() {
+            return Tried::Done(Next::Wait);
+        }
+        let Some(last) = self.context.last.filter(|_| self.context.left.is_none()) else { return Tried::Nothing };
+        let snapshot = self.worker.shared.health.load();
+        let stays = last.chosen_at.elapsed() < POOL_STAY
+            && eligible::may_stay(&self.context.criteria.rules(&self.live), &snapshot, last.server);
+        if !stays {
+            return Tried::Nothing;
+        }
+        let start = ask_last(&self.worker, seat, last.server, self.context.carried, self.slot.number());
+        match start {
+            Some(PoolStart::Idle(server, CheckFirst::Unneeded)) if self.is_ready(&server) => {
+                let login_reply = LoginReply { is_standby: server.is_standby, ..LoginReply::default() };
+                let taken = ReadyServer { server: *server, login_reply, choice: ChoiceReason::Regular };
+                self.attach(taken, Instant::now());
+                self.context.chosen_at = last.chosen_at;
+                Tried::Done(Next::Again)
+            }
+            Some(start) => Tried::Start(start),
+            None => Tried::Nothing,
+        }
+    }
+
+    /// Whether an idle connection is as the session left its last one, and alive as far as is known.
+    fn is_ready(&self, server: &ServerConnection) -> bool {
+        let wanted = self.session.state();
+        let snapshot = self.worker.shared.health.load();
+        let address = snapshot.server(server.lease.server()).and_then(|status| status.address.as_ref());
+        address == Some(&server.address)
+            && !server.stream.has_news()
+            && server.state.fits(&wanted)
+            && diff(&server.state, &wanted).is_empty()
+    }
+
+    /// The client has left without a request: what the pools have answered is not needed.
+    pub(super) fn put_back(&self, start: Option<PoolStart>) {
+        if let Some(PoolStart::Idle(server, _)) = start {
+            let (state, defaults) = (server.state.clone(), server.own.as_ref().map_or(0, |own| own.digest()));
+            self.worker.check_in(*server, state, defaults);
+        }
+    }
+
+    /// Gives the connection back, if the session is idle and nothing pins it.
+    #[inline]
+    pub(super) fn give_back_at_rest(&mut self) {
+        if self.seat_in_transaction_mode().is_none() || !self.is_idle() || !self.can_leave() {
+            return;
+        }
+        self.give_back_if_free();
+    }
+
+    fn give_back_if_free(&mut self) {
+        let Attachment::Attached(ServerConnection { member: Some(_), lease, own, .. }) = &self.server else { return };
+        if self.context.own.is_unconfirmed() || self.context.own.is_asked() {
+            return self.await_look();
+        }
+        let (server, must_tell) = (lease.server(), own.as_ref().is_none_or(|own| own.is_unconfirmed()));
+        if !self.to_server.is_flushed() || self.session.has_questions() {
+            return;
+        }
+        let Ok(state) = self.session.check_in_state() else { return };
+        if !self.context.cancel.may_part() {
+            return self.slot.due_by(Instant::now() + TICK);
+        }
+        let (answered_at, chosen_at) = (self.answered_at, self.context.chosen_at);
+        self.context.last = Some(LastServer { server, answered_at, chosen_at });
+        let defaults = self.context.own.digest();
+        self.context.carried =
+            CarriedState { fingerprint: state.fingerprint(), marks: marks(defaults, state.custom_marks()) };
+        let own = must_tell.then(|| Arc::new(self.context.own.clone()));
+        if let Some(mut left) = self.release() {
+            left.own = own.or(left.own);
+            self.worker.check_in(left, state, defaults);
+        }
+    }
+
+    /// Has the session woken once the defaults of its login have been read: until then no other session may have its connection.
+    fn await_look(&mut self) {
+        if std::mem::replace(&mut self.context.awaits_look, true) {
+            return;
+        }
+        let Attachment::Attached(ServerConnection { lease, .. }) = &self.server else { return };
+        let (server, number, worker) = (lease.server(), self.slot.number(), Rc::clone(&self.worker));
+        spawn(async move {
+            let looked = worker.shared.defaults.next_look(server);
+            let _elapsed = timer::timeout(TICK, looked).await;
+            worker.slots.wake(number);
+        });
+    }
+
+    /// Whether the client leaves an idle session, whose server connection another may have: the server is told nothing.
+    #[inline]
+    pub(super) fn keeps_server_without_client(&self) -> bool {
+        self.context.seat.is_some() && self.is_idle()
+    }
+
+    /// What the session leaves on its connection at its end; `None` if no other may have it.
+    pub(super) fn state_left(&self) -> Option<ConnectionState> {
+        self.context.seat.as_ref()?;
+        let is_kept = matches!(&self.server, Attachment::Attached(ServerConnection { member: Some(_), .. }))
+            && self.is_idle()
+            && self.to_server.is_flushed()
+            && !self.watch.is_leaving()
+            && !self.context.own.is_unconfirmed()
+            && !self.context.own.is_asked();
+        is_kept.then(|| self.session.connection_state())
+    }
+
+    /// Gives the connection back at the end of the session, if another may have it.
+    pub(super) fn give_back(&mut self, state: Option<ConnectionState>) {
+        let may_part = state.is_some() && self.context.cancel.may_part();
+        let mode = self.context.seat.as_ref().map(|seat| seat.mode());
+        let Some(mut server) = self.release() else { return };
+        let (Some(state), Some(mode), true) = (state, mode, may_part) else { return };
+        let defaults = self.context.own.digest();
+        server.own = Some(Arc::new(self.context.own.clone()));
+        match mode {
+            PoolMode::Transaction if state.tainted().is_none() => self.worker.check_in(server, state, defaults),
+            // Its client is the only one that it was pinned for.
+            PoolMode::Transaction | PoolMode::Session => {
+                spawn(reset(Rc::clone(&self.worker), server, state, defaults));
+            }
+        }
+    }
+}
+
+/// Has the connection forget its session, and gives it back; closes it where that cannot be done.
+async fn reset(worker: Rc<Worker>, server: ServerConnection, state: ConnectionState, defaults: u32) {
+    let is_clean = state.tainted().is_none() && diff(&state, &SessionState::new()).is_empty();
+    if is_clean {
+        return worker.check_in(server, state, defaults);
+    }
+    let Some(mut after) = state.after_discard_all() else { return server.terminate() };
+    server.stream.change_reader();
+    let name = Arc::clone(&server.name);
+    match timer::timeout(POOL_RESET_TIMEOUT, run(server, &ConnectionState::reset())).await {
+        Ok(Ok((server, reported))) => {
+            after.reported(&reported);
+            worker.check_in(server, after, defaults);
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(server.name = %name, %error, "a server connection could not be reset for its next client, it is closed");
+        }
+        Err(_elapsed) => {
+            tracing::warn!(server.name = %name, "a server connection was not reset in time for its next client, it is closed");
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Takes server connections from the pools, and gives them back.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use trunkline_pool::{CarriedState, CheckFirst, CheckIn, CheckedIn, CloseReason, PoolAsk};
+use trunkline_reactor::timer;
+use trunkline_session::{ConnectionState, SessionState};
+use trunkline_topology::ServerId;
+
+use super::align::position;
+use super::connection::ReadyServer;
+use super::login::LoginReply;
+use super::take::{ChoiceReason, Move, Search, TakeError};
+use crate::context::Worker;
+use crate::defaults::SessionDefaults;
+use crate::errors::Refusal;
+use crate::limits::{POOL_LOOK_INTERVAL, POOL_STAY};
+use crate::pool::connection::ServerConnection;
+use crate::pool::member::{OpenPlace, PoolMember};
+use crate::pool::seat::PoolSeat;
+use crate::pool::shelf::ShelfWaiter;
+use crate::pool::start::{PoolStart, PoolTicket};
+
+/// What a session asks the pools for.
+#[derive(Debug)]
+pub(crate) struct Pooled<'a> {
+    pub(crate) seat: &'a PoolSeat,
+    /// User and database.
+    pub(crate) names: [&'a str; 2],
+    pub(crate) who: PooledClient<'a>,
+    /// What the pools have answered already.
+    pub(crate) start: Option<PoolStart>,
+}
+
+/// For whom a connection is taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PooledClient<'a> {
+    /// One that logs in, and whom the server itself must let in.
+    Unproven,
+    /// One that logs in, and whom the proxy has let in.
+    New,
+    /// A session that goes on, with these defaults, and where it was last, unless it moves away from there.
+    Going { own: &'a SessionDefaults, last: Option<LastServer> },
+}
+
+/// The server that a session was on when it gave its connection back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastServer {
+    pub(crate) server: ServerId,
+    /// When that server last answered.
+    pub(crate) answered_at: Instant,
+    /// When the session came to it. It stays for a while: another server has to show as much.
+    pub(crate) chosen_at: Instant,
+}
+
+/// A connection from the pools.
+#[derive(Debug)]
+pub(super) enum FromPool {
+    /// It is logged in.
+    Idle(Box<ServerConnection>, CheckFirst),
+    /// It is connected, and has a place in its pool once it is logged in.
+    New(Box<ServerConnection>, OpenPlace),
+}
+
+/// The marks of a connection and of a session: one fits the other where the defaults are the same, and where the session
+/// knows all custom settings of the connection.
+pub(crate) fn marks(defaults: u32, custom: u32) -> u64 {
+    u64::from(defaults) << u32::BITS | u64::from(custom)
+}
+
+fn fits(asked: &CarriedState, idle: &CarriedState) -> bool {
+    let (asked_custom, idle_custom) = (asked.marks as u32, idle.marks as u32);
+    asked.marks >> u32::BITS == idle.marks >> u32::BITS && idle_custom & !asked_custom == 0
+}
+
+/// For a client that no idle connection may serve.
+fn fits_none(_asked: &CarriedState, _idle: &CarriedState) -> bool {
+    false
+}
+
+/// A fingerprint that no connection has.
+fn nobodys() -> CarriedState {
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
+    CarriedState { fingerprint: NEXT.fetch_add(1, Relaxed), marks: u64::MAX }
+}
+
+impl Pooled<'_> {
+    /// The state that a connection to `server` is to be brought to.
+    fn carried(&self, worker: &Worker, server: ServerId, wanted: &SessionState) -> CarriedState {
+        let defaults = match self.who {
+            PooledClient::Unproven => return nobodys(),
+            PooledClient::New => SessionDefaults::newest_digest(&worker.shared.defaults, server, self.names),
+            PooledClient::Going { own, .. } => own.digest(),
+        };
+        CarriedState { fingerprint: wanted.fingerprint(), marks: marks(defaults, wanted.custom_marks()) }
+    }
+
+    pub(super) fn last(&self) -> Option<LastServer> {
+        match self.who {
+            PooledClient::Going { last, .. } => last,
+            PooledClient::Unproven | PooledClient::New => None,
+        }
+    }
+
+    /// Asks the pools for a connection to one of `candidates`.
+    fn ask(
+        &self,
+        worker: &Worker,
+        candidates: &[ServerId],
+        wanted: &SessionState,
+        client: u64,
+    ) -> Result<PoolStart, TakeError> {
+        // Defaults may differ from server to server: a client that logs in waits for one.
+        let candidates = match self.who {
+            PooledClient::Going { .. } => candidates,
+            PooledClient::Unproven | PooledClient::New => candidates.get(..1).unwrap_or_default(),
+        };
+        let Some(first) = candidates.first() else { return Ok(PoolStart::Gone) };
+        let ask = PoolAsk {
+            key: self.seat.id(),
+            candidates,
+            state: self.carried(worker, *first, wanted),
+            fits: if matches!(self.who, PooledClient::Unproven) { fits_none } else { fits },
+            worker: worker.number(),
+            client,
+        };
+        let asked = PoolStart::ask(self.seat.pools(), &worker.shelf, &ask);
+        asked.map_err(|refusal| TakeError::NoServer(Refusal::Pool { why: refusal.to_string() }))
+    }
+}
+
+/// Asks for an idle connection to the server that the session was on last, without a wait.
+pub(crate) fn ask_last(
+    worker: &Worker,
+    seat: &PoolSeat,
+    last: ServerId,
+    state: CarriedState,
+    client: u64,
+) -> Option<PoolStart> {
+    let candidates = &[last];
+    let ask = PoolAsk { key: seat.id(), candidates, state, fits, worker: worker.number(), client };
+    PoolStart::ask(seat.pools(), &worker.shelf, &ask).ok()
+}
+
+impl Search<'_> {
+    /// Takes an idle connection, or connects for a place in a pool; waits for either.
+    pub(super) async fn from_pool(
+        &mut self,
+        pooled: &mut Pooled<'_>,
+        wanted: &SessionState,
+    ) -> Result<FromPool, TakeError> {
+        let waiter = self.worker.shelf.waiter();
+        let mut next = pooled.start.take();
+        loop {
+            let start = match next.take() {
+                Some(start) => start,
+                None => {
+                    let candidates = self.pool_candidates(pooled.last());
+                    if candidates.is_empty() {
+                        if self.is_exhausted() {
+                            return Err(self.give_up());
+                        }
+                        self.wait_for_news().await?;
+                        continue;
+                    }
+                    pooled.ask(self.worker, &candidates, wanted, waiter.client())?
+                }
+            };
+            match start {
+                PoolStart::Idle(server, check) => {
+                    if let Some(server) = self.usable(*server, wanted) {
+                        return Ok(FromPool::Idle(Box::new(server), check));
+                    }
+                }
+                PoolStart::Coming(coming, check) => {
+                    let server = coming.await.ok().flatten().and_then(|released| released.adopt());
+                    if let Some(mut server) = server {
+                        if let Some(member) = &mut server.member {
+                            member.renamed(self.worker.shelf.name(self.worker.index));
+                        }
+                        if let Some(server) = self.usable(server, wanted) {
+                            return Ok(FromPool::Idle(Box::new(server), check));
+                        }
+                    }
+                }
+                PoolStart::Open(place) => {
+                    if let Some(server) = self.connect_to(place.server()).await? {
+                        return Ok(FromPool::New(Box::new(server), place));
+                    }
+                }
+                PoolStart::Wait(ticket) => next = self.wait_in_queue(ticket, &waiter).await?,
+                PoolStart::Gone => {}
+            }
+        }
+    }
+
+    /// The connection, if it is still there and leads where its server is now.
+    fn usable(&self, server: ServerConnection, wanted: &SessionState) -> Option<ServerConnection> {
+        let snapshot = self.worker.shared.health.load();
+        let address = snapshot.server(server.lease.server()).and_then(|status| status.address.as_ref());
+        let is_there = address == Some(&server.address) && !server.stream.has_news();
+        if is_there && server.state.fits(wanted) {
+            return Some(server);
+        }
+        server.terminate();
+        None
+    }
+
+    /// The servers that will do, the best first.
+    fn pool_candidates(&self, last: Option<LastServer>) -> Vec<ServerId> {
+        let snapshot = self.worker.shared.health.load();
+        let live = self.worker.shared.live();
+        let mut servers = self.candidates(&snapshot, &live);
+        if let Some(moving) = self.moving.filter(|_| !self.behind.is_empty() || last.is_none()) {
+            servers = self.for_moving(&snapshot, servers, &moving);
+        }
+        servers.retain(|candidate| !self.excluded.contains(&candidate.id));
+        let has = |id: ServerId| servers.iter().any(|candidate| candidate.id == id);
+        let stays = last.filter(|last| last.chosen_at.elapsed() < POOL_STAY && has(last.server));
+        let first = stays.map(|last| last.server).or(self.criteria.first.filter(|first| has(*first)));
+        let first = first.or_else(|| {
+            let lease = self.criteria.listener.balancer.choose(&servers, &self.excluded);
+            lease.map(|lease| lease.server())
+        });
+        let others = servers.iter().map(|candidate| candidate.id).filter(|id| Some(*id) != first);
+        first.into_iter().chain(others).collect()
+    }
+
+    /// Returns what the wait has brought, or nothing if the verdicts have changed: another server may do now.
+    async fn wait_in_queue(
+        &mut self,
+        ticket: PoolTicket,
+        waiter: &ShelfWaiter,
+    ) -> Result<Option<PoolStart>, TakeError> {
+        let limit = self.worker.shared.live().pool.query_wait_timeout;
+        let deadline = (!limit.is_zero()).then(|| ticket.since + limit);
+        let mut ticket = ticket;
+        loop {
+            ticket = match ticket.take(&self.worker.shelf, self.worker.number()) {
+                Ok(start) => return Ok(Some(start)),
+                Err(waiting) => waiting,
+            };
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                let why = format!("no server connection was free within {} s (query_wait_timeout)", limit.as_secs());
+                return Err(TakeError::NoServer(Refusal::Pool { why }));
+            }
+            let look = now + POOL_LOOK_INTERVAL;
+            let until = deadline.map_or(look, |deadline| deadline.min(look));
+            // Also without a message it looks again.
+            let _elapsed = timer::timeout_at(until, waiter.woken()).await;
+        }
+    }
+
+    /// Brings an idle connection to the session's state; `None` when it was lost, or the server is behind, and another should
+    /// be tried.
+    pub(super) async fn align_idle(
+        &mut self,
+        server: ServerConnection,
+        wanted: &SessionState,
+        check: CheckFirst,
+        timeout: Duration,
+    ) -> Result<Option<ReadyServer>, TakeError> {
+        let login_reply = LoginReply { is_standby: server.is_standby, ..LoginReply::default() };
+        let mut taken = ReadyServer { server, login_reply, choice: ChoiceReason::Regular };
+        if check == CheckFirst::Needed {
+            let sign_of_life = timer::timeout(timeout, position(&mut taken)).await;
+            if !matches!(sign_of_life, Ok(Ok(_position))) {
+                tracing::debug!(server.name = %taken.server.name, "an idle connection to the server was dead");
+                return Ok(None);
+            }
+            if let Some(member) = &taken.server.member {
+                member.checked();
+            }
+        }
+        self.align(taken, wanted, timeout).await
+    }
+
+    /// The connection of this place is logged in.
+    pub(super) fn joins_pool(&self, server: &mut ServerConnection, place: OpenPlace, pooled: &Pooled<'_>) {
+        let defaults = &self.worker.shared.defaults;
+        let own = match pooled.who {
+            PooledClient::Going { own, .. } => own.clone(),
+            PooledClient::Unproven | PooledClient::New => {
+                pooled.seat.vouched_for();
+                SessionDefaults::at_login(defaults, server.lease.server(), server.since, pooled.names)
+            }
+        };
+        server.own = Some(Arc::new(own));
+        server.member = PoolMember::opened(place, self.worker.shelf.name(self.worker.index));
+    }
+
+    /// What the server has to show that is not the one the session was on.
+    pub(super) fn must_show(&mut self, last: Option<LastServer>, server: ServerId) {
+        let Some(last) = last else { return };
+        if last.server == server {
+            self.moving = None;
+        } else if self.moving.is_none() {
+            self.moving = Some(Move::from(&self.worker.shared.health, last.server, last.answered_at));
+        }
+    }
+}
+
+impl Worker {
+    /// The worker's number for the pools.
+    pub(crate) fn number(&self) -> u16 {
+        u16::try_from(self.index).unwrap_or(u16::MAX)
+    }
+
+    /// Gives a connection back, whose session has left it in this state.
+    pub(crate) fn check_in(self: &Rc<Self>, mut server: ServerConnection, state: ConnectionState, defaults: u32) {
+        let Some(member) = &server.member else { return server.terminate() };
+        let (pools, token) = (Arc::clone(member.pools()), member.token());
+        let carried =
+            CarriedState { fingerprint: state.fingerprint(), marks: marks(defaults, state.custom_marks()) };
+        server.state = state;
+        server.stream.change_reader();
+        let CheckIn { fate, effects } = pools.lock().check_in(token, carried, Instant::now());
+        match fate {
+            CheckedIn::Idle => self.shelf.put(token, server),
+            CheckedIn::GivenTo(grant) => {
+                self.shelf.put(token, server);
+                pools.granted(grant);
+            }
+            CheckedIn::Close(reason) => close_forgotten(server, reason),
+        }
+        pools.deliver(effects);
+    }
+}
+
+/// Closes a connection that the pools have forgotten.
+pub(crate) fn close_forgotten(mut server: ServerConnection, reason: CloseReason) {
+    tracing::debug!(server.name = %server.name, reason = reason.word(), "server connection of a pool is closed");
+    if let Some(member) = server.member.take() {
+        member.forgotten();
+    }
+    server.terminate();
+}
