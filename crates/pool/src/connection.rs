@@ -32,7 +32,7 @@ pub type Fits = fn(asked: &CarriedState, idle: &CarriedState) -> bool;
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a place that is not given back stays taken"]
 pub struct ReservedPlace {
-    pub(crate) index: u32,
+    pub(crate) index: usize,
     pub(crate) serial: u64,
     pub(crate) server: ServerId,
 }

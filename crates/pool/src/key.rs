@@ -72,7 +72,7 @@ impl fmt::Debug for PoolKey {
 /// A key as the pools know it, for as long as a client [has joined](crate::Pools::join) it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PoolId {
-    pub(crate) index: u32,
+    pub(crate) index: usize,
     /// Tells apart the keys that have had the index.
-    pub(crate) serial: u32,
+    pub(crate) serial: u64,
 }

@@ -21,6 +21,7 @@ pub mod key;
 pub mod limits;
 pub mod pools;
 pub mod settings;
+mod store;
 pub mod waiter;
 
 pub use answer::{CheckFirst, CheckIn, CheckOut, CheckedIn, Effects, Given, Taken};

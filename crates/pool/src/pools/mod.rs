@@ -1,139 +1,153 @@
 //! All pools of the process.
+//!
+//! What holds after each call, and what everything here relies on: **a client waits only while there is nothing for it**, no
+//! idle connection in a pool of its candidates and no room for another one. So whoever asks may be served before those who
+//! wait: what it gets is of no use to them. And of the clients that wait for one pool only the first need be tried: what does
+//! not do for it does for none.
+//!
+//! - `check_out`, `check_in`: the way of a connection to a client and back.
+//! - `opening`: connections that come; `moved`: that go to another worker.
+//! - `serving`: what becomes free is given to those that wait.
+//! - `waiting`: how a client gets into the queues and out of them.
+//! - `upkeep`: what time brings about.
+//! - `reload`: other settings, servers that are retired.
+//! - `shown`: what is counted.
 
+mod check_in;
+mod check_out;
+mod moved;
+mod opening;
+mod reload;
+mod serving;
+mod shown;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+mod waiting;
+
+use std::collections::BTreeSet;
 use std::time::Instant;
 
+use slab::Slab;
 use trunkline_topology::ServerId;
 
-use crate::answer::{CheckIn, CheckOut, Effects, Taken};
-use crate::connection::{CarriedState, ConnectionToken, ReservedPlace};
-use crate::counts::{PoolCounts, PoolTotals};
+use crate::counts::PoolTotals;
 use crate::key::{PoolId, PoolKey};
+use crate::limits::POOLS_MAX;
 use crate::settings::PoolSettings;
-use crate::waiter::{LongWait, PoolAsk, PoolRefusal, Ticket};
+use crate::store::connections::{Connections, IdleList};
+use crate::store::groups::{GroupName, LimitGroups};
+use crate::store::keys::PoolKeys;
+use crate::store::server_pool::{OpeningPlace, ServerPool, Upkeep};
+use crate::store::waiting::WaitingClients;
+use crate::waiter::PoolRefusal;
+
+pub use upkeep::Due;
 
 /// All pools of the process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pools {
     settings: PoolSettings,
+    keys: PoolKeys,
+    pools: Slab<ServerPool>,
+    groups: LimitGroups,
+    connections: Connections,
+    openings: Slab<OpeningPlace>,
+    /// Of the place given last.
+    opening_serial: u64,
+    /// Places that only `min_pool_size` asked for.
+    fills: usize,
+    clients: WaitingClients,
+    /// Clients that have waited and were served.
+    served: u64,
+    /// When a connection may have been idle too long or be too old.
+    upkeep_at: Option<Instant>,
+    /// A pool may have become too small since the last look.
+    is_look_due: bool,
+    totals: PoolTotals,
 }
 
-/// What time has brought about.
-#[derive(Debug, Default, PartialEq, Eq)]
-#[must_use = "clients wait for what is due"]
-pub struct Due {
-    /// Waits that `query_wait_timeout` has ended: the pools have forgotten them.
-    pub expired: Vec<LongWait>,
-    /// Waits that have passed [`NOTICE_AFTER`](crate::limits::NOTICE_AFTER): each once.
-    pub notices: Vec<LongWait>,
-    /// Connections idle too long or too old, and clients that may use the reserve now.
-    pub effects: Effects,
-    /// Places to fill pools up to `min_pool_size`: open connections and check them in.
-    pub open: Vec<(ReservedPlace, PoolKey)>,
-    /// When to ask again, at the latest; `None`: not until something else has happened.
-    pub next: Option<Instant>,
-}
-
-#[expect(clippy::todo, unused_variables, reason = "the signatures come first")]
 impl Pools {
     /// No pools yet.
     #[must_use]
     pub fn new(settings: PoolSettings) -> Self {
-        Pools { settings }
+        Pools { settings, ..Pools::default() }
     }
 
-    /// Counts one more client of `key`: its connections are kept while it has any.
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> &PoolSettings {
+        &self.settings
+    }
+
+    /// Counts one more client of `key`, which is known until all of its clients [have left](Pools::leave).
     ///
     /// # Errors
-    /// [`PoolRefusal::TooManyPools`] when there are too many keys.
-    pub fn join(&mut self, key: &PoolKey, now: Instant) -> Result<PoolId, PoolRefusal> {
-        todo!()
+    /// [`PoolRefusal::TooManyPools`] when there are [`KEYS_MAX`](crate::limits::KEYS_MAX) keys.
+    pub fn join(&mut self, key: &PoolKey) -> Result<PoolId, PoolRefusal> {
+        let id = self.keys.find_or_add(key).ok_or(PoolRefusal::TooManyPools)?;
+        if let Some(entry) = self.keys.of(id) {
+            entry.clients += 1;
+        }
+        Ok(id)
     }
 
-    /// Counts one client less.
+    /// Counts one client less. It neither waits nor has a connection.
     pub fn leave(&mut self, key: PoolId) {
-        todo!()
+        let Some(entry) = self.keys.of(key) else { return };
+        entry.clients = entry.clients.saturating_sub(1);
+        if entry.clients == 0 {
+            // What was kept for them by `min_pool_size` is so no longer.
+            let pools: Vec<usize> = entry.pools.iter().map(|(_, pool)| *pool).collect();
+            self.look_after_fills();
+            pools.into_iter().for_each(|pool| self.tidy(pool));
+            self.keys.tidy(key.index);
+        }
     }
 
-    /// Gives the client an idle connection, a place for a new one, or a place in the queue.
-    pub fn check_out(&mut self, ask: &PoolAsk<'_>, now: Instant) -> CheckOut {
-        todo!()
+    /// The pool of a key to a server, a new one where there is none. `None`: there are too many.
+    fn find_or_add_pool(&mut self, key: usize, server: ServerId) -> Option<usize> {
+        let entry = self.keys.get_mut(key)?;
+        if let Some(pool) = entry.pool(server) {
+            return Some(pool);
+        }
+        if self.pools.len() >= POOLS_MAX {
+            return None;
+        }
+        let (user, database) = (entry.key.user(), entry.key.database());
+        let index = self.pools.vacant_key();
+        self.pools.insert(ServerPool {
+            server,
+            key,
+            database: self.groups.join(server, GroupName::Database(database.into()), index),
+            user: self.groups.join(server, GroupName::User(user.into()), index),
+            size: self.settings.size_of(user, database),
+            idle: IdleList::default(),
+            busy: 0,
+            testing: 0,
+            opening: 0,
+            queue: BTreeSet::new(),
+            // Behind those that wait already: a stranger with many keys gets no turns before others.
+            served: self.served,
+            upkeep: Upkeep::Left,
+            fill_at: None,
+        });
+        entry.pools.push((server, index));
+        Some(index)
     }
 
-    /// The connection has answered the check that it needed.
-    pub fn checked(&mut self, token: ConnectionToken) {
-        todo!()
-    }
-
-    /// A client gives its connection back, in this state.
-    pub fn check_in(&mut self, token: ConnectionToken, state: CarriedState, now: Instant) -> CheckIn {
-        todo!()
-    }
-
-    /// A connection has ended, whoever had it.
-    pub fn closed(&mut self, token: ConnectionToken, now: Instant) -> Effects {
-        todo!()
-    }
-
-    /// The connection of this place is there; it is its client's until it is checked in.
-    pub fn opened(&mut self, place: ReservedPlace, token: ConnectionToken, now: Instant) {
-        todo!()
-    }
-
-    /// The connection is with another worker now, by another name.
-    pub fn rename(&mut self, token: ConnectionToken, to: ConnectionToken) {
-        todo!()
-    }
-
-    /// The connection of this place cannot be opened.
-    pub fn open_failed(&mut self, place: ReservedPlace, now: Instant) -> Effects {
-        todo!()
-    }
-
-    /// Takes what a grant brought. `None`: it was lost meanwhile, and the client still waits for another one, or its wait
-    /// has expired.
-    pub fn take(&mut self, ticket: Ticket, now: Instant) -> Option<Taken> {
-        todo!()
-    }
-
-    /// The client waits no longer; what was granted and not taken goes back.
-    pub fn cancel(&mut self, ticket: Ticket, now: Instant) -> Effects {
-        todo!()
-    }
-
-    /// Other servers will do now, the best one first.
-    pub fn set_candidates(&mut self, ticket: Ticket, candidates: &[ServerId], now: Instant) -> Effects {
-        todo!()
-    }
-
-    /// Closes all connections to a server that there are: idle ones now, the others when they are checked in.
-    pub fn retire(&mut self, server: ServerId, now: Instant) -> Effects {
-        todo!()
-    }
-
-    /// Puts other settings in force.
-    pub fn reconfigure(&mut self, settings: PoolSettings, now: Instant) -> Effects {
-        todo!()
-    }
-
-    /// What is due at this time.
-    pub fn due(&mut self, now: Instant) -> Due {
-        todo!()
-    }
-
-    /// When to ask for what is [due](Pools::due), at the latest.
-    #[must_use]
-    pub fn next_due(&self) -> Option<Instant> {
-        todo!()
-    }
-
-    /// Clients per key (no server), and server connections per pool.
-    pub fn counts(&self, now: Instant) -> impl Iterator<Item = (Option<ServerId>, &PoolKey, PoolCounts)> {
-        std::iter::empty()
-    }
-
-    /// What has happened since the start.
-    #[must_use]
-    pub fn totals(&self) -> &PoolTotals {
-        todo!()
+    /// Forgets a pool that nobody uses, and its key if nobody uses that either.
+    fn tidy(&mut self, index: usize) {
+        let is_unneeded = |pool: &ServerPool| pool.is_unused() && self.least(pool) == 0;
+        if !self.pools.get(index).is_some_and(is_unneeded) {
+            return;
+        }
+        let Some(pool) = self.pools.try_remove(index) else { return };
+        self.groups.leave(pool.database, index);
+        self.groups.leave(pool.user, index);
+        if let Some(entry) = self.keys.get_mut(pool.key) {
+            entry.pools.retain(|(_, of)| *of != index);
+        }
+        self.keys.tidy(pool.key);
     }
 }

@@ -1,0 +1,147 @@
+//! The way of a connection back.
+
+use std::time::Instant;
+
+use crate::answer::{CheckIn, CheckedIn, Effects};
+use crate::connection::{CarriedState, CloseReason, ConnectionToken};
+use crate::pools::Pools;
+use crate::store::connections::{ConnectionStage, KeepAfterUse};
+use crate::store::waiting::QueueStage;
+use crate::waiter::GrantKind;
+
+impl Pools {
+    /// A client gives its connection back, in this state. One that no client has stays where it is.
+    pub fn check_in(&mut self, token: ConnectionToken, state: CarriedState, now: Instant) -> CheckIn {
+        let mut effects = Effects::default();
+        let fate = match self.connections.find(token) {
+            Some(index) => self.give_back(index, state, now, &mut effects),
+            None => CheckedIn::Close(CloseReason::Unknown),
+        };
+        CheckIn { fate, effects }
+    }
+
+    fn give_back(
+        &mut self,
+        index: usize,
+        state: CarriedState,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> CheckedIn {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return CheckedIn::Close(CloseReason::Unknown);
+        };
+        let was_testing = match connection.stage {
+            ConnectionStage::Held => 0,
+            ConnectionStage::Testing => 1,
+            ConnectionStage::Idle { .. } | ConnectionStage::Granted { .. } => return CheckedIn::Idle,
+        };
+        connection.state = state;
+        connection.stage = ConnectionStage::Held;
+        let (token, at) = (connection.token, connection.pool);
+        if let Some(pool) = self.pools.get_mut(at) {
+            pool.testing -= was_testing;
+        }
+        if let Some(reason) = self.reason_to_close(index, now) {
+            self.end(index, reason, effects);
+            return CheckedIn::Close(reason);
+        }
+        self.shelve(index, now);
+        if self.clients.waiting > 0 {
+            let affected = self.affected(at);
+            self.settle(affected, effects);
+            return self.fate(token, effects);
+        }
+        CheckedIn::Idle
+    }
+
+    /// What has become of a connection by the time that all who wait have had their chance.
+    fn fate(&self, token: ConnectionToken, effects: &mut Effects) -> CheckedIn {
+        if let Some(at) = effects.close.iter().position(|close| close.token == token) {
+            return CheckedIn::Close(effects.close.remove(at).reason);
+        }
+        let got = |what: GrantKind| what == GrantKind::Idle(token);
+        match effects.grants.iter().position(|grant| got(grant.what)) {
+            Some(at) => CheckedIn::GivenTo(effects.grants.remove(at)),
+            None => CheckedIn::Idle,
+        }
+    }
+
+    /// A connection has ended, whoever had it. One that the pools do not know any longer is ignored.
+    ///
+    /// A client that it was granted to, and that has not taken it yet, waits on, in its old place.
+    pub fn closed(&mut self, token: ConnectionToken) -> Effects {
+        let mut effects = Effects::default();
+        let Some(index) = self.connections.find(token) else { return effects };
+        let stage = self.connections.get(index).map(|connection| connection.stage);
+        let revoked = match stage {
+            Some(ConnectionStage::Granted { ticket, .. }) => Some(ticket),
+            Some(ConnectionStage::Idle { .. } | ConnectionStage::Testing | ConnectionStage::Held) | None => {
+                None
+            }
+        };
+        if let Some(ticket) = revoked
+            && let Some(client) = self.clients.table.get_mut(&ticket)
+        {
+            client.stage = QueueStage::Waiting;
+            self.enqueue(ticket);
+        }
+        self.end(index, CloseReason::Ended, &mut effects);
+        if let Some(ticket) = revoked {
+            self.offer(ticket, &mut effects);
+        }
+        effects
+    }
+
+    /// Why a connection that a client has, or was granted, is not kept.
+    pub(super) fn reason_to_close(&self, index: usize, now: Instant) -> Option<CloseReason> {
+        let connection = self.connections.get(index)?;
+        let pool = self.pools.get(connection.pool)?;
+        if connection.keep == KeepAfterUse::Retired {
+            return Some(CloseReason::Retired);
+        }
+        if connection.old_at.is_some_and(|at| at <= now) {
+            return Some(CloseReason::Lifetime);
+        }
+        if pool.total() > self.settings.size_with_reserve(pool.size) {
+            return Some(CloseReason::PoolSize);
+        }
+        self.is_over_limit(pool).then_some(CloseReason::Limit)
+    }
+
+    /// Puts a connection that a client had, or was granted, among the idle ones.
+    pub(super) fn shelve(&mut self, index: usize, since: Instant) {
+        let Some(connection) = self.connections.get(index) else { return };
+        let Some(pool) = self.pools.get_mut(connection.pool) else { return };
+        pool.busy -= 1;
+        self.connections.push(&mut pool.idle, index, since);
+    }
+
+    /// Forgets a connection, and serves those that have waited for its place.
+    pub(super) fn end(&mut self, index: usize, reason: CloseReason, effects: &mut Effects) {
+        let Some(pool) = self.connections.get(index).map(|connection| connection.pool) else { return };
+        let affected = self.affected(pool);
+        self.forget(index, reason);
+        self.settle(affected, effects);
+    }
+
+    /// Forgets a connection. Its pool stays.
+    pub(super) fn forget(&mut self, index: usize, reason: CloseReason) {
+        let Some(connection) = self.connections.get(index) else { return };
+        let Some(pool) = self.pools.get_mut(connection.pool) else { return };
+        match connection.stage {
+            ConnectionStage::Idle { .. } => {
+                self.connections.unlink(&mut pool.idle, index, ConnectionStage::Held);
+            }
+            ConnectionStage::Testing => {
+                pool.testing -= 1;
+                pool.busy -= 1;
+            }
+            ConnectionStage::Held | ConnectionStage::Granted { .. } => pool.busy -= 1,
+        }
+        self.groups.drop_connection(pool.database);
+        self.groups.drop_connection(pool.user);
+        self.connections.remove(index);
+        self.totals.note_closed(reason);
+        self.look_after_fills();
+    }
+}

@@ -1,0 +1,209 @@
+//! What time brings about.
+
+use std::time::{Duration, Instant};
+
+use crate::answer::Effects;
+use crate::connection::{CloseReason, ReservedPlace};
+use crate::key::PoolKey;
+use crate::limits::{FILLS_MAX, NOTICE_AFTER};
+use crate::pools::Pools;
+use crate::pools::serving::{Affected, Reserve, Room};
+use crate::store::server_pool::{OpeningFor, ServerPool, Upkeep};
+use crate::waiter::{LongWait, Ticket};
+
+/// What time has brought about.
+#[derive(Debug, Default, PartialEq, Eq)]
+#[must_use = "clients wait for what is due"]
+pub struct Due {
+    /// Waits that `query_wait_timeout` has ended: the pools have forgotten them.
+    pub expired: Vec<LongWait>,
+    /// Waits that have passed [`NOTICE_AFTER`]: each once.
+    pub notices: Vec<LongWait>,
+    /// Connections idle too long or too old, and clients that may use the reserve now.
+    pub effects: Effects,
+    /// Places to fill pools up to `min_pool_size`: open connections and check them in.
+    pub open: Vec<(ReservedPlace, PoolKey)>,
+    /// When to ask again, at the latest; `None`: not until something else has happened.
+    pub next: Option<Instant>,
+}
+
+impl Pools {
+    /// What is due at this time.
+    pub fn due(&mut self, now: Instant) -> Due {
+        let mut due = Due { expired: self.expire(now), notices: self.notice(now), ..Due::default() };
+        self.entitle(now, &mut due.effects);
+        if self.is_look_due || self.upkeep_at.is_some_and(|at| at <= now) {
+            self.close_unneeded(now, &mut due.effects);
+            self.is_look_due = false;
+            due.open = self.fill(now);
+            self.upkeep_at = self.next_upkeep(now);
+        }
+        due.next = self.next_due(now);
+        due
+    }
+
+    /// When to ask for what is [due](Pools::due), at the latest: to be asked after every call that may have changed it.
+    #[must_use]
+    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+        if self.is_look_due {
+            return Some(now);
+        }
+        let wait_end = self.waits_until(Ticket::FIRST, self.settings.query_wait_timeout);
+        let notice = self.waits_until(self.clients.noticed, NOTICE_AFTER);
+        let reserve = match self.settings.reserve_pool_size {
+            0 => None,
+            _ => self.waits_until(self.clients.entitled, self.settings.reserve_pool_timeout),
+        };
+        [wait_end, notice, reserve, self.upkeep_at].into_iter().flatten().min()
+    }
+
+    /// When the first client from this ticket on will have waited for so long. Zero is never.
+    fn waits_until(&self, from: Ticket, time: Duration) -> Option<Instant> {
+        if time.is_zero() {
+            return None;
+        }
+        self.clients.first_waiting(from)?.1.since.checked_add(time)
+    }
+
+    /// The clients from this ticket on that have waited for so long, those left out that were granted something.
+    fn have_waited(&self, from: Ticket, time: Duration, now: Instant) -> Vec<Ticket> {
+        if time.is_zero() {
+            return Vec::new();
+        }
+        let old = self.clients.table.range(from..);
+        let old = old.take_while(|(_, client)| now.saturating_duration_since(client.since) >= time);
+        old.filter(|(_, client)| client.is_waiting()).map(|(ticket, _)| *ticket).collect()
+    }
+
+    fn expire(&mut self, now: Instant) -> Vec<LongWait> {
+        let tickets = self.have_waited(Ticket::FIRST, self.settings.query_wait_timeout, now);
+        // All are told the queue's length from before.
+        let expired: Vec<_> = tickets.iter().filter_map(|ticket| self.long_wait(*ticket, now)).collect();
+        for ticket in tickets {
+            self.dequeue(ticket);
+            if let Some(client) = self.clients.table.remove(&ticket) {
+                self.keys.tidy(client.key);
+            }
+            self.totals.expired += 1;
+        }
+        expired
+    }
+
+    fn notice(&mut self, now: Instant) -> Vec<LongWait> {
+        let tickets = self.have_waited(self.clients.noticed, NOTICE_AFTER, now);
+        if let Some(last) = tickets.last() {
+            self.clients.noticed = last.after();
+        }
+        tickets.into_iter().filter_map(|ticket| self.long_wait(ticket, now)).collect()
+    }
+
+    /// Opens the reserve to those that have waited for it.
+    fn entitle(&mut self, now: Instant, effects: &mut Effects) {
+        if self.settings.reserve_pool_size == 0 {
+            return;
+        }
+        let timeout = self.settings.reserve_pool_timeout;
+        for ticket in self.have_waited(self.clients.entitled, timeout, now) {
+            self.clients.entitled = ticket.after();
+            self.offer(ticket, effects);
+        }
+    }
+
+    /// Closes idle connections that are too old, or too many for too long.
+    fn close_unneeded(&mut self, now: Instant, effects: &mut Effects) {
+        let mut freed: Vec<Affected> = Vec::new();
+        let is_old = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let old = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| is_old(connection.old_at) && connection.idle_since().is_some());
+        for index in old.map(|(index, _)| index).collect::<Vec<_>>() {
+            let pool = self.close_idle(index, CloseReason::Lifetime, effects);
+            freed.extend(pool.and_then(|pool| self.affected(pool)));
+        }
+        for pool in self.pools.iter().map(|(index, _)| index).collect::<Vec<_>>() {
+            while let Some(index) = self.idle_too_long(pool, now) {
+                let pool = self.close_idle(index, CloseReason::IdleTimeout, effects);
+                freed.extend(pool.and_then(|pool| self.affected(pool)));
+            }
+        }
+        self.settle(freed, effects);
+    }
+
+    /// The oldest idle connection of a pool, if it is to be closed.
+    fn idle_too_long(&self, pool: usize, now: Instant) -> Option<usize> {
+        let pool = self.pools.get(pool)?;
+        if pool.total() <= self.least(pool) {
+            return None;
+        }
+        let oldest = pool.idle.oldest()?;
+        (self.idle_until(oldest)? <= now).then_some(oldest)
+    }
+
+    fn idle_until(&self, index: usize) -> Option<Instant> {
+        let timeout = self.settings.server_idle_timeout;
+        let since = self.connections.get(index)?.idle_since()?;
+        if timeout.is_zero() { None } else { since.checked_add(timeout) }
+    }
+
+    /// What a pool is kept at.
+    pub(super) fn least(&self, pool: &ServerPool) -> u32 {
+        let has_clients = self.keys.get(pool.key).is_some_and(|entry| entry.clients > 0);
+        match pool.upkeep {
+            Upkeep::Filled if has_clients => self.settings.min_pool_size.min(pool.size),
+            Upkeep::Filled | Upkeep::Left => 0,
+        }
+    }
+
+    /// Reserves places for pools that have fewer connections than `min_pool_size`.
+    fn fill(&mut self, now: Instant) -> Vec<(ReservedPlace, PoolKey)> {
+        let mut open = Vec::new();
+        if self.settings.min_pool_size == 0 {
+            return open;
+        }
+        for index in self.pools.iter().map(|(index, _)| index).collect::<Vec<_>>() {
+            while self.fills < FILLS_MAX && self.is_to_be_filled(index, now) {
+                let Some(key) = self.pools.get(index).and_then(|pool| self.keys.get(pool.key)) else { break };
+                let key = key.key.clone();
+                let Some(place) = self.reserve(index, OpeningFor::Fill) else { break };
+                open.push((place, key));
+            }
+        }
+        open
+    }
+
+    fn is_to_be_filled(&self, index: usize, now: Instant) -> bool {
+        let Some(pool) = self.pools.get(index) else { return false };
+        // Nothing is closed for it.
+        pool.total() < self.least(pool)
+            && pool.fill_at.is_none_or(|at| at <= now)
+            && self.room(index, Reserve::Closed) == Some(Room::default())
+    }
+
+    /// When there may be something to close or to fill again.
+    fn next_upkeep(&self, now: Instant) -> Option<Instant> {
+        let timeout = Some(self.settings.server_idle_timeout).filter(|timeout| !timeout.is_zero());
+        // One that has a client now cannot be idle for too long before that.
+        let soonest = timeout.and_then(|timeout| now.checked_add(timeout));
+        let connections = self.connections.iter().flat_map(|(index, connection)| {
+            [connection.old_at, self.idle_until(index).or(soonest)].into_iter().flatten()
+        });
+        let fills = self.pools.iter().filter(|(_, pool)| pool.total() < self.least(pool));
+        let fills = fills.filter_map(|(_, pool)| pool.fill_at);
+        // What is past is kept by `min_pool_size`, or has a client: that is seen to when it is given back.
+        connections.chain(fills).filter(|at| *at > now).min()
+    }
+
+    /// A connection was opened: it will be idle too long or too old one day.
+    pub(super) fn look_after(&mut self, old_at: Option<Instant>, now: Instant) {
+        let timeout = self.settings.server_idle_timeout;
+        let idle = if timeout.is_zero() { None } else { now.checked_add(timeout) };
+        self.upkeep_at = [self.upkeep_at, idle, old_at].into_iter().flatten().min();
+        self.look_after_fills();
+    }
+
+    /// The next look at the pools is due at once, if any might be too small.
+    pub(super) fn look_after_fills(&mut self) {
+        self.is_look_due |= self.settings.min_pool_size > 0;
+    }
+}

@@ -1,0 +1,155 @@
+//! How a client gets into the queues, and out of them.
+
+use std::time::Instant;
+
+use trunkline_topology::ServerId;
+
+use crate::answer::{CheckFirst, Effects, Given, Taken};
+use crate::pools::Pools;
+use crate::store::connections::ConnectionStage;
+use crate::store::waiting::QueueStage;
+use crate::waiter::{LongWait, Ticket};
+
+impl Pools {
+    /// Takes what a grant brought. `None`: it was lost meanwhile and the client still waits for another one, or its wait has
+    /// expired.
+    pub fn take(&mut self, ticket: Ticket, now: Instant) -> Option<Taken> {
+        if self.clients.table.get(&ticket)?.is_waiting() {
+            return None;
+        }
+        match self.clients.table.remove(&ticket)?.stage {
+            QueueStage::Waiting => None,
+            QueueStage::Place(place) => Some(Taken::Open(place)),
+            QueueStage::Connection(index) => self.take_connection(index, now).map(Taken::Idle),
+        }
+    }
+
+    fn take_connection(&mut self, index: usize, now: Instant) -> Option<Given> {
+        let connection = self.connections.get_mut(index)?;
+        let pool = self.pools.get_mut(connection.pool)?;
+        let ConnectionStage::Granted { idle_since, .. } = connection.stage else { return None };
+        let check = self.settings.check_first(idle_since, now);
+        connection.stage = match check {
+            CheckFirst::Needed => ConnectionStage::Testing,
+            CheckFirst::Unneeded => ConnectionStage::Held,
+        };
+        pool.testing += u32::from(check == CheckFirst::Needed);
+        self.totals.reused += 1;
+        Some(Given { token: connection.token, server: pool.server, state: connection.state, check })
+    }
+
+    /// The client waits no longer; what was granted and not taken goes back. A ticket that was taken or has expired is
+    /// ignored.
+    pub fn cancel(&mut self, ticket: Ticket, now: Instant) -> Effects {
+        let mut effects = Effects::default();
+        if self.clients.table.get(&ticket).is_some_and(|client| client.is_waiting()) {
+            self.dequeue(ticket);
+        }
+        let Some(client) = self.clients.table.remove(&ticket) else { return effects };
+        match client.stage {
+            QueueStage::Waiting => {}
+            QueueStage::Place(place) => self.release(&place, &mut effects),
+            QueueStage::Connection(index) => self.put_back(index, now, &mut effects),
+        }
+        self.keys.tidy(client.key);
+        effects
+    }
+
+    fn put_back(&mut self, index: usize, now: Instant, effects: &mut Effects) {
+        let Some(connection) = self.connections.get(index) else { return };
+        let ConnectionStage::Granted { idle_since, .. } = connection.stage else { return };
+        let (token, pool) = (connection.token, connection.pool);
+        if let Some(reason) = self.reason_to_close(index, now) {
+            if let Some(server) = self.pools.get(pool).map(|pool| pool.server) {
+                effects.close.push(crate::ToClose { token, server, reason });
+            }
+            self.end(index, reason, effects);
+            return;
+        }
+        self.shelve(index, idle_since);
+        let affected = self.affected(pool);
+        self.settle(affected, effects);
+    }
+
+    /// Other servers will do for a client that waits now, in any order. What it was granted already stays granted.
+    pub fn set_candidates(&mut self, ticket: Ticket, candidates: &[ServerId]) -> Effects {
+        let mut effects = Effects::default();
+        let Some(client) = self.clients.table.get(&ticket) else { return effects };
+        let waits = client.is_waiting();
+        if waits {
+            self.dequeue(ticket);
+        }
+        if let Some(client) = self.clients.table.get_mut(&ticket) {
+            client.candidates = candidates.to_vec();
+        }
+        if waits {
+            self.enqueue(ticket);
+            self.offer(ticket, &mut effects);
+        }
+        effects
+    }
+
+    /// Serves this client if there is something for it.
+    pub(super) fn offer(&mut self, ticket: Ticket, effects: &mut Effects) {
+        let Some(client) = self.clients.table.get(&ticket).filter(|client| client.is_waiting()) else {
+            return;
+        };
+        let Some(entry) = self.keys.get(client.key) else { return };
+        let pools: Vec<usize> = client.candidates.iter().filter_map(|server| entry.pool(*server)).collect();
+        let mut work = Vec::new();
+        for index in pools {
+            let first = self.pools.get(index).and_then(|pool| pool.queue.first());
+            if first == Some(&ticket) && self.serve(index, effects, &mut work) {
+                break;
+            }
+        }
+        self.settle(work, effects);
+    }
+
+    /// Puts a client into the queues of its key and of its candidates; returns how many of the latter there are.
+    pub(super) fn enqueue(&mut self, ticket: Ticket) -> usize {
+        let Some(client) = self.clients.table.get(&ticket) else { return 0 };
+        let (key, candidates) = (client.key, client.candidates.clone());
+        self.clients.waiting += 1;
+        if let Some(entry) = self.keys.get_mut(key) {
+            entry.queue.insert(ticket);
+        }
+        let mut queues = 0;
+        for server in candidates {
+            if let Some(index) = self.find_or_add_pool(key, server)
+                && let Some(pool) = self.pools.get_mut(index)
+            {
+                queues += 1;
+                pool.queue.insert(ticket);
+            }
+        }
+        queues
+    }
+
+    /// Takes a client that waits out of all queues.
+    pub(super) fn dequeue(&mut self, ticket: Ticket) {
+        let Some(client) = self.clients.table.get(&ticket) else { return };
+        let Some(entry) = self.keys.get_mut(client.key) else { return };
+        self.clients.waiting -= 1;
+        entry.queue.remove(&ticket);
+        let pools: Vec<usize> = client.candidates.iter().filter_map(|server| entry.pool(*server)).collect();
+        for index in pools {
+            if let Some(pool) = self.pools.get_mut(index) {
+                pool.queue.remove(&ticket);
+            }
+            self.tidy(index);
+        }
+    }
+
+    /// How long a client has waited, for those who are told.
+    pub(super) fn long_wait(&self, ticket: Ticket, now: Instant) -> Option<LongWait> {
+        let client = self.clients.table.get(&ticket)?;
+        Some(LongWait {
+            ticket,
+            worker: client.worker,
+            client: client.client,
+            waited: now.saturating_duration_since(client.since),
+            queue_len: self.keys.get(client.key).map_or(0, |entry| entry.queue.len()),
+        })
+    }
+}

@@ -1,0 +1,84 @@
+//! Pools that share a limit: those of a database on a server, and those of a user on a server.
+
+use std::collections::HashMap;
+
+use slab::Slab;
+use trunkline_topology::ServerId;
+
+/// What the pools of a group have in common, besides their server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum GroupName {
+    /// `max_db_connections` counts.
+    Database(Box<str>),
+    /// `max_user_connections` counts.
+    User(Box<str>),
+}
+
+/// Pools that share a limit.
+#[derive(Debug)]
+pub(crate) struct LimitGroup {
+    server: ServerId,
+    name: GroupName,
+    /// Their connections, with those that are being opened.
+    pub(crate) connections: u32,
+    pools: Vec<usize>,
+}
+
+/// All groups.
+#[derive(Debug, Default)]
+pub(crate) struct LimitGroups {
+    table: Slab<LimitGroup>,
+    by_name: HashMap<(ServerId, GroupName), usize>,
+}
+
+impl LimitGroups {
+    /// Adds a pool to the group of this name.
+    pub(crate) fn join(&mut self, server: ServerId, name: GroupName, pool: usize) -> usize {
+        let table = &mut self.table;
+        let index = *self.by_name.entry((server, name)).or_insert_with_key(|(server, name)| {
+            let group = LimitGroup { server: *server, name: name.clone(), connections: 0, pools: Vec::new() };
+            table.insert(group)
+        });
+        if let Some(group) = self.table.get_mut(index) {
+            group.pools.push(pool);
+        }
+        index
+    }
+
+    /// Takes a pool out; the last one takes its group along.
+    pub(crate) fn leave(&mut self, index: usize, pool: usize) {
+        let Some(group) = self.table.get_mut(index) else { return };
+        group.pools.retain(|member| *member != pool);
+        if group.pools.is_empty()
+            && let Some(group) = self.table.try_remove(index)
+        {
+            self.by_name.remove(&(group.server, group.name));
+        }
+    }
+
+    pub(crate) fn connections(&self, index: usize) -> u32 {
+        self.table.get(index).map_or(0, |group| group.connections)
+    }
+
+    pub(crate) fn add_connection(&mut self, index: usize) {
+        if let Some(group) = self.table.get_mut(index) {
+            group.connections += 1;
+        }
+    }
+
+    pub(crate) fn drop_connection(&mut self, index: usize) {
+        if let Some(group) = self.table.get_mut(index) {
+            group.connections -= 1;
+        }
+    }
+
+    /// The pools of a group.
+    pub(crate) fn pools(&self, index: usize) -> &[usize] {
+        self.table.get(index).map_or(&[], |group| &group.pools)
+    }
+
+    /// The groups, those of databases and those of users.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &GroupName)> {
+        self.table.iter().map(|(index, group)| (index, &group.name))
+    }
+}
