@@ -88,7 +88,8 @@ mod step;
 mod timing;
 
 pub use carried::alignment::{Alignment, AlignmentError, AlignmentReader, AlignmentStep};
-pub use carried::diff::{ConnectionState, SessionState, diff};
+pub use carried::connection::ConnectionState;
+pub use carried::diff::{SessionState, diff};
 pub use carried::login_values::LoginValue;
 pub use carried::parameters::{LoginParameters, are_too_many_parameters};
 pub use conversation::farewell::FatalOrigin;

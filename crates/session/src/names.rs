@@ -7,6 +7,9 @@ use trunkline_codec::frontend::{Bind, Close, Describe, Execute, Parse};
 
 use crate::limits::NAME_BYTES_MAX;
 
+/// Name of the statement and portal that the proxy's own requests run.
+pub(crate) const OWN_STATEMENT: &[u8] = b"trunkline: prepare";
+
 /// A name as PostgreSQL would compare it.
 pub(crate) type Name = Box<[u8]>;
 

@@ -63,6 +63,45 @@ pub enum PinReason {
 }
 
 impl PinReason {
+    /// It named `nextval` or `setval`, so that it may ask for `currval` or `lastval`. That keeps its connection from
+    /// other sessions, but not the session from going on elsewhere.
+    pub(crate) const SEQUENCE: Self = Self::SideEffects("nextval");
+
+    /// Whether it may have created a custom setting that the proxy does not know of: such a setting exists until its
+    /// connection ends.
+    pub(crate) fn may_hide_setting(self) -> bool {
+        if self == Self::SEQUENCE {
+            return false;
+        }
+        match self {
+            Self::UnknownSetting
+            | Self::UnknownStatement(_)
+            | Self::SettingsTooLarge
+            | Self::UnknownSavepoint
+            | Self::UnreadFunction
+            | Self::UserFunction
+            | Self::OpaqueFunction
+            | Self::ReadingBack
+            | Self::Load
+            | Self::SideEffects(_) => true,
+            Self::Replication
+            | Self::Fixed
+            | Self::Transaction
+            | Self::Copy
+            | Self::UnexpectedMessage(_)
+            | Self::SyncInFailedCopy
+            | Self::HoldCursor
+            | Self::AdvisoryLock
+            | Self::Listen
+            | Self::TemporaryObject
+            | Self::StringsAtLogin
+            | Self::SettingAfterStatements
+            | Self::StatementsTooLarge
+            | Self::StatementNotDescribed
+            | Self::RefusedElsewhere(_) => false,
+        }
+    }
+
     /// Whether it ends while the client is idle, once the proxy has read what it waits for.
     pub(crate) fn ends_by_itself(self) -> bool {
         matches!(self, Self::ReadingBack | Self::UnreadFunction)
@@ -70,6 +109,9 @@ impl PinReason {
 
     /// Whether `DISCARD ALL` undoes it.
     pub(crate) fn ends_with_discard_all(self) -> bool {
+        if self == Self::SEQUENCE {
+            return true;
+        }
         match self {
             Self::HoldCursor
             | Self::AdvisoryLock

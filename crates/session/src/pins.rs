@@ -11,6 +11,10 @@ impl Pins {
         self.0.is_empty()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = PinReason> {
+        self.0.iter().copied()
+    }
+
     pub(crate) fn contains(&self, reason: PinReason) -> bool {
         self.0.contains(&reason)
     }
@@ -34,11 +38,23 @@ impl Pins {
         self.0.retain(|reason| !reason.ends_with_discard_all());
     }
 
-    /// The one to tell of, but for one that does not count now.
+    /// Of the reasons that `DISCARD ALL` is about to remove, one whose traces it may leave: custom settings that exist.
+    pub(crate) fn hidden_by_discard_all(&self) -> Option<PinReason> {
+        self.0.iter().find(|reason| reason.ends_with_discard_all() && reason.may_hide_setting()).copied()
+    }
+
+    /// The one to tell of, but for one that does not count now, and for those that keep the connection only.
     pub(crate) fn first_but(&self, ignored: PinReason) -> Option<PinReason> {
         let mut others = self.clone();
         others.remove(ignored);
+        others.remove(PinReason::SEQUENCE);
         others.first()
+    }
+
+    /// The same, of all reasons that keep the session.
+    #[inline]
+    pub(crate) fn first_of_session(&self) -> Option<PinReason> {
+        if self.0.is_empty() { None } else { self.first_but(PinReason::SEQUENCE) }
     }
 
     /// The one to tell of: the first of those that last longest.

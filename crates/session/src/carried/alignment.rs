@@ -100,6 +100,13 @@ impl Writer {
         }
     }
 
+    /// Drops a prepared statement, if there is one of this name.
+    pub(crate) fn close(&mut self, name: &[u8]) {
+        let written = write::close(&mut self.out, Target::Statement, name);
+        debug_assert!(written.is_ok(), "it was read from a message, so it has no NUL");
+        self.owed.closed += usize::from(written.is_ok());
+    }
+
     pub(crate) fn finish(mut self) -> Alignment {
         if self.out.is_empty() {
             return Alignment::default();

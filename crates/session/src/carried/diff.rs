@@ -1,22 +1,22 @@
 //! What a server connection lacks of what a session wants.
 
+use std::sync::Arc;
+
 use trunkline_codec::backend::TransactionStatus;
 
 use super::alignment::{Alignment, Writer};
-use super::gucs::Gucs;
+use super::connection::{ConnectionState, OwnLeft, fingerprint};
+use super::gucs::{Gucs, have_same_settings, read_alike};
+use super::mark::Mark;
+use super::statement_set::{Match, Reading, StatementSet};
+use crate::names::OWN_STATEMENT;
 
-/// What a server connection has on which a session is to go on. It was logged in to for that session, and nothing has
-/// run on it since.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ConnectionState {
-    /// The login has brought a statement_timeout, of its startup packet or of defaults.
-    pub has_login_timeout: bool,
-}
-
-/// What a session wants of its server connection, besides its prepared statements, which are prepared when they are used.
+/// What a session wants of its server connection. Its prepared statements are prepared there when they are used.
 #[derive(Clone, Debug)]
 pub struct SessionState {
-    pub(crate) settings: Gucs,
+    pub(crate) settings: Option<Arc<Gucs>>,
+    pub(crate) statements: Option<Arc<StatementSet>>,
+    pub(crate) sequences: Option<Mark>,
     pub(crate) status: TransactionStatus,
 }
 
@@ -24,7 +24,14 @@ impl SessionState {
     /// Of a session that has just logged in.
     #[must_use]
     pub fn new() -> Self {
-        Self { settings: Gucs::default(), status: TransactionStatus::Idle }
+        Self { settings: None, statements: None, sequences: None, status: TransactionStatus::Idle }
+    }
+
+    /// See [`ConnectionState::fingerprint`].
+    #[must_use]
+    #[inline]
+    pub fn fingerprint(&self) -> u64 {
+        fingerprint(self.settings.as_deref(), self.statements.as_deref())
     }
 }
 
@@ -34,14 +41,69 @@ impl Default for SessionState {
     }
 }
 
-/// The messages that bring a connection which has `from` to `to`.
+/// The messages that bring a connection which has `from` to `to`; none where it has all of that already. Statements of
+/// other sessions are closed, but for an unnamed one: the session closes that itself before it could use it.
+///
+/// The connection [fits](ConnectionState::fits).
 #[must_use]
 pub fn diff(from: &ConnectionState, to: &SessionState) -> Alignment {
+    let has_same = have_same_settings(from.settings.as_ref(), to.settings.as_ref());
+    let is_same = has_same
+        && have_same_statements(from.statements.as_ref(), to.statements.as_ref())
+        && (from.sequences.is_none() || from.sequences == to.sequences)
+        && from.own == OwnLeft::Nothing
+        && to.status != TransactionStatus::Failed;
+    if is_same { Alignment::default() } else { written(from, to) }
+}
+
+fn have_same_statements(from: Option<&Arc<StatementSet>>, to: Option<&Arc<StatementSet>>) -> bool {
+    match (from, to) {
+        (None, _) => true,
+        (Some(from), Some(to)) => Arc::ptr_eq(from, to),
+        (Some(_), None) => false,
+    }
+}
+
+#[cold]
+fn written(from: &ConnectionState, to: &SessionState) -> Alignment {
     let mut out = Writer::default();
-    to.settings.write(&mut out, from.has_login_timeout);
+    if !have_same_settings(from.settings.as_ref(), to.settings.as_ref()) {
+        let (none, timeout) = (Gucs::default(), from.has_login_timeout);
+        from.settings.as_deref().unwrap_or(&none).write_reset(&mut out);
+        to.settings.as_deref().unwrap_or(&none).write(&mut out, timeout);
+    }
+    if from.sequences.is_some() && from.sequences != to.sequences {
+        out.run(b"DISCARD SEQUENCES");
+    }
+    if from.own == OwnLeft::Statement {
+        out.close(OWN_STATEMENT);
+    }
+    if let Some(there) = &from.statements {
+        close_foreign(&mut out, there, from, to);
+    }
     match to.status {
         TransactionStatus::Failed => out.finish_failed(),
         // No session in a transaction that could go on leaves its server.
         TransactionStatus::Idle | TransactionStatus::InTransaction => out.finish(),
     }
+}
+
+/// Whether SQL is read alike on a connection and by a session.
+pub(crate) fn reading(from: &ConnectionState, to: Option<&Arc<Gucs>>) -> Reading {
+    if read_alike(from.settings.as_ref(), to) { Reading::Same } else { Reading::Other }
+}
+
+fn close_foreign(out: &mut Writer, there: &StatementSet, from: &ConnectionState, to: &SessionState) {
+    let reading = reading(from, to.settings.as_ref());
+    let foreign: Vec<&[u8]> = there
+        .matches(to.statements.as_deref(), reading)
+        .filter_map(|it| match it {
+            Match::Foreign(foreign) => Some(&*foreign.name),
+            Match::Usable(_) => None,
+        })
+        .collect();
+    if foreign.len() > 1 && foreign.len() == there.len() {
+        return out.run(b"DEALLOCATE ALL");
+    }
+    foreign.into_iter().for_each(|name| out.close(name));
 }

@@ -9,9 +9,12 @@
 //! - [`encoding`]: the client_encoding under which a text was sent.
 //! - [`parameters`], [`processes`]: what the client knows of its server.
 //! - [`shape`]: what a statement takes and returns.
+//! - [`connection`]: what a server connection has, of its session and of those before; [`statement_set`]: prepared
+//!   statements as a value; [`residue`]: traces of the session's own, and of others; [`mark`]: how a session knows again what it has left there.
 //! - [`diff`]: what another server connection lacks of it; [`alignment`]: the messages that bring it there.
 
 pub(crate) mod alignment;
+pub(crate) mod connection;
 pub(crate) mod diff;
 pub(crate) mod encoding;
 pub(crate) mod executed;
@@ -20,13 +23,16 @@ pub(crate) mod function_call;
 pub(crate) mod gucs;
 pub(crate) mod login_values;
 pub(crate) mod long;
+pub(crate) mod mark;
 pub(crate) mod parameters;
 pub(crate) mod prepared;
 pub(crate) mod processes;
 pub(crate) mod read_back;
 pub(crate) mod recent_calls;
+pub(crate) mod residue;
 pub(crate) mod search_path;
 pub(crate) mod shape;
+pub(crate) mod statement_set;
 pub(crate) mod unsettled;
 use std::sync::Arc;
 
@@ -34,6 +40,7 @@ use self::followed::Followed;
 use self::parameters::{LoginParameters, ReportedParameters};
 use self::prepared::Prepared;
 use self::processes::Processes;
+use self::residue::Residue;
 use crate::sql::functions::Functions;
 
 /// See the module.
@@ -44,6 +51,8 @@ pub(crate) struct Carried {
     /// The parameters that the client knows; for a session that may move.
     pub(crate) parameters: ReportedParameters,
     pub(crate) processes: Processes,
+    /// What its connection has besides.
+    pub(crate) residue: Residue,
     /// Functions of its database; `None` when they are trusted.
     pub(crate) functions: Option<Arc<Functions>>,
 }
@@ -55,6 +64,7 @@ impl Carried {
             followed: logged.map(|prepared| Box::new(Followed::new(None, prepared))),
             parameters: ReportedParameters::new(told),
             processes: Processes::default(),
+            residue: Residue::default(),
             functions: None,
         }
     }

@@ -30,6 +30,12 @@ impl LoginParameters {
         Self { messages: messages.into(), has_other_strings, are_too_many }
     }
 
+    /// Whether other logins reported the same.
+    #[inline]
+    pub(crate) fn is_same(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        Arc::ptr_eq(self, other) || self.messages == other.messages
+    }
+
     /// The messages.
     #[must_use]
     pub fn messages(&self) -> &[u8] {
@@ -51,9 +57,9 @@ pub(crate) struct ReportedParameters {
 #[derive(Debug, Default)]
 struct SinceLogin {
     /// The latest value of each parameter that was reported again.
-    changed: Box<[u8]>,
+    changed: Arc<[u8]>,
     /// The same when the session was last idle outside a transaction, if it differs.
-    settled: Option<Box<[u8]>>,
+    settled: Option<Arc<[u8]>>,
     /// Hashes of the names reported while values are not followed that are not among `changed`.
     others: Vec<u64>,
 }
@@ -181,6 +187,13 @@ impl ReportedParameters {
         })
     }
 
+    /// The login's, and what was reported since.
+    #[inline]
+    pub(crate) fn shared(&self) -> (&Arc<LoginParameters>, Option<&Arc<[u8]>>) {
+        let changed = self.since.as_ref().map(|since| &since.changed);
+        (&self.login, changed.filter(|changed| !changed.is_empty()))
+    }
+
     /// ParameterStatus messages for the parameters in `now` whose values differ from those that the client has.
     pub(crate) fn differences(&self, now: &[u8]) -> Bytes {
         let mut out = BytesMut::new();
@@ -194,6 +207,22 @@ impl ReportedParameters {
         }
         out.freeze()
     }
+}
+
+/// What was reported since a login: `changed`, and `messages` after that. `None` where it comes to what the login has.
+/// Parameters beyond the limit are left out: the session that reported them has ended.
+pub(crate) fn overlaid(login: &LoginParameters, changed: Option<&[u8]>, messages: &[u8]) -> Option<Arc<[u8]>> {
+    let mut out = BytesMut::new();
+    let mut rest = statuses(changed.unwrap_or_default()).chain(statuses(messages));
+    while let Some((name, value)) = rest.next() {
+        let is_last = !rest.clone().any(|(n, _)| n == name);
+        let at_login = statuses(&login.messages).filter(|(n, _)| *n == name).last();
+        if is_last && at_login != Some((name, value)) && out.len() < PARAMETER_BYTES_MAX {
+            let written = write::parameter_status(&mut out, name, value);
+            debug_assert!(written.is_ok(), "it was read from such a message");
+        }
+    }
+    (!out.is_empty()).then(|| (&*out).into())
 }
 
 /// Whether there are more ParameterStatus messages among these of a login than a session follows.

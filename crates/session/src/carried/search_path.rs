@@ -13,7 +13,7 @@ use crate::sql::path_names::{PathNames, path_names};
 ///
 /// Two that differ by it may still be the same to the server: a value that the login has given and the same one set
 /// later, or one from the parameters of two different Binds. What `"$user"` stands for is not told apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct PathId(u64);
 
 impl PathId {

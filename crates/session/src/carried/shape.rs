@@ -6,7 +6,7 @@ use trunkline_codec::backend::{BackendTag, RowDescription};
 use trunkline_codec::frontend::Parse;
 
 /// A statement's parameters and columns, as far as they are known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
     pub(crate) parameters: Option<Types>,
     pub(crate) columns: Option<RowColumns>,
@@ -18,7 +18,7 @@ pub(crate) type Types = Box<[u8]>;
 /// The columns of a statement's rows. Two are equal when PostgreSQL would compare them as equal: number, names,
 /// type OIDs and type modifiers. Of those only a hash is kept.
 /// Source: PostgreSQL 18, src/backend/utils/cache/plancache.c, `RevalidateCachedQuery`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RowColumns {
     /// The statement returns no rows.
     None,

@@ -69,6 +69,14 @@ impl Conversation {
         self.server_taken(ServerName::clone(&self.server_name), self.role);
     }
 
+    /// Another connection takes the place of one with which nothing was in progress.
+    #[inline]
+    pub(crate) fn connection_taken(&mut self, server_name: ServerName, role: ServerRole) {
+        self.server_name = server_name;
+        self.role = role;
+        self.exports_snapshot = false;
+    }
+
     /// Another server takes its place, with nothing in flight. The transaction status is the one that the client has.
     pub(crate) fn server_taken(&mut self, server_name: ServerName, role: ServerRole) {
         *self = Conversation { status: self.status, ..Conversation::new(server_name, role) };

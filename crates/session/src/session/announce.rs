@@ -32,6 +32,11 @@ impl Announce {
         Self { report_timing, parameters: Bytes::new(), last: None, is_told: false }
     }
 
+    /// What the client is not told yet.
+    pub(crate) fn parameters(&self) -> &[u8] {
+        &self.parameters
+    }
+
     pub(crate) fn set_parameters(&mut self, parameters: Bytes) {
         self.parameters = parameters;
     }

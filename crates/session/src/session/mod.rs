@@ -4,6 +4,7 @@
 //! - `sent`: what requests do, read on their way to the server; `answer`: which answer belongs to which request.
 //! - `followed`, `functions`, `parameters`: what answers change of what is carried.
 //! - `own`: the proxy's own requests; `announce`: what the client gets before a ReadyForQuery.
+//! - `connection`: its server connection is checked in, and another checked out.
 //! - `attempt`, `losing`, `kept`: the request in flight is repeated, the server is lost, the client goes on.
 //! - `farewell`: the server ends the connection.
 
@@ -11,6 +12,7 @@ pub(crate) mod announce;
 mod answer;
 mod attempt;
 mod client;
+mod connection;
 mod farewell;
 mod followed;
 mod functions;
@@ -27,7 +29,6 @@ use trunkline_codec::backend::TransactionStatus;
 
 use self::client::Client;
 use crate::carried::Carried;
-use crate::carried::diff::SessionState;
 use crate::carried::prepared::Prepared;
 use crate::conversation::Conversation;
 use crate::conversation::outstanding::Outstanding;
@@ -41,7 +42,7 @@ use crate::recovery::Recovery;
 use crate::recovery::attempt::Attempt;
 use crate::sampling::Sampler;
 use crate::session::announce::Announce;
-use crate::settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
+use crate::settings::{Mobility, ReportTiming, ServerRole, SessionSettings, Tracking};
 use crate::timing::{Meter, Outcome};
 
 /// One client's life after its login.
@@ -221,14 +222,6 @@ impl Session {
             && self.conversation.tail == Tail::Empty
     }
 
-    /// What the session wants of another server connection, to go on there. See [`crate::diff`].
-    #[must_use]
-    pub fn state(&self) -> SessionState {
-        let followed = self.carried.followed.as_ref();
-        let settings = followed.map(|followed| followed.settings().clone()).unwrap_or_default();
-        SessionState { settings, status: self.conversation.status }
-    }
-
     /// The server's parameters as the client last received them: names and values.
     pub fn parameters(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.carried.parameters.iter()
@@ -247,15 +240,9 @@ impl Session {
         self.carried.parameters.differences(now)
     }
 
-    /// Another server was taken and aligned, after [`crate::LossPlan::Move`] or [`crate::LossPlan::Fail`], after
-    /// [`Self::rewind`], or at
-    /// any idle point of a movable session. `announce` (see [`Self::differences`]) goes to the client
-    /// before its next ReadyForQuery. Then pass the client's unforwarded bytes in again.
-    pub fn server_taken(&mut self, server: ServerName, role: ServerRole, announce: Bytes) {
-        self.conversation.server_taken(server, role);
-        if let Some(followed) = &mut self.carried.followed {
-            followed.prepared.server_taken();
-        }
+    /// What was taken differs by these ParameterStatus messages from what the client has.
+    #[inline]
+    pub(crate) fn announce_parameters(&mut self, announce: Bytes) {
         if let Some(ours) = &mut self.announce {
             ours.set_parameters(announce);
         } else if !announce.is_empty() {

@@ -1,11 +1,13 @@
 //! What the client knows of its server: parameters, and the process IDs in notifications.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use trunkline_codec::backend::ParameterStatus;
 use trunkline_codec::ids::ProcessId;
 
 use super::Session;
-use crate::carried::parameters::NotFollowed;
+use crate::carried::parameters::{LoginParameters, NotFollowed, overlaid};
 use crate::carried::processes::Processes;
 use crate::conversation::state::Mode;
 use crate::pin::PinReason;
@@ -20,6 +22,27 @@ impl Session {
     pub fn defaults(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let followed = self.carried.followed.as_deref();
         self.carried.parameters.defaults(move |name| followed.is_some_and(|followed| followed.has_set(name)))
+    }
+
+    /// The parameters that the login of the present connection reported, and what was reported since.
+    #[inline]
+    pub(crate) fn reported_on_connection(&self) -> (Arc<LoginParameters>, Option<Arc<[u8]>>) {
+        let (login, changed) = self.carried.parameters.shared();
+        let is_told = self.announce.as_ref().is_none_or(|announce| announce.parameters().is_empty());
+        match &self.carried.residue.login {
+            None if is_told => (Arc::clone(login), changed.cloned()),
+            other => self.reported_on_other(other.as_ref().unwrap_or(login)),
+        }
+    }
+
+    /// The same, of a connection whose login was not the client's own, or before the client is told what differs.
+    #[cold]
+    fn reported_on_other(&self, login: &Arc<LoginParameters>) -> (Arc<LoginParameters>, Option<Arc<[u8]>>) {
+        let (own, changed) = self.carried.parameters.shared();
+        let changed = changed.map(|changed| &**changed).unwrap_or_default();
+        let announced = self.announce.as_ref().map(|announce| announce.parameters()).unwrap_or_default();
+        let now = overlaid(login, Some(own.messages()), &[changed, announced].concat());
+        (Arc::clone(login), now)
     }
 
     /// The server reports a parameter to the client.

@@ -64,6 +64,15 @@ pub(crate) enum Change {
 }
 
 impl Change {
+    /// Whether it leaves nothing where nothing was set before.
+    pub(crate) fn is_trace_free(&self) -> bool {
+        match self {
+            Self::ResetAll => true,
+            Self::Local { key, .. } => !key.contains('.'),
+            Self::Set { .. } | Self::Reset { .. } => false,
+        }
+    }
+
     /// The SQL that sets `search_path`.
     pub(crate) fn sets_path(&self) -> Option<&[u8]> {
         match self {

@@ -138,7 +138,7 @@ fn time_outs_are_applied_last_and_statement_timeout_after_them() {
 
 #[test]
 fn the_logins_statement_timeout_is_off_while_settings_are_laid_on() {
-    let has_timeout = ConnectionState { has_login_timeout: true };
+    let has_timeout = ConnectionState::logged_in(true, Arc::default());
     let runs = |talk: &Talk, sql: &str| {
         let messages = diff(&has_timeout, &talk.session.state()).messages;
         messages.windows(sql.len()).position(|window| window == sql.as_bytes())

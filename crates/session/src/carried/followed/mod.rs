@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::carried::encoding::{CurrentEncoding, EncodingEra};
-use crate::carried::gucs::Gucs;
+use crate::carried::gucs::{Gucs, SettingsTooLarge};
 use crate::carried::login_values::LoginValues;
 use crate::carried::parameters::ReportedParameters;
 use crate::carried::prepared::{LastingEffects, Prepared};
@@ -41,7 +41,8 @@ pub(crate) struct Followed {
     pub(crate) prepared: Prepared,
     /// A setting that decides how SQL is read was changed in this transaction.
     has_other_reading: bool,
-    gucs: Gucs,
+    /// `None` where there are none.
+    gucs: Option<Arc<Gucs>>,
     staged: Vec<Staged>,
     pub(crate) queue: VecDeque<QueuedRequest>,
     hold_cursors: Vec<Name>,
@@ -57,6 +58,8 @@ pub(crate) struct Followed {
     pub(crate) encoding: CurrentEncoding,
     /// A parameter was reported since the session was last idle outside a transaction.
     pub(crate) has_report: bool,
+    /// See the method.
+    hidden: Option<PinReason>,
 }
 
 impl Followed {
@@ -65,7 +68,7 @@ impl Followed {
         Self {
             prepared,
             has_other_reading: false,
-            gucs: Gucs::default(),
+            gucs: None,
             staged: Vec::new(),
             queue: VecDeque::new(),
             hold_cursors: Vec::new(),
@@ -77,13 +80,14 @@ impl Followed {
             carry: Vec::new(),
             encoding: CurrentEncoding::default(),
             has_report: false,
+            hidden: None,
         }
     }
 
     pub(crate) fn movability(&self) -> Result<(), PinReason> {
         let reason = match self.pins.contains(PinReason::UnreadFunction) && self.unsettled.is_harmless() {
             true => self.pins.first_but(PinReason::UnreadFunction),
-            false => self.pins.first(),
+            false => self.pins.first_of_session(),
         };
         if let Some(reason) = reason {
             return Err(reason);
@@ -106,8 +110,59 @@ impl Followed {
     }
 
     /// The settings that the session has made.
-    pub(crate) fn settings(&self) -> &Gucs {
-        &self.gucs
+    #[inline]
+    pub(crate) fn settings(&self) -> Option<&Arc<Gucs>> {
+        self.gucs.as_ref()
+    }
+
+    /// Settings that a connection had are shared with the session, if they are its own.
+    #[inline]
+    pub(crate) fn share_settings(&mut self, had: Option<&Arc<Gucs>>) {
+        if let (Some(own), Some(had)) = (&mut self.gucs, had)
+            && !Arc::ptr_eq(own, had)
+            && own == had
+        {
+            Arc::clone_from(own, had);
+        }
+    }
+
+    /// Changes the settings. Those that are too large are forgotten.
+    pub(super) fn change_settings(&mut self, change: impl FnOnce(&mut Gucs) -> Result<(), SettingsTooLarge>) {
+        let gucs = Arc::make_mut(self.gucs.get_or_insert_default());
+        let changed = change(gucs);
+        if changed.is_err() {
+            // Custom settings among them exist on the server, whatever becomes of the reason.
+            self.hidden.get_or_insert(PinReason::SettingsTooLarge);
+            gucs.clear();
+        }
+        if gucs.is_empty() {
+            self.gucs = None;
+        }
+        if changed.is_err() {
+            self.pin(PinReason::SettingsTooLarge);
+        }
+    }
+
+    /// Why no other session may have the connection, although this one can go on elsewhere: what it did on it is not
+    /// known, or not all of it is undone by what has ended its reasons.
+    #[inline]
+    pub(crate) fn hidden(&self) -> Option<PinReason> {
+        self.hidden
+    }
+
+    /// Whether `DISCARD ALL` leaves something of what keeps the session on its connection, of which `first` is told.
+    pub(crate) fn is_lasting(&self, first: PinReason) -> bool {
+        let of_statements = [PinReason::StatementsTooLarge, PinReason::StatementNotDescribed];
+        let leaves = |reason: PinReason| {
+            !of_statements.contains(&reason) && (!reason.ends_with_discard_all() || reason.may_hide_setting())
+        };
+        self.hidden.is_some() || leaves(first) || self.pins.iter().any(leaves)
+    }
+
+    /// Another connection was taken: what is hidden is on the old one.
+    pub(crate) fn connection_taken(&mut self) {
+        self.hidden = None;
+        self.pins.remove(PinReason::SEQUENCE);
     }
 
     /// The server is lost with requests in flight; their effects do not count.
@@ -264,8 +319,8 @@ impl Followed {
     fn changes_reading(&self, change: &Change) -> bool {
         match change {
             Change::Set { key, .. } | Change::Local { key, .. } => decides_reading(key),
-            Change::Reset { key, .. } => decides_reading(key) && self.gucs.has(key.as_bytes()),
-            Change::ResetAll => self.gucs.keys().any(decides_reading),
+            Change::Reset { key, .. } => decides_reading(key) && self.has_set(key.as_bytes()),
+            Change::ResetAll => self.gucs.iter().flat_map(|gucs| gucs.keys()).any(decides_reading),
         }
     }
 
@@ -298,11 +353,13 @@ impl Followed {
         self.hold_cursors.clear();
         self.channels.clear();
         self.prepared.discard_all();
+        if self.hidden.is_none() {
+            self.hidden = self.pins.hidden_by_discard_all();
+        }
         self.pins.discard_all();
         self.pin_queued();
-        if self.gucs.discard_all().is_err() {
-            self.gucs.clear();
-            self.pin(PinReason::SettingsTooLarge);
+        if self.gucs.is_some() {
+            self.change_settings(Gucs::discard_all);
         }
     }
 
@@ -323,7 +380,7 @@ impl Followed {
 
     /// Whether the session has set this parameter.
     pub(crate) fn has_set(&self, name: &[u8]) -> bool {
-        self.gucs.has(name)
+        self.gucs.as_ref().is_some_and(|gucs| gucs.has(name))
     }
 
     /// The server reports this parameter.
@@ -339,9 +396,8 @@ impl Followed {
     pub(crate) fn reported(&mut self, told: &ReportedParameters) {
         self.has_report = false;
         self.encoding.settled();
-        if self.gucs.reported(told).is_err() {
-            self.gucs.clear();
-            self.pin(PinReason::SettingsTooLarge);
+        if self.gucs.as_ref().is_some_and(|gucs| gucs.is_told_otherwise(told)) {
+            self.change_settings(|gucs| gucs.reported(told));
         }
     }
 }

@@ -75,10 +75,10 @@ impl Followed {
     }
 
     pub(super) fn settle(&mut self, change: Change, encoding: Encoding) {
-        if self.gucs.apply(change, encoding).is_err() {
-            self.gucs.clear();
-            self.pin(PinReason::SettingsTooLarge);
+        if self.gucs.is_none() && change.is_trace_free() {
+            return;
         }
+        self.change_settings(|gucs| gucs.apply(change, encoding));
     }
 
     fn undo(&mut self, staged: Staged) {

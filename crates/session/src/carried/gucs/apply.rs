@@ -6,7 +6,7 @@
 //!
 //! A text that is not ASCII is sent under the client_encoding it was first sent under.
 
-use super::{Gucs, Setting};
+use super::{Gucs, Setting, is_identity};
 use crate::carried::alignment::Writer;
 
 const ENCODING: &str = "client_encoding";
@@ -29,6 +29,21 @@ const TIMEOUT_OFF: &[u8] = b"SET statement_timeout = 0";
 const TIMEOUT_OF_LOGIN: &[u8] = b"RESET statement_timeout";
 
 impl Gucs {
+    /// Undoes them on a connection that has them, but for the existence of custom settings.
+    pub(crate) fn write_reset(&self, out: &mut Writer) {
+        if self.settings.iter().any(|setting| is_timeout(&setting.key)) {
+            out.run(TIMEOUT_OFF);
+        }
+        if self.settings.iter().any(|setting| is_identity(&setting.key)) {
+            out.run(b"SET SESSION AUTHORIZATION DEFAULT");
+            // The login may have given it a role.
+            out.run(b"RESET ROLE");
+        }
+        if self.settings.iter().any(|setting| !is_identity(&setting.key)) {
+            out.run(b"RESET ALL");
+        }
+    }
+
     /// All settings, time-outs last.
     pub(crate) fn write(&self, out: &mut Writer, has_login_timeout: bool) {
         if has_login_timeout && self.has_more_than_timeouts() {

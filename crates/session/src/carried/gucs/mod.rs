@@ -1,9 +1,13 @@
 //! Settings of a session: the values the server reports of them, or the SQL that set them.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
 use crate::carried::encoding::Encoding;
 use crate::carried::parameters::ReportedParameters;
 use crate::limits::SETTING_BYTES_MAX;
 use crate::sql::effect::Change;
+use crate::sql::set::decides_reading;
 
 mod apply;
 
@@ -22,9 +26,36 @@ struct Setting {
 }
 
 impl Setting {
+    /// Whether the server reports another value of it than is kept. Who the session is depends on the order, in which the
+    /// SQL stands.
+    fn is_told_otherwise(&self, name: &[u8], value: &[u8]) -> bool {
+        self.key.as_bytes().eq_ignore_ascii_case(name)
+            && !is_identity(&self.key)
+            && self.value.as_deref() != Some(value)
+    }
+
     fn bytes(&self) -> usize {
         let texts = [Some(&self.sql), self.encoding.as_ref(), self.value.as_ref()];
         self.key.len() + texts.into_iter().flatten().map(|text| text.len()).sum::<usize>()
+    }
+}
+
+/// Two are equal when they are applied alike.
+impl PartialEq for Setting {
+    fn eq(&self, other: &Self) -> bool {
+        let is_told = self.value.is_some();
+        self.key == other.key
+            && self.value == other.value
+            && (is_told || (self.sql == other.sql && self.encoding == other.encoding))
+    }
+}
+
+impl Hash for Setting {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.key, &self.value).hash(state);
+        if self.value.is_none() {
+            (&self.sql, &self.encoding).hash(state);
+        }
     }
 }
 
@@ -38,6 +69,45 @@ pub(crate) struct SettingsTooLarge;
 pub(crate) struct Gucs {
     settings: Vec<Setting>,
     bytes: usize,
+    /// A hash of the settings; zero where there are none.
+    fingerprint: u64,
+}
+
+impl PartialEq for Gucs {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint && self.settings == other.settings
+    }
+}
+
+/// Whether two sessions, or a session and a connection, have the same settings; `None` is none.
+#[inline]
+pub(crate) fn have_same_settings(one: Option<&Arc<Gucs>>, other: Option<&Arc<Gucs>>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) if Arc::ptr_eq(one, other) => true,
+        (one, other) => have_equal_settings(one, other),
+    }
+}
+
+#[cold]
+fn have_equal_settings(one: Option<&Arc<Gucs>>, other: Option<&Arc<Gucs>>) -> bool {
+    let fingerprint = |gucs: Option<&Arc<Gucs>>| gucs.map_or(0, |gucs| gucs.fingerprint);
+    fingerprint(one) == fingerprint(other) && listed(one) == listed(other)
+}
+
+fn listed(gucs: Option<&Arc<Gucs>>) -> &[Setting] {
+    gucs.map(|gucs| gucs.settings.as_slice()).unwrap_or_default()
+}
+
+/// Whether those of them that decide how SQL is read are the same.
+pub(crate) fn read_alike(one: Option<&Arc<Gucs>>, other: Option<&Arc<Gucs>>) -> bool {
+    have_same_settings(one, other) || {
+        let decides = |setting: &&Setting| decides_reading(&setting.key);
+        // One of a name, as roles do not decide it.
+        let have_all = |these: &[Setting], those: &[Setting]| these.iter().filter(decides).all(|it| those.contains(it));
+        let (one, other) = (listed(one), listed(other));
+        have_all(one, other) && have_all(other, one)
+    }
 }
 
 /// Whether a key says who the session is: the setting depends on those before it, and others on it.
@@ -93,15 +163,19 @@ impl Gucs {
     /// ASCII was reported under some client_encoding, so the SQL speaks for it.
     pub(crate) fn reported(&mut self, told: &ReportedParameters) -> Result<(), SettingsTooLarge> {
         for (name, value) in told.iter().filter(|(_, value)| value.is_ascii()) {
-            let is_it = |setting: &&mut Setting| setting.key.as_bytes().eq_ignore_ascii_case(name);
-            let Some(setting) = self.settings.iter_mut().find(is_it) else { continue };
-            // Who the session is depends on the order, in which the SQL stands.
-            if !is_identity(&setting.key) && setting.value.as_deref() != Some(value) {
+            let is_it = |setting: &&mut Setting| setting.is_told_otherwise(name, value);
+            if let Some(setting) = self.settings.iter_mut().find(is_it) {
                 setting.value = Some(value.into());
             }
         }
         self.count();
         self.is_within_limit()
+    }
+
+    /// Whether [`Self::reported`] changes something.
+    pub(crate) fn is_told_otherwise(&self, told: &ReportedParameters) -> bool {
+        let mut ascii = told.iter().filter(|(_, value)| value.is_ascii());
+        ascii.any(|(name, value)| self.settings.iter().any(|setting| setting.is_told_otherwise(name, value)))
     }
 
     fn remove(&mut self, key: &str) {
@@ -128,6 +202,24 @@ impl Gucs {
 
     fn count(&mut self) {
         self.bytes = self.settings.iter().map(Setting::bytes).sum();
+        self.fingerprint = if self.settings.is_empty() {
+            0
+        } else {
+            let mut hasher = DefaultHasher::new();
+            self.settings.hash(&mut hasher);
+            hasher.finish()
+        };
+    }
+
+    /// See the field.
+    #[inline]
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// The custom settings among them: all that a connection with these settings has.
+    pub(crate) fn custom(&self) -> impl Iterator<Item = &str> {
+        self.keys().filter(|key| key.contains('.'))
     }
 
     /// `RESET ALL`: it leaves the role.
@@ -165,6 +257,10 @@ impl Gucs {
     /// The names of what is kept, in lower case.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.settings.iter().map(|setting| &*setting.key)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.settings.is_empty()
     }
 
     /// Nothing is kept any more.

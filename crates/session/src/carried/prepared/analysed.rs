@@ -49,7 +49,11 @@ impl Prepared {
     fn path_is_another(&mut self, are_in_flight: bool) {
         if are_in_flight {
             let all = self.named.values_mut().chain(&mut self.unnamed);
-            all.for_each(|saved| saved.analysed = None);
+            for saved in all {
+                saved.analysed = None;
+                saved.shared.take();
+            }
+            self.sets.changed();
         }
         self.ask_under_other_path();
     }
@@ -57,8 +61,11 @@ impl Prepared {
     /// A named statement is used under the present path.
     pub(super) fn analysed(&mut self, name: &[u8]) {
         let path = self.path.now();
-        if let Some(saved) = self.get_mut(name) {
+        if let Some(saved) = self.get_mut(name)
+            && saved.analysed != path
+        {
             saved.analysed = path;
+            self.description_changed(name);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the server has confirmed: statements that are prepared, replaced and dropped.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::presence::Presence;
@@ -44,6 +45,7 @@ impl Prepared {
             return self.named_parse_answered(name, saved);
         }
         self.unsaved += usize::from(saved.origin == StatementOrigin::Unsaved);
+        self.sets.unnamed_made();
         if let Some(before) = self.unnamed.replace(saved) {
             self.forget(before);
         }
@@ -61,6 +63,7 @@ impl Prepared {
     }
 
     fn register(&mut self, name: Name, mut saved: SavedStatement) {
+        self.sets.changed();
         if self.named.len() >= PREPARED_MAX && !self.named.contains_key(&name) {
             self.is_lost = true;
             self.odd -= usize::from(!saved.effects.is_plain());
@@ -148,6 +151,7 @@ impl Prepared {
             presence: Presence::Present,
             is_used: true,
             analysed: self.path.now(),
+            shared: OnceCell::new(),
         };
         self.register(name, saved);
     }
@@ -155,6 +159,7 @@ impl Prepared {
     /// A statement was dropped by name.
     pub(crate) fn deallocate(&mut self, name: &[u8]) {
         if let Some(saved) = self.named.remove(name) {
+            self.sets.changed();
             self.bytes -= self.kept_bytes(&saved);
             self.forget(saved);
         }
@@ -162,6 +167,7 @@ impl Prepared {
 
     /// All named statements were dropped.
     pub(crate) fn deallocate_all(&mut self) {
+        self.sets.changed();
         for (_, saved) in std::mem::take(&mut self.named) {
             self.forget(saved);
         }

@@ -4,6 +4,7 @@
 //! - `answered`: what the server has confirmed; `portals`: the statements of portals.
 //! - [`presence`]: which of them the present server has, and which a message needs.
 //! - [`read_again`]: their effects, after functions that they call have changed.
+//! - `sets`: all of them, and those that the present server has, as values.
 //! - `saved`: one statement as it is kept; `statement_effects`: the effects of running it.
 //! - `analysed`: under which `search_path`.
 //! - [`notes`]: what their client knows of their parameters and columns.
@@ -15,8 +16,10 @@ mod portals;
 mod presence;
 mod read_again;
 mod saved;
+mod sets;
 mod statement_effects;
 pub(crate) mod texts;
+use std::cell::OnceCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -27,6 +30,8 @@ use self::portals::Portal;
 use self::presence::Presence;
 pub(crate) use self::presence::Step;
 use self::saved::{SavedStatement, StatementOrigin};
+use self::sets::Sets;
+pub(crate) use self::sets::UnnamedThere;
 pub(crate) use self::statement_effects::{LastingEffects, StatementEffects};
 use self::texts::{TextId, TextUse, Texts};
 use crate::carried::search_path::SearchPath;
@@ -81,6 +86,7 @@ pub(crate) struct Prepared {
     is_listed: bool,
     /// Those with constants have been prepared, as far as possible, before the first message to the present server.
     has_made_constants: bool,
+    sets: Sets,
 }
 
 impl Prepared {
@@ -113,6 +119,7 @@ impl Prepared {
             has_new: false,
             is_listed: false,
             has_made_constants: false,
+            sets: Sets::default(),
         }
     }
 
@@ -203,6 +210,7 @@ impl Prepared {
             presence: Presence::Present,
             is_used: false,
             analysed: None,
+            shared: OnceCell::new(),
         };
         self.pending_bytes += self.kept_bytes(&saved);
         self.pending.push_back(Pending::Parse { name, saved });

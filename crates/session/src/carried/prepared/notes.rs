@@ -198,6 +198,14 @@ impl Prepared {
         self.notes.young.push(name);
     }
 
+    /// What is known of a statement has changed.
+    pub(super) fn description_changed(&mut self, name: &[u8]) {
+        if let Some(saved) = self.named.get_mut(name) {
+            saved.shared.take();
+            self.sets.changed();
+        }
+    }
+
     fn is_unknown(&self, name: &[u8]) -> bool {
         self.get(name)
             .is_some_and(|saved| !saved.shape.is_known() && saved.origin != StatementOrigin::Unsaved)
@@ -278,6 +286,7 @@ impl Prepared {
         let Some(statement) = self.notes.describing.front().cloned() else { return };
         if let (Some(saved), Some(types)) = (self.get_mut(&statement), types_of(body)) {
             saved.shape.parameters = Some(types);
+            self.description_changed(&statement);
         }
     }
 
@@ -286,6 +295,7 @@ impl Prepared {
         let Some(statement) = self.notes.describing.pop_front() else { return };
         if let (Some(saved), Some(columns)) = (self.get_mut(&statement), columns_of(tag, body)) {
             saved.shape.columns = Some(columns);
+            self.description_changed(&statement);
         }
     }
 
@@ -298,6 +308,7 @@ impl Prepared {
     pub(crate) fn learned(&mut self, name: &[u8], shape: Shape) {
         if let Some(saved) = self.get_mut(name) {
             saved.shape = shape;
+            self.description_changed(name);
         }
         self.put(name, Presence::Present);
     }
@@ -313,6 +324,7 @@ impl Prepared {
         let text = self.kept_unsaved(text);
         if let Some(saved) = self.get_mut(name) {
             (saved.origin, saved.text) = (StatementOrigin::Unsaved, text);
+            self.description_changed(name);
         }
     }
 

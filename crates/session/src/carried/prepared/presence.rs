@@ -65,16 +65,32 @@ pub(crate) enum Step {
 impl Prepared {
     /// Another server was taken: it has none of the statements.
     pub(crate) fn server_taken(&mut self) {
-        let is_unnamed_new = self.is_unnamed_new();
+        self.unnamed_lost();
         self.notes.server_taken();
-        self.is_listed = false;
-        self.has_made_constants = false;
-        if let Some(saved) = self.unnamed.take_if(|saved| !saved.shape.is_known() && !is_unnamed_new) {
+        self.sets.moved();
+        self.named.values_mut().for_each(|saved| saved.presence = Presence::Absent);
+        self.count_absent();
+    }
+
+    /// The server that is taken does not have the unnamed statement: it is forgotten where its client may know more of it
+    /// than is known here.
+    pub(super) fn unnamed_lost(&mut self) {
+        let is_new = self.is_unnamed_new();
+        if let Some(saved) = self.unnamed.take_if(|saved| !saved.shape.is_known() && !is_new) {
             self.forget(saved);
         }
-        self.has_new = self.named.values().any(SavedStatement::is_new);
-        let all = self.named.values_mut().chain(&mut self.unnamed);
-        self.absent = all.map(|saved| saved.presence = Presence::Absent).count();
+        if let Some(saved) = &mut self.unnamed {
+            saved.presence = Presence::Absent;
+        }
+    }
+
+    /// A server was taken, and it is known which statements it has.
+    pub(super) fn count_absent(&mut self) {
+        let is_absent = |saved: &&SavedStatement| saved.presence != Presence::Present;
+        self.is_listed = false;
+        self.has_made_constants = false;
+        self.has_new = self.named.values().filter(is_absent).any(SavedStatement::is_new);
+        self.absent = self.named.values().chain(&self.unnamed).filter(is_absent).count();
     }
 
     /// Whether a message may need a statement that the present server does not have.
@@ -332,6 +348,9 @@ impl Prepared {
     pub(super) fn put(&mut self, name: &[u8], presence: Presence) {
         let Some(saved) = self.get_mut(name) else { return };
         let before = std::mem::replace(&mut saved.presence, presence);
+        if before != presence && !name.is_empty() {
+            self.sets.moved();
+        }
         self.absent -= usize::from(before != Presence::Present);
         self.absent += usize::from(presence != Presence::Present);
     }

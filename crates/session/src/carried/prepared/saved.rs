@@ -1,5 +1,8 @@
 //! One prepared statement, as it is kept.
 
+use std::cell::OnceCell;
+use std::sync::Arc;
+
 use trunkline_codec::frontend::Parse;
 
 use super::presence::Presence;
@@ -7,6 +10,7 @@ use super::statement_effects::StatementEffects;
 use super::texts::{TextId, Texts};
 use crate::carried::search_path::PathId;
 use crate::carried::shape::Shape;
+use crate::carried::statement_set::SharedStatement;
 use crate::sql::read::passes_on;
 
 /// How a statement can be prepared again.
@@ -31,6 +35,8 @@ pub(super) struct SavedStatement {
     pub(super) is_used: bool,
     /// The path it was analysed under, by its Parse or by its last use; `None` where that is not known.
     pub(super) analysed: Option<PathId>,
+    /// The same as a value, once it was asked for.
+    pub(super) shared: OnceCell<Arc<SharedStatement>>,
 }
 
 impl SavedStatement {

@@ -8,9 +8,7 @@ use trunkline_codec::write;
 use super::OwnRequest;
 use crate::carried::prepared::Step;
 use crate::conversation::outstanding::Request;
-
-/// Name of the statement and portal that run PREPARE again.
-const AGAIN: &[u8] = b"trunkline: prepare";
+use crate::names::OWN_STATEMENT;
 
 /// A portal that does not exist. An Execute of it is the shortest way to fail a series.
 const FAILS: &[u8] = b"trunkline: statement changed";
@@ -71,15 +69,15 @@ impl Batch {
     /// Runs a statement; `item` says what its end means.
     pub(crate) fn run(&mut self, sql: &[u8], item: OwnRequest) {
         // It may be left over from one that failed.
-        self.close(Target::Statement, AGAIN, OwnRequest::Plain);
-        self.parse(AGAIN, sql, b"", OwnRequest::Plain);
-        let written = write::bind(&mut self.out, AGAIN, AGAIN, std::iter::empty())
-            .and_then(|()| write::execute(&mut self.out, AGAIN, 0));
+        self.close(Target::Statement, OWN_STATEMENT, OwnRequest::Plain);
+        self.parse(OWN_STATEMENT, sql, b"", OwnRequest::Plain);
+        let written = write::bind(&mut self.out, OWN_STATEMENT, OWN_STATEMENT, std::iter::empty())
+            .and_then(|()| write::execute(&mut self.out, OWN_STATEMENT, 0));
         debug_assert!(written.is_ok(), "constants without a NUL");
         self.expect(Request::Bind, OwnRequest::Plain);
         self.expect(Request::Execute, item);
-        self.close(Target::Portal, AGAIN, OwnRequest::Plain);
-        self.close(Target::Statement, AGAIN, OwnRequest::Plain);
+        self.close(Target::Portal, OWN_STATEMENT, OwnRequest::Plain);
+        self.close(Target::Statement, OWN_STATEMENT, OwnRequest::Plain);
     }
 
     /// A Bind with the body of a Bind of the client.
@@ -119,7 +117,7 @@ impl Batch {
         self.run(b"ROLLBACK", OwnRequest::Plain);
         self.sync();
         // The portal of what failed would be in the way.
-        self.close(Target::Portal, AGAIN, OwnRequest::Plain);
+        self.close(Target::Portal, OWN_STATEMENT, OwnRequest::Plain);
         self.run(b"ROLLBACK", OwnRequest::Plain);
         self.sync();
     }
@@ -133,7 +131,7 @@ impl Batch {
     /// Rolls the transaction back to the savepoint.
     pub(crate) fn back_to_the_savepoint(&mut self) {
         // The portal of what failed would be in the way.
-        self.close(Target::Portal, AGAIN, OwnRequest::Plain);
+        self.close(Target::Portal, OWN_STATEMENT, OwnRequest::Plain);
         self.run(ROLLBACK, OwnRequest::Plain);
         self.run(RELEASE, OwnRequest::Plain);
         self.sync();

@@ -1,0 +1,157 @@
+//! The session's statements as values: those that it wants on its server, and those that its server has.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use super::presence::Presence;
+use super::saved::{SavedStatement, StatementOrigin};
+use super::texts::Texts;
+use super::{Name, Prepared};
+use crate::carried::statement_set::{Content, Match, Reading, SharedStatement, StatementSet, TextKind};
+
+/// See the module. Made when it is asked for, and again after a change.
+#[derive(Debug, Default)]
+pub(super) struct Sets {
+    wanted: OnceCell<Option<Arc<StatementSet>>>,
+    there: OnceCell<Option<Arc<StatementSet>>>,
+    /// The number of the unnamed statement.
+    unnamed: u32,
+}
+
+impl Sets {
+    /// A named statement is another one now, or its description is.
+    #[inline]
+    pub(super) fn changed(&mut self) {
+        self.wanted.take();
+        self.there.take();
+    }
+
+    /// The server has other statements now.
+    #[inline]
+    pub(super) fn moved(&mut self) {
+        self.there.take();
+    }
+
+    /// There is a new unnamed statement.
+    #[inline]
+    pub(super) fn unnamed_made(&mut self) {
+        self.unnamed = self.unnamed.wrapping_add(1);
+    }
+}
+
+impl SavedStatement {
+    fn share(&self, name: &Name, texts: &Texts) -> Arc<SharedStatement> {
+        let kind = match self.origin {
+            StatementOrigin::Parse => Some(TextKind::Parse),
+            StatementOrigin::Sql => Some(TextKind::Sql),
+            StatementOrigin::Unsaved => None,
+        };
+        let content = kind.zip(texts.whole(self.text)).map(|(kind, text)| {
+            let (shape, analysed) = (self.shape.clone(), self.analysed);
+            Content { kind, text: text.into(), shape, analysed }
+        });
+        Arc::new(SharedStatement { name: name.clone(), content })
+    }
+
+    fn shared(&self, name: &Name, texts: &Texts) -> Arc<SharedStatement> {
+        Arc::clone(self.shared.get_or_init(|| self.share(name, texts)))
+    }
+}
+
+impl Prepared {
+    /// The named statements that the session has.
+    pub(crate) fn wanted(&self) -> Option<Arc<StatementSet>> {
+        let make = || {
+            let all = self.named.iter().map(|(name, saved)| saved.shared(name, &self.texts));
+            StatementSet::new(all.collect())
+        };
+        self.sets.wanted.get_or_init(make).clone()
+    }
+
+    /// The named statements that its server has.
+    pub(crate) fn there(&self) -> Option<Arc<StatementSet>> {
+        let make = || {
+            if self.named.values().all(|saved| saved.presence == Presence::Present) {
+                return self.wanted();
+            }
+            let all = self.named.iter().filter_map(|(name, saved)| match saved.presence {
+                Presence::Present => Some(saved.shared(name, &self.texts)),
+                Presence::StandIn | Presence::Differs => {
+                    Some(Arc::new(SharedStatement { name: name.clone(), content: None }))
+                }
+                Presence::Absent | Presence::Cleared => None,
+            });
+            StatementSet::new(all.collect())
+        };
+        self.sets.there.get_or_init(make).clone()
+    }
+
+    /// The number of the unnamed statement, if the server has it, or a stand-in for it.
+    pub(crate) fn unnamed_there(&self) -> Option<u32> {
+        match self.unnamed.as_ref()?.presence {
+            Presence::Present | Presence::StandIn | Presence::Differs => Some(self.sets.unnamed),
+            Presence::Absent | Presence::Cleared => None,
+        }
+    }
+
+    /// The number of the unnamed statement that the client has, wherever it is.
+    pub(crate) fn unnamed_number(&self) -> Option<u32> {
+        self.unnamed.as_ref().map(|_| self.sets.unnamed)
+    }
+
+    /// A connection was taken, at an idle point, that has these statements; those that the session cannot use were closed.
+    /// `has_unnamed` tells whether it still has the unnamed statement that the session has left there.
+    pub(crate) fn connection_taken(
+        &mut self,
+        there: Option<&Arc<StatementSet>>,
+        reading: Reading,
+        has_unnamed: UnnamedThere,
+    ) {
+        let is_same = match (self.sets.there.get(), there) {
+            (Some(Some(before)), Some(there)) => Arc::ptr_eq(before, there),
+            (Some(None), None) => true,
+            (Some(_) | None, _) => false,
+        };
+        let is_unnamed_kept = self.unnamed.is_none() || has_unnamed == UnnamedThere::Own;
+        if is_same && is_unnamed_kept {
+            return;
+        }
+        if !is_same {
+            self.named_taken(there, reading);
+        }
+        if !is_unnamed_kept {
+            self.unnamed_lost();
+        }
+        self.count_absent();
+    }
+
+    #[cold]
+    fn named_taken(&mut self, there: Option<&Arc<StatementSet>>, reading: Reading) {
+        let wanted = self.wanted();
+        self.named.values_mut().for_each(|saved| saved.presence = Presence::Absent);
+        self.sets.moved();
+        let Some(there) = there else { return };
+        let mut usable = 0;
+        for one in there.matches(wanted.as_deref(), reading) {
+            if let Match::Usable(shared) = one
+                && let Some(saved) = self.named.get_mut(&shared.name)
+            {
+                saved.presence = Presence::Present;
+                saved.shared = OnceCell::from(Arc::clone(shared));
+                usable += 1;
+            }
+        }
+        if usable == self.named.len() && usable == there.len() {
+            // Sessions with the same statements come to share them.
+            self.sets.wanted = OnceCell::from(Some(Arc::clone(there)));
+            self.sets.there = self.sets.wanted.clone();
+        }
+    }
+}
+
+/// Whether a connection has the unnamed statement that its session has left there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnnamedThere {
+    Own,
+    Lost,
+}

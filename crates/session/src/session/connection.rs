@@ -1,0 +1,211 @@
+//! The server connection of a session as a value: it is checked in at an idle point, and the session goes on with the same
+//! connection or another.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use trunkline_codec::backend::TransactionStatus;
+
+use super::Session;
+use crate::carried::connection::{ConnectionState, Taint, UnnamedLeft};
+use crate::carried::diff::{SessionState, reading};
+use crate::carried::prepared::UnnamedThere;
+use crate::carried::residue::{ForeignUnnamed, SequenceUse};
+use crate::conversation::state::{ClientEnd, CopyState, Farewell, Mode, Pipeline, Tail};
+use crate::pin::PinReason;
+use crate::settings::{ServerName, ServerRole};
+
+impl Session {
+    /// What the session wants of another server connection, to go on there. See [`crate::diff`].
+    #[must_use]
+    pub fn state(&self) -> SessionState {
+        let followed = self.carried.followed.as_deref();
+        SessionState {
+            settings: followed.and_then(|followed| followed.settings().cloned()),
+            statements: followed.and_then(|followed| followed.prepared.wanted()),
+            sequences: self.carried.residue.sequence_mark(),
+            status: self.conversation.status,
+        }
+    }
+
+    /// What the session's connection has, for another session to go on with it, or this one. The caller knows that all
+    /// bytes to be forwarded have been written. The session goes on with [`Self::connection_taken`].
+    ///
+    /// # Errors
+    /// The reason that keeps the connection from other sessions: [`Self::movability`]; `Transaction` where something is in
+    /// progress or the server ends; or something done on it that leaves a trace.
+    #[inline]
+    pub fn check_in_state(&self) -> Result<ConnectionState, PinReason> {
+        match self.taint() {
+            Some(taint) => Err(taint.reason()),
+            None => Ok(self.connection(None)),
+        }
+    }
+
+    /// The same for a connection that is perhaps reset before it is used again, see
+    /// [`ConnectionState::after_discard_all`]: the reason is [`ConnectionState::tainted`].
+    #[must_use]
+    pub fn connection_state(&self) -> ConnectionState {
+        self.connection(self.taint())
+    }
+
+    fn connection(&self, taint: Option<Taint>) -> ConnectionState {
+        let residue = &self.carried.residue;
+        let (login, changed) = self.reported_on_connection();
+        let followed = self.carried.followed.as_deref();
+        ConnectionState {
+            has_login_timeout: residue.has_login_timeout,
+            unnamed: self.unnamed_left(),
+            own: residue.own,
+            taint,
+            settings: followed.and_then(|followed| followed.settings().cloned()),
+            statements: followed.and_then(|followed| followed.prepared.there()),
+            sequences: residue.sequence_mark(),
+            login,
+            changed,
+        }
+    }
+
+    fn unnamed_left(&self) -> UnnamedLeft {
+        let residue = &self.carried.residue;
+        let own = self.carried.followed.as_deref().and_then(|followed| followed.prepared.unnamed_there());
+        match (own, residue.unnamed) {
+            (Some(number), _) => UnnamedLeft::Of(residue.mark(number)),
+            (None, ForeignUnnamed::None) => UnnamedLeft::None,
+            (None, ForeignUnnamed::Present | ForeignUnnamed::Replaced) => UnnamedLeft::OfAnyone,
+        }
+    }
+
+    /// Whether nothing is in progress: the client may have left, but has left nothing open.
+    fn is_at_rest(&self) -> bool {
+        let has_left = self.client.end == ClientEnd::Terminated || self.client.end == ClientEnd::HalfClosed;
+        self.is_idle_but_for_client()
+            && (has_left || (self.client.end == ClientEnd::Open && self.client.tail == Tail::Empty))
+    }
+
+    fn is_idle_but_for_client(&self) -> bool {
+        let conversation = &self.conversation;
+        self.mode == Mode::Tracked
+            && conversation.status == TransactionStatus::Idle
+            && conversation.outstanding.is_empty()
+            && conversation.own.is_none()
+            && conversation.pipeline == Pipeline::Synced
+            && conversation.copy == CopyState::None
+            && conversation.farewell == Farewell::Staying
+            && conversation.tail == Tail::Empty
+            && conversation.scanner.is_at_boundary()
+            && self.client.scanner.is_at_boundary()
+            && self.recovery.deferred_error.is_none()
+    }
+
+    /// Why no other session may have the connection.
+    fn taint(&self) -> Option<Taint> {
+        if !self.is_at_rest() {
+            return Some(Taint::Lasting(self.pinned().unwrap_or(PinReason::Transaction)));
+        }
+        if let Err(reason) = self.movability() {
+            let is_lasting = self.carried.followed.as_ref().is_none_or(|followed| followed.is_lasting(reason));
+            return Some(if is_lasting { Taint::Lasting(reason) } else { Taint::UntilDiscardAll(reason) });
+        }
+        let followed = self.carried.followed.as_ref()?;
+        if let Some(reason) = followed.hidden() {
+            return Some(Taint::Lasting(reason));
+        }
+        if followed.prepared.has_questions() || followed.prepared.has_undescribed() {
+            return Some(Taint::UntilDiscardAll(PinReason::StatementNotDescribed));
+        }
+        let has_sequence = self.conversation.role == ServerRole::Primary && followed.pins.contains(PinReason::SEQUENCE);
+        has_sequence.then_some(Taint::UntilDiscardAll(PinReason::SEQUENCE))
+    }
+
+    /// ParameterStatus messages for parameters whose values on a connection differ from those that the client has.
+    /// `reported` is what its server has reported since the connection had the state `from`.
+    #[must_use]
+    #[inline]
+    pub fn differences_on(&self, from: &ConnectionState, reported: &[u8]) -> Bytes {
+        let (login, changed) = self.carried.parameters.shared();
+        let is_same = reported.is_empty() && login.is_same(&from.login) && is_same(changed, from.changed.as_ref());
+        if is_same { Bytes::new() } else { self.all_differences(from, reported) }
+    }
+
+    #[cold]
+    fn all_differences(&self, from: &ConnectionState, reported: &[u8]) -> Bytes {
+        let changed = from.changed.as_deref().unwrap_or_default();
+        self.carried.parameters.differences(&[from.login.messages(), changed, reported].concat())
+    }
+
+    /// A server was logged in to and aligned, after [`crate::LossPlan::Move`] or [`crate::LossPlan::Fail`], after
+    /// [`Self::rewind`], or at any idle point of a movable session. `announce` (see [`Self::differences`]) goes to the
+    /// client before its next ReadyForQuery. Then pass the client's unforwarded bytes in again.
+    pub fn server_taken(&mut self, server: ServerName, role: ServerRole, announce: Bytes) {
+        let login = Arc::clone(self.carried.parameters.shared().0);
+        let from = ConnectionState::logged_in(false, login);
+        self.taken(server, role, &from);
+        self.announce_parameters(announce);
+    }
+
+    /// The same with a connection of any state: `from` is the one that it had before it was aligned, see [`crate::diff`].
+    /// `announce` is of [`Self::differences_on`].
+    #[inline]
+    pub fn connection_taken(
+        &mut self,
+        server: ServerName,
+        role: ServerRole,
+        announce: Bytes,
+        from: &ConnectionState,
+    ) {
+        let is_at_rest = self.client.end == ClientEnd::Open && self.is_idle_but_for_client();
+        if is_at_rest && !self.has_questions() && self.stays_for().is_none() {
+            self.conversation.connection_taken(server, role);
+        } else {
+            self.taken(server, role, from);
+        }
+        self.take_over(from);
+        self.announce_parameters(announce);
+    }
+
+    /// Nothing is known of what was in progress with the old server.
+    #[cold]
+    fn taken(&mut self, server: ServerName, role: ServerRole, from: &ConnectionState) {
+        self.conversation.server_taken(server, role);
+        if let Some(followed) = &mut self.carried.followed {
+            followed.prepared.server_taken();
+        }
+        self.take_over(from);
+    }
+
+    fn take_over(&mut self, from: &ConnectionState) {
+        let residue = &mut self.carried.residue;
+        residue.has_login_timeout = from.has_login_timeout;
+        let own = self.carried.parameters.shared().0;
+        residue.login = (!own.is_same(&from.login)).then(|| Arc::clone(&from.login));
+        residue.own = Default::default();
+        if !from.sequences.as_ref().is_some_and(|mark| residue.is_present_use(mark)) {
+            residue.sequences = SequenceUse::None;
+        }
+        let number = self.carried.followed.as_deref().and_then(|followed| followed.prepared.unnamed_number());
+        let is_own = match (&from.unnamed, number) {
+            (UnnamedLeft::Of(mark), Some(number)) => residue.is_own(mark, number),
+            (UnnamedLeft::Of(_) | UnnamedLeft::None | UnnamedLeft::OfAnyone, _) => false,
+        };
+        residue.unnamed = match from.unnamed {
+            UnnamedLeft::Of(_) | UnnamedLeft::OfAnyone if !is_own => ForeignUnnamed::Present,
+            UnnamedLeft::Of(_) | UnnamedLeft::OfAnyone | UnnamedLeft::None => ForeignUnnamed::None,
+        };
+        if let Some(followed) = &mut self.carried.followed {
+            followed.connection_taken();
+            let has_unnamed = if is_own { UnnamedThere::Own } else { UnnamedThere::Lost };
+            let reading = reading(from, followed.settings());
+            followed.prepared.connection_taken(from.statements.as_ref(), reading, has_unnamed);
+            followed.share_settings(from.settings.as_ref());
+        }
+    }
+}
+
+fn is_same(one: Option<&Arc<[u8]>>, other: Option<&Arc<[u8]>>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
