@@ -274,6 +274,12 @@ impl Refusal {
     fn parts(&self) -> Option<Parts> {
         let parts = match self {
             Refusal::Startup(_) => return None,
+            Refusal::Pool { why } => (
+                SqlState::TOO_MANY_CONNECTIONS,
+                "no server connection is free".into(),
+                Some(why.clone().into()),
+                None,
+            ),
             Refusal::NoServer { wanted, detail } => (
                 SqlState::CANNOT_CONNECT_NOW,
                 format!("no {} is available for this session", wanted.word()),

@@ -84,6 +84,7 @@ impl Running {
         };
         self.shared.live.store(Arc::new(Live::of(&settings, stores, auth_choice)));
         self.shared.attached.prefer(settings.spread.zones());
+        self.shared.pools.reconfigure(settings.pool.clone());
         self.shared.health.reload(settings.health.judge);
         // It knows the new sources before they can have said anything, or the old ones are gone.
         let sources = settings.discovery.sources.iter().map(|source| Arc::clone(&source.name)).collect();

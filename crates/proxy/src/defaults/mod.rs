@@ -167,7 +167,7 @@ impl Defaults {
     }
 
     /// Has the defaults of a server read, and returns once a read that began after this call has ended.
-    async fn next_look(&self, id: ServerId) {
+    pub(crate) async fn next_look(&self, id: ServerId) {
         let Some(server) = self.of(id) else { return };
         let now = Instant::now();
         server.login.notify_one();

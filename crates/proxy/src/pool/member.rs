@@ -20,7 +20,8 @@ impl PoolMember {
     /// The connection of this place is logged in, by the name `token`.
     pub(crate) fn opened(mut place: OpenPlace, token: ConnectionToken) -> Option<Self> {
         let (pools, place) = place.held.take()?;
-        pools.lock().opened(place, token, Instant::now());
+        let effects = pools.lock().opened(place, token, Instant::now());
+        pools.deliver(effects);
         Some(PoolMember { pools, token, is_forgotten: false })
     }
 
@@ -52,7 +53,7 @@ impl PoolMember {
 impl Drop for PoolMember {
     fn drop(&mut self) {
         if !self.is_forgotten {
-            let effects = self.pools.lock().closed(self.token, Instant::now());
+            let effects = self.pools.lock().closed(self.token);
             self.pools.deliver(effects);
         }
     }

@@ -67,7 +67,7 @@ impl SharedPools {
 
     /// Puts other settings in force.
     pub(crate) fn reconfigure(&self, settings: PoolSettings) {
-        let effects = self.lock().reconfigure(settings, Instant::now());
+        let effects = self.lock().reconfigure(settings);
         self.deliver(effects);
     }
 }

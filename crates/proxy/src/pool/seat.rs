@@ -36,7 +36,7 @@ impl PoolSeat {
         let mut hasher = DefaultHasher::new();
         rest.hash(&mut hasher);
         let key = PoolKey::new(database, user, hasher.finish(), &rest);
-        let id = pools.lock().join(&key, Instant::now())?;
+        let id = pools.lock().join(&key)?;
         Ok(PoolSeat { pools: Arc::clone(pools), id, mode })
     }
 

@@ -3,7 +3,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context;
 use std::time::Instant;
 
 use trunkline_pool::{CarriedState, CheckFirst, PoolMode};

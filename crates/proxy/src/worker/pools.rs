@@ -66,7 +66,7 @@ pub(crate) fn look(worker: &Worker) {
     left.sort_unstable_by_key(|server| server.0);
     left.dedup();
     for server in left {
-        let effects = worker.shared.pools.lock().retire(server, Instant::now());
+        let effects = worker.shared.pools.lock().retire(server);
         worker.shared.pools.deliver(effects);
     }
 }

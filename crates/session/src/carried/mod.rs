@@ -8,6 +8,7 @@
 //!   been replaced; [`read_back`]: values that functions have set; [`login_values`]: values from the login.
 //! - [`encoding`]: the client_encoding under which a text was sent.
 //! - [`parameters`], [`processes`]: what the client knows of its server.
+//! - `shown`: what a pool and the next client are shown of a connection.
 //! - [`shape`]: what a statement takes and returns.
 //! - [`connection`]: what a server connection has, of its session and of those before; [`statement_set`]: prepared
 //!   statements as a value; [`residue`]: traces of the session's own, and of others; [`mark`]: how a session knows again what it has left there.
@@ -32,6 +33,7 @@ pub(crate) mod recent_calls;
 pub(crate) mod residue;
 pub(crate) mod search_path;
 pub(crate) mod shape;
+mod shown;
 pub(crate) mod statement_set;
 pub(crate) mod unsettled;
 use std::sync::Arc;
