@@ -83,6 +83,8 @@ impl Pools {
             && let Some(client) = self.clients.table.get_mut(&ticket)
         {
             client.stage = QueueStage::Waiting;
+            // It may have passed the time of its notice meanwhile.
+            self.clients.noticed = self.clients.noticed.min(ticket);
             self.enqueue(ticket);
         }
         self.end(index, CloseReason::Ended, &mut effects);

@@ -9,7 +9,7 @@ use crate::pools::Pools;
 use crate::pools::serving::Reserve;
 use crate::store::connections::ConnectionStage;
 use crate::store::server_pool::OpeningFor;
-use crate::store::waiting::{QueueStage, QueuedClient};
+use crate::store::waiting::{QueueStage, QueuedClient, WaitNotice};
 use crate::waiter::{PoolAsk, PoolRefusal};
 
 impl Pools {
@@ -121,6 +121,7 @@ impl Pools {
             since,
             candidates: ask.candidates.to_vec(),
             stage: QueueStage::Waiting,
+            notice: WaitNotice::Owed,
         };
         self.clients.table.insert(ticket, client);
         let queues = self.enqueue(ticket);

@@ -9,6 +9,7 @@ use crate::limits::{FILLS_MAX, NOTICE_AFTER};
 use crate::pools::Pools;
 use crate::pools::serving::{Affected, Reserve, Room};
 use crate::store::server_pool::{OpeningFor, ServerPool, Upkeep};
+use crate::store::waiting::WaitNotice;
 use crate::waiter::{LongWait, Ticket};
 
 /// What time has brought about.
@@ -94,7 +95,14 @@ impl Pools {
         if let Some(last) = tickets.last() {
             self.clients.noticed = last.after();
         }
-        tickets.into_iter().filter_map(|ticket| self.long_wait(ticket, now)).collect()
+        let mut notices = Vec::new();
+        for ticket in tickets {
+            let Some(client) = self.clients.table.get_mut(&ticket) else { continue };
+            if std::mem::replace(&mut client.notice, WaitNotice::Given) == WaitNotice::Owed {
+                notices.extend(self.long_wait(ticket, now));
+            }
+        }
+        notices
     }
 
     /// Opens the reserve to those that have waited for it.

@@ -20,6 +20,14 @@ pub(crate) struct QueuedClient {
     pub(crate) since: Instant,
     pub(crate) candidates: Vec<ServerId>,
     pub(crate) stage: QueueStage,
+    pub(crate) notice: WaitNotice,
+}
+
+/// Whether a client has been told that it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitNotice {
+    Owed,
+    Given,
 }
 
 /// Where a client is in its wait.
@@ -51,7 +59,7 @@ pub(crate) struct WaitingClients {
     last: u64,
     /// Since when the youngest one waits.
     latest: Option<Instant>,
-    /// From this one on, none has been told that it waits.
+    /// Those before it have been told that they wait, or need not be told.
     pub(crate) noticed: Ticket,
     /// From this one on, none may use the reserve.
     pub(crate) entitled: Ticket,

@@ -1,0 +1,340 @@
+//! What must be so, from what the pools have answered.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use trunkline_pool::{
+    CarriedState, CheckFirst, CloseReason, ConnectionToken, Effects, Given, Grant, GrantKind, PoolCounts,
+    PoolKey, PoolSettings, Ticket, ToClose,
+};
+use trunkline_topology::ServerId;
+
+/// A pool: a server, and the number of a key.
+pub(crate) type At = (ServerId, usize);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Where {
+    Idle(Instant),
+    Granted(Ticket, Instant),
+    Testing,
+    Held,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) at: At,
+    pub(crate) state: CarriedState,
+    pub(crate) place: Where,
+    pub(crate) retired: bool,
+    pub(crate) opened: Instant,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Waits {
+    pub(crate) key: usize,
+    pub(crate) client: u64,
+    pub(crate) worker: u16,
+    pub(crate) since: Instant,
+    pub(crate) candidates: Vec<ServerId>,
+    pub(crate) granted: Option<GrantKind>,
+    /// What was granted is a place, and its server was retired since.
+    pub(crate) retired: bool,
+    pub(crate) noticed: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) settings: PoolSettings,
+    pub(crate) keys: Vec<PoolKey>,
+    /// Clients of each key.
+    pub(crate) clients: Vec<u64>,
+    pub(crate) connections: BTreeMap<ConnectionToken, Known>,
+    pub(crate) waits: BTreeMap<Ticket, Waits>,
+    /// What there was at the last look.
+    pub(crate) sums: Sums,
+    /// Places that were taken, granted ones among them.
+    pub(crate) places: HashMap<At, u32>,
+    /// What was too much after the last step.
+    pub(crate) over: HashMap<(Limit, u64), u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Limit {
+    Pool(usize),
+    Database(&'static str),
+    User(&'static str),
+}
+
+pub(crate) const DATABASES: [&str; 2] = ["app", "logs"];
+pub(crate) const USERS: [&str; 2] = ["web", "batch"];
+
+/// Connections with places, and idle connections, of each pool.
+#[derive(Debug, Default)]
+pub(crate) struct Sums {
+    total: HashMap<At, u32>,
+    idle: HashMap<At, u32>,
+}
+
+impl Sums {
+    fn total(&self, at: At) -> u32 {
+        self.total.get(&at).copied().unwrap_or(0)
+    }
+
+    fn idle(&self, at: At) -> u32 {
+        self.idle.get(&at).copied().unwrap_or(0)
+    }
+}
+
+/// Marks that an idle connection has and an ask does not stand in its way.
+pub(crate) fn fits(asked: &CarriedState, idle: &CarriedState) -> bool {
+    idle.marks & !asked.marks == 0
+}
+
+impl Model {
+    fn name<'a>(names: [&'a str; 2], name: &str) -> &'a str {
+        if names[0] == name { names[0] } else { names[1] }
+    }
+
+    pub(crate) fn idle_of(&self, at: At) -> impl Iterator<Item = (&ConnectionToken, &Known)> {
+        let idle = self.connections.iter().filter(move |(_, known)| known.at == at);
+        idle.filter(|(_, known)| matches!(known.place, Where::Idle(_)))
+    }
+
+    pub(crate) fn total(&self, at: At) -> u32 {
+        let connections = self.connections.values().filter(|known| known.at == at).count();
+        connections as u32 + self.places.get(&at).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn usual_size(&self, key: usize) -> u32 {
+        self.settings.size_of(self.keys[key].user(), self.keys[key].database())
+    }
+
+    pub(crate) fn most(&self, key: usize) -> u32 {
+        let reserve =
+            if self.settings.reserve_pool_timeout.is_zero() { 0 } else { self.settings.reserve_pool_size };
+        self.usual_size(key) + reserve
+    }
+
+    /// The keys that share a limit with this one, and the limit.
+    fn shared(&self, key: usize) -> [(u32, Vec<usize>); 2] {
+        let all = 0..self.keys.len();
+        let database = all.clone().filter(|other| self.keys[*other].database() == self.keys[key].database());
+        let user = all.filter(|other| self.keys[*other].user() == self.keys[key].user());
+        [
+            (self.settings.max_db_connections, database.collect()),
+            (self.settings.max_user_connections, user.collect()),
+        ]
+    }
+
+    /// Looks again at what there is.
+    pub(crate) fn sum_up(&mut self) {
+        let mut sums = Sums { total: self.places.clone(), ..Sums::default() };
+        for known in self.connections.values() {
+            *sums.total.entry(known.at).or_default() += 1;
+            if let Where::Idle(_) = known.place {
+                *sums.idle.entry(known.at).or_default() += 1;
+            }
+        }
+        self.sums = sums;
+    }
+
+    /// Whether there was room for a client of this key on this server at the last look; `size` is what its pool may have.
+    pub(crate) fn has_room(&self, (server, key): At, size: u32) -> bool {
+        if self.sums.total((server, key)) >= size {
+            return false;
+        }
+        self.shared(key).iter().all(|(limit, keys)| {
+            let total: u32 = keys.iter().map(|other| self.sums.total((server, *other))).sum();
+            let is_idle = keys.iter().any(|other| self.sums.idle((server, *other)) > 0);
+            *limit == 0 || total < *limit || is_idle
+        })
+    }
+
+    pub(crate) fn got(&mut self, given: &Given, at: At, now: Instant) {
+        let settings = &self.settings;
+        let known = self.connections.get_mut(&given.token).expect("a connection that there is");
+        let since = match known.place {
+            Where::Idle(since) | Where::Granted(_, since) => since,
+            Where::Testing | Where::Held => panic!("{given:?} is another client's"),
+        };
+        assert_eq!((known.at, known.state), (at, given.state));
+        assert_eq!(given.server, at.0);
+        let is_due = now - since >= settings.server_check_delay;
+        assert_eq!(given.check == CheckFirst::Needed, is_due);
+        known.place = if is_due { Where::Testing } else { Where::Held };
+    }
+
+    pub(crate) fn take_place(&mut self, at: At) {
+        *self.places.entry(at).or_default() += 1;
+    }
+
+    pub(crate) fn give_place(&mut self, at: At) {
+        let places = self.places.get_mut(&at).expect("a place that was taken");
+        *places = places.checked_sub(1).expect("a place that was taken");
+    }
+
+    pub(crate) fn apply(&mut self, effects: &Effects) {
+        for close in &effects.close {
+            self.close(close);
+        }
+        for grant in &effects.grants {
+            self.grant(grant);
+        }
+    }
+
+    fn close(&mut self, close: &ToClose) {
+        let known = self.connections.remove(&close.token).expect("a connection that there is");
+        assert!(matches!(known.place, Where::Idle(_) | Where::Granted(..)), "{close:?} has a client");
+        assert_eq!(known.at.0, close.server);
+        assert_ne!(close.reason, CloseReason::Ended);
+    }
+
+    pub(crate) fn grant(&mut self, grant: &Grant) {
+        let waits = self.waits.get(&grant.ticket).expect("a client that waits").clone();
+        assert_eq!(waits.granted, None, "{grant:?} is a second one");
+        assert_eq!((waits.worker, waits.client), (grant.worker, grant.client));
+        let server = match grant.what {
+            GrantKind::Open(server) => {
+                self.take_place((server, waits.key));
+                server
+            }
+            GrantKind::Idle(token) => {
+                let known = self.connections.get_mut(&token).expect("a connection that there is");
+                let Where::Idle(since) = known.place else { panic!("{grant:?} is not idle: {known:?}") };
+                assert_eq!(known.at.1, waits.key);
+                known.place = Where::Granted(grant.ticket, since);
+                known.at.0
+            }
+        };
+        assert!(waits.candidates.contains(&server), "{grant:?} is no candidate");
+        let older = self.waits.range(..grant.ticket).find(|(_, other)| {
+            other.granted.is_none() && other.key == waits.key && other.candidates.contains(&server)
+        });
+        assert!(older.is_none(), "{grant:?} has overtaken {older:?}");
+        self.waits.get_mut(&grant.ticket).expect("it waits").granted = Some(grant.what);
+    }
+
+    /// What was checked in is closed or kept for a reason.
+    pub(crate) fn closes_rightly(&self, known: &Known, reason: CloseReason, now: Instant) -> bool {
+        let lifetime = self.settings.server_lifetime;
+        match reason {
+            CloseReason::Retired => known.retired,
+            CloseReason::Lifetime => !lifetime.is_zero() && now - known.opened >= lifetime * 9 / 10,
+            CloseReason::PoolSize => self.total(known.at) > self.most(known.at.1),
+            CloseReason::Limit => {
+                let over = |(limit, keys): &(u32, Vec<usize>)| {
+                    let total: u32 = keys.iter().map(|key| self.total((known.at.0, *key))).sum();
+                    *limit > 0 && total > *limit
+                };
+                self.shared(known.at.1).iter().any(over)
+            }
+            // Its place was for one whose turn it was.
+            CloseReason::Evicted => self.waits.values().any(|waits| waits.granted.is_none()),
+            CloseReason::IdleTimeout | CloseReason::Ended | CloseReason::Unknown => false,
+        }
+    }
+
+    pub(crate) fn must_close(&self, known: &Known, now: Instant) -> bool {
+        let lifetime = self.settings.server_lifetime;
+        known.retired || (!lifetime.is_zero() && now - known.opened >= lifetime)
+    }
+
+    /// No limit is exceeded; where a reload has left too much, it becomes less.
+    pub(crate) fn check_limits(&mut self, servers: &[ServerId]) {
+        let mut over = HashMap::new();
+        let mut check = |limit: Limit, server: ServerId, total: u32, most: u32| {
+            if total > most {
+                let place = (limit, u64::from(server.0));
+                let before = self.over.get(&place).copied();
+                assert!(before.is_some_and(|before| total <= before), "{place:?}: {total} > {most}");
+                over.insert(place, total);
+            }
+        };
+        for server in servers {
+            for key in 0..self.keys.len() {
+                check(Limit::Pool(key), *server, self.sums.total((*server, key)), self.most(key));
+                for ((limit, keys), is_user) in self.shared(key).into_iter().zip([false, true]) {
+                    let total = keys.iter().map(|other| self.sums.total((*server, *other))).sum();
+                    let group = match is_user {
+                        false => Limit::Database(Self::name(DATABASES, self.keys[key].database())),
+                        true => Limit::User(Self::name(USERS, self.keys[key].user())),
+                    };
+                    check(group, *server, total, if limit == 0 { u32::MAX } else { limit });
+                }
+            }
+        }
+        self.over = over;
+    }
+
+    /// Before a reload: what there is may be too much by its end.
+    pub(crate) fn may_be_over(&mut self, servers: &[ServerId]) {
+        for server in servers {
+            for key in 0..self.keys.len() {
+                let place = u64::from(server.0);
+                self.over.insert((Limit::Pool(key), place), self.total((*server, key)));
+                let [database, user] = self
+                    .shared(key)
+                    .map(|(_, keys)| keys.iter().map(|other| self.total((*server, *other))).sum());
+                let name = Self::name(DATABASES, self.keys[key].database());
+                self.over.insert((Limit::Database(name), place), database);
+                let name = Self::name(USERS, self.keys[key].user());
+                self.over.insert((Limit::User(name), place), user);
+            }
+        }
+    }
+
+    /// Nobody waits while there is something for it.
+    pub(crate) fn check_waits(&self, now: Instant) {
+        for (ticket, waits) in self.waits.iter().filter(|(_, waits)| waits.granted.is_none()) {
+            let timeout = self.settings.reserve_pool_timeout;
+            let may_use_reserve = !timeout.is_zero() && now - waits.since >= timeout;
+            let size = if may_use_reserve { self.most(waits.key) } else { self.usual_size(waits.key) };
+            for server in &waits.candidates {
+                let at = (*server, waits.key);
+                assert!(self.sums.idle(at) == 0, "{ticket:?} {waits:?} waits beside an idle one");
+                assert!(!self.has_room(at, size), "{ticket:?} {waits:?} waits beside room");
+            }
+        }
+    }
+
+    /// What is shown is what there is.
+    pub(crate) fn check_counts<'a>(
+        &self,
+        shown: impl Iterator<Item = (Option<ServerId>, &'a PoolKey, PoolCounts)>,
+        now: Instant,
+    ) {
+        let mut pools: BTreeMap<At, PoolCounts> = BTreeMap::new();
+        for known in self.connections.values() {
+            let counts = pools.entry(known.at).or_default();
+            match known.place {
+                Where::Idle(since) if now - since >= self.settings.server_check_delay => counts.sv_used += 1,
+                Where::Idle(_) => counts.sv_idle += 1,
+                Where::Testing => counts.sv_tested += 1,
+                Where::Held | Where::Granted(..) => counts.sv_active += 1,
+            }
+        }
+        for (at, places) in &self.places {
+            pools.entry(*at).or_default().sv_login += u64::from(*places);
+        }
+        let mut clients = self.clients.clone();
+        for (server, key, counts) in shown {
+            let key = self.keys.iter().position(|known| known == key).expect("a key that was joined");
+            match server {
+                Some(server) => {
+                    assert_eq!(pools.remove(&(server, key)).unwrap_or_default(), counts, "{server:?} {key}");
+                }
+                None => {
+                    let waiting = || self.waits.values().filter(|w| w.key == key && w.granted.is_none());
+                    let maxwait = waiting().map(|w| now - w.since).max().unwrap_or(Duration::ZERO);
+                    let total = std::mem::take(&mut clients[key]);
+                    assert_eq!(counts.cl_waiting, waiting().count() as u64);
+                    assert_eq!(counts.cl_active + counts.cl_waiting, total);
+                    assert_eq!(counts.maxwait, maxwait);
+                }
+            }
+        }
+        pools.retain(|_, counts| *counts != PoolCounts::default());
+        assert!(pools.is_empty(), "not shown: {pools:?}");
+        assert!(clients.iter().all(|clients| *clients == 0), "not shown: {clients:?}");
+    }
+}
