@@ -186,7 +186,10 @@ fn share(
         live: ArcSwap::from_pointee(Live::of(settings, stores, auth_choice)),
         is_draining: AtomicBool::new(false),
     };
-    Ok((Arc::new(shared), inboxes))
+    let shared = Arc::new(shared);
+    let owner = Arc::downgrade(&shared);
+    shared.metrics.pools().read_by(move || owner.upgrade()?.pools());
+    Ok((shared, inboxes))
 }
 
 /// Whether logins need stored secrets.

@@ -45,6 +45,8 @@ pub struct Settings {
     pub timeouts: TimeoutSettings,
     /// When a request is sent again.
     pub retry: RetrySettings,
+    /// The server connections that clients share.
+    pub pool: PoolSettings,
     /// Which statements are logged.
     pub statement_log: StatementLogSettings,
     /// Where HTTP is served: health contract, metrics, page.
@@ -103,6 +105,8 @@ pub struct ListenerOptions {
     pub proxy_protocol_from: Vec<IpNet>,
     /// Whether the proxy adds the client's address to the `application_name` that servers get.
     pub application_name_add_host: AddHost,
+    /// For how long its clients have a server connection to themselves; `None`: as [`PoolSettings::mode`] says.
+    pub pool_mode: Option<PoolMode>,
     /// Whether requests of its sessions may be sent again to another server.
     pub retry: Retry,
     /// Who may connect to its Unix socket, as the mode of a file.
@@ -251,6 +255,22 @@ pub struct AuthSettings {
     pub ident_file: Option<String>,
     /// User name of HAProxy's `option pgsql-check`: answered by the proxy itself, never passed to a server.
     pub check_user: Option<String>,
+}
+
+impl Settings {
+    /// Whether some session may share a server connection with another.
+    #[must_use]
+    pub fn is_pooling(&self) -> bool {
+        is_pooling(&self.pool, self.listeners.iter().map(|listener| listener.options.pool_mode))
+    }
+}
+
+/// Whether some session of listeners with these modes may share a server connection with another: in transaction mode, or
+/// because connections are used again.
+pub(crate) fn is_pooling(pool: &PoolSettings, listeners: impl Iterator<Item = Option<PoolMode>>) -> bool {
+    let overrides = pool.overrides.iter().map(|over| over.mode);
+    let mut modes = listeners.chain(overrides).chain([Some(pool.mode)]);
+    pool.server_reuse == ServerReuse::On || modes.any(|mode| mode == Some(PoolMode::Transaction))
 }
 
 impl AuthSettings {

@@ -74,6 +74,8 @@ pub enum Activity {
     TakingServer,
     /// It is on no server until its client speaks.
     WithoutServer,
+    /// The same, because its pool has the server connection between its transactions.
+    Pooled,
 }
 
 /// So much is used of something that may be limited.
@@ -103,7 +105,7 @@ impl From<Activity> for ActivityLabel {
         match activity {
             Activity::Active => ActivityLabel::Active,
             // Its client has said nothing that needs a server.
-            Activity::Idle | Activity::WithoutServer => ActivityLabel::Idle,
+            Activity::Idle | Activity::WithoutServer | Activity::Pooled => ActivityLabel::Idle,
             Activity::InTransaction => ActivityLabel::InTransaction,
             Activity::TakingServer => ActivityLabel::Waiting,
         }
@@ -118,6 +120,7 @@ impl Activity {
             Activity::InTransaction => "in transaction",
             Activity::TakingServer => "taking a server",
             Activity::WithoutServer => "without server",
+            Activity::Pooled => "idle (pooled)",
         }
     }
 }

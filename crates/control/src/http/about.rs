@@ -7,8 +7,10 @@ use rustix::system::uname;
 use serde_json::{Map, Value, json};
 use trunkline_health::judge::Transition;
 use trunkline_telemetry::exposition::LATENCY_BOUNDS;
-use trunkline_telemetry::metrics::{Label as _, Metrics, StatementPhase};
+use trunkline_telemetry::metrics::{Label as _, Metrics, PoolRow, StatementPhase};
 use trunkline_topology::{Address, ServerId, Snapshot};
+
+use crate::limits::POOLS_LISTED_MAX;
 
 /// A listener, and where its sessions go.
 #[derive(Clone, Debug)]
@@ -163,6 +165,28 @@ pub(super) fn sources(metrics: &Metrics) -> Value {
         })
     });
     told.collect()
+}
+
+/// The pools, in the words of PgBouncer's SHOW POOLS; `None` while no session may share a server connection.
+pub(super) fn pools(metrics: &Metrics) -> Option<Value> {
+    let rows = metrics.pools().rows()?;
+    let listed = rows.iter().take(POOLS_LISTED_MAX).map(|row| {
+        let PoolRow { server, database, user, counts } = row;
+        json!({
+            "database": &**database,
+            "user": &**user,
+            "server": &**server,
+            "cl_active": counts.cl_active,
+            "cl_waiting": counts.cl_waiting,
+            "sv_active": counts.sv_active,
+            "sv_idle": counts.sv_idle,
+            "sv_used": counts.sv_used,
+            "sv_tested": counts.sv_tested,
+            "sv_login": counts.sv_login,
+            "maxwait_seconds": counts.maxwait.as_secs_f64(),
+        })
+    });
+    Some(json!({ "all": rows.len(), "pools": listed.collect::<Vec<_>>() }))
 }
 
 fn unix_seconds() -> i64 {

@@ -90,6 +90,9 @@ impl<V: Verdicts> RouterState<V> {
         }
         cluster.insert("certificates".to_owned(), about::certificates(metrics));
         cluster.insert("sources".to_owned(), about::sources(metrics));
+        if let Some(pools) = about::pools(metrics) {
+            cluster.insert("pools".to_owned(), pools);
+        }
         if let Some(sessions) = sessions {
             cluster.insert("sessions".to_owned(), sessions.counts().into());
             cluster.insert("moves".to_owned(), told_moves(metrics));

@@ -22,7 +22,7 @@ use crate::moves::MoveRate;
 use crate::pool::SharedPools;
 use crate::settings::{
     AuthSettings, FallbackSettings, LimitSettings, PoolSettings, RetrySettings, SessionPolicy, Settings,
-    SpreadSettings, StatementLogSettings, TimeoutSettings,
+    SpreadSettings, StatementLogSettings, TimeoutSettings, is_pooling,
 };
 use crate::snapshots::ExportedSnapshots;
 use crate::speeds::Speeds;
@@ -30,7 +30,7 @@ use trunkline_auth::failures::FailureGuard;
 use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::SecretStore;
 use trunkline_auth::session_passwords::SessionPasswords;
-use trunkline_telemetry::metrics::Metrics;
+use trunkline_telemetry::metrics::{Metrics, PoolRow};
 use trunkline_telemetry::sessions::SessionsQuery;
 use trunkline_telemetry::statement_log::StatementLog;
 
@@ -120,6 +120,13 @@ impl Shared {
             let servers = snapshot.servers.iter().filter(|server| server.state.is_fit());
             snapshot.serving_primary().into_iter().chain(servers).find_map(|server| server.system_identifier)
         })
+    }
+
+    /// The pools as they are now; `None` while no session may share a server connection.
+    pub(crate) fn pools(&self) -> Option<Vec<PoolRow>> {
+        let listeners = self.listeners.load();
+        let modes = listeners.iter().map(|listener| listener.settings.options.pool_mode);
+        is_pooling(&self.live().pool, modes).then(Vec::new)
     }
 
     pub(crate) fn is_draining(&self) -> bool {

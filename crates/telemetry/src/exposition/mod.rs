@@ -4,6 +4,7 @@ mod health;
 #[cfg(any(test, feature = "testing"))]
 pub mod lint;
 mod occupancy;
+mod pools;
 mod process;
 #[cfg(test)]
 mod reference;

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use trunkline_pool::PoolCounts;
 use trunkline_topology::{Lag, Role, Snapshot};
 
 use super::{LATENCY_BOUNDS, render_health, render_prometheus, testing};
-use crate::metrics::{CertificateRow, Label as _, Metrics, SourceRow, TlsLeg};
+use crate::metrics::{CertificateRow, Label as _, Metrics, PoolRow, SourceRow, TlsLeg};
 use crate::sessions::{Occupancy, Sessions, Usage};
 
 const HEADER: &str = "\
@@ -22,7 +23,7 @@ never zero. Counts are of this process alone: sum them over several. A name that
 ";
 
 /// Labels whose values are names or versions, which no closed set has.
-const OPEN_LABELS: [&str; 4] = ["server", "version", "file", "source"];
+const OPEN_LABELS: [&str; 6] = ["server", "version", "file", "source", "database", "user"];
 
 /// One family of the exposition.
 #[derive(Default)]
@@ -85,6 +86,9 @@ fn everything(snapshot: &Snapshot) -> String {
     };
     metrics.certificates().publish(TlsLeg::ALL.iter().map(row).collect());
     metrics.sources().publish(vec![SourceRow { name: "pods".to_owned(), ..SourceRow::default() }]);
+    let counts = PoolCounts::default();
+    let pool = PoolRow { server: "pg1".into(), database: "app".into(), user: "web".into(), counts };
+    metrics.pools().read_by(move || Some(vec![pool.clone()]));
     render_prometheus(&metrics, snapshot, Some(&sessions))
 }
 
@@ -156,7 +160,7 @@ fn values<'f>(out: &mut String, families: impl Iterator<Item = &'f Family>) {
             sets.entry((label, values)).or_default().push(&family.name);
         }
     }
-    out.push_str("\n## Values of the labels\n\n`server` is a configured name");
+    out.push_str("\n## Values of the labels\n\n`server` is a configured name; `database` and `user` are those of sessions that have logged in, or `other`");
     let bounds: Vec<_> = LATENCY_BOUNDS.iter().map(|bound| bound.as_secs_f64().to_string()).collect();
     let _ = write!(out, "; `le` of a histogram is one of {}.\n\n", bounds.join(", "));
     out.push_str("| label | values | of |\n|---|---|---|\n");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use trunkline_topology::{ServerId, Snapshot};
 
 use super::text::{Exposition, Type};
-use super::{health, occupancy, sources, spread, tls};
+use super::{health, occupancy, pools, sources, spread, tls};
 use crate::metrics::{
     ActivityLabel, CancelResult, FailoverCause, HistogramSum, IneligibleState, Label, LoginResult, LossCause,
     Metrics, MoveCause, MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause,
@@ -66,6 +66,7 @@ pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot, sessions: Optio
         mobility(&mut out, sessions);
     }
     moves(&mut out, metrics);
+    pools::write(&mut out, metrics);
     let servers = PerServer { metrics, names: names(snapshot) };
     servers.sessions(&mut out);
     servers.statements(&mut out);
@@ -176,20 +177,22 @@ fn moves(out: &mut Exposition, metrics: &Metrics) {
     for kind in MoveKind::ALL {
         for outcome in MoveOutcome::ALL {
             let labels = [("kind", kind.word()), ("outcome", outcome.word())];
-            histogram(out, labels, &metrics.move_times(*kind, *outcome));
+            histogram(out, &labels, &metrics.move_times(*kind, *outcome));
         }
     }
 }
 
-fn histogram(out: &mut Exposition, labels: [(&str, &str); 2], sum: &HistogramSum) {
-    let [first, second] = labels;
+/// Writes a histogram; the label `le` comes last.
+pub(super) fn histogram(out: &mut Exposition, labels: &[(&str, &str)], sum: &HistogramSum) {
+    let mut bucket = |le: &str, count: u64| {
+        out.suffixed("_bucket", &[labels, &[("le", le)]].concat(), count);
+    };
     for bound in LATENCY_BOUNDS {
-        let le = bound.as_secs_f64().to_string();
-        out.suffixed("_bucket", &[first, second, ("le", &le)], sum.count_up_to(bound));
+        bucket(&bound.as_secs_f64().to_string(), sum.count_up_to(bound));
     }
-    out.suffixed("_bucket", &[first, second, ("le", "+Inf")], sum.count());
-    out.suffixed("_sum", &labels, sum.total().as_secs_f64());
-    out.suffixed("_count", &labels, sum.count());
+    bucket("+Inf", sum.count());
+    out.suffixed("_sum", labels, sum.total().as_secs_f64());
+    out.suffixed("_count", labels, sum.count());
 }
 
 /// The counters per server.
@@ -283,7 +286,7 @@ impl PerServer<'_> {
         for (server, name) in &self.names {
             for phase in StatementPhase::ALL {
                 let sum = self.metrics.latency(*server, *phase);
-                histogram(out, [("server", *name), ("phase", phase.word())], &sum);
+                histogram(out, &[("server", *name), ("phase", phase.word())], &sum);
             }
         }
     }

@@ -381,7 +381,7 @@ labels! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{StatementKind, StatementPhase};
+    use crate::metrics::{CheckoutResult, PoolCloseReason, StatementKind, StatementPhase};
 
     fn check<L: Label + std::fmt::Debug>() {
         for (index, label) in L::ALL.iter().enumerate() {
@@ -400,7 +400,7 @@ mod tests {
         check_all! {
             StatementPhase StatementKind ActivityLabel RefusalReason FailoverCause MoveCause
             MoveKind MoveOutcome MoveRefusal PinnedBy RepeatCause LossCause
-            TerminationCause IneligibleState CancelResult LoginResult
+            TerminationCause IneligibleState CancelResult LoginResult CheckoutResult PoolCloseReason
         }
     }
 }

@@ -7,6 +7,7 @@ mod config;
 mod counter;
 mod histogram;
 mod label;
+mod pools;
 mod sources;
 mod statement;
 mod thread;
@@ -24,6 +25,7 @@ pub use label::{
     ActivityLabel, CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause,
     MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause, TerminationCause,
 };
+pub use pools::{CheckoutResult, PoolCloseReason, PoolRow, PoolRows};
 pub use sources::{SourceMember, SourceRow, SourceRows};
 pub use statement::{StatementKind, StatementPhase};
 pub use thread::{ServerMetrics, ThreadMetrics};
@@ -38,6 +40,7 @@ pub struct Metrics {
     /// Shares of their weight that slow servers keep.
     speeds: Mutex<BTreeMap<ServerId, f32>>,
     sources: SourceRows,
+    pools: PoolRows,
 }
 
 impl Metrics {
@@ -51,6 +54,7 @@ impl Metrics {
             certificates: Certificates::default(),
             speeds: Mutex::default(),
             sources: SourceRows::default(),
+            pools: PoolRows::default(),
         }
     }
 
@@ -98,6 +102,12 @@ impl Metrics {
         &self.sources
     }
 
+    /// The pools of server connections.
+    #[must_use]
+    pub fn pools(&self) -> &PoolRows {
+        &self.pools
+    }
+
     /// Counts from zero for the next server that has the slot of `server`, which is forgotten.
     pub fn forget(&self, server: ServerId) {
         self.counted(server).for_each(ServerMetrics::reset);
@@ -135,6 +145,14 @@ impl Metrics {
     pub fn move_times(&self, kind: MoveKind, outcome: MoveOutcome) -> HistogramSum {
         let mut sum = HistogramSum::default();
         self.all().for_each(|thread| sum.add(thread.move_times(kind, outcome)));
+        sum
+    }
+
+    /// How long requests waited for a server connection of their pool, over all threads.
+    #[must_use]
+    pub fn pool_waits(&self) -> HistogramSum {
+        let mut sum = HistogramSum::default();
+        self.all().for_each(|thread| sum.add(&thread.pool_waits));
         sum
     }
 

@@ -11,6 +11,7 @@ use super::label::{
     CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
     MoveOutcome, MoveRefusal, RefusalReason, RepeatCause, TerminationCause,
 };
+use super::pools::{CheckoutResult, PoolCloseReason};
 use super::statement::{StatementKind, StatementPhase};
 use super::tls::{HandshakeResult, TlsLeg};
 
@@ -39,7 +40,13 @@ pub struct ThreadMetrics {
     pub moves_ended: [CounterSet<MoveCause, { MoveCause::COUNT }>; MoveOutcome::COUNT],
     /// The same for requests that were sent again.
     pub repeats_ended: [CounterSet<RepeatCause, { RepeatCause::COUNT }>; MoveOutcome::COUNT],
-    /// How long those searches took, by [`MoveKind`] and [`MoveOutcome`].
+    /// Server connections that clients asked their pools for, by what came of it.
+    pub pool_checkouts: CounterSet<CheckoutResult, { CheckoutResult::COUNT }>,
+    /// Server connections of pools that were closed.
+    pub pool_closed: CounterSet<PoolCloseReason, { PoolCloseReason::COUNT }>,
+    /// How long requests waited for a server connection of their pool, those that did not wait left out.
+    pub pool_waits: Box<Histogram>,
+    /// How long the searches for another server took, by [`MoveKind`] and [`MoveOutcome`].
     move_times: Box<[[Histogram; MoveOutcome::COUNT]; MoveKind::COUNT]>,
     /// By slot; made when the slot is first counted for.
     servers: Box<[OnceLock<Box<ServerMetrics>>]>,
@@ -94,6 +101,9 @@ impl ThreadMetrics {
             speed_samples_dropped: Counter::new(),
             moves_ended: std::array::from_fn(|_| CounterSet::new()),
             repeats_ended: std::array::from_fn(|_| CounterSet::new()),
+            pool_checkouts: CounterSet::new(),
+            pool_closed: CounterSet::new(),
+            pool_waits: Box::default(),
             move_times: Box::default(),
             servers: (0..SERVERS_MAX).map(|_| OnceLock::new()).collect(),
         }

@@ -16,7 +16,7 @@ Examples:
       the socket of `trunkline serve --admin /tmp/a.sock`
 
 PID is the process id that the client knows: that of the server it logged in on, also after the session has gone to
-another. CLIENT is the address a PROXY protocol header told, where one is believed. PINNED says why the session cannot go to
+another. STATE \"idle (pooled)\": between its transactions, its pool has the server connection. CLIENT is the address a PROXY protocol header told, where one is believed. PINNED says why the session cannot go to
 another server when its own dies, lags or is drained; \"-\" means that it can. At most 1000 are listed, all are counted.
 CLIENT TLS and SERVER TLS, with version and cipher, are there if any session uses TLS.
 
@@ -94,11 +94,7 @@ fn joined<T>(left: [T; 9], right: [T; 2]) -> [T; 11] {
 }
 
 fn row(session: &Value) -> [String; 9] {
-    // A client chooses its user and database names: no control characters on an operator's terminal.
-    let text = |key: &str| match session[key].as_str() {
-        Some(text) => text.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
-        None => "-".to_owned(),
-    };
+    let text = |key: &str| session[key].as_str().map_or_else(|| NONE.to_owned(), terminal::printable);
     let number = |key: &str| session[key].as_i64().map_or_else(|| "-".to_owned(), |n| n.to_string());
     let age = session["age_seconds"].as_u64().map_or_else(|| "-".to_owned(), age);
     [

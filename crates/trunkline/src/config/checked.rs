@@ -8,6 +8,7 @@ mod listeners;
 mod log;
 mod monitor;
 mod own_address;
+mod pool;
 mod servers;
 mod summary;
 mod tls;
@@ -69,6 +70,7 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
     warnings::relay_between_tls(&raw.proxy.auth, &listeners, (&servers, &tls), &mut warnings);
     hba::check(&raw.proxy.auth, &listeners, &mut problems, &mut warnings);
     let source = auth::source(&raw.auth, &raw.proxy.auth, &mut problems);
+    let pool = pool::pool(&raw, &mut problems, &mut warnings);
     let zone = zones::own(&raw, &mut problems);
     zones::warn(zone.as_deref(), &servers, &mut warnings);
     let level = log::level(&raw.log_level, &mut problems);
@@ -84,6 +86,7 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
         discovery,
         listeners,
         auth: AuthSettings { source, ..raw.proxy.auth },
+        pool,
         spread: SpreadSettings { zone, ..raw.proxy.spread },
         http: raw.http_listen.value,
         agent: raw.agent_listen.value,

@@ -2,7 +2,8 @@
 //!
 //! `TRUNKLINE__HEALTH__MAX_LAG=2s` is `[health] max_lag`. A server or listener is named in the variable:
 //! `TRUNKLINE__SERVER__REPLICA1__ADDRESS=10.0.0.12:5432` changes the server `replica1`, or adds it; so does
-//! `TRUNKLINE__DISCOVERY__SOURCE__PODS__INTERVAL=5s` with the source `pods`.
+//! `TRUNKLINE__DISCOVERY__SOURCE__PODS__INTERVAL=5s` with the source `pods`, and
+//! `TRUNKLINE__POOL__OVERRIDE__BATCH__POOL_SIZE=5` with the override `batch`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use config::{Environment, Source as _};
 
 use super::file::{FORMER_SERVER, former_server, unknown_key};
-use super::keys::{self, Key, LISTENER_KEYS, SERVER_KEYS, SOURCE_KEYS};
+use super::keys::{self, Key, LISTENER_KEYS, OVERRIDE_KEYS, SERVER_KEYS, SOURCE_KEYS};
 use super::raw::RawConfig;
 use super::{Problem, Problems, RawValue, Source};
 
@@ -67,7 +68,8 @@ fn meant(name: &str) -> Option<String> {
     let servers = SERVER_KEYS.iter().map(|key| ("SERVER", key.name));
     let listeners = LISTENER_KEYS.iter().map(|key| ("LISTENER", key.name));
     let sources = SOURCE_KEYS.iter().map(|key| ("DISCOVERY__SOURCE", key.name));
-    servers.chain(listeners).chain(sources).find_map(|(kind, key)| {
+    let overrides = OVERRIDE_KEYS.iter().map(|key| ("POOL__OVERRIDE", key.name));
+    servers.chain(listeners).chain(sources).chain(overrides).find_map(|(kind, key)| {
         let key = key.to_ascii_uppercase().replace('.', "__");
         let ending = plain(&key);
         let named = plain(rest);
@@ -115,6 +117,17 @@ fn apply_one(full: &str, value: &RawValue, source: &Source, raw: &mut RawConfig,
                 sources.len() - 1
             });
             put_named(full, key, SOURCE_KEYS, value, source, &mut sources[at], problems);
+        }
+        ["pool", "override", name, key] => {
+            let overrides = &mut raw.pool.overrides;
+            let at = overrides.iter().position(|rule| is_named(rule.name.value.as_deref(), name));
+            let at = at.unwrap_or_else(|| {
+                let mut entry = keys::new_override(source.clone());
+                entry.name.put(Some((*name).to_owned()), source);
+                overrides.push(entry);
+                overrides.len() - 1
+            });
+            put_named(full, key, OVERRIDE_KEYS, value, source, &mut overrides[at], problems);
         }
         _ => match keys::find(full) {
             Some(key) => report(full, key, key.put(raw, value, source), source, problems),

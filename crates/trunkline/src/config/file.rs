@@ -6,7 +6,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::keys::{self, Key, LISTENER_KEYS, SECTIONS, SERVER_KEYS, SOURCE_KEYS};
+use super::keys::{self, Key, LISTENER_KEYS, OVERRIDE_KEYS, SECTIONS, SERVER_KEYS, SOURCE_KEYS};
 use super::raw::RawConfig;
 use super::suggest::nearest;
 use super::{Problem, Problems, RawValue, Source};
@@ -16,6 +16,9 @@ pub(super) const FORMER_SERVER: &str = "target";
 
 /// The list of sources, in `[discovery]`.
 pub(super) const SOURCE: &str = "discovery.source";
+
+/// The list of overrides, in `[pool]`.
+pub(super) const OVERRIDE: &str = "pool.override";
 
 /// Puts what `text` says over `raw`, and adds what is wrong with it to `problems`.
 ///
@@ -114,10 +117,11 @@ impl FileReader<'_> {
             match (keys::find(&full), value.get_ref()) {
                 (Some(known), _) => self.put(&full, known, value, &source, raw),
                 (None, DeValue::Array(entries)) if full == SOURCE => self.sources(entries, raw),
-                (None, _) if full == SOURCE => self.report(
-                    Problem::new(&source, full, "is a list of tables")
-                        .hint("Write [[discovery.source]], with two brackets, once for each of them."),
-                ),
+                (None, DeValue::Array(entries)) if full == OVERRIDE => self.overrides(entries, raw),
+                (None, _) if full == SOURCE || full == OVERRIDE => {
+                    let hint = format!("Write [[{full}]], with two brackets, once for each of them.");
+                    self.report(Problem::new(&source, full, "is a list of tables").hint(hint));
+                }
                 (None, DeValue::Table(inner)) if is_section(&full) || value.get_ref().is_table() => {
                     self.section(&full, &source, inner, raw);
                 }
@@ -131,6 +135,15 @@ impl FileReader<'_> {
             let mut source = keys::new_source(self.source(&entry.span()));
             if self.entry(SOURCE, entry, SOURCE_KEYS, &mut source) {
                 raw.discovery.sources.push(source);
+            }
+        }
+    }
+
+    fn overrides(&mut self, entries: &DeArray<'_>, raw: &mut RawConfig) {
+        for entry in entries {
+            let mut rule = keys::new_override(self.source(&entry.span()));
+            if self.entry(OVERRIDE, entry, OVERRIDE_KEYS, &mut rule) {
+                raw.pool.overrides.push(rule);
             }
         }
     }
@@ -255,7 +268,7 @@ fn unknown_section(name: &str, source: &Source) -> Problem {
         Some(near @ ("server" | "listener")) => problem.hint(format!("Did you mean [[{near}]]?")),
         Some(near) => problem.hint(format!("Did you mean [{near}]?")),
         None => problem.hint(format!(
-            "Sections: {}, and [[server]], [[listener]], [[discovery.source]].",
+            "Sections: {}, and [[server]], [[listener]], [[discovery.source]], [[pool.override]].",
             names().collect::<Vec<_>>().join(", ")
         )),
     }

@@ -4,17 +4,20 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use trunkline_pool::ServerReuse;
 use trunkline_proxy::settings::{AddHost, MockNonce, Retry};
 use trunkline_topology::Address;
 
-use super::raw::{ListenerEntry, RawConfig, ServerEntry, SourceEntry, Sourced};
+use super::raw::{RawConfig, Sourced};
 use super::words::Word;
 use super::{RawValue, Source, units};
 
 mod table;
+mod unwritten;
 mod written;
 
-pub use table::{LISTENER_KEYS, SECTIONS, SERVER_KEYS, SOURCE_KEYS};
+pub use table::{LISTENER_KEYS, OVERRIDE_KEYS, SECTIONS, SERVER_KEYS, SOURCE_KEYS};
+pub use unwritten::{defaults, new_listener, new_override, new_server, new_source};
 use written::{command, is_off, list, listen, listen_or_socket, networks, permissions, switch};
 
 /// One section of the file.
@@ -78,6 +81,12 @@ impl PutValue<bool> for AddHost {
 impl PutValue<bool> for Retry {
     fn put(&mut self, value: bool, _source: &Source) {
         *self = if value { Retry::On } else { Retry::Off };
+    }
+}
+
+impl PutValue<bool> for ServerReuse {
+    fn put(&mut self, value: bool, _source: &Source) {
+        *self = if value { ServerReuse::On } else { ServerReuse::Off };
     }
 }
 
@@ -332,53 +341,10 @@ pub fn find(full_name: &str) -> Option<&'static Key<RawConfig>> {
     SECTIONS.iter().find(|known| known.name == section)?.keys.iter().find(|key| key.name == name)
 }
 
-/// Everything at its default; no servers, no listeners.
-#[must_use]
-pub fn defaults() -> RawConfig {
-    let mut raw = RawConfig::default();
-    for section in SECTIONS {
-        put_defaults(section.keys, &mut raw);
-    }
-    raw
-}
-
-/// A server with nothing written.
-#[must_use]
-pub fn new_server(source: Source) -> ServerEntry {
-    let mut server = ServerEntry { source, ..ServerEntry::default() };
-    put_defaults(SERVER_KEYS, &mut server);
-    server
-}
-
-/// A listener with nothing written.
-#[must_use]
-pub fn new_listener(source: Source) -> ListenerEntry {
-    let mut listener = ListenerEntry { source, ..ListenerEntry::default() };
-    put_defaults(LISTENER_KEYS, &mut listener);
-    listener
-}
-
-/// A source with nothing written.
-#[must_use]
-pub fn new_source(source: Source) -> SourceEntry {
-    let mut entry = SourceEntry { source, ..SourceEntry::default() };
-    put_defaults(SOURCE_KEYS, &mut entry);
-    entry
-}
-
-fn put_defaults<T>(keys: &[Key<T>], into: &mut T) {
-    for key in keys {
-        if let Some(default) = key.default {
-            let value = RawValue::Bare(default.trim_matches('"').to_owned());
-            let put = key.put(into, &value, &Source::Default);
-            debug_assert!(put.is_ok(), "default of {}: {put:?}", key.name);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::raw::{ListenerEntry, OverrideEntry, ServerEntry, SourceEntry};
 
     #[test]
     fn every_default_and_example_is_valid() {
@@ -405,6 +371,7 @@ mod tests {
         all_valid(SERVER_KEYS, ServerEntry::default());
         all_valid(LISTENER_KEYS, ListenerEntry::default());
         all_valid(SOURCE_KEYS, SourceEntry::default());
+        all_valid(OVERRIDE_KEYS, OverrideEntry::default());
     }
 
     #[test]
@@ -426,7 +393,7 @@ mod tests {
             SECTIONS.iter().map(|section| switches(section.keys, RawConfig::default())).sum();
         let of_sources = switches(SOURCE_KEYS, SourceEntry::default());
         let of_listeners = switches(LISTENER_KEYS, ListenerEntry::default());
-        assert_eq!((in_sections, of_listeners, of_sources), (3, 2, 1));
+        assert_eq!((in_sections, of_listeners, of_sources), (4, 2, 1));
     }
 
     #[test]

@@ -16,8 +16,10 @@ use super::Source;
 use super::checked::LogSettings;
 
 mod discovery;
+mod pool;
 
 pub use discovery::{DiscoverySection, SourceEntry, SourceWord};
+pub use pool::{OverrideEntry, PoolSection};
 
 /// A value and where it was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -172,6 +174,8 @@ pub struct RawConfig {
     pub server_tls: ConnectSettings,
     /// `[health]`: keys with conditions.
     pub health: HealthSection,
+    /// `[pool]`: keys with conditions, and overrides.
+    pub pool: PoolSection,
     /// `[http] listen`.
     pub http_listen: Sourced<Option<SocketAddr>>,
     /// `[agent] listen`.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::keys::{Key, LISTENER_KEYS, SECTIONS, SERVER_KEYS, SOURCE_KEYS};
+use super::keys::{Key, LISTENER_KEYS, OVERRIDE_KEYS, SECTIONS, SERVER_KEYS, SOURCE_KEYS};
 
 const HEADER: &str = "\
 # Configuration
@@ -52,6 +52,10 @@ pub fn reference() -> String {
         if section.name == "discovery" {
             let doc = "Somebody who knows of servers: see [discovery.md](discovery.md).";
             table(&mut out, "[[discovery.source]]", doc, SOURCE_KEYS);
+        }
+        if section.name == "pool" {
+            let doc = "What holds for some users or databases. Of several, the first that fits a session counts, for all its keys.";
+            table(&mut out, "[[pool.override]]", doc, OVERRIDE_KEYS);
         }
     }
     out

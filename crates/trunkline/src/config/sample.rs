@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::keys::{Key, LISTENER_KEYS, SECTIONS, SERVER_KEYS, SOURCE_KEYS};
+use super::keys::{Key, LISTENER_KEYS, OVERRIDE_KEYS, SECTIONS, SERVER_KEYS, SOURCE_KEYS};
 
 /// Columns a comment may take.
 const WIDTH: usize = 100;
@@ -48,6 +48,10 @@ pub fn sample() -> String {
         "#\n# Who else knows of servers, each a [[discovery.source]], after [discovery]. Keys of a source:\n",
     );
     list(&mut out, SOURCE_KEYS);
+    out.push_str(
+        "#\n# What holds for some users or databases, each a [[pool.override]], after [pool]. The first that fits counts. Keys of an override:\n",
+    );
+    list(&mut out, OVERRIDE_KEYS);
     let _ = write!(out, "\n{EXAMPLE}");
     for section in SECTIONS {
         out.push('\n');

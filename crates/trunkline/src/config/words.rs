@@ -2,6 +2,7 @@
 
 use trunkline_discovery::dns::DnsFamily;
 use trunkline_health::LagUnknown;
+use trunkline_pool::PoolMode;
 use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, SlowServers, UserFunctions};
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
 use trunkline_tls::TlsVersion;
@@ -99,6 +100,7 @@ words! {
         Lagging = "lagging",
         LaggingThenPrimary = "lagging_then_primary",
     }
+    PoolMode { Session = "session", Transaction = "transaction" }
     OnLagging { Move = "move", Drain = "drain", Keep = "keep" }
     OnTerminate { End = "end", Move = "move" }
     SlowServers { Shift = "shift", Off = "off" }

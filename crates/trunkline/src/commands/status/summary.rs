@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{certificates, sources};
+use super::{certificates, pools, sources};
 
 /// The lines; empty for `trunkline health`.
 pub(crate) fn summary(body: &str) -> String {
@@ -13,7 +13,7 @@ pub(crate) fn summary(body: &str) -> String {
         out.push_str(&format!("moved     {}\n", ended(&moves["move"])));
         out.push_str(&format!("repeated  {}\n", ended(&moves["repeat"])));
     }
-    out + &certificates::lines(&cluster) + &sources::lines(&cluster)
+    out + &certificates::lines(&cluster) + &sources::lines(&cluster) + &pools::table(&cluster)
 }
 
 /// `auth      login, chosen by auto: the monitoring role may not read stored secrets (SQLSTATE 42501)`, and what would

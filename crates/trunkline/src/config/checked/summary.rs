@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use trunkline_pool::PoolMode;
 use trunkline_topology::{AdminState, ExpectedRole};
 
 use super::CheckedConfig;
@@ -41,9 +42,11 @@ impl CheckedConfig {
         }
         for listener in &proxy.listeners {
             let options = &listener.options;
+            let mode = options.pool_mode.unwrap_or(proxy.pool.mode);
+            let pooled = if mode == PoolMode::Transaction { ", pool_mode transaction" } else { "" };
             let _ = writeln!(
                 out,
-                "  listener  {} {} ({}, {})",
+                "  listener  {} {} ({}, {}{pooled})",
                 listener.name,
                 listener.address,
                 options.target_session_attrs,

@@ -7,11 +7,13 @@ use trunkline_topology::Dialect;
 
 use super::{Key, KeyKind, PutValue as _, Section, Setter, put_word, words};
 use crate::config::raw::RawConfig;
-use crate::config::words::{LogFormat, Word};
+use crate::config::words::Word;
 
 mod bounds;
 mod discovery;
 mod entries;
+mod log;
+mod pool;
 mod runtime;
 mod tls;
 
@@ -20,6 +22,9 @@ use self::discovery::DISCOVERY;
 pub use self::discovery::SOURCE_KEYS;
 use self::entries::put_dialect;
 pub use self::entries::{LISTENER_KEYS, SERVER_KEYS};
+use self::log::{LOG, LOG_STATEMENTS};
+pub use self::pool::OVERRIDE_KEYS;
+use self::pool::POOL;
 use self::runtime::RUNTIME;
 use self::tls::{CLIENT_TLS, SERVER_TLS};
 
@@ -90,6 +95,11 @@ pub const SECTIONS: &[Section] = &[
         name: "retry",
         doc: "Reads that are sent again to another server because theirs was lost.",
         keys: RETRY,
+    },
+    Section {
+        name: "pool",
+        doc: "Server connections that clients share, in PgBouncer's words: see docs/pooling.md.",
+        keys: POOL,
     },
     Section { name: "session", doc: "What a session is, wherever it is.", keys: SESSION },
     Section { name: "log", doc: "The log, on standard error.", keys: LOG },
@@ -394,53 +404,5 @@ const SESSION: &[Key<RawConfig>] = &[
         "\"end\"",
         word::<_, OnTerminate>(|t, w| put_word(&mut t.proxy.session.on_terminate, w)),
         "What `pg_terminate_backend` of a session's server connection does: `end` the session, as PostgreSQL does; or have it `move`, as if its server were lost.",
-    ),
-];
-
-const LOG: &[Key<RawConfig>] = &[
-    key(
-        "format",
-        "\"text\"",
-        word::<_, LogFormat>(|t, w| put_word(&mut t.log.format, w)),
-        "`text` is logfmt, for people: one line an event, values quoted where needed; `json` for machines.",
-    ),
-    key(
-        "level",
-        "\"info\"",
-        KeyKind::Text(|t, v, s| t.log_level.put(v, s)),
-        "error, warn, info, debug or trace; or a filter such as \"info,trunkline_proxy=debug\".",
-    ),
-    key(
-        "connections",
-        "\"off\"",
-        KeyKind::Switch(|t, v, s| t.proxy.session.logs_connections.put(v, s)),
-        "Whether each session that begins is logged at level info, as by PostgreSQL's log_connections: client, user, database, listener, server. Otherwise that is at level debug.",
-    ),
-    key(
-        "disconnections",
-        "\"off\"",
-        KeyKind::Switch(|t, v, s| t.proxy.session.logs_disconnections.put(v, s)),
-        "Whether each session that ends is logged at level info, with how long it lasted, as by PostgreSQL's log_disconnections. Otherwise that is at level debug.",
-    ),
-];
-
-const LOG_STATEMENTS: &[Key<RawConfig>] = &[
-    key(
-        "threshold",
-        "\"off\"",
-        KeyKind::DurationOrOff(|t, v, s| t.proxy.statement_log.threshold.put(v, s)),
-        "Statements that take at least this long are logged. \"0\" = every statement.",
-    ),
-    key(
-        "sample_rate",
-        "0.0",
-        KeyKind::Share(|t, v, s| t.proxy.statement_log.sample_rate.put(v, s)),
-        "Share of all other statements that is logged.",
-    ),
-    key(
-        "sql_bytes_max",
-        "\"4KiB\"",
-        bytes(0, u64::MAX, |t, v, s| t.proxy.statement_log.sql_bytes_max.put(v, s)),
-        "Bytes of SQL kept with a statement.",
     ),
 ];

@@ -1,5 +1,6 @@
 //! The keys of a `[[server]]` and of a `[[listener]]`.
 
+use trunkline_pool::PoolMode;
 use trunkline_routing::{Balance, TargetSessionAttrs};
 use trunkline_tls::TlsVersion;
 use trunkline_tls::accept::ClientSslMode;
@@ -145,6 +146,12 @@ pub const LISTENER_KEYS: &[Key<ListenerEntry>] = &[
         "\"off\"",
         KeyKind::Switch(|l, v, s| l.options.application_name_add_host.put(v, s)),
         "`on` appends the client's address to its application_name (`psql - 192.0.2.1:40001`), for pg_stat_activity. At login the client gets the name without the address; SHOW and RESET return it with the address.",
+    ),
+    unset(
+        "pool_mode",
+        "\"transaction\"",
+        word::<_, PoolMode>(|l, w| PoolMode::parse(w).map(|mode| l.options.pool_mode = Some(mode)).is_some()),
+        "For how long its clients have a server connection to themselves, in place of that of [pool]; a [[pool.override]] goes before. Default: that of [pool].",
     ),
     key(
         "retry",
