@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::contract;
+use crate::limits::POOLS_LISTED_MAX;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
+use trunkline_pool::PoolCounts;
 use trunkline_telemetry::exposition::{LATENCY_BOUNDS, lint, testing};
-use trunkline_telemetry::metrics::StatementPhase;
+use trunkline_telemetry::metrics::{PoolRow, StatementPhase};
 use trunkline_topology::{ServerId, State};
 
 #[derive(Clone)]
@@ -210,6 +212,33 @@ async fn the_json_has_all_that_the_page_shows() {
     let [change] = &cluster["changes"].as_array().expect("changes")[..] else { panic!("{cluster}") };
     assert_eq!((&change["server"], &change["from"]), (&"replica2".into(), &"UP".into()));
     assert_eq!((&change["to"], &change["seconds_ago"]), (&"LAGGING".into(), &0.into()));
+}
+
+#[tokio::test]
+async fn the_cluster_has_its_pools_while_there_may_be_any() {
+    let asked = async |metrics: Metrics| {
+        let address = site(Some(Arc::new(metrics))).await;
+        let answer = exchange(address, "GET /cluster?format=json HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let cluster: serde_json::Value = serde_json::from_str(split(&answer).1).expect("JSON");
+        cluster["pools"].clone()
+    };
+    assert!(asked(Metrics::new(1)).await.is_null());
+    let counts = PoolCounts {
+        cl_waiting: 3,
+        sv_active: 20,
+        maxwait: Duration::from_millis(1500),
+        ..PoolCounts::default()
+    };
+    let row = PoolRow { server: "replica1".into(), database: "app".into(), user: "web".into(), counts };
+    let metrics = Metrics::new(1);
+    metrics.pools().read_by(move || Some(vec![row.clone(); POOLS_LISTED_MAX + 1]));
+    let pools = asked(metrics).await;
+    assert_eq!(pools["all"], POOLS_LISTED_MAX + 1);
+    let listed = pools["pools"].as_array().expect("a list");
+    assert_eq!(listed.len(), POOLS_LISTED_MAX);
+    let expected = serde_json::json!({"database": "app", "user": "web", "server": "replica1", "cl_active": 0, "cl_waiting": 3,
+        "sv_active": 20, "sv_idle": 0, "sv_used": 0, "sv_tested": 0, "sv_login": 0, "maxwait_seconds": 1.5});
+    assert_eq!(listed[0], expected);
 }
 
 #[tokio::test]

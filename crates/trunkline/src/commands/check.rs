@@ -2,6 +2,7 @@
 
 mod auth;
 mod connect;
+mod pools;
 mod report;
 mod sources;
 
@@ -25,7 +26,7 @@ Examples:
   trunkline check --config trunkline.toml && kill -HUP \"$(pidof trunkline)\"
 
 Without --connect nothing is connected to. With it each source of [discovery] is asked first, within 10 s, then every server,
-side by side, with the login of the monitoring role, within 15 s. BEHIND is WAL that the primary had and the standby has not replayed.
+side by side, with the login of the monitoring role, within 20 s. BEHIND is WAL that the primary had and the standby has not replayed.
 
 Exit status: 0 valid, 1 valid but something is wrong with a server or a source (--connect), 2 not valid.";
 

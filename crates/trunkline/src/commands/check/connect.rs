@@ -10,13 +10,13 @@ use trunkline_health::{JudgeSettings, MonitorSettings};
 use trunkline_proxy::settings::{AuthMode, SecretSource, Settings};
 use trunkline_topology::{Endpoint, ServerSpec};
 
-use super::{auth, report, sources};
+use super::{auth, pools, report, sources};
 use crate::commands::monitor_password;
 use crate::commands::serve::runtime;
 use crate::config::checked::CheckedConfig;
 use crate::{Exit, Failure, terminal};
 
-/// For a login, and for each answer: four times this and the two seconds of the look-up of secrets are the longest it takes.
+/// For a login, and for each answer: five times this and the two seconds of the look-up of secrets are the longest it takes.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What one server says.
@@ -35,6 +35,8 @@ pub(super) struct ServerFacts {
     pub(super) secrets: Option<Result<SecretsAccess, LookupError>>,
     /// Whether the proxy does without them where it has no right to them.
     pub(super) is_auto: bool,
+    /// How many connections it has, where there are pools.
+    pub(super) room: Option<Result<pools::ConnectionRoom, String>>,
 }
 
 /// Asks all servers and prints what they say.
@@ -57,6 +59,12 @@ pub(super) fn run(mut checked: CheckedConfig) -> Result<Exit, Failure> {
     }
     faults.extend(found.faults);
     terminal::print(&format!("\n{table}\n{}", auth::becomes(&answers, settings)));
+    for answer in &answers {
+        let room = answer.asked.as_ref().ok().and_then(|said| said.room.as_ref());
+        if let Some(warning) = room.and_then(|room| pools::told(&answer.spec, room, settings)) {
+            terminal::print(&format!("\nwarning: {warning}\n"));
+        }
+    }
     for fault in &faults {
         terminal::print(&format!("\n{fault}\n"));
     }
@@ -96,7 +104,12 @@ async fn ask(server: &ServerSpec, settings: &Settings) -> FirstAnswer {
     };
     let sees_all = !connection.is_degraded();
     let is_auto = settings.auth.mode == AuthMode::Auto;
-    (ServerAnswer { spec, asked: Ok(ServerFacts { facts, sees_all, secrets, is_auto }) }, Some(connection))
+    let room = match settings.is_pooling() {
+        true => Some(pools::ask(server, login, PATIENCE).await),
+        false => None,
+    };
+    let facts = ServerFacts { facts, sees_all, secrets, is_auto, room };
+    (ServerAnswer { spec, asked: Ok(facts) }, Some(connection))
 }
 
 /// Asks a standby again; keeps what it said first if it does not answer now.

@@ -316,7 +316,7 @@ mod tests {
             membership: None,
             refused: Vec::new(),
         };
-        let said = ServerFacts { facts, sees_all: true, secrets: None, is_auto: false };
+        let said = ServerFacts { facts, sees_all: true, secrets: None, is_auto: false, room: None };
         ServerAnswer { spec: spec(name, expected), asked: Ok(said) }
     }
 
