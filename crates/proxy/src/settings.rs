@@ -33,8 +33,6 @@ pub struct Settings {
     pub spread: SpreadSettings,
     /// What happens to sessions on their servers.
     pub session: SessionPolicy,
-    /// Server connections that clients share.
-    pub pool: PoolSettings,
     /// Addresses clients connect to; at least one.
     pub listeners: Vec<ListenerSettings>,
     /// Who authenticates clients, and against what.
@@ -105,8 +103,6 @@ pub struct ListenerOptions {
     pub proxy_protocol_from: Vec<IpNet>,
     /// Whether the proxy adds the client's address to the `application_name` that servers get.
     pub application_name_add_host: AddHost,
-    /// For how long its clients have a server connection to themselves; `None`: as [`PoolSettings::mode`] says.
-    pub pool_mode: Option<PoolMode>,
     /// Whether requests of its sessions may be sent again to another server.
     pub retry: Retry,
     /// Who may connect to its Unix socket, as the mode of a file.

@@ -170,7 +170,15 @@ impl Stream {
         Self::new(accepted.0, Assumed::All)
     }
 
-    /// Gives the connection up, for another thread to register with [`Self::of`].
+    /// The same with a connection that is established and idle, so that nothing is there to be read.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn of_idle(released: Accepted) -> io::Result<Self> {
+        Self::new(released.0, Assumed::Room)
+    }
+
+    /// Gives the connection up, for another thread to register with [`Self::of_idle`].
     ///
     /// # Errors
     /// What the kernel says; the connection is closed then.

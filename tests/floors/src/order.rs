@@ -63,7 +63,15 @@ const MODULES: &[(&str, &[&[&str]])] = &[
             &["rules"],
         ],
     ),
-    ("pool", &[&["connection", "key", "limits", "settings"], &["counts", "waiter"], &["answer", "store"], &["pools"]]),
+    (
+        "pool",
+        &[
+            &["connection", "key", "limits", "settings"],
+            &["counts", "waiter"],
+            &["answer", "store"],
+            &["pools"],
+        ],
+    ),
     ("topology", &[&["address", "dialect", "state"], &["snapshot"], &["testing"]]),
     ("routing", &[&["attrs", "candidate", "gray"], &["zones"], &["load"], &["eligible"], &["balance"]]),
     ("telemetry", &[&["limits", "metrics"], &["sessions", "log_rate"], &["statement_log", "exposition"]]),

@@ -45,7 +45,7 @@ impl ReleasedTransport {
     /// What the kernel says; the connection is closed then.
     pub fn adopt(self) -> io::Result<Transport> {
         match self.0 {
-            Released::Plain(socket) => Transport::of(socket),
+            Released::Plain(socket) => Stream::of_idle(socket).map(Transport::Plain),
             Released::Tls(parts) => {
                 let (socket, state) = *parts;
                 TlsStream::of(socket, state).map(|stream| Transport::Tls(Box::new(stream)))
@@ -61,7 +61,9 @@ impl Transport {
     /// What the kernel says, or `Unsupported` where this connection cannot be given up; it is closed then.
     pub fn release(self) -> io::Result<ReleasedTransport> {
         match self {
-            Transport::Plain(stream) => stream.release().map(|socket| ReleasedTransport(Released::Plain(socket))),
+            Transport::Plain(stream) => {
+                stream.release().map(|socket| ReleasedTransport(Released::Plain(socket)))
+            }
             Transport::Tls(stream) => match stream.release()? {
                 Some(parts) => Ok(ReleasedTransport(Released::Tls(Box::new(parts)))),
                 None => Err(io::ErrorKind::Unsupported.into()),

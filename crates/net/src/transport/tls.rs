@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
-use trunkline_reactor::Accepted;
+use trunkline_reactor::{Accepted, Stream};
 use trunkline_tls::{EndPoint, Negotiated, Records, Subject, TlsError};
 
 use super::Transport;
@@ -237,7 +237,7 @@ impl TlsStream {
     }
 
     pub(super) fn of(socket: Accepted, state: TlsState) -> io::Result<Self> {
-        Ok(Self { socket: Transport::of(socket)?, state: RefCell::new(state) })
+        Ok(Self { socket: Transport::Plain(Stream::of_idle(socket)?), state: RefCell::new(state) })
     }
 
     pub(crate) fn socket(&self) -> &Transport {

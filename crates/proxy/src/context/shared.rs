@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use trunkline_health::Health;
+use trunkline_pool::{PoolCounts, PoolKey};
 use trunkline_routing::{Attached, Rules, TargetSessionAttrs};
 use trunkline_tls::fleet::FleetTls;
+use trunkline_topology::ServerId;
 
 use super::auth_choice::AuthChoice;
 use super::handle::WorkerHandle;
@@ -126,7 +128,20 @@ impl Shared {
     pub(crate) fn pools(&self) -> Option<Vec<PoolRow>> {
         let listeners = self.listeners.load();
         let modes = listeners.iter().map(|listener| listener.settings.options.pool_mode);
-        is_pooling(&self.live().pool, modes).then(Vec::new)
+        is_pooling(&self.live().pool, modes).then(|| self.pool_rows())
+    }
+
+    fn pool_rows(&self) -> Vec<PoolRow> {
+        let snapshot = self.health.load();
+        let name = |id: Option<ServerId>| id.and_then(|id| snapshot.server(id)).map(|server| &*server.name);
+        let pools = self.pools.lock();
+        let row = |(server, key, counts): (Option<ServerId>, &PoolKey, PoolCounts)| PoolRow {
+            server: name(server).unwrap_or_default().into(),
+            database: key.database().into(),
+            user: key.user().into(),
+            counts,
+        };
+        pools.counts(Instant::now()).map(row).collect()
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -297,8 +297,12 @@ impl UserDefaults {
         if self.started != now.started {
             return self.clone();
         }
-        UserDefaults { level: Arc::clone(&now.level),
-            level_digest: now.level_digest, loaded: Arc::clone(&now.loaded), ..self.clone() }
+        UserDefaults {
+            level: Arc::clone(&now.level),
+            level_digest: now.level_digest,
+            loaded: Arc::clone(&now.loaded),
+            ..self.clone()
+        }
     }
 
     /// Whether what ALTER ROLE and ALTER DATABASE say is kept once for both.

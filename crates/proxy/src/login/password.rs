@@ -15,9 +15,9 @@ use trunkline_session::SessionState;
 use zeroize::Zeroizing;
 
 use super::deadline::LoginDeadline;
+use super::pooling::seat;
 use super::request::{StartupRequest, shown};
 use super::verify::{Dialogue, for_servers};
-use super::pooling::seat;
 use super::{Authenticated, LoginFailure, Relogin, version};
 use crate::client::messages::MessageReader;
 use crate::context::Worker;

@@ -3,8 +3,8 @@
 use trunkline_codec::startup::StartupMessage;
 use trunkline_pool::{PoolMode, ServerReuse};
 
-use super::request::{StartupRequest, shown};
 use super::LoginFailure;
+use super::request::{StartupRequest, shown};
 use crate::context::Worker;
 use crate::errors::Refusal;
 use crate::pool::seat::PoolSeat;

@@ -24,8 +24,8 @@ use crate::context::Worker;
 use crate::errors::Refusal;
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
 use crate::net::Connector;
-use crate::server::connection::ReadyServer;
 use crate::pool::connection::ServerConnection;
+use crate::server::connection::ReadyServer;
 use crate::server::login::{LoginError, LoginReply, parse_authentication, read_login_reply, refused};
 use crate::server::patience::answered;
 use crate::server::take::Search;
@@ -93,7 +93,14 @@ pub(super) async fn log_in(
                     application_name: None,
                 });
                 let taken = ReadyServer::new(server, login_reply);
-                return Ok(Authenticated { taken, client_read_ahead: read_ahead, relogin, seat: None, version, preface });
+                return Ok(Authenticated {
+                    taken,
+                    client_read_ahead: read_ahead,
+                    relogin,
+                    seat: None,
+                    version,
+                    preface,
+                });
             }
             Err(error) => search.login_failed(&server, error)?,
         }
@@ -242,7 +249,14 @@ async fn pass_through(
     };
     let taken = ReadyServer::new(server, login_reply);
     let client_read_ahead = client_reader.into_read_ahead();
-    Ok(Authenticated { taken, client_read_ahead, relogin: None, seat: None, version, preface: BytesMut::new() })
+    Ok(Authenticated {
+        taken,
+        client_read_ahead,
+        relogin: None,
+        seat: None,
+        version,
+        preface: BytesMut::new(),
+    })
 }
 
 /// Whether the client has to answer a server's message.

@@ -22,8 +22,8 @@ use trunkline_tls::EndPoint;
 use zeroize::Zeroizing;
 
 use super::deadline::LoginDeadline;
-use super::request::{StartupRequest, shown};
 use super::pooling::{seat, tell_login};
+use super::request::{StartupRequest, shown};
 use super::{Authenticated, LoginFailure, Relogin, version};
 use crate::client::messages::{MessageReader, ReadError};
 use crate::context::{Live, Worker};

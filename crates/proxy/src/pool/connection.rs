@@ -50,7 +50,18 @@ impl<S> ServerConnection<S> {
     /// The same with its socket changed; `None`, and closed, if that fails.
     fn with_stream<T>(self, change: impl FnOnce(S) -> io::Result<T>) -> Option<ServerConnection<T>> {
         let ServerConnection {
-            lease, name, address, tls, postmaster, stream, since, key, state, is_standby, own, member
+            lease,
+            name,
+            address,
+            tls,
+            postmaster,
+            stream,
+            since,
+            key,
+            state,
+            is_standby,
+            own,
+            member,
         } = self;
         let stream = match change(stream) {
             Ok(stream) => stream,
@@ -59,7 +70,20 @@ impl<S> ServerConnection<S> {
                 return None;
             }
         };
-        Some(ServerConnection { lease, name, address, tls, postmaster, stream, since, key, state, is_standby, own, member })
+        Some(ServerConnection {
+            lease,
+            name,
+            address,
+            tls,
+            postmaster,
+            stream,
+            since,
+            key,
+            state,
+            is_standby,
+            own,
+            member,
+        })
     }
 }
 

@@ -41,7 +41,11 @@ impl PoolStart {
     ///
     /// # Errors
     /// When too many wait already.
-    pub(crate) fn ask(pools: &Arc<SharedPools>, shelf: &Shelf, ask: &PoolAsk<'_>) -> Result<Self, PoolRefusal> {
+    pub(crate) fn ask(
+        pools: &Arc<SharedPools>,
+        shelf: &Shelf,
+        ask: &PoolAsk<'_>,
+    ) -> Result<Self, PoolRefusal> {
         let now = Instant::now();
         let answer = pools.lock().check_out(ask, now);
         match answer {
@@ -50,9 +54,12 @@ impl PoolStart {
                 pools.deliver(effects);
                 Ok(PoolStart::Open(OpenPlace::new(pools, place)))
             }
-            CheckOut::Wait(ticket) => {
-                Ok(PoolStart::Wait(PoolTicket { pools: Arc::clone(pools), ticket, since: now, is_over: false }))
-            }
+            CheckOut::Wait(ticket) => Ok(PoolStart::Wait(PoolTicket {
+                pools: Arc::clone(pools),
+                ticket,
+                since: now,
+                is_over: false,
+            })),
             CheckOut::Refused(refusal) => Err(refusal),
         }
     }

@@ -27,8 +27,8 @@ use super::watch::Pause;
 use super::{Next, Relay};
 use crate::defaults::SessionDefaults;
 use crate::limits::{LOOK_INTERVAL, MOVE_RETRY_PAUSE, MOVE_RETRY_PAUSE_MAX, TICK};
-use crate::server::connection::ReadyServer;
 use crate::pool::connection::ServerConnection;
+use crate::server::connection::ReadyServer;
 use crate::server::refused::{RefusedBy, in_words};
 use crate::server::take::Move;
 

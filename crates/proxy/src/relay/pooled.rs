@@ -13,7 +13,8 @@ use trunkline_session::{ConnectionState, SessionState, diff};
 use super::attach::Attachment;
 use super::{Next, Relay};
 use crate::context::Worker;
-use crate::limits::{POOL_RESET_TIMEOUT, POOL_STAY, TICK};
+use crate::defaults::{ReportedDefaults, SessionDefaults};
+use crate::limits::{DEFAULTS_NEWS_PATIENCE, POOL_RESET_TIMEOUT, POOL_STAY, TICK};
 use crate::pool::connection::ServerConnection;
 use crate::pool::seat::PoolSeat;
 use crate::pool::start::PoolStart;
@@ -22,6 +23,7 @@ use crate::server::connection::ReadyServer;
 use crate::server::login::LoginReply;
 use crate::server::pooled::{LastServer, ask_last, marks};
 use crate::server::take::ChoiceReason;
+use trunkline_telemetry::sessions::SessionInfo;
 
 /// What the pools have for a session without a wait.
 #[derive(Debug)]
@@ -46,7 +48,9 @@ impl Relay {
         if !self.to_server.input.has_read_ahead() && !self.client.may_read() {
             return Tried::Done(Next::Wait);
         }
-        let Some(last) = self.context.last.filter(|_| self.context.left.is_none()) else { return Tried::Nothing };
+        let Some(last) = self.context.last.filter(|_| self.context.left.is_none()) else {
+            return Tried::Nothing;
+        };
         let snapshot = self.worker.shared.health.load();
         let stays = last.chosen_at.elapsed() < POOL_STAY
             && eligible::may_stay(&self.context.criteria.rules(&self.live), &snapshot, last.server);
@@ -96,7 +100,9 @@ impl Relay {
     }
 
     fn give_back_if_free(&mut self) {
-        let Attachment::Attached(ServerConnection { member: Some(_), lease, own, .. }) = &self.server else { return };
+        let Attachment::Attached(ServerConnection { member: Some(_), lease, own, .. }) = &self.server else {
+            return;
+        };
         if self.context.own.is_unconfirmed() || self.context.own.is_asked() {
             return self.await_look();
         }
@@ -147,7 +153,6 @@ impl Relay {
             && self.is_idle()
             && self.to_server.is_flushed()
             && !self.watch.is_leaving()
-            && !self.context.own.is_unconfirmed()
             && !self.context.own.is_asked();
         is_kept.then(|| self.session.connection_state())
     }
@@ -156,17 +161,61 @@ impl Relay {
     pub(super) fn give_back(&mut self, state: Option<ConnectionState>) {
         let may_part = state.is_some() && self.context.cancel.may_part();
         let mode = self.context.seat.as_ref().map(|seat| seat.mode());
-        let Some(mut server) = self.release() else { return };
+        let Some(server) = self.release() else { return };
         let (Some(state), Some(mode), true) = (state, mode, may_part) else { return };
-        let defaults = self.context.own.digest();
-        server.own = Some(Arc::new(self.context.own.clone()));
+        if self.context.own.is_unconfirmed() {
+            let told = ReportedDefaults::of(self.session.defaults());
+            let left = LeftConnection { server, state, mode, own: self.context.own.clone() };
+            spawn(confirm(Rc::clone(&self.worker), left, Arc::clone(&self.context.info), told));
+            return;
+        }
+        let left = LeftConnection { server, state, mode, own: self.context.own.clone() };
+        left.give_back(&self.worker);
+    }
+}
+
+/// A connection whose client has gone.
+struct LeftConnection {
+    server: ServerConnection,
+    state: ConnectionState,
+    mode: PoolMode,
+    own: SessionDefaults,
+}
+
+impl LeftConnection {
+    fn give_back(self, worker: &Rc<Worker>) {
+        let LeftConnection { mut server, state, mode, own } = self;
+        let defaults = own.digest();
+        server.own = Some(Arc::new(own));
         match mode {
-            PoolMode::Transaction if state.tainted().is_none() => self.worker.check_in(server, state, defaults),
+            PoolMode::Transaction if state.tainted().is_none() => worker.check_in(server, state, defaults),
             // Its client is the only one that it was pinned for.
             PoolMode::Transaction | PoolMode::Session => {
-                spawn(reset(Rc::clone(&self.worker), server, state, defaults));
+                spawn(reset(Rc::clone(worker), server, state, defaults));
             }
         }
+    }
+}
+
+/// Gives a connection back once the defaults of its login are known; closes it where they remain in doubt.
+async fn confirm(
+    worker: Rc<Worker>,
+    mut left: LeftConnection,
+    info: Arc<SessionInfo>,
+    told: ReportedDefaults,
+) {
+    let defaults = &worker.shared.defaults;
+    let looked = async {
+        while !left.own.is_looked_at(defaults) {
+            defaults.next_look(left.server.lease.server()).await;
+        }
+    };
+    let _elapsed = timer::timeout(DEFAULTS_NEWS_PATIENCE, looked).await;
+    let in_doubt = left.own.confirm(defaults, [&info.user, &info.database], &told);
+    if in_doubt.is_empty() && !left.own.is_unconfirmed() {
+        left.give_back(&worker);
+    } else {
+        left.server.terminate();
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use trunkline_session::{
-    Completion, Fingerprint, Mobility, ReportTiming, ServerRole, Session, SessionSettings,
-    Sink, StatementRecord, Tracking,
+    Completion, Fingerprint, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink,
+    StatementRecord, Tracking,
 };
 use trunkline_tls::Negotiated;
 use trunkline_topology::ServerId;

@@ -1,8 +1,11 @@
 //! Takes server connections from the pools, and gives them back.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use trunkline_pool::{CarriedState, CheckFirst, CheckIn, CheckedIn, CloseReason, PoolAsk};
@@ -127,6 +130,7 @@ impl Pooled<'_> {
             worker: worker.number(),
             client,
         };
+        tracing::debug!(?ask, "TEMP ask");
         let asked = PoolStart::ask(self.seat.pools(), &worker.shelf, &ask);
         asked.map_err(|refusal| TakeError::NoServer(Refusal::Pool { why: refusal.to_string() }))
     }
@@ -237,21 +241,33 @@ impl Search<'_> {
     ) -> Result<Option<PoolStart>, TakeError> {
         let limit = self.worker.shared.live().pool.query_wait_timeout;
         let deadline = (!limit.is_zero()).then(|| ticket.since + limit);
-        let mut ticket = ticket;
+        let mut waiting = Some(ticket);
         loop {
-            ticket = match ticket.take(&self.worker.shelf, self.worker.number()) {
-                Ok(start) => return Ok(Some(start)),
-                Err(waiting) => waiting,
-            };
-            let now = Instant::now();
-            if deadline.is_some_and(|deadline| deadline <= now) {
-                let why = format!("no server connection was free within {} s (query_wait_timeout)", limit.as_secs());
+            let mut woken = pin!(waiter.woken());
+            // Whatever wakes the session may be the end of its wait.
+            let granted = poll_fn(|cx| {
+                let Some(ticket) = waiting.take() else { return Poll::Ready(None) };
+                match ticket.take(&self.worker.shelf, self.worker.number()) {
+                    Ok(start) => return Poll::Ready(Some(start)),
+                    Err(ticket) => waiting = Some(ticket),
+                }
+                while woken.as_mut().poll(cx).is_ready() {
+                    woken.set(waiter.woken());
+                }
+                Poll::Pending
+            });
+            let look = Instant::now() + POOL_LOOK_INTERVAL;
+            let until = deadline.map_or(look, |deadline| deadline.min(look));
+            if let Ok(start) = timer::timeout_at(until, granted).await {
+                return Ok(start);
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                let why = format!(
+                    "no server connection was free within {} s (query_wait_timeout)",
+                    limit.as_secs()
+                );
                 return Err(TakeError::NoServer(Refusal::Pool { why }));
             }
-            let look = now + POOL_LOOK_INTERVAL;
-            let until = deadline.map_or(look, |deadline| deadline.min(look));
-            // Also without a message it looks again.
-            let _elapsed = timer::timeout_at(until, waiter.woken()).await;
         }
     }
 
@@ -311,11 +327,17 @@ impl Worker {
     }
 
     /// Gives a connection back, whose session has left it in this state.
-    pub(crate) fn check_in(self: &Rc<Self>, mut server: ServerConnection, state: ConnectionState, defaults: u32) {
+    pub(crate) fn check_in(
+        self: &Rc<Self>,
+        mut server: ServerConnection,
+        state: ConnectionState,
+        defaults: u32,
+    ) {
         let Some(member) = &server.member else { return server.terminate() };
         let (pools, token) = (Arc::clone(member.pools()), member.token());
         let carried =
             CarriedState { fingerprint: state.fingerprint(), marks: marks(defaults, state.custom_marks()) };
+        tracing::debug!(?carried, "TEMP check in");
         server.state = state;
         server.stream.change_reader();
         let CheckIn { fate, effects } = pools.lock().check_in(token, carried, Instant::now());

@@ -12,7 +12,6 @@ use trunkline_telemetry::metrics::{FailoverCause, MoveRefusal};
 use trunkline_topology::{ServerId, ServerStatus, Snapshot, State};
 
 use super::connection::{ReadyServer, check_out};
-use crate::pool::connection::ServerConnection;
 use super::login::{LoginError, LoginReply};
 use super::restore::LoginAs;
 use super::take::{Move, Search, ServerCriteria, TakeError};
@@ -20,6 +19,7 @@ use crate::client::messages::ReadError;
 use crate::context::Worker;
 use crate::errors::{Refusal, ServerKind};
 use crate::limits::PLANNED_MOVE_TIMEOUT;
+use crate::pool::connection::ServerConnection;
 use trunkline_reactor::timer;
 
 /// Logs what came of one attempt. A session that has a server already may try again for as long as it lives, and has a

@@ -15,7 +15,6 @@ use trunkline_codec::write;
 use trunkline_reactor::timer;
 use trunkline_tls::connect::Encryption;
 
-use crate::pool::connection::ServerConnection;
 use super::login::{self, LoginError, LoginReply};
 use super::refused::is_servers_own_trouble;
 use crate::client::messages::ReadError;
@@ -23,6 +22,7 @@ use crate::defaults::startup::StartupSetting;
 use crate::defaults::{DefaultsVersion, RequestedSettings, RestoringLogin};
 use crate::limits::{DEFAULTS_NEWS_PATIENCE, LOGIN_REPLY_BYTES_MAX, RESTORING_LOGINS_MAX};
 use crate::net::Connector;
+use crate::pool::connection::ServerConnection;
 use trunkline_auth::credentials::ServerCredentials;
 
 /// Bytes asked of the socket at once.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_topology::Role;
 
-use crate::pool::connection::ServerConnection;
 use super::login::LoginError;
 use super::take::Search;
 use crate::limits::{ROLE_LOOKS_MAX, ROLE_PAUSE};
+use crate::pool::connection::ServerConnection;
 
 impl Search<'_> {
     /// How long to wait before the login is tried again; `None` when the refusal is final.

@@ -17,12 +17,12 @@ use trunkline_topology::{Address, Postmaster, ServerId, Snapshot};
 
 use super::align::{AlignError, Ask, align, position};
 use super::connection::ReadyServer;
-use crate::pool::connection::ServerConnection;
 pub(crate) use super::freshness::Move;
 use super::login::LoginError;
 use super::patience::answered;
 use super::refused::{RefusedBy, is_servers_own_trouble, log_attempt};
 pub(crate) use super::restore::LoginAs;
+use crate::pool::connection::ServerConnection;
 use trunkline_session::{
     Alignment, AlignmentError, ConnectionState, SessionState, are_too_many_parameters, diff,
 };

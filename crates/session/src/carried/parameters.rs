@@ -211,7 +211,11 @@ impl ReportedParameters {
 
 /// What was reported since a login: `changed`, and `messages` after that. `None` where it comes to what the login has.
 /// Parameters beyond the limit are left out: the session that reported them has ended.
-pub(crate) fn overlaid(login: &LoginParameters, changed: Option<&[u8]>, messages: &[u8]) -> Option<Arc<[u8]>> {
+pub(crate) fn overlaid(
+    login: &LoginParameters,
+    changed: Option<&[u8]>,
+    messages: &[u8],
+) -> Option<Arc<[u8]>> {
     let mut out = BytesMut::new();
     let mut rest = statuses(changed.unwrap_or_default()).chain(statuses(messages));
     while let Some((name, value)) = rest.next() {

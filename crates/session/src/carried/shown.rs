@@ -25,7 +25,8 @@ impl ConnectionState {
     pub fn parameter_messages(&self, reported: &[u8]) -> BytesMut {
         let changed = self.changed.as_deref().unwrap_or_default();
         let since = [changed, reported].concat();
-        let newest = |name: &[u8]| statuses(&since).filter(|(n, _)| *n == name).last().map(|(_, value)| value);
+        let newest =
+            |name: &[u8]| statuses(&since).filter(|(n, _)| *n == name).last().map(|(_, value)| value);
         let mut out = BytesMut::with_capacity(self.login.messages().len() + since.len());
         let mut write = |name: &[u8], value: &[u8]| {
             let written = write::parameter_status(&mut out, name, value);

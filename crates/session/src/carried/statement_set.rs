@@ -120,10 +120,8 @@ mod tests {
     use crate::carried::shape::RowColumns;
 
     fn statement(name: &str, sql: &str, is_known: bool) -> Arc<SharedStatement> {
-        let shape = Shape {
-            parameters: is_known.then(Box::default),
-            columns: is_known.then_some(RowColumns::None),
-        };
+        let shape =
+            Shape { parameters: is_known.then(Box::default), columns: is_known.then_some(RowColumns::None) };
         let text = sql.as_bytes().into();
         let content = Content { kind: TextKind::Parse, text, shape, analysed: Some(PathId::default()) };
         Arc::new(SharedStatement { name: name.as_bytes().into(), content: Some(content) })

@@ -104,7 +104,8 @@ impl Session {
             return Some(Taint::Lasting(self.pinned().unwrap_or(PinReason::Transaction)));
         }
         if let Err(reason) = self.movability() {
-            let is_lasting = self.carried.followed.as_ref().is_none_or(|followed| followed.is_lasting(reason));
+            let is_lasting =
+                self.carried.followed.as_ref().is_none_or(|followed| followed.is_lasting(reason));
             return Some(if is_lasting { Taint::Lasting(reason) } else { Taint::UntilDiscardAll(reason) });
         }
         let followed = self.carried.followed.as_ref()?;
@@ -114,7 +115,8 @@ impl Session {
         if followed.prepared.has_questions() || followed.prepared.has_undescribed() {
             return Some(Taint::UntilDiscardAll(PinReason::StatementNotDescribed));
         }
-        let has_sequence = self.conversation.role == ServerRole::Primary && followed.pins.contains(PinReason::SEQUENCE);
+        let has_sequence =
+            self.conversation.role == ServerRole::Primary && followed.pins.contains(PinReason::SEQUENCE);
         has_sequence.then_some(Taint::UntilDiscardAll(PinReason::SEQUENCE))
     }
 
@@ -124,7 +126,8 @@ impl Session {
     #[inline]
     pub fn differences_on(&self, from: &ConnectionState, reported: &[u8]) -> Bytes {
         let (login, changed) = self.carried.parameters.shared();
-        let is_same = reported.is_empty() && login.is_same(&from.login) && is_same(changed, from.changed.as_ref());
+        let is_same =
+            reported.is_empty() && login.is_same(&from.login) && is_same(changed, from.changed.as_ref());
         if is_same { Bytes::new() } else { self.all_differences(from, reported) }
     }
 

@@ -16,9 +16,9 @@ use trunkline_topology::ServerId;
 use super::client_view::ClientView;
 use super::servers::Servers;
 use crate::login::{self, NewSession};
+use crate::pool::connection::ServerConnection;
 use crate::relay::attach::Attachment;
 use crate::relay::{Ending, Relay, close};
-use crate::pool::connection::ServerConnection;
 use crate::settings::{OnTerminate, Settings};
 use crate::testing::{CLIENT, TestWorker, settings, standbys};
 

@@ -104,7 +104,8 @@ pub(crate) fn read_alike(one: Option<&Arc<Gucs>>, other: Option<&Arc<Gucs>>) -> 
     have_same_settings(one, other) || {
         let decides = |setting: &&Setting| decides_reading(&setting.key);
         // One of a name, as roles do not decide it.
-        let have_all = |these: &[Setting], those: &[Setting]| these.iter().filter(decides).all(|it| those.contains(it));
+        let have_all =
+            |these: &[Setting], those: &[Setting]| these.iter().filter(decides).all(|it| those.contains(it));
         let (one, other) = (listed(one), listed(other));
         have_all(one, other) && have_all(other, one)
     }
