@@ -17,14 +17,14 @@ impl Mark {
 
     /// Whether it names the thing of this number of that session.
     #[inline]
-    pub(crate) fn is(&self, session: Option<&Arc<()>>, number: u32) -> bool {
-        self.number == number && session.is_some_and(|session| Arc::ptr_eq(session, &self.session))
+    pub(crate) fn is(&self, session: &Arc<()>, number: u32) -> bool {
+        self.number == number && Arc::ptr_eq(session, &self.session)
     }
 }
 
 impl PartialEq for Mark {
     fn eq(&self, other: &Self) -> bool {
-        other.is(Some(&self.session), self.number)
+        other.is(&self.session, self.number)
     }
 }
 

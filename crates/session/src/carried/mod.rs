@@ -42,7 +42,7 @@ use self::followed::Followed;
 use self::parameters::{LoginParameters, ReportedParameters};
 use self::prepared::Prepared;
 use self::processes::Processes;
-use self::residue::Residue;
+use self::residue::Marks;
 use crate::sql::functions::Functions;
 
 /// See the module.
@@ -53,8 +53,8 @@ pub(crate) struct Carried {
     /// The parameters that the client knows; for a session that may move.
     pub(crate) parameters: ReportedParameters,
     pub(crate) processes: Processes,
-    /// What its connection has besides.
-    pub(crate) residue: Residue,
+    /// What it leaves on connections besides.
+    pub(crate) marks: Marks,
     /// Functions of its database; `None` when they are trusted.
     pub(crate) functions: Option<Arc<Functions>>,
 }
@@ -66,7 +66,7 @@ impl Carried {
             followed: logged.map(|prepared| Box::new(Followed::new(None, prepared))),
             parameters: ReportedParameters::new(told),
             processes: Processes::default(),
-            residue: Residue::default(),
+            marks: Marks::default(),
             functions: None,
         }
     }

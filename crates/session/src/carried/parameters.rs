@@ -47,8 +47,6 @@ impl LoginParameters {
 #[derive(Debug)]
 pub(crate) struct ReportedParameters {
     login: Arc<LoginParameters>,
-    /// They exceeded the limits: their values are no longer followed.
-    is_given_up: bool,
     /// `None` in most sessions.
     since: Option<Box<SinceLogin>>,
 }
@@ -62,6 +60,8 @@ struct SinceLogin {
     settled: Option<Arc<[u8]>>,
     /// Hashes of the names reported while values are not followed that are not among `changed`.
     others: Vec<u64>,
+    /// They exceeded the limits: their values are no longer followed.
+    is_given_up: bool,
 }
 
 /// Why a parameter that is reported is not followed.
@@ -75,7 +75,16 @@ pub(crate) enum NotFollowed {
 
 impl ReportedParameters {
     pub(crate) fn new(login: Arc<LoginParameters>) -> Self {
-        Self { is_given_up: login.are_too_many, login, since: None }
+        let mut new = Self { login, since: None };
+        if new.login.are_too_many {
+            new.give_up();
+        }
+        new
+    }
+
+    #[cold]
+    fn give_up(&mut self) {
+        self.since.get_or_insert_default().is_given_up = true;
     }
 
     /// Whether `standard_conforming_strings` was off at the login.
@@ -103,14 +112,16 @@ impl ReportedParameters {
     /// Whether their values are no longer followed.
     #[inline]
     pub(crate) fn is_given_up(&self) -> bool {
-        self.is_given_up
+        self.since.as_ref().is_some_and(|since| since.is_given_up)
     }
 
     /// The client gets `messages`.
     pub(crate) fn told(&mut self, messages: &[u8]) -> Result<(), NotFollowed> {
         for (name, value) in statuses(messages) {
             let told = self.tell(name, value);
-            self.is_given_up |= told.is_err();
+            if told.is_err() {
+                self.give_up();
+            }
             told?;
         }
         Ok(())
@@ -118,7 +129,7 @@ impl ReportedParameters {
 
     /// The client gets the value of `name`.
     pub(crate) fn tell(&mut self, name: &[u8], value: &[u8]) -> Result<(), NotFollowed> {
-        if !self.is_given_up {
+        if !self.is_given_up() {
             if self.get(name) == Some(value) {
                 return Ok(());
             }
@@ -126,7 +137,7 @@ impl ReportedParameters {
             if set != Err(NotFollowed::TooLarge) {
                 return set;
             }
-            self.is_given_up = true;
+            self.give_up();
         }
         self.count(name)?;
         Err(NotFollowed::TooLarge)

@@ -9,17 +9,12 @@ use super::mark::Mark;
 use super::parameters::LoginParameters;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Residue {
-    /// Tells the marks of this session from those of others.
-    session: OnceCell<Arc<()>>,
-    /// The parameters that the connection's login reported, where those are not the client's own.
-    pub(crate) login: Option<Arc<LoginParameters>>,
-    /// How often the session has begun to use sequences on a connection.
-    uses: u32,
     pub(crate) sequences: SequenceUse,
     pub(crate) unnamed: ForeignUnnamed,
     pub(crate) own: OwnLeft,
+    /// See [`super::connection::ConnectionState`].
     pub(crate) has_login_timeout: bool,
 }
 
@@ -49,37 +44,67 @@ pub(crate) enum ForeignUnnamed {
     Replaced,
 }
 
-impl Residue {
-    /// Names the present use of sequences.
-    pub(crate) fn sequence_mark(&self) -> Option<Mark> {
-        match self.sequences {
-            SequenceUse::None => None,
-            SequenceUse::Possible => Some(self.mark(self.uses)),
-        }
+/// Tells what this session has left on connections from what others have. Exists only in sessions that need it.
+#[derive(Debug, Default)]
+pub(crate) struct Marks(OnceCell<Box<MarksMade>>);
+
+#[derive(Debug, Default)]
+struct MarksMade {
+    session: Arc<()>,
+    /// How often the session has begun to use sequences on a connection.
+    uses: u32,
+    /// The parameters that the connection's login reported, where those are not the client's own.
+    login: Option<Arc<LoginParameters>>,
+}
+
+impl Marks {
+    fn made(&self) -> &MarksMade {
+        self.0.get_or_init(Box::default)
+    }
+
+    /// Names the session's latest use of sequences.
+    pub(crate) fn of_sequences(&self) -> Mark {
+        let made = self.made();
+        Mark::new(&made.session, made.uses)
     }
 
     /// Names the unnamed statement of this number.
-    pub(crate) fn mark(&self, number: u32) -> Mark {
-        Mark::new(self.session.get_or_init(Arc::default), number)
+    pub(crate) fn of_unnamed(&self, number: u32) -> Mark {
+        Mark::new(&self.made().session, number)
     }
 
-    /// Whether a mark is this session's, of that number.
+    /// Whether a mark names this session's unnamed statement of that number.
+    pub(crate) fn is_unnamed(&self, mark: &Mark, number: u32) -> bool {
+        self.0.get().is_some_and(|made| mark.is(&made.session, number))
+    }
+
+    /// Whether a mark names the latest use of sequences.
+    pub(crate) fn is_latest_use(&self, mark: &Mark) -> bool {
+        self.0.get().is_some_and(|made| mark.is(&made.session, made.uses))
+    }
+
+    /// Sequences are used on a connection, for the first time there.
+    #[cold]
+    pub(crate) fn sequences_used(&mut self) {
+        if let Some(made) = self.0.get_mut() {
+            made.uses = made.uses.wrapping_add(1);
+        }
+    }
+
+    /// The parameters that the connection's login reported; `None` where those are the client's own.
     #[inline]
-    pub(crate) fn is_own(&self, mark: &Mark, number: u32) -> bool {
-        mark.is(self.session.get(), number)
+    pub(crate) fn login(&self) -> Option<&Arc<LoginParameters>> {
+        self.0.get()?.login.as_ref()
     }
 
-    /// Whether a mark names the present use of sequences.
-    pub(crate) fn is_present_use(&self, mark: &Mark) -> bool {
-        self.sequences == SequenceUse::Possible && self.is_own(mark, self.uses)
-    }
-
-    /// A statement was sent that may use a sequence.
+    /// See [`Self::login`].
     #[inline]
-    pub(crate) fn sequence_used(&mut self) {
-        if self.sequences == SequenceUse::None {
-            self.sequences = SequenceUse::Possible;
-            self.uses = self.uses.wrapping_add(1);
+    pub(crate) fn set_login(&mut self, login: Option<&Arc<LoginParameters>>) {
+        if login.is_some() {
+            self.made();
+        }
+        if let Some(made) = self.0.get_mut() {
+            made.login = login.cloned();
         }
     }
 }

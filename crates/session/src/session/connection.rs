@@ -7,10 +7,11 @@ use bytes::Bytes;
 use trunkline_codec::backend::TransactionStatus;
 
 use super::Session;
-use crate::carried::connection::{ConnectionState, Taint, UnnamedLeft};
+use crate::carried::connection::{ConnectionState, OwnLeft, Taint, UnnamedLeft};
 use crate::carried::diff::{SessionState, reading};
+use crate::carried::mark::Mark;
 use crate::carried::prepared::UnnamedThere;
-use crate::carried::residue::{ForeignUnnamed, SequenceUse};
+use crate::carried::residue::{ForeignUnnamed, Residue, SequenceUse};
 use crate::conversation::state::{ClientEnd, CopyState, Farewell, Mode, Pipeline, Tail};
 use crate::pin::PinReason;
 use crate::settings::{ServerName, ServerRole};
@@ -23,7 +24,7 @@ impl Session {
         SessionState {
             settings: followed.and_then(|followed| followed.settings().cloned()),
             statements: followed.and_then(|followed| followed.prepared.wanted()),
-            sequences: self.carried.residue.sequence_mark(),
+            sequences: self.sequences_left(),
             status: self.conversation.status,
         }
     }
@@ -50,7 +51,7 @@ impl Session {
     }
 
     fn connection(&self, taint: Option<Taint>) -> ConnectionState {
-        let residue = &self.carried.residue;
+        let residue = self.residue;
         let (login, changed) = self.reported_on_connection();
         let followed = self.carried.followed.as_deref();
         ConnectionState {
@@ -60,17 +61,24 @@ impl Session {
             taint,
             settings: followed.and_then(|followed| followed.settings().cloned()),
             statements: followed.and_then(|followed| followed.prepared.there()),
-            sequences: residue.sequence_mark(),
+            sequences: self.sequences_left(),
             login,
             changed,
         }
     }
 
+    #[inline]
+    fn sequences_left(&self) -> Option<Mark> {
+        match self.residue.sequences {
+            SequenceUse::None => None,
+            SequenceUse::Possible => Some(self.carried.marks.of_sequences()),
+        }
+    }
+
     fn unnamed_left(&self) -> UnnamedLeft {
-        let residue = &self.carried.residue;
         let own = self.carried.followed.as_deref().and_then(|followed| followed.prepared.unnamed_there());
-        match (own, residue.unnamed) {
-            (Some(number), _) => UnnamedLeft::Of(residue.mark(number)),
+        match (own, self.residue.unnamed) {
+            (Some(number), _) => UnnamedLeft::Of(self.carried.marks.of_unnamed(number)),
             (None, ForeignUnnamed::None) => UnnamedLeft::None,
             (None, ForeignUnnamed::Present | ForeignUnnamed::Replaced) => UnnamedLeft::OfAnyone,
         }
@@ -178,22 +186,24 @@ impl Session {
     }
 
     fn take_over(&mut self, from: &ConnectionState) {
-        let residue = &mut self.carried.residue;
-        residue.has_login_timeout = from.has_login_timeout;
+        let marks = &mut self.carried.marks;
         let own = self.carried.parameters.shared().0;
-        residue.login = (!own.is_same(&from.login)).then(|| Arc::clone(&from.login));
-        residue.own = Default::default();
-        if !from.sequences.as_ref().is_some_and(|mark| residue.is_present_use(mark)) {
-            residue.sequences = SequenceUse::None;
-        }
+        marks.set_login(if own.is_same(&from.login) { None } else { Some(&from.login) });
         let number = self.carried.followed.as_deref().and_then(|followed| followed.prepared.unnamed_number());
         let is_own = match (&from.unnamed, number) {
-            (UnnamedLeft::Of(mark), Some(number)) => residue.is_own(mark, number),
+            (UnnamedLeft::Of(mark), Some(number)) => marks.is_unnamed(mark, number),
             (UnnamedLeft::Of(_) | UnnamedLeft::None | UnnamedLeft::OfAnyone, _) => false,
         };
-        residue.unnamed = match from.unnamed {
-            UnnamedLeft::Of(_) | UnnamedLeft::OfAnyone if !is_own => ForeignUnnamed::Present,
-            UnnamedLeft::Of(_) | UnnamedLeft::OfAnyone | UnnamedLeft::None => ForeignUnnamed::None,
+        let is_latest = self.residue.sequences == SequenceUse::Possible
+            && from.sequences.as_ref().is_some_and(|mark| marks.is_latest_use(mark));
+        self.residue = Residue {
+            sequences: if is_latest { SequenceUse::Possible } else { SequenceUse::None },
+            unnamed: match from.unnamed {
+                UnnamedLeft::Of(_) | UnnamedLeft::OfAnyone if !is_own => ForeignUnnamed::Present,
+                UnnamedLeft::Of(_) | UnnamedLeft::OfAnyone | UnnamedLeft::None => ForeignUnnamed::None,
+            },
+            own: OwnLeft::Nothing,
+            has_login_timeout: from.has_login_timeout,
         };
         if let Some(followed) = &mut self.carried.followed {
             followed.connection_taken();

@@ -30,6 +30,7 @@ use trunkline_codec::backend::TransactionStatus;
 use self::client::Client;
 use crate::carried::Carried;
 use crate::carried::prepared::Prepared;
+use crate::carried::residue::Residue;
 use crate::conversation::Conversation;
 use crate::conversation::outstanding::Outstanding;
 use crate::conversation::state::{
@@ -55,6 +56,7 @@ pub struct Session {
     pub(crate) meter: Meter,
     pub(crate) sampler: Sampler,
     pub(crate) announce: Option<Box<Announce>>,
+    pub(crate) residue: Residue,
     pub(crate) mobility: Mobility,
     pub(crate) report_timing: ReportTiming,
     pub(crate) mode: Mode,
@@ -87,6 +89,7 @@ impl Session {
                 ReportTiming::Off => None,
                 ReportTiming::Notice => Some(Box::new(Announce::new(report_timing))),
             },
+            residue: Residue::default(),
             mobility,
             report_timing,
             mode,

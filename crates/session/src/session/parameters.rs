@@ -29,9 +29,9 @@ impl Session {
     pub(crate) fn reported_on_connection(&self) -> (Arc<LoginParameters>, Option<Arc<[u8]>>) {
         let (login, changed) = self.carried.parameters.shared();
         let is_told = self.announce.as_ref().is_none_or(|announce| announce.parameters().is_empty());
-        match &self.carried.residue.login {
+        match self.carried.marks.login() {
             None if is_told => (Arc::clone(login), changed.cloned()),
-            other => self.reported_on_other(other.as_ref().unwrap_or(login)),
+            other => self.reported_on_other(other.unwrap_or(login)),
         }
     }
 
