@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use trunkline_session::{Mobility, ReportTiming, ServerRole, Session, SessionSettings, Tracking};
+use trunkline_session::{Mobility, ReportTiming, ServerRole, Session, SessionSettings, Tracking, diff};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -50,10 +50,12 @@ fn exchange(session: &mut Session, request: &[u8], answer: &[u8], now: Instant) 
 fn main() {
     queries_in_steady_state_allocate_nothing();
     println!("queries in steady state allocate nothing: ok");
+    a_connection_checked_in_and_out_unchanged_allocates_nothing();
+    println!("a connection checked in and out unchanged allocates nothing: ok");
 }
 
-fn queries_in_steady_state_allocate_nothing() {
-    let now = Instant::now();
+/// A session with a prepared statement that is described.
+fn prepared(now: Instant) -> Session {
     let settings = SessionSettings {
         sql_bytes_max: 1000,
         report_timing: ReportTiming::Off,
@@ -73,6 +75,45 @@ fn queries_in_steady_state_allocate_nothing() {
     assert_eq!((step.forward, step.dropped), (0, 7));
     assert_eq!(session.handle_server(&described[7..], now, &mut ()).dropped, 7);
     assert_eq!(session.handle_server(&described[14..], now, &mut ()).dropped, 6);
+    session
+}
+
+/// Two sessions with equal settings and statements take turns on two connections.
+fn a_connection_checked_in_and_out_unchanged_allocates_nothing() {
+    let now = Instant::now();
+    let server: Arc<str> = Arc::from("replica1");
+    let mut sessions = [prepared(now), prepared(now)];
+    let set = message(b'Q', b"set work_mem = '1MB'\0");
+    let done = [message(b'C', b"SET\0"), message(b'Z', b"I")].concat();
+    for session in &mut sessions {
+        exchange(session, &set, &done, now);
+    }
+    let conversations = conversations();
+    let mut idle = [None, None];
+    let mut turn = |number: usize| {
+        let session = &mut sessions[number % 2];
+        for (request, answer) in &conversations {
+            if let Some(from) = idle[number / 2 % 2].take() {
+                assert!(diff(&from, &session.state()).is_empty());
+                let announce = session.differences_on(&from, b"");
+                session.connection_taken(Arc::clone(&server), ServerRole::Standby, announce, &from);
+            }
+            exchange(session, request, answer, now);
+            let state = session.check_in_state().expect("nothing pins it");
+            assert_eq!(state.fingerprint(), session.state().fingerprint());
+            idle[number / 2 % 2] = Some(state);
+        }
+    };
+    (0..16).for_each(&mut turn);
+    let region = Region::new(ALLOCATOR);
+    (0..1000).for_each(&mut turn);
+    let change = region.change();
+    assert_eq!((change.allocations, change.reallocations), (0, 0), "{change:?}");
+}
+
+fn queries_in_steady_state_allocate_nothing() {
+    let now = Instant::now();
+    let mut session = prepared(now);
     let conversations = conversations();
     let mut run = |times: usize| {
         for (request, answer) in &conversations {

@@ -33,7 +33,7 @@ fn effect_of_call(function: u32) -> CallEffect {
         // pg_cancel_backend, pg_terminate_backend, pg_sleep, current_setting.
         2171 | 2096 | 2626 | 2077 => CallEffect::Nothing,
         // nextval, and setval with two and three arguments.
-        1574 | 1576 | 1765 => CallEffect::Nothing,
+        1574 | 1576 | 1765 => CallEffect::Pin(PinReason::SEQUENCE),
         // pg_advisory_unlock and its shared form; the locks of a transaction.
         2884 | 2885 | 2890 | 2891 | 3089..=3096 => CallEffect::Nothing,
         2892 => CallEffect::UnlockAll,

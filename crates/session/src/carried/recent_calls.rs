@@ -70,6 +70,12 @@ impl RecentCalls {
         self.generation == functions.generation() && !self.entries.iter().any(is_waiting)
     }
 
+    /// Whether any call is kept.
+    #[inline]
+    pub(crate) fn has_any(&self) -> bool {
+        self.is_full || !self.entries.is_empty()
+    }
+
     /// Whether a departure must wait for a look: prepared statements call functions whenever they run.
     pub(crate) fn must_look_before_leaving(&mut self, functions: &Functions) -> bool {
         if !self.is_full && self.entries.iter().all(|entry| entry.look.is_some()) {

@@ -171,6 +171,12 @@ impl Unsettled {
         self.recent_calls.must_look_before_leaving(functions)
     }
 
+    /// Whether prepared statements may call functions of users, or others were called that are not settled.
+    #[inline]
+    pub(crate) fn calls_functions(&self) -> bool {
+        self.recent_calls.has_any()
+    }
+
     /// The client sends a request.
     #[inline]
     pub(crate) fn stays(&mut self) {

@@ -5,6 +5,7 @@
 use trunkline_codec::backend::{BackendTag, ErrorFields, ReadyForQuery, TransactionStatus};
 use trunkline_codec::sqlstate::SqlState;
 
+use crate::carried::residue::ForeignUnnamed;
 use crate::conversation::farewell::shutdown_notice;
 use crate::conversation::outstanding::{Entry, Request, RequestKind};
 use crate::conversation::state::{
@@ -82,6 +83,9 @@ impl Session {
             return false;
         }
         let Some(entry) = self.conversation.outstanding.settle() else { return false };
+        if self.residue.unnamed != ForeignUnnamed::None {
+            self.foreign_unnamed_answered();
+        }
         if let Some(followed) = &mut self.carried.followed {
             match request {
                 Request::Parse => followed.parse_answered(),
@@ -242,8 +246,11 @@ impl Session {
             self.meter.bytes += length;
             self.record(entry, now, out);
         }
-        if let (Some(followed), Request::Query) = (&mut self.carried.followed, entry.request) {
-            followed.prepared.query_answered();
+        if entry.request == Request::Query {
+            self.residue.unnamed = ForeignUnnamed::None;
+            if let Some(followed) = &mut self.carried.followed {
+                followed.prepared.query_answered();
+            }
         }
         self.conversation.progress = AnswerProgress::Untouched;
         if entry.request == Request::Sync || status == TransactionStatus::Idle {

@@ -9,6 +9,7 @@ use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, error_response};
 
 use super::Session;
+use crate::carried::residue::ForeignUnnamed;
 use crate::conversation::outstanding::{Entry, Request};
 use crate::conversation::own::Dropping;
 use crate::conversation::state::{ClientEnd, CopyState, Flow, LongMessage, Mode, Pipeline, Syncs, Tail};
@@ -127,7 +128,8 @@ impl Session {
                 self.client.end = ClientEnd::Terminated;
                 return Ok(ClientThen::Terminate);
             }
-            if self.may_need_more()
+            let has_foreign = self.residue.unnamed == ForeignUnnamed::Present;
+            if (self.may_need_more() || has_foreign)
                 && let Some(first) = self.comes_first(tag, body, sent)
             {
                 (*at, self.client.scanner) = before;
@@ -157,6 +159,9 @@ impl Session {
     /// One message goes to the server. Of a large one `body` is the first part.
     #[inline]
     fn sent(&mut self, tag: FrontendTag, body: &[u8], length: usize, sent: u64) {
+        if self.residue.unnamed != ForeignUnnamed::None {
+            self.replaces_foreign_unnamed(tag, body);
+        }
         if self.conversation.pipeline == Pipeline::Skipping {
             return self.conversation.sent_while_skipping(tag, sent);
         }
@@ -197,6 +202,9 @@ impl Session {
             FrontendTag::Password | FrontendTag::Terminate | FrontendTag::Unknown(_) => return,
         };
         let (text, class) = self.follow_sent(request, body, length == body.len());
+        if !class.is_repeatable() {
+            self.may_use_sequences();
+        }
         self.attempted(request, class);
         self.sample(request, body, sent);
         self.conversation.outstanding.push(Entry { sent, text, request, class });

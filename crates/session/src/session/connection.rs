@@ -120,7 +120,7 @@ impl Session {
         if let Some(reason) = followed.hidden() {
             return Some(Taint::Lasting(reason));
         }
-        if followed.prepared.has_questions() || followed.prepared.has_undescribed() {
+        if followed.prepared.must_describe() {
             return Some(Taint::UntilDiscardAll(PinReason::StatementNotDescribed));
         }
         let has_sequence =
@@ -166,7 +166,9 @@ impl Session {
         from: &ConnectionState,
     ) {
         let is_at_rest = self.client.end == ClientEnd::Open && self.is_idle_but_for_client();
-        if is_at_rest && !self.has_questions() && self.stays_for().is_none() {
+        let must_describe =
+            self.carried.followed.as_ref().is_some_and(|followed| followed.prepared.must_describe());
+        if is_at_rest && !must_describe {
             self.conversation.connection_taken(server, role);
         } else {
             self.taken(server, role, from);
@@ -205,6 +207,9 @@ impl Session {
             own: OwnLeft::Nothing,
             has_login_timeout: from.has_login_timeout,
         };
+        if self.carried.followed.as_ref().is_some_and(|followed| followed.unsettled.calls_functions()) {
+            self.may_use_sequences();
+        }
         if let Some(followed) = &mut self.carried.followed {
             followed.connection_taken();
             let has_unnamed = if is_own { UnnamedThere::Own } else { UnnamedThere::Lost };

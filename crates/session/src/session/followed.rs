@@ -2,6 +2,7 @@
 
 use super::Session;
 use crate::carried::followed::Followed;
+use crate::carried::residue::ForeignUnnamed;
 use crate::conversation::outstanding::Request;
 use crate::settings::Mobility;
 use crate::sql::effect::Effect;
@@ -21,6 +22,9 @@ impl Session {
         self.conversation.transaction_effect.completed(is_end, tag);
         if self.mobility == Mobility::Fixed || (!has_effects && tag.starts_with(b"SELECT ")) {
             return;
+        }
+        if matches!(tag, b"DISCARD SEQUENCES" | b"DISCARD ALL") {
+            self.sequences_discarded();
         }
         if self.carried.followed.is_none() {
             if Effect::None.fits(tag) {
@@ -50,6 +54,9 @@ impl Session {
         let Some(followed) = &mut self.carried.followed else { return };
         followed.has_failed = true;
         if request == Request::Parse {
+            if followed.prepared.is_unnamed_next() {
+                self.residue.unnamed = ForeignUnnamed::None;
+            }
             followed.prepared.parse_failed();
         }
     }

@@ -5,6 +5,7 @@
 //! - `followed`, `functions`, `parameters`: what answers change of what is carried.
 //! - `own`: the proxy's own requests; `announce`: what the client gets before a ReadyForQuery.
 //! - `connection`: its server connection is checked in, and another checked out.
+//! - `residue`: what other sessions have left on the connection.
 //! - `attempt`, `losing`, `kept`: the request in flight is repeated, the server is lost, the client goes on.
 //! - `farewell`: the server ends the connection.
 
@@ -20,6 +21,7 @@ mod kept;
 mod losing;
 mod own;
 mod parameters;
+mod residue;
 mod sent;
 mod server;
 use std::time::{Duration, Instant};

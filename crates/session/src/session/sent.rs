@@ -73,6 +73,10 @@ impl Session {
             let reading = if is_whole { unsettled.read(sql, types) } else { Reading::unread() };
             StatementEffects::of(reading, body, encoding.era())
         });
+        let calls_functions = unsettled.calls_functions();
+        if calls_functions {
+            self.may_use_sequences();
+        }
         if is_whole {
             return (text, Class::PLAIN);
         }
@@ -122,6 +126,7 @@ impl Session {
         let found = self.carried.functions.as_ref().and_then(|functions| calls(sql, functions, &mut called));
         if !called.is_empty() {
             self.followed().unsettled.called_lately(&called, CalledBy::Query);
+            self.may_use_sequences();
         }
         let reading = match found {
             None => read(sql),
@@ -218,6 +223,7 @@ impl Session {
     #[cold]
     pub(crate) fn long_begins(&mut self, long: LongMessage, part: &[u8]) -> LongPart {
         self.client.long = long;
+        self.may_use_sequences();
         let followed = self.followed();
         followed.carry.clear();
         let mut found = followed.long_part(part);

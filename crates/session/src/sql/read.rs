@@ -128,8 +128,8 @@ fn read_suspicious(sql: &[u8], found: &SuspiciousNames) -> Reading {
         }
         return Reading { class: Class::ONCE, pins, effects: vec![Effect::Unread] };
     };
-    let mut is_once = found.is_once;
-    let mut reading = Reading { class: Class::PLAIN, pins: found.pins.clone(), effects: Vec::new() };
+    let mut is_once = found.is_once || found.has_sequence;
+    let mut reading = Reading { class: Class::PLAIN, pins: found.of_every_statement(), effects: Vec::new() };
     for statement in &statements {
         let its_own = (statements.len() > 1).then(|| suspicious_names(statement));
         let (verb, effect) = forms::one(statement, its_own.as_ref().unwrap_or(found), &mut reading.pins);

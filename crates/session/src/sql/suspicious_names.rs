@@ -18,6 +18,8 @@ pub(crate) struct SuspiciousNames {
     pub(crate) has_set_config: bool,
     /// May name a temporary object.
     pub(crate) has_temp: bool,
+    /// Names a function that uses a sequence. That keeps a connection from other sessions.
+    pub(crate) has_sequence: bool,
     /// Names the view whose update sets a setting.
     pub(crate) has_settings_view: bool,
 }
@@ -28,6 +30,7 @@ enum Suspicion {
     /// The same, at the start of a word only.
     OnceAsWord,
     Pin(PinReason),
+    Sequence,
     SetConfig,
     SettingsView,
     Temp,
@@ -41,6 +44,8 @@ const WORDS: &[(&[u8], Suspicion)] = &[
     (b"dblink_connect", Suspicion::Pin(PinReason::SideEffects("dblink_connect"))),
     (b"dblink", Suspicion::Once),
     (b"currval", Suspicion::Pin(PinReason::SideEffects("currval"))),
+    (b"nextval", Suspicion::Sequence),
+    (b"setval", Suspicion::Sequence),
     (b"lastval", Suspicion::Pin(PinReason::SideEffects("lastval"))),
     (b"u&\"", Suspicion::Pin(PinReason::SideEffects("U&\"\""))),
     (b"lo_", Suspicion::OnceAsWord),
@@ -164,7 +169,7 @@ fn has_part(window: &[u8; LANES + 2]) -> bool {
             | part(b't', b's', b'e')
             | part(b'd', b'b', b'l')
             | part(b'r', b'r', b'v')
-            | part(b's', b't', b'v')
+            | part(b't', b'v', b'a')
             | part(b'l', b'o', 0x7f)
             | part(b'u', b'&', b'"')
             | part(b'e', b'm', b'p');
@@ -201,6 +206,7 @@ impl SuspiciousNames {
             Suspicion::Once => self.is_once = true,
             Suspicion::OnceAsWord => self.is_once |= at == 0 || !is_in_word(sql[at - 1]),
             Suspicion::Pin(reason) => self.pin(reason),
+            Suspicion::Sequence => self.has_sequence = true,
             Suspicion::SetConfig => {
                 self.has_set_config = true;
                 self.is_once = true;
@@ -215,9 +221,18 @@ impl SuspiciousNames {
         }
     }
 
+    /// The reasons whatever the statements are.
+    pub(crate) fn of_every_statement(&self) -> Pins {
+        let mut pins = self.pins.clone();
+        if self.has_sequence {
+            pins.add(PinReason::SEQUENCE);
+        }
+        pins
+    }
+
     /// The reasons when the SQL cannot be split into statements: all that the names may mean.
     pub(crate) fn of_any_statement(&self) -> Pins {
-        let mut pins = self.pins.clone();
+        let mut pins = self.of_every_statement();
         if self.has_set_config || self.has_settings_view {
             pins.add(PinReason::UnknownSetting);
         }

@@ -11,6 +11,7 @@ mod names;
 mod notified;
 mod own_refused;
 mod pipeline;
+mod pooled;
 mod repeating;
 mod settings;
 mod shapes;

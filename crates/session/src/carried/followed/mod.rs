@@ -277,6 +277,12 @@ impl Followed {
         }
     }
 
+    /// Sequences were discarded.
+    pub(crate) fn sequences_discarded(&mut self) {
+        self.pins.remove(PinReason::SEQUENCE);
+        self.pin_queued();
+    }
+
     /// Requests sent after a statement that removed reasons add their own again.
     fn pin_queued(&mut self) {
         for item in &self.queue {

@@ -125,6 +125,14 @@ impl Prepared {
         }
     }
 
+    /// Whether the oldest Parse or Close in flight is of the unnamed statement.
+    pub(crate) fn is_unnamed_next(&self) -> bool {
+        match self.pending.front() {
+            Some(Pending::Parse { name, .. } | Pending::CloseStatement(name)) => name.is_empty(),
+            Some(Pending::Nothing) | None => false,
+        }
+    }
+
     /// A Query was answered: it has dropped the unnamed statement.
     #[inline]
     pub(crate) fn query_answered(&mut self) {

@@ -129,6 +129,19 @@ impl Prepared {
             || matches!(self.notes.unnamed, UnnamedUse::Made | UnnamedUse::BoundAgain)
     }
 
+    /// Whether a statement has to be described before another server could be compared with what its client knows.
+    #[inline]
+    pub(crate) fn must_describe(&self) -> bool {
+        (self.has_questions() && self.has_unknown_question()) || self.has_undescribed()
+    }
+
+    #[cold]
+    fn has_unknown_question(&self) -> bool {
+        let is_unnamed_asked = matches!(self.notes.unnamed, UnnamedUse::Made | UnnamedUse::BoundAgain);
+        (is_unnamed_asked && self.is_unknown(b""))
+            || self.notes.young.iter().any(|name| self.is_unknown(name))
+    }
+
     /// Statements that the proxy describes while the session is idle: at most [`QUESTIONS_MAX`] of them.
     pub(crate) fn questions(&mut self) -> Vec<Name> {
         let young = self.notes.young.len().saturating_sub(QUESTIONS_MAX - 1);
@@ -256,6 +269,11 @@ impl Prepared {
     /// Whether the client has the unnamed statement and cannot know anything of it yet.
     pub(super) fn is_unnamed_new(&self) -> bool {
         self.unnamed.is_some() && !self.notes.is_unnamed_used
+    }
+
+    /// Whether a Parse of the unnamed statement is in flight.
+    pub(crate) fn is_unnamed_pending(&self) -> bool {
+        self.is_pending(b"")
     }
 
     fn is_pending(&self, statement: &[u8]) -> bool {

@@ -94,6 +94,11 @@ impl Prepared {
         }
     }
 
+    /// Whether the client has an unnamed statement, wherever it is.
+    pub(crate) fn has_unnamed(&self) -> bool {
+        self.unnamed.is_some()
+    }
+
     /// The number of the unnamed statement that the client has, wherever it is.
     pub(crate) fn unnamed_number(&self) -> Option<u32> {
         self.unnamed.as_ref().map(|_| self.sets.unnamed)

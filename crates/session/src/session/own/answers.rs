@@ -1,5 +1,6 @@
 //! Answers to the proxy's own requests.
 
+use crate::carried::residue::ForeignUnnamed;
 use crate::carried::shape::{Shape, columns_of, types_of};
 use crate::conversation::outstanding::Request;
 use crate::conversation::own::{Guard, OwnRequest, Unexpected};
@@ -77,6 +78,9 @@ impl Session {
                 }
             }
             Some(OwnRequest::Dropped(name)) => {
+                if name.is_empty() {
+                    self.residue.unnamed = ForeignUnnamed::None;
+                }
                 if let Some(followed) = &mut self.carried.followed {
                     followed.prepared.dropped_there(name);
                 }

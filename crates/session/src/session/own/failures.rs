@@ -54,6 +54,7 @@ impl Session {
         now: u64,
         out: &mut impl Sink,
     ) -> Option<Bytes> {
+        self.own_statement_left();
         let own = self.conversation.own.as_mut()?;
         let (purpose, guard) = (own.purpose, own.guard);
         if guard == Guard::Savepoint {

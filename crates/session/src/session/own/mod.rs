@@ -124,7 +124,7 @@ impl Session {
         Some(self.send_batch(Purpose::Questions, guard, batch, 0))
     }
 
-    fn send_batch(&mut self, purpose: Purpose, guard: Guard, batch: Batch, sent: u64) -> Bytes {
+    pub(super) fn send_batch(&mut self, purpose: Purpose, guard: Guard, batch: Batch, sent: u64) -> Bytes {
         let mut items = VecDeque::with_capacity(batch.expected.len());
         for (request, item) in batch.expected {
             self.conversation.outstanding.push(Entry {
@@ -168,6 +168,9 @@ impl Session {
         if self.must_wait_for_answers(tag, body) {
             self.client.flow = Flow::Waiting;
             return Some(ClientThen::Pause);
+        }
+        if let Some(first) = self.closes_foreign_unnamed(tag, body, sent) {
+            return Some(first);
         }
         self.before(tag, body, sent).map(ClientThen::Ask)
     }
