@@ -8,7 +8,7 @@ use super::alignment::{Alignment, Writer};
 use super::connection::{ConnectionState, OwnLeft, fingerprint};
 use super::gucs::{Gucs, have_same_settings, read_alike};
 use super::mark::Mark;
-use super::statement_set::{Match, Reading, StatementSet};
+use super::statement_set::{Match, Reading, StatementSet, is_shared};
 use crate::names::OWN_STATEMENT;
 
 /// What a session wants of its server connection. Its prepared statements are prepared there when they are used.
@@ -16,6 +16,8 @@ use crate::names::OWN_STATEMENT;
 pub struct SessionState {
     pub(crate) settings: Option<Arc<Gucs>>,
     pub(crate) statements: Option<Arc<StatementSet>>,
+    /// Those that the session's last connection had: it finds these as it has left them.
+    pub(crate) left: Option<Arc<StatementSet>>,
     pub(crate) sequences: Option<Mark>,
     pub(crate) status: TransactionStatus,
 }
@@ -24,7 +26,13 @@ impl SessionState {
     /// Of a session that has just logged in.
     #[must_use]
     pub fn new() -> Self {
-        Self { settings: None, statements: None, sequences: None, status: TransactionStatus::Idle }
+        Self {
+            settings: None,
+            statements: None,
+            left: None,
+            sequences: None,
+            status: TransactionStatus::Idle,
+        }
     }
 
     /// See [`ConnectionState::fingerprint`].
@@ -49,19 +57,17 @@ impl Default for SessionState {
 pub fn diff(from: &ConnectionState, to: &SessionState) -> Alignment {
     let has_same = have_same_settings(from.settings.as_ref(), to.settings.as_ref());
     let is_same = has_same
-        && have_same_statements(from.statements.as_ref(), to.statements.as_ref())
+        && has_no_foreign(from, to)
         && (from.sequences.is_none() || from.sequences == to.sequences)
         && from.own == OwnLeft::Nothing
         && to.status != TransactionStatus::Failed;
     if is_same { Alignment::default() } else { written(from, to) }
 }
 
-fn have_same_statements(from: Option<&Arc<StatementSet>>, to: Option<&Arc<StatementSet>>) -> bool {
-    match (from, to) {
-        (None, _) => true,
-        (Some(from), Some(to)) => Arc::ptr_eq(from, to),
-        (Some(_), None) => false,
-    }
+/// Whether the statements of a connection are the session's own, as a whole.
+fn has_no_foreign(from: &ConnectionState, to: &SessionState) -> bool {
+    let Some(there) = &from.statements else { return true };
+    is_shared(there, to.statements.as_ref()) || is_shared(there, to.left.as_ref())
 }
 
 #[cold]
@@ -78,7 +84,7 @@ fn written(from: &ConnectionState, to: &SessionState) -> Alignment {
     if from.own == OwnLeft::Statement {
         out.close(OWN_STATEMENT);
     }
-    if let Some(there) = &from.statements {
+    if let Some(there) = from.statements.as_deref().filter(|_| !has_no_foreign(from, to)) {
         close_foreign(&mut out, there, from, to);
     }
     match to.status {

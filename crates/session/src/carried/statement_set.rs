@@ -62,6 +62,12 @@ pub(crate) struct StatementSet {
     fingerprint: u64,
 }
 
+/// Whether these are one and the same set.
+#[inline]
+pub(crate) fn is_shared(one: &Arc<StatementSet>, other: Option<&Arc<StatementSet>>) -> bool {
+    other.is_some_and(|other| Arc::ptr_eq(one, other))
+}
+
 /// What becomes of a statement that a connection has when a session takes it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Match<'a> {

@@ -24,6 +24,7 @@ impl Session {
         SessionState {
             settings: followed.and_then(|followed| followed.settings().cloned()),
             statements: followed.and_then(|followed| followed.prepared.wanted()),
+            left: followed.and_then(|followed| followed.prepared.left()),
             sequences: self.sequences_left(),
             status: self.conversation.status,
         }

@@ -4,6 +4,8 @@
 //! A failing seed is printed; `TRUNKLINE_SIMULATION_SEED=<seed>` runs it alone, and
 //! `TRUNKLINE_SIMULATION_SCHEDULES=<count>` runs more of them.
 
+mod flights;
+mod pooled;
 mod world;
 
 use trunkline_model::{Rng, script, wire};

@@ -4,22 +4,20 @@
 //! N bytes), `show NAME`, `set [local] NAME to VALUE`, `reset NAME`, `begin`, `commit`, `rollback [to
 //! NAME]`, `savepoint NAME`, `release NAME`, `discard all`, `deallocate all`, `copy out N`, `copy in`
 //! (`copy in K` fails at the K-th piece, `copy in 0` before reading), `insert defer` (fails at Sync).
+//! `prepare NAME as ...`, `execute NAME`, `deallocate NAME`; `insert N`, which `show last` shows as a sequence would.
 //! What an alignment says with `set_config` is a `set`. A Parse of `bad` fails. The setting `timezone` is reported.
 
+mod copy;
 mod extended;
+mod left;
 mod login;
 mod transaction;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use self::copy::CopyIn;
+use self::left::Left;
 use crate::wire;
-
-#[derive(Clone)]
-struct CopyIn {
-    is_simple: bool,
-    pieces: usize,
-    fails_at: Option<usize>,
-}
 
 #[derive(Clone)]
 struct Portal {
@@ -70,6 +68,7 @@ pub struct Server {
     /// Settings made for the transaction, with what they were.
     local: Settings,
     reported: String,
+    left: Left,
     portals: HashMap<String, Portal>,
 }
 
@@ -296,7 +295,7 @@ impl Server {
                 if is_simple {
                     self.answer(b'T', b"\0\0");
                 }
-                let value = self.settings.get(*name).cloned().unwrap_or_default();
+                let value = self.shown(name);
                 self.answer(b'D', value.as_bytes());
                 "SHOW".to_owned()
             }
@@ -322,6 +321,12 @@ impl Server {
                 }
                 self.copy = Some(CopyIn { is_simple, pieces: 0, fails_at: number });
                 return Ran::Copying;
+            }
+            ["execute", name] => {
+                return match self.statements.get(*name).cloned() {
+                    Some(sql) => self.run(&sql, is_simple),
+                    None => Ran::Failed,
+                };
             }
             _others => match self.run_for_effect(&words, is_simple) {
                 Some(tag) => tag,
@@ -370,10 +375,11 @@ impl Server {
                 self.rows("select", 1);
                 return Some("SELECT 1".to_owned());
             }
-            ["discard", "all"] if self.transaction != Transaction::Idle => return None,
-            ["discard", "all"] => {
+            ["discard" | "DISCARD", "all" | "ALL"] if self.transaction != Transaction::Idle => return None,
+            ["discard" | "DISCARD", "all" | "ALL"] => {
                 self.undo();
                 self.settings.clear();
+                self.discard_sequences();
                 self.statements.retain(|name, _| name.is_empty());
                 return Some("DISCARD ALL".to_owned());
             }
@@ -385,7 +391,7 @@ impl Server {
                 self.is_deferred_failure = !is_simple;
                 return Some("INSERT 0 1".to_owned());
             }
-            _unknown => return None,
+            others => return self.run_for_session(others),
         }
         Some(words[0].to_uppercase())
     }
@@ -395,42 +401,6 @@ impl Server {
             self.answer(b'D', &vec![b'x'; number]);
         } else {
             (0..number).for_each(|_| self.answer(b'D', b"\0\0"));
-        }
-    }
-
-    fn copy_message(&mut self, tag: u8) {
-        let Some(copy) = &mut self.copy else { return };
-        let is_simple = copy.is_simple;
-        match tag {
-            b'd' => {
-                copy.pieces += 1;
-                if copy.fails_at != Some(copy.pieces) {
-                    return;
-                }
-            }
-            b'H' | b'S' => return,
-            b'c' => {
-                self.answer(b'C', b"COPY 1\0");
-                self.copy = None;
-                if is_simple {
-                    self.go_on();
-                }
-                return;
-            }
-            b'f' => {}
-            _other => {
-                self.error("08P01");
-                self.die(&wire::report(b'E', "FATAL", "08P01"));
-                return;
-            }
-        }
-        self.copy = None;
-        if is_simple {
-            self.commands.clear();
-            self.error("22P04");
-            self.ready();
-        } else {
-            self.fail_extended();
         }
     }
 

@@ -58,6 +58,7 @@ impl Server {
         self.before.get_or_insert_with(|| self.settings.clone());
         let is_local = words.get(1) == Some(&"local");
         let name = (*words.get(if is_local { 2 } else { 1 })?).to_owned();
+        self.touch(&name);
         let value = if words[0] == "set" { (*words.last()?).to_owned() } else { String::new() };
         let is_outside = self.transaction == Transaction::Idle;
         if is_local && is_outside {

@@ -7,7 +7,9 @@ use super::presence::Presence;
 use super::saved::{SavedStatement, StatementOrigin};
 use super::texts::Texts;
 use super::{Name, Prepared};
-use crate::carried::statement_set::{Content, Match, Reading, SharedStatement, StatementSet, TextKind};
+use crate::carried::statement_set::{
+    Content, Match, Reading, SharedStatement, StatementSet, TextKind, is_shared,
+};
 
 /// See the module. Made when it is asked for, and again after a change.
 #[derive(Debug, Default)]
@@ -66,6 +68,11 @@ impl Prepared {
             StatementSet::new(all.collect())
         };
         self.sets.wanted.get_or_init(make).clone()
+    }
+
+    /// The named statements that its last server had, if they have been asked for since they last changed.
+    pub(crate) fn left(&self) -> Option<Arc<StatementSet>> {
+        self.sets.there.get().cloned().flatten()
     }
 
     /// The named statements that its server has.
@@ -133,6 +140,10 @@ impl Prepared {
     #[cold]
     fn named_taken(&mut self, there: Option<&Arc<StatementSet>>, reading: Reading) {
         let wanted = self.wanted();
+        if there.is_some_and(|there| is_shared(there, wanted.as_ref())) {
+            self.named.values_mut().for_each(|saved| saved.presence = Presence::Present);
+            return self.sets.moved();
+        }
         self.named.values_mut().for_each(|saved| saved.presence = Presence::Absent);
         self.sets.moved();
         let Some(there) = there else { return };
