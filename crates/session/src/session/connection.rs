@@ -10,7 +10,7 @@ use super::Session;
 use crate::carried::connection::{ConnectionState, OwnLeft, Taint, UnnamedLeft};
 use crate::carried::diff::{SessionState, reading};
 use crate::carried::mark::Mark;
-use crate::carried::prepared::UnnamedThere;
+use crate::carried::prepared::{UnnamedKept, UnnamedThere};
 use crate::carried::residue::{ForeignUnnamed, Residue, SequenceUse};
 use crate::conversation::state::{ClientEnd, CopyState, Farewell, Mode, Pipeline, Tail};
 use crate::pin::PinReason;
@@ -77,11 +77,12 @@ impl Session {
     }
 
     fn unnamed_left(&self) -> UnnamedLeft {
-        let own = self.carried.followed.as_deref().and_then(|followed| followed.prepared.unnamed_there());
-        match (own, self.residue.unnamed) {
-            (Some(number), _) => UnnamedLeft::Of(self.carried.marks.of_unnamed(number)),
-            (None, ForeignUnnamed::None) => UnnamedLeft::None,
-            (None, ForeignUnnamed::Present | ForeignUnnamed::Replaced) => UnnamedLeft::OfAnyone,
+        let followed = self.carried.followed.as_deref();
+        let there = followed.map_or(UnnamedThere::Unknown, |followed| followed.prepared.unnamed_there());
+        match (there, self.residue.unnamed) {
+            (UnnamedThere::Own(number), _) => UnnamedLeft::Of(self.carried.marks.of_unnamed(number)),
+            (UnnamedThere::Unknown, ForeignUnnamed::None) => UnnamedLeft::None,
+            (UnnamedThere::Other, _) | (UnnamedThere::Unknown, _) => UnnamedLeft::OfAnyone,
         }
     }
 
@@ -213,9 +214,9 @@ impl Session {
         }
         if let Some(followed) = &mut self.carried.followed {
             followed.connection_taken();
-            let has_unnamed = if is_own { UnnamedThere::Own } else { UnnamedThere::Lost };
+            let unnamed = if is_own { UnnamedKept::Own } else { UnnamedKept::Lost };
             let reading = reading(from, followed.settings());
-            followed.prepared.connection_taken(from.statements.as_ref(), reading, has_unnamed);
+            followed.prepared.connection_taken(from.statements.as_ref(), reading, unnamed);
             followed.share_settings(from.settings.as_ref());
         }
     }

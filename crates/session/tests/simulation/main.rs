@@ -27,8 +27,13 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// Runs `schedule` with many seeds, or the one asked for.
-fn each_seed(mut schedule: impl FnMut(&mut Rng)) {
-    let count = number("TRUNKLINE_SIMULATION_SCHEDULES").unwrap_or(20_000);
+fn each_seed(schedule: impl FnMut(&mut Rng)) {
+    each_seed_of(20_000, schedule);
+}
+
+/// The same, with so many seeds.
+fn each_seed_of(count: u64, mut schedule: impl FnMut(&mut Rng)) {
+    let count = number("TRUNKLINE_SIMULATION_SCHEDULES").unwrap_or(count);
     let seeds = number("TRUNKLINE_SIMULATION_SEED").map_or(0..count, |seed| seed..seed + 1);
     for seed in seeds {
         let named = Named(seed);

@@ -11,7 +11,7 @@ use trunkline_session::{
 
 use super::flights::{Flight, flights};
 use super::world::story;
-use super::{chunk, each_seed};
+use super::{chunk, each_seed_of};
 
 /// A server connection, and what it has.
 struct Connection {
@@ -275,7 +275,7 @@ impl Drop for Client {
 #[test]
 fn clients_that_share_connections_see_what_their_own_would_answer() {
     let (mut opened, mut reused, mut unchanged, mut pinned) = (0, 0, 0, 0);
-    each_seed(|rng| {
+    each_seed_of(600, |rng| {
         let mut pool = Pool::new();
         let count = 2 + rng.below(3);
         let mut clients: Vec<Client> = (0..count).map(|number| Client::new(rng, number, &pool)).collect();

@@ -31,7 +31,7 @@ use self::presence::Presence;
 pub(crate) use self::presence::Step;
 use self::saved::{SavedStatement, StatementOrigin};
 use self::sets::Sets;
-pub(crate) use self::sets::UnnamedThere;
+pub(crate) use self::sets::{UnnamedKept, UnnamedThere};
 pub(crate) use self::statement_effects::{LastingEffects, StatementEffects};
 use self::texts::{TextId, TextUse, Texts};
 use crate::carried::search_path::SearchPath;

@@ -93,11 +93,12 @@ impl Prepared {
         self.sets.there.get_or_init(make).clone()
     }
 
-    /// The number of the unnamed statement, if the server has it, or a stand-in for it.
-    pub(crate) fn unnamed_there(&self) -> Option<u32> {
-        match self.unnamed.as_ref()?.presence {
-            Presence::Present | Presence::StandIn | Presence::Differs => Some(self.sets.unnamed),
-            Presence::Absent | Presence::Cleared => None,
+    /// What its server has under the unnamed statement's name, of what the session knows.
+    pub(crate) fn unnamed_there(&self) -> UnnamedThere {
+        match self.unnamed.as_ref().map(|saved| saved.presence) {
+            Some(Presence::Present) => UnnamedThere::Own(self.sets.unnamed),
+            Some(Presence::StandIn | Presence::Differs) => UnnamedThere::Other,
+            Some(Presence::Absent | Presence::Cleared) | None => UnnamedThere::Unknown,
         }
     }
 
@@ -112,26 +113,32 @@ impl Prepared {
     }
 
     /// A connection was taken, at an idle point, that has these statements; those that the session cannot use were closed.
-    /// `has_unnamed` tells whether it still has the unnamed statement that the session has left there.
+    /// `unnamed` tells whether it still has the unnamed statement that the session has left there.
     pub(crate) fn connection_taken(
         &mut self,
         there: Option<&Arc<StatementSet>>,
         reading: Reading,
-        has_unnamed: UnnamedThere,
+        unnamed: UnnamedKept,
     ) {
         let is_same = match (self.sets.there.get(), there) {
             (Some(Some(before)), Some(there)) => Arc::ptr_eq(before, there),
             (Some(None), None) => true,
             (Some(_) | None, _) => false,
         };
-        let is_unnamed_kept = self.unnamed.is_none() || has_unnamed == UnnamedThere::Own;
+        let is_own_there = unnamed == UnnamedKept::Own;
+        let is_unnamed_kept = match &self.unnamed {
+            None => true,
+            Some(saved) => is_own_there && saved.presence == Presence::Present,
+        };
         if is_same && is_unnamed_kept {
             return;
         }
         if !is_same {
             self.named_taken(there, reading);
         }
-        if !is_unnamed_kept {
+        if is_own_there {
+            self.put(b"", Presence::Present);
+        } else if !is_unnamed_kept {
             self.unnamed_lost();
         }
         self.count_absent();
@@ -165,9 +172,19 @@ impl Prepared {
     }
 }
 
-/// Whether a connection has the unnamed statement that its session has left there.
+/// See [`Prepared::unnamed_there`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnnamedThere {
+    /// The client's, of this number.
+    Own(u32),
+    /// Another, made for the client's.
+    Other,
+    Unknown,
+}
+
+/// Whether a connection has the unnamed statement that its session has left there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnnamedKept {
     Own,
     Lost,
 }
