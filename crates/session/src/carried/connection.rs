@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::alignment::{Alignment, Writer};
 use super::diff::SessionState;
 use super::gucs::{Gucs, have_same_settings};
-use super::mark::Mark;
+use super::mark::OwnMark;
 use super::parameters::{LoginParameters, overlaid};
 use super::statement_set::StatementSet;
 use crate::pin::PinReason;
@@ -22,7 +22,7 @@ pub struct ConnectionState {
     pub(crate) settings: Option<Arc<Gucs>>,
     pub(crate) statements: Option<Arc<StatementSet>>,
     /// Whose use of sequences `currval` and `lastval` show.
-    pub(crate) sequences: Option<Mark>,
+    pub(crate) sequences: Option<OwnMark>,
     pub(crate) login: Arc<LoginParameters>,
     /// Parameters that were reported since the login, as ParameterStatus messages.
     pub(crate) changed: Option<Arc<[u8]>>,
@@ -51,7 +51,7 @@ pub(crate) enum UnnamedLeft {
     #[default]
     None,
     /// The one that this names.
-    Of(Mark),
+    Of(OwnMark),
     /// Of a session that no longer knows it.
     OfAnyone,
 }

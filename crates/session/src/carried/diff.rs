@@ -7,8 +7,8 @@ use trunkline_codec::backend::TransactionStatus;
 use super::alignment::{Alignment, Writer};
 use super::connection::{ConnectionState, OwnLeft, fingerprint};
 use super::gucs::{Gucs, have_same_settings, read_alike};
-use super::mark::Mark;
-use super::statement_set::{Match, Reading, StatementSet, is_shared};
+use super::mark::OwnMark;
+use super::statement_set::{Match, ReadingRules, StatementSet, is_shared};
 use crate::names::OWN_STATEMENT;
 
 /// What a session wants of its server connection. Its prepared statements are prepared there when they are used.
@@ -18,7 +18,7 @@ pub struct SessionState {
     pub(crate) statements: Option<Arc<StatementSet>>,
     /// Those that the session's last connection had: it finds these as it has left them.
     pub(crate) left: Option<Arc<StatementSet>>,
-    pub(crate) sequences: Option<Mark>,
+    pub(crate) sequences: Option<OwnMark>,
     pub(crate) status: TransactionStatus,
 }
 
@@ -95,8 +95,8 @@ fn written(from: &ConnectionState, to: &SessionState) -> Alignment {
 }
 
 /// Whether SQL is read alike on a connection and by a session.
-pub(crate) fn reading(from: &ConnectionState, to: Option<&Arc<Gucs>>) -> Reading {
-    if read_alike(from.settings.as_ref(), to) { Reading::Same } else { Reading::Other }
+pub(crate) fn reading(from: &ConnectionState, to: Option<&Arc<Gucs>>) -> ReadingRules {
+    if read_alike(from.settings.as_ref(), to) { ReadingRules::Same } else { ReadingRules::Other }
 }
 
 fn close_foreign(out: &mut Writer, there: &StatementSet, from: &ConnectionState, to: &SessionState) {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 /// Names one thing that a session has left on a connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Mark {
+pub(crate) struct OwnMark {
     session: Arc<()>,
     number: u32,
 }
 
-impl Mark {
+impl OwnMark {
     /// The thing of this number of a session.
     pub(crate) fn new(session: &Arc<()>, number: u32) -> Self {
         Self { session: Arc::clone(session), number }
@@ -22,10 +22,10 @@ impl Mark {
     }
 }
 
-impl PartialEq for Mark {
+impl PartialEq for OwnMark {
     fn eq(&self, other: &Self) -> bool {
         other.is(&self.session, self.number)
     }
 }
 
-impl Eq for Mark {}
+impl Eq for OwnMark {}

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::connection::OwnLeft;
-use super::mark::Mark;
+use super::mark::OwnMark;
 use super::parameters::LoginParameters;
 
 /// See the module.
@@ -63,23 +63,23 @@ impl Marks {
     }
 
     /// Names the session's latest use of sequences.
-    pub(crate) fn of_sequences(&self) -> Mark {
+    pub(crate) fn of_sequences(&self) -> OwnMark {
         let made = self.made();
-        Mark::new(&made.session, made.uses)
+        OwnMark::new(&made.session, made.uses)
     }
 
     /// Names the unnamed statement of this number.
-    pub(crate) fn of_unnamed(&self, number: u32) -> Mark {
-        Mark::new(&self.made().session, number)
+    pub(crate) fn of_unnamed(&self, number: u32) -> OwnMark {
+        OwnMark::new(&self.made().session, number)
     }
 
     /// Whether a mark names this session's unnamed statement of that number.
-    pub(crate) fn is_unnamed(&self, mark: &Mark, number: u32) -> bool {
+    pub(crate) fn is_unnamed(&self, mark: &OwnMark, number: u32) -> bool {
         self.0.get().is_some_and(|made| mark.is(&made.session, number))
     }
 
     /// Whether a mark names the latest use of sequences.
-    pub(crate) fn is_latest_use(&self, mark: &Mark) -> bool {
+    pub(crate) fn is_latest_use(&self, mark: &OwnMark) -> bool {
         self.0.get().is_some_and(|made| mark.is(&made.session, made.uses))
     }
 

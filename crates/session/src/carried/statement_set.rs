@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use trunkline_codec::frontend::Parse;
+
 use super::search_path::PathId;
 use super::shape::Shape;
 use crate::names::Name;
@@ -28,6 +30,15 @@ pub(crate) struct Content {
     pub(crate) analysed: Option<PathId>,
 }
 
+impl Content {
+    fn sql(&self) -> &[u8] {
+        match self.kind {
+            TextKind::Parse => Parse::parse_prefix(&self.text).map_or(&self.text, |parse| parse.sql),
+            TextKind::Sql => &self.text,
+        }
+    }
+}
+
 /// How a statement was prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum TextKind {
@@ -38,18 +49,18 @@ pub(crate) enum TextKind {
 impl SharedStatement {
     /// Whether a session that wants `self` may use `other`, which has its name on a connection, in place of its own. Their
     /// settings that decide how SQL is read are the same or not, by `reading`.
-    fn may_be(&self, other: &Self, reading: Reading) -> bool {
+    fn may_be(&self, other: &Self, reading: ReadingRules) -> bool {
         let Some(content) = &self.content else { return false };
         content.shape.is_known()
             && content.analysed.is_some()
             && self == other
-            && (reading == Reading::Same || !has_constants(&content.text))
+            && (reading == ReadingRules::Same || !has_constants(content.sql()))
     }
 }
 
 /// Whether a session and a connection have the same settings that decide how SQL is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reading {
+pub(crate) enum ReadingRules {
     Same,
     Other,
 }
@@ -105,7 +116,7 @@ impl StatementSet {
     pub(crate) fn matches<'a>(
         &'a self,
         wanted: Option<&'a Self>,
-        reading: Reading,
+        reading: ReadingRules,
     ) -> impl Iterator<Item = Match<'a>> {
         let mut wanted = wanted.map_or(&[][..], |set| &set.statements).iter().peekable();
         self.statements.iter().map(move |there| {
@@ -128,12 +139,12 @@ mod tests {
     fn statement(name: &str, sql: &str, is_known: bool) -> Arc<SharedStatement> {
         let shape =
             Shape { parameters: is_known.then(Box::default), columns: is_known.then_some(RowColumns::None) };
-        let text = sql.as_bytes().into();
+        let text = format!("{name}\0{sql}\0\0\0").into_bytes().into();
         let content = Content { kind: TextKind::Parse, text, shape, analysed: Some(PathId::default()) };
         Arc::new(SharedStatement { name: name.as_bytes().into(), content: Some(content) })
     }
 
-    fn foreign(there: &StatementSet, wanted: Option<&StatementSet>, reading: Reading) -> Vec<String> {
+    fn foreign(there: &StatementSet, wanted: Option<&StatementSet>, reading: ReadingRules) -> Vec<String> {
         let name = |it: Match<'_>| match it {
             Match::Foreign(it) => Some(String::from_utf8_lossy(&it.name).into_owned()),
             Match::Usable(_) => None,
@@ -157,9 +168,16 @@ mod tests {
             statement("d", "select 'x'", true),
         ]);
         let (there, wanted) = (there.expect("some"), wanted.expect("some"));
-        assert_eq!(foreign(&there, Some(&wanted), Reading::Same), ["b", "c"]);
-        assert_eq!(foreign(&there, Some(&wanted), Reading::Other), ["b", "c", "d"], "its constant");
-        assert_eq!(foreign(&there, None, Reading::Same), ["a", "b", "c", "d"]);
+        assert_eq!(foreign(&there, Some(&wanted), ReadingRules::Same), ["b", "c"]);
+        assert_eq!(foreign(&there, Some(&wanted), ReadingRules::Other), ["b", "c", "d"], "its constant");
+        assert_eq!(foreign(&there, None, ReadingRules::Same), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn a_connection_goes_from_thread_to_thread() {
+        fn goes<T: Send + Sync + Clone>() {}
+        goes::<crate::ConnectionState>();
+        assert!(size_of::<crate::ConnectionState>() <= 136, "{}", size_of::<crate::ConnectionState>());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use trunkline_codec::backend::TransactionStatus;
 use super::Session;
 use crate::carried::connection::{ConnectionState, OwnLeft, Taint, UnnamedLeft};
 use crate::carried::diff::{SessionState, reading};
-use crate::carried::mark::Mark;
+use crate::carried::mark::OwnMark;
 use crate::carried::prepared::{UnnamedKept, UnnamedThere};
 use crate::carried::residue::{ForeignUnnamed, Residue, SequenceUse};
 use crate::conversation::state::{ClientEnd, CopyState, Farewell, Mode, Pipeline, Tail};
@@ -69,7 +69,7 @@ impl Session {
     }
 
     #[inline]
-    fn sequences_left(&self) -> Option<Mark> {
+    fn sequences_left(&self) -> Option<OwnMark> {
         match self.residue.sequences {
             SequenceUse::None => None,
             SequenceUse::Possible => Some(self.carried.marks.of_sequences()),
@@ -153,12 +153,14 @@ impl Session {
     pub fn server_taken(&mut self, server: ServerName, role: ServerRole, announce: Bytes) {
         let login = Arc::clone(self.carried.parameters.shared().0);
         let from = ConnectionState::logged_in(false, login);
-        self.taken(server, role, &from);
+        self.taken(server, role);
+        self.take_over(&from);
         self.announce_parameters(announce);
     }
 
     /// The same with a connection of any state: `from` is the one that it had before it was aligned, see [`crate::diff`].
-    /// `announce` is of [`Self::differences_on`].
+    /// `announce` is of [`Self::differences_on`]. For a new session on a connection of a pool, too, whose
+    /// [`ConnectionState::login_parameters`] it got with its settings.
     #[inline]
     pub fn connection_taken(
         &mut self,
@@ -173,7 +175,7 @@ impl Session {
         if is_at_rest && !must_describe {
             self.conversation.connection_taken(server, role);
         } else {
-            self.taken(server, role, from);
+            self.taken(server, role);
         }
         self.take_over(from);
         self.announce_parameters(announce);
@@ -181,12 +183,11 @@ impl Session {
 
     /// Nothing is known of what was in progress with the old server.
     #[cold]
-    fn taken(&mut self, server: ServerName, role: ServerRole, from: &ConnectionState) {
+    fn taken(&mut self, server: ServerName, role: ServerRole) {
         self.conversation.server_taken(server, role);
         if let Some(followed) = &mut self.carried.followed {
             followed.prepared.server_taken();
         }
-        self.take_over(from);
     }
 
     fn take_over(&mut self, from: &ConnectionState) {

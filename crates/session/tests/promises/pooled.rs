@@ -226,7 +226,7 @@ fn parameters_are_told_where_they_differ_and_by_nobodys_doing() {
     assert_eq!(other.session.differences_on(&left, &status("TimeZone", "UTC")), "", "the reset reports it");
     assert_eq!(other.session.differences_on(&left, b""), status("TimeZone", "CET"));
     let promoted = status("in_hot_standby", "off");
-    one.server(&[promoted.clone()]);
+    one.server(std::slice::from_ref(&promoted));
     let left = one.checks_in();
     assert_eq!(other.session.differences_on(&left, &status("TimeZone", "UTC")), promoted);
     assert!(Arc::ptr_eq(left.login_parameters(), &login), "for the next new session");

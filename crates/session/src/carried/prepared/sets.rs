@@ -8,7 +8,7 @@ use super::saved::{SavedStatement, StatementOrigin};
 use super::texts::Texts;
 use super::{Name, Prepared};
 use crate::carried::statement_set::{
-    Content, Match, Reading, SharedStatement, StatementSet, TextKind, is_shared,
+    Content, Match, ReadingRules, SharedStatement, StatementSet, TextKind, is_shared,
 };
 
 /// See the module. Made when it is asked for, and again after a change.
@@ -117,7 +117,7 @@ impl Prepared {
     pub(crate) fn connection_taken(
         &mut self,
         there: Option<&Arc<StatementSet>>,
-        reading: Reading,
+        reading: ReadingRules,
         unnamed: UnnamedKept,
     ) {
         let is_same = match (self.sets.there.get(), there) {
@@ -145,7 +145,7 @@ impl Prepared {
     }
 
     #[cold]
-    fn named_taken(&mut self, there: Option<&Arc<StatementSet>>, reading: Reading) {
+    fn named_taken(&mut self, there: Option<&Arc<StatementSet>>, reading: ReadingRules) {
         let wanted = self.wanted();
         if there.is_some_and(|there| is_shared(there, wanted.as_ref())) {
             self.named.values_mut().for_each(|saved| saved.presence = Presence::Present);
