@@ -27,8 +27,8 @@ pub type Fits = fn(asked: &CarriedState, idle: &CarriedState) -> bool;
 
 /// A place for a connection that is being opened, counted against all limits.
 ///
-/// It goes back by [`opened`](crate::Pools::opened) or [`open_failed`](crate::Pools::open_failed); one that is dropped stays
-/// taken.
+/// It goes back by [`opened`](crate::Pools::opened), [`open_failed`](crate::Pools::open_failed) or
+/// [`unused`](crate::Pools::unused); one that is dropped stays taken.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a place that is not given back stays taken"]
 pub struct ReservedPlace {
@@ -94,7 +94,8 @@ impl CloseReason {
     }
 }
 
-/// A connection that its worker must close. The pools have forgotten it: nothing is to be reported of it.
+/// A connection that its worker must close. The pools have forgotten it: nothing is to be reported of it, and its place is
+/// free. So a server may have more connections than a limit says for as long as its worker takes to close it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ToClose {
     /// The connection.

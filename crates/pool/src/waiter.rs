@@ -41,7 +41,22 @@ pub enum PoolRefusal {
 
 /// A client's place in the queue. The smaller one is the older one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ticket(pub(crate) u64);
+pub struct Ticket {
+    /// Never given twice; 0 is older than all.
+    pub(crate) serial: u64,
+    /// Where its client is found.
+    pub(crate) index: usize,
+}
+
+impl Ticket {
+    /// Older than all that are given.
+    pub(crate) const FIRST: Ticket = Ticket { serial: 0, index: 0 };
+
+    /// Between this one and the next younger one.
+    pub(crate) fn after(self) -> Self {
+        Ticket { serial: self.serial.saturating_add(1), index: 0 }
+    }
+}
 
 /// The end of a client's wait. What it got is held for it until it [takes](crate::Pools::take) it or
 /// [cancels](crate::Pools::cancel).

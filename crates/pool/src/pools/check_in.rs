@@ -45,10 +45,14 @@ impl Pools {
             self.end(index, reason, effects);
             return CheckedIn::Close(reason);
         }
+        if self.clients.waiting > 0
+            && let Some(grant) = self.hand_over(index, now)
+        {
+            return CheckedIn::GivenTo(grant);
+        }
         self.shelve(index, now);
         if self.clients.waiting > 0 {
-            let affected = self.affected(at);
-            self.settle(affected, effects);
+            self.settle(at, effects);
             return self.fate(token, effects);
         }
         CheckedIn::Idle
@@ -80,7 +84,7 @@ impl Pools {
             }
         };
         if let Some(ticket) = revoked
-            && let Some(client) = self.clients.table.get_mut(&ticket)
+            && let Some(client) = self.clients.get_mut(ticket)
         {
             client.stage = QueueStage::Waiting;
             // It may have passed the time of its notice meanwhile.
@@ -121,9 +125,8 @@ impl Pools {
     /// Forgets a connection, and serves those that have waited for its place.
     pub(super) fn end(&mut self, index: usize, reason: CloseReason, effects: &mut Effects) {
         let Some(pool) = self.connections.get(index).map(|connection| connection.pool) else { return };
-        let affected = self.affected(pool);
         self.forget(index, reason);
-        self.settle(affected, effects);
+        self.settle(pool, effects);
     }
 
     /// Forgets a connection. Its pool stays.

@@ -8,7 +8,6 @@ use crate::limits::{PREFERENCE_DEPTH, WAITERS_MAX, WAITERS_PER_KEY_MAX};
 use crate::pools::Pools;
 use crate::pools::serving::Reserve;
 use crate::store::connections::ConnectionStage;
-use crate::store::server_pool::OpeningFor;
 use crate::store::waiting::{QueueStage, QueuedClient, WaitNotice};
 use crate::waiter::{PoolAsk, PoolRefusal};
 
@@ -32,9 +31,7 @@ impl Pools {
             }
             if let Some(room) = self.room(pool, Reserve::Closed) {
                 let mut effects = Effects::default();
-                let freed = self.make_room(room, &mut effects);
-                let place = self.reserve(pool, OpeningFor::Client);
-                self.settle(freed.into_iter().flatten(), &mut effects);
+                let place = self.open_in(pool, room, &mut effects);
                 return match place {
                     Some(place) => CheckOut::Open { place, effects },
                     None => continue,
@@ -107,27 +104,26 @@ impl Pools {
 
     fn wait(&mut self, ask: &PoolAsk<'_>, now: Instant) -> CheckOut {
         let of_key = self.keys.get(ask.key.index).map_or(0, |entry| entry.queue.len());
-        if of_key >= WAITERS_PER_KEY_MAX || self.clients.table.len() >= WAITERS_MAX {
+        if of_key >= WAITERS_PER_KEY_MAX || self.clients.len() >= WAITERS_MAX {
             self.totals.refused += 1;
             return CheckOut::Refused(PoolRefusal::TooManyWaiters);
         }
-        let (ticket, since) = self.clients.ticket(now);
         let client = QueuedClient {
             key: ask.key.index,
             worker: ask.worker,
             client: ask.client,
             state: ask.state,
             fits: ask.fits,
-            since,
-            candidates: ask.candidates.to_vec(),
+            since: now,
+            candidates: ask.candidates.into(),
             stage: QueueStage::Waiting,
             notice: WaitNotice::Owed,
         };
-        self.clients.table.insert(ticket, client);
+        let ticket = self.clients.add(client);
         let queues = self.enqueue(ticket);
         if queues == 0 && !ask.candidates.is_empty() {
             self.dequeue(ticket);
-            self.clients.table.remove(&ticket);
+            self.clients.remove(ticket);
             self.totals.refused += 1;
             return CheckOut::Refused(PoolRefusal::TooManyPools);
         }

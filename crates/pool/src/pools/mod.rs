@@ -25,7 +25,6 @@ mod tests;
 mod upkeep;
 mod waiting;
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use slab::Slab;
@@ -38,6 +37,7 @@ use crate::settings::PoolSettings;
 use crate::store::connections::{Connections, IdleList};
 use crate::store::groups::{GroupName, LimitGroups};
 use crate::store::keys::PoolKeys;
+use crate::store::queue::TicketQueue;
 use crate::store::server_pool::{OpeningPlace, ServerPool, Upkeep};
 use crate::store::waiting::WaitingClients;
 use crate::waiter::PoolRefusal;
@@ -62,7 +62,7 @@ pub struct Pools {
     served: u64,
     /// When a connection may have been idle too long or be too old.
     upkeep_at: Option<Instant>,
-    /// A pool may have become too small since the last look.
+    /// A pool may have become too small since the last look, or large enough to spare an idle connection.
     is_look_due: bool,
     totals: PoolTotals,
 }
@@ -126,7 +126,7 @@ impl Pools {
             busy: 0,
             testing: 0,
             opening: 0,
-            queue: BTreeSet::new(),
+            queue: TicketQueue::default(),
             // Behind those that wait already: a stranger with many keys gets no turns before others.
             served: self.served,
             upkeep: Upkeep::Left,

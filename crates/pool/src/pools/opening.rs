@@ -49,6 +49,13 @@ impl Pools {
         effects
     }
 
+    /// The client of this place has gone before anything was tried.
+    pub fn unused(&mut self, place: ReservedPlace) -> Effects {
+        let mut effects = Effects::default();
+        self.release(&place, &mut effects);
+        effects
+    }
+
     /// Takes a place in a pool that has room.
     pub(super) fn reserve(&mut self, index: usize, purpose: OpeningFor) -> Option<ReservedPlace> {
         let pool = self.pools.get_mut(index)?;
@@ -60,20 +67,20 @@ impl Pools {
         let serial = self.opening_serial;
         let opening = OpeningPlace { serial, pool: index, keep: KeepAfterUse::Keep, purpose };
         self.fills += usize::from(purpose == OpeningFor::Fill);
+        self.look_after_fills();
         Some(ReservedPlace { index: self.openings.insert(opening), serial, server })
     }
 
     /// Frees a place, and serves those that have waited for it.
     pub(super) fn release(&mut self, place: &ReservedPlace, effects: &mut Effects) {
         let Some(opening) = self.give_up(place) else { return };
-        let affected = self.affected(opening.pool);
         if let Some(pool) = self.pools.get_mut(opening.pool) {
             pool.opening -= 1;
             self.groups.drop_connection(pool.database);
             self.groups.drop_connection(pool.user);
         }
         self.look_after_fills();
-        self.settle(affected, effects);
+        self.settle(opening.pool, effects);
     }
 
     fn give_up(&mut self, place: &ReservedPlace) -> Option<OpeningPlace> {

@@ -5,7 +5,6 @@ use trunkline_topology::ServerId;
 use crate::answer::Effects;
 use crate::connection::CloseReason;
 use crate::pools::Pools;
-use crate::pools::serving::Affected;
 use crate::settings::PoolSettings;
 use crate::store::connections::KeepAfterUse;
 use crate::store::groups::GroupName;
@@ -32,7 +31,10 @@ impl Pools {
         for (_, pool) in self.pools.iter_mut().filter(|(_, pool)| pool.server == server) {
             pool.upkeep = Upkeep::Left;
         }
-        self.close_all(idle, CloseReason::Retired, &mut effects);
+        // Nobody has waited for their places: who waits has found nothing idle.
+        for index in idle {
+            self.close_idle(index, CloseReason::Retired, &mut effects);
+        }
         for pool in self.pools.iter().map(|(index, _)| index).collect::<Vec<_>>() {
             self.tidy(pool);
         }
@@ -55,8 +57,9 @@ impl Pools {
         self.is_look_due = true;
         self.shrink_pools(&mut effects);
         self.shrink_groups(&mut effects);
-        let all: Vec<Affected> = self.pools.iter().filter_map(|(index, _)| self.affected(index)).collect();
-        self.settle(all, &mut effects);
+        for pool in self.pools.iter().map(|(index, _)| index).collect::<Vec<_>>() {
+            self.settle(pool, &mut effects);
+        }
         effects
     }
 
@@ -84,15 +87,5 @@ impl Pools {
                 self.close_idle(oldest, CloseReason::Limit, effects);
             }
         }
-    }
-
-    /// Closes idle connections, and serves those that have waited for their places.
-    fn close_all(&mut self, idle: Vec<usize>, reason: CloseReason, effects: &mut Effects) {
-        let mut freed: Vec<Affected> = Vec::new();
-        for index in idle {
-            let pool = self.close_idle(index, reason, effects);
-            freed.extend(pool.and_then(|pool| self.affected(pool)));
-        }
-        self.settle(freed, effects);
     }
 }

@@ -3,8 +3,10 @@
 //! Pools that share a limit take turns: the one that was served longest ago is the next one, so that a user with many
 //! clients leaves the others their share of a database. Within a pool, who has waited longest is served first.
 
+use std::time::Instant;
+
 use crate::answer::Effects;
-use crate::connection::{CloseReason, ToClose};
+use crate::connection::{CloseReason, ReservedPlace, ToClose};
 use crate::pools::Pools;
 use crate::settings::PoolSettings;
 use crate::store::connections::ConnectionStage;
@@ -26,13 +28,6 @@ pub(super) struct Room {
     evicted: [Option<usize>; 2],
 }
 
-/// Where something has become free.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Affected {
-    pool: usize,
-    groups: Option<[usize; 2]>,
-}
-
 impl PoolSettings {
     /// What a pool of this size may have at most.
     pub(crate) fn size_with_reserve(&self, size: u32) -> u32 {
@@ -44,63 +39,94 @@ impl PoolSettings {
 }
 
 impl Pools {
-    /// Gives what has become free to those that wait for it, and what becomes free by that, too.
-    pub(super) fn settle(&mut self, freed: impl IntoIterator<Item = Affected>, effects: &mut Effects) {
-        let mut work: Vec<Affected> = freed.into_iter().collect();
-        while let Some(affected) = work.pop() {
-            while self.clients.waiting > 0 && self.serve_one_of(affected, effects, &mut work) {}
-            self.tidy(affected.pool);
+    /// Gives what has become free in a pool to those that wait for it.
+    ///
+    /// That concerns its own clients, and those of the pools that share a limit with it. What is closed for them was idle, so
+    /// that it was there for everyone before: it ends nobody else's wait.
+    pub(super) fn settle(&mut self, pool: usize, effects: &mut Effects) {
+        if self.clients.waiting > 0
+            && let Some([database, user]) = self.pools.get(pool).map(|pool| [pool.database, pool.user])
+        {
+            match self.has_limits() {
+                true => while self.serve_one_of(pool, database, user, effects) {},
+                false => while self.serve(pool, effects) {},
+            }
         }
+        self.tidy(pool);
     }
 
-    /// Serves a client of the pool whose turn it is.
-    fn serve_one_of(&mut self, affected: Affected, effects: &mut Effects, work: &mut Vec<Affected>) -> bool {
-        let Some([database, user]) = affected.groups else {
-            return self.serve(affected.pool, effects, work);
-        };
+    /// Serves a client of the pool whose turn it is, of this one and those of these groups.
+    fn serve_one_of(&mut self, pool: usize, database: usize, user: usize, effects: &mut Effects) -> bool {
         let limits =
             [(self.settings.max_db_connections, database), (self.settings.max_user_connections, user)];
         let shared = limits.into_iter().filter(|(limit, _)| *limit > 0);
         let shared = shared.flat_map(|(_, group)| self.groups.pools(group).iter().copied());
         let mut turns: Vec<(u64, Ticket, usize)> = shared
-            .chain([affected.pool])
+            .chain([pool])
             .filter_map(|index| {
                 let pool = self.pools.get(index)?;
-                Some((pool.served, *pool.queue.first()?, index))
+                Some((pool.served, pool.queue.first()?, index))
             })
             .collect();
         turns.sort_unstable();
-        turns.into_iter().any(|(_, _, pool)| self.serve(pool, effects, work))
+        turns.into_iter().any(|(_, _, pool)| self.serve(pool, effects))
     }
 
     /// Serves the client that has waited longest for this pool, if there is anything for it.
-    pub(super) fn serve(&mut self, index: usize, effects: &mut Effects, work: &mut Vec<Affected>) -> bool {
-        let Some(ticket) = self.pools.get(index).and_then(|pool| pool.queue.first().copied()) else {
+    pub(super) fn serve(&mut self, index: usize, effects: &mut Effects) -> bool {
+        let Some(ticket) = self.pools.get(index).and_then(|pool| pool.queue.first()) else {
             return false;
         };
-        let Some(client) = self.clients.table.get(&ticket) else { return false };
+        let Some(client) = self.clients.get(ticket) else { return false };
         let (worker, id) = (client.worker, client.client);
         let idle = self.best_idle(index, &client.state, client.fits, worker);
         let (stage, what) = if let Some(given) = idle.and_then(|idle| self.hold(idle, ticket)) {
             given
         } else {
             let Some(room) = self.room(index, self.reserve_of(ticket)) else { return false };
-            work.extend(self.make_room(room, effects).into_iter().flatten());
-            let Some(place) = self.reserve(index, OpeningFor::Client) else { return false };
+            let Some(place) = self.open_in(index, room, effects) else { return false };
             let what = GrantKind::Open(place.server);
             (QueueStage::Place(place), what)
         };
+        self.grant(index, ticket, stage);
+        effects.grants.push(Grant { ticket, worker, client: id, what });
+        true
+    }
+
+    /// Ends a wait for this pool.
+    fn grant(&mut self, index: usize, ticket: Ticket, stage: QueueStage) {
         self.served += 1;
         if let Some(pool) = self.pools.get_mut(index) {
             pool.served = self.served;
         }
         self.dequeue(ticket);
-        if let Some(client) = self.clients.table.get_mut(&ticket) {
+        if let Some(client) = self.clients.get_mut(ticket) {
             client.stage = stage;
         }
         self.totals.granted += 1;
-        effects.grants.push(Grant { ticket, worker, client: id, what });
-        true
+    }
+
+    /// Hands a connection that comes back to the client that has waited longest for its pool, if it fits and no other pool
+    /// may be before that: the usual case, without the way through the idle ones.
+    pub(super) fn hand_over(&mut self, index: usize, now: Instant) -> Option<Grant> {
+        let connection = self.connections.get(index)?;
+        let (token, at, state) = (connection.token, connection.pool, connection.state);
+        let ticket = self.pools.get(at)?.queue.first()?;
+        let client = self.clients.get(ticket)?;
+        let fits = state.fingerprint == client.state.fingerprint || (client.fits)(&client.state, &state);
+        if self.has_limits() || !fits {
+            return None;
+        }
+        let (worker, client) = (client.worker, client.client);
+        let connection = self.connections.get_mut(index)?;
+        connection.stage = ConnectionStage::Granted { ticket, idle_since: now };
+        self.grant(at, ticket, QueueStage::Connection(index));
+        Some(Grant { ticket, worker, client, what: GrantKind::Idle(token) })
+    }
+
+    /// Whether pools share any limit.
+    fn has_limits(&self) -> bool {
+        self.settings.max_db_connections > 0 || self.settings.max_user_connections > 0
     }
 
     /// Holds an idle connection for a client that waits.
@@ -154,12 +180,17 @@ impl Pools {
         Some(Room { evicted })
     }
 
-    /// Closes the idle connections that room is made of; returns where that matters to others.
-    pub(super) fn make_room(&mut self, room: Room, effects: &mut Effects) -> [Option<Affected>; 2] {
-        room.evicted.map(|evicted| {
-            let pool = self.close_idle(evicted?, CloseReason::Evicted, effects)?;
-            self.affected(pool)
-        })
+    /// Closes the idle connections that room is made of, and takes a place there.
+    pub(super) fn open_in(
+        &mut self,
+        pool: usize,
+        room: Room,
+        effects: &mut Effects,
+    ) -> Option<ReservedPlace> {
+        let emptied = room.evicted.map(|index| self.close_idle(index?, CloseReason::Evicted, effects));
+        let place = self.reserve(pool, OpeningFor::Client);
+        emptied.into_iter().flatten().for_each(|pool| self.tidy(pool));
+        place
     }
 
     /// Closes an idle connection; returns its pool, which stays.
@@ -192,14 +223,5 @@ impl Pools {
         let is_over = |limit: u32, group| limit > 0 && self.groups.connections(group) > limit;
         is_over(self.settings.max_db_connections, pool.database)
             || is_over(self.settings.max_user_connections, pool.user)
-    }
-
-    /// Whom it concerns that something is free in this pool.
-    pub(super) fn affected(&self, pool: usize) -> Option<Affected> {
-        let groups = match self.settings.max_db_connections == 0 && self.settings.max_user_connections == 0 {
-            true => None,
-            false => self.pools.get(pool).map(|pool| [pool.database, pool.user]),
-        };
-        Some(Affected { pool, groups })
     }
 }

@@ -30,7 +30,7 @@ impl Pools {
 
     fn clients_of(&self, entry: &KeyEntry, now: Instant) -> PoolCounts {
         let waiting = entry.queue.len() as u64;
-        let first = entry.queue.first().and_then(|ticket| self.clients.table.get(ticket));
+        let first = entry.queue.first().and_then(|ticket| self.clients.get(ticket));
         let maxwait = first.map_or(Duration::ZERO, |first| now.saturating_duration_since(first.since));
         PoolCounts {
             cl_active: entry.clients.saturating_sub(waiting),

@@ -7,7 +7,7 @@ use crate::connection::{CloseReason, ReservedPlace};
 use crate::key::PoolKey;
 use crate::limits::{FILLS_MAX, NOTICE_AFTER};
 use crate::pools::Pools;
-use crate::pools::serving::{Affected, Reserve, Room};
+use crate::pools::serving::{Reserve, Room};
 use crate::store::server_pool::{OpeningFor, ServerPool, Upkeep};
 use crate::store::waiting::WaitNotice;
 use crate::waiter::{LongWait, Ticket};
@@ -35,8 +35,8 @@ impl Pools {
         self.entitle(now, &mut due.effects);
         if self.is_look_due || self.upkeep_at.is_some_and(|at| at <= now) {
             self.close_unneeded(now, &mut due.effects);
-            self.is_look_due = false;
             due.open = self.fill(now);
+            self.is_look_due = false;
             self.upkeep_at = self.next_upkeep(now);
         }
         due.next = self.next_due(now);
@@ -63,7 +63,8 @@ impl Pools {
         if time.is_zero() {
             return None;
         }
-        self.clients.first_waiting(from)?.1.since.checked_add(time)
+        let first = self.clients.iter_from(from).find(|(_, client)| client.is_waiting());
+        first?.1.since.checked_add(time)
     }
 
     /// The clients from this ticket on that have waited for so long, those left out that were granted something.
@@ -71,9 +72,9 @@ impl Pools {
         if time.is_zero() {
             return Vec::new();
         }
-        let old = self.clients.table.range(from..);
+        let old = self.clients.iter_from(from);
         let old = old.take_while(|(_, client)| now.saturating_duration_since(client.since) >= time);
-        old.filter(|(_, client)| client.is_waiting()).map(|(ticket, _)| *ticket).collect()
+        old.filter(|(_, client)| client.is_waiting()).map(|(ticket, _)| ticket).collect()
     }
 
     fn expire(&mut self, now: Instant) -> Vec<LongWait> {
@@ -82,7 +83,7 @@ impl Pools {
         let expired: Vec<_> = tickets.iter().filter_map(|ticket| self.long_wait(*ticket, now)).collect();
         for ticket in tickets {
             self.dequeue(ticket);
-            if let Some(client) = self.clients.table.remove(&ticket) {
+            if let Some(client) = self.clients.remove(ticket) {
                 self.keys.tidy(client.key);
             }
             self.totals.expired += 1;
@@ -97,7 +98,7 @@ impl Pools {
         }
         let mut notices = Vec::new();
         for ticket in tickets {
-            let Some(client) = self.clients.table.get_mut(&ticket) else { continue };
+            let Some(client) = self.clients.get_mut(ticket) else { continue };
             if std::mem::replace(&mut client.notice, WaitNotice::Given) == WaitNotice::Owed {
                 notices.extend(self.long_wait(ticket, now));
             }
@@ -117,25 +118,23 @@ impl Pools {
         }
     }
 
-    /// Closes idle connections that are too old, or too many for too long.
+    /// Closes idle connections that are too old, or too many for too long. Nobody has waited for their places: who waits has
+    /// found nothing idle.
     fn close_unneeded(&mut self, now: Instant, effects: &mut Effects) {
-        let mut freed: Vec<Affected> = Vec::new();
         let is_old = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let old = self
             .connections
             .iter()
             .filter(|(_, connection)| is_old(connection.old_at) && connection.idle_since().is_some());
         for index in old.map(|(index, _)| index).collect::<Vec<_>>() {
-            let pool = self.close_idle(index, CloseReason::Lifetime, effects);
-            freed.extend(pool.and_then(|pool| self.affected(pool)));
+            self.close_idle(index, CloseReason::Lifetime, effects);
         }
         for pool in self.pools.iter().map(|(index, _)| index).collect::<Vec<_>>() {
             while let Some(index) = self.idle_too_long(pool, now) {
-                let pool = self.close_idle(index, CloseReason::IdleTimeout, effects);
-                freed.extend(pool.and_then(|pool| self.affected(pool)));
+                self.close_idle(index, CloseReason::IdleTimeout, effects);
             }
+            self.tidy(pool);
         }
-        self.settle(freed, effects);
     }
 
     /// The oldest idle connection of a pool, if it is to be closed.
@@ -210,7 +209,12 @@ impl Pools {
         self.look_after_fills();
     }
 
-    /// The next look at the pools is due at once, if any might be too small.
+    /// A connection is idle again, and has been so for a while.
+    pub(super) fn look_after_idle(&mut self, index: usize) {
+        self.upkeep_at = [self.upkeep_at, self.idle_until(index)].into_iter().flatten().min();
+    }
+
+    /// The next look at the pools is due at once, if any might be too small, or large enough to spare an idle connection.
     pub(super) fn look_after_fills(&mut self) {
         self.is_look_due |= self.settings.min_pool_size > 0;
     }

@@ -14,10 +14,10 @@ impl Pools {
     /// Takes what a grant brought. `None`: it was lost meanwhile and the client still waits for another one, or its wait has
     /// expired.
     pub fn take(&mut self, ticket: Ticket, now: Instant) -> Option<Taken> {
-        if self.clients.table.get(&ticket)?.is_waiting() {
+        if self.clients.get(ticket)?.is_waiting() {
             return None;
         }
-        match self.clients.table.remove(&ticket)?.stage {
+        match self.clients.remove(ticket)?.stage {
             QueueStage::Waiting => None,
             QueueStage::Place(place) => Some(Taken::Open(place)),
             QueueStage::Connection(index) => self.take_connection(index, now).map(Taken::Idle),
@@ -42,10 +42,10 @@ impl Pools {
     /// ignored.
     pub fn cancel(&mut self, ticket: Ticket, now: Instant) -> Effects {
         let mut effects = Effects::default();
-        if self.clients.table.get(&ticket).is_some_and(|client| client.is_waiting()) {
+        if self.clients.get(ticket).is_some_and(|client| client.is_waiting()) {
             self.dequeue(ticket);
         }
-        let Some(client) = self.clients.table.remove(&ticket) else { return effects };
+        let Some(client) = self.clients.remove(ticket) else { return effects };
         match client.stage {
             QueueStage::Waiting => {}
             QueueStage::Place(place) => self.release(&place, &mut effects),
@@ -67,20 +67,20 @@ impl Pools {
             return;
         }
         self.shelve(index, idle_since);
-        let affected = self.affected(pool);
-        self.settle(affected, effects);
+        self.look_after_idle(index);
+        self.settle(pool, effects);
     }
 
     /// Other servers will do for a client that waits now, in any order. What it was granted already stays granted.
     pub fn set_candidates(&mut self, ticket: Ticket, candidates: &[ServerId]) -> Effects {
         let mut effects = Effects::default();
-        let Some(client) = self.clients.table.get(&ticket) else { return effects };
+        let Some(client) = self.clients.get(ticket) else { return effects };
         let waits = client.is_waiting();
         if waits {
             self.dequeue(ticket);
         }
-        if let Some(client) = self.clients.table.get_mut(&ticket) {
-            client.candidates = candidates.to_vec();
+        if let Some(client) = self.clients.get_mut(ticket) {
+            client.candidates = candidates.into();
         }
         if waits {
             self.enqueue(ticket);
@@ -91,59 +91,67 @@ impl Pools {
 
     /// Serves this client if there is something for it.
     pub(super) fn offer(&mut self, ticket: Ticket, effects: &mut Effects) {
-        let Some(client) = self.clients.table.get(&ticket).filter(|client| client.is_waiting()) else {
+        let Some(client) = self.clients.get(ticket).filter(|client| client.is_waiting()) else {
             return;
         };
         let Some(entry) = self.keys.get(client.key) else { return };
         let pools: Vec<usize> = client.candidates.iter().filter_map(|server| entry.pool(*server)).collect();
-        let mut work = Vec::new();
         for index in pools {
             let first = self.pools.get(index).and_then(|pool| pool.queue.first());
-            if first == Some(&ticket) && self.serve(index, effects, &mut work) {
+            if first == Some(ticket) && self.serve(index, effects) {
                 break;
             }
         }
-        self.settle(work, effects);
     }
 
     /// Puts a client into the queues of its key and of its candidates; returns how many of the latter there are.
     pub(super) fn enqueue(&mut self, ticket: Ticket) -> usize {
-        let Some(client) = self.clients.table.get(&ticket) else { return 0 };
-        let (key, candidates) = (client.key, client.candidates.clone());
+        let Some(client) = self.clients.get_mut(ticket) else { return 0 };
+        let key = client.key;
+        let candidates = std::mem::take(&mut client.candidates);
         self.clients.waiting += 1;
         if let Some(entry) = self.keys.get_mut(key) {
             entry.queue.insert(ticket);
         }
         let mut queues = 0;
-        for server in candidates {
-            if let Some(index) = self.find_or_add_pool(key, server)
+        for server in &candidates {
+            if let Some(index) = self.find_or_add_pool(key, *server)
                 && let Some(pool) = self.pools.get_mut(index)
             {
                 queues += 1;
                 pool.queue.insert(ticket);
             }
         }
+        if let Some(client) = self.clients.get_mut(ticket) {
+            client.candidates = candidates;
+        }
         queues
     }
 
     /// Takes a client that waits out of all queues.
     pub(super) fn dequeue(&mut self, ticket: Ticket) {
-        let Some(client) = self.clients.table.get(&ticket) else { return };
-        let Some(entry) = self.keys.get_mut(client.key) else { return };
+        let Some(client) = self.clients.get_mut(ticket) else { return };
+        let key = client.key;
+        let candidates = std::mem::take(&mut client.candidates);
         self.clients.waiting -= 1;
-        entry.queue.remove(&ticket);
-        let pools: Vec<usize> = client.candidates.iter().filter_map(|server| entry.pool(*server)).collect();
-        for index in pools {
+        if let Some(entry) = self.keys.get_mut(key) {
+            entry.queue.remove(ticket);
+        }
+        for server in &candidates {
+            let Some(index) = self.keys.get(key).and_then(|entry| entry.pool(*server)) else { continue };
             if let Some(pool) = self.pools.get_mut(index) {
-                pool.queue.remove(&ticket);
+                pool.queue.remove(ticket);
             }
             self.tidy(index);
+        }
+        if let Some(client) = self.clients.get_mut(ticket) {
+            client.candidates = candidates;
         }
     }
 
     /// How long a client has waited, for those who are told.
     pub(super) fn long_wait(&self, ticket: Ticket, now: Instant) -> Option<LongWait> {
-        let client = self.clients.table.get(&ticket)?;
+        let client = self.clients.get(ticket)?;
         Some(LongWait {
             ticket,
             worker: client.worker,

@@ -58,7 +58,7 @@ pub(crate) enum KeepAfterUse {
     Retired,
 }
 
-/// The idle connections of a pool, the one used last first.
+/// The idle connections of a pool, in the order of their last use, the newest first.
 #[derive(Debug)]
 pub(crate) struct IdleList {
     newest: usize,
@@ -165,18 +165,26 @@ impl Connections {
         }
     }
 
-    /// Puts one that is in no list at the front of this one.
+    /// Puts one that is in no list into this one: to the front, unless it has been idle since before others.
     pub(crate) fn push(&mut self, list: &mut IdleList, index: usize, since: Instant) {
-        let older = list.newest;
+        let (mut newer, mut older) = (NIL, list.newest);
+        while let Some(next) = self.table.get(older)
+            && next.idle_since().is_some_and(|other| other > since)
+        {
+            (newer, older) = (older, next.older);
+        }
         let Some(connection) = self.table.get_mut(index) else { return };
         connection.stage = ConnectionStage::Idle { since };
-        connection.newer = NIL;
+        connection.newer = newer;
         connection.older = older;
+        match self.table.get_mut(newer) {
+            Some(newer) => newer.older = index,
+            None => list.newest = index,
+        }
         match self.table.get_mut(older) {
-            Some(second) => second.newer = index,
+            Some(older) => older.newer = index,
             None => list.oldest = index,
         }
-        list.newest = index;
         list.len += 1;
     }
 

@@ -1,13 +1,13 @@
 //! The keys that clients have joined.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use slab::Slab;
 use trunkline_topology::ServerId;
 
 use crate::key::{PoolId, PoolKey};
 use crate::limits::KEYS_MAX;
-use crate::waiter::Ticket;
+use crate::store::queue::TicketQueue;
 
 /// A key, with all that is known of it.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct KeyEntry {
     /// Its pools. Few: looked through one by one.
     pub(crate) pools: Vec<(ServerId, usize)>,
     /// Its clients that wait, the one that waits longest first.
-    pub(crate) queue: BTreeSet<Ticket>,
+    pub(crate) queue: TicketQueue,
 }
 
 impl KeyEntry {
@@ -47,8 +47,13 @@ impl PoolKeys {
         }
         self.serial += 1;
         let serial = self.serial;
-        let entry =
-            KeyEntry { key: key.clone(), serial, clients: 0, pools: Vec::new(), queue: BTreeSet::new() };
+        let entry = KeyEntry {
+            key: key.clone(),
+            serial,
+            clients: 0,
+            pools: Vec::new(),
+            queue: TicketQueue::default(),
+        };
         let index = self.table.insert(entry);
         self.by_key.insert(key.clone(), index);
         Some(PoolId { index, serial })

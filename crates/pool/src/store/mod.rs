@@ -3,5 +3,6 @@
 pub(crate) mod connections;
 pub(crate) mod groups;
 pub(crate) mod keys;
+pub(crate) mod queue;
 pub(crate) mod server_pool;
 pub(crate) mod waiting;

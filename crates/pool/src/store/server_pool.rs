@@ -1,12 +1,11 @@
 //! One pool: the connections of a key to a server.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use trunkline_topology::ServerId;
 
 use crate::store::connections::{IdleList, KeepAfterUse};
-use crate::waiter::Ticket;
+use crate::store::queue::TicketQueue;
 
 /// The connections of a key to a server, and the clients that wait for one.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub(crate) struct ServerPool {
     /// Places of connections that are being opened.
     pub(crate) opening: u32,
     /// The clients that it would do for, the one that waits longest first.
-    pub(crate) queue: BTreeSet<Ticket>,
+    pub(crate) queue: TicketQueue,
     /// When it last served a client that waited, counted in such clients of all pools.
     pub(crate) served: u64,
     pub(crate) upkeep: Upkeep,

@@ -1,12 +1,17 @@
 //! The clients that wait.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
+use slab::Slab;
+use smallvec::SmallVec;
 use trunkline_topology::ServerId;
 
 use crate::connection::{CarriedState, Fits, ReservedPlace};
+use crate::store::queue::TicketQueue;
 use crate::waiter::Ticket;
+
+/// Tickets of those who are gone that may be in the order of all, besides as many as there are clients.
+const SPARE_TICKETS: usize = 64;
 
 /// A client that waits, or has not yet taken what it was granted.
 #[derive(Debug)]
@@ -18,7 +23,7 @@ pub(crate) struct QueuedClient {
     pub(crate) state: CarriedState,
     pub(crate) fits: Fits,
     pub(crate) since: Instant,
-    pub(crate) candidates: Vec<ServerId>,
+    pub(crate) candidates: SmallVec<[ServerId; 4]>,
     pub(crate) stage: QueueStage,
     pub(crate) notice: WaitNotice,
 }
@@ -50,12 +55,15 @@ impl QueuedClient {
     }
 }
 
-/// All of them, in the order of their tickets.
+/// All of them.
 #[derive(Debug)]
 pub(crate) struct WaitingClients {
-    pub(crate) table: BTreeMap<Ticket, QueuedClient>,
+    table: Slab<(Ticket, QueuedClient)>,
+    /// Their tickets, and some of those who are gone.
+    order: TicketQueue,
     /// How many of them wait.
     pub(crate) waiting: usize,
+    /// The number of the youngest ticket.
     last: u64,
     /// Since when the youngest one waits.
     latest: Option<Instant>,
@@ -68,9 +76,10 @@ pub(crate) struct WaitingClients {
 impl Default for WaitingClients {
     fn default() -> Self {
         WaitingClients {
-            table: BTreeMap::new(),
+            table: Slab::new(),
+            order: TicketQueue::default(),
             waiting: 0,
-            last: Ticket::FIRST.0,
+            last: Ticket::FIRST.serial,
             latest: None,
             noticed: Ticket::FIRST,
             entitled: Ticket::FIRST,
@@ -78,29 +87,83 @@ impl Default for WaitingClients {
     }
 }
 
-impl Ticket {
-    /// Older than all that are given.
-    pub(crate) const FIRST: Ticket = Ticket(0);
+impl WaitingClients {
+    /// Adds a client, behind all others: it has not waited for longer than any of them, even if two threads read the clock in
+    /// one order and come here in the other.
+    pub(crate) fn add(&mut self, mut client: QueuedClient) -> Ticket {
+        client.since = self.latest.map_or(client.since, |latest| latest.max(client.since));
+        self.latest = Some(client.since);
+        self.last += 1;
+        let ticket = Ticket { serial: self.last, index: self.table.vacant_key() };
+        self.table.insert((ticket, client));
+        self.order.insert(ticket);
+        ticket
+    }
 
-    /// The next younger one.
-    pub(crate) fn after(self) -> Self {
-        Ticket(self.0.saturating_add(1))
+    pub(crate) fn get(&self, ticket: Ticket) -> Option<&QueuedClient> {
+        self.table.get(ticket.index).filter(|(own, _)| *own == ticket).map(|(_, client)| client)
+    }
+
+    pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut QueuedClient> {
+        self.table.get_mut(ticket.index).filter(|(own, _)| *own == ticket).map(|(_, client)| client)
+    }
+
+    pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<QueuedClient> {
+        self.get(ticket)?;
+        let (_, client) = self.table.try_remove(ticket.index)?;
+        while self.order.first().is_some_and(|first| self.get(first).is_none()) {
+            self.order.0.pop_front();
+        }
+        if self.order.len() > 2 * self.table.len() + SPARE_TICKETS {
+            let table = &self.table;
+            self.order.0.retain(|ticket| table.get(ticket.index).is_some_and(|(own, _)| own == ticket));
+        }
+        Some(client)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Those from this ticket on, the oldest first.
+    pub(crate) fn iter_from(&self, from: Ticket) -> impl Iterator<Item = (Ticket, &QueuedClient)> {
+        let rest = self.order.0.range(self.order.place_of(from)..);
+        rest.filter_map(|ticket| Some((*ticket, self.get(*ticket)?)))
     }
 }
 
-impl WaitingClients {
-    /// A ticket younger than all others, and since when it waits: not before any of them, even if two threads read the clock
-    /// in one order and come here in the other.
-    pub(crate) fn ticket(&mut self, now: Instant) -> (Ticket, Instant) {
-        self.last += 1;
-        let since = self.latest.map_or(now, |latest| latest.max(now));
-        self.latest = Some(since);
-        (Ticket(self.last), since)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::CarriedState;
+
+    fn client() -> QueuedClient {
+        QueuedClient {
+            key: 0,
+            worker: 0,
+            client: 0,
+            state: CarriedState::default(),
+            fits: |_, _| true,
+            since: Instant::now(),
+            candidates: SmallVec::new(),
+            stage: QueueStage::Waiting,
+            notice: WaitNotice::Owed,
+        }
     }
 
-    /// The first one that waits, from this ticket on.
-    pub(crate) fn first_waiting(&self, from: Ticket) -> Option<(Ticket, &QueuedClient)> {
-        let mut rest = self.table.range(from..);
-        rest.find(|(_, client)| client.is_waiting()).map(|(ticket, client)| (*ticket, client))
+    #[test]
+    fn those_who_are_gone_are_forgotten_though_an_older_one_still_waits() {
+        let mut clients = WaitingClients::default();
+        let patient = clients.add(client());
+        for _ in 0..10 * SPARE_TICKETS {
+            let ticket = clients.add(client());
+            assert!(clients.remove(ticket).is_some());
+            assert!(clients.order.len() <= 2 + SPARE_TICKETS);
+            assert!(clients.get(ticket).is_none() && clients.remove(ticket).is_none());
+        }
+        let younger = clients.add(client());
+        let tickets: Vec<_> = clients.iter_from(Ticket::FIRST).map(|(ticket, _)| ticket).collect();
+        assert_eq!(tickets, [patient, younger]);
+        assert_eq!(clients.iter_from(patient.after()).count(), 1);
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use trunkline_pool::{CheckIn, CheckedIn, CloseReason, ConnectionToken, Effects, GrantKind, Ticket};
 
-use crate::model::Where;
-use crate::world::{Client, SERVERS, World, settings};
+use crate::model::{SERVERS, Where};
+use crate::world::{Client, World, settings};
 
 impl World {
     pub(crate) fn event(&mut self) {
@@ -58,7 +58,10 @@ impl World {
                 let at = (opening.place.server(), key);
                 self.clients[client] = match self.rng.usize(0..5) {
                     0 => {
-                        let effects = self.pools.open_failed(opening.place, self.now);
+                        let effects = match self.rng.bool() {
+                            true => self.pools.open_failed(opening.place, self.now),
+                            false => self.pools.unused(opening.place),
+                        };
                         self.model.give_place(at);
                         self.effects(&effects);
                         Client::Free(key, id)
@@ -75,10 +78,24 @@ impl World {
                         self.model.connections.get_mut(&token).expect("known").place = Where::Held;
                         self.clients[client] = Client::Has(key, id, token);
                     }
+                    2 => {
+                        let token = self.moves(token);
+                        self.clients[client] = Client::Has(key, id, token);
+                    }
                     _ => self.checks_in(token),
                 }
             }
         }
+    }
+
+    /// A connection goes to another worker.
+    fn moves(&mut self, token: ConnectionToken) -> ConnectionToken {
+        let to = self.token();
+        self.pools.rename(token, to);
+        let known = self.model.connections.remove(&token).expect("known");
+        self.model.connections.insert(to, known);
+        assert!(self.pools.closed(token).is_empty(), "the old name is nobody's");
+        to
     }
 
     /// A client that waits goes away.
@@ -160,10 +177,12 @@ impl World {
 
     fn reloads(&mut self) {
         let settings = settings(&mut self.rng);
-        self.model.may_be_over(&SERVERS);
+        self.model.may_be_over();
         self.model.settings = settings.clone();
         let effects = self.pools.reconfigure(settings);
         self.effects(&effects);
+        self.model.sum_up();
+        self.model.check_shrunk();
     }
 
     /// What a caller tells too late, or twice, changes nothing.

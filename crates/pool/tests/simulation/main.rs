@@ -17,7 +17,7 @@ mod world;
 
 use world::{Seen, World};
 
-const STEPS: usize = 60;
+const STEPS: usize = 80;
 
 /// Names the seed when a schedule panics.
 struct Named(u64);

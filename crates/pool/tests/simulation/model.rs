@@ -1,6 +1,6 @@
 //! What must be so, from what the pools have answered.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use trunkline_pool::{
@@ -51,39 +51,32 @@ pub(crate) struct Model {
     pub(crate) connections: BTreeMap<ConnectionToken, Known>,
     pub(crate) waits: BTreeMap<Ticket, Waits>,
     /// What there was at the last look.
-    pub(crate) sums: Sums,
+    totals: Sums,
+    idle: Sums,
     /// Places that were taken, granted ones among them.
-    pub(crate) places: HashMap<At, u32>,
+    pub(crate) places: BTreeMap<At, u32>,
     /// What was too much after the last step.
-    pub(crate) over: HashMap<(Limit, u64), u32>,
+    over: BTreeMap<(Limit, ServerId), u32>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Limit {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Limit {
     Pool(usize),
-    Database(&'static str),
-    User(&'static str),
+    /// Whether it is the first one.
+    Database(bool),
+    User(bool),
 }
 
+pub(crate) const SERVERS: [ServerId; SERVERS_MAX] = [ServerId(0), ServerId(1), ServerId(1 << 16 | 2)];
 pub(crate) const DATABASES: [&str; 2] = ["app", "logs"];
 pub(crate) const USERS: [&str; 2] = ["web", "batch"];
 
-/// Connections with places, and idle connections, of each pool.
-#[derive(Debug, Default)]
-pub(crate) struct Sums {
-    total: HashMap<At, u32>,
-    idle: HashMap<At, u32>,
-}
+/// Servers and keys of a schedule, at most.
+pub(crate) const SERVERS_MAX: usize = 3;
+pub(crate) const KEYS_MAX: usize = 5;
 
-impl Sums {
-    fn total(&self, at: At) -> u32 {
-        self.total.get(&at).copied().unwrap_or(0)
-    }
-
-    fn idle(&self, at: At) -> u32 {
-        self.idle.get(&at).copied().unwrap_or(0)
-    }
-}
+/// A number for each pool.
+type Sums = [[u32; KEYS_MAX]; SERVERS_MAX];
 
 /// Marks that an idle connection has and an ask does not stand in its way.
 pub(crate) fn fits(asked: &CarriedState, idle: &CarriedState) -> bool {
@@ -91,8 +84,8 @@ pub(crate) fn fits(asked: &CarriedState, idle: &CarriedState) -> bool {
 }
 
 impl Model {
-    fn name<'a>(names: [&'a str; 2], name: &str) -> &'a str {
-        if names[0] == name { names[0] } else { names[1] }
+    pub(crate) fn new(settings: PoolSettings, keys: Vec<PoolKey>) -> Self {
+        Model { settings, clients: vec![0; keys.len()], keys, ..Model::default() }
     }
 
     pub(crate) fn idle_of(&self, at: At) -> impl Iterator<Item = (&ConnectionToken, &Known)> {
@@ -115,39 +108,44 @@ impl Model {
         self.usual_size(key) + reserve
     }
 
-    /// The keys that share a limit with this one, and the limit.
-    fn shared(&self, key: usize) -> [(u32, Vec<usize>); 2] {
-        let all = 0..self.keys.len();
-        let database = all.clone().filter(|other| self.keys[*other].database() == self.keys[key].database());
-        let user = all.filter(|other| self.keys[*other].user() == self.keys[key].user());
+    /// The limits of this key, with the number of what they count.
+    fn limits(&self, (server, key): At) -> [(u32, u32, u32); 2] {
+        let sum = |sums: &Sums, is_same: &dyn Fn(&PoolKey) -> bool| -> u32 {
+            let keys = self.keys.iter().zip(sums[server.index()]);
+            keys.filter(|(other, _)| is_same(other)).map(|(_, sum)| sum).sum()
+        };
+        let same_database = |other: &PoolKey| other.database() == self.keys[key].database();
+        let same_user = |other: &PoolKey| other.user() == self.keys[key].user();
         [
-            (self.settings.max_db_connections, database.collect()),
-            (self.settings.max_user_connections, user.collect()),
+            (
+                self.settings.max_db_connections,
+                sum(&self.totals, &same_database),
+                sum(&self.idle, &same_database),
+            ),
+            (self.settings.max_user_connections, sum(&self.totals, &same_user), sum(&self.idle, &same_user)),
         ]
     }
 
     /// Looks again at what there is.
     pub(crate) fn sum_up(&mut self) {
-        let mut sums = Sums { total: self.places.clone(), ..Sums::default() };
-        for known in self.connections.values() {
-            *sums.total.entry(known.at).or_default() += 1;
-            if let Where::Idle(_) = known.place {
-                *sums.idle.entry(known.at).or_default() += 1;
-            }
+        (self.totals, self.idle) = Default::default();
+        for ((server, key), places) in &self.places {
+            self.totals[server.index()][*key] += places;
         }
-        self.sums = sums;
+        for known in self.connections.values() {
+            let (server, key) = known.at;
+            self.totals[server.index()][key] += 1;
+            self.idle[server.index()][key] += u32::from(matches!(known.place, Where::Idle(_)));
+        }
     }
 
     /// Whether there was room for a client of this key on this server at the last look; `size` is what its pool may have.
     pub(crate) fn has_room(&self, (server, key): At, size: u32) -> bool {
-        if self.sums.total((server, key)) >= size {
-            return false;
-        }
-        self.shared(key).iter().all(|(limit, keys)| {
-            let total: u32 = keys.iter().map(|other| self.sums.total((server, *other))).sum();
-            let is_idle = keys.iter().any(|other| self.sums.idle((server, *other)) > 0);
-            *limit == 0 || total < *limit || is_idle
-        })
+        self.totals[server.index()][key] < size
+            && self
+                .limits((server, key))
+                .iter()
+                .all(|(limit, total, idle)| *limit == 0 || total < limit || *idle > 0)
     }
 
     pub(crate) fn got(&mut self, given: &Given, at: At, now: Instant) {
@@ -222,11 +220,7 @@ impl Model {
             CloseReason::Lifetime => !lifetime.is_zero() && now - known.opened >= lifetime * 9 / 10,
             CloseReason::PoolSize => self.total(known.at) > self.most(known.at.1),
             CloseReason::Limit => {
-                let over = |(limit, keys): &(u32, Vec<usize>)| {
-                    let total: u32 = keys.iter().map(|key| self.total((known.at.0, *key))).sum();
-                    *limit > 0 && total > *limit
-                };
-                self.shared(known.at.1).iter().any(over)
+                self.limits(known.at).iter().any(|(limit, total, _)| *limit > 0 && total > limit)
             }
             // Its place was for one whose turn it was.
             CloseReason::Evicted => self.waits.values().any(|waits| waits.granted.is_none()),
@@ -239,46 +233,52 @@ impl Model {
         known.retired || (!lifetime.is_zero() && now - known.opened >= lifetime)
     }
 
+    /// What is counted against a limit.
+    fn counted(&self, at: At) -> [(Limit, u32, u32); 3] {
+        let (key, none) = (&self.keys[at.1], u32::MAX);
+        let [database, user] =
+            self.limits(at).map(|(limit, total, _)| (total, if limit == 0 { none } else { limit }));
+        [
+            (Limit::Pool(at.1), self.totals[at.0.index()][at.1], self.most(at.1)),
+            (Limit::Database(key.database() == DATABASES[0]), database.0, database.1),
+            (Limit::User(key.user() == USERS[0]), user.0, user.1),
+        ]
+    }
+
+    fn everywhere(&self) -> impl Iterator<Item = At> + use<> {
+        let keys = self.keys.len();
+        SERVERS.into_iter().flat_map(move |server| (0..keys).map(move |key| (server, key)))
+    }
+
     /// No limit is exceeded; where a reload has left too much, it becomes less.
-    pub(crate) fn check_limits(&mut self, servers: &[ServerId]) {
-        let mut over = HashMap::new();
-        let mut check = |limit: Limit, server: ServerId, total: u32, most: u32| {
-            if total > most {
-                let place = (limit, u64::from(server.0));
-                let before = self.over.get(&place).copied();
-                assert!(before.is_some_and(|before| total <= before), "{place:?}: {total} > {most}");
-                over.insert(place, total);
-            }
-        };
-        for server in servers {
-            for key in 0..self.keys.len() {
-                check(Limit::Pool(key), *server, self.sums.total((*server, key)), self.most(key));
-                for ((limit, keys), is_user) in self.shared(key).into_iter().zip([false, true]) {
-                    let total = keys.iter().map(|other| self.sums.total((*server, *other))).sum();
-                    let group = match is_user {
-                        false => Limit::Database(Self::name(DATABASES, self.keys[key].database())),
-                        true => Limit::User(Self::name(USERS, self.keys[key].user())),
-                    };
-                    check(group, *server, total, if limit == 0 { u32::MAX } else { limit });
-                }
+    pub(crate) fn check_limits(&mut self) {
+        let mut over = BTreeMap::new();
+        for at in self.everywhere() {
+            for (limit, total, most) in self.counted(at).into_iter().filter(|(_, total, most)| total > most) {
+                let before = self.over.get(&(limit, at.0));
+                assert!(before.is_some_and(|before| total <= *before), "{limit:?} {at:?}: {total} > {most}");
+                over.insert((limit, at.0), total);
             }
         }
         self.over = over;
     }
 
+    /// After a reload: where there is too much, nothing is idle.
+    pub(crate) fn check_shrunk(&self) {
+        for at in self.everywhere() {
+            let (total, idle) = (self.totals[at.0.index()][at.1], self.idle[at.0.index()][at.1]);
+            assert!(total <= self.most(at.1) || idle == 0, "{at:?}: {total}, {idle} idle");
+            for (limit, total, idle) in self.limits(at) {
+                assert!(limit == 0 || total <= limit || idle == 0, "{at:?}: {total} > {limit}, {idle} idle");
+            }
+        }
+    }
+
     /// Before a reload: what there is may be too much by its end.
-    pub(crate) fn may_be_over(&mut self, servers: &[ServerId]) {
-        for server in servers {
-            for key in 0..self.keys.len() {
-                let place = u64::from(server.0);
-                self.over.insert((Limit::Pool(key), place), self.total((*server, key)));
-                let [database, user] = self
-                    .shared(key)
-                    .map(|(_, keys)| keys.iter().map(|other| self.total((*server, *other))).sum());
-                let name = Self::name(DATABASES, self.keys[key].database());
-                self.over.insert((Limit::Database(name), place), database);
-                let name = Self::name(USERS, self.keys[key].user());
-                self.over.insert((Limit::User(name), place), user);
+    pub(crate) fn may_be_over(&mut self) {
+        for at in self.everywhere() {
+            for (limit, total, _) in self.counted(at) {
+                self.over.insert((limit, at.0), total);
             }
         }
     }
@@ -291,7 +291,7 @@ impl Model {
             let size = if may_use_reserve { self.most(waits.key) } else { self.usual_size(waits.key) };
             for server in &waits.candidates {
                 let at = (*server, waits.key);
-                assert!(self.sums.idle(at) == 0, "{ticket:?} {waits:?} waits beside an idle one");
+                assert!(self.idle[at.0.index()][at.1] == 0, "{ticket:?} {waits:?} waits beside an idle one");
                 assert!(!self.has_room(at, size), "{ticket:?} {waits:?} waits beside room");
             }
         }

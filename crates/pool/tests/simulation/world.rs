@@ -10,10 +10,9 @@ use trunkline_pool::{
 };
 use trunkline_topology::ServerId;
 
-use crate::model::{At, DATABASES, Model, USERS, Waits, Where, fits};
+use crate::model::{At, DATABASES, Model, SERVERS, USERS, Waits, Where, fits};
 
 const CLIENTS: usize = 12;
-pub(crate) const SERVERS: [ServerId; 3] = [ServerId(0), ServerId(1), ServerId(1 << 16 | 2)];
 
 /// A connection that is being opened.
 #[derive(Debug)]
@@ -64,6 +63,9 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) fills: Vec<(Opening, usize)>,
     pub(crate) seen: Seen,
+    /// How many of the servers this schedule has.
+    servers: usize,
+    /// Names given.
     opened: u32,
 }
 
@@ -79,11 +81,15 @@ impl World {
         }
         // The same digest, and still another one.
         keys.push(PoolKey::new(DATABASES[0], USERS[0], 1, b"other"));
+        rng.shuffle(&mut keys);
+        keys.truncate(rng.usize(1..=keys.len()));
+        let servers = rng.usize(1..=SERVERS.len());
         World {
             rng,
             now: Instant::now(),
             pools: Pools::new(settings.clone()),
-            model: Model { settings, clients: vec![0; keys.len()], keys, ..Model::default() },
+            model: Model::new(settings, keys),
+            servers,
             clients: (0..CLIENTS).map(|_| Client::Away).collect(),
             fills: Vec::new(),
             seen: Seen::default(),
@@ -105,7 +111,7 @@ impl World {
             assert!(next.is_none_or(|at| at > self.now), "due again at once");
         }
         self.model.sum_up();
-        self.model.check_limits(&SERVERS);
+        self.model.check_limits();
         self.model.check_waits(self.now);
         self.model.check_counts(self.pools.counts(self.now), self.now);
     }
@@ -156,7 +162,9 @@ impl World {
             let timeout = settings.server_idle_timeout;
             assert!(
                 timeout.is_zero() || !is_spare || self.now - since < timeout,
-                "{known:?} is idle too long"
+                "{known:?} is idle too long, one of {} {settings:?} {:?}",
+                self.model.total(known.at),
+                self.now
             );
         }
     }
@@ -172,7 +180,7 @@ impl World {
     }
 
     pub(crate) fn candidates(&mut self) -> Vec<ServerId> {
-        let mut servers = SERVERS.to_vec();
+        let mut servers = SERVERS[..self.servers].to_vec();
         self.rng.shuffle(&mut servers);
         let count = self.rng.usize(0..=12).min(servers.len());
         servers.truncate(count);
@@ -251,10 +259,14 @@ impl World {
         assert!(costs.iter().all(|(_, other)| own.1 <= *other), "not the best one: {costs:?}");
     }
 
-    pub(crate) fn opened(&mut self, opening: Opening, key: usize) -> ConnectionToken {
+    /// A name that no connection has had.
+    pub(crate) fn token(&mut self) -> ConnectionToken {
         self.opened += 1;
-        let worker = self.rng.u16(0..2);
-        let token = ConnectionToken { worker, slot: self.opened % 7, generation: self.opened };
+        ConnectionToken { worker: self.rng.u16(0..2), slot: self.opened % 7, generation: self.opened }
+    }
+
+    pub(crate) fn opened(&mut self, opening: Opening, key: usize) -> ConnectionToken {
+        let token = self.token();
         let at = (opening.place.server(), key);
         let effects = self.pools.opened(opening.place, token, self.now);
         self.model.give_place(at);
@@ -327,13 +339,15 @@ pub(crate) fn settings(rng: &mut Rng) -> PoolSettings {
     let (server_idle_timeout, server_lifetime, server_check_delay) = (seconds(9), seconds(30), seconds(5));
     let batch =
         PoolOverride { user: Some(USERS[1].to_owned()), pool_size: Some(1), ..PoolOverride::default() };
+    // Without any as often as with them.
+    let limits = if rng.bool() { [0, 0] } else { [rng.u32(0..=4), rng.u32(0..=4)] };
     PoolSettings {
         pool_size: rng.u32(1..=3),
         min_pool_size: rng.u32(0..=2),
         reserve_pool_size: rng.u32(0..=2),
         reserve_pool_timeout,
-        max_db_connections: rng.u32(0..=4),
-        max_user_connections: rng.u32(0..=4),
+        max_db_connections: limits[0],
+        max_user_connections: limits[1],
         query_wait_timeout,
         server_idle_timeout,
         server_lifetime,

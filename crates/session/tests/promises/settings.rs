@@ -1,5 +1,7 @@
 //! Settings are laid on another server by the values the server reports, and as they were sent.
 
+use std::sync::Arc;
+
 use trunkline_session::{ConnectionState, LossPlan, PinReason, diff};
 
 use crate::talk::*;
