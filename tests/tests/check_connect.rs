@@ -18,6 +18,19 @@ fn check_as(user: &str, primary: &Server, replica: &Server, more: &[&str]) -> (i
     (output.status.code().unwrap(), format!("{text}{}", String::from_utf8_lossy(&output.stderr)))
 }
 
+/// The same with `variables` in its environment.
+fn check_with(variables: &[(&str, &str)], primary: &Server, replica: &Server) -> (i32, String) {
+    let at = |server: &Server| format!("{}=127.0.0.1:{}", server.name(), server.port());
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(binary());
+    command.args(["check", "--connect", "--primary", &at(primary), "--replica", &at(replica)]);
+    command.args(["--monitor", "user=trunkline_monitor dbname=appdb"]).current_dir(directory.path());
+    command.env("TRUNKLINE__MONITOR__PASSWORD", MONITOR_PASSWORD).envs(variables.iter().copied());
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    (output.status.code().unwrap(), format!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
 fn check(primary: &Server, replica: &Server, more: &[&str]) -> (i32, String) {
     check_as("trunkline_monitor", primary, replica, more)
 }
@@ -54,4 +67,20 @@ fn the_servers_are_asked_and_what_is_wrong_is_said_with_what_mends_it() {
     let (status, text) = check(primary, replica, &[]);
     assert_eq!(status, 1, "{text}");
     assert!(text.contains("connection refused\n  HINT: Start PostgreSQL there"), "{text}");
+}
+
+#[test]
+fn pools_that_a_server_has_no_room_for_are_warned_of() {
+    let cluster = own_cluster(1);
+    let (primary, replica) = (&cluster.primary, &cluster.replicas[0]);
+    let pool = [("TRUNKLINE__POOL__POOL_MODE", "transaction"), ("TRUNKLINE__POOL__POOL_SIZE", "90000")];
+    let (status, text) = check_with(&pool, primary, replica);
+    assert_eq!(status, 0, "a warning is no fault: {text}");
+    for server in [primary, replica] {
+        let at = format!("warning: server {} (127.0.0.1:{}): ", server.name(), server.port());
+        assert!(text.contains(&at), "{text}");
+    }
+    assert!(text.contains("one pool may have 90000 connections there, and it lets "), "{text}");
+    let (status, text) = check_with(&pool[..1], primary, replica);
+    assert_eq!((status, text.contains("warning: server")), (0, false), "{text}");
 }

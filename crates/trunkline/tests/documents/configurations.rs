@@ -44,3 +44,15 @@ fn each_configuration_for_discovery_is_valid_and_all_kinds_have_one() {
         assert!(kinds.contains(&kind), "{kind} is not in {kinds:?}");
     }
 }
+
+#[test]
+fn each_configuration_for_pooling_is_valid_and_pools() {
+    let text = Repository::open().read("docs/pooling.md");
+    let blocks = blocks(&text, "toml");
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let checked = check(&block).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(checked.proxy.is_pooling(), "{block}");
+        assert!(checked.warnings.to_string().find("pool").is_none(), "{}", checked.warnings);
+    }
+}

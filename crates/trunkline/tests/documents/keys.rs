@@ -1,6 +1,6 @@
 //! Keys of the configuration as documents write them: `[health] max_lag`, `health.max_lag`, `TRUNKLINE__HEALTH__MAX_LAG`.
 
-use trunkline::config::keys::{LISTENER_KEYS, SECTIONS, SERVER_KEYS, SOURCE_KEYS};
+use trunkline::config::keys::{LISTENER_KEYS, OVERRIDE_KEYS, SECTIONS, SERVER_KEYS, SOURCE_KEYS};
 
 /// Stands for every variable.
 const ANY_VARIABLE: &str = "TRUNKLINE__SECTION__KEY";
@@ -26,6 +26,7 @@ fn keys_of(section: &str) -> Option<Vec<&'static str>> {
     match section {
         "server" => Some(SERVER_KEYS.iter().map(|key| key.name).collect()),
         "discovery.source" => Some(SOURCE_KEYS.iter().map(|key| key.name).collect()),
+        "pool.override" => Some(OVERRIDE_KEYS.iter().map(|key| key.name).collect()),
         "listener" => Some(LISTENER_KEYS.iter().map(|key| key.name).collect()),
         _ => {
             let section = SECTIONS.iter().find(|known| known.name == section)?;
@@ -74,6 +75,7 @@ fn is_variable(path: &str) -> bool {
     match path.split('.').collect::<Vec<_>>()[..] {
         [entries @ ("server" | "listener"), _name, key] => is_key(entries, key),
         ["discovery", "source", _name, key] => is_key("discovery.source", key),
+        ["pool", "override", _name, key] => is_key("pool.override", key),
         _ => path.rsplit_once('.').is_some_and(|(section, key)| is_key(section, key)),
     }
 }

@@ -35,7 +35,6 @@ const NOT_NEEDED: &[&str] = &[
     "server_fast_close",
     "log_pooler_errors",
     "log_stats",
-    "max_prepared_statements",
     "ignore_startup_parameters",
     "track_extra_parameters",
     "max_packet_size",
@@ -44,21 +43,13 @@ const NOT_NEEDED: &[&str] = &[
 /// What to do about a key, by its name.
 const ADVICE: &[(&str, &str)] = &[
     ("pool_mode", POOL),
-    ("default_pool_size", POOL_SIZE),
-    ("min_pool_size", POOL_SIZE),
-    ("reserve_pool_size", POOL_SIZE),
-    ("reserve_pool_timeout", POOL_SIZE),
-    ("max_db_connections", POOL_SIZE),
+    ("server_reset_query", NO_RESET),
+    ("server_reset_query_always", NO_RESET),
+    ("server_check_query", "a server connection is checked with an empty query"),
     (
-        "max_user_connections",
-        "server connections are as many as sessions: bound those with [limits] connections_per_user_max",
+        "server_lifetime",
+        "0 = each server connection is used once there; here it means that none is closed for its age",
     ),
-    ("server_reset_query", NO_REUSE),
-    ("server_reset_query_always", NO_REUSE),
-    ("server_check_delay", NO_REUSE),
-    ("server_check_query", "the health probes ask every tick, on connections of their own"),
-    ("server_lifetime", NO_REUSE),
-    ("server_idle_timeout", NO_REUSE),
     ("server_login_retry", "a server that refuses is asked again by the health probes, every tick"),
     ("query_timeout", "no equal: set statement_timeout, with ALTER ROLE or ALTER DATABASE"),
     (
@@ -68,7 +59,6 @@ const ADVICE: &[(&str, &str)] = &[
     ("cancel_wait_timeout", "a cancel is sent at once"),
     ("client_login_timeout", "0 = no limit there; here there is always one, [timeouts] login"),
     ("server_connect_timeout", "0 = no limit there; here there is always one, [timeouts] connect"),
-    ("query_wait_timeout", "0 = no limit there; here there is always one, [timeouts] acquire"),
     (
         "admin_users",
         "`trunkline status`, `drain`, `maint` and their kin use the admin socket, which its owner alone may open",
@@ -101,17 +91,13 @@ const ADVICE: &[(&str, &str)] = &[
     ),
 ];
 
-const POOL: &str = "session is what Trunkline does: a session has a server connection of its own from its login to its end. With \
-                    transaction or statement there were fewer connections than clients: keep PgBouncer between the clients and \
-                    Trunkline, or raise max_connections of the servers";
-const POOL_SIZE: &str = "no pool: each session has a server connection of its own, up to max_connections of the servers; [limits] \
-                         bounds the sessions";
-const NO_REUSE: &str = "a server connection ends with its session: nothing is left to reset or to keep";
+const POOL: &str = "there is session and transaction: transaction keeps the server connection for all statements of a transaction, \
+                    which statement did not allow";
+const NO_RESET: &str = "not needed: a server connection is brought to the state of its next client, by DISCARD ALL where it must be";
 
 /// What to say of a key that is not carried over, if anything.
 pub(super) fn of(entry: &IniEntry) -> Option<String> {
-    let is_as_here = (entry.key.as_str(), entry.value.as_str()) == ("pool_mode", "session");
-    if is_as_here || NOT_NEEDED.contains(&entry.key.as_str()) {
+    if NOT_NEEDED.contains(&entry.key.as_str()) {
         return None;
     }
     let advice = ADVICE.iter().find(|(key, _)| *key == entry.key).map(|(_, advice)| *advice);
@@ -125,7 +111,7 @@ pub(super) fn of(entry: &IniEntry) -> Option<String> {
 pub(super) fn of_section(section: &str, entry: &IniEntry) -> String {
     let advice = match section {
         "users" => {
-            "users have no keys of their own here: [limits] connections_per_user_max is for all of them"
+            "pool_mode and pool_size of a user belong in a [[pool.override]] with its name; [limits] connections_per_user_max and [pool] max_user_connections are for all users"
         }
         _ => "instances do not know each other here",
     };

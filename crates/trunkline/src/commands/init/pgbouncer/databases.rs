@@ -80,9 +80,12 @@ fn without_equal(entry: &IniEntry, (key, value): (&str, &str)) -> Option<String>
         "auth_user" | "auth_query" | "auth_dbname" => say(format!(
             "{key}: stored secrets are read by the monitoring role, in [monitor] dbname; see the SQL below"
         )),
-        "pool_size" | "min_pool_size" | "reserve_pool_size" | "reserve_pool" | "max_db_connections"
-        | "max_db_client_connections" | "server_lifetime" | "pool_mode" => say(format!(
-            "{key}={value}: a session has a server connection of its own; bound them with [limits] and max_connections of the servers"
+        "pool_size" | "pool_mode" => say(format!(
+            "{key}={value}: write a [[pool.override]] with its database and this key"
+        )),
+        "min_pool_size" | "reserve_pool_size" | "reserve_pool" | "max_db_connections"
+        | "max_db_client_connections" | "server_lifetime" => say(format!(
+            "{key}={value}: no equal for one database; the keys of [pool] and [limits] are for all of them"
         )),
         "connect_query" => say(
             "connect_query: nothing is run at a connect; ALTER ROLE ... SET or ALTER DATABASE ... SET does it".to_owned(),

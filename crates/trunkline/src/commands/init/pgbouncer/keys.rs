@@ -27,10 +27,26 @@ const TIMES: &[(&str, &str, &str)] = &[
 ];
 
 /// Equal keys of time that are never 0 here.
-const LIMITED_TIMES: &[(&str, &str, &str)] = &[
-    ("client_login_timeout", "timeouts", "login"),
-    ("server_connect_timeout", "timeouts", "connect"),
-    ("query_wait_timeout", "timeouts", "acquire"),
+const LIMITED_TIMES: &[(&str, &str, &str)] =
+    &[("client_login_timeout", "timeouts", "login"), ("server_connect_timeout", "timeouts", "connect")];
+
+/// Equal keys of time whose default is not 0 here.
+const POOL_TIMES: &[(&str, &str, &str)] = &[
+    ("reserve_pool_timeout", "pool", "reserve_pool_timeout"),
+    ("server_idle_timeout", "pool", "server_idle_timeout"),
+    ("server_check_delay", "pool", "server_check_delay"),
+];
+
+/// Equal numbers: PgBouncer's, and ours. 0 is the default with both, or means something else there.
+const NUMBERS: &[(&str, &str, &str)] = &[
+    ("max_client_conn", "limits", "connections_max"),
+    ("max_user_client_connections", "limits", "connections_per_user_max"),
+    ("default_pool_size", "pool", "pool_size"),
+    ("min_pool_size", "pool", "min_pool_size"),
+    ("reserve_pool_size", "pool", "reserve_pool_size"),
+    ("max_db_connections", "pool", "max_db_connections"),
+    ("max_user_connections", "pool", "max_user_connections"),
+    ("max_prepared_statements", "pool", "max_prepared_statements"),
 ];
 
 /// Equal switches.
@@ -60,12 +76,27 @@ pub(super) fn carry(entry: &IniEntry, draft: &mut Draft) -> bool {
             Some(0.0) | None => return false,
             Some(_) => draft.key(section, name, format!("{value}s"), note),
         }
+    } else if let Some((section, name)) = equal(POOL_TIMES) {
+        match seconds(value) {
+            Some(_) => draft.key(section, name, format!("{value}s"), note),
+            None => return false,
+        }
+    } else if let Some((section, name)) = equal(NUMBERS) {
+        return number(draft, (section, name), value, note);
     } else if let Some((section, name)) = equal(SWITCHES) {
         draft.key(section, name, if is_on(value) { "on" } else { "off" }, note);
     } else {
         return match key {
-            "max_client_conn" => number(draft, "connections_max", value, note),
-            "max_user_client_connections" => number(draft, "connections_per_user_max", value, note),
+            "pool_mode" => pool_mode(value, note, draft),
+            "query_wait_timeout" => query_wait_timeout(value, note, draft),
+            // 0 means another thing there.
+            "server_lifetime" => match seconds(value) {
+                Some(0.0) | None => false,
+                Some(_) => {
+                    draft.key("pool", "server_lifetime", format!("{value}s"), note);
+                    true
+                }
+            },
             "auth_type" => auth_type(value, note, draft),
             "auth_query" => auth_query(value, note, draft),
             "client_tls_protocols" => protocols(
@@ -120,15 +151,43 @@ fn is_on(value: &str) -> bool {
     matches!(value.to_ascii_lowercase().as_str(), "1" | "on" | "yes" | "true" | "t" | "y")
 }
 
-fn number(draft: &mut Draft, name: &'static str, value: &str, note: String) -> bool {
+fn number(
+    draft: &mut Draft,
+    (section, name): (&'static str, &'static str),
+    value: &str,
+    note: String,
+) -> bool {
     match value.parse::<u32>() {
         Ok(0) => true,
         Ok(number) => {
-            draft.key("limits", name, i64::from(number), note);
+            draft.key(section, name, i64::from(number), note);
             true
         }
         Err(_) => false,
     }
+}
+
+fn pool_mode(value: &str, note: String, draft: &mut Draft) -> bool {
+    match value {
+        "transaction" => draft.key("pool", "pool_mode", "transaction", note),
+        "session" => {
+            let note =
+                format!("{note} In session mode it keeps server connections for the next client, too.");
+            draft.key("pool", "server_reuse", "on", note);
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// For a connection of the pool, and for a server at all.
+fn query_wait_timeout(value: &str, note: String, draft: &mut Draft) -> bool {
+    let Some(length) = seconds(value) else { return false };
+    draft.key("pool", "query_wait_timeout", format!("{value}s"), note.clone());
+    if length > 0.0 {
+        draft.key("timeouts", "acquire", format!("{value}s"), note);
+    }
+    true
 }
 
 fn auth_type(value: &str, note: String, draft: &mut Draft) -> bool {

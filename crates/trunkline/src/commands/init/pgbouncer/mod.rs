@@ -140,7 +140,10 @@ auth_type = scram-sha-256
 auth_query = SELECT usename, passwd FROM pg_shadow WHERE usename=$1
 pool_mode = transaction
 max_client_conn = 500
-default_pool_size = 20
+default_pool_size = 30
+min_pool_size = 0
+server_idle_timeout = 0
+server_lifetime = 0
 client_idle_timeout = 0
 idle_transaction_timeout = 60
 query_wait_timeout = 7.5
@@ -168,6 +171,10 @@ wonder = 1
             "client_method = \"scram-sha-256\"",
             "idle_in_transaction = \"60s\"",
             "acquire = \"7.5s\"",
+            "pool_mode = \"transaction\"",
+            "pool_size = 30",
+            "query_wait_timeout = \"7.5s\"",
+            "server_idle_timeout = \"0s\"",
             "disconnections = \"on\"",
             "sslmode = \"require\"",
         ] {
@@ -175,13 +182,26 @@ wonder = 1
         }
         assert_eq!(draft.servers.len(), 3, "each place once: {:?}", draft.servers);
         let unequal = draft.unequal.join("\n");
-        for said in
-            ["pool_mode = transaction (line 12)", "default_pool_size = 20", "user=reader", "wonder = 1"]
-        {
+        for said in [
+            "server_lifetime = 0 (line 17)",
+            "pool_size=20: write a [[pool.override]]",
+            "user=reader",
+            "wonder = 1",
+        ] {
             assert!(unequal.contains(said), "{said} is missing in\n{unequal}");
         }
         assert!(!unequal.contains("client_idle_timeout"), "0 is the default here: {unequal}");
         assert!(!text.contains("query = \"SELECT usename"), "pg_shadow is for superusers: {text}");
+    }
+
+    #[test]
+    fn modes_of_pools_are_carried_over_but_for_that_of_statements() {
+        let of = |mode: &str| of(&format!("[databases]\na = host=h\n[pgbouncer]\npool_mode = {mode}\n"));
+        let session = valid(&of("session"));
+        assert!(session.contains("server_reuse = \"on\""), "{session}");
+        let statement = of("statement");
+        assert!(!valid(&statement).contains("[pool]"));
+        assert!(statement.unequal[0].contains("there is session and transaction"), "{:?}", statement.unequal);
     }
 
     #[test]
