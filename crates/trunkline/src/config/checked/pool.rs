@@ -86,7 +86,7 @@ fn authentication(raw: &RawConfig, problems: &mut Problems, warnings: &mut Probl
         return;
     }
     let is_transaction = |mode: Option<PoolMode>| mode == Some(PoolMode::Transaction);
-    let of_all = is_transaction(Some(raw.proxy.pool.mode)).then(|| (Source::Default, "pool.pool_mode"));
+    let of_all = is_transaction(Some(raw.proxy.pool.mode)).then_some((Source::Default, "pool.pool_mode"));
     let of_listeners = raw.listeners.iter().filter(|listener| is_transaction(listener.options.pool_mode));
     let of_overrides = raw.pool.overrides.iter().filter(|entry| is_transaction(entry.rule.mode));
     let places = of_all
