@@ -14,8 +14,8 @@ pub const SESSIONS_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Questions about its sessions that wait for one worker.
 pub const SESSIONS_QUESTIONS_MAX: usize = 8;
 
-/// Pools that have label values of their own in `/metrics`, in the order of their names; the others of a server are
-/// summed under [`OTHER_POOLS`]. Names of users and databases come from clients: a series each is memory of Prometheus'.
+/// Databases with a user whose pools have label values of their own in `/metrics`, in the order of their names; all others
+/// are summed under [`OTHER_POOLS`]. Names come from clients: a series for each is memory of Prometheus'.
 pub const POOLS_NAMED_MAX: usize = 256;
 
 /// Database and user of the pools that have no label values of their own.

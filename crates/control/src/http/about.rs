@@ -167,15 +167,16 @@ pub(super) fn sources(metrics: &Metrics) -> Value {
     told.collect()
 }
 
-/// The pools, in the words of PgBouncer's SHOW POOLS; `None` while no session may share a server connection.
+/// The pools, in the words of PgBouncer's SHOW POOLS: the clients of a database and user, of no server, and their
+/// connections to each server. `None` while no session may share a server connection.
 pub(super) fn pools(metrics: &Metrics) -> Option<Value> {
-    let rows = metrics.pools().rows()?;
+    let rows = metrics.pools().now()?.rows;
     let listed = rows.iter().take(POOLS_LISTED_MAX).map(|row| {
         let PoolRow { server, database, user, counts } = row;
         json!({
             "database": &**database,
             "user": &**user,
-            "server": &**server,
+            "server": server.as_deref(),
             "cl_active": counts.cl_active,
             "cl_waiting": counts.cl_waiting,
             "sv_active": counts.sv_active,

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::*;
 use trunkline_pool::PoolCounts;
 use trunkline_telemetry::exposition::{LATENCY_BOUNDS, lint, testing};
-use trunkline_telemetry::metrics::{PoolRow, StatementPhase};
+use trunkline_telemetry::metrics::{PoolRow, PoolsNow, StatementPhase};
 use trunkline_topology::{ServerId, State};
 
 #[derive(Clone)]
@@ -229,9 +229,11 @@ async fn the_cluster_has_its_pools_while_there_may_be_any() {
         maxwait: Duration::from_millis(1500),
         ..PoolCounts::default()
     };
-    let row = PoolRow { server: "replica1".into(), database: "app".into(), user: "web".into(), counts };
+    let row = PoolRow { server: Some("replica1".into()), database: "app".into(), user: "web".into(), counts };
     let metrics = Metrics::new(1);
-    metrics.pools().read_by(move || Some(vec![row.clone(); POOLS_LISTED_MAX + 1]));
+    metrics.pools().read_by(move || {
+        Some(PoolsNow { rows: vec![row.clone(); POOLS_LISTED_MAX + 1], ..PoolsNow::default() })
+    });
     let pools = asked(metrics).await;
     assert_eq!(pools["all"], POOLS_LISTED_MAX + 1);
     let listed = pools["pools"].as_array().expect("a list");

@@ -7,10 +7,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use trunkline_health::Health;
-use trunkline_pool::{PoolCounts, PoolKey};
 use trunkline_routing::{Attached, Rules, TargetSessionAttrs};
 use trunkline_tls::fleet::FleetTls;
-use trunkline_topology::ServerId;
 
 use super::auth_choice::AuthChoice;
 use super::handle::WorkerHandle;
@@ -32,7 +30,7 @@ use trunkline_auth::failures::FailureGuard;
 use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::SecretStore;
 use trunkline_auth::session_passwords::SessionPasswords;
-use trunkline_telemetry::metrics::{Metrics, PoolRow};
+use trunkline_telemetry::metrics::{Metrics, PoolsNow};
 use trunkline_telemetry::sessions::SessionsQuery;
 use trunkline_telemetry::statement_log::StatementLog;
 
@@ -125,23 +123,10 @@ impl Shared {
     }
 
     /// The pools as they are now; `None` while no session may share a server connection.
-    pub(crate) fn pools(&self) -> Option<Vec<PoolRow>> {
+    pub(crate) fn pools(&self) -> Option<PoolsNow> {
         let listeners = self.listeners.load();
         let modes = listeners.iter().map(|listener| listener.settings.options.pool_mode);
-        is_pooling(&self.live().pool, modes).then(|| self.pool_rows())
-    }
-
-    fn pool_rows(&self) -> Vec<PoolRow> {
-        let snapshot = self.health.load();
-        let name = |id: Option<ServerId>| id.and_then(|id| snapshot.server(id)).map(|server| &*server.name);
-        let pools = self.pools.lock();
-        let row = |(server, key, counts): (Option<ServerId>, &PoolKey, PoolCounts)| PoolRow {
-            server: name(server).unwrap_or_default().into(),
-            database: key.database().into(),
-            user: key.user().into(),
-            counts,
-        };
-        pools.counts(Instant::now()).map(row).collect()
+        is_pooling(&self.live().pool, modes).then(|| self.pools.now(&self.health.load()))
     }
 
     pub(crate) fn is_draining(&self) -> bool {

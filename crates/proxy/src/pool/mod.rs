@@ -22,7 +22,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use dashmap::DashMap;
-use trunkline_pool::{Effects, Grant, PoolId, PoolSettings, Pools};
+use trunkline_pool::{Effects, Grant, PoolCounts, PoolId, PoolKey, PoolSettings, Pools};
+use trunkline_telemetry::metrics::{PoolRow, PoolsNow};
+use trunkline_topology::{ServerId, Snapshot};
 
 use self::mail::{PoolMail, PoolMailbox};
 
@@ -63,6 +65,22 @@ impl SharedPools {
         if let Some(mailbox) = self.mailboxes.get(usize::from(worker)) {
             mailbox.send(mail);
         }
+    }
+
+    /// What there is, for who looks. A server that is not in `snapshot` any more has no name, and is not shown.
+    pub(crate) fn now(&self, snapshot: &Snapshot) -> PoolsNow {
+        let pools = self.lock();
+        let row = |(server, key, counts): (Option<ServerId>, &PoolKey, PoolCounts)| {
+            let server = match server {
+                Some(server) => Some(Arc::clone(&snapshot.server(server)?.name)),
+                None => None,
+            };
+            Some(PoolRow { server, database: key.database().into(), user: key.user().into(), counts })
+        };
+        let rows: Vec<_> = pools.counts(Instant::now()).filter_map(row).collect();
+        let totals = pools.totals().clone();
+        drop(pools);
+        PoolsNow::new(rows, totals)
     }
 
     /// Puts other settings in force.

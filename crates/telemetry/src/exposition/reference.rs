@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use trunkline_pool::PoolCounts;
+use trunkline_pool::{PoolCounts, PoolTotals};
 use trunkline_topology::{Lag, Role, Snapshot};
 
 use super::{LATENCY_BOUNDS, render_health, render_prometheus, testing};
-use crate::metrics::{CertificateRow, Label as _, Metrics, PoolRow, SourceRow, TlsLeg};
+use crate::metrics::{CertificateRow, Label as _, Metrics, PoolRow, PoolsNow, SourceRow, TlsLeg};
 use crate::sessions::{Occupancy, Sessions, Usage};
 
 const HEADER: &str = "\
@@ -87,8 +87,10 @@ fn everything(snapshot: &Snapshot) -> String {
     metrics.certificates().publish(TlsLeg::ALL.iter().map(row).collect());
     metrics.sources().publish(vec![SourceRow { name: "pods".to_owned(), ..SourceRow::default() }]);
     let counts = PoolCounts::default();
-    let pool = PoolRow { server: "pg1".into(), database: "app".into(), user: "web".into(), counts };
-    metrics.pools().read_by(move || Some(vec![pool.clone()]));
+    let pool = PoolRow { server: Some("pg1".into()), database: "app".into(), user: "web".into(), counts };
+    metrics
+        .pools()
+        .read_by(move || Some(PoolsNow { rows: vec![pool.clone()], totals: PoolTotals::default() }));
     render_prometheus(&metrics, snapshot, Some(&sessions))
 }
 

@@ -25,7 +25,8 @@ pub use label::{
     ActivityLabel, CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause,
     MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause, TerminationCause,
 };
-pub use pools::{CheckoutResult, PoolCloseReason, PoolRow, PoolRows};
+pub(crate) use pools::add as add_counts;
+pub use pools::{CheckoutResult, PoolCloseReason, PoolReader, PoolRow, PoolsNow};
 pub use sources::{SourceMember, SourceRow, SourceRows};
 pub use statement::{StatementKind, StatementPhase};
 pub use thread::{ServerMetrics, ThreadMetrics};
@@ -40,7 +41,7 @@ pub struct Metrics {
     /// Shares of their weight that slow servers keep.
     speeds: Mutex<BTreeMap<ServerId, f32>>,
     sources: SourceRows,
-    pools: PoolRows,
+    pools: PoolReader,
 }
 
 impl Metrics {
@@ -54,7 +55,7 @@ impl Metrics {
             certificates: Certificates::default(),
             speeds: Mutex::default(),
             sources: SourceRows::default(),
-            pools: PoolRows::default(),
+            pools: PoolReader::default(),
         }
     }
 
@@ -104,7 +105,7 @@ impl Metrics {
 
     /// The pools of server connections.
     #[must_use]
-    pub fn pools(&self) -> &PoolRows {
+    pub fn pools(&self) -> &PoolReader {
         &self.pools
     }
 

@@ -1,21 +1,22 @@
 //! What is counted and shown of pools of server connections.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use trunkline_pool::PoolCounts;
+use trunkline_pool::{CloseReason, PoolCounts, PoolTotals};
 
 use super::label::{Label, labels};
 
 labels! {
-    /// How a client got a server connection for a session or a transaction, or did not.
+    /// What came of a client's wish for a server connection.
     CheckoutResult {
-        /// One that was open and idle.
+        /// It got one that was open, at once or after it had waited.
         Reused = "reused",
-        /// One that was opened for it at once.
+        /// One was opened.
         Opened = "opened",
-        /// One that it had to wait for.
+        /// It had to wait.
         Waited = "waited",
-        /// None within `query_wait_timeout`, or too many waited already.
+        /// It got none within `query_wait_timeout`, or too many waited already.
         Timeout = "timeout",
     }
 }
@@ -50,11 +51,26 @@ labels! {
     }
 }
 
-/// One pool, as it is now.
+impl PoolCloseReason {
+    /// The reason of the pools themselves; `None` where they were told of the end, by who knows why and counts it.
+    #[must_use]
+    pub fn of(reason: CloseReason) -> Option<Self> {
+        match reason {
+            CloseReason::IdleTimeout => Some(PoolCloseReason::IdleTimeout),
+            CloseReason::Lifetime => Some(PoolCloseReason::Lifetime),
+            CloseReason::Retired => Some(PoolCloseReason::Ineligible),
+            CloseReason::PoolSize | CloseReason::Limit => Some(PoolCloseReason::Surplus),
+            CloseReason::Evicted => Some(PoolCloseReason::Evicted),
+            CloseReason::Ended | CloseReason::Unknown => None,
+        }
+    }
+}
+
+/// The clients of a database and user, or their connections to one server, as they are now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolRow {
-    /// The name of the server.
-    pub server: Arc<str>,
+    /// The name of the server; `None` for the clients, which wait for whichever server serves them first.
+    pub server: Option<Arc<str>>,
     /// The database that its connections are to.
     pub database: Arc<str>,
     /// The role that they are logged in as.
@@ -63,35 +79,66 @@ pub struct PoolRow {
     pub counts: PoolCounts,
 }
 
-/// Reads the pools as they are now; `None` while no session may share a server connection.
-type ReadPools = Box<dyn Fn() -> Option<Vec<PoolRow>> + Send + Sync>;
+/// The pools, as they are now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolsNow {
+    /// Those of one database and user together, the clients first.
+    pub rows: Vec<PoolRow>,
+    /// What the pools have counted since the start.
+    pub totals: PoolTotals,
+}
 
-/// The pools, read when somebody looks.
-#[derive(Default)]
-pub struct PoolRows(OnceLock<ReadPools>);
-
-impl PoolRows {
-    /// Has the rows read by `read`, from now on; the first to say so counts.
-    pub fn read_by(&self, read: impl Fn() -> Option<Vec<PoolRow>> + Send + Sync + 'static) {
-        let _is_first = self.0.set(Box::new(read));
-    }
-
-    /// All pools, those of one database and user together; `None` while no session may share a server connection.
+impl PoolsNow {
+    /// From rows in any order. Those of one name are summed: they differ in what is not shown, such as startup parameters.
     #[must_use]
-    pub fn rows(&self) -> Option<Vec<PoolRow>> {
-        let mut rows = self.0.get()?()?;
-        rows.sort_by(|left, right| {
-            let name = |row: &PoolRow| [&row.database, &row.user, &row.server].map(Arc::clone);
-            name(left).cmp(&name(right))
-        });
-        Some(rows)
+    pub fn new(rows: impl IntoIterator<Item = PoolRow>, totals: PoolTotals) -> Self {
+        let mut sums: BTreeMap<(Arc<str>, Arc<str>, Option<Arc<str>>), PoolCounts> = BTreeMap::new();
+        for PoolRow { server, database, user, counts } in rows {
+            add(sums.entry((database, user, server)).or_default(), &counts);
+        }
+        let row = |((database, user, server), counts)| PoolRow { server, database, user, counts };
+        PoolsNow { rows: sums.into_iter().map(row).collect(), totals }
     }
 }
 
-impl std::fmt::Debug for PoolRows {
+/// Adds what one pool has to what others have.
+pub(crate) fn add(sum: &mut PoolCounts, counts: &PoolCounts) {
+    let PoolCounts { cl_active, cl_waiting, sv_active, sv_idle, sv_used, sv_tested, sv_login, maxwait } =
+        counts;
+    sum.cl_active += cl_active;
+    sum.cl_waiting += cl_waiting;
+    sum.sv_active += sv_active;
+    sum.sv_idle += sv_idle;
+    sum.sv_used += sv_used;
+    sum.sv_tested += sv_tested;
+    sum.sv_login += sv_login;
+    sum.maxwait = sum.maxwait.max(*maxwait);
+}
+
+/// Reads the pools as they are now; `None` while no session may share a server connection.
+type ReadPools = Box<dyn Fn() -> Option<PoolsNow> + Send + Sync>;
+
+/// The pools, read when somebody looks.
+#[derive(Default)]
+pub struct PoolReader(OnceLock<ReadPools>);
+
+impl PoolReader {
+    /// Has the pools read by `read`, from now on; the first to say so counts.
+    pub fn read_by(&self, read: impl Fn() -> Option<PoolsNow> + Send + Sync + 'static) {
+        let _is_first = self.0.set(Box::new(read));
+    }
+
+    /// All pools; `None` while no session may share a server connection.
+    #[must_use]
+    pub fn now(&self) -> Option<PoolsNow> {
+        self.0.get()?()
+    }
+}
+
+impl std::fmt::Debug for PoolReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = if self.0.get().is_some() { "read" } else { "none" };
-        f.debug_tuple("PoolRows").field(&state).finish()
+        f.debug_tuple("PoolReader").field(&state).finish()
     }
 }
 
@@ -99,29 +146,32 @@ impl std::fmt::Debug for PoolRows {
 mod tests {
     use super::*;
 
-    fn row(server: &str, database: &str, user: &str) -> PoolRow {
-        let counts = PoolCounts::default();
-        PoolRow { server: server.into(), database: database.into(), user: user.into(), counts }
+    fn row(server: Option<&str>, database: &str, user: &str) -> PoolRow {
+        let counts = PoolCounts { sv_idle: 1, ..PoolCounts::default() };
+        PoolRow { server: server.map(Into::into), database: database.into(), user: user.into(), counts }
     }
 
     #[test]
-    fn no_rows_are_not_the_same_as_no_pooling() {
-        let rows = PoolRows::default();
-        assert_eq!(rows.rows(), None);
-        rows.read_by(|| Some(Vec::new()));
-        assert_eq!(rows.rows(), Some(Vec::new()));
-        rows.read_by(|| None);
-        assert_eq!(rows.rows(), Some(Vec::new()), "the first reader counts");
+    fn no_pools_are_not_the_same_as_no_pooling() {
+        let reader = PoolReader::default();
+        assert_eq!(reader.now(), None);
+        reader.read_by(|| Some(PoolsNow::default()));
+        assert_eq!(reader.now(), Some(PoolsNow::default()));
+        reader.read_by(|| None);
+        assert_eq!(reader.now(), Some(PoolsNow::default()), "the first reader counts");
     }
 
     #[test]
-    fn pools_of_one_database_and_user_are_together() {
-        let rows = PoolRows::default();
-        let (first, second) = (row("a", "app", "web"), row("b", "app", "web"));
-        let others = [row("a", "app", "batch"), row("a", "zoo", "batch")];
-        let [batch, zoo] = others.clone();
-        let unordered = vec![second.clone(), zoo.clone(), first.clone(), batch.clone()];
-        rows.read_by(move || Some(unordered.clone()));
-        assert_eq!(rows.rows(), Some(vec![batch, first, second, zoo]));
+    fn pools_of_one_database_and_user_are_together_and_those_of_one_name_are_one() {
+        let [batch, first, second, zoo] = [
+            row(Some("a"), "app", "batch"),
+            row(None, "app", "web"),
+            row(Some("b"), "app", "web"),
+            row(Some("a"), "zoo", "batch"),
+        ];
+        let unordered = [&second, &zoo, &first, &batch, &second].map(Clone::clone);
+        let pools = PoolsNow::new(unordered, PoolTotals::default());
+        let both = PoolCounts { sv_idle: 2, ..PoolCounts::default() };
+        assert_eq!(pools.rows, [batch, first, PoolRow { counts: both, ..second }, zoo]);
     }
 }

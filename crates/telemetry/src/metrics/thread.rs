@@ -11,7 +11,7 @@ use super::label::{
     CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
     MoveOutcome, MoveRefusal, RefusalReason, RepeatCause, TerminationCause,
 };
-use super::pools::{CheckoutResult, PoolCloseReason};
+use super::pools::PoolCloseReason;
 use super::statement::{StatementKind, StatementPhase};
 use super::tls::{HandshakeResult, TlsLeg};
 
@@ -40,9 +40,7 @@ pub struct ThreadMetrics {
     pub moves_ended: [CounterSet<MoveCause, { MoveCause::COUNT }>; MoveOutcome::COUNT],
     /// The same for requests that were sent again.
     pub repeats_ended: [CounterSet<RepeatCause, { RepeatCause::COUNT }>; MoveOutcome::COUNT],
-    /// Server connections that clients asked their pools for, by what came of it.
-    pub pool_checkouts: CounterSet<CheckoutResult, { CheckoutResult::COUNT }>,
-    /// Server connections of pools that were closed.
+    /// Server connections of pools that were closed for a reason that the pools do not know.
     pub pool_closed: CounterSet<PoolCloseReason, { PoolCloseReason::COUNT }>,
     /// How long requests waited for a server connection of their pool, those that did not wait left out.
     pub pool_waits: Box<Histogram>,
@@ -101,7 +99,6 @@ impl ThreadMetrics {
             speed_samples_dropped: Counter::new(),
             moves_ended: std::array::from_fn(|_| CounterSet::new()),
             repeats_ended: std::array::from_fn(|_| CounterSet::new()),
-            pool_checkouts: CounterSet::new(),
             pool_closed: CounterSet::new(),
             pool_waits: Box::default(),
             move_times: Box::default(),
