@@ -77,3 +77,22 @@ fn an_override_of_the_size_holds_for_its_user() {
     let _only = setup.open(batch, A);
     setup.wait(batch, &[A]);
 }
+
+#[test]
+fn a_longer_reserve_pool_timeout_holds_for_those_who_wait_already() {
+    let reserve = |seconds| PoolSettings {
+        reserve_pool_size: 1,
+        reserve_pool_timeout: Duration::from_secs(seconds),
+        ..settings(1)
+    };
+    let mut setup = Setup::new(reserve(3));
+    let key = setup.key("app", "web");
+    let held = setup.open(key, A);
+    let tickets: [_; 2] = std::array::from_fn(|_| setup.wait(key, &[A]));
+    setup.pass(3);
+    assert_eq!(granted(&setup.pools.due(setup.now).effects.grants), [(tickets[0], GrantKind::Open(A))]);
+    assert!(setup.pools.reconfigure(reserve(60)).is_empty());
+    assert!(setup.pools.closed(held).is_empty(), "what is left is the size, and the reserve is not due");
+    setup.pass(57);
+    assert_eq!(granted(&setup.pools.due(setup.now).effects.grants), [(tickets[1], GrantKind::Open(A))]);
+}

@@ -1,1 +1,0 @@
-//! What clients and servers may rely on.
