@@ -130,7 +130,6 @@ impl Pooled<'_> {
             worker: worker.number(),
             client,
         };
-        tracing::debug!(?ask, "TEMP ask");
         let asked = PoolStart::ask(self.seat.pools(), &worker.shelf, &ask);
         asked.map_err(|refusal| TakeError::NoServer(Refusal::Pool { why: refusal.to_string() }))
     }
@@ -337,7 +336,6 @@ impl Worker {
         let (pools, token) = (Arc::clone(member.pools()), member.token());
         let carried =
             CarriedState { fingerprint: state.fingerprint(), marks: marks(defaults, state.custom_marks()) };
-        tracing::debug!(?carried, "TEMP check in");
         server.state = state;
         server.stream.change_reader();
         let CheckIn { fate, effects } = pools.lock().check_in(token, carried, Instant::now());
