@@ -99,16 +99,35 @@ pub(crate) fn reading(from: &ConnectionState, to: Option<&Arc<Gucs>>) -> Reading
     if read_alike(from.settings.as_ref(), to) { ReadingRules::Same } else { ReadingRules::Other }
 }
 
-fn close_foreign(out: &mut Writer, there: &StatementSet, from: &ConnectionState, to: &SessionState) {
-    let reading = reading(from, to.settings.as_ref());
-    let foreign: Vec<&[u8]> = there
-        .matches(to.statements.as_deref(), reading)
-        .filter_map(|it| match it {
-            Match::Foreign(foreign) => Some(&*foreign.name),
-            Match::Usable(_) => None,
+/// Whether the messages of [`diff`] run something: that leaves the connection without an unnamed statement.
+pub(crate) fn drops_unnamed(from: &ConnectionState, to: &SessionState) -> bool {
+    !have_same_settings(from.settings.as_ref(), to.settings.as_ref())
+        || (from.sequences.is_some() && from.sequences != to.sequences)
+        || from.statements.as_deref().is_some_and(|there| {
+            !has_no_foreign(from, to) && drops_all(there, foreign(there, from, to).count())
         })
-        .collect();
-    if foreign.len() > 1 && foreign.len() == there.len() {
+}
+
+/// Whether so many foreign statements of these are dropped by one that drops all.
+fn drops_all(there: &StatementSet, foreign: usize) -> bool {
+    foreign > 1 && foreign == there.len()
+}
+
+fn foreign<'a>(
+    there: &'a StatementSet,
+    from: &ConnectionState,
+    to: &'a SessionState,
+) -> impl Iterator<Item = &'a [u8]> {
+    let reading = reading(from, to.settings.as_ref());
+    there.matches(to.statements.as_deref(), reading).filter_map(|it| match it {
+        Match::Foreign(foreign) => Some(&*foreign.name),
+        Match::Usable(_) => None,
+    })
+}
+
+fn close_foreign(out: &mut Writer, there: &StatementSet, from: &ConnectionState, to: &SessionState) {
+    let foreign: Vec<&[u8]> = foreign(there, from, to).collect();
+    if drops_all(there, foreign.len()) {
         return out.run(b"DEALLOCATE ALL");
     }
     foreign.into_iter().for_each(|name| out.close(name));

@@ -8,7 +8,7 @@ use trunkline_codec::backend::TransactionStatus;
 
 use super::Session;
 use crate::carried::connection::{ConnectionState, OwnLeft, Taint, UnnamedLeft};
-use crate::carried::diff::{SessionState, reading};
+use crate::carried::diff::{SessionState, drops_unnamed, reading};
 use crate::carried::mark::OwnMark;
 use crate::carried::prepared::{UnnamedKept, UnnamedThere};
 use crate::carried::residue::{ForeignUnnamed, Residue, SequenceUse};
@@ -191,11 +191,13 @@ impl Session {
     }
 
     fn take_over(&mut self, from: &ConnectionState) {
+        let is_dropped = from.unnamed != UnnamedLeft::None && drops_unnamed(from, &self.state());
+        let unnamed = if is_dropped { &UnnamedLeft::None } else { &from.unnamed };
         let marks = &mut self.carried.marks;
         let own = self.carried.parameters.shared().0;
         marks.set_login(if own.is_same(&from.login) { None } else { Some(&from.login) });
         let number = self.carried.followed.as_deref().and_then(|followed| followed.prepared.unnamed_number());
-        let is_own = match (&from.unnamed, number) {
+        let is_own = match (unnamed, number) {
             (UnnamedLeft::Of(mark), Some(number)) => marks.is_unnamed(mark, number),
             (UnnamedLeft::Of(_) | UnnamedLeft::None | UnnamedLeft::OfAnyone, _) => false,
         };
@@ -203,7 +205,7 @@ impl Session {
             && from.sequences.as_ref().is_some_and(|mark| marks.is_latest_use(mark));
         self.residue = Residue {
             sequences: if is_latest { SequenceUse::Possible } else { SequenceUse::None },
-            unnamed: match from.unnamed {
+            unnamed: match unnamed {
                 UnnamedLeft::Of(_) | UnnamedLeft::OfAnyone if !is_own => ForeignUnnamed::Present,
                 UnnamedLeft::Of(_) | UnnamedLeft::OfAnyone | UnnamedLeft::None => ForeignUnnamed::None,
             },

@@ -31,6 +31,8 @@ pub(super) struct Notes {
     unnamed: UnnamedUse,
     /// The unnamed statement was bound since it was prepared.
     is_unnamed_used: bool,
+    /// It or some portal was described since: the client may know its columns.
+    is_unnamed_told: bool,
     /// The server has refused to describe the unnamed statement.
     is_unnamed_refused: bool,
     /// Named statements that are described after their next use.
@@ -67,6 +69,7 @@ impl Notes {
             self.unnamed = UnnamedUse::Made;
             self.is_unnamed_refused = false;
             self.is_unnamed_used = false;
+            self.is_unnamed_told = false;
         } else {
             self.pending += 1;
         }
@@ -276,6 +279,11 @@ impl Prepared {
         self.is_pending(b"")
     }
 
+    /// Whether no answer can have told the client the columns of the unnamed statement.
+    pub(super) fn is_unnamed_untold(&self) -> bool {
+        !self.notes.is_unnamed_used || !self.notes.is_unnamed_told
+    }
+
     fn is_pending(&self, statement: &[u8]) -> bool {
         let is_it =
             |pending: &Pending| matches!(pending, Pending::Parse { name, .. } if **name == *statement);
@@ -285,6 +293,7 @@ impl Prepared {
     /// A Describe was sent. Whether its answer is to be noted.
     pub(crate) fn describe_sent(&mut self, body: &[u8]) -> bool {
         let Some(Describe { kind, name }) = describe_of(body) else { return false };
+        self.notes.is_unnamed_told |= kind == Target::Portal || name.is_empty();
         if kind == Target::Statement && self.has_other_path {
             self.analysed(name);
         }

@@ -65,7 +65,8 @@ pub(crate) enum Step {
 impl Prepared {
     /// Another server was taken: it has none of the statements.
     pub(crate) fn server_taken(&mut self) {
-        self.unnamed_lost();
+        let is_new = self.is_unnamed_new();
+        self.unnamed_lost(is_new);
         self.notes.server_taken();
         self.sets.moved();
         self.named.values_mut().for_each(|saved| saved.presence = Presence::Absent);
@@ -73,14 +74,14 @@ impl Prepared {
     }
 
     /// The server that is taken does not have the unnamed statement: it is forgotten where its client may know more of it
-    /// than is known here.
-    pub(super) fn unnamed_lost(&mut self) {
-        let is_new = self.is_unnamed_new();
+    /// than is known here; `is_new` tells that it does not.
+    pub(super) fn unnamed_lost(&mut self, is_new: bool) {
         if let Some(saved) = self.unnamed.take_if(|saved| !saved.shape.is_known() && !is_new) {
             self.forget(saved);
         }
         if let Some(saved) = &mut self.unnamed {
             saved.presence = Presence::Absent;
+            saved.is_used &= !is_new;
         }
     }
 

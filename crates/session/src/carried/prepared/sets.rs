@@ -139,7 +139,8 @@ impl Prepared {
         if is_own_there {
             self.put(b"", Presence::Present);
         } else if !is_unnamed_kept {
-            self.unnamed_lost();
+            let is_untold = self.is_unnamed_untold();
+            self.unnamed_lost(is_untold);
         }
         self.count_absent();
     }

@@ -167,7 +167,22 @@ fn an_unnamed_statement_of_another_session_is_not_found() {
     one.client(&series).server(&answers);
     let left = one.checks_in();
     assert!(other.checks_out(&left).is_empty());
-    other.needs(&[describe(""), sync()], &[close(""), flush()]).swallows(&[m('3')]);
+    // Nobody has told its client the columns: it is made anew.
+    let made = [parse("", "select 1"), describe(""), flush()];
+    other.needs(&run(""), &made).swallows(&[m('1'), takes(&[]), returns(&["a"])]);
+    other.client(&run("")).server(&ran());
+}
+
+#[test]
+fn an_unnamed_statement_whose_portal_was_described_is_gone_on_another_connection() {
+    let (mut one, mut other) = (Talk::new(), Talk::new());
+    let portal = message(b'D', b"P\0");
+    one.client(&[parse("", "select 1"), bind(""), portal, execute(), sync()]);
+    one.server(&[m('1'), m('2'), returns(&["a"]), complete("SELECT 1"), ready('I')]);
+    other.ran("select 1", &["SELECT 1"]);
+    let left = other.checks_in();
+    one.checks_out(&left);
+    one.client(&run("")).server(&[report('E', "ERROR", "26000"), ready('I')]);
 }
 
 #[test]
