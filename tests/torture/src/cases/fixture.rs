@@ -1,0 +1,70 @@
+//! What all scenarios find in schema `torture`: ways to reach `set_config` that no statement names.
+
+use crate::run::OTHER_ROLE;
+
+/// SQL that makes schema `torture` anew, one transaction each.
+#[must_use]
+pub fn fixture() -> Vec<String> {
+    let mut all = vec![
+        "DROP SCHEMA IF EXISTS torture CASCADE".to_owned(),
+        "CREATE SCHEMA torture; GRANT USAGE ON SCHEMA torture TO PUBLIC".to_owned(),
+    ];
+    all.extend(FUNCTIONS.iter().chain(DOORS).map(|&sql| sql.to_owned()));
+    all.push(format!(
+        "DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{OTHER_ROLE}') THEN \
+         EXECUTE 'GRANT ALL ON ALL TABLES IN SCHEMA torture TO {OTHER_ROLE}'; END IF; END $$"
+    ));
+    all
+}
+
+const FUNCTIONS: &[&str] = &[
+    "CREATE FUNCTION torture.set_it(n text, v text) RETURNS text LANGUAGE plpgsql AS \
+     $$ BEGIN RETURN set_config(n, v, false); END $$",
+    "CREATE FUNCTION torture.set_sql(n text, v text) RETURNS text LANGUAGE sql AS $$ SELECT set_config(n, v, false) $$",
+    "CREATE FUNCTION torture.set_dynamic(n text, v text) RETURNS void LANGUAGE plpgsql AS \
+     $$ BEGIN EXECUTE 'SE' || 'T ' || n || ' = ' || quote_literal(v); END $$",
+    "CREATE FUNCTION torture.set_deep(n text, v text) RETURNS text LANGUAGE sql AS $$ SELECT torture.set_it(n, v) $$",
+    "CREATE FUNCTION torture.set_immutable(n text, v text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS \
+     $$ BEGIN RETURN set_config(n, v, false); END $$",
+    "CREATE FUNCTION torture.set_rows(n text, v text) RETURNS TABLE (x text) LANGUAGE plpgsql AS \
+     $$ BEGIN RETURN QUERY SELECT set_config(n, v, false) FROM generate_series(1, 2); END $$",
+    "CREATE FUNCTION torture.set_caught(n text, v text) RETURNS text LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM set_config(n, v, false); BEGIN PERFORM 1 / 0; EXCEPTION WHEN OTHERS THEN NULL; END; RETURN v; END $$",
+    "CREATE PROCEDURE torture.set_procedure(n text, v text) LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM set_config(n, v, false); COMMIT; END $$",
+    "CREATE FUNCTION torture.set_step(state text, n text, v text) RETURNS text LANGUAGE sql AS \
+     $$ SELECT set_config(n, v, false) $$",
+    "CREATE AGGREGATE torture.set_all(text, text) (SFUNC = torture.set_step, STYPE = text)",
+    "CREATE OPERATOR torture.<~ (LEFTARG = text, RIGHTARG = text, FUNCTION = torture.set_it)",
+    "CREATE TYPE torture.setting AS (n text, v text)",
+    "CREATE FUNCTION torture.set_cast(torture.setting) RETURNS text LANGUAGE sql AS \
+     $$ SELECT set_config($1.n, $1.v, false) $$",
+    "CREATE CAST (torture.setting AS text) WITH FUNCTION torture.set_cast",
+    "CREATE DOMAIN torture.doorway AS text CHECK \
+     (torture.set_it(split_part(VALUE, '=', 1), split_part(VALUE, '=', 2)) IS NOT NULL)",
+    "CREATE FUNCTION torture.lock_it(k bigint) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_lock(k); END $$",
+    "CREATE FUNCTION torture.make_temporary() RETURNS void LANGUAGE plpgsql AS \
+     $$ BEGIN CREATE TEMP TABLE hidden_temp AS SELECT 'hidden' AS x; END $$",
+    "CREATE FUNCTION torture.listen_it() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'LISTEN torture_hidden'; END $$",
+];
+
+const DOORS: &[&str] = &[
+    "CREATE TABLE torture.doors (n text, v text)",
+    "CREATE FUNCTION torture.set_trigger() RETURNS trigger LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM set_config(NEW.n, NEW.v, false); RETURN NEW; END $$",
+    "CREATE TRIGGER setting BEFORE INSERT ON torture.doors FOR EACH ROW EXECUTE FUNCTION torture.set_trigger()",
+    "CREATE TABLE torture.late_doors (n text, v text)",
+    "CREATE CONSTRAINT TRIGGER setting AFTER INSERT ON torture.late_doors DEFERRABLE INITIALLY DEFERRED \
+     FOR EACH ROW EXECUTE FUNCTION torture.set_trigger()",
+    "CREATE TABLE torture.ruled (n text, v text)",
+    "CREATE RULE setting AS ON INSERT TO torture.ruled DO ALSO SELECT set_config(NEW.n, NEW.v, false)",
+    "CREATE TABLE torture.checked (n text, v text, CHECK (torture.set_it(n, v) IS NOT NULL))",
+    "CREATE TABLE torture.indexed (n text, v text); \
+     CREATE INDEX ON torture.indexed (torture.set_immutable(n, v))",
+    "CREATE TABLE torture.generated (n text, v text, g text GENERATED ALWAYS AS (torture.set_immutable(n, v)) STORED)",
+    "CREATE TABLE torture.guarded (n text, v text)",
+    "ALTER TABLE torture.guarded ENABLE ROW LEVEL SECURITY",
+    "CREATE POLICY setting ON torture.guarded USING (torture.set_it(n, v) IS NOT NULL)",
+    "CREATE TABLE torture.things (n text, v text)",
+    "CREATE VIEW torture.viewed AS SELECT n, v, torture.set_it(n, v) AS s FROM torture.things",
+];

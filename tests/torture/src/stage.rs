@@ -1,0 +1,157 @@
+//! Where a scenario is played, and the direct connection beside it that prepares, waits and cleans.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use crate::client::{LoginFailure, TortureClient};
+use crate::dsn::Dsn;
+use crate::flight;
+use crate::scenario::{Need, Until};
+use crate::seen::{Seen, SeenEnd};
+
+/// Longest wait for what the server does in its own time: a process that ends, a statement that begins.
+const SERVER_WAIT: Duration = Duration::from_secs(10);
+/// Between two looks at what the server tells nobody.
+const POLL_INTERVAL: Duration = Duration::from_millis(3);
+/// Logins through the pooler until one works, after its server connections were ended: it may hold dead ones, one each.
+const SETTLING_ATTEMPTS_MAX: usize = 100;
+
+/// What is between the clients and the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing: each client has a server process of its own.
+    Direct,
+    /// The pooler under test.
+    Pooled,
+}
+
+/// The direct connection beside the scenarios of one database.
+#[derive(Debug)]
+pub struct Prompter {
+    client: TortureClient,
+    direct: Dsn,
+    pooler: Dsn,
+}
+
+impl Prompter {
+    /// Logs in to the direct DSN.
+    ///
+    /// # Errors
+    /// The login is refused, or the server cannot be reached.
+    pub fn connect(direct: &Dsn, pooler: &Dsn) -> anyhow::Result<Self> {
+        match TortureClient::connect(direct, &[], SERVER_WAIT) {
+            Ok(client) => Ok(Self { client, direct: direct.clone(), pooler: pooler.clone() }),
+            Err(LoginFailure::Refused(error)) => bail!("the direct server refuses the login: {error}"),
+            Err(LoginFailure::Broken(error)) => Err(error).context("no connection to the direct server"),
+        }
+    }
+
+    /// The DSN of a stage.
+    #[must_use]
+    pub fn dsn(&self, stage: Stage) -> &Dsn {
+        match stage {
+            Stage::Direct => &self.direct,
+            Stage::Pooled => &self.pooler,
+        }
+    }
+
+    /// Runs SQL and gives what was seen.
+    ///
+    /// # Errors
+    /// The connection is lost, or the server says ERROR.
+    pub fn run(&mut self, sql: &str) -> anyhow::Result<Seen> {
+        self.client.send(&flight::query(sql).bytes)?;
+        let mut seen = Seen::nothing();
+        self.client.read(&mut seen, Until::Ready(1), Instant::now() + SERVER_WAIT);
+        if seen.end != SeenEnd::Complete {
+            bail!("the direct server does not answer to {sql}: {seen}");
+        }
+        if let Some(error) = seen.lines.iter().find(|line| line.starts_with("E(")) {
+            bail!("{sql}: {error}");
+        }
+        Ok(seen)
+    }
+
+    /// Whether the server and the role have what a scenario needs.
+    ///
+    /// # Errors
+    /// As [`Prompter::run`].
+    pub fn has(&mut self, need: Need) -> anyhow::Result<bool> {
+        let sql = match need {
+            Need::Nothing => return Ok(true),
+            Need::Superuser => "SELECT 'is ' || current_setting('is_superuser')",
+            Need::PreparedTransactions => {
+                "SELECT 'is ' || (CASE WHEN current_setting('max_prepared_transactions') <> '0' THEN 'on' END)"
+            }
+        };
+        Ok(self.run(sql)?.contains("is on"))
+    }
+
+    /// Ends whatever server processes earlier scenarios have left, so that none finds the state of another, and waits
+    /// until they are gone. On the pooler's stage, waits until it serves again, too.
+    ///
+    /// # Errors
+    /// They do not end, or the pooler does not serve again.
+    pub fn clear(&mut self, stage: Stage) -> anyhow::Result<()> {
+        let others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                      AND usename = ANY (ARRAY[current_user, session_user]) AND backend_type = 'client backend'";
+        self.run(&format!("SELECT pg_terminate_backend(pid) {others}"))?;
+        self.await_truth(&format!("SELECT count(*) = 0 {others}"), "the server's old processes end")?;
+        match stage {
+            Stage::Direct => Ok(()),
+            Stage::Pooled => self.settle(),
+        }
+    }
+
+    fn settle(&self) -> anyhow::Result<()> {
+        let mut last = String::new();
+        for _ in 0..SETTLING_ATTEMPTS_MAX {
+            match self.probe() {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error,
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        bail!("the pooler does not serve: {last}");
+    }
+
+    fn probe(&self) -> Result<(), String> {
+        let mut client =
+            TortureClient::connect(&self.pooler, &[], SERVER_WAIT).map_err(|failure| match failure {
+                LoginFailure::Refused(error) => error,
+                LoginFailure::Broken(error) => error.to_string(),
+            })?;
+        client.send(&flight::query("SELECT 'served'").bytes).map_err(|error| error.to_string())?;
+        let mut seen = Seen::nothing();
+        client.read(&mut seen, Until::Ready(1), Instant::now() + SERVER_WAIT);
+        if !seen.contains("D(served)") {
+            return Err(seen.to_string());
+        }
+        client.send(&flight::terminate().bytes).map_err(|error| error.to_string())
+    }
+
+    /// Waits until a server process of this database runs, or waits in, a statement that contains `text`.
+    ///
+    /// # Errors
+    /// None does in time.
+    pub fn await_active(&mut self, text: &str) -> anyhow::Result<()> {
+        let quoted = text.replace('\'', "''");
+        let sql = format!(
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() \
+             AND pid <> pg_backend_pid() AND state = 'active' AND position('{quoted}' IN query) > 0"
+        );
+        self.await_truth(&sql, &format!("a statement with {text} runs"))
+    }
+
+    fn await_truth(&mut self, sql: &str, what: &str) -> anyhow::Result<()> {
+        let deadline = Instant::now() + SERVER_WAIT;
+        while !self.run(sql)?.contains("D(t)") {
+            if Instant::now() > deadline {
+                bail!("in {SERVER_WAIT:?} it did not happen that {what}");
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
+    }
+}
