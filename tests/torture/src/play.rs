@@ -125,8 +125,11 @@ impl Playing<'_> {
                 Seen::nothing()
             }
             Act::AwaitActive(text) => {
-                self.prompter.await_active(text)?;
-                Seen::nothing()
+                if self.prompter.await_active(text, self.wait)? {
+                    Seen::nothing()
+                } else {
+                    Seen::ended(SeenEnd::Silent, "no server process runs it".to_owned())
+                }
             }
         })
     }
@@ -194,13 +197,21 @@ impl Playing<'_> {
             Act::AskUntil(flight, text) => {
                 *seen = self.with(player, |client, deadline| ask_until(client, flight, text, deadline));
             }
+            // The statement that was to run has been answered before it is looked for again.
+            Act::AwaitActive(_) => {
+                let answered = self.with(player, |client, deadline| {
+                    let mut answer = Seen::nothing();
+                    client.read(&mut answer, Until::Ready(1), deadline);
+                    answer
+                });
+                *seen = Seen { end: answered.end, ..Seen::nothing() };
+            }
             Act::Send(_)
             | Act::AwaitNotification
             | Act::Cancel
             | Act::Terminate
             | Act::Vanish
-            | Act::Beside(_)
-            | Act::AwaitActive(_) => {}
+            | Act::Beside(_) => {}
         }
         seen.end == SeenEnd::Complete
     }

@@ -94,10 +94,16 @@ impl Prompter {
     /// # Errors
     /// They do not end, or the pooler does not serve again.
     pub fn clear(&mut self, stage: Stage) -> anyhow::Result<()> {
-        let others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
-                      AND usename = ANY (ARRAY[current_user, session_user]) AND backend_type = 'client backend'";
-        self.run(&format!("SELECT pg_terminate_backend(pid) {others}"))?;
-        self.await_truth(&format!("SELECT count(*) = 0 {others}"), "the server's old processes end")?;
+        let sql = "SELECT 'ended', pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                   AND usename = ANY (ARRAY[current_user, session_user]) AND backend_type = 'client backend'";
+        let deadline = Instant::now() + SERVER_WAIT;
+        while self.run(sql)?.contains("D(ended") {
+            if Instant::now() > deadline {
+                bail!("the server's old processes do not end within {SERVER_WAIT:?}");
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
         match stage {
             Stage::Direct => Ok(()),
             Stage::Pooled => self.settle(),
@@ -131,27 +137,24 @@ impl Prompter {
         client.send(&flight::terminate().bytes).map_err(|error| error.to_string())
     }
 
-    /// Waits until a server process of this database runs, or waits in, a statement that contains `text`.
+    /// Waits until a server process of this database runs, or waits in, a statement that contains `text`; says whether one
+    /// did within `wait`.
     ///
     /// # Errors
-    /// None does in time.
-    pub fn await_active(&mut self, text: &str) -> anyhow::Result<()> {
+    /// As [`Prompter::run`].
+    pub fn await_active(&mut self, text: &str, wait: Duration) -> anyhow::Result<bool> {
         let quoted = text.replace('\'', "''");
         let sql = format!(
             "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() \
              AND pid <> pg_backend_pid() AND state = 'active' AND position('{quoted}' IN query) > 0"
         );
-        self.await_truth(&sql, &format!("a statement with {text} runs"))
-    }
-
-    fn await_truth(&mut self, sql: &str, what: &str) -> anyhow::Result<()> {
-        let deadline = Instant::now() + SERVER_WAIT;
-        while !self.run(sql)?.contains("D(t)") {
+        let deadline = Instant::now() + wait;
+        while !self.run(&sql)?.contains("D(t)") {
             if Instant::now() > deadline {
-                bail!("in {SERVER_WAIT:?} it did not happen that {what}");
+                return Ok(false);
             }
             std::thread::sleep(POLL_INTERVAL);
         }
-        Ok(())
+        Ok(true)
     }
 }
