@@ -17,7 +17,7 @@ Examples:
   torture --dsn postgresql://app:secret@127.0.0.1:6432/app --direct postgresql://app:secret@127.0.0.1:5432/app
   torture --dsn ... --direct ... --pooler pgbouncer --format markdown >table.md
   torture --dsn ... --direct ... --only set- --only cursor-      only cases with these in their names
-  torture --dsn ... --direct ... --allow known.txt               a line of it: NAME or NAME VERDICT
+  torture --dsn ... --direct ... --allow known.txt               a line of it: NAME, or NAME VERDICT; `* waits` for a small pool
 
 It drops and makes the schema \"torture\" of the database, and ends server connections of the user there between cases: use a
 database of its own. A superuser plays all cases, another role those that need none.
@@ -45,7 +45,7 @@ struct Arguments {
     /// How the table is written.
     #[arg(long, value_enum, default_value = "table")]
     format: TableFormat,
-    /// Known differences: lines of NAME or NAME VERDICT.
+    /// Known differences: lines of NAME or NAME VERDICT, `*` for any name.
     #[arg(long)]
     allow: Option<PathBuf>,
     /// Longest wait for an answer, in milliseconds.

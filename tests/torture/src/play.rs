@@ -199,12 +199,12 @@ impl Playing<'_> {
             }
             // The statement that was to run has been answered before it is looked for again.
             Act::AwaitActive(_) => {
-                let answered = self.with(player, |client, deadline| {
+                *seen = self.with(player, |client, deadline| {
                     let mut answer = Seen::nothing();
                     client.read(&mut answer, Until::Ready(1), deadline);
                     answer
                 });
-                *seen = Seen { end: answered.end, ..Seen::nothing() };
+                seen.lines.clear();
             }
             Act::Send(_)
             | Act::AwaitNotification

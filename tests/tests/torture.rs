@@ -1,0 +1,176 @@
+//! What clients can tell: of Trunkline nothing, of PgBouncer a lot. Were the latter not found, the former would say nothing.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use trunkline_cluster::{Cluster, PgInstall, PortLease, ServerAccount};
+use trunkline_tests::{Auth, Endpoint, cluster_of, root, within};
+use trunkline_torture::dsn::{Dsn, Place};
+use trunkline_torture::report::{Allowed, TortureTable};
+use trunkline_torture::run::{TortureOptions, run};
+use trunkline_torture::verdict::TortureVerdict;
+
+/// Databases played on at once.
+const JOBS: usize = 4;
+/// Longest wait for an answer where none is expected to be missing.
+const PATIENT: Duration = Duration::from_secs(10);
+/// The same where clients are known to wait for one another.
+const IMPATIENT: Duration = Duration::from_secs(1);
+
+/// How Trunkline gives out server connections.
+#[derive(Debug, Clone, Copy)]
+enum Pooling {
+    /// One for each client.
+    Session,
+    /// So many for each database and user, for a transaction.
+    Transaction { pool_size: u32 },
+}
+
+#[test]
+fn in_session_mode_clients_can_tell_nothing() {
+    let table = through_trunkline(Pooling::Session, PATIENT);
+    assert_nothing_is_told(&table, "");
+}
+
+#[test]
+#[ignore = "transaction mode is not finished"]
+fn in_transaction_mode_clients_can_tell_nothing() {
+    let table = through_trunkline(Pooling::Transaction { pool_size: 2 }, PATIENT);
+    assert_nothing_is_told(&table, KNOWN_IN_TRANSACTION_MODE);
+}
+
+#[test]
+#[ignore = "transaction mode is not finished"]
+fn with_one_server_connection_clients_wait_and_can_tell_nothing_more() {
+    let table = through_trunkline(Pooling::Transaction { pool_size: 1 }, IMPATIENT);
+    assert_nothing_is_told(&table, &format!("{KNOWN_IN_TRANSACTION_MODE}\n* waits"));
+}
+
+/// What docs/pooling.md says that a client can tell.
+const KNOWN_IN_TRANSACTION_MODE: &str = "same-process-later differs";
+
+#[test]
+fn what_leaks_through_pgbouncer_is_found() {
+    let cluster = cluster();
+    let pgbouncer = PgBouncer::start(&cluster);
+    let table = played(&cluster, pgbouncer.port.port(), IMPATIENT);
+    println!("{}", table.text());
+    let count = |verdict| table.count(verdict);
+    assert_eq!(count(TortureVerdict::Void), 0, "{}", table.text());
+    assert!(count(TortureVerdict::Leak) >= 150, "{}", table.totals());
+    assert!(count(TortureVerdict::Lost) >= 30, "{}", table.totals());
+    // It is no straw man either.
+    assert!(count(TortureVerdict::Same) >= 200, "{}", table.totals());
+    let of = |name: &str| {
+        let result = table.results.iter().find(|result| result.name == name);
+        result.map(|result| result.judged.verdict)
+    };
+    // What its documentation says is kept apart, and what it says is not.
+    assert_eq!(of("set-DateStyle"), Some(TortureVerdict::Same));
+    assert_eq!(of("content-types"), Some(TortureVerdict::Same));
+    assert_eq!(of("set-work-mem"), Some(TortureVerdict::Leak));
+    assert_eq!(of("temp-table"), Some(TortureVerdict::Leak));
+}
+
+fn cluster() -> Cluster {
+    let chosen = std::env::var_os("TRUNKLINE_TEST_PG_BIN");
+    let install = PgInstall::find(chosen.as_deref().map(Path::new)).expect("there is a PostgreSQL");
+    cluster_of(install, 0, &[("max_prepared_transactions", "10"), ("max_connections", "200")])
+}
+
+fn through_trunkline(pooling: Pooling, wait: Duration) -> TortureTable {
+    let cluster = cluster();
+    let builder = Endpoint::over(&cluster).auth(Auth::Verify);
+    let builder = match pooling {
+        Pooling::Session => builder,
+        Pooling::Transaction { pool_size } => {
+            builder.key("pool.pool_mode", "\"transaction\"").key("pool.pool_size", &pool_size.to_string())
+        }
+    };
+    let endpoint = builder.start();
+    played(&cluster, endpoint.writes(), wait)
+}
+
+fn played(cluster: &Cluster, port: u16, wait: Duration) -> TortureTable {
+    let at = |port| Dsn {
+        place: Place::Tcp("127.0.0.1".to_owned(), port),
+        user: "postgres".to_owned(),
+        password: "postgres".to_owned(),
+        database: "appdb".to_owned(),
+    };
+    let direct = at(cluster.primary.port());
+    let options = TortureOptions { pooler: at(port), direct, only: Vec::new(), wait, jobs: JOBS };
+    run(&options, &|_, _| {}).expect("the scenarios can be played")
+}
+
+#[track_caller]
+fn assert_nothing_is_told(table: &TortureTable, known: &str) {
+    println!("{}", table.totals());
+    let told = table.unaccepted(&Allowed::parse(known)).into_iter().cloned().collect();
+    let told = TortureTable { results: told, took: table.took };
+    assert!(told.results.is_empty(), "{}{}", told.text(), table.totals());
+}
+
+/// Debian's newest, in transaction mode, with one server connection for each database.
+#[derive(Debug)]
+struct PgBouncer {
+    child: Child,
+    port: PortLease,
+    _directory: tempfile::TempDir,
+}
+
+impl PgBouncer {
+    fn start(cluster: &Cluster) -> Self {
+        let program = root().join("target/tools/pgbouncer/run");
+        assert!(
+            program.exists(),
+            "{} is not there: scripts/ci/tools.sh pooler unpacks it",
+            program.display()
+        );
+        let directory = tempfile::Builder::new().prefix("trunkline-pgbouncer-").tempdir_in("/tmp");
+        let directory = directory.expect("/tmp takes a directory");
+        let port = PortLease::take().expect("a port is free");
+        let path = |name: &str| directory.path().join(name);
+        std::fs::write(path("users.txt"), "\"postgres\" \"postgres\"\n").expect("the directory takes a file");
+        let settings = format!(
+            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {}\n\
+             unix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = transaction\n\
+             default_pool_size = 1\nmax_prepared_statements = 200\n",
+            cluster.primary.port(),
+            port.port(),
+            path("users.txt").display(),
+        );
+        std::fs::write(path("pgbouncer.ini"), settings).expect("the directory takes a file");
+        let log = File::create(path("log")).expect("the directory takes a file");
+        let mut command = Command::new(program);
+        command.arg("-q").arg(path("pgbouncer.ini")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        give_to(&mut command, directory.path());
+        let child = command.spawn().expect("PgBouncer runs");
+        let pgbouncer = Self { child, port, _directory: directory };
+        within(Duration::from_secs(10), "PgBouncer listens", || {
+            std::net::TcpStream::connect(("127.0.0.1", pgbouncer.port.port())).ok()
+        });
+        pgbouncer
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// It refuses to be root, as PostgreSQL does.
+fn give_to(command: &mut Command, directory: &Path) {
+    match ServerAccount::detect().expect("there is an account for servers") {
+        ServerAccount::Caller => {}
+        ServerAccount::Dropped { uid, gid, .. } => {
+            std::os::unix::fs::chown(directory, Some(uid.as_raw()), Some(gid.as_raw())).expect("root may");
+            command.uid(uid.as_raw()).gid(gid.as_raw());
+        }
+    }
+}
