@@ -9,6 +9,7 @@ pub(crate) fn cases() -> Vec<Scenario> {
     let mut cases: Vec<Scenario> =
         ENDS.iter().flat_map(|&(key, about, end)| ended(key, about, end)).collect();
     cases.extend(others());
+    cases.extend(outward());
     cases
 }
 
@@ -128,6 +129,12 @@ fn others() -> Vec<Scenario> {
             .shows("COPY 1")
             .b("SELECT count(*) FROM torture.copied")
             .shows("D(2)"),
+    ]
+}
+
+/// COPY to the client, and clients that vanish in either direction.
+fn outward() -> Vec<Scenario> {
+    vec![
         Scenario::new("copy-out", "COPY TO STDOUT, another client between")
             .a("COPY (SELECT x FROM generate_series(1, 3) x) TO STDOUT")
             .shows("d(3)")

@@ -4,16 +4,18 @@ use crate::scenario::{Act, Need, Player, Scenario};
 
 pub(crate) fn cases() -> Vec<Scenario> {
     let mut cases = sequences();
+    cases.extend(sequences_ended());
     cases.extend(random());
     cases.extend(others());
     cases
 }
 
+fn sequence(key: &str, about: &str) -> Scenario {
+    Scenario::new(format!("sequence-{key}"), about)
+        .setup("DROP SEQUENCE IF EXISTS torture.counter; CREATE SEQUENCE torture.counter START 4711")
+}
+
 fn sequences() -> Vec<Scenario> {
-    let sequence = |key: &str, about: &str| {
-        Scenario::new(format!("sequence-{key}"), about)
-            .setup("DROP SEQUENCE IF EXISTS torture.counter; CREATE SEQUENCE torture.counter START 4711")
-    };
     vec![
         sequence("currval", "currval after nextval of an earlier transaction")
             .a("SELECT nextval('torture.counter')")
@@ -62,6 +64,12 @@ fn sequences() -> Vec<Scenario> {
             .hides("D(600)")
             .ax("SELECT currval(pg_get_serial_sequence('torture.identified', 'id'))")
             .shows("D(600)"),
+    ]
+}
+
+/// What ends the values of sequences, and what hides them.
+fn sequences_ended() -> Vec<Scenario> {
+    vec![
         sequence("rolled-back", "nextval in a transaction that rolls back")
             .a("BEGIN; SELECT nextval('torture.counter'); ROLLBACK")
             .b("SELECT currval('torture.counter')")

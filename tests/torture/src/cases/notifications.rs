@@ -7,6 +7,7 @@ const CHANNELS: &str = "SELECT count(*) FROM pg_listening_channels()";
 pub(crate) fn cases() -> Vec<Scenario> {
     let mut cases: Vec<Scenario> = WAYS.iter().map(|&(key, sql)| heard(key, sql)).collect();
     cases.extend(others());
+    cases.extend(moments());
     cases
 }
 
@@ -82,6 +83,12 @@ fn others() -> Vec<Scenario> {
             .shows("A(torture_a=for both)")
             .step(Player::B, Act::AwaitNotification)
             .shows("A(torture_a=for both)"),
+    ]
+}
+
+/// When a notification comes, and to whom no more.
+fn moments() -> Vec<Scenario> {
+    vec![
         Scenario::new("listen-own", "one's own notification")
             .a("LISTEN torture_a")
             .b("SELECT 'between'")

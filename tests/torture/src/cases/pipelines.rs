@@ -8,6 +8,7 @@ use crate::scenario::{Player, Scenario, Until};
 
 pub(crate) fn cases() -> Vec<Scenario> {
     let mut cases = errors();
+    cases.extend(oddities());
     cases.extend(transactions());
     cases.extend(portals());
     cases.extend(calls());
@@ -71,6 +72,12 @@ fn errors() -> Vec<Scenario> {
             .shows("D(one)")
             .flight(Player::A, &[run_prepared("s3", &[]), sync()])
             .shows("26000"),
+    ]
+}
+
+/// Parameters, sizes and orders that are seldom.
+fn oddities() -> Vec<Scenario> {
+    vec![
         Scenario::new("pipe-bind-error", "a parameter that cannot be read")
             .flight(Player::A, &[parse("s", "SELECT $1::int"), sync()])
             .b("SELECT 'between'")

@@ -7,6 +7,7 @@ pub(crate) fn cases() -> Vec<Scenario> {
     let mut cases: Vec<Scenario> =
         CHANGES.iter().flat_map(|&(key, sql, after)| changed(key, sql, after)).collect();
     cases.extend(told());
+    cases.extend(meanings());
     cases
 }
 
@@ -91,6 +92,12 @@ fn told() -> Vec<Scenario> {
             .a("SELECT 1")
             .shows("25P02")
             .a("ROLLBACK"),
+    ]
+}
+
+/// What a text means changes, or comes to be.
+fn meanings() -> Vec<Scenario> {
+    vec![
         Scenario::new("plan-unnamed", "the unnamed statement, parsed before and bound after a change")
             .table("shape", "x int", "VALUES (1)")
             .flight(Player::A, &[parse("", "SELECT * FROM torture.shape"), describe_statement(""), sync()])

@@ -9,6 +9,7 @@ use crate::scenario::{Act, Player, Scenario};
 pub(crate) fn cases() -> Vec<Scenario> {
     let mut cases = later_uses();
     cases.extend(names());
+    cases.extend(names_of_sessions());
     cases.extend(deallocations());
     cases.extend(unnamed_statements());
     cases.extend(contents());
@@ -110,6 +111,12 @@ fn names() -> Vec<Scenario> {
             .shows("3 ")
             .flight(Player::A, &[describe_portal("nobody"), sync()])
             .shows("34000"),
+    ]
+}
+
+/// Which names a session knows.
+fn names_of_sessions() -> Vec<Scenario> {
+    vec![
         Scenario::new("name-foreign", "a name that only another client knows")
             .flight(Player::A, &[parse("mine", "SELECT 'mine'"), sync()])
             .flight(Player::A, &[run_prepared("mine", &[]), sync()])

@@ -5,6 +5,7 @@ use crate::scenario::{Act, Player, Scenario};
 
 pub(crate) fn cases() -> Vec<Scenario> {
     let mut cases = alone();
+    cases.extend(reached());
     cases.extend(mixed());
     cases
 }
@@ -57,6 +58,12 @@ fn alone() -> Vec<Scenario> {
             .shows("D(0)")
             .a("SELECT name, from_sql FROM pg_prepared_statements")
             .shows("D(p|t)"),
+    ]
+}
+
+/// Those that other statements make, use or drop.
+fn reached() -> Vec<Scenario> {
+    vec![
         Scenario::new("prepare-foreign-all", "another client says DEALLOCATE ALL")
             .a("PREPARE p AS SELECT 'own'")
             .b("DEALLOCATE ALL")

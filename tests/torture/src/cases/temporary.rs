@@ -5,6 +5,7 @@ use crate::scenario::{Act, Player, Scenario};
 pub(crate) fn cases() -> Vec<Scenario> {
     let mut cases: Vec<Scenario> = KINDS.iter().map(|&(key, make, read)| kept(key, make, read)).collect();
     cases.extend(ends());
+    cases.extend(transactions());
     cases
 }
 
@@ -130,6 +131,12 @@ fn ends() -> Vec<Scenario> {
             .shows("D(theirs)")
             .a("SELECT x FROM t")
             .shows("D(own)"),
+    ]
+}
+
+/// ON COMMIT, and what a temporary object stands before.
+fn transactions() -> Vec<Scenario> {
+    vec![
         Scenario::new("temp-end-rollback", "a temporary table of a transaction that rolls back")
             .a("BEGIN")
             .a("CREATE TEMP TABLE t AS SELECT 'own' AS x")

@@ -5,6 +5,7 @@ use crate::scenario::{Act, Player, Scenario, Until};
 
 pub(crate) fn cases() -> Vec<Scenario> {
     let mut cases = clients();
+    cases.extend(farewells());
     cases.extend(servers());
     cases
 }
@@ -24,19 +25,25 @@ fn after(scenario: Scenario) -> Scenario {
         .shows("C(COMMIT)")
 }
 
+fn start(key: &str, about: &str) -> Scenario {
+    Scenario::new(format!("vanish-{key}"), format!("a client vanishes {about}"))
+        .table("vanished", "x int", "")
+        .b("SELECT 'before'")
+        .a("SELECT 'there'")
+        .shows("D(there)")
+}
+
+fn gone(scenario: Scenario) -> Scenario {
+    after(scenario.step(Player::A, Act::Vanish))
+}
+
+/// Nothing of what it was at is there.
+fn nothing_done(scenario: Scenario) -> Scenario {
+    let count = Act::AskUntil(query("SELECT count(*) FROM torture.vanished"), "D(0)".to_owned());
+    scenario.step(Player::B, count).shows("D(0)")
+}
+
 fn clients() -> Vec<Scenario> {
-    let start = |key: &str, about: &str| {
-        Scenario::new(format!("vanish-{key}"), format!("a client vanishes {about}"))
-            .table("vanished", "x int", "")
-            .b("SELECT 'before'")
-            .a("SELECT 'there'")
-            .shows("D(there)")
-    };
-    let gone = |scenario: Scenario| after(scenario.step(Player::A, Act::Vanish));
-    let nothing_done = |scenario: Scenario| {
-        let count = Act::AskUntil(query("SELECT count(*) FROM torture.vanished"), "D(0)".to_owned());
-        scenario.step(Player::B, count).shows("D(0)")
-    };
     vec![
         nothing_done(gone(
             start("transaction", "in a transaction").a("BEGIN").a("INSERT INTO torture.vanished VALUES (1)"),
@@ -97,6 +104,12 @@ fn clients() -> Vec<Scenario> {
                 .send(Player::A, &[query("SELECT 'vanish running' FROM pg_sleep(0.4)")])
                 .step(Player::A, Act::AwaitActive("vanish running".to_owned())),
         ),
+    ]
+}
+
+/// Those that say that they go, and those that go with nothing but messages between series outstanding.
+fn farewells() -> Vec<Scenario> {
+    vec![
         after(
             start("terminate-behind", "by Terminate right behind a Query")
                 .send(Player::A, &[query("INSERT INTO torture.vanished VALUES (1)")])
