@@ -98,15 +98,18 @@ impl Prompter {
                    WHERE datname = current_database() AND pid <> pg_backend_pid() \
                    AND usename = ANY (ARRAY[current_user, session_user]) AND backend_type = 'client backend'";
         let deadline = Instant::now() + SERVER_WAIT;
+        let mut is_clear = true;
         while self.run(sql)?.contains("D(ended") {
+            is_clear = false;
             if Instant::now() > deadline {
                 bail!("the server's old processes do not end within {SERVER_WAIT:?}");
             }
             std::thread::sleep(POLL_INTERVAL);
         }
         match stage {
-            Stage::Direct => Ok(()),
-            Stage::Pooled => self.settle(),
+            // A pooler that has lost nothing has nothing to notice.
+            Stage::Pooled if !is_clear => self.settle(),
+            Stage::Direct | Stage::Pooled => Ok(()),
         }
     }
 
