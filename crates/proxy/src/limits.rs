@@ -149,6 +149,9 @@ pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a server is asked whether its defaults for new logins have changed.
 pub const DEFAULTS_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How old the last look at the defaults of a server may be when a new client gets a connection that is logged in already.
+pub const DEFAULTS_AGE_MAX: Duration = Duration::from_millis(500);
+
 /// Minimum pause between two such queries to one server, however many sessions log in there.
 pub const DEFAULTS_LOOK_GAP_MIN: Duration = Duration::from_millis(25);
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use trunkline_session::{ServerRole, SessionState};
+use trunkline_session::{ServerRole, SessionState, TransactionStatus};
 use trunkline_topology::{Role, ServerId};
 
 use super::pooled::Tried;
@@ -16,6 +16,7 @@ use super::repeat::Repeated;
 use super::{ClientState, Ending, Next, Relay};
 use crate::context::Worker;
 use crate::defaults::{ReportedDefaults, RestoringLogin, SessionDefaults};
+use crate::errors::Refusal;
 use crate::limits::FRESHNESS_HOLD;
 use crate::login::Relogin;
 use crate::pool::connection::ServerConnection;
@@ -151,6 +152,12 @@ impl Attachment {
 impl Relay {
     /// Waits, without a server, until the client sends something.
     pub(super) fn wait_for_client(&mut self, cx: &mut Context<'_>) -> Next {
+        if self.session.has_deferred_error()
+            && self.session.transaction_status() == TransactionStatus::Idle
+            && self.seat_in_transaction_mode().is_some()
+        {
+            return self.refuse_without_server(cx);
+        }
         let start = match self.try_pool() {
             Tried::Done(next) => return next,
             Tried::Start(start) => Some(start),
@@ -206,6 +213,7 @@ impl Relay {
         let Attachment::Taking(taking) = &mut self.server else { return Next::Again };
         let since = taking.since;
         let Poll::Ready(outcome) = taking.search.as_mut().poll(cx) else {
+            self.tell_of_wait(cx, since.elapsed());
             return if self.has_client_left(cx) { Next::End(Ending::Silent) } else { Next::Wait };
         };
         match outcome {
@@ -216,6 +224,11 @@ impl Relay {
                 self.attach(taken, since);
                 self.watch.must_look();
                 self.look(cx).map_or(Next::Again, Next::End)
+            }
+            Err(TakeError::NoServer(Refusal::Pool { why })) if self.seat_in_transaction_mode().is_some() => {
+                self.server = Attachment::Detached;
+                self.wait_ended(&why);
+                Next::Again
             }
             Err(error) => {
                 self.count_move(MoveOutcome::Failed, since);
@@ -253,6 +266,7 @@ impl Relay {
         self.session.note_wait(now.saturating_duration_since(since));
         self.context.cancel.set_server(server.key.clone());
         self.context.left = None;
+        self.context.is_told_to_wait = false;
         let since = self.repeated().map_or(since, |repeated| repeated.since);
         self.log_arrival(&server.name, now.saturating_duration_since(since));
         self.count_move(MoveOutcome::Taken, since);

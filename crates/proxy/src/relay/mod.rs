@@ -25,6 +25,7 @@ mod lost;
 mod planned;
 mod pooled;
 mod pump;
+mod queued;
 mod record;
 mod repeat;
 #[cfg(test)]
@@ -120,6 +121,8 @@ struct SessionContext {
     chosen_at: Instant,
     /// It is woken once the defaults of its login have been read.
     awaits_look: bool,
+    /// The client knows that its request waits for a server connection.
+    is_told_to_wait: bool,
     /// The defaults of its first login.
     own: SessionDefaults,
     /// The server that the session was on, while it has none.
@@ -194,6 +197,7 @@ impl Relay {
             carried: CarriedState::default(),
             chosen_at: now,
             awaits_look: false,
+            is_told_to_wait: false,
             own,
             left: None,
             moving: None,

@@ -295,7 +295,7 @@ impl Relay {
         self.session.is_paused() || self.watch.is_leaving()
     }
 
-    fn violation(&mut self, violation: Violation) -> Ending {
+    pub(super) fn violation(&mut self, violation: Violation) -> Ending {
         self.complain(violation.by, &violation.error);
         self.say(violation.report.as_deref().unwrap_or_default())
     }

@@ -169,6 +169,9 @@ impl Search<'_> {
                         self.wait_for_news().await?;
                         continue;
                     }
+                    if let (PooledClient::New, Some(first)) = (pooled.who, candidates.first()) {
+                        self.worker.shared.defaults.before_reuse(*first).await;
+                    }
                     pooled.ask(self.worker, &candidates, wanted, waiter.client())?
                 }
             };

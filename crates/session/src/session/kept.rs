@@ -93,6 +93,12 @@ impl Session {
         answer.freeze()
     }
 
+    /// The next request of an idle client gets `error`, and no server gets the request.
+    pub fn refuse_next(&mut self, error: Bytes) {
+        self.recovery.deferred_error =
+            Some(Box::new(DeferredError { error, delivery: Delivery::NotBegun, is_commit: false }));
+    }
+
     /// The transaction has failed with `error` while its client waited for nothing.
     pub(crate) fn transaction_failed(&mut self, error: Bytes) {
         self.conversation.status = TransactionStatus::Failed;
@@ -204,9 +210,12 @@ impl Session {
         {
             deferred_error.is_commit = end == Some(TransactionEnd::Commit);
         }
+        // Outside a transaction there is nothing that it could end.
+        let is_end =
+            end == Some(TransactionEnd::Rollback) && self.conversation.status != TransactionStatus::Idle;
         match tag {
-            FrontendTag::Query if end == Some(TransactionEnd::Rollback) => IncomingMessage::NeedsNoError,
-            _ if end == Some(TransactionEnd::Rollback) => match self.is_rollback_series(rest) {
+            FrontendTag::Query if is_end => IncomingMessage::NeedsNoError,
+            _ if is_end => match self.is_rollback_series(rest) {
                 Some(true) => IncomingMessage::NeedsNoError,
                 Some(false) => IncomingMessage::Extended,
                 None => IncomingMessage::Incomplete,
