@@ -33,6 +33,8 @@ def arguments():
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PORT:PIDFILE",
                         help="another proxy, already running; with it only `--stage` makes sense that it is in front of")
     parser.add_argument("--binary", action="append", default=[], metavar="NAME=PATH", help="another Trunkline to compare")
+    parser.add_argument("--pgbouncer", metavar="PROGRAM",
+                        help="default: Debian's newest, which `make bench` downloads, or the machine's own")
     parser.add_argument("--without", default="", help="peers to leave out, by name, separated by commas")
     parser.add_argument("--stage", choices=STAGES, action="append", help="default: all")
     parser.add_argument("--canned-port", type=int, default=0, help="port of the canned server, for --peer")
@@ -45,7 +47,9 @@ def arguments():
 class Run:
     def __init__(self, args, directory):
         self.args, self.directory = args, directory
-        self.bin_dir = args.bin_dir or Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+        target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+        self.bin_dir = args.bin_dir or target / "release"
+        self.pgbouncer = args.pgbouncer or peers.newest_pgbouncer(target)
         self.layout = ({args.cpu}, args.nice) if args.layout == "pinned" else None
         self.rounds = args.rounds or (4 if args.quick else 9)
         self.seconds = args.seconds or (0.5 if args.quick else 1.0)
@@ -60,7 +64,7 @@ class Run:
         begin = {"canned": self.canned, "idle": self.canned, "postgres": self.postgres}[name]
         wanted = {"canned": cases.canned_cases, "idle": cases.idle_cases, "postgres": cases.postgres_cases}[name]
         rounds = 1 if name == "idle" else self.rounds if name == "canned" else max(1, self.rounds - 2)
-        chosen = self.chosen(wanted(self.args.quick))
+        chosen = self.chosen(wanted(self.args.quick, self.no_prepared()))
         if not chosen:
             return
         process, backend = begin()
@@ -73,6 +77,10 @@ class Run:
                 self.with_peers(backend, chosen, rounds)
         finally:
             process.stop()
+
+    def no_prepared(self):
+        """Peers that cannot serve prepared statements."""
+        return () if peers.follows_prepared(self.pgbouncer) else cases.TRANSACTION_MODE
 
     def chosen(self, wanted):
         return [case for case in wanted if re.search(self.args.only, case.name)]
@@ -122,8 +130,8 @@ class Run:
         makers = {
             "direct": lambda: peers.direct(backend),
             "haproxy": lambda: peers.haproxy(backend, directory, threads, legs),
-            "pgbouncer-session": lambda: peers.pgbouncer(backend, directory, "session", legs),
-            "pgbouncer-transaction": lambda: peers.pgbouncer(backend, directory, "transaction"),
+            "pgbouncer-session": lambda: peers.pgbouncer(backend, directory, "session", self.pgbouncer, legs),
+            "pgbouncer-transaction": lambda: peers.pgbouncer(backend, directory, "transaction", self.pgbouncer),
         }
         for name, binary in self.trunklines:
             makers[name] = lambda name=name, binary=binary: peers.trunkline(
@@ -194,12 +202,12 @@ class Run:
 
 def main():
     args = arguments()
-    peers.install_missing()
     directory = Path(tempfile.mkdtemp(prefix="trunkline-bench-"))
     directory.chmod(0o755)
     now = datetime.datetime.now(datetime.timezone.utc)
     load_before, ticks = load_average(), steal_ticks()
     run = Run(args, directory)
+    peers.install_missing(run.pgbouncer)
     try:
         for stage in args.stage or STAGES:
             run.stage(stage)
@@ -208,7 +216,7 @@ def main():
     steal, total = (after - before for after, before in zip(steal_ticks(), ticks))
     about = {
         "date": now.strftime("%Y-%m-%d %H:%M UTC"), "machine": describe(),
-        "versions": peers.versions(run.bin_dir / "trunkline"), "load_before": load_before,
+        "versions": peers.versions(run.bin_dir / "trunkline", run.pgbouncer), "load_before": load_before,
         "load_after": load_average(), "steal_percent": 100 * steal / max(total, 1), "rounds": run.rounds,
         "seconds": run.seconds, "skipped": run.skipped, "threads": args.threads,
         "layout": (f"Proxy, server and load share core {args.cpu} at nice {args.nice}." if run.layout

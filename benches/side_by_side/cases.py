@@ -180,7 +180,7 @@ def pgbench_rate(rate, clients=16):
         return {"p50 us": at(0.5), "p95 us": at(0.95), "p99 us": at(0.99), "p99.9 us": at(0.999)}
 
     return Case(f"pgbench -S -M prepared -c {clients} -R {rate}", ["p50 us", "p95 us", "p99 us", "p99.9 us"], run,
-                skip=("pgbouncer-transaction",))
+                skip=TRANSACTION_MODE)
 
 
 def real_bulk(verb):
@@ -198,28 +198,32 @@ def real_bulk(verb):
     return Case(f"{verb} of 100 MB", ["MB/s", "CPU us/MB"], run)
 
 
-#: PgBouncer 1.18 in transaction mode does not follow prepared statements; `direct` and it are not alike.
-NO_PREPARED = ("pgbouncer-transaction",)
+#: PgBouncer so; older ones do not follow prepared statements then.
+TRANSACTION_MODE = ("pgbouncer-transaction",)
 
 
-def canned_cases(is_quick):
+# `no_prepared`: peers that prepared statements are not asked of.
+
+
+def canned_cases(is_quick, no_prepared):
     cases = [closed_loop("simple", n) for n in (1, 16, 64)]
     if is_quick:
-        cases += [closed_loop("extended", 16), closed_loop("prepared", 16, NO_PREPARED), reconnect(1)]
+        cases += [closed_loop("extended", 16), closed_loop("prepared", 16, no_prepared), reconnect(1)]
     else:
         cases += [closed_loop("extended", n) for n in (1, 16, 64)]
-        cases += [closed_loop("prepared", n, NO_PREPARED) for n in (1, 16, 64)]
+        cases += [closed_loop("prepared", n, no_prepared) for n in (1, 16, 64)]
         cases += [reconnect(1), reconnect(16)]
     return cases + [bulk(1 if is_quick else 3)]
 
 
-def idle_cases(is_quick):
+def idle_cases(is_quick, _no_prepared):
     return [idle(1000, 2 if is_quick else 10), idle(9000, 2 if is_quick else 10)]
 
 
 def tls_cases(is_quick, legs):
     """What TLS adds. Processor time comes first: the ratios are of it."""
     cases = [closed_loop("simple", n, where=legs) for n in (1, 16, 64)]
+    cases += [closed_loop("extended", n, where=legs) for n in (() if is_quick else (1, 16, 64))]
     cases += [closed_loop("prepared", n, where=legs) for n in ((16,) if is_quick else (1, 16, 64))]
     cases += [reconnect(n, legs) for n in ((1,) if is_quick else (1, 16))]
     return cases + [bulk(1 if is_quick else 3, legs, ("CPU s/GB", "MB/s"))]
@@ -233,10 +237,10 @@ def tls_idle(is_quick, legs=None, plain=None):
     return idle(TLS_SESSIONS, 1 if is_quick else 5, f"{legs}, " if legs else "", plain)
 
 
-def postgres_cases(is_quick):
+def postgres_cases(is_quick, no_prepared):
     if is_quick:
-        cases = [pgbench("simple", 1), pgbench("prepared", 16, NO_PREPARED), pgbench("simple", 64)]
+        cases = [pgbench("simple", 1), pgbench("prepared", 16, no_prepared), pgbench("simple", 64)]
     else:
-        cases = [pgbench(mode, n, NO_PREPARED if mode == "prepared" else ())
+        cases = [pgbench(mode, n, no_prepared if mode == "prepared" else ())
                  for mode in ("simple", "extended", "prepared") for n in (1, 16, 64)]
     return cases + [pgbench_connect(), pgbench_rate(1000 if is_quick else 2000), real_bulk("SELECT"), real_bulk("COPY")]

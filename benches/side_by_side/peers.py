@@ -1,5 +1,6 @@
 """What is compared: HAProxy, PgBouncer, Trunkline, and others by name, port and pid file."""
 
+import re
 import shutil
 import subprocess
 import time
@@ -11,6 +12,8 @@ from .machine import Process, await_port, children, first_line, free_port
 
 #: Sessions of the largest case, with room for those that come and go.
 SESSIONS_MAX = 9500
+#: The first PgBouncer that follows prepared statements in transaction mode.
+FOLLOWS_PREPARED = (1, 21)
 
 
 @dataclass
@@ -72,7 +75,7 @@ listen reads
     return peer
 
 
-def pgbouncer(backend, directory, mode, tls=None):
+def pgbouncer(backend, directory, mode, program="pgbouncer", tls=None):
     port = free_port()
     (directory / "users.txt").write_text(f'"{backend.user}" "{backend.password}"\n')
     config = f"""[databases]
@@ -94,7 +97,7 @@ ignore_startup_parameters = extra_float_digits
 {tls.pgbouncer() if tls else ""}"""
     name = f"pgbouncer-{mode}"
     # It refuses to run as root.
-    peer = _started(name, port, ["pgbouncer", "-q", "-u", "nobody"], config, directory / f"{name}.ini")
+    peer = _started(name, port, [program, "-q", "-u", "nobody"], config, directory / f"{name}.ini")
     peer.options = tls.load("postgres") if tls else []
     return peer
 
@@ -151,19 +154,37 @@ def _await_up(peer, url, limit=20):
         time.sleep(0.05)
 
 
-def install_missing():
+def install_missing(pgbouncer):
     """Debian's packages of what is compared, where they are missing."""
-    wanted = {"haproxy": "haproxy", "openssl": "openssl", "pgbouncer": "pgbouncer", "pgbench": "postgresql-contrib"}
+    wanted = {"haproxy": "haproxy", "openssl": "openssl", pgbouncer: "pgbouncer", "pgbench": "postgresql-contrib"}
     missing = [package for tool, package in wanted.items() if not shutil.which(tool)]
     if missing:
         subprocess.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing], check=True)
 
 
-def versions(binary):
+def newest_pgbouncer(target):
+    """What scripts/bench/pgbouncer.sh has put below `target`, or else the one of this machine."""
+    fetched = sorted(Path(target).glob("tools/pgbouncer-*/run"))
+    return str(fetched[-1]) if fetched else "pgbouncer"
+
+
+def follows_prepared(program):
+    """Whether such a PgBouncer prepares a client's statements on each of its server connections."""
+    version = re.search(r"(\d+)\.(\d+)", first_line(program, "-V"))
+    return bool(version) and tuple(map(int, version.groups())) >= FOLLOWS_PREPARED
+
+
+def versions(binary, pgbouncer):
     return {
         "haproxy": first_line("haproxy", "-v"),
-        "pgbouncer": first_line("pgbouncer", "-V"),
+        "pgbouncer": ", ".join(filter(None, [first_line(pgbouncer, "-V"), _library(pgbouncer)])),
         "openssl": first_line("openssl", "version"),
         "trunkline": first_line(binary, "--version"),
         "pgbench": first_line("pgbench", "--version"),
     }
+
+
+def _library(pgbouncer):
+    """The TLS library it says it has."""
+    out = subprocess.run([pgbouncer, "-V"], capture_output=True, text=True, check=False).stdout
+    return next((line.removeprefix("tls: ") for line in out.splitlines() if line.startswith("tls: ")), "")

@@ -3,6 +3,8 @@
 import json
 from statistics import median
 
+from . import goals
+
 #: Cases by what they compare; a ratio below one is cheaper, faster or smaller.
 BASES = ("haproxy", "pgbouncer-session")
 
@@ -63,6 +65,7 @@ def markdown(result):
             cells += [f"{against[base]:.2f}" if base in against else "" for base in BASES]
             lines.append(f"| {peer} | " + " | ".join(cells) + " |")
         lines.append("")
+    lines += goals.table(result["cases"])
     return "\n".join(lines)
 
 
