@@ -6,7 +6,7 @@ use crate::verify::{expiry, public_key};
 use rustls::SignatureAlgorithm;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -15,7 +15,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 use crate::ciphers::{CIPHERS, Cipher};
 use crate::end_point::EndPoint;
-use crate::files::{FileError, certificates, of_file};
+use crate::files::{FileError, certificates, of_file, revocation_lists};
 use crate::rotation::{Certificate, Rotating, Rotation};
 use crate::versions::{TlsVersion, versions};
 use crate::{Records, TlsError};
@@ -356,10 +356,7 @@ fn verifier(
     }
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     if let Some(crl_file) = &settings.crl_file {
-        let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_file_iter(crl_file)
-            .map_err(|error| of_file(crl_file, "no revocation list", &error))?
-            .collect();
-        let lists = lists.map_err(|error| of_file(crl_file, "no revocation list", &error))?;
+        let lists = revocation_lists(crl_file)?.into_iter().map(|list| list.der);
         // As PostgreSQL: who is revoked since a list has expired is not known.
         builder = builder.with_crls(lists).enforce_revocation_expiration();
     }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SignatureAlgorithm};
-use webpki::{CertRevocationList, OwnedCertRevocationList};
+use webpki::CertRevocationList;
 
 use crate::accept::ALPN;
-use crate::files::{FileError, certificates, of_file};
+use crate::files::{FileError, certificates, of_file, revocation_lists};
 use crate::rotation::{Certificate, Rotating, Rotation};
 use crate::verify::{LibpqVerifier, Roots, expiry, may_sign};
 use crate::versions::{TlsVersion, versions};
@@ -374,14 +374,5 @@ fn verifier(settings: &ConnectSettings, provider: &CryptoProvider) -> Result<Lib
 
 fn revoked(file: Option<&str>) -> Result<Vec<CertRevocationList<'static>>, ServerTlsError> {
     let Some(file) = file else { return Ok(Vec::new()) };
-    let mut lists = Vec::new();
-    for list in
-        CertificateRevocationListDer::pem_file_iter(file).map_err(|error| of_file(file, "no list", &error))?
-    {
-        let list = list.map_err(|error| of_file(file, "no revocation list", &error))?;
-        let list = OwnedCertRevocationList::from_der(&list)
-            .map_err(|error| FileError { file: file.to_owned(), reason: error.to_string() })?;
-        lists.push(CertRevocationList::from(list));
-    }
-    Ok(lists)
+    Ok(revocation_lists(file)?.into_iter().map(|list| CertRevocationList::from(list.read)).collect())
 }

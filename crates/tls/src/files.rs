@@ -1,7 +1,8 @@
 //! Files in PEM.
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use webpki::OwnedCertRevocationList;
 
 /// Why a file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,4 +32,28 @@ pub(crate) fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, F
         return Err(of_this(pem::Error::NoItemsFound));
     }
     Ok(found)
+}
+
+/// A revocation list as it was in a file, and read.
+pub(crate) struct RevocationList {
+    pub(crate) der: CertificateRevocationListDer<'static>,
+    pub(crate) read: OwnedCertRevocationList,
+}
+
+/// All revocation lists of a file; one at least, as without one nothing would be looked at.
+pub(crate) fn revocation_lists(file: &str) -> Result<Vec<RevocationList>, FileError> {
+    let of_this = |error: pem::Error| of_file(file, "no revocation list", &error);
+    let mut lists = Vec::new();
+    for der in CertificateRevocationListDer::pem_file_iter(file).map_err(of_this)? {
+        let der = der.map_err(of_this)?;
+        let read = OwnedCertRevocationList::from_der(&der).map_err(|error| FileError {
+            file: file.to_owned(),
+            reason: format!("a revocation list in it cannot be read: {error}"),
+        })?;
+        lists.push(RevocationList { der, read });
+    }
+    if lists.is_empty() {
+        return Err(of_this(pem::Error::NoItemsFound));
+    }
+    Ok(lists)
 }

@@ -11,6 +11,9 @@ use trunkline_tls::Records;
 use trunkline_tls::accept::{AcceptSettings, Acceptor};
 use trunkline_tls::connect::{ConnectSettings, ServerSslMode, ServerTls};
 
+#[path = "servers/clients.rs"]
+mod clients;
+
 /// Files made by `openssl`.
 struct Made(TempDir);
 
@@ -240,6 +243,8 @@ fn a_certificate_that_is_revoked_or_of_which_nobody_can_say() {
         (list(&root, 2090, 9), Some("is revoked")),
         (list(&root, 2020, 8), Some("list has expired")),
         (list(&revoking_root(&Made::new()), 2090, 8), Some("")),
+        // It must not come to nothing being looked at.
+        (String::new(), Some("list: no revocation list in it")),
     ];
     let settings = ConnectSettings {
         sslmode: VerifyFull,
@@ -313,6 +318,12 @@ fn keys_of_every_kind() {
         let outcome = made.connect(VerifyFull, Some("root.crt"), "db.example");
         assert_eq!(outcome, Ok(()), "{key}");
     }
+    // Signed by the root with RSA-PSS.
+    made.openssl("x509 -req -in server.csr -days 30 -CA root.crt -CAkey root.key -set_serial 9 -extfile extensions -sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:32 -out server.crt");
+    assert_eq!(made.connect(VerifyFull, Some("root.crt"), "db.example"), Ok(()));
+    // By a hash that is broken.
+    made.openssl("x509 -req -in server.csr -days 30 -CA root.crt -CAkey root.key -set_serial 9 -extfile extensions -sha1 -out server.crt");
+    assert!(made.connect(VerifyFull, Some("root.crt"), "db.example").is_err(), "SHA-1 is too weak");
 }
 
 #[test]

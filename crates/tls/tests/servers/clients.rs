@@ -1,0 +1,132 @@
+//! The same certificates in the hands of clients, before a listener that demands one.
+
+use trunkline_tls::accept::{AcceptSettings, Acceptor, ClientSslMode};
+use trunkline_tls::connect::{ConnectSettings, ServerSslMode, ServerTls};
+
+use super::{Made, list, refused, revoking_root, shake_hands};
+
+impl Made {
+    /// A root of clients, the listener's own certificate, and a request of a client with such a key.
+    fn listener(key: &str) -> Self {
+        let made = Self::new();
+        made.root_and_request("listener.example");
+        made.sign("subjectAltName=DNS:listener.example");
+        made.ask(key);
+        made
+    }
+
+    fn ask(&self, key: &str) {
+        self.openssl(&format!("req -new -nodes -subj /CN=app -newkey {key} -keyout app.key -out app.csr"));
+    }
+
+    /// Signs it by the root, with more words of `openssl x509`.
+    fn sign_client(&self, words: &str) {
+        self.write("client", "basicConstraints=CA:FALSE");
+        self.openssl(&format!(
+            "x509 -req -in app.csr -CA root.crt -CAkey root.key -set_serial 9 -out app.crt {words}"
+        ));
+    }
+
+    fn accept(&self) -> AcceptSettings {
+        AcceptSettings {
+            sslmode: Some(ClientSslMode::VerifyFull),
+            cert_file: Some(self.path("server.crt")),
+            key_file: Some(self.path("server.key")),
+            ca_file: Some(self.path("root.crt")),
+            ..AcceptSettings::default()
+        }
+    }
+
+    /// Comes to such a listener with that certificate.
+    fn come(&self, accept: &AcceptSettings) -> Result<(), String> {
+        let listener = Acceptor::load(accept).map_err(|error| error.to_string())?.unwrap();
+        let client = ConnectSettings {
+            sslmode: ServerSslMode::Require,
+            sslcert: Some(self.path("app.crt")),
+            sslkey: Some(self.path("app.key")),
+            ..ConnectSettings::default()
+        };
+        let client = ServerTls::load(&client).unwrap().unwrap();
+        shake_hands(listener.accept().unwrap(), client.connect("listener.example").unwrap())
+    }
+}
+
+const OF_VERSION_3: &str = "-days 30 -extfile client";
+
+#[test]
+fn keys_of_every_kind() {
+    let made = Made::listener("ed25519");
+    for key in
+        ["ed25519", "ec -pkeyopt ec_paramgen_curve:P-256", "ec -pkeyopt ec_paramgen_curve:P-384", "rsa:4096"]
+    {
+        made.ask(key);
+        made.sign_client(OF_VERSION_3);
+        assert_eq!(made.come(&made.accept()), Ok(()), "{key}");
+    }
+    // Signed by the root with RSA-PSS.
+    made.sign_client(&format!(
+        "{OF_VERSION_3} -sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:32"
+    ));
+    assert_eq!(made.come(&made.accept()), Ok(()));
+    // By a hash that is broken.
+    made.sign_client(&format!("{OF_VERSION_3} -sha1"));
+    assert!(made.come(&made.accept()).is_err(), "SHA-1 is too weak");
+}
+
+#[test]
+fn a_certificate_by_another_root_or_at_another_time() {
+    let made = Made::listener("ed25519");
+    made.sign_client("-days -1 -extfile client");
+    refused(made.come(&made.accept()), "server: certificate verify failed: the certificate has expired");
+    made.sign_client(OF_VERSION_3);
+    assert_eq!(made.come(&made.accept()), Ok(()));
+    let other = Made::listener("ed25519");
+    let accept = AcceptSettings { ca_file: Some(other.path("root.crt")), ..made.accept() };
+    refused(made.come(&accept), "server: certificate verify failed");
+    // One is demanded.
+    let listener = Acceptor::load(&made.accept()).unwrap().unwrap();
+    let client = ConnectSettings { sslmode: ServerSslMode::Require, ..ConnectSettings::default() };
+    let client = ServerTls::load(&client).unwrap().unwrap();
+    let outcome = shake_hands(listener.accept().unwrap(), client.connect("listener.example").unwrap());
+    refused(outcome, "the other end shows no certificate");
+}
+
+#[test]
+fn a_chain_with_one_between() {
+    let made = Made::listener("ed25519");
+    made.openssl("req -new -nodes -subj /CN=between.example -keyout between.key -out between.csr");
+    made.write("ca", "basicConstraints=critical,CA:TRUE");
+    made.openssl("x509 -req -in between.csr -days 30 -CA root.crt -CAkey root.key -set_serial 3 -extfile ca -out between.crt");
+    made.write("client", "basicConstraints=CA:FALSE");
+    made.openssl("x509 -req -in app.csr -days 30 -CA between.crt -CAkey between.key -set_serial 4 -extfile client -out leaf.crt");
+    let chain = ["leaf.crt", "between.crt"].map(|file| std::fs::read_to_string(made.path(file)).unwrap());
+    made.write("app.crt", &chain[0]);
+    assert!(made.come(&made.accept()).is_err(), "nobody knows who has signed it");
+    made.write("app.crt", &chain.concat());
+    assert_eq!(made.come(&made.accept()), Ok(()));
+}
+
+#[test]
+fn a_certificate_that_is_revoked_or_of_which_nobody_can_say() {
+    let made = Made::listener("ed25519");
+    let root = revoking_root(&made);
+    made.sign_client(OF_VERSION_3);
+    let accept = AcceptSettings { crl_file: Some(made.path("list")), ..made.accept() };
+    let strangers = list(&revoking_root(&Made::new()), 2090, 8);
+    for (list, why) in [
+        (list(&root, 2090, 8), None),
+        (list(&root, 2090, 9), Some("server: certificate verify failed: the certificate is revoked")),
+        (list(&root, 2020, 8), Some("list has expired")),
+        (strangers, Some("")),
+        // It must not come to nothing being looked at.
+        (String::new(), Some("list: no revocation list in it")),
+        ("-----BEGIN X509 CRL-----\nbm9uZQ==\n-----END X509 CRL-----\n".to_owned(), Some("cannot be read")),
+    ] {
+        made.write("list", &list);
+        let outcome = made.come(&accept);
+        match why {
+            None => assert_eq!(outcome, Ok(())),
+            Some(why) => refused(outcome, why),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Certificates of clients where a listener demands them, and lists of those that are revoked.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, date_time_ymd,
+};
+use trunkline_tests::{
+    Auth, Certificates, Endpoint, EndpointBuilder, eventually, psql_output, shared_cluster,
+};
+
+/// The files are looked at every 10 s.
+const LOOKED: Duration = Duration::from_secs(25);
+/// How soon a reload is in force.
+const RELOADED: Duration = Duration::from_secs(10);
+
+/// A root of clients, what it has signed, and its list of what it has revoked; gone with this.
+struct Clients {
+    directory: tempfile::TempDir,
+    root: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Clients {
+    /// Two clients, `kept` with the serial number 1 and `lost` with 2.
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, "root of clients");
+        let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let clients = Self { directory: tempfile::tempdir().unwrap(), root };
+        clients.write("root.crt", &clients.root.pem());
+        for (name, serial) in [("kept", 1_u64), ("lost", 2)] {
+            let mut params = CertificateParams::default();
+            params.serial_number = Some(serial.into());
+            params.distinguished_name.push(DnType::CommonName, name);
+            let key = KeyPair::generate().unwrap();
+            clients.write(&format!("{name}.crt"), &params.signed_by(&key, &clients.root).unwrap().pem());
+            clients.write(&format!("{name}.key"), &key.serialize_pem());
+        }
+        clients
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.directory.path().join(file)
+    }
+
+    /// In one step; such a file is for its owner alone, as libpq wants a key.
+    fn write(&self, file: &str, text: &str) {
+        let new = tempfile::NamedTempFile::new_in(&self.directory).unwrap();
+        std::fs::write(new.path(), text).unwrap();
+        new.persist(self.path(file)).unwrap();
+    }
+
+    /// The list, in force until that year, with these serial numbers.
+    fn list(&self, until: i32, serials: &[u64]) -> String {
+        let revoked = serials.iter().map(|&serial| RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: date_time_ymd(2019, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2019, 1, 1),
+            next_update: date_time_ymd(until, 1, 1),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.root).unwrap().pem().unwrap()
+    }
+
+    fn endpoint(&self) -> EndpointBuilder {
+        let quoted = |path: PathBuf| format!("{path:?}");
+        let [certificate, key] = Certificates::shared().endpoint();
+        Endpoint::over(shared_cluster())
+            .auth(Auth::Verify)
+            .key("client_tls.cert_file", &quoted(certificate))
+            .key("client_tls.key_file", &quoted(key))
+            .key("client_tls.ca_file", &quoted(self.path("root.crt")))
+    }
+
+    /// What psql gets that presents the certificate of that name.
+    fn ask(&self, port: u16, name: &str) -> Result<String, String> {
+        let [certificate, key] =
+            ["crt", "key"].map(|ending| self.path(&format!("{name}.{ending}")).display().to_string());
+        ask(port, &[("PGSSLMODE", "require"), ("PGSSLCERT", &certificate), ("PGSSLKEY", &key)])
+    }
+}
+
+fn ask(port: u16, environment: &[(&str, &str)]) -> Result<String, String> {
+    let output = psql_output(port, environment, "SELECT 1");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// Presents none, also where a home directory has one.
+const WITHOUT: [(&str, &str); 3] =
+    [("PGSSLMODE", "require"), ("PGSSLCERT", "/nonexistent.crt"), ("PGSSLKEY", "/nonexistent.key")];
+
+#[test]
+fn a_certificate_that_is_revoked_meanwhile_lets_nobody_in() {
+    let clients = Clients::new();
+    clients.write("list", &clients.list(2090, &[]));
+    let endpoint = clients
+        .endpoint()
+        .with_admin()
+        .key("client_tls.crl_file", &format!("{:?}", clients.path("list")))
+        .key("client_tls.sslmode", "\"verify-ca\"")
+        .start();
+    let port = endpoint.reads();
+    let comes_in = |name| clients.ask(port, name).is_ok();
+    assert_eq!(clients.ask(port, "kept").as_deref(), Ok("1"));
+    assert_eq!(clients.ask(port, "lost").as_deref(), Ok("1"));
+
+    clients.write("list", &clients.list(2090, &[2]));
+    eventually(LOOKED, "the new list is in force", || !comes_in("lost"));
+    assert_eq!(clients.ask(port, "kept").as_deref(), Ok("1"));
+    assert!(endpoint.log().contains("revoked"), "the log says why: {}", endpoint.log());
+
+    // What is no list leaves the one before in force.
+    clients.write("list", "-----BEGIN X509 CRL-----\nbm9uZQ==\n-----END X509 CRL-----\n");
+    let (code, said) = endpoint.admin(&["reload"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains(&clients.path("list").display().to_string()), "{said}");
+    assert!(!comes_in("lost") && comes_in("kept"));
+
+    // Of whom nobody can say whether it is revoked does not come in, as with PostgreSQL.
+    clients.write("list", &clients.list(2020, &[]));
+    endpoint.signal(Signal::SIGHUP);
+    eventually(RELOADED, "the list has expired", || !comes_in("kept"));
+    assert!(endpoint.log().contains("expired"), "{}", endpoint.log());
+
+    clients.write("list", &clients.list(2090, &[1]));
+    endpoint.signal(Signal::SIGHUP);
+    eventually(RELOADED, "it is the other one that is revoked", || comes_in("lost"));
+    assert!(!comes_in("kept"));
+}
+
+#[test]
+fn a_certificate_is_demanded_by_one_listener_and_looked_at_by_another() {
+    let clients = Clients::new();
+    clients.write("list", &clients.list(2090, &[2]));
+    let endpoint = clients
+        .endpoint()
+        .key("client_tls.crl_file", &format!("{:?}", clients.path("list")))
+        .env("TRUNKLINE__LISTENER__WRITES__CLIENT_TLS__SSLMODE", "verify-full")
+        .env("TRUNKLINE__LISTENER__WRITES__TARGET_SESSION_ATTRS", "read-write")
+        .start();
+    let (optional, demanded) = (endpoint.reads(), endpoint.writes());
+    for port in [optional, demanded] {
+        assert_eq!(clients.ask(port, "kept").as_deref(), Ok("1"));
+        assert!(clients.ask(port, "lost").is_err(), "whoever presents one presents a good one");
+        let stranger = Clients::new();
+        assert!(stranger.ask(port, "kept").is_err(), "no root vouches for it");
+    }
+    assert_eq!(ask(optional, &WITHOUT).as_deref(), Ok("1"));
+    assert!(ask(demanded, &WITHOUT).is_err());
+    let plain = ask(demanded, &[("PGSSLMODE", "disable")]).unwrap_err();
+    assert!(plain.contains("no encryption"), "{plain}");
+}
