@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::verify::{expiry, public_key};
 use rustls::SignatureAlgorithm;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
@@ -17,6 +16,8 @@ use crate::ciphers::{CIPHERS, Cipher};
 use crate::end_point::EndPoint;
 use crate::files::{FileError, certificates, of_file, revocation_lists};
 use crate::rotation::{Certificate, Rotating, Rotation};
+use crate::verify::{Roots, expiry, public_key};
+use crate::verify_client::ClientVerifier;
 use crate::versions::{TlsVersion, versions};
 use crate::{Records, TlsError};
 
@@ -350,18 +351,19 @@ fn verifier(
             false => Ok(WebPkiClientVerifier::no_client_auth()),
         };
     };
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(ca_file)? {
-        roots.add(certificate).map_err(|error| unfit(ca_file, error))?;
+    let mut store = RootCertStore::empty();
+    let roots = certificates(ca_file)?;
+    for certificate in &roots {
+        store.add(certificate.clone()).map_err(|error| unfit(ca_file, error))?;
     }
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    if let Some(crl_file) = &settings.crl_file {
-        let lists = revocation_lists(crl_file)?.into_iter().map(|list| list.der);
-        // As PostgreSQL: who is revoked since a list has expired is not known.
-        builder = builder.with_crls(lists).enforce_revocation_expiration();
-    }
+    let lists = settings.crl_file.as_deref().map(revocation_lists).transpose()?.unwrap_or_default();
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider));
+    // As PostgreSQL: who is revoked since a list has expired is not known.
+    builder = builder.with_crls(lists.iter().map(|list| list.der.clone())).enforce_revocation_expiration();
     if !mode.must_verify() {
         builder = builder.allow_unauthenticated();
     }
-    builder.build().map_err(|error| unfit(ca_file, error))
+    let usual = builder.build().map_err(|error| unfit(ca_file, error))?;
+    let algorithms = provider.signature_verification_algorithms;
+    Ok(Arc::new(ClientVerifier { usual, roots: Roots::new(roots, lists), algorithms }))
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, SignatureAlgorithm};
-use webpki::CertRevocationList;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, SignatureAlgorithm};
 
 use crate::accept::ALPN;
 use crate::files::{FileError, certificates, of_file, revocation_lists};
 use crate::rotation::{Certificate, Rotating, Rotation};
-use crate::verify::{LibpqVerifier, Roots, expiry, may_sign};
+use crate::verify::{LibpqVerifier, Roots, expiry, public_key};
 use crate::versions::{TlsVersion, versions};
 use crate::{Records, TlsError};
 
@@ -314,11 +314,13 @@ impl ConnectConfig {
                 let key = PrivateKeyDer::from_pem_file(key_file)
                     .map_err(|error| of_file(key_file, "no private key", &error))?;
                 let chain = certificates(cert_file)?;
-                certificate = Some(own(cert_file, &chain, &key, &provider)?);
-                builder.with_client_auth_cert(chain, key).map_err(|error| FileError {
-                    file: format!("{cert_file} and {key_file}"),
-                    reason: error.to_string(),
-                })?
+                let key = provider
+                    .key_provider
+                    .load_private_key(key)
+                    .map_err(|error| FileError { file: key_file.clone(), reason: error.to_string() })?;
+                let own = CertifiedKey::new(chain, key);
+                certificate = Some(presented(cert_file, key_file, &own)?);
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
             }
         };
         config.enable_sni = settings.sslsni;
@@ -328,18 +330,20 @@ impl ConnectConfig {
     }
 }
 
-/// What is told of the proxy's own certificate.
-fn own(
-    file: &str,
-    chain: &[CertificateDer<'_>],
-    key: &PrivateKeyDer<'static>,
-    provider: &CryptoProvider,
-) -> Result<Certificate, FileError> {
-    let unfit = |error: rustls::Error| FileError { file: file.to_owned(), reason: error.to_string() };
-    let expires_at = chain.first().map(expiry).transpose().map_err(unfit)?.unwrap_or_default();
-    let key = provider.key_provider.load_private_key(key.clone_key()).map_err(unfit)?;
-    let is_rsa = key.algorithm() == SignatureAlgorithm::RSA;
-    Ok(Certificate { file: file.to_owned(), expires_at, is_rsa })
+/// What is told of the proxy's own certificate, if it is that of its key. It may be of X.509 version 1, which rustls does not
+/// read.
+fn presented(cert_file: &str, key_file: &str, own: &CertifiedKey) -> Result<Certificate, FileError> {
+    let unfit = |file: String, reason: String| FileError { file, reason };
+    let unread = || unfit(cert_file.to_owned(), "the certificate cannot be read".to_owned());
+    let leaf = own.end_entity_cert().map_err(|_| unread())?;
+    let of_certificate = public_key(leaf).map_err(|_| unread())?;
+    if own.key.public_key().is_some_and(|key| key.as_ref() != of_certificate) {
+        let both = format!("{cert_file} and {key_file}");
+        return Err(unfit(both, "the key is not that of the certificate".to_owned()));
+    }
+    let expires_at = expiry(leaf).map_err(|_| unread())?;
+    let is_rsa = own.key.algorithm() == SignatureAlgorithm::RSA;
+    Ok(Certificate { file: cert_file.to_owned(), expires_at, is_rsa })
 }
 
 fn verifier(settings: &ConnectSettings, provider: &CryptoProvider) -> Result<LibpqVerifier, ServerTlsError> {
@@ -356,13 +360,11 @@ fn verifier(settings: &ConnectSettings, provider: &CryptoProvider) -> Result<Lib
     let roots = match roots {
         None => None,
         Some(certificates) => {
-            let mut store = RootCertStore::empty();
-            // One that webpki does not read, or that signs no others, may still be the server's own certificate.
-            store.add_parsable_certificates(certificates.iter().filter(|root| may_sign(root)).cloned());
             if certificates.is_empty() {
                 return Err(ServerTlsError::NoSystemRoots);
             }
-            Some(Roots { store, certificates, revoked: revoked(settings.sslcrl.as_deref())? })
+            let revoked = settings.sslcrl.as_deref().map(revocation_lists).transpose()?;
+            Some(Roots::new(certificates, revoked.unwrap_or_default()))
         }
     };
     Ok(LibpqVerifier {
@@ -370,9 +372,4 @@ fn verifier(settings: &ConnectSettings, provider: &CryptoProvider) -> Result<Lib
         checks_name: settings.sslmode == ServerSslMode::VerifyFull,
         algorithms: provider.signature_verification_algorithms,
     })
-}
-
-fn revoked(file: Option<&str>) -> Result<Vec<CertRevocationList<'static>>, ServerTlsError> {
-    let Some(file) = file else { return Ok(Vec::new()) };
-    Ok(revocation_lists(file)?.into_iter().map(|list| CertRevocationList::from(list.read)).collect())
 }

@@ -2,7 +2,9 @@
 
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
-use webpki::OwnedCertRevocationList;
+use webpki::{CertRevocationList, OwnedCertRevocationList};
+use x509_parser::der_parser::asn1_rs::FromDer as _;
+use x509_parser::revocation_list::CertificateRevocationList;
 
 /// Why a file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,9 +37,12 @@ pub(crate) fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, F
 }
 
 /// A revocation list as it was in a file, and read.
+#[derive(Debug)]
 pub(crate) struct RevocationList {
     pub(crate) der: CertificateRevocationListDer<'static>,
-    pub(crate) read: OwnedCertRevocationList,
+    pub(crate) read: CertRevocationList<'static>,
+    /// When it is to be replaced, in seconds since 1970.
+    pub(crate) next_update: Option<i64>,
 }
 
 /// All revocation lists of a file; one at least, as without one nothing would be looked at.
@@ -50,7 +55,11 @@ pub(crate) fn revocation_lists(file: &str) -> Result<Vec<RevocationList>, FileEr
             file: file.to_owned(),
             reason: format!("a revocation list in it cannot be read: {error}"),
         })?;
-        lists.push(RevocationList { der, read });
+        let next_update = match CertificateRevocationList::from_der(&der) {
+            Ok((_, parsed)) => parsed.next_update().map(|time| time.timestamp()),
+            Err(_) => None,
+        };
+        lists.push(RevocationList { der, read: read.into(), next_update });
     }
     if lists.is_empty() {
         return Err(of_this(pem::Error::NoItemsFound));

@@ -15,6 +15,7 @@ mod subject;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verify;
+mod verify_client;
 mod versions;
 mod warm_up;
 pub mod words;

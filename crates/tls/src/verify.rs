@@ -19,6 +19,8 @@ use x509_parser::der_parser::asn1_rs::{Any, FromDer as _};
 use x509_parser::extensions::GeneralName;
 use x509_parser::x509::X509Version;
 
+use crate::files::RevocationList;
+
 /// Who vouches for servers.
 #[derive(Debug)]
 pub(crate) struct Roots {
@@ -26,7 +28,7 @@ pub(crate) struct Roots {
     /// The same, whole: a server may have one of them for its own.
     pub(crate) certificates: Vec<CertificateDer<'static>>,
     /// What they have revoked.
-    pub(crate) revoked: Vec<CertRevocationList<'static>>,
+    pub(crate) revoked: Vec<RevocationList>,
 }
 
 /// The checks of one `sslmode`.
@@ -63,7 +65,7 @@ impl ServerCertVerifier for LibpqVerifier {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, signature, &self.algorithms)
+        verify_12(message, cert, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -72,13 +74,7 @@ impl ServerCertVerifier for LibpqVerifier {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        if EndEntityCert::try_from(cert).is_ok() {
-            return verify_tls13_signature(message, cert, signature, &self.algorithms);
-        }
-        // Of version 1: its key is read here.
-        let parsed = parse(cert)?;
-        let key = SubjectPublicKeyInfoDer::from(parsed.public_key().raw);
-        verify_tls13_signature_with_raw_key(message, &key, signature, &self.algorithms)
+        verify_13(message, cert, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -99,13 +95,13 @@ impl LibpqVerifier {
         }
         let certificate = match EndEntityCert::try_from(end_entity) {
             Ok(certificate) => certificate,
-            Err(_) if parse(end_entity)?.version() == X509Version::V1 => {
-                return self.verify_version_1(roots, end_entity, now);
+            Err(_) if is_version_1(end_entity) => {
+                return roots.verify_version_1(end_entity, now, &self.algorithms);
             }
             // As with an extension that has to be understood, and is not.
             Err(error) => return Err(told(error)),
         };
-        let revoked: Vec<&CertRevocationList<'_>> = roots.revoked.iter().collect();
+        let revoked: Vec<&CertRevocationList<'_>> = roots.revoked.iter().map(|list| &list.read).collect();
         // Each certificate of the chain needs a list that is in force, if there are any: OpenSSL's X509_V_FLAG_CRL_CHECK_ALL.
         let revocation = RevocationOptionsBuilder::new(&revoked)
             .ok()
@@ -123,23 +119,33 @@ impl LibpqVerifier {
             .map(drop)
             .map_err(told)
     }
+}
+
+impl Roots {
+    /// Those of these certificates that may sign others, for webpki. One that it does not read, or that signs no others, may
+    /// still be the other end's own certificate.
+    pub(crate) fn new(certificates: Vec<CertificateDer<'static>>, revoked: Vec<RevocationList>) -> Self {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(certificates.iter().filter(|root| may_sign(root)).cloned());
+        Self { store, certificates, revoked }
+    }
 
     /// A certificate without extensions that a root has signed itself.
-    fn verify_version_1(
+    pub(crate) fn verify_version_1(
         &self,
-        roots: &Roots,
         whole: &CertificateDer<'_>,
         now: UnixTime,
+        algorithms: &WebPkiSupportedAlgorithms,
     ) -> Result<(), Error> {
         let certificate = parse(whole)?;
         verify_time(&certificate, now)?;
-        verify_status(&roots.revoked, &certificate)?;
+        verify_status(&self.revoked, &certificate, now)?;
         let mut outcome = Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
-        for root in roots.certificates.iter().filter(|root| may_sign(root)) {
+        for root in self.certificates.iter().filter(|root| may_sign(root)) {
             let root = parse(root)?;
             if root.subject().as_raw() == certificate.issuer().as_raw() {
                 verify_time(&root, now)?;
-                outcome = self.verify_signature(&root, &certificate, whole);
+                outcome = verify_signature(&root, &certificate, whole, algorithms);
             }
             if outcome.is_ok() {
                 break;
@@ -147,30 +153,76 @@ impl LibpqVerifier {
         }
         outcome
     }
+}
 
-    fn verify_signature(
-        &self,
-        signer: &X509Certificate<'_>,
-        signed: &X509Certificate<'_>,
-        whole: &[u8],
-    ) -> Result<(), Error> {
-        let bad = || Error::InvalidCertificate(CertificateError::BadSignature);
-        let key = signer.public_key();
-        let key_algorithm = element(key.raw, 0).ok_or_else(bad)?;
-        let signed_by = element(whole, 1).ok_or_else(bad)?;
-        let fits = self.algorithms.all.iter().find(|algorithm| {
-            algorithm.public_key_alg_id().as_ref() == key_algorithm
-                && algorithm.signature_alg_id().as_ref() == signed_by
-        });
-        let Some(algorithm) = fits else { return Err(bad()) };
-        algorithm
-            .verify_signature(
-                &key.subject_public_key.data,
-                signed.tbs_certificate.as_ref(),
-                &signed.signature_value.data,
-            )
-            .map_err(|_| bad())
+fn verify_signature(
+    signer: &X509Certificate<'_>,
+    signed: &X509Certificate<'_>,
+    whole: &[u8],
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<(), Error> {
+    let bad = || Error::InvalidCertificate(CertificateError::BadSignature);
+    let key = signer.public_key();
+    let key_algorithm = element(key.raw, 0).ok_or_else(bad)?;
+    let signed_by = element(whole, 1).ok_or_else(bad)?;
+    let fits = algorithms.all.iter().find(|algorithm| {
+        algorithm.public_key_alg_id().as_ref() == key_algorithm
+            && algorithm.signature_alg_id().as_ref() == signed_by
+    });
+    let Some(algorithm) = fits else { return Err(bad()) };
+    algorithm
+        .verify_signature(
+            &key.subject_public_key.data,
+            signed.tbs_certificate.as_ref(),
+            &signed.signature_value.data,
+        )
+        .map_err(|_| bad())
+}
+
+/// Whether webpki does not read a certificate because it is of X.509 version 1.
+pub(crate) fn is_version_1(certificate: &CertificateDer<'_>) -> bool {
+    parse(certificate).is_ok_and(|parsed| parsed.version() == X509Version::V1)
+}
+
+/// What the other end has signed in a handshake of TLS 1.3, also by the key of a certificate that webpki does not read.
+pub(crate) fn verify_13(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    if EndEntityCert::try_from(certificate).is_ok() {
+        return verify_tls13_signature(message, certificate, signature, algorithms);
     }
+    let parsed = parse(certificate)?;
+    let key = SubjectPublicKeyInfoDer::from(parsed.public_key().raw);
+    verify_tls13_signature_with_raw_key(message, &key, signature, algorithms)
+}
+
+/// The same of TLS 1.2, where a scheme does not say which curve it is: those that it stands for are tried.
+pub(crate) fn verify_12(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    if EndEntityCert::try_from(certificate).is_ok() {
+        return verify_tls12_signature(message, certificate, signature, algorithms);
+    }
+    let bad = || Error::InvalidCertificate(CertificateError::BadSignature);
+    let parsed = parse(certificate)?;
+    let key = parsed.public_key();
+    let key_algorithm = element(key.raw, 0).ok_or_else(bad)?;
+    let of_scheme = algorithms.mapping.iter().find(|(scheme, _)| *scheme == signature.scheme);
+    let mut fitting = of_scheme
+        .map(|(_, all)| *all)
+        .unwrap_or_default()
+        .iter()
+        .filter(|algorithm| algorithm.public_key_alg_id().as_ref() == key_algorithm);
+    let is_valid = fitting.any(|algorithm| {
+        algorithm.verify_signature(&key.subject_public_key.data, message, signature.signature()).is_ok()
+    });
+    if is_valid { Ok(HandshakeSignatureValid::assertion()) } else { Err(bad()) }
 }
 
 /// The content of an element of a sequence: the algorithm is the first one of a key, and the second of a certificate.
@@ -223,17 +275,27 @@ pub(crate) fn may_sign(certificate: &CertificateDer<'_>) -> bool {
     }
 }
 
-/// A certificate of version 1 is in no list; its issuer has one, if there are any.
-fn verify_status(lists: &[CertRevocationList<'_>], certificate: &X509Certificate<'_>) -> Result<(), Error> {
+/// A certificate of version 1 is in no list; its issuer has one, if there are any, and it is in force.
+fn verify_status(
+    lists: &[RevocationList],
+    certificate: &X509Certificate<'_>,
+    now: UnixTime,
+) -> Result<(), Error> {
     let issuer = Any::from_der(certificate.issuer().as_raw()).ok().map(|(_, issuer)| issuer.data);
-    let mut of_issuer = lists.iter().filter(|list| Some(list.issuer()) == issuer).peekable();
+    let mut of_issuer = lists.iter().filter(|list| Some(list.read.issuer()) == issuer).peekable();
     if !lists.is_empty() && of_issuer.peek().is_none() {
         return Err(Error::InvalidCertificate(CertificateError::UnknownRevocationStatus));
     }
-    match of_issuer.all(|list| matches!(list.find_serial(certificate.raw_serial()), Ok(None))) {
-        true => Ok(()),
-        false => Err(Error::InvalidCertificate(CertificateError::Revoked)),
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    for list in of_issuer {
+        if !matches!(list.read.find_serial(certificate.raw_serial()), Ok(None)) {
+            return Err(Error::InvalidCertificate(CertificateError::Revoked));
+        }
+        if list.next_update.is_none_or(|until| until <= now) {
+            return Err(Error::InvalidCertificate(CertificateError::ExpiredRevocationList));
+        }
     }
+    Ok(())
 }
 
 fn told(error: webpki::Error) -> Error {
@@ -245,7 +307,7 @@ fn told(error: webpki::Error) -> Error {
         webpki::Error::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
         webpki::Error::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
         webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,
-        other => return Error::General(format!("the server's certificate: {other}")),
+        other => return Error::General(format!("the certificate: {other}")),
     };
     Error::InvalidCertificate(kind)
 }

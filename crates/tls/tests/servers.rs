@@ -265,7 +265,7 @@ fn a_certificate_that_is_revoked_or_of_which_nobody_can_say() {
     made.openssl(
         "x509 -req -in server.csr -days 30 -CA root.crt -CAkey root.key -set_serial 9 -out server.crt",
     );
-    for (list, why) in &lists[..2] {
+    for (list, why) in &lists[..3] {
         made.write("list", list);
         let outcome = made.connect_by(&settings, "db.example");
         match why {

@@ -1,5 +1,6 @@
 //! The same certificates in the hands of clients, before a listener that demands one.
 
+use trunkline_tls::TlsVersion;
 use trunkline_tls::accept::{AcceptSettings, Acceptor, ClientSslMode};
 use trunkline_tls::connect::{ConnectSettings, ServerSslMode, ServerTls};
 
@@ -121,6 +122,39 @@ fn a_certificate_that_is_revoked_or_of_which_nobody_can_say() {
         // It must not come to nothing being looked at.
         (String::new(), Some("list: no revocation list in it")),
         ("-----BEGIN X509 CRL-----\nbm9uZQ==\n-----END X509 CRL-----\n".to_owned(), Some("cannot be read")),
+    ] {
+        made.write("list", &list);
+        let outcome = made.come(&accept);
+        match why {
+            None => assert_eq!(outcome, Ok(())),
+            Some(why) => refused(outcome, why),
+        }
+    }
+}
+
+#[test]
+fn a_certificate_of_version_1_by_the_manuals_root() {
+    let made = Made::listener("ed25519");
+    for key in ["ed25519", "ec -pkeyopt ec_paramgen_curve:P-256", "rsa:2048"] {
+        made.ask(key);
+        made.sign_client("-days 30");
+        for version in [TlsVersion::V12, TlsVersion::V13] {
+            let accept = AcceptSettings { max_protocol_version: version, ..made.accept() };
+            assert_eq!(made.come(&accept), Ok(()), "{key} {version:?}");
+        }
+    }
+    let other = Made::listener("ed25519");
+    let accept = AcceptSettings { ca_file: Some(other.path("root.crt")), ..made.accept() };
+    refused(made.come(&accept), "server: certificate verify failed");
+    made.sign_client("-days -1");
+    refused(made.come(&made.accept()), "the certificate has expired");
+    let root = revoking_root(&made);
+    made.sign_client("-days 30");
+    let accept = AcceptSettings { crl_file: Some(made.path("list")), ..made.accept() };
+    for (list, why) in [
+        (list(&root, 2090, 8), None),
+        (list(&root, 2090, 9), Some("is revoked")),
+        (list(&root, 2020, 8), Some("list has expired")),
     ] {
         made.write("list", &list);
         let outcome = made.come(&accept);
