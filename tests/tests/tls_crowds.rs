@@ -270,3 +270,37 @@ fn a_storm_of_handshakes_leaves_busy_sessions_their_pace() {
     assert!(within.1 >= BURST * ROUNDS, "{} handshakes are no storm", within.1);
     assert!(stormy < quiet * 2 + NOTICED, "p99 {quiet:?} became {stormy:?}");
 }
+
+/// Time that the threads of the endpoint have run. Source: proc(5), schedstat, the first field.
+fn processor_time(endpoint: &Endpoint) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", endpoint.pid())).unwrap();
+    let of_thread = |thread: std::io::Result<std::fs::DirEntry>| {
+        // One that ends meanwhile has nothing more to say.
+        let text = std::fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap_or_default();
+        text.split(' ').next().and_then(|field| field.parse::<u64>().ok()).unwrap_or_default()
+    };
+    Duration::from_nanos(threads.map(of_thread).sum())
+}
+
+/// What a handshake may cost beside what it costs usually: probes, and what a thread allocates once.
+const ONCE: Duration = Duration::from_millis(8);
+
+#[test]
+fn the_first_handshake_after_the_start_costs_what_later_ones_cost() {
+    let endpoint = endpoint().start();
+    let mut costs: Vec<Duration> = (0..20)
+        .map(|_| {
+            let before = processor_time(&endpoint);
+            let socket = asked(Ipv4Addr::LOCALHOST, endpoint.reads());
+            let sealed = ClientStream::seal(socket, Certificates::shared().client()).unwrap();
+            // Its end is not seen by the client, which has sent its last flight; the counter is.
+            eventually(PATIENCE, "it is over", || handshakes(&endpoint, "completed") > 0);
+            drop(sealed);
+            processor_time(&endpoint).saturating_sub(before)
+        })
+        .collect();
+    let first = costs.remove(0);
+    let usual = percentile(&mut costs, 50);
+    figure(&format!("the first handshake took {first:?} of processor time, later ones {usual:?}"));
+    assert!(first < usual * 3 + ONCE, "{first:?} and then {usual:?}");
+}
