@@ -1,18 +1,21 @@
 //! The TLS of a connection string: libpq's keys that tokio-postgres does not know.
 
-use trunkline_tls::connect::{ConnectSettings, Negotiation, ServerSslMode};
+use trunkline_tls::connect::ConnectSettings;
 
 use crate::Failure;
-use crate::config::words::Word as _;
+use crate::config::words::Word;
 
 /// The keys, each with the variable that stands in for it.
-const KEYS: [(&str, &str); 6] = [
+const KEYS: [(&str, &str); 9] = [
     ("sslmode", "PGSSLMODE"),
     ("sslrootcert", "PGSSLROOTCERT"),
     ("sslcrl", "PGSSLCRL"),
     ("sslcert", "PGSSLCERT"),
     ("sslkey", "PGSSLKEY"),
     ("sslnegotiation", "PGSSLNEGOTIATION"),
+    ("sslsni", "PGSSLSNI"),
+    ("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION"),
+    ("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION"),
 ];
 
 /// The connection string without those keys, and what they say.
@@ -37,15 +40,24 @@ pub(super) fn split(
         sslkey: of("sslkey"),
         ..ConnectSettings::default()
     };
-    if let Some(word) = of("sslmode") {
-        settings.sslmode = ServerSslMode::parse(&word)
-            .ok_or_else(|| Failure::usage(format!("sslmode {word:?} is none of libpq's")))?;
-    }
-    if let Some(word) = of("sslnegotiation") {
-        settings.sslnegotiation = Negotiation::parse(&word)
-            .ok_or_else(|| Failure::usage(format!("sslnegotiation {word:?} is none of libpq's")))?;
+    put(&mut settings.sslmode, "sslmode", of)?;
+    put(&mut settings.sslnegotiation, "sslnegotiation", of)?;
+    put(&mut settings.min_protocol_version, "ssl_min_protocol_version", of)?;
+    put(&mut settings.max_protocol_version, "ssl_max_protocol_version", of)?;
+    // As libpq: anything but 1 is no, and nothing is the default.
+    if let Some(word) = of("sslsni").filter(|word| !word.is_empty()) {
+        settings.sslsni = word.starts_with('1');
     }
     Ok((rest, settings))
+}
+
+/// A word of libpq's, where there is one.
+fn put<W: Word>(slot: &mut W, key: &str, of: impl Fn(&str) -> Option<String>) -> Result<(), Failure> {
+    if let Some(word) = of(key) {
+        *slot = W::parse(&word)
+            .ok_or_else(|| Failure::usage(format!("{key} {word:?} is none that Trunkline knows")))?;
+    }
+    Ok(())
 }
 
 type Written = Vec<(String, String)>;
@@ -124,6 +136,9 @@ fn unquoted(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use trunkline_tls::TlsVersion;
+    use trunkline_tls::connect::ServerSslMode;
+
     use super::*;
 
     #[test]
@@ -144,6 +159,10 @@ mod tests {
         assert_eq!((tls.sslmode, tls.sslrootcert.as_deref()), (ServerSslMode::Require, Some("/ca")));
         assert_eq!(split("postgresql://h?sslmode=require", none).expect("it is valid").0, "postgresql://h");
         assert!(split("sslmode=always", none).is_err());
+        let (rest, tls) =
+            split("host=db sslsni=0 ssl_min_protocol_version=TLSv1.3", none).expect("it is valid");
+        assert_eq!((rest.trim(), tls.sslsni, tls.min_protocol_version), ("host=db", false, TlsVersion::V13));
+        assert!(split("ssl_max_protocol_version=TLSv1", none).is_err(), "there is no such TLS here");
     }
 
     #[test]

@@ -67,6 +67,12 @@ pub struct ConnectOverrides {
     pub sslkey: Option<String>,
     /// How TLS is begun.
     pub sslnegotiation: Option<Negotiation>,
+    /// Whether it is told by which name it is connected to.
+    pub sslsni: Option<bool>,
+    /// The oldest version of TLS.
+    pub min_protocol_version: Option<TlsVersion>,
+    /// The newest.
+    pub max_protocol_version: Option<TlsVersion>,
 }
 
 impl ConnectOverrides {
@@ -76,15 +82,17 @@ impl ConnectOverrides {
         if *self == Self::default() {
             return None;
         }
-        let Self { sslmode, sslrootcert, sslcrl, sslcert, sslkey, sslnegotiation } = self.clone();
+        let own = self.clone();
         Some(ConnectSettings {
-            sslmode: sslmode.unwrap_or(all.sslmode),
-            sslrootcert: sslrootcert.or_else(|| all.sslrootcert.clone()),
-            sslcrl: sslcrl.or_else(|| all.sslcrl.clone()),
-            sslcert: sslcert.or_else(|| all.sslcert.clone()),
-            sslkey: sslkey.or_else(|| all.sslkey.clone()),
-            sslnegotiation: sslnegotiation.unwrap_or(all.sslnegotiation),
-            ..all.clone()
+            sslmode: own.sslmode.unwrap_or(all.sslmode),
+            sslrootcert: own.sslrootcert.or_else(|| all.sslrootcert.clone()),
+            sslcrl: own.sslcrl.or_else(|| all.sslcrl.clone()),
+            sslcert: own.sslcert.or_else(|| all.sslcert.clone()),
+            sslkey: own.sslkey.or_else(|| all.sslkey.clone()),
+            sslnegotiation: own.sslnegotiation.unwrap_or(all.sslnegotiation),
+            sslsni: own.sslsni.unwrap_or(all.sslsni),
+            min_protocol_version: own.min_protocol_version.unwrap_or(all.min_protocol_version),
+            max_protocol_version: own.max_protocol_version.unwrap_or(all.max_protocol_version),
         })
     }
 }
@@ -229,4 +237,26 @@ pub struct HealthSection {
     pub hard_max_lag: Sourced<Duration>,
     /// What replicas do while the primary does not answer: `serve`, `drain`, `serve_for:60s`.
     pub primary_unknown: Sourced<Option<String>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_has_what_it_says_itself_and_the_rest_of_all() {
+        let all = ConnectSettings {
+            sslmode: ServerSslMode::VerifyFull,
+            sslrootcert: Some("root".into()),
+            ..ConnectSettings::default()
+        };
+        assert_eq!(ConnectOverrides::default().over(&all), None);
+        let own = ConnectOverrides {
+            sslsni: Some(false),
+            max_protocol_version: Some(TlsVersion::V12),
+            ..ConnectOverrides::default()
+        };
+        let wanted = ConnectSettings { sslsni: false, max_protocol_version: TlsVersion::V12, ..all.clone() };
+        assert_eq!(own.over(&all), Some(wanted));
+    }
 }

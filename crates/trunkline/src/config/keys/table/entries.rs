@@ -107,6 +107,28 @@ pub const SERVER_KEYS: &[Key<ServerEntry>] = &[
         }),
         "How TLS is begun with it.",
     ),
+    unset(
+        "sslsni",
+        "\"off\"",
+        KeyKind::Switch(|t, v, _| t.tls.sslsni = Some(v)),
+        "Whether it is told by which name it is connected to.",
+    ),
+    unset(
+        "ssl_min_protocol_version",
+        "\"TLSv1.3\"",
+        word::<_, TlsVersion>(|t, w| {
+            TlsVersion::parse(w).map(|version| t.tls.min_protocol_version = Some(version)).is_some()
+        }),
+        "The oldest version of TLS that is spoken with it.",
+    ),
+    unset(
+        "ssl_max_protocol_version",
+        "\"TLSv1.2\"",
+        word::<_, TlsVersion>(|t, w| {
+            TlsVersion::parse(w).map(|version| t.tls.max_protocol_version = Some(version)).is_some()
+        }),
+        "The newest.",
+    ),
 ];
 
 /// Keys of a `[[listener]]`.
