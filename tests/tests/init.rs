@@ -166,14 +166,17 @@ fn patroni_of(cluster: &Cluster) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut asked = String::new();
-        BufReader::new(stream.try_clone().unwrap()).read_line(&mut asked).unwrap();
-        assert!(asked.starts_with("GET /cluster "), "{asked}");
-        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
-        write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-        // The client closes when it has read the answer.
-        let _gone = stream.read_to_end(&mut Vec::new());
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut asked = String::new();
+            BufReader::new(stream.try_clone().unwrap()).read_line(&mut asked).unwrap();
+            assert!(asked.starts_with("GET /cluster "), "{asked}");
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
+            // Who asks may be gone: a proxy that has just been ended.
+            let _gone = write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
+            // The client closes when it has read the answer.
+            let _gone = stream.read_to_end(&mut Vec::new());
+        }
     });
     port
 }
@@ -181,8 +184,16 @@ fn patroni_of(cluster: &Cluster) -> u16 {
 #[test]
 fn a_patroni_cluster_becomes_a_configuration_that_serves() {
     let cluster = shared_cluster();
-    let (directory, file, text) = init(&format!("patroni:http://127.0.0.1:{}", patroni_of(cluster)));
-    assert!(text.contains("the Patroni cluster \"shop\" of 3 members"), "{text}");
+    let port = patroni_of(cluster);
+    let (directory, file, text) = init(&format!("patroni:http://127.0.0.1:{port}"));
+    for said in [
+        "the Patroni cluster \"shop\" of 3 members".to_owned(),
+        format!("\n[[discovery.source]]\nkind = \"patroni\"\nurls = [\"http://127.0.0.1:{port}\"]\n"),
+        "\n# name = \"replica2\"\n".to_owned(),
+    ] {
+        assert!(text.contains(&said), "{said} is missing in\n{text}");
+    }
+    assert!(!text.contains("\n[[server]]"), "its members come and go:\n{text}");
     let (reads, writes, flags) = moved_listeners();
     serves(directory.path(), &file, (reads.port(), writes.port()), &flags);
 }

@@ -21,6 +21,8 @@ pub(super) struct Draft {
     pub(super) servers: Vec<DraftServer>,
     /// Servers that may be there, written as a comment.
     pub(super) guesses: Vec<DraftServer>,
+    /// Who is asked for servers all the time.
+    pub(super) discovery: Option<DraftDiscovery>,
     /// The listeners.
     pub(super) listeners: Vec<DraftListener>,
     /// All other keys.
@@ -90,6 +92,17 @@ pub(super) enum DraftStanding {
     Disabled,
 }
 
+/// A `[[discovery.source]]`, from which the servers come.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct DraftDiscovery {
+    /// Its keys, in order.
+    pub(super) keys: Vec<(&'static str, toml::Value)>,
+    /// What it means.
+    pub(super) note: String,
+    /// The servers that it names now, written as a comment: what they would be without it.
+    pub(super) members: Vec<DraftServer>,
+}
+
 /// A `[[listener]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct DraftListener {
@@ -139,31 +152,18 @@ impl Draft {
     }
 
     /// Adds a server unless one of the same place is there. A name that it cannot have here is left away.
-    pub(super) fn server(&mut self, mut server: DraftServer) {
-        let is_there =
-            self.servers.iter().any(|known| (&known.host, known.port) == (&server.host, server.port));
-        if is_there {
-            return;
-        }
-        if self.servers.len() >= super::SERVERS_MAX {
-            let more = format!("more than {} servers: the others are left out", super::SERVERS_MAX);
-            if !self.unseen.contains(&more) {
-                self.unseen.push(more);
-            }
-            return;
-        }
-        server.name = server.name.filter(|name| self.is_name(name));
-        self.servers.push(server);
+    pub(super) fn server(&mut self, server: DraftServer) {
+        put_server(&mut self.servers, server, &mut self.unseen);
     }
 
-    /// Whether a further server may have the name.
-    fn is_name(&self, name: &str) -> bool {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        let is_taken = self.servers.iter().any(|known| known.name.as_deref() == Some(name));
-        (1..=NAME_BYTES_MAX).contains(&name.len())
-            && name.chars().all(is_plain)
-            && !is_path(name)
-            && !is_taken
+    /// The same for one that the source of `discovery` names.
+    pub(super) fn member(&mut self, discovery: &mut DraftDiscovery, member: DraftServer) {
+        put_server(&mut discovery.members, member, &mut self.unseen);
+    }
+
+    /// How many servers were found, for sure.
+    pub(super) fn servers_found(&self) -> usize {
+        self.servers.len() + self.discovery.as_ref().map_or(0, |discovery| discovery.members.len())
     }
 
     /// The usual two listeners on this machine, where the source has none.
@@ -201,4 +201,26 @@ impl Draft {
         }
         self.listeners.push(listener);
     }
+}
+
+fn put_server(servers: &mut Vec<DraftServer>, mut server: DraftServer, unseen: &mut Vec<String>) {
+    if servers.iter().any(|known| (&known.host, known.port) == (&server.host, server.port)) {
+        return;
+    }
+    if servers.len() >= super::SERVERS_MAX {
+        let more = format!("more than {} servers: the others are left out", super::SERVERS_MAX);
+        if !unseen.contains(&more) {
+            unseen.push(more);
+        }
+        return;
+    }
+    server.name = server.name.filter(|name| is_name(servers, name));
+    servers.push(server);
+}
+
+/// Whether a further server may have the name.
+fn is_name(servers: &[DraftServer], name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let is_taken = servers.iter().any(|known| known.name.as_deref() == Some(name));
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(is_plain) && !is_path(name) && !is_taken
 }

@@ -79,7 +79,7 @@ impl Init {
             InitSource::PgBouncer(path) => pgbouncer::draft(path)?,
             InitSource::HaProxy(path) => haproxy::draft(path)?,
         };
-        if draft.servers.is_empty() {
+        if draft.servers_found() == 0 {
             return Err(Failure::new(format!("no server was found in {}", draft.source))
                 .hint("Is it the right one? A connection string of any server of the cluster will do."));
         }
@@ -129,7 +129,7 @@ fn summary(draft: &Draft, out: &Path) -> String {
     let many = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let mut said = format!(
         "{file}: {} and {}, from {}\n",
-        many(draft.servers.len(), "server"),
+        many(draft.servers_found(), "server"),
         many(draft.listeners.len(), "listener"),
         draft.source
     );

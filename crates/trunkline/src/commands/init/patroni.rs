@@ -4,8 +4,10 @@
 
 use serde_json::Value;
 use tokio::net::TcpStream;
+use trunkline_discovery::http::HttpUrl;
+use trunkline_discovery::patroni::URLS_MAX;
 
-use super::draft::{Draft, DraftServer, RoleFound};
+use super::draft::{Draft, DraftDiscovery, DraftServer, RoleFound};
 use crate::Failure;
 use crate::commands::fetch::{TIMEOUT, block_on, exchange};
 
@@ -14,6 +16,10 @@ const DEFAULT_PORT: u16 = 8008;
 
 const HINT: &str =
     "Name the REST API of any member, such as patroni:http://10.0.0.11:8008 ([restapi] connect_address).";
+
+/// What the source means.
+const NOTE: &str = "Patroni says all the time who is there, and members come and go without a reload: docs/patroni.md. One URL \
+    that answers is enough; the others are what the members call their own, so look whether the proxy reaches them.";
 
 /// Asks Patroni who is there.
 pub(super) fn draft(url: &str) -> Result<Draft, Failure> {
@@ -64,6 +70,7 @@ fn of_answer(base: &str, body: &str) -> Result<Draft, Failure> {
     if let Some(scope) = answer["scope"].as_str() {
         draft.found.push(format!("the Patroni cluster {scope:?} of {} members", members.len()));
     }
+    let mut source = DraftDiscovery { note: NOTE.to_owned(), ..DraftDiscovery::default() };
     for member in members {
         let name = member["name"].as_str().unwrap_or_default();
         let place =
@@ -72,12 +79,14 @@ fn of_answer(base: &str, body: &str) -> Result<Draft, Failure> {
             draft.unseen.push(format!("the member {name:?} has no host and port yet: it is left out"));
             continue;
         };
-        put_member(&mut draft, member, name, (host, port));
+        put_member(&mut draft, &mut source, member, name, (host, port));
     }
     draft.found.push(
         "roles are measured, never taken from here: after a switchover Trunkline follows the primary by its own probes"
             .to_owned(),
     );
+    source.keys = vec![("kind", "patroni".into()), ("urls", urls(&mut draft, base, members).into())];
+    draft.discovery = Some(source);
     draft.unseen.push("version, TLS and the monitoring role: Patroni does not say".to_owned());
     if let Some(pause) = answer["pause"].as_bool().filter(|pause| *pause) {
         draft.found.push(format!("Patroni is paused ({pause}): it does no failover"));
@@ -91,7 +100,38 @@ fn of_answer(base: &str, body: &str) -> Result<Draft, Failure> {
     Ok(draft)
 }
 
-fn put_member(draft: &mut Draft, member: &Value, name: &str, (host, port): (&str, u16)) {
+/// The APIs of all members that speak what was spoken here, the one that answered first.
+fn urls(draft: &mut Draft, base: &str, members: &[Value]) -> Vec<String> {
+    let mut urls = vec![base.to_owned()];
+    for member in members {
+        let Some(api) = member["api_url"].as_str() else { continue };
+        let origin = match api.split_once("://") {
+            Some((scheme, rest)) => format!("{scheme}://{}", rest.split('/').next().unwrap_or_default()),
+            None => api.to_owned(),
+        };
+        let name = member["name"].as_str().unwrap_or_default();
+        if origin.parse::<HttpUrl>().is_err() {
+            draft
+                .unseen
+                .push(format!("the member {name:?} names no URL of its API that could be asked: {api:?}"));
+        } else if origin.starts_with("https:") {
+            draft
+                .unseen
+                .push(format!("the API of {name:?} speaks TLS: add {origin} to `urls`, and set `ca_file`"));
+        } else if !urls.contains(&origin) && urls.len() < URLS_MAX {
+            urls.push(origin);
+        }
+    }
+    urls
+}
+
+fn put_member(
+    draft: &mut Draft,
+    source: &mut DraftDiscovery,
+    member: &Value,
+    name: &str,
+    (host, port): (&str, u16),
+) {
     let role = member["role"].as_str().unwrap_or("unknown");
     let state = member["state"].as_str().unwrap_or("unknown");
     let mut note = format!("Patroni: {role}, {state}");
@@ -113,7 +153,7 @@ fn put_member(draft: &mut Draft, member: &Value, name: &str, (host, port): (&str
         server.weight = Some(0);
     }
     server.note = note + ".";
-    draft.server(server);
+    draft.member(source, server);
 }
 
 #[cfg(test)]
@@ -132,17 +172,44 @@ mod tests {
     #[test]
     fn each_member_with_a_place_is_a_server() {
         let draft = of_answer("http://x:8008", CLUSTER).expect("it is Patroni's");
+        let source = draft.discovery.as_ref().expect("it is one that is asked");
         let places: Vec<_> =
-            draft.servers.iter().map(|server| (server.host.as_str(), server.weight)).collect();
+            source.members.iter().map(|server| (server.host.as_str(), server.weight)).collect();
         assert_eq!(places, [("10.0.0.1", None), ("10.0.0.2", Some(0))]);
         assert_eq!(draft.primary, Some(("10.0.0.1".to_owned(), 5432)));
         assert!(draft.unseen[0].contains("has no host and port yet"), "{:?}", draft.unseen);
         let text = valid(&draft);
         assert!(
-            text.contains("# Patroni: leader, running, timeline 3.\n[[server]]\nname = \"pg1\""),
+            text.contains("# Patroni: leader, running, timeline 3.\n# [[server]]\n# name = \"pg1\""),
             "{text}"
         );
+        let written = "[[discovery.source]]\nkind = \"patroni\"\nurls = [\"http://x:8008\", \"http://10.0.0.1:8008\"]\n";
+        assert!(text.contains(written), "{text}");
+        assert!(!text.contains("\n[[server]]"), "{text}");
         assert_eq!(text.matches("\n[auth]\n").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn what_is_written_as_comment_is_a_configuration_without_the_source() {
+        let draft = of_answer("http://x:8008", CLUSTER).expect("it is Patroni's");
+        let source = draft.discovery.clone().expect("it is one that is asked");
+        let text = valid(&Draft { servers: source.members, discovery: None, ..draft });
+        assert!(
+            text.contains("\n[[server]]\nname = \"pg2\"\naddress = \"10.0.0.2:5432\"\nweight = 0\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn apis_that_cannot_be_asked_here_are_told() {
+        let members = r#"[{"name": "a", "api_url": "https://10.0.0.1:8008/patroni"}, {"name": "b", "api_url": "http://"},
+            {"name": "c", "api_url": "http://10.0.0.3:8008/patroni"}, {"name": "d", "api_url": "http://10.0.0.3:8008/x"}]"#;
+        let members: Vec<Value> = serde_json::from_str(members).expect("JSON");
+        let mut draft = Draft::default();
+        assert_eq!(urls(&mut draft, "http://x:8008", &members), ["http://x:8008", "http://10.0.0.3:8008"]);
+        assert!(draft.unseen[0].contains("add https://10.0.0.1:8008 to `urls`"), "{:?}", draft.unseen);
+        assert!(draft.unseen[1].contains("the member \"b\" names no URL"), "{:?}", draft.unseen);
+        assert_eq!(draft.unseen.len(), 2);
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use trunkline_topology::AdminState;
 
-use super::draft::{Draft, DraftKey, DraftListener, DraftServer, DraftStanding, Granted, RoleFound};
+use super::draft::{
+    Draft, DraftDiscovery, DraftKey, DraftListener, DraftServer, DraftStanding, Granted, RoleFound,
+};
 use crate::commands::init_sql::{SecretAccess, identifier, recipe};
 use crate::config::words::Word as _;
 
@@ -32,6 +34,9 @@ pub(super) fn render(draft: &Draft, role: &str) -> String {
     list(&mut out, "Could not be seen:", &draft.unseen);
     list(&mut out, "Has no equal here:", &draft.unequal);
     list(&mut out, "Next:", &next(draft, role));
+    if let Some(discovery) = &draft.discovery {
+        put_discovery(&mut out, discovery);
+    }
     for server in &draft.servers {
         out.push('\n');
         put_server(&mut out, "", server);
@@ -141,6 +146,31 @@ fn put_server(out: &mut String, prefix: &str, server: &DraftServer) {
     match server.standing {
         DraftStanding::InService => {}
         DraftStanding::Disabled => put(out, prefix, &format!("state = {}", text(AdminState::Maint.word()))),
+    }
+}
+
+/// The source, where its answers may be kept, and the members as they would be without it.
+fn put_discovery(out: &mut String, discovery: &DraftDiscovery) {
+    out.push('\n');
+    comment(
+        out,
+        "",
+        "With a directory of the proxy's own, the last good answer is kept: a restart has servers while the source is down.",
+    );
+    out.push_str("# [discovery]\n# state_dir = \"/var/lib/trunkline\"\n\n");
+    comment(out, "", &discovery.note);
+    put(out, "", "[[discovery.source]]");
+    for (name, value) in &discovery.keys {
+        put(out, "", &format!("{name} = {value}"));
+    }
+    if discovery.members.is_empty() {
+        return;
+    }
+    out.push('\n');
+    comment(out, "", "What it names now. In its place, these would be servers that nobody changes:");
+    for member in &discovery.members {
+        out.push_str("#\n");
+        put_server(out, "# ", member);
     }
 }
 
