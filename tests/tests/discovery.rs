@@ -3,10 +3,11 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use trunkline_cluster::{Cluster, PgInstall, Server};
+use nix::sys::signal::Signal;
+use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE, PgInstall, PortLease, Server, send_signal};
 use trunkline_discovery::testing::FakeDns;
 use trunkline_tests::{
     Auth, Endpoint, EndpointBuilder, Wire, binary, cluster_of, eventually, http_get, own_cluster, tls_is_on,
@@ -256,4 +257,71 @@ fn check_connect_lists_what_sources_name_and_asks_those_servers() {
     let (status, text) = check();
     assert_eq!(status, Some(1), "{text}");
     assert!(text.contains("source names (dns): "), "{text}");
+}
+
+/// A `trunkline health` that ends with the test.
+struct HealthCommand(Child);
+
+impl HealthCommand {
+    fn start(config: &Path, more: &[&str]) -> Self {
+        let mut command = Command::new(binary());
+        command.args(["health", "--config", config.to_str().unwrap()]).args(more);
+        command.env("TRUNKLINE__MONITOR__PASSWORD", MONITOR_PASSWORD);
+        Self(command.stdout(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for HealthCommand {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+#[test]
+fn health_checks_and_observations_follow_a_source() {
+    let cluster = own_cluster(2);
+    let [replica1, replica2] = &cluster.replicas[..] else { panic!("two replicas were asked for") };
+    let dns = FakeDns::start().unwrap();
+    name_servers(&dns, &[&cluster.primary, replica1]);
+    let (http, agent) = (PortLease::take().unwrap(), PortLease::take().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("health.toml");
+    let monitor = format!("[monitor]\nuser = \"{MONITOR_ROLE}\"\ndbname = \"appdb\"\n");
+    std::fs::write(&config, dns_source(&dns) + &monitor).unwrap();
+    let (http_at, agent_at) = (format!("127.0.0.1:{}", http.port()), format!("127.0.0.1:{}", agent.port()));
+    let health = HealthCommand::start(&config, &["--http", &http_at, "--agent", &agent_at]);
+    let json = directory.path().join("lag.json");
+    let observe = ["--observe", "--every", "1s", "--json", json.to_str().unwrap()];
+    let _observation = HealthCommand::start(&config, &observe);
+    let is_fit = |name: &str| http_get(http.port(), name).is_some_and(|answer| answer.status == 200);
+    let is_observed = |name: &str| {
+        let report: Option<serde_json::Value> =
+            std::fs::read(&json).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let servers = report.and_then(|report| report["servers"].as_array().cloned()).unwrap_or_default();
+        servers.iter().any(|server| server["name"] == name)
+    };
+    eventually(PATIENCE, "both are there", || is_fit("/primary") && is_fit("/replica1"));
+    eventually(PATIENCE, "it is observed", || is_observed("replica1"));
+    assert!(!is_observed("replica2"));
+
+    name_servers(&dns, &[&cluster.primary, replica2]);
+    eventually(PATIENCE, "replica2 has come", || is_fit("/replica2") && is_observed("replica2"));
+    eventually(PATIENCE, "replica1 has gone", || {
+        http_get(http.port(), "/replica1").is_some_and(|answer| answer.status == 404)
+    });
+
+    // A server that is configured stays when its source is not.
+    std::fs::write(
+        &config,
+        format!(
+            "[[server]]\nname = \"named\"\naddress = \"127.0.0.1:{}\"\n[monitor]\nuser = \"{MONITOR_ROLE}\"\n",
+            cluster.primary.port()
+        ),
+    )
+    .unwrap();
+    send_signal(health.0.id().try_into().unwrap(), Signal::SIGHUP);
+    eventually(PATIENCE, "the configuration is in force", || {
+        is_fit("/named") && http_get(http.port(), "/replica2").is_some_and(|answer| answer.status == 404)
+    });
 }

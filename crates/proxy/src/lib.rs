@@ -39,4 +39,6 @@ pub use access::Access;
 pub use certificates::watch_probes;
 pub use context::{AuthReason, ChosenMode, SettledAuth};
 pub use failure::{ReloadError, StartError};
+pub use fleet::WatchedServers;
+pub use reload::asked_for_login;
 pub use serve::{Bound, Pulse, Running, serve};

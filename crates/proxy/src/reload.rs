@@ -36,7 +36,8 @@ fn is_verified_still(before: &Live, settings: &Settings) -> bool {
 
 /// Who must let a new login in: the servers of the new configuration, and those that are found or were added. One that
 /// was configured and no longer is has no say.
-fn asked_for_login(configured: &[ServerSpec], snapshot: &Snapshot) -> Vec<ServerSpec> {
+#[must_use]
+pub fn asked_for_login(configured: &[ServerSpec], snapshot: &Snapshot) -> Vec<ServerSpec> {
     let mut servers = configured.to_vec();
     let mut places: HashSet<_> = servers.iter().map(|spec| place(&spec.host, spec.port)).collect();
     for server in snapshot.servers.iter().filter(|server| !server.is_leaving) {

@@ -8,6 +8,7 @@
 mod holds;
 mod sources;
 mod wanted;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use trunkline_topology::{ServerId, ServerSpec};
 use self::holds::{Holds, InForce};
 use self::sources::{RolesSaid, row};
 use self::wanted::WantedServers;
+pub use self::watched::WatchedServers;
 use crate::context::Shared;
 use crate::limits::{DEPARTED_REST, DEPARTURES_INTERVAL, SERVER_EDITS_WAITING_MAX};
 

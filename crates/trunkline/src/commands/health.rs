@@ -8,6 +8,7 @@ use trunkline_control::http::{self, Checkers};
 use trunkline_control::listen;
 use trunkline_health::{Health, Monitor, MonitorSettings, try_login};
 use trunkline_proxy::settings::Settings;
+use trunkline_proxy::{WatchedServers, asked_for_login};
 
 use super::listen_failure::listen_failure;
 use super::manager;
@@ -34,13 +35,14 @@ Examples:
   trunkline health --observe --config t.toml --for 10m --svg lag.svg
       beside what you have: what the usual formulas say, and what is proven
 
-Nothing is proxied: HAProxy connects to the servers itself and asks here which ones may serve.
+Nothing is proxied: HAProxy connects to the servers itself and asks here which ones may serve. The servers that a
+[[discovery.source]] names come and go as they do in `trunkline serve`.
 
 Signals: SIGTERM and SIGINT end it, SIGHUP reads the configuration again and logs what needs a restart.
 
 With --observe nothing is listened on and nothing changed: a table every minute and at the end says how long each formula called
 a standby fresh that was proven to lag, or lagging that was proven to be fresh, by max_lag. It asks each server once a tick, as the
-monitoring role, on one connection more than the probes have.
+monitoring role, on one connection more than the probes have. Answers of sources are followed, and not kept in state_dir.
 
 Exit status: 0 ended by a signal, 1 failed while running, 2 wrong command line or configuration.";
 
@@ -62,7 +64,6 @@ impl HealthCommand {
         let flags = Flags { purpose: ConfigPurpose::HealthChecks, ..Flags::from(&self.servers) };
         let request = ConfigSources { flags, environment: process_environment() };
         let checked = configure(&request)?;
-        refuse_sources(&checked.proxy)?;
         let logging = logging::start(&checked.log)?;
         log_warnings(&checked.warnings);
         let runtime = runtime()?;
@@ -73,19 +74,6 @@ impl HealthCommand {
         runtime.shutdown_background();
         result
     }
-}
-
-/// Nobody would ask a source here: with its servers left out, what is said of the cluster would be wrong.
-fn refuse_sources(settings: &Settings) -> Result<(), Failure> {
-    let Some(source) = settings.discovery.sources.first() else { return Ok(()) };
-    Err(Failure::usage(format!(
-        "[[discovery.source]] {:?}: the health checks alone find no servers",
-        source.name
-    ))
-    .hint(
-        "Name the servers in a file for these health checks: [[server]], or --primary and --replica; or let `trunkline serve` \
-         answer HAProxy, with http.listen and agent.listen: it knows the servers of its sources.",
-    ))
 }
 
 async fn run(
@@ -100,6 +88,7 @@ async fn run(
     let health = Monitor::start(settings.health.clone(), &Handle::current());
     let mut password = MonitorPassword::keep(command, &health);
     tokio::spawn(trunkline_proxy::watch_probes(health.clone()));
+    let mut watched = WatchedServers::start(&settings, &health);
     let checkers = Checkers::new(settings.http_checkers.clone());
     let mut ready = String::new();
     if let Some(address) = settings.http {
@@ -117,79 +106,58 @@ async fn run(
     loop {
         let order = tokio::select! {
             order = signals.next() => order,
+            () = watched.news() => {
+                watched.follow().await;
+                continue;
+            }
             never = logging.report_dropped() => match never {},
         };
         match order {
             SignalAction::Drain | SignalAction::Stop => return Ok(Exit::Success),
             SignalAction::Reload => {
-                reload(request, &settings, &health, &checkers, &mut password, logging).await;
+                let parts = LiveParts {
+                    health: &health,
+                    watched: &mut watched,
+                    checkers: &checkers,
+                    password: &mut password,
+                };
+                reload(request, &settings, parts, logging).await;
             }
         }
     }
 }
 
-async fn reload(
-    request: &ConfigSources,
-    started_with: &Settings,
-    health: &Health,
-    checkers: &Checkers,
-    password: &mut MonitorPassword,
-    logging: &Logging,
-) {
+/// What a reload changes.
+struct LiveParts<'a> {
+    health: &'a Health,
+    watched: &'a mut WatchedServers,
+    checkers: &'a Checkers,
+    password: &'a mut MonitorPassword,
+}
+
+async fn reload(request: &ConfigSources, started_with: &Settings, parts: LiveParts<'_>, logging: &Logging) {
+    let LiveParts { health, watched, checkers, password } = parts;
     let mut checked = match checked::settings(load(request)) {
         Ok(checked) => checked,
         Err(problems) => return log_problems(&problems),
     };
-    if let Err(failure) = refuse_sources(&checked.proxy) {
-        tracing::error!(%failure, "configuration not reloaded: nothing was changed");
-        return;
-    }
     password.refill(&mut checked, &health.login()).await;
     let (old, new) = (started_with, checked.proxy);
     let MonitorSettings { servers, login, judge } = &new.health;
-    if *login != *health.login()
-        && let Err(error) = try_login(servers, login, judge).await
-    {
-        tracing::error!(%error, "configuration not reloaded: nothing was changed");
-        return;
+    if *login != *health.login() {
+        let servers = asked_for_login(servers, &health.load());
+        if let Err(error) = try_login(&servers, login, judge).await {
+            tracing::error!(%error, "configuration not reloaded: nothing was changed");
+            return;
+        }
     }
     let changes = [(old.http != new.http, "http.listen"), (old.agent != new.agent, "agent.listen")];
     let changed = changes.into_iter().filter(|(is_changed, _)| *is_changed).map(|(_, key)| key);
     let needs_restart = changed.chain(logging.reload(&checked.log)).collect();
     health.reload(new.health.judge);
-    // Nobody has sessions there: those that leave are forgotten at once.
-    if let Some(change) = health.set_servers(new.health.servers).await {
-        for (id, _) in change.leaving {
-            health.forget(id).await;
-        }
-    }
     health.set_login(new.health.login);
+    watched.reload(new.health.servers, new.discovery).await;
     password.follow(checked.password_command, health);
     checkers.set(new.http_checkers);
     let _logged = in_force(needs_restart);
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use trunkline_discovery::topology::{ManagedCluster, TopologySettings};
-    use trunkline_discovery::{SourceKind, SourceSettings};
-
-    use super::*;
-
-    #[test]
-    fn a_source_is_refused_for_nobody_would_ask_it() {
-        let mut settings = Settings::default();
-        assert!(refuse_sources(&settings).is_ok());
-        let topology = TopologySettings { cluster: ManagedCluster::Rds, endpoint: None };
-        settings.discovery.sources.push(SourceSettings {
-            name: "rds".into(),
-            kind: SourceKind::Topology(topology),
-            weight: 100,
-            interval: Duration::from_secs(5),
-        });
-        let failure = refuse_sources(&settings).expect_err("it is refused");
-        assert!(failure.to_string().contains("[[discovery.source]] \"rds\""), "{failure}");
-    }
 }

@@ -24,6 +24,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use trunkline_health::{Health, Monitor};
+use trunkline_proxy::WatchedServers;
 
 use self::account::{Account, PatroniSource};
 use self::formula::Limits;
@@ -83,6 +84,9 @@ pub(super) async fn run(mut checked: CheckedConfig, flags: ObserveFlags) -> Resu
     let mut signals = SignalStreams::listen()?;
     monitor_password::fill(&mut checked).await;
     let health = Monitor::start(checked.proxy.health.clone(), &Handle::current());
+    // Nothing is changed, not even what is kept on disk.
+    checked.proxy.discovery.state_dir = None;
+    let mut watched = WatchedServers::start(&checked.proxy, &health);
     let _password = MonitorPassword::keep(checked.password_command, &health);
     let limits =
         Limits { max_lag: health.load().max_lag, lag_bytes: flags.patroni_lag.unwrap_or(PATRONI_LAG_BYTES) };
@@ -108,6 +112,7 @@ pub(super) async fn run(mut checked: CheckedConfig, flags: ObserveFlags) -> Resu
                 account.take(report, &says, &health.load());
             }
             Ok(()) = changed.changed() => follow(&health, &mut account, &send),
+            () = watched.news() => watched.follow().await,
             _ = reporting.tick() => {
                 terminal::print(&format!("{}\n", report::table(&account, &health.load())));
                 if let Err(failure) = write_files(&account, &health, &flags) {
