@@ -4,6 +4,7 @@
 //! restarts, must not take servers from the sessions: health alone judges those that are kept.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::check::{SocketHosts, host_of};
@@ -30,9 +31,39 @@ pub(crate) enum Forget {
     After(Duration),
 }
 
+/// The members of the answers so far, which outlive the task that asks: when the settings of a source change, who is absent
+/// just then is given up no sooner.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceMemory(Arc<Mutex<MemberPresence>>);
+
+impl SourceMemory {
+    /// Of the members of the last good answer, however long ago that was.
+    pub(crate) fn of(members: &[Member], now: Instant) -> Self {
+        let mut presence = MemberPresence::new(Forget::AfterAnswers);
+        presence.answered(members.to_vec(), now);
+        Self(Arc::new(Mutex::new(presence)))
+    }
+
+    /// Goes on by these settings, without the members that cannot be there by them.
+    pub(crate) fn resume(&self, forget: Forget, may_be_there: impl Fn(&Member) -> bool) {
+        let mut presence = self.lock();
+        presence.forget = forget;
+        presence.known.retain(|known| may_be_there(&known.member));
+    }
+
+    /// See [`MemberPresence::answered`].
+    pub(crate) fn answered(&self, members: Vec<Member>, now: Instant) -> Vec<Member> {
+        self.lock().answered(members, now)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, MemberPresence> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The members of the answers so far.
 #[derive(Debug)]
-pub(crate) struct MemberPresence {
+struct MemberPresence {
     forget: Forget,
     /// Answers that a member may be absent from, for [`Forget::AfterAnswers`].
     patience: u32,
@@ -50,12 +81,12 @@ struct KnownMember {
 
 impl MemberPresence {
     /// Nobody yet.
-    pub(crate) fn new(forget: Forget) -> Self {
+    fn new(forget: Forget) -> Self {
         Self { forget, patience: ABSENT_ANSWERS_MIN, known: Vec::new() }
     }
 
     /// Takes an answer, and gives those that are there after it: in the order in which they came first.
-    pub(crate) fn answered(&mut self, members: Vec<Member>, now: Instant) -> Vec<Member> {
+    fn answered(&mut self, members: Vec<Member>, now: Instant) -> Vec<Member> {
         for known in &mut self.known {
             known.absent = known.absent.saturating_add(1);
         }
@@ -125,6 +156,27 @@ mod tests {
             ..Member::default()
         };
         hosts.iter().map(member).collect()
+    }
+
+    #[test]
+    fn what_is_remembered_outlives_new_settings() {
+        let now = Instant::now();
+        let memory = SourceMemory::of(&members(&["a", "b"]), now);
+        // As a reader endpoint answers: "a" comes back after five answers without it.
+        (0..5).for_each(|_| drop(memory.answered(members(&["b"]), now)));
+        memory.answered(members(&["a"]), now);
+        memory.resume(Forget::AfterAnswers, |_| true);
+        for _ in 0..10 {
+            assert_eq!(hosts(&memory.answered(members(&["b"]), now)), ["a", "b"], "its patience stays");
+        }
+        let hour = Duration::from_secs(3600);
+        memory.resume(Forget::After(hour), |member| member.host != "a");
+        assert_eq!(
+            hosts(&memory.answered(members(&["c"]), now)),
+            ["b", "c"],
+            "\"a\" cannot be there any more"
+        );
+        assert_eq!(hosts(&memory.answered(members(&["c"]), now + 2 * hour)), ["c"]);
     }
 
     fn hosts(members: &[Member]) -> Vec<&str> {

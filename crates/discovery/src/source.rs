@@ -9,6 +9,7 @@ use crate::dns::{self, DnsSettings};
 use crate::kubernetes::{self, KubernetesSettings};
 use crate::news::NewsSender;
 use crate::patroni::{self, PatroniSettings};
+use crate::presence::SourceMemory;
 use crate::standbys::{self, StandbysSettings};
 use crate::surroundings::Surroundings;
 use crate::topology::{self, TopologySettings};
@@ -74,13 +75,18 @@ impl SourceKind {
 }
 
 /// Asks a source until it is dropped.
-pub(crate) async fn follow(settings: SourceSettings, around: Surroundings, news: NewsSender) -> Infallible {
+pub(crate) async fn follow(
+    settings: SourceSettings,
+    around: Surroundings,
+    memory: SourceMemory,
+    news: NewsSender,
+) -> Infallible {
     let interval = settings.interval;
     match &settings.kind {
         SourceKind::Patroni(patroni) => patroni::follow(patroni, interval, &news).await,
         SourceKind::Kubernetes(kubernetes) => kubernetes::follow(kubernetes, interval, &news).await,
-        SourceKind::Dns(dns) => dns::follow(dns, interval, &news).await,
+        SourceKind::Dns(dns) => dns::follow(dns, &memory, &news).await,
         SourceKind::Topology(topology) => topology::follow(topology, interval, &around, &news).await,
-        SourceKind::Standbys(standbys) => standbys::follow(standbys, interval, &around, &news).await,
+        SourceKind::Standbys(standbys) => standbys::follow(standbys, interval, &around, &memory, &news).await,
     }
 }

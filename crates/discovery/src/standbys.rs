@@ -17,7 +17,7 @@ use crate::backoff::Backoff;
 use crate::limits::MEMBERS_MAX;
 use crate::member::{Member, RoleHint};
 use crate::news::{NewsSender, SourceError};
-use crate::presence::{Forget, MemberPresence};
+use crate::presence::{Forget, SourceMemory};
 use crate::sql::{AnsweringServer, AskedServer, SqlAsker, column};
 use crate::surroundings::Surroundings;
 
@@ -52,15 +52,25 @@ pub struct StandbysSettings {
     pub forget_after: Duration,
 }
 
+impl StandbysSettings {
+    /// Whether a member could be found by these settings. Those that are not where an address is, such as the primary under
+    /// its configured name, are named by every answer.
+    fn allows(&self, member: &Member) -> bool {
+        let is_believed = |address: IpAddr| self.networks.iter().any(|network| network.contains(&address));
+        member.host.parse().is_ok_and(is_believed) && self.port.is_none_or(|port| port == member.port)
+    }
+}
+
 /// Asks until it is dropped.
 pub(crate) async fn follow(
     settings: &StandbysSettings,
     interval: Duration,
     around: &Surroundings,
+    presence: &SourceMemory,
     news: &NewsSender,
 ) -> Infallible {
     let mut asker = SqlAsker::default();
-    let mut presence = MemberPresence::new(Forget::After(settings.forget_after));
+    presence.resume(Forget::After(settings.forget_after), |member| settings.allows(member));
     let mut strangers = Strangers::default();
     let mut backoff = Backoff::default();
     loop {
@@ -255,7 +265,8 @@ mod tests {
     #[test]
     fn after_a_failover_the_old_primary_is_kept_for_a_while_and_is_no_second_one() {
         let now = Instant::now();
-        let mut presence = MemberPresence::new(Forget::After(Duration::from_secs(60)));
+        let presence = SourceMemory::of(&[], Instant::now());
+        presence.resume(Forget::After(Duration::from_secs(60)), |_| true);
         let before = found(&settings(None), &[seen("10.0.0.2", "pg2")], primary());
         presence.answered(before.members, now);
         let promoted = AnsweringServer { name: "pg2".to_owned(), host: "10.0.0.2".to_owned(), ..primary() };

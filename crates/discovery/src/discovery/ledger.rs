@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -15,6 +15,7 @@ use crate::kept::{self, KeptAnswer};
 use crate::limits::{ERROR_TEXT_MAX, KEPT_AGE_MAX, SOURCES_MAX};
 use crate::member::{Member, RoleHint};
 use crate::news::{Members, News, NewsSender, SourceError};
+use crate::presence::SourceMemory;
 use crate::source::{SourceSettings, follow};
 use crate::surroundings::Surroundings;
 
@@ -39,6 +40,8 @@ struct FollowedSource {
     number: u64,
     /// When what is on disk was written, by its own words.
     kept_at: Option<SystemTime>,
+    /// What is remembered of members that answers leave out.
+    memory: SourceMemory,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -91,11 +94,12 @@ impl Ledger {
                 Some(entry) if entry.settings == *settings => entry,
                 Some(entry) if entry.status.kind == settings.kind.as_str() => {
                     let status = SourceStatus { weight: settings.weight, ..entry.status };
-                    self.entry(settings, status, entry.kept_at)
+                    self.entry(settings, status, entry.kept_at, entry.memory)
                 }
                 _ => {
                     let (status, kept_at) = self.first_status(settings);
-                    self.entry(settings, status, kept_at)
+                    let memory = SourceMemory::of(status.members(), Instant::now());
+                    self.entry(settings, status, kept_at, memory)
                 }
             };
             self.entries.push(entry);
@@ -108,14 +112,15 @@ impl Ledger {
         settings: &SourceSettings,
         status: SourceStatus,
         kept_at: Option<SystemTime>,
+        memory: SourceMemory,
     ) -> FollowedSource {
         self.tasks += 1;
         let number = self.tasks;
         let news = NewsSender::new(number, self.sender.clone());
         let (settings, around) = (settings.clone(), self.around.clone());
-        let following = follow(settings.clone(), around, news);
+        let following = follow(settings.clone(), around, memory.clone(), news);
         let task = AbortOnDropHandle::new(self.runtime.spawn(async move { match following.await {} }));
-        FollowedSource { settings, status, number, kept_at, _task: task }
+        FollowedSource { settings, status, number, kept_at, memory, _task: task }
     }
 
     /// Of a source that is new: what is kept of it.

@@ -24,7 +24,7 @@ pub use self::records::DnsFamily;
 use self::resolve::DnsAsker;
 use crate::backoff::Backoff;
 use crate::news::NewsSender;
-use crate::presence::{Forget, MemberPresence};
+use crate::presence::{Forget, SourceMemory};
 
 /// Names that one source may ask for.
 pub const DNS_NAMES_MAX: usize = 64;
@@ -45,9 +45,9 @@ pub struct DnsSettings {
 }
 
 /// Asks until it is dropped.
-pub(crate) async fn follow(settings: &DnsSettings, _interval: Duration, news: &NewsSender) -> Infallible {
+pub(crate) async fn follow(settings: &DnsSettings, presence: &SourceMemory, news: &NewsSender) -> Infallible {
     let mut asker = DnsAsker::default();
-    let mut presence = MemberPresence::new(Forget::AfterAnswers);
+    presence.resume(Forget::AfterAnswers, |_| true);
     let mut backoff = Backoff::default();
     loop {
         let pause = match asker.ask(settings).await {
