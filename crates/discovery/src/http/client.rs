@@ -74,16 +74,41 @@ impl HttpClient {
         within(timeout, url, asking).await
     }
 
+    /// The same of one that was [prepared](Self::prepare), so that several may be asked at a time.
+    ///
+    /// # Errors
+    /// When it does not come within `timeout`, or is not one.
+    pub(crate) async fn get_prepared(
+        &self,
+        url: &HttpUrl,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<Bytes, SourceError> {
+        let asking = async { self.ask_prepared(url, path).await?.accept()?.whole().await };
+        within(timeout, url, asking).await
+    }
+
     /// An answer, whatever its status. The caller limits the time.
     ///
     /// # Errors
     /// When nobody answers.
     pub(crate) async fn ask(&mut self, url: &HttpUrl, path: &str) -> Result<HttpAnswer, SourceError> {
+        self.prepare(url.scheme()).await?;
+        self.ask_prepared(url, path).await
+    }
+
+    async fn ask_prepared(&self, url: &HttpUrl, path: &str) -> Result<HttpAnswer, SourceError> {
         let place = url.to_string();
         let unreachable =
             |error: io::Error| SourceError::Unreachable { place: place.clone(), reason: error.to_string() };
         let request = self.request(url, path).await?;
-        let tls = self.tls(url.scheme()).await?;
+        let tls = match (url.scheme(), &self.tls) {
+            (HttpScheme::Http, _) => None,
+            (HttpScheme::Https, Some(tls)) => Some(tls),
+            (HttpScheme::Https, None) => {
+                return Err(SourceError::Unprepared(format!("{url}: TLS is not loaded")));
+            }
+        };
         let stream = TcpStream::connect((url.host(), url.port())).await.map_err(unreachable)?;
         let Some(tls) = tls else { return exchange(stream, request, place).await };
         let (config, name) =
@@ -122,10 +147,13 @@ impl HttpClient {
         Ok(request)
     }
 
-    /// What TLS is spoken by, with files that were replaced since the last time.
-    async fn tls(&mut self, scheme: HttpScheme) -> Result<Option<ServerTls>, SourceError> {
+    /// Loads what TLS is spoken by, if it is, and files that were replaced since the last time.
+    ///
+    /// # Errors
+    /// When it cannot be loaded.
+    pub(crate) async fn prepare(&mut self, scheme: HttpScheme) -> Result<(), SourceError> {
         if scheme == HttpScheme::Http {
-            return Ok(None);
+            return Ok(());
         }
         let (before, settings) = (self.tls.take(), self.settings.tls.connect_settings());
         // The roots of a machine are some hundred files' worth of parsing.
@@ -142,7 +170,7 @@ impl HttpClient {
         let loaded = loading.await.map_err(|error| error.to_string()).and_then(|loaded| loaded);
         self.tls =
             loaded.map_err(|reason| SourceError::Unprepared(format!("TLS cannot be used: {reason}")))?;
-        Ok(self.tls.clone())
+        Ok(())
     }
 }
 

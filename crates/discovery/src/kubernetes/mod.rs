@@ -4,6 +4,7 @@
 //! - `lines`: the lines of a watch; pure.
 //! - `watch`: list, watch, and what follows the end of a watch.
 
+mod bounded;
 mod lines;
 mod slices;
 mod watch;

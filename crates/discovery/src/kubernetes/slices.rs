@@ -11,6 +11,7 @@ use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::SERVICES_MAX;
+use super::bounded::at_most;
 use crate::limits::MEMBERS_MAX;
 use crate::member::{Member, RoleHint};
 
@@ -19,6 +20,9 @@ const SLICES_MAX: usize = 1000;
 
 /// Most endpoints in all slices: each member once in each Service, for both families of addresses.
 const ENDPOINTS_MAX: usize = MEMBERS_MAX * SERVICES_MAX * 2;
+
+/// Most ports of a slice. Source: the API reference, EndpointSlice, `ports`.
+const PORTS_MAX: usize = 100;
 
 /// Most bytes of all slices: far more than that many endpoints of a cluster in order have.
 const SLICES_BYTES_MAX: usize = 32 << 20;
@@ -31,6 +35,7 @@ const GONE: u16 = 410;
 pub(super) struct SliceList {
     metadata: ListMeta,
     /// `null` of none.
+    #[serde(default, deserialize_with = "slices_of")]
     items: Option<Vec<EndpointSlice>>,
 }
 
@@ -48,8 +53,23 @@ struct ListMeta {
 pub(super) struct EndpointSlice {
     metadata: SliceMeta,
     address_type: Option<AddressFamily>,
+    #[serde(default, deserialize_with = "endpoints_of")]
     endpoints: Option<Vec<SliceEndpoint>>,
+    #[serde(default, deserialize_with = "ports_of")]
     ports: Option<Vec<SlicePort>>,
+}
+
+/// As many slices as have [`ENDPOINTS_MAX`] endpoints together; one without any counts, too.
+fn slices_of<'de, D: Deserializer<'de>>(list: D) -> Result<Option<Vec<EndpointSlice>>, D::Error> {
+    at_most(list, ENDPOINTS_MAX, "endpoints", |slice: &EndpointSlice| slice.endpoints().len().max(1))
+}
+
+fn endpoints_of<'de, D: Deserializer<'de>>(list: D) -> Result<Option<Vec<SliceEndpoint>>, D::Error> {
+    at_most(list, ENDPOINTS_MAX, "endpoints", |_| 1)
+}
+
+fn ports_of<'de, D: Deserializer<'de>>(list: D) -> Result<Option<Vec<SlicePort>>, D::Error> {
+    at_most(list, PORTS_MAX, "ports of a slice", |_| 1)
 }
 
 #[derive(Deserialize)]

@@ -9,10 +9,13 @@ mod cluster;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
 use crate::backoff::Backoff;
 use crate::check::{SocketHosts, check};
 use crate::http::client::HttpClient;
-use crate::http::{HttpSettings, HttpUrl};
+use crate::http::{HttpScheme, HttpSettings, HttpUrl};
 use crate::news::{Members, NewsSender, SourceError};
 
 /// Time between two questions, unless configured.
@@ -23,6 +26,9 @@ pub const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Most URLs of one source.
 pub const URLS_MAX: usize = 32;
+
+/// How long one URL alone has until the next is asked, too.
+const STAGGER: Duration = Duration::from_millis(250);
 
 /// What answers for all members: what is asked of it here.
 const PATH: &str = "/cluster";
@@ -70,25 +76,49 @@ impl Asker {
         Self { client: HttpClient::new(http.clone()), urls, timeout: *timeout }
     }
 
-    /// The first answer that can be right.
+    /// The first answer that can be right. One that is silent does not hold up the others: the next is asked beside it.
     async fn ask(&mut self) -> Members {
+        let unprepared = match self.urls.iter().any(|url| url.scheme() == HttpScheme::Https) {
+            true => self.client.prepare(HttpScheme::Https).await.err(),
+            false => None,
+        };
+        let (client, timeout) = (&self.client, self.timeout);
+        let mut waiting = self.urls.iter().enumerate();
+        let mut asked = FuturesUnordered::new();
         let mut errors = Vec::new();
-        for at in 0..self.urls.len() {
-            let Some(url) = self.urls.get(at) else { break };
-            match ask_one(&mut self.client, url, self.timeout).await {
-                Ok(members) => {
-                    self.urls.swap(0, at);
-                    return Ok(members);
+        let answer = loop {
+            let next = waiting.next();
+            let is_last = next.is_none();
+            if let Some((at, url)) = next {
+                match unprepared.as_ref().filter(|_| url.scheme() == HttpScheme::Https) {
+                    Some(error) => {
+                        errors.push((at, error.clone()));
+                        continue;
+                    }
+                    None => asked.push(async move { (at, ask_one(client, url, timeout).await) }),
                 }
-                Err(error) => errors.push(error),
             }
+            tokio::select! {
+                answer = asked.next() => match answer {
+                    Some((at, Ok(members))) => break Some((at, members)),
+                    Some((at, Err(error))) => errors.push((at, error)),
+                    None => break None,
+                },
+                () = tokio::time::sleep(STAGGER), if !is_last => {}
+            }
+        };
+        drop(asked);
+        if let Some((at, members)) = answer {
+            self.urls.swap(0, at);
+            return Ok(members);
         }
-        Err(all_of(errors))
+        errors.sort_by_key(|(at, _)| *at);
+        Err(all_of(errors.into_iter().map(|(_, error)| error).collect()))
     }
 }
 
-async fn ask_one(client: &mut HttpClient, url: &HttpUrl, timeout: Duration) -> Members {
-    let body = client.get(url, PATH, timeout).await?;
+async fn ask_one(client: &HttpClient, url: &HttpUrl, timeout: Duration) -> Members {
+    let body = client.get_prepared(url, PATH, timeout).await?;
     let garbled = |reason| SourceError::Garbled { place: url.to_string(), reason };
     let members = cluster::read(&body).map_err(garbled)?;
     // Another one may know better.

@@ -50,6 +50,19 @@ async fn changing(after: usize, first: fn() -> Reply, then: fn() -> Reply) -> Fa
 }
 
 #[tokio::test]
+async fn a_member_that_is_silent_holds_up_no_other() {
+    let silent = [Fake::start(|_| Reply::Silence).await, Fake::start(|_| Reply::Silence).await];
+    let fake = Fake::start(|_| ok(CLUSTER)).await;
+    // Each may take longer than this test is waited for.
+    let mut settings = settings(&[&silent[0].url, &silent[1].url, &fake.url]);
+    settings.timeout = Duration::from_secs(3600);
+    let (_discovery, mut found) = follow(SourceKind::Patroni(settings));
+    let source = until(&mut found, |source| source.answer.is_some()).await;
+    assert_eq!((names(&source).as_str(), source.errors), ("pg1 pg2 pg3 pg4", 0));
+    assert_eq!(silent[1].heads().len(), 1, "it was asked beside the first");
+}
+
+#[tokio::test]
 async fn members_come_with_roles_and_tags() {
     let fake = Fake::start(|_| ok(CLUSTER)).await;
     let (_discovery, mut found) = follow(patroni(&[&fake.url]));
