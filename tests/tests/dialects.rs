@@ -130,7 +130,7 @@ fn an_operators_lag_query_decides() {
     let cluster = own_cluster(1);
     cluster
         .primary
-        .psql("CREATE TABLE lag (ms float8); INSERT INTO lag VALUES (20); GRANT SELECT ON lag TO PUBLIC")
+        .psql("CREATE TABLE lag (ms text); INSERT INTO lag VALUES (20); GRANT SELECT ON lag TO PUBLIC")
         .unwrap();
     cluster.wait_caught_up().unwrap();
     let query = "\"SELECT ms FROM public.lag -- how far behind\"";
@@ -144,6 +144,9 @@ fn an_operators_lag_query_decides() {
     cluster.primary.psql("UPDATE lag SET ms = NULL").unwrap();
     await_reason(&endpoint, "replica1", &["nothing tells how far behind"]);
     endpoint.await_health("replica1", false, PATIENCE);
+    cluster.primary.psql("UPDATE lag SET ms = 'soon'").unwrap();
+    let nonsense = "lag_query gives neither milliseconds nor an LSN";
+    await_reason(&endpoint, "replica1", &["nothing tells how far behind", nonsense]);
     cluster.primary.psql("DROP TABLE lag").unwrap();
     await_reason(&endpoint, "replica1", &["lag_query (42P01) is refused"]);
 }

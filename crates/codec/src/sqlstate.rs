@@ -40,6 +40,8 @@ codes! {
     FEATURE_NOT_SUPPORTED = b"0A000";
     /// 22023 `invalid_parameter_value`.
     INVALID_PARAMETER_VALUE = b"22023";
+    /// 22P02 `invalid_text_representation`.
+    INVALID_TEXT_REPRESENTATION = b"22P02";
     /// 25001 `active_sql_transaction`.
     ACTIVE_SQL_TRANSACTION = b"25001";
     /// 25006 `read_only_sql_transaction`.

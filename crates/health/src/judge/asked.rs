@@ -47,6 +47,8 @@ pub enum AskedFact {
     AuroraStatus,
     /// The operator's `lag_query`.
     LagQuery,
+    /// What `lag_query` gave, which is no lag and no position.
+    LagAnswer,
 }
 
 /// A fact that a server does not tell.
@@ -81,7 +83,7 @@ impl AskedFact {
             AskedFact::ApplyDelay => "recovery_min_apply_delay",
             AskedFact::AuroraInstance => "aurora_db_instance_identifier",
             AskedFact::AuroraStatus => "aurora_replica_status",
-            AskedFact::LagQuery => "lag_query",
+            AskedFact::LagQuery | AskedFact::LagAnswer => "lag_query",
         }
     }
 
@@ -92,7 +94,8 @@ impl AskedFact {
             | AskedFact::AuroraInstance
             | AskedFact::AuroraStatus
             | AskedFact::RdsTopology
-            | AskedFact::LagQuery => true,
+            | AskedFact::LagQuery
+            | AskedFact::LagAnswer => true,
             AskedFact::Flushed | AskedFact::Written | AskedFact::Timeline => role == Role::Primary,
             AskedFact::Replayed
             | AskedFact::Received
@@ -124,10 +127,25 @@ impl RefusedFacts {
 
 impl fmt::Display for RefusedFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, RefusedFact { fact, code }) in self.0.iter().enumerate() {
+        let is_nonsense = |refused: &&RefusedFact| refused.fact == AskedFact::LagAnswer;
+        let refused = || self.0.iter().filter(|refused| !is_nonsense(refused));
+        for (index, RefusedFact { fact, code }) in refused().enumerate() {
             let before = if index == 0 { "" } else { ", " };
             write!(f, "{before}{} ({})", fact.function(), code.as_str())?;
         }
-        f.write_str(if self.0.len() == 1 { " is refused" } else { " are refused" })
+        let count = refused().count();
+        match count {
+            0 => {}
+            1 => f.write_str(" is refused")?,
+            _ => f.write_str(" are refused")?,
+        }
+        if self.0.iter().any(|refused| is_nonsense(&refused)) {
+            let before = if count == 0 { "" } else { "; " };
+            write!(
+                f,
+                "{before}lag_query gives neither milliseconds nor an LSN, such as 0/16B3748, nor NULL"
+            )?;
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Which server is the primary: the part of the judge that moves the epoch.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use trunkline_codec::ids::{SystemIdentifier, TimelineId};
@@ -13,13 +14,23 @@ use super::server::{JudgedServer, LastAnswer, Standing};
 use trunkline_topology::{ExpectedRole, ServerId};
 
 impl Judge {
-    /// The first epoch, once every server was looked at: before that a stale primary might win by being first.
+    /// The first epoch, once every server was looked at: before that a stale primary might win by being first. Servers that
+    /// were only discovered, of which more may come all the time, are awaited no longer than a server takes to be found dead.
     pub(super) fn elect_first(&mut self, now: Instant) {
-        let is_anybody = self.servers.iter().any(|server| !server.is_leaving);
-        if self.epoch.is_none()
-            && is_anybody
-            && self.servers.iter().all(|server| server.is_leaving || is_looked_at(server))
-        {
+        if self.epoch.is_some() {
+            return;
+        }
+        let mut here = self.servers.iter().filter(|server| !server.is_leaving);
+        if here.clone().any(|server| server.liveness.is_alive()) {
+            self.first_answer_at.get_or_insert(now);
+        }
+        let patience = self.settings.connect_timeout * (self.settings.fall + 1);
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= patience;
+        let is_awaited = |server: &JudgedServer| {
+            server.spec.origin.is_operator() || !self.first_answer_at.is_some_and(is_over)
+        };
+        let is_anybody = here.clone().next().is_some();
+        if is_anybody && here.all(|server| is_looked_at(server) || !is_awaited(server)) {
             self.begin(None, now);
         }
     }
@@ -248,7 +259,12 @@ impl Judge {
         epoch.clock_offset_us = Some(clock_offset_us(epoch.started_at, sent_at, answer.facts.clock_us));
         epoch.timeline = epoch.timeline.or(facts.timeline);
         epoch.system = epoch.system.or(answer.facts.system_identifier);
-        epoch.membership.clone_from(&answer.facts.membership);
+        let told = &answer.facts.membership;
+        let is_settled = |of: &Option<Arc<Membership>>| of.as_ref().is_some_and(|of| of.writer.is_some());
+        // An answer without a writer, as in the middle of a failover, says nothing new of who belongs together.
+        if is_settled(told) || !is_settled(&epoch.membership) {
+            epoch.membership.clone_from(told);
+        }
         let shares_storage =
             epoch.membership.as_ref().is_some_and(|membership| membership.storage == Storage::Shared);
         let told = match facts.flush {

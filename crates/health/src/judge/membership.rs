@@ -42,8 +42,20 @@ impl Membership {
 
     /// Whether two that both have a writer do not know each other. One that has just come knows no writer yet.
     fn is_foreign_to(&self, other: &Self) -> bool {
-        let both_settled = self.writer.is_some() && other.writer.is_some();
-        both_settled && !self.knows(&other.own) && !other.knows(&self.own)
+        self.is_settled_with(other) && !self.is_known_with(other)
+    }
+
+    /// Whether the two tell if they are one cluster: one that knows no writer, and that nobody knows, may be of any.
+    fn is_comparable_to(&self, other: &Self) -> bool {
+        self.is_settled_with(other) || self.is_known_with(other)
+    }
+
+    fn is_settled_with(&self, other: &Self) -> bool {
+        self.writer.is_some() && other.writer.is_some()
+    }
+
+    fn is_known_with(&self, other: &Self) -> bool {
+        self.knows(&other.own) || other.knows(&self.own)
     }
 }
 
@@ -55,9 +67,9 @@ pub(super) struct ClusterIdentity<'a> {
 }
 
 impl ClusterIdentity<'_> {
-    /// Whether it is known by anything.
+    /// Whether it is known by anything. An instance without a writer knows no cluster yet.
     pub(super) fn is_known(&self) -> bool {
-        self.system.is_some() || self.membership.is_some()
+        self.system.is_some() || self.membership.is_some_and(|membership| membership.writer.is_some())
     }
 
     /// Whether the two are known not to be the same.
@@ -70,9 +82,12 @@ impl ClusterIdentity<'_> {
         by_system || by_instances
     }
 
-    /// Whether the two can be compared at all.
+    /// Whether the two can be compared at all. Where both have instances these count alone: a copy of the storage has the
+    /// same system identifier.
     pub(super) fn is_comparable_to(&self, other: &ClusterIdentity<'_>) -> bool {
-        self.system.is_some() && other.system.is_some()
-            || self.membership.is_some() && other.membership.is_some()
+        match (self.membership, other.membership) {
+            (Some(own), Some(other)) => own.is_comparable_to(other),
+            (None, _) | (_, None) => self.system.is_some() && other.system.is_some(),
+        }
     }
 }

@@ -63,8 +63,10 @@ pub struct Judge {
     settings: JudgeSettings,
     servers: Vec<JudgedServer>,
     slots: ServerSlots,
-    /// None until every server was probed once.
+    /// None until every server was probed once, or [`Self::elect_first`] waits no longer for some.
     epoch: Option<Epoch>,
+    /// When any server was first known to answer, while there is no epoch.
+    first_answer_at: Option<Instant>,
     /// The primary's answer that the clock has seen last.
     clocked_at: Option<Instant>,
     transitions: VecDeque<Transition>,
@@ -88,6 +90,7 @@ impl Judge {
             servers,
             slots,
             epoch: None,
+            first_answer_at: None,
             clocked_at: None,
             transitions: VecDeque::new(),
             notices: Notices::default(),
@@ -98,8 +101,14 @@ impl Judge {
         }
     }
 
-    /// Takes in what a look at a server gave. One of a server that is not there is ignored.
+    /// Takes in what a look at a server gave, and decides. One of a server that is not there is ignored.
     pub fn observe(&mut self, id: ServerId, observation: Observation, now: Instant) {
+        self.take_in(id, observation, now);
+        self.refresh(now);
+    }
+
+    /// The same without a decision, which looks at every server: [`Self::refresh`] has to follow, once for several.
+    pub fn take_in(&mut self, id: ServerId, observation: Observation, now: Instant) {
         let Some(index) = self.position(id) else { return };
         let server = &mut self.servers[index];
         let Observation { sent_at, received_at, address, finding } = observation;
@@ -135,7 +144,6 @@ impl Judge {
             self.judge_standby(index, now);
             self.follow_unseen_primary(index, now);
         }
-        self.refresh(now);
     }
 
     /// Takes note that time passed. Call every tick.
@@ -242,7 +250,7 @@ impl Judge {
     }
 
     /// Decides every server anew and notes what changed.
-    fn refresh(&mut self, now: Instant) {
+    pub fn refresh(&mut self, now: Instant) {
         self.elect_first(now);
         self.watch_for_replacement(now);
         self.decide(now);

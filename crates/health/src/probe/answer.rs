@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use tokio_postgres::SimpleQueryRow;
 use trunkline_codec::ids::{Lsn, SystemIdentifier, TimelineId};
+use trunkline_codec::sqlstate::SqlState;
 
-use crate::judge::{PrimaryFacts, ProbeFailure, Receiver, RoleFacts, StandbyFacts, StartupWait};
+use crate::judge::{
+    AskedFact, PrimaryFacts, ProbeFailure, Receiver, RefusedFact, RoleFacts, StandbyFacts, StartupWait,
+};
 
 /// What does not change while a connection lasts. What the server refuses to tell is `None`.
 #[derive(Debug, Default)]
@@ -43,7 +46,7 @@ pub(super) fn is_in_recovery(row: &SimpleQueryRow) -> Result<bool, ProbeFailure>
 
 /// What PostgreSQL's own functions tell, and the operator's `lag_query` where there is one.
 pub(super) fn role(row: &SimpleQueryRow) -> Result<RoleFacts, ProbeFailure> {
-    let told = told(row)?;
+    let told = told(row);
     if is_in_recovery(row)? {
         standby(row, told).map(RoleFacts::Standby)
     } else {
@@ -100,22 +103,16 @@ enum Told {
     Unknown,
 }
 
-/// What `lag_query` gave, if it was asked.
-fn told(row: &SimpleQueryRow) -> Result<Option<Told>, ProbeFailure> {
-    if !has(row, "told_lag") {
-        return Ok(None);
-    }
-    match asked_text(row, "told_lag") {
-        None => Ok(Some(Told::Unknown)),
-        Some(text) => {
-            let told = read_told(text).ok_or_else(|| {
-                ProbeFailure::Malformed(format!(
-                    "lag_query gave {text:?}: it must give milliseconds, an LSN such as 0/16B3748, or NULL"
-                ))
-            })?;
-            Ok(Some(told))
-        }
-    }
+/// What `lag_query` gave, if it was asked. Nonsense tells nothing: the server is there all the same.
+fn told(row: &SimpleQueryRow) -> Option<Told> {
+    has(row, "told_lag").then(|| asked_text(row, "told_lag").and_then(read_told).unwrap_or(Told::Unknown))
+}
+
+/// What is wrong with what `lag_query` gave, if anything is.
+pub(super) fn lag_nonsense(row: &SimpleQueryRow) -> Option<RefusedFact> {
+    let text = asked_text(row, "told_lag")?;
+    let code = SqlState::INVALID_TEXT_REPRESENTATION;
+    read_told(text).is_none().then_some(RefusedFact { fact: AskedFact::LagAnswer, code })
 }
 
 fn read_told(text: &str) -> Option<Told> {

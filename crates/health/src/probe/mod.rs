@@ -196,7 +196,9 @@ impl ProbeConnection {
                 (answer::role(first)?, self.platform.membership())
             }
         };
-        let questions = [self.identify.refused(), self.platform.refused(), self.tick.refused(), &self.unset];
+        let nonsense: Vec<_> = answer::lag_nonsense(first).into_iter().collect();
+        let questions =
+            [self.identify.refused(), self.platform.refused(), self.tick.refused(), &self.unset, &nonsense];
         Ok(Facts {
             role,
             clock_us: answer::clock_us(first)?,

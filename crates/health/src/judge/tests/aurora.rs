@@ -105,3 +105,32 @@ fn an_instance_of_another_cluster_is_fenced() {
     stage.rounds(2);
     stage.expect(R1, State::Up, "in sync");
 }
+
+#[test]
+fn a_discovered_instance_that_knows_no_writer_takes_no_part_until_somebody_knows_it() {
+    let mut stage = cluster();
+    // A copy of the storage has the same system identifier.
+    stage.system = vec![7; 3];
+    let mut specs: Vec<ServerSpec> = stage.judge.servers.iter().map(|server| server.spec.clone()).collect();
+    specs[2].origin = trunkline_topology::Origin::Discovered("aurora".into());
+    stage.judge = Judge::new(stage.judge.settings().clone(), specs, stage.now);
+    let lone = Membership {
+        own: "db-x".into(),
+        writer: None,
+        instances: vec!["db-x".into()],
+        storage: Storage::Shared,
+    };
+    stage.membership[2] = Some(Arc::new(lone.clone()));
+    stage.rounds(3);
+    stage.expect(PRIMARY, State::Up, "primary");
+    stage.expect(R2, State::Unknown, "");
+    // The writer knows it, though it knows no writer yet.
+    stage.membership[0] = membership("db-a", "db-a", &["db-a", "db-b", "db-x"]);
+    stage.rounds(2);
+    stage.expect(R2, State::Up, "in sync");
+    // In the middle of a failover an answer may be empty.
+    stage.membership[0] =
+        Some(Arc::new(Membership { own: "db-a".into(), writer: None, instances: Vec::new(), ..lone }));
+    stage.rounds(2);
+    stage.expect(R2, State::Up, "in sync");
+}

@@ -316,3 +316,31 @@ fn a_primary_whose_address_changes_is_no_second_one() {
         assert_eq!((snapshot.primary, snapshot.split_brain), (Some(ServerId(3)), false));
     }
 }
+
+#[test]
+fn discovered_servers_that_never_answer_hold_up_no_election_for_ever() {
+    let mut roster = empty();
+    roster.set([three(), vec![discovered("silent", "h9")]].concat());
+    let answers =
+        [(ServerId(0), primary(1000, 1)), (ServerId(1), standby(1000, 1)), (ServerId(2), standby(1000, 1))];
+    for (id, role) in answers {
+        roster.answer(id, role);
+    }
+    assert!(!roster.judge.snapshot(roster.now).is_ready, "it may be the newest primary");
+    let settings = roster.judge.settings();
+    roster.now += settings.connect_timeout * (settings.fall + 1);
+    roster.set([three(), vec![discovered("silent", "h9"), discovered("later", "h10")]].concat());
+    assert_eq!(roster.judge.snapshot(roster.now).primary, Some(ServerId(0)), "nor those that come meanwhile");
+}
+
+#[test]
+fn a_named_server_is_looked_at_before_the_election_however_long_that_takes() {
+    let mut roster = empty();
+    roster.set([vec![spec("pg1", "h1")], vec![discovered("pg2", "h2")]].concat());
+    roster.answer(ServerId(1), primary(1000, 1));
+    roster.now += Duration::from_secs(3600);
+    roster.judge.tick(roster.now);
+    assert!(!roster.judge.snapshot(roster.now).is_ready);
+    roster.answer(ServerId(0), standby(1000, 1));
+    assert!(roster.judge.snapshot(roster.now).is_ready);
+}
