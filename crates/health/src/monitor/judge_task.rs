@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,6 +18,24 @@ use trunkline_topology::{AdminState, LogSeverity, ServerId, ServerSpec, Snapshot
 
 /// Changes of state that are kept to be shown.
 const TRANSITIONS_KEPT: usize = 20;
+
+/// Observations that are taken in at once before it is decided: as many as may wait.
+const OBSERVATIONS_AT_ONCE_MAX: usize = 2 * SERVERS_MAX;
+
+/// A decision that takes no longer than this is followed by the next one at once.
+const QUICK_DECISION: Duration = Duration::from_micros(500);
+
+/// How many times as long as a decision took the next one waits. A decision looks at every server, whoever was observed:
+/// with many of them, each observation apart would take all of a core.
+const REST_FACTOR: u32 = 4;
+
+/// Longest time that an observation waits for a decision: far below what a probe takes.
+const REST_MAX: Duration = Duration::from_millis(25);
+
+/// How long observations are only gathered after a decision that took so long.
+fn rest_after(took: Duration) -> Duration {
+    if took <= QUICK_DECISION { Duration::ZERO } else { (took * REST_FACTOR).min(REST_MAX) }
+}
 
 /// An operator's command.
 #[derive(Debug)]
@@ -72,31 +90,54 @@ impl Published {
 impl JudgeTask {
     pub(super) async fn run(mut self) {
         let mut tick_at = TokioInstant::now();
+        let mut rest_until = tick_at;
+        let mut is_undecided = false;
         loop {
-            let generation = self.judge.generation();
             tokio::select! {
                 Some((id, observation)) = self.observed.recv() => {
-                    self.judge.observe(id, observation, Instant::now());
+                    self.judge.take_in(id, observation, Instant::now());
+                    is_undecided = true;
                 }
-                Some(command) = self.commanded.recv() => self.obey(command),
+                Some(command) = self.commanded.recv() => {
+                    self.obey(command);
+                    rest_until = TokioInstant::now();
+                }
                 () = sleep_until(tick_at) => {
                     self.judge.tick(Instant::now());
-                    tick_at = TokioInstant::now() + self.judge.settings().tick;
+                    rest_until = TokioInstant::now();
+                    tick_at = rest_until + self.judge.settings().tick;
                 }
+                () = sleep_until(rest_until), if is_undecided => {}
             }
-            while let Some(transition) = self.judge.poll_transition() {
-                log(&transition);
-                self.published.keep(transition);
+            let began = TokioInstant::now();
+            if began < rest_until {
+                continue;
             }
-            while let Some(notice) = self.judge.poll_notice() {
-                log_notice(&notice);
-            }
-            // Published after every observation: a moving session may wait for a newer WAL position.
-            self.publish();
-            if self.judge.generation() != generation {
-                self.published.generation.send_replace(self.judge.generation());
-            }
+            self.decide();
+            is_undecided = false;
+            let now = TokioInstant::now();
+            rest_until = now + rest_after(now.saturating_duration_since(began));
         }
+    }
+
+    /// Decides by all that is known, and tells of it.
+    fn decide(&mut self) {
+        for _ in 0..OBSERVATIONS_AT_ONCE_MAX {
+            let Ok((id, observation)) = self.observed.try_recv() else { break };
+            self.judge.take_in(id, observation, Instant::now());
+        }
+        self.judge.refresh(Instant::now());
+        while let Some(transition) = self.judge.poll_transition() {
+            log(&transition);
+            self.published.keep(transition);
+        }
+        while let Some(notice) = self.judge.poll_notice() {
+            log_notice(&notice);
+        }
+        // Published though no verdict has changed: a moving session may wait for a newer WAL position.
+        self.publish();
+        let generation = self.judge.generation();
+        self.published.generation.send_if_modified(|told| std::mem::replace(told, generation) != generation);
     }
 
     fn obey(&mut self, command: JudgeCommand) {
@@ -245,6 +286,13 @@ mod tests {
         assert!(hint(State::Unknown, State::Fenced).is_some());
         assert_eq!(hint(State::Unknown, State::Up), None);
         assert_eq!(hint(State::Up, State::Down), None);
+    }
+
+    #[test]
+    fn a_decision_over_many_servers_is_followed_by_a_rest() {
+        assert_eq!(rest_after(QUICK_DECISION), Duration::ZERO);
+        assert_eq!(rest_after(Duration::from_millis(1)), Duration::from_millis(4));
+        assert_eq!(rest_after(Duration::from_secs(1)), REST_MAX);
     }
 
     #[test]
