@@ -188,6 +188,50 @@ fn a_standby_that_begins_to_replicate_serves_by_itself() {
 }
 
 #[test]
+fn a_standby_of_a_standby_is_found_where_its_upstream_is_a_server() {
+    let cluster = own_cluster(1);
+    let upstream = &cluster.replicas[0];
+    // By its Unix socket the primary does not see where it is: what is found is found below it.
+    let conninfo = upstream.psql("SELECT current_setting('primary_conninfo')").unwrap();
+    let directory = cluster.socket_dir().display().to_string();
+    upstream.set("primary_conninfo", &format!("{conninfo} host={directory}")).unwrap();
+    let by_socket = "SELECT bool_and(client_addr IS NULL) FROM pg_stat_replication";
+    cluster.primary.wait_until("the standby comes by the socket", by_socket).unwrap();
+    let below = cluster.add_standby("below", upstream).unwrap();
+    let source = format!(
+        "[[discovery.source]]\nkind = \"standbys\"\nnetworks = \"127.0.0.0/8\"\nport = {}\ninterval = \"500ms\"\n",
+        below.port()
+    );
+    let endpoint = Endpoint::over(&cluster).toml(&source).start();
+    endpoint.await_health("below", true, PATIENCE);
+    assert_eq!(shown(&endpoint, "below").unwrap()["origin"], "standbys");
+}
+
+#[test]
+fn after_a_failover_the_new_primary_is_asked_for_its_standbys() {
+    let cluster = own_cluster(1);
+    let replica = &cluster.replicas[0];
+    let source = format!(
+        "[[discovery.source]]\nkind = \"standbys\"\nnetworks = \"127.0.0.0/8\"\nport = {}\ninterval = \"500ms\"\n",
+        replica.port()
+    );
+    let endpoint = Endpoint::over(&cluster).without("replica1").toml(&source).start();
+    endpoint.await_health("replica1", true, PATIENCE);
+    cluster.primary.kill();
+    eventually(PATIENCE, "nobody can be asked", || {
+        cluster_json(&endpoint)["sources"][0]["error"].to_string().contains("no primary serves")
+    });
+    replica.promote().unwrap();
+    eventually(PATIENCE, "the new primary has answered", || {
+        cluster_json(&endpoint)["sources"][0]["error"].is_null()
+    });
+    let mut writer = Wire::login(endpoint.writes());
+    assert_eq!(writer.value("SELECT current_setting('port')"), replica.port().to_string());
+    assert_eq!(writer.value("SELECT pg_is_in_recovery()"), "f");
+    assert!(shown(&endpoint, "replica1").is_some(), "the source has named it");
+}
+
+#[test]
 fn a_standby_outside_of_the_networks_is_not_used() {
     let cluster = own_cluster(1);
     let source = format!(

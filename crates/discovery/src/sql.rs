@@ -38,6 +38,8 @@ pub(crate) enum AskedServer {
     Primary,
     /// Any that answers.
     Any,
+    /// This one.
+    Only(ServerId),
 }
 
 /// The server that answered.
@@ -90,7 +92,7 @@ impl SqlAsker {
         let snapshot = health.load_full();
         let mut last = SourceError::Unprepared(match whom {
             AskedServer::Primary => "no primary serves that could be asked".to_owned(),
-            AskedServer::Any => "no server answers that could be asked".to_owned(),
+            AskedServer::Any | AskedServer::Only(_) => "no server answers that could be asked".to_owned(),
         });
         for server in to_ask(&snapshot, whom, self.link.as_ref().map(|link| link.server)) {
             match self.ask_one(health, server, query).await {
@@ -208,22 +210,30 @@ pub(crate) fn column<'a, T: tokio_postgres::types::FromSql<'a>>(
 
 /// The servers to try: the one of the connection that is kept first, then those that are fittest.
 fn to_ask(snapshot: &Snapshot, whom: AskedServer, kept: Option<ServerId>) -> Vec<&ServerStatus> {
+    let may_answer = |server: &&ServerStatus| may_be_asked(server);
     match whom {
         AskedServer::Primary => snapshot.serving_primary().into_iter().collect(),
+        AskedServer::Only(id) => snapshot.server(id).filter(may_answer).into_iter().collect(),
         AskedServer::Any => {
-            let may_answer = |server: &&ServerStatus| {
-                server.role != Role::Unknown
-                    && !server.is_leaving
-                    && server.state.may_be_asked()
-                    && is_known(server)
-                    && server.monitor_refused.is_none()
-            };
             let mut servers: Vec<_> = snapshot.servers.iter().filter(may_answer).collect();
             servers.sort_by_key(|server| (Some(server.id) != kept, !server.state.is_fit()));
             servers.truncate(TRIED_MAX);
             servers
         }
     }
+}
+
+/// The standbys of the cluster that answer.
+pub(crate) fn standbys_to_ask(snapshot: &Snapshot) -> impl Iterator<Item = &ServerStatus> {
+    snapshot.servers.iter().filter(|server| server.role == Role::Standby && may_be_asked(server))
+}
+
+fn may_be_asked(server: &ServerStatus) -> bool {
+    server.role != Role::Unknown
+        && !server.is_leaving
+        && server.state.may_be_asked()
+        && is_known(server)
+        && server.monitor_refused.is_none()
 }
 
 /// Whether it is known to be of this cluster, or an operator says that it is. One in maintenance is not judged: a source
@@ -258,6 +268,21 @@ mod tests {
         }
         assert!(to_ask(&snapshot, AskedServer::Primary, None).is_empty());
         assert!(to_ask(&snapshot, AskedServer::Any, None).is_empty());
+    }
+
+    #[test]
+    fn standbys_are_asked_while_they_answer_and_belong_here() {
+        let mut snapshot = snapshot();
+        let standbys = |snapshot: &Snapshot| names(&standbys_to_ask(snapshot).collect::<Vec<_>>());
+        let all = standbys(&snapshot);
+        let [first, ..] = &all[..] else { panic!("there are standbys") };
+        let id = snapshot.servers.iter().find(|server| *server.name == **first).unwrap().id;
+        assert_eq!(names(&to_ask(&snapshot, AskedServer::Only(id), None)), [first.clone()]);
+        let primary = snapshot.primary.and_then(|id| snapshot.server(id)).unwrap();
+        assert!(!all.contains(&primary.name.to_string()));
+        snapshot.servers.iter_mut().find(|server| server.id == id).unwrap().state = State::Down;
+        assert!(to_ask(&snapshot, AskedServer::Only(id), None).is_empty());
+        assert_eq!(standbys(&snapshot), all[1..]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Servers by what the primary says of its standbys, in pg_stat_replication: for clusters that nobody else manages.
 //!
-//! The view knows standbys that follow the primary directly. It does not know the port that clients use, and the
+//! The view knows standbys that follow the server directly: those of standbys are asked of these. It does not know the port that clients use, and the
 //! address is whatever connected: only addresses of the networks of the settings are believed.
 //!
 //! The primary itself is a member, so that it stays one when it was found as a standby before.
@@ -10,15 +10,18 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use ipnet::IpNet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::Row;
+use trunkline_topology::ServerId;
 
 use crate::backoff::Backoff;
 use crate::limits::MEMBERS_MAX;
 use crate::member::{Member, RoleHint};
 use crate::news::{NewsSender, SourceError};
 use crate::presence::{Forget, SourceMemory};
-use crate::sql::{AnsweringServer, AskedServer, SqlAsker, column};
+use crate::sql::{AnsweringServer, AskedServer, SqlAsker, column, standbys_to_ask};
 use crate::surroundings::Surroundings;
 
 /// Who of those that take WAL may be a standby, one row for each; the last column tells a role that may not see it.
@@ -40,6 +43,12 @@ const UNNAMED: &str = "walreceiver";
 
 /// Addresses outside of the networks that are remembered as logged.
 const STRANGERS_MAX: usize = 1024;
+
+/// Most standbys that are asked for theirs: each has a connection for it.
+const UPSTREAMS_MAX: usize = 32;
+
+/// How long all of them have: what the primary says waits for it.
+const UPSTREAM_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is asked of the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,11 +79,12 @@ pub(crate) async fn follow(
     news: &NewsSender,
 ) -> Infallible {
     let mut asker = SqlAsker::default();
+    let mut upstreams = Upstreams::default();
     presence.resume(Forget::After(settings.forget_after), |member| settings.allows(member));
     let mut strangers = Strangers::default();
     let mut backoff = Backoff::default();
     loop {
-        let pause = match ask(&mut asker, settings, around).await {
+        let pause = match ask(&mut asker, &mut upstreams, settings, around).await {
             Ok(found) => {
                 strangers.say(&found.strangers);
                 backoff.after_answer();
@@ -93,13 +103,25 @@ pub(crate) async fn follow(
 
 async fn ask(
     asker: &mut SqlAsker,
+    upstreams: &mut Upstreams,
     settings: &StandbysSettings,
     around: &Surroundings,
 ) -> Result<FoundStandbys, SourceError> {
     let (rows, primary) = asker.ask(around, AskedServer::Primary, STANDBYS).await?;
-    let place = format!("server \"{}\"", primary.name);
+    let mut seen = read(&rows, &primary.name)?;
+    seen.extend(upstreams.ask(around).await);
+    if seen.len() > MEMBERS_MAX {
+        let reason = format!("it and its standbys have more than {MEMBERS_MAX} standbys");
+        return Err(SourceError::Garbled { place: format!("server \"{}\"", primary.name), reason });
+    }
+    Ok(found(settings, &seen, primary))
+}
+
+/// The rows of the view of `server`.
+fn read(rows: &[Row], server: &str) -> Result<Vec<SeenStandby>, SourceError> {
+    let place = format!("server \"{server}\"");
     let mut seen = Vec::with_capacity(rows.len());
-    for row in &rows {
+    for row in rows {
         if column(row, 2, &place)? {
             let reason =
                 "the monitoring role may not see pg_stat_replication: GRANT pg_monitor to it".to_owned();
@@ -112,11 +134,44 @@ async fn ask(
             name: name.unwrap_or_default().to_owned(),
         });
     }
-    if seen.len() > MEMBERS_MAX {
-        let reason = format!("it has more than {MEMBERS_MAX} standbys");
-        return Err(SourceError::Garbled { place, reason });
+    Ok(seen)
+}
+
+/// The standbys that are asked for theirs, each on a connection of its own that is kept.
+#[derive(Default)]
+struct Upstreams(HashMap<ServerId, SqlAsker>);
+
+impl Upstreams {
+    /// What the standbys say that answer in time. One that does not takes nobody out: who is absent is remembered.
+    async fn ask(&mut self, around: &Surroundings) -> Vec<SeenStandby> {
+        let Some(health) = &around.health else { return Vec::new() };
+        let snapshot = health.load_full();
+        let mut before = std::mem::take(&mut self.0);
+        let standbys = standbys_to_ask(&snapshot).take(UPSTREAMS_MAX);
+        let asking = standbys.map(|server| {
+            let (id, mut asker) = (server.id, before.remove(&server.id).unwrap_or_default());
+            async move {
+                let asked = asker.ask(around, AskedServer::Only(id), STANDBYS);
+                let answer = match timeout(UPSTREAM_PATIENCE, asked).await {
+                    Ok(answer) => answer.and_then(|(rows, from)| read(&rows, &from.name)),
+                    Err(_elapsed) => Err(SourceError::Slow {
+                        place: format!("server \"{}\"", server.name),
+                        after: UPSTREAM_PATIENCE,
+                    }),
+                };
+                (id, asker, answer)
+            }
+        });
+        let mut seen = Vec::new();
+        for (id, asker, answer) in join_all(asking).await {
+            self.0.insert(id, asker);
+            match answer {
+                Ok(more) => seen.extend(more),
+                Err(error) => tracing::debug!(%error, "a standby does not tell of its own standbys"),
+            }
+        }
+        seen
     }
-    Ok(found(settings, &seen, primary))
 }
 
 /// A row of the view.
@@ -188,7 +243,7 @@ impl Strangers {
             if self.0.len() < STRANGERS_MAX && self.0.insert(*address) {
                 tracing::warn!(
                     client.address = %address,
-                    "the primary has a standby outside of the networks of the source: it is not used; add its network to `networks` if it may be a server"
+                    "a server has a standby outside of the networks of the source: it is not used; add its network to `networks` if it may be a server"
                 );
             }
         }
@@ -198,7 +253,6 @@ impl Strangers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trunkline_topology::ServerId;
 
     fn seen(address: &str, name: &str) -> SeenStandby {
         SeenStandby { address: address.parse().ok(), name: name.to_owned() }

@@ -30,6 +30,10 @@ impl Judge {
     pub(super) fn revive(&mut self, now: Instant) -> bool {
         let mut has_revived = false;
         for index in 0..self.servers.len() {
+            // Who serves in its place is looked for among all: only for the few that are on their way back.
+            if !self.servers[index].liveness.is_returning() {
+                continue;
+            }
             let is_spared = self.is_spared(index);
             let is_missed = !is_spared && self.servers[index].role() == Role::Standby;
             // One good probe and a login: nothing is better.

@@ -87,6 +87,11 @@ impl Liveness {
         matches!(self.life, Life::Alive)
     }
 
+    /// Whether it is dead and has answered since.
+    pub(super) fn is_returning(&self) -> bool {
+        matches!(&self.life, Life::Dead { revival: Some(_), .. })
+    }
+
     /// Whether it gives no answer, not even that it does not serve.
     pub(super) fn is_silent(&self) -> bool {
         matches!(&self.life, Life::Dead { failure, revival: None } if !failure.is_answer())
