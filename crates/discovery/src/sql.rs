@@ -277,7 +277,7 @@ mod tests {
         let all = standbys(&snapshot);
         let [first, ..] = &all[..] else { panic!("there are standbys") };
         let id = snapshot.servers.iter().find(|server| *server.name == **first).unwrap().id;
-        assert_eq!(names(&to_ask(&snapshot, AskedServer::Only(id), None)), [first.clone()]);
+        assert_eq!(names(&to_ask(&snapshot, AskedServer::Only(id), None)), std::slice::from_ref(first));
         let primary = snapshot.primary.and_then(|id| snapshot.server(id)).unwrap();
         assert!(!all.contains(&primary.name.to_string()));
         snapshot.servers.iter_mut().find(|server| server.id == id).unwrap().state = State::Down;

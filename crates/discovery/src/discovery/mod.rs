@@ -65,3 +65,52 @@ impl Discovery {
         self.wanted.send_replace(Arc::new(Sources { sources, state_dir }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dns::{DnsFamily, DnsName, DnsSettings};
+    use crate::source::SourceKind;
+    use crate::testing::FakeDns;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn named(dns: &FakeDns, weight: u16) -> Vec<SourceSettings> {
+        let kind = SourceKind::Dns(DnsSettings {
+            names: vec![DnsName::parse("db.test").unwrap()],
+            resolver: Some(dns.address()),
+            family: DnsFamily::Auto,
+            ttl_min: LONG,
+            ttl_max: LONG,
+        });
+        vec![SourceSettings { name: "dns".into(), kind, weight, interval: LONG }]
+    }
+
+    fn members(found: &Found) -> Vec<String> {
+        found.sources[0].members().iter().map(|member| member.host.clone()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_source_whose_keys_change_gives_nobody_up_sooner() {
+        let dns = FakeDns::start().unwrap();
+        let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+        dns.addresses("db.test", 1, &[ip("10.0.0.1"), ip("10.0.0.2")]);
+        let discovery = Discovery::start(named(&dns, 100), None, Surroundings::default(), &Handle::current());
+        let mut found = discovery.found();
+        let first = found.wait_for(|found| found.sources[0].answer.is_some()).await.unwrap().clone();
+        assert_eq!(members(&first), ["10.0.0.1", "10.0.0.2"]);
+        dns.addresses("db.test", 1, &[ip("10.0.0.1")]);
+        // Asked once anew by other keys, and then not for an hour.
+        discovery.set(named(&dns, 50), None);
+        let before = first.sources[0].answer.as_ref().unwrap().at;
+        let is_new =
+            |found: &Arc<Found>| found.sources[0].answer.as_ref().is_some_and(|answer| answer.at > before);
+        let second = found.wait_for(is_new).await.unwrap().clone();
+        assert_eq!(members(&second), ["10.0.0.1", "10.0.0.2"], "one answer without it is not enough");
+        discovery.set(named(&dns, 60), None);
+        found.wait_for(|found| members(found) == ["10.0.0.1"]).await.unwrap();
+    }
+}

@@ -1,10 +1,32 @@
-//! Lists of an answer that are given up where they become too long, before the rest takes any room.
+//! Lists of an answer of which no more is kept than there may be: what is too long is given up before the rest takes any
+//! room.
 
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+
+/// The first of a list, without a place for the rest.
+pub(super) fn first_of<'de, D: Deserializer<'de>>(list: D) -> Result<Option<String>, D::Error> {
+    struct First;
+
+    impl<'de> Visitor<'de> for First {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of addresses")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let first = list.next_element()?;
+            while list.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(first)
+        }
+    }
+
+    list.deserialize_seq(First)
+}
 
 /// How much of a bound one element takes.
 type Weight<T> = fn(&T) -> usize;

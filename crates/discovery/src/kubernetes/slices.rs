@@ -4,14 +4,12 @@
 //! changes".
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::SERVICES_MAX;
-use super::bounded::at_most;
+use super::bounded::{at_most, first_of};
 use crate::limits::MEMBERS_MAX;
 use crate::member::{Member, RoleHint};
 
@@ -102,27 +100,6 @@ struct SliceEndpoint {
     conditions: Option<SliceConditions>,
     target_ref: Option<TargetRef>,
     zone: Option<String>,
-}
-
-/// The first of a list, without a place for the rest.
-fn first_of<'de, D: Deserializer<'de>>(list: D) -> Result<Option<String>, D::Error> {
-    struct First;
-
-    impl<'de> Visitor<'de> for First {
-        type Value = Option<String>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of addresses")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            let first = list.next_element()?;
-            while list.next_element::<IgnoredAny>()?.is_some() {}
-            Ok(first)
-        }
-    }
-
-    list.deserialize_seq(First)
 }
 
 /// What is not there is unknown. `ready` does not count here: health alone judges.
