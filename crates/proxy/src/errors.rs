@@ -277,7 +277,7 @@ impl Refusal {
             Refusal::Pool { why } => (
                 SqlState::TOO_MANY_CONNECTIONS,
                 "no server connection is free".into(),
-                Some(why.clone().into()),
+                Some(why.clone()),
                 None,
             ),
             Refusal::NoServer { wanted, detail } => (

@@ -30,9 +30,10 @@ use crate::functions::FunctionStore;
 use crate::moves::MoveRate;
 use crate::net::Connector;
 use crate::net::memory::Network;
+use crate::pool::SharedPools;
 use crate::settings::{
-    AuthMode, LimitSettings, ListenerOptions, ListenerSettings, OnTerminate, RetrySettings, SessionPolicy,
-    Settings, TimeoutSettings, UserFunctions,
+    AuthMode, LimitSettings, ListenerOptions, ListenerSettings, OnTerminate, PoolSettings, RetrySettings,
+    SessionPolicy, Settings, TimeoutSettings, UserFunctions,
 };
 use crate::speeds::Speeds;
 use crate::worker;
@@ -165,6 +166,7 @@ impl TestWorker {
             attached,
             speeds: Speeds::new().0,
             pace: MoveRate::new(),
+            pools: SharedPools::new(PoolSettings::default(), Vec::new()),
             statement_log: StatementLog::off(),
             workers: vec![WorkerHandle::new().0],
             live: ArcSwap::from_pointee(Live::of(settings, stores, auth_choice)),

@@ -185,12 +185,12 @@ impl Builder {
 
 /// Independent of the order of the settings.
 fn digest_of(level: &ServerSettings) -> u64 {
-    let hash = |(name, setting): (&Box<str>, &ServerSetting)| {
+    let hash = |(name, setting): (&str, &ServerSetting)| {
         let mut hasher = DefaultHasher::new();
         (name, &setting.value).hash(&mut hasher);
         hasher.finish()
     };
-    level.iter().map(hash).fold(0, u64::wrapping_add)
+    level.iter().map(|(name, setting)| hash((name, setting))).fold(0, u64::wrapping_add)
 }
 
 fn shared<T: PartialEq>(before: Option<&Arc<T>>, now: T) -> Arc<T> {

@@ -34,7 +34,7 @@ pub(crate) struct ServerConnection<S = Transport> {
     /// What cancels its query, once it is logged in; `None` if the server sent no key.
     pub(crate) key: Option<Arc<ServerCancelKey>>,
     /// What it has of the state of the session that it was checked out for, or that had it last.
-    pub(crate) state: ConnectionState,
+    pub(crate) state: Box<ConnectionState>,
     /// Whether its server has said that it is a standby.
     pub(crate) is_standby: Option<bool>,
     /// The defaults that it was given, for one that clients share.

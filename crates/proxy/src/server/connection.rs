@@ -117,7 +117,7 @@ pub(crate) async fn check_out(
     loop {
         let (mut server, place) = match &mut pooled {
             None => (search.connect().await?, None),
-            Some(pooled) => match search.from_pool(pooled, wanted).await? {
+            Some(pooled) => match search.check_out_of_pool(pooled, wanted).await? {
                 FromPool::New(server, place) => (*server, Some(place)),
                 FromPool::Idle(server, check) => {
                     search.must_show(pooled.last(), server.lease.server());
@@ -137,7 +137,7 @@ pub(crate) async fn check_out(
                     continue;
                 }
                 let parameters = search.worker.shared_parameters(&login_reply.messages);
-                server.state = ConnectionState::logged_in(who.has_login_timeout(), parameters);
+                *server.state = ConnectionState::logged_in(who.has_login_timeout(), parameters);
                 if let (Some(pooled), Some(place)) = (&pooled, place) {
                     search.must_show(pooled.last(), id);
                     search.joins_pool(&mut server, place, pooled);

@@ -150,7 +150,7 @@ pub(crate) fn ask_last(
 
 impl Search<'_> {
     /// Takes an idle connection, or connects for a place in a pool; waits for either.
-    pub(super) async fn from_pool(
+    pub(super) async fn check_out_of_pool(
         &mut self,
         pooled: &mut Pooled<'_>,
         wanted: &SessionState,
@@ -339,7 +339,7 @@ impl Worker {
         let (pools, token) = (Arc::clone(member.pools()), member.token());
         let carried =
             CarriedState { fingerprint: state.fingerprint(), marks: marks(defaults, state.custom_marks()) };
-        server.state = state;
+        *server.state = state;
         server.stream.change_reader();
         let CheckIn { fate, effects } = pools.lock().check_in(token, carried, Instant::now());
         match fate {

@@ -24,7 +24,7 @@ use super::refused::{RefusedBy, is_servers_own_trouble, log_attempt};
 pub(crate) use super::restore::LoginAs;
 use crate::pool::connection::ServerConnection;
 use trunkline_session::{
-    Alignment, AlignmentError, ConnectionState, SessionState, are_too_many_parameters, diff,
+    Alignment, AlignmentError, SessionState, are_too_many_parameters, diff,
 };
 
 use crate::client::messages::ReadError;
@@ -209,7 +209,7 @@ impl<'a> Search<'a> {
         self.count_handshake(tls.is_some(), &connected);
         match connected {
             Ok(stream) => {
-                let (key, state) = (None, ConnectionState::default());
+                let (key, state) = (None, Box::default());
                 let (is_standby, own, member) = (None, None, None);
                 Ok(Some(ServerConnection {
                     lease,

@@ -92,7 +92,7 @@ impl PoolsNow {
     /// From rows in any order. Those of one name are summed: they differ in what is not shown, such as startup parameters.
     #[must_use]
     pub fn new(rows: impl IntoIterator<Item = PoolRow>, totals: PoolTotals) -> Self {
-        let mut sums: BTreeMap<(Arc<str>, Arc<str>, Option<Arc<str>>), PoolCounts> = BTreeMap::new();
+        let mut sums: BTreeMap<PoolName, PoolCounts> = BTreeMap::new();
         for PoolRow { server, database, user, counts } in rows {
             add(sums.entry((database, user, server)).or_default(), &counts);
         }
@@ -114,6 +114,9 @@ pub(crate) fn add(sum: &mut PoolCounts, counts: &PoolCounts) {
     sum.sv_login += sv_login;
     sum.maxwait = sum.maxwait.max(*maxwait);
 }
+
+/// Database, user and server.
+type PoolName = (Arc<str>, Arc<str>, Option<Arc<str>>);
 
 /// Reads the pools as they are now; `None` while no session may share a server connection.
 type ReadPools = Box<dyn Fn() -> Option<PoolsNow> + Send + Sync>;
