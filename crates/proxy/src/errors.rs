@@ -188,6 +188,10 @@ fn no_encryption(client: &str, user: &str, database: &str) -> Parts {
     )
 }
 
+fn no_server_connection(why: &str) -> Parts {
+    (SqlState::TOO_MANY_CONNECTIONS, "no server connection is free".into(), Some(why.to_owned()), None)
+}
+
 fn secrets_unavailable() -> Parts {
     (
         SqlState::CANNOT_CONNECT_NOW,
@@ -274,12 +278,7 @@ impl Refusal {
     fn parts(&self) -> Option<Parts> {
         let parts = match self {
             Refusal::Startup(_) => return None,
-            Refusal::Pool { why } => (
-                SqlState::TOO_MANY_CONNECTIONS,
-                "no server connection is free".into(),
-                Some(why.clone()),
-                None,
-            ),
+            Refusal::Pool { why } => no_server_connection(why),
             Refusal::NoServer { wanted, detail } => (
                 SqlState::CANNOT_CONNECT_NOW,
                 format!("no {} is available for this session", wanted.word()),

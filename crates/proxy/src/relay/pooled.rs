@@ -85,7 +85,8 @@ impl Relay {
     /// The client has left without a request: what the pools have answered is not needed.
     pub(super) fn put_back(&self, start: Option<PoolStart>) {
         if let Some(PoolStart::Idle(server, _)) = start {
-            let (state, defaults) = (ConnectionState::clone(&server.state), server.own.as_ref().map_or(0, |own| own.digest()));
+            let (state, defaults) =
+                (ConnectionState::clone(&server.state), server.own.as_ref().map_or(0, |own| own.digest()));
             self.worker.check_in(*server, state, defaults);
         }
     }

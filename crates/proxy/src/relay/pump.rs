@@ -18,8 +18,11 @@ use crate::pool::connection::ServerConnection;
 use crate::settings::Retry;
 use trunkline_telemetry::metrics::LossCause;
 
-/// A client's goodbye, as it comes from one that is idle.
-const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
+/// Whether this is a Terminate, as it comes from an idle client.
+#[inline]
+fn is_goodbye(bytes: &[u8]) -> bool {
+    *bytes == [b'X', 0, 0, 0, 4]
+}
 
 impl Relay {
     /// Client to server, until the client has nothing more or the server takes nothing more.
@@ -40,27 +43,22 @@ impl Relay {
                 return Next::Wait;
             };
             let length = match chunk {
+                Chunk::Bytes(length)
+                    if is_goodbye(&buffer[..length]) && self.keeps_server_without_client() =>
+                {
+                    return Next::End(Ending::Silent);
+                }
                 Chunk::Bytes(length) => length,
-                Chunk::Eof if self.keeps_server_without_client() => return Next::End(Ending::Silent),
+                Chunk::Eof if self.keeps_server_without_client() => return Next::End(self.say(&[])),
                 Chunk::Eof => {
                     self.client_left();
                     continue;
                 }
                 Chunk::Broken => return Next::End(Ending::Silent),
             };
-            if buffer[..length] == TERMINATE && self.keeps_server_without_client() {
-                return Next::End(Ending::Silent);
-            }
             let now = Instant::now();
             self.idle_since = None;
-            if self.session.is_before_request() {
-                if !is_again {
-                    self.repeats = 0;
-                }
-                if self.retry == Retry::On {
-                    self.journal.begin(&mut worker.journals.borrow_mut());
-                }
-            }
+            self.note_request(is_again);
             let step =
                 self.record(|session, recorder| session.handle_client(&buffer[..length], now, recorder));
             if matches!(step.then, ClientThen::Terminate) && self.is_over() {
@@ -105,6 +103,20 @@ impl Relay {
                 cx.waker().wake_by_ref();
                 return Next::Wait;
             }
+        }
+    }
+
+    /// A request may begin now, which is kept to be sent again.
+    #[inline]
+    fn note_request(&mut self, is_again: bool) {
+        if !self.session.is_before_request() {
+            return;
+        }
+        if !is_again {
+            self.repeats = 0;
+        }
+        if self.retry == Retry::On {
+            self.journal.begin(&mut self.worker.journals.borrow_mut());
         }
     }
 

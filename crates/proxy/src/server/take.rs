@@ -23,9 +23,7 @@ use super::patience::answered;
 use super::refused::{RefusedBy, is_servers_own_trouble, log_attempt};
 pub(crate) use super::restore::LoginAs;
 use crate::pool::connection::ServerConnection;
-use trunkline_session::{
-    Alignment, AlignmentError, SessionState, are_too_many_parameters, diff,
-};
+use trunkline_session::{Alignment, AlignmentError, SessionState, are_too_many_parameters, diff};
 
 use crate::client::messages::ReadError;
 use crate::context::{BoundListener, Live, Worker};
