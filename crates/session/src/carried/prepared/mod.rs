@@ -200,7 +200,7 @@ impl Prepared {
         let name = Name::from(compared(parse.name));
         self.odd += usize::from(!effects.is_plain());
         if self.is_movable {
-            self.notes.parse_sent(&name);
+            self.notes.parse_sent(&name, self.unnamed.as_ref());
         }
         let saved = SavedStatement {
             text,

@@ -64,12 +64,14 @@ enum UnnamedUse {
 }
 
 impl Notes {
-    pub(super) fn parse_sent(&mut self, name: &[u8]) {
+    /// A Parse was sent; `before` is the unnamed statement until it is answered.
+    pub(super) fn parse_sent(&mut self, name: &[u8], before: Option<&SavedStatement>) {
         if name.is_empty() {
             self.unnamed = UnnamedUse::Made;
             self.is_unnamed_refused = false;
             self.is_unnamed_used = false;
-            self.is_unnamed_told = false;
+            // It may be skipped, and then the one before is still there.
+            self.is_unnamed_told &= before.is_some();
         } else {
             self.pending += 1;
         }
