@@ -17,6 +17,8 @@ use trunkline_torture::verdict::TortureVerdict;
 const JOBS: usize = 4;
 /// Longest wait for an answer where none is expected to be missing.
 const PATIENT: Duration = Duration::from_secs(10);
+/// The same where some may be, at most half as long as clients wait until they are told of it (5 s).
+const UNHURRIED: Duration = Duration::from_millis(2500);
 /// The same where clients are known to wait for one another.
 const IMPATIENT: Duration = Duration::from_secs(1);
 
@@ -38,8 +40,10 @@ fn in_session_mode_clients_can_tell_nothing() {
 #[test]
 #[ignore = "transaction mode is not finished"]
 fn in_transaction_mode_clients_can_tell_nothing() {
-    let table = through_trunkline(Pooling::Transaction { pool_size: 2 }, PATIENT);
-    assert_nothing_is_told(&table, KNOWN_IN_TRANSACTION_MODE);
+    let table = through_trunkline(Pooling::Transaction { pool_size: 2 }, UNHURRIED);
+    // Two clients keep both connections while a third comes.
+    let waits = "listen-two waits\nlisten-both waits\nlock-shared waits";
+    assert_nothing_is_told(&table, &format!("{KNOWN_IN_TRANSACTION_MODE}\n{waits}"));
 }
 
 #[test]
@@ -50,7 +54,7 @@ fn with_one_server_connection_clients_wait_and_can_tell_nothing_more() {
 }
 
 /// What docs/pooling.md says that a client can tell.
-const KNOWN_IN_TRANSACTION_MODE: &str = "same-process-later differs";
+const KNOWN_IN_TRANSACTION_MODE: &str = "same-process-later";
 
 #[test]
 fn what_leaks_through_pgbouncer_is_found() {

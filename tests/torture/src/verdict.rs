@@ -118,16 +118,19 @@ pub fn judge(scenario: &Scenario, direct: &Played, pooled: &Played) -> Judged {
         return fault;
     }
     let mut worst = Judged::plain(TortureVerdict::Same);
-    for ((step, own), theirs) in scenario.steps.iter().zip(&direct.steps).zip(&pooled.steps) {
-        let verdict = judge_step(step, own, theirs);
+    let last = pooled.steps.len().saturating_sub(1);
+    for (at, ((step, own), theirs)) in scenario.steps.iter().zip(&direct.steps).zip(&pooled.steps).enumerate()
+    {
+        let verdict = match judge_step(step, own, theirs) {
+            TortureVerdict::Leak => TortureVerdict::Leak,
+            // The others have gone, with their locks and cursors: another answer is right.
+            _ if pooled.waited && at == last => TortureVerdict::Waits,
+            verdict => verdict,
+        };
         if verdict > worst.verdict {
             let (direct, pooled) = (own.to_string(), theirs.to_string());
             worst = Judged { verdict, step: step.label(), direct, pooled };
         }
-    }
-    if pooled.waited && worst.verdict < TortureVerdict::Waits {
-        let step = scenario.steps.get(pooled.steps.len() - 1).map(ScenarioStep::label).unwrap_or_default();
-        return Judged { step, ..Judged::plain(TortureVerdict::Waits) };
     }
     if pooled.steps.len() == direct.steps.len() && !pooled.waited {
         let notified = judge_notifications(direct, pooled);
@@ -208,8 +211,12 @@ mod tests {
         waited.steps.pop();
         waited.waited = true;
         assert_eq!(verdict(&waited), TortureVerdict::Waits);
+        waited.steps[1] = Seen::ended(SeenEnd::Complete, "D(7)".to_owned());
+        assert_eq!(verdict(&waited), TortureVerdict::Waits);
+        waited.steps[1] = Seen::ended(SeenEnd::Complete, "D(1)".to_owned());
+        assert_eq!(verdict(&waited), TortureVerdict::Leak);
         waited.waited = false;
-        waited.steps[1].end = SeenEnd::Silent;
+        waited.steps[1] = Seen::ended(SeenEnd::Silent, String::new());
         assert_eq!(verdict(&waited), TortureVerdict::Hang);
     }
 
