@@ -325,6 +325,9 @@ fn a_certificate_says_who_its_client_is() {
     files.make_client("worker", "/O=Example, Inc./OU=jobs/CN=worker-12");
     files.make_client("md5", "/CN=md5_user");
     files.make_client("trusted", "/CN=trust_user");
+    // As PostgreSQL's manual makes it: of X.509 version 1.
+    let sign = "x509 -req -in md5.csr -days 30 -CA root.crt -CAkey root.key -CAcreateserial -out md5.crt";
+    files.openssl(&sign.split(' ').collect::<Vec<_>>());
     let endpoint = files
         .endpoint()
         .key("client_tls.ca_file", &files.quoted("root.crt"))
