@@ -52,6 +52,18 @@ struct CancelState {
     server: Option<Arc<ServerCancelKey>>,
     /// A second request while one is being delivered adds nothing.
     is_delivering: bool,
+    /// A request to this server was given up, and may still reach it.
+    is_in_doubt: bool,
+}
+
+/// When a session may give its server connection to others, as far as cancel requests go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parting {
+    Now,
+    /// A request is being delivered.
+    Later,
+    /// A request was given up half-way.
+    Never,
 }
 
 /// Which process ID a client is shown.
@@ -124,8 +136,10 @@ impl CancelRegistry {
         let Some(_place) = DeliveryPermit::take(&self.under_way) else { return CancelResult::Coalesced };
         match target.begin() {
             DeliveryStart::Deliver(server) => {
-                let _delivering = DeliveryGuard(&target);
-                send(connector, &server).await
+                let mut delivering = DeliveryGuard { target: &target, is_certain: false };
+                let outcome = send(connector, &server).await;
+                delivering.is_certain = outcome == CancelResult::Delivered;
+                outcome
             }
             DeliveryStart::NoServer => CancelResult::Unknown,
             DeliveryStart::UnderWay => CancelResult::Coalesced,
@@ -150,11 +164,17 @@ impl Drop for DeliveryPermit<'_> {
 }
 
 /// Marks a session as having a cancel request in delivery until dropped.
-struct DeliveryGuard<'a>(&'a CancelTarget);
+struct DeliveryGuard<'a> {
+    target: &'a CancelTarget,
+    /// Whether the server has received it.
+    is_certain: bool,
+}
 
 impl Drop for DeliveryGuard<'_> {
     fn drop(&mut self) {
-        self.0.lock().is_delivering = false;
+        let mut state = self.target.lock();
+        state.is_delivering = false;
+        state.is_in_doubt |= !self.is_certain;
     }
 }
 
@@ -188,17 +208,20 @@ impl CancelHandle {
 
     /// Cancel requests go to this server from now on; `None` while the session has no server.
     pub(crate) fn set_server(&self, server: Option<Arc<ServerCancelKey>>) {
-        self.target.lock().server = server;
+        let mut state = self.target.lock();
+        state.server = server;
+        state.is_in_doubt = false;
     }
 
-    /// Takes the server away from cancel requests, unless one is being delivered to it, which might cancel what another
-    /// session runs there next.
-    pub(crate) fn may_part(&self) -> bool {
+    /// Takes the server away from cancel requests, and says what becomes of its connection: a request that is on its way
+    /// might cancel what another session runs there next.
+    pub(crate) fn part(&self) -> Parting {
         let mut state = self.target.lock();
-        if !state.is_delivering {
-            state.server = None;
+        if state.is_delivering {
+            return Parting::Later;
         }
-        !state.is_delivering
+        state.server = None;
+        if std::mem::take(&mut state.is_in_doubt) { Parting::Never } else { Parting::Now }
     }
 
     /// Cancels what the session's server is working on, without waiting: the session is about to leave, and the

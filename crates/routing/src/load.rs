@@ -102,6 +102,12 @@ impl Lease {
         self.server
     }
 
+    /// Whether it is among the places in which the server stands in for others.
+    #[must_use]
+    pub fn stands_in(&self) -> bool {
+        self.place == LeaseKind::StandsIn
+    }
+
     /// The same place, counted among those in which the server stands in for others: `None` when it has `most` of them.
     #[must_use]
     pub fn standing_in(mut self, most: u64) -> Option<Self> {

@@ -144,6 +144,16 @@ impl SessionDefaults {
         self.given = LoginDefaults::Settled(reloaded);
     }
 
+    /// The session has left its first server, whose configuration may have been read again since: so have those of the
+    /// connections that it shares.
+    pub(crate) fn follow_reload(&mut self, defaults: &Defaults, [user, database]: [&str; 2]) {
+        let LoginDefaults::Settled(Some(login)) = &self.given else { return };
+        let history = defaults.history(self.server);
+        if let Some(newest) = history.newest() {
+            self.given = LoginDefaults::Settled(Some(login.reloaded(&newest.login(user, database))));
+        }
+    }
+
     fn login(&self) -> Option<&UserDefaults> {
         match &self.given {
             LoginDefaults::Unconfirmed(login) | LoginDefaults::Settled(login) => login.as_ref(),

@@ -55,7 +55,13 @@ pub(super) async fn log_in(
     let pooled = seat.as_ref().map(|seat| Pooled {
         seat,
         names,
-        who: if seat.is_vouched_for() { PooledClient::New } else { PooledClient::Unproven },
+        // One that could not log in itself gets no connection of others.
+        who: match seat.is_vouched_for(live.auth.cache_ttl)
+            && (!credentials.is_empty() || live.stores.session_passwords.is_some())
+        {
+            true => PooledClient::New,
+            false => PooledClient::Unproven,
+        },
         start: None,
     });
     let taken = match check_out(&mut search, who, &SessionState::new(), pooled).await {
@@ -65,6 +71,9 @@ pub(super) async fn log_in(
         }
         Err(error) => {
             distrust_if_refused(live, request, &error);
+            if let (Some(seat), TakeError::Refused(_)) = (&seat, &error) {
+                seat.no_longer_vouched_for();
+            }
             return Err(match error {
                 TakeError::NoServer(Refusal::NoMeans { wanted }) if method == ClientMethod::Trust => {
                     HbaRefusal::no_secret(wanted).into()

@@ -26,6 +26,8 @@ use trunkline_pool::{Effects, Grant, PoolCounts, PoolId, PoolKey, PoolSettings, 
 use trunkline_telemetry::metrics::{PoolRow, PoolsNow};
 use trunkline_topology::{ServerId, Snapshot};
 
+use crate::limits::POOL_VOUCHES;
+
 use self::mail::{PoolMail, PoolMailbox};
 
 /// The pools of the process, and the way to each worker.
@@ -81,6 +83,11 @@ impl SharedPools {
         let totals = pools.totals().clone();
         drop(pools);
         PoolsNow::new(rows, totals)
+    }
+
+    /// Forgets who was let in too long ago to vouch for anybody.
+    pub(crate) fn forget_old_vouchers(&self) {
+        self.vouched.retain(|_, at| at.elapsed() < POOL_VOUCHES);
     }
 
     /// Puts other settings in force.

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use trunkline_codec::startup::StartupMessage;
@@ -45,9 +45,15 @@ impl PoolSeat {
         self.pools.vouched.insert(self.id, Instant::now());
     }
 
-    /// Whether that was so a moment ago: what a server checks only at a login, it has checked then.
-    pub(crate) fn is_vouched_for(&self) -> bool {
-        self.pools.vouched.get(&self.id).is_some_and(|at| at.elapsed() < POOL_VOUCHES)
+    /// Whether that was so no longer ago than this, and than [`POOL_VOUCHES`]: what a server checks only at a login, it has
+    /// checked then.
+    pub(crate) fn is_vouched_for(&self, within: Duration) -> bool {
+        self.pools.vouched.get(&self.id).is_some_and(|at| at.elapsed() < within.min(POOL_VOUCHES))
+    }
+
+    /// A server has refused a client of this seat: nobody is let in before one has let another in.
+    pub(crate) fn no_longer_vouched_for(&self) {
+        self.pools.vouched.remove(&self.id);
     }
 
     pub(crate) fn pools(&self) -> &Arc<SharedPools> {

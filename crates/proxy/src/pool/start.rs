@@ -6,6 +6,8 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use trunkline_pool::{CheckFirst, CheckOut, Given, PoolAsk, PoolRefusal, Taken, Ticket};
 
+use trunkline_topology::ServerId;
+
 use super::SharedPools;
 use super::connection::{ReleasedConnection, ServerConnection};
 use super::mail::PoolMail;
@@ -79,6 +81,12 @@ impl PoolStart {
 }
 
 impl PoolTicket {
+    /// These servers will do now, the best one first.
+    pub(crate) fn set_candidates(&self, candidates: &[ServerId]) {
+        let effects = self.pools.lock().set_candidates(self.ticket, candidates);
+        self.pools.deliver(effects);
+    }
+
     /// What the wait has brought; `Err` while it goes on.
     pub(crate) fn take(mut self, shelf: &Shelf, worker: u16) -> Result<PoolStart, Self> {
         let taken = self.pools.lock().take(self.ticket, Instant::now());

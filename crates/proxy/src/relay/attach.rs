@@ -188,6 +188,10 @@ impl Relay {
                 Poll::Ready(Ok(_)) => {}
             }
         }
+        if self.context.seat.is_some() {
+            let info = &self.context.info;
+            self.context.own.follow_reload(&self.worker.shared.defaults, [&info.user, &info.database]);
+        }
         let Some(mut next) = self.next_login() else { return Next::End(Ending::Silent) };
         next.start = start;
         self.context.own = next.own.clone();
@@ -205,7 +209,7 @@ impl Relay {
         own.settle(&self.worker.shared.defaults, [&info.user, &info.database], &told);
         let (worker, criteria, state) =
             (Rc::clone(&self.worker), self.context.criteria.clone(), self.session.state());
-        let (seat, last) = (self.context.seat.clone(), self.context.last);
+        let (seat, last) = (self.context.seat.clone(), self.last_server());
         Some(NextLogin { worker, criteria, relogin, info, own, told, state, seat, last, start: None })
     }
 
@@ -266,6 +270,7 @@ impl Relay {
         self.session.note_wait(now.saturating_duration_since(since));
         self.context.cancel.set_server(server.key.clone());
         self.context.left = None;
+        self.context.last = None;
         self.context.is_told_to_wait = false;
         let since = self.repeated().map_or(since, |repeated| repeated.since);
         self.log_arrival(&server.name, now.saturating_duration_since(since));

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use trunkline_pool::{CarriedState, CheckFirst, PoolMode};
+use trunkline_pool::{CheckFirst, PoolMode};
 use trunkline_reactor::{spawn, timer};
 use trunkline_routing::eligible;
 use trunkline_session::{ConnectionState, SessionState, diff};
 
 use super::attach::Attachment;
 use super::{Next, Relay};
+use crate::cancel::Parting;
 use crate::context::Worker;
 use crate::defaults::{ReportedDefaults, SessionDefaults};
 use crate::limits::{DEFAULTS_NEWS_PATIENCE, POOL_RESET_TIMEOUT, POOL_STAY, TICK};
@@ -21,7 +22,7 @@ use crate::pool::start::PoolStart;
 use crate::server::align::run;
 use crate::server::connection::ReadyServer;
 use crate::server::login::LoginReply;
-use crate::server::pooled::{LastServer, ask_last, marks};
+use crate::server::pooled::{LastServer, ask_last, carried_by, is_alive};
 use crate::server::take::ChoiceReason;
 use trunkline_telemetry::sessions::SessionInfo;
 
@@ -48,7 +49,7 @@ impl Relay {
         if !self.to_server.input.has_read_ahead() && !self.client.may_read() {
             return Tried::Done(Next::Wait);
         }
-        let Some(last) = self.context.last.filter(|_| self.context.left.is_none()) else {
+        let Some(last) = self.last_server() else {
             return Tried::Nothing;
         };
         let snapshot = self.worker.shared.health.load();
@@ -66,25 +67,29 @@ impl Relay {
                 self.context.chosen_at = last.chosen_at;
                 Tried::Done(Next::Again)
             }
+            // Other servers may have a free one.
+            Some(PoolStart::Wait(_)) | None => Tried::Nothing,
             Some(start) => Tried::Start(start),
-            None => Tried::Nothing,
         }
     }
 
     /// Whether an idle connection is as the session left its last one, and alive as far as is known.
     fn is_ready(&self, server: &ServerConnection) -> bool {
         let wanted = self.session.state();
-        let snapshot = self.worker.shared.health.load();
-        let address = snapshot.server(server.lease.server()).and_then(|status| status.address.as_ref());
-        address == Some(&server.address)
-            && !server.stream.has_news()
+        is_alive(&self.worker, server)
             && server.state.fits(&wanted)
             && diff(&server.state, &wanted).is_empty()
     }
 
+    /// Where the session gave its connection back, unless it has moved away from there.
+    pub(super) fn last_server(&self) -> Option<LastServer> {
+        self.context.last.filter(|_| self.context.left.is_none())
+    }
+
     /// The client has left without a request: what the pools have answered is not needed.
     pub(super) fn put_back(&self, start: Option<PoolStart>) {
-        if let Some(PoolStart::Idle(server, _)) = start {
+        // One that was not seen to be alive must not look as if it was.
+        if let Some(PoolStart::Idle(server, CheckFirst::Unneeded)) = start {
             let (state, defaults) =
                 (ConnectionState::clone(&server.state), server.own.as_ref().map_or(0, |own| own.digest()));
             self.worker.check_in(*server, state, defaults);
@@ -101,29 +106,34 @@ impl Relay {
     }
 
     fn give_back_if_free(&mut self) {
-        let Attachment::Attached(ServerConnection { member: Some(_), lease, own, .. }) = &self.server else {
+        let Attachment::Attached(ServerConnection { member, lease, own, .. }) = &self.server else {
             return;
         };
-        if self.context.own.is_unconfirmed() || self.context.own.is_asked() {
-            return self.await_look();
-        }
-        let (server, must_tell) = (lease.server(), own.as_ref().is_none_or(|own| own.is_unconfirmed()));
-        if !self.to_server.is_flushed() || self.session.has_questions() {
+        let (server, is_pooled) = (lease.server(), member.is_some());
+        let is_new = own.as_ref().is_none_or(|own| own.is_unconfirmed());
+        if !self.to_server.is_flushed() || self.session.has_questions() || self.context.own.is_asked() {
             return;
         }
+        let is_known = !self.context.own.is_unconfirmed();
+        if !is_known && self.context.own.is_confirmed_soon(Instant::now()) {
+            return self.await_look();
+        }
         let Ok(state) = self.session.check_in_state() else { return };
-        if !self.context.cancel.may_part() {
+        let parting = self.context.cancel.part();
+        if parting == Parting::Later {
             return self.slot.due_by(Instant::now() + TICK);
         }
         let (answered_at, chosen_at) = (self.answered_at, self.context.chosen_at);
         self.context.last = Some(LastServer { server, answered_at, chosen_at });
         let defaults = self.context.own.digest();
-        self.context.carried =
-            CarriedState { fingerprint: state.fingerprint(), marks: marks(defaults, state.custom_marks()) };
-        let own = must_tell.then(|| Arc::new(self.context.own.clone()));
-        if let Some(mut left) = self.release() {
-            left.own = own.or(left.own);
+        self.context.carried = carried_by(&state, defaults);
+        let own = is_new.then(|| Arc::new(self.context.own.clone()));
+        let Some(mut left) = self.release() else { return };
+        left.own = own.or(left.own);
+        if is_pooled && is_known && parting == Parting::Now {
             self.worker.check_in(left, state, defaults);
+        } else {
+            left.terminate();
         }
     }
 
@@ -160,7 +170,7 @@ impl Relay {
 
     /// Gives the connection back at the end of the session, if another may have it.
     pub(super) fn give_back(&mut self, state: Option<ConnectionState>) {
-        let may_part = state.is_some() && self.context.cancel.may_part();
+        let may_part = state.is_some() && self.context.cancel.part() == Parting::Now;
         let mode = self.context.seat.as_ref().map(|seat| seat.mode());
         let Some(server) = self.release() else { return };
         let (Some(state), Some(mode), true) = (state, mode, may_part) else { return };

@@ -120,7 +120,7 @@ pub(crate) async fn check_out(
             Some(pooled) => match search.check_out_of_pool(pooled, wanted).await? {
                 FromPool::New(server, place) => (*server, Some(place)),
                 FromPool::Idle(server, check) => {
-                    search.must_show(pooled.last(), server.lease.server());
+                    search.must_show(pooled.last(), &server);
                     match search.align_idle(*server, wanted, check, timeout).await? {
                         Some(taken) => return Ok(taken),
                         None => continue,
@@ -139,8 +139,8 @@ pub(crate) async fn check_out(
                 let parameters = search.worker.shared_parameters(&login_reply.messages);
                 *server.state = ConnectionState::logged_in(who.has_login_timeout(), parameters);
                 if let (Some(pooled), Some(place)) = (&pooled, place) {
-                    search.must_show(pooled.last(), id);
-                    search.joins_pool(&mut server, place, pooled);
+                    search.must_show(pooled.last(), &server);
+                    search.joins_pool(&mut server, place, pooled, who.startup);
                 }
                 let taken = ReadyServer::new(server, login_reply);
                 if let Some(taken) = search.align(taken, wanted, timeout).await? {

@@ -11,11 +11,16 @@ use std::time::{Duration, Instant};
 use trunkline_pool::{CarriedState, CheckFirst, CheckIn, CheckedIn, CloseReason, PoolAsk};
 use trunkline_reactor::timer;
 use trunkline_session::{ConnectionState, SessionState};
-use trunkline_topology::ServerId;
+use trunkline_topology::{Role, ServerId};
+
+use trunkline_codec::startup::StartupMessage;
+use trunkline_health::PassiveFailure;
+use trunkline_telemetry::metrics::{FailoverCause, MoveRefusal};
 
 use super::align::position;
 use super::connection::ReadyServer;
 use super::login::LoginReply;
+use super::patience::answered;
 use super::take::{ChoiceReason, Move, Search, TakeError};
 use crate::context::Worker;
 use crate::defaults::SessionDefaults;
@@ -68,10 +73,17 @@ pub(super) enum FromPool {
     New(Box<ServerConnection>, OpenPlace),
 }
 
-/// The marks of a connection and of a session: one fits the other where the defaults are the same, and where the session
-/// knows all custom settings of the connection.
-pub(crate) fn marks(defaults: u32, custom: u32) -> u64 {
-    u64::from(defaults) << u32::BITS | u64::from(custom)
+/// What the pools know of a connection's state, and of a session's. One fits the other where the defaults are the same, and
+/// where the session knows all custom settings of the connection.
+fn carried(fingerprint: u64, defaults: u32, custom: u32) -> CarriedState {
+    // Connections of other defaults are not equal, whatever their settings.
+    let fingerprint = fingerprint ^ u64::from(defaults).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    CarriedState { fingerprint, marks: u64::from(defaults) << u32::BITS | u64::from(custom) }
+}
+
+/// The same of what a session has left on a connection.
+pub(crate) fn carried_by(state: &ConnectionState, defaults: u32) -> CarriedState {
+    carried(state.fingerprint(), defaults, state.custom_marks())
 }
 
 fn fits(asked: &CarriedState, idle: &CarriedState) -> bool {
@@ -98,7 +110,7 @@ impl Pooled<'_> {
             PooledClient::New => SessionDefaults::newest_digest(&worker.shared.defaults, server, self.names),
             PooledClient::Going { own, .. } => own.digest(),
         };
-        CarriedState { fingerprint: wanted.fingerprint(), marks: marks(defaults, wanted.custom_marks()) }
+        carried(wanted.fingerprint(), defaults, wanted.custom_marks())
     }
 
     pub(super) fn last(&self) -> Option<LastServer> {
@@ -146,6 +158,19 @@ pub(crate) fn ask_last(
     let candidates = &[last];
     let ask = PoolAsk { key: seat.id(), candidates, state, fits, worker: worker.number(), client };
     PoolStart::ask(seat.pools(), &worker.shelf, &ask).ok()
+}
+
+/// Whether an idle connection is still there as far as is known, leads where its server is now, and has seen that server in
+/// the role that it has.
+pub(crate) fn is_alive(worker: &Worker, server: &ServerConnection) -> bool {
+    let snapshot = worker.shared.health.load();
+    let Some(status) = snapshot.server(server.lease.server()) else { return false };
+    let has_same_role = match (server.is_standby, status.role) {
+        (Some(true), role) => role != Role::Primary,
+        (Some(false), role) => role != Role::Standby,
+        (None, _) => true,
+    };
+    has_same_role && status.address.as_ref() == Some(&server.address) && !server.stream.has_news()
 }
 
 impl Search<'_> {
@@ -197,18 +222,15 @@ impl Search<'_> {
                         return Ok(FromPool::New(Box::new(server), place));
                     }
                 }
-                PoolStart::Wait(ticket) => next = self.wait_in_queue(ticket, &waiter).await?,
+                PoolStart::Wait(ticket) => next = self.wait_in_queue(ticket, &waiter, pooled.last()).await?,
                 PoolStart::Gone => {}
             }
         }
     }
 
-    /// The connection, if it is still there and leads where its server is now.
+    /// The connection, if it is of use.
     fn usable(&self, server: ServerConnection, wanted: &SessionState) -> Option<ServerConnection> {
-        let snapshot = self.worker.shared.health.load();
-        let address = snapshot.server(server.lease.server()).and_then(|status| status.address.as_ref());
-        let is_there = address == Some(&server.address) && !server.stream.has_news();
-        if is_there && server.state.fits(wanted) {
+        if is_alive(self.worker, &server) && server.state.fits(wanted) {
             return Some(server);
         }
         server.terminate();
@@ -235,14 +257,13 @@ impl Search<'_> {
         first.into_iter().chain(others).collect()
     }
 
-    /// Returns what the wait has brought, or nothing if the verdicts have changed: another server may do now.
+    /// Returns what the wait has brought.
     async fn wait_in_queue(
         &mut self,
         ticket: PoolTicket,
         waiter: &ShelfWaiter,
+        last: Option<LastServer>,
     ) -> Result<Option<PoolStart>, TakeError> {
-        let limit = self.worker.shared.live().pool.query_wait_timeout;
-        let deadline = (!limit.is_zero()).then(|| ticket.since + limit);
         let mut waiting = Some(ticket);
         loop {
             let mut woken = pin!(waiter.woken());
@@ -258,17 +279,20 @@ impl Search<'_> {
                 }
                 Poll::Pending
             });
-            let look = Instant::now() + POOL_LOOK_INTERVAL;
-            let until = deadline.map_or(look, |deadline| deadline.min(look));
-            if let Ok(start) = timer::timeout_at(until, granted).await {
+            if let Ok(start) = timer::timeout(POOL_LOOK_INTERVAL, granted).await {
                 return Ok(start);
             }
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                let why = format!(
-                    "no server connection was free within {} s (query_wait_timeout)",
-                    limit.as_secs()
-                );
+            let Some(ticket) = &waiting else { return Ok(None) };
+            let limit = self.worker.shared.live().pool.query_wait_timeout;
+            if !limit.is_zero() && ticket.since.elapsed() >= limit {
+                let why =
+                    format!("none was free within {} s (query_wait_timeout)", limit.as_secs_f32().round());
                 return Err(TakeError::NoServer(Refusal::Pool { why }));
+            }
+            // Others may do by now.
+            let candidates = self.pool_candidates(last);
+            if !candidates.is_empty() {
+                ticket.set_candidates(&candidates);
             }
         }
     }
@@ -285,9 +309,14 @@ impl Search<'_> {
         let login_reply = LoginReply { is_standby: server.is_standby, ..LoginReply::default() };
         let mut taken = ReadyServer { server, login_reply, choice: ChoiceReason::Regular };
         if check == CheckFirst::Needed {
-            let sign_of_life = timer::timeout(timeout, position(&mut taken)).await;
+            let id = taken.server.lease.server();
+            let sign_of_life = answered(&self.worker.shared.health, id, timeout, position(&mut taken)).await;
             if !matches!(sign_of_life, Ok(Ok(_position))) {
                 tracing::debug!(server.name = %taken.server.name, "an idle connection to the server was dead");
+                if sign_of_life.is_err() {
+                    let (failure, cause) = (PassiveFailure::ServerLost, FailoverCause::LostInLogin);
+                    self.failed(id, failure, cause, MoveRefusal::Timeout);
+                }
                 return Ok(None);
             }
             if let Some(member) = &taken.server.member {
@@ -298,7 +327,13 @@ impl Search<'_> {
     }
 
     /// The connection of this place is logged in.
-    pub(super) fn joins_pool(&self, server: &mut ServerConnection, place: OpenPlace, pooled: &Pooled<'_>) {
+    pub(super) fn joins_pool(
+        &self,
+        server: &mut ServerConnection,
+        place: OpenPlace,
+        pooled: &Pooled<'_>,
+        startup: &StartupMessage,
+    ) {
         let defaults = &self.worker.shared.defaults;
         let own = match pooled.who {
             PooledClient::Going { own, .. } => own.clone(),
@@ -307,14 +342,16 @@ impl Search<'_> {
                 SessionDefaults::at_login(defaults, server.lease.server(), server.since, pooled.names)
             }
         };
+        server.state.has_login_timeout |= own.has_statement_timeout(startup);
         server.own = Some(Arc::new(own));
         server.member = PoolMember::opened(place, self.worker.shelf.name(self.worker.index));
     }
 
-    /// What the server has to show that is not the one the session was on.
-    pub(super) fn must_show(&mut self, last: Option<LastServer>, server: ServerId) {
+    /// What a server has to show on a connection of that age, unless the session has seen all of it there.
+    pub(super) fn must_show(&mut self, last: Option<LastServer>, server: &ServerConnection) {
         let Some(last) = last else { return };
-        if last.server == server {
+        // A server that was restarted may show less than before.
+        if last.server == server.lease.server() && server.since <= last.answered_at {
             self.moving = None;
         } else if self.moving.is_none() {
             self.moving = Some(Move::from(&self.worker.shared.health, last.server, last.answered_at));
@@ -336,9 +373,12 @@ impl Worker {
         defaults: u32,
     ) {
         let Some(member) = &server.member else { return server.terminate() };
+        if server.lease.stands_in() && self.shared.live().fallback.connections_max > 0 {
+            // An idle one would keep others from the bounded number of places.
+            return server.terminate();
+        }
         let (pools, token) = (Arc::clone(member.pools()), member.token());
-        let carried =
-            CarriedState { fingerprint: state.fingerprint(), marks: marks(defaults, state.custom_marks()) };
+        let carried = carried_by(&state, defaults);
         *server.state = state;
         server.stream.change_reader();
         let CheckIn { fate, effects } = pools.lock().check_in(token, carried, Instant::now());

@@ -180,15 +180,21 @@ impl<'a> Search<'a> {
     /// Connects to this server; `None` when it failed, or the verdicts have changed.
     pub(super) async fn connect_to(&mut self, id: ServerId) -> Result<Option<ServerConnection>, TakeError> {
         self.asked = None;
-        let (shared, live) = (&self.worker.shared, self.worker.shared.live());
-        let snapshot = shared.health.load();
-        let mut servers = self.candidates(&snapshot, &live);
-        servers.retain(|candidate| candidate.id == id);
-        let lease = self.criteria.listener.balancer.choose(&servers, &self.excluded);
-        match lease.and_then(|lease| self.chosen(lease, &snapshot, &live)) {
-            Some(chosen) => self.connect_chosen(chosen).await,
-            None => Ok(None),
+        let (snapshot, live) = (self.worker.shared.health.load(), self.worker.shared.live());
+        // It was among those that may be asked a moment ago.
+        let only = [Candidate { id, weight: 1.0 }];
+        let lease = self.criteria.listener.balancer.choose(&only, &self.excluded);
+        let chosen = lease.and_then(|lease| self.chosen(lease, &snapshot, &live));
+        drop(snapshot);
+        let connected = match chosen {
+            Some(chosen) => self.connect_chosen(chosen).await?,
+            None => None,
+        };
+        if connected.is_none() && !self.excluded.contains(&id) {
+            // Not asked again before there is news.
+            self.excluded.push(id);
         }
+        Ok(connected)
     }
 
     async fn connect_chosen(&mut self, chosen: Chosen) -> Result<Option<ServerConnection>, TakeError> {

@@ -42,6 +42,7 @@ pub(crate) fn tick(worker: &Worker) {
         server.terminate();
     }
     if worker.index == 0 {
+        worker.shared.pools.forget_old_vouchers();
         let due = worker.shared.pools.lock().due(Instant::now());
         worker.shared.pools.deliver(due.effects);
         // Places that are dropped are free again: nothing opens connections ahead of their clients yet.
