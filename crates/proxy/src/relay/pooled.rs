@@ -24,6 +24,7 @@ use crate::server::connection::ReadyServer;
 use crate::server::login::LoginReply;
 use crate::server::pooled::{LastServer, ask_last, carried_by, is_alive};
 use crate::server::take::ChoiceReason;
+use trunkline_telemetry::metrics::PoolCloseReason;
 use trunkline_telemetry::sessions::SessionInfo;
 
 /// What the pools have for a session without a wait.
@@ -236,7 +237,11 @@ async fn reset(worker: Rc<Worker>, server: ServerConnection, state: ConnectionSt
     if is_clean {
         return worker.check_in(server, state, defaults);
     }
-    let Some(mut after) = state.after_discard_all() else { return server.terminate() };
+    let closed = &worker.metrics.pool_closed;
+    let Some(mut after) = state.after_discard_all() else {
+        closed.one(PoolCloseReason::Pinned);
+        return server.terminate();
+    };
     server.stream.change_reader();
     let name = Arc::clone(&server.name);
     match timer::timeout(POOL_RESET_TIMEOUT, run(server, &ConnectionState::reset())).await {
@@ -245,9 +250,11 @@ async fn reset(worker: Rc<Worker>, server: ServerConnection, state: ConnectionSt
             worker.check_in(server, after, defaults);
         }
         Ok(Err(error)) => {
+            closed.one(PoolCloseReason::ResetFailed);
             tracing::warn!(server.name = %name, %error, "a server connection could not be reset for its next client, it is closed");
         }
         Err(_elapsed) => {
+            closed.one(PoolCloseReason::ResetFailed);
             tracing::warn!(server.name = %name, "a server connection was not reset in time for its next client, it is closed");
         }
     }

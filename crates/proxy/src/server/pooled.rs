@@ -15,7 +15,7 @@ use trunkline_topology::{Role, ServerId};
 
 use trunkline_codec::startup::StartupMessage;
 use trunkline_health::PassiveFailure;
-use trunkline_telemetry::metrics::{FailoverCause, MoveRefusal};
+use trunkline_telemetry::metrics::{FailoverCause, MoveRefusal, PoolCloseReason};
 
 use super::align::position;
 use super::connection::ReadyServer;
@@ -264,6 +264,7 @@ impl Search<'_> {
         waiter: &ShelfWaiter,
         last: Option<LastServer>,
     ) -> Result<Option<PoolStart>, TakeError> {
+        let since = ticket.since;
         let mut waiting = Some(ticket);
         loop {
             let mut woken = pin!(waiter.woken());
@@ -280,6 +281,7 @@ impl Search<'_> {
                 Poll::Pending
             });
             if let Ok(start) = timer::timeout(POOL_LOOK_INTERVAL, granted).await {
+                self.worker.metrics.pool_waits.record(since.elapsed());
                 return Ok(start);
             }
             let Some(ticket) = &waiting else { return Ok(None) };
@@ -313,6 +315,7 @@ impl Search<'_> {
             let sign_of_life = answered(&self.worker.shared.health, id, timeout, position(&mut taken)).await;
             if !matches!(sign_of_life, Ok(Ok(_position))) {
                 tracing::debug!(server.name = %taken.server.name, "an idle connection to the server was dead");
+                self.worker.metrics.pool_closed.one(PoolCloseReason::CheckFailed);
                 if sign_of_life.is_err() {
                     let (failure, cause) = (PassiveFailure::ServerLost, FailoverCause::LostInLogin);
                     self.failed(id, failure, cause, MoveRefusal::Timeout);

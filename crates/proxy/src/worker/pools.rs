@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
+use trunkline_telemetry::metrics::PoolCloseReason;
 use trunkline_topology::{ServerId, Snapshot, State};
 
 use crate::context::Worker;
@@ -39,6 +40,7 @@ pub(crate) async fn read_mail(worker: Rc<Worker>, mut mail: mpsc::UnboundedRecei
 pub(crate) fn tick(worker: &Worker) {
     for server in worker.shelf.take_loud() {
         tracing::debug!(server.name = %server.name, "the server has ended or spoken to an idle connection, which is closed");
+        worker.metrics.pool_closed.one(PoolCloseReason::ServerClosed);
         server.terminate();
     }
     if worker.index == 0 {
@@ -82,5 +84,8 @@ fn is_left(snapshot: &Snapshot, id: ServerId) -> bool {
 
 /// Closes all idle connections: the process ends.
 pub(crate) fn close_all(worker: &Worker) {
-    worker.shelf.take_all().into_iter().for_each(|server| server.terminate());
+    for server in worker.shelf.take_all() {
+        worker.metrics.pool_closed.one(PoolCloseReason::Shutdown);
+        server.terminate();
+    }
 }
