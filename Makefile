@@ -40,6 +40,7 @@ MOVES_SECONDS ?= 3600
 test-long: test-foreign ## Each suite over TLS or without, as `make test` does not; an hour (MOVES_SECONDS) of random sessions with random moves, each compared with one that stays
 	@scripts/ci/tools.sh server
 	@scripts/ci/reversed.sh
+	cargo test -p trunkline-tests --test torture -- --ignored --test-threads 1
 	TRUNKLINE_MOVES_SECONDS=$(MOVES_SECONDS) cargo test -p trunkline-tests --test moves a_session_that_moves -- --nocapture
 	@if [ "$$(id -u)" -eq 0 ]; then tests/newcomer/run.sh; else echo "    newcomer: SKIPPED, only root can make a Debian root"; fi
 
