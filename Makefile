@@ -79,8 +79,12 @@ bench: ## Trunkline beside HAProxy and PgBouncer, pinned to one core; results in
 	@scripts/bench/bench.sh $(BENCH_ARGS)
 
 .PHONY: bench-quick
-bench-quick: ## The same in about eight minutes
+bench-quick: ## The same in about a quarter of an hour
 	@scripts/bench/bench.sh --quick $(BENCH_ARGS)
+
+.PHONY: bench-pool
+bench-pool: ## Of it the pools: Trunkline and the newest PgBouncer, 500 clients on 20 server connections, new clients and idle ones (BENCH_ARGS=--quick: minutes)
+	@scripts/bench/bench.sh --stage pool $(BENCH_ARGS)
 
 .PHONY: bench-instructions
 bench-instructions: ## User instructions of the scanner and of a query in the session, each against its ceiling; needs Valgrind

@@ -12,16 +12,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import cases, peers, plot, report, tls
+from . import cases, peers, plot, pool, report, tls
 from .machine import Process, children, describe, load_average, place, steal_ticks
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ["canned", "idle", "tls", "postgres"]
+STAGES = ["canned", "idle", "tls", "pool", "postgres"]
 
 
 def arguments():
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="about eight minutes")
+    parser.add_argument("--quick", action="store_true", help="about a quarter of an hour")
     parser.add_argument("--layout", choices=["pinned", "free"], default="pinned",
                         help="pinned: proxy, server and load on one core; free: where the kernel puts them")
     parser.add_argument("--rounds", type=int, help="rounds of each case")
@@ -58,8 +58,8 @@ class Run:
         self.trunklines += [tuple(text.split("=", 1)) for text in args.binary]
 
     def stage(self, name):
-        if name == "tls":
-            self.tls()
+        if name in ("tls", "pool"):
+            {"tls": self.tls, "pool": self.pool}[name]()
             return
         begin = {"canned": self.canned, "idle": self.canned, "postgres": self.postgres}[name]
         wanted = {"canned": cases.canned_cases, "idle": cases.idle_cases, "postgres": cases.postgres_cases}[name]
@@ -102,6 +102,26 @@ class Run:
         finally:
             process.stop()
 
+    def pool(self):
+        """Both modes of pooling: against canned answers, with idle clients, and against one PostgreSQL."""
+        quick, no_prepared = self.args.quick, self.no_prepared()
+        self.pooled(self.canned, pool.canned_cases(quick, no_prepared), self.rounds)
+        self.pooled(self.canned, pool.idle_cases(quick), 1)
+        self.pooled(self.postgres, pool.postgres_cases(quick, no_prepared), max(1, self.rounds - 2))
+
+    def pooled(self, begin, wanted, rounds):
+        wanted = [(pooling, chosen) for pooling, of_it in wanted if (chosen := self.chosen(of_it))]
+        if not wanted:
+            return
+        process, backend = begin()
+        # A pool is that of one server: with more of them Trunkline has more connections.
+        backend.servers = backend.servers[:1]
+        try:
+            for pooling, chosen in wanted:
+                self.with_peers(backend, chosen, rounds, pooling=pooling)
+        finally:
+            process.stop()
+
     def idle_plain(self):
         """{peer: KiB} of an idle session without TLS: of this run's case, which is measured now if it was not yet."""
         case = cases.tls_idle(self.args.quick)
@@ -113,20 +133,24 @@ class Run:
                 process.stop()
         return {peer: values[0]["KiB/session"] for peer, values in self.found[case.name].items()}
 
-    def with_peers(self, backend, chosen, rounds, legs=None):
+    def with_peers(self, backend, chosen, rounds, legs=None, pooling=None):
         running = []
+        # One core has no room for two workers.
+        layout = None if pooling and pooling.workers else self.layout
         try:
-            self.start(backend, running, legs)
-            bench = cases.Bench(self.bin_dir / "pgload", self.directory, self.layout, self.seconds, backend)
+            self.start(backend, running, layout, self.makers(backend, legs, pooling))
+            bench = cases.Bench(self.bin_dir / "pgload", self.directory, layout, self.seconds, backend)
             for case in chosen:
                 self.measure(bench, case, running, rounds)
         finally:
             for peer in running:
                 peer.stop()
 
-    def makers(self, backend, legs):
-        """{name: what starts it}. With TLS the proxies alone, each once."""
+    def makers(self, backend, legs, pooling):
+        """{name: what starts it}. With TLS the proxies alone, each once; pooling, those that do so."""
         directory, threads = self.directory, self.args.threads
+        if pooling:
+            return self.pooling_makers(backend, pooling)
         makers = {
             "direct": lambda: peers.direct(backend),
             "haproxy": lambda: peers.haproxy(backend, directory, threads, legs),
@@ -144,17 +168,31 @@ class Run:
             makers[text.split("=")[0]] = lambda text=text: peers.other(text)
         return makers
 
-    def start(self, backend, running, legs):
+    def pooling_makers(self, backend, pooling):
+        directory, threads = self.directory, pooling.workers or self.args.threads
+        makers = {
+            "direct": lambda: peers.direct(backend),
+            f"pgbouncer-{pooling.mode}": lambda: peers.pgbouncer(
+                backend, directory, pooling.mode, self.pgbouncer, pool=pooling),
+        }
+        for name, binary in self.trunklines:
+            makers[name] = lambda name=name, binary=binary: peers.trunkline(
+                backend, directory, threads, binary, name, pool=pooling)
+        for text in self.args.peer:
+            makers[text.split("=")[0]] = lambda text=text: peers.other(text)
+        return makers
+
+    def start(self, backend, running, layout, makers):
         without = self.args.without.split(",")
-        for name, make in self.makers(backend, legs).items():
+        for name, make in makers.items():
             if name not in without:
                 running.append(make())
-        if self.layout:
+        if layout:
             # Ourselves, too: we sleep while others run.
             for peer in running:
-                place(peer.pids(), *self.layout)
+                place(peer.pids(), *layout)
             for pid in backend.pids:
-                place(children(pid), *self.layout)
+                place(children(pid), *layout)
 
     def measure(self, bench, case, running, rounds):
         print(f"{case.name} ...", file=sys.stderr, flush=True)
@@ -221,7 +259,8 @@ def main():
         "seconds": run.seconds, "skipped": run.skipped, "threads": args.threads,
         "layout": (f"Proxy, server and load share core {args.cpu} at nice {args.nice}." if run.layout
                    else "Everything runs where the kernel puts it.")
-        + f" Trunkline and HAProxy have {args.threads} thread(s), PgBouncer one.",
+        + f" Trunkline and HAProxy have {args.threads} thread(s), PgBouncer one; "
+        "where two workers are named, Trunkline has two, and all runs where the kernel puts it.",
     }
     result = report.result(about, run.done, run.found)
     stem = args.name or now.strftime("%Y-%m-%d-%H%M") + ("-quick" if args.quick else "")

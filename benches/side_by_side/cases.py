@@ -18,6 +18,8 @@ REAL_BULK = "SELECT repeat('x', 1024) FROM generate_series(1, 100000)"
 SETTLE = 0.8
 #: No load takes longer than this; one that does hangs.
 LOAD_TIMEOUT = 180
+#: PgBouncer so; older ones do not follow prepared statements then.
+TRANSACTION_MODE = ("pgbouncer-transaction",)
 
 
 class Case:
@@ -156,15 +158,15 @@ def pgbench(mode, clients, skip=()):
     return Case(f"pgbench -S -M {mode} -c {clients}", ["CPU us/query", "TPS"], run, skip)
 
 
-def pgbench_connect():
+def pgbench_connect(where=""):
     def run(bench, peer):
         tps, cpu = _pgbench(bench, peer, "-C", "-c", 4)
         return {"CPU us/connect": cpu, "TPS": tps}
 
-    return Case("pgbench -S -C -c 4", ["CPU us/connect", "TPS"], run)
+    return Case(f"{where}pgbench -S -C -c 4", ["CPU us/connect", "TPS"], run)
 
 
-def pgbench_rate(rate, clients=16):
+def pgbench_rate(rate, clients=16, where="", skip=TRANSACTION_MODE):
     """Latencies count from the time a query was due, so that a stall is not left out."""
 
     def run(bench, peer):
@@ -179,8 +181,8 @@ def pgbench_rate(rate, clients=16):
         at = lambda share: times[min(int(len(times) * share), len(times) - 1)]
         return {"p50 us": at(0.5), "p95 us": at(0.95), "p99 us": at(0.99), "p99.9 us": at(0.999)}
 
-    return Case(f"pgbench -S -M prepared -c {clients} -R {rate}", ["p50 us", "p95 us", "p99 us", "p99.9 us"], run,
-                skip=TRANSACTION_MODE)
+    return Case(f"{where}pgbench -S -M prepared -c {clients} -R {rate}", ["p50 us", "p95 us", "p99 us", "p99.9 us"], run,
+                skip)
 
 
 def real_bulk(verb):
@@ -196,10 +198,6 @@ def real_bulk(verb):
         return {"MB/s": BULK_BYTES / 1e6 / took, "CPU us/MB": spent * 1e6 / (BULK_BYTES / 1e6)}
 
     return Case(f"{verb} of 100 MB", ["MB/s", "CPU us/MB"], run)
-
-
-#: PgBouncer so; older ones do not follow prepared statements then.
-TRANSACTION_MODE = ("pgbouncer-transaction",)
 
 
 # `no_prepared`: peers that prepared statements are not asked of.

@@ -1,8 +1,10 @@
-"""What Trunkline must reach with TLS, beside what a run found."""
+"""What Trunkline must reach with TLS and with pools, beside what a run found."""
 
 import re
 from dataclasses import dataclass
+from statistics import median
 
+from .pool import SESSION, TRANSACTION, TWO_WORKERS
 from .tls import BOTH, CLIENT
 
 #: Whose values are held against the goals.
@@ -13,12 +15,39 @@ OURS = "trunkline"
 class Goal:
     #: Matches the whole name of a case.
     case: str
-    #: Of the ratio to this peer, or where there is none of the value itself, in the first measure of the case.
+    #: Of the ratio to this peer, or where there is none of the value itself.
     base: str
     must: float
     aim: float = None
     #: Said beside it.
     note: str = ""
+    #: Default: the first of the case.
+    measure: str = None
+    #: The ratio is of what both add to the value of this peer.
+    above: str = None
+    #: "most": the goal is the most that may be found; "least", the least.
+    bound: str = "most"
+
+    def reached(self, found):
+        """How far, in a word."""
+        within = (lambda goal: found >= goal) if self.bound == "least" else (lambda goal: found <= goal)
+        if self.aim is not None and within(self.aim):
+            return "aim"
+        return "yes" if within(self.must) else "**no**"
+
+    def found(self, entry):
+        """In a case of the result: the median of all rounds, or of the ratios within one."""
+        measure = self.measure or entry["measures"][0]
+        values = [[turn.get(measure) for turn in entry["rounds"].get(peer, [])]
+                  for peer in (OURS, self.base, self.above) if peer]
+        values = [turn for turn in zip(*values) if None not in turn]
+        if self.above:
+            ratios = [(ours - none) / (theirs - none) for ours, theirs, none in values if theirs > none]
+        elif self.base:
+            ratios = [ours / theirs for ours, theirs in values if theirs]
+        else:
+            ratios = [ours for ours, in values]
+        return median(ratios) if ratios else None
 
 
 def _of_queries(legs):
@@ -28,6 +57,10 @@ def _of_queries(legs):
 
 
 _NEW_SESSION, _BULK = "connect and ask once, 1 clients", "100 MB of 1 KiB rows"
+_NEW_CLIENT = r"(connect and ask once, \d+ clients|pgbench -S -C -c \d+)"
+_POOLED = rf"{TRANSACTION}, (simple|extended|prepared), \d+ clients"
+_OF_POSTGRES = rf"{TRANSACTION}, pgbench -S -M \w+ -c \d+"
+_BOUNCER = "pgbouncer-transaction"
 
 GOALS = [
     *_of_queries(CLIENT),
@@ -39,6 +72,17 @@ GOALS = [
     Goal(f"{BOTH}, {_NEW_SESSION}", "pgbouncer-session", 0.60, 0.45, "where connections to servers are kept"),
     Goal(rf"{CLIENT}, \d+ idle sessions", None, 4.0, 3.2, "KiB of a session above plain"),
     Goal(rf"{BOTH}, \d+ idle sessions", None, 8.0, 6.4, "KiB of a session above plain, two legs"),
+    Goal(f"{_POOLED}|{_OF_POSTGRES}", _BOUNCER, 1.00, 0.92),
+    Goal(f"{_POOLED}|{_OF_POSTGRES}( -R .*)?", _BOUNCER, 1.05, None, "added to direct", "p50 us", "direct"),
+    Goal(f"{_POOLED}|{_OF_POSTGRES}( -R .*)?", _BOUNCER, 1.00, None, "added to direct", "p99 us", "direct"),
+    # Nothing to add to: so many clients are not let in directly.
+    Goal(rf"{TRANSACTION}, pgbench -S -M \w+ -c 500", _BOUNCER, 1.05, None, "whole", "p50 us"),
+    Goal(rf"{TRANSACTION}, pgbench -S -M \w+ -c 500", _BOUNCER, 1.00, None, "whole", "p99 us"),
+    Goal(f"{TWO_WORKERS}, .*", _BOUNCER, 1.30, bound="least"),
+    Goal(f"{TRANSACTION}, {_NEW_CLIENT}", _BOUNCER, 1.05),
+    Goal(f"{SESSION}, {_NEW_CLIENT}", "pgbouncer-session", 1.05, None, "server_reuse"),
+    Goal(rf"{TRANSACTION}, \d+ to \d+ idle clients", None, 1.5 * 1024, 1.1 * 1024),
+    Goal(rf"{TRANSACTION}, \d+ to \d+ idle clients", None, 0, measure="server connections"),
 ]
 
 
@@ -47,20 +91,15 @@ def table(entries):
     rows = []
     for goal in GOALS:
         for name, entry in entries.items():
-            found = _found(goal, entry) if re.fullmatch(goal.case, name) else None
+            found = goal.found(entry) if re.fullmatch(goal.case, name) else None
             if found is not None:
-                reached = "aim" if found <= (goal.aim or 0) else "yes" if found <= goal.must else "**no**"
-                aim = f"{goal.aim:.2f}" if goal.aim else ""
-                rows.append(f"| {name} | {goal.base or goal.note} | {found:.2f} | {goal.must:.2f} | {aim} | {reached} |"
-                            + (f" {goal.note} |" if goal.base else " |"))
+                what = goal.measure or entry["measures"][0]
+                sign = "≥ " if goal.bound == "least" else ""
+                aim = "" if goal.aim is None else f"{sign}{goal.aim:.2f}"
+                rows.append(f"| {name} | {what} | {goal.base or ''} | {found:.2f} | {sign}{goal.must:.2f} | {aim} | "
+                            f"{goal.reached(found)} | {goal.note} |")
     if not rows:
         return []
-    head = ["### Goals", "", f"What {OURS} has to reach with TLS, as ratios to another proxy or as values.", "",
-            "| case | to | found | must | aim | reached | |", "|---|---|---|---|---|---|---|"]
+    head = ["### Goals", "", f"What {OURS} has to reach, as ratios to another proxy or, without one, as values.", "",
+            "| case | of | to | found | must | aim | reached | |", "|---|---|---|---|---|---|---|---|"]
     return [*head, *rows, ""]
-
-
-def _found(goal, entry):
-    if goal.base:
-        return entry["ratios"].get(OURS, {}).get(goal.base)
-    return entry["peers"].get(OURS, {}).get(entry["measures"][0], {}).get("median")

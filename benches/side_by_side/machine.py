@@ -77,6 +77,21 @@ def memory_kib(pids):
     return rss, pss
 
 
+def connections_to(pids, ports):
+    """How many TCP connections (IPv4) to `ports` the processes have."""
+    inodes = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                inodes.add(os.readlink(link))
+            except OSError:
+                pass
+    # Source: Linux, Documentation/networking/proc_net_tcp.rst; 01 is ESTABLISHED.
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(f"socket:[{line[9]}]" in inodes and line[3] == "01" and int(line[2].split(":")[1], 16) in ports
+               for line in lines)
+
+
 def load_average():
     return float(Path("/proc/loadavg").read_text().split()[0])
 

@@ -75,9 +75,12 @@ listen reads
     return peer
 
 
-def pgbouncer(backend, directory, mode, program="pgbouncer", tls=None):
+def pgbouncer(backend, directory, mode, program="pgbouncer", tls=None, pool=None):
     port = free_port()
-    (directory / "users.txt").write_text(f'"{backend.user}" "{backend.password}"\n')
+    _write_users(backend, directory)
+    size = 100 if backend.password else SESSIONS_MAX
+    pooling = (pool.pgbouncer(follows_prepared(program)) if pool
+               else f"default_pool_size = {size}\nserver_idle_timeout = 36000\n")
     config = f"""[databases]
 {backend.database} = host=127.0.0.1 port={backend.servers[-1]}
 [pgbouncer]
@@ -87,9 +90,7 @@ auth_type = {"scram-sha-256" if backend.password else "trust"}
 auth_file = {directory}/users.txt
 pool_mode = {mode}
 max_client_conn = {SESSIONS_MAX}
-default_pool_size = {100 if backend.password else SESSIONS_MAX}
-server_lifetime = 36000
-server_idle_timeout = 36000
+{pooling}server_lifetime = 36000
 unix_socket_dir =
 log_connections = 0
 log_disconnections = 0
@@ -102,7 +103,7 @@ ignore_startup_parameters = extra_float_digits
     return peer
 
 
-def trunkline(backend, directory, threads, binary, name="trunkline", host="127.0.0.1", tls=None):
+def trunkline(backend, directory, threads, binary, name="trunkline", host="127.0.0.1", tls=None, pool=None):
     """`host` is where the servers are: an address, or the directory of their Unix sockets."""
     port, http = free_port(), free_port()
     primary, *replicas = backend.servers
@@ -110,8 +111,10 @@ def trunkline(backend, directory, threads, binary, name="trunkline", host="127.0
     for number, at in enumerate(replicas, 1):
         targets += ["--replica", f"replica{number}={host}:{at}"]
     config = directory / f"{name}.toml"
-    config.write_text("[health]\nslow_start = \"0\"\n" + (tls.trunkline() if tls else ""))
-    command = [binary, "serve", "--config", config, "--auth", "relay", *targets, "--reads", f"127.0.0.1:{port}"]
+    _write_users(backend, directory)
+    config.write_text("[health]\nslow_start = \"0\"\n" + (tls.trunkline() if tls else "")
+                      + (pool.trunkline(backend, directory) if pool else '[auth]\nmode = "relay"\n'))
+    command = [binary, "serve", "--config", config, *targets, "--reads", f"127.0.0.1:{port}"]
     command += ["--http", f"127.0.0.1:{http}", "--monitor", backend.monitor, "--threads", str(threads)]
     peer = Peer(name, port, Process([str(word) for word in command], directory / f"{name}.log"))
     names = ["primary"] + [f"replica{number}" for number, _ in enumerate(replicas, 1)]
@@ -119,6 +122,11 @@ def trunkline(backend, directory, threads, binary, name="trunkline", host="127.0
     for target in names:
         _await_up(peer, f"http://127.0.0.1:{http}/{target}")
     return peer
+
+
+def _write_users(backend, directory):
+    """In the format that both read."""
+    (directory / "users.txt").write_text(f'"{backend.user}" "{backend.password}"\n')
 
 
 def other(text):

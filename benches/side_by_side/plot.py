@@ -37,7 +37,7 @@ def save(result, directory, stem):
         for case, entry in result["cases"].items():
             peers = {peer: values[measure]["median"] for peer, values in entry["peers"].items()
                      if measure in values and peer != "direct"}
-            if peers and not case.startswith("pgbench"):
+            if peers and "pgbench" not in case:
                 groups.append((case, peers))
         if groups:
             (directory / f"{stem}-{name}.svg").write_text(bars(title, groups, unit))

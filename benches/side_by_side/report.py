@@ -6,7 +6,7 @@ from statistics import median
 from . import goals
 
 #: Cases by what they compare; a ratio below one is cheaper, faster or smaller.
-BASES = ("haproxy", "pgbouncer-session")
+BASES = {"H": "haproxy", "P": "pgbouncer-session", "T": "pgbouncer-transaction"}
 
 
 def digest(rounds):
@@ -27,7 +27,7 @@ def ratios(rounds, case, peer, measure):
     """Against each base the median of the ratios within one round: what drifts, drifts for both."""
     out = {}
     mine = rounds[case].get(peer, [])
-    for base in BASES:
+    for base in BASES.values():
         theirs = rounds[case].get(base, [])
         pairs = [a[measure] / b[measure] for a, b in zip(mine, theirs) if a[measure] and b[measure]]
         if pairs and peer not in (base, "direct"):
@@ -51,18 +51,21 @@ def markdown(result):
         f"{about['steal_percent']:.2f} %. {about['rounds']} rounds of {about['seconds']} s, the order of the peers "
         f"turned round each time. {about['layout']}", "",
         "; ".join(f"{name}: {version}" for name, version in about["versions"].items()) + ".", "",
-        "Medians, (min - max). H and P: median of the ratios to HAProxy and to PgBouncer (session) within a round.", "",
+        "Medians, (min - max). H, P and T: median of the ratios to HAProxy, to PgBouncer (session) and to PgBouncer "
+        "(transaction) within a round.", "",
     ]
     for case, entry in result["cases"].items():
         measures = [m for m in entry["measures"] if any(m in peer for peer in entry["peers"].values())]
-        lines += [f"### {case}", "", "| peer | " + " | ".join(measures) + " | H | P |", "|---" * (len(measures) + 3) + "|"]
+        bases = {short: base for short, base in BASES.items() if base in entry["peers"]}
+        head = ["peer", *measures, *bases]
+        lines += [f"### {case}", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         for peer, values in entry["peers"].items():
             cells = []
             for measure in measures:
                 value = values.get(measure)
                 cells.append(f"{number(value['median'])} ({number(value['min'])} - {number(value['max'])})" if value else "")
             against = entry["ratios"].get(peer, {})
-            cells += [f"{against[base]:.2f}" if base in against else "" for base in BASES]
+            cells += [f"{against[base]:.2f}" if base in against else "" for base in bases.values()]
             lines.append(f"| {peer} | " + " | ".join(cells) + " |")
         lines.append("")
     lines += goals.table(result["cases"])
