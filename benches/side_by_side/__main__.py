@@ -110,7 +110,7 @@ class Run:
         self.pooled(self.postgres, pool.postgres_cases(quick, no_prepared), max(1, self.rounds - 2))
 
     def pooled(self, begin, wanted, rounds):
-        wanted = [(pooling, chosen) for pooling, of_it in wanted if (chosen := self.chosen(of_it))]
+        wanted = [(pooling, chosen) for pooling, of_it in wanted if (chosen := self.chosen(map(pool.shared, of_it)))]
         if not wanted:
             return
         process, backend = begin()

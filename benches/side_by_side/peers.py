@@ -38,10 +38,20 @@ class Peer:
     pid: int = None
     #: What the load is told of it.
     options: list = field(default_factory=list)
+    #: Where Trunkline has its metrics.
+    http: int = None
 
     def pids(self):
         pid = self.process.pid if self.process else self.pid
         return children(pid) if pid else []
+
+    def opened(self):
+        """Connections to servers that Trunkline's pools have opened; of others, none is known."""
+        if not self.http:
+            return 0
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/metrics", timeout=5) as answer:
+            found = re.search(r'^trunkline_pool_checkouts_total\{result="opened"\} (\d+)', answer.read().decode(), re.M)
+        return int(found.group(1)) if found else 0
 
     def stop(self):
         if self.process:
@@ -116,7 +126,7 @@ def trunkline(backend, directory, threads, binary, name="trunkline", host="127.0
                       + (pool.trunkline(backend, directory) if pool else '[auth]\nmode = "relay"\n'))
     command = [binary, "serve", "--config", config, *targets, "--reads", f"127.0.0.1:{port}"]
     command += ["--http", f"127.0.0.1:{http}", "--monitor", backend.monitor, "--threads", str(threads)]
-    peer = Peer(name, port, Process([str(word) for word in command], directory / f"{name}.log"))
+    peer = Peer(name, port, Process([str(word) for word in command], directory / f"{name}.log"), http=http)
     names = ["primary"] + [f"replica{number}" for number, _ in enumerate(replicas, 1)]
     peer.options = tls.load("postgres") if tls else []
     for target in names:

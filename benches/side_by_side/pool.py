@@ -57,6 +57,22 @@ class Pool:
                 f"max_prepared_statements = {STATEMENTS_MAX}\n")
 
 
+def shared(case):
+    """The case, in which Trunkline must share connections: a pool that opens one for each client is none to be measured."""
+    run = case.run
+
+    def watched(bench, peer):
+        before = peer.opened()
+        found = run(bench, peer)
+        opened = peer.opened() - before
+        if opened > POOL_SIZE:
+            raise RuntimeError(f"{peer.name} opened {opened} server connections in a round of {case.name}")
+        return found
+
+    case.run = watched
+    return case
+
+
 def canned_cases(is_quick, no_prepared):
     """[(Pool, its cases)] for the server of canned answers."""
 

@@ -1,7 +1,7 @@
 //! A PostgreSQL of canned answers: any login succeeds, every statement has the same rows.
 //!
-//! It answers the health probe as a primary, so that Trunkline finds it UP. A statement may ask for another
-//! answer by its text: `/* rows=100000 bytes=1024 */`.
+//! It answers the health probe as a primary, so that Trunkline finds it UP, and what is asked of it before sessions may
+//! share its connections. A statement may ask for another answer by its text: `/* rows=100000 bytes=1024 */`.
 
 use std::io;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use trunkline_codec::frontend::{Describe, FrontendTag, Target};
 use trunkline_codec::ids::{ProcessId, SecretKey};
 use trunkline_codec::scan::{Piece, ScanPhase, Scanner};
 use trunkline_codec::startup::{FirstPacket, decode_first};
-use trunkline_codec::write;
+use trunkline_codec::write::{self, EncodeError};
 
 /// What a server of PostgreSQL 15 says of itself after a login.
 const PARAMETERS: [(&str, &str); 13] = [
@@ -268,14 +268,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn query(&mut self, body: &[u8]) -> io::Result<()> {
         let sql = String::from_utf8_lossy(body.strip_suffix(b"\0").unwrap_or(body));
-        if let Some((names, values)) = health_answer(&sql) {
-            let names: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
-            let values: Vec<Option<&[u8]>> = values.iter().map(|value| value.map(str::as_bytes)).collect();
-            write::row_description(&mut self.output, names).map_err(io::Error::other)?;
-            write::data_row(&mut self.output, values).map_err(io::Error::other)?;
-            return write::command_complete(&mut self.output, b"SELECT 1").map_err(io::Error::other);
+        // The cheap test first, as everywhere here.
+        let asked =
+            if sql.contains("pg_") { health_answer(&sql).or_else(|| defaults_answer(&sql)) } else { None };
+        if let Some(table) = asked {
+            return self.table(table).map_err(io::Error::other);
         }
         let verb = sql.split_ascii_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+        if verb.is_empty() {
+            write::empty_query_response(&mut self.output);
+            return Ok(());
+        }
         if verb != "SELECT" {
             return write::command_complete(&mut self.output, verb.as_bytes()).map_err(io::Error::other);
         }
@@ -283,6 +286,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.use_answer(shape);
         self.output.extend_from_slice(&self.answer.head);
         self.rows(shape).await
+    }
+
+    fn table(&mut self, (names, rows): Table) -> Result<(), EncodeError> {
+        write::row_description(&mut self.output, names.iter().map(|name| name.as_bytes()))?;
+        for row in rows {
+            write::data_row(&mut self.output, row.iter().map(|value| Some(value.as_bytes())))?;
+        }
+        write::command_complete(&mut self.output, format!("SELECT {}", rows.len()).as_bytes())
     }
 
     fn use_answer(&mut self, shape: Shape) {
@@ -342,20 +353,50 @@ fn shape_asked(body: &[u8]) -> Option<Shape> {
     Some(Shape { rows: number("rows=")?, row_bytes: number("bytes=")? })
 }
 
-type Row = (&'static [&'static str], &'static [Option<&'static str>]);
+/// Names of columns, and rows.
+type Table = (&'static [&'static str], &'static [&'static [&'static str]]);
 
 /// What Trunkline's health probe is told: a primary that stands still.
-fn health_answer(sql: &str) -> Option<Row> {
+fn health_answer(sql: &str) -> Option<Table> {
     if sql.contains("pg_control_system") {
         let names = &["system_identifier", "version", "started_us", "can_see_all"];
-        let values = &[Some("7000000000000000001"), Some("150000"), Some("1700000000000000"), Some("t")];
-        return Some((names, values));
+        return Some((names, &[&["7000000000000000001", "150000", "1700000000000000", "t"]]));
     }
     if sql.contains("pg_is_in_recovery() AS rec") {
         let names = &["rec", "now_us", "lsn", "tli_hex"];
-        return Some((names, &[Some("f"), Some("1700000000000000"), Some("0/3000060"), Some("00000001")]));
+        return Some((names, &[&["f", "1700000000000000", "0/3000060", "00000001"]]));
     }
     None
+}
+
+/// What Trunkline is told of the settings of a login: those of [`PARAMETERS`], with nothing set for a role or database.
+fn defaults_answer(sql: &str) -> Option<Table> {
+    if sql.contains("pg_conf_load_time") {
+        let names = &["started", "loaded", "rows"];
+        return Some((names, &[&["20231114221320000000", "20231114221320000000", ""]]));
+    }
+    if sql.contains("FROM pg_catalog.pg_settings WHERE context") {
+        return Some((
+            &["name", "reset_val", "context", "source", "boot_val"],
+            &[
+                &["application_name", "", "user", "default", ""],
+                &["client_encoding", "UTF8", "user", "default", "SQL_ASCII"],
+                &["DateStyle", "ISO, MDY", "user", "default", "ISO, MDY"],
+                &["default_transaction_read_only", "off", "user", "default", "off"],
+                &["IntervalStyle", "postgres", "user", "default", "postgres"],
+                &["search_path", "\"$user\", public", "user", "default", "\"$user\", public"],
+                &["standard_conforming_strings", "on", "user", "default", "on"],
+                &["TimeZone", "UTC", "user", "default", "GMT"],
+            ],
+        ));
+    }
+    if sql.contains("FROM pg_catalog.pg_db_role_setting") {
+        return Some((
+            &["of_one_database", "datname", "of_one_role", "rolname", "written_by", "setting"],
+            &[],
+        ));
+    }
+    sql.contains("WHERE rolsuper LIMIT").then_some((&["rolname"], &[&["bench"]]))
 }
 
 #[cfg(test)]
@@ -368,5 +409,19 @@ mod tests {
         assert_eq!((shape.rows, shape.row_bytes), (100, 1024));
         assert!(shape_asked(b"SELECT 1\0").is_none());
         assert!(shape_asked(b"SELECT * FROM t\0").is_none());
+    }
+
+    #[test]
+    fn a_table_has_a_value_for_each_of_its_columns() {
+        let asked = ["pg_control_system", "pg_is_in_recovery() AS rec"].map(health_answer);
+        let of_logins =
+            ["pg_conf_load_time", "FROM pg_catalog.pg_settings WHERE context", "WHERE rolsuper LIMIT 1"];
+        for table in asked.into_iter().chain(of_logins.map(defaults_answer)) {
+            let (names, rows) = table.expect("it is asked for");
+            assert!(!rows.is_empty() && rows.iter().all(|row| row.len() == names.len()), "{names:?}");
+        }
+        let (_, rows) = defaults_answer("FROM pg_catalog.pg_db_role_setting s").expect("it is asked for");
+        assert!(rows.is_empty(), "no role has settings of its own");
+        assert!(defaults_answer("SELECT 1").is_none());
     }
 }
