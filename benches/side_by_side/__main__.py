@@ -110,7 +110,7 @@ class Run:
         self.pooled(self.postgres, pool.postgres_cases(quick, no_prepared), max(1, self.rounds - 2))
 
     def pooled(self, begin, wanted, rounds):
-        wanted = [(pooling, chosen) for pooling, of_it in wanted if (chosen := self.chosen(map(pool.shared, of_it)))]
+        wanted = [(pooling, chosen) for pooling, of_it in wanted if (chosen := self.chosen(map(pooling.shared, of_it)))]
         if not wanted:
             return
         process, backend = begin()
@@ -203,7 +203,10 @@ class Run:
             steal, total = steal_ticks()
             got = {}
             for peer in order if turn % 2 == 0 else reversed(order):
-                got[peer.name] = case.run(bench, peer)
+                try:
+                    got[peer.name] = case.run(bench, peer)
+                except RuntimeError as error:
+                    raise RuntimeError(f"{case.name}: {peer.name}") from error
             steal, total = (now - then for now, then in zip(steal_ticks(), (steal, total)))
             if steal > total * 0.01 and turn > 0:
                 self.skipped.append(f"{case.name}, round {turn + 1}: steal {100 * steal / total:.1f} %")

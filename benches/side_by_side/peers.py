@@ -89,6 +89,7 @@ def pgbouncer(backend, directory, mode, program="pgbouncer", tls=None, pool=None
     port = free_port()
     _write_users(backend, directory)
     size = 100 if backend.password else SESSIONS_MAX
+    auth_type = pool.auth_type if pool else "scram-sha-256" if backend.password else "trust"
     pooling = (pool.pgbouncer(follows_prepared(program)) if pool
                else f"default_pool_size = {size}\nserver_idle_timeout = 36000\n")
     config = f"""[databases]
@@ -96,7 +97,7 @@ def pgbouncer(backend, directory, mode, program="pgbouncer", tls=None, pool=None
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
-auth_type = {"scram-sha-256" if backend.password else "trust"}
+auth_type = {auth_type}
 auth_file = {directory}/users.txt
 pool_mode = {mode}
 max_client_conn = {SESSIONS_MAX}
@@ -123,7 +124,7 @@ def trunkline(backend, directory, threads, binary, name="trunkline", host="127.0
     config = directory / f"{name}.toml"
     _write_users(backend, directory)
     config.write_text("[health]\nslow_start = \"0\"\n" + (tls.trunkline() if tls else "")
-                      + (pool.trunkline(backend, directory) if pool else '[auth]\nmode = "relay"\n'))
+                      + (pool.trunkline(directory) if pool else '[auth]\nmode = "relay"\n'))
     command = [binary, "serve", "--config", config, *targets, "--reads", f"127.0.0.1:{port}"]
     command += ["--http", f"127.0.0.1:{http}", "--monitor", backend.monitor, "--threads", str(threads)]
     peer = Peer(name, port, Process([str(word) for word in command], directory / f"{name}.log"), http=http)
