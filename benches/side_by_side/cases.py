@@ -166,7 +166,7 @@ def pgbench_connect(where=""):
     return Case(f"{where}pgbench -S -C -c 4", ["CPU us/connect", "TPS"], run)
 
 
-def pgbench_rate(rate, clients=16, where="", skip=TRANSACTION_MODE):
+def pgbench_rate(rate, clients=16):
     """Latencies count from the time a query was due, so that a stall is not left out."""
 
     def run(bench, peer):
@@ -181,8 +181,8 @@ def pgbench_rate(rate, clients=16, where="", skip=TRANSACTION_MODE):
         at = lambda share: times[min(int(len(times) * share), len(times) - 1)]
         return {"p50 us": at(0.5), "p95 us": at(0.95), "p99 us": at(0.99), "p99.9 us": at(0.999)}
 
-    return Case(f"{where}pgbench -S -M prepared -c {clients} -R {rate}", ["p50 us", "p95 us", "p99 us", "p99.9 us"], run,
-                skip)
+    return Case(f"pgbench -S -M prepared -c {clients} -R {rate}", ["p50 us", "p95 us", "p99 us", "p99.9 us"], run,
+                skip=TRANSACTION_MODE)
 
 
 def real_bulk(verb):

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cases import LOAD_TIMEOUT, SETTLE, Case, closed_loop, pgbench_connect, pgbench_rate, reconnect
+from .cases import LOAD_TIMEOUT, SETTLE, Case, closed_loop, pgbench_connect, reconnect
 from .machine import connections_to, cpu_seconds, memory_kib
 
 #: What begins a case's name.
@@ -62,13 +62,17 @@ class Pool:
                 f"max_prepared_statements = {STATEMENTS_MAX}\n")
 
     def shared(self, case):
-        """The case, in which Trunkline must share connections: a pool that opens one for each client is none to be measured."""
-        run = case.run
+        """The case with warm pools, in which Trunkline must share: one connection for each client is not what is measured."""
+        run, warm = case.run, {"direct"}
+        is_kept = self.idle_timeout == NEVER
         # Those that may have been closed in between are opened again.
-        most = POOL_SIZE if self.idle_timeout == NEVER else 2 * POOL_SIZE
+        most = POOL_SIZE if is_kept else 2 * POOL_SIZE
 
         def watched(bench, peer):
             before = peer.opened()
+            if is_kept and peer.name not in warm:
+                run(bench, peer)
+                warm.add(peer.name)
             found = run(bench, peer)
             opened = peer.opened() - before
             if opened > most:
@@ -103,7 +107,7 @@ def postgres_cases(is_quick, no_prepared):
     """The same for PostgreSQL."""
     wanted = [("simple", 16), ("extended", 64), ("prepared", 500)] if is_quick else [(m, n) for m in MODES for n in CLIENTS]
     cases = [pgbench(mode, n, no_prepared if mode == "prepared" else ()) for mode, n in wanted]
-    cases += [pgbench_rate(1000 if is_quick else 2000, where=f"{TRANSACTION}, ", skip=no_prepared)]
+    cases += [pgbench("prepared", 16, no_prepared, 1000 if is_quick else 2000)]
     return [(Pool("transaction"), cases),
             (Pool("transaction", SCRAM), [pgbench_connect(f"{TRANSACTION}, ")]),
             (Pool("session", SCRAM), [pgbench_connect(f"{SESSION}, ")])]
@@ -117,15 +121,19 @@ def two_workers(no_prepared):
     return cases
 
 
-def pgbench(mode, clients, skip=()):
-    """pgbench's own log says which transactions ended in the window: no login is in it, however long those took."""
+def pgbench(mode, clients, skip=(), rate=None):
+    """pgbench's own log says which transactions ended in the window: no login is in it, however long those took.
+
+    With a `rate` latencies count from the time a query was due, so that a stall is not left out.
+    """
 
     def run(bench, peer):
         backend, prefix = bench.backend, bench.directory / "pooled"
         for old in bench.directory.glob("pooled.*"):
             old.unlink()
         command = ["pgbench", "-n", "-S", "-M", mode, "-c", clients, "-j", 1, "-T", LOAD_TIMEOUT, "-l",
-                   f"--log-prefix={prefix}", "-h", "127.0.0.1", "-p", peer.port, "-U", backend.user, backend.database]
+                   f"--log-prefix={prefix}", "-h", "127.0.0.1", "-p", peer.port, "-U", backend.user,
+                   *(("-R", rate) if rate else ()), backend.database]
         child = bench.start(command, env={"PGPASSWORD": backend.password, "PATH": "/usr/bin:/bin"}, cwd=bench.directory)
         try:
             _await_warm(child, prefix, clients)
@@ -150,8 +158,9 @@ def pgbench(mode, clients, skip=()):
 
     # PostgreSQL would not let in so many.
     direct = ("direct",) if clients > max(CLIENTS[:-1]) else ()
-    return Case(f"{TRANSACTION}, pgbench -S -M {mode} -c {clients}", ["CPU us/query", "TPS", "p50 us", "p99 us"], run,
-                skip=(*skip, *direct))
+    measures = ["p50 us", "p99 us", "CPU us/query"] if rate else ["CPU us/query", "TPS", "p50 us", "p99 us"]
+    name = f"{TRANSACTION}, pgbench -S -M {mode} -c {clients}" + (f" -R {rate}" if rate else "")
+    return Case(name, measures, run, skip=(*skip, *direct))
 
 
 def _log(prefix):
@@ -159,7 +168,7 @@ def _log(prefix):
 
 
 def _await_warm(child, prefix, clients):
-    """Returns when all clients are in and have had some turns, those before whose first a server connection was opened too."""
+    """Returns when all clients are in and have had some turns; before the first a server connection may have been opened."""
     until = time.monotonic() + LOGINS_MAX
     while not ((log := _log(prefix)) and log.stat().st_size > clients * WARM_BYTES):
         if child.poll() is not None or time.monotonic() > until:
