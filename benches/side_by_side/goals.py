@@ -45,7 +45,7 @@ class Goal:
         return [peer for peer in (OURS, self.base, self.above) if peer]
 
     def found(self, entry):
-        """In a case of the result: the median of all rounds, or of the ratios within one; None where no ratio means anything."""
+        """The median of all rounds, or of the ratios within one; None where no ratio means anything."""
         measure = self.measure or entry["measures"][0]
         values = [[turn.get(measure) for turn in entry["rounds"].get(peer, [])]
                   for peer in self._peers()]
