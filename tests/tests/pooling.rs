@@ -1,0 +1,267 @@
+//! Transaction mode: clients that share server connections find their own state on each, and nothing of another's.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use trunkline_tests::{Answer, Endpoint, PoolRole, Wire, eventually, shared_cluster};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Each promise holds for clients of one worker thread and of two.
+const THREADS: [u16; 2] = [1, 2];
+/// How often two clients take turns.
+const TURNS: u32 = 10;
+const WHO: &str = "SELECT pg_backend_pid()";
+
+fn pool(size: u16, threads: u16) -> Endpoint {
+    Endpoint::over(shared_cluster()).pooling(size).threads(threads).start()
+}
+
+fn role(name: &'static str) -> PoolRole {
+    PoolRole::create(shared_cluster(), name)
+}
+
+#[track_caller]
+fn fine(answer: &Answer) {
+    assert_eq!(answer.error, None, "{}", answer.tags());
+}
+
+/// Runs `sql`, which must work.
+#[track_caller]
+fn run(wire: &mut Wire, sql: &str) {
+    let answer = wire.query(sql);
+    assert_eq!(answer.error, None, "{sql}");
+}
+
+fn code(answer: &Answer) -> &str {
+    answer.error.as_ref().map_or("", |error| &error.code)
+}
+
+/// Has `other` ask what must wait while `pinned` has the only connection, until `unpin`.
+#[track_caller]
+fn waits_for(pool: &Endpoint, role: PoolRole, (pinned, unpin): (&mut Wire, &str), other: (&mut Wire, &str)) {
+    let (other, probe) = other;
+    other.send_query(probe);
+    eventually(PATIENCE, "the other client waits", || pool.pooled("cl_waiting", role) == 1);
+    assert_eq!(pinned.value("SELECT 'goes on'"), "goes on");
+    run(pinned, unpin);
+    let answer = other.read_answer();
+    assert_eq!(answer.error, None, "{probe} after {unpin}");
+    assert_eq!(answer.value(), "0", "{probe} after {unpin}");
+}
+
+#[test]
+fn settings_stay_with_their_client_on_one_connection() {
+    let role = role("of_settings");
+    shared_cluster().primary.psql("GRANT pg_read_all_data TO of_settings").unwrap();
+    for threads in THREADS {
+        let pool = pool(1, threads);
+        let [mut first, mut second] = [(), ()].map(|()| role.connect(pool.writes()));
+        let ask = "SELECT current_setting('TimeZone'), current_setting('search_path'), current_user, \
+                   current_setting('statement_timeout'), current_setting('DateStyle')";
+        let untouched = second.query(ask).rows;
+        run(&mut first, "SET TimeZone = 'Asia/Tokyo'; SET DateStyle = 'German'; SET ROLE pg_read_all_data");
+        fine(&first.extended("SELECT set_config('search_path', $1, false)", &["pg_catalog"]));
+        run(&mut first, "BEGIN; SET LOCAL statement_timeout = '9s'; SAVEPOINT s; SET lock_timeout = '8s'");
+        run(&mut first, "ROLLBACK TO s; COMMIT");
+        let changed = first.query(ask).rows;
+        let expected = ["Asia/Tokyo", "pg_catalog", "pg_read_all_data", "0", "German, DMY"];
+        assert_eq!(changed, [expected.map(|value| Some(value.to_owned())).to_vec()]);
+        let mut processes = BTreeSet::new();
+        for _ in 0..TURNS {
+            assert_eq!(second.query(ask).rows, untouched);
+            assert_eq!(first.query(ask).rows, changed);
+            processes.extend([first.value(WHO), second.value(WHO)]);
+        }
+        assert_eq!(processes.len(), 1, "one server connection serves both");
+        assert_eq!(first.parameters["TimeZone"], "Asia/Tokyo");
+        assert_ne!(second.parameters["TimeZone"], "Asia/Tokyo");
+        run(&mut first, "RESET ALL; RESET ROLE");
+        assert_eq!(first.query(ask).rows, untouched);
+    }
+}
+
+#[test]
+fn a_custom_setting_is_unknown_to_who_never_set_it() {
+    let role = role("of_custom");
+    for threads in THREADS {
+        let pool = pool(1, threads);
+        let [mut first, mut second] = [(), ()].map(|()| role.connect(pool.writes()));
+        let ask = "SELECT current_setting('app.tenant', true)";
+        run(&mut first, "SET app.tenant = 'first'");
+        assert_eq!(second.query(ask).rows, [[None]]);
+        assert_eq!(code(&second.query("SHOW app.tenant")), "42704");
+        assert_eq!(first.value(ask), "first");
+        run(&mut second, "SELECT set_config('app.tenant', 'second', false)");
+        for _ in 0..TURNS {
+            assert_eq!((first.value(ask), second.value(ask)), ("first".to_owned(), "second".to_owned()));
+        }
+    }
+}
+
+#[test]
+fn prepared_statements_of_one_name_are_each_clients_own() {
+    let role = role("of_statements");
+    for threads in THREADS {
+        let pool = pool(1, threads);
+        let mut clients = [(), (), ()].map(|()| role.connect(pool.writes()));
+        for (number, client) in clients.iter_mut().enumerate() {
+            fine(&client.prepare("same", &format!("SELECT 'protocol {number}', $1::text")));
+            run(client, &format!("PREPARE by_sql (int) AS SELECT 'sql {number}', $1 + {number}"));
+            fine(&client.prepare(&format!("only {number}"), "SELECT 1"));
+        }
+        for turn in 0..TURNS {
+            for (number, client) in clients.iter_mut().enumerate() {
+                assert_eq!(
+                    client.execute("same", &[&turn.to_string()]).value(),
+                    format!("protocol {number}")
+                );
+                assert_eq!(client.value(&format!("EXECUTE by_sql ({turn})")), format!("sql {number}"));
+                let names =
+                    client.value("SELECT string_agg(name, ',' ORDER BY name) FROM pg_prepared_statements");
+                assert_eq!(names, format!("by_sql,only {number},same"));
+            }
+        }
+        let [first, second, third] = &mut clients;
+        assert_eq!(code(&second.execute("only 0", &[])), "26000", "another client's statement");
+        assert_eq!(code(&second.prepare("same", "SELECT 2")), "42P05", "its own is there already");
+        run(second, "DEALLOCATE same");
+        assert_eq!(code(&second.execute("same", &["x"])), "26000");
+        run(third, "DEALLOCATE ALL");
+        assert_eq!(code(&third.execute("same", &["x"])), "26000");
+        assert_eq!(first.execute("same", &["x"]).value(), "protocol 0", "others keep theirs");
+        let all = shared_cluster()
+            .primary
+            .psql(&format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", role.name));
+        assert_eq!(all.unwrap(), "1");
+    }
+}
+
+#[test]
+fn a_client_may_have_more_statements_than_are_kept_on_a_connection() {
+    let role = role("of_many");
+    let builder = Endpoint::over(shared_cluster()).pooling(1).key("pool.max_prepared_statements", "3");
+    let pool = builder.start();
+    let mut clients = [(), ()].map(|()| role.connect(pool.writes()));
+    for (number, client) in clients.iter_mut().enumerate() {
+        for statement in 0..12 {
+            fine(&client.prepare(&format!("s{statement}"), &format!("SELECT '{number} {statement}'")));
+        }
+    }
+    for statement in (0..12).rev().chain(0..12) {
+        for (number, client) in clients.iter_mut().enumerate() {
+            assert_eq!(
+                client.execute(&format!("s{statement}"), &[]).value(),
+                format!("{number} {statement}")
+            );
+        }
+    }
+}
+
+/// What pins, what undoes it, and what another client asks, which is `0` when it finds nothing of it.
+const PINS: [(&str, &str, &str); 8] = [
+    ("BEGIN", "ROLLBACK", "SELECT 0"),
+    ("CREATE TEMP TABLE mine AS SELECT 1 AS i", "DISCARD ALL", MINE),
+    ("LISTEN news", "UNLISTEN *", "SELECT count(*) FROM pg_listening_channels()"),
+    ("SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock_all()", LOCKS),
+    ("SELECT pg_try_advisory_lock_shared(7)", "DISCARD ALL", LOCKS),
+    ("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT", "CLOSE c", CURSORS),
+    ("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT", "CLOSE ALL", CURSORS),
+    ("DO $$ BEGIN PERFORM set_config('application_name', 'by a block', false); END $$", "DISCARD ALL", BLOCK),
+];
+const MINE: &str = "SELECT count(*) FROM pg_class WHERE relname = 'mine' AND pg_table_is_visible(oid)";
+const LOCKS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()";
+const CURSORS: &str = "SELECT count(*) FROM pg_cursors WHERE name = 'c'";
+const BLOCK: &str = "SELECT count(*) WHERE current_setting('application_name') = 'by a block'";
+
+#[test]
+fn what_cannot_be_carried_keeps_the_connection_until_it_is_gone() {
+    let role = role("of_pins");
+    for threads in THREADS {
+        let pool = pool(1, threads);
+        for (pin, unpin, probe) in PINS {
+            let [mut first, mut second] = [(), ()].map(|()| role.connect(pool.writes()));
+            run(&mut first, pin);
+            waits_for(&pool, role, (&mut first, unpin), (&mut second, probe));
+            run(&mut first, "SELECT 1");
+        }
+    }
+}
+
+#[test]
+fn what_a_client_has_pinned_is_gone_when_it_leaves() {
+    let role = role("of_leaving");
+    for threads in THREADS {
+        let pool = pool(1, threads);
+        let mut next = role.connect(pool.writes());
+        for (pin, _, probe) in PINS {
+            let mut first = role.connect(pool.writes());
+            run(&mut first, pin);
+            next.send_query(probe);
+            eventually(PATIENCE, "the next client waits", || pool.pooled("cl_waiting", role) == 1);
+            drop(first);
+            assert_eq!(next.read_answer().value(), "0", "{probe} after {pin}");
+        }
+    }
+}
+
+#[test]
+fn a_pinned_client_finds_what_it_has_pinned() {
+    let role = role("of_pinned");
+    for threads in THREADS {
+        let pool = pool(3, threads);
+        let [mut first, mut second, mut third] = [(), (), ()].map(|()| role.connect(pool.writes()));
+        run(&mut first, "CREATE TEMP TABLE mine AS SELECT 'first' AS whose; SELECT pg_advisory_lock(8)");
+        run(&mut second, "CREATE TEMP TABLE mine AS SELECT 'second' AS whose");
+        for _ in 0..TURNS {
+            assert_eq!(first.value("SELECT whose FROM mine"), "first");
+            assert_eq!(second.value("SELECT whose FROM mine"), "second");
+            assert_eq!(code(&third.query("SELECT whose FROM mine")), "42P01");
+            assert_eq!(third.value("SELECT pg_try_advisory_lock(8)"), "f");
+            assert_eq!(second.value("SELECT pg_try_advisory_lock(8)"), "f");
+        }
+        run(&mut first, "DISCARD ALL");
+        assert_eq!(third.value("SELECT pg_try_advisory_lock(8)"), "t");
+    }
+}
+
+#[test]
+fn a_listening_client_gets_its_notifications() {
+    let role = role("of_listen");
+    for threads in THREADS {
+        let pool = pool(2, threads);
+        let [mut first, mut second] = [(), ()].map(|()| role.connect(pool.writes()));
+        run(&mut first, "LISTEN pooled_news");
+        for turn in 0..TURNS {
+            run(&mut second, &format!("NOTIFY pooled_news, '{turn}'"));
+            let message = first.read_message().unwrap();
+            assert_eq!(message.tag, b'A');
+            let text = String::from_utf8_lossy(&message.body).into_owned();
+            assert!(text.ends_with(&format!("pooled_news\0{turn}\0")), "{text:?}");
+        }
+        run(&mut first, "UNLISTEN *");
+        run(&mut second, "NOTIFY pooled_news");
+        assert_eq!(first.query("SELECT 1").tags(), "TDCZ", "nothing more");
+    }
+}
+
+#[test]
+fn sequence_values_are_each_clients_own() {
+    let role = role("of_sequences");
+    shared_cluster()
+        .primary
+        .psql("CREATE SEQUENCE pooled; GRANT ALL ON SEQUENCE pooled TO of_sequences")
+        .unwrap();
+    for threads in THREADS {
+        let pool = pool(2, threads);
+        let [mut first, mut second] = [(), ()].map(|()| role.connect(pool.writes()));
+        let drawn = first.value("SELECT nextval('pooled')");
+        assert_eq!(code(&second.query("SELECT currval('pooled')")), "55000");
+        assert_eq!(code(&second.query("SELECT lastval()")), "55000");
+        let other = second.value("SELECT nextval('pooled')");
+        for _ in 0..TURNS {
+            assert_eq!(first.value("SELECT currval('pooled')"), drawn);
+            assert_eq!(second.value("SELECT lastval()"), other);
+        }
+    }
+}
