@@ -57,6 +57,19 @@ pub enum Taken {
     Open(ReservedPlace),
 }
 
+/// How far a client's wait is.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "what was taken must be checked in"]
+pub enum WaitState {
+    /// It has ended: this is the client's now.
+    Ready(Taken),
+    /// It goes on. What was granted, if anything, was lost meanwhile, and the client has its old place in the queue.
+    Waiting,
+    /// It was ended before, and nothing comes of it any more: `query_wait_timeout` has [expired](crate::Due::expired), or what
+    /// it brought was taken, or it was [cancelled](crate::Pools::cancel).
+    Over,
+}
+
 /// What an event leads to elsewhere: the caller must deliver all of it. Mostly empty, and then without an allocation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use = "grants that are not delivered leave clients waiting"]

@@ -4,6 +4,16 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+/// What bounds the server connections of a key, besides `max_db_connections` and `max_user_connections`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PoolBound {
+    /// `pool_size`, and the reserve: all such keys of a database and user together have at most so many on a server.
+    Sized,
+    /// Nothing: each client has one, as long as it is connected. `pool_size` bounds those that are idle, of all such keys of
+    /// a database and user together; they do not count as connections of those that are [sized](PoolBound::Sized).
+    Unlimited,
+}
+
 /// Database, user, and all else that makes connections to a server not interchangeable. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PoolKey(Arc<KeyParts>);
@@ -13,6 +23,7 @@ struct KeyParts {
     digest: u64,
     user: Box<str>,
     database: Box<str>,
+    bound: PoolBound,
     rest: Box<[u8]>,
 }
 
@@ -20,11 +31,12 @@ impl PoolKey {
     /// `rest` has the startup parameters, the listener's class and the generation of the secrets, in any encoding that
     /// is equal for equal values; `digest` is a hash of it.
     #[must_use]
-    pub fn new(database: &str, user: &str, digest: u64, rest: &[u8]) -> Self {
+    pub fn new(database: &str, user: &str, bound: PoolBound, digest: u64, rest: &[u8]) -> Self {
         PoolKey(Arc::new(KeyParts {
             digest,
             user: user.into(),
             database: database.into(),
+            bound,
             rest: rest.into(),
         }))
     }
@@ -41,13 +53,19 @@ impl PoolKey {
         &self.0.user
     }
 
-    /// The hash of all that is neither database nor user.
+    /// What bounds its connections.
+    #[must_use]
+    pub fn bound(&self) -> PoolBound {
+        self.0.bound
+    }
+
+    /// The hash of the [rest](PoolKey::rest).
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.0.digest
     }
 
-    /// All that is neither database nor user, as it was given.
+    /// All that is neither database, user nor bound, as it was given.
     #[must_use]
     pub fn rest(&self) -> &[u8] {
         &self.0.rest

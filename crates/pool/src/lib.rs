@@ -24,10 +24,10 @@ pub mod settings;
 mod store;
 pub mod waiter;
 
-pub use answer::{CheckFirst, CheckIn, CheckOut, CheckedIn, Effects, Given, Taken};
+pub use answer::{CheckFirst, CheckIn, CheckOut, CheckedIn, Effects, Given, Taken, WaitState};
 pub use connection::{CarriedState, CloseReason, ConnectionToken, Fits, ReservedPlace, ToClose};
 pub use counts::{PoolCounts, PoolTotals};
-pub use key::{PoolId, PoolKey};
+pub use key::{PoolBound, PoolId, PoolKey};
 pub use pools::{Due, Pools};
 pub use settings::{PoolMode, PoolOverride, PoolSettings, ServerReuse};
 pub use waiter::{Grant, GrantKind, LongWait, PoolAsk, PoolRefusal, Ticket};

@@ -29,7 +29,8 @@ pub struct PoolSettings {
     pub mode: PoolMode,
     /// What becomes of server connections in session mode.
     pub server_reuse: ServerReuse,
-    /// Server connections of a pool (a server, database and user), unless an override says otherwise.
+    /// Server connections of a pool (a server, database and user, whatever else its keys have), unless an override says
+    /// otherwise. See [`PoolBound`](crate::PoolBound) for what it bounds.
     pub pool_size: u32,
     /// Server connections kept open in each pool that has been used.
     pub min_pool_size: u32,

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use trunkline_pool::{
-    CarriedState, CheckIn, CheckOut, CheckedIn, ConnectionToken, PoolAsk, PoolKey, PoolSettings, Pools, Taken,
+    CarriedState, CheckIn, CheckOut, CheckedIn, ConnectionToken, PoolAsk, PoolBound, PoolKey, PoolSettings,
+    Pools, Taken, WaitState,
 };
 use trunkline_topology::ServerId;
 
@@ -28,7 +29,7 @@ fn checking_out_and_in_and_waiting_allocate_nothing() {
         ..PoolSettings::default()
     };
     let mut pools = Pools::new(settings);
-    let key = pools.join(&PoolKey::new("app", "web", 0, b"")).expect("one key");
+    let key = pools.join(&PoolKey::new("app", "web", PoolBound::Sized, 0, b"")).expect("one key");
     let state = CarriedState { fingerprint: 1, marks: 0 };
     let candidates = [ServerId(0), ServerId(1)];
     let ask = PoolAsk { key, candidates: &candidates, state, fits: |_, _| true, worker: 0, client: 1 };
@@ -67,7 +68,9 @@ fn many_clients_on_few_connections(pools: &mut Pools, ask: &PoolAsk<'_>, now: In
             let token = held.pop_front().expect("as many as connections");
             let back = black_box(pools.check_in(token, ask.state, now));
             let CheckedIn::GivenTo(grant) = back.fate else { panic!("not given") };
-            let Some(Taken::Idle(given)) = pools.take(grant.ticket, now) else { panic!("not taken") };
+            let WaitState::Ready(Taken::Idle(given)) = pools.take(grant.ticket, now) else {
+                panic!("not taken")
+            };
             held.push_back(given.token);
         }
     };

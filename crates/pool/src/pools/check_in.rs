@@ -9,24 +9,38 @@ use crate::store::connections::{ConnectionStage, KeepAfterUse};
 use crate::store::waiting::QueueStage;
 use crate::waiter::GrantKind;
 
+/// How a connection comes back.
+#[derive(Clone, Copy, Debug)]
+enum Return {
+    /// In this state.
+    Used(CarriedState),
+    /// As it was given.
+    Untouched,
+}
+
 impl Pools {
     /// A client gives its connection back, in this state. One that no client has stays where it is.
     pub fn check_in(&mut self, token: ConnectionToken, state: CarriedState, now: Instant) -> CheckIn {
         let mut effects = Effects::default();
         let fate = match self.connections.find(token) {
-            Some(index) => self.give_back(index, state, now, &mut effects),
+            Some(index) => self.give_back(index, Return::Used(state), now, &mut effects),
             None => CheckedIn::Close(CloseReason::Unknown),
         };
         CheckIn { fate, effects }
     }
 
-    fn give_back(
-        &mut self,
-        index: usize,
-        state: CarriedState,
-        now: Instant,
-        effects: &mut Effects,
-    ) -> CheckedIn {
+    /// A client gives its connection back that it has not used: it has been idle since before, in the state that it was in,
+    /// whatever has become of a [check](crate::Given::check). One that no client has stays where it is.
+    pub fn put_back(&mut self, token: ConnectionToken, now: Instant) -> CheckIn {
+        let mut effects = Effects::default();
+        let fate = match self.connections.find(token) {
+            Some(index) => self.give_back(index, Return::Untouched, now, &mut effects),
+            None => CheckedIn::Close(CloseReason::Unknown),
+        };
+        CheckIn { fate, effects }
+    }
+
+    fn give_back(&mut self, index: usize, how: Return, now: Instant, effects: &mut Effects) -> CheckedIn {
         let Some(connection) = self.connections.get_mut(index) else {
             return CheckedIn::Close(CloseReason::Unknown);
         };
@@ -35,7 +49,13 @@ impl Pools {
             ConnectionStage::Testing => 1,
             ConnectionStage::Idle { .. } | ConnectionStage::Granted { .. } => return CheckedIn::Idle,
         };
-        connection.state = state;
+        let since = match how {
+            Return::Used(state) => {
+                connection.state = state;
+                now
+            }
+            Return::Untouched => connection.unused_since,
+        };
         connection.stage = ConnectionStage::Held;
         let (token, at) = (connection.token, connection.pool);
         if let Some(pool) = self.pools.get_mut(at) {
@@ -46,16 +66,15 @@ impl Pools {
             return CheckedIn::Close(reason);
         }
         if self.clients.waiting > 0
-            && let Some(grant) = self.hand_over(index, now)
+            && let Some(grant) = self.hand_over(index, since)
         {
             return CheckedIn::GivenTo(grant);
         }
-        self.shelve(index, now);
-        if self.clients.waiting > 0 {
-            self.settle(at, effects);
-            return self.fate(token, effects);
+        self.keep(index, since, effects);
+        if effects.is_empty() {
+            return CheckedIn::Idle;
         }
-        CheckedIn::Idle
+        self.fate(token, effects)
     }
 
     /// What has become of a connection by the time that all who wait have had their chance.
@@ -108,18 +127,28 @@ impl Pools {
         if connection.old_at.is_some_and(|at| at <= now) {
             return Some(CloseReason::Lifetime);
         }
-        if pool.total() > self.settings.size_with_reserve(pool.size) {
+        if self.is_over_size(pool) {
             return Some(CloseReason::PoolSize);
         }
         self.is_over_limit(pool).then_some(CloseReason::Limit)
     }
 
-    /// Puts a connection that a client had, or was granted, among the idle ones.
-    pub(super) fn shelve(&mut self, index: usize, since: Instant) {
+    /// Puts a connection that a client had, or was granted, among the idle ones, serves those that have waited for it, and
+    /// closes it if nobody has and there are too many.
+    pub(super) fn keep(&mut self, index: usize, since: Instant, effects: &mut Effects) {
         let Some(connection) = self.connections.get(index) else { return };
-        let Some(pool) = self.pools.get_mut(connection.pool) else { return };
+        let (token, at) = (connection.token, connection.pool);
+        let Some(pool) = self.pools.get_mut(at) else { return };
         pool.busy -= 1;
         self.connections.push(&mut pool.idle, index, since);
+        self.look_after_idle(index);
+        self.settle(at, effects);
+        let is_spare = self.pools.get(at).is_some_and(|pool| self.has_spare(pool));
+        if is_spare && self.connections.find(token) == Some(index) {
+            // Nobody has waited for its place: who waits has found nothing idle.
+            self.close_idle(index, CloseReason::PoolSize, effects);
+            self.tidy(at);
+        }
     }
 
     /// Forgets a connection, and serves those that have waited for its place.
@@ -143,8 +172,7 @@ impl Pools {
             }
             ConnectionStage::Held | ConnectionStage::Granted { .. } => pool.busy -= 1,
         }
-        self.groups.drop_connection(pool.database);
-        self.groups.drop_connection(pool.user);
+        pool.groups().into_iter().for_each(|group| self.groups.drop_connection(group));
         self.connections.remove(index);
         self.totals.note_closed(reason);
         self.look_after_fills();

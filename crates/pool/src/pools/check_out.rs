@@ -15,8 +15,8 @@ impl Pools {
     /// Gives the client an idle connection, a place for a new one, or a place in the queue.
     ///
     /// The first candidate decides that has an idle connection that fits, or room for another one. Idle ones that do not fit
-    /// make room, the one that was idle longest first; so do those of other pools where a limit of database or user is
-    /// reached.
+    /// make room, the one that was idle longest first; so do those of other pools where `pool_size` or a limit of database or
+    /// user is reached.
     pub fn check_out(&mut self, ask: &PoolAsk<'_>, now: Instant) -> CheckOut {
         if self.keys.of(ask.key).is_none() {
             return CheckOut::Refused(PoolRefusal::UnknownKey);

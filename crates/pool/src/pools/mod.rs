@@ -121,6 +121,8 @@ impl Pools {
             key,
             database: self.groups.join(server, GroupName::Database(database.into()), index),
             user: self.groups.join(server, GroupName::User(user.into()), index),
+            both: self.groups.join(server, GroupName::both(&entry.key), index),
+            bound: entry.key.bound(),
             size: self.settings.size_of(user, database),
             idle: IdleList::default(),
             busy: 0,
@@ -143,8 +145,7 @@ impl Pools {
             return;
         }
         let Some(pool) = self.pools.try_remove(index) else { return };
-        self.groups.leave(pool.database, index);
-        self.groups.leave(pool.user, index);
+        pool.groups().into_iter().for_each(|group| self.groups.leave(group, index));
         if let Some(entry) = self.keys.get_mut(pool.key) {
             entry.pools.retain(|(_, of)| *of != index);
         }

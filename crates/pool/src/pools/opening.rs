@@ -61,8 +61,7 @@ impl Pools {
         let pool = self.pools.get_mut(index)?;
         pool.opening += 1;
         let server = pool.server;
-        self.groups.add_connection(pool.database);
-        self.groups.add_connection(pool.user);
+        pool.groups().into_iter().for_each(|group| self.groups.add_connection(group));
         self.opening_serial += 1;
         let serial = self.opening_serial;
         let opening = OpeningPlace { serial, pool: index, keep: KeepAfterUse::Keep, purpose };
@@ -76,8 +75,7 @@ impl Pools {
         let Some(opening) = self.give_up(place) else { return };
         if let Some(pool) = self.pools.get_mut(opening.pool) {
             pool.opening -= 1;
-            self.groups.drop_connection(pool.database);
-            self.groups.drop_connection(pool.user);
+            pool.groups().into_iter().for_each(|group| self.groups.drop_connection(group));
         }
         self.look_after_fills();
         self.settle(opening.pool, effects);

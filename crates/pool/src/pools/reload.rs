@@ -66,8 +66,8 @@ impl Pools {
     fn shrink_pools(&mut self, effects: &mut Effects) {
         for index in self.pools.iter().map(|(index, _)| index).collect::<Vec<_>>() {
             while let Some(pool) = self.pools.get(index)
-                && pool.total() > self.settings.size_with_reserve(pool.size)
-                && let Some(oldest) = pool.idle.oldest()
+                && (self.is_over_size(pool) || self.has_spare(pool))
+                && let Some(oldest) = self.oldest_idle(self.groups.pools(pool.both), |_| true)
             {
                 self.close_idle(oldest, CloseReason::PoolSize, effects);
             }
@@ -79,6 +79,8 @@ impl Pools {
         let limits = self.groups.iter().map(|(group, name)| match name {
             GroupName::Database(_) => (group, databases),
             GroupName::User(_) => (group, users),
+            // Seen to by way of their pools.
+            GroupName::Both { .. } => (group, 0),
         });
         for (group, limit) in limits.filter(|(_, limit)| *limit > 0).collect::<Vec<_>>() {
             while self.groups.connections(group) > limit

@@ -1,12 +1,14 @@
 //! What becomes free is given to those that wait.
 //!
 //! Pools that share a limit take turns: the one that was served longest ago is the next one, so that a user with many
-//! clients leaves the others their share of a database. Within a pool, who has waited longest is served first.
+//! clients leaves the others their share of a database, and an application of many clients leaves the others that log in
+//! by the same user their share of `pool_size`. Within a pool, who has waited longest is served first.
 
 use std::time::Instant;
 
 use crate::answer::Effects;
 use crate::connection::{CloseReason, ReservedPlace, ToClose};
+use crate::key::PoolBound;
 use crate::pools::Pools;
 use crate::settings::PoolSettings;
 use crate::store::connections::ConnectionStage;
@@ -28,6 +30,9 @@ pub(super) struct Room {
     evicted: [Option<usize>; 2],
 }
 
+/// The groups whose limits pools share.
+type SharedLimits = [Option<usize>; 3];
+
 impl PoolSettings {
     /// What a pool of this size may have at most.
     pub(crate) fn size_with_reserve(&self, size: u32) -> u32 {
@@ -44,32 +49,47 @@ impl Pools {
     /// That concerns its own clients, and those of the pools that share a limit with it. What is closed for them was idle, so
     /// that it was there for everyone before: it ends nobody else's wait.
     pub(super) fn settle(&mut self, pool: usize, effects: &mut Effects) {
-        if self.clients.waiting > 0
-            && let Some([database, user]) = self.pools.get(pool).map(|pool| [pool.database, pool.user])
-        {
-            match self.has_limits() {
-                true => while self.serve_one_of(pool, database, user, effects) {},
-                false => while self.serve(pool, effects) {},
-            }
+        if self.clients.waiting > 0 {
+            // The pool itself may be gone before its place has found a client.
+            let limits = self.limits_of(pool);
+            while self.serve_one_of(pool, limits, effects) {}
         }
         self.tidy(pool);
     }
 
-    /// Serves a client of the pool whose turn it is, of this one and those of these groups.
-    fn serve_one_of(&mut self, pool: usize, database: usize, user: usize, effects: &mut Effects) -> bool {
-        let limits =
-            [(self.settings.max_db_connections, database), (self.settings.max_user_connections, user)];
-        let shared = limits.into_iter().filter(|(limit, _)| *limit > 0);
-        let shared = shared.flat_map(|(_, group)| self.groups.pools(group).iter().copied());
-        let mut turns: Vec<(u64, Ticket, usize)> = shared
-            .chain([pool])
-            .filter_map(|index| {
-                let pool = self.pools.get(index)?;
-                Some((pool.served, pool.queue.first()?, index))
-            })
-            .collect();
+    /// Serves a client of the pool whose turn it is, of this one and those that share a limit with it.
+    fn serve_one_of(&mut self, pool: usize, limits: SharedLimits, effects: &mut Effects) -> bool {
+        let sharing = self.sharing(pool, limits);
+        let mut turns: Vec<_> = sharing.filter_map(|index| self.turn_of(index)).collect();
         turns.sort_unstable();
+        // Some are there once for each limit that they share.
+        turns.dedup();
         turns.into_iter().any(|(_, _, pool)| self.serve(pool, effects))
+    }
+
+    /// The groups whose limits hold for a pool.
+    fn limits_of(&self, index: usize) -> SharedLimits {
+        let Some(pool) = self.pools.get(index) else { return [None; 3] };
+        let limited = |limit: u32, group| (limit > 0).then_some(group);
+        let size = match pool.bound {
+            PoolBound::Sized => Some(pool.both),
+            PoolBound::Unlimited => None,
+        };
+        let database = limited(self.settings.max_db_connections, pool.database);
+        let user = limited(self.settings.max_user_connections, pool.user);
+        [database, user, size]
+    }
+
+    /// This pool, and those that share one of these limits with it, some of them twice.
+    fn sharing(&self, index: usize, limits: SharedLimits) -> impl Iterator<Item = usize> {
+        let groups = limits.into_iter().flatten();
+        groups.flat_map(|group| self.groups.pools(group).iter().copied()).chain([index])
+    }
+
+    /// When it is a pool's turn, if clients wait for it: the least is the next one.
+    fn turn_of(&self, index: usize) -> Option<(u64, Ticket, usize)> {
+        let pool = self.pools.get(index)?;
+        Some((pool.served, pool.queue.first()?, index))
     }
 
     /// Serves the client that has waited longest for this pool, if there is anything for it.
@@ -106,27 +126,25 @@ impl Pools {
         self.totals.granted += 1;
     }
 
-    /// Hands a connection that comes back to the client that has waited longest for its pool, if it fits and no other pool
-    /// may be before that: the usual case, without the way through the idle ones.
-    pub(super) fn hand_over(&mut self, index: usize, now: Instant) -> Option<Grant> {
+    /// Hands a connection that comes back to the client that has waited longest for its pool, if it fits and it is that
+    /// pool's turn: the usual case, without the way through the idle ones.
+    pub(super) fn hand_over(&mut self, index: usize, idle_since: Instant) -> Option<Grant> {
         let connection = self.connections.get(index)?;
         let (token, at, state) = (connection.token, connection.pool, connection.state);
         let ticket = self.pools.get(at)?.queue.first()?;
         let client = self.clients.get(ticket)?;
         let fits = state.fingerprint == client.state.fingerprint || (client.fits)(&client.state, &state);
-        if self.has_limits() || !fits {
+        let turn = self.turn_of(at)?;
+        let mut sharing = self.sharing(at, self.limits_of(at)).filter_map(|other| self.turn_of(other));
+        if !fits || sharing.any(|other| other < turn) {
             return None;
         }
+        drop(sharing);
         let (worker, client) = (client.worker, client.client);
         let connection = self.connections.get_mut(index)?;
-        connection.stage = ConnectionStage::Granted { ticket, idle_since: now };
+        connection.stage = ConnectionStage::Granted { ticket, idle_since };
         self.grant(at, ticket, QueueStage::Connection(index));
         Some(Grant { ticket, worker, client, what: GrantKind::Idle(token) })
-    }
-
-    /// Whether pools share any limit.
-    fn has_limits(&self) -> bool {
-        self.settings.max_db_connections > 0 || self.settings.max_user_connections > 0
     }
 
     /// Holds an idle connection for a client that waits.
@@ -155,9 +173,10 @@ impl Pools {
             Reserve::Closed => pool.size,
             Reserve::Open => self.settings.size_with_reserve(pool.size),
         };
-        if pool.total() >= size {
-            // Instead of one of its own: the numbers stay as they are.
-            return pool.idle.oldest().map(|own| Room { evicted: [Some(own), None] });
+        if pool.bound == PoolBound::Sized && self.groups.connections(pool.both) >= size {
+            // Instead of one of the same database and user: the numbers stay as they are.
+            let oldest = self.oldest_idle(self.groups.pools(pool.both), |_| true)?;
+            return Some(Room { evicted: [Some(oldest), None] });
         }
         let database = self.has_reached(self.settings.max_db_connections, pool.database);
         let user = self.has_reached(self.settings.max_user_connections, pool.user);
@@ -216,6 +235,27 @@ impl Pools {
 
     fn has_reached(&self, limit: u32, group: usize) -> bool {
         limit > 0 && self.groups.connections(group) >= limit
+    }
+
+    /// Whether a reload has left a pool's database and user together fewer connections than they have.
+    pub(super) fn is_over_size(&self, pool: &ServerPool) -> bool {
+        match pool.bound {
+            PoolBound::Sized => {
+                self.groups.connections(pool.both) > self.settings.size_with_reserve(pool.size)
+            }
+            PoolBound::Unlimited => false,
+        }
+    }
+
+    /// Whether more connections of a pool's database and user are idle than are kept.
+    pub(super) fn has_spare(&self, pool: &ServerPool) -> bool {
+        match pool.bound {
+            PoolBound::Sized => false,
+            PoolBound::Unlimited => {
+                let pools = self.groups.pools(pool.both).iter().filter_map(|pool| self.pools.get(*pool));
+                pools.map(|pool| pool.idle.len()).sum::<u32>() > pool.size
+            }
+        }
     }
 
     /// Whether a reload has left a pool's database or user fewer connections than they have.

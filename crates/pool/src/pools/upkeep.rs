@@ -140,7 +140,7 @@ impl Pools {
     /// The oldest idle connection of a pool, if it is to be closed.
     fn idle_too_long(&self, pool: usize, now: Instant) -> Option<usize> {
         let pool = self.pools.get(pool)?;
-        if pool.total() <= self.least(pool) {
+        if self.groups.connections(pool.both) <= self.least(pool) {
             return None;
         }
         let oldest = pool.idle.oldest()?;
@@ -153,7 +153,7 @@ impl Pools {
         if timeout.is_zero() { None } else { since.checked_add(timeout) }
     }
 
-    /// What a pool is kept at.
+    /// What a pool is kept at, together with those of the other keys of its database and user.
     pub(super) fn least(&self, pool: &ServerPool) -> u32 {
         let has_clients = self.keys.get(pool.key).is_some_and(|entry| entry.clients > 0);
         match pool.upkeep {
@@ -182,9 +182,13 @@ impl Pools {
     fn is_to_be_filled(&self, index: usize, now: Instant) -> bool {
         let Some(pool) = self.pools.get(index) else { return false };
         // Nothing is closed for it.
-        pool.total() < self.least(pool)
+        self.is_too_small(pool)
             && pool.fill_at.is_none_or(|at| at <= now)
             && self.room(index, Reserve::Closed) == Some(Room::default())
+    }
+
+    fn is_too_small(&self, pool: &ServerPool) -> bool {
+        self.groups.connections(pool.both) < self.least(pool)
     }
 
     /// When there may be something to close or to fill again.
@@ -195,7 +199,7 @@ impl Pools {
         let connections = self.connections.iter().flat_map(|(index, connection)| {
             [connection.old_at, self.idle_until(index).or(soonest)].into_iter().flatten()
         });
-        let fills = self.pools.iter().filter(|(_, pool)| pool.total() < self.least(pool));
+        let fills = self.pools.iter().filter(|(_, pool)| self.is_too_small(pool));
         let fills = fills.filter_map(|(_, pool)| pool.fill_at);
         // What is past is kept by `min_pool_size`, or has a client: that is seen to when it is given back.
         connections.chain(fills).filter(|at| *at > now).min()

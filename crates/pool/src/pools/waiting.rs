@@ -2,26 +2,37 @@
 
 use std::time::Instant;
 
+use smallvec::SmallVec;
 use trunkline_topology::ServerId;
 
-use crate::answer::{CheckFirst, Effects, Given, Taken};
+use crate::answer::{CheckFirst, Effects, Given, Taken, WaitState};
 use crate::pools::Pools;
 use crate::store::connections::ConnectionStage;
 use crate::store::waiting::QueueStage;
 use crate::waiter::{LongWait, Ticket};
 
+/// Whether a client is in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Joined {
+    Now,
+    /// It was there.
+    Before,
+    /// There are too many pools.
+    Never,
+}
+
 impl Pools {
-    /// Takes what a grant brought. `None`: it was lost meanwhile and the client still waits for another one, or its wait has
-    /// expired.
-    pub fn take(&mut self, ticket: Ticket, now: Instant) -> Option<Taken> {
-        if self.clients.get(ticket)?.is_waiting() {
-            return None;
+    /// Takes what a wait has brought, if it has ended.
+    pub fn take(&mut self, ticket: Ticket, now: Instant) -> WaitState {
+        if self.clients.get(ticket).is_some_and(|client| client.is_waiting()) {
+            return WaitState::Waiting;
         }
-        match self.clients.remove(ticket)?.stage {
-            QueueStage::Waiting => None,
-            QueueStage::Place(place) => Some(Taken::Open(place)),
-            QueueStage::Connection(index) => self.take_connection(index, now).map(Taken::Idle),
-        }
+        let taken = match self.clients.remove(ticket).map(|client| client.stage) {
+            Some(QueueStage::Place(place)) => Some(Taken::Open(place)),
+            Some(QueueStage::Connection(index)) => self.take_connection(index, now).map(Taken::Idle),
+            Some(QueueStage::Waiting) | None => None,
+        };
+        taken.map_or(WaitState::Over, WaitState::Ready)
     }
 
     fn take_connection(&mut self, index: usize, now: Instant) -> Option<Given> {
@@ -33,6 +44,7 @@ impl Pools {
             CheckFirst::Needed => ConnectionStage::Testing,
             CheckFirst::Unneeded => ConnectionStage::Held,
         };
+        connection.unused_since = idle_since;
         pool.testing += u32::from(check == CheckFirst::Needed);
         self.totals.reused += 1;
         Some(Given { token: connection.token, server: pool.server, state: connection.state, check })
@@ -49,13 +61,14 @@ impl Pools {
         match client.stage {
             QueueStage::Waiting => {}
             QueueStage::Place(place) => self.release(&place, &mut effects),
-            QueueStage::Connection(index) => self.put_back(index, now, &mut effects),
+            QueueStage::Connection(index) => self.take_back(index, now, &mut effects),
         }
         self.keys.tidy(client.key);
         effects
     }
 
-    fn put_back(&mut self, index: usize, now: Instant, effects: &mut Effects) {
+    /// A connection was granted and not taken.
+    fn take_back(&mut self, index: usize, now: Instant, effects: &mut Effects) {
         let Some(connection) = self.connections.get(index) else { return };
         let ConnectionStage::Granted { idle_since, .. } = connection.stage else { return };
         let (token, pool) = (connection.token, connection.pool);
@@ -66,24 +79,33 @@ impl Pools {
             self.end(index, reason, effects);
             return;
         }
-        self.shelve(index, idle_since);
-        self.look_after_idle(index);
-        self.settle(pool, effects);
+        self.keep(index, idle_since, effects);
     }
 
     /// Other servers will do for a client that waits now, in any order. What it was granted already stays granted.
+    ///
+    /// Costs next to nothing where they are those of before: to be called as often as a client looks.
     pub fn set_candidates(&mut self, ticket: Ticket, candidates: &[ServerId]) -> Effects {
         let mut effects = Effects::default();
-        let Some(client) = self.clients.get(ticket) else { return effects };
-        let waits = client.is_waiting();
-        if waits {
-            self.dequeue(ticket);
+        let Some(client) = self.clients.get_mut(ticket) else { return effects };
+        let (key, is_waiting) = (client.key, client.is_waiting());
+        let mut left = SmallVec::new();
+        if client.candidates[..] != *candidates {
+            left = std::mem::replace(&mut client.candidates, candidates.into());
+            left.retain(|server| !candidates.contains(server));
         }
-        if let Some(client) = self.clients.get_mut(ticket) {
-            client.candidates = candidates.into();
+        if !is_waiting {
+            return effects;
         }
-        if waits {
-            self.enqueue(ticket);
+        for server in left {
+            self.leave_queue(ticket, key, server);
+        }
+        // Of those of before, too, one may have had no queue for it, when there were too many pools.
+        let mut queues = 0;
+        for server in candidates {
+            queues += usize::from(self.join_queue(ticket, key, *server) == Joined::Now);
+        }
+        if queues > 0 {
             self.offer(ticket, &mut effects);
         }
         effects
@@ -115,12 +137,7 @@ impl Pools {
         }
         let mut queues = 0;
         for server in &candidates {
-            if let Some(index) = self.find_or_add_pool(key, *server)
-                && let Some(pool) = self.pools.get_mut(index)
-            {
-                queues += 1;
-                pool.queue.insert(ticket);
-            }
+            queues += usize::from(self.join_queue(ticket, key, *server) != Joined::Never);
         }
         if let Some(client) = self.clients.get_mut(ticket) {
             client.candidates = candidates;
@@ -138,15 +155,30 @@ impl Pools {
             entry.queue.remove(ticket);
         }
         for server in &candidates {
-            let Some(index) = self.keys.get(key).and_then(|entry| entry.pool(*server)) else { continue };
-            if let Some(pool) = self.pools.get_mut(index) {
-                pool.queue.remove(ticket);
-            }
-            self.tidy(index);
+            self.leave_queue(ticket, key, *server);
         }
         if let Some(client) = self.clients.get_mut(ticket) {
             client.candidates = candidates;
         }
+    }
+
+    /// Puts a client into the queue of a server's pool, a new one where there is none.
+    fn join_queue(&mut self, ticket: Ticket, key: usize, server: ServerId) -> Joined {
+        let Some(index) = self.find_or_add_pool(key, server) else { return Joined::Never };
+        let Some(pool) = self.pools.get_mut(index) else { return Joined::Never };
+        match pool.queue.insert(ticket) {
+            true => Joined::Now,
+            false => Joined::Before,
+        }
+    }
+
+    /// Takes a client out of the queue of a server's pool, and the pool, if that was all of it.
+    fn leave_queue(&mut self, ticket: Ticket, key: usize, server: ServerId) {
+        let Some(index) = self.keys.get(key).and_then(|entry| entry.pool(server)) else { return };
+        if let Some(pool) = self.pools.get_mut(index) {
+            pool.queue.remove(ticket);
+        }
+        self.tidy(index);
     }
 
     /// How long a client has waited, for those who are told.

@@ -26,6 +26,8 @@ pub(crate) struct PooledConnection {
     /// When it is too old.
     pub(crate) old_at: Option<Instant>,
     opened_at: Instant,
+    /// Since when it had been idle when its client got it; since it was opened, if no other had it before.
+    pub(crate) unused_since: Instant,
     spread: u32,
     /// Its neighbours in the list of idle ones.
     newer: usize,
@@ -122,6 +124,7 @@ impl Connections {
             keep,
             old_at,
             opened_at: now,
+            unused_since: now,
             spread,
             newer: NIL,
             older: NIL,
@@ -175,6 +178,7 @@ impl Connections {
         }
         let Some(connection) = self.table.get_mut(index) else { return };
         connection.stage = ConnectionStage::Idle { since };
+        connection.unused_since = since;
         connection.newer = newer;
         connection.older = older;
         match self.table.get_mut(newer) {

@@ -1,9 +1,11 @@
-//! Pools that share a limit: those of a database on a server, and those of a user on a server.
+//! Pools that share a limit: those of a database on a server, those of a user on a server, and those of both.
 
 use std::collections::HashMap;
 
 use slab::Slab;
 use trunkline_topology::ServerId;
+
+use crate::key::{PoolBound, PoolKey};
 
 /// What the pools of a group have in common, besides their server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -12,6 +14,15 @@ pub(crate) enum GroupName {
     Database(Box<str>),
     /// `max_user_connections` counts.
     User(Box<str>),
+    /// `pool_size` counts: all of them, or those that are idle.
+    Both { database: Box<str>, user: Box<str>, bound: PoolBound },
+}
+
+impl GroupName {
+    /// The group of all keys with the database, the user and the bound of this one.
+    pub(crate) fn both(key: &PoolKey) -> Self {
+        GroupName::Both { database: key.database().into(), user: key.user().into(), bound: key.bound() }
+    }
 }
 
 /// Pools that share a limit.
@@ -77,7 +88,7 @@ impl LimitGroups {
         self.table.get(index).map_or(&[], |group| &group.pools)
     }
 
-    /// The groups, those of databases and those of users.
+    /// All groups.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &GroupName)> {
         self.table.iter().map(|(index, group)| (index, &group.name))
     }

@@ -26,16 +26,18 @@ impl TicketQueue {
         self.0.partition_point(|other| *other < ticket)
     }
 
-    /// Puts a ticket into its place, once.
-    pub(crate) fn insert(&mut self, ticket: Ticket) {
+    /// Puts a ticket into its place; returns whether it was not there.
+    pub(crate) fn insert(&mut self, ticket: Ticket) -> bool {
         if self.0.back().is_none_or(|last| *last < ticket) {
             self.0.push_back(ticket);
-            return;
+            return true;
         }
         let place = self.place_of(ticket);
-        if self.0.get(place) != Some(&ticket) {
+        let is_new = self.0.get(place) != Some(&ticket);
+        if is_new {
             self.0.insert(place, ticket);
         }
+        is_new
     }
 
     /// Takes a ticket out, if it is there.

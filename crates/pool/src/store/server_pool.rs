@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use trunkline_topology::ServerId;
 
+use crate::key::PoolBound;
 use crate::store::connections::{IdleList, KeepAfterUse};
 use crate::store::queue::TicketQueue;
 
@@ -17,7 +18,11 @@ pub(crate) struct ServerPool {
     pub(crate) database: usize,
     /// The group that `max_user_connections` counts.
     pub(crate) user: usize,
-    /// `pool_size` for it.
+    /// The group that `pool_size` counts.
+    pub(crate) both: usize,
+    /// How it counts.
+    pub(crate) bound: PoolBound,
+    /// `pool_size` for the group.
     pub(crate) size: u32,
     pub(crate) idle: IdleList,
     /// Connections that a client has or was granted, those being tested among them.
@@ -47,6 +52,11 @@ impl ServerPool {
     /// Its connections, with those that are being opened.
     pub(crate) fn total(&self) -> u32 {
         self.idle.len() + self.busy + self.opening
+    }
+
+    /// The groups that its connections count in.
+    pub(crate) fn groups(&self) -> [usize; 3] {
+        [self.database, self.user, self.both]
     }
 
     pub(crate) fn is_unused(&self) -> bool {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use trunkline_pool::{CheckIn, CheckedIn, CloseReason, ConnectionToken, Effects, GrantKind, Ticket};
+use trunkline_pool::{
+    CheckIn, CheckedIn, CloseReason, ConnectionToken, Effects, GrantKind, Ticket, WaitState,
+};
 
 use crate::model::{SERVERS, Where};
 use crate::world::{Client, World, settings};
@@ -46,6 +48,13 @@ impl World {
                         self.clients[client] = Client::Free(key, id);
                     }
                     1 => {
+                        let mut candidates = self.model.waits[&ticket].candidates.clone();
+                        self.rng.shuffle(&mut candidates);
+                        let effects = self.pools.set_candidates(ticket, &candidates);
+                        assert!(effects.is_empty(), "{effects:?}, and nothing has changed");
+                        self.seen.note("unchanged");
+                    }
+                    2 => {
                         let candidates = self.candidates();
                         let effects = self.pools.set_candidates(ticket, &candidates);
                         self.model.waits.get_mut(&ticket).expect("it waits").candidates = candidates;
@@ -71,8 +80,9 @@ impl World {
             }
             Client::Has(key, id, token) => {
                 self.clients[client] = Client::Free(key, id);
-                match self.rng.usize(0..8) {
+                match self.rng.usize(0..9) {
                     0 => self.closes(token),
+                    3 => self.puts_back(token),
                     1 => {
                         self.pools.checked(token);
                         self.model.connections.get_mut(&token).expect("known").place = Where::Held;
@@ -101,6 +111,7 @@ impl World {
     /// A client that waits goes away.
     fn cancels(&mut self, ticket: Ticket) {
         let effects = self.pools.cancel(ticket, self.now);
+        assert_eq!(self.pools.take(ticket, self.now), WaitState::Over);
         let waits = self.model.waits.remove(&ticket).expect("it waits");
         match waits.granted {
             None => {}

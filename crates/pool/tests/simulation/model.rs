@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use trunkline_pool::{
-    CarriedState, CheckFirst, CloseReason, ConnectionToken, Effects, Given, Grant, GrantKind, PoolCounts,
-    PoolKey, PoolSettings, Ticket, ToClose,
+    CarriedState, CheckFirst, CloseReason, ConnectionToken, Effects, Given, Grant, GrantKind, PoolBound,
+    PoolCounts, PoolKey, PoolSettings, Ticket, ToClose,
 };
 use trunkline_topology::ServerId;
 
@@ -27,6 +27,8 @@ pub(crate) struct Known {
     pub(crate) place: Where,
     pub(crate) retired: bool,
     pub(crate) opened: Instant,
+    /// Since when it had been idle when its client got it.
+    pub(crate) unused_since: Instant,
 }
 
 #[derive(Clone, Debug)]
@@ -61,7 +63,10 @@ pub(crate) struct Model {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Limit {
-    Pool(usize),
+    /// Of the keys that the size bounds together: the first of them.
+    Size(usize),
+    /// What is idle of those that it does not bound.
+    Idle(usize),
     /// Whether it is the first one.
     Database(bool),
     User(bool),
@@ -73,7 +78,7 @@ pub(crate) const USERS: [&str; 2] = ["web", "batch"];
 
 /// Servers and keys of a schedule, at most.
 pub(crate) const SERVERS_MAX: usize = 3;
-pub(crate) const KEYS_MAX: usize = 5;
+pub(crate) const KEYS_MAX: usize = 8;
 
 /// A number for each pool.
 type Sums = [[u32; KEYS_MAX]; SERVERS_MAX];
@@ -108,6 +113,30 @@ impl Model {
         self.usual_size(key) + reserve
     }
 
+    /// Whether both are pools of one server whose keys have the same database, user and bound.
+    pub(crate) fn is_with(&self, one: At, other: At) -> bool {
+        let names = |at: At| (self.keys[at.1].database(), self.keys[at.1].user(), self.keys[at.1].bound());
+        one.0 == other.0 && names(one) == names(other)
+    }
+
+    pub(crate) fn is_unlimited(&self, at: At) -> bool {
+        self.keys[at.1].bound() == PoolBound::Unlimited
+    }
+
+    /// What there is now of all that the size of this pool counts, and how many of them are idle.
+    pub(crate) fn of_both(&self, at: At) -> (u32, u32) {
+        let same = (0..self.keys.len()).map(|key| (at.0, key)).filter(|other| self.is_with(at, *other));
+        let sums = same.map(|other| (self.total(other), self.idle_of(other).count() as u32));
+        sums.fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))
+    }
+
+    /// The same at the last look.
+    fn had_both(&self, at: At) -> (u32, u32) {
+        let server = at.0.index();
+        let same = (0..self.keys.len()).filter(|key| self.is_with(at, (at.0, *key)));
+        same.fold((0, 0), |sum, key| (sum.0 + self.totals[server][key], sum.1 + self.idle[server][key]))
+    }
+
     /// The limits of this key, with the number of what they count.
     fn limits(&self, (server, key): At) -> [(u32, u32, u32); 2] {
         let sum = |sums: &Sums, is_same: &dyn Fn(&PoolKey) -> bool| -> u32 {
@@ -140,12 +169,13 @@ impl Model {
     }
 
     /// Whether there was room for a client of this key on this server at the last look; `size` is what its pool may have.
-    pub(crate) fn has_room(&self, (server, key): At, size: u32) -> bool {
-        self.totals[server.index()][key] < size
-            && self
-                .limits((server, key))
-                .iter()
-                .all(|(limit, total, idle)| *limit == 0 || total < limit || *idle > 0)
+    pub(crate) fn has_room(&self, at: At, size: u32) -> bool {
+        let (total, idle) = self.had_both(at);
+        if !self.is_unlimited(at) && total >= size {
+            // Instead of one of them.
+            return idle > 0;
+        }
+        self.limits(at).iter().all(|(limit, total, idle)| *limit == 0 || total < limit || *idle > 0)
     }
 
     pub(crate) fn got(&mut self, given: &Given, at: At, now: Instant) {
@@ -160,6 +190,7 @@ impl Model {
         let is_due = now - since >= settings.server_check_delay;
         assert_eq!(given.check == CheckFirst::Needed, is_due);
         known.place = if is_due { Where::Testing } else { Where::Held };
+        known.unused_since = since;
     }
 
     pub(crate) fn take_place(&mut self, at: At) {
@@ -218,7 +249,10 @@ impl Model {
         match reason {
             CloseReason::Retired => known.retired,
             CloseReason::Lifetime => !lifetime.is_zero() && now - known.opened >= lifetime * 9 / 10,
-            CloseReason::PoolSize => self.total(known.at) > self.most(known.at.1),
+            CloseReason::PoolSize if self.is_unlimited(known.at) => {
+                self.of_both(known.at).1 >= self.usual_size(known.at.1)
+            }
+            CloseReason::PoolSize => self.of_both(known.at).0 > self.most(known.at.1),
             CloseReason::Limit => {
                 self.limits(known.at).iter().any(|(limit, total, _)| *limit > 0 && total > limit)
             }
@@ -238,8 +272,14 @@ impl Model {
         let (key, none) = (&self.keys[at.1], u32::MAX);
         let [database, user] =
             self.limits(at).map(|(limit, total, _)| (total, if limit == 0 { none } else { limit }));
+        let first = (0..self.keys.len()).find(|key| self.is_with(at, (at.0, *key)));
+        let (first, (total, idle)) = (first.expect("itself"), self.had_both(at));
+        let size = match key.bound() {
+            PoolBound::Sized => (Limit::Size(first), total, self.most(at.1)),
+            PoolBound::Unlimited => (Limit::Idle(first), idle, self.usual_size(at.1)),
+        };
         [
-            (Limit::Pool(at.1), self.totals[at.0.index()][at.1], self.most(at.1)),
+            size,
             (Limit::Database(key.database() == DATABASES[0]), database.0, database.1),
             (Limit::User(key.user() == USERS[0]), user.0, user.1),
         ]
@@ -266,8 +306,11 @@ impl Model {
     /// After a reload: where there is too much, nothing is idle.
     pub(crate) fn check_shrunk(&self) {
         for at in self.everywhere() {
-            let (total, idle) = (self.totals[at.0.index()][at.1], self.idle[at.0.index()][at.1]);
-            assert!(total <= self.most(at.1) || idle == 0, "{at:?}: {total}, {idle} idle");
+            let (total, idle) = self.had_both(at);
+            match self.is_unlimited(at) {
+                true => assert!(idle <= self.usual_size(at.1), "{at:?}: {idle} idle"),
+                false => assert!(total <= self.most(at.1) || idle == 0, "{at:?}: {total}, {idle} idle"),
+            }
             for (limit, total, idle) in self.limits(at) {
                 assert!(limit == 0 || total <= limit || idle == 0, "{at:?}: {total} > {limit}, {idle} idle");
             }

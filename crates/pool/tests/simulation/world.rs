@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use trunkline_pool::{
     CarriedState, CheckIn, CheckOut, CheckedIn, CloseReason, ConnectionToken, Due, Effects, Grant, PoolAsk,
-    PoolId, PoolKey, PoolOverride, PoolSettings, Pools, ReservedPlace, Taken, Ticket,
+    PoolBound, PoolId, PoolKey, PoolOverride, PoolSettings, Pools, ReservedPlace, Taken, Ticket, WaitState,
 };
 use trunkline_topology::ServerId;
 
@@ -51,7 +51,12 @@ impl Seen {
         let reasons = CloseReason::COUNTED.map(CloseReason::word);
         let events =
             ["idle", "open", "wait", "given", "granted", "revoked", "expired", "notice", "fill", "put back"];
-        reasons.into_iter().chain(events).all(|what| self.0.get(what).is_some_and(|times| *times > 100))
+        let of_keys = ["of another key", "beyond the size", "spare", "untouched", "unchanged"];
+        reasons
+            .into_iter()
+            .chain(events)
+            .chain(of_keys)
+            .all(|what| self.0.get(what).is_some_and(|times| *times > 100))
     }
 }
 
@@ -76,11 +81,18 @@ impl World {
         let mut keys = Vec::new();
         for database in DATABASES {
             for user in USERS {
-                keys.push(PoolKey::new(database, user, 1, b"plain"));
+                keys.push(PoolKey::new(database, user, PoolBound::Sized, 1, b"plain"));
             }
         }
-        // The same digest, and still another one.
-        keys.push(PoolKey::new(DATABASES[0], USERS[0], 1, b"other"));
+        // The same digest, and still others.
+        for (bound, rest) in [
+            (PoolBound::Sized, b"other"),
+            (PoolBound::Sized, b"third"),
+            (PoolBound::Unlimited, b"other"),
+            (PoolBound::Unlimited, b"third"),
+        ] {
+            keys.push(PoolKey::new(DATABASES[0], USERS[0], bound, 1, rest));
+        }
         rng.shuffle(&mut keys);
         keys.truncate(rng.usize(1..=keys.len()));
         let servers = rng.usize(1..=SERVERS.len());
@@ -127,6 +139,7 @@ impl World {
             };
             assert_eq!(ticket, wait.ticket);
             self.clients[wait.client as usize] = Client::Free(key, id);
+            assert_eq!(self.pools.take(ticket, self.now), WaitState::Over);
             self.seen.note("expired");
         }
         for wait in &due.notices {
@@ -140,7 +153,10 @@ impl World {
             let key = self.model.keys.iter().position(|known| *known == key).expect("a key that was joined");
             let at = (place.server(), key);
             self.model.take_place(at);
-            assert!(self.model.total(at) <= self.model.settings.min_pool_size, "filled beyond what is asked");
+            assert!(
+                self.model.of_both(at).0 <= self.model.settings.min_pool_size,
+                "filled beyond what is asked"
+            );
             self.fills.push((Opening { place, retired: false }, key));
             self.seen.note("fill");
         }
@@ -158,12 +174,12 @@ impl World {
         for known in self.model.connections.values() {
             let Where::Idle(since) = known.place else { continue };
             assert!(!self.model.must_close(known, self.now), "{known:?} is too old");
-            let is_spare = self.model.total(known.at) > settings.min_pool_size;
+            let is_spare = self.model.of_both(known.at).0 > settings.min_pool_size;
             let timeout = settings.server_idle_timeout;
             assert!(
                 timeout.is_zero() || !is_spare || self.now - since < timeout,
                 "{known:?} is idle too long, one of {} {settings:?} {:?}",
-                self.model.total(known.at),
+                self.model.of_both(known.at).0,
                 self.now
             );
         }
@@ -219,6 +235,7 @@ impl World {
                     "opened beside one that fits"
                 );
                 drop(idle);
+                self.check_evicted(at, &effects);
                 self.model.take_place(at);
                 self.effects(&effects);
                 self.seen.note("open");
@@ -242,6 +259,32 @@ impl World {
             }
             CheckOut::Refused(refusal) => panic!("{refusal}"),
         };
+    }
+
+    /// Where the size is reached, the one that was idle longest of all keys that it bounds is closed, and no other.
+    fn check_evicted(&mut self, at: At, effects: &Effects) {
+        let key = &self.model.keys[at.1];
+        if key.bound() == PoolBound::Unlimited {
+            if self.model.of_both(at).0 >= self.model.usual_size(at.1) {
+                self.seen.note("beyond the size");
+            }
+            return;
+        }
+        if self.model.of_both(at).0 < self.model.usual_size(at.1) {
+            return;
+        }
+        let [close] = effects.close[..] else { panic!("{effects:?} instead of one of {key:?}") };
+        let closed = &self.model.connections[&close.token];
+        assert!(self.model.is_with(closed.at, at), "{close:?} is none of {key:?}");
+        let since = |known: &crate::model::Known| match known.place {
+            Where::Idle(since) => Some(since),
+            Where::Granted(..) | Where::Testing | Where::Held => None,
+        };
+        let idle = self.model.connections.values().filter(|known| self.model.is_with(known.at, at));
+        assert_eq!(since(closed), idle.filter_map(since).min(), "{close:?} is not the one idle longest");
+        if closed.at != at {
+            self.seen.note("of another key");
+        }
     }
 
     /// Of those that fit, the one in the state that is asked for, then the one of the worker, then the one used last.
@@ -276,6 +319,7 @@ impl World {
             place: Where::Held,
             retired: opening.retired,
             opened: self.now,
+            unused_since: self.now,
         };
         self.model.connections.insert(token, known);
         self.effects(&effects);
@@ -284,12 +328,29 @@ impl World {
 
     pub(crate) fn checks_in(&mut self, token: ConnectionToken) {
         let state = self.state();
-        let CheckIn { fate, effects } = self.pools.check_in(token, state, self.now);
+        let back = self.pools.check_in(token, state, self.now);
+        self.comes_back(token, back, state, self.now);
+    }
+
+    /// A client gives back what it has not used.
+    pub(crate) fn puts_back(&mut self, token: ConnectionToken) {
+        let back = self.pools.put_back(token, self.now);
+        let known = &self.model.connections[&token];
+        let (state, since) = (known.state, known.unused_since);
+        self.seen.note("untouched");
+        self.comes_back(token, back, state, since);
+    }
+
+    fn comes_back(&mut self, token: ConnectionToken, back: CheckIn, state: CarriedState, since: Instant) {
+        let CheckIn { fate, effects } = back;
         let known = self.model.connections[&token].clone();
         let must_close = self.model.must_close(&known, self.now);
         match fate {
             CheckedIn::Close(reason) => {
                 assert!(self.model.closes_rightly(&known, reason, self.now), "{known:?}: {reason:?}");
+                if reason == CloseReason::PoolSize && self.model.is_unlimited(known.at) {
+                    self.seen.note("spare");
+                }
                 self.model.connections.remove(&token);
                 self.seen.note(reason.word());
                 self.effects(&effects);
@@ -297,7 +358,7 @@ impl World {
             CheckedIn::Idle | CheckedIn::GivenTo(_) => {
                 assert!(!must_close, "{known:?} must close");
                 let known = self.model.connections.get_mut(&token).expect("known");
-                (known.state, known.place) = (state, Where::Idle(self.now));
+                (known.state, known.place) = (state, Where::Idle(since));
                 self.effects(&effects);
                 if let CheckedIn::GivenTo(grant) = fate {
                     self.given(&grant);
@@ -314,11 +375,13 @@ impl World {
     pub(crate) fn takes(&mut self, client: usize, key: usize, id: PoolId, ticket: Ticket) {
         let taken = self.pools.take(ticket, self.now);
         if self.model.waits[&ticket].granted.is_none() {
-            assert_eq!(taken, None);
+            assert_eq!(taken, WaitState::Waiting);
             return;
         }
         let retired = self.model.waits.remove(&ticket).is_some_and(|waits| waits.retired);
-        self.clients[client] = match taken.expect("what was granted") {
+        let WaitState::Ready(taken) = taken else { panic!("{taken:?} is not what was granted") };
+        assert_eq!(self.pools.take(ticket, self.now), WaitState::Over);
+        self.clients[client] = match taken {
             Taken::Idle(given) => {
                 self.model.got(&given, (given.server, key), self.now);
                 Client::Has(key, id, given.token)

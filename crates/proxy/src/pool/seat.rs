@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use trunkline_codec::startup::StartupMessage;
-use trunkline_pool::{PoolId, PoolKey, PoolMode, PoolRefusal};
+use trunkline_pool::{PoolBound, PoolId, PoolKey, PoolMode, PoolRefusal};
 
 use super::SharedPools;
 use crate::limits::POOL_VOUCHES;
@@ -35,7 +35,11 @@ impl PoolSeat {
         rest.extend_from_slice(&[u8::from(mode == PoolMode::Transaction)]);
         let mut hasher = DefaultHasher::new();
         rest.hash(&mut hasher);
-        let key = PoolKey::new(database, user, hasher.finish(), &rest);
+        let bound = match mode {
+            PoolMode::Session => PoolBound::Unlimited,
+            PoolMode::Transaction => PoolBound::Sized,
+        };
+        let key = PoolKey::new(database, user, bound, hasher.finish(), &rest);
         let id = pools.lock().join(&key)?;
         Ok(PoolSeat { pools: Arc::clone(pools), id, mode })
     }

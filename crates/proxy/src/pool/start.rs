@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
-use trunkline_pool::{CheckFirst, CheckOut, Given, PoolAsk, PoolRefusal, Taken, Ticket};
+use trunkline_pool::{CheckFirst, CheckOut, Given, PoolAsk, PoolRefusal, Taken, Ticket, WaitState};
 
 use trunkline_topology::ServerId;
 
@@ -91,8 +91,12 @@ impl PoolTicket {
     pub(crate) fn take(mut self, shelf: &Shelf, worker: u16) -> Result<PoolStart, Self> {
         let taken = self.pools.lock().take(self.ticket, Instant::now());
         match taken {
-            None => Err(self),
-            Some(taken) => {
+            WaitState::Waiting => Err(self),
+            WaitState::Over => {
+                self.is_over = true;
+                Err(self)
+            }
+            WaitState::Ready(taken) => {
                 self.is_over = true;
                 Ok(match taken {
                     Taken::Idle(given) => PoolStart::given(&self.pools, shelf, worker, given),

@@ -34,7 +34,7 @@ fn one_more_than_may_wait_in_all_is_refused() {
 #[test]
 fn one_more_key_than_there_may_be_is_refused() {
     let mut setup = Setup::new(settings(1));
-    let key = |digest: usize| PoolKey::new("app", "web", digest as u64, b"");
+    let key = |digest: usize| PoolKey::new("app", "web", PoolBound::Sized, digest as u64, b"");
     for digest in 0..KEYS_MAX {
         setup.pools.join(&key(digest)).expect("one of those that may be");
     }
@@ -52,7 +52,8 @@ fn one_more_pool_than_there_may_be_is_refused() {
     let mut setup = Setup::new(settings(0));
     let servers: Vec<ServerId> = (0..SERVERS).map(ServerId).collect();
     for digest in 0..(POOLS_MAX as u64 / u64::from(SERVERS)) {
-        let key = setup.pools.join(&PoolKey::new("app", "web", digest, b"")).expect("few keys");
+        let key =
+            setup.pools.join(&PoolKey::new("app", "web", PoolBound::Sized, digest, b"")).expect("few keys");
         setup.wait(key, &servers);
     }
     let key = setup.key("logs", "web");
@@ -101,15 +102,16 @@ fn what_is_not_known_is_not_kept() {
 
 #[test]
 fn keys_differ_by_all_that_they_are_made_of() {
-    let key = PoolKey::new("app", "web", 1, b"x");
-    assert_eq!(key, PoolKey::new("app", "web", 1, b"x"));
+    let key = PoolKey::new("app", "web", PoolBound::Sized, 1, b"x");
+    assert_eq!(key, PoolKey::new("app", "web", PoolBound::Sized, 1, b"x"));
     let others = [
         ("logs", "web", 1, b"x"),
         ("app", "batch", 1, b"x"),
         ("app", "web", 2, b"x"),
         ("app", "web", 1, b"y"),
     ];
+    assert_ne!(key, PoolKey::new("app", "web", PoolBound::Unlimited, 1, b"x"));
     for (database, user, digest, rest) in others {
-        assert_ne!(key, PoolKey::new(database, user, digest, rest));
+        assert_ne!(key, PoolKey::new(database, user, PoolBound::Sized, digest, rest));
     }
 }

@@ -97,7 +97,8 @@ fn at_the_limits_of_database_and_user_one_that_counts_for_both_is_closed_or_one_
     let mut setup = Setup::new(limits);
     let of_database = setup.key("app", "batch");
     let of_user = setup.key("logs", "web");
-    let both = setup.pools.join(&PoolKey::new("app", "web", 1, b"other")).expect("few keys");
+    let both =
+        setup.pools.join(&PoolKey::new("app", "web", PoolBound::Sized, 1, b"other")).expect("few keys");
     let keys = [of_database, of_user, both];
     let tokens = keys.map(|key| setup.open(key, A));
     for token in tokens {

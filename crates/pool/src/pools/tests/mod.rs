@@ -2,8 +2,10 @@
 
 mod bounds;
 mod choice;
+mod put_back;
 mod queue;
 mod reloads;
+mod sizes;
 mod times;
 
 use std::time::{Duration, Instant};
@@ -13,7 +15,7 @@ use trunkline_topology::ServerId;
 use crate::pools::Pools;
 use crate::{
     CarriedState, CheckIn, CheckOut, CheckedIn, ConnectionToken, Effects, Given, Grant, GrantKind, PoolAsk,
-    PoolId, PoolKey, PoolSettings, ReservedPlace, Taken, Ticket,
+    PoolBound, PoolId, PoolKey, PoolSettings, ReservedPlace, Taken, Ticket, WaitState,
 };
 
 const A: ServerId = ServerId(0);
@@ -49,7 +51,12 @@ impl Setup {
     }
 
     fn key(&mut self, database: &str, user: &str) -> PoolId {
-        self.pools.join(&PoolKey::new(database, user, 0, b"")).expect("few keys")
+        self.pools.join(&PoolKey::new(database, user, PoolBound::Sized, 0, b"")).expect("few keys")
+    }
+
+    /// Another key of the same database and user, by its startup packet.
+    fn key_of(&mut self, bound: PoolBound, application: &[u8]) -> PoolId {
+        self.pools.join(&PoolKey::new("app", "web", bound, 0, application)).expect("few keys")
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -111,8 +118,15 @@ impl Setup {
         }
     }
 
-    fn take(&mut self, ticket: Ticket) -> Option<Taken> {
+    fn wait_state(&mut self, ticket: Ticket) -> WaitState {
         self.pools.take(ticket, self.now)
+    }
+
+    fn take(&mut self, ticket: Ticket) -> Option<Taken> {
+        match self.wait_state(ticket) {
+            WaitState::Ready(taken) => Some(taken),
+            WaitState::Waiting | WaitState::Over => None,
+        }
     }
 
     /// What is shown of a pool, or of the clients of a key.

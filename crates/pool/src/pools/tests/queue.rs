@@ -96,7 +96,8 @@ fn new_keys_do_not_overtake_those_that_wait() {
         matches!(setup.back(token, state(0)).fate, CheckedIn::GivenTo(grant) if grant.ticket == patient[0])
     );
     assert!(setup.take(patient[0]).is_some());
-    let stranger = setup.pools.join(&PoolKey::new("app", "web", 1, b"own")).expect("few keys");
+    let stranger =
+        setup.pools.join(&PoolKey::new("app", "web", PoolBound::Sized, 1, b"own")).expect("few keys");
     let turn = setup.wait(stranger, &[A]);
     assert!(
         matches!(setup.back(token, state(0)).fate, CheckedIn::GivenTo(grant) if grant.ticket == patient[1])
@@ -129,7 +130,7 @@ fn a_lost_grant_with_nothing_in_its_place_is_waited_for_again() {
     assert!(matches!(setup.back(token, state(0)).fate, CheckedIn::GivenTo(_)));
     assert!(setup.pools.reconfigure(settings(0)).is_empty());
     assert!(setup.pools.closed(token).is_empty());
-    assert_eq!(setup.take(ticket), None);
+    assert_eq!(setup.wait_state(ticket), WaitState::Waiting);
     let effects = setup.pools.reconfigure(settings(1));
     assert_eq!(granted(&effects.grants), [(ticket, GrantKind::Open(A))]);
 }
@@ -160,6 +161,35 @@ fn other_candidates_may_end_a_wait_at_once() {
     assert_eq!(granted(&effects.grants), [(ticket, GrantKind::Open(B))]);
     // It is for the first who wants it, not for whom it was said first.
     assert!(setup.pools.set_candidates(none, &[B]).is_empty());
+}
+
+#[test]
+fn other_candidates_are_those_that_count_and_the_place_in_the_queue_stays() {
+    let mut setup = Setup::new(settings(1));
+    let key = setup.key("app", "web");
+    let [on_a, on_b] = [A, B].map(|server| setup.open(key, server));
+    let [first, second] = std::array::from_fn(|_| setup.wait(key, &[A]));
+    assert!(setup.pools.set_candidates(second, &[A, B]).is_empty());
+    assert!(setup.pools.set_candidates(first, &[B]).is_empty());
+    assert!(setup.pools.set_candidates(first, &[B, A]).is_empty());
+    assert!(setup.pools.set_candidates(second, &[B]).is_empty());
+    let CheckedIn::GivenTo(grant) = setup.back(on_b, state(0)).fate else { panic!("nobody got it") };
+    assert_eq!(grant.ticket, first);
+    // Nobody has it for a candidate now.
+    setup.idle(on_a, state(0));
+}
+
+#[test]
+fn a_wait_that_has_ended_is_over() {
+    let mut setup = Setup::new(settings(1));
+    let key = setup.key("app", "web");
+    let token = setup.open(key, A);
+    let [taken, cancelled] = std::array::from_fn(|_| setup.wait(key, &[A]));
+    assert_eq!(setup.wait_state(taken), WaitState::Waiting);
+    assert!(matches!(setup.back(token, state(0)).fate, CheckedIn::GivenTo(_)));
+    assert!(matches!(setup.wait_state(taken), WaitState::Ready(Taken::Idle(_))));
+    assert!(setup.pools.cancel(cancelled, setup.now).is_empty());
+    assert_eq!([taken, cancelled].map(|ticket| setup.wait_state(ticket)), [WaitState::Over, WaitState::Over]);
 }
 
 #[test]

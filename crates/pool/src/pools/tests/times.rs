@@ -37,7 +37,7 @@ fn a_client_is_told_once_that_it_waits_and_sent_away_in_the_end() {
     assert_eq!(due.expired.len(), 1);
     let expired = due.expired[0];
     assert_eq!((expired.ticket, expired.waited, expired.queue_len), (ticket, seconds(120), 2));
-    assert_eq!(setup.take(ticket), None);
+    assert_eq!(setup.wait_state(ticket), WaitState::Over);
     assert_eq!((setup.counts(None).cl_waiting, setup.pools.totals().expired), (1, 1));
 }
 
