@@ -48,6 +48,8 @@ pub(crate) struct Waits {
 pub(crate) struct Model {
     pub(crate) settings: PoolSettings,
     pub(crate) keys: Vec<PoolKey>,
+    /// The first key of the same database, user and bound.
+    first_of: Vec<usize>,
     /// Clients of each key.
     pub(crate) clients: Vec<u64>,
     pub(crate) connections: BTreeMap<ConnectionToken, Known>,
@@ -90,7 +92,13 @@ pub(crate) fn fits(asked: &CarriedState, idle: &CarriedState) -> bool {
 
 impl Model {
     pub(crate) fn new(settings: PoolSettings, keys: Vec<PoolKey>) -> Self {
-        Model { settings, clients: vec![0; keys.len()], keys, ..Model::default() }
+        let both = |key: &PoolKey, other: &PoolKey| {
+            let names = |key: &PoolKey| (key.database().to_owned(), key.user().to_owned(), key.bound());
+            names(key) == names(other)
+        };
+        let first = |key| keys.iter().position(|other| both(key, other)).expect("itself");
+        let first_of = keys.iter().map(first).collect();
+        Model { settings, clients: vec![0; keys.len()], keys, first_of, ..Model::default() }
     }
 
     pub(crate) fn idle_of(&self, at: At) -> impl Iterator<Item = (&ConnectionToken, &Known)> {
@@ -115,8 +123,7 @@ impl Model {
 
     /// Whether both are pools of one server whose keys have the same database, user and bound.
     pub(crate) fn is_with(&self, one: At, other: At) -> bool {
-        let names = |at: At| (self.keys[at.1].database(), self.keys[at.1].user(), self.keys[at.1].bound());
-        one.0 == other.0 && names(one) == names(other)
+        one.0 == other.0 && self.first_of[one.1] == self.first_of[other.1]
     }
 
     pub(crate) fn is_unlimited(&self, at: At) -> bool {
@@ -125,9 +132,12 @@ impl Model {
 
     /// What there is now of all that the size of this pool counts, and how many of them are idle.
     pub(crate) fn of_both(&self, at: At) -> (u32, u32) {
-        let same = (0..self.keys.len()).map(|key| (at.0, key)).filter(|other| self.is_with(at, *other));
-        let sums = same.map(|other| (self.total(other), self.idle_of(other).count() as u32));
-        sums.fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))
+        let places = self.places.iter().filter(|(other, _)| self.is_with(at, **other));
+        let opening: u32 = places.map(|(_, places)| places).sum();
+        let same = self.connections.values().filter(|known| self.is_with(at, known.at));
+        same.fold((opening, 0), |(total, idle), known| {
+            (total + 1, idle + u32::from(matches!(known.place, Where::Idle(_))))
+        })
     }
 
     /// The same at the last look.
@@ -272,8 +282,7 @@ impl Model {
         let (key, none) = (&self.keys[at.1], u32::MAX);
         let [database, user] =
             self.limits(at).map(|(limit, total, _)| (total, if limit == 0 { none } else { limit }));
-        let first = (0..self.keys.len()).find(|key| self.is_with(at, (at.0, *key)));
-        let (first, (total, idle)) = (first.expect("itself"), self.had_both(at));
+        let (first, (total, idle)) = (self.first_of[at.1], self.had_both(at));
         let size = match key.bound() {
             PoolBound::Sized => (Limit::Size(first), total, self.most(at.1)),
             PoolBound::Unlimited => (Limit::Idle(first), idle, self.usual_size(at.1)),
