@@ -106,6 +106,7 @@ impl Model {
         idle.filter(|(_, known)| matches!(known.place, Where::Idle(_)))
     }
 
+    #[expect(dead_code, reason = "TEMP")]
     pub(crate) fn total(&self, at: At) -> u32 {
         let connections = self.connections.values().filter(|known| known.at == at).count();
         connections as u32 + self.places.get(&at).copied().unwrap_or(0)

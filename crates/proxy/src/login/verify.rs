@@ -29,8 +29,9 @@ use crate::client::messages::{MessageReader, ReadError};
 use crate::context::{Live, Worker};
 use crate::errors::{HbaRefusal, Refusal, ServerKind};
 use crate::limits::LOOKUP_PAUSE;
+use crate::pool::Means;
 use crate::server::connection::check_out;
-use crate::server::pooled::{Pooled, PooledClient};
+use crate::server::pooled::{Pooled, PooledClient, means_of};
 use crate::server::take::{LoginAs, Search, TakeError};
 
 pub(super) async fn log_in(
@@ -52,13 +53,13 @@ pub(super) async fn log_in(
     let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
     let seat = seat(worker, request, &startup)?;
     let names: [&str; 2] = [&shown(&request.user), &shown(&request.database)];
+    let has_command = live.stores.session_passwords.is_some();
+    let means = if has_command { Means::Some } else { means_of(&credentials) };
     let pooled = seat.as_ref().map(|seat| Pooled {
         seat,
         names,
         // One that could not log in itself gets no connection of others.
-        who: match seat.is_vouched_for(live.auth.cache_ttl)
-            && (!credentials.is_empty() || live.stores.session_passwords.is_some())
-        {
+        who: match seat.is_vouched_for(means, live.auth.cache_ttl) {
             true => PooledClient::New,
             false => PooledClient::Unproven,
         },

@@ -35,8 +35,15 @@ use self::mail::{PoolMail, PoolMailbox};
 pub(crate) struct SharedPools {
     pools: Mutex<Pools>,
     mailboxes: Vec<PoolMailbox>,
-    /// When a server last let in a client of this key itself.
-    vouched: DashMap<PoolId, Instant>,
+    /// When a server last let in a client of this key itself, which had means to prove who it is, or none.
+    vouched: DashMap<(PoolId, Means), Instant>,
+}
+
+/// Whether a client that the proxy has let in has something to log in with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Means {
+    Some,
+    None,
 }
 
 impl SharedPools {

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use trunkline_codec::startup::StartupMessage;
 use trunkline_pool::{PoolBound, PoolId, PoolKey, PoolMode, PoolRefusal};
 
-use super::SharedPools;
+use super::{Means, SharedPools};
 use crate::limits::POOL_VOUCHES;
 
 /// One client of the pools of a key, until it is dropped.
@@ -45,19 +45,27 @@ impl PoolSeat {
     }
 
     /// A server has let a client of this seat in itself.
-    pub(crate) fn vouched_for(&self) {
-        self.pools.vouched.insert(self.id, Instant::now());
+    pub(crate) fn vouched_for(&self, means: Means) {
+        self.pools.vouched.insert((self.id, means), Instant::now());
     }
 
     /// Whether that was so no longer ago than this, and than [`POOL_VOUCHES`]: what a server checks only at a login, it has
-    /// checked then.
-    pub(crate) fn is_vouched_for(&self, within: Duration) -> bool {
-        self.pools.vouched.get(&self.id).is_some_and(|at| at.elapsed() < within.min(POOL_VOUCHES))
+    /// checked then. One that lets in who has nothing to prove it with, lets in everybody.
+    pub(crate) fn is_vouched_for(&self, means: Means, within: Duration) -> bool {
+        let is_so = |means| {
+            self.pools
+                .vouched
+                .get(&(self.id, means))
+                .is_some_and(|at| at.elapsed() < within.min(POOL_VOUCHES))
+        };
+        is_so(Means::None) || (means == Means::Some && is_so(Means::Some))
     }
 
     /// A server has refused a client of this seat: nobody is let in before one has let another in.
     pub(crate) fn no_longer_vouched_for(&self) {
-        self.pools.vouched.remove(&self.id);
+        for means in [Means::Some, Means::None] {
+            self.pools.vouched.remove(&(self.id, means));
+        }
     }
 
     pub(crate) fn pools(&self) -> &Arc<SharedPools> {

@@ -140,7 +140,7 @@ pub(crate) async fn check_out(
                 *server.state = ConnectionState::logged_in(who.has_login_timeout(), parameters);
                 if let (Some(pooled), Some(place)) = (&pooled, place) {
                     search.must_show(pooled.last(), &server);
-                    search.joins_pool(&mut server, place, pooled, who.startup);
+                    search.joins_pool(&mut server, place, pooled, who);
                 }
                 let taken = ReadyServer::new(server, login_reply);
                 if let Some(taken) = search.align(taken, wanted, timeout).await? {

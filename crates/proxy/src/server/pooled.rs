@@ -13,7 +13,7 @@ use trunkline_reactor::timer;
 use trunkline_session::{ConnectionState, SessionState};
 use trunkline_topology::{Role, ServerId};
 
-use trunkline_codec::startup::StartupMessage;
+use trunkline_auth::credentials::ServerCredentials;
 use trunkline_health::PassiveFailure;
 use trunkline_telemetry::metrics::{FailoverCause, MoveRefusal, PoolCloseReason};
 
@@ -21,11 +21,13 @@ use super::align::position;
 use super::connection::ReadyServer;
 use super::login::LoginReply;
 use super::patience::answered;
+use super::restore::LoginAs;
 use super::take::{ChoiceReason, Move, Search, TakeError};
 use crate::context::Worker;
 use crate::defaults::SessionDefaults;
 use crate::errors::Refusal;
 use crate::limits::{POOL_LOOK_INTERVAL, POOL_STAY};
+use crate::pool::Means;
 use crate::pool::connection::ServerConnection;
 use crate::pool::member::{OpenPlace, PoolMember};
 use crate::pool::seat::PoolSeat;
@@ -94,6 +96,11 @@ fn fits(asked: &CarriedState, idle: &CarriedState) -> bool {
 /// For a client that no idle connection may serve.
 fn fits_none(_asked: &CarriedState, _idle: &CarriedState) -> bool {
     false
+}
+
+/// Whether there is anything to log in with.
+pub(crate) fn means_of(credentials: &ServerCredentials) -> Means {
+    if credentials.is_empty() { Means::None } else { Means::Some }
 }
 
 /// A fingerprint that no connection has.
@@ -335,17 +342,17 @@ impl Search<'_> {
         server: &mut ServerConnection,
         place: OpenPlace,
         pooled: &Pooled<'_>,
-        startup: &StartupMessage,
+        who: LoginAs<'_>,
     ) {
         let defaults = &self.worker.shared.defaults;
         let own = match pooled.who {
             PooledClient::Going { own, .. } => own.clone(),
             PooledClient::Unproven | PooledClient::New => {
-                pooled.seat.vouched_for();
+                pooled.seat.vouched_for(means_of(who.credentials));
                 SessionDefaults::at_login(defaults, server.lease.server(), server.since, pooled.names)
             }
         };
-        server.state.has_login_timeout |= own.has_statement_timeout(startup);
+        server.state.has_login_timeout |= own.has_statement_timeout(who.startup);
         server.own = Some(Arc::new(own));
         server.member = PoolMember::opened(place, self.worker.shelf.name(self.worker.index));
     }
