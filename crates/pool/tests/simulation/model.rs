@@ -106,12 +106,6 @@ impl Model {
         idle.filter(|(_, known)| matches!(known.place, Where::Idle(_)))
     }
 
-    #[expect(dead_code, reason = "TEMP")]
-    pub(crate) fn total(&self, at: At) -> u32 {
-        let connections = self.connections.values().filter(|known| known.at == at).count();
-        connections as u32 + self.places.get(&at).copied().unwrap_or(0)
-    }
-
     pub(crate) fn usual_size(&self, key: usize) -> u32 {
         self.settings.size_of(self.keys[key].user(), self.keys[key].database())
     }
