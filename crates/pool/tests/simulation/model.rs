@@ -48,6 +48,8 @@ pub(crate) struct Waits {
 pub(crate) struct Model {
     pub(crate) settings: PoolSettings,
     pub(crate) keys: Vec<PoolKey>,
+    /// Whether the database and the user of a key are the first ones.
+    names: Vec<[bool; 2]>,
     /// The first key of the same database, user and bound.
     first_of: Vec<usize>,
     /// Clients of each key.
@@ -97,8 +99,9 @@ impl Model {
             names(key) == names(other)
         };
         let first = |key| keys.iter().position(|other| both(key, other)).expect("itself");
+        let names = keys.iter().map(|key| [key.database() == DATABASES[0], key.user() == USERS[0]]).collect();
         let first_of = keys.iter().map(first).collect();
-        Model { settings, clients: vec![0; keys.len()], keys, first_of, ..Model::default() }
+        Model { settings, clients: vec![0; keys.len()], keys, names, first_of, ..Model::default() }
     }
 
     pub(crate) fn idle_of(&self, at: At) -> impl Iterator<Item = (&ConnectionToken, &Known)> {
@@ -144,12 +147,12 @@ impl Model {
 
     /// The limits of this key, with the number of what they count.
     fn limits(&self, (server, key): At) -> [(u32, u32, u32); 2] {
-        let sum = |sums: &Sums, is_same: &dyn Fn(&PoolKey) -> bool| -> u32 {
-            let keys = self.keys.iter().zip(sums[server.index()]);
+        let sum = |sums: &Sums, is_same: &dyn Fn(&[bool; 2]) -> bool| -> u32 {
+            let keys = self.names.iter().zip(sums[server.index()]);
             keys.filter(|(other, _)| is_same(other)).map(|(_, sum)| sum).sum()
         };
-        let same_database = |other: &PoolKey| other.database() == self.keys[key].database();
-        let same_user = |other: &PoolKey| other.user() == self.keys[key].user();
+        let same_database = |other: &[bool; 2]| other[0] == self.names[key][0];
+        let same_user = |other: &[bool; 2]| other[1] == self.names[key][1];
         [
             (
                 self.settings.max_db_connections,

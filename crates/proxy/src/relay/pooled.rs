@@ -22,7 +22,7 @@ use crate::pool::start::PoolStart;
 use crate::server::align::run;
 use crate::server::connection::ReadyServer;
 use crate::server::login::LoginReply;
-use crate::server::pooled::{LastServer, ask_last, carried_by, is_alive};
+use crate::server::pooled::{LastServer, ask_last, carried_for, is_alive};
 use crate::server::take::ChoiceReason;
 use trunkline_telemetry::metrics::PoolCloseReason;
 use trunkline_telemetry::sessions::SessionInfo;
@@ -119,7 +119,11 @@ impl Relay {
         if !is_known && self.context.own.is_confirmed_soon(Instant::now()) {
             return self.await_look();
         }
-        let Ok(state) = self.session.check_in_state() else { return };
+        let state = match self.session.check_in_state() {
+            Ok(state) => Some(state),
+            Err(_spoiled) if self.session.has_spoiled_connection() => None,
+            Err(_pinned) => return,
+        };
         let parting = self.context.cancel.part();
         if parting == Parting::Later {
             return self.slot.due_by(Instant::now() + TICK);
@@ -127,14 +131,15 @@ impl Relay {
         let (answered_at, chosen_at) = (self.answered_at, self.context.chosen_at);
         self.context.last = Some(LastServer { server, answered_at, chosen_at });
         let defaults = self.context.own.digest();
-        self.context.carried = carried_by(&state, defaults);
+        self.context.carried = carried_for(&self.session.state(), defaults);
         let own = is_new.then(|| Arc::new(self.context.own.clone()));
         let Some(mut left) = self.release() else { return };
         left.own = own.or(left.own);
-        if is_pooled && is_known && parting == Parting::Now {
-            self.worker.check_in(left, state, defaults);
-        } else {
-            left.terminate();
+        match state {
+            Some(state) if is_pooled && is_known && parting == Parting::Now => {
+                self.worker.check_in(left, state, defaults);
+            }
+            Some(_) | None => left.terminate(),
         }
     }
 

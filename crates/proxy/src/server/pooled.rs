@@ -98,6 +98,11 @@ fn fits_none(_asked: &CarriedState, _idle: &CarriedState) -> bool {
     false
 }
 
+/// The same of what a session wants.
+pub(crate) fn carried_for(wanted: &SessionState, defaults: u32) -> CarriedState {
+    carried(wanted.fingerprint(), defaults, wanted.custom_marks())
+}
+
 /// Whether there is anything to log in with.
 pub(crate) fn means_of(credentials: &ServerCredentials) -> Means {
     if credentials.is_empty() { Means::None } else { Means::Some }
@@ -117,7 +122,7 @@ impl Pooled<'_> {
             PooledClient::New => SessionDefaults::newest_digest(&worker.shared.defaults, server, self.names),
             PooledClient::Going { own, .. } => own.digest(),
         };
-        carried(wanted.fingerprint(), defaults, wanted.custom_marks())
+        carried_for(wanted, defaults)
     }
 
     pub(super) fn last(&self) -> Option<LastServer> {

@@ -44,7 +44,15 @@ impl Session {
         }
     }
 
-    /// The same for a connection that is perhaps reset before it is used again, see
+    /// Whether the session is better off on another connection: it could go on there, and has done something on this one that
+    /// no other session may find and that nothing undoes.
+    #[must_use]
+    pub fn has_spoiled_connection(&self) -> bool {
+        let is_hidden = self.carried.followed.as_ref().is_some_and(|followed| followed.hidden().is_some());
+        is_hidden && self.is_at_rest() && self.movability().is_ok()
+    }
+
+    /// As [`Self::check_in_state`], for a connection that is perhaps reset before it is used again, see
     /// [`ConnectionState::after_discard_all`]: the reason is [`ConnectionState::tainted`].
     #[must_use]
     pub fn connection_state(&self) -> ConnectionState {
