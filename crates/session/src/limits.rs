@@ -84,6 +84,20 @@ pub const READ_BACK_MAX: usize = 64;
 /// Longest name of such a setting, in bytes; one that is longer pins.
 pub const SETTING_NAME_MAX: usize = 128;
 
+/// Transactions of a session after which the server is asked whether what pins it is still there, if none of them may have
+/// ended it by its SQL. Twice as many after each question in vain, up to [`PIN_TRANSACTIONS_MAX`].
+pub const PIN_TRANSACTIONS_MIN: u16 = 16;
+
+/// See [`PIN_TRANSACTIONS_MIN`].
+pub const PIN_TRANSACTIONS_MAX: u16 = 4096;
+
+/// Questions in vain until not every transaction that may have ended a reason by its SQL leads to the next one, but every
+/// second, then every fourth, and so on up to [`PIN_HINTS_MAX`]: a try that got its lock, and its unlock, are asked about.
+pub const PIN_QUESTIONS_AT_ONCE: u8 = 2;
+
+/// See [`PIN_QUESTIONS_AT_ONCE`].
+pub const PIN_HINTS_MAX: u16 = 256;
+
 /// Functions called by one session that have not been read yet; with one more it is pinned.
 pub const UNREAD_NAMES_MAX: usize = 32;
 

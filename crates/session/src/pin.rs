@@ -67,6 +67,9 @@ impl PinReason {
     /// other sessions, but not the session from going on elsewhere.
     pub(crate) const SEQUENCE: Self = Self::SideEffects("nextval");
 
+    /// Statements that leave nothing in a session, unless an event trigger runs a function.
+    pub(crate) const DROPS: [&str; 4] = ["DROP TABLE", "DROP VIEW", "DROP SEQUENCE", "DROP INDEX"];
+
     /// Whether it may have created a custom setting that the proxy does not know of: such a setting exists until its
     /// connection ends.
     pub(crate) fn may_hide_setting(self) -> bool {
@@ -100,6 +103,21 @@ impl PinReason {
             | Self::StatementNotDescribed
             | Self::RefusedElsewhere(_) => false,
         }
+    }
+
+    /// Whether it is told of what a statement did to objects of the database: the server knows whether anything is left of
+    /// that for the session.
+    pub(crate) fn is_of_objects(self) -> bool {
+        match self {
+            Self::TemporaryObject => true,
+            Self::UnknownStatement(words) => Self::DROPS.contains(&words),
+            _others => false,
+        }
+    }
+
+    /// Whether the server can tell that it has ended.
+    pub(crate) fn is_told_by_server(self) -> bool {
+        self == Self::AdvisoryLock || self.is_of_objects()
     }
 
     /// Whether it ends while the client is idle, once the proxy has read what it waits for.

@@ -219,7 +219,8 @@ impl Relay {
 
     /// Whether the proxy may send a query of its own for this session.
     fn can_ask(&self) -> bool {
-        let must_ask = self.session.must_read_back() && self.context.relogin.is_some();
+        let is_pinned = self.session.must_read_back() || self.session.must_ask_for_pins();
+        let must_ask = is_pinned && self.context.relogin.is_some();
         let is_needed = must_ask || self.session.must_recover();
         let is_on_one = matches!(self.server, Attachment::Attached(_)) && !self.watch.is_leaving();
         (self.can_leave() || (is_on_one && is_needed)) && self.to_server.is_flushed()

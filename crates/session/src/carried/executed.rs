@@ -18,7 +18,7 @@ impl StatementEffects {
         let Some(lasting) = &self.lasting else { return };
         pins.extend(&lasting.pins);
         match &lasting.effect {
-            Effect::None | Effect::Local => {}
+            Effect::None | Effect::Local | Effect::MayUnlock => {}
             Effect::Change(_) | Effect::SetConfig(_) => pins.add(PinReason::UnknownSetting),
             // Their command tags show them, or they pin by themselves.
             Effect::Unread

@@ -5,7 +5,8 @@
 //! - [`executed`], [`function_call`], [`long`]: statements run by SQL EXECUTE, functions called by message, SQL that is
 //!   sent in parts.
 //! - [`unsettled`]: called functions whose effects are not known yet; [`recent_calls`]: called functions that may have
-//!   been replaced; [`read_back`]: values that functions have set; [`login_values`]: values from the login.
+//!   been replaced; [`read_back`]: values that functions have set; [`pin_question`]: whether
+//!   what pins is still there; [`login_values`]: values from the login.
 //! - [`encoding`]: the client_encoding under which a text was sent.
 //! - [`parameters`], [`processes`]: what the client knows of its server.
 //! - `shown`: what a pool and the next client are shown of a connection.
@@ -26,6 +27,7 @@ pub(crate) mod login_values;
 pub(crate) mod long;
 pub(crate) mod mark;
 pub(crate) mod parameters;
+pub(crate) mod pin_question;
 pub(crate) mod prepared;
 pub(crate) mod processes;
 pub(crate) mod read_back;

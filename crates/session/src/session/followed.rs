@@ -53,6 +53,8 @@ impl Session {
     pub(crate) fn follow_failed(&mut self, request: Request) {
         let Some(followed) = &mut self.carried.followed else { return };
         followed.has_failed = true;
+        // It pins from when it is sent, and has perhaps done nothing.
+        followed.pin_question.hint();
         if request == Request::Parse {
             if followed.prepared.is_unnamed_next() {
                 self.residue.unnamed = ForeignUnnamed::None;

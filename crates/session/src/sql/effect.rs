@@ -36,6 +36,8 @@ pub(crate) enum Effect {
     UnlistenAll,
     /// Releases all advisory locks of the session.
     UnlockAll,
+    /// May release some.
+    MayUnlock,
     /// Runs a prepared statement, with its effect.
     Execute(Name),
     /// Runs a prepared statement, as EXPLAIN ANALYZE does.
@@ -92,7 +94,7 @@ impl Effect {
             Self::Local => {
                 matches!(tag, b"SET" | b"RESET" | b"SET CONSTRAINTS") || tag.starts_with(b"SELECT ")
             }
-            Self::Unread => is_plain(tag),
+            Self::Unread | Self::MayUnlock => is_plain(tag),
             Self::Change(_) => tag == b"SET" || tag == b"RESET" || tag.starts_with(b"SELECT "),
             Self::SetConfig(_) => tag.starts_with(b"SELECT "),
             Self::DiscardAll => tag == b"DISCARD ALL",

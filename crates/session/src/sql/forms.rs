@@ -36,6 +36,7 @@ pub(super) fn one(statement: &[u8], found: &SuspiciousNames, pins: &mut Pins) ->
             Effect::Pin(PinReason::TemporaryObject)
         }
         Verb::Read if found.is_once && is_unlock_all(&mut reader) => Effect::UnlockAll,
+        Verb::Read | Verb::With | Verb::Write if found.is_once && may_unlock(statement) => Effect::MayUnlock,
         Verb::Explain => explain(&mut reader),
         Verb::Empty | Verb::Read | Verb::With | Verb::Harmless | Verb::Commit | Verb::Write => Effect::None,
         Verb::Set => set::set(&mut reader),
@@ -59,6 +60,7 @@ pub(super) fn one(statement: &[u8], found: &SuspiciousNames, pins: &mut Pins) ->
             named(&mut reader, Effect::Release, PinReason::UnknownSavepoint)
         }
         Verb::Create => create(&mut reader),
+        Verb::Drop => dropped(&mut reader),
         Verb::Call(word) => {
             let reason = called(word, statement);
             pins.add(reason);
@@ -117,6 +119,20 @@ fn is_unlock_all(reader: &mut Reader<'_>) -> bool {
     }
     let is_call = reader.eat("pg_advisory_unlock_all") && reader.eat_symbol(b'(') && reader.eat_symbol(b')');
     is_call && reader.is_at_end()
+}
+
+/// Whether a statement may release an advisory lock, or has perhaps not got the one that it tried to take.
+fn may_unlock(statement: &[u8]) -> bool {
+    [&b"pg_advisory_unlock"[..], b"pg_try_advisory_lock"].iter().any(|name| contains(statement, name))
+}
+
+/// Reads what follows DROP. An object of these kinds is nothing that a session has.
+fn dropped(reader: &mut Reader<'_>) -> Effect {
+    let known = PinReason::DROPS.iter().find(|words| {
+        let kind = words.strip_prefix("DROP ").unwrap_or(words);
+        reader.peek().is_some_and(|token| is_word(token, &kind.to_ascii_lowercase()))
+    });
+    Effect::Pin(PinReason::UnknownStatement(known.copied().unwrap_or("DROP")))
 }
 
 /// Reads what follows EXECUTE.

@@ -148,6 +148,7 @@ fn read_suspicious(sql: &[u8], found: &SuspiciousNames) -> Reading {
             | Verb::Savepoint
             | Verb::Release
             | Verb::Create
+            | Verb::Drop
             | Verb::Call(_)
             | Verb::Listen
             | Verb::Unlisten

@@ -30,6 +30,7 @@ pub(super) enum Verb {
     Savepoint,
     Release,
     Create,
+    Drop,
     /// DO, CALL: may do anything, even if it fails.
     Call(&'static str),
     Listen,
@@ -103,6 +104,7 @@ impl Verb {
             b"savepoint" => Self::Savepoint,
             b"release" => Self::Release,
             b"create" => Self::Create,
+            b"drop" => Self::Drop,
             b"do" => Self::Call("DO"),
             b"call" => Self::Call("CALL"),
             b"listen" => Self::Listen,

@@ -37,17 +37,6 @@ fn calling() -> (Talk, Arc<Functions>) {
     (talk, functions)
 }
 
-/// A DataRow.
-fn row(values: &[Option<&str>]) -> Vec<u8> {
-    let mut body = u16::try_from(values.len()).expect("a few").to_be_bytes().to_vec();
-    for value in values {
-        let length = value.map_or(-1, |value| i32::try_from(value.len()).expect("short"));
-        body.extend_from_slice(&length.to_be_bytes());
-        body.extend_from_slice(value.unwrap_or_default().as_bytes());
-    }
-    message(b'D', &body)
-}
-
 impl Talk {
     /// The proxy queries values, and gets these.
     #[track_caller]

@@ -10,6 +10,7 @@ mod moving;
 mod names;
 mod notified;
 mod own_refused;
+mod pins_end;
 mod pipeline;
 mod pooled;
 mod repeating;

@@ -209,6 +209,17 @@ pub(crate) fn m(tag: char) -> Vec<u8> {
     message(tag as u8, body)
 }
 
+/// A DataRow.
+pub(crate) fn row(values: &[Option<&str>]) -> Vec<u8> {
+    let mut body = u16::try_from(values.len()).expect("a few").to_be_bytes().to_vec();
+    for value in values {
+        let length = value.map_or(-1, |value| i32::try_from(value.len()).expect("short"));
+        body.extend_from_slice(&length.to_be_bytes());
+        body.extend_from_slice(value.unwrap_or_default().as_bytes());
+    }
+    message(b'D', &body)
+}
+
 pub(crate) fn query(sql: &str) -> Vec<u8> {
     message(b'Q', format!("{sql}\0").as_bytes())
 }

@@ -11,6 +11,7 @@ use crate::carried::encoding::{CurrentEncoding, EncodingEra};
 use crate::carried::gucs::{Gucs, SettingsTooLarge};
 use crate::carried::login_values::LoginValues;
 use crate::carried::parameters::ReportedParameters;
+use crate::carried::pin_question::PinQuestion;
 use crate::carried::prepared::{LastingEffects, Prepared};
 use crate::carried::unsettled::Unsettled;
 use crate::names::Name;
@@ -60,6 +61,7 @@ pub(crate) struct Followed {
     pub(crate) has_report: bool,
     /// See the method.
     hidden: Option<PinReason>,
+    pub(crate) pin_question: PinQuestion,
 }
 
 impl Followed {
@@ -81,6 +83,7 @@ impl Followed {
             encoding: CurrentEncoding::default(),
             has_report: false,
             hidden: None,
+            pin_question: PinQuestion::default(),
         }
     }
 
@@ -103,6 +106,11 @@ impl Followed {
             return Err(reason);
         }
         if self.prepared.is_saved() { Ok(()) } else { Err(PinReason::StatementsTooLarge) }
+    }
+
+    /// Whether cursors or channels keep it on its server, or effects of a transaction that has not ended.
+    pub(crate) fn has_other_reason(&self) -> bool {
+        !self.hold_cursors.is_empty() || !self.channels.is_empty() || !self.staged.is_empty()
     }
 
     pub(crate) fn pin(&mut self, reason: PinReason) {
@@ -187,6 +195,9 @@ impl Followed {
     /// A statement of the front request is complete.
     pub(crate) fn completed(&mut self, has_effects: bool, tag: &[u8], told: &ReportedParameters) {
         self.unsettled.completed(tag);
+        if tag.first() == Some(&b'D') && (tag.starts_with(b"DROP ") || tag == b"DISCARD TEMP") {
+            self.pin_question.hint();
+        }
         let (effect, era) =
             if has_effects { self.next_effect() } else { (Effect::None, self.encoding.era()) };
         if !effect.fits(tag) {
@@ -259,12 +270,15 @@ impl Followed {
                 self.pins.remove(PinReason::AdvisoryLock);
                 self.pin_queued();
             }
+            Effect::MayUnlock => self.pin_question.hint(),
             // What it ran is not known to be followed.
             Effect::Execute(_) => self.pin(PinReason::UnknownStatement("EXECUTE")),
             // It ran a statement as a query, whose effects are not followed.
             Effect::Explained(_) => self.pin(PinReason::UnknownStatement("EXPLAIN")),
             Effect::Pin(reason @ (PinReason::Listen | PinReason::TemporaryObject)) => {
                 self.stage(Staged::Kept(Kept::Pin(reason)));
+                // ON COMMIT DROP.
+                self.pin_question.hint();
             }
             Effect::Pin(reason) => self.pin(reason),
         }
@@ -379,6 +393,7 @@ impl Followed {
         if !self.staged.is_empty() {
             if self.has_failed { self.rollback() } else { self.commit() }
         }
+        self.count_transaction();
         self.has_failed = false;
         self.has_other_reading = false;
         self.unsettled.transaction_ended();

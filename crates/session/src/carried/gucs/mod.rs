@@ -260,6 +260,12 @@ impl Gucs {
         self.settings.iter().map(|setting| &*setting.key)
     }
 
+    /// Whether one of them has this text in its value, in upper or lower case.
+    pub(crate) fn name(&self, text: &[u8]) -> bool {
+        let has = |value: &[u8]| value.windows(text.len()).any(|part| part.eq_ignore_ascii_case(text));
+        self.settings.iter().any(|setting| has(&setting.sql) || setting.value.as_deref().is_some_and(has))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.settings.is_empty()
     }

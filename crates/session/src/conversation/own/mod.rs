@@ -84,6 +84,8 @@ pub(crate) enum OwnRequest {
     Fail,
     /// Its row has the values of settings.
     Values,
+    /// Its row tells whether what pins the session is there.
+    Pins,
 }
 
 /// Which of the client's messages do not go to the server.
@@ -128,6 +130,10 @@ impl Conversation {
 
     pub(crate) fn is_value_due(&self) -> bool {
         self.own.as_ref().is_some_and(|own| matches!(own.items.front(), Some(OwnRequest::Values)))
+    }
+
+    pub(crate) fn are_pins_due(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| matches!(own.items.front(), Some(OwnRequest::Pins)))
     }
 
     /// Whether the own request in front may be answered with rows that do not matter.

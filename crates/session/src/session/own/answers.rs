@@ -45,6 +45,11 @@ impl Session {
             (BackendTag::DataRow, Request::Execute) if self.conversation.is_value_due() => {
                 self.values_read(is_whole.then_some(body));
             }
+            (BackendTag::DataRow, Request::Execute) if self.conversation.are_pins_due() => {
+                if let (Some(followed), true) = (&mut self.carried.followed, is_whole) {
+                    followed.pins_told(body);
+                }
+            }
             // The row of set_config.
             (BackendTag::DataRow, Request::Execute) if self.conversation.may_have_row() => {}
             (BackendTag::ParameterDescription, Request::DescribeStatement) => {
@@ -124,7 +129,8 @@ impl Session {
                 | OwnRequest::StoodIn(_)
                 | OwnRequest::Dropped(_)
                 | OwnRequest::Fail
-                | OwnRequest::Values,
+                | OwnRequest::Values
+                | OwnRequest::Pins,
             )
             | None => {}
         }

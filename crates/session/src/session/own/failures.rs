@@ -130,7 +130,8 @@ impl Session {
                     | OwnRequest::StoodIn(_)
                     | OwnRequest::Dropped(_)
                     | OwnRequest::Check(_)
-                    | OwnRequest::Fail,
+                    | OwnRequest::Fail
+                    | OwnRequest::Pins,
                 )
                 | None => {}
             }

@@ -31,6 +31,7 @@ impl Session {
             .as_ref()
             .is_some_and(|followed| followed.prepared.has_questions() || followed.must_read_back())
             || self.must_recover()
+            || self.must_ask_for_pins()
     }
 
     /// What the proxy itself asks the server while the client waits for nothing. The caller writes it to the server and
@@ -50,6 +51,12 @@ impl Session {
             batch.sync();
             return Some(self.send_batch(Purpose::Questions, Guard::None, batch, 0));
         }
+        if self.must_ask_for_pins() {
+            let mut batch = Batch::default();
+            batch.run(&self.carried.followed.as_mut()?.question_of_pins(), OwnRequest::Pins);
+            batch.sync();
+            return Some(self.send_batch(Purpose::Questions, Guard::None, batch, 0));
+        }
         let names = self.carried.followed.as_mut()?.prepared.questions();
         self.ask(names)
     }
@@ -59,6 +66,13 @@ impl Session {
     #[inline]
     pub fn must_read_back(&self) -> bool {
         self.carried.followed.as_ref().is_some_and(|followed| followed.must_read_back())
+    }
+
+    /// Whether the server has to be asked whether what pins the session is still there.
+    #[must_use]
+    #[inline]
+    pub fn must_ask_for_pins(&self) -> bool {
+        self.carried.followed.as_ref().is_some_and(|followed| followed.must_ask_for_pins()) && self.is_idle()
     }
 
     /// Why the session should not leave a server that still serves, although it could go on elsewhere if that were lost.
