@@ -107,15 +107,10 @@ impl Followed {
         self.settings().is_some_and(|settings| settings.name(b"pg_temp"))
     }
 
-    /// The query, which returns one row: a lock, a temporary object, an event trigger. What pins nothing is NULL.
+    /// The query, which returns one row.
     pub(crate) fn question_of_pins(&mut self) -> Vec<u8> {
         self.pin_question.asked();
-        let has_lock = self.pins.contains(PinReason::AdvisoryLock);
-        let has_object = self.pins.iter().any(PinReason::is_of_objects);
-        let part = |is_asked: bool, sql: &'static str| if is_asked { sql } else { "NULL" };
-        let parts =
-            [part(has_lock, HAS_LOCK), part(has_object, HAS_TEMPORARY), part(has_object, HAS_EVENT_TRIGGER)];
-        format!("SELECT {}", parts.join(", ")).into_bytes()
+        format!("SELECT {HAS_LOCK}, {HAS_TEMPORARY}, {HAS_EVENT_TRIGGER}").into_bytes()
     }
 
     /// The answer has come. Only a clear one ends a reason.
@@ -161,12 +156,14 @@ impl Answer {
         values.next().is_none().then_some(Self { locks, temporary, event_triggers })
     }
 
+    /// Whether a reason has ended. A function that takes a lock and makes a temporary object is told by one of both: locks
+    /// and objects count together.
     fn ends(self, reason: PinReason) -> bool {
+        let is_nothing_there = self.locks == Presence::Absent && self.temporary == Presence::Absent;
         match reason {
-            PinReason::AdvisoryLock => self.locks == Presence::Absent,
-            _other if !reason.is_of_objects() || self.event_triggers == Presence::Present => false,
-            PinReason::TemporaryObject => self.temporary == Presence::Absent,
-            _dropped => true,
+            PinReason::AdvisoryLock => is_nothing_there,
+            _other if reason.is_of_objects() => is_nothing_there && self.event_triggers == Presence::Absent,
+            _other => false,
         }
     }
 }
@@ -233,8 +230,8 @@ mod tests {
         };
         let nothing = row(["f", "f", "f"]);
         assert_eq!(ended(&nothing), [true, true, true, false, false]);
-        assert_eq!(ended(&row(["t", "f", "f"])), [false, true, true, false, false]);
-        assert_eq!(ended(&row(["f", "t", "f"])), [true, false, true, false, false]);
+        assert_eq!(ended(&row(["t", "f", "f"])), [false; 5]);
+        assert_eq!(ended(&row(["f", "t", "f"])), [false; 5]);
         assert_eq!(ended(&row(["f", "f", "t"])), [true, false, false, false, false]);
         assert_eq!(ended(&row(["", "F", "no"])), [false; 5]);
         for end in 0..nothing.len() {

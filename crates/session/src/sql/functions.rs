@@ -71,14 +71,14 @@ impl FunctionEffect {
     /// Adds the effect of `other`. Returns whether this one has grown.
     pub fn add(&mut self, other: &Self) -> bool {
         let before = (self.pin, self.sets.len(), self.is_once);
-        self.pin = self.pin.or(other.pin);
+        self.pin = PinReason::longer(self.pin, other.pin);
         for key in &other.sets {
             if let Err(at) = self.sets.binary_search(key) {
                 self.sets.insert(at, key.clone());
             }
         }
         if self.sets.len() > READ_BACK_MAX {
-            self.pin = self.pin.or(Some(PinReason::UnknownSetting));
+            self.pin = PinReason::longer(self.pin, Some(PinReason::UnknownSetting));
             self.sets.truncate(READ_BACK_MAX);
         }
         self.is_once |= other.is_once;

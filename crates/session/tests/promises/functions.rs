@@ -353,3 +353,17 @@ fn the_type_of_a_parameter_runs_what_its_check_calls() {
     runs(&mut talk, "plain");
     assert!(talk.session.must_read_back(), "it is read again with its types");
 }
+
+#[test]
+fn of_what_a_function_does_the_reason_that_lasts_longest_counts() {
+    let lasting = [PinReason::AdvisoryLock, PinReason::Listen, PinReason::SideEffects("dblink_connect")];
+    for (at, one) in lasting.iter().enumerate() {
+        for other in &lasting[at..] {
+            for (first, second) in [(one, other), (other, one)] {
+                let mut effect = FunctionEffect::pins(*first);
+                effect.add(&FunctionEffect::pins(*second));
+                assert_eq!(effect.pin, Some(*other));
+            }
+        }
+    }
+}
