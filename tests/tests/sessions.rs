@@ -135,6 +135,49 @@ fn of_more_sessions_than_are_asked_for_those_longest_here_are_listed() {
     let _it_is_listed = row(&listing, &second);
 }
 
+/// The path has an operator by which nothing equals anything.
+#[test]
+fn what_pinned_a_session_is_gone_once_the_server_has_nothing_of_it() {
+    const EQUALS: &str = "CREATE SCHEMA odd; \
+        CREATE FUNCTION odd.never(oid, oid) RETURNS bool LANGUAGE sql AS 'SELECT false'; \
+        CREATE OPERATOR odd.= (LEFTARG = oid, RIGHTARG = oid, FUNCTION = odd.never)";
+    let cluster = own_cluster(0);
+    let watched = Watched::verify(&cluster);
+    assert_eq!(Wire::login(watched.endpoint.writes()).query(EQUALS).error, None);
+    let mut wire = Wire::login(watched.endpoint.writes());
+    assert_eq!(wire.query("SET search_path = odd, pg_catalog, public").error, None);
+    let lock = [
+        ("SELECT pg_try_advisory_lock(7)", Some("advisory lock")),
+        ("SELECT pg_advisory_lock(7)", Some("advisory lock")),
+        ("SELECT pg_advisory_unlock(7)", Some("advisory lock")),
+        ("SELECT pg_advisory_unlock(7)", None),
+    ];
+    let table = [
+        ("CREATE TEMP TABLE t (a int)", Some("temporary object")),
+        ("INSERT INTO t VALUES (1)", Some("temporary object")),
+        ("DROP TABLE t", None),
+        ("CREATE TEMP TABLE t AS SELECT 1 AS a", Some("temporary object")),
+        ("DISCARD TEMP", None),
+        ("BEGIN; CREATE TEMP TABLE t (a int) ON COMMIT DROP; COMMIT", None),
+    ];
+    for (sql, pinned) in lock.into_iter().chain(table) {
+        assert_eq!(wire.query(sql).error, None, "{sql}");
+        let is_so = || row(&watched.listing(&[]), &wire)["pinned"] == pinned.map_or(Value::Null, Value::from);
+        eventually(PATIENCE, &format!("{pinned:?} after {sql}"), is_so);
+    }
+    let event = "CREATE FUNCTION seen() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; \
+        CREATE EVENT TRIGGER seen ON sql_drop EXECUTE FUNCTION seen()";
+    assert_eq!(Wire::login(watched.endpoint.writes()).query(event).error, None);
+    for (sql, pinned) in [
+        ("CREATE TEMP TABLE t (a int)", "temporary object"),
+        ("DROP TABLE t", "temporary object"),
+        ("SELECT 1", "temporary object"),
+    ] {
+        assert_eq!(wire.query(sql).error, None, "{sql}");
+        assert_eq!(row(&watched.listing(&[]), &wire)["pinned"], pinned, "{sql}");
+    }
+}
+
 #[test]
 fn a_session_whose_authentication_was_relayed_is_pinned_by_that() {
     let watched = Watched::start(Endpoint::over(shared_cluster()).auth(Auth::Relay));
