@@ -116,7 +116,7 @@ impl Followed {
     /// The answer has come. Only a clear one ends a reason.
     #[cold]
     pub(crate) fn pins_told(&mut self, row: &[u8]) {
-        let Some(answer) = Answer::parse(row) else { return };
+        let Some(answer) = PinAnswer::parse(row) else { return };
         let ended: Vec<PinReason> = self.pins.iter().filter(|reason| answer.ends(*reason)).collect();
         for reason in &ended {
             self.pins.remove(*reason);
@@ -129,29 +129,29 @@ impl Followed {
 
 /// Whether something is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Presence {
-    Absent,
+enum Remains {
+    Nothing,
     /// Or nobody knows.
-    Present,
+    Possible,
 }
 
-impl Presence {
+impl Remains {
     fn of(value: Option<&[u8]>) -> Self {
-        if value == Some(b"f") { Self::Absent } else { Self::Present }
+        if value == Some(b"f") { Self::Nothing } else { Self::Possible }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Answer {
-    locks: Presence,
-    temporary: Presence,
-    event_triggers: Presence,
+struct PinAnswer {
+    locks: Remains,
+    temporary: Remains,
+    event_triggers: Remains,
 }
 
-impl Answer {
+impl PinAnswer {
     fn parse(row: &[u8]) -> Option<Self> {
         let row = DataRow::parse(row).ok()?;
-        let mut values = row.values().map(Presence::of);
+        let mut values = row.values().map(Remains::of);
         let (locks, temporary, event_triggers) = (values.next()?, values.next()?, values.next()?);
         values.next().is_none().then_some(Self { locks, temporary, event_triggers })
     }
@@ -159,10 +159,10 @@ impl Answer {
     /// Whether a reason has ended. A function that takes a lock and makes a temporary object is told by one of both: locks
     /// and objects count together.
     fn ends(self, reason: PinReason) -> bool {
-        let is_nothing_there = self.locks == Presence::Absent && self.temporary == Presence::Absent;
+        let is_nothing_there = self.locks == Remains::Nothing && self.temporary == Remains::Nothing;
         match reason {
             PinReason::AdvisoryLock => is_nothing_there,
-            _other if reason.is_of_objects() => is_nothing_there && self.event_triggers == Presence::Absent,
+            _other if reason.is_of_objects() => is_nothing_there && self.event_triggers == Remains::Nothing,
             _other => false,
         }
     }
@@ -225,7 +225,7 @@ mod tests {
                 PinReason::UnknownStatement("DROP"),
                 PinReason::Load,
             ];
-            let answer = Answer::parse(row);
+            let answer = PinAnswer::parse(row);
             reasons.map(|reason| answer.is_some_and(|answer| answer.ends(reason)))
         };
         let nothing = row(["f", "f", "f"]);
