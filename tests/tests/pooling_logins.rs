@@ -1,0 +1,231 @@
+//! Clients that get a connection which another has logged in to: no login on the server, and the same right to be there.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use trunkline_cluster::Server;
+use trunkline_codec::write;
+use trunkline_tests::{Auth, Endpoint, EndpointBuilder, PoolRole, Wire, eventually, shared_cluster};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const WHO: &str = "SELECT pg_backend_pid()";
+
+fn primary() -> &'static Server {
+    &shared_cluster().primary
+}
+
+fn role(name: &'static str) -> PoolRole {
+    PoolRole::create(shared_cluster(), name)
+}
+
+fn transactions(size: u16) -> EndpointBuilder {
+    Endpoint::over(shared_cluster()).pooling(size)
+}
+
+/// Session mode, in which a connection whose client has left goes to the next one.
+fn reusing() -> EndpointBuilder {
+    let builder = Endpoint::over(shared_cluster()).auth(Auth::Verify);
+    builder.key("pool.pool_mode", "\"session\"").key("pool.server_reuse", "\"on\"")
+}
+
+fn fine(wire: &mut Wire, sql: &str) {
+    assert_eq!(wire.query(sql).error, None, "{sql}");
+}
+
+fn leave(mut wire: Wire) {
+    wire.send_with(write::terminate);
+    assert_eq!(wire.read_to_end().as_deref(), Some(&[][..]));
+}
+
+fn await_idle(endpoint: &Endpoint, role: PoolRole) {
+    eventually(PATIENCE, "a connection is idle", || {
+        endpoint.pooled("sv_idle", role) == 1 && endpoint.pooled("sv_active", role) == 0
+    });
+}
+
+#[test]
+fn a_new_client_of_a_warm_pool_costs_the_server_no_login() {
+    let role = role("of_warmth");
+    for threads in [1, 2] {
+        let endpoint = transactions(5).threads(threads).start();
+        let mut processes = BTreeSet::new();
+        for _ in 0..50 {
+            let mut wire = role.connect(endpoint.writes());
+            processes.insert(wire.value(WHO));
+            leave(wire);
+        }
+        assert_eq!(processes.len(), 1, "{processes:?}");
+        assert_eq!(role.processes(primary()).len(), 1);
+    }
+}
+
+#[test]
+fn a_thousand_idle_clients_hold_no_server_connection() {
+    let role = role("of_idleness");
+    let endpoint = transactions(4).key("pool.server_idle_timeout", "\"1s\"").start();
+    let mut clients: Vec<Wire> = (0..1000).map(|_| role.connect(endpoint.writes())).collect();
+    assert!(role.processes(primary()).len() <= 4);
+    eventually(PATIENCE, "no server connection stays", || role.processes(primary()).is_empty());
+    for (number, client) in clients.iter_mut().enumerate().step_by(20) {
+        assert_eq!(client.value(&format!("SELECT {number}")), number.to_string());
+    }
+    assert!(role.processes(primary()).len() <= 4);
+    assert_eq!(endpoint.pooled("cl_active", role), 1000);
+}
+
+/// What takes a role its right to log in, with its name in place of `$`.
+const REVOKED: [(&str, &str, &str); 4] = [
+    ("ALTER ROLE $ PASSWORD 'another'", "28P01", "ALTER ROLE $ PASSWORD 'postgres'"),
+    ("ALTER ROLE $ NOLOGIN", "28000", "ALTER ROLE $ LOGIN"),
+    ("ALTER ROLE $ VALID UNTIL '2001-01-01'", "28P01", "ALTER ROLE $ VALID UNTIL 'infinity'"),
+    ("REVOKE CONNECT ON DATABASE own_$ FROM $", "42501", "GRANT CONNECT ON DATABASE own_$ TO $"),
+];
+
+#[test]
+fn who_may_log_in_no_more_gets_no_connection_that_is_logged_in() {
+    for (builder, name) in [(transactions(2), "of_rights"), (reusing(), "of_rights_again")] {
+        let role = role(name);
+        primary().psql(&format!("CREATE DATABASE own_{name}")).unwrap();
+        let database = format!(
+            "REVOKE ALL ON DATABASE own_{name} FROM PUBLIC; \
+                                GRANT CONNECT ON DATABASE own_{name} TO {name}"
+        );
+        primary().psql(&database).unwrap();
+        let endpoint = builder.key("auth.cache_ttl", "\"1s\"").start();
+        let mut login = role.login();
+        login.parameters = vec![("database".to_owned(), format!("own_{name}"))];
+        let try_it = || login.try_connect(endpoint.writes()).map(leave);
+        for (revoke, code, grant) in REVOKED {
+            let mut before = login.connect(endpoint.writes());
+            fine(&mut before, "SELECT 1");
+            try_it().unwrap();
+            primary()
+                .psql(
+                    &revoke
+                        .replace("ROLE ROLE", &format!("ROLE {name}"))
+                        .replace("_ROLE", &format!("_{name}"))
+                        .replace("FROM ROLE", &format!("FROM {name}")),
+                )
+                .unwrap();
+            eventually(PATIENCE, revoke, || try_it().is_err_and(|error| error.code == code));
+            assert_eq!(before.value("SELECT 'in'"), "in", "who is in stays in, as on a server: {revoke}");
+            leave(before);
+            let _refused = try_it().unwrap_err();
+            primary()
+                .psql(
+                    &grant
+                        .replace("ROLE ROLE", &format!("ROLE {name}"))
+                        .replace("_ROLE", &format!("_{name}"))
+                        .replace("TO ROLE", &format!("TO {name}")),
+                )
+                .unwrap();
+            eventually(PATIENCE, grant, || try_it().is_ok());
+        }
+    }
+}
+
+#[test]
+fn new_clients_get_the_defaults_of_now_and_old_ones_keep_theirs() {
+    const ASK: &str = "SELECT current_setting('work_mem')";
+    for (builder, name) in [(transactions(2), "of_defaults"), (reusing(), "of_defaults_again")] {
+        let role = role(name);
+        let endpoint = builder.start();
+        let mut old = role.connect(endpoint.writes());
+        let before = old.value(ASK);
+        primary().psql(&format!("ALTER ROLE {name} SET work_mem = '7MB'")).unwrap();
+        eventually(PATIENCE, "a new client has the new default", || {
+            let mut new = role.connect(endpoint.writes());
+            let has = new.value(ASK);
+            eprintln!("DIAG {name} {has} {:?} {}", role.processes(primary()), new.value(WHO));
+            leave(new);
+            has == "7MB"
+        });
+        for _ in 0..10 {
+            assert_eq!(old.value(ASK), before);
+            assert_eq!(role.connect(endpoint.writes()).value(ASK), "7MB");
+        }
+        fine(&mut old, "SET work_mem = '9MB'");
+        fine(&mut old, "RESET work_mem");
+        assert_eq!(old.value(ASK), before, "RESET is to what its own login gave it");
+    }
+}
+
+#[test]
+fn a_client_whose_login_is_relayed_keeps_its_server_connection() {
+    let role = role("of_relaying");
+    let directory = tempfile::tempdir().unwrap();
+    let rules = directory.path().join("hba.conf");
+    std::fs::write(&rules, "host all of_relaying 127.0.0.1/32 relay\nhost all all all scram-sha-256\n")
+        .unwrap();
+    let endpoint = transactions(1).key("auth.hba_file", &format!("{rules:?}")).start();
+    let mut clients = [(), (), ()].map(|()| role.connect(endpoint.writes()));
+    let own: BTreeSet<String> = clients.iter_mut().map(|client| client.value(WHO)).collect();
+    assert_eq!(own.len(), 3);
+    for _ in 0..5 {
+        let again: BTreeSet<String> = clients.iter_mut().map(|client| client.value(WHO)).collect();
+        assert_eq!(again, own);
+    }
+}
+
+#[test]
+fn session_mode_gives_the_next_client_a_clean_connection_without_a_login() {
+    let role = role("of_reuse");
+    for threads in [1, 2] {
+        let endpoint = reusing().threads(threads).start();
+        let mut processes = BTreeSet::new();
+        for turn in 0..10 {
+            let mut wire = role.connect(endpoint.writes());
+            processes.insert(wire.value(WHO));
+            for (sql, expected) in [
+                ("SELECT current_setting('work_mem') = current_setting('maintenance_work_mem')", "f"),
+                ("SELECT count(*) FROM pg_prepared_statements", "0"),
+                ("SELECT count(*) FROM pg_listening_channels()", "0"),
+                ("SELECT count(*) FROM pg_class WHERE relname = 'mine' AND pg_table_is_visible(oid)", "0"),
+                ("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()", "0"),
+                ("SELECT count(*) FROM pg_cursors WHERE name = 'c'", "0"),
+                ("SELECT count(*) WHERE current_setting('app.turn', true) <> ''", "0"),
+            ] {
+                assert_eq!(wire.value(sql), expected, "{sql} in turn {turn}");
+            }
+            fine(&mut wire, "SET work_mem = '64MB'; SET maintenance_work_mem = '64MB'; LISTEN news");
+            fine(&mut wire, "CREATE TEMP TABLE mine (i int); SELECT pg_advisory_lock(9)");
+            fine(&mut wire, "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT");
+            assert_eq!(wire.prepare("s", "SELECT 1").error, None);
+            leave(wire);
+            await_idle(&endpoint, role);
+        }
+        assert_eq!(processes.len(), 1, "{processes:?}");
+    }
+}
+
+#[test]
+fn session_mode_closes_a_connection_that_nothing_can_clean() {
+    let role = role("of_taint");
+    let endpoint = reusing().start();
+    for sql in ["SET app.turn = 'x'", "BEGIN; SELECT 1", "SELECT setseed(0.5)"] {
+        let mut wire = role.connect(endpoint.writes());
+        let process: i32 = wire.value(WHO).parse().unwrap();
+        fine(&mut wire, sql);
+        leave(wire);
+        eventually(PATIENCE, &format!("the connection is closed after {sql}"), || {
+            !role.processes(primary()).contains(&process)
+        });
+    }
+}
+
+#[test]
+fn the_connection_limit_of_a_role_counts_server_connections() {
+    let role = role("of_limit");
+    primary().psql("ALTER ROLE of_limit CONNECTION LIMIT 2").unwrap();
+    let endpoint = reusing().start();
+    let first = role.connect(endpoint.writes());
+    let second = role.connect(endpoint.writes());
+    assert_eq!(role.login().try_connect(endpoint.writes()).unwrap_err().code, "53300");
+    leave(first);
+    eventually(PATIENCE, "the next one is let in", || role.login().try_connect(endpoint.writes()).is_ok());
+    drop((second, endpoint));
+    let endpoint = transactions(1).start();
+    let mut clients: Vec<Wire> = (0..6).map(|_| role.connect(endpoint.writes())).collect();
+    assert!(clients.iter_mut().all(|client| client.value("SELECT 1") == "1"), "they share one");
+}
