@@ -1,5 +1,6 @@
 //! Waiting for something that must happen, without sleeping longer than it takes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often the condition is looked at.
@@ -31,4 +32,15 @@ pub fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T
         found.is_some()
     });
     (found.expect("eventually returns when it is some"), took)
+}
+
+/// Sets its flag when it is dropped: threads of a scope that run until then end also where the test has failed.
+#[derive(Debug)]
+#[must_use]
+pub struct SetWhenDropped<'f>(pub &'f AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

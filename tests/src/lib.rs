@@ -33,7 +33,7 @@ pub use cluster::{Traffic, cluster_of, own_cluster, pg18, root, shared_cluster, 
 pub use commits::Commits;
 pub use drivers::{Pgbench, pgbench, psql, psql_output, python};
 pub use endpoint::{Auth, Endpoint, EndpointBuilder};
-pub use eventually::{eventually, within};
+pub use eventually::{SetWhenDropped, eventually, within};
 pub use fake::{FakeOptions, FakeRow, FakeSays, FakeScript, FakeServer};
 pub use forwarder::{Forwarder, Weather};
 pub use http::{HttpAnswer, http_get, http_request};

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use trunkline_cluster::{Cluster, StopMode};
 use trunkline_codec::write;
 use trunkline_tests::{
-    ClientLoad, Endpoint, EndpointBuilder, LoadKind, PoolRole, Wire, eventually, own_cluster, pgbench,
-    shared_cluster, traffic,
+    ClientLoad, Endpoint, EndpointBuilder, LoadKind, PoolRole, SetWhenDropped, Wire, eventually, own_cluster,
+    pgbench, shared_cluster, traffic,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,6 +43,7 @@ fn replicas_that_die_hang_leave_or_lag_cost_readers_nothing() {
     let load = ClientLoad::start((endpoint.reads(), 16), (endpoint.writes(), 0..0));
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let over = SetWhenDropped(&is_over);
         let prepared = scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 let script = "SELECT i * 2 FROM numbers WHERE i = 500;";
@@ -75,7 +76,7 @@ fn replicas_that_die_hang_leave_or_lag_cost_readers_nothing() {
         second.resume_replay().unwrap();
         healthy(second.name(), true);
         drop(traffic);
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
         prepared.join().unwrap();
     });
     let (share, _) = load.end();
@@ -201,6 +202,7 @@ fn a_cancel_hits_only_its_own_clients_queries() {
         let is_over = AtomicBool::new(false);
         let [canceled, whole] = [AtomicU32::new(0), AtomicU32::new(0)];
         std::thread::scope(|scope| {
+            let _over = SetWhenDropped(&is_over);
             let goes_on = || !is_over.load(Ordering::Relaxed);
             for _ in 0..2 {
                 let mut target = role.connect(port);
@@ -239,7 +241,6 @@ fn a_cancel_hits_only_its_own_clients_queries() {
                 let counts = [&canceled, &whole].map(|count| count.load(Ordering::Relaxed));
                 began.elapsed() > CANCELS && counts[0] > 10 && counts[1] > 50
             });
-            is_over.store(true, Ordering::Relaxed);
         });
     }
 }

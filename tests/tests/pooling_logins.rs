@@ -137,7 +137,6 @@ fn new_clients_get_the_defaults_of_now_and_old_ones_keep_theirs() {
         eventually(PATIENCE, "a new client has the new default", || {
             let mut new = role.connect(endpoint.writes());
             let has = new.value(ASK);
-            eprintln!("DIAG {name} {has} {:?} {}", role.processes(primary()), new.value(WHO));
             leave(new);
             has == "7MB"
         });
