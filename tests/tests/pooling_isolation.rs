@@ -207,6 +207,10 @@ fn a_terminated_idle_server_connection_ends_no_session() {
     let endpoint = Endpoint::over(shared_cluster()).pooling(2).start();
     let mut wires: Vec<Wire> = (0..6).map(|_| role.connect(endpoint.writes())).collect();
     for _ in 0..5 {
+        // One that has just logged in keeps its connection until the defaults of its login have been read.
+        eventually(PATIENCE, "all are idle", || {
+            endpoint.pooled("sv_active", role) == 0 && endpoint.pooled("sv_idle", role) > 0
+        });
         let kill = format!(
             "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE usename = '{}'",
             role.name
