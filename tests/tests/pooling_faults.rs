@@ -126,7 +126,9 @@ fn lockable(name: &'static str) -> PoolRole {
 }
 
 /// How a client is when it vanishes, with `T` for its table.
-const VANISHING: [(&str, fn(&mut Wire, &str)); 9] = [
+type Vanish = fn(&mut Wire, &str);
+
+const VANISHING: [(&str, Vanish); 9] = [
     ("inside a transaction", |wire, table| {
         fine(wire, &format!("BEGIN; INSERT INTO {table} VALUES (1); LOCK TABLE {table}"));
     }),

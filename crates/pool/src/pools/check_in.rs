@@ -11,7 +11,7 @@ use crate::waiter::GrantKind;
 
 /// How a connection comes back.
 #[derive(Clone, Copy, Debug)]
-enum Return {
+enum ReturnKind {
     /// In this state.
     Used(CarriedState),
     /// As it was given.
@@ -23,7 +23,7 @@ impl Pools {
     pub fn check_in(&mut self, token: ConnectionToken, state: CarriedState, now: Instant) -> CheckIn {
         let mut effects = Effects::default();
         let fate = match self.connections.find(token) {
-            Some(index) => self.give_back(index, Return::Used(state), now, &mut effects),
+            Some(index) => self.give_back(index, ReturnKind::Used(state), now, &mut effects),
             None => CheckedIn::Close(CloseReason::Unknown),
         };
         CheckIn { fate, effects }
@@ -34,13 +34,13 @@ impl Pools {
     pub fn put_back(&mut self, token: ConnectionToken, now: Instant) -> CheckIn {
         let mut effects = Effects::default();
         let fate = match self.connections.find(token) {
-            Some(index) => self.give_back(index, Return::Untouched, now, &mut effects),
+            Some(index) => self.give_back(index, ReturnKind::Untouched, now, &mut effects),
             None => CheckedIn::Close(CloseReason::Unknown),
         };
         CheckIn { fate, effects }
     }
 
-    fn give_back(&mut self, index: usize, how: Return, now: Instant, effects: &mut Effects) -> CheckedIn {
+    fn give_back(&mut self, index: usize, how: ReturnKind, now: Instant, effects: &mut Effects) -> CheckedIn {
         let Some(connection) = self.connections.get_mut(index) else {
             return CheckedIn::Close(CloseReason::Unknown);
         };
@@ -50,11 +50,11 @@ impl Pools {
             ConnectionStage::Idle { .. } | ConnectionStage::Granted { .. } => return CheckedIn::Idle,
         };
         let since = match how {
-            Return::Used(state) => {
+            ReturnKind::Used(state) => {
                 connection.state = state;
                 now
             }
-            Return::Untouched => connection.unused_since,
+            ReturnKind::Untouched => connection.unused_since,
         };
         connection.stage = ConnectionStage::Held;
         let (token, at) = (connection.token, connection.pool);

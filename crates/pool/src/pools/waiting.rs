@@ -13,7 +13,7 @@ use crate::waiter::{LongWait, Ticket};
 
 /// Whether a client is in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Joined {
+enum JoinedQueues {
     Now,
     /// It was there.
     Before,
@@ -103,7 +103,7 @@ impl Pools {
         // Of those of before, too, one may have had no queue for it, when there were too many pools.
         let mut queues = 0;
         for server in candidates {
-            queues += usize::from(self.join_queue(ticket, key, *server) == Joined::Now);
+            queues += usize::from(self.join_queue(ticket, key, *server) == JoinedQueues::Now);
         }
         if queues > 0 {
             self.offer(ticket, &mut effects);
@@ -137,7 +137,7 @@ impl Pools {
         }
         let mut queues = 0;
         for server in &candidates {
-            queues += usize::from(self.join_queue(ticket, key, *server) != Joined::Never);
+            queues += usize::from(self.join_queue(ticket, key, *server) != JoinedQueues::Never);
         }
         if let Some(client) = self.clients.get_mut(ticket) {
             client.candidates = candidates;
@@ -163,12 +163,12 @@ impl Pools {
     }
 
     /// Puts a client into the queue of a server's pool, a new one where there is none.
-    fn join_queue(&mut self, ticket: Ticket, key: usize, server: ServerId) -> Joined {
-        let Some(index) = self.find_or_add_pool(key, server) else { return Joined::Never };
-        let Some(pool) = self.pools.get_mut(index) else { return Joined::Never };
+    fn join_queue(&mut self, ticket: Ticket, key: usize, server: ServerId) -> JoinedQueues {
+        let Some(index) = self.find_or_add_pool(key, server) else { return JoinedQueues::Never };
+        let Some(pool) = self.pools.get_mut(index) else { return JoinedQueues::Never };
         match pool.queue.insert(ticket) {
-            true => Joined::Now,
-            false => Joined::Before,
+            true => JoinedQueues::Now,
+            false => JoinedQueues::Before,
         }
     }
 
