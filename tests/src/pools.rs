@@ -1,5 +1,7 @@
 //! Clients that share server connections: a role of their own, and what its pools are at.
 
+use std::sync::{Mutex, PoisonError};
+
 use trunkline_cluster::{Cluster, Server};
 
 use crate::{Auth, Endpoint, EndpointBuilder, Login, Wire, http_get};
@@ -25,7 +27,11 @@ impl PoolRole {
                  (SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres')); END $$;
              GRANT CREATE ON SCHEMA public TO {name};"
         );
+        // Two grants on one schema at a time would be one too many for PostgreSQL.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         cluster.primary.psql(&sql).expect("the name is free");
+        drop(alone);
         cluster.wait_caught_up().expect("the replicas stream");
         Self { name }
     }

@@ -51,6 +51,8 @@ fn a_new_client_of_a_warm_pool_costs_the_server_no_login() {
     let role = role("of_warmth");
     for threads in [1, 2] {
         let endpoint = transactions(5).threads(threads).key("auth.cache_ttl", LONG).start();
+        leave(role.connect(endpoint.writes()));
+        await_idle(&endpoint, role);
         let mut processes = BTreeSet::new();
         for _ in 0..50 {
             let mut wire = role.connect(endpoint.writes());

@@ -343,6 +343,13 @@ impl Stream {
         self.registration.may_read()
     }
 
+    /// Whether nothing has come that nobody has read: asks the kernel, which may know more than epoll has told.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        let mut byte = [0_u8; 1];
+        !self.has_news() && recv(self, &mut byte[..], RecvFlags::PEEK) == Err(Errno::AGAIN)
+    }
+
     /// Reads what is there: bytes read, 0 at the end.
     ///
     /// # Errors

@@ -242,6 +242,16 @@ impl Transport {
         }
     }
 
+    /// Whether nothing has come that nobody has read, not even the end, as far as the kernel knows.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        match self {
+            Transport::Plain(stream) => stream.is_silent(),
+            Transport::Memory(end) => !end.has_news(),
+            Transport::Tls(stream) => !stream.has_news() && stream.socket().is_silent(),
+        }
+    }
+
     /// Looks at what would be read next: bytes seen, 0 at the end.
     ///
     /// # Errors

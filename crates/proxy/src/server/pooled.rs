@@ -182,7 +182,7 @@ pub(crate) fn is_alive(worker: &Worker, server: &ServerConnection) -> bool {
         (Some(false), role) => role != Role::Standby,
         (None, _) => true,
     };
-    has_same_role && status.address.as_ref() == Some(&server.address) && !server.stream.has_news()
+    has_same_role && status.address.as_ref() == Some(&server.address) && server.stream.is_silent()
 }
 
 impl Search<'_> {
