@@ -148,8 +148,9 @@ POOLER_PACKAGES=(pgbouncer libevent-2.1-7t64 libldap2 libcares2 libssl3t64 libc6
 pooler() {
     local tool=target/tools/pgbouncer home apt
     if [ ! -x $tool/run ]; then
-        command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+        if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
             die "no apt-get here to fetch PgBouncer" "skip the suite \"torture\"."
+        fi
         mkdir -p target/tools target/pg
         home=$(reachable_directory)/pgbouncer
         say "unpacking PgBouncer of Debian $POOLER_SUITE below $home"
