@@ -14,7 +14,7 @@ use trunkline_session::{
 /// with a star, all that begin so.
 ///
 /// - What only reads or computes.
-/// - What writes to the database: `nextval`, statistics, indexes. No standby does it.
+/// - What writes to the database: statistics, indexes. No standby does it.
 /// - What counts in a transaction only: large objects by descriptor, a snapshot of statistics.
 /// - What only the server itself, initdb or pg_upgrade may call.
 /// - What runs SQL that it is given as a value: names in a constant are found there.
@@ -40,7 +40,6 @@ const HARMLESS: &[&str] = &[
     "heap_tableam_handler",
     "loread",
     "lowrite",
-    "nextval",
     "pg_available_wal_summaries",
     "pg_blocking_pids",
     "pg_clear_attribute_stats",
@@ -90,7 +89,6 @@ const HARMLESS: &[&str] = &[
     "query_to_xml*",
     "random",
     "random_normal",
-    "setval",
     "spghandler",
     "system",
     "timeofday",
