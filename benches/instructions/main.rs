@@ -115,8 +115,8 @@ fn ready(mobility: Mobility, name: &str) -> (Session, Journey) {
 
 #[library_benchmark]
 #[bench::fixed_simple(args = (ready(Mobility::Fixed, "simple")), config = ceiling(1_340))]
-#[bench::fixed_extended(args = (ready(Mobility::Fixed, "extended")), config = ceiling(2_190))]
-#[bench::fixed_prepared(args = (ready(Mobility::Fixed, "prepared")), config = ceiling(1_890))]
+#[bench::fixed_extended(args = (ready(Mobility::Fixed, "extended")), config = ceiling(2_300))]
+#[bench::fixed_prepared(args = (ready(Mobility::Fixed, "prepared")), config = ceiling(1_990))]
 #[bench::fixed_rows_1000(args = (ready(Mobility::Fixed, "rows_1000")), config = ceiling(76_900))]
 #[bench::movable_simple(args = (ready(Mobility::Movable, "simple")), config = ceiling(2_350))]
 #[bench::movable_extended(args = (ready(Mobility::Movable, "extended")), config = ceiling(4_870))]
