@@ -55,7 +55,8 @@ fn with_one_server_connection_clients_wait_and_can_tell_nothing_more() {
 }
 
 /// What docs/pooling.md says that a client can tell.
-const KNOWN_IN_TRANSACTION_MODE: &str = "same-process-later\nsequence-serial\nsequence-identity";
+const KNOWN_IN_TRANSACTION_MODE: &str =
+    "same-process-later\nsequence-serial\nsequence-identity\ndefault-of-database\ndefault-of-role";
 
 #[test]
 fn what_leaks_through_pgbouncer_is_found() {
