@@ -105,12 +105,7 @@ impl ServerConnection {
         self.key.as_ref().map(|key| key.process_id)
     }
 
-    /// Sends a Terminate: no other session may have the connection.
-    pub(crate) fn check_in(self) {
-        self.terminate();
-    }
-
-    /// Sends a Terminate to the server.
+    /// Sends a Terminate to the server: no other session may have the connection.
     pub(crate) fn terminate(&self) {
         let mut goodbye = BytesMut::new();
         write::terminate(&mut goodbye);

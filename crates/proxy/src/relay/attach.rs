@@ -340,7 +340,7 @@ impl Relay {
         Some(left)
     }
 
-    /// Gives the server back, if there is one. Its connection is closed unless it is checked in.
+    /// Gives the server back, if there is one. Its connection is closed unless a pool gets it.
     pub(super) fn release(&mut self) -> Option<ServerConnection> {
         let left = match std::mem::replace(&mut self.server, Attachment::Detached) {
             Attachment::Attached(server) => Some(server),
@@ -376,13 +376,13 @@ impl Relay {
         self.context.moving = Some(MoveReason::Moved { cause, from });
     }
 
-    /// Gives the server back and checks its connection in.
+    /// Gives the server back and closes its connection.
     pub(super) fn let_go(&mut self, cx: &mut Context<'_>) {
         if !matches!(self.server, Attachment::Attached(_)) {
             return;
         }
         if let Some(left) = self.detach() {
-            left.check_in();
+            left.terminate();
         }
         // Polled again, to wait for the client's next request.
         cx.waker().wake_by_ref();

@@ -166,14 +166,14 @@ impl Relay {
         let Some(planned) = self.watch.end_search() else { return Next::Again };
         let is_still_free = self.is_idle() && self.can_leave();
         if !is_still_free {
-            taken.server.check_in();
+            taken.server.terminate();
             self.note_wait_of(&planned);
             return Next::Again;
         }
         self.leaves_for(planned.cause);
         self.context.own = planned.own;
         if let Some(left) = self.release() {
-            left.check_in();
+            left.terminate();
         }
         self.attach(taken, planned.awaited_since.unwrap_or_else(Instant::now));
         self.watch.must_look();

@@ -44,7 +44,7 @@ impl Relay {
         self.context.seat.as_ref().filter(|seat| seat.mode() == PoolMode::Transaction)
     }
 
-    /// Takes an idle connection to the server that the session was on, if nothing has to be done for that.
+    /// Takes an idle connection to the server that the session was on, if nothing has to be done for that, nor shown.
     pub(super) fn try_pool(&mut self) -> Tried {
         let Some(seat) = self.seat_in_transaction_mode() else { return Tried::Nothing };
         if !self.to_server.input.has_read_ahead() && !self.client.may_read() {
@@ -61,7 +61,7 @@ impl Relay {
         }
         let start = ask_last(&self.worker, seat, last.server, self.context.carried, self.slot.number());
         match start {
-            Some(PoolStart::Idle(server, CheckFirst::Unneeded)) if self.is_ready(&server) => {
+            Some(PoolStart::Idle(server, CheckFirst::Unneeded)) if self.is_ready(&server, last) => {
                 let login_reply = LoginReply { is_standby: server.is_standby, ..LoginReply::default() };
                 let taken = ReadyServer { server: *server, login_reply, choice: ChoiceReason::Regular };
                 self.attach(taken, Instant::now());
@@ -74,10 +74,11 @@ impl Relay {
         }
     }
 
-    /// Whether an idle connection is as the session left its last one, and alive as far as is known.
-    fn is_ready(&self, server: &ServerConnection) -> bool {
+    /// Whether an idle connection is as the session left its last one, shows as much, and is alive as far as is known.
+    fn is_ready(&self, server: &ServerConnection, last: LastServer) -> bool {
         let wanted = self.session.state();
-        is_alive(&self.worker, server)
+        (last.shows_as_much(server) || self.context.criteria.attrs.is_primary_only())
+            && is_alive(&self.worker, server)
             && server.state.fits(&wanted)
             && diff(&server.state, &wanted).is_empty()
     }
@@ -89,11 +90,8 @@ impl Relay {
 
     /// The client has left without a request: what the pools have answered is not needed.
     pub(super) fn put_back(&self, start: Option<PoolStart>) {
-        // One that was not seen to be alive must not look as if it was.
-        if let Some(PoolStart::Idle(server, CheckFirst::Unneeded)) = start {
-            let (state, defaults) =
-                (ConnectionState::clone(&server.state), server.own.as_ref().map_or(0, |own| own.digest()));
-            self.worker.check_in(*server, state, defaults);
+        if let Some(PoolStart::Idle(server, _)) = start {
+            self.worker.put_back(*server);
         }
     }
 
@@ -135,12 +133,18 @@ impl Relay {
         let own = is_new.then(|| Arc::new(self.context.own.clone()));
         let Some(mut left) = self.release() else { return };
         left.own = own.or(left.own);
-        match state {
+        let reason = match state {
             Some(state) if is_pooled && is_known && parting == Parting::Now => {
-                self.worker.check_in(left, state, defaults);
+                return self.worker.check_in(left, state, defaults);
             }
-            Some(_) | None => left.terminate(),
+            None => PoolCloseReason::Pinned,
+            Some(_) if parting == Parting::Never => PoolCloseReason::Canceled,
+            Some(_) => PoolCloseReason::Login,
+        };
+        if is_pooled {
+            self.worker.metrics.pool_closed.one(reason);
         }
+        left.terminate();
     }
 
     /// Has the session woken once the defaults of its login have been read: until then no other session may have its connection.
@@ -180,14 +184,13 @@ impl Relay {
         let mode = self.context.seat.as_ref().map(|seat| seat.mode());
         let Some(server) = self.release() else { return };
         let (Some(state), Some(mode), true) = (state, mode, may_part) else { return };
-        if self.context.own.is_unconfirmed() {
-            let told = ReportedDefaults::of(self.session.defaults());
-            let left = LeftConnection { server, state, mode, own: self.context.own.clone() };
-            spawn(confirm(Rc::clone(&self.worker), left, Arc::clone(&self.context.info), told));
-            return;
-        }
         let left = LeftConnection { server, state, mode, own: self.context.own.clone() };
-        left.give_back(&self.worker);
+        if left.own.is_unconfirmed() {
+            let told = ReportedDefaults::of(self.session.defaults());
+            spawn(confirm(Rc::clone(&self.worker), left, Arc::clone(&self.context.info), told));
+        } else {
+            left.give_back(&self.worker);
+        }
     }
 }
 
@@ -232,6 +235,7 @@ async fn confirm(
     if in_doubt.is_empty() && !left.own.is_unconfirmed() {
         left.give_back(&worker);
     } else {
+        worker.metrics.pool_closed.one(PoolCloseReason::Login);
         left.server.terminate();
     }
 }

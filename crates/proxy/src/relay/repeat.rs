@@ -193,7 +193,7 @@ impl Relay {
         self.context.moving = Some(MoveReason::Repeated(repeated));
         match self.detach() {
             // The others are lost, or about to be.
-            Some(left) if cause == RepeatCause::RecoveryConflict => left.check_in(),
+            Some(left) if cause == RepeatCause::RecoveryConflict => left.terminate(),
             Some(_) | None => {}
         }
         if let Some(mut left) = self.context.left {

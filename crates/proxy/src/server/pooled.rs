@@ -2,7 +2,6 @@
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Poll;
@@ -27,12 +26,12 @@ use crate::context::Worker;
 use crate::defaults::SessionDefaults;
 use crate::errors::Refusal;
 use crate::limits::{POOL_LOOK_INTERVAL, POOL_STAY};
-use crate::pool::Means;
 use crate::pool::connection::ServerConnection;
 use crate::pool::member::{OpenPlace, PoolMember};
 use crate::pool::seat::PoolSeat;
 use crate::pool::shelf::ShelfWaiter;
 use crate::pool::start::{PoolStart, PoolTicket};
+use crate::pool::{Means, SharedPools};
 
 /// What a session asks the pools for.
 #[derive(Debug)]
@@ -64,6 +63,14 @@ pub(crate) struct LastServer {
     pub(crate) answered_at: Instant,
     /// When the session came to it. It stays for a while: another server has to show as much.
     pub(crate) chosen_at: Instant,
+}
+
+impl LastServer {
+    /// Whether a connection shows all that the session has seen: it leads to the same server, and is older than what the
+    /// session has seen there. One that is younger may lead to a server that was restarted, and shows less than before.
+    pub(crate) fn shows_as_much(&self, server: &ServerConnection) -> bool {
+        self.server == server.lease.server() && server.since <= self.answered_at
+    }
 }
 
 /// A connection from the pools.
@@ -365,8 +372,7 @@ impl Search<'_> {
     /// What a server has to show on a connection of that age, unless the session has seen all of it there.
     pub(super) fn must_show(&mut self, last: Option<LastServer>, server: &ServerConnection) {
         let Some(last) = last else { return };
-        // A server that was restarted may show less than before.
-        if last.server == server.lease.server() && server.since <= last.answered_at {
+        if last.shows_as_much(server) {
             self.moving = None;
         } else if self.moving.is_none() {
             self.moving = Some(Move::from(&self.worker.shared.health, last.server, last.answered_at));
@@ -381,12 +387,7 @@ impl Worker {
     }
 
     /// Gives a connection back, whose session has left it in this state.
-    pub(crate) fn check_in(
-        self: &Rc<Self>,
-        mut server: ServerConnection,
-        state: ConnectionState,
-        defaults: u32,
-    ) {
+    pub(crate) fn check_in(&self, mut server: ServerConnection, state: ConnectionState, defaults: u32) {
         let Some(member) = &server.member else { return server.terminate() };
         if server.lease.stands_in() && self.shared.live().fallback.connections_max > 0 {
             // An idle one would keep others from the bounded number of places.
@@ -395,15 +396,29 @@ impl Worker {
         let (pools, token) = (Arc::clone(member.pools()), member.token());
         let carried = carried_by(&state, defaults);
         *server.state = state;
+        let answer = pools.lock().check_in(token, carried, Instant::now());
+        self.shelve(&pools, server, answer);
+    }
+
+    /// Gives an idle connection back that nobody has used, in the state that it was in.
+    pub(crate) fn put_back(&self, server: ServerConnection) {
+        let Some(member) = &server.member else { return server.terminate() };
+        let (pools, token) = (Arc::clone(member.pools()), member.token());
+        let answer = pools.lock().put_back(token, Instant::now());
+        self.shelve(&pools, server, answer);
+    }
+
+    fn shelve(&self, pools: &SharedPools, server: ServerConnection, answer: CheckIn) {
+        let CheckIn { fate, effects } = answer;
         server.stream.change_reader();
-        let CheckIn { fate, effects } = pools.lock().check_in(token, carried, Instant::now());
-        match fate {
-            CheckedIn::Idle => self.shelf.put(token, server),
-            CheckedIn::GivenTo(grant) => {
+        match (fate, server.member.as_ref().map(PoolMember::token)) {
+            (CheckedIn::Idle, Some(token)) => self.shelf.put(token, server),
+            (CheckedIn::GivenTo(grant), Some(token)) => {
                 self.shelf.put(token, server);
                 pools.granted(grant);
             }
-            CheckedIn::Close(reason) => close_forgotten(server, reason),
+            (CheckedIn::Close(reason), _) => close_forgotten(server, reason),
+            (CheckedIn::Idle | CheckedIn::GivenTo(_), None) => server.terminate(),
         }
         pools.deliver(effects);
     }

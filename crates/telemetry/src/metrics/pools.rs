@@ -34,7 +34,7 @@ labels! {
         Surplus = "surplus",
         /// Its server is no longer one that sessions may have: down, lagging, drained, of another role.
         Ineligible = "ineligible",
-        /// Its login is no longer valid: another password, no right to connect, another configuration.
+        /// The defaults of its login could not be read in time.
         Login = "login",
         /// The server closed it while it was idle.
         ServerClosed = "server_closed",
@@ -44,8 +44,8 @@ labels! {
         ResetFailed = "reset_failed",
         /// Its client ended and left behind what no reset undoes.
         Pinned = "pinned",
-        /// It was in an unexpected state when its client was done with it: bytes left over, another transaction status.
-        Dirty = "dirty",
+        /// A cancel request to it was given up, and may still reach it.
+        Canceled = "canceled",
         /// The proxy ends.
         Shutdown = "shutdown",
     }
