@@ -77,7 +77,8 @@ impl Relay {
     /// Whether an idle connection is as the session left its last one, shows as much, and is alive as far as is known.
     fn is_ready(&self, server: &ServerConnection, last: LastServer) -> bool {
         let wanted = self.session.state();
-        (last.shows_as_much(server) || self.context.criteria.attrs.is_primary_only())
+        (last.shows_as_much(server.lease.server(), server.since)
+            || self.context.criteria.attrs.is_primary_only())
             && is_alive(&self.worker, server)
             && server.state.fits(&wanted)
             && diff(&server.state, &wanted).is_empty()

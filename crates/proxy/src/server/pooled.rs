@@ -66,10 +66,11 @@ pub(crate) struct LastServer {
 }
 
 impl LastServer {
-    /// Whether a connection shows all that the session has seen: it leads to the same server, and is older than what the
-    /// session has seen there. One that is younger may lead to a server that was restarted, and shows less than before.
-    pub(crate) fn shows_as_much(&self, server: &ServerConnection) -> bool {
-        self.server == server.lease.server() && server.since <= self.answered_at
+    /// Whether a connection to `server`, begun at `since`, shows all that the session has seen: it leads to the same server, and
+    /// is older than what the session has seen there. A younger one may lead to a server that was restarted, and shows less
+    /// than before.
+    pub(crate) fn shows_as_much(&self, server: ServerId, since: Instant) -> bool {
+        self.server == server && since <= self.answered_at
     }
 }
 
@@ -372,7 +373,7 @@ impl Search<'_> {
     /// What a server has to show on a connection of that age, unless the session has seen all of it there.
     pub(super) fn must_show(&mut self, last: Option<LastServer>, server: &ServerConnection) {
         let Some(last) = last else { return };
-        if last.shows_as_much(server) {
+        if last.shows_as_much(server.lease.server(), server.since) {
             self.moving = None;
         } else if self.moving.is_none() {
             self.moving = Some(Move::from(&self.worker.shared.health, last.server, last.answered_at));
@@ -432,3 +433,6 @@ pub(crate) fn close_forgotten(mut server: ServerConnection, reason: CloseReason)
     }
     server.terminate();
 }
+
+#[cfg(test)]
+mod tests;
