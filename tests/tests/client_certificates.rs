@@ -164,3 +164,37 @@ fn a_certificate_is_demanded_by_one_listener_and_looked_at_by_another() {
     let plain = ask(demanded, &[("PGSSLMODE", "disable")]).unwrap_err();
     assert!(plain.contains("no encryption"), "{plain}");
 }
+
+#[test]
+fn a_certificate_that_is_its_own_root_comes_in_and_vouches_for_no_other() {
+    let clients = Clients::new();
+    let self_signed = |name: &str| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::ExplicitNoCa;
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    };
+    let (own, unknown) = (self_signed("own"), self_signed("unknown"));
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "child");
+    let key = KeyPair::generate().unwrap();
+    let child = params.signed_by(&key, &own).unwrap();
+    let pairs = [
+        ("own", own.pem(), own.key().serialize_pem()),
+        ("unknown", unknown.pem(), unknown.key().serialize_pem()),
+        ("child", child.pem(), key.serialize_pem()),
+    ];
+    for (name, certificate, key) in pairs {
+        clients.write(&format!("{name}.crt"), &certificate);
+        clients.write(&format!("{name}.key"), &key);
+    }
+    let both = format!("{}{}", clients.root.pem(), own.pem());
+    for (roots, others) in [(own.pem(), false), (both, true)] {
+        clients.write("root.crt", &roots);
+        let endpoint = clients.endpoint().key("client_tls.sslmode", "\"verify-ca\"").start();
+        let port = endpoint.reads();
+        assert_eq!(clients.ask(port, "own").as_deref(), Ok("1"), "with others: {others}");
+        assert!(clients.ask(port, "unknown").is_err() && clients.ask(port, "child").is_err());
+        assert_eq!(clients.ask(port, "kept").is_ok(), others);
+    }
+}

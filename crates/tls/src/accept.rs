@@ -351,19 +351,23 @@ fn verifier(
             false => Ok(WebPkiClientVerifier::no_client_auth()),
         };
     };
-    let mut store = RootCertStore::empty();
+    let mut named = RootCertStore::empty();
     let roots = certificates(ca_file)?;
     for certificate in &roots {
-        store.add(certificate.clone()).map_err(|error| unfit(ca_file, error))?;
+        named.add(certificate.clone()).map_err(|error| unfit(ca_file, error))?;
     }
     let lists = settings.crl_file.as_deref().map(revocation_lists).transpose()?.unwrap_or_default();
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider));
-    // As PostgreSQL: who is revoked since a list has expired is not known.
-    builder = builder.with_crls(lists.iter().map(|list| list.der.clone())).enforce_revocation_expiration();
-    if !mode.must_verify() {
-        builder = builder.allow_unauthenticated();
-    }
-    let usual = builder.build().map_err(|error| unfit(ca_file, error))?;
+    let usual_lists: Vec<_> = lists.iter().map(|list| list.der.clone()).collect();
+    let roots = Roots::new(roots, lists);
+    let usual = if roots.store.is_empty() {
+        None
+    } else {
+        let store = Arc::new(roots.store.clone());
+        let builder = WebPkiClientVerifier::builder_with_provider(store, Arc::clone(provider));
+        // As PostgreSQL: who is revoked since a list has expired is not known.
+        let builder = builder.with_crls(usual_lists).enforce_revocation_expiration();
+        Some(builder.build().map_err(|error| unfit(ca_file, error))?)
+    };
     let algorithms = provider.signature_verification_algorithms;
-    Ok(Arc::new(ClientVerifier { usual, roots: Roots::new(roots, lists), algorithms }))
+    Ok(Arc::new(ClientVerifier { usual, roots, hints: named.subjects(), mode, algorithms }))
 }

@@ -90,7 +90,7 @@ impl LibpqVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        if roots.certificates.iter().any(|root| root.as_ref() == end_entity.as_ref()) {
+        if roots.has(end_entity) {
             return verify_time(&parse(end_entity)?, now);
         }
         let certificate = match EndEntityCert::try_from(end_entity) {
@@ -128,6 +128,23 @@ impl Roots {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(certificates.iter().filter(|root| may_sign(root)).cloned());
         Self { store, certificates, revoked }
+    }
+
+    /// Whether it is one of these.
+    pub(crate) fn has(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.certificates.iter().any(|root| root.as_ref() == certificate.as_ref())
+    }
+
+    /// A client's certificate that is one of these. Where it says what it is for, it is for clients.
+    pub(crate) fn verify_own(&self, whole: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+        let certificate = parse(whole)?;
+        verify_time(&certificate, now)?;
+        match certificate.extended_key_usage() {
+            Ok(None) => {}
+            Ok(Some(usage)) if usage.value.client_auth || usage.value.any => {}
+            Ok(Some(_)) | Err(_) => return Err(Error::InvalidCertificate(CertificateError::InvalidPurpose)),
+        }
+        verify_status(&self.revoked, &certificate, now)
     }
 
     /// A certificate without extensions that a root has signed itself.

@@ -1,5 +1,5 @@
-//! Whether a client's certificate is by one of the roots, also one of X.509 version 1: PostgreSQL's manual makes such ones
-//! (`openssl x509 -req` without extensions), and PostgreSQL takes them.
+//! Whether a client's certificate is by one of the roots, or is one of them. Also one of X.509 version 1: PostgreSQL's manual
+//! makes such ones (`openssl x509 -req` without extensions), and PostgreSQL takes them.
 
 use std::sync::Arc;
 
@@ -7,31 +7,35 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
+use crate::accept::ClientSslMode;
 use crate::verify::{Roots, is_version_1, verify_12, verify_13};
 
 /// The checks of a listener.
 #[derive(Debug)]
 pub(crate) struct ClientVerifier {
-    /// Of all certificates that rustls reads.
-    pub(crate) usual: Arc<dyn ClientCertVerifier>,
+    /// Of all certificates that rustls reads. `None`: no root may sign others.
+    pub(crate) usual: Option<Arc<dyn ClientCertVerifier>>,
     /// The same roots and lists, for the others.
     pub(crate) roots: Roots,
+    /// The roots' names: what clients choose a certificate by.
+    pub(crate) hints: Vec<DistinguishedName>,
+    pub(crate) mode: ClientSslMode,
     pub(crate) algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ClientCertVerifier for ClientVerifier {
     fn offer_client_auth(&self) -> bool {
-        self.usual.offer_client_auth()
+        true
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        self.usual.client_auth_mandatory()
+        self.mode.must_verify()
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.usual.root_hint_subjects()
+        &self.hints
     }
 
     fn verify_client_cert(
@@ -40,10 +44,14 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        if !is_version_1(end_entity) {
-            return self.usual.verify_client_cert(end_entity, intermediates, now);
+        if self.roots.has(end_entity) {
+            self.roots.verify_own(end_entity, now)?;
+        } else if is_version_1(end_entity) {
+            self.roots.verify_version_1(end_entity, now, &self.algorithms)?;
+        } else {
+            let unknown = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+            return self.usual.as_ref().ok_or(unknown)?.verify_client_cert(end_entity, intermediates, now);
         }
-        self.roots.verify_version_1(end_entity, now, &self.algorithms)?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -66,6 +74,6 @@ impl ClientCertVerifier for ClientVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.usual.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
